@@ -1,0 +1,190 @@
+//! Building programs for the device: one package at a time, so that what else is built can never
+//! change its bytes.
+
+use crate::process;
+use crate::progress::Step;
+use crate::toolchain::{TARGET, Toolchain};
+use crate::workspace::{self, Workspace};
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// Builds packages with one toolchain.
+#[derive(Debug)]
+pub(crate) struct DeviceBuilder<'a> {
+    workspace: &'a Workspace,
+    toolchain: &'a Toolchain,
+    /// The settings of `[profile.device]`, for packages outside the workspace.
+    profile: Vec<String>,
+}
+
+impl<'a> DeviceBuilder<'a> {
+    pub(crate) fn new(workspace: &'a Workspace, toolchain: &'a Toolchain) -> Result<Self> {
+        let path = workspace.root.join("Cargo.toml");
+        let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
+            .with_context(|| path.display().to_string())?;
+        let profile = table
+            .get("profile")
+            .and_then(|profiles| profiles.get("device")?.as_table())
+            .with_context(|| format!("{}: profile.device is missing", path.display()))?
+            .iter()
+            .map(|(key, value)| format!("profile.device.{key}={value}"))
+            .collect();
+        Ok(Self {
+            workspace,
+            toolchain,
+            profile,
+        })
+    }
+
+    /// Builds the package in `directory` and returns its programs by name, with symbols.
+    pub(crate) fn build(
+        &self,
+        directory: &Path,
+        package: &str,
+    ) -> Result<BTreeMap<String, PathBuf>> {
+        let mut step = Step::begin(format!("building {package} for the device"));
+        let rust = &self.toolchain.rust;
+        let key = holdfast_images::hex(&holdfast_images::sha256(&[rust.pin.sha256.as_bytes()]));
+        let target_directory = self
+            .workspace
+            .root
+            .join("target/device")
+            .join(key.get(..12).unwrap_or(&key));
+        let mut command = Command::new(&rust.cargo);
+        command
+            .current_dir(directory)
+            .args([
+                "build",
+                "--quiet",
+                "--message-format=json-render-diagnostics",
+            ])
+            .args([
+                "-Zbuild-std=std,panic_abort",
+                "-Zbuild-std-features=optimize_for_size",
+            ])
+            .args(["--profile", "device", "--target", TARGET])
+            .arg("--target-dir")
+            .arg(target_directory);
+        for setting in &self.profile {
+            command.arg("--config").arg(setting);
+        }
+        command
+            .args(["--package", package])
+            .env("RUSTC", &rust.rustc)
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("RUST_LIBC_UNSTABLE_MUSL_V1_2_3", "1")
+            .env(
+                "CARGO_TARGET_ARMV7_UNKNOWN_LINUX_MUSLEABIHF_LINKER",
+                &self.toolchain.linker,
+            )
+            .env("CARGO_ENCODED_RUSTFLAGS", self.flags().join("\u{1f}"))
+            .env("ZIG_GLOBAL_CACHE_DIR", &self.toolchain.zig_cache)
+            .env("ZIG_LOCAL_CACHE_DIR", &self.toolchain.zig_cache)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped());
+        // Set by the cargo that runs this program, and not meant for the device.
+        for name in [
+            "RUSTUP_TOOLCHAIN",
+            "RUSTFLAGS",
+            "CARGO",
+            "CARGO_BUILD_TARGET",
+            "RUSTC_WRAPPER",
+        ] {
+            command.env_remove(name);
+        }
+        let output = command
+            .output()
+            .with_context(|| format!("cannot run {}", rust.cargo.display()))?;
+        if !output.status.success() {
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            bail!(
+                "{package} in {} does not build:\n{}",
+                directory.display(),
+                complaint.trim()
+            );
+        }
+        let programs = executables(&String::from_utf8_lossy(&output.stdout));
+        step.line(package);
+        step.done("built");
+        Ok(programs)
+    }
+
+    fn flags(&self) -> Vec<String> {
+        let mut flags = vec![
+            "-Clink-self-contained=no".to_owned(),
+            "-Ctarget-cpu=cortex-a7".to_owned(),
+            // So that a crash report finds the symbols that belong to it.
+            "-Clink-arg=-Wl,--build-id=sha1".to_owned(),
+        ];
+        // No path of the host in any program: the same bytes wherever they are built.
+        let cargo_home = std::env::var_os("CARGO_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
+        let library = self.toolchain.rust.library.clone();
+        let real_library = fs::canonicalize(&library).unwrap_or_else(|_| library.clone());
+        let places = [
+            (Some(self.workspace.root.clone()), "/holdfast"),
+            (cargo_home, "/cargo"),
+            (Some(library), "/rust/library"),
+            (Some(real_library), "/rust/library"),
+        ];
+        for (place, name) in places {
+            if let Some(place) = place {
+                flags.push(format!("--remap-path-prefix={}={name}", place.display()));
+            }
+        }
+        flags
+    }
+}
+
+/// The programs in cargo's messages, by the names of their targets.
+fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter_map(|message| {
+            let program = message.get("executable")?.as_str()?.to_owned();
+            let name = message.get("target")?.get("name")?.as_str()?.to_owned();
+            Some((name, PathBuf::from(program)))
+        })
+        .collect()
+}
+
+/// The bytes of a program without its symbols; the program with them is kept in `symbols`.
+pub(crate) fn strip(program: &Path, symbols: &Path) -> Result<Vec<u8>> {
+    workspace::make_directory(symbols)?;
+    let name = program
+        .file_name()
+        .with_context(|| format!("{} is no file", program.display()))?;
+    let kept = symbols.join(name);
+    fs::copy(program, &kept).with_context(|| format!("cannot write {}", kept.display()))?;
+    let stripped = tempfile::NamedTempFile::new_in(symbols).context("cannot make a file")?;
+    process::output(
+        Command::new("arm-linux-gnueabihf-strip")
+            .args(["--strip-all", "--enable-deterministic-archives", "-o"])
+            .arg(stripped.path())
+            .arg(program),
+    )?;
+    workspace::read(stripped.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_among_cargos_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"x"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"init"},"executable":"/t/init"}
+{"reason":"build-finished","success":true}"#;
+        let found = executables(messages);
+        assert_eq!(
+            found,
+            BTreeMap::from([("init".to_owned(), PathBuf::from("/t/init"))])
+        );
+    }
+}

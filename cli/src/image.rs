@@ -1,0 +1,372 @@
+//! `image build` and `image show`.
+
+use crate::device_build::{self, DeviceBuilder};
+use crate::kernel::{self, Kernel};
+use crate::sources::{self, Pin};
+use crate::toolchain::Toolchain;
+use crate::workspace::{self, Workspace};
+use crate::{ImageArgs, SourceArgs, host};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use holdfast_images::app::{self, App};
+use holdfast_images::board::{Board, DeviceTreeSource};
+use holdfast_images::build::{self, Inputs, Sizes};
+use holdfast_images::manifest::ImageManifest;
+use holdfast_images::root::EntryKind;
+use holdfast_images::show::{self, Image};
+use holdfast_qemu::machine;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// The image that commands use when none is named.
+pub(crate) const DEFAULT_MANIFEST: &str = "images/hello.toml";
+
+/// Arguments of `image build`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: cargo holdfast image build --image images/hello.toml")]
+pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+    #[command(flatten)]
+    sources: SourceArgs,
+    /// Refuse everything that belongs to development; takes only pinned sources.
+    #[arg(long)]
+    production: bool,
+    /// Where to write the image.
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Print what was built as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `image show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: cargo holdfast image show target/holdfast/hello.img")]
+pub(crate) struct ShowArgs {
+    /// An image.
+    image: PathBuf,
+    /// Print everything as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// An image on disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Built {
+    /// The image.
+    pub(crate) path: PathBuf,
+    /// Programs with their symbols.
+    pub(crate) symbols: PathBuf,
+    /// Its manifest.
+    pub(crate) manifest: ImageManifest,
+}
+
+/// What went into an image, written beside it.
+#[derive(Debug, Serialize)]
+struct Provenance<'a> {
+    image: &'a str,
+    commit: String,
+    build_time: u64,
+    kernel: &'a Pin,
+    kernel_compiler: &'a str,
+    kernel_config_sha256: String,
+    kernel_patches: Vec<String>,
+    rust: &'a Pin,
+    rust_kind: &'a str,
+    zig: &'a Pin,
+    sizes: Sizes,
+}
+
+/// Tools that images are built with; made once, used for any number of images.
+#[derive(Debug)]
+pub(crate) struct ImageBuilder<'a> {
+    workspace: &'a Workspace,
+    pins: sources::Pins,
+    toolchain: Toolchain,
+    locked: bool,
+    production: bool,
+}
+
+impl<'a> ImageBuilder<'a> {
+    pub(crate) fn new(workspace: &'a Workspace, locked: bool, production: bool) -> Result<Self> {
+        host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL])?;
+        let pins = sources::load(workspace)?;
+        let locked = locked || production;
+        let toolchain = Toolchain::prepare(workspace, &pins, locked)?;
+        Ok(Self {
+            workspace,
+            pins,
+            toolchain,
+            locked,
+            production,
+        })
+    }
+
+    /// Builds the image of a manifest with further apps, to `output` or its usual place.
+    pub(crate) fn build(
+        &self,
+        manifest_path: &Path,
+        more_apps: &[PathBuf],
+        output: Option<&Path>,
+    ) -> Result<Built> {
+        let manifest = ImageManifest::load(manifest_path)?;
+        let boards = self.workspace.root.join("images/boards");
+        let board = Board::load(&boards, &manifest.board, manifest_path)?;
+        let app_directories: Vec<PathBuf> = manifest
+            .app_directories()
+            .chain(more_apps.iter().cloned())
+            .collect();
+        // Cheap mistakes are said before expensive work begins.
+        for directory in &app_directories {
+            app::load_manifest(directory)?;
+        }
+        let directory = self.workspace.output()?;
+        let symbols = directory.join(format!("{}.symbols", manifest.name));
+        let devices = DeviceBuilder::new(self.workspace, &self.toolchain)?;
+        let programs = self.build_services(&devices, &manifest, &symbols)?;
+        let apps = app_directories
+            .iter()
+            .map(|directory| self.build_app(&devices, directory, &symbols))
+            .collect::<Result<Vec<App>>>()?;
+        let init = self.build_program(&devices, "holdfast-init", "init", &symbols)?;
+        let kernel = kernel::build(self.workspace, &board, &self.pins, self.locked)?;
+        let device_tree = match board.device_tree {
+            DeviceTreeSource::QemuVirt => machine::device_tree(manifest.memory_mib)?,
+        };
+        let path = match output {
+            Some(output) => output.to_owned(),
+            None => directory.join(format!("{}.img", manifest.name)),
+        };
+        let inputs = Inputs {
+            manifest: &manifest,
+            board: &board,
+            kernel: &workspace::read(&kernel.image)?,
+            device_tree: &device_tree,
+            init,
+            services: manifest.services.iter().zip(programs).collect(),
+            apps,
+            build_time: self.workspace.build_time()?,
+            production: self.production,
+        };
+        let sizes = build::build(&inputs, &path)?;
+        self.write_provenance(&manifest, &kernel, sizes, &path)?;
+        Ok(Built {
+            path,
+            symbols,
+            manifest: manifest.clone(),
+        })
+    }
+
+    fn build_services(
+        &self,
+        devices: &DeviceBuilder<'_>,
+        manifest: &ImageManifest,
+        symbols: &Path,
+    ) -> Result<Vec<Vec<u8>>> {
+        let mut packages: BTreeMap<&str, BTreeMap<String, PathBuf>> = BTreeMap::new();
+        let mut programs = Vec::new();
+        for (index, service) in manifest.services.iter().enumerate() {
+            let built = match packages.get(service.package.as_str()) {
+                Some(built) => built,
+                None => {
+                    let built = devices.build(&self.workspace.root, &service.package)?;
+                    packages.entry(&service.package).or_insert(built)
+                }
+            };
+            let program = built.get(&service.binary).with_context(|| {
+                format!(
+                    "{}: services[{index}].binary: package {} has no program `{}`; it has {}",
+                    manifest.path.display(),
+                    service.package,
+                    service.binary,
+                    built.keys().cloned().collect::<Vec<_>>().join(", ")
+                )
+            })?;
+            programs.push(device_build::strip(program, symbols)?);
+        }
+        Ok(programs)
+    }
+
+    fn build_program(
+        &self,
+        devices: &DeviceBuilder<'_>,
+        package: &str,
+        program: &str,
+        symbols: &Path,
+    ) -> Result<Vec<u8>> {
+        let programs = devices.build(&self.workspace.root, package)?;
+        let path = programs
+            .get(program)
+            .with_context(|| format!("package {package} has no program `{program}`"))?;
+        device_build::strip(path, symbols)
+    }
+
+    /// An app, its program built from source where there is a `Cargo.toml`.
+    fn build_app(
+        &self,
+        devices: &DeviceBuilder<'_>,
+        directory: &Path,
+        symbols: &Path,
+    ) -> Result<App> {
+        let cargo = directory.join("Cargo.toml");
+        if !cargo.is_file() {
+            return Ok(app::load(directory, None)?);
+        }
+        let table: toml::Table = toml::from_str(&workspace::read_text(&cargo)?)
+            .with_context(|| cargo.display().to_string())?;
+        let package = table
+            .get("package")
+            .and_then(|package| package.get("name")?.as_str())
+            .with_context(|| format!("{}: package.name is missing", cargo.display()))?;
+        let programs = devices.build(directory, package)?;
+        let mut found = programs.iter();
+        let (Some((_, program)), None) = (found.next(), found.next()) else {
+            bail!(
+                "{}: an app has one program, but this package has {}",
+                cargo.display(),
+                programs.len()
+            );
+        };
+        let program = device_build::strip(program, symbols)?;
+        Ok(app::load(directory, Some(program))?)
+    }
+
+    fn write_provenance(
+        &self,
+        manifest: &ImageManifest,
+        kernel: &Kernel,
+        sizes: Sizes,
+        image: &Path,
+    ) -> Result<()> {
+        let provenance = Provenance {
+            image: &manifest.name,
+            commit: self.workspace.commit(),
+            build_time: self.workspace.build_time()?,
+            kernel: &kernel.source,
+            kernel_compiler: &kernel.compiler,
+            kernel_config_sha256: workspace::sha256_file(&kernel.config)?,
+            kernel_patches: Vec::new(),
+            rust: &self.toolchain.rust.pin,
+            rust_kind: self.toolchain.rust.name,
+            zig: sources::pin(&self.pins, sources::ZIG)?,
+            sizes,
+        };
+        let text = serde_json::to_string_pretty(&provenance).context("cannot write JSON")?;
+        workspace::write(&image.with_extension("provenance.json"), text)
+    }
+
+    /// Builds every program of the test components, stripped, into `directory`.
+    pub(crate) fn build_test_programs(&self, directory: &Path) -> Result<()> {
+        let devices = DeviceBuilder::new(self.workspace, &self.toolchain)?;
+        let symbols = directory.with_extension("symbols");
+        for (name, program) in devices.build(&self.workspace.root, "holdfast-test-apps")? {
+            let program = device_build::strip(&program, &symbols)?;
+            workspace::write(&directory.join(name), program)?;
+        }
+        Ok(())
+    }
+
+    /// What sources are pinned.
+    pub(crate) fn pins(&self) -> &sources::Pins {
+        &self.pins
+    }
+}
+
+/// The manifest that was named, or the default one.
+pub(crate) fn manifest_path(workspace: &Workspace, named: Option<&PathBuf>) -> PathBuf {
+    named
+        .cloned()
+        .unwrap_or_else(|| workspace.root.join(DEFAULT_MANIFEST))
+}
+
+pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
+    let manifest = manifest_path(workspace, args.image.manifest.as_ref());
+    // A broken manifest is said before a toolchain is fetched for it.
+    ImageManifest::load(&manifest)?;
+    let builder = ImageBuilder::new(workspace, args.sources.locked, args.production)?;
+    let built = builder.build(&manifest, &args.image.apps, args.output.as_deref())?;
+    let image = show::show(&built.path)?;
+    if args.json {
+        println!(
+            "{}",
+            serde_json::json!({
+                "image": built.path,
+                "symbols": built.symbols,
+                "root_hash": image.root_hash,
+                "kernel_bytes": image.kernel_bytes,
+                "root_bytes": image.root_bytes,
+                "slot_bytes": image.slot_bytes,
+            })
+        );
+    } else {
+        println!("{}", built.path.display());
+        println!(
+            "slot: {} bytes, root hash {}",
+            image.slot_bytes, image.root_hash
+        );
+    }
+    Ok(())
+}
+
+pub(crate) fn show_command(args: &ShowArgs) -> Result<()> {
+    let image = show::show(&args.image)?;
+    if args.json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&image).context("cannot write JSON")?
+        );
+    } else {
+        print_image(&image);
+    }
+    Ok(())
+}
+
+fn print_image(image: &Image) {
+    let kind = if image.development {
+        "development"
+    } else {
+        "production"
+    };
+    println!(
+        "image: {} {} for {} ({kind})",
+        image.name, image.version, image.board
+    );
+    println!("boot: {}", image.boot);
+    println!("root hash: {}", image.root_hash);
+    println!(
+        "slot {}: {} bytes (kernel {}, root with verity tree {})",
+        image.slot.letter(),
+        image.slot_bytes,
+        image.kernel_bytes,
+        image.root_bytes
+    );
+    println!("command line: {}", image.command_line);
+    println!("components: {}", image.components.join(", "));
+    println!("\npartition       start       length");
+    for partition in &image.partitions {
+        println!(
+            "{:<10} {:>10} {:>12}",
+            partition.name, partition.start, partition.length
+        );
+    }
+    println!("\nmode  uid     size  sha256            path");
+    for file in &image.files {
+        let digest = file
+            .sha256
+            .as_deref()
+            .and_then(|d| d.get(..16))
+            .unwrap_or("-");
+        let mark = match (&file.kind, file.elf) {
+            (EntryKind::Directory, _) => "/",
+            (EntryKind::Other, _) => " (neither file nor directory)",
+            (EntryKind::File, true) => " (ELF)",
+            (EntryKind::File, false) => "",
+        };
+        println!(
+            "{:04o} {:>4} {:>8}  {digest:<16}  {}{mark}",
+            file.mode, file.uid, file.size, file.path
+        );
+    }
+}

@@ -1,0 +1,270 @@
+//! The kernel: Debian's source, our configuration, cached by everything that goes into it.
+
+use crate::progress::Step;
+use crate::sources::{self, Pin, Pins};
+use crate::workspace::{self, Workspace};
+use crate::{host, process};
+use anyhow::{Context, Result, bail};
+use holdfast_images::board::Board;
+use holdfast_images::{hex, sha256};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PACKAGE: &str = "linux-source-6.12";
+const ARCHIVE: &str = "/usr/src/linux-source-6.12.tar.xz";
+const CROSS_COMPILE: &str = "arm-linux-gnueabihf-";
+/// Changes with the way the kernel is built here, so that no older result is taken for a new one.
+const RECIPE: &str = "1";
+
+/// A kernel that was built.
+#[derive(Debug, Clone)]
+pub(crate) struct Kernel {
+    /// The zImage.
+    pub(crate) image: PathBuf,
+    /// Its whole configuration.
+    pub(crate) config: PathBuf,
+    /// Which source it is from.
+    pub(crate) source: Pin,
+    /// The C compiler, in its own words.
+    pub(crate) compiler: String,
+}
+
+/// Version and hash of the kernel source on this host. The hash is remembered by the archive's
+/// length and time.
+pub(crate) fn installed_source(workspace: &Workspace) -> Result<Pin> {
+    let version = process::output(Command::new("dpkg-query").args([
+        "--show",
+        "--showformat=${Version}",
+        PACKAGE,
+    ]))?;
+    let metadata = fs::metadata(ARCHIVE).with_context(|| format!("cannot examine {ARCHIVE}"))?;
+    let state = format!(
+        "{version} {} {:?}",
+        metadata.len(),
+        metadata.modified().ok()
+    );
+    let key = hex(&sha256(&[state.as_bytes()]));
+    let remembered = workspace.cache.join(format!("kernel/archive-{key}"));
+    if let Ok(sha256) = fs::read_to_string(&remembered) {
+        return Ok(Pin { version, sha256 });
+    }
+    let sha256 = workspace::sha256_file(Path::new(ARCHIVE))?;
+    workspace::write(&remembered, &sha256)?;
+    Ok(Pin { version, sha256 })
+}
+
+/// The fragments of a board, one behind the other.
+pub(crate) fn merged_fragments(workspace: &Workspace, board: &Board) -> Result<String> {
+    let mut merged = String::new();
+    for name in &board.kernel_fragments {
+        let path = workspace.root.join(format!("kernel-config/{name}.config"));
+        merged.push_str(&workspace::read_text(&path)?);
+        merged.push('\n');
+    }
+    Ok(merged)
+}
+
+/// Builds the board's kernel, or finds it in the cache.
+pub(crate) fn build(
+    workspace: &Workspace,
+    board: &Board,
+    pins: &Pins,
+    locked: bool,
+) -> Result<Kernel> {
+    host::ensure(&[host::KERNEL])?;
+    let source = installed_source(workspace)?;
+    sources::accept(pins, sources::KERNEL, &source, locked)?;
+    let compiler = process::output(Command::new(format!("{CROSS_COMPILE}gcc")).arg("--version"))?;
+    let compiler = compiler.lines().next().unwrap_or_default().to_owned();
+    let fragments = merged_fragments(workspace, board)?;
+    let parts = [RECIPE, &source.sha256, &compiler, &fragments].join("\0");
+    let key = hex(&sha256(&[parts.as_bytes()]));
+    let directory = workspace
+        .cache
+        .join("kernel")
+        .join(key.get(..24).unwrap_or(&key));
+    let _lock = workspace.lock("kernel")?;
+    let kernel = Kernel {
+        image: directory.join("zImage"),
+        config: directory.join("config"),
+        source,
+        compiler,
+    };
+    if kernel.image.is_file() && kernel.config.is_file() {
+        return Ok(kernel);
+    }
+    let tree = unpack(workspace, &kernel.source)?;
+    let scratch = tempfile::Builder::new()
+        .prefix(".unfinished-kernel-")
+        .tempdir_in(&workspace.cache)
+        .context("cannot make a directory for the kernel")?;
+    let object = scratch.path().join("object");
+    let merged = scratch.path().join("fragments");
+    workspace::make_directory(&object)?;
+    workspace::write(&merged, &fragments)?;
+    let make = |target: &str| {
+        let mut command = Command::new("make");
+        command
+            .arg("-C")
+            .arg(&tree)
+            .arg(format!("O={}", object.display()))
+            .args(["ARCH=arm", &format!("CROSS_COMPILE={CROSS_COMPILE}")])
+            .args(["KBUILD_BUILD_USER=holdfast", "KBUILD_BUILD_HOST=holdfast"])
+            .args([
+                "KBUILD_BUILD_TIMESTAMP=1970-01-01",
+                "KBUILD_BUILD_VERSION=1",
+            ])
+            .arg(format!("KCONFIG_ALLCONFIG={}", merged.display()))
+            .arg(format!(
+                "-j{}",
+                std::thread::available_parallelism().map_or(2, usize::from)
+            ))
+            .arg(target)
+            .env("LC_ALL", "C");
+        for name in [
+            "MAKEFLAGS",
+            "MFLAGS",
+            "KBUILD_OUTPUT",
+            "KCFLAGS",
+            "LOCALVERSION",
+        ] {
+            command.env_remove(name);
+        }
+        command
+    };
+    let mut step = Step::begin(format!(
+        "kernel {} for {}",
+        kernel.source.version, board.name
+    ));
+    process::follow(&mut make("allnoconfig"), &mut step)?;
+    let config = workspace::read_text(&object.join(".config"))?;
+    let lost = lost_options(&fragments, &config);
+    if !lost.is_empty() {
+        bail!(
+            "kernel-config: these options did not survive Kconfig (a dependency is missing, or \
+             another option selects them):\n  {}",
+            lost.join("\n  ")
+        );
+    }
+    check_required(workspace, &config)?;
+    process::follow(&mut make("zImage"), &mut step)?;
+    let image = workspace::read(&object.join("arch/arm/boot/zImage"))?;
+    let size = image.len();
+    workspace::write(&kernel.config, &config)?;
+    workspace::write(&kernel.image, image)?;
+    step.done(&format!("{size} bytes"));
+    Ok(kernel)
+}
+
+/// The unpacked source, kept in the cache.
+fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
+    let short = source.sha256.get(..16).unwrap_or(&source.sha256);
+    let directory = workspace.cache.join(format!("kernel/source-{short}"));
+    if directory.join("Makefile").is_file() {
+        return Ok(directory);
+    }
+    let mut step = Step::begin("unpacking the kernel's source");
+    let scratch = tempfile::Builder::new()
+        .prefix(".unfinished-kernel-")
+        .tempdir_in(&workspace.cache)
+        .context("cannot make a directory for the kernel's source")?;
+    let mut command = Command::new("tar");
+    command
+        .args(["-xf", ARCHIVE, "--strip-components=1", "-C"])
+        .arg(scratch.path());
+    process::follow(&mut command, &mut step)?;
+    if let Some(parent) = directory.parent() {
+        workspace::make_directory(parent)?;
+    }
+    fs::rename(scratch.keep(), &directory)
+        .with_context(|| format!("cannot put {} in place", directory.display()))?;
+    step.done("unpacked");
+    Ok(directory)
+}
+
+/// Options and values of a configuration or fragment; `n` for those that are not set.
+pub(crate) fn options(text: &str) -> BTreeMap<&str, &str> {
+    text.lines()
+        .filter_map(|line| {
+            let line = line.trim();
+            match line.strip_prefix("# ") {
+                Some(comment) => Some((comment.strip_suffix(" is not set")?, "n")),
+                None => line.split_once('='),
+            }
+        })
+        .filter(|(name, _)| name.starts_with("CONFIG_"))
+        .collect()
+}
+
+/// What the fragments ask for and the configuration does not have.
+fn lost_options(fragments: &str, config: &str) -> Vec<String> {
+    let have = options(config);
+    options(fragments)
+        .into_iter()
+        .filter_map(|(name, wanted)| {
+            let found = have.get(name).copied().unwrap_or("n");
+            (found != wanted).then(|| format!("{name}: wanted {wanted}, found {found}"))
+        })
+        .collect()
+}
+
+/// One rule of `required.toml`.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Required {
+    /// `y`, `n`, or the value itself.
+    pub(crate) value: String,
+    /// Why it must be so.
+    pub(crate) why: String,
+}
+
+/// `kernel-config/required.toml`.
+pub(crate) fn required(workspace: &Workspace) -> Result<BTreeMap<String, Required>> {
+    let path = workspace.root.join("kernel-config/required.toml");
+    toml::from_str(&workspace::read_text(&path)?).with_context(|| path.display().to_string())
+}
+
+/// Fails when a configuration breaks a rule of `required.toml`.
+pub(crate) fn check_required(workspace: &Workspace, config: &str) -> Result<()> {
+    let have = options(config);
+    let broken: Vec<String> = required(workspace)?
+        .into_iter()
+        .filter_map(|(name, rule)| {
+            let found = have
+                .get(format!("CONFIG_{name}").as_str())
+                .copied()
+                .unwrap_or("n");
+            (found != rule.value).then(|| {
+                format!(
+                    "CONFIG_{name}: must be {}, is {found} ({})",
+                    rule.value, rule.why
+                )
+            })
+        })
+        .collect();
+    if broken.is_empty() {
+        return Ok(());
+    }
+    bail!(
+        "kernel-config/required.toml does not hold:\n  {}",
+        broken.join("\n  ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_did_not_survive_is_named_with_both_values() {
+        let fragments =
+            "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x\"\n# a comment\nCONFIG_D=y\n";
+        let config = "CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=\"x\"\n";
+        assert_eq!(
+            lost_options(fragments, config),
+            ["CONFIG_B: wanted n, found y", "CONFIG_D: wanted y, found n"]
+        );
+    }
+}

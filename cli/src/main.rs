@@ -1,0 +1,142 @@
+//! `holdfast`, the one host tool: build, run, test and measure Holdfast images.
+
+mod busybox;
+mod device_build;
+mod failure;
+mod host;
+mod image;
+mod kernel;
+mod measure;
+mod process;
+mod progress;
+mod run;
+mod sources;
+mod test;
+mod toolchain;
+mod workspace;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Build, run, test and measure Holdfast images.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo holdfast",
+    version,
+    after_help = "Exit codes: 0 done, 1 bad input or a failed check, 2 usage or the host lacks \
+                  something, 3 a wait ran out, 4 the guest died.\n\n\
+                  Example: cargo holdfast run"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build an image and run it in QEMU.
+    Run(run::RunArgs),
+    /// Build or look at images.
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Run the project's tests; what CI runs.
+    Test(test::TestArgs),
+    /// Measure sizes, start-up times and memory, and write docs/numbers.md.
+    Measure(measure::MeasureArgs),
+    /// The pinned sources of kernel, compiler and tools.
+    #[command(subcommand)]
+    Sources(SourcesCommand),
+}
+
+#[derive(Debug, Subcommand)]
+enum ImageCommand {
+    /// Build an image from an image manifest.
+    Build(image::BuildArgs),
+    /// Say what is in an image.
+    Show(image::ShowArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum SourcesCommand {
+    /// Write what is installed and offered now into sources.lock.
+    #[command(after_help = "Example: cargo holdfast sources update")]
+    Update,
+    /// Say what is pinned and what is there.
+    #[command(after_help = "Example: cargo holdfast sources show")]
+    Show,
+}
+
+/// How strictly sources must be the pinned ones.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct SourceArgs {
+    /// Refuse any source that is not the one pinned in sources.lock.
+    #[arg(long)]
+    pub(crate) locked: bool,
+}
+
+/// Which image, and which apps in it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImageArgs {
+    /// Image manifest.
+    #[arg(long = "image", value_name = "TOML")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// App directory to add to the image; may be given several times.
+    #[arg(long = "app", value_name = "DIR")]
+    pub(crate) apps: Vec<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", failure::chain(&error));
+            failure::exit_code(&error)
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<()> {
+    let workspace = workspace::Workspace::find()?;
+    match command {
+        Command::Run(args) => run::run(&workspace, &args),
+        Command::Image(ImageCommand::Build(args)) => image::build_command(&workspace, &args),
+        Command::Image(ImageCommand::Show(args)) => image::show_command(&args),
+        Command::Test(args) => test::run(&workspace, &args),
+        Command::Measure(args) => measure::run(&workspace, &args),
+        Command::Sources(SourcesCommand::Update) => sources::update(&workspace),
+        Command::Sources(SourcesCommand::Show) => sources::show(&workspace),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        fn check(command: &clap::Command) {
+            if command.has_subcommands() {
+                command
+                    .get_subcommands()
+                    .filter(|c| c.get_name() != "help")
+                    .for_each(check);
+            } else {
+                let help = command
+                    .get_after_help()
+                    .map(ToString::to_string)
+                    .unwrap_or_default();
+                assert!(
+                    help.contains("Example: cargo holdfast"),
+                    "{}",
+                    command.get_name()
+                );
+            }
+        }
+        Cli::command().debug_assert();
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,337 @@
+//! `measure`: sizes, start-up times and memory of the image at hand, beside BusyBox as init.
+//!
+//! Times are guest time, counted in instructions (2 ns each on one CPU, `-icount`), from the first
+//! instruction of the zImage: the processor's counter starts there. A program's marker is the
+//! monotonic clock read by the first statement of its `main`; the probe tells how far the two
+//! clocks are apart, which is a constant of the kernel and the device tree.
+
+use crate::host;
+use crate::image::{Built, ImageBuilder};
+use crate::sources::Pin;
+use crate::workspace::{self, Workspace};
+use crate::{busybox, process};
+use anyhow::{Context, Result};
+use clap::Args;
+use holdfast_images::root::{EntryKind, Root};
+use holdfast_images::{show, variant};
+use holdfast_qemu::machine::{Guest, Machine};
+use regex::Regex;
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+/// Arguments of `measure`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: cargo holdfast measure --json")]
+pub(crate) struct MeasureArgs {
+    /// Also print the numbers as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The kernel's boot takes seconds under emulation, a loaded host many times that.
+const BOOT: Duration = Duration::from_secs(120);
+/// Seconds of guest time after which a system counts as idle.
+const IDLE_SECONDS: u32 = 30;
+/// How many files the table of the largest has.
+const TOP_FILES: usize = 10;
+
+/// Start-up times of one system, in milliseconds of guest time.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Times {
+    kernel_to_init_ms: f64,
+    kernel_to_app_ms: f64,
+    init_to_app_ms: f64,
+}
+
+/// A file of the root file system.
+#[derive(Debug, Serialize)]
+struct FileSize {
+    path: String,
+    bytes: u64,
+}
+
+/// BusyBox as init on the same kernel.
+#[derive(Debug, Serialize)]
+struct BusyBox {
+    version: String,
+    program_bytes: usize,
+    kernel_to_app_ms: f64,
+    idle_memory_kib: u64,
+}
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+struct Numbers {
+    commit: String,
+    machine: String,
+    memory_mib: u32,
+    kernel_bytes: usize,
+    root_bytes: usize,
+    slot_bytes: usize,
+    #[serde(flatten)]
+    times: Times,
+    idle_memory_kib: u64,
+    idle_user_kib: u64,
+    largest_files: Vec<FileSize>,
+    busybox: BusyBox,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
+    host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL])?;
+    let builder = ImageBuilder::new(workspace, false, false)?;
+    let shipped = builder.build(
+        &workspace.root.join(crate::image::DEFAULT_MANIFEST),
+        &[],
+        None,
+    )?;
+    let probed = builder.build(&workspace.root.join("tests/images/probe.toml"), &[], None)?;
+    let image = show::show(&shipped.path)?;
+    let (offset, idle_memory_kib, idle_user_kib) = measure_probed(&probed)?;
+    let times = measure_times(&shipped, offset)?;
+    let (program, pin) = busybox::build(workspace, builder.pins())?;
+    let busybox = measure_busybox(workspace, &shipped, program, &pin, offset)?;
+    let mut files: Vec<FileSize> = image
+        .files
+        .iter()
+        .filter(|file| file.kind == EntryKind::File)
+        .map(|file| FileSize {
+            path: file.path.clone(),
+            bytes: file.size,
+        })
+        .collect();
+    files.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
+    files.truncate(TOP_FILES);
+    let numbers = Numbers {
+        commit: workspace.commit(),
+        machine: machine_name(),
+        memory_mib: shipped.manifest.memory_mib,
+        kernel_bytes: image.kernel_bytes,
+        root_bytes: image.root_bytes,
+        slot_bytes: image.slot_bytes,
+        times,
+        idle_memory_kib,
+        idle_user_kib,
+        largest_files: files,
+        busybox,
+    };
+    let path = workspace.root.join("docs/numbers.md");
+    workspace::write(&path, table(&numbers))?;
+    eprintln!("written: {}", path.display());
+    if args.json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&numbers).context("cannot write JSON")?
+        );
+    }
+    Ok(())
+}
+
+fn counted(built: &Built) -> Machine {
+    Machine {
+        counted: true,
+        ..Machine::new(&built.path, built.manifest.memory_mib)
+    }
+}
+
+/// How many seconds the processor's counter is ahead of the monotonic clock; and memory in use
+/// when idle, all of it and that of user space, in KiB.
+fn measure_probed(built: &Built) -> Result<(f64, u64, u64)> {
+    let mut guest = counted(built).start(None)?;
+    guest.wait("init: probe is ready", BOOT)?;
+    let clocks = guest.probe.ask("clocks", BOOT)?;
+    let counter = number(&clocks, r"counter=(\d+)")?;
+    let frequency = number(&clocks, r"frequency=(\d+)")?;
+    let monotonic = number(&clocks, r"monotonic_ns=(\d+)")?;
+    let offset = counter / frequency - monotonic / 1e9;
+    let idle = IDLE_SECONDS.saturating_add(2);
+    guest.wait(&format!("hello: heartbeat {idle}\\b"), BOOT)?;
+    let memory = guest.probe.ask("memory", BOOT)?;
+    let kib = |name: &str| whole(&memory, &format!(r"{name}=(\d+)"));
+    // What the kernel keeps for itself before it counts is in use as well.
+    let configured = u64::from(built.manifest.memory_mib).saturating_mul(1024);
+    Ok((
+        offset,
+        configured.saturating_sub(kib("available")?),
+        kib("user")?,
+    ))
+}
+
+/// When init's and the app's `main` began.
+fn measure_times(built: &Built, offset: f64) -> Result<Times> {
+    let mut guest = counted(built).start(None)?;
+    let init = seconds(&guest.wait(r"init: image .* main at [0-9.]+s", BOOT)?)?;
+    let app = seconds(&guest.wait(r"hello, world; main at [0-9.]+s", BOOT)?)?;
+    Ok(Times {
+        kernel_to_init_ms: milliseconds(init + offset),
+        kernel_to_app_ms: milliseconds(app + offset),
+        init_to_app_ms: milliseconds(app - init),
+    })
+}
+
+/// The same kernel and app, started by BusyBox's init from its inittab.
+fn measure_busybox(
+    workspace: &Workspace,
+    shipped: &Built,
+    program: Vec<u8>,
+    pin: &Pin,
+    offset: f64,
+) -> Result<BusyBox> {
+    const INITTAB: &str = "::sysinit:/bin/busybox mount -t devtmpfs devtmpfs /dev\n\
+                           ::sysinit:/bin/busybox mount -t proc proc /proc\n\
+                           ::sysinit:/bin/busybox mount -t sysfs sysfs /sys\n\
+                           ::sysinit:/bin/busybox mount -t tmpfs tmpfs /tmp\n\
+                           ::respawn:/bin/hello\n\
+                           ::once:/bin/busybox sh /etc/report\n";
+    let program_bytes = program.len();
+    let data = show::read_root(&shipped.path)?;
+    let app = "/usr/lib/holdfast/apps/hello/bin/app";
+    let hello = holdfast_images::root::read_file(&data, app)?;
+    let path = workspace.output()?.join("busybox.img");
+    variant::with_root(&shipped.path, &path, "ttyAMA0", |root| {
+        *root = Root::default();
+        root.add("sbin/init", program.clone(), true);
+        root.add("bin/busybox", program, true);
+        root.add("bin/hello", hello, true);
+        let report = format!("busybox sleep {IDLE_SECONDS}\nbusybox cat /proc/meminfo\n");
+        root.add("etc/report", report.into_bytes(), false);
+        root.add("etc/inittab", INITTAB.as_bytes().to_vec(), false);
+    })?;
+    let memory_mib = shipped.manifest.memory_mib;
+    let machine = Machine {
+        counted: true,
+        ..Machine::new(&path, memory_mib)
+    };
+    let mut guest: Guest = machine.start(None)?;
+    let app = seconds(&guest.wait(r"hello, world; main at [0-9.]+s", BOOT)?)?;
+    let available = whole(&guest.wait(r"MemAvailable: +\d+ kB", BOOT)?, r"(\d+) kB")?;
+    Ok(BusyBox {
+        version: pin.version.clone(),
+        program_bytes,
+        kernel_to_app_ms: milliseconds(app + offset),
+        idle_memory_kib: u64::from(memory_mib)
+            .saturating_mul(1024)
+            .saturating_sub(available),
+    })
+}
+
+fn milliseconds(seconds: f64) -> f64 {
+    (seconds * 1e6).round() / 1e3
+}
+
+/// The number that `pattern` captures in `text`.
+fn captured(text: &str, pattern: &str) -> Result<String> {
+    let regex = Regex::new(pattern).context("a pattern of this program is broken")?;
+    let found = regex.captures(text).and_then(|captures| captures.get(1));
+    Ok(found
+        .with_context(|| format!("`{text}` has no `{pattern}`"))?
+        .as_str()
+        .to_owned())
+}
+
+fn number(text: &str, pattern: &str) -> Result<f64> {
+    captured(text, pattern)?
+        .parse()
+        .with_context(|| format!("`{text}` has no number"))
+}
+
+fn whole(text: &str, pattern: &str) -> Result<u64> {
+    captured(text, pattern)?
+        .parse()
+        .with_context(|| format!("`{text}` has no number"))
+}
+
+fn seconds(line: &str) -> Result<f64> {
+    number(line, r"main at ([0-9.]+)s")
+}
+
+/// Processor, cores and emulator, for whoever compares.
+fn machine_name() -> String {
+    let cpus = workspace::read_text(Path::new("/proc/cpuinfo")).unwrap_or_default();
+    let model = cpus
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let qemu =
+        process::output(Command::new("qemu-system-arm").arg("--version")).unwrap_or_default();
+    let qemu = qemu.lines().next().unwrap_or("QEMU");
+    format!(
+        "{} with {cores} cores, {qemu}",
+        model.unwrap_or("an unknown processor")
+    )
+}
+
+fn table(numbers: &Numbers) -> String {
+    let Numbers { times, busybox, .. } = numbers;
+    let mut text = format!(
+        "# Numbers\n\nWritten by `cargo holdfast measure` at commit {} on {}.\nDo not edit: \
+         measure.\n\nTimes are guest time counted in instructions (2 ns each, one CPU), from the \
+         first instruction of the\nzImage; they repeat exactly. Memory in use is the \
+         configured {} MiB less `MemAvailable`, {IDLE_SECONDS} seconds\nafter the last component \
+         was ready, with the probe of the test image beside the app. BusyBox {} is\nthe same \
+         kernel and app with a static BusyBox as init, in the same run.\n\n\
+         | what | Holdfast | BusyBox as init | aim |\n| --- | ---: | ---: | ---: |\n",
+        numbers.commit, numbers.machine, numbers.memory_mib, busybox.version
+    );
+    let rows = [
+        (
+            "kernel (bytes)",
+            numbers.kernel_bytes.to_string(),
+            "same".to_owned(),
+            "",
+        ),
+        (
+            "root with verity tree (bytes)",
+            numbers.root_bytes.to_string(),
+            "-".to_owned(),
+            "",
+        ),
+        (
+            "slot (bytes)",
+            numbers.slot_bytes.to_string(),
+            "-".to_owned(),
+            "4194304",
+        ),
+        (
+            "kernel entry to init's main (ms)",
+            times.kernel_to_init_ms.to_string(),
+            "-".to_owned(),
+            "",
+        ),
+        (
+            "kernel entry to the app's main (ms)",
+            times.kernel_to_app_ms.to_string(),
+            busybox.kernel_to_app_ms.to_string(),
+            "1000",
+        ),
+        (
+            "init's main to the app's main (ms)",
+            times.init_to_app_ms.to_string(),
+            "-".to_owned(),
+            "50",
+        ),
+        (
+            "memory in use when idle (KiB)",
+            numbers.idle_memory_kib.to_string(),
+            busybox.idle_memory_kib.to_string(),
+            "16384",
+        ),
+        (
+            "of it user space, sum of PSS (KiB)",
+            numbers.idle_user_kib.to_string(),
+            "-".to_owned(),
+            "",
+        ),
+    ];
+    // Writing to a string cannot fail.
+    for (what, ours, theirs, aim) in rows {
+        let _ = writeln!(text, "| {what} | {ours} | {theirs} | {aim} |");
+    }
+    let _ = writeln!(text, "\n| largest files | bytes |\n| --- | ---: |");
+    for file in &numbers.largest_files {
+        let _ = writeln!(text, "| `{}` | {} |", file.path, file.bytes);
+    }
+    text
+}

@@ -1,0 +1,57 @@
+//! Running host programs: output kept, progress shown, failures with their last lines.
+
+use crate::progress::Step;
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+/// Lines of output that a failure shows.
+const TAIL_LINES: usize = 40;
+
+/// Runs a program to its end and returns its standard output.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let name = name(command);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {name}"))?;
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        bail!("{name} failed ({}): {}", output.status, complaint.trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Runs a program to its end, showing each line it prints as progress of `step`.
+pub(crate) fn follow(command: &mut Command, step: &mut Step) -> Result<()> {
+    let name = name(command);
+    let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().context("cannot make a pipe")?)
+        .stderr(writer)
+        .spawn()
+        .with_context(|| format!("cannot run {name}"))?;
+    // The command holds the writing ends; the child has its own.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut tail = std::collections::VecDeque::new();
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = String::from_utf8_lossy(&line.context("cannot read a pipe")?).into_owned();
+        step.line(&line);
+        if tail.len() == TAIL_LINES {
+            tail.pop_front();
+        }
+        tail.push_back(line);
+    }
+    let status = child
+        .wait()
+        .with_context(|| format!("cannot wait for {name}"))?;
+    if !status.success() {
+        bail!("{name} failed ({status}):\n{}", Vec::from(tail).join("\n"));
+    }
+    Ok(())
+}
+
+fn name(command: &Command) -> String {
+    command.get_program().to_string_lossy().into_owned()
+}

@@ -1,0 +1,64 @@
+//! Showing that long work goes on: a spinner on a terminal, plain lines elsewhere.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// One long step. Say how it ended with [`done`](Self::done); dropped without, it just vanishes.
+#[derive(Debug)]
+pub(crate) struct Step {
+    bar: ProgressBar,
+    name: String,
+    started: Instant,
+    lines: u64,
+}
+
+impl Step {
+    /// Begins a step.
+    pub(crate) fn begin(name: impl Into<String>) -> Self {
+        let name = name.into();
+        let bar = if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} [{elapsed}]") {
+                bar.set_style(style);
+            }
+            bar.set_message(name.clone());
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        } else {
+            eprintln!("{name} ...");
+            ProgressBar::hidden()
+        };
+        Self {
+            bar,
+            name,
+            started: Instant::now(),
+            lines: 0,
+        }
+    }
+
+    /// A line of output from what does the work.
+    pub(crate) fn line(&mut self, line: &str) {
+        self.lines = self.lines.saturating_add(1);
+        let line: String = line.trim().chars().take(60).collect();
+        self.bar
+            .set_message(format!("{} ({}) {line}", self.name, self.lines));
+        if self.bar.is_hidden() && self.lines.is_multiple_of(200) {
+            let seconds = self.started.elapsed().as_secs();
+            eprintln!("{}: {} steps, {seconds} s", self.name, self.lines);
+        }
+    }
+
+    /// It is done.
+    pub(crate) fn done(self, result: &str) {
+        self.bar.finish_and_clear();
+        let seconds = self.started.elapsed().as_secs_f32();
+        eprintln!("{}: {result} ({seconds:.1} s)", self.name);
+    }
+}
+
+impl Drop for Step {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

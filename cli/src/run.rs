@@ -1,0 +1,60 @@
+//! `run`: an image in QEMU, its console on the terminal.
+
+use crate::failure::HostLacks;
+use crate::image::{self, ImageBuilder};
+use crate::workspace::Workspace;
+use crate::{ImageArgs, SourceArgs};
+use anyhow::{Context, Result};
+use clap::Args;
+use holdfast_images::manifest::ImageManifest;
+use holdfast_qemu::machine::Machine;
+use regex::Regex;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = "On a terminal, Ctrl-A x quits.\n\n\
+                        Example: cargo holdfast run --until 'heartbeat 3' --timeout 120")]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    image: ImageArgs,
+    #[command(flatten)]
+    sources: SourceArgs,
+    /// Memory of the guest; the manifest's when not given.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(32..=2048))]
+    memory: Option<u32>,
+    /// Only print the console; nothing that is typed reaches the guest.
+    #[arg(long)]
+    headless: bool,
+    /// End with exit code 0 as soon as the console shows a match.
+    #[arg(long, value_name = "REGEX")]
+    until: Option<String>,
+    /// End with exit code 3 after so many seconds.
+    #[arg(long, value_name = "SECS")]
+    timeout: Option<u64>,
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
+    let until = args.until.as_deref().unwrap_or(r"\A\z\A.");
+    Regex::new(until).map_err(|error| HostLacks(format!("--until: {error}")))?;
+    let manifest = image::manifest_path(workspace, args.image.manifest.as_ref());
+    ImageManifest::load(&manifest)?;
+    let builder = ImageBuilder::new(workspace, args.sources.locked, false)?;
+    let built = builder.build(&manifest, &args.image.apps, None)?;
+    let memory = args.memory.unwrap_or(built.manifest.memory_mib);
+    let machine = Machine::new(&built.path, memory);
+    eprintln!(
+        "starting {} in QEMU with {memory} MiB",
+        built.path.display()
+    );
+    let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    if on_terminal && !args.headless && args.until.is_none() && args.timeout.is_none() {
+        eprintln!("Ctrl-A x quits");
+        return machine.run_on_terminal().context("the guest failed");
+    }
+    let mut guest = machine.start(Some(Box::new(std::io::stdout())))?;
+    let within = Duration::from_secs(args.timeout.unwrap_or(u64::from(u32::MAX)));
+    guest.wait(until, within)?;
+    Ok(())
+}

@@ -1,0 +1,393 @@
+//! `test`: everything that CI runs, stage by stage, with a time table.
+
+mod reproducible;
+mod tools;
+
+use crate::host;
+use crate::image::ImageBuilder;
+use crate::kernel;
+use crate::workspace::{self, Workspace};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use holdfast_images::board::Board;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Arguments of `test`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Stages: format, lint, docs, dependencies, images, unit, kernel-config, \
+                  reproducible, system.\n\nExample: cargo holdfast test\n         \
+                  cargo holdfast test a_zombie_storm_is_reaped"
+)]
+pub(crate) struct TestArgs {
+    /// Run every count that the project names, and write docs/evidence/.
+    #[arg(long)]
+    full: bool,
+    /// A stage, or a part of test names.
+    filter: Option<String>,
+}
+
+/// What a stage has counted.
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    passed: usize,
+    failed: usize,
+}
+
+impl Counts {
+    const PASSED: Self = Self {
+        passed: 1,
+        failed: 0,
+    };
+    const FAILED: Self = Self {
+        passed: 0,
+        failed: 1,
+    };
+}
+
+/// One stage's result.
+#[derive(Debug)]
+struct StageResult {
+    name: &'static str,
+    counts: Counts,
+    took: Duration,
+}
+
+/// What all stages need.
+#[derive(Debug)]
+struct Session<'a> {
+    workspace: &'a Workspace,
+    full: bool,
+    /// Part of test names; empty for all.
+    filter: String,
+    /// For property tests.
+    seed: u64,
+}
+
+type Stage = fn(&Session<'_>) -> Result<Counts>;
+
+const STAGES: [(&str, Stage); 9] = [
+    ("format", format),
+    ("lint", lint),
+    ("docs", docs),
+    ("dependencies", dependencies),
+    ("images", images),
+    ("unit", unit),
+    ("kernel-config", kernel_config),
+    ("reproducible", reproducible::run),
+    ("system", system),
+];
+
+/// Images that the system tests look at.
+const IMAGES: [&str; 3] = [
+    "images/hello.toml",
+    "tests/images/probe.toml",
+    "tests/images/supervision.toml",
+];
+/// Cases of each property test with `--full`.
+const FULL_CASES: u32 = 4096;
+
+pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
+    host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL, host::TESTS])?;
+    let named = args.filter.as_deref().unwrap_or_default();
+    let by_stage = STAGES.iter().any(|(name, _)| *name == named);
+    let by_test = !named.is_empty() && !by_stage;
+    let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let context = Session {
+        workspace,
+        full: args.full,
+        filter: if by_test {
+            named.to_owned()
+        } else {
+            String::new()
+        },
+        seed: since_1970.as_secs(),
+    };
+    let mut results = Vec::new();
+    for (name, stage) in STAGES {
+        let wanted = named.is_empty()
+            || name == named
+            || (by_test && ["unit", "images", "system"].contains(&name));
+        if !wanted {
+            continue;
+        }
+        println!("== {name}");
+        let started = Instant::now();
+        let counts = stage(&context).unwrap_or_else(|error| {
+            println!("{name} FAILED: {error:#}");
+            Counts::FAILED
+        });
+        results.push(StageResult {
+            name,
+            counts,
+            took: started.elapsed(),
+        });
+    }
+    if by_test {
+        results.retain(|result| result.name != "images" || result.counts.failed > 0);
+    }
+    report(&context, &results)
+}
+
+fn report(context: &Session<'_>, results: &[StageResult]) -> Result<()> {
+    println!("\nstage            passed  failed   seconds");
+    for StageResult { name, counts, took } in results {
+        let seconds = took.as_secs_f32();
+        println!(
+            "{name:<16} {:>6} {:>7} {seconds:>9.1}",
+            counts.passed, counts.failed
+        );
+    }
+    if std::env::var_os("HOLDFAST_ADVISORY_DB").is_none() {
+        println!("not checked: security advisories (HOLDFAST_ADVISORY_DB is not set)");
+    }
+    if !context.full {
+        println!(
+            "left to --full: reproducible from two empty caches; {FULL_CASES} cases a property"
+        );
+    }
+    let passed: usize = results.iter().map(|result| result.counts.passed).sum();
+    let failed: usize = results.iter().map(|result| result.counts.failed).sum();
+    if context.full {
+        write_evidence(context, results)?;
+    }
+    println!("{passed} passed, {failed} failed");
+    std::io::stdout()
+        .flush()
+        .context("cannot write to standard output")?;
+    if failed > 0 {
+        bail!("{failed} failed");
+    }
+    if passed == 0 {
+        bail!("no test is called that");
+    }
+    Ok(())
+}
+
+/// What a full run was, for whoever wants to see or repeat it.
+fn write_evidence(context: &Session<'_>, results: &[StageResult]) -> Result<()> {
+    let commit = context.workspace.commit();
+    let stages: Vec<_> = results
+        .iter()
+        .map(|result| {
+            serde_json::json!({
+                "stage": result.name,
+                "passed": result.counts.passed,
+                "failed": result.counts.failed,
+                "seconds": result.took.as_secs(),
+            })
+        })
+        .collect();
+    let evidence = serde_json::json!({
+        "commit": commit,
+        "property_cases": FULL_CASES,
+        "property_seed": context.seed,
+        "stages": stages,
+    });
+    let path = context
+        .workspace
+        .root
+        .join(format!("docs/evidence/{commit}.json"));
+    let text = serde_json::to_string_pretty(&evidence).context("cannot write JSON")?;
+    workspace::write(&path, format!("{text}\n"))?;
+    println!("evidence: {}", path.display());
+    Ok(())
+}
+
+/// The cargo that runs this program, in the workspace.
+fn cargo(context: &Session<'_>) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command
+        .current_dir(&context.workspace.root)
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs a command whose success is one passed test; its output is the terminal's.
+fn passes(command: &mut Command) -> Result<Counts> {
+    let status = command
+        .status()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    Ok(if status.success() {
+        Counts::PASSED
+    } else {
+        Counts::FAILED
+    })
+}
+
+fn format(context: &Session<'_>) -> Result<Counts> {
+    passes(cargo(context).args(["fmt", "--all", "--check"]))
+}
+
+fn lint(context: &Session<'_>) -> Result<Counts> {
+    let arguments = [
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    passes(cargo(context).args(arguments))
+}
+
+fn docs(context: &Session<'_>) -> Result<Counts> {
+    passes(
+        cargo(context)
+            .args([
+                "doc",
+                "--quiet",
+                "--no-deps",
+                "--workspace",
+                "--document-private-items",
+            ])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )
+}
+
+/// Licences, bans and sources; advisories where a database is given.
+fn dependencies(context: &Session<'_>) -> Result<Counts> {
+    let deny = tools::cargo_deny(context.workspace)?;
+    let check = |what: &[&str]| {
+        let mut command = Command::new(&deny);
+        command
+            .current_dir(&context.workspace.root)
+            .stdin(Stdio::null());
+        command
+            .args(["--offline", "check", "--hide-inclusion-graph"])
+            .args(what);
+        passes(&mut command)
+    };
+    let mut counts = check(&["licenses", "bans", "sources"])?;
+    if let Some(database) = std::env::var_os("HOLDFAST_ADVISORY_DB") {
+        let config = workspace::read_text(&context.workspace.root.join("deny.toml"))?;
+        let section = format!("\n[advisories]\ndb-path = {database:?}\n");
+        let file = tempfile::Builder::new()
+            .suffix(".toml")
+            .tempfile()
+            .context("no file")?;
+        workspace::write(file.path(), config + &section)?;
+        let path = file.path().to_string_lossy().into_owned();
+        let advisories = check(&["--disable-fetch", "--config", &path, "advisories"])?;
+        counts.passed = counts.passed.saturating_add(advisories.passed);
+        counts.failed = counts.failed.saturating_add(advisories.failed);
+    }
+    Ok(counts)
+}
+
+fn unit(context: &Session<'_>) -> Result<Counts> {
+    let mut command = cargo(context);
+    command.args(["test", "--workspace", "--no-fail-fast", "--quiet"]);
+    command.env("PROPTEST_RNG_SEED", context.seed.to_string());
+    if context.full {
+        command.env("PROPTEST_CASES", FULL_CASES.to_string());
+    }
+    if !context.filter.is_empty() {
+        command.arg("--").arg(&context.filter);
+    }
+    counted(&mut command)
+}
+
+/// Directory of the images that tests look at.
+fn image_directory(context: &Session<'_>) -> Result<PathBuf> {
+    context.workspace.output()
+}
+
+fn images(context: &Session<'_>) -> Result<Counts> {
+    let builder = ImageBuilder::new(context.workspace, false, false)?;
+    for manifest in IMAGES {
+        builder.build(&context.workspace.root.join(manifest), &[], None)?;
+    }
+    builder.build_test_programs(&image_directory(context)?.join("programs"))?;
+    Ok(Counts::PASSED)
+}
+
+/// Every rule of required.toml holds in the configuration that the kernel was built with.
+fn kernel_config(context: &Session<'_>) -> Result<Counts> {
+    let boards = context.workspace.root.join("images/boards");
+    let builder = ImageBuilder::new(context.workspace, false, false)?;
+    let mut counts = Counts::default();
+    for name in holdfast_images::board::names(&boards) {
+        let board = Board::load(&boards, &name, Path::new("kernel-config"))?;
+        let kernel = kernel::build(context.workspace, &board, builder.pins(), false)?;
+        kernel::check_required(context.workspace, &workspace::read_text(&kernel.config)?)?;
+        counts.passed = counts
+            .passed
+            .saturating_add(kernel::required(context.workspace)?.len());
+    }
+    Ok(counts)
+}
+
+fn system(context: &Session<'_>) -> Result<Counts> {
+    let images = image_directory(context)?;
+    let mut command = cargo(context);
+    command
+        .args(["run", "--quiet", "--package", "holdfast-system-tests", "--"])
+        .arg(&images)
+        .arg(images.join("programs"))
+        .arg(&context.filter);
+    counted(&mut command)
+}
+
+/// Runs a command that runs tests, shows what it prints, and adds up its `test result:` lines.
+fn counted(command: &mut Command) -> Result<Counts> {
+    let name = format!("{command:?}");
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot run {name}"))?;
+    let stdout = child
+        .stdout
+        .take()
+        .with_context(|| format!("{name} has no output"))?;
+    let mut counts = Counts::default();
+    for line in BufReader::new(stdout).lines() {
+        let line = line.with_context(|| format!("cannot read the output of {name}"))?;
+        if let Some(more) = result_line(&line) {
+            counts.passed = counts.passed.saturating_add(more.passed);
+            counts.failed = counts.failed.saturating_add(more.failed);
+        } else if !line.is_empty() && !line.starts_with("running ") {
+            println!("{line}");
+        }
+    }
+    let status = child
+        .wait()
+        .with_context(|| format!("cannot wait for {name}"))?;
+    if !status.success() && counts.failed == 0 {
+        bail!("{name} ended with {status}");
+    }
+    Ok(counts)
+}
+
+/// The numbers in a `test result:` line.
+fn result_line(line: &str) -> Option<Counts> {
+    let rest = line.strip_prefix("test result: ")?;
+    let number = |unit: &str| -> Option<usize> {
+        let part = rest
+            .split([';', '.'])
+            .find(|part| part.trim().ends_with(unit))?;
+        part.trim().split(' ').next()?.parse().ok()
+    };
+    Some(Counts {
+        passed: number(" passed")?,
+        failed: number(" failed")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_added_up_and_others_are_not() {
+        let line =
+            "test result: FAILED. 23 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
+        let counts = result_line(line).unwrap();
+        assert_eq!((counts.passed, counts.failed), (23, 2));
+        assert!(result_line("test boots ... ok").is_none());
+    }
+}

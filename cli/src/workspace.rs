@@ -1,0 +1,199 @@
+//! Where things lie: the checkout, and the user's cache.
+
+use crate::failure::HostLacks;
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A checkout of this project and the cache beside it.
+#[derive(Debug, Clone)]
+pub(crate) struct Workspace {
+    /// The checkout.
+    pub(crate) root: PathBuf,
+    /// What is kept between builds and shared by checkouts.
+    pub(crate) cache: PathBuf,
+}
+
+impl Workspace {
+    /// The checkout around the working directory, or the one this program was started from.
+    pub(crate) fn find() -> Result<Self> {
+        let start = std::env::current_dir().context("cannot tell the working directory")?;
+        let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+        let candidates = start.ancestors().map(Path::to_path_buf);
+        let candidates = candidates.chain(
+            manifest
+                .iter()
+                .flat_map(|m| m.ancestors())
+                .map(Path::to_path_buf),
+        );
+        let root = candidates
+            .into_iter()
+            .find(|path| path.join("images/boards").is_dir() && path.join("kernel-config").is_dir())
+            .ok_or_else(|| HostLacks("this is no checkout of Holdfast".to_owned()))?;
+        let cache = match std::env::var_os("HOLDFAST_CACHE") {
+            Some(cache) => std::path::absolute(cache).context("HOLDFAST_CACHE is no path")?,
+            None => user_cache()?.join("holdfast"),
+        };
+        make_directory(&cache)?;
+        Ok(Self { root, cache })
+    }
+
+    /// Waits until nobody else works on `what` in the cache, and keeps others from it until the
+    /// result is dropped. What killed builds have left behind is removed.
+    pub(crate) fn lock(&self, what: &str) -> Result<File> {
+        let path = self.cache.join(format!("{what}.lock"));
+        let context = || format!("cannot lock {}", path.display());
+        let file = File::options()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(context)?;
+        if file.try_lock().is_err() {
+            eprintln!("waiting for another build of {what} ...");
+            file.lock().with_context(context)?;
+        }
+        let abandoned = format!(".unfinished-{what}-");
+        for entry in fs::read_dir(&self.cache).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&abandoned) {
+                // Left for the next time where it cannot be removed.
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        Ok(file)
+    }
+
+    /// Where what is built for this checkout goes.
+    pub(crate) fn output(&self) -> Result<PathBuf> {
+        let directory = self.root.join("target/holdfast");
+        make_directory(&directory)?;
+        Ok(directory)
+    }
+
+    /// The commit's time in seconds since 1970, by which every image is dated.
+    pub(crate) fn build_time(&self) -> Result<u64> {
+        if let Some(epoch) = std::env::var_os("SOURCE_DATE_EPOCH") {
+            return epoch
+                .to_str()
+                .and_then(|text| text.parse().ok())
+                .context("SOURCE_DATE_EPOCH: must be a number of seconds since 1970");
+        }
+        let text = self.git(&["log", "-1", "--format=%ct"]).map_err(|error| {
+            HostLacks(format!(
+                "the time of the commit is not known ({error}); \
+                 build from a git checkout with a commit, or set SOURCE_DATE_EPOCH"
+            ))
+        })?;
+        text.parse().context("git printed no time")
+    }
+
+    /// The commit, with `+` behind it when the tree has uncommitted changes.
+    pub(crate) fn commit(&self) -> String {
+        let commit = self.git(&["rev-parse", "--short=12", "HEAD"]);
+        let clean = self
+            .git(&["status", "--porcelain"])
+            .is_ok_and(|changes| changes.is_empty());
+        match commit {
+            Ok(commit) if clean => commit,
+            Ok(commit) => format!("{commit}+"),
+            Err(_) => "unknown".to_owned(),
+        }
+    }
+
+    fn git(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("git");
+        // Another user's checkout is read, not trusted with configuration.
+        command
+            .arg("-C")
+            .arg(&self.root)
+            .args(["-c", "safe.directory=*"])
+            .args(arguments);
+        Ok(crate::process::output(&mut command)?.trim().to_owned())
+    }
+}
+
+fn user_cache() -> Result<PathBuf> {
+    let absolute = |name| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .ok_or_else(|| HostLacks("HOME is not set; set it, or HOLDFAST_CACHE".to_owned()).into())
+}
+
+/// Makes a directory with its parents.
+pub(crate) fn make_directory(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("cannot make directory {}", path.display()))
+}
+
+/// Reads a file whole.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Reads a text file whole.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Writes a file so that it is there whole or not at all.
+pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    make_directory(directory)?;
+    let context = || format!("cannot write {}", path.display());
+    let file = tempfile::Builder::new()
+        .prefix(".unfinished-")
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .tempfile_in(directory)
+        .with_context(context)?;
+    fs::write(file.path(), bytes).with_context(context)?;
+    file.persist(path).with_context(context)?;
+    Ok(())
+}
+
+/// SHA-256 of a file, in hexadecimal.
+pub(crate) fn sha256_file(path: &Path) -> Result<String> {
+    let context = || format!("cannot read {}", path.display());
+    let mut file = File::open(path).with_context(context)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let length = file.read(&mut buffer).with_context(context)?;
+        let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
+            return Ok(holdfast_images::hex(&hasher.finalize()));
+        };
+        hasher.update(bytes);
+    }
+}
+
+/// SHA-256 over the names and contents of every file below a directory, in hexadecimal.
+pub(crate) fn sha256_tree(directory: &Path) -> Result<String> {
+    let mut files = Vec::new();
+    let mut pending = vec![directory.to_owned()];
+    while let Some(next) = pending.pop() {
+        let list = || format!("cannot list {}", next.display());
+        for entry in fs::read_dir(&next).with_context(list)? {
+            let entry = entry.with_context(list)?;
+            let kind = entry.file_type().with_context(list)?;
+            if kind.is_dir() {
+                pending.push(entry.path());
+            } else if kind.is_file() {
+                files.push(entry.path());
+            }
+        }
+    }
+    files.sort();
+    let mut hasher = Sha256::new();
+    for file in files {
+        let name = file.strip_prefix(directory).unwrap_or(&file);
+        hasher.update(name.as_os_str().as_encoded_bytes());
+        hasher.update([0]);
+        hasher.update(read(&file)?);
+        hasher.update([0]);
+    }
+    Ok(holdfast_images::hex(&hasher.finalize()))
+}

@@ -1,0 +1,248 @@
+//! Bad input is refused with the file, the field and the remedy, exit code 1, and no output left.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module, and a panic is a failed test"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+const GOOD: &str = r#"
+schema = 1
+name = "bad-input"
+version = "0.1.0"
+board = "qemu-virt"
+memory_mib = 64
+apps = ["app"]
+[slots]
+boot_mib = 8
+root_mib = 8
+[storage]
+state_mib = 8
+apps_mib = 32
+data_mib = 16
+"#;
+
+const APP: &str = r#"{"SchemaVersion": 1, "Name": "app", "EntryPoint": "/bin/app",
+"ComponentId": "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11", "Capabilities": {}}"#;
+
+struct Case {
+    directory: tempfile::TempDir,
+}
+
+impl Case {
+    /// A good manifest with an app that has no program yet.
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("app/root/bin")).unwrap();
+        let case = Self { directory };
+        case.write("image.toml", GOOD);
+        case.write("app/app_manifest.json", APP);
+        case
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn build(&self) -> Output {
+        holdfast(&["image", "build", "--image"], &self.path("image.toml"))
+            .arg("--output")
+            .arg(self.path("out.img"))
+            .output()
+            .unwrap()
+    }
+
+    /// The build fails with exit code 1 and a message with all of `parts`; nothing is left.
+    fn refused(&self, parts: &[&str]) {
+        let output = self.build();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        for part in parts {
+            assert!(message.contains(part), "no `{part}` in: {message}");
+        }
+        let left: Vec<_> = fs::read_dir(self.directory.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .filter(|name| name != "app" && name != "image.toml")
+            .collect();
+        assert!(left.is_empty(), "left behind: {left:?}");
+    }
+}
+
+fn holdfast(arguments: &[&str], path: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+    command
+        .args(arguments)
+        .arg(path)
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+#[test]
+fn a_broken_manifest_is_refused_with_file_and_line() {
+    let case = Case::new();
+    case.write("image.toml", "schema = \n");
+    case.refused(&["image.toml", "line 1"]);
+    case.write("image.toml", GOOD.replace("version = \"0.1.0\"\n", ""));
+    case.refused(&["image.toml", "missing field `version`"]);
+    case.write(
+        "image.toml",
+        GOOD.replace("root_mib = 8", "root_mib = \"8\""),
+    );
+    case.refused(&["image.toml", "root_mib"]);
+}
+
+#[test]
+fn an_unknown_board_is_refused_with_those_there_are() {
+    let case = Case::new();
+    case.write("image.toml", GOOD.replace("qemu-virt", "toaster"));
+    case.refused(&[
+        "image.toml: board: there is no board `toaster`",
+        "qemu-virt",
+    ]);
+}
+
+#[test]
+fn an_app_that_is_no_arm_program_is_refused() {
+    let case = Case::new();
+    case.refused(&["app_manifest.json: EntryPoint: there is no such program"]);
+    case.write("app/root/bin/app", "#!/bin/sh\n");
+    case.refused(&["app/root/bin/app: is not a 32-bit ARM ELF file"]);
+    fs::copy(
+        env!("CARGO_BIN_EXE_holdfast"),
+        case.path("app/root/bin/app"),
+    )
+    .unwrap();
+    case.refused(&["app/root/bin/app: is not a 32-bit ARM ELF file"]);
+}
+
+#[test]
+fn an_app_that_is_linked_to_what_the_image_lacks_is_refused_with_the_library() {
+    let case = Case::new();
+    let source = case.path("app/hello.c");
+    fs::write(&source, "int main(void) { return 0; }\n").unwrap();
+    let program = case.path("app/root/bin/app");
+    let built = Command::new("arm-linux-gnueabihf-gcc")
+        .args([
+            "-nostdlib",
+            "-pie",
+            "-fPIE",
+            "-Wl,-e,main",
+            "-Wl,-z,noexecstack",
+            "-o",
+        ])
+        .args([&program, &source])
+        .status()
+        .unwrap();
+    assert!(built.success());
+    case.refused(&[
+        "app/root/bin/app: needs `lib/ld-linux-armhf.so.3`",
+        "link it statically",
+    ]);
+}
+
+#[test]
+fn a_grant_that_this_version_does_not_know_is_refused() {
+    let case = Case::new();
+    case.write(
+        "app/app_manifest.json",
+        APP.replace("{}}", "{\"Gpio\": [1]}}"),
+    );
+    case.refused(&["app_manifest.json", "Gpio"]);
+}
+
+#[test]
+fn a_production_image_is_refused_as_long_as_slots_are_unsigned() {
+    let case = Case::new();
+    case.write("image.toml", GOOD.replace("apps = [\"app\"]\n", ""));
+    let output = holdfast(
+        &["image", "build", "--production", "--image"],
+        &case.path("image.toml"),
+    )
+    .arg("--output")
+    .arg(case.path("out.img"))
+    .output()
+    .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains("a production image cannot hold an unsigned boot image"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing() {
+    let case = Case::new();
+    case.write("image.toml", GOOD.replace("apps = [\"app\"]\n", ""));
+    // A file size limit is the one way to a full disk that needs no root.
+    let output = Command::new("bash")
+        .args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$@\"", "bash"])
+        .arg(env!("CARGO_BIN_EXE_holdfast"))
+        .args(["image", "build", "--image"])
+        .arg(case.path("image.toml"))
+        .arg("--output")
+        .arg(case.path("out.img"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains("File too large") || message.contains("cannot"),
+        "{message}"
+    );
+    assert!(!case.path("out.img").exists());
+}
+
+#[test]
+fn a_killed_build_leaves_no_image() {
+    let case = Case::new();
+    case.write("image.toml", GOOD.replace("apps = [\"app\"]\n", ""));
+    let mut child = holdfast(&["image", "build", "--image"], &case.path("image.toml"))
+        .arg("--output")
+        .arg(case.path("out.img"))
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!case.path("out.img").exists());
+}
+
+#[test]
+fn usage_errors_have_exit_code_2() {
+    let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .arg("no-such-command")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args(["run", "--until", "("])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn an_image_that_is_none_is_refused() {
+    let case = Case::new();
+    let output = holdfast(&["image", "show"], &case.path("image.toml"))
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("partition table"), "{message}");
+}

@@ -1,0 +1,126 @@
+//! Rules of the house that no compiler checks.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module, and a panic is a failed test"
+)]
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("..")
+        .canonicalize()
+        .unwrap()
+}
+
+/// Packages of the workspace with the workspace's packages that each depends on.
+fn packages() -> BTreeMap<String, Vec<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let names: Vec<&str> = packages
+        .iter()
+        .map(|p| p["name"].as_str().unwrap())
+        .collect();
+    packages
+        .iter()
+        .map(|package| {
+            let dependencies = package["dependencies"].as_array().unwrap();
+            let ours = dependencies
+                .iter()
+                .map(|dependency| dependency["name"].as_str().unwrap())
+                .filter(|name| names.contains(name))
+                .map(str::to_owned)
+                .collect();
+            (package["name"].as_str().unwrap().to_owned(), ours)
+        })
+        .collect()
+}
+
+#[test]
+fn dependency_arrows_point_only_where_the_architecture_lets_them() {
+    let allowed = BTreeMap::from([
+        ("holdfast-core", vec![]),
+        ("holdfast-linux", vec!["holdfast-core"]),
+        ("holdfast-init", vec!["holdfast-core", "holdfast-linux"]),
+        ("holdfast-images", vec!["holdfast-core"]),
+        ("holdfast-qemu", vec!["holdfast-images"]),
+        (
+            "holdfast",
+            vec!["holdfast-core", "holdfast-images", "holdfast-qemu"],
+        ),
+        (
+            "holdfast-system-tests",
+            vec!["holdfast-images", "holdfast-qemu"],
+        ),
+        (
+            "holdfast-test-apps",
+            vec!["holdfast-core", "holdfast-linux"],
+        ),
+        ("hello", vec![]),
+    ]);
+    for (package, dependencies) in packages() {
+        let allowed = allowed.get(package.as_str());
+        let allowed = allowed.unwrap_or_else(|| panic!("{package} has no rule here: add one"));
+        for dependency in dependencies {
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{package} must not depend on {dependency}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_package_takes_the_workspaces_lints_but_the_one_with_unsafe_code() {
+    let mut own_lints = Vec::new();
+    for manifest in manifests(&root()) {
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        if text.contains("[package]") && !text.contains("[lints]\nworkspace = true") {
+            own_lints.push(manifest);
+        }
+    }
+    assert_eq!(own_lints, [root().join("os/linux/Cargo.toml")]);
+}
+
+#[test]
+fn no_room_has_a_name_that_says_nothing() {
+    for manifest in manifests(&root()) {
+        let source = manifest.parent().unwrap().join("src");
+        for entry in std::fs::read_dir(source).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            for empty in ["utils", "common", "misc", "helper"] {
+                assert!(
+                    !name.contains(empty),
+                    "{} says nothing",
+                    entry.path().display()
+                );
+            }
+        }
+    }
+}
+
+fn manifests(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        if path.is_dir() && name != "target" && !name.to_string_lossy().starts_with('.') {
+            found.extend(manifests(&path));
+        } else if name == "Cargo.toml" {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}

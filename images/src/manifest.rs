@@ -1,0 +1,283 @@
+//! The image manifest: which board, services and apps make one image.
+
+use crate::{FieldError, FileError};
+use holdfast_core::component;
+use serde::Deserialize;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// A checked image manifest.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageManifest {
+    /// Always 1.
+    pub schema: u32,
+    /// Name of the image: lower-case letters, digits and `-`.
+    pub name: String,
+    /// Version of the image, `major.minor.patch`.
+    pub version: String,
+    /// Name of a board that the builder knows.
+    pub board: String,
+    /// Host name of the device.
+    #[serde(default = "default_hostname")]
+    pub hostname: String,
+    /// Memory of the machine in MiB, for a board without memory of its own.
+    pub memory_mib: u32,
+    /// App directories, relative to the manifest.
+    #[serde(default)]
+    pub apps: Vec<PathBuf>,
+    /// Services of the OS.
+    #[serde(default)]
+    pub services: Vec<Service>,
+    /// Room for each slot.
+    pub slots: Slots,
+    /// Room for what is written on the device.
+    pub storage: Storage,
+    /// Where the manifest was read from.
+    #[serde(skip)]
+    pub path: PathBuf,
+}
+
+/// One service of the OS.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Component name.
+    pub name: String,
+    /// Cargo package that has the program.
+    pub package: String,
+    /// Binary of that package.
+    pub binary: String,
+    /// Arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Milliseconds within which it must say that it is ready; without it, it is ready at once.
+    pub ready_within_ms: Option<u32>,
+    /// Milliseconds within which it must show that it is alive, again and again.
+    pub watchdog_ms: Option<u32>,
+    /// Device nodes it is handed.
+    #[serde(default)]
+    pub descriptors: Vec<String>,
+    /// Capabilities it keeps, by name.
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    /// It may ask init for a reboot or a power-off.
+    #[serde(default)]
+    pub may_end_system: bool,
+    /// It exists in test images only; `image build --production` refuses it.
+    #[serde(default)]
+    pub test_only: bool,
+}
+
+/// Room for one slot, in MiB.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Slots {
+    /// Kernel and device tree.
+    pub boot_mib: u32,
+    /// Root file system with its verity tree.
+    pub root_mib: u32,
+}
+
+/// Room for the writable partitions, in MiB.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// What init and update keep.
+    pub state_mib: u32,
+    /// App packages.
+    pub apps_mib: u32,
+    /// What apps keep.
+    pub data_mib: u32,
+}
+
+fn default_hostname() -> String {
+    "holdfast".to_owned()
+}
+
+/// Why an image manifest was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// It cannot be read.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// It is no TOML, or not of the right shape; the message names line and field.
+    #[error("{}: {}", path.display(), source.to_string().trim_end())]
+    Toml {
+        /// The manifest.
+        path: PathBuf,
+        /// Where and why; said in full above.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is out of bounds.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+}
+
+impl ImageManifest {
+    /// Reads and checks the manifest at `path`.
+    ///
+    /// # Errors
+    /// Unreadable, not TOML, an unknown or missing field, or a value out of bounds.
+    pub fn load(path: &Path) -> Result<Self, ManifestError> {
+        let text = fs::read_to_string(path).map_err(FileError::at("read", path))?;
+        let mut manifest: Self = toml::from_str(&text).map_err(|source| ManifestError::Toml {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        manifest.path = path.to_owned();
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// App directories, with the manifest's own directory in front.
+    pub fn app_directories(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        let base = self.path.parent().unwrap_or(Path::new(""));
+        self.apps.iter().map(move |app| base.join(app))
+    }
+
+    fn check(&self) -> Result<(), FieldError> {
+        let refuse = |field: &str, reason: &str| {
+            Err(FieldError {
+                path: self.path.clone(),
+                field: field.to_owned(),
+                reason: reason.to_owned(),
+            })
+        };
+        if self.schema != 1 {
+            return refuse("schema", "must be 1");
+        }
+        if let Err(reason) = component::check_name(&self.name) {
+            return refuse("name", reason);
+        }
+        if let Err(reason) = component::check_name(&self.hostname) {
+            return refuse("hostname", reason);
+        }
+        let mut parts = self.version.split('.');
+        let is_number = |part: Option<&str>| part.is_some_and(|p| u32::from_str(p).is_ok());
+        if !(is_number(parts.next()) && is_number(parts.next()) && is_number(parts.next()))
+            || parts.next().is_some()
+        {
+            return refuse("version", "must be three numbers, such as 1.0.0");
+        }
+        for (field, mib, least) in [
+            ("memory_mib", self.memory_mib, 32),
+            ("slots.boot_mib", self.slots.boot_mib, 4),
+            ("slots.root_mib", self.slots.root_mib, 4),
+            ("storage.state_mib", self.storage.state_mib, 4),
+            ("storage.apps_mib", self.storage.apps_mib, 4),
+            ("storage.data_mib", self.storage.data_mib, 4),
+        ] {
+            if mib < least || mib > 2048 || mib % 4 != 0 {
+                let reason = format!("must be a multiple of 4 from {least} to 2048");
+                return refuse(field, &reason);
+            }
+        }
+        for (index, service) in self.services.iter().enumerate() {
+            if let Err(reason) = component::check_name(&service.name) {
+                return refuse(&format!("services[{index}].name"), reason);
+            }
+            service.capability_numbers().or_else(|name| {
+                refuse(
+                    &format!("services[{index}].capabilities"),
+                    &format!("`{name}` is no capability; write it as in CAP_NET_ADMIN"),
+                )
+                .map(|()| Vec::new())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Service {
+    /// The numbers of its capabilities.
+    ///
+    /// # Errors
+    /// The first name that is none.
+    pub fn capability_numbers(&self) -> Result<Vec<u8>, String> {
+        self.capabilities
+            .iter()
+            .map(|name| {
+                caps::Capability::from_str(name)
+                    .map(|c| c.index())
+                    .map_err(|_| name.clone())
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = r#"
+schema = 1
+name = "first"
+version = "0.1.0"
+board = "qemu-virt"
+memory_mib = 64
+[slots]
+boot_mib = 8
+root_mib = 8
+[storage]
+state_mib = 8
+apps_mib = 32
+data_mib = 16
+"#;
+
+    fn load(text: &str) -> Result<ImageManifest, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.toml");
+        fs::write(&path, text).unwrap();
+        ImageManifest::load(&path).map_err(|error| error.to_string())
+    }
+
+    fn refusal(from: &str, to: &str) -> String {
+        assert!(GOOD.contains(from));
+        load(&GOOD.replace(from, to)).expect_err("was accepted")
+    }
+
+    #[test]
+    fn a_whole_manifest_is_read() {
+        let manifest = load(GOOD).unwrap();
+        assert_eq!(manifest.hostname, "holdfast");
+        assert_eq!(manifest.slots.boot_mib, 8);
+    }
+
+    #[test]
+    fn a_refusal_names_file_field_and_remedy() {
+        let message = refusal("version = \"0.1.0\"", "version = \"one\"");
+        assert!(
+            message.contains("image.toml: version: must be three numbers"),
+            "{message}"
+        );
+        let message = refusal("boot_mib = 8", "boot_mib = 7");
+        assert!(
+            message.contains("slots.boot_mib: must be a multiple of 4"),
+            "{message}"
+        );
+        let message = refusal("memory_mib = 64", "memory_mb = 64");
+        assert!(
+            message.contains("image.toml") && message.contains("memory_mb"),
+            "{message}"
+        );
+        let message = refusal("schema = 1", "schema = 2");
+        assert!(message.contains("schema: must be 1"), "{message}");
+    }
+
+    #[test]
+    fn an_unknown_capability_is_named() {
+        let service = "[[services]]\nname = \"a\"\npackage = \"p\"\nbinary = \"b\"\n";
+        let message = load(&format!("{GOOD}{service}capabilities = [\"CAP_FLY\"]\n")).unwrap_err();
+        assert!(
+            message.contains("services[0].capabilities: `CAP_FLY`"),
+            "{message}"
+        );
+        let good = load(&format!(
+            "{GOOD}{service}capabilities = [\"CAP_SYS_PTRACE\"]\n"
+        ))
+        .unwrap();
+        assert_eq!(good.services[0].capability_numbers(), Ok(vec![19]));
+    }
+}

@@ -1,0 +1,267 @@
+//! The root file system: a tree in memory, written as EROFS by `mkfs.erofs` and read back.
+
+use crate::verity::BLOCK_BYTES;
+use crate::{FileError, ToolError, hex, run_tool, sha256};
+use erofs_rs::EroFS;
+use erofs_rs::backend::SliceImage;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fs::{self, File, FileTimes, Permissions};
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::UNIX_EPOCH;
+
+/// Directories that every root has, mount points among them.
+const DIRECTORIES: [&str; 8] = ["dev", "proc", "sys", "run", "tmp", "state", "apps", "data"];
+
+/// A file system to be written.
+#[derive(Debug, Clone, Default)]
+pub struct Root {
+    files: BTreeMap<String, (Vec<u8>, bool)>,
+}
+
+/// Why a root file system could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum RootError {
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// `mkfs.erofs` failed.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// The bytes are no readable EROFS.
+    #[error("the root file system cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// What a file of the root file system is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EntryKind {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link, a device node or anything else that no image of ours has.
+    Other,
+}
+
+/// One entry of a root file system that was read back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// Absolute path.
+    pub path: String,
+    /// Its kind.
+    pub kind: EntryKind,
+    /// Permission bits, setuid and setgid included.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Owning group.
+    pub gid: u32,
+    /// Length in bytes of a regular file.
+    pub size: u64,
+    /// SHA-256 of a regular file.
+    pub sha256: Option<String>,
+    /// True when the file is ELF.
+    pub elf: bool,
+    /// Begins with `#!`.
+    pub script: bool,
+}
+
+impl Root {
+    /// Adds the file at `path`, given without the leading slash.
+    pub fn add(&mut self, path: impl Into<String>, bytes: Vec<u8>, executable: bool) {
+        self.files.insert(path.into(), (bytes, executable));
+    }
+
+    /// The files of an EROFS image that this module wrote.
+    ///
+    /// # Errors
+    /// It is no EROFS, or part of it cannot be read.
+    pub fn read(image: &[u8]) -> Result<Self, RootError> {
+        let mut root = Self::default();
+        for entry in list(image)?
+            .into_iter()
+            .filter(|entry| entry.kind == EntryKind::File)
+        {
+            let bytes = read_file(image, &entry.path)?;
+            root.add(
+                entry.path.trim_start_matches('/'),
+                bytes,
+                entry.mode & 0o111 != 0,
+            );
+        }
+        Ok(root)
+    }
+
+    /// The file system as EROFS, padded to whole verity blocks. Owners are root, modes 0755, 0555
+    /// and 0444, times zero.
+    ///
+    /// # Errors
+    /// `mkfs.erofs` is missing or fails, or the disk is full.
+    pub fn to_erofs(&self) -> Result<Vec<u8>, RootError> {
+        let scratch =
+            tempfile::tempdir().map_err(FileError::at("make", Path::new("a directory")))?;
+        let tree = scratch.path().join("root");
+        let make = |path: &Path| {
+            fs::create_dir_all(path)
+                .and_then(|()| fs::set_permissions(path, Permissions::from_mode(0o755)))
+                .map_err(FileError::at("make directory", path))
+        };
+        make(&tree)?;
+        for directory in DIRECTORIES {
+            make(&tree.join(directory))?;
+        }
+        for (name, (bytes, executable)) in &self.files {
+            let path = tree.join(name);
+            // Each directory on its own: the modes must not depend on the umask.
+            let mut parent = tree.clone();
+            for part in Path::new(name).parent().into_iter().flat_map(Path::iter) {
+                parent.push(part);
+                make(&parent)?;
+            }
+            fs::write(&path, bytes).map_err(FileError::at("write", &path))?;
+            let mode = if *executable { 0o555 } else { 0o444 };
+            let file = File::open(&path).map_err(FileError::at("open", &path))?;
+            file.set_times(FileTimes::new().set_modified(UNIX_EPOCH))
+                .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
+                .map_err(FileError::at("set mode and time of", &path))?;
+        }
+        let image = scratch.path().join("root.erofs");
+        let mut command = Command::new("mkfs.erofs");
+        command
+            .args([
+                "-zlz4hc,12",
+                "-Eztailpacking",
+                "-T0",
+                "-x-1",
+                "--all-root",
+                "--quiet",
+            ])
+            .arg("-U00000000-0000-0000-0000-000000000000")
+            .args([&image, &tree]);
+        run_tool("mkfs.erofs", &mut command)?;
+        let mut bytes = fs::read(&image).map_err(FileError::at("read", &image))?;
+        let blocks = bytes.len().div_ceil(BLOCK_BYTES);
+        bytes.resize(blocks.saturating_mul(BLOCK_BYTES), 0);
+        Ok(bytes)
+    }
+}
+
+/// Every entry of an EROFS image but the root directory itself, sorted by path.
+///
+/// # Errors
+/// It is no EROFS, or part of it cannot be read.
+pub fn list(image: &[u8]) -> Result<Vec<Entry>, RootError> {
+    let unreadable = |error: erofs_rs::Error| RootError::Unreadable(error.to_string());
+    let file_system = EroFS::new(SliceImage::new(image)).map_err(unreadable)?;
+    let mut entries = Vec::new();
+    for found in file_system.walk_dir("/").map_err(unreadable)? {
+        let found = found.map_err(unreadable)?;
+        let inode = found.inode;
+        let path = found.dir_entry.path().to_string_lossy().into_owned();
+        let mut entry = Entry {
+            path,
+            kind: EntryKind::Other,
+            mode: mode_bits(&inode),
+            uid: inode.uid(),
+            gid: inode.gid(),
+            size: 0,
+            sha256: None,
+            elf: false,
+            script: false,
+        };
+        if inode.is_dir() {
+            entry.kind = EntryKind::Directory;
+        } else if inode.is_file() {
+            let mut bytes = Vec::new();
+            file_system
+                .open_inode_file(inode)
+                .map_err(unreadable)?
+                .read_to_end(&mut bytes)
+                .map_err(|error| RootError::Unreadable(error.to_string()))?;
+            entry.kind = EntryKind::File;
+            entry.size = inode.data_size();
+            entry.elf = crate::elf::is_elf(&bytes);
+            entry.script = bytes.starts_with(b"#!");
+            entry.sha256 = Some(hex(&sha256(&[&bytes])));
+        }
+        entries.push(entry);
+    }
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(entries)
+}
+
+/// The bytes of the regular file at `path`.
+///
+/// # Errors
+/// It is no EROFS, or has no such file.
+pub fn read_file(image: &[u8], path: &str) -> Result<Vec<u8>, RootError> {
+    let unreadable = |error: erofs_rs::Error| RootError::Unreadable(error.to_string());
+    let file_system = EroFS::new(SliceImage::new(image)).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file_system
+        .open(path)
+        .map_err(unreadable)?
+        .read_to_end(&mut bytes)
+        .map_err(|error| RootError::Unreadable(error.to_string()))?;
+    Ok(bytes)
+}
+
+fn mode_bits(inode: &erofs_rs::types::Inode) -> u16 {
+    u16::try_from(inode.permissions().mode() & 0o7777).unwrap_or(u16::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_is_read_back_with_modes_owners_and_contents() {
+        let mut root = Root::default();
+        root.add("sbin/init", b"\x7fELF".repeat(4000), true);
+        root.add("etc/holdfast/components", vec![1, 2, 3], false);
+        let image = root.to_erofs().unwrap();
+        assert!(image.len().is_multiple_of(BLOCK_BYTES));
+        assert!(image == root.to_erofs().unwrap(), "two makings differ");
+        let entries = list(&image).unwrap();
+        let find = |path| entries.iter().find(|e| e.path == path).unwrap();
+        let init = find("/sbin/init");
+        assert_eq!(
+            (init.mode, init.uid, init.size, init.elf),
+            (0o555, 0, 16_000, true)
+        );
+        assert_eq!(find("/etc/holdfast/components").mode, 0o444);
+        assert_eq!(
+            (find("/proc").mode, find("/proc").kind.clone()),
+            (0o755, EntryKind::Directory)
+        );
+        assert_eq!(
+            read_file(&image, "/etc/holdfast/components").unwrap(),
+            [1, 2, 3]
+        );
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(16))]
+        #[test]
+        fn a_damaged_image_is_an_error_or_a_listing_never_a_panic(
+            at in proptest::prelude::any::<proptest::sample::Index>(),
+            value in proptest::prelude::any::<u8>(),
+        ) {
+            static IMAGE: std::sync::OnceLock<Vec<u8>> = std::sync::OnceLock::new();
+            let image = IMAGE.get_or_init(|| {
+                let mut root = Root::default();
+                root.add("sbin/init", b"text".repeat(4000), true);
+                root.to_erofs().unwrap()
+            });
+            let mut image = image.clone();
+            let at = at.index(image.len());
+            image[at] = value;
+            let _ = list(&image);
+        }
+    }
+}

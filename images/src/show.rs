@@ -1,0 +1,172 @@
+//! Reading an image back: what `image show` prints and what tests look at.
+
+use crate::boot::{self, Boot, BootError, Slot};
+use crate::disk::{DiskError, Layout, Partition};
+use crate::root::{self, Entry, RootError};
+use crate::verity::{self, BLOCK_BYTES};
+use crate::{FileError, hex};
+use holdfast_core::component::{self, ComponentList, ComponentListError};
+use serde::Serialize;
+use std::fs::File;
+use std::path::Path;
+
+/// Everything there is to say of an image.
+#[derive(Debug, Clone, Serialize)]
+pub struct Image {
+    /// Image name, from its component list.
+    pub name: String,
+    /// Image version.
+    pub version: String,
+    /// Board it was made for.
+    pub board: String,
+    /// True unless it was built with `--production`.
+    pub development: bool,
+    /// How the boot partition is protected: `unsigned`.
+    pub boot: &'static str,
+    /// Length of the disk in bytes.
+    pub disk_bytes: u64,
+    /// Partitions in order.
+    pub partitions: Vec<Partition>,
+    /// The slot that holds a system.
+    pub slot: Slot,
+    /// Bytes of the zImage.
+    pub kernel_bytes: usize,
+    /// Bytes of root file system and verity tree.
+    pub root_bytes: usize,
+    /// Bytes of FIT and root together.
+    pub slot_bytes: usize,
+    /// Verity root hash, in hexadecimal.
+    pub root_hash: String,
+    /// The kernel's command line.
+    pub command_line: String,
+    /// Names of the components, in start order.
+    pub components: Vec<String>,
+    /// Every file and directory of the root file system.
+    pub files: Vec<Entry>,
+    /// Paths of every ELF file.
+    pub elf_files: Vec<String>,
+}
+
+/// Why an image could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowError {
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The partitions.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The boot partition.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The root file system.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The component list in it.
+    #[error(transparent)]
+    Components(#[from] ComponentListError),
+    /// The command line does not say how to verify the root.
+    #[error("the command line has no verity table for the root")]
+    NoVerityTable,
+    /// The root file system is not the one that the command line names.
+    #[error("the root file system has root hash {found}, but the command line names {named}")]
+    RootHash {
+        /// Computed from the data.
+        found: String,
+        /// From the command line.
+        named: String,
+    },
+}
+
+/// What the kernel would be given from slot A of the image at `path`.
+///
+/// # Errors
+/// No image, or its boot partition is damaged.
+pub fn read_boot(path: &Path) -> Result<Boot, ShowError> {
+    let mut file = File::open(path).map_err(FileError::at("open", path))?;
+    let partition = Layout::read(&mut file)?
+        .partition("boot-a")?
+        .read(&mut file, path)?;
+    Ok(boot::read(&partition, Slot::A)?)
+}
+
+/// The verity root hash and the number of data blocks that a command line names.
+#[must_use]
+pub fn verity_table(command_line: &str) -> Option<(String, usize)> {
+    let table = command_line
+        .split_once("dm-mod.create=\"")?
+        .1
+        .split('"')
+        .next()?;
+    let words: Vec<&str> = table.split_once(" verity ")?.1.split(' ').collect();
+    let (blocks, hash) = (words.get(5)?, words.get(8)?);
+    Some(((*hash).to_owned(), blocks.parse().ok()?))
+}
+
+/// The root file system of slot A, without its verity tree, checked against the command line.
+///
+/// # Errors
+/// No image, damaged, or not the root that the command line names.
+pub fn read_root(path: &Path) -> Result<Vec<u8>, ShowError> {
+    let boot = read_boot(path)?;
+    let (named, blocks) = verity_table(&boot.command_line).ok_or(ShowError::NoVerityTable)?;
+    let mut file = File::open(path).map_err(FileError::at("open", path))?;
+    let partition = Layout::read(&mut file)?
+        .partition("root-a")?
+        .read(&mut file, path)?;
+    let length = blocks.saturating_mul(BLOCK_BYTES);
+    let data = partition.get(..length).ok_or(ShowError::NoVerityTable)?;
+    let found = verity::hash(data)
+        .map(|v| hex(&v.root_hash))
+        .unwrap_or_default();
+    if found == named {
+        Ok(data.to_vec())
+    } else {
+        Err(ShowError::RootHash { found, named })
+    }
+}
+
+/// Reads the image at `path` and checks that its root is the one its command line names.
+///
+/// # Errors
+/// See [`ShowError`].
+pub fn show(path: &Path) -> Result<Image, ShowError> {
+    let mut file = File::open(path).map_err(FileError::at("open", path))?;
+    let layout = Layout::read(&mut file)?;
+    let boot_partition = layout.partition("boot-a")?.read(&mut file, path)?;
+    let boot = boot::read(&boot_partition, Slot::A)?;
+    let data = read_root(path)?;
+    let (root_hash, _) = verity_table(&boot.command_line).ok_or(ShowError::NoVerityTable)?;
+    let tree = verity::hash(&data).map_or(0, |v| v.tree.len());
+    let fit_bytes = boot_partition
+        .get(4..8)
+        .and_then(|word| <[u8; 4]>::try_from(word).ok())
+        .map_or(0, |word| {
+            usize::try_from(u32::from_be_bytes(word)).unwrap_or(0)
+        });
+    let files = root::list(&data)?;
+    let list = ComponentList::decode(&root::read_file(&data, component::PATH)?)?;
+    let root_bytes = data.len().saturating_add(tree);
+    Ok(Image {
+        name: list.image.name,
+        version: list.image.version,
+        board: list.image.board,
+        development: list.image.development,
+        boot: "unsigned",
+        disk_bytes: layout.length,
+        partitions: layout.partitions,
+        slot: Slot::A,
+        kernel_bytes: boot.kernel.len(),
+        root_bytes,
+        slot_bytes: root_bytes.saturating_add(fit_bytes),
+        root_hash,
+        command_line: boot.command_line,
+        components: list.components.into_iter().map(|c| c.name).collect(),
+        elf_files: files
+            .iter()
+            .filter(|f| f.elf)
+            .map(|f| f.path.clone())
+            .collect(),
+        files,
+    })
+}

@@ -1,0 +1,66 @@
+//! An image with another root file system: what tests attack and comparisons measure.
+//!
+//! Only the holder of the keys can make one that boots on a device that verifies its slots.
+
+use crate::boot::{self, BootError, Slot};
+use crate::disk::{DiskError, Layout};
+use crate::root::{Root, RootError};
+use crate::show::{self, ShowError};
+use crate::{FileError, verity};
+use std::fs::{self, File};
+use std::path::Path;
+
+/// Why a variant could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum VariantError {
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The image cannot be read.
+    #[error(transparent)]
+    Show(#[from] ShowError),
+    /// The changed root file system cannot be written.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The boot image.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The partitions.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// Copies `image` to `output` with the files of its root changed; verity tree and command line
+/// follow, so that the kernel accepts the result.
+///
+/// # Errors
+/// See [`VariantError`].
+pub fn with_root(
+    image: &Path,
+    output: &Path,
+    console: &str,
+    change: impl FnOnce(&mut Root),
+) -> Result<(), VariantError> {
+    let boot = show::read_boot(image)?;
+    let mut root = Root::read(&show::read_root(image)?)?;
+    change(&mut root);
+    let data = root.to_erofs()?;
+    let verity = verity::hash(&data).ok_or(ShowError::NoVerityTable)?;
+    let line = boot::command_line(console, Slot::A, &verity);
+    let fit = boot::build(&boot.kernel, &boot.device_tree, &line, Slot::A)?;
+    fs::copy(image, output).map_err(FileError::at("copy to", output))?;
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .open(output)
+        .map_err(FileError::at("open", output))?;
+    let layout = Layout::read(&mut file)?;
+    let root = [data, verity.tree].concat();
+    layout
+        .partition("boot-a")?
+        .replace(&mut file, output, "kernel and device tree", &fit)?;
+    layout
+        .partition("root-a")?
+        .replace(&mut file, output, "the root file system", &root)?;
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! The steps from the kernel's hand-over to the first component.
+
+use crate::log::Log;
+use holdfast_core::component::{self, ComponentList, ComponentListError};
+use holdfast_linux::mount::{self, Access};
+use holdfast_linux::{PathError, block, clock, entropy, sysctl};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Where init makes the notify sockets.
+pub(crate) const NOTIFY_DIRECTORY: &str = "/run/notify";
+const SEED_FILE: &str = "/state/entropy-seed";
+
+/// A boot step that failed and cannot be done without.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BootError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("cannot read {}", component::PATH)]
+    ReadComponents(#[source] io::Error),
+    #[error("the component list in {} is damaged", component::PATH)]
+    Components(#[from] ComponentListError),
+    #[error("cannot set the clock")]
+    Clock(#[source] io::Error),
+    #[error("the kernel gives no random numbers")]
+    Random(#[source] io::Error),
+}
+
+/// Mounts what the kernel shows of itself and the volatile file systems.
+pub(crate) fn mount_kernel_views() -> Result<(), BootError> {
+    let writable = Access::default();
+    let devices = Access {
+        devices: true,
+        ..writable
+    };
+    // A process sees its own uid's processes only, whatever /proc it is given.
+    let hide = [("hidepid", Some("invisible"))];
+    mount::mount("proc", None, Path::new("/proc"), writable, &hide)?;
+    mount::mount("sysfs", None, Path::new("/sys"), writable, &[])?;
+    mount::mount(
+        "devtmpfs",
+        None,
+        Path::new("/dev"),
+        devices,
+        &[("mode", Some("0755"))],
+    )?;
+    mount::mount("cgroup2", None, Path::new("/sys/fs/cgroup"), writable, &[])?;
+    let run = [("mode", Some("0755")), ("size", Some("1m"))];
+    mount::mount("tmpfs", None, Path::new("/run"), writable, &run)?;
+    let tmp = [("mode", Some("1777")), ("size", Some("4m"))];
+    mount::mount("tmpfs", None, Path::new("/tmp"), writable, &tmp)?;
+    Ok(())
+}
+
+/// Reads what to start from the verified root.
+pub(crate) fn read_component_list() -> Result<ComponentList, BootError> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(component::MAX_ENCODED_BYTES)
+        .unwrap_or(u64::MAX)
+        .saturating_add(1);
+    File::open(component::PATH)
+        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        .map_err(BootError::ReadComponents)?;
+    Ok(ComponentList::decode(&bytes)?)
+}
+
+/// Settings that the kernel's configuration cannot make, or that must not depend on it. All of
+/// them exist in our kernel, so one that is refused means that this is not our kernel.
+const SYSCTLS: [(&str, &str); 15] = [
+    ("kernel/usermodehelper/bset", "0 0"),
+    ("kernel/usermodehelper/inheritable", "0 0"),
+    ("kernel/yama/ptrace_scope", "3"),
+    ("kernel/kptr_restrict", "2"),
+    ("kernel/dmesg_restrict", "1"),
+    ("kernel/randomize_va_space", "2"),
+    ("kernel/panic_on_oops", "1"),
+    ("kernel/panic", "-1"),
+    ("kernel/sysctl_writes_strict", "1"),
+    ("fs/suid_dumpable", "0"),
+    ("fs/protected_symlinks", "1"),
+    ("fs/protected_hardlinks", "1"),
+    ("fs/protected_fifos", "2"),
+    ("fs/protected_regular", "2"),
+    ("dev/tty/ldisc_autoload", "0"),
+];
+
+pub(crate) fn harden_kernel() -> Result<(), BootError> {
+    for (name, value) in SYSCTLS {
+        sysctl::set(name, value)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn set_hostname(name: &str) -> Result<(), BootError> {
+    Ok(sysctl::set("kernel/hostname", name)?)
+}
+
+/// No clock on this device shows less than the board's own, nor than the time the image was built.
+pub(crate) fn raise_clock(log: &Log, build_time: u64) -> Result<(), BootError> {
+    if let Some(shown) = clock::hardware_seconds() {
+        clock::raise_to(shown).map_err(BootError::Clock)?;
+    }
+    if clock::raise_to(build_time).map_err(BootError::Clock)? {
+        log.notice(&format!(
+            "clock raised to the image's build time, {build_time}"
+        ));
+    }
+    Ok(())
+}
+
+/// Writable partitions, each of which may be lost without keeping the device from booting.
+const PARTITIONS: [(&str, &str); 3] = [("state", "/state"), ("apps", "/apps"), ("data", "/data")];
+
+pub(crate) fn mount_partitions(log: &Log) {
+    for (label, target) in PARTITIONS {
+        match block::partition_beside_root(label) {
+            Ok(Some(device)) => {
+                let options = [("errors", Some("remount-ro"))];
+                let target = Path::new(target);
+                let mounted =
+                    mount::mount("ext4", Some(&device), target, Access::default(), &options);
+                if let Err(error) = mounted {
+                    log.failure(
+                        &format!("partition {label} is kept as it is, unused"),
+                        &error,
+                    );
+                }
+            }
+            Ok(None) => log.warning(&format!("there is no partition {label}")),
+            Err(error) => log.failure(&format!("cannot look for partition {label}"), &error),
+        }
+    }
+}
+
+pub(crate) fn unmount_partitions(log: &Log) {
+    for (label, target) in PARTITIONS.iter().rev() {
+        if let Err(error) = mount::detach(Path::new(target)) {
+            log.failure(&format!("partition {label} stays mounted"), &error);
+        }
+    }
+}
+
+/// Gives the kernel the seed that the last boot left and leaves another for the next one.
+///
+/// No component has started yet, so nobody has drawn from a pool that a power cut before the new
+/// seed is on the medium could let come again.
+pub(crate) fn renew_entropy_seed(log: &Log) -> Result<(), BootError> {
+    let path = Path::new(SEED_FILE);
+    match entropy::load_seed(path) {
+        Ok(Some(seed)) => entropy::credit(&seed).map_err(BootError::Random)?,
+        Ok(None) => log.notice("no entropy seed yet: waiting for the kernel's own"),
+        Err(error) => log.failure("the entropy seed is lost", &error),
+    }
+    let next = entropy::random().map_err(BootError::Random)?;
+    if let Err(error) = entropy::store_seed(path, &next) {
+        log.failure("no entropy seed for the next boot", &error);
+    }
+    Ok(())
+}

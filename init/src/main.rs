@@ -1,0 +1,60 @@
+//! PID 1 of a Holdfast device: boot, supervise, shut down.
+//!
+//! init is synchronous and has one thread. It opens no network socket, and of what a component
+//! says it reads only bounded datagrams. Whatever goes wrong here ends in a reboot, never in a
+//! hang: an error and a panic reboot by themselves, a dead PID 1 makes the kernel panic and
+//! reboot, and a stuck one is reset by the hardware watchdog.
+
+mod boot;
+mod component;
+mod log;
+mod supervise;
+
+use crate::log::Log;
+use holdfast_linux::clock;
+use holdfast_linux::power::{self, End};
+use std::process::ExitCode;
+use std::time::Duration;
+
+fn main() -> ExitCode {
+    // The first statement: `holdfast measure` counts init's start from here.
+    let entered = clock::monotonic();
+    if std::process::id() != 1 {
+        eprintln!("init: runs only as PID 1 of a Holdfast device; it does nothing here");
+        return ExitCode::from(2);
+    }
+    power::reboot_on_panic();
+    let log = Log::console();
+    let end = match run(&log, entered) {
+        Ok(end) => end,
+        Err(error) => {
+            log.failure("cannot go on", &*error);
+            End::Reboot
+        }
+    };
+    log.notice(match end {
+        End::Reboot => "rebooting",
+        End::PowerOff => "powering off",
+    });
+    let refused = power::end(end);
+    log.failure("the kernel refused to end", &refused);
+    // The kernel panics when PID 1 ends, and a panic reboots.
+    std::process::abort()
+}
+
+fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> {
+    boot::mount_kernel_views()?;
+    log.use_kernel_log()?;
+    let list = boot::read_component_list()?;
+    log.banner(&list.image, entered);
+    boot::harden_kernel()?;
+    boot::set_hostname(&list.image.hostname)?;
+    boot::raise_clock(log, list.image.build_time)?;
+    boot::mount_partitions(log);
+    boot::renew_entropy_seed(log)?;
+    let mut supervision = supervise::Supervision::prepare(log, list.components)?;
+    let end = supervision.run()?;
+    drop(supervision);
+    boot::unmount_partitions(log);
+    Ok(end)
+}

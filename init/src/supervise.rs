@@ -1,0 +1,289 @@
+//! The loop that init spends its life in.
+
+use crate::component::Supervised;
+use crate::log::Log;
+use holdfast_core::component::Component;
+use holdfast_core::supervision::Action;
+use holdfast_core::{notify, wire};
+use holdfast_linux::PathError;
+use holdfast_linux::channel::{self, Received};
+use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::poll::Poll;
+use holdfast_linux::power::End;
+use holdfast_linux::signal::{Signal, SignalDescriptor};
+use holdfast_linux::spawn;
+use holdfast_linux::wait::{self, Exit};
+use holdfast_linux::watchdog::Watchdog;
+use std::io;
+
+/// The watchdog is petted at least this often, in milliseconds.
+const PET_EVERY_MS: u64 = 5_000;
+/// Datagrams taken from one component before the others have their turn.
+const DATAGRAMS_PER_TURN: usize = 8;
+
+/// Something init cannot go on without.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SuperviseError {
+    #[error("cannot prepare component {name}")]
+    Prepare { name: String, source: PathError },
+    #[error("cannot {operation}")]
+    Kernel {
+        operation: &'static str,
+        source: io::Error,
+    },
+}
+
+fn kernel(operation: &'static str) -> impl FnOnce(io::Error) -> SuperviseError {
+    move |source| SuperviseError::Kernel { operation, source }
+}
+
+/// All components, until the system ends.
+#[derive(Debug)]
+pub(crate) struct Supervision<'log> {
+    log: &'log Log,
+    signals: SignalDescriptor,
+    watchdog: Option<Watchdog>,
+    components: Vec<Supervised>,
+    ending: Option<End>,
+}
+
+impl<'log> Supervision<'log> {
+    /// Makes ready for every component. Nothing runs yet.
+    pub(crate) fn prepare(log: &'log Log, list: Vec<Component>) -> Result<Self, SuperviseError> {
+        let signals = SignalDescriptor::open().map_err(kernel("watch for signals"))?;
+        let mut components = Vec::with_capacity(list.len());
+        for component in list {
+            let name = component.name.clone();
+            let supervised = Supervised::prepare(component)
+                .map_err(|source| SuperviseError::Prepare { name, source })?;
+            components.push(supervised);
+        }
+        let watchdog = Watchdog::arm();
+        log.notice(if watchdog.is_some() {
+            "watchdog armed"
+        } else {
+            "there is no watchdog"
+        });
+        Ok(Self {
+            log,
+            signals,
+            watchdog,
+            components,
+            ending: None,
+        })
+    }
+
+    /// Starts and restarts components until the system is to end and all of them have.
+    pub(crate) fn run(&mut self) -> Result<End, SuperviseError> {
+        loop {
+            if let Some(watchdog) = &self.watchdog {
+                watchdog.pet();
+            }
+            let now = monotonic_ms();
+            for index in 0..self.components.len() {
+                self.act_on_deadline(index, now);
+            }
+            if let Some(end) = self.ending
+                && self.components.iter().all(|c| c.running.is_none())
+            {
+                return Ok(end);
+            }
+            self.wait_for_events(now)?;
+            self.take_signals()?;
+            self.hear_components();
+            self.reap()?;
+        }
+    }
+
+    fn wait_for_events(&self, now: u64) -> Result<(), SuperviseError> {
+        let mut poll = Poll::new();
+        poll.add(self.signals.descriptor());
+        let mut wait_ms = PET_EVERY_MS;
+        for supervised in &self.components {
+            poll.add(supervised.notify.socket());
+            if let Some(running) = &supervised.running {
+                if let Some(output) = &running.output {
+                    poll.add(output);
+                }
+                if let Some(requests) = &running.requests {
+                    poll.add(requests);
+                }
+            }
+            if let Some(deadline) = supervised.supervisor.deadline() {
+                wait_ms = wait_ms.min(deadline.saturating_sub(now));
+            }
+        }
+        poll.wait(wait_ms).map_err(kernel("wait for events"))
+    }
+
+    fn act_on_deadline(&mut self, index: usize, now: u64) {
+        let Some(supervised) = self.components.get_mut(index) else {
+            return;
+        };
+        let name = supervised.component.name.clone();
+        match supervised.supervisor.on_deadline(now) {
+            Action::None | Action::Terminate => {}
+            Action::Start => match supervised.start() {
+                Ok(running) => {
+                    supervised.running = Some(running);
+                    supervised.supervisor.on_started(now);
+                    self.log.notice(&format!("{name} started"));
+                }
+                Err(error) => {
+                    self.log
+                        .failure(&format!("{name} cannot be started"), &error);
+                    self.schedule_restart(index, now);
+                }
+            },
+            Action::Kill(fault) => {
+                self.log
+                    .warning(&format!("{name} {}: killed", fault.as_str()));
+                self.kill(index);
+            }
+        }
+    }
+
+    fn take_signals(&mut self) -> Result<(), SuperviseError> {
+        while let Some(signal) = self.signals.next().map_err(kernel("read signals"))? {
+            match signal {
+                Signal::Child => {} // The children are reaped in any case.
+                Signal::Reboot => self.end(End::Reboot),
+                Signal::PowerOff => self.end(End::PowerOff),
+            }
+        }
+        Ok(())
+    }
+
+    fn hear_components(&mut self) {
+        for index in 0..self.components.len() {
+            let now = monotonic_ms();
+            let Some(supervised) = self.components.get_mut(index) else {
+                continue;
+            };
+            supervised.log_output(self.log, now);
+            let mut datagram = [0u8; notify::MAX_DATAGRAM_BYTES];
+            for _ in 0..DATAGRAMS_PER_TURN {
+                let received = channel::receive(supervised.notify.socket(), &mut datagram);
+                let Ok(Received::Message(length)) = received else {
+                    break;
+                };
+                let heard = notify::parse(datagram.get(..length).unwrap_or_default());
+                if heard.ready
+                    && supervised.supervisor.on_ready(now)
+                    && supervised.reports_readiness()
+                {
+                    self.log
+                        .notice(&format!("{} is ready", supervised.component.name));
+                }
+                if heard.watchdog {
+                    supervised.supervisor.on_watchdog(now);
+                }
+            }
+            self.hear_request(index);
+        }
+    }
+
+    fn hear_request(&mut self, index: usize) {
+        let Some(supervised) = self.components.get_mut(index) else {
+            return;
+        };
+        let Some(running) = &mut supervised.running else {
+            return;
+        };
+        let Some(requests) = &running.requests else {
+            return;
+        };
+        let mut message = [0u8; wire::MAX_REQUEST_BYTES];
+        let length = match channel::receive(requests, &mut message) {
+            Ok(Received::Message(length)) => length,
+            Ok(Received::Empty) => return,
+            Ok(Received::Truncated) => message.len(),
+            Ok(Received::Closed) | Err(_) => {
+                // A closed socket stays readable for ever: stop polling it.
+                running.requests = None;
+                return;
+            }
+        };
+        let name = supervised.component.name.clone();
+        match wire::decode(message.get(..length).unwrap_or_default()) {
+            Ok(request) => {
+                self.log.notice(&format!("{name} asks for {request:?}"));
+                self.end(match request {
+                    wire::Request::Reboot => End::Reboot,
+                    wire::Request::PowerOff => End::PowerOff,
+                });
+            }
+            Err(error) => self
+                .log
+                .failure(&format!("{name} sent no valid request"), &error),
+        }
+    }
+
+    fn reap(&mut self) -> Result<(), SuperviseError> {
+        let now = monotonic_ms();
+        while let Some((pid, exit)) = wait::reap().map_err(kernel("reap processes"))? {
+            let of_pid = |c: &Supervised| c.running.as_ref().is_some_and(|r| r.pid == pid);
+            if let Some(index) = self.components.iter().position(of_pid) {
+                self.on_exit(index, exit, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn on_exit(&mut self, index: usize, exit: Exit, now: u64) {
+        // Whatever it forked ends with it.
+        self.kill(index);
+        let Some(supervised) = self.components.get_mut(index) else {
+            return;
+        };
+        supervised.log_last_output(self.log, now);
+        supervised.running = None;
+        self.log
+            .notice(&format!("{} ended with {exit}", supervised.component.name));
+        self.schedule_restart(index, now);
+    }
+
+    fn schedule_restart(&mut self, index: usize, now: u64) {
+        let Some(supervised) = self.components.get_mut(index) else {
+            return;
+        };
+        let name = &supervised.component.name;
+        if let Some(restart) = supervised.supervisor.on_exit(now) {
+            let delay = restart.delay_ms;
+            self.log
+                .notice(&format!("{name} will be started again in {delay} ms"));
+            if restart.crash_loop {
+                self.log.warning(&format!("{name} is in a crash loop"));
+            }
+        }
+    }
+
+    fn kill(&self, index: usize) {
+        if let Some(supervised) = self.components.get(index)
+            && let Err(error) = supervised.cgroup.kill()
+        {
+            self.log.failure(
+                &format!("cannot kill {}", supervised.component.name),
+                &error,
+            );
+        }
+    }
+
+    /// Asks every component to end. The first request decides how the system does.
+    fn end(&mut self, end: End) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = Some(end);
+        self.log.notice("stopping all components");
+        let now = monotonic_ms();
+        for supervised in &mut self.components {
+            if supervised.supervisor.stop(now) == Action::Terminate
+                && let Some(running) = &supervised.running
+            {
+                // It may have ended already; it is then reaped like any other.
+                let _ = spawn::terminate(running.pid);
+            }
+        }
+    }
+}

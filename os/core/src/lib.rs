@@ -1,0 +1,12 @@
+//! Decisions of Holdfast as pure functions and state machines.
+//!
+//! Nothing in this crate reads a file, a clock, the environment or a socket: callers pass in what
+//! they saw and carry out what is decided here. That is why every rule can be tested on any host
+//! and used by the device, the host tool and the service alike.
+
+pub mod app_manifest;
+pub mod component;
+pub mod log_line;
+pub mod notify;
+pub mod supervision;
+pub mod wire;

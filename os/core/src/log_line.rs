@@ -1,0 +1,173 @@
+//! What a component writes to its standard output, cut into safe, rate-limited log lines.
+//!
+//! A component must not be able to forge another's lines, drive a terminal, grow init's memory or
+//! drown the log: lines are cut at [`MAX_LINE_BYTES`], everything outside printable ASCII is
+//! escaped, and a token bucket drops what comes too fast and says how much was dropped.
+
+/// Longest line in bytes of input; a longer one continues as a line of its own.
+pub const MAX_LINE_BYTES: usize = 240;
+/// Lines that may come at once.
+pub const BURST_LINES: u32 = 64;
+/// Lines per second in the long run.
+pub const LINES_PER_SECOND: u32 = 16;
+
+/// Collects the bytes of one component into lines. Holds at most one line.
+#[derive(Debug)]
+pub struct LineAssembler {
+    pending: Vec<u8>,
+    tokens: u32,
+    refilled_at_ms: u64,
+    dropped: u32,
+}
+
+impl LineAssembler {
+    /// An empty one with a full bucket.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            pending: Vec::with_capacity(MAX_LINE_BYTES),
+            tokens: BURST_LINES,
+            refilled_at_ms: 0,
+            dropped: 0,
+        }
+    }
+
+    /// Takes bytes as they came at `now_ms` (monotonic) and hands every finished line to `emit`.
+    pub fn push(&mut self, bytes: &[u8], now_ms: u64, emit: &mut dyn FnMut(&str)) {
+        self.refill(now_ms);
+        for byte in bytes {
+            if *byte == b'\n' {
+                self.finish_line(emit);
+                continue;
+            }
+            self.pending.push(*byte);
+            if self.pending.len() >= MAX_LINE_BYTES {
+                self.finish_line(emit);
+            }
+        }
+    }
+
+    /// Ends a line that has no newline yet, as when its writer is gone.
+    pub fn flush(&mut self, emit: &mut dyn FnMut(&str)) {
+        if !self.pending.is_empty() {
+            self.finish_line(emit);
+        }
+    }
+
+    fn refill(&mut self, now_ms: u64) {
+        let elapsed = now_ms.saturating_sub(self.refilled_at_ms);
+        let earned = elapsed.saturating_mul(u64::from(LINES_PER_SECOND)) / 1000;
+        if earned == 0 {
+            return;
+        }
+        self.refilled_at_ms = now_ms;
+        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+        self.tokens = self.tokens.saturating_add(earned).min(BURST_LINES);
+    }
+
+    fn finish_line(&mut self, emit: &mut dyn FnMut(&str)) {
+        if self.tokens == 0 {
+            self.dropped = self.dropped.saturating_add(1);
+        } else {
+            self.tokens = self.tokens.saturating_sub(1);
+            if self.dropped > 0 {
+                emit(&format!(
+                    "({} lines dropped: too many at once)",
+                    self.dropped
+                ));
+                self.dropped = 0;
+            }
+            emit(&escape(&self.pending));
+        }
+        self.pending.clear();
+    }
+}
+
+impl Default for LineAssembler {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// `bytes` as printable ASCII: anything else becomes `\xNN`, a tab one blank, a final CR nothing.
+#[must_use]
+pub fn escape(bytes: &[u8]) -> String {
+    let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+    let mut line = String::with_capacity(bytes.len());
+    for byte in bytes {
+        match byte {
+            b'\t' => line.push(' '),
+            b'\\' => line.push_str("\\\\"),
+            0x20..=0x7e => line.push(char::from(*byte)),
+            other => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                line.push_str("\\x");
+                for nibble in [other >> 4, other & 0xf] {
+                    line.push(
+                        HEX.get(usize::from(nibble))
+                            .copied()
+                            .map_or('?', char::from),
+                    );
+                }
+            }
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lines(assembler: &mut LineAssembler, bytes: &[u8], now_ms: u64) -> Vec<String> {
+        let mut out = Vec::new();
+        assembler.push(bytes, now_ms, &mut |line| out.push(line.to_owned()));
+        out
+    }
+
+    #[test]
+    fn a_line_split_over_two_reads_is_one_line() {
+        let mut assembler = LineAssembler::new();
+        assert!(lines(&mut assembler, b"heart", 0).is_empty());
+        assert_eq!(lines(&mut assembler, b"beat\nnext", 0), ["heartbeat"]);
+    }
+
+    #[test]
+    fn terminal_escapes_and_forged_lines_are_made_visible() {
+        let mut assembler = LineAssembler::new();
+        assert_eq!(
+            lines(&mut assembler, b"\x1b[2J\rinit: ok\n", 0),
+            ["\\x1b[2J\\x0dinit: ok"]
+        );
+    }
+
+    #[test]
+    fn a_flood_is_dropped_and_counted() {
+        let mut assembler = LineAssembler::new();
+        let flood = b"x\n".repeat(200);
+        assert_eq!(lines(&mut assembler, &flood, 0).len(), BURST_LINES as usize);
+        let later = lines(&mut assembler, b"calm\n", 1000);
+        assert_eq!(later, ["(136 lines dropped: too many at once)", "calm"]);
+    }
+
+    proptest! {
+        #[test]
+        fn output_is_printable_and_bounded(
+            chunks in proptest::collection::vec(
+                proptest::collection::vec(any::<u8>(), 0..600), 0..8)
+        ) {
+            let mut assembler = LineAssembler::new();
+            let mut seen = 0u32;
+            for chunk in chunks {
+                assembler.push(&chunk, 0, &mut |line| {
+                    seen = seen.saturating_add(1);
+                    assert!(line.bytes().all(|b| (0x20..=0x7e).contains(&b)));
+                    assert!(line.len() <= MAX_LINE_BYTES * 4);
+                });
+                prop_assert!(assembler.pending.len() < MAX_LINE_BYTES);
+            }
+            prop_assert!(seen <= BURST_LINES);
+        }
+    }
+}

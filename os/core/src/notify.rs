@@ -1,0 +1,84 @@
+//! The `sd_notify` datagrams that a component sends to init, and nothing else of that protocol.
+//!
+//! The bytes come from a component and are hostile: parsing is total, bounded by
+//! [`MAX_DATAGRAM_BYTES`] and allocates nothing. Source: `sd_notify(3)`.
+
+/// Longest datagram that is looked at; a longer one is dropped whole.
+pub const MAX_DATAGRAM_BYTES: usize = 512;
+
+/// What a component told init in one datagram.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Notification {
+    /// `READY=1`: start-up is complete.
+    pub ready: bool,
+    /// `WATCHDOG=1`: still alive.
+    pub watchdog: bool,
+    /// `STOPPING=1`: it is ending on purpose.
+    pub stopping: bool,
+}
+
+/// Reads one datagram of newline-separated assignments. Unknown assignments are ignored, as the
+/// protocol demands; a datagram that is too long says nothing.
+#[must_use]
+pub fn parse(datagram: &[u8]) -> Notification {
+    let mut notification = Notification::default();
+    if datagram.len() > MAX_DATAGRAM_BYTES {
+        return notification;
+    }
+    for line in datagram.split(|byte| *byte == b'\n') {
+        match line {
+            b"READY=1" => notification.ready = true,
+            b"WATCHDOG=1" => notification.watchdog = true,
+            b"STOPPING=1" => notification.stopping = true,
+            _ => {}
+        }
+    }
+    notification
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn several_assignments_in_one_datagram_are_all_seen() {
+        let seen = parse(b"STATUS=warm\nREADY=1\nWATCHDOG=1");
+        assert_eq!(
+            seen,
+            Notification {
+                ready: true,
+                watchdog: true,
+                stopping: false
+            }
+        );
+    }
+
+    #[test]
+    fn near_misses_say_nothing() {
+        for datagram in [
+            &b"READY=10"[..],
+            b" READY=1",
+            b"READY=1 ",
+            b"ready=1",
+            b"READY=1\0",
+            b"",
+        ] {
+            assert_eq!(parse(datagram), Notification::default(), "{datagram:?}");
+        }
+    }
+
+    #[test]
+    fn a_datagram_that_is_too_long_says_nothing() {
+        let mut datagram = b"READY=1\n".to_vec();
+        datagram.resize(MAX_DATAGRAM_BYTES + 1, b'x');
+        assert_eq!(parse(&datagram), Notification::default());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_datagrams_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+            let _ = parse(&bytes);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The sockets and pipes between init and its components.
+
+use crate::PathError;
+use rustix::fs::{Gid, Mode, Uid};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv, socket_with,
+    socketpair,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+
+/// A pipe `(read, write)` for what a component prints; init's end does not block.
+///
+/// # Errors
+/// No descriptors are left.
+pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
+    rustix::fs::fcntl_setfl(&read, rustix::fs::OFlags::NONBLOCK)?;
+    Ok((read, write))
+}
+
+/// A pair of connected `SEQPACKET` sockets `(init's, component's)`; init's end does not block.
+///
+/// # Errors
+/// No descriptors are left.
+pub fn request_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    rustix::fs::fcntl_setfl(&ours, rustix::fs::OFlags::NONBLOCK)?;
+    Ok((ours, theirs))
+}
+
+/// One component's `NOTIFY_SOCKET`: a datagram socket that only its gid can reach, so that the
+/// socket a message came by says who sent it.
+#[derive(Debug)]
+pub struct NotifySocket {
+    socket: OwnedFd,
+    path: PathBuf,
+}
+
+impl NotifySocket {
+    /// Binds `directory/name/notify` with access for `gid` alone.
+    ///
+    /// # Errors
+    /// A path cannot be made, bound or given its owner.
+    pub fn bind(directory: &Path, name: &str, gid: u32) -> Result<Self, PathError> {
+        let parent = directory.join(name);
+        let path = parent.join("notify");
+        let group = Some(Gid::from_raw(gid));
+        let fail = |operation, path: &Path| {
+            let path = path.to_owned();
+            move |error: Errno| PathError::new(operation, path, error)
+        };
+        fs::create_dir_all(&parent)
+            .map_err(|error| PathError::new("make directory", &parent, error))?;
+        rustix::fs::chown(&parent, Some(Uid::ROOT), group).map_err(fail("own", &parent))?;
+        rustix::fs::chmod(&parent, Mode::from_raw_mode(0o710))
+            .map_err(fail("restrict", &parent))?;
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
+            .map_err(fail("make a socket for", &path))?;
+        let address = SocketAddrUnix::new(&path).map_err(fail("address", &path))?;
+        bind(&socket, &address).map_err(fail("bind", &path))?;
+        rustix::fs::chown(&path, Some(Uid::ROOT), group).map_err(fail("own", &path))?;
+        rustix::fs::chmod(&path, Mode::from_raw_mode(0o620)).map_err(fail("restrict", &path))?;
+        Ok(Self { socket, path })
+    }
+
+    /// What `NOTIFY_SOCKET` must say.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The socket, for polling.
+    #[must_use]
+    pub fn socket(&self) -> &OwnedFd {
+        &self.socket
+    }
+}
+
+/// A descriptor of its own for what init handed over under `number` (3 and up).
+///
+/// # Errors
+/// Nothing was handed over under that number.
+pub fn handed_over(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the number is borrowed for one `fcntl` alone, which answers EBADF where it is not
+    // open; nothing is closed.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?)
+}
+
+/// What one receive found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Received {
+    /// So many bytes of one whole message.
+    Message(usize),
+    /// A message that was longer than the buffer; what is in it must not be used.
+    Truncated,
+    /// Nothing now.
+    Empty,
+    /// The peer is gone.
+    Closed,
+}
+
+/// Takes one message from a datagram or `SEQPACKET` socket without waiting.
+///
+/// # Errors
+/// The kernel refuses for another reason than an empty queue.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
+    loop {
+        return match recv(
+            &socket,
+            &mut *buffer,
+            RecvFlags::TRUNC | RecvFlags::DONTWAIT,
+        ) {
+            Ok((_, 0)) => Ok(Received::Closed),
+            Ok((_, whole)) if whole > buffer.len() => Ok(Received::Truncated),
+            Ok((_, whole)) => Ok(Received::Message(whole)),
+            Err(Errno::AGAIN) => Ok(Received::Empty),
+            Err(Errno::CONNRESET) => Ok(Received::Closed),
+            Err(Errno::INTR) => continue,
+            Err(error) => Err(error.into()),
+        };
+    }
+}
+
+/// Reads from a pipe without waiting. `Ok(None)`: nothing now; `Ok(Some(0))`: every writer is gone.
+///
+/// # Errors
+/// The kernel refuses for another reason than an empty pipe.
+pub fn read(pipe: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    loop {
+        return match rustix::io::read(&pipe, &mut *buffer) {
+            Ok(length) => Ok(Some(length)),
+            Err(Errno::AGAIN) => Ok(None),
+            Err(Errno::INTR) => continue,
+            Err(error) => Err(error.into()),
+        };
+    }
+}

@@ -1,0 +1,48 @@
+//! Effects on a Linux kernel, one module per mechanism, no policy.
+//!
+//! What to do is decided in `holdfast-core`; this crate does it, returns typed errors that name
+//! the path or the step, and is the only one in the workspace where `unsafe` is allowed.
+
+pub mod block;
+pub mod cgroup;
+pub mod channel;
+pub mod clock;
+pub mod entropy;
+pub mod kmsg;
+pub mod mount;
+pub mod poll;
+pub mod power;
+pub mod signal;
+pub mod spawn;
+pub mod sysctl;
+pub mod wait;
+pub mod watchdog;
+
+use std::path::PathBuf;
+
+/// An operation on one path that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {operation} {}", path.display())]
+pub struct PathError {
+    /// What was tried, as an infinitive.
+    pub operation: &'static str,
+    /// On which path.
+    pub path: PathBuf,
+    /// What the kernel answered.
+    #[source]
+    pub source: std::io::Error,
+}
+
+impl PathError {
+    pub(crate) fn new(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+        source: impl Into<std::io::Error>,
+    ) -> Self {
+        Self {
+            operation,
+            path: path.into(),
+            source: source.into(),
+        }
+    }
+}

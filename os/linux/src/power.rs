@@ -1,0 +1,44 @@
+//! Ending the machine's run.
+
+use crate::kmsg::{Kmsg, Level};
+use rustix::system::{RebootCommand, reboot};
+use std::io;
+
+/// How to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Start again from the boot loader.
+    Reboot,
+    /// Switch off.
+    PowerOff,
+}
+
+/// Writes out all file systems, then ends. Returns only when the kernel refused.
+#[must_use]
+pub fn end(how: End) -> io::Error {
+    rustix::fs::sync();
+    let command = match how {
+        End::Reboot => RebootCommand::Restart,
+        End::PowerOff => RebootCommand::PowerOff,
+    };
+    match reboot(command) {
+        Ok(()) => io::Error::other("the kernel returned from reboot"),
+        Err(error) => error.into(),
+    }
+}
+
+/// Makes a panic of PID 1 say where it was, in the kernel's log, and reboot.
+pub fn reboot_on_panic() {
+    std::panic::set_hook(Box::new(|panic| {
+        match Kmsg::open() {
+            Ok(kmsg) => {
+                kmsg.log(Level::Error, "init", &format!("{panic}"));
+                kmsg.log(Level::Error, "init", "rebooting");
+            }
+            // So early that there is no /dev: standard error is the console.
+            Err(_) => eprintln!("init: {panic}\ninit: rebooting"),
+        }
+        // Should the kernel refuse, the abort behind this hook makes it panic, and reboot.
+        let _ = end(End::Reboot);
+    }));
+}

@@ -1,0 +1,72 @@
+//! The QEMU harness: starts a guest from an image, reads its console, commands it over QMP and
+//! through the probe's own serial line. It needs no root, no KVM and no network.
+//!
+//! Every wait has a deadline; a wait that fails carries the console's last lines.
+
+pub mod console;
+pub mod machine;
+pub mod probe;
+pub mod qmp;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why the harness could not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum HarnessError {
+    /// QEMU could not be started.
+    #[error("cannot run {program}")]
+    Start {
+        /// The program.
+        program: String,
+        /// What the system answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file of the machine could not be used.
+    #[error("cannot {operation} {}", path.display())]
+    File {
+        /// What was tried, as an infinitive.
+        operation: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// What the system answered.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The image cannot be started.
+    #[error(transparent)]
+    Image(#[from] holdfast_images::show::ShowError),
+    /// QEMU was asked for a device tree and gave none.
+    #[error("QEMU dumped no device tree: {0}")]
+    DeviceTree(String),
+    /// The time ran out.
+    #[error("{waited_for} did not come within {within:?}; the console ends with:\n{tail}")]
+    Timeout {
+        /// What was waited for.
+        waited_for: String,
+        /// For how long.
+        within: Duration,
+        /// The console's last lines.
+        tail: String,
+    },
+    /// QEMU ended while something was waited for.
+    #[error("the guest ended before {waited_for} came; the console ends with:\n{tail}")]
+    GuestDied {
+        /// What was waited for.
+        waited_for: String,
+        /// The console's last lines.
+        tail: String,
+    },
+    /// QEMU's control socket failed.
+    #[error("QEMU's control socket failed: {0}")]
+    Qmp(String),
+    /// The probe answered with an error or not at all.
+    #[error("the probe answered `{answer}` to `{command}`")]
+    Probe {
+        /// What it was asked.
+        command: String,
+        /// What came back.
+        answer: String,
+    },
+}

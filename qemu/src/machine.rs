@@ -1,0 +1,407 @@
+//! Machines: QEMU's `virt` with the devices of our board `qemu-virt`.
+
+use crate::HarnessError;
+use crate::console::Console;
+use crate::probe::Probe;
+use crate::qmp::Qmp;
+use holdfast_images::show;
+use regex::Regex;
+use std::fs;
+use std::io::Write;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The emulator.
+pub const PROGRAM: &str = "qemu-system-arm";
+/// Time for QEMU to open its sockets.
+const START_WITHIN: Duration = Duration::from_secs(60);
+
+/// What a machine is made of.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// The disk image; never written, the guest works on a copy.
+    pub image: PathBuf,
+    /// Memory in MiB.
+    pub memory_mib: u32,
+    /// Count instructions: one CPU whose clock advances 2 ns for each, so that guest time repeats
+    /// exactly (`-icount shift=1,sleep=off`).
+    pub counted: bool,
+    /// First time that the real-time clock shows, as QEMU's `-rtc base=` takes it.
+    pub clock_base: Option<String>,
+    /// Start this kernel and device tree instead of what lies in the image's boot partition.
+    pub boot_files: Option<(PathBuf, PathBuf)>,
+}
+
+impl Machine {
+    /// A machine with the image's defaults.
+    #[must_use]
+    pub fn new(image: &Path, memory_mib: u32) -> Self {
+        Self {
+            image: image.to_owned(),
+            memory_mib,
+            counted: false,
+            clock_base: None,
+            boot_files: None,
+        }
+    }
+
+    /// Copies the image, sparsely, and starts a guest on the copy. `mirror` sees the console.
+    ///
+    /// # Errors
+    /// The image cannot be read or copied, or QEMU does not start.
+    pub fn start(&self, mirror: Option<Box<dyn Write + Send>>) -> Result<Guest, HarnessError> {
+        let directory = self.directory()?;
+        self.start_on(directory, mirror)
+    }
+
+    /// Starts a guest on the disk that an earlier guest has left.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_again(&self, earlier: Guest) -> Result<Guest, HarnessError> {
+        let Guest {
+            mut process,
+            directory,
+            ..
+        } = earlier;
+        let _ = process.0.kill();
+        let _ = process.0.wait();
+        self.start_on(directory, None)
+    }
+
+    /// Runs a guest whose console is the terminal, until it is quit with Ctrl-A x.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), or QEMU ends with an error.
+    pub fn run_on_terminal(&self) -> Result<(), HarnessError> {
+        let directory = self.directory()?;
+        let mut command = self.command(directory.path())?;
+        let status = command
+            .args([
+                "-serial",
+                "mon:stdio",
+                "-device",
+                "virtserialport,name=probe",
+            ])
+            .status()
+            .map_err(|source| HarnessError::Start {
+                program: PROGRAM.to_owned(),
+                source,
+            })?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(HarnessError::Qmp(format!("QEMU ended with {status}")))
+    }
+
+    /// A fresh directory with a copy of the image.
+    fn directory(&self) -> Result<TempDir, HarnessError> {
+        let directory = tempfile::tempdir().map_err(|source| HarnessError::File {
+            operation: "make",
+            path: std::env::temp_dir(),
+            source,
+        })?;
+        copy_sparse(&self.image, &directory.path().join("disk.img"))?;
+        Ok(directory)
+    }
+
+    /// QEMU with everything but the serial lines.
+    fn command(&self, directory: &Path) -> Result<Command, HarnessError> {
+        let at = |name: &str| directory.join(name);
+        let (kernel, device_tree) = match &self.boot_files {
+            Some(files) => files.clone(),
+            None => {
+                let boot = show::read_boot(&at("disk.img"))?;
+                write(&at("kernel"), &boot.kernel)?;
+                write(&at("device-tree"), &boot.device_tree)?;
+                (at("kernel"), at("device-tree"))
+            }
+        };
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(board_arguments(self.memory_mib))
+            .args(["-display", "none"])
+            .arg("-kernel")
+            .arg(kernel)
+            .arg("-dtb")
+            .arg(device_tree)
+            .arg("-drive")
+            .arg(format!(
+                "if=none,id=disk,format=raw,file={}",
+                at("disk.img").display()
+            ))
+            .args(["-device", "sdhci-pci", "-device", "sd-card,drive=disk"])
+            .args(["-device", "i6300esb", "-action", "watchdog=reset"])
+            .args([
+                "-device",
+                "virtio-serial-pci,max_ports=2",
+                "-device",
+                "virtio-rng-pci",
+            ]);
+        if self.counted {
+            command.args(["-icount", "shift=1,sleep=off"]);
+        } else {
+            command.args(["-smp", "2"]);
+        }
+        if let Some(base) = &self.clock_base {
+            command.arg("-rtc").arg(format!("base={base}"));
+        }
+        Ok(command)
+    }
+
+    fn start_on(
+        &self,
+        directory: TempDir,
+        mirror: Option<Box<dyn Write + Send>>,
+    ) -> Result<Guest, HarnessError> {
+        let at = |name: &str| directory.path().join(name);
+        let (qmp_path, probe_path) = (at("qmp"), at("probe"));
+        let _ = (fs::remove_file(&qmp_path), fs::remove_file(&probe_path));
+        let qmp_listener = listen(&qmp_path)?;
+        let probe_listener = listen(&probe_path)?;
+        let mut process = self
+            .command(directory.path())?
+            .args(["-monitor", "none", "-serial", "stdio"])
+            .arg("-chardev")
+            .arg(format!("socket,id=probe,path={}", probe_path.display()))
+            .args(["-device", "virtserialport,chardev=probe,name=probe"])
+            .arg("-qmp")
+            .arg(format!("unix:{}", qmp_path.display()))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|source| HarnessError::Start {
+                program: PROGRAM.to_owned(),
+                source,
+            })?;
+        let pipes = (process.stdout.take(), process.stderr.take());
+        let mut process = KillOnDrop(process);
+        let (Some(stdout), Some(stderr)) = pipes else {
+            return Err(HarnessError::Qmp("QEMU has no standard output".to_owned()));
+        };
+        let console = Console::collect(stdout, mirror);
+        let complaints = Console::collect(stderr, None);
+        let accept = |listener: &UnixListener, process: &mut KillOnDrop| {
+            accept(listener, process).map_err(|error| match error {
+                HarnessError::Qmp(reason) => {
+                    HarnessError::Qmp(format!("{reason}: {}", complaints.tail()))
+                }
+                other => other,
+            })
+        };
+        let probe = Probe::new(accept(&probe_listener, &mut process)?);
+        let qmp = Qmp::negotiate(accept(&qmp_listener, &mut process)?)?;
+        Ok(Guest {
+            console,
+            position: 0,
+            qmp,
+            probe,
+            process,
+            directory,
+        })
+    }
+}
+
+/// The part of the command line that decides what the device tree says.
+fn board_arguments(memory_mib: u32) -> Vec<String> {
+    let machine = "virt,highmem=off,gic-version=2,dtb-randomness=off";
+    [
+        "-nodefaults",
+        "-no-user-config",
+        "-M",
+        machine,
+        "-cpu",
+        "cortex-a7",
+        "-m",
+    ]
+    .map(str::to_owned)
+    .into_iter()
+    .chain([format!("{memory_mib}M")])
+    .collect()
+}
+
+/// The device tree of the machine, as QEMU makes it for these devices.
+///
+/// # Errors
+/// QEMU is missing or refuses.
+pub fn device_tree(memory_mib: u32) -> Result<Vec<u8>, HarnessError> {
+    let failed = |source| HarnessError::Start {
+        program: PROGRAM.to_owned(),
+        source,
+    };
+    let directory = tempfile::tempdir().map_err(failed)?;
+    let path = directory.path().join("board.dtb");
+    let mut arguments = board_arguments(memory_mib);
+    for argument in &mut arguments {
+        if argument.starts_with("virt,") {
+            *argument = format!("{argument},dumpdtb={}", path.display());
+        }
+    }
+    let output = Command::new(PROGRAM)
+        .args(arguments)
+        .args(["-smp", "2", "-display", "none"])
+        .output()
+        .map_err(failed)?;
+    fs::read(&path).map_err(|_| {
+        HarnessError::DeviceTree(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    })
+}
+
+#[derive(Debug)]
+struct KillOnDrop(Child);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A running guest. Dropping it ends it and deletes its disk.
+#[derive(Debug)]
+pub struct Guest {
+    /// What it prints.
+    pub console: Console,
+    /// Where in the console the next [`wait`](Self::wait) begins.
+    position: usize,
+    /// QEMU's control socket.
+    pub qmp: Qmp,
+    /// The line to the probe; silent in images without one.
+    pub probe: Probe,
+    process: KillOnDrop,
+    directory: TempDir,
+}
+
+impl Guest {
+    /// Waits until the console shows `pattern`, behind what earlier waits have found.
+    ///
+    /// # Errors
+    /// The time ran out, or the guest ended; either with the console's tail.
+    pub fn wait(&mut self, pattern: &str, within: Duration) -> Result<String, HarnessError> {
+        let regex = Regex::new(pattern).map_err(|error| HarnessError::Qmp(error.to_string()))?;
+        let (found, end) = self.console.wait_from(self.position, &regex, within)?;
+        self.position = end;
+        Ok(found)
+    }
+
+    /// Waits until the machine resets itself.
+    ///
+    /// # Errors
+    /// It did not in time.
+    pub fn wait_reset(&mut self, within: Duration) -> Result<(), HarnessError> {
+        if self.qmp.wait_event("RESET", within)? {
+            return Ok(());
+        }
+        let waited_for = "a reset".to_owned();
+        Err(HarnessError::Timeout {
+            waited_for,
+            within,
+            tail: self.console.tail(),
+        })
+    }
+
+    /// Waits until QEMU ends by itself.
+    ///
+    /// # Errors
+    /// It did not in time.
+    pub fn wait_end(&mut self, within: Duration) -> Result<ExitStatus, HarnessError> {
+        let deadline = Instant::now().checked_add(within);
+        loop {
+            let ended = self.process.0.try_wait();
+            if let Ok(Some(status)) = ended {
+                return Ok(status);
+            }
+            if deadline.is_some_and(|at| Instant::now() >= at) {
+                let waited_for = "the guest's end".to_owned();
+                return Err(HarnessError::Timeout {
+                    waited_for,
+                    within,
+                    tail: self.console.tail(),
+                });
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The guest's disk.
+    #[must_use]
+    pub fn disk(&self) -> PathBuf {
+        self.directory.path().join("disk.img")
+    }
+}
+
+fn accept(
+    listener: &UnixListener,
+    process: &mut KillOnDrop,
+) -> Result<std::os::unix::net::UnixStream, HarnessError> {
+    let deadline = Instant::now().checked_add(START_WITHIN);
+    loop {
+        match listener.accept() {
+            Ok((stream, _)) => {
+                stream
+                    .set_nonblocking(false)
+                    .map_err(|e| HarnessError::Qmp(e.to_string()))?;
+                return Ok(stream);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(HarnessError::Qmp(error.to_string())),
+        }
+        if let Ok(Some(status)) = process.0.try_wait() {
+            std::thread::sleep(Duration::from_millis(50));
+            return Err(HarnessError::Qmp(format!("QEMU ended at once ({status})")));
+        }
+        if deadline.is_some_and(|at| Instant::now() >= at) {
+            return Err(HarnessError::Qmp("QEMU did not connect".to_owned()));
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn listen(path: &Path) -> Result<UnixListener, HarnessError> {
+    let failed = |source| HarnessError::File {
+        operation: "listen on",
+        path: path.to_owned(),
+        source,
+    };
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    Ok(listener)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), HarnessError> {
+    fs::write(path, bytes).map_err(|source| HarnessError::File {
+        operation: "write",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Copies a file, holes left holes.
+fn copy_sparse(from: &Path, to: &Path) -> Result<(), HarnessError> {
+    let failed = |operation, path: &Path| {
+        let path = path.to_owned();
+        move |source| HarnessError::File {
+            operation,
+            path,
+            source,
+        }
+    };
+    let bytes = fs::read(from).map_err(failed("read", from))?;
+    let mut target = fs::File::create(to).map_err(failed("create", to))?;
+    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    target.set_len(length).map_err(failed("extend", to))?;
+    let mut at = 0u64;
+    for chunk in bytes.chunks(64 * 1024) {
+        if chunk.iter().any(|byte| *byte != 0) {
+            std::io::Seek::seek(&mut target, std::io::SeekFrom::Start(at))
+                .and_then(|_| target.write_all(chunk))
+                .map_err(failed("write", to))?;
+        }
+        at = at.saturating_add(64 * 1024);
+    }
+    Ok(())
+}

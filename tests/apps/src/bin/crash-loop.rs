@@ -1,0 +1,7 @@
+//! Ends at once, every time.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(7)
+}

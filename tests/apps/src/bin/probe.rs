@@ -1,0 +1,188 @@
+//! The harness's eye in a guest: answers one command a line on the serial line it was handed.
+//!
+//! It exists only in test images and runs under a plan of its own: an ordinary uid, one device,
+//! the right to read about other processes, and a socket over which it may ask init to end the
+//! system.
+
+use holdfast_core::wire::{self, Request};
+use holdfast_linux::{channel, clock};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+use rustix::net::{SendFlags, send};
+use rustix::rand::{GetRandomFlags, getrandom};
+use std::error::Error;
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+type Answer = Result<String, Box<dyn Error>>;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut line = File::from(channel::handed_over(3)?);
+    holdfast_test_apps::notify("READY=1")?;
+    let mut commands = BufReader::new(line.try_clone()?);
+    loop {
+        let mut command = String::new();
+        if commands.read_line(&mut command)? == 0 {
+            // Nobody is at the other end.
+            std::thread::sleep(Duration::from_millis(50));
+            continue;
+        }
+        let answer = match answer(command.trim()) {
+            Ok(text) => format!("ok {}\n", text.replace('\n', "\\n")),
+            Err(error) => format!("error {}\n", error.to_string().replace('\n', "\\n")),
+        };
+        line.write_all(answer.as_bytes())?;
+    }
+}
+
+fn answer(command: &str) -> Answer {
+    let (verb, argument) = command.split_once(' ').unwrap_or((command, ""));
+    match verb {
+        "read" => Ok(fs::read_to_string(argument)?),
+        "try-write" => match File::create(argument) {
+            Ok(_) => Ok("written".to_owned()),
+            Err(error) => Ok(format!("refused: {error}")),
+        },
+        "list" => list(argument),
+        "processes" => processes(),
+        "memory" => memory(),
+        "clocks" => clocks(),
+        "random" => random(),
+        "year-2040" => year_2040(),
+        "reboot" => ask_init(Request::Reboot),
+        "power-off" => ask_init(Request::PowerOff),
+        other => Err(format!("unknown command `{other}`").into()),
+    }
+}
+
+fn list(directory: &str) -> Answer {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names.join("\n"))
+}
+
+/// Every process that is not a kernel thread: pid, name, state, parent, and the lines of its
+/// status that say what it may do.
+fn processes() -> Answer {
+    let mut text = String::new();
+    for pid in list("/proc")?
+        .lines()
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
+    {
+        // It may have ended since it was listed.
+        let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+            continue;
+        };
+        let field = |name: &str| {
+            let value = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            value
+                .unwrap_or("-")
+                .trim()
+                .split('\t')
+                .next()
+                .unwrap_or("-")
+                .to_owned()
+        };
+        if field("Kthread") == "1" {
+            continue;
+        }
+        write!(text, "pid={pid}")?;
+        for name in [
+            "Name",
+            "State",
+            "PPid",
+            "Uid",
+            "Gid",
+            "NoNewPrivs",
+            "CapInh",
+            "CapPrm",
+        ] {
+            write!(text, " {name}={}", field(name).replace(' ', "_"))?;
+        }
+        for name in ["CapEff", "CapBnd", "CapAmb"] {
+            write!(text, " {name}={}", field(name))?;
+        }
+        writeln!(text)?;
+    }
+    Ok(text)
+}
+
+/// Memory in KiB: all, available, and the proportional set size of every process.
+fn memory() -> Answer {
+    let total = kib(&fs::read_to_string("/proc/meminfo")?, "MemTotal")?;
+    let available = kib(&fs::read_to_string("/proc/meminfo")?, "MemAvailable")?;
+    let mut user = 0u64;
+    for pid in list("/proc")?
+        .lines()
+        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
+    {
+        // Kernel threads have no memory of their own, and the file is then empty.
+        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        user = user.saturating_add(kib(&rollup, "Pss").unwrap_or(0));
+    }
+    Ok(format!("total={total} available={available} user={user}"))
+}
+
+fn kib(text: &str, name: &str) -> Result<u64, Box<dyn Error>> {
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let number = value.and_then(|value| value.split_whitespace().next());
+    Ok(number
+        .ok_or_else(|| format!("there is no {name}"))?
+        .parse()?)
+}
+
+/// The processor's counter, its frequency, and the monotonic clock at the same moment.
+fn clocks() -> Answer {
+    let (counter, frequency) = clock::counter().ok_or("there is no counter")?;
+    let monotonic = clock::monotonic().as_nanos();
+    Ok(format!(
+        "counter={counter} frequency={frequency} monotonic_ns={monotonic}"
+    ))
+}
+
+fn random() -> Answer {
+    let mut bytes = [0u8; 16];
+    getrandom(&mut bytes, GetRandomFlags::empty())?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What std makes of a clock and of a file's time beyond the year 2038.
+fn year_2040() -> Answer {
+    const YEAR_2040: i64 = 2_208_988_800;
+    let path = "/tmp/year-2040";
+    File::create(path)?;
+    let time = Timespec {
+        tv_sec: YEAR_2040,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    utimensat(CWD, path, &times, AtFlags::empty())?;
+    let modified = fs::metadata(path)?
+        .modified()?
+        .duration_since(UNIX_EPOCH)?
+        .as_secs();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+    std::thread::sleep(Duration::from_millis(10));
+    Ok(format!("file={modified} now={now}"))
+}
+
+fn ask_init(request: Request) -> Answer {
+    let number = std::env::var(wire::SOCKET_VARIABLE)?.parse()?;
+    send(
+        channel::handed_over(number)?,
+        &wire::encode(request)?,
+        SendFlags::NOSIGNAL,
+    )?;
+    Ok("asked".to_owned())
+}

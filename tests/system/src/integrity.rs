@@ -1,0 +1,136 @@
+//! A device whose software is damaged reboots; it never runs it, and never hangs.
+
+use crate::Artefacts;
+use crate::boot::BOOT;
+use crate::suite::Suite;
+use anyhow::{Context, Result, ensure};
+use holdfast_images::disk::Layout;
+use holdfast_images::root::Root;
+use holdfast_images::{show, variant};
+use holdfast_qemu::machine::Machine;
+use object::{Object, ObjectSegment, ObjectSymbol};
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
+    let image = artefacts.image("hello");
+    suite.check("a_flipped_byte_in_the_root_file_system_reboots", || {
+        flipped_byte(&image)
+    });
+    suite.check("a_damaged_component_list_reboots", || {
+        let reboot = |root: &mut Root| root.add("etc/holdfast/components", vec![0xff; 64], false);
+        reboots_with(
+            &image,
+            reboot,
+            "the component list in /etc/holdfast/components is damaged",
+        )
+    });
+    suite.check("a_panicking_init_reboots", || {
+        let program = fs::read(artefacts.programs.join("panicking-init"))?;
+        let replace = |root: &mut Root| root.add("sbin/init", program, true);
+        reboots_with(&image, replace, "index out of bounds")
+    });
+    suite.check("a_killed_init_reboots", || {
+        let data = show::read_root(&image)?;
+        let mut init = holdfast_images::root::read_file(&data, "/sbin/init")?;
+        let symbols = fs::read(artefacts.images.join("hello.symbols/init"))?;
+        plant_illegal_instruction(&mut init, &symbols)?;
+        let replace = |root: &mut Root| root.add("sbin/init", init, true);
+        reboots_with(
+            &image,
+            replace,
+            "Kernel panic - not syncing: Attempted to kill init!",
+        )
+    });
+}
+
+/// Boots a variant that must say `last_words` and then reset the machine by itself.
+fn reboots_with(image: &Path, change: impl FnOnce(&mut Root), last_words: &str) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let variant = directory.path().join("variant.img");
+    variant::with_root(image, &variant, "ttyAMA0", change)?;
+    let mut guest = Machine::new(&variant, 64).start(None)?;
+    guest.wait(&regex_of(last_words), BOOT)?;
+    guest.wait_reset(BOOT)?;
+    // And it comes up to the same point again: a reboot, not a halt.
+    guest.wait(&regex_of(last_words), BOOT)?;
+    Ok(())
+}
+
+fn regex_of(text: &str) -> String {
+    text.chars()
+        .map(|c| {
+            if c.is_alphanumeric() {
+                c.to_string()
+            } else {
+                format!("[{c}]")
+            }
+        })
+        .collect()
+}
+
+fn flipped_byte(image: &Path) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let damaged = directory.path().join("damaged.img");
+    fs::copy(image, &damaged)?;
+    let mut file = File::options().read(true).write(true).open(&damaged)?;
+    let root = Layout::read(&mut file)?.partition("root-a")?.clone();
+    // In the middle of the data, where init's program lies: the kernel reads it, and stops.
+    let (_, blocks) = show::verity_table(&show::read_boot(image)?.command_line).context("table")?;
+    let at = root
+        .start
+        .saturating_add(u64::try_from(blocks)?.saturating_mul(2048));
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(&mut byte)?;
+    file.seek(SeekFrom::Start(at))?;
+    file.write_all(&[byte[0] ^ 1])?;
+    drop(file);
+    let mut guest = Machine::new(&damaged, 64).start(None)?;
+    guest.wait_reset(BOOT)?;
+    let text = guest.console.text();
+    ensure!(
+        !text.contains("heartbeat"),
+        "it went on:\n{}",
+        guest.console.tail()
+    );
+    ensure!(
+        text.contains("dm-verity device corrupted") || text.contains("Restarting system"),
+        "{}",
+        guest.console.tail()
+    );
+    Ok(())
+}
+
+/// Makes init die of an illegal instruction once it supervises its components.
+fn plant_illegal_instruction(init: &mut [u8], symbols: &[u8]) -> Result<()> {
+    // `channel::receive`, as it is mangled: called in the loop, and not before.
+    const FUNCTION: &str = "7channel7receive";
+    let elf = object::File::parse(symbols)?;
+    let symbol = elf
+        .symbols()
+        .find(|symbol| symbol.name().is_ok_and(|name| name.contains(FUNCTION)))
+        .with_context(|| format!("init has no function {FUNCTION}"))?;
+    // Bit 0 marks Thumb code; `udf #0` is 0xde00 there, and 0xe7f000f0 in ARM code.
+    let (address, thumb) = (symbol.address() & !1, symbol.address() & 1 == 1);
+    let segment = elf
+        .segments()
+        .find(|s| (s.address()..s.address().saturating_add(s.size())).contains(&address))
+        .context("the function lies in no segment")?;
+    let offset = segment
+        .file_range()
+        .0
+        .saturating_add(address.saturating_sub(segment.address()));
+    let instruction: &[u8] = if thumb {
+        &[0x00, 0xde]
+    } else {
+        &[0xf0, 0x00, 0xf0, 0xe7]
+    };
+    let offset = usize::try_from(offset)?;
+    let end = offset.saturating_add(instruction.len());
+    init.get_mut(offset..end)
+        .context("outside init")?
+        .copy_from_slice(instruction);
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Running checks, some of which share a guest, and counting them.
+
+use anyhow::{Error, Result};
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// A run of checks.
+#[derive(Debug)]
+pub(crate) struct Suite {
+    filter: String,
+    passed: usize,
+    failed: Vec<String>,
+}
+
+/// A check on something shared, such as a booted guest.
+pub(crate) type Check<T> = (&'static str, fn(&mut T) -> Result<()>);
+
+impl Suite {
+    pub(crate) fn new(filter: String) -> Self {
+        Self {
+            filter,
+            passed: 0,
+            failed: Vec::new(),
+        }
+    }
+
+    /// Runs one check on its own.
+    pub(crate) fn check(&mut self, name: &str, run: impl FnOnce() -> Result<()>) {
+        if self.wants(name) {
+            let started = Instant::now();
+            self.record(name, started, run());
+        }
+    }
+
+    /// Makes something once and runs checks on it, in order. When it cannot be made, each of them
+    /// has failed.
+    pub(crate) fn share<T>(&mut self, make: impl FnOnce() -> Result<T>, checks: &[Check<T>]) {
+        let wanted: Vec<_> = checks.iter().filter(|(name, _)| self.wants(name)).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let mut started = Instant::now();
+        let mut shared = make();
+        for (name, run) in wanted {
+            let result = match &mut shared {
+                Ok(shared) => run(shared),
+                Err(error) => Err(Error::msg(format!("{error:#}"))),
+            };
+            self.record(name, started, result);
+            started = Instant::now();
+        }
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        name.contains(&self.filter)
+    }
+
+    fn record(&mut self, name: &str, started: Instant, result: Result<()>) {
+        let seconds = started.elapsed().as_secs_f32();
+        match result {
+            Ok(()) => {
+                println!("test {name} ... ok ({seconds:.1} s)");
+                self.passed = self.passed.saturating_add(1);
+            }
+            Err(error) => {
+                println!("test {name} ... FAILED ({seconds:.1} s)\n{error:#}\n");
+                self.failed.push(name.to_owned());
+            }
+        }
+    }
+
+    /// Prints the result and chooses the exit code.
+    pub(crate) fn finish(self) -> ExitCode {
+        for name in &self.failed {
+            println!("FAILED: {name}");
+        }
+        let result = if self.failed.is_empty() {
+            "ok"
+        } else {
+            "FAILED"
+        };
+        println!(
+            "test result: {result}. {} passed; {} failed;",
+            self.passed,
+            self.failed.len()
+        );
+        ExitCode::from(u8::from(!self.failed.is_empty()))
+    }
+}

@@ -1,0 +1,142 @@
+//! One guest full of components that misbehave, and one that does not.
+
+use crate::Artefacts;
+use crate::boot::{ANSWER, BOOT, boot_probe};
+use crate::suite::Suite;
+use anyhow::{Result, ensure};
+use holdfast_qemu::machine::{Guest, Machine};
+
+pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
+    let image = artefacts.image("supervision");
+    suite.share(
+        || boot_probe(&Machine::new(&image, 64)),
+        &[
+            ("an_app_is_restarted_after_a_crash", restarted),
+            ("a_crash_loop_is_slowed_down_while_others_run", crash_loop),
+            ("a_component_that_is_never_ready_is_killed", unready),
+            ("a_component_that_misses_its_watchdog_is_killed", watchdog),
+            ("a_flood_of_output_is_bounded_and_harmless", flood),
+            ("a_zombie_storm_is_reaped", zombies),
+        ],
+    );
+}
+
+fn restarted(guest: &mut Guest) -> Result<()> {
+    guest.wait("crash ended with signal 11", BOOT)?;
+    guest.wait("crash will be started again in 100 ms", BOOT)?;
+    guest.wait("init: crash started", BOOT)?;
+    guest.wait("crash: about to crash", BOOT)?;
+    Ok(())
+}
+
+/// The pauses that init announces for a component, in milliseconds.
+fn pauses(guest: &Guest, name: &str) -> Vec<u64> {
+    let text = guest.console.text();
+    let marker = format!("{name} will be started again in ");
+    let numbers = text.split(&marker).skip(1);
+    numbers
+        .filter_map(|rest| rest.split(' ').next()?.parse().ok())
+        .collect()
+}
+
+fn crash_loop(guest: &mut Guest) -> Result<()> {
+    guest.wait("crash-loop will be started again in 3200 ms", BOOT)?;
+    let pauses = pauses(guest, "crash-loop");
+    ensure!(
+        pauses.get(..6) == Some(&[100, 200, 400, 800, 1600, 3200]),
+        "{pauses:?}"
+    );
+    ensure!(
+        guest
+            .console
+            .text()
+            .contains("crash-loop ended with exit code 7"),
+        "no exit code"
+    );
+    // The others are still there: a beat after all of it.
+    guest.wait("hello: heartbeat", BOOT)?;
+    guest.probe.ask("processes", ANSWER)?;
+    Ok(())
+}
+
+fn unready(guest: &mut Guest) -> Result<()> {
+    let text = guest.console.text();
+    if !text.contains("unready was not ready in time: killed") {
+        guest.wait("unready was not ready in time: killed", BOOT)?;
+    }
+    ensure!(
+        guest.console.text().contains("unready ended with signal 9"),
+        "not killed"
+    );
+    Ok(())
+}
+
+fn watchdog(guest: &mut Guest) -> Result<()> {
+    if !guest
+        .console
+        .text()
+        .contains("silent missed its watchdog: killed")
+    {
+        guest.wait("silent missed its watchdog: killed", BOOT)?;
+    }
+    let text = guest.console.text();
+    let (ready, silent) = (
+        text.find("silent is ready"),
+        text.find("silent: silent from now on"),
+    );
+    ensure!(
+        ready.is_some() && silent > ready,
+        "killed before it fell silent"
+    );
+    Ok(())
+}
+
+fn flood(guest: &mut Guest) -> Result<()> {
+    let text = guest.console.text();
+    ensure!(
+        text.contains("flood: flood 0 \\x1b[2J\\x0dinit: forged"),
+        "not escaped"
+    );
+    ensure!(
+        !text.contains('\x1b') && !text.contains("] init: forged"),
+        "an escape got through"
+    );
+    let started = guest.console.text().matches("flood: flood ").count();
+    guest.wait("hello: heartbeat", BOOT)?;
+    guest.wait("hello: heartbeat", BOOT)?;
+    guest.wait("hello: heartbeat", BOOT)?;
+    let lines = guest
+        .console
+        .text()
+        .matches("flood: flood ")
+        .count()
+        .saturating_sub(started);
+    ensure!(lines < 200, "{lines} lines in about three seconds");
+    guest.wait(r"flood: \(\d+ lines dropped: too many at once\)", BOOT)?;
+    Ok(())
+}
+
+fn zombies(guest: &mut Guest) -> Result<()> {
+    if !guest
+        .console
+        .text()
+        .contains("zombie-storm: made 300 orphans")
+    {
+        guest.wait("zombie-storm: made 300 orphans", BOOT)?;
+    }
+    // The last of them sleep for 20 ms; anything still there after the deadline was not reaped.
+    let started = std::time::Instant::now();
+    loop {
+        let processes = guest.probe.ask("processes", ANSWER)?;
+        let storm = processes
+            .lines()
+            .filter(|p| p.contains("Name=zombie-storm"))
+            .count();
+        let zombies = processes.lines().filter(|p| p.contains("State=Z")).count();
+        if storm == 1 && zombies == 0 {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < BOOT, "{zombies} zombies:\n{processes}");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
+}
