@@ -10,6 +10,7 @@ mod measure;
 mod process;
 mod progress;
 mod run;
+mod source_package;
 mod sources;
 mod test;
 mod toolchain;

@@ -6,12 +6,11 @@
 
 use crate::failure::HostLacks;
 use crate::workspace::{self, Workspace};
-use crate::{busybox, host, kernel, toolchain};
+use crate::{host, kernel, source_package, toolchain};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
 
 /// One source: its version and the SHA-256 of its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,56 +79,10 @@ fn found(workspace: &Workspace) -> Result<Pins> {
     for package in [U_BOOT, BUSYBOX] {
         pins.insert(
             package.to_owned(),
-            offered_source_package(workspace, package)?,
+            source_package::offered(workspace, package)?,
         );
     }
     Ok(pins)
-}
-
-/// The newest version of a Debian source package that is offered, with the hash of its `.dsc`.
-pub(crate) fn offered_source_package(workspace: &Workspace, package: &str) -> Result<Pin> {
-    let text = busybox::apt_with_sources(workspace, "apt-cache")?;
-    let mut command = text;
-    let output = crate::process::output(command.args(["showsrc", "--only-source", package]))?;
-    newest_in_showsrc(&output).with_context(|| format!("Debian offers no source package {package}"))
-}
-
-/// The last stanza's version and the SHA-256 of its `.dsc`: apt lists the newest last or first, so
-/// all stanzas are compared by Debian's own rule.
-fn newest_in_showsrc(output: &str) -> Option<Pin> {
-    let mut newest: Option<Pin> = None;
-    for stanza in output.split("\n\n") {
-        let field = |name: &str| stanza.lines().find_map(|line| line.strip_prefix(name));
-        let Some(version) = field("Version: ") else {
-            continue;
-        };
-        let dsc = stanza
-            .lines()
-            .skip_while(|line| !line.starts_with("Checksums-Sha256:"))
-            .skip(1)
-            .take_while(|line| line.starts_with(' '))
-            .find(|line| line.ends_with(".dsc"));
-        let Some(sha256) = dsc.and_then(|line| line.split_whitespace().next()) else {
-            continue;
-        };
-        let newer = newest
-            .as_ref()
-            .is_none_or(|newest| is_newer(version, &newest.version));
-        if newer {
-            newest = Some(Pin {
-                version: version.to_owned(),
-                sha256: sha256.to_owned(),
-            });
-        }
-    }
-    newest
-}
-
-fn is_newer(version: &str, than: &str) -> bool {
-    Command::new("dpkg")
-        .args(["--compare-versions", version, "gt", than])
-        .status()
-        .is_ok_and(|status| status.success())
 }
 
 /// `sources update`: pins what is here and offered now.
@@ -197,23 +150,5 @@ mod tests {
             accept(&pins, "zig", &pin("aa"), false).is_err(),
             "an unpinned source"
         );
-    }
-
-    #[test]
-    fn the_newest_source_package_is_found_in_any_order() {
-        let stanza = |version: &str| {
-            format!(
-                "Package: busybox\nVersion: {version}\nChecksums-Sha256:\n h{version} 12 \
-                 busybox_{version}.dsc\n x 13 busybox.orig.tar.bz2\n"
-            )
-        };
-        for order in [
-            ["1:1.35.0-4", "1:1.35.0-4+deb12u1"],
-            ["1:1.35.0-4+deb12u1", "1:1.35.0-4"],
-        ] {
-            let newest = newest_in_showsrc(&order.map(stanza).join("\n")).unwrap();
-            assert_eq!(newest.version, "1:1.35.0-4+deb12u1");
-            assert_eq!(newest.sha256, "h1:1.35.0-4+deb12u1");
-        }
     }
 }

@@ -124,3 +124,31 @@ fn manifests(directory: &Path) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+#[test]
+fn every_promise_of_the_readme_names_a_test_that_exists() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let mut tests = String::new();
+    for entry in std::fs::read_dir(root().join("tests/system/src"))
+        .unwrap()
+        .flatten()
+    {
+        tests.push_str(&std::fs::read_to_string(entry.path()).unwrap());
+    }
+    let promises: Vec<&str> = readme
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(2)
+        .collect();
+    assert!(promises.len() > 5, "the table of promises was not found");
+    for promise in promises {
+        let names: Vec<&str> = promise.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test for: {promise}");
+        for name in names.into_iter().filter(|name| name.contains('_')) {
+            assert!(
+                tests.contains(&format!("\"{name}\"")),
+                "there is no test {name}"
+            );
+        }
+    }
+}
