@@ -14,29 +14,16 @@ use std::process::Command;
 const CROSS_COMPILE: &str = "arm-linux-gnueabihf-";
 
 /// What of BusyBox is built: an init and what its table needs, nothing else.
-const CONFIG: [&str; 9] = [
-    "STATIC",
-    "LFS",
-    "BUSYBOX",
-    "INIT",
-    "FEATURE_USE_INITTAB",
-    "MOUNT",
-    "SLEEP",
-    "CAT",
-    "ASH",
-];
+const CONFIG: [&str; 9] =
+    ["STATIC", "LFS", "BUSYBOX", "INIT", "FEATURE_USE_INITTAB", "MOUNT", "SLEEP", "CAT", "ASH"];
 
 /// Builds BusyBox, or finds it in the cache. Returns its bytes and what it is.
 pub(crate) fn build(workspace: &Workspace, pins: &Pins) -> Result<(Vec<u8>, Pin)> {
     host::ensure(&[host::COMPARISON])?;
     let (source, tree) = source_package::fetch(workspace, pins, sources::BUSYBOX, false)?;
-    let key = hex(&sha256(&[
-        source.sha256.as_bytes(),
-        CONFIG.join(" ").as_bytes(),
-    ]));
-    let program = workspace
-        .cache
-        .join(format!("busybox/busybox-{}", key.get(..16).unwrap_or(&key)));
+    let key = hex(&sha256(&[source.sha256.as_bytes(), CONFIG.join(" ").as_bytes()]));
+    let program =
+        workspace.cache.join(format!("busybox/busybox-{}", key.get(..16).unwrap_or(&key)));
     let _lock = workspace.lock("busybox")?;
     if program.is_file() {
         return Ok((workspace::read(&program)?, source));
@@ -52,10 +39,7 @@ pub(crate) fn build(workspace: &Workspace, pins: &Pins) -> Result<(Vec<u8>, Pin)
             .arg(&tree)
             .arg(format!("O={}", object.display()))
             .args(["ARCH=arm", &format!("CROSS_COMPILE={CROSS_COMPILE}")])
-            .arg(format!(
-                "-j{}",
-                std::thread::available_parallelism().map_or(2, usize::from)
-            ))
+            .arg(format!("-j{}", std::thread::available_parallelism().map_or(2, usize::from)))
             .arg(target)
             .env_remove("MAKEFLAGS")
             .env_remove("MFLAGS");
@@ -74,9 +58,7 @@ pub(crate) fn build(workspace: &Workspace, pins: &Pins) -> Result<(Vec<u8>, Pin)
     let mut answers = Command::new("sh");
     answers.args(["-c", "yes '' | \"$@\"", "sh"]);
     let oldconfig = make("oldconfig");
-    answers
-        .arg(oldconfig.get_program())
-        .args(oldconfig.get_args());
+    answers.arg(oldconfig.get_program()).args(oldconfig.get_args());
     process::follow(&mut answers, &mut step)?;
     process::follow(&mut make("busybox"), &mut step)?;
     let bytes = workspace::read(&object.join("busybox"))?;

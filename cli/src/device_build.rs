@@ -33,11 +33,7 @@ impl<'a> DeviceBuilder<'a> {
             .iter()
             .map(|(key, value)| format!("profile.device.{key}={value}"))
             .collect();
-        Ok(Self {
-            workspace,
-            toolchain,
-            profile,
-        })
+        Ok(Self { workspace, toolchain, profile })
     }
 
     /// Builds the package in `directory` and returns its programs by name, with symbols.
@@ -49,23 +45,13 @@ impl<'a> DeviceBuilder<'a> {
         let mut step = Step::begin(format!("building {package} for the device"));
         let rust = &self.toolchain.rust;
         let key = holdfast_images::hex(&holdfast_images::sha256(&[rust.pin.sha256.as_bytes()]));
-        let target_directory = self
-            .workspace
-            .root
-            .join("target/device")
-            .join(key.get(..12).unwrap_or(&key));
+        let target_directory =
+            self.workspace.root.join("target/device").join(key.get(..12).unwrap_or(&key));
         let mut command = Command::new(&rust.cargo);
         command
             .current_dir(directory)
-            .args([
-                "build",
-                "--quiet",
-                "--message-format=json-render-diagnostics",
-            ])
-            .args([
-                "-Zbuild-std=std,panic_abort",
-                "-Zbuild-std-features=optimize_for_size",
-            ])
+            .args(["build", "--quiet", "--message-format=json-render-diagnostics"])
+            .args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"])
             .args(["--profile", "device", "--target", TARGET])
             .arg("--target-dir")
             .arg(target_directory);
@@ -77,35 +63,23 @@ impl<'a> DeviceBuilder<'a> {
             .env("RUSTC", &rust.rustc)
             .env("RUSTC_BOOTSTRAP", "1")
             .env("RUST_LIBC_UNSTABLE_MUSL_V1_2_3", "1")
-            .env(
-                "CARGO_TARGET_ARMV7_UNKNOWN_LINUX_MUSLEABIHF_LINKER",
-                &self.toolchain.linker,
-            )
+            .env("CARGO_TARGET_ARMV7_UNKNOWN_LINUX_MUSLEABIHF_LINKER", &self.toolchain.linker)
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags().join("\u{1f}"))
             .env("ZIG_GLOBAL_CACHE_DIR", &self.toolchain.zig_cache)
             .env("ZIG_LOCAL_CACHE_DIR", &self.toolchain.zig_cache)
             .stdin(Stdio::null())
             .stderr(Stdio::piped());
         // Set by the cargo that runs this program, and not meant for the device.
-        for name in [
-            "RUSTUP_TOOLCHAIN",
-            "RUSTFLAGS",
-            "CARGO",
-            "CARGO_BUILD_TARGET",
-            "RUSTC_WRAPPER",
-        ] {
+        for name in
+            ["RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER"]
+        {
             command.env_remove(name);
         }
-        let output = command
-            .output()
-            .with_context(|| format!("cannot run {}", rust.cargo.display()))?;
+        let output =
+            command.output().with_context(|| format!("cannot run {}", rust.cargo.display()))?;
         if !output.status.success() {
             let complaint = String::from_utf8_lossy(&output.stderr);
-            bail!(
-                "{package} in {} does not build:\n{}",
-                directory.display(),
-                complaint.trim()
-            );
+            bail!("{package} in {} does not build:\n{}", directory.display(), complaint.trim());
         }
         let programs = executables(&String::from_utf8_lossy(&output.stdout));
         step.line(package);
@@ -157,9 +131,7 @@ fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
 /// The bytes of a program without its symbols; the program with them is kept in `symbols`.
 pub(crate) fn strip(program: &Path, symbols: &Path) -> Result<Vec<u8>> {
     workspace::make_directory(symbols)?;
-    let name = program
-        .file_name()
-        .with_context(|| format!("{} is no file", program.display()))?;
+    let name = program.file_name().with_context(|| format!("{} is no file", program.display()))?;
     let kept = symbols.join(name);
     fs::copy(program, &kept).with_context(|| format!("cannot write {}", kept.display()))?;
     let stripped = tempfile::NamedTempFile::new_in(symbols).context("cannot make a file")?;
@@ -182,9 +154,6 @@ mod tests {
 {"reason":"compiler-artifact","target":{"name":"init"},"executable":"/t/init"}
 {"reason":"build-finished","success":true}"#;
         let found = executables(messages);
-        assert_eq!(
-            found,
-            BTreeMap::from([("init".to_owned(), PathBuf::from("/t/init"))])
-        );
+        assert_eq!(found, BTreeMap::from([("init".to_owned(), PathBuf::from("/t/init"))]));
     }
 }

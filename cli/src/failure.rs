@@ -66,18 +66,8 @@ mod tests {
         assert_eq!(code(anyhow::anyhow!("bad input")), expect(1));
         let (waited_for, tail) = ("x".to_owned(), String::new());
         let within = Duration::ZERO;
-        let timeout = HarnessError::Timeout {
-            waited_for: waited_for.clone(),
-            within,
-            tail,
-        };
+        let timeout = HarnessError::Timeout { waited_for: waited_for.clone(), within, tail };
         assert_eq!(code(timeout), expect(3));
-        assert_eq!(
-            code(HarnessError::GuestDied {
-                waited_for,
-                tail: String::new()
-            }),
-            expect(4)
-        );
+        assert_eq!(code(HarnessError::GuestDied { waited_for, tail: String::new() }), expect(4));
     }
 }

@@ -48,27 +48,20 @@ pub(crate) const IMAGE: &[Need] = &[
     need("qemu-system-arm", "qemu-system-arm"),
 ];
 /// For the tests, beside the above.
-pub(crate) const TESTS: &[Need] = &[
-    need("/usr/sbin/veritysetup", "cryptsetup-bin"),
-    need("/usr/sbin/debugfs", "e2fsprogs"),
-];
+pub(crate) const TESTS: &[Need] =
+    &[need("/usr/sbin/veritysetup", "cryptsetup-bin"), need("/usr/sbin/debugfs", "e2fsprogs")];
 /// For fetching Debian source packages.
 pub(crate) const SOURCE_PACKAGES: &[Need] = &[need("dpkg-source", "dpkg-dev")];
 
 /// For building BusyBox, the system that ours is compared with.
-pub(crate) const COMPARISON: &[Need] = &[need(
-    "/usr/arm-linux-gnueabihf/lib/libc.a",
-    "libc6-dev-armhf-cross",
-)];
+pub(crate) const COMPARISON: &[Need] =
+    &[need("/usr/arm-linux-gnueabihf/lib/libc.a", "libc6-dev-armhf-cross")];
 
 /// Debian's own Rust, for hosts where rustup cannot bring the sources of std.
 pub(crate) const DEBIAN_RUST: &[Need] = &[
     need("/usr/bin/rustc", "rustc-web"),
     need("/usr/bin/cargo", "cargo-web"),
-    need(
-        "/usr/lib/rustlib/src/rust/library/Cargo.lock",
-        "rust-web-src",
-    ),
+    need("/usr/lib/rustlib/src/rust/library/Cargo.lock", "rust-web-src"),
 ];
 
 /// Makes sure that everything needed is there: installs what is missing where that is possible
@@ -86,9 +79,7 @@ pub(crate) fn ensure(groups: &[&[Need]]) -> Result<()> {
         )));
     }
     let Some(root) = root_prefix() else {
-        bail!(HostLacks(format!(
-            "this host lacks {list}; run\n  {by_hand}"
-        )));
+        bail!(HostLacks(format!("this host lacks {list}; run\n  {by_hand}")));
     };
     eprintln!("this host lacks {list}: installing");
     install(&root, &packages)?;
@@ -96,10 +87,7 @@ pub(crate) fn ensure(groups: &[&[Need]]) -> Result<()> {
     if still.is_empty() {
         return Ok(());
     }
-    bail!(HostLacks(format!(
-        "apt installed {list}, but {} is still missing",
-        still.join(" ")
-    )))
+    bail!(HostLacks(format!("apt installed {list}, but {} is still missing", still.join(" "))))
 }
 
 /// True when `what` is in the path, or there.
@@ -115,10 +103,8 @@ pub(crate) fn exists(what: &str) -> bool {
 
 fn missing_packages(groups: &[&[Need]]) -> Vec<&'static str> {
     let needs = groups.iter().flat_map(|group| group.iter());
-    let mut packages: Vec<_> = needs
-        .filter(|need| !exists(need.what))
-        .map(|need| need.package)
-        .collect();
+    let mut packages: Vec<_> =
+        needs.filter(|need| !exists(need.what)).map(|need| need.package).collect();
     packages.sort_unstable();
     packages.dedup();
     packages
@@ -131,21 +117,14 @@ fn root_prefix() -> Option<Vec<&'static str>> {
         return Some(Vec::new());
     }
     let sudo = ["sudo", "-n"];
-    process::output(Command::new("sudo").args(["-n", "true"]))
-        .ok()
-        .map(|_| sudo.to_vec())
+    process::output(Command::new("sudo").args(["-n", "true"])).ok().map(|_| sudo.to_vec())
 }
 
 fn apt(root: &[&str], arguments: &[String]) -> Command {
     let mut words =
-        root.iter()
-            .copied()
-            .chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        root.iter().copied().chain(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
     let mut command = Command::new(words.next().unwrap_or("env"));
-    command
-        .args(words)
-        .args(["-y", "-o", "DPkg::Lock::Timeout=300"])
-        .args(arguments);
+    command.args(words).args(["-y", "-o", "DPkg::Lock::Timeout=300"]).args(arguments);
     command
 }
 
@@ -161,10 +140,7 @@ fn install(root: &[&str], packages: &[&str]) -> Result<()> {
     process::follow(&mut apt(root, &["update".to_owned()]), &mut step)?;
     let simulation =
         process::output(&mut apt(root, &request(&wanted, &["--simulate"]))).map_err(|error| {
-            HostLacks(format!(
-                "apt cannot install {}: {error}",
-                packages.join(" ")
-            ))
+            HostLacks(format!("apt cannot install {}: {error}", packages.join(" ")))
         })?;
     // A package from elsewhere (a backport, say) that is in the way is not removed: it is brought
     // to the version that fits.
@@ -182,10 +158,7 @@ fn install(root: &[&str], packages: &[&str]) -> Result<()> {
         wanted.push(format!("{removed}={version}"));
     }
     process::follow(
-        &mut apt(
-            root,
-            &request(&wanted, &["--allow-downgrades", "--no-remove"]),
-        ),
+        &mut apt(root, &request(&wanted, &["--allow-downgrades", "--no-remove"])),
         &mut step,
     )
     .map_err(|error| HostLacks(format!("{error:#}")))?;
@@ -204,12 +177,7 @@ fn removed_packages(simulation: &str) -> Vec<String> {
 
 /// The first version in the output of `apt-cache madison`.
 fn newest_offered(madison: &str) -> Option<String> {
-    madison
-        .lines()
-        .next()?
-        .split('|')
-        .nth(1)
-        .map(|version| version.trim().to_owned())
+    madison.lines().next()?.split('|').nth(1).map(|version| version.trim().to_owned())
 }
 
 #[cfg(test)]
@@ -221,20 +189,13 @@ mod tests {
         let simulation = "Inst a (1)\nRemv qemu-utils [1:10.0.2]\nInst qemu-system-arm (1:7.2)\n";
         assert_eq!(removed_packages(simulation), ["qemu-utils"]);
         let madison = "qemu-utils | 1:7.2+dfsg-7+deb12u18 | host bookworm/main amd64 Packages\n";
-        assert_eq!(
-            newest_offered(madison).as_deref(),
-            Some("1:7.2+dfsg-7+deb12u18")
-        );
+        assert_eq!(newest_offered(madison).as_deref(), Some("1:7.2+dfsg-7+deb12u18"));
         assert_eq!(newest_offered(""), None);
     }
 
     #[test]
     fn only_what_is_not_there_is_missing() {
-        let needs = [
-            need("sh", "dash"),
-            need("/no/such/file", "b"),
-            need("no-such-program", "a"),
-        ];
+        let needs = [need("sh", "dash"), need("/no/such/file", "b"), need("no-such-program", "a")];
         assert_eq!(missing_packages(&[&needs]), ["a", "b"]);
     }
 }

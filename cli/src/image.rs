@@ -95,13 +95,7 @@ impl<'a> ImageBuilder<'a> {
         let pins = sources::load(workspace)?;
         let locked = locked || production;
         let toolchain = Toolchain::prepare(workspace, &pins, locked)?;
-        Ok(Self {
-            workspace,
-            pins,
-            toolchain,
-            locked,
-            production,
-        })
+        Ok(Self { workspace, pins, toolchain, locked, production })
     }
 
     /// Builds the image of a manifest with further apps, to `output` or its usual place.
@@ -114,10 +108,8 @@ impl<'a> ImageBuilder<'a> {
         let manifest = ImageManifest::load(manifest_path)?;
         let boards = self.workspace.root.join("images/boards");
         let board = Board::load(&boards, &manifest.board, manifest_path)?;
-        let app_directories: Vec<PathBuf> = manifest
-            .app_directories()
-            .chain(more_apps.iter().cloned())
-            .collect();
+        let app_directories: Vec<PathBuf> =
+            manifest.app_directories().chain(more_apps.iter().cloned()).collect();
         // Cheap mistakes are said before expensive work begins.
         for directory in &app_directories {
             app::load_manifest(directory)?;
@@ -152,11 +144,7 @@ impl<'a> ImageBuilder<'a> {
         };
         let sizes = build::build(&inputs, &path)?;
         self.write_provenance(&manifest, &kernel, sizes, &path)?;
-        Ok(Built {
-            path,
-            symbols,
-            manifest: manifest.clone(),
-        })
+        Ok(Built { path, symbols, manifest: manifest.clone() })
     }
 
     fn build_services(
@@ -276,9 +264,7 @@ impl<'a> ImageBuilder<'a> {
 
 /// The manifest that was named, or the default one.
 pub(crate) fn manifest_path(workspace: &Workspace, named: Option<&PathBuf>) -> PathBuf {
-    named
-        .cloned()
-        .unwrap_or_else(|| workspace.root.join(DEFAULT_MANIFEST))
+    named.cloned().unwrap_or_else(|| workspace.root.join(DEFAULT_MANIFEST))
 }
 
 pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
@@ -302,10 +288,7 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
         );
     } else {
         println!("{}", built.path.display());
-        println!(
-            "slot: {} bytes, root hash {}",
-            image.slot_bytes, image.root_hash
-        );
+        println!("slot: {} bytes, root hash {}", image.slot_bytes, image.root_hash);
     }
     Ok(())
 }
@@ -313,10 +296,7 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
 pub(crate) fn show_command(args: &ShowArgs) -> Result<()> {
     let image = show::show(&args.image)?;
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&image).context("cannot write JSON")?
-        );
+        println!("{}", serde_json::to_string_pretty(&image).context("cannot write JSON")?);
     } else {
         print_image(&image);
     }
@@ -324,15 +304,8 @@ pub(crate) fn show_command(args: &ShowArgs) -> Result<()> {
 }
 
 fn print_image(image: &Image) {
-    let kind = if image.development {
-        "development"
-    } else {
-        "production"
-    };
-    println!(
-        "image: {} {} for {} ({kind})",
-        image.name, image.version, image.board
-    );
+    let kind = if image.development { "development" } else { "production" };
+    println!("image: {} {} for {} ({kind})", image.name, image.version, image.board);
     println!("boot: {}", image.boot);
     println!("root hash: {}", image.root_hash);
     println!(
@@ -346,18 +319,11 @@ fn print_image(image: &Image) {
     println!("components: {}", image.components.join(", "));
     println!("\npartition       start       length");
     for partition in &image.partitions {
-        println!(
-            "{:<10} {:>10} {:>12}",
-            partition.name, partition.start, partition.length
-        );
+        println!("{:<10} {:>10} {:>12}", partition.name, partition.start, partition.length);
     }
     println!("\nmode  uid     size  sha256            path");
     for file in &image.files {
-        let digest = file
-            .sha256
-            .as_deref()
-            .and_then(|d| d.get(..16))
-            .unwrap_or("-");
+        let digest = file.sha256.as_deref().and_then(|d| d.get(..16)).unwrap_or("-");
         let mark = match (&file.kind, file.elf) {
             (EntryKind::Directory, _) => "/",
             (EntryKind::Other, _) => " (neither file nor directory)",

@@ -40,11 +40,7 @@ pub(crate) fn installed_source(workspace: &Workspace) -> Result<Pin> {
         PACKAGE,
     ]))?;
     let metadata = fs::metadata(ARCHIVE).with_context(|| format!("cannot examine {ARCHIVE}"))?;
-    let state = format!(
-        "{version} {} {:?}",
-        metadata.len(),
-        metadata.modified().ok()
-    );
+    let state = format!("{version} {} {:?}", metadata.len(), metadata.modified().ok());
     let key = hex(&sha256(&[state.as_bytes()]));
     let remembered = workspace.cache.join(format!("kernel/archive-{key}"));
     if let Ok(sha256) = fs::read_to_string(&remembered) {
@@ -81,10 +77,7 @@ pub(crate) fn build(
     let fragments = merged_fragments(workspace, board)?;
     let parts = [RECIPE, &source.sha256, &compiler, &fragments].join("\0");
     let key = hex(&sha256(&[parts.as_bytes()]));
-    let directory = workspace
-        .cache
-        .join("kernel")
-        .join(key.get(..24).unwrap_or(&key));
+    let directory = workspace.cache.join("kernel").join(key.get(..24).unwrap_or(&key));
     let _lock = workspace.lock("kernel")?;
     let kernel = Kernel {
         image: directory.join("zImage"),
@@ -112,32 +105,17 @@ pub(crate) fn build(
             .arg(format!("O={}", object.display()))
             .args(["ARCH=arm", &format!("CROSS_COMPILE={CROSS_COMPILE}")])
             .args(["KBUILD_BUILD_USER=holdfast", "KBUILD_BUILD_HOST=holdfast"])
-            .args([
-                "KBUILD_BUILD_TIMESTAMP=1970-01-01",
-                "KBUILD_BUILD_VERSION=1",
-            ])
+            .args(["KBUILD_BUILD_TIMESTAMP=1970-01-01", "KBUILD_BUILD_VERSION=1"])
             .arg(format!("KCONFIG_ALLCONFIG={}", merged.display()))
-            .arg(format!(
-                "-j{}",
-                std::thread::available_parallelism().map_or(2, usize::from)
-            ))
+            .arg(format!("-j{}", std::thread::available_parallelism().map_or(2, usize::from)))
             .arg(target)
             .env("LC_ALL", "C");
-        for name in [
-            "MAKEFLAGS",
-            "MFLAGS",
-            "KBUILD_OUTPUT",
-            "KCFLAGS",
-            "LOCALVERSION",
-        ] {
+        for name in ["MAKEFLAGS", "MFLAGS", "KBUILD_OUTPUT", "KCFLAGS", "LOCALVERSION"] {
             command.env_remove(name);
         }
         command
     };
-    let mut step = Step::begin(format!(
-        "kernel {} for {}",
-        kernel.source.version, board.name
-    ));
+    let mut step = Step::begin(format!("kernel {} for {}", kernel.source.version, board.name));
     process::follow(&mut make("allnoconfig"), &mut step)?;
     let config = workspace::read_text(&object.join(".config"))?;
     let lost = lost_options(&fragments, &config);
@@ -171,9 +149,7 @@ fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
         .tempdir_in(&workspace.cache)
         .context("cannot make a directory for the kernel's source")?;
     let mut command = Command::new("tar");
-    command
-        .args(["-xf", ARCHIVE, "--strip-components=1", "-C"])
-        .arg(scratch.path());
+    command.args(["-xf", ARCHIVE, "--strip-components=1", "-C"]).arg(scratch.path());
     process::follow(&mut command, &mut step)?;
     if let Some(parent) = directory.parent() {
         workspace::make_directory(parent)?;
@@ -232,25 +208,16 @@ pub(crate) fn check_required(workspace: &Workspace, config: &str) -> Result<()> 
     let broken: Vec<String> = required(workspace)?
         .into_iter()
         .filter_map(|(name, rule)| {
-            let found = have
-                .get(format!("CONFIG_{name}").as_str())
-                .copied()
-                .unwrap_or("n");
+            let found = have.get(format!("CONFIG_{name}").as_str()).copied().unwrap_or("n");
             (found != rule.value).then(|| {
-                format!(
-                    "CONFIG_{name}: must be {}, is {found} ({})",
-                    rule.value, rule.why
-                )
+                format!("CONFIG_{name}: must be {}, is {found} ({})", rule.value, rule.why)
             })
         })
         .collect();
     if broken.is_empty() {
         return Ok(());
     }
-    bail!(
-        "kernel-config/required.toml does not hold:\n  {}",
-        broken.join("\n  ")
-    )
+    bail!("kernel-config/required.toml does not hold:\n  {}", broken.join("\n  "))
 }
 
 #[cfg(test)]

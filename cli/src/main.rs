@@ -121,20 +121,10 @@ mod tests {
     fn every_command_has_help_with_an_example() {
         fn check(command: &clap::Command) {
             if command.has_subcommands() {
-                command
-                    .get_subcommands()
-                    .filter(|c| c.get_name() != "help")
-                    .for_each(check);
+                command.get_subcommands().filter(|c| c.get_name() != "help").for_each(check);
             } else {
-                let help = command
-                    .get_after_help()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                assert!(
-                    help.contains("Example: cargo holdfast"),
-                    "{}",
-                    command.get_name()
-                );
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example: cargo holdfast"), "{}", command.get_name());
             }
         }
         Cli::command().debug_assert();

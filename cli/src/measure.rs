@@ -82,11 +82,7 @@ struct Numbers {
 pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL])?;
     let builder = ImageBuilder::new(workspace, false, false)?;
-    let shipped = builder.build(
-        &workspace.root.join(crate::image::DEFAULT_MANIFEST),
-        &[],
-        None,
-    )?;
+    let shipped = builder.build(&workspace.root.join(crate::image::DEFAULT_MANIFEST), &[], None)?;
     let probed = builder.build(&workspace.root.join("tests/images/probe.toml"), &[], None)?;
     let image = show::show(&shipped.path)?;
     let (offset, idle_memory_kib, idle_user_kib) = measure_probed(&probed)?;
@@ -97,10 +93,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
         .files
         .iter()
         .filter(|file| file.kind == EntryKind::File)
-        .map(|file| FileSize {
-            path: file.path.clone(),
-            bytes: file.size,
-        })
+        .map(|file| FileSize { path: file.path.clone(), bytes: file.size })
         .collect();
     files.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.path.cmp(&b.path)));
     files.truncate(TOP_FILES);
@@ -121,19 +114,13 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     workspace::write(&path, table(&numbers))?;
     eprintln!("written: {}", path.display());
     if args.json {
-        println!(
-            "{}",
-            serde_json::to_string_pretty(&numbers).context("cannot write JSON")?
-        );
+        println!("{}", serde_json::to_string_pretty(&numbers).context("cannot write JSON")?);
     }
     Ok(())
 }
 
 fn counted(built: &Built) -> Machine {
-    Machine {
-        counted: true,
-        ..Machine::new(&built.path, built.manifest.memory_mib)
-    }
+    Machine { counted: true, ..Machine::new(&built.path, built.manifest.memory_mib) }
 }
 
 /// How many seconds the processor's counter is ahead of the monotonic clock; and memory in use
@@ -152,11 +139,7 @@ fn measure_probed(built: &Built) -> Result<(f64, u64, u64)> {
     let kib = |name: &str| whole(&memory, &format!(r"{name}=(\d+)"));
     // What the kernel keeps for itself before it counts is in use as well.
     let configured = u64::from(built.manifest.memory_mib).saturating_mul(1024);
-    Ok((
-        offset,
-        configured.saturating_sub(kib("available")?),
-        kib("user")?,
-    ))
+    Ok((offset, configured.saturating_sub(kib("available")?), kib("user")?))
 }
 
 /// When init's and the app's `main` began.
@@ -200,10 +183,7 @@ fn measure_busybox(
         root.add("etc/inittab", INITTAB.as_bytes().to_vec(), false);
     })?;
     let memory_mib = shipped.manifest.memory_mib;
-    let machine = Machine {
-        counted: true,
-        ..Machine::new(&path, memory_mib)
-    };
+    let machine = Machine { counted: true, ..Machine::new(&path, memory_mib) };
     let mut guest: Guest = machine.start(None)?;
     let app = seconds(&guest.wait(r"hello, world; main at [0-9.]+s", BOOT)?)?;
     let available = whole(&guest.wait(r"MemAvailable: +\d+ kB", BOOT)?, r"(\d+) kB")?;
@@ -211,9 +191,7 @@ fn measure_busybox(
         version: pin.version.clone(),
         program_bytes,
         kernel_to_app_ms: milliseconds(app + offset),
-        idle_memory_kib: u64::from(memory_mib)
-            .saturating_mul(1024)
-            .saturating_sub(available),
+        idle_memory_kib: u64::from(memory_mib).saturating_mul(1024).saturating_sub(available),
     })
 }
 
@@ -225,22 +203,15 @@ fn milliseconds(seconds: f64) -> f64 {
 fn captured(text: &str, pattern: &str) -> Result<String> {
     let regex = Regex::new(pattern).context("a pattern of this program is broken")?;
     let found = regex.captures(text).and_then(|captures| captures.get(1));
-    Ok(found
-        .with_context(|| format!("`{text}` has no `{pattern}`"))?
-        .as_str()
-        .to_owned())
+    Ok(found.with_context(|| format!("`{text}` has no `{pattern}`"))?.as_str().to_owned())
 }
 
 fn number(text: &str, pattern: &str) -> Result<f64> {
-    captured(text, pattern)?
-        .parse()
-        .with_context(|| format!("`{text}` has no number"))
+    captured(text, pattern)?.parse().with_context(|| format!("`{text}` has no number"))
 }
 
 fn whole(text: &str, pattern: &str) -> Result<u64> {
-    captured(text, pattern)?
-        .parse()
-        .with_context(|| format!("`{text}` has no number"))
+    captured(text, pattern)?.parse().with_context(|| format!("`{text}` has no number"))
 }
 
 fn seconds(line: &str) -> Result<f64> {
@@ -250,17 +221,12 @@ fn seconds(line: &str) -> Result<f64> {
 /// Processor, cores and emulator, for whoever compares.
 fn machine_name() -> String {
     let cpus = workspace::read_text(Path::new("/proc/cpuinfo")).unwrap_or_default();
-    let model = cpus
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let qemu =
         process::output(Command::new("qemu-system-arm").arg("--version")).unwrap_or_default();
     let qemu = qemu.lines().next().unwrap_or("QEMU");
-    format!(
-        "{} with {cores} cores, {qemu}",
-        model.unwrap_or("an unknown processor")
-    )
+    format!("{} with {cores} cores, {qemu}", model.unwrap_or("an unknown processor"))
 }
 
 fn table(numbers: &Numbers) -> String {
@@ -276,24 +242,9 @@ fn table(numbers: &Numbers) -> String {
         numbers.commit, numbers.machine, numbers.memory_mib, busybox.version
     );
     let rows = [
-        (
-            "kernel (bytes)",
-            numbers.kernel_bytes.to_string(),
-            "same".to_owned(),
-            "",
-        ),
-        (
-            "root with verity tree (bytes)",
-            numbers.root_bytes.to_string(),
-            "-".to_owned(),
-            "",
-        ),
-        (
-            "slot (bytes)",
-            numbers.slot_bytes.to_string(),
-            "-".to_owned(),
-            "4194304",
-        ),
+        ("kernel (bytes)", numbers.kernel_bytes.to_string(), "same".to_owned(), ""),
+        ("root with verity tree (bytes)", numbers.root_bytes.to_string(), "-".to_owned(), ""),
+        ("slot (bytes)", numbers.slot_bytes.to_string(), "-".to_owned(), "4194304"),
         (
             "kernel entry to init's main (ms)",
             times.kernel_to_init_ms.to_string(),

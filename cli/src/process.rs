@@ -11,10 +11,8 @@ const TAIL_LINES: usize = 40;
 /// Runs a program to its end and returns its standard output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = name(command);
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run {name}"))?;
+    let output =
+        command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {name}"))?;
     if !output.status.success() {
         let complaint = String::from_utf8_lossy(&output.stderr);
         bail!("{name} failed ({}): {}", output.status, complaint.trim());
@@ -43,9 +41,7 @@ pub(crate) fn follow(command: &mut Command, step: &mut Step) -> Result<()> {
         }
         tail.push_back(line);
     }
-    let status = child
-        .wait()
-        .with_context(|| format!("cannot wait for {name}"))?;
+    let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
     if !status.success() {
         bail!("{name} failed ({status}):\n{}", Vec::from(tail).join("\n"));
     }

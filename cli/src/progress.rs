@@ -29,20 +29,14 @@ impl Step {
             eprintln!("{name} ...");
             ProgressBar::hidden()
         };
-        Self {
-            bar,
-            name,
-            started: Instant::now(),
-            lines: 0,
-        }
+        Self { bar, name, started: Instant::now(), lines: 0 }
     }
 
     /// A line of output from what does the work.
     pub(crate) fn line(&mut self, line: &str) {
         self.lines = self.lines.saturating_add(1);
         let line: String = line.trim().chars().take(60).collect();
-        self.bar
-            .set_message(format!("{} ({}) {line}", self.name, self.lines));
+        self.bar.set_message(format!("{} ({}) {line}", self.name, self.lines));
         if self.bar.is_hidden() && self.lines.is_multiple_of(200) {
             let seconds = self.started.elapsed().as_secs();
             eprintln!("{}: {} steps, {seconds} s", self.name, self.lines);

@@ -44,10 +44,7 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
     let built = builder.build(&manifest, &args.image.apps, None)?;
     let memory = args.memory.unwrap_or(built.manifest.memory_mib);
     let machine = Machine::new(&built.path, memory);
-    eprintln!(
-        "starting {} in QEMU with {memory} MiB",
-        built.path.display()
-    );
+    eprintln!("starting {} in QEMU with {memory} MiB", built.path.display());
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if on_terminal && !args.headless && args.until.is_none() && args.timeout.is_none() {
         eprintln!("Ctrl-A x quits");

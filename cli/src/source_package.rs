@@ -23,12 +23,7 @@ pub(crate) fn apt_with_sources(workspace: &Workspace, program: &str) -> Result<C
         ] {
             command.arg("-o").arg(format!("{key}={}", value.display()));
         }
-        command.args([
-            "-o",
-            "Dir::Etc::sourceparts=-",
-            "-o",
-            "APT::Sandbox::User=root",
-        ]);
+        command.args(["-o", "Dir::Etc::sourceparts=-", "-o", "APT::Sandbox::User=root"]);
         command
     };
     let list = source_lines()?;
@@ -56,20 +51,10 @@ fn source_lines() -> Result<String> {
     let mut lines = BTreeSet::new();
     for target in process::output(&mut command)?.lines() {
         let fields: Vec<&str> = target.split('|').collect();
-        if let [
-            origin @ ("Debian" | "Ubuntu"),
-            site,
-            release,
-            component,
-            key,
-        ] = fields.as_slice()
-        {
+        if let [origin @ ("Debian" | "Ubuntu"), site, release, component, key] = fields.as_slice() {
             let _ = origin;
-            let key = if !key.starts_with('/') {
-                String::new()
-            } else {
-                format!("[signed-by={key}] ")
-            };
+            let key =
+                if !key.starts_with('/') { String::new() } else { format!("[signed-by={key}] ") };
             lines.insert(format!("deb-src {key}{site} {release} {component}\n"));
         }
     }
@@ -105,11 +90,7 @@ pub(crate) fn fetch(
     let dsc = find_dsc(scratch.path())?;
     let found = workspace::sha256_file(&dsc)?;
     if found != offered.sha256 {
-        bail!(
-            "{} has SHA-256 {found}, not {}",
-            dsc.display(),
-            offered.sha256
-        );
+        bail!("{} has SHA-256 {found}, not {}", dsc.display(), offered.sha256);
     }
     let tree = scratch.path().join("tree");
     let mut unpack = Command::new("dpkg-source");
@@ -156,14 +137,9 @@ fn newest_in_showsrc(output: &str) -> Option<Pin> {
         let Some(sha256) = dsc.and_then(|line| line.split_whitespace().next()) else {
             continue;
         };
-        let newer = newest
-            .as_ref()
-            .is_none_or(|newest| is_newer(version, &newest.version));
+        let newer = newest.as_ref().is_none_or(|newest| is_newer(version, &newest.version));
         if newer {
-            newest = Some(Pin {
-                version: version.to_owned(),
-                sha256: sha256.to_owned(),
-            });
+            newest = Some(Pin { version: version.to_owned(), sha256: sha256.to_owned() });
         }
     }
     newest
@@ -188,10 +164,7 @@ mod tests {
                  busybox_{version}.dsc\n x 13 busybox.orig.tar.bz2\n"
             )
         };
-        for order in [
-            ["1:1.35.0-4", "1:1.35.0-4+deb12u1"],
-            ["1:1.35.0-4+deb12u1", "1:1.35.0-4"],
-        ] {
+        for order in [["1:1.35.0-4", "1:1.35.0-4+deb12u1"], ["1:1.35.0-4+deb12u1", "1:1.35.0-4"]] {
             let newest = newest_in_showsrc(&order.map(stanza).join("\n")).unwrap();
             assert_eq!(newest.version, "1:1.35.0-4+deb12u1");
             assert_eq!(newest.sha256, "h1:1.35.0-4+deb12u1");

@@ -77,10 +77,7 @@ fn found(workspace: &Workspace) -> Result<Pins> {
         pins.insert(name, rust);
     }
     for package in [U_BOOT, BUSYBOX] {
-        pins.insert(
-            package.to_owned(),
-            source_package::offered(workspace, package)?,
-        );
+        pins.insert(package.to_owned(), source_package::offered(workspace, package)?);
     }
     Ok(pins)
 }
@@ -132,23 +129,12 @@ mod tests {
 
     #[test]
     fn another_hash_is_taken_loudly_or_refused_with_both_hashes() {
-        let pin = |sha256: &str| Pin {
-            version: "1".to_owned(),
-            sha256: sha256.to_owned(),
-        };
+        let pin = |sha256: &str| Pin { version: "1".to_owned(), sha256: sha256.to_owned() };
         let pins = Pins::from([("kernel".to_owned(), pin("aa"))]);
         accept(&pins, "kernel", &pin("aa"), true).unwrap();
         accept(&pins, "kernel", &pin("bb"), false).unwrap();
-        let refusal = accept(&pins, "kernel", &pin("bb"), true)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refusal.contains("SHA-256 aa") && refusal.contains("SHA-256 bb"),
-            "{refusal}"
-        );
-        assert!(
-            accept(&pins, "zig", &pin("aa"), false).is_err(),
-            "an unpinned source"
-        );
+        let refusal = accept(&pins, "kernel", &pin("bb"), true).unwrap_err().to_string();
+        assert!(refusal.contains("SHA-256 aa") && refusal.contains("SHA-256 bb"), "{refusal}");
+        assert!(accept(&pins, "zig", &pin("aa"), false).is_err(), "an unpinned source");
     }
 }

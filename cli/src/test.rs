@@ -17,11 +17,9 @@ use std::time::{Duration, Instant};
 
 /// Arguments of `test`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Stages: format, lint, docs, dependencies, images, unit, kernel-config, \
+#[command(after_help = "Stages: format, lint, docs, dependencies, images, unit, kernel-config, \
                   reproducible, system.\n\nExample: cargo holdfast test\n         \
-                  cargo holdfast test a_zombie_storm_is_reaped"
-)]
+                  cargo holdfast test a_zombie_storm_is_reaped")]
 pub(crate) struct TestArgs {
     /// Run every count that the project names, and write docs/evidence/.
     #[arg(long)]
@@ -38,14 +36,8 @@ struct Counts {
 }
 
 impl Counts {
-    const PASSED: Self = Self {
-        passed: 1,
-        failed: 0,
-    };
-    const FAILED: Self = Self {
-        passed: 0,
-        failed: 1,
-    };
+    const PASSED: Self = Self { passed: 1, failed: 0 };
+    const FAILED: Self = Self { passed: 0, failed: 1 };
 }
 
 /// One stage's result.
@@ -82,11 +74,8 @@ const STAGES: [(&str, Stage); 9] = [
 ];
 
 /// Images that the system tests look at.
-const IMAGES: [&str; 3] = [
-    "images/hello.toml",
-    "tests/images/probe.toml",
-    "tests/images/supervision.toml",
-];
+const IMAGES: [&str; 3] =
+    ["images/hello.toml", "tests/images/probe.toml", "tests/images/supervision.toml"];
 /// Cases of each property test with `--full`.
 const FULL_CASES: u32 = 4096;
 
@@ -99,11 +88,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let context = Session {
         workspace,
         full: args.full,
-        filter: if by_test {
-            named.to_owned()
-        } else {
-            String::new()
-        },
+        filter: if by_test { named.to_owned() } else { String::new() },
         seed: since_1970.as_secs(),
     };
     let mut results = Vec::new();
@@ -120,11 +105,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
             println!("{name} FAILED: {error:#}");
             Counts::FAILED
         });
-        results.push(StageResult {
-            name,
-            counts,
-            took: started.elapsed(),
-        });
+        results.push(StageResult { name, counts, took: started.elapsed() });
     }
     if by_test {
         results.retain(|result| result.name != "images" || result.counts.failed > 0);
@@ -136,10 +117,7 @@ fn report(context: &Session<'_>, results: &[StageResult]) -> Result<()> {
     println!("\nstage            passed  failed   seconds");
     for StageResult { name, counts, took } in results {
         let seconds = took.as_secs_f32();
-        println!(
-            "{name:<16} {:>6} {:>7} {seconds:>9.1}",
-            counts.passed, counts.failed
-        );
+        println!("{name:<16} {:>6} {:>7} {seconds:>9.1}", counts.passed, counts.failed);
     }
     if std::env::var_os("HOLDFAST_ADVISORY_DB").is_none() {
         println!("not checked: security advisories (HOLDFAST_ADVISORY_DB is not set)");
@@ -155,9 +133,7 @@ fn report(context: &Session<'_>, results: &[StageResult]) -> Result<()> {
         write_evidence(context, results)?;
     }
     println!("{passed} passed, {failed} failed");
-    std::io::stdout()
-        .flush()
-        .context("cannot write to standard output")?;
+    std::io::stdout().flush().context("cannot write to standard output")?;
     if failed > 0 {
         bail!("{failed} failed");
     }
@@ -187,10 +163,7 @@ fn write_evidence(context: &Session<'_>, results: &[StageResult]) -> Result<()> 
         "property_seed": context.seed,
         "stages": stages,
     });
-    let path = context
-        .workspace
-        .root
-        .join(format!("docs/evidence/{commit}.json"));
+    let path = context.workspace.root.join(format!("docs/evidence/{commit}.json"));
     let text = serde_json::to_string_pretty(&evidence).context("cannot write JSON")?;
     workspace::write(&path, format!("{text}\n"))?;
     println!("evidence: {}", path.display());
@@ -200,22 +173,14 @@ fn write_evidence(context: &Session<'_>, results: &[StageResult]) -> Result<()> 
 /// The cargo that runs this program, in the workspace.
 fn cargo(context: &Session<'_>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command
-        .current_dir(&context.workspace.root)
-        .stdin(Stdio::null());
+    command.current_dir(&context.workspace.root).stdin(Stdio::null());
     command
 }
 
 /// Runs a command whose success is one passed test; its output is the terminal's.
 fn passes(command: &mut Command) -> Result<Counts> {
-    let status = command
-        .status()
-        .with_context(|| format!("cannot run {command:?}"))?;
-    Ok(if status.success() {
-        Counts::PASSED
-    } else {
-        Counts::FAILED
-    })
+    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
+    Ok(if status.success() { Counts::PASSED } else { Counts::FAILED })
 }
 
 fn format(context: &Session<'_>) -> Result<Counts> {
@@ -223,28 +188,14 @@ fn format(context: &Session<'_>) -> Result<Counts> {
 }
 
 fn lint(context: &Session<'_>) -> Result<Counts> {
-    let arguments = [
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ];
+    let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
     passes(cargo(context).args(arguments))
 }
 
 fn docs(context: &Session<'_>) -> Result<Counts> {
     passes(
         cargo(context)
-            .args([
-                "doc",
-                "--quiet",
-                "--no-deps",
-                "--workspace",
-                "--document-private-items",
-            ])
+            .args(["doc", "--quiet", "--no-deps", "--workspace", "--document-private-items"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )
 }
@@ -254,22 +205,15 @@ fn dependencies(context: &Session<'_>) -> Result<Counts> {
     let deny = tools::cargo_deny(context.workspace)?;
     let check = |what: &[&str]| {
         let mut command = Command::new(&deny);
-        command
-            .current_dir(&context.workspace.root)
-            .stdin(Stdio::null());
-        command
-            .args(["--offline", "check", "--hide-inclusion-graph"])
-            .args(what);
+        command.current_dir(&context.workspace.root).stdin(Stdio::null());
+        command.args(["--offline", "check", "--hide-inclusion-graph"]).args(what);
         passes(&mut command)
     };
     let mut counts = check(&["licenses", "bans", "sources"])?;
     if let Some(database) = std::env::var_os("HOLDFAST_ADVISORY_DB") {
         let config = workspace::read_text(&context.workspace.root.join("deny.toml"))?;
         let section = format!("\n[advisories]\ndb-path = {database:?}\n");
-        let file = tempfile::Builder::new()
-            .suffix(".toml")
-            .tempfile()
-            .context("no file")?;
+        let file = tempfile::Builder::new().suffix(".toml").tempfile().context("no file")?;
         workspace::write(file.path(), config + &section)?;
         let path = file.path().to_string_lossy().into_owned();
         let advisories = check(&["--disable-fetch", "--config", &path, "advisories"])?;
@@ -315,9 +259,7 @@ fn kernel_config(context: &Session<'_>) -> Result<Counts> {
         let board = Board::load(&boards, &name, Path::new("kernel-config"))?;
         let kernel = kernel::build(context.workspace, &board, builder.pins(), false)?;
         kernel::check_required(context.workspace, &workspace::read_text(&kernel.config)?)?;
-        counts.passed = counts
-            .passed
-            .saturating_add(kernel::required(context.workspace)?.len());
+        counts.passed = counts.passed.saturating_add(kernel::required(context.workspace)?.len());
     }
     Ok(counts)
 }
@@ -336,14 +278,9 @@ fn system(context: &Session<'_>) -> Result<Counts> {
 /// Runs a command that runs tests, shows what it prints, and adds up its `test result:` lines.
 fn counted(command: &mut Command) -> Result<Counts> {
     let name = format!("{command:?}");
-    let mut child = command
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run {name}"))?;
-    let stdout = child
-        .stdout
-        .take()
-        .with_context(|| format!("{name} has no output"))?;
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {name}"))?;
+    let stdout = child.stdout.take().with_context(|| format!("{name} has no output"))?;
     let mut counts = Counts::default();
     for line in BufReader::new(stdout).lines() {
         let line = line.with_context(|| format!("cannot read the output of {name}"))?;
@@ -354,9 +291,7 @@ fn counted(command: &mut Command) -> Result<Counts> {
             println!("{line}");
         }
     }
-    let status = child
-        .wait()
-        .with_context(|| format!("cannot wait for {name}"))?;
+    let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
     if !status.success() && counts.failed == 0 {
         bail!("{name} ended with {status}");
     }
@@ -367,15 +302,10 @@ fn counted(command: &mut Command) -> Result<Counts> {
 fn result_line(line: &str) -> Option<Counts> {
     let rest = line.strip_prefix("test result: ")?;
     let number = |unit: &str| -> Option<usize> {
-        let part = rest
-            .split([';', '.'])
-            .find(|part| part.trim().ends_with(unit))?;
+        let part = rest.split([';', '.']).find(|part| part.trim().ends_with(unit))?;
         part.trim().split(' ').next()?.parse().ok()
     };
-    Some(Counts {
-        passed: number(" passed")?,
-        failed: number(" failed")?,
-    })
+    Some(Counts { passed: number(" passed")?, failed: number(" failed")? })
 }
 
 #[cfg(test)]

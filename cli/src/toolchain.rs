@@ -63,16 +63,10 @@ impl Toolchain {
         host::ensure(&[host::TOOLCHAIN])?;
         let rust = choose_rust(workspace)?;
         sources::accept(pins, rust.name, &rust.pin, locked)?;
-        eprintln!(
-            "Rust for the device: {} ({})",
-            rust.pin.version,
-            rust.rustc.display()
-        );
+        eprintln!("Rust for the device: {} ({})", rust.pin.version, rust.rustc.display());
         let zig = prepare_zig(workspace, sources::pin(pins, sources::ZIG)?)?;
-        let (zig_cache, linker) = (
-            workspace.cache.join("zig-cache"),
-            workspace.cache.join("toolchain/zig-cc"),
-        );
+        let (zig_cache, linker) =
+            (workspace.cache.join("zig-cache"), workspace.cache.join("toolchain/zig-cc"));
         let wrapper = format!(
             "#!/bin/sh\n# Written by holdfast. rustc names a target that Zig's clang does not \
              know; Zig is told its own.\nfor argument; do\n  shift\n  case \"$argument\" in \
@@ -85,22 +79,14 @@ impl Toolchain {
             fs::set_permissions(&linker, fs::Permissions::from_mode(0o755))
                 .with_context(|| format!("cannot make {} executable", linker.display()))?;
         }
-        Ok(Self {
-            rust,
-            linker,
-            zig_cache,
-        })
+        Ok(Self { rust, linker, zig_cache })
     }
 }
 
 /// The compilers that are on this host, by the names of their pins.
 pub(crate) fn installed(workspace: &Workspace) -> Result<Vec<(String, Pin)>> {
     let found = [rustup_rust(workspace)?, debian_rust(workspace)?];
-    Ok(found
-        .into_iter()
-        .flatten()
-        .map(|rust| (rust.name.to_owned(), rust.pin))
-        .collect())
+    Ok(found.into_iter().flatten().map(|rust| (rust.name.to_owned(), rust.pin)).collect())
 }
 
 /// rustup's compiler where the sources of its std are there or can be had, Debian's otherwise.
@@ -108,9 +94,7 @@ pub(crate) fn installed(workspace: &Workspace) -> Result<Vec<(String, Pin)>> {
 fn choose_rust(workspace: &Workspace) -> Result<Rust> {
     let wish = std::env::var("HOLDFAST_RUST").unwrap_or_default();
     if !["", "rustup", "debian"].contains(&wish.as_str()) {
-        bail!(HostLacks(
-            "HOLDFAST_RUST: must be `rustup` or `debian`, or not set".to_owned()
-        ));
+        bail!(HostLacks("HOLDFAST_RUST: must be `rustup` or `debian`, or not set".to_owned()));
     }
     if wish != "debian" {
         if let Some(rust) = rustup_rust(workspace)? {
@@ -151,12 +135,7 @@ fn rustup_rust(workspace: &Workspace) -> Result<Option<Rust>> {
 }
 
 fn debian_rust(workspace: &Workspace) -> Result<Option<Rust>> {
-    rust(
-        workspace,
-        DEBIAN,
-        "/usr/bin/rustc".into(),
-        "/usr/bin/cargo".into(),
-    )
+    rust(workspace, DEBIAN, "/usr/bin/rustc".into(), "/usr/bin/cargo".into())
 }
 
 /// The compiler with its version and hashes, `None` where it or the sources of its std are not
@@ -176,33 +155,18 @@ fn rust(
     if !library.join("Cargo.lock").is_file() {
         return Ok(None);
     }
-    let version = process::output(Command::new(&rustc).arg("--version"))?
-        .trim()
-        .to_owned();
+    let version = process::output(Command::new(&rustc).arg("--version"))?.trim().to_owned();
     if version_numbers(&version) < FLOOR.to_vec() {
         return Ok(None);
     }
     let sha256 = hash_rust(workspace, &sysroot, &library, &version)?;
-    Ok(Some(Rust {
-        name,
-        rustc,
-        cargo,
-        library,
-        pin: Pin { version, sha256 },
-    }))
+    Ok(Some(Rust { name, rustc, cargo, library, pin: Pin { version, sha256 } }))
 }
 
 /// The first two numbers of a version.
 fn version_numbers(text: &str) -> Vec<u32> {
-    let version = text
-        .split(' ')
-        .find(|w| w.starts_with(|c: char| c.is_ascii_digit()));
-    version
-        .unwrap_or_default()
-        .split('.')
-        .take(2)
-        .filter_map(|part| part.parse().ok())
-        .collect()
+    let version = text.split(' ').find(|w| w.starts_with(|c: char| c.is_ascii_digit()));
+    version.unwrap_or_default().split('.').take(2).filter_map(|part| part.parse().ok()).collect()
 }
 
 /// SHA-256 over the compiler's library and the sources of std. Remembered by the library's path,
@@ -216,25 +180,15 @@ fn hash_rust(
     let compiler = compiler_library(sysroot)?;
     let metadata = fs::metadata(&compiler)
         .with_context(|| format!("cannot examine {}", compiler.display()))?;
-    let modified = metadata
-        .modified()
-        .ok()
-        .and_then(|m| m.elapsed().ok().map(|_| m));
-    let state = format!(
-        "{} {} {modified:?} {version}",
-        compiler.display(),
-        metadata.len()
-    );
+    let modified = metadata.modified().ok().and_then(|m| m.elapsed().ok().map(|_| m));
+    let state = format!("{} {} {modified:?} {version}", compiler.display(), metadata.len());
     let key = holdfast_images::hex(&holdfast_images::sha256(&[state.as_bytes()]));
     let remembered = workspace.cache.join(format!("toolchain/rust-{key}"));
     if let Ok(hash) = fs::read_to_string(&remembered) {
         return Ok(hash);
     }
     let step = Step::begin("hashing the Rust compiler and the sources of its std");
-    let parts = [
-        workspace::sha256_file(&compiler)?,
-        workspace::sha256_tree(library)?,
-    ];
+    let parts = [workspace::sha256_file(&compiler)?, workspace::sha256_tree(library)?];
     let hash = holdfast_images::hex(&holdfast_images::sha256(&[parts.concat().as_bytes()]));
     workspace::write(&remembered, &hash)?;
     step.done("hashed");
@@ -248,11 +202,7 @@ fn compiler_library(sysroot: &Path) -> Result<PathBuf> {
         let mut found: Vec<_> = entries
             .map(|entry| entry.path())
             .filter(|path| {
-                let name = path
-                    .file_name()
-                    .unwrap_or_default()
-                    .to_string_lossy()
-                    .into_owned();
+                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 name.starts_with("librustc_driver-") && name.ends_with(".so")
             })
             .collect();
@@ -296,11 +246,7 @@ fn add_std_sources(workspace: &Workspace) -> bool {
             std::thread::sleep(Duration::from_millis(100));
         }
     });
-    step.done(if added {
-        "they are there"
-    } else {
-        "not to be had; Debian's Rust serves"
-    });
+    step.done(if added { "they are there" } else { "not to be had; Debian's Rust serves" });
     if !added {
         // Only saves the next question.
         let _ = workspace::write(&refused, version);
@@ -315,10 +261,7 @@ fn pip() -> Result<Command> {
         command
     };
     if process::output(pip().arg("--version")).is_err() {
-        host::ensure(&[&[host::Need {
-            what: "/usr/bin/pip3",
-            package: "python3-pip",
-        }]])?;
+        host::ensure(&[&[host::Need { what: "/usr/bin/pip3", package: "python3-pip" }]])?;
     }
     Ok(pip())
 }
@@ -346,13 +289,7 @@ fn prepare_zig(workspace: &Workspace, pin: &Pin) -> Result<PathBuf> {
     let target = scratch.path().join("zig");
     let mut command = pip()?;
     command
-        .args([
-            "install",
-            "--require-hashes",
-            "--no-deps",
-            "--no-compile",
-            "--only-binary=:all:",
-        ])
+        .args(["install", "--require-hashes", "--no-deps", "--no-compile", "--only-binary=:all:"])
         .arg("--target")
         .arg(&target)
         .arg("-r")
@@ -369,22 +306,14 @@ fn prepare_zig(workspace: &Workspace, pin: &Pin) -> Result<PathBuf> {
 pub(crate) fn offered_zig(workspace: &Workspace) -> Result<Pin> {
     let scratch = tempfile::tempdir_in(&workspace.cache).context("cannot make a directory")?;
     let mut command = pip()?;
-    command
-        .args(["download", "--no-deps", "--only-binary=:all:", "--dest"])
-        .arg(scratch.path());
+    command.args(["download", "--no-deps", "--only-binary=:all:", "--dest"]).arg(scratch.path());
     process::output(command.arg("ziglang"))?;
     let entries = fs::read_dir(scratch.path()).context("cannot list what was downloaded")?;
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if let Some(version) = name
-            .strip_prefix("ziglang-")
-            .and_then(|n| n.split('-').next())
-        {
+        if let Some(version) = name.strip_prefix("ziglang-").and_then(|n| n.split('-').next()) {
             let sha256 = workspace::sha256_file(&entry.path())?;
-            return Ok(Pin {
-                version: version.to_owned(),
-                sha256,
-            });
+            return Ok(Pin { version: version.to_owned(), sha256 });
         }
     }
     bail!("the package index offers no wheel of ziglang for this host")
@@ -396,10 +325,7 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_their_numbers() {
-        assert_eq!(
-            version_numbers("rustc 1.96.0 (ac68faa20 2026-05-25)"),
-            [1, 96]
-        );
+        assert_eq!(version_numbers("rustc 1.96.0 (ac68faa20 2026-05-25)"), [1, 96]);
         assert!(version_numbers("rustc 1.100.0") > version_numbers("1.95"));
         assert!(version_numbers("rustc 1.85.1") < version_numbers("1.95"));
     }

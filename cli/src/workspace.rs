@@ -23,12 +23,8 @@ impl Workspace {
         let start = std::env::current_dir().context("cannot tell the working directory")?;
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
         let candidates = start.ancestors().map(Path::to_path_buf);
-        let candidates = candidates.chain(
-            manifest
-                .iter()
-                .flat_map(|m| m.ancestors())
-                .map(Path::to_path_buf),
-        );
+        let candidates =
+            candidates.chain(manifest.iter().flat_map(|m| m.ancestors()).map(Path::to_path_buf));
         let root = candidates
             .into_iter()
             .find(|path| path.join("images/boards").is_dir() && path.join("kernel-config").is_dir())
@@ -46,11 +42,7 @@ impl Workspace {
     pub(crate) fn lock(&self, what: &str) -> Result<File> {
         let path = self.cache.join(format!("{what}.lock"));
         let context = || format!("cannot lock {}", path.display());
-        let file = File::options()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .with_context(context)?;
+        let file = File::options().create(true).append(true).open(&path).with_context(context)?;
         if file.try_lock().is_err() {
             eprintln!("waiting for another build of {what} ...");
             file.lock().with_context(context)?;
@@ -92,9 +84,7 @@ impl Workspace {
     /// The commit, with `+` behind it when the tree has uncommitted changes.
     pub(crate) fn commit(&self) -> String {
         let commit = self.git(&["rev-parse", "--short=12", "HEAD"]);
-        let clean = self
-            .git(&["status", "--porcelain"])
-            .is_ok_and(|changes| changes.is_empty());
+        let clean = self.git(&["status", "--porcelain"]).is_ok_and(|changes| changes.is_empty());
         match commit {
             Ok(commit) if clean => commit,
             Ok(commit) => format!("{commit}+"),
@@ -105,21 +95,13 @@ impl Workspace {
     fn git(&self, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new("git");
         // Another user's checkout is read, not trusted with configuration.
-        command
-            .arg("-C")
-            .arg(&self.root)
-            .args(["-c", "safe.directory=*"])
-            .args(arguments);
+        command.arg("-C").arg(&self.root).args(["-c", "safe.directory=*"]).args(arguments);
         Ok(crate::process::output(&mut command)?.trim().to_owned())
     }
 }
 
 fn user_cache() -> Result<PathBuf> {
-    let absolute = |name| {
-        std::env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
-    };
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     absolute("XDG_CACHE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
         .ok_or_else(|| HostLacks("HOME is not set; set it, or HOLDFAST_CACHE".to_owned()).into())

@@ -81,10 +81,7 @@ impl Case {
 
 fn holdfast(arguments: &[&str], path: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-    command
-        .args(arguments)
-        .arg(path)
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    command.args(arguments).arg(path).current_dir(env!("CARGO_MANIFEST_DIR"));
     command
 }
 
@@ -95,10 +92,7 @@ fn a_broken_manifest_is_refused_with_file_and_line() {
     case.refused(&["image.toml", "line 1"]);
     case.write("image.toml", GOOD.replace("version = \"0.1.0\"\n", ""));
     case.refused(&["image.toml", "missing field `version`"]);
-    case.write(
-        "image.toml",
-        GOOD.replace("root_mib = 8", "root_mib = \"8\""),
-    );
+    case.write("image.toml", GOOD.replace("root_mib = 8", "root_mib = \"8\""));
     case.refused(&["image.toml", "root_mib"]);
 }
 
@@ -106,10 +100,7 @@ fn a_broken_manifest_is_refused_with_file_and_line() {
 fn an_unknown_board_is_refused_with_those_there_are() {
     let case = Case::new();
     case.write("image.toml", GOOD.replace("qemu-virt", "toaster"));
-    case.refused(&[
-        "image.toml: board: there is no board `toaster`",
-        "qemu-virt",
-    ]);
+    case.refused(&["image.toml: board: there is no board `toaster`", "qemu-virt"]);
 }
 
 #[test]
@@ -118,11 +109,7 @@ fn an_app_that_is_no_arm_program_is_refused() {
     case.refused(&["app_manifest.json: EntryPoint: there is no such program"]);
     case.write("app/root/bin/app", "#!/bin/sh\n");
     case.refused(&["app/root/bin/app: is not a 32-bit ARM ELF file"]);
-    fs::copy(
-        env!("CARGO_BIN_EXE_holdfast"),
-        case.path("app/root/bin/app"),
-    )
-    .unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_holdfast"), case.path("app/root/bin/app")).unwrap();
     case.refused(&["app/root/bin/app: is not a 32-bit ARM ELF file"]);
 }
 
@@ -133,31 +120,18 @@ fn an_app_that_is_linked_to_what_the_image_lacks_is_refused_with_the_library() {
     fs::write(&source, "int main(void) { return 0; }\n").unwrap();
     let program = case.path("app/root/bin/app");
     let built = Command::new("arm-linux-gnueabihf-gcc")
-        .args([
-            "-nostdlib",
-            "-pie",
-            "-fPIE",
-            "-Wl,-e,main",
-            "-Wl,-z,noexecstack",
-            "-o",
-        ])
+        .args(["-nostdlib", "-pie", "-fPIE", "-Wl,-e,main", "-Wl,-z,noexecstack", "-o"])
         .args([&program, &source])
         .status()
         .unwrap();
     assert!(built.success());
-    case.refused(&[
-        "app/root/bin/app: needs `lib/ld-linux-armhf.so.3`",
-        "link it statically",
-    ]);
+    case.refused(&["app/root/bin/app: needs `lib/ld-linux-armhf.so.3`", "link it statically"]);
 }
 
 #[test]
 fn a_grant_that_this_version_does_not_know_is_refused() {
     let case = Case::new();
-    case.write(
-        "app/app_manifest.json",
-        APP.replace("{}}", "{\"Gpio\": [1]}}"),
-    );
+    case.write("app/app_manifest.json", APP.replace("{}}", "{\"Gpio\": [1]}}"));
     case.refused(&["app_manifest.json", "Gpio"]);
 }
 
@@ -165,20 +139,14 @@ fn a_grant_that_this_version_does_not_know_is_refused() {
 fn a_production_image_is_refused_as_long_as_slots_are_unsigned() {
     let case = Case::new();
     case.write("image.toml", GOOD.replace("apps = [\"app\"]\n", ""));
-    let output = holdfast(
-        &["image", "build", "--production", "--image"],
-        &case.path("image.toml"),
-    )
-    .arg("--output")
-    .arg(case.path("out.img"))
-    .output()
-    .unwrap();
+    let output = holdfast(&["image", "build", "--production", "--image"], &case.path("image.toml"))
+        .arg("--output")
+        .arg(case.path("out.img"))
+        .output()
+        .unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(
-        message.contains("a production image cannot hold an unsigned boot image"),
-        "{message}"
-    );
+    assert!(message.contains("a production image cannot hold an unsigned boot image"), "{message}");
 }
 
 #[test]
@@ -198,10 +166,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing() {
         .unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(
-        message.contains("File too large") || message.contains("cannot"),
-        "{message}"
-    );
+    assert!(message.contains("File too large") || message.contains("cannot"), "{message}");
     assert!(!case.path("out.img").exists());
 }
 
@@ -223,10 +188,8 @@ fn a_killed_build_leaves_no_image() {
 
 #[test]
 fn usage_errors_have_exit_code_2() {
-    let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-        .arg("no-such-command")
-        .output()
-        .unwrap();
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_holdfast")).arg("no-such-command").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
         .args(["run", "--until", "("])
@@ -239,9 +202,7 @@ fn usage_errors_have_exit_code_2() {
 #[test]
 fn an_image_that_is_none_is_refused() {
     let case = Case::new();
-    let output = holdfast(&["image", "show"], &case.path("image.toml"))
-        .output()
-        .unwrap();
+    let output = holdfast(&["image", "show"], &case.path("image.toml")).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("partition table"), "{message}");

@@ -33,9 +33,7 @@ fn emulator_of(parent: u32) -> u32 {
             };
             // Not the short run that dumps the device tree.
             let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let starts_a_kernel = arguments
-                .split(|byte| *byte == 0)
-                .any(|word| word == b"-kernel");
+            let starts_a_kernel = arguments.split(|byte| *byte == 0).any(|word| word == b"-kernel");
             let is = |field: &str| status.lines().any(|line| line == field);
             if starts_a_kernel && is("Name:\tqemu-system-arm") && is(&format!("PPid:\t{parent}")) {
                 return entry.file_name().to_string_lossy().parse().unwrap();
@@ -50,12 +48,7 @@ fn emulator_of(parent: u32) -> u32 {
 fn a_match_ends_the_run_with_exit_code_0() {
     let output = run(&["--until", "hello: heartbeat 1", "--timeout", "300"]);
     let output = output.wait_with_output().unwrap();
-    assert_eq!(
-        output.status.code(),
-        Some(0),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(String::from_utf8_lossy(&output.stdout).contains("hello: heartbeat 1"));
 }
 
@@ -65,10 +58,7 @@ fn a_wait_that_runs_out_has_exit_code_3_and_shows_the_consoles_tail() {
     let output = output.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{message}");
-    assert!(
-        message.contains("`this never comes` did not come within 5s"),
-        "{message}"
-    );
+    assert!(message.contains("`this never comes` did not come within 5s"), "{message}");
     assert!(message.contains("Linux version"), "no tail: {message}");
 }
 
@@ -77,10 +67,7 @@ fn a_guest_that_dies_has_exit_code_4() {
     let child = run(&["--until", "this never comes", "--timeout", "300"]);
     let emulator = emulator_of(child.id());
     std::thread::sleep(Duration::from_secs(1));
-    let killed = Command::new("kill")
-        .args(["-KILL", &emulator.to_string()])
-        .status()
-        .unwrap();
+    let killed = Command::new("kill").args(["-KILL", &emulator.to_string()]).status().unwrap();
     assert!(killed.success());
     let output = child.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);

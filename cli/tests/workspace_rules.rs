@@ -14,10 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .canonicalize()
-        .unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
 }
 
 /// Packages of the workspace with the workspace's packages that each depends on.
@@ -29,10 +26,7 @@ fn packages() -> BTreeMap<String, Vec<String>> {
         .unwrap();
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    let names: Vec<&str> = packages
-        .iter()
-        .map(|p| p["name"].as_str().unwrap())
-        .collect();
+    let names: Vec<&str> = packages.iter().map(|p| p["name"].as_str().unwrap()).collect();
     packages
         .iter()
         .map(|package| {
@@ -56,18 +50,9 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-init", vec!["holdfast-core", "holdfast-linux"]),
         ("holdfast-images", vec!["holdfast-core"]),
         ("holdfast-qemu", vec!["holdfast-images"]),
-        (
-            "holdfast",
-            vec!["holdfast-core", "holdfast-images", "holdfast-qemu"],
-        ),
-        (
-            "holdfast-system-tests",
-            vec!["holdfast-images", "holdfast-qemu"],
-        ),
-        (
-            "holdfast-test-apps",
-            vec!["holdfast-core", "holdfast-linux"],
-        ),
+        ("holdfast", vec!["holdfast-core", "holdfast-images", "holdfast-qemu"]),
+        ("holdfast-system-tests", vec!["holdfast-images", "holdfast-qemu"]),
+        ("holdfast-test-apps", vec!["holdfast-core", "holdfast-linux"]),
         ("hello", vec![]),
     ]);
     for (package, dependencies) in packages() {
@@ -101,11 +86,7 @@ fn no_room_has_a_name_that_says_nothing() {
         for entry in std::fs::read_dir(source).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             for empty in ["utils", "common", "misc", "helper"] {
-                assert!(
-                    !name.contains(empty),
-                    "{} says nothing",
-                    entry.path().display()
-                );
+                assert!(!name.contains(empty), "{} says nothing", entry.path().display());
             }
         }
     }
@@ -129,26 +110,17 @@ fn manifests(directory: &Path) -> Vec<PathBuf> {
 fn every_promise_of_the_readme_names_a_test_that_exists() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let mut tests = String::new();
-    for entry in std::fs::read_dir(root().join("tests/system/src"))
-        .unwrap()
-        .flatten()
-    {
+    for entry in std::fs::read_dir(root().join("tests/system/src")).unwrap().flatten() {
         tests.push_str(&std::fs::read_to_string(entry.path()).unwrap());
     }
-    let promises: Vec<&str> = readme
-        .lines()
-        .filter(|line| line.starts_with("| "))
-        .skip(2)
-        .collect();
+    let promises: Vec<&str> =
+        readme.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
     assert!(promises.len() > 5, "the table of promises was not found");
     for promise in promises {
         let names: Vec<&str> = promise.split('`').skip(1).step_by(2).collect();
         assert!(!names.is_empty(), "no test for: {promise}");
         for name in names.into_iter().filter(|name| name.contains('_')) {
-            assert!(
-                tests.contains(&format!("\"{name}\"")),
-                "there is no test {name}"
-            );
+            assert!(tests.contains(&format!("\"{name}\"")), "there is no test {name}");
         }
     }
 }

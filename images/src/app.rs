@@ -96,10 +96,8 @@ pub fn load_manifest(directory: &Path) -> Result<AppManifest, AppError> {
     if text.len() > app_manifest::MAX_BYTES {
         return Err(AppError::ManifestTooLong(path));
     }
-    let manifest: AppManifest = serde_json::from_slice(&text).map_err(|error| AppError::Json {
-        path: path.clone(),
-        reason: error.to_string(),
-    })?;
+    let manifest: AppManifest = serde_json::from_slice(&text)
+        .map_err(|error| AppError::Json { path: path.clone(), reason: error.to_string() })?;
     manifest.check().map_err(|error| FieldError {
         path,
         field: error.field.to_owned(),
@@ -122,19 +120,9 @@ pub fn load(directory: &Path, program: Option<Vec<u8>>) -> Result<App, AppError>
     }
     let entry = manifest.entry_point.trim_start_matches('/').to_owned();
     if let Some(bytes) = program {
-        files.insert(
-            entry.clone(),
-            AppFile {
-                bytes,
-                executable: true,
-            },
-        );
+        files.insert(entry.clone(), AppFile { bytes, executable: true });
     }
-    let app = App {
-        directory: directory.to_owned(),
-        manifest,
-        files,
-    };
+    let app = App { directory: directory.to_owned(), manifest, files };
     app.check(&entry)?;
     Ok(app)
 }
@@ -155,10 +143,7 @@ impl App {
                 }));
             }
             Some(file) if !elf::is_elf(&file.bytes) => {
-                return Err(AppError::Elf {
-                    path,
-                    source: ElfError::NotArm,
-                });
+                return Err(AppError::Elf { path, source: ElfError::NotArm });
             }
             Some(file) if !file.executable => {
                 return Err(AppError::Entry {
@@ -168,31 +153,16 @@ impl App {
             }
             Some(_) => {}
         }
-        for (name, file) in self
-            .files
-            .iter()
-            .filter(|(_, file)| elf::is_elf(&file.bytes))
-        {
+        for (name, file) in self.files.iter().filter(|(_, file)| elf::is_elf(&file.bytes)) {
             let path = self.host_path(name);
-            let needs = elf::check(&file.bytes).map_err(|source| AppError::Elf {
-                path: path.clone(),
-                source,
-            })?;
-            let loader = needs
-                .interpreter
-                .map(|i| i.trim_start_matches('/').to_owned());
-            let libraries = needs
-                .libraries
-                .iter()
-                .map(|library| format!("lib/{library}"));
+            let needs = elf::check(&file.bytes)
+                .map_err(|source| AppError::Elf { path: path.clone(), source })?;
+            let loader = needs.interpreter.map(|i| i.trim_start_matches('/').to_owned());
+            let libraries = needs.libraries.iter().map(|library| format!("lib/{library}"));
             for needed in loader.into_iter().chain(libraries) {
                 if !self.files.contains_key(&needed) {
                     let expected = self.host_path(&needed);
-                    return Err(AppError::Missing {
-                        path,
-                        needed,
-                        expected,
-                    });
+                    return Err(AppError::Missing { path, needed, expected });
                 }
             }
         }
@@ -210,20 +180,11 @@ fn collect(
     for entry in entries {
         let path = entry.map_err(FileError::at("list", directory))?.path();
         let metadata = fs::symlink_metadata(&path).map_err(FileError::at("examine", &path))?;
-        let refuse = |reason| {
-            Err(AppError::Entry {
-                path: path.clone(),
-                reason,
-            })
-        };
+        let refuse = |reason| Err(AppError::Entry { path: path.clone(), reason });
         let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
             return refuse("has a name that is not UTF-8");
         };
-        let inside = if prefix.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{prefix}/{name}")
-        };
+        let inside = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
         let mode = metadata.permissions().mode();
         if metadata.is_dir() {
             collect(&path, &inside, files)?;
@@ -233,13 +194,7 @@ fn collect(
             return refuse("is setuid or setgid");
         } else {
             let bytes = fs::read(&path).map_err(FileError::at("read", &path))?;
-            files.insert(
-                inside,
-                AppFile {
-                    bytes,
-                    executable: mode & 0o111 != 0,
-                },
-            );
+            files.insert(inside, AppFile { bytes, executable: mode & 0o111 != 0 });
         }
     }
     Ok(())
@@ -261,9 +216,7 @@ mod tests {
     }
 
     fn refusal(directory: &tempfile::TempDir) -> String {
-        load(directory.path(), None)
-            .expect_err("was accepted")
-            .to_string()
+        load(directory.path(), None).expect_err("was accepted").to_string()
     }
 
     #[test]
@@ -279,10 +232,7 @@ mod tests {
     #[test]
     fn a_missing_program_is_named_with_the_place_it_is_expected_at() {
         let message = refusal(&app(MANIFEST));
-        assert!(
-            message.contains("EntryPoint: there is no such program"),
-            "{message}"
-        );
+        assert!(message.contains("EntryPoint: there is no such program"), "{message}");
         assert!(message.ends_with("root/bin/app"), "{message}");
     }
 

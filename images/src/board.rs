@@ -98,10 +98,7 @@ mod tests {
         }
         let error = Board::load(&directory, "toaster", Path::new("image.toml")).unwrap_err();
         let message = error.to_string();
-        assert!(
-            message.starts_with("image.toml: board: there is no board `toaster`"),
-            "{message}"
-        );
+        assert!(message.starts_with("image.toml: board: there is no board `toaster`"), "{message}");
         assert!(message.contains("qemu-virt"), "{message}");
     }
 }

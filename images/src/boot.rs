@@ -113,28 +113,15 @@ pub fn build(
     let mut kernel_node = image_node("kernel", kernel, "kernel", KERNEL_ADDRESS);
     kernel_node.add_property(property("os", "linux"));
     kernel_node.add_property(property("entry", KERNEL_ADDRESS));
-    let device_tree_node = image_node(
-        &device_tree_name,
-        &device_tree,
-        "flat_dt",
-        DEVICE_TREE_ADDRESS,
-    );
+    let device_tree_node =
+        image_node(&device_tree_name, &device_tree, "flat_dt", DEVICE_TREE_ADDRESS);
     let mut tree = DeviceTree::new();
-    tree.root
-        .add_property(property("description", "Holdfast slot"));
+    tree.root.add_property(property("description", "Holdfast slot"));
     tree.root.add_property(property("#address-cells", 1u32));
-    tree.root
-        .add_child(node("images", [], [kernel_node, device_tree_node]));
-    let parts = [
-        property("kernel", "kernel"),
-        property("fdt", device_tree_name.as_str()),
-    ];
+    tree.root.add_child(node("images", [], [kernel_node, device_tree_node]));
+    let parts = [property("kernel", "kernel"), property("fdt", device_tree_name.as_str())];
     let default = property("default", configuration.as_str());
-    tree.root.add_child(node(
-        "configurations",
-        [default],
-        [node(&configuration, parts, [])],
-    ));
+    tree.root.add_child(node("configurations", [default], [node(&configuration, parts, [])]));
     Ok(tree.to_dtb())
 }
 
@@ -149,11 +136,7 @@ pub fn read(partition: &[u8], slot: Slot) -> Result<Boot, BootError> {
     let device_tree = read_image(&fit, &format!("fdt-{}", slot.letter()))?;
     let inner = parse(&device_tree, "the device tree in the boot partition")?;
     let command_line = string(&inner, "/chosen", "bootargs", "the device tree")?;
-    Ok(Boot {
-        kernel,
-        device_tree,
-        command_line,
-    })
+    Ok(Boot { kernel, device_tree, command_line })
 }
 
 fn parse<'a>(bytes: &'a [u8], what: &'static str) -> Result<Fdt<'a>, BootError> {
@@ -163,14 +146,8 @@ fn parse<'a>(bytes: &'a [u8], what: &'static str) -> Result<Fdt<'a>, BootError> 
         .and_then(|word| <[u8; 4]>::try_from(word).ok())
         .and_then(|word| usize::try_from(u32::from_be_bytes(word)).ok())
         .and_then(|length| bytes.get(..length))
-        .ok_or_else(|| BootError::Malformed {
-            what,
-            reason: "it is cut short".to_owned(),
-        })?;
-    Fdt::new(whole).map_err(|error| BootError::Malformed {
-        what,
-        reason: error.to_string(),
-    })
+        .ok_or_else(|| BootError::Malformed { what, reason: "it is cut short".to_owned() })?;
+    Fdt::new(whole).map_err(|error| BootError::Malformed { what, reason: error.to_string() })
 }
 
 fn with_command_line(board_tree: &[u8], command_line: &str) -> Result<Vec<u8>, BootError> {
@@ -184,10 +161,7 @@ fn with_command_line(board_tree: &[u8], command_line: &str) -> Result<Vec<u8>, B
     }
     let chosen = tree
         .find_node_mut("/chosen")
-        .ok_or_else(|| BootError::Missing {
-            what: WHAT,
-            path: "/chosen".to_owned(),
-        })?;
+        .ok_or_else(|| BootError::Missing { what: WHAT, path: "/chosen".to_owned() })?;
     for seed in ["rng-seed", "kaslr-seed"] {
         if chosen.property_mut(seed).is_some() {
             return Err(BootError::Seed(seed));
@@ -204,9 +178,7 @@ fn node<const P: usize, const C: usize>(
     children: [DeviceTreeNode; C],
 ) -> DeviceTreeNode {
     let mut node = DeviceTreeNode::new_unchecked(name);
-    properties
-        .into_iter()
-        .for_each(|property| node.add_property(property));
+    properties.into_iter().for_each(|property| node.add_property(property));
     children.into_iter().for_each(|child| node.add_child(child));
     node
 }
@@ -216,10 +188,7 @@ fn property<T: dtoolkit::ToPropertyValue>(name: &str, value: T) -> DeviceTreePro
 }
 
 fn image_node(name: &str, data: &[u8], kind: &str, load: u32) -> DeviceTreeNode {
-    let digest = [
-        property("algo", "sha256"),
-        property("value", sha256(&[data])),
-    ];
+    let digest = [property("algo", "sha256"), property("value", sha256(&[data]))];
     let properties = [
         property("description", name),
         property("data", data),
@@ -242,10 +211,7 @@ fn read_image(fit: &Fdt<'_>, name: &str) -> Result<Vec<u8>, BootError> {
 
 fn bytes(tree: &Fdt<'_>, path: &str, name: &str) -> Result<Vec<u8>, BootError> {
     tree.find_node(path)
-        .and_then(|node| {
-            node.property(name)
-                .map(|property| property.value().to_vec())
-        })
+        .and_then(|node| node.property(name).map(|property| property.value().to_vec()))
         .ok_or_else(|| BootError::Missing {
             what: "the boot partition",
             path: format!("{path}/{name}"),
@@ -253,10 +219,7 @@ fn bytes(tree: &Fdt<'_>, path: &str, name: &str) -> Result<Vec<u8>, BootError> {
 }
 
 fn string(tree: &Fdt<'_>, path: &str, name: &str, what: &'static str) -> Result<String, BootError> {
-    let missing = || BootError::Missing {
-        what,
-        path: format!("{path}/{name}"),
-    };
+    let missing = || BootError::Missing { what, path: format!("{path}/{name}") };
     let value = bytes(tree, path, name).map_err(|_| missing())?;
     let text = value.strip_suffix(b"\0").ok_or_else(missing)?;
     String::from_utf8(text.to_vec()).map_err(|_| missing())
@@ -269,8 +232,7 @@ mod tests {
 
     fn board_tree(property_name: &str) -> Vec<u8> {
         let mut tree = DeviceTree::new();
-        tree.root
-            .add_child(node("chosen", [property(property_name, "x")], []));
+        tree.root.add_child(node("chosen", [property(property_name, "x")], []));
         tree.to_dtb()
     }
 
@@ -281,14 +243,8 @@ mod tests {
         let mut fit = build(b"zImage", &board_tree("stdout-path"), &line, Slot::A).unwrap();
         fit.resize(fit.len() + 4096, 0);
         let boot = read(&fit, Slot::A).unwrap();
-        assert_eq!(
-            (boot.kernel.as_slice(), boot.command_line),
-            (&b"zImage"[..], line)
-        );
-        assert!(matches!(
-            read(&fit, Slot::B),
-            Err(BootError::Missing { .. })
-        ));
+        assert_eq!((boot.kernel.as_slice(), boot.command_line), (&b"zImage"[..], line));
+        assert!(matches!(read(&fit, Slot::B), Err(BootError::Missing { .. })));
     }
 
     #[test]

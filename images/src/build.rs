@@ -120,19 +120,11 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     let file = scratch.as_file_mut();
     write_disk(file, &scratch_path, &layout, &identity, &fit, &root)?;
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.set_permissions(readable)
-        .map_err(FileError::at("set mode of", &scratch_path))?;
-    file.sync_all()
-        .map_err(FileError::at("write", &scratch_path))?;
-    scratch
-        .persist(output)
-        .map_err(|error| FileError::at("put in place", output)(error.error))?;
+    file.set_permissions(readable).map_err(FileError::at("set mode of", &scratch_path))?;
+    file.sync_all().map_err(FileError::at("write", &scratch_path))?;
+    scratch.persist(output).map_err(|error| FileError::at("put in place", output)(error.error))?;
     let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    Ok(Sizes {
-        kernel: length(inputs.kernel),
-        boot: length(&fit),
-        root: length(&root),
-    })
+    Ok(Sizes { kernel: length(inputs.kernel), boot: length(&fit), root: length(&root) })
 }
 
 fn write_disk(
@@ -143,15 +135,10 @@ fn write_disk(
     fit: &[u8],
     root: &[u8],
 ) -> Result<(), BuildError> {
-    file.set_len(layout.length)
-        .map_err(FileError::at("extend", path))?;
+    file.set_len(layout.length).map_err(FileError::at("extend", path))?;
     layout.write_tables(file, identity.as_bytes())?;
-    layout
-        .partition("boot-a")?
-        .write(file, path, "kernel and device tree", fit)?;
-    layout
-        .partition("root-a")?
-        .write(file, path, "the root file system", root)?;
+    layout.partition("boot-a")?.write(file, path, "kernel and device tree", fit)?;
+    layout.partition("root-a")?.write(file, path, "the root file system", root)?;
     for name in ["state", "apps", "data"] {
         let partition = layout.partition(name)?;
         let empty = ext4::empty(name, identity.as_bytes(), partition.length)?;
@@ -161,20 +148,11 @@ fn write_disk(
 }
 
 fn refuse_development(inputs: &Inputs<'_>) -> Result<(), BuildError> {
-    if let Some((service, _)) = inputs
-        .services
-        .iter()
-        .find(|(service, _)| service.test_only)
-    {
-        return Err(BuildError::NotForProduction(format!(
-            "the test service `{}`",
-            service.name
-        )));
+    if let Some((service, _)) = inputs.services.iter().find(|(service, _)| service.test_only) {
+        return Err(BuildError::NotForProduction(format!("the test service `{}`", service.name)));
     }
     // Until U-Boot verifies the FIT, nothing that is built here may call itself a product.
-    Err(BuildError::NotForProduction(
-        "an unsigned boot image; this version signs none".to_owned(),
-    ))
+    Err(BuildError::NotForProduction("an unsigned boot image; this version signs none".to_owned()))
 }
 
 /// The files of the root file system.
@@ -182,21 +160,14 @@ fn assemble_root(inputs: &Inputs<'_>) -> Result<Root, BuildError> {
     let mut root = Root::default();
     let check = |program: &str, bytes: &[u8]| {
         elf::check(bytes)
-            .map_err(|source| BuildError::Elf {
-                program: program.to_owned(),
-                source,
-            })
+            .map_err(|source| BuildError::Elf { program: program.to_owned(), source })
             .map(drop)
     };
     check("init", &inputs.init)?;
     root.add("sbin/init", inputs.init.clone(), true);
     for (service, program) in &inputs.services {
         check(&service.name, program)?;
-        root.add(
-            format!("{SERVICES}/{}", service.binary),
-            program.clone(),
-            true,
-        );
+        root.add(format!("{SERVICES}/{}", service.binary), program.clone(), true);
     }
     for app in &inputs.apps {
         for (path, file) in &app.files {
@@ -258,9 +229,5 @@ fn component_list(inputs: &Inputs<'_>) -> Result<ComponentList, BuildError> {
         build_time: inputs.build_time,
         development: !inputs.production,
     };
-    Ok(ComponentList {
-        format_version: component::FORMAT_VERSION,
-        image,
-        components,
-    })
+    Ok(ComponentList { format_version: component::FORMAT_VERSION, image, components })
 }

@@ -98,22 +98,14 @@ impl Layout {
         let mut start = ALIGN_BYTES;
         for (name, mib) in sizes {
             let length = u64::from(mib).saturating_mul(MIB);
-            partitions.push(Partition {
-                name: name.to_owned(),
-                start,
-                length,
-            });
+            partitions.push(Partition { name: name.to_owned(), start, length });
             start = start.saturating_add(length);
         }
         // Behind the last partition lie the second table and its entry array.
         let length = start.saturating_add(MIB).next_power_of_two();
         let entry_array = (u64::from(boot_loader_end_kib) * 1024 / SECTOR_BYTES)
             .saturating_sub(ENTRY_ARRAY_SECTORS);
-        Self {
-            length,
-            entry_array,
-            partitions,
-        }
+        Self { length, entry_array, partitions }
     }
 
     /// The partition called `name`.
@@ -132,10 +124,7 @@ impl Layout {
     /// # Errors
     /// The file cannot be written.
     pub fn write_tables(&self, file: &mut File, identity: &[u8]) -> Result<(), DiskError> {
-        let failed = |source| DiskError::Table {
-            operation: "write",
-            source,
-        };
+        let failed = |source| DiskError::Table { operation: "write", source };
         let sectors = self.length / SECTOR_BYTES;
         let mut entries = vec![GPTPartitionEntry::empty(); 128];
         for (entry, partition) in entries.iter_mut().zip(&self.partitions) {
@@ -144,9 +133,8 @@ impl Layout {
             entry.unique_partition_guid =
                 derived_uuid(&[b"partition", identity, partition.name.as_bytes()]);
             entry.starting_lba = first;
-            entry.ending_lba = first
-                .saturating_add(partition.length / SECTOR_BYTES)
-                .saturating_sub(1);
+            entry.ending_lba =
+                first.saturating_add(partition.length / SECTOR_BYTES).saturating_sub(1);
             entry.partition_name = partition.name.as_str().into();
         }
         let disk = derived_uuid(&[b"disk", identity]);
@@ -155,20 +143,14 @@ impl Layout {
         primary.backup_lba = sectors.saturating_sub(1);
         primary.partition_entry_lba = self.entry_array;
         primary.first_usable_lba = self.entry_array.saturating_add(ENTRY_ARRAY_SECTORS);
-        primary.last_usable_lba = sectors
-            .saturating_sub(ENTRY_ARRAY_SECTORS)
-            .saturating_sub(2);
+        primary.last_usable_lba = sectors.saturating_sub(ENTRY_ARRAY_SECTORS).saturating_sub(2);
         let mut backup = primary.clone();
         backup.primary_lba = primary.backup_lba;
         backup.backup_lba = 1;
         backup.partition_entry_lba = primary.last_usable_lba.saturating_add(1);
         GPT::write_protective_mbr_into(file, SECTOR_BYTES).map_err(failed)?;
-        primary
-            .write_into(file, SECTOR_BYTES, &entries)
-            .map_err(failed)?;
-        backup
-            .write_into(file, SECTOR_BYTES, &entries)
-            .map_err(failed)
+        primary.write_into(file, SECTOR_BYTES, &entries).map_err(failed)?;
+        backup.write_into(file, SECTOR_BYTES, &entries).map_err(failed)
     }
 
     /// Reads the partition table of an image.
@@ -176,15 +158,9 @@ impl Layout {
     /// # Errors
     /// There is no valid one.
     pub fn read(file: &mut File) -> Result<Self, DiskError> {
-        let table = GPT::read_from(file, SECTOR_BYTES).map_err(|source| DiskError::Table {
-            operation: "read",
-            source,
-        })?;
-        let length = table
-            .header
-            .backup_lba
-            .saturating_add(1)
-            .saturating_mul(SECTOR_BYTES);
+        let table = GPT::read_from(file, SECTOR_BYTES)
+            .map_err(|source| DiskError::Table { operation: "read", source })?;
+        let length = table.header.backup_lba.saturating_add(1).saturating_mul(SECTOR_BYTES);
         let partitions = table
             .iter()
             .filter(|(_, entry)| entry.is_used())
@@ -198,11 +174,7 @@ impl Layout {
                     .saturating_mul(SECTOR_BYTES),
             })
             .collect();
-        Ok(Self {
-            length,
-            entry_array: table.header.partition_entry_lba,
-            partitions,
-        })
+        Ok(Self { length, entry_array: table.header.partition_entry_lba, partitions })
     }
 }
 
@@ -222,20 +194,13 @@ impl Partition {
         let length = u64::try_from(contents.len()).unwrap_or(u64::MAX);
         if length > self.length {
             let partition = self.name.clone();
-            return Err(DiskError::TooLarge {
-                what,
-                length,
-                partition,
-                room: self.length,
-            });
+            return Err(DiskError::TooLarge { what, length, partition, room: self.length });
         }
         let mut at = self.start;
         for chunk in contents.chunks(CHUNK) {
             if chunk.iter().any(|byte| *byte != 0) {
-                file.seek(SeekFrom::Start(at))
-                    .map_err(FileError::at("seek in", path))?;
-                file.write_all(chunk)
-                    .map_err(FileError::at("write", path))?;
+                file.seek(SeekFrom::Start(at)).map_err(FileError::at("seek in", path))?;
+                file.write_all(chunk).map_err(FileError::at("write", path))?;
             }
             at = at.saturating_add(CHUNK as u64);
         }
@@ -254,10 +219,8 @@ impl Partition {
         contents: &[u8],
     ) -> Result<(), DiskError> {
         let zeros = vec![0; usize::try_from(self.length).unwrap_or(0)];
-        file.seek(SeekFrom::Start(self.start))
-            .map_err(FileError::at("seek in", path))?;
-        file.write_all(&zeros)
-            .map_err(FileError::at("write", path))?;
+        file.seek(SeekFrom::Start(self.start)).map_err(FileError::at("seek in", path))?;
+        file.write_all(&zeros).map_err(FileError::at("write", path))?;
         self.write(file, path, what, contents)
     }
 
@@ -267,8 +230,7 @@ impl Partition {
     /// The file cannot be read or is too short.
     pub fn read(&self, file: &mut File, path: &Path) -> Result<Vec<u8>, DiskError> {
         let mut contents = Vec::new();
-        file.seek(SeekFrom::Start(self.start))
-            .map_err(FileError::at("seek in", path))?;
+        file.seek(SeekFrom::Start(self.start)).map_err(FileError::at("seek in", path))?;
         Read::by_ref(file)
             .take(self.length)
             .read_to_end(&mut contents)
@@ -296,15 +258,8 @@ mod tests {
             memory_mib: 64,
             apps: Vec::new(),
             services: Vec::new(),
-            slots: Slots {
-                boot_mib: 8,
-                root_mib: 8,
-            },
-            storage: Storage {
-                state_mib: 8,
-                apps_mib: 32,
-                data_mib: 16,
-            },
+            slots: Slots { boot_mib: 8, root_mib: 8 },
+            storage: Storage { state_mib: 8, apps_mib: 32, data_mib: 16 },
             path: PathBuf::new(),
         }
     }
@@ -314,20 +269,14 @@ mod tests {
         let layout = Layout::new(&manifest(), 1024);
         assert!(layout.length.is_power_of_two());
         let mut end = layout.entry_array * SECTOR_BYTES + 128 * 128;
-        assert_eq!(
-            end, MIB,
-            "the entry array ends where the boot loader's room does"
-        );
+        assert_eq!(end, MIB, "the entry array ends where the boot loader's room does");
         for partition in &layout.partitions {
             assert!(partition.start.is_multiple_of(ALIGN_BYTES) && partition.start >= end);
             end = partition.start + partition.length;
         }
         assert!(end + MIB <= layout.length);
         let boot_state = layout.partition("bootstate").unwrap();
-        assert!(
-            boot_state.length >= 2 * ALIGN_BYTES,
-            "two copies 4 MiB apart"
-        );
+        assert!(boot_state.length >= 2 * ALIGN_BYTES, "two copies 4 MiB apart");
     }
 
     #[test]
@@ -344,10 +293,7 @@ mod tests {
         // The primary header lost: the one at the end still says the same.
         file.seek(SeekFrom::Start(512)).unwrap();
         file.write_all(&[0; 512]).unwrap();
-        assert_eq!(
-            Layout::read(&mut file).unwrap().partitions,
-            layout.partitions
-        );
+        assert_eq!(Layout::read(&mut file).unwrap().partitions, layout.partitions);
     }
 
     #[test]
@@ -357,18 +303,9 @@ mod tests {
         let path = Path::new("/dev/full");
         let mut full = File::options().write(true).open(path).unwrap();
         let too_large = vec![1; 8 * 1024 * 1024 + 1];
-        let error = partition
-            .write(&mut full, path, "the boot image", &too_large)
-            .unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("more than partition `boot-a` holds"),
-            "{error}"
-        );
-        let error = partition
-            .write(&mut full, path, "the boot image", &[1])
-            .unwrap_err();
+        let error = partition.write(&mut full, path, "the boot image", &too_large).unwrap_err();
+        assert!(error.to_string().contains("more than partition `boot-a` holds"), "{error}");
+        let error = partition.write(&mut full, path, "the boot image", &[1]).unwrap_err();
         assert_eq!(error.to_string(), "cannot write /dev/full");
     }
 }

@@ -76,11 +76,7 @@ pub fn check(bytes: &[u8]) -> Result<Needs, ElfError> {
             _ => {}
         }
     }
-    if stack_is_safe {
-        Ok(needs)
-    } else {
-        Err(ElfError::ExecutableStack)
-    }
+    if stack_is_safe { Ok(needs) } else { Err(ElfError::ExecutableStack) }
 }
 
 /// The `DT_NEEDED` names, found by program headers alone: section headers may be stripped.
@@ -109,17 +105,11 @@ fn libraries(
         .filter(|segment| segment.p_type(endian) == PT_LOAD)
         .find_map(|segment| {
             let offset = strings_at.checked_sub(segment.p_vaddr(endian))?;
-            segment
-                .data(endian, bytes)
-                .ok()?
-                .get(usize::try_from(offset).ok()?..)
+            segment.data(endian, bytes).ok()?.get(usize::try_from(offset).ok()?..)
         })
         .ok_or_else(|| damaged("its string table lies in no segment"))?;
     let mut names = Vec::new();
-    for entry in entries
-        .iter()
-        .filter(|e| e.tag32(endian).map(i64::from) == Some(DT_NEEDED.0))
-    {
+    for entry in entries.iter().filter(|e| e.tag32(endian).map(i64::from) == Some(DT_NEEDED.0)) {
         let name = entry
             .val32(endian)
             .and_then(|at| strings.get(usize::try_from(at).ok()?..))
@@ -170,22 +160,10 @@ mod tests {
     fn each_kind_of_unfit_program_is_told_apart() {
         assert_eq!(check(b"#!/bin/sh\n"), Err(ElfError::NotArm));
         assert_eq!(check(&program(62, EXEC, 5, Some(6))), Err(ElfError::NotArm));
-        assert_eq!(
-            check(&program(ARM, 1, 5, Some(6))),
-            Err(ElfError::NotExecutable)
-        );
-        assert_eq!(
-            check(&program(ARM, EXEC, 5, Some(7))),
-            Err(ElfError::ExecutableStack)
-        );
-        assert_eq!(
-            check(&program(ARM, EXEC, 5, None)),
-            Err(ElfError::ExecutableStack)
-        );
-        assert_eq!(
-            check(&program(ARM, EXEC, 7, Some(6))),
-            Err(ElfError::WritableCode)
-        );
+        assert_eq!(check(&program(ARM, 1, 5, Some(6))), Err(ElfError::NotExecutable));
+        assert_eq!(check(&program(ARM, EXEC, 5, Some(7))), Err(ElfError::ExecutableStack));
+        assert_eq!(check(&program(ARM, EXEC, 5, None)), Err(ElfError::ExecutableStack));
+        assert_eq!(check(&program(ARM, EXEC, 7, Some(6))), Err(ElfError::WritableCode));
     }
 
     proptest::proptest! {

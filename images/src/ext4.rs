@@ -25,8 +25,7 @@ pub fn empty(label: &str, identity: &[u8], length: u64) -> Result<Vec<u8>, Ext4E
     let directory = tempfile::tempdir().map_err(FileError::at("make", Path::new("a directory")))?;
     let path = directory.path().join(label);
     let file = fs::File::create(&path).map_err(FileError::at("create", &path))?;
-    file.set_len(length)
-        .map_err(FileError::at("extend", &path))?;
+    file.set_len(length).map_err(FileError::at("extend", &path))?;
     let uuid = uuid_text(&derived_uuid(&[b"ext4", identity, label.as_bytes()]));
     let mut command = Command::new("/sbin/mke2fs");
     command
@@ -53,10 +52,7 @@ mod tests {
     fn two_makings_are_the_same_bytes_and_another_identity_is_not() {
         let first = empty("data", b"one", 8 << 20).unwrap();
         std::thread::sleep(std::time::Duration::from_millis(1100));
-        assert!(
-            first == empty("data", b"one", 8 << 20).unwrap(),
-            "the clock got in"
-        );
+        assert!(first == empty("data", b"one", 8 << 20).unwrap(), "the clock got in");
         assert!(first != empty("data", b"two", 8 << 20).unwrap());
     }
 }

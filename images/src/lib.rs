@@ -56,14 +56,7 @@ pub fn derived_uuid(parts: &[&[u8]]) -> [u8; 16] {
 pub fn uuid_text(uuid: &[u8; 16]) -> String {
     let digits = hex(uuid);
     let part = |range: std::ops::Range<usize>| digits.get(range).unwrap_or_default().to_owned();
-    [
-        part(0..8),
-        part(8..12),
-        part(12..16),
-        part(16..20),
-        part(20..32),
-    ]
-    .join("-")
+    [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
 }
 
 /// A file that could not be read or written.
@@ -85,11 +78,7 @@ impl FileError {
         operation: &'static str,
         path: &'a Path,
     ) -> impl FnOnce(std::io::Error) -> Self + 'a {
-        move |source| Self {
-            operation,
-            path: path.to_owned(),
-            source,
-        }
+        move |source| Self { operation, path: path.to_owned(), source }
     }
 }
 

@@ -199,9 +199,7 @@ impl Service {
         self.capabilities
             .iter()
             .map(|name| {
-                caps::Capability::from_str(name)
-                    .map(|c| c.index())
-                    .map_err(|_| name.clone())
+                caps::Capability::from_str(name).map(|c| c.index()).map_err(|_| name.clone())
             })
             .collect()
     }
@@ -248,20 +246,11 @@ data_mib = 16
     #[test]
     fn a_refusal_names_file_field_and_remedy() {
         let message = refusal("version = \"0.1.0\"", "version = \"one\"");
-        assert!(
-            message.contains("image.toml: version: must be three numbers"),
-            "{message}"
-        );
+        assert!(message.contains("image.toml: version: must be three numbers"), "{message}");
         let message = refusal("boot_mib = 8", "boot_mib = 7");
-        assert!(
-            message.contains("slots.boot_mib: must be a multiple of 4"),
-            "{message}"
-        );
+        assert!(message.contains("slots.boot_mib: must be a multiple of 4"), "{message}");
         let message = refusal("memory_mib = 64", "memory_mb = 64");
-        assert!(
-            message.contains("image.toml") && message.contains("memory_mb"),
-            "{message}"
-        );
+        assert!(message.contains("image.toml") && message.contains("memory_mb"), "{message}");
         let message = refusal("schema = 1", "schema = 2");
         assert!(message.contains("schema: must be 1"), "{message}");
     }
@@ -270,14 +259,8 @@ data_mib = 16
     fn an_unknown_capability_is_named() {
         let service = "[[services]]\nname = \"a\"\npackage = \"p\"\nbinary = \"b\"\n";
         let message = load(&format!("{GOOD}{service}capabilities = [\"CAP_FLY\"]\n")).unwrap_err();
-        assert!(
-            message.contains("services[0].capabilities: `CAP_FLY`"),
-            "{message}"
-        );
-        let good = load(&format!(
-            "{GOOD}{service}capabilities = [\"CAP_SYS_PTRACE\"]\n"
-        ))
-        .unwrap();
+        assert!(message.contains("services[0].capabilities: `CAP_FLY`"), "{message}");
+        let good = load(&format!("{GOOD}{service}capabilities = [\"CAP_SYS_PTRACE\"]\n")).unwrap();
         assert_eq!(good.services[0].capability_numbers(), Ok(vec![19]));
     }
 }

@@ -83,16 +83,9 @@ impl Root {
     /// It is no EROFS, or part of it cannot be read.
     pub fn read(image: &[u8]) -> Result<Self, RootError> {
         let mut root = Self::default();
-        for entry in list(image)?
-            .into_iter()
-            .filter(|entry| entry.kind == EntryKind::File)
-        {
+        for entry in list(image)?.into_iter().filter(|entry| entry.kind == EntryKind::File) {
             let bytes = read_file(image, &entry.path)?;
-            root.add(
-                entry.path.trim_start_matches('/'),
-                bytes,
-                entry.mode & 0o111 != 0,
-            );
+            root.add(entry.path.trim_start_matches('/'), bytes, entry.mode & 0o111 != 0);
         }
         Ok(root)
     }
@@ -133,14 +126,7 @@ impl Root {
         let image = scratch.path().join("root.erofs");
         let mut command = Command::new("mkfs.erofs");
         command
-            .args([
-                "-zlz4hc,12",
-                "-Eztailpacking",
-                "-T0",
-                "-x-1",
-                "--all-root",
-                "--quiet",
-            ])
+            .args(["-zlz4hc,12", "-Eztailpacking", "-T0", "-x-1", "--all-root", "--quiet"])
             .arg("-U00000000-0000-0000-0000-000000000000")
             .args([&image, &tree]);
         run_tool("mkfs.erofs", &mut command)?;
@@ -230,19 +216,10 @@ mod tests {
         let entries = list(&image).unwrap();
         let find = |path| entries.iter().find(|e| e.path == path).unwrap();
         let init = find("/sbin/init");
-        assert_eq!(
-            (init.mode, init.uid, init.size, init.elf),
-            (0o555, 0, 16_000, true)
-        );
+        assert_eq!((init.mode, init.uid, init.size, init.elf), (0o555, 0, 16_000, true));
         assert_eq!(find("/etc/holdfast/components").mode, 0o444);
-        assert_eq!(
-            (find("/proc").mode, find("/proc").kind.clone()),
-            (0o755, EntryKind::Directory)
-        );
-        assert_eq!(
-            read_file(&image, "/etc/holdfast/components").unwrap(),
-            [1, 2, 3]
-        );
+        assert_eq!((find("/proc").mode, find("/proc").kind.clone()), (0o755, EntryKind::Directory));
+        assert_eq!(read_file(&image, "/etc/holdfast/components").unwrap(), [1, 2, 3]);
     }
 
     proptest::proptest! {

@@ -84,20 +84,14 @@ pub enum ShowError {
 /// No image, or its boot partition is damaged.
 pub fn read_boot(path: &Path) -> Result<Boot, ShowError> {
     let mut file = File::open(path).map_err(FileError::at("open", path))?;
-    let partition = Layout::read(&mut file)?
-        .partition("boot-a")?
-        .read(&mut file, path)?;
+    let partition = Layout::read(&mut file)?.partition("boot-a")?.read(&mut file, path)?;
     Ok(boot::read(&partition, Slot::A)?)
 }
 
 /// The verity root hash and the number of data blocks that a command line names.
 #[must_use]
 pub fn verity_table(command_line: &str) -> Option<(String, usize)> {
-    let table = command_line
-        .split_once("dm-mod.create=\"")?
-        .1
-        .split('"')
-        .next()?;
+    let table = command_line.split_once("dm-mod.create=\"")?.1.split('"').next()?;
     let words: Vec<&str> = table.split_once(" verity ")?.1.split(' ').collect();
     let (blocks, hash) = (words.get(5)?, words.get(8)?);
     Some(((*hash).to_owned(), blocks.parse().ok()?))
@@ -111,19 +105,11 @@ pub fn read_root(path: &Path) -> Result<Vec<u8>, ShowError> {
     let boot = read_boot(path)?;
     let (named, blocks) = verity_table(&boot.command_line).ok_or(ShowError::NoVerityTable)?;
     let mut file = File::open(path).map_err(FileError::at("open", path))?;
-    let partition = Layout::read(&mut file)?
-        .partition("root-a")?
-        .read(&mut file, path)?;
+    let partition = Layout::read(&mut file)?.partition("root-a")?.read(&mut file, path)?;
     let length = blocks.saturating_mul(BLOCK_BYTES);
     let data = partition.get(..length).ok_or(ShowError::NoVerityTable)?;
-    let found = verity::hash(data)
-        .map(|v| hex(&v.root_hash))
-        .unwrap_or_default();
-    if found == named {
-        Ok(data.to_vec())
-    } else {
-        Err(ShowError::RootHash { found, named })
-    }
+    let found = verity::hash(data).map(|v| hex(&v.root_hash)).unwrap_or_default();
+    if found == named { Ok(data.to_vec()) } else { Err(ShowError::RootHash { found, named }) }
 }
 
 /// Reads the image at `path` and checks that its root is the one its command line names.
@@ -141,9 +127,7 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
     let fit_bytes = boot_partition
         .get(4..8)
         .and_then(|word| <[u8; 4]>::try_from(word).ok())
-        .map_or(0, |word| {
-            usize::try_from(u32::from_be_bytes(word)).unwrap_or(0)
-        });
+        .map_or(0, |word| usize::try_from(u32::from_be_bytes(word)).unwrap_or(0));
     let files = root::list(&data)?;
     let list = ComponentList::decode(&root::read_file(&data, component::PATH)?)?;
     let root_bytes = data.len().saturating_add(tree);
@@ -162,11 +146,7 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
         root_hash,
         command_line: boot.command_line,
         components: list.components.into_iter().map(|c| c.name).collect(),
-        elf_files: files
-            .iter()
-            .filter(|f| f.elf)
-            .map(|f| f.path.clone())
-            .collect(),
+        elf_files: files.iter().filter(|f| f.elf).map(|f| f.path.clone()).collect(),
         files,
     })
 }

@@ -56,11 +56,7 @@ pub fn with_root(
         .map_err(FileError::at("open", output))?;
     let layout = Layout::read(&mut file)?;
     let root = [data, verity.tree].concat();
-    layout
-        .partition("boot-a")?
-        .replace(&mut file, output, "kernel and device tree", &fit)?;
-    layout
-        .partition("root-a")?
-        .replace(&mut file, output, "the root file system", &root)?;
+    layout.partition("boot-a")?.replace(&mut file, output, "kernel and device tree", &fit)?;
+    layout.partition("root-a")?.replace(&mut file, output, "the root file system", &root)?;
     Ok(())
 }

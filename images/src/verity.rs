@@ -48,12 +48,7 @@ pub fn hash(data: &[u8]) -> Option<Verity> {
     }
     levels.reverse();
     let root_hash = digests.first().copied()?;
-    Some(Verity {
-        data_blocks,
-        tree: levels.concat(),
-        root_hash,
-        salt,
-    })
+    Some(Verity { data_blocks, tree: levels.concat(), root_hash, salt })
 }
 
 #[cfg(test)]
@@ -73,11 +68,7 @@ mod tests {
     fn one_flipped_bit_changes_the_root_hash() {
         let mut data = vec![7; BLOCK_BYTES * 300];
         let before = hash(&data).unwrap();
-        assert_eq!(
-            before.tree.len(),
-            BLOCK_BYTES * 4,
-            "three leaf blocks and one above"
-        );
+        assert_eq!(before.tree.len(), BLOCK_BYTES * 4, "three leaf blocks and one above");
         data[BLOCK_BYTES * 299] ^= 1;
         assert_ne!(hash(&data).unwrap().root_hash, before.root_hash);
     }
@@ -85,9 +76,8 @@ mod tests {
     #[test]
     fn veritysetup_accepts_the_tree() {
         for blocks in [2usize, 128, 129, 16_385] {
-            let data: Vec<u8> = (0..blocks * BLOCK_BYTES)
-                .map(|i| (i / 97).to_le_bytes()[0])
-                .collect();
+            let data: Vec<u8> =
+                (0..blocks * BLOCK_BYTES).map(|i| (i / 97).to_le_bytes()[0]).collect();
             let verity = hash(&data).unwrap();
             let directory = tempfile::tempdir().unwrap();
             let (data_file, tree_file) =

@@ -30,21 +30,12 @@ pub(crate) enum BootError {
 /// Mounts what the kernel shows of itself and the volatile file systems.
 pub(crate) fn mount_kernel_views() -> Result<(), BootError> {
     let writable = Access::default();
-    let devices = Access {
-        devices: true,
-        ..writable
-    };
+    let devices = Access { devices: true, ..writable };
     // A process sees its own uid's processes only, whatever /proc it is given.
     let hide = [("hidepid", Some("invisible"))];
     mount::mount("proc", None, Path::new("/proc"), writable, &hide)?;
     mount::mount("sysfs", None, Path::new("/sys"), writable, &[])?;
-    mount::mount(
-        "devtmpfs",
-        None,
-        Path::new("/dev"),
-        devices,
-        &[("mode", Some("0755"))],
-    )?;
+    mount::mount("devtmpfs", None, Path::new("/dev"), devices, &[("mode", Some("0755"))])?;
     mount::mount("cgroup2", None, Path::new("/sys/fs/cgroup"), writable, &[])?;
     let run = [("mode", Some("0755")), ("size", Some("1m"))];
     mount::mount("tmpfs", None, Path::new("/run"), writable, &run)?;
@@ -56,9 +47,7 @@ pub(crate) fn mount_kernel_views() -> Result<(), BootError> {
 /// Reads what to start from the verified root.
 pub(crate) fn read_component_list() -> Result<ComponentList, BootError> {
     let mut bytes = Vec::new();
-    let limit = u64::try_from(component::MAX_ENCODED_BYTES)
-        .unwrap_or(u64::MAX)
-        .saturating_add(1);
+    let limit = u64::try_from(component::MAX_ENCODED_BYTES).unwrap_or(u64::MAX).saturating_add(1);
     File::open(component::PATH)
         .and_then(|file| file.take(limit).read_to_end(&mut bytes))
         .map_err(BootError::ReadComponents)?;
@@ -102,9 +91,7 @@ pub(crate) fn raise_clock(log: &Log, build_time: u64) -> Result<(), BootError> {
         clock::raise_to(shown).map_err(BootError::Clock)?;
     }
     if clock::raise_to(build_time).map_err(BootError::Clock)? {
-        log.notice(&format!(
-            "clock raised to the image's build time, {build_time}"
-        ));
+        log.notice(&format!("clock raised to the image's build time, {build_time}"));
     }
     Ok(())
 }
@@ -121,10 +108,7 @@ pub(crate) fn mount_partitions(log: &Log) {
                 let mounted =
                     mount::mount("ext4", Some(&device), target, Access::default(), &options);
                 if let Err(error) = mounted {
-                    log.failure(
-                        &format!("partition {label} is kept as it is, unused"),
-                        &error,
-                    );
+                    log.failure(&format!("partition {label} is kept as it is, unused"), &error);
                 }
             }
             Ok(None) => log.warning(&format!("there is no partition {label}")),

@@ -67,13 +67,7 @@ impl Supervised {
 
     /// Starts the program with what its list entry grants, and nothing else.
     pub(crate) fn start(&self) -> Result<Running, StartError> {
-        let Component {
-            entry_point,
-            args,
-            uid,
-            capabilities,
-            ..
-        } = &self.component;
+        let Component { entry_point, args, uid, capabilities, .. } = &self.component;
         let (output, output_child) = channel::output_pipe().map_err(StartError::Channel)?;
         let input = open("/dev/null", false)?;
         let mut devices = Vec::new();
@@ -107,11 +101,7 @@ impl Supervised {
             descriptors,
             cgroup: self.cgroup.directory().as_fd(),
         })?;
-        Ok(Running {
-            pid,
-            output: Some(output),
-            requests: requests.map(|(ours, _)| ours),
-        })
+        Ok(Running { pid, output: Some(output), requests: requests.map(|(ours, _)| ours) })
     }
 
     /// The whole environment of the program: sd_notify(3)'s variables, and how many descriptors
@@ -122,10 +112,7 @@ impl Supervised {
             format!("LISTEN_FDS={}", self.component.descriptors.len()),
         ];
         if let Some(ms) = self.component.watchdog_ms {
-            variables.push(format!(
-                "WATCHDOG_USEC={}",
-                u64::from(ms).saturating_mul(1000)
-            ));
+            variables.push(format!("WATCHDOG_USEC={}", u64::from(ms).saturating_mul(1000)));
         }
         variables.into_iter().map(CString::new).collect()
     }
@@ -145,8 +132,7 @@ impl Supervised {
             Ok(Some(0)) | Err(_) => running.output = None,
             Ok(Some(length)) => {
                 let bytes = buffer.get(..length).unwrap_or_default();
-                self.lines
-                    .push(bytes, now, &mut |line| log.component(name, line));
+                self.lines.push(bytes, now, &mut |line| log.component(name, line));
             }
             Ok(None) => {}
         }
@@ -173,8 +159,5 @@ fn open(path: &str, writable: bool) -> Result<File, StartError> {
         .read(true)
         .write(writable)
         .open(path)
-        .map_err(|source| StartError::Open {
-            path: path.to_owned(),
-            source,
-        })
+        .map_err(|source| StartError::Open { path: path.to_owned(), source })
 }

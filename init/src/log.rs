@@ -17,9 +17,7 @@ pub(crate) struct Log {
 impl Log {
     /// A log that writes to standard error, which is the console.
     pub(crate) fn console() -> Self {
-        Self {
-            kmsg: OnceCell::new(),
-        }
+        Self { kmsg: OnceCell::new() }
     }
 
     /// From now on, writes to the kernel's log: a bounded ring that stamps each record with the
@@ -33,13 +31,7 @@ impl Log {
 
     /// Says which image this is.
     pub(crate) fn banner(&self, image: &ImageIdentity, entered: Duration) {
-        let ImageIdentity {
-            name,
-            version,
-            board,
-            development,
-            ..
-        } = image;
+        let ImageIdentity { name, version, board, development, .. } = image;
         let (seconds, nanoseconds) = (entered.as_secs(), entered.subsec_nanos());
         self.notice(&format!(
             "image {name} {version} for {board}, main at {seconds}.{nanoseconds:09}s"

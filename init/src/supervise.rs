@@ -27,10 +27,7 @@ pub(crate) enum SuperviseError {
     #[error("cannot prepare component {name}")]
     Prepare { name: String, source: PathError },
     #[error("cannot {operation}")]
-    Kernel {
-        operation: &'static str,
-        source: io::Error,
-    },
+    Kernel { operation: &'static str, source: io::Error },
 }
 
 fn kernel(operation: &'static str) -> impl FnOnce(io::Error) -> SuperviseError {
@@ -59,18 +56,8 @@ impl<'log> Supervision<'log> {
             components.push(supervised);
         }
         let watchdog = Watchdog::arm();
-        log.notice(if watchdog.is_some() {
-            "watchdog armed"
-        } else {
-            "there is no watchdog"
-        });
-        Ok(Self {
-            log,
-            signals,
-            watchdog,
-            components,
-            ending: None,
-        })
+        log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
+        Ok(Self { log, signals, watchdog, components, ending: None })
     }
 
     /// Starts and restarts components until the system is to end and all of them have.
@@ -130,14 +117,12 @@ impl<'log> Supervision<'log> {
                     self.log.notice(&format!("{name} started"));
                 }
                 Err(error) => {
-                    self.log
-                        .failure(&format!("{name} cannot be started"), &error);
+                    self.log.failure(&format!("{name} cannot be started"), &error);
                     self.schedule_restart(index, now);
                 }
             },
             Action::Kill(fault) => {
-                self.log
-                    .warning(&format!("{name} {}: killed", fault.as_str()));
+                self.log.warning(&format!("{name} {}: killed", fault.as_str()));
                 self.kill(index);
             }
         }
@@ -172,8 +157,7 @@ impl<'log> Supervision<'log> {
                     && supervised.supervisor.on_ready(now)
                     && supervised.reports_readiness()
                 {
-                    self.log
-                        .notice(&format!("{} is ready", supervised.component.name));
+                    self.log.notice(&format!("{} is ready", supervised.component.name));
                 }
                 if heard.watchdog {
                     supervised.supervisor.on_watchdog(now);
@@ -213,9 +197,7 @@ impl<'log> Supervision<'log> {
                     wire::Request::PowerOff => End::PowerOff,
                 });
             }
-            Err(error) => self
-                .log
-                .failure(&format!("{name} sent no valid request"), &error),
+            Err(error) => self.log.failure(&format!("{name} sent no valid request"), &error),
         }
     }
 
@@ -238,8 +220,7 @@ impl<'log> Supervision<'log> {
         };
         supervised.log_last_output(self.log, now);
         supervised.running = None;
-        self.log
-            .notice(&format!("{} ended with {exit}", supervised.component.name));
+        self.log.notice(&format!("{} ended with {exit}", supervised.component.name));
         self.schedule_restart(index, now);
     }
 
@@ -250,8 +231,7 @@ impl<'log> Supervision<'log> {
         let name = &supervised.component.name;
         if let Some(restart) = supervised.supervisor.on_exit(now) {
             let delay = restart.delay_ms;
-            self.log
-                .notice(&format!("{name} will be started again in {delay} ms"));
+            self.log.notice(&format!("{name} will be started again in {delay} ms"));
             if restart.crash_loop {
                 self.log.warning(&format!("{name} is in a crash loop"));
             }
@@ -262,10 +242,7 @@ impl<'log> Supervision<'log> {
         if let Some(supervised) = self.components.get(index)
             && let Err(error) = supervised.cgroup.kill()
         {
-            self.log.failure(
-                &format!("cannot kill {}", supervised.component.name),
-                &error,
-            );
+            self.log.failure(&format!("cannot kill {}", supervised.component.name), &error);
         }
     }
 

@@ -27,9 +27,7 @@ impl Console {
         mut source: impl Read + Send + 'static,
         mirror: Option<Box<dyn Write + Send>>,
     ) -> Self {
-        let console = Self {
-            shared: Arc::default(),
-        };
+        let console = Self { shared: Arc::default() };
         let shared = Arc::clone(&console.shared);
         std::thread::spawn(move || {
             let mut mirror = mirror;
@@ -88,31 +86,19 @@ impl Console {
             }
             let collected = self.lock();
             // What came between the two looks must not be slept over.
-            if String::from_utf8_lossy(&collected.bytes)
-                .replace('\r', "")
-                .len()
-                > text.len()
-            {
+            if String::from_utf8_lossy(&collected.bytes).replace('\r', "").len() > text.len() {
                 continue;
             }
             let waited_for = format!("`{pattern}`");
             if collected.closed {
                 drop(collected);
-                return Err(HarnessError::GuestDied {
-                    waited_for,
-                    tail: self.tail(),
-                });
+                return Err(HarnessError::GuestDied { waited_for, tail: self.tail() });
             }
-            let left = deadline.map_or(Duration::MAX, |at| {
-                at.saturating_duration_since(Instant::now())
-            });
+            let left =
+                deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 drop(collected);
-                return Err(HarnessError::Timeout {
-                    waited_for,
-                    within,
-                    tail: self.tail(),
-                });
+                return Err(HarnessError::Timeout { waited_for, within, tail: self.tail() });
             }
             let _ = self.shared.1.wait_timeout(collected, left);
         }
@@ -144,9 +130,7 @@ mod tests {
         });
         let within = Duration::from_secs(10);
         let (first, end) = console.wait_from(0, &pattern(r"beat \d"), within).unwrap();
-        let (second, _) = console
-            .wait_from(end, &pattern(r"beat \d"), within)
-            .unwrap();
+        let (second, _) = console.wait_from(end, &pattern(r"beat \d"), within).unwrap();
         assert_eq!((first.as_str(), second.as_str()), ("beat 1", "beat 2"));
         drop(writer.join().unwrap());
     }
@@ -156,20 +140,14 @@ mod tests {
         let (mut guest, host) = UnixStream::pair().unwrap();
         let console = Console::collect(host, None);
         guest.write_all(b"last words\n").unwrap();
-        console
-            .wait_from(0, &pattern("words"), Duration::from_secs(10))
-            .unwrap();
-        let error = console
-            .wait_from(0, &pattern("never"), Duration::from_millis(20))
-            .unwrap_err();
+        console.wait_from(0, &pattern("words"), Duration::from_secs(10)).unwrap();
+        let error = console.wait_from(0, &pattern("never"), Duration::from_millis(20)).unwrap_err();
         assert!(
             matches!(&error, HarnessError::Timeout { tail, .. } if tail == "last words"),
             "{error}"
         );
         drop(guest);
-        let error = console
-            .wait_from(0, &pattern("never"), Duration::from_secs(10))
-            .unwrap_err();
+        let error = console.wait_from(0, &pattern("never"), Duration::from_secs(10)).unwrap_err();
         assert!(matches!(error, HarnessError::GuestDied { .. }), "{error}");
     }
 }

@@ -62,11 +62,7 @@ impl Machine {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_again(&self, earlier: Guest) -> Result<Guest, HarnessError> {
-        let Guest {
-            mut process,
-            directory,
-            ..
-        } = earlier;
+        let Guest { mut process, directory, .. } = earlier;
         let _ = process.0.kill();
         let _ = process.0.wait();
         self.start_on(directory, None)
@@ -80,17 +76,9 @@ impl Machine {
         let directory = self.directory()?;
         let mut command = self.command(directory.path())?;
         let status = command
-            .args([
-                "-serial",
-                "mon:stdio",
-                "-device",
-                "virtserialport,name=probe",
-            ])
+            .args(["-serial", "mon:stdio", "-device", "virtserialport,name=probe"])
             .status()
-            .map_err(|source| HarnessError::Start {
-                program: PROGRAM.to_owned(),
-                source,
-            })?;
+            .map_err(|source| HarnessError::Start { program: PROGRAM.to_owned(), source })?;
         if status.success() {
             return Ok(());
         }
@@ -129,18 +117,10 @@ impl Machine {
             .arg("-dtb")
             .arg(device_tree)
             .arg("-drive")
-            .arg(format!(
-                "if=none,id=disk,format=raw,file={}",
-                at("disk.img").display()
-            ))
+            .arg(format!("if=none,id=disk,format=raw,file={}", at("disk.img").display()))
             .args(["-device", "sdhci-pci", "-device", "sd-card,drive=disk"])
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
-            .args([
-                "-device",
-                "virtio-serial-pci,max_ports=2",
-                "-device",
-                "virtio-rng-pci",
-            ]);
+            .args(["-device", "virtio-serial-pci,max_ports=2", "-device", "virtio-rng-pci"]);
         if self.counted {
             command.args(["-icount", "shift=1,sleep=off"]);
         } else {
@@ -174,10 +154,7 @@ impl Machine {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|source| HarnessError::Start {
-                program: PROGRAM.to_owned(),
-                source,
-            })?;
+            .map_err(|source| HarnessError::Start { program: PROGRAM.to_owned(), source })?;
         let pipes = (process.stdout.take(), process.stderr.take());
         let mut process = KillOnDrop(process);
         let (Some(stdout), Some(stderr)) = pipes else {
@@ -195,33 +172,18 @@ impl Machine {
         };
         let probe = Probe::new(accept(&probe_listener, &mut process)?);
         let qmp = Qmp::negotiate(accept(&qmp_listener, &mut process)?)?;
-        Ok(Guest {
-            console,
-            position: 0,
-            qmp,
-            probe,
-            process,
-            directory,
-        })
+        Ok(Guest { console, position: 0, qmp, probe, process, directory })
     }
 }
 
 /// The part of the command line that decides what the device tree says.
 fn board_arguments(memory_mib: u32) -> Vec<String> {
     let machine = "virt,highmem=off,gic-version=2,dtb-randomness=off";
-    [
-        "-nodefaults",
-        "-no-user-config",
-        "-M",
-        machine,
-        "-cpu",
-        "cortex-a7",
-        "-m",
-    ]
-    .map(str::to_owned)
-    .into_iter()
-    .chain([format!("{memory_mib}M")])
-    .collect()
+    ["-nodefaults", "-no-user-config", "-M", machine, "-cpu", "cortex-a7", "-m"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([format!("{memory_mib}M")])
+        .collect()
 }
 
 /// The device tree of the machine, as QEMU makes it for these devices.
@@ -229,10 +191,7 @@ fn board_arguments(memory_mib: u32) -> Vec<String> {
 /// # Errors
 /// QEMU is missing or refuses.
 pub fn device_tree(memory_mib: u32) -> Result<Vec<u8>, HarnessError> {
-    let failed = |source| HarnessError::Start {
-        program: PROGRAM.to_owned(),
-        source,
-    };
+    let failed = |source| HarnessError::Start { program: PROGRAM.to_owned(), source };
     let directory = tempfile::tempdir().map_err(failed)?;
     let path = directory.path().join("board.dtb");
     let mut arguments = board_arguments(memory_mib);
@@ -297,11 +256,7 @@ impl Guest {
             return Ok(());
         }
         let waited_for = "a reset".to_owned();
-        Err(HarnessError::Timeout {
-            waited_for,
-            within,
-            tail: self.console.tail(),
-        })
+        Err(HarnessError::Timeout { waited_for, within, tail: self.console.tail() })
     }
 
     /// Waits until QEMU ends by itself.
@@ -342,9 +297,7 @@ fn accept(
     loop {
         match listener.accept() {
             Ok((stream, _)) => {
-                stream
-                    .set_nonblocking(false)
-                    .map_err(|e| HarnessError::Qmp(e.to_string()))?;
+                stream.set_nonblocking(false).map_err(|e| HarnessError::Qmp(e.to_string()))?;
                 return Ok(stream);
             }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
@@ -362,11 +315,8 @@ fn accept(
 }
 
 fn listen(path: &Path) -> Result<UnixListener, HarnessError> {
-    let failed = |source| HarnessError::File {
-        operation: "listen on",
-        path: path.to_owned(),
-        source,
-    };
+    let failed =
+        |source| HarnessError::File { operation: "listen on", path: path.to_owned(), source };
     let listener = UnixListener::bind(path).map_err(failed)?;
     listener.set_nonblocking(true).map_err(failed)?;
     Ok(listener)
@@ -384,11 +334,7 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), HarnessError> {
 fn copy_sparse(from: &Path, to: &Path) -> Result<(), HarnessError> {
     let failed = |operation, path: &Path| {
         let path = path.to_owned();
-        move |source| HarnessError::File {
-            operation,
-            path,
-            source,
-        }
+        move |source| HarnessError::File { operation, path, source }
     };
     let bytes = fs::read(from).map_err(failed("read", from))?;
     let mut target = fs::File::create(to).map_err(failed("create", to))?;

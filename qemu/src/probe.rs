@@ -16,9 +16,7 @@ pub struct Probe {
 
 impl Probe {
     pub(crate) fn new(stream: UnixStream) -> Self {
-        Self {
-            stream: BufReader::new(stream),
-        }
+        Self { stream: BufReader::new(stream) }
     }
 
     /// Sends a command that may leave the probe no time to answer, such as `reboot`.
@@ -37,18 +35,13 @@ impl Probe {
     /// # Errors
     /// The probe reports an error or does not answer in time.
     pub fn ask(&mut self, command: &str, within: Duration) -> Result<String, HarnessError> {
-        let failed = |answer: String| HarnessError::Probe {
-            command: command.to_owned(),
-            answer,
-        };
+        let failed = |answer: String| HarnessError::Probe { command: command.to_owned(), answer };
         self.tell(command)?;
         let deadline = Instant::now().checked_add(within);
         let mut line = String::new();
         loop {
             let left = deadline
-                .map_or(Duration::MAX, |at| {
-                    at.saturating_duration_since(Instant::now())
-                })
+                .map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()))
                 .max(Duration::from_millis(1));
             self.stream
                 .get_ref()

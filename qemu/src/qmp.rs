@@ -20,15 +20,9 @@ impl Qmp {
     /// # Errors
     /// QEMU does not answer.
     pub fn negotiate(stream: UnixStream) -> Result<Self, HarnessError> {
-        let mut qmp = Self {
-            stream: BufReader::new(stream),
-            events: VecDeque::new(),
-        };
+        let mut qmp = Self { stream: BufReader::new(stream), events: VecDeque::new() };
         let greeting = qmp.receive(Duration::from_secs(20))?;
-        if greeting
-            .as_ref()
-            .is_none_or(|value| value.get("QMP").is_none())
-        {
+        if greeting.as_ref().is_none_or(|value| value.get("QMP").is_none()) {
             return Err(HarnessError::Qmp("no greeting".to_owned()));
         }
         qmp.execute("qmp_capabilities", &json!({}))?;
@@ -48,9 +42,7 @@ impl Qmp {
                 return Err(HarnessError::Qmp(format!("no answer to `{command}`")));
             };
             if let Some(error) = answer.get("error") {
-                return Err(HarnessError::Qmp(format!(
-                    "`{command}` was refused: {error}"
-                )));
+                return Err(HarnessError::Qmp(format!("`{command}` was refused: {error}")));
             }
             if let Some(result) = answer.get("return") {
                 return Ok(result.clone());
@@ -70,9 +62,8 @@ impl Qmp {
                     return Ok(true);
                 }
             }
-            let left = deadline.map_or(Duration::MAX, |at| {
-                at.saturating_duration_since(Instant::now())
-            });
+            let left =
+                deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
             if left.is_zero() || self.receive(left)?.is_none() {
                 return Ok(false);
             }
@@ -83,10 +74,7 @@ impl Qmp {
     fn receive(&mut self, within: Duration) -> Result<Option<Value>, HarnessError> {
         let failed = |error: std::io::Error| HarnessError::Qmp(error.to_string());
         let timeout = within.max(Duration::from_millis(1));
-        self.stream
-            .get_ref()
-            .set_read_timeout(Some(timeout))
-            .map_err(failed)?;
+        self.stream.get_ref().set_read_timeout(Some(timeout)).map_err(failed)?;
         let mut line = String::new();
         match self.stream.read_line(&mut line) {
             Ok(0) => return Err(HarnessError::Qmp("QEMU closed it".to_owned())),

@@ -14,18 +14,10 @@ use std::process::{Command, Stdio};
 
 pub(super) fn run(session: &Session<'_>) -> Result<Counts> {
     let scratch = tempfile::tempdir().context("cannot make a directory")?;
-    let (first, second) = (
-        scratch.path().join("first.img"),
-        scratch.path().join("second.img"),
-    );
+    let (first, second) = (scratch.path().join("first.img"), scratch.path().join("second.img"));
     let workspace = session.workspace;
     let epoch = workspace.build_time()?.to_string();
-    build(
-        &workspace.root,
-        &first,
-        "022",
-        &[("TZ", "UTC"), ("SOURCE_DATE_EPOCH", &epoch)],
-    )?;
+    build(&workspace.root, &first, "022", &[("TZ", "UTC"), ("SOURCE_DATE_EPOCH", &epoch)])?;
     let elsewhere = scratch.path().join("a longer temporary directory");
     workspace::make_directory(&elsewhere)?;
     let elsewhere = elsewhere.to_string_lossy().into_owned();
@@ -40,19 +32,11 @@ pub(super) fn run(session: &Session<'_>) -> Result<Counts> {
     // A planted difference of one second must not go unnoticed.
     let planted = scratch.path().join("planted.img");
     let later = workspace.build_time()?.saturating_add(1).to_string();
-    build(
-        &workspace.root,
-        &planted,
-        "022",
-        &[("SOURCE_DATE_EPOCH", &later)],
-    )?;
+    build(&workspace.root, &planted, "022", &[("SOURCE_DATE_EPOCH", &later)])?;
     if same(&first, &planted).is_ok() {
         bail!("an image that was dated a second later counts as the same");
     }
-    let mut counts = Counts {
-        passed: 2,
-        failed: 0,
-    };
+    let mut counts = Counts { passed: 2, failed: 0 };
     if session.full {
         from_two_empty_caches(workspace, scratch.path(), &epoch)?;
         counts.passed = counts.passed.saturating_add(1);
@@ -72,17 +56,9 @@ fn from_two_empty_caches(workspace: &Workspace, scratch: &Path, epoch: &str) -> 
             .arg(&workspace.root)
             .arg(&clone);
         process::follow(&mut command, &mut step)?;
-        let cache = scratch
-            .join(format!("{place}-cache"))
-            .to_string_lossy()
-            .into_owned();
+        let cache = scratch.join(format!("{place}-cache")).to_string_lossy().into_owned();
         let image = scratch.join(format!("{}.img", images.len()));
-        build(
-            &clone,
-            &image,
-            umask,
-            &[("HOLDFAST_CACHE", &cache), ("SOURCE_DATE_EPOCH", epoch)],
-        )?;
+        build(&clone, &image, umask, &[("HOLDFAST_CACHE", &cache), ("SOURCE_DATE_EPOCH", epoch)])?;
         images.push(image);
         step.done("built");
     }

@@ -19,12 +19,7 @@ pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
     if !program.is_file() {
         let mut step = Step::begin(format!("building cargo-deny {CARGO_DENY}"));
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args([
-            "install",
-            "--locked",
-            &format!("cargo-deny@{CARGO_DENY}"),
-            "--root",
-        ]);
+        command.args(["install", "--locked", &format!("cargo-deny@{CARGO_DENY}"), "--root"]);
         process::follow(command.arg(&root), &mut step).context("cargo-deny cannot be built")?;
         step.done("built");
     }

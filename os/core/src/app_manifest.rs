@@ -52,12 +52,8 @@ impl AppManifest {
     /// # Errors
     /// The first field whose value is out of bounds.
     pub fn check(&self) -> Result<(), AppManifestError> {
-        let refuse = |field, reason: &str| {
-            Err(AppManifestError {
-                field,
-                reason: reason.to_owned(),
-            })
-        };
+        let refuse =
+            |field, reason: &str| Err(AppManifestError { field, reason: reason.to_owned() });
         if self.schema_version != 1 {
             return refuse("SchemaVersion", "must be 1");
         }
@@ -89,9 +85,7 @@ pub fn is_guid(text: &str) -> bool {
     let lengths = [8usize, 4, 4, 4, 12];
     let mut parts = text.split('-');
     lengths.iter().all(|len| {
-        parts
-            .next()
-            .is_some_and(|p| p.len() == *len && p.bytes().all(|b| b.is_ascii_hexdigit()))
+        parts.next().is_some_and(|p| p.len() == *len && p.bytes().all(|b| b.is_ascii_hexdigit()))
     }) && parts.next().is_none()
 }
 
@@ -120,22 +114,10 @@ mod tests {
         assert_eq!(bad(|_| {}), Ok(()));
         assert_eq!(bad(|m| m.schema_version = 2), Err("SchemaVersion"));
         assert_eq!(bad(|m| m.name = "Hello World".to_owned()), Err("Name"));
-        assert_eq!(
-            bad(|m| m.component_id = "1234".to_owned()),
-            Err("ComponentId")
-        );
-        assert_eq!(
-            bad(|m| m.entry_point = "bin/app".to_owned()),
-            Err("EntryPoint")
-        );
-        assert_eq!(
-            bad(|m| m.entry_point = "/bin/../x".to_owned()),
-            Err("EntryPoint")
-        );
-        assert_eq!(
-            bad(|m| m.cmd_args = vec!["a\0b".to_owned()]),
-            Err("CmdArgs")
-        );
+        assert_eq!(bad(|m| m.component_id = "1234".to_owned()), Err("ComponentId"));
+        assert_eq!(bad(|m| m.entry_point = "bin/app".to_owned()), Err("EntryPoint"));
+        assert_eq!(bad(|m| m.entry_point = "/bin/../x".to_owned()), Err("EntryPoint"));
+        assert_eq!(bad(|m| m.cmd_args = vec!["a\0b".to_owned()]), Err("CmdArgs"));
     }
 
     #[test]

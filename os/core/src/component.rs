@@ -171,11 +171,7 @@ impl ComponentList {
         let mut seen: Vec<(&str, u32)> = Vec::with_capacity(self.components.len());
         for component in &self.components {
             let refuse = |field, reason| {
-                Err(ComponentListError::Field {
-                    component: component.name.clone(),
-                    field,
-                    reason,
-                })
+                Err(ComponentListError::Field { component: component.name.clone(), field, reason })
             };
             if let Err(reason) = check_name(&component.name) {
                 return refuse("name", reason);
@@ -194,10 +190,7 @@ impl ComponentList {
                 return refuse("uid", "outside the range for its kind");
             }
             if !is_clean_absolute(&component.entry_point) {
-                return refuse(
-                    "entry_point",
-                    "must be an absolute path without `.`, `..` or NUL",
-                );
+                return refuse("entry_point", "must be an absolute path without `.`, `..` or NUL");
             }
             if component.args.iter().any(|arg| arg.contains('\0')) {
                 return refuse("args", "must not contain NUL");
@@ -205,10 +198,7 @@ impl ComponentList {
             if component.descriptors.len() > 8 {
                 return refuse("descriptors", "more than 8");
             }
-            if !component
-                .descriptors
-                .iter()
-                .all(|p| p.starts_with("/dev/") && is_clean_absolute(p))
+            if !component.descriptors.iter().all(|p| p.starts_with("/dev/") && is_clean_absolute(p))
             {
                 return refuse("descriptors", "must be paths of device nodes below /dev");
             }
@@ -244,10 +234,7 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
         return Err("must start with a lower-case letter");
     }
-    if !name
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    {
+    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
         return Err("must consist of lower-case letters, digits and `-`");
     }
     Ok(())
@@ -258,9 +245,7 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
 pub fn is_clean_absolute(path: &str) -> bool {
     path.strip_prefix('/').is_some_and(|rest| {
         !rest.contains('\0')
-            && rest
-                .split('/')
-                .all(|part| !part.is_empty() && part != "." && part != "..")
+            && rest.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
     })
 }
 
@@ -309,20 +294,14 @@ mod tests {
     #[test]
     fn what_was_encoded_is_decoded() {
         let list = list(vec![component("hello", 1001), component("world", 1002)]);
-        assert_eq!(
-            ComponentList::decode(&list.encode().unwrap()).unwrap(),
-            list
-        );
+        assert_eq!(ComponentList::decode(&list.encode().unwrap()).unwrap(), list);
     }
 
     #[test]
     fn trailing_bytes_are_refused() {
         let mut bytes = list(vec![component("hello", 1001)]).encode().unwrap();
         bytes.push(0);
-        assert_eq!(
-            ComponentList::decode(&bytes),
-            Err(ComponentListError::TrailingBytes(1))
-        );
+        assert_eq!(ComponentList::decode(&bytes), Err(ComponentListError::TrailingBytes(1)));
     }
 
     #[test]
@@ -330,35 +309,23 @@ mod tests {
         let bytes = list(vec![component("hello", 1001)]).encode().unwrap();
         for len in 0..bytes.len() {
             let part = &bytes[..len];
-            assert!(
-                ComponentList::decode(part).is_err(),
-                "{len} bytes were accepted"
-            );
+            assert!(ComponentList::decode(part).is_err(), "{len} bytes were accepted");
         }
     }
 
     #[test]
     fn two_components_cannot_share_a_uid_or_a_name() {
         let same_uid = list(vec![component("a", 1001), component("b", 1001)]).encode();
-        assert!(matches!(
-            same_uid,
-            Err(ComponentListError::Field { field: "uid", .. })
-        ));
+        assert!(matches!(same_uid, Err(ComponentListError::Field { field: "uid", .. })));
         let same_name = list(vec![component("a", 1001), component("a", 1002)]).encode();
-        assert!(matches!(
-            same_name,
-            Err(ComponentListError::Field { field: "name", .. })
-        ));
+        assert!(matches!(same_name, Err(ComponentListError::Field { field: "name", .. })));
     }
 
     #[test]
     fn powers_and_paths_outside_their_bounds_are_refused() {
         assert_eq!(refused_field(component("Root", 1001)), "name");
         assert_eq!(refused_field(component("root", 0)), "uid");
-        assert_eq!(
-            refused_field(component("service", FIRST_SERVICE_UID)),
-            "uid"
-        );
+        assert_eq!(refused_field(component("service", FIRST_SERVICE_UID)), "uid");
         let mut c = component("a", 1001);
         c.entry_point = "/bin/../sbin/init".to_owned();
         assert_eq!(refused_field(c), "entry_point");

@@ -71,10 +71,7 @@ impl LineAssembler {
         } else {
             self.tokens = self.tokens.saturating_sub(1);
             if self.dropped > 0 {
-                emit(&format!(
-                    "({} lines dropped: too many at once)",
-                    self.dropped
-                ));
+                emit(&format!("({} lines dropped: too many at once)", self.dropped));
                 self.dropped = 0;
             }
             emit(&escape(&self.pending));
@@ -103,11 +100,7 @@ pub fn escape(bytes: &[u8]) -> String {
                 const HEX: &[u8; 16] = b"0123456789abcdef";
                 line.push_str("\\x");
                 for nibble in [other >> 4, other & 0xf] {
-                    line.push(
-                        HEX.get(usize::from(nibble))
-                            .copied()
-                            .map_or('?', char::from),
-                    );
+                    line.push(HEX.get(usize::from(nibble)).copied().map_or('?', char::from));
                 }
             }
         }
@@ -136,10 +129,7 @@ mod tests {
     #[test]
     fn terminal_escapes_and_forged_lines_are_made_visible() {
         let mut assembler = LineAssembler::new();
-        assert_eq!(
-            lines(&mut assembler, b"\x1b[2J\rinit: ok\n", 0),
-            ["\\x1b[2J\\x0dinit: ok"]
-        );
+        assert_eq!(lines(&mut assembler, b"\x1b[2J\rinit: ok\n", 0), ["\\x1b[2J\\x0dinit: ok"]);
     }
 
     #[test]

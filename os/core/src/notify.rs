@@ -44,26 +44,13 @@ mod tests {
     #[test]
     fn several_assignments_in_one_datagram_are_all_seen() {
         let seen = parse(b"STATUS=warm\nREADY=1\nWATCHDOG=1");
-        assert_eq!(
-            seen,
-            Notification {
-                ready: true,
-                watchdog: true,
-                stopping: false
-            }
-        );
+        assert_eq!(seen, Notification { ready: true, watchdog: true, stopping: false });
     }
 
     #[test]
     fn near_misses_say_nothing() {
-        for datagram in [
-            &b"READY=10"[..],
-            b" READY=1",
-            b"READY=1 ",
-            b"ready=1",
-            b"READY=1\0",
-            b"",
-        ] {
+        for datagram in [&b"READY=10"[..], b" READY=1", b"READY=1 ", b"ready=1", b"READY=1\0", b""]
+        {
             assert_eq!(parse(datagram), Notification::default(), "{datagram:?}");
         }
     }

@@ -191,10 +191,7 @@ impl Supervisor {
         let crash_loop = delay_ms >= BACKOFF_CEILING_MS && !self.crash_loop_reported;
         self.crash_loop_reported |= crash_loop;
         self.state = State::Waiting(now.saturating_add(delay_ms));
-        Some(Restart {
-            delay_ms,
-            crash_loop,
-        })
+        Some(Restart { delay_ms, crash_loop })
     }
 
     /// The system goes down: ask it to end, and never start it again.
@@ -232,13 +229,8 @@ impl Supervisor {
 /// Pause after the given number of failures in a row: doubled each time, up to the ceiling.
 #[must_use]
 pub fn backoff(failures: u32) -> Millis {
-    let factor = 1u64
-        .checked_shl(failures)
-        .filter(|f| *f != 0)
-        .unwrap_or(Millis::MAX);
-    FIRST_BACKOFF_MS
-        .saturating_mul(factor)
-        .min(BACKOFF_CEILING_MS)
+    let factor = 1u64.checked_shl(failures).filter(|f| *f != 0).unwrap_or(Millis::MAX);
+    FIRST_BACKOFF_MS.saturating_mul(factor).min(BACKOFF_CEILING_MS)
 }
 
 #[cfg(test)]
@@ -309,10 +301,7 @@ mod tests {
         let mut supervisor = started(Readiness::Started, None);
         assert_eq!(supervisor.stop(10), Action::Terminate);
         assert_eq!(supervisor.on_deadline(10 + STOP_GRACE_MS - 1), Action::None);
-        assert_eq!(
-            supervisor.on_deadline(10 + STOP_GRACE_MS),
-            Action::Kill(Fault::StillRunning)
-        );
+        assert_eq!(supervisor.on_deadline(10 + STOP_GRACE_MS), Action::Kill(Fault::StillRunning));
         assert_eq!(supervisor.on_exit(4_000), None);
         assert_eq!(supervisor.state(), State::Stopped);
     }

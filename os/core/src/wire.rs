@@ -48,11 +48,7 @@ pub enum WireError {
 /// # Errors
 /// Never for today's requests; the encoder's error otherwise.
 pub fn encode(request: Request) -> Result<Vec<u8>, WireError> {
-    postcard::to_allocvec(&Envelope {
-        version: VERSION,
-        request,
-    })
-    .map_err(WireError::Malformed)
+    postcard::to_allocvec(&Envelope { version: VERSION, request }).map_err(WireError::Malformed)
 }
 
 /// The request in `bytes`.

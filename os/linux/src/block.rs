@@ -26,9 +26,7 @@ pub fn partition_beside_root(label: &str) -> Result<Option<PathBuf>, PathError> 
         let Ok(uevent) = fs::read_to_string(entry.join("uevent")) else {
             continue;
         };
-        let is_named = uevent
-            .lines()
-            .any(|line| line.strip_prefix("PARTNAME=") == Some(label));
+        let is_named = uevent.lines().any(|line| line.strip_prefix("PARTNAME=") == Some(label));
         if let (true, Some(name)) = (is_named, entry.file_name()) {
             return Ok(Some(Path::new("/dev").join(name)));
         }

@@ -113,11 +113,7 @@ pub enum Received {
 /// The kernel refuses for another reason than an empty queue.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
     loop {
-        return match recv(
-            &socket,
-            &mut *buffer,
-            RecvFlags::TRUNC | RecvFlags::DONTWAIT,
-        ) {
+        return match recv(&socket, &mut *buffer, RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
             Ok((_, 0)) => Ok(Received::Closed),
             Ok((_, whole)) if whole > buffer.len() => Ok(Received::Truncated),
             Ok((_, whole)) => Ok(Received::Message(whole)),

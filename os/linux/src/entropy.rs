@@ -28,25 +28,13 @@ pub fn credit(seed: &[u8; SEED_BYTES]) -> io::Result<()> {
     }
     // _IOW('R', 0x03, int[2]) of linux/random.h.
     const RNDADDENTROPY: libc::c_ulong = 0x4008_5203;
-    let pool = open(
-        "/dev/urandom",
-        OFlags::WRONLY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    let info = RandPoolInfo {
-        entropy_bits: 256,
-        size: 64,
-        bytes: *seed,
-    };
+    let pool = open("/dev/urandom", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let info = RandPoolInfo { entropy_bits: 256, size: 64, bytes: *seed };
     let descriptor = std::os::fd::AsRawFd::as_raw_fd(&pool);
     // SAFETY: the kernel reads a `struct rand_pool_info` with `size` bytes behind its two
     // integers, which is the layout above; it writes nothing and keeps no pointer.
     let result = unsafe { libc::ioctl(descriptor, RNDADDENTROPY as _, &raw const info) };
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `SEED_BYTES` from the pool; waits until the kernel has seeded it.
@@ -103,9 +91,7 @@ pub fn store_seed(path: &Path, seed: &[u8; SEED_BYTES]) -> Result<(), PathError>
     file.sync_all().map_err(fail("sync", &new))?;
     fs::rename(&new, path).map_err(fail("rename to", path))?;
     if let Some(parent) = path.parent() {
-        File::open(parent)
-            .and_then(|dir| dir.sync_all())
-            .map_err(fail("sync", parent))?;
+        File::open(parent).and_then(|dir| dir.sync_all()).map_err(fail("sync", parent))?;
     }
     Ok(())
 }

@@ -39,10 +39,6 @@ impl PathError {
         path: impl Into<PathBuf>,
         source: impl Into<std::io::Error>,
     ) -> Self {
-        Self {
-            operation,
-            path: path.into(),
-            source: source.into(),
-        }
+        Self { operation, path: path.into(), source: source.into() }
     }
 }

@@ -49,14 +49,8 @@ pub fn mount(
     flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, !access.devices);
     flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, access.read_only);
     let mounted = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(fail("mount"))?;
-    move_mount(
-        &mounted,
-        "",
-        CWD,
-        target,
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
-    )
-    .map_err(fail("mount"))
+    move_mount(&mounted, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .map_err(fail("mount"))
 }
 
 /// Takes the mount at `target` away.

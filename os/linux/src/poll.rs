@@ -20,8 +20,7 @@ impl<'fd> Poll<'fd> {
 
     /// Also waits until this one is readable or closed.
     pub fn add(&mut self, descriptor: &'fd impl AsFd) {
-        self.descriptors
-            .push(PollFd::new(descriptor, PollFlags::IN));
+        self.descriptors.push(PollFd::new(descriptor, PollFlags::IN));
     }
 
     /// Returns when a descriptor is ready, the time is over, or a signal came; the caller looks
@@ -32,10 +31,7 @@ impl<'fd> Poll<'fd> {
     pub fn wait(mut self, ms: u64) -> io::Result<()> {
         let seconds = i64::try_from(ms / 1000).unwrap_or(i64::MAX);
         let nanoseconds = i64::try_from((ms % 1000).saturating_mul(1_000_000)).unwrap_or(0);
-        let timeout = Timespec {
-            tv_sec: seconds,
-            tv_nsec: nanoseconds,
-        };
+        let timeout = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
         match poll(&mut self.descriptors, Some(&timeout)) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),

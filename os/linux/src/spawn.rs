@@ -151,9 +151,7 @@ fn outcome(report: &OwnedFd) -> Result<(), SpawnError> {
                     source: io::Error::from_raw_os_error(i32::from_ne_bytes(number)),
                 })
             }
-            Ok(_) => Err(SpawnError::Report(io::Error::from(
-                io::ErrorKind::UnexpectedEof,
-            ))),
+            Ok(_) => Err(SpawnError::Report(io::Error::from(io::ErrorKind::UnexpectedEof))),
             Err(Errno::INTR) => continue,
             Err(error) => Err(SpawnError::Report(error.into())),
         };
@@ -162,11 +160,7 @@ fn outcome(report: &OwnedFd) -> Result<(), SpawnError> {
 
 /// Pointers to the strings, closed by a null pointer, as execve(2) wants them.
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings
-        .iter()
-        .map(|s| s.as_ptr())
-        .chain([std::ptr::null()])
-        .collect()
+    strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
 }
 
 /// Everything between birth and `execve`. Returns only the step that failed.
@@ -179,19 +173,14 @@ fn become_component(
     let keep = command
         .capabilities
         .iter()
-        .fold(CapabilitySet::empty(), |set, n| {
-            set | CapabilitySet::from_bits_retain(1u64 << *n)
-        });
+        .fold(CapabilitySet::empty(), |set, n| set | CapabilitySet::from_bits_retain(1u64 << *n));
     let steps: [&dyn Fn() -> Result<(), Errno>; 11] = [
         &|| setsid().map(drop),
         &unblock_signals,
         &|| arrange_descriptors(command, report),
         &|| {
             umask(Mode::from_raw_mode(0o077));
-            let limit = |n| Rlimit {
-                current: Some(n),
-                maximum: Some(n),
-            };
+            let limit = |n| Rlimit { current: Some(n), maximum: Some(n) };
             setrlimit(Resource::Core, limit(0))?;
             setrlimit(Resource::Nofile, limit(OPEN_FILES))
         },
@@ -220,9 +209,7 @@ fn become_component(
     // SAFETY: `argv` and `envp` are arrays of pointers to NUL-terminated strings that outlive this
     // call, each closed by a null pointer.
     unsafe { libc::execve(command.program.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-    let number = io::Error::last_os_error()
-        .raw_os_error()
-        .unwrap_or(libc::EIO);
+    let number = io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO);
     (11, Errno::from_raw_os_error(number))
 }
 
@@ -262,21 +249,13 @@ fn arrange_descriptors(command: &Command<'_>, report: BorrowedFd<'_>) -> Result<
     // SAFETY: closes descriptors of this child alone; none of them is used after this, the
     // owners of the copies above having been forgotten.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, first_closed, u32::MAX, 0) };
-    if closed == 0 {
-        Ok(())
-    } else {
-        Err(last_errno())
-    }
+    if closed == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
 /// `dup3` to a number, whoever owned it before.
 fn duplicate(from: RawFd, to: RawFd, flags: libc::c_int) -> Result<(), Errno> {
     // SAFETY: plain numbers go in; what `to` was before is this child's copy, used by nobody.
-    if unsafe { libc::dup3(from, to, flags) } < 0 {
-        Err(last_errno())
-    } else {
-        Ok(())
-    }
+    if unsafe { libc::dup3(from, to, flags) } < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
 fn last_errno() -> Errno {
@@ -298,11 +277,7 @@ fn restrict_bounding_set(keep: &[u8]) -> Result<(), Errno> {
 
 /// Leaves exactly `keep`, in all sets; the ambient set carries it over `execve`.
 fn set_component_capabilities(keep: CapabilitySet) -> Result<(), Errno> {
-    let sets = CapabilitySets {
-        effective: keep,
-        permitted: keep,
-        inheritable: keep,
-    };
+    let sets = CapabilitySets { effective: keep, permitted: keep, inheritable: keep };
     set_capabilities(None, sets)?;
     for capability in keep.iter() {
         configure_capability_in_ambient_set(capability, true)?;

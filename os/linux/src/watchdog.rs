@@ -14,13 +14,9 @@ impl Watchdog {
     /// Opens and thereby arms the board's watchdog; `None` where there is none.
     #[must_use]
     pub fn arm() -> Option<Self> {
-        open(
-            "/dev/watchdog0",
-            OFlags::WRONLY | OFlags::CLOEXEC,
-            Mode::empty(),
-        )
-        .ok()
-        .map(|device| Self { device })
+        open("/dev/watchdog0", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .ok()
+            .map(|device| Self { device })
     }
 
     /// Proves that init is alive. Any byte but `V` (which would disarm it) does.

@@ -30,20 +30,13 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             ("writable_mounts_are_noexec_nosuid_nodev", mounts),
             ("a_component_can_write_only_what_is_for_everybody", writes),
             ("a_reboot_is_orderly_and_the_machine_starts_again", reboots),
-            (
-                "a_power_off_is_orderly_and_leaves_clean_file_systems",
-                powers_off,
-            ),
+            ("a_power_off_is_orderly_and_leaves_clean_file_systems", powers_off),
         ],
     );
-    suite.check("two_first_boots_differ_and_the_seed_is_renewed", || {
-        entropy(&probe)
-    });
+    suite.check("two_first_boots_differ_and_the_seed_is_renewed", || entropy(&probe));
     suite.check("time_goes_on_beyond_2038", || {
-        let machine = Machine {
-            clock_base: Some("2040-06-01".to_owned()),
-            ..Machine::new(&probe, 64)
-        };
+        let machine =
+            Machine { clock_base: Some("2040-06-01".to_owned()), ..Machine::new(&probe, 64) };
         let mut guest = boot_probe(&machine)?;
         let answer = guest.probe.ask("year-2040", ANSWER)?;
         ensure!(answer.starts_with("file=2208988800 now=222"), "{answer}");
@@ -51,25 +44,15 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
         Ok(())
     });
     suite.check("the_clock_never_shows_less_than_the_build_time", || {
-        let machine = Machine {
-            clock_base: Some("2001-01-01".to_owned()),
-            ..Machine::new(&probe, 64)
-        };
+        let machine =
+            Machine { clock_base: Some("2001-01-01".to_owned()), ..Machine::new(&probe, 64) };
         let mut guest = boot_probe(&machine)?;
         let raised = guest.console.text();
-        let raised = raised
-            .split("clock raised to the image's build time, ")
-            .nth(1);
-        let floor: u64 = raised
-            .and_then(|r| r.lines().next())
-            .unwrap_or_default()
-            .parse()?;
+        let raised = raised.split("clock raised to the image's build time, ").nth(1);
+        let floor: u64 = raised.and_then(|r| r.lines().next()).unwrap_or_default().parse()?;
         let answer = guest.probe.ask("year-2040", ANSWER)?;
         let now: u64 = answer.split("now=").nth(1).unwrap_or_default().parse()?;
-        ensure!(
-            floor > 1_700_000_000 && now >= floor,
-            "floor {floor}, now {now}"
-        );
+        ensure!(floor > 1_700_000_000 && now >= floor, "floor {floor}, now {now}");
         Ok(())
     });
 }
@@ -97,39 +80,24 @@ fn app_runs(guest: &mut Guest) -> Result<()> {
 /// `name=value` of one process in the probe's list.
 fn field<'a>(process: &'a str, name: &str) -> &'a str {
     let mut words = process.split(' ');
-    words
-        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
-        .unwrap_or("")
+    words.find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).unwrap_or("")
 }
 
 fn unprivileged(guest: &mut Guest) -> Result<()> {
     const NONE: &str = "0000000000000000";
     const SYS_PTRACE: &str = "0000000000080000";
     let processes = guest.probe.ask("processes", ANSWER)?;
-    let others: Vec<&str> = processes
-        .lines()
-        .filter(|p| field(p, "pid") != "1")
-        .collect();
-    ensure!(
-        others.len() == 2,
-        "expected hello and the probe, found:\n{processes}"
-    );
+    let others: Vec<&str> = processes.lines().filter(|p| field(p, "pid") != "1").collect();
+    ensure!(others.len() == 2, "expected hello and the probe, found:\n{processes}");
     let mut uids = Vec::new();
     for process in others {
-        let allowed = if field(process, "Name") == "probe" {
-            SYS_PTRACE
-        } else {
-            NONE
-        };
+        let allowed = if field(process, "Name") == "probe" { SYS_PTRACE } else { NONE };
         ensure!(field(process, "NoNewPrivs") == "1", "{process}");
         for set in ["CapPrm", "CapEff", "CapBnd"] {
             ensure!(field(process, set) == allowed, "{set}: {process}");
         }
         let uid: u32 = field(process, "Uid").parse()?;
-        ensure!(
-            uid >= 100 && field(process, "Gid") == field(process, "Uid"),
-            "{process}"
-        );
+        ensure!(uid >= 100 && field(process, "Gid") == field(process, "Uid"), "{process}");
         ensure!(!uids.contains(&uid), "a shared uid: {process}");
         uids.push(uid);
     }
@@ -140,10 +108,7 @@ fn descriptors(guest: &mut Guest) -> Result<()> {
     // Handed over: standard input, output and error, the line, the socket to init. Its own: two
     // copies of the line, and the directory that it lists. A leak from init would move these up.
     let open = guest.probe.ask("list /proc/self/fd", ANSWER)?;
-    ensure!(
-        open == "0\n1\n2\n3\n4\n5\n6\n7",
-        "the probe has descriptors {open:?}"
-    );
+    ensure!(open == "0\n1\n2\n3\n4\n5\n6\n7", "the probe has descriptors {open:?}");
     Ok(())
 }
 
@@ -165,46 +130,22 @@ fn mounts(guest: &mut Guest) -> Result<()> {
         ensure!(has("nodev") || target == "/dev", "{mount}");
         targets.push(target);
     }
-    let expected = [
-        "/proc",
-        "/sys",
-        "/dev",
-        "/sys/fs/cgroup",
-        "/run",
-        "/tmp",
-        "/state",
-        "/apps",
-        "/data",
-    ];
+    let expected =
+        ["/proc", "/sys", "/dev", "/sys/fs/cgroup", "/run", "/tmp", "/state", "/apps", "/data"];
     ensure!(targets == expected, "unexpected mounts:\n{mounts}");
     Ok(())
 }
 
 fn writes(guest: &mut Guest) -> Result<()> {
-    for path in [
-        "/x",
-        "/run/x",
-        "/run/notify/x",
-        "/state/x",
-        "/data/x",
-        "/sys/fs/cgroup/x",
-    ] {
+    for path in ["/x", "/run/x", "/run/notify/x", "/state/x", "/data/x", "/sys/fs/cgroup/x"] {
         let answer = guest.probe.ask(&format!("try-write {path}"), ANSWER)?;
         ensure!(answer.starts_with("refused"), "{path}: {answer}");
     }
-    for path in [
-        "/proc/1/mem",
-        "/dev/kmsg",
-        "/dev/mmcblk0",
-        "/proc/sys/kernel/hostname",
-    ] {
+    for path in ["/proc/1/mem", "/dev/kmsg", "/dev/mmcblk0", "/proc/sys/kernel/hostname"] {
         let answer = guest.probe.ask(&format!("try-write {path}"), ANSWER)?;
         ensure!(answer.starts_with("refused"), "{path}: {answer}");
     }
-    ensure!(
-        guest.probe.ask("try-write /tmp/x", ANSWER)? == "written",
-        "/tmp"
-    );
+    ensure!(guest.probe.ask("try-write /tmp/x", ANSWER)? == "written", "/tmp");
     Ok(())
 }
 
@@ -217,18 +158,10 @@ fn reboots(guest: &mut Guest) -> Result<()> {
     guest.wait("init: probe is ready", BOOT)?;
     let text = guest.console.text();
     for ended in ["hello ended with signal 15", "probe ended with signal 15"] {
-        ensure!(
-            text.contains(ended),
-            "no `{ended}`:\n{}",
-            guest.console.tail()
-        );
+        ensure!(text.contains(ended), "no `{ended}`:\n{}", guest.console.tail());
     }
     ensure!(!text.contains("stays mounted"), "{}", guest.console.tail());
-    ensure!(
-        !text.contains("recovering journal"),
-        "{}",
-        guest.console.tail()
-    );
+    ensure!(!text.contains("recovering journal"), "{}", guest.console.tail());
     Ok(())
 }
 
@@ -239,10 +172,7 @@ fn powers_off(guest: &mut Guest) -> Result<()> {
     ensure!(status.success(), "QEMU ended with {status}");
     for name in ["state", "apps", "data"] {
         let (directory, partition) = partition(&guest.disk(), name)?;
-        let output = Command::new("/sbin/e2fsck")
-            .args(["-fn"])
-            .arg(&partition)
-            .output()?;
+        let output = Command::new("/sbin/e2fsck").args(["-fn"]).arg(&partition).output()?;
         ensure!(output.status.success(), "{name}: {output:?}");
         drop(directory);
     }
@@ -252,9 +182,7 @@ fn powers_off(guest: &mut Guest) -> Result<()> {
 /// A partition of a disk in a file of its own.
 fn partition(disk: &Path, name: &str) -> Result<(tempfile::TempDir, std::path::PathBuf)> {
     let mut file = File::open(disk)?;
-    let bytes = Layout::read(&mut file)?
-        .partition(name)?
-        .read(&mut file, disk)?;
+    let bytes = Layout::read(&mut file)?.partition(name)?.read(&mut file, disk)?;
     let directory = tempfile::tempdir()?;
     let path = directory.path().join(name);
     fs::write(&path, bytes)?;
@@ -263,15 +191,9 @@ fn partition(disk: &Path, name: &str) -> Result<(tempfile::TempDir, std::path::P
 
 fn seed(disk: &Path) -> Result<Vec<u8>> {
     let (_directory, state) = partition(disk, "state")?;
-    let output = Command::new("/sbin/debugfs")
-        .args(["-R", "cat /entropy-seed"])
-        .arg(&state)
-        .output()?;
-    ensure!(
-        output.stdout.len() == 64,
-        "the seed has {} bytes",
-        output.stdout.len()
-    );
+    let output =
+        Command::new("/sbin/debugfs").args(["-R", "cat /entropy-seed"]).arg(&state).output()?;
+    ensure!(output.stdout.len() == 64, "the seed has {} bytes", output.stdout.len());
     Ok(output.stdout)
 }
 
@@ -282,20 +204,14 @@ fn entropy(image: &Path) -> Result<()> {
     let mut last = None;
     for _ in 0..2 {
         let mut guest = boot_probe(&machine)?;
-        ensure!(
-            guest.console.text().contains("no entropy seed yet"),
-            "not a first boot"
-        );
+        ensure!(guest.console.text().contains("no entropy seed yet"), "not a first boot");
         randoms.push(guest.probe.ask("random", ANSWER)?);
         seeds.push(shut_down(&mut guest)?);
         last = Some(guest);
     }
     let mut guest = machine.start_again(last.context("there is no guest")?)?;
     guest.wait("init: probe is ready", BOOT)?;
-    ensure!(
-        !guest.console.text().contains("no entropy seed yet"),
-        "the seed was not found"
-    );
+    ensure!(!guest.console.text().contains("no entropy seed yet"), "the seed was not found");
     randoms.push(guest.probe.ask("random", ANSWER)?);
     seeds.push(shut_down(&mut guest)?);
     let ([one, other, again], [first, second, renewed]) = (randoms.as_slice(), seeds.as_slice())

@@ -15,16 +15,10 @@ use std::path::Path;
 
 pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
     let image = artefacts.image("hello");
-    suite.check("a_flipped_byte_in_the_root_file_system_reboots", || {
-        flipped_byte(&image)
-    });
+    suite.check("a_flipped_byte_in_the_root_file_system_reboots", || flipped_byte(&image));
     suite.check("a_damaged_component_list_reboots", || {
         let reboot = |root: &mut Root| root.add("etc/holdfast/components", vec![0xff; 64], false);
-        reboots_with(
-            &image,
-            reboot,
-            "the component list in /etc/holdfast/components is damaged",
-        )
+        reboots_with(&image, reboot, "the component list in /etc/holdfast/components is damaged")
     });
     suite.check("a_panicking_init_reboots", || {
         let program = fs::read(artefacts.programs.join("panicking-init"))?;
@@ -37,11 +31,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
         let symbols = fs::read(artefacts.images.join("hello.symbols/init"))?;
         plant_illegal_instruction(&mut init, &symbols)?;
         let replace = |root: &mut Root| root.add("sbin/init", init, true);
-        reboots_with(
-            &image,
-            replace,
-            "Kernel panic - not syncing: Attempted to kill init!",
-        )
+        reboots_with(&image, replace, "Kernel panic - not syncing: Attempted to kill init!")
     });
 }
 
@@ -60,13 +50,7 @@ fn reboots_with(image: &Path, change: impl FnOnce(&mut Root), last_words: &str) 
 
 fn regex_of(text: &str) -> String {
     text.chars()
-        .map(|c| {
-            if c.is_alphanumeric() {
-                c.to_string()
-            } else {
-                format!("[{c}]")
-            }
-        })
+        .map(|c| if c.is_alphanumeric() { c.to_string() } else { format!("[{c}]") })
         .collect()
 }
 
@@ -78,9 +62,7 @@ fn flipped_byte(image: &Path) -> Result<()> {
     let root = Layout::read(&mut file)?.partition("root-a")?.clone();
     // In the middle of the data, where init's program lies: the kernel reads it, and stops.
     let (_, blocks) = show::verity_table(&show::read_boot(image)?.command_line).context("table")?;
-    let at = root
-        .start
-        .saturating_add(u64::try_from(blocks)?.saturating_mul(2048));
+    let at = root.start.saturating_add(u64::try_from(blocks)?.saturating_mul(2048));
     let mut byte = [0];
     file.seek(SeekFrom::Start(at))?;
     file.read_exact(&mut byte)?;
@@ -90,11 +72,7 @@ fn flipped_byte(image: &Path) -> Result<()> {
     let mut guest = Machine::new(&damaged, 64).start(None)?;
     guest.wait_reset(BOOT)?;
     let text = guest.console.text();
-    ensure!(
-        !text.contains("heartbeat"),
-        "it went on:\n{}",
-        guest.console.tail()
-    );
+    ensure!(!text.contains("heartbeat"), "it went on:\n{}", guest.console.tail());
     ensure!(
         text.contains("dm-verity device corrupted") || text.contains("Restarting system"),
         "{}",
@@ -118,19 +96,10 @@ fn plant_illegal_instruction(init: &mut [u8], symbols: &[u8]) -> Result<()> {
         .segments()
         .find(|s| (s.address()..s.address().saturating_add(s.size())).contains(&address))
         .context("the function lies in no segment")?;
-    let offset = segment
-        .file_range()
-        .0
-        .saturating_add(address.saturating_sub(segment.address()));
-    let instruction: &[u8] = if thumb {
-        &[0x00, 0xde]
-    } else {
-        &[0xf0, 0x00, 0xf0, 0xe7]
-    };
+    let offset = segment.file_range().0.saturating_add(address.saturating_sub(segment.address()));
+    let instruction: &[u8] = if thumb { &[0x00, 0xde] } else { &[0xf0, 0x00, 0xf0, 0xe7] };
     let offset = usize::try_from(offset)?;
     let end = offset.saturating_add(instruction.len());
-    init.get_mut(offset..end)
-        .context("outside init")?
-        .copy_from_slice(instruction);
+    init.get_mut(offset..end).context("outside init")?.copy_from_slice(instruction);
     Ok(())
 }

@@ -35,10 +35,7 @@ fn main() -> ExitCode {
         eprintln!("the system tests need images and programs; run `cargo holdfast test`");
         return ExitCode::from(2);
     };
-    let filter = arguments
-        .next()
-        .map(|f| f.to_string_lossy().into_owned())
-        .unwrap_or_default();
+    let filter = arguments.next().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
     let artefacts = Artefacts { images, programs };
     let mut suite = Suite::new(filter);
     contents::run(&mut suite, &artefacts);

@@ -17,11 +17,7 @@ pub(crate) type Check<T> = (&'static str, fn(&mut T) -> Result<()>);
 
 impl Suite {
     pub(crate) fn new(filter: String) -> Self {
-        Self {
-            filter,
-            passed: 0,
-            failed: Vec::new(),
-        }
+        Self { filter, passed: 0, failed: Vec::new() }
     }
 
     /// Runs one check on its own.
@@ -74,16 +70,8 @@ impl Suite {
         for name in &self.failed {
             println!("FAILED: {name}");
         }
-        let result = if self.failed.is_empty() {
-            "ok"
-        } else {
-            "FAILED"
-        };
-        println!(
-            "test result: {result}. {} passed; {} failed;",
-            self.passed,
-            self.failed.len()
-        );
+        let result = if self.failed.is_empty() { "ok" } else { "FAILED" };
+        println!("test result: {result}. {} passed; {} failed;", self.passed, self.failed.len());
         ExitCode::from(u8::from(!self.failed.is_empty()))
     }
 }

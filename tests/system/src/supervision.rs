@@ -34,25 +34,14 @@ fn pauses(guest: &Guest, name: &str) -> Vec<u64> {
     let text = guest.console.text();
     let marker = format!("{name} will be started again in ");
     let numbers = text.split(&marker).skip(1);
-    numbers
-        .filter_map(|rest| rest.split(' ').next()?.parse().ok())
-        .collect()
+    numbers.filter_map(|rest| rest.split(' ').next()?.parse().ok()).collect()
 }
 
 fn crash_loop(guest: &mut Guest) -> Result<()> {
     guest.wait("crash-loop will be started again in 3200 ms", BOOT)?;
     let pauses = pauses(guest, "crash-loop");
-    ensure!(
-        pauses.get(..6) == Some(&[100, 200, 400, 800, 1600, 3200]),
-        "{pauses:?}"
-    );
-    ensure!(
-        guest
-            .console
-            .text()
-            .contains("crash-loop ended with exit code 7"),
-        "no exit code"
-    );
+    ensure!(pauses.get(..6) == Some(&[100, 200, 400, 800, 1600, 3200]), "{pauses:?}");
+    ensure!(guest.console.text().contains("crash-loop ended with exit code 7"), "no exit code");
     // The others are still there: a beat after all of it.
     guest.wait("hello: heartbeat", BOOT)?;
     guest.probe.ask("processes", ANSWER)?;
@@ -64,74 +53,43 @@ fn unready(guest: &mut Guest) -> Result<()> {
     if !text.contains("unready was not ready in time: killed") {
         guest.wait("unready was not ready in time: killed", BOOT)?;
     }
-    ensure!(
-        guest.console.text().contains("unready ended with signal 9"),
-        "not killed"
-    );
+    ensure!(guest.console.text().contains("unready ended with signal 9"), "not killed");
     Ok(())
 }
 
 fn watchdog(guest: &mut Guest) -> Result<()> {
-    if !guest
-        .console
-        .text()
-        .contains("silent missed its watchdog: killed")
-    {
+    if !guest.console.text().contains("silent missed its watchdog: killed") {
         guest.wait("silent missed its watchdog: killed", BOOT)?;
     }
     let text = guest.console.text();
-    let (ready, silent) = (
-        text.find("silent is ready"),
-        text.find("silent: silent from now on"),
-    );
-    ensure!(
-        ready.is_some() && silent > ready,
-        "killed before it fell silent"
-    );
+    let (ready, silent) = (text.find("silent is ready"), text.find("silent: silent from now on"));
+    ensure!(ready.is_some() && silent > ready, "killed before it fell silent");
     Ok(())
 }
 
 fn flood(guest: &mut Guest) -> Result<()> {
     let text = guest.console.text();
-    ensure!(
-        text.contains("flood: flood 0 \\x1b[2J\\x0dinit: forged"),
-        "not escaped"
-    );
-    ensure!(
-        !text.contains('\x1b') && !text.contains("] init: forged"),
-        "an escape got through"
-    );
+    ensure!(text.contains("flood: flood 0 \\x1b[2J\\x0dinit: forged"), "not escaped");
+    ensure!(!text.contains('\x1b') && !text.contains("] init: forged"), "an escape got through");
     let started = guest.console.text().matches("flood: flood ").count();
     guest.wait("hello: heartbeat", BOOT)?;
     guest.wait("hello: heartbeat", BOOT)?;
     guest.wait("hello: heartbeat", BOOT)?;
-    let lines = guest
-        .console
-        .text()
-        .matches("flood: flood ")
-        .count()
-        .saturating_sub(started);
+    let lines = guest.console.text().matches("flood: flood ").count().saturating_sub(started);
     ensure!(lines < 200, "{lines} lines in about three seconds");
     guest.wait(r"flood: \(\d+ lines dropped: too many at once\)", BOOT)?;
     Ok(())
 }
 
 fn zombies(guest: &mut Guest) -> Result<()> {
-    if !guest
-        .console
-        .text()
-        .contains("zombie-storm: made 300 orphans")
-    {
+    if !guest.console.text().contains("zombie-storm: made 300 orphans") {
         guest.wait("zombie-storm: made 300 orphans", BOOT)?;
     }
     // The last of them sleep for 20 ms; anything still there after the deadline was not reaped.
     let started = std::time::Instant::now();
     loop {
         let processes = guest.probe.ask("processes", ANSWER)?;
-        let storm = processes
-            .lines()
-            .filter(|p| p.contains("Name=zombie-storm"))
-            .count();
+        let storm = processes.lines().filter(|p| p.contains("Name=zombie-storm")).count();
         let zombies = processes.lines().filter(|p| p.contains("State=Z")).count();
         if storm == 1 && zombies == 0 {
             return Ok(());

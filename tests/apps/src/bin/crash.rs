@@ -7,10 +7,7 @@ fn main() {
     println!("{}", descend(1));
 }
 
-#[expect(
-    unconditional_recursion,
-    reason = "running out of stack is what it is for"
-)]
+#[expect(unconditional_recursion, reason = "running out of stack is what it is for")]
 #[inline(never)]
 fn descend(depth: u64) -> u64 {
     let frame = std::hint::black_box([depth; 64]);

@@ -69,40 +69,20 @@ fn list(directory: &str) -> Answer {
 /// status that say what it may do.
 fn processes() -> Answer {
     let mut text = String::new();
-    for pid in list("/proc")?
-        .lines()
-        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
-    {
+    for pid in list("/proc")?.lines().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) {
         // It may have ended since it was listed.
         let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
             continue;
         };
         let field = |name: &str| {
-            let value = status
-                .lines()
-                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            value
-                .unwrap_or("-")
-                .trim()
-                .split('\t')
-                .next()
-                .unwrap_or("-")
-                .to_owned()
+            let value = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+            value.unwrap_or("-").trim().split('\t').next().unwrap_or("-").to_owned()
         };
         if field("Kthread") == "1" {
             continue;
         }
         write!(text, "pid={pid}")?;
-        for name in [
-            "Name",
-            "State",
-            "PPid",
-            "Uid",
-            "Gid",
-            "NoNewPrivs",
-            "CapInh",
-            "CapPrm",
-        ] {
+        for name in ["Name", "State", "PPid", "Uid", "Gid", "NoNewPrivs", "CapInh", "CapPrm"] {
             write!(text, " {name}={}", field(name).replace(' ', "_"))?;
         }
         for name in ["CapEff", "CapBnd", "CapAmb"] {
@@ -118,10 +98,7 @@ fn memory() -> Answer {
     let total = kib(&fs::read_to_string("/proc/meminfo")?, "MemTotal")?;
     let available = kib(&fs::read_to_string("/proc/meminfo")?, "MemAvailable")?;
     let mut user = 0u64;
-    for pid in list("/proc")?
-        .lines()
-        .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
-    {
+    for pid in list("/proc")?.lines().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) {
         // Kernel threads have no memory of their own, and the file is then empty.
         let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
         user = user.saturating_add(kib(&rollup, "Pss").unwrap_or(0));
@@ -130,22 +107,16 @@ fn memory() -> Answer {
 }
 
 fn kib(text: &str, name: &str) -> Result<u64, Box<dyn Error>> {
-    let value = text
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let number = value.and_then(|value| value.split_whitespace().next());
-    Ok(number
-        .ok_or_else(|| format!("there is no {name}"))?
-        .parse()?)
+    Ok(number.ok_or_else(|| format!("there is no {name}"))?.parse()?)
 }
 
 /// The processor's counter, its frequency, and the monotonic clock at the same moment.
 fn clocks() -> Answer {
     let (counter, frequency) = clock::counter().ok_or("there is no counter")?;
     let monotonic = clock::monotonic().as_nanos();
-    Ok(format!(
-        "counter={counter} frequency={frequency} monotonic_ns={monotonic}"
-    ))
+    Ok(format!("counter={counter} frequency={frequency} monotonic_ns={monotonic}"))
 }
 
 fn random() -> Answer {
@@ -159,19 +130,10 @@ fn year_2040() -> Answer {
     const YEAR_2040: i64 = 2_208_988_800;
     let path = "/tmp/year-2040";
     File::create(path)?;
-    let time = Timespec {
-        tv_sec: YEAR_2040,
-        tv_nsec: 0,
-    };
-    let times = Timestamps {
-        last_access: time,
-        last_modification: time,
-    };
+    let time = Timespec { tv_sec: YEAR_2040, tv_nsec: 0 };
+    let times = Timestamps { last_access: time, last_modification: time };
     utimensat(CWD, path, &times, AtFlags::empty())?;
-    let modified = fs::metadata(path)?
-        .modified()?
-        .duration_since(UNIX_EPOCH)?
-        .as_secs();
+    let modified = fs::metadata(path)?.modified()?.duration_since(UNIX_EPOCH)?.as_secs();
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     std::thread::sleep(Duration::from_millis(10));
     Ok(format!("file={modified} now={now}"))
@@ -179,10 +141,6 @@ fn year_2040() -> Answer {
 
 fn ask_init(request: Request) -> Answer {
     let number = std::env::var(wire::SOCKET_VARIABLE)?.parse()?;
-    send(
-        channel::handed_over(number)?,
-        &wire::encode(request)?,
-        SendFlags::NOSIGNAL,
-    )?;
+    send(channel::handed_over(number)?, &wire::encode(request)?, SendFlags::NOSIGNAL)?;
     Ok("asked".to_owned())
 }

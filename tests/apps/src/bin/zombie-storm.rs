@@ -21,12 +21,7 @@ fn main() -> ExitCode {
         }
         _ => {
             let made = (0..ORPHANS)
-                .filter(|_| {
-                    Command::new(&own)
-                        .arg("parent")
-                        .status()
-                        .is_ok_and(|s| s.success())
-                })
+                .filter(|_| Command::new(&own).arg("parent").status().is_ok_and(|s| s.success()))
                 .count();
             println!("made {made} orphans");
             loop {
