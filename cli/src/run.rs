@@ -7,6 +7,7 @@ use crate::{ImageArgs, SourceArgs};
 use anyhow::{Context, Result};
 use clap::Args;
 use holdfast_images::manifest::ImageManifest;
+use holdfast_qemu::HarnessError;
 use holdfast_qemu::machine::Machine;
 use regex::Regex;
 use std::io::IsTerminal;
@@ -36,8 +37,9 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
-    let until = args.until.as_deref().unwrap_or(r"\A\z\A.");
-    Regex::new(until).map_err(|error| HostLacks(format!("--until: {error}")))?;
+    if let Some(until) = &args.until {
+        Regex::new(until).map_err(|error| HostLacks(format!("--until: {error}")))?;
+    }
     let manifest = image::manifest_path(workspace, args.image.manifest.as_ref());
     ImageManifest::load(&manifest)?;
     let builder = ImageBuilder::new(workspace, args.sources.locked, false)?;
@@ -52,6 +54,14 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
     }
     let mut guest = machine.start(Some(Box::new(std::io::stdout())))?;
     let within = Duration::from_secs(args.timeout.unwrap_or(u64::from(u32::MAX)));
-    guest.wait(until, within)?;
-    Ok(())
+    if let Some(until) = &args.until {
+        guest.wait(until, within)?;
+        return Ok(());
+    }
+    let status = guest.wait_end(within)?;
+    if status.success() {
+        return Ok(());
+    }
+    let waited_for = "its end".to_owned();
+    Err(HarnessError::GuestDied { waited_for, tail: guest.console.tail() }.into())
 }

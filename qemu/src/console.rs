@@ -11,7 +11,8 @@ const TAIL_LINES: usize = 30;
 
 #[derive(Debug, Default)]
 struct Collected {
-    bytes: Vec<u8>,
+    /// What was printed, without carriage returns; bytes that are no text are replaced.
+    text: String,
     closed: bool,
 }
 
@@ -40,7 +41,7 @@ impl Console {
                     let _ = mirror.write_all(bytes).and_then(|()| mirror.flush());
                 }
                 let mut collected = shared.0.lock().unwrap_or_else(PoisonError::into_inner);
-                collected.bytes.extend_from_slice(bytes);
+                collected.text.push_str(&String::from_utf8_lossy(bytes).replace('\r', ""));
                 collected.closed = length == 0;
                 shared.1.notify_all();
                 if length == 0 {
@@ -54,7 +55,7 @@ impl Console {
     /// Everything so far, as text.
     #[must_use]
     pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.lock().bytes).replace('\r', "")
+        self.lock().text.clone()
     }
 
     /// The last lines.
@@ -78,29 +79,27 @@ impl Console {
         within: Duration,
     ) -> Result<(String, usize), HarnessError> {
         let deadline = Instant::now().checked_add(within);
+        let waited_for = format!("`{pattern}`");
+        let mut collected = self.lock();
         loop {
-            let text = self.text();
-            if let Some(found) = text.get(from..).and_then(|rest| pattern.find(rest)) {
+            if let Some(found) = collected.text.get(from..).and_then(|rest| pattern.find(rest)) {
                 let end = from.saturating_add(found.end());
                 return Ok((found.as_str().to_owned(), end));
             }
-            let collected = self.lock();
-            // What came between the two looks must not be slept over.
-            if String::from_utf8_lossy(&collected.bytes).replace('\r', "").len() > text.len() {
-                continue;
-            }
-            let waited_for = format!("`{pattern}`");
-            if collected.closed {
-                drop(collected);
-                return Err(HarnessError::GuestDied { waited_for, tail: self.tail() });
-            }
             let left =
                 deadline.map_or(Duration::MAX, |at| at.saturating_duration_since(Instant::now()));
-            if left.is_zero() {
+            if collected.closed || left.is_zero() {
+                let closed = collected.closed;
                 drop(collected);
-                return Err(HarnessError::Timeout { waited_for, within, tail: self.tail() });
+                let tail = self.tail();
+                return Err(if closed {
+                    HarnessError::GuestDied { waited_for, tail }
+                } else {
+                    HarnessError::Timeout { waited_for, within, tail }
+                });
             }
-            let _ = self.shared.1.wait_timeout(collected, left);
+            let woken = self.shared.1.wait_timeout(collected, left);
+            collected = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
