@@ -207,3 +207,16 @@ fn an_image_that_is_none_is_refused() {
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("partition table"), "{message}");
 }
+
+#[test]
+fn a_host_that_lacks_tools_is_told_the_packages_with_exit_code_2() {
+    let case = Case::new();
+    // An empty path: no tools, and no apt that could bring them.
+    let output = holdfast(&["image", "build", "--image"], &case.path("image.toml"))
+        .env("PATH", case.path("app"))
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(message.contains("erofs-utils") && message.contains("qemu-system-arm"), "{message}");
+}
