@@ -50,16 +50,18 @@ struct StageResult {
 
 /// What all stages need.
 #[derive(Debug)]
-struct Session<'a> {
+struct TestRun<'a> {
     workspace: &'a Workspace,
     full: bool,
     /// Part of test names; empty for all.
     filter: String,
     /// For property tests.
     seed: u64,
+    /// What is tested, as it was when the run began.
+    commit: String,
 }
 
-type Stage = fn(&Session<'_>) -> Result<Counts>;
+type Stage = fn(&TestRun<'_>) -> Result<Counts>;
 
 const STAGES: [(&str, Stage); 9] = [
     ("format", format),
@@ -85,11 +87,12 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let by_stage = STAGES.iter().any(|(name, _)| *name == named);
     let by_test = !named.is_empty() && !by_stage;
     let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let context = Session {
+    let test_run = TestRun {
         workspace,
         full: args.full,
         filter: if by_test { named.to_owned() } else { String::new() },
         seed: since_1970.as_secs(),
+        commit: workspace.commit(),
     };
     let mut results = Vec::new();
     for (name, stage) in STAGES {
@@ -101,7 +104,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         }
         println!("== {name}");
         let started = Instant::now();
-        let counts = stage(&context).unwrap_or_else(|error| {
+        let counts = stage(&test_run).unwrap_or_else(|error| {
             println!("{name} FAILED: {error:#}");
             Counts::FAILED
         });
@@ -110,10 +113,10 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     if by_test {
         results.retain(|result| result.name != "images" || result.counts.failed > 0);
     }
-    report(&context, &results)
+    report(&test_run, &results)
 }
 
-fn report(context: &Session<'_>, results: &[StageResult]) -> Result<()> {
+fn report(test_run: &TestRun<'_>, results: &[StageResult]) -> Result<()> {
     println!("\nstage            passed  failed   seconds");
     for StageResult { name, counts, took } in results {
         let seconds = took.as_secs_f32();
@@ -122,15 +125,15 @@ fn report(context: &Session<'_>, results: &[StageResult]) -> Result<()> {
     if std::env::var_os("HOLDFAST_ADVISORY_DB").is_none() {
         println!("not checked: security advisories (HOLDFAST_ADVISORY_DB is not set)");
     }
-    if !context.full {
+    if !test_run.full {
         println!(
             "left to --full: reproducible from two empty caches; {FULL_CASES} cases a property"
         );
     }
     let passed: usize = results.iter().map(|result| result.counts.passed).sum();
     let failed: usize = results.iter().map(|result| result.counts.failed).sum();
-    if context.full {
-        write_evidence(context, results)?;
+    if test_run.full {
+        write_evidence(test_run, results)?;
     }
     println!("{passed} passed, {failed} failed");
     std::io::stdout().flush().context("cannot write to standard output")?;
@@ -144,8 +147,8 @@ fn report(context: &Session<'_>, results: &[StageResult]) -> Result<()> {
 }
 
 /// What a full run was, for whoever wants to see or repeat it.
-fn write_evidence(context: &Session<'_>, results: &[StageResult]) -> Result<()> {
-    let commit = context.workspace.commit();
+fn write_evidence(test_run: &TestRun<'_>, results: &[StageResult]) -> Result<()> {
+    let commit = &test_run.commit;
     let stages: Vec<_> = results
         .iter()
         .map(|result| {
@@ -160,10 +163,10 @@ fn write_evidence(context: &Session<'_>, results: &[StageResult]) -> Result<()> 
     let evidence = serde_json::json!({
         "commit": commit,
         "property_cases": FULL_CASES,
-        "property_seed": context.seed,
+        "property_seed": test_run.seed,
         "stages": stages,
     });
-    let path = context.workspace.root.join(format!("docs/evidence/{commit}.json"));
+    let path = test_run.workspace.root.join(format!("docs/evidence/{commit}.json"));
     let text = serde_json::to_string_pretty(&evidence).context("cannot write JSON")?;
     workspace::write(&path, format!("{text}\n"))?;
     println!("evidence: {}", path.display());
@@ -171,9 +174,9 @@ fn write_evidence(context: &Session<'_>, results: &[StageResult]) -> Result<()> 
 }
 
 /// The cargo that runs this program, in the workspace.
-fn cargo(context: &Session<'_>) -> Command {
+fn cargo(test_run: &TestRun<'_>) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(&context.workspace.root).stdin(Stdio::null());
+    command.current_dir(&test_run.workspace.root).stdin(Stdio::null());
     command
 }
 
@@ -183,35 +186,35 @@ fn passes(command: &mut Command) -> Result<Counts> {
     Ok(if status.success() { Counts::PASSED } else { Counts::FAILED })
 }
 
-fn format(context: &Session<'_>) -> Result<Counts> {
-    passes(cargo(context).args(["fmt", "--all", "--check"]))
+fn format(test_run: &TestRun<'_>) -> Result<Counts> {
+    passes(cargo(test_run).args(["fmt", "--all", "--check"]))
 }
 
-fn lint(context: &Session<'_>) -> Result<Counts> {
+fn lint(test_run: &TestRun<'_>) -> Result<Counts> {
     let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    passes(cargo(context).args(arguments))
+    passes(cargo(test_run).args(arguments))
 }
 
-fn docs(context: &Session<'_>) -> Result<Counts> {
+fn docs(test_run: &TestRun<'_>) -> Result<Counts> {
     passes(
-        cargo(context)
+        cargo(test_run)
             .args(["doc", "--quiet", "--no-deps", "--workspace", "--document-private-items"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )
 }
 
 /// Licences, bans and sources; advisories where a database is given.
-fn dependencies(context: &Session<'_>) -> Result<Counts> {
-    let deny = tools::cargo_deny(context.workspace)?;
+fn dependencies(test_run: &TestRun<'_>) -> Result<Counts> {
+    let deny = tools::cargo_deny(test_run.workspace)?;
     let check = |what: &[&str]| {
         let mut command = Command::new(&deny);
-        command.current_dir(&context.workspace.root).stdin(Stdio::null());
+        command.current_dir(&test_run.workspace.root).stdin(Stdio::null());
         command.args(["--offline", "check", "--hide-inclusion-graph"]).args(what);
         passes(&mut command)
     };
     let mut counts = check(&["licenses", "bans", "sources"])?;
     if let Some(database) = std::env::var_os("HOLDFAST_ADVISORY_DB") {
-        let config = workspace::read_text(&context.workspace.root.join("deny.toml"))?;
+        let config = workspace::read_text(&test_run.workspace.root.join("deny.toml"))?;
         let section = format!("\n[advisories]\ndb-path = {database:?}\n");
         let file = tempfile::Builder::new().suffix(".toml").tempfile().context("no file")?;
         workspace::write(file.path(), config + &section)?;
@@ -223,55 +226,55 @@ fn dependencies(context: &Session<'_>) -> Result<Counts> {
     Ok(counts)
 }
 
-fn unit(context: &Session<'_>) -> Result<Counts> {
-    let mut command = cargo(context);
+fn unit(test_run: &TestRun<'_>) -> Result<Counts> {
+    let mut command = cargo(test_run);
     command.args(["test", "--workspace", "--no-fail-fast", "--quiet"]);
-    command.env("PROPTEST_RNG_SEED", context.seed.to_string());
-    if context.full {
+    command.env("PROPTEST_RNG_SEED", test_run.seed.to_string());
+    if test_run.full {
         command.env("PROPTEST_CASES", FULL_CASES.to_string());
     }
-    if !context.filter.is_empty() {
-        command.arg("--").arg(&context.filter);
+    if !test_run.filter.is_empty() {
+        command.arg("--").arg(&test_run.filter);
     }
     counted(&mut command)
 }
 
 /// Directory of the images that tests look at.
-fn image_directory(context: &Session<'_>) -> Result<PathBuf> {
-    context.workspace.output()
+fn image_directory(test_run: &TestRun<'_>) -> Result<PathBuf> {
+    test_run.workspace.output()
 }
 
-fn images(context: &Session<'_>) -> Result<Counts> {
-    let builder = ImageBuilder::new(context.workspace, false, false)?;
+fn images(test_run: &TestRun<'_>) -> Result<Counts> {
+    let builder = ImageBuilder::new(test_run.workspace, false, false)?;
     for manifest in IMAGES {
-        builder.build(&context.workspace.root.join(manifest), &[], None)?;
+        builder.build(&test_run.workspace.root.join(manifest), &[], None)?;
     }
-    builder.build_test_programs(&image_directory(context)?.join("programs"))?;
+    builder.build_test_programs(&image_directory(test_run)?.join("programs"))?;
     Ok(Counts::PASSED)
 }
 
 /// Every rule of required.toml holds in the configuration that the kernel was built with.
-fn kernel_config(context: &Session<'_>) -> Result<Counts> {
-    let boards = context.workspace.root.join("images/boards");
-    let builder = ImageBuilder::new(context.workspace, false, false)?;
+fn kernel_config(test_run: &TestRun<'_>) -> Result<Counts> {
+    let boards = test_run.workspace.root.join("images/boards");
+    let builder = ImageBuilder::new(test_run.workspace, false, false)?;
     let mut counts = Counts::default();
     for name in holdfast_images::board::names(&boards) {
         let board = Board::load(&boards, &name, Path::new("kernel-config"))?;
-        let kernel = kernel::build(context.workspace, &board, builder.pins(), false)?;
-        kernel::check_required(context.workspace, &workspace::read_text(&kernel.config)?)?;
-        counts.passed = counts.passed.saturating_add(kernel::required(context.workspace)?.len());
+        let kernel = kernel::build(test_run.workspace, &board, builder.pins(), false)?;
+        kernel::check_required(test_run.workspace, &workspace::read_text(&kernel.config)?)?;
+        counts.passed = counts.passed.saturating_add(kernel::required(test_run.workspace)?.len());
     }
     Ok(counts)
 }
 
-fn system(context: &Session<'_>) -> Result<Counts> {
-    let images = image_directory(context)?;
-    let mut command = cargo(context);
+fn system(test_run: &TestRun<'_>) -> Result<Counts> {
+    let images = image_directory(test_run)?;
+    let mut command = cargo(test_run);
     command
         .args(["run", "--quiet", "--package", "holdfast-system-tests", "--"])
         .arg(&images)
         .arg(images.join("programs"))
-        .arg(&context.filter);
+        .arg(&test_run.filter);
     counted(&mut command)
 }
 

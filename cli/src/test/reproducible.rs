@@ -4,7 +4,7 @@
 //! time zones and temporary directories. The full form builds everything twice: another path,
 //! another, empty cache.
 
-use super::{Counts, Session};
+use super::{Counts, TestRun};
 use crate::process;
 use crate::progress::Step;
 use crate::workspace::{self, Workspace};
@@ -12,10 +12,10 @@ use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub(super) fn run(session: &Session<'_>) -> Result<Counts> {
+pub(super) fn run(test_run: &TestRun<'_>) -> Result<Counts> {
     let scratch = tempfile::tempdir().context("cannot make a directory")?;
     let (first, second) = (scratch.path().join("first.img"), scratch.path().join("second.img"));
-    let workspace = session.workspace;
+    let workspace = test_run.workspace;
     let epoch = workspace.build_time()?.to_string();
     build(&workspace.root, &first, "022", &[("TZ", "UTC"), ("SOURCE_DATE_EPOCH", &epoch)])?;
     let elsewhere = scratch.path().join("a longer temporary directory");
@@ -37,7 +37,7 @@ pub(super) fn run(session: &Session<'_>) -> Result<Counts> {
         bail!("an image that was dated a second later counts as the same");
     }
     let mut counts = Counts { passed: 2, failed: 0 };
-    if session.full {
+    if test_run.full {
         from_two_empty_caches(workspace, scratch.path(), &epoch)?;
         counts.passed = counts.passed.saturating_add(1);
     }
@@ -46,19 +46,20 @@ pub(super) fn run(session: &Session<'_>) -> Result<Counts> {
 
 /// Builds the whole project twice from clones in two places, each with an empty cache.
 fn from_two_empty_caches(workspace: &Workspace, scratch: &Path, epoch: &str) -> Result<()> {
-    let mut images = Vec::new();
-    for (place, umask) in [("one", "022"), ("some/where/else", "077")] {
-        let mut step = Step::begin(format!("building everything in {place}"));
-        let clone = scratch.join(place);
+    const PLACES: [(&str, &str); 2] = [("one", "022"), ("some/where/else", "077")];
+    // Both before either is built: a commit that is made meanwhile must not get into one alone.
+    for (place, _) in PLACES {
         let mut command = Command::new("git");
-        command
-            .args(["-c", "safe.directory=*", "clone", "--quiet"])
-            .arg(&workspace.root)
-            .arg(&clone);
-        process::follow(&mut command, &mut step)?;
+        command.args(["-c", "safe.directory=*", "clone", "--quiet"]);
+        process::output(command.arg(&workspace.root).arg(scratch.join(place)))?;
+    }
+    let mut images = Vec::new();
+    for (place, umask) in PLACES {
+        let step = Step::begin(format!("building everything in {place}"));
         let cache = scratch.join(format!("{place}-cache")).to_string_lossy().into_owned();
         let image = scratch.join(format!("{}.img", images.len()));
-        build(&clone, &image, umask, &[("HOLDFAST_CACHE", &cache), ("SOURCE_DATE_EPOCH", epoch)])?;
+        let environment = [("HOLDFAST_CACHE", cache.as_str()), ("SOURCE_DATE_EPOCH", epoch)];
+        build(&scratch.join(place), &image, umask, &environment)?;
         images.push(image);
         step.done("built");
     }
