@@ -27,6 +27,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
         &[
             ("every_process_but_pid_1_is_unprivileged", unprivileged),
             ("a_component_has_no_descriptor_but_its_own", descriptors),
+            ("the_running_kernel_has_the_settings_of_init", settings),
             ("writable_mounts_are_noexec_nosuid_nodev", mounts),
             ("a_component_can_write_only_what_is_for_everybody", writes),
             ("a_reboot_is_orderly_and_the_machine_starts_again", reboots),
@@ -109,6 +110,23 @@ fn descriptors(guest: &mut Guest) -> Result<()> {
     // copies of the line, and the directory that it lists. A leak from init would move these up.
     let open = guest.probe.ask("list /proc/self/fd", ANSWER)?;
     ensure!(open == "0\n1\n2\n3\n4\n5\n6\n7", "the probe has descriptors {open:?}");
+    Ok(())
+}
+
+fn settings(guest: &mut Guest) -> Result<()> {
+    for (name, value) in [
+        ("kernel/hostname", "holdfast"),
+        ("kernel/yama/ptrace_scope", "3"),
+        ("kernel/kptr_restrict", "2"),
+        ("kernel/dmesg_restrict", "1"),
+        ("kernel/randomize_va_space", "2"),
+        ("fs/suid_dumpable", "0"),
+        ("fs/protected_symlinks", "1"),
+        ("fs/protected_hardlinks", "1"),
+    ] {
+        let found = guest.probe.ask(&format!("read /proc/sys/{name}"), ANSWER)?;
+        ensure!(found.trim() == value, "{name} is {found}, not {value}");
+    }
     Ok(())
 }
 
