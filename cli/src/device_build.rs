@@ -88,12 +88,8 @@ impl<'a> DeviceBuilder<'a> {
     }
 
     fn flags(&self) -> Vec<String> {
-        let mut flags = vec![
-            "-Clink-self-contained=no".to_owned(),
-            "-Ctarget-cpu=cortex-a7".to_owned(),
-            // So that a crash report finds the symbols that belong to it.
-            "-Clink-arg=-Wl,--build-id=sha1".to_owned(),
-        ];
+        let mut flags =
+            vec!["-Clink-self-contained=no".to_owned(), "-Ctarget-cpu=cortex-a7".to_owned()];
         // No path of the host in any program: the same bytes wherever they are built.
         let cargo_home = std::env::var_os("CARGO_HOME")
             .map(PathBuf::from)
