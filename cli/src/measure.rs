@@ -234,7 +234,7 @@ fn table(numbers: &Numbers) -> String {
     let mut text = format!(
         "# Numbers\n\nWritten by `cargo holdfast measure` at commit {} on {}.\nDo not edit: \
          measure.\n\nTimes are guest time counted in instructions (2 ns each, one CPU), from the \
-         first instruction of the\nzImage; they repeat exactly. Memory in use is the \
+         first instruction of the\nzImage; the host's load does not change them. Memory in use is the \
          configured {} MiB less `MemAvailable`, {IDLE_SECONDS} seconds\nafter the last component \
          was ready, with the probe of the test image beside the app. BusyBox {} is\nthe same \
          kernel and app with a static BusyBox as init, in the same run.\n\n\
