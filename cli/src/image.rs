@@ -111,9 +111,7 @@ impl<'a> ImageBuilder<'a> {
         let app_directories: Vec<PathBuf> =
             manifest.app_directories().chain(more_apps.iter().cloned()).collect();
         // Cheap mistakes are said before expensive work begins.
-        for directory in &app_directories {
-            app::load_manifest(directory)?;
-        }
+        app::check_together(&app_directories)?;
         let directory = self.workspace.output()?;
         let symbols = directory.join(format!("{}.symbols", manifest.name));
         let devices = DeviceBuilder::new(self.workspace, &self.toolchain)?;

@@ -1,5 +1,6 @@
 //! `holdfast`, the one host tool: build, run, test and measure Holdfast images.
 
+mod app;
 mod busybox;
 mod device_build;
 mod failure;
@@ -42,6 +43,9 @@ enum Command {
     /// Build or look at images.
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Make, check, build and sign apps.
+    #[command(subcommand)]
+    App(app::AppCommand),
     /// Run the project's tests; what CI runs.
     Test(test::TestArgs),
     /// Measure sizes, start-up times and memory, and write docs/numbers.md.
@@ -105,6 +109,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Run(args) => run::run(&workspace, &args),
         Command::Image(ImageCommand::Build(args)) => image::build_command(&workspace, &args),
         Command::Image(ImageCommand::Show(args)) => image::show_command(&args),
+        Command::App(command) => app::run(&workspace, &command),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Measure(args) => measure::run(&workspace, &args),
         Command::Sources(SourcesCommand::Update) => sources::update(&workspace),

@@ -6,6 +6,7 @@ mod tools;
 use crate::host;
 use crate::image::ImageBuilder;
 use crate::kernel;
+use crate::process;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -206,6 +207,8 @@ fn docs(test_run: &TestRun<'_>) -> Result<Counts> {
 /// Licences, bans and sources; advisories where a database is given.
 fn dependencies(test_run: &TestRun<'_>) -> Result<Counts> {
     let deny = tools::cargo_deny(test_run.workspace)?;
+    // Other platforms' crates stand in Cargo.lock as well; cargo-deny reads them and fetches none.
+    process::output(cargo(test_run).args(["fetch", "--locked", "--quiet"]))?;
     let check = |what: &[&str]| {
         let mut command = Command::new(&deny);
         command.current_dir(&test_run.workspace.root).stdin(Stdio::null());

@@ -8,7 +8,7 @@
 
 use crate::elf::{self, ElfError};
 use crate::{FieldError, FileError};
-use holdfast_core::app_manifest::{self, AppManifest};
+use holdfast_core::app_manifest::{self, AppManifest, AppManifestError};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -40,18 +40,18 @@ pub enum AppError {
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The manifest is longer than it may be.
-    #[error("{}: longer than {} bytes", .0.display(), app_manifest::MAX_BYTES)]
-    ManifestTooLong(PathBuf),
-    /// The manifest is no JSON, or not of the right shape; the message names line and field.
-    #[error("{}: {reason}", path.display())]
-    Json {
+    /// The manifest is no JSON, or does not follow the schema: one line for each fault.
+    #[error("{}", lines(path, error))]
+    Manifest {
         /// The manifest.
         path: PathBuf,
         /// Where and why.
-        reason: String,
+        error: AppManifestError,
     },
-    /// A value in the manifest is out of bounds.
+    /// The manifest asks for what this OS version or the board cannot grant.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Unsupported(Vec<FieldError>),
+    /// A value in the manifest does not fit the app's files.
     #[error(transparent)]
     Field(#[from] FieldError),
     /// A file of the app may not be in an image.
@@ -86,24 +86,70 @@ pub enum AppError {
     },
 }
 
+/// Each fault on a line of its own, behind the manifest's path.
+fn lines(path: &Path, error: &AppManifestError) -> String {
+    let path = path.display();
+    error.to_string().lines().map(|fault| format!("{path}: {fault}")).collect::<Vec<_>>().join("\n")
+}
+
+/// Refuses every grant that this OS version does not have. `path` is the manifest's.
+///
+/// # Errors
+/// One fault for each such grant.
+pub fn check_supported(manifest: &AppManifest, path: &Path) -> Result<(), AppError> {
+    if manifest.unsupported.is_empty() {
+        return Ok(());
+    }
+    let faults = manifest.unsupported.iter().map(|field| FieldError {
+        path: path.to_owned(),
+        field: field.clone(),
+        reason: "not supported by this OS version; leave it out".to_owned(),
+    });
+    Err(AppError::Unsupported(faults.collect()))
+}
+
 /// Reads and checks the manifest in `directory`.
 ///
 /// # Errors
 /// Unreadable, not JSON, an unknown or missing field, or a value out of bounds.
 pub fn load_manifest(directory: &Path) -> Result<AppManifest, AppError> {
-    let path = directory.join(app_manifest::FILE_NAME);
-    let text = fs::read(&path).map_err(FileError::at("read", &path))?;
-    if text.len() > app_manifest::MAX_BYTES {
-        return Err(AppError::ManifestTooLong(path));
+    load_manifest_file(&directory.join(app_manifest::FILE_NAME))
+}
+
+/// Reads and checks the manifest at `path`.
+///
+/// # Errors
+/// As [`load_manifest`].
+pub fn load_manifest_file(path: &Path) -> Result<AppManifest, AppError> {
+    let text = fs::read(path).map_err(FileError::at("read", path))?;
+    AppManifest::parse(&text).map_err(|error| AppError::Manifest { path: path.to_owned(), error })
+}
+
+/// Checks the manifests of apps that are to live on one device.
+///
+/// # Errors
+/// What is wrong with one of them, what this OS version cannot grant, or a peripheral that two of
+/// them claim.
+pub fn check_together(directories: &[PathBuf]) -> Result<(), AppError> {
+    let path = |directory: &PathBuf| directory.join(app_manifest::FILE_NAME);
+    let manifests: Vec<AppManifest> = directories
+        .iter()
+        .map(|directory| load_manifest(directory))
+        .collect::<Result<_, AppError>>()?;
+    let borrowed: Vec<&AppManifest> = manifests.iter().collect();
+    let contested = app_manifest::contested(&borrowed);
+    if !contested.is_empty() {
+        let faults = contested.into_iter().map(|(index, fault)| FieldError {
+            path: directories.get(index).map(path).unwrap_or_default(),
+            field: fault.path,
+            reason: fault.reason,
+        });
+        return Err(AppError::Unsupported(faults.collect()));
     }
-    let manifest: AppManifest = serde_json::from_slice(&text)
-        .map_err(|error| AppError::Json { path: path.clone(), reason: error.to_string() })?;
-    manifest.check().map_err(|error| FieldError {
-        path,
-        field: error.field.to_owned(),
-        reason: error.reason,
-    })?;
-    Ok(manifest)
+    for (directory, manifest) in directories.iter().zip(&manifests) {
+        check_supported(manifest, &path(directory))?;
+    }
+    Ok(())
 }
 
 /// Collects and checks the app in `directory`. `program` is what was built for its entry point,
@@ -113,6 +159,7 @@ pub fn load_manifest(directory: &Path) -> Result<AppManifest, AppError> {
 /// See [`AppError`].
 pub fn load(directory: &Path, program: Option<Vec<u8>>) -> Result<App, AppError> {
     let manifest = load_manifest(directory)?;
+    check_supported(&manifest, &directory.join(app_manifest::FILE_NAME))?;
     let mut files = BTreeMap::new();
     let root = directory.join("root");
     if root.is_dir() {
@@ -222,11 +269,16 @@ mod tests {
     #[test]
     fn a_manifest_with_an_unknown_field_or_a_grant_is_refused_by_name() {
         let directory = app(&MANIFEST.replace("\"Name\"", "\"Nom\""));
-        assert!(refusal(&directory).contains("app_manifest.json: unknown field `Nom`"));
-        let directory = app(&MANIFEST.replace("{}", "{\"Gpio\": [1]}"));
-        assert!(refusal(&directory).contains("unknown field `Gpio`"));
+        assert!(refusal(&directory).contains("app_manifest.json: Nom: is not a field"));
+        let directory = app(&MANIFEST.replace("{}", "{\"Gpio\": [1], \"Uart\": [0]}"));
+        let message = refusal(&directory);
+        assert_eq!(message.lines().count(), 2, "{message}");
+        assert!(
+            message
+                .contains("app_manifest.json: Capabilities.Gpio: not supported by this OS version")
+        );
         let directory = app(&MANIFEST.replace("\"SchemaVersion\": 1", "\"SchemaVersion\": 7"));
-        assert!(refusal(&directory).ends_with("app_manifest.json: SchemaVersion: must be 1"));
+        assert!(refusal(&directory).ends_with("app_manifest.json: SchemaVersion: must be 1, is 7"));
     }
 
     #[test]

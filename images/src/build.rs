@@ -171,7 +171,7 @@ fn assemble_root(inputs: &Inputs<'_>) -> Result<Root, BuildError> {
     }
     for app in &inputs.apps {
         for (path, file) in &app.files {
-            let path = format!("{APPS}/{}/{path}", app.manifest.name);
+            let path = format!("{APPS}/{}/{path}", component::name_for(&app.manifest.name));
             root.add(path, file.bytes.clone(), file.executable);
         }
     }
@@ -208,10 +208,11 @@ fn component_list(inputs: &Inputs<'_>) -> Result<ComponentList, BuildError> {
         });
     }
     for (uid, app) in (FIRST_APP_UID..).zip(&inputs.apps) {
+        let name = component::name_for(&app.manifest.name);
         components.push(Component {
-            name: app.manifest.name.clone(),
+            entry_point: format!("/{APPS}/{name}{}", app.manifest.entry_point),
+            name,
             kind: Kind::App,
-            entry_point: format!("/{APPS}/{}{}", app.manifest.name, app.manifest.entry_point),
             args: app.manifest.cmd_args.clone(),
             uid,
             readiness: Readiness::Started,

@@ -240,6 +240,26 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// The component name for an app of any name: what [`check_name`] allows of it, in lower case, and
+/// `-` for all else. A name without a single letter becomes `app`.
+#[must_use]
+pub fn name_for(app_name: &str) -> String {
+    let mut name = String::new();
+    for character in app_name.chars().map(|c| c.to_ascii_lowercase()) {
+        if name.len() >= MAX_NAME_BYTES {
+            break;
+        }
+        match character {
+            'a'..='z' => name.push(character),
+            '0'..='9' if !name.is_empty() => name.push(character),
+            _ if !name.is_empty() && !name.ends_with('-') => name.push('-'),
+            _ => {}
+        }
+    }
+    let name = name.trim_end_matches('-');
+    if name.is_empty() { "app".to_owned() } else { name.to_owned() }
+}
+
 /// True for `/a/b` forms: absolute, no empty, `.` or `..` part, no NUL.
 #[must_use]
 pub fn is_clean_absolute(path: &str) -> bool {
@@ -337,7 +357,25 @@ mod tests {
         assert_eq!(refused_field(c), "descriptors");
     }
 
+    #[test]
+    fn a_name_for_people_becomes_a_component_name() {
+        for (name, expected) in [
+            ("hello", "hello"),
+            ("Pump Controller (rev. 2)", "pump-controller-rev-2"),
+            ("Ärzte & Söhne", "rzte-s-hne"),
+            ("3D", "d"),
+            ("温度", "app"),
+        ] {
+            assert_eq!(name_for(name), expected);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn every_name_becomes_a_valid_component_name(name in ".{0,60}") {
+            prop_assert_eq!(check_name(&name_for(&name)), Ok(()));
+        }
+
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
             if let Ok(list) = ComponentList::decode(&bytes) {

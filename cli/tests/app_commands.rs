@@ -1,0 +1,76 @@
+//! The `app` commands: what an OEM types first.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module, and a panic is a failed test"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const APP: &str = r#"{"SchemaVersion": 1, "Name": "app", "EntryPoint": "/bin/app",
+"ComponentId": "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11", "Capabilities": {}}"#;
+
+fn app(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_holdfast")).arg("app").args(arguments).output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn manifest(directory: &Path, name: &str, text: &str) -> String {
+    let path = directory.join(name);
+    fs::write(&path, text).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+#[test]
+fn check_takes_every_name_of_the_schema_but_not_for_a_board_that_lacks_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = manifest(
+        directory.path(),
+        "a.json",
+        &APP.replace("{}", r#"{"Gpio": [1], "CertStore": true}"#),
+    );
+    let output = app(&["check", &path]);
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(0), "no faults\n"));
+    let output = app(&["check", &path, "--board", "qemu-virt"]);
+    assert_eq!(output.status.code(), Some(1));
+    let lines = stdout(&output);
+    assert_eq!(lines.lines().count(), 2, "{lines}");
+    assert!(lines.contains("a.json: Capabilities.CertStore: not supported by this OS version"));
+    let output = app(&["check", &path, "--board", "toaster"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no board `toaster`"));
+}
+
+#[test]
+fn check_prints_one_line_for_each_fault_of_each_manifest() {
+    let directory = tempfile::tempdir().unwrap();
+    let bad =
+        manifest(directory.path(), "bad.json", &APP.replace("\"app\"", "7").replace('1', "2"));
+    let one = manifest(directory.path(), "one.json", &APP.replace("{}", r#"{"Pwm": [1]}"#));
+    let two = manifest(directory.path(), "two.json", &APP.replace("{}", r#"{"Pwm": [1]}"#));
+    let output = app(&["check", &bad, &one, &two]);
+    assert_eq!(output.status.code(), Some(1));
+    let lines = stdout(&output);
+    assert!(lines.contains("bad.json: SchemaVersion: must be 1, is 2"), "{lines}");
+    assert!(lines.contains("bad.json: Name: must be a string of at most 256 bytes"), "{lines}");
+    assert!(lines.contains("two.json: Capabilities.Pwm[0]: Pwm 1 belongs to `app`"), "{lines}");
+    assert_eq!(lines.lines().count(), 3, "{lines}");
+    let output = app(&["check", &bad, "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["faults"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn check_of_a_file_that_is_not_there_names_it() {
+    let output = app(&["check", "nowhere/app_manifest.json"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout(&output).starts_with("cannot read nowhere/app_manifest.json"));
+}

@@ -1,0 +1,541 @@
+//! `app_manifest.json`: what an app is and everything it is granted.
+//!
+//! Field names and meaning are those of Azure Sphere's application manifest, schema version 1,
+//! which is accepted unchanged; what this OS adds stands under the key `Holdfast`. The table in
+//! [`schema`] decides what a document may hold; [`published`] writes it down for editors and
+//! people.
+
+mod document;
+pub mod published;
+mod schema;
+
+use document::Value;
+use schema::{Field, Kind, Support};
+use thiserror::Error;
+
+/// File name of the manifest in an app's directory and in its package.
+pub const FILE_NAME: &str = "app_manifest.json";
+/// Longest manifest in bytes.
+pub const MAX_BYTES: usize = 64 * 1024;
+
+/// A checked app manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppManifest {
+    /// The app's name, for people.
+    pub name: String,
+    /// Fixed for the life of the app.
+    pub component_id: ComponentId,
+    /// Absolute path of the program in the app's own files.
+    pub entry_point: String,
+    /// Arguments for the program.
+    pub cmd_args: Vec<String>,
+    /// Storage that outlives restarts, in KiB.
+    pub storage_kib: Option<u32>,
+    /// What the app may use at most.
+    pub limits: Limits,
+    /// When it is started again.
+    pub restart: RestartPolicy,
+    /// Milliseconds within which it must say that it is ready; without it, it is ready at once.
+    pub ready_within_ms: Option<u32>,
+    /// Milliseconds within which it must show that it is alive, again and again.
+    pub watchdog_ms: Option<u32>,
+    /// A release of the OS is good only if this app gets ready.
+    pub critical: bool,
+    /// Paths of every request in the document that this OS version cannot grant.
+    pub unsupported: Vec<String>,
+    /// Peripherals it claims, as path in the document, kind, and number or name.
+    pub peripherals: Vec<Peripheral>,
+}
+
+/// A claim to a peripheral.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peripheral {
+    /// Where in the document it is made.
+    pub path: String,
+    /// The capability's name, such as `Gpio`.
+    pub kind: String,
+    /// Number or name.
+    pub id: String,
+}
+
+/// The 16 bytes of a GUID, in the order of its text.
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub struct ComponentId(pub [u8; 16]);
+
+/// What an app may use at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Limits {
+    /// Memory in KiB, its share of the kernel's and of `/tmp` included.
+    pub memory_kib: u32,
+    /// Share of all processors in percent.
+    pub cpu_percent: u32,
+    /// Processes and threads.
+    pub processes: u32,
+    /// Open descriptors of one process.
+    pub open_files: u32,
+    /// Room in `/tmp` in KiB.
+    pub temporary_kib: u32,
+    /// Log lines per second in the long run; four times that at once.
+    pub log_lines_per_second: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_kib: 8192,
+            cpu_percent: 50,
+            processes: 16,
+            open_files: 64,
+            temporary_kib: 256,
+            log_lines_per_second: 16,
+        }
+    }
+}
+
+/// When a component is started again after it has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub enum RestartPolicy {
+    /// Whatever its end was.
+    #[default]
+    Always,
+    /// After a signal or an exit code other than 0.
+    OnFailure,
+    /// Not before the next boot.
+    Never,
+}
+
+/// One thing that is wrong with a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{path}: {reason}")]
+pub struct Fault {
+    /// Where in the document, such as `Capabilities.Gpio[1]`.
+    pub path: String,
+    /// What is wrong and what would be right.
+    pub reason: String,
+}
+
+/// Why a manifest was refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum AppManifestError {
+    /// Longer than [`MAX_BYTES`].
+    #[error("longer than {MAX_BYTES} bytes")]
+    TooLong,
+    /// No JSON; the text says where.
+    #[error("{0}")]
+    Json(String),
+    /// It does not follow the schema.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Faults(Vec<Fault>),
+}
+
+impl AppManifest {
+    /// Reads a manifest and checks it in every field.
+    ///
+    /// # Errors
+    /// Too long, no JSON, or all that does not follow the schema, in the document's order.
+    pub fn parse(bytes: &[u8]) -> Result<Self, AppManifestError> {
+        if bytes.len() > MAX_BYTES {
+            return Err(AppManifestError::TooLong);
+        }
+        let document: Value = serde_json::from_slice(bytes)
+            .map_err(|error| AppManifestError::Json(error.to_string()))?;
+        let mut faults = Vec::new();
+        schema::check(&Kind::Object(schema::TOP_LEVEL), &document, "", &mut faults);
+        if faults.is_empty() {
+            Ok(Self::take(&document))
+        } else {
+            Err(AppManifestError::Faults(faults))
+        }
+    }
+
+    /// The typed form of a document that the schema accepts.
+    fn take(document: &Value) -> Self {
+        let limits = at(document, "Holdfast.Limits");
+        let default = Limits::default();
+        let limit = |name, otherwise| limits.and_then(|l| number(l, name)).unwrap_or(otherwise);
+        let holdfast = at(document, "Holdfast");
+        let mut unsupported = Vec::new();
+        collect_unsupported(schema::TOP_LEVEL, document, "", &mut unsupported);
+        let id = text(document, "ComponentId").and_then(ComponentId::parse);
+        Self {
+            name: text(document, "Name").unwrap_or_default().to_owned(),
+            component_id: id.unwrap_or(ComponentId([0; 16])),
+            entry_point: text(document, "EntryPoint").unwrap_or_default().to_owned(),
+            cmd_args: list(document, "CmdArgs").filter_map(as_text).map(str::to_owned).collect(),
+            storage_kib: number(document, "Capabilities.MutableStorage.SizeKB").filter(|k| *k > 0),
+            limits: Limits {
+                memory_kib: limit("MemoryKiB", default.memory_kib),
+                cpu_percent: limit("CpuPercent", default.cpu_percent),
+                processes: limit("Processes", default.processes),
+                open_files: limit("OpenFiles", default.open_files),
+                temporary_kib: limit("TemporaryKiB", default.temporary_kib),
+                log_lines_per_second: limit("LogLinesPerSecond", default.log_lines_per_second),
+            },
+            restart: match holdfast.and_then(|h| text(h, "RestartPolicy")) {
+                Some("OnFailure") => RestartPolicy::OnFailure,
+                Some("Never") => RestartPolicy::Never,
+                _ => RestartPolicy::Always,
+            },
+            ready_within_ms: holdfast.and_then(|h| number(h, "ReadyWithinMs")),
+            watchdog_ms: holdfast.and_then(|h| number(h, "WatchdogMs")),
+            critical: holdfast.and_then(|h| at(h, "Critical")) == Some(&Value::Boolean(true)),
+            unsupported,
+            peripherals: peripherals(document),
+        }
+    }
+}
+
+impl ComponentId {
+    /// The id in a GUID's text, of either case.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if !is_guid(text) {
+            return None;
+        }
+        let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
+        let mut id = [0u8; 16];
+        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
+            let value = pair.iter().fold(0, |sum, digit| (sum << 4) | digit);
+            *byte = u8::try_from(value).ok()?;
+        }
+        Some(Self(id))
+    }
+}
+
+impl std::fmt::Display for ComponentId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (index, byte) in self.0.iter().enumerate() {
+            if [4, 6, 8, 10].contains(&index) {
+                formatter.write_str("-")?;
+            }
+            write!(formatter, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for ComponentId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{self}")
+    }
+}
+
+/// Peripherals that more than one of these components claims: each fault with the index of the
+/// component whose claim came second.
+#[must_use]
+pub fn contested(manifests: &[&AppManifest]) -> Vec<(usize, Fault)> {
+    let mut faults = Vec::new();
+    for (index, manifest) in manifests.iter().enumerate() {
+        for claim in &manifest.peripherals {
+            let owner = manifests.iter().take(index).find(|earlier| {
+                earlier.peripherals.iter().any(|p| p.kind == claim.kind && p.id == claim.id)
+            });
+            if let Some(owner) = owner {
+                let reason = format!("{} {} belongs to `{}`", claim.kind, claim.id, owner.name);
+                faults.push((index, Fault { path: claim.path.clone(), reason }));
+            }
+        }
+    }
+    faults
+}
+
+/// True for 8-4-4-4-12 hexadecimal digits.
+#[must_use]
+pub fn is_guid(text: &str) -> bool {
+    let lengths = [8usize, 4, 4, 4, 12];
+    let mut parts = text.split('-');
+    lengths.iter().all(|len| {
+        parts.next().is_some_and(|p| p.len() == *len && p.bytes().all(|b| b.is_ascii_hexdigit()))
+    }) && parts.next().is_none()
+}
+
+/// The value at a path of keys.
+fn at<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(value, |value, key| match value {
+        Value::Object(entries) => entries.iter().find(|(name, _)| name == key).map(|(_, v)| v),
+        _ => None,
+    })
+}
+
+fn as_text(value: &Value) -> Option<&str> {
+    match value {
+        Value::Text(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn text<'a>(value: &'a Value, path: &str) -> Option<&'a str> {
+    at(value, path).and_then(as_text)
+}
+
+fn number(value: &Value, path: &str) -> Option<u32> {
+    match at(value, path) {
+        Some(Value::Integer(number)) => u32::try_from(*number).ok(),
+        _ => None,
+    }
+}
+
+fn list<'a>(value: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
+    match at(value, path) {
+        Some(Value::List(items)) => items.iter(),
+        _ => [].iter(),
+    }
+}
+
+/// True when a value asks for nothing: false, an empty array, the default.
+fn asks_for_nothing(value: &Value) -> bool {
+    match value {
+        Value::Boolean(asked) => !asked,
+        Value::List(items) => items.is_empty(),
+        Value::Text(text) => text == "Default",
+        _ => false,
+    }
+}
+
+fn collect_unsupported(fields: &[Field], value: &Value, path: &str, found: &mut Vec<String>) {
+    for field in fields {
+        let Some(value) = at(value, field.name) else {
+            continue;
+        };
+        let here =
+            if path.is_empty() { field.name.to_owned() } else { format!("{path}.{}", field.name) };
+        if field.support == Support::NotYet && !asks_for_nothing(value) {
+            found.push(here);
+        } else if let Kind::Object(fields) = field.kind {
+            collect_unsupported(fields, value, &here, found);
+        }
+    }
+}
+
+fn peripherals(document: &Value) -> Vec<Peripheral> {
+    let mut found = Vec::new();
+    for kind in schema::peripheral_fields() {
+        let path = format!("Capabilities.{kind}");
+        for (index, claim) in list(document, &path).enumerate() {
+            let id = match claim {
+                Value::Integer(number) => number.to_string(),
+                Value::Text(name) => name.clone(),
+                _ => continue,
+            };
+            found.push(Peripheral { path: format!("{path}[{index}]"), kind: kind.to_owned(), id });
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MINIMAL: &str = r#"{"SchemaVersion": 1, "Name": "hello", "EntryPoint": "/bin/app",
+        "ComponentId": "25025d2c-66da-4448-bae1-ac26fcdd3627", "Capabilities": {}}"#;
+
+    /// Every field and capability of Azure Sphere's schema, none of ours.
+    const AZURE_SPHERE: &str = r#"{
+        "SchemaVersion": 1,
+        "Name": "Ärzte & Söhne GmbH: Pump Controller (rev. 2)",
+        "ComponentId": "25025D2C-66DA-4448-BAE1-AC26FCDD3627",
+        "EntryPoint": "/bin/app",
+        "CmdArgs": ["--verbose", ""],
+        "TargetBetaApis": "Beta2004",
+        "ApplicationType": "Default",
+        "MallocVersion": 2,
+        "Capabilities": {
+            "AllowedConnections": ["global.azure-devices-provisioning.net", "192.168.1.2",
+                "fe80::1", "_http._tcp.local"],
+            "AllowedTcpServerPorts": [80, 65535],
+            "AllowedUdpServerPorts": [1],
+            "AllowedApplicationConnections": ["005180BC-402F-4CB3-A662-72937DBCDE47"],
+            "Gpio": ["$AVNET_MT3620_SK_GPIO0", 1, 2],
+            "Uart": ["ISU0", "$UART"],
+            "I2cMaster": ["$I2C"],
+            "SpiMaster": [0],
+            "Pwm": ["PWM-CONTROLLER-0"],
+            "Adc": ["ADC-CONTROLLER-0"],
+            "I2sSubordinate": ["$I2S"],
+            "MutableStorage": {"SizeKB": 64},
+            "SystemTime": true, "TimeSyncConfig": true, "SntpService": true, "DhcpService": true,
+            "WifiConfig": true, "EnterpriseWifiConfig": true, "NetworkConfig": true,
+            "ReadNetworkProxyConfig": true, "HardwareAddressConfig": true, "CertStore": true,
+            "DeviceAuthentication": "77304f1f-9530-4157-8598-30bc1f3d66f0",
+            "PowerControls": ["ForceReboot", "ForcePowerDown", "SetPowerProfile"],
+            "SystemEventNotifications": true,
+            "SoftwareUpdateDeferral": true
+        }
+    }"#;
+
+    fn faults(text: &str) -> Vec<String> {
+        match AppManifest::parse(text.as_bytes()) {
+            Err(AppManifestError::Faults(faults)) => faults.iter().map(Fault::to_string).collect(),
+            other => panic!("expected faults, got {other:?}"),
+        }
+    }
+
+    fn fault(from: &str, to: &str) -> String {
+        assert!(MINIMAL.contains(from));
+        let found = faults(&MINIMAL.replace(from, to));
+        assert_eq!(found.len(), 1, "{found:?}");
+        found[0].clone()
+    }
+
+    #[test]
+    fn a_manifest_of_azure_sphere_is_accepted_unchanged() {
+        let manifest = AppManifest::parse(AZURE_SPHERE.as_bytes()).unwrap();
+        assert_eq!(manifest.component_id.to_string(), "25025d2c-66da-4448-bae1-ac26fcdd3627");
+        assert_eq!(manifest.storage_kib, Some(64));
+        assert_eq!(manifest.cmd_args, ["--verbose", ""]);
+        assert_eq!(manifest.peripherals.len(), 10);
+        // Everything but storage has to wait for a later version, and each is named.
+        assert_eq!(manifest.unsupported.len(), 26, "{:?}", manifest.unsupported);
+        assert!(manifest.unsupported.contains(&"Capabilities.SystemTime".to_owned()));
+        assert!(!manifest.unsupported.iter().any(|path| path.contains("MutableStorage")));
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_not_unsupported() {
+        let manifest = AppManifest::parse(
+            MINIMAL.replace("{}", r#"{"Gpio": [], "WifiConfig": false}"#).as_bytes(),
+        );
+        assert_eq!(manifest.unwrap().unsupported, Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_extensions_have_defaults_and_are_read() {
+        let manifest = AppManifest::parse(MINIMAL.as_bytes()).unwrap();
+        assert_eq!((manifest.limits, manifest.restart), (Limits::default(), RestartPolicy::Always));
+        let text = MINIMAL.replace(
+            "{}}",
+            r#"{}, "Holdfast": {"Limits": {"MemoryKiB": 512, "Processes": 3}, "Critical": true,
+                "RestartPolicy": "Never", "ReadyWithinMs": 5000, "WatchdogMs": 700}}"#,
+        );
+        let manifest = AppManifest::parse(text.as_bytes()).unwrap();
+        assert_eq!((manifest.limits.memory_kib, manifest.limits.processes), (512, 3));
+        assert_eq!(manifest.limits.cpu_percent, 50);
+        assert_eq!((manifest.ready_within_ms, manifest.watchdog_ms), (Some(5000), Some(700)));
+        assert!(manifest.critical && manifest.restart == RestartPolicy::Never);
+    }
+
+    #[test]
+    fn each_fault_names_its_path_and_the_remedy() {
+        let version = fault("\"SchemaVersion\": 1", "\"SchemaVersion\": 2");
+        assert_eq!(version, "SchemaVersion: must be 1, is 2");
+        let version = fault("\"SchemaVersion\": 1", "\"SchemaVersion\": \"1\"");
+        assert_eq!(version, "SchemaVersion: must be an integer, 1, is a string");
+        let id = fault("25025d2c-", "");
+        assert!(id.starts_with("ComponentId: must be a GUID such as"), "{id}");
+        let path = fault("/bin/app", "/bin/../app");
+        assert!(path.starts_with("EntryPoint: must be an absolute path"), "{path}");
+        let unknown = fault("{}}", r#"{"Gpoi": [1]}}"#);
+        assert!(unknown.starts_with("Capabilities.Gpoi: is not a field; fields here are"));
+        let twice = fault("\"Name\": \"hello\",", "\"Name\": \"hello\", \"Name\": \"other\",");
+        assert_eq!(twice, "Name: is there twice");
+        let twice = fault("{}}", r#"{"Gpio": [1, 2, 1]}}"#);
+        assert_eq!(twice, "Capabilities.Gpio[2]: is there twice");
+        let port = fault("{}}", r#"{"AllowedTcpServerPorts": [80, 65536]}}"#);
+        assert_eq!(
+            port,
+            "Capabilities.AllowedTcpServerPorts[1]: must be from 1 to 65535, is 65536"
+        );
+        let power = fault("{}}", r#"{"PowerControls": ["Explode"]}}"#);
+        assert!(power.contains("PowerControls[0]: must be one of \"ForceReboot\""), "{power}");
+        let memory = fault("{}}", r#"{}, "Holdfast": {"Limits": {"MemoryKiB": 1}}}"#);
+        assert_eq!(memory, "Holdfast.Limits.MemoryKiB: must be from 256 to 1048576, is 1");
+        let fraction = fault("{}}", r#"{"MutableStorage": {"SizeKB": 1.5}}}"#);
+        assert!(fraction.ends_with("is a number that is no integer"), "{fraction}");
+        let control = fault("hello", "he\\u0007llo");
+        assert_eq!(control, "Name: must not hold control characters");
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let found = faults(r#"{"SchemaVersion": 3, "Nom": "x", "Capabilities": []}"#);
+        let paths: Vec<&str> = found.iter().filter_map(|f| f.split(':').next()).collect();
+        assert_eq!(
+            paths,
+            ["SchemaVersion", "Nom", "Capabilities", "Name", "ComponentId", "EntryPoint"]
+        );
+    }
+
+    #[test]
+    fn what_is_no_json_says_where() {
+        let error = AppManifest::parse(b"{\"SchemaVersion\": 1,}").unwrap_err().to_string();
+        assert!(error.contains("line 1 column 21"), "{error}");
+        let error = AppManifest::parse(&[MINIMAL.as_bytes(), b"x"].concat()).unwrap_err();
+        assert!(error.to_string().contains("trailing characters"), "{error}");
+        let long = " ".repeat(MAX_BYTES + 1);
+        assert_eq!(AppManifest::parse(long.as_bytes()), Err(AppManifestError::TooLong));
+    }
+
+    #[test]
+    fn a_peripheral_belongs_to_one_component() {
+        let one = AppManifest::parse(MINIMAL.replace("{}", r#"{"Gpio": [3, 4]}"#).as_bytes());
+        let two = AppManifest::parse(
+            MINIMAL
+                .replace("hello", "other")
+                .replace("{}", r#"{"Gpio": [4], "Pwm": [3]}"#)
+                .as_bytes(),
+        );
+        let found = contested(&[&one.unwrap(), &two.unwrap()]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].0, found[0].1.to_string().as_str()),
+            (1, "Capabilities.Gpio[0]: Gpio 4 belongs to `hello`")
+        );
+    }
+
+    #[test]
+    fn guids_have_five_groups_of_hexadecimal_digits() {
+        assert!(is_guid("25025D2C-66DA-4448-BAE1-AC26FCDD3627"));
+        assert!(!is_guid("25025d2c-66da-4448-bae1-ac26fcdd362"));
+        assert!(!is_guid("25025d2c-66da-4448-bae1-ac26fcdd3627-"));
+        assert!(!is_guid("25025d2g-66da-4448-bae1-ac26fcdd3627"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_are_refused_or_read_never_a_panic(
+            bytes in proptest::collection::vec(any::<u8>(), 0..256)
+        ) {
+            let _ = AppManifest::parse(&bytes);
+        }
+
+        #[test]
+        fn a_changed_byte_is_refused_or_read_never_a_panic(
+            at in any::<prop::sample::Index>(), value in any::<u8>()
+        ) {
+            let mut bytes = AZURE_SPHERE.as_bytes().to_vec();
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+            let _ = AppManifest::parse(&bytes);
+        }
+
+        #[test]
+        fn what_a_manifest_says_is_what_is_read(
+            name in "[^\\p{C}\"\\\\]{1,40}",
+            id in any::<[u8; 16]>(),
+            args in proptest::collection::vec("[a-zA-Z0-9=/. -]{0,20}", 0..5),
+            storage in 0u32..65_536,
+            memory in 256u32..1_000_000,
+            percent in 1u32..=100,
+        ) {
+            let id = ComponentId(id);
+            let text = serde_json::json!({
+                "SchemaVersion": 1, "Name": name, "ComponentId": id.to_string(),
+                "EntryPoint": "/bin/app", "CmdArgs": args,
+                "Capabilities": {"MutableStorage": {"SizeKB": storage}},
+                "Holdfast": {"Limits": {"MemoryKiB": memory, "CpuPercent": percent}},
+            }).to_string();
+            let manifest = AppManifest::parse(text.as_bytes()).unwrap();
+            prop_assert_eq!(manifest.name, name);
+            prop_assert_eq!(manifest.component_id, id);
+            prop_assert_eq!(manifest.cmd_args, args);
+            prop_assert_eq!(manifest.storage_kib.unwrap_or(0), storage);
+            prop_assert_eq!(manifest.limits.memory_kib, memory);
+            prop_assert_eq!(manifest.limits.cpu_percent, percent);
+            prop_assert_eq!(manifest.unsupported, Vec::<String>::new());
+        }
+    }
+}

@@ -1,0 +1,518 @@
+//! The schema of an app manifest as one table.
+//!
+//! The check of a document, the JSON schema for editors and the reference page in `docs/` are all
+//! made from [`TOP_LEVEL`], so that none of them can say what another does not.
+
+use super::document::Value;
+use super::{Fault, is_guid};
+use crate::component::is_clean_absolute;
+
+/// What this version of the OS does with a field that asks for something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Support {
+    /// It has its effect.
+    Full,
+    /// Accepted; nothing on this OS depends on it.
+    NoEffect,
+    /// Part of the schema, but an image cannot be built with it yet.
+    NotYet,
+}
+
+/// The values that a field takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Kind {
+    Boolean,
+    Integer {
+        least: i64,
+        most: i64,
+    },
+    Text {
+        most_bytes: usize,
+    },
+    Guid,
+    /// Absolute, without `.` and `..`.
+    Path,
+    Choice(&'static [&'static str]),
+    /// A host name, an IP address or a DNS-SD service name.
+    Host,
+    /// A number, or a name from the board's hardware definition.
+    Peripheral,
+    List {
+        of: &'static Kind,
+        most: usize,
+        distinct: bool,
+    },
+    Object(&'static [Field]),
+}
+
+/// One field of an object.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Field {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) required: bool,
+    pub(super) support: Support,
+    /// One sentence for the reference and for editors.
+    pub(super) about: &'static str,
+}
+
+const fn field(
+    name: &'static str,
+    kind: Kind,
+    required: bool,
+    support: Support,
+    about: &'static str,
+) -> Field {
+    Field { name, kind, required, support, about }
+}
+
+const PORTS: Kind =
+    Kind::List { of: &Kind::Integer { least: 1, most: 65_535 }, most: 64, distinct: true };
+const PERIPHERALS: Kind = Kind::List { of: &Kind::Peripheral, most: 64, distinct: true };
+
+/// The whole document.
+pub(super) const TOP_LEVEL: &[Field] = &[
+    field(
+        "SchemaVersion",
+        Kind::Integer { least: 1, most: 1 },
+        true,
+        Support::Full,
+        "Version of this schema.",
+    ),
+    field(
+        "Name",
+        Kind::Text { most_bytes: 256 },
+        true,
+        Support::Full,
+        "Name of the app for people; the component's name on the device is made from it.",
+    ),
+    field(
+        "ComponentId",
+        Kind::Guid,
+        true,
+        Support::Full,
+        "Identity of the app, the same for its whole life.",
+    ),
+    field(
+        "EntryPoint",
+        Kind::Path,
+        true,
+        Support::Full,
+        "Path of the program in the app's own files.",
+    ),
+    field(
+        "CmdArgs",
+        Kind::List { of: &Kind::Text { most_bytes: 1024 }, most: 64, distinct: false },
+        false,
+        Support::Full,
+        "Arguments for the program.",
+    ),
+    field(
+        "TargetBetaApis",
+        Kind::Text { most_bytes: 64 },
+        false,
+        Support::NotYet,
+        "Set of preview interfaces that the app was built for.",
+    ),
+    field(
+        "ApplicationType",
+        Kind::Choice(&["Default", "RealTimeCapable", "Debugger"]),
+        false,
+        Support::NotYet,
+        "Kind of the app; this OS version runs `Default` apps.",
+    ),
+    field(
+        "MallocVersion",
+        Kind::Integer { least: 1, most: 2 },
+        false,
+        Support::NoEffect,
+        "Allocator of the C library; an app brings its own C library, which decides.",
+    ),
+    field(
+        "Capabilities",
+        Kind::Object(CAPABILITIES),
+        true,
+        Support::Full,
+        "Everything the app is granted; empty grants nothing.",
+    ),
+    field(
+        "Holdfast",
+        Kind::Object(EXTENSIONS),
+        false,
+        Support::Full,
+        "What this OS adds to the schema: limits, and how the app is supervised.",
+    ),
+];
+
+const CAPABILITIES: &[Field] = &[
+    field(
+        "AllowedConnections",
+        Kind::List { of: &Kind::Host, most: 64, distinct: true },
+        false,
+        Support::NotYet,
+        "Hosts the app may connect to: names, IP addresses, or DNS-SD names.",
+    ),
+    field(
+        "AllowedTcpServerPorts",
+        PORTS,
+        false,
+        Support::NotYet,
+        "TCP ports the app may listen on.",
+    ),
+    field(
+        "AllowedUdpServerPorts",
+        PORTS,
+        false,
+        Support::NotYet,
+        "UDP ports the app may receive on.",
+    ),
+    field(
+        "AllowedApplicationConnections",
+        Kind::List { of: &Kind::Guid, most: 64, distinct: true },
+        false,
+        Support::NotYet,
+        "Component ids of apps it may talk to, where they name it as well.",
+    ),
+    field("Gpio", PERIPHERALS, false, Support::NotYet, "GPIO lines, each for this app alone."),
+    field("Uart", PERIPHERALS, false, Support::NotYet, "Serial ports, each for this app alone."),
+    field(
+        "I2cMaster",
+        PERIPHERALS,
+        false,
+        Support::NotYet,
+        "I2C controllers, each for this app alone.",
+    ),
+    field(
+        "SpiMaster",
+        PERIPHERALS,
+        false,
+        Support::NotYet,
+        "SPI controllers, each for this app alone.",
+    ),
+    field("Pwm", PERIPHERALS, false, Support::NotYet, "PWM controllers, each for this app alone."),
+    field(
+        "Adc",
+        PERIPHERALS,
+        false,
+        Support::NotYet,
+        "Analogue inputs, each controller for this app alone.",
+    ),
+    field(
+        "I2sSubordinate",
+        PERIPHERALS,
+        false,
+        Support::NotYet,
+        "I2S controllers, each for this app alone.",
+    ),
+    field(
+        "MutableStorage",
+        Kind::Object(&[field(
+            "SizeKB",
+            Kind::Integer { least: 0, most: 65_536 },
+            true,
+            Support::Full,
+            "Room in KiB.",
+        )]),
+        false,
+        Support::Full,
+        "Storage that outlives the app's restarts and updates, at /data.",
+    ),
+    field("SystemTime", Kind::Boolean, false, Support::NotYet, "May set the system's time."),
+    field(
+        "TimeSyncConfig",
+        Kind::Boolean,
+        false,
+        Support::NotYet,
+        "May configure time synchronisation.",
+    ),
+    field("SntpService", Kind::Boolean, false, Support::NotYet, "May run an SNTP server."),
+    field("DhcpService", Kind::Boolean, false, Support::NotYet, "May run a DHCP server."),
+    field("WifiConfig", Kind::Boolean, false, Support::NotYet, "May configure Wi-Fi."),
+    field(
+        "EnterpriseWifiConfig",
+        Kind::Boolean,
+        false,
+        Support::NotYet,
+        "May configure Wi-Fi with certificates.",
+    ),
+    field(
+        "NetworkConfig",
+        Kind::Boolean,
+        false,
+        Support::NotYet,
+        "May configure network interfaces.",
+    ),
+    field(
+        "ReadNetworkProxyConfig",
+        Kind::Boolean,
+        false,
+        Support::NotYet,
+        "May read the proxy's settings.",
+    ),
+    field(
+        "HardwareAddressConfig",
+        Kind::Boolean,
+        false,
+        Support::NotYet,
+        "May set hardware addresses.",
+    ),
+    field(
+        "CertStore",
+        Kind::Boolean,
+        false,
+        Support::NotYet,
+        "May install and remove certificates.",
+    ),
+    field(
+        "DeviceAuthentication",
+        Kind::Guid,
+        false,
+        Support::NotYet,
+        "Owner for whose service the device's certificate may be used.",
+    ),
+    field(
+        "PowerControls",
+        Kind::List {
+            of: &Kind::Choice(&["ForceReboot", "ForcePowerDown", "SetPowerProfile"]),
+            most: 3,
+            distinct: true,
+        },
+        false,
+        Support::NotYet,
+        "What it may do to the device's power.",
+    ),
+    field(
+        "SystemEventNotifications",
+        Kind::Boolean,
+        false,
+        Support::NotYet,
+        "Is told of coming updates.",
+    ),
+    field(
+        "SoftwareUpdateDeferral",
+        Kind::Boolean,
+        false,
+        Support::NotYet,
+        "May put off an update for a while.",
+    ),
+];
+
+const EXTENSIONS: &[Field] = &[
+    field("Limits", Kind::Object(LIMITS), false, Support::Full, "What the app may use at most."),
+    field(
+        "RestartPolicy",
+        Kind::Choice(&["Always", "OnFailure", "Never"]),
+        false,
+        Support::Full,
+        "When it is started again after its end; `Always` unless said. A failure is a signal or an \
+         exit code other than 0.",
+    ),
+    field(
+        "ReadyWithinMs",
+        Kind::Integer { least: 100, most: 600_000 },
+        false,
+        Support::Full,
+        "Milliseconds within which it must send `READY=1`; without it, it is ready once it runs.",
+    ),
+    field(
+        "WatchdogMs",
+        Kind::Integer { least: 100, most: 600_000 },
+        false,
+        Support::Full,
+        "Milliseconds within which it must send `WATCHDOG=1`, again and again, once it is ready.",
+    ),
+    field(
+        "Critical",
+        Kind::Boolean,
+        false,
+        Support::Full,
+        "A release of the OS is good only if this app gets ready.",
+    ),
+];
+
+const LIMITS: &[Field] = &[
+    field(
+        "MemoryKiB",
+        Kind::Integer { least: 256, most: 1 << 20 },
+        false,
+        Support::Full,
+        "Memory in KiB, its share of the kernel's and /tmp included; 8192 unless said.",
+    ),
+    field(
+        "CpuPercent",
+        Kind::Integer { least: 1, most: 100 },
+        false,
+        Support::Full,
+        "Share of all processors, in percent; 50 unless said.",
+    ),
+    field(
+        "Processes",
+        Kind::Integer { least: 1, most: 256 },
+        false,
+        Support::Full,
+        "Processes and threads at once; 16 unless said.",
+    ),
+    field(
+        "OpenFiles",
+        Kind::Integer { least: 8, most: 1024 },
+        false,
+        Support::Full,
+        "Open descriptors of one process; 64 unless said.",
+    ),
+    field(
+        "TemporaryKiB",
+        Kind::Integer { least: 0, most: 65_536 },
+        false,
+        Support::Full,
+        "Room in /tmp, which is memory and empty at every start; 256 unless said.",
+    ),
+    field(
+        "LogLinesPerSecond",
+        Kind::Integer { least: 1, most: 256 },
+        false,
+        Support::Full,
+        "Lines it may print each second in the long run, four times that at once; 16 unless said.",
+    ),
+];
+
+/// Checks `value` against `kind` and adds what is wrong to `faults`, each with its path.
+pub(super) fn check(kind: &Kind, value: &Value, path: &str, faults: &mut Vec<Fault>) {
+    let mut refuse = |reason: String| faults.push(Fault { path: path.to_owned(), reason });
+    match (kind, value) {
+        (Kind::Boolean, Value::Boolean(_)) => {}
+        (Kind::Integer { least, most }, Value::Integer(number)) => {
+            if number < least || number > most {
+                refuse(format!("must be {}, is {number}", range(*least, *most)));
+            }
+        }
+        (Kind::Object(fields), Value::Object(entries)) => {
+            check_object(fields, entries, path, faults);
+        }
+        (Kind::List { of, most, distinct }, Value::List(items)) => {
+            if items.len() > *most {
+                refuse(format!("must have at most {most} entries, has {}", items.len()));
+                return;
+            }
+            for (index, item) in items.iter().enumerate() {
+                let here = format!("{path}[{index}]");
+                if *distinct && items.iter().take(index).any(|earlier| earlier == item) {
+                    faults.push(Fault { path: here, reason: "is there twice".to_owned() });
+                    continue;
+                }
+                check(of, item, &here, faults);
+            }
+        }
+        (Kind::Peripheral, Value::Integer(number)) => {
+            if !(0..=1023).contains(number) {
+                refuse(format!("must be {}, is {number}", range(0, 1023)));
+            }
+        }
+        (Kind::Text { .. } | Kind::Guid | Kind::Path | Kind::Choice(_), Value::Text(text))
+        | (Kind::Host | Kind::Peripheral, Value::Text(text)) => {
+            if let Err(reason) = check_text(kind, text) {
+                refuse(reason);
+            }
+        }
+        (kind, found) => refuse(format!("must be {}, is {}", expected(kind), found.kind())),
+    }
+}
+
+fn check_object(
+    fields: &[Field],
+    entries: &[(String, Value)],
+    path: &str,
+    faults: &mut Vec<Fault>,
+) {
+    let below = |name: &str| {
+        if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    };
+    for (index, (name, value)) in entries.iter().enumerate() {
+        if entries.iter().take(index).any(|(earlier, _)| earlier == name) {
+            faults.push(Fault { path: below(name), reason: "is there twice".to_owned() });
+            continue;
+        }
+        match fields.iter().find(|field| field.name == name) {
+            Some(field) => check(&field.kind, value, &below(name), faults),
+            None => {
+                let known: Vec<&str> = fields.iter().map(|field| field.name).collect();
+                faults.push(Fault {
+                    path: below(name),
+                    reason: format!("is not a field; fields here are {}", known.join(", ")),
+                });
+            }
+        }
+    }
+    for field in fields.iter().filter(|field| field.required) {
+        if !entries.iter().any(|(name, _)| name == field.name) {
+            let reason = format!("is missing; it must be {}", expected(&field.kind));
+            faults.push(Fault { path: below(field.name), reason });
+        }
+    }
+}
+
+fn check_text(kind: &Kind, text: &str) -> Result<(), String> {
+    if text.chars().any(char::is_control) {
+        return Err("must not hold control characters".to_owned());
+    }
+    let fits = match kind {
+        Kind::Text { most_bytes } => {
+            if text.len() > *most_bytes {
+                return Err(format!("must have at most {most_bytes} bytes, has {}", text.len()));
+            }
+            true
+        }
+        Kind::Guid => is_guid(text),
+        Kind::Path => text.len() <= 255 && is_clean_absolute(text),
+        Kind::Choice(choices) => choices.contains(&text),
+        Kind::Host => is_host(text),
+        Kind::Peripheral => {
+            let name = text.strip_prefix('$').unwrap_or(text);
+            let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+            !name.is_empty() && name.len() <= 64 && name.bytes().all(is_part)
+        }
+        _ => false,
+    };
+    if fits { Ok(()) } else { Err(format!("must be {}, is `{text}`", expected(kind))) }
+}
+
+/// True for a DNS name (labels of letters, digits, `-` and `_`), an IPv4 or an IPv6 address.
+fn is_host(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+        (1..=63).contains(&label.len())
+            && label.bytes().all(is_part)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    text.parse::<std::net::IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(is_label))
+}
+
+fn range(least: i64, most: i64) -> String {
+    if least == most { least.to_string() } else { format!("from {least} to {most}") }
+}
+
+/// The values of a kind in words, to stand behind "must be".
+pub(super) fn expected(kind: &Kind) -> String {
+    match kind {
+        Kind::Boolean => "true or false".to_owned(),
+        Kind::Integer { least, most } => format!("an integer, {}", range(*least, *most)),
+        Kind::Text { most_bytes } => format!("a string of at most {most_bytes} bytes"),
+        Kind::Guid => "a GUID such as \"25025d2c-66da-4448-bae1-ac26fcdd3627\"".to_owned(),
+        Kind::Path => "an absolute path without `.` and `..`, such as \"/bin/app\"".to_owned(),
+        Kind::Choice(choices) => format!("one of \"{}\"", choices.join("\", \"")),
+        Kind::Host => "a host name, an IP address, or a DNS-SD name".to_owned(),
+        Kind::Peripheral => "a number from 0 to 1023, or a name such as \"$LED\"".to_owned(),
+        Kind::List { of, most, .. } => {
+            format!("an array of at most {most} entries, each {}", expected(of))
+        }
+        Kind::Object(_) => "an object".to_owned(),
+    }
+}
+
+/// Names of the capabilities that claim peripherals.
+pub(super) fn peripheral_fields() -> impl Iterator<Item = &'static str> {
+    let claims =
+        |kind: &Kind| matches!(kind, Kind::List { of, .. } if matches!(of, Kind::Peripheral));
+    CAPABILITIES.iter().filter(move |field| claims(&field.kind)).map(|field| field.name)
+}
