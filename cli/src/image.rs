@@ -2,6 +2,7 @@
 
 use crate::device_build::{self, DeviceBuilder};
 use crate::kernel::{self, Kernel};
+use crate::keys::{self, Purpose};
 use crate::sources::{self, Pin};
 use crate::toolchain::Toolchain;
 use crate::workspace::{self, Workspace};
@@ -11,7 +12,9 @@ use clap::Args;
 use holdfast_images::app::{self, App};
 use holdfast_images::board::{Board, DeviceTreeSource};
 use holdfast_images::build::{self, Inputs, Sizes};
+use holdfast_images::key::PublicKey;
 use holdfast_images::manifest::ImageManifest;
+use holdfast_images::package;
 use holdfast_images::root::EntryKind;
 use holdfast_images::show::{self, Image};
 use holdfast_qemu::machine;
@@ -108,18 +111,37 @@ impl<'a> ImageBuilder<'a> {
         let manifest = ImageManifest::load(manifest_path)?;
         let boards = self.workspace.root.join("images/boards");
         let board = Board::load(&boards, &manifest.board, manifest_path)?;
-        let app_directories: Vec<PathBuf> =
-            manifest.app_directories().chain(more_apps.iter().cloned()).collect();
+        let app_paths: Vec<PathBuf> =
+            manifest.app_paths().chain(more_apps.iter().cloned()).collect();
         // Cheap mistakes are said before expensive work begins.
-        app::check_together(&app_directories)?;
+        let directories: Vec<PathBuf> =
+            app_paths.iter().filter(|p| !p.is_file()).cloned().collect();
+        app::check_together(&directories)?;
+        let mut app_keys = manifest
+            .app_key_paths()
+            .map(|path| PublicKey::load(&path))
+            .collect::<Result<Vec<_>, _>>()?;
         let directory = self.workspace.output()?;
         let symbols = directory.join(format!("{}.symbols", manifest.name));
         let devices = DeviceBuilder::new(self.workspace, &self.toolchain)?;
         let programs = self.build_services(&devices, &manifest, &symbols)?;
-        let apps = app_directories
-            .iter()
-            .map(|directory| self.build_app(&devices, directory, &symbols))
-            .collect::<Result<Vec<App>>>()?;
+        let mut apps = Vec::new();
+        for path in app_paths {
+            let package = if path.is_file() {
+                workspace::read(&path)?
+            } else {
+                self.package_app(&devices, &path, &symbols)?
+            };
+            apps.push((path, package));
+        }
+        if !directories.is_empty() {
+            app_keys.push(keys::development(self.workspace, Purpose::App)?.public());
+        }
+        let admission = if apps.is_empty() {
+            None
+        } else {
+            Some(self.build_program(&devices, "holdfast-admission", "admission", &symbols)?)
+        };
         let init = self.build_program(&devices, "holdfast-init", "init", &symbols)?;
         let kernel = kernel::build(self.workspace, &board, &self.pins, self.locked)?;
         let device_tree = match board.device_tree {
@@ -136,7 +158,9 @@ impl<'a> ImageBuilder<'a> {
             device_tree: &device_tree,
             init,
             services: manifest.services.iter().zip(programs).collect(),
+            admission,
             apps,
+            app_keys,
             build_time: self.workspace.build_time()?,
             production: self.production,
         };
@@ -189,8 +213,21 @@ impl<'a> ImageBuilder<'a> {
         device_build::strip(path, symbols)
     }
 
+    /// The package of an app directory, signed with this checkout's development key.
+    fn package_app(
+        &self,
+        devices: &DeviceBuilder<'_>,
+        directory: &Path,
+        symbols: &Path,
+    ) -> Result<Vec<u8>> {
+        let app = self.build_app(devices, directory, symbols)?;
+        let mut bytes = package::pack(&app, "", "")?;
+        package::sign(&mut bytes, &keys::development(self.workspace, Purpose::App)?)?;
+        Ok(bytes)
+    }
+
     /// An app, its program built from source where there is a `Cargo.toml`.
-    fn build_app(
+    pub(crate) fn build_app(
         &self,
         devices: &DeviceBuilder<'_>,
         directory: &Path,
@@ -252,6 +289,16 @@ impl<'a> ImageBuilder<'a> {
             workspace::write(&directory.join(name), program)?;
         }
         Ok(())
+    }
+
+    /// The stripped program of an app that is built from source.
+    pub(crate) fn app_program(&self, directory: &Path) -> Result<Vec<u8>> {
+        let devices = DeviceBuilder::new(self.workspace, &self.toolchain)?;
+        let symbols = self.workspace.output()?.join("programs.symbols");
+        let app = self.build_app(&devices, directory, &symbols)?;
+        let entry = app.manifest.entry_point.trim_start_matches('/');
+        let program = app.files.get(entry).context("the app has no program")?;
+        Ok(program.bytes.clone())
     }
 
     /// What sources are pinned.
@@ -326,6 +373,7 @@ fn print_image(image: &Image) {
             (EntryKind::Directory, _) => "/",
             (EntryKind::Other, _) => " (neither file nor directory)",
             (EntryKind::File, true) => " (ELF)",
+            (EntryKind::Link(_), _) => "link",
             (EntryKind::File, false) => "",
         };
         println!(

@@ -7,6 +7,7 @@ mod failure;
 mod host;
 mod image;
 mod kernel;
+mod keys;
 mod measure;
 mod process;
 mod progress;
@@ -46,6 +47,9 @@ enum Command {
     /// Make, check, build and sign apps.
     #[command(subcommand)]
     App(app::AppCommand),
+    /// Make and look at keys.
+    #[command(subcommand)]
+    Key(keys::KeyCommand),
     /// Run the project's tests; what CI runs.
     Test(test::TestArgs),
     /// Measure sizes, start-up times and memory, and write docs/numbers.md.
@@ -87,8 +91,8 @@ pub(crate) struct ImageArgs {
     /// Image manifest.
     #[arg(long = "image", value_name = "TOML")]
     pub(crate) manifest: Option<PathBuf>,
-    /// App directory to add to the image; may be given several times.
-    #[arg(long = "app", value_name = "DIR")]
+    /// App directory or signed app package to add to the image; may be given several times.
+    #[arg(long = "app", value_name = "DIR|PACKAGE")]
     pub(crate) apps: Vec<PathBuf>,
 }
 
@@ -110,6 +114,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Image(ImageCommand::Build(args)) => image::build_command(&workspace, &args),
         Command::Image(ImageCommand::Show(args)) => image::show_command(&args),
         Command::App(command) => app::run(&workspace, &command),
+        Command::Key(command) => keys::run(&workspace, &command),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Measure(args) => measure::run(&workspace, &args),
         Command::Sources(SourcesCommand::Update) => sources::update(&workspace),

@@ -88,7 +88,8 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     let (offset, idle_memory_kib, idle_user_kib) = measure_probed(&probed)?;
     let times = measure_times(&shipped, offset)?;
     let (program, pin) = busybox::build(workspace, builder.pins())?;
-    let busybox = measure_busybox(workspace, &shipped, program, &pin, offset)?;
+    let hello = builder.app_program(&workspace.root.join("examples/hello"))?;
+    let busybox = measure_busybox(workspace, &shipped, (program, &pin), hello, offset)?;
     let mut files: Vec<FileSize> = image
         .files
         .iter()
@@ -158,8 +159,8 @@ fn measure_times(built: &Built, offset: f64) -> Result<Times> {
 fn measure_busybox(
     workspace: &Workspace,
     shipped: &Built,
-    program: Vec<u8>,
-    pin: &Pin,
+    (program, pin): (Vec<u8>, &Pin),
+    hello: Vec<u8>,
     offset: f64,
 ) -> Result<BusyBox> {
     const INITTAB: &str = "::sysinit:/bin/busybox mount -t devtmpfs devtmpfs /dev\n\
@@ -169,12 +170,9 @@ fn measure_busybox(
                            ::respawn:/bin/hello\n\
                            ::once:/bin/busybox sh /etc/report\n";
     let program_bytes = program.len();
-    let data = show::read_root(&shipped.path)?;
-    let app = "/usr/lib/holdfast/apps/hello/bin/app";
-    let hello = holdfast_images::root::read_file(&data, app)?;
     let path = workspace.output()?.join("busybox.img");
     variant::with_root(&shipped.path, &path, "ttyAMA0", |root| {
-        *root = Root::default();
+        *root = Root::of_slot();
         root.add("sbin/init", program.clone(), true);
         root.add("bin/busybox", program, true);
         root.add("bin/hello", hello, true);

@@ -18,7 +18,6 @@ name = "bad-input"
 version = "0.1.0"
 board = "qemu-virt"
 memory_mib = 64
-apps = ["app"]
 [slots]
 boot_mib = 8
 root_mib = 8
@@ -26,6 +25,8 @@ root_mib = 8
 state_mib = 8
 apps_mib = 32
 data_mib = 16
+[[app]]
+path = "app"
 "#;
 
 const APP: &str = r#"{"SchemaVersion": 1, "Name": "app", "EntryPoint": "/bin/app",
@@ -138,7 +139,7 @@ fn a_grant_that_this_version_does_not_know_is_refused() {
 #[test]
 fn a_production_image_is_refused_as_long_as_slots_are_unsigned() {
     let case = Case::new();
-    case.write("image.toml", GOOD.replace("apps = [\"app\"]\n", ""));
+    case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", ""));
     let output = holdfast(&["image", "build", "--production", "--image"], &case.path("image.toml"))
         .arg("--output")
         .arg(case.path("out.img"))
@@ -152,7 +153,7 @@ fn a_production_image_is_refused_as_long_as_slots_are_unsigned() {
 #[test]
 fn a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing() {
     let case = Case::new();
-    case.write("image.toml", GOOD.replace("apps = [\"app\"]\n", ""));
+    case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", ""));
     // A file size limit is the one way to a full disk that needs no root.
     let output = Command::new("bash")
         .args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$@\"", "bash"])
@@ -173,7 +174,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing() {
 #[test]
 fn a_killed_build_leaves_no_image() {
     let case = Case::new();
-    case.write("image.toml", GOOD.replace("apps = [\"app\"]\n", ""));
+    case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", ""));
     let mut child = holdfast(&["image", "build", "--image"], &case.path("image.toml"))
         .arg("--output")
         .arg(case.path("out.img"))

@@ -48,6 +48,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-core", vec![]),
         ("holdfast-linux", vec!["holdfast-core"]),
         ("holdfast-init", vec!["holdfast-core", "holdfast-linux"]),
+        ("holdfast-admission", vec!["holdfast-core"]),
         ("holdfast-images", vec!["holdfast-core"]),
         ("holdfast-qemu", vec!["holdfast-images"]),
         ("holdfast", vec!["holdfast-core", "holdfast-images", "holdfast-qemu"]),

@@ -6,9 +6,9 @@
 //! DIR/root/...            files taken over as they are, prebuilt programs and libraries included
 //! ```
 
-use crate::elf::{self, ElfError};
 use crate::{FieldError, FileError};
 use holdfast_core::app_manifest::{self, AppManifest, AppManifestError};
+use holdfast_core::elf::{self, ElfError};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -30,8 +30,12 @@ pub struct App {
     pub directory: PathBuf,
     /// Its manifest.
     pub manifest: AppManifest,
+    /// The manifest as it was written.
+    pub manifest_text: Vec<u8>,
     /// Its files by path without the leading slash.
     pub files: BTreeMap<String, AppFile>,
+    /// Targets of its symbolic links, by path without the leading slash.
+    pub links: BTreeMap<String, String>,
 }
 
 /// Why an app was refused.
@@ -160,16 +164,18 @@ pub fn check_together(directories: &[PathBuf]) -> Result<(), AppError> {
 pub fn load(directory: &Path, program: Option<Vec<u8>>) -> Result<App, AppError> {
     let manifest = load_manifest(directory)?;
     check_supported(&manifest, &directory.join(app_manifest::FILE_NAME))?;
-    let mut files = BTreeMap::new();
+    let manifest_path = directory.join(app_manifest::FILE_NAME);
+    let manifest_text = fs::read(&manifest_path).map_err(FileError::at("read", &manifest_path))?;
+    let (mut files, mut links) = (BTreeMap::new(), BTreeMap::new());
     let root = directory.join("root");
     if root.is_dir() {
-        collect(&root, "", &mut files)?;
+        collect(&root, "", &mut files, &mut links)?;
     }
     let entry = manifest.entry_point.trim_start_matches('/').to_owned();
     if let Some(bytes) = program {
         files.insert(entry.clone(), AppFile { bytes, executable: true });
     }
-    let app = App { directory: directory.to_owned(), manifest, files };
+    let app = App { directory: directory.to_owned(), manifest, manifest_text, files, links };
     app.check(&entry)?;
     Ok(app)
 }
@@ -207,7 +213,7 @@ impl App {
             let loader = needs.interpreter.map(|i| i.trim_start_matches('/').to_owned());
             let libraries = needs.libraries.iter().map(|library| format!("lib/{library}"));
             for needed in loader.into_iter().chain(libraries) {
-                if !self.files.contains_key(&needed) {
+                if !self.files.contains_key(&needed) && !self.links.contains_key(&needed) {
                     let expected = self.host_path(&needed);
                     return Err(AppError::Missing { path, needed, expected });
                 }
@@ -217,11 +223,34 @@ impl App {
     }
 }
 
+/// Checks that a symbolic link at `path` in an app leads to a place in the app.
+///
+/// # Errors
+/// What is wrong with the link, as a phrase behind its path.
+pub fn check_link(path: &str, target: &str) -> Result<(), &'static str> {
+    const OUTSIDE: &str = "is a link that leads out of the app; make it relative";
+    if target.is_empty() || target.starts_with('/') || target.contains('\0') {
+        return Err(OUTSIDE);
+    }
+    let parts = path.split('/').filter(|part| !part.is_empty()).count();
+    // The directory that the link is in.
+    let mut depth = parts.saturating_sub(1);
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => depth = depth.checked_sub(1).ok_or(OUTSIDE)?,
+            _ => depth = depth.saturating_add(1),
+        }
+    }
+    Ok(())
+}
+
 /// Takes over `directory` and everything below it.
 fn collect(
     directory: &Path,
     prefix: &str,
     files: &mut BTreeMap<String, AppFile>,
+    links: &mut BTreeMap<String, String>,
 ) -> Result<(), AppError> {
     let entries = fs::read_dir(directory).map_err(FileError::at("list", directory))?;
     for entry in entries {
@@ -234,9 +263,17 @@ fn collect(
         let inside = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
         let mode = metadata.permissions().mode();
         if metadata.is_dir() {
-            collect(&path, &inside, files)?;
+            collect(&path, &inside, files, links)?;
+        } else if metadata.is_symlink() {
+            let target = fs::read_link(&path).map_err(FileError::at("read the link", &path))?;
+            let Some(target) = target.to_str() else {
+                return refuse("leads to a name that is not UTF-8");
+            };
+            check_link(&inside, target)
+                .map_err(|reason| AppError::Entry { path: path.clone(), reason })?;
+            links.insert(inside, target.to_owned());
         } else if !metadata.is_file() {
-            return refuse("is neither a regular file nor a directory");
+            return refuse("is neither a regular file nor a directory nor a link");
         } else if mode & 0o6000 != 0 {
             return refuse("is setuid or setgid");
         } else {
@@ -303,7 +340,7 @@ mod tests {
         let directory = app(MANIFEST);
         let path = directory.path().join("root/bin/app");
         symlink("/etc/passwd", &path).unwrap();
-        assert!(refusal(&directory).ends_with("is neither a regular file nor a directory"));
+        assert!(refusal(&directory).contains("root/bin/app: is a link that leads out of the app"));
         fs::remove_file(&path).unwrap();
         fs::write(&path, "x").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();

@@ -1,25 +1,29 @@
 //! Putting an image together.
 
-use crate::app::App;
 use crate::board::Board;
 use crate::boot::{self, BootError, Slot};
 use crate::disk::{DiskError, Layout};
-use crate::elf::{self, ElfError};
 use crate::ext4::{self, Ext4Error};
+use crate::key::PublicKey;
 use crate::manifest::{ImageManifest, Service};
+use crate::package::{self, PackError, Package};
 use crate::root::{Root, RootError};
+use crate::seccomp::{self, SeccompError};
 use crate::{FieldError, FileError, verity};
 use holdfast_core::component::{
-    self, Component, ComponentList, ComponentListError, FIRST_APP_UID, FIRST_SERVICE_UID,
-    ImageIdentity, Kind, Readiness,
+    self, App, ComponentList, ComponentListError, FIRST_SERVICE_UID, ImageIdentity,
 };
+use holdfast_core::elf::{self, ElfError};
+use holdfast_core::package::Device;
+use holdfast_core::policy::system_calls::SystemCalls;
+use holdfast_core::policy::{self, ServiceGrants};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Directory of the services in the root file system.
 const SERVICES: &str = "usr/lib/holdfast/services";
-/// Directory of the apps in the root file system.
-const APPS: &str = "usr/lib/holdfast/apps";
+/// Name of the program that looks at app packages on the device.
+const ADMISSION: &str = "admission";
 
 /// Everything an image is made of.
 #[derive(Debug)]
@@ -36,8 +40,12 @@ pub struct Inputs<'a> {
     pub init: Vec<u8>,
     /// The services of the manifest, in its order, with their stripped programs.
     pub services: Vec<(&'a Service, Vec<u8>)>,
-    /// The apps.
-    pub apps: Vec<App>,
+    /// The program that looks at app packages, stripped; needed where there are apps.
+    pub admission: Option<Vec<u8>>,
+    /// The signed packages of the apps, with where each came from.
+    pub apps: Vec<(PathBuf, Vec<u8>)>,
+    /// Keys whose app packages the device takes.
+    pub app_keys: Vec<PublicKey>,
     /// Seconds since 1970 that no clock on the device may fall below; the commit's time.
     pub build_time: u64,
     /// Refuse everything that belongs to development.
@@ -72,6 +80,25 @@ pub enum BuildError {
         /// Why; said in full above.
         source: ElfError,
     },
+    /// An app package is refused.
+    #[error("{}: {error}", path.display())]
+    App {
+        /// Where it came from.
+        path: PathBuf,
+        /// Why.
+        error: PackError,
+    },
+    /// An app package is sound, but not for this image.
+    #[error("{}: the package {reason}", path.display())]
+    AppRefused {
+        /// Where it came from.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A set of system calls.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
     /// The component list breaks its own rules.
     #[error("the components of this image do not fit together")]
     Components(#[from] ComponentListError),
@@ -101,7 +128,8 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     if inputs.production {
         refuse_development(inputs)?;
     }
-    let root = assemble_root(inputs)?.to_erofs()?;
+    let packages = read_packages(inputs)?;
+    let root = assemble_root(inputs, &packages)?.to_erofs()?;
     let verity = verity::hash(&root)
         .ok_or_else(|| RootError::Unreadable("mkfs.erofs made an empty file system".to_owned()))?;
     let slot = Slot::A;
@@ -118,7 +146,14 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     let scratch_path = scratch.path().to_owned();
     let layout = Layout::new(manifest, inputs.board.boot_loader_end_kib);
     let file = scratch.as_file_mut();
-    write_disk(file, &scratch_path, &layout, &identity, &fit, &root)?;
+    let stored: Vec<(String, &[u8])> = packages
+        .iter()
+        .zip(&inputs.apps)
+        .map(|(package, (_, bytes))| {
+            (component::package_file(package.header.component_id), bytes.as_slice())
+        })
+        .collect();
+    write_disk(file, &scratch_path, &layout, &identity, (&fit, &root), &stored)?;
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     file.set_permissions(readable).map_err(FileError::at("set mode of", &scratch_path))?;
     file.sync_all().map_err(FileError::at("write", &scratch_path))?;
@@ -132,8 +167,8 @@ fn write_disk(
     path: &Path,
     layout: &Layout,
     identity: &str,
-    fit: &[u8],
-    root: &[u8],
+    (fit, root): (&[u8], &[u8]),
+    packages: &[(String, &[u8])],
 ) -> Result<(), BuildError> {
     file.set_len(layout.length).map_err(FileError::at("extend", path))?;
     layout.write_tables(file, identity.as_bytes())?;
@@ -141,8 +176,9 @@ fn write_disk(
     layout.partition("root-a")?.write(file, path, "the root file system", root)?;
     for name in ["state", "apps", "data"] {
         let partition = layout.partition(name)?;
-        let empty = ext4::empty(name, identity.as_bytes(), partition.length)?;
-        partition.write(file, path, "an empty file system", &empty)?;
+        let files = if name == "apps" { packages } else { &[] };
+        let bytes = ext4::with_files(name, identity.as_bytes(), partition.length, files)?;
+        partition.write(file, path, "a file system", &bytes)?;
     }
     Ok(())
 }
@@ -151,13 +187,40 @@ fn refuse_development(inputs: &Inputs<'_>) -> Result<(), BuildError> {
     if let Some((service, _)) = inputs.services.iter().find(|(service, _)| service.test_only) {
         return Err(BuildError::NotForProduction(format!("the test service `{}`", service.name)));
     }
+    if inputs.app_keys.iter().any(|key| key.development) {
+        return Err(BuildError::NotForProduction("a development key for apps".to_owned()));
+    }
     // Until U-Boot verifies the FIT, nothing that is built here may call itself a product.
     Err(BuildError::NotForProduction("an unsigned boot image; this version signs none".to_owned()))
 }
 
+/// Reads the packages of the apps and refuses what this image's device would refuse.
+fn read_packages(inputs: &Inputs<'_>) -> Result<Vec<Package>, BuildError> {
+    let mut packages = Vec::new();
+    for (path, bytes) in &inputs.apps {
+        let failed = |error| BuildError::App { path: path.clone(), error };
+        let package = package::read(bytes).map_err(failed)?;
+        package::verify(bytes, &package.header, &inputs.app_keys).map_err(failed)?;
+        let device = Device {
+            component_id: package.header.component_id,
+            product: &inputs.manifest.product,
+            board: &inputs.board.name,
+            os: inputs.manifest.version_number(),
+            floor: 0,
+        };
+        let refused = |reason: String| BuildError::AppRefused { path: path.clone(), reason };
+        package.header.admit(&device).map_err(|error| refused(error.to_string()))?;
+        if let Some(field) = package.manifest.unsupported.first() {
+            return Err(refused(format!("asks for {field}: not supported by this OS version")));
+        }
+        packages.push(package);
+    }
+    Ok(packages)
+}
+
 /// The files of the root file system.
-fn assemble_root(inputs: &Inputs<'_>) -> Result<Root, BuildError> {
-    let mut root = Root::default();
+fn assemble_root(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Root, BuildError> {
+    let mut root = Root::of_slot();
     let check = |program: &str, bytes: &[u8]| {
         elf::check(bytes)
             .map_err(|source| BuildError::Elf { program: program.to_owned(), source })
@@ -167,68 +230,80 @@ fn assemble_root(inputs: &Inputs<'_>) -> Result<Root, BuildError> {
     root.add("sbin/init", inputs.init.clone(), true);
     for (service, program) in &inputs.services {
         check(&service.name, program)?;
-        root.add(format!("{SERVICES}/{}", service.binary), program.clone(), true);
+        let path = format!("{SERVICES}/{}/{}", service.name, service.binary);
+        root.add(path, program.clone(), true);
     }
-    for app in &inputs.apps {
-        for (path, file) in &app.files {
-            let path = format!("{APPS}/{}/{path}", component::name_for(&app.manifest.name));
-            root.add(path, file.bytes.clone(), file.executable);
+    if let Some(program) = &inputs.admission {
+        check(ADMISSION, program)?;
+        root.add(format!("{SERVICES}/{ADMISSION}/{ADMISSION}"), program.clone(), true);
+    }
+    for set in SystemCalls::ALL {
+        for (order, program) in seccomp::programs(set)?.into_iter().enumerate() {
+            let path = component::filter_path(set, order);
+            root.add(path.trim_start_matches('/'), program, false);
         }
     }
-    let list = component_list(inputs)?.encode()?;
+    for key in &inputs.app_keys {
+        let path = component::trusted_key_path(key.id(), key.development);
+        root.add(path.trim_start_matches('/'), key.bytes.to_vec(), false);
+    }
+    let list = component_list(inputs, packages)?.encode()?;
     root.add(component::PATH.trim_start_matches('/'), list, false);
     Ok(root)
 }
 
-fn component_list(inputs: &Inputs<'_>) -> Result<ComponentList, BuildError> {
+fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<ComponentList, BuildError> {
     let manifest = inputs.manifest;
-    let mut components = Vec::new();
+    let mut services = Vec::new();
+    // The first uid belongs to admission, in every image.
     for (uid, (index, (service, _))) in
-        (FIRST_SERVICE_UID..).zip(inputs.services.iter().enumerate())
+        (FIRST_SERVICE_UID.saturating_add(1)..).zip(inputs.services.iter().enumerate())
     {
         let capabilities = service.capability_numbers().map_err(|name| FieldError {
             path: manifest.path.clone(),
             field: format!("services[{index}].capabilities"),
             reason: format!("`{name}` is no capability"),
         })?;
-        components.push(Component {
-            name: service.name.clone(),
-            kind: Kind::Service,
-            entry_point: format!("/{SERVICES}/{}", service.binary),
+        let plan = policy::service_plan(&ServiceGrants {
+            directory: format!("/{SERVICES}/{}", service.name),
+            program: service.binary.clone(),
             args: service.args.clone(),
-            uid,
-            readiness: match service.ready_within_ms {
-                Some(within_ms) => Readiness::Notify { within_ms },
-                None => Readiness::Started,
-            },
-            watchdog_ms: service.watchdog_ms,
-            descriptors: service.descriptors.clone(),
             capabilities,
+            descriptors: service.descriptors.clone(),
             may_end_system: service.may_end_system,
+            system_view: service.system_view,
+            limits: service.limits,
+            readiness: policy::readiness(service.ready_within_ms),
+            watchdog_ms: service.watchdog_ms,
         });
+        services.push(component::Service { name: service.name.clone(), uid, plan });
     }
-    for (uid, app) in (FIRST_APP_UID..).zip(&inputs.apps) {
-        let name = component::name_for(&app.manifest.name);
-        components.push(Component {
-            entry_point: format!("/{APPS}/{name}{}", app.manifest.entry_point),
-            name,
-            kind: Kind::App,
-            args: app.manifest.cmd_args.clone(),
-            uid,
-            readiness: Readiness::Started,
-            watchdog_ms: None,
-            descriptors: Vec::new(),
-            capabilities: Vec::new(),
-            may_end_system: false,
-        });
-    }
+    let apps = packages
+        .iter()
+        .map(|package| App {
+            name: component::name_for(&package.manifest.name),
+            component_id: package.header.component_id,
+        })
+        .collect();
+    let admission = inputs.admission.as_ref().map(|_| component::Service {
+        name: ADMISSION.to_owned(),
+        uid: FIRST_SERVICE_UID,
+        plan: policy::admission_plan(ADMISSION, &format!("/{SERVICES}/{ADMISSION}")),
+    });
     let image = ImageIdentity {
         name: manifest.name.clone(),
-        version: manifest.version.clone(),
+        product: manifest.product.clone(),
+        version: manifest.version_number(),
         board: manifest.board.clone(),
         hostname: manifest.hostname.clone(),
         build_time: inputs.build_time,
         development: !inputs.production,
     };
-    Ok(ComponentList { format_version: component::FORMAT_VERSION, image, components })
+    Ok(ComponentList {
+        format_version: component::FORMAT_VERSION,
+        image,
+        services,
+        apps,
+        admission,
+    })
 }

@@ -8,10 +8,12 @@ pub mod board;
 pub mod boot;
 pub mod build;
 pub mod disk;
-pub mod elf;
 pub mod ext4;
+pub mod key;
 pub mod manifest;
+pub mod package;
 pub mod root;
+pub mod seccomp;
 pub mod show;
 pub mod variant;
 pub mod verity;
@@ -113,6 +115,8 @@ pub enum ToolError {
         tool: &'static str,
         /// What it printed.
         output: String,
+        /// Its exit code; none when a signal ended it.
+        code: Option<i32>,
     },
 }
 
@@ -131,7 +135,7 @@ fn run_tool(tool: &'static str, command: &mut std::process::Command) -> Result<(
     if text.is_empty() {
         text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     }
-    Err(ToolError::Failed { tool, output: text })
+    Err(ToolError::Failed { tool, output: text, code: output.status.code() })
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The image manifest: which board, services and apps make one image.
 
 use crate::{FieldError, FileError};
+use holdfast_core::app_manifest::Limits;
 use holdfast_core::component;
+use holdfast_core::package::{ShortName, Version};
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,9 +26,15 @@ pub struct ImageManifest {
     pub hostname: String,
     /// Memory of the machine in MiB, for a board without memory of its own.
     pub memory_mib: u32,
-    /// App directories, relative to the manifest.
+    /// Product that the image is of; app packages name it, or none. The image's name unless said.
     #[serde(default)]
-    pub apps: Vec<PathBuf>,
+    pub product: String,
+    /// Apps, in start order.
+    #[serde(default, rename = "app")]
+    pub apps: Vec<AppSource>,
+    /// Whose app packages the device takes.
+    #[serde(default)]
+    pub trust: Trust,
     /// Services of the OS.
     #[serde(default)]
     pub services: Vec<Service>,
@@ -37,6 +45,23 @@ pub struct ImageManifest {
     /// Where the manifest was read from.
     #[serde(skip)]
     pub path: PathBuf,
+}
+
+/// An app of the image.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppSource {
+    /// App directory, or app package, relative to the manifest.
+    pub path: PathBuf,
+}
+
+/// Keys that the device trusts.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trust {
+    /// Public keys for app packages: PEM files, relative to the manifest.
+    #[serde(default)]
+    pub app_keys: Vec<PathBuf>,
 }
 
 /// One service of the OS.
@@ -65,6 +90,12 @@ pub struct Service {
     /// It may ask init for a reboot or a power-off.
     #[serde(default)]
     pub may_end_system: bool,
+    /// It sees the whole system instead of a root of its own; for the probe of test images.
+    #[serde(default)]
+    pub system_view: bool,
+    /// What it may use at most.
+    #[serde(default)]
+    pub limits: Limits,
     /// It exists in test images only; `image build --production` refuses it.
     #[serde(default)]
     pub test_only: bool,
@@ -127,14 +158,31 @@ impl ImageManifest {
             source: Box::new(source),
         })?;
         manifest.path = path.to_owned();
+        if manifest.product.is_empty() {
+            manifest.product.clone_from(&manifest.name);
+        }
         manifest.check()?;
         Ok(manifest)
     }
 
-    /// App directories, with the manifest's own directory in front.
-    pub fn app_directories(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        let base = self.path.parent().unwrap_or(Path::new(""));
-        self.apps.iter().map(move |app| base.join(app))
+    /// App directories and packages, with the manifest's own directory in front.
+    pub fn app_paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.apps.iter().map(|app| self.beside(&app.path))
+    }
+
+    /// Trusted public keys, with the manifest's own directory in front.
+    pub fn app_key_paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
+        self.trust.app_keys.iter().map(|key| self.beside(key))
+    }
+
+    /// The version as numbers; it was checked when the manifest was loaded.
+    #[must_use]
+    pub fn version_number(&self) -> Version {
+        self.version.parse().unwrap_or_default()
+    }
+
+    fn beside(&self, path: &Path) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(path)
     }
 
     fn check(&self) -> Result<(), FieldError> {
@@ -154,12 +202,11 @@ impl ImageManifest {
         if let Err(reason) = component::check_name(&self.hostname) {
             return refuse("hostname", reason);
         }
-        let mut parts = self.version.split('.');
-        let is_number = |part: Option<&str>| part.is_some_and(|p| u32::from_str(p).is_ok());
-        if !(is_number(parts.next()) && is_number(parts.next()) && is_number(parts.next()))
-            || parts.next().is_some()
-        {
-            return refuse("version", "must be three numbers, such as 1.0.0");
+        if let Err(error) = self.version.parse::<Version>() {
+            return refuse("version", &error.to_string());
+        }
+        if ShortName::new(&self.product).is_none() {
+            return refuse("product", "must be at most 32 lower-case letters, digits and `-`");
         }
         for (field, mib, least) in [
             ("memory_mib", self.memory_mib, 32),
@@ -177,6 +224,10 @@ impl ImageManifest {
         for (index, service) in self.services.iter().enumerate() {
             if let Err(reason) = component::check_name(&service.name) {
                 return refuse(&format!("services[{index}].name"), reason);
+            }
+            if service.system_view && !service.test_only {
+                let field = format!("services[{index}].system_view");
+                return refuse(&field, "is for services that are `test_only`");
             }
             service.capability_numbers().or_else(|name| {
                 refuse(

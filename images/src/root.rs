@@ -20,6 +20,8 @@ const DIRECTORIES: [&str; 8] = ["dev", "proc", "sys", "run", "tmp", "state", "ap
 #[derive(Debug, Clone, Default)]
 pub struct Root {
     files: BTreeMap<String, (Vec<u8>, bool)>,
+    links: BTreeMap<String, String>,
+    directories: Vec<&'static str>,
 }
 
 /// Why a root file system could not be written or read.
@@ -44,7 +46,9 @@ pub enum EntryKind {
     File,
     /// A directory.
     Directory,
-    /// A symbolic link, a device node or anything else that no image of ours has.
+    /// A symbolic link with its target; app packages may have them.
+    Link(String),
+    /// A device node or anything else that no image of ours has.
     Other,
 }
 
@@ -72,17 +76,28 @@ pub struct Entry {
 }
 
 impl Root {
+    /// An empty root of a slot, with the directories that the system mounts things at.
+    #[must_use]
+    pub fn of_slot() -> Self {
+        Self { directories: DIRECTORIES.to_vec(), ..Self::default() }
+    }
+
+    /// Adds a symbolic link at `path`, given without the leading slash.
+    pub fn add_link(&mut self, path: impl Into<String>, target: impl Into<String>) {
+        self.links.insert(path.into(), target.into());
+    }
+
     /// Adds the file at `path`, given without the leading slash.
     pub fn add(&mut self, path: impl Into<String>, bytes: Vec<u8>, executable: bool) {
         self.files.insert(path.into(), (bytes, executable));
     }
 
-    /// The files of an EROFS image that this module wrote.
+    /// The files of a slot's root that this module wrote.
     ///
     /// # Errors
     /// It is no EROFS, or part of it cannot be read.
     pub fn read(image: &[u8]) -> Result<Self, RootError> {
-        let mut root = Self::default();
+        let mut root = Self::of_slot();
         for entry in list(image)?.into_iter().filter(|entry| entry.kind == EntryKind::File) {
             let bytes = read_file(image, &entry.path)?;
             root.add(entry.path.trim_start_matches('/'), bytes, entry.mode & 0o111 != 0);
@@ -105,17 +120,23 @@ impl Root {
                 .map_err(FileError::at("make directory", path))
         };
         make(&tree)?;
-        for directory in DIRECTORIES {
+        for directory in &self.directories {
             make(&tree.join(directory))?;
         }
-        for (name, (bytes, executable)) in &self.files {
-            let path = tree.join(name);
+        for name in self.files.keys().chain(self.links.keys()) {
             // Each directory on its own: the modes must not depend on the umask.
             let mut parent = tree.clone();
             for part in Path::new(name).parent().into_iter().flat_map(Path::iter) {
                 parent.push(part);
                 make(&parent)?;
             }
+        }
+        for (name, target) in &self.links {
+            let path = tree.join(name);
+            std::os::unix::fs::symlink(target, &path).map_err(FileError::at("link", &path))?;
+        }
+        for (name, (bytes, executable)) in &self.files {
+            let path = tree.join(name);
             fs::write(&path, bytes).map_err(FileError::at("write", &path))?;
             let mode = if *executable { 0o555 } else { 0o444 };
             let file = File::open(&path).map_err(FileError::at("open", &path))?;
@@ -162,6 +183,9 @@ pub fn list(image: &[u8]) -> Result<Vec<Entry>, RootError> {
         };
         if inode.is_dir() {
             entry.kind = EntryKind::Directory;
+        } else if inode.is_symlink() {
+            let target = file_system.read_link_inode(inode).map_err(unreadable)?;
+            entry.kind = EntryKind::Link(target.to_string_lossy().into_owned());
         } else if inode.is_file() {
             let mut bytes = Vec::new();
             file_system
@@ -171,7 +195,7 @@ pub fn list(image: &[u8]) -> Result<Vec<Entry>, RootError> {
                 .map_err(|error| RootError::Unreadable(error.to_string()))?;
             entry.kind = EntryKind::File;
             entry.size = inode.data_size();
-            entry.elf = crate::elf::is_elf(&bytes);
+            entry.elf = holdfast_core::elf::is_elf(&bytes);
             entry.script = bytes.starts_with(b"#!");
             entry.sha256 = Some(hex(&sha256(&[&bytes])));
         }
@@ -207,8 +231,9 @@ mod tests {
 
     #[test]
     fn a_tree_is_read_back_with_modes_owners_and_contents() {
-        let mut root = Root::default();
+        let mut root = Root::of_slot();
         root.add("sbin/init", b"\x7fELF".repeat(4000), true);
+        root.add_link("lib/loader.so", "../sbin/init");
         root.add("etc/holdfast/components", vec![1, 2, 3], false);
         let image = root.to_erofs().unwrap();
         assert!(image.len().is_multiple_of(BLOCK_BYTES));
@@ -217,6 +242,7 @@ mod tests {
         let find = |path| entries.iter().find(|e| e.path == path).unwrap();
         let init = find("/sbin/init");
         assert_eq!((init.mode, init.uid, init.size, init.elf), (0o555, 0, 16_000, true));
+        assert_eq!(find("/lib/loader.so").kind, EntryKind::Link("../sbin/init".to_owned()));
         assert_eq!(find("/etc/holdfast/components").mode, 0o444);
         assert_eq!((find("/proc").mode, find("/proc").kind.clone()), (0o755, EntryKind::Directory));
         assert_eq!(read_file(&image, "/etc/holdfast/components").unwrap(), [1, 2, 3]);

@@ -133,7 +133,7 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
     let root_bytes = data.len().saturating_add(tree);
     Ok(Image {
         name: list.image.name,
-        version: list.image.version,
+        version: list.image.version.to_string(),
         board: list.image.board,
         development: list.image.development,
         boot: "unsigned",
@@ -145,7 +145,12 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
         slot_bytes: root_bytes.saturating_add(fit_bytes),
         root_hash,
         command_line: boot.command_line,
-        components: list.components.into_iter().map(|c| c.name).collect(),
+        components: list
+            .services
+            .into_iter()
+            .map(|service| service.name)
+            .chain(list.apps.into_iter().map(|app| app.name))
+            .collect(),
         elf_files: files.iter().filter(|f| f.elf).map(|f| f.path.clone()).collect(),
         files,
     })

@@ -28,10 +28,15 @@ pub struct Verity {
 /// Returns `None` for any other length.
 #[must_use]
 pub fn hash(data: &[u8]) -> Option<Verity> {
+    hash_with_salt(data, sha256(&[b"holdfast verity salt", data]))
+}
+
+/// As [`hash`], with the salt of a tree that is there.
+#[must_use]
+pub fn hash_with_salt(data: &[u8], salt: [u8; 32]) -> Option<Verity> {
     if data.is_empty() || !data.len().is_multiple_of(BLOCK_BYTES) {
         return None;
     }
-    let salt = sha256(&[b"holdfast verity salt", data]);
     let digest = |block: &[u8]| sha256(&[&salt, block]);
     let mut digests: Vec<[u8; 32]> = data.chunks(BLOCK_BYTES).map(digest).collect();
     let data_blocks = u64::try_from(digests.len()).ok()?;
@@ -69,6 +74,11 @@ mod tests {
         let mut data = vec![7; BLOCK_BYTES * 300];
         let before = hash(&data).unwrap();
         assert_eq!(before.tree.len(), BLOCK_BYTES * 4, "three leaf blocks and one above");
+        for blocks in [1usize, 2, 128, 129, 16_385] {
+            let tree = hash(&vec![7; BLOCK_BYTES * blocks]).unwrap().tree;
+            let expected = holdfast_core::package::tree_blocks(blocks as u64);
+            assert_eq!((tree.len() / BLOCK_BYTES) as u64, expected, "{blocks} blocks");
+        }
         data[BLOCK_BYTES * 299] ^= 1;
         assert_ne!(hash(&data).unwrap().root_hash, before.root_hash);
     }

@@ -3,7 +3,7 @@
 use crate::log::Log;
 use holdfast_core::component::{self, ComponentList, ComponentListError};
 use holdfast_linux::mount::{self, Access};
-use holdfast_linux::{PathError, block, clock, entropy, sysctl};
+use holdfast_linux::{PathError, block, cgroup, clock, entropy, sysctl};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -37,6 +37,7 @@ pub(crate) fn mount_kernel_views() -> Result<(), BootError> {
     mount::mount("sysfs", None, Path::new("/sys"), writable, &[])?;
     mount::mount("devtmpfs", None, Path::new("/dev"), devices, &[("mode", Some("0755"))])?;
     mount::mount("cgroup2", None, Path::new("/sys/fs/cgroup"), writable, &[])?;
+    cgroup::enable_controllers()?;
     let run = [("mode", Some("0755")), ("size", Some("1m"))];
     mount::mount("tmpfs", None, Path::new("/run"), writable, &run)?;
     let tmp = [("mode", Some("1777")), ("size", Some("4m"))];
@@ -56,7 +57,7 @@ pub(crate) fn read_component_list() -> Result<ComponentList, BootError> {
 
 /// Settings that the kernel's configuration cannot make, or that must not depend on it. All of
 /// them exist in our kernel, so one that is refused means that this is not our kernel.
-const SYSCTLS: [(&str, &str); 15] = [
+const SYSCTLS: [(&str, &str); 17] = [
     ("kernel/usermodehelper/bset", "0 0"),
     ("kernel/usermodehelper/inheritable", "0 0"),
     ("kernel/yama/ptrace_scope", "3"),
@@ -72,6 +73,9 @@ const SYSCTLS: [(&str, &str); 15] = [
     ("fs/protected_fifos", "2"),
     ("fs/protected_regular", "2"),
     ("dev/tty/ldisc_autoload", "0"),
+    // What one uid may take of the kernel's memory for watching files.
+    ("fs/inotify/max_user_instances", "16"),
+    ("fs/inotify/max_user_watches", "1024"),
 ];
 
 pub(crate) fn harden_kernel() -> Result<(), BootError> {
@@ -96,14 +100,17 @@ pub(crate) fn raise_clock(log: &Log, build_time: u64) -> Result<(), BootError> {
     Ok(())
 }
 
-/// Writable partitions, each of which may be lost without keeping the device from booting.
-const PARTITIONS: [(&str, &str); 3] = [("state", "/state"), ("apps", "/apps"), ("data", "/data")];
+/// Writable partitions, each of which may be lost without keeping the device from booting; with the
+/// option that each needs beside those of all.
+const PARTITIONS: [(&str, &str, Option<&str>); 3] =
+    [("state", "/state", None), ("apps", "/apps", None), ("data", "/data", Some("prjquota"))];
 
 pub(crate) fn mount_partitions(log: &Log) {
-    for (label, target) in PARTITIONS {
+    for (label, target, option) in PARTITIONS {
         match block::partition_beside_root(label) {
             Ok(Some(device)) => {
-                let options = [("errors", Some("remount-ro"))];
+                let mut options = vec![("errors", Some("remount-ro"))];
+                options.extend(option.map(|option| (option, None)));
                 let target = Path::new(target);
                 let mounted =
                     mount::mount("ext4", Some(&device), target, Access::default(), &options);
@@ -118,7 +125,7 @@ pub(crate) fn mount_partitions(log: &Log) {
 }
 
 pub(crate) fn unmount_partitions(log: &Log) {
-    for (label, target) in PARTITIONS.iter().rev() {
+    for (label, target, _) in PARTITIONS.iter().rev() {
         if let Err(error) = mount::detach(Path::new(target)) {
             log.failure(&format!("partition {label} stays mounted"), &error);
         }

@@ -1,20 +1,36 @@
-//! One component as init holds it: its list entry, its supervisor, and what runs now.
+//! One component as init holds it: its plan, its supervisor, and what runs now.
 
 use crate::boot::NOTIFY_DIRECTORY;
+use crate::identities::DATA;
 use crate::log::Log;
-use holdfast_core::component::{Component, Readiness};
+use crate::package::Mounted;
+use holdfast_core::component::Readiness;
 use holdfast_core::log_line::LineAssembler;
+use holdfast_core::policy::system_calls::SystemCalls;
+use holdfast_core::policy::{Plan, Root, Source};
 use holdfast_core::supervision::Supervisor;
-use holdfast_core::wire;
-use holdfast_linux::PathError;
-use holdfast_linux::cgroup::Cgroup;
+use holdfast_core::{component, wire};
+use holdfast_linux::cgroup::{Cgroup, GroupEvents, GroupLimits};
 use holdfast_linux::channel::{self, NotifySocket};
+use holdfast_linux::mount::{self, Access};
+use holdfast_linux::seccomp::{Filter, Filters};
 use holdfast_linux::spawn::{self, Command, Pid, SpawnError};
+use holdfast_linux::{PathError, storage};
 use std::ffi::{CString, NulError};
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// A component that may be started.
+#[derive(Debug)]
+pub(crate) struct Component {
+    pub(crate) name: String,
+    pub(crate) uid: u32,
+    pub(crate) plan: Plan,
+    /// The package of an app.
+    pub(crate) package: Option<Mounted>,
+}
 
 /// A component and everything init keeps for it between its starts.
 #[derive(Debug)]
@@ -25,12 +41,17 @@ pub(crate) struct Supervised {
     pub(crate) notify: NotifySocket,
     pub(crate) lines: LineAssembler,
     pub(crate) running: Option<Running>,
+    /// What had happened in its group when it was last looked at.
+    pub(crate) events: GroupEvents,
 }
 
 /// What exists only while the component runs.
 #[derive(Debug)]
 pub(crate) struct Running {
+    /// Of its stub.
     pub(crate) pid: Pid,
+    /// Where its stub leaves the raw wait status of the program.
+    pub(crate) status: OwnedFd,
     /// `None` once the program has closed its end.
     pub(crate) output: Option<OwnedFd>,
     pub(crate) requests: Option<OwnedFd>,
@@ -46,75 +67,162 @@ pub(crate) enum StartError {
     #[error("its program, arguments or environment hold a NUL")]
     Nul(#[from] NulError),
     #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
     Spawn(#[from] SpawnError),
+}
+
+/// What every start needs, read once from the verified root.
+#[derive(Debug)]
+pub(crate) struct Starter {
+    local: Filter,
+    stub: Filter,
+    null: File,
+}
+
+impl Starter {
+    pub(crate) fn prepare() -> Result<Self, StartError> {
+        let load = |set: SystemCalls| {
+            Filter::load(&[component::filter_path(set, 0), component::filter_path(set, 1)])
+        };
+        Ok(Self {
+            local: load(SystemCalls::Local)?,
+            stub: load(SystemCalls::Stub)?,
+            null: open("/dev/null", true)?,
+        })
+    }
+
+    /// Starts a plan with `output` as its standard output and error. `tree` says where those of its
+    /// mounts are that are not the same for every component.
+    pub(crate) fn start_plan(
+        &self,
+        plan: &Plan,
+        uid: u32,
+        cgroup: &Cgroup,
+        output: &OwnedFd,
+        handed: Vec<(Option<&str>, BorrowedFd<'_>)>,
+        tree: impl Fn(&Source) -> Option<PathBuf>,
+    ) -> Result<(Pid, OwnedFd), StartError> {
+        let (status, status_child) = channel::output_pipe().map_err(StartError::Channel)?;
+        let mut trees = Vec::new();
+        if let Root::Own(mounts) = &plan.root {
+            for mount in mounts {
+                let path = match &mount.source {
+                    Source::Directory(path) => Some(PathBuf::from(path)),
+                    Source::Temporary(_) | Source::Devices => None,
+                    other => tree(other),
+                };
+                if let Some(path) = path {
+                    let access = Access {
+                        read_only: !mount.source.is_writable(),
+                        executable: mount.source.is_executable(),
+                        devices: false,
+                    };
+                    let copy = mount::detached_copy(&path, access)?;
+                    trees.push((mount.target.as_str(), copy));
+                }
+            }
+        }
+        let mut environment = Vec::new();
+        for (index, (variable, _)) in handed.iter().enumerate() {
+            if let Some(variable) = variable {
+                let number = index.saturating_add(3);
+                environment.push(CString::new(format!("{variable}={number}"))?);
+            }
+        }
+        if let Some(notify) = tree(&Source::Notify) {
+            let path = match plan.root {
+                Root::Own(_) => Path::new(holdfast_core::policy::RUN_DIRECTORY).join("notify"),
+                Root::System => notify.join("notify"),
+            };
+            environment.push(CString::new(format!("NOTIFY_SOCKET={}", path.display()))?);
+        }
+        if let Some(ms) = plan.watchdog_ms {
+            let microseconds = u64::from(ms).saturating_mul(1000);
+            environment.push(CString::new(format!("WATCHDOG_USEC={microseconds}"))?);
+        }
+        environment.push(CString::new(format!("LISTEN_FDS={}", plan.descriptors.len()))?);
+        let component = match plan.system_calls {
+            SystemCalls::Local => &self.local,
+            SystemCalls::Stub => &self.stub,
+        };
+        let pid = spawn::spawn(&Command {
+            plan,
+            environment,
+            uid,
+            input: self.null.as_fd(),
+            output: output.as_fd(),
+            error: output.as_fd(),
+            descriptors: handed.into_iter().map(|(_, descriptor)| descriptor).collect(),
+            trees,
+            cgroup: cgroup.directory().as_fd(),
+            status: status_child.as_fd(),
+            filters: Filters { component, stub: &self.stub },
+        })?;
+        Ok((pid, status))
+    }
 }
 
 impl Supervised {
     pub(crate) fn prepare(component: Component) -> Result<Self, PathError> {
+        let Component { name, uid, plan, .. } = &component;
+        let cgroup = Cgroup::create(name)?;
+        cgroup.limit(&GroupLimits {
+            memory_kib: plan.limits.memory_kib,
+            // The stub is one of them.
+            processes: plan.limits.processes.saturating_add(1),
+            cpu_percent: plan.limits.cpu_percent,
+        })?;
         Ok(Self {
-            supervisor: Supervisor::new(component.readiness, component.watchdog_ms),
-            cgroup: Cgroup::create(&component.name)?,
-            notify: NotifySocket::bind(
-                Path::new(NOTIFY_DIRECTORY),
-                &component.name,
-                component.uid,
-            )?,
-            lines: LineAssembler::new(),
+            supervisor: Supervisor::new(plan.readiness, plan.watchdog_ms, plan.restart),
+            notify: NotifySocket::bind(Path::new(NOTIFY_DIRECTORY), name, *uid)?,
+            lines: LineAssembler::new(plan.limits.log_lines_per_second),
             running: None,
+            events: cgroup.events()?,
+            cgroup,
             component,
         })
     }
 
-    /// Starts the program with what its list entry grants, and nothing else.
-    pub(crate) fn start(&self) -> Result<Running, StartError> {
-        let Component { entry_point, args, uid, capabilities, .. } = &self.component;
+    /// Starts the program with what its plan grants, and nothing else.
+    pub(crate) fn start(&self, starter: &Starter) -> Result<Running, StartError> {
+        let Component { plan, uid, package, .. } = &self.component;
         let (output, output_child) = channel::output_pipe().map_err(StartError::Channel)?;
-        let input = open("/dev/null", false)?;
         let mut devices = Vec::new();
-        for path in &self.component.descriptors {
+        for path in &plan.descriptors {
             devices.push(open(path, true)?);
         }
-        let requests = if self.component.may_end_system {
+        let mut handed: Vec<_> = devices.iter().map(|device| (None, device.as_fd())).collect();
+        let requests = if plan.may_end_system {
             Some(channel::request_pair().map_err(StartError::Channel)?)
         } else {
             None
         };
-        let mut descriptors: Vec<_> = devices.iter().map(AsFd::as_fd).collect();
-        let mut environment = self.environment()?;
         if let Some((_, theirs)) = &requests {
-            let number = descriptors.len().saturating_add(3);
-            environment.push(CString::new(format!("{}={number}", wire::SOCKET_VARIABLE))?);
-            descriptors.push(theirs.as_fd());
+            handed.push((Some(wire::SOCKET_VARIABLE), theirs.as_fd()));
         }
-        let mut arguments = vec![CString::new(entry_point.as_str())?];
-        for argument in args {
-            arguments.push(CString::new(argument.as_str())?);
-        }
-        let pid = spawn::spawn(&Command {
-            program: CString::new(entry_point.as_str())?,
-            arguments,
-            environment,
-            uid: *uid,
-            capabilities,
-            input: input.as_fd(),
-            output: output_child.as_fd(),
-            descriptors,
-            cgroup: self.cgroup.directory().as_fd(),
-        })?;
-        Ok(Running { pid, output: Some(output), requests: requests.map(|(ours, _)| ours) })
-    }
-
-    /// The whole environment of the program: sd_notify(3)'s variables, and how many descriptors
-    /// it was handed.
-    fn environment(&self) -> Result<Vec<CString>, NulError> {
-        let mut variables = vec![
-            format!("NOTIFY_SOCKET={}", self.notify.path().display()),
-            format!("LISTEN_FDS={}", self.component.descriptors.len()),
-        ];
-        if let Some(ms) = self.component.watchdog_ms {
-            variables.push(format!("WATCHDOG_USEC={}", u64::from(ms).saturating_mul(1000)));
-        }
-        variables.into_iter().map(CString::new).collect()
+        let stored = match (&plan.root, package) {
+            (Root::Own(mounts), Some(package)) => {
+                let name = package.header.component_id.to_string();
+                for mount in mounts {
+                    if let Source::Storage(kib) = mount.source {
+                        storage::open(Path::new(DATA), &name, *uid, kib)?;
+                    }
+                }
+                Some(Path::new(DATA).join(name))
+            }
+            _ => None,
+        };
+        let tree = |source: &Source| match source {
+            Source::Package => package.as_ref().map(|package| package.path.clone()),
+            Source::Storage(_) => stored.clone(),
+            Source::Notify => Some(self.notify.directory().to_owned()),
+            _ => None,
+        };
+        let (pid, status) =
+            starter.start_plan(plan, *uid, &self.cgroup, &output_child, handed, tree)?;
+        let requests = requests.map(|(ours, _)| ours);
+        Ok(Running { pid, status, output: Some(output), requests })
     }
 
     /// Reads what the program printed, up to a page, and logs its finished lines.
@@ -148,9 +256,35 @@ impl Supervised {
         self.lines.flush(&mut |line| log.component(name, line));
     }
 
+    /// Says what its limits have stopped since the last look.
+    pub(crate) fn log_events(&mut self, log: &Log) {
+        let Ok(events) = self.cgroup.events() else {
+            return;
+        };
+        let (name, before) = (&self.component.name, self.events);
+        self.events = events;
+        let limits = &self.component.plan.limits;
+        if events.forks_refused > before.forks_refused {
+            let refused = events.forks_refused.saturating_sub(before.forks_refused);
+            log.warning(&format!(
+                "{name} is at its limit of {} processes: {refused} forks refused",
+                limits.processes
+            ));
+        }
+        if events.out_of_memory > before.out_of_memory {
+            log.warning(&format!("{name} went over its limit of {} KiB memory", limits.memory_kib));
+        }
+    }
+
+    /// True when a block of its package did not fit its hash.
+    pub(crate) fn package_is_corrupt(&self) -> bool {
+        let package = self.component.package.as_ref();
+        package.is_some_and(|package| package.device.is_corrupt().unwrap_or(false))
+    }
+
     /// True when readiness is something this component says, not something it is.
     pub(crate) fn reports_readiness(&self) -> bool {
-        matches!(self.component.readiness, Readiness::Notify { .. })
+        matches!(self.component.plan.readiness, Readiness::Notify { .. })
     }
 }
 

@@ -7,7 +7,9 @@
 
 mod boot;
 mod component;
+mod identities;
 mod log;
+mod package;
 mod supervise;
 
 use crate::log::Log;
@@ -52,8 +54,9 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     boot::raise_clock(log, list.image.build_time)?;
     boot::mount_partitions(log);
     boot::renew_entropy_seed(log)?;
-    let mut supervision = supervise::Supervision::prepare(log, list.components)?;
+    let mut supervision = supervise::Supervision::prepare(log, list)?;
     let end = supervision.run()?;
+    supervision.release_packages();
     drop(supervision);
     boot::unmount_partitions(log);
     Ok(end)

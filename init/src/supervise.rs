@@ -1,8 +1,10 @@
 //! The loop that init spends its life in.
 
-use crate::component::Supervised;
+use crate::component::{Component, StartError, Starter, Supervised};
+use crate::identities::Identities;
 use crate::log::Log;
-use holdfast_core::component::Component;
+use crate::package;
+use holdfast_core::component::ComponentList;
 use holdfast_core::supervision::Action;
 use holdfast_core::{notify, wire};
 use holdfast_linux::PathError;
@@ -18,6 +20,8 @@ use std::io;
 
 /// The watchdog is petted at least this often, in milliseconds.
 const PET_EVERY_MS: u64 = 5_000;
+/// Limits are looked at no more often than this, in milliseconds.
+const LOOK_EVERY_MS: u64 = 1_000;
 /// Datagrams taken from one component before the others have their turn.
 const DATAGRAMS_PER_TURN: usize = 8;
 
@@ -26,6 +30,8 @@ const DATAGRAMS_PER_TURN: usize = 8;
 pub(crate) enum SuperviseError {
     #[error("cannot prepare component {name}")]
     Prepare { name: String, source: PathError },
+    #[error("cannot prepare the start of components")]
+    Starter(#[from] StartError),
     #[error("cannot {operation}")]
     Kernel { operation: &'static str, source: io::Error },
 }
@@ -40,24 +46,55 @@ pub(crate) struct Supervision<'log> {
     log: &'log Log,
     signals: SignalDescriptor,
     watchdog: Option<Watchdog>,
+    starter: Starter,
+    identities: Identities,
     components: Vec<Supervised>,
+    /// When limits were last asked what they have stopped.
+    looked_at: u64,
     ending: Option<End>,
 }
 
 impl<'log> Supervision<'log> {
-    /// Makes ready for every component. Nothing runs yet.
-    pub(crate) fn prepare(log: &'log Log, list: Vec<Component>) -> Result<Self, SuperviseError> {
+    /// Makes ready for every component: services of the list, and apps whose packages are admitted.
+    /// Nothing runs yet.
+    pub(crate) fn prepare(log: &'log Log, list: ComponentList) -> Result<Self, SuperviseError> {
         let signals = SignalDescriptor::open().map_err(kernel("watch for signals"))?;
-        let mut components = Vec::with_capacity(list.len());
-        for component in list {
+        let watchdog = Watchdog::arm();
+        log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
+        let starter = Starter::prepare()?;
+        let mut identities = Identities::load(log);
+        let mut ready = Vec::new();
+        for service in list.services {
+            let (name, uid, plan) = (service.name, service.uid, service.plan);
+            ready.push(Component { name, uid, plan, package: None });
+        }
+        for app in &list.apps {
+            if let Some(watchdog) = &watchdog {
+                watchdog.pet();
+            }
+            let admission = list.admission.as_ref();
+            match package::admit(log, &starter, &list.image, admission, &mut identities, app) {
+                Ok(component) => ready.push(component),
+                Err(error) => log.failure(&format!("{} is not started", app.name), &error),
+            }
+        }
+        let mut components = Vec::with_capacity(ready.len());
+        for component in ready {
             let name = component.name.clone();
             let supervised = Supervised::prepare(component)
                 .map_err(|source| SuperviseError::Prepare { name, source })?;
             components.push(supervised);
         }
-        let watchdog = Watchdog::arm();
-        log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
-        Ok(Self { log, signals, watchdog, components, ending: None })
+        Ok(Self {
+            log,
+            signals,
+            watchdog,
+            starter,
+            identities,
+            components,
+            looked_at: 0,
+            ending: None,
+        })
     }
 
     /// Starts and restarts components until the system is to end and all of them have.
@@ -78,7 +115,20 @@ impl<'log> Supervision<'log> {
             self.wait_for_events(now)?;
             self.take_signals()?;
             self.hear_components();
+            self.look_at_limits();
             self.reap()?;
+        }
+    }
+
+    /// Reports what limits have stopped while components run, now and then.
+    fn look_at_limits(&mut self) {
+        let now = monotonic_ms();
+        if now.saturating_sub(self.looked_at) < LOOK_EVERY_MS {
+            return;
+        }
+        self.looked_at = now;
+        for supervised in self.components.iter_mut().filter(|c| c.running.is_some()) {
+            supervised.log_events(self.log);
         }
     }
 
@@ -110,15 +160,20 @@ impl<'log> Supervision<'log> {
         let name = supervised.component.name.clone();
         match supervised.supervisor.on_deadline(now) {
             Action::None | Action::Terminate => {}
-            Action::Start => match supervised.start() {
+            Action::Start => match supervised.start(&self.starter) {
                 Ok(running) => {
                     supervised.running = Some(running);
                     supervised.supervisor.on_started(now);
                     self.log.notice(&format!("{name} started"));
+                    if !supervised.reports_readiness() {
+                        self.raise_floor(index);
+                    }
                 }
                 Err(error) => {
                     self.log.failure(&format!("{name} cannot be started"), &error);
-                    self.schedule_restart(index, now);
+                    // Whatever was made of it goes with it.
+                    self.kill(index);
+                    self.schedule_restart(index, now, false);
                 }
             },
             Action::Kill(fault) => {
@@ -146,6 +201,7 @@ impl<'log> Supervision<'log> {
                 continue;
             };
             supervised.log_output(self.log, now);
+            let mut ready = false;
             let mut datagram = [0u8; notify::MAX_DATAGRAM_BYTES];
             for _ in 0..DATAGRAMS_PER_TURN {
                 let received = channel::receive(supervised.notify.socket(), &mut datagram);
@@ -158,12 +214,25 @@ impl<'log> Supervision<'log> {
                     && supervised.reports_readiness()
                 {
                     self.log.notice(&format!("{} is ready", supervised.component.name));
+                    ready = true;
                 }
                 if heard.watchdog {
                     supervised.supervisor.on_watchdog(now);
                 }
             }
+            if ready {
+                self.raise_floor(index);
+            }
             self.hear_request(index);
+        }
+    }
+
+    /// A release of an app that got ready is not gone back from.
+    fn raise_floor(&mut self, index: usize) {
+        let package = self.components.get(index).and_then(|c| c.component.package.as_ref());
+        if let Some(package) = package {
+            let header = &package.header;
+            self.identities.raise_floor(self.log, header.component_id, header.rollback_index);
         }
     }
 
@@ -212,28 +281,49 @@ impl<'log> Supervision<'log> {
         Ok(())
     }
 
+    /// The stub has ended, and with it everything in its namespace.
     fn on_exit(&mut self, index: usize, exit: Exit, now: u64) {
-        // Whatever it forked ends with it.
+        // Whatever else is in its group ends with it.
         self.kill(index);
         let Some(supervised) = self.components.get_mut(index) else {
             return;
         };
         supervised.log_last_output(self.log, now);
-        supervised.running = None;
-        self.log.notice(&format!("{} ended with {exit}", supervised.component.name));
-        self.schedule_restart(index, now);
+        let status = supervised.running.take().map(|running| channel::read_status(&running.status));
+        // A stub that was killed has left no status; its own end then stands for the program's.
+        let exit = match status {
+            Some(Ok(Some(status))) => Exit::from_raw(status),
+            _ => exit,
+        };
+        supervised.log_events(self.log);
+        let name = &supervised.component.name;
+        self.log.notice(&format!("{name} ended with {exit}"));
+        if supervised.package_is_corrupt() {
+            self.log.warning(&format!("{name}: its package is damaged; it is not started again"));
+            supervised.supervisor.stop(now);
+        }
+        self.schedule_restart(index, now, exit.is_success());
     }
 
-    fn schedule_restart(&mut self, index: usize, now: u64) {
+    fn schedule_restart(&mut self, index: usize, now: u64, well: bool) {
         let Some(supervised) = self.components.get_mut(index) else {
             return;
         };
         let name = &supervised.component.name;
-        if let Some(restart) = supervised.supervisor.on_exit(now) {
+        if let Some(restart) = supervised.supervisor.on_exit(now, well) {
             let delay = restart.delay_ms;
             self.log.notice(&format!("{name} will be started again in {delay} ms"));
             if restart.crash_loop {
                 self.log.warning(&format!("{name} is in a crash loop"));
+            }
+        }
+    }
+
+    /// Takes every package out of use; nothing runs any more.
+    pub(crate) fn release_packages(&self) {
+        for supervised in &self.components {
+            if let Some(mounted) = &supervised.component.package {
+                package::unmount(self.log, mounted);
             }
         }
     }

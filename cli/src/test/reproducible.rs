@@ -58,7 +58,13 @@ fn from_two_empty_caches(workspace: &Workspace, scratch: &Path, epoch: &str) -> 
         let step = Step::begin(format!("building everything in {place}"));
         let cache = scratch.join(format!("{place}-cache")).to_string_lossy().into_owned();
         let image = scratch.join(format!("{}.img", images.len()));
-        let environment = [("HOLDFAST_CACHE", cache.as_str()), ("SOURCE_DATE_EPOCH", epoch)];
+        // Development keys belong to a checkout, and a signature is part of the bytes.
+        let keys = scratch.join("keys").to_string_lossy().into_owned();
+        let environment = [
+            ("HOLDFAST_CACHE", cache.as_str()),
+            ("HOLDFAST_KEYS", keys.as_str()),
+            ("SOURCE_DATE_EPOCH", epoch),
+        ];
         build(&scratch.join(place), &image, umask, &environment)?;
         images.push(image);
         step.done("built");

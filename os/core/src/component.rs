@@ -4,13 +4,17 @@
 //! [`ComponentList::decode`] before it starts anything. The bytes are postcard, bounded by
 //! [`MAX_ENCODED_BYTES`], and rejected when anything follows them.
 
+use crate::app_manifest::ComponentId;
+use crate::package::{KeyId, Version};
+use crate::policy::Plan;
+use crate::policy::system_calls::SystemCalls;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Where the component list lies in the root file system.
 pub const PATH: &str = "/etc/holdfast/components";
 /// Version of the encoding; a list with another one is refused.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 /// Largest encoded list in bytes that init will look at.
 pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 /// Most components in one image.
@@ -33,8 +37,12 @@ pub struct ComponentList {
     pub format_version: u16,
     /// Which image this is.
     pub image: ImageIdentity,
-    /// In start order.
-    pub components: Vec<Component>,
+    /// Services, in start order.
+    pub services: Vec<Service>,
+    /// Apps, in start order; what they are granted is said by their packages.
+    pub apps: Vec<App>,
+    /// The one-shot process that looks at a package; there is one where there are apps.
+    pub admission: Option<Service>,
 }
 
 /// What an image says of itself.
@@ -42,8 +50,10 @@ pub struct ComponentList {
 pub struct ImageIdentity {
     /// Name from the image manifest.
     pub name: String,
+    /// Product from the image manifest; app packages name it, or none.
+    pub product: String,
     /// Version from the image manifest.
-    pub version: String,
+    pub version: Version,
     /// Board the image was made for.
     pub board: String,
     /// Host name the kernel is given.
@@ -52,15 +62,6 @@ pub struct ImageIdentity {
     pub build_time: u64,
     /// True unless the image was built with `--production`.
     pub development: bool,
-}
-
-/// Whose program a component is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
-    /// Ours, part of the OS.
-    Service,
-    /// An OEM's.
-    App,
 }
 
 /// How init learns that a component is ready.
@@ -75,29 +76,24 @@ pub enum Readiness {
     },
 }
 
-/// One program that init starts and keeps running.
+/// A service of the OS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Component {
+pub struct Service {
     /// Unique; lower-case letters, digits and `-`.
     pub name: String,
-    /// Service or app.
-    pub kind: Kind,
-    /// Absolute path of the program.
-    pub entry_point: String,
-    /// Arguments after the program's own name.
-    pub args: Vec<String>,
     /// Uid and gid it runs with; unique.
     pub uid: u32,
-    /// How readiness is learned.
-    pub readiness: Readiness,
-    /// It must send `WATCHDOG=1` at least this often, in milliseconds, once it is ready.
-    pub watchdog_ms: Option<u32>,
-    /// Device nodes init opens for reading and writing and hands over from descriptor 3 on.
-    pub descriptors: Vec<String>,
-    /// Capability numbers it keeps; empty for every app.
-    pub capabilities: Vec<u8>,
-    /// It gets a socket to init and may ask for a reboot or a power-off ([`crate::wire`]).
-    pub may_end_system: bool,
+    /// Everything it is given.
+    pub plan: Plan,
+}
+
+/// An app that the image admits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    /// Unique; made from the name in its manifest.
+    pub name: String,
+    /// Which packages are its own.
+    pub component_id: ComponentId,
 }
 
 /// Why a component list was refused.
@@ -118,6 +114,9 @@ pub enum ComponentListError {
     /// More than [`MAX_COMPONENTS`].
     #[error("component list has {0} components, more than {MAX_COMPONENTS}")]
     TooMany(usize),
+    /// Apps, and nothing to look at their packages with.
+    #[error("component list has apps, but no admission")]
+    NoAdmission,
     /// A field of one component holds what it may not.
     #[error("component `{component}`: {field}: {reason}")]
     Field {
@@ -165,62 +164,73 @@ impl ComponentList {
         if self.format_version != FORMAT_VERSION {
             return Err(ComponentListError::FormatVersion(self.format_version));
         }
-        if self.components.len() > MAX_COMPONENTS {
-            return Err(ComponentListError::TooMany(self.components.len()));
+        let count = self.services.len().saturating_add(self.apps.len());
+        if count > MAX_COMPONENTS {
+            return Err(ComponentListError::TooMany(count));
         }
-        let mut seen: Vec<(&str, u32)> = Vec::with_capacity(self.components.len());
-        for component in &self.components {
+        let services = || self.services.iter().chain(&self.admission);
+        for (index, service) in services().enumerate() {
             let refuse = |field, reason| {
-                Err(ComponentListError::Field { component: component.name.clone(), field, reason })
+                Err(ComponentListError::Field { component: service.name.clone(), field, reason })
             };
-            if let Err(reason) = check_name(&component.name) {
-                return refuse("name", reason);
+            if let Err((field, reason)) = service.plan.check() {
+                return refuse(field, reason);
             }
-            if seen.iter().any(|(name, _)| *name == component.name) {
-                return refuse("name", "used by another component");
-            }
-            if seen.iter().any(|(_, uid)| *uid == component.uid) {
+            if services().take(index).any(|earlier| earlier.uid == service.uid) {
                 return refuse("uid", "used by another component");
             }
-            let first = match component.kind {
-                Kind::Service => FIRST_SERVICE_UID,
-                Kind::App => FIRST_APP_UID,
+            if service.uid < FIRST_SERVICE_UID || service.uid >= FIRST_APP_UID {
+                return refuse("uid", "outside the range of services");
+            }
+        }
+        for (index, app) in self.apps.iter().enumerate() {
+            if self.apps.iter().take(index).any(|e| e.component_id == app.component_id) {
+                return Err(ComponentListError::Field {
+                    component: app.name.clone(),
+                    field: "component_id",
+                    reason: "used by another app",
+                });
+            }
+        }
+        if !self.apps.is_empty() && self.admission.is_none() {
+            return Err(ComponentListError::NoAdmission);
+        }
+        let names: Vec<&String> =
+            services().map(|s| &s.name).chain(self.apps.iter().map(|a| &a.name)).collect();
+        for (index, name) in names.iter().enumerate() {
+            let refuse = |reason| {
+                let component = (*name).clone();
+                Err(ComponentListError::Field { component, field: "name", reason })
             };
-            if component.uid < first || component.uid > LAST_UID {
-                return refuse("uid", "outside the range for its kind");
+            if let Err(reason) = check_name(name) {
+                return refuse(reason);
             }
-            if !is_clean_absolute(&component.entry_point) {
-                return refuse("entry_point", "must be an absolute path without `.`, `..` or NUL");
+            if names.iter().take(index).any(|earlier| earlier == name) {
+                return refuse("used by another component");
             }
-            if component.args.iter().any(|arg| arg.contains('\0')) {
-                return refuse("args", "must not contain NUL");
-            }
-            if component.descriptors.len() > 8 {
-                return refuse("descriptors", "more than 8");
-            }
-            if !component.descriptors.iter().all(|p| p.starts_with("/dev/") && is_clean_absolute(p))
-            {
-                return refuse("descriptors", "must be paths of device nodes below /dev");
-            }
-            if component.capabilities.iter().any(|c| *c > LAST_CAPABILITY) {
-                return refuse("capabilities", "unknown capability number");
-            }
-            if component.kind == Kind::App && !component.capabilities.is_empty() {
-                return refuse("capabilities", "an app has none");
-            }
-            if component.kind == Kind::App && component.may_end_system {
-                return refuse("may_end_system", "only a service may");
-            }
-            if component.watchdog_ms.is_some_and(|ms| ms < 100) {
-                return refuse("watchdog_ms", "shorter than 100 ms");
-            }
-            if component.readiness == (Readiness::Notify { within_ms: 0 }) {
-                return refuse("readiness", "no time is allowed");
-            }
-            seen.push((&component.name, component.uid));
         }
         Ok(())
     }
+}
+
+/// File of an app's package on the `apps` partition.
+#[must_use]
+pub fn package_file(id: ComponentId) -> String {
+    format!("{id}.package")
+}
+
+/// Where the verified root has a public key that app packages may be signed with. The name says
+/// when it is a development key.
+#[must_use]
+pub fn trusted_key_path(id: KeyId, development: bool) -> String {
+    let suffix = if development { "development.pub" } else { "pub" };
+    format!("/etc/holdfast/trust/app/{id}.{suffix}")
+}
+
+/// Where the verified root has a seccomp program of a set; programs are applied in their order.
+#[must_use]
+pub fn filter_path(set: SystemCalls, order: usize) -> String {
+    format!("/usr/lib/holdfast/seccomp/{}-{order}.bpf", set.name())
 }
 
 /// Checks the name of a component: 1 to [`MAX_NAME_BYTES`] of `a-z`, `0-9` and `-`, a letter first.
@@ -272,40 +282,37 @@ pub fn is_clean_absolute(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy;
     use proptest::prelude::*;
 
-    fn component(name: &str, uid: u32) -> Component {
-        Component {
+    fn service(name: &str, uid: u32) -> Service {
+        Service {
             name: name.to_owned(),
-            kind: Kind::App,
-            entry_point: "/bin/app".to_owned(),
-            args: vec!["-v".to_owned()],
             uid,
-            readiness: Readiness::Started,
-            watchdog_ms: None,
-            descriptors: Vec::new(),
-            capabilities: Vec::new(),
-            may_end_system: false,
+            plan: policy::admission_plan("a", "/usr/lib/holdfast/a"),
         }
     }
 
-    fn list(components: Vec<Component>) -> ComponentList {
+    fn list(services: Vec<Service>) -> ComponentList {
         ComponentList {
             format_version: FORMAT_VERSION,
             image: ImageIdentity {
                 name: "hello".to_owned(),
-                version: "1.0.0".to_owned(),
+                product: "hello".to_owned(),
+                version: Version { major: 1, minor: 0, patch: 0 },
                 board: "qemu-virt".to_owned(),
                 hostname: "holdfast".to_owned(),
                 build_time: 1_700_000_000,
                 development: true,
             },
-            components,
+            services,
+            apps: vec![App { name: "app".to_owned(), component_id: ComponentId([7; 16]) }],
+            admission: Some(service("admission", 100)),
         }
     }
 
-    fn refused_field(component: Component) -> &'static str {
-        match list(vec![component]).encode() {
+    fn refused_field(service: Service) -> &'static str {
+        match list(vec![service]).encode() {
             Err(ComponentListError::Field { field, .. }) => field,
             other => panic!("expected a refused field, got {other:?}"),
         }
@@ -313,20 +320,20 @@ mod tests {
 
     #[test]
     fn what_was_encoded_is_decoded() {
-        let list = list(vec![component("hello", 1001), component("world", 1002)]);
+        let list = list(vec![service("hello", 101), service("world", 102)]);
         assert_eq!(ComponentList::decode(&list.encode().unwrap()).unwrap(), list);
     }
 
     #[test]
     fn trailing_bytes_are_refused() {
-        let mut bytes = list(vec![component("hello", 1001)]).encode().unwrap();
+        let mut bytes = list(vec![service("hello", 101)]).encode().unwrap();
         bytes.push(0);
         assert_eq!(ComponentList::decode(&bytes), Err(ComponentListError::TrailingBytes(1)));
     }
 
     #[test]
     fn every_truncation_is_refused() {
-        let bytes = list(vec![component("hello", 1001)]).encode().unwrap();
+        let bytes = list(vec![service("hello", 101)]).encode().unwrap();
         for len in 0..bytes.len() {
             let part = &bytes[..len];
             assert!(ComponentList::decode(part).is_err(), "{len} bytes were accepted");
@@ -334,27 +341,29 @@ mod tests {
     }
 
     #[test]
-    fn two_components_cannot_share_a_uid_or_a_name() {
-        let same_uid = list(vec![component("a", 1001), component("b", 1001)]).encode();
-        assert!(matches!(same_uid, Err(ComponentListError::Field { field: "uid", .. })));
-        let same_name = list(vec![component("a", 1001), component("a", 1002)]).encode();
-        assert!(matches!(same_name, Err(ComponentListError::Field { field: "name", .. })));
+    fn two_components_cannot_share_a_uid_a_name_or_an_id() {
+        assert_eq!(refused_field(service("a", 100)), "uid");
+        assert_eq!(refused_field(service("admission", 101)), "name");
+        assert_eq!(refused_field(service("app", 101)), "name");
+        let mut twice = list(Vec::new());
+        twice.apps.push(App { name: "other".to_owned(), component_id: ComponentId([7; 16]) });
+        assert!(matches!(
+            twice.encode(),
+            Err(ComponentListError::Field { field: "component_id", .. })
+        ));
     }
 
     #[test]
-    fn powers_and_paths_outside_their_bounds_are_refused() {
-        assert_eq!(refused_field(component("Root", 1001)), "name");
-        assert_eq!(refused_field(component("root", 0)), "uid");
-        assert_eq!(refused_field(component("service", FIRST_SERVICE_UID)), "uid");
-        let mut c = component("a", 1001);
-        c.entry_point = "/bin/../sbin/init".to_owned();
-        assert_eq!(refused_field(c), "entry_point");
-        let mut c = component("a", 1001);
-        c.capabilities = vec![21];
-        assert_eq!(refused_field(c), "capabilities");
-        let mut c = component("a", 1001);
-        c.descriptors = vec!["/etc/holdfast/components".to_owned()];
-        assert_eq!(refused_field(c), "descriptors");
+    fn powers_and_names_outside_their_bounds_are_refused() {
+        assert_eq!(refused_field(service("Root", 101)), "name");
+        assert_eq!(refused_field(service("root", 0)), "uid");
+        assert_eq!(refused_field(service("service", FIRST_APP_UID)), "uid");
+        let mut bad = service("a", 101);
+        bad.plan.program = "/bin/../sbin/init".to_owned();
+        assert_eq!(refused_field(bad), "program");
+        let mut alone = list(Vec::new());
+        alone.admission = None;
+        assert_eq!(alone.encode(), Err(ComponentListError::NoAdmission));
     }
 
     #[test]
@@ -387,7 +396,7 @@ mod tests {
         fn one_changed_byte_never_yields_a_list_that_breaks_the_rules(
             at in any::<prop::sample::Index>(), value in any::<u8>()
         ) {
-            let mut bytes = list(vec![component("hello", 1001)]).encode().unwrap();
+            let mut bytes = list(vec![service("hello", 101)]).encode().unwrap();
             let at = at.index(bytes.len());
             bytes[at] = value;
             if let Ok(list) = ComponentList::decode(&bytes) {

@@ -6,7 +6,11 @@
 
 pub mod app_manifest;
 pub mod component;
+pub mod elf;
+pub mod identity;
 pub mod log_line;
 pub mod notify;
+pub mod package;
+pub mod policy;
 pub mod supervision;
 pub mod wire;

@@ -6,27 +6,27 @@
 
 /// Longest line in bytes of input; a longer one continues as a line of its own.
 pub const MAX_LINE_BYTES: usize = 240;
-/// Lines that may come at once.
-pub const BURST_LINES: u32 = 64;
-/// Lines per second in the long run.
-pub const LINES_PER_SECOND: u32 = 16;
+/// So many times the lines of a second may come at once.
+pub const BURST_SECONDS: u32 = 4;
 
 /// Collects the bytes of one component into lines. Holds at most one line.
 #[derive(Debug)]
 pub struct LineAssembler {
     pending: Vec<u8>,
+    lines_per_second: u32,
     tokens: u32,
     refilled_at_ms: u64,
     dropped: u32,
 }
 
 impl LineAssembler {
-    /// An empty one with a full bucket.
+    /// An empty one with a full bucket, for so many lines a second in the long run.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(lines_per_second: u32) -> Self {
         Self {
             pending: Vec::with_capacity(MAX_LINE_BYTES),
-            tokens: BURST_LINES,
+            lines_per_second,
+            tokens: lines_per_second.saturating_mul(BURST_SECONDS),
             refilled_at_ms: 0,
             dropped: 0,
         }
@@ -56,13 +56,14 @@ impl LineAssembler {
 
     fn refill(&mut self, now_ms: u64) {
         let elapsed = now_ms.saturating_sub(self.refilled_at_ms);
-        let earned = elapsed.saturating_mul(u64::from(LINES_PER_SECOND)) / 1000;
+        let earned = elapsed.saturating_mul(u64::from(self.lines_per_second)) / 1000;
         if earned == 0 {
             return;
         }
         self.refilled_at_ms = now_ms;
         let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-        self.tokens = self.tokens.saturating_add(earned).min(BURST_LINES);
+        let most = self.lines_per_second.saturating_mul(BURST_SECONDS);
+        self.tokens = self.tokens.saturating_add(earned).min(most);
     }
 
     fn finish_line(&mut self, emit: &mut dyn FnMut(&str)) {
@@ -77,12 +78,6 @@ impl LineAssembler {
             emit(&escape(&self.pending));
         }
         self.pending.clear();
-    }
-}
-
-impl Default for LineAssembler {
-    fn default() -> Self {
-        Self::new()
     }
 }
 
@@ -121,22 +116,22 @@ mod tests {
 
     #[test]
     fn a_line_split_over_two_reads_is_one_line() {
-        let mut assembler = LineAssembler::new();
+        let mut assembler = LineAssembler::new(16);
         assert!(lines(&mut assembler, b"heart", 0).is_empty());
         assert_eq!(lines(&mut assembler, b"beat\nnext", 0), ["heartbeat"]);
     }
 
     #[test]
     fn terminal_escapes_and_forged_lines_are_made_visible() {
-        let mut assembler = LineAssembler::new();
+        let mut assembler = LineAssembler::new(16);
         assert_eq!(lines(&mut assembler, b"\x1b[2J\rinit: ok\n", 0), ["\\x1b[2J\\x0dinit: ok"]);
     }
 
     #[test]
     fn a_flood_is_dropped_and_counted() {
-        let mut assembler = LineAssembler::new();
+        let mut assembler = LineAssembler::new(16);
         let flood = b"x\n".repeat(200);
-        assert_eq!(lines(&mut assembler, &flood, 0).len(), BURST_LINES as usize);
+        assert_eq!(lines(&mut assembler, &flood, 0).len(), 64);
         let later = lines(&mut assembler, b"calm\n", 1000);
         assert_eq!(later, ["(136 lines dropped: too many at once)", "calm"]);
     }
@@ -147,7 +142,7 @@ mod tests {
             chunks in proptest::collection::vec(
                 proptest::collection::vec(any::<u8>(), 0..600), 0..8)
         ) {
-            let mut assembler = LineAssembler::new();
+            let mut assembler = LineAssembler::new(16);
             let mut seen = 0u32;
             for chunk in chunks {
                 assembler.push(&chunk, 0, &mut |line| {
@@ -157,7 +152,7 @@ mod tests {
                 });
                 prop_assert!(assembler.pending.len() < MAX_LINE_BYTES);
             }
-            prop_assert!(seen <= BURST_LINES);
+            prop_assert!(seen <= 64);
         }
     }
 }

@@ -10,6 +10,7 @@
 //!    +------------------+------------------------------------+      stop() --> Stopping --> Stopped
 //! ```
 
+use crate::app_manifest::RestartPolicy;
 use crate::component::Readiness;
 
 /// Milliseconds of the monotonic clock.
@@ -91,6 +92,7 @@ pub enum State {
 pub struct Supervisor {
     readiness: Readiness,
     watchdog_ms: Option<Millis>,
+    restart: RestartPolicy,
     state: State,
     failures: u32,
     crash_loop_reported: bool,
@@ -102,9 +104,10 @@ pub struct Supervisor {
 impl Supervisor {
     /// A component to be started at once.
     #[must_use]
-    pub fn new(readiness: Readiness, watchdog_ms: Option<u32>) -> Self {
+    pub fn new(readiness: Readiness, watchdog_ms: Option<u32>, restart: RestartPolicy) -> Self {
         Self {
             readiness,
+            restart,
             watchdog_ms: watchdog_ms.map(Millis::from),
             state: State::Waiting(0),
             failures: 0,
@@ -174,9 +177,15 @@ impl Supervisor {
         self.last_ping = now;
     }
 
-    /// It ended, or could not be started. `None` means that it stays ended.
-    pub fn on_exit(&mut self, now: Millis) -> Option<Restart> {
-        if matches!(self.state, State::Stopping(_) | State::Stopped) {
+    /// It ended, `well` when by itself with exit code 0, or could not be started. `None` means that
+    /// it stays ended.
+    pub fn on_exit(&mut self, now: Millis, well: bool) -> Option<Restart> {
+        let again = match self.restart {
+            RestartPolicy::Always => true,
+            RestartPolicy::OnFailure => !well,
+            RestartPolicy::Never => false,
+        };
+        if !again || matches!(self.state, State::Stopping(_) | State::Stopped) {
             self.state = State::Stopped;
             return None;
         }
@@ -194,7 +203,16 @@ impl Supervisor {
         Some(Restart { delay_ms, crash_loop })
     }
 
-    /// The system goes down: ask it to end, and never start it again.
+    /// Starts a component that was stopped, or whose restart policy keeps it ended.
+    pub fn start_again(&mut self, now: Millis) {
+        if self.state == State::Stopped {
+            self.failures = 0;
+            self.crash_loop_reported = false;
+            self.state = State::Waiting(now);
+        }
+    }
+
+    /// Asks it to end, and does not start it again.
     pub fn stop(&mut self, now: Millis) -> Action {
         match self.state {
             State::Waiting(_) | State::Stopped => {
@@ -239,7 +257,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn started(readiness: Readiness, watchdog_ms: Option<u32>) -> Supervisor {
-        let mut supervisor = Supervisor::new(readiness, watchdog_ms);
+        let mut supervisor = Supervisor::new(readiness, watchdog_ms, RestartPolicy::Always);
         assert_eq!(supervisor.on_deadline(0), Action::Start);
         supervisor.on_started(0);
         supervisor
@@ -247,13 +265,13 @@ mod tests {
 
     #[test]
     fn restarts_come_later_each_time_up_to_the_ceiling() {
-        let mut supervisor = Supervisor::new(Readiness::Started, None);
+        let mut supervisor = Supervisor::new(Readiness::Started, None, RestartPolicy::Always);
         let mut now = 0;
         let mut delays = Vec::new();
         let mut reports = 0;
         for _ in 0..14 {
             supervisor.on_started(now);
-            let restart = supervisor.on_exit(now).unwrap();
+            let restart = supervisor.on_exit(now, false).unwrap();
             delays.push(restart.delay_ms);
             reports += u32::from(restart.crash_loop);
             now += restart.delay_ms;
@@ -267,13 +285,13 @@ mod tests {
 
     #[test]
     fn a_component_that_ran_well_is_restarted_at_once_again() {
-        let mut supervisor = Supervisor::new(Readiness::Started, None);
+        let mut supervisor = Supervisor::new(Readiness::Started, None, RestartPolicy::Always);
         for _ in 0..6 {
             supervisor.on_started(0);
-            supervisor.on_exit(0);
+            supervisor.on_exit(0, false);
         }
         supervisor.on_started(1_000);
-        let restart = supervisor.on_exit(1_000 + STABLE_AFTER_MS).unwrap();
+        let restart = supervisor.on_exit(1_000 + STABLE_AFTER_MS, false).unwrap();
         assert_eq!(restart.delay_ms, FIRST_BACKOFF_MS);
     }
 
@@ -283,7 +301,7 @@ mod tests {
         assert_eq!(supervisor.on_deadline(499), Action::None);
         assert_eq!(supervisor.on_deadline(500), Action::Kill(Fault::NotReady));
         assert!(!supervisor.on_ready(501), "too late");
-        assert!(supervisor.on_exit(502).is_some());
+        assert!(supervisor.on_exit(502, false).is_some());
     }
 
     #[test]
@@ -302,8 +320,32 @@ mod tests {
         assert_eq!(supervisor.stop(10), Action::Terminate);
         assert_eq!(supervisor.on_deadline(10 + STOP_GRACE_MS - 1), Action::None);
         assert_eq!(supervisor.on_deadline(10 + STOP_GRACE_MS), Action::Kill(Fault::StillRunning));
-        assert_eq!(supervisor.on_exit(4_000), None);
+        assert_eq!(supervisor.on_exit(4_000, false), None);
         assert_eq!(supervisor.state(), State::Stopped);
+    }
+
+    #[test]
+    fn the_restart_policy_decides_about_the_next_start() {
+        let ended = |policy, well| {
+            let mut supervisor = Supervisor::new(Readiness::Started, None, policy);
+            supervisor.on_started(0);
+            supervisor.on_exit(1, well).is_some()
+        };
+        assert!(ended(RestartPolicy::Always, true) && ended(RestartPolicy::Always, false));
+        assert!(!ended(RestartPolicy::OnFailure, true) && ended(RestartPolicy::OnFailure, false));
+        assert!(!ended(RestartPolicy::Never, true) && !ended(RestartPolicy::Never, false));
+    }
+
+    #[test]
+    fn a_stopped_component_can_be_started_again_and_a_running_one_is_left_alone() {
+        let mut supervisor = started(Readiness::Started, None);
+        supervisor.start_again(5);
+        assert_eq!(supervisor.state(), State::Ready);
+        supervisor.stop(10);
+        supervisor.on_exit(20, true);
+        assert_eq!(supervisor.state(), State::Stopped);
+        supervisor.start_again(30);
+        assert_eq!(supervisor.on_deadline(30), Action::Start);
     }
 
     #[derive(Debug, Clone, Copy)]
@@ -338,7 +380,7 @@ mod tests {
                 Some(within_ms) => Readiness::Notify { within_ms },
                 None => Readiness::Started,
             };
-            let mut supervisor = Supervisor::new(readiness, watchdog);
+            let mut supervisor = Supervisor::new(readiness, watchdog, RestartPolicy::Always);
             let mut now = 0;
             let mut running = false;
             let mut stopped = false;
@@ -346,7 +388,7 @@ mod tests {
                 match event {
                     Event::Exit if running => {
                         running = false;
-                        prop_assert_eq!(supervisor.on_exit(now).is_none(), stopped);
+                        prop_assert_eq!(supervisor.on_exit(now, false).is_none(), stopped);
                     }
                     Event::Exit => {}
                     Event::Ready => { supervisor.on_ready(now); }

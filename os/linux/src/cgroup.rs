@@ -11,6 +11,46 @@ use std::path::{Path, PathBuf};
 /// Where init mounts the hierarchy.
 pub const ROOT: &str = "/sys/fs/cgroup";
 
+/// Lets the groups below [`ROOT`] limit memory, processes and processor time.
+///
+/// # Errors
+/// The kernel lacks a controller.
+pub fn enable_controllers() -> Result<(), PathError> {
+    let path = Path::new(ROOT).join("cgroup.subtree_control");
+    fs::write(&path, "+memory +pids +cpu").map_err(|error| PathError::new("write", path, error))
+}
+
+/// What a group may use at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupLimits {
+    /// Memory in KiB.
+    pub memory_kib: u32,
+    /// Processes and threads.
+    pub processes: u32,
+    /// Share of all processors in percent.
+    pub cpu_percent: u32,
+}
+
+/// What has happened in a group since it was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupEvents {
+    /// Processes killed because memory ran out.
+    pub out_of_memory: u64,
+    /// Forks refused because there were too many processes.
+    pub forks_refused: u64,
+}
+
+/// What a group uses now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupUse {
+    /// Memory in bytes.
+    pub memory: u64,
+    /// Most memory it has used, in bytes.
+    pub memory_peak: u64,
+    /// Processes and threads.
+    pub processes: u64,
+}
+
 /// The control group of one component.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -35,6 +75,68 @@ impl Cgroup {
         let directory = rustix::fs::open(&path, flags, Mode::empty())
             .map_err(|error| PathError::new("open control group", &path, error))?;
         Ok(Self { path, directory })
+    }
+
+    /// Sets what the group may use. When its memory runs out, all of its processes end together.
+    ///
+    /// # Errors
+    /// A limit cannot be written.
+    pub fn limit(&self, limits: &GroupLimits) -> Result<(), PathError> {
+        const PERIOD_US: u64 = 100_000;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = u64::try_from(processors).unwrap_or(1);
+        let quota =
+            PERIOD_US.saturating_mul(processors).saturating_mul(u64::from(limits.cpu_percent))
+                / 100;
+        for (file, value) in [
+            ("memory.max", u64::from(limits.memory_kib).saturating_mul(1024).to_string()),
+            ("memory.oom.group", "1".to_owned()),
+            ("pids.max", limits.processes.to_string()),
+            ("cpu.max", format!("{} {PERIOD_US}", quota.max(1000))),
+        ] {
+            let path = self.path.join(file);
+            fs::write(&path, value).map_err(|error| PathError::new("write", path, error))?;
+        }
+        Ok(())
+    }
+
+    /// What has happened in the group.
+    ///
+    /// # Errors
+    /// The kernel's files cannot be read.
+    pub fn events(&self) -> Result<GroupEvents, PathError> {
+        Ok(GroupEvents {
+            out_of_memory: self.named("memory.events", "oom_kill")?,
+            forks_refused: self.named("pids.events", "max")?,
+        })
+    }
+
+    /// What the group uses.
+    ///
+    /// # Errors
+    /// The kernel's files cannot be read.
+    pub fn usage(&self) -> Result<GroupUse, PathError> {
+        Ok(GroupUse {
+            memory: self.number("memory.current")?,
+            memory_peak: self.number("memory.peak")?,
+            processes: self.number("pids.current")?,
+        })
+    }
+
+    fn read(&self, file: &str) -> Result<String, PathError> {
+        let path = self.path.join(file);
+        fs::read_to_string(&path).map_err(|error| PathError::new("read", path, error))
+    }
+
+    fn number(&self, file: &str) -> Result<u64, PathError> {
+        Ok(self.read(file)?.trim().parse().unwrap_or(0))
+    }
+
+    /// The number behind `name` in a file of `name number` lines.
+    fn named(&self, file: &str, name: &str) -> Result<u64, PathError> {
+        let text = self.read(file)?;
+        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.and_then(|value| value.trim().parse().ok()).unwrap_or(0))
     }
 
     /// The directory, for `CLONE_INTO_CGROUP`.

@@ -23,6 +23,18 @@ pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
+/// Reads the raw wait status that a stub left in its pipe; `None` when it left none.
+///
+/// # Errors
+/// The pipe cannot be read.
+pub fn read_status(pipe: impl AsFd) -> io::Result<Option<i32>> {
+    let mut status = [0u8; 4];
+    Ok(match read(pipe, &mut status)? {
+        Some(4) => Some(i32::from_ne_bytes(status)),
+        _ => None,
+    })
+}
+
 /// A pair of connected `SEQPACKET` sockets `(init's, component's)`; init's end does not block.
 ///
 /// # Errors
@@ -74,6 +86,12 @@ impl NotifySocket {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
     }
 
     /// The socket, for polling.

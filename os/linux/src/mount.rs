@@ -1,10 +1,14 @@
 //! Mounting file systems with flags that are always said in full.
 
 use crate::PathError;
+use linux_raw_sys::general::{__NR_mount_setattr, mount_attr};
+use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::CWD;
+use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
-    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount, unmount,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    open_tree, unmount,
 };
 use std::path::Path;
 
@@ -15,6 +19,8 @@ pub struct Access {
     pub read_only: bool,
     /// Device nodes work.
     pub devices: bool,
+    /// Programs can be executed; only together with `read_only`.
+    pub executable: bool,
 }
 
 /// Mounts a file system of type `kind` at `target`. `options` are `key=value`, `key` for flags;
@@ -46,11 +52,80 @@ pub fn mount(
     }
     fsconfig_create(&context).map_err(fail("create the file system for"))?;
     let mut flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let executable = access.executable && access.read_only;
+    flags.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, !executable);
     flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, !access.devices);
     flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, access.read_only);
     let mounted = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(fail("mount"))?;
     move_mount(&mounted, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(fail("mount"))
+}
+
+/// Makes a mount point with its parents, or takes the one that is there.
+///
+/// # Errors
+/// It cannot be made.
+pub fn make_directory(path: &Path) -> Result<(), PathError> {
+    std::fs::create_dir_all(path).map_err(|error| PathError::new("make directory", path, error))
+}
+
+/// A detached copy of the tree at `path`, a directory that only init shapes: `nosuid,nodev` and, but
+/// for `access`, read-only and `noexec`. It goes wherever it is moved, and is gone when it is closed
+/// before that.
+///
+/// # Errors
+/// There is nothing at `path`, or the kernel refuses.
+pub fn detached_copy(path: &Path, access: Access) -> Result<OwnedFd, PathError> {
+    let fail = |operation| move |error| PathError::new(operation, path, error);
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
+    let tree = open_tree(CWD, path, flags).map_err(fail("copy the mount of"))?;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, access.read_only);
+    let executable = access.executable && access.read_only;
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, !executable);
+    set_attributes(&tree, attributes).map_err(fail("restrict the mount of"))?;
+    Ok(tree)
+}
+
+/// A detached file system in memory.
+pub(crate) fn temporary(
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, Errno> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        fsconfig_set_string(&context, *key, *value)?;
+    }
+    fsconfig_create(&context)?;
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+/// Adds attributes to a mount. Source: `mount_setattr(2)`.
+pub(crate) fn set_attributes(mount: &OwnedFd, attributes: MountAttrFlags) -> Result<(), Errno> {
+    let request = mount_attr {
+        attr_set: u64::from(attributes.bits()),
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    // SAFETY: the descriptor is open, the path is an empty NUL-terminated string, and the request
+    // has the layout and size that the call is told.
+    let result = unsafe {
+        libc::syscall(
+            __NR_mount_setattr as libc::c_long,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const request,
+            size_of::<mount_attr>(),
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
 }
 
 /// Takes the mount at `target` away.

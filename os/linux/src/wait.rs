@@ -23,6 +23,24 @@ impl fmt::Display for Exit {
     }
 }
 
+impl Exit {
+    /// How a process ended, from its raw wait status (`wait(2)`).
+    #[must_use]
+    pub fn from_raw(status: i32) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signal(libc::WTERMSIG(status))
+        } else {
+            Self::Code(libc::WEXITSTATUS(status))
+        }
+    }
+
+    /// True when it ended by itself with 0.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        self == Self::Code(0)
+    }
+}
+
 /// Reaps one child that has ended. `None` when none has.
 ///
 /// # Errors
@@ -40,5 +58,18 @@ pub fn reap() -> io::Result<Option<(Pid, Exit)>> {
             (None, Some(signal)) => return Ok(Some((pid, Exit::Signal(signal)))),
             (None, None) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raw_status_is_a_code_or_a_signal() {
+        assert_eq!(Exit::from_raw(7 << 8), Exit::Code(7));
+        assert_eq!(Exit::from_raw(11), Exit::Signal(11));
+        assert_eq!(Exit::from_raw(11 | 0x80), Exit::Signal(11), "with a core");
+        assert!(Exit::from_raw(0).is_success());
     }
 }

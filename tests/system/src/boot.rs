@@ -89,19 +89,25 @@ fn unprivileged(guest: &mut Guest) -> Result<()> {
     const SYS_PTRACE: &str = "0000000000080000";
     let processes = guest.probe.ask("processes", ANSWER)?;
     let others: Vec<&str> = processes.lines().filter(|p| field(p, "pid") != "1").collect();
-    ensure!(others.len() == 2, "expected hello and the probe, found:\n{processes}");
+    let mut names: Vec<&str> = others.iter().map(|p| field(p, "Name")).collect();
+    names.sort_unstable();
+    ensure!(names == ["app", "probe", "stub", "stub"], "unexpected processes:\n{processes}");
     let mut uids = Vec::new();
     for process in others {
+        // The probe may look at other processes; that is its plan, and it is in no product.
         let allowed = if field(process, "Name") == "probe" { SYS_PTRACE } else { NONE };
         ensure!(field(process, "NoNewPrivs") == "1", "{process}");
-        for set in ["CapPrm", "CapEff", "CapBnd"] {
+        ensure!(field(process, "Seccomp") == "2", "{process}");
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
             ensure!(field(process, set) == allowed, "{set}: {process}");
         }
         let uid: u32 = field(process, "Uid").parse()?;
         ensure!(uid >= 100 && field(process, "Gid") == field(process, "Uid"), "{process}");
-        ensure!(!uids.contains(&uid), "a shared uid: {process}");
         uids.push(uid);
     }
+    // A component and its stub share a uid; components do not.
+    uids.sort_unstable();
+    ensure!(matches!(uids.as_slice(), [a, b, c, d] if a == b && c == d && b != c), "{uids:?}");
     Ok(())
 }
 
@@ -140,16 +146,30 @@ fn mounts(guest: &mut Guest) -> Result<()> {
             bail!("unreadable: {mount}");
         };
         let has = |option: &str| options.split(',').any(|o| o == option);
-        if target == "/" {
-            ensure!(kind == "erofs" && has("ro"), "the root: {mount}");
+        ensure!(has("nosuid") || target == "/", "{mount}");
+        // What can be executed is verified and cannot be written: the root, and packages.
+        if target == "/" || target.starts_with("/run/packages/") {
+            ensure!(kind == "erofs" && has("ro"), "{mount}");
+            targets.push(target);
             continue;
         }
         ensure!(has("noexec") && has("nosuid"), "{mount}");
         ensure!(has("nodev") || target == "/dev", "{mount}");
         targets.push(target);
     }
-    let expected =
-        ["/proc", "/sys", "/dev", "/sys/fs/cgroup", "/run", "/tmp", "/state", "/apps", "/data"];
+    let expected = [
+        "/",
+        "/proc",
+        "/sys",
+        "/dev",
+        "/sys/fs/cgroup",
+        "/run",
+        "/tmp",
+        "/state",
+        "/apps",
+        "/data",
+        "/run/packages/hello",
+    ];
     ensure!(targets == expected, "unexpected mounts:\n{mounts}");
     Ok(())
 }

@@ -9,6 +9,7 @@ mod document;
 pub mod published;
 mod schema;
 
+use crate::package::Version;
 use document::Value;
 use schema::{Field, Kind, Support};
 use thiserror::Error;
@@ -19,7 +20,7 @@ pub const FILE_NAME: &str = "app_manifest.json";
 pub const MAX_BYTES: usize = 64 * 1024;
 
 /// A checked app manifest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct AppManifest {
     /// The app's name, for people.
     pub name: String,
@@ -29,6 +30,12 @@ pub struct AppManifest {
     pub entry_point: String,
     /// Arguments for the program.
     pub cmd_args: Vec<String>,
+    /// Version of the app.
+    pub version: Version,
+    /// A number that only grows; a device refuses a lower one than it has had.
+    pub rollback_index: u64,
+    /// Oldest OS version it runs on.
+    pub least_os: Version,
     /// Storage that outlives restarts, in KiB.
     pub storage_kib: Option<u32>,
     /// What the app may use at most.
@@ -48,7 +55,7 @@ pub struct AppManifest {
 }
 
 /// A claim to a peripheral.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Peripheral {
     /// Where in the document it is made.
     pub path: String,
@@ -66,6 +73,7 @@ pub struct ComponentId(pub [u8; 16]);
 
 /// What an app may use at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Memory in KiB, its share of the kernel's and of `/tmp` included.
     pub memory_kib: u32,
@@ -156,6 +164,7 @@ impl AppManifest {
         let default = Limits::default();
         let limit = |name, otherwise| limits.and_then(|l| number(l, name)).unwrap_or(otherwise);
         let holdfast = at(document, "Holdfast");
+        let version = |name| holdfast.and_then(|h| text(h, name)).and_then(|v| v.parse().ok());
         let mut unsupported = Vec::new();
         collect_unsupported(schema::TOP_LEVEL, document, "", &mut unsupported);
         let id = text(document, "ComponentId").and_then(ComponentId::parse);
@@ -164,6 +173,9 @@ impl AppManifest {
             component_id: id.unwrap_or(ComponentId([0; 16])),
             entry_point: text(document, "EntryPoint").unwrap_or_default().to_owned(),
             cmd_args: list(document, "CmdArgs").filter_map(as_text).map(str::to_owned).collect(),
+            version: version("Version").unwrap_or(Version { major: 0, minor: 1, patch: 0 }),
+            rollback_index: holdfast.and_then(|h| number(h, "RollbackIndex")).map_or(0, u64::from),
+            least_os: version("LeastOsVersion").unwrap_or_default(),
             storage_kib: number(document, "Capabilities.MutableStorage.SizeKB").filter(|k| *k > 0),
             limits: Limits {
                 memory_kib: limit("MemoryKiB", default.memory_kib),
@@ -183,6 +195,69 @@ impl AppManifest {
             critical: holdfast.and_then(|h| at(h, "Critical")) == Some(&Value::Boolean(true)),
             unsupported,
             peripherals: peripherals(document),
+        }
+    }
+}
+
+/// Largest encoded manifest in bytes.
+pub const MAX_ENCODED_BYTES: usize = 2 * MAX_BYTES;
+
+/// Why bytes are no encoded manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum EncodedManifestError {
+    /// Too long, cut off, or followed by other bytes.
+    #[error("its encoding is damaged")]
+    Encoding,
+    /// A field holds what no document could have put there.
+    #[error("{0} is out of bounds")]
+    Field(&'static str),
+}
+
+impl AppManifest {
+    /// The manifest as init reads it from the process that parsed it.
+    ///
+    /// # Errors
+    /// The encoder's own; never for a manifest that [`parse`](Self::parse) returned.
+    pub fn encode(&self) -> Result<Vec<u8>, EncodedManifestError> {
+        postcard::to_allocvec(self).map_err(|_| EncodedManifestError::Encoding)
+    }
+
+    /// Reads an encoded manifest. The process that wrote it has looked at hostile bytes and may be
+    /// in their author's hand, so every bound is checked again: it can claim nothing that a
+    /// document could not.
+    ///
+    /// # Errors
+    /// See [`EncodedManifestError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, EncodedManifestError> {
+        if bytes.len() > MAX_ENCODED_BYTES {
+            return Err(EncodedManifestError::Encoding);
+        }
+        let (manifest, rest) =
+            postcard::take_from_bytes::<Self>(bytes).map_err(|_| EncodedManifestError::Encoding)?;
+        if !rest.is_empty() {
+            return Err(EncodedManifestError::Encoding);
+        }
+        let Limits { memory_kib, cpu_percent, processes, open_files, .. } = manifest.limits;
+        let interval = |ms: Option<u32>| ms.is_none_or(|ms| (100..=600_000).contains(&ms));
+        let checks = [
+            ("Name", manifest.name.len() <= 256),
+            ("EntryPoint", crate::component::is_clean_absolute(&manifest.entry_point)),
+            ("EntryPoint", manifest.entry_point.len() <= 255),
+            ("CmdArgs", manifest.cmd_args.len() <= 64),
+            ("CmdArgs", manifest.cmd_args.iter().all(|a| a.len() <= 1024 && !a.contains('\0'))),
+            ("MutableStorage", manifest.storage_kib.is_none_or(|kib| kib <= 65_536)),
+            ("MemoryKiB", (256..=1 << 20).contains(&memory_kib)),
+            ("CpuPercent", (1..=100).contains(&cpu_percent)),
+            ("Processes", (1..=256).contains(&processes)),
+            ("OpenFiles", (8..=1024).contains(&open_files)),
+            ("TemporaryKiB", manifest.limits.temporary_kib <= 65_536),
+            ("LogLinesPerSecond", (1..=256).contains(&manifest.limits.log_lines_per_second)),
+            ("ReadyWithinMs", interval(manifest.ready_within_ms)),
+            ("WatchdogMs", interval(manifest.watchdog_ms)),
+        ];
+        match checks.into_iter().find(|(_, holds)| !holds) {
+            Some((field, _)) => Err(EncodedManifestError::Field(field)),
+            None => Ok(manifest),
         }
     }
 }
@@ -529,13 +604,41 @@ mod tests {
                 "Holdfast": {"Limits": {"MemoryKiB": memory, "CpuPercent": percent}},
             }).to_string();
             let manifest = AppManifest::parse(text.as_bytes()).unwrap();
-            prop_assert_eq!(manifest.name, name);
+            prop_assert_eq!(&manifest.name, &name);
             prop_assert_eq!(manifest.component_id, id);
-            prop_assert_eq!(manifest.cmd_args, args);
+            prop_assert_eq!(&manifest.cmd_args, &args);
             prop_assert_eq!(manifest.storage_kib.unwrap_or(0), storage);
             prop_assert_eq!(manifest.limits.memory_kib, memory);
             prop_assert_eq!(manifest.limits.cpu_percent, percent);
-            prop_assert_eq!(manifest.unsupported, Vec::<String>::new());
+            prop_assert_eq!(&manifest.unsupported, &Vec::<String>::new());
+            let encoded = manifest.encode().unwrap();
+            prop_assert_eq!(AppManifest::decode(&encoded), Ok(manifest));
         }
+
+        #[test]
+        fn changed_encodings_are_refused_or_in_bounds(
+            at in any::<prop::sample::Index>(), value in any::<u8>(), cut in any::<bool>()
+        ) {
+            let mut bytes = AppManifest::parse(AZURE_SPHERE.as_bytes()).unwrap().encode().unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+            if cut {
+                bytes.truncate(at);
+            }
+            if let Ok(manifest) = AppManifest::decode(&bytes) {
+                prop_assert_eq!(crate::policy::app_plan(&manifest).check(), Ok(()));
+            }
+        }
+    }
+
+    #[test]
+    fn an_encoding_out_of_bounds_is_refused() {
+        let mut manifest = AppManifest::parse(MINIMAL.as_bytes()).unwrap();
+        manifest.limits.memory_kib = u32::MAX;
+        let bytes = manifest.encode().unwrap();
+        assert_eq!(AppManifest::decode(&bytes), Err(EncodedManifestError::Field("MemoryKiB")));
+        let mut bytes = AppManifest::parse(MINIMAL.as_bytes()).unwrap().encode().unwrap();
+        bytes.push(0);
+        assert_eq!(AppManifest::decode(&bytes), Err(EncodedManifestError::Encoding));
     }
 }

@@ -25,6 +25,7 @@ fn of_kind(kind: &Kind) -> Value {
         Kind::Guid => {
             json!({"type": "string", "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"})
         }
+        Kind::Version => json!({"type": "string", "pattern": "^[0-9]+\\.[0-9]+\\.[0-9]+$"}),
         Kind::Path => json!({"type": "string", "pattern": "^(/[^/]+)+$", "maxLength": 255}),
         Kind::Choice(choices) => json!({"enum": choices}),
         Kind::Host => json!({"type": "string", "maxLength": 254}),

@@ -6,6 +6,7 @@
 use super::document::Value;
 use super::{Fault, is_guid};
 use crate::component::is_clean_absolute;
+use crate::package::Version;
 
 /// What this version of the OS does with a field that asks for something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub(super) enum Kind {
         most_bytes: usize,
     },
     Guid,
+    /// `major.minor.patch`.
+    Version,
     /// Absolute, without `.` and `..`.
     Path,
     Choice(&'static [&'static str]),
@@ -298,6 +301,21 @@ const CAPABILITIES: &[Field] = &[
 ];
 
 const EXTENSIONS: &[Field] = &[
+    field("Version", Kind::Version, false, Support::Full, "Version of the app; 0.1.0 unless said."),
+    field(
+        "RollbackIndex",
+        Kind::Integer { least: 0, most: 0x7fff_ffff },
+        false,
+        Support::Full,
+        "Raise it with a release that mends a weakness: devices that had it refuse lower ones.",
+    ),
+    field(
+        "LeastOsVersion",
+        Kind::Version,
+        false,
+        Support::Full,
+        "Oldest OS version that the app runs on.",
+    ),
     field("Limits", Kind::Object(LIMITS), false, Support::Full, "What the app may use at most."),
     field(
         "RestartPolicy",
@@ -407,8 +425,16 @@ pub(super) fn check(kind: &Kind, value: &Value, path: &str, faults: &mut Vec<Fau
                 refuse(format!("must be {}, is {number}", range(0, 1023)));
             }
         }
-        (Kind::Text { .. } | Kind::Guid | Kind::Path | Kind::Choice(_), Value::Text(text))
-        | (Kind::Host | Kind::Peripheral, Value::Text(text)) => {
+        (
+            Kind::Text { .. }
+            | Kind::Guid
+            | Kind::Version
+            | Kind::Path
+            | Kind::Choice(_)
+            | Kind::Host
+            | Kind::Peripheral,
+            Value::Text(text),
+        ) => {
             if let Err(reason) = check_text(kind, text) {
                 refuse(reason);
             }
@@ -462,6 +488,7 @@ fn check_text(kind: &Kind, text: &str) -> Result<(), String> {
             true
         }
         Kind::Guid => is_guid(text),
+        Kind::Version => text.parse::<Version>().is_ok(),
         Kind::Path => text.len() <= 255 && is_clean_absolute(text),
         Kind::Choice(choices) => choices.contains(&text),
         Kind::Host => is_host(text),
@@ -499,6 +526,7 @@ pub(super) fn expected(kind: &Kind) -> String {
         Kind::Integer { least, most } => format!("an integer, {}", range(*least, *most)),
         Kind::Text { most_bytes } => format!("a string of at most {most_bytes} bytes"),
         Kind::Guid => "a GUID such as \"25025d2c-66da-4448-bae1-ac26fcdd3627\"".to_owned(),
+        Kind::Version => "three numbers such as \"1.0.0\"".to_owned(),
         Kind::Path => "an absolute path without `.` and `..`, such as \"/bin/app\"".to_owned(),
         Kind::Choice(choices) => format!("one of \"{}\"", choices.join("\", \"")),
         Kind::Host => "a host name, an IP address, or a DNS-SD name".to_owned(),

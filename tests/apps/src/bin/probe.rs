@@ -82,10 +82,10 @@ fn processes() -> Answer {
             continue;
         }
         write!(text, "pid={pid}")?;
-        for name in ["Name", "State", "PPid", "Uid", "Gid", "NoNewPrivs", "CapInh", "CapPrm"] {
+        for name in ["Name", "State", "PPid", "Uid", "Gid", "NoNewPrivs", "Seccomp"] {
             write!(text, " {name}={}", field(name).replace(' ', "_"))?;
         }
-        for name in ["CapEff", "CapBnd", "CapAmb"] {
+        for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
             write!(text, " {name}={}", field(name))?;
         }
         writeln!(text)?;

@@ -1,0 +1,192 @@
+//! `key`: keys of one's own, and the development keys of a checkout.
+//!
+//! Development keys are made when they are first needed and never leave the checkout: git ignores
+//! them, and no two checkouts have the same.
+
+use crate::failure::HostLacks;
+use crate::process;
+use crate::workspace::{self, Workspace};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use holdfast_images::key::{PrivateKey, PublicKey};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Commands about keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key pair.
+    New(NewArgs),
+    /// Say what a key file holds.
+    Show(ShowArgs),
+}
+
+/// What a key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Purpose {
+    /// App packages: Ed25519.
+    App,
+    /// Metadata of releases: Ed25519.
+    Release,
+    /// Kernel and device tree, for the boot loader: RSA-3072.
+    Boot,
+}
+
+impl Purpose {
+    fn name(self) -> &'static str {
+        match self {
+            Self::App => "app",
+            Self::Release => "release",
+            Self::Boot => "boot",
+        }
+    }
+}
+
+/// Arguments of `key new`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Writes NAME.pem, readable by you alone, and NAME.pub.pem. Keep the first off this \
+                  machine; put the second into an image manifest, under [trust].\n\n\
+                  Example: cargo holdfast key new --for app --output keys/oem.pem"
+)]
+pub(crate) struct NewArgs {
+    /// What it is to sign.
+    #[arg(long = "for", value_enum)]
+    purpose: Purpose,
+    /// Where to write the private key; ends in `.pem`.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+/// Arguments of `key show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: cargo holdfast key show keys/oem.pub.pem")]
+pub(crate) struct ShowArgs {
+    /// A PEM file of an Ed25519 key.
+    key: PathBuf,
+    /// Print as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, command: &KeyCommand) -> Result<()> {
+    match command {
+        KeyCommand::New(args) => new(args),
+        KeyCommand::Show(args) => show(workspace, args),
+    }
+}
+
+fn new(args: &NewArgs) -> Result<()> {
+    if args.output.extension().is_none_or(|extension| extension != "pem") {
+        return Err(HostLacks("--output: must end in `.pem`".to_owned()).into());
+    }
+    let public = match args.purpose {
+        Purpose::App | Purpose::Release => generate(&args.output, false)?,
+        Purpose::Boot => generate_rsa(&args.output)?,
+    };
+    println!("private: {}", args.output.display());
+    println!("public:  {}", public.display());
+    if args.purpose != Purpose::Boot {
+        println!("id:      {}", PublicKey::load(&public)?.id());
+    }
+    Ok(())
+}
+
+fn show(workspace: &Workspace, args: &ShowArgs) -> Result<()> {
+    let text = workspace::read_text(&args.key)?;
+    let private = text.contains("PRIVATE KEY");
+    let public =
+        if private { PrivateKey::load(&args.key)?.public() } else { PublicKey::load(&args.key)? };
+    let kind = if private { "private" } else { "public" };
+    let ours = args.key.starts_with(development_directory(workspace));
+    if args.json {
+        println!(
+            "{}",
+            serde_json::json!({
+                "kind": kind, "id": public.id().to_string(), "development": public.development,
+                "of_this_checkout": ours,
+            })
+        );
+    } else {
+        let development = if public.development { ", a development key" } else { "" };
+        println!("{kind} Ed25519 key{development}\nid: {}", public.id());
+    }
+    Ok(())
+}
+
+/// The development key of this checkout, made where there is none. `HOLDFAST_KEYS` names another
+/// directory.
+pub(crate) fn development(workspace: &Workspace, purpose: Purpose) -> Result<PrivateKey> {
+    let directory = development_directory(workspace);
+    workspace::make_directory(&directory)?;
+    let path = directory.join(format!("{}.pem", purpose.name()));
+    if !path.is_file() {
+        // Made under another name first: of two commands at once, one wins and both use its key.
+        let scratch = tempfile::tempdir_in(&directory).context("cannot make a directory")?;
+        let made = scratch.path().join("key.pem");
+        let public = generate(&made, true)?;
+        let publish = |from: &Path, to: &Path| match fs::hard_link(from, to) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                Err(error).with_context(|| format!("cannot write {}", to.display()))
+            }
+            _ => Ok(()),
+        };
+        publish(&made, &path)?;
+        if workspace::read(&path)? == workspace::read(&made)? {
+            publish(&public, &path.with_extension("pub.pem"))?;
+            eprintln!("made a development key: {}", path.display());
+        }
+    }
+    let key = PrivateKey::load(&path)?;
+    if !key.development {
+        bail!("{}: is not marked as a development key", path.display());
+    }
+    Ok(key)
+}
+
+fn development_directory(workspace: &Workspace) -> PathBuf {
+    match std::env::var_os("HOLDFAST_KEYS") {
+        Some(directory) => PathBuf::from(directory),
+        None => workspace.root.join("images/keys/development"),
+    }
+}
+
+/// Makes an Ed25519 key pair and returns the path of the public key.
+fn generate(path: &Path, development: bool) -> Result<PathBuf> {
+    let mut secret = [0u8; 32];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut secret))
+        .context("the host gives no random numbers")?;
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        workspace::make_directory(parent)?;
+    }
+    Ok(PrivateKey::from_secret(&secret, development).store(path)?)
+}
+
+/// Makes an RSA key pair as the boot loader's tools read it.
+fn generate_rsa(path: &Path) -> Result<PathBuf> {
+    let public = path.with_extension("pub.pem");
+    for file in [path, &public] {
+        if file.exists() {
+            bail!("{} is there already; a key is never overwritten", file.display());
+        }
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    workspace::make_directory(directory)?;
+    let scratch = tempfile::tempdir_in(directory).context("cannot make a directory")?;
+    let made = scratch.path().join("key.pem");
+    let openssl = |arguments: &[&str], rest: &[&Path]| {
+        process::output(Command::new("openssl").args(arguments).args(rest))
+            .map_err(|error| HostLacks(format!("{error:#} (Debian's package is `openssl`)")))
+    };
+    let rsa = ["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072", "-out"];
+    openssl(&rsa, &[&made])?;
+    fs::set_permissions(&made, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .with_context(|| format!("cannot restrict {}", made.display()))?;
+    openssl(&["pkey", "-pubout", "-out"], &[&public, Path::new("-in"), &made])?;
+    fs::rename(&made, path).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(public)
+}

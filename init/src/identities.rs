@@ -1,0 +1,94 @@
+//! The table of uids and floors on the `state` partition.
+
+use crate::log::Log;
+use holdfast_core::app_manifest::ComponentId;
+use holdfast_core::identity::{self, Identity, IdentityError, IdentityTable};
+use holdfast_linux::file;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Where each app's storage is.
+pub(crate) const DATA: &str = "/data";
+const STATE: &str = "/state";
+
+/// The table, and whether it can be trusted.
+#[derive(Debug)]
+pub(crate) struct Identities {
+    /// `None`: the table is damaged, and no app gets a uid before somebody has decided.
+    table: Option<IdentityTable>,
+    /// Owners of what lies on the data partition.
+    occupied: Vec<u32>,
+}
+
+/// Why an app has no identity.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoIdentity {
+    #[error("the table of uids is damaged; it is kept, and no app is started")]
+    Damaged,
+    #[error(transparent)]
+    Table(#[from] IdentityError),
+}
+
+impl Identities {
+    /// Reads the table. A missing one is a new one; a damaged one is kept as it is.
+    pub(crate) fn load(log: &Log) -> Self {
+        let path = path();
+        let table = match file::read_bounded(&path, identity::MAX_ENCODED_BYTES) {
+            Ok(None) => Some(IdentityTable::default()),
+            Ok(Some(bytes)) => match IdentityTable::decode(&bytes) {
+                Ok(table) => Some(table),
+                Err(error) => {
+                    log.failure("the table of uids is damaged and kept", &error);
+                    None
+                }
+            },
+            Err(error) => {
+                log.failure("the table of uids cannot be read and is kept", &error);
+                None
+            }
+        };
+        let entries = fs::read_dir(DATA).into_iter().flatten().flatten();
+        let owners = entries.filter_map(|entry| Some(entry.metadata().ok()?.uid()));
+        Self { table, occupied: owners.collect() }
+    }
+
+    /// The identity of an app, stored before it is used for the first time.
+    pub(crate) fn assign(&mut self, log: &Log, id: ComponentId) -> Result<Identity, NoIdentity> {
+        let table = self.table.as_mut().ok_or(NoIdentity::Damaged)?;
+        let known = table.find(id).is_some();
+        // Its own storage, from before the table was lost, is the app's again.
+        let own = fs::metadata(Path::new(DATA).join(id.to_string())).map(|m| m.uid()).ok();
+        let occupied: Vec<u32> =
+            self.occupied.iter().copied().filter(|uid| Some(*uid) != own).collect();
+        let identity = table.assign(id, &occupied)?;
+        if !known {
+            self.store(log);
+        }
+        Ok(identity)
+    }
+
+    /// From now on this device refuses packages of the app below `index`.
+    pub(crate) fn raise_floor(&mut self, log: &Log, id: ComponentId, index: u64) {
+        if self.table.as_mut().is_some_and(|table| table.raise_floor(id, index)) {
+            self.store(log);
+        }
+    }
+
+    fn store(&self, log: &Log) {
+        let Some(table) = &self.table else {
+            return;
+        };
+        let stored = table
+            .encode()
+            .map_err(Box::<dyn std::error::Error>::from)
+            .and_then(|bytes| Ok(file::replace(&path(), &bytes)?));
+        if let Err(error) = stored {
+            log.failure("the table of uids cannot be stored", &*error);
+        }
+    }
+}
+
+fn path() -> PathBuf {
+    Path::new(STATE).join(identity::FILE_NAME)
+}

@@ -1,0 +1,241 @@
+//! From a file on the `apps` partition to a mounted, admitted package.
+//!
+//! Nothing of the file is believed before its header is verified, and the descriptor that was
+//! verified is the one that is mounted.
+
+use crate::component::{self, Component, Starter};
+use crate::identities::{Identities, NoIdentity};
+use crate::log::Log;
+use holdfast_core::component::{self as list, App, ImageIdentity, Service};
+use holdfast_core::package::{Device, HEADER_BYTES, Header, PackageError, Refusal, SignatureError};
+use holdfast_core::policy::admission::{self, AdmissionError};
+use holdfast_core::policy::{self, Plan, Root, Source};
+use holdfast_linux::cgroup::{Cgroup, GroupLimits};
+use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::device_mapper::{VerityDevice, VerityTable};
+use holdfast_linux::loop_device::LoopDevice;
+use holdfast_linux::mount::{self, Access};
+use holdfast_linux::poll::Poll;
+use holdfast_linux::wait;
+use holdfast_linux::{PathError, channel, file, package_file};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+const APPS: &str = "/apps";
+/// Where packages are mounted; nobody but init can write there.
+const MOUNTS: &str = "/run/packages";
+/// Time that a look at a package may take.
+const ADMISSION_MS: u64 = 20_000;
+
+/// Why an app's package is not used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PackageRefusal {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("there is no package {0}")]
+    Missing(String),
+    #[error("the package {0}")]
+    Header(#[from] PackageError),
+    #[error("the package {0}")]
+    Signature(#[from] SignatureError),
+    #[error("the package is signed by key {0}, which this image does not trust")]
+    Untrusted(String),
+    #[error("the package {0}")]
+    Refused(#[from] Refusal),
+    #[error("this image has nothing to look at packages with")]
+    NoAdmission,
+    #[error(transparent)]
+    Admission(#[from] AdmissionError),
+    #[error("the package's header and its app_manifest.json differ")]
+    Differs,
+    #[error("the package asks for {0}: not supported by this OS version")]
+    Unsupported(String),
+    #[error("{0}: {1}")]
+    Plan(&'static str, &'static str),
+    #[error(transparent)]
+    Start(#[from] component::StartError),
+    #[error("cannot {0}")]
+    Kernel(&'static str, #[source] io::Error),
+    #[error(transparent)]
+    Identity(#[from] NoIdentity),
+}
+
+/// What stays with an app whose package is in use.
+#[derive(Debug)]
+pub(crate) struct Mounted {
+    /// The package's header.
+    pub(crate) header: Header,
+    /// The device that checks every block that is read.
+    pub(crate) device: VerityDevice,
+    /// Where it is mounted.
+    pub(crate) path: PathBuf,
+}
+
+/// Verifies, mounts and looks at the package of `app`, and makes the component it becomes.
+pub(crate) fn admit(
+    log: &Log,
+    starter: &Starter,
+    image: &ImageIdentity,
+    admission: Option<&Service>,
+    identities: &mut Identities,
+    app: &App,
+) -> Result<Component, PackageRefusal> {
+    let identity = identities.assign(log, app.component_id)?;
+    let name = list::package_file(app.component_id);
+    let path = Path::new(APPS).join(&name);
+    let package = package_file::open(&path, HEADER_BYTES)?.ok_or(PackageRefusal::Missing(name))?;
+    let header = Header::parse(&package.start, package.length)?;
+    let development = verify(&header, &package.start)?;
+    header.admit(&Device {
+        component_id: app.component_id,
+        product: &image.product,
+        board: &image.board,
+        os: image.version,
+        floor: identity.floor,
+    })?;
+    let mounted = mount_package(&app.name, header, package.file)?;
+    let plan = look(log, starter, admission.ok_or(PackageRefusal::NoAdmission)?, &mounted)
+        .inspect_err(|_| unmount(log, &mounted))?;
+    let (name, version, index) = (&app.name, header.version, header.rollback_index);
+    log.notice(&format!("{name}: package {version}, rollback index {index}, uid {}", identity.uid));
+    if development {
+        log.warning(&format!("{name}: its package is signed with a development key"));
+    }
+    Ok(Component { name: app.name.clone(), uid: identity.uid, plan, package: Some(mounted) })
+}
+
+/// Checks the signature with the key that the header names, from the verified root. True when it is
+/// a development key.
+fn verify(header: &Header, start: &[u8]) -> Result<bool, PackageRefusal> {
+    for development in [false, true] {
+        let path = list::trusted_key_path(header.key_id, development);
+        if let Some(key) = file::read_bounded(Path::new(&path), 32)? {
+            let key: &[u8; 32] = key.as_slice().try_into().map_err(|_| SignatureError::OtherKey)?;
+            header.verify(start, key)?;
+            return Ok(development);
+        }
+    }
+    Err(PackageRefusal::Untrusted(header.key_id.to_string()))
+}
+
+fn mount_package(name: &str, header: Header, file: OwnedFd) -> Result<Mounted, PackageRefusal> {
+    let offset = u64::try_from(HEADER_BYTES).unwrap_or(u64::MAX);
+    let block = LoopDevice::attach(file.as_fd(), offset)?;
+    let device = VerityDevice::create(
+        &format!("app-{name}"),
+        &VerityTable {
+            device: block.path(),
+            data_blocks: header.data_blocks(),
+            root_hash: header.root_hash,
+            salt: header.salt,
+        },
+    )?;
+    let path = Path::new(MOUNTS).join(name);
+    let access = Access { read_only: true, executable: true, devices: false };
+    let mounted = mount::make_directory(&path)
+        .and_then(|()| mount::mount("erofs", Some(device.path()), &path, access, &[]));
+    match mounted {
+        Ok(()) => Ok(Mounted { header, device, path }),
+        Err(error) => {
+            // Half a package is none; the first error is the one to report.
+            let _ = device.remove();
+            Err(error.into())
+        }
+    }
+}
+
+/// Takes a package out of use.
+pub(crate) fn unmount(log: &Log, mounted: &Mounted) {
+    let taken = mount::detach(&mounted.path).and_then(|()| mounted.device.remove());
+    if let Err(error) = taken {
+        log.failure("a package stays mounted", &error);
+    }
+}
+
+/// Has a process of its own look at the files and read the manifest, and makes the plan.
+fn look(
+    log: &Log,
+    starter: &Starter,
+    admission: &Service,
+    mounted: &Mounted,
+) -> Result<Plan, PackageRefusal> {
+    let cgroup = Cgroup::create(&admission.name)?;
+    let limits = &admission.plan.limits;
+    cgroup.limit(&GroupLimits {
+        memory_kib: limits.memory_kib,
+        processes: limits.processes.saturating_add(1),
+        cpu_percent: 100,
+    })?;
+    let (output, output_child) =
+        channel::output_pipe().map_err(|e| PackageRefusal::Kernel("make a pipe", e))?;
+    let trees = |source: &Source| match source {
+        Source::Package => Some(mounted.path.clone()),
+        _ => None,
+    };
+    let started = starter.start_plan(
+        &admission.plan,
+        admission.uid,
+        &cgroup,
+        &output_child,
+        Vec::new(),
+        trees,
+    );
+    drop(output_child);
+    let answer = match started {
+        Ok(_) => read_answer(&output),
+        Err(error) => {
+            let _ = cgroup.kill();
+            return Err(error.into());
+        }
+    };
+    if let Err(error) = cgroup.kill() {
+        log.failure("cannot end the look at a package", &error);
+    }
+    // Whoever ended so far is reaped here, before there is anybody else.
+    while let Ok(Some(_)) = wait::reap() {}
+    let manifest = admission::read(&answer)?;
+    let header = &mounted.header;
+    if manifest.component_id != header.component_id
+        || manifest.version != header.version
+        || manifest.rollback_index != header.rollback_index
+        || manifest.least_os != header.least_os
+    {
+        return Err(PackageRefusal::Differs);
+    }
+    if let Some(path) = manifest.unsupported.first() {
+        return Err(PackageRefusal::Unsupported(holdfast_core::log_line::escape(path.as_bytes())));
+    }
+    let plan = policy::app_plan(&manifest);
+    plan.check().map_err(|(field, reason)| PackageRefusal::Plan(field, reason))?;
+    match &plan.root {
+        Root::Own(_) => Ok(plan),
+        Root::System => Err(PackageRefusal::Plan("root", "an app has its own")),
+    }
+}
+
+/// Everything the process writes before it ends, within the bounds of an answer; what takes too
+/// long is cut, and is then no answer.
+fn read_answer(output: &OwnedFd) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let deadline = monotonic_ms().saturating_add(ADMISSION_MS);
+    let mut buffer = [0u8; 4096];
+    while answer.len() <= admission::MAX_ANSWER_BYTES {
+        match channel::read(output, &mut buffer) {
+            Ok(Some(0)) => return answer,
+            Ok(Some(length)) => {
+                answer.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            }
+            Ok(None) => {
+                let left = deadline.saturating_sub(monotonic_ms());
+                let mut poll = Poll::new();
+                poll.add(output);
+                if left == 0 || poll.wait(left).is_err() {
+                    break;
+                }
+            }
+            Err(_) => break,
+        }
+    }
+    Vec::new()
+}

@@ -1,0 +1,541 @@
+//! Plans: the sandbox of one component as plain data.
+//!
+//! [`app_plan`] and [`service_plan`] turn what a component was granted into a [`Plan`];
+//! `holdfast-linux` applies a plan whole or not at all. What is not in a plan is not there: a
+//! component starts with nothing, and every grant adds exactly what it names.
+
+pub mod admission;
+pub mod exposure;
+pub mod system_calls;
+
+use crate::app_manifest::{AppManifest, Limits, RestartPolicy};
+use crate::component::{LAST_CAPABILITY, Readiness, is_clean_absolute};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use system_calls::SystemCalls;
+
+/// Where the files of a component are.
+pub const APP_DIRECTORY: &str = "/app";
+/// Where an app finds the storage that it was granted.
+pub const STORAGE_DIRECTORY: &str = "/data";
+/// Where a component finds its notify socket.
+pub const RUN_DIRECTORY: &str = "/run";
+/// Most mounts in a plan.
+pub const MAX_MOUNTS: usize = 16;
+
+/// Everything that one component is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The program, as the component sees it.
+    pub program: String,
+    /// Arguments behind the program's own name.
+    pub args: Vec<String>,
+    /// The file system it sees.
+    pub root: Root,
+    /// Capability numbers it keeps; all of its capability sets.
+    pub capabilities: Vec<u8>,
+    /// Which system calls it may make.
+    pub system_calls: SystemCalls,
+    /// What its control group and its resource limits allow.
+    pub limits: Limits,
+    /// Device nodes init opens for reading and writing and hands over from descriptor 3 on.
+    pub descriptors: Vec<String>,
+    /// It gets a socket to init, over which it may ask for the end of the system.
+    pub may_end_system: bool,
+    /// How init learns that it is ready.
+    pub readiness: Readiness,
+    /// It must send `WATCHDOG=1` at least this often, in milliseconds, once it is ready.
+    pub watchdog_ms: Option<u32>,
+    /// When it is started again.
+    pub restart: RestartPolicy,
+    /// A release is good only if it gets ready.
+    pub critical: bool,
+}
+
+/// The file system that a component sees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Root {
+    /// A fresh one in namespaces of its own (mounts, processes, network, host name), with these
+    /// mounts and nothing else.
+    Own(Vec<Mount>),
+    /// The system's, processes and network included. The probe of test images has it; no product
+    /// does, and no app can.
+    System,
+}
+
+/// One mount of a component's root. All are `nosuid`; all but [`Source::Devices`] `nodev`; all that
+/// can be written `noexec`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Top-level directory.
+    pub target: String,
+    /// What is there.
+    pub source: Source,
+}
+
+/// What a mount shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// The app's package through its verity device. Read-only, executable.
+    Package,
+    /// A directory of the verified root. Read-only, executable.
+    Directory(String),
+    /// Memory, empty at every start; so many KiB. Writable.
+    Temporary(u32),
+    /// The app's own part of the data partition; so many KiB. Writable.
+    Storage(u32),
+    /// `null`, `zero`, `full`, `random` and `urandom`. Read-only.
+    Devices,
+    /// The directory of its notify socket. Read-only.
+    Notify,
+}
+
+impl Source {
+    /// True when files can be written there.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        matches!(self, Self::Temporary(_) | Self::Storage(_))
+    }
+
+    /// True when programs can be executed from there.
+    #[must_use]
+    pub fn is_executable(&self) -> bool {
+        matches!(self, Self::Package | Self::Directory(_))
+    }
+}
+
+/// A service's grants, as its image manifest names them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceGrants {
+    /// Directory of its files in the verified root.
+    pub directory: String,
+    /// Program in that directory, without a slash in front.
+    pub program: String,
+    /// Arguments.
+    pub args: Vec<String>,
+    /// Capability numbers.
+    pub capabilities: Vec<u8>,
+    /// Device nodes it is handed.
+    pub descriptors: Vec<String>,
+    /// It may ask for the end of the system.
+    pub may_end_system: bool,
+    /// It sees the whole system.
+    pub system_view: bool,
+    /// What it may use at most.
+    pub limits: Limits,
+    /// How readiness is learned.
+    pub readiness: Readiness,
+    /// Watchdog interval in milliseconds.
+    pub watchdog_ms: Option<u32>,
+}
+
+/// The plan of an app.
+#[must_use]
+pub fn app_plan(manifest: &AppManifest) -> Plan {
+    let mut mounts = component_mounts(Source::Package, &manifest.limits);
+    if let Some(kib) = manifest.storage_kib {
+        mounts.push(Mount { target: STORAGE_DIRECTORY.to_owned(), source: Source::Storage(kib) });
+    }
+    Plan {
+        program: format!("{APP_DIRECTORY}{}", manifest.entry_point),
+        args: manifest.cmd_args.clone(),
+        root: Root::Own(mounts),
+        capabilities: Vec::new(),
+        system_calls: SystemCalls::Local,
+        limits: manifest.limits,
+        descriptors: Vec::new(),
+        may_end_system: false,
+        readiness: readiness(manifest.ready_within_ms),
+        watchdog_ms: manifest.watchdog_ms,
+        restart: manifest.restart,
+        critical: manifest.critical,
+    }
+}
+
+/// The plan of a service.
+#[must_use]
+pub fn service_plan(grants: &ServiceGrants) -> Plan {
+    let (root, program) = if grants.system_view {
+        (Root::System, format!("{}/{}", grants.directory, grants.program))
+    } else {
+        let files = Source::Directory(grants.directory.clone());
+        let mounts = component_mounts(files, &grants.limits);
+        (Root::Own(mounts), format!("{APP_DIRECTORY}/{}", grants.program))
+    };
+    Plan {
+        program,
+        args: grants.args.clone(),
+        root,
+        capabilities: grants.capabilities.clone(),
+        system_calls: SystemCalls::Local,
+        limits: grants.limits,
+        descriptors: grants.descriptors.clone(),
+        may_end_system: grants.may_end_system,
+        readiness: grants.readiness,
+        watchdog_ms: grants.watchdog_ms,
+        restart: RestartPolicy::Always,
+        critical: false,
+    }
+}
+
+/// The plan of the one-shot process that looks at a package's files before the app may run: the
+/// package, and nothing that it could write to but its standard output.
+#[must_use]
+pub fn admission_plan(program: &str, directory: &str) -> Plan {
+    Plan {
+        program: format!("/admission/{program}"),
+        args: Vec::new(),
+        root: Root::Own(vec![
+            Mount { target: APP_DIRECTORY.to_owned(), source: Source::Package },
+            Mount {
+                target: "/admission".to_owned(),
+                source: Source::Directory(directory.to_owned()),
+            },
+        ]),
+        capabilities: Vec::new(),
+        system_calls: SystemCalls::Local,
+        limits: Limits { processes: 1, open_files: 32, temporary_kib: 0, ..Limits::default() },
+        descriptors: Vec::new(),
+        may_end_system: false,
+        readiness: Readiness::Started,
+        watchdog_ms: None,
+        restart: RestartPolicy::Never,
+        critical: false,
+    }
+}
+
+/// The readiness that a time limit stands for.
+#[must_use]
+pub fn readiness(within_ms: Option<u32>) -> Readiness {
+    match within_ms {
+        Some(within_ms) => Readiness::Notify { within_ms },
+        None => Readiness::Started,
+    }
+}
+
+fn component_mounts(files: Source, limits: &Limits) -> Vec<Mount> {
+    let mount = |target: &str, source| Mount { target: target.to_owned(), source };
+    let mut mounts = vec![
+        mount(APP_DIRECTORY, files),
+        mount("/dev", Source::Devices),
+        mount(RUN_DIRECTORY, Source::Notify),
+    ];
+    if limits.temporary_kib > 0 {
+        mounts.push(mount("/tmp", Source::Temporary(limits.temporary_kib)));
+    }
+    mounts
+}
+
+impl Plan {
+    /// Checks what must hold in every plan that is applied, wherever it came from.
+    ///
+    /// # Errors
+    /// The field and what is wrong with it.
+    pub fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        if !is_clean_absolute(&self.program) {
+            return Err(("program", "must be an absolute path without `.`, `..` or NUL"));
+        }
+        if self.args.len() > 64 || self.args.iter().any(|arg| arg.contains('\0')) {
+            return Err(("args", "must be at most 64 without NUL"));
+        }
+        if self.capabilities.iter().any(|number| *number > LAST_CAPABILITY) {
+            return Err(("capabilities", "unknown capability number"));
+        }
+        let is_device = |path: &String| path.starts_with("/dev/") && is_clean_absolute(path);
+        if self.descriptors.len() > 8 || !self.descriptors.iter().all(is_device) {
+            return Err(("descriptors", "must be at most 8 paths of device nodes below /dev"));
+        }
+        if self.watchdog_ms.is_some_and(|ms| ms < 100) {
+            return Err(("watchdog_ms", "shorter than 100 ms"));
+        }
+        if self.readiness == (Readiness::Notify { within_ms: 0 }) {
+            return Err(("readiness", "no time is allowed"));
+        }
+        if self.limits.processes == 0 || self.limits.memory_kib == 0 || self.limits.open_files < 8 {
+            return Err(("limits", "too low for any program"));
+        }
+        let Root::Own(mounts) = &self.root else {
+            return Ok(());
+        };
+        if mounts.len() > MAX_MOUNTS {
+            return Err(("root", "has more than 16 mounts"));
+        }
+        for (index, mount) in mounts.iter().enumerate() {
+            let name = mount.target.strip_prefix('/').unwrap_or_default();
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase()) {
+                return Err((
+                    "root",
+                    "a mount is not at a top-level directory of lower-case letters",
+                ));
+            }
+            if mounts.iter().take(index).any(|earlier| earlier.target == mount.target) {
+                return Err(("root", "two mounts at one place"));
+            }
+            if let Source::Directory(path) = &mount.source
+                && !(path.starts_with("/usr/lib/holdfast/") && is_clean_absolute(path))
+            {
+                return Err(("root", "a directory that is not of the OS"));
+            }
+        }
+        Ok(())
+    }
+
+    /// True when everything that this plan allows is allowed by `other` as well.
+    #[must_use]
+    pub fn is_within(&self, other: &Self) -> bool {
+        let mounts_within = match (&self.root, &other.root) {
+            (_, Root::System) => true,
+            (Root::System, Root::Own(_)) => false,
+            (Root::Own(ours), Root::Own(theirs)) => ours.iter().all(|ours| {
+                theirs.iter().any(|theirs| {
+                    ours.target == theirs.target && source_within(&ours.source, &theirs.source)
+                })
+            }),
+        };
+        let (ours, theirs) = (&self.limits, &other.limits);
+        mounts_within
+            && self.capabilities.iter().all(|c| other.capabilities.contains(c))
+            && self.system_calls.is_within(other.system_calls)
+            && ours.memory_kib <= theirs.memory_kib
+            && ours.cpu_percent <= theirs.cpu_percent
+            && ours.processes <= theirs.processes
+            && ours.open_files <= theirs.open_files
+            && ours.log_lines_per_second <= theirs.log_lines_per_second
+            && self.descriptors.iter().all(|d| other.descriptors.contains(d))
+            && (!self.may_end_system || other.may_end_system)
+    }
+}
+
+fn source_within(ours: &Source, theirs: &Source) -> bool {
+    match (ours, theirs) {
+        (Source::Temporary(ours), Source::Temporary(theirs))
+        | (Source::Storage(ours), Source::Storage(theirs)) => ours <= theirs,
+        (ours, theirs) => ours == theirs,
+    }
+}
+
+/// The plan for people: one line for each thing it allows.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "program       {} {}", self.program, self.args.join(" "))?;
+        match &self.root {
+            Root::System => writeln!(f, "file system   the whole system's")?,
+            Root::Own(mounts) => {
+                writeln!(f, "namespaces    own mounts, processes, network (empty), host name")?;
+                for mount in mounts {
+                    let (what, kib) = match &mount.source {
+                        Source::Package => ("the package".to_owned(), None),
+                        Source::Directory(path) => (path.clone(), None),
+                        Source::Temporary(kib) => ("memory".to_owned(), Some(kib)),
+                        Source::Storage(kib) => ("storage".to_owned(), Some(kib)),
+                        Source::Devices => ("null zero full random urandom".to_owned(), None),
+                        Source::Notify => ("the notify socket".to_owned(), None),
+                    };
+                    let access = match (mount.source.is_writable(), mount.source.is_executable()) {
+                        (true, _) => "read write",
+                        (false, true) => "read execute",
+                        (false, false) => "read",
+                    };
+                    write!(f, "mount         {:<6} {access:<12} {what}", mount.target)?;
+                    match kib {
+                        Some(kib) => writeln!(f, ", {kib} KiB")?,
+                        None => writeln!(f)?,
+                    }
+                }
+            }
+        }
+        writeln!(f, "capabilities  {}", list_or_none(&self.capabilities))?;
+        writeln!(f, "system calls  {}", self.system_calls)?;
+        writeln!(f, "descriptors   {}", list_or_none(&self.descriptors))?;
+        let Limits { memory_kib, cpu_percent, processes, open_files, .. } = self.limits;
+        writeln!(
+            f,
+            "limits        {memory_kib} KiB memory, {cpu_percent} % CPU, {processes} processes, \
+             {open_files} open files, {} log lines/s",
+            self.limits.log_lines_per_second
+        )?;
+        if self.may_end_system {
+            writeln!(f, "init          may end the system")?;
+        }
+        let ready = match self.readiness {
+            Readiness::Started => "once it runs".to_owned(),
+            Readiness::Notify { within_ms } => format!("when it says so, within {within_ms} ms"),
+        };
+        writeln!(f, "ready         {ready}")?;
+        match self.watchdog_ms {
+            Some(ms) => writeln!(f, "watchdog      every {ms} ms")?,
+            None => writeln!(f, "watchdog      none")?,
+        }
+        let restart = match self.restart {
+            RestartPolicy::Always => "always",
+            RestartPolicy::OnFailure => "on failure",
+            RestartPolicy::Never => "never",
+        };
+        write!(f, "restart       {restart}{}", if self.critical { ", critical" } else { "" })
+    }
+}
+
+fn list_or_none<T: fmt::Display>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    pub(crate) fn manifest(more: &serde_json::Value) -> AppManifest {
+        let mut document = serde_json::json!({
+            "SchemaVersion": 1, "Name": "a", "EntryPoint": "/bin/app", "Capabilities": {},
+            "ComponentId": "25025d2c-66da-4448-bae1-ac26fcdd3627",
+        });
+        for (key, value) in more.as_object().unwrap() {
+            document[key] = value.clone();
+        }
+        AppManifest::parse(document.to_string().as_bytes()).unwrap()
+    }
+
+    fn grants() -> ServiceGrants {
+        ServiceGrants {
+            directory: "/usr/lib/holdfast/services/a".to_owned(),
+            program: "a".to_owned(),
+            args: Vec::new(),
+            capabilities: Vec::new(),
+            descriptors: Vec::new(),
+            may_end_system: false,
+            system_view: false,
+            limits: Limits::default(),
+            readiness: Readiness::Started,
+            watchdog_ms: None,
+        }
+    }
+
+    #[test]
+    fn no_grant_in_no_power_out() {
+        for plan in [app_plan(&manifest(&serde_json::json!({}))), service_plan(&grants())] {
+            assert_eq!(plan.check(), Ok(()));
+            assert!(plan.capabilities.is_empty() && plan.descriptors.is_empty());
+            assert!(!plan.may_end_system);
+            assert_eq!(plan.system_calls, SystemCalls::Local);
+            let Root::Own(mounts) = &plan.root else { panic!("it sees the system") };
+            let writable: Vec<&str> = mounts
+                .iter()
+                .filter(|m| m.source.is_writable())
+                .map(|m| m.target.as_str())
+                .collect();
+            assert_eq!(writable, ["/tmp"], "nothing it writes outlives it");
+        }
+    }
+
+    #[test]
+    fn nothing_is_writable_and_executable_and_an_app_never_sees_the_system() {
+        let plan = app_plan(&manifest(&serde_json::json!({
+            "Capabilities": {"MutableStorage": {"SizeKB": 65536}},
+        })));
+        let Root::Own(mounts) = plan.root else { panic!("it sees the system") };
+        assert!(mounts.iter().all(|m| !(m.source.is_writable() && m.source.is_executable())));
+        assert!(mounts.iter().any(|m| m.target == "/data"));
+    }
+
+    #[test]
+    fn a_plan_out_of_bounds_is_refused() {
+        let refused = |change: fn(&mut Plan)| {
+            let mut plan = service_plan(&grants());
+            change(&mut plan);
+            plan.check().expect_err("was accepted").0
+        };
+        assert_eq!(refused(|p| p.program = "/app/../sbin/init".to_owned()), "program");
+        assert_eq!(refused(|p| p.capabilities = vec![64]), "capabilities");
+        assert_eq!(refused(|p| p.descriptors = vec!["/etc/x".to_owned()]), "descriptors");
+        assert_eq!(refused(|p| p.watchdog_ms = Some(1)), "watchdog_ms");
+        assert_eq!(refused(|p| p.limits.processes = 0), "limits");
+        let own =
+            |target: &str, source| Root::Own(vec![Mount { target: target.to_owned(), source }]);
+        let root = |root: Root| {
+            let mut plan = service_plan(&grants());
+            plan.root = root;
+            plan.check().is_err()
+        };
+        assert!(root(own("/../etc", Source::Devices)));
+        assert!(root(own("/", Source::Devices)));
+        assert!(root(own("/x", Source::Directory("/etc".to_owned()))));
+        assert!(root(own("/x", Source::Directory("/usr/lib/holdfast/../../..".to_owned()))));
+        let mount = Mount { target: "/dev".to_owned(), source: Source::Devices };
+        assert!(root(Root::Own(vec![mount.clone(), mount])));
+    }
+
+    #[test]
+    fn a_plan_is_printed_line_by_line() {
+        let text = app_plan(&manifest(&serde_json::json!({"CmdArgs": ["-v"]}))).to_string();
+        for line in [
+            "program       /app/bin/app -v",
+            "mount         /app   read execute the package",
+            "mount         /tmp   read write   memory, 256 KiB",
+            "capabilities  none",
+            "restart       always",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no `{line}` in\n{text}");
+        }
+    }
+
+    prop_compose! {
+        fn asked()(
+            storage in 0u32..65_536, memory in 256u32..100_000, cpu in 1u32..=100,
+            processes in 1u32..=256, files in 8u32..=1024, temporary in 0u32..65_536,
+            lines in 1u32..=256,
+        ) -> serde_json::Value {
+            serde_json::json!({
+                "Capabilities": {"MutableStorage": {"SizeKB": storage}},
+                "Holdfast": {"Limits": {
+                    "MemoryKiB": memory, "CpuPercent": cpu, "Processes": processes,
+                    "OpenFiles": files, "TemporaryKiB": temporary, "LogLinesPerSecond": lines,
+                }},
+            })
+        }
+    }
+
+    /// The same request with every number at least as large.
+    fn raised(asked: &serde_json::Value, by: &[u32; 7]) -> serde_json::Value {
+        let most = [65_536, 1 << 20, 100, 256, 1024, 65_536, 256];
+        let mut raised = asked.clone();
+        let paths = ["/Capabilities/MutableStorage/SizeKB".to_owned()].into_iter().chain(
+            [
+                "MemoryKiB",
+                "CpuPercent",
+                "Processes",
+                "OpenFiles",
+                "TemporaryKiB",
+                "LogLinesPerSecond",
+            ]
+            .map(|name| format!("/Holdfast/Limits/{name}")),
+        );
+        for ((path, by), most) in paths.zip(by).zip(most) {
+            let value = raised.pointer_mut(&path).unwrap();
+            *value = value.as_u64().unwrap().saturating_add(u64::from(*by)).min(most).into();
+        }
+        raised
+    }
+
+    proptest! {
+        #[test]
+        fn every_manifest_makes_a_plan_in_bounds(asked in asked()) {
+            let plan = app_plan(&manifest(&asked));
+            prop_assert_eq!(plan.check(), Ok(()));
+            prop_assert!(plan.capabilities.is_empty() && plan.descriptors.is_empty());
+            prop_assert!(matches!(plan.root, Root::Own(_)) && !plan.may_end_system);
+        }
+
+        #[test]
+        fn a_plan_is_monotonic_in_the_manifest(
+            asked in asked(), by in proptest::array::uniform7(0u32..2000)
+        ) {
+            let more = raised(&asked, &by);
+            let (less, more) = (app_plan(&manifest(&asked)), app_plan(&manifest(&more)));
+            prop_assert!(less.is_within(&more), "{}\n{}", less, more);
+            prop_assert_eq!(more.is_within(&less), more == less);
+        }
+    }
+}

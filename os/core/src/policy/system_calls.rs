@@ -1,0 +1,506 @@
+//! Which system calls a component may make, as data.
+//!
+//! An allow list: what is not in it fails with EPERM. The image builder turns a set into BPF
+//! programs, so that the device only applies bytes of its verified root. Arguments are 32 bits
+//! wide on this processor, and every condition looks at one of them.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A set of system calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SystemCalls {
+    /// Programs, files, time, threads, and sockets on this device.
+    Local,
+    /// What the stub needs that reaps an app's processes: it opens and executes nothing.
+    Stub,
+}
+
+impl SystemCalls {
+    /// Every set.
+    pub const ALL: [Self; 2] = [Self::Local, Self::Stub];
+
+    /// Its name, for files and people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Stub => "stub",
+        }
+    }
+
+    /// True when every call of this set is in `other`.
+    #[must_use]
+    pub fn is_within(self, other: Self) -> bool {
+        self == other || (self, other) == (Self::Stub, Self::Local)
+    }
+
+    /// The calls of the set.
+    #[must_use]
+    pub fn rules(self) -> &'static [Rule] {
+        match self {
+            Self::Local => LOCAL,
+            Self::Stub => STUB,
+        }
+    }
+}
+
+impl fmt::Display for SystemCalls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} ({} calls)", self.name(), self.rules().len())
+    }
+}
+
+/// Calls that do not exist for any component (ENOSYS), so that a C library takes another way.
+/// `clone3` hides its flags behind a pointer that a filter cannot follow.
+pub const ABSENT: &[&str] = &["clone3"];
+
+/// One allowed call.
+#[derive(Debug, Clone, Copy)]
+pub struct Rule {
+    /// Name in the kernel's table for ARM.
+    pub name: &'static str,
+    /// It is allowed when every condition of one of these holds; always, when there are none.
+    pub any_of: &'static [&'static [Condition]],
+}
+
+/// `argument & mask == value`.
+#[derive(Debug, Clone, Copy)]
+pub struct Condition {
+    /// Number of the argument, from 0.
+    pub argument: u8,
+    /// Bits that are looked at.
+    pub mask: u32,
+    /// What they must be.
+    pub value: u32,
+}
+
+const fn call(name: &'static str) -> Rule {
+    Rule { name, any_of: &[] }
+}
+
+const fn when(name: &'static str, any_of: &'static [&'static [Condition]]) -> Rule {
+    Rule { name, any_of }
+}
+
+const fn is(argument: u8, value: u32) -> Condition {
+    Condition { argument, mask: u32::MAX, value }
+}
+
+const fn bits(argument: u8, mask: u32, value: u32) -> Condition {
+    Condition { argument, mask, value }
+}
+
+const PROT_WRITE: u32 = 2;
+const PROT_EXEC: u32 = 4;
+const MAP_ANONYMOUS: u32 = 0x20;
+/// Every `CLONE_NEW*` flag, and those that a tracer or init alone has a use for.
+const CLONE_FORBIDDEN: u32 = 0x0002_0000 // NEWNS
+    | 0x0200_0000 // NEWCGROUP
+    | 0x0400_0000 // NEWUTS
+    | 0x0800_0000 // NEWIPC
+    | 0x1000_0000 // NEWUSER
+    | 0x2000_0000 // NEWPID
+    | 0x4000_0000 // NEWNET
+    | 0x0000_2000 // PTRACE
+    | 0x0080_0000; // UNTRACED
+const AF_UNIX: u32 = 1;
+/// The low bits of a socket type; the others are `SOCK_CLOEXEC` and `SOCK_NONBLOCK`.
+const SOCKET_TYPE: u32 = 0xf;
+
+const SOCKETS: &[&[Condition]] = &[
+    &[is(0, AF_UNIX), bits(1, SOCKET_TYPE, 1)], // SOCK_STREAM
+    &[is(0, AF_UNIX), bits(1, SOCKET_TYPE, 2)], // SOCK_DGRAM
+    &[is(0, AF_UNIX), bits(1, SOCKET_TYPE, 5)], // SOCK_SEQPACKET
+];
+
+/// Without FS_IOC_FSSETXATTR, which would move files out of their quota, and without every request
+/// of a driver.
+const IOCTLS: &[&[Condition]] = &[
+    &[is(1, 0x5401)], // TCGETS, by which a C library asks for a terminal
+    &[is(1, 0x5413)], // TIOCGWINSZ, as TCGETS
+    &[is(1, 0x541b)], // FIONREAD
+    &[is(1, 0x5421)], // FIONBIO
+    &[is(1, 0x5450)], // FIONCLEX
+    &[is(1, 0x5451)], // FIOCLEX
+];
+
+const PRCTLS: &[&[Condition]] = &[
+    &[is(0, 1)],           // PR_SET_PDEATHSIG
+    &[is(0, 3)],           // PR_GET_DUMPABLE
+    &[is(0, 4), is(1, 0)], // PR_SET_DUMPABLE, to 0
+    &[is(0, 15)],          // PR_SET_NAME
+    &[is(0, 16)],          // PR_GET_NAME
+    &[is(0, 38)],          // PR_SET_NO_NEW_PRIVS
+    &[is(0, 39)],          // PR_GET_NO_NEW_PRIVS
+    &[is(0, 0x5356_4d41)], // PR_SET_VMA
+];
+
+const FCNTLS: &[&[Condition]] = &[
+    &[is(1, 0)],                      // F_DUPFD
+    &[is(1, 1)],                      // F_GETFD
+    &[is(1, 2)],                      // F_SETFD
+    &[is(1, 3)],                      // F_GETFL
+    &[is(1, 4), bits(2, 0o20000, 0)], // F_SETFL, without O_ASYNC
+    &[is(1, 5)],                      // F_GETLK
+    &[is(1, 6)],                      // F_SETLK
+    &[is(1, 7)],                      // F_SETLKW
+    &[is(1, 12)],                     // F_GETLK64
+    &[is(1, 13)],                     // F_SETLK64
+    &[is(1, 14)],                     // F_SETLKW64
+    &[is(1, 36)],                     // F_OFD_GETLK
+    &[is(1, 37)],                     // F_OFD_SETLK
+    &[is(1, 38)],                     // F_OFD_SETLKW
+    &[is(1, 1030)],                   // F_DUPFD_CLOEXEC
+];
+
+const MMAPS: &[&[Condition]] = &[
+    &[bits(2, PROT_EXEC, 0)],
+    // Code comes from a file and cannot be written.
+    &[bits(2, PROT_EXEC | PROT_WRITE, PROT_EXEC), bits(3, MAP_ANONYMOUS, 0)],
+];
+
+const LOCAL: &[Rule] = &[
+    // The processor's own calls, which a filter sees too.
+    call("set_tls"),
+    call("get_tls"),
+    call("cacheflush"),
+    // Memory.
+    call("brk"),
+    when("mmap2", MMAPS),
+    call("munmap"),
+    call("mremap"),
+    call("madvise"),
+    when("mprotect", &[&[bits(2, PROT_EXEC, 0)]]),
+    call("msync"),
+    call("mincore"),
+    call("membarrier"),
+    // Processes and threads.
+    when("clone", &[&[bits(0, CLONE_FORBIDDEN, 0)]]),
+    call("clone3"), // ABSENT answers first
+    call("fork"),
+    call("vfork"),
+    call("execve"),
+    call("exit"),
+    call("exit_group"),
+    call("wait4"),
+    call("waitid"),
+    call("set_tid_address"),
+    call("set_robust_list"),
+    call("get_robust_list"),
+    call("futex"),
+    call("futex_time64"),
+    call("sched_yield"),
+    call("sched_getaffinity"),
+    call("sched_getscheduler"),
+    call("sched_getparam"),
+    call("sched_get_priority_max"),
+    call("sched_get_priority_min"),
+    call("getpriority"),
+    call("setpriority"),
+    call("nice"),
+    call("prlimit64"),
+    call("ugetrlimit"),
+    call("setrlimit"),
+    call("getrusage"),
+    call("times"),
+    when("prctl", PRCTLS),
+    call("umask"),
+    call("setsid"),
+    call("setpgid"),
+    call("getpgid"),
+    call("getpgrp"),
+    call("getsid"),
+    // Identity, to look at.
+    call("getpid"),
+    call("getppid"),
+    call("gettid"),
+    call("getuid"),
+    call("getuid32"),
+    call("geteuid"),
+    call("geteuid32"),
+    call("getgid"),
+    call("getgid32"),
+    call("getegid"),
+    call("getegid32"),
+    call("getresuid32"),
+    call("getresgid32"),
+    call("getgroups32"),
+    call("uname"),
+    call("sysinfo"),
+    call("getcpu"),
+    call("capget"),
+    // Signals.
+    call("kill"),
+    call("tkill"),
+    call("tgkill"),
+    call("rt_sigaction"),
+    call("rt_sigprocmask"),
+    call("rt_sigpending"),
+    call("rt_sigreturn"),
+    call("sigreturn"),
+    call("rt_sigsuspend"),
+    call("rt_sigtimedwait"),
+    call("rt_sigtimedwait_time64"),
+    call("rt_sigqueueinfo"),
+    call("rt_tgsigqueueinfo"),
+    call("sigaltstack"),
+    call("signalfd"),
+    call("signalfd4"),
+    call("pause"),
+    call("restart_syscall"),
+    // Time.
+    call("clock_gettime"),
+    call("clock_gettime64"),
+    call("clock_getres"),
+    call("clock_getres_time64"),
+    call("clock_nanosleep"),
+    call("clock_nanosleep_time64"),
+    call("nanosleep"),
+    call("gettimeofday"),
+    call("setitimer"),
+    call("getitimer"),
+    call("timer_create"),
+    call("timer_settime"),
+    call("timer_settime64"),
+    call("timer_gettime"),
+    call("timer_gettime64"),
+    call("timer_getoverrun"),
+    call("timer_delete"),
+    call("timerfd_create"),
+    call("timerfd_settime"),
+    call("timerfd_settime64"),
+    call("timerfd_gettime"),
+    call("timerfd_gettime64"),
+    // Waiting.
+    call("poll"),
+    call("ppoll"),
+    call("ppoll_time64"),
+    call("_newselect"),
+    call("pselect6"),
+    call("pselect6_time64"),
+    call("epoll_create"),
+    call("epoll_create1"),
+    call("epoll_ctl"),
+    call("epoll_wait"),
+    call("epoll_pwait"),
+    call("epoll_pwait2"),
+    call("eventfd"),
+    call("eventfd2"),
+    call("inotify_init"),
+    call("inotify_init1"),
+    call("inotify_add_watch"),
+    call("inotify_rm_watch"),
+    // Files; Landlock says which.
+    call("open"),
+    call("openat"),
+    call("openat2"),
+    call("creat"),
+    call("close"),
+    call("close_range"),
+    call("read"),
+    call("write"),
+    call("readv"),
+    call("writev"),
+    call("pread64"),
+    call("pwrite64"),
+    call("preadv"),
+    call("preadv2"),
+    call("pwritev"),
+    call("pwritev2"),
+    call("lseek"),
+    call("_llseek"),
+    call("sendfile"),
+    call("sendfile64"),
+    call("copy_file_range"),
+    call("dup"),
+    call("dup2"),
+    call("dup3"),
+    call("pipe"),
+    call("pipe2"),
+    when("fcntl", FCNTLS),
+    when("fcntl64", FCNTLS),
+    when("ioctl", IOCTLS),
+    call("flock"),
+    call("fsync"),
+    call("fdatasync"),
+    call("arm_sync_file_range"),
+    call("fallocate"),
+    call("ftruncate"),
+    call("ftruncate64"),
+    call("truncate"),
+    call("truncate64"),
+    call("arm_fadvise64_64"),
+    call("readahead"),
+    call("stat"),
+    call("stat64"),
+    call("lstat"),
+    call("lstat64"),
+    call("fstat"),
+    call("fstat64"),
+    call("fstatat64"),
+    call("statx"),
+    call("statfs"),
+    call("statfs64"),
+    call("fstatfs"),
+    call("fstatfs64"),
+    call("access"),
+    call("faccessat"),
+    call("faccessat2"),
+    call("getdents"),
+    call("getdents64"),
+    call("getcwd"),
+    call("chdir"),
+    call("fchdir"),
+    call("mkdir"),
+    call("mkdirat"),
+    call("rmdir"),
+    call("unlink"),
+    call("unlinkat"),
+    call("rename"),
+    call("renameat"),
+    call("renameat2"),
+    call("link"),
+    call("linkat"),
+    call("symlink"),
+    call("symlinkat"),
+    call("readlink"),
+    call("readlinkat"),
+    call("chmod"),
+    call("fchmod"),
+    call("fchmodat"),
+    call("fchmodat2"),
+    call("utimensat"),
+    call("utimensat_time64"),
+    call("futimesat"),
+    call("utimes"),
+    // Sockets on this device.
+    when("socket", SOCKETS),
+    when("socketpair", SOCKETS),
+    call("bind"),
+    call("listen"),
+    call("accept"),
+    call("accept4"),
+    call("connect"),
+    call("shutdown"),
+    call("getsockname"),
+    call("getpeername"),
+    call("getsockopt"),
+    call("setsockopt"),
+    call("send"),
+    call("sendto"),
+    call("sendmsg"),
+    call("sendmmsg"),
+    call("recv"),
+    call("recvfrom"),
+    call("recvmsg"),
+    call("recvmmsg"),
+    call("recvmmsg_time64"),
+    // Random numbers.
+    call("getrandom"),
+];
+
+const STUB: &[Rule] = &[
+    call("set_tls"),
+    call("rt_sigprocmask"),
+    call("rt_sigtimedwait"),
+    call("rt_sigtimedwait_time64"),
+    call("rt_sigreturn"),
+    call("restart_syscall"),
+    call("wait4"),
+    call("kill"),
+    call("write"),
+    call("close"),
+    call("exit"),
+    call("exit_group"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_call_is_listed_twice_and_what_the_stub_may_an_app_may() {
+        for set in SystemCalls::ALL {
+            let names: Vec<&str> = set.rules().iter().map(|rule| rule.name).collect();
+            for (index, name) in names.iter().enumerate() {
+                assert!(!names[..index].contains(name), "{name} is there twice");
+            }
+        }
+        for rule in STUB {
+            assert!(LOCAL.iter().any(|local| local.name == rule.name), "{}", rule.name);
+        }
+    }
+
+    #[test]
+    fn what_opens_the_kernel_is_in_no_set() {
+        for forbidden in [
+            "ptrace",
+            "process_vm_readv",
+            "process_vm_writev",
+            "pidfd_getfd",
+            "perf_event_open",
+            "bpf",
+            "userfaultfd",
+            "io_uring_setup",
+            "keyctl",
+            "add_key",
+            "request_key",
+            "kexec_load",
+            "mount",
+            "umount2",
+            "pivot_root",
+            "chroot",
+            "setns",
+            "unshare",
+            "memfd_create",
+            "memfd_secret",
+            "personality",
+            "init_module",
+            "finit_module",
+            "reboot",
+            "swapon",
+            "syslog",
+            "quotactl",
+            "quotactl_fd",
+            "settimeofday",
+            "clock_settime",
+            "clock_settime64",
+            "adjtimex",
+            "sethostname",
+            "open_by_handle_at",
+            "fanotify_init",
+            "mknod",
+            "mknodat",
+            "setxattr",
+            "fsopen",
+            "open_tree",
+            "move_mount",
+            "mount_setattr",
+            "shmget",
+            "msgget",
+            "semget",
+            "mq_open",
+            "pkey_mprotect",
+            "remap_file_pages",
+            "splice",
+            "vmsplice",
+            "tee",
+            "execveat",
+            "modify_ldt",
+            "seccomp",
+            "setuid32",
+            "setresuid32",
+            "setgroups32",
+            "capset",
+            "process_madvise",
+            "kcmp",
+            "pidfd_open",
+            "acct",
+        ] {
+            for set in SystemCalls::ALL {
+                assert!(!set.rules().iter().any(|rule| rule.name == forbidden), "{forbidden}");
+            }
+        }
+    }
+}

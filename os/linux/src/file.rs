@@ -1,0 +1,80 @@
+//! Small files on partitions that a cut of power may meet at any moment.
+
+use crate::PathError;
+use rustix::fs::{Mode, OFlags, open};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Write};
+use std::path::Path;
+
+/// The bytes of a regular file, at most one more than `limit`; `None` where there is none. A
+/// symbolic link is not followed.
+///
+/// # Errors
+/// It cannot be opened or read, or is something else than a file.
+pub fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, PathError> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(PathError::new("open", path, error)),
+    };
+    let failed = |error| PathError::new("read", path, error);
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(ErrorKind::InvalidInput.into()));
+    }
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(Some(bytes))
+}
+
+/// Puts `bytes` at `path`, readable by root alone. Whatever is cut, the old or the new file is
+/// there, whole.
+///
+/// # Errors
+/// The new file cannot be written or put in place.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    let next = path.with_extension("next");
+    let failed = |operation| {
+        let next = next.clone();
+        move |error: std::io::Error| PathError::new(operation, next, error)
+    };
+    match fs::remove_file(&next) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("remove")(error)),
+        _ => {}
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = open(&next, flags, Mode::from_raw_mode(0o600))
+        .map_err(|error| failed("create")(error.into()))?;
+    let mut file = File::from(file);
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("write"))?;
+    fs::rename(&next, path).map_err(failed("put in place"))?;
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| PathError::new("sync", parent, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_links_are_not_followed() {
+        let directory = std::env::temp_dir().join(format!("holdfast-file-{}", std::process::id()));
+        fs::create_dir_all(&directory).map_err(|e| e.to_string()).unwrap_or_default();
+        let path = directory.join("table");
+        assert!(matches!(read_bounded(&path, 10), Ok(None)));
+        for bytes in [&b"one"[..], b"another"] {
+            assert!(replace(&path, bytes).is_ok());
+            assert!(matches!(read_bounded(&path, 10), Ok(Some(found)) if found == bytes));
+        }
+        assert!(matches!(read_bounded(&path, 3), Ok(Some(found)) if found.len() == 4));
+        let link = directory.join("link");
+        let _ = fs::remove_file(&link);
+        assert!(std::os::unix::fs::symlink(&path, &link).is_ok());
+        assert!(read_bounded(&link, 10).is_err());
+        assert!(read_bounded(&directory, 10).is_err());
+        let _ = fs::remove_dir_all(&directory);
+    }
+}

@@ -1,0 +1,164 @@
+//! Everything between the component's fork and its `execve`, in an order that never needs a
+//! privilege that was given up before.
+
+use super::{Command, Program, Refused, Step, at, close_range, duplicate, last_errno};
+use crate::landlock;
+use holdfast_core::policy::Root;
+use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
+use rustix::fs::Mode;
+use rustix::io::Errno;
+use rustix::process::{Resource, Rlimit, chdir, setrlimit, setsid, umask};
+use rustix::thread::{
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_capabilities_secure_bits, set_keep_capabilities, set_no_new_privs, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
+};
+
+/// Stack of a main thread, and what a program may raise it to.
+const STACK_BYTES: u64 = 1 << 20;
+const MAX_STACK_BYTES: u64 = 8 << 20;
+
+/// Becomes the program. Returns only the step that failed.
+pub(super) fn become_component(
+    command: &Command<'_>,
+    program: &Program,
+    report: BorrowedFd<'_>,
+) -> Refused {
+    match confine(command, report) {
+        Ok(()) => (Step::Execute, program.execute()),
+        Err(refused) => refused,
+    }
+}
+
+fn confine(command: &Command<'_>, report: BorrowedFd<'_>) -> Result<(), Refused> {
+    setsid().map_err(at(Step::Session))?;
+    unblock_signals().map_err(at(Step::Signals))?;
+    arrange_descriptors(command, report).map_err(at(Step::Descriptors))?;
+    set_limits(command).map_err(at(Step::Limits))?;
+    chdir("/").map_err(at(Step::Directory))?;
+    drop_privileges(command.uid, &command.plan.capabilities)?;
+    set_no_new_privs(true).map_err(at(Step::NoNewPrivileges))?;
+    refuse_writable_code().map_err(at(Step::Memory))?;
+    if let Root::Own(mounts) = &command.plan.root {
+        landlock::restrict(mounts).map_err(at(Step::Landlock))?;
+    }
+    command.filters.apply_component().map_err(at(Step::Seccomp))
+}
+
+/// Handlers are the default ones already (`CLONE_CLEAR_SIGHAND`, which also resets the ignored
+/// SIGPIPE of a Rust program); what init and the stub blocked must be let through again.
+fn unblock_signals() -> Result<(), Errno> {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `sigemptyset` initialises the whole set that the pointer leads to.
+    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
+    // SAFETY: `set` was initialised by `sigemptyset`; the old mask is not wanted.
+    match unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+/// Puts the component's descriptors at 0, 1, 2, 3 and on and closes all others but the report pipe,
+/// which keeps its number: whoever reports a failure holds it, and `execve` closes it.
+fn arrange_descriptors(command: &Command<'_>, report: BorrowedFd<'_>) -> Result<(), Errno> {
+    // First out of the way of every target number, so that no copy overwrites a source.
+    const ABOVE_TARGETS: RawFd = 64;
+    let standard = [command.input, command.output, command.error];
+    let mut copies = Vec::with_capacity(16);
+    for descriptor in standard.iter().chain(&command.descriptors) {
+        copies.push(rustix::io::fcntl_dupfd_cloexec(descriptor, ABOVE_TARGETS)?);
+    }
+    let mut target: RawFd = 0;
+    for copy in &copies {
+        // Its number was chosen above all of these.
+        if target == report.as_raw_fd() {
+            return Err(Errno::BADF);
+        }
+        duplicate(copy.as_raw_fd(), target, 0)?;
+        target = target.checked_add(1).ok_or(Errno::OVERFLOW)?;
+    }
+    std::mem::forget(copies);
+    close_range(target, report.as_raw_fd().checked_sub(1).ok_or(Errno::BADF)?)?;
+    close_range(report.as_raw_fd().checked_add(1).ok_or(Errno::OVERFLOW)?, RawFd::MAX)
+}
+
+fn set_limits(command: &Command<'_>) -> Result<(), Errno> {
+    umask(Mode::from_raw_mode(0o077));
+    let open_files = u64::from(command.plan.limits.open_files);
+    for (resource, limit) in [
+        (Resource::Core, 0),
+        (Resource::Memlock, 0),
+        (Resource::Msgqueue, 0),
+        (Resource::Nice, 0),
+        (Resource::Rtprio, 0),
+        (Resource::Sigpending, 64),
+        (Resource::Nofile, open_files),
+    ] {
+        setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) })?;
+    }
+    // Endless recursion meets the end of the stack, as a fault, before that of its memory.
+    let stack = Rlimit { current: Some(STACK_BYTES), maximum: Some(MAX_STACK_BYTES) };
+    setrlimit(Resource::Stack, stack)
+}
+
+/// Ends as `uid` with exactly these capabilities in every set, and securebits that keep it so.
+pub(super) fn drop_privileges(uid: u32, keep: &[u8]) -> Result<(), Refused> {
+    let kept = keep
+        .iter()
+        .fold(CapabilitySet::empty(), |set, n| set | CapabilitySet::from_bits_retain(1u64 << *n));
+    restrict_bounding_set(keep).map_err(at(Step::Capabilities))?;
+    let (gid, uid) = (Gid::from_raw(uid), Uid::from_raw(uid));
+    set_thread_groups(&[]).map_err(at(Step::Ids))?;
+    set_thread_res_gid(gid, gid, gid).map_err(at(Step::Ids))?;
+    set_keep_capabilities(true).map_err(at(Step::Capabilities))?;
+    set_thread_res_uid(uid, uid, uid).map_err(at(Step::Ids))?;
+    set_component_capabilities(kept).map_err(at(Step::Capabilities))
+}
+
+/// Takes every capability but those in `keep` from the bounding set, those of a newer kernel too.
+fn restrict_bounding_set(keep: &[u8]) -> Result<(), Errno> {
+    for number in (0..64u8).filter(|number| !keep.contains(number)) {
+        let capability = CapabilitySet::from_bits_retain(1u64 << number);
+        match remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            Err(Errno::INVAL) => return Ok(()), // Past the last one that this kernel knows.
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Leaves exactly `keep`, in all sets; the ambient set carries it over `execve`, and the locked
+/// securebits let nobody add to it.
+fn set_component_capabilities(keep: CapabilitySet) -> Result<(), Errno> {
+    let with_setpcap = keep | CapabilitySet::SETPCAP;
+    set_capabilities(
+        None,
+        CapabilitySets { effective: with_setpcap, permitted: with_setpcap, inheritable: keep },
+    )?;
+    for capability in keep.iter() {
+        configure_capability_in_ambient_set(capability, true)?;
+    }
+    set_capabilities_secure_bits(
+        CapabilitiesSecureBits::NO_ROOT
+            | CapabilitiesSecureBits::NO_ROOT_LOCKED
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP
+            | CapabilitiesSecureBits::NO_SETUID_FIXUP_LOCKED
+            | CapabilitiesSecureBits::KEEP_CAPS_LOCKED
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+            | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED,
+    )?;
+    set_capabilities(None, CapabilitySets { effective: keep, permitted: keep, inheritable: keep })
+}
+
+/// From here on no mapping becomes executable that was not made so, over `execve` too.
+fn refuse_writable_code() -> Result<(), Errno> {
+    const PR_SET_MDWE: libc::c_int = 65;
+    const REFUSE_EXEC_GAIN: libc::c_ulong = 1;
+    // SAFETY: prctl(PR_SET_MDWE) takes plain numbers, the unused ones zero.
+    match unsafe { libc::prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0usize, 0usize, 0usize) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}

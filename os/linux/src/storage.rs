@@ -1,0 +1,116 @@
+//! An app's part of the data partition: a directory with a project quota.
+//!
+//! The quota counts by project id, which every file below the directory inherits. Source:
+//! `quotactl_fd(2)` and kernel header `linux/fs.h`.
+
+use crate::PathError;
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{CWD, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, mkdirat, openat2};
+use rustix::io::Errno;
+use rustix::ioctl::{Getter, Opcode, Setter};
+use std::path::Path;
+
+/// `struct fsxattr`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct FileAttributes {
+    flags: u32,
+    extent_size: u32,
+    extents: u32,
+    project: u32,
+    cow_extent_size: u32,
+    padding: [u8; 8],
+}
+
+const FS_IOC_FSGETXATTR: Opcode = 0x801c_581f_u32 as Opcode;
+const FS_IOC_FSSETXATTR: Opcode = 0x401c_5820_u32 as Opcode;
+/// New files below the directory get its project id.
+const FS_XFLAG_PROJINHERIT: u32 = 0x200;
+
+/// `struct if_dqblk`, the fields that set limits.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct QuotaBlock {
+    blocks_hard: u64,
+    blocks_soft: u64,
+    space: u64,
+    inodes_hard: u64,
+    inodes_soft: u64,
+    inodes: u64,
+    blocks_time: u64,
+    inodes_time: u64,
+    valid: u32,
+}
+
+/// Opens the directory `name` in `parent`, made where it is missing, for `uid` alone, with at most
+/// `kib` KiB below it.
+///
+/// # Errors
+/// Something else has that name, or the kernel refuses a step.
+pub fn open(parent: &Path, name: &str, uid: u32, kib: u32) -> Result<OwnedFd, PathError> {
+    let path = parent.join(name);
+    let fail = |operation| {
+        let path = path.clone();
+        move |error: Errno| PathError::new(operation, path, error)
+    };
+    let directory = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let parent = openat2(CWD, parent, directory, Mode::empty(), resolve)
+        .map_err(|error| PathError::new("open", parent, error))?;
+    match mkdirat(&parent, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(fail("make directory")(error)),
+    }
+    let resolve = resolve | ResolveFlags::BENEATH;
+    let storage = openat2(&parent, name, directory | OFlags::NOFOLLOW, Mode::empty(), resolve)
+        .map_err(fail("open"))?;
+    let owner = Uid::from_raw(uid);
+    fchown(&storage, Some(owner), Some(Gid::from_raw(uid))).map_err(fail("own"))?;
+    fchmod(&storage, Mode::from_raw_mode(0o700)).map_err(fail("restrict"))?;
+    set_project(&storage, uid).map_err(fail("set the project of"))?;
+    set_quota(&storage, uid, kib).map_err(fail("set the quota of"))?;
+    Ok(storage)
+}
+
+fn set_project(directory: &OwnedFd, project: u32) -> Result<(), Errno> {
+    // SAFETY: the request writes one `struct fsxattr`, which is what the getter holds.
+    let get = unsafe { Getter::<FS_IOC_FSGETXATTR, FileAttributes>::new() };
+    // SAFETY: as above; the descriptor is a directory.
+    let mut attributes = unsafe { rustix::ioctl::ioctl(directory, get) }?;
+    attributes.project = project;
+    attributes.flags |= FS_XFLAG_PROJINHERIT;
+    // SAFETY: the request reads one `struct fsxattr`, which is what the setter holds.
+    let set = unsafe { Setter::<FS_IOC_FSSETXATTR, _>::new(attributes) };
+    // SAFETY: as above; the descriptor is a directory.
+    unsafe { rustix::ioctl::ioctl(directory, set) }
+}
+
+fn set_quota(directory: &OwnedFd, project: u32, kib: u32) -> Result<(), Errno> {
+    const Q_SETQUOTA: u32 = 0x80_0008;
+    const PRJQUOTA: u32 = 2;
+    const QIF_LIMITS: u32 = 5; // block and inode limits
+    let block = QuotaBlock {
+        blocks_hard: u64::from(kib), // in KiB: QIF_DQBLKSIZE
+        // A file of its own for every block, and as many that hold nothing.
+        inodes_hard: u64::from(kib / 4).saturating_mul(2).saturating_add(16),
+        valid: QIF_LIMITS,
+        ..QuotaBlock::default()
+    };
+    // SAFETY: the descriptor is open, and the block has the layout that Q_SETQUOTA reads.
+    let result = unsafe {
+        libc::syscall(
+            SYS_QUOTACTL_FD,
+            directory.as_raw_fd(),
+            (Q_SETQUOTA << 8) | PRJQUOTA,
+            project,
+            &raw const block,
+        )
+    };
+    if result == 0 {
+        return Ok(());
+    }
+    Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO))
+}
+
+/// The same on every architecture.
+const SYS_QUOTACTL_FD: libc::c_long = 443;

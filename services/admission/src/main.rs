@@ -1,0 +1,181 @@
+//! Looks at the files of one app package and reads its manifest, so that PID 1 need not.
+//!
+//! It sees the package at `/app`, writes one answer to its standard output and ends. Whatever the
+//! package does to it, it can only lie within the bounds that init checks again
+//! (`AppManifest::decode`): it claims what some manifest could have claimed, for this app alone.
+
+use holdfast_core::app_manifest::{self, AppManifest, AppManifestError, EncodedManifestError};
+use holdfast_core::elf::{self, ElfError};
+use holdfast_core::policy::{APP_DIRECTORY, admission};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
+use std::process::ExitCode;
+
+/// Why the package may not run.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error("cannot read {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{} {reason}", path.display())]
+    Entry { path: PathBuf, reason: &'static str },
+    #[error("{} {error}", path.display())]
+    Elf { path: PathBuf, error: ElfError },
+    #[error("app_manifest.json: {0}")]
+    Manifest(#[from] AppManifestError),
+    #[error("app_manifest.json: {0}")]
+    Encoded(#[from] EncodedManifestError),
+}
+
+fn main() -> ExitCode {
+    let answer = match look(Path::new(APP_DIRECTORY)) {
+        Ok(manifest) => admission::accept(&manifest),
+        Err(refusal) => admission::refuse(&refusal.to_string()),
+    };
+    match io::stdout().write_all(&answer) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn look(package: &Path) -> Result<Vec<u8>, Refusal> {
+    let mut left = admission::MAX_ENTRIES;
+    look_below(package, package, 0, &mut left)?;
+    let path = package.join(app_manifest::FILE_NAME);
+    let manifest = AppManifest::parse(&read(&path, app_manifest::MAX_BYTES.saturating_add(1))?)?;
+    Ok(manifest.encode()?)
+}
+
+/// The first `limit` bytes of a file.
+fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Refusal> {
+    let failed = |source| Refusal::Read { path: path.to_owned(), source };
+    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
+    Ok(bytes)
+}
+
+fn look_below(
+    package: &Path,
+    directory: &Path,
+    depth: usize,
+    left: &mut usize,
+) -> Result<(), Refusal> {
+    let refuse = |path: &Path, reason| Err(Refusal::Entry { path: path.to_owned(), reason });
+    if depth > admission::MAX_DEPTH {
+        return refuse(directory, "lies too deep");
+    }
+    let failed = |source| Refusal::Read { path: directory.to_owned(), source };
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        *left = match left.checked_sub(1) {
+            Some(left) => left,
+            None => return refuse(&path, "is one entry too many"),
+        };
+        let failed = |source| Refusal::Read { path: path.clone(), source };
+        let metadata = fs::symlink_metadata(&path).map_err(failed)?;
+        if metadata.mode() & 0o7000 != 0 {
+            return refuse(&path, "is setuid, setgid or sticky");
+        }
+        if metadata.is_dir() {
+            look_below(package, &path, depth.saturating_add(1), left)?;
+        } else if metadata.is_symlink() {
+            let target = fs::read_link(&path).map_err(failed)?;
+            if !stays_inside(package, &path, &target) {
+                return refuse(&path, "is a link that leads out of the package");
+            }
+        } else if metadata.is_file() {
+            let start = read(&path, elf::SEGMENT_BYTES)?;
+            if elf::is_elf(&start) {
+                elf::check_segments(&start)
+                    .map_err(|error| Refusal::Elf { path: path.clone(), error })?;
+            }
+        } else {
+            return refuse(&path, "is neither a regular file nor a directory nor a link");
+        }
+    }
+    Ok(())
+}
+
+/// True when a relative `target` of the link at `path` never climbs above `package`.
+fn stays_inside(package: &Path, path: &Path, target: &Path) -> bool {
+    let inside = path.strip_prefix(package).unwrap_or(path);
+    let mut depth = inside.components().count().saturating_sub(1);
+    for part in target.components() {
+        match part {
+            Component::CurDir => {}
+            Component::Normal(_) => depth = depth.saturating_add(1),
+            Component::ParentDir => match depth.checked_sub(1) {
+                Some(up) => depth = up,
+                None => return false,
+            },
+            Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    const MANIFEST: &str = r#"{"SchemaVersion": 1, "Name": "x", "EntryPoint": "/bin/app",
+        "ComponentId": "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11", "Capabilities": {}}"#;
+
+    fn package() -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("app_manifest.json"), MANIFEST).unwrap();
+        fs::create_dir(directory.path().join("bin")).unwrap();
+        fs::write(directory.path().join("bin/data"), "text").unwrap();
+        directory
+    }
+
+    fn refusal(package: &tempfile::TempDir) -> String {
+        look(package.path()).expect_err("was accepted").to_string()
+    }
+
+    #[test]
+    fn a_sound_package_gives_its_manifest() {
+        let package = package();
+        symlink("data", package.path().join("bin/link")).unwrap();
+        symlink("../bin/data", package.path().join("bin/other")).unwrap();
+        let manifest = AppManifest::decode(&look(package.path()).unwrap()).unwrap();
+        assert_eq!(manifest.name, "x");
+    }
+
+    #[test]
+    fn every_hostile_entry_is_refused() {
+        for target in ["/etc/passwd", "../../etc/passwd", "../bin/../../x"] {
+            let package = package();
+            symlink(target, package.path().join("bin/link")).unwrap();
+            assert!(refusal(&package).ends_with("leads out of the package"), "{target}");
+        }
+        let setuid = package();
+        let mode = fs::Permissions::from_mode(0o4755);
+        fs::set_permissions(setuid.path().join("bin/data"), mode).unwrap();
+        assert!(refusal(&setuid).ends_with("is setuid, setgid or sticky"));
+        let socket = package();
+        let _listener =
+            std::os::unix::net::UnixListener::bind(socket.path().join("bin/socket")).unwrap();
+        assert!(refusal(&socket).ends_with("neither a regular file nor a directory nor a link"));
+        let program = package();
+        fs::copy(std::env::current_exe().unwrap(), program.path().join("bin/app")).unwrap();
+        assert!(refusal(&program).ends_with("is not a 32-bit ARM ELF file"));
+        let deep = package();
+        fs::create_dir_all(deep.path().join("d/".repeat(40))).unwrap();
+        assert!(refusal(&deep).ends_with("lies too deep"));
+    }
+
+    #[test]
+    fn a_broken_or_endless_manifest_is_refused() {
+        let broken = package();
+        fs::write(broken.path().join("app_manifest.json"), "{}").unwrap();
+        assert!(refusal(&broken).starts_with("app_manifest.json: SchemaVersion: is missing"));
+        let endless = package();
+        fs::write(endless.path().join("app_manifest.json"), vec![b' '; 1 << 20]).unwrap();
+        assert!(refusal(&endless).contains("longer than"));
+    }
+}
