@@ -87,6 +87,46 @@ impl<'a> DeviceBuilder<'a> {
         Ok(programs)
     }
 
+    /// Compiles the C files in `src/` of a directory to one static program with symbols; `None`
+    /// where there are none.
+    pub(crate) fn build_c(&self, directory: &Path) -> Result<Option<PathBuf>> {
+        let entries = fs::read_dir(directory.join("src")).into_iter().flatten().flatten();
+        let mut sources: Vec<PathBuf> = entries
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "c"))
+            .collect();
+        if sources.is_empty() {
+            return Ok(None);
+        }
+        sources.sort();
+        let place = fs::canonicalize(directory)
+            .with_context(|| format!("cannot find {}", directory.display()))?;
+        let name = place.file_name().map_or("app".into(), |name| name.to_string_lossy());
+        let mut step = Step::begin(format!("building {name} for the device"));
+        let key =
+            holdfast_images::hex(&holdfast_images::sha256(&[place.as_os_str().as_encoded_bytes()]));
+        let output =
+            self.workspace.root.join("target/device/c").join(key.get(..12).unwrap_or(&key));
+        workspace::make_directory(&output)?;
+        let program = output.join(&*name);
+        let mut command = Command::new(&self.toolchain.linker);
+        command
+            .args(["-std=c17", "-Wall", "-Wextra", "-Os", "-g", "-static"])
+            .args(["-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-D_TIME_BITS=64"])
+            .args(["-Wl,-z,noexecstack", "-Wl,-z,relro,-z,now", "-Wl,--build-id=none"])
+            .arg(format!("-ffile-prefix-map={}=/app", place.display()))
+            .arg("-o")
+            .arg(&program)
+            .args(&sources)
+            .env("ZIG_GLOBAL_CACHE_DIR", &self.toolchain.zig_cache)
+            .env("ZIG_LOCAL_CACHE_DIR", &self.toolchain.zig_cache);
+        process::output(&mut command)
+            .with_context(|| format!("{} does not build", directory.display()))?;
+        step.line(&name);
+        step.done("built");
+        Ok(Some(program))
+    }
+
     fn flags(&self) -> Vec<String> {
         let mut flags =
             vec!["-Clink-self-contained=no".to_owned(), "-Ctarget-cpu=cortex-a7".to_owned()];

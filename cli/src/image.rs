@@ -227,7 +227,7 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// An app, its program built from source where there is a `Cargo.toml`.
-    pub(crate) fn build_app(
+    fn build_app(
         &self,
         devices: &DeviceBuilder<'_>,
         directory: &Path,
@@ -235,7 +235,10 @@ impl<'a> ImageBuilder<'a> {
     ) -> Result<App> {
         let cargo = directory.join("Cargo.toml");
         if !cargo.is_file() {
-            return Ok(app::load(directory, None)?);
+            let program = devices.build_c(directory)?;
+            let program =
+                program.map(|program| device_build::strip(&program, symbols)).transpose()?;
+            return Ok(app::load(directory, program)?);
         }
         let table: toml::Table = toml::from_str(&workspace::read_text(&cargo)?)
             .with_context(|| cargo.display().to_string())?;
@@ -291,11 +294,17 @@ impl<'a> ImageBuilder<'a> {
         Ok(())
     }
 
+    /// A checked app, its program built where it comes as source.
+    pub(crate) fn app(&self, directory: &Path) -> Result<App> {
+        app::load_manifest(directory)?;
+        let devices = DeviceBuilder::new(self.workspace, &self.toolchain)?;
+        let symbols = self.workspace.output()?.join("apps.symbols");
+        self.build_app(&devices, directory, &symbols)
+    }
+
     /// The stripped program of an app that is built from source.
     pub(crate) fn app_program(&self, directory: &Path) -> Result<Vec<u8>> {
-        let devices = DeviceBuilder::new(self.workspace, &self.toolchain)?;
-        let symbols = self.workspace.output()?.join("programs.symbols");
-        let app = self.build_app(&devices, directory, &symbols)?;
+        let app = self.app(directory)?;
         let entry = app.manifest.entry_point.trim_start_matches('/');
         let program = app.files.get(entry).context("the app has no program")?;
         Ok(program.bytes.clone())

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/app_manifest.json   what the app is
 //! DIR/Cargo.toml          with it, the package's program is built and put at the entry point
+//! DIR/src/*.c             without it, the C program they make is
 //! DIR/root/...            files taken over as they are, prebuilt programs and libraries included
 //! ```
 

@@ -270,7 +270,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
             args: service.args.clone(),
             capabilities,
             descriptors: service.descriptors.clone(),
-            may_end_system: service.may_end_system,
+            requests: service.requests,
             system_view: service.system_view,
             limits: service.limits,
             readiness: policy::readiness(service.ready_within_ms),

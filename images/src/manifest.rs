@@ -4,6 +4,7 @@ use crate::{FieldError, FileError};
 use holdfast_core::app_manifest::Limits;
 use holdfast_core::component;
 use holdfast_core::package::{ShortName, Version};
+use holdfast_core::policy::Requests;
 use serde::Deserialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -87,9 +88,9 @@ pub struct Service {
     /// Capabilities it keeps, by name.
     #[serde(default)]
     pub capabilities: Vec<String>,
-    /// It may ask init for a reboot or a power-off.
+    /// What it may ask init for.
     #[serde(default)]
-    pub may_end_system: bool,
+    pub requests: Requests,
     /// It sees the whole system instead of a root of its own; for the probe of test images.
     #[serde(default)]
     pub system_view: bool,

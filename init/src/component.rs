@@ -8,7 +8,8 @@ use holdfast_core::component::Readiness;
 use holdfast_core::log_line::LineAssembler;
 use holdfast_core::policy::system_calls::SystemCalls;
 use holdfast_core::policy::{Plan, Root, Source};
-use holdfast_core::supervision::Supervisor;
+use holdfast_core::supervision::{State, Supervisor};
+use holdfast_core::wire::{ComponentState, ComponentStatus};
 use holdfast_core::{component, wire};
 use holdfast_linux::cgroup::{Cgroup, GroupEvents, GroupLimits};
 use holdfast_linux::channel::{self, NotifySocket};
@@ -43,6 +44,9 @@ pub(crate) struct Supervised {
     pub(crate) running: Option<Running>,
     /// What had happened in its group when it was last looked at.
     pub(crate) events: GroupEvents,
+    pub(crate) starts: u32,
+    /// Raw wait status of the last end.
+    pub(crate) last_exit: Option<i32>,
 }
 
 /// What exists only while the component runs.
@@ -178,6 +182,8 @@ impl Supervised {
             notify: NotifySocket::bind(Path::new(NOTIFY_DIRECTORY), name, *uid)?,
             lines: LineAssembler::new(plan.limits.log_lines_per_second),
             running: None,
+            starts: 0,
+            last_exit: None,
             events: cgroup.events()?,
             cgroup,
             component,
@@ -193,7 +199,7 @@ impl Supervised {
             devices.push(open(path, true)?);
         }
         let mut handed: Vec<_> = devices.iter().map(|device| (None, device.as_fd())).collect();
-        let requests = if plan.may_end_system {
+        let requests = if plan.requests.any() {
             Some(channel::request_pair().map_err(StartError::Channel)?)
         } else {
             None
@@ -273,6 +279,28 @@ impl Supervised {
         }
         if events.out_of_memory > before.out_of_memory {
             log.warning(&format!("{name} went over its limit of {} KiB memory", limits.memory_kib));
+        }
+    }
+
+    /// How it is, for whoever may ask.
+    pub(crate) fn status(&self) -> ComponentStatus {
+        let usage = self.cgroup.usage().unwrap_or_default();
+        let kib = |bytes: u64| u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
+        ComponentStatus {
+            name: self.component.name.clone(),
+            state: match self.supervisor.state() {
+                State::Waiting(_) => ComponentState::Waiting,
+                State::Starting => ComponentState::Starting,
+                State::Ready => ComponentState::Ready,
+                State::Killed | State::Stopping(_) => ComponentState::Stopping,
+                State::Stopped => ComponentState::Stopped,
+            },
+            uid: self.component.uid,
+            memory_kib: kib(usage.memory),
+            memory_peak_kib: kib(usage.memory_peak),
+            processes: u32::try_from(usage.processes).unwrap_or(u32::MAX),
+            restarts: self.starts.saturating_sub(1),
+            last_exit: self.last_exit,
         }
     }
 

@@ -182,18 +182,25 @@ fn look(
         trees,
     );
     drop(output_child);
-    let answer = match started {
-        Ok(_) => read_answer(&output),
-        Err(error) => {
-            let _ = cgroup.kill();
-            return Err(error.into());
-        }
-    };
+    let answer = started.map(|(pid, status)| (pid, status, read_answer(&output)));
     if let Err(error) = cgroup.kill() {
         log.failure("cannot end the look at a package", &error);
     }
-    // Whoever ended so far is reaped here, before there is anybody else.
-    while let Ok(Some(_)) = wait::reap() {}
+    let (pid, status, answer) = match answer {
+        Ok(answered) => answered,
+        Err(error) => {
+            // A stub that did not get far enough to have a pid here.
+            while let Ok(Some(_)) = wait::reap() {}
+            return Err(error.into());
+        }
+    };
+    wait::reap_killed(pid).map_err(|e| PackageRefusal::Kernel("wait for a look's end", e))?;
+    if answer.is_empty() {
+        let ended = channel::read_status(&status).ok().flatten().map(wait::Exit::from_raw);
+        let events = cgroup.events().unwrap_or_default();
+        let ended = ended.map_or("was killed".to_owned(), |exit| format!("ended with {exit}"));
+        log.warning(&format!("the look at a package {ended} ({events:?})"));
+    }
     let manifest = admission::read(&answer)?;
     let header = &mounted.header;
     if manifest.component_id != header.component_id

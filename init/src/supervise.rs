@@ -5,8 +5,9 @@ use crate::identities::Identities;
 use crate::log::Log;
 use crate::package;
 use holdfast_core::component::ComponentList;
+use holdfast_core::notify;
 use holdfast_core::supervision::Action;
-use holdfast_core::{notify, wire};
+use holdfast_core::wire::{self, Reply, Request};
 use holdfast_linux::PathError;
 use holdfast_linux::channel::{self, Received};
 use holdfast_linux::clock::monotonic_ms;
@@ -164,6 +165,7 @@ impl<'log> Supervision<'log> {
                 Ok(running) => {
                     supervised.running = Some(running);
                     supervised.supervisor.on_started(now);
+                    supervised.starts = supervised.starts.saturating_add(1);
                     self.log.notice(&format!("{name} started"));
                     if !supervised.reports_readiness() {
                         self.raise_floor(index);
@@ -257,16 +259,68 @@ impl<'log> Supervision<'log> {
                 return;
             }
         };
-        let name = supervised.component.name.clone();
-        match wire::decode(message.get(..length).unwrap_or_default()) {
-            Ok(request) => {
-                self.log.notice(&format!("{name} asks for {request:?}"));
-                self.end(match request {
-                    wire::Request::Reboot => End::Reboot,
-                    wire::Request::PowerOff => End::PowerOff,
-                });
+        let reply = match wire::decode_request(message.get(..length).unwrap_or_default()) {
+            Ok(request) => self.answer(index, &request),
+            Err(error) => {
+                let name = &supervised.component.name;
+                self.log.failure(&format!("{name} sent no valid request"), &error);
+                Reply::Unknown
             }
-            Err(error) => self.log.failure(&format!("{name} sent no valid request"), &error),
+        };
+        let requests =
+            self.components.get(index).and_then(|c| c.running.as_ref()?.requests.as_ref());
+        if let (Some(requests), Ok(reply)) = (requests, wire::encode_reply(&reply)) {
+            // Whoever does not read its replies misses them.
+            let _ = channel::send(requests, &reply);
+        }
+    }
+
+    /// Does what a component asks for, if it may ask for it.
+    fn answer(&mut self, index: usize, request: &Request) -> Reply {
+        let Some(asking) = self.components.get(index) else {
+            return Reply::Unknown;
+        };
+        let (name, rights) = (&asking.component.name, asking.component.plan.requests);
+        if !request.is_allowed(rights) {
+            self.log.warning(&format!("{name} may not ask for {request:?}"));
+            return Reply::Denied;
+        }
+        if !matches!(request, Request::Status(_)) {
+            self.log.notice(&format!("{name} asks for {request:?}"));
+        }
+        match request {
+            Request::Reboot => self.end(End::Reboot),
+            Request::PowerOff => self.end(End::PowerOff),
+            Request::Status(at) => {
+                let found = self.components.get(usize::from(*at));
+                return found.map_or(Reply::Unknown, |found| Reply::Status(found.status()));
+            }
+            Request::Start(name) | Request::Stop(name) | Request::Restart(name) => {
+                let named = self.components.iter().position(|c| c.component.name == *name);
+                let Some(named) = named else {
+                    return Reply::Unknown;
+                };
+                self.manage(named, request);
+            }
+        }
+        Reply::Accepted
+    }
+
+    fn manage(&mut self, index: usize, request: &Request) {
+        let now = monotonic_ms();
+        let ending = self.ending.is_some();
+        let Some(supervised) = self.components.get_mut(index) else {
+            return;
+        };
+        if !matches!(request, Request::Start(_))
+            && supervised.supervisor.stop(now) == Action::Terminate
+            && let Some(running) = &supervised.running
+        {
+            // It may have ended already; it is then reaped like any other.
+            let _ = spawn::terminate(running.pid);
+        }
+        if !matches!(request, Request::Stop(_)) && !ending {
+            supervised.supervisor.start_again(now);
         }
     }
 
@@ -296,8 +350,10 @@ impl<'log> Supervision<'log> {
             _ => exit,
         };
         supervised.log_events(self.log);
+        supervised.last_exit = Some(exit.raw());
         let name = &supervised.component.name;
-        self.log.notice(&format!("{name} ended with {exit}"));
+        let peak = supervised.cgroup.usage().map_or(0, |usage| usage.memory_peak / 1024);
+        self.log.notice(&format!("{name} ended with {exit}, memory peak {peak} KiB"));
         if supervised.package_is_corrupt() {
             self.log.warning(&format!("{name}: its package is damaged; it is not started again"));
             supervised.supervisor.stop(now);

@@ -99,6 +99,10 @@ pub struct Supervisor {
     started_at: Millis,
     ready_at: Millis,
     last_ping: Millis,
+    /// Between its start and its exit.
+    running: bool,
+    /// It was asked to end in order to be started again.
+    again: bool,
 }
 
 impl Supervisor {
@@ -115,6 +119,8 @@ impl Supervisor {
             started_at: 0,
             ready_at: 0,
             last_ping: 0,
+            running: false,
+            again: false,
         }
     }
 
@@ -157,6 +163,7 @@ impl Supervisor {
     /// It was started.
     pub fn on_started(&mut self, now: Millis) {
         self.started_at = now;
+        self.running = true;
         self.state = State::Starting;
         if self.readiness == Readiness::Started {
             self.become_ready(now);
@@ -180,12 +187,18 @@ impl Supervisor {
     /// It ended, `well` when by itself with exit code 0, or could not be started. `None` means that
     /// it stays ended.
     pub fn on_exit(&mut self, now: Millis, well: bool) -> Option<Restart> {
-        let again = match self.restart {
+        self.running = false;
+        let by_policy = match self.restart {
             RestartPolicy::Always => true,
             RestartPolicy::OnFailure => !well,
             RestartPolicy::Never => false,
         };
-        if !again || matches!(self.state, State::Stopping(_) | State::Stopped) {
+        if std::mem::take(&mut self.again) {
+            self.failures = 0;
+            self.state = State::Waiting(now);
+            return Some(Restart { delay_ms: 0, crash_loop: false });
+        }
+        if !by_policy || matches!(self.state, State::Stopping(_) | State::Stopped) {
             self.state = State::Stopped;
             return None;
         }
@@ -203,17 +216,24 @@ impl Supervisor {
         Some(Restart { delay_ms, crash_loop })
     }
 
-    /// Starts a component that was stopped, or whose restart policy keeps it ended.
+    /// Starts a component that was stopped, or whose restart policy keeps it ended; one that is
+    /// stopping, once it has.
     pub fn start_again(&mut self, now: Millis) {
-        if self.state == State::Stopped {
-            self.failures = 0;
-            self.crash_loop_reported = false;
-            self.state = State::Waiting(now);
+        match self.state {
+            State::Stopped if self.running => self.again = true,
+            State::Stopped => {
+                self.failures = 0;
+                self.crash_loop_reported = false;
+                self.state = State::Waiting(now);
+            }
+            State::Stopping(_) => self.again = true,
+            _ => {}
         }
     }
 
     /// Asks it to end, and does not start it again.
     pub fn stop(&mut self, now: Millis) -> Action {
+        self.again = false;
         match self.state {
             State::Waiting(_) | State::Stopped => {
                 self.state = State::Stopped;
@@ -346,6 +366,17 @@ mod tests {
         assert_eq!(supervisor.state(), State::Stopped);
         supervisor.start_again(30);
         assert_eq!(supervisor.on_deadline(30), Action::Start);
+        supervisor.on_started(30);
+        assert_eq!(supervisor.stop(40), Action::Terminate);
+        supervisor.start_again(40);
+        assert!(supervisor.on_exit(50, true).is_some(), "a restart waits for the end");
+        assert_eq!(supervisor.on_deadline(50), Action::Start);
+        // A stop behind it has the last word.
+        supervisor.on_started(50);
+        supervisor.stop(60);
+        supervisor.start_again(60);
+        supervisor.stop(61);
+        assert_eq!(supervisor.on_exit(70, true), None);
     }
 
     #[derive(Debug, Clone, Copy)]

@@ -1,96 +1,244 @@
-//! What a service may ask of init, as one versioned postcard message per datagram.
+//! What a service may ask of init, and what init answers: one versioned postcard message each.
 //!
-//! Requests travel over the `SEQPACKET` socket that init hands to a component whose manifest
-//! grants it. init reads them as hostile bytes: bounded by [`MAX_REQUEST_BYTES`], trailing data
-//! refused.
+//! Requests travel over the `SEQPACKET` socket that init hands to a component whose plan has any.
+//! init reads them as hostile bytes: bounded by [`MAX_REQUEST_BYTES`], trailing data refused. Every
+//! request gets one reply.
 
+use crate::policy::Requests;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Environment variable that holds the number of the socket to init.
 pub const SOCKET_VARIABLE: &str = "HOLDFAST_INIT";
 /// Version of the messages.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Longest request in bytes.
 pub const MAX_REQUEST_BYTES: usize = 64;
+/// Longest reply in bytes.
+pub const MAX_REPLY_BYTES: usize = 256;
 
 /// A request to init.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// Stop every component in order and start the machine again.
     Reboot,
     /// Stop every component in order and switch the machine off.
     PowerOff,
+    /// How the component with this place in the start order is.
+    Status(u16),
+    /// Start the component of this name, if it is stopped.
+    Start(String),
+    /// Stop the component of this name, and do not start it again.
+    Stop(String),
+    /// Stop the component of this name and start it again.
+    Restart(String),
+}
+
+impl Request {
+    /// True when a component with these rights may ask for it.
+    #[must_use]
+    pub fn is_allowed(&self, rights: Requests) -> bool {
+        match self {
+            Self::Reboot | Self::PowerOff => rights.end,
+            Self::Status(_) => rights.status,
+            Self::Start(_) | Self::Stop(_) | Self::Restart(_) => rights.manage,
+        }
+    }
+}
+
+/// What init answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// It will be done.
+    Accepted,
+    /// The sender has no right to it.
+    Denied,
+    /// It is no request, or names nobody.
+    Unknown,
+    /// How a component is.
+    Status(ComponentStatus),
+}
+
+/// How a component is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub state: ComponentState,
+    /// Its uid.
+    pub uid: u32,
+    /// Memory it uses, in KiB.
+    pub memory_kib: u32,
+    /// Most memory it has used since boot, in KiB.
+    pub memory_peak_kib: u32,
+    /// Processes and threads, its stub included.
+    pub processes: u32,
+    /// How often it was started again since boot.
+    pub restarts: u32,
+    /// Raw wait status of its last end, if there was one.
+    pub last_exit: Option<i32>,
+}
+
+/// Where a component stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ComponentState {
+    /// Waits for its start.
+    Waiting,
+    /// Runs, and is not ready yet.
+    Starting,
+    /// Runs and is ready.
+    Ready,
+    /// Was asked or made to end.
+    Stopping,
+    /// Has ended and stays so.
+    Stopped,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Envelope {
+struct Envelope<T> {
     version: u8,
-    request: Request,
+    message: T,
 }
 
-/// Why a message is no request.
+/// Why bytes are no message.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum WireError {
-    /// Not the bytes of a request.
-    #[error("request cannot be decoded")]
+    /// Not the bytes of a message.
+    #[error("message cannot be decoded")]
     Malformed(#[source] postcard::Error),
-    /// Bytes follow the request.
-    #[error("request is followed by {0} unexpected bytes")]
+    /// Bytes follow the message.
+    #[error("message is followed by {0} unexpected bytes")]
     TrailingBytes(usize),
     /// Another version.
-    #[error("request has version {0}, not {VERSION}")]
+    #[error("message has version {0}, not {VERSION}")]
     Version(u8),
+    /// Longer than a request or a reply may be.
+    #[error("message has {0} bytes, too many")]
+    TooLong(usize),
 }
 
 /// The bytes of a request.
 ///
 /// # Errors
-/// Never for today's requests; the encoder's error otherwise.
-pub fn encode(request: Request) -> Result<Vec<u8>, WireError> {
-    postcard::to_allocvec(&Envelope { version: VERSION, request }).map_err(WireError::Malformed)
+/// A name that is too long for a component.
+pub fn encode_request(request: &Request) -> Result<Vec<u8>, WireError> {
+    encode(request, MAX_REQUEST_BYTES)
+}
+
+/// The bytes of a reply.
+///
+/// # Errors
+/// Never for a name that a component can have.
+pub fn encode_reply(reply: &Reply) -> Result<Vec<u8>, WireError> {
+    encode(reply, MAX_REPLY_BYTES)
 }
 
 /// The request in `bytes`.
 ///
 /// # Errors
 /// Malformed, of another version, or followed by more bytes.
-pub fn decode(bytes: &[u8]) -> Result<Request, WireError> {
-    let (envelope, rest) =
-        postcard::take_from_bytes::<Envelope>(bytes).map_err(WireError::Malformed)?;
-    if envelope.version != VERSION {
-        return Err(WireError::Version(envelope.version));
+pub fn decode_request(bytes: &[u8]) -> Result<Request, WireError> {
+    decode(bytes, MAX_REQUEST_BYTES)
+}
+
+/// The reply in `bytes`.
+///
+/// # Errors
+/// As [`decode_request`].
+pub fn decode_reply(bytes: &[u8]) -> Result<Reply, WireError> {
+    decode(bytes, MAX_REPLY_BYTES)
+}
+
+fn encode<T: Serialize>(message: &T, most: usize) -> Result<Vec<u8>, WireError> {
+    let bytes = postcard::to_allocvec(&Envelope { version: VERSION, message })
+        .map_err(WireError::Malformed)?;
+    if bytes.len() > most { Err(WireError::TooLong(bytes.len())) } else { Ok(bytes) }
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8], most: usize) -> Result<T, WireError> {
+    if bytes.len() > most {
+        return Err(WireError::TooLong(bytes.len()));
     }
+    match bytes.first() {
+        Some(&VERSION) | None => {}
+        Some(other) => return Err(WireError::Version(*other)),
+    }
+    let (envelope, rest) =
+        postcard::take_from_bytes::<Envelope<T>>(bytes).map_err(WireError::Malformed)?;
     if !rest.is_empty() {
         return Err(WireError::TrailingBytes(rest.len()));
     }
-    Ok(envelope.request)
+    Ok(envelope.message)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::component::MAX_NAME_BYTES;
     use proptest::prelude::*;
 
     #[test]
-    fn requests_survive_the_wire_and_fit_it() {
-        for request in [Request::Reboot, Request::PowerOff] {
-            let bytes = encode(request).unwrap();
-            assert!(bytes.len() <= MAX_REQUEST_BYTES);
-            assert_eq!(decode(&bytes), Ok(request));
+    fn messages_survive_the_wire_and_fit_it() {
+        let name = "n".repeat(MAX_NAME_BYTES);
+        for request in [
+            Request::Reboot,
+            Request::PowerOff,
+            Request::Status(u16::MAX),
+            Request::Start(name.clone()),
+            Request::Stop(name.clone()),
+            Request::Restart(name.clone()),
+        ] {
+            assert_eq!(decode_request(&encode_request(&request).unwrap()), Ok(request));
+        }
+        let status = ComponentStatus {
+            name,
+            state: ComponentState::Stopped,
+            uid: u32::MAX,
+            memory_kib: u32::MAX,
+            memory_peak_kib: u32::MAX,
+            processes: u32::MAX,
+            restarts: u32::MAX,
+            last_exit: Some(i32::MIN),
+        };
+        for reply in [Reply::Accepted, Reply::Denied, Reply::Unknown, Reply::Status(status)] {
+            assert_eq!(decode_reply(&encode_reply(&reply).unwrap()), Ok(reply));
         }
     }
 
     #[test]
-    fn another_version_and_trailing_bytes_are_refused() {
-        assert_eq!(decode(&[2, 0]), Err(WireError::Version(2)));
-        assert_eq!(decode(&[1, 0, 0]), Err(WireError::TrailingBytes(1)));
+    fn another_version_trailing_bytes_and_length_are_refused() {
+        assert_eq!(decode_request(&[1, 0]), Err(WireError::Version(1)));
+        assert_eq!(decode_request(&[VERSION, 0, 0]), Err(WireError::TrailingBytes(1)));
+        assert_eq!(decode_request(&[VERSION; 65]), Err(WireError::TooLong(65)));
+        let long = Request::Stop("n".repeat(100));
+        assert!(matches!(encode_request(&long), Err(WireError::TooLong(_))));
+    }
+
+    #[test]
+    fn each_right_opens_its_requests_and_no_others() {
+        let (status, manage, end) = (
+            Requests { status: true, ..Requests::default() },
+            Requests { manage: true, ..Requests::default() },
+            Requests { end: true, ..Requests::default() },
+        );
+        let allowed = |rights| {
+            let all =
+                [Request::Reboot, Request::PowerOff, Request::Status(0), Request::Stop("a".into())];
+            all.map(|request| request.is_allowed(rights))
+        };
+        assert_eq!(allowed(Requests::default()), [false; 4]);
+        assert_eq!(allowed(status), [false, false, true, false]);
+        assert_eq!(allowed(manage), [false, false, false, true]);
+        assert_eq!(allowed(end), [true, true, false, false]);
     }
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = decode(&bytes);
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode_request(&bytes);
+            let _ = decode_reply(&bytes);
         }
     }
 }

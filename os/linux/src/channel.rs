@@ -4,8 +4,8 @@ use crate::PathError;
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv, socket_with,
-    socketpair,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv,
+    socket_with, socketpair,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs;
@@ -123,6 +123,16 @@ pub enum Received {
     Empty,
     /// The peer is gone.
     Closed,
+}
+
+/// Sends one message without waiting.
+///
+/// # Errors
+/// The peer is gone or does not read.
+pub fn send(socket: impl AsFd, message: &[u8]) -> io::Result<()> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::net::send(socket, message, flags)?;
+    Ok(())
 }
 
 /// Takes one message from a datagram or `SEQPACKET` socket without waiting.

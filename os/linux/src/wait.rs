@@ -1,7 +1,7 @@
 //! Learning what became of child processes, adopted orphans included.
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, wait};
+use rustix::process::{Pid, WaitOptions, wait, waitpid};
 use std::fmt;
 use std::io;
 
@@ -34,10 +34,33 @@ impl Exit {
         }
     }
 
+    /// The raw wait status, without the flag for a core.
+    #[must_use]
+    pub fn raw(self) -> i32 {
+        match self {
+            Self::Code(code) => (code & 0xff) << 8,
+            Self::Signal(signal) => signal & 0x7f,
+        }
+    }
+
     /// True when it ended by itself with 0.
     #[must_use]
     pub fn is_success(self) -> bool {
         self == Self::Code(0)
+    }
+}
+
+/// Waits for the end of a child that has just been killed, and reaps it.
+///
+/// # Errors
+/// It is no child.
+pub fn reap_killed(pid: Pid) -> io::Result<()> {
+    loop {
+        match waitpid(Some(pid), WaitOptions::empty()) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 
@@ -71,5 +94,8 @@ mod tests {
         assert_eq!(Exit::from_raw(11), Exit::Signal(11));
         assert_eq!(Exit::from_raw(11 | 0x80), Exit::Signal(11), "with a core");
         assert!(Exit::from_raw(0).is_success());
+        for exit in [Exit::Code(7), Exit::Signal(9)] {
+            assert_eq!(Exit::from_raw(exit.raw()), exit);
+        }
     }
 }

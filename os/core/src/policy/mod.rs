@@ -40,8 +40,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Device nodes init opens for reading and writing and hands over from descriptor 3 on.
     pub descriptors: Vec<String>,
-    /// It gets a socket to init, over which it may ask for the end of the system.
-    pub may_end_system: bool,
+    /// What it may ask init for, over a socket of its own; without any of it there is no socket.
+    pub requests: Requests,
     /// How init learns that it is ready.
     pub readiness: Readiness,
     /// It must send `WATCHDOG=1` at least this often, in milliseconds, once it is ready.
@@ -50,6 +50,30 @@ pub struct Plan {
     pub restart: RestartPolicy,
     /// A release is good only if it gets ready.
     pub critical: bool,
+}
+
+/// What a component may ask init for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Requests {
+    /// How components are.
+    pub status: bool,
+    /// To start and stop components by name.
+    pub manage: bool,
+    /// To reboot and to power off.
+    pub end: bool,
+}
+
+impl Requests {
+    /// True when it may ask for anything.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
+
+    fn is_within(self, other: Self) -> bool {
+        (!self.status || other.status) && (!self.manage || other.manage) && (!self.end || other.end)
+    }
 }
 
 /// The file system that a component sees.
@@ -117,8 +141,8 @@ pub struct ServiceGrants {
     pub capabilities: Vec<u8>,
     /// Device nodes it is handed.
     pub descriptors: Vec<String>,
-    /// It may ask for the end of the system.
-    pub may_end_system: bool,
+    /// What it may ask init for.
+    pub requests: Requests,
     /// It sees the whole system.
     pub system_view: bool,
     /// What it may use at most.
@@ -144,7 +168,7 @@ pub fn app_plan(manifest: &AppManifest) -> Plan {
         system_calls: SystemCalls::Local,
         limits: manifest.limits,
         descriptors: Vec::new(),
-        may_end_system: false,
+        requests: Requests::default(),
         readiness: readiness(manifest.ready_within_ms),
         watchdog_ms: manifest.watchdog_ms,
         restart: manifest.restart,
@@ -170,7 +194,7 @@ pub fn service_plan(grants: &ServiceGrants) -> Plan {
         system_calls: SystemCalls::Local,
         limits: grants.limits,
         descriptors: grants.descriptors.clone(),
-        may_end_system: grants.may_end_system,
+        requests: grants.requests,
         readiness: grants.readiness,
         watchdog_ms: grants.watchdog_ms,
         restart: RestartPolicy::Always,
@@ -196,7 +220,7 @@ pub fn admission_plan(program: &str, directory: &str) -> Plan {
         system_calls: SystemCalls::Local,
         limits: Limits { processes: 1, open_files: 32, temporary_kib: 0, ..Limits::default() },
         descriptors: Vec::new(),
-        may_end_system: false,
+        requests: Requests::default(),
         readiness: Readiness::Started,
         watchdog_ms: None,
         restart: RestartPolicy::Never,
@@ -302,7 +326,7 @@ impl Plan {
             && ours.open_files <= theirs.open_files
             && ours.log_lines_per_second <= theirs.log_lines_per_second
             && self.descriptors.iter().all(|d| other.descriptors.contains(d))
-            && (!self.may_end_system || other.may_end_system)
+            && self.requests.is_within(other.requests)
     }
 }
 
@@ -354,8 +378,9 @@ impl fmt::Display for Plan {
              {open_files} open files, {} log lines/s",
             self.limits.log_lines_per_second
         )?;
-        if self.may_end_system {
-            writeln!(f, "init          may end the system")?;
+        if self.requests.any() {
+            let Requests { status, manage, end } = self.requests;
+            writeln!(f, "init          status {status}, manage {manage}, end the system {end}")?;
         }
         let ready = match self.readiness {
             Readiness::Started => "once it runs".to_owned(),
@@ -405,7 +430,7 @@ pub(crate) mod tests {
             args: Vec::new(),
             capabilities: Vec::new(),
             descriptors: Vec::new(),
-            may_end_system: false,
+            requests: Requests::default(),
             system_view: false,
             limits: Limits::default(),
             readiness: Readiness::Started,
@@ -418,7 +443,7 @@ pub(crate) mod tests {
         for plan in [app_plan(&manifest(&serde_json::json!({}))), service_plan(&grants())] {
             assert_eq!(plan.check(), Ok(()));
             assert!(plan.capabilities.is_empty() && plan.descriptors.is_empty());
-            assert!(!plan.may_end_system);
+            assert!(!plan.requests.any());
             assert_eq!(plan.system_calls, SystemCalls::Local);
             let Root::Own(mounts) = &plan.root else { panic!("it sees the system") };
             let writable: Vec<&str> = mounts
@@ -525,7 +550,7 @@ pub(crate) mod tests {
             let plan = app_plan(&manifest(&asked));
             prop_assert_eq!(plan.check(), Ok(()));
             prop_assert!(plan.capabilities.is_empty() && plan.descriptors.is_empty());
-            prop_assert!(matches!(plan.root, Root::Own(_)) && !plan.may_end_system);
+            prop_assert!(matches!(plan.root, Root::Own(_)) && !plan.requests.any());
         }
 
         #[test]

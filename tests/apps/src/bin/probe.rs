@@ -4,10 +4,10 @@
 //! the right to read about other processes, and a socket over which it may ask init to end the
 //! system.
 
-use holdfast_core::wire::{self, Request};
+use holdfast_core::wire::{self, Reply, Request};
 use holdfast_linux::{channel, clock};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-use rustix::net::{SendFlags, send};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -50,8 +50,12 @@ fn answer(command: &str) -> Answer {
         "clocks" => clocks(),
         "random" => random(),
         "year-2040" => year_2040(),
-        "reboot" => ask_init(Request::Reboot),
-        "power-off" => ask_init(Request::PowerOff),
+        "reboot" => ask_init(&Request::Reboot),
+        "power-off" => ask_init(&Request::PowerOff),
+        "start" => ask_init(&Request::Start(argument.to_owned())),
+        "stop" => ask_init(&Request::Stop(argument.to_owned())),
+        "restart" => ask_init(&Request::Restart(argument.to_owned())),
+        "status" => status(),
         other => Err(format!("unknown command `{other}`").into()),
     }
 }
@@ -139,8 +143,39 @@ fn year_2040() -> Answer {
     Ok(format!("file={modified} now={now}"))
 }
 
-fn ask_init(request: Request) -> Answer {
+fn ask_init(request: &Request) -> Answer {
+    Ok(format!("{:?}", exchange(request)?))
+}
+
+/// Sends a request to init and waits for its reply.
+fn exchange(request: &Request) -> Result<Reply, Box<dyn Error>> {
     let number = std::env::var(wire::SOCKET_VARIABLE)?.parse()?;
-    send(channel::handed_over(number)?, &wire::encode(request)?, SendFlags::NOSIGNAL)?;
-    Ok("asked".to_owned())
+    let socket = channel::handed_over(number)?;
+    send(&socket, &wire::encode_request(request)?, SendFlags::NOSIGNAL)?;
+    let mut reply = [0u8; wire::MAX_REPLY_BYTES];
+    let (length, _) = recv(&socket, &mut reply, RecvFlags::empty())?;
+    Ok(wire::decode_reply(reply.get(..length).unwrap_or_default())?)
+}
+
+/// How every component is, one a line.
+fn status() -> Answer {
+    let mut text = String::new();
+    for place in 0..=u16::MAX {
+        let Reply::Status(status) = exchange(&Request::Status(place))? else {
+            break;
+        };
+        writeln!(
+            text,
+            "name={} state={:?} uid={} memory_kib={} peak_kib={} processes={} restarts={} last={:?}",
+            status.name,
+            status.state,
+            status.uid,
+            status.memory_kib,
+            status.memory_peak_kib,
+            status.processes,
+            status.restarts,
+            status.last_exit
+        )?;
+    }
+    Ok(text)
 }

@@ -1,0 +1,188 @@
+//! `app build`, `app pack`, `app sign` and `app show`.
+
+use crate::failure::HostLacks;
+use crate::image::ImageBuilder;
+use crate::workspace::{self, Workspace};
+use anyhow::{Context, Result, anyhow};
+use clap::Args;
+use holdfast_core::package::SIGNATURE_BYTES;
+use holdfast_images::key::{PrivateKey, PublicKey};
+use holdfast_images::root::EntryKind;
+use holdfast_images::{hex, package};
+use std::path::PathBuf;
+
+/// Arguments of `app build`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Compiles a Cargo package, or the C files in src/, for the device. An app without \
+                  either brings its program below root/.\n\n\
+                  Example: cargo holdfast app build examples/hello"
+)]
+pub(crate) struct BuildArgs {
+    /// App directory.
+    directory: PathBuf,
+}
+
+/// Arguments of `app pack`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: cargo holdfast app pack examples/hello --output hello.package")]
+pub(crate) struct PackArgs {
+    /// App directory.
+    directory: PathBuf,
+    /// Where to write the package.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    /// Product that it is for; any when not given.
+    #[arg(long, default_value = "")]
+    product: String,
+    /// Board that it is for; any when not given.
+    #[arg(long, default_value = "")]
+    board: String,
+}
+
+/// Arguments of `app sign`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "With a key at hand: --key oem.pem. With a key kept elsewhere: write the bytes to \
+                  sign with --public oem.pub.pem --emit-bytes FILE, sign them there (Ed25519), and \
+                  come back with --public oem.pub.pem --signature FILE.\n\n\
+                  Example: cargo holdfast app sign hello.package --key oem.pem"
+)]
+pub(crate) struct SignArgs {
+    /// The package; it is signed in place.
+    package: PathBuf,
+    /// Private key.
+    #[arg(long, value_name = "PEM", conflicts_with = "public")]
+    key: Option<PathBuf>,
+    /// Public key of a key kept elsewhere.
+    #[arg(long, value_name = "PEM")]
+    public: Option<PathBuf>,
+    /// Write the bytes to sign to this file.
+    #[arg(long, value_name = "FILE", requires = "public", conflicts_with = "signature")]
+    emit_bytes: Option<PathBuf>,
+    /// A signature of 64 bytes made elsewhere.
+    #[arg(long, value_name = "FILE", requires = "public")]
+    signature: Option<PathBuf>,
+}
+
+/// Arguments of `app show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: cargo holdfast app show hello.package --key oem.pub.pem")]
+pub(crate) struct ShowArgs {
+    /// A package.
+    package: PathBuf,
+    /// Public keys that may have signed it; without any, the signature is not checked.
+    #[arg(long = "key", value_name = "PEM")]
+    keys: Vec<PathBuf>,
+    /// Print as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn build(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
+    let app = ImageBuilder::new(workspace, false, false)?.app(&args.directory)?;
+    for (path, file) in &app.files {
+        println!("{:>9}  /{path}", file.bytes.len());
+    }
+    Ok(())
+}
+
+pub(crate) fn pack(workspace: &Workspace, args: &PackArgs) -> Result<()> {
+    let app = ImageBuilder::new(workspace, false, false)?.app(&args.directory)?;
+    let bytes = package::pack(&app, &args.product, &args.board)?;
+    workspace::write(&args.output, &bytes)?;
+    println!("{}: {} bytes, not signed", args.output.display(), bytes.len());
+    Ok(())
+}
+
+pub(crate) fn sign(args: &SignArgs) -> Result<()> {
+    let mut bytes = workspace::read(&args.package)?;
+    let named = |error| anyhow!("{}: {error}", args.package.display());
+    let public = match (&args.key, &args.public) {
+        (Some(key), _) => {
+            let key = PrivateKey::load(key)?;
+            package::sign(&mut bytes, &key).map_err(named)?;
+            key.public()
+        }
+        (None, Some(public)) => {
+            let public = PublicKey::load(public)?;
+            if let Some(emit) = &args.emit_bytes {
+                let message = package::bytes_to_sign(&bytes, &public).map_err(named)?;
+                workspace::write(emit, message)?;
+                println!("{}: {} bytes to sign", emit.display(), message.len());
+                return Ok(());
+            }
+            let path = args.signature.as_ref().ok_or_else(|| {
+                HostLacks("--public needs --emit-bytes or --signature beside it".to_owned())
+            })?;
+            let signature = workspace::read(path)?;
+            let length = signature.len();
+            let signature: [u8; SIGNATURE_BYTES] = signature.try_into().map_err(|_| {
+                anyhow!("{}: has {length} bytes; a signature has 64", path.display())
+            })?;
+            package::attach(&mut bytes, &public, &signature).map_err(named)?;
+            public
+        }
+        (None, None) => {
+            return Err(HostLacks("name a key with --key or --public".to_owned()).into());
+        }
+    };
+    workspace::write(&args.package, bytes)?;
+    println!("{}: signed by {}", args.package.display(), public.id());
+    Ok(())
+}
+
+pub(crate) fn show(args: &ShowArgs) -> Result<()> {
+    let bytes = workspace::read(&args.package)?;
+    let named = |error| anyhow!("{}: {error}", args.package.display());
+    let package = package::read(&bytes).map_err(named)?;
+    let header = &package.header;
+    let keys = args.keys.iter().map(|path| PublicKey::load(path)).collect::<Result<Vec<_>, _>>()?;
+    let signature = if keys.is_empty() {
+        if header.key_id.0 == [0; 32] { "none" } else { "not checked" }
+    } else {
+        package::verify(&bytes, header, &keys).map_err(named)?;
+        "good"
+    };
+    if args.json {
+        let json = serde_json::json!({
+            "name": package.manifest.name,
+            "component_id": header.component_id.to_string(),
+            "version": header.version.to_string(),
+            "rollback_index": header.rollback_index,
+            "least_os_version": header.least_os.to_string(),
+            "product": header.product.as_str(),
+            "board": header.board.as_str(),
+            "key_id": header.key_id.to_string(),
+            "signature": signature,
+            "root_hash": hex(&header.root_hash),
+            "bytes": bytes.len(),
+            "files": package.entries,
+        });
+        println!("{}", serde_json::to_string_pretty(&json).context("cannot write JSON")?);
+        return Ok(());
+    }
+    let any = |name: &str| if name.is_empty() { "any".to_owned() } else { name.to_owned() };
+    println!("name            {}", package.manifest.name);
+    println!("component id    {}", header.component_id);
+    println!("version         {}", header.version);
+    println!("rollback index  {}", header.rollback_index);
+    println!("least OS        {}", header.least_os);
+    println!("product         {}", any(header.product.as_str()));
+    println!("board           {}", any(header.board.as_str()));
+    println!("signature       {signature}");
+    if header.key_id.0 != [0; 32] {
+        println!("key             {}", header.key_id);
+    }
+    println!("root hash       {}", hex(&header.root_hash));
+    println!("bytes           {}", bytes.len());
+    for entry in &package.entries {
+        let mark = match &entry.kind {
+            EntryKind::Link(target) => format!(" -> {target}"),
+            EntryKind::Directory => "/".to_owned(),
+            _ => String::new(),
+        };
+        println!("{:04o} {:>9}  {}{mark}", entry.mode, entry.size, entry.path);
+    }
+    Ok(())
+}
