@@ -2,7 +2,7 @@
 //!
 //! Field names and meaning are those of Azure Sphere's application manifest, schema version 1,
 //! which is accepted unchanged; what this OS adds stands under the key `Holdfast`. The table in
-//! [`schema`] decides what a document may hold; [`published`] writes it down for editors and
+//! `schema` decides what a document may hold; [`published`] writes it down for editors and
 //! people.
 
 mod document;
