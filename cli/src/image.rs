@@ -1,8 +1,8 @@
 //! `image build` and `image show`.
 
 use crate::device_build::{self, DeviceBuilder};
-use crate::kernel::{self, Kernel};
-use crate::keys::{self, Purpose};
+use crate::kernel::{self, Kernel, Purpose};
+use crate::keys;
 use crate::sources::{self, Pin};
 use crate::toolchain::Toolchain;
 use crate::workspace::{self, Workspace};
@@ -135,7 +135,7 @@ impl<'a> ImageBuilder<'a> {
             apps.push((path, package));
         }
         if !directories.is_empty() {
-            app_keys.push(keys::development(self.workspace, Purpose::App)?.public());
+            app_keys.push(keys::development(self.workspace, keys::Purpose::App)?.public());
         }
         let admission = if apps.is_empty() {
             None
@@ -143,7 +143,8 @@ impl<'a> ImageBuilder<'a> {
             Some(self.build_program(&devices, "holdfast-admission", "admission", &symbols)?)
         };
         let init = self.build_program(&devices, "holdfast-init", "init", &symbols)?;
-        let kernel = kernel::build(self.workspace, &board, &self.pins, self.locked)?;
+        let kernel =
+            kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Image)?;
         let device_tree = match board.device_tree {
             DeviceTreeSource::QemuVirt => machine::device_tree(manifest.memory_mib)?,
         };
@@ -222,7 +223,7 @@ impl<'a> ImageBuilder<'a> {
     ) -> Result<Vec<u8>> {
         let app = self.build_app(devices, directory, symbols)?;
         let mut bytes = package::pack(&app, "", "")?;
-        package::sign(&mut bytes, &keys::development(self.workspace, Purpose::App)?)?;
+        package::sign(&mut bytes, &keys::development(self.workspace, keys::Purpose::App)?)?;
         Ok(bytes)
     }
 
@@ -308,6 +309,15 @@ impl<'a> ImageBuilder<'a> {
         let entry = app.manifest.entry_point.trim_start_matches('/');
         let program = app.files.get(entry).context("the app has no program")?;
         Ok(program.bytes.clone())
+    }
+
+    /// The kernel that the control of attacks runs on.
+    pub(crate) fn control_kernel(&self) -> Result<PathBuf> {
+        let boards = self.workspace.root.join("images/boards");
+        let board = Board::load(&boards, "qemu-virt", "tests/hostile-apps".as_ref())?;
+        let kernel =
+            kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Control)?;
+        Ok(kernel.image)
     }
 
     /// What sources are pinned.

@@ -18,6 +18,15 @@ const CROSS_COMPILE: &str = "arm-linux-gnueabihf-";
 /// Changes with the way the kernel is built here, so that no older result is taken for a new one.
 const RECIPE: &str = "1";
 
+/// What a kernel is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// An image: every rule of `required.toml` holds.
+    Image,
+    /// The control of attacks: `control.config` on top, which breaks those rules on purpose.
+    Control,
+}
+
 /// A kernel that was built.
 #[derive(Debug, Clone)]
 pub(crate) struct Kernel {
@@ -68,13 +77,18 @@ pub(crate) fn build(
     board: &Board,
     pins: &Pins,
     locked: bool,
+    purpose: Purpose,
 ) -> Result<Kernel> {
     host::ensure(&[host::KERNEL])?;
     let source = installed_source(workspace)?;
     sources::accept(pins, sources::KERNEL, &source, locked)?;
     let compiler = process::output(Command::new(format!("{CROSS_COMPILE}gcc")).arg("--version"))?;
     let compiler = compiler.lines().next().unwrap_or_default().to_owned();
-    let fragments = merged_fragments(workspace, board)?;
+    let mut fragments = merged_fragments(workspace, board)?;
+    if purpose == Purpose::Control {
+        let path = workspace.root.join("kernel-config/control.config");
+        fragments.push_str(&workspace::read_text(&path)?);
+    }
     let parts = [RECIPE, &source.sha256, &compiler, &fragments].join("\0");
     let key = hex(&sha256(&[parts.as_bytes()]));
     let directory = workspace.cache.join("kernel").join(key.get(..24).unwrap_or(&key));
@@ -115,7 +129,10 @@ pub(crate) fn build(
         }
         command
     };
-    let mut step = Step::begin(format!("kernel {} for {}", kernel.source.version, board.name));
+    let mut step = Step::begin(match purpose {
+        Purpose::Image => format!("kernel {} for {}", kernel.source.version, board.name),
+        Purpose::Control => format!("control kernel {}", kernel.source.version),
+    });
     process::follow(&mut make("allnoconfig"), &mut step)?;
     let config = workspace::read_text(&object.join(".config"))?;
     let lost = lost_options(&fragments, &config);
@@ -126,7 +143,9 @@ pub(crate) fn build(
             lost.join("\n  ")
         );
     }
-    check_required(workspace, &config)?;
+    if purpose == Purpose::Image {
+        check_required(workspace, &config)?;
+    }
     process::follow(&mut make("zImage"), &mut step)?;
     let image = workspace::read(&object.join("arch/arm/boot/zImage"))?;
     let size = image.len();

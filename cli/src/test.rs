@@ -5,7 +5,7 @@ mod tools;
 
 use crate::host;
 use crate::image::ImageBuilder;
-use crate::kernel;
+use crate::kernel::{self, Purpose};
 use crate::process;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
@@ -77,8 +77,12 @@ const STAGES: [(&str, Stage); 9] = [
 ];
 
 /// Images that the system tests look at.
-const IMAGES: [&str; 3] =
-    ["images/hello.toml", "tests/images/probe.toml", "tests/images/supervision.toml"];
+const IMAGES: [&str; 4] = [
+    "images/hello.toml",
+    "tests/images/probe.toml",
+    "tests/images/supervision.toml",
+    "tests/images/hostile.toml",
+];
 /// Cases of each property test with `--full`.
 const FULL_CASES: u32 = 4096;
 
@@ -252,7 +256,12 @@ fn images(test_run: &TestRun<'_>) -> Result<Counts> {
     for manifest in IMAGES {
         builder.build(&test_run.workspace.root.join(manifest), &[], None)?;
     }
-    builder.build_test_programs(&image_directory(test_run)?.join("programs"))?;
+    let programs = image_directory(test_run)?.join("programs");
+    builder.build_test_programs(&programs)?;
+    let hostile = builder.app_program(&test_run.workspace.root.join("tests/hostile-apps"))?;
+    workspace::write(&programs.join("hostile"), hostile)?;
+    let control = workspace::read(&builder.control_kernel()?)?;
+    workspace::write(&image_directory(test_run)?.join("control-zImage"), control)?;
     Ok(Counts::PASSED)
 }
 
@@ -263,7 +272,8 @@ fn kernel_config(test_run: &TestRun<'_>) -> Result<Counts> {
     let mut counts = Counts::default();
     for name in holdfast_images::board::names(&boards) {
         let board = Board::load(&boards, &name, Path::new("kernel-config"))?;
-        let kernel = kernel::build(test_run.workspace, &board, builder.pins(), false)?;
+        let kernel =
+            kernel::build(test_run.workspace, &board, builder.pins(), false, Purpose::Image)?;
         kernel::check_required(test_run.workspace, &workspace::read_text(&kernel.config)?)?;
         counts.passed = counts.passed.saturating_add(kernel::required(test_run.workspace)?.len());
     }

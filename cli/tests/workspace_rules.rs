@@ -52,7 +52,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-images", vec!["holdfast-core"]),
         ("holdfast-qemu", vec!["holdfast-images"]),
         ("holdfast", vec!["holdfast-core", "holdfast-images", "holdfast-qemu"]),
-        ("holdfast-system-tests", vec!["holdfast-images", "holdfast-qemu"]),
+        ("holdfast-system-tests", vec!["holdfast-core", "holdfast-images", "holdfast-qemu"]),
         ("holdfast-test-apps", vec!["holdfast-core", "holdfast-linux"]),
         ("hello", vec![]),
     ]);

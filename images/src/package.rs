@@ -30,10 +30,10 @@ pub struct Package {
 pub enum PackError {
     /// The header or the lengths.
     #[error("the package {0}")]
-    Header(#[from] PackageError),
+    Header(PackageError),
     /// The signature.
     #[error("the package {0}")]
-    Signature(#[from] SignatureError),
+    Signature(SignatureError),
     /// It has no signature.
     #[error("the package is not signed; sign it with `app sign`")]
     Unsigned,
@@ -68,6 +68,19 @@ pub enum PackError {
     /// A product or board that is no name.
     #[error("`{0}` must be at most 32 lower-case letters, digits and `-`")]
     Name(String),
+}
+
+// No `#[from]`: their text is part of this error's, and a chain of causes would say it twice.
+impl From<PackageError> for PackError {
+    fn from(error: PackageError) -> Self {
+        Self::Header(error)
+    }
+}
+
+impl From<SignatureError> for PackError {
+    fn from(error: SignatureError) -> Self {
+        Self::Signature(error)
+    }
 }
 
 /// Makes an unsigned package of `app`, for the product and the board of these names; empty for any.

@@ -41,7 +41,22 @@ pub fn with_root(
     console: &str,
     change: impl FnOnce(&mut Root),
 ) -> Result<(), VariantError> {
-    let boot = show::read_boot(image)?;
+    with_kernel_and_root(image, output, console, None, change)
+}
+
+/// As [`with_root`], with another kernel where one is given.
+///
+/// # Errors
+/// See [`VariantError`].
+pub fn with_kernel_and_root(
+    image: &Path,
+    output: &Path,
+    console: &str,
+    kernel: Option<Vec<u8>>,
+    change: impl FnOnce(&mut Root),
+) -> Result<(), VariantError> {
+    let mut boot = show::read_boot(image)?;
+    boot.kernel = kernel.unwrap_or(boot.kernel);
     let mut root = Root::read(&show::read_root(image)?)?;
     change(&mut root);
     let data = root.to_erofs()?;

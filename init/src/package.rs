@@ -36,13 +36,13 @@ pub(crate) enum PackageRefusal {
     #[error("there is no package {0}")]
     Missing(String),
     #[error("the package {0}")]
-    Header(#[from] PackageError),
+    Header(PackageError),
     #[error("the package {0}")]
-    Signature(#[from] SignatureError),
+    Signature(SignatureError),
     #[error("the package is signed by key {0}, which this image does not trust")]
     Untrusted(String),
     #[error("the package {0}")]
-    Refused(#[from] Refusal),
+    Refused(Refusal),
     #[error("this image has nothing to look at packages with")]
     NoAdmission,
     #[error(transparent)]
@@ -85,15 +85,16 @@ pub(crate) fn admit(
     let name = list::package_file(app.component_id);
     let path = Path::new(APPS).join(&name);
     let package = package_file::open(&path, HEADER_BYTES)?.ok_or(PackageRefusal::Missing(name))?;
-    let header = Header::parse(&package.start, package.length)?;
+    let header = Header::parse(&package.start, package.length).map_err(PackageRefusal::Header)?;
     let development = verify(&header, &package.start)?;
-    header.admit(&Device {
+    let device = Device {
         component_id: app.component_id,
         product: &image.product,
         board: &image.board,
         os: image.version,
         floor: identity.floor,
-    })?;
+    };
+    header.admit(&device).map_err(PackageRefusal::Refused)?;
     let mounted = mount_package(&app.name, header, package.file)?;
     let plan = look(log, starter, admission.ok_or(PackageRefusal::NoAdmission)?, &mounted)
         .inspect_err(|_| unmount(log, &mounted))?;
@@ -111,8 +112,9 @@ fn verify(header: &Header, start: &[u8]) -> Result<bool, PackageRefusal> {
     for development in [false, true] {
         let path = list::trusted_key_path(header.key_id, development);
         if let Some(key) = file::read_bounded(Path::new(&path), 32)? {
-            let key: &[u8; 32] = key.as_slice().try_into().map_err(|_| SignatureError::OtherKey)?;
-            header.verify(start, key)?;
+            let key: Result<&[u8; 32], _> = key.as_slice().try_into();
+            let key = key.map_err(|_| PackageRefusal::Signature(SignatureError::OtherKey))?;
+            header.verify(start, key).map_err(PackageRefusal::Signature)?;
             return Ok(development);
         }
     }

@@ -247,6 +247,19 @@ impl Guest {
         Ok(found)
     }
 
+    /// Waits until the console shows `pattern`, wherever earlier waits have ended.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_anywhere(
+        &mut self,
+        pattern: &str,
+        within: Duration,
+    ) -> Result<String, HarnessError> {
+        let regex = Regex::new(pattern).map_err(|error| HarnessError::Qmp(error.to_string()))?;
+        self.console.wait_from(0, &regex, within).map(|(found, _)| found)
+    }
+
     /// Waits until the machine resets itself.
     ///
     /// # Errors

@@ -43,15 +43,29 @@ impl Kmsg {
     /// Writes `tag: text` as one record. A log that cannot be written is no reason to stop, so
     /// failures are ignored.
     pub fn log(&self, level: Level, tag: &str, text: &str) {
-        let mut record = [0u8; MAX_RECORD_BYTES];
-        let mut rest = &mut record[..];
-        let priority = level as u8;
-        // Text beyond the record's end is cut, not an error.
-        let _ = write!(rest, "<{priority}>{tag}: {text}");
-        let unused = rest.len();
-        let used = MAX_RECORD_BYTES.saturating_sub(unused);
-        if let Some(record) = record.get(..used) {
-            let _ = rustix::io::write(&self.device, record);
-        }
+        let _ = rustix::io::write(&self.device, &record(level, tag, text));
+    }
+}
+
+/// One record, cut to size. It ends with a newline: without one, the kernel holds the record back
+/// until the next, which may continue it.
+fn record(level: Level, tag: &str, text: &str) -> Vec<u8> {
+    let mut record = Vec::with_capacity(MAX_RECORD_BYTES);
+    // Writing to memory cannot fail.
+    let _ = write!(record, "<{}>{tag}: {text}", level as u8);
+    record.truncate(MAX_RECORD_BYTES.saturating_sub(1));
+    record.push(b'\n');
+    record
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_ends_with_a_newline_within_its_bound() {
+        assert_eq!(record(Level::Notice, "init", "up"), b"<5>init: up\n");
+        let long = record(Level::Error, "app", &"x".repeat(5000));
+        assert_eq!((long.len(), long.last()), (MAX_RECORD_BYTES, Some(&b'\n')));
     }
 }

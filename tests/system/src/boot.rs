@@ -113,9 +113,9 @@ fn unprivileged(guest: &mut Guest) -> Result<()> {
 
 fn descriptors(guest: &mut Guest) -> Result<()> {
     // Handed over: standard input, output and error, the line, the socket to init. Its own: two
-    // copies of the line, and the directory that it lists. A leak from init would move these up.
+    // copies of the line, a listener, and the directory that it lists. A leak would move these up.
     let open = guest.probe.ask("list /proc/self/fd", ANSWER)?;
-    ensure!(open == "0\n1\n2\n3\n4\n5\n6\n7", "the probe has descriptors {open:?}");
+    ensure!(open == "0\n1\n2\n3\n4\n5\n6\n7\n8", "the probe has descriptors {open:?}");
     Ok(())
 }
 

@@ -4,11 +4,16 @@
 //! by hand without them. Checks that need the same guest share one boot. The output has one line
 //! for each check and ends like any test runner's.
 
+mod attacks;
 mod boot;
 mod contents;
+mod hostile;
 mod integrity;
+mod packages;
 mod suite;
 mod supervision;
+#[cfg(test)]
+mod threat_model;
 
 use crate::suite::Suite;
 use std::path::PathBuf;
@@ -40,7 +45,9 @@ fn main() -> ExitCode {
     let mut suite = Suite::new(filter);
     contents::run(&mut suite, &artefacts);
     boot::run(&mut suite, &artefacts);
+    packages::run(&mut suite, &artefacts);
     supervision::run(&mut suite, &artefacts);
+    hostile::run(&mut suite, &artefacts);
     integrity::run(&mut suite, &artefacts);
     suite.finish()
 }

@@ -47,7 +47,8 @@ impl Suite {
         }
     }
 
-    fn wants(&self, name: &str) -> bool {
+    /// True when the filter lets a check of this name run.
+    pub(crate) fn wants(&self, name: &str) -> bool {
         name.contains(&self.filter)
     }
 

@@ -17,8 +17,26 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             ("a_component_that_misses_its_watchdog_is_killed", watchdog),
             ("a_flood_of_output_is_bounded_and_harmless", flood),
             ("a_zombie_storm_is_reaped", zombies),
+            ("an_app_over_its_memory_is_ended_alone", memory_bomb),
+            ("a_process_bomb_is_contained", fork_bomb),
         ],
     );
+}
+
+fn memory_bomb(guest: &mut Guest) -> Result<()> {
+    guest.wait_anywhere("memory-bomb went over its limit of 8192 KiB memory", BOOT)?;
+    guest.wait_anywhere("memory-bomb ended with signal 9", BOOT)?;
+    guest.wait("hello: heartbeat", BOOT)?;
+    Ok(())
+}
+
+fn fork_bomb(guest: &mut Guest) -> Result<()> {
+    guest.wait_anywhere("fork-bomb is at its limit of 8 processes", BOOT)?;
+    let status = guest.probe.ask("status", ANSWER)?;
+    let line = status.lines().find(|line| line.contains("name=fork-bomb ")).unwrap_or_default();
+    ensure!(line.contains("processes=9"), "{line}");
+    guest.wait("hello: heartbeat", BOOT)?;
+    Ok(())
 }
 
 fn restarted(guest: &mut Guest) -> Result<()> {

@@ -27,7 +27,7 @@ pub enum AdmissionError {
     #[error("its package could not be looked at")]
     NoAnswer,
     /// The manifest in the answer is out of bounds.
-    #[error("the answer about its package is wrong: {0}")]
+    #[error("the answer about its package is wrong")]
     Manifest(#[from] EncodedManifestError),
 }
 

@@ -7,18 +7,23 @@
 use holdfast_core::wire::{self, Reply, Request};
 use holdfast_linux::{channel, clock};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType, bind, recv, send, socket,
+};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 type Answer = Result<String, Box<dyn Error>>;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut line = File::from(channel::handed_over(3)?);
+    // Somebody that hostile apps try to reach.
+    let _listener = listen_on_abstract_name()?;
     holdfast_test_apps::notify("READY=1")?;
     let mut commands = BufReader::new(line.try_clone()?);
     loop {
@@ -34,6 +39,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         };
         line.write_all(answer.as_bytes())?;
     }
+}
+
+fn listen_on_abstract_name() -> Result<OwnedFd, Box<dyn Error>> {
+    let listener = socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
+    bind(&listener, &SocketAddrUnix::new_abstract_name(b"holdfast-probe")?)?;
+    Ok(listener)
 }
 
 fn answer(command: &str) -> Answer {

@@ -1,0 +1,117 @@
+//! Every attack twice: under the plan of an app, where it must meet its error, and as PID 1 of a
+//! machine without the defences, where it must succeed. And once more as PID 1 on the shipped
+//! kernel, for what its configuration alone stops.
+
+use crate::Artefacts;
+use crate::attacks::{ATTACKS, Attack, Control};
+use crate::boot::BOOT;
+use crate::suite::Suite;
+use anyhow::{Context, Result, bail, ensure};
+use holdfast_images::root::Root;
+use holdfast_images::variant;
+use holdfast_qemu::machine::Machine;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// What the program said of one attack: `succeeded`, `errno N` or `signal N`.
+type Outcomes = BTreeMap<String, String>;
+
+/// What all three boots have shown.
+struct Runs {
+    planned: Outcomes,
+    control: Outcomes,
+    bare: Outcomes,
+}
+
+pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
+    let name = |attack: &Attack| format!("attack_{}", attack.name.replace('-', "_"));
+    if !ATTACKS.iter().any(|attack| suite.wants(&name(attack))) {
+        return;
+    }
+    let runs = boot_all(artefacts).map_err(|error| format!("{error:#}"));
+    for attack in ATTACKS {
+        suite.check(&name(attack), || match &runs {
+            Ok(runs) => judge(attack, runs).with_context(|| {
+                format!("row {}, to be stopped by: {}", attack.row, attack.layers)
+            }),
+            Err(error) => bail!("{error}"),
+        });
+    }
+    suite.check("the_table_of_attacks_is_whole", || match &runs {
+        Ok(runs) => {
+            let listed = |name: &String| ATTACKS.iter().any(|attack| attack.name == name);
+            for name in runs.planned.keys() {
+                ensure!(listed(name), "{name} is not in the table");
+            }
+            Ok(())
+        }
+        Err(error) => bail!("{error}"),
+    });
+}
+
+fn judge(attack: &Attack, runs: &Runs) -> Result<()> {
+    let said = |outcomes: &Outcomes, of: &str| {
+        let outcome = outcomes.get(attack.name).cloned();
+        outcome.with_context(|| format!("{of} did not try it"))
+    };
+    let planned = said(&runs.planned, "the app")?;
+    let meets = attack.meets;
+    ensure!(
+        planned == format!("errno {}", meets.1),
+        "under the plan: {planned}, not {} ({})",
+        meets.0,
+        meets.1
+    );
+    let control = said(&runs.control, "the control")?;
+    match attack.control {
+        Control::Succeeds => ensure!(control == "succeeded", "the control: {control}"),
+        // Once it does succeed, the reason is none any more.
+        Control::None(reason) => ensure!(control != "succeeded", "it has a control: {reason}"),
+    }
+    if let Some(errno) = attack.on_bare_kernel {
+        let bare = said(&runs.bare, "the bare kernel")?;
+        ensure!(
+            bare == format!("errno {}", errno.1),
+            "on the bare kernel: {bare}, not {} ({})",
+            errno.0,
+            errno.1
+        );
+    }
+    Ok(())
+}
+
+fn boot_all(artefacts: &Artefacts) -> Result<Runs> {
+    let image = artefacts.image("hostile");
+    let program = fs::read(artefacts.programs.join("hostile"))?;
+    let kernel = fs::read(artefacts.images.join("control-zImage"))?;
+    let directory = tempfile::tempdir()?;
+    let variant = |name: &str, kernel: Option<Vec<u8>>| -> Result<Outcomes> {
+        let path = directory.path().join(name);
+        variant::with_kernel_and_root(&image, &path, "ttyAMA0", kernel, |root: &mut Root| {
+            root.add("sbin/init", program.clone(), true);
+            root.add("bin/hostile", program.clone(), true);
+        })?;
+        outcomes(&path)
+    };
+    Ok(Runs {
+        planned: outcomes(&image)?,
+        control: variant("control", Some(kernel))?,
+        bare: variant("bare", None)?,
+    })
+}
+
+/// Boots an image until its attacks are over.
+fn outcomes(image: &Path) -> Result<Outcomes> {
+    let mut guest = Machine::new(image, 64).start(None)?;
+    guest.wait("attacks are over", BOOT)?;
+    let mut outcomes = Outcomes::new();
+    for line in guest.console.text().lines() {
+        if let Some((name, outcome)) =
+            line.split_once("attack ").and_then(|(_, said)| said.split_once(' '))
+        {
+            outcomes.insert(name.to_owned(), outcome.trim_end().to_owned());
+        }
+    }
+    Ok(outcomes)
+}

@@ -1,0 +1,257 @@
+//! What a device does with app packages, and with the table of uids that it keeps.
+
+use crate::Artefacts;
+use crate::boot::{ANSWER, BOOT, boot_probe};
+use crate::suite::Suite;
+use anyhow::{Context, Result, ensure};
+use holdfast_core::app_manifest::ComponentId;
+use holdfast_core::component;
+use holdfast_core::identity::{self, IdentityTable};
+use holdfast_images::disk::Layout;
+use holdfast_images::key::PrivateKey;
+use holdfast_images::package;
+use holdfast_qemu::machine::{Guest, Machine};
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
+
+/// The component id of examples/hello.
+const HELLO: &str = "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11";
+
+pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
+    let image = artefacts.image("probe");
+    suite.share(
+        || boot_probe(&Machine::new(&image, 64)),
+        &[
+            ("components_report_their_state", reports),
+            ("components_are_started_and_stopped_by_name", started_and_stopped),
+            ("an_app_sees_nothing_but_its_own_root", own_root),
+        ],
+    );
+    suite.check("a_uid_stays_with_its_app", || uid_stays(&image));
+    suite.check("a_damaged_table_of_uids_starts_no_app", || damaged_table(&image));
+    suite.check("a_package_below_the_floor_is_refused", || {
+        let mut table = IdentityTable::default();
+        table.assign(hello()?, &[])?;
+        table.raise_floor(hello()?, 5);
+        let disk = with_table(&image, &table.encode()?)?;
+        let why = "hello is not started: the package has rollback index 0, below the floor of 5";
+        refused(disk.path(), why)
+    });
+    suite.check("a_damaged_package_is_refused_and_others_run", || {
+        let change = |bytes: &mut Vec<u8>| -> Result<()> {
+            *bytes.get_mut(200).context("short")? ^= 1;
+            Ok(())
+        };
+        let disk = with_package(&image, change)?;
+        let why = "hello is not started: the package has a signature that does not fit its header";
+        refused(disk.path(), why)
+    });
+    suite.check("a_package_of_an_unknown_key_is_refused", || {
+        let disk = with_package(&image, |bytes| {
+            package::sign(bytes, &PrivateKey::from_secret(&[5; 32], false))?;
+            Ok(())
+        })?;
+        refused(disk.path(), "hello is not started: the package is signed by key .* does not trust")
+    });
+    suite.check("an_unsigned_package_is_refused", || {
+        let disk = with_package(&image, |bytes| {
+            bytes.get_mut(448..512).context("short")?.fill(0);
+            Ok(())
+        })?;
+        refused(disk.path(), "hello is not started: the package has a signature that does not fit")
+    });
+    suite.check("a_longer_package_is_refused", || {
+        let disk = with_package(&image, |bytes| {
+            bytes.push(0);
+            Ok(())
+        })?;
+        refused(disk.path(), "hello is not started: the package is .* bytes long, but its header")
+    });
+    suite.check("a_flipped_byte_behind_the_header_never_runs", || flipped_data(&image));
+}
+
+fn hello() -> Result<ComponentId> {
+    ComponentId::parse(HELLO).context("no component id")
+}
+
+/// One component's line of the probe's status.
+fn status(guest: &mut Guest, name: &str) -> Result<String> {
+    let all = guest.probe.ask("status", ANSWER)?;
+    let line = all.lines().find(|line| line.contains(&format!("name={name} ")));
+    Ok(line.with_context(|| format!("there is no {name} in\n{all}"))?.to_owned())
+}
+
+fn reports(guest: &mut Guest) -> Result<()> {
+    guest.wait("hello: heartbeat 1", BOOT)?;
+    let line = status(guest, "hello")?;
+    for part in ["state=Ready", "uid=1001", "processes=2", "restarts=0", "last=None"] {
+        ensure!(line.contains(part), "no {part} in {line}");
+    }
+    ensure!(!line.contains("memory_kib=0 "), "{line}");
+    Ok(())
+}
+
+fn started_and_stopped(guest: &mut Guest) -> Result<()> {
+    ensure!(guest.probe.ask("stop hello", ANSWER)? == "Accepted");
+    guest.wait("init: hello ended with signal 15", BOOT)?;
+    ensure!(status(guest, "hello")?.contains("state=Stopped"), "{}", status(guest, "hello")?);
+    ensure!(guest.probe.ask("start hello", ANSWER)? == "Accepted");
+    guest.wait("init: hello started", BOOT)?;
+    guest.wait("hello: heartbeat 2", BOOT)?;
+    ensure!(guest.probe.ask("restart hello", ANSWER)? == "Accepted");
+    guest.wait("init: hello ended with signal 15", BOOT)?;
+    guest.wait("init: hello started", BOOT)?;
+    let line = status(guest, "hello")?;
+    ensure!(line.contains("restarts=2") && line.contains("last=Some(15)"), "{line}");
+    ensure!(guest.probe.ask("stop nobody", ANSWER)? == "Unknown");
+    Ok(())
+}
+
+fn own_root(guest: &mut Guest) -> Result<()> {
+    let processes = guest.probe.ask("processes", ANSWER)?;
+    let app = processes.lines().find(|process| process.contains("Name=app ")).context("no app")?;
+    let pid = app.strip_prefix("pid=").and_then(|rest| rest.split(' ').next()).context("no pid")?;
+    let mounts = guest.probe.ask(&format!("read /proc/{pid}/mounts"), ANSWER)?;
+    let mut targets: Vec<&str> = mounts.lines().filter_map(|m| m.split(' ').nth(1)).collect();
+    targets.sort_unstable();
+    ensure!(targets == ["/", "/app", "/dev", "/run", "/tmp"], "mounts:\n{mounts}");
+    for mount in mounts.lines() {
+        let mut words = mount.split(' ').skip(1);
+        let (target, kind, options) = (
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+            words.next().unwrap_or_default(),
+        );
+        let has = |option: &str| options.split(',').any(|o| o == option);
+        ensure!(has("nosuid"), "{mount}");
+        ensure!(has("nodev") || target == "/dev", "{mount}");
+        ensure!(has("noexec") || (kind == "erofs" && target == "/app"), "{mount}");
+        ensure!(has("ro") || target == "/tmp", "{mount}");
+    }
+    Ok(())
+}
+
+fn uid_stays(image: &Path) -> Result<()> {
+    let machine = Machine::new(image, 64);
+    let mut guest = boot_probe(&machine)?;
+    guest.wait("hello: heartbeat 1", BOOT)?;
+    power_off(&mut guest)?;
+    // Another app had the first uid on this device; it is gone, its uid is not free.
+    let mut guest = machine.start_again(guest)?;
+    guest.wait(r"hello: package 0\.1\.0, rollback index 0, uid 1001", BOOT)?;
+    guest.wait("hello: heartbeat 1", BOOT)?;
+    let mut table = IdentityTable::default();
+    table.assign(ComponentId([7; 16]), &[])?;
+    let disk = with_table(image, &table.encode()?)?;
+    let mut guest = Machine::new(disk.path(), 64).start(None)?;
+    guest.wait(r"hello: package 0\.1\.0, rollback index 0, uid 1002", BOOT)?;
+    Ok(())
+}
+
+fn power_off(guest: &mut Guest) -> Result<()> {
+    guest.probe.tell("power-off")?;
+    guest.wait_end(BOOT)?;
+    Ok(())
+}
+
+fn damaged_table(image: &Path) -> Result<()> {
+    let mut table = IdentityTable::default();
+    table.assign(hello()?, &[])?;
+    let mut bytes = table.encode()?;
+    *bytes.first_mut().context("empty")? ^= 1;
+    let disk = with_table(image, &bytes)?;
+    let mut guest = boot_probe(&Machine::new(disk.path(), 64))?;
+    guest.wait_anywhere("the table of uids is damaged and kept: its digest does not fit", BOOT)?;
+    guest.wait_anywhere("hello is not started: the table of uids is damaged", BOOT)?;
+    power_off(&mut guest)?;
+    // It is still there, as it was.
+    let kept = on_partition(&guest.disk(), "state", |path| {
+        let request = format!("cat /{}", identity::FILE_NAME);
+        let output = Command::new("/sbin/debugfs").args(["-R", &request]).arg(path).output()?;
+        Ok(output.stdout)
+    })?;
+    ensure!(kept == bytes, "the damaged table was changed");
+    Ok(())
+}
+
+/// The device goes on without the app, and says why.
+fn refused(disk: &Path, why: &str) -> Result<()> {
+    let mut guest = boot_probe(&Machine::new(disk, 64))?;
+    guest.wait_anywhere(why, BOOT)?;
+    let processes = guest.probe.ask("processes", ANSWER)?;
+    ensure!(!processes.contains("Name=app "), "it runs:\n{processes}");
+    Ok(())
+}
+
+fn flipped_data(image: &Path) -> Result<()> {
+    let disk = with_package(image, |bytes| {
+        // In the middle of the file system, where the program lies.
+        let middle = bytes.len() / 2;
+        *bytes.get_mut(middle).context("short")? ^= 1;
+        Ok(())
+    })?;
+    let mut guest = boot_probe(&Machine::new(disk.path(), 64))?;
+    guest.wait_anywhere("verity: .* block .* is corrupted", BOOT)?;
+    guest.wait_anywhere("hello is not started|hello: its package is damaged", BOOT)?;
+    let text = guest.console.text();
+    ensure!(!text.contains("hello: heartbeat"), "it ran:\n{}", guest.console.tail());
+    Ok(())
+}
+
+/// A copy of an image whose `state` partition has this table of uids.
+fn with_table(image: &Path, table: &[u8]) -> Result<tempfile::NamedTempFile> {
+    edited(image, "state", |path| put(path, identity::FILE_NAME, table))
+}
+
+/// A copy of an image with another package of hello.
+fn with_package(
+    image: &Path,
+    change: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+) -> Result<tempfile::NamedTempFile> {
+    let name = component::package_file(hello()?);
+    edited(image, "apps", |path| {
+        let request = format!("cat /{name}");
+        let output = Command::new("/sbin/debugfs").args(["-R", &request]).arg(path).output()?;
+        let mut bytes = output.stdout;
+        ensure!(bytes.starts_with(b"HOLDFAPP"), "no package in {}", image.display());
+        change(&mut bytes)?;
+        put(path, &name, &bytes)
+    })
+}
+
+/// Puts a file into an ext4 file system, over one of that name.
+fn put(file_system: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let (content, script) = (directory.path().join("content"), directory.path().join("script"));
+    fs::write(&content, bytes)?;
+    fs::write(&script, format!("rm {name}\nwrite {} {name}\n", content.display()))?;
+    let output =
+        Command::new("/sbin/debugfs").args(["-w", "-f"]).arg(&script).arg(file_system).output()?;
+    ensure!(output.status.success(), "{output:?}");
+    Ok(())
+}
+
+fn edited(
+    image: &Path,
+    partition: &str,
+    edit: impl FnOnce(&Path) -> Result<()>,
+) -> Result<tempfile::NamedTempFile> {
+    let copy = tempfile::NamedTempFile::new()?;
+    fs::copy(image, copy.path())?;
+    on_partition(copy.path(), partition, edit)?;
+    Ok(copy)
+}
+
+/// Does something to a partition's bytes in a file of their own, and puts them back.
+fn on_partition<T>(disk: &Path, name: &str, act: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let mut file = File::options().read(true).write(true).open(disk)?;
+    let layout = Layout::read(&mut file)?;
+    let partition = layout.partition(name)?;
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join(name);
+    fs::write(&path, partition.read(&mut file, disk)?)?;
+    let result = act(&path)?;
+    partition.replace(&mut file, disk, "a changed file system", &fs::read(&path)?)?;
+    Ok(result)
+}

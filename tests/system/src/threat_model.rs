@@ -1,0 +1,258 @@
+//! `docs/threat-model.md`, written from the table of attacks.
+//!
+//! Rows A1 to F10 are the published weaknesses of Azure Sphere, the system that Holdfast takes the
+//! place of; rows C4 are escapes from container runtimes. Every row has its tests, a reason why it
+//! does not apply, or is open.
+
+use crate::attacks::{ATTACKS, Control};
+use std::fmt::Write;
+
+enum Verdict {
+    /// The attacks of that row, and these tests beside them.
+    Tests(&'static [&'static str]),
+    NotApplicable(&'static str),
+    Open(&'static str),
+}
+use Verdict::{NotApplicable, Open, Tests};
+
+const NO_SECURE_WORLD: &str = "there is no secure world that takes calls from this one";
+const UPDATES: &str = "updates are not there yet";
+const SERVICE: &str = "the service is not there yet";
+
+const ROWS: &[(&str, &str, Verdict)] = &[
+    ("A1", "code is changed through /proc/self/mem", Tests(&[])),
+    ("A2", "and through the other names of that file", Tests(&[])),
+    ("A3", "a process writes another's memory", Tests(&[])),
+    ("A4", "memory becomes executable by another call or a personality", Tests(&[])),
+    ("A5", "memory is written by the kernel, or through a second mapping", Tests(&[])),
+    ("A6", "a file that the app wrote is executed", Tests(&[])),
+    (
+        "A7",
+        "code that is there is put together anew",
+        Open(
+            "this processor has no pointer authentication; a hijacked app holds its grants, no more",
+        ),
+    ),
+    (
+        "B1",
+        "a device node in an app's image",
+        Tests(&["links_out_of_the_package_are_refused", "every_hostile_entry_is_refused"]),
+    ),
+    ("B2", "raw flash is reachable", Tests(&[])),
+    (
+        "B3",
+        "a damaged table gives an app another's uid",
+        Tests(&[
+            "duplicate_low_foreign_and_future_uids_are_refused",
+            "a_damaged_table_of_uids_starts_no_app",
+        ]),
+    ),
+    ("B4", "PID 1 follows links in a directory that an app may write", Tests(&[])),
+    ("B5", "capabilities are left over", Tests(&["every_process_but_pid_1_is_unprivileged"])),
+    ("B6", "the kernel starts a helper as root", Tests(&[])),
+    ("B7", "a setuid file", Tests(&["the_image_has_no_setuid_file_no_link_and_no_device"])),
+    ("B8", "a subsystem of the kernel that nobody needs", Tests(&[])),
+    ("B9", "kernel code of one's own", Tests(&[])),
+    ("B10", "an ioctl of a driver", NotApplicable("no app is handed a device node")),
+    ("C1", "the kernel's log and addresses are readable", Tests(&[])),
+    ("C2", "old blocks show through", Tests(&[])),
+    ("C3", "a driver's reply shows kernel memory", NotApplicable("no app is handed a device node")),
+    ("C4", "a higher world follows a lower one's pointer", NotApplicable(NO_SECURE_WORLD)),
+    ("C5", "another app's files, environment and processes are readable", Tests(&[])),
+    ("D1", "calls flood the root of trust", NotApplicable(NO_SECURE_WORLD)),
+    (
+        "D2",
+        "more of everything than was granted; the device ends",
+        Tests(&[
+            "an_app_over_its_memory_is_ended_alone",
+            "a_flood_of_output_is_bounded_and_harmless",
+        ]),
+    ),
+    ("D3", "calls at once crash the root of trust", NotApplicable(NO_SECURE_WORLD)),
+    ("D4", "a verb without an owner", Tests(&["each_right_opens_its_requests_and_no_others"])),
+    (
+        "D5",
+        "metadata of an image makes the device unbootable",
+        Tests(&[
+            "arbitrary_bytes_are_refused_never_a_panic",
+            "a_damaged_package_is_refused_and_others_run",
+        ]),
+    ),
+    (
+        "D6",
+        "a damaged file system is silently made anew",
+        Tests(&["a_damaged_table_of_uids_starts_no_app"]),
+    ),
+    (
+        "E1",
+        "an older version is installed",
+        Tests(&["a_device_refuses_what_is_not_for_it", "a_package_below_the_floor_is_refused"]),
+    ),
+    (
+        "E2",
+        "what is signed is not all that is used",
+        Tests(&["every_changed_bit_of_the_header_is_refused"]),
+    ),
+    ("E3", "an offset is not checked", Tests(&["each_hostile_header_is_told_apart"])),
+    ("E4", "keys change without a release", Open(UPDATES)),
+    ("E5", "a flash offset is not checked", Open(UPDATES)),
+    ("E6", "update metadata is frozen, mixed or replayed", Open(UPDATES)),
+    ("F1", "random numbers that are not", Tests(&[])),
+    (
+        "F2",
+        "two devices start with the same",
+        Tests(&["two_first_boots_differ_and_the_seed_is_renewed"]),
+    ),
+    ("F3", "a certificate crashes the parser", NotApplicable("nothing on the device reads one")),
+    (
+        "F4",
+        "a development key in the field",
+        Tests(&[
+            "a_stored_key_is_read_again_and_never_overwritten",
+            "a_package_of_an_unknown_key_is_refused",
+        ]),
+    ),
+    ("F5", "an interface for developers on the device", NotApplicable("there is none")),
+    ("F6", "an app is loaded during an update", Open(UPDATES)),
+    ("F7", "a certificate that no two verifiers agree on", Open(SERVICE)),
+    ("F8", "the page cache of a read-only file is written", Tests(&[])),
+    ("F9", "a new kernel brings an old fault back", Tests(&["the_table_of_attacks_is_whole"])),
+    ("F10", "an error is taken for a value", NotApplicable("errors are a type of their own")),
+    ("C4 mounts", "a path race or a link while a container is set up", Tests(&[])),
+    (
+        "C4 descriptors",
+        "a descriptor leaks into a container",
+        Tests(&["a_component_has_no_descriptor_but_its_own"]),
+    ),
+    ("C4 terminals", "typing into a terminal", Tests(&[])),
+    ("C4 host binary", "the program of the runtime is overwritten", Tests(&[])),
+    ("C4 signals", "a signal leaves the container", Tests(&[])),
+    ("C4 sockets", "a socket of somebody else is reached", Tests(&[])),
+];
+
+fn page() -> String {
+    let mut page = String::from(
+        "# Threat model\n\n\
+         Written by a test of `tests/system` from its table of attacks (`HOLDFAST_WRITE_DOCS=1`); do not\n\
+         edit.\n\n\
+         **Who attacks:** an app in an attacker's hand, with everything its manifest grants; whoever writes\n\
+         the `state`, `apps` and `data` partitions of a device that is off; whoever sends a package.\n\
+         **What must hold:** the app does what its manifest grants and nothing else, other components do\n\
+         not notice, and nothing runs that was not signed.\n\
+         **Not stopped:** a fault of the kernel that a system call of the list reaches; the device's holder\n\
+         who puts back an older `state` together with an older package (floors need a TPM or RPMB); a\n\
+         crafted ext4 by someone who holds the flash; code reuse within one app.\n\n\
+         Each attack is a function of `tests/hostile-apps` and runs three times: in an app under its plan,\n\
+         where it must meet its error; as PID 1 of a kernel with everything on, where it must succeed; as PID 1\n\
+         of the shipped kernel, where its configuration alone must stop it if a third column says so.\n\n\
+         ## Rows\n\n\
+         A1 to F10 are published weaknesses of Azure Sphere; C4 rows are escapes from container runtimes.\n\n\
+         | row | what happened | here |\n| --- | --- | --- |\n",
+    );
+    for (row, about, verdict) in ROWS {
+        let attacks: Vec<&str> =
+            ATTACKS.iter().filter(|a| a.row == *row).map(|attack| attack.name).collect();
+        let here = match verdict {
+            Tests(tests) => {
+                let mut parts = Vec::new();
+                if !attacks.is_empty() {
+                    parts.push(format!("attacks {}", attacks.join(", ")));
+                }
+                if !tests.is_empty() {
+                    parts.push(format!("tests `{}`", tests.join("`, `")));
+                }
+                parts.join("; ")
+            }
+            NotApplicable(reason) => format!("not applicable: {reason}"),
+            Open(what) => format!("open: {what}"),
+        };
+        // Writing to a string cannot fail.
+        let _ = writeln!(page, "| {row} | {about} | {here} |");
+    }
+    page.push_str(
+        "\n## Attacks\n\n\
+         | attack | row | in an app | stopped by | by the kernel alone | without all of it |\n\
+         | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for attack in ATTACKS {
+        let bare = attack.on_bare_kernel.map_or("", |errno| errno.0);
+        let control = match attack.control {
+            Control::Succeeds => "succeeds".to_owned(),
+            Control::None(reason) => format!("no control: {reason}"),
+        };
+        let _ = writeln!(
+            page,
+            "| {} | {} | {} | {} | {bare} | {control} |",
+            attack.name, attack.row, attack.meets.0, attack.layers
+        );
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a panic is a failed test")]
+    use super::*;
+    use std::path::{Path, PathBuf};
+
+    fn root() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    }
+
+    #[test]
+    fn the_threat_model_in_docs_is_made_from_the_table() {
+        let path = root().join("docs/threat-model.md");
+        if std::env::var_os("HOLDFAST_WRITE_DOCS").is_some() {
+            std::fs::write(&path, page()).unwrap();
+        }
+        let found = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(
+            found == page(),
+            "docs/threat-model.md is stale; write it with \
+             `HOLDFAST_WRITE_DOCS=1 cargo test --package holdfast-system-tests`"
+        );
+    }
+
+    #[test]
+    fn every_attack_has_its_row_and_no_row_is_empty() {
+        for attack in ATTACKS {
+            assert!(ROWS.iter().any(|(row, ..)| *row == attack.row), "{}", attack.name);
+        }
+        for (row, _, verdict) in ROWS {
+            let has_attack = ATTACKS.iter().any(|attack| attack.row == *row);
+            match verdict {
+                Tests(tests) => assert!(has_attack || !tests.is_empty(), "{row} has no test"),
+                _ => assert!(!has_attack, "{row} has attacks, but says otherwise"),
+            }
+        }
+    }
+
+    /// Every file of Rust source below a directory, as one text.
+    fn sources(directory: &Path, text: &mut String) {
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if path.is_dir() && name != "target" && !name.starts_with('.') {
+                sources(&path, text);
+            } else if name.ends_with(".rs") && name != "threat_model.rs" {
+                text.push_str(&std::fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn every_test_that_is_named_exists() {
+        let mut text = String::new();
+        sources(&root(), &mut text);
+        for (row, _, verdict) in ROWS {
+            let Tests(tests) = verdict else {
+                continue;
+            };
+            for test in *tests {
+                let there =
+                    text.contains(&format!("fn {test}(")) || text.contains(&format!("\"{test}\""));
+                assert!(there, "{row}: there is no test {test}");
+            }
+        }
+    }
+}
