@@ -19,7 +19,7 @@ const CONFIG: [&str; 9] =
 
 /// Builds BusyBox, or finds it in the cache. Returns its bytes and what it is.
 pub(crate) fn build(workspace: &Workspace, pins: &Pins) -> Result<(Vec<u8>, Pin)> {
-    host::ensure(&[host::COMPARISON])?;
+    host::ensure(&[host::DEBIAN_LIBC])?;
     let (source, tree) = source_package::fetch(workspace, pins, sources::BUSYBOX, false)?;
     let key = hex(&sha256(&[source.sha256.as_bytes(), CONFIG.join(" ").as_bytes()]));
     let program =

@@ -53,8 +53,9 @@ pub(crate) const TESTS: &[Need] =
 /// For fetching Debian source packages.
 pub(crate) const SOURCE_PACKAGES: &[Need] = &[need("dpkg-source", "dpkg-dev")];
 
-/// For building BusyBox, the system that ours is compared with.
-pub(crate) const COMPARISON: &[Need] =
+/// For building against Debian's libc for ARM: BusyBox, the system that ours is compared with, and
+/// a dynamic app.
+pub(crate) const DEBIAN_LIBC: &[Need] =
     &[need("/usr/arm-linux-gnueabihf/lib/libc.a", "libc6-dev-armhf-cross")];
 
 /// Debian's own Rust, for hosts where rustup cannot bring the sources of std.

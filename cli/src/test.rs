@@ -1,5 +1,6 @@
 //! `test`: everything that CI runs, stage by stage, with a time table.
 
+mod dynamic_app;
 mod reproducible;
 mod tools;
 
@@ -76,13 +77,6 @@ const STAGES: [(&str, Stage); 9] = [
     ("system", system),
 ];
 
-/// Images that the system tests look at.
-const IMAGES: [&str; 4] = [
-    "images/hello.toml",
-    "tests/images/probe.toml",
-    "tests/images/supervision.toml",
-    "tests/images/hostile.toml",
-];
 /// Cases of each property test with `--full`.
 const FULL_CASES: u32 = 4096;
 
@@ -253,10 +247,17 @@ fn image_directory(test_run: &TestRun<'_>) -> Result<PathBuf> {
 
 fn images(test_run: &TestRun<'_>) -> Result<Counts> {
     let builder = ImageBuilder::new(test_run.workspace, false, false)?;
-    for manifest in IMAGES {
-        builder.build(&test_run.workspace.root.join(manifest), &[], None)?;
-    }
     let programs = image_directory(test_run)?.join("programs");
+    let dynamic = programs.join("dynamic");
+    dynamic_app::build(test_run.workspace, &dynamic)?;
+    for (manifest, apps) in [
+        ("images/hello.toml", vec![]),
+        ("tests/images/probe.toml", vec![]),
+        ("tests/images/supervision.toml", vec![]),
+        ("tests/images/hostile.toml", vec![dynamic]),
+    ] {
+        builder.build(&test_run.workspace.root.join(manifest), &apps, None)?;
+    }
     builder.build_test_programs(&programs)?;
     let hostile = builder.app_program(&test_run.workspace.root.join("tests/hostile-apps"))?;
     workspace::write(&programs.join("hostile"), hostile)?;

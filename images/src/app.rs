@@ -212,6 +212,12 @@ impl App {
             let needs = elf::check(&file.bytes)
                 .map_err(|source| AppError::Elf { path: path.clone(), source })?;
             let loader = needs.interpreter.map(|i| i.trim_start_matches('/').to_owned());
+            if let Some(file) = loader.as_ref().and_then(|loader| self.files.get(loader))
+                && !file.executable
+            {
+                let path = self.host_path(loader.as_deref().unwrap_or_default());
+                return Err(AppError::Entry { path, reason: "is a loader, but not executable" });
+            }
             let libraries = needs.libraries.iter().map(|library| format!("lib/{library}"));
             for needed in loader.into_iter().chain(libraries) {
                 if !self.files.contains_key(&needed) && !self.links.contains_key(&needed) {

@@ -1,4 +1,4 @@
-//! Every attack of `tests/hostile-apps`: what must happen to it, which layers see to that, and what
+//! Every attack of `tests/hostile-apps` and `tests/dynamic-app`: what must happen to it, which layers see to that, and what
 //! happens without them. `docs/threat-model.md` is written from this table.
 
 /// What happens to an attack where nothing is there to stop it.
@@ -148,6 +148,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("exec-script", "A6", EACCES, "noexec mount, Landlock").on_bare_kernel(ENOEXEC),
     attack("exec-memfd", "A6", EPERM, "seccomp"),
     attack("exec-by-descriptor", "A6", EPERM, "seccomp, noexec mount"),
+    attack("loader-runs-written-program", "A6", EPERM, "noexec mount"),
+    attack("preload-written-library", "A6", EPERM, "noexec mount"),
+    attack("load-written-library", "A6", EPERM, "noexec mount"),
     attack("make-device", "B1", EPERM, "seccomp, Landlock, no capability"),
     attack("open-flash", "B2", ENOENT, "own /dev"),
     attack("open-mapper", "B2", ENOENT, "own /dev"),

@@ -19,6 +19,8 @@ type Outcomes = BTreeMap<String, String>;
 
 /// What all three boots have shown.
 struct Runs {
+    /// Everything the console showed.
+    planned_text: String,
     planned: Outcomes,
     control: Outcomes,
     bare: Outcomes,
@@ -38,6 +40,14 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             Err(error) => bail!("{error}"),
         });
     }
+    suite.check("a_dynamic_app_runs_with_its_own_libraries", || match &runs {
+        Ok(runs) => {
+            let greeted = runs.planned_text.contains("dynamic: greeting from its own library");
+            ensure!(greeted, "it did not:\n{}", runs.planned_text);
+            Ok(())
+        }
+        Err(error) => bail!("{error}"),
+    });
     suite.check("the_table_of_attacks_is_whole", || match &runs {
         Ok(runs) => {
             let listed = |name: &String| ATTACKS.iter().any(|attack| attack.name == name);
@@ -85,33 +95,40 @@ fn boot_all(artefacts: &Artefacts) -> Result<Runs> {
     let image = artefacts.image("hostile");
     let program = fs::read(artefacts.programs.join("hostile"))?;
     let kernel = fs::read(artefacts.images.join("control-zImage"))?;
+    let mut dynamic = Vec::new();
+    for path in ["bin/app", "lib/ld-linux-armhf.so.3", "lib/libc.so.6", "lib/libgreeting.so"] {
+        dynamic.push((path, fs::read(artefacts.programs.join("dynamic/root").join(path))?));
+    }
     let directory = tempfile::tempdir()?;
     let variant = |name: &str, kernel: Option<Vec<u8>>| -> Result<Outcomes> {
         let path = directory.path().join(name);
         variant::with_kernel_and_root(&image, &path, "ttyAMA0", kernel, |root: &mut Root| {
             root.add("sbin/init", program.clone(), true);
             root.add("bin/hostile", program.clone(), true);
+            for (path, bytes) in &dynamic {
+                root.add(*path, bytes.clone(), true);
+            }
         })?;
-        outcomes(&path)
+        Ok(outcomes(&boot(&path)?))
     };
+    let planned_text = boot(&image)?;
     Ok(Runs {
-        planned: outcomes(&image)?,
+        planned: outcomes(&planned_text),
+        planned_text,
         control: variant("control", Some(kernel))?,
         bare: variant("bare", None)?,
     })
 }
 
-/// Boots an image until its attacks are over.
-fn outcomes(image: &Path) -> Result<Outcomes> {
+/// Boots an image until its attacks are over, and gives what the console showed.
+fn boot(image: &Path) -> Result<String> {
     let mut guest = Machine::new(image, 64).start(None)?;
-    guest.wait("attacks are over", BOOT)?;
-    let mut outcomes = Outcomes::new();
-    for line in guest.console.text().lines() {
-        if let Some((name, outcome)) =
-            line.split_once("attack ").and_then(|(_, said)| said.split_once(' '))
-        {
-            outcomes.insert(name.to_owned(), outcome.trim_end().to_owned());
-        }
-    }
-    Ok(outcomes)
+    guest.wait_anywhere("dynamic attacks are over", BOOT)?;
+    guest.wait_anywhere("the attacks are over", BOOT)?;
+    Ok(guest.console.text())
+}
+
+fn outcomes(text: &str) -> Outcomes {
+    let said = text.lines().filter_map(|line| line.split_once("attack ")?.1.split_once(' '));
+    said.map(|(name, outcome)| (name.to_owned(), outcome.trim_end().to_owned())).collect()
 }

@@ -28,6 +28,8 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             ("an_app_sees_nothing_but_its_own_root", own_root),
         ],
     );
+    let racing = artefacts.image("supervision");
+    suite.check("links_that_an_app_swaps_lead_nowhere", || races(&racing));
     suite.check("a_uid_stays_with_its_app", || uid_stays(&image));
     suite.check("a_damaged_table_of_uids_starts_no_app", || damaged_table(&image));
     suite.check("a_package_below_the_floor_is_refused", || {
@@ -128,6 +130,50 @@ fn own_root(guest: &mut Guest) -> Result<()> {
         ensure!(has("nodev") || target == "/dev", "{mount}");
         ensure!(has("noexec") || (kind == "erofs" && target == "/app"), "{mount}");
         ensure!(has("ro") || target == "/tmp", "{mount}");
+    }
+    Ok(())
+}
+
+/// An app swaps directories and links in its storage while it is started and stopped. What lies
+/// around the storage must be as if it had not.
+fn races(image: &Path) -> Result<()> {
+    const RACER: &str = "66a1d1c5-0c3b-4c7e-8f0e-6f6b1f0d6e03";
+    let mut guest = boot_probe(&Machine::new(image, 64))?;
+    guest.wait_anywhere("racer: racing", BOOT)?;
+    for _ in 0..8 {
+        ensure!(guest.probe.ask("restart racer", ANSWER)? == "Accepted");
+        guest.wait("init: racer ended with exit code 0", BOOT)?;
+        guest.wait("racer: racing", BOOT)?;
+    }
+    let uid = status(&mut guest, "racer")?;
+    let uid = uid.split("uid=").nth(1).and_then(|rest| rest.split(' ').next()).context("no uid")?;
+    power_off(&mut guest)?;
+    let disk = guest.disk();
+    let root = |name| ("100600", "0", name);
+    let directories = [("40755", "0", "."), ("40755", "0", ".."), ("40700", "0", "lost+found")];
+    for (partition, expected) in [
+        ("state", vec![root("entropy-seed"), root(identity::FILE_NAME)]),
+        ("data", vec![("40700", uid, RACER)]),
+    ] {
+        let listing = on_partition(&disk, partition, |path| {
+            let sound = Command::new("/sbin/e2fsck").args(["-f", "-n"]).arg(path).output()?;
+            ensure!(sound.status.success(), "{partition}: {sound:?}");
+            let output =
+                Command::new("/sbin/debugfs").args(["-R", "ls -l /"]).arg(path).output()?;
+            Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        })?;
+        // Inode, mode, type, uid, gid, size, day, time, name.
+        let mut found: Vec<(&str, &str, &str)> = Vec::new();
+        for line in listing.lines().filter(|line| !line.trim().is_empty()) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let word = |index: usize| words.get(index).copied().unwrap_or_default();
+            ensure!(word(3) == word(4), "{line}");
+            found.push((word(1), word(3), word(8)));
+        }
+        let mut expected = [directories.to_vec(), expected].concat();
+        expected.sort_unstable();
+        found.sort_unstable();
+        ensure!(found == expected, "{partition}:\n{listing}");
     }
     Ok(())
 }

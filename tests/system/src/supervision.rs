@@ -3,7 +3,7 @@
 use crate::Artefacts;
 use crate::boot::{ANSWER, BOOT, boot_probe};
 use crate::suite::Suite;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use holdfast_qemu::machine::{Guest, Machine};
 
 pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
@@ -13,6 +13,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
         &[
             ("an_app_is_restarted_after_a_crash", restarted),
             ("a_crash_loop_is_slowed_down_while_others_run", crash_loop),
+            ("a_restart_storm_does_not_delay_others", restart_storm),
             ("a_component_that_is_never_ready_is_killed", unready),
             ("a_component_that_misses_its_watchdog_is_killed", watchdog),
             ("a_flood_of_output_is_bounded_and_harmless", flood),
@@ -63,6 +64,26 @@ fn crash_loop(guest: &mut Guest) -> Result<()> {
     // The others are still there: a beat after all of it.
     guest.wait("hello: heartbeat", BOOT)?;
     guest.probe.ask("processes", ANSWER)?;
+    Ok(())
+}
+
+/// While one component was started over and over, another beat once a second all the same.
+fn restart_storm(guest: &mut Guest) -> Result<()> {
+    let text = guest.console.text();
+    let storm = text.matches("crash-loop will be started again").count();
+    ensure!(storm >= 6, "only {storm} restarts");
+    let mut beats = Vec::new();
+    for line in text.lines().filter(|line| line.contains("hello: heartbeat")) {
+        let time = line.trim_start_matches('[').split(']').next().unwrap_or_default();
+        beats.push(time.trim().parse::<f64>().with_context(|| line.to_owned())?);
+    }
+    ensure!(beats.len() >= 4, "only {} beats", beats.len());
+    for pair in beats.windows(2) {
+        let [before, after] = pair else {
+            continue;
+        };
+        ensure!((0.5..2.0).contains(&(after - before)), "beats at {beats:?}");
+    }
     Ok(())
 }
 

@@ -47,7 +47,11 @@ const ROWS: &[(&str, &str, Verdict)] = &[
             "a_damaged_table_of_uids_starts_no_app",
         ]),
     ),
-    ("B4", "PID 1 follows links in a directory that an app may write", Tests(&[])),
+    (
+        "B4",
+        "PID 1 follows links in a directory that an app may write",
+        Tests(&["links_that_an_app_swaps_lead_nowhere"]),
+    ),
     ("B5", "capabilities are left over", Tests(&["every_process_but_pid_1_is_unprivileged"])),
     ("B6", "the kernel starts a helper as root", Tests(&[])),
     ("B7", "a setuid file", Tests(&["the_image_has_no_setuid_file_no_link_and_no_device"])),
@@ -65,6 +69,8 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         "more of everything than was granted; the device ends",
         Tests(&[
             "an_app_over_its_memory_is_ended_alone",
+            "a_process_bomb_is_contained",
+            "a_restart_storm_does_not_delay_others",
             "a_flood_of_output_is_bounded_and_harmless",
         ]),
     ),
@@ -142,7 +148,7 @@ fn page() -> String {
          **Not stopped:** a fault of the kernel that a system call of the list reaches; the device's holder\n\
          who puts back an older `state` together with an older package (floors need a TPM or RPMB); a\n\
          crafted ext4 by someone who holds the flash; code reuse within one app.\n\n\
-         Each attack is a function of `tests/hostile-apps` and runs three times: in an app under its plan,\n\
+         Each attack is a function of `tests/hostile-apps` or `tests/dynamic-app` and runs three times: in an app under its plan,\n\
          where it must meet its error; as PID 1 of a kernel with everything on, where it must succeed; as PID 1\n\
          of the shipped kernel, where its configuration alone must stop it if a third column says so.\n\n\
          ## Rows\n\n\
