@@ -50,6 +50,8 @@ pub(crate) const IMAGE: &[Need] = &[
 /// For the tests, beside the above.
 pub(crate) const TESTS: &[Need] =
     &[need("/usr/sbin/veritysetup", "cryptsetup-bin"), need("/usr/sbin/debugfs", "e2fsprogs")];
+/// For fuzz targets: libFuzzer is C++.
+pub(crate) const FUZZ: &[Need] = &[need("c++", "g++")];
 /// For fetching Debian source packages.
 pub(crate) const SOURCE_PACKAGES: &[Need] = &[need("dpkg-source", "dpkg-dev")];
 

@@ -1,6 +1,7 @@
 //! `test`: everything that CI runs, stage by stage, with a time table.
 
 mod dynamic_app;
+mod fuzz;
 mod reproducible;
 mod tools;
 
@@ -19,8 +20,8 @@ use std::time::{Duration, Instant};
 
 /// Arguments of `test`.
 #[derive(Debug, Args)]
-#[command(after_help = "Stages: format, lint, docs, dependencies, images, unit, kernel-config, \
-                  reproducible, system.\n\nExample: cargo holdfast test\n         \
+#[command(after_help = "Stages: format, lint, docs, dependencies, images, unit, fuzz, \
+                  kernel-config, reproducible, system.\n\nExample: cargo holdfast test\n         \
                   cargo holdfast test a_zombie_storm_is_reaped")]
 pub(crate) struct TestArgs {
     /// Run every count that the project names, and write docs/evidence/.
@@ -65,13 +66,14 @@ struct TestRun<'a> {
 
 type Stage = fn(&TestRun<'_>) -> Result<Counts>;
 
-const STAGES: [(&str, Stage); 9] = [
+const STAGES: [(&str, Stage); 10] = [
     ("format", format),
     ("lint", lint),
     ("docs", docs),
     ("dependencies", dependencies),
     ("images", images),
     ("unit", unit),
+    ("fuzz", fuzz::run),
     ("kernel-config", kernel_config),
     ("reproducible", reproducible::run),
     ("system", system),

@@ -16,6 +16,13 @@ use std::time::UNIX_EPOCH;
 /// Directories that every root has, mount points among them.
 const DIRECTORIES: [&str; 8] = ["dev", "proc", "sys", "run", "tmp", "state", "apps", "data"];
 
+/// Entries that a file system may have to be read back.
+const MAX_ENTRIES: usize = 16_384;
+/// Directories that may lie in one another; a directory that holds itself ends here.
+const MAX_DEPTH: usize = 64;
+/// Longest file that is read back, in bytes. A few blocks can stand for terabytes of zeros.
+const MAX_FILE_BYTES: u64 = 256 << 20;
+
 /// A file system to be written.
 #[derive(Debug, Clone, Default)]
 pub struct Root {
@@ -166,10 +173,17 @@ pub fn list(image: &[u8]) -> Result<Vec<Entry>, RootError> {
     let unreadable = |error: erofs_rs::Error| RootError::Unreadable(error.to_string());
     let file_system = EroFS::new(SliceImage::new(image)).map_err(unreadable)?;
     let mut entries = Vec::new();
+    let out_of_bounds = |what: &str| RootError::Unreadable(what.to_owned());
     for found in file_system.walk_dir("/").map_err(unreadable)? {
         let found = found.map_err(unreadable)?;
+        if entries.len() >= MAX_ENTRIES {
+            return Err(out_of_bounds("it has too many entries"));
+        }
         let inode = found.inode;
         let path = found.dir_entry.path().to_string_lossy().into_owned();
+        if path.split('/').count() > MAX_DEPTH {
+            return Err(out_of_bounds("its directories lie too deep"));
+        }
         let mut entry = Entry {
             path,
             kind: EntryKind::Other,
@@ -187,12 +201,7 @@ pub fn list(image: &[u8]) -> Result<Vec<Entry>, RootError> {
             let target = file_system.read_link_inode(inode).map_err(unreadable)?;
             entry.kind = EntryKind::Link(target.to_string_lossy().into_owned());
         } else if inode.is_file() {
-            let mut bytes = Vec::new();
-            file_system
-                .open_inode_file(inode)
-                .map_err(unreadable)?
-                .read_to_end(&mut bytes)
-                .map_err(|error| RootError::Unreadable(error.to_string()))?;
+            let bytes = read_bounded(file_system.open_inode_file(inode).map_err(unreadable)?)?;
             entry.kind = EntryKind::File;
             entry.size = inode.data_size();
             entry.elf = holdfast_core::elf::is_elf(&bytes);
@@ -212,12 +221,18 @@ pub fn list(image: &[u8]) -> Result<Vec<Entry>, RootError> {
 pub fn read_file(image: &[u8], path: &str) -> Result<Vec<u8>, RootError> {
     let unreadable = |error: erofs_rs::Error| RootError::Unreadable(error.to_string());
     let file_system = EroFS::new(SliceImage::new(image)).map_err(unreadable)?;
+    read_bounded(file_system.open(path).map_err(unreadable)?)
+}
+
+/// All of a file that is no longer than may be.
+fn read_bounded(file: impl Read) -> Result<Vec<u8>, RootError> {
     let mut bytes = Vec::new();
-    file_system
-        .open(path)
-        .map_err(unreadable)?
-        .read_to_end(&mut bytes)
-        .map_err(|error| RootError::Unreadable(error.to_string()))?;
+    let mut file = file.take(MAX_FILE_BYTES.saturating_add(1));
+    let read = file.read_to_end(&mut bytes);
+    read.map_err(|error| RootError::Unreadable(error.to_string()))?;
+    if file.limit() == 0 {
+        return Err(RootError::Unreadable("a file in it is longer than 256 MiB".to_owned()));
+    }
     Ok(bytes)
 }
 

@@ -5,6 +5,7 @@
 //! [`MAX_ENCODED_BYTES`], and rejected when anything follows them.
 
 use crate::app_manifest::ComponentId;
+use crate::encoding::{self, EncodingError};
 use crate::package::{KeyId, Version};
 use crate::policy::Plan;
 use crate::policy::system_calls::SystemCalls;
@@ -104,10 +105,7 @@ pub enum ComponentListError {
     TooLong(usize),
     /// Not the bytes of a component list.
     #[error("component list cannot be decoded")]
-    Malformed(#[source] postcard::Error),
-    /// Bytes follow the list.
-    #[error("component list is followed by {0} unexpected bytes")]
-    TrailingBytes(usize),
+    Malformed(#[from] EncodingError),
     /// Written for another init.
     #[error("component list has format version {0}, not {FORMAT_VERSION}")]
     FormatVersion(u16),
@@ -136,7 +134,7 @@ impl ComponentList {
     /// The list breaks a rule that [`decode`](Self::decode) would refuse it for.
     pub fn encode(&self) -> Result<Vec<u8>, ComponentListError> {
         self.validate()?;
-        let bytes = postcard::to_allocvec(self).map_err(ComponentListError::Malformed)?;
+        let bytes = encoding::encode(self)?;
         if bytes.len() > MAX_ENCODED_BYTES {
             return Err(ComponentListError::TooLong(bytes.len()));
         }
@@ -151,11 +149,7 @@ impl ComponentList {
         if bytes.len() > MAX_ENCODED_BYTES {
             return Err(ComponentListError::TooLong(bytes.len()));
         }
-        let (list, rest) =
-            postcard::take_from_bytes::<Self>(bytes).map_err(ComponentListError::Malformed)?;
-        if !rest.is_empty() {
-            return Err(ComponentListError::TrailingBytes(rest.len()));
-        }
+        let list: Self = encoding::decode(bytes)?;
         list.validate()?;
         Ok(list)
     }
@@ -328,7 +322,7 @@ mod tests {
     fn trailing_bytes_are_refused() {
         let mut bytes = list(vec![service("hello", 101)]).encode().unwrap();
         bytes.push(0);
-        assert_eq!(ComponentList::decode(&bytes), Err(ComponentListError::TrailingBytes(1)));
+        assert_eq!(ComponentList::decode(&bytes), Err(EncodingError::TrailingBytes(1).into()));
     }
 
     #[test]

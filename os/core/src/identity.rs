@@ -6,6 +6,7 @@
 
 use crate::app_manifest::ComponentId;
 use crate::component::{FIRST_APP_UID, LAST_UID};
+use crate::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
@@ -50,7 +51,7 @@ pub enum IdentityError {
     Digest,
     /// Not the bytes of a table.
     #[error("it cannot be decoded")]
-    Malformed,
+    Malformed(#[from] EncodingError),
     /// Written by another version.
     #[error("it has format version {0}, not {FORMAT_VERSION}")]
     FormatVersion(u16),
@@ -83,7 +84,7 @@ impl IdentityTable {
     /// # Errors
     /// The encoder's own.
     pub fn encode(&self) -> Result<Vec<u8>, IdentityError> {
-        let mut bytes = postcard::to_allocvec(self).map_err(|_| IdentityError::Malformed)?;
+        let mut bytes = encoding::encode(self)?;
         let digest = Sha256::digest(&bytes);
         bytes.extend_from_slice(&digest);
         Ok(bytes)
@@ -103,11 +104,7 @@ impl IdentityTable {
         if Sha256::digest(body)[..] != digest[..] {
             return Err(IdentityError::Digest);
         }
-        let (table, rest) =
-            postcard::take_from_bytes::<Self>(body).map_err(|_| IdentityError::Malformed)?;
-        if !rest.is_empty() {
-            return Err(IdentityError::Malformed);
-        }
+        let table: Self = encoding::decode(body)?;
         table.check()?;
         Ok(table)
     }

@@ -7,6 +7,7 @@
 pub mod app_manifest;
 pub mod component;
 pub mod elf;
+pub mod encoding;
 pub mod identity;
 pub mod log_line;
 pub mod notify;

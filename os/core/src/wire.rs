@@ -4,6 +4,7 @@
 //! init reads them as hostile bytes: bounded by [`MAX_REQUEST_BYTES`], trailing data refused. Every
 //! request gets one reply.
 
+use crate::encoding::{self, EncodingError};
 use crate::policy::Requests;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -107,10 +108,7 @@ struct Envelope<T> {
 pub enum WireError {
     /// Not the bytes of a message.
     #[error("message cannot be decoded")]
-    Malformed(#[source] postcard::Error),
-    /// Bytes follow the message.
-    #[error("message is followed by {0} unexpected bytes")]
-    TrailingBytes(usize),
+    Malformed(#[from] EncodingError),
     /// Another version.
     #[error("message has version {0}, not {VERSION}")]
     Version(u8),
@@ -152,12 +150,11 @@ pub fn decode_reply(bytes: &[u8]) -> Result<Reply, WireError> {
 }
 
 fn encode<T: Serialize>(message: &T, most: usize) -> Result<Vec<u8>, WireError> {
-    let bytes = postcard::to_allocvec(&Envelope { version: VERSION, message })
-        .map_err(WireError::Malformed)?;
+    let bytes = encoding::encode(&Envelope { version: VERSION, message })?;
     if bytes.len() > most { Err(WireError::TooLong(bytes.len())) } else { Ok(bytes) }
 }
 
-fn decode<T: DeserializeOwned>(bytes: &[u8], most: usize) -> Result<T, WireError> {
+fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], most: usize) -> Result<T, WireError> {
     if bytes.len() > most {
         return Err(WireError::TooLong(bytes.len()));
     }
@@ -165,12 +162,7 @@ fn decode<T: DeserializeOwned>(bytes: &[u8], most: usize) -> Result<T, WireError
         Some(&VERSION) | None => {}
         Some(other) => return Err(WireError::Version(*other)),
     }
-    let (envelope, rest) =
-        postcard::take_from_bytes::<Envelope<T>>(bytes).map_err(WireError::Malformed)?;
-    if !rest.is_empty() {
-        return Err(WireError::TrailingBytes(rest.len()));
-    }
-    Ok(envelope.message)
+    Ok(encoding::decode::<Envelope<T>>(bytes)?.message)
 }
 
 #[cfg(test)]
@@ -210,7 +202,7 @@ mod tests {
     #[test]
     fn another_version_trailing_bytes_and_length_are_refused() {
         assert_eq!(decode_request(&[1, 0]), Err(WireError::Version(1)));
-        assert_eq!(decode_request(&[VERSION, 0, 0]), Err(WireError::TrailingBytes(1)));
+        assert_eq!(decode_request(&[VERSION, 0, 0]), Err(EncodingError::TrailingBytes(1).into()));
         assert_eq!(decode_request(&[VERSION; 65]), Err(WireError::TooLong(65)));
         let long = Request::Stop("n".repeat(100));
         assert!(matches!(encode_request(&long), Err(WireError::TooLong(_))));

@@ -9,6 +9,7 @@ mod document;
 pub mod published;
 mod schema;
 
+use crate::encoding::{self, EncodingError};
 use crate::package::Version;
 use document::Value;
 use schema::{Field, Kind, Support};
@@ -203,11 +204,14 @@ impl AppManifest {
 pub const MAX_ENCODED_BYTES: usize = 2 * MAX_BYTES;
 
 /// Why bytes are no encoded manifest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EncodedManifestError {
-    /// Too long, cut off, or followed by other bytes.
+    /// Longer than any manifest's.
+    #[error("its encoding is longer than {MAX_ENCODED_BYTES} bytes")]
+    TooLong,
+    /// Not the encoding of a manifest.
     #[error("its encoding is damaged")]
-    Encoding,
+    Encoding(#[from] EncodingError),
     /// A field holds what no document could have put there.
     #[error("{0} is out of bounds")]
     Field(&'static str),
@@ -219,7 +223,7 @@ impl AppManifest {
     /// # Errors
     /// The encoder's own; never for a manifest that [`parse`](Self::parse) returned.
     pub fn encode(&self) -> Result<Vec<u8>, EncodedManifestError> {
-        postcard::to_allocvec(self).map_err(|_| EncodedManifestError::Encoding)
+        Ok(encoding::encode(self)?)
     }
 
     /// Reads an encoded manifest. The process that wrote it has looked at hostile bytes and may be
@@ -230,13 +234,9 @@ impl AppManifest {
     /// See [`EncodedManifestError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodedManifestError> {
         if bytes.len() > MAX_ENCODED_BYTES {
-            return Err(EncodedManifestError::Encoding);
+            return Err(EncodedManifestError::TooLong);
         }
-        let (manifest, rest) =
-            postcard::take_from_bytes::<Self>(bytes).map_err(|_| EncodedManifestError::Encoding)?;
-        if !rest.is_empty() {
-            return Err(EncodedManifestError::Encoding);
-        }
+        let manifest: Self = encoding::decode(bytes)?;
         let Limits { memory_kib, cpu_percent, processes, open_files, .. } = manifest.limits;
         let interval = |ms: Option<u32>| ms.is_none_or(|ms| (100..=600_000).contains(&ms));
         let checks = [
@@ -639,6 +639,6 @@ mod tests {
         assert_eq!(AppManifest::decode(&bytes), Err(EncodedManifestError::Field("MemoryKiB")));
         let mut bytes = AppManifest::parse(MINIMAL.as_bytes()).unwrap().encode().unwrap();
         bytes.push(0);
-        assert_eq!(AppManifest::decode(&bytes), Err(EncodedManifestError::Encoding));
+        assert!(matches!(AppManifest::decode(&bytes), Err(EncodedManifestError::Encoding(_))));
     }
 }

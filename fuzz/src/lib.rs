@@ -1,0 +1,165 @@
+//! What is demanded of every parser of foreign bytes, for any bytes: an answer, in bounds, and what
+//! was accepted is written and read again as the same.
+//!
+//! `cargo holdfast test fuzz` runs each function here as a libFuzzer target, from the corpus in
+//! `fuzz/corpora/NAME`. A panic is a finding.
+#![allow(clippy::panic, reason = "a panic is a finding")]
+
+use holdfast_core::app_manifest::AppManifest;
+use holdfast_core::component::ComponentList;
+use holdfast_core::elf as elf_file;
+use holdfast_core::identity::{self, IdentityTable};
+use holdfast_core::log_line::{LineAssembler, MAX_LINE_BYTES};
+use holdfast_core::notify;
+use holdfast_core::package::{HEADER_BYTES, Header};
+use holdfast_core::policy::{self, admission};
+use holdfast_core::wire as protocol;
+use holdfast_images::boot::{self, Slot};
+use holdfast_images::{package, root, sha256};
+
+/// One parser under test.
+pub type Target = fn(&[u8]);
+
+/// Every target by the name of its program and its corpus.
+pub const TARGETS: [(&str, Target); 13] = [
+    ("admission_answer", admission_answer),
+    ("app_manifest", app_manifest),
+    ("app_package", app_package),
+    ("boot_partition", boot_partition),
+    ("component_list", component_list),
+    ("elf", elf),
+    ("encoded_manifest", encoded_manifest),
+    ("erofs_image", erofs_image),
+    ("identity_table", identity_table),
+    ("log_line", log_line),
+    ("notification", notification),
+    ("package_header", package_header),
+    ("wire", wire),
+];
+
+/// A process's answer about a package (`policy::admission`).
+pub fn admission_answer(bytes: &[u8]) {
+    if let Ok(manifest) = admission::read(bytes) {
+        plan(&manifest);
+    }
+}
+
+/// An `app_manifest.json`.
+pub fn app_manifest(bytes: &[u8]) {
+    let Ok(manifest) = AppManifest::parse(bytes) else {
+        return;
+    };
+    let encoded = manifest.encode();
+    let again = encoded.ok().and_then(|encoded| AppManifest::decode(&encoded).ok());
+    assert_eq!(again, Some(manifest.clone()), "it is read back as another");
+    plan(&manifest);
+}
+
+/// A manifest as one process hands it to another.
+pub fn encoded_manifest(bytes: &[u8]) {
+    if let Ok(manifest) = AppManifest::decode(bytes) {
+        assert_eq!(manifest.encode().ok().as_deref(), Some(bytes), "two encodings of one manifest");
+        plan(&manifest);
+    }
+}
+
+/// Whatever was accepted makes a plan within bounds.
+fn plan(manifest: &AppManifest) {
+    if let Err((field, reason)) = policy::app_plan(manifest).check() {
+        panic!("its plan is refused: {field}: {reason}");
+    }
+}
+
+/// A whole app package.
+pub fn app_package(bytes: &[u8]) {
+    if let Ok(package) = package::read(bytes) {
+        plan(&package.manifest);
+    }
+}
+
+/// The header of an app package, at the start of a file of the length it states.
+pub fn package_header(bytes: &[u8]) {
+    let stated = bytes.get(16..24).and_then(|length| length.first_chunk::<8>());
+    let length = stated.map_or(0, |length| u64::from_le_bytes(*length));
+    if let Ok(header) = Header::parse(bytes, length) {
+        let signature = bytes.get(448..512).and_then(|s| s.first_chunk::<64>());
+        let encoded = signature.map(|signature| header.encode(signature).to_vec());
+        assert_eq!(encoded.as_deref(), bytes.get(..HEADER_BYTES), "two encodings of one header");
+    }
+}
+
+/// The file system of a package or a slot.
+pub fn erofs_image(bytes: &[u8]) {
+    if let Ok(entries) = root::list(bytes) {
+        for entry in entries.iter().take(8) {
+            let _ = root::read_file(bytes, &entry.path);
+        }
+    }
+}
+
+/// A `boot` partition.
+pub fn boot_partition(bytes: &[u8]) {
+    for slot in [Slot::A, Slot::B] {
+        let _ = boot::read(bytes, slot);
+    }
+}
+
+/// The list of components in a root file system.
+pub fn component_list(bytes: &[u8]) {
+    if let Ok(list) = ComponentList::decode(bytes) {
+        assert_eq!(list.encode().ok().as_deref(), Some(bytes), "two encodings of one list");
+    }
+}
+
+/// A program or library.
+pub fn elf(bytes: &[u8]) {
+    // The device looks at the start alone, and must not refuse what the host has taken.
+    let start = bytes.get(..elf_file::SEGMENT_BYTES).unwrap_or(bytes);
+    let _ = elf_file::check_segments(start);
+    let _ = elf_file::check(bytes);
+}
+
+/// The table of uids on the `state` partition.
+pub fn identity_table(bytes: &[u8]) {
+    stored_table(bytes);
+    // Behind the digest, which no fuzzer guesses.
+    stored_table(&[bytes, &sha256(&[bytes])].concat());
+}
+
+fn stored_table(bytes: &[u8]) {
+    if let Ok(table) = IdentityTable::decode(bytes) {
+        assert!(bytes.len() <= identity::MAX_ENCODED_BYTES);
+        assert_eq!(table.encode().ok().as_deref(), Some(bytes), "two encodings of one table");
+    }
+}
+
+/// What a component prints.
+pub fn log_line(bytes: &[u8]) {
+    let mut lines = LineAssembler::new(u32::MAX);
+    let mut emit = |line: &str| {
+        // Every byte becomes four characters at most.
+        assert!(line.len() <= 4 * MAX_LINE_BYTES, "a line of {} bytes", line.len());
+        assert!(line.bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{line:?}");
+    };
+    for part in bytes.chunks(100) {
+        lines.push(part, 0, &mut emit);
+    }
+    lines.flush(&mut emit);
+}
+
+/// A datagram on a component's notify socket.
+pub fn notification(bytes: &[u8]) {
+    let _ = notify::parse(bytes);
+}
+
+/// A request to init, and its reply.
+pub fn wire(bytes: &[u8]) {
+    if let Ok(request) = protocol::decode_request(bytes) {
+        let encoded = protocol::encode_request(&request).ok();
+        assert_eq!(encoded.as_deref(), Some(bytes), "two encodings of one request");
+    }
+    if let Ok(reply) = protocol::decode_reply(bytes) {
+        let encoded = protocol::encode_reply(&reply).ok();
+        assert_eq!(encoded.as_deref(), Some(bytes), "two encodings of one reply");
+    }
+}

@@ -1,0 +1,136 @@
+//! Every file of a corpus is run through its target by the unit tests too, without a fuzzer.
+//!
+//! `HOLDFAST_WRITE_FIXTURES=1` writes seeds that are missing: something valid for each target.
+#![allow(
+    clippy::unwrap_used,
+    clippy::tests_outside_test_module,
+    reason = "a panic is a failed test"
+)]
+
+use holdfast_core::app_manifest::{AppManifest, ComponentId};
+use holdfast_core::component::{App, ComponentList, FORMAT_VERSION, ImageIdentity, Service};
+use holdfast_core::identity::IdentityTable;
+use holdfast_core::package::Version;
+use holdfast_core::policy::{self, admission};
+use holdfast_core::wire::{self, ComponentState, ComponentStatus, Reply, Request};
+use holdfast_fuzz::TARGETS;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn golden() -> Vec<u8> {
+    fs::read(repository().join("images/tests/packages/golden.app")).unwrap()
+}
+
+fn manifest() -> Vec<u8> {
+    br#"{"SchemaVersion": 1, "Name": "x", "EntryPoint": "/bin/app", "CmdArgs": ["-a"],
+ "ComponentId": "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11", "Capabilities": {
+ "AllowedConnections": ["example.org"], "AllowedTcpServerPorts": [80], "Gpio": [1, "$LED"],
+ "Uart": [0], "WifiConfig": true, "MutableStorage": {"SizeKB": 8},
+ "I2cMaster": ["$I"], "Pwm": [], "Adc": [], "SpiMaster": []}, "ApplicationType": "Default",
+ "Holdfast": {"Version": "1.2.3", "RollbackIndex": 4, "LeastOsVersion": "0.1.0",
+ "Limits": {"MemoryKiB": 4096, "CpuPercent": 50, "Processes": 4, "OpenFiles": 32,
+ "TemporaryKiB": 64, "LogLinesPerSecond": 4}, "RestartPolicy": "OnFailure",
+ "ReadyWithinMs": 1000, "WatchdogMs": 1000, "Critical": true}}"#
+        .to_vec()
+}
+
+fn list() -> ComponentList {
+    let version = Version { major: 1, minor: 0, patch: 0 };
+    let plan = policy::admission_plan("a", "/usr/lib/holdfast/a");
+    ComponentList {
+        format_version: FORMAT_VERSION,
+        image: ImageIdentity {
+            name: "hello".to_owned(),
+            product: "hello".to_owned(),
+            version,
+            board: "qemu-virt".to_owned(),
+            hostname: "holdfast".to_owned(),
+            build_time: 1_700_000_000,
+            development: true,
+        },
+        services: vec![Service { name: "probe".to_owned(), uid: 101, plan: plan.clone() }],
+        apps: vec![App { name: "app".to_owned(), component_id: ComponentId([7; 16]) }],
+        admission: Some(Service { name: "admission".to_owned(), uid: 100, plan }),
+    }
+}
+
+/// Something valid for every target, made by the code that writes it.
+fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
+    let small = golden().get(4096..).unwrap().to_vec();
+    let parsed = AppManifest::parse(&manifest());
+    let encoded = AppManifest::parse(
+        br#"{"SchemaVersion": 1, "Name": "x", "EntryPoint": "/bin/app", "Capabilities": {},
+        "ComponentId": "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11"}"#,
+    );
+    let encoded = encoded.unwrap().encode().unwrap();
+    let rich = parsed.unwrap().encode().unwrap();
+    let mut table = IdentityTable::default();
+    for number in 1..4 {
+        table.assign(ComponentId([number; 16]), &[]).unwrap();
+    }
+    table.raise_floor(ComponentId([2; 16]), 9);
+    let status = Reply::Status(ComponentStatus {
+        name: "hello".to_owned(),
+        state: ComponentState::Ready,
+        uid: 1001,
+        memory_kib: 400,
+        memory_peak_kib: 800,
+        processes: 2,
+        restarts: 1,
+        last_exit: Some(15),
+    });
+    let request = |request: &Request| wire::encode_request(request).unwrap();
+    BTreeMap::from([
+        ("admission_answer", vec![admission::accept(&encoded), admission::refuse("why")]),
+        ("app_manifest", vec![manifest()]),
+        ("app_package", vec![golden()]),
+        ("boot_partition", vec![vec![0xd0, 0x0d, 0xfe, 0xed, 0, 0, 0, 40]]),
+        ("component_list", vec![list().encode().unwrap()]),
+        ("elf", vec![b"\x7fELF\x01\x01\x01".to_vec()]),
+        ("encoded_manifest", vec![encoded, rich]),
+        ("erofs_image", vec![small]),
+        (
+            "identity_table",
+            vec![table.encode().unwrap(), IdentityTable::default().encode().unwrap()],
+        ),
+        ("log_line", vec![b"one\ntwo\x1b[2J\xff\0three".to_vec()]),
+        ("notification", vec![b"STATUS=warm\nREADY=1\nWATCHDOG=1\nSTOPPING=1".to_vec()]),
+        ("package_header", vec![golden().get(..4096).unwrap().to_vec()]),
+        (
+            "wire",
+            vec![
+                request(&Request::Reboot),
+                request(&Request::Status(3)),
+                request(&Request::Restart("hello".to_owned())),
+                wire::encode_reply(&status).unwrap(),
+            ],
+        ),
+    ])
+}
+
+#[test]
+fn every_corpus_is_survived_by_its_target() {
+    let mut seeds = seeds();
+    for (name, target) in TARGETS {
+        let directory = repository().join("fuzz/corpora").join(name);
+        let seeds = seeds.remove(name).unwrap();
+        for (index, seed) in seeds.iter().enumerate() {
+            target(seed);
+            let path = directory.join(format!("seed-{index}"));
+            if !path.exists() && std::env::var_os("HOLDFAST_WRITE_FIXTURES").is_some() {
+                fs::create_dir_all(&directory).unwrap();
+                fs::write(&path, seed).unwrap();
+            }
+            assert!(path.exists(), "{} is missing", path.display());
+        }
+        for entry in fs::read_dir(&directory).unwrap() {
+            target(&fs::read(entry.unwrap().path()).unwrap());
+        }
+    }
+    assert!(seeds.is_empty(), "seeds without a target: {seeds:?}");
+}
