@@ -1,5 +1,7 @@
 //! `measure`: sizes, start-up times and memory of the image at hand, beside BusyBox as init.
 //!
+//! The memory of one app is a fifth of what five more of it take; a start is the median of five.
+//!
 //! Times are guest time, counted in instructions (2 ns each on one CPU, `-icount`), from the first
 //! instruction of the zImage: the processor's counter starts there. A program's marker is the
 //! monotonic clock read by the first statement of its `main`; the probe tells how far the two
@@ -18,6 +20,8 @@ use holdfast_qemu::machine::{Guest, Machine};
 use regex::Regex;
 use serde::Serialize;
 use std::fmt::Write;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -31,10 +35,18 @@ pub(crate) struct MeasureArgs {
     json: bool,
 }
 
+/// An image with the probe beside the app.
+const PROBE_MANIFEST: &str = "tests/images/probe.toml";
 /// The kernel's boot takes seconds under emulation, a loaded host many times that.
 const BOOT: Duration = Duration::from_secs(120);
 /// Seconds of guest time after which a system counts as idle.
 const IDLE_SECONDS: u32 = 30;
+/// Apps that are put beside the first one, to see what one takes.
+const MORE_APPS: u64 = 5;
+/// Starts of an app of which the median counts.
+const STARTS: usize = 5;
+/// Guest instructions in a second: QEMU's `-icount shift=1`.
+const INSTRUCTIONS_PER_SECOND: f64 = 5e8;
 /// How many files the table of the largest has.
 const TOP_FILES: usize = 10;
 
@@ -44,6 +56,17 @@ struct Times {
     kernel_to_init_ms: f64,
     kernel_to_app_ms: f64,
     init_to_app_ms: f64,
+}
+
+/// What one app costs.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct AppCost {
+    /// Memory in use because of it, the kernel's part included.
+    memory_kib: u64,
+    /// Of it, that of its processes.
+    user_kib: u64,
+    /// From init's decision to start it until the kernel executes it.
+    start_instructions: u64,
 }
 
 /// A file of the root file system.
@@ -75,6 +98,7 @@ struct Numbers {
     times: Times,
     idle_memory_kib: u64,
     idle_user_kib: u64,
+    app: AppCost,
     largest_files: Vec<FileSize>,
     busybox: BusyBox,
 }
@@ -83,12 +107,14 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL])?;
     let builder = ImageBuilder::new(workspace, false, false)?;
     let shipped = builder.build(&workspace.root.join(crate::image::DEFAULT_MANIFEST), &[], None)?;
-    let probed = builder.build(&workspace.root.join("tests/images/probe.toml"), &[], None)?;
+    let probed = builder.build(&workspace.root.join(PROBE_MANIFEST), &[], None)?;
     let image = show::show(&shipped.path)?;
     let (offset, idle_memory_kib, idle_user_kib) = measure_probed(&probed)?;
     let times = measure_times(&shipped, offset)?;
     let (program, pin) = busybox::build(workspace, builder.pins())?;
     let hello = builder.app_program(&workspace.root.join("examples/hello"))?;
+    let idle = (idle_memory_kib, idle_user_kib);
+    let app = measure_app(workspace, &builder, &probed, &hello, idle)?;
     let busybox = measure_busybox(workspace, &shipped, (program, &pin), hello, offset)?;
     let mut files: Vec<FileSize> = image
         .files
@@ -108,6 +134,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
         times,
         idle_memory_kib,
         idle_user_kib,
+        app,
         largest_files: files,
         busybox,
     };
@@ -141,6 +168,65 @@ fn measure_probed(built: &Built) -> Result<(f64, u64, u64)> {
     // What the kernel keeps for itself before it counts is in use as well.
     let configured = u64::from(built.manifest.memory_mib).saturating_mul(1024);
     Ok((offset, configured.saturating_sub(kib("available")?), kib("user")?))
+}
+
+/// What an app costs, from an image with more of them and from starting one again.
+fn measure_app(
+    workspace: &Workspace,
+    builder: &ImageBuilder<'_>,
+    probed: &Built,
+    program: &[u8],
+    (idle_memory_kib, idle_user_kib): (u64, u64),
+) -> Result<AppCost> {
+    let scratch = tempfile::tempdir().context("cannot make a directory")?;
+    let mut apps = Vec::new();
+    for number in 0..MORE_APPS {
+        let directory = scratch.path().join(format!("app-{number}"));
+        let bin = directory.join("root/bin");
+        workspace::make_directory(&bin)?;
+        let path = bin.join("app");
+        workspace::write(&path, program)?;
+        fs::set_permissions(&path, Permissions::from_mode(0o755))
+            .with_context(|| format!("cannot make {} executable", path.display()))?;
+        let manifest = format!(
+            "{{\"SchemaVersion\": 1, \"Name\": \"more-{number}\", \"EntryPoint\": \"/bin/app\",\
+             \"ComponentId\": \"00000000-0000-0000-0000-00000000000{number}\",\
+             \"Capabilities\": {{}}}}"
+        );
+        workspace::write(&directory.join("app_manifest.json"), manifest)?;
+        apps.push(directory);
+    }
+    let output = workspace.output()?.join("more-apps.img");
+    let manifest = workspace.root.join(PROBE_MANIFEST);
+    let crowded = builder.build(&manifest, &apps, Some(&output))?;
+    let (_, memory, user) = measure_probed(&crowded)?;
+    Ok(AppCost {
+        memory_kib: memory.saturating_sub(idle_memory_kib) / MORE_APPS,
+        user_kib: user.saturating_sub(idle_user_kib) / MORE_APPS,
+        start_instructions: measure_starts(probed)?,
+    })
+}
+
+/// Guest instructions from init's decision to start an app until the kernel executes it.
+fn measure_starts(built: &Built) -> Result<u64> {
+    let mut guest = counted(built).start(None)?;
+    guest.wait("init: probe is ready", BOOT)?;
+    guest.wait("hello: heartbeat 1", BOOT)?;
+    let mut starts = Vec::new();
+    for _ in 0..STARTS {
+        guest.probe.ask("stop hello", BOOT)?;
+        guest.wait("init: hello ended", BOOT)?;
+        guest.probe.ask("start hello", BOOT)?;
+        let decided = guest.wait(r"\[ *[0-9.]+\] init: probe asks for Start", BOOT)?;
+        let started = guest.wait(r"\[ *[0-9.]+\] init: hello started", BOOT)?;
+        let time = |line: &str| number(line, r"([0-9.]+)\]");
+        let took = time(&started)? - time(&decided)?;
+        starts.push(milliseconds(took));
+    }
+    starts.sort_by(f64::total_cmp);
+    let median = starts.get(STARTS / 2).copied().unwrap_or_default();
+    let instructions = (median / 1e3 * INSTRUCTIONS_PER_SECOND).round();
+    format!("{instructions}").parse().context("no number of instructions")
 }
 
 /// When init's and the app's `main` began.
@@ -270,6 +356,19 @@ fn table(numbers: &Numbers) -> String {
         (
             "of it user space, sum of PSS (KiB)",
             numbers.idle_user_kib.to_string(),
+            "-".to_owned(),
+            "",
+        ),
+        (
+            "memory of one idle app, the kernel's part included (KiB)",
+            numbers.app.memory_kib.to_string(),
+            "-".to_owned(),
+            "",
+        ),
+        ("of it user space (KiB)", numbers.app.user_kib.to_string(), "-".to_owned(), ""),
+        (
+            "start of an app, until it is executed (guest instructions)",
+            numbers.app.start_instructions.to_string(),
             "-".to_owned(),
             "",
         ),

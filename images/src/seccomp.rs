@@ -7,7 +7,7 @@
 use holdfast_core::policy::system_calls::{ABSENT, Rule, SystemCalls};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    SeccompRule, TargetArch, sock_filter,
 };
 use std::collections::BTreeMap;
 use syscalls::arm::Sysno;
@@ -15,6 +15,13 @@ use syscalls::arm::Sysno;
 /// `AUDIT_ARCH_ARM` (linux/audit.h): EM_ARM, little-endian.
 const AUDIT_ARCH_ARM: u32 = 0x4000_0028;
 const AUDIT_ARCH_AARCH64: u32 = 0xc000_00b7;
+/// Classic BPF (linux/filter.h): load a word of `struct seccomp_data`, the number being its first;
+/// jump where the accumulator is at least an operand; jump.
+const LOAD_WORD: u16 = 0x20;
+const JUMP_IF_AT_LEAST: u16 = 0x35;
+const JUMP: u16 = 0x05;
+/// Calls that are compared with one after the other.
+const CALLS_IN_A_LEAF: usize = 4;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
@@ -64,13 +71,57 @@ fn generate(
         }
         map.insert(number(rule.name)?, alternatives);
     }
-    let filter =
-        SeccompFilter::new(map, otherwise, on_match, TargetArch::aarch64).map_err(failed)?;
-    let mut program: BpfProgram = filter.try_into().map_err(failed)?;
+    let calls: Vec<_> = map.into_iter().collect();
+    let mut program = vec![statement(LOAD_WORD, 0)];
+    program.extend(search(&calls, &otherwise, &on_match)?);
+    Ok(program)
+}
+
+/// A program that finds the rules of a call by halving the list; the accumulator holds its number.
+///
+/// seccompiler compares with one call after the other. The kernel runs a new filter once for every
+/// number there is, so with some two hundred calls that is most of what a start costs.
+fn search(
+    calls: &[(i64, Vec<SeccompRule>)],
+    otherwise: &SeccompAction,
+    on_match: &SeccompAction,
+) -> Result<BpfProgram, SeccompError> {
+    let (lower, upper) = calls.split_at(calls.len() / 2);
+    let Some((pivot, _)) = upper.first().filter(|_| calls.len() > CALLS_IN_A_LEAF) else {
+        return leaf(calls, otherwise, on_match);
+    };
+    let lower = search(lower, otherwise, on_match)?;
+    let out_of_range = |_| SeccompError::Generate("a call has no 32-bit number".to_owned());
+    let pivot = u32::try_from(*pivot).map_err(out_of_range)?;
+    let mut program = vec![
+        // At least the pivot: jump over the lower half. Below it: jump over that jump.
+        sock_filter { code: JUMP_IF_AT_LEAST, jt: 0, jf: 1, k: pivot },
+        statement(JUMP, u32::try_from(lower.len()).map_err(out_of_range)?),
+    ];
+    program.extend(lower);
+    program.extend(search(upper, otherwise, on_match)?);
+    Ok(program)
+}
+
+fn statement(code: u16, k: u32) -> sock_filter {
+    sock_filter { code, jt: 0, jf: 0, k }
+}
+
+/// What seccompiler makes of a few calls: a whole program that ends in an answer.
+fn leaf(
+    calls: &[(i64, Vec<SeccompRule>)],
+    otherwise: &SeccompAction,
+    on_match: &SeccompAction,
+) -> Result<BpfProgram, SeccompError> {
+    let failed = |error: seccompiler::BackendError| SeccompError::Generate(error.to_string());
+    let map = calls.iter().cloned().collect();
+    let target = TargetArch::aarch64;
+    let filter = SeccompFilter::new(map, otherwise.clone(), on_match.clone(), target);
+    let mut program: BpfProgram = filter.and_then(TryInto::try_into).map_err(failed)?;
     // LD [4] (the architecture), then a jump that compares it: nothing else may stand there.
     match program.get_mut(..2) {
         Some([load, compare])
-            if (load.code, load.k) == (0x20, 4)
+            if (load.code, load.k) == (LOAD_WORD, 4)
                 && (compare.code, compare.k) == (0x15, AUDIT_ARCH_AARCH64) =>
         {
             compare.k = AUDIT_ARCH_ARM;
