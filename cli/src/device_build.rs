@@ -31,6 +31,8 @@ impl<'a> DeviceBuilder<'a> {
             .and_then(|profiles| profiles.get("device")?.as_table())
             .with_context(|| format!("{}: profile.device is missing", path.display()))?
             .iter()
+            // What is set for single packages is about ours; cargo reads it where they are built.
+            .filter(|(_, value)| !value.is_table())
             .map(|(key, value)| format!("profile.device.{key}={value}"))
             .collect();
         Ok(Self { workspace, toolchain, profile })

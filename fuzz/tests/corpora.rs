@@ -14,6 +14,7 @@ use holdfast_core::package::Version;
 use holdfast_core::policy::{self, admission};
 use holdfast_core::wire::{self, ComponentState, ComponentStatus, Reply, Request};
 use holdfast_fuzz::TARGETS;
+use holdfast_images::boot::{self, Slot};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -59,6 +60,32 @@ fn list() -> ComponentList {
     }
 }
 
+/// A FIT around a few bytes and the smallest device tree: Devicetree Specification 5.
+fn boot_partition() -> Vec<u8> {
+    let words: [u32; 18] = [
+        0xd00d_feed,
+        72,
+        56,
+        72,
+        40,
+        17,
+        16,
+        0,
+        0,
+        16, // header
+        0,
+        0,
+        0,
+        0, // no reserved memory
+        1,
+        0,
+        2,
+        9, // the root node, without a name
+    ];
+    let tree: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+    boot::build(b"kernel", &tree, "console=x", Slot::A).unwrap()
+}
+
 /// Something valid for every target, made by the code that writes it.
 fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let small = golden().get(4096..).unwrap().to_vec();
@@ -89,7 +116,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("admission_answer", vec![admission::accept(&encoded), admission::refuse("why")]),
         ("app_manifest", vec![manifest()]),
         ("app_package", vec![golden()]),
-        ("boot_partition", vec![vec![0xd0, 0x0d, 0xfe, 0xed, 0, 0, 0, 40]]),
+        ("boot_partition", vec![boot_partition()]),
         ("component_list", vec![list().encode().unwrap()]),
         ("elf", vec![b"\x7fELF\x01\x01\x01".to_vec()]),
         ("encoded_manifest", vec![encoded, rich]),
