@@ -1,0 +1,136 @@
+//! Keys, and an app's way from a directory to a signed package.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module, and a panic is a failed test"
+)]
+
+use holdfast_images::key::PrivateKey;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn holdfast(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args(arguments)
+        .current_dir(directory)
+        .env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap()
+}
+
+fn succeeds(directory: &Path, arguments: &[&str]) -> String {
+    let output = holdfast(directory, arguments);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {message}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn refused(directory: &Path, arguments: &[&str], parts: &[&str]) {
+    let output = holdfast(directory, arguments);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+    for part in parts {
+        assert!(message.contains(part), "{arguments:?}: no `{part}` in: {message}");
+    }
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn a_package_is_packed_signed_shown_and_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    succeeds(here, &["app", "new", "pump", "--lang", "c"]);
+    succeeds(here, &["app", "build", "pump"]);
+    let product = ["--product", "pool", "--board", "qemu-virt"];
+    succeeds(here, &[&["app", "pack", "pump", "--output", "p.package"][..], &product].concat());
+    succeeds(here, &["key", "new", "--for", "app", "--output", "oem.pem"]);
+    succeeds(here, &["key", "new", "--for", "release", "--output", "other.pem"]);
+    let shown = json(&succeeds(here, &["app", "show", "p.package", "--json"]));
+    assert_eq!((&shown["name"], &shown["signature"]), (&"pump".into(), &"none".into()));
+    assert_eq!((&shown["product"], &shown["board"]), (&"pool".into(), &"qemu-virt".into()));
+    let check = ["app", "show", "p.package", "--key", "oem.pub.pem", "--json"];
+    refused(here, &check, &["p.package: the package is not signed"]);
+    succeeds(here, &["app", "sign", "p.package", "--key", "oem.pem"]);
+    assert_eq!(json(&succeeds(here, &check))["signature"], "good");
+    let id = json(&succeeds(here, &["key", "show", "oem.pub.pem", "--json"]))["id"].clone();
+    assert_eq!(json(&succeeds(here, &check))["key_id"], id);
+    let other = ["app", "show", "p.package", "--key", "other.pub.pem"];
+    refused(here, &other, &["p.package: the package is signed by another key"]);
+    let mut bytes = fs::read(here.join("p.package")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(here.join("p.package"), bytes).unwrap();
+    refused(here, &check, &["p.package: the package is damaged"]);
+}
+
+#[test]
+fn a_package_is_signed_with_a_key_kept_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    succeeds(here, &["app", "new", "pump", "--lang", "c"]);
+    succeeds(here, &["app", "pack", "pump", "--output", "p.package"]);
+    succeeds(here, &["key", "new", "--for", "app", "--output", "oem.pem"]);
+    let sign = ["app", "sign", "p.package", "--public", "oem.pub.pem"];
+    succeeds(here, &[&sign[..], &["--emit-bytes", "bytes"]].concat());
+    let bytes: [u8; 448] = fs::read(here.join("bytes")).unwrap().try_into().unwrap();
+    let key = PrivateKey::load(&here.join("oem.pem")).unwrap();
+    let before = fs::read(here.join("p.package")).unwrap();
+    let attach = [&sign[..], &["--signature", "signature"]].concat();
+    for (signature, reason) in [
+        (vec![0; 63], "has 63 bytes; a signature has 64"),
+        (vec![0; 64], "signature that does not fit its header"),
+    ] {
+        fs::write(here.join("signature"), signature).unwrap();
+        refused(here, &attach, &[reason]);
+        assert!(fs::read(here.join("p.package")).unwrap() == before, "it was changed");
+    }
+    fs::write(here.join("signature"), key.sign(&bytes)).unwrap();
+    succeeds(here, &attach);
+    let check = ["app", "show", "p.package", "--key", "oem.pub.pem", "--json"];
+    assert_eq!(json(&succeeds(here, &check))["signature"], "good");
+}
+
+#[test]
+fn a_key_is_ones_own_and_never_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    for purpose in ["app", "boot"] {
+        let file = format!("{purpose}.pem");
+        let new = ["key", "new", "--for", purpose, "--output", &file];
+        succeeds(here, &new);
+        let before = fs::read(here.join(&file)).unwrap();
+        let mode = fs::metadata(here.join(&file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+        refused(here, &new, &["is there already"]);
+        assert!(fs::read(here.join(&file)).unwrap() == before, "{file} was changed");
+        let public = fs::read_to_string(here.join(format!("{purpose}.pub.pem"))).unwrap();
+        assert!(public.contains("BEGIN PUBLIC KEY") && !public.contains("PRIVATE"), "{public}");
+    }
+}
+
+#[test]
+fn a_plan_is_printed_and_the_default_app_is_at_the_safest_end() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    succeeds(here, &["app", "new", "pump"]);
+    let plan = succeeds(here, &["app", "plan", "pump"]);
+    assert!(plan.contains("/app") && !plan.contains("/data"), "{plan}");
+    let plan = json(&succeeds(here, &["app", "plan", "pump", "--json"]));
+    assert_eq!(plan["capabilities"], serde_json::json!([]), "{plan:#}");
+    succeeds(here, &["app", "score", "pump", "--at-most", "0.0"]);
+    let path = here.join("pump/app_manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let more = r#""Capabilities": {"MutableStorage": {"SizeKB": 64}}"#;
+    fs::write(&path, text.replace(r#""Capabilities": {}"#, more)).unwrap();
+    assert!(succeeds(here, &["app", "plan", "pump"]).contains("/data"));
+    let score = json(&succeeds(here, &["app", "score", "pump", "--json"]));
+    assert!(score["score"].as_f64().is_some_and(|score| score > 0.0), "{score:#}");
+    refused(here, &["app", "score", "pump", "--at-most", "0.0"], &["the exposure is"]);
+}
