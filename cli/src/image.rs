@@ -4,7 +4,7 @@ use crate::device_build::{self, DeviceBuilder};
 use crate::kernel::{self, Kernel, Purpose};
 use crate::keys;
 use crate::sources::{self, Pin};
-use crate::toolchain::Toolchain;
+use crate::toolchain::{Rust, Toolchain};
 use crate::workspace::{self, Workspace};
 use crate::{ImageArgs, SourceArgs, host};
 use anyhow::{Context, Result, bail};
@@ -318,6 +318,11 @@ impl<'a> ImageBuilder<'a> {
         let kernel =
             kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Control)?;
         Ok(kernel.image)
+    }
+
+    /// The compiler for device programs.
+    pub(crate) fn rust(&self) -> &Rust {
+        &self.toolchain.rust
     }
 
     /// What sources are pinned.

@@ -250,13 +250,12 @@ fn image_directory(test_run: &TestRun<'_>) -> Result<PathBuf> {
 fn images(test_run: &TestRun<'_>) -> Result<Counts> {
     let builder = ImageBuilder::new(test_run.workspace, false, false)?;
     let programs = image_directory(test_run)?.join("programs");
-    let dynamic = programs.join("dynamic");
-    dynamic_app::build(test_run.workspace, &dynamic)?;
+    let dynamic = dynamic_app::build(test_run, builder.rust(), &programs)?;
     for (manifest, apps) in [
         ("images/hello.toml", vec![]),
         ("tests/images/probe.toml", vec![]),
         ("tests/images/supervision.toml", vec![]),
-        ("tests/images/hostile.toml", vec![dynamic]),
+        ("tests/images/hostile.toml", dynamic),
     ] {
         builder.build(&test_run.workspace.root.join(manifest), &apps, None)?;
     }

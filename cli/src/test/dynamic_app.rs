@@ -1,41 +1,87 @@
-//! The app directory of `tests/dynamic-app`: a program of Debian's compiler with its loader and
-//! libraries inside, as an app that links dynamically brings them.
+//! Apps that link dynamically, built as their authors would elsewhere: with Debian's compiler and
+//! libc for ARM, the loader and the libraries in the package. One is in C, one in Rust.
 
-use crate::host;
-use crate::process;
-use crate::workspace::{self, Workspace};
+use super::TestRun;
+use crate::progress::Step;
+use crate::toolchain::Rust;
+use crate::{host, process, workspace};
 use anyhow::{Context, Result};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+const COMPILER: &str = "arm-linux-gnueabihf-gcc";
 /// Libraries of Debian's libc for ARM.
 const LIBRARIES: &str = "/usr/arm-linux-gnueabihf/lib";
+/// Rust's name of a device with that libc.
+const TARGET: &str = "armv7-unknown-linux-gnueabihf";
 
-/// Makes the directory anew.
-pub(super) fn build(workspace: &Workspace, directory: &Path) -> Result<()> {
+/// Makes the directories of both apps anew, in `directory`: `dynamic` and `dynamic-rust`.
+pub(super) fn build(test_run: &TestRun<'_>, rust: &Rust, directory: &Path) -> Result<Vec<PathBuf>> {
     host::ensure(&[host::KERNEL, host::DEBIAN_LIBC])?;
-    let source = workspace.root.join("tests/dynamic-app");
-    let (bin, lib) = (directory.join("root/bin"), directory.join("root/lib"));
-    // What an older build has left is no part of this one.
-    let _ = fs::remove_dir_all(directory);
-    workspace::make_directory(&bin)?;
-    workspace::make_directory(&lib)?;
-    let manifest = workspace::read(&source.join("app_manifest.json"))?;
-    workspace::write(&directory.join("app_manifest.json"), manifest)?;
+    let step = Step::begin("building dynamic apps".to_owned());
+    let apps = vec![in_c(test_run, directory)?, in_rust(test_run, rust, directory)?];
+    step.done("built");
+    Ok(apps)
+}
+
+fn in_c(test_run: &TestRun<'_>, directory: &Path) -> Result<PathBuf> {
+    let source = test_run.workspace.root.join("tests/dynamic-app");
+    let manifest = workspace::read_text(&source.join("app_manifest.json"))?;
+    let app = app_directory(&directory.join("dynamic"), &manifest, &[])?;
     let compile = |output: &Path, arguments: &[&str]| {
-        let mut command = Command::new("arm-linux-gnueabihf-gcc");
+        let mut command = Command::new(COMPILER);
         command.args(["-std=c17", "-Wall", "-Wextra", "-Os", "-s", "-Wl,-z,noexecstack"]);
         command.current_dir(&source).args(arguments).arg("-o").arg(output);
         process::output(&mut command)
     };
-    let library = lib.join("libgreeting.so");
+    let library = app.join("root/lib/libgreeting.so");
     compile(&library, &["-shared", "-fPIC", "-Wl,-soname,libgreeting.so", "library.c"])?;
-    compile(&bin.join("app"), &["program.c", &library.to_string_lossy()])?;
-    for name in ["ld-linux-armhf.so.3", "libc.so.6"] {
-        let (from, to) = (Path::new(LIBRARIES).join(name), lib.join(name));
-        // With its mode: the kernel executes a loader.
-        fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
+    compile(&app.join("root/bin/app"), &["program.c", &library.to_string_lossy()])?;
+    Ok(app)
+}
+
+/// The program of `examples/hello` for another target. Nothing else has one with a prebuilt std.
+fn in_rust(test_run: &TestRun<'_>, rust: &Rust, directory: &Path) -> Result<PathBuf> {
+    let root = &test_run.workspace.root;
+    let manifest = workspace::read_text(&root.join("examples/hello/app_manifest.json"))?
+        .replace("\"hello\"", "\"dynamic-rust\"")
+        .replace("c2b0a6f8", "c2b0a6f9");
+    let app = app_directory(&directory.join("dynamic-rust"), &manifest, &["libgcc_s.so.1"])?;
+    let target_directory = root.join("target/device/dynamic");
+    let mut command = Command::new(&rust.cargo);
+    command
+        .current_dir(root)
+        .args(["build", "--quiet", "--release", "--package", "hello", "--target", TARGET])
+        .args(["-Zbuild-std=std,panic_abort", "--target-dir"])
+        .arg(&target_directory)
+        .env("RUSTC", &rust.rustc)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER", COMPILER)
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("RUSTFLAGS");
+    process::output(&mut command)?;
+    let built = target_directory.join(TARGET).join("release/hello");
+    copy(&built, &app.join("root/bin/app"))?;
+    Ok(app)
+}
+
+/// A directory with a manifest, the loader, libc and `more` libraries.
+fn app_directory(directory: &Path, manifest: &str, more: &[&str]) -> Result<PathBuf> {
+    // What an older build has left is no part of this one.
+    let _ = fs::remove_dir_all(directory);
+    let lib = directory.join("root/lib");
+    workspace::make_directory(&lib)?;
+    workspace::make_directory(&directory.join("root/bin"))?;
+    workspace::write(&directory.join("app_manifest.json"), manifest)?;
+    for name in ["ld-linux-armhf.so.3", "libc.so.6"].iter().chain(more) {
+        copy(&Path::new(LIBRARIES).join(name), &lib.join(name))?;
     }
+    Ok(directory.to_owned())
+}
+
+/// With its mode: the kernel executes programs and loaders.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::copy(from, to).with_context(|| format!("cannot copy {}", from.display()))?;
     Ok(())
 }

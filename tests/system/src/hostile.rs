@@ -40,10 +40,11 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             Err(error) => bail!("{error}"),
         });
     }
-    suite.check("a_dynamic_app_runs_with_its_own_libraries", || match &runs {
+    suite.check("dynamic_apps_run_with_their_own_libraries", || match &runs {
         Ok(runs) => {
-            let greeted = runs.planned_text.contains("dynamic: greeting from its own library");
-            ensure!(greeted, "it did not:\n{}", runs.planned_text);
+            for said in ["dynamic: greeting from its own library", "dynamic-rust: hello, world"] {
+                ensure!(runs.planned_text.contains(said), "no `{said}` in:\n{}", runs.planned_text);
+            }
             Ok(())
         }
         Err(error) => bail!("{error}"),

@@ -7,12 +7,13 @@ use anyhow::{Context, Result, ensure};
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::component;
 use holdfast_core::identity::{self, IdentityTable};
+use holdfast_core::package::{HEADER_BYTES, Header};
 use holdfast_images::disk::Layout;
 use holdfast_images::key::PrivateKey;
 use holdfast_images::package;
 use holdfast_qemu::machine::{Guest, Machine};
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The component id of examples/hello.
@@ -70,7 +71,40 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
         })?;
         refused(disk.path(), "hello is not started: the package is .* bytes long, but its header")
     });
+    // What the host's reader refuses, signed by a key that the image trusts.
+    for (name, hostile, why) in [
+        ("a_device_node_in_a_package_is_refused", "device-node", "is neither a regular file nor"),
+        ("a_setuid_file_in_a_package_is_refused", "setuid", "is setuid, setgid or sticky"),
+        ("a_link_out_of_a_package_is_refused", "climbing-link", "leads out of the package"),
+        ("an_executable_stack_in_a_package_is_refused", "executable-stack", "executable stack"),
+        ("a_directory_in_itself_in_a_package_is_refused", "directory-in-itself", ""),
+        ("a_package_without_a_file_system_is_refused", "no-file-system", ""),
+    ] {
+        suite.check(name, || {
+            let disk = with_package(&image, |bytes| {
+                *bytes = hostile_package(hostile)?;
+                Ok(())
+            })?;
+            refused(disk.path(), &format!("hello is not started: .*{why}"))
+        });
+    }
     suite.check("a_flipped_byte_behind_the_header_never_runs", || flipped_data(&image));
+}
+
+/// A hostile package of the image builder's tests, which is one of hello's, signed anew with the
+/// development key of this checkout.
+fn hostile_package(name: &str) -> Result<Vec<u8>> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let path = root.join(format!("images/tests/packages/hostile-{name}.app"));
+    let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+    let keys = std::env::var_os("HOLDFAST_KEYS").map(PathBuf::from);
+    let keys = keys.unwrap_or_else(|| root.join("images/keys/development"));
+    let key = PrivateKey::load(&keys.join("app.pem"))?;
+    let mut header = Header::parse(&bytes, u64::try_from(bytes.len())?)?;
+    header.key_id = key.public().id();
+    let header = header.encode(&key.sign(&header.signed_bytes()));
+    let rest = bytes.get(HEADER_BYTES..).context("short")?;
+    Ok([&header[..], rest].concat())
 }
 
 fn hello() -> Result<ComponentId> {

@@ -36,7 +36,11 @@ const ROWS: &[(&str, &str, Verdict)] = &[
     (
         "B1",
         "a device node in an app's image",
-        Tests(&["links_out_of_the_package_are_refused", "every_hostile_entry_is_refused"]),
+        Tests(&[
+            "every_hostile_package_is_refused_for_its_reason",
+            "every_hostile_entry_is_refused",
+            "a_device_node_in_a_package_is_refused",
+        ]),
     ),
     ("B2", "raw flash is reachable", Tests(&[])),
     (
@@ -54,7 +58,14 @@ const ROWS: &[(&str, &str, Verdict)] = &[
     ),
     ("B5", "capabilities are left over", Tests(&["every_process_but_pid_1_is_unprivileged"])),
     ("B6", "the kernel starts a helper as root", Tests(&[])),
-    ("B7", "a setuid file", Tests(&["the_image_has_no_setuid_file_no_link_and_no_device"])),
+    (
+        "B7",
+        "a setuid file",
+        Tests(&[
+            "the_image_has_no_setuid_file_no_link_and_no_device",
+            "a_setuid_file_in_a_package_is_refused",
+        ]),
+    ),
     ("B8", "a subsystem of the kernel that nobody needs", Tests(&[])),
     ("B9", "kernel code of one's own", Tests(&[])),
     ("B10", "an ioctl of a driver", NotApplicable("no app is handed a device node")),
