@@ -3,6 +3,7 @@
 //! `HOLDFAST_WRITE_FIXTURES=1` writes seeds that are missing: something valid for each target.
 #![allow(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::tests_outside_test_module,
     reason = "a panic is a failed test"
 )]
@@ -88,7 +89,7 @@ fn boot_partition() -> Vec<u8> {
 
 /// Something valid for every target, made by the code that writes it.
 fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
-    let small = golden().get(4096..).unwrap().to_vec();
+    let small = golden()[4096..].to_vec();
     let parsed = AppManifest::parse(&manifest());
     let encoded = AppManifest::parse(
         br#"{"SchemaVersion": 1, "Name": "x", "EntryPoint": "/bin/app", "Capabilities": {},
@@ -127,7 +128,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ),
         ("log_line", vec![b"one\ntwo\x1b[2J\xff\0three".to_vec()]),
         ("notification", vec![b"STATUS=warm\nREADY=1\nWATCHDOG=1\nSTOPPING=1".to_vec()]),
-        ("package_header", vec![golden().get(..4096).unwrap().to_vec()]),
+        ("package_header", vec![golden()[..4096].to_vec()]),
         (
             "wire",
             vec![
