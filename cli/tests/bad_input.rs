@@ -151,6 +151,24 @@ fn a_production_image_is_refused_as_long_as_slots_are_unsigned() {
 }
 
 #[test]
+fn a_production_image_is_refused_a_development_key() {
+    let case = Case::new();
+    holdfast_images::key::PrivateKey::from_secret(&[1; 32], true)
+        .store(&case.path("app/key.pem"))
+        .unwrap();
+    let trust = "[trust]\napp_keys = [\"app/key.pub.pem\"]\n";
+    case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", trust));
+    let output = holdfast(&["image", "build", "--production", "--image"], &case.path("image.toml"))
+        .arg("--output")
+        .arg(case.path("out.img"))
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("cannot hold a development key for apps"), "{message}");
+}
+
+#[test]
 fn a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing() {
     let case = Case::new();
     case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", ""));

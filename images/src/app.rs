@@ -10,6 +10,7 @@
 use crate::{FieldError, FileError};
 use holdfast_core::app_manifest::{self, AppManifest, AppManifestError};
 use holdfast_core::elf::{self, ElfError};
+use holdfast_core::package::entry::{self, FORBIDDEN_MODE};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -230,28 +231,6 @@ impl App {
     }
 }
 
-/// Checks that a symbolic link at `path` in an app leads to a place in the app.
-///
-/// # Errors
-/// What is wrong with the link, as a phrase behind its path.
-pub fn check_link(path: &str, target: &str) -> Result<(), &'static str> {
-    const OUTSIDE: &str = "is a link that leads out of the app; make it relative";
-    if target.is_empty() || target.starts_with('/') || target.contains('\0') {
-        return Err(OUTSIDE);
-    }
-    let parts = path.split('/').filter(|part| !part.is_empty()).count();
-    // The directory that the link is in.
-    let mut depth = parts.saturating_sub(1);
-    for part in target.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => depth = depth.checked_sub(1).ok_or(OUTSIDE)?,
-            _ => depth = depth.saturating_add(1),
-        }
-    }
-    Ok(())
-}
-
 /// Takes over `directory` and everything below it.
 fn collect(
     directory: &Path,
@@ -276,13 +255,13 @@ fn collect(
             let Some(target) = target.to_str() else {
                 return refuse("leads to a name that is not UTF-8");
             };
-            check_link(&inside, target)
+            entry::check_link(inside.as_bytes(), target.as_bytes())
                 .map_err(|reason| AppError::Entry { path: path.clone(), reason })?;
             links.insert(inside, target.to_owned());
         } else if !metadata.is_file() {
             return refuse("is neither a regular file nor a directory nor a link");
-        } else if mode & 0o6000 != 0 {
-            return refuse("is setuid or setgid");
+        } else if mode & FORBIDDEN_MODE != 0 {
+            return refuse("is setuid, setgid or sticky");
         } else {
             let bytes = fs::read(&path).map_err(FileError::at("read", &path))?;
             files.insert(inside, AppFile { bytes, executable: mode & 0o111 != 0 });
@@ -347,10 +326,12 @@ mod tests {
         let directory = app(MANIFEST);
         let path = directory.path().join("root/bin/app");
         symlink("/etc/passwd", &path).unwrap();
-        assert!(refusal(&directory).contains("root/bin/app: is a link that leads out of the app"));
+        assert!(
+            refusal(&directory).contains("root/bin/app: is a link that leads out of the package")
+        );
         fs::remove_file(&path).unwrap();
         fs::write(&path, "x").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).unwrap();
-        assert!(refusal(&directory).ends_with("is setuid or setgid"));
+        assert!(refusal(&directory).ends_with("is setuid, setgid or sticky"));
     }
 }

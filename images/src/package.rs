@@ -5,14 +5,14 @@
 use crate::app::App;
 use crate::key::{PrivateKey, PublicKey};
 use crate::root::{self, Entry, EntryKind, Root, RootError};
-use crate::{app, verity};
+use crate::verity;
 use holdfast_core::app_manifest::{self, AppManifest, AppManifestError};
 use holdfast_core::elf::{self, ElfError};
+use holdfast_core::package::entry::{FORBIDDEN_MODE, MAX_DEPTH, MAX_ENTRIES, check_link};
 use holdfast_core::package::{
     HEADER_BYTES, Header, KeyId, PackageError, SIGNATURE_BYTES, SIGNED_BYTES, ShortName,
     SignatureError,
 };
-use holdfast_core::policy::admission::MAX_ENTRIES;
 
 /// A package that was read and found sound, but for its signature.
 #[derive(Debug, Clone)]
@@ -161,12 +161,15 @@ pub fn read(bytes: &[u8]) -> Result<Package, PackError> {
 
 fn check_entry(entry: &Entry) -> Result<(), PackError> {
     let refuse = |reason| Err(PackError::Entry { path: entry.path.clone(), reason });
-    if entry.mode & 0o7000 != 0 {
+    if u32::from(entry.mode) & FORBIDDEN_MODE != 0 {
         return refuse("is setuid, setgid or sticky");
     }
     match &entry.kind {
+        EntryKind::Directory if entry.path.split('/').skip(1).count() > MAX_DEPTH => {
+            refuse("lies too deep")
+        }
         EntryKind::File | EntryKind::Directory => Ok(()),
-        EntryKind::Link(target) => match app::check_link(&entry.path, target) {
+        EntryKind::Link(target) => match check_link(entry.path.as_bytes(), target.as_bytes()) {
             Ok(()) => Ok(()),
             Err(reason) => refuse(reason),
         },

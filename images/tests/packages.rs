@@ -180,8 +180,8 @@ const HOSTILE: [(&str, Make, &str); 29] = [
     ("setuid", || with_mode(0o100_444, 0o104_555), "setuid, setgid or sticky"),
     ("device-node", || with_mode(0o100_444, 0o020_666), "is neither a regular file nor"),
     ("pipe", || with_mode(0o100_444, 0o010_666), "is neither a regular file nor"),
-    ("absolute-link", || with_link(b"/state"), "leads out of the app"),
-    ("climbing-link", || with_link(b"../../"), "leads out of the app"),
+    ("absolute-link", || with_link(b"/state"), "leads out of the package"),
+    ("climbing-link", || with_link(b"../../"), "leads out of the package"),
     ("directory-in-itself", with_cycle, "directory cycle"),
     (
         "executable-stack",

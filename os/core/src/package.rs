@@ -5,6 +5,8 @@
 //! [`SIGNED_BYTES`] are what the signature is over. Reading is total and bounded: any input gives a
 //! header or an error, and nothing is allocated.
 
+pub mod entry;
+
 use crate::app_manifest::ComponentId;
 use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest, Sha256};

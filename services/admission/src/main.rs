@@ -6,11 +6,13 @@
 
 use holdfast_core::app_manifest::{self, AppManifest, AppManifestError, EncodedManifestError};
 use holdfast_core::elf::{self, ElfError};
+use holdfast_core::package::entry::{self, FORBIDDEN_MODE};
 use holdfast_core::policy::{APP_DIRECTORY, admission};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Why the package may not run.
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
 }
 
 fn look(package: &Path) -> Result<Vec<u8>, Refusal> {
-    let mut left = admission::MAX_ENTRIES;
+    let mut left = entry::MAX_ENTRIES;
     look_below(package, package, 0, &mut left)?;
     let path = package.join(app_manifest::FILE_NAME);
     let manifest = AppManifest::parse(&read(&path, app_manifest::MAX_BYTES.saturating_add(1))?)?;
@@ -63,27 +65,29 @@ fn look_below(
     left: &mut usize,
 ) -> Result<(), Refusal> {
     let refuse = |path: &Path, reason| Err(Refusal::Entry { path: path.to_owned(), reason });
-    if depth > admission::MAX_DEPTH {
+    if depth > entry::MAX_DEPTH {
         return refuse(directory, "lies too deep");
     }
     let failed = |source| Refusal::Read { path: directory.to_owned(), source };
-    for entry in fs::read_dir(directory).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
+    for found in fs::read_dir(directory).map_err(failed)? {
+        let path = found.map_err(failed)?.path();
         *left = match left.checked_sub(1) {
             Some(left) => left,
             None => return refuse(&path, "is one entry too many"),
         };
         let failed = |source| Refusal::Read { path: path.clone(), source };
         let metadata = fs::symlink_metadata(&path).map_err(failed)?;
-        if metadata.mode() & 0o7000 != 0 {
+        if metadata.mode() & FORBIDDEN_MODE != 0 {
             return refuse(&path, "is setuid, setgid or sticky");
         }
         if metadata.is_dir() {
             look_below(package, &path, depth.saturating_add(1), left)?;
         } else if metadata.is_symlink() {
             let target = fs::read_link(&path).map_err(failed)?;
-            if !stays_inside(package, &path, &target) {
-                return refuse(&path, "is a link that leads out of the package");
+            let inside = path.strip_prefix(package).unwrap_or(&path);
+            let (inside, target) = (inside.as_os_str().as_bytes(), target.as_os_str().as_bytes());
+            if let Err(reason) = entry::check_link(inside, target) {
+                return refuse(&path, reason);
             }
         } else if metadata.is_file() {
             let start = read(&path, elf::SEGMENT_BYTES)?;
@@ -96,24 +100,6 @@ fn look_below(
         }
     }
     Ok(())
-}
-
-/// True when a relative `target` of the link at `path` never climbs above `package`.
-fn stays_inside(package: &Path, path: &Path, target: &Path) -> bool {
-    let inside = path.strip_prefix(package).unwrap_or(path);
-    let mut depth = inside.components().count().saturating_sub(1);
-    for part in target.components() {
-        match part {
-            Component::CurDir => {}
-            Component::Normal(_) => depth = depth.saturating_add(1),
-            Component::ParentDir => match depth.checked_sub(1) {
-                Some(up) => depth = up,
-                None => return false,
-            },
-            Component::RootDir | Component::Prefix(_) => return false,
-        }
-    }
-    true
 }
 
 #[cfg(test)]
@@ -151,7 +137,10 @@ mod tests {
         for target in ["/etc/passwd", "../../etc/passwd", "../bin/../../x"] {
             let package = package();
             symlink(target, package.path().join("bin/link")).unwrap();
-            assert!(refusal(&package).ends_with("leads out of the package"), "{target}");
+            assert!(
+                refusal(&package).ends_with("leads out of the package; make it relative"),
+                "{target}"
+            );
         }
         let setuid = package();
         let mode = fs::Permissions::from_mode(0o4755);

@@ -5,10 +5,6 @@ use crate::app_manifest::{AppManifest, EncodedManifestError, MAX_ENCODED_BYTES};
 use crate::log_line;
 use thiserror::Error;
 
-/// Most files, directories and links in a package.
-pub const MAX_ENTRIES: usize = 4096;
-/// Most directories inside one another.
-pub const MAX_DEPTH: usize = 32;
 /// Longest answer in bytes.
 pub const MAX_ANSWER_BYTES: usize = MAX_ENCODED_BYTES + 1;
 /// Longest reason in bytes.
