@@ -9,6 +9,7 @@
 )]
 
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -134,6 +135,27 @@ fn a_grant_that_this_version_does_not_know_is_refused() {
     let case = Case::new();
     case.write("app/app_manifest.json", APP.replace("{}}", "{\"Gpio\": [1]}}"));
     case.refused(&["app_manifest.json", "Gpio"]);
+}
+
+#[test]
+fn partitions_that_are_too_small_for_the_apps_are_refused_by_their_fields() {
+    let case = Case::new();
+    fs::create_dir(case.path("app/src")).unwrap();
+    case.write("app/src/main.c", "int main(void) { return 0; }\n");
+    let storage = r#"{"MutableStorage": {"SizeKB": 65536}}}"#;
+    case.write("app/app_manifest.json", APP.replace("{}}", storage));
+    case.refused(&["image.toml: storage.data_mib: the apps' MutableStorage grants need 65536 KiB"]);
+    case.write("app/app_manifest.json", APP);
+    case.write("app/root/large", random_bytes(9 << 20));
+    case.write("image.toml", GOOD.replace("apps_mib = 32", "apps_mib = 8"));
+    case.refused(&["image.toml: storage.apps_mib: the apps' packages need", "make it larger"]);
+}
+
+/// Bytes that no file system makes smaller.
+fn random_bytes(length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    fs::File::open("/dev/urandom").unwrap().read_exact(&mut bytes).unwrap();
+    bytes
 }
 
 #[test]

@@ -138,22 +138,16 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     let root = [root, verity.tree].concat();
     let identity = format!("{} {}", manifest.name, manifest.board);
 
+    let layout = Layout::new(manifest, inputs.board.boot_loader_end_kib);
+    let writable = writable(inputs, &layout, &identity, &packages)?;
     let directory = output.parent().unwrap_or(Path::new("."));
     let mut scratch = tempfile::Builder::new()
         .prefix(".unfinished-")
         .tempfile_in(directory)
         .map_err(FileError::at("write to", directory))?;
     let scratch_path = scratch.path().to_owned();
-    let layout = Layout::new(manifest, inputs.board.boot_loader_end_kib);
     let file = scratch.as_file_mut();
-    let stored: Vec<(String, &[u8])> = packages
-        .iter()
-        .zip(&inputs.apps)
-        .map(|(package, (_, bytes))| {
-            (component::package_file(package.header.component_id), bytes.as_slice())
-        })
-        .collect();
-    write_disk(file, &scratch_path, &layout, &identity, (&fit, &root), &stored)?;
+    write_disk(file, &scratch_path, &layout, (&fit, &root), &identity, &writable)?;
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     file.set_permissions(readable).map_err(FileError::at("set mode of", &scratch_path))?;
     file.sync_all().map_err(FileError::at("write", &scratch_path))?;
@@ -166,21 +160,60 @@ fn write_disk(
     file: &mut File,
     path: &Path,
     layout: &Layout,
-    identity: &str,
     (fit, root): (&[u8], &[u8]),
-    packages: &[(String, &[u8])],
+    identity: &str,
+    writable: &[(&str, Vec<u8>)],
 ) -> Result<(), BuildError> {
     file.set_len(layout.length).map_err(FileError::at("extend", path))?;
     layout.write_tables(file, identity.as_bytes())?;
     layout.partition("boot-a")?.write(file, path, "kernel and device tree", fit)?;
     layout.partition("root-a")?.write(file, path, "the root file system", root)?;
-    for name in ["state", "apps", "data"] {
-        let partition = layout.partition(name)?;
-        let files = if name == "apps" { packages } else { &[] };
-        let bytes = ext4::with_files(name, identity.as_bytes(), partition.length, files)?;
-        partition.write(file, path, "a file system", &bytes)?;
+    for (name, bytes) in writable {
+        layout.partition(name)?.write(file, path, "a file system", bytes)?;
     }
     Ok(())
+}
+
+/// The writable file systems by partition, with room for what the apps bring and are granted.
+fn writable(
+    inputs: &Inputs<'_>,
+    layout: &Layout,
+    identity: &str,
+    packages: &[Package],
+) -> Result<Vec<(&'static str, Vec<u8>)>, BuildError> {
+    let make = |name: &str, files: &[(String, &[u8])]| -> Result<Vec<u8>, BuildError> {
+        let length = layout.partition(name)?.length;
+        Ok(ext4::with_files(name, identity.as_bytes(), length, files)?)
+    };
+    let room = |name: &str, empty: &[u8], needed: u64, what: &str| {
+        let free = ext4::free_bytes(empty);
+        if needed <= free {
+            return Ok(());
+        }
+        Err(BuildError::Field(FieldError {
+            path: inputs.manifest.path.clone(),
+            field: format!("storage.{name}_mib"),
+            reason: format!(
+                "{what} need {} KiB, but only {} KiB are left for them; make it larger",
+                needed.div_ceil(1024),
+                free / 1024
+            ),
+        }))
+    };
+    let data = make("data", &[])?;
+    let granted: u64 =
+        packages.iter().filter_map(|package| package.manifest.storage_kib).map(u64::from).sum();
+    room("data", &data, granted.saturating_mul(1024), "the apps' MutableStorage grants")?;
+    let stored: Vec<(String, &[u8])> = packages
+        .iter()
+        .zip(&inputs.apps)
+        .map(|(package, (_, bytes))| {
+            (component::package_file(package.header.component_id), bytes.as_slice())
+        })
+        .collect();
+    let lengths = stored.iter().map(|(_, bytes)| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+    room("apps", &make("apps", &[])?, lengths.sum(), "the apps' packages")?;
+    Ok(vec![("state", make("state", &[])?), ("apps", make("apps", &stored)?), ("data", data)])
 }
 
 fn refuse_development(inputs: &Inputs<'_>) -> Result<(), BuildError> {

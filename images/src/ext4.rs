@@ -90,6 +90,14 @@ pub fn with_files(
     Ok(fs::read(&path).map_err(FileError::at("read", &path))?)
 }
 
+/// Bytes that are free in a file system made here: kernel document `filesystems/ext4/super`.
+#[must_use]
+pub fn free_bytes(image: &[u8]) -> u64 {
+    const FREE_BLOCKS: usize = 1024 + 0xc;
+    let word = image.get(FREE_BLOCKS..).and_then(|bytes| bytes.first_chunk::<4>());
+    word.map_or(0, |word| u64::from(u32::from_le_bytes(*word))).saturating_mul(4096)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
