@@ -129,7 +129,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("set-clock", "D2", EPERM, "seccomp, no capability"),
     attack("adjust-clock", "D2", EPERM, "seccomp, no capability"),
     attack("set-host-name", "D2", EPERM, "seccomp, no capability, own uts namespace"),
-    attack("set-priority", "D2", EACCES, "limit of 0"),
+    attack("set-priority", "D2", EPERM, "seccomp, limit of 0"),
     attack("real-time", "D2", EPERM, "seccomp, limit of 0"),
     attack("lock-memory", "D2", EPERM, "seccomp, limit of 0"),
     attack("splice", "F8", EPERM, "seccomp"),

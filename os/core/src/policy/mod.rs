@@ -341,7 +341,8 @@ fn source_within(ours: &Source, theirs: &Source) -> bool {
 /// The plan for people: one line for each thing it allows.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "program       {} {}", self.program, self.args.join(" "))?;
+        let words = [std::slice::from_ref(&self.program), &self.args[..]].concat();
+        writeln!(f, "program       {}", words.join(" "))?;
         match &self.root {
             Root::System => writeln!(f, "file system   the whole system's")?,
             Root::Own(mounts) => {
