@@ -128,7 +128,9 @@ fn report(test_run: &TestRun<'_>, results: &[StageResult]) -> Result<()> {
     }
     if !test_run.full {
         println!(
-            "left to --full: reproducible from two empty caches; {FULL_CASES} cases a property"
+            "left to --full: reproducible from two empty caches; {FULL_CASES} cases a property; \
+             {} inputs a fuzz target",
+            fuzz::FULL_RUNS
         );
     }
     let passed: usize = results.iter().map(|result| result.counts.passed).sum();

@@ -8,8 +8,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Inputs of each target, and with `--full`.
-const RUNS: [u32; 2] = [20_000, 2_000_000];
+/// Inputs of each target.
+const RUNS: u32 = 20_000;
+/// The same with `--full`.
+pub(super) const FULL_RUNS: u32 = 2_000_000;
 /// What libFuzzer needs the compiler to put in (`clang` document SanitizerCoverage), and every check
 /// that a program for the device has.
 const FLAGS: &[&str] = &[
@@ -70,8 +72,7 @@ fn fuzz(test_run: &TestRun<'_>, program: &Path, corpus: &Path) -> Result<()> {
     workspace::make_directory(&findings)?;
     // What it learns on the way is gone afterwards: the corpus in the tree grows by hand alone.
     let learnt = tempfile::tempdir().context("cannot make a directory")?;
-    let [runs, full] = RUNS;
-    let runs = if test_run.full { full } else { runs };
+    let runs = if test_run.full { FULL_RUNS } else { RUNS };
     let mut command = Command::new(program);
     command
         .arg(format!("-runs={runs}"))
