@@ -10,7 +10,7 @@ use crate::image::ImageBuilder;
 use crate::kernel::{self, Purpose};
 use crate::process;
 use crate::workspace::{self, Workspace};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use holdfast_images::board::Board;
 use std::io::{BufRead, BufReader, Write};
@@ -105,7 +105,13 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         }
         println!("== {name}");
         let started = Instant::now();
-        let counts = stage(&test_run).unwrap_or_else(|error| {
+        let images_failed = |r: &StageResult| r.name == "images" && r.counts.failed > 0;
+        let result = if name == "system" && results.iter().any(images_failed) {
+            Err(anyhow!("there are no images of this commit to look at"))
+        } else {
+            stage(&test_run)
+        };
+        let counts = result.unwrap_or_else(|error| {
             println!("{name} FAILED: {error:#}");
             Counts::FAILED
         });
