@@ -56,17 +56,22 @@ impl Case {
         fs::write(self.path(name), text).unwrap();
     }
 
-    fn build(&self) -> Output {
+    fn build(&self, options: &[&str]) -> Output {
         holdfast(&["image", "build", "--image"], &self.path("image.toml"))
             .arg("--output")
             .arg(self.path("out.img"))
+            .args(options)
             .output()
             .unwrap()
     }
 
     /// The build fails with exit code 1 and a message with all of `parts`; nothing is left.
     fn refused(&self, parts: &[&str]) {
-        let output = self.build();
+        self.refused_with(&[], parts);
+    }
+
+    fn refused_with(&self, options: &[&str], parts: &[&str]) {
+        let output = self.build(options);
         let message = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{message}");
         for part in parts {
@@ -162,14 +167,10 @@ fn random_bytes(length: usize) -> Vec<u8> {
 fn a_production_image_is_refused_as_long_as_slots_are_unsigned() {
     let case = Case::new();
     case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", ""));
-    let output = holdfast(&["image", "build", "--production", "--image"], &case.path("image.toml"))
-        .arg("--output")
-        .arg(case.path("out.img"))
-        .output()
-        .unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains("a production image cannot hold an unsigned boot image"), "{message}");
+    case.refused_with(
+        &["--production"],
+        &["a production image cannot hold an unsigned boot image"],
+    );
 }
 
 #[test]
@@ -180,14 +181,7 @@ fn a_production_image_is_refused_a_development_key() {
         .unwrap();
     let trust = "[trust]\napp_keys = [\"app/key.pub.pem\"]\n";
     case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", trust));
-    let output = holdfast(&["image", "build", "--production", "--image"], &case.path("image.toml"))
-        .arg("--output")
-        .arg(case.path("out.img"))
-        .output()
-        .unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains("cannot hold a development key for apps"), "{message}");
+    case.refused_with(&["--production"], &["cannot hold a development key for apps"]);
 }
 
 #[test]
