@@ -1,4 +1,4 @@
-//! Keys, and an app's way from a directory to a signed package.
+//! Keys, and an app's way from nothing to a running one and to a signed package.
 
 #![allow(
     clippy::indexing_slicing,
@@ -40,6 +40,40 @@ fn refused(directory: &Path, arguments: &[&str], parts: &[&str]) {
 
 fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
+}
+
+/// One test for both: each run builds the image of the same manifest.
+#[test]
+fn a_new_app_runs_in_two_commands_in_rust_and_in_c() {
+    let directory = tempfile::tempdir().unwrap();
+    for (name, language) in [("pump", "rust"), ("valve", "c")] {
+        let made = holdfast(directory.path(), &["app", "new", name, "--lang", language]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let until = format!("{name}: heartbeat 2");
+        let run = ["run", "--app", name, "--until", &until, "--timeout", "300"];
+        let ran = holdfast(directory.path(), &run);
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let console = String::from_utf8_lossy(&ran.stdout);
+        assert!(console.contains(&format!("{name}: hello from {name}")), "{console}");
+        let marked = format!("{name}: its package is signed with a development key");
+        assert!(console.contains(&marked), "{console}");
+    }
+}
+
+#[test]
+fn a_new_app_never_overwrites_and_has_a_name_that_a_component_can_have() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("there")).unwrap();
+    for (name, reason) in [
+        ("there", "there is there already"),
+        ("Pump", "the name of an app"),
+        ("a b", "the name of an app"),
+    ] {
+        let made = holdfast(directory.path(), &["app", "new", name]);
+        let message = String::from_utf8_lossy(&made.stderr);
+        assert_eq!(made.status.code(), Some(1), "{message}");
+        assert!(message.contains(reason), "{message}");
+    }
 }
 
 #[test]

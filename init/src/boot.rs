@@ -3,7 +3,7 @@
 use crate::log::Log;
 use holdfast_core::component::{self, ComponentList, ComponentListError};
 use holdfast_linux::mount::{self, Access};
-use holdfast_linux::{PathError, block, cgroup, clock, entropy, sysctl};
+use holdfast_linux::{PathError, block, cgroup, clock, entropy, file, sysctl};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -144,7 +144,7 @@ pub(crate) fn renew_entropy_seed(log: &Log) -> Result<(), BootError> {
         Err(error) => log.failure("the entropy seed is lost", &error),
     }
     let next = entropy::random().map_err(BootError::Random)?;
-    if let Err(error) = entropy::store_seed(path, &next) {
+    if let Err(error) = file::replace(path, &next) {
         log.failure("no entropy seed for the next boot", &error);
     }
     Ok(())

@@ -3,17 +3,14 @@
 //! Source: `random(4)`. A seed serves one boot: init replaces the file, and the replacement is on
 //! the medium, before any component that could draw from the pool is started.
 
-use crate::PathError;
+use crate::{PathError, file};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::rand::{GetRandomFlags, getrandom};
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::Path;
 
 /// Bytes in a seed.
 pub const SEED_BYTES: usize = 64;
-/// Bytes read from a seed file: one more than it has, to notice a file that is too long.
-const SEED_FILE_LIMIT: u64 = 65;
 
 /// Mixes `seed` into the pool and counts it as entropy (`RNDADDENTROPY`).
 ///
@@ -56,44 +53,13 @@ pub fn random() -> io::Result<[u8; SEED_BYTES]> {
 }
 
 /// The seed in the file at `path`; `None` when there is none or it has the wrong length.
+/// [`file::replace`] stores the next one.
 ///
 /// # Errors
-/// The file is there and cannot be read.
+/// The file is there and cannot be read, or is no regular file.
 pub fn load_seed(path: &Path) -> Result<Option<[u8; SEED_BYTES]>, PathError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(PathError::new("open", path, error)),
-    };
-    let mut bytes = Vec::with_capacity(SEED_BYTES);
-    file.take(SEED_FILE_LIMIT)
-        .read_to_end(&mut bytes)
-        .map_err(|error| PathError::new("read", path, error))?;
-    Ok(bytes.try_into().ok())
-}
-
-/// Replaces the seed file so that after a power cut either the old or the new one is there whole.
-///
-/// # Errors
-/// The new file cannot be written, or not be put in place.
-pub fn store_seed(path: &Path, seed: &[u8; SEED_BYTES]) -> Result<(), PathError> {
-    let new = path.with_extension("new");
-    let fail = |operation, path: &Path| {
-        let path = path.to_owned();
-        move |error: io::Error| PathError::new(operation, path, error)
-    };
-    let flags =
-        OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut file = open(&new, flags, Mode::from_raw_mode(0o600))
-        .map(File::from)
-        .map_err(|error| PathError::new("create", &new, error))?;
-    file.write_all(seed).map_err(fail("write", &new))?;
-    file.sync_all().map_err(fail("sync", &new))?;
-    fs::rename(&new, path).map_err(fail("rename to", path))?;
-    if let Some(parent) = path.parent() {
-        File::open(parent).and_then(|dir| dir.sync_all()).map_err(fail("sync", parent))?;
-    }
-    Ok(())
+    let bytes = file::read_bounded(path, SEED_BYTES)?;
+    Ok(bytes.and_then(|bytes| bytes.try_into().ok()))
 }
 
 #[cfg(test)]
@@ -105,11 +71,11 @@ mod tests {
         let path = std::env::temp_dir().join(format!("holdfast-seed-{}", std::process::id()));
         assert!(load_seed(&path).unwrap().is_none());
         let seed = random().unwrap();
-        store_seed(&path, &seed).unwrap();
+        file::replace(&path, &seed).unwrap();
         assert_eq!(load_seed(&path).unwrap(), Some(seed));
-        fs::write(&path, &seed[1..]).unwrap();
+        std::fs::write(&path, &seed[1..]).unwrap();
         assert_eq!(load_seed(&path).unwrap(), None);
-        fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
     }
 
     #[test]
