@@ -5,12 +5,14 @@
 //! `schema` decides what a document may hold; [`published`] writes it down for editors and
 //! people.
 
+mod component_id;
 mod document;
 pub mod published;
 mod schema;
 
 use crate::encoding::{self, EncodingError};
 use crate::package::Version;
+pub use component_id::{ComponentId, is_guid};
 use document::Value;
 use schema::{Field, Kind, Support};
 use thiserror::Error;
@@ -65,12 +67,6 @@ pub struct Peripheral {
     /// Number or name.
     pub id: String,
 }
-
-/// The 16 bytes of a GUID, in the order of its text.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-pub struct ComponentId(pub [u8; 16]);
 
 /// What an app may use at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -262,41 +258,6 @@ impl AppManifest {
     }
 }
 
-impl ComponentId {
-    /// The id in a GUID's text, of either case.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        if !is_guid(text) {
-            return None;
-        }
-        let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
-        let mut id = [0u8; 16];
-        for (byte, pair) in id.iter_mut().zip(digits.chunks_exact(2)) {
-            let value = pair.iter().fold(0, |sum, digit| (sum << 4) | digit);
-            *byte = u8::try_from(value).ok()?;
-        }
-        Some(Self(id))
-    }
-}
-
-impl std::fmt::Display for ComponentId {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (index, byte) in self.0.iter().enumerate() {
-            if [4, 6, 8, 10].contains(&index) {
-                formatter.write_str("-")?;
-            }
-            write!(formatter, "{byte:02x}")?;
-        }
-        Ok(())
-    }
-}
-
-impl std::fmt::Debug for ComponentId {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{self}")
-    }
-}
-
 /// Peripherals that more than one of these components claims: each fault with the index of the
 /// component whose claim came second.
 #[must_use]
@@ -314,16 +275,6 @@ pub fn contested(manifests: &[&AppManifest]) -> Vec<(usize, Fault)> {
         }
     }
     faults
-}
-
-/// True for 8-4-4-4-12 hexadecimal digits.
-#[must_use]
-pub fn is_guid(text: &str) -> bool {
-    let lengths = [8usize, 4, 4, 4, 12];
-    let mut parts = text.split('-');
-    lengths.iter().all(|len| {
-        parts.next().is_some_and(|p| p.len() == *len && p.bytes().all(|b| b.is_ascii_hexdigit()))
-    }) && parts.next().is_none()
 }
 
 /// The value at a path of keys.
@@ -559,14 +510,6 @@ mod tests {
             (found[0].0, found[0].1.to_string().as_str()),
             (1, "Capabilities.Gpio[0]: Gpio 4 belongs to `hello`")
         );
-    }
-
-    #[test]
-    fn guids_have_five_groups_of_hexadecimal_digits() {
-        assert!(is_guid("25025D2C-66DA-4448-BAE1-AC26FCDD3627"));
-        assert!(!is_guid("25025d2c-66da-4448-bae1-ac26fcdd362"));
-        assert!(!is_guid("25025d2c-66da-4448-bae1-ac26fcdd3627-"));
-        assert!(!is_guid("25025d2g-66da-4448-bae1-ac26fcdd3627"));
     }
 
     proptest! {
