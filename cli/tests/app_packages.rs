@@ -38,6 +38,23 @@ fn refused(directory: &Path, arguments: &[&str], parts: &[&str]) {
     }
 }
 
+const IMAGE: &str = r#"
+schema = 1
+name = "packages"
+version = "0.1.0"
+board = "qemu-virt"
+memory_mib = 64
+[slots]
+boot_mib = 8
+root_mib = 8
+[storage]
+state_mib = 8
+apps_mib = 8
+data_mib = 8
+[trust]
+app_keys = ["KEY.pub.pem"]
+"#;
+
 fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
 }
@@ -129,6 +146,30 @@ fn a_package_is_signed_with_a_key_kept_elsewhere() {
     succeeds(here, &attach);
     let check = ["app", "show", "p.package", "--key", "oem.pub.pem", "--json"];
     assert_eq!(json(&succeeds(here, &check))["signature"], "good");
+}
+
+#[test]
+fn a_signed_package_goes_into_an_image_that_trusts_its_key_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    succeeds(here, &["app", "new", "pump", "--lang", "c"]);
+    succeeds(here, &["app", "pack", "pump", "--output", "p.package", "--board", "qemu-virt"]);
+    succeeds(here, &["key", "new", "--for", "app", "--output", "oem.pem"]);
+    succeeds(here, &["key", "new", "--for", "app", "--output", "other.pem"]);
+    let build =
+        ["image", "build", "--image", "image.toml", "--output", "out.img", "--app", "p.package"];
+    fs::write(here.join("image.toml"), IMAGE.replace("KEY", "oem")).unwrap();
+    refused(here, &build, &["p.package: the package is not signed"]);
+    succeeds(here, &["app", "sign", "p.package", "--key", "oem.pem"]);
+    succeeds(here, &build);
+    fs::remove_file(here.join("out.img")).unwrap();
+    fs::write(here.join("image.toml"), IMAGE.replace("KEY", "other")).unwrap();
+    refused(here, &build, &["p.package: the package is signed by another key"]);
+    assert!(!here.join("out.img").exists());
+    let pack = ["app", "pack", "pump", "--output", "p.package", "--board", "elsewhere"];
+    succeeds(here, &pack);
+    succeeds(here, &["app", "sign", "p.package", "--key", "other.pem"]);
+    refused(here, &build, &["p.package", "is for board \"elsewhere\""]);
 }
 
 #[test]
