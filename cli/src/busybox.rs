@@ -3,6 +3,7 @@
 //! `measure` boots our kernel once with our init and once with this one; no image of ours ever
 //! holds it.
 
+use crate::cross_make::cross_make;
 use crate::progress::Step;
 use crate::sources::{self, Pin, Pins};
 use crate::workspace::{self, Workspace};
@@ -10,8 +11,6 @@ use crate::{host, process, source_package};
 use anyhow::{Context, Result};
 use holdfast_images::{hex, sha256};
 use std::process::Command;
-
-const CROSS_COMPILE: &str = "arm-linux-gnueabihf-";
 
 /// What of BusyBox is built: an init and what its table needs, nothing else.
 const CONFIG: [&str; 9] =
@@ -32,19 +31,7 @@ pub(crate) fn build(workspace: &Workspace, pins: &Pins) -> Result<(Vec<u8>, Pin)
     let object = scratch.path().join("object");
     workspace::make_directory(&object)?;
     let mut step = Step::begin(format!("BusyBox {} for comparison", source.version));
-    let make = |target: &str| {
-        let mut command = Command::new("make");
-        command
-            .arg("-C")
-            .arg(&tree)
-            .arg(format!("O={}", object.display()))
-            .args(["ARCH=arm", &format!("CROSS_COMPILE={CROSS_COMPILE}")])
-            .arg(format!("-j{}", std::thread::available_parallelism().map_or(2, usize::from)))
-            .arg(target)
-            .env_remove("MAKEFLAGS")
-            .env_remove("MFLAGS");
-        command
-    };
+    let make = |target: &str| cross_make(&tree, &object, target);
     process::follow(&mut make("allnoconfig"), &mut step)?;
     // Its Kconfig takes no list of wishes, so they are written into what it made; new questions
     // that they raise are answered with their defaults.

@@ -1,5 +1,6 @@
 //! The kernel: Debian's source, our configuration, cached by everything that goes into it.
 
+use crate::cross_make::{CROSS_COMPILE, cross_make};
 use crate::progress::Step;
 use crate::sources::{self, Pin, Pins};
 use crate::workspace::{self, Workspace};
@@ -14,7 +15,6 @@ use std::process::Command;
 
 const PACKAGE: &str = "linux-source-6.12";
 const ARCHIVE: &str = "/usr/src/linux-source-6.12.tar.xz";
-const CROSS_COMPILE: &str = "arm-linux-gnueabihf-";
 /// Changes with the way the kernel is built here, so that no older result is taken for a new one.
 const RECIPE: &str = "1";
 
@@ -112,21 +112,11 @@ pub(crate) fn build(
     workspace::make_directory(&object)?;
     workspace::write(&merged, &fragments)?;
     let make = |target: &str| {
-        let mut command = Command::new("make");
+        let mut command = cross_make(&tree, &object, target);
         command
-            .arg("-C")
-            .arg(&tree)
-            .arg(format!("O={}", object.display()))
-            .args(["ARCH=arm", &format!("CROSS_COMPILE={CROSS_COMPILE}")])
             .args(["KBUILD_BUILD_USER=holdfast", "KBUILD_BUILD_HOST=holdfast"])
             .args(["KBUILD_BUILD_TIMESTAMP=1970-01-01", "KBUILD_BUILD_VERSION=1"])
-            .arg(format!("KCONFIG_ALLCONFIG={}", merged.display()))
-            .arg(format!("-j{}", std::thread::available_parallelism().map_or(2, usize::from)))
-            .arg(target)
-            .env("LC_ALL", "C");
-        for name in ["MAKEFLAGS", "MFLAGS", "KBUILD_OUTPUT", "KCFLAGS", "LOCALVERSION"] {
-            command.env_remove(name);
-        }
+            .arg(format!("KCONFIG_ALLCONFIG={}", merged.display()));
         command
     };
     let mut step = Step::begin(match purpose {

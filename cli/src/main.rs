@@ -2,6 +2,7 @@
 
 mod app;
 mod busybox;
+mod cross_make;
 mod device_build;
 mod failure;
 mod host;
