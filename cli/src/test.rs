@@ -141,7 +141,8 @@ fn report(test_run: &TestRun<'_>, results: &[StageResult]) -> Result<()> {
     }
     let passed: usize = results.iter().map(|result| result.counts.passed).sum();
     let failed: usize = results.iter().map(|result| result.counts.failed).sum();
-    if test_run.full {
+    // A part of the tests is no evidence for a commit.
+    if test_run.full && results.len() == STAGES.len() {
         write_evidence(test_run, results)?;
     }
     println!("{passed} passed, {failed} failed");
