@@ -40,15 +40,14 @@ static void race(int number)
     }
 }
 
-static void on_term(int signal)
-{
-    (void)signal;
-}
-
 int main(void)
 {
-    struct sigaction action = { .sa_handler = on_term };
-    sigaction(SIGTERM, &action, NULL);
+    int received;
+    sigset_t term;
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    /* It may come at any moment, also before it is waited for. */
+    sigprocmask(SIG_BLOCK, &term, NULL);
     for (int number = 0; number < 3; number++)
         if (fork() == 0) {
             signal(SIGTERM, SIG_IGN);
@@ -56,7 +55,7 @@ int main(void)
         }
     printf("racing\n");
     fflush(stdout);
-    pause();
+    sigwait(&term, &received);
     /* The race goes on while this component is being stopped. */
     usleep(200 * 1000);
     return 0;
