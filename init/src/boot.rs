@@ -4,8 +4,7 @@ use crate::log::Log;
 use holdfast_core::component::{self, ComponentList, ComponentListError};
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::{PathError, block, cgroup, clock, entropy, file, sysctl};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 /// Where init makes the notify sockets.
@@ -17,8 +16,8 @@ const SEED_FILE: &str = "/state/entropy-seed";
 pub(crate) enum BootError {
     #[error(transparent)]
     Path(#[from] PathError),
-    #[error("cannot read {}", component::PATH)]
-    ReadComponents(#[source] io::Error),
+    #[error("there is no {}", component::PATH)]
+    NoComponents,
     #[error("the component list in {} is damaged", component::PATH)]
     Components(#[from] ComponentListError),
     #[error("cannot set the clock")]
@@ -47,12 +46,8 @@ pub(crate) fn mount_kernel_views() -> Result<(), BootError> {
 
 /// Reads what to start from the verified root.
 pub(crate) fn read_component_list() -> Result<ComponentList, BootError> {
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(component::MAX_ENCODED_BYTES).unwrap_or(u64::MAX).saturating_add(1);
-    File::open(component::PATH)
-        .and_then(|file| file.take(limit).read_to_end(&mut bytes))
-        .map_err(BootError::ReadComponents)?;
-    Ok(ComponentList::decode(&bytes)?)
+    let bytes = file::read_bounded(Path::new(component::PATH), component::MAX_ENCODED_BYTES)?;
+    Ok(ComponentList::decode(&bytes.ok_or(BootError::NoComponents)?)?)
 }
 
 /// Settings that the kernel's configuration cannot make, or that must not depend on it. All of

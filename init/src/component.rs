@@ -4,11 +4,12 @@ use crate::boot::NOTIFY_DIRECTORY;
 use crate::identities::DATA;
 use crate::log::Log;
 use crate::package::Mounted;
+use holdfast_core::app_manifest::Limits;
 use holdfast_core::component::Readiness;
 use holdfast_core::log_line::LineAssembler;
 use holdfast_core::policy::system_calls::SystemCalls;
 use holdfast_core::policy::{Plan, Root, Source};
-use holdfast_core::supervision::{State, Supervisor};
+use holdfast_core::supervision::{Action, State, Supervisor};
 use holdfast_core::wire::{ComponentState, ComponentStatus};
 use holdfast_core::{component, wire};
 use holdfast_linux::cgroup::{Cgroup, GroupEvents, GroupLimits};
@@ -167,16 +168,22 @@ impl Starter {
     }
 }
 
+/// The control group `name`, with what a plan allows.
+pub(crate) fn limited_group(name: &str, limits: &Limits) -> Result<Cgroup, PathError> {
+    let cgroup = Cgroup::create(name)?;
+    cgroup.limit(&GroupLimits {
+        memory_kib: limits.memory_kib,
+        // The stub is one of them.
+        processes: limits.processes.saturating_add(1),
+        cpu_percent: limits.cpu_percent,
+    })?;
+    Ok(cgroup)
+}
+
 impl Supervised {
     pub(crate) fn prepare(component: Component) -> Result<Self, PathError> {
         let Component { name, uid, plan, .. } = &component;
-        let cgroup = Cgroup::create(name)?;
-        cgroup.limit(&GroupLimits {
-            memory_kib: plan.limits.memory_kib,
-            // The stub is one of them.
-            processes: plan.limits.processes.saturating_add(1),
-            cpu_percent: plan.limits.cpu_percent,
-        })?;
+        let cgroup = limited_group(name, &plan.limits)?;
         Ok(Self {
             supervisor: Supervisor::new(plan.readiness, plan.watchdog_ms, plan.restart),
             notify: NotifySocket::bind(Path::new(NOTIFY_DIRECTORY), name, *uid)?,
@@ -229,6 +236,16 @@ impl Supervised {
             starter.start_plan(plan, *uid, &self.cgroup, &output_child, handed, tree)?;
         let requests = requests.map(|(ours, _)| ours);
         Ok(Running { pid, status, output: Some(output), requests })
+    }
+
+    /// Asks the program to end, where it runs, and does not start it again.
+    pub(crate) fn stop(&mut self, now: u64) {
+        if self.supervisor.stop(now) == Action::Terminate
+            && let Some(running) = &self.running
+        {
+            // It may have ended already; it is then reaped like any other.
+            let _ = spawn::terminate(running.pid);
+        }
     }
 
     /// Reads what the program printed, up to a page, and logs its finished lines.

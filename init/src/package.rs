@@ -10,7 +10,6 @@ use holdfast_core::component::{self as list, App, ImageIdentity, Service};
 use holdfast_core::package::{Device, HEADER_BYTES, Header, PackageError, Refusal, SignatureError};
 use holdfast_core::policy::admission::{self, AdmissionError};
 use holdfast_core::policy::{self, Plan, Root, Source};
-use holdfast_linux::cgroup::{Cgroup, GroupLimits};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::device_mapper::{VerityDevice, VerityTable};
 use holdfast_linux::loop_device::LoopDevice;
@@ -162,13 +161,7 @@ fn look(
     admission: &Service,
     mounted: &Mounted,
 ) -> Result<Plan, PackageRefusal> {
-    let cgroup = Cgroup::create(&admission.name)?;
-    let limits = &admission.plan.limits;
-    cgroup.limit(&GroupLimits {
-        memory_kib: limits.memory_kib,
-        processes: limits.processes.saturating_add(1),
-        cpu_percent: 100,
-    })?;
+    let cgroup = component::limited_group(&admission.name, &admission.plan.limits)?;
     let (output, output_child) =
         channel::output_pipe().map_err(|e| PackageRefusal::Kernel("make a pipe", e))?;
     let trees = |source: &Source| match source {

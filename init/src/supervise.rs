@@ -14,7 +14,6 @@ use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::power::End;
 use holdfast_linux::signal::{Signal, SignalDescriptor};
-use holdfast_linux::spawn;
 use holdfast_linux::wait::{self, Exit};
 use holdfast_linux::watchdog::Watchdog;
 use std::io;
@@ -312,12 +311,8 @@ impl<'log> Supervision<'log> {
         let Some(supervised) = self.components.get_mut(index) else {
             return;
         };
-        if !matches!(request, Request::Start(_))
-            && supervised.supervisor.stop(now) == Action::Terminate
-            && let Some(running) = &supervised.running
-        {
-            // It may have ended already; it is then reaped like any other.
-            let _ = spawn::terminate(running.pid);
+        if !matches!(request, Request::Start(_)) {
+            supervised.stop(now);
         }
         if !matches!(request, Request::Stop(_)) && !ending {
             supervised.supervisor.start_again(now);
@@ -401,12 +396,7 @@ impl<'log> Supervision<'log> {
         self.log.notice("stopping all components");
         let now = monotonic_ms();
         for supervised in &mut self.components {
-            if supervised.supervisor.stop(now) == Action::Terminate
-                && let Some(running) = &supervised.running
-            {
-                // It may have ended already; it is then reaped like any other.
-                let _ = spawn::terminate(running.pid);
-            }
+            supervised.stop(now);
         }
     }
 }

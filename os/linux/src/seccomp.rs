@@ -28,7 +28,8 @@ impl Filter {
         Ok(Self { programs })
     }
 
-    fn apply(&self) -> Result<(), Errno> {
+    /// Applies them to this process, for good.
+    pub(crate) fn apply(&self) -> Result<(), Errno> {
         for program in &self.programs {
             seccompiler::apply_filter(program).map_err(|error| match error {
                 seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error) => {
@@ -63,16 +64,6 @@ pub struct Filters<'a> {
     pub component: &'a Filter,
     /// To its stub.
     pub stub: &'a Filter,
-}
-
-impl Filters<'_> {
-    pub(crate) fn apply_component(&self) -> Result<(), Errno> {
-        self.component.apply()
-    }
-
-    pub(crate) fn apply_stub(&self) -> Result<(), Errno> {
-        self.stub.apply()
-    }
 }
 
 #[cfg(test)]

@@ -218,7 +218,13 @@ pub fn admission_plan(program: &str, directory: &str) -> Plan {
         ]),
         capabilities: Vec::new(),
         system_calls: SystemCalls::Local,
-        limits: Limits { processes: 1, open_files: 32, temporary_kib: 0, ..Limits::default() },
+        limits: Limits {
+            processes: 1,
+            open_files: 32,
+            temporary_kib: 0,
+            cpu_percent: 100, // Nothing else runs yet.
+            ..Limits::default()
+        },
         descriptors: Vec::new(),
         requests: Requests::default(),
         readiness: Readiness::Started,

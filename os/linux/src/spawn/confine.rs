@@ -43,7 +43,7 @@ fn confine(command: &Command<'_>, report: BorrowedFd<'_>) -> Result<(), Refused>
     if let Root::Own(mounts) = &command.plan.root {
         landlock::restrict(mounts).map_err(at(Step::Landlock))?;
     }
-    command.filters.apply_component().map_err(at(Step::Seccomp))
+    command.filters.component.apply().map_err(at(Step::Seccomp))
 }
 
 /// Handlers are the default ones already (`CLONE_CLEAR_SIGHAND`, which also resets the ignored

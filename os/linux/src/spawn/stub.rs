@@ -46,7 +46,7 @@ pub(super) fn confine(
     let _ = set_name(c"stub");
     drop_privileges(command.uid, &[]).map_err(|(_, error)| (Step::StubPrivileges, error))?;
     set_no_new_privs(true).map_err(at(Step::StubPrivileges))?;
-    command.filters.apply_stub().map_err(at(Step::StubSeccomp))?;
+    command.filters.stub.apply().map_err(at(Step::StubSeccomp))?;
     // SAFETY: its owner is in a frame that `live` never returns to.
     unsafe { libc::close(report.as_raw_fd()) };
     // SAFETY: number 0 is the status pipe and stays open until this process ends.
