@@ -211,9 +211,13 @@ fn writable(
             (component::package_file(package.header.component_id), bytes.as_slice())
         })
         .collect();
-    let lengths = stored.iter().map(|(_, bytes)| u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-    room("apps", &make("apps", &[])?, lengths.sum(), "the apps' packages")?;
-    Ok(vec![("state", make("state", &[])?), ("apps", make("apps", &stored)?), ("data", data)])
+    let apps = make("apps", &stored).or_else(|error| {
+        let bytes = |(_, bytes): &(_, &[u8])| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let needed = stored.iter().map(bytes).sum();
+        // Whatever else has failed is said as it was.
+        room("apps", &make("apps", &[])?, needed, "the apps' packages").and(Err(error))
+    })?;
+    Ok(vec![("state", make("state", &[])?), ("apps", apps), ("data", data)])
 }
 
 fn refuse_development(inputs: &Inputs<'_>) -> Result<(), BuildError> {

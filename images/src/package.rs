@@ -182,8 +182,12 @@ fn check_entry(entry: &Entry) -> Result<(), PackError> {
 /// # Errors
 /// The package is damaged.
 pub fn bytes_to_sign(package: &[u8], key: &PublicKey) -> Result<[u8; SIGNED_BYTES], PackError> {
-    let header = Header { key_id: key.id(), ..read(package)?.header };
-    Ok(header.signed_bytes())
+    Ok(header_naming(key, package)?.signed_bytes())
+}
+
+/// The header of a sound package, with this key as the one that has signed it.
+fn header_naming(key: &PublicKey, package: &[u8]) -> Result<Header, PackError> {
+    Ok(Header { key_id: key.id(), ..read(package)?.header })
 }
 
 /// Puts a signature into a package.
@@ -195,7 +199,17 @@ pub fn attach(
     key: &PublicKey,
     signature: &[u8; SIGNATURE_BYTES],
 ) -> Result<(), PackError> {
-    let header = Header { key_id: key.id(), ..read(package)?.header };
+    let header = header_naming(key, package)?;
+    place(package, &header, key, signature)
+}
+
+/// Puts a header with its signature over the one that is there.
+fn place(
+    package: &mut [u8],
+    header: &Header,
+    key: &PublicKey,
+    signature: &[u8; SIGNATURE_BYTES],
+) -> Result<(), PackError> {
     let bytes = header.encode(signature);
     header.verify(&bytes[..], &key.bytes)?;
     let place = package.get_mut(..HEADER_BYTES).ok_or(PackageError::TooShort)?;
@@ -209,8 +223,8 @@ pub fn attach(
 /// The package is damaged.
 pub fn sign(package: &mut [u8], key: &PrivateKey) -> Result<(), PackError> {
     let public = key.public();
-    let signature = key.sign(&bytes_to_sign(package, &public)?);
-    attach(package, &public, &signature)
+    let header = header_naming(&public, package)?;
+    place(package, &header, &public, &key.sign(&header.signed_bytes()))
 }
 
 /// Checks the signature of a package against the keys that an image trusts, and returns the one.
