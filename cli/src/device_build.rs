@@ -16,13 +16,13 @@ use std::process::{Command, Stdio};
 #[derive(Debug)]
 pub(crate) struct DeviceBuilder<'a> {
     workspace: &'a Workspace,
-    toolchain: &'a Toolchain,
+    toolchain: Toolchain,
     /// The settings of `[profile.device]`, for packages outside the workspace.
     profile: Vec<String>,
 }
 
 impl<'a> DeviceBuilder<'a> {
-    pub(crate) fn new(workspace: &'a Workspace, toolchain: &'a Toolchain) -> Result<Self> {
+    pub(crate) fn new(workspace: &'a Workspace, toolchain: Toolchain) -> Result<Self> {
         let path = workspace.root.join("Cargo.toml");
         let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
             .with_context(|| path.display().to_string())?;
@@ -38,7 +38,13 @@ impl<'a> DeviceBuilder<'a> {
         Ok(Self { workspace, toolchain, profile })
     }
 
-    /// Builds the package in `directory` and returns its programs by name, with symbols.
+    /// The compilers.
+    pub(crate) fn toolchain(&self) -> &Toolchain {
+        &self.toolchain
+    }
+
+    /// Builds the package in `directory` and returns its programs by name, with symbols. They stay
+    /// there until a package with a program of the same name is built.
     pub(crate) fn build(
         &self,
         directory: &Path,

@@ -87,7 +87,7 @@ struct Provenance<'a> {
 pub(crate) struct ImageBuilder<'a> {
     workspace: &'a Workspace,
     pins: sources::Pins,
-    toolchain: Toolchain,
+    devices: DeviceBuilder<'a>,
     locked: bool,
     production: bool,
 }
@@ -98,7 +98,8 @@ impl<'a> ImageBuilder<'a> {
         let pins = sources::load(workspace)?;
         let locked = locked || production;
         let toolchain = Toolchain::prepare(workspace, &pins, locked)?;
-        Ok(Self { workspace, pins, toolchain, locked, production })
+        let devices = DeviceBuilder::new(workspace, toolchain)?;
+        Ok(Self { workspace, pins, devices, locked, production })
     }
 
     /// Builds the image of a manifest with further apps, to `output` or its usual place.
@@ -123,14 +124,13 @@ impl<'a> ImageBuilder<'a> {
             .collect::<Result<Vec<_>, _>>()?;
         let directory = self.workspace.output()?;
         let symbols = directory.join(format!("{}.symbols", manifest.name));
-        let devices = DeviceBuilder::new(self.workspace, &self.toolchain)?;
-        let programs = self.build_services(&devices, &manifest, &symbols)?;
+        let programs = self.build_services(&manifest, &symbols)?;
         let mut apps = Vec::new();
         for path in app_paths {
             let package = if path.is_file() {
                 workspace::read(&path)?
             } else {
-                self.package_app(&devices, &path, &symbols)?
+                self.package_app(&path, &symbols)?
             };
             apps.push((path, package));
         }
@@ -140,9 +140,9 @@ impl<'a> ImageBuilder<'a> {
         let admission = if apps.is_empty() {
             None
         } else {
-            Some(self.build_program(&devices, "holdfast-admission", "admission", &symbols)?)
+            Some(self.build_program("holdfast-admission", "admission", &symbols)?)
         };
-        let init = self.build_program(&devices, "holdfast-init", "init", &symbols)?;
+        let init = self.build_program("holdfast-init", "init", &symbols)?;
         let kernel =
             kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Image)?;
         let device_tree = match board.device_tree {
@@ -170,19 +170,14 @@ impl<'a> ImageBuilder<'a> {
         Ok(Built { path, symbols, manifest: manifest.clone() })
     }
 
-    fn build_services(
-        &self,
-        devices: &DeviceBuilder<'_>,
-        manifest: &ImageManifest,
-        symbols: &Path,
-    ) -> Result<Vec<Vec<u8>>> {
+    fn build_services(&self, manifest: &ImageManifest, symbols: &Path) -> Result<Vec<Vec<u8>>> {
         let mut packages: BTreeMap<&str, BTreeMap<String, PathBuf>> = BTreeMap::new();
         let mut programs = Vec::new();
         for (index, service) in manifest.services.iter().enumerate() {
             let built = match packages.get(service.package.as_str()) {
                 Some(built) => built,
                 None => {
-                    let built = devices.build(&self.workspace.root, &service.package)?;
+                    let built = self.devices.build(&self.workspace.root, &service.package)?;
                     packages.entry(&service.package).or_insert(built)
                 }
             };
@@ -200,14 +195,8 @@ impl<'a> ImageBuilder<'a> {
         Ok(programs)
     }
 
-    fn build_program(
-        &self,
-        devices: &DeviceBuilder<'_>,
-        package: &str,
-        program: &str,
-        symbols: &Path,
-    ) -> Result<Vec<u8>> {
-        let programs = devices.build(&self.workspace.root, package)?;
+    fn build_program(&self, package: &str, program: &str, symbols: &Path) -> Result<Vec<u8>> {
+        let programs = self.devices.build(&self.workspace.root, package)?;
         let path = programs
             .get(program)
             .with_context(|| format!("package {package} has no program `{program}`"))?;
@@ -215,28 +204,18 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// The package of an app directory, signed with this checkout's development key.
-    fn package_app(
-        &self,
-        devices: &DeviceBuilder<'_>,
-        directory: &Path,
-        symbols: &Path,
-    ) -> Result<Vec<u8>> {
-        let app = self.build_app(devices, directory, symbols)?;
+    fn package_app(&self, directory: &Path, symbols: &Path) -> Result<Vec<u8>> {
+        let app = self.build_app(directory, symbols)?;
         let mut bytes = package::pack(&app, "", "")?;
         package::sign(&mut bytes, &keys::development(self.workspace, keys::Purpose::App)?)?;
         Ok(bytes)
     }
 
     /// An app, its program built from source where there is a `Cargo.toml`.
-    fn build_app(
-        &self,
-        devices: &DeviceBuilder<'_>,
-        directory: &Path,
-        symbols: &Path,
-    ) -> Result<App> {
+    fn build_app(&self, directory: &Path, symbols: &Path) -> Result<App> {
         let cargo = directory.join("Cargo.toml");
         if !cargo.is_file() {
-            let program = devices.build_c(directory)?;
+            let program = self.devices.build_c(directory)?;
             let program =
                 program.map(|program| device_build::strip(&program, symbols)).transpose()?;
             return Ok(app::load(directory, program)?);
@@ -247,7 +226,7 @@ impl<'a> ImageBuilder<'a> {
             .get("package")
             .and_then(|package| package.get("name")?.as_str())
             .with_context(|| format!("{}: package.name is missing", cargo.display()))?;
-        let programs = devices.build(directory, package)?;
+        let programs = self.devices.build(directory, package)?;
         let mut found = programs.iter();
         let (Some((_, program)), None) = (found.next(), found.next()) else {
             bail!(
@@ -275,8 +254,8 @@ impl<'a> ImageBuilder<'a> {
             kernel_compiler: &kernel.compiler,
             kernel_config_sha256: workspace::sha256_file(&kernel.config)?,
             kernel_patches: Vec::new(),
-            rust: &self.toolchain.rust.pin,
-            rust_kind: self.toolchain.rust.name,
+            rust: &self.devices.toolchain().rust.pin,
+            rust_kind: self.devices.toolchain().rust.name,
             zig: sources::pin(&self.pins, sources::ZIG)?,
             sizes,
         };
@@ -286,9 +265,8 @@ impl<'a> ImageBuilder<'a> {
 
     /// Builds every program of the test components, stripped, into `directory`.
     pub(crate) fn build_test_programs(&self, directory: &Path) -> Result<()> {
-        let devices = DeviceBuilder::new(self.workspace, &self.toolchain)?;
         let symbols = directory.with_extension("symbols");
-        for (name, program) in devices.build(&self.workspace.root, "holdfast-test-apps")? {
+        for (name, program) in self.devices.build(&self.workspace.root, "holdfast-test-apps")? {
             let program = device_build::strip(&program, &symbols)?;
             workspace::write(&directory.join(name), program)?;
         }
@@ -298,9 +276,8 @@ impl<'a> ImageBuilder<'a> {
     /// A checked app, its program built where it comes as source.
     pub(crate) fn app(&self, directory: &Path) -> Result<App> {
         app::load_manifest(directory)?;
-        let devices = DeviceBuilder::new(self.workspace, &self.toolchain)?;
         let symbols = self.workspace.output()?.join("apps.symbols");
-        self.build_app(&devices, directory, &symbols)
+        self.build_app(directory, &symbols)
     }
 
     /// The stripped program of an app that is built from source.
@@ -322,7 +299,7 @@ impl<'a> ImageBuilder<'a> {
 
     /// The compiler for device programs.
     pub(crate) fn rust(&self) -> &Rust {
-        &self.toolchain.rust
+        &self.devices.toolchain().rust
     }
 
     /// What sources are pinned.
