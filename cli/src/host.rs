@@ -46,13 +46,11 @@ pub(crate) const IMAGE: &[Need] = &[
     need("mkfs.erofs", "erofs-utils"),
     need("/sbin/mke2fs", "e2fsprogs"),
     need("qemu-system-arm", "qemu-system-arm"),
-];
-/// For the tests, beside the above.
-pub(crate) const TESTS: &[Need] = &[
-    need("/usr/sbin/veritysetup", "cryptsetup-bin"),
-    need("/usr/sbin/debugfs", "e2fsprogs"),
     need("openssl", "openssl"),
 ];
+/// For the tests, beside the above.
+pub(crate) const TESTS: &[Need] =
+    &[need("/usr/sbin/veritysetup", "cryptsetup-bin"), need("/usr/sbin/debugfs", "e2fsprogs")];
 /// For fuzz targets: libFuzzer is C++.
 pub(crate) const FUZZ: &[Need] = &[need("c++", "g++")];
 /// For fetching Debian source packages.

@@ -1,6 +1,7 @@
 //! The kernel: Debian's source, our configuration, cached by everything that goes into it.
 
 use crate::cross_make::{CROSS_COMPILE, cross_make};
+use crate::kconfig::{lost_options, options};
 use crate::progress::Step;
 use crate::sources::{self, Pin, Pins};
 use crate::workspace::{self, Workspace};
@@ -169,32 +170,6 @@ fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// Options and values of a configuration or fragment; `n` for those that are not set.
-pub(crate) fn options(text: &str) -> BTreeMap<&str, &str> {
-    text.lines()
-        .filter_map(|line| {
-            let line = line.trim();
-            match line.strip_prefix("# ") {
-                Some(comment) => Some((comment.strip_suffix(" is not set")?, "n")),
-                None => line.split_once('='),
-            }
-        })
-        .filter(|(name, _)| name.starts_with("CONFIG_"))
-        .collect()
-}
-
-/// What the fragments ask for and the configuration does not have.
-fn lost_options(fragments: &str, config: &str) -> Vec<String> {
-    let have = options(config);
-    options(fragments)
-        .into_iter()
-        .filter_map(|(name, wanted)| {
-            let found = have.get(name).copied().unwrap_or("n");
-            (found != wanted).then(|| format!("{name}: wanted {wanted}, found {found}"))
-        })
-        .collect()
-}
-
 /// One rule of `required.toml`.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -227,20 +202,4 @@ pub(crate) fn check_required(workspace: &Workspace, config: &str) -> Result<()> 
         return Ok(());
     }
     bail!("kernel-config/required.toml does not hold:\n  {}", broken.join("\n  "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_option_that_did_not_survive_is_named_with_both_values() {
-        let fragments =
-            "CONFIG_A=y\n# CONFIG_B is not set\nCONFIG_C=\"x\"\n# a comment\nCONFIG_D=y\n";
-        let config = "CONFIG_A=y\nCONFIG_B=y\nCONFIG_C=\"x\"\n";
-        assert_eq!(
-            lost_options(fragments, config),
-            ["CONFIG_B: wanted n, found y", "CONFIG_D: wanted y, found n"]
-        );
-    }
 }

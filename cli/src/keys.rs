@@ -8,7 +8,11 @@ use crate::process;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use holdfast_images::board::Board;
+use holdfast_images::boot::{self, BootSigningKey};
+use holdfast_images::boot_loader::KEY_NAMES;
 use holdfast_images::key::{PrivateKey, PublicKey};
+use holdfast_images::variant::Signer;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -119,14 +123,49 @@ fn show(workspace: &Workspace, args: &ShowArgs) -> Result<()> {
 /// The development key of this checkout, made where there is none. `HOLDFAST_KEYS` names another
 /// directory.
 pub(crate) fn development(workspace: &Workspace, purpose: Purpose) -> Result<PrivateKey> {
+    let path = development_file(workspace, purpose.name(), |path| generate(path, true))?;
+    let key = PrivateKey::load(&path)?;
+    if !key.development {
+        bail!("{}: is not marked as a development key", path.display());
+    }
+    Ok(key)
+}
+
+/// The three development keys of the boot loader, in the order of its key names.
+pub(crate) fn development_boot(workspace: &Workspace) -> Result<[BootSigningKey; 3]> {
+    let load = |name: &str| -> Result<BootSigningKey> {
+        let path = development_file(workspace, &format!("boot-{name}"), generate_marked_rsa)?;
+        let key = BootSigningKey::load(&path)?;
+        if !key.public().development {
+            bail!("{}: is not marked as a development key", path.display());
+        }
+        Ok(key)
+    };
+    let [current, next, recovery] = KEY_NAMES;
+    Ok([load(current)?, load(next)?, load(recovery)?])
+}
+
+/// Who signs what is made from a development image.
+pub(crate) fn development_signer(workspace: &Workspace, board: &str) -> Result<Signer> {
+    let [key, ..] = development_boot(workspace)?;
+    let boards = workspace.root.join("images/boards");
+    Ok(Signer { board: Board::load(&boards, board, &boards)?, key })
+}
+
+/// The file of a development key, made by `make` where there is none.
+fn development_file(
+    workspace: &Workspace,
+    name: &str,
+    make: impl FnOnce(&Path) -> Result<PathBuf>,
+) -> Result<PathBuf> {
     let directory = development_directory(workspace);
     workspace::make_directory(&directory)?;
-    let path = directory.join(format!("{}.pem", purpose.name()));
+    let path = directory.join(format!("{name}.pem"));
     if !path.is_file() {
         // Made under another name first: of two commands at once, one wins and both use its key.
         let scratch = tempfile::tempdir_in(&directory).context("cannot make a directory")?;
         let made = scratch.path().join("key.pem");
-        let public = generate(&made, true)?;
+        let public = make(&made)?;
         let publish = |from: &Path, to: &Path| match fs::hard_link(from, to) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 Err(error).with_context(|| format!("cannot write {}", to.display()))
@@ -139,14 +178,11 @@ pub(crate) fn development(workspace: &Workspace, purpose: Purpose) -> Result<Pri
             eprintln!("made a development key: {}", path.display());
         }
     }
-    let key = PrivateKey::load(&path)?;
-    if !key.development {
-        bail!("{}: is not marked as a development key", path.display());
-    }
-    Ok(key)
+    Ok(path)
 }
 
-fn development_directory(workspace: &Workspace) -> PathBuf {
+/// Where the development keys of this checkout are.
+pub(crate) fn development_directory(workspace: &Workspace) -> PathBuf {
     match std::env::var_os("HOLDFAST_KEYS") {
         Some(directory) => PathBuf::from(directory),
         None => workspace.root.join("images/keys/development"),
@@ -163,6 +199,16 @@ fn generate(path: &Path, development: bool) -> Result<PathBuf> {
         workspace::make_directory(parent)?;
     }
     Ok(PrivateKey::from_secret(&secret, development).store(path)?)
+}
+
+/// Makes an RSA key pair that is marked as a development key.
+fn generate_marked_rsa(path: &Path) -> Result<PathBuf> {
+    let public = generate_rsa(path)?;
+    for file in [path, &public] {
+        let marked = boot::marked_as_development(&workspace::read_text(file)?);
+        fs::write(file, marked).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(public)
 }
 
 /// Makes an RSA key pair as the boot loader's tools read it.

@@ -7,6 +7,7 @@ mod device_build;
 mod failure;
 mod host;
 mod image;
+mod kconfig;
 mod kernel;
 mod keys;
 mod measure;
@@ -17,6 +18,7 @@ mod source_package;
 mod sources;
 mod test;
 mod toolchain;
+mod u_boot;
 mod workspace;
 
 use anyhow::Result;
@@ -66,6 +68,10 @@ enum ImageCommand {
     Build(image::BuildArgs),
     /// Say what is in an image.
     Show(image::ShowArgs),
+    /// Sign the slot of an image that was built without the key.
+    Sign(image::SignArgs),
+    /// Check an image as its boot loader and kernel would.
+    Verify(image::VerifyArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -114,6 +120,8 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Run(args) => run::run(&workspace, &args),
         Command::Image(ImageCommand::Build(args)) => image::build_command(&workspace, &args),
         Command::Image(ImageCommand::Show(args)) => image::show_command(&args),
+        Command::Image(ImageCommand::Sign(args)) => image::sign_command(&args),
+        Command::Image(ImageCommand::Verify(args)) => image::verify_command(&args),
         Command::App(command) => app::run(&workspace, &command),
         Command::Key(command) => keys::run(&workspace, &command),
         Command::Test(args) => test::run(&workspace, &args),

@@ -11,7 +11,7 @@ use crate::host;
 use crate::image::{Built, ImageBuilder};
 use crate::sources::Pin;
 use crate::workspace::{self, Workspace};
-use crate::{busybox, process};
+use crate::{busybox, keys, process};
 use anyhow::{Context, Result};
 use clap::Args;
 use holdfast_images::root::{EntryKind, Root};
@@ -147,8 +147,13 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     Ok(())
 }
 
+/// Time begins with the kernel: the boot loader is left out.
 fn counted(built: &Built) -> Machine {
-    Machine { counted: true, ..Machine::new(&built.path, built.manifest.memory_mib) }
+    Machine {
+        counted: true,
+        without_boot_loader: true,
+        ..Machine::new(&built.path, built.manifest.memory_mib)
+    }
 }
 
 /// How many seconds the processor's counter is ahead of the monotonic clock; and memory in use
@@ -257,17 +262,23 @@ fn measure_busybox(
                            ::once:/bin/busybox sh /etc/report\n";
     let program_bytes = program.len();
     let path = workspace.output()?.join("busybox.img");
-    variant::with_root(&shipped.path, &path, "ttyAMA0", |root| {
-        *root = Root::of_slot();
-        root.add("sbin/init", program.clone(), true);
-        root.add("bin/busybox", program, true);
-        root.add("bin/hello", hello, true);
-        let report = format!("busybox sleep {IDLE_SECONDS}\nbusybox cat /proc/meminfo\n");
-        root.add("etc/report", report.into_bytes(), false);
-        root.add("etc/inittab", INITTAB.as_bytes().to_vec(), false);
-    })?;
+    variant::with_root(
+        &shipped.path,
+        &path,
+        &keys::development_signer(workspace, &shipped.manifest.board)?,
+        |root| {
+            *root = Root::of_slot();
+            root.add("sbin/init", program.clone(), true);
+            root.add("bin/busybox", program, true);
+            root.add("bin/hello", hello, true);
+            let report = format!("busybox sleep {IDLE_SECONDS}\nbusybox cat /proc/meminfo\n");
+            root.add("etc/report", report.into_bytes(), false);
+            root.add("etc/inittab", INITTAB.as_bytes().to_vec(), false);
+        },
+    )?;
     let memory_mib = shipped.manifest.memory_mib;
-    let machine = Machine { counted: true, ..Machine::new(&path, memory_mib) };
+    let machine =
+        Machine { counted: true, without_boot_loader: true, ..Machine::new(&path, memory_mib) };
     let mut guest: Guest = machine.start(None)?;
     let app = seconds(&guest.wait(r"hello, world; main at [0-9.]+s", BOOT)?)?;
     let available = whole(&guest.wait(r"MemAvailable: +\d+ kB", BOOT)?, r"(\d+) kB")?;

@@ -29,7 +29,7 @@ pub(crate) type Pins = BTreeMap<String, Pin>;
 pub(crate) const KERNEL: &str = "kernel";
 pub(crate) const ZIG: &str = "zig";
 pub(crate) const BUSYBOX: &str = "busybox";
-const U_BOOT: &str = "u-boot";
+pub(crate) const U_BOOT: &str = "u-boot";
 
 fn path(workspace: &Workspace) -> PathBuf {
     workspace.root.join("sources.lock")

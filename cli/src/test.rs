@@ -8,8 +8,8 @@ mod tools;
 use crate::host;
 use crate::image::ImageBuilder;
 use crate::kernel::{self, Purpose};
-use crate::process;
 use crate::workspace::{self, Workspace};
+use crate::{keys, process};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use holdfast_images::board::Board;
@@ -298,6 +298,7 @@ fn system(test_run: &TestRun<'_>) -> Result<Counts> {
         .args(["run", "--quiet", "--package", "holdfast-system-tests", "--"])
         .arg(&images)
         .arg(images.join("programs"))
+        .arg(keys::development_directory(test_run.workspace))
         .arg(&test_run.filter);
     counted(&mut command)
 }

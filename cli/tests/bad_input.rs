@@ -164,12 +164,12 @@ fn random_bytes(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_production_image_is_refused_as_long_as_slots_are_unsigned() {
+fn a_production_image_is_refused_the_development_keys_of_the_boot_loader() {
     let case = Case::new();
     case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", ""));
     case.refused_with(
         &["--production"],
-        &["a production image cannot hold an unsigned boot image"],
+        &["a production image cannot hold a development key of the boot loader"],
     );
 }
 

@@ -13,19 +13,22 @@ use holdfast_core::log_line::{LineAssembler, MAX_LINE_BYTES};
 use holdfast_core::notify;
 use holdfast_core::package::{HEADER_BYTES, Header};
 use holdfast_core::policy::{self, admission};
+use holdfast_core::slots::{self, Release, Slot};
 use holdfast_core::wire as protocol;
-use holdfast_images::boot::{self, Slot};
+use holdfast_images::boot::{self, signature};
 use holdfast_images::{package, root, sha256};
 
 /// One parser under test.
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its program and its corpus.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 15] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
     ("boot_partition", boot_partition),
+    ("boot_state", boot_state),
+    ("command_line", command_line),
     ("component_list", component_list),
     ("elf", elf),
     ("encoded_manifest", encoded_manifest),
@@ -101,6 +104,33 @@ pub fn erofs_image(bytes: &[u8]) {
 pub fn boot_partition(bytes: &[u8]) {
     for slot in [Slot::A, Slot::B] {
         let _ = boot::read(bytes, slot);
+        let _ = signature::bytes_to_sign(bytes, &boot::configuration(slot));
+    }
+}
+
+/// A copy of the boot state: as it is, and with the CRC that fits, which no fuzzer guesses.
+pub fn boot_state(bytes: &[u8]) {
+    let mut copy = [0; slots::COPY_BYTES];
+    copy.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    one_copy(&copy);
+    let crc = slots::checksum(copy.get(5..).unwrap_or_default()).to_le_bytes();
+    copy.iter_mut().zip(crc).for_each(|(to, from)| *to = from);
+    one_copy(&copy);
+}
+
+fn one_copy(bytes: &[u8]) {
+    if let Ok((state, age)) = slots::read_copy(bytes) {
+        assert_eq!(slots::copy(&state, age), bytes, "two encodings of one boot state");
+    }
+}
+
+/// The kernel's command line, as init reads it.
+pub fn command_line(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    if let Ok(release) = Release::from_command_line(text) {
+        assert_eq!(Release::from_command_line(&release.words()), Ok(release), "read as another");
     }
 }
 

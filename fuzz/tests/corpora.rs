@@ -13,9 +13,12 @@ use holdfast_core::component::{App, ComponentList, FORMAT_VERSION, ImageIdentity
 use holdfast_core::identity::IdentityTable;
 use holdfast_core::package::Version;
 use holdfast_core::policy::{self, admission};
+use holdfast_core::slots::{self, BootState, Release, Slot};
 use holdfast_core::wire::{self, ComponentState, ComponentStatus, Reply, Request};
 use holdfast_fuzz::TARGETS;
-use holdfast_images::boot::{self, Slot};
+use holdfast_images::board::Board;
+use holdfast_images::boot::{self, Parts};
+use holdfast_images::verity;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,7 +87,18 @@ fn boot_partition() -> Vec<u8> {
         9, // the root node, without a name
     ];
     let tree: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
-    boot::build(b"kernel", &tree, "console=x", Slot::A).unwrap()
+    let board = Board::load(&repository().join("images/boards"), "qemu-virt", Path::new("x"));
+    let board = board.unwrap();
+    boot::build(&Parts {
+        kernel: b"kernel",
+        device_tree: &tree,
+        board: &board.name,
+        console: &board.console,
+        addresses: &board.addresses,
+        rollback_index: 1,
+        root: &verity::hash(&[1; 8192]).unwrap(),
+    })
+    .unwrap()
 }
 
 /// Something valid for every target, made by the code that writes it.
@@ -112,12 +126,15 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         restarts: 1,
         last_exit: Some(15),
     });
+    let release = Release { slot: Slot::B, board: "qemu-virt".to_owned(), rollback_index: 3 };
     let request = |request: &Request| wire::encode_request(request).unwrap();
     BTreeMap::from([
         ("admission_answer", vec![admission::accept(&encoded), admission::refuse("why")]),
         ("app_manifest", vec![manifest()]),
         ("app_package", vec![golden()]),
         ("boot_partition", vec![boot_partition()]),
+        ("boot_state", vec![slots::copy(&BootState::factory(), 1)[..64].to_vec()]),
+        ("command_line", vec![release.words().into_bytes()]),
         ("component_list", vec![list().encode().unwrap()]),
         ("elf", vec![b"\x7fELF\x01\x01\x01".to_vec()]),
         ("encoded_manifest", vec![encoded, rich]),

@@ -22,6 +22,32 @@ pub struct Board {
     pub device_tree: DeviceTreeSource,
     /// First byte behind the room kept for the boot loader, in KiB from the start of the disk.
     pub boot_loader_end_kib: u32,
+    /// Fragments in `boot-loader/`, without `.config`, in the order they are merged.
+    pub boot_loader_fragments: Vec<String>,
+    /// Where the boot loader puts what it reads.
+    pub addresses: Addresses,
+}
+
+/// Addresses in the board's memory. The boot loader itself sits at its end.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Addresses {
+    /// Start of the zImage: above all that it unpacks to.
+    pub kernel: u32,
+    /// Start of the device tree: 8-byte aligned, behind any zImage.
+    pub device_tree: u32,
+    /// Where a FIT is read to, whole.
+    pub fit: u32,
+    /// First address behind the room for a FIT.
+    pub fit_end: u32,
+}
+
+impl Addresses {
+    /// Longest FIT that is read, in bytes.
+    #[must_use]
+    pub fn fit_room(&self) -> u64 {
+        u64::from(self.fit_end.saturating_sub(self.fit))
+    }
 }
 
 /// Where a board's device tree comes from.
@@ -66,6 +92,13 @@ impl Board {
         }
         if board.boot_loader_end_kib < 64 || board.boot_loader_end_kib > 3072 {
             return refuse("boot_loader_end_kib", "must be from 64 to 3072");
+        }
+        let Addresses { kernel, device_tree, fit, fit_end } = board.addresses;
+        if !(kernel < device_tree && device_tree < fit && fit < fit_end) {
+            return refuse("addresses", "must rise: kernel, device_tree, fit, fit_end");
+        }
+        if [kernel, device_tree, fit].iter().any(|address| !address.is_multiple_of(4096)) {
+            return refuse("addresses", "must be multiples of 4096");
         }
         Ok(board)
     }

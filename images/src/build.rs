@@ -1,7 +1,8 @@
 //! Putting an image together.
 
 use crate::board::Board;
-use crate::boot::{self, BootError, Slot};
+use crate::boot::{self, BootError, BootKey, BootSigningKey, Parts};
+use crate::boot_loader::{self, BootLoaderError};
 use crate::disk::{DiskError, Layout};
 use crate::ext4::{self, Ext4Error};
 use crate::key::PublicKey;
@@ -17,7 +18,8 @@ use holdfast_core::elf::{self, ElfError};
 use holdfast_core::package::Device;
 use holdfast_core::policy::system_calls::SystemCalls;
 use holdfast_core::policy::{self, ServiceGrants};
-use std::fs::File;
+use holdfast_core::slots::{self, BootState};
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 /// Directory of the services in the root file system.
@@ -36,6 +38,12 @@ pub struct Inputs<'a> {
     pub kernel: &'a [u8],
     /// The board's device tree.
     pub device_tree: &'a [u8],
+    /// U-Boot, without a device tree.
+    pub u_boot: &'a [u8],
+    /// What the boot loader takes a slot from: the current key, the next one, and that for recovery.
+    pub boot_keys: [BootKey; 3],
+    /// The private half of one of those; without it the slot is left to be signed elsewhere.
+    pub boot_signer: Option<BootSigningKey>,
     /// PID 1, stripped.
     pub init: Vec<u8>,
     /// The services of the manifest, in its order, with their stripped programs.
@@ -61,6 +69,8 @@ pub struct Sizes {
     pub boot: u64,
     /// The root file system with its verity tree.
     pub root: u64,
+    /// The boot loader with its device tree.
+    pub rom: u64,
 }
 
 /// Why an image was not built.
@@ -108,6 +118,12 @@ pub enum BuildError {
     /// The boot image.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// The boot loader.
+    #[error(transparent)]
+    BootLoader(#[from] BootLoaderError),
+    /// The slot would be signed by a key that the boot loader does not have.
+    #[error("the signing key {0} is none of the boot loader's")]
+    Signer(String),
     /// A writable file system.
     #[error(transparent)]
     Ext4(#[from] Ext4Error),
@@ -119,7 +135,14 @@ pub enum BuildError {
     NotForProduction(String),
 }
 
-/// Writes the image to `output`. It appears there whole or not at all.
+/// Where the boot loader of the image at `image` is.
+#[must_use]
+pub fn rom_path(image: &Path) -> PathBuf {
+    image.with_extension("rom")
+}
+
+/// Writes the image to `output` and its boot loader beside it, to [`rom_path`]. Each appears there
+/// whole or not at all.
 ///
 /// # Errors
 /// See [`BuildError`].
@@ -132,14 +155,55 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     let root = assemble_root(inputs, &packages)?.to_erofs()?;
     let verity = verity::hash(&root)
         .ok_or_else(|| RootError::Unreadable("mkfs.erofs made an empty file system".to_owned()))?;
-    let slot = Slot::A;
-    let command_line = boot::command_line(&inputs.board.console, slot, &verity);
-    let fit = boot::build(inputs.kernel, inputs.device_tree, &command_line, slot)?;
+    let mut fit = boot::build(&Parts {
+        kernel: inputs.kernel,
+        device_tree: inputs.device_tree,
+        board: &inputs.board.name,
+        console: &inputs.board.console,
+        addresses: &inputs.board.addresses,
+        rollback_index: manifest.rollback_index,
+        root: &verity,
+    })?;
+    if let Some(key) = &inputs.boot_signer {
+        let public = key.public();
+        if !inputs.boot_keys.contains(&public) {
+            return Err(BuildError::Signer(public.id().to_string()));
+        }
+        boot::sign(&mut fit, key)?;
+    }
     let root = [root, verity.tree].concat();
     let identity = format!("{} {}", manifest.name, manifest.board);
 
     let layout = Layout::new(manifest, inputs.board.boot_loader_end_kib);
+    let rom = boot_loader::rom(
+        inputs.u_boot,
+        inputs.board,
+        inputs.device_tree,
+        &layout,
+        &inputs.boot_keys,
+    )?;
     let writable = writable(inputs, &layout, &identity, &packages)?;
+    put_in_place(output, |file, path| {
+        write_disk(file, path, &layout, (&fit, &root), &identity, &writable)
+    })?;
+    let rom_file = rom_path(output);
+    put_in_place(&rom_file, |_, path| {
+        Ok(fs::write(path, &rom).map_err(FileError::at("write", path))?)
+    })?;
+    let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    Ok(Sizes {
+        kernel: length(inputs.kernel),
+        boot: length(&fit),
+        root: length(&root),
+        rom: length(&rom),
+    })
+}
+
+/// Writes a file under another name and renames it to `output`.
+fn put_in_place(
+    output: &Path,
+    write: impl FnOnce(&mut File, &Path) -> Result<(), BuildError>,
+) -> Result<(), BuildError> {
     let directory = output.parent().unwrap_or(Path::new("."));
     let mut scratch = tempfile::Builder::new()
         .prefix(".unfinished-")
@@ -147,13 +211,12 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
         .map_err(FileError::at("write to", directory))?;
     let scratch_path = scratch.path().to_owned();
     let file = scratch.as_file_mut();
-    write_disk(file, &scratch_path, &layout, (&fit, &root), &identity, &writable)?;
+    write(file, &scratch_path)?;
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     file.set_permissions(readable).map_err(FileError::at("set mode of", &scratch_path))?;
     file.sync_all().map_err(FileError::at("write", &scratch_path))?;
     scratch.persist(output).map_err(|error| FileError::at("put in place", output)(error.error))?;
-    let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    Ok(Sizes { kernel: length(inputs.kernel), boot: length(&fit), root: length(&root) })
+    Ok(())
 }
 
 fn write_disk(
@@ -166,7 +229,9 @@ fn write_disk(
 ) -> Result<(), BuildError> {
     file.set_len(layout.length).map_err(FileError::at("extend", path))?;
     layout.write_tables(file, identity.as_bytes())?;
-    layout.partition("boot-a")?.write(file, path, "kernel and device tree", fit)?;
+    let boot_state = slots::copy(&BootState::factory(), 1);
+    layout.partition("bootstate")?.write(file, path, "the boot state", &boot_state)?;
+    layout.partition("boot-a")?.write(file, path, "kernel and device trees", fit)?;
     layout.partition("root-a")?.write(file, path, "the root file system", root)?;
     for (name, bytes) in writable {
         layout.partition(name)?.write(file, path, "a file system", bytes)?;
@@ -227,8 +292,12 @@ fn refuse_development(inputs: &Inputs<'_>) -> Result<(), BuildError> {
     if inputs.app_keys.iter().any(|key| key.development) {
         return Err(BuildError::NotForProduction("a development key for apps".to_owned()));
     }
-    // Until U-Boot verifies the FIT, nothing that is built here may call itself a product.
-    Err(BuildError::NotForProduction("an unsigned boot image; this version signs none".to_owned()))
+    if inputs.boot_keys.iter().any(|key| key.development) {
+        return Err(BuildError::NotForProduction(
+            "a development key of the boot loader".to_owned(),
+        ));
+    }
+    Ok(())
 }
 
 /// Reads the packages of the apps and refuses what this image's device would refuse.

@@ -257,6 +257,7 @@ mod tests {
             hostname: "holdfast".to_owned(),
             memory_mib: 64,
             product: String::new(),
+            rollback_index: 0,
             apps: Vec::new(),
             trust: crate::manifest::Trust::default(),
             services: Vec::new(),

@@ -132,7 +132,7 @@ impl PublicKey {
 }
 
 /// The PEM block of a file, and whether a line before it marks a development key.
-fn split(text: &str) -> (&str, bool) {
+pub(crate) fn split(text: &str) -> (&str, bool) {
     let at = text.find("-----BEGIN ").unwrap_or(0);
     let (before, pem) = text.split_at(at);
     (pem, before.lines().any(|line| line == DEVELOPMENT))

@@ -6,6 +6,7 @@
 pub mod app;
 pub mod board;
 pub mod boot;
+pub mod boot_loader;
 pub mod build;
 pub mod disk;
 pub mod ext4;
@@ -16,6 +17,7 @@ pub mod root;
 pub mod seccomp;
 pub mod show;
 pub mod variant;
+pub mod verify;
 pub mod verity;
 
 use sha2::{Digest, Sha256};

@@ -30,6 +30,10 @@ pub struct ImageManifest {
     /// Product that the image is of; app packages name it, or none. The image's name unless said.
     #[serde(default)]
     pub product: String,
+    /// A number that only grows from release to release: a device refuses one below what it has
+    /// committed.
+    #[serde(default)]
+    pub rollback_index: u32,
     /// Apps, in start order.
     #[serde(default, rename = "app")]
     pub apps: Vec<AppSource>,
@@ -63,6 +67,21 @@ pub struct Trust {
     /// Public keys for app packages: PEM files, relative to the manifest.
     #[serde(default)]
     pub app_keys: Vec<PathBuf>,
+    /// Public keys of the boot loader, RSA-3072; this checkout's development keys when not given.
+    pub boot: Option<BootTrust>,
+}
+
+/// Keys of the boot loader: PEM files, relative to the manifest. A slot that one of them has signed is
+/// booted.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootTrust {
+    /// What releases are signed with.
+    pub current: PathBuf,
+    /// What they will be signed with after a rotation.
+    pub next: PathBuf,
+    /// Kept away from both, for the day on which both are lost.
+    pub recovery: PathBuf,
 }
 
 /// One service of the OS.
@@ -169,6 +188,13 @@ impl ImageManifest {
     /// App directories and packages, with the manifest's own directory in front.
     pub fn app_paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.apps.iter().map(|app| self.beside(&app.path))
+    }
+
+    /// The public keys of the boot loader: current, next, recovery; none where the manifest names none.
+    #[must_use]
+    pub fn boot_key_paths(&self) -> Option<[PathBuf; 3]> {
+        let BootTrust { current, next, recovery } = self.trust.boot.as_ref()?;
+        Some([current, next, recovery].map(|path| self.beside(path)))
     }
 
     /// Trusted public keys, with the manifest's own directory in front.

@@ -1,11 +1,12 @@
 //! Reading an image back: what `image show` prints and what tests look at.
 
-use crate::boot::{self, Boot, BootError, Slot};
+use crate::boot::{self, Boot, BootError, signature};
 use crate::disk::{DiskError, Layout, Partition};
 use crate::root::{self, Entry, RootError};
 use crate::verity::{self, BLOCK_BYTES};
 use crate::{FileError, hex};
 use holdfast_core::component::{self, ComponentList, ComponentListError};
+use holdfast_core::slots::Slot;
 use serde::Serialize;
 use std::fs::File;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub struct Image {
     pub board: String,
     /// True unless it was built with `--production`.
     pub development: bool,
-    /// How the boot partition is protected: `unsigned`.
+    /// Whether somebody has signed slot A: `signed` or `unsigned`. By whom, `image verify` says.
     pub boot: &'static str,
     /// Length of the disk in bytes.
     pub disk_bytes: u64,
@@ -78,14 +79,21 @@ pub enum ShowError {
     },
 }
 
+/// A partition of the image at `path`.
+///
+/// # Errors
+/// No image, or it is cut short.
+pub fn read_partition(path: &Path, name: &str) -> Result<Vec<u8>, ShowError> {
+    let mut file = File::open(path).map_err(FileError::at("open", path))?;
+    Ok(Layout::read(&mut file)?.partition(name)?.read(&mut file, path)?)
+}
+
 /// What the kernel would be given from slot A of the image at `path`.
 ///
 /// # Errors
 /// No image, or its boot partition is damaged.
 pub fn read_boot(path: &Path) -> Result<Boot, ShowError> {
-    let mut file = File::open(path).map_err(FileError::at("open", path))?;
-    let partition = Layout::read(&mut file)?.partition("boot-a")?.read(&mut file, path)?;
-    Ok(boot::read(&partition, Slot::A)?)
+    Ok(boot::read(&read_partition(path, "boot-a")?, Slot::A)?)
 }
 
 /// The verity root hash and the number of data blocks that a command line names.
@@ -104,8 +112,7 @@ pub fn verity_table(command_line: &str) -> Option<(String, usize)> {
 pub fn read_root(path: &Path) -> Result<Vec<u8>, ShowError> {
     let boot = read_boot(path)?;
     let (named, blocks) = verity_table(&boot.command_line).ok_or(ShowError::NoVerityTable)?;
-    let mut file = File::open(path).map_err(FileError::at("open", path))?;
-    let partition = Layout::read(&mut file)?.partition("root-a")?.read(&mut file, path)?;
+    let partition = read_partition(path, "root-a")?;
     let length = blocks.saturating_mul(BLOCK_BYTES);
     let data = partition.get(..length).ok_or(ShowError::NoVerityTable)?;
     let found = verity::hash(data).map(|v| hex(&v.root_hash)).unwrap_or_default();
@@ -124,10 +131,9 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
     let data = read_root(path)?;
     let (root_hash, _) = verity_table(&boot.command_line).ok_or(ShowError::NoVerityTable)?;
     let tree = verity::hash(&data).map_or(0, |v| v.tree.len());
-    let fit_bytes = boot_partition
-        .get(4..8)
-        .and_then(|word| <[u8; 4]>::try_from(word).ok())
-        .map_or(0, |word| usize::try_from(u32::from_be_bytes(word)).unwrap_or(0));
+    let fit_bytes = signature::fit_length(&boot_partition).unwrap_or(0);
+    let is_signed = signature::signature(&boot_partition, &boot::configuration(Slot::A))?
+        != [0; boot::KEY_BYTES];
     let files = root::list(&data)?;
     let list = ComponentList::decode(&root::read_file(&data, component::PATH)?)?;
     let root_bytes = data.len().saturating_add(tree);
@@ -136,7 +142,7 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
         version: list.image.version.to_string(),
         board: list.image.board,
         development: list.image.development,
-        boot: "unsigned",
+        boot: if is_signed { "signed" } else { "unsigned" },
         disk_bytes: layout.length,
         partitions: layout.partitions,
         slot: Slot::A,

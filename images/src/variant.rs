@@ -2,11 +2,14 @@
 //!
 //! Only the holder of the keys can make one that boots on a device that verifies its slots.
 
-use crate::boot::{self, BootError, Slot};
+use crate::board::Board;
+use crate::boot::{self, BootError, BootSigningKey, Parts};
+use crate::build;
 use crate::disk::{DiskError, Layout};
 use crate::root::{Root, RootError};
 use crate::show::{self, ShowError};
 use crate::{FileError, verity};
+use holdfast_core::slots::{CommandLineError, Release};
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -28,6 +31,18 @@ pub enum VariantError {
     /// The partitions.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The image is of no release.
+    #[error(transparent)]
+    Release(#[from] CommandLineError),
+}
+
+/// Who signs a variant, and for which board.
+#[derive(Debug)]
+pub struct Signer {
+    /// The board.
+    pub board: Board,
+    /// A key of the image's boot loader.
+    pub key: BootSigningKey,
 }
 
 /// Copies `image` to `output` with the files of its root changed; verity tree and command line
@@ -38,10 +53,10 @@ pub enum VariantError {
 pub fn with_root(
     image: &Path,
     output: &Path,
-    console: &str,
+    signer: &Signer,
     change: impl FnOnce(&mut Root),
 ) -> Result<(), VariantError> {
-    with_kernel_and_root(image, output, console, None, change)
+    with_kernel_and_root(image, output, signer, None, change)
 }
 
 /// As [`with_root`], with another kernel where one is given.
@@ -51,7 +66,7 @@ pub fn with_root(
 pub fn with_kernel_and_root(
     image: &Path,
     output: &Path,
-    console: &str,
+    signer: &Signer,
     kernel: Option<Vec<u8>>,
     change: impl FnOnce(&mut Root),
 ) -> Result<(), VariantError> {
@@ -61,9 +76,20 @@ pub fn with_kernel_and_root(
     change(&mut root);
     let data = root.to_erofs()?;
     let verity = verity::hash(&data).ok_or(ShowError::NoVerityTable)?;
-    let line = boot::command_line(console, Slot::A, &verity);
-    let fit = boot::build(&boot.kernel, &boot.device_tree, &line, Slot::A)?;
-    fs::copy(image, output).map_err(FileError::at("copy to", output))?;
+    let mut fit = boot::build(&Parts {
+        kernel: &boot.kernel,
+        device_tree: &boot.device_tree,
+        board: &signer.board.name,
+        console: &signer.board.console,
+        addresses: &signer.board.addresses,
+        rollback_index: Release::from_command_line(&boot.command_line)?.rollback_index,
+        root: &verity,
+    })?;
+    boot::sign(&mut fit, &signer.key)?;
+    let rom = build::rom_path(output);
+    for (from, to) in [(image, output), (&build::rom_path(image), &rom)] {
+        fs::copy(from, to).map_err(FileError::at("copy to", to))?;
+    }
     let mut file = File::options()
         .read(true)
         .write(true)

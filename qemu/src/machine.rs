@@ -4,18 +4,20 @@ use crate::HarnessError;
 use crate::console::Console;
 use crate::probe::Probe;
 use crate::qmp::Qmp;
-use holdfast_images::show;
+use holdfast_images::{build, show};
 use regex::Regex;
 use std::fs;
 use std::io::Write;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The emulator.
 pub const PROGRAM: &str = "qemu-system-arm";
+/// Size of the machine's flash, which QEMU wants to be given whole.
+const FLASH_BYTES: u64 = 64 * 1024 * 1024;
 /// Time for QEMU to open its sockets.
 const START_WITHIN: Duration = Duration::from_secs(60);
 
@@ -31,8 +33,9 @@ pub struct Machine {
     pub counted: bool,
     /// First time that the real-time clock shows, as QEMU's `-rtc base=` takes it.
     pub clock_base: Option<String>,
-    /// Start this kernel and device tree instead of what lies in the image's boot partition.
-    pub boot_files: Option<(PathBuf, PathBuf)>,
+    /// Leave the boot loader out: QEMU starts the kernel that lies in slot A, unverified. For
+    /// measuring what the boot loader costs.
+    pub without_boot_loader: bool,
 }
 
 impl Machine {
@@ -44,7 +47,7 @@ impl Machine {
             memory_mib,
             counted: false,
             clock_base: None,
-            boot_files: None,
+            without_boot_loader: false,
         }
     }
 
@@ -93,29 +96,40 @@ impl Machine {
             source,
         })?;
         copy_sparse(&self.image, &directory.path().join("disk.img"))?;
+        if !self.without_boot_loader {
+            let rom = directory.path().join("flash");
+            copy_sparse(&build::rom_path(&self.image), &rom)?;
+            fs::File::options()
+                .write(true)
+                .open(&rom)
+                .and_then(|file| file.set_len(FLASH_BYTES))
+                .map_err(|source| HarnessError::File {
+                operation: "extend",
+                path: rom.clone(),
+                source,
+            })?;
+        }
         Ok(directory)
     }
 
     /// QEMU with everything but the serial lines.
     fn command(&self, directory: &Path) -> Result<Command, HarnessError> {
         let at = |name: &str| directory.join(name);
-        let (kernel, device_tree) = match &self.boot_files {
-            Some(files) => files.clone(),
-            None => {
-                let boot = show::read_boot(&at("disk.img"))?;
-                write(&at("kernel"), &boot.kernel)?;
-                write(&at("device-tree"), &boot.device_tree)?;
-                (at("kernel"), at("device-tree"))
-            }
-        };
         let mut command = Command::new(PROGRAM);
+        command.args(board_arguments(self.memory_mib)).args(["-display", "none"]);
+        if self.without_boot_loader {
+            let boot = show::read_boot(&at("disk.img"))?;
+            write(&at("kernel"), &boot.kernel)?;
+            write(&at("device-tree"), &boot.device_tree)?;
+            command.arg("-kernel").arg(at("kernel")).arg("-dtb").arg(at("device-tree"));
+        } else {
+            // The root of trust: the guest can read it and not write it.
+            command.arg("-drive").arg(format!(
+                "if=pflash,unit=0,format=raw,readonly=on,file={}",
+                at("flash").display()
+            ));
+        }
         command
-            .args(board_arguments(self.memory_mib))
-            .args(["-display", "none"])
-            .arg("-kernel")
-            .arg(kernel)
-            .arg("-dtb")
-            .arg(device_tree)
             .arg("-drive")
             .arg(format!("if=none,id=disk,format=raw,file={}", at("disk.img").display()))
             .args(["-device", "sdhci-pci", "-device", "sd-card,drive=disk"])
@@ -150,11 +164,12 @@ impl Machine {
             .args(["-device", "virtserialport,chardev=probe,name=probe"])
             .arg("-qmp")
             .arg(format!("unix:{}", qmp_path.display()))
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|source| HarnessError::Start { program: PROGRAM.to_owned(), source })?;
+        let keyboard = process.stdin.take();
         let pipes = (process.stdout.take(), process.stderr.take());
         let mut process = KillOnDrop(process);
         let (Some(stdout), Some(stderr)) = pipes else {
@@ -172,7 +187,7 @@ impl Machine {
         };
         let probe = Probe::new(accept(&probe_listener, &mut process)?);
         let qmp = Qmp::negotiate(accept(&qmp_listener, &mut process)?)?;
-        Ok(Guest { console, position: 0, qmp, probe, process, directory })
+        Ok(Guest { console, position: 0, qmp, probe, keyboard, process, directory })
     }
 }
 
@@ -231,6 +246,7 @@ pub struct Guest {
     pub qmp: Qmp,
     /// The line to the probe; silent in images without one.
     pub probe: Probe,
+    keyboard: Option<ChildStdin>,
     process: KillOnDrop,
     directory: TempDir,
 }
@@ -258,6 +274,21 @@ impl Guest {
     ) -> Result<String, HarnessError> {
         let regex = Regex::new(pattern).map_err(|error| HarnessError::Qmp(error.to_string()))?;
         self.console.wait_from(0, &regex, within).map(|(found, _)| found)
+    }
+
+    /// Types on the console.
+    ///
+    /// # Errors
+    /// QEMU does not take it.
+    pub fn press(&mut self, keys: &[u8]) -> Result<(), HarnessError> {
+        let keyboard = self.keyboard.as_mut();
+        keyboard
+            .map_or(Ok(()), |keyboard| keyboard.write_all(keys).and_then(|()| keyboard.flush()))
+            .map_err(|source| HarnessError::File {
+                operation: "type on",
+                path: PathBuf::from("the console"),
+                source,
+            })
     }
 
     /// Waits until the machine resets itself.

@@ -13,5 +13,6 @@ pub mod log_line;
 pub mod notify;
 pub mod package;
 pub mod policy;
+pub mod slots;
 pub mod supervision;
 pub mod wire;

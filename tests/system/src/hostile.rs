@@ -101,9 +101,10 @@ fn boot_all(artefacts: &Artefacts) -> Result<Runs> {
         dynamic.push((path, fs::read(artefacts.programs.join("dynamic/root").join(path))?));
     }
     let directory = tempfile::tempdir()?;
+    let signer = artefacts.signer()?;
     let variant = |name: &str, kernel: Option<Vec<u8>>| -> Result<Outcomes> {
         let path = directory.path().join(name);
-        variant::with_kernel_and_root(&image, &path, "ttyAMA0", kernel, |root: &mut Root| {
+        variant::with_kernel_and_root(&image, &path, &signer, kernel, |root: &mut Root| {
             root.add("sbin/init", program.clone(), true);
             root.add("bin/hostile", program.clone(), true);
             for (path, bytes) in &dynamic {

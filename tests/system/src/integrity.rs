@@ -2,14 +2,14 @@
 
 use crate::Artefacts;
 use crate::boot::BOOT;
+use crate::scratch::Scratch;
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
-use holdfast_images::disk::Layout;
 use holdfast_images::root::Root;
 use holdfast_images::{show, variant};
 use holdfast_qemu::machine::Machine;
 use object::{Object, ObjectSegment, ObjectSymbol};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -18,12 +18,17 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
     suite.check("a_flipped_byte_in_the_root_file_system_reboots", || flipped_byte(&image));
     suite.check("a_damaged_component_list_reboots", || {
         let reboot = |root: &mut Root| root.add("etc/holdfast/components", vec![0xff; 64], false);
-        reboots_with(&image, reboot, "the component list in /etc/holdfast/components is damaged")
+        reboots_with(
+            artefacts,
+            &image,
+            reboot,
+            "the component list in /etc/holdfast/components is damaged",
+        )
     });
     suite.check("a_panicking_init_reboots", || {
         let program = fs::read(artefacts.programs.join("panicking-init"))?;
         let replace = |root: &mut Root| root.add("sbin/init", program, true);
-        reboots_with(&image, replace, "index out of bounds")
+        reboots_with(artefacts, &image, replace, "index out of bounds")
     });
     suite.check("a_killed_init_reboots", || {
         let data = show::read_root(&image)?;
@@ -31,15 +36,25 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
         let symbols = fs::read(artefacts.images.join("hello.symbols/init"))?;
         plant_illegal_instruction(&mut init, &symbols)?;
         let replace = |root: &mut Root| root.add("sbin/init", init, true);
-        reboots_with(&image, replace, "Kernel panic - not syncing: Attempted to kill init!")
+        reboots_with(
+            artefacts,
+            &image,
+            replace,
+            "Kernel panic - not syncing: Attempted to kill init!",
+        )
     });
 }
 
 /// Boots a variant that must say `last_words` and then reset the machine by itself.
-fn reboots_with(image: &Path, change: impl FnOnce(&mut Root), last_words: &str) -> Result<()> {
+fn reboots_with(
+    artefacts: &Artefacts,
+    image: &Path,
+    change: impl FnOnce(&mut Root),
+    last_words: &str,
+) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let variant = directory.path().join("variant.img");
-    variant::with_root(image, &variant, "ttyAMA0", change)?;
+    variant::with_root(image, &variant, &artefacts.signer()?, change)?;
     let mut guest = Machine::new(&variant, 64).start(None)?;
     guest.wait(&regex_of(last_words), BOOT)?;
     guest.wait_reset(BOOT)?;
@@ -55,11 +70,8 @@ fn regex_of(text: &str) -> String {
 }
 
 fn flipped_byte(image: &Path) -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let damaged = directory.path().join("damaged.img");
-    fs::copy(image, &damaged)?;
-    let mut file = File::options().read(true).write(true).open(&damaged)?;
-    let root = Layout::read(&mut file)?.partition("root-a")?.clone();
+    let damaged = Scratch::of(image)?;
+    let (mut file, root) = damaged.partition("root-a")?;
     // In the middle of the data, where init's program lies: the kernel reads it, and stops.
     let (_, blocks) = show::verity_table(&show::read_boot(image)?.command_line).context("table")?;
     let at = root.start.saturating_add(u64::try_from(blocks)?.saturating_mul(2048));
@@ -69,7 +81,7 @@ fn flipped_byte(image: &Path) -> Result<()> {
     file.seek(SeekFrom::Start(at))?;
     file.write_all(&[byte[0] ^ 1])?;
     drop(file);
-    let mut guest = Machine::new(&damaged, 64).start(None)?;
+    let mut guest = damaged.start()?;
     guest.wait_reset(BOOT)?;
     let text = guest.console.text();
     ensure!(!text.contains("heartbeat"), "it went on:\n{}", guest.console.tail());

@@ -10,13 +10,19 @@ mod contents;
 mod hostile;
 mod integrity;
 mod packages;
+mod scratch;
 mod suite;
 mod supervision;
 #[cfg(test)]
 mod threat_model;
+mod verified_boot;
 
 use crate::suite::Suite;
-use std::path::PathBuf;
+use anyhow::Result;
+use holdfast_images::board::Board;
+use holdfast_images::boot::BootSigningKey;
+use holdfast_images::variant::Signer;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Where `cargo holdfast test` has put what is tested.
@@ -26,22 +32,42 @@ pub(crate) struct Artefacts {
     pub(crate) images: PathBuf,
     /// Stripped programs of the test apps.
     pub(crate) programs: PathBuf,
+    /// The keys of this checkout, by which the images' boot loaders verify.
+    pub(crate) keys: PathBuf,
 }
 
 impl Artefacts {
     pub(crate) fn image(&self, name: &str) -> PathBuf {
         self.images.join(format!("{name}.img"))
     }
+
+    /// The boot loader's key of that name.
+    pub(crate) fn boot_key(&self, name: &str) -> Result<BootSigningKey> {
+        Ok(BootSigningKey::load(&self.keys.join(format!("boot-{name}.pem")))?)
+    }
+
+    /// The board of all images.
+    pub(crate) fn board() -> Result<Board> {
+        let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/boards");
+        Ok(Board::load(&boards, "qemu-virt", &boards)?)
+    }
+
+    /// Who signs variants of the images.
+    pub(crate) fn signer(&self) -> Result<Signer> {
+        Ok(Signer { board: Self::board()?, key: self.boot_key("current")? })
+    }
 }
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let (Some(images), Some(programs)) = (arguments.next(), arguments.next()) else {
-        eprintln!("the system tests need images and programs; run `cargo holdfast test`");
+    let (Some(images), Some(programs), Some(keys)) =
+        (arguments.next(), arguments.next(), arguments.next())
+    else {
+        eprintln!("the system tests need images, programs and keys; run `cargo holdfast test`");
         return ExitCode::from(2);
     };
     let filter = arguments.next().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
-    let artefacts = Artefacts { images, programs };
+    let artefacts = Artefacts { images, programs, keys };
     let mut suite = Suite::new(filter);
     contents::run(&mut suite, &artefacts);
     boot::run(&mut suite, &artefacts);
@@ -49,5 +75,6 @@ fn main() -> ExitCode {
     supervision::run(&mut suite, &artefacts);
     hostile::run(&mut suite, &artefacts);
     integrity::run(&mut suite, &artefacts);
+    verified_boot::run(&mut suite, &artefacts);
     suite.finish()
 }

@@ -2,6 +2,7 @@
 
 use crate::Artefacts;
 use crate::boot::{ANSWER, BOOT, boot_probe};
+use crate::scratch::Scratch;
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
 use holdfast_core::app_manifest::ComponentId;
@@ -280,15 +281,12 @@ fn flipped_data(image: &Path) -> Result<()> {
 }
 
 /// A copy of an image whose `state` partition has this table of uids.
-fn with_table(image: &Path, table: &[u8]) -> Result<tempfile::NamedTempFile> {
+fn with_table(image: &Path, table: &[u8]) -> Result<Scratch> {
     edited(image, "state", |path| put(path, identity::FILE_NAME, table))
 }
 
 /// A copy of an image with another package of hello.
-fn with_package(
-    image: &Path,
-    change: impl FnOnce(&mut Vec<u8>) -> Result<()>,
-) -> Result<tempfile::NamedTempFile> {
+fn with_package(image: &Path, change: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<Scratch> {
     let name = component::package_file(hello()?);
     edited(image, "apps", |path| {
         let request = format!("cat /{name}");
@@ -316,9 +314,8 @@ fn edited(
     image: &Path,
     partition: &str,
     edit: impl FnOnce(&Path) -> Result<()>,
-) -> Result<tempfile::NamedTempFile> {
-    let copy = tempfile::NamedTempFile::new()?;
-    fs::copy(image, copy.path())?;
+) -> Result<Scratch> {
+    let copy = Scratch::of(image)?;
     on_partition(copy.path(), partition, edit)?;
     Ok(copy)
 }

@@ -1,16 +1,24 @@
-//! `image build` and `image show`.
+//! Making and looking at images.
+
+mod sign;
+mod verify;
+
+pub(crate) use sign::{SignArgs, sign_command};
+pub(crate) use verify::{VerifyArgs, verify_command};
 
 use crate::device_build::{self, DeviceBuilder};
 use crate::kernel::{self, Kernel, Purpose};
 use crate::keys;
 use crate::sources::{self, Pin};
 use crate::toolchain::{Rust, Toolchain};
+use crate::u_boot::UBoot;
 use crate::workspace::{self, Workspace};
-use crate::{ImageArgs, SourceArgs, host};
+use crate::{ImageArgs, SourceArgs, host, u_boot};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_images::app::{self, App};
 use holdfast_images::board::{Board, DeviceTreeSource};
+use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::build::{self, Inputs, Sizes};
 use holdfast_images::key::PublicKey;
 use holdfast_images::manifest::ImageManifest;
@@ -76,6 +84,8 @@ struct Provenance<'a> {
     kernel_compiler: &'a str,
     kernel_config_sha256: String,
     kernel_patches: Vec<String>,
+    boot_loader: &'a Pin,
+    boot_loader_config_sha256: String,
     rust: &'a Pin,
     rust_kind: &'a str,
     zig: &'a Pin,
@@ -145,6 +155,8 @@ impl<'a> ImageBuilder<'a> {
         let init = self.build_program("holdfast-init", "init", &symbols)?;
         let kernel =
             kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Image)?;
+        let boot_loader = u_boot::build(self.workspace, &board, &self.pins, self.locked)?;
+        let (boot_keys, boot_signer) = self.boot_keys(&manifest)?;
         let device_tree = match board.device_tree {
             DeviceTreeSource::QemuVirt => machine::device_tree(manifest.memory_mib)?,
         };
@@ -157,6 +169,9 @@ impl<'a> ImageBuilder<'a> {
             board: &board,
             kernel: &workspace::read(&kernel.image)?,
             device_tree: &device_tree,
+            u_boot: &workspace::read(&boot_loader.image)?,
+            boot_keys,
+            boot_signer,
             init,
             services: manifest.services.iter().zip(programs).collect(),
             admission,
@@ -166,8 +181,28 @@ impl<'a> ImageBuilder<'a> {
             production: self.production,
         };
         let sizes = build::build(&inputs, &path)?;
-        self.write_provenance(&manifest, &kernel, sizes, &path)?;
+        self.write_provenance(&manifest, &kernel, &boot_loader, sizes, &path)?;
         Ok(Built { path, symbols, manifest: manifest.clone() })
+    }
+
+    /// The keys of the boot loader, and the one that signs where it is at hand: a product's slot is
+    /// signed by `image sign`.
+    fn boot_keys(
+        &self,
+        manifest: &ImageManifest,
+    ) -> Result<([BootKey; 3], Option<BootSigningKey>)> {
+        match manifest.boot_key_paths() {
+            Some([current, next, recovery]) => {
+                let load = |path: PathBuf| BootKey::load(&path);
+                Ok(([load(current)?, load(next)?, load(recovery)?], None))
+            }
+            None => {
+                let keys = keys::development_boot(self.workspace)?;
+                let publics = keys.each_ref().map(BootSigningKey::public);
+                let [current, ..] = keys;
+                Ok((publics, Some(current)))
+            }
+        }
     }
 
     fn build_services(&self, manifest: &ImageManifest, symbols: &Path) -> Result<Vec<Vec<u8>>> {
@@ -243,6 +278,7 @@ impl<'a> ImageBuilder<'a> {
         &self,
         manifest: &ImageManifest,
         kernel: &Kernel,
+        boot_loader: &UBoot,
         sizes: Sizes,
         image: &Path,
     ) -> Result<()> {
@@ -254,6 +290,8 @@ impl<'a> ImageBuilder<'a> {
             kernel_compiler: &kernel.compiler,
             kernel_config_sha256: workspace::sha256_file(&kernel.config)?,
             kernel_patches: Vec::new(),
+            boot_loader: &boot_loader.source,
+            boot_loader_config_sha256: workspace::sha256_file(&boot_loader.config)?,
             rust: &self.devices.toolchain().rust.pin,
             rust_kind: self.devices.toolchain().rust.name,
             zig: sources::pin(&self.pins, sources::ZIG)?,

@@ -1,0 +1,156 @@
+//! U-Boot: Debian's source with Debian's patches, our configuration, cached by everything that goes
+//! into it. Keys and boot script are no part of it: they are in the device tree that the image
+//! builder puts behind it.
+
+use crate::cross_make::{CROSS_COMPILE, cross_make};
+use crate::kconfig::{lost_options, options};
+use crate::progress::Step;
+use crate::sources::{self, Pin, Pins};
+use crate::workspace::{self, Workspace};
+use crate::{host, process, source_package};
+use anyhow::{Context, Result, bail};
+use holdfast_images::board::Board;
+use holdfast_images::{hex, sha256};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Changes with the way U-Boot is built here, so that no older result is taken for a new one.
+const RECIPE: &str = "1";
+/// Doors that must stay shut, whoever in Kconfig selects them.
+const NEVER: [&str; 26] = [
+    "CONFIG_NET",
+    "CONFIG_USB",
+    "CONFIG_EFI_LOADER",
+    "CONFIG_LEGACY_IMAGE_FORMAT",
+    "CONFIG_ANDROID_BOOT_IMAGE",
+    "CONFIG_CMD_GO",
+    "CONFIG_CMD_BOOTZ",
+    "CONFIG_CMD_BOOTI",
+    "CONFIG_CMD_SOURCE",
+    "CONFIG_CMD_FS_GENERIC",
+    "CONFIG_FS_EXT4",
+    "CONFIG_FS_FAT",
+    "CONFIG_FS_SQUASHFS",
+    "CONFIG_CMD_GPT",
+    "CONFIG_EFI_PARTITION",
+    "CONFIG_DOS_PARTITION",
+    "CONFIG_CMD_I2C",
+    "CONFIG_CMD_SAVEENV",
+    "CONFIG_FIT_CIPHER",
+    "CONFIG_FIT_IMAGE_POST_PROCESS",
+    "CONFIG_USE_PREBOOT",
+    "CONFIG_CMD_BOOTDEV",
+    "CONFIG_BOOTSTD",
+    "CONFIG_CMD_LOADB",
+    "CONFIG_CMD_LOADS",
+    "CONFIG_CMD_TFTPBOOT",
+];
+
+/// A boot loader that was built.
+#[derive(Debug, Clone)]
+pub(crate) struct UBoot {
+    /// `u-boot-nodtb.bin`.
+    pub(crate) image: PathBuf,
+    /// Its whole configuration.
+    pub(crate) config: PathBuf,
+    /// Which source it is from.
+    pub(crate) source: Pin,
+}
+
+/// Builds the board's U-Boot, or finds it in the cache.
+pub(crate) fn build(
+    workspace: &Workspace,
+    board: &Board,
+    pins: &Pins,
+    locked: bool,
+) -> Result<UBoot> {
+    host::ensure(&[host::KERNEL])?;
+    let _lock = workspace.lock("u-boot")?;
+    let (source, tree) = source_package::fetch(workspace, pins, sources::U_BOOT, locked)?;
+    let compiler = process::output(Command::new(format!("{CROSS_COMPILE}gcc")).arg("--version"))?;
+    let compiler = compiler.lines().next().unwrap_or_default();
+    let (fragments, environment) = inputs(workspace, board)?;
+    let parts = [RECIPE, &source.sha256, compiler, &fragments, &environment].join("\0");
+    let key = hex(&sha256(&[parts.as_bytes()]));
+    let directory = workspace.cache.join("u-boot").join(key.get(..24).unwrap_or(&key));
+    let u_boot = UBoot {
+        image: directory.join("u-boot-nodtb.bin"),
+        config: directory.join("config"),
+        source,
+    };
+    if u_boot.config.is_file() && u_boot.image.is_file() {
+        return Ok(u_boot);
+    }
+    let scratch = tempfile::Builder::new()
+        .prefix(".unfinished-u-boot-")
+        .tempdir_in(&workspace.cache)
+        .context("cannot make a directory for U-Boot")?;
+    let object = scratch.path().join("object");
+    workspace::make_directory(&object)?;
+    let (merged, built_in) = (scratch.path().join("fragments"), scratch.path().join("environment"));
+    workspace::write(&built_in, &environment)?;
+    let named = format!("{fragments}CONFIG_DEFAULT_ENV_FILE=\"{}\"\n", built_in.display());
+    workspace::write(&merged, &named)?;
+    let make = |target: &str| {
+        let mut command = cross_make(&tree, &object, target);
+        let map = |path: &Path| format!("-ffile-prefix-map={}=.", path.display());
+        command
+            .env("SOURCE_DATE_EPOCH", "0")
+            .env("TZ", "UTC")
+            .arg(format!("KCFLAGS={} {}", map(&tree), map(&object)))
+            .arg(format!("KCONFIG_ALLCONFIG={}", merged.display()));
+        command
+    };
+    let mut step = Step::begin(format!("U-Boot {} for {}", u_boot.source.version, board.name));
+    process::follow(&mut make("allnoconfig"), &mut step)?;
+    let config = workspace::read_text(&object.join(".config"))?;
+    check(&fragments, &config)?;
+    process::follow(&mut make("u-boot-nodtb.bin"), &mut step)?;
+    let image = workspace::read(&object.join("u-boot-nodtb.bin"))?;
+    let size = image.len();
+    let config = config.lines().filter(|line| !line.starts_with("CONFIG_DEFAULT_ENV_FILE="));
+    workspace::write(&u_boot.config, config.collect::<Vec<_>>().join("\n"))?;
+    workspace::write(&u_boot.image, image)?;
+    step.done(&format!("{size} bytes"));
+    Ok(u_boot)
+}
+
+/// The board's fragments, one behind the other, and the environment that is compiled in.
+fn inputs(workspace: &Workspace, board: &Board) -> Result<(String, String)> {
+    let directory = workspace.root.join("boot-loader");
+    let mut fragments = String::new();
+    for name in &board.boot_loader_fragments {
+        fragments.push_str(&workspace::read_text(&directory.join(format!("{name}.config")))?);
+        fragments.push('\n');
+    }
+    Ok((fragments, workspace::read_text(&directory.join("environment"))?))
+}
+
+/// Fails when Kconfig dropped what was asked for, or something is on that never may be.
+fn check(fragments: &str, config: &str) -> Result<()> {
+    let lost = lost_options(fragments, config);
+    if !lost.is_empty() {
+        bail!("boot-loader: these options did not survive Kconfig:\n  {}", lost.join("\n  "));
+    }
+    let have = options(config);
+    let on = |name: &&&str| have.get(**name).is_some_and(|value| *value != "n");
+    let wrong: Vec<&str> = NEVER.iter().filter(on).copied().collect();
+    if !wrong.is_empty() {
+        bail!("boot-loader: these options must be off: {}", wrong.join(", "));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_opens_a_door_is_refused() {
+        check("CONFIG_FIT=y\n", "CONFIG_FIT=y\n# CONFIG_NET is not set\n").unwrap();
+        let error = check("CONFIG_FIT=y\n", "CONFIG_FIT=y\nCONFIG_NET=y\n").unwrap_err();
+        assert_eq!(error.to_string(), "boot-loader: these options must be off: CONFIG_NET");
+        let error = check("CONFIG_FIT_SIGNATURE=y\n", "CONFIG_FIT=y\n").unwrap_err();
+        assert!(error.to_string().contains("CONFIG_FIT_SIGNATURE: wanted y, found n"), "{error}");
+    }
+}

@@ -1,0 +1,110 @@
+//! A production image: built without the private key, signed by a key kept elsewhere, verified.
+
+#![allow(
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module, and a panic is a failed test"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+const IMAGE: &str = r#"
+schema = 1
+name = "production"
+version = "1.0.0"
+board = "qemu-virt"
+memory_mib = 64
+rollback_index = 3
+[slots]
+boot_mib = 8
+root_mib = 8
+[storage]
+state_mib = 8
+apps_mib = 8
+data_mib = 8
+[trust.boot]
+current = "current.pub.pem"
+next = "next.pub.pem"
+recovery = "recovery.pub.pem"
+"#;
+
+fn holdfast(directory: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args(arguments)
+        .current_dir(directory)
+        .env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap()
+}
+
+fn succeeds(directory: &Path, arguments: &[&str]) -> String {
+    let output = holdfast(directory, arguments);
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{arguments:?}: {message}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn fails(directory: &Path, arguments: &[&str]) -> String {
+    let output = holdfast(directory, arguments);
+    let message = [output.stdout, output.stderr].concat();
+    let message = String::from_utf8_lossy(&message).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+    message
+}
+
+#[test]
+fn a_production_image_is_signed_by_a_key_kept_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    for name in ["current", "next", "recovery", "stranger"] {
+        let file = format!("{name}.pem");
+        succeeds(path, &["key", "new", "--for", "boot", "--output", &file]);
+    }
+    fs::write(path.join("image.toml"), IMAGE).unwrap();
+    let build = ["image", "build", "--production", "--image", "image.toml", "--output", "p.img"];
+    succeeds(path, &build);
+    assert!(succeeds(path, &["image", "show", "p.img"]).contains("boot: unsigned"));
+    let message = fails(path, &["image", "verify", "p.img"]);
+    assert!(message.contains("slot a: refused: configuration slot-a is not signed"), "{message}");
+
+    let public = ["image", "sign", "p.img", "--public", "current.pub.pem"];
+    succeeds(path, &[&public[..], &["--emit-bytes", "to-sign"]].concat());
+    let sign = |key: &str| {
+        for slot in ["slot-a", "slot-b"] {
+            let status = Command::new("openssl")
+                .args([
+                    "dgst",
+                    "-sha256",
+                    "-sign",
+                    key,
+                    "-out",
+                    &format!("to-sign/{slot}.signature"),
+                ])
+                .arg(format!("to-sign/{slot}.bytes"))
+                .current_dir(path)
+                .status()
+                .unwrap();
+            assert!(status.success());
+        }
+    };
+    sign("stranger.pem");
+    let message = fails(path, &[&public[..], &["--signatures", "to-sign"]].concat());
+    assert!(message.contains("slot-a.signature: is no signature by"), "{message}");
+    sign("current.pem");
+    succeeds(path, &[&public[..], &["--signatures", "to-sign"]].concat());
+    let report = succeeds(path, &["image", "verify", "p.img"]);
+    let expected = "slot a: sound, signed by key current, for qemu-virt, rollback index 3";
+    assert!(report.contains(expected), "{report}");
+    assert!(succeeds(path, &["image", "show", "p.img"]).contains("(production)"));
+
+    succeeds(path, &["image", "sign", "p.img", "--key", "stranger.pem"]);
+    let message = fails(path, &["image", "verify", "p.img"]);
+    assert!(message.contains("is not signed by a key of the boot loader"), "{message}");
+    succeeds(path, &["image", "sign", "p.img", "--key", "next.pem"]);
+    let report = succeeds(path, &["image", "verify", "p.img"]);
+    assert!(report.contains("signed by key next"), "{report}");
+    let message = fails(path, &["image", "verify", "p.img", "--rom", "image.toml"]);
+    assert!(message.contains("the ROM holds no control device tree"), "{message}");
+}

@@ -1,0 +1,482 @@
+//! What lies in a `boot` partition: a flattened image tree (FIT) with the kernel and, for each slot,
+//! a device tree whose command line binds the slot to its root file system, and a signed
+//! configuration that names the two.
+//!
+//! Source: the FIT format of U-Boot's documentation, `doc/usage/fit/`.
+
+mod key;
+pub mod signature;
+
+pub use key::{
+    ALGORITHM, BootKey, BootKeyError, BootSigningKey, KEY_BYTES, Montgomery, marked_as_development,
+};
+
+use crate::board::Addresses;
+use crate::boot_loader::compatible;
+use crate::verity::{BLOCK_BYTES, Verity};
+use crate::{hex, sha256};
+use dtoolkit::fdt::Fdt;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
+use dtoolkit::{Node, Property};
+use holdfast_core::slots::{Release, Slot};
+
+/// Longest command line that an ARM kernel takes (`COMMAND_LINE_SIZE`), its NUL included.
+const COMMAND_LINE_BYTES: usize = 1024;
+
+/// A kernel, its device tree and its command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// The zImage.
+    pub kernel: Vec<u8>,
+    /// The device tree, command line included.
+    pub device_tree: Vec<u8>,
+    /// The command line.
+    pub command_line: String,
+}
+
+/// Why a boot image could not be made or read.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// The bytes are no device tree.
+    #[error("{what} is no flattened device tree: {reason}")]
+    Malformed {
+        /// Which tree.
+        what: &'static str,
+        /// Why, in the parser's words.
+        reason: String,
+    },
+    /// A part is missing or has another type.
+    #[error("{what} has no usable {path}")]
+    Missing {
+        /// Which tree.
+        what: &'static str,
+        /// Which node or property.
+        path: String,
+    },
+    /// The board's device tree carries a seed, which would be the same on every device.
+    #[error("the board's device tree carries /chosen/{0}; a signed tree must not hold a seed")]
+    Seed(&'static str),
+    /// The command line is longer than the kernel takes.
+    #[error("the command line has {0} bytes, more than {COMMAND_LINE_BYTES}")]
+    CommandLineTooLong(usize),
+    /// The data does not have the digest that stands beside it.
+    #[error("{0} does not have the SHA-256 that stands beside it")]
+    Digest(String),
+    /// Nobody has signed.
+    #[error("configuration {0} is not signed")]
+    NotSigned(String),
+    /// Somebody else has signed, or something was changed since.
+    #[error("configuration {0} is not signed by a key of the boot loader")]
+    WronglySigned(String),
+    /// It is for another board.
+    #[error("it is for {found}, not for {board}")]
+    OtherBoard {
+        /// What it says it is for.
+        found: String,
+        /// The board.
+        board: String,
+    },
+    /// A key of the boot loader or for signing.
+    #[error("the key {0}")]
+    Key(#[from] BootKeyError),
+}
+
+/// What a FIT is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// The zImage.
+    pub kernel: &'a [u8],
+    /// The board's device tree; its command line is replaced.
+    pub device_tree: &'a [u8],
+    /// Name of the board.
+    pub board: &'a str,
+    /// Value of the kernel's `console=`.
+    pub console: &'a str,
+    /// Where the boot loader puts things.
+    pub addresses: &'a Addresses,
+    /// A number that only grows.
+    pub rollback_index: u32,
+    /// The root file system that belongs to it.
+    pub root: &'a Verity,
+}
+
+/// Name of a slot's configuration.
+#[must_use]
+pub fn configuration(slot: Slot) -> String {
+    format!("slot-{}", slot.letter())
+}
+
+/// The command line that boots `slot` from its verity root.
+#[must_use]
+pub fn command_line(parts: &Parts<'_>, slot: Slot) -> String {
+    let device = format!("PARTLABEL=root-{}", slot.letter());
+    let root = parts.root;
+    let sectors = root.data_blocks.saturating_mul(BLOCK_BYTES as u64 / 512);
+    let (blocks, hash, salt) = (root.data_blocks, hex(&root.root_hash), hex(&root.salt));
+    let Parts { board, rollback_index, .. } = *parts;
+    [
+        format!("console={} loglevel=6 printk.devkmsg=on", parts.console),
+        "random.trust_bootloader=off panic=-1 ro rootwait root=/dev/dm-0 rootfstype=erofs"
+            .to_owned(),
+        Release { slot, board: board.to_owned(), rollback_index }.words(),
+        format!("dm-mod.waitfor={device}"),
+        format!(
+            "dm-mod.create=\"root,,,ro,0 {sectors} verity 1 {device} {device} 4096 4096 {blocks} \
+             {blocks} sha256 {hash} {salt} 2 restart_on_corruption restart_on_error\""
+        ),
+    ]
+    .join(" ")
+}
+
+/// The FIT of a release, good for either slot; not signed yet.
+///
+/// # Errors
+/// The board's tree is no device tree or carries a seed; the command line is too long.
+pub fn build(parts: &Parts<'_>) -> Result<Vec<u8>, BootError> {
+    let kernel_address = parts.addresses.kernel;
+    let mut kernel = image_node("kernel", parts.kernel, "kernel", kernel_address);
+    kernel.add_property(property("os", "linux"));
+    kernel.add_property(property("entry", kernel_address));
+    let mut images = node("images", [], [kernel]);
+    let mut configurations =
+        node("configurations", [property("default", configuration(Slot::A).as_str())], []);
+    for slot in Slot::ALL {
+        let tree_name = format!("fdt-{}", slot.letter());
+        let device_tree = with_command_line(parts.device_tree, &command_line(parts, slot))?;
+        images.add_child(image_node(
+            &tree_name,
+            &device_tree,
+            "flat_dt",
+            parts.addresses.device_tree,
+        ));
+        let unsigned = node(
+            "signature-1",
+            [
+                property("algo", ALGORITHM),
+                property("sign-images", &["kernel", "fdt"][..]),
+                // Its second number is the length of the strings block, known once that is there.
+                property("hashed-strings", [0u32, 0]),
+                property("value", vec![0u8; KEY_BYTES]),
+            ],
+            [],
+        );
+        let names = [
+            property("compatible", compatible(parts.board)),
+            property("kernel", "kernel"),
+            property("fdt", tree_name.as_str()),
+        ];
+        configurations.add_child(node(&configuration(slot), names, [unsigned]));
+    }
+    let mut tree = DeviceTree::new();
+    tree.root.add_property(property("description", "Holdfast slot"));
+    tree.root.add_property(property("#address-cells", 1u32));
+    tree.root.add_child(images);
+    tree.root.add_child(configurations);
+    let length = |fit: &[u8]| -> u32 {
+        fit.get(32..36).and_then(|word| word.try_into().ok()).map_or(0, u32::from_be_bytes)
+    };
+    // The number has its place already, so that the length does not change with it.
+    let strings = length(&tree.to_dtb());
+    for slot in Slot::ALL {
+        let path = format!("/configurations/{}/signature-1", configuration(slot));
+        let hashed = tree.find_node_mut(&path).and_then(|n| n.property_mut("hashed-strings"));
+        if let Some(hashed) = hashed {
+            hashed.set_value([0u32, strings]);
+        }
+    }
+    Ok(tree.to_dtb())
+}
+
+/// Signs both configurations.
+///
+/// # Errors
+/// It is no FIT that [`build`] has made.
+pub fn sign(fit: &mut [u8], key: &BootSigningKey) -> Result<(), BootError> {
+    for slot in Slot::ALL {
+        let name = configuration(slot);
+        let message = signature::bytes_to_sign(fit, &name)?;
+        signature::attach(fit, &name, &key.sign(&message)?)?;
+    }
+    Ok(())
+}
+
+/// Checks a `boot` partition as the boot loader does before it boots `slot`, and returns the name of
+/// the key that has signed with what the kernel is given.
+///
+/// # Errors
+/// Whatever makes the boot loader refuse.
+pub fn verify(
+    partition: &[u8],
+    slot: Slot,
+    board: &str,
+    keys: &[(String, BootKey)],
+) -> Result<(String, Boot), BootError> {
+    let name = configuration(slot);
+    let key = signature::verify(partition, &name, keys)?.to_owned();
+    let fit = parse(partition, "the boot partition")?;
+    let path = format!("/configurations/{name}");
+    let found = string(&fit, &path, "compatible", "the boot partition")?;
+    if found != compatible(board) {
+        return Err(BootError::OtherBoard { found, board: compatible(board) });
+    }
+    Ok((key, read(partition, slot)?))
+}
+
+/// Reads a `boot` partition: the FIT at its start, each part checked against its digest.
+///
+/// # Errors
+/// No FIT there, a part is missing, or a digest does not fit.
+pub fn read(partition: &[u8], slot: Slot) -> Result<Boot, BootError> {
+    const WHAT: &str = "the boot partition";
+    let fit = parse(partition, WHAT)?;
+    let path = format!("/configurations/{}", configuration(slot));
+    let named = |part: &str| string(&fit, &path, part, WHAT);
+    let kernel = read_image(&fit, &named("kernel")?)?;
+    let device_tree = read_image(&fit, &named("fdt")?)?;
+    let inner = parse(&device_tree, "the device tree in the boot partition")?;
+    let command_line = string(&inner, "/chosen", "bootargs", "the device tree")?;
+    Ok(Boot { kernel, device_tree, command_line })
+}
+
+pub(crate) fn parse<'a>(bytes: &'a [u8], what: &'static str) -> Result<Fdt<'a>, BootError> {
+    // The header's second word is the length of the whole: Devicetree Specification 5.2.
+    let whole = bytes
+        .get(4..8)
+        .and_then(|word| <[u8; 4]>::try_from(word).ok())
+        .and_then(|word| usize::try_from(u32::from_be_bytes(word)).ok())
+        .and_then(|length| bytes.get(..length))
+        .ok_or_else(|| BootError::Malformed { what, reason: "it is cut short".to_owned() })?;
+    Fdt::new(whole).map_err(|error| BootError::Malformed { what, reason: error.to_string() })
+}
+
+/// A tree that can be changed; refused when it carries a seed.
+pub(crate) fn parse_tree(bytes: &[u8], what: &'static str) -> Result<DeviceTree, BootError> {
+    let mut tree = DeviceTree::from_fdt(&parse(bytes, what)?);
+    if let Some(chosen) = tree.find_node_mut("/chosen") {
+        for seed in ["rng-seed", "kaslr-seed"] {
+            if chosen.property_mut(seed).is_some() {
+                return Err(BootError::Seed(seed));
+            }
+        }
+    }
+    Ok(tree)
+}
+
+fn with_command_line(board_tree: &[u8], command_line: &str) -> Result<Vec<u8>, BootError> {
+    const WHAT: &str = "the board's device tree";
+    if command_line.len() >= COMMAND_LINE_BYTES {
+        return Err(BootError::CommandLineTooLong(command_line.len()));
+    }
+    let mut tree = parse_tree(board_tree, WHAT)?;
+    if tree.find_node("/chosen").is_none() {
+        tree.root.add_child(node("chosen", [], []));
+    }
+    let chosen = tree
+        .find_node_mut("/chosen")
+        .ok_or_else(|| BootError::Missing { what: WHAT, path: "/chosen".to_owned() })?;
+    chosen.remove_property("bootargs");
+    chosen.add_property(property("bootargs", command_line));
+    Ok(tree.to_dtb())
+}
+
+fn node<const P: usize, const C: usize>(
+    name: &str,
+    properties: [DeviceTreeProperty; P],
+    children: [DeviceTreeNode; C],
+) -> DeviceTreeNode {
+    let mut node = DeviceTreeNode::new_unchecked(name);
+    properties.into_iter().for_each(|property| node.add_property(property));
+    children.into_iter().for_each(|child| node.add_child(child));
+    node
+}
+
+pub(crate) fn property<T: dtoolkit::ToPropertyValue>(name: &str, value: T) -> DeviceTreeProperty {
+    DeviceTreeProperty::new_unchecked(name, value)
+}
+
+fn image_node(name: &str, data: &[u8], kind: &str, load: u32) -> DeviceTreeNode {
+    let digest = [property("algo", "sha256"), property("value", sha256(&[data]))];
+    let properties = [
+        property("description", name),
+        property("data", data),
+        property("type", kind),
+        property("arch", "arm"),
+        property("compression", "none"),
+        property("load", load),
+    ];
+    node(name, properties, [node("hash-1", digest, [])])
+}
+
+fn read_image(fit: &Fdt<'_>, name: &str) -> Result<Vec<u8>, BootError> {
+    let path = format!("/images/{name}");
+    let data = bytes(fit, &path, "data")?;
+    if bytes(fit, &format!("{path}/hash-1"), "value")? != sha256(&[&data]) {
+        return Err(BootError::Digest(path));
+    }
+    Ok(data)
+}
+
+fn bytes(tree: &Fdt<'_>, path: &str, name: &str) -> Result<Vec<u8>, BootError> {
+    tree.find_node(path)
+        .and_then(|node| node.property(name).map(|property| property.value().to_vec()))
+        .ok_or_else(|| BootError::Missing {
+            what: "the boot partition",
+            path: format!("{path}/{name}"),
+        })
+}
+
+/// A property that is text, without its NUL.
+pub(crate) fn string(
+    tree: &Fdt<'_>,
+    path: &str,
+    name: &str,
+    what: &'static str,
+) -> Result<String, BootError> {
+    let missing = || BootError::Missing { what, path: format!("{path}/{name}") };
+    let value = bytes(tree, path, name).map_err(|_| missing())?;
+    let text = value.strip_suffix(b"\0").ok_or_else(missing)?;
+    String::from_utf8(text.to_vec()).map_err(|_| missing())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verity;
+
+    fn board_tree(property_name: &str) -> Vec<u8> {
+        let mut tree = DeviceTree::new();
+        tree.root.add_child(node("chosen", [property(property_name, "x")], []));
+        tree.to_dtb()
+    }
+
+    const ADDRESSES: Addresses = Addresses {
+        kernel: 0x4080_0000,
+        device_tree: 0x40f0_0000,
+        fit: 0x4100_0000,
+        fit_end: 0x4180_0000,
+    };
+
+    fn fit_with(kernel: &[u8], board_tree: &[u8], board: &str) -> Result<Vec<u8>, BootError> {
+        let root = verity::hash(&[1; 8192]).unwrap();
+        build(&Parts {
+            kernel,
+            device_tree: board_tree,
+            board,
+            console: "ttyAMA0",
+            addresses: &ADDRESSES,
+            rollback_index: 7,
+            root: &root,
+        })
+    }
+
+    fn fit() -> Vec<u8> {
+        fit_with(b"zImage", &board_tree("stdout-path"), "board").unwrap()
+    }
+
+    fn new_key() -> BootSigningKey {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key.pem");
+        let made = std::process::Command::new("openssl")
+            .args(["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:3072", "-out"])
+            .arg(&path)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        BootSigningKey::load(&path).unwrap()
+    }
+
+    #[test]
+    fn what_was_built_is_read_from_a_partition_with_room_behind_it() {
+        let mut fit = fit();
+        fit.resize(fit.len() + 4096, 0);
+        for slot in Slot::ALL {
+            let boot = read(&fit, slot).unwrap();
+            assert_eq!(boot.kernel, b"zImage");
+            let release = Release::from_command_line(&boot.command_line).unwrap();
+            let expected = Release { slot, board: "board".to_owned(), rollback_index: 7 };
+            assert_eq!(release, expected);
+            let device = format!("PARTLABEL=root-{}", slot.letter());
+            assert!(boot.command_line.contains(&device), "{}", boot.command_line);
+        }
+    }
+
+    #[test]
+    fn a_signature_holds_until_anything_signed_is_changed() {
+        let (key, other) = (new_key(), new_key());
+        let keys = [("next".to_owned(), other.public()), ("current".to_owned(), key.public())];
+        let mut fit = fit();
+        assert!(matches!(verify(&fit, Slot::A, "board", &keys), Err(BootError::NotSigned(_))));
+        sign(&mut fit, &key).unwrap();
+        let (name, boot) = verify(&fit, Slot::B, "board", &keys).unwrap();
+        assert_eq!((name.as_str(), boot.kernel.as_slice()), ("current", &b"zImage"[..]));
+        let error = verify(&fit, Slot::A, "other", &keys).unwrap_err();
+        assert!(matches!(error, BootError::OtherBoard { .. }), "{error}");
+        let error = verify(&fit, Slot::A, "board", &keys[..1]).unwrap_err();
+        assert!(matches!(error, BootError::WronglySigned(_)), "{error}");
+        // Whatever byte is changed: it is refused, or what is booted is the same.
+        let good = verify(&fit, Slot::A, "board", &keys).unwrap();
+        for at in (0..fit.len()).step_by(7) {
+            let mut changed = fit.clone();
+            changed[at] ^= 0x10;
+            if let Ok(found) = verify(&changed, Slot::A, "board", &keys) {
+                assert_eq!(found, good, "byte {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_numbers_that_u_boot_calculates_with_fit_the_key() {
+        let key = new_key().public();
+        let numbers = key.montgomery();
+        let low = u32::from_be_bytes(*numbers.modulus.last_chunk().unwrap());
+        assert_eq!(low.wrapping_mul(numbers.n0_inverse), u32::MAX, "times the modulus, it is -1");
+        assert_eq!((numbers.modulus.len(), numbers.r_squared.len()), (KEY_BYTES, KEY_BYTES));
+        assert!(numbers.r_squared < numbers.modulus);
+        assert_eq!(BootKey::from_modulus(&numbers.modulus).unwrap().id(), key.id());
+        BootKey::from_modulus(&numbers.modulus[1..]).unwrap_err();
+    }
+
+    #[test]
+    fn a_changed_kernel_byte_is_noticed() {
+        let mut fit = fit();
+        let at = fit.windows(6).position(|w| w == b"zImage").unwrap();
+        fit[at] ^= 1;
+        assert!(matches!(read(&fit, Slot::A), Err(BootError::Digest(_))));
+    }
+
+    #[test]
+    fn a_tree_with_a_seed_is_refused() {
+        for seed in ["rng-seed", "kaslr-seed"] {
+            let error = fit_with(b"k", &board_tree(seed), "board").unwrap_err();
+            assert!(matches!(error, BootError::Seed(name) if name == seed));
+        }
+    }
+
+    #[test]
+    fn the_command_line_fits_the_kernel() {
+        let line = read(&fit(), Slot::B).unwrap().command_line;
+        assert!(line.len() < 700, "{line}");
+        let error = fit_with(b"k", &board_tree("x"), &"y".repeat(700)).unwrap_err();
+        assert!(matches!(error, BootError::CommandLineTooLong(_)), "{error}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn arbitrary_partitions_never_panic(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..256)
+        ) {
+            let _ = read(&bytes, Slot::A);
+            let _ = signature::bytes_to_sign(&bytes, "slot-a");
+        }
+
+        #[test]
+        fn one_changed_byte_never_panics(
+            at in proptest::prelude::any::<proptest::sample::Index>(), value in proptest::prelude::any::<u8>()) {
+            let mut fit = fit();
+            let at = at.index(fit.len());
+            fit[at] = value;
+            let _ = read(&fit, Slot::A);
+            let _ = signature::bytes_to_sign(&fit, "slot-a");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Checking an image offline as its boot loader and its kernel would: `image verify`.
+
+use crate::boot::{self, BootError};
+use crate::boot_loader::{self, BootLoaderError, Requirements};
+use crate::disk::{DiskError, Layout};
+use crate::show::{self, ShowError};
+use crate::verity::{self, BLOCK_BYTES};
+use crate::{FileError, hex, sha256};
+use holdfast_core::package::KeyId;
+use holdfast_core::slots::{
+    BootState, COPY_BYTES, Choice, CommandLineError, Copies, Release, Slot,
+};
+use serde::Serialize;
+use std::fs::{self, File};
+use std::path::Path;
+
+/// What stands between power-on and init.
+#[derive(Debug, Serialize)]
+pub struct Chain {
+    /// SHA-256 of the ROM, in hexadecimal. What it should be, its `provenance.json` says.
+    pub rom_sha256: String,
+    /// Names and ids of the keys that the boot loader takes.
+    pub keys: Vec<(String, String)>,
+    /// The boot state; none where no copy of it is valid.
+    pub boot_state: Option<BootState>,
+    /// The slot that the boot loader takes first; none where it halts.
+    pub first: Option<Slot>,
+    /// Both slots, A first.
+    pub slots: Vec<SlotReport>,
+}
+
+/// What there is to say of one slot.
+#[derive(Debug, Serialize)]
+pub struct SlotReport {
+    /// Which.
+    pub slot: Slot,
+    /// True when nothing was ever written there.
+    pub empty: bool,
+    /// What was found; none when the slot does not boot.
+    pub found: Option<SlotFound>,
+    /// Why it does not boot.
+    pub refused: Option<String>,
+}
+
+/// A slot that boots.
+#[derive(Debug, Serialize)]
+pub struct SlotFound {
+    /// Name of the key that has signed it.
+    pub key: String,
+    /// Board it is for.
+    pub board: String,
+    /// Its rollback index.
+    pub rollback_index: u32,
+    /// Verity root hash of its root file system, in hexadecimal.
+    pub root_hash: String,
+}
+
+/// Why the chain cannot even be looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The image cannot be read.
+    #[error(transparent)]
+    Show(#[from] ShowError),
+    /// The disk.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The boot loader.
+    #[error(transparent)]
+    BootLoader(#[from] BootLoaderError),
+}
+
+/// Why a slot does not boot.
+#[derive(Debug, thiserror::Error)]
+enum SlotError {
+    #[error(transparent)]
+    Show(#[from] ShowError),
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    #[error(transparent)]
+    CommandLine(#[from] CommandLineError),
+    #[error("its command line is that of slot {}", .0.letter())]
+    OtherSlot(Slot),
+    #[error("its command line is for board {0}")]
+    OtherBoard(String),
+    #[error("its command line names no verity table")]
+    NoVerityTable,
+    #[error("its root has hash {found}, but the signed command line names {named}")]
+    RootHash { found: String, named: String },
+    #[error("the hash tree behind its root does not fit; every read would fail")]
+    HashTree,
+}
+
+impl Chain {
+    /// True when the slot that is taken first boots.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        self.slots.iter().any(|slot| Some(slot.slot) == self.first && slot.found.is_some())
+    }
+}
+
+/// Follows the chain of the image at `image` from the ROM at `rom`, for `board`.
+///
+/// # Errors
+/// The files cannot be read, or the ROM requires nothing of a slot.
+pub fn verify(image: &Path, rom: &Path, board: &str) -> Result<Chain, VerifyError> {
+    let rom = fs::read(rom).map_err(FileError::at("read", rom))?;
+    let requirements = boot_loader::requirements(&rom)?;
+    let mut file = File::open(image).map_err(FileError::at("open", image))?;
+    let layout = Layout::read(&mut file)?;
+    let state = layout.partition("bootstate")?.read(&mut file, image)?;
+    let (first, second) = state.split_at(state.len() / 2);
+    let copy = |bytes: &[u8]| bytes.get(..COPY_BYTES).unwrap_or_default().to_vec();
+    let boot_state = Copies::read(&copy(first), &copy(second)).state();
+    let choice = boot_state.unwrap_or(BootState::unknown()).choose().0;
+    let slots = Slot::ALL.into_iter().map(|slot| report(image, slot, board, &requirements));
+    Ok(Chain {
+        rom_sha256: hex(&sha256(&[&rom])),
+        keys: requirements
+            .keys
+            .iter()
+            .map(|(name, key)| (name.clone(), KeyId::to_string(&key.id())))
+            .collect(),
+        boot_state,
+        first: match choice {
+            Choice::Boot(slot) => Some(slot),
+            Choice::Halt => None,
+        },
+        slots: slots.collect(),
+    })
+}
+
+fn report(image: &Path, slot: Slot, board: &str, requirements: &Requirements) -> SlotReport {
+    let (found, empty) = match show::read_partition(image, &format!("boot-{}", slot.letter())) {
+        Ok(partition) => (
+            check(image, slot, board, &partition, requirements),
+            partition.iter().all(|byte| *byte == 0),
+        ),
+        Err(error) => (Err(error.into()), false),
+    };
+    let refused = found.as_ref().err().map(ToString::to_string);
+    SlotReport { slot, empty, found: found.ok(), refused }
+}
+
+fn check(
+    image: &Path,
+    slot: Slot,
+    board: &str,
+    partition: &[u8],
+    requirements: &Requirements,
+) -> Result<SlotFound, SlotError> {
+    let (key, boot) = boot::verify(partition, slot, board, &requirements.keys)?;
+    let release = Release::from_command_line(&boot.command_line)?;
+    if release.slot != slot {
+        return Err(SlotError::OtherSlot(release.slot));
+    }
+    if release.board != board {
+        return Err(SlotError::OtherBoard(release.board));
+    }
+    let (named, blocks) = show::verity_table(&boot.command_line).ok_or(SlotError::NoVerityTable)?;
+    let root = show::read_partition(image, &format!("root-{}", slot.letter()))?;
+    let length = blocks.saturating_mul(BLOCK_BYTES);
+    let verity = root.get(..length).and_then(verity::hash).ok_or(SlotError::NoVerityTable)?;
+    let found = hex(&verity.root_hash);
+    if found != named {
+        return Err(SlotError::RootHash { found, named });
+    }
+    let end = length.saturating_add(verity.tree.len());
+    if root.get(length..end) != Some(verity.tree.as_slice()) {
+        return Err(SlotError::HashTree);
+    }
+    Ok(SlotFound {
+        key,
+        board: release.board,
+        rollback_index: release.rollback_index,
+        root_hash: named,
+    })
+}
