@@ -33,9 +33,9 @@ fn emulator_of(parent: u32) -> u32 {
             };
             // Not the short run that dumps the device tree.
             let arguments = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            let starts_a_kernel = arguments.split(|byte| *byte == 0).any(|word| word == b"-kernel");
+            let starts_a_guest = arguments.split(|byte| *byte == 0).any(|word| word == b"-qmp");
             let is = |field: &str| status.lines().any(|line| line == field);
-            if starts_a_kernel && is("Name:\tqemu-system-arm") && is(&format!("PPid:\t{parent}")) {
+            if starts_a_guest && is("Name:\tqemu-system-arm") && is(&format!("PPid:\t{parent}")) {
                 return entry.file_name().to_string_lossy().parse().unwrap();
             }
         }
@@ -59,7 +59,7 @@ fn a_wait_that_runs_out_has_exit_code_3_and_shows_the_consoles_tail() {
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{message}");
     assert!(message.contains("`this never comes` did not come within 5s"), "{message}");
-    assert!(message.contains("Linux version"), "no tail: {message}");
+    assert!(message.contains("holdfast: "), "no tail: {message}");
 }
 
 #[test]
