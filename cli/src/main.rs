@@ -3,6 +3,7 @@
 mod app;
 mod busybox;
 mod cross_make;
+mod device;
 mod device_build;
 mod failure;
 mod host;
@@ -53,6 +54,9 @@ enum Command {
     /// Make and look at keys.
     #[command(subcommand)]
     Key(keys::KeyCommand),
+    /// What a device says of itself.
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
     /// Run the project's tests; what CI runs.
     Test(test::TestArgs),
     /// Measure sizes, start-up times and memory, and write docs/numbers.md.
@@ -124,6 +128,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Image(ImageCommand::Verify(args)) => image::verify_command(&args),
         Command::App(command) => app::run(&workspace, &command),
         Command::Key(command) => keys::run(&workspace, &command),
+        Command::Device(command) => device::run(&command),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Measure(args) => measure::run(&workspace, &args),
         Command::Sources(SourcesCommand::Update) => sources::update(&workspace),

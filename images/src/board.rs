@@ -40,6 +40,8 @@ pub struct Addresses {
     pub fit: u32,
     /// First address behind the room for a FIT.
     pub fit_end: u32,
+    /// Where the end of the log outlives a reset: what nothing else uses, the boot loader included.
+    pub boot_log: u32,
 }
 
 impl Addresses {
@@ -93,11 +95,12 @@ impl Board {
         if board.boot_loader_end_kib < 64 || board.boot_loader_end_kib > 3072 {
             return refuse("boot_loader_end_kib", "must be from 64 to 3072");
         }
-        let Addresses { kernel, device_tree, fit, fit_end } = board.addresses;
-        if !(kernel < device_tree && device_tree < fit && fit < fit_end) {
-            return refuse("addresses", "must rise: kernel, device_tree, fit, fit_end");
+        let Addresses { kernel, device_tree, fit, fit_end, boot_log } = board.addresses;
+        if !(kernel < device_tree && device_tree < fit && fit < fit_end && fit_end <= boot_log) {
+            return refuse("addresses", "must rise: kernel, device_tree, fit, fit_end, boot_log");
         }
-        if [kernel, device_tree, fit].iter().any(|address| !address.is_multiple_of(4096)) {
+        if [kernel, device_tree, fit, boot_log].iter().any(|address| !address.is_multiple_of(4096))
+        {
             return refuse("addresses", "must be multiples of 4096");
         }
         Ok(board)

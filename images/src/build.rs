@@ -381,6 +381,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
             limits: service.limits,
             readiness: policy::readiness(service.ready_within_ms),
             watchdog_ms: service.watchdog_ms,
+            critical: service.critical,
         });
         services.push(component::Service { name: service.name.clone(), uid, plan });
     }

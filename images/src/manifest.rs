@@ -101,6 +101,9 @@ pub struct Service {
     pub ready_within_ms: Option<u32>,
     /// Milliseconds within which it must show that it is alive, again and again.
     pub watchdog_ms: Option<u32>,
+    /// A release is good only if it gets ready and stays so.
+    #[serde(default)]
+    pub critical: bool,
     /// Device nodes it is handed.
     #[serde(default)]
     pub descriptors: Vec<String>,

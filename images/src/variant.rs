@@ -70,19 +70,44 @@ pub fn with_kernel_and_root(
     kernel: Option<Vec<u8>>,
     change: impl FnOnce(&mut Root),
 ) -> Result<(), VariantError> {
+    write(image, output, signer, kernel, None, change)
+}
+
+/// Copies `image` to `output` with another rollback index.
+///
+/// # Errors
+/// See [`VariantError`].
+pub fn with_rollback_index(
+    image: &Path,
+    output: &Path,
+    signer: &Signer,
+    rollback_index: u32,
+) -> Result<(), VariantError> {
+    write(image, output, signer, None, Some(rollback_index), |_| {})
+}
+
+fn write(
+    image: &Path,
+    output: &Path,
+    signer: &Signer,
+    kernel: Option<Vec<u8>>,
+    rollback_index: Option<u32>,
+    change: impl FnOnce(&mut Root),
+) -> Result<(), VariantError> {
     let mut boot = show::read_boot(image)?;
     boot.kernel = kernel.unwrap_or(boot.kernel);
     let mut root = Root::read(&show::read_root(image)?)?;
     change(&mut root);
     let data = root.to_erofs()?;
     let verity = verity::hash(&data).ok_or(ShowError::NoVerityTable)?;
+    let before = Release::from_command_line(&boot.command_line)?;
     let mut fit = boot::build(&Parts {
         kernel: &boot.kernel,
         device_tree: &boot.device_tree,
         board: &signer.board.name,
         console: &signer.board.console,
         addresses: &signer.board.addresses,
-        rollback_index: Release::from_command_line(&boot.command_line)?.rollback_index,
+        rollback_index: rollback_index.unwrap_or(before.rollback_index),
         root: &verity,
     })?;
     boot::sign(&mut fit, &signer.key)?;

@@ -10,11 +10,14 @@ mod component;
 mod identities;
 mod log;
 mod package;
+mod slots;
 mod supervise;
 
 use crate::log::Log;
+use crate::slots::Slots;
 use holdfast_linux::clock;
 use holdfast_linux::power::{self, End};
+use holdfast_linux::watchdog::Watchdog;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -53,8 +56,12 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     boot::set_hostname(&list.image.hostname)?;
     boot::raise_clock(log, list.image.build_time)?;
     boot::mount_partitions(log);
+    // From here on, whatever hangs is reset.
+    let watchdog = Watchdog::arm(supervise::WATCHDOG_S);
+    log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
+    let slots = Slots::prepare(log, &list.image, watchdog.as_ref())?;
     boot::renew_entropy_seed(log)?;
-    let mut supervision = supervise::Supervision::prepare(log, list)?;
+    let mut supervision = supervise::Supervision::prepare(log, list, slots, watchdog)?;
     let end = supervision.run()?;
     supervision.release_packages();
     drop(supervision);

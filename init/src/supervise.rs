@@ -4,8 +4,10 @@ use crate::component::{Component, StartError, Starter, Supervised};
 use crate::identities::Identities;
 use crate::log::Log;
 use crate::package;
-use holdfast_core::component::ComponentList;
+use crate::slots::Slots;
+use holdfast_core::component::{ComponentList, Readiness};
 use holdfast_core::notify;
+use holdfast_core::slots::{Health, Member, Verdict};
 use holdfast_core::supervision::Action;
 use holdfast_core::wire::{self, Reply, Request};
 use holdfast_linux::PathError;
@@ -18,8 +20,12 @@ use holdfast_linux::wait::{self, Exit};
 use holdfast_linux::watchdog::Watchdog;
 use std::io;
 
+/// Seconds without a sign of life after which the hardware resets the machine.
+pub(crate) const WATCHDOG_S: u16 = 15;
 /// The watchdog is petted at least this often, in milliseconds.
 const PET_EVERY_MS: u64 = 5_000;
+/// An end that takes longer is left to the watchdog, in milliseconds.
+const END_WITHIN_MS: u64 = 20_000;
 /// Limits are looked at no more often than this, in milliseconds.
 const LOOK_EVERY_MS: u64 = 1_000;
 /// Datagrams taken from one component before the others have their turn.
@@ -49,18 +55,45 @@ pub(crate) struct Supervision<'log> {
     starter: Starter,
     identities: Identities,
     components: Vec<Supervised>,
+    slots: Slots,
+    health: Health,
     /// When limits were last asked what they have stopped.
     looked_at: u64,
-    ending: Option<End>,
+    ending: Option<Ending>,
+}
+
+/// The system is to end.
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    how: End,
+    since: u64,
+}
+
+/// The components that decide whether this boot is healthy.
+fn critical(components: &[Supervised], now: u64) -> Vec<Member> {
+    let members = components.iter().enumerate().filter(|(_, c)| c.component.plan.critical);
+    members
+        .map(|(index, supervised)| {
+            let plan = &supervised.component.plan;
+            let ready_within_ms = match plan.readiness {
+                Readiness::Notify { within_ms } => within_ms,
+                Readiness::Started => 0,
+            };
+            Member::new(index, ready_within_ms, plan.stable_for_ms, now)
+        })
+        .collect()
 }
 
 impl<'log> Supervision<'log> {
     /// Makes ready for every component: services of the list, and apps whose packages are admitted.
     /// Nothing runs yet.
-    pub(crate) fn prepare(log: &'log Log, list: ComponentList) -> Result<Self, SuperviseError> {
+    pub(crate) fn prepare(
+        log: &'log Log,
+        list: ComponentList,
+        slots: Slots,
+        watchdog: Option<Watchdog>,
+    ) -> Result<Self, SuperviseError> {
         let signals = SignalDescriptor::open().map_err(kernel("watch for signals"))?;
-        let watchdog = Watchdog::arm();
-        log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
         let starter = Starter::prepare()?;
         let mut identities = Identities::load(log);
         let mut ready = Vec::new();
@@ -85,6 +118,8 @@ impl<'log> Supervision<'log> {
                 .map_err(|source| SuperviseError::Prepare { name, source })?;
             components.push(supervised);
         }
+        let now = monotonic_ms();
+        let health = Health::new(now, critical(&components, now));
         Ok(Self {
             log,
             signals,
@@ -92,6 +127,8 @@ impl<'log> Supervision<'log> {
             starter,
             identities,
             components,
+            slots,
+            health,
             looked_at: 0,
             ending: None,
         })
@@ -100,23 +137,65 @@ impl<'log> Supervision<'log> {
     /// Starts and restarts components until the system is to end and all of them have.
     pub(crate) fn run(&mut self) -> Result<End, SuperviseError> {
         loop {
-            if let Some(watchdog) = &self.watchdog {
-                watchdog.pet();
-            }
             let now = monotonic_ms();
+            self.pet(now);
             for index in 0..self.components.len() {
                 self.act_on_deadline(index, now);
             }
-            if let Some(end) = self.ending
+            self.judge_health(now);
+            if let Some(Ending { how, .. }) = self.ending
                 && self.components.iter().all(|c| c.running.is_none())
             {
-                return Ok(end);
+                return Ok(how);
             }
             self.wait_for_events(now)?;
             self.take_signals()?;
             self.hear_components();
             self.look_at_limits();
             self.reap()?;
+        }
+    }
+
+    /// Shows the watchdog that init is alive. An end that takes too long is not alive.
+    fn pet(&self, now: u64) {
+        let hangs = self.ending.is_some_and(|end| now.saturating_sub(end.since) > END_WITHIN_MS);
+        if let (Some(watchdog), false) = (&self.watchdog, hangs) {
+            watchdog.pet();
+        }
+    }
+
+    /// Commits the slot once every critical component is stable, and ends a run in which one is not:
+    /// a release on trial has then failed, a good slot is started anew.
+    fn judge_health(&mut self, now: u64) {
+        if self.ending.is_some() {
+            return;
+        }
+        for (index, supervised) in self.components.iter().enumerate() {
+            self.health.observe(index, supervised.supervisor.ready_since(), now);
+        }
+        match self.health.verdict(now) {
+            Verdict::Healthy if !self.slots.is_committed() => self.slots.commit(self.log),
+            Verdict::Healthy | Verdict::Pending(_) => {}
+            Verdict::Failed(index) => {
+                // A good slot is not given up for a component: it has booted, and updates come
+                // through it.
+                if !self.slots.is_on_trial() && !self.slots.is_committed() {
+                    self.slots.commit(self.log);
+                }
+                self.end(End::Reboot);
+                if let Some(failed) = self.components.get(index) {
+                    let name = &failed.component.name;
+                    self.log.warning(&format!("not healthy: {name} does not stay ready"));
+                }
+            }
+        }
+    }
+
+    /// When health is to be judged again.
+    fn health_deadline(&self, now: u64) -> Option<u64> {
+        match self.health.verdict(now) {
+            Verdict::Pending(at) => Some(at),
+            Verdict::Healthy | Verdict::Failed(_) => None,
         }
     }
 
@@ -149,6 +228,9 @@ impl<'log> Supervision<'log> {
             if let Some(deadline) = supervised.supervisor.deadline() {
                 wait_ms = wait_ms.min(deadline.saturating_sub(now));
             }
+        }
+        if let Some(at) = self.health_deadline(now) {
+            wait_ms = wait_ms.min(at.saturating_sub(now));
         }
         poll.wait(wait_ms).map_err(kernel("wait for events"))
     }
@@ -392,9 +474,9 @@ impl<'log> Supervision<'log> {
         if self.ending.is_some() {
             return;
         }
-        self.ending = Some(end);
-        self.log.notice("stopping all components");
         let now = monotonic_ms();
+        self.ending = Some(Ending { how: end, since: now });
+        self.log.notice("stopping all components");
         for supervised in &mut self.components {
             supervised.stop(now);
         }

@@ -4,6 +4,7 @@
 //! Every wait has a deadline; a wait that fails carries the console's last lines.
 
 pub mod console;
+mod debugger;
 pub mod machine;
 pub mod probe;
 pub mod qmp;
@@ -61,6 +62,9 @@ pub enum HarnessError {
     /// QEMU's control socket failed.
     #[error("QEMU's control socket failed: {0}")]
     Qmp(String),
+    /// QEMU's debugger failed.
+    #[error("QEMU's debugger failed: {0}")]
+    Debugger(String),
     /// The probe answered with an error or not at all.
     #[error("the probe answered `{answer}` to `{command}`")]
     Probe {

@@ -2,6 +2,7 @@
 
 use crate::HarnessError;
 use crate::console::Console;
+use crate::debugger::Debugger;
 use crate::probe::Probe;
 use crate::qmp::Qmp;
 use holdfast_images::{build, show};
@@ -36,6 +37,10 @@ pub struct Machine {
     /// Leave the boot loader out: QEMU starts the kernel that lies in slot A, unverified. For
     /// measuring what the boot loader costs.
     pub without_boot_loader: bool,
+    /// Number of processors; counting takes one.
+    pub processors: u8,
+    /// Sectors of the disk that take no write: the card says nothing and keeps what it had.
+    pub lost_sectors: Vec<u64>,
 }
 
 impl Machine {
@@ -48,6 +53,8 @@ impl Machine {
             counted: false,
             clock_base: None,
             without_boot_loader: false,
+            processors: 2,
+            lost_sectors: Vec::new(),
         }
     }
 
@@ -131,19 +138,38 @@ impl Machine {
         }
         command
             .arg("-drive")
-            .arg(format!("if=none,id=disk,format=raw,file={}", at("disk.img").display()))
+            .arg(self.drive(&at("disk.img")))
             .args(["-device", "sdhci-pci", "-device", "sd-card,drive=disk"])
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
             .args(["-device", "virtio-serial-pci,max_ports=2", "-device", "virtio-rng-pci"]);
         if self.counted {
             command.args(["-icount", "shift=1,sleep=off"]);
         } else {
-            command.args(["-smp", "2"]);
+            command.args(["-smp", &self.processors.to_string()]);
         }
         if let Some(base) = &self.clock_base {
             command.arg("-rtc").arg(format!("base={base}"));
         }
         Ok(command)
+    }
+
+    /// The disk, as QEMU's `-drive` takes it.
+    fn drive(&self, disk: &Path) -> String {
+        let disk = disk.display();
+        if self.lost_sectors.is_empty() {
+            return format!("if=none,id=disk,format=raw,file={disk}");
+        }
+        let mut drive = format!(
+            "if=none,id=disk,driver=raw,file.driver=blkdebug,file.image.driver=file,\
+             file.image.filename={disk}"
+        );
+        for (index, sector) in self.lost_sectors.iter().enumerate() {
+            drive.push_str(&format!(
+                ",file.inject-error.{index}.event=none,file.inject-error.{index}.iotype=write,\
+                 file.inject-error.{index}.errno=5,file.inject-error.{index}.sector={sector}"
+            ));
+        }
+        drive
     }
 
     fn start_on(
@@ -153,12 +179,16 @@ impl Machine {
     ) -> Result<Guest, HarnessError> {
         let at = |name: &str| directory.path().join(name);
         let (qmp_path, probe_path) = (at("qmp"), at("probe"));
-        let _ = (fs::remove_file(&qmp_path), fs::remove_file(&probe_path));
+        for socket in [&qmp_path, &probe_path, &at("debugger")] {
+            let _ = fs::remove_file(socket);
+        }
         let qmp_listener = listen(&qmp_path)?;
         let probe_listener = listen(&probe_path)?;
         let mut process = self
             .command(directory.path())?
             .args(["-monitor", "none", "-serial", "stdio"])
+            .arg("-gdb")
+            .arg(format!("unix:path={},server=on,wait=off", at("debugger").display()))
             .arg("-chardev")
             .arg(format!("socket,id=probe,path={}", probe_path.display()))
             .args(["-device", "virtserialport,chardev=probe,name=probe"])
@@ -274,6 +304,14 @@ impl Guest {
     ) -> Result<String, HarnessError> {
         let regex = Regex::new(pattern).map_err(|error| HarnessError::Qmp(error.to_string()))?;
         self.console.wait_from(0, &regex, within).map(|(found, _)| found)
+    }
+
+    /// Makes the kernel hang, deaf to every interrupt; for a machine with one processor.
+    ///
+    /// # Errors
+    /// The debugger refuses.
+    pub fn hang_kernel(&mut self) -> Result<(), HarnessError> {
+        Debugger::connect(&self.directory.path().join("debugger"))?.hang_kernel()
     }
 
     /// Types on the console.

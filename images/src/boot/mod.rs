@@ -22,6 +22,8 @@ use holdfast_core::slots::{Release, Slot};
 
 /// Longest command line that an ARM kernel takes (`COMMAND_LINE_SIZE`), its NUL included.
 const COMMAND_LINE_BYTES: usize = 1024;
+/// Room for the end of the log of the last run.
+const BOOT_LOG_BYTES: u32 = 0x8000;
 
 /// A kernel, its device tree and its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,7 +144,7 @@ pub fn build(parts: &Parts<'_>) -> Result<Vec<u8>, BootError> {
         node("configurations", [property("default", configuration(Slot::A).as_str())], []);
     for slot in Slot::ALL {
         let tree_name = format!("fdt-{}", slot.letter());
-        let device_tree = with_command_line(parts.device_tree, &command_line(parts, slot))?;
+        let device_tree = for_slot(parts, &command_line(parts, slot))?;
         images.add_child(image_node(
             &tree_name,
             &device_tree,
@@ -262,12 +264,13 @@ pub(crate) fn parse_tree(bytes: &[u8], what: &'static str) -> Result<DeviceTree,
     Ok(tree)
 }
 
-fn with_command_line(board_tree: &[u8], command_line: &str) -> Result<Vec<u8>, BootError> {
+/// The device tree of a slot: the board's, with the command line and the area of the boot log.
+fn for_slot(parts: &Parts<'_>, command_line: &str) -> Result<Vec<u8>, BootError> {
     const WHAT: &str = "the board's device tree";
     if command_line.len() >= COMMAND_LINE_BYTES {
         return Err(BootError::CommandLineTooLong(command_line.len()));
     }
-    let mut tree = parse_tree(board_tree, WHAT)?;
+    let mut tree = parse_tree(parts.device_tree, WHAT)?;
     if tree.find_node("/chosen").is_none() {
         tree.root.add_child(node("chosen", [], []));
     }
@@ -276,7 +279,30 @@ fn with_command_line(board_tree: &[u8], command_line: &str) -> Result<Vec<u8>, B
         .ok_or_else(|| BootError::Missing { what: WHAT, path: "/chosen".to_owned() })?;
     chosen.remove_property("bootargs");
     chosen.add_property(property("bootargs", command_line));
+    tree.root.remove_child("reserved-memory");
+    tree.root.add_child(reserved_memory(parts.addresses.boot_log));
     Ok(tree.to_dtb())
+}
+
+/// Memory that the kernel leaves alone but for the end of its log. Source: kernel document
+/// `devicetree/bindings/reserved-memory/ramoops.yaml`.
+fn reserved_memory(boot_log: u32) -> DeviceTreeNode {
+    let (high, length) = (0u32, BOOT_LOG_BYTES);
+    let area = node(
+        &format!("ramoops@{boot_log:x}"),
+        [
+            property("compatible", "ramoops"),
+            property("reg", [high, boot_log, high, length]),
+            property("console-size", length),
+        ],
+        [],
+    );
+    let cells = [
+        property("#address-cells", 2u32),
+        property("#size-cells", 2u32),
+        property("ranges", Vec::<u8>::new()),
+    ];
+    node("reserved-memory", cells, [area])
 }
 
 fn node<const P: usize, const C: usize>(
@@ -354,6 +380,7 @@ mod tests {
         device_tree: 0x40f0_0000,
         fit: 0x4100_0000,
         fit_end: 0x4180_0000,
+        boot_log: 0x41a0_0000,
     };
 
     fn fit_with(kernel: &[u8], board_tree: &[u8], board: &str) -> Result<Vec<u8>, BootError> {

@@ -15,7 +15,7 @@ use thiserror::Error;
 /// Where the component list lies in the root file system.
 pub const PATH: &str = "/etc/holdfast/components";
 /// Version of the encoding; a list with another one is refused.
-pub const FORMAT_VERSION: u16 = 2;
+pub const FORMAT_VERSION: u16 = 3;
 /// Largest encoded list in bytes that init will look at.
 pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 /// Most components in one image.
@@ -207,6 +207,9 @@ impl ComponentList {
     }
 }
 
+/// Names in the log that are no component's.
+const SYSTEM_NAMES: [&str; 2] = ["init", "kernel"];
+
 /// File of an app's package on the `apps` partition.
 #[must_use]
 pub fn package_file(id: ComponentId) -> String {
@@ -235,6 +238,9 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > MAX_NAME_BYTES {
         return Err("must be 1 to 31 characters long");
     }
+    if SYSTEM_NAMES.contains(&name) {
+        return Err("must not be that of a part of the system");
+    }
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
         return Err("must start with a lower-case letter");
     }
@@ -260,8 +266,11 @@ pub fn name_for(app_name: &str) -> String {
             _ => {}
         }
     }
-    let name = name.trim_end_matches('-');
-    if name.is_empty() { "app".to_owned() } else { name.to_owned() }
+    match name.trim_end_matches('-') {
+        "" => "app".to_owned(),
+        name if SYSTEM_NAMES.contains(&name) => format!("app-{name}"),
+        name => name.to_owned(),
+    }
 }
 
 /// True for `/a/b` forms: absolute, no empty, `.` or `..` part, no NUL.
@@ -367,6 +376,7 @@ mod tests {
             ("Pump Controller (rev. 2)", "pump-controller-rev-2"),
             ("Ärzte & Söhne", "rzte-s-hne"),
             ("3D", "d"),
+            ("Init", "app-init"),
             ("温度", "app"),
         ] {
             assert_eq!(name_for(name), expected);

@@ -130,6 +130,12 @@ impl Supervisor {
         self.state
     }
 
+    /// Since when it is ready, while it is.
+    #[must_use]
+    pub fn ready_since(&self) -> Option<Millis> {
+        (self.state == State::Ready).then_some(self.ready_at)
+    }
+
     /// The next time [`on_deadline`](Self::on_deadline) has something to do.
     #[must_use]
     pub fn deadline(&self) -> Option<Millis> {

@@ -4,6 +4,8 @@
 //! the path or the step, and is the only one in the workspace where `unsafe` is allowed.
 
 pub mod block;
+pub mod boot_log;
+pub mod boot_state;
 pub mod cgroup;
 pub mod channel;
 pub mod clock;

@@ -34,7 +34,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
         let data = show::read_root(&image)?;
         let mut init = holdfast_images::root::read_file(&data, "/sbin/init")?;
         let symbols = fs::read(artefacts.images.join("hello.symbols/init"))?;
-        plant_illegal_instruction(&mut init, &symbols)?;
+        patch_init(&mut init, &symbols, ILLEGAL)?;
         let replace = |root: &mut Root| root.add("sbin/init", init, true);
         reboots_with(
             artefacts,
@@ -93,8 +93,15 @@ fn flipped_byte(image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes init die of an illegal instruction once it supervises its components.
-fn plant_illegal_instruction(init: &mut [u8], symbols: &[u8]) -> Result<()> {
+/// An instruction as Thumb and as ARM code.
+pub(crate) type Instruction = [&'static [u8]; 2];
+/// `udf #0`: the kernel kills whoever comes upon it.
+pub(crate) const ILLEGAL: Instruction = [&[0x00, 0xde], &[0xf0, 0x00, 0xf0, 0xe7]];
+/// `b .`: nobody gets past it.
+pub(crate) const ENDLESS: Instruction = [&[0xfe, 0xe7], &[0xfe, 0xff, 0xff, 0xea]];
+
+/// Makes init come upon another instruction once it supervises its components.
+pub(crate) fn patch_init(init: &mut [u8], symbols: &[u8], instruction: Instruction) -> Result<()> {
     // `channel::receive`, as it is mangled: called in the loop, and not before.
     const FUNCTION: &str = "7channel7receive";
     let elf = object::File::parse(symbols)?;
@@ -102,14 +109,15 @@ fn plant_illegal_instruction(init: &mut [u8], symbols: &[u8]) -> Result<()> {
         .symbols()
         .find(|symbol| symbol.name().is_ok_and(|name| name.contains(FUNCTION)))
         .with_context(|| format!("init has no function {FUNCTION}"))?;
-    // Bit 0 marks Thumb code; `udf #0` is 0xde00 there, and 0xe7f000f0 in ARM code.
+    // Bit 0 marks Thumb code.
     let (address, thumb) = (symbol.address() & !1, symbol.address() & 1 == 1);
     let segment = elf
         .segments()
         .find(|s| (s.address()..s.address().saturating_add(s.size())).contains(&address))
         .context("the function lies in no segment")?;
     let offset = segment.file_range().0.saturating_add(address.saturating_sub(segment.address()));
-    let instruction: &[u8] = if thumb { &[0x00, 0xde] } else { &[0xf0, 0x00, 0xf0, 0xe7] };
+    let [as_thumb, as_arm] = instruction;
+    let instruction = if thumb { as_thumb } else { as_arm };
     let offset = usize::try_from(offset)?;
     let end = offset.saturating_add(instruction.len());
     init.get_mut(offset..end).context("outside init")?.copy_from_slice(instruction);

@@ -7,10 +7,12 @@
 mod attacks;
 mod boot;
 mod contents;
+mod fallback;
 mod hostile;
 mod integrity;
 mod packages;
 mod scratch;
+mod stager;
 mod suite;
 mod supervision;
 #[cfg(test)]
@@ -76,5 +78,6 @@ fn main() -> ExitCode {
     hostile::run(&mut suite, &artefacts);
     integrity::run(&mut suite, &artefacts);
     verified_boot::run(&mut suite, &artefacts);
+    fallback::run(&mut suite, &artefacts);
     suite.finish()
 }

@@ -12,6 +12,7 @@ mod schema;
 
 use crate::encoding::{self, EncodingError};
 use crate::package::Version;
+use crate::slots::DEFAULT_STABLE_FOR_MS;
 pub use component_id::{ComponentId, is_guid};
 use document::Value;
 use schema::{Field, Kind, Support};
@@ -49,8 +50,10 @@ pub struct AppManifest {
     pub ready_within_ms: Option<u32>,
     /// Milliseconds within which it must show that it is alive, again and again.
     pub watchdog_ms: Option<u32>,
-    /// A release of the OS is good only if this app gets ready.
+    /// A release of the OS is good only if this app gets ready and stays so.
     pub critical: bool,
+    /// Milliseconds for which a critical app must stay ready.
+    pub stable_for_ms: u32,
     /// Paths of every request in the document that this OS version cannot grant.
     pub unsupported: Vec<String>,
     /// Peripherals it claims, as path in the document, kind, and number or name.
@@ -190,6 +193,9 @@ impl AppManifest {
             ready_within_ms: holdfast.and_then(|h| number(h, "ReadyWithinMs")),
             watchdog_ms: holdfast.and_then(|h| number(h, "WatchdogMs")),
             critical: holdfast.and_then(|h| at(h, "Critical")) == Some(&Value::Boolean(true)),
+            stable_for_ms: holdfast
+                .and_then(|h| number(h, "StableForMs"))
+                .unwrap_or(DEFAULT_STABLE_FOR_MS),
             unsupported,
             peripherals: peripherals(document),
         }
@@ -250,6 +256,7 @@ impl AppManifest {
             ("LogLinesPerSecond", (1..=256).contains(&manifest.limits.log_lines_per_second)),
             ("ReadyWithinMs", interval(manifest.ready_within_ms)),
             ("WatchdogMs", interval(manifest.watchdog_ms)),
+            ("StableForMs", interval(Some(manifest.stable_for_ms))),
         ];
         match checks.into_iter().find(|(_, holds)| !holds) {
             Some((field, _)) => Err(EncodedManifestError::Field(field)),

@@ -344,7 +344,15 @@ const EXTENSIONS: &[Field] = &[
         Kind::Boolean,
         false,
         Support::Full,
-        "A release of the OS is good only if this app gets ready.",
+        "A release of the OS is good only if this app gets ready and stays so.",
+    ),
+    field(
+        "StableForMs",
+        Kind::Integer { least: 100, most: 600_000 },
+        false,
+        Support::Full,
+        "Milliseconds for which a critical app must stay ready, 5000 unless said: only then is a \
+         release good.",
     ),
 ];
 

@@ -10,6 +10,7 @@ pub mod system_calls;
 
 use crate::app_manifest::{AppManifest, Limits, RestartPolicy};
 use crate::component::{LAST_CAPABILITY, Readiness, is_clean_absolute};
+use crate::slots::DEFAULT_STABLE_FOR_MS;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use system_calls::SystemCalls;
@@ -48,8 +49,10 @@ pub struct Plan {
     pub watchdog_ms: Option<u32>,
     /// When it is started again.
     pub restart: RestartPolicy,
-    /// A release is good only if it gets ready.
+    /// A release is good only if it gets ready and stays so.
     pub critical: bool,
+    /// Milliseconds for which it must stay ready then.
+    pub stable_for_ms: u32,
 }
 
 /// What a component may ask init for.
@@ -151,6 +154,8 @@ pub struct ServiceGrants {
     pub readiness: Readiness,
     /// Watchdog interval in milliseconds.
     pub watchdog_ms: Option<u32>,
+    /// A release is good only if it gets ready and stays so.
+    pub critical: bool,
 }
 
 /// The plan of an app.
@@ -173,6 +178,7 @@ pub fn app_plan(manifest: &AppManifest) -> Plan {
         watchdog_ms: manifest.watchdog_ms,
         restart: manifest.restart,
         critical: manifest.critical,
+        stable_for_ms: manifest.stable_for_ms,
     }
 }
 
@@ -198,7 +204,8 @@ pub fn service_plan(grants: &ServiceGrants) -> Plan {
         readiness: grants.readiness,
         watchdog_ms: grants.watchdog_ms,
         restart: RestartPolicy::Always,
-        critical: false,
+        critical: grants.critical,
+        stable_for_ms: DEFAULT_STABLE_FOR_MS,
     }
 }
 
@@ -231,6 +238,7 @@ pub fn admission_plan(program: &str, directory: &str) -> Plan {
         watchdog_ms: None,
         restart: RestartPolicy::Never,
         critical: false,
+        stable_for_ms: DEFAULT_STABLE_FOR_MS,
     }
 }
 
@@ -403,7 +411,11 @@ impl fmt::Display for Plan {
             RestartPolicy::OnFailure => "on failure",
             RestartPolicy::Never => "never",
         };
-        write!(f, "restart       {restart}{}", if self.critical { ", critical" } else { "" })
+        write!(f, "restart       {restart}")?;
+        if self.critical {
+            write!(f, ", critical: must stay ready for {} ms", self.stable_for_ms)?;
+        }
+        Ok(())
     }
 }
 
@@ -442,6 +454,7 @@ pub(crate) mod tests {
             limits: Limits::default(),
             readiness: Readiness::Started,
             watchdog_ms: None,
+            critical: false,
         }
     }
 

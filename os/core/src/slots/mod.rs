@@ -12,10 +12,16 @@
 //! ```
 
 mod copies;
+mod health;
 mod release;
+mod reset;
+mod status;
 
 pub use copies::{COPY_BYTES, Copies, CopyError, checksum, copy, read_copy};
-pub use release::{CommandLineError, Release};
+pub use health::{DEFAULT_STABLE_FOR_MS, Health, Member, Verdict};
+pub use release::{CommandLineError, Floor, FloorError, Release};
+pub use reset::{LastReset, last_reset};
+pub use status::{Status, StatusError};
 
 use serde::{Deserialize, Serialize};
 

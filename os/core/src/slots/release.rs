@@ -1,6 +1,8 @@
 //! What the signed command line says of the release that runs.
 
 use super::Slot;
+use crate::encoding::{self, EncodingError};
+use serde::{Deserialize, Serialize};
 
 /// Its slot, its board and its rollback index.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +19,57 @@ pub struct Release {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel's command line has no usable {0}")]
 pub struct CommandLineError(pub &'static str);
+
+/// The lowest rollback index that the device still boots. It only rises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+pub struct Floor(pub u32);
+
+/// Why a release is not run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FloorError {
+    /// It is older than what this device has committed.
+    #[error("its rollback index {index} is below this device's floor {floor}")]
+    Below {
+        /// The release's.
+        index: u32,
+        /// The device's.
+        floor: u32,
+    },
+}
+
+impl Floor {
+    /// Name of the file on the `state` partition.
+    pub const FILE_NAME: &str = "os-floor";
+    /// Longest encoding in bytes.
+    pub const MAX_ENCODED_BYTES: usize = 5;
+
+    /// Lets a release run.
+    ///
+    /// # Errors
+    /// Its rollback index is below the floor.
+    pub fn admit(self, release: &Release) -> Result<(), FloorError> {
+        if release.rollback_index < self.0 {
+            return Err(FloorError::Below { index: release.rollback_index, floor: self.0 });
+        }
+        Ok(())
+    }
+
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// The encoder's own; never for a number.
+    pub fn encode(self) -> Result<Vec<u8>, EncodingError> {
+        encoding::encode(&self)
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// The bytes are no number, or more than one.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
+        encoding::decode(bytes)
+    }
+}
 
 const SLOT: &str = "holdfast.slot";
 const BOARD: &str = "holdfast.board";

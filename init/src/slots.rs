@@ -1,0 +1,211 @@
+//! The slot that runs: whether it may, how it stands, and committing it.
+
+use crate::log::Log;
+use holdfast_core::component::ImageIdentity;
+use holdfast_core::encoding::EncodingError;
+use holdfast_core::slots::{
+    BootState, CommandLineError, Floor, FloorError, Phase, Release, Status, last_reset,
+};
+use holdfast_linux::boot_state::BootStateDevice;
+use holdfast_linux::watchdog::Watchdog;
+use holdfast_linux::{PathError, block, boot_log, file};
+use std::path::Path;
+
+/// Name of the partition with the boot state.
+const PARTITION: &str = "bootstate";
+const COMMAND_LINE: &str = "/proc/cmdline";
+/// Longest command line of an ARM kernel.
+const COMMAND_LINE_BYTES: usize = 1024;
+
+/// A release that must not run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SlotError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("there is no {COMMAND_LINE}")]
+    NoCommandLine,
+    #[error(transparent)]
+    CommandLine(#[from] CommandLineError),
+    #[error("the signed command line is for board {0}, the root file system for {1}")]
+    OtherBoard(String, String),
+    #[error("this release is refused")]
+    Floor(#[from] FloorError),
+}
+
+/// Why the boot state or the floor was not saved.
+#[derive(Debug, thiserror::Error)]
+enum SaveError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("there is no partition {PARTITION}")]
+    NoPartition,
+    #[error(transparent)]
+    Encoding(#[from] EncodingError),
+}
+
+/// What init knows of the slots.
+#[derive(Debug)]
+pub(crate) struct Slots {
+    device: Option<BootStateDevice>,
+    status: Status,
+    release: Release,
+    floor: Floor,
+    committed: bool,
+}
+
+impl Slots {
+    /// Reads what there is to know, says it, and refuses a release below the floor.
+    pub(crate) fn prepare(
+        log: &Log,
+        image: &ImageIdentity,
+        watchdog: Option<&Watchdog>,
+    ) -> Result<Self, SlotError> {
+        let bytes = file::read_bounded(Path::new(COMMAND_LINE), COMMAND_LINE_BYTES)?;
+        let line = bytes.ok_or(SlotError::NoCommandLine)?;
+        let release = Release::from_command_line(&String::from_utf8_lossy(&line))?;
+        let device = open(log);
+        let boot_state = read(log, device.as_ref());
+        let floor = read_floor(log);
+        let earlier = boot_log::take().unwrap_or_else(|error| {
+            log.failure("the log of the last run is lost", &error);
+            None
+        });
+        let fired = watchdog.is_some_and(Watchdog::has_fired);
+        let status = Status {
+            slot: release.slot,
+            phase: boot_state.map_or(Phase::Trying, |state| state.phase(release.slot)),
+            boot_state,
+            image: image.name.clone(),
+            version: image.version.to_string(),
+            board: release.board.clone(),
+            rollback_index: release.rollback_index,
+            floor: floor.0,
+            last_reset: last_reset(earlier.as_deref(), fired).to_string(),
+        };
+        let slots = Self { device, status, release, floor, committed: false };
+        slots.say(log);
+        if slots.release.board != image.board {
+            let board = slots.release.board.clone();
+            return Err(SlotError::OtherBoard(board, image.board.clone()));
+        }
+        if let Err(error) = floor.admit(&slots.release) {
+            slots.give_up(log);
+            return Err(error.into());
+        }
+        Ok(slots)
+    }
+
+    fn say(&self, log: &Log) {
+        log.notice(&self.status.to_string());
+    }
+
+    /// True from the commit of this boot on.
+    pub(crate) fn is_committed(&self) -> bool {
+        self.committed
+    }
+
+    /// True while the slot that runs has not been good before: if it fails now, it fails as a
+    /// release.
+    pub(crate) fn is_on_trial(&self) -> bool {
+        self.status.phase == Phase::Trying
+    }
+
+    /// The slot that runs is good and gets all its tries again; the floor rises to its index.
+    ///
+    /// A boot state that cannot be saved is said and not tried again: the boot loader then boots
+    /// what was good before.
+    pub(crate) fn commit(&mut self, log: &Log) {
+        self.committed = true;
+        let running = self.release.slot;
+        let rises = Floor(self.release.rollback_index) > self.floor;
+        let before = read(log, self.device.as_ref()).unwrap_or(BootState::unknown());
+        let after = before.commit(running, !rises);
+        if let Err(error) = self.save(&before, &after) {
+            log.failure("the slot is not committed", &error);
+            return;
+        }
+        // Behind the commit: cut in between, and the next healthy boot raises it.
+        if rises {
+            self.floor = Floor(self.release.rollback_index);
+            if let Err(error) = write_floor(self.floor) {
+                log.failure("the rollback floor does not rise", &error);
+            }
+        }
+        self.status.boot_state = Some(after);
+        self.status.phase = after.phase(running);
+        self.status.floor = self.floor.0;
+        log.notice(&format!("slot {} committed", running.letter()));
+        self.say(log);
+    }
+
+    fn save(&self, before: &BootState, after: &BootState) -> Result<(), SaveError> {
+        if before == after {
+            return Ok(());
+        }
+        let device = self.device.as_ref().ok_or(SaveError::NoPartition)?;
+        Ok(device.save(after)?)
+    }
+
+    /// Takes the tries of the slot that runs: it is refused, and would be each time.
+    fn give_up(&self, log: &Log) {
+        if let Some(before) = self.status.boot_state
+            && let Err(error) = self.save(&before, &before.does_not_verify(self.release.slot))
+        {
+            log.failure("the slot keeps its tries", &error);
+        }
+    }
+}
+
+fn open(log: &Log) -> Option<BootStateDevice> {
+    match block::partition_beside_root(PARTITION) {
+        Ok(Some(path)) => BootStateDevice::open(&path)
+            .inspect_err(|error| log.failure("the boot state cannot be used", error))
+            .ok(),
+        Ok(None) => {
+            log.warning(&format!("there is no partition {PARTITION}"));
+            None
+        }
+        Err(error) => {
+            log.failure(&format!("cannot look for partition {PARTITION}"), &error);
+            None
+        }
+    }
+}
+
+fn read(log: &Log, device: Option<&BootStateDevice>) -> Option<BootState> {
+    match device?.read() {
+        Ok(copies) => {
+            if copies.state().is_none() {
+                log.warning("no copy of the boot state is valid");
+            }
+            copies.state()
+        }
+        Err(error) => {
+            log.failure("the boot state cannot be read", &error);
+            None
+        }
+    }
+}
+
+fn floor_file() -> std::path::PathBuf {
+    Path::new("/state").join(Floor::FILE_NAME)
+}
+
+/// The floor; zero where `state` was lost, since a device must boot without it.
+fn read_floor(log: &Log) -> Floor {
+    match file::read_bounded(&floor_file(), Floor::MAX_ENCODED_BYTES) {
+        Ok(None) => Floor::default(),
+        Ok(Some(bytes)) => Floor::decode(&bytes).unwrap_or_else(|error| {
+            log.failure("the rollback floor is lost", &error);
+            Floor::default()
+        }),
+        Err(error) => {
+            log.failure("the rollback floor is lost", &error);
+            Floor::default()
+        }
+    }
+}
+
+fn write_floor(floor: Floor) -> Result<(), SaveError> {
+    Ok(file::replace(&floor_file(), &floor.encode()?)?)
+}

@@ -1,0 +1,99 @@
+//! Writing a release into the other slot from outside, in the order in which an update must: the
+//! slot is taken out of use before its first byte is written, and put on trial when all of it is
+//! there.
+
+use anyhow::{Context, Result};
+use holdfast_core::slots::{BootState, COPY_BYTES, Copies, Slot};
+use holdfast_images::disk::Layout;
+use holdfast_images::show;
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// One step of whoever writes a disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Bytes for a place.
+    Write { at: u64, bytes: Vec<u8> },
+    /// Everything before is on the medium.
+    Flush,
+}
+
+/// What a slot holds: its `boot` and its `root` partition.
+#[derive(Debug, Clone)]
+pub(crate) struct Release {
+    pub(crate) boot: Vec<u8>,
+    pub(crate) root: Vec<u8>,
+}
+
+impl Release {
+    /// The release in slot A of an image.
+    pub(crate) fn of(image: &Path) -> Result<Self> {
+        let read = |name| show::read_partition(image, name);
+        Ok(Self { boot: read("boot-a")?, root: read("root-a")? })
+    }
+}
+
+/// Both copies of the boot state on a disk.
+pub(crate) fn copies(disk: &Path) -> Result<Copies> {
+    let partition = show::read_partition(disk, "bootstate")?;
+    let (first, second) = partition.split_at(partition.len() / 2);
+    let copy = |bytes: &[u8]| bytes.get(..COPY_BYTES).unwrap_or_default().to_vec();
+    Ok(Copies::read(&copy(first), &copy(second)))
+}
+
+/// The steps that put `release` into the slot beside `running`.
+pub(crate) fn steps(disk: &Path, running: Slot, release: &Release) -> Result<Vec<Step>> {
+    let layout = Layout::read(&mut File::open(disk)?)?;
+    let mut copies = copies(disk)?;
+    let state = copies.state().context("no boot state")?;
+    let announced = state.announce(running)?;
+    let target = running.other().letter();
+    let mut steps = vec![save(&layout, &mut copies, &announced)?, Step::Flush];
+    for (name, bytes) in [("boot", &release.boot), ("root", &release.root)] {
+        let start = layout.partition(&format!("{name}-{target}"))?.start;
+        steps.extend(pieces(start, bytes));
+    }
+    steps.push(Step::Flush);
+    steps.push(save(&layout, &mut copies, &announced.stage(running)?)?);
+    steps.push(Step::Flush);
+    Ok(steps)
+}
+
+/// The write that saves `state`; `copies` are then as they are behind it.
+fn save(layout: &Layout, copies: &mut Copies, state: &BootState) -> Result<Step> {
+    let partition = layout.partition("bootstate")?;
+    let (index, bytes) = copies.save(state);
+    let half = if index == 0 { 0 } else { partition.length / 2 };
+    let saved = holdfast_core::slots::read_copy(&bytes);
+    *copies.copies.get_mut(index).context("no such copy")? = saved;
+    Ok(Step::Write { at: partition.start.saturating_add(half), bytes: bytes.to_vec() })
+}
+
+/// Writes of 64 KiB each, zeros included: what lay there before must not stay.
+fn pieces(start: u64, bytes: &[u8]) -> Vec<Step> {
+    const PIECE: usize = 64 * 1024;
+    let at = (start..).step_by(PIECE);
+    bytes
+        .chunks(PIECE)
+        .zip(at)
+        .map(|(bytes, at)| Step::Write { at, bytes: bytes.to_vec() })
+        .collect()
+}
+
+/// Carries the steps out.
+pub(crate) fn apply(disk: &Path, steps: &[Step]) -> Result<()> {
+    let file = File::options().write(true).open(disk)?;
+    for step in steps {
+        match step {
+            Step::Write { at, bytes } => file.write_all_at(bytes, *at)?,
+            Step::Flush => file.sync_data()?,
+        }
+    }
+    Ok(())
+}
+
+/// Puts `release` on trial on the disk of a guest that is switched off.
+pub(crate) fn stage(disk: &Path, running: Slot, release: &Release) -> Result<()> {
+    apply(disk, &steps(disk, running, release)?)
+}
