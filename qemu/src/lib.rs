@@ -8,6 +8,7 @@ mod debugger;
 pub mod machine;
 pub mod probe;
 pub mod qmp;
+pub mod write_log;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,6 +66,9 @@ pub enum HarnessError {
     /// QEMU's debugger failed.
     #[error("QEMU's debugger failed: {0}")]
     Debugger(String),
+    /// A log of writes that cannot be read.
+    #[error("{} is no whole log of writes", .0.display())]
+    WriteLog(PathBuf),
     /// The probe answered with an error or not at all.
     #[error("the probe answered `{answer}` to `{command}`")]
     Probe {

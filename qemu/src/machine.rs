@@ -5,6 +5,7 @@ use crate::console::Console;
 use crate::debugger::Debugger;
 use crate::probe::Probe;
 use crate::qmp::Qmp;
+use crate::write_log::{self, Logged};
 use holdfast_images::{build, show};
 use regex::Regex;
 use std::fs;
@@ -19,6 +20,8 @@ use tempfile::TempDir;
 pub const PROGRAM: &str = "qemu-system-arm";
 /// Size of the machine's flash, which QEMU wants to be given whole.
 const FLASH_BYTES: u64 = 64 * 1024 * 1024;
+/// Name of the log of writes.
+const WRITE_LOG: &str = "writes";
 /// Time for QEMU to open its sockets.
 const START_WITHIN: Duration = Duration::from_secs(60);
 
@@ -37,6 +40,8 @@ pub struct Machine {
     /// Leave the boot loader out: QEMU starts the kernel that lies in slot A, unverified. For
     /// measuring what the boot loader costs.
     pub without_boot_loader: bool,
+    /// Keep a log of everything that the guest writes; see [`Guest::written`].
+    pub log_writes: bool,
     /// Number of processors; counting takes one.
     pub processors: u8,
     /// Sectors of the disk that take no write: the card says nothing and keeps what it had.
@@ -53,6 +58,7 @@ impl Machine {
             counted: false,
             clock_base: None,
             without_boot_loader: false,
+            log_writes: false,
             processors: 2,
             lost_sectors: Vec::new(),
         }
@@ -138,7 +144,7 @@ impl Machine {
         }
         command
             .arg("-drive")
-            .arg(self.drive(&at("disk.img")))
+            .arg(self.drive(directory))
             .args(["-device", "sdhci-pci", "-device", "sd-card,drive=disk"])
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
             .args(["-device", "virtio-serial-pci,max_ports=2", "-device", "virtio-rng-pci"]);
@@ -154,8 +160,16 @@ impl Machine {
     }
 
     /// The disk, as QEMU's `-drive` takes it.
-    fn drive(&self, disk: &Path) -> String {
-        let disk = disk.display();
+    fn drive(&self, directory: &Path) -> String {
+        let disk = directory.join("disk.img");
+        let (disk, log) = (disk.display(), directory.join(WRITE_LOG));
+        if self.log_writes {
+            return format!(
+                "if=none,id=disk,driver=blklogwrites,file.driver=file,file.filename={disk},\
+                 log.driver=file,log.filename={},log-sector-size=512,log-super-update-interval=1",
+                log.display()
+            );
+        }
         if self.lost_sectors.is_empty() {
             return format!("if=none,id=disk,format=raw,file={disk}");
         }
@@ -164,9 +178,9 @@ impl Machine {
              file.image.filename={disk}"
         );
         for (index, sector) in self.lost_sectors.iter().enumerate() {
+            let rule = format!(",file.inject-error.{index}");
             drive.push_str(&format!(
-                ",file.inject-error.{index}.event=none,file.inject-error.{index}.iotype=write,\
-                 file.inject-error.{index}.errno=5,file.inject-error.{index}.sector={sector}"
+                "{rule}.event=none{rule}.iotype=write{rule}.errno=5{rule}.sector={sector}"
             ));
         }
         drive
@@ -181,6 +195,9 @@ impl Machine {
         let (qmp_path, probe_path) = (at("qmp"), at("probe"));
         for socket in [&qmp_path, &probe_path, &at("debugger")] {
             let _ = fs::remove_file(socket);
+        }
+        if self.log_writes {
+            write(&at(WRITE_LOG), &[])?;
         }
         let qmp_listener = listen(&qmp_path)?;
         let probe_listener = listen(&probe_path)?;
@@ -362,6 +379,17 @@ impl Guest {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Ends QEMU at once, as a cut of power would, and gives what the guest has written; the machine
+    /// must [log writes](Machine::log_writes).
+    ///
+    /// # Errors
+    /// QEMU does not end, or the log is damaged.
+    pub fn written(&mut self) -> Result<Vec<Logged>, HarnessError> {
+        let _ = self.qmp.execute("quit", &serde_json::json!({}))?;
+        self.wait_end(START_WITHIN)?;
+        write_log::read(&self.directory.path().join(WRITE_LOG))
     }
 
     /// The guest's disk.

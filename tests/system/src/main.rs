@@ -7,6 +7,7 @@
 mod attacks;
 mod boot;
 mod contents;
+mod cuts;
 mod fallback;
 mod hostile;
 mod integrity;
@@ -36,7 +37,22 @@ pub(crate) struct Artefacts {
     pub(crate) programs: PathBuf,
     /// The keys of this checkout, by which the images' boot loaders verify.
     pub(crate) keys: PathBuf,
+    pub(crate) effort: Effort,
 }
+
+/// How much is tried of what could be tried for ever.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    /// Cuts of power that are judged.
+    pub(crate) cuts: usize,
+    /// Cuts of power that are booted.
+    pub(crate) booted_cuts: usize,
+    /// Boots with flipped bytes, for each partition.
+    pub(crate) flips: usize,
+}
+
+const USUAL: Effort = Effort { cuts: 2_000, booted_cuts: 6, flips: 1 };
+const FULL: Effort = Effort { cuts: 10_000, booted_cuts: 50, flips: 8 };
 
 impl Artefacts {
     pub(crate) fn image(&self, name: &str) -> PathBuf {
@@ -62,14 +78,15 @@ impl Artefacts {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let (Some(images), Some(programs), Some(keys)) =
-        (arguments.next(), arguments.next(), arguments.next())
+    let (Some(images), Some(programs), Some(keys), Some(effort)) =
+        (arguments.next(), arguments.next(), arguments.next(), arguments.next())
     else {
         eprintln!("the system tests need images, programs and keys; run `cargo holdfast test`");
         return ExitCode::from(2);
     };
     let filter = arguments.next().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
-    let artefacts = Artefacts { images, programs, keys };
+    let effort = if effort.as_os_str() == "full" { FULL } else { USUAL };
+    let artefacts = Artefacts { images, programs, keys, effort };
     let mut suite = Suite::new(filter);
     contents::run(&mut suite, &artefacts);
     boot::run(&mut suite, &artefacts);
@@ -79,5 +96,6 @@ fn main() -> ExitCode {
     integrity::run(&mut suite, &artefacts);
     verified_boot::run(&mut suite, &artefacts);
     fallback::run(&mut suite, &artefacts);
+    cuts::run(&mut suite, &artefacts);
     suite.finish()
 }

@@ -70,15 +70,15 @@ fn save(layout: &Layout, copies: &mut Copies, state: &BootState) -> Result<Step>
     Ok(Step::Write { at: partition.start.saturating_add(half), bytes: bytes.to_vec() })
 }
 
-/// Writes of 64 KiB each, zeros included: what lay there before must not stay.
+/// Writes of 64 KiB each, zeros included: what lay there before must not stay. The head comes last,
+/// so that what is half written has none.
 fn pieces(start: u64, bytes: &[u8]) -> Vec<Step> {
     const PIECE: usize = 64 * 1024;
     let at = (start..).step_by(PIECE);
-    bytes
-        .chunks(PIECE)
-        .zip(at)
-        .map(|(bytes, at)| Step::Write { at, bytes: bytes.to_vec() })
-        .collect()
+    let write = |(bytes, at): (&[u8], u64)| Step::Write { at, bytes: bytes.to_vec() };
+    let mut pieces: Vec<Step> = bytes.chunks(PIECE).zip(at).map(write).collect();
+    pieces.reverse();
+    pieces
 }
 
 /// Carries the steps out.
