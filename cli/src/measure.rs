@@ -14,6 +14,7 @@ use crate::workspace::{self, Workspace};
 use crate::{busybox, keys, process};
 use anyhow::{Context, Result};
 use clap::Args;
+use holdfast_images::build;
 use holdfast_images::root::{EntryKind, Root};
 use holdfast_images::{show, variant};
 use holdfast_qemu::machine::{Guest, Machine};
@@ -94,6 +95,9 @@ struct Numbers {
     kernel_bytes: usize,
     root_bytes: usize,
     slot_bytes: usize,
+    rom_bytes: usize,
+    #[serde(flatten)]
+    boot_loader: BootLoaderTimes,
     #[serde(flatten)]
     times: Times,
     idle_memory_kib: u64,
@@ -111,6 +115,8 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     let image = show::show(&shipped.path)?;
     let (offset, idle_memory_kib, idle_user_kib) = measure_probed(&probed)?;
     let times = measure_times(&shipped, offset)?;
+    let boot_loader = measure_boot_loader(&probed, offset)?;
+    let rom_bytes = workspace::read(&build::rom_path(&shipped.path))?.len();
     let (program, pin) = busybox::build(workspace, builder.pins())?;
     let hello = builder.app_program(&workspace.root.join("examples/hello"))?;
     let idle = (idle_memory_kib, idle_user_kib);
@@ -131,6 +137,8 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
         kernel_bytes: image.kernel_bytes,
         root_bytes: image.root_bytes,
         slot_bytes: image.slot_bytes,
+        rom_bytes,
+        boot_loader,
         times,
         idle_memory_kib,
         idle_user_kib,
@@ -161,11 +169,7 @@ fn counted(built: &Built) -> Machine {
 fn measure_probed(built: &Built) -> Result<(f64, u64, u64)> {
     let mut guest = counted(built).start(None)?;
     guest.wait("init: probe is ready", BOOT)?;
-    let clocks = guest.probe.ask("clocks", BOOT)?;
-    let counter = number(&clocks, r"counter=(\d+)")?;
-    let frequency = number(&clocks, r"frequency=(\d+)")?;
-    let monotonic = number(&clocks, r"monotonic_ns=(\d+)")?;
-    let offset = counter / frequency - monotonic / 1e9;
+    let offset = counter_ahead(&mut guest)?;
     let idle = IDLE_SECONDS.saturating_add(2);
     guest.wait(&format!("hello: heartbeat {idle}\\b"), BOOT)?;
     let memory = guest.probe.ask("memory", BOOT)?;
@@ -232,6 +236,37 @@ fn measure_starts(built: &Built) -> Result<u64> {
     let median = starts.get(STARTS / 2).copied().unwrap_or_default();
     let instructions = (median / 1e3 * INSTRUCTIONS_PER_SECOND).round();
     format!("{instructions}").parse().context("no number of instructions")
+}
+
+/// What the boot loader costs, and how long a device runs without its watchdog.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct BootLoaderTimes {
+    boot_loader_ms: f64,
+    power_on_to_watchdog_ms: f64,
+}
+
+/// The same boot with the boot loader in front: the processor's counter then is further ahead of the
+/// kernel's clock.
+fn measure_boot_loader(built: &Built, offset: f64) -> Result<BootLoaderTimes> {
+    let machine = Machine { without_boot_loader: false, ..counted(built) };
+    let mut guest = machine.start(None)?;
+    let armed = guest.wait(r"\[ *[0-9.]+\] init: watchdog armed", BOOT)?;
+    let armed = number(&armed, r"([0-9.]+)\]")?;
+    guest.wait("init: probe is ready", BOOT)?;
+    let with = counter_ahead(&mut guest)?;
+    Ok(BootLoaderTimes {
+        boot_loader_ms: milliseconds(with - offset),
+        power_on_to_watchdog_ms: milliseconds(with + armed),
+    })
+}
+
+/// Seconds by which the processor's counter is ahead of the monotonic clock.
+fn counter_ahead(guest: &mut Guest) -> Result<f64> {
+    let clocks = guest.probe.ask("clocks", BOOT)?;
+    let counter = number(&clocks, r"counter=(\d+)")?;
+    let frequency = number(&clocks, r"frequency=(\d+)")?;
+    let monotonic = number(&clocks, r"monotonic_ns=(\d+)")?;
+    Ok(counter / frequency - monotonic / 1e9)
 }
 
 /// When init's and the app's `main` began.
@@ -340,6 +375,19 @@ fn table(numbers: &Numbers) -> String {
         ("kernel (bytes)", numbers.kernel_bytes.to_string(), "same".to_owned(), ""),
         ("root with verity tree (bytes)", numbers.root_bytes.to_string(), "-".to_owned(), ""),
         ("slot (bytes)", numbers.slot_bytes.to_string(), "-".to_owned(), "4194304"),
+        ("boot loader with its keys (bytes)", numbers.rom_bytes.to_string(), "-".to_owned(), ""),
+        (
+            "power-on to kernel entry: the boot loader (ms)",
+            numbers.boot_loader.boot_loader_ms.to_string(),
+            "-".to_owned(),
+            "",
+        ),
+        (
+            "power-on until the watchdog is armed, `qemu-virt` (ms)",
+            numbers.boot_loader.power_on_to_watchdog_ms.to_string(),
+            "-".to_owned(),
+            "",
+        ),
         (
             "kernel entry to init's main (ms)",
             times.kernel_to_init_ms.to_string(),

@@ -54,12 +54,12 @@ fn a_match_ends_the_run_with_exit_code_0() {
 
 #[test]
 fn a_wait_that_runs_out_has_exit_code_3_and_shows_the_consoles_tail() {
-    let output = run(&["--until", "this never comes", "--timeout", "5"]);
+    let output = run(&["--until", "this never comes", "--timeout", "8"]);
     let output = output.wait_with_output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(3), "{message}");
-    assert!(message.contains("`this never comes` did not come within 5s"), "{message}");
-    assert!(message.contains("holdfast: "), "no tail: {message}");
+    assert!(message.contains("`this never comes` did not come within 8s"), "{message}");
+    assert!(message.contains("] init: "), "no tail: {message}");
 }
 
 #[test]

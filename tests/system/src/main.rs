@@ -6,6 +6,7 @@
 
 mod attacks;
 mod boot;
+mod boot_script;
 mod contents;
 mod cuts;
 mod fallback;
@@ -47,12 +48,14 @@ pub(crate) struct Effort {
     pub(crate) cuts: usize,
     /// Cuts of power that are booted.
     pub(crate) booted_cuts: usize,
+    /// Boot states that the boot loader's script starts from.
+    pub(crate) boot_states: usize,
     /// Boots with flipped bytes, for each partition.
     pub(crate) flips: usize,
 }
 
-const USUAL: Effort = Effort { cuts: 2_000, booted_cuts: 6, flips: 1 };
-const FULL: Effort = Effort { cuts: 10_000, booted_cuts: 50, flips: 8 };
+const USUAL: Effort = Effort { cuts: 2_000, booted_cuts: 6, boot_states: 18, flips: 1 };
+const FULL: Effort = Effort { cuts: 10_000, booted_cuts: 50, boot_states: 128, flips: 8 };
 
 impl Artefacts {
     pub(crate) fn image(&self, name: &str) -> PathBuf {
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
     hostile::run(&mut suite, &artefacts);
     integrity::run(&mut suite, &artefacts);
     verified_boot::run(&mut suite, &artefacts);
+    boot_script::run(&mut suite, &artefacts);
     fallback::run(&mut suite, &artefacts);
     cuts::run(&mut suite, &artefacts);
     suite.finish()

@@ -93,6 +93,8 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         Tests(&[
             "arbitrary_bytes_are_refused_never_a_panic",
             "a_damaged_package_is_refused_and_others_run",
+            "no_cut_of_power_costs_the_device",
+            "flipped_bytes_boot_a_verified_slot_or_halt",
         ]),
     ),
     (
@@ -103,14 +105,29 @@ const ROWS: &[(&str, &str, Verdict)] = &[
     (
         "E1",
         "an older version is installed",
-        Tests(&["a_device_refuses_what_is_not_for_it", "a_package_below_the_floor_is_refused"]),
+        Tests(&[
+            "a_device_refuses_what_is_not_for_it",
+            "a_package_below_the_floor_is_refused",
+            "a_slot_below_the_floor_is_refused",
+        ]),
     ),
     (
         "E2",
         "what is signed is not all that is used",
-        Tests(&["every_changed_bit_of_the_header_is_refused"]),
+        Tests(&[
+            "every_changed_bit_of_the_header_is_refused",
+            "a_slot_with_a_copy_of_its_images_never_starts",
+            "a_kernel_of_one_release_with_the_configuration_of_another_never_starts",
+        ]),
     ),
-    ("E3", "an offset is not checked", Tests(&["each_hostile_header_is_told_apart"])),
+    (
+        "E3",
+        "an offset is not checked",
+        Tests(&[
+            "each_hostile_header_is_told_apart",
+            "a_slot_of_a_length_beyond_memory_never_starts",
+        ]),
+    ),
     ("E4", "keys change without a release", Open(UPDATES)),
     ("E5", "a flash offset is not checked", Open(UPDATES)),
     ("E6", "update metadata is frozen, mixed or replayed", Open(UPDATES)),

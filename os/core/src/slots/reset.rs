@@ -76,7 +76,7 @@ pub fn last_reset(log: Option<&str>, watchdog_fired: bool) -> LastReset {
 }
 
 /// A line of the kernel's log without the time in front.
-fn without_time(line: &str) -> &str {
+pub(super) fn without_time(line: &str) -> &str {
     let rest = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
     rest.map_or(line, |(_, text)| text)
 }

@@ -1,5 +1,6 @@
 //! The line in which init says how the device stands, and reading it back.
 
+use super::reset::without_time;
 use super::{BootState, Phase, Release, Slot, SlotState};
 use std::fmt;
 
@@ -81,7 +82,7 @@ impl Status {
         let line = log
             .lines()
             .rev()
-            .find_map(|line| line.split_once("init: ")?.1.strip_prefix(MARK))
+            .find_map(|line| without_time(line).strip_prefix("init: ")?.strip_prefix(MARK))
             .ok_or(StatusError::None)?;
         let (fields, last_reset) =
             line.split_once(" last_reset=").ok_or(StatusError::Field("last_reset"))?;
