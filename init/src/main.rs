@@ -59,7 +59,7 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     // From here on, whatever hangs is reset.
     let watchdog = Watchdog::arm(supervise::WATCHDOG_S);
     log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
-    let slots = Slots::prepare(log, &list.image, watchdog.as_ref())?;
+    let slots = Slots::prepare(log, &list.image)?;
     boot::renew_entropy_seed(log)?;
     let mut supervision = supervise::Supervision::prepare(log, list, slots, watchdog)?;
     let end = supervision.run()?;

@@ -4,7 +4,7 @@ use crate::log::Log;
 use holdfast_core::component::ImageIdentity;
 use holdfast_core::encoding::EncodingError;
 use holdfast_core::slots::{
-    BootState, CommandLineError, Floor, FloorError, Phase, Release, Status, last_reset,
+    BootState, CommandLineError, Floor, FloorError, LastReset, Phase, Release, Status, last_reset,
 };
 use holdfast_linux::boot_state::BootStateDevice;
 use holdfast_linux::watchdog::Watchdog;
@@ -54,45 +54,49 @@ pub(crate) struct Slots {
 }
 
 impl Slots {
-    /// Reads what there is to know, says it, and refuses a release below the floor.
-    pub(crate) fn prepare(
-        log: &Log,
-        image: &ImageIdentity,
-        watchdog: Option<&Watchdog>,
-    ) -> Result<Self, SlotError> {
+    /// Refuses a release that must not run. Everything else can wait: see [`look`](Self::look).
+    pub(crate) fn prepare(log: &Log, image: &ImageIdentity) -> Result<Self, SlotError> {
         let bytes = file::read_bounded(Path::new(COMMAND_LINE), COMMAND_LINE_BYTES)?;
         let line = bytes.ok_or(SlotError::NoCommandLine)?;
         let release = Release::from_command_line(&String::from_utf8_lossy(&line))?;
-        let device = open(log);
-        let boot_state = read(log, device.as_ref());
+        if release.board != image.board {
+            return Err(SlotError::OtherBoard(release.board, image.board.clone()));
+        }
         let floor = read_floor(log);
-        let earlier = boot_log::take().unwrap_or_else(|error| {
-            log.failure("the log of the last run is lost", &error);
-            None
-        });
-        let fired = watchdog.is_some_and(Watchdog::has_fired);
         let status = Status {
             slot: release.slot,
-            phase: boot_state.map_or(Phase::Trying, |state| state.phase(release.slot)),
-            boot_state,
+            phase: Phase::Trying,
+            boot_state: None,
             image: image.name.clone(),
             version: image.version.to_string(),
             board: release.board.clone(),
             rollback_index: release.rollback_index,
             floor: floor.0,
-            last_reset: last_reset(earlier.as_deref(), fired).to_string(),
+            last_reset: LastReset::Unknown.to_string(),
         };
-        let slots = Self { device, status, release, floor, committed: false };
-        slots.say(log);
-        if slots.release.board != image.board {
-            let board = slots.release.board.clone();
-            return Err(SlotError::OtherBoard(board, image.board.clone()));
-        }
+        let mut slots = Self { device: None, status, release, floor, committed: false };
         if let Err(error) = floor.admit(&slots.release) {
             slots.give_up(log);
             return Err(error.into());
         }
         Ok(slots)
+    }
+
+    /// Reads how the device stands and why it was reset, and says it. Components run by then: they
+    /// do not wait for the medium.
+    pub(crate) fn look(&mut self, log: &Log, watchdog: Option<&Watchdog>) {
+        self.device = open(log);
+        let boot_state = read(log, self.device.as_ref());
+        let earlier = boot_log::take().unwrap_or_else(|error| {
+            log.failure("the log of the last run is lost", &error);
+            None
+        });
+        let fired = watchdog.is_some_and(Watchdog::has_fired);
+        self.status.boot_state = boot_state;
+        self.status.phase =
+            boot_state.map_or(Phase::Trying, |state| state.phase(self.release.slot));
+        self.status.last_reset = last_reset(earlier.as_deref(), fired).to_string();
+        self.say(log);
     }
 
     fn say(&self, log: &Log) {
@@ -147,8 +151,9 @@ impl Slots {
     }
 
     /// Takes the tries of the slot that runs: it is refused, and would be each time.
-    fn give_up(&self, log: &Log) {
-        if let Some(before) = self.status.boot_state
+    fn give_up(&mut self, log: &Log) {
+        self.device = open(log);
+        if let Some(before) = read(log, self.device.as_ref())
             && let Err(error) = self.save(&before, &before.does_not_verify(self.release.slot))
         {
             log.failure("the slot keeps its tries", &error);

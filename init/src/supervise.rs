@@ -136,12 +136,10 @@ impl<'log> Supervision<'log> {
 
     /// Starts and restarts components until the system is to end and all of them have.
     pub(crate) fn run(&mut self) -> Result<End, SuperviseError> {
+        self.act_on_deadlines();
+        self.slots.look(self.log, self.watchdog.as_ref());
         loop {
-            let now = monotonic_ms();
-            self.pet(now);
-            for index in 0..self.components.len() {
-                self.act_on_deadline(index, now);
-            }
+            let now = self.act_on_deadlines();
             self.judge_health(now);
             if let Some(Ending { how, .. }) = self.ending
                 && self.components.iter().all(|c| c.running.is_none())
@@ -154,6 +152,16 @@ impl<'log> Supervision<'log> {
             self.look_at_limits();
             self.reap()?;
         }
+    }
+
+    /// Starts and ends what is due, and gives the time at which it was.
+    fn act_on_deadlines(&mut self) -> u64 {
+        let now = monotonic_ms();
+        self.pet(now);
+        for index in 0..self.components.len() {
+            self.act_on_deadline(index, now);
+        }
+        now
     }
 
     /// Shows the watchdog that init is alive. An end that takes too long is not alive.

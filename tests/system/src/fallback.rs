@@ -330,7 +330,7 @@ fn data_full(bench: &Bench) -> Result<()> {
     ensure!(said.contains("Could not allocate block"), "it is not full: {said}");
     file.write_all_at(&fs::read(&path)?, partition.start)?;
     let mut trial = bench.trial(scratch)?;
-    trial.guest.wait("hello: heartbeat 1", BOOT)?;
+    trial.guest.wait_anywhere("hello: heartbeat 1", BOOT)?;
     trial.committed()?;
     Ok(())
 }
@@ -403,7 +403,7 @@ fn cannot_save(bench: &Bench) -> Result<()> {
     let mut guest = machine.start(None)?;
     guest.wait("holdfast: the boot state cannot be saved", BOOT)?;
     guest.wait("init: status: slot=a phase=staged ", BOOT)?;
-    guest.wait("hello: heartbeat 1", BOOT)?;
+    guest.wait_anywhere("hello: heartbeat 1", BOOT)?;
     Ok(())
 }
 
@@ -413,7 +413,7 @@ fn state_lost(bench: &Bench) -> Result<()> {
     partition.replace(&mut file, scratch.path(), "nothing", &[])?;
     let mut trial = bench.trial(scratch)?;
     trial.guest.wait("init: partition state is kept as it is, unused", BOOT)?;
-    trial.guest.wait("hello: heartbeat 1", BOOT)?;
+    trial.guest.wait_anywhere("hello: heartbeat 1", BOOT)?;
     trial.committed()?;
     Ok(())
 }
