@@ -9,7 +9,7 @@ use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_images::board::Board;
-use holdfast_images::boot::{self, BootSigningKey};
+use holdfast_images::boot::{self, BootKey, BootSigningKey};
 use holdfast_images::boot_loader::KEY_NAMES;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::variant::Signer;
@@ -68,7 +68,7 @@ pub(crate) struct NewArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo holdfast key show keys/oem.pub.pem")]
 pub(crate) struct ShowArgs {
-    /// A PEM file of an Ed25519 key.
+    /// A PEM file of a key.
     key: PathBuf,
     /// Print as JSON.
     #[arg(long)]
@@ -92,32 +92,52 @@ fn new(args: &NewArgs) -> Result<()> {
     };
     println!("private: {}", args.output.display());
     println!("public:  {}", public.display());
-    if args.purpose != Purpose::Boot {
-        println!("id:      {}", PublicKey::load(&public)?.id());
-    }
+    let id = match args.purpose {
+        Purpose::App | Purpose::Release => PublicKey::load(&public)?.id(),
+        Purpose::Boot => BootKey::load(&public)?.id(),
+    };
+    println!("id:      {id}");
     Ok(())
 }
 
 fn show(workspace: &Workspace, args: &ShowArgs) -> Result<()> {
     let text = workspace::read_text(&args.key)?;
     let private = text.contains("PRIVATE KEY");
-    let public =
-        if private { PrivateKey::load(&args.key)?.public() } else { PublicKey::load(&args.key)? };
+    let (algorithm, id, development) = match boot_key(&args.key, private) {
+        Some(key) => ("RSA-3072", key.id(), key.development),
+        None => {
+            let key = if private {
+                PrivateKey::load(&args.key)?.public()
+            } else {
+                PublicKey::load(&args.key)?
+            };
+            ("Ed25519", key.id(), key.development)
+        }
+    };
     let kind = if private { "private" } else { "public" };
     let ours = args.key.starts_with(development_directory(workspace));
     if args.json {
         println!(
             "{}",
             serde_json::json!({
-                "kind": kind, "id": public.id().to_string(), "development": public.development,
-                "of_this_checkout": ours,
+                "kind": kind, "algorithm": algorithm, "id": id.to_string(),
+                "development": development, "of_this_checkout": ours,
             })
         );
     } else {
-        let development = if public.development { ", a development key" } else { "" };
-        println!("{kind} Ed25519 key{development}\nid: {}", public.id());
+        let development = if development { ", a development key" } else { "" };
+        println!("{kind} {algorithm} key{development}\nid: {id}");
     }
     Ok(())
+}
+
+/// The key in the file when it is one for the boot loader.
+fn boot_key(path: &Path, private: bool) -> Option<BootKey> {
+    if private {
+        BootSigningKey::load(path).ok().map(|key| key.public())
+    } else {
+        BootKey::load(path).ok()
+    }
 }
 
 /// The development key of this checkout, made where there is none. `HOLDFAST_KEYS` names another

@@ -7,36 +7,12 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
+mod command;
+
+use command::{holdfast, refused, succeeds};
 use holdfast_images::key::PrivateKey;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::process::{Command, Output};
-
-fn holdfast(directory: &Path, arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_holdfast"))
-        .args(arguments)
-        .current_dir(directory)
-        .env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap()
-}
-
-fn succeeds(directory: &Path, arguments: &[&str]) -> String {
-    let output = holdfast(directory, arguments);
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{arguments:?}: {message}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-fn refused(directory: &Path, arguments: &[&str], parts: &[&str]) {
-    let output = holdfast(directory, arguments);
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
-    for part in parts {
-        assert!(message.contains(part), "{arguments:?}: no `{part}` in: {message}");
-    }
-}
 
 const IMAGE: &str = r#"
 schema = 1
