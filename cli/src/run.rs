@@ -4,9 +4,10 @@ use crate::failure::HostLacks;
 use crate::image::{self, ImageBuilder};
 use crate::workspace::Workspace;
 use crate::{ImageArgs, SourceArgs};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_images::manifest::ImageManifest;
+use holdfast_images::show;
 use holdfast_qemu::HarnessError;
 use holdfast_qemu::machine::Machine;
 use regex::Regex;
@@ -44,6 +45,13 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
     ImageManifest::load(&manifest)?;
     let builder = ImageBuilder::new(workspace, args.sources.locked, false)?;
     let built = builder.build(&manifest, &args.image.apps, None)?;
+    if !show::show(&built.path)?.is_signed() {
+        bail!(
+            "{}: trust.boot: names keys that are kept elsewhere, so nothing here can sign the slot; \
+             leave it out to run with this checkout's development keys",
+            manifest.display()
+        );
+    }
     let memory = args.memory.unwrap_or(built.manifest.memory_mib);
     let machine = Machine::new(&built.path, memory);
     eprintln!("starting {} in QEMU with {memory} MiB", built.path.display());

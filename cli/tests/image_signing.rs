@@ -46,6 +46,11 @@ fn a_production_image_is_signed_by_a_key_kept_elsewhere() {
     assert!(succeeds(path, &["image", "show", "p.img"]).contains("boot: unsigned"));
     refused(
         path,
+        &["run", "--image", "image.toml"],
+        &["image.toml: trust.boot: names keys that are kept elsewhere"],
+    );
+    refused(
+        path,
         &["image", "verify", "p.img"],
         &["slot a: refused: configuration slot-a is not signed"],
     );

@@ -48,6 +48,16 @@ pub struct Image {
     pub elf_files: Vec<String>,
 }
 
+impl Image {
+    /// True when somebody has signed slot A.
+    #[must_use]
+    pub fn is_signed(&self) -> bool {
+        self.boot == SIGNED
+    }
+}
+
+const SIGNED: &str = "signed";
+
 /// Why an image could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowError {
@@ -142,7 +152,7 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
         version: list.image.version.to_string(),
         board: list.image.board,
         development: list.image.development,
-        boot: if is_signed { "signed" } else { "unsigned" },
+        boot: if is_signed { SIGNED } else { "unsigned" },
         disk_bytes: layout.length,
         partitions: layout.partitions,
         slot: Slot::A,

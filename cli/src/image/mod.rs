@@ -363,7 +363,9 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
             "{}",
             serde_json::json!({
                 "image": built.path,
+                "rom": build::rom_path(&built.path),
                 "symbols": built.symbols,
+                "boot": image.boot,
                 "root_hash": image.root_hash,
                 "kernel_bytes": image.kernel_bytes,
                 "root_bytes": image.root_bytes,
@@ -373,6 +375,9 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
     } else {
         println!("{}", built.path.display());
         println!("slot: {} bytes, root hash {}", image.slot_bytes, image.root_hash);
+        if !image.is_signed() {
+            println!("not signed yet: `cargo holdfast image sign {}`", built.path.display());
+        }
     }
     Ok(())
 }

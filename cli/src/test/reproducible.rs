@@ -9,6 +9,7 @@ use crate::process;
 use crate::progress::Step;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
+use holdfast_images::build;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -17,7 +18,7 @@ pub(super) fn run(test_run: &TestRun<'_>) -> Result<Counts> {
     let (first, second) = (scratch.path().join("first.img"), scratch.path().join("second.img"));
     let workspace = test_run.workspace;
     let epoch = workspace.build_time()?.to_string();
-    build(&workspace.root, &first, "022", &[("TZ", "UTC"), ("SOURCE_DATE_EPOCH", &epoch)])?;
+    build_in(&workspace.root, &first, "022", &[("TZ", "UTC"), ("SOURCE_DATE_EPOCH", &epoch)])?;
     let elsewhere = scratch.path().join("a longer temporary directory");
     workspace::make_directory(&elsewhere)?;
     let elsewhere = elsewhere.to_string_lossy().into_owned();
@@ -27,12 +28,12 @@ pub(super) fn run(test_run: &TestRun<'_>) -> Result<Counts> {
         ("TMPDIR", elsewhere.as_str()),
         ("SOURCE_DATE_EPOCH", epoch.as_str()),
     ];
-    build(&workspace.root, &second, "077", &others)?;
-    same(&first, &second)?;
+    build_in(&workspace.root, &second, "077", &others)?;
+    same_with_rom(&first, &second)?;
     // A planted difference of one second must not go unnoticed.
     let planted = scratch.path().join("planted.img");
     let later = workspace.build_time()?.saturating_add(1).to_string();
-    build(&workspace.root, &planted, "022", &[("SOURCE_DATE_EPOCH", &later)])?;
+    build_in(&workspace.root, &planted, "022", &[("SOURCE_DATE_EPOCH", &later)])?;
     if same(&first, &planted).is_ok() {
         bail!("an image that was dated a second later counts as the same");
     }
@@ -65,18 +66,18 @@ fn from_two_empty_caches(workspace: &Workspace, scratch: &Path, epoch: &str) -> 
             ("HOLDFAST_KEYS", keys.as_str()),
             ("SOURCE_DATE_EPOCH", epoch),
         ];
-        build(&scratch.join(place), &image, umask, &environment)?;
+        build_in(&scratch.join(place), &image, umask, &environment)?;
         images.push(image);
         step.done("built");
     }
     match images.as_slice() {
-        [one, other] => same(one, other),
+        [one, other] => same_with_rom(one, other),
         _ => bail!("two images were not built"),
     }
 }
 
 /// Builds the default image of the checkout `root` with this very program.
-fn build(root: &Path, output: &Path, umask: &str, environment: &[(&str, &str)]) -> Result<()> {
+fn build_in(root: &Path, output: &Path, umask: &str, environment: &[(&str, &str)]) -> Result<()> {
     // Not its path: an earlier stage may have built another program there meanwhile.
     let program = format!("/proc/{}/exe", std::process::id());
     let mut command = Command::new("sh");
@@ -90,6 +91,12 @@ fn build(root: &Path, output: &Path, umask: &str, environment: &[(&str, &str)]) 
         .envs(environment.iter().copied())
         .stdin(Stdio::null());
     process::output(&mut command).map(drop)
+}
+
+/// Two images and their boot loaders.
+fn same_with_rom(one: &Path, other: &Path) -> Result<()> {
+    same(one, other)?;
+    same(&build::rom_path(one), &build::rom_path(other))
 }
 
 /// Fails with the first byte at which two files differ.
