@@ -32,7 +32,7 @@ pub(crate) struct Row {
 }
 
 /// The rows, in the order of the table.
-pub(crate) const ROWS: [Row; 14] = [
+pub(crate) const ROWS: [Row; 15] = [
     Row {
         test: "a_healthy_release_is_committed",
         what: "nothing: a release is staged and healthy",
@@ -59,9 +59,15 @@ pub(crate) const ROWS: [Row; 14] = [
     },
     Row {
         test: "an_init_that_cannot_go_on_uses_up_the_tries",
-        what: "init of a new release panics or cannot go on",
+        what: "init of a new release cannot go on",
         happens: "It reboots by itself; after three tries the former slot is booted, and says why.",
         run: init_fails,
+    },
+    Row {
+        test: "an_init_that_panics_uses_up_the_tries",
+        what: "init of a new release panics",
+        happens: "It says where and reboots by itself; after three tries the former slot is booted, and says why.",
+        run: init_panics,
     },
     Row {
         test: "a_kernel_that_hangs_is_reset",
@@ -281,6 +287,13 @@ fn init_fails(bench: &Bench) -> Result<()> {
         bench.release(|root| root.add("etc/holdfast/components", vec![0xff; 64], false))?;
     let mut trial = bench.with_trial(&release)?;
     trial.fell_back("init failed: the component list in /etc/holdfast/components is damaged")
+}
+
+fn init_panics(bench: &Bench) -> Result<()> {
+    let program = fs::read(bench.artefacts.programs.join("panicking-init"))?;
+    let release = bench.release(|root| root.add("sbin/init", program, true))?;
+    let mut trial = bench.with_trial(&release)?;
+    trial.fell_back("init failed: ")
 }
 
 fn kernel_hangs(bench: &Bench) -> Result<()> {
