@@ -48,8 +48,6 @@ enum SaveError {
 pub(crate) struct Slots {
     device: Option<BootStateDevice>,
     status: Status,
-    release: Release,
-    floor: Floor,
     committed: bool,
 }
 
@@ -74,8 +72,8 @@ impl Slots {
             floor: floor.0,
             last_reset: LastReset::Unknown.to_string(),
         };
-        let mut slots = Self { device: None, status, release, floor, committed: false };
-        if let Err(error) = floor.admit(&slots.release) {
+        let mut slots = Self { device: None, status, committed: false };
+        if let Err(error) = floor.admit(&release) {
             slots.give_up(log);
             return Err(error.into());
         }
@@ -93,8 +91,7 @@ impl Slots {
         });
         let fired = watchdog.is_some_and(Watchdog::has_fired);
         self.status.boot_state = boot_state;
-        self.status.phase =
-            boot_state.map_or(Phase::Trying, |state| state.phase(self.release.slot));
+        self.status.phase = boot_state.map_or(Phase::Trying, |state| state.phase(self.status.slot));
         self.status.last_reset = last_reset(earlier.as_deref(), fired).to_string();
         self.say(log);
     }
@@ -120,9 +117,9 @@ impl Slots {
     /// what was good before.
     pub(crate) fn commit(&mut self, log: &Log) {
         self.committed = true;
-        let running = self.release.slot;
-        let rises = Floor(self.release.rollback_index) > self.floor;
-        let before = read(log, self.device.as_ref()).unwrap_or(BootState::unknown());
+        let Status { slot: running, rollback_index, floor, .. } = self.status;
+        let rises = rollback_index > floor;
+        let before = self.status.boot_state.unwrap_or(BootState::unknown());
         let after = before.commit(running, !rises);
         if let Err(error) = self.save(&before, &after) {
             log.failure("the slot is not committed", &error);
@@ -130,14 +127,13 @@ impl Slots {
         }
         // Behind the commit: cut in between, and the next healthy boot raises it.
         if rises {
-            self.floor = Floor(self.release.rollback_index);
-            if let Err(error) = write_floor(self.floor) {
+            self.status.floor = rollback_index;
+            if let Err(error) = write_floor(Floor(rollback_index)) {
                 log.failure("the rollback floor does not rise", &error);
             }
         }
         self.status.boot_state = Some(after);
         self.status.phase = after.phase(running);
-        self.status.floor = self.floor.0;
         log.notice(&format!("slot {} committed", running.letter()));
         self.say(log);
     }
@@ -154,7 +150,7 @@ impl Slots {
     fn give_up(&mut self, log: &Log) {
         self.device = open(log);
         if let Some(before) = read(log, self.device.as_ref())
-            && let Err(error) = self.save(&before, &before.does_not_verify(self.release.slot))
+            && let Err(error) = self.save(&before, &before.does_not_verify(self.status.slot))
         {
             log.failure("the slot keeps its tries", &error);
         }
