@@ -1,12 +1,20 @@
-//! `make` for the device, in a tree with Kbuild's conventions: the kernel's and BusyBox's.
+//! `make` for the device, in a tree with Kbuild's conventions: the kernel's, U-Boot's and BusyBox's.
 
+use crate::process;
+use anyhow::Result;
 use std::path::Path;
 use std::process::Command;
 
 /// Prefix of the compiler and its tools.
-pub(crate) const CROSS_COMPILE: &str = "arm-linux-gnueabihf-";
+const CROSS_COMPILE: &str = "arm-linux-gnueabihf-";
 /// What the caller's own build would otherwise let in.
 const FOREIGN: [&str; 5] = ["MAKEFLAGS", "MFLAGS", "KBUILD_OUTPUT", "KCFLAGS", "LOCALVERSION"];
+
+/// The compiler in its own words.
+pub(crate) fn compiler() -> Result<String> {
+    let version = process::output(Command::new(format!("{CROSS_COMPILE}gcc")).arg("--version"))?;
+    Ok(version.lines().next().unwrap_or_default().to_owned())
+}
 
 /// `make TARGET` of the sources in `tree`, with everything that it makes in `object`.
 pub(crate) fn cross_make(tree: &Path, object: &Path, target: &str) -> Command {

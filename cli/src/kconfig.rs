@@ -1,6 +1,19 @@
 //! Configurations of Kconfig's kind: the kernel's and U-Boot's.
 
+use crate::workspace;
+use anyhow::Result;
 use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The fragments `NAME.config` of a directory, one behind the other.
+pub(crate) fn merged_fragments(directory: &Path, names: &[String]) -> Result<String> {
+    let mut merged = String::new();
+    for name in names {
+        merged.push_str(&workspace::read_text(&directory.join(format!("{name}.config")))?);
+        merged.push('\n');
+    }
+    Ok(merged)
+}
 
 /// Options and values of a configuration or fragment; `n` for those that are not set.
 pub(crate) fn options(text: &str) -> BTreeMap<&str, &str> {

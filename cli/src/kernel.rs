@@ -1,7 +1,7 @@
 //! The kernel: Debian's source, our configuration, cached by everything that goes into it.
 
-use crate::cross_make::{CROSS_COMPILE, cross_make};
-use crate::kconfig::{lost_options, options};
+use crate::cross_make::{self, cross_make};
+use crate::kconfig::{self, lost_options, options};
 use crate::progress::Step;
 use crate::sources::{self, Pin, Pins};
 use crate::workspace::{self, Workspace};
@@ -63,13 +63,8 @@ pub(crate) fn installed_source(workspace: &Workspace) -> Result<Pin> {
 
 /// The fragments of a board, one behind the other.
 pub(crate) fn merged_fragments(workspace: &Workspace, board: &Board) -> Result<String> {
-    let mut merged = String::new();
-    for name in &board.kernel_fragments {
-        let path = workspace.root.join(format!("kernel-config/{name}.config"));
-        merged.push_str(&workspace::read_text(&path)?);
-        merged.push('\n');
-    }
-    Ok(merged)
+    let directory = workspace.root.join("kernel-config");
+    kconfig::merged_fragments(&directory, &board.kernel_fragments)
 }
 
 /// Builds the board's kernel, or finds it in the cache.
@@ -83,8 +78,7 @@ pub(crate) fn build(
     host::ensure(&[host::KERNEL])?;
     let source = installed_source(workspace)?;
     sources::accept(pins, sources::KERNEL, &source, locked)?;
-    let compiler = process::output(Command::new(format!("{CROSS_COMPILE}gcc")).arg("--version"))?;
-    let compiler = compiler.lines().next().unwrap_or_default().to_owned();
+    let compiler = cross_make::compiler()?;
     let mut fragments = merged_fragments(workspace, board)?;
     if purpose == Purpose::Control {
         let path = workspace.root.join("kernel-config/control.config");

@@ -2,8 +2,8 @@
 //! into it. Keys and boot script are no part of it: they are in the device tree that the image
 //! builder puts behind it.
 
-use crate::cross_make::{CROSS_COMPILE, cross_make};
-use crate::kconfig::{lost_options, options};
+use crate::cross_make::{self, cross_make};
+use crate::kconfig::{self, lost_options, options};
 use crate::progress::Step;
 use crate::sources::{self, Pin, Pins};
 use crate::workspace::{self, Workspace};
@@ -12,7 +12,6 @@ use anyhow::{Context, Result, bail};
 use holdfast_images::board::Board;
 use holdfast_images::{hex, sha256};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Changes with the way U-Boot is built here, so that no older result is taken for a new one.
 const RECIPE: &str = "1";
@@ -67,10 +66,9 @@ pub(crate) fn build(
     host::ensure(&[host::KERNEL])?;
     let _lock = workspace.lock("u-boot")?;
     let (source, tree) = source_package::fetch(workspace, pins, sources::U_BOOT, locked)?;
-    let compiler = process::output(Command::new(format!("{CROSS_COMPILE}gcc")).arg("--version"))?;
-    let compiler = compiler.lines().next().unwrap_or_default();
+    let compiler = cross_make::compiler()?;
     let (fragments, environment) = inputs(workspace, board)?;
-    let parts = [RECIPE, &source.sha256, compiler, &fragments, &environment].join("\0");
+    let parts = [RECIPE, &source.sha256, &compiler, &fragments, &environment].join("\0");
     let key = hex(&sha256(&[parts.as_bytes()]));
     let directory = workspace.cache.join("u-boot").join(key.get(..24).unwrap_or(&key));
     let u_boot = UBoot {
@@ -118,11 +116,7 @@ pub(crate) fn build(
 /// The board's fragments, one behind the other, and the environment that is compiled in.
 fn inputs(workspace: &Workspace, board: &Board) -> Result<(String, String)> {
     let directory = workspace.root.join("boot-loader");
-    let mut fragments = String::new();
-    for name in &board.boot_loader_fragments {
-        fragments.push_str(&workspace::read_text(&directory.join(format!("{name}.config")))?);
-        fragments.push('\n');
-    }
+    let fragments = kconfig::merged_fragments(&directory, &board.boot_loader_fragments)?;
     Ok((fragments, workspace::read_text(&directory.join("environment"))?))
 }
 
