@@ -7,7 +7,7 @@ use crate::{ImageArgs, SourceArgs};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_images::manifest::ImageManifest;
-use holdfast_images::show;
+use holdfast_images::show::{self, BootStatus};
 use holdfast_qemu::HarnessError;
 use holdfast_qemu::machine::Machine;
 use regex::Regex;
@@ -45,7 +45,7 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
     ImageManifest::load(&manifest)?;
     let builder = ImageBuilder::new(workspace, args.sources.locked, false)?;
     let built = builder.build(&manifest, &args.image.apps, None)?;
-    if !show::show(&built.path)?.is_signed() {
+    if show::show(&built.path)?.boot == BootStatus::Unsigned {
         bail!(
             "{}: trust.boot: names keys that are kept elsewhere, so nothing here can sign the slot; \
              leave it out to run with this checkout's development keys",

@@ -3,6 +3,7 @@
 use crate::manifest::ImageManifest;
 use crate::{FileError, derived_uuid};
 use gptman::{GPT, GPTHeader, GPTPartitionEntry};
+use holdfast_core::slots::copy_offsets;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -117,6 +118,16 @@ impl Layout {
             .iter()
             .find(|partition| partition.name == name)
             .ok_or_else(|| DiskError::NoPartition(name.to_owned()))
+    }
+
+    /// First byte of each copy of the boot state.
+    ///
+    /// # Errors
+    /// There is no partition for them.
+    pub fn boot_state_copies(&self) -> Result<[u64; 2], DiskError> {
+        let partition = self.partition("bootstate")?;
+        let offsets = copy_offsets(partition.length);
+        Ok(offsets.map(|offset| partition.start.saturating_add(offset)))
     }
 
     /// Writes both partition tables. `identity` makes the disk's UUIDs.

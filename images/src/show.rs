@@ -3,10 +3,10 @@
 use crate::boot::{self, Boot, BootError, signature};
 use crate::disk::{DiskError, Layout, Partition};
 use crate::root::{self, Entry, RootError};
-use crate::verity::{self, BLOCK_BYTES};
+use crate::verity::{self, BLOCK_BYTES, Verity};
 use crate::{FileError, hex};
 use holdfast_core::component::{self, ComponentList, ComponentListError};
-use holdfast_core::slots::Slot;
+use holdfast_core::slots::{COPY_BYTES, Copies, Slot, copy_offsets};
 use serde::Serialize;
 use std::fs::File;
 use std::path::Path;
@@ -22,8 +22,8 @@ pub struct Image {
     pub board: String,
     /// True unless it was built with `--production`.
     pub development: bool,
-    /// Whether somebody has signed slot A: `signed` or `unsigned`. By whom, `image verify` says.
-    pub boot: &'static str,
+    /// Whether somebody has signed slot A. By whom, `image verify` says.
+    pub boot: BootStatus,
     /// Length of the disk in bytes.
     pub disk_bytes: u64,
     /// Partitions in order.
@@ -48,15 +48,24 @@ pub struct Image {
     pub elf_files: Vec<String>,
 }
 
-impl Image {
-    /// True when somebody has signed slot A.
-    #[must_use]
-    pub fn is_signed(&self) -> bool {
-        self.boot == SIGNED
-    }
+/// How a boot partition is protected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BootStatus {
+    /// Somebody has signed it.
+    Signed,
+    /// Nobody has yet.
+    Unsigned,
 }
 
-const SIGNED: &str = "signed";
+impl std::fmt::Display for BootStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Signed => "signed",
+            Self::Unsigned => "unsigned",
+        })
+    }
+}
 
 /// Why an image could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -115,18 +124,49 @@ pub fn verity_table(command_line: &str) -> Option<(String, usize)> {
     Some(((*hash).to_owned(), blocks.parse().ok()?))
 }
 
+/// Both copies of the boot state of the image at `path`.
+///
+/// # Errors
+/// No image, or it is cut short.
+pub fn read_boot_state(path: &Path) -> Result<Copies, ShowError> {
+    let partition = read_partition(path, "bootstate")?;
+    let length = u64::try_from(partition.len()).unwrap_or(u64::MAX);
+    let [first, second] = copy_offsets(length).map(|offset| {
+        let rest = usize::try_from(offset).ok().and_then(|offset| partition.get(offset..));
+        rest.and_then(|rest| rest.get(..COPY_BYTES)).unwrap_or_default()
+    });
+    Ok(Copies::read(first, second))
+}
+
 /// The root file system of slot A, without its verity tree, checked against the command line.
 ///
 /// # Errors
 /// No image, damaged, or not the root that the command line names.
 pub fn read_root(path: &Path) -> Result<Vec<u8>, ShowError> {
-    let boot = read_boot(path)?;
-    let (named, blocks) = verity_table(&boot.command_line).ok_or(ShowError::NoVerityTable)?;
-    let partition = read_partition(path, "root-a")?;
+    Ok(verified_root(path, Slot::A, &read_boot(path)?.command_line)?.0)
+}
+
+/// What lies in the `root` partition of `slot`, and the tree that belongs to its data, whose root hash
+/// is the one that `command_line` names.
+pub(crate) fn verified_root(
+    path: &Path,
+    slot: Slot,
+    command_line: &str,
+) -> Result<(Vec<u8>, Verity, Vec<u8>), ShowError> {
+    let (named, blocks) = verity_table(command_line).ok_or(ShowError::NoVerityTable)?;
+    let mut data = read_partition(path, &format!("root-{}", slot.letter()))?;
     let length = blocks.saturating_mul(BLOCK_BYTES);
-    let data = partition.get(..length).ok_or(ShowError::NoVerityTable)?;
-    let found = verity::hash(data).map(|v| hex(&v.root_hash)).unwrap_or_default();
-    if found == named { Ok(data.to_vec()) } else { Err(ShowError::RootHash { found, named }) }
+    if length > data.len() {
+        return Err(ShowError::NoVerityTable);
+    }
+    let behind = data.split_off(length);
+    let verity = verity::hash(&data).ok_or(ShowError::NoVerityTable)?;
+    let found = hex(&verity.root_hash);
+    if found == named {
+        Ok((data, verity, behind))
+    } else {
+        Err(ShowError::RootHash { found, named })
+    }
 }
 
 /// Reads the image at `path` and checks that its root is the one its command line names.
@@ -138,28 +178,26 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
     let layout = Layout::read(&mut file)?;
     let boot_partition = layout.partition("boot-a")?.read(&mut file, path)?;
     let boot = boot::read(&boot_partition, Slot::A)?;
-    let data = read_root(path)?;
-    let (root_hash, _) = verity_table(&boot.command_line).ok_or(ShowError::NoVerityTable)?;
-    let tree = verity::hash(&data).map_or(0, |v| v.tree.len());
+    let (data, verity, _) = verified_root(path, Slot::A, &boot.command_line)?;
     let fit_bytes = signature::fit_length(&boot_partition).unwrap_or(0);
     let is_signed = signature::signature(&boot_partition, &boot::configuration(Slot::A))?
         != [0; boot::KEY_BYTES];
     let files = root::list(&data)?;
     let list = ComponentList::decode(&root::read_file(&data, component::PATH)?)?;
-    let root_bytes = data.len().saturating_add(tree);
+    let root_bytes = data.len().saturating_add(verity.tree.len());
     Ok(Image {
         name: list.image.name,
         version: list.image.version.to_string(),
         board: list.image.board,
         development: list.image.development,
-        boot: if is_signed { SIGNED } else { "unsigned" },
+        boot: if is_signed { BootStatus::Signed } else { BootStatus::Unsigned },
         disk_bytes: layout.length,
         partitions: layout.partitions,
         slot: Slot::A,
         kernel_bytes: boot.kernel.len(),
         root_bytes,
         slot_bytes: root_bytes.saturating_add(fit_bytes),
-        root_hash,
+        root_hash: hex(&verity.root_hash),
         command_line: boot.command_line,
         components: list
             .services

@@ -1,17 +1,12 @@
 //! Checking an image offline as its boot loader and its kernel would: `image verify`.
 
-use crate::boot::{self, BootError};
-use crate::boot_loader::{self, BootLoaderError, Requirements};
-use crate::disk::{DiskError, Layout};
+use crate::boot::{self, BootError, BootKey};
+use crate::boot_loader::{self, BootLoaderError};
 use crate::show::{self, ShowError};
-use crate::verity::{self, BLOCK_BYTES};
 use crate::{FileError, hex, sha256};
-use holdfast_core::package::KeyId;
-use holdfast_core::slots::{
-    BootState, COPY_BYTES, Choice, CommandLineError, Copies, Release, Slot,
-};
+use holdfast_core::slots::{BootState, Choice, CommandLineError, Release, Slot};
 use serde::Serialize;
-use std::fs::{self, File};
+use std::fs;
 use std::path::Path;
 
 /// What stands between power-on and init.
@@ -64,9 +59,6 @@ pub enum VerifyError {
     /// The image cannot be read.
     #[error(transparent)]
     Show(#[from] ShowError),
-    /// The disk.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
     /// The boot loader.
     #[error(transparent)]
     BootLoader(#[from] BootLoaderError),
@@ -85,10 +77,6 @@ enum SlotError {
     OtherSlot(Slot),
     #[error("its command line is for board {0}")]
     OtherBoard(String),
-    #[error("its command line names no verity table")]
-    NoVerityTable,
-    #[error("its root has hash {found}, but the signed command line names {named}")]
-    RootHash { found: String, named: String },
     #[error("the hash tree behind its root does not fit; every read would fail")]
     HashTree,
 }
@@ -107,22 +95,13 @@ impl Chain {
 /// The files cannot be read, or the ROM requires nothing of a slot.
 pub fn verify(image: &Path, rom: &Path, board: &str) -> Result<Chain, VerifyError> {
     let rom = fs::read(rom).map_err(FileError::at("read", rom))?;
-    let requirements = boot_loader::requirements(&rom)?;
-    let mut file = File::open(image).map_err(FileError::at("open", image))?;
-    let layout = Layout::read(&mut file)?;
-    let state = layout.partition("bootstate")?.read(&mut file, image)?;
-    let (first, second) = state.split_at(state.len() / 2);
-    let copy = |bytes: &[u8]| bytes.get(..COPY_BYTES).unwrap_or_default().to_vec();
-    let boot_state = Copies::read(&copy(first), &copy(second)).state();
+    let keys = boot_loader::required_keys(&rom)?;
+    let boot_state = show::read_boot_state(image)?.state();
     let choice = boot_state.unwrap_or(BootState::unknown()).choose().0;
-    let slots = Slot::ALL.into_iter().map(|slot| report(image, slot, board, &requirements));
+    let slots = Slot::ALL.into_iter().map(|slot| report(image, slot, board, &keys));
     Ok(Chain {
         rom_sha256: hex(&sha256(&[&rom])),
-        keys: requirements
-            .keys
-            .iter()
-            .map(|(name, key)| (name.clone(), KeyId::to_string(&key.id())))
-            .collect(),
+        keys: keys.iter().map(|(name, key)| (name.clone(), key.id().to_string())).collect(),
         boot_state,
         first: match choice {
             Choice::Boot(slot) => Some(slot),
@@ -132,12 +111,11 @@ pub fn verify(image: &Path, rom: &Path, board: &str) -> Result<Chain, VerifyErro
     })
 }
 
-fn report(image: &Path, slot: Slot, board: &str, requirements: &Requirements) -> SlotReport {
+fn report(image: &Path, slot: Slot, board: &str, keys: &[(String, BootKey)]) -> SlotReport {
     let (found, empty) = match show::read_partition(image, &format!("boot-{}", slot.letter())) {
-        Ok(partition) => (
-            check(image, slot, board, &partition, requirements),
-            partition.iter().all(|byte| *byte == 0),
-        ),
+        Ok(partition) => {
+            (check(image, slot, board, &partition, keys), partition.iter().all(|byte| *byte == 0))
+        }
         Err(error) => (Err(error.into()), false),
     };
     let refused = found.as_ref().err().map(ToString::to_string);
@@ -149,9 +127,9 @@ fn check(
     slot: Slot,
     board: &str,
     partition: &[u8],
-    requirements: &Requirements,
+    keys: &[(String, BootKey)],
 ) -> Result<SlotFound, SlotError> {
-    let (key, boot) = boot::verify(partition, slot, board, &requirements.keys)?;
+    let (key, boot) = boot::verify(partition, slot, board, keys)?;
     let release = Release::from_command_line(&boot.command_line)?;
     if release.slot != slot {
         return Err(SlotError::OtherSlot(release.slot));
@@ -159,22 +137,14 @@ fn check(
     if release.board != board {
         return Err(SlotError::OtherBoard(release.board));
     }
-    let (named, blocks) = show::verity_table(&boot.command_line).ok_or(SlotError::NoVerityTable)?;
-    let root = show::read_partition(image, &format!("root-{}", slot.letter()))?;
-    let length = blocks.saturating_mul(BLOCK_BYTES);
-    let verity = root.get(..length).and_then(verity::hash).ok_or(SlotError::NoVerityTable)?;
-    let found = hex(&verity.root_hash);
-    if found != named {
-        return Err(SlotError::RootHash { found, named });
-    }
-    let end = length.saturating_add(verity.tree.len());
-    if root.get(length..end) != Some(verity.tree.as_slice()) {
+    let (_, verity, behind) = show::verified_root(image, slot, &boot.command_line)?;
+    if !behind.starts_with(&verity.tree) {
         return Err(SlotError::HashTree);
     }
     Ok(SlotFound {
         key,
         board: release.board,
         rollback_index: release.rollback_index,
-        root_hash: named,
+        root_hash: hex(&verity.root_hash),
     })
 }

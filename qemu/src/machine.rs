@@ -5,7 +5,7 @@ use crate::console::Console;
 use crate::debugger::Debugger;
 use crate::probe::Probe;
 use crate::qmp::Qmp;
-use crate::write_log::{self, Logged};
+use crate::write_log::{self, Step};
 use holdfast_images::{build, show};
 use regex::Regex;
 use std::fs;
@@ -386,7 +386,7 @@ impl Guest {
     ///
     /// # Errors
     /// QEMU does not end, or the log is damaged.
-    pub fn written(&mut self) -> Result<Vec<Logged>, HarnessError> {
+    pub fn written(&mut self) -> Result<Vec<Step>, HarnessError> {
         let _ = self.qmp.execute("quit", &serde_json::json!({}))?;
         self.wait_end(START_WITHIN)?;
         write_log::read(&self.directory.path().join(WRITE_LOG))

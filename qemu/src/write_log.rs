@@ -12,9 +12,9 @@ const FLUSH: u64 = 1;
 const FUA: u64 = 2;
 const DISCARD: u64 = 4;
 
-/// One entry.
+/// One step of whoever writes a disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Logged {
+pub enum Step {
     /// Bytes for a place on the disk.
     Write {
         /// First byte.
@@ -30,7 +30,7 @@ pub enum Logged {
 ///
 /// # Errors
 /// There is none, or it is damaged.
-pub fn read(path: &Path) -> Result<Vec<Logged>, HarnessError> {
+pub fn read(path: &Path) -> Result<Vec<Step>, HarnessError> {
     let bytes = std::fs::read(path).map_err(|source| HarnessError::File {
         operation: "read",
         path: path.to_owned(),
@@ -39,7 +39,7 @@ pub fn read(path: &Path) -> Result<Vec<Logged>, HarnessError> {
     entries(&bytes).ok_or_else(|| HarnessError::WriteLog(path.to_owned()))
 }
 
-fn entries(log: &[u8]) -> Option<Vec<Logged>> {
+fn entries(log: &[u8]) -> Option<Vec<Step>> {
     let number = |at: usize| {
         let bytes = log.get(at..)?.first_chunk::<8>()?;
         Some(u64::from_le_bytes(*bytes))
@@ -55,16 +55,16 @@ fn entries(log: &[u8]) -> Option<Vec<Logged>> {
             (number(at)?, number(at.checked_add(8)?)?, number(at.checked_add(16)?)?);
         at = at.checked_add(SECTOR_BYTES)?;
         if flags & FLUSH != 0 {
-            logged.push(Logged::Flush);
+            logged.push(Step::Flush);
         }
         if flags & DISCARD == 0 && sectors > 0 {
             let end = at.checked_add(usize::try_from(sectors).ok()?.checked_mul(SECTOR_BYTES)?)?;
             let bytes = log.get(at..end)?.to_vec();
             at = end;
-            logged.push(Logged::Write { at: sector.checked_mul(SECTOR_BYTES as u64)?, bytes });
+            logged.push(Step::Write { at: sector.checked_mul(SECTOR_BYTES as u64)?, bytes });
         }
         if flags & FUA != 0 {
-            logged.push(Logged::Flush);
+            logged.push(Step::Flush);
         }
     }
     Some(logged)
@@ -87,10 +87,10 @@ mod tests {
             log.extend(vec![fill; usize::from(sectors) * SECTOR_BYTES]);
         }
         let expected = [
-            Logged::Write { at: 4096, bytes: vec![7; 512] },
-            Logged::Flush,
-            Logged::Write { at: 4608, bytes: vec![5; 1024] },
-            Logged::Flush,
+            Step::Write { at: 4096, bytes: vec![7; 512] },
+            Step::Flush,
+            Step::Write { at: 4608, bytes: vec![5; 1024] },
+            Step::Flush,
         ];
         assert_eq!(entries(&log).as_deref(), Some(&expected[..]));
         assert_eq!(entries(&log[..1600]), None, "cut short");

@@ -24,7 +24,7 @@ use holdfast_images::key::PublicKey;
 use holdfast_images::manifest::ImageManifest;
 use holdfast_images::package;
 use holdfast_images::root::EntryKind;
-use holdfast_images::show::{self, Image};
+use holdfast_images::show::{self, BootStatus, Image};
 use holdfast_qemu::machine;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -375,7 +375,7 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
     } else {
         println!("{}", built.path.display());
         println!("slot: {} bytes, root hash {}", image.slot_bytes, image.root_hash);
-        if !image.is_signed() {
+        if image.boot == BootStatus::Unsigned {
             println!("not signed yet: `cargo holdfast image sign {}`", built.path.display());
         }
     }

@@ -83,20 +83,11 @@ fn key_node(name: &str, key: &BootKey) -> DeviceTreeNode {
     node
 }
 
-/// What a ROM requires of a slot, read back.
-#[derive(Debug, Clone)]
-pub struct Requirements {
-    /// The keys, one of which must have signed.
-    pub keys: Vec<(String, BootKey)>,
-    /// The boot script.
-    pub script: String,
-}
-
-/// Reads the control device tree of a ROM.
+/// The keys of a ROM by name, one of which must have signed a slot.
 ///
 /// # Errors
 /// There is none, or it requires nothing of a slot.
-pub fn requirements(rom: &[u8]) -> Result<Requirements, BootLoaderError> {
+pub fn required_keys(rom: &[u8]) -> Result<Vec<(String, BootKey)>, BootLoaderError> {
     let at = control_tree(rom).ok_or(BootLoaderError::NoControlTree)?;
     let tree = boot::parse(rom.get(at..).unwrap_or_default(), "the ROM")?;
     let text = |path: &str, name: &str| boot::string(&tree, path, name, "the ROM");
@@ -118,7 +109,9 @@ pub fn requirements(rom: &[u8]) -> Result<Requirements, BootLoaderError> {
     if keys.is_empty() {
         return Err(BootLoaderError::NothingRequired);
     }
-    Ok(Requirements { keys, script: text("/config", "bootcmd")? })
+    // Without its script, a boot loader starts nothing.
+    text("/config", "bootcmd")?;
+    Ok(keys)
 }
 
 /// Where the control device tree begins in a ROM: behind U-Boot, which holds no tree with keys.

@@ -52,10 +52,8 @@ struct Places {
 pub fn write(board: &str, layout: &Layout, addresses: &Addresses) -> Option<String> {
     let sector =
         |name: &str| layout.partition(name).ok().map(|partition| partition.start / SECTOR_BYTES);
-    let state = layout.partition("bootstate").ok()?;
     let places = Places {
-        copies: [state.start, state.start.saturating_add(state.length / 2)]
-            .map(|start| start / SECTOR_BYTES),
+        copies: layout.boot_state_copies().ok()?.map(|start| start / SECTOR_BYTES),
         boot: [sector("boot-a")?, sector("boot-b")?],
         room: layout.partition("boot-a").ok()?.length.min(addresses.fit_room()),
         memory: addresses.fit,

@@ -4,7 +4,7 @@
 //! medium has. Source: `open(2)`, `O_DIRECT`.
 
 use crate::PathError;
-use holdfast_core::slots::{BootState, COPY_BYTES, Copies};
+use holdfast_core::slots::{BootState, COPY_BYTES, Copies, copy_offsets};
 use rustix::fs::{Mode, OFlags, open};
 use std::fs::File;
 use std::io::{Error, ErrorKind, Seek, SeekFrom};
@@ -37,7 +37,7 @@ impl BootStateDevice {
         let mut file = File::from(file);
         let length =
             file.seek(SeekFrom::End(0)).map_err(|error| PathError::new("measure", path, error))?;
-        Ok(Self { file, starts: [0, length / 2], path: path.to_owned() })
+        Ok(Self { file, starts: copy_offsets(length), path: path.to_owned() })
     }
 
     /// Reads both copies.

@@ -6,11 +6,11 @@
 use crate::Artefacts;
 use crate::boot::BOOT;
 use crate::scratch::Scratch;
-use crate::stager;
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
 use holdfast_core::slots::{self, BootState, Choice, Slot, SlotState, TRIES};
 use holdfast_images::boot_loader::script::halt;
+use holdfast_images::show;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -66,7 +66,8 @@ fn decides(image: &Path, state: BootState, ages: (u8, u8)) -> Result<()> {
             == Some(0);
     let (first, second) = if first_holds { (state, other) } else { (other, state) };
     file.write_all_at(&slots::copy(&first, ages.0), partition.start)?;
-    let half = partition.start.saturating_add(partition.length / 2);
+    let [_, half] =
+        slots::copy_offsets(partition.length).map(|at| partition.start.saturating_add(at));
     file.write_all_at(&slots::copy(&second, ages.1), half)?;
     let (mut file, partition) = scratch.partition("boot-a")?;
     partition.replace(&mut file, scratch.path(), "nothing", &[])?;
@@ -82,7 +83,7 @@ fn decides(image: &Path, state: BootState, ages: (u8, u8)) -> Result<()> {
         .collect();
     let (choices, last, saves) = expected(state);
     ensure!(said == choices, "the script chose {said:?}, not {choices:?}");
-    let copies = stager::copies(&guest.disk())?;
+    let copies = show::read_boot_state(&guest.disk())?;
     ensure!(copies.state() == Some(last), "the script saved {:?}, not {last:?}", copies.state());
     let age = copies.younger().and_then(|younger| copies.copies.get(younger)?.ok()).map(|c| c.1);
     let before = if first_holds { ages.0 } else { ages.1 };

@@ -12,14 +12,14 @@
 use crate::Artefacts;
 use crate::boot::BOOT;
 use crate::scratch::Scratch;
-use crate::stager::{self, Release, Step};
+use crate::stager::{self, Release};
 use crate::suite::Suite;
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_core::slots::{BootState, COPY_BYTES, Choice, Copies, Slot};
 use holdfast_images::disk::Layout;
 use holdfast_images::show;
 use holdfast_qemu::machine::Machine;
-use holdfast_qemu::write_log::Logged;
+use holdfast_qemu::write_log::Step;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::ops::Range;
@@ -91,7 +91,7 @@ impl Cycle {
             Machine { counted: true, log_writes: true, ..Machine::new(scratch.path(), 64) };
         let mut guest = machine.start(None)?;
         guest.wait("init: slot a committed", BOOT)?;
-        let mut steps = steps_of(guest.written()?);
+        let mut steps = guest.written()?;
         ensure!(steps.len() > 10, "only {} writes were logged", steps.len());
         let begin = steps.len();
         let staged = stager::steps(&guest.disk(), Slot::A, &release)?;
@@ -101,7 +101,7 @@ impl Cycle {
         let mut guest = machine.start_again(guest)?;
         guest.wait("init: slot b committed", BOOT)?;
         guest.wait("hello: heartbeat 8", BOOT)?;
-        steps.extend(steps_of(guest.written()?));
+        steps.extend(guest.written()?);
         let layout = Layout::read(&mut File::open(image)?)?;
         let places = Places::find(&layout, &release)?;
         let cycle = Self { artefacts: artefacts.clone(), scratch, base, steps, stage, places };
@@ -125,27 +125,15 @@ impl Cycle {
     }
 }
 
-fn steps_of(logged: Vec<Logged>) -> Vec<Step> {
-    let step = |logged| match logged {
-        Logged::Write { at, bytes } => Step::Write { at, bytes },
-        Logged::Flush => Step::Flush,
-    };
-    logged.into_iter().map(step).collect()
-}
-
 impl Places {
     fn find(layout: &Layout, release: &Release) -> Result<Self> {
-        let state = layout.partition("bootstate")?;
         let slot = |slot: Slot| -> Result<Vec<(u64, Vec<u8>)>> {
             let start = |name: &str| -> Result<u64> {
                 Ok(layout.partition(&format!("{name}-{}", slot.letter()))?.start)
             };
             Ok(vec![(start("boot")?, release.boot.clone()), (start("root")?, release.root.clone())])
         };
-        Ok(Self {
-            copies: [state.start, state.start.saturating_add(state.length / 2)],
-            slots: [slot(Slot::A)?, slot(Slot::B)?],
-        })
+        Ok(Self { copies: layout.boot_state_copies()?, slots: [slot(Slot::A)?, slot(Slot::B)?] })
     }
 
     /// What must lie in a sector of a slot, when it lies in one.
@@ -423,7 +411,7 @@ fn boot_some(cycle: &mut Cycle) -> Result<()> {
         let machine = Machine { counted: true, ..Machine::new(cycle.scratch.path(), 64) };
         let mut guest = machine.start(None)?;
         guest.wait("init: slot [ab] committed", BOOT).with_context(|| format!("{cut:?}"))?;
-        let state = stager::copies(&guest.disk())?.state().context("no boot state")?;
+        let state = show::read_boot_state(&guest.disk())?.state().context("no boot state")?;
         ensure!(state.of(state.slot).good, "{cut:?} ends in {state:?}");
     }
     Ok(())

@@ -3,7 +3,7 @@
 
 use crate::Artefacts;
 use crate::boot::BOOT;
-use crate::integrity::{ENDLESS, ILLEGAL, patch_init};
+use crate::integrity::{ENDLESS, ILLEGAL, patched_init};
 use crate::scratch::Scratch;
 use crate::stager::{self, Release};
 use crate::suite::Suite;
@@ -11,12 +11,13 @@ use anyhow::{Context, Result, ensure};
 use holdfast_core::app_manifest::Limits;
 use holdfast_core::component::{self, ComponentList, Readiness, Service};
 use holdfast_core::policy::{self, Requests, ServiceGrants};
-use holdfast_core::slots::{BootState, Phase, Slot, SlotState, Status};
+use holdfast_core::slots::{self, BootState, Phase, Slot, SlotState, Status};
 use holdfast_images::boot_loader::script::halt;
+use holdfast_images::disk::{Layout, SECTOR_BYTES};
 use holdfast_images::root::Root;
 use holdfast_images::{show, variant};
 use holdfast_qemu::machine::{Guest, Machine};
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 #[cfg(test)]
 use std::path::Path;
@@ -193,16 +194,12 @@ impl Bench {
     }
 
     fn trial(&self, scratch: Scratch) -> Result<Trial> {
-        let machine = Machine { counted: true, ..Machine::new(scratch.path(), 64) };
-        let guest = machine.start(None)?;
-        Ok(Trial { _scratch: scratch, guest })
+        Trial::on(scratch, |machine| Machine { counted: true, ..machine })
     }
 
     /// As [`trial`](Self::trial), for a guest that spins: one processor, on the host's clock.
     fn spinning_trial(&self, scratch: Scratch) -> Result<Trial> {
-        let machine = Machine { processors: 1, ..Machine::new(scratch.path(), 64) };
-        let guest = machine.start(None)?;
-        Ok(Trial { _scratch: scratch, guest })
+        Trial::on(scratch, |machine| Machine { processors: 1, ..machine })
     }
 }
 
@@ -213,6 +210,11 @@ struct Trial {
 }
 
 impl Trial {
+    fn on(scratch: Scratch, machine: impl FnOnce(Machine) -> Machine) -> Result<Self> {
+        let guest = machine(Machine::new(scratch.path(), 64)).start(None)?;
+        Ok(Self { _scratch: scratch, guest })
+    }
+
     /// Waits until init commits a slot, and gives the status that it then prints.
     fn committed(&mut self) -> Result<Status> {
         self.guest.wait(r"init: slot [ab] committed\n", BOOT)?;
@@ -248,7 +250,10 @@ fn healthy(bench: &Bench) -> Result<()> {
     let good = SlotState { tries: 3, good: true };
     let expected = BootState { slot: Slot::B, a: good, b: good };
     ensure!(status.boot_state == Some(expected), "{status:?}");
-    ensure!(stager::copies(&trial.guest.disk())?.state() == Some(expected), "not on the disk");
+    ensure!(
+        show::read_boot_state(&trial.guest.disk())?.state() == Some(expected),
+        "not on the disk"
+    );
     ensure!(status.last_reset == "power-on", "{status:?}");
     Ok(())
 }
@@ -274,9 +279,7 @@ fn crash_loop_of_good(bench: &Bench) -> Result<()> {
 }
 
 fn init_dies(bench: &Bench) -> Result<()> {
-    let symbols = fs::read(bench.artefacts.images.join("hello.symbols/init"))?;
-    let mut init = holdfast_images::root::read_file(&show::read_root(&bench.image)?, "/sbin/init")?;
-    patch_init(&mut init, &symbols, ILLEGAL)?;
+    let init = patched_init(&bench.artefacts, ILLEGAL)?;
     let release = bench.release(|root| root.add("sbin/init", init, true))?;
     let mut trial = bench.with_trial(&release)?;
     trial.fell_back("kernel panic: Attempted to kill init!")
@@ -306,9 +309,7 @@ fn kernel_hangs(bench: &Bench) -> Result<()> {
 }
 
 fn init_hangs(bench: &Bench) -> Result<()> {
-    let symbols = fs::read(bench.artefacts.images.join("hello.symbols/init"))?;
-    let mut init = holdfast_images::root::read_file(&show::read_root(&bench.image)?, "/sbin/init")?;
-    patch_init(&mut init, &symbols, ENDLESS)?;
+    let init = patched_init(&bench.artefacts, ENDLESS)?;
     let release = bench.release(|root| root.add("sbin/init", init, true))?;
     let scratch = Scratch::of(&bench.image)?;
     stager::stage(scratch.path(), Slot::A, &release)?;
@@ -394,7 +395,7 @@ fn both_slots_bad(bench: &Bench) -> Result<()> {
 fn both_copies_bad(bench: &Bench) -> Result<()> {
     let scratch = Scratch::of(&bench.image)?;
     let (file, partition) = scratch.partition("bootstate")?;
-    for start in [0, partition.length / 2] {
+    for start in slots::copy_offsets(partition.length) {
         file.write_all_at(&[0x5a; 512], partition.start.saturating_add(start))?;
     }
     let mut trial = bench.trial(scratch)?;
@@ -409,9 +410,8 @@ fn cannot_save(bench: &Bench) -> Result<()> {
     let release = Release::of(&bench.image)?;
     let scratch = Scratch::of(&bench.image)?;
     stager::stage(scratch.path(), Slot::A, &release)?;
-    let (_, partition) = scratch.partition("bootstate")?;
-    let copies = [partition.start, partition.start.saturating_add(partition.length / 2)];
-    let lost_sectors = copies.map(|start| start / 512).to_vec();
+    let layout = Layout::read(&mut File::open(scratch.path())?)?;
+    let lost_sectors = layout.boot_state_copies()?.map(|start| start / SECTOR_BYTES).to_vec();
     let machine = Machine { counted: true, lost_sectors, ..Machine::new(scratch.path(), 64) };
     let mut guest = machine.start(None)?;
     guest.wait("holdfast: the boot state cannot be saved", BOOT)?;

@@ -31,10 +31,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
         reboots_with(artefacts, &image, replace, "index out of bounds")
     });
     suite.check("a_killed_init_reboots", || {
-        let data = show::read_root(&image)?;
-        let mut init = holdfast_images::root::read_file(&data, "/sbin/init")?;
-        let symbols = fs::read(artefacts.images.join("hello.symbols/init"))?;
-        patch_init(&mut init, &symbols, ILLEGAL)?;
+        let init = patched_init(artefacts, ILLEGAL)?;
         let replace = |root: &mut Root| root.add("sbin/init", init, true);
         reboots_with(
             artefacts,
@@ -100,8 +97,16 @@ pub(crate) const ILLEGAL: Instruction = [&[0x00, 0xde], &[0xf0, 0x00, 0xf0, 0xe7
 /// `b .`: nobody gets past it.
 pub(crate) const ENDLESS: Instruction = [&[0xfe, 0xe7], &[0xfe, 0xff, 0xff, 0xea]];
 
-/// Makes init come upon another instruction once it supervises its components.
-pub(crate) fn patch_init(init: &mut [u8], symbols: &[u8], instruction: Instruction) -> Result<()> {
+/// The init of `hello`, which comes upon another instruction once it supervises its components.
+pub(crate) fn patched_init(artefacts: &Artefacts, instruction: Instruction) -> Result<Vec<u8>> {
+    let data = show::read_root(&artefacts.image("hello"))?;
+    let mut init = holdfast_images::root::read_file(&data, "/sbin/init")?;
+    let symbols = fs::read(artefacts.images.join("hello.symbols/init"))?;
+    patch(&mut init, &symbols, instruction)?;
+    Ok(init)
+}
+
+fn patch(init: &mut [u8], symbols: &[u8], instruction: Instruction) -> Result<()> {
     // `channel::receive`, as it is mangled: called in the loop, and not before.
     const FUNCTION: &str = "7channel7receive";
     let elf = object::File::parse(symbols)?;

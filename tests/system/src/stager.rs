@@ -3,21 +3,13 @@
 //! there.
 
 use anyhow::{Context, Result};
-use holdfast_core::slots::{BootState, COPY_BYTES, Copies, Slot};
+use holdfast_core::slots::{BootState, Copies, Slot};
 use holdfast_images::disk::Layout;
 use holdfast_images::show;
+use holdfast_qemu::write_log::Step;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-
-/// One step of whoever writes a disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// Bytes for a place.
-    Write { at: u64, bytes: Vec<u8> },
-    /// Everything before is on the medium.
-    Flush,
-}
 
 /// What a slot holds: its `boot` and its `root` partition.
 #[derive(Debug, Clone)]
@@ -34,18 +26,10 @@ impl Release {
     }
 }
 
-/// Both copies of the boot state on a disk.
-pub(crate) fn copies(disk: &Path) -> Result<Copies> {
-    let partition = show::read_partition(disk, "bootstate")?;
-    let (first, second) = partition.split_at(partition.len() / 2);
-    let copy = |bytes: &[u8]| bytes.get(..COPY_BYTES).unwrap_or_default().to_vec();
-    Ok(Copies::read(&copy(first), &copy(second)))
-}
-
 /// The steps that put `release` into the slot beside `running`.
 pub(crate) fn steps(disk: &Path, running: Slot, release: &Release) -> Result<Vec<Step>> {
     let layout = Layout::read(&mut File::open(disk)?)?;
-    let mut copies = copies(disk)?;
+    let mut copies = show::read_boot_state(disk)?;
     let state = copies.state().context("no boot state")?;
     let announced = state.announce(running)?;
     let target = running.other().letter();
@@ -62,12 +46,11 @@ pub(crate) fn steps(disk: &Path, running: Slot, release: &Release) -> Result<Vec
 
 /// The write that saves `state`; `copies` are then as they are behind it.
 fn save(layout: &Layout, copies: &mut Copies, state: &BootState) -> Result<Step> {
-    let partition = layout.partition("bootstate")?;
     let (index, bytes) = copies.save(state);
-    let half = if index == 0 { 0 } else { partition.length / 2 };
+    let at = *layout.boot_state_copies()?.get(index).context("no such copy")?;
     let saved = holdfast_core::slots::read_copy(&bytes);
     *copies.copies.get_mut(index).context("no such copy")? = saved;
-    Ok(Step::Write { at: partition.start.saturating_add(half), bytes: bytes.to_vec() })
+    Ok(Step::Write { at, bytes: bytes.to_vec() })
 }
 
 /// Writes of 64 KiB each, zeros included: what lay there before must not stay. The head comes last,

@@ -11,7 +11,7 @@ use holdfast_core::slots::{self, BootState, COPY_BYTES, Slot};
 use holdfast_images::boot::{self, BootSigningKey, signature};
 use holdfast_images::boot_loader::script::halt;
 use holdfast_images::disk::Layout;
-use holdfast_images::{boot_loader, build, sha256};
+use holdfast_images::{boot_loader, build, sha256, show};
 use holdfast_qemu::machine::{Guest, Machine};
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
@@ -72,8 +72,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
 }
 
 fn read_fit(image: &Path) -> Result<Vec<u8>> {
-    let mut file = File::open(image)?;
-    let mut bytes = Layout::read(&mut file)?.partition("boot-a")?.read(&mut file, image)?;
+    let mut bytes = show::read_partition(image, "boot-a")?;
     bytes.truncate(signature::fit_length(&bytes).context("no FIT")?);
     Ok(bytes)
 }
@@ -333,14 +332,6 @@ fn bare_kernel(_: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
 /// A legacy image: a header of 64 bytes with CRCs, and the kernel.
 fn old_style(artefacts: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
     let kernel = bare_kernel(artefacts, fit)?;
-    let crc = |bytes: &[u8]| {
-        let table = bytes.iter().fold(!0u32, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-                if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 }
-            })
-        });
-        !table
-    };
     let address = 0x4080_0000_u32.to_be_bytes();
     let length = u32::try_from(kernel.len())?.to_be_bytes();
     let mut header = [
@@ -349,13 +340,13 @@ fn old_style(artefacts: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
         &length,
         &address,
         &address,
-        &crc(&kernel).to_be_bytes(),
+        &slots::checksum(&kernel).to_be_bytes(),
         // Linux, ARM, kernel, not compressed.
         &[5, 2, 2, 0],
         &[0; 32],
     ]
     .concat();
-    let sum = crc(&header).to_be_bytes();
+    let sum = slots::checksum(&header).to_be_bytes();
     header.get_mut(4..8).context("no room")?.copy_from_slice(&sum);
     Ok([header, kernel].concat())
 }
@@ -389,7 +380,7 @@ fn write_copies(scratch: &Scratch, copies: [&[u8; COPY_BYTES]; 2]) -> Result<()>
     let (mut file, partition) = scratch.partition("bootstate")?;
     for (copy, start) in copies
         .into_iter()
-        .zip([0, partition.length / 2].map(|at| partition.start.saturating_add(at)))
+        .zip(slots::copy_offsets(partition.length).map(|at| partition.start.saturating_add(at)))
     {
         file.seek(SeekFrom::Start(start))?;
         file.write_all(copy)?;
@@ -449,8 +440,7 @@ fn own_bytes(image: &Path) -> Result<()> {
     let mut guest = scratch.start()?;
     guest.wait(HANDS_OVER, BOOT)?;
     let disk = guest.disk();
-    let mut file = File::open(&disk)?;
-    let copies = Layout::read(&mut file)?.partition("bootstate")?.read(&mut file, &disk)?;
+    let copies = show::read_partition(&disk, "bootstate")?;
     let (first, second) = copies.split_at(copies.len() / 2);
     let (first, second) = (first.get(..COPY_BYTES), second.get(..COPY_BYTES));
     let (_, next) = BootState::factory().choose();

@@ -34,6 +34,12 @@ pub enum CopyError {
     Variables,
 }
 
+/// Where the two copies begin in their partition of so many bytes: in erase blocks of their own.
+#[must_use]
+pub fn copy_offsets(partition_bytes: u64) -> [u64; 2] {
+    [0, partition_bytes / 2]
+}
+
 /// The CRC of a copy's data.
 #[must_use]
 pub fn checksum(data: &[u8]) -> u32 {

@@ -76,12 +76,6 @@ impl Health {
         Self { since: now, members }
     }
 
-    /// The critical components.
-    #[must_use]
-    pub fn members(&self) -> &[Member] {
-        &self.members
-    }
-
     /// Takes note of whether the component of `index` has been ready without a break since
     /// `ready_since`.
     pub fn observe(&mut self, index: usize, ready_since: Option<Millis>, now: Millis) {

@@ -17,7 +17,7 @@ mod release;
 mod reset;
 mod status;
 
-pub use copies::{COPY_BYTES, Copies, CopyError, checksum, copy, read_copy};
+pub use copies::{COPY_BYTES, Copies, CopyError, checksum, copy, copy_offsets, read_copy};
 pub use health::{DEFAULT_STABLE_FOR_MS, Health, Member, Verdict};
 pub use release::{CommandLineError, Floor, FloorError, Release};
 pub use reset::{LastReset, last_reset};
@@ -191,13 +191,6 @@ impl BootState {
     pub fn does_not_verify(mut self, slot: Slot) -> Self {
         self.of_mut(slot).tries = 0;
         self
-    }
-
-    /// The slots that the boot loader tries, in order, when it cannot save: those that are good.
-    #[must_use]
-    pub fn without_saving(&self) -> Vec<Slot> {
-        let order = [self.slot, self.slot.other()];
-        order.into_iter().filter(|slot| self.of(*slot).good).collect()
     }
 
     /// Where the device stands while `running` runs.

@@ -1,7 +1,7 @@
 //! The line in which init says how the device stands, and reading it back.
 
 use super::reset::without_time;
-use super::{BootState, Phase, Release, Slot, SlotState};
+use super::{BootState, Phase, Slot, SlotState};
 use std::fmt;
 
 /// What stands in front of the fields.
@@ -61,7 +61,7 @@ impl fmt::Display for Status {
             write!(f, " next={} tries_a={} tries_b={}", slot.letter(), a.tries, b.tries)?;
             write!(f, " good_a={} good_b={}", u8::from(a.good), u8::from(b.good))?;
         }
-        let Release { board, rollback_index, .. } = self.release();
+        let Self { board, rollback_index, .. } = self;
         write!(f, " image={} version={} board={board}", self.image, self.version)?;
         // The last field: it goes on to the end of the line.
         write!(f, " rollback_index={rollback_index} floor={} ", self.floor)?;
@@ -70,10 +70,6 @@ impl fmt::Display for Status {
 }
 
 impl Status {
-    fn release(&self) -> Release {
-        Release { slot: self.slot, board: self.board.clone(), rollback_index: self.rollback_index }
-    }
-
     /// The last status in a log of the console.
     ///
     /// # Errors
