@@ -265,12 +265,18 @@ fn images(test_run: &TestRun<'_>) -> Result<Counts> {
         ("tests/images/probe.toml", vec![]),
         ("tests/images/supervision.toml", vec![]),
         ("tests/images/hostile.toml", dynamic),
+        ("tests/images/network.toml", vec![]),
+        ("tests/images/lease.toml", vec![]),
     ] {
         builder.build(&test_run.workspace.root.join(manifest), &apps, None)?;
     }
     builder.build_test_programs(&programs)?;
-    let hostile = builder.app_program(&test_run.workspace.root.join("tests/hostile-apps"))?;
-    workspace::write(&programs.join("hostile"), hostile)?;
+    for (name, directory) in
+        [("hostile", "tests/hostile-apps"), ("hostile-network", "tests/hostile-network-app")]
+    {
+        let program = builder.app_program(&test_run.workspace.root.join(directory))?;
+        workspace::write(&programs.join(name), program)?;
+    }
     let control = workspace::read(&builder.control_kernel()?)?;
     workspace::write(&image_directory(test_run)?.join("control-zImage"), control)?;
     Ok(Counts::PASSED)

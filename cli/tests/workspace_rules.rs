@@ -49,6 +49,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-linux", vec!["holdfast-core"]),
         ("holdfast-init", vec!["holdfast-core", "holdfast-linux"]),
         ("holdfast-admission", vec!["holdfast-core"]),
+        ("holdfast-network", vec!["holdfast-core", "holdfast-linux"]),
         ("holdfast-images", vec!["holdfast-core"]),
         ("holdfast-qemu", vec!["holdfast-images"]),
         ("holdfast", vec!["holdfast-core", "holdfast-images", "holdfast-qemu"]),
@@ -56,6 +57,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-test-apps", vec!["holdfast-core", "holdfast-linux"]),
         ("holdfast-fuzz", vec!["holdfast-core", "holdfast-images"]),
         ("hello", vec![]),
+        ("tcp-server", vec![]),
     ]);
     for (package, dependencies) in packages() {
         let allowed = allowed.get(package.as_str());

@@ -11,13 +11,15 @@ use crate::package::{self, PackError, Package};
 use crate::root::{Root, RootError};
 use crate::seccomp::{self, SeccompError};
 use crate::{FieldError, FileError, verity};
+use holdfast_core::app_manifest::Limits;
 use holdfast_core::component::{
     self, App, ComponentList, ComponentListError, FIRST_SERVICE_UID, ImageIdentity,
 };
 use holdfast_core::elf::{self, ElfError};
+use holdfast_core::network::config;
 use holdfast_core::package::Device;
 use holdfast_core::policy::system_calls::SystemCalls;
-use holdfast_core::policy::{self, ServiceGrants};
+use holdfast_core::policy::{self, Requests, ServiceGrants};
 use holdfast_core::slots::{self, BootState};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -26,6 +28,14 @@ use std::path::{Path, PathBuf};
 const SERVICES: &str = "usr/lib/holdfast/services";
 /// Name of the program that looks at app packages on the device.
 const ADMISSION: &str = "admission";
+/// Name of the network service and of its program.
+const NETWORK: &str = "network";
+/// Its uid; the services of the manifest have the ones behind it.
+const NETWORK_UID: u32 = FIRST_SERVICE_UID + 1;
+/// `CAP_NET_BIND_SERVICE` and `CAP_NET_ADMIN` (linux/capability.h).
+const NETWORK_CAPABILITIES: [u8; 2] = [10, 12];
+/// Milliseconds that it has to put the firewall and every app's link in place.
+const NETWORK_READY_WITHIN_MS: u32 = 20_000;
 
 /// Everything an image is made of.
 #[derive(Debug)]
@@ -50,6 +60,8 @@ pub struct Inputs<'a> {
     pub services: Vec<(&'a Service, Vec<u8>)>,
     /// The program that looks at app packages, stripped; needed where there are apps.
     pub admission: Option<Vec<u8>>,
+    /// The network service, stripped; needed where the manifest has a network.
+    pub network: Option<Vec<u8>>,
     /// The signed packages of the apps, with where each came from.
     pub apps: Vec<(PathBuf, Vec<u8>)>,
     /// Keys whose app packages the device takes.
@@ -319,6 +331,12 @@ fn read_packages(inputs: &Inputs<'_>) -> Result<Vec<Package>, BuildError> {
         if let Some(field) = package.manifest.unsupported.first() {
             return Err(refused(format!("asks for {field}: not supported by this OS version")));
         }
+        if !package.manifest.network.is_empty() && inputs.network.is_none() {
+            let manifest = inputs.manifest.path.display();
+            return Err(refused(format!(
+                "asks for the network, which this image does not have; add `[network]` to {manifest}"
+            )));
+        }
         packages.push(package);
     }
     Ok(packages)
@@ -343,6 +361,18 @@ fn assemble_root(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Root, Buil
         check(ADMISSION, program)?;
         root.add(format!("{SERVICES}/{ADMISSION}/{ADMISSION}"), program.clone(), true);
     }
+    if let (Some(program), Some(network)) = (&inputs.network, &inputs.manifest.network) {
+        check(NETWORK, program)?;
+        let directory = format!("{SERVICES}/{NETWORK}");
+        root.add(format!("{directory}/{NETWORK}"), program.clone(), true);
+        let config = network.config().map_err(|(field, reason)| FieldError {
+            path: inputs.manifest.path.clone(),
+            field: format!("network.{field}"),
+            reason: reason.to_owned(),
+        })?;
+        let encoded = config.encode().map_err(ComponentListError::from)?;
+        root.add(format!("{directory}/{}", config::FILE_NAME), encoded, false);
+    }
     for set in SystemCalls::ALL {
         for (order, program) in seccomp::programs(set)?.into_iter().enumerate() {
             let path = component::filter_path(set, order);
@@ -361,9 +391,12 @@ fn assemble_root(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Root, Buil
 fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<ComponentList, BuildError> {
     let manifest = inputs.manifest;
     let mut services = Vec::new();
-    // The first uid belongs to admission, in every image.
+    if inputs.network.is_some() {
+        services.push(network_service());
+    }
+    // The first uid belongs to admission and the next one to the network, in every image.
     for (uid, (index, (service, _))) in
-        (FIRST_SERVICE_UID.saturating_add(1)..).zip(inputs.services.iter().enumerate())
+        (NETWORK_UID.saturating_add(1)..).zip(inputs.services.iter().enumerate())
     {
         let capabilities = service.capability_numbers().map_err(|name| FieldError {
             path: manifest.path.clone(),
@@ -378,6 +411,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
             descriptors: service.descriptors.clone(),
             requests: service.requests,
             system_view: service.system_view,
+            system_network: false,
             limits: service.limits,
             readiness: policy::readiness(service.ready_within_ms),
             watchdog_ms: service.watchdog_ms,
@@ -413,4 +447,28 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
         apps,
         admission,
     })
+}
+
+fn network_service() -> component::Service {
+    let plan = policy::service_plan(&ServiceGrants {
+        directory: format!("/{SERVICES}/{NETWORK}"),
+        program: NETWORK.to_owned(),
+        args: Vec::new(),
+        capabilities: NETWORK_CAPABILITIES.to_vec(),
+        descriptors: Vec::new(),
+        requests: Requests { links: true, ..Requests::default() },
+        system_view: false,
+        system_network: true,
+        limits: Limits {
+            processes: 1,
+            open_files: 256,
+            temporary_kib: 0,
+            log_lines_per_second: 64,
+            ..Limits::default()
+        },
+        readiness: policy::readiness(Some(NETWORK_READY_WITHIN_MS)),
+        watchdog_ms: None,
+        critical: true,
+    });
+    component::Service { name: NETWORK.to_owned(), uid: NETWORK_UID, plan }
 }

@@ -3,10 +3,12 @@
 use crate::{FieldError, FileError};
 use holdfast_core::app_manifest::Limits;
 use holdfast_core::component;
+use holdfast_core::network::config::{Addressing, Interface, NetworkConfig};
 use holdfast_core::package::{ShortName, Version};
 use holdfast_core::policy::Requests;
 use serde::Deserialize;
 use std::fs;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -43,6 +45,8 @@ pub struct ImageManifest {
     /// Services of the OS.
     #[serde(default)]
     pub services: Vec<Service>,
+    /// The network; without it no device is switched on, and no app can be granted a connection.
+    pub network: Option<NetworkSource>,
     /// Room for each slot.
     pub slots: Slots,
     /// Room for what is written on the device.
@@ -122,6 +126,88 @@ pub struct Service {
     /// It exists in test images only; `image build --production` refuses it.
     #[serde(default)]
     pub test_only: bool,
+}
+
+/// The network of a device, as a person writes it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkSource {
+    /// Interfaces that do not get their addresses by themselves.
+    #[serde(default, rename = "interface")]
+    pub interfaces: Vec<InterfaceSource>,
+    /// Name servers, instead of those that the network names.
+    #[serde(default)]
+    pub name_servers: Vec<IpAddr>,
+}
+
+/// One interface, as a person writes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InterfaceSource {
+    /// Name of the device, such as `eth0`.
+    pub name: String,
+    /// `"auto"` (DHCP), `"off"`, or address and gateway.
+    pub ipv4: Option<AddressingSource>,
+    /// `"auto"` (router advertisements), `"off"`, or address and gateway.
+    pub ipv6: Option<AddressingSource>,
+}
+
+/// Where addresses come from, as a person writes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum AddressingSource {
+    /// `auto` or `off`.
+    Word(String),
+    /// As said here.
+    Static {
+        /// Address and length of its prefix, such as `192.168.1.5/24`.
+        address: String,
+        /// The way out.
+        gateway: Option<IpAddr>,
+    },
+}
+
+impl NetworkSource {
+    /// The configuration that the service reads.
+    ///
+    /// # Errors
+    /// The field below `network`, and what is wrong with it.
+    pub fn config(&self) -> Result<NetworkConfig, (String, &'static str)> {
+        let mut interfaces = Vec::new();
+        for (index, source) in self.interfaces.iter().enumerate() {
+            let addressing = |field: &str, source: &Option<AddressingSource>| {
+                let refuse = |reason| (format!("interface[{index}].{field}"), reason);
+                match source {
+                    None => Ok(Addressing::Automatic),
+                    Some(AddressingSource::Word(word)) => match word.as_str() {
+                        "auto" => Ok(Addressing::Automatic),
+                        "off" => Ok(Addressing::Off),
+                        _ => Err(refuse(
+                            "must be \"auto\", \"off\", or { address = \"…/24\", gateway = \"…\" }",
+                        )),
+                    },
+                    Some(AddressingSource::Static { address, gateway }) => {
+                        let parts = address.split_once('/');
+                        let parsed = parts.and_then(|(address, prefix)| {
+                            Some((address.parse().ok()?, prefix.parse().ok()?))
+                        });
+                        let (address, prefix) = parsed.ok_or_else(|| {
+                            refuse("must have an address with a prefix, such as 192.168.1.5/24")
+                        })?;
+                        Ok(Addressing::Static { address, prefix, gateway: *gateway })
+                    }
+                }
+            };
+            interfaces.push(Interface {
+                name: source.name.clone(),
+                ipv4: addressing("ipv4", &source.ipv4)?,
+                ipv6: addressing("ipv6", &source.ipv6)?,
+            });
+        }
+        let config = NetworkConfig { interfaces, name_servers: self.name_servers.clone() };
+        config.check()?;
+        Ok(config)
+    }
 }
 
 /// Room for one slot, in MiB.
@@ -251,6 +337,11 @@ impl ImageManifest {
                 return refuse(field, &reason);
             }
         }
+        if let Some(network) = &self.network
+            && let Err((field, reason)) = network.config()
+        {
+            return refuse(&format!("network.{field}"), reason);
+        }
         for (index, service) in self.services.iter().enumerate() {
             if let Err(reason) = component::check_name(&service.name) {
                 return refuse(&format!("services[{index}].name"), reason);
@@ -334,6 +425,24 @@ data_mib = 16
         assert!(message.contains("image.toml") && message.contains("memory_mb"), "{message}");
         let message = refusal("schema = 1", "schema = 2");
         assert!(message.contains("schema: must be 1"), "{message}");
+    }
+
+    #[test]
+    fn interfaces_are_automatic_off_or_static() {
+        let with =
+            |lines: &str| load(&format!("{GOOD}[[network.interface]]\nname = \"eth0\"\n{lines}"));
+        let manifest =
+            with("ipv4 = { address = \"10.0.0.5/24\", gateway = \"10.0.0.1\" }\nipv6 = \"off\"");
+        let config = manifest.unwrap().network.unwrap().config().unwrap();
+        assert!(matches!(
+            config.of("eth0"),
+            (Addressing::Static { prefix: 24, .. }, Addressing::Off)
+        ));
+        let message = with("ipv4 = \"static\"").unwrap_err();
+        assert!(message.contains("network.interface[0].ipv4: must be \"auto\""), "{message}");
+        let message = with("ipv4 = { address = \"10.0.0.5\" }").unwrap_err();
+        assert!(message.contains("such as 192.168.1.5/24"), "{message}");
+        assert!(load(GOOD).unwrap().network.is_none());
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub enum SeccompError {
 pub fn programs(set: SystemCalls) -> Result<[Vec<u8>; 2], SeccompError> {
     let absent: Vec<Rule> = ABSENT.iter().map(|name| Rule { name, any_of: &[] }).collect();
     let absent = generate(&absent, SeccompAction::Allow, SeccompAction::Errno(ENOSYS))?;
-    let allowed = generate(set.rules(), SeccompAction::Errno(EPERM), SeccompAction::Allow)?;
+    let allowed = generate(&set.rules(), SeccompAction::Errno(EPERM), SeccompAction::Allow)?;
     Ok([bytes(&absent), bytes(&allowed)])
 }
 

@@ -3,18 +3,20 @@
 use crate::boot::NOTIFY_DIRECTORY;
 use crate::identities::DATA;
 use crate::log::Log;
+use crate::network;
 use crate::package::Mounted;
 use holdfast_core::app_manifest::Limits;
 use holdfast_core::component::Readiness;
 use holdfast_core::log_line::LineAssembler;
 use holdfast_core::policy::system_calls::SystemCalls;
-use holdfast_core::policy::{Plan, Root, Source};
+use holdfast_core::policy::{Network, Plan, Root, Source};
 use holdfast_core::supervision::{Action, State, Supervisor};
 use holdfast_core::wire::{ComponentState, ComponentStatus};
 use holdfast_core::{component, wire};
 use holdfast_linux::cgroup::{Cgroup, GroupEvents, GroupLimits};
 use holdfast_linux::channel::{self, NotifySocket};
 use holdfast_linux::mount::{self, Access};
+use holdfast_linux::network_namespace::{NamespaceError, NetworkNamespace};
 use holdfast_linux::seccomp::{Filter, Filters};
 use holdfast_linux::spawn::{self, Command, Pid, SpawnError};
 use holdfast_linux::{PathError, storage};
@@ -46,6 +48,8 @@ pub(crate) struct Supervised {
     /// What had happened in its group when it was last looked at.
     pub(crate) events: GroupEvents,
     pub(crate) starts: u32,
+    /// Where it finds its link, for an app with grants on the network.
+    pub(crate) network: Option<NetworkNamespace>,
     /// Raw wait status of the last end.
     pub(crate) last_exit: Option<i32>,
 }
@@ -69,10 +73,14 @@ pub(crate) enum StartError {
     Channel(#[source] io::Error),
     #[error("cannot open {path} for it")]
     Open { path: String, source: io::Error },
+    #[error("there is no filter for the system calls {0}")]
+    NoFilter(SystemCalls),
     #[error("its program, arguments or environment hold a NUL")]
     Nul(#[from] NulError),
     #[error(transparent)]
     Path(#[from] PathError),
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
     #[error(transparent)]
     Spawn(#[from] SpawnError),
 }
@@ -80,21 +88,24 @@ pub(crate) enum StartError {
 /// What every start needs, read once from the verified root.
 #[derive(Debug)]
 pub(crate) struct Starter {
-    local: Filter,
-    stub: Filter,
+    /// By their sets, in the order of [`SystemCalls::ALL`].
+    filters: Vec<(SystemCalls, Filter)>,
     null: File,
 }
 
 impl Starter {
     pub(crate) fn prepare() -> Result<Self, StartError> {
-        let load = |set: SystemCalls| {
-            Filter::load(&[component::filter_path(set, 0), component::filter_path(set, 1)])
-        };
-        Ok(Self {
-            local: load(SystemCalls::Local)?,
-            stub: load(SystemCalls::Stub)?,
-            null: open("/dev/null", true)?,
-        })
+        let mut filters = Vec::new();
+        for set in SystemCalls::ALL {
+            let paths = [component::filter_path(set, 0), component::filter_path(set, 1)];
+            filters.push((set, Filter::load(&paths)?));
+        }
+        Ok(Self { filters, null: open("/dev/null", true)? })
+    }
+
+    fn filter(&self, set: SystemCalls) -> Result<&Filter, StartError> {
+        let found = self.filters.iter().find(|(of, _)| *of == set);
+        found.map(|(_, filter)| filter).ok_or(StartError::NoFilter(set))
     }
 
     /// Starts a plan with `output` as its standard output and error. `tree` says where those of its
@@ -103,8 +114,8 @@ impl Starter {
         &self,
         plan: &Plan,
         uid: u32,
-        cgroup: &Cgroup,
-        output: &OwnedFd,
+        network: Option<&NetworkNamespace>,
+        (cgroup, output): (&Cgroup, &OwnedFd),
         handed: Vec<(Option<&str>, BorrowedFd<'_>)>,
         tree: impl Fn(&Source) -> Option<PathBuf>,
     ) -> Result<(Pid, OwnedFd), StartError> {
@@ -147,9 +158,9 @@ impl Starter {
             environment.push(CString::new(format!("WATCHDOG_USEC={microseconds}"))?);
         }
         environment.push(CString::new(format!("LISTEN_FDS={}", plan.descriptors.len()))?);
-        let component = match plan.system_calls {
-            SystemCalls::Local => &self.local,
-            SystemCalls::Stub => &self.stub,
+        let filters = Filters {
+            component: self.filter(plan.system_calls)?,
+            stub: self.filter(SystemCalls::Stub)?,
         };
         let pid = spawn::spawn(&Command {
             plan,
@@ -160,9 +171,10 @@ impl Starter {
             error: output.as_fd(),
             descriptors: handed.into_iter().map(|(_, descriptor)| descriptor).collect(),
             trees,
+            network,
             cgroup: cgroup.directory().as_fd(),
             status: status_child.as_fd(),
-            filters: Filters { component, stub: &self.stub },
+            filters,
         })?;
         Ok((pid, status))
     }
@@ -181,10 +193,15 @@ pub(crate) fn limited_group(name: &str, limits: &Limits) -> Result<Cgroup, PathE
 }
 
 impl Supervised {
-    pub(crate) fn prepare(component: Component) -> Result<Self, PathError> {
+    pub(crate) fn prepare(component: Component) -> Result<Self, StartError> {
         let Component { name, uid, plan, .. } = &component;
         let cgroup = limited_group(name, &plan.limits)?;
+        let network = match plan.network {
+            Network::Granted(_) => Some(network::prepare(name, *uid)?),
+            Network::None | Network::System => None,
+        };
         Ok(Self {
+            network,
             supervisor: Supervisor::new(plan.readiness, plan.watchdog_ms, plan.restart),
             notify: NotifySocket::bind(Path::new(NOTIFY_DIRECTORY), name, *uid)?,
             lines: LineAssembler::new(plan.limits.log_lines_per_second),
@@ -230,10 +247,12 @@ impl Supervised {
             Source::Package => package.as_ref().map(|package| package.path.clone()),
             Source::Storage(_) => stored.clone(),
             Source::Notify => Some(self.notify.directory().to_owned()),
+            Source::Resolver => Some(network::resolver(&self.component.name)),
             _ => None,
         };
+        let own = (&self.cgroup, &output_child);
         let (pid, status) =
-            starter.start_plan(plan, *uid, &self.cgroup, &output_child, handed, tree)?;
+            starter.start_plan(plan, *uid, self.network.as_ref(), own, handed, tree)?;
         let requests = requests.map(|(ours, _)| ours);
         Ok(Running { pid, status, output: Some(output), requests })
     }

@@ -9,6 +9,7 @@ mod boot;
 mod component;
 mod identities;
 mod log;
+mod network;
 mod package;
 mod slots;
 mod supervise;

@@ -9,7 +9,7 @@ use crate::log::Log;
 use holdfast_core::component::{self as list, App, ImageIdentity, Service};
 use holdfast_core::package::{Device, HEADER_BYTES, Header, PackageError, Refusal, SignatureError};
 use holdfast_core::policy::admission::{self, AdmissionError};
-use holdfast_core::policy::{self, Plan, Root, Source};
+use holdfast_core::policy::{self, Network, Plan, Root, Source};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::device_mapper::{VerityDevice, VerityTable};
 use holdfast_linux::loop_device::LoopDevice;
@@ -171,8 +171,8 @@ fn look(
     let started = starter.start_plan(
         &admission.plan,
         admission.uid,
-        &cgroup,
-        &output_child,
+        None,
+        (&cgroup, &output_child),
         Vec::new(),
         trees,
     );
@@ -210,9 +210,10 @@ fn look(
     }
     let plan = policy::app_plan(&manifest);
     plan.check().map_err(|(field, reason)| PackageRefusal::Plan(field, reason))?;
-    match &plan.root {
-        Root::Own(_) => Ok(plan),
-        Root::System => Err(PackageRefusal::Plan("root", "an app has its own")),
+    match (&plan.root, &plan.network) {
+        (Root::Own(_), Network::None | Network::Granted(_)) => Ok(plan),
+        (Root::System, _) => Err(PackageRefusal::Plan("root", "an app has its own")),
+        (_, Network::System) => Err(PackageRefusal::Plan("network", "an app has its own")),
     }
 }
 

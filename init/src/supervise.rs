@@ -3,22 +3,28 @@
 use crate::component::{Component, StartError, Starter, Supervised};
 use crate::identities::Identities;
 use crate::log::Log;
+use crate::network;
 use crate::package;
 use crate::slots::Slots;
 use holdfast_core::component::{ComponentList, Readiness};
+use holdfast_core::network::firewall::NetworkedApp;
 use holdfast_core::notify;
+use holdfast_core::policy::Network;
 use holdfast_core::slots::{Health, Member, Verdict};
 use holdfast_core::supervision::Action;
 use holdfast_core::wire::{self, Reply, Request};
 use holdfast_linux::PathError;
 use holdfast_linux::channel::{self, Received};
 use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::netlink::NetlinkSocket;
+use holdfast_linux::network_namespace::NetworkNamespace;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::power::End;
 use holdfast_linux::signal::{Signal, SignalDescriptor};
 use holdfast_linux::wait::{self, Exit};
 use holdfast_linux::watchdog::Watchdog;
 use std::io;
+use std::os::fd::AsFd;
 
 /// Seconds without a sign of life after which the hardware resets the machine.
 pub(crate) const WATCHDOG_S: u16 = 15;
@@ -35,9 +41,11 @@ const DATAGRAMS_PER_TURN: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SuperviseError {
     #[error("cannot prepare component {name}")]
-    Prepare { name: String, source: PathError },
+    Prepare { name: String, source: StartError },
     #[error("cannot prepare the start of components")]
     Starter(#[from] StartError),
+    #[error("cannot prepare the network")]
+    Network(#[from] PathError),
     #[error("cannot {operation}")]
     Kernel { operation: &'static str, source: io::Error },
 }
@@ -110,6 +118,9 @@ impl<'log> Supervision<'log> {
                 Ok(component) => ready.push(component),
                 Err(error) => log.failure(&format!("{} is not started", app.name), &error),
             }
+        }
+        if ready.iter().any(|component| component.plan.requests.links) {
+            network::harden()?;
         }
         let mut components = Vec::with_capacity(ready.len());
         for component in ready {
@@ -348,19 +359,24 @@ impl<'log> Supervision<'log> {
                 return;
             }
         };
-        let reply = match wire::decode_request(message.get(..length).unwrap_or_default()) {
-            Ok(request) => self.answer(index, &request),
+        let (reply, handed) = match wire::decode_request(message.get(..length).unwrap_or_default())
+        {
+            Ok(Request::Link(at)) if supervised.component.plan.requests.links => self.link(at),
+            Ok(request) => (self.answer(index, &request), None),
             Err(error) => {
                 let name = &supervised.component.name;
                 self.log.failure(&format!("{name} sent no valid request"), &error);
-                Reply::Unknown
+                (Reply::Unknown, None)
             }
         };
         let requests =
             self.components.get(index).and_then(|c| c.running.as_ref()?.requests.as_ref());
         if let (Some(requests), Ok(reply)) = (requests, wire::encode_reply(&reply)) {
             // Whoever does not read its replies misses them.
-            let _ = channel::send(requests, &reply);
+            let _ = match handed {
+                Some(socket) => channel::send_with(requests, &reply, socket.as_fd()),
+                None => channel::send(requests, &reply),
+            };
         }
     }
 
@@ -384,6 +400,8 @@ impl<'log> Supervision<'log> {
                 let found = self.components.get(usize::from(*at));
                 return found.map_or(Reply::Unknown, |found| Reply::Status(found.status()));
             }
+            // Only who may ask for links gets here with it, and is answered before.
+            Request::Link(_) => return Reply::Denied,
             Request::Start(name) | Request::Stop(name) | Request::Restart(name) => {
                 let named = self.components.iter().position(|c| c.component.name == *name);
                 let Some(named) = named else {
@@ -393,6 +411,37 @@ impl<'log> Supervision<'log> {
             }
         }
         Reply::Accepted
+    }
+
+    /// The app at a place among those with grants on the network, and a socket in its namespace.
+    fn link(&self, at: u16) -> (Reply, Option<NetlinkSocket>) {
+        let mut networked = self.components.iter().filter_map(|supervised| {
+            let Network::Granted(grants) = &supervised.component.plan.network else {
+                return None;
+            };
+            Some((supervised, grants, supervised.component.package.as_ref()?))
+        });
+        let Some((supervised, grants, package)) = networked.nth(usize::from(at)) else {
+            return (Reply::Unknown, None);
+        };
+        let socket = supervised.network.as_ref().map(NetworkNamespace::netlink);
+        let name = supervised.component.name.clone();
+        match socket {
+            Some(Ok(socket)) => {
+                let app = NetworkedApp {
+                    name,
+                    component_id: package.header.component_id,
+                    uid: supervised.component.uid,
+                    grants: grants.clone(),
+                };
+                (Reply::Link(app), Some(socket))
+            }
+            Some(Err(error)) => {
+                self.log.failure(&format!("{name} gets no link"), &error);
+                (Reply::Denied, None)
+            }
+            None => (Reply::Denied, None),
+        }
     }
 
     fn manage(&mut self, index: usize, request: &Request) {

@@ -152,6 +152,10 @@ impl<'a> ImageBuilder<'a> {
         } else {
             Some(self.build_program("holdfast-admission", "admission", &symbols)?)
         };
+        let network = match manifest.network {
+            Some(_) => Some(self.build_program("holdfast-network", "network", &symbols)?),
+            None => None,
+        };
         let init = self.build_program("holdfast-init", "init", &symbols)?;
         let kernel =
             kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Image)?;
@@ -175,6 +179,7 @@ impl<'a> ImageBuilder<'a> {
             init,
             services: manifest.services.iter().zip(programs).collect(),
             admission,
+            network,
             apps,
             app_keys,
             build_time: self.workspace.build_time()?,

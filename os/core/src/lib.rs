@@ -10,6 +10,7 @@ pub mod elf;
 pub mod encoding;
 pub mod identity;
 pub mod log_line;
+pub mod network;
 pub mod notify;
 pub mod package;
 pub mod policy;

@@ -5,6 +5,7 @@
 //! request gets one reply.
 
 use crate::encoding::{self, EncodingError};
+use crate::network::firewall::NetworkedApp;
 use crate::policy::Requests;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,11 +14,11 @@ use thiserror::Error;
 /// Environment variable that holds the number of the socket to init.
 pub const SOCKET_VARIABLE: &str = "HOLDFAST_INIT";
 /// Version of the messages.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// Longest request in bytes.
 pub const MAX_REQUEST_BYTES: usize = 64;
 /// Longest reply in bytes.
-pub const MAX_REPLY_BYTES: usize = 256;
+pub const MAX_REPLY_BYTES: usize = 64 * 1024;
 
 /// A request to init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub enum Request {
     Stop(String),
     /// Stop the component of this name and start it again.
     Restart(String),
+    /// The app with this place among those that have grants on the network. With the reply comes a
+    /// netlink socket within its namespace.
+    Link(u16),
 }
 
 impl Request {
@@ -44,6 +48,7 @@ impl Request {
             Self::Reboot | Self::PowerOff => rights.end,
             Self::Status(_) => rights.status,
             Self::Start(_) | Self::Stop(_) | Self::Restart(_) => rights.manage,
+            Self::Link(_) => rights.links,
         }
     }
 }
@@ -59,6 +64,8 @@ pub enum Reply {
     Unknown,
     /// How a component is.
     Status(ComponentStatus),
+    /// An app that has grants on the network.
+    Link(NetworkedApp),
 }
 
 /// How a component is.
@@ -128,7 +135,7 @@ pub fn encode_request(request: &Request) -> Result<Vec<u8>, WireError> {
 /// The bytes of a reply.
 ///
 /// # Errors
-/// Never for a name that a component can have.
+/// Never for a name that a component, and grants that a manifest can have.
 pub fn encode_reply(reply: &Reply) -> Result<Vec<u8>, WireError> {
     encode(reply, MAX_REPLY_BYTES)
 }

@@ -4,12 +4,14 @@ use crate::PathError;
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv,
-    socket_with, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
+    bind, recv, recvmsg, sendmsg, socket_with, socketpair,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs;
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
@@ -133,6 +135,44 @@ pub fn send(socket: impl AsFd, message: &[u8]) -> io::Result<()> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     rustix::net::send(socket, message, flags)?;
     Ok(())
+}
+
+/// Sends one message with a descriptor, without waiting.
+///
+/// # Errors
+/// The peer is gone or does not read.
+pub fn send_with(socket: impl AsFd, message: &[u8], handed: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let descriptors = [handed];
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(Errno::NOBUFS.into());
+    }
+    sendmsg(socket, &[io::IoSlice::new(message)], &mut control, flags)?;
+    Ok(())
+}
+
+/// Takes one message, and the descriptor that came with it, waiting for both.
+///
+/// # Errors
+/// The peer is gone, or the message does not fit the buffer.
+pub fn receive_with(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut parts = [io::IoSliceMut::new(buffer)];
+    let received = recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let handed = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
+        _ => None,
+    });
+    if received.bytes == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if received.flags.contains(ReturnFlags::TRUNC) {
+        return Err(Errno::MSGSIZE.into());
+    }
+    Ok((received.bytes, handed))
 }
 
 /// Takes one message from a datagram or `SEQPACKET` socket without waiting.

@@ -55,6 +55,18 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
         .map_err(|error| PathError::new("sync", parent, error))
 }
 
+/// Puts `bytes` at `path` for everybody to read, where nobody looks yet and a cut of power matters to
+/// nobody.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    let failed = |error| PathError::new("write", path, error);
+    fs::write(path, bytes).map_err(failed)?;
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    fs::set_permissions(path, readable).map_err(failed)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,28 +1,35 @@
 //! Landlock: what of its file system a component may use, and how.
 //!
 //! Every right that Linux 6.12 knows (ABI 6) is handled, so what is not granted is denied; a kernel
-//! that knows less is an error. TCP is handled without a rule, and both scopes are on: no abstract
-//! socket and no signal reaches another component.
+//! that knows less is an error. Both scopes are on: no abstract socket and no signal reaches another
+//! component. Of TCP its rules know exact ports alone, so they stand in front of the firewall where the
+//! plan names such ports, and nowhere else.
 
-use holdfast_core::policy::{Mount, Source};
+use holdfast_core::network::{Destination, Protocol};
+use holdfast_core::policy::{Mount, Network, Source};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd,
-    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
+    PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
 };
 use rustix::io::Errno;
 
 const KERNEL: ABI = ABI::V6;
 
 /// Restricts this process, for good, to what the mounts of its plan are for. Its root is in place.
-pub(crate) fn restrict(mounts: &[Mount]) -> Result<(), Errno> {
-    apply(mounts).map_err(|_| Errno::OPNOTSUPP)
+pub(crate) fn restrict(mounts: &[Mount], network: &Network) -> Result<(), Errno> {
+    apply(mounts, network).map_err(|_| Errno::OPNOTSUPP)
 }
 
-fn apply(mounts: &[Mount]) -> Result<(), Box<dyn std::error::Error>> {
+fn apply(mounts: &[Mount], network: &Network) -> Result<(), Box<dyn std::error::Error>> {
+    let connects = connect_ports(network);
+    let handled = match connects {
+        Some(_) => AccessNet::BindTcp | AccessNet::ConnectTcp,
+        None => AccessNet::BindTcp.into(),
+    };
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(KERNEL))?
-        .handle_access(AccessNet::from_all(KERNEL))?
+        .handle_access(handled)?
         .scope(Scope::from_all(KERNEL))?
         .create()?;
     for mount in mounts {
@@ -31,11 +38,49 @@ fn apply(mounts: &[Mount]) -> Result<(), Box<dyn std::error::Error>> {
             ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(&mount.target)?, rights))?;
         }
     }
+    for port in connects.unwrap_or_default() {
+        ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp))?;
+    }
+    for port in bind_ports(network) {
+        ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::BindTcp))?;
+    }
     let status = ruleset.restrict_self()?;
     if status.ruleset != RulesetStatus::FullyEnforced {
         return Err("landlock is not fully enforced".into());
     }
     Ok(())
+}
+
+/// TCP ports that may be connected to; `None` where they are not a short list. No app, and no service,
+/// has TCP otherwise.
+fn connect_ports(network: &Network) -> Option<Vec<u16>> {
+    /// Rules that are worth having: what is longer is left to the firewall.
+    const MOST: usize = 64;
+    let Network::Granted(grants) = network else {
+        return Some(Vec::new());
+    };
+    // What other apps serve does not stand in this one's plan, nor what an instance's port is.
+    let unknown = |connection: &holdfast_core::network::Connection| {
+        connection.ports.is_empty() || matches!(connection.to, Destination::Service(_))
+    };
+    let mut ports = Vec::new();
+    let by_tcp = || grants.connections.iter().filter(|c| c.protocols().contains(&Protocol::Tcp));
+    if !grants.applications.is_empty() || by_tcp().any(unknown) {
+        return None;
+    }
+    for range in by_tcp().flat_map(|connection| &connection.ports) {
+        ports.extend((range.first..=range.last).take(MOST));
+    }
+    (ports.len() < MOST).then_some(ports)
+}
+
+/// TCP ports that may be bound: those it serves, and 0, by which a program leaves the choice to the
+/// kernel.
+fn bind_ports(network: &Network) -> Vec<u16> {
+    match network {
+        Network::Granted(grants) => grants.tcp_server_ports.iter().copied().chain([0]).collect(),
+        Network::None | Network::System => Vec::new(),
+    }
 }
 
 /// What may be done below a mount.
@@ -59,6 +104,7 @@ fn rights(source: &Source) -> BitFlags<AccessFs> {
                 | AccessFs::Refer
         }
         Source::Devices => AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::ReadDir,
+        Source::Resolver => AccessFs::ReadFile | AccessFs::ReadDir,
         // A socket is reached by its path, for which Linux 6.12 has no right.
         Source::Notify => BitFlags::empty(),
     }
@@ -67,6 +113,26 @@ fn rights(source: &Source) -> BitFlags<AccessFs> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_core::network::{Connection, NetworkGrants, PortRange};
+
+    #[test]
+    fn tcp_is_by_exact_port_where_the_plan_says_so() {
+        let granted = |ports: &[PortRange], to: &str| {
+            let to = Destination::parse(to).into_iter();
+            let connections =
+                to.map(|to| Connection { ports: ports.to_vec(), ..Connection::to(to) }).collect();
+            Network::Granted(NetworkGrants { connections, ..NetworkGrants::default() })
+        };
+        let range = PortRange { first: 80, last: 82 };
+        assert_eq!(connect_ports(&Network::None), Some(vec![]));
+        assert_eq!(connect_ports(&granted(&[range], "a.example")), Some(vec![80, 81, 82]));
+        assert_eq!(connect_ports(&granted(&[], "a.example")), None);
+        assert_eq!(connect_ports(&granted(&[range], "_http._tcp.local")), None);
+        let wide = PortRange { first: 1, last: 65_535 };
+        assert_eq!(connect_ports(&granted(&[wide], "a.example")), None);
+        assert_eq!(bind_ports(&granted(&[], "a.example")), [0]);
+        assert!(bind_ports(&Network::None).is_empty() && bind_ports(&Network::System).is_empty());
+    }
 
     #[test]
     fn no_place_is_writable_and_executable_and_none_takes_device_nodes() {
@@ -77,6 +143,7 @@ mod tests {
             Source::Storage(1),
             Source::Devices,
             Source::Notify,
+            Source::Resolver,
         ] {
             let rights = rights(&source);
             assert_eq!(rights.contains(AccessFs::Execute), source.is_executable());

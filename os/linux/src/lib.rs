@@ -6,6 +6,7 @@
 pub mod block;
 pub mod boot_log;
 pub mod boot_state;
+pub mod capabilities;
 pub mod cgroup;
 pub mod channel;
 pub mod clock;
@@ -16,6 +17,8 @@ pub mod kmsg;
 mod landlock;
 pub mod loop_device;
 pub mod mount;
+pub mod netlink;
+pub mod network_namespace;
 pub mod package_file;
 pub mod poll;
 pub mod power;
@@ -24,6 +27,7 @@ pub mod signal;
 pub mod spawn;
 pub mod storage;
 pub mod sysctl;
+pub mod udp;
 pub mod wait;
 pub mod watchdog;
 

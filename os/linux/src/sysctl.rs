@@ -1,7 +1,7 @@
 //! Settings of the running kernel below `/proc/sys`.
 
 use crate::PathError;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::Path;
 
@@ -16,4 +16,21 @@ pub fn set(name: &str, value: &str) -> Result<(), PathError> {
         .open(&path)
         .and_then(|mut file| file.write_all(value.as_bytes()))
         .map_err(|error| PathError::new("set", path, error))
+}
+
+/// Names of the network devices that hardware stands behind.
+///
+/// # Errors
+/// `/sys` is not there.
+pub fn network_devices() -> Result<Vec<String>, PathError> {
+    let directory = Path::new("/sys/class/net");
+    let failed = |error| PathError::new("list", directory, error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        if entry.path().join("device").exists() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    Ok(names)
 }

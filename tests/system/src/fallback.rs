@@ -173,6 +173,7 @@ impl Bench {
             descriptors: Vec::new(),
             requests: Requests::default(),
             system_view: false,
+            system_network: false,
             limits: Limits::default(),
             readiness: Readiness::Started,
             watchdog_ms: None,

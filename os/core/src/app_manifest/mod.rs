@@ -11,6 +11,7 @@ pub mod published;
 mod schema;
 
 use crate::encoding::{self, EncodingError};
+use crate::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
 use crate::package::Version;
 use crate::slots::DEFAULT_STABLE_FOR_MS;
 pub use component_id::{ComponentId, is_guid};
@@ -42,6 +43,8 @@ pub struct AppManifest {
     pub least_os: Version,
     /// Storage that outlives restarts, in KiB.
     pub storage_kib: Option<u32>,
+    /// What it may do on the network.
+    pub network: NetworkGrants,
     /// What the app may use at most.
     pub limits: Limits,
     /// When it is started again.
@@ -177,6 +180,7 @@ impl AppManifest {
             rollback_index: holdfast.and_then(|h| number(h, "RollbackIndex")).map_or(0, u64::from),
             least_os: version("LeastOsVersion").unwrap_or_default(),
             storage_kib: number(document, "Capabilities.MutableStorage.SizeKB").filter(|k| *k > 0),
+            network: network(document),
             limits: Limits {
                 memory_kib: limit("MemoryKiB", default.memory_kib),
                 cpu_percent: limit("CpuPercent", default.cpu_percent),
@@ -258,9 +262,12 @@ impl AppManifest {
             ("WatchdogMs", interval(manifest.watchdog_ms)),
             ("StableForMs", interval(Some(manifest.stable_for_ms))),
         ];
-        match checks.into_iter().find(|(_, holds)| !holds) {
-            Some((field, _)) => Err(EncodedManifestError::Field(field)),
-            None => Ok(manifest),
+        if let Some((field, _)) = checks.into_iter().find(|(_, holds)| !holds) {
+            return Err(EncodedManifestError::Field(field));
+        }
+        match manifest.network.check() {
+            Err((field, _)) => Err(EncodedManifestError::Field(field)),
+            Ok(()) => Ok(manifest),
         }
     }
 }
@@ -315,6 +322,49 @@ fn list<'a>(value: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
         Some(Value::List(items)) => items.iter(),
         _ => [].iter(),
     }
+}
+
+fn network(document: &Value) -> NetworkGrants {
+    let ports = |path| -> Vec<u16> {
+        list(document, path)
+            .filter_map(|port| match port {
+                Value::Integer(port) => u16::try_from(*port).ok(),
+                _ => None,
+            })
+            .collect()
+    };
+    NetworkGrants {
+        connections: list(document, "Capabilities.AllowedConnections")
+            .filter_map(connection)
+            .collect(),
+        tcp_server_ports: ports("Capabilities.AllowedTcpServerPorts"),
+        udp_server_ports: ports("Capabilities.AllowedUdpServerPorts"),
+        applications: list(document, "Capabilities.AllowedApplicationConnections")
+            .filter_map(as_text)
+            .filter_map(ComponentId::parse)
+            .collect(),
+    }
+}
+
+/// One entry of `AllowedConnections`.
+fn connection(entry: &Value) -> Option<Connection> {
+    if let Some(host) = as_text(entry) {
+        return Some(Connection::to(Destination::parse(host)?));
+    }
+    let ports = list(entry, "Ports").filter_map(|ports| match ports {
+        Value::Integer(port) => u16::try_from(*port).ok().map(PortRange::one),
+        Value::Text(range) => PortRange::parse(range),
+        _ => None,
+    });
+    Some(Connection {
+        to: Destination::parse(text(entry, "Host")?)?,
+        protocol: match text(entry, "Protocol") {
+            Some("Tcp") => Some(Protocol::Tcp),
+            Some("Udp") => Some(Protocol::Udp),
+            _ => None,
+        },
+        ports: ports.collect(),
+    })
 }
 
 /// True when a value asks for nothing: false, an empty array, the default.
@@ -421,8 +471,26 @@ mod tests {
         assert_eq!(manifest.storage_kib, Some(64));
         assert_eq!(manifest.cmd_args, ["--verbose", ""]);
         assert_eq!(manifest.peripherals.len(), 10);
-        // Everything but storage has to wait for a later version, and each is named.
-        assert_eq!(manifest.unsupported.len(), 26, "{:?}", manifest.unsupported);
+        assert_eq!(
+            manifest.network,
+            NetworkGrants {
+                connections: [
+                    "global.azure-devices-provisioning.net",
+                    "192.168.1.2",
+                    "fe80::1",
+                    "_http._tcp.local",
+                ]
+                .map(|host| Connection::to(Destination::parse(host).unwrap()))
+                .into(),
+                tcp_server_ports: vec![80, 65_535],
+                udp_server_ports: vec![1],
+                applications: vec![
+                    ComponentId::parse("005180bc-402f-4cb3-a662-72937dbcde47").unwrap()
+                ],
+            }
+        );
+        // Everything but storage and network has to wait for a later version, and each is named.
+        assert_eq!(manifest.unsupported.len(), 22, "{:?}", manifest.unsupported);
         assert!(manifest.unsupported.contains(&"Capabilities.SystemTime".to_owned()));
         assert!(!manifest.unsupported.iter().any(|path| path.contains("MutableStorage")));
     }
@@ -480,6 +548,28 @@ mod tests {
         assert!(fraction.ends_with("is a number that is no integer"), "{fraction}");
         let control = fault("hello", "he\\u0007llo");
         assert_eq!(control, "Name: must not hold control characters");
+    }
+
+    #[test]
+    fn a_connection_may_say_protocol_and_ports() {
+        let text = MINIMAL.replace(
+            "{}}",
+            r#"{"AllowedConnections": ["a.example",
+                {"Host": "10.0.0.0/8", "Protocol": "Udp", "Ports": [53, "8000-8010"]}]}}"#,
+        );
+        let manifest = AppManifest::parse(text.as_bytes()).unwrap();
+        let said: Vec<String> =
+            manifest.network.connections.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            said,
+            ["a.example, TCP and UDP, every port", "10.0.0.0/8, UDP, port 53 8000-8010"]
+        );
+        let wrong = fault("{}}", r#"{"AllowedConnections": ["10.0.0.1/8"]}}"#);
+        assert!(wrong.starts_with("Capabilities.AllowedConnections[0]: must be a host name"));
+        let wrong = fault("{}}", r#"{"AllowedConnections": [{"Host": "a", "Ports": ["9-8"]}]}}"#);
+        assert!(wrong.starts_with("Capabilities.AllowedConnections[0].Ports[0]: must be a port"));
+        let wrong = fault("{}}", r#"{"AllowedConnections": [{"Ports": [1]}]}}"#);
+        assert!(wrong.starts_with("Capabilities.AllowedConnections[0].Host: is missing"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The schema written down: as a JSON schema for editors, and as a page for people.
 
-use super::schema::{Field, Kind, Support, TOP_LEVEL, expected};
+use super::schema::{CONNECTION, Field, Kind, Support, TOP_LEVEL, expected};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -29,6 +29,13 @@ fn of_kind(kind: &Kind) -> Value {
         Kind::Path => json!({"type": "string", "pattern": "^(/[^/]+)+$", "maxLength": 255}),
         Kind::Choice(choices) => json!({"enum": choices}),
         Kind::Host => json!({"type": "string", "maxLength": 254}),
+        Kind::Connection => {
+            json!({"anyOf": [of_kind(&Kind::Host), of_kind(&Kind::Object(CONNECTION))]})
+        }
+        Kind::Ports => json!({"anyOf": [
+            {"type": "integer", "minimum": 1, "maximum": 65_535},
+            {"type": "string", "pattern": "^[0-9]+(-[0-9]+)?$"},
+        ]}),
         Kind::Peripheral => json!({"anyOf": [
             {"type": "integer", "minimum": 0, "maximum": 1023},
             {"type": "string", "pattern": "^\\$?[A-Za-z0-9_-]{1,64}$"},
@@ -71,6 +78,7 @@ pub fn reference() -> String {
          built with it (`not supported by this OS version`).\n",
     );
     table("Top level", TOP_LEVEL, &mut page);
+    table("Objects in AllowedConnections", CONNECTION, &mut page);
     page
 }
 

@@ -6,6 +6,8 @@
 use super::document::Value;
 use super::{Fault, is_guid};
 use crate::component::is_clean_absolute;
+use crate::network::grants::{MAX_ENTRIES, MAX_RANGES};
+use crate::network::{Destination, PortRange};
 use crate::package::Version;
 
 /// What this version of the OS does with a field that asks for something.
@@ -36,8 +38,12 @@ pub(super) enum Kind {
     /// Absolute, without `.` and `..`.
     Path,
     Choice(&'static [&'static str]),
-    /// A host name, an IP address or a DNS-SD service name.
+    /// A host name, an IP address, a prefix or a DNS-SD service name.
     Host,
+    /// A [`Kind::Host`], or an object that says ports and protocol as well.
+    Connection,
+    /// A port, or a range such as `"8000-8010"`.
+    Ports,
     /// A number, or a name from the board's hardware definition.
     Peripheral,
     List {
@@ -71,6 +77,18 @@ const fn field(
 
 const PORTS: Kind =
     Kind::List { of: &Kind::Integer { least: 1, most: 65_535 }, most: 64, distinct: true };
+/// The object form of a [`Kind::Connection`].
+pub(super) const CONNECTION: &[Field] = &[
+    field("Host", Kind::Host, true, Support::Full, "Who."),
+    field("Protocol", Kind::Choice(&["Tcp", "Udp"]), false, Support::Full, "Both, unless said."),
+    field(
+        "Ports",
+        Kind::List { of: &Kind::Ports, most: MAX_RANGES, distinct: true },
+        false,
+        Support::Full,
+        "Ports and ranges of ports; all, unless said.",
+    ),
+];
 const PERIPHERALS: Kind = Kind::List { of: &Kind::Peripheral, most: 64, distinct: true };
 
 /// The whole document.
@@ -150,31 +168,34 @@ pub(super) const TOP_LEVEL: &[Field] = &[
 const CAPABILITIES: &[Field] = &[
     field(
         "AllowedConnections",
-        Kind::List { of: &Kind::Host, most: 64, distinct: true },
+        Kind::List { of: &Kind::Connection, most: MAX_ENTRIES, distinct: true },
         false,
-        Support::NotYet,
-        "Hosts the app may connect to: names, IP addresses, or DNS-SD names.",
+        Support::Full,
+        "Hosts the app may connect to: names, IP addresses and prefixes, or DNS-SD names such as \
+         `_http._tcp.local`. An object `{\"Host\": …, \"Protocol\": \"Tcp\", \"Ports\": [443, \
+         \"8000-8010\"]}` says more closely what is allowed.",
     ),
     field(
         "AllowedTcpServerPorts",
         PORTS,
         false,
-        Support::NotYet,
-        "TCP ports the app may listen on.",
+        Support::Full,
+        "TCP ports on which the network reaches the app.",
     ),
     field(
         "AllowedUdpServerPorts",
         PORTS,
         false,
-        Support::NotYet,
-        "UDP ports the app may receive on.",
+        Support::Full,
+        "UDP ports on which the network reaches the app.",
     ),
     field(
         "AllowedApplicationConnections",
-        Kind::List { of: &Kind::Guid, most: 64, distinct: true },
+        Kind::List { of: &Kind::Guid, most: MAX_ENTRIES, distinct: true },
         false,
-        Support::NotYet,
-        "Component ids of apps it may talk to, where they name it as well.",
+        Support::Full,
+        "Component ids of apps whose server ports it may connect to, where they name it as well; \
+         their host names are `NAME.app.internal`.",
     ),
     field("Gpio", PERIPHERALS, false, Support::NotYet, "GPIO lines, each for this app alone."),
     field("Uart", PERIPHERALS, false, Support::NotYet, "Serial ports, each for this app alone."),
@@ -414,6 +435,14 @@ pub(super) fn check(kind: &Kind, value: &Value, path: &str, faults: &mut Vec<Fau
         (Kind::Object(fields), Value::Object(entries)) => {
             check_object(fields, entries, path, faults);
         }
+        (Kind::Connection, Value::Object(entries)) => {
+            check_object(CONNECTION, entries, path, faults);
+        }
+        (Kind::Ports, Value::Integer(port)) => {
+            if !(1..=65_535).contains(port) {
+                refuse(format!("must be {}, is {port}", range(1, 65_535)));
+            }
+        }
         (Kind::List { of, most, distinct }, Value::List(items)) => {
             if items.len() > *most {
                 refuse(format!("must have at most {most} entries, has {}", items.len()));
@@ -440,6 +469,8 @@ pub(super) fn check(kind: &Kind, value: &Value, path: &str, faults: &mut Vec<Fau
             | Kind::Path
             | Kind::Choice(_)
             | Kind::Host
+            | Kind::Connection
+            | Kind::Ports
             | Kind::Peripheral,
             Value::Text(text),
         ) => {
@@ -499,7 +530,8 @@ fn check_text(kind: &Kind, text: &str) -> Result<(), String> {
         Kind::Version => text.parse::<Version>().is_ok(),
         Kind::Path => text.len() <= 255 && is_clean_absolute(text),
         Kind::Choice(choices) => choices.contains(&text),
-        Kind::Host => is_host(text),
+        Kind::Host | Kind::Connection => Destination::parse(text).is_some(),
+        Kind::Ports => PortRange::parse(text).is_some(),
         Kind::Peripheral => {
             let name = text.strip_prefix('$').unwrap_or(text);
             let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
@@ -508,19 +540,6 @@ fn check_text(kind: &Kind, text: &str) -> Result<(), String> {
         _ => false,
     };
     if fits { Ok(()) } else { Err(format!("must be {}, is `{text}`", expected(kind))) }
-}
-
-/// True for a DNS name (labels of letters, digits, `-` and `_`), an IPv4 or an IPv6 address.
-fn is_host(text: &str) -> bool {
-    let is_label = |label: &str| {
-        let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-        (1..=63).contains(&label.len())
-            && label.bytes().all(is_part)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let name = text.strip_suffix('.').unwrap_or(text);
-    text.parse::<std::net::IpAddr>().is_ok() || (name.len() <= 253 && name.split('.').all(is_label))
 }
 
 fn range(least: i64, most: i64) -> String {
@@ -537,7 +556,11 @@ pub(super) fn expected(kind: &Kind) -> String {
         Kind::Version => "three numbers such as \"1.0.0\"".to_owned(),
         Kind::Path => "an absolute path without `.` and `..`, such as \"/bin/app\"".to_owned(),
         Kind::Choice(choices) => format!("one of \"{}\"", choices.join("\", \"")),
-        Kind::Host => "a host name, an IP address, or a DNS-SD name".to_owned(),
+        Kind::Host => "a host name, an IP address or prefix, or a DNS-SD name".to_owned(),
+        Kind::Connection => {
+            format!("{}, or an object with Host, Protocol and Ports", expected(&Kind::Host))
+        }
+        Kind::Ports => "a port from 1 to 65535, or a range such as \"8000-8010\"".to_owned(),
         Kind::Peripheral => "a number from 0 to 1023, or a name such as \"$LED\"".to_owned(),
         Kind::List { of, most, .. } => {
             format!("an array of at most {most} entries, each {}", expected(of))

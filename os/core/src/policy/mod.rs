@@ -10,6 +10,7 @@ pub mod system_calls;
 
 use crate::app_manifest::{AppManifest, Limits, RestartPolicy};
 use crate::component::{LAST_CAPABILITY, Readiness, is_clean_absolute};
+use crate::network::{NetworkGrants, Protocol};
 use crate::slots::DEFAULT_STABLE_FOR_MS;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -33,6 +34,8 @@ pub struct Plan {
     pub args: Vec<String>,
     /// The file system it sees.
     pub root: Root,
+    /// The network it sees.
+    pub network: Network,
     /// Capability numbers it keeps; all of its capability sets.
     pub capabilities: Vec<u8>,
     /// Which system calls it may make.
@@ -65,6 +68,8 @@ pub struct Requests {
     pub manage: bool,
     /// To reboot and to power off.
     pub end: bool,
+    /// For the links of apps: their grants, and a netlink socket within the namespace of each.
+    pub links: bool,
 }
 
 impl Requests {
@@ -75,17 +80,43 @@ impl Requests {
     }
 
     fn is_within(self, other: Self) -> bool {
-        (!self.status || other.status) && (!self.manage || other.manage) && (!self.end || other.end)
+        (!self.status || other.status)
+            && (!self.manage || other.manage)
+            && (!self.end || other.end)
+            && (!self.links || other.links)
+    }
+}
+
+/// The network that a component sees.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Network {
+    /// A namespace of its own with nothing in it.
+    #[default]
+    None,
+    /// A namespace of its own that lasts as long as the system, with a link to the network service
+    /// and what that lets through.
+    Granted(NetworkGrants),
+    /// The system's. The network service has it, and the probe of test images; no app can.
+    System,
+}
+
+impl Network {
+    fn is_within(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::None, _) | (_, Self::System) => true,
+            (Self::Granted(ours), Self::Granted(theirs)) => ours.is_within(theirs),
+            _ => false,
+        }
     }
 }
 
 /// The file system that a component sees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Root {
-    /// A fresh one in namespaces of its own (mounts, processes, network, host name), with these
-    /// mounts and nothing else.
+    /// A fresh one in namespaces of its own (mounts, processes, host name), with these mounts and
+    /// nothing else.
     Own(Vec<Mount>),
-    /// The system's, processes and network included. The probe of test images has it; no product
+    /// The system's, processes included. The probe of test images has it; no product
     /// does, and no app can.
     System,
 }
@@ -115,6 +146,8 @@ pub enum Source {
     Devices,
     /// The directory of its notify socket. Read-only.
     Notify,
+    /// `resolv.conf`, which names its name proxy, and `hosts`. Read-only.
+    Resolver,
 }
 
 impl Source {
@@ -148,6 +181,8 @@ pub struct ServiceGrants {
     pub requests: Requests,
     /// It sees the whole system.
     pub system_view: bool,
+    /// It sees the system's network, and may ask the kernel to change it.
+    pub system_network: bool,
     /// What it may use at most.
     pub limits: Limits,
     /// How readiness is learned.
@@ -165,12 +200,19 @@ pub fn app_plan(manifest: &AppManifest) -> Plan {
     if let Some(kib) = manifest.storage_kib {
         mounts.push(Mount { target: STORAGE_DIRECTORY.to_owned(), source: Source::Storage(kib) });
     }
+    let (network, system_calls) = if manifest.network.is_empty() {
+        (Network::None, SystemCalls::Local)
+    } else {
+        mounts.push(Mount { target: "/etc".to_owned(), source: Source::Resolver });
+        (Network::Granted(manifest.network.clone()), SystemCalls::Networked)
+    };
     Plan {
         program: format!("{APP_DIRECTORY}{}", manifest.entry_point),
         args: manifest.cmd_args.clone(),
         root: Root::Own(mounts),
+        network,
         capabilities: Vec::new(),
-        system_calls: SystemCalls::Local,
+        system_calls,
         limits: manifest.limits,
         descriptors: Vec::new(),
         requests: Requests::default(),
@@ -192,12 +234,18 @@ pub fn service_plan(grants: &ServiceGrants) -> Plan {
         let mounts = component_mounts(files, &grants.limits);
         (Root::Own(mounts), format!("{APP_DIRECTORY}/{}", grants.program))
     };
+    let (network, system_calls) = match (grants.system_view, grants.system_network) {
+        (false, false) => (Network::None, SystemCalls::Local),
+        (true, false) => (Network::System, SystemCalls::Local),
+        (_, true) => (Network::System, SystemCalls::NetworkService),
+    };
     Plan {
         program,
         args: grants.args.clone(),
         root,
+        network,
         capabilities: grants.capabilities.clone(),
-        system_calls: SystemCalls::Local,
+        system_calls,
         limits: grants.limits,
         descriptors: grants.descriptors.clone(),
         requests: grants.requests,
@@ -223,6 +271,7 @@ pub fn admission_plan(program: &str, directory: &str) -> Plan {
                 source: Source::Directory(directory.to_owned()),
             },
         ]),
+        network: Network::None,
         capabilities: Vec::new(),
         system_calls: SystemCalls::Local,
         limits: Limits {
@@ -292,8 +341,14 @@ impl Plan {
         if self.limits.processes == 0 || self.limits.memory_kib == 0 || self.limits.open_files < 8 {
             return Err(("limits", "too low for any program"));
         }
+        if let Network::Granted(grants) = &self.network {
+            grants.check()?;
+        }
         let Root::Own(mounts) = &self.root else {
-            return Ok(());
+            return match self.network {
+                Network::System => Ok(()),
+                _ => Err(("network", "whoever sees the whole system sees its network")),
+            };
         };
         if mounts.len() > MAX_MOUNTS {
             return Err(("root", "has more than 16 mounts"));
@@ -332,6 +387,7 @@ impl Plan {
         };
         let (ours, theirs) = (&self.limits, &other.limits);
         mounts_within
+            && self.network.is_within(&other.network)
             && self.capabilities.iter().all(|c| other.capabilities.contains(c))
             && self.system_calls.is_within(other.system_calls)
             && ours.memory_kib <= theirs.memory_kib
@@ -360,7 +416,7 @@ impl fmt::Display for Plan {
         match &self.root {
             Root::System => writeln!(f, "file system   the whole system's")?,
             Root::Own(mounts) => {
-                writeln!(f, "namespaces    own mounts, processes, network (empty), host name")?;
+                writeln!(f, "namespaces    own mounts, processes, host name")?;
                 for mount in mounts {
                     let (what, kib) = match &mount.source {
                         Source::Package => ("the package".to_owned(), None),
@@ -369,6 +425,7 @@ impl fmt::Display for Plan {
                         Source::Storage(kib) => ("storage".to_owned(), Some(kib)),
                         Source::Devices => ("null zero full random urandom".to_owned(), None),
                         Source::Notify => ("the notify socket".to_owned(), None),
+                        Source::Resolver => ("resolv.conf, hosts".to_owned(), None),
                     };
                     let access = match (mount.source.is_writable(), mount.source.is_executable()) {
                         (true, _) => "read write",
@@ -383,6 +440,24 @@ impl fmt::Display for Plan {
                 }
             }
         }
+        match &self.network {
+            Network::None => writeln!(f, "network       none: an empty namespace")?,
+            Network::System => writeln!(f, "network       the system's")?,
+            Network::Granted(grants) => {
+                writeln!(f, "network       own namespace, and nothing beside these:")?;
+                for connection in &grants.connections {
+                    writeln!(f, "connects to   {connection}")?;
+                }
+                for protocol in Protocol::ALL {
+                    for port in grants.server_ports(protocol) {
+                        writeln!(f, "serves        {protocol} port {port}")?;
+                    }
+                }
+                for app in &grants.applications {
+                    writeln!(f, "talks to      app {app}, if that names it as well")?;
+                }
+            }
+        }
         writeln!(f, "capabilities  {}", list_or_none(&self.capabilities))?;
         writeln!(f, "system calls  {}", self.system_calls)?;
         writeln!(f, "descriptors   {}", list_or_none(&self.descriptors))?;
@@ -394,8 +469,12 @@ impl fmt::Display for Plan {
             self.limits.log_lines_per_second
         )?;
         if self.requests.any() {
-            let Requests { status, manage, end } = self.requests;
-            writeln!(f, "init          status {status}, manage {manage}, end the system {end}")?;
+            let Requests { status, manage, end, links } = self.requests;
+            writeln!(
+                f,
+                "init          status {status}, manage {manage}, end the system {end}, links of apps \
+                 {links}"
+            )?;
         }
         let ready = match self.readiness {
             Readiness::Started => "once it runs".to_owned(),
@@ -451,6 +530,7 @@ pub(crate) mod tests {
             descriptors: Vec::new(),
             requests: Requests::default(),
             system_view: false,
+            system_network: false,
             limits: Limits::default(),
             readiness: Readiness::Started,
             watchdog_ms: None,
@@ -465,6 +545,7 @@ pub(crate) mod tests {
             assert!(plan.capabilities.is_empty() && plan.descriptors.is_empty());
             assert!(!plan.requests.any());
             assert_eq!(plan.system_calls, SystemCalls::Local);
+            assert_eq!(plan.network, Network::None);
             let Root::Own(mounts) = &plan.root else { panic!("it sees the system") };
             let writable: Vec<&str> = mounts
                 .iter()

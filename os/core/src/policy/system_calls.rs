@@ -12,19 +12,25 @@ use std::fmt;
 pub enum SystemCalls {
     /// Programs, files, time, threads, and sockets on this device.
     Local,
+    /// Those, and TCP and UDP.
+    Networked,
+    /// [`SystemCalls::Local`], UDP, and the kernel's settings of the network.
+    NetworkService,
     /// What the stub needs that reaps an app's processes: it opens and executes nothing.
     Stub,
 }
 
 impl SystemCalls {
     /// Every set.
-    pub const ALL: [Self; 2] = [Self::Local, Self::Stub];
+    pub const ALL: [Self; 4] = [Self::Local, Self::Networked, Self::NetworkService, Self::Stub];
 
     /// Its name, for files and people.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Local => "local",
+            Self::Networked => "networked",
+            Self::NetworkService => "network-service",
             Self::Stub => "stub",
         }
     }
@@ -32,16 +38,29 @@ impl SystemCalls {
     /// True when every call of this set is in `other`.
     #[must_use]
     pub fn is_within(self, other: Self) -> bool {
-        self == other || (self, other) == (Self::Stub, Self::Local)
+        self == other || self == Self::Stub || (self, other) == (Self::Local, Self::Networked)
     }
 
     /// The calls of the set.
     #[must_use]
-    pub fn rules(self) -> &'static [Rule] {
-        match self {
-            Self::Local => LOCAL,
-            Self::Stub => STUB,
-        }
+    pub fn rules(self) -> Vec<Rule> {
+        let sockets = match self {
+            Self::Stub => return STUB.to_vec(),
+            Self::Local => SOCKETS,
+            Self::Networked => NETWORKED_SOCKETS,
+            Self::NetworkService => NETWORK_SERVICE_SOCKETS,
+        };
+        let makes_processes =
+            |rule: &&Rule| ["clone", "clone3", "fork", "vfork"].contains(&rule.name);
+        LOCAL
+            .iter()
+            // The network service is one process for all its life.
+            .filter(|rule| self != Self::NetworkService || !makes_processes(rule))
+            .copied()
+            .chain([when("socket", sockets)])
+            // By which it empties the sets that would outlive its program.
+            .chain((self == Self::NetworkService).then_some(call("capset")))
+            .collect()
     }
 }
 
@@ -112,6 +131,41 @@ const SOCKETS: &[&[Condition]] = &[
     &[is(0, AF_UNIX), bits(1, SOCKET_TYPE, 1)], // SOCK_STREAM
     &[is(0, AF_UNIX), bits(1, SOCKET_TYPE, 2)], // SOCK_DGRAM
     &[is(0, AF_UNIX), bits(1, SOCKET_TYPE, 5)], // SOCK_SEQPACKET
+];
+
+const AF_INET: u32 = 2;
+const AF_INET6: u32 = 10;
+const AF_NETLINK: u32 = 16;
+const STREAM: Condition = bits(1, SOCKET_TYPE, 1);
+const DATAGRAM: Condition = bits(1, SOCKET_TYPE, 2);
+const RAW: Condition = bits(1, SOCKET_TYPE, 3);
+const TCP: u32 = 6;
+const UDP: u32 = 17;
+
+/// No other protocol than TCP and UDP: no ping, no SCTP, no Multipath TCP, nothing raw.
+const NETWORKED_SOCKETS: &[&[Condition]] = &[
+    &[is(0, AF_UNIX), STREAM],
+    &[is(0, AF_UNIX), DATAGRAM],
+    &[is(0, AF_UNIX), bits(1, SOCKET_TYPE, 5)],
+    &[is(0, AF_INET), STREAM, is(2, 0)],
+    &[is(0, AF_INET), STREAM, is(2, TCP)],
+    &[is(0, AF_INET), DATAGRAM, is(2, 0)],
+    &[is(0, AF_INET), DATAGRAM, is(2, UDP)],
+    &[is(0, AF_INET6), STREAM, is(2, 0)],
+    &[is(0, AF_INET6), STREAM, is(2, TCP)],
+    &[is(0, AF_INET6), DATAGRAM, is(2, 0)],
+    &[is(0, AF_INET6), DATAGRAM, is(2, UDP)],
+];
+
+/// UDP alone, and two protocols of netlink: devices and routes (0), and the firewall (12).
+const NETWORK_SERVICE_SOCKETS: &[&[Condition]] = &[
+    &[is(0, AF_UNIX), STREAM],
+    &[is(0, AF_UNIX), DATAGRAM],
+    &[is(0, AF_UNIX), bits(1, SOCKET_TYPE, 5)],
+    &[is(0, AF_INET), DATAGRAM, is(2, UDP)],
+    &[is(0, AF_INET6), DATAGRAM, is(2, UDP)],
+    &[is(0, AF_NETLINK), RAW, is(2, 0)],
+    &[is(0, AF_NETLINK), RAW, is(2, 12)],
 ];
 
 /// Without FS_IOC_FSSETXATTR, which would move files out of their quota, and without every request
@@ -372,7 +426,6 @@ const LOCAL: &[Rule] = &[
     call("futimesat"),
     call("utimes"),
     // Sockets on this device.
-    when("socket", SOCKETS),
     when("socketpair", SOCKETS),
     call("bind"),
     call("listen"),
@@ -496,6 +549,9 @@ mod tests {
             "acct",
         ] {
             for set in SystemCalls::ALL {
+                if (set, forbidden) == (SystemCalls::NetworkService, "capset") {
+                    continue; // Which gives nothing that was not there.
+                }
                 assert!(!set.rules().iter().any(|rule| rule.name == forbidden), "{forbidden}");
             }
         }

@@ -41,7 +41,7 @@ fn confine(command: &Command<'_>, report: BorrowedFd<'_>) -> Result<(), Refused>
     set_no_new_privs(true).map_err(at(Step::NoNewPrivileges))?;
     refuse_writable_code().map_err(at(Step::Memory))?;
     if let Root::Own(mounts) = &command.plan.root {
-        landlock::restrict(mounts).map_err(at(Step::Landlock))?;
+        landlock::restrict(mounts, &command.plan.network).map_err(at(Step::Landlock))?;
     }
     command.filters.component.apply().map_err(at(Step::Seccomp))
 }

@@ -13,8 +13,9 @@ mod confine;
 mod root;
 mod stub;
 
+use crate::network_namespace::NetworkNamespace;
 use crate::seccomp::Filters;
-use holdfast_core::policy::{Plan, Root};
+use holdfast_core::policy::{Network, Plan, Root};
 use linux_raw_sys::general::{
     CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS,
     clone_args,
@@ -47,6 +48,8 @@ pub struct Command<'a> {
     /// Detached mounts for those of the plan's mounts that exist outside of the component, by
     /// their targets.
     pub trees: Vec<(&'a str, OwnedFd)>,
+    /// The network namespace it joins, where its plan has grants.
+    pub network: Option<&'a NetworkNamespace>,
     /// Directory of the control group it is born in.
     pub cgroup: BorrowedFd<'a>,
     /// Pipe for the raw wait status of the program, four bytes in native order.
@@ -83,6 +86,7 @@ pub enum SpawnError {
 #[repr(u8)]
 enum Step {
     Session,
+    Network,
     Root,
     Fork,
     StubDescriptors,
@@ -102,8 +106,9 @@ enum Step {
 }
 
 impl Step {
-    const ALL: [(Self, &'static str); 17] = [
+    const ALL: [(Self, &'static str); 18] = [
         (Self::Session, "start a session"),
+        (Self::Network, "join the network namespace"),
         (Self::Root, "build the root"),
         (Self::Fork, "fork"),
         (Self::StubDescriptors, "arrange the stub's descriptors"),
@@ -151,7 +156,10 @@ pub fn spawn(command: &Command<'_>) -> Result<Pid, SpawnError> {
     let program = Program::new(command)?;
     let mut flags = CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP;
     if matches!(command.plan.root, Root::Own(_)) {
-        flags |= u64::from(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWUTS);
+        flags |= u64::from(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS);
+    }
+    if command.plan.network == Network::None {
+        flags |= u64::from(CLONE_NEWNET);
     }
     // The child only makes system calls, and ends without returning.
     match clone(flags, Some(command.cgroup)).map_err(|error| SpawnError::Clone(error.into()))? {
@@ -207,6 +215,10 @@ fn become_stub(command: &Command<'_>, program: &Program, report: &OwnedFd) -> Re
     let forked = || -> Result<Option<Pid>, Refused> {
         rustix::process::setsid().map_err(at(Step::Session))?;
         stub::block_signals().map_err(at(Step::Signals))?;
+        if let Network::Granted(_) = &command.plan.network {
+            let namespace = command.network.ok_or((Step::Network, Errno::NOENT))?;
+            namespace.enter().map_err(at(Step::Network))?;
+        }
         if let Root::Own(mounts) = &command.plan.root {
             root::build(mounts, &command.trees, command.uid).map_err(at(Step::Root))?;
         }

@@ -47,7 +47,11 @@ pub(super) fn build(mounts: &[Mount], trees: &[(&str, OwnedFd)], uid: u32) -> Re
                 attach(&temporary(&options, closed)?)?;
             }
             Source::Devices => attach(&devices()?)?,
-            Source::Package | Source::Directory(_) | Source::Storage(_) | Source::Notify => {
+            Source::Package
+            | Source::Directory(_)
+            | Source::Storage(_)
+            | Source::Notify
+            | Source::Resolver => {
                 let tree = trees.iter().find(|(target, _)| *target == mount.target);
                 attach(&tree.ok_or(Errno::NOENT)?.1)?;
             }

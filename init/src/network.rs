@@ -1,0 +1,72 @@
+//! What init does for the network: settings that only it can make, and namespaces for apps. What
+//! goes through is the network service's to say, and nothing does before it has.
+
+use crate::component::StartError;
+use holdfast_core::network::address::{HOSTS_FILE, Link};
+use holdfast_linux::network_namespace::NetworkNamespace;
+use holdfast_linux::{PathError, file, mount, sysctl};
+use std::path::{Path, PathBuf};
+
+/// Where each networked app's resolver files are; nobody but init can write there.
+const RESOLVERS: &str = "/run/resolver";
+
+/// Settings of the system's network, and what namespaces and devices that are made later start with
+/// (kernel document `networking/ip-sysctl`). All of them exist in our kernel.
+const SYSCTLS: [(&str, &str); 22] = [
+    // Apps' packets pass through; which of them, the firewall says.
+    ("net/ipv4/ip_forward", "1"),
+    ("net/ipv6/conf/all/forwarding", "1"),
+    ("net/core/devconf_inherit_init_net", "1"),
+    // Nobody's word about routes but that of an uplink's own router.
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/all/accept_redirects", "0"),
+    ("net/ipv6/conf/default/accept_redirects", "0"),
+    ("net/ipv6/conf/all/accept_source_route", "-1"),
+    ("net/ipv6/conf/default/accept_source_route", "-1"),
+    ("net/ipv4/conf/all/accept_redirects", "0"),
+    ("net/ipv4/conf/default/accept_redirects", "0"),
+    ("net/ipv4/conf/all/secure_redirects", "0"),
+    ("net/ipv4/conf/all/send_redirects", "0"),
+    ("net/ipv4/conf/default/send_redirects", "0"),
+    ("net/ipv4/conf/all/accept_source_route", "0"),
+    ("net/ipv4/conf/default/accept_source_route", "0"),
+    // An address is answered for where it is. Sources are the firewall's to check: a filter by
+    // routes would drop the answers that give a device its first address.
+    ("net/ipv4/conf/all/arp_ignore", "1"),
+    ("net/ipv4/conf/all/arp_announce", "2"),
+    ("net/ipv4/conf/all/drop_gratuitous_arp", "1"),
+    // Whoever is refused learns it at once, each time: "destination unreachable" has no rate of its
+    // own, and goes to apps alone.
+    ("net/ipv4/icmp_ratemask", "6160"),
+    ("net/ipv6/icmp/ratemask", "0,3-127"),
+    // Room for connections, and hours instead of days until a silent one is forgotten.
+    ("net/netfilter/nf_conntrack_max", "4096"),
+    ("net/netfilter/nf_conntrack_tcp_timeout_established", "7440"),
+];
+
+/// Makes the settings, before any device is switched on.
+pub(crate) fn harden() -> Result<(), PathError> {
+    for (name, value) in SYSCTLS {
+        sysctl::set(name, value)?;
+    }
+    for device in sysctl::network_devices()? {
+        sysctl::set(&format!("net/ipv6/conf/{device}/accept_ra"), "2")?;
+    }
+    Ok(())
+}
+
+/// The namespace of an app, and its resolver files.
+pub(crate) fn prepare(name: &str, uid: u32) -> Result<NetworkNamespace, StartError> {
+    let directory = resolver(name);
+    mount::make_directory(Path::new(RESOLVERS))?;
+    mount::make_directory(&directory)?;
+    let link = Link::of(uid);
+    file::publish(&directory.join("resolv.conf"), link.resolver_file().as_bytes())?;
+    file::publish(&directory.join("hosts"), HOSTS_FILE.as_bytes())?;
+    Ok(NetworkNamespace::make()?)
+}
+
+/// Where the resolver files of an app are.
+pub(crate) fn resolver(name: &str) -> PathBuf {
+    Path::new(RESOLVERS).join(name)
+}

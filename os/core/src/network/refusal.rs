@@ -1,0 +1,212 @@
+//! Packets that the firewall has refused, and what would have allowed them.
+
+use super::address::{APPS_V4, APPS_V6, Link};
+use super::firewall::NetworkedApp;
+use super::grants::{Destination, PortRange, masked};
+use super::netlink::{ACKNOWLEDGE, Message, Received};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// `NFNL_SUBSYS_ULOG`, as it stands in a message's type.
+const LOG: u16 = 4 << 8;
+const CONFIGURE: u16 = 1;
+
+/// Asks the kernel to send the packets of a group.
+#[must_use]
+pub fn listen(group: u16) -> Message {
+    const BIND: u8 = 1;
+    const COPY_PACKET: u8 = 2;
+    let [high, low] = group.to_be_bytes();
+    Message::new(LOG | CONFIGURE, ACKNOWLEDGE, &[0, 0, high, low])
+        .with(1, &[BIND])
+        .with(2, &[0, 0, 0, 64, COPY_PACKET, 0])
+}
+
+/// A packet that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Refusal {
+    /// Uid of the app that sent it.
+    pub uid: u32,
+    /// Where it was to go.
+    pub destination: IpAddr,
+    /// Number of its protocol.
+    pub protocol: u8,
+    /// Port, where the protocol has them.
+    pub port: Option<u16>,
+}
+
+/// Reads a refused packet; `None` when it is none.
+#[must_use]
+pub fn read(message: &Received<'_>) -> Option<Refusal> {
+    if message.kind != LOG {
+        return None;
+    }
+    let (_, found) = message.split(4)?;
+    let uid = found.text(10)?.parse().ok()?;
+    let packet = found.find(9)?;
+    let (destination, protocol, transport) = match packet.first()? >> 4 {
+        4 => {
+            let header = usize::from(packet.first()? & 0xf).checked_mul(4)?;
+            let octets: [u8; 4] = *packet.get(16..)?.first_chunk()?;
+            (IpAddr::V4(Ipv4Addr::from_octets(octets)), *packet.get(9)?, packet.get(header..)?)
+        }
+        6 => {
+            let octets: [u8; 16] = *packet.get(24..)?.first_chunk()?;
+            (IpAddr::V6(Ipv6Addr::from_octets(octets)), *packet.get(6)?, packet.get(40..)?)
+        }
+        _ => return None,
+    };
+    let port = match (protocol, transport) {
+        (6 | 17, [_, _, high, low, ..]) => Some(u16::from_be_bytes([*high, *low])),
+        _ => None,
+    };
+    Some(Refusal { uid, destination, protocol, port })
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.protocol {
+            6 => formatter.write_str("TCP to ")?,
+            17 => formatter.write_str("UDP to ")?,
+            1 | 58 => formatter.write_str("ICMP to ")?,
+            other => write!(formatter, "protocol {other} to ")?,
+        }
+        match (self.destination, self.port) {
+            (address, None) => write!(formatter, "{address}"),
+            (IpAddr::V4(address), Some(port)) => write!(formatter, "{address}:{port}"),
+            (IpAddr::V6(address), Some(port)) => write!(formatter, "[{address}]:{port}"),
+        }
+    }
+}
+
+impl Refusal {
+    /// Why it was refused, and which grant would allow it. `name` is the granted name that the
+    /// address belonged to a while ago, if any.
+    #[must_use]
+    pub fn explain(&self, app: &NetworkedApp, apps: &[NetworkedApp], name: Option<&str>) -> String {
+        let of_apps = match self.destination {
+            IpAddr::V4(_) => masked(self.destination, APPS_V4.1) == Some(IpAddr::V4(APPS_V4.0)),
+            IpAddr::V6(_) => masked(self.destination, APPS_V6.1) == Some(IpAddr::V6(APPS_V6.0)),
+        };
+        if self.protocol != 6 && self.protocol != 17 {
+            return "apps have TCP and UDP; no grant allows anything else".to_owned();
+        }
+        if of_apps {
+            return self.explain_app(app, apps);
+        }
+        let granted = app.grants.connections.iter().find(|connection| match &connection.to {
+            Destination::Prefix(address, length) => {
+                masked(self.destination, *length) == Some(*address)
+            }
+            Destination::Name(granted) | Destination::Service(granted) => {
+                Some(granted.as_str()) == name
+            }
+        });
+        match (granted, name) {
+            (Some(granted), _) if !self.is_covered(&granted.ports, granted.protocol) => {
+                format!("AllowedConnections has {granted}")
+            }
+            (Some(_), Some(name)) => {
+                format!("the address was one of {name}, whose time is over: ask for the name again")
+            }
+            (Some(granted), None) => {
+                format!("AllowedConnections has {granted}, but the app has too many connections")
+            }
+            (None, _) => {
+                let own: Vec<&Destination> = app.grants.connections.iter().map(|c| &c.to).collect();
+                let by_name = own.iter().any(|to| !matches!(to, Destination::Prefix(..)));
+                let hint = if by_name { "; names are to be asked for each time" } else { "" };
+                format!("AllowedConnections has no \"{}\"{hint}", self.destination)
+            }
+        }
+    }
+
+    fn is_covered(&self, ports: &[PortRange], protocol: Option<super::Protocol>) -> bool {
+        let port = self.port.unwrap_or(0);
+        protocol.is_none_or(|only| only.number() == self.protocol)
+            && (ports.is_empty() || ports.iter().any(|range| range.contains(port)))
+    }
+
+    fn explain_app(&self, app: &NetworkedApp, apps: &[NetworkedApp]) -> String {
+        let is = |link: Link| {
+            self.destination == IpAddr::V4(link.app_v4())
+                || self.destination == IpAddr::V6(link.app_v6())
+        };
+        let Some(other) = apps.iter().find(|other| is(other.link())) else {
+            return "nothing on the device itself can be reached but name servers".to_owned();
+        };
+        if !app.may_talk_to(other) {
+            return format!(
+                "AllowedApplicationConnections of {} must name {} and that of {} must name {}",
+                app.name, other.component_id, other.name, app.component_id
+            );
+        }
+        format!("{} has no server port {}", other.name, self.port.unwrap_or(0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::netlink::messages;
+    use super::super::{Connection, NetworkGrants};
+    use super::*;
+    use crate::app_manifest::ComponentId;
+    use proptest::prelude::*;
+
+    fn logged(prefix: &str, packet: &[u8]) -> Option<Refusal> {
+        let message = Message::new(LOG, 0, &[2, 0, 0, 1]).with_text(10, prefix).with(9, packet);
+        let bytes = message.finish(0);
+        messages(&bytes).next().and_then(|message| read(&message))
+    }
+
+    fn v4(protocol: u8, destination: [u8; 4], port: u16) -> Vec<u8> {
+        let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, protocol, 0, 0, 198, 18, 0, 1];
+        packet.extend(destination);
+        packet.extend([4, 0]);
+        packet.extend(port.to_be_bytes());
+        packet
+    }
+
+    fn app(uid: u32, id: u8, grants: NetworkGrants) -> NetworkedApp {
+        NetworkedApp { name: format!("app-{id}"), component_id: ComponentId([id; 16]), uid, grants }
+    }
+
+    #[test]
+    fn a_refusal_says_what_and_which_grant_is_missing() {
+        let refusal = logged("1001", &v4(6, [192, 0, 2, 7], 443)).unwrap();
+        assert_eq!((refusal.uid, refusal.to_string().as_str()), (1001, "TCP to 192.0.2.7:443"));
+        let one = app(1001, 1, NetworkGrants::default());
+        let says = |refusal: Refusal, one: &NetworkedApp, name| {
+            refusal.explain(one, &[one.clone(), app(1002, 2, NetworkGrants::default())], name)
+        };
+        assert_eq!(says(refusal, &one, None), "AllowedConnections has no \"192.0.2.7\"");
+        let mut granted = Connection::to(Destination::parse("192.0.2.0/24").unwrap());
+        granted.ports = vec![PortRange::one(80)];
+        let with = |granted| {
+            let grants = NetworkGrants { connections: vec![granted], ..Default::default() };
+            app(1001, 1, grants)
+        };
+        assert_eq!(
+            says(refusal, &with(granted), None),
+            "AllowedConnections has 192.0.2.0/24, TCP and UDP, port 80"
+        );
+        let named = with(Connection::to(Destination::parse("example.com").unwrap()));
+        let over = says(refusal, &named, Some("example.com"));
+        assert!(over.contains("whose time is over"), "{over}");
+        let other = Refusal { destination: IpAddr::V4(Link::of(1002).app_v4()), ..refusal };
+        assert!(says(other, &one, None).contains("must name 02020202"));
+        let device = Refusal { destination: IpAddr::V4(Link::of(1001).system_v4()), ..refusal };
+        assert!(says(device, &one, None).starts_with("nothing on the device"));
+        let ping = Refusal { protocol: 1, ..refusal };
+        assert!(says(ping, &one, None).starts_with("apps have TCP and UDP"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_packets_never_panic(
+            packet in proptest::collection::vec(any::<u8>(), 0..80), prefix in "[0-9]{0,6}"
+        ) {
+            let _ = logged(&prefix, &packet);
+        }
+    }
+}

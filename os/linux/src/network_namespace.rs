@@ -1,0 +1,85 @@
+//! Network namespaces that last longer than the programs in them (network_namespaces(7)).
+
+use crate::netlink::NetlinkSocket;
+use crate::{PathError, sysctl};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+const CURRENT: &str = "/proc/thread-self/ns/net";
+
+/// A network namespace. It is gone when the last process has left it and this is dropped.
+#[derive(Debug)]
+pub struct NetworkNamespace {
+    descriptor: OwnedFd,
+}
+
+/// Why there is no such namespace.
+#[derive(Debug, thiserror::Error)]
+pub enum NamespaceError {
+    /// The kernel refuses one.
+    #[error("cannot make a network namespace")]
+    Make(#[source] io::Error),
+    /// It cannot be entered.
+    #[error("cannot enter a network namespace")]
+    Enter(#[source] io::Error),
+    /// No socket can be made in it.
+    #[error("cannot make a netlink socket in a network namespace")]
+    Socket(#[source] io::Error),
+    /// A setting cannot be made in it.
+    #[error(transparent)]
+    Setting(#[from] PathError),
+}
+
+impl NetworkNamespace {
+    /// Makes one in which every port may be bound by its apps: which of them the outside reaches is
+    /// the firewall's to say.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn make() -> Result<Self, NamespaceError> {
+        let home = current().map_err(NamespaceError::Enter)?;
+        // SAFETY: this process has one thread, and descriptors are not unshared.
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
+            .map_err(|error| NamespaceError::Make(error.into()))?;
+        let made = current().map_err(NamespaceError::Enter);
+        let set = sysctl::set("net/ipv4/ip_unprivileged_port_start", "0");
+        go_home(home.as_fd());
+        set?;
+        Ok(Self { descriptor: made? })
+    }
+
+    /// Enters it, for good.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(crate) fn enter(&self) -> Result<(), Errno> {
+        move_into_link_name_space(self.descriptor.as_fd(), Some(LinkNameSpaceType::Network))
+    }
+
+    /// A socket for the devices and addresses in it, usable from anywhere.
+    ///
+    /// # Errors
+    /// It cannot be entered, or no descriptors are left.
+    pub fn netlink(&self) -> Result<NetlinkSocket, NamespaceError> {
+        let home = current().map_err(NamespaceError::Enter)?;
+        self.enter().map_err(|error| NamespaceError::Enter(error.into()))?;
+        let socket = NetlinkSocket::route(0);
+        go_home(home.as_fd());
+        socket.map_err(NamespaceError::Socket)
+    }
+}
+
+/// Goes back. A process that cannot is in the wrong place and must not go on: for PID 1 that ends in a
+/// reboot.
+fn go_home(home: BorrowedFd<'_>) {
+    if move_into_link_name_space(home, Some(LinkNameSpaceType::Network)).is_err() {
+        std::process::abort();
+    }
+}
+
+fn current() -> io::Result<OwnedFd> {
+    Ok(open(CURRENT, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+}

@@ -1,0 +1,110 @@
+//! UDP sockets that stay on one device or address.
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, ipproto, recvfrom, sendto,
+    socket_with, sockopt,
+};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A UDP socket that does not block.
+#[derive(Debug)]
+pub struct UdpSocket {
+    socket: OwnedFd,
+}
+
+impl UdpSocket {
+    /// A socket at a local address; port 0 is one that the kernel picks at random.
+    ///
+    /// # Errors
+    /// The address is not there or taken.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = Self::of_version(address.ip())?;
+        bind(&socket.socket, &address)?;
+        Ok(socket)
+    }
+
+    /// A socket for whatever comes in through one device on a port, which may send to all on its link.
+    ///
+    /// # Errors
+    /// There is no such device.
+    pub fn on_device(device: &str, port: u16) -> io::Result<Self> {
+        let socket = Self::of_version(Ipv4Addr::UNSPECIFIED.into())?;
+        sockopt::set_socket_reuseaddr(&socket.socket, true)?;
+        sockopt::set_socket_broadcast(&socket.socket, true)?;
+        bind_to_device(&socket.socket, device)?;
+        bind(&socket.socket, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
+        Ok(socket)
+    }
+
+    /// A socket for one exchange with a server.
+    ///
+    /// # Errors
+    /// No descriptors or ports are left.
+    pub fn towards(server: IpAddr) -> io::Result<Self> {
+        let any: IpAddr = match server {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        Self::bind(SocketAddr::new(any, 0))
+    }
+
+    fn of_version(address: IpAddr) -> io::Result<Self> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = socket_with(family, SocketType::DGRAM, flags, Some(ipproto::UDP))?;
+        Ok(Self { socket })
+    }
+
+    /// Sends one datagram.
+    ///
+    /// # Errors
+    /// There is no way to the address.
+    pub fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+        sendto(&self.socket, bytes, SendFlags::NOSIGNAL, &to)?;
+        Ok(())
+    }
+
+    /// Takes one datagram, cut to the buffer, and who sent it; `None` when there is none.
+    ///
+    /// # Errors
+    /// What an earlier datagram has met, or the socket fails.
+    pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
+        loop {
+            return match recvfrom(&self.socket, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((length, _, from)) => {
+                    let from = from.and_then(|from| SocketAddr::try_from(from).ok());
+                    Ok(from.map(|from| (length, from)))
+                }
+                Err(Errno::AGAIN) => Ok(None),
+                Err(Errno::INTR) => continue,
+                Err(error) => Err(error.into()),
+            };
+        }
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// `SO_BINDTODEVICE`, which a socket that is bound to none may set without a capability.
+fn bind_to_device(socket: &OwnedFd, device: &str) -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let length = libc::socklen_t::try_from(device.len()).map_err(|_| Errno::NAMETOOLONG)?;
+    // SAFETY: the pointer and the length are those of a live string, which the kernel copies.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_BINDTODEVICE,
+            device.as_ptr().cast(),
+            length,
+        )
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

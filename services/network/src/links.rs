@@ -1,0 +1,78 @@
+//! The links of apps: a pair of devices between the system and each namespace.
+
+use holdfast_core::network::address::{APP_DEVICE, Link};
+use holdfast_core::network::firewall::NetworkedApp;
+use holdfast_core::network::route::{self, Device, Event};
+use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
+use std::net::IpAddr;
+
+/// Why an app has no link.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LinkError {
+    #[error("cannot make the pair of devices")]
+    Make(#[source] NetlinkError),
+    #[error("cannot look at the devices of its namespace")]
+    Look(#[source] NetlinkError),
+    #[error("its device {0} is not there")]
+    Missing(&'static str),
+    #[error("cannot give its ends their addresses")]
+    Address(#[source] NetlinkError),
+}
+
+/// Takes away the links that an earlier run of this service has left; the ends in the namespaces go
+/// with them.
+pub(crate) fn remove_all(routes: &mut NetlinkSocket) -> Result<(), NetlinkError> {
+    for device in devices(routes)? {
+        if Link::uid_of_device(&device.name).is_some() && device.kind.as_deref() == Some("veth") {
+            routes.request(vec![route::delete_device(device.index)])?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the link of an app. `inside` talks to the kernel about the app's namespace.
+pub(crate) fn set_up(
+    app: &NetworkedApp,
+    mut inside: NetlinkSocket,
+    routes: &mut NetlinkSocket,
+) -> Result<(), LinkError> {
+    const LOOPBACK: &str = "lo";
+    let link = app.link();
+    inside.request(vec![route::make_link(link, std::process::id())]).map_err(LinkError::Make)?;
+    let within = devices(&mut inside).map_err(LinkError::Look)?;
+    let number = |devices: &[Device], name: &str| {
+        devices.iter().find(|device| device.name == name).map(|device| device.index)
+    };
+    let system_end = number(&devices(routes).map_err(LinkError::Look)?, &link.device())
+        .ok_or(LinkError::Missing("towards it"))?;
+    let app_end = number(&within, APP_DEVICE).ok_or(LinkError::Missing(APP_DEVICE))?;
+    let loopback = number(&within, LOOPBACK).ok_or(LinkError::Missing(LOOPBACK))?;
+    let mut requests = vec![route::without_own_addresses(system_end), route::switch_on(system_end)];
+    for (address, prefix) in route::link_addresses(link, false) {
+        requests.push(route::add_address(system_end, address, prefix));
+    }
+    routes.request(requests).map_err(LinkError::Address)?;
+    let mut requests = vec![
+        route::switch_on(loopback),
+        route::without_own_addresses(app_end),
+        route::switch_on(app_end),
+    ];
+    for (address, prefix) in route::link_addresses(link, true) {
+        requests.push(route::add_address(app_end, address, prefix));
+    }
+    for gateway in [IpAddr::V4(link.system_v4()), IpAddr::V6(link.system_v6())] {
+        requests.push(route::default_route(app_end, gateway, 0));
+    }
+    inside.request(requests).map_err(LinkError::Address)
+}
+
+/// Every device that a socket is about.
+pub(crate) fn devices(routes: &mut NetlinkSocket) -> Result<Vec<Device>, NetlinkError> {
+    let mut found = Vec::new();
+    routes.dump(route::list_devices(), &mut |message| {
+        if let Some(Event::Device(device)) = route::read(message) {
+            found.push(device);
+        }
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,376 @@
+//! The device's own interfaces: their leases, addresses and ways out.
+
+use crate::links;
+use holdfast_core::network::address::Link;
+use holdfast_core::network::config::{Addressing, NetworkConfig};
+use holdfast_core::network::dhcp::{self, Client, Lease};
+use holdfast_core::network::firewall;
+use holdfast_core::network::name_proxy;
+use holdfast_core::network::netfilter::{self, Element, Version};
+use holdfast_core::network::route::{self, Device, DeviceAddress, Event};
+use holdfast_linux::entropy;
+use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
+use holdfast_linux::poll::Poll;
+use holdfast_linux::udp::UdpSocket;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+/// Most devices that are looked after.
+const MAX_UPLINKS: usize = 8;
+/// Datagrams taken from one socket before others have their turn.
+const DATAGRAMS_PER_TURN: usize = 16;
+/// Most name servers that are asked.
+const MAX_NAME_SERVERS: usize = 4;
+/// How much a way out costs: less than what the kernel makes of router advertisements (1024).
+const METRIC: u32 = 100;
+
+/// One interface.
+#[derive(Debug)]
+struct Uplink {
+    device: Device,
+    client: Option<Client>,
+    /// For leases.
+    socket: Option<UdpSocket>,
+    /// For names of the local link.
+    link_names: Option<UdpSocket>,
+    ipv4: Addressing,
+    ipv6: Addressing,
+    /// The address of the lease that is in place.
+    leased: Option<Lease>,
+    /// Addresses that it has, of whatever origin.
+    addresses: Vec<DeviceAddress>,
+    /// Name servers that a router advertises, and until when.
+    advertised: (Vec<Ipv6Addr>, u64),
+}
+
+/// All interfaces, and the firewall's view of them.
+#[derive(Debug)]
+pub(crate) struct Uplinks {
+    config: NetworkConfig,
+    firewall: NetlinkSocket,
+    uplinks: Vec<Uplink>,
+}
+
+impl Uplinks {
+    pub(crate) fn new(config: NetworkConfig, firewall: NetlinkSocket) -> Self {
+        Self { config, firewall, uplinks: Vec::new() }
+    }
+
+    /// Looks for devices and their addresses.
+    pub(crate) fn find(&mut self, routes: &mut NetlinkSocket) -> Result<(), NetlinkError> {
+        let devices = links::devices(routes)?;
+        let mut addresses = Vec::new();
+        routes.dump(route::list_addresses(), &mut |message| {
+            addresses.extend(route::read(message));
+        })?;
+        let now = holdfast_linux::clock::monotonic_ms();
+        for event in devices.into_iter().map(Event::Device).chain(addresses) {
+            self.on_event(routes, event, now);
+        }
+        Ok(())
+    }
+
+    /// Takes what the kernel says.
+    pub(crate) fn on_event(&mut self, routes: &mut NetlinkSocket, event: Event, now: u64) {
+        match event {
+            Event::Device(device) => self.on_device(routes, device, now),
+            Event::DeviceGone(index) => self.uplinks.retain(|u| u.device.index != index),
+            Event::Address(address) if self.is_left_over(&address) => {
+                let DeviceAddress { device, address, prefix, .. } = address;
+                let delete = route::delete_address(device, address, prefix);
+                if let Err(error) = routes.request(vec![delete]) {
+                    println!("{address} of an earlier lease stays: {error:?}");
+                }
+            }
+            Event::Address(address) => self.on_address(address, address.is_usable),
+            Event::AddressGone(address) => self.on_address(address, false),
+            Event::NameServers(index, servers, seconds) => {
+                let seconds = u64::from(seconds).saturating_mul(1000);
+                if let Some(uplink) = self.uplinks.iter_mut().find(|u| u.device.index == index)
+                    && uplink.ipv6 == Addressing::Automatic
+                {
+                    if uplink.advertised.0 != servers {
+                        println!("{}: name servers {}", uplink.device.name, list(&servers));
+                    }
+                    uplink.advertised = (servers, now.saturating_add(seconds));
+                }
+            }
+        }
+    }
+
+    fn on_device(&mut self, routes: &mut NetlinkSocket, device: Device, now: u64) {
+        let own = device.name == "lo" || Link::uid_of_device(&device.name).is_some();
+        if own || !device.is_ethernet || device.kind.is_some() {
+            return;
+        }
+        let is_new = self.uplinks.iter().all(|uplink| uplink.device.index != device.index);
+        if is_new {
+            if self.uplinks.len() >= MAX_UPLINKS {
+                return;
+            }
+            let (ipv4, ipv6) = self.config.of(&device.name);
+            self.uplinks.push(Uplink::new(device.clone(), ipv4, ipv6));
+        }
+        let known = self.uplinks.iter_mut().find(|uplink| uplink.device.index == device.index);
+        let Some(uplink) = known else {
+            return;
+        };
+        let had_carrier = uplink.device.has_carrier;
+        uplink.device = device;
+        // A device that is new to this process may have been switched on by an earlier one.
+        if is_new || !uplink.device.is_up {
+            uplink.switch_on(routes);
+        }
+        match (had_carrier, uplink.device.has_carrier) {
+            (false, true) => {
+                println!("{}: plugged in", uplink.device.name);
+                if let Some(client) = &mut uplink.client {
+                    client.link_up(now);
+                }
+            }
+            (true, false) => {
+                println!("{}: unplugged", uplink.device.name);
+                if let Some(client) = &mut uplink.client {
+                    client.link_down();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// True for an address that an earlier run of this service has leased.
+    fn is_left_over(&self, found: &DeviceAddress) -> bool {
+        self.uplinks.iter().any(|uplink| {
+            let leased = uplink.leased.as_ref().map(|lease| IpAddr::V4(lease.address));
+            uplink.device.index == found.device
+                && uplink.client.is_some()
+                && found.address.is_ipv4()
+                && leased != Some(found.address)
+        })
+    }
+
+    /// The firewall knows the addresses by which the outside reaches server ports.
+    fn on_address(&mut self, address: DeviceAddress, is_there: bool) {
+        let Some(uplink) = self.uplinks.iter_mut().find(|u| u.device.index == address.device)
+        else {
+            return;
+        };
+        let known = uplink.addresses.iter().position(|a| a.address == address.address);
+        let element = Element {
+            set: firewall::own_addresses(Version::of(address.address)).to_owned(),
+            address: address.address,
+            timeout_ms: None,
+        };
+        let name = &uplink.device.name;
+        let changed = match (known, is_there) {
+            (None, true) => {
+                println!("{name}: address {}/{}", address.address, address.prefix);
+                uplink.addresses.push(address);
+                self.firewall.request(netfilter::add_elements(&[element]))
+            }
+            (Some(at), false) => {
+                println!("{name}: address {} is gone", address.address);
+                uplink.addresses.remove(at);
+                self.firewall.request(netfilter::delete_elements(&[element]))
+            }
+            _ => return,
+        };
+        if let Err(error) = changed {
+            println!("{name}: the firewall does not take the address: {error:?}");
+        }
+    }
+
+    /// Opens addresses of names.
+    pub(crate) fn open(&mut self, elements: &[Element]) -> Result<(), NetlinkError> {
+        self.firewall.request(netfilter::add_elements(elements))
+    }
+
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        self.uplinks.iter().filter_map(|u| u.client.as_ref()?.deadline()).min()
+    }
+
+    pub(crate) fn on_time(&mut self, routes: &mut NetlinkSocket, now: u64) {
+        for uplink in &mut self.uplinks {
+            let event = uplink.client.as_mut().and_then(|client| client.on_time(now));
+            uplink.act(routes, event);
+        }
+    }
+
+    pub(crate) fn add_to<'a>(&'a self, poll: &mut Poll<'a>) {
+        for uplink in &self.uplinks {
+            for socket in uplink.socket.iter().chain(&uplink.link_names) {
+                poll.add(socket);
+            }
+        }
+    }
+
+    /// Takes what servers have sent.
+    pub(crate) fn receive(&mut self, routes: &mut NetlinkSocket, now: u64) {
+        let mut buffer = [0u8; dhcp::MAX_MESSAGE_BYTES];
+        for uplink in &mut self.uplinks {
+            for _ in 0..DATAGRAMS_PER_TURN {
+                let received = uplink.socket.as_ref().map(|socket| socket.receive(&mut buffer));
+                let Some(Ok(Some((length, from)))) = received else {
+                    break;
+                };
+                if from.port() != dhcp::SERVER_PORT {
+                    continue;
+                }
+                let bytes = buffer.get(..length).unwrap_or_default();
+                let event = uplink.client.as_mut().and_then(|c| c.on_message(bytes, now));
+                uplink.act(routes, event);
+            }
+        }
+    }
+
+    /// Servers for names, the best first.
+    pub(crate) fn name_servers(&self, now: u64) -> Vec<IpAddr> {
+        if !self.config.name_servers.is_empty() {
+            return self.config.name_servers.clone();
+        }
+        let mut servers: Vec<IpAddr> = Vec::new();
+        for uplink in self.uplinks.iter().filter(|uplink| uplink.device.has_carrier) {
+            let leased = uplink.leased.iter().flat_map(|lease| lease.name_servers.clone());
+            servers.extend(leased.map(IpAddr::V4));
+            let (advertised, until) = &uplink.advertised;
+            // A server on the link would need the device's number beside its address.
+            let usable = advertised.iter().filter(|s| now < *until && !s.is_unicast_link_local());
+            servers.extend(usable.copied().map(IpAddr::V6));
+        }
+        servers.truncate(MAX_NAME_SERVERS);
+        servers
+    }
+
+    /// Asks everybody on the local link for a name. False when there is no link.
+    pub(crate) fn ask_on_link(&self, question: &[u8]) -> bool {
+        let to = SocketAddr::from((name_proxy::LINK_GROUP, name_proxy::LINK_PORT));
+        let connected = self.uplinks.iter().filter(|uplink| uplink.device.has_carrier);
+        let sent = connected
+            .filter_map(|uplink| uplink.link_names.as_ref()?.send(question, to).ok())
+            .count();
+        sent > 0
+    }
+
+    /// What was answered on the local link.
+    pub(crate) fn answers_on_link(&self) -> Vec<Vec<u8>> {
+        let mut buffer = [0u8; name_proxy::MAX_ANSWER_BYTES];
+        let mut answers = Vec::new();
+        for socket in self.uplinks.iter().filter_map(|uplink| uplink.link_names.as_ref()) {
+            for _ in 0..DATAGRAMS_PER_TURN {
+                let Ok(Some((length, from))) = socket.receive(&mut buffer) else {
+                    break;
+                };
+                if from.port() == name_proxy::LINK_PORT {
+                    answers.push(buffer.get(..length).unwrap_or_default().to_vec());
+                }
+            }
+        }
+        answers
+    }
+}
+
+impl Uplink {
+    fn new(mut device: Device, ipv4: Addressing, ipv6: Addressing) -> Self {
+        // Being plugged in is an event, and this device has had none yet.
+        device.has_carrier = false;
+        let random = entropy::random().ok().and_then(|bytes| bytes.first_chunk().copied());
+        let random = u64::from_ne_bytes(random.unwrap_or_default());
+        let client = (ipv4 == Addressing::Automatic).then(|| Client::new(device.hardware, random));
+        Self {
+            device,
+            client,
+            socket: None,
+            link_names: None,
+            ipv4,
+            ipv6,
+            leased: None,
+            addresses: Vec::new(),
+            advertised: (Vec::new(), 0),
+        }
+    }
+
+    /// Gives the device what it has without anybody's help, and switches it on.
+    fn switch_on(&mut self, routes: &mut NetlinkSocket) {
+        let (name, index) = (&self.device.name, self.device.index);
+        if self.client.is_some() {
+            match UdpSocket::on_device(name, dhcp::CLIENT_PORT) {
+                Ok(socket) => self.socket = Some(socket),
+                Err(error) => println!("{name}: cannot listen to DHCP servers: {error}"),
+            }
+        }
+        match UdpSocket::on_device(name, name_proxy::LINK_QUERY_PORT) {
+            Ok(socket) => self.link_names = Some(socket),
+            Err(error) => println!("{name}: cannot ask for names of the link: {error}"),
+        }
+        let mut requests = vec![route::switch_on(index)];
+        for addressing in [&self.ipv4, &self.ipv6] {
+            if let Addressing::Static { address, prefix, gateway } = addressing {
+                requests.push(route::add_address(index, *address, *prefix));
+                if let Some(gateway) = gateway {
+                    requests.push(route::default_route(index, *gateway, METRIC));
+                }
+            }
+        }
+        if let Err(error) = routes.request(requests) {
+            println!("{name}: cannot be switched on: {error:?}");
+        }
+    }
+
+    fn act(&mut self, routes: &mut NetlinkSocket, event: Option<dhcp::Event>) {
+        match event {
+            None => {}
+            Some(dhcp::Event::Send(to, message)) => {
+                let to = SocketAddr::from((to, dhcp::SERVER_PORT));
+                let sent = self.socket.as_ref().map(|socket| socket.send(&message, to));
+                if let Some(Err(error)) = sent {
+                    println!("{}: cannot ask for a lease: {error}", self.device.name);
+                }
+            }
+            Some(dhcp::Event::Acquired(lease)) => self.acquire(routes, lease),
+            Some(dhcp::Event::Lost(reason)) => {
+                println!("{}: {reason}", self.device.name);
+                if let Some(lease) = self.leased.take() {
+                    self.drop_address(routes, &lease);
+                }
+            }
+        }
+    }
+
+    fn acquire(&mut self, routes: &mut NetlinkSocket, lease: Lease) {
+        let (name, index) = (self.device.name.clone(), self.device.index);
+        if let Some(old) = self.leased.take()
+            && (old.address, old.prefix) != (lease.address, lease.prefix)
+        {
+            self.drop_address(routes, &old);
+        }
+        let mut requests = vec![route::add_address(index, lease.address.into(), lease.prefix)];
+        let metric = METRIC.saturating_add(index);
+        requests.extend(lease.gateway.map(|g| route::default_route(index, g.into(), metric)));
+        if let Err(error) = routes.request(requests) {
+            println!("{name}: the lease cannot be used: {error:?}");
+        }
+        let time = lease.seconds.map_or("for ever".to_owned(), |s| format!("for {s} s"));
+        let gateway = lease.gateway.map_or("no gateway".to_owned(), |g| format!("gateway {g}"));
+        println!(
+            "{name}: leased {}/{} from {} {time}, {gateway}, name servers {}",
+            lease.address,
+            lease.prefix,
+            lease.server,
+            list(&lease.name_servers)
+        );
+        self.leased = Some(lease);
+    }
+
+    fn drop_address(&self, routes: &mut NetlinkSocket, lease: &Lease) {
+        let delete = route::delete_address(self.device.index, lease.address.into(), lease.prefix);
+        if let Err(error) = routes.request(vec![delete]) {
+            println!("{}: cannot give up an address: {error:?}", self.device.name);
+        }
+    }
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
