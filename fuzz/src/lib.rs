@@ -5,11 +5,16 @@
 //! `fuzz/corpora/NAME`. A panic is a finding.
 #![allow(clippy::panic, reason = "a panic is a finding")]
 
-use holdfast_core::app_manifest::AppManifest;
+use holdfast_core::app_manifest::{AppManifest, ComponentId};
 use holdfast_core::component::ComponentList;
 use holdfast_core::elf as elf_file;
 use holdfast_core::identity::{self, IdentityTable};
 use holdfast_core::log_line::{LineAssembler, MAX_LINE_BYTES};
+use holdfast_core::network::config::NetworkConfig;
+use holdfast_core::network::dhcp::{self, Answer, Client};
+use holdfast_core::network::firewall::NetworkedApp;
+use holdfast_core::network::name_proxy::{self, Decision, Kind, Lookup};
+use holdfast_core::network::{Connection, Destination, NetworkGrants, netlink, refusal, route};
 use holdfast_core::notify;
 use holdfast_core::package::{HEADER_BYTES, Header};
 use holdfast_core::policy::{self, admission};
@@ -22,7 +27,7 @@ use holdfast_images::{package, root, sha256};
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its program and its corpus.
-pub const TARGETS: [(&str, Target); 15] = [
+pub const TARGETS: [(&str, Target); 20] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -30,11 +35,16 @@ pub const TARGETS: [(&str, Target); 15] = [
     ("boot_state", boot_state),
     ("command_line", command_line),
     ("component_list", component_list),
+    ("dhcp_message", dhcp_message),
+    ("dns_answer", dns_answer),
+    ("dns_question", dns_question),
     ("elf", elf),
     ("encoded_manifest", encoded_manifest),
     ("erofs_image", erofs_image),
     ("identity_table", identity_table),
     ("log_line", log_line),
+    ("netlink_message", netlink_message),
+    ("network_config", network_config),
     ("notification", notification),
     ("package_header", package_header),
     ("wire", wire),
@@ -44,6 +54,110 @@ pub const TARGETS: [(&str, Target); 15] = [
 pub fn admission_answer(bytes: &[u8]) {
     if let Ok(manifest) = admission::read(bytes) {
         plan(&manifest);
+    }
+}
+
+/// A message of a DHCP server, at every state of a client.
+pub fn dhcp_message(bytes: &[u8]) {
+    if let Some(lease) = Answer::parse(bytes).and_then(|answer| answer.lease()) {
+        assert!((8..=30).contains(&lease.prefix) && lease.renewal.0 < lease.renewal.1);
+        assert!(lease.seconds.is_none_or(|seconds| seconds >= dhcp::LEAST_LEASE_S));
+    }
+    // Its transaction is made to fit, or nothing of it would be looked at.
+    let mut client = Client::new([2, 0, 0, 0, 0, 1], 7);
+    client.link_up(0);
+    let mut now = 0;
+    for _ in 0..4 {
+        let asked = client.on_time(now);
+        let mut message = bytes.to_vec();
+        if let (Some(dhcp::Event::Send(_, asked)), Some(place)) = (asked, message.get_mut(4..8)) {
+            place.copy_from_slice(asked.get(4..8).unwrap_or_default());
+        }
+        if let Some(place) = message.get_mut(28..34) {
+            place.copy_from_slice(&[2, 0, 0, 0, 0, 1]);
+        }
+        let _ = client.on_message(&message, now);
+        now = client.deadline().unwrap_or(now);
+    }
+}
+
+fn networked_app() -> NetworkedApp {
+    let connections = ["example.com", "_http._tcp.local"];
+    NetworkedApp {
+        name: "app".to_owned(),
+        component_id: ComponentId([1; 16]),
+        uid: 1001,
+        grants: NetworkGrants {
+            connections: connections
+                .iter()
+                .filter_map(|name| Destination::parse(name).map(Connection::to))
+                .collect(),
+            ..NetworkGrants::default()
+        },
+    }
+}
+
+/// A name server's answer, or one of the local link.
+pub fn dns_answer(bytes: &[u8]) {
+    let id = bytes.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
+    let app = networked_app();
+    for (name, kind) in [
+        ("example.com", Kind::A),
+        ("example.com", Kind::Aaaa),
+        ("_http._tcp.local", Kind::Ptr),
+        ("a._http._tcp.local", Kind::Srv),
+    ] {
+        let Some(connection) = app.grants.connections.first() else {
+            return;
+        };
+        let on_link = name.ends_with("local");
+        let lookup = Lookup { grant: connection.to.clone(), name: name.to_owned(), kind, on_link };
+        let Some(outcome) = lookup.read_answer(id, bytes) else {
+            continue;
+        };
+        for record in &outcome.records {
+            let holds = name_proxy::LEAST_TTL_S..=name_proxy::MOST_TTL_S;
+            assert!(holds.contains(&record.ttl));
+            let near = record.as_address().is_some_and(|a| a.is_loopback() || a.is_multicast());
+            assert!(!near, "{record:?}");
+        }
+        assert!(outcome.records.len() <= name_proxy::MAX_RECORDS);
+    }
+}
+
+/// An app's question for a name.
+pub fn dns_question(bytes: &[u8]) {
+    let Some(asked) = name_proxy::read_question(bytes) else {
+        return;
+    };
+    let app = networked_app();
+    match name_proxy::decide(&asked, &app, std::slice::from_ref(&app), &[]) {
+        Decision::Ask(lookup) => {
+            let question = lookup.question(1).unwrap_or_default();
+            assert!(!question.is_empty(), "what is granted can be asked for");
+        }
+        Decision::Answer(reply) | Decision::Refuse(reply) => {
+            assert!(reply.len() <= name_proxy::MAX_QUESTION_BYTES, "{} bytes", reply.len());
+        }
+    }
+}
+
+/// What the kernel says of devices and refused packets, with a stranger's bytes in it.
+pub fn netlink_message(bytes: &[u8]) {
+    for message in netlink::messages(bytes) {
+        let _ = (message.error(), route::read(&message));
+        if let Some(refusal) = refusal::read(&message) {
+            let app = networked_app();
+            assert!(!refusal.explain(&app, std::slice::from_ref(&app), None).is_empty());
+        }
+    }
+}
+
+/// The configuration of a device's network.
+pub fn network_config(bytes: &[u8]) {
+    if let Ok(config) = NetworkConfig::decode(bytes) {
+        assert_eq!(config.encode().as_deref(), Ok(bytes), "it is written as another");
+        let _ = config.check();
     }
 }
 

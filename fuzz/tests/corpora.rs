@@ -11,6 +11,8 @@
 use holdfast_core::app_manifest::{AppManifest, ComponentId};
 use holdfast_core::component::{App, ComponentList, FORMAT_VERSION, ImageIdentity, Service};
 use holdfast_core::identity::IdentityTable;
+use holdfast_core::network::config::NetworkConfig;
+use holdfast_core::network::route;
 use holdfast_core::package::Version;
 use holdfast_core::policy::{self, admission};
 use holdfast_core::slots::{self, BootState, Release, Slot};
@@ -101,6 +103,32 @@ fn boot_partition() -> Vec<u8> {
     .unwrap()
 }
 
+/// An offer as a server sends it (RFC 2131, figure 1).
+fn dhcp_offer() -> Vec<u8> {
+    let mut message = vec![2, 1, 6, 0, 1, 2, 3, 4, 0, 0, 0x80, 0, 0, 0, 0, 0, 10, 0, 0, 50];
+    message.extend([0; 8]);
+    message.extend([2, 0, 0, 0, 0, 1]);
+    message.resize(236, 0);
+    message.extend([0x63, 0x82, 0x53, 0x63, 53, 1, 2, 54, 4, 10, 0, 0, 1, 51, 4, 0, 0, 14, 16]);
+    message.extend([1, 4, 255, 255, 255, 0, 3, 4, 10, 0, 0, 1, 6, 4, 10, 0, 0, 2, 255]);
+    message
+}
+
+/// A question for example.com (RFC 1035, 4.1).
+fn dns_question() -> Vec<u8> {
+    b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x07example\x03com\0\0\x01\0\x01".to_vec()
+}
+
+/// Its answer, by way of another name.
+fn dns_answer() -> Vec<u8> {
+    let mut message = dns_question();
+    message[2] = 0x81;
+    message[7] = 2;
+    message.extend(b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x04\x01a\xc0\x0c");
+    message.extend(b"\xc0\x29\0\x01\0\x01\0\0\0\x3c\0\x04\xcb\x00\x71\x07");
+    message
+}
+
 /// Something valid for every target, made by the code that writes it.
 fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let small = golden()[4096..].to_vec();
@@ -136,6 +164,9 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("boot_state", vec![slots::copy(&BootState::factory(), 1)[..64].to_vec()]),
         ("command_line", vec![release.words().into_bytes()]),
         ("component_list", vec![list().encode().unwrap()]),
+        ("dhcp_message", vec![dhcp_offer()]),
+        ("dns_answer", vec![dns_answer()]),
+        ("dns_question", vec![dns_question()]),
         ("elf", vec![b"\x7fELF\x01\x01\x01".to_vec()]),
         ("encoded_manifest", vec![encoded, rich]),
         ("erofs_image", vec![small]),
@@ -144,6 +175,8 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
             vec![table.encode().unwrap(), IdentityTable::default().encode().unwrap()],
         ),
         ("log_line", vec![b"one\ntwo\x1b[2J\xff\0three".to_vec()]),
+        ("netlink_message", vec![route::add_address(3, [10, 0, 0, 5].into(), 24).finish(1)]),
+        ("network_config", vec![NetworkConfig::default().encode().unwrap()]),
         ("notification", vec![b"STATUS=warm\nREADY=1\nWATCHDOG=1\nSTOPPING=1".to_vec()]),
         ("package_header", vec![golden()[..4096].to_vec()]),
         (

@@ -6,6 +6,8 @@
 pub mod console;
 mod debugger;
 pub mod machine;
+pub mod packet;
+pub mod peer;
 pub mod probe;
 pub mod qmp;
 pub mod write_log;

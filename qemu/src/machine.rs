@@ -3,6 +3,7 @@
 use crate::HarnessError;
 use crate::console::Console;
 use crate::debugger::Debugger;
+use crate::peer::{Peer, World};
 use crate::probe::Probe;
 use crate::qmp::Qmp;
 use crate::write_log::{self, Step};
@@ -22,6 +23,8 @@ pub const PROGRAM: &str = "qemu-system-arm";
 const FLASH_BYTES: u64 = 64 * 1024 * 1024;
 /// Name of the log of writes.
 const WRITE_LOG: &str = "writes";
+/// Name of the peer's socket.
+const PEER: &str = "peer";
 /// Time for QEMU to open its sockets.
 const START_WITHIN: Duration = Duration::from_secs(60);
 
@@ -46,6 +49,22 @@ pub struct Machine {
     pub processors: u8,
     /// Sectors of the disk that take no write: the card says nothing and keeps what it had.
     pub lost_sectors: Vec<u64>,
+    /// What is plugged into its network device; without anything there is no device.
+    pub network: Option<Network>,
+}
+
+/// What a machine's network device is plugged into.
+#[derive(Debug, Clone)]
+pub enum Network {
+    /// A [`Peer`], which plays this.
+    Peer(World),
+    /// QEMU's own network in user space, which leads to this host and, unless `restricted`, beyond.
+    User {
+        /// No way out of QEMU.
+        restricted: bool,
+        /// Address and command of a server within it, as QEMU's `guestfwd` takes them.
+        forward: Option<String>,
+    },
 }
 
 impl Machine {
@@ -61,6 +80,7 @@ impl Machine {
             log_writes: false,
             processors: 2,
             lost_sectors: Vec::new(),
+            network: None,
         }
     }
 
@@ -78,9 +98,10 @@ impl Machine {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_again(&self, earlier: Guest) -> Result<Guest, HarnessError> {
-        let Guest { mut process, directory, .. } = earlier;
+        let Guest { mut process, directory, peer, .. } = earlier;
         let _ = process.0.kill();
         let _ = process.0.wait();
+        drop(peer);
         self.start_on(directory, None)
     }
 
@@ -91,6 +112,7 @@ impl Machine {
     pub fn run_on_terminal(&self) -> Result<(), HarnessError> {
         let directory = self.directory()?;
         let mut command = self.command(directory.path())?;
+        self.plug_in(&mut command, &directory.path().join(PEER));
         let status = command
             .args(["-serial", "mon:stdio", "-device", "virtserialport,name=probe"])
             .status()
@@ -159,6 +181,25 @@ impl Machine {
         Ok(command)
     }
 
+    /// The network device, and what is at the other end of its cable.
+    fn plug_in(&self, command: &mut Command, peer: &Path) {
+        let plug = match &self.network {
+            None => return,
+            Some(Network::Peer(_)) => {
+                format!("stream,id=net,server=off,addr.type=unix,addr.path={}", peer.display())
+            }
+            Some(Network::User { restricted, forward }) => {
+                let restrict = if *restricted { "on" } else { "off" };
+                let forward = forward.as_ref().map(|f| format!(",guestfwd={f}"));
+                format!("user,id=net,restrict={restrict}{}", forward.unwrap_or_default())
+            }
+        };
+        command.args(["-netdev", &plug]).args([
+            "-device",
+            "virtio-net-pci,id=network,netdev=net,mac=52:54:00:12:34:56,romfile=",
+        ]);
+    }
+
     /// The disk, as QEMU's `-drive` takes it.
     fn drive(&self, directory: &Path) -> String {
         let disk = directory.join("disk.img");
@@ -193,7 +234,7 @@ impl Machine {
     ) -> Result<Guest, HarnessError> {
         let at = |name: &str| directory.path().join(name);
         let (qmp_path, probe_path) = (at("qmp"), at("probe"));
-        for socket in [&qmp_path, &probe_path, &at("debugger")] {
+        for socket in [&qmp_path, &probe_path, &at("debugger"), &at(PEER)] {
             let _ = fs::remove_file(socket);
         }
         if self.log_writes {
@@ -201,8 +242,13 @@ impl Machine {
         }
         let qmp_listener = listen(&qmp_path)?;
         let probe_listener = listen(&probe_path)?;
-        let mut process = self
-            .command(directory.path())?
+        let peer = match &self.network {
+            Some(Network::Peer(world)) => Some(Peer::listen(&at(PEER), world.clone())?),
+            _ => None,
+        };
+        let mut command = self.command(directory.path())?;
+        self.plug_in(&mut command, &at(PEER));
+        let mut process = command
             .args(["-monitor", "none", "-serial", "stdio"])
             .arg("-gdb")
             .arg(format!("unix:path={},server=on,wait=off", at("debugger").display()))
@@ -234,7 +280,7 @@ impl Machine {
         };
         let probe = Probe::new(accept(&probe_listener, &mut process)?);
         let qmp = Qmp::negotiate(accept(&qmp_listener, &mut process)?)?;
-        Ok(Guest { console, position: 0, qmp, probe, keyboard, process, directory })
+        Ok(Guest { console, position: 0, qmp, probe, keyboard, process, directory, peer })
     }
 }
 
@@ -296,9 +342,28 @@ pub struct Guest {
     keyboard: Option<ChildStdin>,
     process: KillOnDrop,
     directory: TempDir,
+    /// What it is plugged into, for a machine with such a network.
+    peer: Option<Peer>,
 }
 
 impl Guest {
+    /// What its network device is plugged into.
+    ///
+    /// # Errors
+    /// The machine has no such network.
+    pub fn peer(&self) -> Result<&Peer, HarnessError> {
+        self.peer.as_ref().ok_or(HarnessError::Qmp("the machine has no peer".to_owned()))
+    }
+
+    /// Plugs the cable in or pulls it.
+    ///
+    /// # Errors
+    /// There is no network device.
+    pub fn plug(&mut self, in_place: bool) -> Result<(), HarnessError> {
+        let arguments = serde_json::json!({ "name": "network", "up": in_place });
+        self.qmp.execute("set_link", &arguments).map(drop)
+    }
+
     /// Waits until the console shows `pattern`, behind what earlier waits have found.
     ///
     /// # Errors

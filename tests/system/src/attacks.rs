@@ -35,6 +35,9 @@ const EACCES: Errno = Errno("EACCES", 13);
 const EAFNOSUPPORT: Errno = Errno("EAFNOSUPPORT", 97);
 const EAGAIN: Errno = Errno("EAGAIN", 11);
 const EBADF: Errno = Errno("EBADF", 9);
+const EHOSTUNREACH: Errno = Errno("EHOSTUNREACH", 113);
+const ENETUNREACH: Errno = Errno("ENETUNREACH", 101);
+const ETIMEDOUT: Errno = Errno("ETIMEDOUT", 110);
 const ECONNREFUSED: Errno = Errno("ECONNREFUSED", 111);
 const EDQUOT: Errno = Errno("EDQUOT", 122);
 const EINVAL: Errno = Errno("EINVAL", 22);
@@ -200,14 +203,60 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("signal-bomb", "D2", EAGAIN, "limit of queued signals"),
     attack("timer-bomb", "D2", EAGAIN, "limit of queued signals"),
     attack("pipe-bomb", "D2", EMFILE, "limit of open files"),
-    attack("internet", "A5", EPERM, "seccomp, own network namespace").on_bare_kernel(EAFNOSUPPORT),
-    attack("internet-datagrams", "A5", EPERM, "seccomp, own network namespace")
-        .on_bare_kernel(EAFNOSUPPORT),
-    attack("raw-internet", "A5", EPERM, "seccomp, own network namespace")
-        .on_bare_kernel(EAFNOSUPPORT),
+    attack("internet", "A5", EPERM, "seccomp, own network namespace"),
+    attack("internet-datagrams", "A5", EPERM, "seccomp, own network namespace"),
+    attack("raw-internet", "A5", EPERM, "seccomp, own network namespace"),
     attack("raw-packets", "A5", EPERM, "seccomp").on_bare_kernel(EAFNOSUPPORT),
     attack("netlink", "B9", EPERM, "seccomp"),
     attack("kernel-crypto", "B9", EPERM, "seccomp").on_bare_kernel(EAFNOSUPPORT),
     attack("abstract-socket", "C4 sockets", ECONNREFUSED, "own network namespace, Landlock scope"),
     attack("path-socket", "C4 sockets", ENOTDIR, "own root"),
+];
+
+/// Every attack of `tests/hostile-network-app`. What the firewall refuses it says with ICMP
+/// "administratively prohibited", which is EHOSTUNREACH for IPv4 and EACCES for IPv6.
+pub(crate) const NETWORK_ATTACKS: &[Attack] = &[
+    attack("network-by-address", "N names", EHOSTUNREACH, "firewall"),
+    attack("network-by-address-v6", "N names", EACCES, "firewall"),
+    attack("network-other-port", "N names", EHOSTUNREACH, "firewall"),
+    attack("network-other-protocol", "N names", EHOSTUNREACH, "firewall"),
+    attack("network-expired-address", "N names", EHOSTUNREACH, "firewall: the address's time"),
+    attack("network-rebinding", "N names", ENODATA, "name proxy"),
+    attack("network-tunnel-txt", "N names", ENODATA, "name proxy"),
+    attack("network-tunnel-null", "N names", ENODATA, "name proxy"),
+    attack("network-tunnel-long-labels", "N names", ENODATA, "name proxy"),
+    attack("network-tunnel-subdomain", "N names", ENODATA, "name proxy"),
+    attack("network-other-name-server", "N names", EHOSTUNREACH, "firewall"),
+    attack("network-system-name-server", "N names", EHOSTUNREACH, "firewall"),
+    attack("network-names-over-tcp", "N names", EHOSTUNREACH, "firewall"),
+    attack("network-names-over-tls", "N names", EHOSTUNREACH, "firewall"),
+    attack("network-names-over-https", "N names", EHOSTUNREACH, "firewall"),
+    attack("network-slow-drip", "N names", EHOSTUNREACH, "no TCP in the name proxy, firewall"),
+    attack("network-other-link-name", "N names", ENODATA, "name proxy"),
+    attack("network-name-flood", "N names", EAGAIN, "name proxy: questions in a second"),
+    attack("network-raw-socket", "N packets", EPERM, "seccomp, no capability"),
+    attack("network-packet-socket", "N packets", EPERM, "seccomp, no capability")
+        .on_bare_kernel(EAFNOSUPPORT),
+    attack("network-ping-socket", "N packets", EPERM, "seccomp"),
+    attack("network-other-ip-protocol", "N packets", EPERM, "seccomp, no capability"),
+    attack("network-router-advertisement", "N packets", EPERM, "seccomp, no capability, firewall"),
+    attack("network-spoofed-source", "N packets", EPERM, "no capability, firewall"),
+    attack("network-borrowed-source", "N packets", ENETUNREACH, "own network namespace, firewall"),
+    attack("network-poisoned-neighbour", "N packets", EPERM, "seccomp, no capability, own link"),
+    attack("network-other-address", "N packets", EPERM, "seccomp, no capability, firewall"),
+    attack("network-multicast", "N packets", ETIMEDOUT, "own link, firewall"),
+    attack("network-mdns-leak", "N packets", ETIMEDOUT, "own link, firewall"),
+    attack("network-broadcast", "N packets", ETIMEDOUT, "own link, firewall"),
+    attack("network-many-connections", "N packets", EAGAIN, "firewall: connections of an app"),
+    attack("network-many-sockets", "N packets", EMFILE, "limit of open files"),
+    attack("network-other-app", "N neighbours", EHOSTUNREACH, "firewall"),
+    attack("network-other-app-v6", "N neighbours", EACCES, "firewall"),
+    attack("network-other-app-by-name", "N neighbours", ENODATA, "name proxy"),
+    attack("network-service-of-device", "N neighbours", EHOSTUNREACH, "firewall"),
+    attack("network-lease-port-of-device", "N neighbours", EHOSTUNREACH, "firewall"),
+    attack("network-own-uplink", "N neighbours", EHOSTUNREACH, "firewall"),
+    attack("network-system-loopback", "N neighbours", ECONNREFUSED, "own network namespace"),
+    attack("network-router", "N neighbours", EHOSTUNREACH, "firewall"),
+    attack("network-link-local-router", "N neighbours", ENETUNREACH, "no link-local addresses"),
+    attack("network-port-grab", "N neighbours", EACCES, "Landlock, firewall"),
 ];

@@ -15,15 +15,15 @@ use std::fs;
 use std::path::Path;
 
 /// What the program said of one attack: `succeeded`, `errno N` or `signal N`.
-type Outcomes = BTreeMap<String, String>;
+pub(crate) type Outcomes = BTreeMap<String, String>;
 
 /// What all three boots have shown.
-struct Runs {
+pub(crate) struct Runs {
     /// Everything the console showed.
-    planned_text: String,
-    planned: Outcomes,
-    control: Outcomes,
-    bare: Outcomes,
+    pub(crate) planned_text: String,
+    pub(crate) planned: Outcomes,
+    pub(crate) control: Outcomes,
+    pub(crate) bare: Outcomes,
 }
 
 pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
@@ -61,7 +61,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
     });
 }
 
-fn judge(attack: &Attack, runs: &Runs) -> Result<()> {
+pub(crate) fn judge(attack: &Attack, runs: &Runs) -> Result<()> {
     let said = |outcomes: &Outcomes, of: &str| {
         let outcome = outcomes.get(attack.name).cloned();
         outcome.with_context(|| format!("{of} did not try it"))
@@ -130,7 +130,7 @@ fn boot(image: &Path) -> Result<String> {
     Ok(guest.console.text())
 }
 
-fn outcomes(text: &str) -> Outcomes {
+pub(crate) fn outcomes(text: &str) -> Outcomes {
     let said = text.lines().filter_map(|line| line.split_once("attack ")?.1.split_once(' '));
     said.map(|(name, outcome)| (name.to_owned(), outcome.trim_end().to_owned())).collect()
 }

@@ -12,6 +12,8 @@ mod cuts;
 mod fallback;
 mod hostile;
 mod integrity;
+mod network;
+mod network_attacks;
 mod packages;
 mod scratch;
 mod stager;
@@ -101,5 +103,7 @@ fn main() -> ExitCode {
     boot_script::run(&mut suite, &artefacts);
     fallback::run(&mut suite, &artefacts);
     cuts::run(&mut suite, &artefacts);
+    network::run(&mut suite, &artefacts);
+    network_attacks::run(&mut suite, &artefacts);
     suite.finish()
 }

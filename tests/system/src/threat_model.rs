@@ -1,10 +1,10 @@
 //! `docs/threat-model.md`, written from the table of attacks.
 //!
 //! Rows A1 to F10 are the published weaknesses of Azure Sphere, the system that Holdfast takes the
-//! place of; rows C4 are escapes from container runtimes. Every row has its tests, a reason why it
-//! does not apply, or is open.
+//! place of; rows C4 are escapes from container runtimes; rows N are ways around grants on the network.
+//! Every row has its tests, a reason why it does not apply, or is open.
 
-use crate::attacks::{ATTACKS, Control};
+use crate::attacks::{ATTACKS, Attack, Control, NETWORK_ATTACKS};
 use std::fmt::Write;
 
 enum Verdict {
@@ -162,7 +162,34 @@ const ROWS: &[(&str, &str, Verdict)] = &[
     ("C4 host binary", "the program of the runtime is overwritten", Tests(&[])),
     ("C4 signals", "a signal leaves the container", Tests(&[])),
     ("C4 sockets", "a socket of somebody else is reached", Tests(&[])),
+    (
+        "N names",
+        "a granted name opens more than its addresses, or names carry something else",
+        Tests(&[
+            "what_is_sent_holds_nothing_of_the_app_but_the_granted_name",
+            "a_public_name_never_leads_to_somebody_near",
+            "no_packet_of_an_attack_leaves_the_device",
+        ]),
+    ),
+    (
+        "N packets",
+        "packets that no grant covers, or more than one app may send",
+        Tests(&["a_packet_passes_exactly_where_a_grant_covers_it"]),
+    ),
+    (
+        "N neighbours",
+        "other apps, services and the device itself are reached",
+        Tests(&[
+            "apps_talk_where_both_name_each_other_and_nowhere_else",
+            "the_device_itself_answers_to_nobody",
+            "the_network_reaches_server_ports_and_nothing_else",
+        ]),
+    ),
 ];
+
+fn attacks() -> impl Iterator<Item = &'static Attack> {
+    ATTACKS.iter().chain(NETWORK_ATTACKS)
+}
 
 fn page() -> String {
     let mut page = String::from(
@@ -176,16 +203,18 @@ fn page() -> String {
          **Not stopped:** a fault of the kernel that a system call of the list reaches; the device's holder\n\
          who puts back an older `state` together with an older package (floors need a TPM or RPMB); a\n\
          crafted ext4 by someone who holds the flash; code reuse within one app.\n\n\
-         Each attack is a function of `tests/hostile-apps` or `tests/dynamic-app` and runs three times: in an app under its plan,\n\
+         Each attack is a function of `tests/hostile-apps`, `tests/dynamic-app` or \
+         `tests/hostile-network-app` and runs three times: in an app under its plan,\n\
          where it must meet its error; as PID 1 of a kernel with everything on, where it must succeed; as PID 1\n\
          of the shipped kernel, where its configuration alone must stop it if a third column says so.\n\n\
          ## Rows\n\n\
-         A1 to F10 are published weaknesses of Azure Sphere; C4 rows are escapes from container runtimes.\n\n\
+         A1 to F10 are published weaknesses of Azure Sphere; C4 rows are escapes from container runtimes; N\n\
+         rows are ways around grants on the network.\n\n\
          | row | what happened | here |\n| --- | --- | --- |\n",
     );
     for (row, about, verdict) in ROWS {
         let attacks: Vec<&str> =
-            ATTACKS.iter().filter(|a| a.row == *row).map(|attack| attack.name).collect();
+            attacks().filter(|a| a.row == *row).map(|attack| attack.name).collect();
         let here = match verdict {
             Tests(tests) => {
                 let mut parts = Vec::new();
@@ -208,7 +237,7 @@ fn page() -> String {
          | attack | row | in an app | stopped by | by the kernel alone | without all of it |\n\
          | --- | --- | --- | --- | --- | --- |\n",
     );
-    for attack in ATTACKS {
+    for attack in attacks() {
         let bare = attack.on_bare_kernel.map_or("", |errno| errno.0);
         let control = match attack.control {
             Control::Succeeds => "succeeds".to_owned(),
@@ -249,11 +278,11 @@ mod tests {
 
     #[test]
     fn every_attack_has_its_row_and_no_row_is_empty() {
-        for attack in ATTACKS {
+        for attack in attacks() {
             assert!(ROWS.iter().any(|(row, ..)| *row == attack.row), "{}", attack.name);
         }
         for (row, _, verdict) in ROWS {
-            let has_attack = ATTACKS.iter().any(|attack| attack.row == *row);
+            let has_attack = attacks().any(|attack| attack.row == *row);
             match verdict {
                 Tests(tests) => assert!(has_attack || !tests.is_empty(), "{row} has no test"),
                 _ => assert!(!has_attack, "{row} has attacks, but says otherwise"),

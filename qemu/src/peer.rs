@@ -1,0 +1,615 @@
+//! The other end of a guest's cable: a whole network in one thread, in user space, on a UNIX socket of
+//! QEMU (`-netdev stream`). It answers for every address there is, tells the lies of its [`World`],
+//! and remembers every frame that the guest has sent.
+
+use crate::HarnessError;
+use crate::packet::{Frame, ICMP6, Packet, Segment, TCP, UDP, carried, flag, octets};
+use simple_dns::rdata::{A, AAAA, CNAME, RData, TXT};
+use simple_dns::{CLASS, Name, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Hardware address of everybody that the guest meets.
+pub const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// Router and DHCP server.
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+/// Name server.
+pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 53);
+/// Address that the guest is leased.
+pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
+/// Link-local address of the router.
+pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+/// Most frames that are remembered.
+const MAX_SEEN: usize = 200_000;
+const POLL: Duration = Duration::from_millis(5);
+/// A connection that nobody takes is tried again after this.
+const RETRANSMIT: Duration = Duration::from_secs(1);
+
+/// How the network is.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// What the DHCP server does.
+    pub dhcp: Dhcp,
+    /// What the router advertises, if it does.
+    pub router: Option<Advertisement>,
+    /// Names by what they lead to; `*.` in front stands for every name below.
+    pub names: Vec<(String, Answer)>,
+    /// Every question for a name is answered with this instead.
+    pub forged: Option<Answer>,
+    /// Nobody answers questions for names.
+    pub names_silent: bool,
+}
+
+/// What a DHCP server does.
+#[derive(Debug, Clone)]
+pub struct Dhcp {
+    /// It answers at all.
+    pub serves: bool,
+    /// It takes leases back instead of renewing them.
+    pub refuses: bool,
+    /// Address that it leases.
+    pub address: Ipv4Addr,
+    /// Seconds of a lease.
+    pub seconds: u32,
+    /// Changes each answer before it is sent: lies.
+    pub lie: Option<fn(&mut Vec<u8>)>,
+    /// Each answer is sent so many times.
+    pub copies: usize,
+}
+
+/// What a router advertises.
+#[derive(Debug, Clone)]
+pub struct Advertisement {
+    /// Prefix for addresses, of 64 bits.
+    pub prefix: Ipv6Addr,
+    /// Name servers.
+    pub name_servers: Vec<Ipv6Addr>,
+    /// Seconds that all of this holds.
+    pub seconds: u32,
+}
+
+/// What a name leads to.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// Other names on the way, in this order.
+    pub aliases: Vec<String>,
+    /// Addresses at its end.
+    pub addresses: Vec<IpAddr>,
+    /// Seconds that they hold.
+    pub ttl: u32,
+}
+
+impl Answer {
+    /// These addresses, for a minute.
+    #[must_use]
+    pub fn of(addresses: &[&str]) -> Self {
+        let addresses = addresses.iter().filter_map(|text| text.parse().ok()).collect();
+        Self { aliases: Vec::new(), addresses, ttl: 60 }
+    }
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            dhcp: Dhcp {
+                serves: true,
+                refuses: false,
+                address: GUEST,
+                seconds: 86_400,
+                lie: None,
+                copies: 1,
+            },
+            router: None,
+            names: Vec::new(),
+            forged: None,
+            names_silent: false,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Shared {
+    world: World,
+    seen: Vec<Frame>,
+    guest: Option<[u8; 6]>,
+    outgoing: Vec<Frame>,
+    ended: bool,
+}
+
+/// The peer of one machine. Dropping it ends it.
+#[derive(Debug)]
+pub struct Peer {
+    shared: Arc<Mutex<Shared>>,
+    path: PathBuf,
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.lock().ended = true;
+    }
+}
+
+impl Peer {
+    /// Waits at `path` for QEMU to plug in, in a thread of its own.
+    ///
+    /// # Errors
+    /// There can be no socket at the path.
+    pub fn listen(path: &Path, world: World) -> Result<Self, HarnessError> {
+        let failed =
+            |source| HarnessError::File { operation: "listen at", path: path.to_owned(), source };
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let shared = Arc::new(Mutex::new(Shared {
+            world,
+            seen: Vec::new(),
+            guest: None,
+            outgoing: Vec::new(),
+            ended: false,
+        }));
+        let of_thread = Arc::clone(&shared);
+        std::thread::spawn(move || serve(&listener, &of_thread));
+        Ok(Self { shared, path: path.to_owned() })
+    }
+
+    /// Where QEMU plugs in.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the network.
+    pub fn change(&self, change: impl FnOnce(&mut World)) {
+        change(&mut self.lock().world);
+    }
+
+    /// Every IP packet that the guest has sent, since [`forget`](Self::forget).
+    #[must_use]
+    pub fn packets(&self) -> Vec<Packet> {
+        self.lock().seen.iter().filter_map(Frame::packet).collect()
+    }
+
+    /// Every frame that the guest has sent, since [`forget`](Self::forget).
+    #[must_use]
+    pub fn frames(&self) -> Vec<Frame> {
+        self.lock().seen.clone()
+    }
+
+    /// Forgets what was sent so far.
+    pub fn forget(&self) {
+        self.lock().seen.clear();
+    }
+
+    /// Sends a packet to the guest, as anybody.
+    pub fn send(&self, packet: &Packet) {
+        let mut shared = self.lock();
+        let to = shared.guest.unwrap_or([0xff; 6]);
+        let frame = framed(packet, to);
+        shared.outgoing.push(frame);
+    }
+
+    /// Waits until the guest has sent a packet like that.
+    ///
+    /// # Errors
+    /// It did not in time.
+    pub fn wait_for(
+        &self,
+        what: &str,
+        within: Duration,
+        like: impl Fn(&Packet) -> bool,
+    ) -> Result<Packet, HarnessError> {
+        let deadline = Instant::now().checked_add(within);
+        loop {
+            if let Some(found) = self.packets().into_iter().find(&like) {
+                return Ok(found);
+            }
+            if deadline.is_some_and(|at| Instant::now() >= at) {
+                let seen: Vec<String> = self.packets().iter().rev().take(12).map(line).collect();
+                return Err(HarnessError::Timeout {
+                    waited_for: what.to_owned(),
+                    within,
+                    tail: format!("the guest's last packets:\n{}", seen.join("\n")),
+                });
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Connects to a TCP port of the guest as somebody outside, sends `payload`, and gives what comes
+    /// back first; `None` when nobody takes the connection.
+    #[must_use]
+    pub fn ask(&self, to: IpAddr, port: u16, payload: &[u8], within: Duration) -> Option<Vec<u8>> {
+        let from: IpAddr =
+            if to.is_ipv4() { Ipv4Addr::new(10, 77, 0, 99).into() } else { outsider_v6().into() };
+        let local = {
+            let shared = self.lock();
+            u16::try_from(shared.seen.len() % 10_000).unwrap_or(0).saturating_add(40_000)
+        };
+        let send = |sequence, acknowledgement, flags, payload: &[u8]| {
+            let segment = Segment {
+                source: local,
+                destination: port,
+                sequence,
+                acknowledgement,
+                flags,
+                payload: payload.to_vec(),
+            };
+            self.send(&Packet::with(from, to, TCP, &segment));
+        };
+        let answer = |wanted: &dyn Fn(&Segment) -> bool, within| {
+            let is = |packet: &Packet| {
+                packet.destination == from
+                    && packet.segment().is_some_and(|s| s.destination == local && wanted(&s))
+            };
+            self.wait_for("an answer to a connection", within, is).ok()?.segment()
+        };
+        let deadline = Instant::now().checked_add(within)?;
+        let accepted = loop {
+            send(1, 0, flag::SYN, &[]);
+            let wait = RETRANSMIT.min(within);
+            if let Some(found) = answer(&|s| s.flags & (flag::SYN | flag::RST) != 0, wait) {
+                break found;
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+        };
+        if accepted.flags & flag::RST != 0 {
+            return None;
+        }
+        let next = accepted.sequence.wrapping_add(1);
+        send(2, next, flag::ACK, &[]);
+        send(2, next, flag::ACK, payload);
+        let reply = answer(&|s| !s.payload.is_empty(), within)?;
+        Some(reply.payload)
+    }
+}
+
+/// Somebody on the other side of the router.
+#[must_use]
+pub fn outsider_v6() -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0x99)
+}
+
+/// A packet in a line.
+#[must_use]
+pub fn line(packet: &Packet) -> String {
+    let ports = packet.segment().map_or(String::new(), |s| {
+        format!(
+            " {} -> {} flags {:#x}, {} bytes",
+            s.source,
+            s.destination,
+            s.flags,
+            s.payload.len()
+        )
+    });
+    format!("{} -> {} protocol {}{ports}", packet.source, packet.destination, packet.protocol)
+}
+
+fn framed(packet: &Packet, to: [u8; 6]) -> Frame {
+    let (carries, body) = packet.write();
+    Frame { to, from: HARDWARE, carries, body }
+}
+
+fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Takes one guest after the other; a machine that is started anew plugs in again.
+fn serve(listener: &UnixListener, shared: &Mutex<Shared>) {
+    while !lock(shared).ended {
+        match listener.accept() {
+            Ok((stream, _)) => serve_guest(stream, shared),
+            Err(_) => std::thread::sleep(POLL),
+        }
+    }
+}
+
+/// Frames on the socket: four bytes of length in front of each.
+fn serve_guest(mut stream: UnixStream, shared: &Mutex<Shared>) {
+    if stream.set_read_timeout(Some(POLL)).is_err() {
+        return;
+    }
+    let (mut pending, mut buffer) = (Vec::new(), vec![0u8; 65_536]);
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(length) => pending.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+            Err(error)
+                if [std::io::ErrorKind::WouldBlock, std::io::ErrorKind::TimedOut]
+                    .contains(&error.kind()) => {}
+            Err(_) => return,
+        }
+        let mut outgoing = Vec::new();
+        {
+            let mut shared = lock(shared);
+            while let Some(frame) = take_frame(&mut pending) {
+                outgoing.extend(answers(&shared.world, &frame));
+                shared.guest = Some(frame.from);
+                if shared.seen.len() < MAX_SEEN {
+                    shared.seen.push(frame);
+                }
+            }
+            outgoing.append(&mut shared.outgoing);
+            if shared.ended {
+                return;
+            }
+        }
+        for frame in outgoing {
+            let bytes = frame.write();
+            let length = u32::try_from(bytes.len()).unwrap_or(0).to_be_bytes();
+            if stream.write_all(&[&length[..], &bytes].concat()).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn take_frame(pending: &mut Vec<u8>) -> Option<Frame> {
+    let length = usize::try_from(u32::from_be_bytes(*pending.first_chunk()?)).ok()?;
+    let end = length.checked_add(4)?;
+    let frame = Frame::read(pending.get(4..end)?);
+    pending.drain(..end);
+    frame
+}
+
+/// What the network says to one frame.
+fn answers(world: &World, frame: &Frame) -> Vec<Frame> {
+    if frame.carries == carried::ARP {
+        return arp(frame).into_iter().collect();
+    }
+    let Some(packet) = frame.packet() else {
+        return Vec::new();
+    };
+    let packets = match (packet.protocol, packet.segment()) {
+        (UDP, Some(segment)) => match segment.destination {
+            67 => dhcp(&world.dhcp, &segment),
+            53 | 5353 if simple_dns::Packet::parse(&segment.payload).is_ok() => {
+                name(world, &packet, &segment).into_iter().collect()
+            }
+            547 => Vec::new(),
+            _ => vec![echo(&packet, &segment)],
+        },
+        (TCP, Some(segment)) => tcp(&packet, &segment).into_iter().collect(),
+        (ICMP6, None) => icmp6(world, &packet).into_iter().collect(),
+        _ => Vec::new(),
+    };
+    packets.iter().map(|packet| framed(packet, frame.from)).collect()
+}
+
+/// Everybody is here, but for the guest and whoever looks whether an address is taken.
+fn arp(frame: &Frame) -> Option<Frame> {
+    let [_, _, _, _, _, _, 0, 1, question @ ..] = frame.body.as_slice() else {
+        return None;
+    };
+    let (asker, target) = (question.get(..10)?, question.get(16..20)?);
+    let source = asker.get(6..10)?;
+    if source == [0; 4] || source == target {
+        return None;
+    }
+    let mut body = vec![0, 1, 8, 0, 6, 4, 0, 2];
+    body.extend(HARDWARE);
+    body.extend(target);
+    body.extend(asker);
+    Some(Frame { to: frame.from, from: HARDWARE, carries: carried::ARP, body })
+}
+
+fn dhcp(server: &Dhcp, segment: &Segment) -> Vec<Packet> {
+    const OPTIONS: usize = 240;
+    let asked = &segment.payload;
+    let option = |wanted: u8| -> Option<&[u8]> {
+        let mut rest = asked.get(OPTIONS..)?;
+        while let [kind, length, more @ ..] = rest {
+            let value = more.get(..usize::from(*length))?;
+            if *kind == wanted {
+                return Some(value);
+            }
+            rest = more.get(usize::from(*length)..)?;
+        }
+        None
+    };
+    let (Some(kind), true) = (option(53).and_then(|o| o.first()), server.serves) else {
+        return Vec::new();
+    };
+    let requested = option(50).map(<[u8]>::to_vec);
+    let current = asked.get(12..16).unwrap_or_default().to_vec();
+    let wanted = requested.unwrap_or(current);
+    let other = option(54).is_some_and(|id| id != ROUTER.octets());
+    let kind = match kind {
+        1 => 2,
+        3 if other => return Vec::new(),
+        3 if server.refuses || wanted != server.address.octets() => 6,
+        3 => 5,
+        _ => return Vec::new(),
+    };
+    let mut body = vec![2, 1, 6, 0];
+    body.extend(asked.get(4..8).unwrap_or_default());
+    body.extend([0, 0, 0x80, 0, 0, 0, 0, 0]);
+    body.extend(if kind == 6 { [0; 4] } else { server.address.octets() });
+    body.extend(ROUTER.octets());
+    body.extend([0; 4]);
+    body.extend(asked.get(28..44).unwrap_or_default());
+    body.extend([0; 192]);
+    body.extend([0x63, 0x82, 0x53, 0x63, 53, 1, kind, 54, 4]);
+    body.extend(ROUTER.octets());
+    if kind != 6 {
+        body.extend([51, 4]);
+        body.extend(server.seconds.to_be_bytes());
+        body.extend([1, 4, 255, 255, 255, 0, 3, 4]);
+        body.extend(ROUTER.octets());
+        body.extend([6, 4]);
+        body.extend(NAME_SERVER.octets());
+    }
+    body.push(255);
+    if let Some(lie) = server.lie {
+        lie(&mut body);
+    }
+    let segment = Segment {
+        source: 67,
+        destination: 68,
+        sequence: 0,
+        acknowledgement: 0,
+        flags: 0,
+        payload: body,
+    };
+    let packet = Packet::with(ROUTER.into(), Ipv4Addr::BROADCAST.into(), UDP, &segment);
+    vec![packet; server.copies]
+}
+
+/// Answers a question for a name, from whichever server it was sent to.
+fn name(world: &World, packet: &Packet, segment: &Segment) -> Option<Packet> {
+    if world.names_silent {
+        return None;
+    }
+    let asked = simple_dns::Packet::parse(&segment.payload).ok()?;
+    let question = asked.questions.first()?.clone();
+    let written = question.qname.to_string();
+    let written = written.to_ascii_lowercase();
+    let known = world.names.iter().find(|(name, _)| match name.strip_prefix("*.") {
+        Some(domain) => written.ends_with(domain),
+        None => *name == written,
+    });
+    let found = world.forged.as_ref().or(known.map(|(_, answer)| answer));
+    let mut reply = asked.clone().into_reply();
+    reply.set_flags(PacketFlag::RESPONSE | PacketFlag::RECURSION_AVAILABLE);
+    reply.questions = vec![question.clone()];
+    match found {
+        None => *reply.rcode_mut() = RCODE::NameError,
+        Some(answer) => {
+            let mut owner = question.qname.clone();
+            for alias in &answer.aliases {
+                let target = Name::new(alias).ok()?.into_owned();
+                let data = RData::CNAME(CNAME(target.clone()));
+                reply.answers.push(ResourceRecord::new(owner, CLASS::IN, answer.ttl, data));
+                owner = target;
+            }
+            for address in &answer.addresses {
+                let data = match (question.qtype, address) {
+                    (QTYPE::TYPE(TYPE::A), IpAddr::V4(found)) => {
+                        RData::A(A { address: found.to_bits() })
+                    }
+                    (QTYPE::TYPE(TYPE::AAAA), IpAddr::V6(found)) => {
+                        RData::AAAA(AAAA { address: found.to_bits() })
+                    }
+                    _ => continue,
+                };
+                let record = ResourceRecord::new(owner.clone(), CLASS::IN, answer.ttl, data);
+                reply.answers.push(record);
+            }
+            if !matches!(question.qtype, QTYPE::TYPE(TYPE::A | TYPE::AAAA)) {
+                let data = RData::TXT(TXT::new().with_string("smuggled").ok()?);
+                let record = ResourceRecord::new(owner, CLASS::IN, answer.ttl, data);
+                reply.answers.push(record);
+            }
+        }
+    }
+    let payload = reply.build_bytes_vec().ok()?;
+    Some(back(packet, segment, payload))
+}
+
+/// A datagram in the other direction.
+fn back(packet: &Packet, segment: &Segment, payload: Vec<u8>) -> Packet {
+    let answer = Segment {
+        source: segment.destination,
+        destination: segment.source,
+        sequence: 0,
+        acknowledgement: 0,
+        flags: 0,
+        payload,
+    };
+    // Nobody answers as a group.
+    let from = match packet.destination {
+        IpAddr::V4(to) if to.is_multicast() || to.is_broadcast() => ROUTER.into(),
+        to => to,
+    };
+    Packet::with(from, packet.source, UDP, &answer)
+}
+
+fn echo(packet: &Packet, segment: &Segment) -> Packet {
+    back(packet, segment, segment.payload.clone())
+}
+
+/// Every port of every address echoes. What the guest acknowledges is what was sent to it, so that
+/// nothing needs to be remembered on a link that loses nothing.
+fn tcp(packet: &Packet, segment: &Segment) -> Option<Packet> {
+    if segment.flags & flag::RST != 0 {
+        return None;
+    }
+    let length = u32::try_from(segment.payload.len()).ok()?;
+    let (sequence, advance, flags) = match segment.flags & (flag::SYN | flag::FIN) {
+        flag::SYN if segment.flags & flag::ACK == 0 => (1000, 1, flag::SYN | flag::ACK),
+        flag::SYN => return None,
+        0 if length == 0 => return None,
+        0 => (segment.acknowledgement, length, flag::ACK),
+        _ => (segment.acknowledgement, length.checked_add(1)?, flag::FIN | flag::ACK),
+    };
+    let answer = Segment {
+        source: segment.destination,
+        destination: segment.source,
+        sequence,
+        acknowledgement: segment.sequence.wrapping_add(advance),
+        flags,
+        payload: segment.payload.clone(),
+    };
+    Some(Packet::with(packet.destination, packet.source, TCP, &answer))
+}
+
+/// Neighbours and the router.
+fn icmp6(world: &World, packet: &Packet) -> Option<Packet> {
+    match packet.body.first()? {
+        133 => {
+            let advertised = world.router.as_ref()?;
+            Some(router_advertisement(ROUTER_V6, advertised))
+        }
+        135 => {
+            let target: [u8; 16] = *packet.body.get(8..)?.first_chunk()?;
+            if packet.source.is_unspecified() {
+                return None; // It asks whether the address is taken.
+            }
+            let mut body = vec![136, 0, 0, 0, 0x60, 0, 0, 0];
+            body.extend(target);
+            body.extend([2, 1]);
+            body.extend(HARDWARE);
+            let source = IpAddr::V6(Ipv6Addr::from_octets(target));
+            let answer = Packet { source, destination: packet.source, protocol: ICMP6, body };
+            Some(answer.with_checksum(2))
+        }
+        _ => None,
+    }
+}
+
+/// A router advertisement to everybody (RFC 4861, RFC 8106).
+#[must_use]
+pub fn router_advertisement(from: Ipv6Addr, advertised: &Advertisement) -> Packet {
+    let seconds = advertised.seconds.to_be_bytes();
+    let lifetime = u16::try_from(advertised.seconds).unwrap_or(9000).min(9000).to_be_bytes();
+    let mut body = vec![134, 0, 0, 0, 64, 0];
+    body.extend(lifetime);
+    body.extend([0; 8]);
+    body.extend([1, 1]);
+    body.extend(HARDWARE);
+    body.extend([3, 4, 64, 0xc0]);
+    body.extend(seconds);
+    body.extend(seconds);
+    body.extend([0; 4]);
+    body.extend(advertised.prefix.octets());
+    if !advertised.name_servers.is_empty() {
+        let units = advertised.name_servers.len().saturating_mul(2).saturating_add(1);
+        body.extend([25, u8::try_from(units).unwrap_or(u8::MAX), 0, 0]);
+        body.extend(seconds);
+        for server in &advertised.name_servers {
+            body.extend(octets(IpAddr::V6(*server)));
+        }
+    }
+    let everybody = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+    let packet =
+        Packet { source: from.into(), destination: everybody.into(), protocol: ICMP6, body };
+    packet.with_checksum(2)
+}

@@ -1,0 +1,365 @@
+//! The network of real images, towards a peer that plays a whole network and tells lies.
+
+use crate::Artefacts;
+use crate::boot::{ANSWER, BOOT};
+use crate::network_attacks;
+use crate::suite::Suite;
+use anyhow::{Context, Result, ensure};
+use holdfast_qemu::machine::{Guest, Machine, Network};
+use holdfast_qemu::packet::{Packet, UDP};
+use holdfast_qemu::peer::{Advertisement, Answer, GUEST, Peer, ROUTER, World};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Where the example's collector is.
+pub(crate) const COLLECTOR: &str = "203.0.113.70";
+const WAIT: Duration = Duration::from_secs(120);
+const LEASED: &str = "eth0: leased 10\\.77\\.0\\.50/24 from 10\\.77\\.0\\.1";
+
+pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
+    let image = artefacts.image("network");
+    suite.share(
+        || connect(&image, network_attacks::world()),
+        &[
+            ("apps_reach_what_their_manifests_grant", reach),
+            ("the_network_reaches_server_ports_and_nothing_else", be_reached),
+            ("an_app_without_grants_has_an_empty_namespace", empty_namespace),
+            ("the_network_service_has_two_capabilities_and_no_more", service_privileges),
+            ("a_refusal_says_which_grant_is_missing", explained),
+            ("apps_keep_their_grants_through_link_flaps", flaps),
+            ("apps_regain_their_grants_when_the_network_service_restarts", restart),
+            ("another_address_takes_the_place_of_a_lease_that_was_taken_back", moved),
+        ],
+    );
+    let lease = artefacts.image("lease");
+    suite.check("a_lease_is_renewed_again_and_again", || renewed(&lease));
+    suite.check("a_hundred_link_flaps_leave_one_lease", || hundred_flaps(&lease));
+    suite.check("a_lease_runs_out_when_its_server_is_gone_and_comes_back_with_it", || gone(&lease));
+    suite.check("a_rogue_dhcp_server_is_not_believed", || rogue(&lease));
+    suite.check("a_lease_storm_is_harmless", || storm(&lease));
+    suite.check("a_router_gives_addresses_and_name_servers", || advertised(&lease));
+}
+
+pub(crate) fn usual_world() -> World {
+    World {
+        names: vec![("collector.example.com".to_owned(), Answer::of(&[COLLECTOR]))],
+        ..World::default()
+    }
+}
+
+fn machine(image: &Path, world: World) -> Machine {
+    Machine { network: Some(Network::Peer(world)), ..Machine::new(image, 64) }
+}
+
+fn connect(image: &Path, world: World) -> Result<Guest> {
+    let mut guest = machine(image, world).start(None)?;
+    guest.wait_anywhere("network is ready", BOOT)?;
+    guest.wait_anywhere(LEASED, BOOT)?;
+    Ok(guest)
+}
+
+fn reach(guest: &mut Guest) -> Result<()> {
+    guest.wait_anywhere("collector\\.example\\.com has taken reading", WAIT)?;
+    guest.wait_anywhere("tcp-server\\.app\\.internal has taken reading", WAIT)?;
+    let collector: IpAddr = COLLECTOR.parse()?;
+    let sent = guest.peer()?.packets();
+    let from: Vec<_> = sent.iter().filter(|p| p.destination == collector).collect();
+    ensure!(!from.is_empty() && from.iter().all(|p| p.source == IpAddr::V4(GUEST)), "{from:?}");
+    Ok(())
+}
+
+/// A server port of an app answers, and nothing else does.
+fn be_reached(guest: &mut Guest) -> Result<()> {
+    let peer = guest.peer()?;
+    let answer = peer.ask(GUEST.into(), 8080, b"to the app\n", WAIT);
+    ensure!(answer.as_deref() == Some(b"to the app\n".as_slice()), "{answer:?}");
+    for port in [22, 23, 53, 80, 7000, 9000] {
+        let answer = peer.ask(GUEST.into(), port, b"x", Duration::from_millis(1500));
+        ensure!(answer.is_none(), "port {port} answers {answer:?}");
+    }
+    Ok(())
+}
+
+/// The devices in the namespace of a component's process, as the kernel lists them.
+fn devices_of(guest: &mut Guest, component: &str) -> Result<Vec<String>> {
+    let status = guest.probe.ask("status", ANSWER)?;
+    let line = status.lines().find(|line| line.contains(component));
+    let line = line.with_context(|| format!("no {component} in:\n{status}"))?;
+    let uid = line.split("uid=").nth(1).and_then(|rest| rest.split(' ').next());
+    let uid = uid.with_context(|| line.to_owned())?.to_owned();
+    let processes = guest.probe.ask("processes", ANSWER)?;
+    let process = processes
+        .lines()
+        .find(|line| line.contains(&format!(" Uid={uid} ")))
+        .with_context(|| processes.clone())?;
+    let pid = process.split("pid=").nth(1).and_then(|rest| rest.split(' ').next());
+    let pid = pid.with_context(|| process.to_owned())?.to_owned();
+    let devices = guest.probe.ask(&format!("read /proc/{pid}/net/dev"), ANSWER)?;
+    let names = devices.lines().filter_map(|line| line.split_once(':'));
+    Ok(names.map(|(name, _)| name.trim().to_owned()).collect())
+}
+
+fn empty_namespace(guest: &mut Guest) -> Result<()> {
+    let hello = devices_of(guest, "hello")?;
+    ensure!(hello == ["lo"], "{hello:?}");
+    let sensor = devices_of(guest, "sensor")?;
+    ensure!(sensor == ["lo", "eth0"], "{sensor:?}");
+    Ok(())
+}
+
+fn service_privileges(guest: &mut Guest) -> Result<()> {
+    let processes = guest.probe.ask("processes", ANSWER)?;
+    let service = processes.lines().find(|line| line.contains(" Name=network "));
+    let service = service.with_context(|| processes.clone())?;
+    // CAP_NET_BIND_SERVICE and CAP_NET_ADMIN.
+    for field in [
+        "NoNewPrivs=1",
+        "Seccomp=2",
+        "CapPrm=0000000000001400",
+        "CapEff=0000000000001400",
+        "CapBnd=0000000000001400",
+        "CapInh=0000000000000000",
+        "CapAmb=0000000000000000",
+    ] {
+        ensure!(service.contains(field), "{field}: {service}");
+    }
+    Ok(())
+}
+
+/// The attacking app of this image tries what it has no grant for.
+fn explained(guest: &mut Guest) -> Result<()> {
+    for line in [
+        "hostile-network: refused TCP to 203\\.0\\.113\\.8:443: AllowedConnections has \
+         203\\.0\\.113\\.0/24, UDP, port 5000",
+        "hostile-network: refused the name secret\\.service\\.example\\.com: AllowedConnections has no \
+         such name",
+        "hostile-network: refused UDP to 203\\.0\\.113\\.53:53",
+    ] {
+        guest.wait_anywhere(line, WAIT)?;
+    }
+    Ok(())
+}
+
+/// Waits until the sensor reaches others once more than it has so far.
+fn still_reaches(guest: &mut Guest) -> Result<()> {
+    for host in ["collector.example.com", "tcp-server.app.internal"] {
+        let taken = format!("sensor: {host} has taken reading");
+        once_more(guest, &taken, |_| Ok(()))?;
+    }
+    Ok(())
+}
+
+/// Waits for a line once more than it was there.
+fn once_more(
+    guest: &mut Guest,
+    line: &str,
+    act: impl FnOnce(&mut Guest) -> Result<()>,
+) -> Result<()> {
+    let before = guest.console.text().matches(line).count();
+    act(guest)?;
+    let started = Instant::now();
+    while guest.console.text().matches(line).count() <= before {
+        ensure!(started.elapsed() < WAIT, "no `{line}` in:\n{}", guest.console.tail());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
+}
+
+/// Pulls the cable until the guest has noticed, and plugs it in again.
+fn replug(guest: &mut Guest) -> Result<()> {
+    once_more(guest, "eth0: unplugged", |guest| Ok(guest.plug(false)?))?;
+    once_more(guest, "eth0: plugged in", |guest| Ok(guest.plug(true)?))
+}
+
+fn flaps(guest: &mut Guest) -> Result<()> {
+    for _ in 0..50 {
+        // Too fast to be noticed each time.
+        guest.plug(false)?;
+        guest.plug(true)?;
+    }
+    replug(guest)?;
+    still_reaches(guest)
+}
+
+fn hundred_flaps(image: &Path) -> Result<()> {
+    let mut guest = on_virtual_clock(image, usual_world())?;
+    guest.wait_anywhere(LEASED, BOOT)?;
+    for _ in 0..100 {
+        replug(&mut guest)?;
+    }
+    once_more(&mut guest, "eth0: leased 10.77.0.50/24", replug)?;
+    let text = guest.console.text();
+    ensure!(!text.contains("is gone") && !text.contains("network ended"), "{text}");
+    let addresses = text.matches("eth0: address 10.77.0.50/24").count();
+    ensure!(addresses == 1, "the address was there {addresses} times:\n{text}");
+    Ok(())
+}
+
+fn restart(guest: &mut Guest) -> Result<()> {
+    once_more(guest, "network is ready", |guest| {
+        guest.probe.ask("restart network", ANSWER)?;
+        Ok(())
+    })?;
+    still_reaches(guest)?;
+    be_reached(guest)
+}
+
+fn moved(guest: &mut Guest) -> Result<()> {
+    const OTHER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 60);
+    guest.peer()?.change(|world| world.dhcp.address = OTHER);
+    // The server is asked again when the cable comes back.
+    replug(guest)?;
+    guest.wait_anywhere("the server has taken the lease back", WAIT)?;
+    guest.wait_anywhere("eth0: leased 10\\.77\\.0\\.60/24", WAIT)?;
+    still_reaches(guest)?;
+    let peer = guest.peer()?;
+    let answer = peer.ask(OTHER.into(), 8080, b"moved\n", WAIT);
+    ensure!(answer.as_deref() == Some(b"moved\n".as_slice()), "{answer:?}");
+    let old = peer.ask(GUEST.into(), 8080, b"x", Duration::from_millis(1500));
+    ensure!(old.is_none(), "the old address answers {old:?}");
+    Ok(())
+}
+
+fn to_server(packet: &Packet) -> bool {
+    packet.protocol == UDP && packet.segment().is_some_and(|s| s.destination == 67)
+}
+
+/// A guest on its own clock, which runs as fast as it is idle.
+fn on_virtual_clock(image: &Path, world: World) -> Result<Guest> {
+    let mut guest = Machine { counted: true, ..machine(image, world) }.start(None)?;
+    guest.wait_anywhere("network is ready", BOOT)?;
+    Ok(guest)
+}
+
+fn count(peer: &Peer, like: impl Fn(&Packet) -> bool) -> usize {
+    peer.packets().iter().filter(|packet| like(packet)).count()
+}
+
+fn wait_until(what: &str, within: Duration, holds: impl Fn() -> Result<bool>) -> Result<()> {
+    let started = Instant::now();
+    while !holds()? {
+        ensure!(started.elapsed() < within, "{what} did not come within {within:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn renewed(image: &Path) -> Result<()> {
+    let mut world = usual_world();
+    world.dhcp.seconds = 3600;
+    let mut guest = on_virtual_clock(image, world)?;
+    guest.wait_anywhere(LEASED, BOOT)?;
+    let peer = guest.peer()?;
+    // A lease of an hour is renewed every half hour with its own server.
+    let renewal = |packet: &Packet| to_server(packet) && packet.destination == IpAddr::V4(ROUTER);
+    wait_until("the fourth renewal", WAIT, || Ok(count(peer, renewal) >= 4))?;
+    let text = guest.console.text();
+    ensure!(!text.contains("run out") && !text.contains("taken the lease back"), "{text}");
+    Ok(())
+}
+
+fn gone(image: &Path) -> Result<()> {
+    let mut world = usual_world();
+    world.dhcp.seconds = 3600;
+    let mut guest = on_virtual_clock(image, world)?;
+    guest.wait_anywhere(LEASED, BOOT)?;
+    guest.peer()?.change(|world| world.dhcp.serves = false);
+    guest.wait_anywhere("eth0: the lease has run out", WAIT)?;
+    guest.wait_anywhere("eth0: address 10\\.77\\.0\\.50 is gone", WAIT)?;
+    let peer = guest.peer()?;
+    // All servers were asked before it ran out, and are looked for after.
+    let broadcast = |packet: &Packet| {
+        to_server(packet) && packet.destination == IpAddr::V4(Ipv4Addr::BROADCAST)
+    };
+    ensure!(count(peer, broadcast) >= 3, "{} broadcasts", count(peer, broadcast));
+    once_more(&mut guest, "eth0: leased 10.77.0.50/24", |guest| {
+        guest.peer()?.change(|world| world.dhcp.serves = true);
+        Ok(())
+    })
+}
+
+/// Puts bytes at a place of a message.
+fn put(message: &mut [u8], at: usize, bytes: &[u8]) {
+    for (place, byte) in message.iter_mut().skip(at).zip(bytes) {
+        *place = *byte;
+    }
+}
+
+/// Changes an option of a server's message.
+fn put_option(message: &mut [u8], wanted: u8, bytes: &[u8]) {
+    let mut at = 240usize;
+    while let Some([kind, length]) = message.get(at..).and_then(|rest| rest.first_chunk()).copied()
+    {
+        let value = at.saturating_add(2);
+        if kind == wanted {
+            return put(message, value, bytes);
+        }
+        at = value.saturating_add(usize::from(length));
+    }
+}
+
+fn rogue(image: &Path) -> Result<()> {
+    type Lie = fn(&mut Vec<u8>);
+    let lies: [(&str, Lie); 7] = [
+        ("the loopback address", |m| put(m, 16, &[127, 0, 0, 1])),
+        ("an app's address", |m| put(m, 16, &[198, 18, 0, 1])),
+        ("another transaction", |m| put(m, 4, &[0x55, 0x55])),
+        ("another client", |m| put(m, 28, &[0x55])),
+        ("a mask with holes", |m| put_option(m, 1, &[255, 15, 255, 0])),
+        ("a message cut short", |m| m.truncate(250)),
+        ("a lease of seconds", |m| put_option(m, 51, &[0, 0, 0, 5])),
+    ];
+    let mut world = usual_world();
+    world.dhcp.lie = lies.first().map(|(_, lie)| *lie);
+    let mut guest = on_virtual_clock(image, world)?;
+    for (name, lie) in lies {
+        let peer = guest.peer()?;
+        peer.change(|world| world.dhcp.lie = Some(lie));
+        peer.forget();
+        wait_until("two more questions", WAIT, || Ok(count(peer, to_server) >= 2))?;
+        let text = guest.console.text();
+        ensure!(!text.contains("eth0: leased"), "{name} was believed:\n{text}");
+        ensure!(!text.contains("network ended"), "{name} has ended the service:\n{text}");
+    }
+    guest.peer()?.change(|world| world.dhcp.lie = None);
+    guest.wait_anywhere(LEASED, WAIT)?;
+    Ok(())
+}
+
+fn storm(image: &Path) -> Result<()> {
+    let mut world = usual_world();
+    // The shortest lease that is taken, and every answer a hundred times.
+    (world.dhcp.seconds, world.dhcp.copies) = (60, 100);
+    let mut guest = on_virtual_clock(image, world)?;
+    guest.wait_anywhere(LEASED, BOOT)?;
+    let leases = format!("(?s)({LEASED}.*){{20}}");
+    guest.wait_anywhere(&leases, WAIT)?;
+    let text = guest.console.text();
+    ensure!(!text.contains("network ended"), "{text}");
+    // However often it was answered, it asked no more than once every half minute of its own clock.
+    let stamps: Vec<f64> = text
+        .lines()
+        .filter(|line| line.contains("eth0: leased"))
+        .filter_map(|line| line.split(['[', ']']).nth(1)?.trim().parse().ok())
+        .collect();
+    let pairs = stamps.iter().zip(stamps.iter().skip(1));
+    let early = pairs.filter(|(before, after)| *after - *before < 29.0).count();
+    ensure!(early == 0, "leases at {stamps:?}");
+    Ok(())
+}
+
+fn advertised(image: &Path) -> Result<()> {
+    let prefix: Ipv6Addr = "2001:db8:77::".parse()?;
+    let mut world = usual_world();
+    world.router = Some(Advertisement {
+        prefix,
+        name_servers: vec!["2001:db8:77::53".parse()?],
+        seconds: 86_400,
+    });
+    let mut guest = machine(image, world).start(None)?;
+    guest.wait_anywhere("eth0: address 2001:db8:77:0:5054:ff:fe12:3456/64", BOOT)?;
+    guest.wait_anywhere("eth0: name servers 2001:db8:77::53", BOOT)?;
+    guest.wait_anywhere(LEASED, BOOT)?;
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! Every attack on the network twice, as those of [`crate::hostile`]: in an app with grants, and as PID 1
+//! of a machine that has the network device to itself. The peer has seen what left the device.
+
+use crate::Artefacts;
+use crate::attacks::NETWORK_ATTACKS;
+use crate::boot::BOOT;
+use crate::hostile::{self, Runs};
+use crate::network::usual_world;
+use crate::suite::Suite;
+use anyhow::{Context, Result, bail, ensure};
+use holdfast_images::root::Root;
+use holdfast_images::variant;
+use holdfast_qemu::machine::{Machine, Network};
+use holdfast_qemu::packet::{Packet, UDP};
+use holdfast_qemu::peer::{self, Advertisement, Answer, GUEST, NAME_SERVER, World};
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+
+/// The boots, and what the guest has sent in the first one.
+struct Attacked {
+    runs: Runs,
+    sent: Vec<Packet>,
+}
+
+pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
+    let name = |name: &str| format!("attack_{}", name.replace('-', "_"));
+    let ours = ["no_packet_of_an_attack_leaves_the_device", "others_do_not_notice_an_attack"];
+    if !NETWORK_ATTACKS.iter().any(|attack| suite.wants(&name(attack.name)))
+        && !ours.iter().any(|name| suite.wants(name))
+    {
+        return;
+    }
+    let attacked = attack(artefacts).map_err(|error| format!("{error:#}"));
+    for attack in NETWORK_ATTACKS {
+        suite.check(&name(attack.name), || match &attacked {
+            Ok(attacked) => hostile::judge(attack, &attacked.runs).with_context(|| {
+                format!("row {}, to be stopped by: {}", attack.row, attack.layers)
+            }),
+            Err(error) => bail!("{error}"),
+        });
+    }
+    suite.check("no_packet_of_an_attack_leaves_the_device", || match &attacked {
+        Ok(attacked) => no_leak(&attacked.sent),
+        Err(error) => bail!("{error}"),
+    });
+    suite.check("others_do_not_notice_an_attack", || match &attacked {
+        Ok(attacked) => undisturbed(&attacked.runs.planned_text),
+        Err(error) => bail!("{error}"),
+    });
+}
+
+pub(crate) fn world() -> World {
+    let mut world = usual_world();
+    world.router = Some(Advertisement {
+        prefix: [0x20, 1, 0xd, 0xb8, 0, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].into(),
+        name_servers: Vec::new(),
+        seconds: 3600,
+    });
+    for (name, address) in [
+        ("service.example.com", "203.0.113.7"),
+        ("secret.service.example.com", "203.0.113.7"),
+        ("rebind.example.com", "10.77.0.1"),
+        ("*.tunnel.example.com", "203.0.113.66"),
+        ("tunnel.example.com", "203.0.113.66"),
+        ("nas.local", "10.77.0.70"),
+    ] {
+        world.names.push((name.to_owned(), Answer { ttl: 1, ..Answer::of(&[address]) }));
+    }
+    world
+}
+
+fn attack(artefacts: &Artefacts) -> Result<Attacked> {
+    let image = artefacts.image("network");
+    let program = fs::read(artefacts.programs.join("hostile-network"))?;
+    let kernel = fs::read(artefacts.images.join("control-zImage"))?;
+    let directory = tempfile::tempdir()?;
+    let signer = artefacts.signer()?;
+    let variant = |name: &str, kernel: Option<Vec<u8>>| -> Result<String> {
+        let path = directory.path().join(name);
+        variant::with_kernel_and_root(&image, &path, &signer, kernel, |root: &mut Root| {
+            root.add("sbin/init", program.clone(), true);
+        })?;
+        Ok(boot(&path)?.0)
+    };
+    let (planned_text, sent) = boot(&image)?;
+    Ok(Attacked {
+        runs: Runs {
+            planned: hostile::outcomes(&planned_text),
+            planned_text,
+            control: hostile::outcomes(&variant("control", Some(kernel))?),
+            bare: hostile::outcomes(&variant("bare", None)?),
+        },
+        sent,
+    })
+}
+
+fn boot(image: &Path) -> Result<(String, Vec<Packet>)> {
+    let mut machine = Machine::new(image, 64);
+    machine.network = Some(Network::Peer(world()));
+    let mut guest = machine.start(None)?;
+    guest.wait_anywhere("the attacks on the network are over", BOOT)?;
+    Ok((guest.console.text(), guest.peer()?.packets()))
+}
+
+/// What may be on the cable: the service's own questions, what the grants cover, and neighbours.
+fn no_leak(sent: &[Packet]) -> Result<()> {
+    let granted: [(&str, u16); 2] = [("203.0.113.7", 443), (crate::network::COLLECTOR, 7000)];
+    for packet in sent {
+        let ports = packet.segment().map(|s| (s.source, s.destination));
+        let service = packet.protocol == UDP
+            && match ports {
+                Some((68, 67)) => true,
+                Some((_, 53)) => packet.destination == IpAddr::V4(NAME_SERVER),
+                _ => false,
+            };
+        let allowed = granted.iter().any(|(address, port)| {
+            packet.destination.to_string() == *address && ports.is_some_and(|p| p.1 == *port)
+        });
+        // The prefix that was granted by UDP.
+        let prefix = packet.destination.to_string().starts_with("203.0.113.")
+            && packet.protocol == UDP
+            && ports.is_some_and(|p| p.1 == 5000);
+        let neighbours = packet.protocol == holdfast_qemu::packet::ICMP6;
+        ensure!(service || allowed || prefix || neighbours, "left: {}", peer::line(packet));
+        let own = match packet.source {
+            IpAddr::V4(source) => source == GUEST || source.is_unspecified(),
+            IpAddr::V6(source) => {
+                source.is_unspecified()
+                    || source.is_unicast_link_local()
+                    || source.segments()[..4] == [0x2001, 0xdb8, 0x77, 0]
+            }
+        };
+        ensure!(own, "as somebody else: {}", peer::line(packet));
+        // Questions for names hold what was granted, and nothing that an app made up.
+        if service && ports.is_some_and(|p| p.1 == 53) {
+            let payload = packet.segment().map(|s| s.payload).unwrap_or_default();
+            let text = String::from_utf8_lossy(&payload).to_lowercase();
+            let known = ["service", "rebind", "collector"].iter().any(|name| text.contains(name));
+            let secret =
+                ["secret", "tunnel", "aaaa", "bbbb"].iter().any(|name| text.contains(name));
+            ensure!(known && !secret, "asked for {text:?}");
+        }
+    }
+    Ok(())
+}
+
+/// Another app, of which nothing was attacked but what it shares with the attacker.
+fn undisturbed(text: &str) -> Result<()> {
+    let taken = |host: &str| text.matches(&format!("sensor: {host} has taken reading")).count();
+    for host in ["collector.example.com", "tcp-server.app.internal"] {
+        ensure!(taken(host) >= 10, "{host} has taken {} readings in:\n{text}", taken(host));
+    }
+    ensure!(!text.contains("network ended"), "the network service has ended:\n{text}");
+    Ok(())
+}
