@@ -14,7 +14,9 @@ use holdfast_core::network::config::NetworkConfig;
 use holdfast_core::network::dhcp::{self, Answer, Client};
 use holdfast_core::network::firewall::NetworkedApp;
 use holdfast_core::network::name_proxy::{self, Decision, Kind, Lookup};
-use holdfast_core::network::{Connection, Destination, NetworkGrants, netlink, refusal, route};
+use holdfast_core::network::{
+    Connection, Destination, NetworkGrants, dhcp6, netlink, refusal, route,
+};
 use holdfast_core::notify;
 use holdfast_core::package::{HEADER_BYTES, Header};
 use holdfast_core::policy::{self, admission};
@@ -27,7 +29,7 @@ use holdfast_images::{package, root, sha256};
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its program and its corpus.
-pub const TARGETS: [(&str, Target); 20] = [
+pub const TARGETS: [(&str, Target); 21] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -35,6 +37,7 @@ pub const TARGETS: [(&str, Target); 20] = [
     ("boot_state", boot_state),
     ("command_line", command_line),
     ("component_list", component_list),
+    ("dhcp6_message", dhcp6_message),
     ("dhcp_message", dhcp_message),
     ("dns_answer", dns_answer),
     ("dns_question", dns_question),
@@ -78,6 +81,20 @@ pub fn dhcp_message(bytes: &[u8]) {
         }
         let _ = client.on_message(&message, now);
         now = client.deadline().unwrap_or(now);
+    }
+}
+
+/// A message of a DHCPv6 server.
+pub fn dhcp6_message(bytes: &[u8]) {
+    let mut client = dhcp6::Client::new([2, 0, 0, 0, 0, 1], 7);
+    client.on_router(true, 0);
+    let asked = client.on_time(0).unwrap_or_default();
+    let mut message = bytes.to_vec();
+    if let (Some(place), Some(transaction)) = (message.get_mut(1..4), asked.get(1..4)) {
+        place.copy_from_slice(transaction);
+    }
+    if let Some(answer) = client.on_message(&message, 1) {
+        assert!(answer.name_servers.len() <= dhcp::MAX_SERVERS && answer.seconds >= 600);
     }
 }
 

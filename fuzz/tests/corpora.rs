@@ -164,6 +164,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("boot_state", vec![slots::copy(&BootState::factory(), 1)[..64].to_vec()]),
         ("command_line", vec![release.words().into_bytes()]),
         ("component_list", vec![list().encode().unwrap()]),
+        ("dhcp6_message", vec![[vec![7, 0, 0, 0, 0, 23, 0, 16], vec![0x20; 16]].concat()]),
         ("dhcp_message", vec![dhcp_offer()]),
         ("dns_answer", vec![dns_answer()]),
         ("dns_question", vec![dns_question()]),

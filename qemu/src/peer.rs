@@ -4,7 +4,7 @@
 
 use crate::HarnessError;
 use crate::packet::{Frame, ICMP6, Packet, Segment, TCP, UDP, carried, flag, octets};
-use simple_dns::rdata::{A, AAAA, CNAME, RData, TXT};
+use simple_dns::rdata::{A, AAAA, CNAME, PTR, RData, SRV, TXT};
 use simple_dns::{CLASS, Name, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -38,10 +38,25 @@ pub struct World {
     pub router: Option<Advertisement>,
     /// Names by what they lead to; `*.` in front stands for every name below.
     pub names: Vec<(String, Answer)>,
+    /// Instances of services on the local link.
+    pub services: Vec<Instance>,
     /// Every question for a name is answered with this instead.
     pub forged: Option<Answer>,
     /// Nobody answers questions for names.
     pub names_silent: bool,
+}
+
+/// An instance of a DNS-SD service (RFC 6763).
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// Such as `_http._tcp.local`.
+    pub service: String,
+    /// Its whole name.
+    pub name: String,
+    /// Name of the host that it is on.
+    pub host: String,
+    /// Port on that host.
+    pub port: u16,
 }
 
 /// What a DHCP server does.
@@ -70,6 +85,8 @@ pub struct Advertisement {
     pub name_servers: Vec<Ipv6Addr>,
     /// Seconds that all of this holds.
     pub seconds: u32,
+    /// Name servers that a DHCPv6 server names instead.
+    pub by_dhcp: Vec<Ipv6Addr>,
 }
 
 /// What a name leads to.
@@ -105,6 +122,7 @@ impl Default for World {
             },
             router: None,
             names: Vec::new(),
+            services: Vec::new(),
             forged: None,
             names_silent: false,
         }
@@ -374,7 +392,7 @@ fn answers(world: &World, frame: &Frame) -> Vec<Frame> {
             53 | 5353 if simple_dns::Packet::parse(&segment.payload).is_ok() => {
                 name(world, &packet, &segment).into_iter().collect()
             }
-            547 => Vec::new(),
+            547 => information(world, frame, &segment).into_iter().collect(),
             _ => vec![echo(&packet, &segment)],
         },
         (TCP, Some(segment)) => tcp(&packet, &segment).into_iter().collect(),
@@ -463,6 +481,30 @@ fn dhcp(server: &Dhcp, segment: &Segment) -> Vec<Packet> {
     vec![packet; server.copies]
 }
 
+/// A DHCPv6 server that knows name servers and nothing else.
+fn information(world: &World, frame: &Frame, segment: &Segment) -> Option<Packet> {
+    let advertised = world.router.as_ref()?;
+    let [11, a, b, c, ..] = segment.payload.as_slice() else {
+        return None;
+    };
+    let mut payload = vec![7, *a, *b, *c, 0, 23];
+    let length = advertised.by_dhcp.len().checked_mul(16)?;
+    payload.extend(u16::try_from(length).ok()?.to_be_bytes());
+    for server in &advertised.by_dhcp {
+        payload.extend(server.octets());
+    }
+    let asker = frame.packet()?.source;
+    let answer = Segment {
+        source: 547,
+        destination: 546,
+        sequence: 0,
+        acknowledgement: 0,
+        flags: 0,
+        payload,
+    };
+    Some(Packet::with(ROUTER_V6.into(), asker, UDP, &answer))
+}
+
 /// Answers a question for a name, from whichever server it was sent to.
 fn name(world: &World, packet: &Packet, segment: &Segment) -> Option<Packet> {
     if world.names_silent {
@@ -477,10 +519,16 @@ fn name(world: &World, packet: &Packet, segment: &Segment) -> Option<Packet> {
         None => *name == written,
     });
     let found = world.forged.as_ref().or(known.map(|(_, answer)| answer));
+    let instances = instances(world, &written, question.qtype);
     let mut reply = asked.clone().into_reply();
     reply.set_flags(PacketFlag::RESPONSE | PacketFlag::RECURSION_AVAILABLE);
     reply.questions = vec![question.clone()];
     match found {
+        None if !instances.is_empty() => {
+            let owner = question.qname.clone();
+            let record = |data| ResourceRecord::new(owner.clone(), CLASS::IN, 120, data);
+            reply.answers = instances.into_iter().map(record).collect();
+        }
         None => *reply.rcode_mut() = RCODE::NameError,
         Some(answer) => {
             let mut owner = question.qname.clone();
@@ -512,6 +560,22 @@ fn name(world: &World, packet: &Packet, segment: &Segment) -> Option<Packet> {
     }
     let payload = reply.build_bytes_vec().ok()?;
     Some(back(packet, segment, payload))
+}
+
+/// What is known of instances of services.
+fn instances(world: &World, asked: &str, kind: QTYPE) -> Vec<RData<'static>> {
+    let of_name = |name: &str| Name::new(name).ok().map(Name::into_owned);
+    let found = world.services.iter().filter_map(|instance| match kind {
+        QTYPE::TYPE(TYPE::PTR) if instance.service == asked => {
+            Some(RData::PTR(PTR(of_name(&instance.name)?)))
+        }
+        QTYPE::TYPE(TYPE::SRV) if instance.name.eq_ignore_ascii_case(asked) => {
+            let target = of_name(&instance.host)?;
+            Some(RData::SRV(SRV { priority: 0, weight: 0, port: instance.port, target }))
+        }
+        _ => None,
+    });
+    found.collect()
 }
 
 /// A datagram in the other direction.
@@ -590,7 +654,8 @@ fn icmp6(world: &World, packet: &Packet) -> Option<Packet> {
 pub fn router_advertisement(from: Ipv6Addr, advertised: &Advertisement) -> Packet {
     let seconds = advertised.seconds.to_be_bytes();
     let lifetime = u16::try_from(advertised.seconds).unwrap_or(9000).min(9000).to_be_bytes();
-    let mut body = vec![134, 0, 0, 0, 64, 0];
+    let other_configuration = if advertised.by_dhcp.is_empty() { 0 } else { 0x40 };
+    let mut body = vec![134, 0, 0, 0, 64, other_configuration];
     body.extend(lifetime);
     body.extend([0; 8]);
     body.extend([1, 1]);

@@ -26,16 +26,17 @@ impl UdpSocket {
         Ok(socket)
     }
 
-    /// A socket for whatever comes in through one device on a port, which may send to all on its link.
+    /// A socket for whatever comes in through one device, which may send to all on its link. `local` is
+    /// the unspecified address of an IP version, and a port.
     ///
     /// # Errors
     /// There is no such device.
-    pub fn on_device(device: &str, port: u16) -> io::Result<Self> {
-        let socket = Self::of_version(Ipv4Addr::UNSPECIFIED.into())?;
+    pub fn on_device(device: &str, local: SocketAddr) -> io::Result<Self> {
+        let socket = Self::of_version(local.ip())?;
         sockopt::set_socket_reuseaddr(&socket.socket, true)?;
         sockopt::set_socket_broadcast(&socket.socket, true)?;
         bind_to_device(&socket.socket, device)?;
-        bind(&socket.socket, &SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)))?;
+        bind(&socket.socket, &local)?;
         Ok(socket)
     }
 

@@ -4,6 +4,7 @@ use crate::links;
 use holdfast_core::network::address::Link;
 use holdfast_core::network::config::{Addressing, NetworkConfig};
 use holdfast_core::network::dhcp::{self, Client, Lease};
+use holdfast_core::network::dhcp6;
 use holdfast_core::network::firewall;
 use holdfast_core::network::name_proxy;
 use holdfast_core::network::netfilter::{self, Element, Version};
@@ -12,7 +13,7 @@ use holdfast_linux::entropy;
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use holdfast_linux::poll::Poll;
 use holdfast_linux::udp::UdpSocket;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Most devices that are looked after.
 const MAX_UPLINKS: usize = 8;
@@ -30,6 +31,9 @@ struct Uplink {
     client: Option<Client>,
     /// For leases.
     socket: Option<UdpSocket>,
+    /// Asks for what the router leaves to a DHCPv6 server.
+    information: dhcp6::Client,
+    information_socket: Option<UdpSocket>,
     /// For names of the local link.
     link_names: Option<UdpSocket>,
     ipv4: Addressing,
@@ -84,17 +88,21 @@ impl Uplinks {
             Event::Address(address) => self.on_address(address, address.is_usable),
             Event::AddressGone(address) => self.on_address(address, false),
             Event::NameServers(index, servers, seconds) => {
-                let seconds = u64::from(seconds).saturating_mul(1000);
-                if let Some(uplink) = self.uplinks.iter_mut().find(|u| u.device.index == index)
-                    && uplink.ipv6 == Addressing::Automatic
-                {
-                    if uplink.advertised.0 != servers {
-                        println!("{}: name servers {}", uplink.device.name, list(&servers));
-                    }
-                    uplink.advertised = (servers, now.saturating_add(seconds));
+                if let Some(uplink) = self.automatic_v6(index) {
+                    uplink.name_servers_v6(servers, seconds, now);
+                }
+            }
+            Event::OtherConfiguration(index, has_server) => {
+                if let Some(uplink) = self.automatic_v6(index) {
+                    uplink.information.on_router(has_server, now);
                 }
             }
         }
+    }
+
+    fn automatic_v6(&mut self, index: u32) -> Option<&mut Uplink> {
+        let found = self.uplinks.iter_mut().find(|uplink| uplink.device.index == index);
+        found.filter(|uplink| uplink.ipv6 == Addressing::Automatic)
     }
 
     fn on_device(&mut self, routes: &mut NetlinkSocket, device: Device, now: u64) {
@@ -185,19 +193,29 @@ impl Uplinks {
     }
 
     pub(crate) fn deadline(&self) -> Option<u64> {
-        self.uplinks.iter().filter_map(|u| u.client.as_ref()?.deadline()).min()
+        let leases = self.uplinks.iter().filter_map(|u| u.client.as_ref()?.deadline());
+        leases.chain(self.uplinks.iter().filter_map(|u| u.information.deadline())).min()
     }
 
     pub(crate) fn on_time(&mut self, routes: &mut NetlinkSocket, now: u64) {
         for uplink in &mut self.uplinks {
             let event = uplink.client.as_mut().and_then(|client| client.on_time(now));
             uplink.act(routes, event);
+            if let (Some(question), Some(socket)) =
+                (uplink.information.on_time(now), &uplink.information_socket)
+            {
+                let to = SocketAddr::from((dhcp6::SERVERS, dhcp6::SERVER_PORT));
+                if let Err(error) = socket.send(&question, to) {
+                    println!("{}: cannot ask DHCPv6 servers: {error}", uplink.device.name);
+                }
+            }
         }
     }
 
     pub(crate) fn add_to<'a>(&'a self, poll: &mut Poll<'a>) {
         for uplink in &self.uplinks {
-            for socket in uplink.socket.iter().chain(&uplink.link_names) {
+            let sockets = uplink.socket.iter().chain(&uplink.link_names);
+            for socket in sockets.chain(&uplink.information_socket) {
                 poll.add(socket);
             }
         }
@@ -219,6 +237,7 @@ impl Uplinks {
                 let event = uplink.client.as_mut().and_then(|c| c.on_message(bytes, now));
                 uplink.act(routes, event);
             }
+            uplink.receive_information(now);
         }
     }
 
@@ -274,11 +293,14 @@ impl Uplink {
         device.has_carrier = false;
         let random = entropy::random().ok().and_then(|bytes| bytes.first_chunk().copied());
         let random = u64::from_ne_bytes(random.unwrap_or_default());
+        let device_hardware = device.hardware;
         let client = (ipv4 == Addressing::Automatic).then(|| Client::new(device.hardware, random));
         Self {
             device,
             client,
             socket: None,
+            information: dhcp6::Client::new(device_hardware, random),
+            information_socket: None,
             link_names: None,
             ipv4,
             ipv6,
@@ -292,12 +314,21 @@ impl Uplink {
     fn switch_on(&mut self, routes: &mut NetlinkSocket) {
         let (name, index) = (&self.device.name, self.device.index);
         if self.client.is_some() {
-            match UdpSocket::on_device(name, dhcp::CLIENT_PORT) {
+            let local = SocketAddr::from((Ipv4Addr::UNSPECIFIED, dhcp::CLIENT_PORT));
+            match UdpSocket::on_device(name, local) {
                 Ok(socket) => self.socket = Some(socket),
                 Err(error) => println!("{name}: cannot listen to DHCP servers: {error}"),
             }
         }
-        match UdpSocket::on_device(name, name_proxy::LINK_QUERY_PORT) {
+        if self.ipv6 == Addressing::Automatic {
+            let local = SocketAddr::from((Ipv6Addr::UNSPECIFIED, dhcp6::CLIENT_PORT));
+            match UdpSocket::on_device(name, local) {
+                Ok(socket) => self.information_socket = Some(socket),
+                Err(error) => println!("{name}: cannot listen to DHCPv6 servers: {error}"),
+            }
+        }
+        let local = SocketAddr::from((Ipv4Addr::UNSPECIFIED, name_proxy::LINK_QUERY_PORT));
+        match UdpSocket::on_device(name, local) {
             Ok(socket) => self.link_names = Some(socket),
             Err(error) => println!("{name}: cannot ask for names of the link: {error}"),
         }
@@ -312,6 +343,31 @@ impl Uplink {
         }
         if let Err(error) = routes.request(requests) {
             println!("{name}: cannot be switched on: {error:?}");
+        }
+    }
+
+    /// Takes name servers, whoever has named them.
+    fn name_servers_v6(&mut self, servers: Vec<Ipv6Addr>, seconds: u32, now: u64) {
+        if self.advertised.0 != servers {
+            println!("{}: name servers {}", self.device.name, list(&servers));
+        }
+        let holds = u64::from(seconds).saturating_mul(1000);
+        self.advertised = (servers, now.saturating_add(holds));
+    }
+
+    /// Takes what DHCPv6 servers have sent.
+    fn receive_information(&mut self, now: u64) {
+        let mut buffer = [0u8; dhcp6::MAX_MESSAGE_BYTES];
+        for _ in 0..DATAGRAMS_PER_TURN {
+            let received = self.information_socket.as_ref().map(|s| s.receive(&mut buffer));
+            let Some(Ok(Some((length, from)))) = received else {
+                return;
+            };
+            let bytes = buffer.get(..length).unwrap_or_default();
+            let answer = self.information.on_message(bytes, now);
+            if let (Some(answer), dhcp6::SERVER_PORT) = (answer, from.port()) {
+                self.name_servers_v6(answer.name_servers, answer.seconds, now);
+            }
         }
     }
 

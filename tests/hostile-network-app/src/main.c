@@ -38,6 +38,19 @@ static void run(const struct attack *attack)
         printf("attack %s errno %d\n", attack->name, WEXITSTATUS(status));
 }
 
+/* No attack: what the grant of a service is for. Its host is open once it was found, and not before. */
+static void use_discovery(void)
+{
+    enum { A = 1, PTR = 12, SRV = 33 };
+    char address[64] = "10.77.0.71";
+    int before = talk_tcp(address, 9100), too_early = ask(name_server(), "printer.local", A, NULL);
+    int instances = ask(name_server(), "_printer._tcp.local", PTR, NULL);
+    int instance = ask(name_server(), "Front desk._printer._tcp.local", SRV, NULL);
+    int host = ask(name_server(), "printer.local", A, address);
+    printf("discovery: before %d %d, instances %d, instance %d, host %d, connected %d\n", before,
+           too_early, instances, instance, host, talk_tcp(address, 9100));
+}
+
 /* An IPv4 address where an ioctl wants one. */
 static void put_address(struct sockaddr *place, const char *text)
 {
@@ -95,6 +108,8 @@ int main(void)
         /* The lease and the router's advertisement are there. */
         while (ask(name_server(), "service.example.com", 1, NULL) != 0)
             usleep(200000);
+    if (!control)
+        use_discovery();
     for (size_t group = 0; group < sizeof groups / sizeof *groups; group++)
         for (const struct attack *attack = groups[group]; attack->name; attack++)
             run(attack);

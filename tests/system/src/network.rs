@@ -5,9 +5,14 @@ use crate::boot::{ANSWER, BOOT};
 use crate::network_attacks;
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
+use holdfast_core::network::config::{Addressing, Interface, NetworkConfig};
+use holdfast_images::root::Root;
+use holdfast_images::variant;
 use holdfast_qemu::machine::{Guest, Machine, Network};
 use holdfast_qemu::packet::{Packet, UDP};
-use holdfast_qemu::peer::{Advertisement, Answer, GUEST, Peer, ROUTER, World};
+use holdfast_qemu::peer::{
+    Advertisement, Answer, GUEST, NAME_SERVER, Peer, ROUTER, ROUTER_V6, World, router_advertisement,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -26,6 +31,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             ("the_network_reaches_server_ports_and_nothing_else", be_reached),
             ("an_app_without_grants_has_an_empty_namespace", empty_namespace),
             ("the_network_service_has_two_capabilities_and_no_more", service_privileges),
+            ("a_granted_service_is_found_on_the_link_and_opens_its_host", discovered),
             ("a_refusal_says_which_grant_is_missing", explained),
             ("apps_keep_their_grants_through_link_flaps", flaps),
             ("apps_regain_their_grants_when_the_network_service_restarts", restart),
@@ -39,6 +45,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
     suite.check("a_rogue_dhcp_server_is_not_believed", || rogue(&lease));
     suite.check("a_lease_storm_is_harmless", || storm(&lease));
     suite.check("a_router_gives_addresses_and_name_servers", || advertised(&lease));
+    suite.check("static_addresses_need_nobody", || static_addresses(artefacts, &image));
 }
 
 pub(crate) fn usual_world() -> World {
@@ -124,6 +131,14 @@ fn service_privileges(guest: &mut Guest) -> Result<()> {
     ] {
         ensure!(service.contains(field), "{field}: {service}");
     }
+    Ok(())
+}
+
+/// EHOSTUNREACH and ENODATA before the service was asked for, and success after.
+fn discovered(guest: &mut Guest) -> Result<()> {
+    let said = guest.wait_anywhere("discovery: .*", WAIT)?;
+    let expected = "before 113 61, instances 0, instance 0, host 0, connected 0";
+    ensure!(said.contains(expected), "{said}");
     Ok(())
 }
 
@@ -356,10 +371,57 @@ fn advertised(image: &Path) -> Result<()> {
         prefix,
         name_servers: vec!["2001:db8:77::53".parse()?],
         seconds: 86_400,
+        by_dhcp: Vec::new(),
     });
     let mut guest = machine(image, world).start(None)?;
     guest.wait_anywhere("eth0: address 2001:db8:77:0:5054:ff:fe12:3456/64", BOOT)?;
     guest.wait_anywhere("eth0: name servers 2001:db8:77::53", BOOT)?;
     guest.wait_anywhere(LEASED, BOOT)?;
+    // Another router leaves the name servers to DHCPv6.
+    let by_dhcp = vec!["2001:db8:77::54".parse()?];
+    let other = Advertisement { prefix, name_servers: Vec::new(), seconds: 86_400, by_dhcp };
+    let peer = guest.peer()?;
+    let advertisement = router_advertisement(ROUTER_V6, &other);
+    peer.change(|world| world.router = Some(other));
+    peer.send(&advertisement);
+    guest.wait_anywhere("eth0: name servers 2001:db8:77::54", WAIT)?;
+    Ok(())
+}
+
+/// Addresses, gateway and name server from the image, in a network where nobody gives any.
+fn static_addresses(artefacts: &Artefacts, image: &Path) -> Result<()> {
+    let interface = Interface {
+        name: "eth0".to_owned(),
+        ipv4: Addressing::Static {
+            address: "10.77.0.9".parse()?,
+            prefix: 24,
+            gateway: Some(ROUTER.into()),
+        },
+        ipv6: Addressing::Off,
+    };
+    let config =
+        NetworkConfig { interfaces: vec![interface], name_servers: vec![NAME_SERVER.into()] };
+    let encoded = config.encode()?;
+    let directory = tempfile::tempdir()?;
+    let path = directory.path().join("static");
+    variant::with_root(image, &path, &artefacts.signer()?, |root: &mut Root| {
+        root.add("usr/lib/holdfast/services/network/config", encoded, false);
+    })?;
+    let mut world = usual_world();
+    world.dhcp.serves = false;
+    world.router = Some(Advertisement {
+        prefix: "2001:db8:77::".parse()?,
+        name_servers: Vec::new(),
+        seconds: 3600,
+        by_dhcp: Vec::new(),
+    });
+    let mut guest = machine(&path, world).start(None)?;
+    guest.wait_anywhere("eth0: address 10\\.77\\.0\\.9/24", BOOT)?;
+    guest.wait_anywhere("collector\\.example\\.com has taken reading", WAIT)?;
+    let answer = guest.peer()?.ask("10.77.0.9".parse()?, 8080, b"static\n", WAIT);
+    ensure!(answer.as_deref() == Some(b"static\n".as_slice()), "{answer:?}");
+    let text = guest.console.text();
+    ensure!(!text.contains("leased") && !text.contains("eth0: address 2001"), "{text}");
+    ensure!(count(guest.peer()?, to_server) == 0, "it has asked for a lease");
     Ok(())
 }

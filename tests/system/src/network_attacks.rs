@@ -12,7 +12,7 @@ use holdfast_images::root::Root;
 use holdfast_images::variant;
 use holdfast_qemu::machine::{Machine, Network};
 use holdfast_qemu::packet::{Packet, UDP};
-use holdfast_qemu::peer::{self, Advertisement, Answer, GUEST, NAME_SERVER, World};
+use holdfast_qemu::peer::{self, Advertisement, Answer, GUEST, Instance, NAME_SERVER, World};
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
@@ -56,8 +56,16 @@ pub(crate) fn world() -> World {
         prefix: [0x20, 1, 0xd, 0xb8, 0, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].into(),
         name_servers: Vec::new(),
         seconds: 3600,
+        by_dhcp: Vec::new(),
+    });
+    world.services.push(Instance {
+        service: "_printer._tcp.local".to_owned(),
+        name: "Front desk._printer._tcp.local".to_owned(),
+        host: "printer.local".to_owned(),
+        port: 9100,
     });
     for (name, address) in [
+        ("printer.local", "10.77.0.71"),
         ("service.example.com", "203.0.113.7"),
         ("secret.service.example.com", "203.0.113.7"),
         ("rebind.example.com", "10.77.0.1"),
@@ -105,13 +113,15 @@ fn boot(image: &Path) -> Result<(String, Vec<Packet>)> {
 
 /// What may be on the cable: the service's own questions, what the grants cover, and neighbours.
 fn no_leak(sent: &[Packet]) -> Result<()> {
-    let granted: [(&str, u16); 2] = [("203.0.113.7", 443), (crate::network::COLLECTOR, 7000)];
+    let granted: [(&str, u16); 3] =
+        [("203.0.113.7", 443), (crate::network::COLLECTOR, 7000), ("10.77.0.71", 9100)];
     for packet in sent {
         let ports = packet.segment().map(|s| (s.source, s.destination));
         let service = packet.protocol == UDP
             && match ports {
                 Some((68, 67)) => true,
                 Some((_, 53)) => packet.destination == IpAddr::V4(NAME_SERVER),
+                Some((53_530, 5353)) => packet.destination.to_string() == "224.0.0.251",
                 _ => false,
             };
         let allowed = granted.iter().any(|(address, port)| {

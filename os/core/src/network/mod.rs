@@ -4,6 +4,7 @@
 pub mod address;
 pub mod config;
 pub mod dhcp;
+pub mod dhcp6;
 pub mod firewall;
 pub mod grants;
 pub mod name_proxy;

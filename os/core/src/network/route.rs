@@ -26,8 +26,8 @@ const ADDRESS_HEADER: usize = 8;
 const ETHERNET: u16 = 1;
 
 /// Multicast groups that say what changes, as bits: links, addresses of both versions, and what
-/// routers advertise for programs (`RTNLGRP_LINK`, `IPV4_IFADDR`, `IPV6_IFADDR`, `ND_USEROPT`).
-pub const GROUPS: u32 = 1 | 1 << 4 | 1 << 8 | 1 << 19;
+/// routers advertise (`RTNLGRP_LINK`, `IPV4_IFADDR`, `IPV6_IFADDR`, `IPV6_IFINFO`, `ND_USEROPT`).
+pub const GROUPS: u32 = 1 | 1 << 4 | 1 << 8 | 1 << 11 | 1 << 19;
 
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +74,8 @@ pub enum Event {
     Address(DeviceAddress),
     /// A device has an address no more.
     AddressGone(DeviceAddress),
+    /// The router of a device says whether a DHCPv6 server has more to say.
+    OtherConfiguration(u32, bool),
     /// A router advertises name servers on a device, for so many seconds (RFC 8106).
     NameServers(u32, Vec<Ipv6Addr>, u32),
 }
@@ -200,6 +202,7 @@ pub fn link_addresses(link: Link, of_app: bool) -> [(IpAddr, u8); 2] {
 #[must_use]
 pub fn read(message: &Received<'_>) -> Option<Event> {
     match message.kind {
+        NEW_LINK if message.body.first() == Some(&AF_INET6) => read_router_flags(message),
         NEW_LINK => Some(Event::Device(read_device(message)?)),
         DELETE_LINK => Some(Event::DeviceGone(read_device(message)?.index)),
         NEW_ADDRESS => Some(Event::Address(read_address(message)?)),
@@ -230,6 +233,18 @@ fn read_device(message: &Received<'_>) -> Option<Device> {
         kind: found.find(18).and_then(|info| attributes(info).text(1)).map(str::to_owned),
         traffic: (statistics(16), statistics(24)),
     })
+}
+
+/// What IPv6 says of a device: `IFLA_PROTINFO` holds the flags of its last router advertisement.
+fn read_router_flags(message: &Received<'_>) -> Option<Event> {
+    const OTHER_CONFIGURATION: u32 = 0x80;
+    let (header, found) = message.split(LINK_HEADER)?;
+    let [_, _, _, _, i0, i1, i2, i3, ..] = *header else {
+        return None;
+    };
+    let flags = attributes(found.find(12)?).number(1)?;
+    let index = u32::from_ne_bytes([i0, i1, i2, i3]);
+    Some(Event::OtherConfiguration(index, flags & OTHER_CONFIGURATION != 0))
 }
 
 fn read_address(message: &Received<'_>) -> Option<DeviceAddress> {
