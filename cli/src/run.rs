@@ -9,7 +9,7 @@ use clap::Args;
 use holdfast_images::manifest::ImageManifest;
 use holdfast_images::show::{self, BootStatus};
 use holdfast_qemu::HarnessError;
-use holdfast_qemu::machine::Machine;
+use holdfast_qemu::machine::{Machine, Network};
 use regex::Regex;
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -17,7 +17,8 @@ use std::time::Duration;
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 #[command(after_help = "On a terminal, Ctrl-A x quits.\n\n\
-                        Example: cargo holdfast run --until 'heartbeat 3' --timeout 120")]
+                        Example: cargo holdfast run --until 'heartbeat 3' --timeout 120\n\
+                        Example: cargo holdfast run --image images/connected.toml --forward 8080:8080")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -26,6 +27,9 @@ pub(crate) struct RunArgs {
     /// Memory of the guest; the manifest's when not given.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(32..=2048))]
     memory: Option<u32>,
+    /// TCP port of this host's loopback that leads to a port of the guest; may be given several times.
+    #[arg(long = "forward", value_name = "HOST:GUEST", value_parser = parse_forward)]
+    forwards: Vec<(u16, u16)>,
     /// Only print the console; nothing that is typed reaches the guest.
     #[arg(long)]
     headless: bool,
@@ -35,6 +39,14 @@ pub(crate) struct RunArgs {
     /// End with exit code 3 after so many seconds.
     #[arg(long, value_name = "SECS")]
     timeout: Option<u64>,
+}
+
+/// Two ports, such as `8080:80`.
+fn parse_forward(text: &str) -> Result<(u16, u16), String> {
+    let ports = text
+        .split_once(':')
+        .and_then(|(host, guest)| Some((host.parse().ok()?, guest.parse().ok()?)));
+    ports.ok_or_else(|| "must be two ports, such as 8080:80".to_owned())
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
@@ -53,7 +65,13 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
         );
     }
     let memory = args.memory.unwrap_or(built.manifest.memory_mib);
-    let machine = Machine::new(&built.path, memory);
+    let mut machine = Machine::new(&built.path, memory);
+    if built.manifest.network.is_some() {
+        let forwards = args.forwards.clone();
+        machine.network = Some(Network::User { restricted: false, forwards });
+    } else if !args.forwards.is_empty() {
+        bail!("{}: network: is missing, so nothing can be forwarded to", manifest.display());
+    }
     eprintln!("starting {} in QEMU with {memory} MiB", built.path.display());
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if on_terminal && !args.headless && args.until.is_none() && args.timeout.is_none() {

@@ -262,6 +262,7 @@ fn images(test_run: &TestRun<'_>) -> Result<Counts> {
     let dynamic = dynamic_app::build(test_run, builder.rust(), &programs)?;
     for (manifest, apps) in [
         ("images/hello.toml", vec![]),
+        ("images/connected.toml", vec![]),
         ("tests/images/probe.toml", vec![]),
         ("tests/images/supervision.toml", vec![]),
         ("tests/images/hostile.toml", dynamic),

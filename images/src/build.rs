@@ -334,7 +334,8 @@ fn read_packages(inputs: &Inputs<'_>) -> Result<Vec<Package>, BuildError> {
         if !package.manifest.network.is_empty() && inputs.network.is_none() {
             let manifest = inputs.manifest.path.display();
             return Err(refused(format!(
-                "asks for the network, which this image does not have; add `[network]` to {manifest}"
+                "asks for the network, which this image does not have; add `[network]` to {manifest}, or \
+                 start from images/connected.toml"
             )));
         }
         packages.push(package);

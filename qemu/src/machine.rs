@@ -62,8 +62,8 @@ pub enum Network {
     User {
         /// No way out of QEMU.
         restricted: bool,
-        /// Address and command of a server within it, as QEMU's `guestfwd` takes them.
-        forward: Option<String>,
+        /// Ports of this host's loopback that lead to TCP ports of the guest.
+        forwards: Vec<(u16, u16)>,
     },
 }
 
@@ -188,10 +188,13 @@ impl Machine {
             Some(Network::Peer(_)) => {
                 format!("stream,id=net,server=off,addr.type=unix,addr.path={}", peer.display())
             }
-            Some(Network::User { restricted, forward }) => {
+            Some(Network::User { restricted, forwards }) => {
                 let restrict = if *restricted { "on" } else { "off" };
-                let forward = forward.as_ref().map(|f| format!(",guestfwd={f}"));
-                format!("user,id=net,restrict={restrict}{}", forward.unwrap_or_default())
+                let mut plug = format!("user,id=net,restrict={restrict}");
+                for (host, guest) in forwards {
+                    plug.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
+                }
+                plug
             }
         };
         command.args(["-netdev", &plug]).args([
