@@ -461,6 +461,8 @@ fn network_service() -> component::Service {
         system_view: false,
         system_network: true,
         limits: Limits {
+            // The firewall's rules are memory of the kernel on its account.
+            memory_kib: 16_384,
             processes: 1,
             open_files: 256,
             temporary_kib: 0,

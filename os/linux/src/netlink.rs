@@ -8,12 +8,15 @@ use rustix::net::{
     socket_with, sockopt,
 };
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 /// Bytes that are received at once; the kernel's own buffers for dumps are no larger.
 const BUFFER_BYTES: usize = 32 * 1024;
 /// Bytes that may wait to be received.
 const QUEUE_BYTES: usize = 128 * 1024;
+/// Bytes that may be sent at once: a transaction of the firewall is one message, and each of the most
+/// that a manifest can grant is a few hundred bytes.
+const TRANSACTION_BYTES: libc::c_int = 32 * 1024 * 1024;
 
 /// Why the kernel did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +50,9 @@ impl NetlinkSocket {
     /// # Errors
     /// The kernel refuses.
     pub fn netfilter() -> io::Result<Self> {
-        Self::open(Some(NETFILTER), 0)
+        let opened = Self::open(Some(NETFILTER), 0)?;
+        allow_sending(&opened.socket, TRANSACTION_BYTES)?;
+        Ok(opened)
     }
 
     fn open(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
@@ -84,7 +89,7 @@ impl NetlinkSocket {
         }
         self.send(&bytes).map_err(NetlinkError::Socket)?;
         let mut refused = None;
-        while expected > 0 {
+        while expected > 0 && refused.is_none() {
             let received = self.receive().map_err(NetlinkError::Socket)?;
             for answer in messages(&received) {
                 let number = answer.sequence.wrapping_sub(first);
@@ -100,9 +105,10 @@ impl NetlinkSocket {
                     refused.get_or_insert((number, error));
                 }
             }
-            if refused.is_some() && self.is_quiet() {
-                break;
-            }
+        }
+        // What else belongs to a transaction that failed.
+        while refused.is_some() && !self.is_quiet() {
+            self.receive().map_err(NetlinkError::Socket)?;
         }
         match refused {
             Some((number, error)) => {
@@ -185,6 +191,22 @@ impl NetlinkSocket {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         matches!(recv(&self.socket, &mut byte, flags), Err(Errno::AGAIN))
     }
+}
+
+/// `SO_SNDBUFFORCE`, which a holder of CAP_NET_ADMIN may set beyond the system's limit.
+fn allow_sending(socket: &OwnedFd, bytes: libc::c_int) -> io::Result<()> {
+    let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
+    // SAFETY: the pointer and the length are those of a live integer, which the kernel copies.
+    let set = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDBUFFORCE,
+            (&raw const bytes).cast(),
+            length,
+        )
+    };
+    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl AsFd for NetlinkSocket {

@@ -58,6 +58,9 @@ pub(crate) fn world() -> World {
         seconds: 3600,
         by_dhcp: Vec::new(),
     });
+    for (_, answer) in &mut world.names {
+        answer.ttl = 1; // The least that the proxy makes of it is 30 seconds; the attacks take longer.
+    }
     world.services.push(Instance {
         service: "_printer._tcp.local".to_owned(),
         name: "Front desk._printer._tcp.local".to_owned(),
@@ -157,6 +160,10 @@ fn no_leak(sent: &[Packet]) -> Result<()> {
 
 /// Another app, of which nothing was attacked but what it shares with the attacker.
 fn undisturbed(text: &str) -> Result<()> {
+    // Its name's addresses stay open for as long as it goes on asking, beyond their first time to live.
+    let since = text.split_once("sensor: collector.example.com has taken reading");
+    let since = since.map(|(_, rest)| rest).unwrap_or_default();
+    ensure!(!since.contains("sensor: collector.example.com: "), "it was refused:\n{since}");
     let taken = |host: &str| text.matches(&format!("sensor: {host} has taken reading")).count();
     for host in ["collector.example.com", "tcp-server.app.internal"] {
         ensure!(taken(host) >= 10, "{host} has taken {} readings in:\n{text}", taken(host));

@@ -5,7 +5,7 @@
 //! with a register is as the register has it.
 
 use super::grants::PortRange;
-use super::netlink::{ACKNOWLEDGE, APPEND, CREATE, Message};
+use super::netlink::{APPEND, CREATE, Message};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -223,14 +223,17 @@ fn header(family: u8, resource: u16) -> [u8; 4] {
 }
 
 fn message(kind: u16, flags: u16) -> Message {
-    Message::new((NFTABLES << 8) | kind, flags | ACKNOWLEDGE, &header(INET, 0))
+    Message::new((NFTABLES << 8) | kind, flags, &header(INET, 0))
 }
 
-/// The messages between the marks that make them one transaction.
-fn batch(messages: Vec<Message>) -> Vec<Message> {
+/// The messages between the marks that make them one transaction. The last one is answered: thousands of
+/// answers would not fit what may wait on a socket.
+fn batch(mut messages: Vec<Message>) -> Vec<Message> {
     let mark = |kind| Message::new(kind, 0, &header(0, NFTABLES));
+    let last = messages.pop().map(Message::acknowledged);
     let mut all = vec![mark(BATCH_BEGIN)];
     all.extend(messages);
+    all.extend(last);
     all.push(mark(BATCH_END));
     all
 }

@@ -101,6 +101,15 @@ impl Message {
         self
     }
 
+    /// Asks for an answer in any case; an error is answered without being asked for.
+    #[must_use]
+    pub fn acknowledged(mut self) -> Self {
+        let flags = self.bytes.get(6..).and_then(|rest| rest.first_chunk());
+        let flags = flags.map_or(REQUEST, |bytes| u16::from_ne_bytes(*bytes));
+        self.patch(6, &(flags | ACKNOWLEDGE).to_ne_bytes());
+        self
+    }
+
     /// Adds bytes that are no attribute, such as a header within an attribute.
     pub fn put_bytes(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
