@@ -49,7 +49,7 @@ pub(crate) fn set_up(
     let loopback = number(&within, LOOPBACK).ok_or(LinkError::Missing(LOOPBACK))?;
     let mut requests = vec![route::without_own_addresses(system_end), route::switch_on(system_end)];
     for (address, prefix) in route::link_addresses(link, false) {
-        requests.push(route::add_address(system_end, address, prefix));
+        requests.push(route::add_link_address(system_end, address, prefix));
     }
     routes.request(requests).map_err(LinkError::Address)?;
     let mut requests = vec![

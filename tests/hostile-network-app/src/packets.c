@@ -99,44 +99,34 @@ static int other_address(void)
     return outcome(ioctl(any, SIOCSIFADDR, &request));
 }
 
-static int multicast(void)
+/* Sends to everybody of a group, and waits for somebody who has heard it. */
+static int call_group(const char *group, uint16_t port, const char *text)
 {
-    struct sockaddr_storage group;
-    socklen_t length = address_of("239.1.2.3", 1900, &group);
-    struct timeval patience = { .tv_sec = 2 };
-    char back[16];
-    int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    setsockopt(any, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    if (sendto(any, "multicast", 9, 0, (struct sockaddr *)&group, length) < 0)
-        return errno;
-    return outcome(recv(any, back, sizeof back, 0)) ? ETIMEDOUT : 0;
-}
-
-static int link_names(void)
-{
-    struct sockaddr_storage group;
-    socklen_t length = address_of("224.0.0.251", 5353, &group);
-    struct timeval patience = { .tv_sec = 2 };
-    char back[16];
-    int any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    setsockopt(any, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    if (sendto(any, "mdns leak", 9, 0, (struct sockaddr *)&group, length) < 0)
-        return errno;
-    return outcome(recv(any, back, sizeof back, 0)) ? ETIMEDOUT : 0;
-}
-
-static int broadcast(void)
-{
-    struct sockaddr_storage everybody;
-    socklen_t length = address_of("255.255.255.255", 1900, &everybody);
+    struct sockaddr_storage address;
+    socklen_t length = address_of(group, port, &address);
     struct timeval patience = { .tv_sec = 2 };
     char back[16];
     int one = 1, any = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     setsockopt(any, SOL_SOCKET, SO_BROADCAST, &one, sizeof one);
     setsockopt(any, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    if (sendto(any, "broadcast", 9, 0, (struct sockaddr *)&everybody, length) < 0)
+    if (sendto(any, text, strlen(text), 0, (struct sockaddr *)&address, length) < 0)
         return errno;
     return outcome(recv(any, back, sizeof back, 0)) ? ETIMEDOUT : 0;
+}
+
+static int multicast(void)
+{
+    return call_group("239.1.2.3", 1900, "multicast");
+}
+
+static int link_names(void)
+{
+    return call_group("224.0.0.251", 5353, "mdns leak");
+}
+
+static int broadcast(void)
+{
+    return call_group("255.255.255.255", 1900, "broadcast");
 }
 
 /* More connections than one app may have, all to where it may connect. */

@@ -6,10 +6,10 @@
 
 use super::address::{APPS_V4, APPS_V6, LINK_NAMES, Link};
 use super::grants::{Destination, NetworkGrants, PortRange, Protocol};
-use super::name_proxy;
 use super::netfilter::{
     Action, AddressSet, Chain, DeviceMap, Hook, Match, Rule, Ruleset, Side, Version, state,
 };
+use super::{name_proxy, refusal};
 use crate::app_manifest::ComponentId;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -144,6 +144,11 @@ pub fn ruleset(apps: &[NetworkedApp], service_uid: u32, deaf: &[String]) -> Rule
                 sets.push(AddressSet { name, version, timeouts: true, most: MAX_ADDRESSES });
             }
         }
+        chains.push(Chain {
+            name: format!("over-{}", app.uid),
+            base: None,
+            rules: refused_where(&[], format!("{}{}", app.uid, refusal::OVER)).to_vec(),
+        });
         chains.push(to_system(app));
         chains.push(from_app(app, apps));
         chains.push(to_app(app));
@@ -268,16 +273,22 @@ fn spoofed(link: Link) -> Vec<Rule> {
 
 /// The end of an app's chains: reported, and said to the app at once.
 fn refused(app: &NetworkedApp) -> [Rule; 2] {
-    [
-        rule(vec![Match::Rate(REPORTS_PER_SECOND)], Action::Log(REFUSALS, app.uid.to_string())),
-        rule(Vec::new(), Action::Reject),
-    ]
+    refused_where(&[], app.uid.to_string())
+}
+
+fn refused_where(matches: &[Match], prefix: String) -> [Rule; 2] {
+    let logged = matches.iter().cloned().chain([Match::Rate(REPORTS_PER_SECOND)]).collect();
+    [rule(logged, Action::Log(REFUSALS, prefix)), rule(matches.to_vec(), Action::Reject)]
 }
 
 /// What an app sends anywhere else.
 fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
     let mut rules = spoofed(app.link());
-    rules.push(rule(vec![Match::OverConnections(MAX_CONNECTIONS)], Action::Drop));
+    // Counted once, so what is done then is a chain of its own.
+    rules.push(rule(
+        vec![Match::OverConnections(MAX_CONNECTIONS)],
+        Action::Continue(format!("over-{}", app.uid)),
+    ));
     for other in apps.iter().filter(|other| app.may_talk_to(other)) {
         let link = other.link();
         for protocol in Protocol::ALL {
@@ -297,11 +308,8 @@ fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
         }
     }
     // No prefix and no name, however wide, leads to other apps.
-    let elsewhere = refused(app).map(|mut refused| {
-        refused.matches.insert(0, Match::ToDevices(LINK_NAMES, true));
-        refused
-    });
-    rules.extend(elsewhere);
+    let to_apps = [Match::ToDevices(LINK_NAMES, true)];
+    rules.extend(refused_where(&to_apps, app.uid.to_string()));
     for (index, (protocol, ports)) in app.name_conditions().into_iter().enumerate() {
         for version in [Version::V4, Version::V6] {
             let to = Match::DestinationIn(set_name(app.uid, index, version), version);

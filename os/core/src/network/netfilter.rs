@@ -138,6 +138,8 @@ pub enum Action {
     Log(u16, String),
     /// A chain of its own decides, if the device it came in through, or leaves by, has one.
     Dispatch(Side, String),
+    /// This chain decides.
+    Continue(String),
     /// Its source becomes the address of the device it leaves by.
     Masquerade,
     /// Its destination becomes this address.
@@ -580,17 +582,17 @@ fn put_match(expressions: &mut Message, one: &Match) {
     }
 }
 
-fn put_immediate_verdict(expressions: &mut Message, code: i32) {
+fn put_immediate_verdict(expressions: &mut Message, code: i32, chain: Option<&str>) {
     put_expression(expressions, "immediate", |nest| {
         number(nest, 1, 0); // NFT_REG_VERDICT
-        nest.put_nested(2, |data| put_verdict(data, code, None));
+        nest.put_nested(2, |data| put_verdict(data, code, chain));
     });
 }
 
 fn put_action(expressions: &mut Message, action: &Action) {
     match action {
-        Action::Accept => put_immediate_verdict(expressions, ACCEPT),
-        Action::Drop => put_immediate_verdict(expressions, DROP),
+        Action::Accept => put_immediate_verdict(expressions, ACCEPT, None),
+        Action::Drop => put_immediate_verdict(expressions, DROP, None),
         Action::Reject => put_expression(expressions, "reject", |nest| {
             number(nest, 1, 2); // NFT_REJECT_ICMPX_UNREACH
             nest.put(2, &[3]); // NFT_REJECT_ICMPX_ADMIN_PROHIBITED
@@ -609,6 +611,7 @@ fn put_action(expressions: &mut Message, action: &Action) {
                 number(nest, 3, 0); // NFT_REG_VERDICT
             });
         }
+        Action::Continue(chain) => put_immediate_verdict(expressions, GOTO, Some(chain)),
         Action::Masquerade => put_expression(expressions, "masq", |_| {}),
         Action::Translate(address) => {
             put_expression(expressions, "immediate", |nest| {
@@ -664,6 +667,7 @@ impl fmt::Display for Rule {
             Action::Log(group, prefix) => write!(formatter, "log group {group} prefix {prefix}"),
             Action::Dispatch(Side::From, map) => write!(formatter, "iifname vmap @{map}"),
             Action::Dispatch(Side::To, map) => write!(formatter, "oifname vmap @{map}"),
+            Action::Continue(chain) => write!(formatter, "goto {chain}"),
             Action::Masquerade => formatter.write_str("masquerade"),
             Action::Translate(address) => write!(formatter, "dnat to {address}"),
         }

@@ -1,7 +1,7 @@
 //! Packets that the firewall has refused, and what would have allowed them.
 
 use super::address::{APPS_V4, APPS_V6, Link};
-use super::firewall::NetworkedApp;
+use super::firewall::{MAX_CONNECTIONS, NetworkedApp};
 use super::grants::{Destination, PortRange, masked};
 use super::netlink::{ACKNOWLEDGE, Message, Received};
 use std::fmt;
@@ -10,6 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// `NFNL_SUBSYS_ULOG`, as it stands in a message's type.
 const LOG: u16 = 4 << 8;
 const CONFIGURE: u16 = 1;
+/// Stands behind the uid where an app has as many connections as it may have.
+pub const OVER: &str = " over";
 
 /// Asks the kernel to send the packets of a group.
 #[must_use]
@@ -33,6 +35,8 @@ pub struct Refusal {
     pub protocol: u8,
     /// Port, where the protocol has them.
     pub port: Option<u16>,
+    /// It had too many connections already.
+    pub over: bool,
 }
 
 /// Reads a refused packet; `None` when it is none.
@@ -42,7 +46,9 @@ pub fn read(message: &Received<'_>) -> Option<Refusal> {
         return None;
     }
     let (_, found) = message.split(4)?;
-    let uid = found.text(10)?.parse().ok()?;
+    let prefix = found.text(10)?;
+    let uid = prefix.strip_suffix(OVER).unwrap_or(prefix).parse().ok()?;
+    let over = prefix.ends_with(OVER);
     let packet = found.find(9)?;
     let (destination, protocol, transport) = match packet.first()? >> 4 {
         4 => {
@@ -60,7 +66,7 @@ pub fn read(message: &Received<'_>) -> Option<Refusal> {
         (6 | 17, [_, _, high, low, ..]) => Some(u16::from_be_bytes([*high, *low])),
         _ => None,
     };
-    Some(Refusal { uid, destination, protocol, port })
+    Some(Refusal { uid, destination, protocol, port, over })
 }
 
 impl fmt::Display for Refusal {
@@ -91,6 +97,9 @@ impl Refusal {
         if self.protocol != 6 && self.protocol != 17 {
             return "apps have TCP and UDP; no grant allows anything else".to_owned();
         }
+        if self.over {
+            return format!("the app has {MAX_CONNECTIONS} connections, and may have no more");
+        }
         if of_apps {
             return self.explain_app(app, apps);
         }
@@ -109,9 +118,7 @@ impl Refusal {
             (Some(_), Some(name)) => {
                 format!("the address was one of {name}, whose time is over: ask for the name again")
             }
-            (Some(granted), None) => {
-                format!("AllowedConnections has {granted}, but the app has too many connections")
-            }
+            (Some(granted), None) => format!("AllowedConnections has {granted}; try again"),
             (None, _) => {
                 let own: Vec<&Destination> = app.grants.connections.iter().map(|c| &c.to).collect();
                 let by_name = own.iter().any(|to| !matches!(to, Destination::Prefix(..)));
@@ -193,6 +200,8 @@ mod tests {
         let named = with(Connection::to(Destination::parse("example.com").unwrap()));
         let over = says(refusal, &named, Some("example.com"));
         assert!(over.contains("whose time is over"), "{over}");
+        let over = logged("1001 over", &v4(6, [192, 0, 2, 7], 443)).unwrap();
+        assert_eq!(says(over, &one, None), "the app has 128 connections, and may have no more");
         let other = Refusal { destination: IpAddr::V4(Link::of(1002).app_v4()), ..refusal };
         assert!(says(other, &one, None).contains("must name 02020202"));
         let device = Refusal { destination: IpAddr::V4(Link::of(1001).system_v4()), ..refusal };

@@ -142,13 +142,24 @@ pub fn without_own_addresses(device: u32) -> Message {
     })
 }
 
-fn address_message(kind: u16, flags: u16, device: u32, address: IpAddr, prefix: u8) -> Message {
+/// `RT_SCOPE_UNIVERSE`.
+const EVERYWHERE: u8 = 0;
+/// `RT_SCOPE_LINK`.
+const ON_LINK: u8 = 253;
+
+fn address_message(
+    kind: u16,
+    flags: u16,
+    device: u32,
+    (address, prefix): (IpAddr, u8),
+    scope: u8,
+) -> Message {
     const NO_DUPLICATES: u8 = 0x02;
     let (family, flag, bytes) = match address {
         IpAddr::V4(address) => (AF_INET, 0, address.octets().to_vec()),
         IpAddr::V6(address) => (AF_INET6, NO_DUPLICATES, address.octets().to_vec()),
     };
-    let mut header = vec![family, prefix, flag, 0];
+    let mut header = vec![family, prefix, flag, scope];
     header.extend(device.to_ne_bytes());
     let mut message = Message::new(kind, flags | ACKNOWLEDGE, &header).with(2, &bytes);
     message.put(1, &bytes);
@@ -164,13 +175,20 @@ fn address_message(kind: u16, flags: u16, device: u32, address: IpAddr, prefix: 
 /// Gives a device an address.
 #[must_use]
 pub fn add_address(device: u32, address: IpAddr, prefix: u8) -> Message {
-    address_message(NEW_ADDRESS, CREATE | REPLACE, device, address, prefix)
+    address_message(NEW_ADDRESS, CREATE | REPLACE, device, (address, prefix), EVERYWHERE)
+}
+
+/// Gives the system's end of a link its address, which the kernel must not take for what leaves by another
+/// device that has none yet.
+#[must_use]
+pub fn add_link_address(device: u32, address: IpAddr, prefix: u8) -> Message {
+    address_message(NEW_ADDRESS, CREATE | REPLACE, device, (address, prefix), ON_LINK)
 }
 
 /// Takes an address from a device.
 #[must_use]
 pub fn delete_address(device: u32, address: IpAddr, prefix: u8) -> Message {
-    address_message(DELETE_ADDRESS, 0, device, address, prefix)
+    address_message(DELETE_ADDRESS, 0, device, (address, prefix), EVERYWHERE)
 }
 
 /// The way out of a device, in the place of an earlier one.

@@ -65,6 +65,10 @@ impl Kernel {
                 Action::Accept => return End::Accept,
                 Action::Drop => return End::Drop,
                 Action::Reject => return End::Reject,
+                Action::Continue(name) => {
+                    let next = self.rules.chains.iter().find(|chain| chain.name == *name);
+                    return self.chain(next.unwrap(), packet);
+                }
                 Action::Translate(to) => return End::Translate(*to),
                 Action::Masquerade => return End::Masquerade,
                 Action::Log(..) => {}
@@ -181,7 +185,7 @@ fn a_name_is_open_while_its_address_is_in_the_set_and_for_that_app_alone() {
     assert_eq!(kernel.hook(Hook::Forward, &right), End::Accept);
     assert_eq!(kernel.hook(Hook::Forward, &outward(1002, "192.0.2.7", 8883)), End::Reject);
     kernel.connections = MAX_CONNECTIONS + 1;
-    assert_eq!(kernel.hook(Hook::Forward, &right), End::Drop, "too many connections");
+    assert_eq!(kernel.hook(Hook::Forward, &right), End::Reject, "too many connections");
 }
 
 #[test]
