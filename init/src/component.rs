@@ -20,6 +20,7 @@ use holdfast_linux::network_namespace::{NamespaceError, NetworkNamespace};
 use holdfast_linux::seccomp::{Filter, Filters};
 use holdfast_linux::spawn::{self, Command, Pid, SpawnError};
 use holdfast_linux::{PathError, storage};
+use std::cell::OnceCell;
 use std::ffi::{CString, NulError};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -88,24 +89,28 @@ pub(crate) enum StartError {
 /// What every start needs, read once from the verified root.
 #[derive(Debug)]
 pub(crate) struct Starter {
-    /// By their sets, in the order of [`SystemCalls::ALL`].
-    filters: Vec<(SystemCalls, Filter)>,
+    /// Read when a component first needs them.
+    filters: [(SystemCalls, OnceCell<Filter>); SystemCalls::ALL.len()],
     null: File,
 }
 
 impl Starter {
     pub(crate) fn prepare() -> Result<Self, StartError> {
-        let mut filters = Vec::new();
-        for set in SystemCalls::ALL {
-            let paths = [component::filter_path(set, 0), component::filter_path(set, 1)];
-            filters.push((set, Filter::load(&paths)?));
-        }
+        let filters = SystemCalls::ALL.map(|set| (set, OnceCell::new()));
         Ok(Self { filters, null: open("/dev/null", true)? })
     }
 
     fn filter(&self, set: SystemCalls) -> Result<&Filter, StartError> {
         let found = self.filters.iter().find(|(of, _)| *of == set);
-        found.map(|(_, filter)| filter).ok_or(StartError::NoFilter(set))
+        let (_, cell) = found.ok_or(StartError::NoFilter(set))?;
+        match cell.get() {
+            Some(filter) => Ok(filter),
+            None => {
+                let paths = [component::filter_path(set, 0), component::filter_path(set, 1)];
+                let filter = Filter::load(&paths)?;
+                Ok(cell.get_or_init(|| filter))
+            }
+        }
     }
 
     /// Starts a plan with `output` as its standard output and error. `tree` says where those of its
