@@ -464,7 +464,8 @@ fn network_service() -> component::Service {
             // The firewall's rules are memory of the kernel on its account.
             memory_kib: 16_384,
             processes: 1,
-            open_files: 256,
+            // A socket for each question that an app may have open, times the most apps.
+            open_files: 1024,
             temporary_kib: 0,
             log_lines_per_second: 64,
             ..Limits::default()

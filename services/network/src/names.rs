@@ -188,7 +188,7 @@ impl Names {
                 } else {
                     "AllowedConnections has no such name"
                 };
-                reports.say(now, format!("{}: refused the name {name}: {why}", app.name));
+                reports.say(now, app.uid, format!("{}: refused the name {name}: {why}", app.name));
                 reply
             }
             Decision::Ask(lookup) => {
@@ -228,7 +228,7 @@ impl Names {
         for address in &outcome.forbidden {
             let line =
                 format!("{}: refused {address} for {name}: the address is not public", app.name);
-            reports.say(now, line);
+            reports.say(now, app.uid, line);
         }
         let mut elements = Vec::new();
         for record in &outcome.records {
@@ -252,7 +252,7 @@ impl Names {
             }
         };
         if outcome.status == Status::Failed {
-            reports.say(now, format!("{}: nobody answers for {name}", app.name));
+            reports.say(now, app.uid, format!("{}: nobody answers for {name}", app.name));
         }
         let _ = proxy.socket.send(&reply, pending.from);
     }

@@ -2,7 +2,7 @@
 //! what was received, and says what to send and which lease holds.
 //!
 //! Servers are strangers: what they say is bounded, checked against what was asked, and never
-//! makes the client send more often than [`SHORTEST_RENEWAL_MS`] lets it.
+//! makes the client send more often than `SHORTEST_RENEWAL_MS` lets it.
 
 use super::address::APPS_V4;
 use super::grants::masked;
