@@ -237,8 +237,8 @@ fn output(service_uid: u32) -> Chain {
     ] {
         rules.push(rule(vec![Match::Icmp6(kind)], Action::Accept));
     }
-    // Names, leases of both versions, time, and names of the local link.
-    for port in [53, 67, 547, 123, name_proxy::LINK_PORT] {
+    // Names, leases of both versions, and names of the local link.
+    for port in [53, 67, 547, name_proxy::LINK_PORT] {
         let mut matches = to_uplink().to_vec();
         matches.push(Match::Owner(service_uid));
         matches.extend(udp(None, port));
