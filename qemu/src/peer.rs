@@ -40,10 +40,6 @@ pub struct World {
     pub names: Vec<(String, Answer)>,
     /// Instances of services on the local link.
     pub services: Vec<Instance>,
-    /// Every question for a name is answered with this instead.
-    pub forged: Option<Answer>,
-    /// Nobody answers questions for names.
-    pub names_silent: bool,
 }
 
 /// An instance of a DNS-SD service (RFC 6763).
@@ -64,8 +60,6 @@ pub struct Instance {
 pub struct Dhcp {
     /// It answers at all.
     pub serves: bool,
-    /// It takes leases back instead of renewing them.
-    pub refuses: bool,
     /// Address that it leases.
     pub address: Ipv4Addr,
     /// Seconds of a lease.
@@ -112,19 +106,10 @@ impl Answer {
 impl Default for World {
     fn default() -> Self {
         Self {
-            dhcp: Dhcp {
-                serves: true,
-                refuses: false,
-                address: GUEST,
-                seconds: 86_400,
-                lie: None,
-                copies: 1,
-            },
+            dhcp: Dhcp { serves: true, address: GUEST, seconds: 86_400, lie: None, copies: 1 },
             router: None,
             names: Vec::new(),
             services: Vec::new(),
-            forged: None,
-            names_silent: false,
         }
     }
 }
@@ -192,12 +177,6 @@ impl Peer {
     #[must_use]
     pub fn packets(&self) -> Vec<Packet> {
         self.lock().seen.iter().filter_map(Frame::packet).collect()
-    }
-
-    /// Every frame that the guest has sent, since [`forget`](Self::forget).
-    #[must_use]
-    pub fn frames(&self) -> Vec<Frame> {
-        self.lock().seen.clone()
     }
 
     /// Forgets what was sent so far.
@@ -443,7 +422,7 @@ fn dhcp(server: &Dhcp, segment: &Segment) -> Vec<Packet> {
     let kind = match kind {
         1 => 2,
         3 if other => return Vec::new(),
-        3 if server.refuses || wanted != server.address.octets() => 6,
+        3 if wanted != server.address.octets() => 6,
         3 => 5,
         _ => return Vec::new(),
     };
@@ -507,9 +486,6 @@ fn information(world: &World, frame: &Frame, segment: &Segment) -> Option<Packet
 
 /// Answers a question for a name, from whichever server it was sent to.
 fn name(world: &World, packet: &Packet, segment: &Segment) -> Option<Packet> {
-    if world.names_silent {
-        return None;
-    }
     let asked = simple_dns::Packet::parse(&segment.payload).ok()?;
     let question = asked.questions.first()?.clone();
     let written = question.qname.to_string();
@@ -518,7 +494,7 @@ fn name(world: &World, packet: &Packet, segment: &Segment) -> Option<Packet> {
         Some(domain) => written.ends_with(domain),
         None => *name == written,
     });
-    let found = world.forged.as_ref().or(known.map(|(_, answer)| answer));
+    let found = known.map(|(_, answer)| answer);
     let instances = instances(world, &written, question.qtype);
     let mut reply = asked.clone().into_reply();
     reply.set_flags(PacketFlag::RESPONSE | PacketFlag::RECURSION_AVAILABLE);

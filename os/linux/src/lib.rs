@@ -24,6 +24,7 @@ pub mod poll;
 pub mod power;
 pub mod seccomp;
 pub mod signal;
+mod socket_option;
 pub mod spawn;
 pub mod storage;
 pub mod sysctl;

@@ -1,5 +1,6 @@
 //! Netlink sockets (netlink(7)). What is said over them is `holdfast_core::network`'s.
 
+use crate::socket_option;
 use holdfast_core::network::netlink::{self, DONE, ERROR, Message, Received, messages};
 use rustix::io::Errno;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
@@ -8,7 +9,7 @@ use rustix::net::{
     socket_with, sockopt,
 };
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Bytes that are received at once; the kernel's own buffers for dumps are no larger.
 const BUFFER_BYTES: usize = 32 * 1024;
@@ -51,7 +52,9 @@ impl NetlinkSocket {
     /// The kernel refuses.
     pub fn netfilter() -> io::Result<Self> {
         let opened = Self::open(Some(NETFILTER), 0)?;
-        allow_sending(&opened.socket, TRANSACTION_BYTES)?;
+        // Which a holder of CAP_NET_ADMIN may set beyond the system's limit.
+        let bytes = TRANSACTION_BYTES.to_ne_bytes();
+        socket_option::set(&opened.socket, libc::SO_SNDBUFFORCE, &bytes)?;
         Ok(opened)
     }
 
@@ -191,22 +194,6 @@ impl NetlinkSocket {
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         matches!(recv(&self.socket, &mut byte, flags), Err(Errno::AGAIN))
     }
-}
-
-/// `SO_SNDBUFFORCE`, which a holder of CAP_NET_ADMIN may set beyond the system's limit.
-fn allow_sending(socket: &OwnedFd, bytes: libc::c_int) -> io::Result<()> {
-    let length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap_or(4);
-    // SAFETY: the pointer and the length are those of a live integer, which the kernel copies.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_SNDBUFFORCE,
-            (&raw const bytes).cast(),
-            length,
-        )
-    };
-    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 impl AsFd for NetlinkSocket {

@@ -1,5 +1,6 @@
 //! UDP sockets that stay on one device or address.
 
+use crate::socket_option;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, ipproto, recvfrom, sendto,
@@ -35,7 +36,8 @@ impl UdpSocket {
         let socket = Self::of_version(local.ip())?;
         sockopt::set_socket_reuseaddr(&socket.socket, true)?;
         sockopt::set_socket_broadcast(&socket.socket, true)?;
-        bind_to_device(&socket.socket, device)?;
+        // Which a socket that is bound to no device may set without a capability.
+        socket_option::set(&socket.socket, libc::SO_BINDTODEVICE, device.as_bytes())?;
         bind(&socket.socket, &local)?;
         Ok(socket)
     }
@@ -87,25 +89,30 @@ impl UdpSocket {
     }
 }
 
+/// Datagrams that [`UdpSocket::take`] takes at most, so that other sockets have their turn.
+const DATAGRAMS_PER_TURN: usize = 16;
+
+impl UdpSocket {
+    /// Takes the datagrams, up to 16, that were sent from a port and are not longer than `most` bytes;
+    /// longer ones are cut.
+    #[must_use]
+    pub fn take(&self, port: u16, most: usize) -> Vec<(Vec<u8>, SocketAddr)> {
+        let mut buffer = vec![0u8; most];
+        let mut taken = Vec::new();
+        for _ in 0..DATAGRAMS_PER_TURN {
+            let Ok(Some((length, from))) = self.receive(&mut buffer) else {
+                break;
+            };
+            if from.port() == port {
+                taken.push((buffer.get(..length).unwrap_or_default().to_vec(), from));
+            }
+        }
+        taken
+    }
+}
+
 impl AsFd for UdpSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// `SO_BINDTODEVICE`, which a socket that is bound to none may set without a capability.
-fn bind_to_device(socket: &OwnedFd, device: &str) -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let length = libc::socklen_t::try_from(device.len()).map_err(|_| Errno::NAMETOOLONG)?;
-    // SAFETY: the pointer and the length are those of a live string, which the kernel copies.
-    let set = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_BINDTODEVICE,
-            device.as_ptr().cast(),
-            length,
-        )
-    };
-    if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

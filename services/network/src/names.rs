@@ -333,19 +333,10 @@ impl Pending {
         if self.lookup.on_link {
             return on_link.iter().find_map(|bytes| self.take_answer(bytes));
         }
-        let mut buffer = [0u8; name_proxy::MAX_ANSWER_BYTES];
-        for _ in 0..DATAGRAMS_PER_TURN {
-            let received = self.socket.as_ref()?.receive(&mut buffer);
-            let Ok(Some((length, from))) = received else {
-                return None;
-            };
-            if from == SocketAddr::new(self.server, PORT)
-                && let Some(outcome) = self.take_answer(buffer.get(..length).unwrap_or_default())
-            {
-                return Some(outcome);
-            }
-        }
-        None
+        let taken = self.socket.as_ref()?.take(PORT, name_proxy::MAX_ANSWER_BYTES);
+        let server = SocketAddr::new(self.server, PORT);
+        let answers = taken.iter().filter(|(_, from)| *from == server);
+        answers.map(|(bytes, _)| bytes).find_map(|bytes| self.take_answer(bytes))
     }
 
     fn take_answer(&mut self, bytes: &[u8]) -> Option<Outcome> {

@@ -17,8 +17,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Most devices that are looked after.
 const MAX_UPLINKS: usize = 8;
-/// Datagrams taken from one socket before others have their turn.
-const DATAGRAMS_PER_TURN: usize = 16;
 /// Most name servers that are asked.
 const MAX_NAME_SERVERS: usize = 4;
 /// How much a way out costs: less than what the kernel makes of router advertisements (1024).
@@ -223,18 +221,11 @@ impl Uplinks {
 
     /// Takes what servers have sent.
     pub(crate) fn receive(&mut self, routes: &mut NetlinkSocket, now: u64) {
-        let mut buffer = [0u8; dhcp::MAX_MESSAGE_BYTES];
         for uplink in &mut self.uplinks {
-            for _ in 0..DATAGRAMS_PER_TURN {
-                let received = uplink.socket.as_ref().map(|socket| socket.receive(&mut buffer));
-                let Some(Ok(Some((length, from)))) = received else {
-                    break;
-                };
-                if from.port() != dhcp::SERVER_PORT {
-                    continue;
-                }
-                let bytes = buffer.get(..length).unwrap_or_default();
-                let event = uplink.client.as_mut().and_then(|c| c.on_message(bytes, now));
+            let socket = uplink.socket.as_ref();
+            let taken = socket.map(|s| s.take(dhcp::SERVER_PORT, dhcp::MAX_MESSAGE_BYTES));
+            for (message, _) in taken.unwrap_or_default() {
+                let event = uplink.client.as_mut().and_then(|c| c.on_message(&message, now));
                 uplink.act(routes, event);
             }
             uplink.receive_information(now);
@@ -271,19 +262,10 @@ impl Uplinks {
 
     /// What was answered on the local link.
     pub(crate) fn answers_on_link(&self) -> Vec<Vec<u8>> {
-        let mut buffer = [0u8; name_proxy::MAX_ANSWER_BYTES];
-        let mut answers = Vec::new();
-        for socket in self.uplinks.iter().filter_map(|uplink| uplink.link_names.as_ref()) {
-            for _ in 0..DATAGRAMS_PER_TURN {
-                let Ok(Some((length, from))) = socket.receive(&mut buffer) else {
-                    break;
-                };
-                if from.port() == name_proxy::LINK_PORT {
-                    answers.push(buffer.get(..length).unwrap_or_default().to_vec());
-                }
-            }
-        }
-        answers
+        let sockets = self.uplinks.iter().filter_map(|uplink| uplink.link_names.as_ref());
+        let taken = sockets
+            .flat_map(|socket| socket.take(name_proxy::LINK_PORT, name_proxy::MAX_ANSWER_BYTES));
+        taken.map(|(answer, _)| answer).collect()
     }
 }
 
@@ -357,15 +339,10 @@ impl Uplink {
 
     /// Takes what DHCPv6 servers have sent.
     fn receive_information(&mut self, now: u64) {
-        let mut buffer = [0u8; dhcp6::MAX_MESSAGE_BYTES];
-        for _ in 0..DATAGRAMS_PER_TURN {
-            let received = self.information_socket.as_ref().map(|s| s.receive(&mut buffer));
-            let Some(Ok(Some((length, from)))) = received else {
-                return;
-            };
-            let bytes = buffer.get(..length).unwrap_or_default();
-            let answer = self.information.on_message(bytes, now);
-            if let (Some(answer), dhcp6::SERVER_PORT) = (answer, from.port()) {
+        let socket = self.information_socket.as_ref();
+        let taken = socket.map(|s| s.take(dhcp6::SERVER_PORT, dhcp6::MAX_MESSAGE_BYTES));
+        for (message, _) in taken.unwrap_or_default() {
+            if let Some(answer) = self.information.on_message(&message, now) {
                 self.name_servers_v6(answer.name_servers, answer.seconds, now);
             }
         }

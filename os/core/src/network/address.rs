@@ -5,17 +5,19 @@
 //! that a device is plugged into uses; IPv6 ones are unique local (RFC 4193). Neither leaves the
 //! device: the firewall gives what does the uplink's address.
 
+use super::grants::masked;
 use crate::component::FIRST_APP_UID;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// First address of 198.18.0.0/15.
 const BASE_V4: u32 = 0xc612_0000;
 /// `fd68:6f6c:6466::/48`.
 const BASE_V6: u128 = 0xfd68_6f6c_6466 << 80;
-/// Every app's addresses, and the system's towards them.
-pub const APPS_V4: (Ipv4Addr, u8) = (Ipv4Addr::new(198, 18, 0, 0), 15);
-/// As [`APPS_V4`].
-pub const APPS_V6: (Ipv6Addr, u8) = (Ipv6Addr::new(0xfd68, 0x6f6c, 0x6466, 0, 0, 0, 0, 0), 48);
+/// Every app's addresses, and the system's towards them: prefixes and their lengths.
+pub const APPS: [(IpAddr, u8); 2] = [
+    (IpAddr::V4(Ipv4Addr::new(198, 18, 0, 0)), 15),
+    (IpAddr::V6(Ipv6Addr::new(0xfd68, 0x6f6c, 0x6466, 0, 0, 0, 0, 0)), 48),
+];
 /// Length of an IPv4 link's prefix (RFC 3021).
 pub const LINK_PREFIX_V4: u8 = 31;
 /// Length of an IPv6 link's prefix (RFC 6164).
@@ -24,6 +26,12 @@ pub const LINK_PREFIX_V6: u8 = 127;
 pub const LINK_NAMES: &str = "app";
 /// Name of the device that an app sees.
 pub const APP_DEVICE: &str = "eth0";
+
+/// True for an address of a link between the system and an app.
+#[must_use]
+pub fn is_of_apps(address: IpAddr) -> bool {
+    APPS.iter().any(|(prefix, length)| masked(address, *length) == Some(*prefix))
+}
 
 /// One app's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +99,6 @@ pub const HOSTS_FILE: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
 #[cfg(test)]
 mod tests {
-    use super::super::grants::masked;
     use super::*;
     use crate::component::LAST_UID;
     use std::collections::BTreeSet;
@@ -103,11 +110,11 @@ mod tests {
             let link = Link::of(uid);
             for address in [link.system_v4(), link.app_v4()] {
                 assert!(seen.insert(u128::from(address.to_bits())), "{address} is given twice");
-                assert_eq!(masked(address.into(), APPS_V4.1), Some(APPS_V4.0.into()));
+                assert!(is_of_apps(address.into()), "{address}");
             }
             for address in [link.system_v6(), link.app_v6()] {
                 assert!(seen.insert(address.to_bits()), "{address} is given twice");
-                assert_eq!(masked(address.into(), APPS_V6.1), Some(APPS_V6.0.into()));
+                assert!(is_of_apps(address.into()), "{address}");
             }
             assert_eq!(Link::uid_of_device(&link.device()), Some(uid));
             assert!(link.device().len() < 16, "longer than a device's name may be");

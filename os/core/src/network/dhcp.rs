@@ -4,7 +4,7 @@
 //! Servers are strangers: what they say is bounded, checked against what was asked, and never
 //! makes the client send more often than `SHORTEST_RENEWAL_MS` lets it.
 
-use super::address::APPS_V4;
+use super::address::is_of_apps;
 use super::grants::masked;
 use smoltcp::wire::{DhcpMessageType, DhcpOpCode, DhcpPacket, DhcpRepr, EthernetAddress};
 use std::net::{IpAddr, Ipv4Addr};
@@ -192,10 +192,7 @@ fn addresses(bytes: &[u8]) -> Vec<Ipv4Addr> {
 /// True for an address that one host of a network can have, and that is none of our own links'.
 fn is_host(address: Ipv4Addr) -> bool {
     let first = address.octets()[0];
-    first != 0
-        && !address.is_loopback()
-        && first < 224
-        && masked(IpAddr::V4(address), APPS_V4.1) != Some(IpAddr::V4(APPS_V4.0))
+    first != 0 && !address.is_loopback() && first < 224 && !is_of_apps(address.into())
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,7 +4,7 @@
 //! system's side of its link, so that nothing an app does in its own namespace changes what applies to
 //! it. Names are opened by putting their addresses into the app's sets for as long as they hold.
 
-use super::address::{APPS_V4, APPS_V6, LINK_NAMES, Link};
+use super::address::{APPS, LINK_NAMES, Link};
 use super::grants::{Destination, NetworkGrants, PortRange, Protocol};
 use super::netfilter::{
     Action, AddressSet, Chain, DeviceMap, Hook, Match, Rule, Ruleset, Side, Version, state,
@@ -182,13 +182,11 @@ fn follow_connections() -> [Rule; 2] {
 
 /// Somebody outside who claims to be an app.
 fn outside_spoofed() -> [Rule; 2] {
-    [(IpAddr::V4(APPS_V4.0), APPS_V4.1), (IpAddr::V6(APPS_V6.0), APPS_V6.1)].map(
-        |(address, length)| {
-            let mut matches = from_uplink().to_vec();
-            matches.push(Match::Source(address, length, true));
-            rule(matches, Action::Drop)
-        },
-    )
+    APPS.map(|(address, length)| {
+        let mut matches = from_uplink().to_vec();
+        matches.push(Match::Source(address, length, true));
+        rule(matches, Action::Drop)
+    })
 }
 
 /// `deaf`: devices on which routers are not listened to.
@@ -328,7 +326,7 @@ fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
 
 fn allowed(to: &Match, protocol: Option<Protocol>, ports: &[PortRange]) -> Vec<Rule> {
     let mut rules = Vec::new();
-    for of in Protocol::ALL.iter().filter(|of| protocol.is_none_or(|only| only == **of)) {
+    for of in Protocol::of(protocol) {
         let matches = vec![to.clone(), Match::Protocol(of.number())];
         if ports.is_empty() {
             rules.push(rule(matches, Action::Accept));
@@ -387,16 +385,12 @@ fn prerouting(apps: &[NetworkedApp]) -> Chain {
 }
 
 fn postrouting() -> Chain {
-    let masquerade = |address: IpAddr, length| {
+    let rules = APPS.map(|(address, length)| {
         let mut matches = to_uplink().to_vec();
         matches.push(Match::Source(address, length, true));
         rule(matches, Action::Masquerade)
-    };
-    let rules = vec![
-        masquerade(IpAddr::V4(APPS_V4.0), APPS_V4.1),
-        masquerade(IpAddr::V6(APPS_V6.0), APPS_V6.1),
-    ];
-    base("postrouting", Hook::Postrouting, rules)
+    });
+    base("postrouting", Hook::Postrouting, rules.into())
 }
 
 #[cfg(test)]

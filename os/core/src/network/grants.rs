@@ -58,6 +58,16 @@ impl Protocol {
     /// Both, in the order of their numbers.
     pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
 
+    /// The protocols that a grant covers which names this one, or none.
+    #[must_use]
+    pub fn of(named: Option<Self>) -> &'static [Self] {
+        match named {
+            None => &Self::ALL,
+            Some(Self::Tcp) => &[Self::Tcp],
+            Some(Self::Udp) => &[Self::Udp],
+        }
+    }
+
     /// Number in an IP header.
     #[must_use]
     pub fn number(self) -> u8 {
@@ -176,11 +186,7 @@ impl Connection {
     /// The protocols it covers.
     #[must_use]
     pub fn protocols(&self) -> &'static [Protocol] {
-        match self.protocol {
-            None => &Protocol::ALL,
-            Some(Protocol::Tcp) => &[Protocol::Tcp],
-            Some(Protocol::Udp) => &[Protocol::Udp],
-        }
+        Protocol::of(self.protocol)
     }
 }
 

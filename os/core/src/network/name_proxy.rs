@@ -4,7 +4,7 @@
 //! app's but the granted name; and of what comes back only addresses are handed on. So neither
 //! direction carries anything else. Names of DNS-SD services (RFC 6763) stay on the local link.
 
-use super::address::{APPS_V4, APPS_V6};
+use super::address::is_of_apps;
 use super::firewall::NetworkedApp;
 use super::grants::{Destination, masked};
 use simple_dns::rdata::{A, AAAA, RData};
@@ -380,13 +380,12 @@ impl Lookup {
 /// would turn the app against whoever is near it.
 fn may_have(name: &str, address: IpAddr) -> bool {
     let is_local = !name.contains('.') || LOCAL_DOMAINS.iter().any(|domain| is_in(name, domain));
-    let (of_apps, private, never) = match address {
+    let (private, never) = match address {
         IpAddr::V4(address) => {
             let first = address.octets()[0];
             let shared =
                 masked(IpAddr::V4(address), 10) == Some(IpAddr::V4(Ipv4Addr::new(100, 64, 0, 0)));
             (
-                masked(IpAddr::V4(address), APPS_V4.1) == Some(IpAddr::V4(APPS_V4.0)),
                 address.is_private() || address.is_link_local() || shared,
                 first == 0 || address.is_loopback() || first >= 224,
             )
@@ -398,13 +397,12 @@ fn may_have(name: &str, address: IpAddr) -> bool {
                 || address.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0]
                 || address.segments()[0] == 0x2002;
             (
-                masked(IpAddr::V6(address), APPS_V6.1) == Some(IpAddr::V6(APPS_V6.0)),
                 address.is_unique_local() || address.is_unicast_link_local(),
                 address.is_loopback() || address.is_multicast() || embeds_v4,
             )
         }
     };
-    !of_apps && !never && (is_local || !private)
+    !is_of_apps(address) && !never && (is_local || !private)
 }
 
 /// The answer to an app.

@@ -72,8 +72,6 @@ pub enum Match {
     Destination(IpAddr, u8),
     /// Its destination is in a set of addresses of the IP version.
     DestinationIn(String, Version),
-    /// It is of this IP version.
-    Version(Version),
     /// Its transport protocol.
     Protocol(u8),
     /// Its source port.
@@ -538,7 +536,6 @@ fn put_match(expressions: &mut Message, one: &Match) {
                 number(nest, 2, REGISTER);
             });
         }
-        Match::Version(of) => version(expressions, *of),
         Match::Protocol(protocol) => {
             load_meta(expressions, 16);
             compare(expressions, Compare::Equal, &[*protocol]);
@@ -648,7 +645,6 @@ impl fmt::Display for Rule {
                     write!(formatter, "daddr {address}/{length} ")?;
                 }
                 Match::DestinationIn(set, _) => write!(formatter, "daddr @{set} ")?,
-                Match::Version(of) => write!(formatter, "nfproto {of:?} ")?,
                 Match::Protocol(number) => write!(formatter, "l4proto {number} ")?,
                 Match::SourcePort(port) => write!(formatter, "sport {port} ")?,
                 Match::Ports(range) => write!(formatter, "dport {range} ")?,

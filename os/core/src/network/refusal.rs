@@ -1,6 +1,6 @@
 //! Packets that the firewall has refused, and what would have allowed them.
 
-use super::address::{APPS_V4, APPS_V6, Link};
+use super::address::{Link, is_of_apps};
 use super::firewall::{MAX_CONNECTIONS, NetworkedApp};
 use super::grants::{Destination, PortRange, masked};
 use super::netlink::{ACKNOWLEDGE, Message, Received};
@@ -90,17 +90,13 @@ impl Refusal {
     /// address belonged to a while ago, if any.
     #[must_use]
     pub fn explain(&self, app: &NetworkedApp, apps: &[NetworkedApp], name: Option<&str>) -> String {
-        let of_apps = match self.destination {
-            IpAddr::V4(_) => masked(self.destination, APPS_V4.1) == Some(IpAddr::V4(APPS_V4.0)),
-            IpAddr::V6(_) => masked(self.destination, APPS_V6.1) == Some(IpAddr::V6(APPS_V6.0)),
-        };
         if self.protocol != 6 && self.protocol != 17 {
             return "apps have TCP and UDP; no grant allows anything else".to_owned();
         }
         if self.over {
             return format!("the app has {MAX_CONNECTIONS} connections, and may have no more");
         }
-        if of_apps {
+        if is_of_apps(self.destination) {
             return self.explain_app(app, apps);
         }
         let granted = app.grants.connections.iter().find(|connection| match &connection.to {

@@ -46,8 +46,6 @@ pub struct Device {
     pub has_carrier: bool,
     /// What it is when no hardware stands behind it, such as `veth`.
     pub kind: Option<String>,
-    /// Bytes received and sent since it exists.
-    pub traffic: (u64, u64),
 }
 
 /// An address of a device.
@@ -236,11 +234,6 @@ fn read_device(message: &Received<'_>) -> Option<Device> {
         return None;
     };
     let flags = u32::from_ne_bytes([f0, f1, f2, f3]);
-    // `struct rtnl_link_stats64`: packets received and sent, then bytes.
-    let statistics = |at: usize| -> u64 {
-        let bytes = found.find(23).and_then(|all| all.get(at..)?.first_chunk());
-        bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
-    };
     Some(Device {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: found.text(3)?.to_owned(),
@@ -249,7 +242,6 @@ fn read_device(message: &Received<'_>) -> Option<Device> {
         is_up: flags & UP != 0,
         has_carrier: flags & (RUNNING | LOWER_UP) == RUNNING | LOWER_UP,
         kind: found.find(18).and_then(|info| attributes(info).text(1)).map(str::to_owned),
-        traffic: (statistics(16), statistics(24)),
     })
 }
 

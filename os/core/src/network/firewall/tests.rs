@@ -104,7 +104,6 @@ impl Kernel {
                 Version::of(packet.destination) == *version
                     && self.elements.get(set).is_some_and(|all| all.contains(&packet.destination))
             }
-            Match::Version(version) => Version::of(packet.destination) == *version,
             Match::Protocol(protocol) => packet.protocol == *protocol,
             Match::SourcePort(_) | Match::Rate(_) => true,
             Match::Ports(range) => range.contains(packet.port),
