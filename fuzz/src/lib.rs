@@ -6,6 +6,7 @@
 #![allow(clippy::panic, reason = "a panic is a finding")]
 
 use holdfast_core::app_manifest::{AppManifest, ComponentId};
+use holdfast_core::clock;
 use holdfast_core::component::ComponentList;
 use holdfast_core::elf as elf_file;
 use holdfast_core::identity::{self, IdentityTable};
@@ -14,8 +15,9 @@ use holdfast_core::network::config::NetworkConfig;
 use holdfast_core::network::dhcp::{self, Answer, Client};
 use holdfast_core::network::firewall::NetworkedApp;
 use holdfast_core::network::name_proxy::{self, Decision, Kind, Lookup};
+use holdfast_core::network::status::NetworkStatus;
 use holdfast_core::network::{
-    Connection, Destination, NetworkGrants, dhcp6, netlink, refusal, route,
+    Connection, Destination, NetworkGrants, dhcp6, netlink, refusal, route, sntp,
 };
 use holdfast_core::notify;
 use holdfast_core::package::{HEADER_BYTES, Header};
@@ -25,11 +27,13 @@ use holdfast_core::wire as protocol;
 use holdfast_images::boot::{self, signature};
 use holdfast_images::{package, root, sha256};
 
+use std::net::{IpAddr, Ipv4Addr};
+
 /// One parser under test.
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its program and its corpus.
-pub const TARGETS: [(&str, Target); 21] = [
+pub const TARGETS: [(&str, Target); 23] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -48,8 +52,10 @@ pub const TARGETS: [(&str, Target); 21] = [
     ("log_line", log_line),
     ("netlink_message", netlink_message),
     ("network_config", network_config),
+    ("network_status", network_status),
     ("notification", notification),
     ("package_header", package_header),
+    ("sntp_answer", sntp_answer),
     ("wire", wire),
 ];
 
@@ -175,6 +181,40 @@ pub fn network_config(bytes: &[u8]) {
     if let Ok(config) = NetworkConfig::decode(bytes) {
         assert_eq!(config.encode().as_deref(), Ok(bytes), "it is written as another");
         let _ = config.check();
+    }
+}
+
+/// What the network service says of the network.
+pub fn network_status(bytes: &[u8]) {
+    if let Ok(status) = NetworkStatus::decode(bytes) {
+        let _ = status.to_string();
+        assert_eq!(status.encode().as_deref(), Ok(bytes), "it is written as another");
+    }
+}
+
+/// A message of a time server. What it repeats of the question is made to fit.
+pub fn sntp_answer(bytes: &[u8]) {
+    const NONCE: [u8; 8] = *b"question";
+    const SHOWN_US: u64 = 1_800_000_000_000_000;
+    let mut message = bytes.to_vec();
+    if let Some(place) = message.get_mut(24..32) {
+        place.copy_from_slice(&NONCE);
+    }
+    let server = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
+    let at = sntp::Instant { monotonic_us: 1_000_000, shown_us: SHOWN_US };
+    if let Some(sntp::Answer::Behind(behind, doubt)) = sntp::read(&message, NONCE, 0, at) {
+        assert!(behind.unsigned_abs() < 69 * 31_556_952 * 1_000_000 && doubt >= 0);
+    }
+    let mut client = sntp::Client::new();
+    client.ask(&[(server, NONCE)], 0);
+    client.on_message(server, &message, at);
+    let outcome = client.on_time(sntp::ANSWER_WITHIN_MS);
+    assert!(outcome.is_some(), "a round without an end");
+    if let Some(sntp::Outcome::Agreed { behind_us, .. }) = outcome {
+        let floor = SHOWN_US / 1_000_000;
+        let mut judge = clock::Judge::new(floor, clock::Source::Floor);
+        let verdict = judge.judge(SHOWN_US, behind_us, 0);
+        assert!(behind_us >= 0 || verdict == clock::Verdict::BeforeFloor, "before the floor");
     }
 }
 

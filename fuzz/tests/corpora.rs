@@ -13,6 +13,7 @@ use holdfast_core::component::{App, ComponentList, FORMAT_VERSION, ImageIdentity
 use holdfast_core::identity::IdentityTable;
 use holdfast_core::network::config::NetworkConfig;
 use holdfast_core::network::route;
+use holdfast_core::network::status::{AppStatus, InterfaceStatus, NetworkStatus, Traffic};
 use holdfast_core::package::Version;
 use holdfast_core::policy::{self, admission};
 use holdfast_core::slots::{self, BootState, Release, Slot};
@@ -44,6 +45,32 @@ fn manifest() -> Vec<u8> {
  "TemporaryKiB": 64, "LogLinesPerSecond": 4}, "RestartPolicy": "OnFailure",
  "ReadyWithinMs": 1000, "WatchdogMs": 1000, "Critical": true}}"#
         .to_vec()
+}
+
+fn network_status() -> Vec<u8> {
+    let interface = InterfaceStatus {
+        name: "eth0".to_owned(),
+        plugged_in: true,
+        addresses: vec![("10.77.0.50".parse().unwrap(), 24)],
+        lease: None,
+    };
+    let app = AppStatus {
+        name: "sensor".to_owned(),
+        traffic: Traffic::default(),
+        refused: 1,
+        refusals: vec!["TCP".to_owned()],
+    };
+    let (interfaces, apps) = (vec![interface], vec![app]);
+    NetworkStatus { interfaces, apps, ..NetworkStatus::default() }.encode().unwrap()
+}
+
+/// A server of stratum 2 that shows the year 2027.
+fn sntp_answer() -> Vec<u8> {
+    let mut message = vec![0; 48];
+    message[..2].copy_from_slice(&[0x24, 2]);
+    message[32] = 0xef;
+    message[40] = 0xef;
+    message
 }
 
 fn list() -> ComponentList {
@@ -178,11 +205,14 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("log_line", vec![b"one\ntwo\x1b[2J\xff\0three".to_vec()]),
         ("netlink_message", vec![route::add_address(3, [10, 0, 0, 5].into(), 24).finish(1)]),
         ("network_config", vec![NetworkConfig::default().encode().unwrap()]),
+        ("network_status", vec![NetworkStatus::default().encode().unwrap(), network_status()]),
         ("notification", vec![b"STATUS=warm\nREADY=1\nWATCHDOG=1\nSTOPPING=1".to_vec()]),
         ("package_header", vec![golden()[..4096].to_vec()]),
+        ("sntp_answer", vec![sntp_answer()]),
         (
             "wire",
             vec![
+                request(&Request::SetClock(-1)),
                 request(&Request::Reboot),
                 request(&Request::Status(3)),
                 request(&Request::Restart("hello".to_owned())),

@@ -457,7 +457,7 @@ fn network_service() -> component::Service {
         args: Vec::new(),
         capabilities: NETWORK_CAPABILITIES.to_vec(),
         descriptors: Vec::new(),
-        requests: Requests { links: true, ..Requests::default() },
+        requests: Requests { links: true, clock: true, ..Requests::default() },
         system_view: false,
         system_network: true,
         limits: Limits {

@@ -3,6 +3,7 @@
 use crate::{FieldError, FileError};
 use holdfast_core::app_manifest::Limits;
 use holdfast_core::component;
+use holdfast_core::network::Destination;
 use holdfast_core::network::config::{Addressing, Interface, NetworkConfig};
 use holdfast_core::package::{ShortName, Version};
 use holdfast_core::policy::Requests;
@@ -138,6 +139,9 @@ pub struct NetworkSource {
     /// Name servers, instead of those that the network names.
     #[serde(default)]
     pub name_servers: Vec<IpAddr>,
+    /// Time servers, by address or name, instead of those that the network names: up to 4.
+    #[serde(default)]
+    pub time_servers: Vec<String>,
 }
 
 /// One interface, as a person writes it.
@@ -204,7 +208,14 @@ impl NetworkSource {
                 ipv6: addressing("ipv6", &source.ipv6)?,
             });
         }
-        let config = NetworkConfig { interfaces, name_servers: self.name_servers.clone() };
+        let mut time_servers = Vec::new();
+        for (index, text) in self.time_servers.iter().enumerate() {
+            let reason = "must be an address or a name, such as \"time.example.com\"";
+            let refused = || (format!("time_servers[{index}]"), reason);
+            time_servers.push(Destination::parse(text).ok_or_else(refused)?);
+        }
+        let name_servers = self.name_servers.clone();
+        let config = NetworkConfig { interfaces, name_servers, time_servers };
         config.check()?;
         Ok(config)
     }

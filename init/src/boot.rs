@@ -3,7 +3,7 @@
 use crate::log::Log;
 use holdfast_core::component::{self, ComponentList, ComponentListError};
 use holdfast_linux::mount::{self, Access};
-use holdfast_linux::{PathError, block, cgroup, clock, entropy, file, sysctl};
+use holdfast_linux::{PathError, block, cgroup, entropy, file, sysctl};
 use std::io;
 use std::path::Path;
 
@@ -20,8 +20,6 @@ pub(crate) enum BootError {
     NoComponents,
     #[error("the component list in {} is damaged", component::PATH)]
     Components(#[from] ComponentListError),
-    #[error("cannot set the clock")]
-    Clock(#[source] io::Error),
     #[error("the kernel gives no random numbers")]
     Random(#[source] io::Error),
 }
@@ -82,17 +80,6 @@ pub(crate) fn harden_kernel() -> Result<(), BootError> {
 
 pub(crate) fn set_hostname(name: &str) -> Result<(), BootError> {
     Ok(sysctl::set("kernel/hostname", name)?)
-}
-
-/// No clock on this device shows less than the board's own, nor than the time the image was built.
-pub(crate) fn raise_clock(log: &Log, build_time: u64) -> Result<(), BootError> {
-    if let Some(shown) = clock::hardware_seconds() {
-        clock::raise_to(shown).map_err(BootError::Clock)?;
-    }
-    if clock::raise_to(build_time).map_err(BootError::Clock)? {
-        log.notice(&format!("clock raised to the image's build time, {build_time}"));
-    }
-    Ok(())
 }
 
 /// Writable partitions, each of which may be lost without keeping the device from booting; with the

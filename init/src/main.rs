@@ -6,6 +6,7 @@
 //! reboot, and a stuck one is reset by the hardware watchdog.
 
 mod boot;
+mod clock;
 mod component;
 mod identities;
 mod log;
@@ -14,9 +15,10 @@ mod package;
 mod slots;
 mod supervise;
 
+use crate::clock::Clock;
 use crate::log::Log;
 use crate::slots::Slots;
-use holdfast_linux::clock;
+use holdfast_linux::clock::monotonic;
 use holdfast_linux::power::{self, End};
 use holdfast_linux::watchdog::Watchdog;
 use std::process::ExitCode;
@@ -24,7 +26,7 @@ use std::time::Duration;
 
 fn main() -> ExitCode {
     // The first statement: `holdfast measure` counts init's start from here.
-    let entered = clock::monotonic();
+    let entered = monotonic();
     if std::process::id() != 1 {
         eprintln!("init: runs only as PID 1 of a Holdfast device; it does nothing here");
         return ExitCode::from(2);
@@ -55,14 +57,15 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     log.banner(&list.image, entered);
     boot::harden_kernel()?;
     boot::set_hostname(&list.image.hostname)?;
-    boot::raise_clock(log, list.image.build_time)?;
+    let mut clock = Clock::start(list.image.build_time)?;
     boot::mount_partitions(log);
+    clock.raise_to_saved(log)?;
     // From here on, whatever hangs is reset.
     let watchdog = Watchdog::arm(supervise::WATCHDOG_S);
     log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
     let slots = Slots::prepare(log, &list.image)?;
     boot::renew_entropy_seed(log)?;
-    let mut supervision = supervise::Supervision::prepare(log, list, slots, watchdog)?;
+    let mut supervision = supervise::Supervision::prepare(log, list, slots, clock, watchdog)?;
     let end = supervision.run()?;
     supervision.release_packages();
     drop(supervision);

@@ -1,5 +1,6 @@
 //! The loop that init spends its life in.
 
+use crate::clock::Clock;
 use crate::component::{Component, StartError, Starter, Supervised};
 use crate::identities::Identities;
 use crate::log::Log;
@@ -16,7 +17,6 @@ use holdfast_core::wire::{self, Reply, Request};
 use holdfast_linux::PathError;
 use holdfast_linux::channel::{self, Received};
 use holdfast_linux::clock::monotonic_ms;
-use holdfast_linux::netlink::NetlinkSocket;
 use holdfast_linux::network_namespace::NetworkNamespace;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::power::End;
@@ -24,7 +24,7 @@ use holdfast_linux::signal::{Signal, SignalDescriptor};
 use holdfast_linux::wait::{self, Exit};
 use holdfast_linux::watchdog::Watchdog;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// Seconds without a sign of life after which the hardware resets the machine.
 pub(crate) const WATCHDOG_S: u16 = 15;
@@ -64,6 +64,7 @@ pub(crate) struct Supervision<'log> {
     identities: Identities,
     components: Vec<Supervised>,
     slots: Slots,
+    clock: Clock,
     health: Health,
     /// When limits were last asked what they have stopped.
     looked_at: u64,
@@ -99,6 +100,7 @@ impl<'log> Supervision<'log> {
         log: &'log Log,
         list: ComponentList,
         slots: Slots,
+        clock: Clock,
         watchdog: Option<Watchdog>,
     ) -> Result<Self, SuperviseError> {
         let signals = SignalDescriptor::open().map_err(kernel("watch for signals"))?;
@@ -139,6 +141,7 @@ impl<'log> Supervision<'log> {
             identities,
             components,
             slots,
+            clock,
             health,
             looked_at: 0,
             ending: None,
@@ -193,13 +196,13 @@ impl<'log> Supervision<'log> {
             self.health.observe(index, supervised.supervisor.ready_since(), now);
         }
         match self.health.verdict(now) {
-            Verdict::Healthy if !self.slots.is_committed() => self.slots.commit(self.log),
+            Verdict::Healthy if !self.slots.is_committed() => self.commit(),
             Verdict::Healthy | Verdict::Pending(_) => {}
             Verdict::Failed(index) => {
                 // A good slot is not given up for a component: it has booted, and updates come
                 // through it.
                 if !self.slots.is_on_trial() && !self.slots.is_committed() {
-                    self.slots.commit(self.log);
+                    self.commit();
                 }
                 self.end(End::Reboot);
                 if let Some(failed) = self.components.get(index) {
@@ -208,6 +211,11 @@ impl<'log> Supervision<'log> {
                 }
             }
         }
+    }
+
+    fn commit(&mut self) {
+        self.slots.commit(self.log);
+        self.clock.commit_floor(self.log);
     }
 
     /// When health is to be judged again.
@@ -362,6 +370,7 @@ impl<'log> Supervision<'log> {
         let (reply, handed) = match wire::decode_request(message.get(..length).unwrap_or_default())
         {
             Ok(Request::Link(at)) if supervised.component.plan.requests.links => self.link(at),
+            Ok(Request::Network) if supervised.component.plan.requests.status => self.network(),
             Ok(request) => (self.answer(index, &request), None),
             Err(error) => {
                 let name = &supervised.component.name;
@@ -390,7 +399,14 @@ impl<'log> Supervision<'log> {
             self.log.warning(&format!("{name} may not ask for {request:?}"));
             return Reply::Denied;
         }
-        if !matches!(request, Request::Status(_)) {
+        if matches!(
+            request,
+            Request::Reboot
+                | Request::PowerOff
+                | Request::Start(_)
+                | Request::Stop(_)
+                | Request::Restart(_)
+        ) {
             self.log.notice(&format!("{name} asks for {request:?}"));
         }
         match request {
@@ -400,8 +416,12 @@ impl<'log> Supervision<'log> {
                 let found = self.components.get(usize::from(*at));
                 return found.map_or(Reply::Unknown, |found| Reply::Status(found.status()));
             }
-            // Only who may ask for links gets here with it, and is answered before.
-            Request::Link(_) => return Reply::Denied,
+            Request::Clock => return Reply::Clock(self.clock.status(monotonic_ms())),
+            Request::SetClock(behind_us) => {
+                return Reply::Judged(self.clock.claim(self.log, *behind_us, monotonic_ms()));
+            }
+            // Who may ask for these is answered before.
+            Request::Link(_) | Request::Network => return Reply::Denied,
             Request::Start(name) | Request::Stop(name) | Request::Restart(name) => {
                 let named = self.components.iter().position(|c| c.component.name == *name);
                 let Some(named) = named else {
@@ -414,7 +434,7 @@ impl<'log> Supervision<'log> {
     }
 
     /// The app at a place among those with grants on the network, and a socket in its namespace.
-    fn link(&self, at: u16) -> (Reply, Option<NetlinkSocket>) {
+    fn link(&self, at: u16) -> (Reply, Option<OwnedFd>) {
         let mut networked = self.components.iter().filter_map(|supervised| {
             let Network::Granted(grants) = &supervised.component.plan.network else {
                 return None;
@@ -434,13 +454,33 @@ impl<'log> Supervision<'log> {
                     uid: supervised.component.uid,
                     grants: grants.clone(),
                 };
-                (Reply::Link(app), Some(socket))
+                (Reply::Link(app), Some(socket.into_descriptor()))
             }
             Some(Err(error)) => {
                 self.log.failure(&format!("{name} gets no link"), &error);
                 (Reply::Denied, None)
             }
             None => (Reply::Denied, None),
+        }
+    }
+
+    /// A socket to the network service, which says there how the network is.
+    fn network(&self) -> (Reply, Option<OwnedFd>) {
+        let service = self.components.iter().find(|c| c.component.plan.requests.links);
+        let wire = service.and_then(|service| service.running.as_ref()?.requests.as_ref());
+        let (Some(wire), Ok(wanted)) = (wire, wire::encode_reply(&Reply::NetworkWanted)) else {
+            return (Reply::Unknown, None);
+        };
+        let handed = channel::request_pair().and_then(|(theirs, asking)| {
+            channel::send_with(wire, &wanted, theirs.as_fd())?;
+            Ok(asking)
+        });
+        match handed {
+            Ok(asking) => (Reply::Accepted, Some(asking)),
+            Err(error) => {
+                self.log.failure("the network service does not listen", &error);
+                (Reply::Denied, None)
+            }
         }
     }
 

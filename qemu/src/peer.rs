@@ -11,7 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Hardware address of everybody that the guest meets.
 pub const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -40,6 +40,17 @@ pub struct World {
     pub names: Vec<(String, Answer)>,
     /// Instances of services on the local link.
     pub services: Vec<Instance>,
+    /// Time servers, which the DHCP server names.
+    pub time: Vec<TimeServer>,
+}
+
+/// A time server (RFC 5905).
+#[derive(Debug, Clone)]
+pub struct TimeServer {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Milliseconds by which it is ahead of this machine's clock.
+    pub ahead_ms: i64,
 }
 
 /// An instance of a DNS-SD service (RFC 6763).
@@ -110,6 +121,7 @@ impl Default for World {
             router: None,
             names: Vec::new(),
             services: Vec::new(),
+            time: Vec::new(),
         }
     }
 }
@@ -367,7 +379,8 @@ fn answers(world: &World, frame: &Frame) -> Vec<Frame> {
     };
     let packets = match (packet.protocol, packet.segment()) {
         (UDP, Some(segment)) => match segment.destination {
-            67 => dhcp(&world.dhcp, &segment),
+            67 => dhcp(world, &segment),
+            123 => time(world, &packet, &segment).into_iter().collect(),
             53 | 5353 if simple_dns::Packet::parse(&segment.payload).is_ok() => {
                 name(world, &packet, &segment).into_iter().collect()
             }
@@ -398,8 +411,9 @@ fn arp(frame: &Frame) -> Option<Frame> {
     Some(Frame { to: frame.from, from: HARDWARE, carries: carried::ARP, body })
 }
 
-fn dhcp(server: &Dhcp, segment: &Segment) -> Vec<Packet> {
+fn dhcp(world: &World, segment: &Segment) -> Vec<Packet> {
     const OPTIONS: usize = 240;
+    let server = &world.dhcp;
     let asked = &segment.payload;
     let option = |wanted: u8| -> Option<&[u8]> {
         let mut rest = asked.get(OPTIONS..)?;
@@ -443,6 +457,10 @@ fn dhcp(server: &Dhcp, segment: &Segment) -> Vec<Packet> {
         body.extend(ROUTER.octets());
         body.extend([6, 4]);
         body.extend(NAME_SERVER.octets());
+        if !world.time.is_empty() {
+            body.extend([42, u8::try_from(world.time.len().saturating_mul(4)).unwrap_or(0)]);
+            body.extend(world.time.iter().flat_map(|server| server.address.octets()));
+        }
     }
     body.push(255);
     if let Some(lie) = server.lie {
@@ -458,6 +476,26 @@ fn dhcp(server: &Dhcp, segment: &Segment) -> Vec<Packet> {
     };
     let packet = Packet::with(ROUTER.into(), Ipv4Addr::BROADCAST.into(), UDP, &segment);
     vec![packet; server.copies]
+}
+
+/// A time server that is what it says of itself, but for the time.
+fn time(world: &World, packet: &Packet, segment: &Segment) -> Option<Packet> {
+    const SECONDS_FROM_1900_TO_1970: i64 = 2_208_988_800;
+    let asked = |server: &&TimeServer| IpAddr::V4(server.address) == packet.destination;
+    let server = world.time.iter().find(asked)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
+    let ms = i64::try_from(now.as_millis()).ok()?.checked_add(server.ahead_ms)?;
+    let seconds = ms.div_euclid(1000).checked_add(SECONDS_FROM_1900_TO_1970)?;
+    let fraction = ms.rem_euclid(1000).checked_shl(32)?.checked_div(1000)?;
+    // The counter of seconds has 32 bits, whatever the year.
+    let stamp = (seconds.checked_shl(32)? | fraction).to_be_bytes();
+    let mut payload = vec![0x24, 2, 6, 0xec];
+    payload.extend([0, 0, 1, 0, 0, 0, 1, 0, 127, 0, 0, 1]);
+    payload.extend(stamp);
+    payload.extend(segment.payload.get(40..48)?);
+    payload.extend(stamp);
+    payload.extend(stamp);
+    Some(back(packet, segment, payload))
 }
 
 /// A DHCPv6 server that knows name servers and nothing else.

@@ -4,6 +4,7 @@
 //! init reads them as hostile bytes: bounded by [`MAX_REQUEST_BYTES`], trailing data refused. Every
 //! request gets one reply.
 
+use crate::clock;
 use crate::encoding::{self, EncodingError};
 use crate::network::firewall::NetworkedApp;
 use crate::policy::Requests;
@@ -14,7 +15,7 @@ use thiserror::Error;
 /// Environment variable that holds the number of the socket to init.
 pub const SOCKET_VARIABLE: &str = "HOLDFAST_INIT";
 /// Version of the messages.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 /// Longest request in bytes.
 pub const MAX_REQUEST_BYTES: usize = 64;
 /// Longest reply in bytes.
@@ -38,6 +39,12 @@ pub enum Request {
     /// The app with this place among those that have grants on the network. With the reply comes a
     /// netlink socket within its namespace.
     Link(u16),
+    /// How the clock is.
+    Clock,
+    /// The clock is behind by so many microseconds, as time servers say.
+    SetClock(i64),
+    /// How the network is. With the reply comes a socket, on which the network service says it.
+    Network,
 }
 
 impl Request {
@@ -46,9 +53,10 @@ impl Request {
     pub fn is_allowed(&self, rights: Requests) -> bool {
         match self {
             Self::Reboot | Self::PowerOff => rights.end,
-            Self::Status(_) => rights.status,
+            Self::Status(_) | Self::Clock | Self::Network => rights.status,
             Self::Start(_) | Self::Stop(_) | Self::Restart(_) => rights.manage,
             Self::Link(_) => rights.links,
+            Self::SetClock(_) => rights.clock,
         }
     }
 }
@@ -66,6 +74,12 @@ pub enum Reply {
     Status(ComponentStatus),
     /// An app that has grants on the network.
     Link(NetworkedApp),
+    /// How the clock is.
+    Clock(clock::Status),
+    /// What becomes of a claim about the clock.
+    Judged(clock::Verdict),
+    /// To the network service, unasked: with it comes a socket on which to say how the network is.
+    NetworkWanted,
 }
 
 /// How a component is.
@@ -188,6 +202,10 @@ mod tests {
             Request::Start(name.clone()),
             Request::Stop(name.clone()),
             Request::Restart(name.clone()),
+            Request::Link(u16::MAX),
+            Request::Clock,
+            Request::SetClock(i64::MIN),
+            Request::Network,
         ] {
             assert_eq!(decode_request(&encode_request(&request).unwrap()), Ok(request));
         }
@@ -223,14 +241,27 @@ mod tests {
             Requests { end: true, ..Requests::default() },
         );
         let allowed = |rights| {
-            let all =
-                [Request::Reboot, Request::PowerOff, Request::Status(0), Request::Stop("a".into())];
-            all.map(|request| request.is_allowed(rights))
+            let of = |requests: &[Request]| {
+                let allowed = requests.iter().filter(|request| request.is_allowed(rights)).count();
+                assert!(allowed == 0 || allowed == requests.len(), "{requests:?}");
+                allowed > 0
+            };
+            [
+                of(&[Request::Reboot, Request::PowerOff]),
+                of(&[Request::Status(0), Request::Clock, Request::Network]),
+                of(&[Request::Start("a".into()), Request::Stop("a".into())]),
+                of(&[Request::Link(0)]),
+                of(&[Request::SetClock(0)]),
+            ]
         };
-        assert_eq!(allowed(Requests::default()), [false; 4]);
-        assert_eq!(allowed(status), [false, false, true, false]);
-        assert_eq!(allowed(manage), [false, false, false, true]);
-        assert_eq!(allowed(end), [true, true, false, false]);
+        assert_eq!(allowed(Requests::default()), [false; 5]);
+        assert_eq!(allowed(end), [true, false, false, false, false]);
+        assert_eq!(allowed(status), [false, true, false, false, false]);
+        assert_eq!(allowed(manage), [false, false, true, false, false]);
+        let links = Requests { links: true, ..Requests::default() };
+        assert_eq!(allowed(links), [false, false, false, true, false]);
+        let clock = Requests { clock: true, ..Requests::default() };
+        assert_eq!(allowed(clock), [false, false, false, false, true]);
     }
 
     proptest! {

@@ -158,10 +158,32 @@ pub fn send_with(socket: impl AsFd, message: &[u8], handed: BorrowedFd<'_>) -> i
 /// # Errors
 /// The peer is gone, or the message does not fit the buffer.
 pub fn receive_with(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+    receive_message(socket, buffer, RecvFlags::empty())
+}
+
+/// As [`receive_with`], without waiting; `None` when there is no message.
+///
+/// # Errors
+/// As [`receive_with`].
+pub fn try_receive_with(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+) -> io::Result<Option<(usize, Option<OwnedFd>)>> {
+    match receive_message(socket, buffer, RecvFlags::DONTWAIT) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        received => received.map(Some),
+    }
+}
+
+fn receive_message(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    flags: RecvFlags,
+) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [io::IoSliceMut::new(buffer)];
-    let received = recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let received = recvmsg(socket, &mut parts, &mut control, flags | RecvFlags::CMSG_CLOEXEC)?;
     let handed = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
         _ => None,

@@ -22,6 +22,41 @@ pub fn realtime_seconds() -> u64 {
     to_duration(clock_gettime(ClockId::Realtime)).as_secs()
 }
 
+/// Microseconds since 1970 as the kernel believes.
+#[must_use]
+pub fn realtime_us() -> u64 {
+    u64::try_from(to_duration(clock_gettime(ClockId::Realtime)).as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Moves the real-time clock by so many microseconds at once.
+///
+/// # Errors
+/// The caller lacks `CAP_SYS_TIME`, or the time would be none that the kernel can hold.
+pub fn step(by_us: i64) -> io::Result<()> {
+    let beyond = || io::Error::from(io::ErrorKind::InvalidInput);
+    let us = realtime_us().checked_add_signed(by_us).ok_or_else(beyond)?;
+    let time = Timespec::try_from(Duration::from_micros(us)).map_err(io::Error::other)?;
+    Ok(clock_settime(ClockId::Realtime, time)?)
+}
+
+/// Brings the real-time clock nearer by so many microseconds, bit by bit (`adjtime(3)`). It takes the
+/// place of what was left of an earlier one.
+///
+/// # Errors
+/// The caller lacks `CAP_SYS_TIME`.
+pub fn slew(by_us: i32) -> io::Result<()> {
+    // SAFETY: a `timex` is numbers alone, for which zero is valid.
+    let mut adjustment: libc::timex = unsafe { std::mem::zeroed() };
+    adjustment.modes = libc::ADJ_OFFSET_SINGLESHOT;
+    adjustment.offset = by_us.into();
+    // SAFETY: the pointer is to a whole `timex` that lives through the call; the kernel writes its
+    // answer there.
+    if unsafe { libc::adjtimex(&raw mut adjustment) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Moves the real-time clock forward to `floor` (seconds since 1970) where it shows less. True if
 /// it was moved. It is never moved back.
 ///

@@ -66,6 +66,12 @@ impl NetlinkSocket {
         Ok(Self { socket, sequence: 0 })
     }
 
+    /// The descriptor alone, to hand it over.
+    #[must_use]
+    pub fn into_descriptor(self) -> OwnedFd {
+        self.socket
+    }
+
     /// A socket that somebody else has opened.
     #[must_use]
     pub fn from_descriptor(socket: OwnedFd) -> Self {

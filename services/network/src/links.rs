@@ -3,7 +3,9 @@
 use holdfast_core::network::address::{APP_DEVICE, Link};
 use holdfast_core::network::firewall::NetworkedApp;
 use holdfast_core::network::route::{self, Device, Event};
+use holdfast_core::network::status::Traffic;
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Why an app has no link.
@@ -64,6 +66,18 @@ pub(crate) fn set_up(
         requests.push(route::default_route(app_end, gateway, 0));
     }
     inside.request(requests).map_err(LinkError::Address)
+}
+
+/// What went over the links of apps, by uid.
+pub(crate) fn traffic(routes: &mut NetlinkSocket) -> Result<BTreeMap<u32, Traffic>, NetlinkError> {
+    let devices = devices(routes)?;
+    let of_app = devices.iter().filter_map(|device| {
+        // What the system's end receives, the app has sent.
+        let [sent_packets, received_packets, sent_bytes, received_bytes] = device.traffic;
+        let traffic = Traffic { sent_packets, sent_bytes, received_packets, received_bytes };
+        Some((Link::uid_of_device(&device.name)?, traffic))
+    });
+    Ok(of_app.collect())
 }
 
 /// Every device that a socket is about.

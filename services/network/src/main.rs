@@ -12,6 +12,7 @@ mod links;
 mod names;
 mod refusals;
 mod reports;
+mod time;
 mod uplinks;
 
 use crate::init::{Init, InitError};
@@ -19,22 +20,27 @@ use crate::links::LinkError;
 use crate::names::Names;
 use crate::refusals::Refusals;
 use crate::reports::Reports;
+use crate::time::Time;
 use crate::uplinks::Uplinks;
 use holdfast_core::encoding::EncodingError;
 use holdfast_core::network::config::{self, Addressing, NetworkConfig};
 use holdfast_core::network::firewall::{self, NetworkedApp};
+use holdfast_core::network::status::{NetworkStatus, Traffic};
 use holdfast_core::network::{netfilter, route};
 use holdfast_core::policy::APP_DIRECTORY;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use holdfast_linux::poll::Poll;
-use holdfast_linux::{PathError, capabilities, file};
+use holdfast_linux::{PathError, capabilities, channel, file};
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 
 /// Longest wait without a look around, in milliseconds.
 const LOOK_EVERY_MS: u64 = 60_000;
+
+/// What apps send and receive is first said after so many milliseconds.
+const FIRST_COUNT_MS: u64 = 10_000;
 
 /// Why the service cannot do its work. It ends then, and init starts it again.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +50,9 @@ enum ServiceError {
     #[error(transparent)]
     File(#[from] PathError),
     #[error("the configuration of the network is damaged")]
-    Config(#[from] EncodingError),
+    Config(#[source] EncodingError),
+    #[error("cannot say how the network is")]
+    Status(#[from] EncodingError),
     #[error("there is no configuration of the network")]
     NoConfig,
     #[error("cannot {operation}")]
@@ -77,7 +85,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<std::convert::Infallible, ServiceError> {
     capabilities::keep_to_this_program().map_err(kernel("give up capabilities"))?;
-    let init = Init::from_environment()?;
+    let mut init = Init::from_environment()?;
     let config = read_config()?;
     let linked = init.links()?;
     let apps: Vec<NetworkedApp> = linked.iter().map(|(app, _)| app.clone()).collect();
@@ -97,21 +105,45 @@ fn run() -> Result<std::convert::Infallible, ServiceError> {
             names.serve(&app).map_err(kernel("serve names"))?;
         }
     }
+    let mut time = Time::new(config.time_servers.clone());
     let mut uplinks = Uplinks::new(config, firewall);
     uplinks.find(&mut routes).map_err(netlink("find the devices"))?;
     println!("firewall in place for {} apps", apps.len());
     init::notify_ready().map_err(kernel("say that it is ready"))?;
+    let (mut connected, mut count_at) = (false, monotonic_ms().saturating_add(FIRST_COUNT_MS));
     loop {
         let now = monotonic_ms();
         uplinks.on_time(&mut routes, now);
         names.on_time(&apps, &mut uplinks, &mut reports, now);
-        let deadline = [uplinks.deadline(), names.deadline()].into_iter().flatten().min();
+        if uplinks.is_connected() != connected {
+            connected = !connected;
+            println!("{}", if connected { "connected" } else { "not connected" });
+        }
+        time.on_time(&mut init, &uplinks, &mut names, now)?;
+        for asking in init.asking()? {
+            let status = NetworkStatus {
+                interfaces: uplinks.status(),
+                name_servers: uplinks.name_servers(now),
+                time_servers: time.servers(),
+                apps: traffic(&apps, &mut routes)?.map(|(app, t)| reports.status(app, t)).collect(),
+            };
+            // Whoever has gone away is told nothing.
+            let _ = channel::send(&asking, &status.encode()?);
+        }
+        if now >= count_at {
+            count_at = now.saturating_add(LOOK_EVERY_MS);
+            traffic(&apps, &mut routes)?.for_each(|(app, t)| reports.count(now, app, t));
+        }
+        let deadlines = [uplinks.deadline(), names.deadline(), time.deadline(), Some(count_at)];
+        let deadline = deadlines.into_iter().flatten().min();
         let wait = deadline.map_or(LOOK_EVERY_MS, |at| at.saturating_sub(now)).min(LOOK_EVERY_MS);
         let mut poll = Poll::new();
         poll.add(&changes);
         poll.add(refusals.socket());
         uplinks.add_to(&mut poll);
         names.add_to(&mut poll);
+        time.add_to(&mut poll);
+        init.add_to(&mut poll);
         poll.wait(wait).map_err(kernel("wait"))?;
 
         let mut events = Vec::new();
@@ -134,10 +166,19 @@ fn run() -> Result<std::convert::Infallible, ServiceError> {
     }
 }
 
+/// What went over the link of each app.
+fn traffic<'app>(
+    apps: &'app [NetworkedApp],
+    routes: &mut NetlinkSocket,
+) -> Result<impl Iterator<Item = (&'app NetworkedApp, Traffic)>, ServiceError> {
+    let traffic = links::traffic(routes).map_err(netlink("count packets"))?;
+    Ok(apps.iter().map(move |app| (app, traffic.get(&app.uid).copied().unwrap_or_default())))
+}
+
 fn read_config() -> Result<NetworkConfig, ServiceError> {
     let path = Path::new(APP_DIRECTORY).join(config::FILE_NAME);
     let bytes = file::read_bounded(&path, config::MAX_ENCODED_BYTES)?;
-    Ok(NetworkConfig::decode(&bytes.ok_or(ServiceError::NoConfig)?)?)
+    NetworkConfig::decode(&bytes.ok_or(ServiceError::NoConfig)?).map_err(ServiceError::Config)
 }
 
 fn install_firewall(

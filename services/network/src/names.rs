@@ -41,12 +41,25 @@ struct Proxy {
     addresses: VecDeque<(IpAddr, String)>,
 }
 
+/// Who wants to know.
+#[derive(Debug)]
+enum Asker {
+    /// An app of this uid, whose question came from this address.
+    App(u32, Asked, SocketAddr),
+    /// This service itself.
+    Service,
+}
+
+impl Asker {
+    fn is_app(&self, uid: u32) -> bool {
+        matches!(self, Self::App(of, ..) if *of == uid)
+    }
+}
+
 /// A question that somebody else is to answer.
 #[derive(Debug)]
 struct Pending {
-    uid: u32,
-    asked: Asked,
-    from: SocketAddr,
+    asker: Asker,
     lookup: Lookup,
     id: u16,
     /// The name server that was asked, and the socket that awaits its answer.
@@ -63,11 +76,31 @@ struct Pending {
 pub(crate) struct Names {
     proxies: Vec<Proxy>,
     pending: Vec<Pending>,
+    /// What this service itself has asked for.
+    resolved: Vec<(String, Vec<IpAddr>)>,
 }
 
 impl Names {
     pub(crate) fn new() -> Self {
-        Self { proxies: Vec::new(), pending: Vec::new() }
+        Self { proxies: Vec::new(), pending: Vec::new(), resolved: Vec::new() }
+    }
+
+    /// Asks for a name that the device itself needs. Its addresses, or none, come by
+    /// [`take_resolved`](Self::take_resolved), once for each question.
+    pub(crate) fn resolve(&mut self, name: &str, kind: Kind, uplinks: &Uplinks, now: u64) {
+        let grant = Destination::Name(name.to_owned());
+        let lookup = Lookup { grant, name: name.to_owned(), kind, on_link: false };
+        let mut pending = Pending::new(Asker::Service, lookup);
+        if pending.ask(uplinks, now) {
+            self.pending.push(pending);
+        } else {
+            self.resolved.push((name.to_owned(), Vec::new()));
+        }
+    }
+
+    /// Answers to questions of this service.
+    pub(crate) fn take_resolved(&mut self) -> Vec<(String, Vec<IpAddr>)> {
+        std::mem::take(&mut self.resolved)
     }
 
     /// Answers an app's questions from now on.
@@ -188,15 +221,15 @@ impl Names {
                 } else {
                     "AllowedConnections has no such name"
                 };
-                reports.say(now, app.uid, format!("{}: refused the name {name}: {why}", app.name));
+                reports.refused(now, app, format!("the name {name}: {why}"));
                 reply
             }
             Decision::Ask(lookup) => {
-                let of_app = self.pending.iter().filter(|pending| pending.uid == app.uid);
+                let of_app = self.pending.iter().filter(|pending| pending.asker.is_app(app.uid));
                 if of_app.count() >= MAX_PENDING {
                     return true;
                 }
-                let mut pending = Pending::new(app.uid, asked, from, lookup);
+                let mut pending = Pending::new(Asker::App(app.uid, asked, from), lookup);
                 if pending.ask(uplinks, now) {
                     self.pending.push(pending);
                 } else {
@@ -218,7 +251,14 @@ impl Names {
         (uplinks, reports): (&mut Uplinks, &mut Reports),
         now: u64,
     ) {
-        let Some(app) = apps.iter().find(|app| app.uid == pending.uid) else {
+        let Asker::App(uid, asked, from) = &pending.asker else {
+            // Private addresses too: nobody but the image has named these servers.
+            let found = outcome.records.iter().filter_map(|record| record.as_address());
+            let addresses = found.chain(outcome.forbidden.iter().copied()).collect();
+            self.resolved.push((pending.lookup.name.clone(), addresses));
+            return;
+        };
+        let Some(app) = apps.iter().find(|app| app.uid == *uid) else {
             return;
         };
         let Some(proxy) = self.proxies.iter_mut().find(|proxy| proxy.uid == app.uid) else {
@@ -226,9 +266,8 @@ impl Names {
         };
         let (name, grant) = (&pending.lookup.name, &pending.lookup.grant);
         for address in &outcome.forbidden {
-            let line =
-                format!("{}: refused {address} for {name}: the address is not public", app.name);
-            reports.say(now, app.uid, line);
+            let what = format!("{address} for {name}: the address is not public");
+            reports.refused(now, app, what);
         }
         let mut elements = Vec::new();
         for record in &outcome.records {
@@ -245,16 +284,16 @@ impl Names {
         }
         let opened = if elements.is_empty() { Ok(()) } else { uplinks.open(&elements) };
         let reply = match opened {
-            Ok(()) => name_proxy::reply(&pending.asked, outcome.status, &outcome.records),
+            Ok(()) => name_proxy::reply(asked, outcome.status, &outcome.records),
             Err(error) => {
                 println!("{}: the firewall does not take {name}: {error:?}", app.name);
-                name_proxy::reply(&pending.asked, Status::Failed, &[])
+                name_proxy::reply(asked, Status::Failed, &[])
             }
         };
         if outcome.status == Status::Failed {
-            reports.say(now, app.uid, format!("{}: nobody answers for {name}", app.name));
+            reports.say(now, app, &format!("nobody answers for {name}"));
         }
-        let _ = proxy.socket.send(&reply, pending.from);
+        let _ = proxy.socket.send(&reply, *from);
     }
 }
 
@@ -280,11 +319,9 @@ impl Proxy {
 }
 
 impl Pending {
-    fn new(uid: u32, asked: Asked, from: SocketAddr, lookup: Lookup) -> Self {
+    fn new(asker: Asker, lookup: Lookup) -> Self {
         Self {
-            uid,
-            asked,
-            from,
+            asker,
             lookup,
             id: 0,
             server: IpAddr::V4(Ipv4Addr::UNSPECIFIED),

@@ -37,7 +37,7 @@ impl Refusals {
             if let Some(app) = apps.iter().find(|app| app.uid == refusal.uid) {
                 let name = names.name_of(app.uid, refusal.destination);
                 let why = refusal.explain(app, apps, name);
-                reports.say(now, app.uid, format!("{}: refused {refusal}: {why}", app.name));
+                reports.refused(now, app, format!("{refusal}: {why}"));
             }
         }
         Ok(())

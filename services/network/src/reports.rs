@@ -1,46 +1,132 @@
-//! Lines for the log about apps that are not said again and again.
+//! What is said about apps: lines for the log that are not said again and again, and the refusals that
+//! anybody may ask for.
 
-use std::collections::BTreeMap;
+use holdfast_core::network::firewall::NetworkedApp;
+use holdfast_core::network::status::{AppStatus, MAX_REFUSALS, Traffic};
+use std::collections::{BTreeMap, VecDeque};
 
 /// The same line is said again no sooner, in milliseconds.
 const SAY_EVERY_MS: u64 = 60_000;
 /// Lines about one app that are remembered; while there are so many, no other is said of it. Whoever
 /// asks for a new name each time hides nobody else's refusals.
 const MAX_REMEMBERED: usize = 32;
+/// How much an app sends and receives is said no more often, in milliseconds.
+const COUNT_EVERY_MS: u64 = 600_000;
 
-/// What was said of late of each app, and when.
+/// What is known of one app.
+#[derive(Debug, Default)]
+struct Report {
+    /// What was said of late, and when.
+    said: BTreeMap<String, u64>,
+    refused: u64,
+    refusals: VecDeque<String>,
+    /// What was said of its traffic, and when.
+    counted: Option<(Traffic, u64)>,
+}
+
+/// What is known of each app, by uid.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
-    said: BTreeMap<u32, BTreeMap<String, u64>>,
+    apps: BTreeMap<u32, Report>,
 }
 
 impl Reports {
-    /// Says a line about the app with this uid, unless it was said a moment ago.
-    pub(crate) fn say(&mut self, now: u64, uid: u32, line: String) {
-        let said = self.said.entry(uid).or_default();
-        said.retain(|_, said| now.saturating_sub(*said) < SAY_EVERY_MS);
-        if said.contains_key(&line) || said.len() >= MAX_REMEMBERED {
+    /// Says a line about an app, unless it was said a moment ago.
+    pub(crate) fn say(&mut self, now: u64, app: &NetworkedApp, line: &str) {
+        self.apps.entry(app.uid).or_default().say(now, format!("{}: {line}", app.name));
+    }
+
+    /// Something was refused to an app.
+    pub(crate) fn refused(&mut self, now: u64, app: &NetworkedApp, what: String) {
+        let report = self.apps.entry(app.uid).or_default();
+        report.say(now, format!("{}: refused {what}", app.name));
+        report.refused = report.refused.saturating_add(1);
+        report.refusals.retain(|known| *known != what);
+        if report.refusals.len() >= MAX_REFUSALS {
+            report.refusals.pop_front();
+        }
+        report.refusals.push_back(what);
+    }
+
+    /// Says how much an app has sent and received, if that has changed and was not said for a while.
+    pub(crate) fn count(&mut self, now: u64, app: &NetworkedApp, traffic: Traffic) {
+        let report = self.apps.entry(app.uid).or_default();
+        let due = report
+            .counted
+            .is_none_or(|(said, at)| said != traffic && now.saturating_sub(at) >= COUNT_EVERY_MS);
+        if due && traffic != Traffic::default() {
+            println!("{}: {traffic}, refused {}", app.name, report.refused);
+            report.counted = Some((traffic, now));
+        }
+    }
+
+    /// How an app is.
+    pub(crate) fn status(&self, app: &NetworkedApp, traffic: Traffic) -> AppStatus {
+        let report = self.apps.get(&app.uid);
+        AppStatus {
+            name: app.name.clone(),
+            traffic,
+            refused: report.map_or(0, |report| report.refused),
+            refusals: report.map(|r| r.refusals.iter().cloned().collect()).unwrap_or_default(),
+        }
+    }
+}
+
+impl Report {
+    fn say(&mut self, now: u64, line: String) {
+        self.said.retain(|_, said| now.saturating_sub(*said) < SAY_EVERY_MS);
+        if self.said.contains_key(&line) || self.said.len() >= MAX_REMEMBERED {
             return;
         }
         println!("{line}");
-        said.insert(line, now);
+        self.said.insert(line, now);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_core::app_manifest::ComponentId;
+    use holdfast_core::network::NetworkGrants;
+
+    fn app(uid: u32) -> NetworkedApp {
+        NetworkedApp {
+            name: "app".to_owned(),
+            component_id: ComponentId([1; 16]),
+            uid,
+            grants: NetworkGrants::default(),
+        }
+    }
 
     #[test]
     fn one_apps_flood_hides_nothing_of_another_and_ends() {
         let mut reports = Reports::default();
         for number in 0..1000 {
-            reports.say(0, 1, number.to_string());
+            reports.refused(0, &app(1), number.to_string());
         }
-        assert_eq!(reports.said.get(&1).map(BTreeMap::len), Some(MAX_REMEMBERED));
-        reports.say(0, 2, "other".to_owned());
-        assert_eq!(reports.said.get(&2).map(BTreeMap::len), Some(1));
-        reports.say(SAY_EVERY_MS, 1, "again".to_owned());
-        assert_eq!(reports.said.get(&1).map(BTreeMap::len), Some(1), "the old ones are forgotten");
+        let said = |reports: &Reports, uid| reports.apps.get(&uid).map(|r| r.said.len());
+        assert_eq!(said(&reports, 1), Some(MAX_REMEMBERED));
+        reports.say(0, &app(2), "other");
+        assert_eq!(said(&reports, 2), Some(1));
+        let status = reports.status(&app(1), Traffic::default());
+        assert_eq!((status.refused, status.refusals.len()), (1000, MAX_REFUSALS));
+        assert_eq!(status.refusals.last().map(String::as_str), Some("999"));
+        reports.say(SAY_EVERY_MS, &app(1), "again");
+        assert_eq!(said(&reports, 1), Some(1), "the old ones are forgotten");
+    }
+
+    #[test]
+    fn traffic_is_said_when_it_changes_and_seldom() {
+        let mut reports = Reports::default();
+        let counted = |reports: &Reports| reports.apps.get(&1).and_then(|r| r.counted);
+        let sent = |sent_packets| Traffic { sent_packets, ..Traffic::default() };
+        reports.count(0, &app(1), sent(0));
+        assert_eq!(counted(&reports), None, "nothing to say");
+        reports.count(1, &app(1), sent(1));
+        reports.count(2, &app(1), sent(2));
+        assert_eq!(counted(&reports), Some((sent(1), 1)));
+        reports.count(1 + COUNT_EVERY_MS, &app(1), sent(2));
+        reports.count(1 + 2 * COUNT_EVERY_MS, &app(1), sent(2));
+        assert_eq!(counted(&reports), Some((sent(2), 1 + COUNT_EVERY_MS)));
     }
 }

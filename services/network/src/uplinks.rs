@@ -9,6 +9,8 @@ use holdfast_core::network::firewall;
 use holdfast_core::network::name_proxy;
 use holdfast_core::network::netfilter::{self, Element, Version};
 use holdfast_core::network::route::{self, Device, DeviceAddress, Event};
+use holdfast_core::network::sntp;
+use holdfast_core::network::status::{InterfaceStatus, LeaseStatus};
 use holdfast_linux::entropy;
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use holdfast_linux::poll::Poll;
@@ -248,6 +250,41 @@ impl Uplinks {
         }
         servers.truncate(MAX_NAME_SERVERS);
         servers
+    }
+
+    /// Servers for time that leases name.
+    pub(crate) fn time_servers(&self) -> Vec<IpAddr> {
+        let connected = self.uplinks.iter().filter(|uplink| uplink.device.has_carrier);
+        let leases = connected.filter_map(|uplink| uplink.leased.as_ref());
+        let mut servers: Vec<IpAddr> = Vec::new();
+        for server in leases.flat_map(|lease| &lease.time_servers) {
+            if !servers.contains(&IpAddr::V4(*server)) {
+                servers.push(IpAddr::V4(*server));
+            }
+        }
+        servers.truncate(sntp::MAX_SERVERS);
+        servers
+    }
+
+    /// How the interfaces are.
+    pub(crate) fn status(&self) -> Vec<InterfaceStatus> {
+        let of = |uplink: &Uplink| InterfaceStatus {
+            name: uplink.device.name.clone(),
+            plugged_in: uplink.device.has_carrier,
+            addresses: uplink.addresses.iter().map(|a| (a.address, a.prefix)).collect(),
+            lease: uplink.leased.as_ref().map(|lease| LeaseStatus {
+                address: lease.address,
+                server: lease.server,
+                gateway: lease.gateway,
+                seconds: lease.seconds,
+            }),
+        };
+        self.uplinks.iter().map(of).collect()
+    }
+
+    /// True when others can be reached.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.status().iter().any(InterfaceStatus::is_connected)
     }
 
     /// Asks everybody on the local link for a name. False when there is no link.

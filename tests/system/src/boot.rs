@@ -48,12 +48,10 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
         let machine =
             Machine { clock_base: Some("2001-01-01".to_owned()), ..Machine::new(&probe, 64) };
         let mut guest = boot_probe(&machine)?;
-        let raised = guest.console.text();
-        let raised = raised.split("clock raised to the image's build time, ").nth(1);
-        let floor: u64 = raised.and_then(|r| r.lines().next()).unwrap_or_default().parse()?;
-        let answer = guest.probe.ask("year-2040", ANSWER)?;
-        let now: u64 = answer.split("now=").nth(1).unwrap_or_default().parse()?;
-        ensure!(floor > 1_700_000_000 && now >= floor, "floor {floor}, now {now}");
+        guest.wait_anywhere("init: clock shows 20.*, source floor, floor 20", BOOT)?;
+        let (now, floor, source) = clock(&mut guest)?;
+        let built = floor > 1_700_000_000 && now >= floor && source == "Floor";
+        ensure!(built, "floor {floor}, now {now}, source {source}");
         Ok(())
     });
 }
@@ -185,6 +183,17 @@ fn writes(guest: &mut Guest) -> Result<()> {
     }
     ensure!(guest.probe.ask("try-write /tmp/x", ANSWER)? == "written", "/tmp");
     Ok(())
+}
+
+/// Seconds, floor and source of the clock, as init says them.
+pub(crate) fn clock(guest: &mut Guest) -> Result<(u64, u64, String)> {
+    let said = guest.probe.ask("clock", ANSWER)?;
+    let field = |name: &str| {
+        let rest = said.split(&format!("{name}: ")).nth(1);
+        let value = rest.and_then(|rest| rest.split([',', ' ']).next());
+        value.map(str::to_owned).with_context(|| said.clone())
+    };
+    Ok((field("seconds")?.parse()?, field("floor")?.parse()?, field("source")?))
 }
 
 fn reboots(guest: &mut Guest) -> Result<()> {

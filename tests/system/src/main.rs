@@ -14,6 +14,7 @@ mod hostile;
 mod integrity;
 mod network;
 mod network_attacks;
+mod network_time;
 mod packages;
 mod scratch;
 mod stager;
@@ -105,5 +106,6 @@ fn main() -> ExitCode {
     cuts::run(&mut suite, &artefacts);
     network::run(&mut suite, &artefacts);
     network_attacks::run(&mut suite, &artefacts);
+    network_time::run(&mut suite, &artefacts);
     suite.finish()
 }

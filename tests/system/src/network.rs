@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// Where the example's collector is.
 pub(crate) const COLLECTOR: &str = "203.0.113.70";
-const WAIT: Duration = Duration::from_secs(120);
+pub(crate) const WAIT: Duration = Duration::from_secs(120);
 const LEASED: &str = "eth0: leased 10\\.77\\.0\\.50/24 from 10\\.77\\.0\\.1";
 
 pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
@@ -33,6 +33,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             ("the_network_service_has_two_capabilities_and_no_more", service_privileges),
             ("a_granted_service_is_found_on_the_link_and_opens_its_host", discovered),
             ("a_refusal_says_which_grant_is_missing", explained),
+            ("the_network_can_be_asked_how_it_is", status),
             ("apps_keep_their_grants_through_link_flaps", flaps),
             ("apps_regain_their_grants_when_the_network_service_restarts", restart),
             ("another_address_takes_the_place_of_a_lease_that_was_taken_back", moved),
@@ -55,7 +56,7 @@ pub(crate) fn usual_world() -> World {
     }
 }
 
-fn machine(image: &Path, world: World) -> Machine {
+pub(crate) fn machine(image: &Path, world: World) -> Machine {
     Machine { network: Some(Network::Peer(world)), ..Machine::new(image, 64) }
 }
 
@@ -156,6 +157,29 @@ fn explained(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// Interfaces, servers, and for each app what it has sent and what was refused to it last.
+fn status(guest: &mut Guest) -> Result<()> {
+    guest.wait_anywhere("hostile-network: refused TCP", WAIT)?;
+    let status = guest.probe.ask("network", ANSWER)?;
+    for line in [
+        "connected\n",
+        "eth0: plugged in 10.77.0.50/24",
+        ", leased 10.77.0.50 from 10.77.0.1 for 86400 s\n",
+        "names from 10.77.0.53\ntime from nobody\n",
+        "hostile-network: refused ",
+    ] {
+        ensure!(status.contains(line), "no `{line}` in\n{status}");
+    }
+    let sensor = status.lines().find(|line| line.starts_with("sensor: sent "));
+    let sensor = sensor.with_context(|| status.clone())?;
+    ensure!(!sensor.contains("sent 0") && !sensor.contains("received 0 "), "{sensor}");
+    ensure!(sensor.ends_with(", refused 0"), "{sensor}");
+    // And it is in the log that `run` prints.
+    guest.wait_anywhere("network: connected", WAIT)?;
+    guest.wait_anywhere("network: sensor: sent [0-9]+ packets of [0-9]+ bytes, received", WAIT)?;
+    Ok(())
+}
+
 /// Waits until the sensor reaches others once more than it has so far.
 fn still_reaches(guest: &mut Guest) -> Result<()> {
     for host in ["collector.example.com", "tcp-server.app.internal"] {
@@ -166,7 +190,7 @@ fn still_reaches(guest: &mut Guest) -> Result<()> {
 }
 
 /// Waits for a line once more than it was there.
-fn once_more(
+pub(crate) fn once_more(
     guest: &mut Guest,
     line: &str,
     act: impl FnOnce(&mut Guest) -> Result<()>,
@@ -399,8 +423,11 @@ fn static_addresses(artefacts: &Artefacts, image: &Path) -> Result<()> {
         },
         ipv6: Addressing::Off,
     };
-    let config =
-        NetworkConfig { interfaces: vec![interface], name_servers: vec![NAME_SERVER.into()] };
+    let config = NetworkConfig {
+        interfaces: vec![interface],
+        name_servers: vec![NAME_SERVER.into()],
+        time_servers: Vec::new(),
+    };
     let encoded = config.encode()?;
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("static");

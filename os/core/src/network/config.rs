@@ -2,6 +2,8 @@
 //! network service reads it from the verified root.
 
 use super::dhcp::MAX_SERVERS;
+use super::grants::{Destination, whole};
+use super::sntp;
 use crate::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -20,6 +22,8 @@ pub struct NetworkConfig {
     pub interfaces: Vec<Interface>,
     /// Name servers, instead of those that the network names.
     pub name_servers: Vec<IpAddr>,
+    /// Time servers, instead of those that the network names.
+    pub time_servers: Vec<Destination>,
 }
 
 /// One interface.
@@ -87,6 +91,20 @@ impl NetworkConfig {
         if self.name_servers.len() > MAX_SERVERS {
             return Err(("name_servers".to_owned(), "there are more than 3"));
         }
+        if self.time_servers.len() > sntp::MAX_SERVERS {
+            return Err(("time_servers".to_owned(), "there are more than 4"));
+        }
+        for (index, server) in self.time_servers.iter().enumerate() {
+            let is_host = match server {
+                Destination::Name(_) => true,
+                Destination::Prefix(address, length) => *length == whole(*address),
+                Destination::Service(_) => false,
+            };
+            if !is_host {
+                let reason = "must be an address or a name, such as \"time.example.com\"";
+                return Err((format!("time_servers[{index}]"), reason));
+            }
+        }
         for (index, interface) in self.interfaces.iter().enumerate() {
             let refuse = |field: &str, reason| Err((format!("interface[{index}].{field}"), reason));
             let name = &interface.name;
@@ -129,7 +147,7 @@ mod tests {
 
     fn with(ipv4: Addressing) -> NetworkConfig {
         let interface = Interface { name: "eth0".to_owned(), ipv4, ipv6: Addressing::Off };
-        NetworkConfig { interfaces: vec![interface], name_servers: Vec::new() }
+        NetworkConfig { interfaces: vec![interface], ..NetworkConfig::default() }
     }
 
     fn at(address: &str, prefix: u8, gateway: &str) -> Addressing {
@@ -148,6 +166,19 @@ mod tests {
         {
             assert_eq!(with(wrong).check().unwrap_err().0, "interface[0].ipv4");
         }
+        let mut timed = config.clone();
+        for (text, good) in [
+            ("time.example.com", true),
+            ("10.0.0.1", true),
+            ("fd00::1", true),
+            ("10.0.0.0/8", false),
+            ("_ntp._udp.local", false),
+        ] {
+            timed.time_servers = vec![Destination::parse(text).unwrap()];
+            assert_eq!(timed.check().is_ok(), good, "{text}");
+        }
+        timed.time_servers = vec![Destination::parse("a.example").unwrap(); 5];
+        assert_eq!(timed.check().unwrap_err().0, "time_servers");
         let mut app = config;
         app.interfaces[0].name = "app1001".to_owned();
         assert_eq!(app.check().unwrap_err().0, "interface[0].name");

@@ -9,7 +9,7 @@ use super::grants::{Destination, NetworkGrants, PortRange, Protocol};
 use super::netfilter::{
     Action, AddressSet, Chain, DeviceMap, Hook, Match, Rule, Ruleset, Side, Version, state,
 };
-use super::{name_proxy, refusal};
+use super::{name_proxy, refusal, sntp};
 use crate::app_manifest::ComponentId;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -235,8 +235,8 @@ fn output(service_uid: u32) -> Chain {
     ] {
         rules.push(rule(vec![Match::Icmp6(kind)], Action::Accept));
     }
-    // Names, leases of both versions, and names of the local link.
-    for port in [53, 67, 547, name_proxy::LINK_PORT] {
+    // Names, leases of both versions, the time, and names of the local link.
+    for port in [53, 67, 547, sntp::PORT, name_proxy::LINK_PORT] {
         let mut matches = to_uplink().to_vec();
         matches.push(Match::Owner(service_uid));
         matches.extend(udp(None, port));

@@ -132,14 +132,18 @@ impl fmt::Display for PortRange {
     }
 }
 
+/// Length of the prefix that one address alone has.
+pub(super) fn whole(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
 impl Destination {
     /// Reads a host name, an address, a prefix such as `10.0.0.0/8`, or a DNS-SD name such as
     /// `_http._tcp.local`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(address) = text.parse::<IpAddr>() {
-            let whole = if address.is_ipv4() { 32 } else { 128 };
-            return Some(Self::Prefix(address, whole));
+            return Some(Self::Prefix(address, whole(address)));
         }
         if let Some((address, length)) = text.split_once('/') {
             let address: IpAddr = address.parse().ok()?;
@@ -168,9 +172,8 @@ impl fmt::Display for Destination {
         match self {
             Self::Name(name) | Self::Service(name) => formatter.write_str(name),
             Self::Prefix(address, length) => {
-                let whole = if address.is_ipv4() { 32 } else { 128 };
                 write!(formatter, "{address}")?;
-                if *length == whole { Ok(()) } else { write!(formatter, "/{length}") }
+                if *length == whole(*address) { Ok(()) } else { write!(formatter, "/{length}") }
             }
         }
     }

@@ -12,5 +12,7 @@ pub mod netfilter;
 pub mod netlink;
 pub mod refusal;
 pub mod route;
+pub mod sntp;
+pub mod status;
 
 pub use grants::{Connection, Destination, NetworkGrants, PortRange, Protocol};

@@ -46,6 +46,8 @@ pub struct Device {
     pub has_carrier: bool,
     /// What it is when no hardware stands behind it, such as `veth`.
     pub kind: Option<String>,
+    /// Packets that it has received, then sent, then bytes received and sent, since it exists.
+    pub traffic: [u64; 4],
 }
 
 /// An address of a device.
@@ -242,6 +244,11 @@ fn read_device(message: &Received<'_>) -> Option<Device> {
         is_up: flags & UP != 0,
         has_carrier: flags & (RUNNING | LOWER_UP) == RUNNING | LOWER_UP,
         kind: found.find(18).and_then(|info| attributes(info).text(1)).map(str::to_owned),
+        // `struct rtnl_link_stats64` begins with just these.
+        traffic: [0, 8, 16, 24].map(|at| {
+            let bytes = found.find(23).and_then(|all| all.get(at..)?.first_chunk());
+            bytes.map_or(0, |bytes| u64::from_ne_bytes(*bytes))
+        }),
     })
 }
 

@@ -62,7 +62,7 @@ pub struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Requests {
-    /// How components are.
+    /// How components, the clock and the network are.
     pub status: bool,
     /// To start and stop components by name.
     pub manage: bool,
@@ -70,6 +70,8 @@ pub struct Requests {
     pub end: bool,
     /// For the links of apps: their grants, and a netlink socket within the namespace of each.
     pub links: bool,
+    /// To set the clock within bounds.
+    pub clock: bool,
 }
 
 impl Requests {
@@ -84,6 +86,7 @@ impl Requests {
             && (!self.manage || other.manage)
             && (!self.end || other.end)
             && (!self.links || other.links)
+            && (!self.clock || other.clock)
     }
 }
 
@@ -469,11 +472,11 @@ impl fmt::Display for Plan {
             self.limits.log_lines_per_second
         )?;
         if self.requests.any() {
-            let Requests { status, manage, end, links } = self.requests;
+            let Requests { status, manage, end, links, clock } = self.requests;
             writeln!(
                 f,
                 "init          status {status}, manage {manage}, end the system {end}, links of apps \
-                 {links}"
+                 {links}, set the clock {clock}"
             )?;
         }
         let ready = match self.readiness {

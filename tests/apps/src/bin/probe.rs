@@ -4,6 +4,7 @@
 //! the right to read about other processes, and a socket over which it may ask init to end the
 //! system.
 
+use holdfast_core::network::status::{MAX_MESSAGE_BYTES, NetworkStatus};
 use holdfast_core::wire::{self, Reply, Request};
 use holdfast_linux::{channel, clock};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
@@ -67,6 +68,9 @@ fn answer(command: &str) -> Answer {
         "stop" => ask_init(&Request::Stop(argument.to_owned())),
         "restart" => ask_init(&Request::Restart(argument.to_owned())),
         "status" => status(),
+        "clock" => ask_init(&Request::Clock),
+        "claim" => ask_init(&Request::SetClock(argument.parse()?)),
+        "network" => network(),
         other => Err(format!("unknown command `{other}`").into()),
     }
 }
@@ -160,12 +164,25 @@ fn ask_init(request: &Request) -> Answer {
 
 /// Sends a request to init and waits for its reply.
 fn exchange(request: &Request) -> Result<Reply, Box<dyn Error>> {
+    Ok(exchange_with(request)?.0)
+}
+
+fn exchange_with(request: &Request) -> Result<(Reply, Option<OwnedFd>), Box<dyn Error>> {
     let number = std::env::var(wire::SOCKET_VARIABLE)?.parse()?;
     let socket = channel::handed_over(number)?;
     send(&socket, &wire::encode_request(request)?, SendFlags::NOSIGNAL)?;
-    let mut reply = [0u8; wire::MAX_REPLY_BYTES];
-    let (length, _) = recv(&socket, &mut reply, RecvFlags::empty())?;
-    Ok(wire::decode_reply(reply.get(..length).unwrap_or_default())?)
+    let mut reply = vec![0u8; wire::MAX_REPLY_BYTES];
+    let (length, handed) = channel::receive_with(&socket, &mut reply)?;
+    Ok((wire::decode_reply(reply.get(..length).unwrap_or_default())?, handed))
+}
+
+/// What the network service says of the network.
+fn network() -> Answer {
+    let (reply, socket) = exchange_with(&Request::Network)?;
+    let socket = socket.ok_or_else(|| format!("{reply:?}"))?;
+    let mut status = vec![0u8; MAX_MESSAGE_BYTES];
+    let (length, _) = recv(&socket, &mut status, RecvFlags::empty())?;
+    Ok(NetworkStatus::decode(status.get(..length).unwrap_or_default())?.to_string())
 }
 
 /// How every component is, one a line.

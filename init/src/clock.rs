@@ -1,0 +1,121 @@
+//! The device's clock, which init alone sets.
+
+use crate::log::Log;
+use holdfast_core::clock::{Judge, Source, Status, TimeFloor, Verdict, date};
+use holdfast_core::encoding::EncodingError;
+use holdfast_linux::clock;
+use holdfast_linux::{PathError, file};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Corrections below this are not worth a line in the log, in microseconds.
+const QUIET_US: u64 = 100_000;
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set the clock")]
+pub(crate) struct ClockError(#[source] io::Error);
+
+#[derive(Debug, thiserror::Error)]
+enum FloorError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Encoding(#[from] EncodingError),
+}
+
+/// The clock, and what decides about it.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    judge: Judge,
+    build_time: u64,
+    /// What `state` says.
+    saved: TimeFloor,
+}
+
+impl Clock {
+    /// No clock on this device shows less than the board's own, nor than the time the image was built.
+    pub(crate) fn start(build_time: u64) -> Result<Self, ClockError> {
+        let shown = clock::hardware_seconds();
+        if let Some(shown) = shown {
+            clock::raise_to(shown).map_err(ClockError)?;
+        }
+        let raised = clock::raise_to(build_time).map_err(ClockError)?;
+        let source = if raised || shown.is_none() { Source::Floor } else { Source::Hardware };
+        let judge = Judge::new(build_time, source);
+        Ok(Self { judge, build_time, saved: TimeFloor::default() })
+    }
+
+    /// Nor than when an image was built that this device has committed, as far as `state` tells.
+    pub(crate) fn raise_to_saved(&mut self, log: &Log) -> Result<(), ClockError> {
+        self.saved = read_floor().unwrap_or_else(|error| {
+            log.failure("the floor of the clock is lost", &error);
+            TimeFloor::default()
+        });
+        let floor = self.saved.0;
+        if clock::raise_to(floor).map_err(ClockError)? {
+            self.judge.forget_source();
+        }
+        self.judge.raise_floor(floor);
+        let Status { seconds, floor, source, .. } = self.status(0);
+        log.notice(&format!(
+            "clock shows {}, source {source}, floor {}",
+            date(seconds),
+            date(floor)
+        ));
+        Ok(())
+    }
+
+    /// The image that runs was committed: time never again falls before its build.
+    pub(crate) fn commit_floor(&mut self, log: &Log) {
+        let floor = TimeFloor(self.build_time);
+        if floor <= self.saved {
+            return;
+        }
+        match write_floor(floor) {
+            Ok(()) => self.saved = floor,
+            Err(error) => log.failure("the floor of the clock does not rise", &error),
+        }
+    }
+
+    /// Somebody says that the clock is behind by so many microseconds.
+    pub(crate) fn claim(&mut self, log: &Log, behind_us: i64, now: u64) -> Verdict {
+        let before = self.status(now).source;
+        let verdict = self.judge.judge(clock::realtime_us(), behind_us, now);
+        let done = match verdict {
+            Verdict::Step => clock::step(behind_us),
+            Verdict::Slew => clock::slew(i32::try_from(behind_us).unwrap_or(0)),
+            Verdict::Unconfirmed | Verdict::BeforeFloor | Verdict::TooLate => Ok(()),
+        };
+        if let Err(error) = done {
+            log.failure("cannot set the clock", &error);
+        }
+        let Status { seconds, source, .. } = self.status(now);
+        let quiet = behind_us.unsigned_abs() < QUIET_US && before == source;
+        if !(verdict == Verdict::Slew && quiet) {
+            let (sign, behind) = (if behind_us < 0 { "-" } else { "+" }, behind_us.unsigned_abs());
+            let (whole, parts) = (behind / 1_000_000, behind % 1_000_000 / 1000);
+            let shows = date(seconds);
+            log.notice(&format!(
+                "clock {verdict} ({sign}{whole}.{parts:03} s): shows {shows}, source {source}"
+            ));
+        }
+        verdict
+    }
+
+    pub(crate) fn status(&self, now: u64) -> Status {
+        self.judge.status(clock::realtime_seconds(), now)
+    }
+}
+
+fn floor_file() -> PathBuf {
+    Path::new("/state").join(TimeFloor::FILE_NAME)
+}
+
+fn read_floor() -> Result<TimeFloor, FloorError> {
+    let bytes = file::read_bounded(&floor_file(), TimeFloor::MAX_ENCODED_BYTES)?;
+    Ok(bytes.map(|bytes| TimeFloor::decode(&bytes)).transpose()?.unwrap_or_default())
+}
+
+fn write_floor(floor: TimeFloor) -> Result<(), FloorError> {
+    Ok(file::replace(&floor_file(), &floor.encode()?)?)
+}

@@ -1,0 +1,225 @@
+//! The time of servers, which init is told.
+
+use crate::init::{Init, InitError};
+use crate::names::Names;
+use crate::uplinks::Uplinks;
+use holdfast_core::clock::Verdict;
+use holdfast_core::network::Destination;
+use holdfast_core::network::name_proxy::Kind;
+use holdfast_core::network::sntp::{self, Client, Instant, Outcome};
+use holdfast_linux::poll::Poll;
+use holdfast_linux::udp::UdpSocket;
+use holdfast_linux::{clock, entropy};
+use std::net::{IpAddr, SocketAddr};
+
+/// What is being done.
+#[derive(Debug)]
+enum Phase {
+    /// Nothing, until the next round.
+    Idle,
+    /// Addresses of so many more names are being asked for.
+    Resolving(usize),
+    /// Servers are being asked.
+    Asking,
+}
+
+/// Asks time servers.
+#[derive(Debug)]
+pub(crate) struct Time {
+    /// From the image; those of leases where it names none.
+    configured: Vec<Destination>,
+    client: Client,
+    phase: Phase,
+    /// Addresses of each of the configured servers.
+    found: Vec<(String, Vec<IpAddr>)>,
+    sockets: Vec<(SocketAddr, UdpSocket)>,
+    was_connected: bool,
+    /// What was said last, which is not said again.
+    said: String,
+}
+
+impl Time {
+    pub(crate) fn new(configured: Vec<Destination>) -> Self {
+        Self {
+            configured,
+            client: Client::new(),
+            phase: Phase::Idle,
+            found: Vec::new(),
+            sockets: Vec::new(),
+            was_connected: false,
+            said: String::new(),
+        }
+    }
+
+    /// Who was asked last.
+    pub(crate) fn servers(&self) -> Vec<IpAddr> {
+        self.sockets.iter().map(|(server, _)| server.ip()).collect()
+    }
+
+    /// When there is something to do that no socket says.
+    pub(crate) fn deadline(&self) -> Option<u64> {
+        match self.phase {
+            Phase::Idle if !self.was_connected => None,
+            Phase::Idle | Phase::Asking => Some(self.client.deadline()),
+            Phase::Resolving(_) => None,
+        }
+    }
+
+    pub(crate) fn add_to<'a>(&'a self, poll: &mut Poll<'a>) {
+        if matches!(self.phase, Phase::Asking) {
+            for (_, socket) in &self.sockets {
+                poll.add(socket);
+            }
+        }
+    }
+
+    /// Takes answers, ends rounds and begins them.
+    pub(crate) fn on_time(
+        &mut self,
+        init: &mut Init,
+        uplinks: &Uplinks,
+        names: &mut Names,
+        now: u64,
+    ) -> Result<(), InitError> {
+        let connected = uplinks.is_connected();
+        if connected && !self.was_connected {
+            self.client.hurry(now);
+        }
+        self.was_connected = connected;
+        match &mut self.phase {
+            Phase::Idle if connected && self.client.is_due(now) => {
+                let asked = self.configured.iter().filter_map(|server| match server {
+                    Destination::Name(name) => Some(name.as_str()),
+                    _ => None,
+                });
+                self.found.clear();
+                let mut open = 0usize;
+                for name in asked {
+                    self.found.push((name.to_owned(), Vec::new()));
+                    for kind in [Kind::A, Kind::Aaaa] {
+                        names.resolve(name, kind, uplinks, now);
+                        open = open.saturating_add(1);
+                    }
+                }
+                self.phase = Phase::Resolving(open);
+                self.take_names(names, uplinks);
+            }
+            Phase::Idle => {}
+            Phase::Resolving(_) => self.take_names(names, uplinks),
+            Phase::Asking => {
+                self.take_answers();
+                if let Some(outcome) = self.client.on_time(now) {
+                    self.phase = Phase::Idle;
+                    return self.tell(init, outcome, now);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_names(&mut self, names: &mut Names, uplinks: &Uplinks) {
+        let Phase::Resolving(open) = &mut self.phase else {
+            return;
+        };
+        for (name, addresses) in names.take_resolved() {
+            *open = open.saturating_sub(1);
+            if let Some((_, found)) = self.found.iter_mut().find(|(of, _)| *of == name) {
+                found.extend(addresses);
+            }
+        }
+        if *open == 0 {
+            self.ask(uplinks);
+        }
+    }
+
+    /// The addresses to ask: one of each server, then a second of each, and so on.
+    fn addresses(&self, uplinks: &Uplinks) -> Vec<IpAddr> {
+        if self.configured.is_empty() {
+            return uplinks.time_servers();
+        }
+        let of_server = |server: &Destination| match server {
+            Destination::Prefix(address, _) => vec![*address],
+            Destination::Name(name) | Destination::Service(name) => {
+                let found = self.found.iter().find(|(of, _)| of == name);
+                found.map(|(_, addresses)| addresses.clone()).unwrap_or_default()
+            }
+        };
+        let each: Vec<_> = self.configured.iter().map(of_server).collect();
+        let mut addresses = Vec::new();
+        for place in 0..sntp::MAX_SERVERS {
+            for address in each.iter().filter_map(|of| of.get(place)) {
+                if !addresses.contains(address) {
+                    addresses.push(*address);
+                }
+            }
+        }
+        addresses.truncate(sntp::MAX_SERVERS);
+        addresses
+    }
+
+    fn ask(&mut self, uplinks: &Uplinks) {
+        self.sockets.clear();
+        let mut asked = Vec::new();
+        for address in self.addresses(uplinks) {
+            let random = entropy::random().ok().and_then(|bytes| bytes.first_chunk().copied());
+            let (Some(nonce), Ok(socket)) = (random, UdpSocket::towards(address)) else {
+                continue;
+            };
+            let server = SocketAddr::new(address, sntp::PORT);
+            // One that cannot be reached does not answer.
+            let _ = socket.send(&sntp::question(nonce), server);
+            self.sockets.push((server, socket));
+            asked.push((address, nonce));
+        }
+        self.client.ask(&asked, monotonic_us());
+        self.phase = Phase::Asking;
+    }
+
+    fn take_answers(&mut self) {
+        for (server, socket) in &self.sockets {
+            for (bytes, from) in socket.take(sntp::PORT, sntp::MESSAGE_BYTES) {
+                if from == *server {
+                    let shown_us = clock::realtime_us();
+                    let at = Instant { monotonic_us: monotonic_us(), shown_us };
+                    self.client.on_message(from.ip(), &bytes, at);
+                }
+            }
+        }
+    }
+
+    /// Tells init what servers agree on.
+    fn tell(&mut self, init: &mut Init, outcome: Outcome, now: u64) -> Result<(), InitError> {
+        let asked = self.sockets.len();
+        match outcome {
+            Outcome::Agreed { behind_us, agree, answered } => {
+                let verdict = init.set_clock(behind_us)?;
+                if verdict == Verdict::Unconfirmed {
+                    self.client.confirm(now);
+                }
+                self.say(format!(
+                    "time: {agree} of {answered} servers agree; the clock is {verdict}"
+                ));
+            }
+            Outcome::Disagree(answered) => {
+                self.say(format!("time: {answered} servers answer, and no majority agrees"));
+            }
+            Outcome::Nobody if asked == 0 => self.say("time: no server is known".to_owned()),
+            Outcome::Nobody => {
+                let servers = self.servers().iter().map(IpAddr::to_string).collect::<Vec<_>>();
+                self.say(format!("time: no answer from {}", servers.join(" ")));
+            }
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, line: String) {
+        if line != self.said {
+            println!("{line}");
+            self.said = line;
+        }
+    }
+}
+
+fn monotonic_us() -> u64 {
+    u64::try_from(clock::monotonic().as_micros()).unwrap_or(u64::MAX)
+}
