@@ -72,6 +72,10 @@ impl<'a> DeviceBuilder<'a> {
             .env("RUSTC_BOOTSTRAP", "1")
             .env("RUST_LIBC_UNSTABLE_MUSL_V1_2_3", "1")
             .env("CARGO_TARGET_ARMV7_UNKNOWN_LINUX_MUSLEABIHF_LINKER", &self.toolchain.linker)
+            // For what crates have in C; `cc` looks for these.
+            .env("CC_armv7_unknown_linux_musleabihf", &self.toolchain.linker)
+            .env("AR_armv7_unknown_linux_musleabihf", "arm-linux-gnueabihf-ar")
+            .env("CFLAGS_armv7_unknown_linux_musleabihf", self.c_flags())
             .env("CARGO_ENCODED_RUSTFLAGS", self.flags().join("\u{1f}"))
             .env("ZIG_GLOBAL_CACHE_DIR", &self.toolchain.zig_cache)
             .env("ZIG_LOCAL_CACHE_DIR", &self.toolchain.zig_cache)
@@ -135,10 +139,9 @@ impl<'a> DeviceBuilder<'a> {
         Ok(Some(program))
     }
 
-    fn flags(&self) -> Vec<String> {
-        let mut flags =
-            vec!["-Clink-self-contained=no".to_owned(), "-Ctarget-cpu=cortex-a7".to_owned()];
-        // No path of the host in any program: the same bytes wherever they are built.
+    /// Directories of this host, and what stands for them in programs: the same bytes wherever they are
+    /// built.
+    fn places(&self) -> Vec<(PathBuf, &'static str)> {
         let cargo_home = std::env::var_os("CARGO_HOME")
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
@@ -150,10 +153,22 @@ impl<'a> DeviceBuilder<'a> {
             (Some(library), "/rust/library"),
             (Some(real_library), "/rust/library"),
         ];
-        for (place, name) in places {
-            if let Some(place) = place {
-                flags.push(format!("--remap-path-prefix={}={name}", place.display()));
-            }
+        places.into_iter().filter_map(|(place, name)| Some((place?, name))).collect()
+    }
+
+    fn flags(&self) -> Vec<String> {
+        let mut flags =
+            vec!["-Clink-self-contained=no".to_owned(), "-Ctarget-cpu=cortex-a7".to_owned()];
+        for (place, name) in self.places() {
+            flags.push(format!("--remap-path-prefix={}={name}", place.display()));
+        }
+        flags
+    }
+
+    fn c_flags(&self) -> String {
+        let mut flags = "-Os -fstack-protector-strong -D_TIME_BITS=64".to_owned();
+        for (place, name) in self.places() {
+            flags.push_str(&format!(" -ffile-prefix-map={}={name}", place.display()));
         }
         flags
     }

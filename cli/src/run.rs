@@ -68,7 +68,7 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
     let mut machine = Machine::new(&built.path, memory);
     if built.manifest.network.is_some() {
         let forwards = args.forwards.clone();
-        machine.network = Some(Network::User { restricted: false, forwards });
+        machine.networks = vec![Network::User { forwards }];
     } else if !args.forwards.is_empty() {
         bail!("{}: network: is missing, so nothing can be forwarded to", manifest.display());
     }

@@ -11,6 +11,7 @@ use holdfast_images::{build, show};
 use regex::Regex;
 use std::fs;
 use std::io::Write;
+use std::net::SocketAddrV4;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -49,21 +50,27 @@ pub struct Machine {
     pub processors: u8,
     /// Sectors of the disk that take no write: the card says nothing and keeps what it had.
     pub lost_sectors: Vec<u64>,
-    /// What is plugged into its network device; without anything there is no device.
-    pub network: Option<Network>,
+    /// What is plugged into each of its network devices. There is one [`Peer`] at most.
+    pub networks: Vec<Network>,
 }
 
-/// What a machine's network device is plugged into.
+/// What a network device of a machine is plugged into.
 #[derive(Debug, Clone)]
 pub enum Network {
     /// A [`Peer`], which plays this.
     Peer(World),
-    /// QEMU's own network in user space, which leads to this host and, unless `restricted`, beyond.
+    /// QEMU's own network in user space, which leads to this host and beyond.
     User {
-        /// No way out of QEMU.
-        restricted: bool,
         /// Ports of this host's loopback that lead to TCP ports of the guest.
         forwards: Vec<(u16, u16)>,
+    },
+    /// QEMU's own network in user space, 203.0.113.0/24 (RFC 5737), which leads nowhere.
+    Servers {
+        /// As for [`User`](Self::User).
+        forwards: Vec<(u16, u16)>,
+        /// Those that the guest reaches: each connection to the address is a process of this command,
+        /// which talks on its standard input and output.
+        servers: Vec<(SocketAddrV4, String)>,
     },
 }
 
@@ -80,7 +87,7 @@ impl Machine {
             log_writes: false,
             processors: 2,
             lost_sectors: Vec::new(),
-            network: None,
+            networks: Vec::new(),
         }
     }
 
@@ -181,26 +188,41 @@ impl Machine {
         Ok(command)
     }
 
-    /// The network device, and what is at the other end of its cable.
+    /// The network devices, and what is at the other end of their cables.
     fn plug_in(&self, command: &mut Command, peer: &Path) {
-        let plug = match &self.network {
-            None => return,
-            Some(Network::Peer(_)) => {
-                format!("stream,id=net,server=off,addr.type=unix,addr.path={}", peer.display())
-            }
-            Some(Network::User { restricted, forwards }) => {
-                let restrict = if *restricted { "on" } else { "off" };
-                let mut plug = format!("user,id=net,restrict={restrict}");
-                for (host, guest) in forwards {
-                    plug.push_str(&format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}"));
+        for (index, network) in self.networks.iter().enumerate() {
+            let forwarded = |forwards: &[(u16, u16)]| {
+                let one =
+                    |(host, guest): &(u16, u16)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
+                forwards.iter().map(one).collect::<String>()
+            };
+            let plug = match network {
+                Network::Peer(_) => {
+                    let peer = peer.display();
+                    format!("stream,id=net{index},server=off,addr.type=unix,addr.path={peer}")
                 }
-                plug
-            }
-        };
-        command.args(["-netdev", &plug]).args([
-            "-device",
-            "virtio-net-pci,id=network,netdev=net,mac=52:54:00:12:34:56,romfile=",
-        ]);
+                Network::User { forwards } => {
+                    format!("user,id=net{index}{}", forwarded(forwards))
+                }
+                Network::Servers { forwards, servers } => {
+                    let served = servers.iter().map(|(address, program)| {
+                        // A comma would end the option.
+                        let program = program.replace(',', ",,");
+                        format!(",guestfwd=tcp:{address}-cmd:{program}")
+                    });
+                    format!(
+                        "user,id=net{index},restrict=on,net=203.0.113.0/24{}{}",
+                        forwarded(forwards),
+                        served.collect::<String>()
+                    )
+                }
+            };
+            let last = index.saturating_add(0x56);
+            command.args(["-netdev", &plug]).arg("-device").arg(format!(
+                "virtio-net-pci,id=network{index},netdev=net{index},mac=52:54:00:12:34:{last:02x},\
+                 romfile="
+            ));
+        }
     }
 
     /// The disk, as QEMU's `-drive` takes it.
@@ -245,10 +267,11 @@ impl Machine {
         }
         let qmp_listener = listen(&qmp_path)?;
         let probe_listener = listen(&probe_path)?;
-        let peer = match &self.network {
-            Some(Network::Peer(world)) => Some(Peer::listen(&at(PEER), world.clone())?),
+        let world = self.networks.iter().find_map(|network| match network {
+            Network::Peer(world) => Some(world.clone()),
             _ => None,
-        };
+        });
+        let peer = world.map(|world| Peer::listen(&at(PEER), world)).transpose()?;
         let mut command = self.command(directory.path())?;
         self.plug_in(&mut command, &at(PEER));
         let mut process = command
@@ -363,7 +386,7 @@ impl Guest {
     /// # Errors
     /// There is no network device.
     pub fn plug(&mut self, in_place: bool) -> Result<(), HarnessError> {
-        let arguments = serde_json::json!({ "name": "network", "up": in_place });
+        let arguments = serde_json::json!({ "name": "network0", "up": in_place });
         self.qmp.execute("set_link", &arguments).map(drop)
     }
 

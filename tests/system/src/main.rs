@@ -15,6 +15,7 @@ mod integrity;
 mod network;
 mod network_attacks;
 mod network_time;
+mod network_web;
 mod packages;
 mod scratch;
 mod stager;
@@ -83,6 +84,9 @@ impl Artefacts {
 }
 
 fn main() -> ExitCode {
+    if let Some(port) = network_web::relay_to() {
+        return network_web::relay(port);
+    }
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
     let (Some(images), Some(programs), Some(keys), Some(effort)) =
         (arguments.next(), arguments.next(), arguments.next(), arguments.next())
@@ -107,5 +111,6 @@ fn main() -> ExitCode {
     network::run(&mut suite, &artefacts);
     network_attacks::run(&mut suite, &artefacts);
     network_time::run(&mut suite, &artefacts);
+    network_web::run(&mut suite, &artefacts);
     suite.finish()
 }

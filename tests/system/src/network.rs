@@ -57,7 +57,7 @@ pub(crate) fn usual_world() -> World {
 }
 
 pub(crate) fn machine(image: &Path, world: World) -> Machine {
-    Machine { network: Some(Network::Peer(world)), ..Machine::new(image, 64) }
+    Machine { networks: vec![Network::Peer(world)], ..Machine::new(image, 64) }
 }
 
 fn connect(image: &Path, world: World) -> Result<Guest> {

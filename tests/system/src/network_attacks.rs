@@ -108,7 +108,7 @@ fn attack(artefacts: &Artefacts) -> Result<Attacked> {
 
 fn boot(image: &Path) -> Result<(String, Vec<Packet>)> {
     let mut machine = Machine::new(image, 64);
-    machine.network = Some(Network::Peer(world()));
+    machine.networks = vec![Network::Peer(world())];
     let mut guest = machine.start(None)?;
     guest.wait_anywhere("the attacks on the network are over", BOOT)?;
     Ok((guest.console.text(), guest.peer()?.packets()))

@@ -6,12 +6,14 @@ use crate::scratch::Scratch;
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
 use holdfast_core::app_manifest::ComponentId;
+use holdfast_core::clock::TimeFloor;
 use holdfast_core::component;
 use holdfast_core::identity::{self, IdentityTable};
 use holdfast_core::package::{HEADER_BYTES, Header};
 use holdfast_images::disk::Layout;
 use holdfast_images::key::PrivateKey;
-use holdfast_images::package;
+use holdfast_images::root::Root;
+use holdfast_images::{package, verity};
 use holdfast_qemu::machine::{Guest, Machine};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -97,15 +99,22 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
 fn hostile_package(name: &str) -> Result<Vec<u8>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let path = root.join(format!("images/tests/packages/hostile-{name}.app"));
-    let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+    let mut bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+    let header = Header::parse(&bytes, u64::try_from(bytes.len())?)?;
+    sign(&mut bytes, header)?;
+    Ok(bytes)
+}
+
+/// Puts this header in front of a package, signed with the development key of this checkout.
+fn sign(package: &mut [u8], mut header: Header) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let keys = std::env::var_os("HOLDFAST_KEYS").map(PathBuf::from);
     let keys = keys.unwrap_or_else(|| root.join("images/keys/development"));
     let key = PrivateKey::load(&keys.join("app.pem"))?;
-    let mut header = Header::parse(&bytes, u64::try_from(bytes.len())?)?;
     header.key_id = key.public().id();
-    let header = header.encode(&key.sign(&header.signed_bytes()));
-    let rest = bytes.get(HEADER_BYTES..).context("short")?;
-    Ok([&header[..], rest].concat())
+    let signed = header.encode(&key.sign(&header.signed_bytes()));
+    package.get_mut(..HEADER_BYTES).context("short")?.copy_from_slice(&signed[..]);
+    Ok(())
 }
 
 fn hello() -> Result<ComponentId> {
@@ -180,6 +189,7 @@ fn races(image: &Path) -> Result<()> {
         guest.wait("init: racer ended with exit code 0", BOOT)?;
         guest.wait("racer: racing", BOOT)?;
     }
+    guest.wait_anywhere("init: slot a committed", BOOT)?;
     let uid = status(&mut guest, "racer")?;
     let uid = uid.split("uid=").nth(1).and_then(|rest| rest.split(' ').next()).context("no uid")?;
     power_off(&mut guest)?;
@@ -187,7 +197,10 @@ fn races(image: &Path) -> Result<()> {
     let root = |name| ("100600", "0", name);
     let directories = [("40755", "0", "."), ("40755", "0", ".."), ("40700", "0", "lost+found")];
     for (partition, expected) in [
-        ("state", vec![root("entropy-seed"), root(identity::FILE_NAME)]),
+        (
+            "state",
+            vec![root("entropy-seed"), root(identity::FILE_NAME), root(TimeFloor::FILE_NAME)],
+        ),
         ("data", vec![("40700", uid, RACER)]),
     ] {
         let listing = on_partition(&disk, partition, |path| {
@@ -287,7 +300,38 @@ fn with_table(image: &Path, table: &[u8]) -> Result<Scratch> {
 
 /// A copy of an image with another package of hello.
 fn with_package(image: &Path, change: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<Scratch> {
-    let name = component::package_file(hello()?);
+    with_package_of(image, hello()?, change)
+}
+
+/// A copy of an image in which the files of an app are others, signed anew with the development key of
+/// this checkout.
+pub(crate) fn with_files_of(
+    image: &Path,
+    app: ComponentId,
+    change: impl FnOnce(&mut Root),
+) -> Result<Scratch> {
+    with_package_of(image, app, |bytes| {
+        let mut header = Header::parse(bytes, u64::try_from(bytes.len())?)?;
+        let length = usize::try_from(header.data_bytes)?;
+        let data = bytes.get(HEADER_BYTES..).and_then(|rest| rest.get(..length));
+        let mut files = Root::read(data.context("short")?)?;
+        change(&mut files);
+        let data = files.to_erofs()?;
+        let verity = verity::hash_with_salt(&data, header.salt).context("no data")?;
+        header.data_bytes = u64::try_from(data.len())?;
+        header.root_hash = verity.root_hash;
+        *bytes = [vec![0; HEADER_BYTES], data, verity.tree].concat();
+        sign(bytes, header)
+    })
+}
+
+/// A copy of an image with another package of an app.
+fn with_package_of(
+    image: &Path,
+    app: ComponentId,
+    change: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+) -> Result<Scratch> {
+    let name = component::package_file(app);
     edited(image, "apps", |path| {
         let request = format!("cat /{name}");
         let output = Command::new("/sbin/debugfs").args(["-R", &request]).arg(path).output()?;

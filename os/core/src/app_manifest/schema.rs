@@ -119,7 +119,7 @@ pub(super) const TOP_LEVEL: &[Field] = &[
         Kind::Path,
         true,
         Support::Full,
-        "Path of the program in the app's own files.",
+        "Path of the program in the app's own files, which the app sees below /app.",
     ),
     field(
         "CmdArgs",
