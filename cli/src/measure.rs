@@ -7,6 +7,9 @@
 //! monotonic clock read by the first statement of its `main`; the probe tells how far the two
 //! clocks are apart, which is a constant of the kernel and the device tree.
 
+mod network;
+
+use self::network::NetworkNumbers;
 use crate::host;
 use crate::image::{Built, ImageBuilder};
 use crate::sources::Pin;
@@ -103,6 +106,7 @@ struct Numbers {
     idle_memory_kib: u64,
     idle_user_kib: u64,
     app: AppCost,
+    network: NetworkNumbers,
     largest_files: Vec<FileSize>,
     busybox: BusyBox,
 }
@@ -121,6 +125,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     let hello = builder.app_program(&workspace.root.join("examples/hello"))?;
     let idle = (idle_memory_kib, idle_user_kib);
     let app = measure_app(workspace, &builder, &probed, &hello, idle)?;
+    let network = network::measure(workspace, &builder)?;
     let busybox = measure_busybox(workspace, &shipped, (program, &pin), hello, offset)?;
     let mut files: Vec<FileSize> = image
         .files
@@ -143,6 +148,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
         idle_memory_kib,
         idle_user_kib,
         app,
+        network,
         largest_files: files,
         busybox,
     };
@@ -435,6 +441,21 @@ fn table(numbers: &Numbers) -> String {
     // Writing to a string cannot fail.
     for (what, ours, theirs, aim) in rows {
         let _ = writeln!(text, "| {what} | {ours} | {theirs} | {aim} |");
+    }
+    let network = &numbers.network;
+    let _ = writeln!(
+        text,
+        "\nWith the network service a slot has {} bytes, and one more idle app with grants takes {} KiB, \
+         the kernel's part\nincluded. An app's bytes in a second are those through its link and the \
+         firewall as a share of the same\nprogram's in the system's namespace without a firewall, best \
+         of several rounds by turns (host's clock).\n\n\
+         | apps with grants | network service, start to ready (ms) | bytes in a second, share |\n\
+         | ---: | ---: | ---: |",
+        network.slot_bytes, network.app_kib
+    );
+    for crowd in &network.crowds {
+        let network::Crowd { apps, ready_ms, share_of_bare, .. } = crowd;
+        let _ = writeln!(text, "| {apps} | {ready_ms} | {share_of_bare} |");
     }
     let _ = writeln!(text, "\n| largest files | bytes |\n| --- | ---: |");
     for file in &numbers.largest_files {
