@@ -58,6 +58,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-fuzz", vec!["holdfast-core", "holdfast-images"]),
         ("hello", vec![]),
         ("tcp-server", vec![]),
+        ("web-client", vec![]),
     ]);
     for (package, dependencies) in packages() {
         let allowed = allowed.get(package.as_str());

@@ -15,6 +15,7 @@ pub mod network;
 pub mod notify;
 pub mod package;
 pub mod policy;
+pub mod release;
 pub mod slots;
 pub mod supervision;
 pub mod wire;

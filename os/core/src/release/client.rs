@@ -1,0 +1,470 @@
+//! A client of a repository: decides what to believe, and asks for one file after the other.
+//!
+//! It follows section 5 of the specification. It does no I/O: whoever drives it fetches what it
+//! [`wants`](Client::wants) and hands over the bytes. What was verified so far is in
+//! [`trusted`](Client::trusted), which is saved once, in one piece, when the run ends, however it does: a root
+//! that was rotated to counts even where what should follow it is withheld.
+//!
+//! Nothing that was saved is believed because it lies there: it is verified again from the root in the
+//! signed image. Who rewrites it can take away the memory of what was seen, and add nothing to it.
+
+use super::metadata::{
+    self, Envelope, FileMeta, Metadata, MetadataError, Role, Root, Snapshot, Targets, Timestamp,
+};
+use crate::encoding::{self, EncodingError};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Most roots that are taken in one run, and kept.
+pub const MAX_ROOTS: usize = 64;
+
+/// What a device has verified of a repository, as it is kept on `state`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Trusted {
+    /// Every root since the one in the image, in order.
+    roots: Vec<Vec<u8>>,
+    timestamp: Option<Vec<u8>>,
+    snapshot: Option<Vec<u8>>,
+    targets: Option<Vec<u8>>,
+}
+
+impl Trusted {
+    /// Longest encoding in bytes.
+    pub const MAX_ENCODED_BYTES: usize = 2 * 1024 * 1024;
+
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// The encoder's own.
+    pub fn encode(&self) -> Result<Vec<u8>, EncodingError> {
+        encoding::encode(self)
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// Not what [`encode`](Self::encode) writes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
+        encoding::decode(bytes)
+    }
+}
+
+/// A file of metadata to fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its role.
+    pub role: Role,
+    /// Its name in the repository.
+    pub name: String,
+    /// How many bytes of it are read; a longer one is refused unread.
+    pub most_bytes: u64,
+}
+
+/// Why a run ends without release information that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The file itself is no good, or too few have signed it.
+    #[error("{role} {source}")]
+    Metadata {
+        /// Which file.
+        role: Role,
+        /// What is wrong.
+        source: MetadataError,
+    },
+    /// It is not the version that it must be.
+    #[error("{role} has version {found}, not {expected}")]
+    Version {
+        /// Which file.
+        role: Role,
+        /// The version in it.
+        found: u32,
+        /// The version it must have.
+        expected: u32,
+    },
+    /// It is older than what was seen before.
+    #[error("{role} goes back from version {seen} to {found}")]
+    Rollback {
+        /// Which file.
+        role: Role,
+        /// The version that is offered.
+        found: u32,
+        /// The version that was seen.
+        seen: u32,
+    },
+    /// It does not hold any more.
+    #[error("{role} has expired: {expires}")]
+    Expired {
+        /// Which file.
+        role: Role,
+        /// Until when it held.
+        expires: String,
+    },
+    /// It is not the file that others speak of.
+    #[error("{0} is not the file that the metadata names")]
+    OtherFile(Role),
+    /// A file is not there that must be.
+    #[error("{0} is not there")]
+    Missing(Role),
+    /// More roots than one run takes.
+    #[error("there are more than {MAX_ROOTS} roots to go through")]
+    TooManyRoots,
+    /// Nothing was asked for.
+    #[error("no file is wanted")]
+    Unasked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Role(Role),
+    Done,
+    Refused,
+}
+
+/// One run of a client.
+#[derive(Debug)]
+pub struct Client {
+    trusted: Trusted,
+    /// When the run began, in seconds since 1970: what expiry is judged by.
+    now: u64,
+    root: Root,
+    /// Version of the root in the image.
+    image_root: u32,
+    taken_roots: usize,
+    timestamp: Option<Timestamp>,
+    snapshot: Option<Snapshot>,
+    targets: Option<Targets>,
+    step: Step,
+}
+
+fn of(role: Role) -> impl FnOnce(MetadataError) -> Refusal {
+    move |source| Refusal::Metadata { role, source }
+}
+
+impl Client {
+    /// Begins a run (5.1, 5.2) at `now`, in seconds since 1970: the later of the clock and its floor.
+    /// `image_root` is the root in the signed image, `trusted` what earlier runs have verified; what of it
+    /// does not verify from that root is forgotten.
+    ///
+    /// # Errors
+    /// The root of the image is none.
+    pub fn begin(image_root: &[u8], trusted: Trusted, now: u64) -> Result<Self, Refusal> {
+        let (root, envelope) = metadata::read::<Root>(image_root).map_err(of(Role::Root))?;
+        root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
+        let mut client = Self {
+            image_root: root.common.version,
+            root,
+            trusted: Trusted::default(),
+            now,
+            taken_roots: 0,
+            timestamp: None,
+            snapshot: None,
+            targets: None,
+            step: Step::Role(Role::Root),
+        };
+        for bytes in trusted.roots.into_iter().take(MAX_ROOTS) {
+            // A newer image brings a newer root: those up to it have done their part.
+            let version = metadata::read::<Root>(&bytes).map_or(0, |(root, _)| root.common.version);
+            if version > client.image_root && client.take_root(bytes).is_err() {
+                break;
+            }
+        }
+        client.taken_roots = 0;
+        client.recall(trusted.timestamp, trusted.snapshot, trusted.targets);
+        Ok(client)
+    }
+
+    /// Takes what was verified before, as far as the present root's keys have signed it. It may have
+    /// expired, and still tells what was seen.
+    fn recall(
+        &mut self,
+        timestamp: Option<Vec<u8>>,
+        snapshot: Option<Vec<u8>>,
+        targets: Option<Vec<u8>>,
+    ) {
+        let Some((bytes, found)) = self.recalled::<Timestamp>(timestamp) else {
+            return;
+        };
+        self.trusted.timestamp = Some(bytes);
+        self.timestamp = Some(found);
+        let Some((bytes, found)) = self.recalled::<Snapshot>(snapshot) else {
+            return;
+        };
+        self.trusted.snapshot = Some(bytes);
+        self.snapshot = Some(found);
+        if let Some((bytes, found)) = self.recalled::<Targets>(targets) {
+            self.trusted.targets = Some(bytes);
+            self.targets = Some(found);
+        }
+    }
+
+    fn recalled<M: Metadata>(&self, bytes: Option<Vec<u8>>) -> Option<(Vec<u8>, M)> {
+        let bytes = bytes?;
+        let (found, envelope) = metadata::read::<M>(&bytes).ok()?;
+        self.root.verify(M::ROLE, &envelope).ok()?;
+        Some((bytes, found))
+    }
+
+    /// What was verified so far: to be saved once, in one piece, when the run has ended.
+    #[must_use]
+    pub fn trusted(&self) -> &Trusted {
+        &self.trusted
+    }
+
+    /// The next file to fetch; `None` when the run has ended.
+    #[must_use]
+    pub fn wants(&self) -> Option<Wanted> {
+        let Step::Role(role) = self.step else {
+            return None;
+        };
+        let named = |meta: &FileMeta| {
+            let most = meta.length.unwrap_or(u64::MAX).min(role.most_bytes());
+            (meta.version, most)
+        };
+        let (version, most_bytes) = match role {
+            Role::Root => (self.root.common.version.checked_add(1)?, role.most_bytes()),
+            Role::Timestamp => (0, role.most_bytes()),
+            Role::Snapshot => named(self.timestamp.as_ref()?.snapshot().ok()?),
+            Role::Targets => named(self.snapshot.as_ref()?.targets().ok()?),
+        };
+        let name = match role {
+            // Only a root that says so has versions in front of the others' names (5.3.12).
+            Role::Snapshot | Role::Targets if !self.root.consistent_snapshot => {
+                format!("{role}.json")
+            }
+            _ => role.file(version),
+        };
+        Some(Wanted { role, name, most_bytes })
+    }
+
+    /// Takes the file that was wanted.
+    ///
+    /// # Errors
+    /// It is not to be believed; the run has then ended.
+    pub fn take(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        let wanted = self.wants().ok_or(Refusal::Unasked)?;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let taken = if length > wanted.most_bytes {
+            let source = MetadataError::TooLong { bytes: length, most: wanted.most_bytes };
+            Err(Refusal::Metadata { role: wanted.role, source })
+        } else {
+            match wanted.role {
+                Role::Root => self.take_root(bytes),
+                Role::Timestamp => self.take_timestamp(bytes),
+                Role::Snapshot => self.take_snapshot(bytes),
+                Role::Targets => self.take_targets(bytes),
+            }
+        };
+        self.ended_by(taken)
+    }
+
+    /// The server has no such file: the end of the roots (5.3.3), and of the run otherwise.
+    ///
+    /// # Errors
+    /// The file must be there, or the newest root has expired.
+    pub fn is_missing(&mut self) -> Result<(), Refusal> {
+        let wanted = self.wants().ok_or(Refusal::Unasked)?;
+        let ended = match wanted.role {
+            Role::Root => self.end_roots(),
+            role => Err(Refusal::Missing(role)),
+        };
+        self.ended_by(ended)
+    }
+
+    fn ended_by(&mut self, result: Result<(), Refusal>) -> Result<(), Refusal> {
+        if result.is_err() {
+            self.step = Step::Refused;
+        }
+        result
+    }
+
+    /// What is released, once the run has come to its end: all of it verified, nothing expired.
+    #[must_use]
+    pub fn targets(&self) -> Option<&Targets> {
+        self.targets.as_ref().filter(|_| self.step == Step::Done)
+    }
+
+    /// When the timestamp was signed, in seconds since 1970, where it says so: no clock shows less.
+    #[must_use]
+    pub fn issued(&self) -> Option<u64> {
+        self.timestamp.as_ref().and_then(Timestamp::issued_seconds)
+    }
+
+    /// 5.3.3 to 5.3.9.
+    fn take_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        if self.taken_roots >= MAX_ROOTS || self.trusted.roots.len() >= MAX_ROOTS {
+            return Err(Refusal::TooManyRoots);
+        }
+        let (root, envelope) = metadata::read::<Root>(&bytes).map_err(of(Role::Root))?;
+        // 5.3.4: by the keys of the root that is trusted, and by its own.
+        self.root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
+        root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
+        // 5.3.5: exactly the next one.
+        let expected = self.root.common.version.saturating_add(1);
+        let found = root.common.version;
+        if found != expected {
+            return Err(Refusal::Version { role: Role::Root, found, expected });
+        }
+        // 5.3.11: whoever held keys that were replaced may have run ahead with the versions.
+        let replaced = |role| !same_keys(&self.root, &root, role);
+        if replaced(Role::Timestamp) || replaced(Role::Snapshot) {
+            (self.timestamp, self.snapshot, self.targets) = (None, None, None);
+            let Trusted { timestamp, snapshot, targets, .. } = &mut self.trusted;
+            (*timestamp, *snapshot, *targets) = (None, None, None);
+        }
+        self.root = root;
+        self.trusted.roots.push(bytes);
+        self.taken_roots = self.taken_roots.saturating_add(1);
+        Ok(())
+    }
+
+    /// 5.3.10: only the last root must not have expired.
+    fn end_roots(&mut self) -> Result<(), Refusal> {
+        self.still_holds(&self.root)?;
+        self.step = Step::Role(Role::Timestamp);
+        Ok(())
+    }
+
+    /// 5.4.
+    fn take_timestamp(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        let (found, _) = self.verified::<Timestamp>(&bytes)?;
+        if let Some(seen) = &self.timestamp {
+            // 5.4.3.1
+            not_before(Role::Timestamp, found.common.version, seen.common.version)?;
+            // 5.4.3.2
+            let (new, old) = (found.snapshot(), seen.snapshot());
+            if let (Ok(new), Ok(old)) = (new, old) {
+                not_before(Role::Snapshot, new.version, old.version)?;
+            }
+        }
+        // The same version is the same file, whatever lies there now.
+        let is_known =
+            self.timestamp.as_ref().is_some_and(|s| s.common.version == found.common.version);
+        let holds = if is_known { self.timestamp.as_ref() } else { Some(&found) };
+        // 5.4.4
+        holds.map_or(Ok(()), |timestamp| self.still_holds(timestamp))?;
+        if !is_known {
+            self.timestamp = Some(found);
+            self.trusted.timestamp = Some(bytes);
+        }
+        self.after_timestamp()
+    }
+
+    /// Goes on with the snapshot, which may be known already.
+    fn after_timestamp(&mut self) -> Result<(), Refusal> {
+        let wanted = self.timestamp.as_ref().and_then(|t| t.snapshot().ok());
+        let is_known = match (wanted, &self.snapshot, &self.trusted.snapshot) {
+            (Some(wanted), Some(snapshot), Some(bytes)) => {
+                wanted.version == snapshot.common.version && wanted.fits(bytes)
+            }
+            _ => false,
+        };
+        if !is_known {
+            self.step = Step::Role(Role::Snapshot);
+            return Ok(());
+        }
+        self.snapshot.as_ref().map_or(Ok(()), |snapshot| self.still_holds(snapshot))?;
+        self.after_snapshot()
+    }
+
+    /// 5.5.
+    fn take_snapshot(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        let wanted = self.timestamp.as_ref().and_then(|t| t.snapshot().ok());
+        let wanted = wanted.ok_or(Refusal::Missing(Role::Timestamp))?;
+        // 5.5.2
+        if !wanted.fits(&bytes) {
+            return Err(Refusal::OtherFile(Role::Snapshot));
+        }
+        // 5.5.3
+        let (found, _) = self.verified::<Snapshot>(&bytes)?;
+        // 5.5.4
+        is_version(Role::Snapshot, found.common.version, wanted.version)?;
+        // 5.5.5: nothing that was seen is gone or goes back.
+        if let Some(seen) = &self.snapshot {
+            for (name, seen) in &seen.meta {
+                let found = found.meta.get(name).map_or(0, |meta| meta.version);
+                not_before(Role::Targets, found, seen.version)?;
+            }
+        }
+        // 5.5.6
+        self.still_holds(&found)?;
+        self.snapshot = Some(found);
+        self.trusted.snapshot = Some(bytes);
+        self.after_snapshot()
+    }
+
+    /// Goes on with the targets, which may be known already.
+    fn after_snapshot(&mut self) -> Result<(), Refusal> {
+        let wanted = self.snapshot.as_ref().and_then(|s| s.targets().ok());
+        let is_known = match (wanted, &self.targets, &self.trusted.targets) {
+            (Some(wanted), Some(targets), Some(bytes)) => {
+                wanted.version == targets.common.version && wanted.fits(bytes)
+            }
+            _ => false,
+        };
+        if !is_known {
+            self.step = Step::Role(Role::Targets);
+            return Ok(());
+        }
+        self.targets.as_ref().map_or(Ok(()), |targets| self.still_holds(targets))?;
+        self.step = Step::Done;
+        Ok(())
+    }
+
+    /// 5.6.
+    fn take_targets(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        let wanted = self.snapshot.as_ref().and_then(|s| s.targets().ok());
+        let wanted = wanted.ok_or(Refusal::Missing(Role::Snapshot))?;
+        // 5.6.2
+        if !wanted.fits(&bytes) {
+            return Err(Refusal::OtherFile(Role::Targets));
+        }
+        // 5.6.3
+        let (found, _) = self.verified::<Targets>(&bytes)?;
+        // 5.6.4
+        is_version(Role::Targets, found.common.version, wanted.version)?;
+        // 5.6.5
+        self.still_holds(&found)?;
+        self.targets = Some(found);
+        self.trusted.targets = Some(bytes);
+        self.step = Step::Done;
+        Ok(())
+    }
+
+    /// Metadata that enough keys of its role have signed.
+    fn verified<M: Metadata>(&self, bytes: &[u8]) -> Result<(M, Envelope), Refusal> {
+        let (found, envelope) = metadata::read::<M>(bytes).map_err(of(M::ROLE))?;
+        self.root.verify(M::ROLE, &envelope).map_err(of(M::ROLE))?;
+        Ok((found, envelope))
+    }
+
+    fn still_holds<M: Metadata>(&self, metadata: &M) -> Result<(), Refusal> {
+        let common = metadata.common();
+        let until = common.expires_seconds().map_err(of(M::ROLE))?;
+        if until > self.now {
+            return Ok(());
+        }
+        Err(Refusal::Expired { role: M::ROLE, expires: common.expires.clone() })
+    }
+}
+
+/// True when two roots name the same keys for a role, by their bytes, and the same threshold.
+fn same_keys(one: &Root, other: &Root, role: Role) -> bool {
+    let of_role = |root: &Root| {
+        let of_role = root.role(role)?.clone();
+        let keys: Vec<_> =
+            of_role.keyids.iter().filter_map(|id| root.keys.get(id).cloned()).collect();
+        Some((of_role, keys))
+    };
+    of_role(one) == of_role(other)
+}
+
+fn is_version(role: Role, found: u32, expected: u32) -> Result<(), Refusal> {
+    if found == expected { Ok(()) } else { Err(Refusal::Version { role, found, expected }) }
+}
+
+fn not_before(role: Role, found: u32, seen: u32) -> Result<(), Refusal> {
+    if found >= seen { Ok(()) } else { Err(Refusal::Rollback { role, found, seen }) }
+}
+
+#[cfg(test)]
+mod tests;

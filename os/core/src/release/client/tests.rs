@@ -1,0 +1,648 @@
+//! Named after the clauses of section 5 of the specification.
+
+use super::metadata::{Key, hex, sha256, time};
+use super::*;
+use ed25519_dalek::{Signer, SigningKey};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const NOW: u64 = 1_800_000_000;
+const DAY: u64 = 86_400;
+
+/// A repository that its owner, or an attacker with some of its keys, changes file by file.
+#[derive(Clone)]
+struct Repository {
+    /// Keys of each role, and the threshold.
+    keys: BTreeMap<Role, (Vec<SigningKey>, usize)>,
+    root_version: u32,
+    files: BTreeMap<String, Vec<u8>>,
+    versions: BTreeMap<Role, u32>,
+    expires: BTreeMap<Role, u64>,
+    target: &'static str,
+}
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_bytes(&[seed; 32])
+}
+
+fn envelope(signed: &Value, keys: &[SigningKey]) -> Vec<u8> {
+    let message = metadata::canonical(signed).unwrap();
+    let signatures: Vec<Value> = keys
+        .iter()
+        .map(|key| {
+            let id = Key::of(&key.verifying_key().to_bytes()).id();
+            json!({"keyid": id, "sig": hex(&key.sign(&message).to_bytes())})
+        })
+        .collect();
+    serde_json::to_vec(&json!({"signatures": signatures, "signed": signed})).unwrap()
+}
+
+impl Repository {
+    fn new() -> Self {
+        let keys = [
+            (Role::Root, (vec![key(1), key(2)], 2)),
+            (Role::Timestamp, (vec![key(3)], 1)),
+            (Role::Snapshot, (vec![key(4)], 1)),
+            (Role::Targets, (vec![key(5), key(6), key(7)], 2)),
+        ];
+        let mut repository = Self {
+            keys: keys.into(),
+            root_version: 0,
+            files: BTreeMap::new(),
+            versions: Role::ALL.map(|role| (role, 1)).into(),
+            expires: Role::ALL.map(|role| (role, NOW + 30 * DAY)).into(),
+            target: "app-1",
+        };
+        let signers = repository.keys[&Role::Root].0.clone();
+        repository.rotate(&signers);
+        repository.publish();
+        repository
+    }
+
+    fn image_root(&self) -> Vec<u8> {
+        self.files["1.root.json"].clone()
+    }
+
+    fn common(&self, role: Role) -> Value {
+        json!({
+            "_type": role.name(), "spec_version": "1.0.34", "version": self.versions[&role],
+            "expires": time(self.expires[&role]).unwrap()
+        })
+    }
+
+    fn signers(&self, role: Role) -> Vec<SigningKey> {
+        self.keys[&role].0.clone()
+    }
+
+    fn root(&self) -> Value {
+        let (mut keys, mut roles) = (json!({}), json!({}));
+        for (role, (of_role, threshold)) in &self.keys {
+            let mut ids = Vec::new();
+            for key in of_role {
+                let key = Key::of(&key.verifying_key().to_bytes());
+                ids.push(key.id());
+                keys[key.id()] = serde_json::to_value(&key).unwrap();
+            }
+            roles[role.name()] = json!({"keyids": ids, "threshold": threshold});
+        }
+        let mut root = self.common(Role::Root);
+        root["version"] = self.root_version.into();
+        root["consistent_snapshot"] = true.into();
+        root["keys"] = keys;
+        root["roles"] = roles;
+        root
+    }
+
+    /// Writes the next root, signed by these.
+    fn rotate(&mut self, signers: &[SigningKey]) {
+        self.root_version = self.root_version.saturating_add(1);
+        let root = envelope(&self.root(), signers);
+        self.files.insert(Role::Root.file(self.root_version), root);
+    }
+
+    /// Writes one role's file, with its present version.
+    fn write(&mut self, role: Role, signed: &Value) {
+        let bytes = envelope(signed, &self.signers(role));
+        self.files.insert(role.file(self.versions[&role]), bytes);
+    }
+
+    fn meta(&self, role: Role) -> Value {
+        let version = self.versions[&role];
+        let bytes = &self.files[&role.file(version)];
+        json!({"version": version, "length": bytes.len(), "hashes": {"sha256": sha256(bytes)}})
+    }
+
+    fn write_targets(&mut self) {
+        let mut targets = self.common(Role::Targets);
+        targets["targets"] = json!({self.target: {"length": 1, "hashes": {"sha256": "00"}}});
+        self.write(Role::Targets, &targets);
+    }
+
+    fn write_snapshot(&mut self) {
+        let mut snapshot = self.common(Role::Snapshot);
+        snapshot["meta"] = json!({"targets.json": self.meta(Role::Targets)});
+        self.write(Role::Snapshot, &snapshot);
+    }
+
+    fn write_timestamp(&mut self) {
+        let mut timestamp = self.common(Role::Timestamp);
+        timestamp["meta"] = json!({"snapshot.json": self.meta(Role::Snapshot)});
+        timestamp["issued"] = time(NOW - DAY).unwrap().into();
+        self.write(Role::Timestamp, &timestamp);
+    }
+
+    /// Writes everything that follows from the targets.
+    fn publish(&mut self) {
+        self.write_targets();
+        self.write_snapshot();
+        self.write_timestamp();
+    }
+
+    fn bump(&mut self, roles: &[Role]) {
+        for role in roles {
+            let version = self.versions.get_mut(role).unwrap();
+            *version = version.saturating_add(1);
+        }
+    }
+
+    /// A later publication.
+    fn release(&mut self, target: &'static str) {
+        self.target = target;
+        self.bump(&[Role::Targets, Role::Snapshot, Role::Timestamp]);
+        self.publish();
+    }
+
+    /// Runs a client to its end; gives what was asked for, and how it ended.
+    fn drive(&self, client: &mut Client) -> (Vec<String>, Result<(), Refusal>) {
+        let mut asked = Vec::new();
+        while let Some(wanted) = client.wants() {
+            asked.push(wanted.name.clone());
+            let given = match self.files.get(&wanted.name) {
+                Some(bytes) => client.take(bytes.clone()),
+                None => client.is_missing(),
+            };
+            if given.is_err() {
+                assert_eq!(client.wants(), None, "a refused run goes on");
+                assert_eq!(client.targets(), None, "a refused run says what is released");
+                return (asked, given);
+            }
+        }
+        (asked, Ok(()))
+    }
+
+    /// A device that has run to the end once, with what it keeps.
+    fn settled(&self) -> Trusted {
+        let mut client = Client::begin(&self.image_root(), Trusted::default(), NOW).unwrap();
+        self.drive(&mut client).1.unwrap();
+        let trusted = client.trusted().clone();
+        Trusted::decode(&trusted.encode().unwrap()).unwrap()
+    }
+
+    /// How a run ends on a device that keeps this, what it asked for, and what it keeps then.
+    fn run(
+        &self,
+        image_root: &[u8],
+        trusted: Trusted,
+    ) -> (Vec<String>, Result<(), Refusal>, Trusted) {
+        let mut client = Client::begin(image_root, trusted, NOW).unwrap();
+        let (asked, result) = self.drive(&mut client);
+        assert_eq!(client.targets().is_some(), result.is_ok());
+        (asked, result, client.trusted().clone())
+    }
+}
+
+/// How a fresh device's run on this repository ends.
+fn fresh(repository: &Repository) -> Result<(), Refusal> {
+    repository.run(&repository.image_root(), Trusted::default()).1
+}
+
+/// How a run of a device ends that has seen the first of two repositories.
+fn after(seen: &Repository, offered: &Repository) -> Result<(), Refusal> {
+    offered.run(&seen.image_root(), seen.settled()).1
+}
+
+fn too_few(role: Role, valid: usize, threshold: usize) -> Result<(), Refusal> {
+    Err(Refusal::Metadata { role, source: MetadataError::Signatures { valid, threshold } })
+}
+
+#[test]
+fn clause_5_1_expiry_is_judged_by_the_time_at_which_the_run_began() {
+    let repository = Repository::new();
+    let at = |now| {
+        let mut client = Client::begin(&repository.image_root(), Trusted::default(), now).unwrap();
+        repository.drive(&mut client).1
+    };
+    assert_eq!(at(NOW + 30 * DAY - 1), Ok(()));
+    let expires = time(NOW + 30 * DAY).unwrap();
+    assert_eq!(at(NOW + 30 * DAY), Err(Refusal::Expired { role: Role::Root, expires }));
+}
+
+#[test]
+fn clause_5_2_the_root_of_the_image_is_where_trust_begins() {
+    let repository = Repository::new();
+    let other = envelope(&repository.root(), &[key(1), key(9)]);
+    let refused = Client::begin(&other, Trusted::default(), NOW).map(drop);
+    assert_eq!(refused, too_few(Role::Root, 1, 2));
+    Client::begin(b"{}", Trusted::default(), NOW).unwrap_err();
+}
+
+#[test]
+fn a_whole_run_asks_for_each_file_once_and_a_second_one_for_what_is_new() {
+    let mut repository = Repository::new();
+    let (asked, result, trusted) = repository.run(&repository.image_root(), Trusted::default());
+    let all = ["2.root.json", "timestamp.json", "1.snapshot.json", "1.targets.json"];
+    assert_eq!((asked.as_slice(), result), (all.map(String::from).as_slice(), Ok(())));
+    let (asked, result, trusted) = repository.run(&repository.image_root(), trusted);
+    assert_eq!((asked.len(), result), (2, Ok(())), "{asked:?}");
+    repository.release("app-2");
+    let mut client = Client::begin(&repository.image_root(), trusted, NOW).unwrap();
+    let (asked, result) = repository.drive(&mut client);
+    assert_eq!((asked.len(), result), (4, Ok(())), "{asked:?}");
+    assert!(client.targets().unwrap().targets.contains_key("app-2"));
+    assert_eq!(client.issued(), Some(NOW - DAY));
+}
+
+#[test]
+fn clause_5_3_3_no_more_than_the_limit_is_read() {
+    let repository = Repository::new();
+    for (skip, role) in Role::ALL.into_iter().enumerate() {
+        let mut client = Client::begin(&repository.image_root(), Trusted::default(), NOW).unwrap();
+        for _ in 0..skip {
+            let name = client.wants().unwrap().name;
+            match repository.files.get(&name) {
+                Some(bytes) => client.take(bytes.clone()).unwrap(),
+                None => client.is_missing().unwrap(),
+            }
+        }
+        let wanted = client.wants().unwrap();
+        assert!(wanted.role == role && wanted.most_bytes <= role.most_bytes());
+        let most = usize::try_from(wanted.most_bytes).unwrap();
+        let refused = client.take(vec![b' '; most + 1]).unwrap_err();
+        assert!(
+            matches!(refused, Refusal::Metadata { source: MetadataError::TooLong { .. }, .. }),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn clause_5_3_4_a_root_is_signed_by_the_old_keys_and_by_its_own() {
+    let mut repository = Repository::new();
+    let image_root = repository.image_root();
+    let old = repository.signers(Role::Root);
+    let new = vec![key(11), key(12)];
+    repository.keys.insert(Role::Root, (new.clone(), 2));
+    let signed_by = |signers: &[SigningKey]| {
+        let mut repository = repository.clone();
+        repository.rotate(signers);
+        repository.run(&image_root, Trusted::default()).1
+    };
+    assert_eq!(signed_by(&[old.clone(), new.clone()].concat()), Ok(()));
+    assert_eq!(signed_by(&new), too_few(Role::Root, 0, 2), "arbitrary software");
+    assert_eq!(signed_by(&old), too_few(Role::Root, 0, 2));
+    let below = [&old[..1], &new[..]].concat();
+    assert_eq!(signed_by(&below), too_few(Role::Root, 1, 2), "one key of two");
+    let below = [&old[..], &new[..1]].concat();
+    assert_eq!(signed_by(&below), too_few(Role::Root, 1, 2));
+    let twice = [&old[..1], &old[..1], &new[..]].concat();
+    assert_eq!(signed_by(&twice), too_few(Role::Root, 1, 2), "one key twice");
+}
+
+#[test]
+fn clause_5_3_4_one_key_under_two_names_signs_once() {
+    let mut repository = Repository::new();
+    let signers = repository.signers(Role::Root);
+    repository.root_version = 2;
+    let mut root = repository.root();
+    let id = Key::of(&key(5).verifying_key().to_bytes()).id();
+    root["keys"]["another"] = root["keys"][&id].clone();
+    root["roles"]["targets"] = json!({"keyids": [id, "another"], "threshold": 2});
+    repository.files.insert("2.root.json".to_owned(), envelope(&root, &signers));
+    // Both signatures are valid, and of one key.
+    let targets = repository.files["1.targets.json"].clone();
+    let mut file: Value = serde_json::from_slice(&targets).unwrap();
+    let mut again = file["signatures"][0].clone();
+    again["keyid"] = "another".into();
+    file["signatures"] = json!([file["signatures"][0], again]);
+    let bytes = serde_json::to_vec(&file).unwrap();
+    repository.files.insert("1.targets.json".to_owned(), bytes);
+    repository.write_snapshot();
+    repository.write_timestamp();
+    assert_eq!(fresh(&repository), too_few(Role::Targets, 1, 2));
+}
+
+#[test]
+fn clause_5_3_5_the_next_root_has_exactly_the_next_version() {
+    let repository = Repository::new();
+    let signers = repository.signers(Role::Root);
+    for found in [0, 1, 3, 1000] {
+        let mut offered = repository.clone();
+        offered.root_version = found;
+        let root = envelope(&offered.root(), &signers);
+        offered.files.insert("2.root.json".to_owned(), root);
+        let expected = Err(Refusal::Version { role: Role::Root, found, expected: 2 });
+        assert_eq!(after(&repository, &offered), expected);
+    }
+}
+
+#[test]
+fn clause_5_3_6_a_root_on_the_way_may_have_expired() {
+    let mut repository = Repository::new();
+    let signers = repository.signers(Role::Root);
+    let image_root = repository.image_root();
+    repository.expires.insert(Role::Root, NOW - DAY);
+    repository.rotate(&signers);
+    assert!(matches!(
+        repository.run(&image_root, Trusted::default()).1,
+        Err(Refusal::Expired { role: Role::Root, .. })
+    ));
+    repository.expires.insert(Role::Root, NOW + DAY);
+    repository.rotate(&signers);
+    assert_eq!(repository.run(&image_root, Trusted::default()).1, Ok(()));
+}
+
+#[test]
+fn clause_5_3_8_a_root_counts_even_where_what_follows_is_withheld() {
+    let mut repository = Repository::new();
+    let image_root = repository.image_root();
+    let settled = repository.settled();
+    // The timestamp's key was stolen and is replaced; the thief withholds what follows, and shows
+    // what it has signed itself afterwards.
+    let thief = repository.clone();
+    repository.keys.insert(Role::Timestamp, (vec![key(33)], 1));
+    let signers = repository.signers(Role::Root);
+    repository.rotate(&signers);
+    repository.files.remove("timestamp.json");
+    let (_, result, kept) = repository.run(&image_root, settled);
+    assert_eq!(result, Err(Refusal::Missing(Role::Timestamp)));
+    let kept = Trusted::decode(&kept.encode().unwrap()).unwrap();
+    assert_eq!(thief.run(&image_root, kept).1, too_few(Role::Timestamp, 0, 1));
+}
+
+#[test]
+fn clause_5_3_9_roots_are_gone_through_one_by_one_and_not_for_ever() {
+    let mut repository = Repository::new();
+    let image_root = repository.image_root();
+    let mut before = repository.signers(Role::Root);
+    for seed in 40..45 {
+        let next = vec![key(seed), key(seed + 100)];
+        repository.keys.insert(Role::Root, (next.clone(), 2));
+        repository.rotate(&[before, next.clone()].concat());
+        before = next;
+    }
+    let (asked, result, _) = repository.run(&image_root, Trusted::default());
+    assert_eq!((asked.first().map(String::as_str), result), (Some("2.root.json"), Ok(())));
+    assert!(asked.contains(&"7.root.json".to_owned()), "{asked:?}");
+    let mut skipped = repository.clone();
+    // Behind a root that is withheld nothing is looked at, and nothing is given up.
+    skipped.files.remove("4.root.json");
+    let (asked, _, kept) = skipped.run(&image_root, Trusted::default());
+    assert!(!asked.contains(&"5.root.json".to_owned()), "{asked:?}");
+    assert_eq!(kept.roots.len(), 2);
+    for _ in 0..=MAX_ROOTS {
+        repository.rotate(&before);
+    }
+    assert_eq!(repository.run(&image_root, Trusted::default()).1, Err(Refusal::TooManyRoots));
+}
+
+#[test]
+fn clause_5_3_11_replaced_keys_end_a_fast_forward() {
+    for role in [Role::Timestamp, Role::Snapshot] {
+        let mut repository = Repository::new();
+        let image_root = repository.image_root();
+        let mut thief = repository.clone();
+        thief.versions.insert(role, 1_000_000);
+        thief.write_snapshot();
+        thief.write_timestamp();
+        let fooled = thief.settled();
+        // With the same keys nobody comes back from there.
+        repository.release("app-2");
+        let (_, result, fooled) = repository.run(&image_root, fooled);
+        assert!(matches!(result, Err(Refusal::Rollback { .. })), "{result:?}");
+        repository.keys.insert(role, (vec![key(50)], 1));
+        let signers = repository.signers(Role::Root);
+        repository.rotate(&signers);
+        repository.publish();
+        assert_eq!(repository.run(&image_root, fooled).1, Ok(()), "{role}");
+    }
+}
+
+#[test]
+fn clause_5_3_12_without_consistent_snapshots_names_have_no_versions() {
+    let mut repository = Repository::new();
+    let mut root = repository.root();
+    root["consistent_snapshot"] = false.into();
+    let signers = repository.signers(Role::Root);
+    repository.files.insert("1.root.json".to_owned(), envelope(&root, &signers));
+    for role in [Role::Snapshot, Role::Targets] {
+        let bytes = repository.files.remove(&role.file(1)).unwrap();
+        repository.files.insert(format!("{role}.json"), bytes);
+    }
+    assert_eq!(fresh(&repository), Ok(()));
+}
+
+#[test]
+fn clause_5_4_2_a_timestamp_of_nobody_is_refused() {
+    let mut repository = Repository::new();
+    repository.keys.insert(Role::Timestamp, (vec![key(60)], 1));
+    repository.write_timestamp();
+    assert_eq!(fresh(&repository), too_few(Role::Timestamp, 0, 1));
+}
+
+#[test]
+fn clause_5_4_3_a_timestamp_goes_back_neither_itself_nor_in_what_it_names() {
+    let old = Repository::new();
+    let mut seen = old.clone();
+    seen.release("app-2");
+    let back = |role| Err(Refusal::Rollback { role, found: 1, seen: 2 });
+    assert_eq!(after(&seen, &old), back(Role::Timestamp));
+    // An older snapshot under a newer timestamp.
+    let mut mixed = old.clone();
+    mixed.versions.insert(Role::Timestamp, 3);
+    mixed.write_timestamp();
+    assert_eq!(after(&seen, &mixed), back(Role::Snapshot));
+}
+
+#[test]
+fn clause_5_4_3_1_the_same_version_is_the_same_file() {
+    let seen = Repository::new();
+    let mut offered = seen.clone();
+    offered.target = "another";
+    offered.bump(&[Role::Targets, Role::Snapshot]);
+    offered.publish();
+    // The version of the timestamp is as before: what it names now is not looked at.
+    let (asked, result, kept) = offered.run(&seen.image_root(), seen.settled());
+    assert_eq!((asked.len(), result), (2, Ok(())), "{asked:?}");
+    assert_eq!(kept, seen.settled());
+}
+
+#[test]
+fn clauses_5_4_4_5_5_6_and_5_6_5_nothing_that_has_expired_is_used() {
+    for role in [Role::Timestamp, Role::Snapshot, Role::Targets] {
+        let mut repository = Repository::new();
+        let settled = repository.settled();
+        repository.expires.insert(role, NOW);
+        repository.publish();
+        let expires = time(NOW).unwrap();
+        let expired = Err(Refusal::Expired { role, expires });
+        assert_eq!(fresh(&repository), expired);
+        repository.bump(&Role::ALL[1..]);
+        repository.publish();
+        assert_eq!(repository.run(&repository.image_root(), settled).1, expired);
+    }
+}
+
+#[test]
+fn clause_5_4_4_what_was_seen_before_freezes_nobody() {
+    // Everything that is shown is what was seen, until it expires: a freeze.
+    let repository = Repository::new();
+    let settled = repository.settled();
+    let mut client = Client::begin(&repository.image_root(), settled, NOW + 30 * DAY).unwrap();
+    let (_, result) = repository.drive(&mut client);
+    assert!(matches!(result, Err(Refusal::Expired { .. })), "{result:?}");
+}
+
+#[test]
+fn clause_5_4_5_a_timestamp_that_was_refused_is_not_kept() {
+    // CVE-2025-2888: kept before it was looked at whether it goes back.
+    let old = Repository::new();
+    let mut seen = old.clone();
+    seen.release("app-2");
+    let settled = seen.settled();
+    let (_, result, kept) = old.run(&seen.image_root(), settled.clone());
+    result.unwrap_err();
+    assert_eq!(kept, settled);
+}
+
+#[test]
+fn clauses_5_5_2_and_5_6_2_files_are_those_that_are_named() {
+    for (role, file) in [(Role::Snapshot, "1.snapshot.json"), (Role::Targets, "1.targets.json")] {
+        let mut repository = Repository::new();
+        // Validly signed, of the same version, and not the one that was named: mix and match.
+        let mut other = repository.clone();
+        other.expires.insert(role, NOW + 20 * DAY);
+        other.target = "app-9";
+        other.publish();
+        repository.files.insert(file.to_owned(), other.files[file].clone());
+        let result = fresh(&repository);
+        let refused = Err(Refusal::OtherFile(role));
+        assert_eq!(result, refused);
+    }
+}
+
+#[test]
+fn clauses_5_5_3_and_5_6_3_a_snapshot_and_targets_of_nobody_are_refused() {
+    let mut repository = Repository::new();
+    repository.keys.insert(Role::Snapshot, (vec![key(70)], 1));
+    repository.publish();
+    assert_eq!(fresh(&repository), too_few(Role::Snapshot, 0, 1));
+    let mut repository = Repository::new();
+    repository.keys.insert(Role::Targets, (vec![key(5), key(71)], 2));
+    repository.publish();
+    assert_eq!(fresh(&repository), too_few(Role::Targets, 1, 2), "compromise below threshold");
+}
+
+#[test]
+fn clauses_5_5_4_and_5_6_4_versions_are_those_that_are_named() {
+    for role in [Role::Snapshot, Role::Targets] {
+        let mut repository = Repository::new();
+        let wrong = repository.files[&role.file(1)].clone();
+        repository.versions.insert(role, 2);
+        repository.files.insert(role.file(2), wrong);
+        // The name, length and hash are of version 1, which stands in the place of version 2.
+        if role == Role::Targets {
+            repository.write_snapshot();
+        }
+        repository.write_timestamp();
+        assert_eq!(fresh(&repository), Err(Refusal::Version { role, found: 1, expected: 2 }));
+    }
+}
+
+#[test]
+fn clause_5_5_5_targets_neither_go_back_nor_go_away() {
+    let mut seen = Repository::new();
+    seen.release("app-2");
+    let mut offered = seen.clone();
+    offered.versions.insert(Role::Targets, 1);
+    offered.bump(&[Role::Snapshot, Role::Timestamp]);
+    offered.publish();
+    let back = Err(Refusal::Rollback { role: Role::Targets, found: 1, seen: 2 });
+    assert_eq!(after(&seen, &offered), back);
+    // Gone from the snapshot altogether.
+    let mut offered = seen.clone();
+    offered.bump(&[Role::Snapshot, Role::Timestamp]);
+    let mut snapshot = offered.common(Role::Snapshot);
+    snapshot["meta"] = json!({});
+    offered.write(Role::Snapshot, &snapshot);
+    offered.write_timestamp();
+    after(&seen, &offered).unwrap_err();
+}
+
+#[test]
+fn clause_5_6_7_delegations_lead_nowhere() {
+    // CVE-2025-2886 and CVE-2025-2887 were of delegations: there are none here.
+    let mut repository = Repository::new();
+    let mut targets = repository.common(Role::Targets);
+    targets["targets"] = json!({});
+    targets["delegations"] = json!({"keys": {}, "roles": [{"name": "other", "paths": ["*"]}]});
+    repository.write(Role::Targets, &targets);
+    repository.write_snapshot();
+    repository.write_timestamp();
+    let (asked, result, _) = repository.run(&repository.image_root(), Trusted::default());
+    assert_eq!((asked.len(), result), (4, Ok(())), "{asked:?}");
+}
+
+#[test]
+fn a_newer_image_brings_its_own_root_and_keeps_what_was_seen() {
+    let mut repository = Repository::new();
+    let signers = repository.signers(Role::Root);
+    repository.rotate(&signers);
+    repository.rotate(&signers);
+    repository.release("app-2");
+    let settled = repository.settled();
+    assert_eq!(settled.roots.len(), 2);
+    let newer = repository.files["3.root.json"].clone();
+    let (asked, result, kept) = repository.run(&newer, settled.clone());
+    assert_eq!((asked.first().map(String::as_str), result), (Some("4.root.json"), Ok(())));
+    assert_eq!((asked.len(), kept.roots.len()), (2, 0));
+    // Going back to the older image, the device walks the roots anew and is no worse off.
+    assert_eq!(repository.run(&repository.image_root(), kept).1, Ok(()));
+}
+
+#[test]
+fn what_lies_on_the_medium_is_hostile_until_proved() {
+    let repository = Repository::new();
+    let mut foreign = Repository::new();
+    for (_, (keys, _)) in foreign.keys.iter_mut() {
+        for (index, key_of_role) in keys.iter_mut().enumerate() {
+            *key_of_role = key(u8::try_from(90 + index).unwrap());
+        }
+    }
+    foreign.root_version = 1;
+    let signers = foreign.signers(Role::Root);
+    foreign.rotate(&signers);
+    foreign.publish();
+    // Somebody has put another root behind the image's, and metadata that it signs.
+    let planted = Trusted {
+        roots: vec![foreign.files["2.root.json"].clone()],
+        timestamp: foreign.files.get("timestamp.json").cloned(),
+        snapshot: foreign.files.get("1.snapshot.json").cloned(),
+        targets: foreign.files.get("1.targets.json").cloned(),
+    };
+    let client = Client::begin(&repository.image_root(), planted, NOW).unwrap();
+    assert_eq!(client.trusted(), &Trusted::default());
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_server_sends_nothing_unsigned_is_believed(
+        junk in proptest::collection::vec(any::<u8>(), 0..200),
+        at in 0usize..4,
+        flip in any::<(u16, u8)>(),
+        flipped in any::<bool>(),
+    ) {
+        let repository = Repository::new();
+        let names = ["1.root.json", "timestamp.json", "1.snapshot.json", "1.targets.json"];
+        let mut offered = repository.clone();
+        let good = offered.files[names[at]].clone();
+        let bad = if flipped {
+            let mut bad = good.clone();
+            let place = usize::from(flip.0).checked_rem(bad.len()).unwrap();
+            bad[place] ^= flip.1;
+            bad
+        } else {
+            junk
+        };
+        let name = if at == 0 { "2.root.json" } else { names[at] };
+        offered.files.insert(name.to_owned(), bad.clone());
+        let mut client =
+            Client::begin(&repository.image_root(), Trusted::default(), NOW).unwrap();
+        let (_, result) = offered.drive(&mut client);
+        if result.is_ok() {
+            // What has changed means the same: such as the case of a hexadecimal digit.
+            let targets = client.targets().unwrap();
+            prop_assert!(targets.targets.contains_key("app-1"));
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! What a repository releases, and what of it a device takes.
+
+use super::metadata::{Targets, unhex};
+use crate::app_manifest::ComponentId;
+use crate::package::Version;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// Longest path of a file in a repository.
+const MAX_PATH_BYTES: usize = 200;
+
+/// A file of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// Its length in bytes.
+    pub length: u64,
+    /// Its hashes in hexadecimal, by the names of the algorithms: SHA-256 at least.
+    pub hashes: BTreeMap<String, String>,
+    /// The release that it is; other files mean nothing to a device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub custom: Option<Release>,
+}
+
+/// What is released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Component {
+    /// The OS: what a slot holds.
+    Os,
+    /// An app package.
+    App(ComponentId),
+}
+
+impl fmt::Display for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Os => f.write_str("os"),
+            Self::App(id) => write!(f, "{id}"),
+        }
+    }
+}
+
+impl FromStr for Component {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "os" => Ok(Self::Os),
+            _ => ComponentId::parse(text).map(Self::App).ok_or("must be `os` or a component id"),
+        }
+    }
+}
+
+/// One signed version of the OS or of an app, as `custom` of its target says it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// `os`, or the component id of an app.
+    #[serde(with = "as_text")]
+    pub component: Component,
+    /// Product it is for; empty for any.
+    pub product: String,
+    /// Board it is for; empty for any, where it is an app.
+    pub board: String,
+    /// Its version.
+    #[serde(with = "as_text")]
+    pub version: Version,
+    /// A number that only grows; a device refuses a lower one.
+    pub rollback_index: u64,
+    /// Oldest OS that takes it.
+    #[serde(with = "as_text")]
+    pub least_os: Version,
+    /// Bytes of the kernel with its device trees in front of the root file system, for the OS; 0 for an
+    /// app.
+    pub boot_bytes: u64,
+    /// Root hash of the verity tree, in hexadecimal.
+    pub root_hash: String,
+}
+
+mod as_text {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+    use std::fmt::Display;
+    use std::str::FromStr;
+
+    pub(super) fn serialize<T: Display, S: Serializer>(
+        value: &T,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, T: FromStr<Err: Display>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<T, D::Error> {
+        let text = String::deserialize(from)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// What a repository may release for a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authority {
+    /// The OS and nothing else.
+    Os,
+    /// Apps with these component ids, which the signed image lists.
+    Apps(Vec<ComponentId>),
+}
+
+impl Authority {
+    fn covers(&self, component: Component) -> bool {
+        match (self, component) {
+            (Self::Os, Component::Os) => true,
+            (Self::Apps(ids), Component::App(id)) => ids.contains(&id),
+            _ => false,
+        }
+    }
+}
+
+/// The device that a release is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its product.
+    pub product: String,
+    /// Its board.
+    pub board: String,
+    /// The OS that runs.
+    pub os: Version,
+}
+
+impl Release {
+    /// True when it is for the device.
+    #[must_use]
+    pub fn is_for(&self, device: &Device) -> bool {
+        // A kernel is for one board.
+        let any_board = self.board.is_empty() && self.component != Component::Os;
+        (self.product.is_empty() || self.product == device.product)
+            && (any_board || self.board == device.board)
+    }
+
+    /// The root hash.
+    #[must_use]
+    pub fn root_hash(&self) -> Option<[u8; 32]> {
+        unhex(&self.root_hash)
+    }
+}
+
+impl Target {
+    /// Its SHA-256.
+    #[must_use]
+    pub fn sha256(&self) -> Option<[u8; 32]> {
+        unhex(self.hashes.get("sha256")?)
+    }
+
+    /// Where a server has it, in a repository with consistent snapshots: its hash stands before its name.
+    #[must_use]
+    pub fn place(&self, path: &str) -> Option<String> {
+        let hash = self.hashes.get("sha256")?;
+        Some(match path.rsplit_once('/') {
+            Some((directory, name)) => format!("targets/{directory}/{hash}.{name}"),
+            None => format!("targets/{hash}.{path}"),
+        })
+    }
+}
+
+impl Targets {
+    /// What of a component is released for a device, by an authority that may: the target and its path.
+    /// `None` when there is nothing. Of several, the one with the highest rollback index, then version.
+    #[must_use]
+    pub fn release_for(
+        &self,
+        component: Component,
+        device: &Device,
+        authority: &Authority,
+    ) -> Option<(&str, &Target, &Release)> {
+        if !authority.covers(component) {
+            return None;
+        }
+        let releases = self.targets.iter().filter_map(|(path, target)| {
+            let release = target.custom.as_ref()?;
+            let sane = is_plain(path)
+                && target.sha256().is_some()
+                && release.root_hash().is_some()
+                && target.length > 0
+                && release.boot_bytes < target.length;
+            let wanted = release.component == component && release.is_for(device);
+            (sane && wanted).then_some((path.as_str(), target, release))
+        });
+        releases.max_by_key(|(_, _, release)| (release.rollback_index, release.version))
+    }
+}
+
+/// True for a path that leads nowhere but down.
+fn is_plain(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    path.len() <= MAX_PATH_BYTES
+        && path
+            .split('/')
+            .all(|part| !part.is_empty() && !part.starts_with('.') && part.bytes().all(plain))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: ComponentId = ComponentId([7; 16]);
+
+    fn release(component: Component) -> Release {
+        Release {
+            component,
+            product: "pump".to_owned(),
+            board: "qemu-virt".to_owned(),
+            version: Version { major: 1, minor: 0, patch: 0 },
+            rollback_index: 3,
+            least_os: Version::default(),
+            boot_bytes: 0,
+            root_hash: "00".repeat(32),
+        }
+    }
+
+    fn device() -> Device {
+        Device { product: "pump".to_owned(), board: "qemu-virt".to_owned(), os: Version::default() }
+    }
+
+    fn targets(all: &[(&str, Release)]) -> Targets {
+        let target = |release: &Release| Target {
+            length: 100,
+            hashes: BTreeMap::from([("sha256".to_owned(), "11".repeat(32))]),
+            custom: Some(release.clone()),
+        };
+        let json = serde_json::json!({
+            "_type": "targets", "spec_version": "1.0.0", "version": 1,
+            "expires": "2030-01-01T00:00:00Z", "targets": {}
+        });
+        let mut targets: Targets = serde_json::from_value(json).unwrap();
+        targets.targets = all.iter().map(|(path, r)| ((*path).to_owned(), target(r))).collect();
+        targets
+    }
+
+    #[test]
+    fn a_release_is_what_its_json_says() {
+        let json = serde_json::json!({
+            "component": "os", "product": "pump", "board": "qemu-virt", "version": "1.2.3",
+            "rollback_index": 3, "least_os": "0.1.0", "boot_bytes": 1, "root_hash": "00",
+            "something_newer": [1]
+        });
+        let release: Release = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(release.version, Version { major: 1, minor: 2, patch: 3 });
+        for (field, wrong) in [("component", "oss"), ("version", "1.2"), ("rollback_index", "3")] {
+            let mut json = json.clone();
+            json[field] = wrong.into();
+            assert!(serde_json::from_value::<Release>(json).is_err(), "{field}");
+        }
+    }
+
+    #[test]
+    fn a_device_takes_what_is_for_it_and_from_whom_may_release_it() {
+        let app = Component::App(ID);
+        let other = Release { board: "other".to_owned(), ..release(app) };
+        let any = Release { board: String::new(), product: String::new(), ..release(app) };
+        let os_for_any = Release { board: String::new(), ..release(Component::Os) };
+        let apps = Authority::Apps(vec![ID]);
+        let find = |all: &[(&str, Release)], component, authority: &Authority| {
+            let targets = targets(all);
+            targets.release_for(component, &device(), authority).map(|found| found.0.to_owned())
+        };
+        assert_eq!(find(&[("a", release(app))], app, &apps).as_deref(), Some("a"));
+        assert_eq!(find(&[("a", any)], app, &apps).as_deref(), Some("a"));
+        assert_eq!(find(&[("a", other)], app, &apps), None);
+        assert_eq!(find(&[("a", os_for_any)], Component::Os, &Authority::Os), None);
+        let os = [("a", release(Component::Os))];
+        assert_eq!(find(&os, Component::Os, &Authority::Os).as_deref(), Some("a"));
+        assert_eq!(find(&os, Component::Os, &apps), None, "OEMs release no OS");
+        assert_eq!(find(&[("a", release(app))], app, &Authority::Os), None);
+        assert_eq!(find(&[("a", release(app))], app, &Authority::Apps(Vec::new())), None);
+        let higher = Release { rollback_index: 4, ..release(app) };
+        let newer = Release { version: "2.0.0".parse().unwrap(), ..release(app) };
+        let all = [("a", higher), ("b", newer), ("c", release(app))];
+        assert_eq!(find(&all, app, &apps).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_no_release() {
+        let app = Component::App(ID);
+        let find = |path: &str, release: Release| {
+            let targets = targets(&[(path, release)]);
+            targets.release_for(app, &device(), &Authority::Apps(vec![ID])).is_some()
+        };
+        assert!(find("apps/pump-1.0.0.app", release(app)));
+        for path in ["", "/a", "a/", "../a", "a/../b", "a//b", ".a", "a b", "a%2e", "a\\b"] {
+            assert!(!find(path, release(app)), "{path}");
+        }
+        assert!(!find(&"a".repeat(201), release(app)));
+        assert!(!find("a", Release { root_hash: "00".to_owned(), ..release(app) }));
+        assert!(!find("a", Release { boot_bytes: 100, ..release(app) }));
+    }
+
+    #[test]
+    fn a_file_lies_below_its_hash() {
+        let targets = targets(&[("os/a.img", release(Component::Os))]);
+        let target = &targets.targets["os/a.img"];
+        let hash = "11".repeat(32);
+        assert_eq!(target.place("os/a.img"), Some(format!("targets/os/{hash}.a.img")));
+        assert_eq!(target.place("a.img"), Some(format!("targets/{hash}.a.img")));
+    }
+}
