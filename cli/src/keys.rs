@@ -4,8 +4,8 @@
 //! them, and no two checkouts have the same.
 
 use crate::failure::HostLacks;
-use crate::process;
 use crate::workspace::{self, Workspace};
+use crate::{process, release};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_images::board::Board;
@@ -13,6 +13,7 @@ use holdfast_images::boot::{self, BootKey, BootSigningKey};
 use holdfast_images::boot_loader::KEY_NAMES;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::variant::Signer;
+use holdfast_qemu::web_server::Authority;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,8 @@ pub(crate) enum KeyCommand {
     New(NewArgs),
     /// Say what a key file holds.
     Show(ShowArgs),
+    /// Change the keys of a repository of releases.
+    Rotate(release::RotateArgs),
 }
 
 /// What a key signs.
@@ -79,6 +82,7 @@ pub(crate) fn run(workspace: &Workspace, command: &KeyCommand) -> Result<()> {
     match command {
         KeyCommand::New(args) => new(args),
         KeyCommand::Show(args) => show(workspace, args),
+        KeyCommand::Rotate(args) => release::rotate(workspace, args),
     }
 }
 
@@ -149,6 +153,21 @@ pub(crate) fn development(workspace: &Workspace, purpose: Purpose) -> Result<Pri
         bail!("{}: is not marked as a development key", path.display());
     }
     Ok(key)
+}
+
+/// Who vouches for the servers of development images: made where there is none.
+pub(crate) fn development_authority(workspace: &Workspace) -> Result<Authority> {
+    let path = development_file(workspace, "authority", |path| {
+        let made = Authority::new()?;
+        let certificate = path.with_extension("pub.pem");
+        workspace::write(path, &made.key)?;
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .with_context(|| format!("cannot restrict {}", path.display()))?;
+        workspace::write(&certificate, &made.certificate)?;
+        Ok(certificate)
+    })?;
+    let certificate = workspace::read_text(&path.with_extension("pub.pem"))?;
+    Ok(Authority::from_pem(&certificate, &workspace::read_text(&path)?)?)
 }
 
 /// The three development keys of the boot loader, in the order of its key names.

@@ -14,6 +14,7 @@ mod keys;
 mod measure;
 mod process;
 mod progress;
+mod release;
 mod run;
 mod source_package;
 mod sources;
@@ -54,6 +55,9 @@ enum Command {
     /// Make and look at keys.
     #[command(subcommand)]
     Key(keys::KeyCommand),
+    /// Repositories of releases, from which devices update themselves.
+    #[command(subcommand)]
+    Release(release::ReleaseCommand),
     /// What a device says of itself.
     #[command(subcommand)]
     Device(device::DeviceCommand),
@@ -128,6 +132,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Image(ImageCommand::Verify(args)) => image::verify_command(&args),
         Command::App(command) => app::run(&workspace, &command),
         Command::Key(command) => keys::run(&workspace, &command),
+        Command::Release(command) => release::run(&workspace, &command),
         Command::Device(command) => device::run(&command),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Measure(args) => measure::run(&workspace, &args),

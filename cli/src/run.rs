@@ -3,15 +3,18 @@
 use crate::failure::HostLacks;
 use crate::image::{self, ImageBuilder};
 use crate::workspace::Workspace;
-use crate::{ImageArgs, SourceArgs};
-use anyhow::{Context, Result, bail};
+use crate::{ImageArgs, SourceArgs, keys};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use holdfast_core::network::Destination;
 use holdfast_images::manifest::ImageManifest;
 use holdfast_images::show::{self, BootStatus};
 use holdfast_qemu::HarnessError;
 use holdfast_qemu::machine::{Machine, Network};
+use holdfast_qemu::web_server::{self, WebServer};
 use regex::Regex;
 use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Arguments of `run`.
@@ -30,6 +33,10 @@ pub(crate) struct RunArgs {
     /// TCP port of this host's loopback that leads to a port of the guest; may be given several times.
     #[arg(long = "forward", value_name = "HOST:GUEST", value_parser = parse_forward)]
     forwards: Vec<(u16, u16)>,
+    /// Serve this directory to the guest over HTTPS, as the image's update server: the repositories lie in it
+    /// as in the path of their URLs.
+    #[arg(long, value_name = "DIR")]
+    with_update_server: Option<PathBuf>,
     /// Only print the console; nothing that is typed reaches the guest.
     #[arg(long)]
     headless: bool,
@@ -47,6 +54,41 @@ fn parse_forward(text: &str) -> Result<(u16, u16), String> {
         .split_once(':')
         .and_then(|(host, guest)| Some((host.parse().ok()?, guest.parse().ok()?)));
     ports.ok_or_else(|| "must be two ports, such as 8080:80".to_owned())
+}
+
+/// Serves a directory on the port that the image's URLs name. QEMU leads what the guest says to 10.0.2.2 to
+/// this host's loopback.
+fn update_server(
+    workspace: &Workspace,
+    manifest: &ImageManifest,
+    directory: &Path,
+) -> Result<WebServer> {
+    const HOST: &str = "10.0.2.2";
+    if !directory.is_dir() {
+        bail!(
+            "{}: is no directory; make a repository in it with `release new`",
+            directory.display()
+        );
+    }
+    let field = || format!("{}: update", manifest.path.display());
+    let update = manifest.update.as_ref();
+    let update =
+        update.with_context(|| format!("{}: is missing: it takes no releases", field()))?;
+    let grants =
+        update.grants().map_err(|(name, reason)| anyhow!("{}.{name}: {reason}", field()))?;
+    let loopback = Destination::parse(HOST);
+    let mut ports = grants.connections.iter().filter(|c| Some(&c.to) == loopback.as_ref());
+    let port = ports.next().and_then(|connection| connection.ports.first());
+    let port = port.with_context(|| {
+        format!("{}: names no server on {HOST}, which is where a guest finds this host", field())
+    })?;
+    let authority = keys::development_authority(workspace)?;
+    let directory = directory.to_owned();
+    let server = WebServer::start(authority.certify(&[HOST])?, port.first, move |request| {
+        web_server::file_below(&directory, request)
+    })?;
+    eprintln!("update server: https://{HOST}:{}", server.port);
+    Ok(server)
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
@@ -72,6 +114,10 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
     } else if !args.forwards.is_empty() {
         bail!("{}: network: is missing, so nothing can be forwarded to", manifest.display());
     }
+    let _server = match &args.with_update_server {
+        Some(directory) => Some(update_server(workspace, &built.manifest, directory)?),
+        None => None,
+    };
     eprintln!("starting {} in QEMU with {memory} MiB", built.path.display());
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if on_terminal && !args.headless && args.until.is_none() && args.timeout.is_none() {

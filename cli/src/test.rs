@@ -2,6 +2,7 @@
 
 mod dynamic_app;
 mod fuzz;
+mod reference_client;
 mod reproducible;
 mod tools;
 
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 /// Arguments of `test`.
 #[derive(Debug, Args)]
 #[command(after_help = "Stages: format, lint, docs, dependencies, images, unit, fuzz, \
-                  kernel-config, reproducible, system.\n\nExample: cargo holdfast test\n         \
+                  reference-client, kernel-config, reproducible, system.\n\nExample: cargo holdfast test\n         \
                   cargo holdfast test a_zombie_storm_is_reaped")]
 pub(crate) struct TestArgs {
     /// Run every count that the project names, and write docs/evidence/.
@@ -66,7 +67,7 @@ struct TestRun<'a> {
 
 type Stage = fn(&TestRun<'_>) -> Result<Counts>;
 
-const STAGES: [(&str, Stage); 10] = [
+const STAGES: [(&str, Stage); 11] = [
     ("format", format),
     ("lint", lint),
     ("docs", docs),
@@ -74,6 +75,7 @@ const STAGES: [(&str, Stage); 10] = [
     ("images", images),
     ("unit", unit),
     ("fuzz", fuzz::run),
+    ("reference-client", reference_client::run),
     ("kernel-config", kernel_config),
     ("reproducible", reproducible::run),
     ("system", system),
@@ -268,6 +270,7 @@ fn images(test_run: &TestRun<'_>) -> Result<Counts> {
         ("tests/images/hostile.toml", dynamic),
         ("tests/images/network.toml", vec![]),
         ("tests/images/lease.toml", vec![]),
+        ("tests/images/update.toml", vec![]),
     ] {
         builder.build(&test_run.workspace.root.join(manifest), &apps, None)?;
     }

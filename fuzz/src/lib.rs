@@ -22,7 +22,12 @@ use holdfast_core::network::{
 use holdfast_core::notify;
 use holdfast_core::package::{HEADER_BYTES, Header};
 use holdfast_core::policy::{self, admission};
+use holdfast_core::release::client::{Client as ReleaseClient, Trusted};
+use holdfast_core::release::metadata::{self, Metadata, Root, Snapshot, Targets, Timestamp};
 use holdfast_core::slots::{self, Release, Slot};
+use holdfast_core::update::Memory;
+use holdfast_core::update::bundle::{self, Index};
+use holdfast_core::update::fetch::{self, Fetch};
 use holdfast_core::wire as protocol;
 use holdfast_images::boot::{self, signature};
 use holdfast_images::{package, root, sha256};
@@ -33,7 +38,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its program and its corpus.
-pub const TARGETS: [(&str, Target); 23] = [
+pub const TARGETS: [(&str, Target); 28] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -55,7 +60,12 @@ pub const TARGETS: [(&str, Target); 23] = [
     ("network_status", network_status),
     ("notification", notification),
     ("package_header", package_header),
+    ("release_bundle", release_bundle),
+    ("release_metadata", release_metadata),
     ("sntp_answer", sntp_answer),
+    ("trusted_releases", trusted_releases),
+    ("update_memory", update_memory),
+    ("update_message", update_message),
     ("wire", wire),
 ];
 
@@ -189,6 +199,76 @@ pub fn network_status(bytes: &[u8]) {
     if let Ok(status) = NetworkStatus::decode(bytes) {
         let _ = status.to_string();
         assert_eq!(status.encode().as_deref(), Ok(bytes), "it is written as another");
+    }
+}
+
+/// A file of a repository's metadata, as one of each role.
+pub fn release_metadata(bytes: &[u8]) {
+    read_metadata::<Root>(bytes);
+    read_metadata::<Timestamp>(bytes);
+    read_metadata::<Snapshot>(bytes);
+    if let Some(targets) = read_metadata::<Targets>(bytes) {
+        for (path, target) in &targets.targets {
+            if target.check(path).is_ok() {
+                let place = target.place(path).unwrap_or_default();
+                assert!(place.starts_with("targets/") && !place.contains(".."), "{place}");
+            }
+        }
+    }
+}
+
+fn read_metadata<M: Metadata>(bytes: &[u8]) -> Option<M> {
+    let (read, envelope) = metadata::read::<M>(bytes).ok()?;
+    // Signed over a form that has one reading, and that reading has one form.
+    if let Ok(form) = metadata::canonical(&envelope.signed) {
+        // Control characters stand as they are in it, which is no JSON.
+        if let Ok(again) = serde_json::from_slice(&form) {
+            assert_eq!(metadata::canonical(&again), Ok(form), "another form");
+        }
+    }
+    Some(read)
+}
+
+/// What a device keeps of a repository.
+pub fn trusted_releases(bytes: &[u8]) {
+    if let Ok(trusted) = Trusted::decode(bytes) {
+        assert_eq!(trusted.encode().as_deref(), Ok(bytes), "it is written as another");
+        let root = include_bytes!("../corpora/release_metadata/seed-0");
+        if let Ok(client) = ReleaseClient::begin(root, trusted, 0) {
+            assert!(client.wants().is_some() && client.targets().is_none());
+        }
+    }
+}
+
+/// What the update agent remembers of releases.
+pub fn update_memory(bytes: &[u8]) {
+    if let Ok(memory) = Memory::decode(bytes) {
+        let mut settled = memory.clone();
+        settled.settle(&[]);
+        assert!(settled.settle(&[]).is_none(), "what has failed is looked at again");
+        assert!(settled.encode().is_ok_and(|bytes| bytes.len() <= Memory::MAX_ENCODED_BYTES));
+    }
+}
+
+/// What `update` and `uplink` say to each other.
+pub fn update_message(bytes: &[u8]) {
+    if let Ok(fetch) = Fetch::decode(bytes) {
+        assert_eq!(fetch.encode().as_deref(), Ok(bytes), "it is written as another");
+        assert!(!fetch.path.contains("..") && !fetch.path.starts_with('/'), "{}", fetch.path);
+    }
+    if let Ok(answer) = fetch::Answer::decode(bytes) {
+        assert_eq!(answer.encode().as_deref(), Ok(bytes), "it is written as another");
+    }
+}
+
+/// The beginning of a card, and its index.
+pub fn release_bundle(bytes: &[u8]) {
+    const MEDIUM: u64 = 1 << 24;
+    let _ = bundle::index_bytes(bytes);
+    let index = bytes.get(4096..).unwrap_or(bytes);
+    if let Ok(index) = Index::decode(index, MEDIUM) {
+        let lies = |entry: &bundle::Entry| entry.at.saturating_add(entry.length) <= MEDIUM;
+        assert!(index.entries.iter().all(lies), "a file lies outside");
     }
 }
 

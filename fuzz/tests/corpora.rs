@@ -16,12 +16,20 @@ use holdfast_core::network::route;
 use holdfast_core::network::status::{AppStatus, InterfaceStatus, NetworkStatus, Traffic};
 use holdfast_core::package::Version;
 use holdfast_core::policy::{self, admission};
+use holdfast_core::release::client::{Client, Trusted};
+use holdfast_core::release::metadata::Role;
+use holdfast_core::release::{Component, Repository};
 use holdfast_core::slots::{self, BootState, Release, Slot};
+use holdfast_core::update::bundle::Index;
+use holdfast_core::update::fetch::{Answer, Fetch};
+use holdfast_core::update::{Memory, Staged};
 use holdfast_core::wire::{self, ComponentState, ComponentStatus, Reply, Request};
 use holdfast_fuzz::TARGETS;
 use holdfast_images::board::Board;
 use holdfast_images::boot::{self, Parts};
+use holdfast_images::key::PrivateKey;
 use holdfast_images::verity;
+use holdfast_repository::{self as repositories, Lifetimes, Roles};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -125,7 +133,7 @@ fn boot_partition() -> Vec<u8> {
         console: &board.console,
         addresses: &board.addresses,
         rollback_index: 1,
-        root: &verity::hash(&[1; 8192]).unwrap(),
+        root: &verity::hash_root(&[1; 8192]).unwrap(),
     })
     .unwrap()
 }
@@ -154,6 +162,53 @@ fn dns_answer() -> Vec<u8> {
     message.extend(b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x04\x01a\xc0\x0c");
     message.extend(b"\xc0\x29\0\x01\0\x01\0\0\0\x3c\0\x04\xcb\x00\x71\x07");
     message
+}
+
+/// The files of a repository that releases nothing, in the order in which a client wants them.
+fn repository_files() -> Vec<Vec<u8>> {
+    const NOW: u64 = 1_800_000_000;
+    let key = PrivateKey::from_secret(&[1; 32], true);
+    let of_role = |role| (role, (vec![key.public()], 1));
+    let roles = Roles { keys: Role::ALL.map(of_role).into() };
+    let directory = tempfile::tempdir().unwrap();
+    let mut root = repositories::Repository::first_root(&roles, 1_000_000_000, NOW).unwrap();
+    root.sign(&key);
+    let mut repository = repositories::Repository::create(directory.path(), &root).unwrap();
+    let mut targets = repository.next_targets(BTreeMap::new(), 1_000_000_000, NOW).unwrap();
+    targets.sign(&key);
+    repository.publish(&targets, &[key], Lifetimes::default(), NOW).unwrap();
+    ["1.root", "timestamp", "1.snapshot", "1.targets"]
+        .map(|name| fs::read(directory.path().join(format!("metadata/{name}.json"))).unwrap())
+        .to_vec()
+}
+
+/// What a device keeps of it.
+fn trusted(files: &[Vec<u8>]) -> Vec<u8> {
+    let mut client = Client::begin(&files[0], Trusted::default(), 0).unwrap();
+    client.is_missing().unwrap();
+    files[1..].iter().for_each(|file| client.take(file.clone()).unwrap());
+    client.trusted().encode().unwrap()
+}
+
+fn release_bundle() -> Vec<u8> {
+    let files = [("os/metadata/timestamp.json".to_owned(), 7), ("os/targets/a".to_owned(), 5000)];
+    Index::of(&files).encode().unwrap()
+}
+
+fn update_memory() -> Vec<u8> {
+    let mut memory = Memory::default();
+    memory.fails(Component::App(ComponentId([7; 16])), [1; 32]);
+    memory.stages(Staged { component: Component::Os, root_hash: [2; 32], reached: true });
+    memory.is_staged();
+    memory.encode().unwrap()
+}
+
+fn update_messages() -> Vec<Vec<u8>> {
+    let path = "metadata/timestamp.json".to_owned();
+    let fetch = Fetch { repository: Repository::Os, path, from: 7, most_bytes: 4097 };
+    let answers = [Answer::Piece(b"abc".to_vec()), Answer::End, Answer::failed("why")];
+    let answers = answers.map(|answer| answer.encode().unwrap());
+    std::iter::once(fetch.encode().unwrap()).chain(answers).collect()
 }
 
 /// Something valid for every target, made by the code that writes it.
@@ -208,7 +263,15 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("network_status", vec![NetworkStatus::default().encode().unwrap(), network_status()]),
         ("notification", vec![b"STATUS=warm\nREADY=1\nWATCHDOG=1\nSTOPPING=1".to_vec()]),
         ("package_header", vec![golden()[..4096].to_vec()]),
+        ("release_bundle", vec![release_bundle()]),
+        ("release_metadata", repository_files()),
         ("sntp_answer", vec![sntp_answer()]),
+        (
+            "trusted_releases",
+            vec![Trusted::default().encode().unwrap(), trusted(&repository_files())],
+        ),
+        ("update_memory", vec![update_memory()]),
+        ("update_message", update_messages()),
         (
             "wire",
             vec![

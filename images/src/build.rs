@@ -6,21 +6,24 @@ use crate::boot_loader::{self, BootLoaderError};
 use crate::disk::{DiskError, Layout};
 use crate::ext4::{self, Ext4Error};
 use crate::key::PublicKey;
-use crate::manifest::{ImageManifest, Service};
+use crate::manifest::{ImageManifest, Service, UpdateSource};
 use crate::package::{self, PackError, Package};
 use crate::root::{Root, RootError};
 use crate::seccomp::{self, SeccompError};
 use crate::{FieldError, FileError, verity};
 use holdfast_core::app_manifest::Limits;
 use holdfast_core::component::{
-    self, App, ComponentList, ComponentListError, FIRST_SERVICE_UID, ImageIdentity,
+    self, App, ComponentList, ComponentListError, FIRST_SERVICE_UID, ImageIdentity, Stored,
 };
 use holdfast_core::elf::{self, ElfError};
-use holdfast_core::network::config;
+use holdfast_core::network::{NetworkGrants, config};
 use holdfast_core::package::Device;
 use holdfast_core::policy::system_calls::SystemCalls;
 use holdfast_core::policy::{self, Requests, ServiceGrants};
+use holdfast_core::release::client::{Client, Trusted};
+use holdfast_core::release::{self, Repository};
 use holdfast_core::slots::{self, BootState};
+use holdfast_core::update::config::{self as update_config, UpdateConfig, UplinkConfig, Window};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -30,8 +33,16 @@ const SERVICES: &str = "usr/lib/holdfast/services";
 const ADMISSION: &str = "admission";
 /// Name of the network service and of its program.
 const NETWORK: &str = "network";
-/// Its uid; the services of the manifest have the ones behind it.
+/// Its uid; the services of the manifest have those behind it and the other services of every image.
 const NETWORK_UID: u32 = FIRST_SERVICE_UID + 1;
+/// Name of the service that fetches releases, and of its program.
+const UPLINK: &str = "uplink";
+const UPLINK_UID: u32 = NETWORK_UID + 1;
+/// Name of the update agent, and of its program.
+const UPDATE: &str = "update";
+const UPDATE_UID: u32 = UPLINK_UID + 1;
+/// Milliseconds that each of the two has to get ready.
+const AGENT_READY_WITHIN_MS: u32 = 20_000;
 /// `CAP_NET_BIND_SERVICE` and `CAP_NET_ADMIN` (linux/capability.h).
 const NETWORK_CAPABILITIES: [u8; 2] = [10, 12];
 /// Milliseconds that it has to put the firewall and every app's link in place.
@@ -62,6 +73,8 @@ pub struct Inputs<'a> {
     pub admission: Option<Vec<u8>>,
     /// The network service, stripped; needed where the manifest has a network.
     pub network: Option<Vec<u8>>,
+    /// The two agents of updates; needed where the manifest has updates.
+    pub update: Option<UpdateInputs>,
     /// The signed packages of the apps, with where each came from.
     pub apps: Vec<(PathBuf, Vec<u8>)>,
     /// Keys whose app packages the device takes.
@@ -70,6 +83,21 @@ pub struct Inputs<'a> {
     pub build_time: u64,
     /// Refuse everything that belongs to development.
     pub production: bool,
+}
+
+/// What updates are made of.
+#[derive(Debug)]
+pub struct UpdateInputs {
+    /// The program that fetches, stripped.
+    pub uplink: Vec<u8>,
+    /// The program that verifies and writes, stripped.
+    pub update: Vec<u8>,
+    /// The root of each repository that the manifest names.
+    pub roots: Vec<(Repository, Vec<u8>)>,
+    /// Certificates of the authorities that may vouch for the servers, in DER.
+    pub authorities: Vec<Vec<u8>>,
+    /// What of it belongs to development.
+    pub development: Option<&'static str>,
 }
 
 /// Sizes of what was built, in bytes.
@@ -165,7 +193,7 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     }
     let packages = read_packages(inputs)?;
     let root = assemble_root(inputs, &packages)?.to_erofs()?;
-    let verity = verity::hash(&root)
+    let verity = verity::hash_root(&root)
         .ok_or_else(|| RootError::Unreadable("mkfs.erofs made an empty file system".to_owned()))?;
     let mut fit = boot::build(&Parts {
         kernel: inputs.kernel,
@@ -285,7 +313,7 @@ fn writable(
         .iter()
         .zip(&inputs.apps)
         .map(|(package, (_, bytes))| {
-            (component::package_file(package.header.component_id), bytes.as_slice())
+            (Stored::Current.file(package.header.component_id), bytes.as_slice())
         })
         .collect();
     let apps = make("apps", &stored).or_else(|error| {
@@ -303,6 +331,9 @@ fn refuse_development(inputs: &Inputs<'_>) -> Result<(), BuildError> {
     }
     if inputs.app_keys.iter().any(|key| key.development) {
         return Err(BuildError::NotForProduction("a development key for apps".to_owned()));
+    }
+    if let Some(what) = inputs.update.as_ref().and_then(|update| update.development) {
+        return Err(BuildError::NotForProduction(what.to_owned()));
     }
     if inputs.boot_keys.iter().any(|key| key.development) {
         return Err(BuildError::NotForProduction(
@@ -374,6 +405,9 @@ fn assemble_root(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Root, Buil
         let encoded = config.encode().map_err(ComponentListError::from)?;
         root.add(format!("{directory}/{}", config::FILE_NAME), encoded, false);
     }
+    if let (Some(update), Some(source)) = (&inputs.update, &inputs.manifest.update) {
+        add_update(&mut root, inputs.manifest, update, source)?;
+    }
     for set in SystemCalls::ALL {
         for (order, program) in seccomp::programs(set)?.into_iter().enumerate() {
             let path = component::filter_path(set, order);
@@ -389,15 +423,71 @@ fn assemble_root(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Root, Buil
     Ok(root)
 }
 
+/// The two agents, each with what it has to know.
+fn add_update(
+    root: &mut Root,
+    manifest: &ImageManifest,
+    inputs: &UpdateInputs,
+    source: &UpdateSource,
+) -> Result<(), BuildError> {
+    for (name, program) in [(UPLINK, &inputs.uplink), (UPDATE, &inputs.update)] {
+        elf::check(program)
+            .map_err(|source| BuildError::Elf { program: name.to_owned(), source })?;
+        root.add(format!("{SERVICES}/{name}/{name}"), program.clone(), true);
+    }
+    let servers = source.repositories().map(|(of, source)| (of, source.url.clone())).collect();
+    let uplink = UplinkConfig {
+        servers,
+        authorities: inputs.authorities.clone(),
+        bytes_a_day: u64::from(source.mib_a_day).saturating_mul(1024 * 1024),
+    };
+    let update = UpdateConfig {
+        device: release::Device {
+            product: manifest.product.clone(),
+            board: manifest.board.clone(),
+            os: manifest.version_number(),
+        },
+        repositories: source.repositories().map(|(of, _)| of).collect(),
+        check_every_s: source.check_every_s,
+        retry_after_s: source.retry_after_s,
+        window: source.window.as_deref().and_then(Window::parse),
+    };
+    let encoded = uplink.encode().map_err(ComponentListError::from)?;
+    root.add(format!("{SERVICES}/{UPLINK}/{}", update_config::UPLINK_FILE), encoded, false);
+    let encoded = update.encode().map_err(ComponentListError::from)?;
+    root.add(format!("{SERVICES}/{UPDATE}/{}", update_config::UPDATE_FILE), encoded, false);
+    for (repository, bytes) in &inputs.roots {
+        let refused = |reason: String| FieldError {
+            path: manifest.path.clone(),
+            field: format!("update.{repository}.root"),
+            reason,
+        };
+        Client::begin(bytes, Trusted::default(), 0)
+            .map_err(|error| refused(format!("no device can begin with it: {error}")))?;
+        let name = update_config::root_file(*repository);
+        root.add(format!("{SERVICES}/{UPDATE}/{name}"), bytes.clone(), false);
+    }
+    Ok(())
+}
+
 fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<ComponentList, BuildError> {
     let manifest = inputs.manifest;
     let mut services = Vec::new();
     if inputs.network.is_some() {
         services.push(network_service());
     }
-    // The first uid belongs to admission and the next one to the network, in every image.
+    if let (Some(_), Some(source)) = (&inputs.update, &manifest.update) {
+        let grants = source.grants().map_err(|(field, reason)| FieldError {
+            path: manifest.path.clone(),
+            field: format!("update.{field}"),
+            reason: reason.to_owned(),
+        })?;
+        services.push(uplink_service(grants));
+        services.push(update_service());
+    }
+    // The first uids belong to admission, the network and the agents of updates, in every image.
     for (uid, (index, (service, _))) in
-        (NETWORK_UID.saturating_add(1)..).zip(inputs.services.iter().enumerate())
+        (UPDATE_UID.saturating_add(1)..).zip(inputs.services.iter().enumerate())
     {
         let capabilities = service.capability_numbers().map_err(|name| FieldError {
             path: manifest.path.clone(),
@@ -405,18 +495,16 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
             reason: format!("`{name}` is no capability"),
         })?;
         let plan = policy::service_plan(&ServiceGrants {
-            directory: format!("/{SERVICES}/{}", service.name),
-            program: service.binary.clone(),
             args: service.args.clone(),
             capabilities,
             descriptors: service.descriptors.clone(),
             requests: service.requests,
             system_view: service.system_view,
-            system_network: false,
             limits: service.limits,
             readiness: policy::readiness(service.ready_within_ms),
             watchdog_ms: service.watchdog_ms,
             critical: service.critical,
+            ..ServiceGrants::none(&format!("/{SERVICES}/{}", service.name), &service.binary)
         });
         services.push(component::Service { name: service.name.clone(), uid, plan });
     }
@@ -452,13 +540,8 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
 
 fn network_service() -> component::Service {
     let plan = policy::service_plan(&ServiceGrants {
-        directory: format!("/{SERVICES}/{NETWORK}"),
-        program: NETWORK.to_owned(),
-        args: Vec::new(),
         capabilities: NETWORK_CAPABILITIES.to_vec(),
-        descriptors: Vec::new(),
         requests: Requests { links: true, clock: true, ..Requests::default() },
-        system_view: false,
         system_network: true,
         limits: Limits {
             // The firewall's rules are memory of the kernel on its account.
@@ -471,8 +554,43 @@ fn network_service() -> component::Service {
             ..Limits::default()
         },
         readiness: policy::readiness(Some(NETWORK_READY_WITHIN_MS)),
-        watchdog_ms: None,
         critical: true,
+        ..ServiceGrants::none(&format!("/{SERVICES}/{NETWORK}"), NETWORK)
     });
     component::Service { name: NETWORK.to_owned(), uid: NETWORK_UID, plan }
+}
+
+/// It reaches the servers of releases as an app reaches a host, and may ask for the update agent.
+fn uplink_service(network: NetworkGrants) -> component::Service {
+    let requests = Requests { uplink: true, ..Requests::default() };
+    let plan = policy::service_plan(&ServiceGrants { network, ..agent(UPLINK, requests) });
+    component::Service { name: UPLINK.to_owned(), uid: UPLINK_UID, plan }
+}
+
+/// It has no network, writes the app store, and asks init for everything else.
+fn update_service() -> component::Service {
+    let requests = Requests { update: true, ..Requests::default() };
+    let grants = ServiceGrants { state: true, app_store: true, ..agent(UPDATE, requests) };
+    component::Service {
+        name: UPDATE.to_owned(),
+        uid: UPDATE_UID,
+        plan: policy::service_plan(&grants),
+    }
+}
+
+/// What both agents have.
+fn agent(name: &str, requests: Requests) -> ServiceGrants {
+    ServiceGrants {
+        requests,
+        limits: Limits {
+            memory_kib: 16_384,
+            // Names are looked up by a thread.
+            processes: 4,
+            temporary_kib: 0,
+            ..Limits::default()
+        },
+        readiness: policy::readiness(Some(AGENT_READY_WITHIN_MS)),
+        critical: true,
+        ..ServiceGrants::none(&format!("/{SERVICES}/{name}"), name)
+    }
 }

@@ -272,6 +272,7 @@ mod tests {
             apps: Vec::new(),
             trust: crate::manifest::Trust::default(),
             services: Vec::new(),
+            update: None,
             network: None,
             slots: Slots { boot_mib: 8, root_mib: 8 },
             storage: Storage { state_mib: 8, apps_mib: 32, data_mib: 16 },

@@ -3,10 +3,12 @@
 use crate::{FieldError, FileError};
 use holdfast_core::app_manifest::Limits;
 use holdfast_core::component;
-use holdfast_core::network::Destination;
 use holdfast_core::network::config::{Addressing, Interface, NetworkConfig};
+use holdfast_core::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
 use holdfast_core::package::{ShortName, Version};
 use holdfast_core::policy::Requests;
+use holdfast_core::release::Repository;
+use holdfast_core::update::config::Window;
 use serde::Deserialize;
 use std::fs;
 use std::net::IpAddr;
@@ -46,6 +48,8 @@ pub struct ImageManifest {
     /// Services of the OS.
     #[serde(default)]
     pub services: Vec<Service>,
+    /// Where releases come from; without it the device takes none.
+    pub update: Option<UpdateSource>,
     /// The network; without it no device is switched on, and no app can be granted a connection.
     pub network: Option<NetworkSource>,
     /// Room for each slot.
@@ -87,6 +91,130 @@ pub struct BootTrust {
     pub next: PathBuf,
     /// Kept away from both, for the day on which both are lost.
     pub recovery: PathBuf,
+}
+
+/// Where releases come from, as a person writes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateSource {
+    /// The repository of the OS.
+    pub os: Option<RepositorySource>,
+    /// The repository of the OEM's apps.
+    pub oem: Option<RepositorySource>,
+    /// Certificates of the authorities that may vouch for the servers: PEM files, relative to the manifest.
+    /// This checkout's development authority when not given.
+    #[serde(default)]
+    pub authorities: Vec<PathBuf>,
+    /// Seconds between two looks for releases.
+    #[serde(default = "default_check_every_s")]
+    pub check_every_s: u32,
+    /// Seconds until the first look after a failure.
+    #[serde(default = "default_retry_after_s")]
+    pub retry_after_s: u32,
+    /// When the device may reboot for an update, each day in UTC, such as `02:00-04:00`; at any time when not
+    /// given.
+    pub window: Option<String>,
+    /// Most MiB that are fetched in a day.
+    #[serde(default = "default_mib_a_day")]
+    pub mib_a_day: u32,
+}
+
+/// One repository.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RepositorySource {
+    /// An `https:` URL.
+    pub url: String,
+    /// Its root metadata, relative to the manifest; one of this checkout's development key when not given.
+    pub root: Option<PathBuf>,
+}
+
+fn default_check_every_s() -> u32 {
+    3600
+}
+
+fn default_retry_after_s() -> u32 {
+    60
+}
+
+fn default_mib_a_day() -> u32 {
+    64
+}
+
+impl UpdateSource {
+    /// The repositories that are named.
+    pub fn repositories(&self) -> impl Iterator<Item = (Repository, &RepositorySource)> {
+        let all = [(Repository::Os, &self.os), (Repository::Oem, &self.oem)];
+        all.into_iter().filter_map(|(repository, source)| Some((repository, source.as_ref()?)))
+    }
+
+    /// Whom `uplink` may connect to: the servers, and nobody else.
+    ///
+    /// # Errors
+    /// The field below `update`, and what is wrong with it.
+    pub fn grants(&self) -> Result<NetworkGrants, (String, &'static str)> {
+        let mut grants = NetworkGrants::default();
+        for (repository, source) in self.repositories() {
+            let refused = |reason| (format!("{repository}.url"), reason);
+            let reason =
+                "must be such as \"https://updates.example.com/os\", without a slash at its end";
+            let (to, port) = server(&source.url).ok_or_else(|| refused(reason))?;
+            let connection =
+                Connection { to, protocol: Some(Protocol::Tcp), ports: vec![PortRange::one(port)] };
+            if !grants.connections.contains(&connection) {
+                grants.connections.push(connection);
+            }
+        }
+        Ok(grants)
+    }
+
+    fn check(&self) -> Result<(), (String, &'static str)> {
+        let refuse = |field: &str, reason| Err((field.to_owned(), reason));
+        if self.repositories().next().is_none() {
+            return refuse("os", "is missing, and so is update.oem; name one of them at least");
+        }
+        self.grants()?;
+        if !(1..=7 * 86_400).contains(&self.check_every_s) {
+            return refuse("check_every_s", "must be from 1 to 604800");
+        }
+        if !(1..=self.check_every_s).contains(&self.retry_after_s) {
+            return refuse("retry_after_s", "must be from 1 to check_every_s");
+        }
+        if self.mib_a_day == 0 {
+            return refuse("mib_a_day", "must be above 0");
+        }
+        if self.window.as_ref().is_some_and(|text| Window::parse(text).is_none()) {
+            return refuse("window", "must be such as \"02:00-04:00\"");
+        }
+        Ok(())
+    }
+}
+
+/// Host and port of an `https:` URL.
+fn server(url: &str) -> Option<(Destination, u16)> {
+    let rest = url.strip_prefix("https://")?;
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, "a"));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+    if !path.bytes().all(plain) || path.is_empty() || path.ends_with('/') {
+        return None;
+    }
+    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, "")) => (host, None),
+        Some((host, port)) => (host, Some(port.strip_prefix(':')?)),
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let port = match port {
+        None => 443,
+        Some(port) => port.parse().ok().filter(|port| *port > 0)?,
+    };
+    match Destination::parse(host)? {
+        Destination::Service(_) => None,
+        Destination::Prefix(..) if host.contains('/') => None,
+        to => Some((to, port)),
+    }
 }
 
 /// One service of the OS.
@@ -308,7 +436,9 @@ impl ImageManifest {
         self.version.parse().unwrap_or_default()
     }
 
-    fn beside(&self, path: &Path) -> PathBuf {
+    /// A path that the manifest names, with the manifest's own directory in front.
+    #[must_use]
+    pub fn beside(&self, path: &Path) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)
     }
 
@@ -352,6 +482,14 @@ impl ImageManifest {
             && let Err((field, reason)) = network.config()
         {
             return refuse(&format!("network.{field}"), reason);
+        }
+        if let Some(update) = &self.update {
+            if self.network.is_none() {
+                return refuse("update", "needs the network; add `[network]`");
+            }
+            if let Err((field, reason)) = update.check() {
+                return refuse(&format!("update.{field}"), reason);
+            }
         }
         for (index, service) in self.services.iter().enumerate() {
             if let Err(reason) = component::check_name(&service.name) {
@@ -412,6 +550,52 @@ data_mib = 16
         let path = directory.path().join("image.toml");
         fs::write(&path, text).unwrap();
         ImageManifest::load(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_server_is_reached_by_its_host_and_port_alone() {
+        let parsed = |url: &str| server(url).map(|(to, port)| format!("{to} {port}"));
+        assert_eq!(parsed("https://a.example.com/os").as_deref(), Some("a.example.com 443"));
+        assert_eq!(parsed("https://a.example.com:8443").as_deref(), Some("a.example.com 8443"));
+        assert_eq!(parsed("https://192.0.2.1:1/x/y").as_deref(), Some("192.0.2.1 1"));
+        assert_eq!(parsed("https://[2001:db8::1]/os").as_deref(), Some("2001:db8::1 443"));
+        for wrong in [
+            "http://a.example.com/os",
+            "https://",
+            "https:///os",
+            "https://a.example.com/os/",
+            "https://a.example.com/",
+            "https://a.example.com:0/os",
+            "https://a.example.com:x/os",
+            "https://user@a.example.com/os",
+            "https://192.0.2.0/24",
+            "https://a.example.com/os?x",
+            "https://a.example.com/os#x",
+            "https://_http._tcp.local/os",
+            "https://[2001:db8::1/os",
+        ] {
+            assert_eq!(parsed(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn updates_out_of_bounds_are_refused() {
+        let with = |update: &str| load(&format!("{GOOD}\n[network]\n[update]\n{update}"));
+        let os = "os = { url = \"https://a.example.com/os\" }";
+        assert!(with(os).unwrap().update.unwrap().grants().unwrap().connections.len() == 1);
+        for (update, expected) in [
+            ("", "update.os: is missing"),
+            ("os = { url = \"ftp://a\" }", "update.os.url: must be such as"),
+            (&format!("{os}\ncheck_every_s = 0"), "update.check_every_s"),
+            (&format!("{os}\nretry_after_s = 4000"), "update.retry_after_s"),
+            (&format!("{os}\nmib_a_day = 0"), "update.mib_a_day"),
+            (&format!("{os}\nwindow = \"2-4\""), "update.window"),
+        ] {
+            let refused = with(update).expect_err("was accepted");
+            assert!(refused.contains(expected), "{refused}");
+        }
+        let alone = load(&format!("{GOOD}\n[update]\n{os}")).expect_err("was accepted");
+        assert!(alone.contains("update: needs the network"), "{alone}");
     }
 
     fn refusal(from: &str, to: &str) -> String {

@@ -98,7 +98,7 @@ pub fn pack(app: &App, product: &str, board: &str) -> Result<Vec<u8>, PackError>
     }
     files.add(app_manifest::FILE_NAME, app.manifest_text.clone(), false);
     let data = files.to_erofs()?;
-    let verity = verity::hash(&data)
+    let verity = verity::hash_package(&data)
         .ok_or_else(|| RootError::Unreadable("mkfs.erofs made an empty file system".to_owned()))?;
     let header = Header {
         data_bytes: u64::try_from(data.len()).unwrap_or(u64::MAX),

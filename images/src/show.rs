@@ -16,6 +16,8 @@ use std::path::Path;
 pub struct Image {
     /// Image name, from its component list.
     pub name: String,
+    /// Product that it is of.
+    pub product: String,
     /// Image version.
     pub version: String,
     /// Board it was made for.
@@ -160,7 +162,7 @@ pub(crate) fn verified_root(
         return Err(ShowError::NoVerityTable);
     }
     let behind = data.split_off(length);
-    let verity = verity::hash(&data).ok_or(ShowError::NoVerityTable)?;
+    let verity = verity::hash_root(&data).ok_or(ShowError::NoVerityTable)?;
     let found = hex(&verity.root_hash);
     if found == named {
         Ok((data, verity, behind))
@@ -187,6 +189,7 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
     let root_bytes = data.len().saturating_add(verity.tree.len());
     Ok(Image {
         name: list.image.name,
+        product: list.image.product,
         version: list.image.version.to_string(),
         board: list.image.board,
         development: list.image.development,

@@ -86,6 +86,20 @@ pub fn with_rollback_index(
     write(image, output, signer, None, Some(rollback_index), |_| {})
 }
 
+/// Copies `image` to `output` as another release: with this rollback index, and the files of its root changed.
+///
+/// # Errors
+/// See [`VariantError`].
+pub fn with_release(
+    image: &Path,
+    output: &Path,
+    signer: &Signer,
+    rollback_index: u32,
+    change: impl FnOnce(&mut Root),
+) -> Result<(), VariantError> {
+    write(image, output, signer, None, Some(rollback_index), change)
+}
+
 fn write(
     image: &Path,
     output: &Path,
@@ -99,7 +113,7 @@ fn write(
     let mut root = Root::read(&show::read_root(image)?)?;
     change(&mut root);
     let data = root.to_erofs()?;
-    let verity = verity::hash(&data).ok_or(ShowError::NoVerityTable)?;
+    let verity = verity::hash_root(&data).ok_or(ShowError::NoVerityTable)?;
     let before = Release::from_command_line(&boot.command_line)?;
     let mut fit = boot::build(&Parts {
         kernel: &boot.kernel,

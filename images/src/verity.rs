@@ -1,13 +1,9 @@
-//! The hash tree of dm-verity, format 1, SHA-256, blocks of 4096 bytes.
-//!
-//! Source: kernel document `admin-guide/device-mapper/verity`; cross-checked against
+//! File systems with their hash trees ([`holdfast_core::verity`]), cross-checked against
 //! `veritysetup verify` by a test.
 
 use crate::sha256;
-
-/// Size of data and hash blocks in bytes.
-pub const BLOCK_BYTES: usize = 4096;
-const DIGESTS_PER_BLOCK: usize = BLOCK_BYTES / 32;
+use holdfast_core::verity;
+pub use holdfast_core::verity::BLOCK_BYTES;
 
 /// A file system with its tree.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,42 +14,36 @@ pub struct Verity {
     pub tree: Vec<u8>,
     /// Hash of the top block.
     pub root_hash: [u8; 32],
-    /// What every block is hashed behind; a digest of the data, so that it is as good as random
-    /// and the same in every build.
+    /// What every block is hashed behind.
     pub salt: [u8; 32],
 }
 
-/// Hashes `data`, whose length must be a multiple of [`BLOCK_BYTES`] above zero.
+/// Hashes the files of an app, whose length must be a multiple of [`BLOCK_BYTES`] above zero, behind a salt
+/// of their own: a digest of the data, as good as random and the same in every build.
 ///
 /// Returns `None` for any other length.
 #[must_use]
-pub fn hash(data: &[u8]) -> Option<Verity> {
+pub fn hash_package(data: &[u8]) -> Option<Verity> {
     hash_with_salt(data, sha256(&[b"holdfast verity salt", data]))
 }
 
-/// As [`hash`], with the salt of a tree that is there.
+/// Hashes a slot's root in the same way, behind the salt of all of them.
+#[must_use]
+pub fn hash_root(data: &[u8]) -> Option<Verity> {
+    hash_with_salt(data, verity::SLOT_SALT)
+}
+
+/// As [`hash_package`], with the salt of a tree that is there.
 #[must_use]
 pub fn hash_with_salt(data: &[u8], salt: [u8; 32]) -> Option<Verity> {
-    if data.is_empty() || !data.len().is_multiple_of(BLOCK_BYTES) {
+    if !data.len().is_multiple_of(BLOCK_BYTES) {
         return None;
     }
-    let digest = |block: &[u8]| sha256(&[&salt, block]);
-    let mut digests: Vec<[u8; 32]> = data.chunks(BLOCK_BYTES).map(digest).collect();
-    let data_blocks = u64::try_from(digests.len()).ok()?;
-    let mut levels = Vec::new();
-    while digests.len() > 1 {
-        let mut level = Vec::new();
-        for group in digests.chunks(DIGESTS_PER_BLOCK) {
-            let mut block = group.concat();
-            block.resize(BLOCK_BYTES, 0);
-            level.extend_from_slice(&block);
-        }
-        digests = level.chunks(BLOCK_BYTES).map(digest).collect();
-        levels.push(level);
-    }
-    levels.reverse();
-    let root_hash = digests.first().copied()?;
-    Some(Verity { data_blocks, tree: levels.concat(), root_hash, salt })
+    let leaves: Vec<_> =
+        data.chunks(BLOCK_BYTES).map(|block| verity::digest(&salt, block)).collect();
+    let data_blocks = u64::try_from(leaves.len()).ok()?;
+    let tree = verity::tree(&salt, leaves)?;
+    Some(Verity { data_blocks, tree: tree.bytes, root_hash: tree.root_hash, salt })
 }
 
 #[cfg(test)]
@@ -65,22 +55,22 @@ mod tests {
 
     #[test]
     fn lengths_that_are_no_whole_blocks_are_refused() {
-        assert_eq!(hash(&[]), None);
-        assert_eq!(hash(&[0; BLOCK_BYTES + 1]), None);
+        assert_eq!(hash_root(&[]), None);
+        assert_eq!(hash_root(&[0; BLOCK_BYTES + 1]), None);
     }
 
     #[test]
-    fn one_flipped_bit_changes_the_root_hash() {
+    fn one_flipped_bit_changes_the_root_hash_root() {
         let mut data = vec![7; BLOCK_BYTES * 300];
-        let before = hash(&data).unwrap();
+        let before = hash_root(&data).unwrap();
         assert_eq!(before.tree.len(), BLOCK_BYTES * 4, "three leaf blocks and one above");
         for blocks in [1usize, 2, 128, 129, 16_385] {
-            let tree = hash(&vec![7; BLOCK_BYTES * blocks]).unwrap().tree;
-            let expected = holdfast_core::package::tree_blocks(blocks as u64);
+            let tree = hash_root(&vec![7; BLOCK_BYTES * blocks]).unwrap().tree;
+            let expected = verity::tree_blocks(blocks as u64);
             assert_eq!((tree.len() / BLOCK_BYTES) as u64, expected, "{blocks} blocks");
         }
         data[BLOCK_BYTES * 299] ^= 1;
-        assert_ne!(hash(&data).unwrap().root_hash, before.root_hash);
+        assert_ne!(hash_root(&data).unwrap().root_hash, before.root_hash);
     }
 
     #[test]
@@ -88,7 +78,7 @@ mod tests {
         for blocks in [2usize, 128, 129, 16_385] {
             let data: Vec<u8> =
                 (0..blocks * BLOCK_BYTES).map(|i| (i / 97).to_le_bytes()[0]).collect();
-            let verity = hash(&data).unwrap();
+            let verity = hash_root(&data).unwrap();
             let directory = tempfile::tempdir().unwrap();
             let (data_file, tree_file) =
                 (directory.path().join("data"), directory.path().join("tree"));

@@ -36,7 +36,7 @@ fn tree() -> Root {
 /// A signed package around a file system, with a header that fits it but for `change`.
 fn signed(data: &[u8], change: impl FnOnce(&mut Header)) -> Vec<u8> {
     let manifest = AppManifest::parse(MANIFEST.as_bytes()).unwrap();
-    let verity = verity::hash(data).unwrap();
+    let verity = verity::hash_package(data).unwrap();
     let mut header = Header {
         data_bytes: u64::try_from(data.len()).unwrap(),
         component_id: manifest.component_id,

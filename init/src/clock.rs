@@ -77,6 +77,24 @@ impl Clock {
         }
     }
 
+    /// A signed source says that it is no earlier than this: the clock never again shows less.
+    pub(crate) fn raise_signed(&mut self, log: &Log, seconds: u64) {
+        let floor = TimeFloor(seconds);
+        if floor <= self.saved || !self.judge.may_be_floor(seconds) {
+            return;
+        }
+        match clock::raise_to(seconds) {
+            Ok(true) => self.judge.forget_source(),
+            Ok(false) => {}
+            Err(error) => log.failure("cannot set the clock", &error),
+        }
+        self.judge.raise_floor(seconds);
+        match write_floor(floor) {
+            Ok(()) => self.saved = floor,
+            Err(error) => log.failure("the floor of the clock does not rise", &error),
+        }
+    }
+
     /// Somebody says that the clock is behind by so many microseconds.
     pub(crate) fn claim(&mut self, log: &Log, behind_us: i64, now: u64) -> Verdict {
         let before = self.status(now).source;

@@ -1,11 +1,12 @@
 //! One component as init holds it: its plan, its supervisor, and what runs now.
 
+use crate::app_store::APPS;
 use crate::boot::NOTIFY_DIRECTORY;
 use crate::identities::DATA;
 use crate::log::Log;
 use crate::network;
 use crate::package::Mounted;
-use holdfast_core::app_manifest::Limits;
+use holdfast_core::app_manifest::{ComponentId, Limits};
 use holdfast_core::component::Readiness;
 use holdfast_core::log_line::LineAssembler;
 use holdfast_core::policy::system_calls::SystemCalls;
@@ -26,6 +27,11 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+/// Where services keep things.
+const STATE: &str = "/state/services";
+const LOST_STATE: &str = "/run/lost-state";
+const LOST_APPS: &str = "/run/lost-apps";
 
 /// A component that may be started.
 #[derive(Debug)]
@@ -221,7 +227,7 @@ impl Supervised {
 
     /// Starts the program with what its plan grants, and nothing else.
     pub(crate) fn start(&self, starter: &Starter) -> Result<Running, StartError> {
-        let Component { plan, uid, package, .. } = &self.component;
+        let Component { name, plan, uid, package } = &self.component;
         let (output, output_child) = channel::output_pipe().map_err(StartError::Channel)?;
         let mut devices = Vec::new();
         for path in &plan.descriptors {
@@ -238,17 +244,21 @@ impl Supervised {
         }
         let stored = match (&plan.root, package) {
             (Root::Own(mounts), Some(package)) => {
-                let name = package.header.component_id.to_string();
+                let id = package.header.component_id.to_string();
                 for mount in mounts {
                     if let Source::Storage(kib) = mount.source {
-                        storage::open(Path::new(DATA), &name, *uid, kib)?;
+                        storage::open(Path::new(DATA), &id, *uid, kib)?;
                     }
                 }
-                Some(Path::new(DATA).join(name))
+                Some(Path::new(DATA).join(id))
             }
             _ => None,
         };
+        let kept = kept(plan, name, *uid)?;
         let tree = |source: &Source| match source {
+            Source::State | Source::AppStore => {
+                kept.iter().find(|(of, _)| of == source).map(|(_, path)| path.clone())
+            }
             Source::Package => package.as_ref().map(|package| package.path.clone()),
             Source::Storage(_) => stored.clone(),
             Source::Notify => Some(self.notify.directory().to_owned()),
@@ -351,10 +361,46 @@ impl Supervised {
         package.is_some_and(|package| package.device.is_corrupt().unwrap_or(false))
     }
 
+    /// The component id of its package and the tries that are left, where that is on trial.
+    pub(crate) fn trial(&self) -> Option<(ComponentId, u8)> {
+        let package = self.component.package.as_ref()?;
+        Some((package.header.component_id, package.trial?))
+    }
+
     /// True when readiness is something this component says, not something it is.
     pub(crate) fn reports_readiness(&self) -> bool {
         matches!(self.component.plan.readiness, Readiness::Notify { .. })
     }
+}
+
+/// Where a service finds what it keeps. A partition that is lost is stood in for by memory: the device can
+/// be updated all the same.
+fn kept(plan: &Plan, name: &str, uid: u32) -> Result<Vec<(Source, PathBuf)>, PathError> {
+    let mut kept = Vec::new();
+    let Root::Own(mounts) = &plan.root else {
+        return Ok(kept);
+    };
+    for source in mounts.iter().map(|mount| &mount.source) {
+        let path = match source {
+            Source::State => {
+                let own = |parent: &Path| {
+                    mount::make_directory(parent)?;
+                    storage::own(parent, name, uid).map(|_| parent.join(name))
+                };
+                own(Path::new(STATE)).or_else(|_| own(Path::new(LOST_STATE)))?
+            }
+            Source::AppStore => {
+                let give = |path: &Path| storage::give(path, uid).map(|()| path.to_owned());
+                give(Path::new(APPS)).or_else(|_| {
+                    mount::make_directory(Path::new(LOST_APPS))?;
+                    give(Path::new(LOST_APPS))
+                })?
+            }
+            _ => continue,
+        };
+        kept.push((source.clone(), path));
+    }
+    Ok(kept)
 }
 
 fn open(path: &str, writable: bool) -> Result<File, StartError> {

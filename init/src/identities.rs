@@ -1,8 +1,10 @@
 //! The table of uids and floors on the `state` partition.
 
+use crate::floors;
 use crate::log::Log;
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::identity::{self, Identity, IdentityError, IdentityTable};
+use holdfast_core::slots::Floor;
 use holdfast_linux::file;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -19,6 +21,8 @@ pub(crate) struct Identities {
     table: Option<IdentityTable>,
     /// Owners of what lies on the data partition.
     occupied: Vec<u32>,
+    /// The rollback floor of the OS.
+    pub(crate) os_floor: Floor,
 }
 
 /// Why an app has no identity.
@@ -50,7 +54,7 @@ impl Identities {
         };
         let entries = fs::read_dir(DATA).into_iter().flatten().flatten();
         let owners = entries.filter_map(|entry| Some(entry.metadata().ok()?.uid()));
-        Self { table, occupied: owners.collect() }
+        Self { table, occupied: owners.collect(), os_floor: floors::read_os_floor(log) }
     }
 
     /// The identity of an app, stored before it is used for the first time.
@@ -68,8 +72,13 @@ impl Identities {
         Ok(identity)
     }
 
+    /// The lowest rollback index that packages of an app may have.
+    pub(crate) fn app_floor(&self, id: ComponentId) -> u64 {
+        self.table.as_ref().and_then(|table| table.find(id)).map_or(0, |identity| identity.floor)
+    }
+
     /// From now on this device refuses packages of the app below `index`.
-    pub(crate) fn raise_floor(&mut self, log: &Log, id: ComponentId, index: u64) {
+    pub(crate) fn raise_app_floor(&mut self, log: &Log, id: ComponentId, index: u64) {
         if self.table.as_mut().is_some_and(|table| table.raise_floor(id, index)) {
             self.store(log);
         }

@@ -5,9 +5,11 @@
 //! hang: an error and a panic reboot by themselves, a dead PID 1 makes the kernel panic and
 //! reboot, and a stuck one is reset by the hardware watchdog.
 
+mod app_store;
 mod boot;
 mod clock;
 mod component;
+mod floors;
 mod identities;
 mod log;
 mod network;
@@ -16,6 +18,7 @@ mod slots;
 mod supervise;
 
 use crate::clock::Clock;
+use crate::identities::Identities;
 use crate::log::Log;
 use crate::slots::Slots;
 use holdfast_linux::clock::monotonic;
@@ -63,9 +66,11 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     // From here on, whatever hangs is reset.
     let watchdog = Watchdog::arm(supervise::WATCHDOG_S);
     log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
-    let slots = Slots::prepare(log, &list.image)?;
+    let identities = Identities::load(log);
+    let slots = Slots::prepare(log, &list.image, &identities)?;
     boot::renew_entropy_seed(log)?;
-    let mut supervision = supervise::Supervision::prepare(log, list, slots, clock, watchdog)?;
+    let held = supervise::Holdings { slots, clock, identities };
+    let mut supervision = supervise::Supervision::prepare(log, list, held, watchdog)?;
     let end = supervision.run()?;
     supervision.release_packages();
     drop(supervision);

@@ -3,13 +3,17 @@
 //! Nothing of the file is believed before its header is verified, and the descriptor that was
 //! verified is the one that is mounted.
 
+use crate::app_store;
 use crate::component::{self, Component, Starter};
+use crate::floors::Floors;
 use crate::identities::{Identities, NoIdentity};
 use crate::log::Log;
-use holdfast_core::component::{self as list, App, ImageIdentity, Service};
+use holdfast_core::component::{self as list, App, ImageIdentity, Service, Stored};
+use holdfast_core::identity::Identity;
 use holdfast_core::package::{Device, HEADER_BYTES, Header, PackageError, Refusal, SignatureError};
 use holdfast_core::policy::admission::{self, AdmissionError};
 use holdfast_core::policy::{self, Network, Plan, Root, Source};
+use holdfast_core::release;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::device_mapper::{VerityDevice, VerityTable};
 use holdfast_linux::loop_device::LoopDevice;
@@ -21,7 +25,6 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-const APPS: &str = "/apps";
 /// Where packages are mounted; nobody but init can write there.
 const MOUNTS: &str = "/run/packages";
 /// Time that a look at a package may take.
@@ -69,21 +72,66 @@ pub(crate) struct Mounted {
     pub(crate) device: VerityDevice,
     /// Where it is mounted.
     pub(crate) path: PathBuf,
+    /// It is on trial, with so many tries left.
+    pub(crate) trial: Option<u8>,
 }
 
-/// Verifies, mounts and looks at the package of `app`, and makes the component it becomes.
+/// Who looks at packages, and for which image.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Gate<'a> {
+    pub(crate) log: &'a Log,
+    pub(crate) starter: &'a Starter,
+    pub(crate) image: &'a ImageIdentity,
+    pub(crate) admission: Option<&'a Service>,
+}
+
+/// The component that `app` becomes: with its package on trial, the current one, or, where that cannot be
+/// used, the one before.
 pub(crate) fn admit(
-    log: &Log,
-    starter: &Starter,
-    image: &ImageIdentity,
-    admission: Option<&Service>,
+    gate: Gate<'_>,
     identities: &mut Identities,
     app: &App,
 ) -> Result<Component, PackageRefusal> {
-    let identity = identities.assign(log, app.component_id)?;
-    let name = list::package_file(app.component_id);
-    let path = Path::new(APPS).join(&name);
-    let package = package_file::open(&path, HEADER_BYTES)?.ok_or(PackageRefusal::Missing(name))?;
+    let identity = identities.assign(gate.log, app.component_id)?;
+    let known = (identity, identities.of(release::Component::App(app.component_id)));
+    let (log, name) = (gate.log, &app.name);
+    match app_store::take_try(app.component_id) {
+        Ok(None) => {}
+        Ok(Some(left)) => match admit_stored(gate, known, app, Stored::Trial(left)) {
+            Ok(component) => return Ok(component),
+            Err(error) => {
+                log.failure(&format!("{name}: its new package is refused"), &error);
+                if let Err(error) = app_store::give_up(app.component_id) {
+                    log.failure(&format!("{name}: its new package stays"), &error);
+                }
+            }
+        },
+        Err(error) => log.failure(&format!("{name}: no new package is tried"), &error),
+    }
+    let refused = match admit_stored(gate, known, app, Stored::Current) {
+        Ok(component) => return Ok(component),
+        Err(error) => error,
+    };
+    match admit_stored(gate, known, app, Stored::Previous) {
+        Ok(component) => {
+            log.failure(&format!("{name} runs from its previous package"), &refused);
+            Ok(component)
+        }
+        Err(_) => Err(refused),
+    }
+}
+
+/// Verifies, mounts and looks at one package of `app`, and makes the component it becomes.
+fn admit_stored(
+    gate: Gate<'_>,
+    (identity, floor): (Identity, u64),
+    app: &App,
+    stored: Stored,
+) -> Result<Component, PackageRefusal> {
+    let Gate { log, starter, image, admission } = gate;
+    let path = app_store::path(app.component_id, stored);
+    let missing = || PackageRefusal::Missing(stored.file(app.component_id));
+    let package = package_file::open(&path, HEADER_BYTES)?.ok_or_else(missing)?;
     let header = Header::parse(&package.start, package.length).map_err(PackageRefusal::Header)?;
     let development = verify(&header, &package.start)?;
     let device = Device {
@@ -91,14 +139,22 @@ pub(crate) fn admit(
         product: &image.product,
         board: &image.board,
         os: image.version,
-        floor: identity.floor,
+        floor,
     };
     header.admit(&device).map_err(PackageRefusal::Refused)?;
-    let mounted = mount_package(&app.name, header, package.file)?;
+    let trial = match stored {
+        Stored::Trial(left) => Some(left),
+        _ => None,
+    };
+    let mounted = mount_package(&app.name, header, package.file, trial)?;
     let plan = look(log, starter, admission.ok_or(PackageRefusal::NoAdmission)?, &mounted)
         .inspect_err(|_| unmount(log, &mounted))?;
     let (name, version, index) = (&app.name, header.version, header.rollback_index);
-    log.notice(&format!("{name}: package {version}, rollback index {index}, uid {}", identity.uid));
+    let on_trial = if trial.is_some() { ", on trial" } else { "" };
+    log.notice(&format!(
+        "{name}: package {version}, rollback index {index}, uid {}{on_trial}",
+        identity.uid
+    ));
     if development {
         log.warning(&format!("{name}: its package is signed with a development key"));
     }
@@ -120,7 +176,12 @@ fn verify(header: &Header, start: &[u8]) -> Result<bool, PackageRefusal> {
     Err(PackageRefusal::Untrusted(header.key_id.to_string()))
 }
 
-fn mount_package(name: &str, header: Header, file: OwnedFd) -> Result<Mounted, PackageRefusal> {
+fn mount_package(
+    name: &str,
+    header: Header,
+    file: OwnedFd,
+    trial: Option<u8>,
+) -> Result<Mounted, PackageRefusal> {
     let offset = u64::try_from(HEADER_BYTES).unwrap_or(u64::MAX);
     let block = LoopDevice::attach(file.as_fd(), offset)?;
     let device = VerityDevice::create(
@@ -137,7 +198,7 @@ fn mount_package(name: &str, header: Header, file: OwnedFd) -> Result<Mounted, P
     let mounted = mount::make_directory(&path)
         .and_then(|()| mount::mount("erofs", Some(device.path()), &path, access, &[]));
     match mounted {
-        Ok(()) => Ok(Mounted { header, device, path }),
+        Ok(()) => Ok(Mounted { header, device, path, trial }),
         Err(error) => {
             // Half a package is none; the first error is the one to report.
             let _ = device.remove();

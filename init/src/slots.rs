@@ -1,14 +1,21 @@
 //! The slot that runs: whether it may, how it stands, and committing it.
 
+use crate::floors::Floors;
 use crate::log::Log;
 use holdfast_core::component::ImageIdentity;
-use holdfast_core::encoding::EncodingError;
+use holdfast_core::package::Version;
+use holdfast_core::release::Component;
 use holdfast_core::slots::{
-    BootState, CommandLineError, Floor, FloorError, LastReset, Phase, Release, Status, last_reset,
+    BootState, CommandLineError, Floor, FloorError, LastReset, Phase, Release, StageError, Status,
+    last_reset, root_hash,
 };
+use holdfast_core::update::{Held, Running};
+use holdfast_core::wire::SlotPart;
 use holdfast_linux::boot_state::BootStateDevice;
+use holdfast_linux::direct::Direct;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, boot_log, file};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Name of the partition with the boot state.
@@ -32,15 +39,17 @@ pub(crate) enum SlotError {
     Floor(#[from] FloorError),
 }
 
-/// Why the boot state or the floor was not saved.
+/// Why the boot state or the floor was not saved, or nothing can be staged.
 #[derive(Debug, thiserror::Error)]
-enum SaveError {
+pub(crate) enum SaveError {
     #[error(transparent)]
     Path(#[from] PathError),
-    #[error("there is no partition {PARTITION}")]
-    NoPartition,
+    #[error("there is no partition {0}")]
+    NoPartition(String),
+    #[error("no copy of the boot state is valid")]
+    Unknown,
     #[error(transparent)]
-    Encoding(#[from] EncodingError),
+    Stage(#[from] StageError),
 }
 
 /// What init knows of the slots.
@@ -48,19 +57,28 @@ enum SaveError {
 pub(crate) struct Slots {
     device: Option<BootStateDevice>,
     status: Status,
+    root_hash: [u8; 32],
+    version: Version,
     committed: bool,
 }
 
 impl Slots {
     /// Refuses a release that must not run. Everything else can wait: see [`look`](Self::look).
-    pub(crate) fn prepare(log: &Log, image: &ImageIdentity) -> Result<Self, SlotError> {
+    pub(crate) fn prepare(
+        log: &Log,
+        image: &ImageIdentity,
+        floors: &impl Floors,
+    ) -> Result<Self, SlotError> {
         let bytes = file::read_bounded(Path::new(COMMAND_LINE), COMMAND_LINE_BYTES)?;
         let line = bytes.ok_or(SlotError::NoCommandLine)?;
-        let release = Release::from_command_line(&String::from_utf8_lossy(&line))?;
+        let line = String::from_utf8_lossy(&line);
+        let release = Release::from_command_line(&line)?;
+        // The kernel runs from it, so it is there.
+        let root_hash = root_hash(&line).ok_or(CommandLineError("verity table"))?;
         if release.board != image.board {
             return Err(SlotError::OtherBoard(release.board, image.board.clone()));
         }
-        let floor = read_floor(log);
+        let floor = Floor(u32::try_from(floors.of(Component::Os)).unwrap_or(u32::MAX));
         let status = Status {
             slot: release.slot,
             phase: Phase::Trying,
@@ -72,7 +90,8 @@ impl Slots {
             floor: floor.0,
             last_reset: LastReset::Unknown.to_string(),
         };
-        let mut slots = Self { device: None, status, committed: false };
+        let version = image.version;
+        let mut slots = Self { device: None, status, root_hash, version, committed: false };
         if let Err(error) = floor.admit(&release) {
             slots.give_up(log);
             return Err(error.into());
@@ -115,7 +134,7 @@ impl Slots {
     ///
     /// A boot state that cannot be saved is said and not tried again: the boot loader then boots
     /// what was good before.
-    pub(crate) fn commit(&mut self, log: &Log) {
+    pub(crate) fn commit(&mut self, log: &Log, floors: &mut impl Floors) {
         self.committed = true;
         let Status { slot: running, rollback_index, floor, .. } = self.status;
         let rises = rollback_index > floor;
@@ -128,9 +147,7 @@ impl Slots {
         // Behind the commit: cut in between, and the next healthy boot raises it.
         if rises {
             self.status.floor = rollback_index;
-            if let Err(error) = write_floor(Floor(rollback_index)) {
-                log.failure("the rollback floor does not rise", &error);
-            }
+            floors.raise(log, Component::Os, rollback_index.into());
         }
         self.status.boot_state = Some(after);
         self.status.phase = after.phase(running);
@@ -142,8 +159,56 @@ impl Slots {
         if before == after {
             return Ok(());
         }
-        let device = self.device.as_ref().ok_or(SaveError::NoPartition)?;
+        let device = self.device.as_ref();
+        let device = device.ok_or_else(|| SaveError::NoPartition(PARTITION.to_owned()))?;
         Ok(device.save(after)?)
+    }
+
+    /// What the device holds of the OS.
+    pub(crate) fn held(&self) -> Held {
+        let running = Running {
+            version: self.version,
+            rollback_index: self.status.rollback_index.into(),
+            root_hash: self.root_hash,
+            on_trial: self.is_on_trial() && !self.committed,
+        };
+        let floor = self.status.floor.into();
+        Held {
+            component: Component::Os,
+            floor,
+            running: Some(running),
+            waits: self.status.phase == Phase::Staged,
+        }
+    }
+
+    /// The other slot is about to be written.
+    pub(crate) fn announce(&mut self, log: &Log) -> Result<(), SaveError> {
+        let before = self.status.boot_state.ok_or(SaveError::Unknown)?;
+        self.change(log, before.announce(self.status.slot)?)
+    }
+
+    /// A part of the other slot, which must have been announced, past the cache.
+    pub(crate) fn other_part(&self, part: SlotPart) -> Result<OwnedFd, SaveError> {
+        let (running, other) = (self.status.slot, self.status.slot.other());
+        let state = self.status.boot_state.ok_or(SaveError::Unknown)?;
+        state.stage(running)?;
+        let name = format!("{}-{}", part.name(), other.letter());
+        let path = block::partition_beside_root(&name)?.ok_or(SaveError::NoPartition(name))?;
+        Ok(Direct::open(&path)?.into_descriptor())
+    }
+
+    /// The other slot is written and verified, and to be tried at the next start.
+    pub(crate) fn stage(&mut self, log: &Log) -> Result<(), SaveError> {
+        let before = self.status.boot_state.ok_or(SaveError::Unknown)?;
+        self.change(log, before.stage(self.status.slot)?)
+    }
+
+    fn change(&mut self, log: &Log, after: BootState) -> Result<(), SaveError> {
+        self.save(&self.status.boot_state.unwrap_or(BootState::unknown()), &after)?;
+        self.status.boot_state = Some(after);
+        self.status.phase = after.phase(self.status.slot);
+        self.say(log);
+        Ok(())
     }
 
     /// Takes the tries of the slot that runs: it is refused, and would be each time.
@@ -186,27 +251,4 @@ fn read(log: &Log, device: Option<&BootStateDevice>) -> Option<BootState> {
             None
         }
     }
-}
-
-fn floor_file() -> std::path::PathBuf {
-    Path::new("/state").join(Floor::FILE_NAME)
-}
-
-/// The floor; zero where `state` was lost, since a device must boot without it.
-fn read_floor(log: &Log) -> Floor {
-    match file::read_bounded(&floor_file(), Floor::MAX_ENCODED_BYTES) {
-        Ok(None) => Floor::default(),
-        Ok(Some(bytes)) => Floor::decode(&bytes).unwrap_or_else(|error| {
-            log.failure("the rollback floor is lost", &error);
-            Floor::default()
-        }),
-        Err(error) => {
-            log.failure("the rollback floor is lost", &error);
-            Floor::default()
-        }
-    }
-}
-
-fn write_floor(floor: Floor) -> Result<(), SaveError> {
-    Ok(file::replace(&floor_file(), &floor.encode()?)?)
 }

@@ -1,22 +1,29 @@
 //! The loop that init spends its life in.
 
+use crate::app_store;
 use crate::clock::Clock;
 use crate::component::{Component, StartError, Starter, Supervised};
+use crate::floors::Floors;
 use crate::identities::Identities;
 use crate::log::Log;
 use crate::network;
-use crate::package;
-use crate::slots::Slots;
+use crate::package::{self, Gate};
+use crate::slots::{SaveError, Slots};
+use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::component::{ComponentList, Readiness};
 use holdfast_core::network::firewall::NetworkedApp;
 use holdfast_core::notify;
-use holdfast_core::policy::Network;
-use holdfast_core::slots::{Health, Member, Verdict};
+use holdfast_core::policy::{Network, Requests};
+use holdfast_core::release;
+use holdfast_core::slots::{Agreement, Health, Member, Verdict};
 use holdfast_core::supervision::Action;
+use holdfast_core::update::{Held, Running};
 use holdfast_core::wire::{self, Reply, Request};
 use holdfast_linux::PathError;
+use holdfast_linux::block;
 use holdfast_linux::channel::{self, Received};
 use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::direct::Direct;
 use holdfast_linux::network_namespace::NetworkNamespace;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::power::End;
@@ -34,6 +41,9 @@ const PET_EVERY_MS: u64 = 5_000;
 const END_WITHIN_MS: u64 = 20_000;
 /// Limits are looked at no more often than this, in milliseconds.
 const LOOK_EVERY_MS: u64 = 1_000;
+/// Stands for a service where an app's component id is asked for. No app can name it: it would have to be
+/// named by the service as well.
+const NO_APP: ComponentId = ComponentId([0; 16]);
 /// Datagrams taken from one component before the others have their turn.
 const DATAGRAMS_PER_TURN: usize = 8;
 
@@ -63,12 +73,23 @@ pub(crate) struct Supervision<'log> {
     starter: Starter,
     identities: Identities,
     components: Vec<Supervised>,
+    /// Every app of the image, whether its package is used or not.
+    apps: Vec<ComponentId>,
     slots: Slots,
     clock: Clock,
     health: Health,
+    agreement: Agreement,
     /// When limits were last asked what they have stopped.
     looked_at: u64,
     ending: Option<Ending>,
+}
+
+/// What init alone holds of the device.
+#[derive(Debug)]
+pub(crate) struct Holdings {
+    pub(crate) slots: Slots,
+    pub(crate) clock: Clock,
+    pub(crate) identities: Identities,
 }
 
 /// The system is to end.
@@ -78,9 +99,10 @@ struct Ending {
     since: u64,
 }
 
-/// The components that decide whether this boot is healthy.
+/// The components that decide whether this boot is healthy: critical ones, and apps on trial.
 fn critical(components: &[Supervised], now: u64) -> Vec<Member> {
-    let members = components.iter().enumerate().filter(|(_, c)| c.component.plan.critical);
+    let counts = |c: &Supervised| c.component.plan.critical || c.trial().is_some();
+    let members = components.iter().enumerate().filter(|(_, c)| counts(c));
     members
         .map(|(index, supervised)| {
             let plan = &supervised.component.plan;
@@ -99,13 +121,12 @@ impl<'log> Supervision<'log> {
     pub(crate) fn prepare(
         log: &'log Log,
         list: ComponentList,
-        slots: Slots,
-        clock: Clock,
+        held: Holdings,
         watchdog: Option<Watchdog>,
     ) -> Result<Self, SuperviseError> {
+        let Holdings { slots, clock, mut identities } = held;
         let signals = SignalDescriptor::open().map_err(kernel("watch for signals"))?;
         let starter = Starter::prepare()?;
-        let mut identities = Identities::load(log);
         let mut ready = Vec::new();
         for service in list.services {
             let (name, uid, plan) = (service.name, service.uid, service.plan);
@@ -115,8 +136,13 @@ impl<'log> Supervision<'log> {
             if let Some(watchdog) = &watchdog {
                 watchdog.pet();
             }
-            let admission = list.admission.as_ref();
-            match package::admit(log, &starter, &list.image, admission, &mut identities, app) {
+            let gate = Gate {
+                log,
+                starter: &starter,
+                image: &list.image,
+                admission: list.admission.as_ref(),
+            };
+            match package::admit(gate, &mut identities, app) {
                 Ok(component) => ready.push(component),
                 Err(error) => log.failure(&format!("{} is not started", app.name), &error),
             }
@@ -140,9 +166,11 @@ impl<'log> Supervision<'log> {
             starter,
             identities,
             components,
+            apps: list.apps.iter().map(|app| app.component_id).collect(),
             slots,
             clock,
             health,
+            agreement: Agreement::NotNeeded,
             looked_at: 0,
             ending: None,
         })
@@ -152,6 +180,10 @@ impl<'log> Supervision<'log> {
     pub(crate) fn run(&mut self) -> Result<End, SuperviseError> {
         self.act_on_deadlines();
         self.slots.look(self.log, self.watchdog.as_ref());
+        let agent = self.components.iter().position(|c| c.component.plan.requests.update);
+        if let (Some(agent), true) = (agent, self.slots.is_on_trial()) {
+            self.agreement = Agreement::awaited(agent, monotonic_ms());
+        }
         loop {
             let now = self.act_on_deadlines();
             self.judge_health(now);
@@ -195,7 +227,7 @@ impl<'log> Supervision<'log> {
         for (index, supervised) in self.components.iter().enumerate() {
             self.health.observe(index, supervised.supervisor.ready_since(), now);
         }
-        match self.health.verdict(now) {
+        match self.verdict(now) {
             Verdict::Healthy if !self.slots.is_committed() => self.commit(),
             Verdict::Healthy | Verdict::Pending(_) => {}
             Verdict::Failed(index) => {
@@ -207,20 +239,68 @@ impl<'log> Supervision<'log> {
                 self.end(End::Reboot);
                 if let Some(failed) = self.components.get(index) {
                     let name = &failed.component.name;
-                    self.log.warning(&format!("not healthy: {name} does not stay ready"));
+                    let why = match self.health.verdict(now) {
+                        Verdict::Healthy => "does not agree to the release",
+                        _ => "does not stay ready",
+                    };
+                    self.log.warning(&format!("not healthy: {name} {why}"));
+                    self.give_up_package(index);
                 }
             }
         }
     }
 
+    fn verdict(&self, now: u64) -> Verdict {
+        self.agreement.weigh(self.health.verdict(now), now)
+    }
+
     fn commit(&mut self) {
-        self.slots.commit(self.log);
+        self.slots.commit(self.log, &mut self.identities);
         self.clock.commit_floor(self.log);
+        for index in 0..self.components.len() {
+            self.commit_package(index);
+        }
+    }
+
+    /// A package on trial has proved to be healthy.
+    fn commit_package(&mut self, index: usize) {
+        let Some((supervised, (id, left))) =
+            self.components.get_mut(index).and_then(|c| c.trial().map(|trial| (c, trial)))
+        else {
+            return;
+        };
+        let name = supervised.component.name.clone();
+        if let Err(error) = app_store::commit(id, left) {
+            self.log.failure(&format!("{name}: its new package is not committed"), &error);
+            return;
+        }
+        if let Some(package) = &mut supervised.component.package {
+            package.trial = None;
+        }
+        if !supervised.component.plan.critical {
+            self.health.forget(index);
+        }
+        self.log.notice(&format!("{name}: its new package is committed"));
+        self.raise_floor(index);
+    }
+
+    /// A package on trial has failed.
+    fn give_up_package(&self, index: usize) {
+        let supervised = self.components.get(index);
+        if let Some((supervised, (id, _))) = supervised.and_then(|c| Some((c, c.trial()?))) {
+            let name = &supervised.component.name;
+            match app_store::give_up(id) {
+                Ok(()) => self.log.warning(&format!("{name}: its new package is given up")),
+                Err(error) => {
+                    self.log.failure(&format!("{name}: its new package stays"), &error);
+                }
+            }
+        }
     }
 
     /// When health is to be judged again.
     fn health_deadline(&self, now: u64) -> Option<u64> {
-        match self.health.verdict(now) {
+        match self.verdict(now) {
             Verdict::Pending(at) => Some(at),
             Verdict::Healthy | Verdict::Failed(_) => None,
         }
@@ -340,9 +420,10 @@ impl<'log> Supervision<'log> {
     /// A release of an app that got ready is not gone back from.
     fn raise_floor(&mut self, index: usize) {
         let package = self.components.get(index).and_then(|c| c.component.package.as_ref());
-        if let Some(package) = package {
+        if let Some(package) = package.filter(|package| package.trial.is_none()) {
             let header = &package.header;
-            self.identities.raise_floor(self.log, header.component_id, header.rollback_index);
+            let app = release::Component::App(header.component_id);
+            self.identities.raise(self.log, app, header.rollback_index);
         }
     }
 
@@ -370,7 +451,24 @@ impl<'log> Supervision<'log> {
         let (reply, handed) = match wire::decode_request(message.get(..length).unwrap_or_default())
         {
             Ok(Request::Link(at)) if supervised.component.plan.requests.links => self.link(at),
-            Ok(Request::Network) if supervised.component.plan.requests.status => self.network(),
+            Ok(Request::Network) if supervised.component.plan.requests.status => {
+                self.introduce(|service| service.links, &Reply::NetworkWanted)
+            }
+            Ok(Request::Update) if supervised.component.plan.requests.uplink => {
+                self.introduce(|service| service.update, &Reply::Uplink)
+            }
+            Ok(Request::OtherSlot(part)) if supervised.component.plan.requests.update => {
+                match self.slots.other_part(part) {
+                    Ok(descriptor) => (Reply::Accepted, Some(descriptor)),
+                    Err(error) => {
+                        self.log.failure("the other slot cannot be written", &error);
+                        (Reply::Failed, None)
+                    }
+                }
+            }
+            Ok(Request::OtherDisk(at)) if supervised.component.plan.requests.update => {
+                self.other_disk(at)
+            }
             Ok(request) => (self.answer(index, &request), None),
             Err(error) => {
                 let name = &supervised.component.name;
@@ -420,8 +518,24 @@ impl<'log> Supervision<'log> {
             Request::SetClock(behind_us) => {
                 return Reply::Judged(self.clock.claim(self.log, *behind_us, monotonic_ms()));
             }
+            Request::Held(at) => return self.held(*at).map_or(Reply::Unknown, Reply::Held),
+            Request::Announce => return self.done(Slots::announce),
+            Request::Stage => return self.done(Slots::stage),
+            Request::StageApp(id) => {
+                if let Err(error) = app_store::stage(*id) {
+                    self.log.failure(&format!("the package of {id} is not staged"), &error);
+                    return Reply::Failed;
+                }
+                self.log.notice(&format!("a package of {id} is staged"));
+            }
+            Request::Agree => self.agreement = Agreement::NotNeeded,
+            Request::RaiseTime(seconds) => self.clock.raise_signed(self.log, *seconds),
             // Who may ask for these is answered before.
-            Request::Link(_) | Request::Network => return Reply::Denied,
+            Request::Link(_)
+            | Request::Network
+            | Request::Update
+            | Request::OtherSlot(_)
+            | Request::OtherDisk(_) => return Reply::Denied,
             Request::Start(name) | Request::Stop(name) | Request::Restart(name) => {
                 let named = self.components.iter().position(|c| c.component.name == *name);
                 let Some(named) = named else {
@@ -433,24 +547,54 @@ impl<'log> Supervision<'log> {
         Reply::Accepted
     }
 
+    fn done(&mut self, step: impl FnOnce(&mut Slots, &Log) -> Result<(), SaveError>) -> Reply {
+        match step(&mut self.slots, self.log) {
+            Ok(()) => Reply::Accepted,
+            Err(error) => {
+                self.log.failure("the boot state stays as it is", &error);
+                Reply::Failed
+            }
+        }
+    }
+
+    /// What the device holds of the OS, or of an app of the image.
+    fn held(&self, at: u16) -> Option<Held> {
+        let Some(at) = usize::from(at).checked_sub(1) else {
+            return Some(self.slots.held());
+        };
+        let id = *self.apps.get(at)?;
+        let packages = self.components.iter().filter_map(|c| c.component.package.as_ref());
+        let mut of_app = packages.filter(|package| package.header.component_id == id);
+        let running = of_app.next().map(|package| Running {
+            version: package.header.version,
+            rollback_index: package.header.rollback_index,
+            root_hash: package.header.root_hash,
+            on_trial: package.trial.is_some(),
+        });
+        let (component, waits) = (release::Component::App(id), app_store::waits(id));
+        let floor = self.identities.of(component);
+        Some(Held { component, floor, running, waits })
+    }
+
     /// The app at a place among those with grants on the network, and a socket in its namespace.
     fn link(&self, at: u16) -> (Reply, Option<OwnedFd>) {
         let mut networked = self.components.iter().filter_map(|supervised| {
             let Network::Granted(grants) = &supervised.component.plan.network else {
                 return None;
             };
-            Some((supervised, grants, supervised.component.package.as_ref()?))
+            Some((supervised, grants))
         });
-        let Some((supervised, grants, package)) = networked.nth(usize::from(at)) else {
+        let Some((supervised, grants)) = networked.nth(usize::from(at)) else {
             return (Reply::Unknown, None);
         };
         let socket = supervised.network.as_ref().map(NetworkNamespace::netlink);
         let name = supervised.component.name.clone();
+        let package = supervised.component.package.as_ref();
         match socket {
             Some(Ok(socket)) => {
                 let app = NetworkedApp {
                     name,
-                    component_id: package.header.component_id,
+                    component_id: package.map_or(NO_APP, |package| package.header.component_id),
                     uid: supervised.component.uid,
                     grants: grants.clone(),
                 };
@@ -464,21 +608,41 @@ impl<'log> Supervision<'log> {
         }
     }
 
-    /// A socket to the network service, which says there how the network is.
-    fn network(&self) -> (Reply, Option<OwnedFd>) {
-        let service = self.components.iter().find(|c| c.component.plan.requests.links);
+    /// A disk that the system does not run from, for reading.
+    fn other_disk(&self, at: u16) -> (Reply, Option<OwnedFd>) {
+        let disks = block::other_disks().unwrap_or_else(|error| {
+            self.log.failure("cannot look for cards", &error);
+            Vec::new()
+        });
+        let Some(path) = disks.get(usize::from(at)) else {
+            return (Reply::Unknown, None);
+        };
+        match Direct::open_to_read(path) {
+            Ok(disk) => (Reply::Accepted, Some(disk.into_descriptor())),
+            // A reader without a card.
+            Err(_) => (Reply::Failed, None),
+        }
+    }
+
+    /// A socket to the service that has a right: it gets the other end, with this message.
+    fn introduce(
+        &self,
+        has_right: impl Fn(Requests) -> bool,
+        message: &Reply,
+    ) -> (Reply, Option<OwnedFd>) {
+        let service = self.components.iter().find(|c| has_right(c.component.plan.requests));
         let wire = service.and_then(|service| service.running.as_ref()?.requests.as_ref());
-        let (Some(wire), Ok(wanted)) = (wire, wire::encode_reply(&Reply::NetworkWanted)) else {
+        let (Some(wire), Ok(message)) = (wire, wire::encode_reply(message)) else {
             return (Reply::Unknown, None);
         };
         let handed = channel::request_pair().and_then(|(theirs, asking)| {
-            channel::send_with(wire, &wanted, theirs.as_fd())?;
+            channel::send_with(wire, &message, theirs.as_fd())?;
             Ok(asking)
         });
         match handed {
             Ok(asking) => (Reply::Accepted, Some(asking)),
             Err(error) => {
-                self.log.failure("the network service does not listen", &error);
+                self.log.failure("a service does not listen", &error);
                 (Reply::Denied, None)
             }
         }
@@ -531,8 +695,25 @@ impl<'log> Supervision<'log> {
         if supervised.package_is_corrupt() {
             self.log.warning(&format!("{name}: its package is damaged; it is not started again"));
             supervised.supervisor.stop(now);
+            self.fall_back(index);
         }
         self.schedule_restart(index, now, exit.is_success());
+    }
+
+    /// The package of an app is damaged: if there is one before it, the system starts again with that.
+    fn fall_back(&mut self, index: usize) {
+        let package = self.components.get(index).and_then(|c| c.component.package.as_ref());
+        let Some(id) = package.map(|package| package.header.component_id) else {
+            return;
+        };
+        match app_store::fall_back(id) {
+            Ok(true) => {
+                self.log.notice("its previous package takes its place");
+                self.end(End::Reboot);
+            }
+            Ok(false) => {}
+            Err(error) => self.log.failure("there is no previous package to be had", &error),
+        }
     }
 
     fn schedule_restart(&mut self, index: usize, now: u64, well: bool) {

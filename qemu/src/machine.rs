@@ -52,6 +52,8 @@ pub struct Machine {
     pub lost_sectors: Vec<u64>,
     /// What is plugged into each of its network devices. There is one [`Peer`] at most.
     pub networks: Vec<Network>,
+    /// What lies on a second card; whatever the guest writes there is gone with it.
+    pub card: Option<PathBuf>,
 }
 
 /// What a network device of a machine is plugged into.
@@ -88,6 +90,7 @@ impl Machine {
             processors: 2,
             lost_sectors: Vec::new(),
             networks: Vec::new(),
+            card: None,
         }
     }
 
@@ -177,6 +180,13 @@ impl Machine {
             .args(["-device", "sdhci-pci", "-device", "sd-card,drive=disk"])
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
             .args(["-device", "virtio-serial-pci,max_ports=2", "-device", "virtio-rng-pci"]);
+        if let Some(card) = &self.card {
+            let card = card.display();
+            command
+                .arg("-drive")
+                .arg(format!("if=none,id=card,format=raw,snapshot=on,file={card}"))
+                .args(["-device", "sdhci-pci", "-device", "sd-card,drive=card"]);
+        }
         if self.counted {
             command.args(["-icount", "shift=1,sleep=off"]);
         } else {

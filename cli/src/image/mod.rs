@@ -13,19 +13,21 @@ use crate::sources::{self, Pin};
 use crate::toolchain::{Rust, Toolchain};
 use crate::u_boot::UBoot;
 use crate::workspace::{self, Workspace};
-use crate::{ImageArgs, SourceArgs, host, u_boot};
+use crate::{ImageArgs, SourceArgs, host, release, u_boot};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_images::app::{self, App};
 use holdfast_images::board::{Board, DeviceTreeSource};
 use holdfast_images::boot::{BootKey, BootSigningKey};
-use holdfast_images::build::{self, Inputs, Sizes};
+use holdfast_images::build::{self, Inputs, Sizes, UpdateInputs};
 use holdfast_images::key::PublicKey;
-use holdfast_images::manifest::ImageManifest;
+use holdfast_images::manifest::{ImageManifest, UpdateSource};
 use holdfast_images::package;
 use holdfast_images::root::EntryKind;
 use holdfast_images::show::{self, BootStatus, Image};
 use holdfast_qemu::machine;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -156,6 +158,10 @@ impl<'a> ImageBuilder<'a> {
             Some(_) => Some(self.build_program("holdfast-network", "network", &symbols)?),
             None => None,
         };
+        let update = match &manifest.update {
+            Some(source) => Some(self.update_inputs(&manifest, source, &symbols)?),
+            None => None,
+        };
         let init = self.build_program("holdfast-init", "init", &symbols)?;
         let kernel =
             kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Image)?;
@@ -180,6 +186,7 @@ impl<'a> ImageBuilder<'a> {
             services: manifest.services.iter().zip(programs).collect(),
             admission,
             network,
+            update,
             apps,
             app_keys,
             build_time: self.workspace.build_time()?,
@@ -188,6 +195,44 @@ impl<'a> ImageBuilder<'a> {
         let sizes = build::build(&inputs, &path)?;
         self.write_provenance(&manifest, &kernel, &boot_loader, sizes, &path)?;
         Ok(Built { path, symbols, manifest: manifest.clone() })
+    }
+
+    /// The agents of updates, and whom they believe.
+    fn update_inputs(
+        &self,
+        manifest: &ImageManifest,
+        source: &UpdateSource,
+        symbols: &Path,
+    ) -> Result<UpdateInputs> {
+        let mut development = None;
+        let mut roots = Vec::new();
+        for (repository, source) in source.repositories() {
+            let root = match &source.root {
+                Some(path) => workspace::read(&manifest.beside(path))?,
+                None => {
+                    development = Some("a development root of releases");
+                    release::development_root(self.workspace)?
+                }
+            };
+            roots.push((repository, root));
+        }
+        let mut authorities = Vec::new();
+        for path in &source.authorities {
+            let path = manifest.beside(path);
+            authorities.extend(certificates(&workspace::read(&path)?, &path)?);
+        }
+        if authorities.is_empty() {
+            development = Some("the development authority for servers");
+            let authority = keys::development_authority(self.workspace)?;
+            authorities.extend(certificates(authority.certificate.as_bytes(), &manifest.path)?);
+        }
+        Ok(UpdateInputs {
+            uplink: self.build_program("holdfast-uplink", "uplink", symbols)?,
+            update: self.build_program("holdfast-update", "update", symbols)?,
+            roots,
+            authorities,
+            development,
+        })
     }
 
     /// The keys of the boot loader, and the one that signs where it is at hand: a product's slot is
@@ -349,6 +394,18 @@ impl<'a> ImageBuilder<'a> {
     pub(crate) fn pins(&self) -> &sources::Pins {
         &self.pins
     }
+}
+
+/// The certificates of a PEM file, in DER.
+fn certificates(pem: &[u8], path: &Path) -> Result<Vec<Vec<u8>>> {
+    let all = CertificateDer::pem_slice_iter(pem).map(|certificate| Ok(certificate?.to_vec()));
+    let all: Vec<_> = all
+        .collect::<Result<_, pem::Error>>()
+        .with_context(|| format!("{}: is no PEM file", path.display()))?;
+    if all.is_empty() {
+        bail!("{}: has no certificate; it must have a block BEGIN CERTIFICATE", path.display());
+    }
+    Ok(all)
 }
 
 /// The manifest that was named, or the default one.

@@ -8,9 +8,9 @@ use crate::image::{Built, ImageBuilder};
 use crate::keys;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, ensure};
-use holdfast_core::component::{self, ComponentList, Readiness, Service};
+use holdfast_core::component::{self, ComponentList, Service};
 use holdfast_core::policy::system_calls::SystemCalls;
-use holdfast_core::policy::{self, Requests, ServiceGrants};
+use holdfast_core::policy::{self, ServiceGrants};
 use holdfast_images::variant;
 use holdfast_qemu::machine::{Guest, Machine, Network};
 use serde::Serialize;
@@ -147,20 +147,13 @@ fn bare_image(
     let address = workspace::read(&programs.join("bare-network"))?;
     let files = [("address", address, vec![CAP_NET_ADMIN]), ("echo", echo, Vec::new())];
     for (uid, (name, _, capabilities)) in (150..).zip(&files) {
+        let directory = format!("/usr/lib/holdfast/services/{name}");
         let mut plan = policy::service_plan(&ServiceGrants {
-            directory: format!("/usr/lib/holdfast/services/{name}"),
-            program: (*name).to_owned(),
-            args: Vec::new(),
             capabilities: capabilities.clone(),
-            descriptors: Vec::new(),
-            requests: Requests::default(),
             // Landlock gives ports to apps alone, and is there where there is a root of its own.
             system_view: true,
             system_network: true,
-            limits: Default::default(),
-            readiness: Readiness::Started,
-            watchdog_ms: None,
-            critical: false,
+            ..ServiceGrants::none(&directory, name)
         });
         if capabilities.is_empty() {
             // The program is an app's, and calls what an app may.

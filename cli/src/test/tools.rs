@@ -1,7 +1,7 @@
 //! Programs that tests need and cargo can bring.
 
 use crate::progress::Step;
-use crate::workspace::Workspace;
+use crate::workspace::{self, Workspace};
 use crate::{host, process};
 use anyhow::{Context, Result};
 use std::path::PathBuf;
@@ -24,4 +24,27 @@ pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
         step.done("built");
     }
     Ok(program)
+}
+
+/// A Python that has the reference client of TUF, as pinned in `tests/reference-client`.
+pub(crate) fn reference_client(workspace: &Workspace) -> Result<PathBuf> {
+    let requirements = workspace.root.join("tests/reference-client/requirements.txt");
+    let pinned = workspace::sha256_file(&requirements)?;
+    let root = workspace.cache.join(format!("tuf-{}", pinned.get(..16).unwrap_or(&pinned)));
+    let python = root.join("bin/python3");
+    let finished = root.join("installed");
+    if !finished.is_file() {
+        let mut step = Step::begin("installing the reference client of TUF");
+        let mut make = Command::new("python3");
+        process::follow(make.args(["-m", "venv", "--clear"]).arg(&root), &mut step)
+            .context("Python cannot make an environment (Debian's package is `python3-venv`)")?;
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "--disable-pip-version-check", "--no-input", "install"]);
+        install.args(["--quiet", "--no-deps", "-r"]).arg(&requirements);
+        process::follow(&mut install, &mut step)
+            .context("the reference client cannot be installed; is the network there?")?;
+        workspace::write(&finished, "")?;
+        step.done("installed");
+    }
+    Ok(python)
 }

@@ -384,7 +384,7 @@ mod tests {
     };
 
     fn fit_with(kernel: &[u8], board_tree: &[u8], board: &str) -> Result<Vec<u8>, BootError> {
-        let root = verity::hash(&[1; 8192]).unwrap();
+        let root = verity::hash_root(&[1; 8192]).unwrap();
         build(&Parts {
             kernel,
             device_tree: board_tree,

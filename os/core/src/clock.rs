@@ -116,6 +116,8 @@ impl fmt::Display for Verdict {
 /// Judges every claim about the clock since boot.
 #[derive(Debug, Clone)]
 pub struct Judge {
+    /// When the image was built.
+    built: u64,
     floor: u64,
     source: Source,
     /// When the last claim was followed, in milliseconds of the monotonic clock.
@@ -128,12 +130,19 @@ impl Judge {
     /// Begins with a clock that shows no less than `floor`, in seconds since 1970.
     #[must_use]
     pub fn new(floor: u64, source: Source) -> Self {
-        Self { floor, source, checked: None, doubted: None }
+        Self { built: floor, floor, source, checked: None, doubted: None }
     }
 
     /// The floor has risen.
     pub fn raise_floor(&mut self, floor: u64) {
         self.floor = self.floor.max(floor);
+    }
+
+    /// True for a time that the floor may rise to: whoever says so, never 20 years after the image was built.
+    #[must_use]
+    pub fn may_be_floor(&self, seconds: u64) -> bool {
+        let most = self.built.saturating_add(MOST_AFTER_FLOOR_S);
+        (self.floor..=most).contains(&seconds)
     }
 
     /// The clock was raised to the floor: what it showed before was wrong.
@@ -286,6 +295,18 @@ mod tests {
         ] {
             assert_eq!(date(seconds), text);
         }
+    }
+
+    #[test]
+    fn the_floor_never_rises_20_years_after_the_image_was_built() {
+        let mut judge = Judge::new(1_000, Source::Floor);
+        assert!(!judge.may_be_floor(999) && judge.may_be_floor(1_001));
+        let most = 1_000 + MOST_AFTER_FLOOR_S;
+        judge.raise_floor(most);
+        assert!(
+            judge.may_be_floor(most) && !judge.may_be_floor(most + 1),
+            "however often it has risen"
+        );
     }
 
     #[test]

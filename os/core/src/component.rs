@@ -15,7 +15,7 @@ use thiserror::Error;
 /// Where the component list lies in the root file system.
 pub const PATH: &str = "/etc/holdfast/components";
 /// Version of the encoding; a list with another one is refused.
-pub const FORMAT_VERSION: u16 = 5;
+pub const FORMAT_VERSION: u16 = 6;
 /// Largest encoded list in bytes that init will look at.
 pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 /// Most components in one image.
@@ -210,10 +210,30 @@ impl ComponentList {
 /// Names in the log that are no component's.
 const SYSTEM_NAMES: [&str; 2] = ["init", "kernel"];
 
-/// File of an app's package on the `apps` partition.
-#[must_use]
-pub fn package_file(id: ComponentId) -> String {
-    format!("{id}.package")
+/// Which of an app's packages on the `apps` partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// The update agent writes it; nobody looks at it.
+    Unfinished,
+    /// On trial, with so many tries left.
+    Trial(u8),
+    /// In use.
+    Current,
+    /// The one before, for the day on which the current one cannot be used.
+    Previous,
+}
+
+impl Stored {
+    /// File of an app's package on the `apps` partition.
+    #[must_use]
+    pub fn file(self, id: ComponentId) -> String {
+        match self {
+            Self::Unfinished => format!("{id}.unfinished"),
+            Self::Trial(tries) => format!("{id}.trial-{tries}"),
+            Self::Current => format!("{id}.package"),
+            Self::Previous => format!("{id}.previous"),
+        }
+    }
 }
 
 /// Where the verified root has a public key that app packages may be signed with. The name says

@@ -18,4 +18,6 @@ pub mod policy;
 pub mod release;
 pub mod slots;
 pub mod supervision;
+pub mod update;
+pub mod verity;
 pub mod wire;

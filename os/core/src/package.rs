@@ -9,6 +9,7 @@ pub mod entry;
 mod field;
 
 use crate::app_manifest::ComponentId;
+use crate::verity;
 use ed25519_dalek::{Signature, VerifyingKey};
 pub use field::{KeyId, NoVersion, ShortName, Version};
 use thiserror::Error;
@@ -80,18 +81,6 @@ pub enum PackageError {
     Field(&'static str),
 }
 
-/// Number of blocks in the verity tree over so many data blocks.
-#[must_use]
-pub fn tree_blocks(data_blocks: u64) -> u64 {
-    let mut level = data_blocks;
-    let mut blocks = 0u64;
-    while level > 1 {
-        level = level.div_ceil(BLOCK_BYTES / 32);
-        blocks = blocks.saturating_add(level);
-    }
-    blocks
-}
-
 impl Header {
     /// Number of data blocks.
     #[must_use]
@@ -102,7 +91,7 @@ impl Header {
     /// Length of the verity tree.
     #[must_use]
     pub fn tree_bytes(&self) -> u64 {
-        tree_blocks(self.data_blocks()).saturating_mul(BLOCK_BYTES)
+        verity::tree_blocks(self.data_blocks()).saturating_mul(BLOCK_BYTES)
     }
 
     /// Length of the whole package.

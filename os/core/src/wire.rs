@@ -4,10 +4,12 @@
 //! init reads them as hostile bytes: bounded by [`MAX_REQUEST_BYTES`], trailing data refused. Every
 //! request gets one reply.
 
+use crate::app_manifest::ComponentId;
 use crate::clock;
 use crate::encoding::{self, EncodingError};
 use crate::network::firewall::NetworkedApp;
 use crate::policy::Requests;
+use crate::update::Held;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -15,7 +17,7 @@ use thiserror::Error;
 /// Environment variable that holds the number of the socket to init.
 pub const SOCKET_VARIABLE: &str = "HOLDFAST_INIT";
 /// Version of the messages.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 /// Longest request in bytes.
 pub const MAX_REQUEST_BYTES: usize = 64;
 /// Longest reply in bytes.
@@ -45,6 +47,48 @@ pub enum Request {
     SetClock(i64),
     /// How the network is. With the reply comes a socket, on which the network service says it.
     Network,
+    /// What the device holds of the component with this place among those that have releases: the OS first,
+    /// then the apps of the image.
+    Held(u16),
+    /// A socket to the update agent: with the reply comes one end, and the agent gets the other.
+    Update,
+    /// The other slot is about to be written: it is not to be booted, whatever it held.
+    Announce,
+    /// A part of the other slot, which was announced. With the reply comes its descriptor, for reading and
+    /// writing past the kernel's cache.
+    OtherSlot(SlotPart),
+    /// The disk with this place among those that the system does not run from. With the reply comes its
+    /// descriptor, for reading.
+    OtherDisk(u16),
+    /// The other slot is written and verified: it is to be tried at the next start.
+    Stage,
+    /// A package that was written and verified beside the one of this app: it is to be tried at the next
+    /// start.
+    StageApp(ComponentId),
+    /// The update agent has nothing against a commit of the release that is on trial.
+    Agree,
+    /// No clock shows less than this, in seconds since 1970: a signed source says so.
+    RaiseTime(u64),
+}
+
+/// A part of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SlotPart {
+    /// Kernel and device trees.
+    Boot,
+    /// The root file system with its verity tree.
+    Root,
+}
+
+impl SlotPart {
+    /// What the names of its partitions begin with.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Root => "root",
+        }
+    }
 }
 
 impl Request {
@@ -52,7 +96,17 @@ impl Request {
     #[must_use]
     pub fn is_allowed(&self, rights: Requests) -> bool {
         match self {
-            Self::Reboot | Self::PowerOff => rights.end,
+            Self::Reboot => rights.end || rights.update,
+            Self::PowerOff => rights.end,
+            Self::Held(_) => rights.status || rights.update,
+            Self::Announce
+            | Self::OtherSlot(_)
+            | Self::OtherDisk(_)
+            | Self::Stage
+            | Self::StageApp(_)
+            | Self::Agree
+            | Self::RaiseTime(_) => rights.update,
+            Self::Update => rights.uplink,
             Self::Status(_) | Self::Clock | Self::Network => rights.status,
             Self::Start(_) | Self::Stop(_) | Self::Restart(_) => rights.manage,
             Self::Link(_) => rights.links,
@@ -80,6 +134,12 @@ pub enum Reply {
     Judged(clock::Verdict),
     /// To the network service, unasked: with it comes a socket on which to say how the network is.
     NetworkWanted,
+    /// What the device holds of a component.
+    Held(Held),
+    /// To the update agent, unasked: with it comes a socket to whoever fetches for it.
+    Uplink,
+    /// It cannot be done; the log says why.
+    Failed,
 }
 
 /// How a component is.
@@ -206,6 +266,15 @@ mod tests {
             Request::Clock,
             Request::SetClock(i64::MIN),
             Request::Network,
+            Request::Held(u16::MAX),
+            Request::Update,
+            Request::Announce,
+            Request::OtherSlot(SlotPart::Root),
+            Request::OtherDisk(u16::MAX),
+            Request::Stage,
+            Request::StageApp(ComponentId([255; 16])),
+            Request::Agree,
+            Request::RaiseTime(u64::MAX),
         ] {
             assert_eq!(decode_request(&encode_request(&request).unwrap()), Ok(request));
         }
@@ -219,7 +288,9 @@ mod tests {
             restarts: u32::MAX,
             last_exit: Some(i32::MIN),
         };
-        for reply in [Reply::Accepted, Reply::Denied, Reply::Unknown, Reply::Status(status)] {
+        for reply in
+            [Reply::Accepted, Reply::Denied, Reply::Unknown, Reply::Failed, Reply::Status(status)]
+        {
             assert_eq!(decode_reply(&encode_reply(&reply).unwrap()), Ok(reply));
         }
     }
@@ -247,21 +318,40 @@ mod tests {
                 allowed > 0
             };
             [
-                of(&[Request::Reboot, Request::PowerOff]),
+                of(&[Request::PowerOff]),
                 of(&[Request::Status(0), Request::Clock, Request::Network]),
                 of(&[Request::Start("a".into()), Request::Stop("a".into())]),
                 of(&[Request::Link(0)]),
                 of(&[Request::SetClock(0)]),
+                of(&[
+                    Request::Announce,
+                    Request::OtherSlot(SlotPart::Boot),
+                    Request::OtherDisk(0),
+                    Request::Stage,
+                    Request::StageApp(ComponentId([0; 16])),
+                    Request::Agree,
+                    Request::RaiseTime(0),
+                ]),
+                of(&[Request::Update]),
             ]
         };
-        assert_eq!(allowed(Requests::default()), [false; 5]);
-        assert_eq!(allowed(end), [true, false, false, false, false]);
-        assert_eq!(allowed(status), [false, true, false, false, false]);
-        assert_eq!(allowed(manage), [false, false, true, false, false]);
-        let links = Requests { links: true, ..Requests::default() };
-        assert_eq!(allowed(links), [false, false, false, true, false]);
-        let clock = Requests { clock: true, ..Requests::default() };
-        assert_eq!(allowed(clock), [false, false, false, false, true]);
+        assert_eq!(allowed(Requests::default()), [false; 7]);
+        let only = |index| std::array::from_fn::<bool, 7, _>(|at| at == index);
+        assert_eq!(allowed(end), only(0));
+        assert_eq!(allowed(status), only(1));
+        assert_eq!(allowed(manage), only(2));
+        assert_eq!(allowed(Requests { links: true, ..Requests::default() }), only(3));
+        assert_eq!(allowed(Requests { clock: true, ..Requests::default() }), only(4));
+        let update = Requests { update: true, ..Requests::default() };
+        assert_eq!(allowed(update), only(5));
+        assert_eq!(allowed(Requests { uplink: true, ..Requests::default() }), only(6));
+        // What an update ends with, and begins with.
+        let both = [Request::Reboot, Request::Held(0)];
+        for (rights, expected) in
+            [(end, [true, false]), (status, [false, true]), (update, [true; 2])]
+        {
+            assert_eq!(both.each_ref().map(|request| request.is_allowed(rights)), expected);
+        }
     }
 
     proptest! {

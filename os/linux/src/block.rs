@@ -34,6 +34,27 @@ pub fn partition_beside_root(label: &str) -> Result<Option<PathBuf>, PathError> 
     Ok(None)
 }
 
+/// The device nodes of all disks but the one that holds the verity root: cards and sticks, in the order of
+/// their names. What the kernel makes of files and of other devices is none.
+///
+/// # Errors
+/// sysfs cannot be read.
+pub fn other_disks() -> Result<Vec<PathBuf>, PathError> {
+    let below_root = read_dir(Path::new("/sys/block/dm-0/slaves"))?;
+    let root_disk = below_root.first().and_then(|path| fs::canonicalize(path).ok());
+    let root_disk = root_disk.as_deref().and_then(Path::parent).and_then(Path::file_name);
+    let mut disks = Vec::new();
+    for entry in read_dir(Path::new("/sys/block"))? {
+        // A disk has hardware below it.
+        if let (Some(name), true) = (entry.file_name(), entry.join("device").exists())
+            && Some(name) != root_disk
+        {
+            disks.push(Path::new("/dev").join(name));
+        }
+    }
+    Ok(disks)
+}
+
 fn read_dir(path: &Path) -> Result<Vec<PathBuf>, PathError> {
     let list = |error| PathError::new("list", path, error);
     let mut entries = Vec::new();

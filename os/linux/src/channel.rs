@@ -137,6 +137,20 @@ pub fn send(socket: impl AsFd, message: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
+/// Sends one message, and waits until the peer has room for it.
+///
+/// # Errors
+/// The peer is gone.
+pub fn send_waiting(socket: impl AsFd, message: &[u8]) -> io::Result<()> {
+    loop {
+        match rustix::net::send(&socket, message, SendFlags::NOSIGNAL) {
+            Ok(_) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
 /// Sends one message with a descriptor, without waiting.
 ///
 /// # Errors

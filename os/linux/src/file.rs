@@ -39,20 +39,38 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
         let next = next.clone();
         move |error: std::io::Error| PathError::new(operation, next, error)
     };
-    match fs::remove_file(&next) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed("remove")(error)),
-        _ => {}
-    }
+    remove(&next)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = open(&next, flags, Mode::from_raw_mode(0o600))
         .map_err(|error| failed("create")(error.into()))?;
     let mut file = File::from(file);
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("write"))?;
-    fs::rename(&next, path).map_err(failed("put in place"))?;
-    let parent = path.parent().unwrap_or(Path::new("/"));
+    rename(&next, path)
+}
+
+/// Renames a file, over another one if need be, and waits until that is on the medium.
+///
+/// # Errors
+/// There is no such file, or the partition refuses.
+pub fn rename(from: &Path, to: &Path) -> Result<(), PathError> {
+    fs::rename(from, to).map_err(|error| PathError::new("put in place", from, error))?;
+    let parent = to.parent().unwrap_or(Path::new("/"));
     File::open(parent)
         .and_then(|directory| directory.sync_all())
         .map_err(|error| PathError::new("sync", parent, error))
+}
+
+/// Removes a file, if it is there.
+///
+/// # Errors
+/// The partition refuses.
+pub fn remove(path: &Path) -> Result<(), PathError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(PathError::new("remove", path, error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Puts `bytes` at `path` for everybody to read, where nobody looks yet and a cut of power matters to

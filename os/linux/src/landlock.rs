@@ -89,6 +89,15 @@ fn rights(source: &Source) -> BitFlags<AccessFs> {
         Source::Package | Source::Directory(_) => {
             AccessFs::ReadFile | AccessFs::ReadDir | AccessFs::Execute
         }
+        // Plain files, all in one place.
+        Source::State | Source::AppStore => {
+            AccessFs::ReadFile
+                | AccessFs::ReadDir
+                | AccessFs::WriteFile
+                | AccessFs::Truncate
+                | AccessFs::RemoveFile
+                | AccessFs::MakeReg
+        }
         Source::Temporary(_) | Source::Storage(_) => {
             AccessFs::ReadFile
                 | AccessFs::ReadDir

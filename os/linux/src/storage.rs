@@ -49,6 +49,20 @@ struct QuotaBlock {
 /// Something else has that name, or the kernel refuses a step.
 pub fn open(parent: &Path, name: &str, uid: u32, kib: u32) -> Result<OwnedFd, PathError> {
     let path = parent.join(name);
+    let storage = own(parent, name, uid)?;
+    set_project(&storage, uid)
+        .map_err(|error| PathError::new("set the project of", &path, error))?;
+    set_quota(&storage, uid, kib)
+        .map_err(|error| PathError::new("set the quota of", &path, error))?;
+    Ok(storage)
+}
+
+/// As [`open`], with no limit but that of the partition.
+///
+/// # Errors
+/// As [`open`].
+pub fn own(parent: &Path, name: &str, uid: u32) -> Result<OwnedFd, PathError> {
+    let path = parent.join(name);
     let fail = |operation| {
         let path = path.clone();
         move |error: Errno| PathError::new(operation, path, error)
@@ -67,9 +81,16 @@ pub fn open(parent: &Path, name: &str, uid: u32, kib: u32) -> Result<OwnedFd, Pa
     let owner = Uid::from_raw(uid);
     fchown(&storage, Some(owner), Some(Gid::from_raw(uid))).map_err(fail("own"))?;
     fchmod(&storage, Mode::from_raw_mode(0o700)).map_err(fail("restrict"))?;
-    set_project(&storage, uid).map_err(fail("set the project of"))?;
-    set_quota(&storage, uid, kib).map_err(fail("set the quota of"))?;
     Ok(storage)
+}
+
+/// Gives the directory that a partition is mounted at to `uid`; others look.
+///
+/// # Errors
+/// The kernel refuses: nothing is mounted there.
+pub fn give(path: &Path, uid: u32) -> Result<(), PathError> {
+    let fail = |error: Errno| PathError::new("own", path, error);
+    rustix::fs::chown(path, Some(Uid::from_raw(uid)), Some(Gid::from_raw(uid))).map_err(fail)
 }
 
 fn set_project(directory: &OwnedFd, project: u32) -> Result<(), Errno> {

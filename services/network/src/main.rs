@@ -15,7 +15,7 @@ mod reports;
 mod time;
 mod uplinks;
 
-use crate::init::{Init, InitError};
+use crate::init::Init;
 use crate::links::LinkError;
 use crate::names::Names;
 use crate::refusals::Refusals;
@@ -29,6 +29,7 @@ use holdfast_core::network::status::{NetworkStatus, Traffic};
 use holdfast_core::network::{netfilter, route};
 use holdfast_core::policy::APP_DIRECTORY;
 use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::init_socket::{InitError, notify_ready};
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use holdfast_linux::poll::Poll;
 use holdfast_linux::{PathError, capabilities, channel, file};
@@ -109,7 +110,7 @@ fn run() -> Result<std::convert::Infallible, ServiceError> {
     let mut uplinks = Uplinks::new(config, firewall);
     uplinks.find(&mut routes).map_err(netlink("find the devices"))?;
     println!("firewall in place for {} apps", apps.len());
-    init::notify_ready().map_err(kernel("say that it is ready"))?;
+    notify_ready().map_err(kernel("say that it is ready"))?;
     let (mut connected, mut count_at) = (false, monotonic_ms().saturating_add(FIRST_COUNT_MS));
     loop {
         let now = monotonic_ms();

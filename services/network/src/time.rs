@@ -1,12 +1,13 @@
 //! The time of servers, which init is told.
 
-use crate::init::{Init, InitError};
+use crate::init::Init;
 use crate::names::Names;
 use crate::uplinks::Uplinks;
 use holdfast_core::clock::Verdict;
 use holdfast_core::network::Destination;
 use holdfast_core::network::name_proxy::Kind;
 use holdfast_core::network::sntp::{self, Client, Instant, Outcome};
+use holdfast_linux::init_socket::InitError;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::udp::UdpSocket;
 use holdfast_linux::{clock, entropy};

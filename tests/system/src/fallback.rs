@@ -8,9 +8,8 @@ use crate::scratch::Scratch;
 use crate::stager::{self, Release};
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
-use holdfast_core::app_manifest::Limits;
-use holdfast_core::component::{self, ComponentList, Readiness, Service};
-use holdfast_core::policy::{self, Requests, ServiceGrants};
+use holdfast_core::component::{self, ComponentList, Service};
+use holdfast_core::policy::{self, ServiceGrants};
 use holdfast_core::slots::{self, BootState, Phase, Slot, SlotState, Status};
 use holdfast_images::boot_loader::script::halt;
 use holdfast_images::disk::{Layout, SECTOR_BYTES};
@@ -166,18 +165,8 @@ impl Bench {
             holdfast_images::root::read_file(&show::read_root(&self.image)?, component::PATH)?;
         let mut list = ComponentList::decode(&list)?;
         let plan = policy::service_plan(&ServiceGrants {
-            directory: "/usr/lib/holdfast/services/crashing".to_owned(),
-            program: "crash-loop".to_owned(),
-            args: Vec::new(),
-            capabilities: Vec::new(),
-            descriptors: Vec::new(),
-            requests: Requests::default(),
-            system_view: false,
-            system_network: false,
-            limits: Limits::default(),
-            readiness: Readiness::Started,
-            watchdog_ms: None,
             critical: true,
+            ..ServiceGrants::none("/usr/lib/holdfast/services/crashing", "crash-loop")
         });
         list.services.push(Service { name: "crashing".to_owned(), uid: 150, plan });
         let encoded = list.encode()?;

@@ -23,6 +23,9 @@ mod suite;
 mod supervision;
 #[cfg(test)]
 mod threat_model;
+mod update;
+mod update_attacks;
+mod update_page;
 mod verified_boot;
 
 use crate::suite::Suite;
@@ -112,5 +115,8 @@ fn main() -> ExitCode {
     network_attacks::run(&mut suite, &artefacts);
     network_time::run(&mut suite, &artefacts);
     network_web::run(&mut suite, &artefacts);
+    update::run(&mut suite, &artefacts);
+    update_attacks::run(&mut suite, &artefacts);
+    update_page::run(&mut suite, &artefacts);
     suite.finish()
 }

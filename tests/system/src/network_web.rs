@@ -5,17 +5,14 @@ use crate::boot::BOOT;
 use crate::network::{WAIT, usual_world};
 use crate::packages::with_files_of;
 use crate::suite::Suite;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_qemu::machine::{Guest, Machine, Network};
 use holdfast_qemu::peer::Answer;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use rustls::{ServerConfig, ServerConnection, Stream};
+use holdfast_qemu::web_server::{Authority, WebAnswer, WebServer};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::thread;
 
 /// The component id of examples/web-client.
@@ -46,21 +43,26 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
 }
 
 /// A guest whose app believes the authority that has vouched for the server, or one of the same name.
-fn start(artefacts: &Artefacts, certified: &str, known: bool) -> Result<(Server, Guest)> {
+fn start(artefacts: &Artefacts, certified: &str, known: bool) -> Result<(WebServer, Guest)> {
     let authority = Authority::new()?;
-    let believed = if known { authority.pem.clone() } else { Authority::new()?.pem };
+    let believed =
+        if known { authority.certificate.clone() } else { Authority::new()?.certificate };
     let id = ComponentId::parse(WEB_CLIENT).context("no component id")?;
     let image = artefacts.image("connected");
     let scratch = with_files_of(&image, id, |files| {
         files.add("ca.pem", believed.into_bytes(), false);
     })?;
-    let server = Server::start(&authority, certified)?;
+    let server = WebServer::start(authority.certify(&[certified])?, 0, |request| {
+        if request.path.is_empty() {
+            WebAnswer::File(PAGE.as_bytes().to_vec())
+        } else {
+            WebAnswer::Status(404)
+        }
+    })?;
     // Names, and everything else of a network.
     let mut world = usual_world();
     world.names.push((HOST.to_owned(), Answer::of(&[&ADDRESS.to_string()])));
-    let relay = std::env::current_exe()?;
-    let relay = format!("{} {RELAY} {}", relay.display(), server.port);
-    let servers = vec![(SocketAddrV4::new(ADDRESS, 443), relay)];
+    let servers = vec![(SocketAddrV4::new(ADDRESS, 443), relay_command(server.port)?)];
     let networks = vec![Network::Servers { forwards: Vec::new(), servers }, Network::Peer(world)];
     let mut guest = Machine { networks, ..Machine::new(scratch.path(), 64) }.start(None)?;
     guest.wait_anywhere("eth0: leased 203\\.0\\.113\\.15/24", BOOT)?;
@@ -68,72 +70,9 @@ fn start(artefacts: &Artefacts, certified: &str, known: bool) -> Result<(Server,
     Ok((server, guest))
 }
 
-/// Who vouches for servers.
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Result<Self> {
-        let key = KeyPair::generate()?;
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let pem = params.self_signed(&key)?.pem();
-        Ok(Self { pem, issuer: Issuer::new(params, key) })
-    }
-}
-
-/// A server on a port of this host's loopback, until the test ends.
-struct Server {
-    port: u16,
-}
-
-impl Server {
-    fn start(authority: &Authority, name: &str) -> Result<Self> {
-        let key = KeyPair::generate()?;
-        let certificate =
-            CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &authority.issuer)?;
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        let port = listener.local_addr()?.port();
-        ensure!(port > 0, "no port");
-        let config = Arc::new(config);
-        thread::spawn(move || {
-            for connection in listener.incoming().flatten() {
-                // Some clients are to be refused by what they find.
-                let _ = serve(connection, &config);
-            }
-        });
-        Ok(Self { port })
-    }
-}
-
-fn serve(mut connection: TcpStream, config: &Arc<ServerConfig>) -> Result<()> {
-    let mut session = ServerConnection::new(Arc::clone(config))?;
-    let mut stream = Stream::new(&mut session, &mut connection);
-    let mut request = Vec::new();
-    while !request.ends_with(b"\r\n\r\n") {
-        let mut buffer = [0u8; 1024];
-        let length = stream.read(&mut buffer)?;
-        ensure!(length > 0 && request.len() < 16_384, "no request");
-        request.extend_from_slice(buffer.get(..length).unwrap_or_default());
-    }
-    let found = request.starts_with(b"GET / HTTP/1.1\r\n");
-    let status = if found { "200 OK" } else { "404 Not Found" };
-    let length = PAGE.len();
-    write!(
-        stream,
-        "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{PAGE}"
-    )?;
-    stream.conn.send_close_notify();
-    stream.flush()?;
-    Ok(())
+/// The command by which QEMU has a connection carried to a port of this host's loopback.
+pub(crate) fn relay_command(port: u16) -> Result<String> {
+    Ok(format!("{} {RELAY} {port}", std::env::current_exe()?.display()))
 }
 
 /// The port to relay to, where QEMU has started this program for a connection.

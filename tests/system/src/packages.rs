@@ -117,7 +117,7 @@ fn sign(package: &mut [u8], mut header: Header) -> Result<()> {
     Ok(())
 }
 
-fn hello() -> Result<ComponentId> {
+pub(crate) fn hello() -> Result<ComponentId> {
     ComponentId::parse(HELLO).context("no component id")
 }
 
@@ -311,17 +311,39 @@ pub(crate) fn with_files_of(
     change: impl FnOnce(&mut Root),
 ) -> Result<Scratch> {
     with_package_of(image, app, |bytes| {
-        let mut header = Header::parse(bytes, u64::try_from(bytes.len())?)?;
-        let length = usize::try_from(header.data_bytes)?;
-        let data = bytes.get(HEADER_BYTES..).and_then(|rest| rest.get(..length));
-        let mut files = Root::read(data.context("short")?)?;
-        change(&mut files);
-        let data = files.to_erofs()?;
-        let verity = verity::hash_with_salt(&data, header.salt).context("no data")?;
-        header.data_bytes = u64::try_from(data.len())?;
-        header.root_hash = verity.root_hash;
-        *bytes = [vec![0; HEADER_BYTES], data, verity.tree].concat();
-        sign(bytes, header)
+        let header = Header::parse(bytes, u64::try_from(bytes.len())?)?;
+        *bytes = repacked(bytes, header, change)?;
+        Ok(())
+    })
+}
+
+/// A package with other files, signed anew; `header` says what else it is.
+pub(crate) fn repacked(
+    package: &[u8],
+    mut header: Header,
+    change: impl FnOnce(&mut Root),
+) -> Result<Vec<u8>> {
+    let length = usize::try_from(header.data_bytes)?;
+    let data = package.get(HEADER_BYTES..).and_then(|rest| rest.get(..length));
+    let mut files = Root::read(data.context("short")?)?;
+    change(&mut files);
+    let data = files.to_erofs()?;
+    let verity = verity::hash_with_salt(&data, header.salt).context("no data")?;
+    header.data_bytes = u64::try_from(data.len())?;
+    header.root_hash = verity.root_hash;
+    let mut bytes = [vec![0; HEADER_BYTES], data, verity.tree].concat();
+    sign(&mut bytes, header)?;
+    Ok(bytes)
+}
+
+/// The package of an app in an image.
+pub(crate) fn package_of(image: &Path, app: ComponentId) -> Result<Vec<u8>> {
+    let name = component::Stored::Current.file(app);
+    on_partition(image, "apps", |path| {
+        let request = format!("cat /{name}");
+        let output = Command::new("/sbin/debugfs").args(["-R", &request]).arg(path).output()?;
+        ensure!(output.stdout.starts_with(b"HOLDFAPP"), "no package in {}", image.display());
+        Ok(output.stdout)
     })
 }
 
@@ -331,7 +353,7 @@ fn with_package_of(
     app: ComponentId,
     change: impl FnOnce(&mut Vec<u8>) -> Result<()>,
 ) -> Result<Scratch> {
-    let name = component::package_file(app);
+    let name = component::Stored::Current.file(app);
     edited(image, "apps", |path| {
         let request = format!("cat /{name}");
         let output = Command::new("/sbin/debugfs").args(["-R", &request]).arg(path).output()?;

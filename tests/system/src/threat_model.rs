@@ -16,7 +16,6 @@ enum Verdict {
 use Verdict::{NotApplicable, Open, Tests};
 
 const NO_SECURE_WORLD: &str = "there is no secure world that takes calls from this one";
-const UPDATES: &str = "updates are not there yet";
 const SERVICE: &str = "the service is not there yet";
 
 const ROWS: &[(&str, &str, Verdict)] = &[
@@ -128,9 +127,26 @@ const ROWS: &[(&str, &str, Verdict)] = &[
             "a_slot_of_a_length_beyond_memory_never_starts",
         ]),
     ),
-    ("E4", "keys change without a release", Open(UPDATES)),
-    ("E5", "a flash offset is not checked", Open(UPDATES)),
-    ("E6", "update metadata is frozen, mixed or replayed", Open(UPDATES)),
+    (
+        "E4",
+        "keys change without a release",
+        Tests(&["update_attack_arbitrary_install", "a_device_follows_a_rotation_of_all_keys"]),
+    ),
+    (
+        "E5",
+        "a flash offset is not checked",
+        Tests(&["a_release_that_is_too_large_for_its_slot_is_not_taken"]),
+    ),
+    (
+        "E6",
+        "update metadata is frozen, mixed or replayed",
+        Tests(&[
+            "update_attack_freeze",
+            "update_attack_mix_and_match",
+            "update_attack_rollback",
+            "a_clock_that_is_far_ahead_stops_updates_and_nothing_else",
+        ]),
+    ),
     ("F1", "random numbers that are not", Tests(&[])),
     (
         "F2",
@@ -147,7 +163,11 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         ]),
     ),
     ("F5", "an interface for developers on the device", NotApplicable("there is none")),
-    ("F6", "an app is loaded during an update", Open(UPDATES)),
+    (
+        "F6",
+        "an app is loaded during an update",
+        Tests(&["releases_of_the_os_and_of_an_app_are_taken_one_after_the_other"]),
+    ),
     ("F7", "a certificate that no two verifiers agree on", Open(SERVICE)),
     ("F8", "the page cache of a read-only file is written", Tests(&[])),
     ("F9", "a new kernel brings an old fault back", Tests(&["the_table_of_attacks_is_whole"])),
@@ -185,6 +205,50 @@ const ROWS: &[(&str, &str, Verdict)] = &[
             "the_network_reaches_server_ports_and_nothing_else",
         ]),
     ),
+    (
+        "U install",
+        "software of somebody else is installed, or other than what was released",
+        Tests(&[
+            "update_attack_arbitrary_install",
+            "update_attack_wrong_software",
+            "update_attack_for_another_device",
+            "a_server_that_the_image_does_not_trust_is_not_listened_to",
+        ]),
+    ),
+    (
+        "U keys",
+        "some of the keys are stolen",
+        Tests(&["update_attack_key_compromise_below_threshold", "update_attack_fast_forward"]),
+    ),
+    (
+        "U extraneous",
+        "a repository releases what is not its own",
+        Tests(&["update_attack_extraneous_dependencies"]),
+    ),
+    (
+        "U endless",
+        "a download never ends, or is drawn out",
+        Tests(&[
+            "update_attack_endless_data",
+            "update_attack_slow_retrieval",
+            "a_device_fetches_no_more_in_a_day_than_it_may",
+        ]),
+    ),
+    (
+        "U withheld",
+        "requests are dropped",
+        Tests(&["update_attack_drop_request", "a_download_goes_on_where_it_broke_off"]),
+    ),
+    (
+        "U medium",
+        "the medium keeps something else than was written",
+        Tests(&["a_write_that_the_medium_loses_is_noticed_before_the_reboot"]),
+    ),
+    (
+        "U agents",
+        "an agent that was taken over does the other's work",
+        Tests(&["no_service_faces_the_network_and_writes_what_boots"]),
+    ),
 ];
 
 fn attacks() -> impl Iterator<Item = &'static Attack> {
@@ -197,19 +261,28 @@ fn page() -> String {
          Written by a test of `tests/system` from its table of attacks (`HOLDFAST_WRITE_DOCS=1`); do not\n\
          edit.\n\n\
          **Who attacks:** an app in an attacker's hand, with everything its manifest grants; whoever writes\n\
-         the `state`, `apps` and `data` partitions of a device that is off; whoever sends a package.\n\
+         the `state`, `apps` and `data` partitions of a device that is off; whoever sends a package, sits on the\n\
+         way to the update server, holds it, or holds fewer keys than sign.\n\
          **What must hold:** the app does what its manifest grants and nothing else, other components do\n\
          not notice, and nothing runs that was not signed.\n\
          **Not stopped:** a fault of the kernel that a system call of the list reaches; the device's holder\n\
-         who puts back an older `state` together with an older package (floors need a TPM or RPMB); a\n\
-         crafted ext4 by someone who holds the flash; code reuse within one app.\n\n\
+         who puts back an older `state` together with an older package or slot (floors need a TPM or RPMB); a\n\
+         crafted ext4 by someone who holds the flash; code reuse within one app; an update agent that was taken\n\
+         over can withhold releases, wear the flash out, and lead the clock's floor up to 20 years beyond the\n\
+         image's build.\n\n\
+         **Rollback.** A release's index stands under the signatures of its metadata, of the slot's command line and\n\
+         of a package's header. init compares it with the component's floor at every start, raises the floor when the\n\
+         release is committed, and then makes a slot below it unbootable. Keys that apps are signed with and roots of\n\
+         repositories are in the root file system, so that its index covers them; later roots must be the next one,\n\
+         signed by the one before. That stops a server, a stolen older release and a card that was swapped while\n\
+         `state` stayed; it does not stop whoever writes `state`.\n\n\
          Each attack is a function of `tests/hostile-apps`, `tests/dynamic-app` or \
          `tests/hostile-network-app` and runs three times: in an app under its plan,\n\
          where it must meet its error; as PID 1 of a kernel with everything on, where it must succeed; as PID 1\n\
          of the shipped kernel, where its configuration alone must stop it if a third column says so.\n\n\
          ## Rows\n\n\
          A1 to F10 are published weaknesses of Azure Sphere; C4 rows are escapes from container runtimes; N\n\
-         rows are ways around grants on the network.\n\n\
+         rows are ways around grants on the network; U rows are the attacks on updates of the lists of TUF and Uptane.\n\n\
          | row | what happened | here |\n| --- | --- | --- |\n",
     );
     for (row, about, verdict) in ROWS {

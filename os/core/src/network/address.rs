@@ -6,7 +6,7 @@
 //! device: the firewall gives what does the uplink's address.
 
 use super::grants::masked;
-use crate::component::FIRST_APP_UID;
+use crate::component::{FIRST_APP_UID, LAST_UID};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// First address of 198.18.0.0/15.
@@ -46,9 +46,12 @@ impl Link {
         Self { uid }
     }
 
-    /// Uids of apps number at most 58,999, so that two of the 131,072 addresses belong to each.
+    /// Uids number less than 65,536, so that two of the 131,072 addresses belong to each: apps first, services
+    /// behind them.
     fn index(self) -> u32 {
-        self.uid.saturating_sub(FIRST_APP_UID) & 0xffff
+        let apps = LAST_UID.saturating_sub(FIRST_APP_UID).saturating_add(1);
+        let index = self.uid.checked_sub(FIRST_APP_UID);
+        index.unwrap_or_else(|| apps.saturating_add(self.uid)) & 0xffff
     }
 
     /// Name of the system's end.
@@ -100,13 +103,13 @@ pub const HOSTS_FILE: &str = "127.0.0.1 localhost\n::1 localhost\n";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::component::LAST_UID;
+    use crate::component::FIRST_SERVICE_UID;
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_app_has_addresses_of_its_own_in_the_range_of_apps() {
+    fn everybody_has_addresses_of_its_own_in_the_range_of_apps() {
         let mut seen = BTreeSet::new();
-        for uid in FIRST_APP_UID..=LAST_UID {
+        for uid in FIRST_SERVICE_UID..=LAST_UID {
             let link = Link::of(uid);
             for address in [link.system_v4(), link.app_v4()] {
                 assert!(seen.insert(u128::from(address.to_bits())), "{address} is given twice");

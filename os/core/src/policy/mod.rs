@@ -22,6 +22,10 @@ pub const APP_DIRECTORY: &str = "/app";
 pub const STORAGE_DIRECTORY: &str = "/data";
 /// Where a component finds its notify socket.
 pub const RUN_DIRECTORY: &str = "/run";
+/// Where a service finds its directory of the `state` partition.
+pub const STATE_DIRECTORY: &str = "/state";
+/// Where the update agent finds the app packages.
+pub const APP_STORE_DIRECTORY: &str = "/apps";
 /// Most mounts in a plan.
 pub const MAX_MOUNTS: usize = 16;
 
@@ -72,6 +76,10 @@ pub struct Requests {
     pub links: bool,
     /// To set the clock within bounds.
     pub clock: bool,
+    /// To write the other slot and to have releases tried: the update agent.
+    pub update: bool,
+    /// For a socket to the update agent: who fetches for it.
+    pub uplink: bool,
 }
 
 impl Requests {
@@ -87,6 +95,8 @@ impl Requests {
             && (!self.end || other.end)
             && (!self.links || other.links)
             && (!self.clock || other.clock)
+            && (!self.update || other.update)
+            && (!self.uplink || other.uplink)
     }
 }
 
@@ -151,13 +161,17 @@ pub enum Source {
     Notify,
     /// `resolv.conf`, which names its name proxy, and `hosts`. Read-only.
     Resolver,
+    /// A service's own directory of the `state` partition. Writable.
+    State,
+    /// The `apps` partition, for the update agent. Writable.
+    AppStore,
 }
 
 impl Source {
     /// True when files can be written there.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        matches!(self, Self::Temporary(_) | Self::Storage(_))
+        matches!(self, Self::Temporary(_) | Self::Storage(_) | Self::State | Self::AppStore)
     }
 
     /// True when programs can be executed from there.
@@ -186,6 +200,12 @@ pub struct ServiceGrants {
     pub system_view: bool,
     /// It sees the system's network, and may ask the kernel to change it.
     pub system_network: bool,
+    /// What it reaches through a link of its own, as an app does.
+    pub network: NetworkGrants,
+    /// It keeps something on `state`.
+    pub state: bool,
+    /// It writes app packages.
+    pub app_store: bool,
     /// What it may use at most.
     pub limits: Limits,
     /// How readiness is learned.
@@ -194,6 +214,30 @@ pub struct ServiceGrants {
     pub watchdog_ms: Option<u32>,
     /// A release is good only if it gets ready and stays so.
     pub critical: bool,
+}
+
+impl ServiceGrants {
+    /// A service that is granted nothing.
+    #[must_use]
+    pub fn none(directory: &str, program: &str) -> Self {
+        Self {
+            directory: directory.to_owned(),
+            program: program.to_owned(),
+            args: Vec::new(),
+            capabilities: Vec::new(),
+            descriptors: Vec::new(),
+            requests: Requests::default(),
+            system_view: false,
+            system_network: false,
+            network: NetworkGrants::default(),
+            state: false,
+            app_store: false,
+            limits: Limits::default(),
+            readiness: Readiness::Started,
+            watchdog_ms: None,
+            critical: false,
+        }
+    }
 }
 
 /// The plan of an app.
@@ -230,17 +274,26 @@ pub fn app_plan(manifest: &AppManifest) -> Plan {
 /// The plan of a service.
 #[must_use]
 pub fn service_plan(grants: &ServiceGrants) -> Plan {
+    let (network, system_calls) = match (grants.system_view, grants.system_network) {
+        (_, true) => (Network::System, SystemCalls::NetworkService),
+        (true, false) => (Network::System, SystemCalls::Local),
+        (false, false) if grants.network.is_empty() => (Network::None, SystemCalls::Local),
+        (false, false) => (Network::Granted(grants.network.clone()), SystemCalls::Networked),
+    };
     let (root, program) = if grants.system_view {
         (Root::System, format!("{}/{}", grants.directory, grants.program))
     } else {
         let files = Source::Directory(grants.directory.clone());
-        let mounts = component_mounts(files, &grants.limits);
+        let mut mounts = component_mounts(files, &grants.limits);
+        let more = [
+            (matches!(network, Network::Granted(_)), "/etc", Source::Resolver),
+            (grants.state, STATE_DIRECTORY, Source::State),
+            (grants.app_store, APP_STORE_DIRECTORY, Source::AppStore),
+        ];
+        for (_, target, source) in more.into_iter().filter(|(granted, ..)| *granted) {
+            mounts.push(Mount { target: target.to_owned(), source });
+        }
         (Root::Own(mounts), format!("{APP_DIRECTORY}/{}", grants.program))
-    };
-    let (network, system_calls) = match (grants.system_view, grants.system_network) {
-        (false, false) => (Network::None, SystemCalls::Local),
-        (true, false) => (Network::System, SystemCalls::Local),
-        (_, true) => (Network::System, SystemCalls::NetworkService),
     };
     Plan {
         program,
@@ -347,6 +400,11 @@ impl Plan {
         if let Network::Granted(grants) = &self.network {
             grants.check()?;
         }
+        // Invariant 4: what faces the network cannot write flash, what writes flash cannot reach it.
+        let writes_what_boots = self.requests.update || self.writes_apps();
+        if writes_what_boots && self.network != Network::None {
+            return Err(("network", "whoever writes what boots has no network"));
+        }
         let Root::Own(mounts) = &self.root else {
             return match self.network {
                 Network::System => Ok(()),
@@ -374,6 +432,11 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    fn writes_apps(&self) -> bool {
+        let store = |mount: &Mount| mount.source == Source::AppStore;
+        matches!(&self.root, Root::Own(mounts) if mounts.iter().any(store))
     }
 
     /// True when everything that this plan allows is allowed by `other` as well.
@@ -429,6 +492,8 @@ impl fmt::Display for Plan {
                         Source::Devices => ("null zero full random urandom".to_owned(), None),
                         Source::Notify => ("the notify socket".to_owned(), None),
                         Source::Resolver => ("resolv.conf, hosts".to_owned(), None),
+                        Source::State => ("its part of the state partition".to_owned(), None),
+                        Source::AppStore => ("the app packages".to_owned(), None),
                     };
                     let access = match (mount.source.is_writable(), mount.source.is_executable()) {
                         (true, _) => "read write",
@@ -472,11 +537,11 @@ impl fmt::Display for Plan {
             self.limits.log_lines_per_second
         )?;
         if self.requests.any() {
-            let Requests { status, manage, end, links, clock } = self.requests;
+            let Requests { status, manage, end, links, clock, update, uplink } = self.requests;
             writeln!(
                 f,
                 "init          status {status}, manage {manage}, end the system {end}, links of apps \
-                 {links}, set the clock {clock}"
+                 {links}, set the clock {clock}, update {update}, fetch for updates {uplink}"
             )?;
         }
         let ready = match self.readiness {
@@ -525,20 +590,7 @@ pub(crate) mod tests {
     }
 
     fn grants() -> ServiceGrants {
-        ServiceGrants {
-            directory: "/usr/lib/holdfast/services/a".to_owned(),
-            program: "a".to_owned(),
-            args: Vec::new(),
-            capabilities: Vec::new(),
-            descriptors: Vec::new(),
-            requests: Requests::default(),
-            system_view: false,
-            system_network: false,
-            limits: Limits::default(),
-            readiness: Readiness::Started,
-            watchdog_ms: None,
-            critical: false,
-        }
+        ServiceGrants::none("/usr/lib/holdfast/services/a", "a")
     }
 
     #[test]
@@ -567,6 +619,29 @@ pub(crate) mod tests {
         let Root::Own(mounts) = plan.root else { panic!("it sees the system") };
         assert!(mounts.iter().all(|m| !(m.source.is_writable() && m.source.is_executable())));
         assert!(mounts.iter().any(|m| m.target == "/data"));
+    }
+
+    #[test]
+    fn no_service_faces_the_network_and_writes_what_boots() {
+        let reaches = |change: fn(&mut ServiceGrants)| {
+            let mut grants = grants();
+            change(&mut grants);
+            let plan = service_plan(&grants);
+            plan.check().map_err(|(_, reason)| reason)
+        };
+        assert_eq!(reaches(|g| g.app_store = true), Ok(()));
+        assert_eq!(reaches(|g| g.requests.update = true), Ok(()));
+        let network = || NetworkGrants { tcp_server_ports: vec![80], ..NetworkGrants::default() };
+        let refused = "whoever writes what boots has no network";
+        let with = |change: fn(&mut ServiceGrants)| {
+            let mut grants = grants();
+            change(&mut grants);
+            grants.network = network();
+            service_plan(&grants).check().map_err(|(_, reason)| reason)
+        };
+        assert_eq!(with(|g| g.requests.uplink = true), Ok(()));
+        assert_eq!(with(|g| g.app_store = true), Err(refused));
+        assert_eq!(with(|g| g.requests.update = true), Err(refused));
     }
 
     #[test]

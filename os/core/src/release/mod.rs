@@ -8,4 +8,4 @@ pub mod client;
 pub mod metadata;
 mod target;
 
-pub use target::{Authority, Component, Device, Release, Target};
+pub use target::{Authority, Component, Device, Release, Repository, Target};

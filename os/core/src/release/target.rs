@@ -23,8 +23,37 @@ pub struct Target {
     pub custom: Option<Release>,
 }
 
+/// The two repositories that a device trusts, each for what it may release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Repository {
+    /// Of those who make the OS.
+    Os,
+    /// Of those who make the device and its apps.
+    Oem,
+}
+
+impl Repository {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Os, Self::Oem];
+
+    /// `os` or `oem`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Os => "os",
+            Self::Oem => "oem",
+        }
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What is released.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Component {
     /// The OS: what a slot holds.
     Os,
@@ -117,7 +146,7 @@ impl Authority {
 }
 
 /// The device that a release is for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Its product.
     pub product: String,
@@ -151,6 +180,34 @@ impl Target {
         unhex(self.hashes.get("sha256")?)
     }
 
+    /// Says why no device could take it from this path, if so.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn check(&self, path: &str) -> Result<(), &'static str> {
+        let Some(release) = &self.custom else {
+            return Err("says of no release which it is");
+        };
+        if !is_plain(path) {
+            return Err("must be a path of letters, digits, `-`, `_` and `.` alone");
+        }
+        if self.length == 0 || release.boot_bytes >= self.length {
+            return Err("is empty, or nothing but a kernel");
+        }
+        if self.sha256().is_none() {
+            return Err("has no SHA-256");
+        }
+        if release.root_hash().is_none() {
+            return Err("has no root hash of 64 hexadecimal digits");
+        }
+        if release.component == Component::Os
+            && (release.board.is_empty() || release.boot_bytes == 0)
+        {
+            return Err("is an OS, which is for one board and has a kernel");
+        }
+        Ok(())
+    }
+
     /// Where a server has it, in a repository with consistent snapshots: its hash stands before its name.
     #[must_use]
     pub fn place(&self, path: &str) -> Option<String> {
@@ -163,27 +220,24 @@ impl Target {
 }
 
 impl Targets {
-    /// What of a component is released for a device, by an authority that may: the target and its path.
-    /// `None` when there is nothing. Of several, the one with the highest rollback index, then version.
-    #[must_use]
+    /// What of a component is released for a device, by an authority that may, and is acceptable: the target
+    /// and its path. `None` when there is nothing. Of several, the one with the highest rollback index, then
+    /// version.
     pub fn release_for(
         &self,
         component: Component,
         device: &Device,
         authority: &Authority,
+        acceptable: impl Fn(&Release) -> bool,
     ) -> Option<(&str, &Target, &Release)> {
         if !authority.covers(component) {
             return None;
         }
         let releases = self.targets.iter().filter_map(|(path, target)| {
             let release = target.custom.as_ref()?;
-            let sane = is_plain(path)
-                && target.sha256().is_some()
-                && release.root_hash().is_some()
-                && target.length > 0
-                && release.boot_bytes < target.length;
             let wanted = release.component == component && release.is_for(device);
-            (sane && wanted).then_some((path.as_str(), target, release))
+            let taken = wanted && target.check(path).is_ok() && acceptable(release);
+            taken.then_some((path.as_str(), target, release))
         });
         releases.max_by_key(|(_, _, release)| (release.rollback_index, release.version))
     }
@@ -212,7 +266,7 @@ mod tests {
             version: Version { major: 1, minor: 0, patch: 0 },
             rollback_index: 3,
             least_os: Version::default(),
-            boot_bytes: 0,
+            boot_bytes: u64::from(component == Component::Os),
             root_hash: "00".repeat(32),
         }
     }
@@ -261,7 +315,9 @@ mod tests {
         let apps = Authority::Apps(vec![ID]);
         let find = |all: &[(&str, Release)], component, authority: &Authority| {
             let targets = targets(all);
-            targets.release_for(component, &device(), authority).map(|found| found.0.to_owned())
+            targets
+                .release_for(component, &device(), authority, |_| true)
+                .map(|found| found.0.to_owned())
         };
         assert_eq!(find(&[("a", release(app))], app, &apps).as_deref(), Some("a"));
         assert_eq!(find(&[("a", any)], app, &apps).as_deref(), Some("a"));
@@ -283,7 +339,7 @@ mod tests {
         let app = Component::App(ID);
         let find = |path: &str, release: Release| {
             let targets = targets(&[(path, release)]);
-            targets.release_for(app, &device(), &Authority::Apps(vec![ID])).is_some()
+            targets.release_for(app, &device(), &Authority::Apps(vec![ID]), |_| true).is_some()
         };
         assert!(find("apps/pump-1.0.0.app", release(app)));
         for path in ["", "/a", "a/", "../a", "a/../b", "a//b", ".a", "a b", "a%2e", "a\\b"] {

@@ -12,6 +12,9 @@ const LEAST_UPTIME_MS: Millis = 5_000;
 /// long enough for several restarts.
 const PATIENCE_MS: Millis = 30_000;
 
+/// A release on trial to whose commit the update agent has not agreed for this long has failed.
+const AGREEMENT_MS: Millis = 300_000;
+
 /// A critical component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
@@ -62,6 +65,35 @@ pub enum Verdict {
     Failed(usize),
 }
 
+/// Whether the update agent has something against a commit: it says so by its silence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Agreement {
+    /// Nobody is asked: no release is on trial, or there is no update agent.
+    NotNeeded,
+    /// The component of this index is waited for, until then.
+    Awaited(usize, Millis),
+}
+
+impl Agreement {
+    /// From `now` on, the component of `index` must agree.
+    #[must_use]
+    pub fn awaited(index: usize, now: Millis) -> Self {
+        Self::Awaited(index, now.saturating_add(AGREEMENT_MS))
+    }
+
+    /// What a verdict on the components is worth.
+    #[must_use]
+    pub fn weigh(self, verdict: Verdict, now: Millis) -> Verdict {
+        match (self, verdict) {
+            (Self::Awaited(index, until), Verdict::Healthy) if until <= now => {
+                Verdict::Failed(index)
+            }
+            (Self::Awaited(_, until), Verdict::Healthy) => Verdict::Pending(until),
+            (_, verdict) => verdict,
+        }
+    }
+}
+
 /// The critical components of a boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
@@ -85,6 +117,11 @@ impl Health {
                 member.last_stable = now;
             }
         }
+    }
+
+    /// The component of `index` does not count any more.
+    pub fn forget(&mut self, index: usize) {
+        self.members.retain(|member| member.index != index);
     }
 
     /// What is known now.
@@ -130,6 +167,17 @@ mod tests {
         assert_eq!(health.verdict(8_500), Verdict::Pending(16_000));
         health.observe(3, Some(8_000), 16_000);
         assert_eq!(health.verdict(16_000), Verdict::Healthy);
+    }
+
+    #[test]
+    fn a_release_on_trial_needs_the_agreement_of_the_update_agent() {
+        let awaited = Agreement::awaited(4, 1_000);
+        let at = 1_000 + AGREEMENT_MS;
+        assert_eq!(awaited.weigh(Verdict::Healthy, 2_000), Verdict::Pending(at));
+        assert_eq!(awaited.weigh(Verdict::Healthy, at), Verdict::Failed(4));
+        assert_eq!(awaited.weigh(Verdict::Pending(7), at), Verdict::Pending(7));
+        assert_eq!(awaited.weigh(Verdict::Failed(1), 2_000), Verdict::Failed(1));
+        assert_eq!(Agreement::NotNeeded.weigh(Verdict::Healthy, at), Verdict::Healthy);
     }
 
     #[test]

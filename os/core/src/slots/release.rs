@@ -2,6 +2,7 @@
 
 use super::Slot;
 use crate::encoding::{self, EncodingError};
+use crate::release::metadata::unhex;
 use serde::{Deserialize, Serialize};
 
 /// Its slot, its board and its rollback index.
@@ -69,6 +70,15 @@ impl Floor {
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         encoding::decode(bytes)
     }
+}
+
+/// The root hash in the verity table of a command line (kernel document
+/// `admin-guide/device-mapper/verity`): what stands behind the name of the algorithm.
+#[must_use]
+pub fn root_hash(line: &str) -> Option<[u8; 32]> {
+    let (_, table) = line.split_once("dm-mod.create=")?;
+    let mut words = table.split_ascii_whitespace().skip_while(|word| *word != "sha256");
+    unhex(words.nth(1)?)
 }
 
 const SLOT: &str = "holdfast.slot";

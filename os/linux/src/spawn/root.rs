@@ -51,7 +51,9 @@ pub(super) fn build(mounts: &[Mount], trees: &[(&str, OwnedFd)], uid: u32) -> Re
             | Source::Directory(_)
             | Source::Storage(_)
             | Source::Notify
-            | Source::Resolver => {
+            | Source::Resolver
+            | Source::State
+            | Source::AppStore => {
                 let tree = trees.iter().find(|(target, _)| *target == mount.target);
                 attach(&tree.ok_or(Errno::NOENT)?.1)?;
             }

@@ -1,0 +1,509 @@
+//! `release`: repositories of releases, and `key rotate`.
+//!
+//! Whatever is signed can be signed elsewhere: the metadata waits as a draft in the repository until it
+//! has its signatures.
+
+use crate::failure::HostLacks;
+use crate::keys::{self, Purpose};
+use crate::workspace::{self, Workspace};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::{Args, Subcommand, ValueEnum};
+use holdfast_core::release::Repository as Name;
+use holdfast_core::release::metadata::{Role, Root, Targets};
+use holdfast_images::key::{PrivateKey, PublicKey};
+use holdfast_repository::{Draft, Lifetimes, Repository, Roles, of_image, of_package};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Commands about repositories of releases.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ReleaseCommand {
+    /// Make a repository.
+    New(NewArgs),
+    /// Offer images and app packages to devices.
+    Publish(PublishArgs),
+    /// Add a signature that was made elsewhere to what waits for it.
+    Sign(SignArgs),
+    /// Sign what expires first anew: a device believes nothing that has expired.
+    Refresh(RefreshArgs),
+    /// Say what a repository offers.
+    Show(ShowArgs),
+    /// Look at a repository as a device does, and at every file of it.
+    Verify(VerifyArgs),
+    /// Put repositories into one file, for a card that is carried to devices without a network.
+    Bundle(BundleArgs),
+}
+
+/// The keys of each role. One `--key` for all when none is named: this checkout's development key.
+#[derive(Debug, Args)]
+pub(crate) struct RoleArgs {
+    /// Public key that signs who the others are: PEM; may be given several times.
+    #[arg(long = "root", value_name = "PEM")]
+    root: Vec<PathBuf>,
+    /// So many of those must sign.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    root_threshold: usize,
+    /// Public key that signs what is released; may be given several times.
+    #[arg(long = "targets", value_name = "PEM")]
+    targets: Vec<PathBuf>,
+    /// So many of those must sign.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    targets_threshold: usize,
+    /// Public key that signs each publication (snapshot and timestamp), on the machine that publishes.
+    #[arg(long = "online", value_name = "PEM")]
+    online: Vec<PathBuf>,
+}
+
+/// Private keys at hand, and what is signed without them.
+#[derive(Debug, Args)]
+pub(crate) struct KeyArgs {
+    /// Private key at hand; may be given several times. This checkout's development key when none is.
+    #[arg(long = "key", value_name = "PEM")]
+    keys: Vec<PathBuf>,
+    /// Put the metadata aside as a draft and write the bytes to sign to this file; nothing changes for
+    /// devices.
+    #[arg(long, value_name = "FILE", conflicts_with = "draft")]
+    emit_bytes: Option<PathBuf>,
+    /// Go on with the draft that was put aside.
+    #[arg(long)]
+    draft: bool,
+}
+
+/// Arguments of `release new`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without keys, the repository is a development one. With them, the root is signed by --key, \
+                  or elsewhere: --emit-bytes root.bytes; sign those bytes (Ed25519; `openssl pkeyutl -sign \
+                  -rawin`); `release sign`; and come back with --draft.\n\n\
+                  Example: cargo holdfast release new target/updates/os"
+)]
+pub(crate) struct NewArgs {
+    /// Directory of the repository.
+    directory: PathBuf,
+    #[command(flatten)]
+    roles: RoleArgs,
+    #[command(flatten)]
+    keys: KeyArgs,
+}
+
+/// Arguments of `release publish`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A release takes the place of an earlier one of the same component, product and board. What is \
+                  published was verified first, by the code that devices have.\n\n\
+                  Example: cargo holdfast release publish target/updates/os --image target/holdfast/fleet.img"
+)]
+pub(crate) struct PublishArgs {
+    /// Directory of the repository.
+    directory: PathBuf,
+    /// Image whose slot is released; may be given several times.
+    #[arg(long = "image", value_name = "IMG")]
+    images: Vec<PathBuf>,
+    /// App package that is released; may be given several times.
+    #[arg(long = "app", value_name = "PACKAGE")]
+    apps: Vec<PathBuf>,
+    /// Path of a release that is offered no longer; may be given several times.
+    #[arg(long = "remove", value_name = "PATH")]
+    removed: Vec<String>,
+    #[command(flatten)]
+    keys: KeyArgs,
+}
+
+/// Arguments of `key rotate`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Names all keys of the next root: those that are not named are out from then on. It is signed by \
+                  the keys of the present root and by its own; what is published is signed anew by the online \
+                  key.\n\n\
+                  Example: cargo holdfast key rotate target/updates/os --root new-root.pub.pem --targets \
+                  targets.pub.pem --online online.pub.pem --key root.pem --key new-root.pem --key online.pem"
+)]
+pub(crate) struct RotateArgs {
+    /// Directory of the repository.
+    directory: PathBuf,
+    #[command(flatten)]
+    roles: RoleArgs,
+    #[command(flatten)]
+    keys: KeyArgs,
+}
+
+/// What waits for signatures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Waiting {
+    /// Who the roles are.
+    Root,
+    /// What is released.
+    Targets,
+}
+
+/// Arguments of `release sign`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: cargo holdfast release sign target/updates/os --draft targets --public targets.pub.pem \
+                  --signature targets.signature"
+)]
+pub(crate) struct SignArgs {
+    /// Directory of the repository.
+    directory: PathBuf,
+    /// What is signed.
+    #[arg(long, value_enum)]
+    draft: Waiting,
+    /// Public key of who has signed.
+    #[arg(long, value_name = "PEM")]
+    public: PathBuf,
+    /// The signature: 64 bytes.
+    #[arg(long, value_name = "FILE")]
+    signature: PathBuf,
+}
+
+/// Arguments of `release refresh`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: cargo holdfast release refresh target/updates/os --key online.pem"
+)]
+pub(crate) struct RefreshArgs {
+    /// Directory of the repository.
+    directory: PathBuf,
+    /// Private key at hand; may be given several times. This checkout's development key when none is.
+    #[arg(long = "key", value_name = "PEM")]
+    keys: Vec<PathBuf>,
+}
+
+/// Arguments of `release show`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: cargo holdfast release show target/updates/os")]
+pub(crate) struct ShowArgs {
+    /// Directory of the repository.
+    directory: PathBuf,
+    /// Print as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `release verify`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example: cargo holdfast release verify target/updates/os --root os.root.json"
+)]
+pub(crate) struct VerifyArgs {
+    /// Directory of the repository.
+    directory: PathBuf,
+    /// The root that the device's image brings; the repository's first one when not given.
+    #[arg(long, value_name = "JSON")]
+    root: Option<PathBuf>,
+}
+
+/// Arguments of `release bundle`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Write the file to a card or stick as it is (`dd`), without a partition table. A device looks at it when \
+                  it is plugged in or switched on, and believes it as little as it believes a server.\n\n\
+                  Example: cargo holdfast release bundle --os target/updates/os --output card.img"
+)]
+pub(crate) struct BundleArgs {
+    /// Repository of the OS.
+    #[arg(long, value_name = "DIR", required_unless_present = "oem")]
+    os: Option<PathBuf>,
+    /// Repository of the OEM's apps.
+    #[arg(long, value_name = "DIR")]
+    oem: Option<PathBuf>,
+    /// Where to write the bundle.
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+}
+
+pub(crate) fn run(workspace: &Workspace, command: &ReleaseCommand) -> Result<()> {
+    match command {
+        ReleaseCommand::New(args) => new(workspace, args),
+        ReleaseCommand::Publish(args) => publish(workspace, args),
+        ReleaseCommand::Sign(args) => sign(args),
+        ReleaseCommand::Refresh(args) => refresh(workspace, args),
+        ReleaseCommand::Show(args) => show(args),
+        ReleaseCommand::Verify(args) => verify(args),
+        ReleaseCommand::Bundle(args) => bundle(args),
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> Result<u64> {
+    Ok(std::time::UNIX_EPOCH
+        .elapsed()
+        .context("this host's clock shows a time before 1970")?
+        .as_secs())
+}
+
+/// The root that a development image brings: of this checkout's key, for as long as anybody builds from it.
+pub(crate) fn development_root(workspace: &Workspace) -> Result<Vec<u8>> {
+    const TEN_YEARS_S: u64 = 3653 * 86_400;
+    let key = keys::development(workspace, Purpose::Release)?;
+    let roles = one_key(key.public());
+    let mut draft = Repository::first_root(&roles, TEN_YEARS_S, workspace.build_time()?)?;
+    draft.sign(&key);
+    Ok(draft.to_bytes()?)
+}
+
+fn one_key(key: PublicKey) -> Roles {
+    Roles { keys: Role::ALL.map(|role| (role, (vec![key], 1))).into() }
+}
+
+impl RoleArgs {
+    fn roles(&self, workspace: &Workspace) -> Result<Roles> {
+        let named = [(&self.root, "root"), (&self.targets, "targets"), (&self.online, "online")];
+        if named.iter().all(|(keys, _)| keys.is_empty()) {
+            return Ok(one_key(keys::development(workspace, Purpose::Release)?.public()));
+        }
+        if let Some((_, role)) = named.iter().find(|(keys, _)| keys.is_empty()) {
+            let missing =
+                format!("--{role}: name the keys of all of --root, --targets and --online");
+            return Err(HostLacks(missing).into());
+        }
+        let load = |paths: &[PathBuf]| -> Result<Vec<PublicKey>> {
+            paths.iter().map(|path| Ok(PublicKey::load(path)?)).collect()
+        };
+        let online = load(&self.online)?;
+        let keys = [
+            (Role::Root, (load(&self.root)?, self.root_threshold)),
+            (Role::Targets, (load(&self.targets)?, self.targets_threshold)),
+            (Role::Snapshot, (online.clone(), 1)),
+            (Role::Timestamp, (online, 1)),
+        ];
+        Ok(Roles { keys: keys.into() })
+    }
+}
+
+fn load_keys(workspace: &Workspace, paths: &[PathBuf]) -> Result<Vec<PrivateKey>> {
+    if paths.is_empty() {
+        return Ok(vec![keys::development(workspace, Purpose::Release)?]);
+    }
+    paths.iter().map(|path| Ok(PrivateKey::load(path)?)).collect()
+}
+
+fn draft_file(directory: &Path, waiting: Waiting) -> PathBuf {
+    directory.join("drafts").join(match waiting {
+        Waiting::Root => "root.json",
+        Waiting::Targets => "targets.json",
+    })
+}
+
+fn read_draft(directory: &Path, waiting: Waiting) -> Result<Draft> {
+    let path = draft_file(directory, waiting);
+    ensure!(path.is_file(), "{}: nothing waits there; write it with --emit-bytes", path.display());
+    let bytes = workspace::read(&path)?;
+    let draft = match waiting {
+        Waiting::Root => Draft::read::<Root>(&bytes),
+        Waiting::Targets => Draft::read::<Targets>(&bytes),
+    };
+    draft.with_context(|| path.display().to_string())
+}
+
+/// Puts a draft aside. `None` where it is to be used now.
+fn put_aside(
+    args: &KeyArgs,
+    directory: &Path,
+    waiting: Waiting,
+    draft: &Draft,
+) -> Result<Option<()>> {
+    let Some(file) = &args.emit_bytes else {
+        return Ok(None);
+    };
+    let path = draft_file(directory, waiting);
+    workspace::write(&path, draft.to_bytes()?)?;
+    workspace::write(file, draft.bytes_to_sign())?;
+    println!("{}: waits for its signatures", path.display());
+    println!("{}: {} bytes to sign", file.display(), draft.bytes_to_sign().len());
+    Ok(Some(()))
+}
+
+fn forget_draft(directory: &Path, waiting: Waiting) -> Result<()> {
+    let path = draft_file(directory, waiting);
+    if path.exists() {
+        std::fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The draft at hand, or the one that was put aside, signed by the keys at hand.
+fn prepare(
+    args: &KeyArgs,
+    directory: &Path,
+    waiting: Waiting,
+    keys: &[PrivateKey],
+    make: impl FnOnce() -> Result<Draft>,
+) -> Result<Draft> {
+    let mut draft = if args.draft { read_draft(directory, waiting)? } else { make()? };
+    // A draft that is put aside without a key named is signed elsewhere alone.
+    if args.emit_bytes.is_none() || !args.keys.is_empty() {
+        keys.iter().for_each(|key| draft.sign(key));
+    }
+    Ok(draft)
+}
+
+fn new(workspace: &Workspace, args: &NewArgs) -> Result<()> {
+    let keys = load_keys(workspace, &args.keys.keys)?;
+    let lifetime = Lifetimes::default().root;
+    let draft = prepare(&args.keys, &args.directory, Waiting::Root, &keys, || {
+        Ok(Repository::first_root(&args.roles.roles(workspace)?, lifetime, now()?)?)
+    })?;
+    if put_aside(&args.keys, &args.directory, Waiting::Root, &draft)?.is_some() {
+        return Ok(());
+    }
+    Repository::create(&args.directory, &draft)?;
+    forget_draft(&args.directory, Waiting::Root)?;
+    let root = args.directory.join("metadata/1.root.json");
+    println!("{}", args.directory.display());
+    println!(
+        "name {} under [update] in an image manifest, unless it is a development one",
+        root.display()
+    );
+    Ok(())
+}
+
+fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
+    let keys = load_keys(workspace, &args.keys.keys)?;
+    let mut repository = Repository::open(&args.directory)?;
+    let nothing = args.images.is_empty() && args.apps.is_empty() && args.removed.is_empty();
+    if nothing && !args.keys.draft {
+        return Err(
+            HostLacks("name what to publish, with --image, --app or --remove".to_owned()).into()
+        );
+    }
+    let lifetimes = Lifetimes::default();
+    let draft = prepare(&args.keys, &args.directory, Waiting::Targets, &keys, || {
+        let mut files = repository.targets();
+        for path in &args.removed {
+            if files.remove(path).is_none() {
+                bail!("{path}: is not offered; `release show` says what is");
+            }
+        }
+        let images = args.images.iter().map(|image| of_image(image));
+        for released in images.chain(args.apps.iter().map(|package| of_package(package))) {
+            let released = released?;
+            let target =
+                repository.add_file(&released.path, &released.bytes, released.release.clone())?;
+            files.retain(|_, known| {
+                let same = |known: &holdfast_core::release::Release| {
+                    let new = &released.release;
+                    (known.component, &known.product, &known.board)
+                        == (new.component, &new.product, &new.board)
+                };
+                !known.custom.as_ref().is_some_and(same)
+            });
+            println!("{}: version {}", released.path, released.release.version);
+            files.insert(released.path, target);
+        }
+        Ok(repository.next_targets(files, lifetimes.targets, now()?)?)
+    })?;
+    if put_aside(&args.keys, &args.directory, Waiting::Targets, &draft)?.is_some() {
+        return Ok(());
+    }
+    repository.publish(&draft, &keys, lifetimes, now()?)?;
+    forget_draft(&args.directory, Waiting::Targets)?;
+    println!("published: {}", args.directory.display());
+    Ok(())
+}
+
+fn sign(args: &SignArgs) -> Result<()> {
+    let mut draft = read_draft(&args.directory, args.draft)?;
+    let public = PublicKey::load(&args.public)?;
+    let bytes = workspace::read(&args.signature)?;
+    let length = bytes.len();
+    let signature: [u8; 64] = bytes.try_into().map_err(|_| {
+        anyhow!("{}: has {length} bytes; a signature has 64", args.signature.display())
+    })?;
+    draft.attach(&public, &signature).with_context(|| args.signature.display().to_string())?;
+    let path = draft_file(&args.directory, args.draft);
+    workspace::write(&path, draft.to_bytes()?)?;
+    println!("{}: signed by {}", path.display(), public.id());
+    Ok(())
+}
+
+pub(crate) fn rotate(workspace: &Workspace, args: &RotateArgs) -> Result<()> {
+    let keys = load_keys(workspace, &args.keys.keys)?;
+    let mut repository = Repository::open(&args.directory)?;
+    let lifetimes = Lifetimes::default();
+    let draft = prepare(&args.keys, &args.directory, Waiting::Root, &keys, || {
+        Ok(repository.next_root(&args.roles.roles(workspace)?, lifetimes.root, now()?)?)
+    })?;
+    if put_aside(&args.keys, &args.directory, Waiting::Root, &draft)?.is_some() {
+        return Ok(());
+    }
+    repository.rotate(&draft, &keys, lifetimes, now()?)?;
+    forget_draft(&args.directory, Waiting::Root)?;
+    println!("{}: root {}", args.directory.display(), repository.root().common.version);
+    Ok(())
+}
+
+fn refresh(workspace: &Workspace, args: &RefreshArgs) -> Result<()> {
+    let keys = load_keys(workspace, &args.keys)?;
+    let mut repository = Repository::open(&args.directory)?;
+    repository.refresh(&keys, Lifetimes::default(), now()?)?;
+    for (role, expires) in repository.expires() {
+        println!("{role} holds until {expires}");
+    }
+    Ok(())
+}
+
+fn show(args: &ShowArgs) -> Result<()> {
+    let repository = Repository::open(&args.directory)?;
+    let root = repository.root();
+    let expires: BTreeMap<String, String> =
+        repository.expires().into_iter().map(|(role, at)| (role.to_string(), at)).collect();
+    if args.json {
+        let roles: BTreeMap<&str, _> = root
+            .roles
+            .iter()
+            .map(|(role, of)| {
+                (role.name(), serde_json::json!({ "keys": of.keyids, "threshold": of.threshold }))
+            })
+            .collect();
+        let json = serde_json::json!({
+            "root_version": root.common.version, "roles": roles, "expires": expires,
+            "targets": repository.targets(),
+        });
+        println!("{}", serde_json::to_string_pretty(&json).context("cannot write JSON")?);
+        return Ok(());
+    }
+    println!("root {}", root.common.version);
+    for (role, of) in &root.roles {
+        let ids: Vec<&str> = of.keyids.iter().map(|id| id.get(..16).unwrap_or(id)).collect();
+        let until = expires.get(role.name()).map_or("not signed yet", String::as_str);
+        println!("{:<10} {} of {}, until {until}", role.name(), of.threshold, ids.join(" "));
+    }
+    for (path, target) in repository.targets() {
+        let Some(release) = target.custom else {
+            continue;
+        };
+        println!(
+            "{path}: {} {}, rollback index {}, {} bytes, product {:?}, board {:?}",
+            release.component,
+            release.version,
+            release.rollback_index,
+            target.length,
+            release.product,
+            release.board
+        );
+    }
+    Ok(())
+}
+
+fn verify(args: &VerifyArgs) -> Result<()> {
+    let first = args.directory.join("metadata/1.root.json");
+    let root = workspace::read(args.root.as_ref().unwrap_or(&first))?;
+    let targets = Repository::verify(&args.directory, &root, now()?)?;
+    println!("{}: a device takes it", args.directory.display());
+    for (path, target) in &targets.targets {
+        let version = target.custom.as_ref().map(|release| release.version.to_string());
+        println!("{path}: {}", version.unwrap_or_default());
+    }
+    println!("targets {} until {}", targets.common.version, targets.common.expires);
+    Ok(())
+}
+
+fn bundle(args: &BundleArgs) -> Result<()> {
+    let named = [(Name::Os, &args.os), (Name::Oem, &args.oem)];
+    let repositories: Vec<_> =
+        named.into_iter().filter_map(|(name, path)| Some((name, path.clone()?))).collect();
+    holdfast_repository::bundle(&repositories, &args.output)?;
+    println!("{}", args.output.display());
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! Updates: what `update` takes of what is released, and how it speaks with `uplink`.
+//!
+//! `update` cannot reach the network and `uplink` cannot reach the flash. Between them goes one request
+//! at a time for one file, and its bytes ([`fetch`]).
+
+pub mod bundle;
+pub mod config;
+mod decision;
+pub mod fetch;
+mod memory;
+pub mod pace;
+
+pub use decision::{Held, Running, next_release};
+pub use memory::{Memory, Outcome, Staged};

@@ -1,0 +1,135 @@
+//! A service's wire to init.
+
+use crate::channel;
+use crate::poll::Poll;
+use holdfast_core::wire::{self, Reply, Request, WireError};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+
+/// Messages that came unasked and wait: so many at once, the oldest go first.
+const MAX_UNASKED: usize = 4;
+
+/// Why init could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// This service has no right to ask for anything.
+    #[error("init has handed over no socket ({})", wire::SOCKET_VARIABLE)]
+    NoSocket,
+    /// The kernel refuses.
+    #[error("cannot talk to init")]
+    Socket(#[source] io::Error),
+    /// Something else than a message.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// An answer to something else, or a no.
+    #[error("init does not do what it was asked: {0:?}")]
+    Refused(Box<Reply>),
+}
+
+impl InitError {
+    /// An answer that nobody can go on with.
+    #[must_use]
+    pub fn refused(reply: Reply) -> Self {
+        Self::Refused(Box::new(reply))
+    }
+}
+
+/// The socket to init.
+#[derive(Debug)]
+pub struct InitSocket {
+    socket: OwnedFd,
+    buffer: Vec<u8>,
+    /// What came unasked, with the socket in it.
+    unasked: Vec<(Reply, OwnedFd)>,
+}
+
+impl InitSocket {
+    /// The one that init has handed over.
+    ///
+    /// # Errors
+    /// It has handed over none.
+    pub fn from_environment() -> Result<Self, InitError> {
+        let number = std::env::var(wire::SOCKET_VARIABLE).ok().and_then(|n| n.parse().ok());
+        let socket = channel::handed_over(number.ok_or(InitError::NoSocket)?);
+        Ok(Self {
+            socket: socket.map_err(InitError::Socket)?,
+            buffer: vec![0u8; wire::MAX_REPLY_BYTES],
+            unasked: Vec::new(),
+        })
+    }
+
+    /// Asks, and waits for the answer and what comes with it.
+    ///
+    /// # Errors
+    /// init is gone, or says something that is no answer.
+    pub fn ask(&mut self, request: &Request) -> Result<(Reply, Option<OwnedFd>), InitError> {
+        let request = wire::encode_request(request)?;
+        channel::send(&self.socket, &request).map_err(InitError::Socket)?;
+        loop {
+            let received = channel::receive_with(&self.socket, &mut self.buffer);
+            let (length, handed) = received.map_err(InitError::Socket)?;
+            match (self.reply(length)?, handed) {
+                (reply, Some(socket)) if is_unasked(&reply) => self.remember(reply, socket),
+                reply => return Ok(reply),
+            }
+        }
+    }
+
+    /// As [`ask`](Self::ask), where the answer must be that it will be done.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask), or it will not be done.
+    pub fn tell(&mut self, request: &Request) -> Result<Option<OwnedFd>, InitError> {
+        match self.ask(request)? {
+            (Reply::Accepted, handed) => Ok(handed),
+            (reply, _) => Err(InitError::refused(reply)),
+        }
+    }
+
+    /// What came unasked, without waiting.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn unasked(&mut self) -> Result<Vec<(Reply, OwnedFd)>, InitError> {
+        while let Some((length, handed)) =
+            channel::try_receive_with(&self.socket, &mut self.buffer).map_err(InitError::Socket)?
+        {
+            match (self.reply(length)?, handed) {
+                (reply, Some(socket)) if is_unasked(&reply) => self.remember(reply, socket),
+                (reply, _) => return Err(InitError::refused(reply)),
+            }
+        }
+        Ok(std::mem::take(&mut self.unasked))
+    }
+
+    /// Also waits for what comes unasked.
+    pub fn add_to<'a>(&'a self, poll: &mut Poll<'a>) {
+        poll.add(&self.socket);
+    }
+
+    fn reply(&self, length: usize) -> Result<Reply, WireError> {
+        wire::decode_reply(self.buffer.get(..length).unwrap_or_default())
+    }
+
+    fn remember(&mut self, reply: Reply, socket: OwnedFd) {
+        if self.unasked.len() >= MAX_UNASKED {
+            self.unasked.remove(0);
+        }
+        self.unasked.push((reply, socket));
+    }
+}
+
+fn is_unasked(reply: &Reply) -> bool {
+    matches!(reply, Reply::NetworkWanted | Reply::Uplink)
+}
+
+/// Says that this component is ready.
+///
+/// # Errors
+/// init does not listen.
+pub fn notify_ready() -> io::Result<()> {
+    let path = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
+    UnixDatagram::unbound()?.send_to(b"READY=1", path)?;
+    Ok(())
+}

@@ -1,0 +1,93 @@
+//! Metadata that waits for its signatures, which may be made elsewhere.
+
+use holdfast_core::release::metadata::{
+    self, Envelope, Key, Metadata, MetadataError, Signature, hex,
+};
+use holdfast_images::key::{PrivateKey, PublicKey};
+use serde_json::Value;
+use thiserror::Error;
+
+/// Why a draft is no good.
+#[derive(Debug, Error)]
+pub enum DraftError {
+    /// It cannot be written as JSON.
+    #[error("the metadata cannot be written")]
+    Json(#[from] serde_json::Error),
+    /// It has no canonical form.
+    #[error("the metadata")]
+    Metadata(#[from] MetadataError),
+    /// A signature of somebody else, or over something else.
+    #[error("the signature is not that of key {0} over this draft")]
+    Signature(String),
+}
+
+/// Metadata with the signatures that it has so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    signed: Value,
+    message: Vec<u8>,
+    signatures: Vec<Signature>,
+}
+
+impl Draft {
+    /// Metadata that nobody has signed.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn new<M: Metadata>(metadata: &M) -> Result<Self, DraftError> {
+        let signed = serde_json::to_value(metadata)?;
+        let message = metadata::canonical(&signed)?;
+        Ok(Self { signed, message, signatures: Vec::new() })
+    }
+
+    /// What is to be signed.
+    #[must_use]
+    pub fn bytes_to_sign(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// Signs it. A second signature of a key takes the place of the first.
+    pub fn sign(&mut self, key: &PrivateKey) {
+        let signature = key.sign(&self.message);
+        self.put(&key.public(), &signature);
+    }
+
+    /// Takes a signature that was made elsewhere.
+    ///
+    /// # Errors
+    /// It is not that key's, or not over this.
+    pub fn attach(&mut self, key: &PublicKey, signature: &[u8; 64]) -> Result<(), DraftError> {
+        if !key.has_signed(&self.message, signature) {
+            return Err(DraftError::Signature(key.id().to_string()));
+        }
+        self.put(key, signature);
+        Ok(())
+    }
+
+    fn put(&mut self, key: &PublicKey, signature: &[u8; 64]) {
+        let keyid = Key::of(&key.bytes).id();
+        self.signatures.retain(|known| known.keyid != keyid);
+        self.signatures.push(Signature { keyid, sig: hex(signature) });
+    }
+
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, DraftError> {
+        let envelope =
+            Envelope { signatures: self.signatures.clone(), signed: self.signed.clone() };
+        Ok(serde_json::to_vec(&envelope)?)
+    }
+
+    /// Reads a draft that was put aside, with the signatures that it has; whether they are enough is said when
+    /// it is used.
+    ///
+    /// # Errors
+    /// It is no metadata of this role.
+    pub fn read<M: Metadata>(bytes: &[u8]) -> Result<Self, DraftError> {
+        let (_, Envelope { signatures, signed }) = metadata::read::<M>(bytes)?;
+        let message = metadata::canonical(&signed)?;
+        Ok(Self { signed, message, signatures })
+    }
+}

@@ -1,0 +1,615 @@
+//! Repositories of releases: a directory that any HTTPS server can serve.
+//!
+//! ```text
+//! metadata/N.root.json                  who the roles are
+//! metadata/timestamp.json               the newest snapshot
+//! metadata/N.snapshot.json              the targets that belong to it
+//! metadata/N.targets.json               what is released
+//! targets/DIRECTORY/SHA256.NAME         the files
+//! ```
+//!
+//! Whatever is published was verified first, with the client that devices have. The timestamp is
+//! written last: until then nobody sees anything of it, and a cut leaves what was there before.
+
+mod bundle;
+mod draft;
+mod released;
+
+pub use bundle::bundle;
+pub use draft::{Draft, DraftError};
+pub use released::{Released, of_image, of_package};
+
+use holdfast_core::release::client::{Client, Refusal, Trusted};
+use holdfast_core::release::metadata::{
+    self, Common, FileMeta, Key, Metadata, MetadataError, Role, RoleKeys, Root, SPEC_VERSION,
+    Snapshot, Targets, Timestamp,
+};
+use holdfast_core::release::{Release, Target};
+use holdfast_core::update::bundle::BundleError;
+use holdfast_images::FileError;
+use holdfast_images::key::{PrivateKey, PublicKey};
+use holdfast_images::package::PackError;
+use holdfast_images::show::ShowError;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Why a repository could not be read or written.
+#[derive(Debug, Error)]
+pub enum RepositoryError {
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is one already.
+    #[error("{} is there already; a repository is never overwritten", .0.display())]
+    Exists(PathBuf),
+    /// There is none.
+    #[error("{} holds no repository: there is no root; make one with `release new`", .0.display())]
+    NoRepository(PathBuf),
+    /// A file of metadata is no good.
+    #[error("{}", path.display())]
+    Metadata {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: MetadataError,
+    },
+    /// A device would not take it.
+    #[error("{}: a device refuses this repository", directory.display())]
+    Refused {
+        /// The repository.
+        directory: PathBuf,
+        /// Why.
+        source: Refusal,
+    },
+    /// A draft is no good.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// More files than fit into a bundle.
+    #[error("the bundle {0}")]
+    Bundle(BundleError),
+    /// It is no image.
+    #[error(transparent)]
+    Image(#[from] ShowError),
+    /// It is no app package.
+    #[error("{}: {source}", path.display())]
+    Package {
+        /// Which file.
+        path: PathBuf,
+        /// Why; said in full above.
+        source: Box<PackError>,
+    },
+    /// A release that no device could take.
+    #[error("{path}: {reason}")]
+    Release {
+        /// Its path in the repository.
+        path: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A time that cannot be written.
+    #[error("{0} seconds after 1970 is no time that metadata can hold")]
+    Time(u64),
+    /// A version that can rise no more.
+    #[error("the version of {0} can rise no more")]
+    Version(Role),
+}
+
+// No `#[from]`: its text is part of this error's.
+impl From<BundleError> for RepositoryError {
+    fn from(error: BundleError) -> Self {
+        Self::Bundle(error)
+    }
+}
+
+/// Who signs for each role.
+#[derive(Debug, Clone)]
+pub struct Roles {
+    /// Keys of each role, and how many of them must sign.
+    pub keys: BTreeMap<Role, (Vec<PublicKey>, usize)>,
+}
+
+/// How long the metadata of each role holds, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Lifetimes {
+    /// Of a root: until it must be rotated.
+    pub root: u64,
+    /// Of what is released.
+    pub targets: u64,
+    /// Of a snapshot.
+    pub snapshot: u64,
+    /// Of a timestamp: how long a device can be kept from learning of a release.
+    pub timestamp: u64,
+}
+
+const DAY: u64 = 86_400;
+
+impl Default for Lifetimes {
+    fn default() -> Self {
+        Self { root: 365 * DAY, targets: 365 * DAY, snapshot: 30 * DAY, timestamp: 14 * DAY }
+    }
+}
+
+impl Lifetimes {
+    fn of(self, role: Role) -> u64 {
+        match role {
+            Role::Root => self.root,
+            Role::Targets => self.targets,
+            Role::Snapshot => self.snapshot,
+            Role::Timestamp => self.timestamp,
+        }
+    }
+}
+
+/// A repository.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    directory: PathBuf,
+    root: Root,
+    /// The root as it was signed.
+    root_bytes: Vec<u8>,
+    timestamp: Option<Timestamp>,
+    snapshot: Option<Snapshot>,
+    targets: Option<Targets>,
+}
+
+impl Repository {
+    /// The first root for these roles, to be signed by the keys of its own root role.
+    ///
+    /// # Errors
+    /// A time that cannot be written, or roles that make no sense.
+    pub fn first_root(roles: &Roles, lifetime: u64, now: u64) -> Result<Draft, RepositoryError> {
+        let root = root(roles, 1, lifetime, now)?;
+        Ok(Draft::new(&root)?)
+    }
+
+    /// Makes a repository whose first root was signed. It has no releases yet.
+    ///
+    /// # Errors
+    /// There is one already, or the root is not signed by enough of its keys.
+    pub fn create(directory: &Path, root: &Draft) -> Result<Self, RepositoryError> {
+        let metadata = directory.join("metadata");
+        let path = metadata.join(Role::Root.file(1));
+        if path.exists() {
+            return Err(RepositoryError::Exists(directory.to_owned()));
+        }
+        let bytes = root.to_bytes()?;
+        let refused = |source| RepositoryError::Refused { directory: directory.to_owned(), source };
+        Client::begin(&bytes, Trusted::default(), 0).map_err(refused)?;
+        for directory in [&metadata, &directory.join("targets")] {
+            fs::create_dir_all(directory).map_err(FileError::at("make", directory))?;
+        }
+        write(&path, &bytes)?;
+        Self::open(directory)
+    }
+
+    /// Reads a repository.
+    ///
+    /// # Errors
+    /// There is none, or a file of it is no good.
+    pub fn open(directory: &Path) -> Result<Self, RepositoryError> {
+        let mut version = 0u32;
+        while metadata_file(directory, Role::Root, version.saturating_add(1)).is_file() {
+            version = version.saturating_add(1);
+        }
+        if version == 0 {
+            return Err(RepositoryError::NoRepository(directory.to_owned()));
+        }
+        let path = metadata_file(directory, Role::Root, version);
+        let root_bytes = fs::read(&path).map_err(FileError::at("read", &path))?;
+        let root = read(&path)?;
+        let timestamp: Option<Timestamp> =
+            read_if_there(&metadata_file(directory, Role::Timestamp, 0))?;
+        let of = |meta: Result<&FileMeta, MetadataError>| meta.map(|meta| meta.version).ok();
+        let snapshot: Option<Snapshot> = match timestamp.as_ref().and_then(|t| of(t.snapshot())) {
+            Some(version) => Some(read(&metadata_file(directory, Role::Snapshot, version))?),
+            None => None,
+        };
+        let targets: Option<Targets> = match snapshot.as_ref().and_then(|s| of(s.targets())) {
+            Some(version) => Some(read(&metadata_file(directory, Role::Targets, version))?),
+            None => None,
+        };
+        Ok(Self { directory: directory.to_owned(), root, root_bytes, timestamp, snapshot, targets })
+    }
+
+    /// Who the roles are now.
+    #[must_use]
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+
+    /// What is released now: files by their paths.
+    #[must_use]
+    pub fn targets(&self) -> BTreeMap<String, Target> {
+        self.targets.as_ref().map(|targets| targets.targets.clone()).unwrap_or_default()
+    }
+
+    /// The files of metadata that a device may ask for now.
+    #[must_use]
+    pub fn metadata_files(&self) -> Vec<String> {
+        let roots = 1..=self.root.common.version;
+        let of = |role: Role, version| format!("metadata/{}", role.file(version));
+        let mut files: Vec<String> = roots.map(|version| of(Role::Root, version)).collect();
+        let newest = [
+            self.timestamp.as_ref().map(|_| (Role::Timestamp, 0)),
+            self.snapshot.as_ref().map(|snapshot| (Role::Snapshot, snapshot.common.version)),
+            self.targets.as_ref().map(|targets| (Role::Targets, targets.common.version)),
+        ];
+        files.extend(newest.into_iter().flatten().map(|(role, version)| of(role, version)));
+        files
+    }
+
+    /// Until when each role's metadata holds.
+    #[must_use]
+    pub fn expires(&self) -> BTreeMap<Role, String> {
+        let all = [
+            Some((Role::Root, &self.root.common)),
+            self.timestamp.as_ref().map(|timestamp| (Role::Timestamp, &timestamp.common)),
+            self.snapshot.as_ref().map(|snapshot| (Role::Snapshot, &snapshot.common)),
+            self.targets.as_ref().map(|targets| (Role::Targets, &targets.common)),
+        ];
+        all.into_iter().flatten().map(|(role, common)| (role, common.expires.clone())).collect()
+    }
+
+    /// Puts a file into the repository as a target. It is offered to nobody before it is published.
+    ///
+    /// # Errors
+    /// The file cannot be written, or no device could take the release.
+    pub fn add_file(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        release: Release,
+    ) -> Result<Target, RepositoryError> {
+        let target = Target {
+            length: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            hashes: BTreeMap::from([("sha256".to_owned(), metadata::sha256(bytes))]),
+            custom: Some(release),
+        };
+        let refused = |reason| RepositoryError::Release { path: path.to_owned(), reason };
+        target.check(path).map_err(refused)?;
+        let place = target.place(path).ok_or_else(|| refused("has no hash"))?;
+        write(&self.directory.join(place), bytes)?;
+        Ok(target)
+    }
+
+    /// The metadata that offers these files and no others, to be signed by the keys of the targets role.
+    ///
+    /// # Errors
+    /// A time or version that cannot be written.
+    pub fn next_targets(
+        &self,
+        files: BTreeMap<String, Target>,
+        lifetime: u64,
+        now: u64,
+    ) -> Result<Draft, RepositoryError> {
+        let before = self.targets.as_ref().map_or(0, |targets| targets.common.version);
+        let common = common(Role::Targets, next(Role::Targets, before)?, lifetime, now)?;
+        Ok(Draft::new(&Targets { common, targets: files })?)
+    }
+
+    /// The next root, for these roles: to be signed by the keys of the root role, old and new.
+    ///
+    /// # Errors
+    /// A time or version that cannot be written, or roles that make no sense.
+    pub fn next_root(
+        &self,
+        roles: &Roles,
+        lifetime: u64,
+        now: u64,
+    ) -> Result<Draft, RepositoryError> {
+        let version = next(Role::Root, self.root.common.version)?;
+        Ok(Draft::new(&root(roles, version, lifetime, now)?)?)
+    }
+
+    /// Puts the next root, signed, behind the others: the last step of a rotation, from which on devices
+    /// believe it. Whatever the new keys must sign anew is signed with the keys at hand, `online`, and published
+    /// with it.
+    ///
+    /// # Errors
+    /// It is not signed by enough of the old and of its own keys, or is not the next one.
+    pub fn rotate(
+        &mut self,
+        root: &Draft,
+        online: &[PrivateKey],
+        lifetimes: Lifetimes,
+        now: u64,
+    ) -> Result<(), RepositoryError> {
+        let bytes = root.to_bytes()?;
+        let refused =
+            |source| RepositoryError::Refused { directory: self.directory.clone(), source };
+        let mut client =
+            Client::begin(&self.root_bytes, Trusted::default(), now).map_err(refused)?;
+        client.take(bytes.clone()).map_err(refused)?;
+        let (next, _) = metadata::read::<Root>(&bytes)
+            .map_err(|source| refused(Refusal::Metadata { role: Role::Root, source }))?;
+        let path = metadata_file(&self.directory, Role::Root, next.common.version);
+        let mut rotated = Self { root: next, root_bytes: bytes.clone(), ..self.clone() };
+        let publication = match &rotated.targets {
+            Some(targets) => {
+                let anew = rotated.targets_anew(targets, online, lifetimes, now)?;
+                Some(rotated.prepare(anew.as_ref(), online, lifetimes, now)?)
+            }
+            None => None,
+        };
+        // The root first: nobody can believe what its keys have signed without it.
+        write(&path, &bytes)?;
+        if let Some(publication) = publication {
+            rotated.put(publication)?;
+        }
+        *self = rotated;
+        Ok(())
+    }
+
+    /// The targets that are offered, signed by the keys at hand, where this root's keys have not signed them.
+    fn targets_anew(
+        &self,
+        targets: &Targets,
+        keys: &[PrivateKey],
+        lifetimes: Lifetimes,
+        now: u64,
+    ) -> Result<Option<Draft>, RepositoryError> {
+        let path = metadata_file(&self.directory, Role::Targets, targets.common.version);
+        let bytes = fs::read(&path).map_err(FileError::at("read", &path))?;
+        let read = metadata::read::<Targets>(&bytes);
+        let holds = |envelope| self.root.verify(Role::Targets, &envelope).is_ok();
+        if read.is_ok_and(|(_, envelope)| holds(envelope)) {
+            return Ok(None);
+        }
+        let mut draft = self.next_targets(targets.targets.clone(), lifetimes.targets, now)?;
+        self.sign(Role::Targets, &mut draft, keys);
+        Ok(Some(draft))
+    }
+
+    /// Signs with those of the keys that are the role's.
+    fn sign(&self, role: Role, draft: &mut Draft, keys: &[PrivateKey]) {
+        let of_role = self.root.role(role);
+        for key in keys {
+            let id = Key::of(&key.public().bytes).id();
+            if of_role.is_some_and(|role| role.keyids.contains(&id)) {
+                draft.sign(key);
+            }
+        }
+    }
+
+    /// Publishes signed targets: snapshot and timestamp are signed with `online` keys.
+    ///
+    /// # Errors
+    /// Too few keys have signed one of them, or a device would refuse them for another reason; nothing
+    /// has changed then.
+    pub fn publish(
+        &mut self,
+        targets: &Draft,
+        online: &[PrivateKey],
+        lifetimes: Lifetimes,
+        now: u64,
+    ) -> Result<(), RepositoryError> {
+        let publication = self.prepare(Some(targets), online, lifetimes, now)?;
+        self.put(publication)
+    }
+
+    /// Signs snapshot and timestamp anew, before they expire.
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    pub fn refresh(
+        &mut self,
+        online: &[PrivateKey],
+        lifetimes: Lifetimes,
+        now: u64,
+    ) -> Result<(), RepositoryError> {
+        let publication = self.prepare(None, online, lifetimes, now)?;
+        self.put(publication)
+    }
+
+    /// Makes and verifies everything that a publication consists of.
+    fn prepare(
+        &self,
+        targets: Option<&Draft>,
+        online: &[PrivateKey],
+        lifetimes: Lifetimes,
+        now: u64,
+    ) -> Result<Publication, RepositoryError> {
+        let targets_bytes = match (targets, &self.targets) {
+            (Some(draft), _) => draft.to_bytes()?,
+            (None, Some(targets)) => {
+                let path = metadata_file(&self.directory, Role::Targets, targets.common.version);
+                fs::read(&path).map_err(FileError::at("read", &path))?
+            }
+            (None, None) => return Err(RepositoryError::NoRepository(self.directory.clone())),
+        };
+        let shape = |path: &str, source| RepositoryError::Metadata { path: path.into(), source };
+        let (targets, _) = metadata::read::<Targets>(&targets_bytes)
+            .map_err(|source| shape("targets.json", source))?;
+        let before = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.common.version);
+        let version = next(Role::Snapshot, before)?;
+        let snapshot = Snapshot {
+            common: common(Role::Snapshot, version, lifetimes.of(Role::Snapshot), now)?,
+            meta: names(Role::Targets, targets.common.version, &targets_bytes),
+        };
+        let snapshot_bytes = self.signed(&snapshot, online)?;
+        let before = self.timestamp.as_ref().map_or(0, |timestamp| timestamp.common.version);
+        let timestamp_version = next(Role::Timestamp, before)?;
+        let lifetime = lifetimes.of(Role::Timestamp);
+        let timestamp = Timestamp {
+            common: common(Role::Timestamp, timestamp_version, lifetime, now)?,
+            meta: names(Role::Snapshot, version, &snapshot_bytes),
+            issued: Some(metadata::time(now).ok_or(RepositoryError::Time(now))?),
+        };
+        let timestamp_bytes = self.signed(&timestamp, online)?;
+        let publication = Publication {
+            files: vec![
+                (Role::Targets, targets.common.version, targets_bytes),
+                (Role::Snapshot, version, snapshot_bytes),
+                (Role::Timestamp, timestamp_version, timestamp_bytes),
+            ],
+            targets,
+            snapshot,
+            timestamp,
+        };
+        let refused =
+            |source| RepositoryError::Refused { directory: self.directory.clone(), source };
+        self.check(&publication, now).map_err(refused)?;
+        Ok(publication)
+    }
+
+    fn signed<M: Metadata>(
+        &self,
+        metadata: &M,
+        keys: &[PrivateKey],
+    ) -> Result<Vec<u8>, RepositoryError> {
+        let mut draft = Draft::new(metadata)?;
+        self.sign(M::ROLE, &mut draft, keys);
+        Ok(draft.to_bytes()?)
+    }
+
+    /// What a device that knows the present root says to it.
+    fn check(&self, publication: &Publication, now: u64) -> Result<(), Refusal> {
+        let seen = self.targets.as_ref().map_or(0, |targets| targets.common.version);
+        let found = publication.targets.common.version;
+        if found < seen {
+            return Err(Refusal::Rollback { role: Role::Targets, found, seen });
+        }
+        let mut client = Client::begin(&self.root_bytes, Trusted::default(), now)?;
+        client.is_missing()?; // There is no newer root.
+        publication.files.iter().rev().try_for_each(|(_, _, bytes)| client.take(bytes.clone()))
+    }
+
+    fn put(&mut self, publication: Publication) -> Result<(), RepositoryError> {
+        for (role, version, bytes) in &publication.files {
+            write(&metadata_file(&self.directory, *role, *version), bytes)?;
+        }
+        self.targets = Some(publication.targets);
+        self.snapshot = Some(publication.snapshot);
+        self.timestamp = Some(publication.timestamp);
+        Ok(())
+    }
+
+    /// Goes the way that a device goes from a root, `trusted_root`, at a time, and looks at every file that
+    /// is offered: what is released.
+    ///
+    /// # Errors
+    /// What a device would refuse, or a file that is not what the metadata says.
+    pub fn verify(
+        directory: &Path,
+        trusted_root: &[u8],
+        now: u64,
+    ) -> Result<Targets, RepositoryError> {
+        let refused = |source| RepositoryError::Refused { directory: directory.to_owned(), source };
+        let mut client = Client::begin(trusted_root, Trusted::default(), now).map_err(refused)?;
+        while let Some(wanted) = client.wants() {
+            let path = directory.join("metadata").join(&wanted.name);
+            match fs::read(&path) {
+                Ok(bytes) => client.take(bytes).map_err(refused)?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    client.is_missing().map_err(refused)?;
+                }
+                Err(error) => return Err(FileError::at("read", &path)(error).into()),
+            }
+        }
+        let targets = client.targets().cloned();
+        let targets = targets.ok_or_else(|| RepositoryError::NoRepository(directory.to_owned()))?;
+        for (path, target) in &targets.targets {
+            let refused = |reason| RepositoryError::Release { path: path.clone(), reason };
+            let place = target.place(path).ok_or_else(|| refused("has no hash"))?;
+            let place = directory.join(place);
+            let bytes = fs::read(&place).map_err(FileError::at("read", &place))?;
+            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            if length != target.length
+                || target.hashes.get("sha256") != Some(&metadata::sha256(&bytes))
+            {
+                return Err(refused("is not the file that the metadata names"));
+            }
+        }
+        Ok(targets)
+    }
+}
+
+/// What is written at once, the timestamp last.
+struct Publication {
+    files: Vec<(Role, u32, Vec<u8>)>,
+    targets: Targets,
+    snapshot: Snapshot,
+    timestamp: Timestamp,
+}
+
+fn root(roles: &Roles, version: u32, lifetime: u64, now: u64) -> Result<Root, RepositoryError> {
+    let mut keys = BTreeMap::new();
+    let mut named = BTreeMap::new();
+    for (role, (of_role, threshold)) in &roles.keys {
+        let mut role_keys = RoleKeys { keyids: Default::default(), threshold: *threshold };
+        for public in of_role {
+            let key = Key::of(&public.bytes);
+            role_keys.keyids.insert(key.id());
+            keys.insert(key.id(), key);
+        }
+        named.insert(*role, role_keys);
+    }
+    let root = Root {
+        common: common(Role::Root, version, lifetime, now)?,
+        consistent_snapshot: true,
+        keys,
+        roles: named,
+    };
+    let checked = root.check();
+    checked.map_err(|source| RepositoryError::Metadata { path: "root.json".into(), source })?;
+    Ok(root)
+}
+
+fn common(role: Role, version: u32, lifetime: u64, now: u64) -> Result<Common, RepositoryError> {
+    let until = now.saturating_add(lifetime);
+    Ok(Common {
+        kind: role.name().to_owned(),
+        spec_version: SPEC_VERSION.to_owned(),
+        version,
+        expires: metadata::time(until).ok_or(RepositoryError::Time(until))?,
+    })
+}
+
+fn names(role: Role, version: u32, bytes: &[u8]) -> BTreeMap<String, FileMeta> {
+    let meta = FileMeta {
+        version,
+        length: u64::try_from(bytes.len()).ok(),
+        hashes: Some(BTreeMap::from([("sha256".to_owned(), metadata::sha256(bytes))])),
+    };
+    BTreeMap::from([(format!("{role}.json"), meta)])
+}
+
+fn next(role: Role, version: u32) -> Result<u32, RepositoryError> {
+    version.checked_add(1).ok_or(RepositoryError::Version(role))
+}
+
+fn metadata_file(directory: &Path, role: Role, version: u32) -> PathBuf {
+    directory.join("metadata").join(role.file(version))
+}
+
+fn read<M: Metadata>(path: &Path) -> Result<M, RepositoryError> {
+    let bytes = fs::read(path).map_err(FileError::at("read", path))?;
+    let read = metadata::read(&bytes).map(|(metadata, _)| metadata);
+    read.map_err(|source| RepositoryError::Metadata { path: path.to_owned(), source })
+}
+
+fn read_if_there<M: Metadata>(path: &Path) -> Result<Option<M>, RepositoryError> {
+    if path.exists() { read(path).map(Some) } else { Ok(None) }
+}
+
+/// Writes a file whole or not at all.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(directory).map_err(FileError::at("make", directory))?;
+    let mut file =
+        tempfile::NamedTempFile::new_in(directory).map_err(FileError::at("write in", directory))?;
+    file.write_all(bytes).map_err(FileError::at("write", path))?;
+    // A server runs as somebody else.
+    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    file.as_file()
+        .set_permissions(readable)
+        .and_then(|()| file.as_file().sync_all())
+        .map_err(FileError::at("write", path))?;
+    file.persist(path).map_err(|error| FileError::at("write", path)(error.error))?;
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(FileError::at("write", directory))
+}

@@ -1,0 +1,83 @@
+//! From an image or an app package to a release: the bytes, and what the metadata says of them.
+
+use crate::RepositoryError;
+use holdfast_core::package::Version;
+use holdfast_core::release::metadata::hex;
+use holdfast_core::release::{Component, Release};
+use holdfast_core::slots::Release as SlotRelease;
+use holdfast_core::verity;
+use holdfast_images::boot::signature;
+use holdfast_images::show::{self, BootStatus};
+use holdfast_images::{FileError, package};
+use std::fs;
+use std::path::Path;
+
+/// A release that can be added to a repository.
+#[derive(Debug, Clone)]
+pub struct Released {
+    /// Its usual path in a repository.
+    pub path: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// What the metadata says of it.
+    pub release: Release,
+}
+
+/// The slot of an image: its FIT, padded to whole blocks, then the root with its verity tree.
+///
+/// # Errors
+/// It is no image, or nobody has signed its slot.
+pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
+    let refused = |reason| RepositoryError::Release { path: image.display().to_string(), reason };
+    let shown = show::show(image)?;
+    if shown.boot == BootStatus::Unsigned {
+        return Err(refused("nobody has signed its slot; see `image sign`"));
+    }
+    let slot = SlotRelease::from_command_line(&shown.command_line)
+        .map_err(|_| refused("its command line names no release"))?;
+    let mut bytes = show::read_partition(image, "boot-a")?;
+    let fit = signature::fit_length(&bytes).ok_or_else(|| refused("its slot is damaged"))?;
+    let boot_bytes = fit.next_multiple_of(verity::BLOCK_BYTES);
+    bytes.resize(boot_bytes, 0);
+    let mut root = show::read_partition(image, "root-a")?;
+    root.truncate(shown.root_bytes);
+    bytes.extend(root);
+    let version: Version =
+        shown.version.parse().map_err(|_| refused("its version is no version"))?;
+    let release = Release {
+        component: Component::Os,
+        product: shown.product,
+        board: shown.board.clone(),
+        version,
+        rollback_index: slot.rollback_index.into(),
+        least_os: Version::default(),
+        boot_bytes: u64::try_from(boot_bytes).unwrap_or(u64::MAX),
+        root_hash: shown.root_hash,
+    };
+    Ok(Released { path: format!("os/{}-{version}.slot", shown.name), bytes, release })
+}
+
+/// An app package, as it is.
+///
+/// # Errors
+/// It is no app package.
+pub fn of_package(path: &Path) -> Result<Released, RepositoryError> {
+    let bytes = fs::read(path).map_err(FileError::at("read", path))?;
+    let package = package::read(&bytes).map_err(|source| RepositoryError::Package {
+        path: path.to_owned(),
+        source: Box::new(source),
+    })?;
+    let header = package.header;
+    let name = holdfast_core::component::name_for(&package.manifest.name);
+    let release = Release {
+        component: Component::App(header.component_id),
+        product: header.product.as_str().to_owned(),
+        board: header.board.as_str().to_owned(),
+        version: header.version,
+        rollback_index: header.rollback_index,
+        least_os: header.least_os,
+        boot_bytes: 0,
+        root_hash: hex(&header.root_hash),
+    };
+    Ok(Released { path: format!("apps/{name}-{}.package", header.version), bytes, release })
+}

@@ -1,0 +1,219 @@
+//! A repository over its life, as devices see it.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::tests_outside_test_module,
+    reason = "a panic is a failed test"
+)]
+
+use holdfast_core::app_manifest::ComponentId;
+use holdfast_core::package::Version;
+use holdfast_core::release::client::Refusal;
+use holdfast_core::release::metadata::{MetadataError, Role};
+use holdfast_core::release::{Authority, Component, Device, Release};
+use holdfast_images::key::PrivateKey;
+use holdfast_repository::{Lifetimes, Repository, RepositoryError, Roles};
+use std::fs;
+use std::path::Path;
+
+const NOW: u64 = 1_800_000_000;
+const DAY: u64 = 86_400;
+const ID: ComponentId = ComponentId([7; 16]);
+const PATH: &str = "apps/pump.app";
+
+fn key(seed: u8) -> PrivateKey {
+    PrivateKey::from_secret(&[seed; 32], true)
+}
+
+/// Two of two for the root, one of one online, one of one for the targets.
+fn roles(root: [u8; 2], online: u8) -> Roles {
+    let public = |seed: u8| key(seed).public();
+    let keys = [
+        (Role::Root, (root.map(public).to_vec(), 2)),
+        (Role::Timestamp, (vec![public(online)], 1)),
+        (Role::Snapshot, (vec![public(online)], 1)),
+        (Role::Targets, (vec![public(20)], 1)),
+    ];
+    Roles { keys: keys.into() }
+}
+
+fn create(directory: &Path) -> Repository {
+    let mut root = Repository::first_root(&roles([1, 2], 10), 365 * DAY, NOW).unwrap();
+    root.sign(&key(1));
+    root.sign(&key(2));
+    Repository::create(directory, &root).unwrap()
+}
+
+fn release(version: &str, rollback_index: u64) -> Release {
+    Release {
+        component: Component::App(ID),
+        product: String::new(),
+        board: String::new(),
+        version: version.parse().unwrap(),
+        rollback_index,
+        least_os: Version::default(),
+        boot_bytes: 0,
+        root_hash: "5a".repeat(32),
+    }
+}
+
+fn publish(
+    repository: &mut Repository,
+    release: Release,
+    online: u8,
+    now: u64,
+) -> Result<(), RepositoryError> {
+    let bytes = format!("the package of {}", release.version).into_bytes();
+    let target = repository.add_file(PATH, &bytes, release)?;
+    let mut files = repository.targets();
+    files.insert(PATH.to_owned(), target);
+    let mut draft = repository.next_targets(files, 90 * DAY, now)?;
+    draft.sign(&key(20));
+    repository.publish(&draft, &[key(online)], Lifetimes::default(), now)
+}
+
+fn version_for_a_device(directory: &Path, now: u64) -> Result<Version, RepositoryError> {
+    let root = fs::read(directory.join("metadata/1.root.json")).unwrap();
+    let targets = Repository::verify(directory, &root, now)?;
+    let device = Device { product: "p".to_owned(), board: "b".to_owned(), os: Version::default() };
+    let authority = Authority::Apps(vec![ID]);
+    let app = Component::App(ID);
+    let (_, _, release) = targets.release_for(app, &device, &authority, |_| true).unwrap();
+    Ok(release.version)
+}
+
+#[test]
+fn what_is_published_is_what_a_device_finds() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut repository = create(directory);
+    publish(&mut repository, release("1.0.0", 1), 10, NOW).unwrap();
+    assert_eq!(version_for_a_device(directory, NOW).unwrap().to_string(), "1.0.0");
+    let mut repository = Repository::open(directory).unwrap();
+    publish(&mut repository, release("1.1.0", 1), 10, NOW + DAY).unwrap();
+    assert_eq!(version_for_a_device(directory, NOW + DAY).unwrap().to_string(), "1.1.0");
+    assert!(directory.join("metadata/2.targets.json").is_file());
+    assert!(matches!(
+        Repository::create(directory, &Repository::first_root(&roles([1, 2], 10), 1, NOW).unwrap()),
+        Err(RepositoryError::Exists(_))
+    ));
+}
+
+#[test]
+fn metadata_that_expires_is_signed_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut repository = create(directory);
+    publish(&mut repository, release("1.0.0", 1), 10, NOW).unwrap();
+    let later = NOW + 20 * DAY;
+    let expired = version_for_a_device(directory, later).unwrap_err();
+    assert!(
+        matches!(
+            &expired,
+            RepositoryError::Refused { source: Refusal::Expired { role: Role::Timestamp, .. }, .. }
+        ),
+        "{expired}"
+    );
+    repository.refresh(&[key(10)], Lifetimes::default(), later).unwrap();
+    assert_eq!(version_for_a_device(directory, later).unwrap().to_string(), "1.0.0");
+}
+
+#[test]
+fn what_a_device_would_refuse_is_not_published() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut repository = create(directory);
+    publish(&mut repository, release("1.0.0", 1), 10, NOW).unwrap();
+    let before = fs::read(directory.join("metadata/timestamp.json")).unwrap();
+    // Without the online key, and with somebody else's.
+    for online in [20, 99] {
+        let refused = publish(&mut repository, release("2.0.0", 1), online, NOW).unwrap_err();
+        assert!(
+            matches!(
+                refused,
+                RepositoryError::Refused {
+                    source: Refusal::Metadata { source: MetadataError::Signatures { .. }, .. },
+                    ..
+                }
+            ),
+            "{refused:?}"
+        );
+    }
+    // Targets that nobody has signed.
+    let draft = repository.next_targets(repository.targets(), DAY, NOW).unwrap();
+    repository.publish(&draft, &[key(10)], Lifetimes::default(), NOW).unwrap_err();
+    // A release that is none.
+    let broken = Release { root_hash: "5a".to_owned(), ..release("2.0.0", 1) };
+    let refused = publish(&mut repository, broken, 10, NOW).unwrap_err();
+    assert_eq!(refused.to_string(), "apps/pump.app: has no root hash of 64 hexadecimal digits");
+    assert_eq!(fs::read(directory.join("metadata/timestamp.json")).unwrap(), before);
+    assert_eq!(version_for_a_device(directory, NOW).unwrap().to_string(), "1.0.0");
+}
+
+#[test]
+fn keys_are_rotated_and_a_device_follows_from_the_first_root() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut repository = create(directory);
+    publish(&mut repository, release("1.0.0", 1), 10, NOW).unwrap();
+    // The online key is lost: another takes its place, and signs what is there anew.
+    let mut root = repository.next_root(&roles([1, 3], 11), 365 * DAY, NOW).unwrap();
+    for seed in [1, 2] {
+        root.sign(&key(seed));
+    }
+    let few = repository.rotate(&root, &[key(11)], Lifetimes::default(), NOW).unwrap_err();
+    assert!(few.to_string().contains("a device refuses"), "{few}");
+    root.attach(&key(3).public(), &key(3).sign(root.bytes_to_sign())).unwrap();
+    root.attach(&key(4).public(), &key(3).sign(root.bytes_to_sign())).unwrap_err();
+    repository.rotate(&root, &[key(10)], Lifetimes::default(), NOW).unwrap_err();
+    assert_eq!(repository.root().common.version, 1, "nothing has changed");
+    repository.rotate(&root, &[key(11)], Lifetimes::default(), NOW).unwrap();
+    assert_eq!(version_for_a_device(directory, NOW).unwrap().to_string(), "1.0.0");
+    publish(&mut repository, release("1.1.0", 2), 10, NOW).unwrap_err();
+    publish(&mut repository, release("1.1.0", 2), 11, NOW).unwrap();
+    assert_eq!(version_for_a_device(directory, NOW).unwrap().to_string(), "1.1.0");
+    assert_eq!(Repository::open(directory).unwrap().root().common.version, 2);
+}
+
+#[test]
+fn targets_are_signed_anew_where_their_key_changes() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut repository = create(directory);
+    publish(&mut repository, release("1.0.0", 1), 10, NOW).unwrap();
+    let mut roles = roles([1, 2], 10);
+    roles.keys.insert(Role::Targets, (vec![key(21).public()], 1));
+    let mut root = repository.next_root(&roles, 365 * DAY, NOW).unwrap();
+    [1, 2].iter().for_each(|seed| root.sign(&key(*seed)));
+    repository.rotate(&root, &[key(10)], Lifetimes::default(), NOW).unwrap_err();
+    repository.rotate(&root, &[key(10), key(20)], Lifetimes::default(), NOW).unwrap_err();
+    assert_eq!(version_for_a_device(directory, NOW).unwrap().to_string(), "1.0.0");
+    repository.rotate(&root, &[key(10), key(21)], Lifetimes::default(), NOW).unwrap();
+    assert_eq!(version_for_a_device(directory, NOW).unwrap().to_string(), "1.0.0");
+    publish(&mut repository, release("1.1.0", 1), 10, NOW).unwrap_err();
+}
+
+#[test]
+fn a_file_that_was_changed_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut repository = create(directory);
+    publish(&mut repository, release("1.0.0", 1), 10, NOW).unwrap();
+    let place = repository.targets()[PATH].place(PATH).unwrap();
+    fs::write(directory.join(place), "the package of 1.0.1").unwrap();
+    let refused = version_for_a_device(directory, NOW).unwrap_err();
+    assert!(refused.to_string().contains("is not the file that the metadata names"), "{refused}");
+}
+
+#[test]
+fn what_a_device_keeps_is_small() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut repository = create(directory.path());
+    publish(&mut repository, release("1.0.0", 1), 10, NOW).unwrap();
+    let bytes: u64 = fs::read_dir(directory.path().join("metadata"))
+        .unwrap()
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum();
+    assert!(bytes < 16 * 1024, "{bytes} bytes of metadata");
+}

@@ -1,0 +1,457 @@
+//! Turn after turn: what became of the last release, what is released now, and taking it.
+
+use crate::card::Card;
+use crate::chain;
+use crate::install::{self, InstallError};
+use crate::state::{self, KeepError};
+use crate::uplink::{self, Fetched, UplinkError};
+use holdfast_core::encoding::EncodingError;
+use holdfast_core::policy::APP_DIRECTORY;
+use holdfast_core::release::client::{Client, Refusal};
+use holdfast_core::release::metadata::Targets;
+use holdfast_core::release::{Component, Release, Repository, Target};
+use holdfast_core::update::config::{self, UpdateConfig};
+use holdfast_core::update::fetch::Fetch;
+use holdfast_core::update::{Held, Memory, Outcome, Staged, next_release};
+use holdfast_core::wire::{Reply, Request};
+use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
+use holdfast_linux::init_socket::{InitError, InitSocket};
+use holdfast_linux::poll::Poll;
+use holdfast_linux::{PathError, file};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+/// Longest root that an image may bring, in bytes.
+const MAX_ROOT_BYTES: usize = 32 * 1024;
+/// How long it waits for `uplink` to be there again, in milliseconds.
+const UPLINK_WITHIN_MS: u64 = 30_000;
+/// Times that one file is gone on with where it broke off, in one turn.
+const MAX_RESUMES: u32 = 16;
+/// Pause before that, in milliseconds.
+const RESUME_AFTER_MS: u64 = 2_000;
+
+/// Why the agent cannot do its work. It ends then, and init starts it again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AgentError {
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error(transparent)]
+    File(#[from] PathError),
+    #[error("there is no {0}")]
+    Missing(String),
+    #[error("{} is damaged", config::UPDATE_FILE)]
+    Config(#[source] EncodingError),
+    #[error("cannot wait")]
+    Wait(#[source] io::Error),
+}
+
+/// Why a turn brought nothing. There will be another.
+#[derive(Debug, thiserror::Error)]
+enum TurnError {
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
+    #[error("what was verified is not kept")]
+    Keep(#[from] KeepError),
+    #[error("release {version} of {component} is not taken")]
+    Install { component: Component, version: String, source: InstallError },
+}
+
+/// The agent.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    init: InitSocket,
+    config: UpdateConfig,
+    /// Of each repository, as the image has it.
+    roots: Vec<(Repository, Vec<u8>)>,
+    memory: Memory,
+    uplink: Option<OwnedFd>,
+    /// What is looked at in the place of a server, for as long as it is.
+    card: Option<Card>,
+    /// The card that was looked at last.
+    seen: Option<[u8; 32]>,
+    /// The OS that runs is on trial, and was staged by this agent.
+    trial: Option<Staged>,
+    /// init knows that there is nothing against a commit.
+    has_agreed: bool,
+    /// The service was reached since this agent runs.
+    has_reached: bool,
+    failures: u32,
+}
+
+impl Agent {
+    pub(crate) fn begin() -> Result<Self, AgentError> {
+        let init = InitSocket::from_environment()?;
+        let read = |name: &str, most| {
+            let bytes = file::read_bounded(&Path::new(APP_DIRECTORY).join(name), most)?;
+            bytes.ok_or_else(|| AgentError::Missing(name.to_owned()))
+        };
+        let bytes = read(config::UPDATE_FILE, config::MAX_ENCODED_BYTES)?;
+        let config = UpdateConfig::decode(&bytes).map_err(AgentError::Config)?;
+        let mut roots = Vec::new();
+        for repository in &config.repositories {
+            roots.push((*repository, read(&config::root_file(*repository), MAX_ROOT_BYTES)?));
+        }
+        Ok(Self {
+            init,
+            config,
+            roots,
+            memory: state::memory(),
+            uplink: None,
+            card: None,
+            seen: None,
+            trial: None,
+            has_agreed: false,
+            has_reached: false,
+            failures: 0,
+        })
+    }
+
+    /// One look at everything. Returns after how many milliseconds the next one is due.
+    pub(crate) fn turn(&mut self) -> Result<u64, AgentError> {
+        self.meet_uplink()?;
+        let held = self.held()?;
+        if self.settle(&held)? {
+            return self.reboot();
+        }
+        // One thing at a time: what is on trial comes to its end first.
+        let may_install =
+            !held.iter().any(|held| held.running.as_ref().is_some_and(|r| r.on_trial));
+        if may_install && self.look_at_cards(&held)? {
+            return self.reboot();
+        }
+        if self.uplink.is_none() {
+            return Ok(self.config.next_look_ms(0, random()));
+        }
+        let mut failed = false;
+        for (repository, root) in self.roots.clone() {
+            let looked = self.look(repository, &root, &held, may_install);
+            self.agree_if_reached()?;
+            match looked {
+                Ok(true) => return self.reboot(),
+                Ok(false) => {}
+                Err(TurnError::Init(error)) => return Err(error.into()),
+                Err(error) => {
+                    println!("{repository}: {}", chain(&error));
+                    failed = true;
+                }
+            }
+        }
+        self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
+        // A trial does not wait for long.
+        let failures = if may_install { self.failures } else { 1 };
+        Ok(self.config.next_look_ms(failures, random()))
+    }
+
+    /// Waits until then, or until `uplink` is there.
+    pub(crate) fn rest(&mut self, until: u64) -> Result<(), AgentError> {
+        let had_uplink = self.uplink.is_some();
+        loop {
+            self.meet_uplink()?;
+            let left = until.saturating_sub(monotonic_ms());
+            if left == 0 || (!had_uplink && self.uplink.is_some()) {
+                return Ok(());
+            }
+            let mut poll = Poll::new();
+            self.init.add_to(&mut poll);
+            poll.wait(left).map_err(AgentError::Wait)?;
+        }
+    }
+
+    /// Takes the newest socket to `uplink` that init has handed over.
+    fn meet_uplink(&mut self) -> Result<(), InitError> {
+        for (reply, socket) in self.init.unasked()? {
+            if reply == Reply::Uplink {
+                self.uplink = Some(socket);
+            }
+        }
+        Ok(())
+    }
+
+    /// What the device holds of the OS and of each app.
+    fn held(&mut self) -> Result<Vec<Held>, InitError> {
+        let mut all = Vec::new();
+        for at in 0u16.. {
+            match self.init.ask(&Request::Held(at))?.0 {
+                Reply::Held(held) => all.push(held),
+                Reply::Unknown => break,
+                reply => return Err(InitError::refused(reply)),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Looks at what became of the release that was staged last. True while one waits for a reboot.
+    fn settle(&mut self, held: &[Held]) -> Result<bool, InitError> {
+        let before = self.memory.clone();
+        let outcome = self.memory.settle(held);
+        match outcome {
+            Some(Outcome::Waits(_)) => return Ok(true),
+            Some(Outcome::OnTrial(staged)) if staged.component == Component::Os => {
+                self.trial = Some(staged);
+            }
+            Some(Outcome::Committed(component)) => println!("{component}: the new release is good"),
+            Some(Outcome::FellBack(component)) => {
+                println!("{component}: the new release has failed and is not tried again");
+            }
+            Some(Outcome::OnTrial(_)) | None => {}
+        }
+        if self.memory != before {
+            self.keep_memory();
+        }
+        self.agree_if_reached()?;
+        Ok(false)
+    }
+
+    /// Tells init, once, as soon as there is nothing against a commit.
+    fn agree_if_reached(&mut self) -> Result<(), InitError> {
+        let agrees = self.trial.is_none_or(|staged| staged.agrees(self.has_reached));
+        if agrees && !self.has_agreed {
+            self.init.tell(&Request::Agree)?;
+            self.has_agreed = true;
+        }
+        Ok(())
+    }
+
+    fn keep_memory(&self) {
+        if let Err(error) = state::keep_memory(&self.memory) {
+            println!("what became of releases is not kept: {}", chain(&error));
+        }
+    }
+
+    /// Looks at each card that was not looked at a moment ago. True when a release was staged.
+    fn look_at_cards(&mut self, held: &[Held]) -> Result<bool, InitError> {
+        for at in 0u16.. {
+            let disk = match self.init.ask(&Request::OtherDisk(at))? {
+                (Reply::Accepted, Some(disk)) => disk,
+                (Reply::Unknown, None) => break,
+                (Reply::Failed, None) => continue,
+                (reply, _) => return Err(InitError::refused(reply)),
+            };
+            let card = match Card::read(disk) {
+                Ok(Some(card)) if self.seen != Some(card.digest) => card,
+                Ok(_) => continue,
+                Err(error) => {
+                    println!("{}", chain(&error));
+                    continue;
+                }
+            };
+            println!("a card with releases");
+            self.seen = Some(card.digest);
+            self.card = Some(card);
+            let staged = self.look_at_card(held);
+            self.card = None;
+            if staged? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn look_at_card(&mut self, held: &[Held]) -> Result<bool, InitError> {
+        for (repository, root) in self.roots.clone() {
+            match self.look(repository, &root, held, true) {
+                Ok(true) => return Ok(true),
+                Ok(false) => {}
+                Err(TurnError::Init(error)) => return Err(error),
+                Err(error) => println!("{repository}: {}", chain(&error)),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Looks at a repository, and takes what is new there. True when a release was staged.
+    fn look(
+        &mut self,
+        repository: Repository,
+        root: &[u8],
+        held: &[Held],
+        may_install: bool,
+    ) -> Result<bool, TurnError> {
+        let trusted = state::trusted(repository);
+        let mut client = Client::begin(root, trusted.clone(), realtime_seconds())?;
+        let refreshed = self.refresh(repository, &mut client);
+        // What was verified counts, however it ended, and is kept in one piece.
+        if *client.trusted() != trusted {
+            state::keep_trusted(repository, client.trusted())?;
+        }
+        refreshed?;
+        if let Some(issued) = client.issued() {
+            self.init.tell(&Request::RaiseTime(issued))?;
+        }
+        let Some(targets) = client.targets().filter(|_| may_install) else {
+            return Ok(false);
+        };
+        self.take_next(repository, targets, held)
+    }
+
+    fn refresh(&mut self, repository: Repository, client: &mut Client) -> Result<(), TurnError> {
+        while let Some(wanted) = client.wants() {
+            // One byte more, by which a file that is too long is known.
+            let most_bytes = wanted.most_bytes.saturating_add(1);
+            let path = format!("metadata/{}", wanted.name);
+            let fetch = Fetch { repository, path, from: 0, most_bytes };
+            let mut bytes = Vec::new();
+            let fetched = self.fetch(&fetch, |piece| {
+                bytes.extend_from_slice(piece);
+                Ok::<(), TurnError>(())
+            })?;
+            self.has_reached |= self.card.is_none();
+            match fetched {
+                Fetched::All => client.take(bytes)?,
+                Fetched::Missing => client.is_missing()?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Fetches from the card that is looked at, or over the socket that there is; one that is of no use any more is given up.
+    fn fetch<E: From<UplinkError>>(
+        &mut self,
+        fetch: &Fetch,
+        take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<Fetched, E> {
+        if let Some(card) = &self.card {
+            return card.fetch(fetch, take);
+        }
+        let socket = self.uplink.as_ref().ok_or(UplinkError::Nobody)?;
+        let mut spent = false;
+        let fetched = uplink::fetch(socket, fetch, take, &mut spent);
+        if spent {
+            self.uplink = None;
+        }
+        fetched
+    }
+
+    fn take_next(
+        &mut self,
+        repository: Repository,
+        targets: &Targets,
+        held: &[Held],
+    ) -> Result<bool, TurnError> {
+        let next = next_release(targets, repository, &self.config.device, held, &self.memory);
+        let Some((path, target, release)) = next else {
+            println!("{repository}: nothing new in version {}", targets.common.version);
+            return Ok(false);
+        };
+        let (component, version) = (release.component, release.version);
+        println!("{component}: fetching release {version}, {} bytes", target.length);
+        let taken = self.take_release(repository, path, target, release);
+        if let (Err(error), Some(root_hash)) = (&taken, release.root_hash())
+            && error.is_conclusive()
+        {
+            self.memory.fails(component, root_hash);
+            self.keep_memory();
+        }
+        taken.map_err(|source| match source {
+            InstallError::Init(error) => TurnError::Init(error),
+            source => TurnError::Install { component, version: version.to_string(), source },
+        })?;
+        println!("{component}: release {version} is staged");
+        Ok(true)
+    }
+
+    fn take_release(
+        &mut self,
+        repository: Repository,
+        path: &str,
+        target: &Target,
+        release: &Release,
+    ) -> Result<(), InstallError> {
+        let root_hash = release.root_hash().ok_or(InstallError::NoHash)?;
+        let place = target.place(path).ok_or(InstallError::NoHash)?;
+        let stage = match release.component {
+            Component::Os => {
+                let (boot, root) = install::open_slot(&mut self.init, target, release)?;
+                let mut writer = install::SlotWriter::new(&boot, &root, release.boot_bytes);
+                self.download(repository, &place, target, |piece| writer.put(piece))?;
+                writer.finish()?;
+                install::verify_slot(&boot, &root, target, release)?;
+                Request::Stage
+            }
+            Component::App(id) => {
+                let package = install::create_package(id)?;
+                let mut writer = package.writer();
+                self.download(repository, &place, target, |piece| Ok(writer.put(piece)?))
+                    .and_then(|()| Ok(writer.finish()?))
+                    .and_then(|()| install::verify_package(&package, target, release))
+                    .inspect_err(|_| install::remove_package(id))?;
+                Request::StageApp(id)
+            }
+        };
+        let component = release.component;
+        self.memory.stages(Staged { component, root_hash, reached: self.has_reached });
+        state::keep_memory(&self.memory)?;
+        self.init.tell(&stage)?;
+        self.memory.is_staged();
+        Ok(state::keep_memory(&self.memory)?)
+    }
+
+    /// Fetches a whole file, and goes on where it broke off.
+    fn download(
+        &mut self,
+        repository: Repository,
+        place: &str,
+        target: &Target,
+        mut take: impl FnMut(&[u8]) -> Result<(), InstallError>,
+    ) -> Result<(), InstallError> {
+        let mut done = 0u64;
+        let mut resumes = 0;
+        while done < target.length {
+            let most_bytes = target.length.saturating_sub(done);
+            let fetch = Fetch { repository, path: place.to_owned(), from: done, most_bytes };
+            let fetched = self.fetch(&fetch, |piece| {
+                done = done.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
+                take(piece)
+            });
+            match fetched {
+                Ok(Fetched::All) if done == target.length => break,
+                Ok(Fetched::All) => return Err(InstallError::Short(done)),
+                Ok(Fetched::Missing) => return Err(InstallError::Missing),
+                Err(InstallError::Uplink(error))
+                    if resumes < MAX_RESUMES && self.card.is_none() =>
+                {
+                    println!("goes on at byte {done}: {}", chain(&error));
+                    resumes = resumes.saturating_add(1);
+                    self.pause()?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits a little, and for `uplink` if it is not there.
+    fn pause(&mut self) -> Result<(), InstallError> {
+        let wait = if self.uplink.is_some() { RESUME_AFTER_MS } else { UPLINK_WITHIN_MS };
+        match self.rest(monotonic_ms().saturating_add(wait)) {
+            Ok(()) => Ok(()),
+            Err(AgentError::Init(error)) => Err(error.into()),
+            Err(_) => Err(UplinkError::Nobody.into()),
+        }
+    }
+
+    /// Has the device reboot, if it may now. Returns when to ask again.
+    fn reboot(&mut self) -> Result<u64, AgentError> {
+        const MAX_WAIT_S: u64 = 3600;
+        let opens_in = self.config.window.map_or(0, |window| window.opens_in(realtime_seconds()));
+        if opens_in == 0 {
+            self.init.tell(&Request::Reboot)?;
+        } else {
+            println!("the device reboots for it in {} minutes", opens_in / 60);
+        }
+        // The clock may be set meanwhile.
+        Ok(opens_in.clamp(60, MAX_WAIT_S).saturating_mul(1000))
+    }
+}
+
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // Without it, every device looks at the same moment.
+    let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+    u32::from_ne_bytes(bytes)
+}

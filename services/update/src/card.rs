@@ -1,0 +1,96 @@
+//! A card with a bundle of releases, in the place of `uplink`.
+
+use crate::uplink::{Fetched, UplinkError};
+use holdfast_core::update::bundle::{self, BLOCK_BYTES, BundleError, Index};
+use holdfast_core::update::fetch::Fetch;
+use holdfast_linux::PathError;
+use holdfast_linux::direct::Direct;
+use sha2::{Digest, Sha256};
+use std::os::fd::OwnedFd;
+
+/// Why a disk is no such card.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CardError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("the card {0}")]
+    Bundle(BundleError),
+}
+
+/// A card.
+#[derive(Debug)]
+pub(crate) struct Card {
+    disk: Direct,
+    index: Index,
+    /// By which it is known again.
+    pub(crate) digest: [u8; 32],
+}
+
+impl Card {
+    /// Reads what is on a disk. `None` where it is something else than a bundle.
+    pub(crate) fn read(disk: OwnedFd) -> Result<Option<Self>, CardError> {
+        let mut disk = Direct::from_descriptor(disk, "the card");
+        let length = disk.length()?;
+        let mut first = Vec::new();
+        disk.read(BLOCK_BYTES.min(length), |piece| first.extend_from_slice(piece))?;
+        let index_bytes = match bundle::index_bytes(&first) {
+            Ok(bytes) => bytes,
+            Err(BundleError::Magic) => return Ok(None),
+            Err(error) => return Err(CardError::Bundle(error)),
+        };
+        let mut index = Vec::new();
+        disk.read_from(BLOCK_BYTES, index_bytes.into(), |piece| {
+            index.extend_from_slice(piece);
+            Ok::<(), PathError>(())
+        })?;
+        let digest = Sha256::digest(&index).into();
+        let index = Index::decode(&index, length).map_err(CardError::Bundle)?;
+        Ok(Some(Self { disk, index, digest }))
+    }
+
+    /// Hands the pieces of a file on.
+    ///
+    /// # Errors
+    /// The card cannot be read, or what `take` says.
+    pub(crate) fn fetch<E: From<UplinkError>>(
+        &self,
+        fetch: &Fetch,
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<Fetched, E> {
+        let Some(entry) = self.index.find(&format!("{}/{}", fetch.repository, fetch.path)) else {
+            return Ok(Fetched::Missing);
+        };
+        // Reading begins with a block: what of it was had before is passed over.
+        let skipped = fetch.from.checked_rem(BLOCK_BYTES).unwrap_or(0);
+        let at = entry.at.saturating_add(fetch.from.saturating_sub(skipped));
+        let left = entry.length.saturating_sub(fetch.from).min(fetch.most_bytes);
+        let mut skip = usize::try_from(skipped).unwrap_or(usize::MAX);
+        let mut stopped = None;
+        let read = self.disk.read_from(at, left.saturating_add(skipped), |piece| {
+            let (passed, wanted) = piece.split_at(skip.min(piece.len()));
+            skip = skip.saturating_sub(passed.len());
+            take(wanted).map_err(|error| {
+                stopped = Some(error);
+                Stop::Told
+            })
+        });
+        match (read, stopped) {
+            (Ok(()), _) => Ok(Fetched::All),
+            (Err(_), Some(error)) => Err(error),
+            (Err(Stop::Card(error)), None) => Err(UplinkError::Card(error).into()),
+            (Err(Stop::Told), None) => Ok(Fetched::All),
+        }
+    }
+}
+
+/// Why reading stops.
+enum Stop {
+    Card(PathError),
+    Told,
+}
+
+impl From<PathError> for Stop {
+    fn from(error: PathError) -> Self {
+        Self::Card(error)
+    }
+}

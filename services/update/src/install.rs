@@ -1,0 +1,185 @@
+//! Writing a release, and proving what was written.
+
+use crate::state::KeepError;
+use crate::uplink::UplinkError;
+use holdfast_core::app_manifest::ComponentId;
+use holdfast_core::component::Stored;
+use holdfast_core::package::{HEADER_BYTES, Header, PackageError};
+use holdfast_core::policy::APP_STORE_DIRECTORY;
+use holdfast_core::release::{Component, Release, Target};
+use holdfast_core::verity::{self, SLOT_SALT};
+use holdfast_core::wire::{Request, SlotPart};
+use holdfast_linux::direct::{Direct, Writer};
+use holdfast_linux::init_socket::{InitError, InitSocket};
+use holdfast_linux::{PathError, file};
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+
+/// Why a release was not installed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InstallError {
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Uplink(#[from] UplinkError),
+    #[error(transparent)]
+    Keep(#[from] KeepError),
+    #[error("it has no hashes")]
+    NoHash,
+    #[error("the server does not have it")]
+    Missing,
+    #[error("it ends after {0} bytes")]
+    Short(u64),
+    #[error("the {part} of the other slot has no room for its {bytes} bytes")]
+    Room { part: &'static str, bytes: u64 },
+    #[error("the medium has something else than was released")]
+    OtherBytes,
+    #[error("its root hash is not the one that was released")]
+    RootHash,
+    #[error("the package {0}")]
+    Package(PackageError),
+    #[error("the {0} in its header is not the one that was released")]
+    Differs(&'static str),
+}
+
+impl InstallError {
+    /// True when the bytes were those that were released, and can never be used.
+    pub(crate) fn is_conclusive(&self) -> bool {
+        matches!(self, Self::Room { .. } | Self::RootHash | Self::Package(_) | Self::Differs(_))
+    }
+}
+
+/// The parts of the other slot, which is not to be booted from then on.
+pub(crate) fn open_slot(
+    init: &mut InitSocket,
+    target: &Target,
+    release: &Release,
+) -> Result<(Direct, Direct), InstallError> {
+    init.tell(&Request::Announce)?;
+    let mut open = |part: SlotPart, bytes: u64| {
+        let descriptor = init.tell(&Request::OtherSlot(part))?;
+        let descriptor = descriptor.ok_or(InstallError::Room { part: part.name(), bytes })?;
+        let mut opened = Direct::from_descriptor(descriptor, part.name());
+        if opened.length()? < bytes {
+            return Err(InstallError::Room { part: part.name(), bytes });
+        }
+        Ok(opened)
+    };
+    let root_bytes = target.length.saturating_sub(release.boot_bytes);
+    Ok((open(SlotPart::Boot, release.boot_bytes)?, open(SlotPart::Root, root_bytes)?))
+}
+
+/// Writes a slot: kernel and device trees first, then the root.
+#[derive(Debug)]
+pub(crate) struct SlotWriter<'a> {
+    boot: Writer<'a>,
+    root: Writer<'a>,
+    boot_left: u64,
+}
+
+impl<'a> SlotWriter<'a> {
+    pub(crate) fn new(boot: &'a Direct, root: &'a Direct, boot_bytes: u64) -> Self {
+        Self { boot: boot.writer(), root: root.writer(), boot_left: boot_bytes }
+    }
+
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), InstallError> {
+        let left = usize::try_from(self.boot_left).unwrap_or(usize::MAX);
+        let (boot, root) = bytes.split_at(left.min(bytes.len()));
+        self.boot_left =
+            self.boot_left.saturating_sub(u64::try_from(boot.len()).unwrap_or(u64::MAX));
+        self.boot.put(boot)?;
+        Ok(self.root.put(root)?)
+    }
+
+    pub(crate) fn finish(self) -> Result<(), InstallError> {
+        self.root.finish()?;
+        Ok(self.boot.finish()?)
+    }
+}
+
+/// Reads the whole slot back from the medium.
+pub(crate) fn verify_slot(
+    boot: &Direct,
+    root: &Direct,
+    target: &Target,
+    release: &Release,
+) -> Result<(), InstallError> {
+    let root_bytes = target.length.saturating_sub(release.boot_bytes);
+    let mut tree = verity::Reader::new(SLOT_SALT, root_bytes).ok_or(InstallError::RootHash)?;
+    let mut whole = Sha256::new();
+    boot.read(release.boot_bytes, |piece| whole.update(piece))?;
+    root.read(root_bytes, |piece| {
+        whole.update(piece);
+        tree.take(piece);
+    })?;
+    judge(whole, tree, target, release)
+}
+
+fn judge(
+    whole: Sha256,
+    tree: verity::Reader,
+    target: &Target,
+    release: &Release,
+) -> Result<(), InstallError> {
+    let digest: [u8; 32] = whole.finalize().into();
+    if target.sha256() != Some(digest) {
+        return Err(InstallError::OtherBytes);
+    }
+    let root_hash = tree.root_hash();
+    if root_hash.is_none() || root_hash != release.root_hash() {
+        return Err(InstallError::RootHash);
+    }
+    Ok(())
+}
+
+fn package_path(id: ComponentId) -> PathBuf {
+    Path::new(APP_STORE_DIRECTORY).join(Stored::Unfinished.file(id))
+}
+
+/// A file for a package that nobody looks at before it is staged.
+pub(crate) fn create_package(id: ComponentId) -> Result<Direct, InstallError> {
+    Ok(Direct::create(&package_path(id))?)
+}
+
+/// Gives its room back.
+pub(crate) fn remove_package(id: ComponentId) {
+    if let Err(error) = file::remove(&package_path(id)) {
+        println!("an unfinished package stays: {}", crate::chain(&error));
+    }
+}
+
+/// Reads the whole package back from the medium. init looks at it again, at each start.
+pub(crate) fn verify_package(
+    package: &Direct,
+    target: &Target,
+    release: &Release,
+) -> Result<(), InstallError> {
+    let header_bytes = u64::try_from(HEADER_BYTES).unwrap_or(u64::MAX);
+    let mut start = Vec::new();
+    package.read(header_bytes.min(target.length), |piece| start.extend_from_slice(piece))?;
+    let header = Header::parse(&start, target.length).map_err(InstallError::Package)?;
+    let files = target.length.saturating_sub(header_bytes);
+    let mut tree = verity::Reader::new(header.salt, files).ok_or(InstallError::RootHash)?;
+    let mut whole = Sha256::new();
+    let mut skip = HEADER_BYTES;
+    package.read(target.length, |piece| {
+        whole.update(piece);
+        let (skipped, rest) = piece.split_at(skip.min(piece.len()));
+        skip = skip.saturating_sub(skipped.len());
+        tree.take(rest);
+    })?;
+    judge(whole, tree, target, release)?;
+    let differs = [
+        ("component id", Component::App(header.component_id) != release.component),
+        ("version", header.version != release.version),
+        ("rollback index", header.rollback_index != release.rollback_index),
+        ("least OS version", header.least_os != release.least_os),
+        ("root hash", Some(header.root_hash) != release.root_hash()),
+    ];
+    match differs.into_iter().find(|(_, differs)| *differs) {
+        Some((field, _)) => Err(InstallError::Differs(field)),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,46 @@
+//! The update agent: it decides what of a repository to believe, writes what is released, and asks init to
+//! have it tried.
+//!
+//! It has no network: whatever it looks at comes through a socket from `uplink`, and is hostile until
+//! verified. It cannot choose a slot, lower a floor or write the boot state: those are init's, which it
+//! asks for steps one after the other.
+
+mod agent;
+mod card;
+mod install;
+mod state;
+mod uplink;
+
+use crate::agent::Agent;
+use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::init_socket::notify_ready;
+use std::convert::Infallible;
+use std::error::Error;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let Err(error) = run();
+    println!("cannot go on: {}", chain(&*error));
+    ExitCode::FAILURE
+}
+
+/// An error with all its causes.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn run() -> Result<Infallible, Box<dyn Error>> {
+    let mut agent = Agent::begin()?;
+    notify_ready()?;
+    loop {
+        let wait = agent.turn()?;
+        let until = monotonic_ms().saturating_add(wait);
+        agent.rest(until)?;
+    }
+}

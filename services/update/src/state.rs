@@ -1,0 +1,70 @@
+//! What the agent keeps on `state`. Each file is replaced whole; a damaged one is said and counts as none.
+
+use crate::chain;
+use holdfast_core::encoding::EncodingError;
+use holdfast_core::policy::STATE_DIRECTORY;
+use holdfast_core::release::Repository;
+use holdfast_core::release::client::Trusted;
+use holdfast_core::update::Memory;
+use holdfast_linux::{PathError, file};
+use std::path::{Path, PathBuf};
+
+/// Why something was not kept.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Encoding(#[from] EncodingError),
+    #[error("it has {0} bytes, too many to be kept")]
+    TooLong(usize),
+}
+
+/// What earlier runs have verified of a repository.
+pub(crate) fn trusted(repository: Repository) -> Trusted {
+    let path = trusted_file(repository);
+    read(&path, Trusted::MAX_ENCODED_BYTES, Trusted::decode).unwrap_or_default()
+}
+
+/// Keeps it, in one piece.
+pub(crate) fn keep_trusted(repository: Repository, trusted: &Trusted) -> Result<(), KeepError> {
+    let bytes = trusted.encode()?;
+    if bytes.len() > Trusted::MAX_ENCODED_BYTES {
+        return Err(KeepError::TooLong(bytes.len()));
+    }
+    Ok(file::replace(&trusted_file(repository), &bytes)?)
+}
+
+/// What became of earlier releases.
+pub(crate) fn memory() -> Memory {
+    read(&memory_file(), Memory::MAX_ENCODED_BYTES, Memory::decode).unwrap_or_default()
+}
+
+pub(crate) fn keep_memory(memory: &Memory) -> Result<(), KeepError> {
+    Ok(file::replace(&memory_file(), &memory.encode()?)?)
+}
+
+fn read<T>(
+    path: &Path,
+    most: usize,
+    decode: impl FnOnce(&[u8]) -> Result<T, EncodingError>,
+) -> Option<T> {
+    let lost = |error: KeepError| {
+        println!("{} is lost: {}", path.display(), chain(&error));
+        None
+    };
+    match file::read_bounded(path, most) {
+        Ok(None) => None,
+        Ok(Some(bytes)) if bytes.len() > most => lost(KeepError::TooLong(bytes.len())),
+        Ok(Some(bytes)) => decode(&bytes).map_or_else(|error| lost(error.into()), Some),
+        Err(error) => lost(error.into()),
+    }
+}
+
+fn trusted_file(repository: Repository) -> PathBuf {
+    Path::new(STATE_DIRECTORY).join(format!("{repository}.trusted"))
+}
+
+fn memory_file() -> PathBuf {
+    Path::new(STATE_DIRECTORY).join(Memory::FILE_NAME)
+}
