@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use holdfast_core::slots::{BootState, COPY_BYTES, Choice, Copies, Slot};
 use holdfast_images::disk::Layout;
 use holdfast_images::show;
-use holdfast_qemu::machine::Machine;
+use holdfast_qemu::machine::{Guest, Machine};
 use holdfast_qemu::write_log::Step;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -47,7 +47,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
 }
 
 /// A source of numbers that are the same in every run: xorshift64.
-struct Numbers(u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
     fn next(&mut self) -> u64 {
@@ -58,25 +58,27 @@ impl Numbers {
     }
 
     /// A number below `end`.
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         let end = u64::try_from(end.max(1)).unwrap_or(1);
         usize::try_from(self.next().checked_rem(end).unwrap_or(0)).unwrap_or(0)
     }
 }
 
 /// Everything that was written in a cycle, and what it was written on.
-struct Cycle {
-    artefacts: Artefacts,
+pub(crate) struct Cycle {
+    pub(crate) artefacts: Artefacts,
     scratch: Scratch,
     base: Vec<u8>,
-    steps: Vec<Step>,
+    pub(crate) steps: Vec<Step>,
     /// The steps of the stage among them.
     stage: Range<usize>,
     places: Places,
+    /// Writes that may be under way at once.
+    window: usize,
 }
 
 /// Where things lie, and what a whole slot holds.
-struct Places {
+pub(crate) struct Places {
     copies: [u64; 2],
     /// Ranges of the disk in slots A and B, with what belongs there.
     slots: [Vec<(u64, Vec<u8>)>; 2],
@@ -103,15 +105,52 @@ impl Cycle {
         guest.wait("hello: heartbeat 8", BOOT)?;
         steps.extend(guest.written()?);
         let layout = Layout::read(&mut File::open(image)?)?;
-        let places = Places::find(&layout, &release)?;
-        let cycle = Self { artefacts: artefacts.clone(), scratch, base, steps, stage, places };
+        let places = Places::find(&layout, [&release, &release])?;
+        let artefacts = artefacts.clone();
+        let cycle = Self { artefacts, scratch, base, steps, stage, places, window: WINDOW };
+        cycle.check_log(&guest.disk())?;
+        Ok(cycle)
+    }
+
+    /// What a device has written that did all of it by itself, on a card that keeps what it has acknowledged:
+    /// of the last write alone may a part be missing. `releases` are those of slots A and B.
+    pub(crate) fn of_device(
+        artefacts: &Artefacts,
+        image: &Path,
+        releases: [&Release; 2],
+        guest: &mut Guest,
+    ) -> Result<Self> {
+        let scratch = Scratch::of(image)?;
+        let base = fs::read(scratch.path())?;
+        let steps = guest.written()?;
+        let places = Places::find(&Layout::read(&mut File::open(image)?)?, releases)?;
+        let (artefacts, stage) = (artefacts.clone(), 0..steps.len());
+        let cycle = Self { artefacts, scratch, base, steps, stage, places, window: 1 };
         cycle.check_log(&guest.disk())?;
         Ok(cycle)
     }
 
     /// Where a slot changes from half written to on trial to tried.
     fn end_of_stage(&self) -> Range<usize> {
-        self.stage.end.saturating_sub(WINDOW)..self.stage.end.saturating_add(4)
+        let begin = self.stage.end.saturating_sub(self.window).max(self.stage.start);
+        begin..self.stage.end.saturating_add(4).min(self.steps.len())
+    }
+
+    /// Makes the scratch disk what a cut leaves of it, and gives its path.
+    pub(crate) fn disk_after(&self, cut: &Cut) -> Result<&Path> {
+        let base = Medium::new(&self.base);
+        let left = cut.leave(&base, &self.steps, 0);
+        let file = File::options().write(true).open(self.scratch.path())?;
+        file.write_all_at(&self.base, 0)?;
+        for (sector, bytes) in left.all() {
+            file.write_all_at(bytes, u64::try_from(sector.saturating_mul(SECTOR))?)?;
+        }
+        Ok(self.scratch.path())
+    }
+
+    /// A cut anywhere.
+    pub(crate) fn cut(&self, numbers: &mut Numbers) -> Cut {
+        Cut::random(&self.steps, &(0..self.steps.len()), self.window, numbers)
     }
 
     /// The log is whole: replayed, it makes the very disk that the guests have left.
@@ -126,14 +165,17 @@ impl Cycle {
 }
 
 impl Places {
-    fn find(layout: &Layout, release: &Release) -> Result<Self> {
-        let slot = |slot: Slot| -> Result<Vec<(u64, Vec<u8>)>> {
+    fn find(layout: &Layout, [a, b]: [&Release; 2]) -> Result<Self> {
+        let slot = |slot: Slot, release: &Release| -> Result<Vec<(u64, Vec<u8>)>> {
             let start = |name: &str| -> Result<u64> {
                 Ok(layout.partition(&format!("{name}-{}", slot.letter()))?.start)
             };
             Ok(vec![(start("boot")?, release.boot.clone()), (start("root")?, release.root.clone())])
         };
-        Ok(Self { copies: layout.boot_state_copies()?, slots: [slot(Slot::A)?, slot(Slot::B)?] })
+        Ok(Self {
+            copies: layout.boot_state_copies()?,
+            slots: [slot(Slot::A, a)?, slot(Slot::B, b)?],
+        })
     }
 
     /// What must lie in a sector of a slot, when it lies in one.
@@ -210,21 +252,22 @@ impl<'a> Left<'_, 'a> {
 
 /// A cut: after so many steps, with these of the last writes lost, and one torn.
 #[derive(Debug, Clone)]
-struct Cut {
+pub(crate) struct Cut {
     after: usize,
     lost: Vec<usize>,
     /// Index of a step, and how many of its sectors are there.
     torn: Option<(usize, usize)>,
+    window: usize,
 }
 
 impl Cut {
     /// A cut behind one of the steps in `range`.
-    fn random(steps: &[Step], range: &Range<usize>, numbers: &mut Numbers) -> Self {
+    fn random(steps: &[Step], range: &Range<usize>, window: usize, numbers: &mut Numbers) -> Self {
         let after = range.start.saturating_add(numbers.below(range.len())).saturating_add(1);
         let under_way: Vec<usize> = (0..after)
             .rev()
             .take_while(|index| steps.get(*index) != Some(&Step::Flush))
-            .take(WINDOW)
+            .take(window)
             .collect();
         let lost: Vec<usize> =
             under_way.iter().copied().filter(|_| numbers.next() & 1 == 1).collect();
@@ -236,7 +279,7 @@ impl Cut {
             };
             (index, numbers.below(sectors.saturating_add(1)))
         });
-        Self { after, lost, torn }
+        Self { after, lost, torn, window }
     }
 
     /// The disk that it leaves. `certain` is the disk before step `from`.
@@ -259,7 +302,7 @@ impl Cut {
 
     /// Steps before this one are on the medium, whatever the cut.
     fn certain(&self) -> usize {
-        self.after.saturating_sub(WINDOW.saturating_mul(2))
+        self.after.saturating_sub(self.window.saturating_mul(2))
     }
 }
 
@@ -321,7 +364,8 @@ fn judged(cycle: &Cycle, steps: &[Step], count: usize) -> Result<Vec<String>> {
     let mut numbers = Numbers(SEED);
     let ranges = [0..steps.len(), cycle.end_of_stage()];
     let cuts = ranges.iter().cycle().take(count);
-    let mut cuts: Vec<Cut> = cuts.map(|range| Cut::random(steps, range, &mut numbers)).collect();
+    let random = |range| Cut::random(steps, range, cycle.window, &mut numbers);
+    let mut cuts: Vec<Cut> = cuts.map(random).collect();
     cuts.sort_by_key(|cut| cut.after);
     let base = Medium::new(&cycle.base);
     // Of the slots as they are at the start: A whole, B empty.
@@ -364,9 +408,9 @@ fn judged(cycle: &Cycle, steps: &[Step], count: usize) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-const SEED: u64 = 0x5eed_0fc0_ffee;
+pub(crate) const SEED: u64 = 0x5eed_0fc0_ffee;
 
-fn judge_all(cycle: &mut Cycle) -> Result<()> {
+pub(crate) fn judge_all(cycle: &mut Cycle) -> Result<()> {
     let count = cycle.artefacts.effort.cuts;
     let faults = judged(cycle, &cycle.steps, count)?;
     ensure!(faults.is_empty(), "{} of {count} cuts: {:#?}", faults.len(), faults.first());
@@ -399,15 +443,8 @@ fn boot_some(cycle: &mut Cycle) -> Result<()> {
     for number in 0..cycle.artefacts.effort.booted_cuts {
         let all = 0..cycle.steps.len();
         let range = if number % 2 == 0 { all } else { cycle.end_of_stage() };
-        let cut = Cut::random(&cycle.steps, &range, &mut numbers);
-        let base = Medium::new(&cycle.base);
-        let left = cut.leave(&base, &cycle.steps, 0);
-        let file = File::options().write(true).open(cycle.scratch.path())?;
-        file.write_all_at(&cycle.base, 0)?;
-        for (sector, bytes) in left.all() {
-            file.write_all_at(bytes, u64::try_from(sector.saturating_mul(SECTOR))?)?;
-        }
-        drop(file);
+        let cut = Cut::random(&cycle.steps, &range, cycle.window, &mut numbers);
+        cycle.disk_after(&cut)?;
         let machine = Machine { counted: true, ..Machine::new(cycle.scratch.path(), 64) };
         let mut guest = machine.start(None)?;
         guest.wait("init: slot [ab] committed", BOOT).with_context(|| format!("{cut:?}"))?;

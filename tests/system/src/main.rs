@@ -25,6 +25,7 @@ mod supervision;
 mod threat_model;
 mod update;
 mod update_attacks;
+mod update_cuts;
 mod update_page;
 mod verified_boot;
 
@@ -59,10 +60,28 @@ pub(crate) struct Effort {
     pub(crate) boot_states: usize,
     /// Boots with flipped bytes, for each partition.
     pub(crate) flips: usize,
+    /// Cuts of an update after which the file systems are read back.
+    pub(crate) updates_read_back: usize,
+    /// Cuts of an update that are booted.
+    pub(crate) updates_booted: usize,
 }
 
-const USUAL: Effort = Effort { cuts: 2_000, booted_cuts: 6, boot_states: 18, flips: 1 };
-const FULL: Effort = Effort { cuts: 10_000, booted_cuts: 50, boot_states: 128, flips: 8 };
+const USUAL: Effort = Effort {
+    cuts: 2_000,
+    booted_cuts: 6,
+    boot_states: 18,
+    flips: 1,
+    updates_read_back: 24,
+    updates_booted: 4,
+};
+const FULL: Effort = Effort {
+    cuts: 10_000,
+    booted_cuts: 50,
+    boot_states: 128,
+    flips: 8,
+    updates_read_back: 1_000,
+    updates_booted: 50,
+};
 
 impl Artefacts {
     pub(crate) fn image(&self, name: &str) -> PathBuf {
@@ -117,6 +136,7 @@ fn main() -> ExitCode {
     network_web::run(&mut suite, &artefacts);
     update::run(&mut suite, &artefacts);
     update_attacks::run(&mut suite, &artefacts);
+    update_cuts::run(&mut suite, &artefacts);
     update_page::run(&mut suite, &artefacts);
     suite.finish()
 }

@@ -387,7 +387,11 @@ fn edited(
 }
 
 /// Does something to a partition's bytes in a file of their own, and puts them back.
-fn on_partition<T>(disk: &Path, name: &str, act: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+pub(crate) fn on_partition<T>(
+    disk: &Path,
+    name: &str,
+    act: impl FnOnce(&Path) -> Result<T>,
+) -> Result<T> {
     let mut file = File::options().read(true).write(true).open(disk)?;
     let layout = Layout::read(&mut file)?;
     let partition = layout.partition(name)?;

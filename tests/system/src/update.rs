@@ -130,6 +130,11 @@ impl Scene {
         Ok(Machine { networks, ..Machine::new(image, 64) })
     }
 
+    /// The image that a release of the OS was made from.
+    pub(crate) fn built(&self, version: &str) -> PathBuf {
+        self.directory.path().join(format!("{version}.img"))
+    }
+
     /// A release of the OS: the image with another version, rollback index and whatever else is changed.
     pub(crate) fn os(
         &self,
@@ -145,7 +150,7 @@ impl Scene {
         let config = format!("{AGENT}/{UPDATE_FILE}");
         let mut agent = UpdateConfig::decode(&root::read_file(&data, &format!("/{config}"))?)?;
         agent.device.os = number;
-        let path = self.directory.path().join(format!("{version}.img"));
+        let path = self.built(version);
         let mut changed: Result<()> = Ok(());
         variant::with_release(&image, &path, &self.artefacts.signer()?, rollback_index, |root| {
             changed = (|| {
@@ -225,7 +230,7 @@ impl Life {
         let scene = Scene::new(artefacts)?;
         let mut guest = scene.machine(&scene.image())?.start(None)?;
         guest.wait("update: oem: nothing new", BOOT)?;
-        Scene::committed(&mut guest)?;
+        guest.wait_anywhere("init: slot a committed", WAIT)?;
         Ok(Self { scene, guest })
     }
 }

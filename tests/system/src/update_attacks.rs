@@ -63,7 +63,7 @@ impl Siege {
         let release = scene.os("0.2.0", 0, |_, _| Ok(()))?;
         let mut guest = scene.machine(&scene.image())?.start(None)?;
         guest.wait("update: oem: nothing new", BOOT)?;
-        Scene::committed(&mut guest)?;
+        guest.wait_anywhere("init: slot a committed", WAIT)?;
         Ok(Self { scene, guest, release })
     }
 
