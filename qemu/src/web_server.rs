@@ -313,8 +313,9 @@ mod tests {
     use super::*;
 
     fn answered(request: &WebRequest, answer: WebAnswer) -> (String, usize) {
-        let (mut written, mut counted) = (Vec::new(), 0);
-        write_answer(&mut written, request, answer, &mut |bytes| counted += bytes).unwrap();
+        let (mut written, mut counted) = (Vec::new(), 0usize);
+        let mut count = |bytes: usize| counted = bytes.saturating_add(counted);
+        write_answer(&mut written, request, answer, &mut count).unwrap();
         (String::from_utf8(written).unwrap(), counted)
     }
 

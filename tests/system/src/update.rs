@@ -458,13 +458,14 @@ fn budget(artefacts: &Artefacts) -> Result<()> {
 
 /// A sector in the middle of the other slot's root takes no write, and the card says nothing.
 fn lost_write(artefacts: &Artefacts) -> Result<()> {
+    const MIDDLE: u64 = 1 << 20;
     let scene = Scene::new(artefacts)?;
     let release = scene.os("0.2.0", 1, |_, _| Ok(()))?;
-    let middle = release.release.boot_bytes + (1 << 20);
-    ensure!(release.bytes.get(usize::try_from(middle)?..).is_some_and(|rest| rest.len() > 512));
+    let middle = usize::try_from(release.release.boot_bytes.saturating_add(MIDDLE))?;
+    ensure!(release.bytes.get(middle..).is_some_and(|rest| rest.len() > 512), "too short");
     scene.publish("os", &[release])?;
     let layout = Layout::read(&mut fs::File::open(scene.image())?)?;
-    let sector = (layout.partition("root-b")?.start + (1 << 20)) / SECTOR_BYTES;
+    let sector = layout.partition("root-b")?.start.saturating_add(MIDDLE) / SECTOR_BYTES;
     let machine = scene.machine(&scene.image())?;
     let mut guest = Machine { lost_sectors: vec![sector], ..machine }.start(None)?;
     guest.wait("the medium has something else than was released|cannot write root", BOOT)?;

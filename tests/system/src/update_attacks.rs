@@ -112,10 +112,10 @@ fn arbitrary_install(siege: &mut Siege) -> Result<()> {
     let target = theirs.add_file(&path, &bytes, release)?;
     let mut draft = theirs.next_targets([(path, target)].into(), 100 * DAY_S, at)?;
     draft.sign(&key);
-    theirs.publish(&draft, &[key.clone()], Lifetimes::default(), at)?;
+    theirs.publish(&draft, std::slice::from_ref(&key), Lifetimes::default(), at)?;
     let mut next = theirs.next_root(&roles(), 400 * DAY_S, at)?;
     next.sign(&key);
-    theirs.rotate(&next, &[key.clone()], Lifetimes::default(), at)?;
+    theirs.rotate(&next, std::slice::from_ref(&key), Lifetimes::default(), at)?;
     let served = directory.path().to_owned();
     siege.scene.lie(move |asked, _| {
         let path = asked.path.trim_start_matches("os/");
@@ -173,17 +173,15 @@ fn key_compromise(siege: &mut Siege) -> Result<()> {
         .pointer("/signed/version")
         .and_then(serde_json::Value::as_u64)
         .context("no version")?;
-    let common = |kind: &str| {
+    let named = |kind: &str, meta: serde_json::Value| {
         let expires = metadata::time(now()?.saturating_add(DAY_S)).context("no time")?;
         anyhow::Ok(serde_json::json!({ "_type": kind, "spec_version": "1.0.34", "version": 99,
-                                       "expires": expires }))
+                                       "expires": expires, "meta": meta }))
     };
-    let mut snapshot = common("snapshot")?;
-    snapshot["meta"] = serde_json::json!({ "targets.json": of(&targets, version) });
-    let snapshot = signed(snapshot)?;
-    let mut timestamp = common("timestamp")?;
-    timestamp["meta"] = serde_json::json!({ "snapshot.json": of(&snapshot, 99) });
-    let timestamp = signed(timestamp)?;
+    let targets_named = serde_json::json!({ "targets.json": of(&targets, version) });
+    let snapshot = signed(named("snapshot", targets_named)?)?;
+    let snapshot_named = serde_json::json!({ "snapshot.json": of(&snapshot, 99) });
+    let timestamp = signed(named("timestamp", snapshot_named)?)?;
     for (name, bytes) in [
         (format!("{version}.targets.json"), &targets),
         ("99.snapshot.json".to_owned(), &snapshot),
@@ -279,7 +277,7 @@ fn mix_and_match(siege: &mut Siege) -> Result<()> {
 
 /// Other bytes of the same length, under the real metadata.
 fn wrong_software(siege: &mut Siege) -> Result<()> {
-    siege.scene.publish("os", &[siege.release.clone()])?;
+    siege.scene.publish("os", std::slice::from_ref(&siege.release))?;
     siege.scene.lie(|asked, answer| match answer {
         WebAnswer::File(mut bytes) if asked.path.ends_with(".slot") => {
             if let Some(byte) = bytes.last_mut() {
@@ -339,7 +337,7 @@ fn endless_data(siege: &mut Siege) -> Result<()> {
         _ => answer,
     });
     siege.refused("update: os: timestamp has 4097 bytes, more than 4096")?;
-    siege.scene.publish("os", &[siege.release.clone()])?;
+    siege.scene.publish("os", std::slice::from_ref(&siege.release))?;
     let length = u64::try_from(siege.release.bytes.len())?;
     let before = siege.received()?;
     siege.scene.lie(|asked, answer| match answer {
@@ -380,7 +378,7 @@ fn drop_request(siege: &mut Siege) -> Result<()> {
 }
 
 fn takes_it_after_all(siege: &mut Siege) -> Result<()> {
-    siege.scene.publish("os", &[siege.release.clone()])?;
+    siege.scene.publish("os", std::slice::from_ref(&siege.release))?;
     siege.guest.wait("update: os: release 0.2.0 is staged", WAIT)?;
     siege.guest.wait("init: image update 0.2.0 for qemu-virt", BOOT)?;
     siege.guest.wait("init: slot b committed", WAIT)?;

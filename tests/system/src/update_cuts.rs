@@ -96,7 +96,7 @@ fn states(updates: &mut Updates) -> Result<()> {
     let packages = [Stored::Current, Stored::Previous, Stored::Trial(3), Stored::Trial(2)]
         .map(|stored| format!("/{}", stored.file(id)));
     let mut numbers = Numbers(SEED);
-    let mut newest = 0;
+    let mut newest = 0usize;
     for _ in 0..updates.cycle.artefacts.effort.updates_read_back {
         let cut = updates.cycle.cut(&mut numbers);
         let disk = updates.cycle.disk_after(&cut)?;
@@ -130,7 +130,7 @@ fn states(updates: &mut Updates) -> Result<()> {
             }
             Ok(kept)
         };
-        newest += look().with_context(|| format!("{cut:?}"))?;
+        newest = newest.saturating_add(look().with_context(|| format!("{cut:?}"))?);
     }
     ensure!(newest > 0, "no cut came behind the first look");
     Ok(())
