@@ -212,7 +212,6 @@ fn server(url: &str) -> Option<(Destination, u16)> {
     };
     match Destination::parse(host)? {
         Destination::Service(_) => None,
-        Destination::Prefix(..) if host.contains('/') => None,
         to => Some((to, port)),
     }
 }
@@ -568,7 +567,6 @@ data_mib = 16
             "https://a.example.com:0/os",
             "https://a.example.com:x/os",
             "https://user@a.example.com/os",
-            "https://192.0.2.0/24",
             "https://a.example.com/os?x",
             "https://a.example.com/os#x",
             "https://_http._tcp.local/os",

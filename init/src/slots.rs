@@ -6,8 +6,8 @@ use holdfast_core::component::ImageIdentity;
 use holdfast_core::package::Version;
 use holdfast_core::release::Component;
 use holdfast_core::slots::{
-    BootState, CommandLineError, Floor, FloorError, LastReset, Phase, Release, StageError, Status,
-    last_reset, root_hash,
+    BootState, CommandLineError, Floor, FloorError, LastReset, Phase, Release, RootTable, Slot,
+    StageError, Status, last_reset,
 };
 use holdfast_core::update::{Held, Running};
 use holdfast_core::wire::SlotPart;
@@ -16,7 +16,7 @@ use holdfast_linux::direct::Direct;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, boot_log, file};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Name of the partition with the boot state.
 const PARTITION: &str = "bootstate";
@@ -57,7 +57,7 @@ pub(crate) enum SaveError {
 pub(crate) struct Slots {
     device: Option<BootStateDevice>,
     status: Status,
-    root_hash: [u8; 32],
+    root: RootTable,
     version: Version,
     committed: bool,
 }
@@ -74,7 +74,8 @@ impl Slots {
         let line = String::from_utf8_lossy(&line);
         let release = Release::from_command_line(&line)?;
         // The kernel runs from it, so it is there.
-        let root_hash = root_hash(&line).ok_or(CommandLineError("verity table"))?;
+        let table = RootTable::from_command_line(&line);
+        let root = table.ok_or(CommandLineError("verity table"))?;
         if release.board != image.board {
             return Err(SlotError::OtherBoard(release.board, image.board.clone()));
         }
@@ -91,7 +92,7 @@ impl Slots {
             last_reset: LastReset::Unknown.to_string(),
         };
         let version = image.version;
-        let mut slots = Self { device: None, status, root_hash, version, committed: false };
+        let mut slots = Self { device: None, status, root, version, committed: false };
         if let Err(error) = floor.admit(&release) {
             slots.give_up(log);
             return Err(error.into());
@@ -169,7 +170,8 @@ impl Slots {
         let running = Running {
             version: self.version,
             rollback_index: self.status.rollback_index.into(),
-            root_hash: self.root_hash,
+            root_hash: self.root.root_hash,
+            data_bytes: self.root.data_bytes,
             on_trial: self.is_on_trial() && !self.committed,
         };
         let floor = self.status.floor.into();
@@ -189,12 +191,15 @@ impl Slots {
 
     /// A part of the other slot, which must have been announced, past the cache.
     pub(crate) fn other_part(&self, part: SlotPart) -> Result<OwnedFd, SaveError> {
-        let (running, other) = (self.status.slot, self.status.slot.other());
+        let running = self.status.slot;
         let state = self.status.boot_state.ok_or(SaveError::Unknown)?;
         state.stage(running)?;
-        let name = format!("{}-{}", part.name(), other.letter());
-        let path = block::partition_beside_root(&name)?.ok_or(SaveError::NoPartition(name))?;
-        Ok(Direct::open(&path)?.into_descriptor())
+        Ok(Direct::open(&partition(part, running.other())?)?.into_descriptor())
+    }
+
+    /// A part of the slot that runs, for reading.
+    pub(crate) fn running_part(&self, part: SlotPart) -> Result<OwnedFd, SaveError> {
+        Ok(Direct::open_to_read(&partition(part, self.status.slot)?)?.into_descriptor())
     }
 
     /// The other slot is written and verified, and to be tried at the next start.
@@ -220,6 +225,11 @@ impl Slots {
             log.failure("the slot keeps its tries", &error);
         }
     }
+}
+
+fn partition(part: SlotPart, slot: Slot) -> Result<PathBuf, SaveError> {
+    let name = format!("{}-{}", part.name(), slot.letter());
+    block::partition_beside_root(&name)?.ok_or(SaveError::NoPartition(name))
 }
 
 fn open(log: &Log) -> Option<BootStateDevice> {

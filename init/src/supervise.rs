@@ -234,7 +234,7 @@ impl<'log> Supervision<'log> {
                 // A good slot is not given up for a component: it has booted, and updates come
                 // through it.
                 if !self.slots.is_on_trial() && !self.slots.is_committed() {
-                    self.commit();
+                    self.commit_slot();
                 }
                 self.end(End::Reboot);
                 if let Some(failed) = self.components.get(index) {
@@ -254,9 +254,14 @@ impl<'log> Supervision<'log> {
         self.agreement.weigh(self.health.verdict(now), now)
     }
 
-    fn commit(&mut self) {
+    fn commit_slot(&mut self) {
         self.slots.commit(self.log, &mut self.identities);
         self.clock.commit_floor(self.log);
+    }
+
+    /// Everything that is on trial has proved to be healthy.
+    fn commit(&mut self) {
+        self.commit_slot();
         for index in 0..self.components.len() {
             self.commit_package(index);
         }
@@ -458,13 +463,10 @@ impl<'log> Supervision<'log> {
                 self.introduce(|service| service.update, &Reply::Uplink)
             }
             Ok(Request::OtherSlot(part)) if supervised.component.plan.requests.update => {
-                match self.slots.other_part(part) {
-                    Ok(descriptor) => (Reply::Accepted, Some(descriptor)),
-                    Err(error) => {
-                        self.log.failure("the other slot cannot be written", &error);
-                        (Reply::Failed, None)
-                    }
-                }
+                self.slot_part(self.slots.other_part(part))
+            }
+            Ok(Request::RunningSlot(part)) if supervised.component.plan.requests.update => {
+                self.slot_part(self.slots.running_part(part))
             }
             Ok(Request::OtherDisk(at)) if supervised.component.plan.requests.update => {
                 self.other_disk(at)
@@ -535,6 +537,7 @@ impl<'log> Supervision<'log> {
             | Request::Network
             | Request::Update
             | Request::OtherSlot(_)
+            | Request::RunningSlot(_)
             | Request::OtherDisk(_) => return Reply::Denied,
             Request::Start(name) | Request::Stop(name) | Request::Restart(name) => {
                 let named = self.components.iter().position(|c| c.component.name == *name);
@@ -569,6 +572,7 @@ impl<'log> Supervision<'log> {
             version: package.header.version,
             rollback_index: package.header.rollback_index,
             root_hash: package.header.root_hash,
+            data_bytes: package.header.data_bytes,
             on_trial: package.trial.is_some(),
         });
         let (component, waits) = (release::Component::App(id), app_store::waits(id));
@@ -605,6 +609,16 @@ impl<'log> Supervision<'log> {
                 (Reply::Denied, None)
             }
             None => (Reply::Denied, None),
+        }
+    }
+
+    fn slot_part(&self, part: Result<OwnedFd, SaveError>) -> (Reply, Option<OwnedFd>) {
+        match part {
+            Ok(descriptor) => (Reply::Accepted, Some(descriptor)),
+            Err(error) => {
+                self.log.failure("a slot cannot be handed over", &error);
+                (Reply::Failed, None)
+            }
         }
     }
 

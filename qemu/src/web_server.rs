@@ -104,6 +104,17 @@ pub struct WebRequest {
     pub path: String,
     /// The first byte that it wants.
     pub from: u64,
+    /// The last one, where it names one.
+    pub last: Option<u64>,
+}
+
+impl WebRequest {
+    /// What it wants of a file.
+    fn part<'a>(&self, bytes: &'a [u8]) -> &'a [u8] {
+        let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+        let end = self.last.map_or(bytes.len(), |last| index(last).saturating_add(1));
+        bytes.get(index(self.from)..end.min(bytes.len())).unwrap_or_default()
+    }
 }
 
 /// What it gets.
@@ -230,13 +241,15 @@ fn read_request(stream: &mut impl Read, buffered: &mut Vec<u8>) -> io::Result<Op
     let Some(path) = path else {
         return Err(io::ErrorKind::InvalidData.into());
     };
-    let from = lines.find_map(|line| {
+    let range = lines.find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        let range =
-            value.trim().strip_prefix("bytes=").filter(|_| name.eq_ignore_ascii_case("range"));
-        range?.strip_suffix('-')?.parse().ok()
+        let is_range = name.eq_ignore_ascii_case("range");
+        let (from, last) =
+            value.trim().strip_prefix("bytes=").filter(|_| is_range)?.split_once('-')?;
+        Some((from.parse().ok()?, last.parse().ok()))
     });
-    Ok(Some(WebRequest { path: path.to_owned(), from: from.unwrap_or(0) }))
+    let (from, last) = range.unwrap_or((0, None));
+    Ok(Some(WebRequest { path: path.to_owned(), from, last }))
 }
 
 /// Writes an answer. True when the connection may go on.
@@ -247,22 +260,15 @@ fn write_answer(
     count: &mut impl FnMut(usize),
 ) -> io::Result<bool> {
     let head = |stream: &mut dyn Write, bytes: &[u8]| {
-        let (from, length) = (request.from, bytes.len());
-        let last = length.saturating_sub(1);
-        let left = length.saturating_sub(usize::try_from(from).unwrap_or(usize::MAX));
-        if from > 0 {
-            write!(
-                stream,
-                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {from}-{last}/{length}\r\n"
-            )?;
+        let (from, part, length) = (request.from, request.part(bytes).len(), bytes.len());
+        if from > 0 || request.last.is_some() {
+            let last = from.saturating_add(u64::try_from(part).unwrap_or(0)).saturating_sub(1);
+            let range = format!("Content-Range: bytes {from}-{last}/{length}");
+            write!(stream, "HTTP/1.1 206 Partial Content\r\n{range}\r\n")?;
         } else {
             write!(stream, "HTTP/1.1 200 OK\r\n")?;
         }
-        write!(stream, "Content-Length: {left}\r\n\r\n")
-    };
-    let rest = |bytes: &[u8]| {
-        let from = usize::try_from(request.from).unwrap_or(usize::MAX);
-        bytes.get(from..).unwrap_or_default().to_vec()
+        write!(stream, "Content-Length: {part}\r\n\r\n")
     };
     match answer {
         WebAnswer::Status(status) => {
@@ -272,7 +278,7 @@ fn write_answer(
         }
         WebAnswer::File(bytes) => {
             head(stream, &bytes)?;
-            for piece in rest(&bytes).chunks(16 * 1024) {
+            for piece in request.part(&bytes).chunks(16 * 1024) {
                 stream.write_all(piece)?;
                 count(piece.len());
             }
@@ -281,7 +287,7 @@ fn write_answer(
         }
         WebAnswer::Cut(bytes, after) => {
             head(stream, &bytes)?;
-            let rest = rest(&bytes);
+            let rest = request.part(&bytes);
             let part = rest.get(..after.min(rest.len())).unwrap_or_default();
             stream.write_all(part)?;
             count(part.len());
@@ -290,7 +296,7 @@ fn write_answer(
         }
         WebAnswer::Drip(bytes, at_once, pause) => {
             head(stream, &bytes)?;
-            for piece in rest(&bytes).chunks(at_once.max(1)) {
+            for piece in request.part(&bytes).chunks(at_once.max(1)) {
                 thread::sleep(pause);
                 stream.write_all(piece)?;
                 stream.flush()?;
@@ -299,7 +305,15 @@ fn write_answer(
             Ok(true)
         }
         WebAnswer::Endless => {
-            write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+            match (request.from, request.last) {
+                (0, None) => write!(stream, "HTTP/1.1 200 OK\r\n")?,
+                (from, _) => write!(
+                    stream,
+                    "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {from}-{}/*\r\n",
+                    u64::MAX
+                )?,
+            }
+            write!(stream, "Connection: close\r\n\r\n")?;
             loop {
                 stream.write_all(&[b' '; 1024])?;
                 count(1024);
@@ -322,21 +336,27 @@ mod tests {
     #[test]
     fn requests_are_read_one_after_the_other() {
         let mut stream =
-            &b"GET /a/b HTTP/1.1\r\nHost: x\r\nRange: bytes=7-\r\n\r\nGET /c HTTP/1.1\r\n\r\n"[..];
+            &b"GET /a/b HTTP/1.1\r\nHost: x\r\nRange: bytes=7-9\r\n\r\nGET /c HTTP/1.1\r\n\r\n"[..];
         let mut buffered = Vec::new();
         let mut next = || read_request(&mut stream, &mut buffered).unwrap();
-        assert_eq!(next(), Some(WebRequest { path: "a/b".to_owned(), from: 7 }));
-        assert_eq!(next(), Some(WebRequest { path: "c".to_owned(), from: 0 }));
+        assert_eq!(next(), Some(WebRequest { path: "a/b".to_owned(), from: 7, last: Some(9) }));
+        assert_eq!(next(), Some(WebRequest { path: "c".to_owned(), from: 0, last: None }));
         assert_eq!(next(), None);
     }
 
     #[test]
     fn a_part_is_announced_as_one() {
-        let request = WebRequest { path: String::new(), from: 2 };
+        let request = WebRequest { path: String::new(), from: 2, last: None };
         let (text, sent) = answered(&request, WebAnswer::File(b"abcdef".to_vec()));
         assert!(text.starts_with("HTTP/1.1 206 "), "{text}");
         assert!(text.contains("Content-Range: bytes 2-5/6\r\nContent-Length: 4\r\n"), "{text}");
         assert!(text.ends_with("\r\n\r\ncdef") && sent == 4, "{text}");
+        let some = WebRequest { last: Some(3), ..request.clone() };
+        let (text, sent) = answered(&some, WebAnswer::File(b"abcdef".to_vec()));
+        assert!(text.contains("bytes 2-3/6\r\nContent-Length: 2\r\n"), "{text}");
+        assert!(text.ends_with("\r\n\r\ncd") && sent == 2, "{text}");
+        let beyond = WebRequest { last: Some(99), ..request.clone() };
+        assert!(answered(&beyond, WebAnswer::File(b"abcdef".to_vec())).0.ends_with("\ncdef"));
         let (text, sent) = answered(&request, WebAnswer::Cut(b"abcdef".to_vec(), 1));
         assert!(text.contains("Content-Length: 4\r\n") && text.ends_with("\r\n\r\nc"), "{text}");
         assert_eq!(sent, 1);
@@ -349,7 +369,9 @@ mod tests {
         fs::write(directory.path().join("secret"), "x").unwrap();
         fs::write(directory.path().join("below/file"), "y").unwrap();
         let below = directory.path().join("below");
-        let ask = |path: &str| file_below(&below, &WebRequest { path: path.to_owned(), from: 0 });
+        let ask = |path: &str| {
+            file_below(&below, &WebRequest { path: path.to_owned(), from: 0, last: None })
+        };
         assert_eq!(ask("file"), WebAnswer::File(b"y".to_vec()));
         for path in ["../secret", "/secret", "./../secret", "none", ""] {
             assert_eq!(ask(path), WebAnswer::Status(404), "{path}");

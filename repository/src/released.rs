@@ -5,6 +5,7 @@ use holdfast_core::package::Version;
 use holdfast_core::release::metadata::hex;
 use holdfast_core::release::{Component, Release};
 use holdfast_core::slots::Release as SlotRelease;
+use holdfast_core::update::reuse::{CHUNK_BYTES, chunk_hash};
 use holdfast_core::verity;
 use holdfast_images::boot::signature;
 use holdfast_images::show::{self, BootStatus};
@@ -39,6 +40,7 @@ pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
     let fit = signature::fit_length(&bytes).ok_or_else(|| refused("its slot is damaged"))?;
     let boot_bytes = fit.next_multiple_of(verity::BLOCK_BYTES);
     bytes.resize(boot_bytes, 0);
+    let boot_chunks = bytes.chunks(CHUNK_BYTES).map(|chunk| hex(&chunk_hash(chunk))).collect();
     let mut root = show::read_partition(image, "root-a")?;
     root.truncate(shown.root_bytes);
     bytes.extend(root);
@@ -53,6 +55,7 @@ pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
         least_os: Version::default(),
         boot_bytes: u64::try_from(boot_bytes).unwrap_or(u64::MAX),
         root_hash: shown.root_hash,
+        boot_chunks,
     };
     Ok(Released { path: format!("os/{}-{version}.slot", shown.name), bytes, release })
 }
@@ -78,6 +81,7 @@ pub fn of_package(path: &Path) -> Result<Released, RepositoryError> {
         least_os: header.least_os,
         boot_bytes: 0,
         root_hash: hex(&header.root_hash),
+        boot_chunks: String::new(),
     };
     Ok(Released { path: format!("apps/{name}-{}.package", header.version), bytes, release })
 }

@@ -55,6 +55,7 @@ fn release(version: &str, rollback_index: u64) -> Release {
         least_os: Version::default(),
         boot_bytes: 0,
         root_hash: "5a".repeat(32),
+        boot_chunks: String::new(),
     }
 }
 

@@ -109,6 +109,7 @@ fn publish(directory: &Path, now: u64) -> Result<Repository> {
             least_os: Version::default(),
             boot_bytes: 0,
             root_hash: "5a".repeat(32),
+            boot_chunks: String::new(),
         };
         let target = repository.add_file(PATH, &content(version), release)?;
         let mut files = repository.targets();

@@ -57,6 +57,8 @@ pub enum Request {
     /// A part of the other slot, which was announced. With the reply comes its descriptor, for reading and
     /// writing past the kernel's cache.
     OtherSlot(SlotPart),
+    /// A part of the slot that runs, for reading: what of it the next release has is not fetched.
+    RunningSlot(SlotPart),
     /// The disk with this place among those that the system does not run from. With the reply comes its
     /// descriptor, for reading.
     OtherDisk(u16),
@@ -101,6 +103,7 @@ impl Request {
             Self::Held(_) => rights.status || rights.update,
             Self::Announce
             | Self::OtherSlot(_)
+            | Self::RunningSlot(_)
             | Self::OtherDisk(_)
             | Self::Stage
             | Self::StageApp(_)
@@ -270,6 +273,7 @@ mod tests {
             Request::Update,
             Request::Announce,
             Request::OtherSlot(SlotPart::Root),
+            Request::RunningSlot(SlotPart::Boot),
             Request::OtherDisk(u16::MAX),
             Request::Stage,
             Request::StageApp(ComponentId([255; 16])),
@@ -326,6 +330,7 @@ mod tests {
                 of(&[
                     Request::Announce,
                     Request::OtherSlot(SlotPart::Boot),
+                    Request::RunningSlot(SlotPart::Root),
                     Request::OtherDisk(0),
                     Request::Stage,
                     Request::StageApp(ComponentId([0; 16])),

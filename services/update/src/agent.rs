@@ -2,7 +2,8 @@
 
 use crate::card::Card;
 use crate::chain;
-use crate::install::{self, InstallError};
+use crate::install::{self, InstallError, SlotWriter};
+use crate::slot::{self, Copied, Expected, Old, Step};
 use crate::state::{self, KeepError};
 use crate::uplink::{self, Fetched, UplinkError};
 use holdfast_core::encoding::EncodingError;
@@ -12,7 +13,8 @@ use holdfast_core::release::metadata::Targets;
 use holdfast_core::release::{Component, Release, Repository, Target};
 use holdfast_core::update::config::{self, UpdateConfig};
 use holdfast_core::update::fetch::Fetch;
-use holdfast_core::update::{Held, Memory, Outcome, Staged, next_release};
+use holdfast_core::update::{Held, Memory, Outcome, Running, Staged, next_release, reuse};
+use holdfast_core::verity::{self, SLOT_SALT};
 use holdfast_core::wire::{Reply, Request};
 use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
 use holdfast_linux::init_socket::{InitError, InitSocket};
@@ -61,6 +63,13 @@ enum TurnError {
     Install { component: Component, version: String, source: InstallError },
 }
 
+/// A file of a repository.
+#[derive(Debug, Clone, Copy)]
+struct File<'a> {
+    repository: Repository,
+    place: &'a str,
+}
+
 /// The agent.
 #[derive(Debug)]
 pub(crate) struct Agent {
@@ -76,6 +85,10 @@ pub(crate) struct Agent {
     seen: Option<[u8; 32]>,
     /// The OS that runs is on trial, and was staged by this agent.
     trial: Option<Staged>,
+    /// The OS that runs.
+    running: Option<Running>,
+    /// What the running slot has of a release is not fetched.
+    reuses: bool,
     /// init knows that there is nothing against a commit.
     has_agreed: bool,
     /// The service was reached since this agent runs.
@@ -105,6 +118,8 @@ impl Agent {
             card: None,
             seen: None,
             trial: None,
+            running: None,
+            reuses: true,
             has_agreed: false,
             has_reached: false,
             failures: 0,
@@ -115,6 +130,8 @@ impl Agent {
     pub(crate) fn turn(&mut self) -> Result<u64, AgentError> {
         self.meet_uplink()?;
         let held = self.held()?;
+        let os = held.iter().find(|held| held.component == Component::Os);
+        self.running = os.and_then(|held| held.running.clone());
         if self.settle(&held)? {
             return self.reboot();
         }
@@ -367,8 +384,12 @@ impl Agent {
         let stage = match release.component {
             Component::Os => {
                 let (boot, root) = install::open_slot(&mut self.init, target, release)?;
-                let mut writer = install::SlotWriter::new(&boot, &root, release.boot_bytes);
-                self.download(repository, &place, target, |piece| writer.put(piece))?;
+                let mut writer = SlotWriter::new(&boot, &root, release.boot_bytes);
+                let file = File { repository, place: &place };
+                let fetched = self.fetch_slot(file, target, release, &mut writer);
+                // What the running slot holds is not what it was; nothing else is a reason to fetch all.
+                self.reuses &= !matches!(fetched, Err(InstallError::Held));
+                println!("os: {} of {} bytes were fetched", fetched?, target.length);
                 writer.finish()?;
                 install::verify_slot(&boot, &root, target, release)?;
                 Request::Stage
@@ -376,7 +397,8 @@ impl Agent {
             Component::App(id) => {
                 let package = install::create_package(id)?;
                 let mut writer = package.writer();
-                self.download(repository, &place, target, |piece| Ok(writer.put(piece)?))
+                let file = File { repository, place: &place };
+                self.download(file, 0, target.length, |piece| Ok(writer.put(piece)?))
                     .and_then(|()| Ok(writer.finish()?))
                     .and_then(|()| install::verify_package(&package, target, release))
                     .inspect_err(|_| install::remove_package(id))?;
@@ -391,31 +413,102 @@ impl Agent {
         Ok(state::keep_memory(&self.memory)?)
     }
 
-    /// Fetches a whole file, and goes on where it broke off.
+    /// Puts a slot together from what the running one has and what is fetched. Returns how many bytes were.
+    fn fetch_slot(
+        &mut self,
+        file: File<'_>,
+        target: &Target,
+        release: &Release,
+        writer: &mut SlotWriter<'_>,
+    ) -> Result<u64, InstallError> {
+        let old = match self.running.clone().filter(|_| self.reuses) {
+            Some(running) => Some(Old::read(&mut self.init, &running)?),
+            None => None,
+        };
+        let chunks = release.boot_chunks().unwrap_or_default();
+        let mut fetched = 0u64;
+        for step in slot::boot_steps(release, old.as_ref()) {
+            let expected = |first| Expected::Chunks(chunks.get(first..).unwrap_or_default().iter());
+            fetched =
+                fetched.saturating_add(self.take(file, step, old.as_ref(), expected, writer)?);
+        }
+        let Some((at, bytes, data_bytes)) = slot::leaves_of(target, release) else {
+            // Too small to have leaves.
+            let bytes = target.length.saturating_sub(release.boot_bytes);
+            self.download(file, release.boot_bytes, bytes, |piece| writer.put(piece))?;
+            return Ok(fetched.saturating_add(bytes));
+        };
+        let mut level = Vec::new();
+        self.download(file, at, bytes, |piece| {
+            level.extend_from_slice(piece);
+            Ok(())
+        })?;
+        fetched = fetched.saturating_add(bytes);
+        let leaves = reuse::digests(&level, data_bytes).ok_or(InstallError::RootHash)?;
+        for step in slot::root_steps(release, &leaves, data_bytes, old.as_ref()) {
+            let expected = |first| Expected::Blocks(leaves.get(first..).unwrap_or_default().iter());
+            fetched =
+                fetched.saturating_add(self.take(file, step, old.as_ref(), expected, writer)?);
+        }
+        // The levels above follow from the leaves. All of it is judged by what is read back.
+        let tree = verity::tree(&SLOT_SALT, leaves).ok_or(InstallError::RootHash)?;
+        writer.put(&tree.bytes)?;
+        Ok(fetched)
+    }
+
+    /// One step of a slot. Returns how many bytes were fetched for it.
+    fn take<'a>(
+        &mut self,
+        file: File<'_>,
+        step: Step,
+        old: Option<&Old>,
+        expected: impl FnOnce(usize) -> Expected<'a>,
+        writer: &mut SlotWriter<'_>,
+    ) -> Result<u64, InstallError> {
+        match (step, old) {
+            (Step::Copy { part, at, bytes, first }, Some(old)) => {
+                let copied = Copied { part, at, bytes, expected: expected(first) };
+                old.copy(copied, |piece| writer.put(piece))?;
+                Ok(0)
+            }
+            (Step::Copy { .. }, None) => Err(InstallError::Held),
+            (Step::Fetch { at, bytes }, _) => {
+                self.download(file, at, bytes, |piece| writer.put(piece))?;
+                Ok(bytes)
+            }
+        }
+    }
+
+    /// Fetches so many bytes of a file, and goes on where it broke off.
     fn download(
         &mut self,
-        repository: Repository,
-        place: &str,
-        target: &Target,
+        file: File<'_>,
+        begin: u64,
+        length: u64,
         mut take: impl FnMut(&[u8]) -> Result<(), InstallError>,
     ) -> Result<(), InstallError> {
         let mut done = 0u64;
         let mut resumes = 0;
-        while done < target.length {
-            let most_bytes = target.length.saturating_sub(done);
-            let fetch = Fetch { repository, path: place.to_owned(), from: done, most_bytes };
+        while done < length {
+            let fetch = Fetch {
+                repository: file.repository,
+                path: file.place.to_owned(),
+                from: begin.saturating_add(done),
+                most_bytes: length.saturating_sub(done),
+            };
             let fetched = self.fetch(&fetch, |piece| {
                 done = done.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
                 take(piece)
             });
             match fetched {
-                Ok(Fetched::All) if done == target.length => break,
-                Ok(Fetched::All) => return Err(InstallError::Short(done)),
+                Ok(Fetched::All) if done == length => break,
+                Ok(Fetched::All) => return Err(InstallError::Short(begin.saturating_add(done))),
                 Ok(Fetched::Missing) => return Err(InstallError::Missing),
                 Err(InstallError::Uplink(error))
                     if resumes < MAX_RESUMES && self.card.is_none() =>
                 {
-                    println!("goes on at byte {done}: {}", chain(&error));
+                    let at = begin.saturating_add(done);
+                    println!("goes on at byte {at}: {}", chain(&error));
                     resumes = resumes.saturating_add(1);
                     self.pause()?;
                 }

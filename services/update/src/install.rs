@@ -36,6 +36,8 @@ pub(crate) enum InstallError {
     Room { part: &'static str, bytes: u64 },
     #[error("the medium has something else than was released")]
     OtherBytes,
+    #[error("the slot that runs has something else than its hashes say; nothing of it is used")]
+    Held,
     #[error("its root hash is not the one that was released")]
     RootHash,
     #[error("the package {0}")]

@@ -8,6 +8,7 @@
 mod agent;
 mod card;
 mod install;
+mod slot;
 mod state;
 mod uplink;
 

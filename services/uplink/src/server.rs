@@ -80,42 +80,37 @@ impl Servers {
             return Ok(Fetched::Failed("today's bytes are used up".to_owned()));
         }
         let url = format!("{server}/{}", fetch.path);
-        let mut request = self.agent.get(&url);
-        if fetch.from > 0 {
-            request = request.header(RANGE, format!("bytes={}-", fetch.from));
-        }
+        // Nothing is sent that nobody wants. What is shorter comes all the same.
+        let last = fetch.from.saturating_add(fetch.most_bytes).saturating_sub(1);
+        let request = self.agent.get(&url).header(RANGE, format!("bytes={}-{last}", fetch.from));
         let longest = Duration::from_millis(pace::longest_ms(fetch.most_bytes));
         let request = request.config().timeout_global(Some(longest)).build();
         let response = match request.call() {
             Ok(response) => response,
             Err(error) => return Ok(Fetched::Failed(chain(&error))),
         };
-        let status = response.status().as_u16();
-        let begins = match status {
-            OK => 0,
-            PARTIAL => match first_byte(&response) {
-                Some(first) if first == fetch.from => first,
-                _ => return Ok(Fetched::Failed("the server sends another part".to_owned())),
-            },
+        match response.status().as_u16() {
+            OK if fetch.from == 0 => {}
+            OK => return Ok(Fetched::Failed("the server does not know ranges".to_owned())),
+            PARTIAL if first_byte(&response) == Some(fetch.from) => {}
+            PARTIAL => return Ok(Fetched::Failed("the server sends another part".to_owned())),
             status if MISSING.contains(&status) => return Ok(Fetched::Missing),
             other => return Ok(Fetched::Failed(format!("the server answers {other}"))),
-        };
-        let skipped = fetch.from.saturating_sub(begins);
-        self.read(response, skipped, fetch.most_bytes, take)
+        }
+        self.read(response, fetch.most_bytes, take)
     }
 
-    /// Reads a body: `skipped` bytes that nobody wants, then no more than wanted.
+    /// Reads a body, no more than is wanted.
     fn read<E>(
         &mut self,
         response: Response<ureq::Body>,
-        skipped: u64,
         most_bytes: u64,
         mut take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<Fetched, E> {
         let mut body = response.into_body().into_reader();
         let began = monotonic_ms();
         let mut buffer = vec![0; PIECE_BYTES];
-        let (mut skip, mut wanted, mut read_in_all) = (skipped, most_bytes, 0u64);
+        let (mut wanted, mut read_in_all) = (most_bytes, 0u64);
         while wanted > 0 {
             let now = monotonic_ms();
             if pace::is_too_slow(read_in_all, now.saturating_sub(began)) {
@@ -125,8 +120,7 @@ impl Servers {
             if left == 0 {
                 return Ok(Fetched::Failed("today's bytes are used up".to_owned()));
             }
-            let at_once = if skip > 0 { skip } else { wanted }.min(left);
-            let at_once = usize::try_from(at_once).unwrap_or(usize::MAX).min(PIECE_BYTES);
+            let at_once = usize::try_from(wanted.min(left)).unwrap_or(usize::MAX).min(PIECE_BYTES);
             let read = match body.read(buffer.get_mut(..at_once).unwrap_or_default()) {
                 Ok(0) => return Ok(Fetched::All),
                 Ok(read) => read,
@@ -135,12 +129,8 @@ impl Servers {
             let bytes = u64::try_from(read).unwrap_or(u64::MAX);
             self.budget.spend(bytes);
             read_in_all = read_in_all.saturating_add(bytes);
-            if skip > 0 {
-                skip = skip.saturating_sub(bytes);
-            } else {
-                take(buffer.get(..read).unwrap_or_default())?;
-                wanted = wanted.saturating_sub(bytes);
-            }
+            take(buffer.get(..read).unwrap_or_default())?;
+            wanted = wanted.saturating_sub(bytes);
         }
         Ok(Fetched::All)
     }

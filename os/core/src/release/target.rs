@@ -3,6 +3,7 @@
 use super::metadata::{Targets, unhex};
 use crate::app_manifest::ComponentId;
 use crate::package::Version;
+use crate::update::reuse::{CHUNK_BYTES, CHUNK_HASH_BYTES};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -104,6 +105,10 @@ pub struct Release {
     pub boot_bytes: u64,
     /// Root hash of the verity tree, in hexadecimal.
     pub root_hash: String,
+    /// Of each chunk of those `boot_bytes` the first half of its SHA-256, in hexadecimal: by which a device knows
+    /// what it has of them. Nothing, where it is not said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub boot_chunks: String,
 }
 
 mod as_text {
@@ -164,6 +169,16 @@ impl Release {
         let any_board = self.board.is_empty() && self.component != Component::Os;
         (self.product.is_empty() || self.product == device.product)
             && (any_board || self.board == device.board)
+    }
+
+    /// What it says of the chunks in front of the root; `None` where it does not say it of all of them.
+    #[must_use]
+    pub fn boot_chunks(&self) -> Option<Vec<[u8; CHUNK_HASH_BYTES]>> {
+        let (hashes, rest) = self.boot_chunks.as_bytes().as_chunks::<{ CHUNK_HASH_BYTES * 2 }>();
+        let hashes: Option<Vec<_>> =
+            hashes.iter().map(|hash| unhex(str::from_utf8(hash).ok()?)).collect();
+        let chunks = self.boot_bytes.div_ceil(u64::try_from(CHUNK_BYTES).ok()?);
+        hashes.filter(|hashes| rest.is_empty() && u64::try_from(hashes.len()) == Ok(chunks))
     }
 
     /// The root hash.
@@ -268,6 +283,7 @@ mod tests {
             least_os: Version::default(),
             boot_bytes: u64::from(component == Component::Os),
             root_hash: "00".repeat(32),
+            boot_chunks: String::new(),
         }
     }
 
@@ -348,6 +364,20 @@ mod tests {
         assert!(!find(&"a".repeat(201), release(app)));
         assert!(!find("a", Release { root_hash: "00".to_owned(), ..release(app) }));
         assert!(!find("a", Release { boot_bytes: 100, ..release(app) }));
+    }
+
+    #[test]
+    fn chunks_are_named_all_or_none() {
+        let of = |boot_bytes, boot_chunks: &str| {
+            let boot_chunks = boot_chunks.to_owned();
+            Release { boot_bytes, boot_chunks, ..release(Component::Os) }.boot_chunks()
+        };
+        let hash = "0a".repeat(16);
+        assert_eq!(of(4096, &hash), Some(vec![[10; 16]]));
+        assert_eq!(of(32_769, &hash.repeat(2)), Some(vec![[10; 16]; 2]));
+        for wrong in ["", "0a", &hash.repeat(2), &"zz".repeat(16), &"ä".repeat(16)] {
+            assert_eq!(of(4096, wrong), None, "{wrong}");
+        }
     }
 
     #[test]

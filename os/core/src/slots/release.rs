@@ -72,13 +72,28 @@ impl Floor {
     }
 }
 
-/// The root hash in the verity table of a command line (kernel document
-/// `admin-guide/device-mapper/verity`): what stands behind the name of the algorithm.
-#[must_use]
-pub fn root_hash(line: &str) -> Option<[u8; 32]> {
-    let (_, table) = line.split_once("dm-mod.create=")?;
-    let mut words = table.split_ascii_whitespace().skip_while(|word| *word != "sha256");
-    unhex(words.nth(1)?)
+/// What the verity table of a command line says of the root (kernel document
+/// `admin-guide/device-mapper/verity`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootTable {
+    /// Bytes of data that the tree is over.
+    pub data_bytes: u64,
+    /// Root hash of the tree.
+    pub root_hash: [u8; 32],
+}
+
+impl RootTable {
+    /// Reads it: behind `verity 1` stand two devices, two sizes of blocks, their number, where the tree begins,
+    /// the algorithm and the root hash.
+    #[must_use]
+    pub fn from_command_line(line: &str) -> Option<Self> {
+        let (_, table) = line.split_once("dm-mod.create=")?;
+        let mut words = table.split_ascii_whitespace().skip_while(|word| *word != "verity");
+        let block: u64 = words.nth(4)?.parse().ok()?;
+        let blocks: u64 = words.nth(1)?.parse().ok()?;
+        let root_hash = unhex(words.nth(2)?)?;
+        Some(Self { data_bytes: block.checked_mul(blocks)?, root_hash })
+    }
 }
 
 const SLOT: &str = "holdfast.slot";

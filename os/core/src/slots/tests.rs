@@ -321,3 +321,18 @@ proptest! {
         let _ = read_copy(&bytes);
     }
 }
+
+#[test]
+fn a_command_line_names_the_root() {
+    let hash = "5a".repeat(32);
+    let line = format!(
+        "console=ttyAMA0 dm-mod.create=\"root,,,ro,0 3536 verity 1 PARTLABEL=root-a PARTLABEL=root-a 4096 4096 \
+         442 442 sha256 {hash} 00 2 restart_on_corruption\""
+    );
+    let table = RootTable { data_bytes: 442 * 4096, root_hash: [0x5a; 32] };
+    assert_eq!(RootTable::from_command_line(&line), Some(table));
+    for wrong in ["", "dm-mod.create=\"root\"", &line.replace("442", "x"), &line.replace("5a", "")]
+    {
+        assert_eq!(RootTable::from_command_line(wrong), None, "{wrong}");
+    }
+}

@@ -28,6 +28,8 @@ pub struct Running {
     pub rollback_index: u64,
     /// Root hash of its verity tree.
     pub root_hash: [u8; 32],
+    /// Bytes of data that the tree is over.
+    pub data_bytes: u64,
     /// It has not been committed.
     pub on_trial: bool,
 }
@@ -97,13 +99,15 @@ mod tests {
             least_os: Version::default(),
             boot_bytes: 0,
             root_hash: format!("{hash:02x}").repeat(32),
+            boot_chunks: String::new(),
         }
     }
 
     fn held(version: &str, rollback_index: u64, floor: u64, hash: u8) -> Held {
         let version = version.parse().unwrap();
         let root_hash = [hash; 32];
-        let running = Some(Running { version, rollback_index, root_hash, on_trial: false });
+        let running =
+            Some(Running { version, rollback_index, root_hash, data_bytes: 4096, on_trial: false });
         Held { component: APP, floor, running, waits: false }
     }
 

@@ -135,7 +135,13 @@ mod tests {
 
     fn held(hash: u8, on_trial: bool) -> Vec<Held> {
         let version = Version::default();
-        let running = Running { version, rollback_index: 0, root_hash: [hash; 32], on_trial };
+        let running = Running {
+            version,
+            rollback_index: 0,
+            root_hash: [hash; 32],
+            data_bytes: 4096,
+            on_trial,
+        };
         vec![Held { component: Component::Os, floor: 0, running: Some(running), waits: false }]
     }
 

@@ -9,6 +9,7 @@ mod decision;
 pub mod fetch;
 mod memory;
 pub mod pace;
+pub mod reuse;
 
 pub use decision::{Held, Running, next_release};
 pub use memory::{Memory, Outcome, Staged};

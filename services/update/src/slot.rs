@@ -1,0 +1,189 @@
+//! Fetching a slot: what the running one has of it is taken from there.
+
+use crate::install::InstallError;
+use holdfast_core::release::{Release, Target};
+use holdfast_core::update::Running;
+use holdfast_core::update::reuse::{self, CHUNK_BYTES, CHUNK_HASH_BYTES, Run};
+use holdfast_core::verity::{self, BLOCK_BYTES, DIGEST_BYTES, SLOT_SALT};
+use holdfast_core::wire::{Request, SlotPart};
+use holdfast_linux::direct::Direct;
+use holdfast_linux::init_socket::InitSocket;
+
+/// The slot that runs.
+#[derive(Debug)]
+pub(crate) struct Old {
+    boot: Direct,
+    chunks: Vec<[u8; CHUNK_HASH_BYTES]>,
+    root: Direct,
+    leaves: Vec<[u8; DIGEST_BYTES]>,
+}
+
+/// What is done for a new slot, one step behind the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// So many bytes are copied from a place in a part of the old slot.
+    Copy {
+        /// From which part.
+        part: SlotPart,
+        /// From which byte on.
+        at: u64,
+        /// How many.
+        bytes: u64,
+        /// Which part of the new slot they begin with: a chunk or a block.
+        first: usize,
+    },
+    /// So many bytes of the release are fetched.
+    Fetch {
+        /// From which byte on.
+        at: u64,
+        /// How many.
+        bytes: u64,
+    },
+}
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
+impl Old {
+    /// Reads the hashes of what it holds; those of its root are the leaves of its tree.
+    pub(crate) fn read(init: &mut InitSocket, running: &Running) -> Result<Self, InstallError> {
+        let mut open = |part: SlotPart| {
+            let descriptor = init.tell(&Request::RunningSlot(part))?.ok_or(InstallError::NoHash)?;
+            Ok::<_, InstallError>(Direct::from_descriptor(descriptor, part.name()))
+        };
+        let (mut boot, root) = (open(SlotPart::Boot)?, open(SlotPart::Root)?);
+        let room = boot.length()?;
+        let mut head = Vec::new();
+        boot.read(wide(BLOCK_BYTES), |piece| head.extend_from_slice(piece))?;
+        // The length of a flattened tree stands behind its magic (Devicetree Specification 5.2).
+        let length = head.get(4..).and_then(|rest| rest.first_chunk::<4>());
+        let length = length.map_or(0, |length| u64::from(u32::from_be_bytes(*length)));
+        let length = length.next_multiple_of(wide(BLOCK_BYTES)).min(room);
+        let (mut chunks, mut part) = (Vec::new(), Vec::new());
+        boot.read(length, |piece| {
+            part.extend_from_slice(piece);
+            while part.len() >= CHUNK_BYTES {
+                let rest = part.split_off(CHUNK_BYTES);
+                chunks.push(reuse::chunk_hash(&part));
+                part = rest;
+            }
+        })?;
+        if !part.is_empty() {
+            chunks.push(reuse::chunk_hash(&part));
+        }
+        let mut level = Vec::new();
+        if let Some((at, bytes)) = reuse::leaves(running.data_bytes) {
+            root.read_from(at, wide(bytes), |piece| {
+                level.extend_from_slice(piece);
+                Ok::<_, InstallError>(())
+            })?;
+        }
+        let leaves = reuse::digests(&level, running.data_bytes).unwrap_or_default();
+        Ok(Self { boot, chunks, root, leaves })
+    }
+
+    /// Hands on what is copied, once it is what it was when its hash was made.
+    pub(crate) fn copy(
+        &self,
+        step: Copied<'_>,
+        mut take: impl FnMut(&[u8]) -> Result<(), InstallError>,
+    ) -> Result<(), InstallError> {
+        let Copied { part, at, bytes, expected } = step;
+        let mut expected = expected;
+        let disk = if part == SlotPart::Boot { &self.boot } else { &self.root };
+        disk.read_from(at, bytes, |piece| {
+            let sound = match &mut expected {
+                Expected::Chunks(chunks) => piece
+                    .chunks(CHUNK_BYTES)
+                    .all(|chunk| chunks.next() == Some(&reuse::chunk_hash(chunk))),
+                Expected::Blocks(blocks) => piece
+                    .chunks(BLOCK_BYTES)
+                    .all(|block| blocks.next() == Some(&verity::digest(&SLOT_SALT, block))),
+            };
+            if sound { take(piece) } else { Err(InstallError::Held) }
+        })
+    }
+}
+
+/// Bytes to copy, with the hashes that they must have.
+#[derive(Debug)]
+pub(crate) struct Copied<'a> {
+    pub(crate) part: SlotPart,
+    pub(crate) at: u64,
+    pub(crate) bytes: u64,
+    pub(crate) expected: Expected<'a>,
+}
+
+/// The hashes of chunks, or of blocks.
+#[derive(Debug)]
+pub(crate) enum Expected<'a> {
+    Chunks(std::slice::Iter<'a, [u8; CHUNK_HASH_BYTES]>),
+    Blocks(std::slice::Iter<'a, [u8; DIGEST_BYTES]>),
+}
+
+/// Steps for the kernel's part of a release.
+pub(crate) fn boot_steps(release: &Release, old: Option<&Old>) -> Vec<Step> {
+    let (Some(new), Some(old)) = (release.boot_chunks(), old) else {
+        return vec![Step::Fetch { at: 0, bytes: release.boot_bytes }];
+    };
+    let runs = reuse::runs(&new, &old.chunks);
+    steps(&runs, SlotPart::Boot, wide(CHUNK_BYTES), 0, release.boot_bytes)
+}
+
+/// Steps for the data of its root, whose leaves were fetched.
+pub(crate) fn root_steps(
+    release: &Release,
+    new: &[[u8; DIGEST_BYTES]],
+    data_bytes: u64,
+    old: Option<&Old>,
+) -> Vec<Step> {
+    let runs = reuse::runs(new, old.map_or(&[], |old| &old.leaves));
+    steps(&runs, SlotPart::Root, wide(BLOCK_BYTES), release.boot_bytes, data_bytes)
+}
+
+fn steps(runs: &[Run], part: SlotPart, unit: u64, offset: u64, length: u64) -> Vec<Step> {
+    let (mut steps, mut done) = (Vec::new(), 0usize);
+    for run in runs {
+        let begin = wide(done).saturating_mul(unit);
+        // The last chunk is shorter.
+        let bytes = wide(run.count()).saturating_mul(unit).min(length.saturating_sub(begin));
+        steps.push(match run {
+            Run::Held { from, .. } => {
+                Step::Copy { part, at: wide(*from).saturating_mul(unit), bytes, first: done }
+            }
+            Run::Fetched { .. } => Step::Fetch { at: offset.saturating_add(begin), bytes },
+        });
+        done = done.saturating_add(run.count());
+    }
+    steps
+}
+
+/// Where the leaves of a release's root lie in it, and how many bytes they are.
+pub(crate) fn leaves_of(target: &Target, release: &Release) -> Option<(u64, u64, u64)> {
+    let root_bytes = target.length.checked_sub(release.boot_bytes)?;
+    let data_bytes = verity::data_bytes(root_bytes)?;
+    let (at, bytes) = reuse::leaves(data_bytes)?;
+    Some((release.boot_bytes.checked_add(at)?, wide(bytes), data_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_follow_one_another_and_end_with_the_part() {
+        let runs = [
+            Run::Held { from: 7, count: 2 },
+            Run::Fetched { from: 2, count: 1 },
+            Run::Held { from: 0, count: 1 },
+        ];
+        let found = steps(&runs, SlotPart::Root, 4096, 100, 4 * 4096 - 96);
+        let expected = [
+            Step::Copy { part: SlotPart::Root, at: 7 * 4096, bytes: 2 * 4096, first: 0 },
+            Step::Fetch { at: 100 + 2 * 4096, bytes: 4096 },
+            Step::Copy { part: SlotPart::Root, at: 0, bytes: 4000, first: 3 },
+        ];
+        assert_eq!(found, expected);
+    }
+}
