@@ -116,10 +116,10 @@ fn main() -> ExitCode {
         eprintln!("the system tests need images, programs and keys; run `cargo holdfast test`");
         return ExitCode::from(2);
     };
-    let filter = arguments.next().map(|f| f.to_string_lossy().into_owned()).unwrap_or_default();
+    let filters = arguments.map(|part| part.to_string_lossy().into_owned()).collect();
     let effort = if effort.as_os_str() == "full" { FULL } else { USUAL };
     let artefacts = Artefacts { images, programs, keys, effort };
-    let mut suite = Suite::new(filter);
+    let mut suite = Suite::new(filters);
     contents::run(&mut suite, &artefacts);
     boot::run(&mut suite, &artefacts);
     packages::run(&mut suite, &artefacts);

@@ -7,7 +7,8 @@ use std::time::Instant;
 /// A run of checks.
 #[derive(Debug)]
 pub(crate) struct Suite {
-    filter: String,
+    /// Parts of the names of the checks that run; none: all run.
+    filters: Vec<String>,
     passed: usize,
     failed: Vec<String>,
 }
@@ -16,8 +17,8 @@ pub(crate) struct Suite {
 pub(crate) type Check<T> = (&'static str, fn(&mut T) -> Result<()>);
 
 impl Suite {
-    pub(crate) fn new(filter: String) -> Self {
-        Self { filter, passed: 0, failed: Vec::new() }
+    pub(crate) fn new(filters: Vec<String>) -> Self {
+        Self { filters, passed: 0, failed: Vec::new() }
     }
 
     /// Runs one check on its own.
@@ -47,9 +48,9 @@ impl Suite {
         }
     }
 
-    /// True when the filter lets a check of this name run.
+    /// True when the filters let a check of this name run.
     pub(crate) fn wants(&self, name: &str) -> bool {
-        name.contains(&self.filter)
+        self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part))
     }
 
     fn record(&mut self, name: &str, started: Instant, result: Result<()>) {

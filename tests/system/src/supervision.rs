@@ -101,13 +101,11 @@ fn unready(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+/// Not before it fell silent: on a host under load it may be late and be killed for it, and is started again.
 fn watchdog(guest: &mut Guest) -> Result<()> {
-    if !guest.console.text().contains("silent missed its watchdog: killed") {
-        guest.wait("silent missed its watchdog: killed", BOOT)?;
-    }
-    let text = guest.console.text();
-    let (ready, silent) = (text.find("silent is ready"), text.find("silent: silent from now on"));
-    ensure!(ready.is_some() && silent > ready, "killed before it fell silent");
+    let steps =
+        ["silent is ready", "silent: silent from now on", "silent missed its watchdog: killed"];
+    guest.wait_anywhere(&format!("(?s){}", steps.join(".*")), BOOT)?;
     Ok(())
 }
 

@@ -306,12 +306,15 @@ fn app_falls_back(life: &mut Life) -> Result<()> {
 fn follows_a_rotation(life: &mut Life) -> Result<()> {
     let before = life.scene.key.clone();
     let after = PrivateKey::from_secret(&[68; 32], true);
-    let mut repository = Repository::open(&life.scene.repository("os"))?;
     let roles = Role::ALL.map(|role| (role, (vec![after.public()], 1)));
-    let mut root = repository.next_root(&Roles { keys: roles.into() }, 400 * DAY_S, now()?)?;
-    root.sign(&before);
-    root.sign(&after);
-    repository.rotate(&root, std::slice::from_ref(&after), Lifetimes::default(), now()?)?;
+    for name in ["os", "oem"] {
+        let mut repository = Repository::open(&life.scene.repository(name))?;
+        let keys = Roles { keys: roles.clone().into() };
+        let mut root = repository.next_root(&keys, 400 * DAY_S, now()?)?;
+        root.sign(&before);
+        root.sign(&after);
+        repository.rotate(&root, std::slice::from_ref(&after), Lifetimes::default(), now()?)?;
+    }
     life.scene.key = after;
     let release = life.scene.os("0.4.0", 1, |_, _| Ok(()))?;
     life.scene.publish("os", &[release])?;
