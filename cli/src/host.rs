@@ -61,6 +61,9 @@ pub(crate) const SOURCE_PACKAGES: &[Need] = &[need("dpkg-source", "dpkg-dev")];
 pub(crate) const DEBIAN_LIBC: &[Need] =
     &[need("/usr/arm-linux-gnueabihf/lib/libc.a", "libc6-dev-armhf-cross")];
 
+/// A method that our updates are compared with.
+pub(crate) const XDELTA3: &[Need] = &[need("/usr/bin/xdelta3", "xdelta3")];
+
 /// Debian's own Rust, for hosts where rustup cannot bring the sources of std.
 pub(crate) const DEBIAN_RUST: &[Need] = &[
     need("/usr/bin/rustc", "rustc-web"),

@@ -25,6 +25,7 @@ mod workspace;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use holdfast_qemu::relay;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -112,6 +113,9 @@ pub(crate) struct ImageArgs {
 }
 
 fn main() -> ExitCode {
+    if let Some(port) = relay::relay_to() {
+        return relay::relay(port);
+    }
     let cli = Cli::parse();
     match dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,8 +8,10 @@
 //! clocks are apart, which is a constant of the kernel and the device tree.
 
 mod network;
+mod update;
 
 use self::network::NetworkNumbers;
+use self::update::UpdateNumbers;
 use crate::host;
 use crate::image::{Built, ImageBuilder};
 use crate::sources::Pin;
@@ -107,6 +109,7 @@ struct Numbers {
     idle_user_kib: u64,
     app: AppCost,
     network: NetworkNumbers,
+    update: UpdateNumbers,
     largest_files: Vec<FileSize>,
     busybox: BusyBox,
 }
@@ -126,6 +129,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     let idle = (idle_memory_kib, idle_user_kib);
     let app = measure_app(workspace, &builder, &probed, &hello, idle)?;
     let network = network::measure(workspace, &builder)?;
+    let update = update::measure(workspace, &builder)?;
     let busybox = measure_busybox(workspace, &shipped, (program, &pin), hello, offset)?;
     let mut files: Vec<FileSize> = image
         .files
@@ -149,6 +153,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
         idle_user_kib,
         app,
         network,
+        update,
         largest_files: files,
         busybox,
     };
@@ -457,6 +462,7 @@ fn table(numbers: &Numbers) -> String {
         let network::Crowd { apps, ready_ms, share_of_bare, .. } = crowd;
         let _ = writeln!(text, "| {apps} | {ready_ms} | {share_of_bare} |");
     }
+    text.push_str(&update::table(&numbers.update));
     let _ = writeln!(text, "\n| largest files | bytes |\n| --- | ---: |");
     for file in &numbers.largest_files {
         let _ = writeln!(text, "| `{}` | {} |", file.path, file.bytes);

@@ -11,7 +11,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use holdfast_core::release::Repository as Name;
 use holdfast_core::release::metadata::{Role, Root, Targets};
 use holdfast_images::key::{PrivateKey, PublicKey};
-use holdfast_repository::{Draft, Lifetimes, Repository, Roles, of_image, of_package};
+use holdfast_repository::{
+    Draft, Lifetimes, Released, Repository, Roles, of_image, of_package, remove_release,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -371,25 +373,23 @@ fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
     let draft = prepare(&args.keys, &args.directory, Waiting::Targets, &keys, || {
         let mut files = repository.targets();
         for path in &args.removed {
-            if files.remove(path).is_none() {
+            if !remove_release(&mut files, path) {
                 bail!("{path}: is not offered; `release show` says what is");
             }
         }
         let images = args.images.iter().map(|image| of_image(image));
         for released in images.chain(args.apps.iter().map(|package| of_package(package))) {
             let released = released?;
-            let target =
-                repository.add_file(&released.path, &released.bytes, released.release.clone())?;
-            files.retain(|_, known| {
-                let same = |known: &holdfast_core::release::Release| {
-                    let new = &released.release;
-                    (known.component, &known.product, &known.board)
-                        == (new.component, &new.product, &new.board)
-                };
-                !known.custom.as_ref().is_some_and(same)
-            });
-            println!("{}: version {}", released.path, released.release.version);
-            files.insert(released.path, target);
+            let delta = repository.add_release(&mut files, &released)?;
+            let Released { path, bytes, release } = &released;
+            match delta {
+                Some(delta) => println!(
+                    "{path}: version {}, {} bytes; {delta} for devices that run what it takes the place of",
+                    release.version,
+                    bytes.len()
+                ),
+                None => println!("{path}: version {}, {} bytes", release.version, bytes.len()),
+            }
         }
         Ok(repository.next_targets(files, lifetimes.targets, now()?)?)
     })?;
@@ -493,7 +493,7 @@ fn verify(args: &VerifyArgs) -> Result<()> {
     println!("{}: a device takes it", args.directory.display());
     for (path, target) in &targets.targets {
         let version = target.custom.as_ref().map(|release| release.version.to_string());
-        println!("{path}: {}", version.unwrap_or_default());
+        println!("{path}: {}", version.unwrap_or_else(|| format!("{} bytes", target.length)));
     }
     println!("targets {} until {}", targets.common.version, targets.common.expires);
     Ok(())

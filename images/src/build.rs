@@ -451,6 +451,7 @@ fn add_update(
         check_every_s: source.check_every_s,
         retry_after_s: source.retry_after_s,
         window: source.window.as_deref().and_then(Window::parse),
+        most_bytes_a_release: source.kib_a_release.map(|kib| u64::from(kib).saturating_mul(1024)),
     };
     let encoded = uplink.encode().map_err(ComponentListError::from)?;
     root.add(format!("{SERVICES}/{UPLINK}/{}", update_config::UPLINK_FILE), encoded, false);

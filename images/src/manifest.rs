@@ -117,6 +117,9 @@ pub struct UpdateSource {
     /// Most MiB that are fetched in a day.
     #[serde(default = "default_mib_a_day")]
     pub mib_a_day: u32,
+    /// Most KiB that are fetched for one release: one that costs more waits for a card, or for a smaller step. As
+    /// many as it takes when not given.
+    pub kib_a_release: Option<u32>,
 }
 
 /// One repository.
@@ -182,6 +185,9 @@ impl UpdateSource {
         }
         if self.mib_a_day == 0 {
             return refuse("mib_a_day", "must be above 0");
+        }
+        if self.kib_a_release == Some(0) {
+            return refuse("kib_a_release", "must be above 0");
         }
         if self.window.as_ref().is_some_and(|text| Window::parse(text).is_none()) {
             return refuse("window", "must be such as \"02:00-04:00\"");
@@ -588,6 +594,7 @@ data_mib = 16
             (&format!("{os}\nretry_after_s = 4000"), "update.retry_after_s"),
             (&format!("{os}\nmib_a_day = 0"), "update.mib_a_day"),
             (&format!("{os}\nwindow = \"2-4\""), "update.window"),
+            (&format!("{os}\nkib_a_release = 0"), "update.kib_a_release"),
         ] {
             let refused = with(update).expect_err("was accepted");
             assert!(refused.contains(expected), "{refused}");

@@ -99,6 +99,11 @@ impl Root {
         self.files.insert(path.into(), (bytes, executable));
     }
 
+    /// The files: their paths without the leading slash, what is in them, and whether they are executable.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &[u8], bool)> {
+        self.files.iter().map(|(path, (bytes, executable))| (&**path, &**bytes, *executable))
+    }
+
     /// The files of a slot's root that this module wrote.
     ///
     /// # Errors

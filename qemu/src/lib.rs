@@ -10,6 +10,7 @@ pub mod packet;
 pub mod peer;
 pub mod probe;
 pub mod qmp;
+pub mod relay;
 pub mod web_server;
 pub mod write_log;
 

@@ -12,19 +12,23 @@
 //! written last: until then nobody sees anything of it, and a cut leaves what was there before.
 
 mod bundle;
+mod delta;
 mod draft;
+mod offer;
 mod released;
 
 pub use bundle::bundle;
+pub use delta::delta;
 pub use draft::{Draft, DraftError};
+pub use offer::remove_release;
 pub use released::{Released, of_image, of_package};
 
+use holdfast_core::release::Target;
 use holdfast_core::release::client::{Client, Refusal, Trusted};
 use holdfast_core::release::metadata::{
     self, Common, FileMeta, Key, Metadata, MetadataError, Role, RoleKeys, Root, SPEC_VERSION,
     Snapshot, Targets, Timestamp,
 };
-use holdfast_core::release::{Release, Target};
 use holdfast_core::update::bundle::BundleError;
 use holdfast_images::FileError;
 use holdfast_images::key::{PrivateKey, PublicKey};
@@ -251,28 +255,6 @@ impl Repository {
             self.targets.as_ref().map(|targets| (Role::Targets, &targets.common)),
         ];
         all.into_iter().flatten().map(|(role, common)| (role, common.expires.clone())).collect()
-    }
-
-    /// Puts a file into the repository as a target. It is offered to nobody before it is published.
-    ///
-    /// # Errors
-    /// The file cannot be written, or no device could take the release.
-    pub fn add_file(
-        &self,
-        path: &str,
-        bytes: &[u8],
-        release: Release,
-    ) -> Result<Target, RepositoryError> {
-        let target = Target {
-            length: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            hashes: BTreeMap::from([("sha256".to_owned(), metadata::sha256(bytes))]),
-            custom: Some(release),
-        };
-        let refused = |reason| RepositoryError::Release { path: path.to_owned(), reason };
-        target.check(path).map_err(refused)?;
-        let place = target.place(path).ok_or_else(|| refused("has no hash"))?;
-        write(&self.directory.join(place), bytes)?;
-        Ok(target)
     }
 
     /// The metadata that offers these files and no others, to be signed by the keys of the targets role.

@@ -96,21 +96,26 @@ impl Direct {
         })
     }
 
-    /// Reads `length` bytes from the block on that begins at `at`, piece by piece.
+    /// Reads `length` bytes from `at` on, piece by piece.
     ///
     /// # Errors
     /// It cannot be read, or ends before; or what `take` says.
     pub fn read_from<E: From<PathError>>(
         &self,
-        mut at: u64,
+        at: u64,
         length: u64,
         mut take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
+        const BLOCK: u64 = 4096;
         let failed = |error| PathError::new("read", &self.path, error);
         let mut buffer = Buffer::new();
-        let length = at.saturating_add(length);
-        while at < length {
-            let left = usize::try_from(length.saturating_sub(at)).unwrap_or(usize::MAX);
+        let end = at.saturating_add(length);
+        // Reading begins with a block: what of it lies before is passed over.
+        let passed = at.checked_rem(BLOCK).unwrap_or(0);
+        let mut skip = usize::try_from(passed).unwrap_or_default();
+        let mut at = at.saturating_sub(passed);
+        while at.saturating_add(u64::try_from(skip).unwrap_or_default()) < end {
+            let left = usize::try_from(end.saturating_sub(at)).unwrap_or(usize::MAX);
             let blocks = left.min(BUFFER_BYTES).next_multiple_of(BLOCK_BYTES);
             let place = buffer.0.get_mut(..blocks).unwrap_or_default();
             let read = match self.file.read_at(place, at) {
@@ -119,7 +124,8 @@ impl Direct {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(failed(error).into()),
             };
-            take(place.get(..read).unwrap_or_default())?;
+            take(place.get(skip..read).unwrap_or_default())?;
+            skip = 0;
             // A place in the middle of a block cannot be gone on from.
             if read < left && !read.is_multiple_of(BLOCK_BYTES) {
                 let ends = Error::new(ErrorKind::UnexpectedEof, "it ends in a block");
@@ -215,6 +221,15 @@ mod tests {
         assert!(file.read(200_001, |piece| found.extend_from_slice(piece)).is_ok());
         assert!(found == bytes);
         assert!(file.read(200_705, |_| {}).is_err(), "more than there is");
+        for (at, length) in [(1u16, 5u16), (4095, 2), (5000, 60_000), (4096, 0), (4100, 0)] {
+            let mut part = Vec::new();
+            let read = file.read_from(at.into(), length.into(), |piece| {
+                part.extend_from_slice(piece);
+                Ok::<(), PathError>(())
+            });
+            let expected = bytes.get(at.into()..usize::from(at) + usize::from(length));
+            assert!(read.is_ok() && Some(&*part) == expected, "{length} bytes from {at}");
+        }
         let _ = std::fs::remove_file(path);
     }
 }

@@ -2,19 +2,18 @@
 
 use crate::card::Card;
 use crate::chain;
-use crate::install::{self, InstallError, SlotWriter};
-use crate::slot::{self, Copied, Expected, Old, Step};
+use crate::download::Offer;
+use crate::install::InstallError;
 use crate::state::{self, KeepError};
 use crate::uplink::{self, Fetched, UplinkError};
 use holdfast_core::encoding::EncodingError;
 use holdfast_core::policy::APP_DIRECTORY;
 use holdfast_core::release::client::{Client, Refusal};
 use holdfast_core::release::metadata::Targets;
-use holdfast_core::release::{Component, Release, Repository, Target};
+use holdfast_core::release::{Component, Repository};
 use holdfast_core::update::config::{self, UpdateConfig};
 use holdfast_core::update::fetch::Fetch;
-use holdfast_core::update::{Held, Memory, Outcome, Running, Staged, next_release, reuse};
-use holdfast_core::verity::{self, SLOT_SALT};
+use holdfast_core::update::{Held, Memory, Outcome, Staged, next_release};
 use holdfast_core::wire::{Reply, Request};
 use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
 use holdfast_linux::init_socket::{InitError, InitSocket};
@@ -26,13 +25,6 @@ use std::path::Path;
 
 /// Longest root that an image may bring, in bytes.
 const MAX_ROOT_BYTES: usize = 32 * 1024;
-/// How long it waits for `uplink` to be there again, in milliseconds.
-const UPLINK_WITHIN_MS: u64 = 30_000;
-/// Times that one file is gone on with where it broke off, in one turn.
-const MAX_RESUMES: u32 = 16;
-/// Pause before that, in milliseconds.
-const RESUME_AFTER_MS: u64 = 2_000;
-
 /// Why the agent cannot do its work. It ends then, and init starts it again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
@@ -63,36 +55,31 @@ enum TurnError {
     Install { component: Component, version: String, source: InstallError },
 }
 
-/// A file of a repository.
-#[derive(Debug, Clone, Copy)]
-struct File<'a> {
-    repository: Repository,
-    place: &'a str,
-}
-
 /// The agent.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    init: InitSocket,
-    config: UpdateConfig,
+    pub(crate) init: InitSocket,
+    pub(crate) config: UpdateConfig,
     /// Of each repository, as the image has it.
     roots: Vec<(Repository, Vec<u8>)>,
-    memory: Memory,
-    uplink: Option<OwnedFd>,
+    pub(crate) memory: Memory,
+    pub(crate) uplink: Option<OwnedFd>,
     /// What is looked at in the place of a server, for as long as it is.
-    card: Option<Card>,
+    pub(crate) card: Option<Card>,
     /// The card that was looked at last.
     seen: Option<[u8; 32]>,
     /// The OS that runs is on trial, and was staged by this agent.
     trial: Option<Staged>,
-    /// The OS that runs.
-    running: Option<Running>,
     /// What the running slot has of a release is not fetched.
-    reuses: bool,
+    pub(crate) reuses: bool,
+    /// A release is made of the one that runs, where that costs less.
+    pub(crate) uses_deltas: bool,
+    /// A release that costs too much, in this version of what is released.
+    declined: Option<(u32, Component, [u8; 32])>,
     /// init knows that there is nothing against a commit.
     has_agreed: bool,
     /// The service was reached since this agent runs.
-    has_reached: bool,
+    pub(crate) has_reached: bool,
     failures: u32,
 }
 
@@ -118,8 +105,9 @@ impl Agent {
             card: None,
             seen: None,
             trial: None,
-            running: None,
             reuses: true,
+            uses_deltas: true,
+            declined: None,
             has_agreed: false,
             has_reached: false,
             failures: 0,
@@ -130,8 +118,6 @@ impl Agent {
     pub(crate) fn turn(&mut self) -> Result<u64, AgentError> {
         self.meet_uplink()?;
         let held = self.held()?;
-        let os = held.iter().find(|held| held.component == Component::Os);
-        self.running = os.and_then(|held| held.running.clone());
         if self.settle(&held)? {
             return self.reboot();
         }
@@ -327,7 +313,7 @@ impl Agent {
     }
 
     /// Fetches from the card that is looked at, or over the socket that there is; one that is of no use any more is given up.
-    fn fetch<E: From<UplinkError>>(
+    pub(crate) fn fetch<E: From<UplinkError>>(
         &mut self,
         fetch: &Fetch,
         take: impl FnMut(&[u8]) -> Result<(), E>,
@@ -350,14 +336,26 @@ impl Agent {
         targets: &Targets,
         held: &[Held],
     ) -> Result<bool, TurnError> {
-        let next = next_release(targets, repository, &self.config.device, held, &self.memory);
+        let mut memory = self.memory.clone();
+        if let Some((version, component, root_hash)) = self.declined
+            && version == targets.common.version
+        {
+            memory.fails(component, root_hash);
+        }
+        let next = next_release(targets, repository, &self.config.device, held, &memory);
         let Some((path, target, release)) = next else {
             println!("{repository}: nothing new in version {}", targets.common.version);
             return Ok(false);
         };
         let (component, version) = (release.component, release.version);
         println!("{component}: fetching release {version}, {} bytes", target.length);
-        let taken = self.take_release(repository, path, target, release);
+        let running = held.iter().find(|held| held.component == component);
+        let running = running.and_then(|held| held.running.as_ref());
+        let taken =
+            self.take_release(Offer { repository, targets, path, target, release, running });
+        if let (Err(InstallError::Costs { .. }), Some(root_hash)) = (&taken, release.root_hash()) {
+            self.declined = Some((targets.common.version, component, root_hash));
+        }
         if let (Err(error), Some(root_hash)) = (&taken, release.root_hash())
             && error.is_conclusive()
         {
@@ -370,162 +368,6 @@ impl Agent {
         })?;
         println!("{component}: release {version} is staged");
         Ok(true)
-    }
-
-    fn take_release(
-        &mut self,
-        repository: Repository,
-        path: &str,
-        target: &Target,
-        release: &Release,
-    ) -> Result<(), InstallError> {
-        let root_hash = release.root_hash().ok_or(InstallError::NoHash)?;
-        let place = target.place(path).ok_or(InstallError::NoHash)?;
-        let stage = match release.component {
-            Component::Os => {
-                let (boot, root) = install::open_slot(&mut self.init, target, release)?;
-                let mut writer = SlotWriter::new(&boot, &root, release.boot_bytes);
-                let file = File { repository, place: &place };
-                let fetched = self.fetch_slot(file, target, release, &mut writer);
-                // What the running slot holds is not what it was; nothing else is a reason to fetch all.
-                self.reuses &= !matches!(fetched, Err(InstallError::Held));
-                println!("os: {} of {} bytes were fetched", fetched?, target.length);
-                writer.finish()?;
-                install::verify_slot(&boot, &root, target, release)?;
-                Request::Stage
-            }
-            Component::App(id) => {
-                let package = install::create_package(id)?;
-                let mut writer = package.writer();
-                let file = File { repository, place: &place };
-                self.download(file, 0, target.length, |piece| Ok(writer.put(piece)?))
-                    .and_then(|()| Ok(writer.finish()?))
-                    .and_then(|()| install::verify_package(&package, target, release))
-                    .inspect_err(|_| install::remove_package(id))?;
-                Request::StageApp(id)
-            }
-        };
-        let component = release.component;
-        self.memory.stages(Staged { component, root_hash, reached: self.has_reached });
-        state::keep_memory(&self.memory)?;
-        self.init.tell(&stage)?;
-        self.memory.is_staged();
-        Ok(state::keep_memory(&self.memory)?)
-    }
-
-    /// Puts a slot together from what the running one has and what is fetched. Returns how many bytes were.
-    fn fetch_slot(
-        &mut self,
-        file: File<'_>,
-        target: &Target,
-        release: &Release,
-        writer: &mut SlotWriter<'_>,
-    ) -> Result<u64, InstallError> {
-        let old = match self.running.clone().filter(|_| self.reuses) {
-            Some(running) => Some(Old::read(&mut self.init, &running)?),
-            None => None,
-        };
-        let chunks = release.boot_chunks().unwrap_or_default();
-        let mut fetched = 0u64;
-        for step in slot::boot_steps(release, old.as_ref()) {
-            let expected = |first| Expected::Chunks(chunks.get(first..).unwrap_or_default().iter());
-            fetched =
-                fetched.saturating_add(self.take(file, step, old.as_ref(), expected, writer)?);
-        }
-        let Some((at, bytes, data_bytes)) = slot::leaves_of(target, release) else {
-            // Too small to have leaves.
-            let bytes = target.length.saturating_sub(release.boot_bytes);
-            self.download(file, release.boot_bytes, bytes, |piece| writer.put(piece))?;
-            return Ok(fetched.saturating_add(bytes));
-        };
-        let mut level = Vec::new();
-        self.download(file, at, bytes, |piece| {
-            level.extend_from_slice(piece);
-            Ok(())
-        })?;
-        fetched = fetched.saturating_add(bytes);
-        let leaves = reuse::digests(&level, data_bytes).ok_or(InstallError::RootHash)?;
-        for step in slot::root_steps(release, &leaves, data_bytes, old.as_ref()) {
-            let expected = |first| Expected::Blocks(leaves.get(first..).unwrap_or_default().iter());
-            fetched =
-                fetched.saturating_add(self.take(file, step, old.as_ref(), expected, writer)?);
-        }
-        // The levels above follow from the leaves. All of it is judged by what is read back.
-        let tree = verity::tree(&SLOT_SALT, leaves).ok_or(InstallError::RootHash)?;
-        writer.put(&tree.bytes)?;
-        Ok(fetched)
-    }
-
-    /// One step of a slot. Returns how many bytes were fetched for it.
-    fn take<'a>(
-        &mut self,
-        file: File<'_>,
-        step: Step,
-        old: Option<&Old>,
-        expected: impl FnOnce(usize) -> Expected<'a>,
-        writer: &mut SlotWriter<'_>,
-    ) -> Result<u64, InstallError> {
-        match (step, old) {
-            (Step::Copy { part, at, bytes, first }, Some(old)) => {
-                let copied = Copied { part, at, bytes, expected: expected(first) };
-                old.copy(copied, |piece| writer.put(piece))?;
-                Ok(0)
-            }
-            (Step::Copy { .. }, None) => Err(InstallError::Held),
-            (Step::Fetch { at, bytes }, _) => {
-                self.download(file, at, bytes, |piece| writer.put(piece))?;
-                Ok(bytes)
-            }
-        }
-    }
-
-    /// Fetches so many bytes of a file, and goes on where it broke off.
-    fn download(
-        &mut self,
-        file: File<'_>,
-        begin: u64,
-        length: u64,
-        mut take: impl FnMut(&[u8]) -> Result<(), InstallError>,
-    ) -> Result<(), InstallError> {
-        let mut done = 0u64;
-        let mut resumes = 0;
-        while done < length {
-            let fetch = Fetch {
-                repository: file.repository,
-                path: file.place.to_owned(),
-                from: begin.saturating_add(done),
-                most_bytes: length.saturating_sub(done),
-            };
-            let fetched = self.fetch(&fetch, |piece| {
-                done = done.saturating_add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
-                take(piece)
-            });
-            match fetched {
-                Ok(Fetched::All) if done == length => break,
-                Ok(Fetched::All) => return Err(InstallError::Short(begin.saturating_add(done))),
-                Ok(Fetched::Missing) => return Err(InstallError::Missing),
-                Err(InstallError::Uplink(error))
-                    if resumes < MAX_RESUMES && self.card.is_none() =>
-                {
-                    let at = begin.saturating_add(done);
-                    println!("goes on at byte {at}: {}", chain(&error));
-                    resumes = resumes.saturating_add(1);
-                    self.pause()?;
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Waits a little, and for `uplink` if it is not there.
-    fn pause(&mut self) -> Result<(), InstallError> {
-        let wait = if self.uplink.is_some() { RESUME_AFTER_MS } else { UPLINK_WITHIN_MS };
-        match self.rest(monotonic_ms().saturating_add(wait)) {
-            Ok(()) => Ok(()),
-            Err(AgentError::Init(error)) => Err(error.into()),
-            Err(_) => Err(UplinkError::Nobody.into()),
-        }
     }
 
     /// Has the device reboot, if it may now. Returns when to ask again.

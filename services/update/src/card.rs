@@ -60,16 +60,10 @@ impl Card {
         let Some(entry) = self.index.find(&format!("{}/{}", fetch.repository, fetch.path)) else {
             return Ok(Fetched::Missing);
         };
-        // Reading begins with a block: what of it was had before is passed over.
-        let skipped = fetch.from.checked_rem(BLOCK_BYTES).unwrap_or(0);
-        let at = entry.at.saturating_add(fetch.from.saturating_sub(skipped));
         let left = entry.length.saturating_sub(fetch.from).min(fetch.most_bytes);
-        let mut skip = usize::try_from(skipped).unwrap_or(usize::MAX);
         let mut stopped = None;
-        let read = self.disk.read_from(at, left.saturating_add(skipped), |piece| {
-            let (passed, wanted) = piece.split_at(skip.min(piece.len()));
-            skip = skip.saturating_sub(passed.len());
-            take(wanted).map_err(|error| {
+        let read = self.disk.read_from(entry.at.saturating_add(fetch.from), left, |piece| {
+            take(piece).map_err(|error| {
                 stopped = Some(error);
                 Stop::Told
             })

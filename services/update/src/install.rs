@@ -1,5 +1,6 @@
 //! Writing a release, and proving what was written.
 
+use crate::slot::Origin;
 use crate::state::KeepError;
 use crate::uplink::UplinkError;
 use holdfast_core::app_manifest::ComponentId;
@@ -7,6 +8,8 @@ use holdfast_core::component::Stored;
 use holdfast_core::package::{HEADER_BYTES, Header, PackageError};
 use holdfast_core::policy::APP_STORE_DIRECTORY;
 use holdfast_core::release::{Component, Release, Target};
+use holdfast_core::update::Running;
+use holdfast_core::update::delta::DeltaError;
 use holdfast_core::verity::{self, SLOT_SALT};
 use holdfast_core::wire::{Request, SlotPart};
 use holdfast_linux::direct::{Direct, Writer};
@@ -38,6 +41,12 @@ pub(crate) enum InstallError {
     OtherBytes,
     #[error("the slot that runs has something else than its hashes say; nothing of it is used")]
     Held,
+    #[error(transparent)]
+    Delta(#[from] DeltaError),
+    #[error(
+        "it costs {bytes} bytes and one release may cost {most} here: it waits for a card, or for a smaller step"
+    )]
+    Costs { bytes: u64, most: u64 },
     #[error("its root hash is not the one that was released")]
     RootHash,
     #[error("the package {0}")]
@@ -116,28 +125,36 @@ pub(crate) fn verify_slot(
         whole.update(piece);
         tree.take(piece);
     })?;
-    judge(whole, tree, target, release)
+    is_what_was_released(whole, target)?;
+    has_root_hash(tree, release)
 }
 
-fn judge(
-    whole: Sha256,
-    tree: verity::Reader,
-    target: &Target,
-    release: &Release,
-) -> Result<(), InstallError> {
+/// Of anything else, nothing is concluded about the release.
+fn is_what_was_released(whole: Sha256, target: &Target) -> Result<(), InstallError> {
     let digest: [u8; 32] = whole.finalize().into();
-    if target.sha256() != Some(digest) {
-        return Err(InstallError::OtherBytes);
-    }
+    if target.sha256() == Some(digest) { Ok(()) } else { Err(InstallError::OtherBytes) }
+}
+
+fn has_root_hash(tree: verity::Reader, release: &Release) -> Result<(), InstallError> {
     let root_hash = tree.root_hash();
-    if root_hash.is_none() || root_hash != release.root_hash() {
-        return Err(InstallError::RootHash);
-    }
-    Ok(())
+    let is_released = root_hash.is_some() && root_hash == release.root_hash();
+    if is_released { Ok(()) } else { Err(InstallError::RootHash) }
 }
 
 fn package_path(id: ComponentId) -> PathBuf {
     Path::new(APP_STORE_DIRECTORY).join(Stored::Unfinished.file(id))
+}
+
+/// The package of an app that runs, for a delta; `None` where another one lies there.
+pub(crate) fn open_package(
+    id: ComponentId,
+    running: &Running,
+) -> Result<Option<Origin>, InstallError> {
+    let path = Path::new(APP_STORE_DIRECTORY).join(Stored::Current.file(id));
+    if !path.exists() {
+        return Ok(None);
+    }
+    Origin::of_package(Direct::open_to_read(&path)?, running)
 }
 
 /// A file for a package that nobody looks at before it is staged.
@@ -161,9 +178,10 @@ pub(crate) fn verify_package(
     let header_bytes = u64::try_from(HEADER_BYTES).unwrap_or(u64::MAX);
     let mut start = Vec::new();
     package.read(header_bytes.min(target.length), |piece| start.extend_from_slice(piece))?;
-    let header = Header::parse(&start, target.length).map_err(InstallError::Package)?;
+    let header = Header::parse(&start, target.length);
     let files = target.length.saturating_sub(header_bytes);
-    let mut tree = verity::Reader::new(header.salt, files).ok_or(InstallError::RootHash)?;
+    let salt = header.as_ref().map(|header| header.salt).unwrap_or_default();
+    let mut tree = verity::Reader::new(salt, files).ok_or(InstallError::RootHash)?;
     let mut whole = Sha256::new();
     let mut skip = HEADER_BYTES;
     package.read(target.length, |piece| {
@@ -172,7 +190,9 @@ pub(crate) fn verify_package(
         skip = skip.saturating_sub(skipped.len());
         tree.take(rest);
     })?;
-    judge(whole, tree, target, release)?;
+    is_what_was_released(whole, target)?;
+    let header = header.map_err(InstallError::Package)?;
+    has_root_hash(tree, release)?;
     let differs = [
         ("component id", Component::App(header.component_id) != release.component),
         ("version", header.version != release.version),

@@ -7,6 +7,7 @@
 
 mod agent;
 mod card;
+mod download;
 mod install;
 mod slot;
 mod state;

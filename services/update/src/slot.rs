@@ -1,6 +1,7 @@
 //! Fetching a slot: what the running one has of it is taken from there.
 
 use crate::install::InstallError;
+use holdfast_core::package::{HEADER_BYTES, Header};
 use holdfast_core::release::{Release, Target};
 use holdfast_core::update::Running;
 use holdfast_core::update::reuse::{self, CHUNK_BYTES, CHUNK_HASH_BYTES, Run};
@@ -13,8 +14,15 @@ use holdfast_linux::init_socket::InitSocket;
 #[derive(Debug)]
 pub(crate) struct Old {
     boot: Direct,
-    chunks: Vec<[u8; CHUNK_HASH_BYTES]>,
+    /// Of its kernel and device trees, whole blocks.
+    boot_bytes: u64,
     root: Direct,
+}
+
+/// The hashes of what a slot holds.
+#[derive(Debug, Default)]
+pub(crate) struct Hashes {
+    chunks: Vec<[u8; CHUNK_HASH_BYTES]>,
     leaves: Vec<[u8; DIGEST_BYTES]>,
 }
 
@@ -46,8 +54,7 @@ fn wide(number: usize) -> u64 {
 }
 
 impl Old {
-    /// Reads the hashes of what it holds; those of its root are the leaves of its tree.
-    pub(crate) fn read(init: &mut InitSocket, running: &Running) -> Result<Self, InstallError> {
+    pub(crate) fn open(init: &mut InitSocket) -> Result<Self, InstallError> {
         let mut open = |part: SlotPart| {
             let descriptor = init.tell(&Request::RunningSlot(part))?.ok_or(InstallError::NoHash)?;
             Ok::<_, InstallError>(Direct::from_descriptor(descriptor, part.name()))
@@ -59,9 +66,32 @@ impl Old {
         // The length of a flattened tree stands behind its magic (Devicetree Specification 5.2).
         let length = head.get(4..).and_then(|rest| rest.first_chunk::<4>());
         let length = length.map_or(0, |length| u64::from(u32::from_be_bytes(*length)));
-        let length = length.next_multiple_of(wide(BLOCK_BYTES)).min(room);
+        let boot_bytes = length.next_multiple_of(wide(BLOCK_BYTES)).min(room);
+        Ok(Self { boot, boot_bytes, root })
+    }
+
+    /// Refuses what a slot has no room for: both are as large.
+    pub(crate) fn has_room(
+        &mut self,
+        target: &Target,
+        release: &Release,
+    ) -> Result<(), InstallError> {
+        let root_bytes = target.length.saturating_sub(release.boot_bytes);
+        for (disk, part, bytes) in [
+            (&mut self.boot, SlotPart::Boot, release.boot_bytes),
+            (&mut self.root, SlotPart::Root, root_bytes),
+        ] {
+            if disk.length()? < bytes {
+                return Err(InstallError::Room { part: part.name(), bytes });
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the hashes of what it holds; those of its root are the leaves of its tree.
+    pub(crate) fn hashes(&self, running: &Running) -> Result<Hashes, InstallError> {
         let (mut chunks, mut part) = (Vec::new(), Vec::new());
-        boot.read(length, |piece| {
+        self.boot.read(self.boot_bytes, |piece| {
             part.extend_from_slice(piece);
             while part.len() >= CHUNK_BYTES {
                 let rest = part.split_off(CHUNK_BYTES);
@@ -74,13 +104,18 @@ impl Old {
         }
         let mut level = Vec::new();
         if let Some((at, bytes)) = reuse::leaves(running.data_bytes) {
-            root.read_from(at, wide(bytes), |piece| {
+            self.root.read_from(at, wide(bytes), |piece| {
                 level.extend_from_slice(piece);
                 Ok::<_, InstallError>(())
             })?;
         }
         let leaves = reuse::digests(&level, running.data_bytes).unwrap_or_default();
-        Ok(Self { boot, chunks, root, leaves })
+        Ok(Hashes { chunks, leaves })
+    }
+
+    /// The release that it holds, for a delta.
+    pub(crate) fn into_origin(self) -> Origin {
+        Origin { parts: vec![(self.boot, Some(self.boot_bytes)), (self.root, None)] }
     }
 
     /// Hands on what is copied, once it is what it was when its hash was made.
@@ -106,6 +141,46 @@ impl Old {
     }
 }
 
+/// The bytes of the release that runs, in the order in which it was released: what a delta copies from.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// Each with its length; the last one has whatever is wanted of it.
+    parts: Vec<(Direct, Option<u64>)>,
+}
+
+impl Origin {
+    /// The package of an app, if it is the one that runs.
+    pub(crate) fn of_package(
+        mut package: Direct,
+        running: &Running,
+    ) -> Result<Option<Self>, InstallError> {
+        let mut start = Vec::new();
+        package.read(wide(HEADER_BYTES), |piece| start.extend_from_slice(piece))?;
+        let header = Header::parse(&start, package.length()?).ok();
+        let runs = header.is_some_and(|header| header.root_hash == running.root_hash);
+        Ok(runs.then(|| Self { parts: vec![(package, None)] }))
+    }
+
+    /// Hands on what is copied. What comes of it is judged when it is read back.
+    pub(crate) fn copy(
+        &self,
+        at: u64,
+        bytes: u64,
+        mut take: impl FnMut(&[u8]) -> Result<(), InstallError>,
+    ) -> Result<(), InstallError> {
+        let (mut at, mut bytes) = (at, bytes);
+        for (part, length) in &self.parts {
+            let here = length.map_or(bytes, |length| length.saturating_sub(at).min(bytes));
+            if here > 0 {
+                part.read_from(at, here, &mut take)?;
+            }
+            at = at.saturating_add(here).saturating_sub(length.unwrap_or(0));
+            bytes = bytes.saturating_sub(here);
+        }
+        Ok(())
+    }
+}
+
 /// Bytes to copy, with the hashes that they must have.
 #[derive(Debug)]
 pub(crate) struct Copied<'a> {
@@ -123,8 +198,8 @@ pub(crate) enum Expected<'a> {
 }
 
 /// Steps for the kernel's part of a release.
-pub(crate) fn boot_steps(release: &Release, old: Option<&Old>) -> Vec<Step> {
-    let (Some(new), Some(old)) = (release.boot_chunks(), old) else {
+pub(crate) fn boot_steps(release: &Release, old: &Hashes) -> Vec<Step> {
+    let Some(new) = release.boot_chunks() else {
         return vec![Step::Fetch { at: 0, bytes: release.boot_bytes }];
     };
     let runs = reuse::runs(&new, &old.chunks);
@@ -136,10 +211,19 @@ pub(crate) fn root_steps(
     release: &Release,
     new: &[[u8; DIGEST_BYTES]],
     data_bytes: u64,
-    old: Option<&Old>,
+    old: &Hashes,
 ) -> Vec<Step> {
-    let runs = reuse::runs(new, old.map_or(&[], |old| &old.leaves));
+    let runs = reuse::runs(new, &old.leaves);
     steps(&runs, SlotPart::Root, wide(BLOCK_BYTES), release.boot_bytes, data_bytes)
+}
+
+/// How many bytes are fetched in these steps.
+pub(crate) fn fetched(steps: &[Step]) -> u64 {
+    let fetched = steps.iter().map(|step| match step {
+        Step::Fetch { bytes, .. } => *bytes,
+        Step::Copy { .. } => 0,
+    });
+    fetched.fold(0, u64::saturating_add)
 }
 
 fn steps(runs: &[Run], part: SlotPart, unit: u64, offset: u64, length: u64) -> Vec<Step> {

@@ -34,6 +34,7 @@ use anyhow::Result;
 use holdfast_images::board::Board;
 use holdfast_images::boot::BootSigningKey;
 use holdfast_images::variant::Signer;
+use holdfast_qemu::relay;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -106,8 +107,8 @@ impl Artefacts {
 }
 
 fn main() -> ExitCode {
-    if let Some(port) = network_web::relay_to() {
-        return network_web::relay(port);
+    if let Some(port) = relay::relay_to() {
+        return relay::relay(port);
     }
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
     let (Some(images), Some(programs), Some(keys), Some(effort)) =

@@ -9,11 +9,9 @@ use anyhow::{Context, Result};
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_qemu::machine::{Guest, Machine, Network};
 use holdfast_qemu::peer::Answer;
+use holdfast_qemu::relay::relay_command;
 use holdfast_qemu::web_server::{Authority, WebAnswer, WebServer};
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
-use std::process::ExitCode;
-use std::thread;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// The component id of examples/web-client.
 const WEB_CLIENT: &str = "8f1b6a52-1c0e-4f35-9a57-5a0f3b0d8a03";
@@ -21,8 +19,6 @@ const WEB_CLIENT: &str = "8f1b6a52-1c0e-4f35-9a57-5a0f3b0d8a03";
 const HOST: &str = "letsencrypt.org";
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 const PAGE: &str = "a page of exactly 31 characters";
-/// First argument of this program when QEMU starts it for a connection.
-const RELAY: &str = "relay-to-port";
 
 pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
     suite.check("an_app_fetches_a_page_over_https", || {
@@ -68,39 +64,4 @@ fn start(artefacts: &Artefacts, certified: &str, known: bool) -> Result<(WebServ
     guest.wait_anywhere("eth0: leased 203\\.0\\.113\\.15/24", BOOT)?;
     guest.wait_anywhere("eth1: leased 10\\.77\\.0\\.50/24", BOOT)?;
     Ok((server, guest))
-}
-
-/// The command by which QEMU has a connection carried to a port of this host's loopback.
-pub(crate) fn relay_command(port: u16) -> Result<String> {
-    Ok(format!("{} {RELAY} {port}", std::env::current_exe()?.display()))
-}
-
-/// The port to relay to, where QEMU has started this program for a connection.
-pub(crate) fn relay_to() -> Option<u16> {
-    let mut arguments = std::env::args().skip(1);
-    (arguments.next()? == RELAY).then(|| arguments.next()?.parse().ok())?
-}
-
-/// Carries bytes between standard input and output and a port of this host's loopback.
-pub(crate) fn relay(port: u16) -> ExitCode {
-    let carried = || -> io::Result<()> {
-        let connection = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-        let mut towards = connection.try_clone()?;
-        thread::spawn(move || {
-            let _ = io::copy(&mut io::stdin(), &mut towards);
-            towards.shutdown(std::net::Shutdown::Write)
-        });
-        let mut from = connection;
-        let mut buffer = [0u8; 16_384];
-        loop {
-            let length = from.read(&mut buffer)?;
-            if length == 0 {
-                return Ok(());
-            }
-            let mut output = io::stdout();
-            output.write_all(buffer.get(..length).unwrap_or_default())?;
-            output.flush()?;
-        }
-    };
-    if carried().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -3,15 +3,14 @@
 
 use crate::Artefacts;
 use crate::boot::BOOT;
-use crate::network_web::relay_command;
 use crate::packages::{hello, package_of, repacked};
 use crate::scratch::Scratch;
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
 use holdfast_core::component::{self, ComponentList};
 use holdfast_core::package::{Header, Version};
-use holdfast_core::release::Repository as Name;
 use holdfast_core::release::metadata::Role;
+use holdfast_core::release::{Repository as Name, Target};
 use holdfast_core::slots::{Phase, Slot, SlotState, Status};
 use holdfast_core::update::config::{UPDATE_FILE, UPLINK_FILE, UpdateConfig, UplinkConfig};
 use holdfast_images::disk::{Layout, SECTOR_BYTES};
@@ -19,8 +18,10 @@ use holdfast_images::key::PrivateKey;
 use holdfast_images::root::{self, Root};
 use holdfast_images::{show, variant};
 use holdfast_qemu::machine::{Guest, Machine, Network};
+use holdfast_qemu::relay::relay_command;
 use holdfast_qemu::web_server::{self, Authority, WebAnswer, WebRequest, WebServer};
 use holdfast_repository::{Lifetimes, Released, Repository, Roles, of_image, of_package};
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
@@ -97,17 +98,35 @@ impl Scene {
         self.publish_at(name, releases, now()?)
     }
 
-    /// As [`publish`](Self::publish), as if it were another time.
-    pub(crate) fn publish_at(&self, name: &str, releases: &[Released], at: u64) -> Result<()> {
+    /// Offers one more, as the host tool does: with the delta from the one that it takes the place of.
+    pub(crate) fn publish_next(&self, name: &str, next: &Released) -> Result<Option<u64>> {
         let mut repository = Repository::open(&self.repository(name))?;
-        let mut files = std::collections::BTreeMap::new();
-        for Released { path, bytes, release } in releases {
-            files.insert(path.clone(), repository.add_file(path, bytes, release.clone())?);
-        }
+        let mut files = repository.targets();
+        let delta = repository.add_release(&mut files, next)?;
+        self.publish_files(&mut repository, files, now()?)?;
+        Ok(delta)
+    }
+
+    fn publish_files(
+        &self,
+        repository: &mut Repository,
+        files: BTreeMap<String, Target>,
+        at: u64,
+    ) -> Result<()> {
         let mut draft = repository.next_targets(files, 100 * DAY_S, at)?;
         draft.sign(&self.key);
         repository.publish(&draft, std::slice::from_ref(&self.key), Lifetimes::default(), at)?;
         Ok(())
+    }
+
+    /// As [`publish`](Self::publish), as if it were another time.
+    pub(crate) fn publish_at(&self, name: &str, releases: &[Released], at: u64) -> Result<()> {
+        let mut repository = Repository::open(&self.repository(name))?;
+        let mut files = BTreeMap::new();
+        for Released { path, bytes, release } in releases {
+            files.insert(path.clone(), repository.add_file(path, bytes, release.clone())?);
+        }
+        self.publish_files(&mut repository, files, at)
     }
 
     /// From now on, the server answers so.
@@ -212,6 +231,9 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
     suite.check("a_release_that_cannot_reach_the_service_falls_back", || unreachable(artefacts));
     suite.check("a_download_goes_on_where_it_broke_off", || resumes(artefacts));
     suite.check("what_a_device_has_of_a_release_is_not_fetched", || fetches_little(artefacts));
+    suite.check("a_release_comes_by_a_delta_where_that_is_smaller", || fetches_a_delta(artefacts));
+    suite.check("a_delta_that_makes_something_else_is_not_used", || distrusts_a_delta(artefacts));
+    suite.check("a_release_that_costs_too_much_waits", || waits_for_a_small_step(artefacts));
     suite.check("a_release_on_a_card_is_verified_and_taken", || from_a_card(artefacts));
     suite.check("a_release_that_is_too_large_for_its_slot_is_not_taken", || too_large(artefacts));
     suite.check("a_device_fetches_no_more_in_a_day_than_it_may", || budget(artefacts));
@@ -395,17 +417,30 @@ fn unreachable(artefacts: &Artefacts) -> Result<()> {
     falls_back(&scene, release, "init: not healthy: update does not agree to the release")
 }
 
-/// A release with another network service: its program, the kernel's signature and little else are new.
-fn fetches_little(artefacts: &Artefacts) -> Result<()> {
-    let scene = Scene::new(artefacts)?;
-    let data = show::read_root(&scene.image())?;
-    let path = "usr/lib/holdfast/services/admission/admission";
-    let mut program = root::read_file(&data, &format!("/{path}"))?;
-    // In its text, which shifts what is compressed behind it.
+/// A program in the image's root.
+const PROGRAM: &str = "usr/lib/holdfast/services/admission/admission";
+
+/// That program with a change in its text, which shifts what is compressed behind it.
+fn changed_program(scene: &Scene) -> Result<Vec<u8>> {
+    let mut program = root::read_file(&show::read_root(&scene.image())?, &format!("/{PROGRAM}"))?;
     let middle = program.len() / 2;
     program.get_mut(middle..).and_then(|rest| rest.get_mut(..64)).context("short")?.fill(0xa5);
+    Ok(program)
+}
+
+/// The package of hello that the image has, as a release.
+fn packaged(scene: &Scene) -> Result<Released> {
+    let path = scene.directory.path().join("first.package");
+    fs::write(&path, package_of(&scene.image(), hello()?)?)?;
+    Ok(of_package(&path)?)
+}
+
+/// A release with another admission helper: its program, the kernel's signature and little else are new.
+fn fetches_little(artefacts: &Artefacts) -> Result<()> {
+    let scene = Scene::new(artefacts)?;
+    let program = changed_program(&scene)?;
     let release = scene.os("0.2.0", 1, |root, _| {
-        root.add(path, program, true);
+        root.add(PROGRAM, program, true);
         Ok(())
     })?;
     let length = u64::try_from(release.bytes.len())?;
@@ -419,6 +454,98 @@ fn fetches_little(artefacts: &Artefacts) -> Result<()> {
     println!("{line}; {fetched} bytes were sent");
     // The aim: a tenth for one program.
     ensure!(fetched <= length / 10, "{fetched} of {length} bytes were fetched");
+    Ok(())
+}
+
+/// The same release, and one of the app, each by a delta of what runs.
+fn fetches_a_delta(artefacts: &Artefacts) -> Result<()> {
+    let scene = Scene::new(artefacts)?;
+    scene.publish("os", &[of_image(&scene.image())?])?;
+    let program = changed_program(&scene)?;
+    let release = scene.os("0.2.0", 1, |root, _| {
+        root.add(PROGRAM, program, true);
+        Ok(())
+    })?;
+    let length = u64::try_from(release.bytes.len())?;
+    let delta = scene.publish_next("os", &release)?.context("no delta")?;
+    let app = scene.app("1.1.0", 2, |_| {})?;
+    scene.publish("oem", &[packaged(&scene)?])?;
+    let app_delta = scene.publish_next("oem", &app)?.context("no delta of the app")?;
+    let mut guest = scene.machine(&scene.image())?.start(None)?;
+    // Which comes first is left to the moment of the looks.
+    let app_length = app.bytes.len();
+    for line in [
+        &format!("update: os: {delta} of {length} bytes were fetched"),
+        "init: slot b committed",
+        &format!("{app_delta} of {app_length} bytes were fetched"),
+        "init: hello: package 1.1.0, rollback index 2, uid 1001, on trial",
+    ] {
+        guest.wait_anywhere(line, WAIT)?;
+    }
+    println!("{delta} of {length} bytes of the OS, {app_delta} of {app_length} of the app");
+    let sent = scene.server.sent();
+    let whole = |path: &str| path.ends_with(".slot") || path.ends_with(".package");
+    ensure!(!sent.iter().any(|(asked, _)| whole(&asked.path)), "more than the delta was fetched");
+    Ok(())
+}
+
+/// A delta that makes something else: nothing of it is staged, and the release comes another way.
+fn distrusts_a_delta(artefacts: &Artefacts) -> Result<()> {
+    let scene = Scene::new(artefacts)?;
+    scene.publish("os", &[of_image(&scene.image())?])?;
+    let program = changed_program(&scene)?;
+    let release = scene.os("0.2.0", 1, |root, _| {
+        root.add(PROGRAM, program, true);
+        Ok(())
+    })?;
+    scene.publish_next("os", &release)?;
+    scene.lie(|asked, answer| match answer {
+        WebAnswer::File(mut bytes) if asked.path.contains(".slot.from-") => {
+            let middle = bytes.len() / 2;
+            bytes.get_mut(middle).into_iter().for_each(|byte| *byte ^= 0x10);
+            WebAnswer::File(bytes)
+        }
+        answer => answer,
+    });
+    let mut guest = scene.machine(&scene.image())?.start(None)?;
+    guest.wait("update: os: release 0.2.0 of os is not taken: (the delta|the medium has)", BOOT)?;
+    guest.wait("update: os: [0-9]+ of [0-9]+ bytes were fetched", WAIT)?;
+    guest.wait("init: slot b committed", WAIT)?;
+    Ok(())
+}
+
+/// An image that may fetch no more than 64 KiB for one release.
+fn waits_for_a_small_step(artefacts: &Artefacts) -> Result<()> {
+    const BYTES: u64 = 64 << 10;
+    let scene = Scene::new(artefacts)?;
+    let scratch = Scratch::of(&scene.image())?;
+    let path = format!("{AGENT}/{UPDATE_FILE}");
+    let data = show::read_root(&scene.image())?;
+    let mut config = UpdateConfig::decode(&root::read_file(&data, &format!("/{path}"))?)?;
+    config.most_bytes_a_release = Some(BYTES);
+    let encoded = config.encode()?;
+    variant::with_root(&scene.image(), scratch.path(), &artefacts.signer()?, |root| {
+        root.add(path, encoded, false);
+    })?;
+    let program = changed_program(&scene)?;
+    let release = scene.os("0.2.0", 1, |root, _| {
+        root.add(PROGRAM, program, true);
+        Ok(())
+    })?;
+    scene.publish("os", std::slice::from_ref(&release))?;
+    let mut guest = scene.machine(scratch.path())?.start(None)?;
+    guest.wait(
+        "release 0.2.0 of os is not taken: it costs [0-9]+ bytes and one release may cost 65536",
+        BOOT,
+    )?;
+    guest.wait("update: os: nothing new in version 2", WAIT)?;
+    let sent = scene.server.sent();
+    let slots = sent.iter().filter(|(asked, _)| asked.path.ends_with(".slot"));
+    ensure!(slots.map(|(_, bytes)| *bytes).sum::<u64>() <= BYTES, "more was fetched");
+    scene.publish("os", &[of_image(scratch.path())?])?;
+    let delta = scene.publish_next("os", &release)?.context("no delta")?;
+    ensure!(delta <= BYTES, "the delta has {delta} bytes");
+    guest.wait("update: os: release 0.2.0 is staged", WAIT)?;
     Ok(())
 }
 

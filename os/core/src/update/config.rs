@@ -31,6 +31,8 @@ pub struct UpdateConfig {
     pub retry_after_s: u32,
     /// When the device may reboot for an update; at any time where there is none.
     pub window: Option<Window>,
+    /// Most bytes that are fetched for one release; `None` for as many as it takes.
+    pub most_bytes_a_release: Option<u64>,
 }
 
 /// What `uplink` reads.

@@ -6,6 +6,7 @@
 pub mod bundle;
 pub mod config;
 mod decision;
+pub mod delta;
 pub mod fetch;
 mod memory;
 pub mod pace;

@@ -87,7 +87,14 @@ mod tests {
         let device =
             Device { product: String::new(), board: String::new(), os: Version::default() };
         let repositories = Vec::new();
-        UpdateConfig { device, repositories, check_every_s: 3600, retry_after_s: 60, window: None }
+        UpdateConfig {
+            device,
+            repositories,
+            check_every_s: 3600,
+            retry_after_s: 60,
+            window: None,
+            most_bytes_a_release: None,
+        }
     }
 
     #[test]

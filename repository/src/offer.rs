@@ -1,0 +1,101 @@
+//! Putting releases into a repository, each with the delta from the one that it takes the place of.
+
+use crate::{Released, Repository, RepositoryError, delta, write};
+use holdfast_core::release::metadata;
+use holdfast_core::release::{Release, Target};
+use holdfast_core::update::delta as format;
+use std::collections::BTreeMap;
+use std::fs;
+
+impl Repository {
+    /// Puts a release among `files`, in the place of an earlier one of its component, product and board; with it
+    /// comes the delta from that one, if it is smaller. Returns the bytes of that. Nobody is offered any of it before it
+    /// is published.
+    ///
+    /// # Errors
+    /// A file cannot be written, or no device could take the release.
+    pub fn add_release(
+        &self,
+        files: &mut BTreeMap<String, Target>,
+        released: &Released,
+    ) -> Result<Option<u64>, RepositoryError> {
+        let Released { path, bytes, release } = released;
+        let target = self.add_file(path, bytes, release.clone())?;
+        let same =
+            |known: &Target| known.custom.as_ref().is_some_and(|known| is_same(known, release));
+        let before: Vec<_> = files
+            .iter()
+            .filter(|(_, known)| same(known))
+            .map(|(p, t)| (p.clone(), t.clone()))
+            .collect();
+        let mut added = None;
+        for (old_path, old) in before {
+            remove_release(files, &old_path);
+            let Some((hash, old_bytes)) = old.custom.as_ref().zip(self.file(&old_path, &old))
+            else {
+                continue;
+            };
+            let made = delta(&old_bytes, bytes);
+            if hash.root_hash != release.root_hash && made.len() < bytes.len() {
+                let path = format::path(path, &hash.root_hash);
+                let target = self.put_file(&path, &made, None)?;
+                added = Some(target.length);
+                files.insert(path, target);
+            }
+        }
+        files.insert(path.clone(), target);
+        Ok(added)
+    }
+
+    /// A file that is offered, if it is still there and as it was.
+    fn file(&self, path: &str, target: &Target) -> Option<Vec<u8>> {
+        let bytes = fs::read(self.directory.join(target.place(path)?)).ok()?;
+        (target.hashes.get("sha256") == Some(&metadata::sha256(&bytes))).then_some(bytes)
+    }
+
+    /// Puts a file into the repository as a target. It is offered to nobody before it is published.
+    ///
+    /// # Errors
+    /// The file cannot be written, or no device could take the release.
+    pub fn add_file(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        release: Release,
+    ) -> Result<Target, RepositoryError> {
+        self.put_file(path, bytes, Some(release))
+    }
+
+    /// The same, for what may be no release but belong to one.
+    fn put_file(
+        &self,
+        path: &str,
+        bytes: &[u8],
+        release: Option<Release>,
+    ) -> Result<Target, RepositoryError> {
+        let target = Target {
+            length: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+            hashes: BTreeMap::from([("sha256".to_owned(), metadata::sha256(bytes))]),
+            custom: release,
+        };
+        let refused = |reason| RepositoryError::Release { path: path.to_owned(), reason };
+        if target.custom.is_some() {
+            target.check(path).map_err(refused)?;
+        }
+        let place = target.place(path).ok_or_else(|| refused("has no hash"))?;
+        write(&self.directory.join(place), bytes)?;
+        Ok(target)
+    }
+}
+
+/// Takes a release out, with its deltas. False where there is none at this path.
+pub fn remove_release(files: &mut BTreeMap<String, Target>, path: &str) -> bool {
+    let there = files.remove(path).is_some();
+    let deltas = format::path(path, "");
+    files.retain(|path, _| !path.starts_with(&deltas));
+    there
+}
+
+fn is_same(one: &Release, other: &Release) -> bool {
+    (one.component, &one.product, &one.board) == (other.component, &other.product, &other.board)
+}
