@@ -10,11 +10,14 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_core::release::Repository as Name;
 use holdfast_core::release::metadata::{Role, Root, Targets};
+use holdfast_core::reset::{Order, Partitions};
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_repository::{
     Draft, Lifetimes, Released, Repository, Roles, of_image, of_package, remove_release,
 };
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Commands about repositories of releases.
@@ -104,7 +107,11 @@ pub(crate) struct PublishArgs {
     /// App package that is released; may be given several times.
     #[arg(long = "app", value_name = "PACKAGE")]
     apps: Vec<PathBuf>,
-    /// Path of a release that is offered no longer; may be given several times.
+    /// Order devices that find this repository on a card to erase these partitions, some of `state`, `apps` and `data`.
+    /// No server can: take it out again with `--remove` when the card is written.
+    #[arg(long, value_name = "NAME,NAME", value_parser = partitions)]
+    reset: Option<Partitions>,
+    /// Path of a release or an order that is offered no longer; may be given several times.
     #[arg(long = "remove", value_name = "PATH")]
     removed: Vec<String>,
     #[command(flatten)]
@@ -363,11 +370,15 @@ fn new(workspace: &Workspace, args: &NewArgs) -> Result<()> {
 fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
     let keys = load_keys(workspace, &args.keys.keys)?;
     let mut repository = Repository::open(&args.directory)?;
-    let nothing = args.images.is_empty() && args.apps.is_empty() && args.removed.is_empty();
+    let nothing = args.images.is_empty()
+        && args.apps.is_empty()
+        && args.removed.is_empty()
+        && args.reset.is_none();
     if nothing && !args.keys.draft {
-        return Err(
-            HostLacks("name what to publish, with --image, --app or --remove".to_owned()).into()
-        );
+        return Err(HostLacks(
+            "name what to publish, with --image, --app, --reset or --remove".to_owned(),
+        )
+        .into());
     }
     let lifetimes = Lifetimes::default();
     let draft = prepare(&args.keys, &args.directory, Waiting::Targets, &keys, || {
@@ -391,6 +402,12 @@ fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
                 None => println!("{path}: version {}, {} bytes", release.version, bytes.len()),
             }
         }
+        if let Some(partitions) = args.reset {
+            let path = Order::path(partitions, random()?);
+            let target = repository.add_order(&path)?;
+            println!("{path}: a card with it resets devices");
+            files.insert(path, target);
+        }
         Ok(repository.next_targets(files, lifetimes.targets, now()?)?)
     })?;
     if put_aside(&args.keys, &args.directory, Waiting::Targets, &draft)?.is_some() {
@@ -400,6 +417,20 @@ fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
     forget_draft(&args.directory, Waiting::Targets)?;
     println!("published: {}", args.directory.display());
     Ok(())
+}
+
+fn partitions(text: &str) -> Result<Partitions, String> {
+    let parsed = Partitions::parse(text, ',');
+    parsed.ok_or_else(|| "must be some of state, apps and data, such as state,data".to_owned())
+}
+
+/// A number that makes an order another one than all before.
+fn random() -> Result<u64> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .context("the host gives no random numbers")?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 fn sign(args: &SignArgs) -> Result<()> {

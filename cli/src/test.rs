@@ -271,6 +271,7 @@ fn images(test_run: &TestRun<'_>) -> Result<Counts> {
         ("tests/images/network.toml", vec![]),
         ("tests/images/lease.toml", vec![]),
         ("tests/images/update.toml", vec![]),
+        ("tests/images/deferral.toml", vec![]),
     ] {
         builder.build(&test_run.workspace.root.join(manifest), &apps, None)?;
     }

@@ -22,6 +22,7 @@ use holdfast_core::policy::system_calls::SystemCalls;
 use holdfast_core::policy::{self, Requests, ServiceGrants};
 use holdfast_core::release::client::{Client, Trusted};
 use holdfast_core::release::{self, Repository};
+use holdfast_core::reset::{Blank, FACTORY_DIRECTORY};
 use holdfast_core::slots::{self, BootState};
 use holdfast_core::update::config::{self as update_config, UpdateConfig, UplinkConfig, Window};
 use std::fs::{self, File};
@@ -192,7 +193,11 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
         refuse_development(inputs)?;
     }
     let packages = read_packages(inputs)?;
-    let root = assemble_root(inputs, &packages)?.to_erofs()?;
+    let layout = Layout::new(manifest, inputs.board.boot_loader_end_kib);
+    let identity = format!("{} {}", manifest.name, manifest.board);
+    let mut root = assemble_root(inputs, &packages)?;
+    add_blanks(&mut root, manifest, &layout, &identity)?;
+    let root = root.to_erofs()?;
     let verity = verity::hash_root(&root)
         .ok_or_else(|| RootError::Unreadable("mkfs.erofs made an empty file system".to_owned()))?;
     let mut fit = boot::build(&Parts {
@@ -212,9 +217,6 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
         boot::sign(&mut fit, key)?;
     }
     let root = [root, verity.tree].concat();
-    let identity = format!("{} {}", manifest.name, manifest.board);
-
-    let layout = Layout::new(manifest, inputs.board.boot_loader_end_kib);
     let rom = boot_loader::rom(
         inputs.u_boot,
         inputs.board,
@@ -275,6 +277,24 @@ fn write_disk(
     layout.partition("root-a")?.write(file, path, "the root file system", root)?;
     for (name, bytes) in writable {
         layout.partition(name)?.write(file, path, "a file system", bytes)?;
+    }
+    Ok(())
+}
+
+/// Empty file systems for a reset, where the image has somebody who can be told of one.
+fn add_blanks(
+    root: &mut Root,
+    manifest: &ImageManifest,
+    layout: &Layout,
+    identity: &str,
+) -> Result<(), BuildError> {
+    if manifest.update.is_none() {
+        return Ok(());
+    }
+    for name in ["state", "apps", "data"] {
+        let length = layout.partition(name)?.length;
+        let blank = Blank::shorten(&ext4::with_files(name, identity.as_bytes(), length, &[])?);
+        root.add(format!("{}/{name}", FACTORY_DIRECTORY.trim_start_matches('/')), blank, false);
     }
     Ok(())
 }

@@ -15,8 +15,9 @@ const QUIET_US: u64 = 100_000;
 #[error("cannot set the clock")]
 pub(crate) struct ClockError(#[source] io::Error);
 
+/// Why the floor cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-enum FloorError {
+pub(crate) enum FloorError {
     #[error(transparent)]
     Path(#[from] PathError),
     #[error(transparent)]
@@ -120,6 +121,11 @@ impl Clock {
         verdict
     }
 
+    /// The floor that `state` has.
+    pub(crate) fn saved_floor(&self) -> u64 {
+        self.saved.0
+    }
+
     pub(crate) fn status(&self, now: u64) -> Status {
         self.judge.status(clock::realtime_seconds(), now)
     }
@@ -134,6 +140,6 @@ fn read_floor() -> Result<TimeFloor, FloorError> {
     Ok(bytes.map(|bytes| TimeFloor::decode(&bytes)).transpose()?.unwrap_or_default())
 }
 
-fn write_floor(floor: TimeFloor) -> Result<(), FloorError> {
+pub(crate) fn write_floor(floor: TimeFloor) -> Result<(), FloorError> {
     Ok(file::replace(&floor_file(), &floor.encode()?)?)
 }

@@ -6,16 +6,16 @@ use crate::identities::DATA;
 use crate::log::Log;
 use crate::network;
 use crate::package::Mounted;
-use holdfast_core::app_manifest::{ComponentId, Limits};
+use holdfast_core::app_manifest::{ComponentId, Limits, UpdateAccess};
 use holdfast_core::component::Readiness;
 use holdfast_core::log_line::LineAssembler;
 use holdfast_core::policy::system_calls::SystemCalls;
-use holdfast_core::policy::{Network, Plan, Root, Source};
+use holdfast_core::policy::{Network, Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE};
 use holdfast_core::supervision::{Action, State, Supervisor};
 use holdfast_core::wire::{ComponentState, ComponentStatus};
 use holdfast_core::{component, wire};
 use holdfast_linux::cgroup::{Cgroup, GroupEvents, GroupLimits};
-use holdfast_linux::channel::{self, NotifySocket};
+use holdfast_linux::channel::{self, ListeningSocket, NotifySocket};
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::network_namespace::{NamespaceError, NetworkNamespace};
 use holdfast_linux::seccomp::{Filter, Filters};
@@ -50,6 +50,8 @@ pub(crate) struct Supervised {
     pub(crate) supervisor: Supervisor,
     pub(crate) cgroup: Cgroup,
     pub(crate) notify: NotifySocket,
+    /// At which it calls the update agent, if it has to do with updates.
+    pub(crate) updates: Option<ListeningSocket>,
     pub(crate) lines: LineAssembler,
     pub(crate) running: Option<Running>,
     /// What had happened in its group when it was last looked at.
@@ -164,6 +166,11 @@ impl Starter {
             };
             environment.push(CString::new(format!("NOTIFY_SOCKET={}", path.display()))?);
         }
+        if plan.updates != UpdateAccess::None {
+            let address =
+                format!("unix:path={}/{UPDATE_SOCKET}", holdfast_core::policy::RUN_DIRECTORY);
+            environment.push(CString::new(format!("{UPDATE_VARIABLE}={address}"))?);
+        }
         if let Some(ms) = plan.watchdog_ms {
             let microseconds = u64::from(ms).saturating_mul(1000);
             environment.push(CString::new(format!("WATCHDOG_USEC={microseconds}"))?);
@@ -211,10 +218,14 @@ impl Supervised {
             Network::Granted(_) => Some(network::prepare(name, *uid)?),
             Network::None | Network::System => None,
         };
+        let run = Path::new(NOTIFY_DIRECTORY);
         Ok(Self {
             network,
             supervisor: Supervisor::new(plan.readiness, plan.watchdog_ms, plan.restart),
-            notify: NotifySocket::bind(Path::new(NOTIFY_DIRECTORY), name, *uid)?,
+            notify: NotifySocket::bind(run, name, *uid)?,
+            updates: (plan.updates != UpdateAccess::None)
+                .then(|| ListeningSocket::bind(run, name, UPDATE_SOCKET, *uid))
+                .transpose()?,
             lines: LineAssembler::new(plan.limits.log_lines_per_second),
             running: None,
             starts: 0,

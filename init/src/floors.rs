@@ -48,8 +48,9 @@ impl Floors for Identities {
     }
 }
 
+/// Why a floor cannot be read or written.
 #[derive(Debug, thiserror::Error)]
-enum FloorError {
+pub(crate) enum FloorError {
     #[error(transparent)]
     Path(#[from] PathError),
     #[error(transparent)]
@@ -73,6 +74,6 @@ pub(crate) fn read_os_floor(log: &Log) -> Floor {
     floor.unwrap_or_default()
 }
 
-fn write_os_floor(floor: Floor) -> Result<(), FloorError> {
+pub(crate) fn write_os_floor(floor: Floor) -> Result<(), FloorError> {
     Ok(file::replace(&os_floor_file(), &floor.encode()?)?)
 }

@@ -77,6 +77,12 @@ impl Identities {
         self.table.as_ref().and_then(|table| table.find(id)).map_or(0, |identity| identity.floor)
     }
 
+    /// The floors of all apps.
+    pub(crate) fn app_floors(&self) -> Vec<(ComponentId, u64)> {
+        let known = self.table.iter().flat_map(IdentityTable::all);
+        known.map(|identity| (identity.component_id, identity.floor)).collect()
+    }
+
     /// From now on this device refuses packages of the app below `index`.
     pub(crate) fn raise_app_floor(&mut self, log: &Log, id: ComponentId, index: u64) {
         if self.table.as_mut().is_some_and(|table| table.raise_floor(id, index)) {

@@ -14,6 +14,7 @@ mod identities;
 mod log;
 mod network;
 mod package;
+mod reset;
 mod slots;
 mod supervise;
 
@@ -61,12 +62,19 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     boot::harden_kernel()?;
     boot::set_hostname(&list.image.hostname)?;
     let mut clock = Clock::start(list.image.build_time)?;
-    boot::mount_partitions(log);
-    clock.raise_to_saved(log)?;
     // From here on, whatever hangs is reset.
     let watchdog = Watchdog::arm(supervise::WATCHDOG_S);
     log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
-    let identities = Identities::load(log);
+    let reset = reset::begin(log, watchdog.as_ref());
+    boot::mount_partitions(log);
+    if let Some(reset) = &reset {
+        reset.put_back(log);
+    }
+    clock.raise_to_saved(log)?;
+    let mut identities = Identities::load(log);
+    if let Some(reset) = reset {
+        reset.finish(log, &mut identities);
+    }
     let slots = Slots::prepare(log, &list.image, &identities)?;
     boot::renew_entropy_seed(log)?;
     let held = supervise::Holdings { slots, clock, identities };

@@ -19,7 +19,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// Name of the partition with the boot state.
-const PARTITION: &str = "bootstate";
+pub(crate) const PARTITION: &str = "bootstate";
 const COMMAND_LINE: &str = "/proc/cmdline";
 /// Longest command line of an ARM kernel.
 const COMMAND_LINE_BYTES: usize = 1024;

@@ -1,5 +1,7 @@
 //! The loop that init spends its life in.
 
+mod requests;
+
 use crate::app_store;
 use crate::clock::Clock;
 use crate::component::{Component, StartError, Starter, Supervised};
@@ -8,30 +10,22 @@ use crate::identities::Identities;
 use crate::log::Log;
 use crate::network;
 use crate::package::{self, Gate};
-use crate::slots::{SaveError, Slots};
+use crate::slots::Slots;
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::component::{ComponentList, Readiness};
-use holdfast_core::network::firewall::NetworkedApp;
 use holdfast_core::notify;
-use holdfast_core::policy::{Network, Requests};
 use holdfast_core::release;
 use holdfast_core::slots::{Agreement, Health, Member, Verdict};
 use holdfast_core::supervision::Action;
-use holdfast_core::update::{Held, Running};
-use holdfast_core::wire::{self, Reply, Request};
 use holdfast_linux::PathError;
-use holdfast_linux::block;
 use holdfast_linux::channel::{self, Received};
 use holdfast_linux::clock::monotonic_ms;
-use holdfast_linux::direct::Direct;
-use holdfast_linux::network_namespace::NetworkNamespace;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::power::End;
 use holdfast_linux::signal::{Signal, SignalDescriptor};
 use holdfast_linux::wait::{self, Exit};
 use holdfast_linux::watchdog::Watchdog;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 
 /// Seconds without a sign of life after which the hardware resets the machine.
 pub(crate) const WATCHDOG_S: u16 = 15;
@@ -41,9 +35,6 @@ const PET_EVERY_MS: u64 = 5_000;
 const END_WITHIN_MS: u64 = 20_000;
 /// Limits are looked at no more often than this, in milliseconds.
 const LOOK_EVERY_MS: u64 = 1_000;
-/// Stands for a service where an app's component id is asked for. No app can name it: it would have to be
-/// named by the service as well.
-const NO_APP: ComponentId = ComponentId([0; 16]);
 /// Datagrams taken from one component before the others have their turn.
 const DATAGRAMS_PER_TURN: usize = 8;
 
@@ -429,250 +420,6 @@ impl<'log> Supervision<'log> {
             let header = &package.header;
             let app = release::Component::App(header.component_id);
             self.identities.raise(self.log, app, header.rollback_index);
-        }
-    }
-
-    fn hear_request(&mut self, index: usize) {
-        let Some(supervised) = self.components.get_mut(index) else {
-            return;
-        };
-        let Some(running) = &mut supervised.running else {
-            return;
-        };
-        let Some(requests) = &running.requests else {
-            return;
-        };
-        let mut message = [0u8; wire::MAX_REQUEST_BYTES];
-        let length = match channel::receive(requests, &mut message) {
-            Ok(Received::Message(length)) => length,
-            Ok(Received::Empty) => return,
-            Ok(Received::Truncated) => message.len(),
-            Ok(Received::Closed) | Err(_) => {
-                // A closed socket stays readable for ever: stop polling it.
-                running.requests = None;
-                return;
-            }
-        };
-        let (reply, handed) = match wire::decode_request(message.get(..length).unwrap_or_default())
-        {
-            Ok(Request::Link(at)) if supervised.component.plan.requests.links => self.link(at),
-            Ok(Request::Network) if supervised.component.plan.requests.status => {
-                self.introduce(|service| service.links, &Reply::NetworkWanted)
-            }
-            Ok(Request::Update) if supervised.component.plan.requests.uplink => {
-                self.introduce(|service| service.update, &Reply::Uplink)
-            }
-            Ok(Request::OtherSlot(part)) if supervised.component.plan.requests.update => {
-                self.slot_part(self.slots.other_part(part))
-            }
-            Ok(Request::RunningSlot(part)) if supervised.component.plan.requests.update => {
-                self.slot_part(self.slots.running_part(part))
-            }
-            Ok(Request::OtherDisk(at)) if supervised.component.plan.requests.update => {
-                self.other_disk(at)
-            }
-            Ok(request) => (self.answer(index, &request), None),
-            Err(error) => {
-                let name = &supervised.component.name;
-                self.log.failure(&format!("{name} sent no valid request"), &error);
-                (Reply::Unknown, None)
-            }
-        };
-        let requests =
-            self.components.get(index).and_then(|c| c.running.as_ref()?.requests.as_ref());
-        if let (Some(requests), Ok(reply)) = (requests, wire::encode_reply(&reply)) {
-            // Whoever does not read its replies misses them.
-            let _ = match handed {
-                Some(socket) => channel::send_with(requests, &reply, socket.as_fd()),
-                None => channel::send(requests, &reply),
-            };
-        }
-    }
-
-    /// Does what a component asks for, if it may ask for it.
-    fn answer(&mut self, index: usize, request: &Request) -> Reply {
-        let Some(asking) = self.components.get(index) else {
-            return Reply::Unknown;
-        };
-        let (name, rights) = (&asking.component.name, asking.component.plan.requests);
-        if !request.is_allowed(rights) {
-            self.log.warning(&format!("{name} may not ask for {request:?}"));
-            return Reply::Denied;
-        }
-        if matches!(
-            request,
-            Request::Reboot
-                | Request::PowerOff
-                | Request::Start(_)
-                | Request::Stop(_)
-                | Request::Restart(_)
-        ) {
-            self.log.notice(&format!("{name} asks for {request:?}"));
-        }
-        match request {
-            Request::Reboot => self.end(End::Reboot),
-            Request::PowerOff => self.end(End::PowerOff),
-            Request::Status(at) => {
-                let found = self.components.get(usize::from(*at));
-                return found.map_or(Reply::Unknown, |found| Reply::Status(found.status()));
-            }
-            Request::Clock => return Reply::Clock(self.clock.status(monotonic_ms())),
-            Request::SetClock(behind_us) => {
-                return Reply::Judged(self.clock.claim(self.log, *behind_us, monotonic_ms()));
-            }
-            Request::Held(at) => return self.held(*at).map_or(Reply::Unknown, Reply::Held),
-            Request::Announce => return self.done(Slots::announce),
-            Request::Stage => return self.done(Slots::stage),
-            Request::StageApp(id) => {
-                if let Err(error) = app_store::stage(*id) {
-                    self.log.failure(&format!("the package of {id} is not staged"), &error);
-                    return Reply::Failed;
-                }
-                self.log.notice(&format!("a package of {id} is staged"));
-            }
-            Request::Agree => self.agreement = Agreement::NotNeeded,
-            Request::RaiseTime(seconds) => self.clock.raise_signed(self.log, *seconds),
-            // Who may ask for these is answered before.
-            Request::Link(_)
-            | Request::Network
-            | Request::Update
-            | Request::OtherSlot(_)
-            | Request::RunningSlot(_)
-            | Request::OtherDisk(_) => return Reply::Denied,
-            Request::Start(name) | Request::Stop(name) | Request::Restart(name) => {
-                let named = self.components.iter().position(|c| c.component.name == *name);
-                let Some(named) = named else {
-                    return Reply::Unknown;
-                };
-                self.manage(named, request);
-            }
-        }
-        Reply::Accepted
-    }
-
-    fn done(&mut self, step: impl FnOnce(&mut Slots, &Log) -> Result<(), SaveError>) -> Reply {
-        match step(&mut self.slots, self.log) {
-            Ok(()) => Reply::Accepted,
-            Err(error) => {
-                self.log.failure("the boot state stays as it is", &error);
-                Reply::Failed
-            }
-        }
-    }
-
-    /// What the device holds of the OS, or of an app of the image.
-    fn held(&self, at: u16) -> Option<Held> {
-        let Some(at) = usize::from(at).checked_sub(1) else {
-            return Some(self.slots.held());
-        };
-        let id = *self.apps.get(at)?;
-        let packages = self.components.iter().filter_map(|c| c.component.package.as_ref());
-        let mut of_app = packages.filter(|package| package.header.component_id == id);
-        let running = of_app.next().map(|package| Running {
-            version: package.header.version,
-            rollback_index: package.header.rollback_index,
-            root_hash: package.header.root_hash,
-            data_bytes: package.header.data_bytes,
-            on_trial: package.trial.is_some(),
-        });
-        let (component, waits) = (release::Component::App(id), app_store::waits(id));
-        let floor = self.identities.of(component);
-        Some(Held { component, floor, running, waits })
-    }
-
-    /// The app at a place among those with grants on the network, and a socket in its namespace.
-    fn link(&self, at: u16) -> (Reply, Option<OwnedFd>) {
-        let mut networked = self.components.iter().filter_map(|supervised| {
-            let Network::Granted(grants) = &supervised.component.plan.network else {
-                return None;
-            };
-            Some((supervised, grants))
-        });
-        let Some((supervised, grants)) = networked.nth(usize::from(at)) else {
-            return (Reply::Unknown, None);
-        };
-        let socket = supervised.network.as_ref().map(NetworkNamespace::netlink);
-        let name = supervised.component.name.clone();
-        let package = supervised.component.package.as_ref();
-        match socket {
-            Some(Ok(socket)) => {
-                let app = NetworkedApp {
-                    name,
-                    component_id: package.map_or(NO_APP, |package| package.header.component_id),
-                    uid: supervised.component.uid,
-                    grants: grants.clone(),
-                };
-                (Reply::Link(app), Some(socket.into_descriptor()))
-            }
-            Some(Err(error)) => {
-                self.log.failure(&format!("{name} gets no link"), &error);
-                (Reply::Denied, None)
-            }
-            None => (Reply::Denied, None),
-        }
-    }
-
-    fn slot_part(&self, part: Result<OwnedFd, SaveError>) -> (Reply, Option<OwnedFd>) {
-        match part {
-            Ok(descriptor) => (Reply::Accepted, Some(descriptor)),
-            Err(error) => {
-                self.log.failure("a slot cannot be handed over", &error);
-                (Reply::Failed, None)
-            }
-        }
-    }
-
-    /// A disk that the system does not run from, for reading.
-    fn other_disk(&self, at: u16) -> (Reply, Option<OwnedFd>) {
-        let disks = block::other_disks().unwrap_or_else(|error| {
-            self.log.failure("cannot look for cards", &error);
-            Vec::new()
-        });
-        let Some(path) = disks.get(usize::from(at)) else {
-            return (Reply::Unknown, None);
-        };
-        match Direct::open_to_read(path) {
-            Ok(disk) => (Reply::Accepted, Some(disk.into_descriptor())),
-            // A reader without a card.
-            Err(_) => (Reply::Failed, None),
-        }
-    }
-
-    /// A socket to the service that has a right: it gets the other end, with this message.
-    fn introduce(
-        &self,
-        has_right: impl Fn(Requests) -> bool,
-        message: &Reply,
-    ) -> (Reply, Option<OwnedFd>) {
-        let service = self.components.iter().find(|c| has_right(c.component.plan.requests));
-        let wire = service.and_then(|service| service.running.as_ref()?.requests.as_ref());
-        let (Some(wire), Ok(message)) = (wire, wire::encode_reply(message)) else {
-            return (Reply::Unknown, None);
-        };
-        let handed = channel::request_pair().and_then(|(theirs, asking)| {
-            channel::send_with(wire, &message, theirs.as_fd())?;
-            Ok(asking)
-        });
-        match handed {
-            Ok(asking) => (Reply::Accepted, Some(asking)),
-            Err(error) => {
-                self.log.failure("a service does not listen", &error);
-                (Reply::Denied, None)
-            }
-        }
-    }
-
-    fn manage(&mut self, index: usize, request: &Request) {
-        let now = monotonic_ms();
-        let ending = self.ending.is_some();
-        let Some(supervised) = self.components.get_mut(index) else {
-            return;
-        };
-        if !matches!(request, Request::Start(_)) {
-            supervised.stop(now);
-        }
-        if !matches!(request, Request::Stop(_)) && !ending {
-            supervised.supervisor.start_again(now);
         }
     }
 

@@ -66,6 +66,14 @@ impl Repository {
         self.put_file(path, bytes, Some(release))
     }
 
+    /// Puts an order of the owner into the repository: its path says all of it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn add_order(&self, path: &str) -> Result<Target, RepositoryError> {
+        self.put_file(path, path.as_bytes(), None)
+    }
+
     /// The same, for what may be no release but belong to one.
     fn put_file(
         &self,

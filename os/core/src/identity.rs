@@ -134,6 +134,12 @@ impl IdentityTable {
         Ok(())
     }
 
+    /// Every app that has one.
+    #[must_use]
+    pub fn all(&self) -> &[Identity] {
+        &self.identities
+    }
+
     /// What is known of an app.
     #[must_use]
     pub fn find(&self, component_id: ComponentId) -> Option<&Identity> {

@@ -16,6 +16,7 @@ pub mod notify;
 pub mod package;
 pub mod policy;
 pub mod release;
+pub mod reset;
 pub mod slots;
 pub mod supervision;
 pub mod update;

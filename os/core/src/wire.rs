@@ -4,11 +4,12 @@
 //! init reads them as hostile bytes: bounded by [`MAX_REQUEST_BYTES`], trailing data refused. Every
 //! request gets one reply.
 
-use crate::app_manifest::ComponentId;
+use crate::app_manifest::{ComponentId, UpdateAccess};
 use crate::clock;
 use crate::encoding::{self, EncodingError};
 use crate::network::firewall::NetworkedApp;
 use crate::policy::Requests;
+use crate::reset::Order;
 use crate::update::Held;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,7 +18,7 @@ use thiserror::Error;
 /// Environment variable that holds the number of the socket to init.
 pub const SOCKET_VARIABLE: &str = "HOLDFAST_INIT";
 /// Version of the messages.
-pub const VERSION: u8 = 5;
+pub const VERSION: u8 = 6;
 /// Longest request in bytes.
 pub const MAX_REQUEST_BYTES: usize = 64;
 /// Longest reply in bytes.
@@ -67,8 +68,14 @@ pub enum Request {
     /// A package that was written and verified beside the one of this app: it is to be tried at the next
     /// start.
     StageApp(ComponentId),
+    /// The app with this place among those that have to do with updates. With the reply comes the socket at which it
+    /// calls.
+    Listener(u16),
     /// The update agent has nothing against a commit of the release that is on trial.
     Agree,
+    /// The owner has ordered a reset, which begins at the next start: the system ends for it. `Unknown` for an order
+    /// that was carried out before.
+    Reset(Order),
     /// No clock shows less than this, in seconds since 1970: a signed source says so.
     RaiseTime(u64),
 }
@@ -107,7 +114,9 @@ impl Request {
             | Self::OtherDisk(_)
             | Self::Stage
             | Self::StageApp(_)
+            | Self::Listener(_)
             | Self::Agree
+            | Self::Reset(_)
             | Self::RaiseTime(_) => rights.update,
             Self::Update => rights.uplink,
             Self::Status(_) | Self::Clock | Self::Network => rights.status,
@@ -143,6 +152,17 @@ pub enum Reply {
     Uplink,
     /// It cannot be done; the log says why.
     Failed,
+    /// An app that has to do with updates.
+    Listener(Listener),
+}
+
+/// An app that has to do with updates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub access: UpdateAccess,
 }
 
 /// How a component is.
@@ -253,6 +273,7 @@ fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], most: usize) -> Result<
 mod tests {
     use super::*;
     use crate::component::MAX_NAME_BYTES;
+    use crate::reset::Partitions;
     use proptest::prelude::*;
 
     #[test]
@@ -277,7 +298,9 @@ mod tests {
             Request::OtherDisk(u16::MAX),
             Request::Stage,
             Request::StageApp(ComponentId([255; 16])),
+            Request::Listener(u16::MAX),
             Request::Agree,
+            Request::Reset(Order { digest: [255; 32], partitions: Partitions::default() }),
             Request::RaiseTime(u64::MAX),
         ] {
             assert_eq!(decode_request(&encode_request(&request).unwrap()), Ok(request));

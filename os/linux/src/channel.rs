@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    bind, recv, recvmsg, sendmsg, socket_with, socketpair,
+    bind, listen, recv, recvmsg, sendmsg, socket_with, socketpair,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs;
@@ -62,25 +62,8 @@ impl NotifySocket {
     /// # Errors
     /// A path cannot be made, bound or given its owner.
     pub fn bind(directory: &Path, name: &str, gid: u32) -> Result<Self, PathError> {
-        let parent = directory.join(name);
-        let path = parent.join("notify");
-        let group = Some(Gid::from_raw(gid));
-        let fail = |operation, path: &Path| {
-            let path = path.to_owned();
-            move |error: Errno| PathError::new(operation, path, error)
-        };
-        fs::create_dir_all(&parent)
-            .map_err(|error| PathError::new("make directory", &parent, error))?;
-        rustix::fs::chown(&parent, Some(Uid::ROOT), group).map_err(fail("own", &parent))?;
-        rustix::fs::chmod(&parent, Mode::from_raw_mode(0o710))
-            .map_err(fail("restrict", &parent))?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
-            .map_err(fail("make a socket for", &path))?;
-        let address = SocketAddrUnix::new(&path).map_err(fail("address", &path))?;
-        bind(&socket, &address).map_err(fail("bind", &path))?;
-        rustix::fs::chown(&path, Some(Uid::ROOT), group).map_err(fail("own", &path))?;
-        rustix::fs::chmod(&path, Mode::from_raw_mode(0o620)).map_err(fail("restrict", &path))?;
+        let path = directory.join(name).join("notify");
+        let socket = bind_for(&path, SocketType::DGRAM, gid)?;
         Ok(Self { socket, path })
     }
 
@@ -101,6 +84,59 @@ impl NotifySocket {
     pub fn socket(&self) -> &OwnedFd {
         &self.socket
     }
+}
+
+/// A socket at which one component calls a service: only its gid can reach it, so that whoever calls there is
+/// known.
+#[derive(Debug)]
+pub struct ListeningSocket {
+    socket: OwnedFd,
+}
+
+impl ListeningSocket {
+    /// Calls that wait to be answered.
+    const MAX_WAITING: i32 = 4;
+
+    /// Binds `directory/name/file` with access for `gid` alone.
+    ///
+    /// # Errors
+    /// As for [`NotifySocket::bind`].
+    pub fn bind(directory: &Path, name: &str, file: &str, gid: u32) -> Result<Self, PathError> {
+        let path = directory.join(name).join(file);
+        let socket = bind_for(&path, SocketType::STREAM, gid)?;
+        listen(&socket, Self::MAX_WAITING)
+            .map_err(|error| PathError::new("listen at", &path, error))?;
+        Ok(Self { socket })
+    }
+
+    /// A descriptor of it, for the service.
+    ///
+    /// # Errors
+    /// No descriptors are left.
+    pub fn descriptor(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::io::fcntl_dupfd_cloexec(&self.socket, 3)?)
+    }
+}
+
+/// A socket at `path` that only `gid` can reach, in a directory of its own.
+fn bind_for(path: &Path, kind: SocketType, gid: u32) -> Result<OwnedFd, PathError> {
+    let parent = path.parent().unwrap_or(path);
+    let group = Some(Gid::from_raw(gid));
+    let fail = |operation, path: &Path| {
+        let path = path.to_owned();
+        move |error: Errno| PathError::new(operation, path, error)
+    };
+    fs::create_dir_all(parent).map_err(|error| PathError::new("make directory", parent, error))?;
+    rustix::fs::chown(parent, Some(Uid::ROOT), group).map_err(fail("own", parent))?;
+    rustix::fs::chmod(parent, Mode::from_raw_mode(0o710)).map_err(fail("restrict", parent))?;
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, kind, flags, None)
+        .map_err(fail("make a socket for", path))?;
+    let address = SocketAddrUnix::new(path).map_err(fail("address", path))?;
+    bind(&socket, &address).map_err(fail("bind", path))?;
+    rustix::fs::chown(path, Some(Uid::ROOT), group).map_err(fail("own", path))?;
+    rustix::fs::chmod(path, Mode::from_raw_mode(0o620)).map_err(fail("restrict", path))?;
+    Ok(socket)
 }
 
 /// A descriptor of its own for what init handed over under `number` (3 and up).

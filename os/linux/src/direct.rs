@@ -139,7 +139,13 @@ impl Direct {
     /// Begins to write it from its first byte.
     #[must_use]
     pub fn writer(&self) -> Writer<'_> {
-        Writer { of: self, buffer: Buffer::new(), filled: 0, at: 0 }
+        self.writer_from(0)
+    }
+
+    /// Begins to write it from the block on that begins at `at`.
+    #[must_use]
+    pub fn writer_from(&self, at: u64) -> Writer<'_> {
+        Writer { of: self, buffer: Buffer::new(), filled: 0, at }
     }
 }
 

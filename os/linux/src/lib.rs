@@ -13,6 +13,7 @@ pub mod clock;
 pub mod device_mapper;
 pub mod direct;
 pub mod entropy;
+pub mod erase;
 pub mod file;
 pub mod init_socket;
 pub mod kmsg;

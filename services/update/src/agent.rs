@@ -1,5 +1,6 @@
 //! Turn after turn: what became of the last release, what is released now, and taking it.
 
+use crate::bus::{Bus, State, Told};
 use crate::card::Card;
 use crate::chain;
 use crate::download::Offer;
@@ -7,14 +8,16 @@ use crate::install::InstallError;
 use crate::state::{self, KeepError};
 use crate::uplink::{self, Fetched, UplinkError};
 use holdfast_core::encoding::EncodingError;
+use holdfast_core::package::Version;
 use holdfast_core::policy::APP_DIRECTORY;
 use holdfast_core::release::client::{Client, Refusal};
 use holdfast_core::release::metadata::Targets;
 use holdfast_core::release::{Component, Repository};
+use holdfast_core::reset::Order;
 use holdfast_core::update::config::{self, UpdateConfig};
 use holdfast_core::update::fetch::Fetch;
 use holdfast_core::update::{Held, Memory, Outcome, Staged, next_release};
-use holdfast_core::wire::{Reply, Request};
+use holdfast_core::wire::{Listener, Reply, Request};
 use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
 use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::poll::Poll;
@@ -38,6 +41,8 @@ pub(crate) enum AgentError {
     Config(#[source] EncodingError),
     #[error("cannot wait")]
     Wait(#[source] io::Error),
+    #[error("cannot listen to apps")]
+    Bus(#[source] io::Error),
 }
 
 /// Why a turn brought nothing. There will be another.
@@ -76,6 +81,8 @@ pub(crate) struct Agent {
     pub(crate) uses_deltas: bool,
     /// A release that costs too much, in this version of what is released.
     declined: Option<(u32, Component, [u8; 32])>,
+    /// What apps are told.
+    bus: Bus,
     /// init knows that there is nothing against a commit.
     has_agreed: bool,
     /// The service was reached since this agent runs.
@@ -85,7 +92,7 @@ pub(crate) struct Agent {
 
 impl Agent {
     pub(crate) fn begin() -> Result<Self, AgentError> {
-        let init = InitSocket::from_environment()?;
+        let mut init = InitSocket::from_environment()?;
         let read = |name: &str, most| {
             let bytes = file::read_bounded(&Path::new(APP_DIRECTORY).join(name), most)?;
             bytes.ok_or_else(|| AgentError::Missing(name.to_owned()))
@@ -96,8 +103,10 @@ impl Agent {
         for repository in &config.repositories {
             roots.push((*repository, read(&config::root_file(*repository), MAX_ROOT_BYTES)?));
         }
+        let bus = Bus::start(listeners(&mut init)?).map_err(AgentError::Bus)?;
         Ok(Self {
             init,
+            bus,
             config,
             roots,
             memory: state::memory(),
@@ -193,15 +202,27 @@ impl Agent {
         let before = self.memory.clone();
         let outcome = self.memory.settle(held);
         match outcome {
-            Some(Outcome::Waits(_)) => return Ok(true),
-            Some(Outcome::OnTrial(staged)) if staged.component == Component::Os => {
-                self.trial = Some(staged);
+            Some(Outcome::Waits(component)) => {
+                self.tell(State::Waiting, component, None);
+                return Ok(true);
+            }
+            Some(Outcome::OnTrial(staged)) => {
+                let component = staged.component;
+                let of_component = held.iter().find(|held| held.component == component);
+                let running = of_component.and_then(|held| held.running.as_ref());
+                self.tell(State::Trial, component, running.map(|running| running.version));
+                if component == Component::Os {
+                    self.trial = Some(staged);
+                }
             }
             Some(Outcome::Committed(component)) => println!("{component}: the new release is good"),
             Some(Outcome::FellBack(component)) => {
                 println!("{component}: the new release has failed and is not tried again");
             }
-            Some(Outcome::OnTrial(_)) | None => {}
+            None => {}
+        }
+        if !matches!(outcome, Some(Outcome::OnTrial(_))) {
+            self.bus.tell(Told::IDLE);
         }
         if self.memory != before {
             self.keep_memory();
@@ -218,6 +239,11 @@ impl Agent {
             self.has_agreed = true;
         }
         Ok(())
+    }
+
+    fn tell(&self, state: State, component: Component, version: Option<Version>) {
+        let version = version.map(|version| version.to_string()).unwrap_or_default();
+        self.bus.tell(Told { state, component: component.to_string(), version });
     }
 
     fn keep_memory(&self) {
@@ -289,7 +315,27 @@ impl Agent {
         let Some(targets) = client.targets().filter(|_| may_install) else {
             return Ok(false);
         };
+        if repository == Repository::Oem && self.card.is_some() && self.obey(targets)? {
+            return Ok(true);
+        }
         self.take_next(repository, targets, held)
+    }
+
+    /// Has an order of the owner carried out: from a card, since whoever has a server in hand has not the device in
+    /// hand. True when the device ends for it.
+    fn obey(&mut self, targets: &Targets) -> Result<bool, InitError> {
+        for order in Order::among(targets) {
+            match self.init.ask(&Request::Reset(order))?.0 {
+                Reply::Accepted => {
+                    println!("the owner orders a reset: {}", order.partitions);
+                    return Ok(true);
+                }
+                // It was carried out before, or cannot be.
+                Reply::Unknown | Reply::Failed => {}
+                reply => return Err(InitError::refused(reply)),
+            }
+        }
+        Ok(false)
     }
 
     fn refresh(&mut self, repository: Repository, client: &mut Client) -> Result<(), TurnError> {
@@ -349,6 +395,7 @@ impl Agent {
         };
         let (component, version) = (release.component, release.version);
         println!("{component}: fetching release {version}, {} bytes", target.length);
+        self.tell(State::Fetching, component, Some(version));
         let running = held.iter().find(|held| held.component == component);
         let running = running.and_then(|held| held.running.as_ref());
         let taken =
@@ -362,18 +409,28 @@ impl Agent {
             self.memory.fails(component, root_hash);
             self.keep_memory();
         }
+        if taken.is_err() {
+            self.bus.tell(Told::IDLE);
+        }
         taken.map_err(|source| match source {
             InstallError::Init(error) => TurnError::Init(error),
             source => TurnError::Install { component, version: version.to_string(), source },
         })?;
         println!("{component}: release {version} is staged");
+        self.tell(State::Waiting, component, Some(version));
         Ok(true)
     }
 
     /// Has the device reboot, if it may now. Returns when to ask again.
     fn reboot(&mut self) -> Result<u64, AgentError> {
         const MAX_WAIT_S: u64 = 3600;
+        const ASK_AGAIN_MS: u64 = 1000;
         let opens_in = self.config.window.map_or(0, |window| window.opens_in(realtime_seconds()));
+        let deferred_ms = self.bus.reboot_in();
+        if opens_in == 0 && deferred_ms > 0 {
+            // An app may have nothing against it any more.
+            return Ok(deferred_ms.min(ASK_AGAIN_MS));
+        }
         if opens_in == 0 {
             self.init.tell(&Request::Reboot)?;
         } else {
@@ -382,6 +439,20 @@ impl Agent {
         // The clock may be set meanwhile.
         Ok(opens_in.clamp(60, MAX_WAIT_S).saturating_mul(1000))
     }
+}
+
+/// The apps that have to do with updates, and the sockets at which they call.
+fn listeners(init: &mut InitSocket) -> Result<Vec<(Listener, OwnedFd)>, InitError> {
+    let mut all = Vec::new();
+    for at in 0u16.. {
+        match init.ask(&Request::Listener(at))? {
+            (Reply::Listener(app), Some(socket)) => all.push((app, socket)),
+            (Reply::Failed, None) => {}
+            (Reply::Unknown, None) => break,
+            (reply, _) => return Err(InitError::refused(reply)),
+        }
+    }
+    Ok(all)
 }
 
 fn random() -> u32 {

@@ -6,6 +6,7 @@
 //! asks for steps one after the other.
 
 mod agent;
+mod bus;
 mod card;
 mod download;
 mod install;

@@ -27,6 +27,7 @@ mod update;
 mod update_attacks;
 mod update_cuts;
 mod update_page;
+mod update_reset;
 mod verified_boot;
 
 use crate::suite::Suite;
@@ -138,6 +139,7 @@ fn main() -> ExitCode {
     update::run(&mut suite, &artefacts);
     update_attacks::run(&mut suite, &artefacts);
     update_cuts::run(&mut suite, &artefacts);
+    update_reset::run(&mut suite, &artefacts);
     update_page::run(&mut suite, &artefacts);
     suite.finish()
 }

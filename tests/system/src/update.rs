@@ -46,6 +46,8 @@ pub(crate) struct Scene {
     directory: TempDir,
     pub(crate) server: WebServer,
     lie: Arc<Mutex<Lie>>,
+    /// Of the device.
+    image: &'static str,
     /// Signs for every role.
     pub(crate) key: PrivateKey,
 }
@@ -77,7 +79,8 @@ impl Scene {
                 let truth = web_server::file_below(&served, asked);
                 lies.lock().unwrap_or_else(PoisonError::into_inner)(asked, truth)
             })?;
-        let scene = Self { artefacts: artefacts.clone(), directory, server, lie, key };
+        let image = "update";
+        let scene = Self { artefacts: artefacts.clone(), directory, server, lie, image, key };
         for name in ["os", "oem"] {
             let roles = Role::ALL.map(|role| (role, (vec![scene.key.public()], 1)));
             let mut root =
@@ -87,6 +90,11 @@ impl Scene {
             scene.publish(name, &[])?;
         }
         Ok(scene)
+    }
+
+    /// A place for a file of the test's own.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     pub(crate) fn repository(&self, name: &str) -> PathBuf {
@@ -107,7 +115,8 @@ impl Scene {
         Ok(delta)
     }
 
-    fn publish_files(
+    /// Offers these files and no others.
+    pub(crate) fn publish_files(
         &self,
         repository: &mut Repository,
         files: BTreeMap<String, Target>,
@@ -139,7 +148,7 @@ impl Scene {
     }
 
     pub(crate) fn image(&self) -> PathBuf {
-        self.artefacts.image("update")
+        self.artefacts.image(self.image)
     }
 
     /// The machine of a device.
@@ -234,6 +243,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
     suite.check("a_release_comes_by_a_delta_where_that_is_smaller", || fetches_a_delta(artefacts));
     suite.check("a_delta_that_makes_something_else_is_not_used", || distrusts_a_delta(artefacts));
     suite.check("a_release_that_costs_too_much_waits", || waits_for_a_small_step(artefacts));
+    suite.check("an_app_puts_a_reboot_off_until_its_work_is_done", || deferred(artefacts));
     suite.check("a_release_on_a_card_is_verified_and_taken", || from_a_card(artefacts));
     suite.check("a_release_that_is_too_large_for_its_slot_is_not_taken", || too_large(artefacts));
     suite.check("a_device_fetches_no_more_in_a_day_than_it_may", || budget(artefacts));
@@ -546,6 +556,26 @@ fn waits_for_a_small_step(artefacts: &Artefacts) -> Result<()> {
     let delta = scene.publish_next("os", &release)?.context("no delta")?;
     ensure!(delta <= BYTES, "the delta has {delta} bytes");
     guest.wait("update: os: release 0.2.0 is staged", WAIT)?;
+    Ok(())
+}
+
+/// An app that asks for half an hour, and says after twenty seconds that it is done.
+fn deferred(artefacts: &Artefacts) -> Result<()> {
+    let scene = Scene { image: "deferral", ..Scene::new(artefacts)? };
+    let release = scene.os("0.2.0", 1, |_, _| Ok(()))?;
+    scene.publish("os", &[release])?;
+    let mut guest = scene.machine(&scene.image())?.start(None)?;
+    guest.wait("update: os: release 0.2.0 is staged", BOOT)?;
+    guest.wait("update-deferral: version 0.2.0 of os waits for a reboot", WAIT)?;
+    let files = guest.probe.ask("list /run/notify/hello", WAIT)?;
+    ensure!(!files.contains("update"), "an app that was granted nothing has a socket: {files}");
+    guest.wait("update-deferral: the work is done", WAIT)?;
+    let text = guest.console.text();
+    ensure!(text.contains("update: update-deferral puts the reboot off by 30 minutes"), "{text}");
+    ensure!(!text.contains("init: rebooting"), "it was not put off: {}", guest.console.tail());
+    guest.wait("init: rebooting", WAIT)?;
+    guest.wait("init: image deferral 0.2.0 for qemu-virt", BOOT)?;
+    guest.wait("init: slot b committed", WAIT)?;
     Ok(())
 }
 

@@ -47,6 +47,8 @@ pub struct AppManifest {
     pub network: NetworkGrants,
     /// What the app may use at most.
     pub limits: Limits,
+    /// What it has to do with updates.
+    pub updates: UpdateAccess,
     /// When it is started again.
     pub restart: RestartPolicy,
     /// Milliseconds within which it must say that it is ready; without it, it is ready at once.
@@ -61,6 +63,29 @@ pub struct AppManifest {
     pub unsupported: Vec<String>,
     /// Peripherals it claims, as path in the document, kind, and number or name.
     pub peripherals: Vec<Peripheral>,
+}
+
+/// What an app has to do with updates: the D-Bus interface `org.holdfast.Update1` of the update agent.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+pub enum UpdateAccess {
+    /// Nothing: there is no socket.
+    #[default]
+    None,
+    /// It is told of them.
+    Told,
+    /// It may put a reboot off as well, for a while.
+    Defers,
 }
 
 /// A claim to a peripheral.
@@ -189,6 +214,7 @@ impl AppManifest {
                 temporary_kib: limit("TemporaryKiB", default.temporary_kib),
                 log_lines_per_second: limit("LogLinesPerSecond", default.log_lines_per_second),
             },
+            updates: update_access(document),
             restart: match holdfast.and_then(|h| text(h, "RestartPolicy")) {
                 Some("OnFailure") => RestartPolicy::OnFailure,
                 Some("Never") => RestartPolicy::Never,
@@ -321,6 +347,16 @@ fn list<'a>(value: &'a Value, path: &str) -> impl Iterator<Item = &'a Value> {
     match at(value, path) {
         Some(Value::List(items)) => items.iter(),
         _ => [].iter(),
+    }
+}
+
+fn update_access(document: &Value) -> UpdateAccess {
+    let granted =
+        |name: &str| at(document, &format!("Capabilities.{name}")) == Some(&Value::Boolean(true));
+    match (granted("SoftwareUpdateDeferral"), granted("SystemEventNotifications")) {
+        (true, _) => UpdateAccess::Defers,
+        (false, true) => UpdateAccess::Told,
+        (false, false) => UpdateAccess::None,
     }
 }
 

@@ -309,14 +309,14 @@ const CAPABILITIES: &[Field] = &[
         "SystemEventNotifications",
         Kind::Boolean,
         false,
-        Support::NotYet,
+        Support::Full,
         "Is told of coming updates.",
     ),
     field(
         "SoftwareUpdateDeferral",
         Kind::Boolean,
         false,
-        Support::NotYet,
+        Support::Full,
         "May put off an update for a while.",
     ),
 ];

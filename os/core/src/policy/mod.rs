@@ -8,7 +8,7 @@ pub mod admission;
 pub mod exposure;
 pub mod system_calls;
 
-use crate::app_manifest::{AppManifest, Limits, RestartPolicy};
+use crate::app_manifest::{AppManifest, Limits, RestartPolicy, UpdateAccess};
 use crate::component::{LAST_CAPABILITY, Readiness, is_clean_absolute};
 use crate::network::{NetworkGrants, Protocol};
 use crate::slots::DEFAULT_STABLE_FOR_MS;
@@ -22,6 +22,10 @@ pub const APP_DIRECTORY: &str = "/app";
 pub const STORAGE_DIRECTORY: &str = "/data";
 /// Where a component finds its notify socket.
 pub const RUN_DIRECTORY: &str = "/run";
+/// The socket in that directory at which an app calls the update agent.
+pub const UPDATE_SOCKET: &str = "update";
+/// Environment variable with its D-Bus address.
+pub const UPDATE_VARIABLE: &str = "HOLDFAST_UPDATE";
 /// Where a service finds its directory of the `state` partition.
 pub const STATE_DIRECTORY: &str = "/state";
 /// Where the update agent finds the app packages.
@@ -50,6 +54,8 @@ pub struct Plan {
     pub descriptors: Vec<String>,
     /// What it may ask init for, over a socket of its own; without any of it there is no socket.
     pub requests: Requests,
+    /// What it has to do with updates, over a socket of its own in `/run`.
+    pub updates: UpdateAccess,
     /// How init learns that it is ready.
     pub readiness: Readiness,
     /// It must send `WATCHDOG=1` at least this often, in milliseconds, once it is ready.
@@ -263,6 +269,7 @@ pub fn app_plan(manifest: &AppManifest) -> Plan {
         limits: manifest.limits,
         descriptors: Vec::new(),
         requests: Requests::default(),
+        updates: manifest.updates,
         readiness: readiness(manifest.ready_within_ms),
         watchdog_ms: manifest.watchdog_ms,
         restart: manifest.restart,
@@ -305,6 +312,7 @@ pub fn service_plan(grants: &ServiceGrants) -> Plan {
         limits: grants.limits,
         descriptors: grants.descriptors.clone(),
         requests: grants.requests,
+        updates: UpdateAccess::None,
         readiness: grants.readiness,
         watchdog_ms: grants.watchdog_ms,
         restart: RestartPolicy::Always,
@@ -339,6 +347,7 @@ pub fn admission_plan(program: &str, directory: &str) -> Plan {
         },
         descriptors: Vec::new(),
         requests: Requests::default(),
+        updates: UpdateAccess::None,
         readiness: Readiness::Started,
         watchdog_ms: None,
         restart: RestartPolicy::Never,
@@ -463,6 +472,7 @@ impl Plan {
             && ours.log_lines_per_second <= theirs.log_lines_per_second
             && self.descriptors.iter().all(|d| other.descriptors.contains(d))
             && self.requests.is_within(other.requests)
+            && self.updates <= other.updates
     }
 }
 
@@ -543,6 +553,11 @@ impl fmt::Display for Plan {
                 "init          status {status}, manage {manage}, end the system {end}, links of apps \
                  {links}, set the clock {clock}, update {update}, fetch for updates {uplink}"
             )?;
+        }
+        match self.updates {
+            UpdateAccess::None => {}
+            UpdateAccess::Told => writeln!(f, "updates       is told of them")?,
+            UpdateAccess::Defers => writeln!(f, "updates       is told of them, may put them off")?,
         }
         let ready = match self.readiness {
             Readiness::Started => "once it runs".to_owned(),

@@ -6,6 +6,7 @@
 pub mod bundle;
 pub mod config;
 mod decision;
+mod deferral;
 pub mod delta;
 pub mod fetch;
 mod memory;
@@ -13,4 +14,5 @@ pub mod pace;
 pub mod reuse;
 
 pub use decision::{Held, Running, next_release};
+pub use deferral::{Deferral, DeferralError, MAX_DEFERRAL_MIN};
 pub use memory::{Memory, Outcome, Staged};

@@ -1,0 +1,147 @@
+//! Resets: init alone erases, at a start and before anything is mounted.
+
+use crate::clock;
+use crate::floors;
+use crate::identities::Identities;
+use crate::log::Log;
+use crate::slots::PARTITION;
+use holdfast_core::clock::TimeFloor;
+use holdfast_core::reset::{
+    Blank, FACTORY_DIRECTORY, Kept, Order, RECORD_BYTES, Record, ResetError, record_offset,
+};
+use holdfast_linux::direct::Direct;
+use holdfast_linux::watchdog::Watchdog;
+use holdfast_linux::{PathError, block, erase, file};
+use std::path::Path;
+
+/// Longest short form of a file system, in bytes.
+const MAX_BLANK_BYTES: usize = 4 << 20;
+
+/// Why a reset does not come about. It is tried again at the next start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResetFailure {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error("there is no partition {0}")]
+    NoPartition(&'static str),
+    #[error("this image has no empty file system for {0}")]
+    NoBlank(&'static str),
+    #[error("the record of resets")]
+    Record(#[from] ResetError),
+    #[error("what comes through it is not kept")]
+    Floor(#[from] floors::FloorError),
+    #[error("what comes through it is not kept")]
+    Time(#[from] clock::FloorError),
+}
+
+/// The record, on the partition of the boot state.
+struct Place {
+    disk: Direct,
+    at: u64,
+}
+
+impl Place {
+    fn open() -> Result<Self, ResetFailure> {
+        let path = block::partition_beside_root(PARTITION)?;
+        let mut disk = Direct::open(&path.ok_or(ResetFailure::NoPartition(PARTITION))?)?;
+        let at = record_offset(disk.length()?);
+        Ok(Self { disk, at })
+    }
+
+    fn read(&self) -> Result<Record, ResetFailure> {
+        let (mut block, bytes) = (Vec::new(), u64::try_from(RECORD_BYTES).unwrap_or_default());
+        self.disk.read_from(self.at, bytes, |piece| {
+            block.extend_from_slice(piece);
+            Ok::<(), PathError>(())
+        })?;
+        Ok(Record::decode(&block)?)
+    }
+
+    fn write(&self, record: &Record) -> Result<(), ResetFailure> {
+        let mut writer = self.disk.writer_from(self.at);
+        writer.put(&record.encode()?)?;
+        Ok(writer.finish()?)
+    }
+}
+
+/// A reset that is under way: its partitions are empty.
+pub(crate) struct UnderWay {
+    place: Place,
+    order: Order,
+    kept: Kept,
+}
+
+/// Erases what an order says, if there is one. Nothing is mounted yet.
+pub(crate) fn begin(log: &Log, watchdog: Option<&Watchdog>) -> Option<UnderWay> {
+    match erase_ordered(log, watchdog) {
+        Ok(under_way) => under_way,
+        Err(error) => {
+            log.failure("the reset that was ordered has failed", &error);
+            None
+        }
+    }
+}
+
+fn erase_ordered(log: &Log, watchdog: Option<&Watchdog>) -> Result<Option<UnderWay>, ResetFailure> {
+    let place = Place::open()?;
+    let Some((order, kept)) = place.read()?.pending else {
+        return Ok(None);
+    };
+    for (name, _) in order.partitions.each().into_iter().filter(|(_, erased)| *erased) {
+        let blank = Path::new(FACTORY_DIRECTORY).join(name);
+        let bytes = file::read_bounded(&blank, MAX_BLANK_BYTES)?;
+        let bytes = bytes.ok_or(ResetFailure::NoBlank(name))?;
+        let path = block::partition_beside_root(name)?.ok_or(ResetFailure::NoPartition(name))?;
+        erase::overwrite(&path, &Blank::parse(&bytes)?, || {
+            if let Some(watchdog) = watchdog {
+                watchdog.pet();
+            }
+        })?;
+        log.notice(&format!("partition {name} is erased"));
+    }
+    Ok(Some(UnderWay { place, order, kept }))
+}
+
+impl UnderWay {
+    /// Puts the floors of the OS and of the clock back, before anybody reads them.
+    pub(crate) fn put_back(&self, log: &Log) {
+        if !self.order.partitions.state {
+            return;
+        }
+        let put_back = || -> Result<(), ResetFailure> {
+            floors::write_os_floor(self.kept.os_floor)?;
+            Ok(clock::write_floor(TimeFloor(self.kept.time_floor))?)
+        };
+        if let Err(error) = put_back() {
+            log.failure("a floor is lost", &error);
+        }
+    }
+
+    /// Puts the floors of apps back. From then on, the reset is done.
+    pub(crate) fn finish(self, log: &Log, identities: &mut Identities) {
+        if self.order.partitions.state {
+            for (id, floor) in &self.kept.app_floors {
+                if let Err(error) = identities.assign(log, *id) {
+                    log.failure(&format!("the floor of {id} is lost"), &error);
+                }
+                identities.raise_app_floor(log, *id, *floor);
+            }
+        }
+        match self.place.write(&Record { pending: None, done: Some(self.order.digest) }) {
+            Ok(()) => log.notice(&format!("the device is reset: {}", self.order.partitions)),
+            Err(error) => log.failure("the reset will be repeated", &error),
+        }
+    }
+}
+
+/// Takes an order for the next start. False for one that was carried out already.
+pub(crate) fn order(order: Order, kept: Kept) -> Result<bool, ResetFailure> {
+    let place = Place::open()?;
+    // A record that is damaged is as good as none: somebody has cut off its writing.
+    let record = place.read().unwrap_or_default();
+    if record.done == Some(order.digest) {
+        return Ok(false);
+    }
+    place.write(&Record { pending: Some((order, kept)), done: record.done })?;
+    Ok(true)
+}

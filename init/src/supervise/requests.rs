@@ -1,0 +1,318 @@
+//! What components ask init for, over the sockets that it handed to them.
+
+use super::Supervision;
+use crate::app_store;
+use crate::component::Component;
+use crate::floors::Floors;
+use crate::log::Log;
+use crate::reset;
+use crate::slots::{SaveError, Slots};
+use holdfast_core::app_manifest::ComponentId;
+use holdfast_core::network::firewall::NetworkedApp;
+use holdfast_core::policy::{Network, Requests};
+use holdfast_core::release;
+use holdfast_core::reset::{Kept, Order};
+use holdfast_core::slots::Agreement;
+use holdfast_core::update::{Held, Running};
+use holdfast_core::wire::{self, Listener, Reply, Request};
+use holdfast_linux::block;
+use holdfast_linux::channel::{self, Received};
+use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::direct::Direct;
+use holdfast_linux::network_namespace::NetworkNamespace;
+use holdfast_linux::power::End;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Stands for a service where an app's component id is asked for. No app can name it: it would have to be
+/// named by the service as well.
+const NO_APP: ComponentId = ComponentId([0; 16]);
+impl Supervision<'_> {
+    pub(super) fn hear_request(&mut self, index: usize) {
+        let Some(supervised) = self.components.get_mut(index) else {
+            return;
+        };
+        let Some(running) = &mut supervised.running else {
+            return;
+        };
+        let Some(requests) = &running.requests else {
+            return;
+        };
+        let mut message = [0u8; wire::MAX_REQUEST_BYTES];
+        let length = match channel::receive(requests, &mut message) {
+            Ok(Received::Message(length)) => length,
+            Ok(Received::Empty) => return,
+            Ok(Received::Truncated) => message.len(),
+            Ok(Received::Closed) | Err(_) => {
+                // A closed socket stays readable for ever: stop polling it.
+                running.requests = None;
+                return;
+            }
+        };
+        let (reply, handed) = match wire::decode_request(message.get(..length).unwrap_or_default())
+        {
+            Ok(Request::Link(at)) if supervised.component.plan.requests.links => self.link(at),
+            Ok(Request::Network) if supervised.component.plan.requests.status => {
+                self.introduce(|service| service.links, &Reply::NetworkWanted)
+            }
+            Ok(Request::Update) if supervised.component.plan.requests.uplink => {
+                self.introduce(|service| service.update, &Reply::Uplink)
+            }
+            Ok(Request::OtherSlot(part)) if supervised.component.plan.requests.update => {
+                self.slot_part(self.slots.other_part(part))
+            }
+            Ok(Request::RunningSlot(part)) if supervised.component.plan.requests.update => {
+                self.slot_part(self.slots.running_part(part))
+            }
+            Ok(Request::Listener(at)) if supervised.component.plan.requests.update => {
+                self.listener(at)
+            }
+            Ok(Request::OtherDisk(at)) if supervised.component.plan.requests.update => {
+                self.other_disk(at)
+            }
+            Ok(request) => (self.answer(index, &request), None),
+            Err(error) => {
+                let name = &supervised.component.name;
+                self.log.failure(&format!("{name} sent no valid request"), &error);
+                (Reply::Unknown, None)
+            }
+        };
+        let requests =
+            self.components.get(index).and_then(|c| c.running.as_ref()?.requests.as_ref());
+        if let (Some(requests), Ok(reply)) = (requests, wire::encode_reply(&reply)) {
+            // Whoever does not read its replies misses them.
+            let _ = match handed {
+                Some(socket) => channel::send_with(requests, &reply, socket.as_fd()),
+                None => channel::send(requests, &reply),
+            };
+        }
+    }
+
+    /// Does what a component asks for, if it may ask for it.
+    fn answer(&mut self, index: usize, request: &Request) -> Reply {
+        let Some(asking) = self.components.get(index) else {
+            return Reply::Unknown;
+        };
+        let (name, rights) = (&asking.component.name, asking.component.plan.requests);
+        if !request.is_allowed(rights) {
+            self.log.warning(&format!("{name} may not ask for {request:?}"));
+            return Reply::Denied;
+        }
+        if matches!(
+            request,
+            Request::Reboot
+                | Request::PowerOff
+                | Request::Start(_)
+                | Request::Stop(_)
+                | Request::Restart(_)
+        ) {
+            self.log.notice(&format!("{name} asks for {request:?}"));
+        }
+        match request {
+            Request::Reboot => self.end(End::Reboot),
+            Request::PowerOff => self.end(End::PowerOff),
+            Request::Status(at) => {
+                let found = self.components.get(usize::from(*at));
+                return found.map_or(Reply::Unknown, |found| Reply::Status(found.status()));
+            }
+            Request::Clock => return Reply::Clock(self.clock.status(monotonic_ms())),
+            Request::SetClock(behind_us) => {
+                return Reply::Judged(self.clock.claim(self.log, *behind_us, monotonic_ms()));
+            }
+            Request::Held(at) => return self.held(*at).map_or(Reply::Unknown, Reply::Held),
+            Request::Announce => return self.done(Slots::announce),
+            Request::Stage => return self.done(Slots::stage),
+            Request::StageApp(id) => {
+                if let Err(error) = app_store::stage(*id) {
+                    self.log.failure(&format!("the package of {id} is not staged"), &error);
+                    return Reply::Failed;
+                }
+                self.log.notice(&format!("a package of {id} is staged"));
+            }
+            Request::Reset(order) => return self.reset(*order),
+            Request::Agree => self.agreement = Agreement::NotNeeded,
+            Request::RaiseTime(seconds) => self.clock.raise_signed(self.log, *seconds),
+            // Who may ask for these is answered before.
+            Request::Link(_)
+            | Request::Network
+            | Request::Update
+            | Request::OtherSlot(_)
+            | Request::RunningSlot(_)
+            | Request::OtherDisk(_)
+            | Request::Listener(_) => return Reply::Denied,
+            Request::Start(name) | Request::Stop(name) | Request::Restart(name) => {
+                let named = self.components.iter().position(|c| c.component.name == *name);
+                let Some(named) = named else {
+                    return Reply::Unknown;
+                };
+                self.manage(named, request);
+            }
+        }
+        Reply::Accepted
+    }
+
+    /// Takes an order for the next start, with what has to come through it.
+    fn reset(&mut self, order: Order) -> Reply {
+        let kept = Kept {
+            os_floor: self.identities.os_floor,
+            time_floor: self.clock.saved_floor(),
+            app_floors: self.identities.app_floors(),
+        };
+        match reset::order(order, kept) {
+            Ok(true) => {
+                self.log.notice(&format!("the owner resets the device: {}", order.partitions));
+                self.end(End::Reboot);
+                Reply::Accepted
+            }
+            Ok(false) => Reply::Unknown,
+            Err(error) => {
+                self.log.failure("the reset that was ordered does not begin", &error);
+                Reply::Failed
+            }
+        }
+    }
+
+    fn done(&mut self, step: impl FnOnce(&mut Slots, &Log) -> Result<(), SaveError>) -> Reply {
+        match step(&mut self.slots, self.log) {
+            Ok(()) => Reply::Accepted,
+            Err(error) => {
+                self.log.failure("the boot state stays as it is", &error);
+                Reply::Failed
+            }
+        }
+    }
+
+    /// What the device holds of the OS, or of an app of the image.
+    fn held(&self, at: u16) -> Option<Held> {
+        let Some(at) = usize::from(at).checked_sub(1) else {
+            return Some(self.slots.held());
+        };
+        let id = *self.apps.get(at)?;
+        let packages = self.components.iter().filter_map(|c| c.component.package.as_ref());
+        let mut of_app = packages.filter(|package| package.header.component_id == id);
+        let running = of_app.next().map(|package| Running {
+            version: package.header.version,
+            rollback_index: package.header.rollback_index,
+            root_hash: package.header.root_hash,
+            data_bytes: package.header.data_bytes,
+            on_trial: package.trial.is_some(),
+        });
+        let (component, waits) = (release::Component::App(id), app_store::waits(id));
+        let floor = self.identities.of(component);
+        Some(Held { component, floor, running, waits })
+    }
+
+    /// The app at a place among those with grants on the network, and a socket in its namespace.
+    fn link(&self, at: u16) -> (Reply, Option<OwnedFd>) {
+        let mut networked = self.components.iter().filter_map(|supervised| {
+            let Network::Granted(grants) = &supervised.component.plan.network else {
+                return None;
+            };
+            Some((supervised, grants))
+        });
+        let Some((supervised, grants)) = networked.nth(usize::from(at)) else {
+            return (Reply::Unknown, None);
+        };
+        let socket = supervised.network.as_ref().map(NetworkNamespace::netlink);
+        let name = supervised.component.name.clone();
+        let package = supervised.component.package.as_ref();
+        match socket {
+            Some(Ok(socket)) => {
+                let app = NetworkedApp {
+                    name,
+                    component_id: package.map_or(NO_APP, |package| package.header.component_id),
+                    uid: supervised.component.uid,
+                    grants: grants.clone(),
+                };
+                (Reply::Link(app), Some(socket.into_descriptor()))
+            }
+            Some(Err(error)) => {
+                self.log.failure(&format!("{name} gets no link"), &error);
+                (Reply::Denied, None)
+            }
+            None => (Reply::Denied, None),
+        }
+    }
+
+    /// The app at a place among those that have to do with updates, and the socket at which it calls.
+    fn listener(&self, at: u16) -> (Reply, Option<OwnedFd>) {
+        let mut apps = self.components.iter().filter_map(|c| Some((c, c.updates.as_ref()?)));
+        let Some((supervised, socket)) = apps.nth(usize::from(at)) else {
+            return (Reply::Unknown, None);
+        };
+        let Component { name, plan, .. } = &supervised.component;
+        match socket.descriptor() {
+            Ok(socket) => {
+                let app = Listener { name: name.clone(), access: plan.updates };
+                (Reply::Listener(app), Some(socket))
+            }
+            Err(error) => {
+                self.log.failure(&format!("{name} is told of no updates"), &error);
+                (Reply::Failed, None)
+            }
+        }
+    }
+
+    fn slot_part(&self, part: Result<OwnedFd, SaveError>) -> (Reply, Option<OwnedFd>) {
+        match part {
+            Ok(descriptor) => (Reply::Accepted, Some(descriptor)),
+            Err(error) => {
+                self.log.failure("a slot cannot be handed over", &error);
+                (Reply::Failed, None)
+            }
+        }
+    }
+
+    /// A disk that the system does not run from, for reading.
+    fn other_disk(&self, at: u16) -> (Reply, Option<OwnedFd>) {
+        let disks = block::other_disks().unwrap_or_else(|error| {
+            self.log.failure("cannot look for cards", &error);
+            Vec::new()
+        });
+        let Some(path) = disks.get(usize::from(at)) else {
+            return (Reply::Unknown, None);
+        };
+        match Direct::open_to_read(path) {
+            Ok(disk) => (Reply::Accepted, Some(disk.into_descriptor())),
+            // A reader without a card.
+            Err(_) => (Reply::Failed, None),
+        }
+    }
+
+    /// A socket to the service that has a right: it gets the other end, with this message.
+    fn introduce(
+        &self,
+        has_right: impl Fn(Requests) -> bool,
+        message: &Reply,
+    ) -> (Reply, Option<OwnedFd>) {
+        let service = self.components.iter().find(|c| has_right(c.component.plan.requests));
+        let wire = service.and_then(|service| service.running.as_ref()?.requests.as_ref());
+        let (Some(wire), Ok(message)) = (wire, wire::encode_reply(message)) else {
+            return (Reply::Unknown, None);
+        };
+        let handed = channel::request_pair().and_then(|(theirs, asking)| {
+            channel::send_with(wire, &message, theirs.as_fd())?;
+            Ok(asking)
+        });
+        match handed {
+            Ok(asking) => (Reply::Accepted, Some(asking)),
+            Err(error) => {
+                self.log.failure("a service does not listen", &error);
+                (Reply::Denied, None)
+            }
+        }
+    }
+
+    fn manage(&mut self, index: usize, request: &Request) {
+        let now = monotonic_ms();
+        let ending = self.ending.is_some();
+        let Some(supervised) = self.components.get_mut(index) else {
+            return;
+        };
+        if !matches!(request, Request::Start(_)) {
+            supervised.stop(now);
+        }
+        if !matches!(request, Request::Stop(_)) && !ending {
+            supervised.supervisor.start_again(now);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Writing a partition anew, with nothing left of what was on it.
+
+use crate::PathError;
+use crate::direct::Direct;
+use holdfast_core::reset::Blank;
+use std::io::{Error, ErrorKind};
+use std::path::Path;
+
+const BLOCK_BYTES: usize = 4096;
+/// Blocks between two calls of `alive`.
+const BLOCKS_AT_ONCE: u64 = 1024;
+
+/// Overwrites every block of a partition, with an empty file system and zeros, and reads all of it back from the
+/// medium. `alive` is called now and then. What a card keeps of blocks that it has put aside is beyond this.
+///
+/// # Errors
+/// The file system does not fit, the partition cannot be written or read, or has something else afterwards.
+pub fn overwrite(path: &Path, blank: &Blank<'_>, alive: impl Fn()) -> Result<(), PathError> {
+    let failed = |operation, kind: ErrorKind, why: &str| {
+        PathError::new(operation, path, Error::new(kind, why.to_owned()))
+    };
+    let mut partition = Direct::open(path)?;
+    let bytes = partition.length()?;
+    let blocks = bytes / 4096;
+    if u64::from(blank.blocks) > blocks {
+        return Err(failed("erase", ErrorKind::FileTooLarge, "its file system has no room"));
+    }
+    let mut used = blank.used.iter().peekable();
+    let mut next = |number: u64| {
+        let content = used.next_if(|(at, _)| u64::from(*at) == number);
+        content.map_or(&[0; BLOCK_BYTES][..], |(_, content)| content)
+    };
+    let mut writer = partition.writer();
+    for number in 0..blocks {
+        if number.is_multiple_of(BLOCKS_AT_ONCE) {
+            alive();
+        }
+        writer.put(next(number))?;
+    }
+    writer.finish()?;
+    let mut used = blank.used.iter().peekable();
+    let mut number = 0u64;
+    let mut same = true;
+    partition.read(blocks.saturating_mul(4096), |piece| {
+        for block in piece.chunks(BLOCK_BYTES) {
+            if number.is_multiple_of(BLOCKS_AT_ONCE) {
+                alive();
+            }
+            let content = used.next_if(|(at, _)| u64::from(*at) == number);
+            same &= match content {
+                Some((_, content)) => block == *content,
+                None => block.iter().all(|byte| *byte == 0),
+            };
+            number = number.saturating_add(1);
+        }
+    })?;
+    if same { Ok(()) } else { Err(failed("erase", ErrorKind::InvalidData, "something is left")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_left_and_the_file_system_is_there() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("../../target/erase-{}", std::process::id()));
+        let written = std::fs::write(&path, vec![0xa5; 40 * BLOCK_BYTES]);
+        assert!(written.is_ok(), "{written:?}");
+        let content = vec![7; BLOCK_BYTES];
+        let blank = Blank { blocks: 40, used: vec![(0, &content), (39, &content)] };
+        assert!(overwrite(&path, &blank, || {}).is_ok());
+        let found = std::fs::read(&path).unwrap_or_default();
+        let expected = [&*content, &vec![0; 38 * BLOCK_BYTES], &content].concat();
+        assert!(found == expected);
+        let larger = Blank { blocks: 41, used: Vec::new() };
+        assert!(overwrite(&path, &larger, || {}).is_err());
+        let _ = std::fs::remove_file(path);
+    }
+}

@@ -1,0 +1,377 @@
+//! What apps are told of updates, and how they put one off: D-Bus from one end to the other, without a bus.
+//!
+//! Each app that its manifest grants it calls at a socket of its own, which init has made: that says who it is. What
+//! comes there is hostile. A message of more than [`bounded::MAX_MESSAGE_BYTES`] ends the connection before memory is
+//! taken for it, and an app has no more than [`MAX_CONNECTIONS`]. All of it runs in one thread beside the agent's,
+//! which does not wait for it.
+
+mod bounded;
+
+use self::bounded::Bounded;
+use crate::chain;
+use holdfast_core::app_manifest::UpdateAccess;
+use holdfast_core::update::{Deferral, DeferralError};
+use holdfast_core::wire::Listener;
+use holdfast_linux::clock::monotonic_ms;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::net::UnixStream;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::timeout;
+use zbus::fdo;
+use zbus::object_server::SignalEmitter;
+
+/// The object.
+pub(crate) const PATH: &str = "/org/holdfast/Update1";
+/// Connections that an app may have at once.
+const MAX_CONNECTIONS: usize = 2;
+/// Time in which an app takes a message.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The thread's stack.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// How updates are, as apps are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) state: State,
+    /// `os` or a component id; empty when there is no release.
+    pub(crate) component: String,
+    /// Its version; empty likewise.
+    pub(crate) version: String,
+}
+
+/// What becomes of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    /// There is none.
+    Idle,
+    /// It is fetched and written.
+    Fetching,
+    /// It is staged, and waits for the reboot.
+    Waiting,
+    /// It runs, and is not committed yet.
+    Trial,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Fetching => "fetching",
+            Self::Waiting => "waiting",
+            Self::Trial => "trial",
+        }
+    }
+}
+
+impl Told {
+    pub(crate) const IDLE: Self =
+        Self { state: State::Idle, component: String::new(), version: String::new() };
+}
+
+/// The agent's end.
+#[derive(Debug)]
+pub(crate) struct Bus {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    deferral: Mutex<Deferral>,
+    told: watch::Sender<Told>,
+    /// Of those who may put a reboot off.
+    connections: AtomicUsize,
+}
+
+impl Shared {
+    fn deferral(&self) -> MutexGuard<'_, Deferral> {
+        self.deferral.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bus {
+    /// Listens at these sockets from now on.
+    ///
+    /// # Errors
+    /// There is no thread for it.
+    pub(crate) fn start(listeners: Vec<(Listener, OwnedFd)>) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            deferral: Mutex::new(Deferral::default()),
+            told: watch::Sender::new(Told::IDLE),
+            connections: AtomicUsize::new(0),
+        });
+        if !listeners.is_empty() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let served = Arc::clone(&shared);
+            let thread = std::thread::Builder::new().name("bus".to_owned()).stack_size(STACK_BYTES);
+            thread.spawn(move || runtime.block_on(serve_all(served, listeners)))?;
+        }
+        Ok(Self { shared })
+    }
+
+    /// Tells apps how updates are.
+    pub(crate) fn tell(&self, told: Told) {
+        self.shared.told.send_if_modified(|before| {
+            let differs = *before != told;
+            *before = told;
+            differs
+        });
+    }
+
+    /// Milliseconds for which apps put the reboot off that a release waits for. From the first call on, they may.
+    pub(crate) fn reboot_in(&self) -> u64 {
+        let now = monotonic_ms();
+        let mut deferral = self.shared.deferral();
+        deferral.begin(now, self.shared.connections.load(Ordering::Relaxed) > 0);
+        deferral.left(now)
+    }
+}
+
+async fn serve_all(shared: Arc<Shared>, listeners: Vec<(Listener, OwnedFd)>) {
+    let tasks: Vec<_> = listeners
+        .into_iter()
+        .map(|(app, socket)| tokio::spawn(serve_app(Arc::clone(&shared), app, socket)))
+        .collect();
+    for task in tasks {
+        if let Ok(Err(error)) = task.await {
+            println!("an app is told of no updates: {}", chain(&error));
+        }
+    }
+}
+
+/// Answers one app, as often as it calls.
+async fn serve_app(shared: Arc<Shared>, app: Listener, socket: OwnedFd) -> io::Result<()> {
+    let listener = UnixListener::from(socket);
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::UnixListener::from_std(listener)?;
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return Ok(());
+        };
+        let (stream, _) = listener.accept().await?;
+        let (shared, app) = (Arc::clone(&shared), app.clone());
+        tokio::spawn(async move {
+            let name = app.name.clone();
+            let counts = usize::from(app.access == UpdateAccess::Defers);
+            shared.connections.fetch_add(counts, Ordering::Relaxed);
+            if let Err(error) = serve_connection(Arc::clone(&shared), app, stream).await {
+                println!("{name} is told no more: {}", chain(&error));
+            }
+            shared.connections.fetch_sub(counts, Ordering::Relaxed);
+            drop(place);
+        });
+    }
+}
+
+/// Why a connection ends that the app has not ended.
+#[derive(Debug, thiserror::Error)]
+enum ConnectionError {
+    #[error(transparent)]
+    DBus(#[from] zbus::Error),
+    #[error("it does not take what it is told")]
+    Slow,
+}
+
+async fn serve_connection(
+    shared: Arc<Shared>,
+    app: Listener,
+    stream: UnixStream,
+) -> Result<(), ConnectionError> {
+    let mut told = shared.told.subscribe();
+    let closed = Arc::new(Notify::new());
+    let update = Update { app, shared };
+    let connection =
+        zbus::connection::Builder::socket(Bounded { stream, closed: Arc::clone(&closed) })
+            .server(zbus::Guid::generate())
+            .p2p()
+            .serve_at(PATH, update)
+            .build();
+    let connection = timeout(PATIENCE, connection).await.map_err(|_| ConnectionError::Slow)??;
+    let object = connection.object_server().interface::<_, Update>(PATH).await?;
+    loop {
+        tokio::select! {
+            () = closed.notified() => return Ok(()),
+            changed = told.changed() => {
+                if changed.is_err() {
+                    return Ok(());
+                }
+                let now = told.borrow_and_update().clone();
+                let say = say(&object, &now);
+                timeout(PATIENCE, say).await.map_err(|_| ConnectionError::Slow)??;
+            }
+        }
+    }
+}
+
+async fn say(object: &zbus::object_server::InterfaceRef<Update>, told: &Told) -> zbus::Result<()> {
+    let emitter = object.signal_emitter();
+    let update = object.get().await;
+    update.state_changed(emitter).await?;
+    update.component_changed(emitter).await?;
+    update.version_changed(emitter).await?;
+    if told.state == State::Waiting {
+        let minutes = update.deferrable_minutes();
+        Update::reboot_waits(emitter, &told.component, &told.version, minutes).await?;
+    }
+    Ok(())
+}
+
+/// The interface, for one app.
+struct Update {
+    app: Listener,
+    shared: Arc<Shared>,
+}
+
+impl Update {
+    fn may_defer(&self) -> fdo::Result<()> {
+        if self.app.access == UpdateAccess::Defers {
+            return Ok(());
+        }
+        Err(fdo::Error::AccessDenied(
+            "its manifest does not ask for SoftwareUpdateDeferral".to_owned(),
+        ))
+    }
+}
+
+fn refused(error: DeferralError) -> fdo::Error {
+    match error {
+        DeferralError::Minutes => fdo::Error::InvalidArgs(error.to_string()),
+        DeferralError::NothingWaits | DeferralError::Exhausted => {
+            fdo::Error::Failed(error.to_string())
+        }
+    }
+}
+
+#[zbus::interface(name = "org.holdfast.Update1")]
+impl Update {
+    /// Puts the reboot that a release waits for off by so many minutes from now. Returns how many it gets.
+    #[zbus(out_args("granted"))]
+    fn defer(&self, minutes: u32) -> fdo::Result<u32> {
+        self.may_defer()?;
+        let granted = self.shared.deferral().defer(&self.app.name, minutes, monotonic_ms());
+        let granted = granted.map_err(refused)?;
+        println!("{} puts the reboot off by {granted} minutes", self.app.name);
+        Ok(granted)
+    }
+
+    /// Says that it has nothing against the reboot any more.
+    fn resume(&self) -> fdo::Result<()> {
+        self.may_defer()?;
+        self.shared.deferral().resume(&self.app.name, monotonic_ms()).map_err(refused)?;
+        println!("{} has nothing against the reboot", self.app.name);
+        Ok(())
+    }
+
+    /// `idle`, `fetching`, `waiting` (for the reboot) or `trial`.
+    #[zbus(property)]
+    fn state(&self) -> &'static str {
+        self.shared.told.borrow().state.name()
+    }
+
+    /// What is updated: `os`, or the component id of an app.
+    #[zbus(property)]
+    fn component(&self) -> String {
+        self.shared.told.borrow().component.clone()
+    }
+
+    /// The version that is fetched, waits or is on trial.
+    #[zbus(property)]
+    fn version(&self) -> String {
+        self.shared.told.borrow().version.clone()
+    }
+
+    /// Minutes by which the reboot can still be put off.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn deferrable_minutes(&self) -> u32 {
+        self.shared.deferral().minutes_left(monotonic_ms())
+    }
+
+    /// A release waits for a reboot, which can be put off by so many minutes.
+    #[zbus(signal)]
+    async fn reboot_waits(
+        emitter: &SignalEmitter<'_>,
+        component: &str,
+        version: &str,
+        minutes: u32,
+    ) -> zbus::Result<()>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zbus::object_server::Interface;
+
+    fn shared() -> Arc<Shared> {
+        let deferral = Mutex::new(Deferral::default());
+        let told = watch::Sender::new(Told::IDLE);
+        Arc::new(Shared { deferral, told, connections: AtomicUsize::new(0) })
+    }
+
+    fn listener(access: UpdateAccess) -> Listener {
+        Listener { name: "app".to_owned(), access }
+    }
+
+    #[test]
+    fn the_interface_is_the_one_that_is_published() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/org.holdfast.Update1.xml");
+        let mut xml = format!(
+            "<!DOCTYPE node PUBLIC \"-//freedesktop//DTD D-BUS Object Introspection 1.0//EN\"\n \
+             \"http://www.freedesktop.org/standards/dbus/1.0/introspect.dtd\">\n<node name=\"{PATH}\">\n"
+        );
+        let update = Update { app: listener(UpdateAccess::Told), shared: shared() };
+        update.introspect_to_writer(&mut xml, 2);
+        xml.push_str("</node>\n");
+        if std::env::var_os("HOLDFAST_WRITE_DOCS").is_some() {
+            std::fs::write(path, &xml).unwrap();
+        }
+        assert!(std::fs::read_to_string(path).unwrap() == xml, "HOLDFAST_WRITE_DOCS=1 writes it");
+    }
+
+    async fn client(shared: &Arc<Shared>, access: UpdateAccess) -> zbus::Connection {
+        let (theirs, ours) = UnixStream::pair().unwrap();
+        tokio::spawn(serve_connection(Arc::clone(shared), listener(access), ours));
+        let builder = zbus::connection::Builder::unix_stream(theirs.into_std().unwrap());
+        builder.p2p().build().await.unwrap()
+    }
+
+    async fn call(
+        client: &zbus::Connection,
+        method: &str,
+        body: &(impl serde::Serialize + zbus::zvariant::DynamicType),
+    ) -> Result<zbus::Message, String> {
+        let answer =
+            client.call_method(None::<&str>, PATH, Some("org.holdfast.Update1"), method, body);
+        answer.await.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn an_app_puts_a_reboot_off_if_it_was_granted_that() {
+        let shared = shared();
+        let bus = Bus { shared: Arc::clone(&shared) };
+        let app = client(&shared, UpdateAccess::Defers).await;
+        let nothing = call(&app, "Defer", &5u32).await.unwrap_err();
+        assert!(nothing.contains("no release waits"), "{nothing}");
+        assert!(bus.reboot_in() <= 10_000);
+        let granted: u32 = call(&app, "Defer", &5u32).await.unwrap().body().deserialize().unwrap();
+        assert_eq!(granted, 5);
+        assert!(bus.reboot_in() > 290_000, "{}", bus.reboot_in());
+        let told = client(&shared, UpdateAccess::Told).await;
+        let denied = call(&told, "Resume", &()).await.unwrap_err();
+        assert!(denied.contains("AccessDenied"), "{denied}");
+        call(&app, "Resume", &()).await.unwrap();
+        assert_eq!(bus.reboot_in(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_too_long_ends_the_connection() {
+        let shared = shared();
+        let app = client(&shared, UpdateAccess::Defers).await;
+        call(&app, "Defer", &"x".repeat(5000)).await.unwrap_err();
+        call(&app, "Defer", &5u32).await.unwrap_err();
+    }
+}
