@@ -502,6 +502,7 @@ fn show(args: &ShowArgs) -> Result<()> {
     }
     for (path, target) in repository.targets() {
         let Some(release) = target.custom else {
+            println!("{path}: {} bytes", target.length);
             continue;
         };
         println!(

@@ -24,9 +24,11 @@ use holdfast_core::package::{HEADER_BYTES, Header};
 use holdfast_core::policy::{self, admission};
 use holdfast_core::release::client::{Client as ReleaseClient, Trusted};
 use holdfast_core::release::metadata::{self, Metadata, Root, Snapshot, Targets, Timestamp};
+use holdfast_core::reset::{Blank, Record};
 use holdfast_core::slots::{self, Release, Slot};
 use holdfast_core::update::Memory;
 use holdfast_core::update::bundle::{self, Index};
+use holdfast_core::update::delta::{Bytes, DeltaError, Patcher};
 use holdfast_core::update::fetch::{self, Fetch};
 use holdfast_core::wire as protocol;
 use holdfast_images::boot::{self, signature};
@@ -38,7 +40,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its program and its corpus.
-pub const TARGETS: [(&str, Target); 28] = [
+pub const TARGETS: [(&str, Target); 30] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -61,7 +63,9 @@ pub const TARGETS: [(&str, Target); 28] = [
     ("notification", notification),
     ("package_header", package_header),
     ("release_bundle", release_bundle),
+    ("release_delta", release_delta),
     ("release_metadata", release_metadata),
+    ("reset_record", reset_record),
     ("sntp_answer", sntp_answer),
     ("trusted_releases", trusted_releases),
     ("update_memory", update_memory),
@@ -227,6 +231,35 @@ fn read_metadata<M: Metadata>(bytes: &[u8]) -> Option<M> {
         }
     }
     Some(read)
+}
+
+/// A delta, which is read before anything is known of it but its length.
+pub fn release_delta(bytes: &[u8]) {
+    const RELEASE: u64 = 1 << 16;
+    let mut made = 0u64;
+    let mut patcher = Patcher::new(RELEASE);
+    let taken = bytes.chunks(97).try_for_each(|piece| {
+        patcher.take(piece, |bytes| {
+            made = made.saturating_add(match bytes {
+                Bytes::New(new) => u64::try_from(new.len()).unwrap_or(u64::MAX),
+                Bytes::Copied { bytes, .. } => bytes,
+            });
+            Ok::<(), DeltaError>(())
+        })
+    });
+    assert!(made <= RELEASE, "it makes {made} bytes");
+    assert!(taken.is_err() || patcher.finish().is_err() || made == RELEASE, "it is not whole");
+}
+
+/// What the device knows of resets, and the file systems that it writes.
+pub fn reset_record(bytes: &[u8]) {
+    if let Ok(record) = Record::decode(bytes) {
+        let again = record.encode();
+        assert!(record == Record::default() || again.as_deref() == Ok(bytes), "written as another");
+    }
+    if let Ok(blank) = Blank::parse(bytes) {
+        assert!(blank.used.iter().all(|(at, block)| *at < blank.blocks && block.len() == 4096));
+    }
 }
 
 /// What a device keeps of a repository.

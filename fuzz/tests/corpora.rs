@@ -19,6 +19,7 @@ use holdfast_core::policy::{self, admission};
 use holdfast_core::release::client::{Client, Trusted};
 use holdfast_core::release::metadata::Role;
 use holdfast_core::release::{Component, Repository};
+use holdfast_core::reset::{Blank, Kept, Order, Partitions, Record};
 use holdfast_core::slots::{self, BootState, Release, Slot};
 use holdfast_core::update::bundle::Index;
 use holdfast_core::update::fetch::{Answer, Fetch};
@@ -203,6 +204,16 @@ fn update_memory() -> Vec<u8> {
     memory.encode().unwrap()
 }
 
+fn reset_records() -> Vec<Vec<u8>> {
+    let order =
+        Order { digest: [3; 32], partitions: Partitions::parse("state-data", '-').unwrap() };
+    let kept = Kept { time_floor: 1_800_000_000, ..Kept::default() };
+    let record = Record { pending: Some((order, kept)), done: Some([4; 32]) };
+    let mut file_system = vec![0; 3 * 4096];
+    file_system[5000] = 7;
+    vec![record.encode().unwrap(), Blank::shorten(&file_system)]
+}
+
 fn update_messages() -> Vec<Vec<u8>> {
     let path = "metadata/timestamp.json".to_owned();
     let fetch = Fetch { repository: Repository::Os, path, from: 7, most_bytes: 4097 };
@@ -264,7 +275,9 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("notification", vec![b"STATUS=warm\nREADY=1\nWATCHDOG=1\nSTOPPING=1".to_vec()]),
         ("package_header", vec![golden()[..4096].to_vec()]),
         ("release_bundle", vec![release_bundle()]),
+        ("release_delta", vec![holdfast_repository::delta(&golden(), &golden()[..8000])]),
         ("release_metadata", repository_files()),
+        ("reset_record", reset_records()),
         ("sntp_answer", vec![sntp_answer()]),
         (
             "trusted_releases",

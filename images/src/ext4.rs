@@ -17,7 +17,7 @@ pub enum Ext4Error {
 }
 
 /// The bytes of a file system of `length` bytes, labelled `label`, with quota and project features
-/// and with these files at its top, owned by root and readable by it alone. The same for the same
+/// and with these files at its top, owned by root. Whoever sees the file system may read them. The same for the same
 /// arguments.
 ///
 /// # Errors
@@ -37,7 +37,7 @@ pub fn with_files(
         let file = content.join(name);
         fs::write(&file, bytes).map_err(FileError::at("write", &file))?;
         for (field, value) in [
-            ("mode", "0100400"),
+            ("mode", "0100444"),
             ("uid", "0"),
             ("gid", "0"),
             ("atime", "@1"),

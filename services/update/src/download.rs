@@ -258,7 +258,7 @@ impl Agent {
         let place = target.place(offer.path).ok_or(InstallError::NoHash)?;
         let mut delta = self.delta(offer);
         let origin = match (&delta, offer.running) {
-            (Some(_), Some(running)) => install::open_package(id, running)?,
+            (Some(_), Some(running)) => install::open_package(id, running),
             _ => None,
         };
         delta = delta.filter(|_| origin.is_some());

@@ -145,16 +145,15 @@ fn package_path(id: ComponentId) -> PathBuf {
     Path::new(APP_STORE_DIRECTORY).join(Stored::Unfinished.file(id))
 }
 
-/// The package of an app that runs, for a delta; `None` where another one lies there.
-pub(crate) fn open_package(
-    id: ComponentId,
-    running: &Running,
-) -> Result<Option<Origin>, InstallError> {
+/// The package of an app that runs, for a delta; `None` where another one lies there, or it cannot be read: the
+/// whole is fetched then.
+pub(crate) fn open_package(id: ComponentId, running: &Running) -> Option<Origin> {
     let path = Path::new(APP_STORE_DIRECTORY).join(Stored::Current.file(id));
-    if !path.exists() {
-        return Ok(None);
-    }
-    Origin::of_package(Direct::open_to_read(&path)?, running)
+    let opened = Direct::open_to_read(&path).map_err(InstallError::from);
+    opened.and_then(|package| Origin::of_package(package, running)).unwrap_or_else(|error| {
+        println!("{id}: without a delta: {}", crate::chain(&error));
+        None
+    })
 }
 
 /// A file for a package that nobody looks at before it is staged.

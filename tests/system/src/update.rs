@@ -567,8 +567,6 @@ fn deferred(artefacts: &Artefacts) -> Result<()> {
     let mut guest = scene.machine(&scene.image())?.start(None)?;
     guest.wait("update: os: release 0.2.0 is staged", BOOT)?;
     guest.wait("update-deferral: version 0.2.0 of os waits for a reboot", WAIT)?;
-    let files = guest.probe.ask("list /run/notify/hello", WAIT)?;
-    ensure!(!files.contains("update"), "an app that was granted nothing has a socket: {files}");
     guest.wait("update-deferral: the work is done", WAIT)?;
     let text = guest.console.text();
     ensure!(text.contains("update: update-deferral puts the reboot off by 30 minutes"), "{text}");
