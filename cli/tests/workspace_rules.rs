@@ -67,6 +67,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-fuzz", vec!["holdfast-core", "holdfast-images", "holdfast-repository"]),
         ("hello", vec![]),
         ("tcp-server", vec![]),
+        ("update-deferral", vec![]),
         ("web-client", vec![]),
     ]);
     for (package, dependencies) in packages() {

@@ -579,7 +579,9 @@ fn read_if_there<M: Metadata>(path: &Path) -> Result<Option<M>, RepositoryError>
 
 /// Writes a file whole or not at all.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+    // A bare name lies in the working directory.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = parent.unwrap_or(Path::new("."));
     fs::create_dir_all(directory).map_err(FileError::at("make", directory))?;
     let mut file =
         tempfile::NamedTempFile::new_in(directory).map_err(FileError::at("write in", directory))?;
