@@ -4,6 +4,7 @@
 
 use super::system_calls::SystemCalls;
 use super::{Network, Plan, Root, Source};
+use crate::app_manifest::UpdateAccess;
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,7 @@ enum Check {
     NoStorage,
     /// It is handed no device.
     NoDevices,
-    /// It has no socket to init.
+    /// It has no socket to init or the update agent.
     NoRequests,
     /// Its network namespace is empty.
     NoNetwork,
@@ -187,7 +188,10 @@ pub fn findings(plan: &Plan) -> Vec<Finding> {
                     (false, _) => (10, 10),
                 },
                 Check::NoDevices => (u32::from(!plan.descriptors.is_empty()), 1),
-                Check::NoRequests => (u32::from(plan.requests.any()), 1),
+                Check::NoRequests => {
+                    let more = plan.requests.any() || plan.updates != UpdateAccess::None;
+                    (u32::from(more), 1)
+                }
                 Check::NoNetwork => (u32::from(plan.network != Network::None), 1),
                 // systemd's half for a list of who may be reached.
                 Check::OwnNetwork => match plan.network {

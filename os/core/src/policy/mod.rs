@@ -637,6 +637,21 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn an_app_has_to_do_with_updates_as_far_as_its_manifest_says() {
+        let updates = |capabilities: serde_json::Value| {
+            app_plan(&manifest(&serde_json::json!({ "Capabilities": capabilities }))).updates
+        };
+        let (told, defers) = ("SystemEventNotifications", "SoftwareUpdateDeferral");
+        assert_eq!(updates(serde_json::json!({})), UpdateAccess::None);
+        assert_eq!(updates(serde_json::json!({told: false, defers: false})), UpdateAccess::None);
+        assert_eq!(updates(serde_json::json!({told: true})), UpdateAccess::Told);
+        assert_eq!(updates(serde_json::json!({defers: true})), UpdateAccess::Defers);
+        let with = |updates| Plan { updates, ..app_plan(&manifest(&serde_json::json!({}))) };
+        assert!(with(UpdateAccess::Told).is_within(&with(UpdateAccess::Defers)));
+        assert!(!with(UpdateAccess::Defers).is_within(&with(UpdateAccess::Told)));
+    }
+
+    #[test]
     fn no_service_faces_the_network_and_writes_what_boots() {
         let reaches = |change: fn(&mut ServiceGrants)| {
             let mut grants = grants();

@@ -245,6 +245,17 @@ fn an_answer_to_something_else_is_ignored() {
 }
 
 #[test]
+fn an_address_record_without_an_address_is_none() {
+    let mut bytes = answered("example.com", vec![record("example.com", 60, a("203.0.113.2"))]);
+    let length = bytes.len() - 5;
+    assert_eq!(bytes[length..], [4, 203, 0, 113, 2]);
+    bytes.truncate(length);
+    bytes.push(0);
+    let outcome = lookup("example.com").read_answer(9, &bytes).unwrap();
+    assert_eq!(outcome.records, []);
+}
+
+#[test]
 fn instances_lead_to_hosts_and_the_reply_fits_the_question() {
     let name = "my printer._http._tcp.local";
     let grant = Destination::parse("_http._tcp.local").unwrap();
