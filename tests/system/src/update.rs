@@ -3,10 +3,11 @@
 
 use crate::Artefacts;
 use crate::boot::BOOT;
-use crate::packages::{hello, package_of, repacked};
+use crate::packages::{hello, package_of, repacked, with_files_of};
 use crate::scratch::Scratch;
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
+use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::component::{self, ComponentList};
 use holdfast_core::package::{Header, Version};
 use holdfast_core::release::metadata::Role;
@@ -244,6 +245,7 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
     suite.check("a_delta_that_makes_something_else_is_not_used", || distrusts_a_delta(artefacts));
     suite.check("a_release_that_costs_too_much_waits", || waits_for_a_small_step(artefacts));
     suite.check("an_app_puts_a_reboot_off_until_its_work_is_done", || deferred(artefacts));
+    suite.check("an_app_that_floods_the_update_agent_stops_no_update", || flooded(artefacts));
     suite.check("a_release_on_a_card_is_verified_and_taken", || from_a_card(artefacts));
     suite.check("a_release_that_is_too_large_for_its_slot_is_not_taken", || too_large(artefacts));
     suite.check("a_device_fetches_no_more_in_a_day_than_it_may", || budget(artefacts));
@@ -574,6 +576,30 @@ fn deferred(artefacts: &Artefacts) -> Result<()> {
     guest.wait("init: rebooting", WAIT)?;
     guest.wait("init: image deferral 0.2.0 for qemu-virt", BOOT)?;
     guest.wait("init: slot b committed", WAIT)?;
+    Ok(())
+}
+
+/// The same app in an attacker's hand.
+fn flooded(artefacts: &Artefacts) -> Result<()> {
+    let scene = Scene { image: "deferral", ..Scene::new(artefacts)? };
+    let id = ComponentId::parse("8f1b6a52-1c0e-4f35-9a57-5a0f3b0d8a05").context("no id")?;
+    let program = fs::read(artefacts.programs.join("update-flood"))?;
+    let scratch = with_files_of(&scene.image(), id, |files| files.add("bin/app", program, true))?;
+    let mut guest = scene.machine(scratch.path())?.start(None)?;
+    guest.wait("update-deferral: round 16", BOOT)?;
+    let status = guest.probe.ask("status", WAIT)?;
+    let line = status.lines().find(|line| line.contains("name=update ")).context("no agent")?;
+    let peak = line.split("peak_kib=").nth(1).and_then(|rest| rest.split(' ').next());
+    let peak: u32 = peak.context("no peak")?.parse()?;
+    ensure!(peak < 4096, "the agent was made to use {peak} KiB");
+    let release = scene.os("0.2.0", 1, |_, _| Ok(()))?;
+    scene.publish("os", &[release])?;
+    guest.wait("update: os: release 0.2.0 is staged", WAIT)?;
+    // Ten seconds for what apps say, and no more.
+    guest.wait("init: image deferral 0.2.0 for qemu-virt", WAIT)?;
+    guest.wait("init: slot b committed", WAIT)?;
+    let text = guest.console.text();
+    ensure!(!text.contains("update will be started again"), "the agent did not live through it");
     Ok(())
 }
 
