@@ -1,11 +1,11 @@
 //! Where init's words go: the console until `/dev` is mounted, the kernel's log from then on.
 
 use holdfast_core::component::ImageIdentity;
+use holdfast_core::log_line::chain;
 use holdfast_linux::PathError;
 use holdfast_linux::kmsg::{Kmsg, Level};
 use std::cell::OnceCell;
 use std::error::Error;
-use std::fmt::Write;
 use std::time::Duration;
 
 /// init's log.
@@ -51,7 +51,7 @@ impl Log {
 
     /// Logs an error with its whole chain of causes.
     pub(crate) fn failure(&self, what: &str, error: &dyn Error) {
-        self.write(Level::Error, "init", &chain(what, error));
+        self.write(Level::Error, "init", &format!("{what}: {}", chain(error)));
     }
 
     /// Logs a line that a component printed.
@@ -65,15 +65,4 @@ impl Log {
             None => eprintln!("{tag}: {text}"),
         }
     }
-}
-
-fn chain(what: &str, error: &dyn Error) -> String {
-    let mut text = format!("{what}: {error}");
-    let mut source = error.source();
-    while let Some(cause) = source {
-        // Writing to a string cannot fail.
-        let _ = write!(text, ": {cause}");
-        source = cause.source();
-    }
-    text
 }

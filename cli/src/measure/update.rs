@@ -1,7 +1,7 @@
 //! What an update costs: bytes that are fetched, beside other methods on the same two images; memory of the
 //! agents; bytes written.
 
-use super::{BOOT, captured, whole};
+use super::{BOOT, whole};
 use crate::image::ImageBuilder;
 use crate::kernel::{self, Purpose};
 use crate::workspace::{self, Workspace};
@@ -37,7 +37,7 @@ const PROGRAM: &str = "usr/lib/holdfast/services/admission/admission";
 /// Bytes that change in it, or come in.
 const CHANGED_BYTES: usize = 64;
 const DAY_S: u64 = 86_400;
-/// Bytes of a sector in `/sys/block/*/stat` (Documentation/block/stat.rst).
+/// Bytes of a sector in `/proc/diskstats` (kernel document `admin-guide/iostats`).
 const STAT_SECTOR_BYTES: u64 = 512;
 
 /// A release beside the one before it.
@@ -279,7 +279,7 @@ fn measure_device(workspace: &Workspace, image: &Path, next: &Released) -> Resul
     let networks = vec![Network::Servers { forwards: Vec::new(), servers: vec![(SERVER, relay)] }];
     let mut guest = Machine { networks, ..Machine::new(image, 64) }.start(None)?;
     guest.wait("update: os: fetching release", BOOT)?;
-    let before = written(&guest.probe.ask("read /sys/block/vda/stat", BOOT)?)?;
+    let before = written(&guest.probe.ask("read /proc/diskstats", BOOT)?)?;
     let (mut update, mut uplink, mut after) = (0, 0, before);
     let started = Instant::now();
     while !guest.console.text().contains("update: os: release 0.2.0 is staged") {
@@ -291,7 +291,7 @@ fn measure_device(workspace: &Workspace, image: &Path, next: &Released) -> Resul
             whole(line.unwrap_or_default(), r"peak_kib=(\d+)")
         };
         (update, uplink) = (update.max(peak("update")?), uplink.max(peak("uplink")?));
-        let Ok(stat) = guest.probe.ask("read /sys/block/vda/stat", BOOT) else { break };
+        let Ok(stat) = guest.probe.ask("read /proc/diskstats", BOOT) else { break };
         after = after.max(written(&stat)?);
         thread::sleep(Duration::from_millis(50));
     }
@@ -305,11 +305,11 @@ fn measure_device(workspace: &Workspace, image: &Path, next: &Released) -> Resul
     })
 }
 
-/// Bytes written to a disk: the seventh number.
+/// Bytes written to the disk: the seventh number behind its name. Of a disk and its partitions, the disk has the most.
 fn written(stat: &str) -> Result<u64> {
-    let sectors = captured(stat, r"^\s*(?:\d+\s+){6}(\d+)")?;
-    let sectors: u64 = sectors.parse().context("no number of sectors")?;
-    Ok(sectors.saturating_mul(STAT_SECTOR_BYTES))
+    let sectors = stat.lines().map(|line| line.split_whitespace().nth(9).unwrap_or_default());
+    let sectors = sectors.filter_map(|sectors| sectors.parse::<u64>().ok()).max();
+    Ok(sectors.context("no disk has written anything")?.saturating_mul(STAT_SECTOR_BYTES))
 }
 
 /// Its part of docs/numbers.md.

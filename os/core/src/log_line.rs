@@ -4,10 +4,24 @@
 //! drown the log: lines are cut at [`MAX_LINE_BYTES`], everything outside printable ASCII is
 //! escaped, and a token bucket drops what comes too fast and says how much was dropped.
 
+use std::error::Error;
+
 /// Longest line in bytes of input; a longer one continues as a line of its own.
 pub const MAX_LINE_BYTES: usize = 240;
 /// So many times the lines of a second may come at once.
 pub const BURST_SECONDS: u32 = 4;
+
+/// An error with all its causes, on one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
 
 /// Collects the bytes of one component into lines. Holds at most one line.
 #[derive(Debug)]

@@ -2,12 +2,12 @@
 
 use crate::bus::{Bus, State, Told};
 use crate::card::Card;
-use crate::chain;
 use crate::download::Offer;
 use crate::install::InstallError;
 use crate::state::{self, KeepError};
 use crate::uplink::{self, Fetched, UplinkError};
 use holdfast_core::encoding::EncodingError;
+use holdfast_core::log_line::chain;
 use holdfast_core::package::Version;
 use holdfast_core::policy::APP_DIRECTORY;
 use holdfast_core::release::client::{Client, Refusal};

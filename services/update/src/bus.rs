@@ -8,8 +8,8 @@
 mod bounded;
 
 use self::bounded::Bounded;
-use crate::chain;
 use holdfast_core::app_manifest::UpdateAccess;
+use holdfast_core::log_line::chain;
 use holdfast_core::update::{Deferral, DeferralError};
 use holdfast_core::wire::Listener;
 use holdfast_linux::clock::monotonic_ms;

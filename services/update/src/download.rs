@@ -1,12 +1,12 @@
 //! Taking a release: what of it is fetched, and from where the rest comes.
 
 use crate::agent::{Agent, AgentError};
-use crate::chain;
 use crate::install::{self, InstallError, SlotWriter};
 use crate::slot::{self, Copied, Expected, Hashes, Old, Origin, Step};
 use crate::state;
 use crate::uplink::{Fetched, UplinkError};
 use holdfast_core::app_manifest::ComponentId;
+use holdfast_core::log_line::chain;
 use holdfast_core::release::metadata::{Targets, hex};
 use holdfast_core::release::{Component, Release, Repository, Target};
 use holdfast_core::update::delta::{self, Bytes, Patcher};

@@ -5,6 +5,7 @@ use crate::state::KeepError;
 use crate::uplink::UplinkError;
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::component::Stored;
+use holdfast_core::log_line::chain;
 use holdfast_core::package::{HEADER_BYTES, Header, PackageError};
 use holdfast_core::policy::APP_STORE_DIRECTORY;
 use holdfast_core::release::{Component, Release, Target};
@@ -151,7 +152,7 @@ pub(crate) fn open_package(id: ComponentId, running: &Running) -> Option<Origin>
     let path = Path::new(APP_STORE_DIRECTORY).join(Stored::Current.file(id));
     let opened = Direct::open_to_read(&path).map_err(InstallError::from);
     opened.and_then(|package| Origin::of_package(package, running)).unwrap_or_else(|error| {
-        println!("{id}: without a delta: {}", crate::chain(&error));
+        println!("{id}: without a delta: {}", chain(&error));
         None
     })
 }
@@ -164,7 +165,7 @@ pub(crate) fn create_package(id: ComponentId) -> Result<Direct, InstallError> {
 /// Gives its room back.
 pub(crate) fn remove_package(id: ComponentId) {
     if let Err(error) = file::remove(&package_path(id)) {
-        println!("an unfinished package stays: {}", crate::chain(&error));
+        println!("an unfinished package stays: {}", chain(&error));
     }
 }
 

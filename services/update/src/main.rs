@@ -15,6 +15,7 @@ mod state;
 mod uplink;
 
 use crate::agent::Agent;
+use holdfast_core::log_line::chain;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::init_socket::notify_ready;
 use std::convert::Infallible;
@@ -25,17 +26,6 @@ fn main() -> ExitCode {
     let Err(error) = run();
     println!("cannot go on: {}", chain(&*error));
     ExitCode::FAILURE
-}
-
-/// An error with all its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn run() -> Result<Infallible, Box<dyn Error>> {

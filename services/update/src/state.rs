@@ -1,7 +1,7 @@
 //! What the agent keeps on `state`. Each file is replaced whole; a damaged one is said and counts as none.
 
-use crate::chain;
 use holdfast_core::encoding::EncodingError;
+use holdfast_core::log_line::chain;
 use holdfast_core::policy::STATE_DIRECTORY;
 use holdfast_core::release::Repository;
 use holdfast_core::release::client::Trusted;

@@ -8,6 +8,7 @@ mod server;
 
 use crate::server::{Fetched, Servers};
 use holdfast_core::encoding::EncodingError;
+use holdfast_core::log_line::chain;
 use holdfast_core::policy::APP_DIRECTORY;
 use holdfast_core::update::config::{self, UplinkConfig};
 use holdfast_core::update::fetch::{Answer, Fetch, FetchError, MAX_REQUEST_BYTES};
@@ -15,7 +16,6 @@ use holdfast_core::wire::{Reply, Request};
 use holdfast_linux::init_socket::{InitError, InitSocket, notify_ready};
 use holdfast_linux::{PathError, channel, file};
 use std::convert::Infallible;
-use std::error::Error;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -53,17 +53,6 @@ fn main() -> ExitCode {
     let Err(error) = run();
     println!("cannot go on: {}", chain(&error));
     ExitCode::FAILURE
-}
-
-/// An error with all its causes.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 fn run() -> Result<Infallible, ServiceError> {

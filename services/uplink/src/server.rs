@@ -1,6 +1,6 @@
 //! HTTPS servers, and one file of them.
 
-use crate::chain;
+use holdfast_core::log_line::chain;
 use holdfast_core::release::Repository;
 use holdfast_core::update::config::UplinkConfig;
 use holdfast_core::update::fetch::{Fetch, PIECE_BYTES};
