@@ -9,8 +9,8 @@ use std::fs;
 
 impl Repository {
     /// Puts a release among `files`, in the place of an earlier one of its component, product and board; with it
-    /// comes the delta from that one, if it is smaller. Returns the bytes of that. Nobody is offered any of it before it
-    /// is published.
+    /// come the delta from that one and the whole, compressed, where they are smaller. Returns the bytes of the
+    /// former. Nobody is offered any of it before it is published.
     ///
     /// # Errors
     /// A file cannot be written, or no device could take the release.
@@ -42,6 +42,11 @@ impl Repository {
                 added = Some(target.length);
                 files.insert(path, target);
             }
+        }
+        let whole = delta(&[], bytes);
+        if whole.len() < bytes.len() {
+            let path = format::path(path, format::NOTHING);
+            files.insert(path.clone(), self.put_file(&path, &whole, None)?);
         }
         files.insert(path.clone(), target);
         Ok(added)

@@ -13,7 +13,10 @@ use holdfast_core::release::client::Refusal;
 use holdfast_core::release::metadata::{MetadataError, Role};
 use holdfast_core::release::{Authority, Component, Device, Release};
 use holdfast_images::key::PrivateKey;
-use holdfast_repository::{Lifetimes, Repository, RepositoryError, Roles};
+use holdfast_repository::{
+    Lifetimes, Released, Repository, RepositoryError, Roles, remove_release,
+};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -217,4 +220,29 @@ fn what_a_device_keeps_is_small() {
         .map(|entry| entry.unwrap().metadata().unwrap().len())
         .sum();
     assert!(bytes < 16 * 1024, "{bytes} bytes of metadata");
+}
+
+#[test]
+fn a_release_takes_the_place_of_the_one_before_with_its_deltas() {
+    let directory = tempfile::tempdir().unwrap();
+    let repository = create(directory.path());
+    let released = |version: &str, hash: &str, change: u8| {
+        // It compresses, and two of them share most.
+        let mut bytes: Vec<u8> = (0..50_000u32).flat_map(|n| (n / 3).to_le_bytes()).collect();
+        bytes[1000] = change;
+        let release = Release { root_hash: hash.repeat(32), ..release(version, 1) };
+        Released { path: format!("apps/pump-{version}.package"), bytes, release }
+    };
+    let mut files = BTreeMap::new();
+    let first = repository.add_release(&mut files, &released("1.0.0", "11", 1)).unwrap();
+    assert_eq!(first, None, "nothing was there before");
+    let whole = "apps/pump-1.0.0.package.from-0000000000000000";
+    assert_eq!(files.keys().collect::<Vec<_>>(), ["apps/pump-1.0.0.package", whole]);
+    let next = repository.add_release(&mut files, &released("1.1.0", "22", 2)).unwrap();
+    assert!(next.is_some_and(|bytes| bytes < 100), "{next:?}");
+    let path = "apps/pump-1.1.0.package";
+    let deltas = ["0000000000000000", "1111111111111111"].map(|from| format!("{path}.from-{from}"));
+    assert_eq!(files.keys().collect::<Vec<_>>(), [path, &*deltas[0], &*deltas[1]]);
+    assert!(remove_release(&mut files, path) && files.is_empty(), "{files:?}");
+    assert!(!remove_release(&mut files, path));
 }

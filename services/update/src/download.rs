@@ -43,11 +43,12 @@ struct File<'a> {
     place: &'a str,
 }
 
-/// A file from which a release is made, with the one that runs.
+/// A file from which a release is made, with the one that runs or without.
 #[derive(Debug)]
 struct Delta {
     place: String,
     length: u64,
+    needs_running: bool,
 }
 
 /// How a slot is put together.
@@ -91,14 +92,19 @@ impl Agent {
         Ok(state::keep_memory(&self.memory)?)
     }
 
-    /// The delta that is offered for what runs, if it is smaller than the release.
+    /// The smallest delta that is offered, from what runs or from nothing, if it is smaller than the release.
     fn delta(&self, offer: Offer<'_>) -> Option<Delta> {
-        let running = offer.running.filter(|_| self.uses_deltas)?;
-        let path = delta::path(offer.path, &hex(&running.root_hash));
-        let target = offer.targets.targets.get(&path)?;
-        let length = target.length;
-        let place = target.place(&path)?;
-        (1..offer.target.length).contains(&length).then_some(Delta { place, length })
+        let running = offer.running.map(|running| hex(&running.root_hash));
+        let bases = [running.as_deref(), Some(delta::NOTHING)];
+        let offered = bases.into_iter().flatten().filter_map(|from| {
+            let path = delta::path(offer.path, from);
+            let target = offer.targets.targets.get(&path)?;
+            let (place, length) = (target.place(&path)?, target.length);
+            let needs_running = from != delta::NOTHING;
+            let smaller = self.uses_deltas && (1..offer.target.length).contains(&length);
+            smaller.then_some(Delta { place, length, needs_running })
+        });
+        offered.min_by_key(|delta| delta.length)
     }
 
     /// True where so many bytes may be fetched for one release. A card costs nothing.
@@ -258,6 +264,7 @@ impl Agent {
         let place = target.place(offer.path).ok_or(InstallError::NoHash)?;
         let mut delta = self.delta(offer);
         let origin = match (&delta, offer.running) {
+            (Some(Delta { needs_running: false, .. }), _) => Some(Origin::nothing()),
             (Some(_), Some(running)) => install::open_package(id, running),
             _ => None,
         };

@@ -149,6 +149,11 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
+    /// A release without a byte.
+    pub(crate) fn nothing() -> Self {
+        Self { parts: Vec::new() }
+    }
+
     /// The package of an app, if it is the one that runs.
     pub(crate) fn of_package(
         mut package: Direct,

@@ -64,7 +64,7 @@ fn resets(artefacts: &Artefacts) -> Result<()> {
     let release = scene.os("0.2.0", 1, |_, _| Ok(()))?;
     scene.publish("os", &[release])?;
     let app = scene.app("1.1.0", 2, |_| {})?;
-    scene.publish("oem", &[app])?;
+    scene.publish_next("oem", &app)?;
     let machine = scene.machine(scratch.path())?;
     let mut guest = machine.start(None)?;
     for line in ["init: image update 0.2.0 for", "init: hello: its new package is committed"] {
@@ -92,6 +92,11 @@ fn resets(artefacts: &Artefacts) -> Result<()> {
     ] {
         guest.wait_anywhere(line, WAIT)?;
     }
+    // Of nothing, since there is no package: the whole, compressed.
+    let pattern = format!("[0-9]+ of {} bytes were fetched", app.bytes.len());
+    let line = guest.wait_anywhere(&pattern, WAIT)?;
+    let fetched: usize = line.split(' ').next().unwrap_or_default().parse()?;
+    ensure!(fetched < app.bytes.len(), "{line}");
     let resets = guest.console.text().matches("resets the device").count();
     ensure!(resets == 0, "it is reset again: {}", guest.console.tail());
     let status = Status::last_in(&guest.console.text())?;

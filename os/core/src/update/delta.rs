@@ -18,6 +18,9 @@ const MAX_NUMBER_BYTES: u32 = 10;
 /// Hexadecimal digits of the other release's root hash in the path of a delta: enough to tell one from another.
 const PATH_HASH_DIGITS: usize = 16;
 
+/// Stands for the root hash of a release without a byte: the delta from it is the release, compressed.
+pub const NOTHING: &str = "0000000000000000";
+
 /// The path of the delta that makes the release at `path` of the one with this root hash (in hexadecimal). It is
 /// a target as any other is, so its length is signed.
 #[must_use]
