@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixStream;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 use zbus::fdo;
 use zbus::object_server::SignalEmitter;
@@ -182,20 +182,29 @@ async fn serve_connection(
     app: Listener,
     stream: UnixStream,
 ) -> Result<(), ConnectionError> {
-    let mut told = shared.told.subscribe();
-    let closed = Arc::new(Notify::new());
+    let told = shared.told.subscribe();
     let update = Update { app, shared };
-    let connection =
-        zbus::connection::Builder::socket(Bounded { stream, closed: Arc::clone(&closed) })
-            .server(zbus::Guid::generate())
-            .p2p()
-            .serve_at(PATH, update)
-            .build();
+    let connection = zbus::connection::Builder::socket(Bounded(stream))
+        .server(zbus::Guid::generate())
+        .p2p()
+        .serve_at(PATH, update)
+        .build();
     let connection = timeout(PATIENCE, connection).await.map_err(|_| ConnectionError::Slow)??;
+    let served = tell_changes(&connection, told).await;
+    // It may have ended by itself.
+    let _ = connection.close().await;
+    served
+}
+
+/// Says what changes, until the connection ends.
+async fn tell_changes(
+    connection: &zbus::Connection,
+    mut told: watch::Receiver<Told>,
+) -> Result<(), ConnectionError> {
     let object = connection.object_server().interface::<_, Update>(PATH).await?;
     loop {
         tokio::select! {
-            () = closed.notified() => return Ok(()),
+            () = connection.closed() => return Ok(()),
             changed = told.changed() => {
                 if changed.is_err() {
                     return Ok(());
@@ -332,6 +341,10 @@ mod tests {
         assert!(std::fs::read_to_string(path).unwrap() == xml, "HOLDFAST_WRITE_DOCS=1 writes it");
     }
 
+    fn uid_of_this_process() -> String {
+        rustix::process::getuid().as_raw().to_string()
+    }
+
     async fn client(shared: &Arc<Shared>, access: UpdateAccess) -> zbus::Connection {
         let (theirs, ours) = UnixStream::pair().unwrap();
         tokio::spawn(serve_connection(Arc::clone(shared), listener(access), ours));
@@ -373,5 +386,23 @@ mod tests {
         let app = client(&shared, UpdateAccess::Defers).await;
         call(&app, "Defer", &"x".repeat(5000)).await.unwrap_err();
         call(&app, "Defer", &5u32).await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn who_writes_nonsense_is_left_and_can_write_no_more() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut theirs, ours) = UnixStream::pair().unwrap();
+        let served = tokio::spawn(serve_connection(shared(), listener(UpdateAccess::Told), ours));
+        let uid: String = uid_of_this_process().bytes().map(|byte| format!("{byte:02x}")).collect();
+        theirs.write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes()).await.unwrap();
+        let mut answer = [0; 64];
+        let length = theirs.read(&mut answer).await.unwrap();
+        assert!(answer[..length].starts_with(b"OK "), "{answer:?}");
+        theirs.write_all(b"BEGIN\r\n").await.unwrap();
+        // More than the socket has room for: either it is read, or it is refused.
+        let nonsense = vec![0; 8 << 20];
+        let written = timeout(PATIENCE, theirs.write_all(&nonsense)).await;
+        assert!(written.is_ok_and(|written| written.is_err()), "it is waited for");
+        timeout(PATIENCE, served).await.unwrap().unwrap().unwrap();
     }
 }

@@ -1,12 +1,11 @@
 //! A connection to a program that may want to harm: it cannot make this one take memory.
 
+use rustix::net::Shutdown;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::Notify;
 use zbus::connection::socket::{ReadHalf, Socket, Split, WriteHalf};
 use zbus::export::async_trait::async_trait;
 use zbus::fdo::ConnectionCredentials;
@@ -16,20 +15,16 @@ pub(super) const MAX_MESSAGE_BYTES: u64 = 4096;
 
 /// A socket over which no long message comes.
 #[derive(Debug)]
-pub(super) struct Bounded {
-    pub(super) stream: UnixStream,
-    /// Told when the connection ends.
-    pub(super) closed: Arc<Notify>,
-}
+pub(super) struct Bounded(pub(super) UnixStream);
 
 impl Socket for Bounded {
     type ReadHalf = Reader;
     type WriteHalf = Writer;
 
     fn split(self) -> Split<Reader, Writer> {
-        let uid = self.stream.peer_cred().ok().map(|credentials| credentials.uid());
-        let (read, write) = self.stream.into_split();
-        let reader = Reader { socket: read, closed: self.closed, uid, bound: Bound::default() };
+        let uid = self.0.peer_cred().ok().map(|credentials| credentials.uid());
+        let (read, write) = self.0.into_split();
+        let reader = Reader { socket: read, uid, bound: Bound::default() };
         Split::new(reader, Writer(write))
     }
 }
@@ -37,9 +32,15 @@ impl Socket for Bounded {
 #[derive(Debug)]
 pub(super) struct Reader {
     socket: OwnedReadHalf,
-    closed: Arc<Notify>,
     uid: Option<u32>,
     bound: Bound,
+}
+
+/// Nobody reads any more, so nobody shall go on writing.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        let _ = rustix::net::shutdown(self.socket.as_ref(), Shutdown::Both);
+    }
 }
 
 impl Reader {
@@ -56,11 +57,7 @@ impl Reader {
 #[async_trait]
 impl ReadHalf for Reader {
     async fn recvmsg(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-        let read = self.read(buffer).await;
-        if !matches!(read, Ok(1..)) {
-            self.closed.notify_one();
-        }
-        Ok((read?, Vec::new()))
+        Ok((self.read(buffer).await?, Vec::new()))
     }
 
     async fn peer_credentials(&mut self) -> io::Result<ConnectionCredentials> {
