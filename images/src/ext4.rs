@@ -101,6 +101,7 @@ pub fn free_bytes(image: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_core::superblock;
 
     #[test]
     fn two_makings_are_the_same_bytes_and_another_identity_is_not() {
@@ -116,6 +117,11 @@ mod tests {
         fs::write(&path, &first).unwrap();
         let check = Command::new("/sbin/e2fsck").args(["-fn"]).arg(&path).output().unwrap();
         assert!(check.status.success(), "{check:?}");
+        let superblock = *first[superblock::OFFSET..].first_chunk().unwrap();
+        assert_eq!(superblock::mended(&superblock), None, "it has another checksum");
+        let mut torn = superblock;
+        torn[0x34] ^= 1;
+        assert!(superblock::mended(&torn).is_some());
     }
 
     #[test]

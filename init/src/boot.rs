@@ -3,7 +3,7 @@
 use crate::log::Log;
 use holdfast_core::component::{self, ComponentList, ComponentListError};
 use holdfast_linux::mount::{self, Access};
-use holdfast_linux::{PathError, block, cgroup, entropy, file, sysctl};
+use holdfast_linux::{PathError, block, cgroup, entropy, file, superblock, sysctl};
 use std::io;
 use std::path::Path;
 
@@ -94,8 +94,19 @@ pub(crate) fn mount_partitions(log: &Log) {
                 let mut options = vec![("errors", Some("remount-ro"))];
                 options.extend(option.map(|option| (option, None)));
                 let target = Path::new(target);
-                let mounted =
-                    mount::mount("ext4", Some(&device), target, Access::default(), &options);
+                let mount =
+                    || mount::mount("ext4", Some(&device), target, Access::default(), &options);
+                let mounted = mount().or_else(|error| match superblock::mend(&device) {
+                    Ok(true) => {
+                        log.notice(&format!("partition {label}: its torn superblock is mended"));
+                        mount()
+                    }
+                    Ok(false) => Err(error),
+                    Err(mending) => {
+                        log.failure(&format!("partition {label} cannot be mended"), &mending);
+                        Err(error)
+                    }
+                });
                 if let Err(error) = mounted {
                     log.failure(&format!("partition {label} is kept as it is, unused"), &error);
                 }

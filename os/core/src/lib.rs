@@ -18,6 +18,7 @@ pub mod policy;
 pub mod release;
 pub mod reset;
 pub mod slots;
+pub mod superblock;
 pub mod supervision;
 pub mod update;
 pub mod verity;

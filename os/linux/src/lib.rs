@@ -30,6 +30,7 @@ pub mod signal;
 mod socket_option;
 pub mod spawn;
 pub mod storage;
+pub mod superblock;
 pub mod sysctl;
 pub mod udp;
 pub mod wait;

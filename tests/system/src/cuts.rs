@@ -148,6 +148,17 @@ impl Cycle {
         Ok(self.scratch.path())
     }
 
+    /// A cut, for people: with the write that it tears.
+    pub(crate) fn describe(&self, cut: &Cut) -> String {
+        let torn = cut.torn.and_then(|(index, count)| match self.steps.get(index)? {
+            Step::Write { at, bytes } => {
+                Some(format!("{count} sectors of {} bytes at {at} came through", bytes.len()))
+            }
+            Step::Flush => None,
+        });
+        format!("{cut:?}: {}", torn.unwrap_or_default())
+    }
+
     /// A cut anywhere.
     pub(crate) fn cut(&self, numbers: &mut Numbers) -> Cut {
         Cut::random(&self.steps, &(0..self.steps.len()), self.window, numbers)

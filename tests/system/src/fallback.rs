@@ -32,7 +32,7 @@ pub(crate) struct Row {
 }
 
 /// The rows, in the order of the table.
-pub(crate) const ROWS: [Row; 15] = [
+pub(crate) const ROWS: [Row; 16] = [
     Row {
         test: "a_healthy_release_is_committed",
         what: "nothing: a release is staged and healthy",
@@ -122,6 +122,12 @@ pub(crate) const ROWS: [Row; 15] = [
         what: "the `state` partition is lost",
         happens: "The device boots and commits; the rollback floor is lost with it and said.",
         run: state_lost,
+    },
+    Row {
+        test: "a_torn_superblock_is_mended",
+        what: "a cut tears the superblock of `state`, `apps` or `data` between its two sectors",
+        happens: "init gives it the checksum of what is there, and mounts it; nothing is lost.",
+        run: superblock_torn,
     },
 ];
 
@@ -418,6 +424,26 @@ fn state_lost(bench: &Bench) -> Result<()> {
     trial.guest.wait("init: partition state is kept as it is, unused", BOOT)?;
     trial.guest.wait_anywhere("hello: heartbeat 1", BOOT)?;
     trial.committed()?;
+    Ok(())
+}
+
+fn superblock_torn(bench: &Bench) -> Result<()> {
+    let scratch = Scratch::of(&bench.image)?;
+    for name in ["state", "apps", "data"] {
+        let (mut file, partition) = scratch.partition(name)?;
+        let mut bytes = partition.read(&mut file, scratch.path())?;
+        // The count of mounts, in the first sector.
+        *bytes.get_mut(1024 + 0x34).context("too short")? ^= 1;
+        partition.replace(&mut file, scratch.path(), "a torn file system", &bytes)?;
+    }
+    let mut guest = Machine::new(scratch.path(), 64).start(None)?;
+    for name in ["state", "apps", "data"] {
+        let line = format!("init: partition {name}: its torn superblock is mended");
+        guest.wait_anywhere(&line, BOOT)?;
+    }
+    guest.wait_anywhere("hello: heartbeat 1", BOOT)?;
+    guest.wait_anywhere("init: slot a committed", BOOT)?;
+    ensure!(!guest.console.text().contains("kept as it is"), "{}", guest.console.tail());
     Ok(())
 }
 

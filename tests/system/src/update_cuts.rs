@@ -13,11 +13,13 @@ use holdfast_core::component::Stored;
 use holdfast_core::identity::{self, IdentityTable};
 use holdfast_core::release::client::{Client, Trusted};
 use holdfast_core::slots::{Floor, Slot};
+use holdfast_core::superblock;
 use holdfast_core::update::Memory;
 use holdfast_core::update::config::root_file;
 use holdfast_images::root;
 use holdfast_images::{package, show};
 use holdfast_qemu::machine::Machine;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -61,9 +63,22 @@ impl Updates {
     }
 }
 
+/// As init does before it mounts.
+fn mend(file_system: &Path) -> Result<()> {
+    let mut bytes = fs::read(file_system)?;
+    let place = bytes.get_mut(superblock::OFFSET..).and_then(|rest| rest.first_chunk_mut());
+    let place = place.context("no superblock")?;
+    if let Some(mended) = superblock::mended(place) {
+        *place = mended;
+        fs::write(file_system, bytes)?;
+    }
+    Ok(())
+}
+
 /// What a file system holds after its journal was replayed.
 fn read_back(disk: &Path, partition: &str, names: &[String]) -> Result<Vec<Vec<u8>>> {
     on_partition(disk, partition, |path| {
+        mend(path)?;
         let output = Command::new("/sbin/e2fsck").args(["-fy"]).arg(path).output()?;
         // 1: the journal was replayed, or something else was put right.
         let code = output.status.code().unwrap_or(8);
@@ -130,7 +145,7 @@ fn states(updates: &mut Updates) -> Result<()> {
             }
             Ok(kept)
         };
-        newest = newest.saturating_add(look().with_context(|| format!("{cut:?}"))?);
+        newest = newest.saturating_add(look().with_context(|| updates.cycle.describe(&cut))?);
     }
     ensure!(newest > 0, "no cut came behind the first look");
     Ok(())
