@@ -26,6 +26,7 @@ mod threat_model;
 mod update;
 mod update_attacks;
 mod update_cuts;
+mod update_download;
 mod update_page;
 mod update_reset;
 mod verified_boot;
@@ -137,6 +138,7 @@ fn main() -> ExitCode {
     network_time::run(&mut suite, &artefacts);
     network_web::run(&mut suite, &artefacts);
     update::run(&mut suite, &artefacts);
+    update_download::run(&mut suite, &artefacts);
     update_attacks::run(&mut suite, &artefacts);
     update_cuts::run(&mut suite, &artefacts);
     update_reset::run(&mut suite, &artefacts);
