@@ -217,6 +217,8 @@ fn flaps(guest: &mut Guest) -> Result<()> {
         guest.plug(false)?;
         guest.plug(true)?;
     }
+    // It may have seen the last pull and not yet the last plug: another pull would be no news to it then.
+    still_reaches(guest)?;
     replug(guest)?;
     still_reaches(guest)
 }
