@@ -230,14 +230,20 @@ pub(crate) fn development_directory(workspace: &Workspace) -> PathBuf {
 
 /// Makes an Ed25519 key pair and returns the path of the public key.
 fn generate(path: &Path, development: bool) -> Result<PathBuf> {
-    let mut secret = [0u8; 32];
-    File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut secret))
-        .context("the host gives no random numbers")?;
+    let secret = random()?;
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         workspace::make_directory(parent)?;
     }
     Ok(PrivateKey::from_secret(&secret, development).store(path)?)
+}
+
+/// Bytes that nobody can guess.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .context("the host gives no random numbers")?;
+    Ok(bytes)
 }
 
 /// Makes an RSA key pair that is marked as a development key.

@@ -16,8 +16,6 @@ use holdfast_repository::{
     Draft, Lifetimes, Released, Repository, Roles, of_image, of_package, remove_release,
 };
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Commands about repositories of releases.
@@ -403,7 +401,9 @@ fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
             }
         }
         if let Some(partitions) = args.reset {
-            let path = Order::path(partitions, random()?);
+            // Another order than all before.
+            let number = u64::from_le_bytes(keys::random()?);
+            let path = Order::path(partitions, number);
             let target = repository.add_order(&path)?;
             println!("{path}: a card with it resets devices");
             files.insert(path, target);
@@ -422,15 +422,6 @@ fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
 fn partitions(text: &str) -> Result<Partitions, String> {
     let parsed = Partitions::parse(text, ',');
     parsed.ok_or_else(|| "must be some of state, apps and data, such as state,data".to_owned())
-}
-
-/// A number that makes an order another one than all before.
-fn random() -> Result<u64> {
-    let mut bytes = [0; 8];
-    File::open("/dev/urandom")
-        .and_then(|mut source| source.read_exact(&mut bytes))
-        .context("the host gives no random numbers")?;
-    Ok(u64::from_le_bytes(bytes))
 }
 
 fn sign(args: &SignArgs) -> Result<()> {

@@ -31,13 +31,13 @@ impl Repository {
         let mut added = None;
         for (old_path, old) in before {
             remove_release(files, &old_path);
-            let Some((hash, old_bytes)) = old.custom.as_ref().zip(self.file(&old_path, &old))
+            let Some((former, old_bytes)) = old.custom.as_ref().zip(self.file(&old_path, &old))
             else {
                 continue;
             };
             let made = delta(&old_bytes, bytes);
-            if hash.root_hash != release.root_hash && made.len() < bytes.len() {
-                let path = format::path(path, &hash.root_hash);
+            if former.root_hash != release.root_hash && made.len() < bytes.len() {
+                let path = format::path(path, &former.root_hash);
                 let target = self.put_file(&path, &made, None)?;
                 added = Some(target.length);
                 files.insert(path, target);

@@ -25,36 +25,38 @@ pub fn overwrite(path: &Path, blank: &Blank<'_>, alive: impl Fn()) -> Result<(),
     if u64::from(blank.blocks) > blocks {
         return Err(failed("erase", ErrorKind::FileTooLarge, "its file system has no room"));
     }
-    let mut used = blank.used.iter().peekable();
-    let mut next = |number: u64| {
-        let content = used.next_if(|(at, _)| u64::from(*at) == number);
-        content.map_or(&[0; BLOCK_BYTES][..], |(_, content)| content)
-    };
-    let mut writer = partition.writer();
-    for number in 0..blocks {
+    let pet = |number: u64| {
         if number.is_multiple_of(BLOCKS_AT_ONCE) {
             alive();
         }
-        writer.put(next(number))?;
+    };
+    let mut writer = partition.writer();
+    for (number, block) in (0..blocks).zip(content(blank)) {
+        pet(number);
+        writer.put(block)?;
     }
     writer.finish()?;
-    let mut used = blank.used.iter().peekable();
-    let mut number = 0u64;
+    let mut expected = (0..blocks).zip(content(blank));
     let mut same = true;
     partition.read(blocks.saturating_mul(4096), |piece| {
         for block in piece.chunks(BLOCK_BYTES) {
-            if number.is_multiple_of(BLOCKS_AT_ONCE) {
-                alive();
-            }
-            let content = used.next_if(|(at, _)| u64::from(*at) == number);
-            same &= match content {
-                Some((_, content)) => block == *content,
-                None => block.iter().all(|byte| *byte == 0),
-            };
-            number = number.saturating_add(1);
+            same &= expected.next().is_some_and(|(number, expected)| {
+                pet(number);
+                block == expected
+            });
         }
     })?;
     if same { Ok(()) } else { Err(failed("erase", ErrorKind::InvalidData, "something is left")) }
+}
+
+/// What is written, block by block: the file system, and zeros for as long as anybody asks.
+fn content<'a>(blank: &'a Blank<'_>) -> impl Iterator<Item = &'a [u8]> {
+    const ZEROS: &[u8] = &[0; BLOCK_BYTES];
+    let mut used = blank.used.iter().peekable();
+    (0u64..).map(move |number| {
+        let used = used.next_if(|(at, _)| u64::from(*at) == number);
+        used.map_or(ZEROS, |(_, block)| *block)
+    })
 }
 
 #[cfg(test)]
