@@ -402,3 +402,13 @@ pub(crate) fn on_partition<T>(
     partition.replace(&mut file, disk, "a changed file system", &fs::read(&path)?)?;
     Ok(result)
 }
+
+/// What `debugfs` says to a request on a partition.
+pub(crate) fn debugfs(disk: &Path, partition: &str, request: &str) -> Result<String> {
+    on_partition(disk, partition, |path| {
+        let mut command = Command::new("/sbin/debugfs");
+        let output = command.args(["-w", "-R", request]).arg(path).output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    })
+}

@@ -3,7 +3,7 @@
 
 use crate::Artefacts;
 use crate::boot::BOOT;
-use crate::packages::{hello, on_partition, package_of, repacked, with_files_of};
+use crate::packages::{debugfs, hello, package_of, repacked, with_files_of};
 use crate::scratch::Scratch;
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
@@ -26,7 +26,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -418,7 +417,7 @@ fn fills_the_disk(artefacts: &Artefacts) -> Result<()> {
     let scratch = Scratch::of(&scene.image())?;
     let note = scene.path("note");
     fs::write(&note, KEPT)?;
-    debugfs(scratch.path(), &format!("write {} note", note.display()))?;
+    debugfs(scratch.path(), "data", &format!("write {} note", note.display()))?;
     let program = fs::read(artefacts.programs.join("disk-filler"))?;
     let release = scene.app("1.1.0", 2, |files| files.add("bin/app", program, true))?;
     scene.publish("oem", &[release])?;
@@ -432,20 +431,10 @@ fn fills_the_disk(artefacts: &Artefacts) -> Result<()> {
     guest.wait("init: hello: its new package is given up", BOOT)?;
     guest.wait("init: hello: package 0.1.0, rollback index 0", BOOT)?;
     guest.wait_anywhere("the new release has failed and is not tried again", BOOT)?;
-    ensure!(debugfs(&guest.disk(), "cat note")?.contains(KEPT), "what was stored is lost");
+    ensure!(debugfs(&guest.disk(), "data", "cat note")?.contains(KEPT), "what was stored is lost");
     let mut guest = machine.start_again(guest)?;
     guest.wait("update: oem: nothing new in version 2", BOOT)?;
     Ok(())
-}
-
-/// What `debugfs` says to a request on the data partition.
-fn debugfs(disk: &Path, request: &str) -> Result<String> {
-    on_partition(disk, "data", |path| {
-        let mut command = Command::new("/sbin/debugfs");
-        let output = command.args(["-w", "-R", request]).arg(path).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    })
 }
 
 /// Healthy in every other way: its `uplink` asks a server that its plan does not grant.

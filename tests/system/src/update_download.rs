@@ -26,12 +26,16 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
 /// A program in the image's root.
 const PROGRAM: &str = "usr/lib/holdfast/services/admission/admission";
 
-/// That program with a change in its text, which shifts what is compressed behind it.
-fn changed_program(scene: &Scene) -> Result<Vec<u8>> {
+/// A release in which that program has a change in its text, which shifts what is compressed behind it; it, the
+/// kernel's signature and little else are new.
+fn with_changed_program(scene: &Scene) -> Result<Released> {
     let mut program = root::read_file(&show::read_root(&scene.image())?, &format!("/{PROGRAM}"))?;
     let middle = program.len() / 2;
     program.get_mut(middle..).and_then(|rest| rest.get_mut(..64)).context("short")?.fill(0xa5);
-    Ok(program)
+    scene.os("0.2.0", 1, |root, _| {
+        root.add(PROGRAM, program, true);
+        Ok(())
+    })
 }
 
 /// The package of hello that the image has, as a release.
@@ -41,14 +45,10 @@ fn packaged(scene: &Scene) -> Result<Released> {
     Ok(of_package(&path)?)
 }
 
-/// A release with another admission helper: its program, the kernel's signature and little else are new.
+/// By parts of what runs.
 fn fetches_little(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
-    let program = changed_program(&scene)?;
-    let release = scene.os("0.2.0", 1, |root, _| {
-        root.add(PROGRAM, program, true);
-        Ok(())
-    })?;
+    let release = with_changed_program(&scene)?;
     let length = u64::try_from(release.bytes.len())?;
     scene.publish("os", &[release])?;
     let mut guest = scene.machine(&scene.image())?.start(None)?;
@@ -67,11 +67,7 @@ fn fetches_little(artefacts: &Artefacts) -> Result<()> {
 fn fetches_a_delta(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
     scene.publish("os", &[of_image(&scene.image())?])?;
-    let program = changed_program(&scene)?;
-    let release = scene.os("0.2.0", 1, |root, _| {
-        root.add(PROGRAM, program, true);
-        Ok(())
-    })?;
+    let release = with_changed_program(&scene)?;
     let length = u64::try_from(release.bytes.len())?;
     let delta = scene.publish_next("os", &release)?.context("no delta")?;
     let app = scene.app("1.1.0", 2, |_| {})?;
@@ -99,11 +95,7 @@ fn fetches_a_delta(artefacts: &Artefacts) -> Result<()> {
 fn distrusts_a_delta(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
     scene.publish("os", &[of_image(&scene.image())?])?;
-    let program = changed_program(&scene)?;
-    let release = scene.os("0.2.0", 1, |root, _| {
-        root.add(PROGRAM, program, true);
-        Ok(())
-    })?;
+    let release = with_changed_program(&scene)?;
     scene.publish_next("os", &release)?;
     scene.lie(|asked, answer| match answer {
         WebAnswer::File(mut bytes) if asked.path.contains(".slot.from-") => {
@@ -133,11 +125,7 @@ fn waits_for_a_small_step(artefacts: &Artefacts) -> Result<()> {
     variant::with_root(&scene.image(), scratch.path(), &artefacts.signer()?, |root| {
         root.add(path, encoded, false);
     })?;
-    let program = changed_program(&scene)?;
-    let release = scene.os("0.2.0", 1, |root, _| {
-        root.add(PROGRAM, program, true);
-        Ok(())
-    })?;
+    let release = with_changed_program(&scene)?;
     scene.publish("os", std::slice::from_ref(&release))?;
     let mut guest = scene.machine(scratch.path())?.start(None)?;
     guest.wait(

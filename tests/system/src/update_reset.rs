@@ -2,7 +2,7 @@
 
 use crate::Artefacts;
 use crate::boot::BOOT;
-use crate::packages::{hello, on_partition};
+use crate::packages::{debugfs, hello};
 use crate::scratch::Scratch;
 use crate::suite::Suite;
 use crate::update::{Scene, WAIT, now};
@@ -14,7 +14,6 @@ use holdfast_qemu::machine::Machine;
 use holdfast_repository::Repository;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// What an app has stored, and nobody may find afterwards.
 const SECRET: &[u8] = b"the owner's secret that must not be found again 4f1c9a";
@@ -40,13 +39,7 @@ fn order(scene: &Scene, partitions: &str, number: u64) -> Result<PathBuf> {
 /// Puts a file with the secret into a file system.
 fn store(disk: &Path, partition: &str, scratch: &Path) -> Result<()> {
     fs::write(scratch, SECRET.repeat(200))?;
-    on_partition(disk, partition, |path| {
-        let request = format!("write {} secret", scratch.display());
-        let output =
-            Command::new("/sbin/debugfs").args(["-w", "-R", &request]).arg(path).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(())
-    })
+    debugfs(disk, partition, &format!("write {} secret", scratch.display())).map(drop)
 }
 
 fn secrets(disk: &Path) -> Result<usize> {
