@@ -33,6 +33,10 @@ pub(crate) const KERNEL: &[Need] = &[
     need("/usr/include/openssl/opensslv.h", "libssl-dev"),
     need("/usr/include/libelf.h", "libelf-dev"),
     need("arm-linux-gnueabihf-gcc", "gcc-arm-linux-gnueabihf"),
+    // U-Boot's first stages are put together in Python.
+    need("swig", "swig"),
+    need("/usr/bin/python3-config", "python3-dev"),
+    need("/usr/lib/python3/dist-packages/setuptools/__init__.py", "python3-setuptools"),
     need("/usr/src/linux-source-6.12.tar.xz", "linux-source-6.12"),
 ];
 /// For building device programs.

@@ -33,6 +33,8 @@ pub(crate) enum Purpose {
 pub(crate) struct Kernel {
     /// The zImage.
     pub(crate) image: PathBuf,
+    /// The board's device tree, where it is in the kernel's source.
+    pub(crate) device_tree: Option<PathBuf>,
     /// Its whole configuration.
     pub(crate) config: PathBuf,
     /// Which source it is from.
@@ -64,7 +66,7 @@ pub(crate) fn installed_source(workspace: &Workspace) -> Result<Pin> {
 /// The fragments of a board, one behind the other.
 pub(crate) fn merged_fragments(workspace: &Workspace, board: &Board) -> Result<String> {
     let directory = workspace.root.join("kernel-config");
-    kconfig::merged_fragments(&directory, &board.kernel_fragments)
+    kconfig::merged_fragments(&directory, &board.kernel.fragments)
 }
 
 /// Builds the board's kernel, or finds it in the cache.
@@ -84,20 +86,25 @@ pub(crate) fn build(
         let path = workspace.root.join("kernel-config/control.config");
         fragments.push_str(&workspace::read_text(&path)?);
     }
-    let parts = [RECIPE, &source.sha256, &compiler, &fragments].join("\0");
+    let tree = board.device_tree.kernel.as_ref().map(|path| format!("{path}.dtb"));
+    let parts = [RECIPE, &source.sha256, &compiler, &fragments].into_iter();
+    let parts: Vec<&str> = parts.chain(tree.as_deref()).collect();
+    let parts = parts.join("\0");
     let key = hex(&sha256(&[parts.as_bytes()]));
     let directory = workspace.cache.join("kernel").join(key.get(..24).unwrap_or(&key));
     let _lock = workspace.lock("kernel")?;
     let kernel = Kernel {
         image: directory.join("zImage"),
+        device_tree: tree.as_ref().map(|_| directory.join("device-tree")),
         config: directory.join("config"),
         source,
         compiler,
     };
-    if kernel.image.is_file() && kernel.config.is_file() {
+    let made = [Some(&kernel.image), Some(&kernel.config), kernel.device_tree.as_ref()];
+    if made.into_iter().flatten().all(|path| path.is_file()) {
         return Ok(kernel);
     }
-    let tree = unpack(workspace, &kernel.source)?;
+    let source_tree = unpack(workspace, &kernel.source)?;
     let scratch = tempfile::Builder::new()
         .prefix(".unfinished-kernel-")
         .tempdir_in(&workspace.cache)
@@ -107,7 +114,7 @@ pub(crate) fn build(
     workspace::make_directory(&object)?;
     workspace::write(&merged, &fragments)?;
     let make = |target: &str| {
-        let mut command = cross_make(&tree, &object, target);
+        let mut command = cross_make(&source_tree, &object, target);
         command
             .args(["KBUILD_BUILD_USER=holdfast", "KBUILD_BUILD_HOST=holdfast"])
             .args(["KBUILD_BUILD_TIMESTAMP=1970-01-01", "KBUILD_BUILD_VERSION=1"])
@@ -132,6 +139,13 @@ pub(crate) fn build(
         check_required(workspace, &config)?;
     }
     process::follow(&mut make("zImage"), &mut step)?;
+    if let (Some(file), Some(kept)) = (&tree, &kernel.device_tree) {
+        process::follow(&mut make(file), &mut step).with_context(|| {
+            format!("board {}: device_tree.kernel: the kernel's source makes no {file}", board.name)
+        })?;
+        let built = workspace::read(&object.join("arch/arm/boot/dts").join(file))?;
+        workspace::write(kept, built)?;
+    }
     let image = workspace::read(&object.join("arch/arm/boot/zImage"))?;
     let size = image.len();
     workspace::write(&kernel.config, &config)?;

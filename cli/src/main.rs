@@ -107,6 +107,9 @@ pub(crate) struct ImageArgs {
     /// Image manifest.
     #[arg(long = "image", value_name = "TOML")]
     pub(crate) manifest: Option<PathBuf>,
+    /// Board to build for, instead of the manifest's.
+    #[arg(long)]
+    pub(crate) board: Option<String>,
     /// App directory or signed app package to add to the image; may be given several times.
     #[arg(long = "app", value_name = "DIR|PACKAGE")]
     pub(crate) apps: Vec<PathBuf>,

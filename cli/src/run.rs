@@ -98,7 +98,8 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
     let manifest = image::manifest_path(workspace, args.image.manifest.as_ref());
     ImageManifest::load(&manifest)?;
     let builder = ImageBuilder::new(workspace, args.sources.locked, false)?;
-    let built = builder.build(&manifest, &args.image.apps, None)?;
+    let ImageArgs { board, apps, .. } = &args.image;
+    let built = builder.build_for(board.as_deref(), &manifest, apps, None)?;
     if show::show(&built.path)?.boot == BootStatus::Unsigned {
         bail!(
             "{}: trust.boot: names keys that are kept elsewhere, so nothing here can sign the slot; \

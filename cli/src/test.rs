@@ -311,6 +311,7 @@ fn system(test_run: &TestRun<'_>) -> Result<Counts> {
         .arg(images.join("programs"))
         .arg(keys::development_directory(test_run.workspace))
         .arg(if test_run.full { "full" } else { "usual" })
+        .arg("qemu-virt")
         .arg(&test_run.filter);
     counted(&mut command)
 }

@@ -15,8 +15,11 @@ use std::path::{Path, PathBuf};
 
 /// Changes with the way U-Boot is built here, so that no older result is taken for a new one.
 const RECIPE: &str = "1";
+const IMAGE: &str = "u-boot-nodtb.bin";
+/// The device tree that U-Boot finds its devices by.
+const CONTROL_TREE: &str = "u-boot.dtb";
 /// Doors that must stay shut, whoever in Kconfig selects them.
-const NEVER: [&str; 26] = [
+const NEVER: [&str; 25] = [
     "CONFIG_NET",
     "CONFIG_USB",
     "CONFIG_EFI_LOADER",
@@ -33,11 +36,10 @@ const NEVER: [&str; 26] = [
     "CONFIG_CMD_GPT",
     "CONFIG_EFI_PARTITION",
     "CONFIG_DOS_PARTITION",
-    "CONFIG_CMD_I2C",
     "CONFIG_CMD_SAVEENV",
     "CONFIG_FIT_CIPHER",
     "CONFIG_FIT_IMAGE_POST_PROCESS",
-    "CONFIG_USE_PREBOOT",
+    "CONFIG_PREBOOT_DEFINED",
     "CONFIG_CMD_BOOTDEV",
     "CONFIG_BOOTSTD",
     "CONFIG_CMD_LOADB",
@@ -50,6 +52,10 @@ const NEVER: [&str; 26] = [
 pub(crate) struct UBoot {
     /// `u-boot-nodtb.bin`.
     pub(crate) image: PathBuf,
+    /// What the boot ROM starts, for a board that has it on the card.
+    pub(crate) first_stage: Option<PathBuf>,
+    /// The device tree of its own, for a board that QEMU makes none for.
+    pub(crate) device_tree: Option<PathBuf>,
     /// Its whole configuration.
     pub(crate) config: PathBuf,
     /// Which source it is from.
@@ -71,12 +77,19 @@ pub(crate) fn build(
     let parts = [RECIPE, &source.sha256, &compiler, &fragments, &environment].join("\0");
     let key = hex(&sha256(&[parts.as_bytes()]));
     let directory = workspace.cache.join("u-boot").join(key.get(..24).unwrap_or(&key));
+    let first_stage = board.boot_loader.first_stage.as_ref().map(|stage| stage.file.as_str());
+    let own_tree = board.device_tree.qemu.is_none().then_some(CONTROL_TREE);
+    // What is made in the build's directory, and the name under which it is kept.
+    let kept = |file: &str| directory.join(file.replace('/', "-"));
     let u_boot = UBoot {
-        image: directory.join("u-boot-nodtb.bin"),
+        image: kept(IMAGE),
+        first_stage: first_stage.map(kept),
+        device_tree: own_tree.map(kept),
         config: directory.join("config"),
         source,
     };
-    if u_boot.config.is_file() && u_boot.image.is_file() {
+    let files: Vec<&str> = [IMAGE].into_iter().chain(first_stage).chain(own_tree).collect();
+    if u_boot.config.is_file() && files.iter().all(|file| kept(file).is_file()) {
         return Ok(u_boot);
     }
     let scratch = tempfile::Builder::new()
@@ -95,6 +108,8 @@ pub(crate) fn build(
         command
             .env("SOURCE_DATE_EPOCH", "0")
             .env("TZ", "UTC")
+            // An SPL is put together by programs in Python, with the modules of Debian's.
+            .arg("PYTHON3=/usr/bin/python3")
             .arg(format!("KCFLAGS={} {}", map(&tree), map(&object)))
             .arg(format!("KCONFIG_ALLCONFIG={}", merged.display()));
         command
@@ -103,12 +118,18 @@ pub(crate) fn build(
     process::follow(&mut make("allnoconfig"), &mut step)?;
     let config = workspace::read_text(&object.join(".config"))?;
     check(&fragments, &config)?;
-    process::follow(&mut make("u-boot-nodtb.bin"), &mut step)?;
-    let image = workspace::read(&object.join("u-boot-nodtb.bin"))?;
-    let size = image.len();
+    let mut size = 0usize;
+    let stage = board.boot_loader.first_stage.as_ref();
+    for file in files {
+        let other = stage.filter(|stage| stage.file == file).and_then(|s| s.made_with.as_deref());
+        process::follow(&mut make(other.unwrap_or(file)), &mut step)
+            .with_context(|| format!("board {}: boot_loader: cannot make {file}", board.name))?;
+        let bytes = workspace::read(&object.join(file))?;
+        size = size.saturating_add(bytes.len());
+        workspace::write(&kept(file), bytes)?;
+    }
     let config = config.lines().filter(|line| !line.starts_with("CONFIG_DEFAULT_ENV_FILE="));
     workspace::write(&u_boot.config, config.collect::<Vec<_>>().join("\n"))?;
-    workspace::write(&u_boot.image, image)?;
     step.done(&format!("{size} bytes"));
     Ok(u_boot)
 }
@@ -116,7 +137,7 @@ pub(crate) fn build(
 /// The board's fragments, one behind the other, and the environment that is compiled in.
 fn inputs(workspace: &Workspace, board: &Board) -> Result<(String, String)> {
     let directory = workspace.root.join("boot-loader");
-    let fragments = kconfig::merged_fragments(&directory, &board.boot_loader_fragments)?;
+    let fragments = kconfig::merged_fragments(&directory, &board.boot_loader.fragments)?;
     Ok((fragments, workspace::read_text(&directory.join("environment"))?))
 }
 

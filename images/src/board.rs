@@ -1,10 +1,21 @@
-//! Boards as data: `images/boards/*.toml`.
+//! Boards as data: `images/boards/*.toml`. All that a board is stands in its file, in the fragments of
+//! configuration that it names, and nowhere in code.
 
 use crate::manifest::ManifestError;
 use crate::{FieldError, FileError};
 use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Where the first partition begins, in KiB: the boot loader and the partition table end before it.
+const FIRST_PARTITION_KIB: u32 = 4096;
+/// Room for the partition table's entries, at the end of the boot loader's room, in KiB.
+const ENTRY_ARRAY_KIB: u32 = 16;
+/// What the table's header and the protective record take at the start, in KiB.
+const HEADER_KIB: u32 = 1;
+/// Largest U-Boot behind a first stage, in KiB; checked against its real size when an image is built.
+const SMALLEST_U_BOOT_KIB: u32 = 128;
 
 /// What the builder has to know of a board.
 #[derive(Debug, Clone, Deserialize)]
@@ -14,18 +25,145 @@ pub struct Board {
     pub name: String,
     /// One line for people.
     pub description: String,
-    /// Fragments in `kernel-config/`, without `.config`, in the order they are merged.
-    pub kernel_fragments: Vec<String>,
+    /// Memory in MiB that it has, or can be given where it is a virtual machine.
+    pub memory_mib: u32,
     /// Value of the kernel's `console=`.
     pub console: String,
-    /// Where its device tree comes from.
-    pub device_tree: DeviceTreeSource,
-    /// First byte behind the room kept for the boot loader, in KiB from the start of the disk.
-    pub boot_loader_end_kib: u32,
-    /// Fragments in `boot-loader/`, without `.config`, in the order they are merged.
-    pub boot_loader_fragments: Vec<String>,
+    /// What finds the partitions.
+    pub partition_table: PartitionTable,
+    /// What the kernel's driver calls the watchdog (`identity` in sysfs).
+    pub watchdog: String,
+    /// Whether there is a TPM.
+    pub tpm: Tpm,
+    /// Device on which tests speak to their probe: `$TEST_LINE` of a test service.
+    pub test_line: Option<String>,
+    /// The kernel.
+    pub kernel: KernelSource,
+    /// The kernel's device tree.
+    pub device_tree: DeviceTree,
+    /// The boot loader.
+    pub boot_loader: BootLoader,
     /// Where the boot loader puts what it reads.
     pub addresses: Addresses,
+    /// What apps can be granted.
+    #[serde(default, rename = "peripheral")]
+    pub peripherals: Vec<Peripheral>,
+}
+
+/// How a disk is divided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartitionTable {
+    /// A GPT whose entries lie behind the boot loader.
+    Gpt,
+}
+
+/// The kinds of TPM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tpm {
+    /// There is none.
+    None,
+}
+
+/// What the kernel is made from.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KernelSource {
+    /// Fragments in `kernel-config/`, without `.config`, in the order they are merged.
+    pub fragments: Vec<String>,
+}
+
+/// Where a board's device tree comes from, and what is changed in it. One of `qemu` and `kernel` is there.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceTree {
+    /// QEMU's machine of that name makes it.
+    pub qemu: Option<QemuTree>,
+    /// In the kernel's source, below `arch/arm/boot/dts`, without its ending.
+    pub kernel: Option<String>,
+    /// Paths of nodes that the kernel's tree leaves disabled.
+    #[serde(default)]
+    pub enable: Vec<String>,
+    /// Entries of `/aliases`, which number device files.
+    #[serde(default)]
+    pub aliases: BTreeMap<String, String>,
+    /// Chip selects that programs may speak to.
+    #[serde(default)]
+    pub spi_devices: Vec<SpiDevice>,
+}
+
+/// Machines of QEMU whose device tree is dumped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum QemuTree {
+    /// `virt`, with the devices that images are run with.
+    Virt,
+}
+
+/// A chip select of an SPI controller.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpiDevice {
+    /// Path of the controller's node.
+    pub bus: String,
+    /// Number of the line.
+    pub chip_select: u32,
+    /// Fastest clock.
+    pub max_hz: u32,
+}
+
+/// The boot loader and where it lies.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BootLoader {
+    /// Fragments in `boot-loader/`, without `.config`, in the order they are merged.
+    pub fragments: Vec<String>,
+    /// First byte behind the room kept for it, in KiB from the start of the disk.
+    pub end_kib: u32,
+    /// U-Boot's number of the medium that the slots are on.
+    pub medium: u32,
+    /// What the boot ROM reads it from.
+    #[serde(rename = "in")]
+    pub place: Place,
+    /// What the boot ROM starts, on a card.
+    pub first_stage: Option<FirstStage>,
+    /// What the first stage starts.
+    pub u_boot: Option<UBootPlace>,
+}
+
+/// What a boot loader lies in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Place {
+    /// A flash chip of its own, mapped where the processor starts.
+    Rom,
+    /// The disk itself, in front of the partitions.
+    Card,
+}
+
+/// What the boot ROM starts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FirstStage {
+    /// File that U-Boot's build makes.
+    pub file: String,
+    /// The target of that build which makes it, where it is not the file itself.
+    pub made_with: Option<String>,
+    /// Where the boot ROM looks for it, in KiB.
+    pub at_kib: u32,
+    /// Most KiB that the boot ROM reads.
+    pub most_kib: u32,
+}
+
+/// Where U-Boot itself lies and goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UBootPlace {
+    /// Where the first stage looks for it, in KiB.
+    pub at_kib: u32,
+    /// Address that it is linked to (`CONFIG_TEXT_BASE`).
+    pub load: u32,
 }
 
 /// Addresses in the board's memory. The boot loader itself sits at its end.
@@ -52,12 +190,30 @@ impl Addresses {
     }
 }
 
-/// Where a board's device tree comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeviceTreeSource {
-    /// Dumped from QEMU's machine of the same devices.
-    QemuVirt,
+/// Something that an app can be granted. Exactly one of `gpio`, `i2c`, `spi` and `uart` is there.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Peripheral {
+    /// What app manifests call it, with `$` in front.
+    pub name: String,
+    /// A line of a GPIO chip.
+    pub gpio: Option<GpioLine>,
+    /// Device node of an I2C controller.
+    pub i2c: Option<String>,
+    /// Device node of a chip select of an SPI controller.
+    pub spi: Option<String>,
+    /// Device node of a serial line.
+    pub uart: Option<String>,
+}
+
+/// A line of a GPIO chip.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GpioLine {
+    /// What the kernel's driver calls the chip (its label).
+    pub chip: String,
+    /// Number of the line.
+    pub line: u32,
 }
 
 impl Board {
@@ -82,20 +238,33 @@ impl Board {
             path: path.clone(),
             source: Box::new(source),
         })?;
-        let refuse = |field: &str, reason: &str| {
-            Err(ManifestError::Field(FieldError {
-                path: path.clone(),
-                field: field.to_owned(),
-                reason: reason.to_owned(),
-            }))
+        let checked = if board.name == name {
+            board.check()
+        } else {
+            Err(("name".to_owned(), "must be the file's name without `.toml`".to_owned()))
         };
-        if board.name != name {
-            return refuse("name", "must be the file's name without `.toml`");
+        match checked {
+            Ok(()) => Ok(board),
+            Err((field, reason)) => Err(FieldError { path, field, reason }.into()),
         }
-        if board.boot_loader_end_kib < 64 || board.boot_loader_end_kib > 3072 {
-            return refuse("boot_loader_end_kib", "must be from 64 to 3072");
+    }
+
+    /// What is wrong with it: a field, and what it must be.
+    fn check(&self) -> Result<(), (String, String)> {
+        let refuse = |field: &str, reason: &str| Err((field.to_owned(), reason.to_owned()));
+        let tree = &self.device_tree;
+        if tree.qemu.is_some() == tree.kernel.is_some() {
+            return refuse("device_tree", "must have one of `qemu` and `kernel`");
         }
-        let Addresses { kernel, device_tree, fit, fit_end, boot_log } = board.addresses;
+        if tree.kernel.as_ref().is_some_and(|path| path.contains("..") || path.ends_with(".dtb")) {
+            return refuse(
+                "device_tree.kernel",
+                "must be a path below arch/arm/boot/dts without `.dts`, such as \
+                 allwinner/sun8i-h3-orangepi-pc",
+            );
+        }
+        self.boot_loader.check()?;
+        let Addresses { kernel, device_tree, fit, fit_end, boot_log } = self.addresses;
         if !(kernel < device_tree && device_tree < fit && fit < fit_end && fit_end <= boot_log) {
             return refuse("addresses", "must rise: kernel, device_tree, fit, fit_end, boot_log");
         }
@@ -103,7 +272,96 @@ impl Board {
         {
             return refuse("addresses", "must be multiples of 4096");
         }
-        Ok(board)
+        let mut names = BTreeSet::new();
+        for (index, peripheral) in self.peripherals.iter().enumerate() {
+            if let Err((field, reason)) = peripheral.check() {
+                return refuse(&format!("peripheral[{index}]{field}"), reason);
+            }
+            if !names.insert(&peripheral.name) {
+                return refuse(&format!("peripheral[{index}].name"), "is there twice");
+            }
+        }
+        Ok(())
+    }
+
+    /// The peripheral that app manifests call `name`.
+    #[must_use]
+    pub fn peripheral(&self, name: &str) -> Option<&Peripheral> {
+        self.peripherals.iter().find(|peripheral| peripheral.name == name)
+    }
+}
+
+impl BootLoader {
+    fn check(&self) -> Result<(), (String, String)> {
+        let refuse = |field: &str, reason: String| Err((format!("boot_loader.{field}"), reason));
+        if !(64..=3072).contains(&self.end_kib) {
+            return refuse("end_kib", "must be from 64 to 3072".to_owned());
+        }
+        let (first, u_boot) = match (self.place, &self.first_stage, &self.u_boot) {
+            (Place::Rom, None, None) => return Ok(()),
+            (Place::Card, Some(first), Some(u_boot)) => (first, u_boot),
+            (Place::Rom, ..) => {
+                return refuse("in", "a `rom` has neither `first_stage` nor `u_boot`".to_owned());
+            }
+            (Place::Card, ..) => {
+                return refuse("in", "a `card` needs `first_stage` and `u_boot`".to_owned());
+            }
+        };
+        let first_end = first.at_kib.saturating_add(first.most_kib);
+        let end = self.end_kib.saturating_sub(ENTRY_ARRAY_KIB);
+        debug_assert!(end < FIRST_PARTITION_KIB, "what `end_kib` may be");
+        if first.at_kib < HEADER_KIB || first.most_kib == 0 {
+            let reason = format!(
+                "must be {HEADER_KIB} or more: the first {HEADER_KIB} KiB are the partition table's"
+            );
+            return refuse("first_stage.at_kib", reason);
+        }
+        if first_end > u_boot.at_kib {
+            let reason = format!(
+                "must be {first_end} or more: the first stage may reach to there; it is {}",
+                u_boot.at_kib
+            );
+            return refuse("u_boot.at_kib", reason);
+        }
+        if u_boot.at_kib.saturating_add(SMALLEST_U_BOOT_KIB) > end {
+            let reason = format!(
+                "leaves less than {SMALLEST_U_BOOT_KIB} KiB for U-Boot in front of the partition \
+                 table's entries at {end} KiB; make `end_kib` larger"
+            );
+            return refuse("u_boot.at_kib", reason);
+        }
+        if !u_boot.load.is_multiple_of(4096) {
+            return refuse("u_boot.load", "must be a multiple of 4096".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The first byte of the partition table's entries.
+    #[must_use]
+    pub fn entry_array(&self) -> u64 {
+        u64::from(self.end_kib.saturating_sub(ENTRY_ARRAY_KIB)).saturating_mul(1024)
+    }
+}
+
+impl Peripheral {
+    fn check(&self) -> Result<(), (&'static str, &'static str)> {
+        let name = self.name.strip_prefix('$').unwrap_or_default();
+        let is_word = |text: &str| {
+            text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+        };
+        if name.is_empty() || !is_word(name) {
+            return Err((".name", "must be `$` and upper-case letters, digits and `_`"));
+        }
+        let nodes = [&self.i2c, &self.spi, &self.uart];
+        let count = nodes.iter().filter(|node| node.is_some()).count();
+        if count.saturating_add(usize::from(self.gpio.is_some())) != 1 {
+            return Err(("", "must have one of `gpio`, `i2c`, `spi` and `uart`"));
+        }
+        let is_device = |node: &str| node.starts_with("/dev/") && !node.contains("..");
+        if !nodes.into_iter().flatten().all(|node| is_device(node)) {
+            return Err(("", "must be a device node below /dev"));
+        }
+        Ok(())
     }
 }
 
@@ -124,17 +382,53 @@ pub fn names(directory: &Path) -> Vec<String> {
 mod tests {
     use super::*;
 
+    fn directory() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("boards")
+    }
+
     #[test]
     fn every_board_in_the_tree_loads_and_an_unknown_one_lists_them() {
-        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("boards");
-        let all = names(&directory);
+        let all = names(&directory());
         assert!(all.contains(&"qemu-virt".to_owned()));
         for name in &all {
-            Board::load(&directory, name, Path::new("image.toml")).unwrap();
+            Board::load(&directory(), name, Path::new("image.toml")).unwrap();
         }
-        let error = Board::load(&directory, "toaster", Path::new("image.toml")).unwrap_err();
+        let error = Board::load(&directory(), "toaster", Path::new("image.toml")).unwrap_err();
         let message = error.to_string();
         assert!(message.starts_with("image.toml: board: there is no board `toaster`"), "{message}");
         assert!(message.contains("qemu-virt"), "{message}");
+    }
+
+    /// What is said to the file of the Orange Pi PC with one thing replaced.
+    fn refusal(from: &str, to: &str) -> String {
+        let good = fs::read_to_string(directory().join("orangepi-pc.toml")).unwrap();
+        assert!(good.contains(from), "no `{from}` to replace");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("orangepi-pc.toml");
+        fs::write(&path, good.replacen(from, to, 1)).unwrap();
+        let error = Board::load(directory.path(), "orangepi-pc", Path::new("image.toml"));
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("orangepi-pc.toml"), "{message} does not name the file");
+        message
+    }
+
+    #[test]
+    fn a_broken_board_is_refused_by_field() {
+        for (from, to, expected) in [
+            ("at_kib = 40", "at_kib = 20", "boot_loader.u_boot.at_kib: must be 40 or more"),
+            ("at_kib = 40", "at_kib = 900", "leaves less than 128 KiB for U-Boot"),
+            ("at_kib = 8", "at_kib = 0", "boot_loader.first_stage.at_kib: must be 1 or more"),
+            ("end_kib = 1024", "end_kib = 4096", "boot_loader.end_kib: must be from 64 to 3072"),
+            ("in = \"card\"", "in = \"rom\"", "a `rom` has neither `first_stage` nor `u_boot`"),
+            ("kernel = \"allwinner", "qemu = \"virt\"\nkernel = \"allwinner", "device_tree: must have one of"),
+            ("name = \"$LED_RED\"", "name = \"LED_RED\"", "peripheral[1].name: must be `$`"),
+            ("name = \"$LED_RED\"", "name = \"$LED_GREEN\"", "peripheral[1].name: is there twice"),
+            ("i2c = \"/dev/i2c-0\"", "i2c = \"/dev/../x\"", "peripheral[2]: must be a device node"),
+            ("fit_end = 0x44800000", "fit_end = 0x43800000", "addresses: must rise"),
+            ("\"gpt\"", "\"mbr\"", "unknown variant `mbr`, expected `gpt`"),
+        ] {
+            let message = refusal(from, to);
+            assert!(message.contains(expected), "{message}");
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use crate::board::Board;
 use crate::boot::{self, BootError, BootKey, BootSigningKey, Parts};
-use crate::boot_loader::{self, BootLoaderError};
-use crate::disk::{DiskError, Layout};
+use crate::boot_loader::{self, Assembled, BootLoaderError, UBoot};
+use crate::device_tree::{self, DeviceTreeError};
+use crate::disk::{self, DiskError, Layout};
 use crate::ext4::{self, Ext4Error};
 use crate::key::PublicKey;
 use crate::manifest::{ImageManifest, Service, UpdateSource};
@@ -58,10 +59,10 @@ pub struct Inputs<'a> {
     pub board: &'a Board,
     /// The zImage.
     pub kernel: &'a [u8],
-    /// The board's device tree.
+    /// The board's device tree, as its source has it.
     pub device_tree: &'a [u8],
-    /// U-Boot, without a device tree.
-    pub u_boot: &'a [u8],
+    /// The boot loader.
+    pub u_boot: UBoot<'a>,
     /// What the boot loader takes a slot from: the current key, the next one, and that for recovery.
     pub boot_keys: [BootKey; 3],
     /// The private half of one of those; without it the slot is left to be signed elsewhere.
@@ -111,7 +112,7 @@ pub struct Sizes {
     /// The root file system with its verity tree.
     pub root: u64,
     /// The boot loader with its device tree.
-    pub rom: u64,
+    pub boot_loader: u64,
 }
 
 /// Why an image was not built.
@@ -159,6 +160,9 @@ pub enum BuildError {
     /// The boot image.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// The board's device tree.
+    #[error(transparent)]
+    DeviceTree(#[from] DeviceTreeError),
     /// The boot loader.
     #[error(transparent)]
     BootLoader(#[from] BootLoaderError),
@@ -176,14 +180,14 @@ pub enum BuildError {
     NotForProduction(String),
 }
 
-/// Where the boot loader of the image at `image` is.
+/// Where the boot loader of the image at `image` is, for a board with a ROM.
 #[must_use]
 pub fn rom_path(image: &Path) -> PathBuf {
     image.with_extension("rom")
 }
 
-/// Writes the image to `output` and its boot loader beside it, to [`rom_path`]. Each appears there
-/// whole or not at all.
+/// Writes the image to `output`, with its boot loader in it, or beside it, at [`rom_path`], for a board
+/// with a ROM. Each appears there whole or not at all.
 ///
 /// # Errors
 /// See [`BuildError`].
@@ -193,16 +197,17 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
         refuse_development(inputs)?;
     }
     let packages = read_packages(inputs)?;
-    let layout = Layout::new(manifest, inputs.board.boot_loader_end_kib);
+    let layout = Layout::new(manifest, &inputs.board.boot_loader);
     let identity = format!("{} {}", manifest.name, manifest.board);
     let mut root = assemble_root(inputs, &packages)?;
     add_blanks(&mut root, manifest, &layout, &identity)?;
     let root = root.to_erofs()?;
     let verity = verity::hash_root(&root)
         .ok_or_else(|| RootError::Unreadable("mkfs.erofs made an empty file system".to_owned()))?;
+    let device_tree = device_tree::adjust(inputs.board, inputs.device_tree)?;
     let mut fit = boot::build(&Parts {
         kernel: inputs.kernel,
-        device_tree: inputs.device_tree,
+        device_tree: &device_tree,
         board: &inputs.board.name,
         console: &inputs.board.console,
         addresses: &inputs.board.addresses,
@@ -217,27 +222,33 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
         boot::sign(&mut fit, key)?;
     }
     let root = [root, verity.tree].concat();
-    let rom = boot_loader::rom(
-        inputs.u_boot,
-        inputs.board,
-        inputs.device_tree,
-        &layout,
-        &inputs.boot_keys,
-    )?;
+    let loader =
+        boot_loader::assemble(&inputs.u_boot, inputs.board, &layout, &inputs.boot_keys)?;
     let writable = writable(inputs, &layout, &identity, &packages)?;
     put_in_place(output, |file, path| {
-        write_disk(file, path, &layout, (&fit, &root), &identity, &writable)
+        write_disk(file, path, &layout, (&fit, &root), &identity, &writable)?;
+        match &loader {
+            Assembled::Card(pieces) => Ok(disk::write_boot_loader(file, path, pieces)?),
+            Assembled::Rom(_) => Ok(()),
+        }
     })?;
     let rom_file = rom_path(output);
-    put_in_place(&rom_file, |_, path| {
-        Ok(fs::write(path, &rom).map_err(FileError::at("write", path))?)
-    })?;
+    match &loader {
+        Assembled::Rom(rom) => put_in_place(&rom_file, |_, path| {
+            Ok(fs::write(path, rom).map_err(FileError::at("write", path))?)
+        })?,
+        // One of an earlier image of that name would be taken for this one's.
+        Assembled::Card(_) if rom_file.exists() => {
+            fs::remove_file(&rom_file).map_err(FileError::at("remove", &rom_file))?;
+        }
+        Assembled::Card(_) => {}
+    }
     let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     Ok(Sizes {
         kernel: length(inputs.kernel),
         boot: length(&fit),
         root: length(&root),
-        rom: length(&rom),
+        boot_loader: loader.length(),
     })
 }
 
@@ -518,7 +529,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
         let plan = policy::service_plan(&ServiceGrants {
             args: service.args.clone(),
             capabilities,
-            descriptors: service.descriptors.clone(),
+            descriptors: test_line(inputs, index, service)?,
             requests: service.requests,
             system_view: service.system_view,
             limits: service.limits,
@@ -557,6 +568,25 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
         apps,
         admission,
     })
+}
+
+/// The device nodes of a service, the board's line for tests by its own name.
+fn test_line(
+    inputs: &Inputs<'_>,
+    index: usize,
+    service: &Service,
+) -> Result<Vec<String>, FieldError> {
+    const NAME: &str = "$TEST_LINE";
+    let named = |node: &String| match (&inputs.board.test_line, node.as_str()) {
+        (Some(line), NAME) => Ok(line.clone()),
+        (None, NAME) => Err(FieldError {
+            path: inputs.manifest.path.clone(),
+            field: format!("services[{index}].descriptors"),
+            reason: format!("board {} has no `test_line`", inputs.board.name),
+        }),
+        _ => Ok(node.clone()),
+    };
+    service.descriptors.iter().map(named).collect()
 }
 
 fn network_service() -> component::Service {

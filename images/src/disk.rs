@@ -1,5 +1,7 @@
 //! The disk: a GPT whose entry array leaves room for the boot loader, and partitions by name.
 
+use crate::board::BootLoader;
+use crate::boot_loader::card::Piece;
 use crate::manifest::ImageManifest;
 use crate::{FileError, derived_uuid};
 use gptman::{GPT, GPTHeader, GPTPartitionEntry};
@@ -83,7 +85,7 @@ pub enum DiskError {
 impl Layout {
     /// The layout that a manifest asks for.
     #[must_use]
-    pub fn new(manifest: &ImageManifest, boot_loader_end_kib: u32) -> Self {
+    pub fn new(manifest: &ImageManifest, boot_loader: &BootLoader) -> Self {
         let ImageManifest { slots, storage, .. } = manifest;
         let sizes = [
             ("bootstate", BOOT_STATE_MIB),
@@ -104,8 +106,7 @@ impl Layout {
         }
         // Behind the last partition lie the second table and its entry array.
         let length = start.saturating_add(MIB).next_power_of_two();
-        let entry_array = (u64::from(boot_loader_end_kib) * 1024 / SECTOR_BYTES)
-            .saturating_sub(ENTRY_ARRAY_SECTORS);
+        let entry_array = boot_loader.entry_array() / SECTOR_BYTES;
         Self { length, entry_array, partitions }
     }
 
@@ -189,6 +190,29 @@ impl Layout {
     }
 }
 
+/// Writes the pieces of a boot loader in front of the partitions.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_boot_loader(file: &mut File, path: &Path, pieces: &[Piece]) -> Result<(), FileError> {
+    for Piece { at, bytes } in pieces {
+        file.seek(SeekFrom::Start(*at)).map_err(FileError::at("seek in", path))?;
+        file.write_all(bytes).map_err(FileError::at("write", path))?;
+    }
+    Ok(())
+}
+
+/// What lies in front of the partitions: a boot loader, where the board has it on the card.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_boot_loader(path: &Path) -> Result<Vec<u8>, FileError> {
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(FileError::at("open", path))?;
+    file.take(ALIGN_BYTES).read_to_end(&mut bytes).map_err(FileError::at("read", path))?;
+    Ok(bytes)
+}
+
 impl Partition {
     /// Writes `contents` to the partition's start, leaving holes where they are zero.
     ///
@@ -256,8 +280,14 @@ impl Partition {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::board::Board;
     use crate::manifest::{Slots, Storage};
     use std::path::PathBuf;
+
+    fn boot_loader() -> BootLoader {
+        let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("boards");
+        Board::load(&boards, "qemu-virt", Path::new("x")).unwrap().boot_loader
+    }
 
     fn manifest() -> ImageManifest {
         ImageManifest {
@@ -282,7 +312,7 @@ mod tests {
 
     #[test]
     fn partitions_are_aligned_apart_and_behind_the_boot_loader() {
-        let layout = Layout::new(&manifest(), 1024);
+        let layout = Layout::new(&manifest(), &boot_loader());
         assert!(layout.length.is_power_of_two());
         let mut end = layout.entry_array * SECTOR_BYTES + 128 * 128;
         assert_eq!(end, MIB, "the entry array ends where the boot loader's room does");
@@ -297,7 +327,7 @@ mod tests {
 
     #[test]
     fn the_table_that_was_written_is_read_and_leaves_the_boot_loaders_room_alone() {
-        let layout = Layout::new(&manifest(), 1024);
+        let layout = Layout::new(&manifest(), &boot_loader());
         let mut file = tempfile::tempfile().unwrap();
         file.set_len(layout.length).unwrap();
         layout.write_tables(&mut file, b"id").unwrap();
@@ -314,7 +344,7 @@ mod tests {
 
     #[test]
     fn contents_that_do_not_fit_or_cannot_be_written_are_errors() {
-        let layout = Layout::new(&manifest(), 1024);
+        let layout = Layout::new(&manifest(), &boot_loader());
         let partition = layout.partition("boot-a").unwrap();
         let path = Path::new("/dev/full");
         let mut full = File::options().write(true).open(path).unwrap();

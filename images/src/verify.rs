@@ -3,7 +3,7 @@
 use crate::boot::{self, BootError, BootKey};
 use crate::boot_loader::{self, BootLoaderError};
 use crate::show::{self, ShowError};
-use crate::{FileError, hex, sha256};
+use crate::{FileError, build, disk, hex, sha256};
 use holdfast_core::slots::{BootState, Choice, CommandLineError, Release, Slot};
 use serde::Serialize;
 use std::fs;
@@ -12,8 +12,10 @@ use std::path::Path;
 /// What stands between power-on and init.
 #[derive(Debug, Serialize)]
 pub struct Chain {
-    /// SHA-256 of the ROM, in hexadecimal. What it should be, its `provenance.json` says.
-    pub rom_sha256: String,
+    /// The board.
+    pub board: String,
+    /// SHA-256 of the ROM, or of what lies in front of the card's partitions, in hexadecimal.
+    pub boot_loader_sha256: String,
     /// Names and ids of the keys that the boot loader takes.
     pub keys: Vec<(String, String)>,
     /// The boot state; none where no copy of it is valid.
@@ -89,25 +91,37 @@ impl Chain {
     }
 }
 
-/// Follows the chain of the image at `image` from the ROM at `rom`, for `board`.
+/// Follows the chain of the image at `image`, for `board` or for that of the boot loader: the one at
+/// `rom`, the one beside the image, or the one in it.
 ///
 /// # Errors
-/// The files cannot be read, or the ROM requires nothing of a slot.
-pub fn verify(image: &Path, rom: &Path, board: &str) -> Result<Chain, VerifyError> {
-    let rom = fs::read(rom).map_err(FileError::at("read", rom))?;
+/// The files cannot be read, or the boot loader requires nothing of a slot.
+pub fn verify(image: &Path, rom: Option<&Path>, board: Option<&str>) -> Result<Chain, VerifyError> {
+    let beside = build::rom_path(image);
+    let rom = match rom {
+        Some(rom) => fs::read(rom).map_err(FileError::at("read", rom))?,
+        None if beside.exists() => fs::read(&beside).map_err(FileError::at("read", &beside))?,
+        None => disk::read_boot_loader(image)?,
+    };
     let keys = boot_loader::required_keys(&rom)?;
+    let board = match board {
+        Some(board) => board.to_owned(),
+        None => boot_loader::board(&rom)?,
+    };
     let boot_state = show::read_boot_state(image)?.state();
     let choice = boot_state.unwrap_or(BootState::unknown()).choose().0;
-    let slots = Slot::ALL.into_iter().map(|slot| report(image, slot, board, &keys));
+    let slots = Slot::ALL.into_iter().map(|slot| report(image, slot, &board, &keys));
+    let slots = slots.collect();
     Ok(Chain {
-        rom_sha256: hex(&sha256(&[&rom])),
+        board,
+        boot_loader_sha256: hex(&sha256(&[&rom])),
         keys: keys.iter().map(|(name, key)| (name.clone(), key.id().to_string())).collect(),
         boot_state,
         first: match choice {
             Choice::Boot(slot) => Some(slot),
             Choice::Halt => None,
         },
-        slots: slots.collect(),
+        slots,
     })
 }
 

@@ -6,6 +6,7 @@
 pub mod console;
 mod debugger;
 pub mod machine;
+pub mod model;
 pub mod packet;
 pub mod peer;
 pub mod probe;
@@ -43,6 +44,14 @@ pub enum HarnessError {
     /// The image cannot be started.
     #[error(transparent)]
     Image(#[from] holdfast_images::show::ShowError),
+    /// QEMU has no machine for the image.
+    #[error("{}: cannot be run in QEMU: {reason}", image.display())]
+    NoMachine {
+        /// The image.
+        image: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// QEMU was asked for a device tree and gave none.
     #[error("QEMU dumped no device tree: {0}")]
     DeviceTree(String),

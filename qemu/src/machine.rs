@@ -1,8 +1,9 @@
-//! Machines: QEMU's `virt` with the devices of our board `qemu-virt`.
+//! A machine: what an image is run on, with everything that is plugged into it.
 
 use crate::HarnessError;
 use crate::console::Console;
 use crate::debugger::Debugger;
+use crate::model::Model;
 use crate::peer::{Peer, World};
 use crate::probe::Probe;
 use crate::qmp::Qmp;
@@ -121,10 +122,14 @@ impl Machine {
     /// As [`start`](Self::start), or QEMU ends with an error.
     pub fn run_on_terminal(&self) -> Result<(), HarnessError> {
         let directory = self.directory()?;
-        let mut command = self.command(directory.path())?;
-        self.plug_in(&mut command, &directory.path().join(PEER));
+        let model = Model::of(&self.image)?;
+        let mut command = self.command(model, directory.path())?;
+        self.plug_in(model, &mut command, &directory.path().join(PEER));
+        command.args(["-serial", "mon:stdio"]);
+        if model == Model::Virt {
+            command.args(["-device", "virtserialport,name=probe"]);
+        }
         let status = command
-            .args(["-serial", "mon:stdio", "-device", "virtserialport,name=probe"])
             .status()
             .map_err(|source| HarnessError::Start { program: PROGRAM.to_owned(), source })?;
         if status.success() {
@@ -141,7 +146,7 @@ impl Machine {
             source,
         })?;
         copy_sparse(&self.image, &directory.path().join("disk.img"))?;
-        if !self.without_boot_loader {
+        if !self.without_boot_loader && Model::of(&self.image)? == Model::Virt {
             let rom = directory.path().join("flash");
             copy_sparse(&build::rom_path(&self.image), &rom)?;
             fs::File::options()
@@ -158,10 +163,22 @@ impl Machine {
     }
 
     /// QEMU with everything but the serial lines.
-    fn command(&self, directory: &Path) -> Result<Command, HarnessError> {
+    fn command(&self, model: Model, directory: &Path) -> Result<Command, HarnessError> {
         let at = |name: &str| directory.join(name);
         let mut command = Command::new(PROGRAM);
-        command.args(board_arguments(self.memory_mib)).args(["-display", "none"]);
+        command.args(model.arguments(self.memory_mib)).args(["-display", "none"]);
+        command.arg("-drive").arg(self.drive(model, directory));
+        if self.counted {
+            command.args(["-icount", "shift=1,sleep=off"]);
+        } else if model == Model::Virt {
+            command.args(["-smp", &self.processors.to_string()]);
+        }
+        if let Some(base) = &self.clock_base {
+            command.arg("-rtc").arg(format!("base={base}"));
+        }
+        if model == Model::OrangePiPc {
+            return Ok(command);
+        }
         if self.without_boot_loader {
             let boot = show::read_boot(&at("disk.img"))?;
             write(&at("kernel"), &boot.kernel)?;
@@ -175,8 +192,6 @@ impl Machine {
             ));
         }
         command
-            .arg("-drive")
-            .arg(self.drive(directory))
             .args(["-device", "sdhci-pci", "-device", "sd-card,drive=disk"])
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
             .args(["-device", "virtio-serial-pci,max_ports=2", "-device", "virtio-rng-pci"]);
@@ -187,19 +202,11 @@ impl Machine {
                 .arg(format!("if=none,id=card,format=raw,snapshot=on,file={card}"))
                 .args(["-device", "sdhci-pci", "-device", "sd-card,drive=card"]);
         }
-        if self.counted {
-            command.args(["-icount", "shift=1,sleep=off"]);
-        } else {
-            command.args(["-smp", &self.processors.to_string()]);
-        }
-        if let Some(base) = &self.clock_base {
-            command.arg("-rtc").arg(format!("base={base}"));
-        }
         Ok(command)
     }
 
     /// The network devices, and what is at the other end of their cables.
-    fn plug_in(&self, command: &mut Command, peer: &Path) {
+    fn plug_in(&self, model: Model, command: &mut Command, peer: &Path) {
         for (index, network) in self.networks.iter().enumerate() {
             let forwarded = |forwards: &[(u16, u16)]| {
                 let one =
@@ -228,29 +235,39 @@ impl Machine {
                 }
             };
             let last = index.saturating_add(0x56);
-            command.args(["-netdev", &plug]).arg("-device").arg(format!(
-                "virtio-net-pci,id=network{index},netdev=net{index},mac=52:54:00:12:34:{last:02x},\
-                 romfile="
-            ));
+            let mac = format!("52:54:00:12:34:{last:02x}");
+            command.args(["-netdev", &plug]);
+            match model {
+                Model::Virt => command.arg("-device").arg(format!(
+                    "virtio-net-pci,id=network{index},netdev=net{index},mac={mac},romfile="
+                )),
+                Model::OrangePiPc => {
+                    command.arg("-net").arg(format!("nic,netdev=net{index},macaddr={mac}"))
+                }
+            };
         }
     }
 
     /// The disk, as QEMU's `-drive` takes it.
-    fn drive(&self, directory: &Path) -> String {
+    fn drive(&self, model: Model, directory: &Path) -> String {
+        let interface = match model {
+            Model::Virt => "if=none,id=disk",
+            Model::OrangePiPc => "if=sd,id=disk",
+        };
         let disk = directory.join("disk.img");
         let (disk, log) = (disk.display(), directory.join(WRITE_LOG));
         if self.log_writes {
             return format!(
-                "if=none,id=disk,driver=blklogwrites,file.driver=file,file.filename={disk},\
+                "{interface},driver=blklogwrites,file.driver=file,file.filename={disk},\
                  log.driver=file,log.filename={},log-sector-size=512,log-super-update-interval=1",
                 log.display()
             );
         }
         if self.lost_sectors.is_empty() {
-            return format!("if=none,id=disk,format=raw,file={disk}");
+            return format!("{interface},format=raw,file={disk}");
         }
         let mut drive = format!(
-            "if=none,id=disk,driver=raw,file.driver=blkdebug,file.image.driver=file,\
+            "{interface},driver=raw,file.driver=blkdebug,file.image.driver=file,\
              file.image.filename={disk}"
         );
         for (index, sector) in self.lost_sectors.iter().enumerate() {
@@ -269,7 +286,8 @@ impl Machine {
     ) -> Result<Guest, HarnessError> {
         let at = |name: &str| directory.path().join(name);
         let (qmp_path, probe_path) = (at("qmp"), at("probe"));
-        for socket in [&qmp_path, &probe_path, &at("debugger"), &at(PEER)] {
+        let reset_path = at("reset");
+        for socket in [&qmp_path, &reset_path, &probe_path, &at("debugger"), &at(PEER)] {
             let _ = fs::remove_file(socket);
         }
         if self.log_writes {
@@ -277,22 +295,30 @@ impl Machine {
         }
         let qmp_listener = listen(&qmp_path)?;
         let probe_listener = listen(&probe_path)?;
+        let reset_listener = listen(&reset_path)?;
         let world = self.networks.iter().find_map(|network| match network {
             Network::Peer(world) => Some(world.clone()),
             _ => None,
         });
         let peer = world.map(|world| Peer::listen(&at(PEER), world)).transpose()?;
-        let mut command = self.command(directory.path())?;
-        self.plug_in(&mut command, &at(PEER));
+        let model = Model::of(&self.image)?;
+        let mut command = self.command(model, directory.path())?;
+        self.plug_in(model, &mut command, &at(PEER));
         let mut process = command
             .args(["-monitor", "none", "-serial", "stdio"])
             .arg("-gdb")
             .arg(format!("unix:path={},server=on,wait=off", at("debugger").display()))
             .arg("-chardev")
             .arg(format!("socket,id=probe,path={}", probe_path.display()))
-            .args(["-device", "virtserialport,chardev=probe,name=probe"])
+            .args(match model {
+                Model::Virt => ["-device", "virtserialport,chardev=probe,name=probe"],
+                // Its second serial line.
+                Model::OrangePiPc => ["-serial", "chardev:probe"],
+            })
             .arg("-qmp")
             .arg(format!("unix:{}", qmp_path.display()))
+            .arg("-qmp")
+            .arg(format!("unix:{}", reset_path.display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -316,21 +342,13 @@ impl Machine {
         };
         let probe = Probe::new(accept(&probe_listener, &mut process)?);
         let qmp = Qmp::negotiate(accept(&qmp_listener, &mut process)?)?;
+        let reset = Qmp::negotiate(accept(&reset_listener, &mut process)?)?;
+        model.stand_in(&console, reset);
         Ok(Guest { console, position: 0, qmp, probe, keyboard, process, directory, peer })
     }
 }
 
-/// The part of the command line that decides what the device tree says.
-fn board_arguments(memory_mib: u32) -> Vec<String> {
-    let machine = "virt,highmem=off,gic-version=2,dtb-randomness=off";
-    ["-nodefaults", "-no-user-config", "-M", machine, "-cpu", "cortex-a7", "-m"]
-        .map(str::to_owned)
-        .into_iter()
-        .chain([format!("{memory_mib}M")])
-        .collect()
-}
-
-/// The device tree of the machine, as QEMU makes it for these devices.
+/// The device tree of `virt`, as QEMU makes it for these devices.
 ///
 /// # Errors
 /// QEMU is missing or refuses.
@@ -338,7 +356,7 @@ pub fn device_tree(memory_mib: u32) -> Result<Vec<u8>, HarnessError> {
     let failed = |source| HarnessError::Start { program: PROGRAM.to_owned(), source };
     let directory = tempfile::tempdir().map_err(failed)?;
     let path = directory.path().join("board.dtb");
-    let mut arguments = board_arguments(memory_mib);
+    let mut arguments = Model::Virt.arguments(memory_mib);
     for argument in &mut arguments {
         if argument.starts_with("virt,") {
             *argument = format!("{argument},dumpdtb={}", path.display());
@@ -396,7 +414,7 @@ impl Guest {
     /// # Errors
     /// There is no network device.
     pub fn plug(&mut self, in_place: bool) -> Result<(), HarnessError> {
-        let arguments = serde_json::json!({ "name": "network0", "up": in_place });
+        let arguments = serde_json::json!({ "name": "net0", "up": in_place });
         self.qmp.execute("set_link", &arguments).map(drop)
     }
 

@@ -17,7 +17,8 @@ use crate::{ImageArgs, SourceArgs, host, release, u_boot};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_images::app::{self, App};
-use holdfast_images::board::{Board, DeviceTreeSource};
+use holdfast_images::board::Board;
+use holdfast_images::boot_loader;
 use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::build::{self, Inputs, Sizes, UpdateInputs};
 use holdfast_images::key::PublicKey;
@@ -121,7 +122,24 @@ impl<'a> ImageBuilder<'a> {
         more_apps: &[PathBuf],
         output: Option<&Path>,
     ) -> Result<Built> {
-        let manifest = ImageManifest::load(manifest_path)?;
+        self.build_for(None, manifest_path, more_apps, output)
+    }
+
+    /// As [`build`](Self::build), for another board than the manifest's where one is given; its usual place
+    /// is then below a directory of the board's name.
+    pub(crate) fn build_for(
+        &self,
+        board: Option<&str>,
+        manifest_path: &Path,
+        more_apps: &[PathBuf],
+        output: Option<&Path>,
+    ) -> Result<Built> {
+        let mut manifest = ImageManifest::load(manifest_path)?;
+        let mut directory = self.workspace.output()?;
+        if let Some(board) = board.filter(|board| **board != manifest.board) {
+            board.clone_into(&mut manifest.board);
+            directory.push(board);
+        }
         let boards = self.workspace.root.join("images/boards");
         let board = Board::load(&boards, &manifest.board, manifest_path)?;
         let app_paths: Vec<PathBuf> =
@@ -134,7 +152,7 @@ impl<'a> ImageBuilder<'a> {
             .app_key_paths()
             .map(|path| PublicKey::load(&path))
             .collect::<Result<Vec<_>, _>>()?;
-        let directory = self.workspace.output()?;
+        workspace::make_directory(&directory)?;
         let symbols = directory.join(format!("{}.symbols", manifest.name));
         let programs = self.build_services(&manifest, &symbols)?;
         let mut apps = Vec::new();
@@ -167,9 +185,15 @@ impl<'a> ImageBuilder<'a> {
             kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Image)?;
         let boot_loader = u_boot::build(self.workspace, &board, &self.pins, self.locked)?;
         let (boot_keys, boot_signer) = self.boot_keys(&manifest)?;
-        let device_tree = match board.device_tree {
-            DeviceTreeSource::QemuVirt => machine::device_tree(manifest.memory_mib)?,
+        // A machine of QEMU makes its own.
+        let device_tree = match &kernel.device_tree {
+            Some(path) => workspace::read(path)?,
+            None => machine::device_tree(manifest.memory_mib)?,
         };
+        let read = |path: &Option<PathBuf>| path.as_ref().map(|p| workspace::read(p)).transpose();
+        let u_boot = workspace::read(&boot_loader.image)?;
+        let first_stage = read(&boot_loader.first_stage)?;
+        let control_tree = read(&boot_loader.device_tree)?;
         let path = match output {
             Some(output) => output.to_owned(),
             None => directory.join(format!("{}.img", manifest.name)),
@@ -179,7 +203,11 @@ impl<'a> ImageBuilder<'a> {
             board: &board,
             kernel: &workspace::read(&kernel.image)?,
             device_tree: &device_tree,
-            u_boot: &workspace::read(&boot_loader.image)?,
+            u_boot: boot_loader::UBoot {
+                image: &u_boot,
+                first_stage: first_stage.as_deref(),
+                device_tree: control_tree.as_deref().unwrap_or(&device_tree),
+            },
             boot_keys,
             boot_signer,
             init,
@@ -418,14 +446,15 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
     // A broken manifest is said before a toolchain is fetched for it.
     ImageManifest::load(&manifest)?;
     let builder = ImageBuilder::new(workspace, args.sources.locked, args.production)?;
-    let built = builder.build(&manifest, &args.image.apps, args.output.as_deref())?;
+    let ImageArgs { board, apps, .. } = &args.image;
+    let built = builder.build_for(board.as_deref(), &manifest, apps, args.output.as_deref())?;
     let image = show::show(&built.path)?;
     if args.json {
         println!(
             "{}",
             serde_json::json!({
                 "image": built.path,
-                "rom": build::rom_path(&built.path),
+                "rom": Some(build::rom_path(&built.path)).filter(|rom| rom.is_file()),
                 "symbols": built.symbols,
                 "boot": image.boot,
                 "root_hash": image.root_hash,

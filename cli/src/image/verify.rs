@@ -2,14 +2,13 @@
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use holdfast_images::build;
 use holdfast_images::verify::{self, Chain, SlotReport};
 use std::path::PathBuf;
 
 /// Arguments of `image verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Checks what boot loader and kernel would: the keys in the ROM, the boot state, \
+    after_help = "Checks what boot loader and kernel would: the keys in the boot loader, the boot state, \
                   the signature, hashes and board of both slots, and every block of their root file \
                   systems. App packages are the device's own to check. Fails unless the slot that \
                   boots first is sound.\n\n\
@@ -18,20 +17,19 @@ use std::path::PathBuf;
 pub(crate) struct VerifyArgs {
     /// An image.
     image: PathBuf,
-    /// Its boot loader; the file beside the image with `.rom` when not given.
+    /// Its boot loader; the file beside the image with `.rom` when not given, or what is in the image.
     #[arg(long, value_name = "FILE")]
     rom: Option<PathBuf>,
-    /// The board that it must be for.
-    #[arg(long, default_value = "qemu-virt")]
-    board: String,
+    /// The board that it must be for; that of its boot loader when not given.
+    #[arg(long)]
+    board: Option<String>,
     /// Print everything as JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(crate) fn verify_command(args: &VerifyArgs) -> Result<()> {
-    let rom = args.rom.clone().unwrap_or_else(|| build::rom_path(&args.image));
-    let chain = verify::verify(&args.image, &rom, &args.board)?;
+    let chain = verify::verify(&args.image, args.rom.as_deref(), args.board.as_deref())?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&chain).context("cannot write JSON")?);
     } else {
@@ -47,7 +45,7 @@ pub(crate) fn verify_command(args: &VerifyArgs) -> Result<()> {
 }
 
 fn print(chain: &Chain) {
-    println!("ROM: SHA-256 {}", chain.rom_sha256);
+    println!("boot loader: for {}, SHA-256 {}", chain.board, chain.boot_loader_sha256);
     for (name, id) in &chain.keys {
         println!("key {name}: {id}");
     }

@@ -13,6 +13,7 @@ pub use key::{
 
 use crate::board::Addresses;
 use crate::boot_loader::compatible;
+use crate::device_tree;
 use crate::verity::{BLOCK_BYTES, Verity};
 use crate::{hex, sha256};
 use dtoolkit::fdt::Fdt;
@@ -280,26 +281,36 @@ fn for_slot(parts: &Parts<'_>, command_line: &str) -> Result<Vec<u8>, BootError>
     chosen.remove_property("bootargs");
     chosen.add_property(property("bootargs", command_line));
     tree.root.remove_child("reserved-memory");
-    tree.root.add_child(reserved_memory(parts.addresses.boot_log));
+    let cells = device_tree::root_cells(&tree);
+    tree.root.add_child(reserved_memory(parts.addresses.boot_log, cells));
     Ok(tree.to_dtb())
 }
 
-/// Memory that the kernel leaves alone but for the end of its log. Source: kernel document
-/// `devicetree/bindings/reserved-memory/ramoops.yaml`.
-fn reserved_memory(boot_log: u32) -> DeviceTreeNode {
-    let (high, length) = (0u32, BOOT_LOG_BYTES);
+/// Memory that the kernel leaves alone but for the end of its log, with as many cells as the root has:
+/// the kernel takes no other. Source: kernel document
+/// `devicetree/bindings/reserved-memory/ramoops.yaml`, and `drivers/of/of_reserved_mem.c`.
+fn reserved_memory(
+    boot_log: u32,
+    (address_cells, size_cells): (u32, u32),
+) -> DeviceTreeNode {
+    let length = BOOT_LOG_BYTES;
+    let wide = |cells: u32, value: u32| -> Vec<u8> {
+        let high = if cells > 1 { vec![0; 4] } else { Vec::new() };
+        [high, value.to_be_bytes().to_vec()].concat()
+    };
+    let reg = [wide(address_cells, boot_log), wide(size_cells, length)].concat();
     let area = node(
         &format!("ramoops@{boot_log:x}"),
         [
             property("compatible", "ramoops"),
-            property("reg", [high, boot_log, high, length]),
+            property("reg", reg),
             property("console-size", length),
         ],
         [],
     );
     let cells = [
-        property("#address-cells", 2u32),
-        property("#size-cells", 2u32),
+        property("#address-cells", address_cells),
+        property("#size-cells", size_cells),
         property("ranges", Vec::<u8>::new()),
     ];
     node("reserved-memory", cells, [area])

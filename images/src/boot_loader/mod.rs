@@ -1,12 +1,14 @@
-//! The boot loader's ROM: U-Boot, and behind it the device tree that it takes its orders from, with
-//! the keys that a slot must be signed with, the boot script, and the board's devices.
+//! The boot loader: U-Boot, and behind it the device tree that it takes its orders from, with the keys
+//! that a slot must be signed with, the boot script, and the board's devices. It lies in a ROM of its
+//! own, or on the card in front of the partitions.
 //!
 //! Source: U-Boot's `doc/usage/fit/signature.rst` (keys) and `doc/device-tree-bindings/config.txt`
 //! (`bootcmd`). The control device tree lies behind `u-boot-nodtb.bin` (`CONFIG_OF_SEPARATE`).
 
+pub mod card;
 pub mod script;
 
-use crate::board::Board;
+use crate::board::{Board, Place};
 use crate::boot::{self, BootError, BootKey};
 use crate::disk::Layout;
 use dtoolkit::model::DeviceTreeNode;
@@ -15,7 +17,10 @@ use dtoolkit::{Node, Property};
 /// Names of the keys in the boot loader. A slot must be signed by one of them.
 pub const KEY_NAMES: [&str; 3] = ["current", "next", "recovery"];
 
-/// Why there is no ROM.
+/// Property of `/config` that names the board, for whoever looks at a boot loader.
+const BOARD: &str = "holdfast,board";
+
+/// Why there is no boot loader.
 #[derive(Debug, thiserror::Error)]
 pub enum BootLoaderError {
     /// A device tree.
@@ -24,12 +29,64 @@ pub enum BootLoaderError {
     /// The disk has not the partitions that the script names.
     #[error("the disk lacks a partition that the boot loader reads")]
     Layout,
-    /// A ROM that was read holds no control device tree.
-    #[error("the ROM holds no control device tree")]
+    /// Where a boot loader should be is no control device tree.
+    #[error("there is no boot loader: no control device tree was found")]
     NoControlTree,
-    /// A ROM whose boot loader would take any slot.
-    #[error("the ROM does not require a signature")]
+    /// A boot loader that would take any slot.
+    #[error("the boot loader does not require a signature")]
     NothingRequired,
+    /// A part of it does not fit where the board has it.
+    #[error("board {board}: {what} has {length} bytes, more than there is room for ({room})")]
+    TooLarge {
+        /// Name of the board.
+        board: String,
+        /// Which part.
+        what: String,
+        /// Its length.
+        length: u64,
+        /// The room.
+        room: u64,
+    },
+    /// The build of U-Boot lacks a part.
+    #[error("board {board}: U-Boot was built without {what}")]
+    NotBuilt {
+        /// Name of the board.
+        board: String,
+        /// Which part.
+        what: &'static str,
+    },
+}
+
+/// What a build of U-Boot has made.
+#[derive(Debug, Clone, Copy)]
+pub struct UBoot<'a> {
+    /// U-Boot without a device tree.
+    pub image: &'a [u8],
+    /// What the boot ROM starts, on a board with a boot loader on the card.
+    pub first_stage: Option<&'a [u8]>,
+    /// The tree by which it finds its devices; Linux's on a machine of QEMU.
+    pub device_tree: &'a [u8],
+}
+
+/// A boot loader, ready to be put where the boot ROM looks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assembled {
+    /// The contents of a ROM.
+    Rom(Vec<u8>),
+    /// Pieces of the card.
+    Card([card::Piece; 2]),
+}
+
+impl Assembled {
+    /// Its length in bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        match self {
+            Self::Rom(rom) => length(rom),
+            Self::Card(pieces) => pieces.iter().map(|piece| length(&piece.bytes)).sum(),
+        }
+    }
 }
 
 /// The value of `compatible` by which a slot is of a board.
@@ -38,20 +95,37 @@ pub fn compatible(board: &str) -> String {
     format!("holdfast,{board}")
 }
 
-/// U-Boot and its control device tree.
+/// U-Boot with its control device tree, in the form in which the board's boot ROM finds it.
 ///
 /// # Errors
 /// See [`BootLoaderError`].
-pub fn rom(
-    u_boot: &[u8],
+pub fn assemble(
+    built: &UBoot<'_>,
     board: &Board,
-    device_tree: &[u8],
+    layout: &Layout,
+    keys: &[BootKey; 3],
+) -> Result<Assembled, BootLoaderError> {
+    let u_boot = with_control_tree(built, board, layout, keys)?;
+    let loader = &board.boot_loader;
+    match (loader.place, &loader.first_stage, loader.u_boot) {
+        (Place::Card, Some(first), Some(place)) => {
+            let not_built =
+                || BootLoaderError::NotBuilt { board: board.name.clone(), what: "a first stage" };
+            let bytes = built.first_stage.ok_or_else(not_built)?;
+            card::pieces(board, (first, bytes), (place, &u_boot)).map(Assembled::Card)
+        }
+        _ => Ok(Assembled::Rom(u_boot)),
+    }
+}
+
+fn with_control_tree(
+    built: &UBoot<'_>,
+    board: &Board,
     layout: &Layout,
     keys: &[BootKey; 3],
 ) -> Result<Vec<u8>, BootLoaderError> {
-    let script =
-        script::write(&board.name, layout, &board.addresses).ok_or(BootLoaderError::Layout)?;
-    let mut tree = boot::parse_tree(device_tree, "the board's device tree")?;
+    let script = script::write(board, layout).ok_or(BootLoaderError::Layout)?;
+    let mut tree = boot::parse_tree(built.device_tree, "the boot loader's device tree")?;
     let mut signature = DeviceTreeNode::new_unchecked("signature");
     signature.add_property(boot::property("required-mode", "any"));
     for (name, key) in KEY_NAMES.iter().zip(keys) {
@@ -61,12 +135,13 @@ pub fn rom(
     tree.root.add_child(signature);
     let mut config = DeviceTreeNode::new_unchecked("config");
     config.add_property(boot::property("bootcmd", script.as_str()));
+    config.add_property(boot::property(BOARD, board.name.as_str()));
     tree.root.remove_child("config");
     tree.root.add_child(config);
-    let mut rom = u_boot.to_vec();
-    rom.resize(rom.len().next_multiple_of(4), 0);
-    rom.extend_from_slice(&tree.to_dtb());
-    Ok(rom)
+    let mut whole = built.image.to_vec();
+    whole.resize(whole.len().next_multiple_of(4), 0);
+    whole.extend_from_slice(&tree.to_dtb());
+    Ok(whole)
 }
 
 fn key_node(name: &str, key: &BootKey) -> DeviceTreeNode {
@@ -83,14 +158,25 @@ fn key_node(name: &str, key: &BootKey) -> DeviceTreeNode {
     node
 }
 
-/// The keys of a ROM by name, one of which must have signed a slot.
+/// The name of the board that a boot loader is for.
+///
+/// # Errors
+/// It is none.
+pub fn board(rom: &[u8]) -> Result<String, BootLoaderError> {
+    let at = control_tree(rom).ok_or(BootLoaderError::NoControlTree)?;
+    let tree = boot::parse(rom.get(at..).unwrap_or_default(), "the boot loader")?;
+    Ok(boot::string(&tree, "/config", BOARD, "the boot loader")?)
+}
+
+/// The keys of a boot loader by name, one of which must have signed a slot. `rom` is the ROM, or the
+/// start of the card.
 ///
 /// # Errors
 /// There is none, or it requires nothing of a slot.
 pub fn required_keys(rom: &[u8]) -> Result<Vec<(String, BootKey)>, BootLoaderError> {
     let at = control_tree(rom).ok_or(BootLoaderError::NoControlTree)?;
-    let tree = boot::parse(rom.get(at..).unwrap_or_default(), "the ROM")?;
-    let text = |path: &str, name: &str| boot::string(&tree, path, name, "the ROM");
+    let tree = boot::parse(rom.get(at..).unwrap_or_default(), "the boot loader")?;
+    let text = |path: &str, name: &str| boot::string(&tree, path, name, "the boot loader");
     if text("/signature", "required-mode")? != "any" {
         return Err(BootLoaderError::NothingRequired);
     }
@@ -114,13 +200,13 @@ pub fn required_keys(rom: &[u8]) -> Result<Vec<(String, BootKey)>, BootLoaderErr
     Ok(keys)
 }
 
-/// Where the control device tree begins in a ROM: behind U-Boot, which holds no tree with keys.
+/// Where the control device tree begins in a ROM or a card: behind U-Boot, which holds no tree with keys.
 #[must_use]
 pub fn control_tree(rom: &[u8]) -> Option<usize> {
     const MAGIC: [u8; 4] = 0xd00d_feed_u32.to_be_bytes();
     let has_keys = |at: &usize| {
         rom.get(*at..)
-            .and_then(|bytes| boot::parse(bytes, "the ROM").ok())
+            .and_then(|bytes| boot::parse(bytes, "the boot loader").ok())
             .is_some_and(|tree| tree.find_node("/signature").is_some())
     };
     let words = rom.chunks_exact(4).enumerate().filter(|(_, word)| *word == MAGIC);

@@ -7,7 +7,7 @@
 //! (`itest.s`) and set anew to what they were found equal to, and what is not equal to anything
 //! expected makes the copy invalid.
 
-use crate::board::Addresses;
+use crate::board::Board;
 use crate::disk::{Layout, SECTOR_BYTES};
 use holdfast_core::slots::{COPY_BYTES, Slot};
 use std::fmt::Write;
@@ -49,7 +49,8 @@ struct Places {
 
 /// The whole script for a board and a disk.
 #[must_use]
-pub fn write(board: &str, layout: &Layout, addresses: &Addresses) -> Option<String> {
+pub fn write(board: &Board, layout: &Layout) -> Option<String> {
+    let addresses = &board.addresses;
     let sector =
         |name: &str| layout.partition(name).ok().map(|partition| partition.start / SECTOR_BYTES);
     let places = Places {
@@ -64,19 +65,21 @@ pub fn write(board: &str, layout: &Layout, addresses: &Addresses) -> Option<Stri
     define_choice(&mut script);
     define_saving(&mut script, &places);
     for slot in Slot::ALL {
-        define_slot(&mut script, slot, board, &places);
+        define_slot(&mut script, slot, &board.name, &places);
     }
-    script.text.push_str(MAIN);
+    let medium = board.boot_loader.medium;
+    // Writing to a string cannot fail.
+    let _ = write!(
+        script.text,
+        "echo holdfast: boot loader\n\
+         mmc list\n\
+         if mmc dev {medium}; then setenv code 0; else setenv code 1; setenv why no medium; run halt; fi\n\
+         run load\n\
+         while test 1 = 1; do run choose; run save; if test $saved = 1; then run boot; else run unsaved; \
+         fi; done\n"
+    );
     Some(script.text)
 }
-
-const MAIN: &str = "\
-echo holdfast: boot loader
-mmc list
-if mmc dev 0; then setenv code 0; else setenv code 1; setenv why no medium; run halt; fi
-run load
-while test 1 = 1; do run choose; run save; if test $saved = 1; then run boot; else run unsaved; fi; done
-";
 
 fn define_halt(script: &mut Script) {
     script.define(

@@ -50,6 +50,8 @@ pub(crate) struct Artefacts {
     /// The keys of this checkout, by which the images' boot loaders verify.
     pub(crate) keys: PathBuf,
     pub(crate) effort: Effort,
+    /// The board that all images are for.
+    pub(crate) board: String,
 }
 
 /// How much is tried of what could be tried for ever.
@@ -97,14 +99,14 @@ impl Artefacts {
     }
 
     /// The board of all images.
-    pub(crate) fn board() -> Result<Board> {
+    pub(crate) fn board(&self) -> Result<Board> {
         let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/boards");
-        Ok(Board::load(&boards, "qemu-virt", &boards)?)
+        Ok(Board::load(&boards, &self.board, &boards)?)
     }
 
     /// Who signs variants of the images.
     pub(crate) fn signer(&self) -> Result<Signer> {
-        Ok(Signer { board: Self::board()?, key: self.boot_key("current")? })
+        Ok(Signer { board: self.board()?, key: self.boot_key("current")? })
     }
 }
 
@@ -113,15 +115,17 @@ fn main() -> ExitCode {
         return relay::relay(port);
     }
     let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let (Some(images), Some(programs), Some(keys), Some(effort)) =
-        (arguments.next(), arguments.next(), arguments.next(), arguments.next())
+    let mut next = || arguments.next();
+    let (Some(images), Some(programs), Some(keys), Some(effort), Some(board)) =
+        (next(), next(), next(), next(), next())
     else {
         eprintln!("the system tests need images, programs and keys; run `cargo holdfast test`");
         return ExitCode::from(2);
     };
     let filters = arguments.map(|part| part.to_string_lossy().into_owned()).collect();
     let effort = if effort.as_os_str() == "full" { FULL } else { USUAL };
-    let artefacts = Artefacts { images, programs, keys, effort };
+    let board = board.to_string_lossy().into_owned();
+    let artefacts = Artefacts { images, programs, keys, effort, board };
     let mut suite = Suite::new(filters);
     contents::run(&mut suite, &artefacts);
     boot::run(&mut suite, &artefacts);

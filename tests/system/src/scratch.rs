@@ -1,8 +1,10 @@
 //! A copy of an image with its boot loader, for a test to change.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
+use holdfast_images::board::Board;
+use holdfast_images::boot_loader::Assembled;
 use holdfast_images::build;
-use holdfast_images::disk::{Layout, Partition};
+use holdfast_images::disk::{self, Layout, Partition};
 use holdfast_qemu::machine::{Guest, Machine};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -20,7 +22,9 @@ impl Scratch {
         let directory = tempfile::tempdir()?;
         let path = directory.path().join("image.img");
         fs::copy(image, &path)?;
-        fs::copy(build::rom_path(image), build::rom_path(&path))?;
+        if build::rom_path(image).is_file() {
+            fs::copy(build::rom_path(image), build::rom_path(&path))?;
+        }
         Ok(Self { _directory: directory, path })
     }
 
@@ -33,6 +37,38 @@ impl Scratch {
         let mut file = File::options().read(true).write(true).open(&self.path)?;
         let partition = Layout::read(&mut file)?.partition(name)?.clone();
         Ok((file, partition))
+    }
+
+    /// Its boot loader: the ROM, or the start of the card.
+    pub(crate) fn boot_loader(&self) -> Result<Vec<u8>> {
+        let rom = build::rom_path(&self.path);
+        Ok(if rom.is_file() { fs::read(rom)? } else { disk::read_boot_loader(&self.path)? })
+    }
+
+    /// U-Boot and its control tree, in a boot loader whose control tree is at `at`.
+    pub(crate) fn u_boot<'a>(
+        &self,
+        board: &Board,
+        loader: &'a [u8],
+        at: usize,
+    ) -> Result<(&'a [u8], &'a [u8])> {
+        // A card has it behind a header of 64 bytes.
+        let start = board.boot_loader.u_boot.map_or(0, |place| place.at_kib * 1024 + 64);
+        let start = usize::try_from(start)?;
+        let u_boot = loader.get(start..at).context("the control tree is not behind U-Boot")?;
+        Ok((u_boot, loader.get(at..).unwrap_or_default()))
+    }
+
+    /// Puts another boot loader in the place of its own; an empty piece leaves what is there.
+    pub(crate) fn replace_boot_loader(&self, loader: Assembled) -> Result<()> {
+        match loader {
+            Assembled::Rom(rom) => fs::write(build::rom_path(&self.path), rom)?,
+            Assembled::Card(pieces) => {
+                let mut file = File::options().write(true).open(&self.path)?;
+                disk::write_boot_loader(&mut file, &self.path, &pieces)?;
+            }
+        }
+        Ok(())
     }
 
     /// A guest on a copy of it.

@@ -115,17 +115,23 @@ fn signed(artefacts: &Artefacts, image: &Path, key: &str) -> Result<()> {
 /// signed, and takes what the next one has.
 fn rotated_out(artefacts: &Artefacts, image: &Path) -> Result<()> {
     let scratch = Scratch::of(image)?;
-    let rom_file = build::rom_path(scratch.path());
-    let rom = fs::read(&rom_file)?;
-    let at = boot_loader::control_tree(&rom).context("no control tree")?;
-    let (u_boot, tree) = rom.split_at(at);
+    let loader = scratch.boot_loader()?;
+    let at = boot_loader::control_tree(&loader).context("no control tree")?;
     let keys = ["next", "recovery", "recovery"];
     let keys = keys.map(|name| artefacts.boot_key(name).map(|key| key.public()));
     let [current, next, recovery] = keys;
     let layout = Layout::read(&mut File::open(image)?)?;
-    let board = Artefacts::board()?;
-    let rom = boot_loader::rom(u_boot, &board, tree, &layout, &[current?, next?, recovery?])?;
-    fs::write(&rom_file, rom)?;
+    let board = artefacts.board()?;
+    let (u_boot, tree) = scratch.u_boot(&board, &loader, at)?;
+    let stage = board.boot_loader.first_stage.as_ref();
+    let built = boot_loader::UBoot {
+        image: u_boot,
+        // It stays where it is.
+        first_stage: stage.map(|_| &[][..]),
+        device_tree: tree,
+    };
+    let keys = [current?, next?, recovery?];
+    scratch.replace_boot_loader(boot_loader::assemble(&built, &board, &layout, &keys)?)?;
     let mut guest = scratch.start()?;
     halts(&mut guest, halt::EXHAUSTED)?;
     ensure!(!guest.console.text().contains(HANDS_OVER), "{}", guest.console.tail());

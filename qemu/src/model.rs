@@ -1,0 +1,85 @@
+//! The machines of QEMU that images run on, and what each of them has.
+
+use crate::HarnessError;
+use crate::console::Console;
+use crate::qmp::Qmp;
+use holdfast_images::{boot_loader, build, disk};
+use regex::Regex;
+use std::path::Path;
+use std::time::Duration;
+
+/// init's last line before the machine restarts.
+const LAST_LINE: &str = r"holdfast: rebooting\n";
+
+/// A machine of QEMU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Model {
+    /// `virt`, with the devices of our board `qemu-virt`.
+    Virt,
+    /// `orangepi-pc`, which starts what is on the card as the board's boot ROM does.
+    OrangePiPc,
+}
+
+impl Model {
+    /// The machine that the image at `image` runs on: `virt` where its boot loader lies beside it, and
+    /// otherwise that of the board that the boot loader in it is for.
+    ///
+    /// # Errors
+    /// There is no boot loader, or QEMU has no such machine.
+    pub fn of(image: &Path) -> Result<Self, HarnessError> {
+        if build::rom_path(image).is_file() {
+            return Ok(Self::Virt);
+        }
+        let no_machine = |reason: String| HarnessError::NoMachine {
+            image: image.to_owned(),
+            reason,
+        };
+        let loader = disk::read_boot_loader(image).map_err(|e| no_machine(e.to_string()))?;
+        let board = boot_loader::board(&loader).map_err(|error| no_machine(error.to_string()))?;
+        match board.as_str() {
+            "orangepi-pc" => Ok(Self::OrangePiPc),
+            other => Err(no_machine(format!("QEMU has no machine for the board {other}"))),
+        }
+    }
+
+    /// The part of the command line that decides what the device tree says.
+    #[must_use]
+    pub fn arguments(self, memory_mib: u32) -> Vec<String> {
+        let memory = format!("{memory_mib}M");
+        let words: &[&str] = match self {
+            Self::Virt => &[
+                "-M",
+                "virt,highmem=off,gic-version=2,dtb-randomness=off",
+                "-cpu",
+                "cortex-a7",
+                "-m",
+                &memory,
+            ],
+            // It has 1 GiB and four processors, whatever is asked for.
+            Self::OrangePiPc => &["-M", "orangepi-pc", "-m", "1G"],
+        };
+        ["-nodefaults", "-no-user-config"].iter().chain(words).map(|w| (*w).to_owned()).collect()
+    }
+
+    /// Does what the machine's own devices should: QEMU's `orangepi-pc` has no watchdog, by which the
+    /// board resets itself, so that it is reset from outside when init has said its last line.
+    pub(crate) fn stand_in(self, console: &Console, mut qmp: Qmp) {
+        if self == Self::Virt {
+            return;
+        }
+        let console = console.clone();
+        std::thread::spawn(move || {
+            let Ok(last_line) = Regex::new(LAST_LINE) else { return };
+            let mut from = 0;
+            // Ends when the console does.
+            while let Ok((_, end)) = console.wait_from(from, &last_line, Duration::MAX) {
+                from = end;
+                // The kernel has yet to flush and unmount nothing: it only disables its processors.
+                std::thread::sleep(Duration::from_millis(500));
+                if qmp.execute("system_reset", &serde_json::json!({})).is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
