@@ -125,16 +125,7 @@ pub(crate) fn build(
         Purpose::Image => format!("kernel {} for {}", kernel.source.version, board.name),
         Purpose::Control => format!("control kernel {}", kernel.source.version),
     });
-    process::follow(&mut make("allnoconfig"), &mut step)?;
-    let config = workspace::read_text(&object.join(".config"))?;
-    let lost = lost_options(&fragments, &config);
-    if !lost.is_empty() {
-        bail!(
-            "kernel-config: these options did not survive Kconfig (a dependency is missing, or \
-             another option selects them):\n  {}",
-            lost.join("\n  ")
-        );
-    }
+    let config = configure(&mut make("allnoconfig"), &object, &fragments, &mut step)?;
     if purpose == Purpose::Image {
         check_required(workspace, &config)?;
     }
@@ -152,6 +143,51 @@ pub(crate) fn build(
     workspace::write(&kernel.image, image)?;
     step.done(&format!("{size} bytes"));
     Ok(kernel)
+}
+
+/// Runs Kconfig, and fails when it drops what was asked for.
+fn configure(
+    make: &mut Command,
+    object: &Path,
+    fragments: &str,
+    step: &mut Step,
+) -> Result<String> {
+    process::follow(make, step)?;
+    let config = workspace::read_text(&object.join(".config"))?;
+    let lost = lost_options(fragments, &config);
+    if !lost.is_empty() {
+        bail!(
+            "kernel-config: these options did not survive Kconfig (a dependency is missing, or \
+             another option selects them):\n  {}",
+            lost.join("\n  ")
+        );
+    }
+    Ok(config)
+}
+
+/// The configuration that a board's kernel would be built with.
+pub(crate) fn configuration(
+    workspace: &Workspace,
+    board: &Board,
+    pins: &Pins,
+    locked: bool,
+) -> Result<String> {
+    host::ensure(&[host::KERNEL])?;
+    let source = installed_source(workspace)?;
+    sources::accept(pins, sources::KERNEL, &source, locked)?;
+    let fragments = merged_fragments(workspace, board)?;
+    let _lock = workspace.lock("kernel")?;
+    let source_tree = unpack(workspace, &source)?;
+    let scratch = tempfile::tempdir_in(&workspace.cache).context("cannot make a directory")?;
+    let (object, merged) = (scratch.path().join("object"), scratch.path().join("fragments"));
+    workspace::make_directory(&object)?;
+    workspace::write(&merged, &fragments)?;
+    let mut make = cross_make(&source_tree, &object, "allnoconfig");
+    make.arg(format!("KCONFIG_ALLCONFIG={}", merged.display()));
+    let mut step = Step::begin(format!("configuration of the kernel for {}", board.name));
+    let config = configure(&mut make, &object, &fragments, &mut step)?;
+    step.done("made");
+    Ok(config)
 }
 
 /// The unpacked source, kept in the cache.

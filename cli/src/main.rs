@@ -6,6 +6,7 @@ mod cross_make;
 mod device;
 mod device_build;
 mod failure;
+mod flash;
 mod host;
 mod image;
 mod kconfig;
@@ -56,6 +57,8 @@ enum Command {
     /// Make and look at keys.
     #[command(subcommand)]
     Key(keys::KeyCommand),
+    /// Write an image to a card.
+    Flash(flash::FlashArgs),
     /// Repositories of releases, from which devices update themselves.
     #[command(subcommand)]
     Release(release::ReleaseCommand),
@@ -139,6 +142,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Image(ImageCommand::Verify(args)) => image::verify_command(&args),
         Command::App(command) => app::run(&workspace, &command),
         Command::Key(command) => keys::run(&workspace, &command),
+        Command::Flash(args) => flash::run(&workspace, &args),
         Command::Release(command) => release::run(&workspace, &command),
         Command::Device(command) => device::run(&command),
         Command::Test(args) => test::run(&workspace, &args),

@@ -56,3 +56,47 @@ impl Drop for Step {
         self.bar.finish_and_clear();
     }
 }
+
+/// Bytes that are worked through.
+#[derive(Debug)]
+pub(crate) struct Bytes {
+    bar: ProgressBar,
+    name: &'static str,
+    /// The tenth that was said last, where there is no terminal.
+    tenth: u64,
+}
+
+impl Bytes {
+    /// Begins.
+    pub(crate) fn begin(name: &'static str) -> Self {
+        let bar = if std::io::stderr().is_terminal() {
+            let bar = ProgressBar::new(0);
+            let template = "{msg} {bar:40} {bytes}/{total_bytes} {bytes_per_sec}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style);
+            }
+            bar.set_message(name);
+            bar
+        } else {
+            ProgressBar::hidden()
+        };
+        Self { bar, name, tenth: 0 }
+    }
+
+    /// So many of so many are done.
+    pub(crate) fn at(&mut self, done: u64, of: u64) {
+        self.bar.set_length(of);
+        self.bar.set_position(done);
+        let tenth = done.saturating_mul(10).checked_div(of).unwrap_or(0);
+        if self.bar.is_hidden() && tenth != self.tenth {
+            self.tenth = tenth;
+            eprintln!("{}: {} %", self.name, tenth.saturating_mul(10));
+        }
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -55,8 +55,16 @@ impl Model {
                 "-m",
                 &memory,
             ],
-            // It has 1 GiB and four processors, whatever is asked for.
-            Self::OrangePiPc => &["-M", "orangepi-pc", "-m", "1G"],
+            // It has 1 GiB and four processors, whatever is asked for. QEMU's counter would run at
+            // 62.5 MHz, while the SPL tells the kernel 24 MHz, which the board's has.
+            Self::OrangePiPc => &[
+                "-M",
+                "orangepi-pc",
+                "-m",
+                "1G",
+                "-global",
+                "cortex-a7-arm-cpu.cntfrq=24000000",
+            ],
         };
         ["-nodefaults", "-no-user-config"].iter().chain(words).map(|w| (*w).to_owned()).collect()
     }

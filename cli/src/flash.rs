@@ -1,0 +1,177 @@
+//! `flash`: an image onto a card, or into a file in its place.
+
+mod disk;
+mod medium;
+
+use crate::progress::Bytes;
+use crate::workspace;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use disk::{Disk, Views};
+use holdfast_images::board::{Board, Place};
+use holdfast_images::flash::{self, Step};
+use holdfast_images::{show, verify};
+use medium::Medium;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+/// Arguments of `flash`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Everything on the card is lost. Its start is erased first and written last, so that a card \
+                  that was not written to its end does not boot; the same command goes on from where it \
+                  stopped. All of it is read back from the medium.\n\n\
+                  Example: cargo holdfast flash --image target/holdfast/pump.img --to /dev/sdb\n\
+                  Example: cargo holdfast flash --image pump.img --to card.img --even-with-development-keys"
+)]
+pub(crate) struct FlashArgs {
+    /// The image.
+    #[arg(long, value_name = "FILE")]
+    image: PathBuf,
+    /// The whole disk of a card, such as /dev/sdb or /dev/mmcblk0, or a file.
+    #[arg(long, value_name = "DEVICE|FILE")]
+    to: PathBuf,
+    /// Do not ask whether the card may be erased.
+    #[arg(long)]
+    yes: bool,
+    /// Write an image that believes development keys, which everybody has.
+    #[arg(long)]
+    even_with_development_keys: bool,
+    /// Write to a disk that is in use: what is mounted from it will be damaged.
+    #[arg(long)]
+    even_if_mounted: bool,
+    /// Write to a disk that this computer runs from.
+    #[arg(long)]
+    even_if_it_is_a_system_disk: bool,
+    /// Write to a disk that cannot be taken out.
+    #[arg(long)]
+    even_if_not_removable: bool,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(workspace: &workspace::Workspace, args: &FlashArgs) -> Result<()> {
+    check_image(workspace, args)?;
+    let image_bytes =
+        std::fs::metadata(&args.image).with_context(|| args.image.display().to_string())?.len();
+    let disk = disk::look(&Views::of_this_host()?, &args.to)?;
+    if let Some(disk) = &disk {
+        refuse(disk, args)?;
+    }
+    say_what_is_lost(args, disk.as_ref())?;
+    let mut medium = Medium::open(&args.to, disk.is_some(), image_bytes)?;
+    let mut written = Bytes::begin("writing");
+    let mut read = None;
+    let flashed = flash::flash(&args.image, &mut medium, &args.to, &mut |step| match step {
+        Step::GoesOn { from } => eprintln!(
+            "{}: an earlier attempt at this image stopped here; going on from byte {from}",
+            args.to.display()
+        ),
+        Step::Wrote { done, of } => written.at(done, of),
+        Step::ReadBack { done, of } => {
+            read.get_or_insert_with(|| Bytes::begin("reading back")).at(done, of);
+        }
+    })?;
+    drop((written, read));
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&flashed).context("cannot write JSON")?);
+    } else {
+        println!(
+            "{}: {} bytes, {} of them written, the rest zero; read back, SHA-256 {}",
+            args.to.display(),
+            flashed.bytes,
+            flashed.written,
+            flashed.sha256
+        );
+    }
+    Ok(())
+}
+
+/// Refuses what would not boot, and what must not be shipped.
+fn check_image(workspace: &workspace::Workspace, args: &FlashArgs) -> Result<()> {
+    let image = show::show(&args.image).with_context(|| args.image.display().to_string())?;
+    let chain = verify::verify(&args.image, None, None)
+        .with_context(|| format!("{}: cannot be verified", args.image.display()))?;
+    if !chain.is_sound() {
+        bail!(
+            "{}: its boot loader would not start it; `cargo holdfast image verify` says why, and an \
+             unsigned one wants `cargo holdfast image sign`",
+            args.image.display()
+        );
+    }
+    if image.development && !args.even_with_development_keys {
+        bail!(
+            "{}: is a development image, whose keys everybody has; build it with `image build \
+             --production`, or say --even-with-development-keys",
+            args.image.display()
+        );
+    }
+    let boards = workspace.root.join("images/boards");
+    let board = Board::load(&boards, &image.board, &args.image)?;
+    if board.boot_loader.place == Place::Rom {
+        eprintln!(
+            "board {} starts from a ROM: {} must get into it by other means",
+            board.name,
+            holdfast_images::build::rom_path(&args.image).display()
+        );
+    }
+    Ok(())
+}
+
+/// Refuses disks that hardly anybody means.
+fn refuse(disk: &Disk, args: &FlashArgs) -> Result<()> {
+    let path = args.to.display();
+    if !disk.system.is_empty() && !args.even_if_it_is_a_system_disk {
+        bail!(
+            "{path}: this computer runs from it ({}); --even-if-it-is-a-system-disk writes to it all \
+             the same",
+            disk.system.join(", ")
+        );
+    }
+    if !disk.mounted.is_empty() && !args.even_if_mounted {
+        bail!(
+            "{path}: is in use ({}); unmount it, or say --even-if-mounted",
+            disk.mounted.join(", ")
+        );
+    }
+    if !disk.removable && !args.even_if_not_removable {
+        bail!(
+            "{path}: is no card: it cannot be taken out of this computer; --even-if-not-removable \
+             writes to it all the same"
+        );
+    }
+    Ok(())
+}
+
+/// Shows what will be erased; asks, where there is somebody to answer.
+fn say_what_is_lost(args: &FlashArgs, disk: Option<&Disk>) -> Result<()> {
+    let path = args.to.display();
+    let Some(disk) = disk else {
+        if args.to.exists() {
+            eprintln!("{path}: a file, which is replaced");
+        }
+        return Ok(());
+    };
+    eprintln!("{path}: {}, {} MiB. All of this is erased:", disk.model, disk.bytes / 1_048_576);
+    if disk.partitions.is_empty() {
+        eprintln!("  no partitions");
+    }
+    for (name, bytes) in &disk.partitions {
+        eprintln!("  {name}: {} MiB", bytes / 1_048_576);
+    }
+    if args.yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("{path}: nobody is there to be asked; --yes erases it");
+    }
+    eprint!("Type {path} to erase it: ");
+    std::io::stderr().flush().context("cannot write to standard error")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("cannot read the answer")?;
+    if Path::new(answer.trim()) != args.to {
+        bail!("{path}: left as it was");
+    }
+    Ok(())
+}

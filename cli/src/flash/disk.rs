@@ -1,0 +1,251 @@
+//! What a block device is: looked up in sysfs and in the table of mounts.
+//!
+//! Source: kernel documents `ABI/stable/sysfs-block` and `filesystems/proc.rst` (mountinfo).
+
+use anyhow::{Context, Result, bail};
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// Mount points of what a computer runs from.
+const SYSTEM: [&str; 9] =
+    ["/", "/boot", "/boot/efi", "/boot/firmware", "/efi", "/etc", "/home", "/usr", "/var"];
+/// Bytes of a block as sysfs counts them.
+const SECTOR_BYTES: u64 = 512;
+
+/// Where the kernel says what it knows.
+#[derive(Debug)]
+pub(super) struct Views {
+    /// `/sys`.
+    pub(super) sys: PathBuf,
+    /// Contents of `/proc/self/mountinfo`.
+    pub(super) mounts: String,
+    /// Contents of `/proc/swaps`.
+    pub(super) swaps: String,
+}
+
+impl Views {
+    pub(super) fn of_this_host() -> Result<Self> {
+        let read = |path: &str| fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
+        let mounts = read("/proc/self/mountinfo")?;
+        // A kernel without swap has no such file.
+        let swaps = read("/proc/swaps").unwrap_or_default();
+        Ok(Self { sys: PathBuf::from("/sys"), mounts, swaps })
+    }
+}
+
+/// A disk.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Disk {
+    /// What it calls itself.
+    pub(super) model: String,
+    pub(super) bytes: u64,
+    /// Names and lengths.
+    pub(super) partitions: Vec<(String, u64)>,
+    pub(super) removable: bool,
+    /// What uses it.
+    pub(super) mounted: Vec<String>,
+    /// What of that this computer runs from.
+    pub(super) system: Vec<String>,
+}
+
+/// The disk at `path`; none for a file, or where there is nothing yet.
+pub(super) fn look(views: &Views, path: &Path) -> Result<Option<Disk>> {
+    let Ok(metadata) = fs::metadata(path) else {
+        return Ok(None);
+    };
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        return Ok(None);
+    }
+    if !kind.is_block_device() {
+        bail!("{}: is neither a disk nor a file", path.display());
+    }
+    let (major, minor) = numbers(metadata.rdev());
+    describe(views, path, &format!("{major}:{minor}")).map(Some)
+}
+
+/// Major and minor number: glibc's `makedev`, as the kernel encodes them.
+fn numbers(device: u64) -> (u64, u64) {
+    let major = ((device >> 8) & 0xfff) | ((device >> 32) & 0xffff_f000);
+    let minor = (device & 0xff) | ((device >> 12) & 0xffff_ff00);
+    (major, minor)
+}
+
+fn describe(views: &Views, path: &Path, number: &str) -> Result<Disk> {
+    let link = views.sys.join("dev/block").join(number);
+    let directory = fs::canonicalize(&link)
+        .with_context(|| format!("{}: the kernel does not know it", path.display()))?;
+    if directory.join("partition").exists() {
+        let whole = directory.parent().and_then(Path::file_name).unwrap_or_default();
+        bail!(
+            "{}: is one partition; an image is a whole disk, such as /dev/{}",
+            path.display(),
+            whole.display()
+        );
+    }
+    let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default().trim().to_owned();
+    let size = |directory: &Path| -> u64 {
+        let text = fs::read_to_string(directory.join("size")).unwrap_or_default();
+        text.trim().parse::<u64>().unwrap_or(0).saturating_mul(SECTOR_BYTES)
+    };
+    let mut members = BTreeSet::from([number.to_owned()]);
+    let mut partitions = Vec::new();
+    for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+        if entry.path().join("partition").exists() {
+            let number = fs::read_to_string(entry.path().join("dev")).unwrap_or_default();
+            members.insert(number.trim().to_owned());
+            partitions.push((entry.file_name().to_string_lossy().into_owned(), size(&entry.path())));
+        }
+    }
+    partitions.sort();
+    let mut disk = Disk {
+        model: [read("device/vendor"), read("device/model"), read("device/name")].join(" ").trim().to_owned(),
+        bytes: size(&directory),
+        partitions,
+        // A card in a slot of its own is `SD`, one that is soldered in `MMC`.
+        removable: read("removable") == "1" || read("device/type") == "SD",
+        ..Disk::default()
+    };
+    if disk.model.is_empty() {
+        "no name".clone_into(&mut disk.model);
+    }
+    for (point, numbers) in uses(views) {
+        if numbers.is_disjoint(&members) {
+            continue;
+        }
+        if point == SWAP || SYSTEM.contains(&point.as_str()) {
+            disk.system.push(point.clone());
+        }
+        disk.mounted.push(point);
+    }
+    Ok(disk)
+}
+
+const SWAP: &str = "swap";
+
+/// Every use of a block device: where it is mounted, and what it lies on in the end.
+fn uses(views: &Views) -> Vec<(String, BTreeSet<String>)> {
+    let mut uses = Vec::new();
+    let named = |device: &str| -> Option<String> {
+        let name = device.strip_prefix("/dev/")?;
+        let number = fs::read_to_string(views.sys.join("class/block").join(name).join("dev")).ok()?;
+        Some(number.trim().to_owned())
+    };
+    for line in views.mounts.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let (Some(number), Some(point)) = (words.get(2), words.get(4)) else { continue };
+        let mut numbers = BTreeSet::new();
+        beneath(views, number, &mut numbers);
+        // Some file systems have a number of their own; then the source says where they are.
+        let source = words.iter().position(|word| *word == "-").and_then(|at| words.get(at.saturating_add(2)));
+        if let Some(number) = source.and_then(|source| named(source)) {
+            beneath(views, &number, &mut numbers);
+        }
+        uses.push(((*point).to_owned(), numbers));
+    }
+    for line in views.swaps.lines().skip(1) {
+        if let Some(number) = line.split_whitespace().next().and_then(named) {
+            let mut numbers = BTreeSet::new();
+            beneath(views, &number, &mut numbers);
+            uses.push((SWAP.to_owned(), numbers));
+        }
+    }
+    uses
+}
+
+/// A device and all that it is mapped to.
+fn beneath(views: &Views, number: &str, found: &mut BTreeSet<String>) {
+    if !found.insert(number.to_owned()) {
+        return;
+    }
+    let slaves = views.sys.join("dev/block").join(number).join("slaves");
+    for slave in fs::read_dir(slaves).into_iter().flatten().flatten() {
+        if let Ok(number) = fs::read_to_string(slave.path().join("dev")) {
+            beneath(views, number.trim(), found);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use tempfile::TempDir;
+
+    /// A sysfs with a card `sdb` of two partitions, a disk `sda` with one, and `dm-0` on top of that.
+    fn views(mounts: &str, swaps: &str) -> (TempDir, Views) {
+        let directory = tempfile::tempdir().unwrap();
+        let sys = directory.path().to_owned();
+        let file = |path: &str, text: &str| {
+            let path = sys.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let link = |from: &str, to: &str| {
+            let from = sys.join(from);
+            fs::create_dir_all(from.parent().unwrap()).unwrap();
+            symlink(sys.join(to), from).unwrap();
+        };
+        for (disk, number, removable) in [("sda", "8:0", "0"), ("sdb", "8:16", "1")] {
+            file(&format!("block/{disk}/dev"), number);
+            file(&format!("block/{disk}/removable"), removable);
+            file(&format!("block/{disk}/size"), "8192\n");
+            file(&format!("block/{disk}/device/model"), "Reader  \n");
+            link(&format!("dev/block/{number}"), &format!("block/{disk}"));
+        }
+        for (disk, part, number) in [("sda", "sda1", "8:1"), ("sdb", "sdb1", "8:17"), ("sdb", "sdb2", "8:18")] {
+            file(&format!("block/{disk}/{part}/dev"), number);
+            file(&format!("block/{disk}/{part}/partition"), "1");
+            file(&format!("block/{disk}/{part}/size"), "2048");
+            link(&format!("dev/block/{number}"), &format!("block/{disk}/{part}"));
+            link(&format!("class/block/{part}"), &format!("block/{disk}/{part}"));
+        }
+        file("block/dm-0/dev", "254:0");
+        link("block/dm-0/slaves/sda1", "block/sda/sda1");
+        link("dev/block/254:0", "block/dm-0");
+        let views = Views { sys, mounts: mounts.to_owned(), swaps: swaps.to_owned() };
+        (directory, views)
+    }
+
+    fn disk(mounts: &str, swaps: &str, number: &str) -> Disk {
+        let (_directory, views) = views(mounts, swaps);
+        describe(&views, Path::new("/dev/sdx"), number).unwrap()
+    }
+
+    #[test]
+    fn a_card_in_a_reader_is_described_by_what_is_lost() {
+        let card = disk("", "", "8:16");
+        assert_eq!((card.model.as_str(), card.bytes, card.removable), ("Reader", 4_194_304, true));
+        assert_eq!(card.partitions, [("sdb1".to_owned(), 1_048_576), ("sdb2".to_owned(), 1_048_576)]);
+        assert!(card.mounted.is_empty() && card.system.is_empty());
+    }
+
+    #[test]
+    fn what_is_mounted_is_seen_through_partitions_and_mappings() {
+        let card = disk("36 25 8:18 / /media/me rw - vfat /dev/sdb2 rw", "", "8:16");
+        assert_eq!((card.mounted, card.system), (vec!["/media/me".to_owned()], vec![]));
+        let system = disk("25 1 254:0 / / rw - ext4 /dev/mapper/root rw", "", "8:0");
+        assert_eq!(system.system, ["/"]);
+        assert!(!system.removable);
+        let own_number = disk("25 1 0:31 /@ /home rw - btrfs /dev/sda1 rw", "", "8:0");
+        assert_eq!(own_number.system, ["/home"]);
+        let swap = disk("", "Filename Type\n/dev/sdb1 partition 100 0 -2\n", "8:16");
+        assert_eq!(swap.system, ["swap"]);
+    }
+
+    #[test]
+    fn a_partition_is_refused_with_the_name_of_its_disk() {
+        let (_directory, views) = views("", "");
+        let error = describe(&views, Path::new("/dev/sdb1"), "8:17").unwrap_err().to_string();
+        assert_eq!(error, "/dev/sdb1: is one partition; an image is a whole disk, such as /dev/sdb");
+    }
+
+    #[test]
+    fn numbers_of_devices_are_taken_apart() {
+        assert_eq!(numbers(0x0812), (8, 0x12));
+        assert_eq!(numbers(0xb302), (179, 2));
+        assert_eq!(numbers(0x0010_fe01), (254, 0x101));
+    }
+}
