@@ -34,8 +34,8 @@ pub(crate) fn run(workspace: &Workspace, command: &AppCommand) -> Result<()> {
     match command {
         AppCommand::New(args) => new::run(args),
         AppCommand::Check(args) => check::run(workspace, args),
-        AppCommand::Plan(args) => plan::plan(args),
-        AppCommand::Score(args) => plan::score(args),
+        AppCommand::Plan(args) => plan::plan(workspace, args),
+        AppCommand::Score(args) => plan::score(workspace, args),
         AppCommand::Build(args) => package::build(workspace, args),
         AppCommand::Pack(args) => package::pack(workspace, args),
         AppCommand::Sign(args) => package::sign(args),

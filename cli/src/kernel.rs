@@ -92,7 +92,6 @@ pub(crate) fn build(
     let parts = parts.join("\0");
     let key = hex(&sha256(&[parts.as_bytes()]));
     let directory = workspace.cache.join("kernel").join(key.get(..24).unwrap_or(&key));
-    let _lock = workspace.lock("kernel")?;
     let kernel = Kernel {
         image: directory.join("zImage"),
         device_tree: tree.as_ref().map(|_| directory.join("device-tree")),
@@ -100,8 +99,16 @@ pub(crate) fn build(
         source,
         compiler,
     };
-    let made = [Some(&kernel.image), Some(&kernel.config), kernel.device_tree.as_ref()];
-    if made.into_iter().flatten().all(|path| path.is_file()) {
+    let is_made = || {
+        let files = [Some(&kernel.image), Some(&kernel.config), kernel.device_tree.as_ref()];
+        files.into_iter().flatten().all(|path| path.is_file())
+    };
+    if is_made() {
+        return Ok(kernel);
+    }
+    let _lock = workspace.lock("kernel")?;
+    // Whoever had it may have made this one.
+    if is_made() {
         return Ok(kernel);
     }
     let source_tree = unpack(workspace, &kernel.source)?;

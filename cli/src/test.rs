@@ -23,11 +23,14 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Args)]
 #[command(after_help = "Stages: format, lint, docs, dependencies, images, unit, fuzz, \
                   reference-client, kernel-config, reproducible, system.\n\nExample: cargo holdfast test\n         \
-                  cargo holdfast test a_zombie_storm_is_reaped")]
+                  cargo holdfast test a_zombie_storm_is_reaped\n         cargo holdfast test --board orangepi-pc")]
 pub(crate) struct TestArgs {
     /// Run every count that the project names, and write docs/evidence/.
     #[arg(long)]
     full: bool,
+    /// Build the images for this board, and run the system tests on them alone.
+    #[arg(long)]
+    board: Option<String>,
     /// A stage, or a part of test names.
     filter: Option<String>,
 }
@@ -57,6 +60,8 @@ struct StageResult {
 struct TestRun<'a> {
     workspace: &'a Workspace,
     full: bool,
+    /// Of the images; the board of their manifests when none is named.
+    board: Option<String>,
     /// Part of test names; empty for all.
     filter: String,
     /// For property tests.
@@ -81,6 +86,8 @@ const STAGES: [(&str, Stage); 11] = [
     ("system", system),
 ];
 
+/// The board of the images' manifests.
+const DEFAULT_BOARD: &str = "qemu-virt";
 /// Cases of each property test with `--full`.
 const FULL_CASES: u32 = 4096;
 
@@ -93,15 +100,20 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let test_run = TestRun {
         workspace,
         full: args.full,
+        board: args.board.clone().filter(|board| board != DEFAULT_BOARD),
         filter: if by_test { named.to_owned() } else { String::new() },
         seed: since_1970.as_secs(),
         commit: workspace.commit(),
     };
     let mut results = Vec::new();
     for (name, stage) in STAGES {
-        let wanted = named.is_empty()
-            || name == named
-            || (by_test && ["unit", "images", "system"].contains(&name));
+        let wanted = if args.board.is_some() {
+            ["images", "system"].contains(&name)
+        } else {
+            named.is_empty()
+                || name == named
+                || (by_test && ["unit", "images", "system"].contains(&name))
+        };
         if !wanted {
             continue;
         }
@@ -255,25 +267,36 @@ fn unit(test_run: &TestRun<'_>) -> Result<Counts> {
 
 /// Directory of the images that tests look at.
 fn image_directory(test_run: &TestRun<'_>) -> Result<PathBuf> {
-    test_run.workspace.output()
+    let output = test_run.workspace.output()?;
+    Ok(test_run.board.as_ref().map_or(output.clone(), |board| output.join(board)))
 }
+
+/// Directory of the programs of test apps, which are the same on every board.
+fn program_directory(test_run: &TestRun<'_>) -> Result<PathBuf> {
+    Ok(test_run.workspace.output()?.join("programs"))
+}
+
+/// Manifests of the images that the system tests look at.
+const IMAGES: [&str; 9] = [
+    "images/hello.toml",
+    "images/connected.toml",
+    "tests/images/probe.toml",
+    "tests/images/supervision.toml",
+    "tests/images/hostile.toml",
+    "tests/images/network.toml",
+    "tests/images/lease.toml",
+    "tests/images/update.toml",
+    "tests/images/deferral.toml",
+];
 
 fn images(test_run: &TestRun<'_>) -> Result<Counts> {
     let builder = ImageBuilder::new(test_run.workspace, false, false)?;
-    let programs = image_directory(test_run)?.join("programs");
+    let programs = program_directory(test_run)?;
     let dynamic = dynamic_app::build(test_run, builder.rust(), &programs)?;
-    for (manifest, apps) in [
-        ("images/hello.toml", vec![]),
-        ("images/connected.toml", vec![]),
-        ("tests/images/probe.toml", vec![]),
-        ("tests/images/supervision.toml", vec![]),
-        ("tests/images/hostile.toml", dynamic),
-        ("tests/images/network.toml", vec![]),
-        ("tests/images/lease.toml", vec![]),
-        ("tests/images/update.toml", vec![]),
-        ("tests/images/deferral.toml", vec![]),
-    ] {
-        builder.build(&test_run.workspace.root.join(manifest), &apps, None)?;
+    let board = test_run.board.as_deref();
+    for manifest in IMAGES {
+        let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
+        builder.build_for(board, &test_run.workspace.root.join(manifest), apps, None)?;
     }
     builder.build_test_programs(&programs)?;
     for (name, directory) in
@@ -282,7 +305,7 @@ fn images(test_run: &TestRun<'_>) -> Result<Counts> {
         let program = builder.app_program(&test_run.workspace.root.join(directory))?;
         workspace::write(&programs.join(name), program)?;
     }
-    let control = workspace::read(&builder.control_kernel()?)?;
+    let control = workspace::read(&builder.control_kernel(board.unwrap_or(DEFAULT_BOARD))?)?;
     workspace::write(&image_directory(test_run)?.join("control-zImage"), control)?;
     Ok(Counts::PASSED)
 }
@@ -308,10 +331,10 @@ fn system(test_run: &TestRun<'_>) -> Result<Counts> {
     command
         .args(["run", "--quiet", "--package", "holdfast-system-tests", "--"])
         .arg(&images)
-        .arg(images.join("programs"))
+        .arg(program_directory(test_run)?)
         .arg(keys::development_directory(test_run.workspace))
         .arg(if test_run.full { "full" } else { "usual" })
-        .arg("qemu-virt")
+        .arg(test_run.board.as_deref().unwrap_or(DEFAULT_BOARD))
         .arg(&test_run.filter);
     counted(&mut command)
 }

@@ -353,7 +353,7 @@ pub fn encoded_manifest(bytes: &[u8]) {
 
 /// Whatever was accepted makes a plan within bounds.
 fn plan(manifest: &AppManifest) {
-    if let Err((field, reason)) = policy::app_plan(manifest).check() {
+    if let Err((field, reason)) = policy::app_plan(manifest, &[]).check() {
         panic!("its plan is refused: {field}: {reason}");
     }
 }

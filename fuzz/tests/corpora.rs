@@ -15,6 +15,7 @@ use holdfast_core::network::config::NetworkConfig;
 use holdfast_core::network::route;
 use holdfast_core::network::status::{AppStatus, InterfaceStatus, NetworkStatus, Traffic};
 use holdfast_core::package::Version;
+use holdfast_core::peripheral::{Access, BoardPeripheral, Kind};
 use holdfast_core::policy::{self, admission};
 use holdfast_core::release::client::{Client, Trusted};
 use holdfast_core::release::metadata::Role;
@@ -98,6 +99,11 @@ fn list() -> ComponentList {
         },
         services: vec![Service { name: "probe".to_owned(), uid: 101, plan: plan.clone() }],
         apps: vec![App { name: "app".to_owned(), component_id: ComponentId([7; 16]) }],
+        peripherals: vec![BoardPeripheral {
+            name: "$LED".to_owned(),
+            kind: Kind::Gpio,
+            access: Access::Line { chip: "pins".to_owned(), line: 3 },
+        }],
         admission: Some(Service { name: "admission".to_owned(), uid: 100, plan }),
     }
 }

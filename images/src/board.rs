@@ -3,6 +3,7 @@
 
 use crate::manifest::ManifestError;
 use crate::{FieldError, FileError};
+use holdfast_core::peripheral::{Access, BoardPeripheral, Kind};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -274,8 +275,8 @@ impl Board {
         }
         let mut names = BTreeSet::new();
         for (index, peripheral) in self.peripherals.iter().enumerate() {
-            if let Err((field, reason)) = peripheral.check() {
-                return refuse(&format!("peripheral[{index}]{field}"), reason);
+            if let Err(reason) = peripheral.check() {
+                return refuse(&format!("peripheral[{index}]"), reason);
             }
             if !names.insert(&peripheral.name) {
                 return refuse(&format!("peripheral[{index}].name"), "is there twice");
@@ -284,10 +285,10 @@ impl Board {
         Ok(())
     }
 
-    /// The peripheral that app manifests call `name`.
+    /// What it offers to apps.
     #[must_use]
-    pub fn peripheral(&self, name: &str) -> Option<&Peripheral> {
-        self.peripherals.iter().find(|peripheral| peripheral.name == name)
+    pub fn offered(&self) -> Vec<BoardPeripheral> {
+        self.peripherals.iter().filter_map(Peripheral::offered).collect()
     }
 }
 
@@ -344,24 +345,28 @@ impl BootLoader {
 }
 
 impl Peripheral {
-    fn check(&self) -> Result<(), (&'static str, &'static str)> {
-        let name = self.name.strip_prefix('$').unwrap_or_default();
-        let is_word = |text: &str| {
-            text.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
-        };
-        if name.is_empty() || !is_word(name) {
-            return Err((".name", "must be `$` and upper-case letters, digits and `_`"));
+    /// The one way in which it is reached.
+    fn offered(&self) -> Option<BoardPeripheral> {
+        let device = |node: &Option<String>, kind| Some((kind, Access::Device(node.clone()?)));
+        let line = self.gpio.clone().map(|GpioLine { chip, line }| Access::Line { chip, line });
+        let mut ways = [
+            line.map(|access| (Kind::Gpio, access)),
+            device(&self.i2c, Kind::I2cMaster),
+            device(&self.spi, Kind::SpiMaster),
+            device(&self.uart, Kind::Uart),
+        ]
+        .into_iter()
+        .flatten();
+        match (ways.next(), ways.next()) {
+            (Some((kind, access)), None) => {
+                Some(BoardPeripheral { name: self.name.clone(), kind, access })
+            }
+            _ => None,
         }
-        let nodes = [&self.i2c, &self.spi, &self.uart];
-        let count = nodes.iter().filter(|node| node.is_some()).count();
-        if count.saturating_add(usize::from(self.gpio.is_some())) != 1 {
-            return Err(("", "must have one of `gpio`, `i2c`, `spi` and `uart`"));
-        }
-        let is_device = |node: &str| node.starts_with("/dev/") && !node.contains("..");
-        if !nodes.into_iter().flatten().all(|node| is_device(node)) {
-            return Err(("", "must be a device node below /dev"));
-        }
-        Ok(())
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        self.offered().ok_or("must have one of `gpio`, `i2c`, `spi` and `uart`")?.check()
     }
 }
 
@@ -420,8 +425,12 @@ mod tests {
             ("at_kib = 8", "at_kib = 0", "boot_loader.first_stage.at_kib: must be 1 or more"),
             ("end_kib = 1024", "end_kib = 4096", "boot_loader.end_kib: must be from 64 to 3072"),
             ("in = \"card\"", "in = \"rom\"", "a `rom` has neither `first_stage` nor `u_boot`"),
-            ("kernel = \"allwinner", "qemu = \"virt\"\nkernel = \"allwinner", "device_tree: must have one of"),
-            ("name = \"$LED_RED\"", "name = \"LED_RED\"", "peripheral[1].name: must be `$`"),
+            (
+                "kernel = \"allwinner",
+                "qemu = \"virt\"\nkernel = \"allwinner",
+                "device_tree: must have one of",
+            ),
+            ("name = \"$LED_RED\"", "name = \"LED_RED\"", "peripheral[1]: the name must be `$`"),
             ("name = \"$LED_RED\"", "name = \"$LED_GREEN\"", "peripheral[1].name: is there twice"),
             ("i2c = \"/dev/i2c-0\"", "i2c = \"/dev/../x\"", "peripheral[2]: must be a device node"),
             ("fit_end = 0x44800000", "fit_end = 0x43800000", "addresses: must rise"),

@@ -19,6 +19,7 @@ use holdfast_core::component::{
 use holdfast_core::elf::{self, ElfError};
 use holdfast_core::network::{NetworkGrants, config};
 use holdfast_core::package::Device;
+use holdfast_core::peripheral;
 use holdfast_core::policy::system_calls::SystemCalls;
 use holdfast_core::policy::{self, Requests, ServiceGrants};
 use holdfast_core::release::client::{Client, Trusted};
@@ -222,8 +223,7 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
         boot::sign(&mut fit, key)?;
     }
     let root = [root, verity.tree].concat();
-    let loader =
-        boot_loader::assemble(&inputs.u_boot, inputs.board, &layout, &inputs.boot_keys)?;
+    let loader = boot_loader::assemble(&inputs.u_boot, inputs.board, &layout, &inputs.boot_keys)?;
     let writable = writable(inputs, &layout, &identity, &packages)?;
     put_in_place(output, |file, path| {
         write_disk(file, path, &layout, (&fit, &root), &identity, &writable)?;
@@ -393,6 +393,8 @@ fn read_packages(inputs: &Inputs<'_>) -> Result<Vec<Package>, BuildError> {
         if let Some(field) = package.manifest.unsupported.first() {
             return Err(refused(format!("asks for {field}: not supported by this OS version")));
         }
+        peripheral::grant(&package.manifest, &inputs.board.offered())
+            .map_err(|error| refused(format!("asks for {error}")))?;
         if !package.manifest.network.is_empty() && inputs.network.is_none() {
             let manifest = inputs.manifest.path.display();
             return Err(refused(format!(
@@ -566,6 +568,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
         image,
         services,
         apps,
+        peripherals: inputs.board.offered(),
         admission,
     })
 }

@@ -9,6 +9,7 @@ use crate::package::Mounted;
 use holdfast_core::app_manifest::{ComponentId, Limits, UpdateAccess};
 use holdfast_core::component::Readiness;
 use holdfast_core::log_line::LineAssembler;
+use holdfast_core::peripheral::{self, BoardPeripheral};
 use holdfast_core::policy::system_calls::SystemCalls;
 use holdfast_core::policy::{Network, Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE};
 use holdfast_core::supervision::{Action, State, Supervisor};
@@ -20,7 +21,7 @@ use holdfast_linux::mount::{self, Access};
 use holdfast_linux::network_namespace::{NamespaceError, NetworkNamespace};
 use holdfast_linux::seccomp::{Filter, Filters};
 use holdfast_linux::spawn::{self, Command, Pid, SpawnError};
-use holdfast_linux::{PathError, storage};
+use holdfast_linux::{PathError, gpio, storage, terminal};
 use std::cell::OnceCell;
 use std::ffi::{CString, NulError};
 use std::fs::{File, OpenOptions};
@@ -175,7 +176,15 @@ impl Starter {
             let microseconds = u64::from(ms).saturating_mul(1000);
             environment.push(CString::new(format!("WATCHDOG_USEC={microseconds}"))?);
         }
-        environment.push(CString::new(format!("LISTEN_FDS={}", plan.descriptors.len()))?);
+        let listed = plan.descriptors.len().saturating_add(plan.peripherals.len());
+        environment.push(CString::new(format!("LISTEN_FDS={listed}"))?);
+        if !plan.peripherals.is_empty() {
+            // sd_listen_fds(3); no service has both.
+            let nodes = plan.descriptors.iter().map(|_| "unknown");
+            let named = plan.peripherals.iter().map(|p| p.name.trim_start_matches('$'));
+            let names: Vec<&str> = nodes.chain(named).collect();
+            environment.push(CString::new(format!("LISTEN_FDNAMES={}", names.join(":")))?);
+        }
         let filters = Filters {
             component: self.filter(plan.system_calls)?,
             stub: self.filter(SystemCalls::Stub)?,
@@ -242,9 +251,16 @@ impl Supervised {
         let (output, output_child) = channel::output_pipe().map_err(StartError::Channel)?;
         let mut devices = Vec::new();
         for path in &plan.descriptors {
-            devices.push(open(path, true)?);
+            let device = open(path, true)?;
+            terminal::make_raw(&device, Path::new(path))?;
+            devices.push(device);
         }
-        let mut handed: Vec<_> = devices.iter().map(|device| (None, device.as_fd())).collect();
+        let mut peripherals = Vec::new();
+        for peripheral in &plan.peripherals {
+            peripherals.push(open_peripheral(peripheral, name)?);
+        }
+        let opened = devices.iter().map(AsFd::as_fd).chain(peripherals.iter().map(AsFd::as_fd));
+        let mut handed: Vec<_> = opened.map(|device| (None, device)).collect();
         let requests = if plan.requests.any() {
             Some(channel::request_pair().map_err(StartError::Channel)?)
         } else {
@@ -412,6 +428,18 @@ fn kept(plan: &Plan, name: &str, uid: u32) -> Result<Vec<(Source, PathBuf)>, Pat
         kept.push((source.clone(), path));
     }
     Ok(kept)
+}
+
+/// A peripheral as an app gets it: a line that nobody else has, a serial line that passes every byte.
+fn open_peripheral(granted: &BoardPeripheral, component: &str) -> Result<OwnedFd, StartError> {
+    match &granted.access {
+        peripheral::Access::Line { chip, line } => Ok(gpio::take_line(chip, *line, component)?),
+        peripheral::Access::Device(path) => {
+            let device = open(path, true)?;
+            terminal::make_raw(&device, Path::new(path))?;
+            Ok(device.into())
+        }
+    }
 }
 
 fn open(path: &str, writable: bool) -> Result<File, StartError> {

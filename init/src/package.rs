@@ -11,6 +11,7 @@ use crate::log::Log;
 use holdfast_core::component::{self as list, App, ImageIdentity, Service, Stored};
 use holdfast_core::identity::Identity;
 use holdfast_core::package::{Device, HEADER_BYTES, Header, PackageError, Refusal, SignatureError};
+use holdfast_core::peripheral::{self, BoardPeripheral, NotGranted};
 use holdfast_core::policy::admission::{self, AdmissionError};
 use holdfast_core::policy::{self, Network, Plan, Root, Source};
 use holdfast_core::release;
@@ -53,6 +54,10 @@ pub(crate) enum PackageRefusal {
     Differs,
     #[error("the package asks for {0}: not supported by this OS version")]
     Unsupported(String),
+    #[error("the package asks for {0}")]
+    NotGranted(#[from] NotGranted),
+    #[error("the package asks for {0}, which {1} has")]
+    Taken(String, String),
     #[error("{0}: {1}")]
     Plan(&'static str, &'static str),
     #[error(transparent)]
@@ -83,6 +88,10 @@ pub(crate) struct Gate<'a> {
     pub(crate) starter: &'a Starter,
     pub(crate) image: &'a ImageIdentity,
     pub(crate) admission: Option<&'a Service>,
+    /// What the board offers.
+    pub(crate) peripherals: &'a [BoardPeripheral],
+    /// Components that have theirs already.
+    pub(crate) earlier: &'a [Component],
 }
 
 /// The component that `app` becomes: with its package on trial, the current one, or, where that cannot be
@@ -128,7 +137,7 @@ fn admit_stored(
     app: &App,
     stored: Stored,
 ) -> Result<Component, PackageRefusal> {
-    let Gate { log, starter, image, admission } = gate;
+    let Gate { log, image, admission, .. } = gate;
     let path = app_store::path(app.component_id, stored);
     let missing = || PackageRefusal::Missing(stored.file(app.component_id));
     let package = package_file::open(&path, HEADER_BYTES)?.ok_or_else(missing)?;
@@ -147,7 +156,7 @@ fn admit_stored(
         _ => None,
     };
     let mounted = mount_package(&app.name, header, package.file, trial)?;
-    let plan = look(log, starter, admission.ok_or(PackageRefusal::NoAdmission)?, &mounted)
+    let plan = look(gate, admission.ok_or(PackageRefusal::NoAdmission)?, &mounted)
         .inspect_err(|_| unmount(log, &mounted))?;
     let (name, version, index) = (&app.name, header.version, header.rollback_index);
     let on_trial = if trial.is_some() { ", on trial" } else { "" };
@@ -216,12 +225,8 @@ pub(crate) fn unmount(log: &Log, mounted: &Mounted) {
 }
 
 /// Has a process of its own look at the files and read the manifest, and makes the plan.
-fn look(
-    log: &Log,
-    starter: &Starter,
-    admission: &Service,
-    mounted: &Mounted,
-) -> Result<Plan, PackageRefusal> {
+fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, PackageRefusal> {
+    let Gate { log, starter, peripherals, earlier, .. } = gate;
     let cgroup = component::limited_group(&admission.name, &admission.plan.limits)?;
     let (output, output_child) =
         channel::output_pipe().map_err(|e| PackageRefusal::Kernel("make a pipe", e))?;
@@ -269,7 +274,16 @@ fn look(
     if let Some(path) = manifest.unsupported.first() {
         return Err(PackageRefusal::Unsupported(holdfast_core::log_line::escape(path.as_bytes())));
     }
-    let plan = policy::app_plan(&manifest);
+    let granted = peripheral::grant(&manifest, peripherals)?;
+    for asked in &granted {
+        let has = |other: &&Component| {
+            other.plan.peripherals.iter().any(|theirs| theirs.access == asked.access)
+        };
+        if let Some(other) = earlier.iter().find(has) {
+            return Err(PackageRefusal::Taken(asked.to_string(), other.name.clone()));
+        }
+    }
+    let plan = policy::app_plan(&manifest, &granted);
     plan.check().map_err(|(field, reason)| PackageRefusal::Plan(field, reason))?;
     match (&plan.root, &plan.network) {
         (Root::Own(_), Network::None | Network::Granted(_)) => Ok(plan),

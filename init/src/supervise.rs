@@ -132,6 +132,8 @@ impl<'log> Supervision<'log> {
                 starter: &starter,
                 image: &list.image,
                 admission: list.admission.as_ref(),
+                peripherals: &list.peripherals,
+                earlier: &ready,
             };
             match package::admit(gate, &mut identities, app) {
                 Ok(component) => ready.push(component),

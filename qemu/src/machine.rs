@@ -13,7 +13,7 @@ use regex::Regex;
 use std::fs;
 use std::io::Write;
 use std::net::SocketAddrV4;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ pub const PROGRAM: &str = "qemu-system-arm";
 const FLASH_BYTES: u64 = 64 * 1024 * 1024;
 /// Name of the log of writes.
 const WRITE_LOG: &str = "writes";
+/// Name of the socket of the serial line that apps can be granted.
+const SERIAL_LINE: &str = "line";
 /// Name of the peer's socket.
 const PEER: &str = "peer";
 /// Time for QEMU to open its sockets.
@@ -287,7 +289,9 @@ impl Machine {
         let at = |name: &str| directory.path().join(name);
         let (qmp_path, probe_path) = (at("qmp"), at("probe"));
         let reset_path = at("reset");
-        for socket in [&qmp_path, &reset_path, &probe_path, &at("debugger"), &at(PEER)] {
+        for socket in
+            [&at(SERIAL_LINE), &qmp_path, &reset_path, &probe_path, &at("debugger"), &at(PEER)]
+        {
             let _ = fs::remove_file(socket);
         }
         if self.log_writes {
@@ -314,6 +318,15 @@ impl Machine {
                 Model::Virt => ["-device", "virtserialport,chardev=probe,name=probe"],
                 // Its second serial line.
                 Model::OrangePiPc => ["-serial", "chardev:probe"],
+            })
+            .args(match model {
+                Model::Virt => Vec::new(),
+                Model::OrangePiPc => vec![
+                    "-serial".to_owned(),
+                    "null".to_owned(),
+                    "-serial".to_owned(),
+                    format!("unix:{},server=on,wait=off", at(SERIAL_LINE).display()),
+                ],
             })
             .arg("-qmp")
             .arg(format!("unix:{}", qmp_path.display()))
@@ -511,6 +524,20 @@ impl Guest {
         write_log::read(&self.directory.path().join(WRITE_LOG))
     }
 
+    /// The other end of the serial line that apps can be granted, on a machine that has one: `$UART3` of the
+    /// Orange Pi PC.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn serial_line(&self) -> Result<UnixStream, HarnessError> {
+        let path = self.directory.path().join(SERIAL_LINE);
+        UnixStream::connect(&path).map_err(|source| HarnessError::File {
+            operation: "connect to",
+            path,
+            source,
+        })
+    }
+
     /// The guest's disk.
     #[must_use]
     pub fn disk(&self) -> PathBuf {
@@ -518,10 +545,7 @@ impl Guest {
     }
 }
 
-fn accept(
-    listener: &UnixListener,
-    process: &mut KillOnDrop,
-) -> Result<std::os::unix::net::UnixStream, HarnessError> {
+fn accept(listener: &UnixListener, process: &mut KillOnDrop) -> Result<UnixStream, HarnessError> {
     let deadline = Instant::now().checked_add(START_WITHIN);
     loop {
         match listener.accept() {

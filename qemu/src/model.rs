@@ -8,8 +8,9 @@ use regex::Regex;
 use std::path::Path;
 use std::time::Duration;
 
-/// init's last line before the machine restarts.
-const LAST_LINE: &str = r"holdfast: rebooting\n";
+/// init's last line before the machine restarts, and the kernel's where nothing can switch it off.
+const LAST_LINES: &str =
+    r"init: rebooting\n|reboot: Power off not available: System halted instead";
 
 /// A machine of QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +31,8 @@ impl Model {
         if build::rom_path(image).is_file() {
             return Ok(Self::Virt);
         }
-        let no_machine = |reason: String| HarnessError::NoMachine {
-            image: image.to_owned(),
-            reason,
-        };
+        let no_machine =
+            |reason: String| HarnessError::NoMachine { image: image.to_owned(), reason };
         let loader = disk::read_boot_loader(image).map_err(|e| no_machine(e.to_string()))?;
         let board = boot_loader::board(&loader).map_err(|error| no_machine(error.to_string()))?;
         match board.as_str() {
@@ -57,34 +56,31 @@ impl Model {
             ],
             // It has 1 GiB and four processors, whatever is asked for. QEMU's counter would run at
             // 62.5 MHz, while the SPL tells the kernel 24 MHz, which the board's has.
-            Self::OrangePiPc => &[
-                "-M",
-                "orangepi-pc",
-                "-m",
-                "1G",
-                "-global",
-                "cortex-a7-arm-cpu.cntfrq=24000000",
-            ],
+            Self::OrangePiPc => {
+                &["-M", "orangepi-pc", "-m", "1G", "-global", "cortex-a7-arm-cpu.cntfrq=24000000"]
+            }
         };
         ["-nodefaults", "-no-user-config"].iter().chain(words).map(|w| (*w).to_owned()).collect()
     }
 
-    /// Does what the machine's own devices should: QEMU's `orangepi-pc` has no watchdog, by which the
-    /// board resets itself, so that it is reset from outside when init has said its last line.
+    /// Does what the machine's own devices should, or who stands beside the board: QEMU's `orangepi-pc` has no
+    /// watchdog, by which the board resets itself, so that it is reset from outside when init has said its
+    /// last line; and where a board cannot switch itself off, somebody pulls the plug.
     pub(crate) fn stand_in(self, console: &Console, mut qmp: Qmp) {
         if self == Self::Virt {
             return;
         }
         let console = console.clone();
         std::thread::spawn(move || {
-            let Ok(last_line) = Regex::new(LAST_LINE) else { return };
+            let Ok(last_line) = Regex::new(LAST_LINES) else { return };
             let mut from = 0;
             // Ends when the console does.
-            while let Ok((_, end)) = console.wait_from(from, &last_line, Duration::MAX) {
+            while let Ok((said, end)) = console.wait_from(from, &last_line, Duration::MAX) {
                 from = end;
-                // The kernel has yet to flush and unmount nothing: it only disables its processors.
+                // The kernel has nothing to write any more: it only stops its processors.
                 std::thread::sleep(Duration::from_millis(500));
-                if qmp.execute("system_reset", &serde_json::json!({})).is_err() {
+                let command = if said.contains("rebooting") { "system_reset" } else { "quit" };
+                if qmp.execute(command, &serde_json::json!({})).is_err() {
                     return;
                 }
             }

@@ -4,6 +4,7 @@ use crate::workspace::Workspace;
 use anyhow::{Result, bail};
 use clap::Args;
 use holdfast_core::app_manifest::{self, AppManifest};
+use holdfast_core::peripheral;
 use holdfast_images::app;
 use holdfast_images::board::Board;
 use std::path::PathBuf;
@@ -28,18 +29,24 @@ pub(crate) struct CheckArgs {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &CheckArgs) -> Result<()> {
-    if let Some(board) = &args.board {
-        Board::load(&workspace.root.join("images/boards"), board, "--board".as_ref())?;
-    }
+    let board = args
+        .board
+        .as_ref()
+        .map(|board| Board::load(&workspace.root.join("images/boards"), board, "--board".as_ref()));
+    let offered = board.transpose()?.map(|board| board.offered());
     let mut faults = Vec::new();
     let mut sound: Vec<(PathBuf, AppManifest)> = Vec::new();
     for app in &args.apps {
         let path = if app.is_dir() { app.join(app_manifest::FILE_NAME) } else { app.clone() };
         match app::load_manifest_file(&path) {
             Ok(manifest) => {
-                let supported = app::check_supported(&manifest, &path);
-                if let (Some(_), Err(error)) = (&args.board, supported) {
-                    faults.extend(error.to_string().lines().map(str::to_owned));
+                if let Some(offered) = &offered {
+                    if let Err(error) = app::check_supported(&manifest, &path) {
+                        faults.extend(error.to_string().lines().map(str::to_owned));
+                    }
+                    if let Err(error) = peripheral::grant(&manifest, offered) {
+                        faults.push(format!("{}: {error}", path.display()));
+                    }
                 }
                 sound.push((path, manifest));
             }

@@ -1,11 +1,14 @@
 //! `app plan` and `app score`: what a manifest makes of an app, before anything is built.
 
+use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_core::app_manifest::{self, AppManifest};
+use holdfast_core::peripheral;
 use holdfast_core::policy::exposure::{self, Finding};
 use holdfast_core::policy::{self, Plan};
 use holdfast_images::app;
+use holdfast_images::board::Board;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `app plan`.
@@ -15,6 +18,9 @@ pub(crate) struct PlanArgs {
     /// App directory or manifest.
     #[arg(value_name = "DIR|MANIFEST")]
     app: PathBuf,
+    /// Board whose peripherals it is granted.
+    #[arg(long, value_name = "NAME")]
+    board: Option<String>,
     /// Print as JSON.
     #[arg(long)]
     json: bool,
@@ -31,6 +37,9 @@ pub(crate) struct ScoreArgs {
     /// App directory or manifest.
     #[arg(value_name = "DIR|MANIFEST")]
     app: PathBuf,
+    /// Board whose peripherals it is granted.
+    #[arg(long, value_name = "NAME")]
+    board: Option<String>,
     /// Fail when the app is more exposed than this.
     #[arg(long, value_name = "SCORE")]
     at_most: Option<f64>,
@@ -39,15 +48,25 @@ pub(crate) struct ScoreArgs {
     json: bool,
 }
 
-fn load(path: &Path) -> Result<(AppManifest, Plan)> {
+fn load(workspace: &Workspace, path: &Path, board: Option<&str>) -> Result<(AppManifest, Plan)> {
     let file = if path.is_dir() { path.join(app_manifest::FILE_NAME) } else { path.to_owned() };
     let manifest = app::load_manifest_file(&file)?;
-    let plan = policy::app_plan(&manifest);
+    let granted = match board {
+        Some(board) => {
+            let boards = workspace.root.join("images/boards");
+            let board = Board::load(&boards, board, "--board".as_ref())?;
+            peripheral::grant(&manifest, &board.offered())
+                .with_context(|| file.display().to_string())?
+        }
+        None if manifest.peripherals.is_empty() => Vec::new(),
+        None => bail!("{}: asks for peripherals; say of which --board", file.display()),
+    };
+    let plan = policy::app_plan(&manifest, &granted);
     Ok((manifest, plan))
 }
 
-pub(crate) fn plan(args: &PlanArgs) -> Result<()> {
-    let (manifest, plan) = load(&args.app)?;
+pub(crate) fn plan(workspace: &Workspace, args: &PlanArgs) -> Result<()> {
+    let (manifest, plan) = load(workspace, &args.app, args.board.as_deref())?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&plan).context("cannot write JSON")?);
         return Ok(());
@@ -59,8 +78,8 @@ pub(crate) fn plan(args: &PlanArgs) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn score(args: &ScoreArgs) -> Result<()> {
-    let (_, plan) = load(&args.app)?;
+pub(crate) fn score(workspace: &Workspace, args: &ScoreArgs) -> Result<()> {
+    let (_, plan) = load(workspace, &args.app, args.board.as_deref())?;
     let findings = exposure::findings(&plan);
     let score = exposure::score(&findings);
     if args.json {

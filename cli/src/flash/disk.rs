@@ -27,7 +27,8 @@ pub(super) struct Views {
 
 impl Views {
     pub(super) fn of_this_host() -> Result<Self> {
-        let read = |path: &str| fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
+        let read =
+            |path: &str| fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
         let mounts = read("/proc/self/mountinfo")?;
         // A kernel without swap has no such file.
         let swaps = read("/proc/swaps").unwrap_or_default();
@@ -85,7 +86,8 @@ fn describe(views: &Views, path: &Path, number: &str) -> Result<Disk> {
             whole.display()
         );
     }
-    let read = |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default().trim().to_owned();
+    let read =
+        |name: &str| fs::read_to_string(directory.join(name)).unwrap_or_default().trim().to_owned();
     let size = |directory: &Path| -> u64 {
         let text = fs::read_to_string(directory.join("size")).unwrap_or_default();
         text.trim().parse::<u64>().unwrap_or(0).saturating_mul(SECTOR_BYTES)
@@ -96,12 +98,16 @@ fn describe(views: &Views, path: &Path, number: &str) -> Result<Disk> {
         if entry.path().join("partition").exists() {
             let number = fs::read_to_string(entry.path().join("dev")).unwrap_or_default();
             members.insert(number.trim().to_owned());
-            partitions.push((entry.file_name().to_string_lossy().into_owned(), size(&entry.path())));
+            partitions
+                .push((entry.file_name().to_string_lossy().into_owned(), size(&entry.path())));
         }
     }
     partitions.sort();
     let mut disk = Disk {
-        model: [read("device/vendor"), read("device/model"), read("device/name")].join(" ").trim().to_owned(),
+        model: [read("device/vendor"), read("device/model"), read("device/name")]
+            .join(" ")
+            .trim()
+            .to_owned(),
         bytes: size(&directory),
         partitions,
         // A card in a slot of its own is `SD`, one that is soldered in `MMC`.
@@ -130,7 +136,8 @@ fn uses(views: &Views) -> Vec<(String, BTreeSet<String>)> {
     let mut uses = Vec::new();
     let named = |device: &str| -> Option<String> {
         let name = device.strip_prefix("/dev/")?;
-        let number = fs::read_to_string(views.sys.join("class/block").join(name).join("dev")).ok()?;
+        let number =
+            fs::read_to_string(views.sys.join("class/block").join(name).join("dev")).ok()?;
         Some(number.trim().to_owned())
     };
     for line in views.mounts.lines() {
@@ -139,7 +146,10 @@ fn uses(views: &Views) -> Vec<(String, BTreeSet<String>)> {
         let mut numbers = BTreeSet::new();
         beneath(views, number, &mut numbers);
         // Some file systems have a number of their own; then the source says where they are.
-        let source = words.iter().position(|word| *word == "-").and_then(|at| words.get(at.saturating_add(2)));
+        let source = words
+            .iter()
+            .position(|word| *word == "-")
+            .and_then(|at| words.get(at.saturating_add(2)));
         if let Some(number) = source.and_then(|source| named(source)) {
             beneath(views, &number, &mut numbers);
         }
@@ -195,7 +205,9 @@ mod tests {
             file(&format!("block/{disk}/device/model"), "Reader  \n");
             link(&format!("dev/block/{number}"), &format!("block/{disk}"));
         }
-        for (disk, part, number) in [("sda", "sda1", "8:1"), ("sdb", "sdb1", "8:17"), ("sdb", "sdb2", "8:18")] {
+        for (disk, part, number) in
+            [("sda", "sda1", "8:1"), ("sdb", "sdb1", "8:17"), ("sdb", "sdb2", "8:18")]
+        {
             file(&format!("block/{disk}/{part}/dev"), number);
             file(&format!("block/{disk}/{part}/partition"), "1");
             file(&format!("block/{disk}/{part}/size"), "2048");
@@ -218,7 +230,10 @@ mod tests {
     fn a_card_in_a_reader_is_described_by_what_is_lost() {
         let card = disk("", "", "8:16");
         assert_eq!((card.model.as_str(), card.bytes, card.removable), ("Reader", 4_194_304, true));
-        assert_eq!(card.partitions, [("sdb1".to_owned(), 1_048_576), ("sdb2".to_owned(), 1_048_576)]);
+        assert_eq!(
+            card.partitions,
+            [("sdb1".to_owned(), 1_048_576), ("sdb2".to_owned(), 1_048_576)]
+        );
         assert!(card.mounted.is_empty() && card.system.is_empty());
     }
 
@@ -239,7 +254,10 @@ mod tests {
     fn a_partition_is_refused_with_the_name_of_its_disk() {
         let (_directory, views) = views("", "");
         let error = describe(&views, Path::new("/dev/sdb1"), "8:17").unwrap_err().to_string();
-        assert_eq!(error, "/dev/sdb1: is one partition; an image is a whole disk, such as /dev/sdb");
+        assert_eq!(
+            error,
+            "/dev/sdb1: is one partition; an image is a whole disk, such as /dev/sdb"
+        );
     }
 
     #[test]

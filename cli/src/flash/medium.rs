@@ -69,9 +69,9 @@ impl Target for Medium {
         }
         // What the device can do fastest, then what the kernel can do for it.
         let ways = [FallocateFlags::PUNCH_HOLE, FallocateFlags::ZERO_RANGE];
-        let done = ways.iter().any(|way| {
-            fallocate(&self.file, *way | FallocateFlags::KEEP_SIZE, at, length).is_ok()
-        });
+        let done = ways
+            .iter()
+            .any(|way| fallocate(&self.file, *way | FallocateFlags::KEEP_SIZE, at, length).is_ok());
         if done {
             return Ok(());
         }

@@ -18,8 +18,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_images::app::{self, App};
 use holdfast_images::board::Board;
-use holdfast_images::boot_loader;
 use holdfast_images::boot::{BootKey, BootSigningKey};
+use holdfast_images::boot_loader;
 use holdfast_images::build::{self, Inputs, Sizes, UpdateInputs};
 use holdfast_images::key::PublicKey;
 use holdfast_images::manifest::{ImageManifest, UpdateSource};
@@ -405,9 +405,9 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// The kernel that the control of attacks runs on.
-    pub(crate) fn control_kernel(&self) -> Result<PathBuf> {
+    pub(crate) fn control_kernel(&self, board: &str) -> Result<PathBuf> {
         let boards = self.workspace.root.join("images/boards");
-        let board = Board::load(&boards, "qemu-virt", "tests/hostile-apps".as_ref())?;
+        let board = Board::load(&boards, board, "tests/hostile-apps".as_ref())?;
         let kernel =
             kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Control)?;
         Ok(kernel.image)

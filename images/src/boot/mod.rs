@@ -289,10 +289,7 @@ fn for_slot(parts: &Parts<'_>, command_line: &str) -> Result<Vec<u8>, BootError>
 /// Memory that the kernel leaves alone but for the end of its log, with as many cells as the root has:
 /// the kernel takes no other. Source: kernel document
 /// `devicetree/bindings/reserved-memory/ramoops.yaml`, and `drivers/of/of_reserved_mem.c`.
-fn reserved_memory(
-    boot_log: u32,
-    (address_cells, size_cells): (u32, u32),
-) -> DeviceTreeNode {
+fn reserved_memory(boot_log: u32, (address_cells, size_cells): (u32, u32)) -> DeviceTreeNode {
     let length = BOOT_LOG_BYTES;
     let wide = |cells: u32, value: u32| -> Vec<u8> {
         let high = if cells > 1 { vec![0; 4] } else { Vec::new() };
@@ -301,11 +298,7 @@ fn reserved_memory(
     let reg = [wide(address_cells, boot_log), wide(size_cells, length)].concat();
     let area = node(
         &format!("ramoops@{boot_log:x}"),
-        [
-            property("compatible", "ramoops"),
-            property("reg", reg),
-            property("console-size", length),
-        ],
+        [property("compatible", "ramoops"), property("reg", reg), property("console-size", length)],
         [],
     );
     let cells = [

@@ -7,6 +7,7 @@
 use crate::app_manifest::ComponentId;
 use crate::encoding::{self, EncodingError};
 use crate::package::{KeyId, Version};
+use crate::peripheral::{self, BoardPeripheral};
 use crate::policy::Plan;
 use crate::policy::system_calls::SystemCalls;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,7 @@ use thiserror::Error;
 /// Where the component list lies in the root file system.
 pub const PATH: &str = "/etc/holdfast/components";
 /// Version of the encoding; a list with another one is refused.
-pub const FORMAT_VERSION: u16 = 7;
+pub const FORMAT_VERSION: u16 = 8;
 /// Largest encoded list in bytes that init will look at.
 pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 /// Most components in one image.
@@ -42,6 +43,8 @@ pub struct ComponentList {
     pub services: Vec<Service>,
     /// Apps, in start order; what they are granted is said by their packages.
     pub apps: Vec<App>,
+    /// What the board offers to apps.
+    pub peripherals: Vec<BoardPeripheral>,
     /// The one-shot process that looks at a package; there is one where there are apps.
     pub admission: Option<Service>,
 }
@@ -115,6 +118,9 @@ pub enum ComponentListError {
     /// Apps, and nothing to look at their packages with.
     #[error("component list has apps, but no admission")]
     NoAdmission,
+    /// What the board offers breaks a rule.
+    #[error("a peripheral of the board: {0}")]
+    Peripheral(&'static str),
     /// A field of one component holds what it may not.
     #[error("component `{component}`: {field}: {reason}")]
     Field {
@@ -184,6 +190,16 @@ impl ComponentList {
                     field: "component_id",
                     reason: "used by another app",
                 });
+            }
+        }
+        let offered = &self.peripherals;
+        if offered.len() > peripheral::MAX_OFFERED {
+            return Err(ComponentListError::Peripheral("there are more than 64"));
+        }
+        for (index, peripheral) in offered.iter().enumerate() {
+            peripheral.check().map_err(ComponentListError::Peripheral)?;
+            if offered.iter().take(index).any(|earlier| earlier.name == peripheral.name) {
+                return Err(ComponentListError::Peripheral("a name is there twice"));
             }
         }
         if !self.apps.is_empty() && self.admission.is_none() {
@@ -330,6 +346,7 @@ mod tests {
             },
             services,
             apps: vec![App { name: "app".to_owned(), component_id: ComponentId([7; 16]) }],
+            peripherals: Vec::new(),
             admission: Some(service("admission", 100)),
         }
     }

@@ -14,6 +14,7 @@ pub mod log_line;
 pub mod network;
 pub mod notify;
 pub mod package;
+pub mod peripheral;
 pub mod policy;
 pub mod release;
 pub mod reset;

@@ -5,6 +5,7 @@
 //! for each check and ends like any test runner's.
 
 mod attacks;
+mod boards;
 mod boot;
 mod boot_script;
 mod contents;
@@ -126,9 +127,10 @@ fn main() -> ExitCode {
     let effort = if effort.as_os_str() == "full" { FULL } else { USUAL };
     let board = board.to_string_lossy().into_owned();
     let artefacts = Artefacts { images, programs, keys, effort, board };
-    let mut suite = Suite::new(filters);
+    let mut suite = Suite::new(filters, boards::lacking(&artefacts.board));
     contents::run(&mut suite, &artefacts);
     boot::run(&mut suite, &artefacts);
+    boards::run(&mut suite, &artefacts);
     packages::run(&mut suite, &artefacts);
     supervision::run(&mut suite, &artefacts);
     hostile::run(&mut suite, &artefacts);

@@ -703,7 +703,7 @@ mod tests {
                 bytes.truncate(at);
             }
             if let Ok(manifest) = AppManifest::decode(&bytes) {
-                prop_assert_eq!(crate::policy::app_plan(&manifest).check(), Ok(()));
+                prop_assert_eq!(crate::policy::app_plan(&manifest, &[]).check(), Ok(()));
             }
         }
     }

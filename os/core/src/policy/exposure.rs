@@ -187,7 +187,10 @@ pub fn findings(plan: &Plan) -> Vec<Finding> {
                     (true, true) => (1, 10),
                     (false, _) => (10, 10),
                 },
-                Check::NoDevices => (u32::from(!plan.descriptors.is_empty()), 1),
+                Check::NoDevices => {
+                    let none = plan.descriptors.is_empty() && plan.peripherals.is_empty();
+                    (u32::from(!none), 1)
+                }
                 Check::NoRequests => {
                     let more = plan.requests.any() || plan.updates != UpdateAccess::None;
                     (u32::from(more), 1)
@@ -249,11 +252,11 @@ mod tests {
 
     #[test]
     fn the_default_app_is_at_the_safest_end_and_storage_costs_little() {
-        let default = app_plan(&manifest(&json!({})));
+        let default = app_plan(&manifest(&json!({})), &[]);
         assert_eq!(score(&findings(&default)), 0.0);
         assert_eq!(rating(0.0), "PERFECT");
         let storing =
-            app_plan(&manifest(&json!({"Capabilities": {"MutableStorage": {"SizeKB": 8}}})));
+            app_plan(&manifest(&json!({"Capabilities": {"MutableStorage": {"SizeKB": 8}}})), &[]);
         let found = findings(&storing);
         assert_eq!(found[0].id, "ProtectSystem=", "the grant that costs comes first");
         let score = score(&found);
@@ -263,15 +266,17 @@ mod tests {
 
     #[test]
     fn an_app_on_the_network_is_safe_and_not_perfect() {
-        let connected =
-            app_plan(&manifest(&json!({"Capabilities": {"AllowedConnections": ["example.com"]}})));
+        let connected = app_plan(
+            &manifest(&json!({"Capabilities": {"AllowedConnections": ["example.com"]}})),
+            &[],
+        );
         let score = score(&findings(&connected));
         assert_eq!(rating(score), "SAFE", "{score}");
     }
 
     #[test]
     fn every_power_costs_what_its_row_weighs() {
-        let plan = app_plan(&manifest(&json!({})));
+        let plan = app_plan(&manifest(&json!({})), &[]);
         let with = |change: fn(&mut Plan)| {
             let mut plan = plan.clone();
             change(&mut plan);

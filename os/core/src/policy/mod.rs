@@ -11,6 +11,7 @@ pub mod system_calls;
 use crate::app_manifest::{AppManifest, Limits, RestartPolicy, UpdateAccess};
 use crate::component::{LAST_CAPABILITY, Readiness, is_clean_absolute};
 use crate::network::{NetworkGrants, Protocol};
+use crate::peripheral::{self, BoardPeripheral};
 use crate::slots::DEFAULT_STABLE_FOR_MS;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -52,6 +53,8 @@ pub struct Plan {
     pub limits: Limits,
     /// Device nodes init opens for reading and writing and hands over from descriptor 3 on.
     pub descriptors: Vec<String>,
+    /// What init opens of the board, and hands over behind those.
+    pub peripherals: Vec<BoardPeripheral>,
     /// What it may ask init for, over a socket of its own; without any of it there is no socket.
     pub requests: Requests,
     /// What it has to do with updates, over a socket of its own in `/run`.
@@ -246,19 +249,20 @@ impl ServiceGrants {
     }
 }
 
-/// The plan of an app.
+/// The plan of an app, which has been granted these peripherals.
 #[must_use]
-pub fn app_plan(manifest: &AppManifest) -> Plan {
+pub fn app_plan(manifest: &AppManifest, peripherals: &[BoardPeripheral]) -> Plan {
     let mut mounts = component_mounts(Source::Package, &manifest.limits);
     if let Some(kib) = manifest.storage_kib {
         mounts.push(Mount { target: STORAGE_DIRECTORY.to_owned(), source: Source::Storage(kib) });
     }
-    let (network, system_calls) = if manifest.network.is_empty() {
-        (Network::None, SystemCalls::Local)
+    let network = if manifest.network.is_empty() {
+        Network::None
     } else {
         mounts.push(Mount { target: "/etc".to_owned(), source: Source::Resolver });
-        (Network::Granted(manifest.network.clone()), SystemCalls::Networked)
+        Network::Granted(manifest.network.clone())
     };
+    let system_calls = SystemCalls::of_app(network != Network::None, !peripherals.is_empty());
     Plan {
         program: format!("{APP_DIRECTORY}{}", manifest.entry_point),
         args: manifest.cmd_args.clone(),
@@ -268,6 +272,7 @@ pub fn app_plan(manifest: &AppManifest) -> Plan {
         system_calls,
         limits: manifest.limits,
         descriptors: Vec::new(),
+        peripherals: peripherals.to_vec(),
         requests: Requests::default(),
         updates: manifest.updates,
         readiness: readiness(manifest.ready_within_ms),
@@ -311,6 +316,7 @@ pub fn service_plan(grants: &ServiceGrants) -> Plan {
         system_calls,
         limits: grants.limits,
         descriptors: grants.descriptors.clone(),
+        peripherals: Vec::new(),
         requests: grants.requests,
         updates: UpdateAccess::None,
         readiness: grants.readiness,
@@ -346,6 +352,7 @@ pub fn admission_plan(program: &str, directory: &str) -> Plan {
             ..Limits::default()
         },
         descriptors: Vec::new(),
+        peripherals: Vec::new(),
         requests: Requests::default(),
         updates: UpdateAccess::None,
         readiness: Readiness::Started,
@@ -396,6 +403,14 @@ impl Plan {
         let is_device = |path: &String| path.starts_with("/dev/") && is_clean_absolute(path);
         if self.descriptors.len() > 8 || !self.descriptors.iter().all(is_device) {
             return Err(("descriptors", "must be at most 8 paths of device nodes below /dev"));
+        }
+        if self.peripherals.len() > peripheral::MAX_GRANTED {
+            return Err(("peripherals", "are more than one component is granted"));
+        }
+        if let Some(Err(reason)) =
+            self.peripherals.iter().map(BoardPeripheral::check).find(Result::is_err)
+        {
+            return Err(("peripherals", reason));
         }
         if self.watchdog_ms.is_some_and(|ms| ms < 100) {
             return Err(("watchdog_ms", "shorter than 100 ms"));
@@ -471,6 +486,7 @@ impl Plan {
             && ours.open_files <= theirs.open_files
             && ours.log_lines_per_second <= theirs.log_lines_per_second
             && self.descriptors.iter().all(|d| other.descriptors.contains(d))
+            && self.peripherals.iter().all(|p| other.peripherals.contains(p))
             && self.requests.is_within(other.requests)
             && self.updates <= other.updates
     }
@@ -539,6 +555,9 @@ impl fmt::Display for Plan {
         writeln!(f, "capabilities  {}", list_or_none(&self.capabilities))?;
         writeln!(f, "system calls  {}", self.system_calls)?;
         writeln!(f, "descriptors   {}", list_or_none(&self.descriptors))?;
+        for peripheral in &self.peripherals {
+            writeln!(f, "peripheral    {peripheral}")?;
+        }
         let Limits { memory_kib, cpu_percent, processes, open_files, .. } = self.limits;
         writeln!(
             f,
@@ -610,7 +629,7 @@ pub(crate) mod tests {
 
     #[test]
     fn no_grant_in_no_power_out() {
-        for plan in [app_plan(&manifest(&serde_json::json!({}))), service_plan(&grants())] {
+        for plan in [app_plan(&manifest(&serde_json::json!({})), &[]), service_plan(&grants())] {
             assert_eq!(plan.check(), Ok(()));
             assert!(plan.capabilities.is_empty() && plan.descriptors.is_empty());
             assert!(!plan.requests.any());
@@ -628,9 +647,12 @@ pub(crate) mod tests {
 
     #[test]
     fn nothing_is_writable_and_executable_and_an_app_never_sees_the_system() {
-        let plan = app_plan(&manifest(&serde_json::json!({
-            "Capabilities": {"MutableStorage": {"SizeKB": 65536}},
-        })));
+        let plan = app_plan(
+            &manifest(&serde_json::json!({
+                "Capabilities": {"MutableStorage": {"SizeKB": 65536}},
+            })),
+            &[],
+        );
         let Root::Own(mounts) = plan.root else { panic!("it sees the system") };
         assert!(mounts.iter().all(|m| !(m.source.is_writable() && m.source.is_executable())));
         assert!(mounts.iter().any(|m| m.target == "/data"));
@@ -639,14 +661,14 @@ pub(crate) mod tests {
     #[test]
     fn an_app_has_to_do_with_updates_as_far_as_its_manifest_says() {
         let updates = |capabilities: serde_json::Value| {
-            app_plan(&manifest(&serde_json::json!({ "Capabilities": capabilities }))).updates
+            app_plan(&manifest(&serde_json::json!({ "Capabilities": capabilities })), &[]).updates
         };
         let (told, defers) = ("SystemEventNotifications", "SoftwareUpdateDeferral");
         assert_eq!(updates(serde_json::json!({})), UpdateAccess::None);
         assert_eq!(updates(serde_json::json!({told: false, defers: false})), UpdateAccess::None);
         assert_eq!(updates(serde_json::json!({told: true})), UpdateAccess::Told);
         assert_eq!(updates(serde_json::json!({defers: true})), UpdateAccess::Defers);
-        let with = |updates| Plan { updates, ..app_plan(&manifest(&serde_json::json!({}))) };
+        let with = |updates| Plan { updates, ..app_plan(&manifest(&serde_json::json!({})), &[]) };
         assert!(with(UpdateAccess::Told).is_within(&with(UpdateAccess::Defers)));
         assert!(!with(UpdateAccess::Defers).is_within(&with(UpdateAccess::Told)));
     }
@@ -703,7 +725,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_plan_is_printed_line_by_line() {
-        let text = app_plan(&manifest(&serde_json::json!({"CmdArgs": ["-v"]}))).to_string();
+        let text = app_plan(&manifest(&serde_json::json!({"CmdArgs": ["-v"]})), &[]).to_string();
         for line in [
             "program       /app/bin/app -v",
             "mount         /app   read execute the package",
@@ -756,7 +778,7 @@ pub(crate) mod tests {
     proptest! {
         #[test]
         fn every_manifest_makes_a_plan_in_bounds(asked in asked()) {
-            let plan = app_plan(&manifest(&asked));
+            let plan = app_plan(&manifest(&asked), &[]);
             prop_assert_eq!(plan.check(), Ok(()));
             prop_assert!(plan.capabilities.is_empty() && plan.descriptors.is_empty());
             prop_assert!(matches!(plan.root, Root::Own(_)) && !plan.requests.any());
@@ -767,7 +789,7 @@ pub(crate) mod tests {
             asked in asked(), by in proptest::array::uniform7(0u32..2000)
         ) {
             let more = raised(&asked, &by);
-            let (less, more) = (app_plan(&manifest(&asked)), app_plan(&manifest(&more)));
+            let (less, more) = (app_plan(&manifest(&asked), &[]), app_plan(&manifest(&more), &[]));
             prop_assert!(less.is_within(&more), "{}\n{}", less, more);
             prop_assert_eq!(more.is_within(&less), more == less);
         }

@@ -14,6 +14,10 @@ pub enum SystemCalls {
     Local,
     /// Those, and TCP and UDP.
     Networked,
+    /// [`SystemCalls::Local`], and the requests of the peripherals that a board grants.
+    Peripherals,
+    /// [`SystemCalls::Networked`], and those requests.
+    NetworkedPeripherals,
     /// [`SystemCalls::Local`], UDP, and the kernel's settings of the network.
     NetworkService,
     /// What the stub needs that reaps an app's processes: it opens and executes nothing.
@@ -22,7 +26,25 @@ pub enum SystemCalls {
 
 impl SystemCalls {
     /// Every set.
-    pub const ALL: [Self; 4] = [Self::Local, Self::Networked, Self::NetworkService, Self::Stub];
+    pub const ALL: [Self; 6] = [
+        Self::Local,
+        Self::Networked,
+        Self::Peripherals,
+        Self::NetworkedPeripherals,
+        Self::NetworkService,
+        Self::Stub,
+    ];
+
+    /// The set of an app with these grants.
+    #[must_use]
+    pub fn of_app(networked: bool, peripherals: bool) -> Self {
+        match (networked, peripherals) {
+            (false, false) => Self::Local,
+            (true, false) => Self::Networked,
+            (false, true) => Self::Peripherals,
+            (true, true) => Self::NetworkedPeripherals,
+        }
+    }
 
     /// Its name, for files and people.
     #[must_use]
@@ -30,6 +52,8 @@ impl SystemCalls {
         match self {
             Self::Local => "local",
             Self::Networked => "networked",
+            Self::Peripherals => "peripherals",
+            Self::NetworkedPeripherals => "networked-peripherals",
             Self::NetworkService => "network-service",
             Self::Stub => "stub",
         }
@@ -38,7 +62,13 @@ impl SystemCalls {
     /// True when every call of this set is in `other`.
     #[must_use]
     pub fn is_within(self, other: Self) -> bool {
-        self == other || self == Self::Stub || (self, other) == (Self::Local, Self::Networked)
+        let also = matches!(
+            (self, other),
+            (Self::Stub, _)
+                | (Self::Local, Self::Networked | Self::Peripherals | Self::NetworkedPeripherals)
+                | (Self::Networked | Self::Peripherals, Self::NetworkedPeripherals)
+        );
+        self == other || also
     }
 
     /// The calls of the set.
@@ -46,8 +76,8 @@ impl SystemCalls {
     pub fn rules(self) -> Vec<Rule> {
         let sockets = match self {
             Self::Stub => return STUB.to_vec(),
-            Self::Local => SOCKETS,
-            Self::Networked => NETWORKED_SOCKETS,
+            Self::Local | Self::Peripherals => SOCKETS,
+            Self::Networked | Self::NetworkedPeripherals => NETWORKED_SOCKETS,
             Self::NetworkService => NETWORK_SERVICE_SOCKETS,
         };
         let makes_processes =
@@ -57,6 +87,12 @@ impl SystemCalls {
             // The network service is one process for all its life.
             .filter(|rule| self != Self::NetworkService || !makes_processes(rule))
             .copied()
+            .map(|rule| match (self, rule.name) {
+                (Self::Peripherals | Self::NetworkedPeripherals, "ioctl") => {
+                    when("ioctl", PERIPHERAL_IOCTLS)
+                }
+                _ => rule,
+            })
             .chain([when("socket", sockets)])
             // By which it empties the sets that would outlive its program.
             .chain((self == Self::NetworkService).then_some(call("capset")))
@@ -177,6 +213,53 @@ const IOCTLS: &[&[Condition]] = &[
     &[is(1, 0x5421)], // FIONBIO
     &[is(1, 0x5450)], // FIONCLEX
     &[is(1, 0x5451)], // FIOCLEX
+];
+
+/// [`IOCTLS`], and what a program asks of a serial line, of I2C and SPI, and of a GPIO line that it was
+/// handed. Not among them: typing into a terminal, another line discipline, an I2C address that a driver has.
+const PERIPHERAL_IOCTLS: &[&[Condition]] = &[
+    &[is(1, 0x5401)],
+    &[is(1, 0x5413)],
+    &[is(1, 0x541b)],
+    &[is(1, 0x5421)],
+    &[is(1, 0x5450)],
+    &[is(1, 0x5451)],
+    // linux/termios: TCSETS, TCSETSW, TCSETSF, TCSBRK, TCXONC, TCFLSH, TIOCOUTQ, TIOCMGET to TIOCMSET,
+    // TCSBRKP, TIOCSBRK, TIOCCBRK, TCGETS2, TCSETS2 to TCSETSF2.
+    &[is(1, 0x5402)],
+    &[is(1, 0x5403)],
+    &[is(1, 0x5404)],
+    &[is(1, 0x5409)],
+    &[is(1, 0x540a)],
+    &[is(1, 0x540b)],
+    &[is(1, 0x5411)],
+    &[is(1, 0x5415)],
+    &[is(1, 0x5416)],
+    &[is(1, 0x5417)],
+    &[is(1, 0x5418)],
+    &[is(1, 0x5425)],
+    &[is(1, 0x5427)],
+    &[is(1, 0x5428)],
+    &[is(1, 0x802c_542a)],
+    &[is(1, 0x402c_542b)],
+    &[is(1, 0x402c_542c)],
+    &[is(1, 0x402c_542d)],
+    // linux/i2c-dev.h: I2C_RETRIES to I2C_FUNCS without I2C_SLAVE_FORCE, I2C_RDWR, I2C_SMBUS.
+    &[is(1, 0x0701)],
+    &[is(1, 0x0702)],
+    &[is(1, 0x0703)],
+    &[is(1, 0x0704)],
+    &[is(1, 0x0705)],
+    &[is(1, 0x0707)],
+    &[is(1, 0x0720)],
+    // linux/spi/spidev.h: SPI_IOC_MESSAGE of any number, and mode, bit order, word and speed.
+    &[bits(1, 0xc000_ffff, 0x4000_6b00)],
+    &[bits(1, 0x3fff_fffc, 0x0001_6b00)],
+    &[bits(1, 0x3fff_fffe, 0x0004_6b04)],
+    // linux/gpio.h: GPIO_V2_LINE_SET_CONFIG, GPIO_V2_LINE_GET_VALUES, GPIO_V2_LINE_SET_VALUES.
+    &[is(1, 0xc110_b40d)],
+    &[is(1, 0xc010_b40e)],
+    &[is(1, 0xc010_b40f)],
 ];
 
 const PRCTLS: &[&[Condition]] = &[
