@@ -1,5 +1,6 @@
 //! `test`: everything that CI runs, stage by stage, with a time table.
 
+mod boards;
 mod dynamic_app;
 mod fuzz;
 mod reference_client;
@@ -22,7 +23,7 @@ use std::time::{Duration, Instant};
 /// Arguments of `test`.
 #[derive(Debug, Args)]
 #[command(after_help = "Stages: format, lint, docs, dependencies, images, unit, fuzz, \
-                  reference-client, kernel-config, reproducible, system.\n\nExample: cargo holdfast test\n         \
+                  reference-client, kernel-config, reproducible, system, boards.\n\nExample: cargo holdfast test\n         \
                   cargo holdfast test a_zombie_storm_is_reaped\n         cargo holdfast test --board orangepi-pc")]
 pub(crate) struct TestArgs {
     /// Run every count that the project names, and write docs/evidence/.
@@ -72,7 +73,7 @@ struct TestRun<'a> {
 
 type Stage = fn(&TestRun<'_>) -> Result<Counts>;
 
-const STAGES: [(&str, Stage); 11] = [
+const STAGES: [(&str, Stage); 12] = [
     ("format", format),
     ("lint", lint),
     ("docs", docs),
@@ -84,6 +85,7 @@ const STAGES: [(&str, Stage); 11] = [
     ("kernel-config", kernel_config),
     ("reproducible", reproducible::run),
     ("system", system),
+    ("boards", boards::run),
 ];
 
 /// The board of the images' manifests.
@@ -148,7 +150,7 @@ fn report(test_run: &TestRun<'_>, results: &[StageResult]) -> Result<()> {
     }
     if !test_run.full {
         println!(
-            "left to --full: reproducible from two empty caches; {FULL_CASES} cases a property; \
+            "left to --full: images of every board; reproducible from two empty caches; {FULL_CASES} cases a property; \
              {} inputs a fuzz target",
             fuzz::FULL_RUNS
         );

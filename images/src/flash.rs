@@ -361,10 +361,11 @@ mod tests {
         fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
             let at = usize::try_from(at).unwrap();
             let taken = bytes.len().min(self.left);
-            self.left -= taken;
-            self.written += taken;
-            self.bytes[at..at + taken].copy_from_slice(&bytes[..taken]);
-            if let Some(deaf) = self.deaf_at.filter(|deaf| (at..at + taken).contains(deaf)) {
+            let place = at..at.saturating_add(taken);
+            self.left = self.left.saturating_sub(taken);
+            self.written = self.written.saturating_add(taken);
+            self.bytes[place.clone()].copy_from_slice(&bytes[..taken]);
+            if let Some(deaf) = self.deaf_at.filter(|deaf| place.contains(deaf)) {
                 self.bytes[deaf] ^= 1;
             }
             if taken == bytes.len() { Ok(()) } else { Err(io::Error::other("pulled out")) }
@@ -372,13 +373,13 @@ mod tests {
 
         fn zero(&mut self, at: u64, length: u64) -> io::Result<()> {
             let (at, length) = (usize::try_from(at).unwrap(), usize::try_from(length).unwrap());
-            self.bytes[at..at + length].fill(0);
+            self.bytes[at..at.saturating_add(length)].fill(0);
             Ok(())
         }
 
         fn read_back(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<()> {
             let at = usize::try_from(at).unwrap();
-            bytes.copy_from_slice(&self.bytes[at..at + bytes.len()]);
+            bytes.copy_from_slice(&self.bytes[at..at.saturating_add(bytes.len())]);
             Ok(())
         }
 
@@ -391,7 +392,7 @@ mod tests {
     fn image() -> (tempfile::NamedTempFile, Vec<u8>) {
         let mut bytes = vec![0; 40 * MIB];
         for at in [512, 8 * 1024, 5 * MIB, 21 * MIB + 7, 40 * MIB - 512] {
-            bytes[at..at + 8].copy_from_slice(b"Holdfast");
+            bytes[at..at.saturating_add(8)].copy_from_slice(b"Holdfast");
         }
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&bytes).unwrap();

@@ -125,9 +125,12 @@ fn write(
         root: &verity,
     })?;
     boot::sign(&mut fit, &signer.key)?;
-    let rom = build::rom_path(output);
-    for (from, to) in [(image, output), (&build::rom_path(image), &rom)] {
-        fs::copy(from, to).map_err(FileError::at("copy to", to))?;
+    let (rom, its_rom) = (build::rom_path(image), build::rom_path(output));
+    for (from, to) in [(image, output), (&rom, &its_rom)] {
+        // A boot loader on the card is in the image itself.
+        if from != rom || rom.is_file() {
+            fs::copy(from, to).map_err(FileError::at("copy to", to))?;
+        }
     }
     let mut file = File::options()
         .read(true)

@@ -181,7 +181,7 @@ impl Machine {
         if model == Model::OrangePiPc {
             return Ok(command);
         }
-        if self.without_boot_loader {
+        if self.without_boot_loader || model == Model::Imx6ulEvk {
             let boot = show::read_boot(&at("disk.img"))?;
             write(&at("kernel"), &boot.kernel)?;
             write(&at("device-tree"), &boot.device_tree)?;
@@ -192,6 +192,9 @@ impl Machine {
                 "if=pflash,unit=0,format=raw,readonly=on,file={}",
                 at("flash").display()
             ));
+        }
+        if model != Model::Virt {
+            return Ok(command);
         }
         command
             .args(["-device", "sdhci-pci", "-device", "sd-card,drive=disk"])
@@ -243,7 +246,7 @@ impl Machine {
                 Model::Virt => command.arg("-device").arg(format!(
                     "virtio-net-pci,id=network{index},netdev=net{index},mac={mac},romfile="
                 )),
-                Model::OrangePiPc => {
+                Model::OrangePiPc | Model::Imx6ulEvk => {
                     command.arg("-net").arg(format!("nic,netdev=net{index},macaddr={mac}"))
                 }
             };
@@ -252,10 +255,7 @@ impl Machine {
 
     /// The disk, as QEMU's `-drive` takes it.
     fn drive(&self, model: Model, directory: &Path) -> String {
-        let interface = match model {
-            Model::Virt => "if=none,id=disk",
-            Model::OrangePiPc => "if=sd,id=disk",
-        };
+        let interface = model.card();
         let disk = directory.join("disk.img");
         let (disk, log) = (disk.display(), directory.join(WRITE_LOG));
         if self.log_writes {
@@ -317,10 +317,10 @@ impl Machine {
             .args(match model {
                 Model::Virt => ["-device", "virtserialport,chardev=probe,name=probe"],
                 // Its second serial line.
-                Model::OrangePiPc => ["-serial", "chardev:probe"],
+                Model::OrangePiPc | Model::Imx6ulEvk => ["-serial", "chardev:probe"],
             })
             .args(match model {
-                Model::Virt => Vec::new(),
+                Model::Virt | Model::Imx6ulEvk => Vec::new(),
                 Model::OrangePiPc => vec![
                     "-serial".to_owned(),
                     "null".to_owned(),

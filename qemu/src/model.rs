@@ -19,6 +19,9 @@ pub enum Model {
     Virt,
     /// `orangepi-pc`, which starts what is on the card as the board's boot ROM does.
     OrangePiPc,
+    /// `mcimx6ul-evk`, which has neither a boot ROM nor the counter that U-Boot waits by: the kernel and the
+    /// device tree of slot A are started without them, unverified.
+    Imx6ulEvk,
 }
 
 impl Model {
@@ -37,6 +40,7 @@ impl Model {
         let board = boot_loader::board(&loader).map_err(|error| no_machine(error.to_string()))?;
         match board.as_str() {
             "orangepi-pc" => Ok(Self::OrangePiPc),
+            "imx6ul-evk" => Ok(Self::Imx6ulEvk),
             other => Err(no_machine(format!("QEMU has no machine for the board {other}"))),
         }
     }
@@ -59,8 +63,18 @@ impl Model {
             Self::OrangePiPc => {
                 &["-M", "orangepi-pc", "-m", "1G", "-global", "cortex-a7-arm-cpu.cntfrq=24000000"]
             }
+            Self::Imx6ulEvk => &["-M", "mcimx6ul-evk", "-m", "512M"],
         };
         ["-nodefaults", "-no-user-config"].iter().chain(words).map(|w| (*w).to_owned()).collect()
+    }
+
+    /// The card that the image is on, as QEMU's `-drive` takes it.
+    pub(crate) fn card(self) -> &'static str {
+        match self {
+            Self::Virt => "if=none,id=disk",
+            Self::OrangePiPc => "if=sd,id=disk",
+            Self::Imx6ulEvk => "if=sd,index=1,id=disk",
+        }
     }
 
     /// Does what the machine's own devices should, or who stands beside the board: QEMU's `orangepi-pc` has no

@@ -201,11 +201,11 @@ mod tests {
             let access = Access::Device(path.to_owned());
             BoardPeripheral { name: name.to_owned(), kind, access }.check()
         };
-        assert!(with("$A", Kind::Uart, "/dev/ttyS3").is_ok());
-        assert!(with("A", Kind::Uart, "/dev/ttyS3").is_err());
-        assert!(with("$a", Kind::Uart, "/dev/ttyS3").is_err());
-        assert!(with("$A", Kind::Gpio, "/dev/gpiochip0").is_err());
-        assert!(with("$A", Kind::Uart, "/dev/../etc/x").is_err());
-        assert!(with("$A", Kind::Uart, "/etc/x").is_err());
+        with("$A", Kind::Uart, "/dev/ttyS3").unwrap();
+        with("A", Kind::Uart, "/dev/ttyS3").unwrap_err();
+        with("$a", Kind::Uart, "/dev/ttyS3").unwrap_err();
+        with("$A", Kind::Gpio, "/dev/gpiochip0").unwrap_err();
+        with("$A", Kind::Uart, "/dev/../etc/x").unwrap_err();
+        with("$A", Kind::Uart, "/etc/x").unwrap_err();
     }
 }

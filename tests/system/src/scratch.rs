@@ -53,7 +53,10 @@ impl Scratch {
         at: usize,
     ) -> Result<(&'a [u8], &'a [u8])> {
         // A card has it behind a header of 64 bytes.
-        let start = board.boot_loader.u_boot.map_or(0, |place| place.at_kib * 1024 + 64);
+        let start = board
+            .boot_loader
+            .u_boot
+            .map_or(0, |place| place.at_kib.saturating_mul(1024).saturating_add(64));
         let start = usize::try_from(start)?;
         let u_boot = loader.get(start..at).context("the control tree is not behind U-Boot")?;
         Ok((u_boot, loader.get(at..).unwrap_or_default()))
