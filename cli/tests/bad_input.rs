@@ -138,8 +138,17 @@ fn an_app_that_is_linked_to_what_the_image_lacks_is_refused_with_the_library() {
 #[test]
 fn a_grant_that_this_version_does_not_know_is_refused() {
     let case = Case::new();
-    case.write("app/app_manifest.json", APP.replace("{}}", "{\"Gpio\": [1]}}"));
-    case.refused(&["app_manifest.json", "Gpio"]);
+    case.write("app/app_manifest.json", APP.replace("{}}", "{\"Pwm\": [1]}}"));
+    case.refused(&["app_manifest.json", "Pwm"]);
+}
+
+#[test]
+fn a_peripheral_that_the_board_does_not_have_is_refused() {
+    let case = Case::new();
+    case.write("app/app_manifest.json", APP.replace("{}}", "{\"Gpio\": [\"$LED_RED\"]}}"));
+    case.refused(&[
+        "app_manifest.json: Capabilities.Gpio[0]: this board has no Gpio `$LED_RED`; it has none",
+    ]);
 }
 
 #[test]

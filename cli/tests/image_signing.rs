@@ -97,6 +97,6 @@ fn a_production_image_is_signed_by_a_key_kept_elsewhere() {
     refused(
         path,
         &["image", "verify", "p.img", "--rom", "image.toml"],
-        &["the ROM holds no control device tree"],
+        &["there is no boot loader: no control device tree"],
     );
 }

@@ -11,6 +11,7 @@ use crate::{FieldError, FileError};
 use holdfast_core::app_manifest::{self, AppManifest, AppManifestError};
 use holdfast_core::elf::{self, ElfError};
 use holdfast_core::package::entry::{self, FORBIDDEN_MODE};
+use holdfast_core::peripheral::{self, BoardPeripheral, NotGranted};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -57,6 +58,14 @@ pub enum AppError {
     /// The manifest asks for what this OS version or the board cannot grant.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Unsupported(Vec<FieldError>),
+    /// The board does not have what the manifest asks for.
+    #[error("{}: {refusal}", path.display())]
+    NotGranted {
+        /// The manifest.
+        path: PathBuf,
+        /// What, and what there is; said in full above.
+        refusal: NotGranted,
+    },
     /// A value in the manifest does not fit the app's files.
     #[error(transparent)]
     Field(#[from] FieldError),
@@ -134,9 +143,12 @@ pub fn load_manifest_file(path: &Path) -> Result<AppManifest, AppError> {
 /// Checks the manifests of apps that are to live on one device.
 ///
 /// # Errors
-/// What is wrong with one of them, what this OS version cannot grant, or a peripheral that two of
-/// them claim.
-pub fn check_together(directories: &[PathBuf]) -> Result<(), AppError> {
+/// What is wrong with one of them, what this OS version or a board that offers `offered` cannot grant,
+/// or a peripheral that two of them claim.
+pub fn check_together(
+    directories: &[PathBuf],
+    offered: &[BoardPeripheral],
+) -> Result<(), AppError> {
     let path = |directory: &PathBuf| directory.join(app_manifest::FILE_NAME);
     let manifests: Vec<AppManifest> = directories
         .iter()
@@ -154,6 +166,8 @@ pub fn check_together(directories: &[PathBuf]) -> Result<(), AppError> {
     }
     for (directory, manifest) in directories.iter().zip(&manifests) {
         check_supported(manifest, &path(directory))?;
+        peripheral::grant(manifest, offered)
+            .map_err(|refusal| AppError::NotGranted { path: path(directory), refusal })?;
     }
     Ok(())
 }
@@ -293,12 +307,12 @@ mod tests {
     fn a_manifest_with_an_unknown_field_or_a_grant_is_refused_by_name() {
         let directory = app(&MANIFEST.replace("\"Name\"", "\"Nom\""));
         assert!(refusal(&directory).contains("app_manifest.json: Nom: is not a field"));
-        let directory = app(&MANIFEST.replace("{}", "{\"Gpio\": [1], \"Uart\": [0]}"));
+        let directory = app(&MANIFEST.replace("{}", "{\"Pwm\": [1], \"Adc\": [0]}"));
         let message = refusal(&directory);
         assert_eq!(message.lines().count(), 2, "{message}");
         assert!(
             message
-                .contains("app_manifest.json: Capabilities.Gpio: not supported by this OS version")
+                .contains("app_manifest.json: Capabilities.Pwm: not supported by this OS version")
         );
         let directory = app(&MANIFEST.replace("\"SchemaVersion\": 1", "\"SchemaVersion\": 7"));
         assert!(refusal(&directory).ends_with("app_manifest.json: SchemaVersion: must be 1, is 7"));

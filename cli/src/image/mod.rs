@@ -147,7 +147,7 @@ impl<'a> ImageBuilder<'a> {
         // Cheap mistakes are said before expensive work begins.
         let directories: Vec<PathBuf> =
             app_paths.iter().filter(|p| !p.is_file()).cloned().collect();
-        app::check_together(&directories)?;
+        app::check_together(&directories, &board.offered())?;
         let mut app_keys = manifest
             .app_key_paths()
             .map(|path| PublicKey::load(&path))

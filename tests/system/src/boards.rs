@@ -91,7 +91,10 @@ mod tests {
         for (what, checks) in ORANGEPI_PC {
             assert!(page.contains(what), "docs/boards.md: not a word of: {what}");
             for check in *checks {
-                assert!(page.contains(&format!("`{check}`")), "docs/boards.md: not a word of {check}");
+                assert!(
+                    page.contains(&format!("`{check}`")),
+                    "docs/boards.md: not a word of {check}"
+                );
             }
         }
     }

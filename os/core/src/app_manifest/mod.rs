@@ -527,7 +527,7 @@ mod tests {
         );
         // Everything but storage and network has to wait for a later version, and each is named.
         assert_eq!(manifest.updates, UpdateAccess::Defers);
-        assert_eq!(manifest.unsupported.len(), 20, "{:?}", manifest.unsupported);
+        assert_eq!(manifest.unsupported.len(), 16, "{:?}", manifest.unsupported);
         assert!(manifest.unsupported.contains(&"Capabilities.SystemTime".to_owned()));
         assert!(!manifest.unsupported.iter().any(|path| path.contains("MutableStorage")));
     }
