@@ -84,6 +84,8 @@ enum ImageCommand {
     Sign(image::SignArgs),
     /// Check an image as its boot loader and kernel would.
     Verify(image::VerifyArgs),
+    /// Put an app package into an image, without building its OS again.
+    AppendApp(image::AppendArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,6 +142,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Image(ImageCommand::Show(args)) => image::show_command(&args),
         Command::Image(ImageCommand::Sign(args)) => image::sign_command(&args),
         Command::Image(ImageCommand::Verify(args)) => image::verify_command(&args),
+        Command::Image(ImageCommand::AppendApp(args)) => image::append_command(&args),
         Command::App(command) => app::run(&workspace, &command),
         Command::Key(command) => keys::run(&workspace, &command),
         Command::Flash(args) => flash::run(&workspace, &args),

@@ -149,6 +149,56 @@ fn a_signed_package_goes_into_an_image_that_trusts_its_key_alone() {
 }
 
 #[test]
+fn an_app_is_appended_at_the_factory_and_the_os_stays_as_it_was_signed() {
+    const LATER: &str = "\n[[app]]\ncomponent_id = \"ID\"\nname = \"pump\"\n";
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    succeeds(here, &["key", "new", "--for", "app", "--output", "oem.pem"]);
+    for app in ["pump", "other"] {
+        let package = format!("{app}.package");
+        succeeds(here, &["app", "new", app, "--lang", "c"]);
+        succeeds(here, &["app", "pack", app, "--output", &package, "--board", "qemu-virt"]);
+    }
+    let id = json(&succeeds(here, &["app", "show", "pump.package", "--json"]))["component_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let manifest = IMAGE.replace("KEY", "oem") + &LATER.replace("ID", &id);
+    fs::write(here.join("image.toml"), &manifest).unwrap();
+    succeeds(here, &["image", "build", "--image", "image.toml", "--output", "out.img"]);
+    let root_hash =
+        || json(&succeeds(here, &["image", "show", "out.img", "--json"]))["root_hash"].clone();
+    let (as_built, hash) = (fs::read(here.join("out.img")).unwrap(), root_hash());
+    let append = ["image", "append-app", "out.img", "pump.package"];
+    refused(here, &append, &["pump.package: the package is not signed"]);
+    for app in ["pump", "other"] {
+        succeeds(here, &["app", "sign", &format!("{app}.package"), "--key", "oem.pem"]);
+    }
+    let other = ["image", "append-app", "out.img", "other.package"];
+    refused(here, &other, &["which this image does not list", "(pump)"]);
+    let path = here.join("pump/app_manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let asks = |grant: &str| {
+        let with = text.replace(r#""Capabilities": {}"#, &format!(r#""Capabilities": {grant}"#));
+        fs::write(&path, with).unwrap();
+        succeeds(here, &["app", "pack", "pump", "--output", "more.package"]);
+        succeeds(here, &["app", "sign", "more.package", "--key", "oem.pem"]);
+    };
+    let more = ["image", "append-app", "out.img", "more.package"];
+    asks(r#"{"Gpio": ["$LED_RED"]}"#);
+    refused(here, &more, &["Capabilities.Gpio[0]: this board has no Gpio `$LED_RED`"]);
+    asks(r#"{"AllowedConnections": ["example.com"]}"#);
+    refused(here, &more, &["asks for the network, which this image does not have"]);
+    asks(r#"{"MutableStorage": {"SizeKB": 65536}}"#);
+    refused(here, &more, &["need 65536 KiB in partition `data`"]);
+    assert!(fs::read(here.join("out.img")).unwrap() == as_built, "a refusal changed the image");
+    assert!(succeeds(here, &append).contains("pump 0.1.0, added"));
+    assert_eq!(root_hash(), hash);
+    assert!(succeeds(here, &["image", "verify", "out.img"]).contains("slot a: sound"));
+    assert!(succeeds(here, &append).contains("pump 0.1.0, in place of the one before"));
+}
+
+#[test]
 fn a_key_is_ones_own_and_never_overwritten() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();

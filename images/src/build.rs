@@ -1,5 +1,6 @@
 //! Putting an image together.
 
+use crate::acceptance::{Acceptance, Unacceptable};
 use crate::board::Board;
 use crate::boot::{self, BootError, BootKey, BootSigningKey, Parts};
 use crate::boot_loader::{self, Assembled, BootLoaderError, UBoot};
@@ -8,18 +9,16 @@ use crate::disk::{self, DiskError, Layout};
 use crate::ext4::{self, Ext4Error};
 use crate::key::PublicKey;
 use crate::manifest::{ImageManifest, Service, UpdateSource};
-use crate::package::{self, PackError, Package};
+use crate::package::Package;
 use crate::root::{Root, RootError};
 use crate::seccomp::{self, SeccompError};
-use crate::{FieldError, FileError, verity};
+use crate::{FieldError, FileError, put_in_place, verity};
 use holdfast_core::app_manifest::Limits;
 use holdfast_core::component::{
     self, App, ComponentList, ComponentListError, FIRST_SERVICE_UID, ImageIdentity, Stored,
 };
 use holdfast_core::elf::{self, ElfError};
 use holdfast_core::network::{NetworkGrants, config};
-use holdfast_core::package::Device;
-use holdfast_core::peripheral;
 use holdfast_core::policy::system_calls::SystemCalls;
 use holdfast_core::policy::{self, Requests, ServiceGrants};
 use holdfast_core::release::client::{Client, Trusted};
@@ -138,16 +137,8 @@ pub enum BuildError {
     App {
         /// Where it came from.
         path: PathBuf,
-        /// Why.
-        error: PackError,
-    },
-    /// An app package is sound, but not for this image.
-    #[error("{}: the package {reason}", path.display())]
-    AppRefused {
-        /// Where it came from.
-        path: PathBuf,
-        /// Why.
-        reason: String,
+        /// Why; said in full above.
+        error: Unacceptable,
     },
     /// A set of system calls.
     #[error(transparent)]
@@ -225,7 +216,7 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     let root = [root, verity.tree].concat();
     let loader = boot_loader::assemble(&inputs.u_boot, inputs.board, &layout, &inputs.boot_keys)?;
     let writable = writable(inputs, &layout, &identity, &packages)?;
-    put_in_place(output, |file, path| {
+    put_in_place::<BuildError>(output, |file, path| {
         write_disk(file, path, &layout, (&fit, &root), &identity, &writable)?;
         match &loader {
             Assembled::Card(pieces) => Ok(disk::write_boot_loader(file, path, pieces)?),
@@ -234,7 +225,7 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     })?;
     let rom_file = rom_path(output);
     match &loader {
-        Assembled::Rom(rom) => put_in_place(&rom_file, |_, path| {
+        Assembled::Rom(rom) => put_in_place::<BuildError>(&rom_file, |_, path| {
             Ok(fs::write(path, rom).map_err(FileError::at("write", path))?)
         })?,
         // One of an earlier image of that name would be taken for this one's.
@@ -250,26 +241,6 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
         root: length(&root),
         boot_loader: loader.length(),
     })
-}
-
-/// Writes a file under another name and renames it to `output`.
-fn put_in_place(
-    output: &Path,
-    write: impl FnOnce(&mut File, &Path) -> Result<(), BuildError>,
-) -> Result<(), BuildError> {
-    let directory = output.parent().unwrap_or(Path::new("."));
-    let mut scratch = tempfile::Builder::new()
-        .prefix(".unfinished-")
-        .tempfile_in(directory)
-        .map_err(FileError::at("write to", directory))?;
-    let scratch_path = scratch.path().to_owned();
-    let file = scratch.as_file_mut();
-    write(file, &scratch_path)?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.set_permissions(readable).map_err(FileError::at("set mode of", &scratch_path))?;
-    file.sync_all().map_err(FileError::at("write", &scratch_path))?;
-    scratch.persist(output).map_err(|error| FileError::at("put in place", output)(error.error))?;
-    Ok(())
 }
 
 fn write_disk(
@@ -376,35 +347,19 @@ fn refuse_development(inputs: &Inputs<'_>) -> Result<(), BuildError> {
 
 /// Reads the packages of the apps and refuses what this image's device would refuse.
 fn read_packages(inputs: &Inputs<'_>) -> Result<Vec<Package>, BuildError> {
-    let mut packages = Vec::new();
-    for (path, bytes) in &inputs.apps {
-        let failed = |error| BuildError::App { path: path.clone(), error };
-        let package = package::read(bytes).map_err(failed)?;
-        package::verify(bytes, &package.header, &inputs.app_keys).map_err(failed)?;
-        let device = Device {
-            component_id: package.header.component_id,
-            product: &inputs.manifest.product,
-            board: &inputs.board.name,
-            os: inputs.manifest.version_number(),
-            floor: 0,
-        };
-        let refused = |reason: String| BuildError::AppRefused { path: path.clone(), reason };
-        package.header.admit(&device).map_err(|error| refused(error.to_string()))?;
-        if let Some(field) = package.manifest.unsupported.first() {
-            return Err(refused(format!("asks for {field}: not supported by this OS version")));
-        }
-        peripheral::grant(&package.manifest, &inputs.board.offered())
-            .map_err(|error| refused(format!("asks for {error}")))?;
-        if !package.manifest.network.is_empty() && inputs.network.is_none() {
-            let manifest = inputs.manifest.path.display();
-            return Err(refused(format!(
-                "asks for the network, which this image does not have; add `[network]` to {manifest}, or \
-                 start from images/connected.toml"
-            )));
-        }
-        packages.push(package);
-    }
-    Ok(packages)
+    let offered = inputs.board.offered();
+    let acceptance = Acceptance {
+        product: &inputs.manifest.product,
+        board: &inputs.board.name,
+        os: inputs.manifest.version_number(),
+        keys: &inputs.app_keys,
+        offered: &offered,
+        network: inputs.network.is_some(),
+    };
+    let packages = inputs.apps.iter().map(|(path, bytes)| {
+        acceptance.accept(bytes).map_err(|error| BuildError::App { path: path.clone(), error })
+    });
+    packages.collect()
 }
 
 /// The files of the root file system.
@@ -548,6 +503,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
             name: component::name_for(&package.manifest.name),
             component_id: package.header.component_id,
         })
+        .chain(manifest.later_apps())
         .collect();
     let admission = inputs.admission.as_ref().map(|_| component::Service {
         name: ADMISSION.to_owned(),

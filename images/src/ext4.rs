@@ -90,6 +90,28 @@ pub fn with_files(
     Ok(fs::read(&path).map_err(FileError::at("read", &path))?)
 }
 
+/// Names and contents of the files at the top of a file system.
+///
+/// # Errors
+/// `debugfs` is missing or cannot read it.
+pub fn files(image: &[u8]) -> Result<Vec<(String, Vec<u8>)>, Ext4Error> {
+    let directory = tempfile::tempdir().map_err(FileError::at("make", Path::new("a directory")))?;
+    let (path, content) = (directory.path().join("image"), directory.path().join("content"));
+    fs::write(&path, image).map_err(FileError::at("write", &path))?;
+    fs::create_dir(&content).map_err(FileError::at("make directory", &content))?;
+    let mut command = Command::new("/sbin/debugfs");
+    command.arg("-R").arg(format!("rdump / {}", content.display())).arg(&path);
+    run_tool("debugfs", &mut command)?;
+    let mut files = Vec::new();
+    let entries = fs::read_dir(&content).map_err(FileError::at("list", &content))?;
+    for entry in entries.flatten().filter(|entry| entry.path().is_file()) {
+        let bytes = fs::read(entry.path()).map_err(FileError::at("read", &entry.path()))?;
+        files.push((entry.file_name().to_string_lossy().into_owned(), bytes));
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Bytes that are free in a file system made here: kernel document `filesystems/ext4/super`.
 #[must_use]
 pub fn free_bytes(image: &[u8]) -> u64 {
@@ -112,6 +134,8 @@ mod tests {
         let differing = first.iter().zip(&again).position(|(a, b)| a != b);
         assert_eq!(differing, None, "the clock or the host got in");
         assert!(first != with_files("data", b"two", 8 << 20, &files).unwrap());
+        let read = super::files(&first).unwrap();
+        assert_eq!(read, [("a.package".to_owned(), vec![7u8; 9000])]);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("data");
         fs::write(&path, &first).unwrap();

@@ -1,8 +1,8 @@
 //! The image manifest: which board, services and apps make one image.
 
 use crate::{FieldError, FileError};
-use holdfast_core::app_manifest::Limits;
-use holdfast_core::component;
+use holdfast_core::app_manifest::{ComponentId, Limits};
+use holdfast_core::component::{self, App};
 use holdfast_core::network::config::{Addressing, Interface, NetworkConfig};
 use holdfast_core::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
 use holdfast_core::package::{ShortName, Version};
@@ -66,7 +66,11 @@ pub struct ImageManifest {
 #[serde(deny_unknown_fields)]
 pub struct AppSource {
     /// App directory, or app package, relative to the manifest.
-    pub path: PathBuf,
+    pub path: Option<PathBuf>,
+    /// Of an app that comes later, by `image append-app` or as a release: its id.
+    pub component_id: Option<String>,
+    /// What such an app is called on the device.
+    pub name: Option<String>,
 }
 
 /// Keys that the device trusts.
@@ -418,9 +422,17 @@ impl ImageManifest {
         Ok(manifest)
     }
 
+    /// Apps that the image starts and does not have yet.
+    pub fn later_apps(&self) -> impl Iterator<Item = App> + '_ {
+        self.apps.iter().filter_map(|app| {
+            let component_id = ComponentId::parse(app.component_id.as_ref()?)?;
+            Some(App { name: app.name.clone()?, component_id })
+        })
+    }
+
     /// App directories and packages, with the manifest's own directory in front.
     pub fn app_paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
-        self.apps.iter().map(|app| self.beside(&app.path))
+        self.apps.iter().filter_map(|app| app.path.as_ref()).map(|path| self.beside(path))
     }
 
     /// The public keys of the boot loader: current, next, recovery; none where the manifest names none.
@@ -481,6 +493,25 @@ impl ImageManifest {
             if mib < least || mib > 2048 || mib % 4 != 0 {
                 let reason = format!("must be a multiple of 4 from {least} to 2048");
                 return refuse(field, &reason);
+            }
+        }
+        for (index, app) in self.apps.iter().enumerate() {
+            let field = |name: &str| format!("app[{index}]{name}");
+            match (&app.path, &app.component_id, &app.name) {
+                (Some(_), None, None) => {}
+                (None, Some(id), Some(name)) => {
+                    if ComponentId::parse(id).is_none() {
+                        return refuse(&field(".component_id"), "must be a GUID");
+                    }
+                    if let Err(reason) = component::check_name(name) {
+                        return refuse(&field(".name"), reason);
+                    }
+                }
+                _ => {
+                    let reason =
+                        "must have `path`, or `component_id` and `name` of an app that comes later";
+                    return refuse(&field(""), reason);
+                }
             }
         }
         if let Some(network) = &self.network

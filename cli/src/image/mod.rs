@@ -17,6 +17,7 @@ use crate::{ImageArgs, SourceArgs, host, release, u_boot};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_images::app::{self, App};
+use holdfast_images::append;
 use holdfast_images::board::Board;
 use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::boot_loader;
@@ -62,6 +63,24 @@ pub(crate) struct ShowArgs {
     /// An image.
     image: PathBuf,
     /// Print everything as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `image append-app`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The OS in the image stays as it was signed. The image lists the app already: by a package that \
+                  it has, which is replaced, or by `component_id` and `name` in its image manifest. Whatever \
+                  its device would refuse is refused here.\n\n\
+                  Example: cargo holdfast image append-app target/holdfast/pump.img pump.package"
+)]
+pub(crate) struct AppendArgs {
+    /// An image that no device has run from.
+    image: PathBuf,
+    /// A signed app package.
+    package: PathBuf,
+    /// Print what was done as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -167,7 +186,7 @@ impl<'a> ImageBuilder<'a> {
         if !directories.is_empty() {
             app_keys.push(keys::development(self.workspace, keys::Purpose::App)?.public());
         }
-        let admission = if apps.is_empty() {
+        let admission = if apps.is_empty() && manifest.later_apps().next().is_none() {
             None
         } else {
             Some(self.build_program("holdfast-admission", "admission", &symbols)?)
@@ -469,6 +488,18 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
         if image.boot == BootStatus::Unsigned {
             println!("not signed yet: `cargo holdfast image sign {}`", built.path.display());
         }
+    }
+    Ok(())
+}
+
+pub(crate) fn append_command(args: &AppendArgs) -> Result<()> {
+    let appended = append::append(&args.image, &args.package)
+        .with_context(|| format!("{}: {}", args.image.display(), args.package.display()))?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&appended).context("cannot write JSON")?);
+    } else {
+        let how = if appended.replaced { "in place of the one before" } else { "added" };
+        println!("{}: {} {}, {how}", args.image.display(), appended.name, appended.version);
     }
     Ok(())
 }

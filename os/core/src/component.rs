@@ -252,12 +252,15 @@ impl Stored {
     }
 }
 
+/// Directory of [`trusted_key_path`].
+pub const TRUSTED_KEYS: &str = "/etc/holdfast/trust/app/";
+
 /// Where the verified root has a public key that app packages may be signed with. The name says
 /// when it is a development key.
 #[must_use]
 pub fn trusted_key_path(id: KeyId, development: bool) -> String {
     let suffix = if development { "development.pub" } else { "pub" };
-    format!("/etc/holdfast/trust/app/{id}.{suffix}")
+    format!("{TRUSTED_KEYS}{id}.{suffix}")
 }
 
 /// Where the verified root has a seccomp program of a set; programs are applied in their order.

@@ -13,11 +13,29 @@ use holdfast_core::package::{HEADER_BYTES, Header};
 use holdfast_images::disk::Layout;
 use holdfast_images::key::PrivateKey;
 use holdfast_images::root::Root;
-use holdfast_images::{package, verity};
+use holdfast_images::{append, ext4, package, show, verity};
 use holdfast_qemu::machine::{Guest, Machine};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// An image without its app's package does not start it; with the package appended it does.
+fn appended(image: &Path) -> Result<()> {
+    let packages = ext4::files(&show::read_partition(image, "apps")?)?;
+    let (_, package) = packages.first().context("the image has no package")?;
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), package)?;
+    let scratch = Scratch::of(image)?;
+    let (mut disk, apps) = scratch.partition("apps")?;
+    let empty = ext4::with_files("apps", b"empty", apps.length, &[])?;
+    apps.replace(&mut disk, scratch.path(), "the packages", &empty)?;
+    drop(disk);
+    scratch.start()?.wait("init: hello is not started: there is no package", BOOT)?;
+    let appended = append::append(scratch.path(), file.path())?;
+    ensure!(appended.name == "hello" && !appended.replaced, "{appended:?}");
+    scratch.start()?.wait("hello: heartbeat 1", BOOT)?;
+    Ok(())
+}
 
 /// The component id of examples/hello.
 const HELLO: &str = "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11";
@@ -34,6 +52,9 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
     );
     let racing = artefacts.image("supervision");
     suite.check("links_that_an_app_swaps_lead_nowhere", || races(&racing));
+    suite.check("an_app_that_was_appended_at_the_factory_runs", || {
+        appended(&artefacts.image("hello"))
+    });
     suite.check("a_uid_stays_with_its_app", || uid_stays(&image));
     suite.check("a_damaged_table_of_uids_starts_no_app", || damaged_table(&image));
     suite.check("a_package_below_the_floor_is_refused", || {

@@ -1,0 +1,196 @@
+//! Putting an app package into an image that is there, without its OS being built, or signed, again: at the
+//! factory, where the app is known later than the OS.
+//!
+//! The image's verified root says which apps it starts; one of those may come later (`component_id` in place of
+//! `path` in its image manifest). Nothing but the `apps` partition is written.
+
+use crate::acceptance::{Acceptance, Unacceptable};
+use crate::disk::{DiskError, Layout};
+use crate::ext4::{self, Ext4Error};
+use crate::key::PublicKey;
+use crate::package::{self, Package};
+use crate::root::{self, RootError};
+use crate::show::{self, ShowError};
+use crate::{FileError, put_in_place};
+use holdfast_core::app_manifest::{self, AppManifest, ComponentId};
+use holdfast_core::component::{self, ComponentList, ComponentListError, Stored};
+use std::fs::{self, File};
+use std::path::Path;
+
+/// Name of the network service.
+const NETWORK: &str = "network";
+
+/// Why an app is not appended. The image is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The image cannot be read.
+    #[error(transparent)]
+    Show(#[from] ShowError),
+    /// Its root file system cannot be read.
+    #[error(transparent)]
+    Root(#[from] RootError),
+    /// The component list in it.
+    #[error(transparent)]
+    Components(#[from] ComponentListError),
+    /// Its partitions.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// The file system of the packages.
+    #[error(transparent)]
+    Ext4(#[from] Ext4Error),
+    /// The device would not take the package.
+    #[error(transparent)]
+    Unacceptable(#[from] Unacceptable),
+    /// The image starts no such app.
+    #[error(
+        "the package is of component {id}, which this image does not list; it lists {}. An image \
+         manifest lists an app that comes later by `component_id` and `name`",
+        listed.join(", ")
+    )]
+    NotListed {
+        /// The package's.
+        id: ComponentId,
+        /// Those of the image, with their names.
+        listed: Vec<String>,
+    },
+    /// Another app has what it asks for.
+    #[error("the package: {0}")]
+    Contested(String),
+    /// There is no room.
+    #[error("the packages need {needed} KiB in partition `{partition}`, which has {room}")]
+    NoRoom {
+        /// The partition.
+        partition: &'static str,
+        /// What is needed.
+        needed: u64,
+        /// What there is.
+        room: u64,
+    },
+    /// A device has run from the image.
+    #[error("its partition `apps` has `{0}`: a device has written it; begin with a fresh image")]
+    Used(String),
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Appended {
+    /// The app's name on the device.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// Whether it took the place of a package that was there.
+    pub replaced: bool,
+    /// Bytes of all packages of the image.
+    pub packages_bytes: u64,
+}
+
+/// Puts the package at `package` into the image at `image`: whole, or not at all.
+///
+/// # Errors
+/// See [`AppendError`].
+pub fn append(image: &Path, package: &Path) -> Result<Appended, AppendError> {
+    let bytes = fs::read(package).map_err(FileError::at("read", package))?;
+    let root = show::read_root(image)?;
+    let list = ComponentList::decode(&root::read_file(&root, component::PATH)?)?;
+    let keys = trusted_keys(&root)?;
+    let acceptance = Acceptance {
+        product: &list.image.product,
+        board: &list.image.board,
+        os: list.image.version,
+        keys: &keys,
+        offered: &list.peripherals,
+        network: list.services.iter().any(|service| service.name == NETWORK),
+    };
+    let appended = acceptance.accept(&bytes)?;
+    let id = appended.header.component_id;
+    let app = list.apps.iter().find(|app| app.component_id == id);
+    let app = app.ok_or_else(|| AppendError::NotListed {
+        id,
+        listed: list
+            .apps
+            .iter()
+            .map(|app| format!("{} ({})", app.component_id, app.name))
+            .collect(),
+    })?;
+    let mut file = File::open(image).map_err(FileError::at("open", image))?;
+    let layout = Layout::read(&mut file)?;
+    let partition = layout.partition("apps")?;
+    let mut packages = Vec::new();
+    for (name, bytes) in ext4::files(&partition.read(&mut file, image)?)? {
+        let listed = list.apps.iter().any(|a| Stored::Current.file(a.component_id) == name);
+        if !listed {
+            return Err(AppendError::Used(name));
+        }
+        packages.push((name, bytes));
+    }
+    let own = Stored::Current.file(id);
+    let before = packages.len();
+    packages.retain(|(name, _)| *name != own);
+    let replaced = packages.len() < before;
+    let others: Vec<Package> = packages
+        .iter()
+        .map(|(_, bytes)| package::read(bytes))
+        .collect::<Result<_, _>>()
+        .map_err(Unacceptable::from)?;
+    let data = layout.partition("data")?.read(&mut file, image)?;
+    check_together(&others, &appended, &data)?;
+    packages.push((own, bytes));
+    let files: Vec<(String, &[u8])> =
+        packages.iter().map(|(name, bytes)| (name.clone(), bytes.as_slice())).collect();
+    let identity = format!("{} {}", list.image.name, list.image.board);
+    let make = |files: &[(String, &[u8])]| {
+        ext4::with_files("apps", identity.as_bytes(), partition.length, files)
+    };
+    let packages_bytes: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+    let packages_bytes = u64::try_from(packages_bytes).unwrap_or(u64::MAX);
+    let apps = make(&files).or_else(|error| {
+        let (needed, room) = (packages_bytes, ext4::free_bytes(&make(&[])?));
+        if needed > room {
+            let (needed, room) = (needed.div_ceil(1024), room / 1024);
+            return Err(AppendError::NoRoom { partition: "apps", needed, room });
+        }
+        Err(error.into())
+    })?;
+    put_in_place::<AppendError>(image, |file, path| {
+        let mut source = File::open(image).map_err(FileError::at("open", image))?;
+        std::io::copy(&mut source, file).map_err(FileError::at("write", path))?;
+        Ok(partition.replace(file, path, "the packages", &apps)?)
+    })?;
+    Ok(Appended {
+        name: app.name.clone(),
+        version: appended.header.version.to_string(),
+        replaced,
+        packages_bytes,
+    })
+}
+
+/// Peripherals are one app's each, and the storage of all is there.
+fn check_together(others: &[Package], new: &Package, data: &[u8]) -> Result<(), AppendError> {
+    let manifests: Vec<&AppManifest> =
+        others.iter().chain([new]).map(|package| &package.manifest).collect();
+    if let Some((_, fault)) = app_manifest::contested(&manifests).into_iter().next() {
+        return Err(AppendError::Contested(fault.to_string()));
+    }
+    let needed: u64 = manifests.iter().filter_map(|m| m.storage_kib).map(u64::from).sum();
+    let room = ext4::free_bytes(data) / 1024;
+    if needed > room {
+        return Err(AppendError::NoRoom { partition: "data", needed, room });
+    }
+    Ok(())
+}
+
+/// The keys in a verified root by which apps are signed.
+fn trusted_keys(root: &[u8]) -> Result<Vec<PublicKey>, RootError> {
+    let entries = root::list(root)?;
+    let places = entries.iter().filter(|entry| entry.path.starts_with(component::TRUSTED_KEYS));
+    let mut keys = Vec::new();
+    for place in places {
+        if let Ok(bytes) = root::read_file(root, &place.path)?.try_into() {
+            keys.push(PublicKey { bytes, development: place.path.ends_with(".development.pub") });
+        }
+    }
+    Ok(keys)
+}
