@@ -198,7 +198,7 @@ pub(crate) fn configuration(
 }
 
 /// The unpacked source, kept in the cache.
-fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
+pub(crate) fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
     let short = source.sha256.get(..16).unwrap_or(&source.sha256);
     let directory = workspace.cache.join(format!("kernel/source-{short}"));
     if directory.join("Makefile").is_file() {

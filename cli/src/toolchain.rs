@@ -53,6 +53,8 @@ pub(crate) struct Toolchain {
     pub(crate) rust: Rust,
     /// Linker for rustc: Zig's C compiler behind a wrapper.
     pub(crate) linker: PathBuf,
+    /// Zig's directory, with the sources of the C runtime.
+    pub(crate) zig: PathBuf,
     /// Where Zig keeps the C runtimes that it has built.
     pub(crate) zig_cache: PathBuf,
 }
@@ -79,7 +81,8 @@ impl Toolchain {
             fs::set_permissions(&linker, fs::Permissions::from_mode(0o755))
                 .with_context(|| format!("cannot make {} executable", linker.display()))?;
         }
-        Ok(Self { rust, linker, zig_cache })
+        let zig = zig.parent().unwrap_or(Path::new("/")).to_owned();
+        Ok(Self { rust, linker, zig, zig_cache })
     }
 }
 

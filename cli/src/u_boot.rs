@@ -60,6 +60,8 @@ pub(crate) struct UBoot {
     pub(crate) config: PathBuf,
     /// Which source it is from.
     pub(crate) source: Pin,
+    /// That source, unpacked.
+    pub(crate) tree: PathBuf,
 }
 
 /// Builds the board's U-Boot, or finds it in the cache.
@@ -87,6 +89,7 @@ pub(crate) fn build(
         device_tree: own_tree.map(kept),
         config: directory.join("config"),
         source,
+        tree,
     };
     let files: Vec<&str> = [IMAGE].into_iter().chain(first_stage).chain(own_tree).collect();
     if u_boot.config.is_file() && files.iter().all(|file| kept(file).is_file()) {
@@ -103,14 +106,14 @@ pub(crate) fn build(
     let named = format!("{fragments}CONFIG_DEFAULT_ENV_FILE=\"{}\"\n", built_in.display());
     workspace::write(&merged, &named)?;
     let make = |target: &str| {
-        let mut command = cross_make(&tree, &object, target);
+        let mut command = cross_make(&u_boot.tree, &object, target);
         let map = |path: &Path| format!("-ffile-prefix-map={}=.", path.display());
         command
             .env("SOURCE_DATE_EPOCH", "0")
             .env("TZ", "UTC")
             // An SPL is put together by programs in Python, with the modules of Debian's.
             .arg("PYTHON3=/usr/bin/python3")
-            .arg(format!("KCFLAGS={} {}", map(&tree), map(&object)))
+            .arg(format!("KCFLAGS={} {}", map(&u_boot.tree), map(&object)))
             .arg(format!("KCONFIG_ALLCONFIG={}", merged.display()));
         command
     };

@@ -29,6 +29,8 @@ use holdfast_core::update::config::{self as update_config, UpdateConfig, UplinkC
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+/// Where an image says what it is made from.
+pub const PROVENANCE: &str = "/usr/lib/holdfast/provenance.json";
 /// Directory of the services in the root file system.
 const SERVICES: &str = "usr/lib/holdfast/services";
 /// Name of the program that looks at app packages on the device.
@@ -83,6 +85,8 @@ pub struct Inputs<'a> {
     pub app_keys: Vec<PublicKey>,
     /// Seconds since 1970 that no clock on the device may fall below; the commit's time.
     pub build_time: u64,
+    /// What it is made from, as JSON; lies in the image at [`PROVENANCE`].
+    pub provenance: Vec<u8>,
     /// Refuse everything that belongs to development.
     pub production: bool,
 }
@@ -372,6 +376,7 @@ fn assemble_root(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Root, Buil
     };
     check("init", &inputs.init)?;
     root.add("sbin/init", inputs.init.clone(), true);
+    root.add(PROVENANCE.trim_start_matches('/'), inputs.provenance.clone(), false);
     for (service, program) in &inputs.services {
         check(&service.name, program)?;
         let path = format!("{SERVICES}/{}/{}", service.name, service.binary);

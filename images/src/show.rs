@@ -1,6 +1,7 @@
 //! Reading an image back: what `image show` prints and what tests look at.
 
 use crate::boot::{self, Boot, BootError, signature};
+use crate::build::PROVENANCE;
 use crate::disk::{DiskError, Layout, Partition};
 use crate::root::{self, Entry, RootError};
 use crate::verity::{self, BLOCK_BYTES, Verity};
@@ -42,6 +43,8 @@ pub struct Image {
     pub root_hash: String,
     /// The kernel's command line.
     pub command_line: String,
+    /// What it is made from, in its own words; none in images that do not say.
+    pub provenance: Option<serde_json::Value>,
     /// Names of the components, in start order.
     pub components: Vec<String>,
     /// Every file and directory of the root file system.
@@ -202,6 +205,9 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
         slot_bytes: root_bytes.saturating_add(fit_bytes),
         root_hash: hex(&verity.root_hash),
         command_line: boot.command_line,
+        provenance: root::read_file(&data, PROVENANCE)
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok()),
         components: list
             .services
             .into_iter()

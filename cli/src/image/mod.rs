@@ -1,5 +1,7 @@
 //! Making and looking at images.
 
+mod bill;
+mod provenance;
 mod sign;
 mod verify;
 
@@ -7,11 +9,10 @@ pub(crate) use sign::{SignArgs, sign_command};
 pub(crate) use verify::{VerifyArgs, verify_command};
 
 use crate::device_build::{self, DeviceBuilder};
-use crate::kernel::{self, Kernel, Purpose};
+use crate::kernel::{self, Purpose};
 use crate::keys;
-use crate::sources::{self, Pin};
+use crate::sources;
 use crate::toolchain::{Rust, Toolchain};
-use crate::u_boot::UBoot;
 use crate::workspace::{self, Workspace};
 use crate::{ImageArgs, SourceArgs, host, release, u_boot};
 use anyhow::{Context, Result, bail};
@@ -21,17 +22,17 @@ use holdfast_images::append;
 use holdfast_images::board::Board;
 use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::boot_loader;
-use holdfast_images::build::{self, Inputs, Sizes, UpdateInputs};
+use holdfast_images::build::{self, Inputs, UpdateInputs};
 use holdfast_images::key::PublicKey;
 use holdfast_images::manifest::{ImageManifest, UpdateSource};
 use holdfast_images::package;
 use holdfast_images::root::EntryKind;
 use holdfast_images::show::{self, BootStatus, Image};
 use holdfast_qemu::machine;
+use provenance::Provenance;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
-use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The image that commands use when none is named.
@@ -94,24 +95,6 @@ pub(crate) struct Built {
     pub(crate) symbols: PathBuf,
     /// Its manifest.
     pub(crate) manifest: ImageManifest,
-}
-
-/// What went into an image, written beside it.
-#[derive(Debug, Serialize)]
-struct Provenance<'a> {
-    image: &'a str,
-    commit: String,
-    build_time: u64,
-    kernel: &'a Pin,
-    kernel_compiler: &'a str,
-    kernel_config_sha256: String,
-    kernel_patches: Vec<String>,
-    boot_loader: &'a Pin,
-    boot_loader_config_sha256: String,
-    rust: &'a Pin,
-    rust_kind: &'a str,
-    zig: &'a Pin,
-    sizes: Sizes,
 }
 
 /// Tools that images are built with; made once, used for any number of images.
@@ -213,6 +196,13 @@ impl<'a> ImageBuilder<'a> {
         let u_boot = workspace::read(&boot_loader.image)?;
         let first_stage = read(&boot_loader.first_stage)?;
         let control_tree = read(&boot_loader.device_tree)?;
+        let zig = sources::pin(&self.pins, sources::ZIG)?;
+        let provenance = Provenance::of(
+            self.workspace,
+            &manifest,
+            (&kernel, &boot_loader),
+            (&self.devices.toolchain().rust, zig),
+        )?;
         let path = match output {
             Some(output) => output.to_owned(),
             None => directory.join(format!("{}.img", manifest.name)),
@@ -237,11 +227,47 @@ impl<'a> ImageBuilder<'a> {
             apps,
             app_keys,
             build_time: self.workspace.build_time()?,
+            provenance: provenance.to_json()?,
             production: self.production,
         };
         let sizes = build::build(&inputs, &path)?;
-        self.write_provenance(&manifest, &kernel, &boot_loader, sizes, &path)?;
+        provenance.write_beside(&path, sizes)?;
+        bill::write(
+            &path,
+            &manifest,
+            &bill::Parts {
+                kernel: &kernel,
+                kernel_source: &kernel::unpack(self.workspace, &kernel.source)?,
+                boot_loader: &boot_loader,
+                boot_loader_source: &boot_loader.tree,
+                toolchain: self.devices.toolchain(),
+                zig,
+                packages: &self.packages(&manifest, &directories)?,
+                project: &self.workspace.root,
+            },
+        )?;
         Ok(Built { path, symbols, manifest: manifest.clone() })
+    }
+
+    /// The packages of all programs in an image, each with the directory that cargo builds it in.
+    fn packages(
+        &self,
+        manifest: &ImageManifest,
+        apps: &[PathBuf],
+    ) -> Result<BTreeSet<(PathBuf, String)>> {
+        let ours = |package: &str| (self.workspace.root.clone(), package.to_owned());
+        let mut packages = BTreeSet::from([ours("holdfast-init"), ours("holdfast-admission")]);
+        if manifest.network.is_some() {
+            packages.insert(ours("holdfast-network"));
+        }
+        if manifest.update.is_some() {
+            packages.extend([ours("holdfast-uplink"), ours("holdfast-update")]);
+        }
+        packages.extend(manifest.services.iter().map(|service| ours(&service.package)));
+        for app in apps.iter().filter(|app| app.join("Cargo.toml").is_file()) {
+            packages.insert((app.clone(), cargo_package(app)?));
+        }
+        Ok(packages)
     }
 
     /// The agents of updates, and whom they believe.
@@ -352,13 +378,8 @@ impl<'a> ImageBuilder<'a> {
                 program.map(|program| device_build::strip(&program, symbols)).transpose()?;
             return Ok(app::load(directory, program)?);
         }
-        let table: toml::Table = toml::from_str(&workspace::read_text(&cargo)?)
-            .with_context(|| cargo.display().to_string())?;
-        let package = table
-            .get("package")
-            .and_then(|package| package.get("name")?.as_str())
-            .with_context(|| format!("{}: package.name is missing", cargo.display()))?;
-        let programs = self.devices.build(directory, package)?;
+        let package = cargo_package(directory)?;
+        let programs = self.devices.build(directory, &package)?;
         let mut found = programs.iter();
         let (Some((_, program)), None) = (found.next(), found.next()) else {
             bail!(
@@ -369,33 +390,6 @@ impl<'a> ImageBuilder<'a> {
         };
         let program = device_build::strip(program, symbols)?;
         Ok(app::load(directory, Some(program))?)
-    }
-
-    fn write_provenance(
-        &self,
-        manifest: &ImageManifest,
-        kernel: &Kernel,
-        boot_loader: &UBoot,
-        sizes: Sizes,
-        image: &Path,
-    ) -> Result<()> {
-        let provenance = Provenance {
-            image: &manifest.name,
-            commit: self.workspace.commit(),
-            build_time: self.workspace.build_time()?,
-            kernel: &kernel.source,
-            kernel_compiler: &kernel.compiler,
-            kernel_config_sha256: workspace::sha256_file(&kernel.config)?,
-            kernel_patches: Vec::new(),
-            boot_loader: &boot_loader.source,
-            boot_loader_config_sha256: workspace::sha256_file(&boot_loader.config)?,
-            rust: &self.devices.toolchain().rust.pin,
-            rust_kind: self.devices.toolchain().rust.name,
-            zig: sources::pin(&self.pins, sources::ZIG)?,
-            sizes,
-        };
-        let text = serde_json::to_string_pretty(&provenance).context("cannot write JSON")?;
-        workspace::write(&image.with_extension("provenance.json"), text)
     }
 
     /// Builds every program of the test components, stripped, into `directory`.
@@ -441,6 +435,16 @@ impl<'a> ImageBuilder<'a> {
     pub(crate) fn pins(&self) -> &sources::Pins {
         &self.pins
     }
+}
+
+/// The name of the cargo package in a directory.
+fn cargo_package(directory: &Path) -> Result<String> {
+    let path = directory.join("Cargo.toml");
+    let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
+        .with_context(|| path.display().to_string())?;
+    let name = table.get("package").and_then(|package| package.get("name")?.as_str());
+    let name = name.with_context(|| format!("{}: package.name is missing", path.display()))?;
+    Ok(name.to_owned())
 }
 
 /// The certificates of a PEM file, in DER.
@@ -527,6 +531,16 @@ fn print_image(image: &Image) {
         image.root_bytes
     );
     println!("command line: {}", image.command_line);
+    if let Some(provenance) = image.provenance.as_ref().and_then(|p| p.as_object()) {
+        for (name, value) in provenance {
+            match (value["version"].as_str(), value["sha256"].as_str()) {
+                (Some(version), Some(digest)) => {
+                    println!("from {name}: {version}, SHA-256 {digest}")
+                }
+                _ => println!("from {name}: {}", value.to_string().trim_matches('"')),
+            }
+        }
+    }
     println!("components: {}", image.components.join(", "));
     println!("\npartition       start       length");
     for partition in &image.partitions {
