@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const PACKAGE: &str = "linux-source-6.12";
-const ARCHIVE: &str = "/usr/src/linux-source-6.12.tar.xz";
+pub(crate) const ARCHIVE: &str = "/usr/src/linux-source-6.12.tar.xz";
 /// Changes with the way the kernel is built here, so that no older result is taken for a new one.
 const RECIPE: &str = "1";
 

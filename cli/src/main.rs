@@ -86,6 +86,8 @@ enum ImageCommand {
     Verify(image::VerifyArgs),
     /// Put an app package into an image, without building its OS again.
     AppendApp(image::AppendArgs),
+    /// Collect the source of kernel and boot loader of an image.
+    Sources(image::SourcesArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -142,6 +144,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Image(ImageCommand::Show(args)) => image::show_command(&args),
         Command::Image(ImageCommand::Sign(args)) => image::sign_command(&args),
         Command::Image(ImageCommand::Verify(args)) => image::verify_command(&args),
+        Command::Image(ImageCommand::Sources(args)) => image::sources_command(&workspace, &args),
         Command::Image(ImageCommand::AppendApp(args)) => image::append_command(&args),
         Command::App(command) => app::run(&workspace, &command),
         Command::Key(command) => keys::run(&workspace, &command),

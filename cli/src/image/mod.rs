@@ -3,15 +3,17 @@
 mod bill;
 mod provenance;
 mod sign;
+mod sources;
 mod verify;
 
 pub(crate) use sign::{SignArgs, sign_command};
+pub(crate) use sources::{SourcesArgs, sources_command};
 pub(crate) use verify::{VerifyArgs, verify_command};
 
 use crate::device_build::{self, DeviceBuilder};
 use crate::kernel::{self, Purpose};
 use crate::keys;
-use crate::sources;
+use crate::sources as pinned;
 use crate::toolchain::{Rust, Toolchain};
 use crate::workspace::{self, Workspace};
 use crate::{ImageArgs, SourceArgs, host, release, u_boot};
@@ -101,7 +103,7 @@ pub(crate) struct Built {
 #[derive(Debug)]
 pub(crate) struct ImageBuilder<'a> {
     workspace: &'a Workspace,
-    pins: sources::Pins,
+    pins: pinned::Pins,
     devices: DeviceBuilder<'a>,
     locked: bool,
     production: bool,
@@ -110,7 +112,7 @@ pub(crate) struct ImageBuilder<'a> {
 impl<'a> ImageBuilder<'a> {
     pub(crate) fn new(workspace: &'a Workspace, locked: bool, production: bool) -> Result<Self> {
         host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL])?;
-        let pins = sources::load(workspace)?;
+        let pins = pinned::load(workspace)?;
         let locked = locked || production;
         let toolchain = Toolchain::prepare(workspace, &pins, locked)?;
         let devices = DeviceBuilder::new(workspace, toolchain)?;
@@ -196,7 +198,7 @@ impl<'a> ImageBuilder<'a> {
         let u_boot = workspace::read(&boot_loader.image)?;
         let first_stage = read(&boot_loader.first_stage)?;
         let control_tree = read(&boot_loader.device_tree)?;
-        let zig = sources::pin(&self.pins, sources::ZIG)?;
+        let zig = pinned::pin(&self.pins, pinned::ZIG)?;
         let provenance = Provenance::of(
             self.workspace,
             &manifest,
@@ -432,7 +434,7 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// What sources are pinned.
-    pub(crate) fn pins(&self) -> &sources::Pins {
+    pub(crate) fn pins(&self) -> &pinned::Pins {
         &self.pins
     }
 }
