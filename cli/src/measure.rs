@@ -7,6 +7,7 @@
 //! monotonic clock read by the first statement of its `main`; the probe tells how far the two
 //! clocks are apart, which is a constant of the kernel and the device tree.
 
+mod boards;
 mod network;
 mod update;
 
@@ -18,6 +19,7 @@ use crate::sources::Pin;
 use crate::workspace::{self, Workspace};
 use crate::{busybox, keys, process};
 use anyhow::{Context, Result};
+use boards::BoardSizes;
 use clap::Args;
 use holdfast_images::build;
 use holdfast_images::root::{EntryKind, Root};
@@ -110,6 +112,7 @@ struct Numbers {
     app: AppCost,
     network: NetworkNumbers,
     update: UpdateNumbers,
+    boards: Vec<BoardSizes>,
     largest_files: Vec<FileSize>,
     busybox: BusyBox,
 }
@@ -130,6 +133,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     let app = measure_app(workspace, &builder, &probed, &hello, idle)?;
     let network = network::measure(workspace, &builder)?;
     let update = update::measure(workspace, &builder)?;
+    let boards = boards::measure(workspace, &builder)?;
     let busybox = measure_busybox(workspace, &shipped, (program, &pin), hello, offset)?;
     let mut files: Vec<FileSize> = image
         .files
@@ -154,6 +158,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
         app,
         network,
         update,
+        boards,
         largest_files: files,
         busybox,
     };
@@ -463,6 +468,7 @@ fn table(numbers: &Numbers) -> String {
         let _ = writeln!(text, "| {apps} | {ready_ms} | {share_of_bare} |");
     }
     text.push_str(&update::table(&numbers.update));
+    text.push_str(&boards::section(&numbers.boards));
     let _ = writeln!(text, "\n| largest files | bytes |\n| --- | ---: |");
     for file in &numbers.largest_files {
         let _ = writeln!(text, "| `{}` | {} |", file.path, file.bytes);

@@ -54,6 +54,9 @@ fn a_production_image_is_signed_by_a_key_kept_elsewhere() {
         &["image", "verify", "p.img"],
         &["slot a: refused: configuration slot-a is not signed"],
     );
+    let flash = ["flash", "--image", "p.img", "--to", "card.img"];
+    refused(path, &flash, &["p.img: its boot loader would not start it", "image sign"]);
+    assert!(!path.join("card.img").exists());
 
     let public = ["image", "sign", "p.img", "--public", "current.pub.pem"];
     succeeds(path, &[&public[..], &["--emit-bytes", "to-sign"]].concat());
@@ -87,6 +90,13 @@ fn a_production_image_is_signed_by_a_key_kept_elsewhere() {
     let expected = "slot a: sound, signed by key current, for qemu-virt, rollback index 3";
     assert!(report.contains(expected), "{report}");
     assert!(succeeds(path, &["image", "show", "p.img"]).contains("(production)"));
+    assert!(succeeds(path, &flash).contains("read back, SHA-256"));
+    assert!(fs::read(path.join("card.img")).unwrap() == fs::read(path.join("p.img")).unwrap());
+    refused(
+        path,
+        &["flash", "--image", "p.img", "--to", "/dev/null"],
+        &["/dev/null: is neither a disk nor a file"],
+    );
 
     succeeds(path, &["image", "sign", "p.img", "--key", "stranger.pem"]);
     refused(path, &["image", "verify", "p.img"], &["is not signed by a key of the boot loader"]);

@@ -259,6 +259,51 @@ mod tests {
     }
 
     #[test]
+    fn only_apps_with_peripherals_ask_drivers_and_only_for_what_they_need() {
+        const NEEDED: [u32; 14] = [
+            0x5402,      // TCSETS
+            0x540b,      // TCFLSH
+            0x402c_542b, // TCSETS2
+            0x0703,      // I2C_SLAVE
+            0x0707,      // I2C_RDWR
+            0x8001_6b01, // SPI_IOC_RD_MODE
+            0x4001_6b03, // SPI_IOC_WR_BITS_PER_WORD
+            0x4004_6b04, // SPI_IOC_WR_MAX_SPEED_HZ
+            0x8004_6b05, // SPI_IOC_RD_MODE32
+            0x4020_6b00, // SPI_IOC_MESSAGE(1)
+            0x4200_6b00, // SPI_IOC_MESSAGE(16)
+            0xc110_b40d, // GPIO_V2_LINE_SET_CONFIG
+            0xc010_b40e, // GPIO_V2_LINE_GET_VALUES
+            0xc010_b40f, // GPIO_V2_LINE_SET_VALUES
+        ];
+        const NEVER: [u32; 9] = [
+            0x5412,      // TIOCSTI
+            0x5423,      // TIOCSETD
+            0x541d,      // TIOCCONS
+            0x541f,      // TIOCSSERIAL
+            0x5437,      // TIOCVHANGUP
+            0x0706,      // I2C_SLAVE_FORCE
+            0x8020_6b00, // SPI_IOC_MESSAGE, but to read
+            0xc250_b407, // GPIO_V2_GET_LINE
+            0x8044_b401, // GPIO_GET_CHIPINFO
+        ];
+        let asks = |set, request| verdict(set, "ioctl", [3, request, 0, 0, 0, 0]);
+        for set in [SystemCalls::Peripherals, SystemCalls::NetworkedPeripherals] {
+            for request in NEEDED {
+                assert_eq!(asks(set, request), ALLOW, "{request:#x}");
+            }
+            for request in NEVER {
+                assert_eq!(asks(set, request), ERRNO | EPERM, "{request:#x}");
+            }
+        }
+        for set in [SystemCalls::Local, SystemCalls::Networked, SystemCalls::NetworkService] {
+            for request in NEEDED.into_iter().chain(NEVER) {
+                assert_eq!(asks(set, request), ERRNO | EPERM, "{request:#x}");
+            }
+        }
+    }
+
+    #[test]
     fn arguments_decide_about_sockets_clones_and_controls() {
         let socket = |family, kind| local("socket", [family, kind, 0, 0, 0, 0]);
         assert_eq!(socket(1, 1 | 0o2000000), ALLOW, "AF_UNIX stream, close on exec");

@@ -24,7 +24,7 @@ use holdfast_images::append;
 use holdfast_images::board::Board;
 use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::boot_loader;
-use holdfast_images::build::{self, Inputs, UpdateInputs};
+use holdfast_images::build::{self, Inputs, Sizes, UpdateInputs};
 use holdfast_images::key::PublicKey;
 use holdfast_images::manifest::{ImageManifest, UpdateSource};
 use holdfast_images::package;
@@ -97,6 +97,8 @@ pub(crate) struct Built {
     pub(crate) symbols: PathBuf,
     /// Its manifest.
     pub(crate) manifest: ImageManifest,
+    /// What its parts weigh.
+    pub(crate) sizes: Sizes,
 }
 
 /// Tools that images are built with; made once, used for any number of images.
@@ -248,7 +250,7 @@ impl<'a> ImageBuilder<'a> {
                 project: &self.workspace.root,
             },
         )?;
-        Ok(Built { path, symbols, manifest: manifest.clone() })
+        Ok(Built { path, symbols, sizes, manifest: manifest.clone() })
     }
 
     /// The packages of all programs in an image, each with the directory that cargo builds it in.
