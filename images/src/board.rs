@@ -83,6 +83,10 @@ pub struct DeviceTree {
     pub qemu: Option<QemuTree>,
     /// In the kernel's source, below `arch/arm/boot/dts`, without its ending.
     pub kernel: Option<String>,
+    /// Names of properties that are left out wherever they stand: those that are longer than the 31 bytes which
+    /// the Devicetree Specification allows, and which are not read therefore.
+    #[serde(default)]
+    pub leave_out: Vec<String>,
     /// Paths of nodes that the kernel's tree leaves disabled.
     #[serde(default)]
     pub enable: Vec<String>,

@@ -31,8 +31,9 @@ pub enum DeviceTreeError {
 /// # Errors
 /// They are no device tree, or lack a node that the file names.
 pub fn adjust(board: &Board, bytes: &[u8]) -> Result<Vec<u8>, DeviceTreeError> {
-    let mut tree = boot::parse_tree(bytes, "the board's device tree")?;
     let wanted = &board.device_tree;
+    let bytes = without(bytes, &wanted.leave_out);
+    let mut tree = boot::parse_tree(&bytes, "the board's device tree")?;
     for path in &wanted.enable {
         let node = find(&mut tree, board, "enable", path)?;
         node.remove_property("status");
@@ -58,6 +59,50 @@ pub fn adjust(board: &Board, bytes: &[u8]) -> Result<Vec<u8>, DeviceTreeError> {
         controller.add_child(device);
     }
     Ok(tree.to_dtb())
+}
+
+/// `bytes` with nothing in the place of properties of these names. What is no device tree stays as it is, for the
+/// parser to refuse. Source: Devicetree Specification 5.4 (structure block).
+pub(crate) fn without(bytes: &[u8], names: &[String]) -> Vec<u8> {
+    const BEGIN_NODE: u32 = 1;
+    const END_NODE: u32 = 2;
+    const PROPERTY: u32 = 3;
+    const NOTHING: u32 = 4;
+    let mut tree = bytes.to_vec();
+    let word = |at: usize| -> Option<u32> {
+        let word = bytes.get(at..at.checked_add(4)?)?;
+        Some(u32::from_be_bytes(word.try_into().ok()?))
+    };
+    let place = |at: usize| word(at).and_then(|value| usize::try_from(value).ok());
+    let text = |at: usize| bytes.get(at..).and_then(|rest| rest.split(|byte| *byte == 0).next());
+    let (Some(mut at), Some(strings)) = (place(8), place(12)) else { return tree };
+    if names.is_empty() {
+        return tree;
+    }
+    while let Some(token) = word(at) {
+        let next = match token {
+            BEGIN_NODE => text(at.saturating_add(4)).map(|name| name.len().saturating_add(5)),
+            PROPERTY => place(at.saturating_add(4)).map(|length| length.saturating_add(12)),
+            END_NODE | NOTHING => Some(4),
+            _ => None,
+        };
+        let Some(length) = next.and_then(|length| length.checked_next_multiple_of(4)) else {
+            break;
+        };
+        let name = (token == PROPERTY)
+            .then(|| text(strings.saturating_add(place(at.saturating_add(8))?)))
+            .flatten();
+        let end = at.saturating_add(length);
+        if name.is_some_and(|name| names.iter().any(|left_out| left_out.as_bytes() == name))
+            && let Some(property) = tree.get_mut(at..end)
+        {
+            for word in property.chunks_exact_mut(4) {
+                word.copy_from_slice(&NOTHING.to_be_bytes());
+            }
+        }
+        at = end;
+    }
+    tree
 }
 
 fn find<'a>(
@@ -116,6 +161,16 @@ mod tests {
         assert_eq!(text("/soc/i2c@1c2ac00", "status"), "okay");
         assert_eq!(text("/aliases", "i2c0"), "/soc/i2c@1c2ac00");
         assert_eq!(text("/soc/spi@1c68000/spidev@0", "compatible"), SPIDEV);
+    }
+
+    #[test]
+    fn properties_that_are_left_out_are_gone_and_the_rest_is_there() {
+        let bytes = without(&tree("nothing"), &["status".to_owned()]);
+        let fdt = boot::parse(&bytes, "it").unwrap();
+        let node = fdt.find_node("/soc/spi@1c68000").unwrap();
+        assert!(node.property("status").is_none());
+        assert_eq!(without(b"no tree", &["status".to_owned()]), b"no tree");
+        assert_eq!(without(&tree("nothing"), &["other".to_owned()]), tree("nothing"));
     }
 
     #[test]

@@ -684,4 +684,32 @@ data_mib = 16
         let good = load(&format!("{GOOD}{service}capabilities = [\"CAP_SYS_PTRACE\"]\n")).unwrap();
         assert_eq!(good.services[0].capability_numbers(), Ok(vec![19]));
     }
+
+    /// serde names every field that it knows when it meets one that it does not.
+    #[test]
+    fn the_page_on_image_manifests_names_every_field() {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/image_manifest.md");
+        let page = fs::read_to_string(page).unwrap();
+        for (table, from, to) in [
+            ("the manifest", "schema = 1", "schema = 1\nx = 1"),
+            ("[[app]]", "[slots]", "[[app]]\nx = 1\n[slots]"),
+            ("[trust]", "[slots]", "[trust]\nx = 1\n[slots]"),
+            ("[trust.boot]", "[slots]", "[trust.boot]\nx = 1\n[slots]"),
+            ("[network]", "[slots]", "[network]\nx = 1\n[slots]"),
+            ("[[network.interface]]", "[slots]", "[[network.interface]]\nx = 1\n[slots]"),
+            ("[update]", "[slots]", "[update]\nx = 1\n[slots]"),
+            ("[update.os]", "[slots]", "[update.os]\nx = 1\n[slots]"),
+            ("[[services]]", "[slots]", "[[services]]\nx = 1\n[slots]"),
+            ("[slots]", "[slots]", "[slots]\nx = 1"),
+            ("[storage]", "[storage]", "[storage]\nx = 1"),
+        ] {
+            let message = refusal(from, to);
+            let known = message.split("expected").nth(1).unwrap_or_default();
+            let fields: Vec<&str> = known.split('`').skip(1).step_by(2).collect();
+            assert!(!fields.is_empty(), "{table}: {message}");
+            for field in fields {
+                assert!(page.contains(&format!("`{field}`")), "{table} has a field `{field}`");
+            }
+        }
+    }
 }

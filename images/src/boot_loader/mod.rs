@@ -10,6 +10,7 @@ pub mod script;
 
 use crate::board::{Board, Place};
 use crate::boot::{self, BootError, BootKey};
+use crate::device_tree;
 use crate::disk::Layout;
 use dtoolkit::model::DeviceTreeNode;
 use dtoolkit::{Node, Property};
@@ -125,7 +126,8 @@ fn with_control_tree(
     keys: &[BootKey; 3],
 ) -> Result<Vec<u8>, BootLoaderError> {
     let script = script::write(board, layout).ok_or(BootLoaderError::Layout)?;
-    let mut tree = boot::parse_tree(built.device_tree, "the boot loader's device tree")?;
+    let device_tree = device_tree::without(built.device_tree, &board.device_tree.leave_out);
+    let mut tree = boot::parse_tree(&device_tree, "the boot loader's device tree")?;
     let mut signature = DeviceTreeNode::new_unchecked("signature");
     signature.add_property(boot::property("required-mode", "any"));
     for (name, key) in KEY_NAMES.iter().zip(keys) {
