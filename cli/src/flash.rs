@@ -60,7 +60,12 @@ pub(crate) fn run(workspace: &workspace::Workspace, args: &FlashArgs) -> Result<
         refuse(disk, args)?;
     }
     say_what_is_lost(args, disk.as_ref())?;
-    let mut medium = Medium::open(&args.to, disk.is_some(), image_bytes)?;
+    let shared = args.even_if_mounted || args.even_if_it_is_a_system_disk;
+    let mut medium = Medium::open(&args.to, disk.is_some(), shared, image_bytes)?;
+    eprintln!(
+        "{}: does not boot until all of it is written; interrupted, the same command goes on",
+        args.to.display()
+    );
     let mut written = Bytes::begin("writing");
     let mut read = None;
     let flashed = flash::flash(&args.image, &mut medium, &args.to, &mut |step| match step {

@@ -97,6 +97,11 @@ fn a_production_image_is_signed_by_a_key_kept_elsewhere() {
         &["flash", "--image", "p.img", "--to", "/dev/null"],
         &["/dev/null: is neither a disk nor a file"],
     );
+    refused(
+        path,
+        &["flash", "--image", "p.img", "--to", "/dev/no-such-card"],
+        &["/dev/no-such-card: there is no such device"],
+    );
 
     succeeds(path, &["image", "sign", "p.img", "--key", "stranger.pem"]);
     refused(path, &["image", "verify", "p.img"], &["is not signed by a key of the boot loader"]);

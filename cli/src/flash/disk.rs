@@ -54,6 +54,10 @@ pub(super) struct Disk {
 /// The disk at `path`; none for a file, or where there is nothing yet.
 pub(super) fn look(views: &Views, path: &Path) -> Result<Option<Disk>> {
     let Ok(metadata) = fs::metadata(path) else {
+        // A slip of the finger must not become a file in memory.
+        if path.starts_with("/dev") {
+            bail!("{}: there is no such device", path.display());
+        }
         return Ok(None);
     };
     let kind = metadata.file_type();

@@ -23,21 +23,15 @@ pub(super) struct Medium {
 
 impl Medium {
     /// Opens `path` for a content of `length` bytes.
-    pub(super) fn open(path: &Path, is_disk: bool, length: u64) -> Result<Self> {
+    /// `shared` takes a disk that somebody else uses, too.
+    pub(super) fn open(path: &Path, is_disk: bool, shared: bool, length: u64) -> Result<Self> {
         let mut options = File::options();
         options.read(true).write(true).create(!is_disk).truncate(false);
-        if is_disk {
+        if is_disk && !shared {
             // Nobody else has it, nor mounts it from now on (open(2), O_EXCL on a block device).
             options.custom_flags(flag(OFlags::EXCL));
         }
-        let open = |options: &std::fs::OpenOptions| {
-            options.open(path).with_context(|| format!("cannot open {}", path.display()))
-        };
-        let file = match open(&options) {
-            // The caller was told that it is in use, and said that this does not matter.
-            Err(_) if is_disk => open(File::options().read(true).write(true))?,
-            other => other?,
-        };
+        let file = options.open(path).with_context(|| format!("cannot open {}", path.display()))?;
         if !is_disk && file.metadata().is_ok_and(|metadata| metadata.len() > length) {
             file.set_len(length).with_context(|| format!("cannot shorten {}", path.display()))?;
         }
@@ -119,7 +113,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("card");
         std::fs::write(&path, vec![7; 3 * 1024 * 1024]).unwrap();
-        let mut medium = Medium::open(&path, false, 2 * 1024 * 1024).unwrap();
+        let mut medium = Medium::open(&path, false, false, 2 * 1024 * 1024).unwrap();
         assert_eq!(medium.room().unwrap(), None);
         medium.zero(0, 1024 * 1024).unwrap();
         medium.write(4096, &[1; 4096]).unwrap();
