@@ -21,6 +21,12 @@ const MARK_EVERY: u64 = 16 * CHUNK_BYTES;
 const MARK_BYTES: usize = 4096;
 const MAGIC: &[u8] = b"Holdfast: this card was not written to its end. ";
 
+/// True of the start of a card on which [`flash`] was interrupted.
+#[must_use]
+pub fn is_unfinished(start: &[u8]) -> bool {
+    start.starts_with(MAGIC)
+}
+
 /// What can be written to: a card, or a file in its place.
 pub trait Target {
     /// Its length in bytes; none where it grows with what is written.
@@ -430,6 +436,8 @@ mod tests {
             assert!(error.contains("the card is not bootable"), "{error}");
             assert_ne!(card.bytes[8 * 1024..8 * 1024 + 8], *b"Holdfast", "a boot loader");
             assert_ne!(card.bytes[512..520], *b"Holdfast", "a partition table");
+            // But for the moment before the first mark, it says so itself.
+            assert!(left < MARK_BYTES || is_unfinished(&card.bytes), "no mark");
             card.left = usize::MAX;
             let (result, _) = run(file.path(), &mut card);
             result.unwrap();

@@ -3,7 +3,7 @@
 use crate::boot::{self, BootError, BootKey};
 use crate::boot_loader::{self, BootLoaderError};
 use crate::show::{self, ShowError};
-use crate::{FileError, build, disk, hex, sha256};
+use crate::{FileError, build, disk, flash, hex, sha256};
 use holdfast_core::slots::{BootState, Choice, CommandLineError, Release, Slot};
 use serde::Serialize;
 use std::fs;
@@ -64,6 +64,9 @@ pub enum VerifyError {
     /// The boot loader.
     #[error(transparent)]
     BootLoader(#[from] BootLoaderError),
+    /// A card that was not written to its end.
+    #[error("it was not written to its end; the same `flash` goes on with it")]
+    Unfinished,
 }
 
 /// Why a slot does not boot.
@@ -103,6 +106,9 @@ pub fn verify(image: &Path, rom: Option<&Path>, board: Option<&str>) -> Result<C
         None if beside.exists() => fs::read(&beside).map_err(FileError::at("read", &beside))?,
         None => disk::read_boot_loader(image)?,
     };
+    if flash::is_unfinished(&rom) {
+        return Err(VerifyError::Unfinished);
+    }
     let keys = boot_loader::required_keys(&rom)?;
     let board = match board {
         Some(board) => board.to_owned(),
