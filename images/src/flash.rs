@@ -1,7 +1,7 @@
 //! Writing an image to a card, so that a card that is not whole never looks as if it were.
 //!
 //! The start of the card, which has boot loader and partition table, is erased first and written last.
-//! In between there is a [`Mark`] instead, by which the same image can be gone on with.
+//! In between there is a mark instead, by which the same image can be gone on with.
 
 use crate::{FileError, hex, sha256};
 use sha2::{Digest, Sha256};
