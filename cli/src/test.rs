@@ -339,17 +339,22 @@ fn kernel_config(test_run: &TestRun<'_>) -> Result<Counts> {
 }
 
 fn system(test_run: &TestRun<'_>) -> Result<Counts> {
-    let images = image_directory(test_run)?;
+    let board = test_run.board.as_deref().unwrap_or(DEFAULT_BOARD);
+    let mut command = system_tests(test_run, board, &image_directory(test_run)?)?;
+    counted(command.arg(&test_run.filter))
+}
+
+/// The program of the system tests, on the images of a board; parts of test names may follow.
+fn system_tests(test_run: &TestRun<'_>, board: &str, images: &Path) -> Result<Command> {
     let mut command = cargo(test_run);
     command
         .args(["run", "--quiet", "--package", "holdfast-system-tests", "--"])
-        .arg(&images)
+        .arg(images)
         .arg(program_directory(test_run)?)
         .arg(keys::development_directory(test_run.workspace))
         .arg(if test_run.full { "full" } else { "usual" })
-        .arg(test_run.board.as_deref().unwrap_or(DEFAULT_BOARD))
-        .arg(&test_run.filter);
-    counted(&mut command)
+        .arg(board);
+    Ok(command)
 }
 
 /// Runs a command that runs tests, shows what it prints, and adds up its `test result:` lines.

@@ -1,9 +1,9 @@
 //! The stage `boards`: images for other boards than the system tests' own, looked at, and run where QEMU has
 //! the machine.
 
-use super::{Counts, TestRun, counted, program_directory};
+use super::{Counts, TestRun, counted, program_directory, system_tests};
 use crate::image::ImageBuilder;
-use crate::{keys, workspace};
+use crate::workspace;
 use anyhow::{Context, Result, ensure};
 use holdfast_images::board::{self, Board, FirstStage, Place};
 use holdfast_images::{disk, show, verify};
@@ -90,19 +90,6 @@ pub(super) fn build_ahead(test_run: &TestRun<'_>) -> Option<Child> {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     command.spawn().ok()
-}
-
-/// The program of the system tests, on the images of a board.
-fn system_tests(test_run: &TestRun<'_>, board: &str, images: &Path) -> Result<Command> {
-    let mut command = super::cargo(test_run);
-    command
-        .args(["run", "--quiet", "--package", "holdfast-system-tests", "--"])
-        .arg(images)
-        .arg(program_directory(test_run)?)
-        .arg(keys::development_directory(test_run.workspace))
-        .arg(if test_run.full { "full" } else { "usual" })
-        .arg(board);
-    Ok(command)
 }
 
 fn image_path(directory: &Path, manifest: &str) -> PathBuf {
