@@ -4,7 +4,6 @@ use crate::workspace;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
 use holdfast_core::slots::{SlotState, Status};
-use std::io::Read;
 use std::path::PathBuf;
 
 /// Commands about a device.
@@ -36,16 +35,8 @@ pub(crate) fn run(command: &DeviceCommand) -> Result<()> {
 }
 
 fn status(args: &StatusArgs) -> Result<()> {
-    let (name, bytes) = match &args.log {
-        Some(path) => (path.display().to_string(), workspace::read(path)?),
-        None => {
-            let mut bytes = Vec::new();
-            std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
-            ("standard input".to_owned(), bytes)
-        }
-    };
-    let status = Status::last_in(&String::from_utf8_lossy(&bytes))
-        .map_err(|error| anyhow!("{name}: {error}"))?;
+    let (name, log) = workspace::read_text_or_standard_input(args.log.as_deref())?;
+    let status = Status::last_in(&log).map_err(|error| anyhow!("{name}: {error}"))?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&status).context("cannot write JSON")?);
         return Ok(());

@@ -44,6 +44,9 @@ pub(crate) const TOOLCHAIN: &[Need] = &[
     need("python3", "python3"),
     need("arm-linux-gnueabihf-strip", "binutils-arm-linux-gnueabihf"),
 ];
+/// For finding the line that a crash was at.
+pub(crate) const SYMBOLS: &[Need] =
+    &[need("arm-linux-gnueabihf-addr2line", "binutils-arm-linux-gnueabihf")];
 /// For building images.
 pub(crate) const IMAGE: &[Need] = &[
     need("git", "git"),

@@ -2,6 +2,7 @@
 
 mod app;
 mod busybox;
+mod crash;
 mod cross_make;
 mod device;
 mod device_build;
@@ -65,6 +66,9 @@ enum Command {
     /// What a device says of itself.
     #[command(subcommand)]
     Device(device::DeviceCommand),
+    /// Crashes that a device's log tells of.
+    #[command(subcommand)]
+    Crash(crash::CrashCommand),
     /// Run the project's tests; what CI runs.
     Test(test::TestArgs),
     /// Measure sizes, start-up times and memory, and write docs/numbers.md.
@@ -151,6 +155,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Flash(args) => flash::run(&workspace, &args),
         Command::Release(command) => release::run(&workspace, &command),
         Command::Device(command) => device::run(&command),
+        Command::Crash(command) => crash::run(&workspace, &command),
         Command::Test(args) => test::run(&workspace, &args),
         Command::Measure(args) => measure::run(&workspace, &args),
         Command::Sources(SourcesCommand::Update) => sources::update(&workspace),

@@ -122,6 +122,20 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
+/// Reads a text file, or standard input where none is named, with what to call it in a complaint. What is no
+/// UTF-8 is shown as such.
+pub(crate) fn read_text_or_standard_input(path: Option<&Path>) -> Result<(String, String)> {
+    let (name, bytes) = match path {
+        Some(path) => (path.display().to_string(), read(path)?),
+        None => {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+            ("standard input".to_owned(), bytes)
+        }
+    };
+    Ok((name, String::from_utf8_lossy(&bytes).into_owned()))
+}
+
 /// Writes a file so that it is there whole or not at all.
 pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));

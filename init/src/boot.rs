@@ -71,9 +71,14 @@ const SYSCTLS: [(&str, &str); 17] = [
     ("fs/inotify/max_user_watches", "1024"),
 ];
 
-pub(crate) fn harden_kernel() -> Result<(), BootError> {
+/// In a development image, the kernel also says where a program was when a signal killed it, for `crash decode`.
+/// In others it does not: every process of an app could drown the log with it, and nothing there limits the rate.
+pub(crate) fn harden_kernel(development: bool) -> Result<(), BootError> {
     for (name, value) in SYSCTLS {
         sysctl::set(name, value)?;
+    }
+    if development {
+        sysctl::set("kernel/print-fatal-signals", "1")?;
     }
     Ok(())
 }

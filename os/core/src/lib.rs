@@ -7,6 +7,7 @@
 pub mod app_manifest;
 pub mod clock;
 pub mod component;
+pub mod crash;
 pub mod elf;
 pub mod encoding;
 pub mod identity;

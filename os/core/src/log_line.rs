@@ -23,6 +23,13 @@ pub fn chain(error: &dyn Error) -> String {
     text
 }
 
+/// A line of the kernel's log without the time in front, as the console shows it.
+#[must_use]
+pub fn without_time(line: &str) -> &str {
+    let rest = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    rest.map_or(line, |(_, text)| text)
+}
+
 /// Collects the bytes of one component into lines. Holds at most one line.
 #[derive(Debug)]
 pub struct LineAssembler {

@@ -33,7 +33,7 @@ mod update_reset;
 mod verified_boot;
 
 use crate::suite::Suite;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use holdfast_images::board::Board;
 use holdfast_images::boot::BootSigningKey;
 use holdfast_images::variant::Signer;
@@ -109,6 +109,13 @@ impl Artefacts {
     pub(crate) fn signer(&self) -> Result<Signer> {
         Ok(Signer { board: self.board()?, key: self.boot_key("current")? })
     }
+}
+
+/// The host tool beside this program.
+pub(crate) fn host_tool() -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("holdfast");
+    ensure!(path.is_file(), "{} is missing; run `cargo holdfast test`", path.display());
+    Ok(path)
 }
 
 fn main() -> ExitCode {

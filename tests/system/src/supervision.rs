@@ -1,11 +1,14 @@
 //! One guest full of components that misbehave, and one that does not.
 
-use crate::Artefacts;
 use crate::boot::{ANSWER, BOOT, boot_probe};
 use crate::suite::Suite;
+use crate::{Artefacts, host_tool};
 use anyhow::{Context, Result, ensure};
 use holdfast_qemu::machine::{Guest, Machine};
+use serde_json::Value;
+use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
     let image = artefacts.image("supervision");
@@ -22,7 +25,36 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             ("a_process_bomb_is_contained", fork_bomb),
         ],
     );
+    suite.check("a_crash_is_decoded_to_its_line", || crash_decoded(&image));
     suite.check("a_restart_storm_does_not_delay_others", || restart_storm(&image));
+}
+
+/// With what the console has shown, the symbols that the build has kept, and nothing else.
+fn crash_decoded(image: &Path) -> Result<()> {
+    let mut guest = Machine::new(image, 64).start(None)?;
+    guest.wait("crash ended with signal 11", BOOT)?;
+    let directory = tempfile::tempdir()?;
+    let log = directory.path().join("console.log");
+    fs::write(&log, guest.console.text())?;
+    let mut command = Command::new(host_tool()?);
+    command.args(["crash", "decode", "--json", "--symbols"]).arg(image.with_extension("symbols"));
+    let output = command.arg(&log).stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "{}", output.status);
+    let crashes: Value = serde_json::from_slice(&output.stdout)?;
+    let crashes = crashes.as_array().context("no list")?;
+    let crash = crashes.iter().find(|crash| crash["component"] == "crash").context("no crash")?;
+    ensure!(crash["signal"] == 11, "{crash:#}");
+    // It overflows its stack while it copies into its frame; the copying may be a function of its own.
+    const SOURCE: &str = include_str!("../../apps/src/bin/crash.rs");
+    let is_there = |place: &Value| -> Option<bool> {
+        let (_, line) = place["line"].as_str()?.split_once("tests/apps/src/bin/crash.rs:")?;
+        let line: usize = line.parse().ok()?;
+        let text = SOURCE.lines().nth(line.checked_sub(1)?)?;
+        Some(text.contains("descend") || text.contains("frame"))
+    };
+    let places = ["at", "called_from"].into_iter().filter_map(|place| crash[place].as_array());
+    ensure!(places.flatten().any(|place| is_there(place) == Some(true)), "{crash:#}");
+    Ok(())
 }
 
 fn memory_bomb(guest: &mut Guest) -> Result<()> {

@@ -1,13 +1,13 @@
 //! `docs/updates.md`, block by block, as a reader would.
 
-use crate::Artefacts;
 use crate::suite::Suite;
+use crate::{Artefacts, host_tool};
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_qemu::console::Console;
 use regex::Regex;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -68,19 +68,12 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// The host tool beside this program.
-fn holdfast() -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("holdfast");
-    ensure!(path.is_file(), "{} is missing; run `cargo holdfast test`", path.display());
-    Ok(path)
-}
-
 fn command(root: &Path, text: &str) -> Result<Command> {
     let mut command = Command::new("bash");
     command
         .args(["-e", "-c", &format!("{CARGO}\n{text}")])
         .current_dir(root)
-        .env("HOLDFAST", holdfast()?)
+        .env("HOLDFAST", host_tool()?)
         .stdin(Stdio::null());
     Ok(command)
 }

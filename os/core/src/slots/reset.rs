@@ -4,6 +4,7 @@
 //! `admin-guide/ramoops`). A component's lines carry its name in front, so that none can pass its
 //! own for the kernel's or init's.
 
+use crate::log_line::without_time;
 use std::fmt;
 
 /// Longest cause in words, in bytes.
@@ -73,12 +74,6 @@ pub fn last_reset(log: Option<&str>, watchdog_fired: bool) -> LastReset {
         None if watchdog_fired => LastReset::Watchdog,
         None => LastReset::Unknown,
     }
-}
-
-/// A line of the kernel's log without the time in front.
-pub(super) fn without_time(line: &str) -> &str {
-    let rest = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
-    rest.map_or(line, |(_, text)| text)
 }
 
 fn shortened(cause: &str) -> String {

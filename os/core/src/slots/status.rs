@@ -1,7 +1,7 @@
 //! The line in which init says how the device stands, and reading it back.
 
-use super::reset::without_time;
 use super::{BootState, Phase, Slot, SlotState};
+use crate::log_line::without_time;
 use std::fmt;
 
 /// What stands in front of the fields.

@@ -1,0 +1,248 @@
+//! `crash`: from a crash in a device's log to the line of the program.
+
+use crate::workspace::{self, Workspace};
+use crate::{host, process};
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use holdfast_core::crash::{Crash, CrashLog};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Commands about crashes.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CrashCommand {
+    /// Say at which lines of their programs the crashes in a log happened.
+    Decode(DecodeArgs),
+}
+
+/// Arguments of `crash decode`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Reads what the device's serial console has shown. Only development images say where a program \
+                  was.\n\nThe symbols must be of the build that ran: `image build` and `run` keep them in \
+                  target/holdfast/IMAGE.symbols, `app package` in target/holdfast/apps.symbols, and the next build \
+                  replaces them.\n\nExample: cargo holdfast crash decode console.log"
+)]
+pub(crate) struct DecodeArgs {
+    /// A log of the console; standard input when not given.
+    log: Option<PathBuf>,
+    /// Directory of programs with their symbols, where those of the image's last build are not the ones.
+    #[arg(long, value_name = "DIR")]
+    symbols: Vec<PathBuf>,
+    /// Print as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A place in a program's source.
+#[derive(Debug, Serialize, PartialEq, Eq)]
+struct Place {
+    function: String,
+    /// `FILE:LINE`; without a line where the compiler has left none.
+    line: String,
+}
+
+/// A crash with its places; those that a function was inlined into follow it.
+#[derive(Debug, Serialize)]
+struct Decoded {
+    #[serde(flatten)]
+    crash: Crash,
+    /// The program with its symbols.
+    program: Option<PathBuf>,
+    /// Of the instruction it was at.
+    at: Vec<Place>,
+    /// Of the call that it had not come back from.
+    called_from: Vec<Place>,
+}
+
+pub(crate) fn run(workspace: &Workspace, command: &CrashCommand) -> Result<()> {
+    match command {
+        CrashCommand::Decode(args) => decode(workspace, args),
+    }
+}
+
+fn decode(workspace: &Workspace, args: &DecodeArgs) -> Result<()> {
+    host::ensure(&[host::SYMBOLS])?;
+    let (name, log) = workspace::read_text_or_standard_input(args.log.as_deref())?;
+    let log = CrashLog::read(&log);
+    if log.crashes.is_empty() {
+        bail!("{name}: shows no crash; only development images say where a program was");
+    }
+    let directories = symbol_directories(workspace, args, &log)?;
+    let mut decoded = Vec::new();
+    for crash in log.crashes {
+        decoded.push(places(crash, &directories)?);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&decoded)?);
+        return Ok(());
+    }
+    for each in &decoded {
+        print(each);
+    }
+    if decoded.iter().all(|each| each.program.is_none()) {
+        let searched: Vec<_> = directories.iter().map(|path| path.display().to_string()).collect();
+        bail!(
+            "none of these programs is in {}; name their directory with --symbols",
+            searched.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Where programs are looked for.
+fn symbol_directories(
+    workspace: &Workspace,
+    args: &DecodeArgs,
+    log: &CrashLog,
+) -> Result<Vec<PathBuf>> {
+    if let Some(missing) = args.symbols.iter().find(|path| !path.is_dir()) {
+        bail!("{}: --symbols: is no directory", missing.display());
+    }
+    if !args.symbols.is_empty() {
+        return Ok(args.symbols.clone());
+    }
+    let output = workspace.output()?;
+    let Some((image, board)) = &log.image else {
+        bail!(
+            "the log does not show which image this is: init's first line is not in it; name the directory with --symbols"
+        );
+    };
+    let directory = format!("{image}.symbols");
+    let of_board = output.join(board).join(&directory);
+    let of_image = if of_board.is_dir() { of_board } else { output.join(directory) };
+    Ok(vec![of_image, output.join("apps.symbols")])
+}
+
+/// Longest name that the kernel keeps of a process, in bytes (`TASK_COMM_LEN`, less its end).
+const MAX_PROCESS_BYTES: usize = 15;
+
+/// The program of a crash. An app's component is not always called like its program, and a process not always
+/// like its component.
+fn program(crash: &Crash, directories: &[PathBuf]) -> Option<PathBuf> {
+    let files: Vec<PathBuf> = directories
+        .iter()
+        .flat_map(|directory| directory.read_dir().into_iter().flatten().flatten())
+        .map(|entry| entry.path())
+        .collect();
+    let is_called = |path: &&PathBuf, name: &str| {
+        path.file_name().and_then(|file| file.to_str()).is_some_and(|file| {
+            file == name || (name.len() == MAX_PROCESS_BYTES && file.starts_with(name))
+        })
+    };
+    let of_name = |name: &str| files.iter().find(|path| is_called(path, name)).cloned();
+    of_name(&crash.component).or_else(|| of_name(&crash.process))
+}
+
+fn places(crash: Crash, directories: &[PathBuf]) -> Result<Decoded> {
+    let program = program(&crash, directories);
+    let (at, called_from) = match &program {
+        // The return address is behind the call; its lowest bit tells Thumb from ARM.
+        Some(program) => {
+            let call = (crash.lr & !1).saturating_sub(2);
+            (lines(program, crash.pc)?, lines(program, call)?)
+        }
+        None => Default::default(),
+    };
+    Ok(Decoded { crash, program, at, called_from })
+}
+
+/// The source of an address; the function that is inlined deepest comes first.
+fn lines(program: &Path, address: u32) -> Result<Vec<Place>> {
+    let output = process::output(
+        Command::new("arm-linux-gnueabihf-addr2line")
+            .args(["--functions", "--demangle", "--inlines", "--exe"])
+            .arg(program)
+            .arg(format!("{address:#x}")),
+    )?;
+    Ok(parse(&output))
+}
+
+/// Two lines for each place; question marks where nothing is known.
+fn parse(output: &str) -> Vec<Place> {
+    let lines: Vec<&str> = output.lines().collect();
+    let pairs = lines.chunks_exact(2).filter_map(|pair| match pair {
+        [function, line] if *function != "??" => {
+            let line = line.split(" (discriminator").next().unwrap_or_default();
+            Some(Place { function: (*function).to_owned(), line: line.to_owned() })
+        }
+        _ => None,
+    });
+    pairs.collect()
+}
+
+fn print(decoded: &Decoded) {
+    let Decoded { crash, program, at, called_from } = decoded;
+    let signal = crash.signal.map_or("a signal".to_owned(), |signal| format!("signal {signal}"));
+    let time = if crash.at.is_empty() {
+        String::new()
+    } else {
+        format!(", {} s after the start", crash.at)
+    };
+    println!(
+        "{} ended with {signal}{time} (process {}, uid {})",
+        crash.component, crash.pid, crash.uid
+    );
+    if crash.process != crash.component {
+        println!("  the process called itself {:?}", crash.process);
+    }
+    let show = |what: &str, address: u32, places: &[Place]| {
+        println!("  {what} {address:#010x}");
+        for Place { function, line } in places {
+            println!("    {function} at {line}");
+        }
+        if places.is_empty() {
+            let reason =
+                if program.is_some() { "not in the program" } else { "there are no symbols" };
+            println!("    {reason}");
+        }
+    };
+    show("at", crash.pc, at);
+    show("called from", crash.lr, called_from);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "CPU: 0 UID: 1 PID: 2 Comm: x Not tainted 6.12 #1\n\
+                       pc : [<00000001>]    lr : [<00000002>]    psr: 60000010\n\
+                       Flags: nZCv  Mode USER_32\n";
+
+    #[test]
+    fn a_program_is_found_by_its_component_or_its_process() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["valve", "race-app", "temperature-sensor"] {
+            std::fs::write(directory.path().join(name), "").unwrap();
+        }
+        let found = |component: &str, process: &str| {
+            let crash = Crash {
+                component: component.to_owned(),
+                process: process.to_owned(),
+                ..CrashLog::read(LOG).crashes.remove(0)
+            };
+            let path = program(&crash, &[directory.path().to_owned()])?;
+            Some(path.file_name()?.to_str()?.to_owned())
+        };
+        assert_eq!(found("valve", "worker 1").as_deref(), Some("valve"));
+        assert_eq!(found("racer", "race-app").as_deref(), Some("race-app"));
+        assert_eq!(found("meter", "temperature-sen").as_deref(), Some("temperature-sensor"));
+        assert_eq!(found("pump", "../valve"), None);
+    }
+
+    #[test]
+    fn inlined_functions_come_with_those_they_are_in() {
+        let output = "crash::descend\n/build/src/crash.rs:15 (discriminator 2)\ncrash::main\n/build/src/crash.rs:8\n";
+        let place = |function: &str, line: &str| Place {
+            function: function.to_owned(),
+            line: line.to_owned(),
+        };
+        let expected = [
+            place("crash::descend", "/build/src/crash.rs:15"),
+            place("crash::main", "/build/src/crash.rs:8"),
+        ];
+        assert_eq!(parse(output), expected);
+        assert_eq!(parse("??\n??:0\n"), []);
+    }
+}
