@@ -21,6 +21,15 @@ pub(crate) struct DeviceBuilder<'a> {
     profile: Vec<String>,
 }
 
+/// How much the symbols of a program say. Its code is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DebugInfo {
+    /// As `[profile.device]` has it: the line of every instruction.
+    Lines,
+    /// Variables and types too, for a debugger.
+    Full,
+}
+
 impl<'a> DeviceBuilder<'a> {
     pub(crate) fn new(workspace: &'a Workspace, toolchain: Toolchain) -> Result<Self> {
         let path = workspace.root.join("Cargo.toml");
@@ -49,6 +58,7 @@ impl<'a> DeviceBuilder<'a> {
         &self,
         directory: &Path,
         package: &str,
+        debug_info: DebugInfo,
     ) -> Result<BTreeMap<String, PathBuf>> {
         let mut step = Step::begin(format!("building {package} for the device"));
         let rust = &self.toolchain.rust;
@@ -65,6 +75,9 @@ impl<'a> DeviceBuilder<'a> {
             .arg(target_directory);
         for setting in &self.profile {
             command.arg("--config").arg(setting);
+        }
+        if debug_info == DebugInfo::Full {
+            command.args(["--config", "profile.device.debug=\"full\""]);
         }
         command
             .args(["--package", package])

@@ -56,8 +56,11 @@ pub(crate) const IMAGE: &[Need] = &[
     need("openssl", "openssl"),
 ];
 /// For the tests, beside the above.
-pub(crate) const TESTS: &[Need] =
-    &[need("/usr/sbin/veritysetup", "cryptsetup-bin"), need("/usr/sbin/debugfs", "e2fsprogs")];
+pub(crate) const TESTS: &[Need] = &[
+    need("/usr/sbin/veritysetup", "cryptsetup-bin"),
+    need("/usr/sbin/debugfs", "e2fsprogs"),
+    need("gdb-multiarch", "gdb-multiarch"),
+];
 /// For fuzz targets: libFuzzer is C++.
 pub(crate) const FUZZ: &[Need] = &[need("c++", "g++")];
 /// For fetching Debian source packages.

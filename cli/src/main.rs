@@ -124,6 +124,9 @@ pub(crate) struct ImageArgs {
     /// App directory or signed app package to add to the image; may be given several times.
     #[arg(long = "app", value_name = "DIR|PACKAGE")]
     pub(crate) apps: Vec<PathBuf>,
+    /// App of the image that waits for a debugger (GDB), on the board's line for tests.
+    #[arg(long, value_name = "APP")]
+    pub(crate) debug: Option<String>,
 }
 
 fn main() -> ExitCode {

@@ -21,7 +21,8 @@ use std::time::Duration;
 #[derive(Debug, Args)]
 #[command(after_help = "On a terminal, Ctrl-A x quits.\n\n\
                         Example: cargo holdfast run --until 'heartbeat 3' --timeout 120\n\
-                        Example: cargo holdfast run --image images/connected.toml --forward 8080:8080")]
+                        Example: cargo holdfast run --image images/connected.toml --forward 8080:8080\n\
+                        Example: cargo holdfast run --debug hello")]
 pub(crate) struct RunArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -37,6 +38,9 @@ pub(crate) struct RunArgs {
     /// as in the path of their URLs.
     #[arg(long, value_name = "DIR")]
     with_update_server: Option<PathBuf>,
+    /// TCP port of this host's loopback for the debugger of `--debug`.
+    #[arg(long, value_name = "PORT", default_value_t = 1234)]
+    debug_port: u16,
     /// Only print the console; nothing that is typed reaches the guest.
     #[arg(long)]
     headless: bool,
@@ -97,8 +101,9 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
     }
     let manifest = image::manifest_path(workspace, args.image.manifest.as_ref());
     ImageManifest::load(&manifest)?;
-    let builder = ImageBuilder::new(workspace, args.sources.locked, false)?;
-    let ImageArgs { board, apps, .. } = &args.image;
+    let mut builder = ImageBuilder::new(workspace, args.sources.locked, false)?;
+    let ImageArgs { board, apps, debug, .. } = &args.image;
+    builder.debug(debug.as_deref());
     let built = builder.build_for(board.as_deref(), &manifest, apps, None)?;
     if show::show(&built.path)?.boot == BootStatus::Unsigned {
         bail!(
@@ -114,6 +119,14 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
         machine.networks = vec![Network::User { forwards }];
     } else if !args.forwards.is_empty() {
         bail!("{}: network: is missing, so nothing can be forwarded to", manifest.display());
+    }
+    if let Some(app) = debug {
+        machine.debug_port = Some(args.debug_port);
+        let symbols = built.symbols.display();
+        eprintln!(
+            "{app} waits for a debugger: gdb-multiarch -ex 'target remote :{}' {symbols}/{app}",
+            args.debug_port
+        );
     }
     let _server = match &args.with_update_server {
         Some(directory) => Some(update_server(workspace, &built.manifest, directory)?),

@@ -302,8 +302,11 @@ const IMAGES: [&str; 9] = [
     "tests/images/deferral.toml",
 ];
 
+/// The app of the first of them that waits for a debugger in an image of its own.
+const DEBUGGED: &str = "hello";
+
 fn images(test_run: &TestRun<'_>) -> Result<Counts> {
-    let builder = ImageBuilder::new(test_run.workspace, false, false)?;
+    let mut builder = ImageBuilder::new(test_run.workspace, false, false)?;
     let programs = program_directory(test_run)?;
     let dynamic = dynamic_app::build(test_run, builder.rust(), &programs)?;
     let board = test_run.board.as_deref();
@@ -318,6 +321,8 @@ fn images(test_run: &TestRun<'_>) -> Result<Counts> {
         let program = builder.app_program(&test_run.workspace.root.join(directory))?;
         workspace::write(&programs.join(name), program)?;
     }
+    builder.debug(Some(DEBUGGED));
+    builder.build_for(board, &test_run.workspace.root.join(IMAGES[0]), &[], None)?;
     let control = workspace::read(&builder.control_kernel(board.unwrap_or(DEFAULT_BOARD))?)?;
     workspace::write(&image_directory(test_run)?.join("control-zImage"), control)?;
     Ok(Counts::PASSED)

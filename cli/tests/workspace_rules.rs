@@ -49,6 +49,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-linux", vec!["holdfast-core"]),
         ("holdfast-init", vec!["holdfast-core", "holdfast-linux"]),
         ("holdfast-admission", vec!["holdfast-core"]),
+        ("holdfast-debug", vec!["holdfast-linux"]),
         ("holdfast-network", vec!["holdfast-core", "holdfast-linux"]),
         ("holdfast-update", vec!["holdfast-core", "holdfast-linux"]),
         ("holdfast-uplink", vec!["holdfast-core", "holdfast-linux"]),

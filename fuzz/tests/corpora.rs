@@ -96,6 +96,7 @@ fn list() -> ComponentList {
             hostname: "holdfast".to_owned(),
             build_time: 1_700_000_000,
             development: true,
+            debugged: None,
         },
         services: vec![Service { name: "probe".to_owned(), uid: 101, plan: plan.clone() }],
         apps: vec![App { name: "app".to_owned(), component_id: ComponentId([7; 16]) }],

@@ -332,6 +332,9 @@ fn writable(
 }
 
 fn refuse_development(inputs: &Inputs<'_>) -> Result<(), BuildError> {
+    if inputs.manifest.debugged.is_some() {
+        return Err(BuildError::NotForProduction("the debug port of an app".to_owned()));
+    }
     if let Some((service, _)) = inputs.services.iter().find(|(service, _)| service.test_only) {
         return Err(BuildError::NotForProduction(format!("the test service `{}`", service.name)));
     }
@@ -401,7 +404,9 @@ fn assemble_root(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Root, Buil
     if let (Some(update), Some(source)) = (&inputs.update, &inputs.manifest.update) {
         add_update(&mut root, inputs.manifest, update, source)?;
     }
-    for set in SystemCalls::ALL {
+    let debugged = inputs.manifest.debugged.is_some();
+    for set in SystemCalls::ALL.into_iter().filter(|set| debugged || *set != SystemCalls::Debugger)
+    {
         for (order, program) in seccomp::programs(set)?.into_iter().enumerate() {
             let path = component::filter_path(set, order);
             root.add(path.trim_start_matches('/'), program, false);
@@ -494,6 +499,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
             descriptors: test_line(inputs, index, service)?,
             requests: service.requests,
             system_view: service.system_view,
+            debugger: service.debugger,
             limits: service.limits,
             readiness: policy::readiness(service.ready_within_ms),
             watchdog_ms: service.watchdog_ms,
@@ -502,7 +508,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
         });
         services.push(component::Service { name: service.name.clone(), uid, plan });
     }
-    let apps = packages
+    let apps: Vec<App> = packages
         .iter()
         .map(|package| App {
             name: component::name_for(&package.manifest.name),
@@ -510,6 +516,16 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
         })
         .chain(manifest.later_apps())
         .collect();
+    if let Some(app) = &manifest.debugged
+        && !apps.iter().any(|known| known.name == *app)
+    {
+        let known: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
+        return Err(BuildError::Field(FieldError {
+            path: manifest.path.clone(),
+            field: "app".to_owned(),
+            reason: format!("there is no `{app}` to be debugged; there is {}", known.join(", ")),
+        }));
+    }
     let admission = inputs.admission.as_ref().map(|_| component::Service {
         name: ADMISSION.to_owned(),
         uid: FIRST_SERVICE_UID,
@@ -523,6 +539,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
         hostname: manifest.hostname.clone(),
         build_time: inputs.build_time,
         development: !inputs.production,
+        debugged: manifest.debugged.clone(),
     };
     Ok(ComponentList {
         format_version: component::FORMAT_VERSION,

@@ -291,6 +291,7 @@ mod tests {
 
     fn manifest() -> ImageManifest {
         ImageManifest {
+            debugged: None,
             schema: 1,
             name: "first".to_owned(),
             version: "1.0.0".to_owned(),

@@ -10,6 +10,7 @@ pub mod board;
 pub mod boot;
 pub mod boot_loader;
 pub mod build;
+pub mod debug_port;
 pub mod device_tree;
 pub mod disk;
 pub mod ext4;

@@ -59,6 +59,9 @@ pub struct ImageManifest {
     /// Where the manifest was read from.
     #[serde(skip)]
     pub path: PathBuf,
+    /// The app that is debugged; never said in the file.
+    #[serde(skip)]
+    pub debugged: Option<String>,
 }
 
 /// An app of the image.
@@ -264,6 +267,9 @@ pub struct Service {
     /// It exists in test images only; `image build --production` refuses it.
     #[serde(default)]
     pub test_only: bool,
+    /// It traces the app that is debugged; never said in the file.
+    #[serde(skip)]
+    pub debugger: bool,
 }
 
 /// The network of a device, as a person writes it.

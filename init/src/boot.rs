@@ -1,7 +1,7 @@
 //! The steps from the kernel's hand-over to the first component.
 
 use crate::log::Log;
-use holdfast_core::component::{self, ComponentList, ComponentListError};
+use holdfast_core::component::{self, ComponentList, ComponentListError, ImageIdentity};
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::{PathError, block, cgroup, entropy, file, superblock, sysctl};
 use std::io;
@@ -50,10 +50,9 @@ pub(crate) fn read_component_list() -> Result<ComponentList, BootError> {
 
 /// Settings that the kernel's configuration cannot make, or that must not depend on it. All of
 /// them exist in our kernel, so one that is refused means that this is not our kernel.
-const SYSCTLS: [(&str, &str); 17] = [
+const SYSCTLS: [(&str, &str); 16] = [
     ("kernel/usermodehelper/bset", "0 0"),
     ("kernel/usermodehelper/inheritable", "0 0"),
-    ("kernel/yama/ptrace_scope", "3"),
     ("kernel/kptr_restrict", "2"),
     ("kernel/dmesg_restrict", "1"),
     ("kernel/randomize_va_space", "2"),
@@ -73,11 +72,14 @@ const SYSCTLS: [(&str, &str); 17] = [
 
 /// In a development image, the kernel also says where a program was when a signal killed it, for `crash decode`.
 /// In others it does not: every process of an app could drown the log with it, and nothing there limits the rate.
-pub(crate) fn harden_kernel(development: bool) -> Result<(), BootError> {
+/// Only where an app is debugged can anything be traced, by who has the capability.
+pub(crate) fn harden_kernel(image: &ImageIdentity) -> Result<(), BootError> {
     for (name, value) in SYSCTLS {
         sysctl::set(name, value)?;
     }
-    if development {
+    let no_tracing = if image.debugged.is_some() { "2" } else { "3" };
+    sysctl::set("kernel/yama/ptrace_scope", no_tracing)?;
+    if image.development {
         sysctl::set("kernel/print-fatal-signals", "1")?;
     }
     Ok(())

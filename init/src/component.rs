@@ -44,6 +44,15 @@ pub(crate) struct Component {
     pub(crate) package: Option<Mounted>,
 }
 
+impl Component {
+    /// Whoever debugs it decides when it is ready and whether it is alive.
+    pub(crate) fn be_debugged(&mut self) {
+        self.plan.readiness = Readiness::Started;
+        self.plan.watchdog_ms = None;
+        self.plan.critical = false;
+    }
+}
+
 /// A component and everything init keeps for it between its starts.
 #[derive(Debug)]
 pub(crate) struct Supervised {
@@ -101,12 +110,19 @@ pub(crate) struct Starter {
     /// Read when a component first needs them.
     filters: [(SystemCalls, OnceCell<Filter>); SystemCalls::ALL.len()],
     null: File,
+    /// Of the app that waits for a debugger.
+    held: Option<u32>,
 }
 
 impl Starter {
     pub(crate) fn prepare() -> Result<Self, StartError> {
         let filters = SystemCalls::ALL.map(|set| (set, OnceCell::new()));
-        Ok(Self { filters, null: open("/dev/null", true)? })
+        Ok(Self { filters, null: open("/dev/null", true)?, held: None })
+    }
+
+    /// From now on, what has this uid waits for a debugger when it is started.
+    pub(crate) fn hold(&mut self, uid: u32) {
+        self.held = Some(uid);
     }
 
     fn filter(&self, set: SystemCalls) -> Result<&Filter, StartError> {
@@ -202,6 +218,7 @@ impl Starter {
             cgroup: cgroup.directory().as_fd(),
             status: status_child.as_fd(),
             filters,
+            held: self.held == Some(uid),
         })?;
         Ok((pid, status))
     }

@@ -59,7 +59,7 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     log.use_kernel_log()?;
     let list = boot::read_component_list()?;
     log.banner(&list.image, entered);
-    boot::harden_kernel(list.image.development)?;
+    boot::harden_kernel(&list.image)?;
     boot::set_hostname(&list.image.hostname)?;
     let mut clock = Clock::start(list.image.build_time)?;
     // From here on, whatever hangs is reset.

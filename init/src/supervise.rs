@@ -117,7 +117,7 @@ impl<'log> Supervision<'log> {
     ) -> Result<Self, SuperviseError> {
         let Holdings { slots, clock, mut identities } = held;
         let signals = SignalDescriptor::open().map_err(kernel("watch for signals"))?;
-        let starter = Starter::prepare()?;
+        let mut starter = Starter::prepare()?;
         let mut ready = Vec::new();
         for service in list.services {
             let (name, uid, plan) = (service.name, service.uid, service.plan);
@@ -136,7 +136,14 @@ impl<'log> Supervision<'log> {
                 earlier: &ready,
             };
             match package::admit(gate, &mut identities, app) {
-                Ok(component) => ready.push(component),
+                Ok(mut component) => {
+                    if list.image.debugged.as_ref() == Some(&component.name) {
+                        log.warning(&format!("{} waits for a debugger", component.name));
+                        component.be_debugged();
+                        starter.hold(component.uid);
+                    }
+                    ready.push(component);
+                }
                 Err(error) => log.failure(&format!("{} is not started", app.name), &error),
             }
         }

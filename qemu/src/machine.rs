@@ -57,6 +57,9 @@ pub struct Machine {
     pub networks: Vec<Network>,
     /// What lies on a second card; whatever the guest writes there is gone with it.
     pub card: Option<PathBuf>,
+    /// TCP port of this host's loopback for a debugger, which then has the line that is otherwise the
+    /// probe's.
+    pub debug_port: Option<u16>,
 }
 
 /// What a network device of a machine is plugged into.
@@ -94,6 +97,7 @@ impl Machine {
             lost_sectors: Vec::new(),
             networks: Vec::new(),
             card: None,
+            debug_port: None,
         }
     }
 
@@ -128,7 +132,9 @@ impl Machine {
         let mut command = self.command(model, directory.path())?;
         self.plug_in(model, &mut command, &directory.path().join(PEER));
         command.args(["-serial", "mon:stdio"]);
-        if model == Model::Virt {
+        if let Some(port) = self.debug_port {
+            command.arg("-chardev").arg(debug_line(port)).args(model.second_line());
+        } else if model == Model::Virt {
             command.args(["-device", "virtserialport,name=probe"]);
         }
         let status = command
@@ -170,7 +176,8 @@ impl Machine {
         let mut command = Command::new(PROGRAM);
         command.args(model.arguments(self.memory_mib)).args(["-display", "none"]);
         command.arg("-drive").arg(self.drive(model, directory));
-        if self.counted {
+        // The other machines have all their processors always, whose clocks QEMU cannot count as one.
+        if self.counted && model == Model::Virt {
             command.args(["-icount", "shift=1,sleep=off"]);
         } else if model == Model::Virt {
             command.args(["-smp", &self.processors.to_string()]);
@@ -313,12 +320,11 @@ impl Machine {
             .arg("-gdb")
             .arg(format!("unix:path={},server=on,wait=off", at("debugger").display()))
             .arg("-chardev")
-            .arg(format!("socket,id=probe,path={}", probe_path.display()))
-            .args(match model {
-                Model::Virt => ["-device", "virtserialport,chardev=probe,name=probe"],
-                // Its second serial line.
-                Model::OrangePiPc | Model::Imx6ulEvk => ["-serial", "chardev:probe"],
+            .arg(match self.debug_port {
+                Some(port) => debug_line(port),
+                None => format!("socket,id=probe,path={}", probe_path.display()),
             })
+            .args(model.second_line())
             .args(match model {
                 Model::Virt | Model::Imx6ulEvk => Vec::new(),
                 Model::OrangePiPc => vec![
@@ -353,12 +359,32 @@ impl Machine {
                 other => other,
             })
         };
-        let probe = Probe::new(accept(&probe_listener, &mut process)?);
-        let qmp = Qmp::negotiate(accept(&qmp_listener, &mut process)?)?;
-        let reset = Qmp::negotiate(accept(&reset_listener, &mut process)?)?;
+        // A debugger comes when it likes, in the probe's place.
+        let probe = Probe::new(match self.debug_port {
+            Some(_) => UnixStream::pair().map_err(|error| HarnessError::Qmp(error.to_string()))?.0,
+            None => accept(&probe_listener, &mut process)?,
+        });
+        let mut negotiate = |listener| {
+            let negotiated = Qmp::negotiate(accept(listener, &mut process)?);
+            // Somebody may have ended it meanwhile.
+            let ended = negotiated.is_err() && matches!(process.0.try_wait(), Ok(Some(_)));
+            negotiated.map_err(|error| match ended {
+                true => HarnessError::GuestDied {
+                    waited_for: "its control socket".to_owned(),
+                    tail: console.tail(),
+                },
+                false => error,
+            })
+        };
+        let (qmp, reset) = (negotiate(&qmp_listener)?, negotiate(&reset_listener)?);
         model.stand_in(&console, reset);
         Ok(Guest { console, position: 0, qmp, probe, keyboard, process, directory, peer })
     }
+}
+
+/// A line to whoever connects to this TCP port of this host's loopback.
+fn debug_line(port: u16) -> String {
+    format!("socket,id=probe,host=127.0.0.1,port={port},server=on,wait=off")
 }
 
 /// The device tree of `virt`, as QEMU makes it for these devices.

@@ -77,6 +77,14 @@ impl Model {
         }
     }
 
+    /// Its second serial line, on QEMU's character device `probe`.
+    pub(crate) fn second_line(self) -> [&'static str; 2] {
+        match self {
+            Self::Virt => ["-device", "virtserialport,chardev=probe,name=probe"],
+            Self::OrangePiPc | Self::Imx6ulEvk => ["-serial", "chardev:probe"],
+        }
+    }
+
     /// Does what the machine's own devices should, or who stands beside the board: QEMU's `orangepi-pc` has no
     /// watchdog, by which the board resets itself, so that it is reset from outside when init has said its
     /// last line; and where a board cannot switch itself off, somebody pulls the plug.

@@ -10,7 +10,7 @@ pub(crate) use sign::{SignArgs, sign_command};
 pub(crate) use sources::{SourcesArgs, sources_command};
 pub(crate) use verify::{VerifyArgs, verify_command};
 
-use crate::device_build::{self, DeviceBuilder};
+use crate::device_build::{self, DebugInfo, DeviceBuilder};
 use crate::kernel::{self, Purpose};
 use crate::keys;
 use crate::sources as pinned;
@@ -25,6 +25,7 @@ use holdfast_images::board::Board;
 use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::boot_loader;
 use holdfast_images::build::{self, Inputs, Sizes, UpdateInputs};
+use holdfast_images::debug_port;
 use holdfast_images::key::PublicKey;
 use holdfast_images::manifest::{ImageManifest, UpdateSource};
 use holdfast_images::package;
@@ -109,6 +110,8 @@ pub(crate) struct ImageBuilder<'a> {
     devices: DeviceBuilder<'a>,
     locked: bool,
     production: bool,
+    /// The app that waits for a debugger.
+    debugged: Option<String>,
 }
 
 impl<'a> ImageBuilder<'a> {
@@ -118,7 +121,12 @@ impl<'a> ImageBuilder<'a> {
         let locked = locked || production;
         let toolchain = Toolchain::prepare(workspace, &pins, locked)?;
         let devices = DeviceBuilder::new(workspace, toolchain)?;
-        Ok(Self { workspace, pins, devices, locked, production })
+        Ok(Self { workspace, pins, devices, locked, production, debugged: None })
+    }
+
+    /// From now on, builds images in which this app waits for a debugger.
+    pub(crate) fn debug(&mut self, app: Option<&str>) {
+        self.debugged = app.map(str::to_owned);
     }
 
     /// Builds the image of a manifest with further apps, to `output` or its usual place.
@@ -148,6 +156,17 @@ impl<'a> ImageBuilder<'a> {
         }
         let boards = self.workspace.root.join("images/boards");
         let board = Board::load(&boards, &manifest.board, manifest_path)?;
+        let mut file = manifest.name.clone();
+        if let Some(app) = &self.debugged {
+            if board.test_line.is_none() {
+                bail!(
+                    "board {}: has no test_line, over which an app could be debugged",
+                    board.name
+                );
+            }
+            debug_port::add(&mut manifest, app);
+            file.push_str("-debug");
+        }
         let app_paths: Vec<PathBuf> =
             manifest.app_paths().chain(more_apps.iter().cloned()).collect();
         // Cheap mistakes are said before expensive work begins.
@@ -159,7 +178,7 @@ impl<'a> ImageBuilder<'a> {
             .map(|path| PublicKey::load(&path))
             .collect::<Result<Vec<_>, _>>()?;
         workspace::make_directory(&directory)?;
-        let symbols = directory.join(format!("{}.symbols", manifest.name));
+        let symbols = directory.join(format!("{file}.symbols"));
         let programs = self.build_services(&manifest, &symbols)?;
         let mut apps = Vec::new();
         for path in app_paths {
@@ -209,7 +228,7 @@ impl<'a> ImageBuilder<'a> {
         )?;
         let path = match output {
             Some(output) => output.to_owned(),
-            None => directory.join(format!("{}.img", manifest.name)),
+            None => directory.join(format!("{file}.img")),
         };
         let inputs = Inputs {
             manifest: &manifest,
@@ -339,7 +358,11 @@ impl<'a> ImageBuilder<'a> {
             let built = match packages.get(service.package.as_str()) {
                 Some(built) => built,
                 None => {
-                    let built = self.devices.build(&self.workspace.root, &service.package)?;
+                    let built = self.devices.build(
+                        &self.workspace.root,
+                        &service.package,
+                        DebugInfo::Lines,
+                    )?;
                     packages.entry(&service.package).or_insert(built)
                 }
             };
@@ -358,7 +381,7 @@ impl<'a> ImageBuilder<'a> {
     }
 
     fn build_program(&self, package: &str, program: &str, symbols: &Path) -> Result<Vec<u8>> {
-        let programs = self.devices.build(&self.workspace.root, package)?;
+        let programs = self.devices.build(&self.workspace.root, package, DebugInfo::Lines)?;
         let path = programs
             .get(program)
             .with_context(|| format!("package {package} has no program `{program}`"))?;
@@ -383,7 +406,8 @@ impl<'a> ImageBuilder<'a> {
             return Ok(app::load(directory, program)?);
         }
         let package = cargo_package(directory)?;
-        let programs = self.devices.build(directory, &package)?;
+        let debug_info = if self.debugged.is_some() { DebugInfo::Full } else { DebugInfo::Lines };
+        let programs = self.devices.build(directory, &package, debug_info)?;
         let mut found = programs.iter();
         let (Some((_, program)), None) = (found.next(), found.next()) else {
             bail!(
@@ -399,7 +423,9 @@ impl<'a> ImageBuilder<'a> {
     /// Builds every program of the test components, stripped, into `directory`.
     pub(crate) fn build_test_programs(&self, directory: &Path) -> Result<()> {
         let symbols = directory.with_extension("symbols");
-        for (name, program) in self.devices.build(&self.workspace.root, "holdfast-test-apps")? {
+        for (name, program) in
+            self.devices.build(&self.workspace.root, "holdfast-test-apps", DebugInfo::Lines)?
+        {
             let program = device_build::strip(&program, &symbols)?;
             workspace::write(&directory.join(name), program)?;
         }
@@ -472,8 +498,12 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
     let manifest = manifest_path(workspace, args.image.manifest.as_ref());
     // A broken manifest is said before a toolchain is fetched for it.
     ImageManifest::load(&manifest)?;
-    let builder = ImageBuilder::new(workspace, args.sources.locked, args.production)?;
-    let ImageArgs { board, apps, .. } = &args.image;
+    let ImageArgs { board, apps, debug, .. } = &args.image;
+    if args.production && debug.is_some() {
+        bail!("--debug: is for development images; leave it or --production out");
+    }
+    let mut builder = ImageBuilder::new(workspace, args.sources.locked, args.production)?;
+    builder.debug(debug.as_deref());
     let built = builder.build_for(board.as_deref(), &manifest, apps, args.output.as_deref())?;
     let image = show::show(&built.path)?;
     if args.json {

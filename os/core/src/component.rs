@@ -16,7 +16,7 @@ use thiserror::Error;
 /// Where the component list lies in the root file system.
 pub const PATH: &str = "/etc/holdfast/components";
 /// Version of the encoding; a list with another one is refused.
-pub const FORMAT_VERSION: u16 = 8;
+pub const FORMAT_VERSION: u16 = 9;
 /// Largest encoded list in bytes that init will look at.
 pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 /// Most components in one image.
@@ -66,6 +66,8 @@ pub struct ImageIdentity {
     pub build_time: u64,
     /// True unless the image was built with `--production`.
     pub development: bool,
+    /// The app that waits for a debugger when it is started; none but in development images.
+    pub debugged: Option<String>,
 }
 
 /// How init learns that a component is ready.
@@ -121,6 +123,9 @@ pub enum ComponentListError {
     /// What the board offers breaks a rule.
     #[error("a peripheral of the board: {0}")]
     Peripheral(&'static str),
+    /// A debugger where none may be.
+    #[error("debugging: {0}")]
+    Debugging(&'static str),
     /// A field of one component holds what it may not.
     #[error("component `{component}`: {field}: {reason}")]
     Field {
@@ -160,6 +165,23 @@ impl ComponentList {
         Ok(list)
     }
 
+    /// No production image has a service that may trace.
+    fn validate_debugging(&self) -> Result<(), ComponentListError> {
+        let refuse = |reason| Err(ComponentListError::Debugging(reason));
+        let traces = |service: &Service| service.plan.system_calls == SystemCalls::Debugger;
+        match &self.image.debugged {
+            None if self.services.iter().any(traces) => {
+                refuse("a service traces, but no app is debugged")
+            }
+            None => Ok(()),
+            Some(_) if !self.image.development => refuse("is for development images alone"),
+            Some(app) if !self.apps.iter().any(|known| known.name == *app) => {
+                refuse("the image has no such app")
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
     fn validate(&self) -> Result<(), ComponentListError> {
         if self.format_version != FORMAT_VERSION {
             return Err(ComponentListError::FormatVersion(self.format_version));
@@ -168,6 +190,7 @@ impl ComponentList {
         if count > MAX_COMPONENTS {
             return Err(ComponentListError::TooMany(count));
         }
+        self.validate_debugging()?;
         let services = || self.services.iter().chain(&self.admission);
         for (index, service) in services().enumerate() {
             let refuse = |field, reason| {
@@ -346,6 +369,7 @@ mod tests {
                 hostname: "holdfast".to_owned(),
                 build_time: 1_700_000_000,
                 development: true,
+                debugged: None,
             },
             services,
             apps: vec![App { name: "app".to_owned(), component_id: ComponentId([7; 16]) }],
@@ -421,6 +445,24 @@ mod tests {
         ] {
             assert_eq!(name_for(name), expected);
         }
+    }
+
+    #[test]
+    fn nothing_is_debugged_in_production() {
+        let with = |development, debugged: Option<&str>| {
+            let mut list = list(vec![service("hello", 101)]);
+            list.image.development = development;
+            list.image.debugged = debugged.map(str::to_owned);
+            list
+        };
+        let app = with(true, None).apps[0].name.clone();
+        assert_eq!(with(true, Some(&app)).validate(), Ok(()));
+        for wrong in [with(false, Some(&app)), with(true, Some("nobody"))] {
+            assert!(matches!(wrong.validate(), Err(ComponentListError::Debugging(_))));
+        }
+        let mut tracing = with(true, None);
+        tracing.services[0].plan.system_calls = SystemCalls::Debugger;
+        assert!(matches!(tracing.validate(), Err(ComponentListError::Debugging(_))));
     }
 
     proptest! {

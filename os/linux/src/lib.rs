@@ -26,6 +26,7 @@ pub mod network_namespace;
 pub mod package_file;
 pub mod poll;
 pub mod power;
+pub mod ptrace;
 pub mod seccomp;
 pub mod signal;
 mod socket_option;

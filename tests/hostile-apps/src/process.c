@@ -94,6 +94,9 @@ static int type_into_terminal(void)
 static int control_terminal(void)
 {
     int terminal = open("/dev/ttyAMA0", O_RDWR | O_CLOEXEC);
+    // Another board's is called so.
+    if (terminal < 0 && errno == ENOENT)
+        terminal = open("/dev/ttyS0", O_RDWR | O_CLOEXEC);
     return outcome(terminal);
 }
 

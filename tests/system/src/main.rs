@@ -10,6 +10,7 @@ mod boot;
 mod boot_script;
 mod contents;
 mod cuts;
+mod debugging;
 mod fallback;
 mod hostile;
 mod integrity;
@@ -140,6 +141,7 @@ fn main() -> ExitCode {
     boards::run(&mut suite, &artefacts);
     packages::run(&mut suite, &artefacts);
     supervision::run(&mut suite, &artefacts);
+    debugging::run(&mut suite, &artefacts);
     hostile::run(&mut suite, &artefacts);
     integrity::run(&mut suite, &artefacts);
     verified_boot::run(&mut suite, &artefacts);

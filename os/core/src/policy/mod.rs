@@ -211,6 +211,8 @@ pub struct ServiceGrants {
     pub system_network: bool,
     /// What it reaches through a link of its own, as an app does.
     pub network: NetworkGrants,
+    /// It traces an app.
+    pub debugger: bool,
     /// It keeps something on `state`.
     pub state: bool,
     /// It writes app packages.
@@ -239,6 +241,7 @@ impl ServiceGrants {
             system_view: false,
             system_network: false,
             network: NetworkGrants::default(),
+            debugger: false,
             state: false,
             app_store: false,
             limits: Limits::default(),
@@ -288,6 +291,7 @@ pub fn app_plan(manifest: &AppManifest, peripherals: &[BoardPeripheral]) -> Plan
 pub fn service_plan(grants: &ServiceGrants) -> Plan {
     let (network, system_calls) = match (grants.system_view, grants.system_network) {
         (_, true) => (Network::System, SystemCalls::NetworkService),
+        (true, false) if grants.debugger => (Network::System, SystemCalls::Debugger),
         (true, false) => (Network::System, SystemCalls::Local),
         (false, false) if grants.network.is_empty() => (Network::None, SystemCalls::Local),
         (false, false) => (Network::Granted(grants.network.clone()), SystemCalls::Networked),

@@ -20,18 +20,21 @@ pub enum SystemCalls {
     NetworkedPeripherals,
     /// [`SystemCalls::Local`], UDP, and the kernel's settings of the network.
     NetworkService,
+    /// [`SystemCalls::Local`], and tracing: the debug service, which development images alone can have.
+    Debugger,
     /// What the stub needs that reaps an app's processes: it opens and executes nothing.
     Stub,
 }
 
 impl SystemCalls {
     /// Every set.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Local,
         Self::Networked,
         Self::Peripherals,
         Self::NetworkedPeripherals,
         Self::NetworkService,
+        Self::Debugger,
         Self::Stub,
     ];
 
@@ -55,6 +58,7 @@ impl SystemCalls {
             Self::Peripherals => "peripherals",
             Self::NetworkedPeripherals => "networked-peripherals",
             Self::NetworkService => "network-service",
+            Self::Debugger => "debugger",
             Self::Stub => "stub",
         }
     }
@@ -76,7 +80,7 @@ impl SystemCalls {
     pub fn rules(self) -> Vec<Rule> {
         let sockets = match self {
             Self::Stub => return STUB.to_vec(),
-            Self::Local | Self::Peripherals => SOCKETS,
+            Self::Local | Self::Peripherals | Self::Debugger => SOCKETS,
             Self::Networked | Self::NetworkedPeripherals => NETWORKED_SOCKETS,
             Self::NetworkService => NETWORK_SERVICE_SOCKETS,
         };
@@ -96,6 +100,7 @@ impl SystemCalls {
             .chain([when("socket", sockets)])
             // By which it empties the sets that would outlive its program.
             .chain((self == Self::NetworkService).then_some(call("capset")))
+            .chain((self == Self::Debugger).then_some(call("ptrace")))
             .collect()
     }
 }
@@ -632,8 +637,11 @@ mod tests {
             "acct",
         ] {
             for set in SystemCalls::ALL {
-                if (set, forbidden) == (SystemCalls::NetworkService, "capset") {
-                    continue; // Which gives nothing that was not there.
+                // The first gives nothing that was not there; the second is in no production image.
+                let own =
+                    [(SystemCalls::NetworkService, "capset"), (SystemCalls::Debugger, "ptrace")];
+                if own.contains(&(set, forbidden)) {
+                    continue;
                 }
                 assert!(!set.rules().iter().any(|rule| rule.name == forbidden), "{forbidden}");
             }

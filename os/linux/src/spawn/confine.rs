@@ -7,7 +7,9 @@ use holdfast_core::policy::Root;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, chdir, setrlimit, setsid, umask};
+use rustix::process::{
+    Resource, Rlimit, Signal, chdir, getpid, kill_process, setrlimit, setsid, umask,
+};
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, Gid, Uid,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
@@ -43,7 +45,19 @@ fn confine(command: &Command<'_>, report: BorrowedFd<'_>) -> Result<(), Refused>
     if let Root::Own(mounts) = &command.plan.root {
         landlock::restrict(mounts, &command.plan.network).map_err(at(Step::Landlock))?;
     }
+    if command.held {
+        hold(report).map_err(at(Step::Hold))?;
+    }
     command.filters.component.apply().map_err(at(Step::Seccomp))
+}
+
+/// Stops, with nothing left to do but the last two steps. Who waits for the report is told that all is well, as it
+/// would wait for as long as the program does.
+fn hold(report: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: nothing but a failed last step would write to it, and that finds it closed; nothing is opened
+    // in between that could have its number.
+    unsafe { libc::close(report.as_raw_fd()) };
+    kill_process(getpid(), Signal::STOP)
 }
 
 /// Handlers are the default ones already (`CLONE_CLEAR_SIGHAND`, which also resets the ignored

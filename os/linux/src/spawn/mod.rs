@@ -56,6 +56,9 @@ pub struct Command<'a> {
     pub status: BorrowedFd<'a>,
     /// System calls of the program and of the stub.
     pub filters: Filters<'a>,
+    /// It stops in front of its program until a debugger lets it go on. Whether the program itself can be
+    /// executed is then not told.
+    pub held: bool,
 }
 
 /// Why a component was not started.
@@ -101,12 +104,13 @@ enum Step {
     NoNewPrivileges,
     Memory,
     Landlock,
+    Hold,
     Seccomp,
     Execute,
 }
 
 impl Step {
-    const ALL: [(Self, &'static str); 18] = [
+    const ALL: [(Self, &'static str); 19] = [
         (Self::Session, "start a session"),
         (Self::Network, "join the network namespace"),
         (Self::Root, "build the root"),
@@ -123,6 +127,7 @@ impl Step {
         (Self::NoNewPrivileges, "set no_new_privs"),
         (Self::Memory, "forbid writable code"),
         (Self::Landlock, "restrict the files"),
+        (Self::Hold, "wait for a debugger"),
         (Self::Seccomp, "restrict the system calls"),
         (Self::Execute, "execute"),
     ];
