@@ -122,10 +122,13 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
     }
     if let Some(app) = debug {
         machine.debug_port = Some(args.debug_port);
-        let symbols = built.symbols.display();
+        // Its program may be called otherwise.
+        let program = built.symbols.join(app);
+        let program = if program.is_file() { program } else { built.symbols.join("PROGRAM") };
         eprintln!(
-            "{app} waits for a debugger: gdb-multiarch -ex 'target remote :{}' {symbols}/{app}",
-            args.debug_port
+            "{app} waits for a debugger: gdb-multiarch -ex 'target remote :{}' {}",
+            args.debug_port,
+            program.display()
         );
     }
     let _server = match &args.with_update_server {

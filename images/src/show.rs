@@ -25,6 +25,8 @@ pub struct Image {
     pub board: String,
     /// True unless it was built with `--production`.
     pub development: bool,
+    /// The app that waits for a debugger.
+    pub debugged: Option<String>,
     /// Whether somebody has signed slot A. By whom, `image verify` says.
     pub boot: BootStatus,
     /// Length of the disk in bytes.
@@ -196,6 +198,7 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
         version: list.image.version.to_string(),
         board: list.image.board,
         development: list.image.development,
+        debugged: list.image.debugged.clone(),
         boot: if is_signed { BootStatus::Signed } else { BootStatus::Unsigned },
         disk_bytes: layout.length,
         partitions: layout.partitions,

@@ -555,6 +555,9 @@ pub(crate) fn show_command(args: &ShowArgs) -> Result<()> {
 fn print_image(image: &Image) {
     let kind = if image.development { "development" } else { "production" };
     println!("image: {} {} for {} ({kind})", image.name, image.version, image.board);
+    if let Some(app) = &image.debugged {
+        println!("debug port: {app} waits for a debugger");
+    }
     println!("boot: {}", image.boot);
     println!("root hash: {}", image.root_hash);
     println!(

@@ -11,12 +11,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Images that the checks below need.
-const IMAGES: [&str; 4] = [
-    "images/hello.toml",
-    "tests/images/probe.toml",
-    "tests/images/peripherals.toml",
-    "tests/images/update.toml",
-];
+const IMAGES: [&str; 4] =
+    ["images/hello.toml", "tests/images/probe.toml", PERIPHERALS, "tests/images/update.toml"];
+/// The board whose light and line the app of [`PERIPHERALS`] asks for.
+pub(super) const WITH_PERIPHERALS: &str = "orangepi-pc";
+pub(super) const PERIPHERALS: &str = "tests/images/peripherals.toml";
 /// Checks of the system tests that run on the Orange Pi PC's machine every time; `test --full --board
 /// orangepi-pc` runs all that this machine has the devices for.
 const ORANGEPI_PC: [&str; 9] = [

@@ -170,7 +170,7 @@ impl ComponentList {
         let refuse = |reason| Err(ComponentListError::Debugging(reason));
         let traces = |service: &Service| service.plan.system_calls == SystemCalls::Debugger;
         match &self.image.debugged {
-            None if self.services.iter().any(traces) => {
+            None if self.services.iter().chain(&self.admission).any(traces) => {
                 refuse("a service traces, but no app is debugged")
             }
             None => Ok(()),
