@@ -270,7 +270,7 @@ fn signed_again(
 
 fn other_board(artefacts: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
     signed_again(artefacts, &fit, |configuration| {
-        set(configuration, "compatible", b"holdfast,orangepi-pc\0".to_vec())
+        set(configuration, "compatible", b"holdfast,nobodys-board\0".to_vec())
     })
 }
 
