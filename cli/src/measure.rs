@@ -468,10 +468,10 @@ fn table(numbers: &Numbers) -> String {
         let _ = writeln!(text, "| {apps} | {ready_ms} | {share_of_bare} |");
     }
     text.push_str(&update::table(&numbers.update));
-    text.push_str(&boards::section(&numbers.boards));
     let _ = writeln!(text, "\n| largest files | bytes |\n| --- | ---: |");
     for file in &numbers.largest_files {
         let _ = writeln!(text, "| `{}` | {} |", file.path, file.bytes);
     }
+    text.push_str(&boards::section(&numbers.boards));
     text
 }

@@ -40,7 +40,7 @@ pub(super) fn measure(
 pub(super) fn section(sizes: &[BoardSizes]) -> String {
     let mut text = String::from(
         "\n## Boards\n\nThe shipped image on every board, in bytes; the aim for a slot is 4194304.\n\n\
-         | board | slot | kernel | root with verity tree | boot loader |\n| --- | --- | --- | --- | --- |\n",
+         | board | slot | kernel | root with verity tree | boot loader |\n| --- | ---: | ---: | ---: | ---: |\n",
     );
     for BoardSizes { board, kernel, root, slot, boot_loader } in sizes {
         text.push_str(&format!("| `{board}` | {slot} | {kernel} | {root} | {boot_loader} |\n"));
