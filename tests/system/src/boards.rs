@@ -49,8 +49,14 @@ const ORANGEPI_PC: &[Lack] = &[
     ),
     ("a ROM that QEMU could protect", &["the_rom_cannot_be_written"]),
     (
-        "a clock that advances with its instructions, so that the host's load takes nothing of it",
-        &["a_restart_storm_does_not_delay_others", "a_lease_is_renewed_again_and_again"],
+        "a clock that advances with its instructions, and while nothing runs in no time",
+        &[
+            "a_restart_storm_does_not_delay_others",
+            "a_lease_is_renewed_again_and_again",
+            "a_lease_runs_out_when_its_server_is_gone_and_comes_back_with_it",
+            "a_rogue_dhcp_server_is_not_believed",
+            "a_lease_storm_is_harmless",
+        ],
     ),
 ];
 
