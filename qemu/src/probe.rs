@@ -4,7 +4,7 @@
 //! answers `ok TEXT` or `error TEXT`, TEXT with `\n` for a line break.
 
 use crate::HarnessError;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -30,12 +30,23 @@ impl Probe {
         })
     }
 
+    /// Drops answers that nobody has waited for. A serial line keeps them over a reset.
+    fn forget(&mut self) -> io::Result<()> {
+        let buffered = self.stream.buffer().len();
+        self.stream.consume(buffered);
+        let stream = self.stream.get_mut();
+        stream.set_nonblocking(true)?;
+        while matches!(stream.read(&mut [0; 256]), Ok(1..)) {}
+        stream.set_nonblocking(false)
+    }
+
     /// Sends a command and returns the text of its answer.
     ///
     /// # Errors
     /// The probe reports an error or does not answer in time.
     pub fn ask(&mut self, command: &str, within: Duration) -> Result<String, HarnessError> {
         let failed = |answer: String| HarnessError::Probe { command: command.to_owned(), answer };
+        self.forget().map_err(|error| failed(error.to_string()))?;
         self.tell(command)?;
         let deadline = Instant::now().checked_add(within);
         let mut line = String::new();
@@ -58,5 +69,29 @@ impl Probe {
             Some(text) => Ok(text.trim_start().replace("\\n", "\n")),
             None => Err(failed(line.trim_end().to_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_nobody_waited_for_is_no_answer_to_the_next_question() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut probe = Probe::new(ours);
+        probe.tell("reboot").unwrap();
+        theirs.write_all(b"ok Accepted\no").unwrap();
+        let answers = std::thread::spawn(move || {
+            let mut commands = BufReader::new(theirs.try_clone().unwrap());
+            let mut command = String::new();
+            while command != "clock\n" {
+                command.clear();
+                commands.read_line(&mut command).unwrap();
+            }
+            theirs.write_all(b"ok 12\n").unwrap();
+        });
+        assert_eq!(probe.ask("clock", Duration::from_secs(20)).unwrap(), "12");
+        answers.join().unwrap();
     }
 }
