@@ -22,7 +22,7 @@ pub(crate) enum CrashCommand {
     after_help = "Reads what the device's serial console has shown. Only development images say where a program \
                   was.\n\nThe symbols must be of the build that ran: `image build` and `run` keep them in \
                   target/holdfast/IMAGE.symbols, `app package` in target/holdfast/apps.symbols, and the next build \
-                  replaces them.\n\nExample: cargo holdfast crash decode console.log"
+                  replaces them. Those of an image with a debug port are in IMAGE-debug.symbols: say so with --symbols.\n\nExample: cargo holdfast crash decode console.log"
 )]
 pub(crate) struct DecodeArgs {
     /// A log of the console; standard input when not given.
@@ -70,9 +70,14 @@ fn decode(workspace: &Workspace, args: &DecodeArgs) -> Result<()> {
         bail!("{name}: shows no crash; only development images say where a program was");
     }
     let directories = symbol_directories(workspace, args, &log)?;
+    let programs: Vec<PathBuf> = directories
+        .iter()
+        .flat_map(|directory| directory.read_dir().into_iter().flatten().flatten())
+        .map(|entry| entry.path())
+        .collect();
     let mut decoded = Vec::new();
     for crash in log.crashes {
-        decoded.push(places(crash, &directories)?);
+        decoded.push(places(crash, &programs)?);
     }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&decoded)?);
@@ -120,23 +125,18 @@ const MAX_PROCESS_BYTES: usize = 15;
 
 /// The program of a crash. An app's component is not always called like its program, and a process not always
 /// like its component.
-fn program(crash: &Crash, directories: &[PathBuf]) -> Option<PathBuf> {
-    let files: Vec<PathBuf> = directories
-        .iter()
-        .flat_map(|directory| directory.read_dir().into_iter().flatten().flatten())
-        .map(|entry| entry.path())
-        .collect();
+fn program<'a>(crash: &Crash, programs: &'a [PathBuf]) -> Option<&'a PathBuf> {
     let is_called = |path: &&PathBuf, name: &str| {
         path.file_name().and_then(|file| file.to_str()).is_some_and(|file| {
             file == name || (name.len() == MAX_PROCESS_BYTES && file.starts_with(name))
         })
     };
-    let of_name = |name: &str| files.iter().find(|path| is_called(path, name)).cloned();
+    let of_name = |name: &str| programs.iter().find(|path| is_called(path, name));
     of_name(&crash.component).or_else(|| of_name(&crash.process))
 }
 
-fn places(crash: Crash, directories: &[PathBuf]) -> Result<Decoded> {
-    let program = program(&crash, directories);
+fn places(crash: Crash, programs: &[PathBuf]) -> Result<Decoded> {
+    let program = program(&crash, programs).cloned();
     let (at, called_from) = match &program {
         // The return address is behind the call; its lowest bit tells Thumb from ARM.
         Some(program) => {
@@ -212,17 +212,15 @@ mod tests {
 
     #[test]
     fn a_program_is_found_by_its_component_or_its_process() {
-        let directory = tempfile::tempdir().unwrap();
-        for name in ["valve", "race-app", "temperature-sensor"] {
-            std::fs::write(directory.path().join(name), "").unwrap();
-        }
+        let programs = ["valve", "race-app", "temperature-sensor"]
+            .map(|name| Path::new("hello.symbols").join(name));
         let found = |component: &str, process: &str| {
             let crash = Crash {
                 component: component.to_owned(),
                 process: process.to_owned(),
                 ..CrashLog::read(LOG).crashes.remove(0)
             };
-            let path = program(&crash, &[directory.path().to_owned()])?;
+            let path = program(&crash, &programs)?;
             Some(path.file_name()?.to_str()?.to_owned())
         };
         assert_eq!(found("valve", "worker 1").as_deref(), Some("valve"));

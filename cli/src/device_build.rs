@@ -21,7 +21,7 @@ pub(crate) struct DeviceBuilder<'a> {
     profile: Vec<String>,
 }
 
-/// How much the symbols of a program say. Its code is the same.
+/// How much the symbols of a program say. Its instructions are the same, a few bytes further on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum DebugInfo {
     /// As `[profile.device]` has it: the line of every instruction.

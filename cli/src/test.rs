@@ -310,8 +310,7 @@ fn images(test_run: &TestRun<'_>) -> Result<Counts> {
     let programs = program_directory(test_run)?;
     let dynamic = dynamic_app::build(test_run, builder.rust(), &programs)?;
     let board = test_run.board.as_deref();
-    let more = board.filter(|board| *board == boards::WITH_PERIPHERALS);
-    let more = more.map(|_| boards::PERIPHERALS);
+    let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
     for manifest in IMAGES.into_iter().chain(more) {
         let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
         builder.build_for(board, &test_run.workspace.root.join(manifest), apps, None)?;

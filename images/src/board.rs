@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// How a test service names the board's [`Board::test_line`].
+pub const TEST_LINE: &str = "$TEST_LINE";
 /// Where the first partition begins, in KiB: the boot loader and the partition table end before it.
 const FIRST_PARTITION_KIB: u32 = 4096;
 /// Room for the partition table's entries, at the end of the boot loader's room, in KiB.
@@ -36,7 +38,7 @@ pub struct Board {
     pub watchdog: String,
     /// Whether there is a TPM.
     pub tpm: Tpm,
-    /// Device on which tests speak to their probe: `$TEST_LINE` of a test service.
+    /// Device on which tests speak to their probe: [`TEST_LINE`] of a test service.
     pub test_line: Option<String>,
     /// The kernel.
     pub kernel: KernelSource,

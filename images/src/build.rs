@@ -1,7 +1,7 @@
 //! Putting an image together.
 
 use crate::acceptance::{Acceptance, Unacceptable};
-use crate::board::Board;
+use crate::board::{Board, TEST_LINE};
 use crate::boot::{self, BootError, BootKey, BootSigningKey, Parts};
 use crate::boot_loader::{self, Assembled, BootLoaderError, UBoot};
 use crate::device_tree::{self, DeviceTreeError};
@@ -557,10 +557,9 @@ fn test_line(
     index: usize,
     service: &Service,
 ) -> Result<Vec<String>, FieldError> {
-    const NAME: &str = "$TEST_LINE";
     let named = |node: &String| match (&inputs.board.test_line, node.as_str()) {
-        (Some(line), NAME) => Ok(line.clone()),
-        (None, NAME) => Err(FieldError {
+        (Some(line), TEST_LINE) => Ok(line.clone()),
+        (None, TEST_LINE) => Err(FieldError {
             path: inputs.manifest.path.clone(),
             field: format!("services[{index}].descriptors"),
             reason: format!("board {} has no `test_line`", inputs.board.name),

@@ -1,5 +1,6 @@
 //! The debug port of an app: a service of development images that nobody writes into a manifest.
 
+use crate::board::TEST_LINE;
 use crate::manifest::{ImageManifest, Service};
 use holdfast_core::app_manifest::Limits;
 use holdfast_core::policy::Requests;
@@ -19,7 +20,7 @@ pub fn add(manifest: &mut ImageManifest, app: &str) {
         ready_within_ms: None,
         watchdog_ms: None,
         critical: false,
-        descriptors: vec!["$TEST_LINE".to_owned()],
+        descriptors: vec![TEST_LINE.to_owned()],
         // To trace the app, whose uid is another, and to let it go on.
         capabilities: ["CAP_SYS_PTRACE", "CAP_KILL"].map(str::to_owned).to_vec(),
         requests: Requests::default(),

@@ -177,10 +177,11 @@ impl Machine {
         command.args(model.arguments(self.memory_mib)).args(["-display", "none"]);
         command.arg("-drive").arg(self.drive(model, directory));
         // The other machines have all their processors always, whose clocks QEMU cannot count as one.
-        if self.counted && model == Model::Virt {
-            command.args(["-icount", "shift=1,sleep=off"]);
-        } else if model == Model::Virt {
-            command.args(["-smp", &self.processors.to_string()]);
+        if model == Model::Virt {
+            match self.counted {
+                true => command.args(["-icount", "shift=1,sleep=off"]),
+                false => command.args(["-smp", &self.processors.to_string()]),
+            };
         }
         if let Some(base) = &self.clock_base {
             command.arg("-rtc").arg(format!("base={base}"));
@@ -365,15 +366,14 @@ impl Machine {
             None => accept(&probe_listener, &mut process)?,
         });
         let mut negotiate = |listener| {
-            let negotiated = Qmp::negotiate(accept(listener, &mut process)?);
-            // Somebody may have ended it meanwhile.
-            let ended = negotiated.is_err() && matches!(process.0.try_wait(), Ok(Some(_)));
-            negotiated.map_err(|error| match ended {
-                true => HarnessError::GuestDied {
+            let stream = accept(listener, &mut process)?;
+            Qmp::negotiate(stream).map_err(|error| match process.0.try_wait() {
+                // Somebody has ended it meanwhile.
+                Ok(Some(_)) => HarnessError::GuestDied {
                     waited_for: "its control socket".to_owned(),
                     tail: console.tail(),
                 },
-                false => error,
+                _ => error,
             })
         };
         let (qmp, reset) = (negotiate(&qmp_listener)?, negotiate(&reset_listener)?);

@@ -28,8 +28,6 @@ pub enum Event {
 }
 
 const WORD: usize = size_of::<usize>();
-/// `PTRACE_EVENT_STOP`, which the C libraries do not name.
-const EVENT_STOP: i32 = 128;
 /// The register set of general registers (`NT_PRSTATUS`, elf.h).
 const GENERAL_REGISTERS: usize = 1;
 
@@ -62,7 +60,7 @@ pub fn interrupt(thread: Pid) -> io::Result<()> {
     request(libc::PTRACE_INTERRUPT.into(), thread, 0, 0)
 }
 
-/// Lets a stopped thread go on, with a signal or, for 0, without one.
+/// Lets a stopped thread go on, with a signal or, for 0, without one; see [`release`].
 ///
 /// # Errors
 /// It is not stopped, or gone.
@@ -70,7 +68,8 @@ pub fn resume(thread: Pid, signal: i32) -> io::Result<()> {
     request(libc::PTRACE_CONT.into(), thread, 0, usize::try_from(signal).unwrap_or_default())
 }
 
-/// Traces a stopped thread no more and lets it go on, with a signal or, for 0, without one.
+/// Traces a stopped thread no more and lets it go on, with a signal or, for 0, without one. The kernel may drop a
+/// signal for a thread that was not stopped by one (ptrace(2)).
 ///
 /// # Errors
 /// It is not stopped, or gone.
@@ -197,7 +196,7 @@ fn event(status: i32) -> Event {
         0 => Event::Signal(libc::WSTOPSIG(status)),
         libc::PTRACE_EVENT_EXEC => Event::Executed,
         libc::PTRACE_EVENT_CLONE => Event::Cloned,
-        EVENT_STOP => Event::Halted,
+        // PTRACE_EVENT_STOP, which the C libraries do not name; no other one was asked for.
         _ => Event::Halted,
     }
 }
@@ -215,7 +214,7 @@ mod tests {
         assert_eq!(event(stopped(0, libc::SIGTRAP)), Event::Signal(libc::SIGTRAP));
         assert_eq!(event(stopped(libc::PTRACE_EVENT_EXEC, libc::SIGTRAP)), Event::Executed);
         assert_eq!(event(stopped(libc::PTRACE_EVENT_CLONE, libc::SIGTRAP)), Event::Cloned);
-        assert_eq!(event(stopped(EVENT_STOP, libc::SIGSTOP)), Event::Halted);
+        assert_eq!(event(stopped(128, libc::SIGSTOP)), Event::Halted);
     }
 
     #[test]
@@ -238,7 +237,8 @@ mod tests {
         bytes[2..5].copy_from_slice(b"abc");
         assert_eq!(changed, bytes);
         assert!(read_memory(pid, 16, &mut bytes).is_err());
-        release(pid, libc::SIGKILL).unwrap();
+        release(pid, 0).unwrap();
+        child.kill().unwrap();
         assert!(!child.wait().unwrap().success());
     }
 }

@@ -39,11 +39,6 @@ impl Line {
         Ok(self.peeked.is_some() || !self.poll(Some(within))?.is_empty())
     }
 
-    /// Says something outside of a session.
-    pub(crate) fn answer(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.line.write_all(bytes)
-    }
-
     /// Reads until nothing has come for a while, or nobody is there.
     pub(crate) fn drain(&mut self) -> io::Result<()> {
         while self.is_ready(UNCONNECTED)? && self.read().is_ok() {}

@@ -12,6 +12,7 @@ mod tracee;
 use crate::line::Line;
 use crate::target::{EventLoop, Target};
 use crate::tracee::Tracee;
+use gdbstub::conn::Connection;
 use gdbstub::stub::{DisconnectReason, GdbStub};
 use holdfast_linux::channel;
 use std::error::Error;
@@ -61,7 +62,7 @@ fn serve(app: &str, port: &File) -> Result<(), Box<dyn Error>> {
         Ok(DisconnectReason::Kill) => {
             tracee.kill()?;
             // GDB kills by `vKill` and waits for this, which the library leaves out.
-            Line::new(port)?.answer(b"$OK#9a")?;
+            Line::new(port)?.write_all(b"$OK#9a")?;
             println!("the debugger has ended {app}");
         }
         Ok(DisconnectReason::TargetExited(_) | DisconnectReason::TargetTerminated(_)) => {

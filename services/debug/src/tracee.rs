@@ -61,12 +61,13 @@ impl Tracee {
                 break;
             }
             for thread in new {
-                match ptrace::seize(thread) {
-                    Ok(()) => tracee.add(thread, Thread::default()),
-                    // A thread that is gone by now, or that the one before has brought along.
-                    Err(_) if thread != leader => tracee.add(thread, Thread::default()),
-                    Err(error) => return Err(failed("trace")(error)),
+                // Another one may be gone by now, or the one before has brought it along.
+                if let Err(error) = ptrace::seize(thread)
+                    && thread == leader
+                {
+                    return Err(failed("trace")(error));
                 }
+                tracee.add(thread, Thread::default());
             }
         }
         tracee.stop().map_err(failed("stop"))?;
@@ -139,16 +140,11 @@ impl Tracee {
             }
             match ptrace::wait(Some(thread), true)? {
                 None | Some((_, Event::Exited(_) | Event::Killed(_))) => self.remove(thread),
-                // A breakpoint that another thread has met as well: it meets it again.
-                Some((_, Event::Signal(TRAP))) => {
-                    self.add(thread, Thread { stopped: true, signal: 0 });
-                }
-                Some((_, Event::Signal(signal))) => {
+                Some((_, Event::Signal(signal))) if signal != TRAP => {
                     self.add(thread, Thread { stopped: true, signal });
                 }
-                Some((_, Event::Halted | Event::Cloned | Event::Executed)) => {
-                    self.add(thread, Thread { stopped: true, signal: 0 });
-                }
+                // SIGTRAP: a breakpoint that this thread has met as well, and meets again.
+                Some(_) => self.add(thread, Thread { stopped: true, signal: 0 }),
             }
             self.look_for_threads();
         }
