@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 /// Changes with the way U-Boot is built here, so that no older result is taken for a new one.
 const RECIPE: &str = "1";
 const IMAGE: &str = "u-boot-nodtb.bin";
+/// Under what name the first stage of a spare copy is kept.
+const SPARE: &str = "spare-first-stage";
 /// The device tree that U-Boot finds its devices by.
 const CONTROL_TREE: &str = "u-boot.dtb";
 /// Doors that must stay shut, whoever in Kconfig selects them.
@@ -54,6 +56,8 @@ pub(crate) struct UBoot {
     pub(crate) image: PathBuf,
     /// What the boot ROM starts, for a board that has it on the card.
     pub(crate) first_stage: Option<PathBuf>,
+    /// What it starts when it finds nothing there, for a board with a spare copy.
+    pub(crate) spare_first_stage: Option<PathBuf>,
     /// The device tree of its own, for a board that QEMU makes none for.
     pub(crate) device_tree: Option<PathBuf>,
     /// Its whole configuration.
@@ -75,8 +79,9 @@ pub(crate) fn build(
     let _lock = workspace.lock("u-boot")?;
     let (source, tree) = source_package::fetch(workspace, pins, sources::U_BOOT, locked)?;
     let compiler = cross_make::compiler()?;
-    let (fragments, environment) = inputs(workspace, board)?;
-    let parts = [RECIPE, &source.sha256, &compiler, &fragments, &environment].join("\0");
+    let Inputs { fragments, spare_fragments, environment } = Inputs::read(workspace, board)?;
+    let spare_key = spare_fragments.as_deref().unwrap_or_default();
+    let parts = [RECIPE, &source.sha256, &compiler, &fragments, spare_key, &environment].join("\0");
     let key = hex(&sha256(&[parts.as_bytes()]));
     let directory = workspace.cache.join("u-boot").join(key.get(..24).unwrap_or(&key));
     let first_stage = board.boot_loader.first_stage.as_ref().map(|stage| stage.file.as_str());
@@ -86,13 +91,15 @@ pub(crate) fn build(
     let u_boot = UBoot {
         image: kept(IMAGE),
         first_stage: first_stage.map(kept),
+        spare_first_stage: spare_fragments.as_ref().map(|_| kept(SPARE)),
         device_tree: own_tree.map(kept),
         config: directory.join("config"),
         source,
         tree,
     };
     let files: Vec<&str> = [IMAGE].into_iter().chain(first_stage).chain(own_tree).collect();
-    if u_boot.config.is_file() && files.iter().all(|file| kept(file).is_file()) {
+    let spare_is_kept = u_boot.spare_first_stage.as_ref().is_none_or(|path| path.is_file());
+    if u_boot.config.is_file() && files.iter().all(|file| kept(file).is_file()) && spare_is_kept {
         return Ok(u_boot);
     }
     let scratch = tempfile::Builder::new()
@@ -103,8 +110,6 @@ pub(crate) fn build(
     workspace::make_directory(&object)?;
     let (merged, built_in) = (scratch.path().join("fragments"), scratch.path().join("environment"));
     workspace::write(&built_in, &environment)?;
-    let named = format!("{fragments}CONFIG_DEFAULT_ENV_FILE=\"{}\"\n", built_in.display());
-    workspace::write(&merged, &named)?;
     let make = |target: &str| {
         let mut command = cross_make(&u_boot.tree, &object, target);
         let map = |path: &Path| format!("-ffile-prefix-map={}=.", path.display());
@@ -118,18 +123,31 @@ pub(crate) fn build(
         command
     };
     let mut step = Step::begin(format!("U-Boot {} for {}", u_boot.source.version, board.name));
-    process::follow(&mut make("allnoconfig"), &mut step)?;
-    let config = workspace::read_text(&object.join(".config"))?;
-    check(&fragments, &config)?;
+    let configure = |fragments: &str, step: &mut Step| -> Result<String> {
+        let named = format!("{fragments}CONFIG_DEFAULT_ENV_FILE=\"{}\"\n", built_in.display());
+        workspace::write(&merged, &named)?;
+        process::follow(&mut make("allnoconfig"), step)?;
+        let config = workspace::read_text(&object.join(".config"))?;
+        check(fragments, &config)?;
+        Ok(config)
+    };
+    let config = configure(&fragments, &mut step)?;
     let mut size = 0usize;
     let stage = board.boot_loader.first_stage.as_ref();
-    for file in files {
+    let mut keep = |file: &str, path: &Path, step: &mut Step| -> Result<()> {
         let other = stage.filter(|stage| stage.file == file).and_then(|s| s.made_with.as_deref());
-        process::follow(&mut make(other.unwrap_or(file)), &mut step)
+        process::follow(&mut make(other.unwrap_or(file)), step)
             .with_context(|| format!("board {}: boot_loader: cannot make {file}", board.name))?;
         let bytes = workspace::read(&object.join(file))?;
         size = size.saturating_add(bytes.len());
-        workspace::write(&kept(file), bytes)?;
+        workspace::write(path, bytes)
+    };
+    for file in files {
+        keep(file, &kept(file), &mut step)?;
+    }
+    if let (Some(file), Some(spare)) = (first_stage, &spare_fragments) {
+        configure(spare, &mut step)?;
+        keep(file, &kept(SPARE), &mut step)?;
     }
     let config = config.lines().filter(|line| !line.starts_with("CONFIG_DEFAULT_ENV_FILE="));
     workspace::write(&u_boot.config, config.collect::<Vec<_>>().join("\n"))?;
@@ -137,11 +155,31 @@ pub(crate) fn build(
     Ok(u_boot)
 }
 
-/// The board's fragments, one behind the other, and the environment that is compiled in.
-fn inputs(workspace: &Workspace, board: &Board) -> Result<(String, String)> {
-    let directory = workspace.root.join("boot-loader");
-    let fragments = kconfig::merged_fragments(&directory, &board.boot_loader.fragments)?;
-    Ok((fragments, workspace::read_text(&directory.join("environment"))?))
+/// What of this checkout goes into a board's U-Boot.
+struct Inputs {
+    /// The fragments, one behind the other.
+    fragments: String,
+    /// The same with those of a spare copy's first stage.
+    spare_fragments: Option<String>,
+    /// The environment that is compiled in.
+    environment: String,
+}
+
+impl Inputs {
+    fn read(workspace: &Workspace, board: &Board) -> Result<Self> {
+        let directory = workspace.root.join("boot-loader");
+        let loader = &board.boot_loader;
+        let fragments = kconfig::merged_fragments(&directory, &loader.fragments)?;
+        let spare = loader.spare.as_ref().map(|spare| {
+            let other = kconfig::merged_fragments(&directory, &spare.fragments)?;
+            Ok::<_, anyhow::Error>(format!("{fragments}{other}"))
+        });
+        Ok(Self {
+            spare_fragments: spare.transpose()?,
+            fragments,
+            environment: workspace::read_text(&directory.join("environment"))?,
+        })
+    }
 }
 
 /// Fails when Kconfig dropped what was asked for, or something is on that never may be.

@@ -6,6 +6,7 @@
 #![allow(clippy::panic, reason = "a panic is a finding")]
 
 use holdfast_core::app_manifest::{AppManifest, ComponentId};
+use holdfast_core::boot_loader::{BootLoader, Copy, Form, Place, outdated};
 use holdfast_core::clock;
 use holdfast_core::component::ComponentList;
 use holdfast_core::elf as elf_file;
@@ -40,10 +41,11 @@ use std::net::{IpAddr, Ipv4Addr};
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its program and its corpus.
-pub const TARGETS: [(&str, Target); 30] = [
+pub const TARGETS: [(&str, Target); 31] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
+    ("boot_loader", boot_loader),
     ("boot_partition", boot_partition),
     ("boot_state", boot_state),
     ("command_line", command_line),
@@ -249,6 +251,26 @@ pub fn release_delta(bytes: &[u8]) {
     });
     assert!(made <= RELEASE, "it makes {made} bytes");
     assert!(taken.is_err() || patcher.finish().is_err() || made == RELEASE, "it is not whole");
+}
+
+/// What a slot brings for its board's boot loader, and what a card has in front of its partitions.
+pub fn boot_loader(bytes: &[u8]) {
+    if let Ok(loader) = BootLoader::decode(bytes) {
+        assert_eq!(loader.encode().as_deref(), Ok(bytes), "it is written as another");
+    }
+    // What the boot ROM starts it starts wherever more follows.
+    if Form::Egon.starts(bytes) {
+        assert!(Form::Egon.starts(&[bytes, &[1]].concat()));
+    }
+    let empty = BootLoader {
+        form: Form::Egon,
+        partitions: Vec::new(),
+        copies: [0, 1].map(|at| Copy { at, first_stage: Vec::new(), u_boot_at: at }),
+        u_boot: Vec::new(),
+    };
+    let _ = empty.fits(bytes, &[]);
+    let found = empty.judge(Place::First, bytes, bytes);
+    let _ = outdated(found, found);
 }
 
 /// What the device knows of resets, and the file systems that it writes.

@@ -9,6 +9,7 @@
 )]
 
 use holdfast_core::app_manifest::{AppManifest, ComponentId};
+use holdfast_core::boot_loader::{BootLoader, Copy, Form, Partition, TABLE_BYTES};
 use holdfast_core::component::{App, ComponentList, FORMAT_VERSION, ImageIdentity, Service};
 use holdfast_core::identity::IdentityTable;
 use holdfast_core::network::config::NetworkConfig;
@@ -211,6 +212,27 @@ fn update_memory() -> Vec<u8> {
     memory.encode().unwrap()
 }
 
+/// A boot loader in two copies, and the start of a card.
+fn boot_loaders() -> Vec<Vec<u8>> {
+    let mut first_stage = vec![0u32; 1100];
+    first_stage[1] = u32::from_le_bytes(*b"eGON");
+    first_stage[2] = u32::from_le_bytes(*b".BT0");
+    first_stage[4] = 4400;
+    first_stage[3] = first_stage.iter().fold(0x5f0a_6c39, |sum, word| sum.wrapping_add(*word));
+    let first_stage: Vec<u8> = first_stage.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let copy = |at, u_boot_at| Copy { at, first_stage: first_stage.clone(), u_boot_at };
+    let loader = BootLoader {
+        form: Form::Egon,
+        partitions: vec![Partition { name: "boot-a".to_owned(), start: 4 << 20, length: 8 << 20 }],
+        copies: [copy(0x2000, 0x28000), copy(0x20000, 0x90000)],
+        u_boot: vec![7; 5000],
+    };
+    let mut table = vec![0; TABLE_BYTES];
+    table[512..520].copy_from_slice(b"EFI PART");
+    table[584] = 2;
+    vec![loader.encode().unwrap(), table, first_stage]
+}
+
 fn reset_records() -> Vec<Vec<u8>> {
     let order =
         Order { digest: [3; 32], partitions: Partitions::parse("state-data", '-').unwrap() };
@@ -263,6 +285,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("boot_partition", vec![boot_partition()]),
         ("boot_state", vec![slots::copy(&BootState::factory(), 1)[..64].to_vec()]),
         ("command_line", vec![release.words().into_bytes()]),
+        ("boot_loader", boot_loaders()),
         ("component_list", vec![list().encode().unwrap()]),
         ("dhcp6_message", vec![[vec![7, 0, 0, 0, 0, 23, 0, 16], vec![0x20; 16]].concat()]),
         ("dhcp_message", vec![dhcp_offer()]),

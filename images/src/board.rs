@@ -3,6 +3,7 @@
 
 use crate::manifest::ManifestError;
 use crate::{FieldError, FileError};
+use holdfast_core::boot_loader::Form;
 use holdfast_core::peripheral::{Access, BoardPeripheral, Kind};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -137,6 +138,24 @@ pub struct BootLoader {
     pub first_stage: Option<FirstStage>,
     /// What the first stage starts.
     pub u_boot: Option<UBootPlace>,
+    /// Where the boot ROM looks when it finds nothing there. With it, a good slot replaces the boot loader; without,
+    /// the board is `loader fixed`.
+    pub spare: Option<Spare>,
+}
+
+/// The second copy of a boot loader on a card.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spare {
+    /// Where the boot ROM looks for its first stage, in KiB.
+    pub at_kib: u32,
+    /// Where that looks for U-Boot, in KiB.
+    pub u_boot_at_kib: u32,
+    /// What is other in the configuration of that first stage: fragments in `boot-loader/`, without `.config`, merged
+    /// behind the boot loader's own.
+    pub fragments: Vec<String>,
+    /// By what the boot ROM accepts a first stage.
+    pub form: Form,
 }
 
 /// What a boot loader lies in.
@@ -304,6 +323,9 @@ impl BootLoader {
         if !(64..=3072).contains(&self.end_kib) {
             return refuse("end_kib", "must be from 64 to 3072".to_owned());
         }
+        if let (Place::Rom, Some(_)) = (self.place, &self.spare) {
+            return refuse("spare", "is for a boot loader on a `card`".to_owned());
+        }
         let (first, u_boot) = match (self.place, &self.first_stage, &self.u_boot) {
             (Place::Rom, None, None) => return Ok(()),
             (Place::Card, Some(first), Some(u_boot)) => (first, u_boot),
@@ -314,7 +336,7 @@ impl BootLoader {
                 return refuse("in", "a `card` needs `first_stage` and `u_boot`".to_owned());
             }
         };
-        let first_end = first.at_kib.saturating_add(first.most_kib);
+        let first_end = first.end_kib(first.at_kib);
         let end = self.end_kib.saturating_sub(ENTRY_ARRAY_KIB);
         debug_assert!(end < FIRST_PARTITION_KIB, "what `end_kib` may be");
         if first.at_kib < HEADER_KIB || first.most_kib == 0 {
@@ -340,13 +362,54 @@ impl BootLoader {
         if !u_boot.load.is_multiple_of(4096) {
             return refuse("u_boot.load", "must be a multiple of 4096".to_owned());
         }
-        Ok(())
+        let Some(spare) = &self.spare else {
+            return Ok(());
+        };
+        // Each with the first KiB behind it; U-Boot's real size is checked when an image is built.
+        let u_boot_end = |at: u32| at.saturating_add(SMALLEST_U_BOOT_KIB);
+        let spare_u_boot = spare.u_boot_at_kib;
+        let mut pieces = [
+            ("first_stage.at_kib", first.at_kib, first_end),
+            ("u_boot.at_kib", u_boot.at_kib, u_boot_end(u_boot.at_kib)),
+            ("spare.at_kib", spare.at_kib, first.end_kib(spare.at_kib)),
+            ("spare.u_boot_at_kib", spare_u_boot, u_boot_end(spare_u_boot)),
+            ("end_kib", end, end),
+        ];
+        pieces.sort_by_key(|(_, at, _)| *at);
+        for [(before, _, behind), (field, at, _)] in pieces.array_windows() {
+            if behind > at {
+                let reason = format!("is {at}, where `{before}` reaches to {behind}");
+                return refuse(field, reason);
+            }
+        }
+        // They are replaced in blocks of their own.
+        match pieces.iter().find(|(_, at, _)| !at.is_multiple_of(4)) {
+            Some((field, ..)) => refuse(field, "must be a multiple of 4".to_owned()),
+            None => Ok(()),
+        }
+    }
+
+    /// The first byte that U-Boot at `at_kib` must not reach: the next piece's, or the partition table's.
+    #[must_use]
+    pub fn u_boot_end(&self, at_kib: u32) -> u64 {
+        let spare = self.spare.as_ref().map(|spare| [spare.at_kib, spare.u_boot_at_kib]);
+        let own = self.u_boot.map(|place| place.at_kib);
+        let pieces = spare.into_iter().flatten().chain(own).filter(|at| *at > at_kib);
+        let next = pieces.min().map(|at| u64::from(at).saturating_mul(1024));
+        next.unwrap_or(u64::MAX).min(self.entry_array())
     }
 
     /// The first byte of the partition table's entries.
     #[must_use]
     pub fn entry_array(&self) -> u64 {
         u64::from(self.end_kib.saturating_sub(ENTRY_ARRAY_KIB)).saturating_mul(1024)
+    }
+}
+
+impl FirstStage {
+    /// The first KiB that it cannot reach, where it lies at `at_kib`.
+    fn end_kib(&self, at_kib: u32) -> u32 {
+        at_kib.saturating_add(self.most_kib)
     }
 }
 
@@ -426,11 +489,32 @@ mod tests {
     #[test]
     fn a_broken_board_is_refused_by_field() {
         for (from, to, expected) in [
-            ("at_kib = 40", "at_kib = 20", "boot_loader.u_boot.at_kib: must be 40 or more"),
-            ("at_kib = 40", "at_kib = 900", "leaves less than 128 KiB for U-Boot"),
+            ("at_kib = 160", "at_kib = 20", "boot_loader.u_boot.at_kib: must be 40 or more"),
+            ("at_kib = 160", "at_kib = 900", "leaves less than 128 KiB for U-Boot"),
+            (
+                "at_kib = 160",
+                "at_kib = 150",
+                "u_boot.at_kib: is 150, where `spare.at_kib` reaches to 160",
+            ),
+            ("at_kib = 160", "at_kib = 162", "boot_loader.u_boot.at_kib: must be a multiple of 4"),
+            (
+                "at_kib = 128",
+                "at_kib = 20",
+                "spare.at_kib: is 20, where `first_stage.at_kib` reaches to",
+            ),
+            (
+                "at_kib = 576",
+                "at_kib = 900",
+                "end_kib: is 1008, where `spare.u_boot_at_kib` reaches to",
+            ),
+            ("form = \"egon\"", "form = \"mlo\"", "unknown variant `mlo`, expected `egon`"),
             ("at_kib = 8", "at_kib = 0", "boot_loader.first_stage.at_kib: must be 1 or more"),
             ("end_kib = 1024", "end_kib = 4096", "boot_loader.end_kib: must be from 64 to 3072"),
-            ("in = \"card\"", "in = \"rom\"", "a `rom` has neither `first_stage` nor `u_boot`"),
+            (
+                "in = \"card\"",
+                "in = \"rom\"",
+                "boot_loader.spare: is for a boot loader on a `card`",
+            ),
             (
                 "kernel = \"allwinner",
                 "qemu = \"virt\"\nkernel = \"allwinner",

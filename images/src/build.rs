@@ -195,7 +195,12 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     let packages = read_packages(inputs)?;
     let layout = Layout::new(manifest, &inputs.board.boot_loader);
     let identity = format!("{} {}", manifest.name, manifest.board);
+    let loader = boot_loader::assemble(&inputs.u_boot, inputs.board, &layout, &inputs.boot_keys)?;
     let mut root = assemble_root(inputs, &packages)?;
+    if let Some(brought) = boot_loader::for_slot(inputs.board, &layout, &loader)? {
+        let path = holdfast_core::boot_loader::PATH.trim_start_matches('/');
+        root.add(path, brought, false);
+    }
     add_blanks(&mut root, manifest, &layout, &identity)?;
     let root = root.to_erofs()?;
     let verity = verity::hash_root(&root)
@@ -218,7 +223,6 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
         boot::sign(&mut fit, key)?;
     }
     let root = [root, verity.tree].concat();
-    let loader = boot_loader::assemble(&inputs.u_boot, inputs.board, &layout, &inputs.boot_keys)?;
     let writable = writable(inputs, &layout, &identity, &packages)?;
     put_in_place::<BuildError>(output, |file, path| {
         write_disk(file, path, &layout, (&fit, &root), &identity, &writable)?;

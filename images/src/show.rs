@@ -29,6 +29,8 @@ pub struct Image {
     pub debugged: Option<String>,
     /// Whether somebody has signed slot A. By whom, `image verify` says.
     pub boot: BootStatus,
+    /// Whether a device takes its boot loader from the slot; on other boards it stays as it is.
+    pub brings_boot_loader: bool,
     /// Length of the disk in bytes.
     pub disk_bytes: u64,
     /// Partitions in order.
@@ -200,6 +202,7 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
         development: list.image.development,
         debugged: list.image.debugged.clone(),
         boot: if is_signed { BootStatus::Signed } else { BootStatus::Unsigned },
+        brings_boot_loader: files.iter().any(|file| file.path == holdfast_core::boot_loader::PATH),
         disk_bytes: layout.length,
         partitions: layout.partitions,
         slot: Slot::A,

@@ -50,6 +50,9 @@ pub struct SlotFound {
     pub rollback_index: u32,
     /// Verity root hash of its root file system, in hexadecimal.
     pub root_hash: String,
+    /// Whether the first and the spare copy of the boot loader are those that it brings; none where it
+    /// brings none.
+    pub boot_loader_copies: Option<[bool; 2]>,
 }
 
 /// Why the chain cannot even be looked at.
@@ -84,6 +87,10 @@ enum SlotError {
     OtherBoard(String),
     #[error("the hash tree behind its root does not fit; every read would fail")]
     HashTree,
+    #[error("the boot loader that it brings would not start it: {0}")]
+    Brought(BootError),
+    #[error(transparent)]
+    BootLoader(#[from] BootLoaderError),
 }
 
 impl Chain {
@@ -116,7 +123,7 @@ pub fn verify(image: &Path, rom: Option<&Path>, board: Option<&str>) -> Result<C
     };
     let boot_state = show::read_boot_state(image)?.state();
     let choice = boot_state.unwrap_or(BootState::unknown()).choose().0;
-    let slots = Slot::ALL.into_iter().map(|slot| report(image, slot, &board, &keys));
+    let slots = Slot::ALL.into_iter().map(|slot| report(image, slot, &board, (&keys, &rom)));
     let slots = slots.collect();
     Ok(Chain {
         board,
@@ -131,10 +138,15 @@ pub fn verify(image: &Path, rom: Option<&Path>, board: Option<&str>) -> Result<C
     })
 }
 
-fn report(image: &Path, slot: Slot, board: &str, keys: &[(String, BootKey)]) -> SlotReport {
+fn report(
+    image: &Path,
+    slot: Slot,
+    board: &str,
+    loader: (&[(String, BootKey)], &[u8]),
+) -> SlotReport {
     let (found, empty) = match show::read_partition(image, &format!("boot-{}", slot.letter())) {
         Ok(partition) => {
-            (check(image, slot, board, &partition, keys), partition.iter().all(|byte| *byte == 0))
+            (check(image, slot, board, &partition, loader), partition.iter().all(|byte| *byte == 0))
         }
         Err(error) => (Err(error.into()), false),
     };
@@ -147,7 +159,7 @@ fn check(
     slot: Slot,
     board: &str,
     partition: &[u8],
-    keys: &[(String, BootKey)],
+    (keys, loader): (&[(String, BootKey)], &[u8]),
 ) -> Result<SlotFound, SlotError> {
     let (key, boot) = boot::verify(partition, slot, board, keys)?;
     let release = Release::from_command_line(&boot.command_line)?;
@@ -157,14 +169,22 @@ fn check(
     if release.board != board {
         return Err(SlotError::OtherBoard(release.board));
     }
-    let (_, verity, behind) = show::verified_root(image, slot, &boot.command_line)?;
+    let (root, verity, behind) = show::verified_root(image, slot, &boot.command_line)?;
     if !behind.starts_with(&verity.tree) {
         return Err(SlotError::HashTree);
+    }
+    let brought = boot_loader::brought(&root)?;
+    if let Some(brought) = &brought {
+        // The device will have it in the place of the one that is there.
+        let keys = boot_loader::required_keys(&brought.u_boot)?;
+        boot::verify(partition, slot, board, &keys).map_err(SlotError::Brought)?;
     }
     Ok(SlotFound {
         key,
         board: release.board,
         rollback_index: release.rollback_index,
         root_hash: hex(&verity.root_hash),
+        boot_loader_copies: brought
+            .map(|brought| boot_loader::copies(loader, &brought).map(|copy| copy.is_current)),
     })
 }

@@ -7,6 +7,7 @@
 
 mod app_store;
 mod boot;
+mod boot_loader;
 mod clock;
 mod component;
 mod floors;

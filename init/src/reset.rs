@@ -49,12 +49,7 @@ impl Place {
     }
 
     fn read(&self) -> Result<Record, ResetFailure> {
-        let (mut block, bytes) = (Vec::new(), u64::try_from(RECORD_BYTES).unwrap_or_default());
-        self.disk.read_from(self.at, bytes, |piece| {
-            block.extend_from_slice(piece);
-            Ok::<(), PathError>(())
-        })?;
-        Ok(Record::decode(&block)?)
+        Ok(Record::decode(&self.disk.bytes(self.at, RECORD_BYTES)?)?)
     }
 
     fn write(&self, record: &Record) -> Result<(), ResetFailure> {

@@ -125,6 +125,11 @@ impl Slots {
         self.committed
     }
 
+    /// True while the slot that runs is good: committed in this boot, or in an earlier one.
+    pub(crate) fn is_good(&self) -> bool {
+        matches!(self.status.phase, Phase::Committed | Phase::Staged)
+    }
+
     /// True while the slot that runs has not been good before: if it fails now, it fails as a
     /// release.
     pub(crate) fn is_on_trial(&self) -> bool {

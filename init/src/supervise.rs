@@ -3,6 +3,7 @@
 mod requests;
 
 use crate::app_store;
+use crate::boot_loader;
 use crate::clock::Clock;
 use crate::component::{Component, StartError, Starter, Supervised};
 use crate::floors::Floors;
@@ -264,6 +265,9 @@ impl<'log> Supervision<'log> {
         self.commit_slot();
         for index in 0..self.components.len() {
             self.commit_package(index);
+        }
+        if self.slots.is_good() {
+            boot_loader::renew(self.log);
         }
     }
 

@@ -218,6 +218,7 @@ impl<'a> ImageBuilder<'a> {
         let read = |path: &Option<PathBuf>| path.as_ref().map(|p| workspace::read(p)).transpose();
         let u_boot = workspace::read(&boot_loader.image)?;
         let first_stage = read(&boot_loader.first_stage)?;
+        let spare_first_stage = read(&boot_loader.spare_first_stage)?;
         let control_tree = read(&boot_loader.device_tree)?;
         let zig = pinned::pin(&self.pins, pinned::ZIG)?;
         let provenance = Provenance::of(
@@ -238,6 +239,7 @@ impl<'a> ImageBuilder<'a> {
             u_boot: boot_loader::UBoot {
                 image: &u_boot,
                 first_stage: first_stage.as_deref(),
+                spare_first_stage: spare_first_stage.as_deref(),
                 device_tree: control_tree.as_deref().unwrap_or(&device_tree),
             },
             boot_keys,
@@ -559,6 +561,8 @@ fn print_image(image: &Image) {
         println!("debug port: {app} waits for a debugger");
     }
     println!("boot: {}", image.boot);
+    let grade = if image.brings_boot_loader { "comes with the slot" } else { "fixed" };
+    println!("boot loader: {grade}");
     println!("root hash: {}", image.root_hash);
     println!(
         "slot {}: {} bytes (kernel {}, root with verity tree {})",

@@ -63,10 +63,21 @@ fn print(chain: &Chain) {
     for SlotReport { slot, empty, found, refused } in &chain.slots {
         let letter = slot.letter();
         match (found, refused) {
-            (Some(found), _) => println!(
-                "slot {letter}: sound, signed by key {}, for {}, rollback index {}, root hash {}",
-                found.key, found.board, found.rollback_index, found.root_hash
-            ),
+            (Some(found), _) => {
+                println!(
+                    "slot {letter}: sound, signed by key {}, for {}, rollback index {}, root hash {}",
+                    found.key, found.board, found.rollback_index, found.root_hash
+                );
+                if let Some([first, spare]) = found.boot_loader_copies {
+                    let is = |current| if current { "this one" } else { "another" };
+                    println!(
+                        "slot {letter} brings a boot loader: the card's first copy is {}, its spare copy \
+                         is {}",
+                        is(first),
+                        is(spare)
+                    );
+                }
+            }
             (None, _) if *empty => println!("slot {letter}: empty"),
             (None, refused) => {
                 println!("slot {letter}: refused: {}", refused.as_deref().unwrap_or("unknown"));

@@ -18,7 +18,7 @@ pub(super) const WITH_PERIPHERALS: &str = "orangepi-pc";
 pub(super) const PERIPHERALS: &str = "tests/images/peripherals.toml";
 /// Checks of the system tests that run on the Orange Pi PC's machine every time; `test --full --board
 /// orangepi-pc` runs all that this machine has the devices for.
-const ORANGEPI_PC: [&str; 9] = [
+const ORANGEPI_PC: [&str; 12] = [
     "the_image_boots",
     "the_app_runs",
     "every_process_but_pid_1_is_unprivileged",
@@ -28,6 +28,9 @@ const ORANGEPI_PC: [&str; 9] = [
     "a_key_that_was_rotated_out_boots_nothing",
     "an_unsigned_slot_never_starts",
     "a_device_takes_a_release_by_itself",
+    "a_good_slot_brings_its_boot_loader",
+    "no_cut_of_power_costs_the_boot_loader",
+    "the_spare_boot_loader_starts",
 ];
 /// Those that run on the i.MX6UL EVK's, which starts the kernel itself.
 const IMX6UL_EVK: [&str; 2] = ["the_image_boots", "the_app_runs"];
@@ -118,6 +121,10 @@ fn is_sound(board: &Board, image: &Path) -> Result<()> {
     ensure!(is_first_stage(stage, behind(stage.at_kib)), "no first stage at {} KiB", stage.at_kib);
     let magic = 0x2705_1956_u32.to_be_bytes();
     ensure!(behind(u_boot.at_kib).starts_with(&magic), "no U-Boot at {} KiB", u_boot.at_kib);
+    let slot = chain.slots.first().and_then(|slot| slot.found.as_ref());
+    let copies = slot.and_then(|found| found.boot_loader_copies);
+    let expected = board.boot_loader.spare.as_ref().map(|_| [true; 2]);
+    ensure!(copies == expected, "copies of the boot loader: {copies:?}, expected {expected:?}");
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! Source: U-Boot's `include/image.h` (`struct legacy_img_hdr`) and `common/spl/spl_legacy.c`.
 
 use super::BootLoaderError;
-use crate::board::{Board, FirstStage, UBootPlace};
+use crate::board::{Board, FirstStage};
 use crc::{CRC_32_ISO_HDLC, Crc};
 
 const MAGIC: u32 = 0x2705_1956;
@@ -21,41 +21,46 @@ pub struct Piece {
     pub bytes: Vec<u8>,
 }
 
-/// The pieces of a boot loader on a card.
+/// A first stage as it was built, and where it is to lie.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FirstStageAt<'a> {
+    pub(super) bytes: &'a [u8],
+    pub(super) at_kib: u32,
+    /// Where it looks for U-Boot.
+    pub(super) u_boot_at_kib: u32,
+}
+
+/// The pieces of one copy of a boot loader on a card.
 ///
 /// # Errors
 /// One of them is larger than its room.
 pub(super) fn pieces(
     board: &Board,
-    first: (&FirstStage, &[u8]),
-    u_boot: (UBootPlace, &[u8]),
+    stage: &FirstStage,
+    first: FirstStageAt<'_>,
+    wrapped: &[u8],
 ) -> Result<[Piece; 2], BootLoaderError> {
-    let (FirstStage { file, at_kib, most_kib, .. }, first) = first;
-    let (UBootPlace { at_kib: u_boot_at, load }, u_boot) = u_boot;
     let bytes = |kib: u32| u64::from(kib).saturating_mul(1024);
     let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    let too_large = |what: &str, length: u64, room: u64| BootLoaderError::TooLarge {
-        board: board.name.clone(),
-        what: what.to_owned(),
-        length,
-        room,
+    let check = |what: &str, length: u64, room: u64| {
+        if length <= room {
+            return Ok(());
+        }
+        let (board, what) = (board.name.clone(), what.to_owned());
+        Err(BootLoaderError::TooLarge { board, what, length, room })
     };
-    if length(first) > bytes(*most_kib) {
-        return Err(too_large(file, length(first), bytes(*most_kib)));
-    }
-    let wrapped = legacy_image(u_boot, load);
-    let room = board.boot_loader.entry_array().saturating_sub(bytes(u_boot_at));
-    if length(&wrapped) > room {
-        return Err(too_large("U-Boot", length(&wrapped), room));
-    }
+    check(&stage.file, length(first.bytes), bytes(stage.most_kib))?;
+    let at = bytes(first.u_boot_at_kib);
+    let room = board.boot_loader.u_boot_end(first.u_boot_at_kib).saturating_sub(at);
+    check("U-Boot", length(wrapped), room)?;
     Ok([
-        Piece { at: bytes(*at_kib), bytes: first.to_vec() },
-        Piece { at: bytes(u_boot_at), bytes: wrapped },
+        Piece { at: bytes(first.at_kib), bytes: first.bytes.to_vec() },
+        Piece { at, bytes: wrapped.to_vec() },
     ])
 }
 
 /// `data` behind a header with its length, its checksum and its address.
-fn legacy_image(data: &[u8], load: u32) -> Vec<u8> {
+pub(super) fn legacy_image(data: &[u8], load: u32) -> Vec<u8> {
     let crc = Crc::<u32>::new(&CRC_32_ISO_HDLC);
     let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
     let header = |own_checksum: u32| {
@@ -88,14 +93,17 @@ mod tests {
     fn made(first: usize, u_boot: usize) -> Result<[Piece; 2], BootLoaderError> {
         let board = board();
         let loader = &board.boot_loader;
-        let (first_stage, place) = (loader.first_stage.as_ref().unwrap(), loader.u_boot.unwrap());
-        pieces(&board, (first_stage, &vec![1; first]), (place, &vec![2; u_boot]))
+        let (stage, place) = (loader.first_stage.as_ref().unwrap(), loader.u_boot.unwrap());
+        let bytes = vec![1; first];
+        let first =
+            FirstStageAt { bytes: &bytes, at_kib: stage.at_kib, u_boot_at_kib: place.at_kib };
+        pieces(&board, stage, first, &legacy_image(&vec![2; u_boot], place.load))
     }
 
     #[test]
     fn u_boot_has_the_header_that_the_first_stage_checks() {
         let [first, u_boot] = made(100, 5).unwrap();
-        assert_eq!((first.at, u_boot.at), (8 * 1024, 40 * 1024));
+        assert_eq!((first.at, u_boot.at), (8 * 1024, 160 * 1024));
         let bytes = u_boot.bytes;
         assert_eq!(bytes.len(), 64 + 5);
         // As `mkimage -A arm -O u-boot -T firmware -C none -a 4a000000 -e 4a000000` writes it.
@@ -113,7 +121,10 @@ mod tests {
     fn what_does_not_fit_is_named() {
         let error = made(32 * 1024 + 1, 5).unwrap_err().to_string();
         assert!(error.contains("orangepi-pc: spl/sunxi-spl.bin has 32769 bytes"), "{error}");
-        let error = made(5, 1024 * 1024).unwrap_err().to_string();
-        assert!(error.contains("U-Boot has 1048640 bytes"), "{error}");
+        // Up to where the spare copy's begins.
+        let room = (576 - 160) * 1024;
+        assert_eq!(made(5, room - 64).unwrap()[1].bytes.len(), room);
+        let error = made(5, room - 63).unwrap_err().to_string();
+        assert!(error.contains("U-Boot has 425985 bytes"), "{error}");
     }
 }

@@ -8,12 +8,15 @@
 pub mod card;
 pub mod script;
 
-use crate::board::{Board, Place};
+use self::card::{FirstStageAt, Piece};
+use crate::board::{Board, Place, Spare};
 use crate::boot::{self, BootError, BootKey};
 use crate::device_tree;
-use crate::disk::Layout;
+use crate::disk::{Layout, Partition};
+use crate::root;
 use dtoolkit::model::DeviceTreeNode;
 use dtoolkit::{Node, Property};
+use holdfast_core::boot_loader::{BootLoader, Copy, Found, Place as Which};
 
 /// Names of the keys in the boot loader. A slot must be signed by one of them.
 pub const KEY_NAMES: [&str; 3] = ["current", "next", "recovery"];
@@ -48,6 +51,9 @@ pub enum BootLoaderError {
         /// The room.
         room: u64,
     },
+    /// What a slot brings.
+    #[error("no device could write the boot loader that the slot brings")]
+    Brought(#[from] holdfast_core::boot_loader::BootLoaderError),
     /// The build of U-Boot lacks a part.
     #[error("board {board}: U-Boot was built without {what}")]
     NotBuilt {
@@ -65,6 +71,8 @@ pub struct UBoot<'a> {
     pub image: &'a [u8],
     /// What the boot ROM starts, on a board with a boot loader on the card.
     pub first_stage: Option<&'a [u8]>,
+    /// What it starts when it finds nothing there, on a board with a spare copy.
+    pub spare_first_stage: Option<&'a [u8]>,
     /// The tree by which it finds its devices; Linux's on a machine of QEMU.
     pub device_tree: &'a [u8],
 }
@@ -74,8 +82,8 @@ pub struct UBoot<'a> {
 pub enum Assembled {
     /// The contents of a ROM.
     Rom(Vec<u8>),
-    /// Pieces of the card.
-    Card([card::Piece; 2]),
+    /// Pieces of the card: a first stage and U-Boot, and the spare copy of both where there is one.
+    Card(Vec<Piece>),
 }
 
 impl Assembled {
@@ -108,15 +116,85 @@ pub fn assemble(
 ) -> Result<Assembled, BootLoaderError> {
     let u_boot = with_control_tree(built, board, layout, keys)?;
     let loader = &board.boot_loader;
-    match (loader.place, &loader.first_stage, loader.u_boot) {
-        (Place::Card, Some(first), Some(place)) => {
-            let not_built =
-                || BootLoaderError::NotBuilt { board: board.name.clone(), what: "a first stage" };
-            let bytes = built.first_stage.ok_or_else(not_built)?;
-            card::pieces(board, (first, bytes), (place, &u_boot)).map(Assembled::Card)
-        }
-        _ => Ok(Assembled::Rom(u_boot)),
+    let (Place::Card, Some(stage), Some(place)) =
+        (loader.place, &loader.first_stage, loader.u_boot)
+    else {
+        return Ok(Assembled::Rom(u_boot));
+    };
+    let wrapped = card::legacy_image(&u_boot, place.load);
+    let not_built = |what| BootLoaderError::NotBuilt { board: board.name.clone(), what };
+    let bytes = built.first_stage.ok_or_else(|| not_built("a first stage"))?;
+    let first = FirstStageAt { bytes, at_kib: stage.at_kib, u_boot_at_kib: place.at_kib };
+    let mut pieces = card::pieces(board, stage, first, &wrapped)?.to_vec();
+    if let Some(Spare { at_kib, u_boot_at_kib, .. }) = loader.spare {
+        let bytes = built.spare_first_stage.ok_or_else(|| not_built("a spare first stage"))?;
+        let spare = FirstStageAt { bytes, at_kib, u_boot_at_kib };
+        pieces.extend(card::pieces(board, stage, spare, &wrapped)?);
     }
+    Ok(Assembled::Card(pieces))
+}
+
+/// What a slot brings for its board's boot loader, encoded; nothing on a board without a spare copy.
+///
+/// # Errors
+/// It is not fit to be written by a device.
+pub fn for_slot(
+    board: &Board,
+    layout: &Layout,
+    assembled: &Assembled,
+) -> Result<Option<Vec<u8>>, BootLoaderError> {
+    let (Some(spare), Assembled::Card(pieces)) = (&board.boot_loader.spare, assembled) else {
+        return Ok(None);
+    };
+    let [first, u_boot, spare_first, spare_u_boot] = pieces.as_slice() else {
+        return Ok(None);
+    };
+    let copy = |first: &Piece, u_boot: &Piece| Copy {
+        at: first.at,
+        first_stage: first.bytes.clone(),
+        u_boot_at: u_boot.at,
+    };
+    let read = ["bootstate", "boot-a", "boot-b"];
+    let partitions = layout.partitions.iter().filter(|p| read.contains(&&*p.name));
+    let loader = BootLoader {
+        form: spare.form,
+        partitions: partitions
+            .map(|Partition { name, start, length }| holdfast_core::boot_loader::Partition {
+                name: name.clone(),
+                start: *start,
+                length: *length,
+            })
+            .collect(),
+        copies: [copy(first, u_boot), copy(spare_first, spare_u_boot)],
+        u_boot: u_boot.bytes.clone(),
+    };
+    Ok(Some(loader.encode()?))
+}
+
+/// What the slot with this root file system brings for its board's boot loader.
+///
+/// # Errors
+/// Something that no device would write.
+pub fn brought(root: &[u8]) -> Result<Option<BootLoader>, BootLoaderError> {
+    match root::read_file(root, holdfast_core::boot_loader::PATH) {
+        Ok(bytes) => Ok(Some(BootLoader::decode(&bytes)?)),
+        // Most boards have none.
+        Err(_) => Ok(None),
+    }
+}
+
+/// How the start of a card has both copies of `loader`.
+#[must_use]
+pub fn copies(start: &[u8], loader: &BootLoader) -> [Found; 2] {
+    let bytes = |at: u64, length: usize| {
+        let behind = usize::try_from(at).ok().and_then(|at| start.get(at..)).unwrap_or_default();
+        behind.get(..length.min(behind.len())).unwrap_or_default()
+    };
+    [Which::First, Which::Spare].map(|place| {
+        let Copy { at, u_boot_at, .. } = loader.copy(place);
+        let first_stage = bytes(*at, loader.form.most_bytes());
+        loader.judge(place, first_stage, bytes(*u_boot_at, loader.u_boot.len()))
+    })
 }
 
 fn with_control_tree(

@@ -5,6 +5,7 @@
 //! and used by the device, the host tool and the service alike.
 
 pub mod app_manifest;
+pub mod boot_loader;
 pub mod clock;
 pub mod component;
 pub mod crash;

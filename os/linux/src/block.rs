@@ -1,8 +1,19 @@
 //! Finding the partitions of the disk that the root file system came from.
 
 use crate::PathError;
+use holdfast_core::boot_loader::Partition;
 use std::fs;
+use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
+
+/// The disk that the root file system came from.
+#[derive(Debug)]
+pub struct RootDisk {
+    /// Its device node.
+    pub path: PathBuf,
+    /// Its partitions, as the kernel has them.
+    pub partitions: Vec<Partition>,
+}
 
 /// The device node of the partition named `label`, on the disk that holds the verity root `dm-0`.
 ///
@@ -12,26 +23,61 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// sysfs cannot be read. `Ok(None)` means that the disk has no such partition.
 pub fn partition_beside_root(label: &str) -> Result<Option<PathBuf>, PathError> {
-    let slaves = Path::new("/sys/block/dm-0/slaves");
-    let below_root = read_dir(slaves)?;
+    let Some(disk) = root_disk_directory()? else {
+        return Ok(None);
+    };
+    for entry in read_dir(&disk)? {
+        if let (true, Some(name)) = (label_of(&entry).as_deref() == Some(label), entry.file_name())
+        {
+            return Ok(Some(Path::new("/dev").join(name)));
+        }
+    }
+    Ok(None)
+}
+
+/// The disk that holds the verity root, with its partitions.
+///
+/// # Errors
+/// sysfs cannot be read. `Ok(None)` means that the root is on no partition.
+pub fn root_disk() -> Result<Option<RootDisk>, PathError> {
+    let Some(directory) = root_disk_directory()? else {
+        return Ok(None);
+    };
+    let mut partitions = Vec::new();
+    for entry in read_dir(&directory)? {
+        if let Some(name) = label_of(&entry) {
+            let (start, length) = (bytes_of(&entry, "start")?, bytes_of(&entry, "size")?);
+            partitions.push(Partition { name, start, length });
+        }
+    }
+    let name = directory.file_name().unwrap_or_default();
+    Ok(Some(RootDisk { path: Path::new("/dev").join(name), partitions }))
+}
+
+/// Where sysfs has the disk that holds the verity root.
+fn root_disk_directory() -> Result<Option<PathBuf>, PathError> {
+    let below_root = read_dir(Path::new("/sys/block/dm-0/slaves"))?;
     let Some(root_partition) = below_root.first() else {
         return Ok(None);
     };
     let root_partition = fs::canonicalize(root_partition)
         .map_err(|error| PathError::new("resolve", root_partition, error))?;
-    let Some(disk) = root_partition.parent() else {
-        return Ok(None);
-    };
-    for entry in read_dir(disk)? {
-        let Ok(uevent) = fs::read_to_string(entry.join("uevent")) else {
-            continue;
-        };
-        let is_named = uevent.lines().any(|line| line.strip_prefix("PARTNAME=") == Some(label));
-        if let (true, Some(name)) = (is_named, entry.file_name()) {
-            return Ok(Some(Path::new("/dev").join(name)));
-        }
-    }
-    Ok(None)
+    Ok(root_partition.parent().map(Path::to_owned))
+}
+
+/// The name of a partition, from its directory in sysfs.
+fn label_of(partition: &Path) -> Option<String> {
+    let uevent = fs::read_to_string(partition.join("uevent")).ok()?;
+    let label = uevent.lines().find_map(|line| line.strip_prefix("PARTNAME="));
+    label.map(str::to_owned)
+}
+
+/// What sysfs says in sectors of 512 bytes, whatever the disk's own are.
+fn bytes_of(partition: &Path, attribute: &str) -> Result<u64, PathError> {
+    let path = partition.join(attribute);
+    let text = fs::read_to_string(&path).map_err(|error| PathError::new("read", &path, error))?;
+    let sectors = text.trim().parse::<u64>().ok().and_then(|sectors| sectors.checked_mul(512));
+    sectors.ok_or_else(|| PathError::new("read", path, Error::from(ErrorKind::InvalidData)))
 }
 
 /// The device nodes of all disks but the one that holds the verity root: cards and sticks, in the order of

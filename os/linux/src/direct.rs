@@ -136,6 +136,19 @@ impl Direct {
         Ok(())
     }
 
+    /// The `length` bytes from `at` on.
+    ///
+    /// # Errors
+    /// It cannot be read, or ends before.
+    pub fn bytes(&self, at: u64, length: usize) -> Result<Vec<u8>, PathError> {
+        let mut bytes = Vec::with_capacity(length);
+        self.read_from(at, u64::try_from(length).unwrap_or(u64::MAX), |piece| {
+            bytes.extend_from_slice(piece);
+            Ok::<(), PathError>(())
+        })?;
+        Ok(bytes)
+    }
+
     /// Begins to write it from its first byte.
     #[must_use]
     pub fn writer(&self) -> Writer<'_> {
@@ -228,13 +241,9 @@ mod tests {
         assert!(found == bytes);
         assert!(file.read(200_705, |_| {}).is_err(), "more than there is");
         for (at, length) in [(1u16, 5u16), (4095, 2), (5000, 60_000), (4096, 0), (4100, 0)] {
-            let mut part = Vec::new();
-            let read = file.read_from(at.into(), length.into(), |piece| {
-                part.extend_from_slice(piece);
-                Ok::<(), PathError>(())
-            });
+            let part = file.bytes(at.into(), length.into());
             let expected = bytes.get(at.into()..usize::from(at) + usize::from(length));
-            assert!(read.is_ok() && Some(&*part) == expected, "{length} bytes from {at}");
+            assert!(part.is_ok_and(|p| Some(&*p) == expected), "{length} bytes from {at}");
         }
         let _ = std::fs::remove_file(path);
     }

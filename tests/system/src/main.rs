@@ -7,6 +7,7 @@
 mod attacks;
 mod boards;
 mod boot;
+mod boot_loader;
 mod boot_script;
 mod contents;
 mod cuts;
@@ -146,6 +147,7 @@ fn main() -> ExitCode {
     integrity::run(&mut suite, &artefacts);
     verified_boot::run(&mut suite, &artefacts);
     boot_script::run(&mut suite, &artefacts);
+    boot_loader::run(&mut suite, &artefacts);
     fallback::run(&mut suite, &artefacts);
     cuts::run(&mut suite, &artefacts);
     network::run(&mut suite, &artefacts);

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use holdfast_images::board::Board;
-use holdfast_images::boot_loader::Assembled;
+use holdfast_images::boot::BootKey;
+use holdfast_images::boot_loader::{self, Assembled, UBoot};
 use holdfast_images::build;
 use holdfast_images::disk::{self, Layout, Partition};
 use holdfast_qemu::machine::{Guest, Machine};
@@ -45,21 +46,24 @@ impl Scratch {
         Ok(if rom.is_file() { fs::read(rom)? } else { disk::read_boot_loader(&self.path)? })
     }
 
-    /// U-Boot and its control tree, in a boot loader whose control tree is at `at`.
-    pub(crate) fn u_boot<'a>(
-        &self,
-        board: &Board,
-        loader: &'a [u8],
-        at: usize,
-    ) -> Result<(&'a [u8], &'a [u8])> {
+    /// Its boot loader with other keys, without the first stages, which know of none.
+    pub(crate) fn boot_loader_with(&self, board: &Board, keys: &[BootKey; 3]) -> Result<Assembled> {
+        let loader = self.boot_loader()?;
+        let at = boot_loader::control_tree(&loader).context("no control tree")?;
         // A card has it behind a header of 64 bytes.
         let start = board
             .boot_loader
             .u_boot
             .map_or(0, |place| place.at_kib.saturating_mul(1024).saturating_add(64));
-        let start = usize::try_from(start)?;
-        let u_boot = loader.get(start..at).context("the control tree is not behind U-Boot")?;
-        Ok((u_boot, loader.get(at..).unwrap_or_default()))
+        let u_boot = loader.get(usize::try_from(start)?..at);
+        let built = UBoot {
+            image: u_boot.context("the control tree is not behind U-Boot")?,
+            first_stage: Some(&[]),
+            spare_first_stage: Some(&[]),
+            device_tree: loader.get(at..).unwrap_or_default(),
+        };
+        let layout = Layout::read(&mut File::open(&self.path)?)?;
+        Ok(boot_loader::assemble(&built, board, &layout, keys)?)
     }
 
     /// Puts another boot loader in the place of its own; an empty piece leaves what is there.

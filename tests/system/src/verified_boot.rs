@@ -10,10 +10,9 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
 use holdfast_core::slots::{self, BootState, COPY_BYTES, Slot};
 use holdfast_images::boot::{self, BootSigningKey, signature};
 use holdfast_images::boot_loader::script::halt;
-use holdfast_images::disk::Layout;
-use holdfast_images::{boot_loader, build, sha256, show};
+use holdfast_images::{build, sha256, show};
 use holdfast_qemu::machine::{Guest, Machine};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
@@ -115,23 +114,11 @@ fn signed(artefacts: &Artefacts, image: &Path, key: &str) -> Result<()> {
 /// signed, and takes what the next one has.
 fn rotated_out(artefacts: &Artefacts, image: &Path) -> Result<()> {
     let scratch = Scratch::of(image)?;
-    let loader = scratch.boot_loader()?;
-    let at = boot_loader::control_tree(&loader).context("no control tree")?;
     let keys = ["next", "recovery", "recovery"];
     let keys = keys.map(|name| artefacts.boot_key(name).map(|key| key.public()));
     let [current, next, recovery] = keys;
-    let layout = Layout::read(&mut File::open(image)?)?;
-    let board = artefacts.board()?;
-    let (u_boot, tree) = scratch.u_boot(&board, &loader, at)?;
-    let stage = board.boot_loader.first_stage.as_ref();
-    let built = boot_loader::UBoot {
-        image: u_boot,
-        // It stays where it is.
-        first_stage: stage.map(|_| &[][..]),
-        device_tree: tree,
-    };
     let keys = [current?, next?, recovery?];
-    scratch.replace_boot_loader(boot_loader::assemble(&built, &board, &layout, &keys)?)?;
+    scratch.replace_boot_loader(scratch.boot_loader_with(&artefacts.board()?, &keys)?)?;
     let mut guest = scratch.start()?;
     halts(&mut guest, halt::EXHAUSTED)?;
     ensure!(!guest.console.text().contains(HANDS_OVER), "{}", guest.console.tail());

@@ -1,0 +1,74 @@
+//! The boot loader on the card: a good slot brings it up to date, one copy after the other.
+
+use crate::log::Log;
+use holdfast_core::boot_loader::{
+    self, BootLoader, BootLoaderError, Found, MAX_ENCODED_BYTES, Place, Step, TABLE_BYTES,
+};
+use holdfast_linux::direct::Direct;
+use holdfast_linux::{PathError, block, file};
+use std::path::Path;
+
+/// Why the boot loader stays as it is. Whatever it is, the copy that has started this boot is whole, or the
+/// other one is.
+#[derive(Debug, thiserror::Error)]
+enum RenewalError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Refused(#[from] BootLoaderError),
+    #[error("the root file system is on no disk")]
+    NoDisk,
+    #[error("what was read back at byte {0} is not what was written")]
+    ReadBack(u64),
+}
+
+/// Writes what the running slot's release has in another form, on a board whose slots bring a boot loader.
+/// Only a slot that is good may: one on trial might have to give way to another.
+pub(crate) fn renew(log: &Log) {
+    if let Err(error) = try_to_renew(log) {
+        log.failure("the boot loader is not brought up to date", &error);
+    }
+}
+
+fn try_to_renew(log: &Log) -> Result<(), RenewalError> {
+    let encoded = file::read_bounded(Path::new(boot_loader::PATH), MAX_ENCODED_BYTES)?;
+    let Some(encoded) = encoded else {
+        return Ok(());
+    };
+    let loader = BootLoader::decode(&encoded)?;
+    let disk = block::root_disk()?.ok_or(RenewalError::NoDisk)?;
+    let medium = Direct::open(&disk.path)?;
+    loader.fits(&medium.bytes(0, TABLE_BYTES)?, &disk.partitions)?;
+    let first = look(&medium, &loader, Place::First)?;
+    let spare = look(&medium, &loader, Place::Spare)?;
+    for place in boot_loader::outdated(first, spare)? {
+        for step in loader.steps(place) {
+            take(&medium, step)?;
+        }
+        let name = match place {
+            Place::First => "first",
+            Place::Spare => "spare",
+        };
+        log.notice(&format!("the boot loader's {name} copy is written and verified"));
+    }
+    Ok(())
+}
+
+fn look(medium: &Direct, loader: &BootLoader, place: Place) -> Result<Found, RenewalError> {
+    let copy = loader.copy(place);
+    let first_stage = medium.bytes(copy.at, loader.form.most_bytes())?;
+    let u_boot = medium.bytes(copy.u_boot_at, loader.u_boot.len())?;
+    Ok(loader.judge(place, &first_stage, &u_boot))
+}
+
+fn take(medium: &Direct, step: Step<'_>) -> Result<(), RenewalError> {
+    match step {
+        Step::Write(at, bytes) => {
+            let mut writer = medium.writer_from(at);
+            writer.put(bytes)?;
+            Ok(writer.finish()?)
+        }
+        Step::Compare(at, bytes) if medium.bytes(at, bytes.len())? == bytes => Ok(()),
+        Step::Compare(at, _) => Err(RenewalError::ReadBack(at)),
+    }
+}
