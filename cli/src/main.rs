@@ -1,5 +1,9 @@
 //! `holdfast`, the one host tool: build, run, test and measure Holdfast images.
 
+// First, since its macros are for all others.
+#[macro_use]
+mod output;
+
 mod app;
 mod busybox;
 mod crash;
@@ -25,7 +29,7 @@ mod toolchain;
 mod u_boot;
 mod workspace;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use clap::{Args, Parser, Subcommand};
 use holdfast_qemu::relay;
 use std::path::PathBuf;
@@ -134,7 +138,11 @@ fn main() -> ExitCode {
         return relay::relay(port);
     }
     let cli = Cli::parse();
-    match dispatch(cli.command) {
+    let result = dispatch(cli.command).and_then(|()| match output::lost() {
+        Some(error) => Err(anyhow!("cannot write the output: {error}")),
+        None => Ok(()),
+    });
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {}", failure::chain(&error));

@@ -74,3 +74,26 @@ fn check_of_a_file_that_is_not_there_names_it() {
     assert_eq!(output.status.code(), Some(1));
     assert!(stdout(&output).starts_with("cannot read nowhere/app_manifest.json"));
 }
+
+#[test]
+fn a_reader_that_has_gone_away_is_no_failure_and_a_full_disk_is_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = manifest(directory.path(), "good.json", APP);
+    let bad = manifest(directory.path(), "bad.json", &APP.replace("{}", r#"{"Gpio": 1}"#));
+    let check = |path: &str, out: std::process::Stdio| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
+        let output = command.args(["app", "check", path]).stdout(out).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (path, code) in [(&good, 0), (&bad, 1)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let (found, message) = check(path, writer.into());
+        assert_eq!(found, Some(code), "{message}");
+        assert!(!message.contains("panicked") && !message.contains("output"), "{message}");
+    }
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let (code, message) = check(&good, full.into());
+    assert_eq!(code, Some(1));
+    assert!(message.starts_with("error: cannot write the output: No space left"), "{message}");
+}

@@ -1,0 +1,33 @@
+//! `println!` and `eprintln!` of this crate: as the standard library's, but they do not panic.
+
+use std::fmt::Arguments;
+use std::io::{Error, ErrorKind, Write};
+use std::sync::OnceLock;
+
+/// Prints a line; a reader that has gone away, as `head` does, gets nothing more.
+macro_rules! println {
+    ($($line:tt)*) => { $crate::output::line(&mut ::std::io::stdout().lock(), format_args!($($line)*)) };
+}
+
+/// Prints a line for people.
+macro_rules! eprintln {
+    ($($line:tt)*) => { $crate::output::line(&mut ::std::io::stderr().lock(), format_args!($($line)*)) };
+}
+
+/// Why a line could not be written, the first time that happened.
+static LOST: OnceLock<Error> = OnceLock::new();
+
+/// Writes a line. What is missing from what somebody keeps ends in a failure, by [`lost`].
+pub(crate) fn line(to: &mut impl Write, line: Arguments<'_>) {
+    match writeln!(to, "{line}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            let _ = LOST.set(error);
+        }
+        _ => {}
+    }
+}
+
+/// Why the output is not whole.
+pub(crate) fn lost() -> Option<&'static Error> {
+    LOST.get()
+}
