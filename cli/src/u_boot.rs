@@ -18,6 +18,7 @@ const RECIPE: &str = "1";
 const IMAGE: &str = "u-boot-nodtb.bin";
 /// Under what name the first stage of a spare copy is kept.
 const SPARE: &str = "spare-first-stage";
+const SPARE_CONFIG: &str = "spare-config";
 /// The device tree that U-Boot finds its devices by.
 const CONTROL_TREE: &str = "u-boot.dtb";
 /// Doors that must stay shut, whoever in Kconfig selects them.
@@ -57,7 +58,7 @@ pub(crate) struct UBoot {
     /// What the boot ROM starts, for a board that has it on the card.
     pub(crate) first_stage: Option<PathBuf>,
     /// What it starts when it finds nothing there, for a board with a spare copy.
-    pub(crate) spare_first_stage: Option<PathBuf>,
+    pub(crate) spare: Option<SpareFirstStage>,
     /// The device tree of its own, for a board that QEMU makes none for.
     pub(crate) device_tree: Option<PathBuf>,
     /// Its whole configuration.
@@ -66,6 +67,15 @@ pub(crate) struct UBoot {
     pub(crate) source: Pin,
     /// That source, unpacked.
     pub(crate) tree: PathBuf,
+}
+
+/// The first stage of a spare copy.
+#[derive(Debug, Clone)]
+pub(crate) struct SpareFirstStage {
+    /// What the boot ROM starts.
+    pub(crate) image: PathBuf,
+    /// Its whole configuration.
+    pub(crate) config: PathBuf,
 }
 
 /// Builds the board's U-Boot, or finds it in the cache.
@@ -91,14 +101,17 @@ pub(crate) fn build(
     let u_boot = UBoot {
         image: kept(IMAGE),
         first_stage: first_stage.map(kept),
-        spare_first_stage: spare_fragments.as_ref().map(|_| kept(SPARE)),
+        spare: spare_fragments
+            .as_ref()
+            .map(|_| SpareFirstStage { image: kept(SPARE), config: kept(SPARE_CONFIG) }),
         device_tree: own_tree.map(kept),
         config: directory.join("config"),
         source,
         tree,
     };
     let files: Vec<&str> = [IMAGE].into_iter().chain(first_stage).chain(own_tree).collect();
-    let spare_is_kept = u_boot.spare_first_stage.as_ref().is_none_or(|path| path.is_file());
+    let spare_is_kept =
+        u_boot.spare.as_ref().is_none_or(|s| s.image.is_file() && s.config.is_file());
     if u_boot.config.is_file() && files.iter().all(|file| kept(file).is_file()) && spare_is_kept {
         return Ok(u_boot);
     }
@@ -146,13 +159,19 @@ pub(crate) fn build(
         keep(file, &kept(file), &mut step)?;
     }
     if let (Some(file), Some(spare)) = (first_stage, &spare_fragments) {
-        configure(spare, &mut step)?;
+        let config = configure(spare, &mut step)?;
         keep(file, &kept(SPARE), &mut step)?;
+        workspace::write(&kept(SPARE_CONFIG), without_environment(&config))?;
     }
-    let config = config.lines().filter(|line| !line.starts_with("CONFIG_DEFAULT_ENV_FILE="));
-    workspace::write(&u_boot.config, config.collect::<Vec<_>>().join("\n"))?;
+    workspace::write(&u_boot.config, without_environment(&config))?;
     step.done(&format!("{size} bytes"));
     Ok(u_boot)
+}
+
+/// A configuration without the path of the environment's file, which is another in each build.
+fn without_environment(config: &str) -> String {
+    let lines = config.lines().filter(|line| !line.starts_with("CONFIG_DEFAULT_ENV_FILE="));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What of this checkout goes into a board's U-Boot.

@@ -378,7 +378,8 @@ impl Machine {
         };
         let (qmp, reset) = (negotiate(&qmp_listener)?, negotiate(&reset_listener)?);
         model.stand_in(&console, reset);
-        Ok(Guest { console, position: 0, qmp, probe, keyboard, process, directory, peer })
+        let patience = model.patience();
+        Ok(Guest { console, position: 0, qmp, probe, keyboard, process, directory, peer, patience })
     }
 }
 
@@ -437,6 +438,8 @@ pub struct Guest {
     directory: TempDir,
     /// What it is plugged into, for a machine with such a network.
     peer: Option<Peer>,
+    /// By how much it may be slower than its deadlines say.
+    patience: u32,
 }
 
 impl Guest {
@@ -463,6 +466,7 @@ impl Guest {
     /// The time ran out, or the guest ended; either with the console's tail.
     pub fn wait(&mut self, pattern: &str, within: Duration) -> Result<String, HarnessError> {
         let regex = Regex::new(pattern).map_err(|error| HarnessError::Qmp(error.to_string()))?;
+        let within = within.saturating_mul(self.patience);
         let (found, end) = self.console.wait_from(self.position, &regex, within)?;
         self.position = end;
         Ok(found)
@@ -478,6 +482,7 @@ impl Guest {
         within: Duration,
     ) -> Result<String, HarnessError> {
         let regex = Regex::new(pattern).map_err(|error| HarnessError::Qmp(error.to_string()))?;
+        let within = within.saturating_mul(self.patience);
         self.console.wait_from(0, &regex, within).map(|(found, _)| found)
     }
 
@@ -509,6 +514,7 @@ impl Guest {
     /// # Errors
     /// It did not in time.
     pub fn wait_reset(&mut self, within: Duration) -> Result<(), HarnessError> {
+        let within = within.saturating_mul(self.patience);
         if self.qmp.wait_event("RESET", within)? {
             return Ok(());
         }
@@ -521,6 +527,7 @@ impl Guest {
     /// # Errors
     /// It did not in time.
     pub fn wait_end(&mut self, within: Duration) -> Result<ExitStatus, HarnessError> {
+        let within = within.saturating_mul(self.patience);
         let deadline = Instant::now().checked_add(within);
         loop {
             let ended = self.process.0.try_wait();

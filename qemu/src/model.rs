@@ -68,6 +68,15 @@ impl Model {
         ["-nodefaults", "-no-user-config"].iter().chain(words).map(|w| (*w).to_owned()).collect()
     }
 
+    /// How many times longer it may take than a machine with the processors of a test: one has four, whatever the
+    /// host has for them.
+    pub(crate) fn patience(self) -> u32 {
+        match self {
+            Self::Virt | Self::Imx6ulEvk => 1,
+            Self::OrangePiPc => 3,
+        }
+    }
+
     /// The card that the image is on, as QEMU's `-drive` takes it.
     pub(crate) fn card(self) -> &'static str {
         match self {

@@ -218,7 +218,8 @@ impl<'a> ImageBuilder<'a> {
         let read = |path: &Option<PathBuf>| path.as_ref().map(|p| workspace::read(p)).transpose();
         let u_boot = workspace::read(&boot_loader.image)?;
         let first_stage = read(&boot_loader.first_stage)?;
-        let spare_first_stage = read(&boot_loader.spare_first_stage)?;
+        let spare = boot_loader.spare.as_ref().map(|spare| workspace::read(&spare.image));
+        let spare_first_stage = spare.transpose()?;
         let control_tree = read(&boot_loader.device_tree)?;
         let zig = pinned::pin(&self.pins, pinned::ZIG)?;
         let provenance = Provenance::of(

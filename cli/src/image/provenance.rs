@@ -31,6 +31,9 @@ pub(super) struct Provenance<'a> {
     kernel_patches: Vec<String>,
     boot_loader: &'a Pin,
     boot_loader_config_sha256: String,
+    /// Of the first stage of a spare copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boot_loader_spare_config_sha256: Option<String>,
     boot_loader_patches: Vec<String>,
     rust: &'a Pin,
     rust_kind: &'a str,
@@ -52,6 +55,7 @@ impl<'a> Provenance<'a> {
         (kernel, boot_loader): (&'a Kernel, &'a UBoot),
         (rust, zig): (&'a Rust, &'a Pin),
     ) -> Result<Self> {
+        let spare = boot_loader.spare.as_ref().map(|s| workspace::sha256_file(&s.config));
         let board = workspace.root.join(format!("images/boards/{}.toml", manifest.board));
         Ok(Self {
             image: &manifest.name,
@@ -68,6 +72,7 @@ impl<'a> Provenance<'a> {
             kernel_patches: Vec::new(),
             boot_loader: &boot_loader.source,
             boot_loader_config_sha256: workspace::sha256_file(&boot_loader.config)?,
+            boot_loader_spare_config_sha256: spare.transpose()?,
             boot_loader_patches: Vec::new(),
             rust: &rust.pin,
             rust_kind: rust.name,

@@ -45,6 +45,7 @@ pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Resu
     let kernel = kernel::build(workspace, &board, &pins, false, Purpose::Image)?;
     let boot_loader = u_boot::build(workspace, &board, &pins, false)?;
     let said = |path: &str| provenance.pointer(path).and_then(Value::as_str).unwrap_or_default();
+    let spare = boot_loader.spare.as_ref().map(|spare| workspace::sha256_file(&spare.config));
     for (what, path, here) in [
         ("kernel", "/kernel/sha256", kernel.source.sha256.clone()),
         (
@@ -57,6 +58,11 @@ pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Resu
             "boot loader's configuration",
             "/boot_loader_config_sha256",
             workspace::sha256_file(&boot_loader.config)?,
+        ),
+        (
+            "configuration of the spare first stage",
+            "/boot_loader_spare_config_sha256",
+            spare.transpose()?.unwrap_or_default(),
         ),
     ] {
         if said(path) != here {
@@ -83,6 +89,9 @@ pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Resu
     copy(&kernel.config, &linux.join("config"))?;
     download(workspace, &boot_loader.source, &loader, &mut step)?;
     copy(&boot_loader.config, &loader.join("config"))?;
+    if let Some(spare) = &boot_loader.spare {
+        copy(&spare.config, &loader.join("spare-config"))?;
+    }
     workspace::write(&scratch.path().join("README"), readme(&kernel.source, &boot_loader.source))?;
     let sums = sums(scratch.path())?;
     workspace::write(&scratch.path().join("SHA256SUMS"), sums)?;
@@ -116,6 +125,7 @@ fn readme(kernel: &Pin, boot_loader: &Pin) -> String {
          \x20   make ARCH=arm CROSS_COMPILE=arm-linux-gnueabihf- olddefconfig zImage\n\n\
          Boot loader: `dpkg-source -x u-boot/*.dsc`, copy u-boot/config to .config in it, and run\n\n\
          \x20   make ARCH=arm CROSS_COMPILE=arm-linux-gnueabihf- olddefconfig all\n\n\
+         Where there is u-boot/spare-config, the first stage of the boot loader's spare copy was built with that.\n\n\
          Both are under the GNU General Public License, version 2; its text is in each of the two.\n",
         kernel.version, boot_loader.version
     )

@@ -56,6 +56,7 @@ const ORANGEPI_PC: &[Lack] = &[
             "a_lease_runs_out_when_its_server_is_gone_and_comes_back_with_it",
             "a_rogue_dhcp_server_is_not_believed",
             "a_lease_storm_is_harmless",
+            "a_critical_app_that_crashes_uses_up_the_tries",
         ],
     ),
 ];

@@ -44,7 +44,10 @@ fn world(time: Vec<TimeServer>) -> World {
 }
 
 fn start(image: &Path, time: Vec<TimeServer>) -> Result<Guest> {
-    Ok(machine(image, world(time)).start(None)?)
+    let mut guest = machine(image, world(time)).start(None)?;
+    // A serial line loses what is said to a probe that does not listen yet.
+    guest.wait_anywhere("probe is ready", BOOT)?;
+    Ok(guest)
 }
 
 fn host_seconds() -> Result<u64> {
@@ -100,10 +103,10 @@ fn forged(image: &Path) -> Result<()> {
     ensure!(guest.probe.ask("claim -1000000", ANSWER)?.contains("Denied"));
     guest.peer()?.change(|world| world.time = vec![server(61, 0)]);
     guest.probe.tell("reboot")?;
+    guest.wait("init: rebooting", BOOT)?;
     guest.wait_reset(BOOT)?;
     // Nothing of it is left: neither in the board's clock nor on the medium.
     guest.wait("init: clock shows .*\n", BOOT)?;
-    // A serial line loses what is said to a probe that does not listen yet.
     let both = ["network is ready.*probe is ready", "probe is ready.*network is ready"];
     guest.wait(&format!("(?s){}", both.join("|")), BOOT)?;
     is_ahead(&mut guest, 0)?;
