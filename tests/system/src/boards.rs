@@ -47,6 +47,14 @@ const ORANGEPI_PC: &[Lack] = &[
             "a_device_is_reset_by_its_owner_and_updates_again",
         ],
     ),
+    (
+        "a second network device",
+        &[
+            "an_app_fetches_a_page_over_https",
+            "a_server_that_nobody_vouches_for_is_not_believed",
+            "a_server_with_the_certificate_of_another_is_not_believed",
+        ],
+    ),
     ("a ROM that QEMU could protect", &["the_rom_cannot_be_written"]),
     (
         "a clock that advances with its instructions, and while nothing runs in no time",
