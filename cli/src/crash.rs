@@ -22,7 +22,7 @@ pub(crate) enum CrashCommand {
     after_help = "Reads what the device's serial console has shown. Only development images say where a program \
                   was.\n\nThe symbols must be of the build that ran: `image build` and `run` keep them in \
                   target/holdfast/IMAGE.symbols, `app package` in target/holdfast/apps.symbols, and the next build \
-                  replaces them. Those of an image with a debug port are in IMAGE-debug.symbols: say so with --symbols.\n\nExample: cargo holdfast crash decode console.log"
+                  replaces them. Those of an image with a debug port are in IMAGE-debug.symbols.\n\nExample: cargo holdfast crash decode console.log"
 )]
 pub(crate) struct DecodeArgs {
     /// A log of the console; standard input when not given.
@@ -114,7 +114,8 @@ fn symbol_directories(
             "the log does not show which image this is: init's first line is not in it; name the directory with --symbols"
         );
     };
-    let directory = format!("{image}.symbols");
+    let debug = if log.debugged { "-debug" } else { "" };
+    let directory = format!("{image}{debug}.symbols");
     let of_board = output.join(board).join(&directory);
     let of_image = if of_board.is_dir() { of_board } else { output.join(directory) };
     Ok(vec![of_image, output.join("apps.symbols")])

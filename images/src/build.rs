@@ -226,10 +226,7 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     let writable = writable(inputs, &layout, &identity, &packages)?;
     put_in_place::<BuildError>(output, |file, path| {
         write_disk(file, path, &layout, (&fit, &root), &identity, &writable)?;
-        match &loader {
-            Assembled::Card(pieces) => Ok(disk::write_boot_loader(file, path, pieces)?),
-            Assembled::Rom(_) => Ok(()),
-        }
+        Ok(disk::write_boot_loader(file, path, &loader)?)
     })?;
     let rom_file = rom_path(output);
     match &loader {
@@ -237,10 +234,10 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
             Ok(fs::write(path, rom).map_err(FileError::at("write", path))?)
         })?,
         // One of an earlier image of that name would be taken for this one's.
-        Assembled::Card(_) if rom_file.exists() => {
+        Assembled::Card { .. } if rom_file.exists() => {
             fs::remove_file(&rom_file).map_err(FileError::at("remove", &rom_file))?;
         }
-        Assembled::Card(_) => {}
+        Assembled::Card { .. } => {}
     }
     let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     Ok(Sizes {

@@ -1,6 +1,7 @@
 //! The disk: a GPT whose entry array leaves room for the boot loader, and partitions by name.
 
 use crate::board::BootLoader;
+use crate::boot_loader::Assembled;
 use crate::boot_loader::card::Piece;
 use crate::manifest::ImageManifest;
 use crate::{FileError, derived_uuid};
@@ -190,12 +191,16 @@ impl Layout {
     }
 }
 
-/// Writes the pieces of a boot loader in front of the partitions.
+/// Writes what a boot loader has on the card in front of the partitions.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write_boot_loader(file: &mut File, path: &Path, pieces: &[Piece]) -> Result<(), FileError> {
-    for Piece { at, bytes } in pieces {
+pub fn write_boot_loader(
+    file: &mut File,
+    path: &Path,
+    loader: &Assembled,
+) -> Result<(), FileError> {
+    for Piece { at, bytes } in loader.pieces() {
         file.seek(SeekFrom::Start(*at)).map_err(FileError::at("seek in", path))?;
         file.write_all(bytes).map_err(FileError::at("write", path))?;
     }

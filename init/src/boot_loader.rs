@@ -5,6 +5,7 @@ use holdfast_core::boot_loader::{
     self, BootLoader, BootLoaderError, Found, MAX_ENCODED_BYTES, Place, Step, TABLE_BYTES,
 };
 use holdfast_linux::direct::Direct;
+use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, file};
 use std::path::Path;
 
@@ -24,13 +25,13 @@ enum RenewalError {
 
 /// Writes what the running slot's release has in another form, on a board whose slots bring a boot loader.
 /// Only a slot that is good may: one on trial might have to give way to another.
-pub(crate) fn renew(log: &Log) {
-    if let Err(error) = try_to_renew(log) {
+pub(crate) fn renew(log: &Log, watchdog: Option<&Watchdog>) {
+    if let Err(error) = try_to_renew(log, watchdog) {
         log.failure("the boot loader is not brought up to date", &error);
     }
 }
 
-fn try_to_renew(log: &Log) -> Result<(), RenewalError> {
+fn try_to_renew(log: &Log, watchdog: Option<&Watchdog>) -> Result<(), RenewalError> {
     let encoded = file::read_bounded(Path::new(boot_loader::PATH), MAX_ENCODED_BYTES)?;
     let Some(encoded) = encoded else {
         return Ok(());
@@ -43,6 +44,10 @@ fn try_to_renew(log: &Log) -> Result<(), RenewalError> {
     let spare = look(&medium, &loader, Place::Spare)?;
     for place in boot_loader::outdated(first, spare)? {
         for step in loader.steps(place) {
+            // A slow card may take long over all of them.
+            if let Some(watchdog) = watchdog {
+                watchdog.pet();
+            }
             take(&medium, step)?;
         }
         let name = match place {

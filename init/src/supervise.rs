@@ -267,7 +267,7 @@ impl<'log> Supervision<'log> {
             self.commit_package(index);
         }
         if self.slots.is_good() {
-            boot_loader::renew(self.log);
+            boot_loader::renew(self.log, self.watchdog.as_ref());
         }
     }
 

@@ -39,7 +39,7 @@ pub(super) fn measure(
 /// The section of `docs/numbers.md`.
 pub(super) fn section(sizes: &[BoardSizes]) -> String {
     let mut text = String::from(
-        "\n## Boards\n\nThe shipped image on every board, in bytes; the aim for a slot is 4194304.\n\n\
+        "\n## Boards\n\nThe shipped image on every board, in bytes; the aim for a slot is 4194304. Of a boot loader with a spare, both copies count.\n\n\
          | board | slot | kernel | root with verity tree | boot loader |\n| --- | ---: | ---: | ---: | ---: |\n",
     );
     for BoardSizes { board, kernel, root, slot, boot_loader } in sizes {

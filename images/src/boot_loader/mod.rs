@@ -82,19 +82,33 @@ pub struct UBoot<'a> {
 pub enum Assembled {
     /// The contents of a ROM.
     Rom(Vec<u8>),
-    /// Pieces of the card: a first stage and U-Boot, and the spare copy of both where there is one.
-    Card(Vec<Piece>),
+    /// Pieces of the card.
+    Card {
+        /// The first stage, where the boot ROM looks first, and U-Boot.
+        first: [Piece; 2],
+        /// The same where it looks next, on a board with a spare copy.
+        spare: Option<[Piece; 2]>,
+    },
 }
 
 impl Assembled {
-    /// Its length in bytes.
+    /// Its length in bytes, both copies together.
     #[must_use]
     pub fn length(&self) -> u64 {
         let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         match self {
             Self::Rom(rom) => length(rom),
-            Self::Card(pieces) => pieces.iter().map(|piece| length(&piece.bytes)).sum(),
+            Self::Card { .. } => self.pieces().map(|piece| length(&piece.bytes)).sum(),
         }
+    }
+
+    /// What of it lies on the card.
+    pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
+        let (first, spare) = match self {
+            Self::Rom(_) => (None, None),
+            Self::Card { first, spare } => (Some(first), spare.as_ref()),
+        };
+        first.into_iter().chain(spare).flatten()
     }
 }
 
@@ -125,13 +139,15 @@ pub fn assemble(
     let not_built = |what| BootLoaderError::NotBuilt { board: board.name.clone(), what };
     let bytes = built.first_stage.ok_or_else(|| not_built("a first stage"))?;
     let first = FirstStageAt { bytes, at_kib: stage.at_kib, u_boot_at_kib: place.at_kib };
-    let mut pieces = card::pieces(board, stage, first, &wrapped)?.to_vec();
-    if let Some(Spare { at_kib, u_boot_at_kib, .. }) = loader.spare {
+    let spare = loader.spare.as_ref().map(|&Spare { at_kib, u_boot_at_kib, .. }| {
         let bytes = built.spare_first_stage.ok_or_else(|| not_built("a spare first stage"))?;
         let spare = FirstStageAt { bytes, at_kib, u_boot_at_kib };
-        pieces.extend(card::pieces(board, stage, spare, &wrapped)?);
-    }
-    Ok(Assembled::Card(pieces))
+        card::pieces(board, stage, spare, &wrapped)
+    });
+    Ok(Assembled::Card {
+        first: card::pieces(board, stage, first, &wrapped)?,
+        spare: spare.transpose()?,
+    })
 }
 
 /// What a slot brings for its board's boot loader, encoded; nothing on a board without a spare copy.
@@ -143,13 +159,13 @@ pub fn for_slot(
     layout: &Layout,
     assembled: &Assembled,
 ) -> Result<Option<Vec<u8>>, BootLoaderError> {
-    let (Some(spare), Assembled::Card(pieces)) = (&board.boot_loader.spare, assembled) else {
+    let (Some(Spare { form, .. }), Assembled::Card { first, spare: Some(spare) }) =
+        (&board.boot_loader.spare, assembled)
+    else {
         return Ok(None);
     };
-    let [first, u_boot, spare_first, spare_u_boot] = pieces.as_slice() else {
-        return Ok(None);
-    };
-    let copy = |first: &Piece, u_boot: &Piece| Copy {
+    let [_, u_boot] = first;
+    let copy = |[first, u_boot]: &[Piece; 2]| Copy {
         at: first.at,
         first_stage: first.bytes.clone(),
         u_boot_at: u_boot.at,
@@ -157,7 +173,7 @@ pub fn for_slot(
     let read = ["bootstate", "boot-a", "boot-b"];
     let partitions = layout.partitions.iter().filter(|p| read.contains(&&*p.name));
     let loader = BootLoader {
-        form: spare.form,
+        form: *form,
         partitions: partitions
             .map(|Partition { name, start, length }| holdfast_core::boot_loader::Partition {
                 name: name.clone(),
@@ -165,7 +181,7 @@ pub fn for_slot(
                 length: *length,
             })
             .collect(),
-        copies: [copy(first, u_boot), copy(spare_first, spare_u_boot)],
+        copies: [copy(first), copy(spare)],
         u_boot: u_boot.bytes.clone(),
     };
     Ok(Some(loader.encode()?))

@@ -33,6 +33,8 @@ pub struct Crash {
 pub struct CrashLog {
     /// Name and board of the image, as init's first line names them.
     pub image: Option<(String, String)>,
+    /// Whether it is the build of that image in which an app waits for a debugger.
+    pub debugged: bool,
     /// In the log's order.
     pub crashes: Vec<Crash>,
 }
@@ -55,7 +57,10 @@ impl CrashLog {
         for line in log.lines() {
             let text = without_time(line).trim_end();
             if let Some(init) = text.strip_prefix("init: ") {
-                found.image = image(init).or(found.image);
+                if let Some(image) = image(init) {
+                    (found.image, found.debugged) = (Some(image), false);
+                }
+                found.debugged |= init.ends_with(" waits for a debugger");
                 apps.extend(app_uid(init));
                 found.take_end(init);
             } else if let Some((_, number)) =
@@ -173,7 +178,16 @@ mod tests {
     fn a_crash_is_read_with_its_app_and_its_signal() {
         let read = CrashLog::read(LOG);
         assert_eq!(read.image, Some(("fleet".to_owned(), "qemu-virt".to_owned())));
+        assert!(!read.debugged);
         assert_eq!(read.crashes, [valve()]);
+    }
+
+    #[test]
+    fn the_build_with_a_debug_port_is_told_from_the_other() {
+        let debugged = format!("{LOG}[    2.9] init: valve waits for a debugger\n");
+        assert!(CrashLog::read(&debugged).debugged);
+        assert!(!CrashLog::read(&debugged.replace("init: valve", "valve: it")).debugged);
+        assert!(!CrashLog::read(&format!("{debugged}{LOG}")).debugged, "another image since");
     }
 
     #[test]

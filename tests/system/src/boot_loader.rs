@@ -64,11 +64,10 @@ impl Renewal {
         let [current, recovery, next] = keys;
         let keys = [current?.public(), recovery?.public(), next?.public()];
         let other = scratch.boot_loader_with(&artefacts.board()?, &keys)?;
-        let Assembled::Card(pieces) = &other else {
+        let Assembled::Card { first: [_, u_boot], .. } = &other else {
             anyhow::bail!("it is not on the card");
         };
-        let u_boot = pieces.get(1).context("no U-Boot")?.bytes.clone();
-        let old = BootLoader { u_boot, ..new.clone() };
+        let old = BootLoader { u_boot: u_boot.bytes.clone(), ..new.clone() };
         scratch.replace_boot_loader(other)?;
         let before = disk::read_boot_loader(scratch.path())?;
         let machine = Machine { log_writes: true, ..Machine::new(scratch.path(), 64) };

@@ -68,14 +68,11 @@ impl Scratch {
 
     /// Puts another boot loader in the place of its own; an empty piece leaves what is there.
     pub(crate) fn replace_boot_loader(&self, loader: Assembled) -> Result<()> {
-        match loader {
-            Assembled::Rom(rom) => fs::write(build::rom_path(&self.path), rom)?,
-            Assembled::Card(pieces) => {
-                let mut file = File::options().write(true).open(&self.path)?;
-                disk::write_boot_loader(&mut file, &self.path, &pieces)?;
-            }
+        if let Assembled::Rom(rom) = &loader {
+            fs::write(build::rom_path(&self.path), rom)?;
         }
-        Ok(())
+        let mut file = File::options().write(true).open(&self.path)?;
+        Ok(disk::write_boot_loader(&mut file, &self.path, &loader)?)
     }
 
     /// A guest on a copy of it.
