@@ -65,6 +65,7 @@ const ORANGEPI_PC: &[Lack] = &[
             "a_rogue_dhcp_server_is_not_believed",
             "a_lease_storm_is_harmless",
             "a_critical_app_that_crashes_uses_up_the_tries",
+            "an_app_that_crashes_gives_way_to_its_former_package",
         ],
     ),
 ];
