@@ -336,7 +336,8 @@ impl BootLoader {
                 return refuse("in", "a `card` needs `first_stage` and `u_boot`".to_owned());
             }
         };
-        let first_end = first.end_kib(first.at_kib);
+        let stage_end = |at: u32| at.saturating_add(first.most_kib);
+        let first_end = stage_end(first.at_kib);
         let end = self.end_kib.saturating_sub(ENTRY_ARRAY_KIB);
         debug_assert!(end < FIRST_PARTITION_KIB, "what `end_kib` may be");
         if first.at_kib < HEADER_KIB || first.most_kib == 0 {
@@ -366,13 +367,13 @@ impl BootLoader {
             return Ok(());
         };
         // Each with the first KiB behind it; U-Boot's real size is checked when an image is built.
-        let u_boot_end = |at: u32| at.saturating_add(SMALLEST_U_BOOT_KIB);
+        let least_end = |at: u32| at.saturating_add(SMALLEST_U_BOOT_KIB);
         let spare_u_boot = spare.u_boot_at_kib;
         let mut pieces = [
             ("first_stage.at_kib", first.at_kib, first_end),
-            ("u_boot.at_kib", u_boot.at_kib, u_boot_end(u_boot.at_kib)),
-            ("spare.at_kib", spare.at_kib, first.end_kib(spare.at_kib)),
-            ("spare.u_boot_at_kib", spare_u_boot, u_boot_end(spare_u_boot)),
+            ("u_boot.at_kib", u_boot.at_kib, least_end(u_boot.at_kib)),
+            ("spare.at_kib", spare.at_kib, stage_end(spare.at_kib)),
+            ("spare.u_boot_at_kib", spare_u_boot, least_end(spare_u_boot)),
             ("end_kib", end, end),
         ];
         pieces.sort_by_key(|(_, at, _)| *at);
@@ -403,13 +404,6 @@ impl BootLoader {
     #[must_use]
     pub fn entry_array(&self) -> u64 {
         u64::from(self.end_kib.saturating_sub(ENTRY_ARRAY_KIB)).saturating_mul(1024)
-    }
-}
-
-impl FirstStage {
-    /// The first KiB that it cannot reach, where it lies at `at_kib`.
-    fn end_kib(&self, at_kib: u32) -> u32 {
-        at_kib.saturating_add(self.most_kib)
     }
 }
 

@@ -6,8 +6,8 @@
 use super::BootLoaderError;
 use crate::board::{Board, FirstStage};
 use crc::{CRC_32_ISO_HDLC, Crc};
+use holdfast_core::boot_loader::U_BOOT_MAGIC;
 
-const MAGIC: u32 = 0x2705_1956;
 /// Operating system, architecture, kind and compression: U-Boot, ARM, firmware, none.
 const KIND: [u8; 4] = [17, 2, 5, 0];
 const NAME_BYTES: usize = 32;
@@ -66,7 +66,7 @@ pub(super) fn legacy_image(data: &[u8], load: u32) -> Vec<u8> {
     let header = |own_checksum: u32| {
         let mut header = Vec::new();
         // The time of its making is that of no build.
-        for word in [MAGIC, own_checksum, 0, length, load, load, crc.checksum(data)] {
+        for word in [U_BOOT_MAGIC, own_checksum, 0, length, load, load, crc.checksum(data)] {
             header.extend_from_slice(&word.to_be_bytes());
         }
         header.extend_from_slice(&KIND);

@@ -18,7 +18,7 @@ pub const MAX_ENCODED_BYTES: usize = 3 << 20;
 pub const TABLE_BYTES: usize = 1024;
 
 /// `struct legacy_img_hdr` begins with it, in U-Boot's `include/image.h`.
-const U_BOOT_MAGIC: [u8; 4] = 0x2705_1956_u32.to_be_bytes();
+pub const U_BOOT_MAGIC: u32 = 0x2705_1956;
 const BLOCK: u64 = 4096;
 const ZEROS: &[u8] = &[0; BLOCK_BYTES];
 
@@ -151,15 +151,10 @@ impl BootLoader {
     }
 
     fn check(&self) -> Result<(), BootLoaderError> {
-        let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let mut pieces = Vec::new();
-        for copy in &self.copies {
-            if !self.form.starts(&copy.first_stage) {
-                return Err(BootLoaderError::NoFirstStage(copy.at));
-            }
-            pieces.push((copy.at, length(&copy.first_stage)));
-            pieces.push((copy.u_boot_at, length(&self.u_boot)));
+        if let Some(copy) = self.copies.iter().find(|copy| !self.form.starts(&copy.first_stage)) {
+            return Err(BootLoaderError::NoFirstStage(copy.at));
         }
+        let mut pieces: Vec<_> = self.pieces().collect();
         pieces.sort_unstable();
         let mut end = BLOCK;
         for (at, length) in pieces {
@@ -173,13 +168,17 @@ impl BootLoader {
         Ok(())
     }
 
+    /// First byte and length of everything that it puts on the card.
+    fn pieces(&self) -> impl Iterator<Item = (u64, u64)> {
+        let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.copies.iter().flat_map(move |copy| {
+            [(copy.at, length(&copy.first_stage)), (copy.u_boot_at, length(&self.u_boot))]
+        })
+    }
+
     /// First byte behind all of it.
     fn end(&self) -> u64 {
-        let length = u64::try_from(self.u_boot.len()).unwrap_or(u64::MAX);
-        let ends = self.copies.iter().flat_map(|copy| {
-            let stage = u64::try_from(copy.first_stage.len()).unwrap_or(u64::MAX);
-            [copy.at.saturating_add(stage), copy.u_boot_at.saturating_add(length)]
-        });
+        let ends = self.pieces().map(|(at, length)| at.saturating_add(length));
         ends.max().unwrap_or(0).next_multiple_of(BLOCK)
     }
 
@@ -218,7 +217,7 @@ impl BootLoader {
         let copy = self.copy(place);
         Found {
             starts: self.form.starts(first_stage),
-            has_u_boot: u_boot.starts_with(&U_BOOT_MAGIC),
+            has_u_boot: u_boot.starts_with(&U_BOOT_MAGIC.to_be_bytes()),
             is_current: first_stage.starts_with(&copy.first_stage) && u_boot == self.u_boot,
         }
     }
@@ -246,13 +245,16 @@ impl BootLoader {
 /// # Errors
 /// The one that has is not where this release would have it, so that it might be written over too early.
 pub fn outdated(first: Found, spare: Found) -> Result<Vec<Place>, BootLoaderError> {
-    let (first, spare) = ((Place::First, first), (Place::Spare, spare));
-    let [other, started] = if first.1.starts { [spare, first] } else { [first, spare] };
-    let is_in_place = started.1.starts && started.1.has_u_boot;
-    if !is_in_place && !other.1.is_current {
+    let mut order = [(Place::First, first), (Place::Spare, spare)];
+    if first.starts {
+        order.reverse();
+    }
+    let [(_, other), (_, started)] = order;
+    let is_in_place = started.starts && started.has_u_boot;
+    if !is_in_place && !other.is_current {
         return Err(BootLoaderError::OtherLayout);
     }
-    let outdated = [other, started].into_iter().filter(|(_, found)| !found.is_current);
+    let outdated = order.into_iter().filter(|(_, found)| !found.is_current);
     Ok(outdated.map(|(place, _)| place).collect())
 }
 

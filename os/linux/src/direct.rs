@@ -141,7 +141,7 @@ impl Direct {
     /// # Errors
     /// It cannot be read, or ends before.
     pub fn bytes(&self, at: u64, length: usize) -> Result<Vec<u8>, PathError> {
-        let mut bytes = Vec::with_capacity(length);
+        let mut bytes = Vec::new();
         self.read_from(at, u64::try_from(length).unwrap_or(u64::MAX), |piece| {
             bytes.extend_from_slice(piece);
             Ok::<(), PathError>(())

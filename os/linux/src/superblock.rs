@@ -6,7 +6,7 @@ use holdfast_core::superblock::{BYTES, OFFSET, mended};
 use std::path::Path;
 
 /// The block that the superblock lies in.
-const BLOCK_BYTES: u64 = 4096;
+const BLOCK_BYTES: usize = 4096;
 
 /// Gives a torn superblock its checksum. False where there is nothing to mend.
 ///
@@ -14,8 +14,7 @@ const BLOCK_BYTES: u64 = 4096;
 /// The partition cannot be read or written.
 pub fn mend(partition: &Path) -> Result<bool, PathError> {
     let disk = Direct::open(partition)?;
-    let mut block = Vec::new();
-    disk.read(BLOCK_BYTES, |piece| block.extend_from_slice(piece))?;
+    let mut block = disk.bytes(0, BLOCK_BYTES)?;
     let place = block.get_mut(OFFSET..).and_then(|rest| rest.first_chunk_mut::<BYTES>());
     let Some(place) = place else { return Ok(false) };
     let Some(whole) = mended(place) else { return Ok(false) };

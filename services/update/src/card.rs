@@ -31,18 +31,14 @@ impl Card {
     pub(crate) fn read(disk: OwnedFd) -> Result<Option<Self>, CardError> {
         let mut disk = Direct::from_descriptor(disk, "the card");
         let length = disk.length()?;
-        let mut first = Vec::new();
-        disk.read(BLOCK_BYTES.min(length), |piece| first.extend_from_slice(piece))?;
+        let narrow = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let first = disk.bytes(0, narrow(BLOCK_BYTES.min(length)))?;
         let index_bytes = match bundle::index_bytes(&first) {
             Ok(bytes) => bytes,
             Err(BundleError::Magic) => return Ok(None),
             Err(error) => return Err(CardError::Bundle(error)),
         };
-        let mut index = Vec::new();
-        disk.read_from(BLOCK_BYTES, index_bytes.into(), |piece| {
-            index.extend_from_slice(piece);
-            Ok::<(), PathError>(())
-        })?;
+        let index = disk.bytes(BLOCK_BYTES, narrow(index_bytes.into()))?;
         let digest = Sha256::digest(&index).into();
         let index = Index::decode(&index, length).map_err(CardError::Bundle)?;
         Ok(Some(Self { disk, index, digest }))

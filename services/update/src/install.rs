@@ -176,8 +176,8 @@ pub(crate) fn verify_package(
     release: &Release,
 ) -> Result<(), InstallError> {
     let header_bytes = u64::try_from(HEADER_BYTES).unwrap_or(u64::MAX);
-    let mut start = Vec::new();
-    package.read(header_bytes.min(target.length), |piece| start.extend_from_slice(piece))?;
+    let length = usize::try_from(target.length).unwrap_or(usize::MAX);
+    let start = package.bytes(0, HEADER_BYTES.min(length))?;
     let header = Header::parse(&start, target.length);
     let files = target.length.saturating_sub(header_bytes);
     let salt = header.as_ref().map(|header| header.salt).unwrap_or_default();

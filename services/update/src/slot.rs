@@ -61,8 +61,7 @@ impl Old {
         };
         let (mut boot, root) = (open(SlotPart::Boot)?, open(SlotPart::Root)?);
         let room = boot.length()?;
-        let mut head = Vec::new();
-        boot.read(wide(BLOCK_BYTES), |piece| head.extend_from_slice(piece))?;
+        let head = boot.bytes(0, BLOCK_BYTES)?;
         // The length of a flattened tree stands behind its magic (Devicetree Specification 5.2).
         let length = head.get(4..).and_then(|rest| rest.first_chunk::<4>());
         let length = length.map_or(0, |length| u64::from(u32::from_be_bytes(*length)));
@@ -102,13 +101,10 @@ impl Old {
         if !part.is_empty() {
             chunks.push(reuse::chunk_hash(&part));
         }
-        let mut level = Vec::new();
-        if let Some((at, bytes)) = reuse::leaves(running.data_bytes) {
-            self.root.read_from(at, wide(bytes), |piece| {
-                level.extend_from_slice(piece);
-                Ok::<_, InstallError>(())
-            })?;
-        }
+        let level = match reuse::leaves(running.data_bytes) {
+            Some((at, bytes)) => self.root.bytes(at, bytes)?,
+            None => Vec::new(),
+        };
         let leaves = reuse::digests(&level, running.data_bytes).unwrap_or_default();
         Ok(Hashes { chunks, leaves })
     }
@@ -159,8 +155,7 @@ impl Origin {
         mut package: Direct,
         running: &Running,
     ) -> Result<Option<Self>, InstallError> {
-        let mut start = Vec::new();
-        package.read(wide(HEADER_BYTES), |piece| start.extend_from_slice(piece))?;
+        let start = package.bytes(0, HEADER_BYTES)?;
         let header = Header::parse(&start, package.length()?).ok();
         let runs = header.is_some_and(|header| header.root_hash == running.root_hash);
         Ok(runs.then(|| Self { parts: vec![(package, None)] }))

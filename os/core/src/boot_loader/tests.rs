@@ -20,7 +20,7 @@ fn first_stage(words: u32, fill: u8) -> Vec<u8> {
 
 fn loader(fill: u8) -> BootLoader {
     let mut u_boot = vec![fill; 200_000 + usize::from(fill)];
-    u_boot[..4].copy_from_slice(&U_BOOT_MAGIC);
+    u_boot[..4].copy_from_slice(&U_BOOT_MAGIC.to_be_bytes());
     let copy = |at: u64, u_boot_at: u64, fill| Copy {
         at: at * KIB,
         first_stage: first_stage(5000, fill),
