@@ -70,13 +70,13 @@ const ORANGEPI_PC: &[Lack] = &[
     ),
 ];
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     if artefacts.board != "orangepi-pc" {
         return;
     }
-    let image = artefacts.image("peripherals");
+    let image = move || artefacts.image("peripherals");
     suite.share(
-        || Ok(Machine::new(&image, 64).start(None)?),
+        move || Ok(Machine::new(&image(), 64).start(None)?),
         &[("an_app_has_the_peripherals_that_it_is_granted", granted)],
     );
 }

@@ -15,15 +15,15 @@ pub(crate) const BOOT: Duration = Duration::from_secs(180);
 /// What the probe answers at once.
 pub(crate) const ANSWER: Duration = Duration::from_secs(60);
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let hello = artefacts.image("hello");
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    let hello = move || artefacts.image("hello");
     suite.share(
-        || Ok(Machine::new(&hello, 64).start(None)?),
+        move || Ok(Machine::new(&hello(), 64).start(None)?),
         &[("the_image_boots", boots), ("the_app_runs", app_runs)],
     );
-    let probe = artefacts.image("probe");
+    let probe = move || artefacts.image("probe");
     suite.share(
-        || boot_probe(&Machine::new(&probe, 64)),
+        move || boot_probe(&Machine::new(&probe(), 64)),
         &[
             ("every_process_but_pid_1_is_unprivileged", unprivileged),
             ("a_component_has_no_descriptor_but_its_own", descriptors),
@@ -34,19 +34,19 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             ("a_power_off_is_orderly_and_leaves_clean_file_systems", powers_off),
         ],
     );
-    suite.check("two_first_boots_differ_and_the_seed_is_renewed", || entropy(&probe));
-    suite.check("time_goes_on_beyond_2038", || {
+    suite.check("two_first_boots_differ_and_the_seed_is_renewed", move || entropy(&probe()));
+    suite.check("time_goes_on_beyond_2038", move || {
         let machine =
-            Machine { clock_base: Some("2040-06-01".to_owned()), ..Machine::new(&probe, 64) };
+            Machine { clock_base: Some("2040-06-01".to_owned()), ..Machine::new(&probe(), 64) };
         let mut guest = boot_probe(&machine)?;
         let answer = guest.probe.ask("year-2040", ANSWER)?;
         ensure!(answer.starts_with("file=2208988800 now=222"), "{answer}");
         guest.wait("hello: heartbeat 3", BOOT)?;
         Ok(())
     });
-    suite.check("the_clock_never_shows_less_than_the_build_time", || {
+    suite.check("the_clock_never_shows_less_than_the_build_time", move || {
         let machine =
-            Machine { clock_base: Some("2001-01-01".to_owned()), ..Machine::new(&probe, 64) };
+            Machine { clock_base: Some("2001-01-01".to_owned()), ..Machine::new(&probe(), 64) };
         let mut guest = boot_probe(&machine)?;
         guest.wait_anywhere("init: clock shows 20.*, source floor, floor 20", BOOT)?;
         let (now, floor, source) = clock(&mut guest)?;

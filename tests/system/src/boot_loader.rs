@@ -22,19 +22,19 @@ const WRITTEN: &str = "copy is written and verified";
 const BOOT_MEDIA: u64 = 0x28;
 const FROM_THE_SPARE_PLACE: u8 = 0x10;
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     if !artefacts.board().is_ok_and(|board| board.boot_loader.spare.is_some()) {
         return;
     }
-    let image = artefacts.image("hello");
+    let image = move || artefacts.image("hello");
     suite.share(
-        || Renewal::record(artefacts, &image),
+        move || Renewal::record(artefacts, &image()),
         &[
             ("a_good_slot_brings_its_boot_loader", is_brought),
             ("no_cut_of_power_costs_the_boot_loader", is_never_lost),
         ],
     );
-    suite.check("the_spare_boot_loader_starts", || spare_starts(&image));
+    suite.check("the_spare_boot_loader_starts", move || spare_starts(&image()));
 }
 
 fn brought(image: &Path) -> Result<BootLoader> {

@@ -14,15 +14,16 @@ use holdfast_images::show;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let image = artefacts.image("hello");
-    suite.check("the_boot_script_chooses_as_os_core_does", || {
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    let image = move || artefacts.image("hello");
+    suite.check("the_boot_script_chooses_as_os_core_does", move || {
         let states = all_states();
         let step = states.len().checked_div(artefacts.effort.boot_states).unwrap_or(1);
         // Ages around the places where they wrap, and both copies as the one that holds.
         let ages = [(1, 0), (0, 255), (255, 254), (7, 9), (255, 0), (3, 3)];
         for (state, ages) in states.into_iter().step_by(step.max(1)).zip(ages.into_iter().cycle()) {
-            decides(&image, state, ages).with_context(|| format!("{state:?}, ages {ages:?}"))?;
+            decides(&image(), state, ages)
+                .with_context(move || format!("{state:?}, ages {ages:?}"))?;
         }
         Ok(())
     });

@@ -6,10 +6,10 @@ use anyhow::{Result, ensure};
 use holdfast_images::root::EntryKind;
 use holdfast_images::show::{self, Image};
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let path = artefacts.image("hello");
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    let path = move || artefacts.image("hello");
     suite.share(
-        || Ok(show::show(&path)?),
+        move || Ok(show::show(&path())?),
         &[
             ("the_image_has_no_shell_and_no_interpreter", no_shell),
             ("the_image_has_no_setuid_file_no_link_and_no_device", nothing_special),

@@ -32,18 +32,19 @@ const WINDOW: usize = 16;
 /// Boots within which a device must have come to a whole slot.
 const BOOTS: usize = 10;
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let image = artefacts.image("hello");
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    let image = move || artefacts.image("hello");
     let effort = artefacts.effort;
     suite.share(
-        || Cycle::record(artefacts, &image),
+        move || Cycle::record(artefacts, &image()),
         &[
             ("no_cut_of_power_costs_the_device", judge_all),
             ("a_wrong_order_of_writes_is_noticed", wrong_orders),
             ("disks_as_cuts_leave_them_boot", boot_some),
         ],
     );
-    suite.check("flipped_bytes_boot_a_verified_slot_or_halt", || flips(&image, effort.flips));
+    suite
+        .check("flipped_bytes_boot_a_verified_slot_or_halt", move || flips(&image(), effort.flips));
 }
 
 /// A source of numbers that are the same in every run: xorshift64.

@@ -15,8 +15,8 @@ const WAIT: Duration = Duration::from_secs(120);
 /// Seconds for a session of GDB.
 const SESSION_S: &str = "120";
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    suite.check("an_app_is_debugged_from_its_first_instruction_on", || {
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    suite.check("an_app_is_debugged_from_its_first_instruction_on", move || {
         let image = artefacts.image("hello-debug");
         let symbols = image.with_extension("symbols").join("hello");
         debugged(&image, &symbols)

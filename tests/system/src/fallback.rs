@@ -137,10 +137,10 @@ pub(crate) struct Bench {
     image: PathBuf,
 }
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let bench = Bench { artefacts: artefacts.clone(), image: artefacts.image("hello") };
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     for row in &ROWS {
-        suite.check(row.test, || {
+        suite.check(row.test, move || {
+            let bench = Bench { artefacts: artefacts.clone(), image: artefacts.image("hello") };
             (row.run)(&bench).with_context(|| format!("When: {}. Then: {}", row.what, row.happens))
         });
     }

@@ -5,8 +5,8 @@
 use crate::Artefacts;
 use crate::attacks::{ATTACKS, Attack, Control};
 use crate::boot::BOOT;
-use crate::suite::Suite;
-use anyhow::{Context, Result, bail, ensure};
+use crate::suite::{NamedCheck, Needs, Suite};
+use anyhow::{Context, Result, ensure};
 use holdfast_images::root::Root;
 use holdfast_images::variant;
 use holdfast_qemu::machine::Machine;
@@ -26,42 +26,45 @@ pub(crate) struct Runs {
     pub(crate) bare: Outcomes,
 }
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let name = |attack: &Attack| format!("attack_{}", attack.name.replace('-', "_"));
-    if !ATTACKS.iter().any(|attack| suite.wants(&name(attack))) {
-        return;
-    }
-    let runs = boot_all(artefacts).map_err(|error| format!("{error:#}"));
-    for attack in ATTACKS {
-        suite.check(&name(attack), || match &runs {
-            Ok(runs) => judge(attack, runs).with_context(|| {
-                format!("row {}, to be stopped by: {}", attack.row, attack.layers)
-            }),
-            Err(error) => bail!("{error}"),
-        });
-    }
-    suite.check("dynamic_apps_run_with_their_own_libraries", || match &runs {
-        Ok(runs) => {
-            for said in ["dynamic: greeting from its own library", "dynamic-rust: hello, world"] {
-                ensure!(runs.planned_text.contains(said), "no `{said}` in:\n{}", runs.planned_text);
-            }
-            Ok(())
-        }
-        Err(error) => bail!("{error}"),
-    });
-    suite.check("the_table_of_attacks_is_whole", || match &runs {
-        Ok(runs) => {
-            let listed = |name: &String| ATTACKS.iter().any(|attack| attack.name == name);
-            for name in runs.planned.keys() {
-                ensure!(listed(name), "{name} is not in the table");
-            }
-            Ok(())
-        }
-        Err(error) => bail!("{error}"),
-    });
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    let mut checks = judgements(ATTACKS, |runs| runs);
+    checks.push(("dynamic_apps_run_with_their_own_libraries".to_owned(), Box::new(dynamic)));
+    checks.push(("the_table_of_attacks_is_whole".to_owned(), Box::new(is_whole)));
+    suite.with(Needs::Light).share_named(move || boot_all(artefacts), checks);
 }
 
-pub(crate) fn judge(attack: &Attack, runs: &Runs) -> Result<()> {
+/// One check for each attack of a table, on what the boots have shown.
+pub(crate) fn judgements<'a, T: 'a>(
+    attacks: &'static [Attack],
+    runs: fn(&T) -> &Runs,
+) -> Vec<NamedCheck<'a, T>> {
+    let check = |attack: &'static Attack| -> NamedCheck<'a, T> {
+        let name = format!("attack_{}", attack.name.replace('-', "_"));
+        let judge = move |shown: &mut T| {
+            judge(attack, runs(shown))
+                .with_context(|| format!("row {}, to be stopped by: {}", attack.row, attack.layers))
+        };
+        (name, Box::new(judge))
+    };
+    attacks.iter().map(check).collect()
+}
+
+fn dynamic(runs: &mut Runs) -> Result<()> {
+    for said in ["dynamic: greeting from its own library", "dynamic-rust: hello, world"] {
+        ensure!(runs.planned_text.contains(said), "no `{said}` in:\n{}", runs.planned_text);
+    }
+    Ok(())
+}
+
+fn is_whole(runs: &mut Runs) -> Result<()> {
+    let listed = |name: &String| ATTACKS.iter().any(|attack| attack.name == name);
+    for name in runs.planned.keys() {
+        ensure!(listed(name), "{name} is not in the table");
+    }
+    Ok(())
+}
+
+fn judge(attack: &Attack, runs: &Runs) -> Result<()> {
     let said = |outcomes: &Outcomes, of: &str| {
         let outcome = outcomes.get(attack.name).cloned();
         outcome.with_context(|| format!("{of} did not try it"))

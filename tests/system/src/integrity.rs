@@ -13,29 +13,29 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let image = artefacts.image("hello");
-    suite.check("a_flipped_byte_in_the_root_file_system_reboots", || flipped_byte(&image));
-    suite.check("a_damaged_component_list_reboots", || {
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    let image = move || artefacts.image("hello");
+    suite.check("a_flipped_byte_in_the_root_file_system_reboots", move || flipped_byte(&image()));
+    suite.check("a_damaged_component_list_reboots", move || {
         let reboot = |root: &mut Root| root.add("etc/holdfast/components", vec![0xff; 64], false);
         reboots_with(
             artefacts,
-            &image,
+            &image(),
             reboot,
             "the component list in /etc/holdfast/components is damaged",
         )
     });
-    suite.check("a_panicking_init_reboots", || {
+    suite.check("a_panicking_init_reboots", move || {
         let program = fs::read(artefacts.programs.join("panicking-init"))?;
         let replace = |root: &mut Root| root.add("sbin/init", program, true);
-        reboots_with(artefacts, &image, replace, "index out of bounds")
+        reboots_with(artefacts, &image(), replace, "index out of bounds")
     });
-    suite.check("a_killed_init_reboots", || {
+    suite.check("a_killed_init_reboots", move || {
         let init = patched_init(artefacts, ILLEGAL)?;
         let replace = |root: &mut Root| root.add("sbin/init", init, true);
         reboots_with(
             artefacts,
-            &image,
+            &image(),
             replace,
             "Kernel panic - not syncing: Attempted to kill init!",
         )

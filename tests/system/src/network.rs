@@ -3,7 +3,7 @@
 use crate::Artefacts;
 use crate::boot::{ANSWER, BOOT};
 use crate::network_attacks;
-use crate::suite::Suite;
+use crate::suite::{Needs, Suite};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::network::config::{Addressing, Interface, NetworkConfig};
 use holdfast_images::root::Root;
@@ -22,10 +22,10 @@ pub(crate) const COLLECTOR: &str = "203.0.113.70";
 pub(crate) const WAIT: Duration = Duration::from_secs(120);
 const LEASED: &str = "eth0: leased 10\\.77\\.0\\.50/24 from 10\\.77\\.0\\.1";
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let image = artefacts.image("network");
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    let image = move || artefacts.image("network");
     suite.share(
-        || connect(&image, network_attacks::world()),
+        move || connect(&image(), network_attacks::world()),
         &[
             ("apps_reach_what_their_manifests_grant", reach),
             ("the_network_reaches_server_ports_and_nothing_else", be_reached),
@@ -39,16 +39,22 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             ("another_address_takes_the_place_of_a_lease_that_was_taken_back", moved),
         ],
     );
-    let lease = artefacts.image("lease");
-    suite.check("a_lease_is_renewed_again_and_again", || renewed(&lease));
-    suite.check("a_hundred_link_flaps_leave_one_lease", || hundred_flaps(&lease));
-    suite.check("a_lease_runs_out_when_its_server_is_gone_and_comes_back_with_it", || gone(&lease));
-    suite.check("a_rogue_dhcp_server_is_not_believed", || rogue(&lease));
-    suite.check("a_lease_storm_is_harmless", || storm(&lease));
-    suite.check("a_router_gives_addresses_and_name_servers", || {
-        advertised(&lease, &artefacts.board)
+    let lease = move || artefacts.image("lease");
+    suite.with(Needs::Peer).check("a_lease_is_renewed_again_and_again", move || renewed(&lease()));
+    suite
+        .with(Needs::Peer)
+        .check("a_hundred_link_flaps_leave_one_lease", move || hundred_flaps(&lease()));
+    suite
+        .with(Needs::Peer)
+        .check("a_lease_runs_out_when_its_server_is_gone_and_comes_back_with_it", move || {
+            gone(&lease())
+        });
+    suite.with(Needs::Peer).check("a_rogue_dhcp_server_is_not_believed", move || rogue(&lease()));
+    suite.with(Needs::Peer).check("a_lease_storm_is_harmless", move || storm(&lease()));
+    suite.check("a_router_gives_addresses_and_name_servers", move || {
+        advertised(&lease(), &artefacts.board)
     });
-    suite.check("static_addresses_need_nobody", || static_addresses(artefacts, &image));
+    suite.check("static_addresses_need_nobody", move || static_addresses(artefacts, &image()));
 }
 
 pub(crate) fn usual_world() -> World {

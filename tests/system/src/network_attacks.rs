@@ -6,8 +6,8 @@ use crate::attacks::NETWORK_ATTACKS;
 use crate::boot::BOOT;
 use crate::hostile::{self, Runs};
 use crate::network::usual_world;
-use crate::suite::Suite;
-use anyhow::{Context, Result, bail, ensure};
+use crate::suite::{Needs, Suite};
+use anyhow::{Result, ensure};
 use holdfast_images::root::Root;
 use holdfast_images::variant;
 use holdfast_qemu::machine::{Machine, Network};
@@ -23,31 +23,17 @@ struct Attacked {
     sent: Vec<Packet>,
 }
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let name = |name: &str| format!("attack_{}", name.replace('-', "_"));
-    let ours = ["no_packet_of_an_attack_leaves_the_device", "others_do_not_notice_an_attack"];
-    if !NETWORK_ATTACKS.iter().any(|attack| suite.wants(&name(attack.name)))
-        && !ours.iter().any(|name| suite.wants(name))
-    {
-        return;
-    }
-    let attacked = attack(artefacts).map_err(|error| format!("{error:#}"));
-    for attack in NETWORK_ATTACKS {
-        suite.check(&name(attack.name), || match &attacked {
-            Ok(attacked) => hostile::judge(attack, &attacked.runs).with_context(|| {
-                format!("row {}, to be stopped by: {}", attack.row, attack.layers)
-            }),
-            Err(error) => bail!("{error}"),
-        });
-    }
-    suite.check("no_packet_of_an_attack_leaves_the_device", || match &attacked {
-        Ok(attacked) => no_leak(&attacked.sent),
-        Err(error) => bail!("{error}"),
-    });
-    suite.check("others_do_not_notice_an_attack", || match &attacked {
-        Ok(attacked) => undisturbed(&attacked.runs.planned_text),
-        Err(error) => bail!("{error}"),
-    });
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    let mut checks = hostile::judgements(NETWORK_ATTACKS, |attacked: &Attacked| &attacked.runs);
+    checks.push((
+        "no_packet_of_an_attack_leaves_the_device".to_owned(),
+        Box::new(|attacked| no_leak(&attacked.sent)),
+    ));
+    checks.push((
+        "others_do_not_notice_an_attack".to_owned(),
+        Box::new(|attacked| undisturbed(&attacked.runs.planned_text)),
+    ));
+    suite.with(Needs::Light).share_named(move || attack(artefacts), checks);
 }
 
 pub(crate) fn world() -> World {

@@ -25,14 +25,14 @@ const HOUR_MS: i64 = 3_600_000;
 const FORGED_MS: i64 = 19 * 365 * 24 * HOUR_MS;
 const DAY_S: u64 = 86_400;
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let image = artefacts.image("lease");
-    suite.check("time_servers_set_the_clock_at_boot_and_slew_it_after", || majority(&image));
-    suite.check("a_forged_time_harms_nothing_lasting", || forged(&image));
-    suite.check("a_time_before_the_floor_is_refused", || before_the_floor(&image));
-    suite.check("time_servers_that_disagree_set_nothing", || disagree(&image));
-    suite.check("time_servers_are_found_by_name", || by_name(artefacts, &image));
-    suite.check("the_clock_keeps_the_floor_of_a_committed_release", || floor_stays(artefacts));
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    let image = move || artefacts.image("lease");
+    suite.check("time_servers_set_the_clock_at_boot_and_slew_it_after", move || majority(&image()));
+    suite.check("a_forged_time_harms_nothing_lasting", move || forged(&image()));
+    suite.check("a_time_before_the_floor_is_refused", move || before_the_floor(&image()));
+    suite.check("time_servers_that_disagree_set_nothing", move || disagree(&image()));
+    suite.check("time_servers_are_found_by_name", move || by_name(artefacts, &image()));
+    suite.check("the_clock_keeps_the_floor_of_a_committed_release", move || floor_stays(artefacts));
 }
 
 fn server(place: u8, ahead_ms: i64) -> TimeServer {

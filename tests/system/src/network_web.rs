@@ -20,18 +20,18 @@ const HOST: &str = "letsencrypt.org";
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 const PAGE: &str = "a page of exactly 31 characters";
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    suite.check("an_app_fetches_a_page_over_https", || {
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    suite.check("an_app_fetches_a_page_over_https", move || {
         let (_server, mut guest) = start(artefacts, HOST, true)?;
         guest.wait_anywhere("web-client: https://letsencrypt\\.org/: 200, 31 bytes", WAIT)?;
         Ok(())
     });
-    suite.check("a_server_that_nobody_vouches_for_is_not_believed", || {
+    suite.check("a_server_that_nobody_vouches_for_is_not_believed", move || {
         let (_server, mut guest) = start(artefacts, HOST, false)?;
         guest.wait_anywhere("cannot be fetched: .*invalid peer certificate: BadSignature", WAIT)?;
         Ok(())
     });
-    suite.check("a_server_with_the_certificate_of_another_is_not_believed", || {
+    suite.check("a_server_with_the_certificate_of_another_is_not_believed", move || {
         let (_server, mut guest) = start(artefacts, "www.example.com", true)?;
         guest.wait_anywhere("cannot be fetched: .*certificate not valid for name", WAIT)?;
         Ok(())

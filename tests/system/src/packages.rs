@@ -40,56 +40,56 @@ fn appended(image: &Path) -> Result<()> {
 /// The component id of examples/hello.
 const HELLO: &str = "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11";
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let image = artefacts.image("probe");
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    let image = move || artefacts.image("probe");
     suite.share(
-        || boot_probe(&Machine::new(&image, 64)),
+        move || boot_probe(&Machine::new(&image(), 64)),
         &[
             ("components_report_their_state", reports),
             ("components_are_started_and_stopped_by_name", started_and_stopped),
             ("an_app_sees_nothing_but_its_own_root", own_root),
         ],
     );
-    let racing = artefacts.image("supervision");
-    suite.check("links_that_an_app_swaps_lead_nowhere", || races(&racing));
-    suite.check("an_app_that_was_appended_at_the_factory_runs", || {
+    let racing = move || artefacts.image("supervision");
+    suite.check("links_that_an_app_swaps_lead_nowhere", move || races(&racing()));
+    suite.check("an_app_that_was_appended_at_the_factory_runs", move || {
         appended(&artefacts.image("hello"))
     });
-    suite.check("a_uid_stays_with_its_app", || uid_stays(&image));
-    suite.check("a_damaged_table_of_uids_starts_no_app", || damaged_table(&image));
-    suite.check("a_package_below_the_floor_is_refused", || {
+    suite.check("a_uid_stays_with_its_app", move || uid_stays(&image()));
+    suite.check("a_damaged_table_of_uids_starts_no_app", move || damaged_table(&image()));
+    suite.check("a_package_below_the_floor_is_refused", move || {
         let mut table = IdentityTable::default();
         table.assign(hello()?, &[])?;
         table.raise_floor(hello()?, 5);
-        let disk = with_table(&image, &table.encode()?)?;
+        let disk = with_table(&image(), &table.encode()?)?;
         let why = "hello is not started: the package has rollback index 0, below the floor of 5";
         refused(disk.path(), why)
     });
-    suite.check("a_damaged_package_is_refused_and_others_run", || {
+    suite.check("a_damaged_package_is_refused_and_others_run", move || {
         let change = |bytes: &mut Vec<u8>| -> Result<()> {
             *bytes.get_mut(200).context("short")? ^= 1;
             Ok(())
         };
-        let disk = with_package(&image, change)?;
+        let disk = with_package(&image(), change)?;
         let why = "hello is not started: the package has a signature that does not fit its header";
         refused(disk.path(), why)
     });
-    suite.check("a_package_of_an_unknown_key_is_refused", || {
-        let disk = with_package(&image, |bytes| {
+    suite.check("a_package_of_an_unknown_key_is_refused", move || {
+        let disk = with_package(&image(), |bytes| {
             package::sign(bytes, &PrivateKey::from_secret(&[5; 32], false))?;
             Ok(())
         })?;
         refused(disk.path(), "hello is not started: the package is signed by key .* does not trust")
     });
-    suite.check("an_unsigned_package_is_refused", || {
-        let disk = with_package(&image, |bytes| {
+    suite.check("an_unsigned_package_is_refused", move || {
+        let disk = with_package(&image(), |bytes| {
             bytes.get_mut(448..512).context("short")?.fill(0);
             Ok(())
         })?;
         refused(disk.path(), "hello is not started: the package has a signature that does not fit")
     });
-    suite.check("a_longer_package_is_refused", || {
-        let disk = with_package(&image, |bytes| {
+    suite.check("a_longer_package_is_refused", move || {
+        let disk = with_package(&image(), |bytes| {
             bytes.push(0);
             Ok(())
         })?;
@@ -104,15 +104,15 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
         ("a_directory_in_itself_in_a_package_is_refused", "directory-in-itself", ""),
         ("a_package_without_a_file_system_is_refused", "no-file-system", ""),
     ] {
-        suite.check(name, || {
-            let disk = with_package(&image, |bytes| {
+        suite.check(name, move || {
+            let disk = with_package(&image(), |bytes| {
                 *bytes = hostile_package(hostile)?;
                 Ok(())
             })?;
             refused(disk.path(), &format!("hello is not started: .*{why}"))
         });
     }
-    suite.check("a_flipped_byte_behind_the_header_never_runs", || flipped_data(&image));
+    suite.check("a_flipped_byte_behind_the_header_never_runs", move || flipped_data(&image()));
 }
 
 /// A hostile package of the image builder's tests, which is one of hello's, signed anew with the

@@ -10,10 +10,10 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let image = artefacts.image("supervision");
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    let image = move || artefacts.image("supervision");
     suite.share(
-        || boot_probe(&Machine::new(&image, 64)),
+        move || boot_probe(&Machine::new(&image(), 64)),
         &[
             ("an_app_is_restarted_after_a_crash", restarted),
             ("a_crash_loop_is_slowed_down_while_others_run", crash_loop),
@@ -25,8 +25,8 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             ("a_process_bomb_is_contained", fork_bomb),
         ],
     );
-    suite.check("a_crash_is_decoded_to_its_line", || crash_decoded(&image));
-    suite.check("a_restart_storm_does_not_delay_others", || restart_storm(&image));
+    suite.check("a_crash_is_decoded_to_its_line", move || crash_decoded(&image()));
+    suite.check("a_restart_storm_does_not_delay_others", move || restart_storm(&image()));
 }
 
 /// With what the console has shown, the symbols that the build has kept, and nothing else.

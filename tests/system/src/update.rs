@@ -5,7 +5,7 @@ use crate::Artefacts;
 use crate::boot::BOOT;
 use crate::packages::{debugfs, hello, package_of, repacked, with_files_of};
 use crate::scratch::Scratch;
-use crate::suite::Suite;
+use crate::suite::{Needs, Suite};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::component::{self, ComponentList};
@@ -228,9 +228,9 @@ impl Scene {
     }
 }
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    suite.share(
-        || Life::begin(artefacts),
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    suite.sequence(
+        move || Life::begin(artefacts),
         &[
             ("a_device_takes_a_release_by_itself", takes_a_release),
             ("a_release_raises_the_floor_and_the_clocks_floor", floors_rise),
@@ -240,13 +240,23 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             ("releases_of_the_os_and_of_an_app_are_taken_one_after_the_other", takes_two),
         ],
     );
-    suite.check("a_release_that_crashes_falls_back_and_is_not_taken_again", || crashes(artefacts));
-    suite.check("a_release_that_cannot_reach_the_service_falls_back", || unreachable(artefacts));
-    suite.check("a_release_that_fills_the_disk_falls_back", || fills_the_disk(artefacts));
-    suite.check("an_app_puts_a_reboot_off_until_its_work_is_done", || deferred(artefacts));
-    suite.check("an_app_that_floods_the_update_agent_stops_no_update", || flooded(artefacts));
-    suite.check("a_release_on_a_card_is_verified_and_taken", || from_a_card(artefacts));
-    suite.check("a_write_that_the_medium_loses_is_noticed_before_the_reboot", || {
+    suite
+        .with(Needs::Peer)
+        .check("a_release_that_crashes_falls_back_and_is_not_taken_again", move || {
+            crashes(artefacts)
+        });
+    suite
+        .with(Needs::Peer)
+        .check("a_release_that_cannot_reach_the_service_falls_back", move || {
+            unreachable(artefacts)
+        });
+    suite
+        .with(Needs::Peer)
+        .check("a_release_that_fills_the_disk_falls_back", move || fills_the_disk(artefacts));
+    suite.check("an_app_puts_a_reboot_off_until_its_work_is_done", move || deferred(artefacts));
+    suite.check("an_app_that_floods_the_update_agent_stops_no_update", move || flooded(artefacts));
+    suite.check("a_release_on_a_card_is_verified_and_taken", move || from_a_card(artefacts));
+    suite.check("a_write_that_the_medium_loses_is_noticed_before_the_reboot", move || {
         lost_write(artefacts)
     });
 }

@@ -27,9 +27,9 @@ struct Siege {
     release: Released,
 }
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    suite.share(
-        || Siege::begin(artefacts),
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    suite.sequence(
+        move || Siege::begin(artefacts),
         &[
             ("update_attack_arbitrary_install", arbitrary_install),
             ("update_attack_key_compromise_below_threshold", key_compromise),
@@ -46,13 +46,13 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
             ("a_device_under_attack_takes_the_real_release_afterwards", takes_it_after_all),
         ],
     );
-    suite.check("a_server_that_the_image_does_not_trust_is_not_listened_to", || {
+    suite.check("a_server_that_the_image_does_not_trust_is_not_listened_to", move || {
         let scene = Scene::with_authority(artefacts, &Authority::new()?)?;
         let mut guest = scene.machine(&scene.image())?.start(None)?;
         guest.wait("update: os: .*invalid peer certificate: (BadSignature|UnknownIssuer)", BOOT)?;
         Ok(())
     });
-    suite.check("a_clock_that_is_far_ahead_stops_updates_and_nothing_else", || {
+    suite.check("a_clock_that_is_far_ahead_stops_updates_and_nothing_else", move || {
         spoofed_clock(artefacts)
     });
 }

@@ -6,7 +6,7 @@ use crate::boot::BOOT;
 use crate::cuts::{self, Cycle, Numbers, SEED};
 use crate::packages::{hello, on_partition};
 use crate::stager::Release;
-use crate::suite::Suite;
+use crate::suite::{Needs, Suite};
 use crate::update::{Scene, WAIT};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::component::Stored;
@@ -23,9 +23,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    suite.share(
-        || Updates::record(artefacts),
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    suite.with(Needs::Peer).share(
+        move || Updates::record(artefacts),
         &[
             ("no_cut_of_an_update_costs_a_slot", slots),
             ("no_cut_of_an_update_costs_the_trusted_state_or_an_app", states),

@@ -13,14 +13,20 @@ use holdfast_qemu::web_server::WebAnswer;
 use holdfast_repository::{Released, of_image, of_package};
 use std::fs;
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    suite.check("a_download_goes_on_where_it_broke_off", || resumes(artefacts));
-    suite.check("what_a_device_has_of_a_release_is_not_fetched", || fetches_little(artefacts));
-    suite.check("a_release_comes_by_a_delta_where_that_is_smaller", || fetches_a_delta(artefacts));
-    suite.check("a_delta_that_makes_something_else_is_not_used", || distrusts_a_delta(artefacts));
-    suite.check("a_release_that_costs_too_much_waits", || waits_for_a_small_step(artefacts));
-    suite.check("a_release_that_is_too_large_for_its_slot_is_not_taken", || too_large(artefacts));
-    suite.check("a_device_fetches_no_more_in_a_day_than_it_may", || budget(artefacts));
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    suite.check("a_download_goes_on_where_it_broke_off", move || resumes(artefacts));
+    suite.check("what_a_device_has_of_a_release_is_not_fetched", move || fetches_little(artefacts));
+    suite.check("a_release_comes_by_a_delta_where_that_is_smaller", move || {
+        fetches_a_delta(artefacts)
+    });
+    suite.check("a_delta_that_makes_something_else_is_not_used", move || {
+        distrusts_a_delta(artefacts)
+    });
+    suite.check("a_release_that_costs_too_much_waits", move || waits_for_a_small_step(artefacts));
+    suite.check("a_release_that_is_too_large_for_its_slot_is_not_taken", move || {
+        too_large(artefacts)
+    });
+    suite.check("a_device_fetches_no_more_in_a_day_than_it_may", move || budget(artefacts));
 }
 
 /// A program in the image's root.

@@ -1,6 +1,6 @@
 //! `docs/updates.md`, block by block, as a reader would.
 
-use crate::suite::Suite;
+use crate::suite::{Needs, Suite};
 use crate::{Artefacts, host_tool};
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_qemu::console::Console;
@@ -11,37 +11,45 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// Time for a page, whose commands build images.
+const PAGE: Duration = Duration::from_secs(900);
 /// Time for each line of the guest's console.
 const WAIT: Duration = Duration::from_secs(240);
 /// What the reader types as `cargo holdfast`.
 const CARGO: &str = "cargo() { test \"$1\" = holdfast; shift; \"$HOLDFAST\" \"$@\"; }";
 
-pub(crate) fn run(suite: &mut Suite, _artefacts: &Artefacts) {
-    suite.check("the_page_on_updates_works_as_printed", || {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let page = fs::read_to_string(root.join("docs/updates.md"))?;
-        let blocks = blocks(&page);
-        ensure!(blocks.len() > 6, "the blocks were not found");
-        let _ = fs::remove_dir_all(root.join("target/updates"));
-        let mut guest: Option<Device> = None;
-        for Block { kind, text } in blocks {
-            match kind.as_str() {
-                "sh" => shell(&root, &text)?,
-                "sh guest" => guest = Some(Device::start(&root, &text)?),
-                "console" => {
-                    let guest = guest.as_mut().context("no device yet")?;
-                    text.lines().try_for_each(|line| guest.shows(line))?;
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, _artefacts: &'a Artefacts) {
+    suite.with(Needs::Alone).within(PAGE).check(
+        "the_page_on_updates_works_as_printed",
+        move || {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+            let page = fs::read_to_string(root.join("docs/updates.md"))?;
+            let blocks = blocks(&page);
+            ensure!(blocks.len() > 6, "the blocks were not found");
+            let _ = fs::remove_dir_all(root.join("target/updates"));
+            let mut guest: Option<Device> = None;
+            for Block { kind, text } in blocks {
+                match kind.as_str() {
+                    "sh" => shell(&root, &text)?,
+                    "sh guest" => guest = Some(Device::start(&root, &text)?),
+                    "console" => {
+                        let guest = guest.as_mut().context("no device yet")?;
+                        text.lines().try_for_each(|line| guest.shows(line))?;
+                    }
+                    other => bail!("a block of kind `{other}`"),
                 }
-                other => bail!("a block of kind `{other}`"),
             }
-        }
-        Ok(())
-    });
-    suite.check("the_page_on_operations_works_as_printed", || {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-        let _ = fs::remove_dir_all(root.join("target/operations"));
-        commands(&root, "docs/operations.md")
-    });
+            Ok(())
+        },
+    );
+    suite.with(Needs::Alone).within(PAGE).check(
+        "the_page_on_operations_works_as_printed",
+        move || {
+            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+            let _ = fs::remove_dir_all(root.join("target/operations"));
+            commands(&root, "docs/operations.md")
+        },
+    );
 }
 
 /// A page whose blocks are all commands.

@@ -26,21 +26,26 @@ const BAD_HASH: &str = "Bad hash value";
 /// What the boot script says when U-Boot does not hand over.
 const DOES_NOT_VERIFY: &str = "holdfast: slot a does not verify";
 
-pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
-    let image = artefacts.image("hello");
+pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    let image = move || artefacts.image("hello");
     let refuses = |change: fn(&Artefacts, Vec<u8>) -> Result<Vec<u8>>, because: &'static str| {
-        let (artefacts, image) = (artefacts.clone(), image.clone());
         move || {
-            let fit = read_fit(&image)?;
-            refused(&image, &change(&artefacts, fit)?, because)
+            let fit = read_fit(&image())?;
+            refused(&image(), &change(artefacts, fit)?, because)
         }
     };
-    suite.check("a_slot_that_a_key_has_signed_boots", || signed(artefacts, &image, "current"));
-    suite.check("a_slot_signed_with_the_next_key_boots", || signed(artefacts, &image, "next"));
-    suite.check("a_slot_signed_with_the_recovery_key_boots", || {
-        signed(artefacts, &image, "recovery")
+    suite.check("a_slot_that_a_key_has_signed_boots", move || {
+        signed(artefacts, &image(), "current")
     });
-    suite.check("a_key_that_was_rotated_out_boots_nothing", || rotated_out(artefacts, &image));
+    suite.check("a_slot_signed_with_the_next_key_boots", move || {
+        signed(artefacts, &image(), "next")
+    });
+    suite.check("a_slot_signed_with_the_recovery_key_boots", move || {
+        signed(artefacts, &image(), "recovery")
+    });
+    suite.check("a_key_that_was_rotated_out_boots_nothing", move || {
+        rotated_out(artefacts, &image())
+    });
     suite.check("an_unsigned_slot_never_starts", refuses(unsigned, NO_KEY));
     suite.check("a_slot_without_signature_node_never_starts", refuses(without_signature, NO_KEY));
     suite.check("a_slot_signed_by_an_unknown_key_never_starts", refuses(unknown_key, NO_KEY));
@@ -64,10 +69,10 @@ pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
     suite.check("a_slot_with_a_copy_of_its_images_never_starts", refuses(hashed_nodes, NO_KEY));
     suite.check("a_bare_kernel_never_starts", refuses(bare_kernel, DOES_NOT_VERIFY));
     suite.check("an_old_style_image_never_starts", refuses(old_style, DOES_NOT_VERIFY));
-    suite.check("nothing_that_is_typed_reaches_the_boot_loader", || typed(&image));
-    suite.check("a_boot_state_with_commands_in_it_is_no_boot_state", || commands(&image));
-    suite.check("the_rom_cannot_be_written", || rom(&image));
-    suite.check("u_boots_own_bytes_of_the_boot_state_are_ours", || own_bytes(&image));
+    suite.check("nothing_that_is_typed_reaches_the_boot_loader", move || typed(&image()));
+    suite.check("a_boot_state_with_commands_in_it_is_no_boot_state", move || commands(&image()));
+    suite.check("the_rom_cannot_be_written", move || rom(&image()));
+    suite.check("u_boots_own_bytes_of_the_boot_state_are_ours", move || own_bytes(&image()));
 }
 
 fn read_fit(image: &Path) -> Result<Vec<u8>> {
