@@ -3,8 +3,10 @@
 //!
 //! Every wait has a deadline; a wait that fails carries the console's last lines.
 
+mod command_line;
 pub mod console;
 mod debugger;
+mod guest;
 pub mod machine;
 pub mod model;
 pub mod packet;
