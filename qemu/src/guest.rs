@@ -6,25 +6,16 @@ use crate::debugger::Debugger;
 use crate::machine::{SERIAL_LINE, START_WITHIN, WRITE_LOG};
 use crate::peer::Peer;
 use crate::probe::Probe;
+use crate::process::Process;
 use crate::qmp::Qmp;
 use crate::write_log::{self, Step};
 use regex::Regex;
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, ExitStatus};
+use std::process::{ChildStdin, ExitStatus};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
-
-#[derive(Debug)]
-pub(crate) struct KillOnDrop(pub(crate) Child);
-
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// A running guest. Dropping it ends it and deletes its disk.
 #[derive(Debug)]
@@ -38,7 +29,7 @@ pub struct Guest {
     /// The line to the probe; silent in images without one.
     pub probe: Probe,
     pub(crate) keyboard: Option<ChildStdin>,
-    pub(crate) process: KillOnDrop,
+    pub(crate) process: Process,
     pub(crate) directory: TempDir,
     /// What it is plugged into, for a machine with such a network.
     pub(crate) peer: Option<Peer>,
@@ -134,7 +125,7 @@ impl Guest {
         let within = within.saturating_mul(self.patience);
         let deadline = Instant::now().checked_add(within);
         loop {
-            let ended = self.process.0.try_wait();
+            let ended = self.process.try_wait();
             if let Ok(Some(status)) = ended {
                 return Ok(status);
             }

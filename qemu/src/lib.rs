@@ -12,6 +12,7 @@ pub mod model;
 pub mod packet;
 pub mod peer;
 pub mod probe;
+mod process;
 pub mod qmp;
 pub mod relay;
 pub mod web_server;

@@ -4,10 +4,10 @@ use crate::HarnessError;
 use crate::command_line::debug_line;
 use crate::console::Console;
 pub use crate::guest::Guest;
-use crate::guest::KillOnDrop;
 use crate::model::Model;
 use crate::peer::{Peer, World};
 use crate::probe::Probe;
+use crate::process::Process;
 use crate::qmp::Qmp;
 use holdfast_images::build;
 use std::fs;
@@ -115,9 +115,8 @@ impl Machine {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_again(&self, earlier: Guest) -> Result<Guest, HarnessError> {
-        let Guest { mut process, directory, peer, .. } = earlier;
-        let _ = process.0.kill();
-        let _ = process.0.wait();
+        let Guest { process, directory, peer, .. } = earlier;
+        drop(process);
         drop(peer);
         self.start_on(directory, None)
     }
@@ -227,13 +226,13 @@ impl Machine {
             .map_err(|source| HarnessError::Start { program: PROGRAM.to_owned(), source })?;
         let keyboard = process.stdin.take();
         let pipes = (process.stdout.take(), process.stderr.take());
-        let mut process = KillOnDrop(process);
+        let mut process = Process::new(process)?;
         let (Some(stdout), Some(stderr)) = pipes else {
             return Err(HarnessError::Qmp("QEMU has no standard output".to_owned()));
         };
         let console = Console::collect(stdout, mirror);
         let complaints = Console::collect(stderr, None);
-        let accept = |listener: &UnixListener, process: &mut KillOnDrop| {
+        let accept = |listener: &UnixListener, process: &mut Process| {
             accept(listener, process).map_err(|error| match error {
                 HarnessError::Qmp(reason) => {
                     HarnessError::Qmp(format!("{reason}: {}", complaints.tail()))
@@ -248,7 +247,7 @@ impl Machine {
         });
         let mut negotiate = |listener| {
             let stream = accept(listener, &mut process)?;
-            Qmp::negotiate(stream).map_err(|error| match process.0.try_wait() {
+            Qmp::negotiate(stream).map_err(|error| match process.try_wait() {
                 // Somebody has ended it meanwhile.
                 Ok(Some(_)) => HarnessError::GuestDied {
                     waited_for: "its control socket".to_owned(),
@@ -288,7 +287,7 @@ pub fn device_tree(memory_mib: u32) -> Result<Vec<u8>, HarnessError> {
     })
 }
 
-fn accept(listener: &UnixListener, process: &mut KillOnDrop) -> Result<UnixStream, HarnessError> {
+fn accept(listener: &UnixListener, process: &mut Process) -> Result<UnixStream, HarnessError> {
     let deadline = Instant::now().checked_add(START_WITHIN);
     loop {
         match listener.accept() {
@@ -299,7 +298,7 @@ fn accept(listener: &UnixListener, process: &mut KillOnDrop) -> Result<UnixStrea
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(HarnessError::Qmp(error.to_string())),
         }
-        if let Ok(Some(status)) = process.0.try_wait() {
+        if let Ok(Some(status)) = process.try_wait() {
             std::thread::sleep(Duration::from_millis(50));
             return Err(HarnessError::Qmp(format!("QEMU ended at once ({status})")));
         }
