@@ -7,12 +7,17 @@ use holdfast_images::show;
 use std::path::Path;
 use std::process::Command;
 
+/// QEMU's translator with a buffer in MiB. By itself it takes an eighth of the host's memory, up to 1 GiB,
+/// for each guest.
+const ACCELERATOR: &str = "tcg,tb-size=64";
+
 impl Machine {
     /// QEMU with everything but the serial lines.
     pub(crate) fn command(&self, model: Model, directory: &Path) -> Result<Command, HarnessError> {
         let at = |name: &str| directory.join(name);
         let mut command = Command::new(PROGRAM);
         command.args(model.arguments(self.memory_mib)).args(["-display", "none"]);
+        command.args(["-accel", ACCELERATOR]);
         command.arg("-drive").arg(self.drive(model, directory));
         // The other machines have all their processors always, whose clocks QEMU cannot count as one.
         if model == Model::Virt {
