@@ -1,7 +1,7 @@
 //! QEMU's command line for a machine.
 
 use crate::HarnessError;
-use crate::machine::{Machine, Network, PROGRAM, WRITE_LOG, write};
+use crate::machine::{DEBUG_SOCKET, DebugLine, Machine, Network, PROGRAM, WRITE_LOG, write};
 use crate::model::Model;
 use holdfast_images::show;
 use std::path::Path;
@@ -133,7 +133,13 @@ impl Machine {
     }
 }
 
-/// A line to whoever connects to this TCP port of this host's loopback.
-pub(crate) fn debug_line(port: u16) -> String {
-    format!("socket,id=probe,host=127.0.0.1,port={port},server=on,wait=off")
+impl DebugLine {
+    /// The line's outer end, as QEMU's `-chardev` takes it.
+    pub(crate) fn character_device(self, directory: &Path) -> String {
+        let address = match self {
+            Self::Tcp(port) => format!("host=127.0.0.1,port={port}"),
+            Self::Socket => format!("path={}", directory.join(DEBUG_SOCKET).display()),
+        };
+        format!("socket,id=probe,{address},server=on,wait=off")
+    }
 }

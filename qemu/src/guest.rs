@@ -3,7 +3,7 @@
 use crate::HarnessError;
 use crate::console::Console;
 use crate::debugger::Debugger;
-use crate::machine::{SERIAL_LINE, START_WITHIN, WRITE_LOG};
+use crate::machine::{DEBUG_SOCKET, SERIAL_LINE, START_WITHIN, WRITE_LOG};
 use crate::peer::Peer;
 use crate::probe::Probe;
 use crate::process::Process;
@@ -164,6 +164,13 @@ impl Guest {
             path,
             source,
         })
+    }
+
+    /// The UNIX socket for an app's debugger, on a machine whose debug line is a
+    /// [socket](crate::machine::DebugLine::Socket).
+    #[must_use]
+    pub fn debug_socket(&self) -> PathBuf {
+        self.directory.path().join(DEBUG_SOCKET)
     }
 
     /// The guest's disk.

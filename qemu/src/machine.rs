@@ -1,7 +1,6 @@
 //! A machine: what an image is run on, with everything that is plugged into it.
 
 use crate::HarnessError;
-use crate::command_line::debug_line;
 use crate::console::Console;
 pub use crate::guest::Guest;
 use crate::model::Model;
@@ -27,6 +26,8 @@ const FLASH_BYTES: u64 = 64 * 1024 * 1024;
 pub(crate) const WRITE_LOG: &str = "writes";
 /// Name of the socket of the serial line that apps can be granted.
 pub(crate) const SERIAL_LINE: &str = "line";
+/// Name of the socket for an app's debugger.
+pub(crate) const DEBUG_SOCKET: &str = "debug-line";
 /// Name of the peer's socket.
 const PEER: &str = "peer";
 /// Time for QEMU to open its sockets.
@@ -57,9 +58,17 @@ pub struct Machine {
     pub networks: Vec<Network>,
     /// What lies on a second card; whatever the guest writes there is gone with it.
     pub card: Option<PathBuf>,
-    /// TCP port of this host's loopback for a debugger, which then has the line that is otherwise the
-    /// probe's.
-    pub debug_port: Option<u16>,
+    /// Where an app's debugger connects, which then has the line that is otherwise the probe's.
+    pub debug_line: Option<DebugLine>,
+}
+
+/// Where the debugger of an app finds the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DebugLine {
+    /// At a TCP port of this host's loopback, for somebody who connects by hand.
+    Tcp(u16),
+    /// At [`Guest::debug_socket`]: guests that run side by side have no number to share.
+    Socket,
 }
 
 /// What a network device of a machine is plugged into.
@@ -97,7 +106,7 @@ impl Machine {
             lost_sectors: Vec::new(),
             networks: Vec::new(),
             card: None,
-            debug_port: None,
+            debug_line: None,
         }
     }
 
@@ -131,8 +140,9 @@ impl Machine {
         let mut command = self.command(model, directory.path())?;
         self.plug_in(model, &mut command, &directory.path().join(PEER));
         command.args(["-serial", "mon:stdio"]);
-        if let Some(port) = self.debug_port {
-            command.arg("-chardev").arg(debug_line(port)).args(model.second_line());
+        if let Some(line) = self.debug_line {
+            let line = line.character_device(directory.path());
+            command.arg("-chardev").arg(line).args(model.second_line());
         } else if model == Model::Virt {
             command.args(["-device", "virtserialport,name=probe"]);
         }
@@ -177,9 +187,15 @@ impl Machine {
         let at = |name: &str| directory.path().join(name);
         let (qmp_path, probe_path) = (at("qmp"), at("probe"));
         let reset_path = at("reset");
-        for socket in
-            [&at(SERIAL_LINE), &qmp_path, &reset_path, &probe_path, &at("debugger"), &at(PEER)]
-        {
+        for socket in [
+            &at(SERIAL_LINE),
+            &at(DEBUG_SOCKET),
+            &qmp_path,
+            &reset_path,
+            &probe_path,
+            &at("debugger"),
+            &at(PEER),
+        ] {
             let _ = fs::remove_file(socket);
         }
         if self.log_writes {
@@ -201,8 +217,8 @@ impl Machine {
             .arg("-gdb")
             .arg(format!("unix:path={},server=on,wait=off", at("debugger").display()))
             .arg("-chardev")
-            .arg(match self.debug_port {
-                Some(port) => debug_line(port),
+            .arg(match self.debug_line {
+                Some(line) => line.character_device(directory.path()),
                 None => format!("socket,id=probe,path={}", probe_path.display()),
             })
             .args(model.second_line())
@@ -241,7 +257,7 @@ impl Machine {
             })
         };
         // A debugger comes when it likes, in the probe's place.
-        let probe = Probe::new(match self.debug_port {
+        let probe = Probe::new(match self.debug_line {
             Some(_) => UnixStream::pair().map_err(|error| HarnessError::Qmp(error.to_string()))?.0,
             None => accept(&probe_listener, &mut process)?,
         });
