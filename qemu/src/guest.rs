@@ -33,7 +33,7 @@ pub struct Guest {
     pub(crate) directory: TempDir,
     /// What it is plugged into, for a machine with such a network.
     pub(crate) peer: Option<Peer>,
-    /// By how much it may be slower than its deadlines say.
+    /// How many times longer it may take than deadlines say: its model's patience and that of the settings.
     pub(crate) patience: u32,
 }
 
@@ -44,6 +44,12 @@ impl Guest {
     /// The machine has no such network.
     pub fn peer(&self) -> Result<&Peer, HarnessError> {
         self.peer.as_ref().ok_or(HarnessError::Qmp("the machine has no peer".to_owned()))
+    }
+
+    /// A deadline of a test's own loop, multiplied as those of the guest's waits are.
+    #[must_use]
+    pub fn scaled(&self, within: Duration) -> Duration {
+        within.saturating_mul(self.patience)
     }
 
     /// Plugs the cable in or pulls it.
@@ -61,7 +67,7 @@ impl Guest {
     /// The time ran out, or the guest ended; either with the console's tail.
     pub fn wait(&mut self, pattern: &str, within: Duration) -> Result<String, HarnessError> {
         let regex = Regex::new(pattern).map_err(|error| HarnessError::Qmp(error.to_string()))?;
-        let within = within.saturating_mul(self.patience);
+        let within = self.scaled(within);
         let (found, end) = self.console.wait_from(self.position, &regex, within)?;
         self.position = end;
         Ok(found)
@@ -77,7 +83,7 @@ impl Guest {
         within: Duration,
     ) -> Result<String, HarnessError> {
         let regex = Regex::new(pattern).map_err(|error| HarnessError::Qmp(error.to_string()))?;
-        let within = within.saturating_mul(self.patience);
+        let within = self.scaled(within);
         self.console.wait_from(0, &regex, within).map(|(found, _)| found)
     }
 
@@ -86,7 +92,8 @@ impl Guest {
     /// # Errors
     /// The debugger refuses.
     pub fn hang_kernel(&mut self) -> Result<(), HarnessError> {
-        Debugger::connect(&self.directory.path().join("debugger"))?.hang_kernel()
+        let path = self.directory.path().join("debugger");
+        Debugger::connect(&path, self.patience)?.hang_kernel()
     }
 
     /// Types on the console.
@@ -109,7 +116,7 @@ impl Guest {
     /// # Errors
     /// It did not in time.
     pub fn wait_reset(&mut self, within: Duration) -> Result<(), HarnessError> {
-        let within = within.saturating_mul(self.patience);
+        let within = self.scaled(within);
         if self.qmp.wait_event("RESET", within)? {
             return Ok(());
         }
@@ -122,7 +129,7 @@ impl Guest {
     /// # Errors
     /// It did not in time.
     pub fn wait_end(&mut self, within: Duration) -> Result<ExitStatus, HarnessError> {
-        let within = within.saturating_mul(self.patience);
+        let within = self.scaled(within);
         let deadline = Instant::now().checked_add(within);
         loop {
             let ended = self.process.try_wait();

@@ -2,12 +2,14 @@
 
 use crate::HarnessError;
 use crate::console::Console;
+use crate::console_log::{ConsoleLog, Mirror};
 pub use crate::guest::Guest;
 use crate::model::Model;
 use crate::peer::{Peer, World};
 use crate::probe::Probe;
 use crate::process::Process;
 use crate::qmp::Qmp;
+use crate::settings;
 use holdfast_images::build;
 use std::fs;
 use std::io::Write;
@@ -110,11 +112,12 @@ impl Machine {
         }
     }
 
-    /// Copies the image, sparsely, and starts a guest on the copy. `mirror` sees the console.
+    /// Copies the image, sparsely, and starts a guest on the copy. `mirror` sees the console; without one
+    /// it goes to a file if the [`settings`] name a directory.
     ///
     /// # Errors
     /// The image cannot be read or copied, or QEMU does not start.
-    pub fn start(&self, mirror: Option<Box<dyn Write + Send>>) -> Result<Guest, HarnessError> {
+    pub fn start(&self, mirror: Option<Mirror>) -> Result<Guest, HarnessError> {
         let directory = self.directory()?;
         self.start_on(directory, mirror)
     }
@@ -179,11 +182,7 @@ impl Machine {
         Ok(directory)
     }
 
-    fn start_on(
-        &self,
-        directory: TempDir,
-        mirror: Option<Box<dyn Write + Send>>,
-    ) -> Result<Guest, HarnessError> {
+    fn start_on(&self, directory: TempDir, mirror: Option<Mirror>) -> Result<Guest, HarnessError> {
         let at = |name: &str| directory.path().join(name);
         let (qmp_path, probe_path) = (at("qmp"), at("probe"));
         let reset_path = at("reset");
@@ -208,8 +207,16 @@ impl Machine {
             Network::Peer(world) => Some(world.clone()),
             _ => None,
         });
-        let peer = world.map(|world| Peer::listen(&at(PEER), world)).transpose()?;
         let model = Model::of(&self.image)?;
+        let patience = model.patience();
+        let peer = world.map(|world| Peer::listen(&at(PEER), world, patience)).transpose()?;
+        let (mirror, complaints_mirror) = match (mirror, &settings::get().consoles) {
+            (None, Some(consoles)) => {
+                let ConsoleLog { console, complaints } = ConsoleLog::create(consoles, &self.image)?;
+                (Some(console), Some(complaints))
+            }
+            (mirror, _) => (mirror, None),
+        };
         let mut command = self.command(model, directory.path())?;
         self.plug_in(model, &mut command, &at(PEER));
         let mut process = command
@@ -247,7 +254,7 @@ impl Machine {
             return Err(HarnessError::Qmp("QEMU has no standard output".to_owned()));
         };
         let console = Console::collect(stdout, mirror);
-        let complaints = Console::collect(stderr, None);
+        let complaints = Console::collect(stderr, complaints_mirror);
         let accept = |listener: &UnixListener, process: &mut Process| {
             accept(listener, process).map_err(|error| match error {
                 HarnessError::Qmp(reason) => {
@@ -257,13 +264,14 @@ impl Machine {
             })
         };
         // A debugger comes when it likes, in the probe's place.
-        let probe = Probe::new(match self.debug_line {
+        let probe_line = match self.debug_line {
             Some(_) => UnixStream::pair().map_err(|error| HarnessError::Qmp(error.to_string()))?.0,
             None => accept(&probe_listener, &mut process)?,
-        });
+        };
+        let probe = Probe::new(probe_line, patience);
         let mut negotiate = |listener| {
             let stream = accept(listener, &mut process)?;
-            Qmp::negotiate(stream).map_err(|error| match process.try_wait() {
+            Qmp::negotiate(stream, patience).map_err(|error| match process.try_wait() {
                 // Somebody has ended it meanwhile.
                 Ok(Some(_)) => HarnessError::GuestDied {
                     waited_for: "its control socket".to_owned(),
@@ -274,7 +282,6 @@ impl Machine {
         };
         let (qmp, reset) = (negotiate(&qmp_listener)?, negotiate(&reset_listener)?);
         model.stand_in(&console, reset);
-        let patience = model.patience();
         Ok(Guest { console, position: 0, qmp, probe, keyboard, process, directory, peer, patience })
     }
 }
@@ -304,7 +311,7 @@ pub fn device_tree(memory_mib: u32) -> Result<Vec<u8>, HarnessError> {
 }
 
 fn accept(listener: &UnixListener, process: &mut Process) -> Result<UnixStream, HarnessError> {
-    let deadline = Instant::now().checked_add(START_WITHIN);
+    let deadline = Instant::now().checked_add(settings::scaled(START_WITHIN));
     loop {
         match listener.accept() {
             Ok((stream, _)) => {

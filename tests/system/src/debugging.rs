@@ -4,6 +4,7 @@ use crate::Artefacts;
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
 use holdfast_qemu::machine::{DebugLine, Machine};
+use holdfast_qemu::settings;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,8 +12,10 @@ use std::time::Duration;
 
 /// For each line of the console.
 const WAIT: Duration = Duration::from_secs(120);
-/// Seconds for a session of GDB.
-const SESSION_S: &str = "120";
+/// For a session of GDB.
+const SESSION: Duration = Duration::from_secs(120);
+/// For an answer to GDB.
+const ANSWER: Duration = Duration::from_secs(30);
 
 pub(crate) fn run(suite: &mut Suite, artefacts: &Artefacts) {
     suite.check("an_app_is_debugged_from_its_first_instruction_on", || {
@@ -57,12 +60,14 @@ fn debugged(image: &Path, symbols: &Path) -> Result<()> {
 fn session(socket: &Path, symbols: &Path, commands: &[&str]) -> Result<String> {
     let directory = tempfile::tempdir()?;
     let script = directory.path().join("commands");
+    let timeout = format!("set remotetimeout {}", settings::scaled(ANSWER).as_secs());
     let connect = format!("target remote {}", socket.display());
-    let begin = ["set confirm off", "set remotetimeout 30", "set pagination off", &connect];
+    let begin = ["set confirm off", "set pagination off", &timeout, &connect];
     let lines: Vec<&str> = begin.into_iter().chain(commands.iter().copied()).collect();
     fs::write(&script, lines.join("\n"))?;
     let output = Command::new("timeout")
-        .args([SESSION_S, "gdb-multiarch", "-nx", "-batch", "-x"])
+        .arg(settings::scaled(SESSION).as_secs().to_string())
+        .args(["gdb-multiarch", "-nx", "-batch", "-x"])
         .arg(&script)
         .arg(symbols)
         .stdin(Stdio::null())
