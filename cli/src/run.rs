@@ -10,7 +10,7 @@ use holdfast_core::network::Destination;
 use holdfast_images::manifest::ImageManifest;
 use holdfast_images::show::{self, BootStatus};
 use holdfast_qemu::HarnessError;
-use holdfast_qemu::machine::{Machine, Network};
+use holdfast_qemu::machine::{DebugLine, Machine, Network};
 use holdfast_qemu::web_server::{self, WebServer};
 use regex::Regex;
 use std::io::IsTerminal;
@@ -121,7 +121,7 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
         bail!("{}: network: is missing, so nothing can be forwarded to", manifest.display());
     }
     if let Some(app) = debug {
-        machine.debug_port = Some(args.debug_port);
+        machine.debug_line = Some(DebugLine::Tcp(args.debug_port));
         // Its program may be called otherwise.
         let program = built.symbols.join(app);
         let program = if program.is_file() { program } else { built.symbols.join("PROGRAM") };

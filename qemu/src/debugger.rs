@@ -18,6 +18,8 @@ const BRANCH_TO_ITSELF: u32 = 0xeaff_fffe;
 const KERNEL_SPACE: u32 = 0x8000_0000;
 /// Stops until the processor is found in the kernel.
 const STOPS: usize = 200;
+/// Time for an answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
 /// A connection to the debugger.
 #[derive(Debug)]
@@ -26,9 +28,10 @@ pub(crate) struct Debugger {
 }
 
 impl Debugger {
-    pub(crate) fn connect(path: &Path) -> Result<Self, HarnessError> {
+    pub(crate) fn connect(path: &Path, patience: u32) -> Result<Self, HarnessError> {
         let stream = UnixStream::connect(path).map_err(failed)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20))).map_err(failed)?;
+        let within = ANSWER_WITHIN.saturating_mul(patience);
+        stream.set_read_timeout(Some(within)).map_err(failed)?;
         let mut debugger = Self { stream };
         // QEMU gives single registers only to those who have asked what there are.
         debugger.ask("qXfer:features:read:target.xml:0,ff")?;

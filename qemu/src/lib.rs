@@ -1,17 +1,23 @@
 //! The QEMU harness: starts a guest from an image, reads its console, commands it over QMP and
 //! through the probe's own serial line. It needs no root, no KVM and no network.
 //!
-//! Every wait has a deadline; a wait that fails carries the console's last lines.
+//! Every wait has a deadline, multiplied by the patience of the [`settings`] and of the guest's model; a wait
+//! that fails carries the console's last lines.
 
+mod command_line;
 pub mod console;
+mod console_log;
 mod debugger;
+mod guest;
 pub mod machine;
 pub mod model;
 pub mod packet;
 pub mod peer;
 pub mod probe;
+mod process;
 pub mod qmp;
 pub mod relay;
+pub mod settings;
 pub mod web_server;
 pub mod write_log;
 

@@ -3,6 +3,7 @@
 use crate::HarnessError;
 use crate::console::Console;
 use crate::qmp::Qmp;
+use crate::settings;
 use holdfast_images::{boot_loader, build, disk};
 use regex::Regex;
 use std::path::Path;
@@ -68,13 +69,14 @@ impl Model {
         ["-nodefaults", "-no-user-config"].iter().chain(words).map(|w| (*w).to_owned()).collect()
     }
 
-    /// How many times longer it may take than a machine with the processors of a test: one has four, whatever the
-    /// host has for them.
+    /// How many times longer it may take than deadlines say: the patience of the settings, and that for a machine
+    /// with more processors than those of a test, whatever the host has for them: one has four.
     pub(crate) fn patience(self) -> u32 {
-        match self {
+        let of_model = match self {
             Self::Virt | Self::Imx6ulEvk => 1,
             Self::OrangePiPc => 3,
-        }
+        };
+        settings::get().patience.max(1).saturating_mul(of_model)
     }
 
     /// The card that the image is on, as QEMU's `-drive` takes it.
@@ -109,7 +111,7 @@ impl Model {
             while let Ok((said, end)) = console.wait_from(from, &last_line, Duration::MAX) {
                 from = end;
                 // The kernel has nothing to write any more: it only stops its processors.
-                std::thread::sleep(Duration::from_millis(500));
+                std::thread::sleep(settings::scaled(Duration::from_millis(500)));
                 let command = if said.contains("rebooting") { "system_reset" } else { "quit" };
                 if qmp.execute(command, &serde_json::json!({})).is_err() {
                     return;

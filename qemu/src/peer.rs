@@ -140,6 +140,8 @@ struct Shared {
 pub struct Peer {
     shared: Arc<Mutex<Shared>>,
     path: PathBuf,
+    /// How many times longer than its deadlines the guest may take.
+    patience: u32,
 }
 
 impl Drop for Peer {
@@ -149,11 +151,12 @@ impl Drop for Peer {
 }
 
 impl Peer {
-    /// Waits at `path` for QEMU to plug in, in a thread of its own.
+    /// Waits at `path` for QEMU to plug in, in a thread of its own. The guest may take so many times longer than
+    /// deadlines say.
     ///
     /// # Errors
     /// There can be no socket at the path.
-    pub fn listen(path: &Path, world: World) -> Result<Self, HarnessError> {
+    pub fn listen(path: &Path, world: World, patience: u32) -> Result<Self, HarnessError> {
         let failed =
             |source| HarnessError::File { operation: "listen at", path: path.to_owned(), source };
         let listener = UnixListener::bind(path).map_err(failed)?;
@@ -167,7 +170,7 @@ impl Peer {
         }));
         let of_thread = Arc::clone(&shared);
         std::thread::spawn(move || serve(&listener, &of_thread));
-        Ok(Self { shared, path: path.to_owned() })
+        Ok(Self { shared, path: path.to_owned(), patience })
     }
 
     /// Where QEMU plugs in.
@@ -204,11 +207,8 @@ impl Peer {
         shared.outgoing.push(frame);
     }
 
-    /// Waits until the guest has sent a packet like that.
-    ///
-    /// # Errors
-    /// It did not in time.
-    pub fn wait_for(
+    /// Waits until the guest has sent a packet like that, and no longer than that.
+    fn wait_for(
         &self,
         what: &str,
         within: Duration,
@@ -235,6 +235,7 @@ impl Peer {
     /// back first; `None` when nobody takes the connection.
     #[must_use]
     pub fn ask(&self, to: IpAddr, port: u16, payload: &[u8], within: Duration) -> Option<Vec<u8>> {
+        let within = within.saturating_mul(self.patience);
         let from: IpAddr =
             if to.is_ipv4() { Ipv4Addr::new(10, 77, 0, 99).into() } else { outsider_v6().into() };
         let local = {

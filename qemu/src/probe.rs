@@ -12,11 +12,13 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Probe {
     stream: BufReader<UnixStream>,
+    /// How many times longer than its deadline an answer may take.
+    patience: u32,
 }
 
 impl Probe {
-    pub(crate) fn new(stream: UnixStream) -> Self {
-        Self { stream: BufReader::new(stream) }
+    pub(crate) fn new(stream: UnixStream, patience: u32) -> Self {
+        Self { stream: BufReader::new(stream), patience }
     }
 
     /// Sends a command that may leave the probe no time to answer, such as `reboot`.
@@ -46,6 +48,7 @@ impl Probe {
     /// The probe reports an error or does not answer in time.
     pub fn ask(&mut self, command: &str, within: Duration) -> Result<String, HarnessError> {
         let failed = |answer: String| HarnessError::Probe { command: command.to_owned(), answer };
+        let within = within.saturating_mul(self.patience);
         self.forget().map_err(|error| failed(error.to_string()))?;
         self.tell(command)?;
         let deadline = Instant::now().checked_add(within);
@@ -79,7 +82,7 @@ mod tests {
     #[test]
     fn an_answer_that_nobody_waited_for_is_no_answer_to_the_next_question() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut probe = Probe::new(ours);
+        let mut probe = Probe::new(ours, 1);
         probe.tell("reboot").unwrap();
         theirs.write_all(b"ok Accepted\no").unwrap();
         let answers = std::thread::spawn(move || {
@@ -92,6 +95,20 @@ mod tests {
             theirs.write_all(b"ok 12\n").unwrap();
         });
         assert_eq!(probe.ask("clock", Duration::from_secs(20)).unwrap(), "12");
+        answers.join().unwrap();
+    }
+
+    #[test]
+    fn an_answer_may_take_as_many_times_longer_as_the_probe_has_patience() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut probe = Probe::new(ours, 100);
+        let answers = std::thread::spawn(move || {
+            let mut command = String::new();
+            BufReader::new(theirs.try_clone().unwrap()).read_line(&mut command).unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+            theirs.write_all(b"ok 12\n").unwrap();
+        });
+        assert_eq!(probe.ask("clock", Duration::from_millis(100)).unwrap(), "12");
         answers.join().unwrap();
     }
 }

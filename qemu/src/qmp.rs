@@ -7,21 +7,28 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+/// Time for an answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
 /// A connection that is ready for commands.
 #[derive(Debug)]
 pub struct Qmp {
     stream: BufReader<UnixStream>,
     events: VecDeque<String>,
+    answer_within: Duration,
 }
 
 impl Qmp {
-    /// Takes over QEMU's end of a fresh connection and negotiates.
+    /// Takes over QEMU's end of a fresh connection and negotiates. Answers may take so many times longer than
+    /// QEMU by itself would.
     ///
     /// # Errors
     /// QEMU does not answer.
-    pub fn negotiate(stream: UnixStream) -> Result<Self, HarnessError> {
-        let mut qmp = Self { stream: BufReader::new(stream), events: VecDeque::new() };
-        let greeting = qmp.receive(Duration::from_secs(20))?;
+    pub fn negotiate(stream: UnixStream, patience: u32) -> Result<Self, HarnessError> {
+        let answer_within = ANSWER_WITHIN.saturating_mul(patience);
+        let mut qmp =
+            Self { stream: BufReader::new(stream), events: VecDeque::new(), answer_within };
+        let greeting = qmp.receive(answer_within)?;
         if greeting.as_ref().is_none_or(|value| value.get("QMP").is_none()) {
             return Err(HarnessError::Qmp("no greeting".to_owned()));
         }
@@ -38,7 +45,7 @@ impl Qmp {
         writeln!(self.stream.get_mut(), "{request}")
             .map_err(|error| HarnessError::Qmp(error.to_string()))?;
         loop {
-            let Some(answer) = self.receive(Duration::from_secs(20))? else {
+            let Some(answer) = self.receive(self.answer_within)? else {
                 return Err(HarnessError::Qmp(format!("no answer to `{command}`")));
             };
             if let Some(error) = answer.get("error") {
@@ -50,7 +57,8 @@ impl Qmp {
         }
     }
 
-    /// Waits for an event such as `RESET`. False when it did not come in time.
+    /// Waits for an event such as `RESET`. False when it did not come in time, which is taken as it is:
+    /// [`Guest::wait_reset`](crate::machine::Guest::wait_reset) has patience.
     ///
     /// # Errors
     /// QEMU is gone.

@@ -85,11 +85,11 @@ pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
 fn granted(guest: &mut Guest) -> Result<()> {
     guest.wait("blink: blink 3", BOOT)?;
     let mut line = guest.serial_line()?;
-    line.set_read_timeout(Some(Duration::from_secs(20)))?;
+    line.set_read_timeout(Some(guest.scaled(Duration::from_secs(20))))?;
     let counts = Regex::new(r"blink \d+\r\n")?;
     let (mut heard, began) = (String::new(), Instant::now());
     while !counts.is_match(&heard) {
-        ensure!(began.elapsed() < ANSWER, "the line says {heard:?}");
+        ensure!(began.elapsed() < guest.scaled(ANSWER), "the line says {heard:?}");
         let mut bytes = [0; 64];
         let length = line.read(&mut bytes)?;
         heard.push_str(&String::from_utf8_lossy(bytes.get(..length).unwrap_or_default()));

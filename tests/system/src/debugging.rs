@@ -3,17 +3,19 @@
 use crate::Artefacts;
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
-use holdfast_qemu::machine::Machine;
+use holdfast_qemu::machine::{DebugLine, Machine};
+use holdfast_qemu::settings;
 use std::fs;
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 /// For each line of the console.
 const WAIT: Duration = Duration::from_secs(120);
-/// Seconds for a session of GDB.
-const SESSION_S: &str = "120";
+/// For a session of GDB.
+const SESSION: Duration = Duration::from_secs(120);
+/// For an answer to GDB.
+const ANSWER: Duration = Duration::from_secs(30);
 
 pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.check("an_app_is_debugged_from_its_first_instruction_on", move || {
@@ -24,9 +26,9 @@ pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
 }
 
 fn debugged(image: &Path, symbols: &Path) -> Result<()> {
-    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let machine = Machine { debug_port: Some(port), ..Machine::new(image, 64) };
+    let machine = Machine { debug_line: Some(DebugLine::Socket), ..Machine::new(image, 64) };
     let mut guest = machine.start(None)?;
+    let socket = guest.debug_socket();
     guest.wait("hello waits for a debugger", WAIT)?;
     guest.wait("the debug port of hello is open", WAIT)?;
     // Seconds later: had it begun, it would have said so.
@@ -34,7 +36,7 @@ fn debugged(image: &Path, symbols: &Path) -> Result<()> {
     ensure!(!guest.console.text().contains("hello: hello, world"), "the app did not wait");
 
     let seen = session(
-        port,
+        &socket,
         symbols,
         &["break main.rs:14", "continue", "bt 1", "info locals", "next", "info threads", "detach"],
     )?;
@@ -45,26 +47,27 @@ fn debugged(image: &Path, symbols: &Path) -> Result<()> {
     guest.wait("hello: heartbeat 3", WAIT)?;
 
     // Another one, who finds it in the middle of its work and ends it. It waits again, as at first.
-    let seen = session(port, symbols, &["kill"])?;
+    let seen = session(&socket, symbols, &["kill"])?;
     ensure!(seen.contains("killed"), "{seen}");
     guest.wait("hello ended with signal 9", WAIT)?;
     guest.wait("init: hello started", WAIT)?;
-    let seen = session(port, symbols, &["info registers pc", "detach"])?;
+    let seen = session(&socket, symbols, &["info registers pc", "detach"])?;
     ensure!(seen.contains("<_start>"), "not at its first instruction: {seen}");
     Ok(())
 }
 
 /// What GDB has shown.
-fn session(port: u16, symbols: &Path, commands: &[&str]) -> Result<String> {
+fn session(socket: &Path, symbols: &Path, commands: &[&str]) -> Result<String> {
     let directory = tempfile::tempdir()?;
     let script = directory.path().join("commands");
-    let begin = ["set confirm off", "set remotetimeout 30", "set pagination off"];
-    let connect = format!("target remote 127.0.0.1:{port}");
-    let lines: Vec<&str> =
-        begin.into_iter().chain([&*connect]).chain(commands.iter().copied()).collect();
+    let timeout = format!("set remotetimeout {}", settings::scaled(ANSWER).as_secs());
+    let connect = format!("target remote {}", socket.display());
+    let begin = ["set confirm off", "set pagination off", &timeout, &connect];
+    let lines: Vec<&str> = begin.into_iter().chain(commands.iter().copied()).collect();
     fs::write(&script, lines.join("\n"))?;
     let output = Command::new("timeout")
-        .args([SESSION_S, "gdb-multiarch", "-nx", "-batch", "-x"])
+        .arg(settings::scaled(SESSION).as_secs().to_string())
+        .args(["gdb-multiarch", "-nx", "-batch", "-x"])
         .arg(&script)
         .arg(symbols)
         .stdin(Stdio::null())

@@ -13,6 +13,7 @@ use holdfast_qemu::packet::{Packet, UDP};
 use holdfast_qemu::peer::{
     Advertisement, Answer, GUEST, NAME_SERVER, Peer, ROUTER, ROUTER_V6, World, router_advertisement,
 };
+use holdfast_qemu::settings;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -207,7 +208,11 @@ pub(crate) fn once_more(
     act(guest)?;
     let started = Instant::now();
     while guest.console.text().matches(line).count() <= before {
-        ensure!(started.elapsed() < WAIT, "no `{line}` in:\n{}", guest.console.tail());
+        ensure!(
+            started.elapsed() < guest.scaled(WAIT),
+            "no `{line}` in:\n{}",
+            guest.console.tail()
+        );
         std::thread::sleep(Duration::from_millis(5));
     }
     Ok(())
@@ -286,7 +291,7 @@ fn count(peer: &Peer, like: impl Fn(&Packet) -> bool) -> usize {
 }
 
 fn wait_until(what: &str, within: Duration, holds: impl Fn() -> Result<bool>) -> Result<()> {
-    let started = Instant::now();
+    let (started, within) = (Instant::now(), settings::scaled(within));
     while !holds()? {
         ensure!(started.elapsed() < within, "{what} did not come within {within:?}");
         std::thread::sleep(Duration::from_millis(20));

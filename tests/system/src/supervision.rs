@@ -172,7 +172,7 @@ fn zombies(guest: &mut Guest) -> Result<()> {
         if storm == 1 && zombies == 0 {
             return Ok(());
         }
-        ensure!(started.elapsed() < BOOT, "{zombies} zombies:\n{processes}");
+        ensure!(started.elapsed() < guest.scaled(BOOT), "{zombies} zombies:\n{processes}");
         std::thread::sleep(std::time::Duration::from_millis(200));
     }
 }

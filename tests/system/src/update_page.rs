@@ -4,6 +4,7 @@ use crate::suite::{Needs, Suite};
 use crate::{Artefacts, host_tool};
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_qemu::console::Console;
+use holdfast_qemu::settings;
 use regex::Regex;
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -116,7 +117,8 @@ impl Device {
     /// Waits for a line of the console, behind the one before.
     fn shows(&mut self, line: &str) -> Result<()> {
         let pattern = Regex::new(&regex::escape(line))?;
-        let (_, end) = self.console.wait_from(self.position, &pattern, WAIT)?;
+        let within = settings::scaled(WAIT);
+        let (_, end) = self.console.wait_from(self.position, &pattern, within)?;
         self.position = end;
         Ok(())
     }

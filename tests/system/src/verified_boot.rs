@@ -366,7 +366,7 @@ fn typed(image: &Path) -> Result<()> {
     halts(&mut guest, halt::EXHAUSTED)?;
     guest.press(&keys)?;
     let end = "halted, code 2: both slots are exhausted";
-    std::thread::sleep(std::time::Duration::from_secs(2));
+    std::thread::sleep(guest.scaled(std::time::Duration::from_secs(2)));
     let text = guest.console.text();
     ensure!(text.trim_end().ends_with(end), "it says more:\n{}", guest.console.tail());
     ensure!(!text.contains("=> "), "there is a prompt:\n{}", guest.console.tail());

@@ -1,0 +1,145 @@
+//! QEMU's command line for a machine.
+
+use crate::HarnessError;
+use crate::machine::{DEBUG_SOCKET, DebugLine, Machine, Network, PROGRAM, WRITE_LOG, write};
+use crate::model::Model;
+use holdfast_images::show;
+use std::path::Path;
+use std::process::Command;
+
+/// QEMU's translator with a buffer in MiB. By itself it takes an eighth of the host's memory, up to 1 GiB,
+/// for each guest.
+const ACCELERATOR: &str = "tcg,tb-size=64";
+
+impl Machine {
+    /// QEMU with everything but the serial lines.
+    pub(crate) fn command(&self, model: Model, directory: &Path) -> Result<Command, HarnessError> {
+        let at = |name: &str| directory.join(name);
+        let mut command = Command::new(PROGRAM);
+        command.args(model.arguments(self.memory_mib)).args(["-display", "none"]);
+        command.args(["-accel", ACCELERATOR]);
+        command.arg("-drive").arg(self.drive(model, directory));
+        // The other machines have all their processors always, whose clocks QEMU cannot count as one.
+        if model == Model::Virt {
+            match self.counted {
+                true => command.args(["-icount", "shift=1,sleep=off"]),
+                false => command.args(["-smp", &self.processors.to_string()]),
+            };
+        }
+        if let Some(base) = &self.clock_base {
+            command.arg("-rtc").arg(format!("base={base}"));
+        }
+        if model == Model::OrangePiPc {
+            return Ok(command);
+        }
+        if self.without_boot_loader || model == Model::Imx6ulEvk {
+            let boot = show::read_boot(&at("disk.img"))?;
+            write(&at("kernel"), &boot.kernel)?;
+            write(&at("device-tree"), &boot.device_tree)?;
+            command.arg("-kernel").arg(at("kernel")).arg("-dtb").arg(at("device-tree"));
+        } else {
+            // The root of trust: the guest can read it and not write it.
+            command.arg("-drive").arg(format!(
+                "if=pflash,unit=0,format=raw,readonly=on,file={}",
+                at("flash").display()
+            ));
+        }
+        if model != Model::Virt {
+            return Ok(command);
+        }
+        command
+            .args(["-device", "sdhci-pci", "-device", "sd-card,drive=disk"])
+            .args(["-device", "i6300esb", "-action", "watchdog=reset"])
+            .args(["-device", "virtio-serial-pci,max_ports=2", "-device", "virtio-rng-pci"]);
+        if let Some(card) = &self.card {
+            let card = card.display();
+            command
+                .arg("-drive")
+                .arg(format!("if=none,id=card,format=raw,snapshot=on,file={card}"))
+                .args(["-device", "sdhci-pci", "-device", "sd-card,drive=card"]);
+        }
+        Ok(command)
+    }
+
+    /// The network devices, and what is at the other end of their cables.
+    pub(crate) fn plug_in(&self, model: Model, command: &mut Command, peer: &Path) {
+        for (index, network) in self.networks.iter().enumerate() {
+            let forwarded = |forwards: &[(u16, u16)]| {
+                let one =
+                    |(host, guest): &(u16, u16)| format!(",hostfwd=tcp:127.0.0.1:{host}-:{guest}");
+                forwards.iter().map(one).collect::<String>()
+            };
+            let plug = match network {
+                Network::Peer(_) => {
+                    let peer = peer.display();
+                    format!("stream,id=net{index},server=off,addr.type=unix,addr.path={peer}")
+                }
+                Network::User { forwards } => {
+                    format!("user,id=net{index}{}", forwarded(forwards))
+                }
+                Network::Servers { forwards, servers } => {
+                    let served = servers.iter().map(|(address, program)| {
+                        // A comma would end the option.
+                        let program = program.replace(',', ",,");
+                        format!(",guestfwd=tcp:{address}-cmd:{program}")
+                    });
+                    format!(
+                        "user,id=net{index},restrict=on,net=203.0.113.0/24{}{}",
+                        forwarded(forwards),
+                        served.collect::<String>()
+                    )
+                }
+            };
+            let last = index.saturating_add(0x56);
+            let mac = format!("52:54:00:12:34:{last:02x}");
+            command.args(["-netdev", &plug]);
+            match model {
+                Model::Virt => command.arg("-device").arg(format!(
+                    "virtio-net-pci,id=network{index},netdev=net{index},mac={mac},romfile="
+                )),
+                Model::OrangePiPc | Model::Imx6ulEvk => {
+                    command.arg("-net").arg(format!("nic,netdev=net{index},macaddr={mac}"))
+                }
+            };
+        }
+    }
+
+    /// The disk, as QEMU's `-drive` takes it.
+    fn drive(&self, model: Model, directory: &Path) -> String {
+        let interface = model.card();
+        let disk = directory.join("disk.img");
+        let (disk, log) = (disk.display(), directory.join(WRITE_LOG));
+        if self.log_writes {
+            return format!(
+                "{interface},driver=blklogwrites,file.driver=file,file.filename={disk},\
+                 log.driver=file,log.filename={},log-sector-size=512,log-super-update-interval=1",
+                log.display()
+            );
+        }
+        if self.lost_sectors.is_empty() {
+            return format!("{interface},format=raw,file={disk}");
+        }
+        let mut drive = format!(
+            "{interface},driver=raw,file.driver=blkdebug,file.image.driver=file,\
+             file.image.filename={disk}"
+        );
+        for (index, sector) in self.lost_sectors.iter().enumerate() {
+            let rule = format!(",file.inject-error.{index}");
+            drive.push_str(&format!(
+                "{rule}.event=none{rule}.iotype=write{rule}.errno=5{rule}.sector={sector}"
+            ));
+        }
+        drive
+    }
+}
+
+impl DebugLine {
+    /// The line's outer end, as QEMU's `-chardev` takes it.
+    pub(crate) fn character_device(self, directory: &Path) -> String {
+        let address = match self {
+            Self::Tcp(port) => format!("host=127.0.0.1,port={port}"),
+            Self::Socket => format!("path={}", directory.join(DEBUG_SOCKET).display()),
+        };
+        format!("socket,id=probe,{address},server=on,wait=off")
+    }
+}
