@@ -31,7 +31,7 @@ pub(crate) fn build(workspace: &Workspace, pins: &Pins) -> Result<(Vec<u8>, Pin)
     let object = scratch.path().join("object");
     workspace::make_directory(&object)?;
     let mut step = Step::begin(format!("BusyBox {} for comparison", source.version));
-    let make = |target: &str| cross_make(&tree, &object, target);
+    let make = |target: &str| cross_make(workspace, &tree, &object, target);
     process::follow(&mut make("allnoconfig"), &mut step)?;
     // Its Kconfig takes no list of wishes, so they are written into what it made; new questions
     // that they raise are answered with their defaults.

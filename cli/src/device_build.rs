@@ -100,6 +100,7 @@ impl<'a> DeviceBuilder<'a> {
         {
             command.env_remove(name);
         }
+        self.workspace.share_jobs(&mut command);
         let output =
             command.output().with_context(|| format!("cannot run {}", rust.cargo.display()))?;
         if !output.status.success() {
@@ -205,7 +206,11 @@ pub(crate) fn strip(program: &Path, symbols: &Path) -> Result<Vec<u8>> {
     workspace::make_directory(symbols)?;
     let name = program.file_name().with_context(|| format!("{} is no file", program.display()))?;
     let kept = symbols.join(name);
-    fs::copy(program, &kept).with_context(|| format!("cannot write {}", kept.display()))?;
+    // Replaced whole: a debugger, or a test beside this build, may be reading the former one.
+    let context = || format!("cannot write {}", kept.display());
+    let copy = tempfile::NamedTempFile::new_in(symbols).with_context(context)?;
+    fs::copy(program, copy.path()).with_context(context)?;
+    copy.persist(&kept).with_context(context)?;
     let stripped = tempfile::NamedTempFile::new_in(symbols).context("cannot make a file")?;
     process::output(
         Command::new("arm-linux-gnueabihf-strip")

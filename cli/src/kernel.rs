@@ -121,7 +121,7 @@ pub(crate) fn build(
     workspace::make_directory(&object)?;
     workspace::write(&merged, &fragments)?;
     let make = |target: &str| {
-        let mut command = cross_make(&source_tree, &object, target);
+        let mut command = cross_make(workspace, &source_tree, &object, target);
         command
             .args(["KBUILD_BUILD_USER=holdfast", "KBUILD_BUILD_HOST=holdfast"])
             .args(["KBUILD_BUILD_TIMESTAMP=1970-01-01", "KBUILD_BUILD_VERSION=1"])
@@ -189,7 +189,7 @@ pub(crate) fn configuration(
     let (object, merged) = (scratch.path().join("object"), scratch.path().join("fragments"));
     workspace::make_directory(&object)?;
     workspace::write(&merged, &fragments)?;
-    let mut make = cross_make(&source_tree, &object, "allnoconfig");
+    let mut make = cross_make(workspace, &source_tree, &object, "allnoconfig");
     make.arg(format!("KCONFIG_ALLCONFIG={}", merged.display()));
     let mut step = Step::begin(format!("configuration of the kernel for {}", board.name));
     let config = configure(&mut make, &object, &fragments, &mut step)?;

@@ -1,39 +1,82 @@
-//! `test`: everything that CI runs, stage by stage, with a time table.
+//! `test`: everything that CI runs, as stages side by side, with a time table.
 
 mod boards;
+mod descendants;
 mod dynamic_app;
 mod fuzz;
+mod graph;
 mod reference_client;
+mod report;
 mod reproducible;
+mod schedule;
+mod stage_log;
+mod stages;
 mod tools;
 
 use crate::host;
-use crate::image::ImageBuilder;
-use crate::kernel;
-use crate::workspace::{self, Workspace};
-use crate::{keys, process};
-use anyhow::{Context, Result, anyhow, bail};
+use crate::workspace::Workspace;
+use anyhow::{Context, Result};
 use clap::Args;
-use holdfast_images::board::Board;
-use std::io::{BufRead, BufReader, Write};
+use graph::{Graph, Lane, Node};
+use report::ProcessorTime;
+use stage_log::StageLog;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Arguments of `test`.
 #[derive(Debug, Args)]
-#[command(after_help = "Stages: format, lint, docs, dependencies, images, unit, fuzz, \
-                  reference-client, kernel-config, reproducible, system, boards.\n\nExample: cargo holdfast test\n         \
-                  cargo holdfast test a_zombie_storm_is_reaped\n         cargo holdfast test --board orangepi-pc")]
+#[command(
+    after_help = "Stages: kernels, images, system, unit, reproducible, boards, lint, docs, fuzz, dependencies, \
+                  reference-client, kernel-config, format. They run side by side, as many as there are processors; \
+                  each line of output has its stage in front.\n\n\
+                  Example: cargo holdfast test\n         \
+                  cargo holdfast test a_zombie_storm_is_reaped\n         \
+                  cargo holdfast test lint docs an_unsigned_slot\n         \
+                  cargo holdfast test --board orangepi-pc\n         \
+                  cargo holdfast test --list update\n         \
+                  cargo holdfast test --full --jobs 8\n         \
+                  cargo holdfast test system --shard 1/3 --junit checks.xml\n         \
+                  cargo holdfast test --minutes 85"
+)]
 pub(crate) struct TestArgs {
     /// Run every count that the project names, and write docs/evidence/.
     #[arg(long)]
     full: bool,
-    /// Build the images for this board, and run the system tests on them alone.
+    /// Build the images for this board, as `orangepi-pc`, and run the system tests on them alone.
     #[arg(long)]
     board: Option<String>,
-    /// A stage, or a part of test names.
-    filter: Option<String>,
+    /// Compile and run guests on so many processors, as 4, instead of on all.
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
+    /// Run the Kth of N parts of the system tests, as 1/3, for machines that share them.
+    #[arg(long, value_name = "K/N", value_parser = shard)]
+    shard: Option<String>,
+    /// Print the names of the system tests, as `--list update` those with `update` in them, and run none.
+    #[arg(long)]
+    list: bool,
+    /// Write the system tests' results as JUnit XML, as `checks.xml`; those of another board beside it, as
+    /// `checks-orangepi-pc.xml`.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+    /// Give up after so many minutes, as 85, and say what was not done.
+    #[arg(long, value_name = "N")]
+    minutes: Option<u64>,
+    /// Stages, and parts of test names, as `lint an_unsigned_slot`.
+    #[arg(value_name = "STAGE|TEST")]
+    filters: Vec<String>,
+}
+
+/// `K/N`, as the runner of the system tests takes it.
+fn shard(text: &str) -> Result<String, String> {
+    let numbers = text
+        .split_once('/')
+        .and_then(|(part, of)| Some((part.parse::<usize>().ok()?, of.parse::<usize>().ok()?)));
+    match numbers {
+        Some((part, of)) if (1..=of).contains(&part) => Ok(text.to_owned()),
+        _ => Err("must be K/N with K from 1 to N, as 1/3".to_owned()),
+    }
 }
 
 /// What a stage has counted.
@@ -46,6 +89,11 @@ struct Counts {
 impl Counts {
     const PASSED: Self = Self { passed: 1, failed: 0 };
     const FAILED: Self = Self { passed: 0, failed: 1 };
+
+    fn add(&mut self, more: Self) {
+        self.passed = self.passed.saturating_add(more.passed);
+        self.failed = self.failed.saturating_add(more.failed);
+    }
 }
 
 /// One stage's result.
@@ -53,359 +101,261 @@ impl Counts {
 struct StageResult {
     name: &'static str,
     counts: Counts,
+    /// When it began, counted from the run's begin.
+    began: Duration,
     took: Duration,
 }
 
 /// What all stages need.
 #[derive(Debug)]
-struct TestRun<'a> {
-    workspace: &'a Workspace,
+struct TestRun {
+    workspace: Workspace,
     full: bool,
     /// Of the images; the board of their manifests when none is named.
     board: Option<String>,
-    /// Part of test names; empty for all.
-    filter: String,
+    /// Stages that were named; those run whole.
+    named: Vec<&'static str>,
+    /// Parts of test names; empty for all.
+    tests: Vec<String>,
+    /// Processors that may be used.
+    jobs: usize,
+    shard: Option<String>,
+    junit: Option<PathBuf>,
     /// For property tests.
     seed: u64,
     /// What is tested, as it was when the run began.
     commit: String,
 }
 
-type Stage = fn(&TestRun<'_>) -> Result<Counts>;
+/// A row of the table of stages.
+struct Stage {
+    node: Node,
+    run: fn(&TestRun, &StageLog) -> Result<Counts>,
+    /// True where it is a test itself and no preparation of others.
+    counts: bool,
+}
 
-const STAGES: [(&str, Stage); 12] = [
-    ("format", format),
-    ("lint", lint),
-    ("docs", docs),
-    ("dependencies", dependencies),
-    ("images", images),
-    ("unit", unit),
-    ("fuzz", fuzz::run),
-    ("reference-client", reference_client::run),
-    ("kernel-config", kernel_config),
-    ("reproducible", reproducible::run),
-    ("system", system),
-    ("boards", boards::run),
+const fn stage(
+    name: &'static str,
+    run: fn(&TestRun, &StageLog) -> Result<Counts>,
+    needs: &'static [&'static str],
+    lanes: &'static [Lane],
+) -> Stage {
+    Stage { node: Node { name, needs, lanes }, run, counts: true }
+}
+
+const HOST: &[Lane] = &[Lane::HostTarget];
+const DEVICE: &[Lane] = &[Lane::DeviceBuilds];
+/// The host tool's tests build images and apps.
+const BOTH: &[Lane] = &[Lane::HostTarget, Lane::DeviceBuilds];
+
+/// Stages, the most urgent first: what the longest one waits for, the longest one, and what fills the gaps.
+const STAGES: [Stage; 14] = [
+    stage("kernels", stages::kernels, &[], &[]),
+    Stage {
+        node: Node { name: HOST_PROGRAMS, needs: &[], lanes: HOST },
+        run: stages::host_programs,
+        counts: false,
+    },
+    stage("images", stages::images, &["kernels"], DEVICE),
+    stage("system", stages::system, &["images", HOST_PROGRAMS], &[]),
+    stage("unit", stages::unit, &["images", HOST_PROGRAMS], BOTH),
+    stage("reproducible", reproducible::run, &["images"], DEVICE),
+    stage("boards", boards::run, &["kernels", HOST_PROGRAMS], DEVICE),
+    stage("lint", stages::lint, &[], HOST),
+    stage("docs", stages::docs, &[], HOST),
+    stage("fuzz", fuzz::run, &[], &[]),
+    stage("dependencies", stages::dependencies, &[], &[]),
+    stage("reference-client", reference_client::run, &[], &[]),
+    stage("kernel-config", stages::kernel_config, &["images"], &[]),
+    stage("format", stages::format, &[], &[]),
 ];
 
+/// The step that builds what other stages start on this host.
+const HOST_PROGRAMS: &str = "host-programs";
+/// Stages that a test's name chooses.
+const OF_TESTS: [&str; 4] = ["kernels", "images", "system", "unit"];
+/// Stages that `--board` chooses.
+const OF_BOARD: [&str; 3] = ["kernels", "images", "system"];
 /// The board of the images' manifests.
 const DEFAULT_BOARD: &str = "qemu-virt";
 /// Cases of each property test with `--full`.
 const FULL_CASES: u32 = 4096;
 
-pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
-    host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL, host::TESTS])?;
-    let named = args.filter.as_deref().unwrap_or_default();
-    let by_stage = STAGES.iter().any(|(name, _)| *name == named);
-    let by_test = !named.is_empty() && !by_stage;
-    let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    let test_run = TestRun {
-        workspace,
-        full: args.full,
-        board: args.board.clone().filter(|board| board != DEFAULT_BOARD),
-        filter: if by_test { named.to_owned() } else { String::new() },
-        seed: since_1970.as_secs(),
-        commit: workspace.commit(),
-    };
-    let mut results = Vec::new();
-    let mut ahead = None;
-    for (name, stage) in STAGES {
-        let wanted = if args.board.is_some() {
-            ["images", "system"].contains(&name)
-        } else {
-            named.is_empty()
-                || name == named
-                || (by_test && ["unit", "images", "system"].contains(&name))
+impl TestRun {
+    fn new(workspace: &Workspace, args: &TestArgs) -> Result<Self> {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = args.jobs.map_or(processors, usize::from);
+        let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let stage_of = |filter: &String| {
+            let stage = STAGES.iter().find(|stage| stage.counts && stage.node.name == filter);
+            stage.map(|stage| stage.node.name)
         };
-        if !wanted {
-            continue;
-        }
-        // The system tests wait for guests half of the time, in which another board's kernel can be built.
-        if name == "system" && named.is_empty() && args.board.is_none() {
-            ahead = boards::build_ahead(&test_run);
-        }
-        if name == "boards"
-            && let Some(mut ahead) = ahead.take()
-        {
-            // What it could not do, the stage does, and says why.
-            let _ = ahead.wait();
-        }
-        println!("== {name}");
-        let started = Instant::now();
-        let images_failed = |r: &StageResult| r.name == "images" && r.counts.failed > 0;
-        let result = if name == "system" && results.iter().any(images_failed) {
-            Err(anyhow!("there are no images of this commit to look at"))
-        } else {
-            stage(&test_run)
-        };
-        let counts = result.unwrap_or_else(|error| {
-            println!("{name} FAILED: {error:#}");
-            Counts::FAILED
-        });
-        results.push(StageResult { name, counts, took: started.elapsed() });
-    }
-    if by_test {
-        results.retain(|result| result.name != "images" || result.counts.failed > 0);
-    }
-    report(&test_run, &results)
-}
-
-fn report(test_run: &TestRun<'_>, results: &[StageResult]) -> Result<()> {
-    println!("\nstage            passed  failed   seconds");
-    for StageResult { name, counts, took } in results {
-        let seconds = took.as_secs_f32();
-        println!("{name:<16} {:>6} {:>7} {seconds:>9.1}", counts.passed, counts.failed);
-    }
-    if std::env::var_os("HOLDFAST_ADVISORY_DB").is_none() {
-        println!("not checked: security advisories (HOLDFAST_ADVISORY_DB is not set)");
-    }
-    if !test_run.full {
-        println!(
-            "left to --full: images of every board; reproducible from two empty caches; {FULL_CASES} cases a property; \
-             {} inputs a fuzz target",
-            fuzz::FULL_RUNS
-        );
-    }
-    let passed: usize = results.iter().map(|result| result.counts.passed).sum();
-    let failed: usize = results.iter().map(|result| result.counts.failed).sum();
-    // A part of the tests is no evidence for a commit.
-    if test_run.full && results.len() == STAGES.len() {
-        write_evidence(test_run, results)?;
-    }
-    println!("{passed} passed, {failed} failed");
-    std::io::stdout().flush().context("cannot write to standard output")?;
-    if failed > 0 {
-        bail!("{failed} failed");
-    }
-    if passed == 0 {
-        bail!("no test is called that");
-    }
-    Ok(())
-}
-
-/// What a full run was, for whoever wants to see or repeat it.
-fn write_evidence(test_run: &TestRun<'_>, results: &[StageResult]) -> Result<()> {
-    let commit = &test_run.commit;
-    let stages: Vec<_> = results
-        .iter()
-        .map(|result| {
-            serde_json::json!({
-                "stage": result.name,
-                "passed": result.counts.passed,
-                "failed": result.counts.failed,
-                "seconds": result.took.as_secs(),
-            })
+        let absolute = |path: &PathBuf| std::path::absolute(path).context("--junit: no path");
+        Ok(Self {
+            workspace: workspace.clone(),
+            full: args.full,
+            board: args.board.clone(),
+            named: args.filters.iter().filter_map(stage_of).collect(),
+            tests: args.filters.iter().filter(|f| stage_of(f).is_none()).cloned().collect(),
+            jobs,
+            shard: args.shard.clone(),
+            junit: args.junit.as_ref().map(absolute).transpose()?,
+            seed: since_1970.as_secs(),
+            commit: workspace.commit(),
         })
-        .collect();
-    let evidence = serde_json::json!({
-        "commit": commit,
-        "property_cases": FULL_CASES,
-        "property_seed": test_run.seed,
-        "stages": stages,
-    });
-    let path = test_run.workspace.root.join(format!("docs/evidence/{commit}.json"));
-    let text = serde_json::to_string_pretty(&evidence).context("cannot write JSON")?;
-    workspace::write(&path, format!("{text}\n"))?;
-    println!("evidence: {}", path.display());
-    Ok(())
-}
-
-/// The cargo that runs this program, in the workspace.
-fn cargo(test_run: &TestRun<'_>) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(&test_run.workspace.root).stdin(Stdio::null());
-    command
-}
-
-/// Runs a command whose success is one passed test; its output is the terminal's.
-fn passes(command: &mut Command) -> Result<Counts> {
-    let status = command.status().with_context(|| format!("cannot run {command:?}"))?;
-    Ok(if status.success() { Counts::PASSED } else { Counts::FAILED })
-}
-
-fn format(test_run: &TestRun<'_>) -> Result<Counts> {
-    passes(cargo(test_run).args(["fmt", "--all", "--check"]))
-}
-
-fn lint(test_run: &TestRun<'_>) -> Result<Counts> {
-    let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    passes(cargo(test_run).args(arguments))
-}
-
-fn docs(test_run: &TestRun<'_>) -> Result<Counts> {
-    passes(
-        cargo(test_run)
-            .args(["doc", "--quiet", "--no-deps", "--workspace", "--document-private-items"])
-            .env("RUSTDOCFLAGS", "-D warnings"),
-    )
-}
-
-/// Licences, bans and sources; advisories where a database is given.
-fn dependencies(test_run: &TestRun<'_>) -> Result<Counts> {
-    let deny = tools::cargo_deny(test_run.workspace)?;
-    // Other platforms' crates stand in Cargo.lock as well; cargo-deny reads them and fetches none.
-    process::output(cargo(test_run).args(["fetch", "--locked", "--quiet"]))?;
-    let check = |what: &[&str]| {
-        let mut command = Command::new(&deny);
-        command.current_dir(&test_run.workspace.root).stdin(Stdio::null());
-        command.args(["--offline", "check", "--hide-inclusion-graph"]).args(what);
-        passes(&mut command)
-    };
-    let mut counts = check(&["licenses", "bans", "sources"])?;
-    if let Some(database) = std::env::var_os("HOLDFAST_ADVISORY_DB") {
-        let config = workspace::read_text(&test_run.workspace.root.join("deny.toml"))?;
-        let section = format!("\n[advisories]\ndb-path = {database:?}\n");
-        let file = tempfile::Builder::new().suffix(".toml").tempfile().context("no file")?;
-        workspace::write(file.path(), config + &section)?;
-        let path = file.path().to_string_lossy().into_owned();
-        let advisories = check(&["--disable-fetch", "--config", &path, "advisories"])?;
-        counts.passed = counts.passed.saturating_add(advisories.passed);
-        counts.failed = counts.failed.saturating_add(advisories.failed);
     }
-    Ok(counts)
-}
 
-fn unit(test_run: &TestRun<'_>) -> Result<Counts> {
-    let mut command = cargo(test_run);
-    command.args(["test", "--workspace", "--no-fail-fast", "--quiet"]);
-    command.env("PROPTEST_RNG_SEED", test_run.seed.to_string());
-    if test_run.full {
-        command.env("PROPTEST_CASES", FULL_CASES.to_string());
+    /// True for a stage that is part of this run.
+    fn is_chosen(&self, name: &str) -> bool {
+        if name == HOST_PROGRAMS {
+            return ["system", "unit", "boards"].iter().any(|stage| self.is_chosen(stage));
+        }
+        let named = self.named.contains(&name);
+        if self.board.is_some() {
+            return OF_BOARD.contains(&name) && (named || self.named.is_empty());
+        }
+        let everything = self.named.is_empty() && self.tests.is_empty();
+        everything || named || (!self.tests.is_empty() && OF_TESTS.contains(&name))
     }
-    if !test_run.filter.is_empty() {
-        command.arg("--").arg(&test_run.filter);
+
+    /// Parts of the names of the tests that a stage runs; empty for all.
+    fn filters_of(&self, stage: &str) -> &[String] {
+        let whole = self.named.contains(&stage) || !["system", "unit"].contains(&stage);
+        if whole { &[] } else { &self.tests }
     }
-    counted(&mut command)
-}
 
-/// Directory of the images that tests look at.
-fn image_directory(test_run: &TestRun<'_>) -> Result<PathBuf> {
-    let output = test_run.workspace.output()?;
-    Ok(test_run.board.as_ref().map_or(output.clone(), |board| output.join(board)))
-}
-
-/// Directory of the programs of test apps, which are the same on every board.
-fn program_directory(test_run: &TestRun<'_>) -> Result<PathBuf> {
-    Ok(test_run.workspace.output()?.join("programs"))
-}
-
-/// Manifests of the images that the system tests look at.
-const IMAGES: [&str; 9] = [
-    "images/hello.toml",
-    "images/connected.toml",
-    "tests/images/probe.toml",
-    "tests/images/supervision.toml",
-    "tests/images/hostile.toml",
-    "tests/images/network.toml",
-    "tests/images/lease.toml",
-    "tests/images/update.toml",
-    "tests/images/deferral.toml",
-];
-
-/// The app of the first of them that waits for a debugger in an image of its own.
-const DEBUGGED: &str = "hello";
-
-fn images(test_run: &TestRun<'_>) -> Result<Counts> {
-    let mut builder = ImageBuilder::new(test_run.workspace, false, false)?;
-    let programs = program_directory(test_run)?;
-    let dynamic = dynamic_app::build(test_run, builder.rust(), &programs)?;
-    let board = test_run.board.as_deref();
-    let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
-    for manifest in IMAGES.into_iter().chain(more) {
-        let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
-        builder.build_for(board, &test_run.workspace.root.join(manifest), apps, None)?;
+    /// True for what was run for other stages' sake and is not worth a line when it went well.
+    fn is_silent(&self, result: &StageResult) -> bool {
+        let for_tests = !self.tests.is_empty() && ["kernels", "images"].contains(&result.name);
+        let prepares = result.name == HOST_PROGRAMS || for_tests;
+        prepares && !self.named.contains(&result.name) && result.counts.failed == 0
     }
-    builder.build_test_programs(&programs)?;
-    for (name, directory) in
-        [("hostile", "tests/hostile-apps"), ("hostile-network", "tests/hostile-network-app")]
-    {
-        let program = builder.app_program(&test_run.workspace.root.join(directory))?;
-        workspace::write(&programs.join(name), program)?;
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
+    let started = Instant::now();
+    let after = args.minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
+    let deadline = after.and_then(|after| started.checked_add(after));
+    let mut test_run = TestRun::new(workspace, args)?;
+    if args.list {
+        return stages::list(&test_run);
     }
-    builder.debug(Some(DEBUGGED));
-    builder.build_for(board, &test_run.workspace.root.join(IMAGES[0]), &[], None)?;
-    let control = workspace::read(&builder.control_kernel(board.unwrap_or(DEFAULT_BOARD))?)?;
-    workspace::write(&image_directory(test_run)?.join("control-zImage"), control)?;
-    Ok(Counts::PASSED)
-}
-
-/// Every rule of required.toml holds in the configuration of every board's kernel.
-fn kernel_config(test_run: &TestRun<'_>) -> Result<Counts> {
-    let boards = test_run.workspace.root.join("images/boards");
-    let builder = ImageBuilder::new(test_run.workspace, false, false)?;
-    let mut counts = Counts::default();
-    for name in holdfast_images::board::names(&boards) {
-        let board = Board::load(&boards, &name, Path::new("kernel-config"))?;
-        let config = kernel::configuration(test_run.workspace, &board, builder.pins(), false)?;
-        kernel::check_required(test_run.workspace, &config)
-            .with_context(|| format!("board {name}"))?;
-        counts.passed = counts.passed.saturating_add(kernel::required(test_run.workspace)?.len());
-    }
-    Ok(counts)
-}
-
-fn system(test_run: &TestRun<'_>) -> Result<Counts> {
-    let board = test_run.board.as_deref().unwrap_or(DEFAULT_BOARD);
-    let mut command = system_tests(test_run, board, &image_directory(test_run)?)?;
-    counted(command.arg(&test_run.filter))
-}
-
-/// The program of the system tests, on the images of a board; parts of test names may follow.
-fn system_tests(test_run: &TestRun<'_>, board: &str, images: &Path) -> Result<Command> {
-    let mut command = cargo(test_run);
-    command
-        .args(["run", "--quiet", "--package", "holdfast-system-tests", "--"])
-        .arg(images)
-        .arg(program_directory(test_run)?)
-        .arg(keys::development_directory(test_run.workspace))
-        .arg(if test_run.full { "full" } else { "usual" })
-        .arg(board);
-    Ok(command)
-}
-
-/// Runs a command that runs tests, shows what it prints, and adds up its `test result:` lines.
-fn counted(command: &mut Command) -> Result<Counts> {
-    let name = format!("{command:?}");
-    let mut child =
-        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run {name}"))?;
-    let stdout = child.stdout.take().with_context(|| format!("{name} has no output"))?;
-    let mut counts = Counts::default();
-    for line in BufReader::new(stdout).lines() {
-        let line = line.with_context(|| format!("cannot read the output of {name}"))?;
-        if let Some(more) = result_line(&line) {
-            counts.passed = counts.passed.saturating_add(more.passed);
-            counts.failed = counts.failed.saturating_add(more.failed);
-        } else if !line.is_empty() && !line.starts_with("running ") {
-            println!("{line}");
+    // All at once, since apt has one lock.
+    host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL, host::TESTS])?;
+    for (stage, needs) in [
+        ("fuzz", host::FUZZ),
+        ("images", host::DEBIAN_LIBC),
+        ("images", host::SOURCE_PACKAGES),
+        ("boards", host::SOURCE_PACKAGES),
+    ] {
+        if test_run.is_chosen(stage) {
+            host::ensure(&[needs])?;
         }
     }
-    let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
-    if !status.success() && counts.failed == 0 {
-        bail!("{name} ended with {status}");
+    let jobs = jobserver::Client::new(test_run.jobs).context("cannot make a jobserver")?;
+    test_run.workspace.jobs = Some(jobs.clone());
+    let test_run = Arc::new(test_run);
+    let chosen = STAGES.iter().map(|stage| stage.node).filter(|n| test_run.is_chosen(n.name));
+    let before = ProcessorTime::now();
+    let mut outcome = schedule::run(&test_run, &jobs, Graph::new(chosen), started, deadline)?;
+    let idle = before.zip(ProcessorTime::now()).and_then(|(from, to)| from.idle_percent(to));
+    outcome.results.retain(|result| !test_run.is_silent(result));
+    let result = report::report(&test_run, &outcome, idle, args.minutes);
+    if !outcome.unfinished.is_empty() {
+        descendants::kill();
     }
-    Ok(counts)
+    result
 }
 
-/// The numbers in a `test result:` line.
-fn result_line(line: &str) -> Option<Counts> {
-    let rest = line.strip_prefix("test result: ")?;
-    let number = |unit: &str| -> Option<usize> {
-        let part = rest.split([';', '.']).find(|part| part.trim().ends_with(unit))?;
-        part.trim().split(' ').next()?.parse().ok()
-    };
-    Some(Counts { passed: number(" passed")?, failed: number(" failed")? })
+/// A file's name with the board's behind it, before its extension.
+fn beside(file: &Path, board: &str) -> PathBuf {
+    let mut name = file.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{board}"));
+    let path = file.with_file_name(name);
+    match file.extension() {
+        Some(extension) => path.with_added_extension(extension),
+        None => path,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn chosen(board: Option<&str>, filters: &[&str]) -> (TestRun, Vec<&'static str>) {
+        let workspace = Workspace { root: "/".into(), cache: "/".into(), jobs: None };
+        let args = TestArgs {
+            full: false,
+            board: board.map(str::to_owned),
+            jobs: None,
+            shard: None,
+            list: false,
+            junit: None,
+            minutes: None,
+            filters: filters.iter().map(|filter| (*filter).to_owned()).collect(),
+        };
+        let run = TestRun::new(&workspace, &args).unwrap();
+        let names = STAGES.iter().map(|stage| stage.node.name);
+        let names = names.filter(|name| run.is_chosen(name)).collect();
+        (run, names)
+    }
+
     #[test]
-    fn result_lines_are_added_up_and_others_are_not() {
-        let line =
-            "test result: FAILED. 23 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out";
-        let counts = result_line(line).unwrap();
-        assert_eq!((counts.passed, counts.failed), (23, 2));
-        assert!(result_line("test boots ... ok").is_none());
+    fn names_choose_stages_and_tests_choose_what_runs_them() {
+        assert_eq!(chosen(None, &[]).1.len(), STAGES.len());
+        assert_eq!(chosen(None, &["lint", "docs"]).1, ["lint", "docs"]);
+        assert_eq!(chosen(None, &["system"]).1, ["host-programs", "system"]);
+        let all = ["kernels", "host-programs", "images", "system", "unit"];
+        let (run, names) = chosen(None, &["a_zombie"]);
+        assert_eq!(names, all);
+        assert_eq!(run.filters_of("unit"), ["a_zombie"]);
+        assert_eq!(run.filters_of("system"), ["a_zombie"]);
+        let (run, names) = chosen(None, &["unit", "a_zombie"]);
+        assert_eq!(names, all);
+        assert!(run.filters_of("unit").is_empty(), "a stage that is named runs whole");
+        let on_board = chosen(Some("orangepi-pc"), &["a_zombie"]);
+        assert_eq!(on_board.1, ["kernels", "host-programs", "images", "system"]);
+        assert_eq!(on_board.0.filters_of("system"), ["a_zombie"]);
+    }
+
+    #[test]
+    fn preparations_are_reported_only_when_they_fail_or_were_asked_for() {
+        let result = |name, counts| StageResult {
+            name,
+            counts,
+            began: Duration::ZERO,
+            took: Duration::ZERO,
+        };
+        let silent = |filters: &[&str], name| {
+            let run = chosen(None, filters).0;
+            let silent = run.is_silent(&result(name, Counts::PASSED));
+            assert!(!run.is_silent(&result(name, Counts::FAILED)));
+            silent
+        };
+        assert!(silent(&["a_zombie"], "images") && silent(&["a_zombie"], "kernels"));
+        assert!(!silent(&[], "images") && !silent(&["images"], "images"));
+        assert!(silent(&[], HOST_PROGRAMS) && !silent(&["a_zombie"], "unit"));
+    }
+
+    #[test]
+    fn every_need_is_a_stage_before_it() {
+        for (index, stage) in STAGES.iter().enumerate() {
+            for need in stage.node.needs {
+                let place = STAGES.iter().position(|other| other.node.name == *need);
+                assert!(place.is_some_and(|at| at < index), "{} {need}", stage.node.name);
+            }
+        }
+    }
+
+    #[test]
+    fn parts_and_files_are_named_as_the_help_says() {
+        assert_eq!(shard("1/3").unwrap(), "1/3");
+        for wrong in ["0/3", "4/3", "1", "a/b"] {
+            assert!(shard(wrong).is_err(), "{wrong}");
+        }
+        let named = beside(Path::new("/tmp/checks.xml"), "orangepi-pc");
+        assert_eq!(named, Path::new("/tmp/checks-orangepi-pc.xml"));
+        assert_eq!(beside(Path::new("checks"), "b"), Path::new("checks-b"));
     }
 }

@@ -124,7 +124,7 @@ pub(crate) fn build(
     let (merged, built_in) = (scratch.path().join("fragments"), scratch.path().join("environment"));
     workspace::write(&built_in, &environment)?;
     let make = |target: &str| {
-        let mut command = cross_make(&u_boot.tree, &object, target);
+        let mut command = cross_make(workspace, &u_boot.tree, &object, target);
         let map = |path: &Path| format!("-ffile-prefix-map={}=.", path.display());
         command
             .env("SOURCE_DATE_EPOCH", "0")

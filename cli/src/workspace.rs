@@ -15,6 +15,8 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     /// What is kept between builds and shared by checkouts.
     pub(crate) cache: PathBuf,
+    /// The tokens that all builds of one `test` share; without them, each takes all processors.
+    pub(crate) jobs: Option<jobserver::Client>,
 }
 
 impl Workspace {
@@ -34,7 +36,7 @@ impl Workspace {
             None => user_cache()?.join("holdfast"),
         };
         make_directory(&cache)?;
-        Ok(Self { root, cache })
+        Ok(Self { root, cache, jobs: None })
     }
 
     /// Waits until nobody else works on `what` in the cache, and keeps others from it until the
@@ -55,6 +57,14 @@ impl Workspace {
             }
         }
         Ok(file)
+    }
+
+    /// Lets a program that builds (cargo, `make`) or runs guests take its share of the tokens, where there
+    /// are some.
+    pub(crate) fn share_jobs(&self, command: &mut Command) {
+        if let Some(jobs) = &self.jobs {
+            jobs.configure_make(command);
+        }
     }
 
     /// Where what is built for this checkout goes.

@@ -1,14 +1,15 @@
 //! The stage `boards`: images for other boards than the system tests' own, looked at, and run where QEMU has
 //! the machine.
 
-use super::{Counts, TestRun, counted, program_directory, system_tests};
+use super::stage_log::StageLog;
+use super::stages::{program_directory, system_tests};
+use super::{Counts, TestRun, beside};
 use crate::image::ImageBuilder;
 use crate::workspace;
 use anyhow::{Context, Result, ensure};
 use holdfast_images::board::{self, Board, FirstStage, Place};
 use holdfast_images::{disk, show, verify};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 /// Images that the checks below need.
 const IMAGES: [&str; 4] =
@@ -35,22 +36,27 @@ const ORANGEPI_PC: [&str; 12] = [
 /// Those that run on the i.MX6UL EVK's, which starts the kernel itself.
 const IMX6UL_EVK: [&str; 2] = ["the_image_boots", "the_app_runs"];
 
-pub(super) fn run(test_run: &TestRun<'_>) -> Result<Counts> {
-    let builder = ImageBuilder::new(test_run.workspace, false, false)?;
+/// The boards that the stage looks at.
+pub(super) fn looked_at(test_run: &TestRun) -> Vec<String> {
+    let mut names = board::names(&test_run.workspace.root.join("images/boards"));
+    // A kernel takes minutes; one more is enough for every day.
+    names.retain(|name| match name.as_str() {
+        super::DEFAULT_BOARD => false,
+        WITH_PERIPHERALS => true,
+        _ => test_run.full,
+    });
+    names
+}
+
+pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    let builder = ImageBuilder::new(&test_run.workspace, false, false)?;
     let mut counts = Counts::default();
-    let mut add = |more: Counts| {
-        counts.passed = counts.passed.saturating_add(more.passed);
-        counts.failed = counts.failed.saturating_add(more.failed);
-    };
     let boards = test_run.workspace.root.join("images/boards");
-    for name in board::names(&boards) {
-        // A kernel takes minutes; one more is enough for every day.
+    for name in looked_at(test_run) {
         let (images, checks): (&[&str], &[&str]) = match name.as_str() {
-            super::DEFAULT_BOARD => continue,
-            "orangepi-pc" => (&IMAGES, &ORANGEPI_PC),
-            "imx6ul-evk" if test_run.full => (&IMAGES[..1], &IMX6UL_EVK),
-            _ if test_run.full => (&IMAGES[..1], &[]),
-            _ => continue,
+            WITH_PERIPHERALS => (&IMAGES, &ORANGEPI_PC),
+            "imx6ul-evk" => (&IMAGES[..1], &IMX6UL_EVK),
+            _ => (&IMAGES[..1], &[]),
         };
         let directory = test_run.workspace.output()?.join(&name);
         workspace::make_directory(&directory)?;
@@ -60,38 +66,30 @@ pub(super) fn run(test_run: &TestRun<'_>) -> Result<Counts> {
             builder.build_for(Some(&name), &manifest, &[], Some(&path))?;
         }
         let board = Board::load(&boards, &name, Path::new("boards"))?;
-        let result = is_sound(&board, &image_path(&directory, "hello.toml"));
+        let result = is_sound(log, &board, &image_path(&directory, "hello.toml"));
         match result {
             Ok(()) => {
-                println!("test the_image_of_{name}_is_sound ... ok");
-                add(Counts::PASSED);
+                log.print(format!("test the_image_of_{name}_is_sound ... ok"));
+                counts.add(Counts::PASSED);
             }
             Err(error) => {
-                println!("test the_image_of_{name}_is_sound ... FAILED\n{error:#}");
-                add(Counts::FAILED);
+                log.print(format!("test the_image_of_{name}_is_sound ... FAILED\n{error:#}"));
+                counts.add(Counts::FAILED);
             }
         }
         if !checks.is_empty() {
             builder.build_test_programs(&program_directory(test_run)?)?;
-            add(counted(system_tests(test_run, &name, &directory)?.args(checks))?);
+            let mut command = system_tests(test_run, &name, &directory)?;
+            command.args(checks);
+            if let Some(file) = &test_run.junit {
+                command.arg("--junit").arg(beside(file, &name));
+            }
+            // Beside the system tests' own, which may be running.
+            let times = test_run.workspace.output()?.join("test-times.json");
+            counts.add(log.counted(command.arg("--times").arg(beside(&times, &name)))?);
         }
     }
     Ok(counts)
-}
-
-/// Builds the image whose kernel takes longest, with whatever time nobody else has a use for.
-pub(super) fn build_ahead(test_run: &TestRun<'_>) -> Option<Child> {
-    let own = std::env::current_exe().ok()?;
-    let mut command = Command::new("nice");
-    command
-        .args(["-n", "19"])
-        .arg(own)
-        .args(["image", "build", "--board", "orangepi-pc", "--image", IMAGES[0]])
-        .current_dir(&test_run.workspace.root)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.spawn().ok()
 }
 
 fn image_path(directory: &Path, manifest: &str) -> PathBuf {
@@ -101,7 +99,7 @@ fn image_path(directory: &Path, manifest: &str) -> PathBuf {
 
 /// What can be said of an image without its board: everything is where the boot ROM, the first stage and the
 /// boot loader look for it, signed, and for this board.
-fn is_sound(board: &Board, image: &Path) -> Result<()> {
+fn is_sound(log: &StageLog, board: &Board, image: &Path) -> Result<()> {
     let chain = verify::verify(image, None, None)?;
     ensure!(chain.is_sound(), "the boot loader would not start it");
     ensure!(chain.board == board.name, "the boot loader is for {}", chain.board);
@@ -109,7 +107,7 @@ fn is_sound(board: &Board, image: &Path) -> Result<()> {
     ensure!(shown.board == board.name, "the root file system is for {}", shown.board);
     let most = 4 << 20;
     ensure!(shown.slot_bytes <= most, "the slot has {} bytes, more than 4 MiB", shown.slot_bytes);
-    println!("{}: slot {} bytes", board.name, shown.slot_bytes);
+    log.print(format!("{}: slot {} bytes", board.name, shown.slot_bytes));
     if board.boot_loader.place == Place::Rom {
         return Ok(());
     }

@@ -17,7 +17,7 @@ const LIBRARIES: &str = "/usr/arm-linux-gnueabihf/lib";
 const TARGET: &str = "armv7-unknown-linux-gnueabihf";
 
 /// Makes the directories of both apps anew, in `directory`: `dynamic` and `dynamic-rust`.
-pub(super) fn build(test_run: &TestRun<'_>, rust: &Rust, directory: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn build(test_run: &TestRun, rust: &Rust, directory: &Path) -> Result<Vec<PathBuf>> {
     host::ensure(&[host::KERNEL, host::DEBIAN_LIBC])?;
     let step = Step::begin("building dynamic apps".to_owned());
     let apps = vec![in_c(test_run, directory)?, in_rust(test_run, rust, directory)?];
@@ -25,7 +25,7 @@ pub(super) fn build(test_run: &TestRun<'_>, rust: &Rust, directory: &Path) -> Re
     Ok(apps)
 }
 
-fn in_c(test_run: &TestRun<'_>, directory: &Path) -> Result<PathBuf> {
+fn in_c(test_run: &TestRun, directory: &Path) -> Result<PathBuf> {
     let source = test_run.workspace.root.join("tests/dynamic-app");
     let manifest = workspace::read_text(&source.join("app_manifest.json"))?;
     let app = app_directory(&directory.join("dynamic"), &manifest, &[])?;
@@ -42,7 +42,7 @@ fn in_c(test_run: &TestRun<'_>, directory: &Path) -> Result<PathBuf> {
 }
 
 /// The program of `examples/hello` for another target. Nothing else has one with a prebuilt std.
-fn in_rust(test_run: &TestRun<'_>, rust: &Rust, directory: &Path) -> Result<PathBuf> {
+fn in_rust(test_run: &TestRun, rust: &Rust, directory: &Path) -> Result<PathBuf> {
     let root = &test_run.workspace.root;
     let manifest = workspace::read_text(&root.join("examples/hello/app_manifest.json"))?
         .replace("\"hello\"", "\"dynamic-rust\"")
@@ -60,6 +60,7 @@ fn in_rust(test_run: &TestRun<'_>, rust: &Rust, directory: &Path) -> Result<Path
         .env("CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER", COMPILER)
         .env_remove("RUSTUP_TOOLCHAIN")
         .env_remove("RUSTFLAGS");
+    test_run.workspace.share_jobs(&mut command);
     process::output(&mut command)?;
     let built = target_directory.join(TARGET).join("release/hello");
     copy(&built, &app.join("root/bin/app"))?;

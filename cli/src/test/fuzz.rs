@@ -1,6 +1,8 @@
 //! The stage `fuzz`: every target of `fuzz/` for a number of inputs that is the same in every run.
 
-use super::{Counts, TestRun, cargo};
+use super::stage_log::StageLog;
+use super::stages::cargo;
+use super::{Counts, TestRun};
 use crate::progress::Step;
 use crate::{host, process, workspace};
 use anyhow::{Context, Result};
@@ -22,9 +24,9 @@ const FLAGS: &[&str] = &[
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
 
-pub(super) fn run(test_run: &TestRun<'_>) -> Result<Counts> {
+pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     host::ensure(&[host::FUZZ])?;
-    let workspace = test_run.workspace;
+    let workspace = &test_run.workspace;
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let directory = workspace.root.join("target/fuzz");
     let step = Step::begin("building fuzz targets".to_owned());
@@ -44,11 +46,11 @@ pub(super) fn run(test_run: &TestRun<'_>) -> Result<Counts> {
     for name in names(&corpora)? {
         match fuzz(test_run, &programs.join(&name), &corpora.join(&name)) {
             Ok(()) => {
-                println!("fuzz {name} ... ok");
+                log.print(format!("fuzz {name} ... ok"));
                 counts.passed = counts.passed.saturating_add(1);
             }
             Err(error) => {
-                println!("fuzz {name} ... FAILED\n{error:#}");
+                log.print(format!("fuzz {name} ... FAILED\n{error:#}"));
                 counts.failed = counts.failed.saturating_add(1);
             }
         }
@@ -67,7 +69,7 @@ fn names(corpora: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn fuzz(test_run: &TestRun<'_>, program: &Path, corpus: &Path) -> Result<()> {
+fn fuzz(test_run: &TestRun, program: &Path, corpus: &Path) -> Result<()> {
     let findings = test_run.workspace.root.join("target/fuzz/findings");
     workspace::make_directory(&findings)?;
     // What it learns on the way is gone afterwards: the corpus in the tree grows by hand alone.

@@ -1,5 +1,6 @@
 //! The stage `reference-client`: what we publish, seen by TUF's own client.
 
+use super::stage_log::StageLog;
 use super::tools;
 use super::{Counts, TestRun};
 use crate::workspace;
@@ -16,8 +17,8 @@ use std::process::Command;
 const PATH: &str = "apps/pump.app";
 const DAY: u64 = 86_400;
 
-pub(super) fn run(test_run: &TestRun<'_>) -> Result<Counts> {
-    let python = tools::reference_client(test_run.workspace)?;
+pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    let python = tools::reference_client(&test_run.workspace)?;
     let script = test_run.workspace.root.join("tests/reference-client/client.py");
     let scratch = tempfile::tempdir().context("cannot make a directory")?;
     let directory = scratch.path().join("repository");
@@ -34,10 +35,10 @@ pub(super) fn run(test_run: &TestRun<'_>) -> Result<Counts> {
     let mut counts = Counts::default();
     let mut judge = |name: &str, expected: &str, (taken, said): (bool, String), takes: bool| {
         if taken == takes && said.contains(expected) {
-            println!("test {name} ... ok");
+            log.print(format!("test {name} ... ok"));
             counts.passed = counts.passed.saturating_add(1);
         } else {
-            println!("test {name} ... FAILED: expected `{expected}` in\n{said}");
+            log.print(format!("test {name} ... FAILED: expected `{expected}` in\n{said}"));
             counts.failed = counts.failed.saturating_add(1);
         }
     };

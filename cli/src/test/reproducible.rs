@@ -4,6 +4,7 @@
 //! time zones and temporary directories. The full form builds everything twice: another path,
 //! another, empty cache.
 
+use super::stage_log::StageLog;
 use super::{Counts, TestRun};
 use crate::process;
 use crate::progress::Step;
@@ -13,12 +14,18 @@ use holdfast_images::build;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub(super) fn run(test_run: &TestRun<'_>) -> Result<Counts> {
+pub(super) fn run(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let scratch = tempfile::tempdir().context("cannot make a directory")?;
     let (first, second) = (scratch.path().join("first.img"), scratch.path().join("second.img"));
-    let workspace = test_run.workspace;
+    let workspace = &test_run.workspace;
     let epoch = workspace.build_time()?.to_string();
-    build_in(&workspace.root, &first, "022", &[("TZ", "UTC"), ("SOURCE_DATE_EPOCH", &epoch)])?;
+    build_in(
+        workspace,
+        &workspace.root,
+        &first,
+        "022",
+        &[("TZ", "UTC"), ("SOURCE_DATE_EPOCH", &epoch)],
+    )?;
     let elsewhere = scratch.path().join("a longer temporary directory");
     workspace::make_directory(&elsewhere)?;
     let elsewhere = elsewhere.to_string_lossy().into_owned();
@@ -28,12 +35,12 @@ pub(super) fn run(test_run: &TestRun<'_>) -> Result<Counts> {
         ("TMPDIR", elsewhere.as_str()),
         ("SOURCE_DATE_EPOCH", epoch.as_str()),
     ];
-    build_in(&workspace.root, &second, "077", &others)?;
+    build_in(workspace, &workspace.root, &second, "077", &others)?;
     same_with_rom(&first, &second)?;
     // A planted difference of one second must not go unnoticed.
     let planted = scratch.path().join("planted.img");
     let later = workspace.build_time()?.saturating_add(1).to_string();
-    build_in(&workspace.root, &planted, "022", &[("SOURCE_DATE_EPOCH", &later)])?;
+    build_in(workspace, &workspace.root, &planted, "022", &[("SOURCE_DATE_EPOCH", &later)])?;
     if same(&first, &planted).is_ok() {
         bail!("an image that was dated a second later counts as the same");
     }
@@ -66,7 +73,7 @@ fn from_two_empty_caches(workspace: &Workspace, scratch: &Path, epoch: &str) -> 
             ("HOLDFAST_KEYS", keys.as_str()),
             ("SOURCE_DATE_EPOCH", epoch),
         ];
-        build_in(&scratch.join(place), &image, umask, &environment)?;
+        build_in(workspace, &scratch.join(place), &image, umask, &environment)?;
         images.push(image);
         step.done("built");
     }
@@ -77,7 +84,13 @@ fn from_two_empty_caches(workspace: &Workspace, scratch: &Path, epoch: &str) -> 
 }
 
 /// Builds the default image of the checkout `root` with this very program.
-fn build_in(root: &Path, output: &Path, umask: &str, environment: &[(&str, &str)]) -> Result<()> {
+fn build_in(
+    workspace: &Workspace,
+    root: &Path,
+    output: &Path,
+    umask: &str,
+    environment: &[(&str, &str)],
+) -> Result<()> {
     // Not its path: an earlier stage may have built another program there meanwhile.
     let program = format!("/proc/{}/exe", std::process::id());
     let mut command = Command::new("sh");
@@ -90,6 +103,7 @@ fn build_in(root: &Path, output: &Path, umask: &str, environment: &[(&str, &str)
         .env_remove("CARGO_MANIFEST_DIR")
         .envs(environment.iter().copied())
         .stdin(Stdio::null());
+    workspace.share_jobs(&mut command);
     process::output(&mut command).map(drop)
 }
 

@@ -20,6 +20,7 @@ pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
         let mut step = Step::begin(format!("building cargo-deny {CARGO_DENY}"));
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(["install", "--locked", &format!("cargo-deny@{CARGO_DENY}"), "--root"]);
+        workspace.share_jobs(&mut command);
         process::follow(command.arg(&root), &mut step).context("cargo-deny cannot be built")?;
         step.done("built");
     }
