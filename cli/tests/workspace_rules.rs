@@ -8,9 +8,10 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
+use regex::Regex;
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 fn root() -> PathBuf {
@@ -142,4 +143,114 @@ fn every_promise_of_the_readme_names_a_test_that_exists() {
             assert!(tests.contains(&format!("\"{name}\"")), "there is no test {name}");
         }
     }
+}
+
+/// Directories of the packages that run on hosts alone.
+const ON_HOSTS: [&str; 6] = ["cli", "fuzz", "images", "qemu", "repository", "tests/system"];
+
+/// The cache of programs relies on it: a program depends on the files of the packages that it reaches by path,
+/// and on nothing else.
+#[test]
+fn programs_for_the_device_read_no_file_outside_their_packages() {
+    let hosts = ON_HOSTS.map(|directory| root().join(directory));
+    let mut checked = 0;
+    for manifest in manifests(&root()) {
+        let package = manifest.parent().unwrap();
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        if !text.contains("[package]") || hosts.iter().any(|host| host == package) {
+            continue;
+        }
+        assert!(!package.join("build.rs").exists(), "{}: has a build.rs", package.display());
+        for setting in ["build", "proc-macro"] {
+            let set = Regex::new(&format!("(?m)^{setting} *=")).unwrap();
+            assert!(!set.is_match(&text), "{}: sets `{setting}`", manifest.display());
+        }
+        for source in rust_sources(package) {
+            let text = std::fs::read_to_string(&source).unwrap();
+            if let Some(reads) = reads_outside(package, &source, &text) {
+                panic!("{}: {reads}: is cached without what this reads", source.display());
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "sources of programs were not found");
+}
+
+#[test]
+fn what_reads_a_file_outside_its_package_is_found() {
+    let (package, source) = (Path::new("/p"), Path::new("/p/src/bin/a.rs"));
+    for good in [
+        "include_bytes!(\"a.bin\")",
+        "include_str!(\n    \"../../LICENSE\",\n)",
+        "#[path = \"../a.rs\"]",
+        "env!(\"CARGO_PKG_VERSION\")",
+        "#[cfg(test)] mod tests { env!(\"CARGO_MANIFEST_DIR\"); }",
+    ] {
+        assert_eq!(reads_outside(package, source, good), None, "{good}");
+    }
+    for bad in [
+        "include_bytes!(\"../../../a.bin\")",
+        "include_str!(\"/etc/hostname\")",
+        "include!(concat!(env!(\"OUT_DIR\"), \"/a.rs\"))",
+        "include_str![\"../../../a\"]",
+        "#[cfg_attr(unix, path = \"../../../a.rs\")]",
+        "#[path = \"../../../a.rs\"]",
+        "env!(\"CARGO_MANIFEST_DIR\")",
+        "option_env!(\"HOSTNAME\")",
+        "#[cfg(test)] mod tests { env!(\"HOSTNAME\"); }",
+    ] {
+        assert!(reads_outside(package, source, bad).is_some(), "{bad}");
+    }
+}
+
+/// The first thing in a source that makes the compiler read what is not in its package: a file, or a variable
+/// that is another in another checkout.
+fn reads_outside(package: &Path, source: &Path, text: &str) -> Option<String> {
+    let tests = text.find("#[cfg(test)]").unwrap_or(text.len());
+    let reads = Regex::new(
+        r#"(?:#!?\[[^\]]*\bpath *=|\b(?<what>include(?:_str|_bytes)?|(?:option_)?env)! *[(\[{])\s*(?:r?"(?<name>[^"]*)")?"#,
+    )
+    .unwrap();
+    for found in reads.captures_iter(text) {
+        let whole = found.get(0).unwrap();
+        let name = found.name("name").map(|name| name.as_str());
+        let is_for_tests = whole.start() > tests || source.starts_with(package.join("tests"));
+        let is_good = |name: &str| match found.name("what").map(|what| what.as_str()) {
+            Some("env" | "option_env") => {
+                name.starts_with("CARGO_PKG_") || is_for_tests && name.starts_with("CARGO_")
+            }
+            _ => lies_in(package, source, name),
+        };
+        if !name.is_some_and(is_good) {
+            return Some(whole.as_str().to_owned());
+        }
+    }
+    None
+}
+
+/// Whether a name that stands in a source is that of a file in its package.
+fn lies_in(package: &Path, source: &Path, name: &str) -> bool {
+    let mut path = source.parent().unwrap().to_owned();
+    for part in Path::new(name).components() {
+        match part {
+            Component::ParentDir => drop(path.pop()),
+            part => path.push(part),
+        }
+    }
+    path.starts_with(package)
+}
+
+/// Every Rust source of a package; no link is among its files.
+fn rust_sources(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap().flatten() {
+        let (path, kind) = (entry.path(), entry.file_type().unwrap());
+        assert!(!kind.is_symlink(), "{}: is a link", path.display());
+        if kind.is_dir() && entry.file_name() != "target" {
+            found.extend(rust_sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
 }

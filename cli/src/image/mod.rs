@@ -120,7 +120,7 @@ impl<'a> ImageBuilder<'a> {
         let pins = pinned::load(workspace)?;
         let locked = locked || production;
         let toolchain = Toolchain::prepare(workspace, &pins, locked)?;
-        let devices = DeviceBuilder::new(workspace, toolchain)?;
+        let devices = DeviceBuilder::new(workspace, toolchain, pinned::pin(&pins, pinned::ZIG)?)?;
         Ok(Self { workspace, pins, devices, locked, production, debugged: None })
     }
 
