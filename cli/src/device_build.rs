@@ -330,8 +330,11 @@ mod tests {
             };
             let wrapper = format!("exec {}/zig cc", toolchain.zig.display());
             workspace::write(&toolchain.linker, wrapper).unwrap();
-            let checkout =
-                Self { _scratch: scratch, workspace: Workspace { root, cache }, toolchain };
+            let checkout = Self {
+                _scratch: scratch,
+                workspace: Workspace { root, cache, jobs: None },
+                toolchain,
+            };
             let package = |name: &str, more: &str| {
                 let text = format!("[package]\nname = \"{name}\"\nedition = \"2024\"\n{more}");
                 checkout.write(&format!("{name}/Cargo.toml"), &text);

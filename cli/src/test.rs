@@ -1,7 +1,6 @@
 //! `test`: everything that CI runs, as stages side by side, with a time table.
 
 mod boards;
-mod descendants;
 mod dynamic_app;
 mod fuzz;
 mod graph;
@@ -18,6 +17,7 @@ use crate::workspace::Workspace;
 use anyhow::{Context, Result};
 use clap::Args;
 use graph::{Graph, Lane, Node};
+use holdfast_qemu::process_tree;
 use report::ProcessorTime;
 use stage_log::StageLog;
 use std::num::NonZeroUsize;
@@ -263,7 +263,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     outcome.results.retain(|result| !test_run.is_silent(result));
     let result = report::report(&test_run, &outcome, idle, args.minutes);
     if !outcome.unfinished.is_empty() {
-        descendants::kill();
+        process_tree::kill_descendants(std::process::id());
     }
     result
 }

@@ -15,6 +15,7 @@ pub mod packet;
 pub mod peer;
 pub mod probe;
 mod process;
+pub mod process_tree;
 pub mod qmp;
 pub mod relay;
 pub mod settings;

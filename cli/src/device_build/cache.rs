@@ -127,8 +127,11 @@ mod tests {
         let scratch = tempfile::tempdir().unwrap();
         let built = scratch.path().join("built");
         fs::write(&built, "p").unwrap();
-        let workspace =
-            Workspace { root: scratch.path().to_owned(), cache: scratch.path().to_owned() };
+        let workspace = Workspace {
+            root: scratch.path().to_owned(),
+            cache: scratch.path().to_owned(),
+            jobs: None,
+        };
         for key in keys {
             let programs = BTreeMap::from([("hello".to_owned(), built.clone())]);
             let kept = keep(&workspace, key, &programs).unwrap();

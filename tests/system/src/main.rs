@@ -21,7 +21,6 @@ mod network_attacks;
 mod network_time;
 mod network_web;
 mod packages;
-mod processes;
 mod runner;
 mod schedule;
 mod scratch;

@@ -3,12 +3,12 @@
 //! A job is this program once more, with `--job`: what it writes into its report file are the outcomes of its
 //! checks. A job that does not end in time is killed with its guests, and the others go on.
 
-use crate::processes::kill_tree;
 use crate::schedule::{self, Times};
 use crate::suite::{Job, Needs, Outcome};
 use crate::summary::{Judged, Summary, Verdict};
 use crate::tokens::{Token, Tokens};
 use anyhow::{Context, Result};
+use holdfast_qemu::process_tree::kill_descendants;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -224,7 +224,8 @@ impl<'s> Runner<'s> {
             Some(status) => format!("its job ended ({status}) before it did"),
             None if took < most => return Ok(None),
             None => {
-                kill_tree(running.process.id());
+                kill_descendants(running.process.id());
+                running.process.kill().context("cannot end a job")?;
                 running.process.wait().context("cannot wait for a job")?;
                 let tail = last_console(&running.directory.join("consoles"));
                 format!("its job did not end within {} s; {tail}", most.as_secs())

@@ -1,15 +1,16 @@
-//! Ending every process that a run has started, whoever of them is whose child.
+//! A process with all that it and its children have started: found, and ended.
+//! Source: proc_pid_stat(5).
 
-use rustix::process::{Pid, Signal, getpid, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
-/// Kills all descendants of this process.
-pub(super) fn kill() {
-    // A stage that has lost its child may start another before it notices.
+/// Kills all descendants of the process with this number, and not the process itself.
+pub fn kill_descendants(of: u32) {
+    // Who has lost a child may start another before it notices.
     for _ in 0..3 {
-        let found = stop();
+        let found = stop(of);
         if found.is_empty() {
             break;
         }
@@ -22,10 +23,11 @@ pub(super) fn kill() {
 
 /// Stops all descendants until there are no new ones: what is stopped starts nothing, and nobody's children
 /// get lost to another parent.
-fn stop() -> BTreeSet<i32> {
+fn stop(of: u32) -> BTreeSet<i32> {
+    let of = i32::try_from(of).unwrap_or_default();
     let mut stopped = BTreeSet::new();
     loop {
-        let found = descendants(getpid().as_raw_nonzero().get(), &processes());
+        let found = descendants(of, &processes());
         let new: Vec<i32> = found.difference(&stopped).copied().collect();
         if new.is_empty() {
             return stopped;
@@ -80,12 +82,37 @@ fn descendants(of: i32, processes: &[(i32, i32)]) -> BTreeSet<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::{Command, Stdio};
+    use std::time::Instant;
 
     #[test]
     fn descendants_are_children_and_theirs_and_nobody_else() {
         let processes = [(1, 0), (5, 1), (7, 5), (8, 7), (9, 1), (10, 8)];
         assert_eq!(descendants(5, &processes), BTreeSet::from([7, 8, 10]));
         assert!(descendants(10, &processes).is_empty());
+    }
+
+    #[test]
+    fn a_killed_tree_leaves_no_grandchild() {
+        let mut shell = Command::new("sh")
+            .args(["-c", "sh -c 'sleep 600; true' & wait"])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let root = i32::try_from(shell.id()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        // The inner shell and its sleep.
+        while descendants(root, &processes()).len() < 2 {
+            assert!(Instant::now() < deadline, "the shells did not start");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let before = descendants(root, &processes());
+        kill_descendants(shell.id());
+        shell.wait().unwrap();
+        while processes().iter().any(|(pid, _)| before.contains(pid)) {
+            assert!(Instant::now() < deadline, "{before:?} live on");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]
