@@ -143,7 +143,7 @@ mod tests {
     /// As if a key's programs were used last so long ago.
     fn age(workspace: &Workspace, key: &str, unused: Duration) {
         let list = File::open(place(workspace, key).join(HASHES)).unwrap();
-        list.set_modified(SystemTime::now() - unused).unwrap();
+        list.set_modified(SystemTime::now().checked_sub(unused).unwrap()).unwrap();
     }
 
     #[test]
