@@ -204,11 +204,12 @@ impl<'a> Registration<'_, 'a> {
 
     fn job(self, names: Vec<String>, run: impl FnOnce(&[String], &mut Report<'_>) + 'a) {
         let Some(name) = names.first().cloned() else { return };
+        // Of all checks, since those of a sequence are made whichever is named.
+        let parts = u32::try_from(names.len()).unwrap_or(u32::MAX).saturating_add(1);
         let checks: Vec<String> = names.into_iter().filter(|name| self.suite.wants(name)).collect();
         if checks.is_empty() {
             return;
         }
-        let parts = u32::try_from(checks.len()).unwrap_or(u32::MAX).saturating_add(1);
         // Checks from a table are many and read what one boot has shown.
         let deadline = self.most.unwrap_or(A_CHECK.saturating_mul(parts.min(10)));
         self.suite.jobs.push(Job { checks, name, needs: self.needs, deadline, run: Box::new(run) });
