@@ -5,12 +5,11 @@
 //! system.
 
 use holdfast_core::network::status::{MAX_MESSAGE_BYTES, NetworkStatus};
-use holdfast_core::wire::{self, Reply, Request};
+use holdfast_core::wire::{Reply, Request};
+use holdfast_linux::init_socket::InitSocket;
 use holdfast_linux::{channel, clock};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType, bind, recv, send, socket,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType, bind, recv, socket};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::error::Error;
 use std::fmt::Write as _;
@@ -168,12 +167,7 @@ fn exchange(request: &Request) -> Result<Reply, Box<dyn Error>> {
 }
 
 fn exchange_with(request: &Request) -> Result<(Reply, Option<OwnedFd>), Box<dyn Error>> {
-    let number = std::env::var(wire::SOCKET_VARIABLE)?.parse()?;
-    let socket = channel::handed_over(number)?;
-    send(&socket, &wire::encode_request(request)?, SendFlags::NOSIGNAL)?;
-    let mut reply = vec![0u8; wire::MAX_REPLY_BYTES];
-    let (length, handed) = channel::receive_with(&socket, &mut reply)?;
-    Ok((wire::decode_reply(reply.get(..length).unwrap_or_default())?, handed))
+    Ok(InitSocket::from_environment()?.ask(request)?)
 }
 
 /// What the network service says of the network.
