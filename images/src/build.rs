@@ -602,7 +602,10 @@ fn uplink_service(network: NetworkGrants) -> component::Service {
 /// It has no network, writes the app store, and asks init for everything else.
 fn update_service() -> component::Service {
     let requests = Requests { update: true, ..Requests::default() };
-    let grants = ServiceGrants { state: true, app_store: true, ..agent(UPDATE, requests) };
+    let agent = agent(UPDATE, requests);
+    // Two for each app that has to do with updates, which are waited for there: bus/relay.rs of the service.
+    let limits = Limits { processes: 64, ..agent.limits };
+    let grants = ServiceGrants { state: true, app_store: true, limits, ..agent };
     component::Service {
         name: UPDATE.to_owned(),
         uid: UPDATE_UID,

@@ -9,6 +9,7 @@ use crate::package::Mounted;
 use holdfast_core::app_manifest::{ComponentId, Limits, UpdateAccess};
 use holdfast_core::component::Readiness;
 use holdfast_core::log_line::LineAssembler;
+use holdfast_core::notify::Notification;
 use holdfast_core::peripheral::{self, BoardPeripheral};
 use holdfast_core::policy::system_calls::SystemCalls;
 use holdfast_core::policy::{Network, Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE};
@@ -16,11 +17,11 @@ use holdfast_core::supervision::{Action, State, Supervisor};
 use holdfast_core::wire::{ComponentState, ComponentStatus};
 use holdfast_core::{component, wire};
 use holdfast_linux::cgroup::{Cgroup, GroupEvents, GroupLimits};
-use holdfast_linux::channel::{self, ListeningSocket, NotifySocket};
+use holdfast_linux::channel::{self, InitEnd, ListeningSocket, NotifyPath};
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::network_namespace::{NamespaceError, NetworkNamespace};
 use holdfast_linux::seccomp::{Filter, Filters};
-use holdfast_linux::spawn::{self, Command, Pid, SpawnError};
+use holdfast_linux::spawn::{self, Command, Notify, Pid, SpawnError};
 use holdfast_linux::{PathError, gpio, storage, terminal};
 use std::cell::OnceCell;
 use std::ffi::{CString, NulError};
@@ -59,7 +60,7 @@ pub(crate) struct Supervised {
     pub(crate) component: Component,
     pub(crate) supervisor: Supervisor,
     pub(crate) cgroup: Cgroup,
-    pub(crate) notify: NotifySocket,
+    pub(crate) notify: NotifyPath,
     /// At which it calls the update agent, if it has to do with updates.
     pub(crate) updates: Option<ListeningSocket>,
     pub(crate) lines: LineAssembler,
@@ -82,7 +83,30 @@ pub(crate) struct Running {
     pub(crate) status: OwnedFd,
     /// `None` once the program has closed its end.
     pub(crate) output: Option<OwnedFd>,
-    pub(crate) requests: Option<OwnedFd>,
+    /// Where its stub says what it has heard from it; `None` once the stub is gone.
+    pub(crate) signs: Option<OwnedFd>,
+    /// The way to a service that may ask for something; `None` once it has closed its end.
+    pub(crate) requests: Option<InitEnd>,
+}
+
+/// Where a plan is started.
+#[derive(Debug)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) uid: u32,
+    pub(crate) network: Option<&'a NetworkNamespace>,
+    pub(crate) cgroup: &'a Cgroup,
+    /// Its standard output and error.
+    pub(crate) output: &'a OwnedFd,
+    /// Where it says that it is ready and alive.
+    pub(crate) notify: Option<&'a NotifyPath>,
+}
+
+/// What has been started: its stub, and what that says of it.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) pid: Pid,
+    pub(crate) status: OwnedFd,
+    pub(crate) signs: OwnedFd,
 }
 
 /// Why a component was not started.
@@ -138,18 +162,17 @@ impl Starter {
         }
     }
 
-    /// Starts a plan with `output` as its standard output and error. `tree` says where those of its
-    /// mounts are that are not the same for every component.
+    /// Starts a plan. `tree` says where those of its mounts are that are not the same for every component.
     pub(crate) fn start_plan(
         &self,
         plan: &Plan,
-        uid: u32,
-        network: Option<&NetworkNamespace>,
-        (cgroup, output): (&Cgroup, &OwnedFd),
+        surroundings: &Surroundings<'_>,
         handed: Vec<(Option<&str>, BorrowedFd<'_>)>,
         tree: impl Fn(&Source) -> Option<PathBuf>,
-    ) -> Result<(Pid, OwnedFd), StartError> {
+    ) -> Result<Started, StartError> {
+        let Surroundings { uid, network, cgroup, output, notify } = *surroundings;
         let (status, status_child) = channel::output_pipe().map_err(StartError::Channel)?;
+        let (signs, signs_child) = channel::output_pipe().map_err(StartError::Channel)?;
         let mut trees = Vec::new();
         if let Root::Own(mounts) = &plan.root {
             for mount in mounts {
@@ -176,10 +199,10 @@ impl Starter {
                 environment.push(CString::new(format!("{variable}={number}"))?);
             }
         }
-        if let Some(notify) = tree(&Source::Notify) {
+        if let Some(notify) = notify {
             let path = match plan.root {
                 Root::Own(_) => Path::new(holdfast_core::policy::RUN_DIRECTORY).join("notify"),
-                Root::System => notify.join("notify"),
+                Root::System => notify.path().to_owned(),
             };
             environment.push(CString::new(format!("NOTIFY_SOCKET={}", path.display()))?);
         }
@@ -217,10 +240,11 @@ impl Starter {
             network,
             cgroup: cgroup.directory().as_fd(),
             status: status_child.as_fd(),
+            notify: notify.map(|path| Notify { path, signs: signs_child.as_fd() }),
             filters,
             held: self.held == Some(uid),
         })?;
-        Ok((pid, status))
+        Ok(Started { pid, status, signs })
     }
 }
 
@@ -248,7 +272,7 @@ impl Supervised {
         Ok(Self {
             network,
             supervisor: Supervisor::new(plan.readiness, plan.watchdog_ms, plan.restart),
-            notify: NotifySocket::bind(run, name, *uid)?,
+            notify: NotifyPath::prepare(run, name, *uid)?,
             updates: (plan.updates != UpdateAccess::None)
                 .then(|| ListeningSocket::bind(run, name, UPDATE_SOCKET, *uid))
                 .transpose()?,
@@ -279,12 +303,13 @@ impl Supervised {
         let opened = devices.iter().map(AsFd::as_fd).chain(peripherals.iter().map(AsFd::as_fd));
         let mut handed: Vec<_> = opened.map(|device| (None, device)).collect();
         let requests = if plan.requests.any() {
-            Some(channel::request_pair().map_err(StartError::Channel)?)
+            Some(channel::request_channel().map_err(StartError::Channel)?)
         } else {
             None
         };
         if let Some((_, theirs)) = &requests {
-            handed.push((Some(wire::SOCKET_VARIABLE), theirs.as_fd()));
+            handed.push((Some(wire::REQUESTS_VARIABLE), theirs.requests.as_fd()));
+            handed.push((Some(wire::REPLIES_VARIABLE), theirs.answers.as_fd()));
         }
         let stored = match (&plan.root, package) {
             (Root::Own(mounts), Some(package)) => {
@@ -309,11 +334,17 @@ impl Supervised {
             Source::Resolver => Some(network::resolver(&self.component.name)),
             _ => None,
         };
-        let own = (&self.cgroup, &output_child);
-        let (pid, status) =
-            starter.start_plan(plan, *uid, self.network.as_ref(), own, handed, tree)?;
+        let surroundings = Surroundings {
+            uid: *uid,
+            network: self.network.as_ref(),
+            cgroup: &self.cgroup,
+            output: &output_child,
+            notify: Some(&self.notify),
+        };
+        let Started { pid, status, signs } =
+            starter.start_plan(plan, &surroundings, handed, tree)?;
         let requests = requests.map(|(ours, _)| ours);
-        Ok(Running { pid, status, output: Some(output), requests })
+        Ok(Running { pid, status, output: Some(output), signs: Some(signs), requests })
     }
 
     /// Asks the program to end, where it runs, and does not start it again.
@@ -323,6 +354,22 @@ impl Supervised {
         {
             // It may have ended already; it is then reaped like any other.
             let _ = spawn::terminate(running.pid);
+        }
+    }
+
+    /// What the program has said by `sd_notify` since the last look, as its stub has heard it.
+    pub(crate) fn hear(&mut self) -> Notification {
+        let Some(running) = &mut self.running else {
+            return Notification::default();
+        };
+        match running.signs.as_ref().map(channel::hear) {
+            Some(Ok(Some(heard))) => heard,
+            // A closed pipe stays readable for ever: stop polling it.
+            Some(Ok(None) | Err(_)) => {
+                running.signs = None;
+                Notification::default()
+            }
+            None => Notification::default(),
         }
     }
 

@@ -4,7 +4,7 @@
 //! verified is the one that is mounted.
 
 use crate::app_store;
-use crate::component::{self, Component, Starter};
+use crate::component::{self, Component, Starter, Surroundings};
 use crate::floors::Floors;
 use crate::identities::{Identities, NoIdentity};
 use crate::log::Log;
@@ -234,16 +234,16 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
         Source::Package => Some(mounted.path.clone()),
         _ => None,
     };
-    let started = starter.start_plan(
-        &admission.plan,
-        admission.uid,
-        None,
-        (&cgroup, &output_child),
-        Vec::new(),
-        trees,
-    );
+    let surroundings = Surroundings {
+        uid: admission.uid,
+        network: None,
+        cgroup: &cgroup,
+        output: &output_child,
+        notify: None,
+    };
+    let started = starter.start_plan(&admission.plan, &surroundings, Vec::new(), trees);
     drop(output_child);
-    let answer = started.map(|(pid, status)| (pid, status, read_answer(&output)));
+    let answer = started.map(|started| (started.pid, started.status, read_answer(&output)));
     if let Err(error) = cgroup.kill() {
         log.failure("cannot end the look at a package", &error);
     }

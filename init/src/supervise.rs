@@ -14,12 +14,11 @@ use crate::package::{self, Gate};
 use crate::slots::Slots;
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::component::{ComponentList, Readiness};
-use holdfast_core::notify;
 use holdfast_core::release;
 use holdfast_core::slots::{Agreement, Health, Member, Verdict};
 use holdfast_core::supervision::Action;
 use holdfast_linux::PathError;
-use holdfast_linux::channel::{self, Received};
+use holdfast_linux::channel::{self, InitEnd};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::power::End;
@@ -36,8 +35,6 @@ const PET_EVERY_MS: u64 = 5_000;
 const END_WITHIN_MS: u64 = 20_000;
 /// Limits are looked at no more often than this, in milliseconds.
 const LOOK_EVERY_MS: u64 = 1_000;
-/// Datagrams taken from one component before the others have their turn.
-const DATAGRAMS_PER_TURN: usize = 8;
 
 /// Something init cannot go on without.
 #[derive(Debug, thiserror::Error)]
@@ -332,14 +329,10 @@ impl<'log> Supervision<'log> {
         poll.add(self.signals.descriptor());
         let mut wait_ms = PET_EVERY_MS;
         for supervised in &self.components {
-            poll.add(supervised.notify.socket());
             if let Some(running) = &supervised.running {
-                if let Some(output) = &running.output {
-                    poll.add(output);
-                }
-                if let Some(requests) = &running.requests {
-                    poll.add(requests);
-                }
+                let requests = running.requests.as_ref().map(InitEnd::requests);
+                let pipes = [running.output.as_ref(), running.signs.as_ref(), requests];
+                pipes.into_iter().flatten().for_each(|pipe| poll.add(pipe));
             }
             if let Some(deadline) = supervised.supervisor.deadline() {
                 wait_ms = wait_ms.min(deadline.saturating_sub(now));
@@ -400,24 +393,15 @@ impl<'log> Supervision<'log> {
                 continue;
             };
             supervised.log_output(self.log, now);
-            let mut ready = false;
-            let mut datagram = [0u8; notify::MAX_DATAGRAM_BYTES];
-            for _ in 0..DATAGRAMS_PER_TURN {
-                let received = channel::receive(supervised.notify.socket(), &mut datagram);
-                let Ok(Received::Message(length)) = received else {
-                    break;
-                };
-                let heard = notify::parse(datagram.get(..length).unwrap_or_default());
-                if heard.ready
-                    && supervised.supervisor.on_ready(now)
-                    && supervised.reports_readiness()
-                {
-                    self.log.notice(&format!("{} is ready", supervised.component.name));
-                    ready = true;
-                }
-                if heard.watchdog {
-                    supervised.supervisor.on_watchdog(now);
-                }
+            let heard = supervised.hear();
+            let ready = heard.ready
+                && supervised.supervisor.on_ready(now)
+                && supervised.reports_readiness();
+            if ready {
+                self.log.notice(&format!("{} is ready", supervised.component.name));
+            }
+            if heard.watchdog {
+                supervised.supervisor.on_watchdog(now);
             }
             if ready {
                 self.raise_floor(index);

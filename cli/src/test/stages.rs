@@ -127,7 +127,7 @@ pub(super) fn program_directory(test_run: &TestRun) -> Result<PathBuf> {
 }
 
 /// Manifests of the images that the system tests look at.
-const IMAGES: [&str; 9] = [
+const IMAGES: [&str; 10] = [
     "images/hello.toml",
     "images/connected.toml",
     "tests/images/probe.toml",
@@ -137,6 +137,7 @@ const IMAGES: [&str; 9] = [
     "tests/images/lease.toml",
     "tests/images/update.toml",
     "tests/images/deferral.toml",
+    "tests/images/lingering.toml",
 ];
 
 /// The app of the first of them that waits for a debugger in an image of its own.

@@ -1,8 +1,8 @@
-//! What components ask init for, over the sockets that it handed to them.
+//! What components ask init for, over the pipes that it handed to them.
 
 use super::Supervision;
 use crate::app_store;
-use crate::component::Component;
+use crate::component::{Component, Supervised};
 use crate::floors::Floors;
 use crate::log::Log;
 use crate::reset;
@@ -16,9 +16,10 @@ use holdfast_core::slots::Agreement;
 use holdfast_core::update::{Held, Running};
 use holdfast_core::wire::{self, Listener, Reply, Request};
 use holdfast_linux::block;
-use holdfast_linux::channel::{self, Received};
+use holdfast_linux::channel::{self, InitEnd};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::direct::Direct;
+use holdfast_linux::introduction::Introduction;
 use holdfast_linux::network_namespace::NetworkNamespace;
 use holdfast_linux::power::End;
 use std::os::fd::{AsFd, OwnedFd};
@@ -26,6 +27,15 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Stands for a service where an app's component id is asked for. No app can name it: it would have to be
 /// named by the service as well.
 const NO_APP: ComponentId = ComponentId([0; 16]);
+
+/// What becomes of a wish to know another service.
+enum Introduced {
+    /// Whoever asks is replied to by the one who introduces it.
+    InAMoment,
+    /// It does not happen, which is to be said.
+    Not(Reply),
+}
+
 impl Supervision<'_> {
     pub(super) fn hear_request(&mut self, index: usize) {
         let Some(supervised) = self.components.get_mut(index) else {
@@ -37,25 +47,31 @@ impl Supervision<'_> {
         let Some(requests) = &running.requests else {
             return;
         };
-        let mut message = [0u8; wire::MAX_REQUEST_BYTES];
-        let length = match channel::receive(requests, &mut message) {
-            Ok(Received::Message(length)) => length,
-            Ok(Received::Empty) => return,
-            Ok(Received::Truncated) => message.len(),
-            Ok(Received::Closed) | Err(_) => {
-                // A closed socket stays readable for ever: stop polling it.
+        // One byte more than a request has: what is longer is cut there, and told by it.
+        let mut message = [0u8; wire::MAX_REQUEST_BYTES + 1];
+        let length = match channel::read(requests.requests(), &mut message) {
+            Ok(None) => return,
+            Ok(Some(length @ 1..)) => length,
+            Ok(Some(0)) | Err(_) => {
+                // A closed pipe stays readable for ever: stop polling it.
                 running.requests = None;
                 return;
             }
         };
-        let (reply, handed) = match wire::decode_request(message.get(..length).unwrap_or_default())
-        {
+        let request = wire::decode_request(message.get(..length).unwrap_or_default());
+        let (reply, handed) = match request {
             Ok(Request::Link(at)) if supervised.component.plan.requests.links => self.link(at),
             Ok(Request::Network) if supervised.component.plan.requests.status => {
-                self.introduce(|service| service.links, &Reply::NetworkWanted)
+                match self.introduce(index, |service| service.links, &Reply::NetworkWanted) {
+                    Introduced::InAMoment => return,
+                    Introduced::Not(reply) => (reply, None),
+                }
             }
             Ok(Request::Update) if supervised.component.plan.requests.uplink => {
-                self.introduce(|service| service.update, &Reply::Uplink)
+                match self.introduce(index, |service| service.update, &Reply::Uplink) {
+                    Introduced::InAMoment => return,
+                    Introduced::Not(reply) => (reply, None),
+                }
             }
             Ok(Request::OtherSlot(part)) if supervised.component.plan.requests.update => {
                 self.slot_part(self.slots.other_part(part))
@@ -81,8 +97,8 @@ impl Supervision<'_> {
         if let (Some(requests), Ok(reply)) = (requests, wire::encode_reply(&reply)) {
             // Whoever does not read its replies misses them.
             let _ = match handed {
-                Some(socket) => channel::send_with(requests, &reply, socket.as_fd()),
-                None => channel::send(requests, &reply),
+                Some(socket) => channel::send_with(requests.answers(), &reply, socket.as_fd()),
+                None => channel::send(requests.answers(), &reply),
             };
         }
     }
@@ -278,26 +294,31 @@ impl Supervision<'_> {
         }
     }
 
-    /// A socket to the service that has a right: it gets the other end, with this message.
+    /// A socket to the service that has a right: it gets the other end, with this message. A child of init's sees to
+    /// it, and replies.
     fn introduce(
         &self,
+        asking: usize,
         has_right: impl Fn(Requests) -> bool,
         message: &Reply,
-    ) -> (Reply, Option<OwnedFd>) {
-        let service = self.components.iter().find(|c| has_right(c.component.plan.requests));
-        let wire = service.and_then(|service| service.running.as_ref()?.requests.as_ref());
-        let (Some(wire), Ok(message)) = (wire, wire::encode_reply(message)) else {
-            return (Reply::Unknown, None);
+    ) -> Introduced {
+        fn wire(service: &Supervised) -> Option<&InitEnd> {
+            service.running.as_ref()?.requests.as_ref()
+        }
+        let asking = self.components.get(asking).and_then(wire);
+        let wanted = self.components.iter().find(|c| has_right(c.component.plan.requests));
+        let (Some(asking), Some(wanted)) = (asking, wanted.and_then(wire)) else {
+            return Introduced::Not(Reply::Unknown);
         };
-        let handed = channel::request_pair().and_then(|(theirs, asking)| {
-            channel::send_with(wire, &message, theirs.as_fd())?;
-            Ok(asking)
-        });
-        match handed {
-            Ok(asking) => (Reply::Accepted, Some(asking)),
+        let encoded = [message, &Reply::Accepted, &Reply::Denied].map(wire::encode_reply);
+        let [Ok(message), Ok(accepted), Ok(refused)] = &encoded else {
+            return Introduced::Not(Reply::Unknown);
+        };
+        match (Introduction { wanted, message, asking, accepted, refused }).make() {
+            Ok(()) => Introduced::InAMoment,
             Err(error) => {
-                self.log.failure("a service does not listen", &error);
-                (Reply::Denied, None)
+                self.log.failure("no service is told of another", &error);
+                Introduced::Not(Reply::Denied)
             }
         }
     }

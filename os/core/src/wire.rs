@@ -1,8 +1,8 @@
 //! What a service may ask of init, and what init answers: one versioned postcard message each.
 //!
-//! Requests travel over the `SEQPACKET` socket that init hands to a component whose plan has any.
-//! init reads them as hostile bytes: bounded by [`MAX_REQUEST_BYTES`], trailing data refused. Every
-//! request gets one reply.
+//! Requests travel over a pipe that init hands to a component whose plan has any, one packet each: a pipe carries no
+//! descriptors, which init would have to close. init reads them as hostile bytes: bounded by [`MAX_REQUEST_BYTES`],
+//! trailing data refused. Every request gets one reply, over a `SEQPACKET` socket at which init receives nothing.
 
 use crate::app_manifest::{ComponentId, UpdateAccess};
 use crate::clock;
@@ -15,11 +15,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Environment variable that holds the number of the socket to init.
-pub const SOCKET_VARIABLE: &str = "HOLDFAST_INIT";
+/// Environment variable that holds the number of the pipe for requests to init.
+pub const REQUESTS_VARIABLE: &str = "HOLDFAST_REQUESTS";
+/// Environment variable that holds the number of the socket by which init replies.
+pub const REPLIES_VARIABLE: &str = "HOLDFAST_REPLIES";
 /// Version of the messages.
 pub const VERSION: u8 = 6;
-/// Longest request in bytes.
+/// Longest request in bytes: less than a packet of a pipe may have (`PIPE_BUF`, 4096).
 pub const MAX_REQUEST_BYTES: usize = 64;
 /// Longest reply in bytes.
 pub const MAX_REPLY_BYTES: usize = 64 * 1024;

@@ -1,17 +1,23 @@
 //! The sockets and pipes between init and its components.
+//!
+//! init owns no socket at which it could be sent a descriptor: it would be closed by init, and a close can wait for as
+//! long as its sender likes (`SO_LINGER`). What comes to init comes by pipes, which carry bytes alone. Two kinds of
+//! sockets are left: one of which init has shut down its side for receiving ([`InitEnd`]), and one that it only listens
+//! at for somebody else and never closes ([`ListeningSocket`]).
 
 use crate::PathError;
+use holdfast_core::notify::Notification;
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
-    bind, listen, recv, recvmsg, sendmsg, socket_with, socketpair,
+    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
+    SocketType, bind, listen, recvmsg, sendmsg, shutdown, socket_with, socketpair,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::fs;
 use std::io;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
@@ -37,37 +43,83 @@ pub fn read_status(pipe: impl AsFd) -> io::Result<Option<i32>> {
     })
 }
 
-/// A pair of connected `SEQPACKET` sockets `(init's, component's)`; init's end does not block.
+/// init's end of the way between it and a service: requests come by a pipe, one packet each, answers and descriptors go
+/// by a socket.
+#[derive(Debug)]
+pub struct InitEnd {
+    requests: OwnedFd,
+    answers: OwnedFd,
+}
+
+/// The service's end of the same.
+#[derive(Debug)]
+pub struct ServiceEnd {
+    /// It writes requests here.
+    pub requests: OwnedFd,
+    /// It receives answers here, and can send nothing.
+    pub answers: OwnedFd,
+}
+
+/// Both ends of the way between init and a service; none of them blocks init.
 ///
 /// # Errors
 /// No descriptors are left.
-pub fn request_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+pub fn request_channel() -> io::Result<(InitEnd, ServiceEnd)> {
+    let packets = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK | PipeFlags::DIRECT;
+    let (requests, their_requests) = pipe_with(packets)?;
+    let (answers, their_answers) = request_pair()?;
+    // From here on the kernel answers EPIPE to whatever is sent to init, before it is queued (`unix_shutdown`,
+    // `unix_dgram_sendmsg` in net/unix/af_unix.c).
+    shutdown(&answers, Shutdown::Read)?;
+    let theirs = ServiceEnd { requests: their_requests, answers: their_answers };
+    Ok((InitEnd { requests, answers }, theirs))
+}
+
+impl InitEnd {
+    /// The pipe by which requests come, for polling and [`read`].
+    #[must_use]
+    pub fn requests(&self) -> &OwnedFd {
+        &self.requests
+    }
+
+    /// The socket by which answers go, for [`send`] and [`send_with`].
+    #[must_use]
+    pub fn answers(&self) -> &OwnedFd {
+        &self.answers
+    }
+}
+
+/// A pair of connected `SEQPACKET` sockets, for two services; the first does not block.
+///
+/// # Errors
+/// No descriptors are left.
+pub(crate) fn request_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
     rustix::fs::fcntl_setfl(&ours, rustix::fs::OFlags::NONBLOCK)?;
     Ok((ours, theirs))
 }
 
-/// One component's `NOTIFY_SOCKET`: a datagram socket that only its gid can reach, so that the
-/// socket a message came by says who sent it.
+/// Where one component's `NOTIFY_SOCKET` is: a datagram socket that only its gid can reach, so that the socket a message
+/// came by says who sent it. Its stub binds it and reads it; init never has it.
 #[derive(Debug)]
-pub struct NotifySocket {
-    socket: OwnedFd,
+pub struct NotifyPath {
     path: PathBuf,
+    gid: u32,
 }
 
-impl NotifySocket {
-    /// Binds `directory/name/notify` with access for `gid` alone.
+impl NotifyPath {
+    /// Makes `directory/name`, in which `gid` finds its sockets.
     ///
     /// # Errors
-    /// A path cannot be made, bound or given its owner.
-    pub fn bind(directory: &Path, name: &str, gid: u32) -> Result<Self, PathError> {
-        let path = directory.join(name).join("notify");
-        let socket = bind_for(&path, SocketType::DGRAM, gid)?;
-        Ok(Self { socket, path })
+    /// The directory cannot be made or given its owner.
+    pub fn prepare(directory: &Path, name: &str, gid: u32) -> Result<Self, PathError> {
+        let directory = directory.join(name);
+        make_directory_for(&directory, gid)?;
+        Ok(Self { path: directory.join("notify"), gid })
     }
 
-    /// What `NOTIFY_SOCKET` must say.
+    /// What `NOTIFY_SOCKET` says where the system's root is seen.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -79,18 +131,25 @@ impl NotifySocket {
         self.path.parent().unwrap_or(&self.path)
     }
 
-    /// The socket, for polling.
-    #[must_use]
-    pub fn socket(&self) -> &OwnedFd {
-        &self.socket
+    /// Binds it, in place of the one that an earlier stub has left there.
+    pub(crate) fn bind(&self) -> Result<OwnedFd, PathError> {
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(PathError::new("remove", &self.path, error))
+            }
+            Ok(()) | Err(_) => bind_for(&self.path, SocketType::DGRAM, self.gid),
+        }
     }
 }
 
 /// A socket at which one component calls a service: only its gid can reach it, so that whoever calls there is
-/// known.
+/// known. init makes it and hands it on.
+///
+/// Whoever calls can send descriptors before the call is taken. They are closed by the service that takes it, or by whoever is
+/// the last to close this socket: that is never init, which takes no call and keeps it until the machine stops.
 #[derive(Debug)]
 pub struct ListeningSocket {
-    socket: OwnedFd,
+    socket: ManuallyDrop<OwnedFd>,
 }
 
 impl ListeningSocket {
@@ -100,13 +159,15 @@ impl ListeningSocket {
     /// Binds `directory/name/file` with access for `gid` alone.
     ///
     /// # Errors
-    /// As for [`NotifySocket::bind`].
+    /// A path cannot be made, bound or given its owner.
     pub fn bind(directory: &Path, name: &str, file: &str, gid: u32) -> Result<Self, PathError> {
-        let path = directory.join(name).join(file);
+        let directory = directory.join(name);
+        make_directory_for(&directory, gid)?;
+        let path = directory.join(file);
         let socket = bind_for(&path, SocketType::STREAM, gid)?;
         listen(&socket, Self::MAX_WAITING)
             .map_err(|error| PathError::new("listen at", &path, error))?;
-        Ok(Self { socket })
+        Ok(Self { socket: ManuallyDrop::new(socket) })
     }
 
     /// A descriptor of it, for the service.
@@ -114,28 +175,30 @@ impl ListeningSocket {
     /// # Errors
     /// No descriptors are left.
     pub fn descriptor(&self) -> io::Result<OwnedFd> {
-        Ok(rustix::io::fcntl_dupfd_cloexec(&self.socket, 3)?)
+        Ok(rustix::io::fcntl_dupfd_cloexec(self.socket.as_fd(), 3)?)
     }
 }
 
-/// A socket at `path` that only `gid` can reach, in a directory of its own.
+/// A directory that `gid` can look into by name, and nobody else but root.
+fn make_directory_for(path: &Path, gid: u32) -> Result<(), PathError> {
+    fs::create_dir_all(path).map_err(|error| PathError::new("make directory", path, error))?;
+    rustix::fs::chown(path, Some(Uid::ROOT), Some(Gid::from_raw(gid)))
+        .map_err(|error| PathError::new("own", path, error))?;
+    rustix::fs::chmod(path, Mode::from_raw_mode(0o710))
+        .map_err(|error| PathError::new("restrict", path, error))
+}
+
+/// A socket at `path` that only `gid` can reach.
 fn bind_for(path: &Path, kind: SocketType, gid: u32) -> Result<OwnedFd, PathError> {
-    let parent = path.parent().unwrap_or(path);
-    let group = Some(Gid::from_raw(gid));
-    let fail = |operation, path: &Path| {
-        let path = path.to_owned();
-        move |error: Errno| PathError::new(operation, path, error)
-    };
-    fs::create_dir_all(parent).map_err(|error| PathError::new("make directory", parent, error))?;
-    rustix::fs::chown(parent, Some(Uid::ROOT), group).map_err(fail("own", parent))?;
-    rustix::fs::chmod(parent, Mode::from_raw_mode(0o710)).map_err(fail("restrict", parent))?;
+    let fail = |operation| move |error: Errno| PathError::new(operation, path, error);
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, kind, flags, None)
-        .map_err(fail("make a socket for", path))?;
-    let address = SocketAddrUnix::new(path).map_err(fail("address", path))?;
-    bind(&socket, &address).map_err(fail("bind", path))?;
-    rustix::fs::chown(path, Some(Uid::ROOT), group).map_err(fail("own", path))?;
-    rustix::fs::chmod(path, Mode::from_raw_mode(0o620)).map_err(fail("restrict", path))?;
+    let socket =
+        socket_with(AddressFamily::UNIX, kind, flags, None).map_err(fail("make a socket for"))?;
+    let address = SocketAddrUnix::new(path).map_err(fail("address"))?;
+    bind(&socket, &address).map_err(fail("bind"))?;
+    let group = Some(Gid::from_raw(gid));
+    rustix::fs::chown(path, Some(Uid::ROOT), group).map_err(fail("own"))?;
+    rustix::fs::chmod(path, Mode::from_raw_mode(0o620)).map_err(fail("restrict"))?;
     Ok(socket)
 }
 
@@ -148,19 +211,6 @@ pub fn handed_over(number: RawFd) -> io::Result<OwnedFd> {
     // open; nothing is closed.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?)
-}
-
-/// What one receive found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Received {
-    /// So many bytes of one whole message.
-    Message(usize),
-    /// A message that was longer than the buffer; what is in it must not be used.
-    Truncated,
-    /// Nothing now.
-    Empty,
-    /// The peer is gone.
-    Closed,
 }
 
 /// Sends one message without waiting.
@@ -185,6 +235,16 @@ pub fn send_waiting(socket: impl AsFd, message: &[u8]) -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Sends one request to init, without waiting.
+///
+/// # Errors
+/// init is gone or does not read.
+pub(crate) fn send_request(requests: impl AsFd, request: &[u8]) -> io::Result<()> {
+    // A packet is written whole or not at all: pipe(7), as it is shorter than PIPE_BUF.
+    rustix::io::write(requests, request)?;
+    Ok(())
 }
 
 /// Sends one message with a descriptor, without waiting.
@@ -247,24 +307,6 @@ fn receive_message(
     Ok((received.bytes, handed))
 }
 
-/// Takes one message from a datagram or `SEQPACKET` socket without waiting.
-///
-/// # Errors
-/// The kernel refuses for another reason than an empty queue.
-pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
-    loop {
-        return match recv(&socket, &mut *buffer, RecvFlags::TRUNC | RecvFlags::DONTWAIT) {
-            Ok((_, 0)) => Ok(Received::Closed),
-            Ok((_, whole)) if whole > buffer.len() => Ok(Received::Truncated),
-            Ok((_, whole)) => Ok(Received::Message(whole)),
-            Err(Errno::AGAIN) => Ok(Received::Empty),
-            Err(Errno::CONNRESET) => Ok(Received::Closed),
-            Err(Errno::INTR) => continue,
-            Err(error) => Err(error.into()),
-        };
-    }
-}
-
 /// Reads from a pipe without waiting. `Ok(None)`: nothing now; `Ok(Some(0))`: every writer is gone.
 ///
 /// # Errors
@@ -277,5 +319,93 @@ pub fn read(pipe: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
             Err(Errno::INTR) => continue,
             Err(error) => Err(error.into()),
         };
+    }
+}
+
+/// What a component has said since the last look, as its stub hands it on: one byte for each datagram. `None` once the
+/// stub is gone.
+///
+/// # Errors
+/// The pipe cannot be read.
+#[inline(never)] // A test has init hang here.
+pub fn hear(signs: impl AsFd) -> io::Result<Option<Notification>> {
+    let mut bytes = [0u8; 512];
+    Ok(match read(signs, &mut bytes)? {
+        Some(0) => None,
+        Some(length) => {
+            let heard = bytes.get(..length).unwrap_or_default();
+            Some(
+                heard.iter().fold(Notification::default(), |all, byte| {
+                    all.and(Notification::from_byte(*byte))
+                }),
+            )
+        }
+        None => Some(Notification::default()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::net::UnixDatagram;
+
+    #[test]
+    fn nothing_can_be_sent_to_init_but_the_bytes_of_requests() {
+        let (init, service) = request_channel().unwrap();
+        let (handed, _) = UnixDatagram::pair().unwrap();
+        let refused = |sent: io::Result<()>| sent.unwrap_err().raw_os_error();
+        assert_eq!(refused(send(&service.answers, b"x")), Some(libc::EPIPE));
+        let with_descriptor = send_with(&service.answers, b"x", handed.as_fd());
+        assert_eq!(refused(with_descriptor), Some(libc::EPIPE));
+        // Nothing is there to receive, either: the end of a stream, not an empty queue.
+        let mut buffer = [0; 8];
+        let received = receive_message(init.answers(), &mut buffer, RecvFlags::DONTWAIT);
+        assert_eq!(received.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        // A pipe is no socket.
+        let refused = refused(send_with(&service.requests, b"x", handed.as_fd()));
+        assert_eq!(refused, Some(libc::ENOTSOCK));
+        let kind = rustix::fs::fstat(init.requests()).unwrap().st_mode;
+        assert_eq!(rustix::fs::FileType::from_raw_mode(kind), rustix::fs::FileType::Fifo);
+    }
+
+    #[test]
+    fn answers_and_descriptors_go_to_the_service() {
+        let (init, service) = request_channel().unwrap();
+        let (handed, other) = UnixDatagram::pair().unwrap();
+        send_with(init.answers(), b"answer", handed.as_fd()).unwrap();
+        let mut buffer = [0; 8];
+        let (length, received) = receive_with(&service.answers, &mut buffer).unwrap();
+        assert_eq!(&buffer[..length], b"answer");
+        send(received.unwrap(), b"through").unwrap();
+        assert_eq!(other.recv(&mut buffer).unwrap(), 7);
+    }
+
+    #[test]
+    fn each_request_is_read_by_itself_and_a_long_one_is_cut() {
+        let (init, service) = request_channel().unwrap();
+        for request in [&b"one"[..], b"second", &[b'x'; 40]] {
+            rustix::io::write(&service.requests, request).unwrap();
+        }
+        let mut buffer = [0; 16];
+        for length in [3, 6, 16] {
+            assert_eq!(read(init.requests(), &mut buffer).unwrap(), Some(length));
+        }
+        assert_eq!(read(init.requests(), &mut buffer).unwrap(), None);
+        drop(service);
+        assert_eq!(read(init.requests(), &mut buffer).unwrap(), Some(0));
+    }
+
+    #[test]
+    fn signs_are_heard_until_the_stub_is_gone() {
+        let (read, write) = output_pipe().unwrap();
+        assert_eq!(hear(&read).unwrap(), Some(Notification::default()));
+        let ready = Notification { ready: true, ..Notification::default() };
+        let alive = Notification { watchdog: true, ..Notification::default() };
+        for sign in [ready, alive, alive] {
+            rustix::io::write(&write, &[sign.to_byte()]).unwrap();
+        }
+        assert_eq!(hear(&read).unwrap(), Some(ready.and(alive)));
+        drop(write);
+        assert_eq!(hear(&read).unwrap(), None);
     }
 }

@@ -14,7 +14,11 @@ const MAX_UNASKED: usize = 4;
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// This service has no right to ask for anything.
-    #[error("init has handed over no socket ({})", wire::SOCKET_VARIABLE)]
+    #[error(
+        "init has handed over no channel ({}, {})",
+        wire::REQUESTS_VARIABLE,
+        wire::REPLIES_VARIABLE
+    )]
     NoSocket,
     /// The kernel refuses.
     #[error("cannot talk to init")]
@@ -35,10 +39,11 @@ impl InitError {
     }
 }
 
-/// The socket to init.
+/// The way to init: a pipe there, a socket back.
 #[derive(Debug)]
 pub struct InitSocket {
-    socket: OwnedFd,
+    requests: OwnedFd,
+    replies: OwnedFd,
     buffer: Vec<u8>,
     /// What came unasked, with the socket in it.
     unasked: Vec<(Reply, OwnedFd)>,
@@ -50,10 +55,13 @@ impl InitSocket {
     /// # Errors
     /// It has handed over none.
     pub fn from_environment() -> Result<Self, InitError> {
-        let number = std::env::var(wire::SOCKET_VARIABLE).ok().and_then(|n| n.parse().ok());
-        let socket = channel::handed_over(number.ok_or(InitError::NoSocket)?);
+        let handed = |variable: &str| {
+            let number = std::env::var(variable).ok().and_then(|number| number.parse().ok());
+            channel::handed_over(number.ok_or(InitError::NoSocket)?).map_err(InitError::Socket)
+        };
         Ok(Self {
-            socket: socket.map_err(InitError::Socket)?,
+            requests: handed(wire::REQUESTS_VARIABLE)?,
+            replies: handed(wire::REPLIES_VARIABLE)?,
             buffer: vec![0u8; wire::MAX_REPLY_BYTES],
             unasked: Vec::new(),
         })
@@ -65,9 +73,9 @@ impl InitSocket {
     /// init is gone, or says something that is no answer.
     pub fn ask(&mut self, request: &Request) -> Result<(Reply, Option<OwnedFd>), InitError> {
         let request = wire::encode_request(request)?;
-        channel::send(&self.socket, &request).map_err(InitError::Socket)?;
+        channel::send_request(&self.requests, &request).map_err(InitError::Socket)?;
         loop {
-            let received = channel::receive_with(&self.socket, &mut self.buffer);
+            let received = channel::receive_with(&self.replies, &mut self.buffer);
             let (length, handed) = received.map_err(InitError::Socket)?;
             match (self.reply(length)?, handed) {
                 (reply, Some(socket)) if is_unasked(&reply) => self.remember(reply, socket),
@@ -93,7 +101,7 @@ impl InitSocket {
     /// As [`ask`](Self::ask).
     pub fn unasked(&mut self) -> Result<Vec<(Reply, OwnedFd)>, InitError> {
         while let Some((length, handed)) =
-            channel::try_receive_with(&self.socket, &mut self.buffer).map_err(InitError::Socket)?
+            channel::try_receive_with(&self.replies, &mut self.buffer).map_err(InitError::Socket)?
         {
             match (self.reply(length)?, handed) {
                 (reply, Some(socket)) if is_unasked(&reply) => self.remember(reply, socket),
@@ -105,7 +113,7 @@ impl InitSocket {
 
     /// Also waits for what comes unasked.
     pub fn add_to<'a>(&'a self, poll: &mut Poll<'a>) {
-        poll.add(&self.socket);
+        poll.add(&self.replies);
     }
 
     fn reply(&self, length: usize) -> Result<Reply, WireError> {

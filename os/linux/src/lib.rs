@@ -17,6 +17,7 @@ pub mod erase;
 pub mod file;
 pub mod gpio;
 pub mod init_socket;
+pub mod introduction;
 pub mod kmsg;
 mod landlock;
 pub mod loop_device;

@@ -3,11 +3,13 @@
 //! Each app that its manifest grants it calls at a socket of its own, which init has made: that says who it is. What
 //! comes there is hostile. A message of more than [`bounded::MAX_MESSAGE_BYTES`] ends the connection before memory is
 //! taken for it, and an app has no more than [`MAX_CONNECTIONS`]. All of it runs in one thread beside the agent's,
-//! which does not wait for it.
+//! which does not wait for it; only what apps send is read by threads of their own ([`relay`]).
 
 mod bounded;
+mod relay;
 
 use self::bounded::Bounded;
+use self::relay::Call;
 use holdfast_core::app_manifest::UpdateAccess;
 use holdfast_core::log_line::chain;
 use holdfast_core::update::{Deferral, DeferralError};
@@ -15,12 +17,11 @@ use holdfast_core::wire::Listener;
 use holdfast_linux::clock::monotonic_ms;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use zbus::fdo;
 use zbus::object_server::SignalEmitter;
@@ -107,8 +108,12 @@ impl Bus {
         if !listeners.is_empty() {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let served = Arc::clone(&shared);
+            let (calls, taken) = mpsc::unbounded_channel();
+            for (app, socket) in listeners {
+                relay::take_calls(&app, socket, &calls)?;
+            }
             let thread = std::thread::Builder::new().name("bus".to_owned()).stack_size(STACK_BYTES);
-            thread.spawn(move || runtime.block_on(serve_all(served, listeners)))?;
+            thread.spawn(move || runtime.block_on(serve_all(served, taken)))?;
         }
         Ok(Self { shared })
     }
@@ -131,39 +136,18 @@ impl Bus {
     }
 }
 
-async fn serve_all(shared: Arc<Shared>, listeners: Vec<(Listener, OwnedFd)>) {
-    let tasks: Vec<_> = listeners
-        .into_iter()
-        .map(|(app, socket)| tokio::spawn(serve_app(Arc::clone(&shared), app, socket)))
-        .collect();
-    for task in tasks {
-        if let Ok(Err(error)) = task.await {
-            println!("an app is told of no updates: {}", chain(&error));
-        }
-    }
-}
-
-/// Answers one app, as often as it calls.
-async fn serve_app(shared: Arc<Shared>, app: Listener, socket: OwnedFd) -> io::Result<()> {
-    let listener = UnixListener::from(socket);
-    listener.set_nonblocking(true)?;
-    let listener = tokio::net::UnixListener::from_std(listener)?;
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return Ok(());
-        };
-        let (stream, _) = listener.accept().await?;
-        let (shared, app) = (Arc::clone(&shared), app.clone());
+/// Answers apps, as often as they call.
+async fn serve_all(shared: Arc<Shared>, mut calls: mpsc::UnboundedReceiver<Call>) {
+    while let Some(call) = calls.recv().await {
+        let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let name = app.name.clone();
-            let counts = usize::from(app.access == UpdateAccess::Defers);
+            let name = call.app.name.clone();
+            let counts = usize::from(call.app.access == UpdateAccess::Defers);
             shared.connections.fetch_add(counts, Ordering::Relaxed);
-            if let Err(error) = serve_connection(Arc::clone(&shared), app, stream).await {
+            if let Err(error) = serve_connection(Arc::clone(&shared), call).await {
                 println!("{name} is told no more: {}", chain(&error));
             }
             shared.connections.fetch_sub(counts, Ordering::Relaxed);
-            drop(place);
         });
     }
 }
@@ -175,16 +159,16 @@ enum ConnectionError {
     DBus(#[from] zbus::Error),
     #[error("it does not take what it is told")]
     Slow,
+    #[error("it cannot be listened to")]
+    Socket(#[from] io::Error),
 }
 
-async fn serve_connection(
-    shared: Arc<Shared>,
-    app: Listener,
-    stream: UnixStream,
-) -> Result<(), ConnectionError> {
+async fn serve_connection(shared: Arc<Shared>, call: Call) -> Result<(), ConnectionError> {
     let told = shared.told.subscribe();
+    let Call { app, stream, uid } = call;
+    let stream = UnixStream::from_std(stream)?;
     let update = Update { app, shared };
-    let connection = zbus::connection::Builder::socket(Bounded(stream))
+    let connection = zbus::connection::Builder::socket(Bounded { stream, uid })
         .server(zbus::Guid::generate())
         .p2p()
         .serve_at(PATH, update)
@@ -345,9 +329,14 @@ mod tests {
         rustix::process::getuid().as_raw().to_string()
     }
 
+    fn call_over(stream: UnixStream, access: UpdateAccess) -> Call {
+        let uid = Some(rustix::process::getuid().as_raw());
+        Call { app: listener(access), stream: stream.into_std().unwrap(), uid }
+    }
+
     async fn client(shared: &Arc<Shared>, access: UpdateAccess) -> zbus::Connection {
         let (theirs, ours) = UnixStream::pair().unwrap();
-        tokio::spawn(serve_connection(Arc::clone(shared), listener(access), ours));
+        tokio::spawn(serve_connection(Arc::clone(shared), call_over(ours, access)));
         let builder = zbus::connection::Builder::unix_stream(theirs.into_std().unwrap());
         builder.p2p().build().await.unwrap()
     }
@@ -392,7 +381,8 @@ mod tests {
     async fn who_writes_nonsense_is_left_and_can_write_no_more() {
         use tokio::io::{AsyncReadExt, AsyncWriteExt};
         let (mut theirs, ours) = UnixStream::pair().unwrap();
-        let served = tokio::spawn(serve_connection(shared(), listener(UpdateAccess::Told), ours));
+        let call = call_over(ours, UpdateAccess::Told);
+        let served = tokio::spawn(serve_connection(shared(), call));
         let uid: String = uid_of_this_process().bytes().map(|byte| format!("{byte:02x}")).collect();
         theirs.write_all(format!("\0AUTH EXTERNAL {uid}\r\n").as_bytes()).await.unwrap();
         let mut answer = [0; 64];

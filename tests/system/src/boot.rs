@@ -110,10 +110,10 @@ fn unprivileged(guest: &mut Guest) -> Result<()> {
 }
 
 fn descriptors(guest: &mut Guest) -> Result<()> {
-    // Handed over: standard input, output and error, the line, the socket to init. Its own: two
-    // copies of the line, a listener, and the directory that it lists. A leak would move these up.
+    // Handed over: standard input, output and error, the line, the pipe to init and its socket
+    // back. Its own: two copies of the line, a listener, and the directory that it lists. A leak would move these up.
     let open = guest.probe.ask("list /proc/self/fd", ANSWER)?;
-    ensure!(open == "0\n1\n2\n3\n4\n5\n6\n7\n8", "the probe has descriptors {open:?}");
+    ensure!(open == "0\n1\n2\n3\n4\n5\n6\n7\n8\n9", "the probe has descriptors {open:?}");
     Ok(())
 }
 

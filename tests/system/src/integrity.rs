@@ -107,8 +107,8 @@ pub(crate) fn patched_init(artefacts: &Artefacts, instruction: Instruction) -> R
 }
 
 fn patch(init: &mut [u8], symbols: &[u8], instruction: Instruction) -> Result<()> {
-    // `channel::receive`, as it is mangled: called in the loop, and not before.
-    const FUNCTION: &str = "7channel7receive";
+    // `channel::hear`, as it is mangled: called in the loop, and not before.
+    const FUNCTION: &str = "7channel4hear";
     let elf = object::File::parse(symbols)?;
     let symbol = elf
         .symbols()

@@ -13,6 +13,7 @@ mod boot_script;
 mod contents;
 mod cuts;
 mod debugging;
+mod descriptors;
 mod fallback;
 mod hostile;
 mod integrity;
@@ -329,6 +330,7 @@ fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     boards::run(suite, artefacts);
     packages::run(suite, artefacts);
     supervision::run(suite, artefacts);
+    descriptors::run(suite, artefacts);
     debugging::run(suite, artefacts);
     hostile::run(suite, artefacts);
     integrity::run(suite, artefacts);

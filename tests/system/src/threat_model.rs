@@ -1,7 +1,8 @@
 //! `docs/threat-model.md`, written from the table of attacks.
 //!
 //! Rows A1 to F10 are the published weaknesses of Azure Sphere, the system that Holdfast takes the
-//! place of; rows C4 are escapes from container runtimes; rows N are ways around grants on the network.
+//! place of; rows C4 are escapes from container runtimes; rows S were found in reviews of Holdfast itself; rows N are ways
+//! around grants on the network.
 //! Every row has its tests, a reason why it does not apply, or is open.
 
 use crate::attacks::{ATTACKS, Attack, Control, NETWORK_ATTACKS};
@@ -191,6 +192,16 @@ const ROWS: &[(&str, &str, Verdict)] = &[
     ("C4 signals", "a signal leaves the container", Tests(&[])),
     ("C4 sockets", "a socket of somebody else is reached", Tests(&[])),
     (
+        "S descriptors",
+        "a descriptor is sent to somebody who then waits for its close, for as long as the sender likes",
+        Tests(&[
+            "an_app_that_has_its_stub_wait_is_alone_in_that",
+            "init_has_no_socket_at_which_it_is_sent_descriptors",
+            "nothing_can_be_sent_to_init_but_the_bytes_of_requests",
+            "a_stub_that_waits_is_ended_with_its_app",
+        ]),
+    ),
+    (
         "N names",
         "a granted name opens more than its addresses, or names carry something else",
         Tests(&[
@@ -289,8 +300,8 @@ fn page() -> String {
          where it must meet its error; as PID 1 of a kernel with everything on, where it must succeed; as PID 1\n\
          of the shipped kernel, where its configuration alone must stop it if a third column says so.\n\n\
          ## Rows\n\n\
-         A1 to F10 are published weaknesses of Azure Sphere; C4 rows are escapes from container runtimes; N\n\
-         rows are ways around grants on the network; U rows are the attacks on updates of the lists of TUF and Uptane.\n\n\
+         A1 to F10 are published weaknesses of Azure Sphere; C4 rows are escapes from container runtimes; S\n\
+         rows were found in reviews of Holdfast itself; N rows are ways around grants on the network; U rows are the attacks on updates of the lists of TUF and Uptane.\n\n\
          | row | what happened | here |\n| --- | --- | --- |\n",
     );
     for (row, about, verdict) in ROWS {

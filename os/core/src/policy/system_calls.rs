@@ -22,7 +22,7 @@ pub enum SystemCalls {
     NetworkService,
     /// [`SystemCalls::Local`], and tracing: the debug service, which development images alone can have.
     Debugger,
-    /// What the stub needs that reaps an app's processes: it opens and executes nothing.
+    /// What the stub needs that reaps an app's processes and hears the app: it opens and executes nothing.
     Stub,
 }
 
@@ -541,10 +541,15 @@ const LOCAL: &[Rule] = &[
 const STUB: &[Rule] = &[
     call("set_tls"),
     call("rt_sigprocmask"),
-    call("rt_sigtimedwait"),
-    call("rt_sigtimedwait_time64"),
     call("rt_sigreturn"),
     call("restart_syscall"),
+    call("poll"),
+    call("ppoll"),
+    call("ppoll_time64"),
+    call("read"),
+    // Of datagrams: with no buffer for descriptors.
+    call("recv"),
+    call("recvfrom"),
     call("wait4"),
     call("kill"),
     call("write"),

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! init --clone3, born in the control group, new namespaces--> stub, PID 1 of its namespace
-//!   stub: builds the root, forks, gives up every privilege, reaps, forwards signals
+//!   stub: binds the notify socket, builds the root, forks, gives up every privilege, then reaps, forwards
+//!         signals, hands on what the component says
 //!     `--fork--> component: descriptors, limits, ids, capabilities, MDWE, Landlock, seccomp, execve
 //! ```
 //!
@@ -13,6 +14,7 @@ mod confine;
 mod root;
 mod stub;
 
+use crate::channel::NotifyPath;
 use crate::network_namespace::NetworkNamespace;
 use crate::seccomp::Filters;
 use holdfast_core::policy::{Network, Plan, Root};
@@ -54,11 +56,22 @@ pub struct Command<'a> {
     pub cgroup: BorrowedFd<'a>,
     /// Pipe for the raw wait status of the program, four bytes in native order.
     pub status: BorrowedFd<'a>,
+    /// How it says that it is ready and alive, if it does.
+    pub notify: Option<Notify<'a>>,
     /// System calls of the program and of the stub.
     pub filters: Filters<'a>,
     /// It stops in front of its program until a debugger lets it go on. Whether the program itself can be
     /// executed is then not told.
     pub held: bool,
+}
+
+/// The way of a component's `sd_notify` datagrams: its stub receives them, and hands on what they say.
+#[derive(Debug, Clone, Copy)]
+pub struct Notify<'a> {
+    /// Where the stub listens.
+    pub path: &'a NotifyPath,
+    /// Pipe for one byte of each datagram: `holdfast_core::notify::Notification::to_byte`.
+    pub signs: BorrowedFd<'a>,
 }
 
 /// Why a component was not started.
@@ -89,6 +102,7 @@ pub enum SpawnError {
 #[repr(u8)]
 enum Step {
     Session,
+    Notify,
     Network,
     Root,
     Fork,
@@ -110,8 +124,9 @@ enum Step {
 }
 
 impl Step {
-    const ALL: [(Self, &'static str); 19] = [
+    const ALL: [(Self, &'static str); 20] = [
         (Self::Session, "start a session"),
+        (Self::Notify, "bind the notify socket"),
         (Self::Network, "join the network namespace"),
         (Self::Root, "build the root"),
         (Self::Fork, "fork"),
@@ -188,6 +203,20 @@ pub fn terminate(pid: Pid) -> io::Result<()> {
     Ok(kill_process(pid, Signal::TERM)?)
 }
 
+/// Has a copy of this process do something, with everything that this one has open, and end. It is reaped like every other
+/// child. `act` must not wait for long.
+///
+/// # Errors
+/// There is no process to be had.
+pub(crate) fn in_a_child(act: impl FnOnce()) -> io::Result<()> {
+    if clone(CLONE_CLEAR_SIGHAND, None)?.is_none() {
+        act();
+        // SAFETY: ends the child at once, without running anything of its parent's.
+        unsafe { libc::_exit(0) }
+    }
+    Ok(())
+}
+
 /// A copy of this process; `None` in the copy.
 fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>, Errno> {
     let args = clone_args {
@@ -217,9 +246,12 @@ fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>, Errn
 
 /// Everything in the first child: the root, the second child, and then the life of a stub.
 fn become_stub(command: &Command<'_>, program: &Program, report: &OwnedFd) -> Refused {
-    let forked = || -> Result<Option<Pid>, Refused> {
+    let forked = || -> Result<(Option<Pid>, Option<OwnedFd>), Refused> {
         rustix::process::setsid().map_err(at(Step::Session))?;
         stub::block_signals().map_err(at(Step::Signals))?;
+        // While the system's root is still there.
+        let notify = command.notify.map(|notify| notify.path.bind()).transpose();
+        let notify = notify.map_err(|error| (Step::Notify, errno(&error.source)))?;
         if let Network::Granted(_) = &command.plan.network {
             let namespace = command.network.ok_or((Step::Network, Errno::NOENT))?;
             namespace.enter().map_err(at(Step::Network))?;
@@ -227,13 +259,14 @@ fn become_stub(command: &Command<'_>, program: &Program, report: &OwnedFd) -> Re
         if let Root::Own(mounts) = &command.plan.root {
             root::build(mounts, &command.trees, command.uid).map_err(at(Step::Root))?;
         }
-        clone(CLONE_CLEAR_SIGHAND, None).map_err(at(Step::Fork))
+        let child = clone(CLONE_CLEAR_SIGHAND, None).map_err(at(Step::Fork))?;
+        Ok((child, notify))
     };
     match forked() {
         Err(refused) => refused,
-        Ok(None) => confine::become_component(command, program, report.as_fd()),
-        Ok(Some(child)) => match stub::confine(command, report.as_fd()) {
-            Ok(status) => stub::live(child, &status),
+        Ok((None, _)) => confine::become_component(command, program, report.as_fd()),
+        Ok((Some(child), notify)) => match stub::confine(command, notify, report.as_fd()) {
+            Ok(ends) => stub::live(child, &ends),
             Err(refused) => {
                 // The program must not outlive a stub that is not confined.
                 let _ = kill_process(child, Signal::KILL);
@@ -308,7 +341,11 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
 }
 
 fn last_errno() -> Errno {
-    Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::IO)
+    errno(&io::Error::last_os_error())
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }
 
 /// `dup3` to a number, whoever owned it before.

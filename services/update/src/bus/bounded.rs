@@ -15,16 +15,19 @@ pub(super) const MAX_MESSAGE_BYTES: u64 = 4096;
 
 /// A socket over which no long message comes.
 #[derive(Debug)]
-pub(super) struct Bounded(pub(super) UnixStream);
+pub(super) struct Bounded {
+    pub(super) stream: UnixStream,
+    /// Of whoever is at its other end.
+    pub(super) uid: Option<u32>,
+}
 
 impl Socket for Bounded {
     type ReadHalf = Reader;
     type WriteHalf = Writer;
 
     fn split(self) -> Split<Reader, Writer> {
-        let uid = self.0.peer_cred().ok().map(|credentials| credentials.uid());
-        let (read, write) = self.0.into_split();
-        let reader = Reader { socket: read, uid, bound: Bound::default() };
+        let (read, write) = self.stream.into_split();
+        let reader = Reader { socket: read, uid: self.uid, bound: Bound::default() };
         Split::new(reader, Writer(write))
     }
 }

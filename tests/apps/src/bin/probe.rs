@@ -6,17 +6,16 @@
 
 use holdfast_core::network::status::{MAX_MESSAGE_BYTES, NetworkStatus};
 use holdfast_core::wire::{self, Reply, Request};
+use holdfast_linux::init_socket::InitSocket;
 use holdfast_linux::{channel, clock};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketType, bind, recv, send, socket,
-};
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType, bind, recv, socket};
 use rustix::rand::{GetRandomFlags, getrandom};
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 type Answer = Result<String, Box<dyn Error>>;
@@ -57,6 +56,7 @@ fn answer(command: &str) -> Answer {
             Err(error) => Ok(format!("refused: {error}")),
         },
         "list" => list(argument),
+        "links" => links(argument),
         "processes" => processes(),
         "memory" => memory(),
         "clocks" => clocks(),
@@ -71,6 +71,7 @@ fn answer(command: &str) -> Answer {
         "clock" => ask_init(&Request::Clock),
         "claim" => ask_init(&Request::SetClock(argument.parse()?)),
         "network" => network(),
+        "send-descriptor" => send_descriptor(),
         other => Err(format!("unknown command `{other}`").into()),
     }
 }
@@ -82,6 +83,18 @@ fn list(directory: &str) -> Answer {
     }
     names.sort();
     Ok(names.join("\n"))
+}
+
+/// Where every link of a directory leads.
+fn links(directory: &str) -> Answer {
+    let mut text = String::new();
+    for name in list(directory)?.lines() {
+        // What was there may be gone.
+        if let Ok(target) = fs::read_link(format!("{directory}/{name}")) {
+            writeln!(text, "{name} {}", target.display())?;
+        }
+    }
+    Ok(text)
 }
 
 /// Every process that is not a kernel thread: pid, name, state, parent, and the lines of its
@@ -168,12 +181,21 @@ fn exchange(request: &Request) -> Result<Reply, Box<dyn Error>> {
 }
 
 fn exchange_with(request: &Request) -> Result<(Reply, Option<OwnedFd>), Box<dyn Error>> {
-    let number = std::env::var(wire::SOCKET_VARIABLE)?.parse()?;
-    let socket = channel::handed_over(number)?;
-    send(&socket, &wire::encode_request(request)?, SendFlags::NOSIGNAL)?;
-    let mut reply = vec![0u8; wire::MAX_REPLY_BYTES];
-    let (length, handed) = channel::receive_with(&socket, &mut reply)?;
-    Ok((wire::decode_reply(reply.get(..length).unwrap_or_default())?, handed))
+    Ok(InitSocket::from_environment()?.ask(request)?)
+}
+
+/// What becomes of a descriptor that is sent to init.
+fn send_descriptor() -> Answer {
+    let sent = |variable: &str| -> Answer {
+        let way = channel::handed_over(std::env::var(variable)?.parse()?)?;
+        let null = File::open("/dev/null")?;
+        Ok(match channel::send_with(&way, b"x", null.as_fd()) {
+            Ok(()) => "succeeded".to_owned(),
+            Err(error) => format!("errno {}", error.raw_os_error().unwrap_or_default()),
+        })
+    };
+    let (requests, replies) = (sent(wire::REQUESTS_VARIABLE)?, sent(wire::REPLIES_VARIABLE)?);
+    Ok(format!("requests: {requests}, replies: {replies}"))
 }
 
 /// What the network service says of the network.

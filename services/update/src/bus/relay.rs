@@ -1,0 +1,199 @@
+//! The threads that touch what apps send.
+//!
+//! With its bytes an app can send descriptors, which are closed by the thread that reads over them or closes the
+//! connection, and a close can wait for as long as the app likes. So each connection has a thread of its own, which alone
+//! reads, writes and closes it; the bus is behind another pair of sockets, over which come bytes and nothing else. A
+//! thread that waits is the app's loss: it is one of the app's few connections.
+
+use super::MAX_CONNECTIONS;
+use holdfast_core::wire::Listener;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// A thread's stack.
+const STACK_BYTES: usize = 64 * 1024;
+/// Bytes that are handed on at once.
+const PIECE_BYTES: usize = 1024;
+/// Where no call can be taken, this long passes before the next try.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// An app that calls.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) app: Listener,
+    /// Over which its bytes come.
+    pub(super) stream: UnixStream,
+    /// Who it is.
+    pub(super) uid: Option<u32>,
+}
+
+/// Takes the calls of one app from now on, as many at once as it may have.
+///
+/// # Errors
+/// There is no thread for it.
+pub(super) fn take_calls(
+    app: &Listener,
+    socket: OwnedFd,
+    calls: &UnboundedSender<Call>,
+) -> io::Result<()> {
+    let listener = UnixListener::from(socket);
+    listener.set_nonblocking(false)?;
+    let listener = Arc::new(listener);
+    for _ in 0..MAX_CONNECTIONS {
+        let (listener, app, calls) = (Arc::clone(&listener), app.clone(), calls.clone());
+        let thread = std::thread::Builder::new().name("relay".to_owned()).stack_size(STACK_BYTES);
+        thread.spawn(move || {
+            loop {
+                if let Err(error) = take_call(&listener, &app, &calls) {
+                    println!("no call of {} can be taken: {error}", app.name);
+                    std::thread::sleep(PAUSE);
+                }
+            }
+        })?;
+    }
+    Ok(())
+}
+
+fn take_call(
+    listener: &UnixListener,
+    app: &Listener,
+    calls: &UnboundedSender<Call>,
+) -> io::Result<()> {
+    let (stream, _) = listener.accept()?;
+    let uid = socket_peercred(&stream).ok().map(|peer| peer.uid.as_raw());
+    let (ours, theirs) = UnixStream::pair()?;
+    theirs.set_nonblocking(true)?;
+    let call = Call { app: app.clone(), stream: theirs, uid };
+    calls.send(call).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
+    // How it ends does not matter: the bus sees that it does.
+    let _ = relay(&stream, &ours);
+    Ok(())
+}
+
+/// Hands bytes on, both ways, until one side ends.
+fn relay(app: &UnixStream, bus: &UnixStream) -> io::Result<()> {
+    let mut piece = [0; PIECE_BYTES];
+    // For the app, which may be slow to take it.
+    let mut waiting = Vec::with_capacity(PIECE_BYTES);
+    loop {
+        let (to_app, from_bus) = match waiting.is_empty() {
+            true => (PollFlags::empty(), PollFlags::IN),
+            false => (PollFlags::OUT, PollFlags::empty()),
+        };
+        let mut polled = [PollFd::new(app, PollFlags::IN | to_app), PollFd::new(bus, from_bus)];
+        match poll(&mut polled, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        let [app_is, bus_is] = polled.map(|polled| polled.revents());
+        if app_is.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            match recv(app, &mut piece, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Ok(()),
+                Ok((_, length)) => {
+                    let mut bus = bus;
+                    bus.write_all(piece.get(..length).unwrap_or_default())?;
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if waiting.is_empty() && !bus_is.is_empty() {
+            match recv(bus, &mut piece, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Ok(()),
+                Ok((_, length)) => {
+                    waiting.extend_from_slice(piece.get(..length).unwrap_or_default());
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !waiting.is_empty() {
+            match send(app, &waiting, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(sent) => drop(waiting.drain(..sent.min(waiting.len()))),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            // The bus has given it up: it does not take what it is told.
+            if !waiting.is_empty() && bus_is.contains(PollFlags::HUP) {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_core::app_manifest::UpdateAccess;
+    use std::io::Read;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+    use std::time::Instant;
+
+    const LINGER: Duration = Duration::from_secs(60);
+
+    /// A connection whose last close waits: what it sent is not taken, and it lingers.
+    fn lingering() -> (OwnedFd, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let full = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (peer, _) = listener.accept().unwrap();
+        full.set_nonblocking(true).unwrap();
+        while (&full).write(&[0; 65536]).is_ok() {}
+        rustix::net::sockopt::set_socket_linger(&full, Some(LINGER)).unwrap();
+        (full.into(), peer)
+    }
+
+    #[test]
+    fn an_app_that_has_a_thread_wait_costs_one_of_its_connections() {
+        let path = std::env::temp_dir().join(format!("relay-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(&path).unwrap();
+        let (calls, mut taken) = tokio::sync::mpsc::unbounded_channel();
+        let app = Listener { name: "app".to_owned(), access: UpdateAccess::Told };
+        take_calls(&app, listener.into(), &calls).unwrap();
+        let mut taken = || {
+            let call = taken.blocking_recv().unwrap();
+            assert_eq!(call.uid, Some(rustix::process::getuid().as_raw()));
+            call.stream
+        };
+        let call = || UnixStream::connect(&path).unwrap();
+        let (_first, _second) = (call(), call());
+        let (first, second) = (taken(), taken());
+        // A third waits, with a descriptor that it has closed itself when a place is free.
+        let hostile = call();
+        let (full, _peer) = lingering();
+        holdfast_linux::channel::send_with(&hostile, b"x", full.as_fd()).unwrap();
+        drop(full);
+        drop(first);
+        let mut nothing_comes = taken();
+        std::thread::sleep(Duration::from_millis(300));
+        let waits = nothing_comes.read(&mut [0]).unwrap_err();
+        assert_eq!(waits.kind(), io::ErrorKind::WouldBlock, "its thread does not wait");
+        let begun = Instant::now();
+        drop(second);
+        let mut theirs = call();
+        let mut ours = taken();
+        ours.set_nonblocking(false).unwrap();
+        theirs.write_all(b"question").unwrap();
+        let mut question = [0; 8];
+        ours.read_exact(&mut question).unwrap();
+        ours.write_all(b"answer").unwrap();
+        let mut answer = [0; 6];
+        theirs.read_exact(&mut answer).unwrap();
+        assert_eq!((&question, &answer), (b"question", b"answer"));
+        assert!(begun.elapsed() < LINGER / 2, "the other connection has waited");
+        // The bus gives one up, and its place is free again.
+        drop(ours);
+        assert_eq!(theirs.read(&mut answer).unwrap(), 0);
+        let _ = std::fs::remove_file(&path);
+    }
+}
