@@ -76,7 +76,8 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     if let Some(reset) = reset {
         reset.finish(log, &mut identities);
     }
-    let slots = Slots::prepare(log, &list.image, &identities)?;
+    let mut slots = Slots::prepare(log, &list.image, &identities)?;
+    slots.look(log, watchdog.as_ref());
     boot::renew_entropy_seed(log)?;
     let held = supervise::Holdings { slots, clock, identities };
     let mut supervision = supervise::Supervision::prepare(log, list, held, watchdog)?;

@@ -180,7 +180,6 @@ impl<'log> Supervision<'log> {
     /// Starts and restarts components until the system is to end and all of them have.
     pub(crate) fn run(&mut self) -> Result<End, SuperviseError> {
         self.act_on_deadlines();
-        self.slots.look(self.log, self.watchdog.as_ref());
         let agent = self.components.iter().position(|c| c.component.plan.requests.update);
         if let (Some(agent), true) = (agent, self.slots.is_on_trial()) {
             self.agreement = Agreement::awaited(agent, monotonic_ms());
@@ -233,7 +232,7 @@ impl<'log> Supervision<'log> {
             Verdict::Healthy | Verdict::Pending(_) => {}
             Verdict::Failed(index) => {
                 // A good slot is not given up for a component: it has booted, and updates come
-                // through it.
+                // through it. Its tries are back already, unless they could not be saved.
                 if !self.slots.is_on_trial() && !self.slots.is_committed() {
                     self.commit_slot();
                 }
