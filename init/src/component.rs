@@ -8,6 +8,7 @@ use crate::network;
 use crate::package::Mounted;
 use holdfast_core::app_manifest::{ComponentId, Limits, UpdateAccess};
 use holdfast_core::component::Readiness;
+use holdfast_core::console::Console;
 use holdfast_core::log_line::LineAssembler;
 use holdfast_core::peripheral::{self, BoardPeripheral};
 use holdfast_core::policy::system_calls::SystemCalls;
@@ -33,6 +34,9 @@ use std::path::{Path, PathBuf};
 const STATE: &str = "/state/services";
 const LOST_STATE: &str = "/run/lost-state";
 const LOST_APPS: &str = "/run/lost-apps";
+
+/// What is read of a component's output in one turn, in bytes.
+const PAGE: usize = 4096;
 
 /// A component that may be started.
 #[derive(Debug)]
@@ -64,6 +68,8 @@ pub(crate) struct Supervised {
     pub(crate) updates: Option<ListeningSocket>,
     pub(crate) lines: LineAssembler,
     pub(crate) running: Option<Running>,
+    /// What its last program printed and nobody has read yet.
+    left: Option<OwnedFd>,
     /// What had happened in its group when it was last looked at.
     pub(crate) events: GroupEvents,
     pub(crate) starts: u32,
@@ -71,6 +77,27 @@ pub(crate) struct Supervised {
     pub(crate) network: Option<NetworkNamespace>,
     /// Raw wait status of the last end.
     pub(crate) last_exit: Option<i32>,
+}
+
+/// Where the lines of one component go, as far as the console has room for them.
+#[derive(Debug)]
+pub(crate) struct Room<'a> {
+    pub(crate) log: &'a Log,
+    pub(crate) console: &'a mut Console,
+    /// Of the component.
+    pub(crate) index: usize,
+    /// Milliseconds of the monotonic clock.
+    pub(crate) now: u64,
+}
+
+impl Room<'_> {
+    fn write(&mut self, name: &str, lines: &[&str]) -> bool {
+        let taken = self.console.take(self.index, name, lines, self.now);
+        if taken {
+            lines.iter().for_each(|line| self.log.component(name, line));
+        }
+        taken
+    }
 }
 
 /// What exists only while the component runs.
@@ -254,6 +281,7 @@ impl Supervised {
                 .transpose()?,
             lines: LineAssembler::new(plan.limits.log_lines_per_second),
             running: None,
+            left: None,
             starts: 0,
             last_exit: None,
             events: cgroup.events()?,
@@ -326,35 +354,51 @@ impl Supervised {
         }
     }
 
-    /// Reads what the program printed, up to a page, and logs its finished lines.
-    pub(crate) fn log_output(&mut self, log: &Log, now: u64) {
-        let Some(running) = &mut self.running else {
+    /// What the program prints next, or what it has left.
+    pub(crate) fn output(&self) -> Option<&OwnedFd> {
+        self.left.as_ref().or_else(|| self.running.as_ref()?.output.as_ref())
+    }
+
+    /// Reads what the program printed, up to a page, and logs its finished lines as far as `room` lets it.
+    pub(crate) fn log_output(&mut self, room: &mut Room<'_>) {
+        let Some(output) = self.output() else {
             return;
         };
-        let Some(output) = &running.output else {
-            return;
-        };
-        let mut buffer = [0u8; 4096];
+        let mut buffer = [0u8; PAGE];
+        let read = channel::read(output, &mut buffer);
         let name = &self.component.name;
-        match channel::read(output, &mut buffer) {
+        if let Ok(Some(length)) = read {
+            let bytes = buffer.get(..length).unwrap_or_default();
+            self.lines.push(bytes, room.now, &mut |lines| room.write(name, lines));
+        }
+        match (self.left.is_some(), read) {
+            // Nobody writes any more: what fills no page was the last.
+            (true, Ok(Some(PAGE))) => {}
+            (true, _) => self.forget_output(room),
             // A closed pipe stays readable for ever: stop polling it.
-            Ok(Some(0)) | Err(_) => running.output = None,
-            Ok(Some(length)) => {
-                let bytes = buffer.get(..length).unwrap_or_default();
-                self.lines.push(bytes, now, &mut |line| log.component(name, line));
+            (false, Ok(Some(0)) | Err(_)) => {
+                if let Some(running) = &mut self.running {
+                    running.output = None;
+                }
             }
-            Ok(None) => {}
+            (false, Ok(_)) => {}
         }
     }
 
-    /// Logs what the program left unread, after its end. Bounded, as a pipe is.
-    pub(crate) fn log_last_output(&mut self, log: &Log, now: u64) {
-        const PAGES_IN_A_PIPE: usize = 16;
-        for _ in 0..PAGES_IN_A_PIPE {
-            self.log_output(log, now);
+    /// Its program has ended: what it left unread is logged page by page, the first one now.
+    pub(crate) fn log_last_output(&mut self, room: &mut Room<'_>) {
+        if self.left.is_some() {
+            self.forget_output(room);
         }
+        self.left = self.running.as_mut().and_then(|running| running.output.take());
+        self.log_output(room);
+    }
+
+    /// What is still unread of an ended program is not read any more.
+    fn forget_output(&mut self, room: &mut Room<'_>) {
+        self.left = None;
         let name = &self.component.name;
-        self.lines.flush(&mut |line| log.component(name, line));
+        self.lines.flush(&mut |lines| room.write(name, lines));
     }
 
     /// Says what its limits have stopped since the last look.

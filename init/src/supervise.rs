@@ -5,7 +5,7 @@ mod requests;
 use crate::app_store;
 use crate::boot_loader;
 use crate::clock::Clock;
-use crate::component::{Component, StartError, Starter, Supervised};
+use crate::component::{Component, Room, StartError, Starter, Supervised};
 use crate::floors::Floors;
 use crate::identities::Identities;
 use crate::log::Log;
@@ -14,6 +14,7 @@ use crate::package::{self, Gate};
 use crate::slots::Slots;
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::component::{ComponentList, Readiness};
+use holdfast_core::console::Console;
 use holdfast_core::notify;
 use holdfast_core::release;
 use holdfast_core::slots::{Agreement, Health, Member, Verdict};
@@ -73,6 +74,8 @@ pub(crate) struct Supervision<'log> {
     agreement: Agreement,
     /// When limits were last asked what they have stopped.
     looked_at: u64,
+    /// What all components together write to.
+    console: Console,
     ending: Option<Ending>,
 }
 
@@ -166,6 +169,7 @@ impl<'log> Supervision<'log> {
             watchdog,
             starter,
             identities,
+            console: Console::new(components.len()),
             components,
             apps: list.apps.iter().map(|app| app.component_id).collect(),
             slots,
@@ -332,13 +336,11 @@ impl<'log> Supervision<'log> {
         let mut wait_ms = PET_EVERY_MS;
         for supervised in &self.components {
             poll.add(supervised.notify.socket());
-            if let Some(running) = &supervised.running {
-                if let Some(output) = &running.output {
-                    poll.add(output);
-                }
-                if let Some(requests) = &running.requests {
-                    poll.add(requests);
-                }
+            if let Some(output) = supervised.output() {
+                poll.add(output);
+            }
+            if let Some(requests) = supervised.running.as_ref().and_then(|r| r.requests.as_ref()) {
+                poll.add(requests);
             }
             if let Some(deadline) = supervised.supervisor.deadline() {
                 wait_ms = wait_ms.min(deadline.saturating_sub(now));
@@ -398,7 +400,8 @@ impl<'log> Supervision<'log> {
             let Some(supervised) = self.components.get_mut(index) else {
                 continue;
             };
-            supervised.log_output(self.log, now);
+            let (log, console) = (self.log, &mut self.console);
+            supervised.log_output(&mut Room { log, console, index, now });
             let mut ready = false;
             let mut datagram = [0u8; notify::MAX_DATAGRAM_BYTES];
             for _ in 0..DATAGRAMS_PER_TURN {
@@ -453,7 +456,8 @@ impl<'log> Supervision<'log> {
         let Some(supervised) = self.components.get_mut(index) else {
             return;
         };
-        supervised.log_last_output(self.log, now);
+        let (log, console) = (self.log, &mut self.console);
+        supervised.log_last_output(&mut Room { log, console, index, now });
         let status = supervised.running.take().map(|running| channel::read_status(&running.status));
         // A stub that was killed has left no status; its own end then stands for the program's.
         let exit = match status {

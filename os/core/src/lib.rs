@@ -8,6 +8,7 @@ pub mod app_manifest;
 pub mod boot_loader;
 pub mod clock;
 pub mod component;
+pub mod console;
 pub mod crash;
 pub mod elf;
 pub mod encoding;
