@@ -16,6 +16,7 @@ use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::component::{ComponentList, Readiness};
 use holdfast_core::console::Console;
 use holdfast_core::notify;
+use holdfast_core::patience::PET_EVERY_MS;
 use holdfast_core::release;
 use holdfast_core::slots::{Agreement, Health, Member, Verdict};
 use holdfast_core::supervision::Action;
@@ -29,10 +30,6 @@ use holdfast_linux::wait::{self, Exit};
 use holdfast_linux::watchdog::Watchdog;
 use std::io;
 
-/// Seconds without a sign of life after which the hardware resets the machine.
-pub(crate) const WATCHDOG_S: u16 = 15;
-/// The watchdog is petted at least this often, in milliseconds.
-const PET_EVERY_MS: u64 = 5_000;
 /// An end that takes longer is left to the watchdog, in milliseconds.
 const END_WITHIN_MS: u64 = 20_000;
 /// Limits are looked at no more often than this, in milliseconds.
@@ -127,12 +124,12 @@ impl<'log> Supervision<'log> {
             let (name, uid, plan) = (service.name, service.uid, service.plan);
             ready.push(Component { name, uid, plan, package: None });
         }
+        let began = monotonic_ms();
         for app in &list.apps {
-            if let Some(watchdog) = &watchdog {
-                watchdog.pet();
-            }
             let gate = Gate {
                 log,
+                watchdog: watchdog.as_ref(),
+                began,
                 starter: &starter,
                 image: &list.image,
                 admission: list.admission.as_ref(),

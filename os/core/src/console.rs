@@ -108,7 +108,7 @@ mod tests {
     fn flood(console: &mut Console, index: usize, line: &str, now_ms: u64) -> u64 {
         let mut bytes = 0u64;
         while console.take(index, "app", &[line], now_ms) {
-            bytes += shown(line);
+            bytes = bytes.saturating_add(shown(line));
         }
         bytes
     }
@@ -160,11 +160,14 @@ mod tests {
             writes in proptest::collection::vec((any::<usize>(), 0usize..960, 0u64..3_000), 1..200),
         ) {
             let mut console = Console::new(components);
-            let (mut now_ms, mut bytes) = (0, 0);
+            let (mut now_ms, mut bytes) = (0u64, 0u64);
             for (index, length, pause) in writes {
-                now_ms += pause;
-                bytes += flood(&mut console, index % components, &"x".repeat(length), now_ms);
-                let most = u64::from(BURST_BYTES) + u64::from(BYTES_PER_SECOND) * now_ms / 1000;
+                now_ms = now_ms.saturating_add(pause);
+                let line = "x".repeat(length);
+                let index = index.checked_rem(components).unwrap();
+                bytes = bytes.saturating_add(flood(&mut console, index, &line, now_ms));
+                let earned = u64::from(BYTES_PER_SECOND).saturating_mul(now_ms) / 1000;
+                let most = u64::from(BURST_BYTES).saturating_add(earned);
                 prop_assert!(bytes <= most, "{} bytes of {} in {} ms", bytes, most, now_ms);
             }
         }
