@@ -9,6 +9,8 @@ use std::path::Path;
 
 /// Where init makes the notify sockets.
 pub(crate) const NOTIFY_DIRECTORY: &str = "/run/notify";
+/// What a component may have sent to init before init has read any of it.
+pub(crate) const WAITING_DATAGRAMS: usize = 10;
 const SEED_FILE: &str = "/state/entropy-seed";
 
 /// A boot step that failed and cannot be done without.
@@ -77,6 +79,7 @@ pub(crate) fn harden_kernel(image: &ImageIdentity) -> Result<(), BootError> {
     for (name, value) in SYSCTLS {
         sysctl::set(name, value)?;
     }
+    sysctl::set("net/unix/max_dgram_qlen", &WAITING_DATAGRAMS.to_string())?;
     let no_tracing = if image.debugged.is_some() { "2" } else { "3" };
     sysctl::set("kernel/yama/ptrace_scope", no_tracing)?;
     if image.development {

@@ -3,6 +3,7 @@
 mod requests;
 
 use crate::app_store;
+use crate::boot;
 use crate::boot_loader;
 use crate::clock::Clock;
 use crate::component::{Component, Room, StartError, Starter, Supervised};
@@ -34,8 +35,9 @@ use std::io;
 const END_WITHIN_MS: u64 = 20_000;
 /// Limits are looked at no more often than this, in milliseconds.
 const LOOK_EVERY_MS: u64 = 1_000;
-/// Datagrams taken from one component before the others have their turn.
-const DATAGRAMS_PER_TURN: usize = 8;
+/// Datagrams taken from one component before the others have their turn: all that its socket holds
+/// (`net.unix.max_dgram_qlen`, which [`boot`](crate::boot) sets, and one more).
+const DATAGRAMS_PER_TURN: usize = boot::WAITING_DATAGRAMS + 1;
 
 /// Something init cannot go on without.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +92,11 @@ struct Ending {
     how: End,
     since: u64,
 }
+
+/// Up to when everything that components said has been heard. Deadlines are judged by this time and no later
+/// one: what keeps init is not held against a component.
+#[derive(Debug, Clone, Copy)]
+struct Heard(u64);
 
 /// The components that decide whether this boot is healthy: critical ones, and apps on trial.
 fn critical(components: &[Supervised], now: u64) -> Vec<Member> {
@@ -180,40 +187,44 @@ impl<'log> Supervision<'log> {
 
     /// Starts and restarts components until the system is to end and all of them have.
     pub(crate) fn run(&mut self) -> Result<End, SuperviseError> {
-        self.act_on_deadlines();
         let agent = self.components.iter().position(|c| c.component.plan.requests.update);
         if let (Some(agent), true) = (agent, self.slots.is_on_trial()) {
             self.agreement = Agreement::awaited(agent, monotonic_ms());
         }
         loop {
-            let now = self.act_on_deadlines();
-            self.judge_health(now);
+            self.take_signals()?;
+            self.write_outputs();
+            let heard = self.hear_components();
+            self.look_at_limits();
+            self.reap()?;
+            self.act_on_deadlines(heard);
+            self.judge_health(heard.0);
             if let Some(Ending { how, .. }) = self.ending
                 && self.components.iter().all(|c| c.running.is_none())
             {
                 return Ok(how);
             }
-            self.wait_for_events(now)?;
-            self.take_signals()?;
-            self.hear_components();
-            self.look_at_limits();
-            self.reap()?;
+            self.wait_for_events(heard)?;
+            self.pet();
         }
     }
 
-    /// Starts and ends what is due, and gives the time at which it was.
-    fn act_on_deadlines(&mut self) -> u64 {
-        let now = monotonic_ms();
-        self.pet(now);
+    /// Starts and ends what is due. Whoever has said in time that it is ready or alive has been heard.
+    fn act_on_deadlines(&mut self, heard: Heard) {
+        let is_due =
+            |c: &Supervised| c.supervisor.deadline().is_some_and(|deadline| deadline <= heard.0);
         for index in 0..self.components.len() {
-            self.act_on_deadline(index, now);
+            if self.components.get(index).is_some_and(is_due) {
+                self.pet();
+                self.act_on_deadline(index, heard.0);
+            }
         }
-        now
     }
 
     /// Shows the watchdog that init is alive. An end that takes too long is not alive.
-    fn pet(&self, now: u64) {
-        let hangs = self.ending.is_some_and(|end| now.saturating_sub(end.since) > END_WITHIN_MS);
+    fn pet(&self) {
+        let took = |end: Ending| monotonic_ms().saturating_sub(end.since);
+        let hangs = self.ending.is_some_and(|end| took(end) > END_WITHIN_MS);
         if let (Some(watchdog), false) = (&self.watchdog, hangs) {
             watchdog.pet();
         }
@@ -327,7 +338,8 @@ impl<'log> Supervision<'log> {
         }
     }
 
-    fn wait_for_events(&self, now: u64) -> Result<(), SuperviseError> {
+    fn wait_for_events(&self, heard: Heard) -> Result<(), SuperviseError> {
+        let now = monotonic_ms();
         let mut poll = Poll::new();
         poll.add(self.signals.descriptor());
         let mut wait_ms = PET_EVERY_MS;
@@ -343,7 +355,7 @@ impl<'log> Supervision<'log> {
                 wait_ms = wait_ms.min(deadline.saturating_sub(now));
             }
         }
-        if let Some(at) = self.health_deadline(now) {
+        if let Some(at) = self.health_deadline(heard.0) {
             wait_ms = wait_ms.min(at.saturating_sub(now));
         }
         poll.wait(wait_ms).map_err(kernel("wait for events"))
@@ -359,7 +371,8 @@ impl<'log> Supervision<'log> {
             Action::Start => match supervised.start(&self.starter) {
                 Ok(running) => {
                     supervised.running = Some(running);
-                    supervised.supervisor.on_started(now);
+                    // Its time begins when it runs.
+                    supervised.supervisor.on_started(monotonic_ms());
                     supervised.starts = supervised.starts.saturating_add(1);
                     self.log.notice(&format!("{name} started"));
                     if !supervised.reports_readiness() {
@@ -391,14 +404,22 @@ impl<'log> Supervision<'log> {
         Ok(())
     }
 
-    fn hear_components(&mut self) {
+    /// Writes what components printed: the console may take its time.
+    fn write_outputs(&mut self) {
+        let (log, console) = (self.log, &mut self.console);
+        for (index, supervised) in self.components.iter_mut().enumerate() {
+            supervised.log_output(&mut Room { log, console, index, now: monotonic_ms() });
+        }
+    }
+
+    /// Reads what components have said, all that lay there when it began.
+    fn hear_components(&mut self) -> Heard {
+        let heard = Heard(monotonic_ms());
         for index in 0..self.components.len() {
             let now = monotonic_ms();
             let Some(supervised) = self.components.get_mut(index) else {
                 continue;
             };
-            let (log, console) = (self.log, &mut self.console);
-            supervised.log_output(&mut Room { log, console, index, now });
             let mut ready = false;
             let mut datagram = [0u8; notify::MAX_DATAGRAM_BYTES];
             for _ in 0..DATAGRAMS_PER_TURN {
@@ -423,6 +444,7 @@ impl<'log> Supervision<'log> {
             }
             self.hear_request(index);
         }
+        heard
     }
 
     /// A release of an app that got ready is not gone back from.
