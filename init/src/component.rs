@@ -18,14 +18,14 @@ use holdfast_core::wire::{ComponentState, ComponentStatus};
 use holdfast_core::{component, wire};
 use holdfast_linux::cgroup::{Cgroup, GroupEvents, GroupLimits};
 use holdfast_linux::channel::{self, ListeningSocket, NotifySocket};
+use holdfast_linux::device::open_device;
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::network_namespace::{NamespaceError, NetworkNamespace};
 use holdfast_linux::seccomp::{Filter, Filters};
 use holdfast_linux::spawn::{self, Command, Pid, SpawnError};
-use holdfast_linux::{PathError, gpio, storage, terminal};
+use holdfast_linux::{PathError, gpio, storage};
 use std::cell::OnceCell;
 use std::ffi::{CString, NulError};
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -117,8 +117,6 @@ pub(crate) struct Running {
 pub(crate) enum StartError {
     #[error("cannot make a channel to it")]
     Channel(#[source] io::Error),
-    #[error("cannot open {path} for it")]
-    Open { path: String, source: io::Error },
     #[error("there is no filter for the system calls {0}")]
     NoFilter(SystemCalls),
     #[error("its program, arguments or environment hold a NUL")]
@@ -136,7 +134,7 @@ pub(crate) enum StartError {
 pub(crate) struct Starter {
     /// Read when a component first needs them.
     filters: [(SystemCalls, OnceCell<Filter>); SystemCalls::ALL.len()],
-    null: File,
+    null: OwnedFd,
     /// Of the app that waits for a debugger.
     held: Option<u32>,
 }
@@ -144,7 +142,7 @@ pub(crate) struct Starter {
 impl Starter {
     pub(crate) fn prepare() -> Result<Self, StartError> {
         let filters = SystemCalls::ALL.map(|set| (set, OnceCell::new()));
-        Ok(Self { filters, null: open("/dev/null", true)?, held: None })
+        Ok(Self { filters, null: open_device(Path::new("/dev/null"))?, held: None })
     }
 
     /// From now on, what has this uid waits for a debugger when it is started.
@@ -296,9 +294,7 @@ impl Supervised {
         let (output, output_child) = channel::output_pipe().map_err(StartError::Channel)?;
         let mut devices = Vec::new();
         for path in &plan.descriptors {
-            let device = open(path, true)?;
-            terminal::make_raw(&device, Path::new(path))?;
-            devices.push(device);
+            devices.push(open_device(Path::new(path))?);
         }
         let mut peripherals = Vec::new();
         for peripheral in &plan.peripherals {
@@ -495,18 +491,6 @@ fn kept(plan: &Plan, name: &str, uid: u32) -> Result<Vec<(Source, PathBuf)>, Pat
 fn open_peripheral(granted: &BoardPeripheral, component: &str) -> Result<OwnedFd, StartError> {
     match &granted.access {
         peripheral::Access::Line { chip, line } => Ok(gpio::take_line(chip, *line, component)?),
-        peripheral::Access::Device(path) => {
-            let device = open(path, true)?;
-            terminal::make_raw(&device, Path::new(path))?;
-            Ok(device.into())
-        }
+        peripheral::Access::Device(path) => Ok(open_device(Path::new(path))?),
     }
-}
-
-fn open(path: &str, writable: bool) -> Result<File, StartError> {
-    OpenOptions::new()
-        .read(true)
-        .write(writable)
-        .open(path)
-        .map_err(|source| StartError::Open { path: path.to_owned(), source })
 }
