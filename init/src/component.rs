@@ -10,6 +10,7 @@ use holdfast_core::app_manifest::{ComponentId, Limits, UpdateAccess};
 use holdfast_core::component::Readiness;
 use holdfast_core::console::Console;
 use holdfast_core::log_line::LineAssembler;
+use holdfast_core::patience::START_MS;
 use holdfast_core::peripheral::{self, BoardPeripheral};
 use holdfast_core::policy::system_calls::SystemCalls;
 use holdfast_core::policy::{Network, Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE};
@@ -230,6 +231,8 @@ impl Starter {
             component: self.filter(plan.system_calls)?,
             stub: self.filter(SystemCalls::Stub)?,
         };
+        // init waits until the program runs: what it may use of the processors begins with its own code.
+        cgroup.lift_processor_limit()?;
         let pid = spawn::spawn(&Command {
             plan,
             environment,
@@ -244,7 +247,9 @@ impl Starter {
             status: status_child.as_fd(),
             filters,
             held: self.held == Some(uid),
+            within_ms: START_MS,
         })?;
+        cgroup.limit_processor(plan.limits.cpu_percent)?;
         Ok((pid, status))
     }
 }
