@@ -13,8 +13,9 @@ pub const BYTES_PER_SECOND: u32 = 4 * 1024;
 pub const BURST_BYTES: u32 = 32 * 1024;
 /// A line of 115200 baud, the slowest console of a board, in bytes a second.
 pub const LINE_BYTES_PER_SECOND: u32 = 11_520;
-/// Milliseconds for which init writes at most before components have to wait for room.
-pub const LONGEST_WRITE_MS: u64 = BURST_BYTES as u64 * 1000 / LINE_BYTES_PER_SECOND as u64;
+/// Milliseconds for which init writes at most in one go: the burst, and what comes back meanwhile.
+pub const LONGEST_WRITE_MS: u64 =
+    BURST_BYTES as u64 * 1000 / (LINE_BYTES_PER_SECOND - BYTES_PER_SECOND) as u64;
 
 /// One part of so many is shared out.
 const SHARED_OUT: u32 = 4;
