@@ -96,6 +96,25 @@ fn every_package_takes_the_workspaces_lints_but_the_one_with_unsafe_code() {
     assert_eq!(own_lints, [root().join("os/linux/Cargo.toml")]);
 }
 
+/// What init opens, it opens by `os/linux`, where no `open` waits: not for a carrier, not for a writer.
+#[test]
+fn init_opens_nothing_by_itself() {
+    let mut directories = vec![root().join("init/src")];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for open in ["OpenOptions", "File::open", "File::create", "fs::read(", "fs::write("] {
+                assert!(!text.contains(open), "{} has {open}", path.display());
+            }
+        }
+    }
+}
+
 #[test]
 fn no_room_has_a_name_that_says_nothing() {
     for manifest in manifests(&root()) {

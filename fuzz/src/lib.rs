@@ -473,10 +473,13 @@ fn stored_table(bytes: &[u8]) {
 /// What a component prints.
 pub fn log_line(bytes: &[u8]) {
     let mut lines = LineAssembler::new(u32::MAX);
-    let mut emit = |line: &str| {
-        // Every byte becomes four characters at most.
-        assert!(line.len() <= 4 * MAX_LINE_BYTES, "a line of {} bytes", line.len());
-        assert!(line.bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{line:?}");
+    let mut emit = |lines: &[&str]| {
+        for line in lines {
+            // Every byte becomes four characters at most.
+            assert!(line.len() <= 4 * MAX_LINE_BYTES, "a line of {} bytes", line.len());
+            assert!(line.bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{line:?}");
+        }
+        true
     };
     for part in bytes.chunks(100) {
         lines.push(part, 0, &mut emit);

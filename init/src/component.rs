@@ -8,8 +8,10 @@ use crate::network;
 use crate::package::Mounted;
 use holdfast_core::app_manifest::{ComponentId, Limits, UpdateAccess};
 use holdfast_core::component::Readiness;
+use holdfast_core::console::Console;
 use holdfast_core::log_line::LineAssembler;
 use holdfast_core::notify::Notification;
+use holdfast_core::patience::START_MS;
 use holdfast_core::peripheral::{self, BoardPeripheral};
 use holdfast_core::policy::system_calls::SystemCalls;
 use holdfast_core::policy::{Network, Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE};
@@ -18,14 +20,14 @@ use holdfast_core::wire::{ComponentState, ComponentStatus};
 use holdfast_core::{component, wire};
 use holdfast_linux::cgroup::{Cgroup, GroupEvents, GroupLimits};
 use holdfast_linux::channel::{self, InitEnd, ListeningSocket, NotifyPath};
+use holdfast_linux::device::open_device;
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::network_namespace::{NamespaceError, NetworkNamespace};
 use holdfast_linux::seccomp::{Filter, Filters};
 use holdfast_linux::spawn::{self, Command, Notify, Pid, SpawnError};
-use holdfast_linux::{PathError, gpio, storage, terminal};
+use holdfast_linux::{PathError, gpio, storage};
 use std::cell::OnceCell;
 use std::ffi::{CString, NulError};
-use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -34,6 +36,9 @@ use std::path::{Path, PathBuf};
 const STATE: &str = "/state/services";
 const LOST_STATE: &str = "/run/lost-state";
 const LOST_APPS: &str = "/run/lost-apps";
+
+/// What is read of a component's output in one turn, in bytes.
+const PAGE: usize = 4096;
 
 /// A component that may be started.
 #[derive(Debug)]
@@ -65,6 +70,8 @@ pub(crate) struct Supervised {
     pub(crate) updates: Option<ListeningSocket>,
     pub(crate) lines: LineAssembler,
     pub(crate) running: Option<Running>,
+    /// What its last program printed and nobody has read yet.
+    left: Option<OwnedFd>,
     /// What had happened in its group when it was last looked at.
     pub(crate) events: GroupEvents,
     pub(crate) starts: u32,
@@ -72,6 +79,27 @@ pub(crate) struct Supervised {
     pub(crate) network: Option<NetworkNamespace>,
     /// Raw wait status of the last end.
     pub(crate) last_exit: Option<i32>,
+}
+
+/// Where the lines of one component go, as far as the console has room for them.
+#[derive(Debug)]
+pub(crate) struct Room<'a> {
+    pub(crate) log: &'a Log,
+    pub(crate) console: &'a mut Console,
+    /// Of the component.
+    pub(crate) index: usize,
+    /// Milliseconds of the monotonic clock.
+    pub(crate) now: u64,
+}
+
+impl Room<'_> {
+    fn write(&mut self, name: &str, lines: &[&str]) -> bool {
+        let taken = self.console.take(self.index, name, lines, self.now);
+        if taken {
+            lines.iter().for_each(|line| self.log.component(name, line));
+        }
+        taken
+    }
 }
 
 /// What exists only while the component runs.
@@ -114,8 +142,6 @@ pub(crate) struct Started {
 pub(crate) enum StartError {
     #[error("cannot make a channel to it")]
     Channel(#[source] io::Error),
-    #[error("cannot open {path} for it")]
-    Open { path: String, source: io::Error },
     #[error("there is no filter for the system calls {0}")]
     NoFilter(SystemCalls),
     #[error("its program, arguments or environment hold a NUL")]
@@ -133,7 +159,7 @@ pub(crate) enum StartError {
 pub(crate) struct Starter {
     /// Read when a component first needs them.
     filters: [(SystemCalls, OnceCell<Filter>); SystemCalls::ALL.len()],
-    null: File,
+    null: OwnedFd,
     /// Of the app that waits for a debugger.
     held: Option<u32>,
 }
@@ -141,7 +167,7 @@ pub(crate) struct Starter {
 impl Starter {
     pub(crate) fn prepare() -> Result<Self, StartError> {
         let filters = SystemCalls::ALL.map(|set| (set, OnceCell::new()));
-        Ok(Self { filters, null: open("/dev/null", true)?, held: None })
+        Ok(Self { filters, null: open_device(Path::new("/dev/null"))?, held: None })
     }
 
     /// From now on, what has this uid waits for a debugger when it is started.
@@ -228,6 +254,8 @@ impl Starter {
             component: self.filter(plan.system_calls)?,
             stub: self.filter(SystemCalls::Stub)?,
         };
+        // init waits until the program runs: what it may use of the processors begins with its own code.
+        cgroup.lift_processor_limit()?;
         let pid = spawn::spawn(&Command {
             plan,
             environment,
@@ -243,7 +271,9 @@ impl Starter {
             notify: notify.map(|path| Notify { path, signs: signs_child.as_fd() }),
             filters,
             held: self.held == Some(uid),
+            within_ms: START_MS,
         })?;
+        cgroup.limit_processor(plan.limits.cpu_percent)?;
         Ok(Started { pid, status, signs })
     }
 }
@@ -278,6 +308,7 @@ impl Supervised {
                 .transpose()?,
             lines: LineAssembler::new(plan.limits.log_lines_per_second),
             running: None,
+            left: None,
             starts: 0,
             last_exit: None,
             events: cgroup.events()?,
@@ -292,9 +323,7 @@ impl Supervised {
         let (output, output_child) = channel::output_pipe().map_err(StartError::Channel)?;
         let mut devices = Vec::new();
         for path in &plan.descriptors {
-            let device = open(path, true)?;
-            terminal::make_raw(&device, Path::new(path))?;
-            devices.push(device);
+            devices.push(open_device(Path::new(path))?);
         }
         let mut peripherals = Vec::new();
         for peripheral in &plan.peripherals {
@@ -373,35 +402,51 @@ impl Supervised {
         }
     }
 
-    /// Reads what the program printed, up to a page, and logs its finished lines.
-    pub(crate) fn log_output(&mut self, log: &Log, now: u64) {
-        let Some(running) = &mut self.running else {
+    /// What the program prints next, or what it has left.
+    pub(crate) fn output(&self) -> Option<&OwnedFd> {
+        self.left.as_ref().or_else(|| self.running.as_ref()?.output.as_ref())
+    }
+
+    /// Reads what the program printed, up to a page, and logs its finished lines as far as `room` lets it.
+    pub(crate) fn log_output(&mut self, room: &mut Room<'_>) {
+        let Some(output) = self.output() else {
             return;
         };
-        let Some(output) = &running.output else {
-            return;
-        };
-        let mut buffer = [0u8; 4096];
+        let mut buffer = [0u8; PAGE];
+        let read = channel::read(output, &mut buffer);
         let name = &self.component.name;
-        match channel::read(output, &mut buffer) {
+        if let Ok(Some(length)) = read {
+            let bytes = buffer.get(..length).unwrap_or_default();
+            self.lines.push(bytes, room.now, &mut |lines| room.write(name, lines));
+        }
+        match (self.left.is_some(), read) {
+            // Nobody writes any more: what fills no page was the last.
+            (true, Ok(Some(PAGE))) => {}
+            (true, _) => self.forget_output(room),
             // A closed pipe stays readable for ever: stop polling it.
-            Ok(Some(0)) | Err(_) => running.output = None,
-            Ok(Some(length)) => {
-                let bytes = buffer.get(..length).unwrap_or_default();
-                self.lines.push(bytes, now, &mut |line| log.component(name, line));
+            (false, Ok(Some(0)) | Err(_)) => {
+                if let Some(running) = &mut self.running {
+                    running.output = None;
+                }
             }
-            Ok(None) => {}
+            (false, Ok(_)) => {}
         }
     }
 
-    /// Logs what the program left unread, after its end. Bounded, as a pipe is.
-    pub(crate) fn log_last_output(&mut self, log: &Log, now: u64) {
-        const PAGES_IN_A_PIPE: usize = 16;
-        for _ in 0..PAGES_IN_A_PIPE {
-            self.log_output(log, now);
+    /// Its program has ended: what it left unread is logged page by page, the first one now.
+    pub(crate) fn log_last_output(&mut self, room: &mut Room<'_>) {
+        if self.left.is_some() {
+            self.forget_output(room);
         }
+        self.left = self.running.as_mut().and_then(|running| running.output.take());
+        self.log_output(room);
+    }
+
+    /// What is still unread of an ended program is not read any more.
+    fn forget_output(&mut self, room: &mut Room<'_>) {
+        self.left = None;
         let name = &self.component.name;
-        self.lines.flush(&mut |line| log.component(name, line));
+        self.lines.flush(&mut |lines| room.write(name, lines));
     }
 
     /// Says what its limits have stopped since the last look.
@@ -498,18 +543,6 @@ fn kept(plan: &Plan, name: &str, uid: u32) -> Result<Vec<(Source, PathBuf)>, Pat
 fn open_peripheral(granted: &BoardPeripheral, component: &str) -> Result<OwnedFd, StartError> {
     match &granted.access {
         peripheral::Access::Line { chip, line } => Ok(gpio::take_line(chip, *line, component)?),
-        peripheral::Access::Device(path) => {
-            let device = open(path, true)?;
-            terminal::make_raw(&device, Path::new(path))?;
-            Ok(device.into())
-        }
+        peripheral::Access::Device(path) => Ok(open_device(Path::new(path))?),
     }
-}
-
-fn open(path: &str, writable: bool) -> Result<File, StartError> {
-    OpenOptions::new()
-        .read(true)
-        .write(writable)
-        .open(path)
-        .map_err(|source| StartError::Open { path: path.to_owned(), source })
 }

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::identities::Identities;
 use crate::log::Log;
 use crate::slots::Slots;
+use holdfast_core::patience::WATCHDOG_S;
 use holdfast_linux::clock::monotonic;
 use holdfast_linux::power::{self, End};
 use holdfast_linux::watchdog::Watchdog;
@@ -64,7 +65,7 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     boot::set_hostname(&list.image.hostname)?;
     let mut clock = Clock::start(list.image.build_time)?;
     // From here on, whatever hangs is reset.
-    let watchdog = Watchdog::arm(supervise::WATCHDOG_S);
+    let watchdog = Watchdog::arm(WATCHDOG_S);
     log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
     let reset = reset::begin(log, watchdog.as_ref());
     boot::mount_partitions(log);
@@ -76,7 +77,8 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     if let Some(reset) = reset {
         reset.finish(log, &mut identities);
     }
-    let slots = Slots::prepare(log, &list.image, &identities)?;
+    let mut slots = Slots::prepare(log, &list.image, &identities)?;
+    slots.look(log, watchdog.as_ref());
     boot::renew_entropy_seed(log)?;
     let held = supervise::Holdings { slots, clock, identities };
     let mut supervision = supervise::Supervision::prepare(log, list, held, watchdog)?;

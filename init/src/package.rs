@@ -11,6 +11,7 @@ use crate::log::Log;
 use holdfast_core::component::{self as list, App, ImageIdentity, Service, Stored};
 use holdfast_core::identity::Identity;
 use holdfast_core::package::{Device, HEADER_BYTES, Header, PackageError, Refusal, SignatureError};
+use holdfast_core::patience::{self, PET_EVERY_MS};
 use holdfast_core::peripheral::{self, BoardPeripheral, NotGranted};
 use holdfast_core::policy::admission::{self, AdmissionError};
 use holdfast_core::policy::{self, Network, Plan, Root, Source};
@@ -21,6 +22,7 @@ use holdfast_linux::loop_device::LoopDevice;
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::poll::Poll;
 use holdfast_linux::wait;
+use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, channel, file, package_file};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -28,8 +30,6 @@ use std::path::{Path, PathBuf};
 
 /// Where packages are mounted; nobody but init can write there.
 const MOUNTS: &str = "/run/packages";
-/// Time that a look at a package may take.
-const ADMISSION_MS: u64 = 20_000;
 
 /// Why an app's package is not used.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +85,9 @@ pub(crate) struct Mounted {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gate<'a> {
     pub(crate) log: &'a Log,
+    pub(crate) watchdog: Option<&'a Watchdog>,
+    /// When the first look at a package began, in milliseconds of the monotonic clock.
+    pub(crate) began: u64,
     pub(crate) starter: &'a Starter,
     pub(crate) image: &'a ImageIdentity,
     pub(crate) admission: Option<&'a Service>,
@@ -92,6 +95,15 @@ pub(crate) struct Gate<'a> {
     pub(crate) peripherals: &'a [BoardPeripheral],
     /// Components that have theirs already.
     pub(crate) earlier: &'a [Component],
+}
+
+impl Gate<'_> {
+    /// A slow medium may take long over all packages.
+    fn pet(&self) {
+        if let Some(watchdog) = self.watchdog {
+            watchdog.pet();
+        }
+    }
 }
 
 /// The component that `app` becomes: with its package on trial, the current one, or, where that cannot be
@@ -138,6 +150,7 @@ fn admit_stored(
     stored: Stored,
 ) -> Result<Component, PackageRefusal> {
     let Gate { log, image, admission, .. } = gate;
+    gate.pet();
     let path = app_store::path(app.component_id, stored);
     let missing = || PackageRefusal::Missing(stored.file(app.component_id));
     let package = package_file::open(&path, HEADER_BYTES)?.ok_or_else(missing)?;
@@ -243,7 +256,8 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
     };
     let started = starter.start_plan(&admission.plan, &surroundings, Vec::new(), trees);
     drop(output_child);
-    let answer = started.map(|started| (started.pid, started.status, read_answer(&output)));
+    let answer = started.map(|started| (started.pid, started.status, read_answer(gate, &output)));
+    gate.pet();
     if let Err(error) = cgroup.kill() {
         log.failure("cannot end the look at a package", &error);
     }
@@ -294,11 +308,13 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
 
 /// Everything the process writes before it ends, within the bounds of an answer; what takes too
 /// long is cut, and is then no answer.
-fn read_answer(output: &OwnedFd) -> Vec<u8> {
+fn read_answer(gate: Gate<'_>, output: &OwnedFd) -> Vec<u8> {
     let mut answer = Vec::new();
-    let deadline = monotonic_ms().saturating_add(ADMISSION_MS);
+    let now = monotonic_ms();
+    let deadline = now.saturating_add(patience::look_ms(now.saturating_sub(gate.began)));
     let mut buffer = [0u8; 4096];
     while answer.len() <= admission::MAX_ANSWER_BYTES {
+        gate.pet();
         match channel::read(output, &mut buffer) {
             Ok(Some(0)) => return answer,
             Ok(Some(length)) => {
@@ -308,7 +324,7 @@ fn read_answer(output: &OwnedFd) -> Vec<u8> {
                 let left = deadline.saturating_sub(monotonic_ms());
                 let mut poll = Poll::new();
                 poll.add(output);
-                if left == 0 || poll.wait(left).is_err() {
+                if left == 0 || poll.wait(left.min(PET_EVERY_MS)).is_err() {
                     break;
                 }
             }

@@ -100,8 +100,10 @@ impl Slots {
         Ok(slots)
     }
 
-    /// Reads how the device stands and why it was reset, and says it. Components run by then: they
-    /// do not wait for the medium.
+    /// Reads how the device stands and why it was reset, says it, and gives a good slot its tries back.
+    ///
+    /// This comes before the first package is looked at: whatever an app does to this run from then on, a
+    /// good slot is booted again.
     pub(crate) fn look(&mut self, log: &Log, watchdog: Option<&Watchdog>) {
         self.device = open(log);
         let boot_state = read(log, self.device.as_ref());
@@ -112,8 +114,21 @@ impl Slots {
         let fired = watchdog.is_some_and(Watchdog::has_fired);
         self.status.boot_state = boot_state;
         self.status.phase = boot_state.map_or(Phase::Trying, |state| state.phase(self.status.slot));
-        self.status.last_reset = last_reset(earlier.as_deref(), fired).to_string();
+        let last_reset = last_reset(earlier.as_deref(), fired);
+        self.status.last_reset = last_reset.to_string();
         self.say(log);
+        if let Some(before) = boot_state {
+            self.renew(log, before, &last_reset);
+        }
+    }
+
+    /// A boot state that cannot be saved is said, and saved with the commit where it then can be.
+    fn renew(&mut self, log: &Log, before: BootState, last_reset: &LastReset) {
+        let after = before.renew(self.status.slot, last_reset);
+        match self.save(&before, &after) {
+            Ok(()) => self.status.boot_state = Some(after),
+            Err(error) => log.failure("the slot does not get its tries back", &error),
+        }
     }
 
     fn say(&self, log: &Log) {

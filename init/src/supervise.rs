@@ -5,7 +5,7 @@ mod requests;
 use crate::app_store;
 use crate::boot_loader;
 use crate::clock::Clock;
-use crate::component::{Component, StartError, Starter, Supervised};
+use crate::component::{Component, Room, StartError, Starter, Supervised};
 use crate::floors::Floors;
 use crate::identities::Identities;
 use crate::log::Log;
@@ -14,6 +14,8 @@ use crate::package::{self, Gate};
 use crate::slots::Slots;
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::component::{ComponentList, Readiness};
+use holdfast_core::console::Console;
+use holdfast_core::patience::PET_EVERY_MS;
 use holdfast_core::release;
 use holdfast_core::slots::{Agreement, Health, Member, Verdict};
 use holdfast_core::supervision::Action;
@@ -27,10 +29,6 @@ use holdfast_linux::wait::{self, Exit};
 use holdfast_linux::watchdog::Watchdog;
 use std::io;
 
-/// Seconds without a sign of life after which the hardware resets the machine.
-pub(crate) const WATCHDOG_S: u16 = 15;
-/// The watchdog is petted at least this often, in milliseconds.
-const PET_EVERY_MS: u64 = 5_000;
 /// An end that takes longer is left to the watchdog, in milliseconds.
 const END_WITHIN_MS: u64 = 20_000;
 /// Limits are looked at no more often than this, in milliseconds.
@@ -70,6 +68,8 @@ pub(crate) struct Supervision<'log> {
     agreement: Agreement,
     /// When limits were last asked what they have stopped.
     looked_at: u64,
+    /// What all components together write to.
+    console: Console,
     ending: Option<Ending>,
 }
 
@@ -87,6 +87,11 @@ struct Ending {
     how: End,
     since: u64,
 }
+
+/// Up to when everything that components said has been heard. Deadlines are judged by this time and no later
+/// one: what keeps init is not held against a component.
+#[derive(Debug, Clone, Copy)]
+struct Heard(u64);
 
 /// The components that decide whether this boot is healthy: critical ones, and apps on trial.
 fn critical(components: &[Supervised], now: u64) -> Vec<Member> {
@@ -121,12 +126,12 @@ impl<'log> Supervision<'log> {
             let (name, uid, plan) = (service.name, service.uid, service.plan);
             ready.push(Component { name, uid, plan, package: None });
         }
+        let began = monotonic_ms();
         for app in &list.apps {
-            if let Some(watchdog) = &watchdog {
-                watchdog.pet();
-            }
             let gate = Gate {
                 log,
+                watchdog: watchdog.as_ref(),
+                began,
                 starter: &starter,
                 image: &list.image,
                 admission: list.admission.as_ref(),
@@ -163,6 +168,7 @@ impl<'log> Supervision<'log> {
             watchdog,
             starter,
             identities,
+            console: Console::new(components.len()),
             components,
             apps: list.apps.iter().map(|app| app.component_id).collect(),
             slots,
@@ -176,41 +182,44 @@ impl<'log> Supervision<'log> {
 
     /// Starts and restarts components until the system is to end and all of them have.
     pub(crate) fn run(&mut self) -> Result<End, SuperviseError> {
-        self.act_on_deadlines();
-        self.slots.look(self.log, self.watchdog.as_ref());
         let agent = self.components.iter().position(|c| c.component.plan.requests.update);
         if let (Some(agent), true) = (agent, self.slots.is_on_trial()) {
             self.agreement = Agreement::awaited(agent, monotonic_ms());
         }
         loop {
-            let now = self.act_on_deadlines();
-            self.judge_health(now);
+            self.take_signals()?;
+            self.write_outputs();
+            let heard = self.hear_components();
+            self.look_at_limits();
+            self.reap()?;
+            self.act_on_deadlines(heard);
+            self.judge_health(heard.0);
             if let Some(Ending { how, .. }) = self.ending
                 && self.components.iter().all(|c| c.running.is_none())
             {
                 return Ok(how);
             }
-            self.wait_for_events(now)?;
-            self.take_signals()?;
-            self.hear_components();
-            self.look_at_limits();
-            self.reap()?;
+            self.wait_for_events(heard)?;
+            self.pet();
         }
     }
 
-    /// Starts and ends what is due, and gives the time at which it was.
-    fn act_on_deadlines(&mut self) -> u64 {
-        let now = monotonic_ms();
-        self.pet(now);
+    /// Starts and ends what is due. Whoever has said in time that it is ready or alive has been heard.
+    fn act_on_deadlines(&mut self, heard: Heard) {
+        let is_due =
+            |c: &Supervised| c.supervisor.deadline().is_some_and(|deadline| deadline <= heard.0);
         for index in 0..self.components.len() {
-            self.act_on_deadline(index, now);
+            if self.components.get(index).is_some_and(is_due) {
+                self.pet();
+                self.act_on_deadline(index, heard.0);
+            }
         }
-        now
     }
 
     /// Shows the watchdog that init is alive. An end that takes too long is not alive.
-    fn pet(&self, now: u64) {
-        let hangs = self.ending.is_some_and(|end| now.saturating_sub(end.since) > END_WITHIN_MS);
+    fn pet(&self) {
+        let took = |end: Ending| monotonic_ms().saturating_sub(end.since);
+        let hangs = self.ending.is_some_and(|end| took(end) > END_WITHIN_MS);
         if let (Some(watchdog), false) = (&self.watchdog, hangs) {
             watchdog.pet();
         }
@@ -230,7 +239,7 @@ impl<'log> Supervision<'log> {
             Verdict::Healthy | Verdict::Pending(_) => {}
             Verdict::Failed(index) => {
                 // A good slot is not given up for a component: it has booted, and updates come
-                // through it.
+                // through it. Its tries are back already, unless they could not be saved.
                 if !self.slots.is_on_trial() && !self.slots.is_committed() {
                     self.commit_slot();
                 }
@@ -324,21 +333,22 @@ impl<'log> Supervision<'log> {
         }
     }
 
-    fn wait_for_events(&self, now: u64) -> Result<(), SuperviseError> {
+    fn wait_for_events(&self, heard: Heard) -> Result<(), SuperviseError> {
+        let now = monotonic_ms();
         let mut poll = Poll::new();
         poll.add(self.signals.descriptor());
         let mut wait_ms = PET_EVERY_MS;
         for supervised in &self.components {
-            if let Some(running) = &supervised.running {
-                let requests = running.requests.as_ref().map(InitEnd::requests);
-                let pipes = [running.output.as_ref(), running.signs.as_ref(), requests];
-                pipes.into_iter().flatten().for_each(|pipe| poll.add(pipe));
-            }
+            let running = supervised.running.as_ref();
+            let signs = running.and_then(|running| running.signs.as_ref());
+            let requests = running.and_then(|running| running.requests.as_ref());
+            let pipes = [supervised.output(), signs, requests.map(InitEnd::requests)];
+            pipes.into_iter().flatten().for_each(|pipe| poll.add(pipe));
             if let Some(deadline) = supervised.supervisor.deadline() {
                 wait_ms = wait_ms.min(deadline.saturating_sub(now));
             }
         }
-        if let Some(at) = self.health_deadline(now) {
+        if let Some(at) = self.health_deadline(heard.0) {
             wait_ms = wait_ms.min(at.saturating_sub(now));
         }
         poll.wait(wait_ms).map_err(kernel("wait for events"))
@@ -354,7 +364,8 @@ impl<'log> Supervision<'log> {
             Action::Start => match supervised.start(&self.starter) {
                 Ok(running) => {
                     supervised.running = Some(running);
-                    supervised.supervisor.on_started(now);
+                    // Its time begins when it runs.
+                    supervised.supervisor.on_started(monotonic_ms());
                     supervised.starts = supervised.starts.saturating_add(1);
                     self.log.notice(&format!("{name} started"));
                     if !supervised.reports_readiness() {
@@ -386,13 +397,22 @@ impl<'log> Supervision<'log> {
         Ok(())
     }
 
-    fn hear_components(&mut self) {
+    /// Writes what components printed: the console may take its time.
+    fn write_outputs(&mut self) {
+        let (log, console) = (self.log, &mut self.console);
+        for (index, supervised) in self.components.iter_mut().enumerate() {
+            supervised.log_output(&mut Room { log, console, index, now: monotonic_ms() });
+        }
+    }
+
+    /// Reads what components have said, all that lay there when it began.
+    fn hear_components(&mut self) -> Heard {
+        let heard = Heard(monotonic_ms());
         for index in 0..self.components.len() {
             let now = monotonic_ms();
             let Some(supervised) = self.components.get_mut(index) else {
                 continue;
             };
-            supervised.log_output(self.log, now);
             let heard = supervised.hear();
             let ready = heard.ready
                 && supervised.supervisor.on_ready(now)
@@ -408,6 +428,7 @@ impl<'log> Supervision<'log> {
             }
             self.hear_request(index);
         }
+        heard
     }
 
     /// A release of an app that got ready is not gone back from.
@@ -438,7 +459,8 @@ impl<'log> Supervision<'log> {
         let Some(supervised) = self.components.get_mut(index) else {
             return;
         };
-        supervised.log_last_output(self.log, now);
+        let (log, console) = (self.log, &mut self.console);
+        supervised.log_last_output(&mut Room { log, console, index, now });
         let status = supervised.running.take().map(|running| channel::read_status(&running.status));
         // A stub that was killed has left no status; its own end then stands for the program's.
         let exit = match status {

@@ -53,8 +53,10 @@ impl LineAssembler {
         }
     }
 
-    /// Takes bytes as they came at `now_ms` (monotonic) and hands every finished line to `emit`.
-    pub fn push(&mut self, bytes: &[u8], now_ms: u64, emit: &mut dyn FnMut(&str)) {
+    /// Takes bytes as they came at `now_ms` (monotonic) and hands every finished line to `emit`, with what is
+    /// to be said before it. `emit` writes all that it is handed, or says by `false` that there is no room:
+    /// the line is then dropped and counted.
+    pub fn push(&mut self, bytes: &[u8], now_ms: u64, emit: &mut dyn FnMut(&[&str]) -> bool) {
         self.refill(now_ms);
         for byte in bytes {
             if *byte == b'\n' {
@@ -69,7 +71,7 @@ impl LineAssembler {
     }
 
     /// Ends a line that has no newline yet, as when its writer is gone.
-    pub fn flush(&mut self, emit: &mut dyn FnMut(&str)) {
+    pub fn flush(&mut self, emit: &mut dyn FnMut(&[&str]) -> bool) {
         if !self.pending.is_empty() {
             self.finish_line(emit);
         }
@@ -87,18 +89,22 @@ impl LineAssembler {
         self.tokens = self.tokens.saturating_add(earned).min(most);
     }
 
-    fn finish_line(&mut self, emit: &mut dyn FnMut(&str)) {
-        if self.tokens == 0 {
-            self.dropped = self.dropped.saturating_add(1);
-        } else {
+    fn finish_line(&mut self, emit: &mut dyn FnMut(&[&str]) -> bool) {
+        if self.tokens > 0 && self.is_emitted(emit) {
             self.tokens = self.tokens.saturating_sub(1);
-            if self.dropped > 0 {
-                emit(&format!("({} lines dropped: too many at once)", self.dropped));
-                self.dropped = 0;
-            }
-            emit(&escape(&self.pending));
+            self.dropped = 0;
+        } else {
+            self.dropped = self.dropped.saturating_add(1);
         }
         self.pending.clear();
+    }
+
+    fn is_emitted(&self, emit: &mut dyn FnMut(&[&str]) -> bool) -> bool {
+        let line = escape(&self.pending);
+        match self.dropped {
+            0 => emit(&[&line]),
+            dropped => emit(&[&format!("({dropped} lines dropped: too many at once)"), &line]),
+        }
     }
 }
 
@@ -131,7 +137,10 @@ mod tests {
 
     fn lines(assembler: &mut LineAssembler, bytes: &[u8], now_ms: u64) -> Vec<String> {
         let mut out = Vec::new();
-        assembler.push(bytes, now_ms, &mut |line| out.push(line.to_owned()));
+        assembler.push(bytes, now_ms, &mut |lines| {
+            out.extend(lines.iter().map(|line| (*line).to_owned()));
+            true
+        });
         out
     }
 
@@ -157,6 +166,14 @@ mod tests {
         assert_eq!(later, ["(136 lines dropped: too many at once)", "calm"]);
     }
 
+    #[test]
+    fn what_there_is_no_room_for_is_counted_and_said_with_the_next_line() {
+        let mut assembler = LineAssembler::new(16);
+        assembler.push(b"one\ntwo\n", 0, &mut |_| false);
+        let later = lines(&mut assembler, b"three\nfour\n", 0);
+        assert_eq!(later, ["(2 lines dropped: too many at once)", "three", "four"]);
+    }
+
     proptest! {
         #[test]
         fn output_is_printable_and_bounded(
@@ -166,10 +183,13 @@ mod tests {
             let mut assembler = LineAssembler::new(16);
             let mut seen = 0u32;
             for chunk in chunks {
-                assembler.push(&chunk, 0, &mut |line| {
+                assembler.push(&chunk, 0, &mut |lines| {
                     seen = seen.saturating_add(1);
-                    assert!(line.bytes().all(|b| (0x20..=0x7e).contains(&b)));
-                    assert!(line.len() <= MAX_LINE_BYTES * 4);
+                    for line in lines {
+                        assert!(line.bytes().all(|b| (0x20..=0x7e).contains(&b)));
+                        assert!(line.len() <= MAX_LINE_BYTES * 4);
+                    }
+                    true
                 });
                 prop_assert!(assembler.pending.len() < MAX_LINE_BYTES);
             }

@@ -82,22 +82,32 @@ impl Cgroup {
     /// # Errors
     /// A limit cannot be written.
     pub fn limit(&self, limits: &GroupLimits) -> Result<(), PathError> {
-        const PERIOD_US: u64 = 100_000;
+        self.write("memory.max", u64::from(limits.memory_kib).saturating_mul(1024).to_string())?;
+        self.write("memory.oom.group", "1")?;
+        self.write("pids.max", limits.processes.to_string())?;
+        self.limit_processor(limits.cpu_percent)
+    }
+
+    /// Sets which share of all processors in percent the group may use.
+    ///
+    /// # Errors
+    /// The limit cannot be written.
+    pub fn limit_processor(&self, percent: u32) -> Result<(), PathError> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let processors = u64::try_from(processors).unwrap_or(1);
-        let quota =
-            PERIOD_US.saturating_mul(processors).saturating_mul(u64::from(limits.cpu_percent))
-                / 100;
-        for (file, value) in [
-            ("memory.max", u64::from(limits.memory_kib).saturating_mul(1024).to_string()),
-            ("memory.oom.group", "1".to_owned()),
-            ("pids.max", limits.processes.to_string()),
-            ("cpu.max", format!("{} {PERIOD_US}", quota.max(1000))),
-        ] {
-            let path = self.path.join(file);
-            fs::write(&path, value).map_err(|error| PathError::new("write", path, error))?;
-        }
-        Ok(())
+        self.write("cpu.max", processor_limit(percent, processors))
+    }
+
+    /// Lets the group use all processors: what init waits for is not to be held up.
+    ///
+    /// # Errors
+    /// The limit cannot be written.
+    pub fn lift_processor_limit(&self) -> Result<(), PathError> {
+        self.write("cpu.max", "max")
+    }
+
+    fn write(&self, file: &str, value: impl AsRef<[u8]>) -> Result<(), PathError> {
+        let path = self.path.join(file);
+        fs::write(&path, value).map_err(|error| PathError::new("write", path, error))
     }
 
     /// What has happened in the group.
@@ -150,7 +160,28 @@ impl Cgroup {
     /// # Errors
     /// `cgroup.kill` cannot be written.
     pub fn kill(&self) -> Result<(), PathError> {
-        let path = self.path.join("cgroup.kill");
-        fs::write(&path, "1").map_err(|error| PathError::new("write", path, error))
+        self.write("cgroup.kill", "1")
+    }
+}
+
+/// What `cpu.max` says for a share of so many processors.
+fn processor_limit(percent: u32, processors: usize) -> String {
+    const PERIOD_US: u64 = 100_000;
+    /// The kernel takes no less.
+    const LEAST_US: u64 = 1000;
+    let processors = u64::try_from(processors).unwrap_or(1);
+    let quota = PERIOD_US.saturating_mul(processors).saturating_mul(u64::from(percent)) / 100;
+    format!("{} {PERIOD_US}", quota.max(LEAST_US))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_one_of_all_processors() {
+        assert_eq!(processor_limit(1, 1), "1000 100000");
+        assert_eq!(processor_limit(50, 4), "200000 100000");
+        assert_eq!(processor_limit(0, 2), "1000 100000");
     }
 }

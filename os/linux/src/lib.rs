@@ -10,6 +10,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod channel;
 pub mod clock;
+pub mod device;
 pub mod device_mapper;
 pub mod direct;
 pub mod entropy;

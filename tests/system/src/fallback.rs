@@ -32,7 +32,7 @@ pub(crate) struct Row {
 }
 
 /// The rows, in the order of the table.
-pub(crate) const ROWS: [Row; 16] = [
+pub(crate) const ROWS: [Row; 17] = [
     Row {
         test: "a_healthy_release_is_committed",
         what: "nothing: a release is staged and healthy",
@@ -50,6 +50,12 @@ pub(crate) const ROWS: [Row; 16] = [
         what: "a critical component of the committed slot crashes again and again",
         happens: "init reboots after 35 s, each time; the slot keeps its tries, since nothing better is known.",
         run: crash_loop_of_good,
+    },
+    Row {
+        test: "resets_before_health_do_not_cost_a_good_slot",
+        what: "something resets the committed slot again and again before it is healthy",
+        happens: "It has its tries back before the first app is looked at, so it is booted each time. Only a root that does not verify uses them up.",
+        run: resets_of_good,
     },
     Row {
         test: "an_init_that_is_killed_uses_up_the_tries",
@@ -271,6 +277,23 @@ fn crash_loop_of_good(bench: &Bench) -> Result<()> {
         trial.guest.wait_reset(BOOT)?;
     }
     trial.guest.wait("status: slot=a phase=committed next=a tries_a=2 ", BOOT)?;
+    Ok(())
+}
+
+fn resets_of_good(bench: &Bench) -> Result<()> {
+    let mut trial = bench.trial(Scratch::of(&bench.image)?)?;
+    for _ in 0..=slots::TRIES {
+        trial.guest.wait("init: status: slot=a phase=committed next=a tries_a=2 ", BOOT)?;
+        trial.guest.wait("init: hello started", BOOT)?;
+        let _ = trial.guest.qmp.execute("system_reset", &serde_json::json!({}))?;
+    }
+    trial.guest.wait("init: status: slot=a phase=committed next=a tries_a=2 ", BOOT)?;
+    let text = trial.guest.console.text();
+    ensure!(
+        !text.contains("init: slot a committed"),
+        "it was healthy: {}",
+        trial.guest.console.tail()
+    );
     Ok(())
 }
 

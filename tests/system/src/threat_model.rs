@@ -268,6 +268,42 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         "an agent that was taken over does the other's work",
         Tests(&["no_service_faces_the_network_and_writes_what_boots"]),
     ),
+    (
+        "P console",
+        "what apps print keeps PID 1 at a slow serial line until the watchdog fires",
+        Tests(&[
+            "no_more_than_the_burst_and_the_rate",
+            "a_flood_of_output_is_bounded_and_harmless",
+        ]),
+    ),
+    (
+        "P device",
+        "a serial line is left such that the next open waits for ever",
+        Tests(&["no_open_waits", "whatever_a_component_left_behind_is_gone"]),
+    ),
+    (
+        "P start",
+        "an app with little of a processor keeps PID 1 while it is started",
+        Tests(&[
+            "a_child_that_reports_nothing_is_not_waited_for",
+            "a_restart_storm_does_not_delay_others",
+        ]),
+    ),
+    (
+        "P look",
+        "a large package on a slow medium keeps PID 1 until the watchdog fires",
+        Tests(&["looks_come_to_an_end", "a_turn_ends_before_the_watchdog_does"]),
+    ),
+    (
+        "P tries",
+        "whatever resets the device before it is healthy uses up both slots",
+        Tests(&["resets_before_health_do_not_cost_a_good_slot"]),
+    ),
+    (
+        "P names",
+        "a name that a process gives itself begins a line of the kernel's log",
+        Open("the kernel prints such names as they are; 15 bytes can pass for another's line"),
+    ),
 ];
 
 fn attacks() -> impl Iterator<Item = &'static Attack> {
@@ -300,8 +336,9 @@ fn page() -> String {
          where it must meet its error; as PID 1 of a kernel with everything on, where it must succeed; as PID 1\n\
          of the shipped kernel, where its configuration alone must stop it if a third column says so.\n\n\
          ## Rows\n\n\
-         A1 to F10 are published weaknesses of Azure Sphere; C4 rows are escapes from container runtimes; S\n\
-         rows were found in reviews of Holdfast itself; N rows are ways around grants on the network; U rows are the attacks on updates of the lists of TUF and Uptane.\n\n\
+         A1 to F10 are published weaknesses of Azure Sphere; C4 rows are escapes from container runtimes; N\n\
+         rows are ways around grants on the network; U rows are the attacks on updates of the lists of TUF and Uptane; P rows\n\
+         are ways to keep PID 1 from its work; S rows were found in reviews of Holdfast itself.\n\n\
          | row | what happened | here |\n| --- | --- | --- |\n",
     );
     for (row, about, verdict) in ROWS {

@@ -207,6 +207,20 @@ impl BootState {
         }
     }
 
+    /// The state to save as soon as `running` runs, before anything that an app has a part in: a slot that
+    /// is good has all its tries again. So nothing that a component does later can use them up.
+    ///
+    /// A slot on trial gets none before it is healthy. Nor does one whose root did not verify in the
+    /// last run: no component can make that happen, and the other slot may be whole.
+    #[must_use]
+    pub fn renew(mut self, running: Slot, last: &LastReset) -> Self {
+        let slot = self.of_mut(running);
+        if slot.good && *last != LastReset::Verity {
+            slot.tries = TRIES;
+        }
+        self
+    }
+
     /// The state to save before the first byte of the other slot is written: that slot is not to be
     /// booted, whatever it held.
     ///

@@ -65,6 +65,41 @@ fn staging_is_refused_while_there_would_be_nothing_to_fall_back_to() {
 }
 
 #[test]
+fn a_good_slot_that_is_renewed_never_runs_out_whatever_resets_it() {
+    let mut state = BootState::factory();
+    for _ in 0..10 {
+        let (choice, chosen) = state.choose();
+        assert_eq!((choice, chosen.a.tries), (Choice::Boot(Slot::A), TRIES - 1));
+        state = chosen.renew(Slot::A, &LastReset::Watchdog);
+        assert_eq!(state, BootState::factory());
+    }
+}
+
+#[test]
+fn a_root_that_does_not_verify_uses_up_a_good_slot_too() {
+    let mut state = BootState { slot: Slot::B, a: COMMITTED, b: COMMITTED };
+    let mut last = LastReset::Orderly;
+    let mut chosen = Vec::new();
+    for _ in 0..5 {
+        let (Choice::Boot(slot), next) = state.choose() else {
+            break;
+        };
+        chosen.push(slot);
+        state = next.renew(slot, &last);
+        last = LastReset::Verity;
+    }
+    assert_eq!(chosen, [Slot::B, Slot::B, Slot::B, Slot::B, Slot::A]);
+}
+
+#[test]
+fn a_slot_on_trial_is_not_renewed_before_it_is_healthy() {
+    let trying = BootState::factory().announce(Slot::A).unwrap().stage(Slot::A).unwrap().choose().1;
+    assert_eq!(trying.renew(Slot::B, &LastReset::Orderly), trying);
+    let last_try = BootState::unknown().choose().1;
+    assert_eq!(last_try.renew(Slot::A, &LastReset::PowerOn), last_try);
+}
+
+#[test]
 fn the_younger_copy_holds_and_the_older_one_is_overwritten() {
     let (one, two) = (BootState::factory(), BootState::unknown());
     for (ages, younger) in
@@ -233,6 +268,18 @@ fn event() -> impl Strategy<Value = Event> {
 }
 
 proptest! {
+    /// Renewal gives tries to the slot that runs, and changes nothing else.
+    #[test]
+    fn renewal_changes_tries_of_the_running_slot_alone(state in any_state(), running in any_slot()) {
+        let renewed = state.renew(running, &LastReset::Unknown);
+        prop_assert_eq!(renewed.phase(running), state.phase(running));
+        prop_assert_eq!(renewed.slot, state.slot);
+        prop_assert_eq!(renewed.of(running.other()), state.of(running.other()));
+        prop_assert_eq!(renewed.of(running).good, state.of(running).good);
+        let expected = if state.of(running).good { TRIES } else { state.of(running).tries };
+        prop_assert_eq!(renewed.of(running).tries, expected);
+    }
+
     /// Whatever happens and wherever the power is lost: the slot that was healthy is still there,
     /// is reached when the power stays on, and only what was healthy counts as good.
     #[test]

@@ -14,8 +14,10 @@ mod confine;
 mod root;
 mod stub;
 
-use crate::channel::NotifyPath;
+use crate::channel::{self, NotifyPath};
+use crate::clock::monotonic_ms;
 use crate::network_namespace::NetworkNamespace;
+use crate::poll::Poll;
 use crate::seccomp::Filters;
 use holdfast_core::policy::{Network, Plan, Root};
 use linux_raw_sys::general::{
@@ -24,7 +26,6 @@ use linux_raw_sys::general::{
 };
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
 pub use rustix::process::Pid;
 use rustix::process::{Signal, kill_process};
 use std::ffi::CString;
@@ -63,6 +64,8 @@ pub struct Command<'a> {
     /// It stops in front of its program until a debugger lets it go on. Whether the program itself can be
     /// executed is then not told.
     pub held: bool,
+    /// Milliseconds until the program itself must run.
+    pub within_ms: u64,
 }
 
 /// The way of a component's `sd_notify` datagrams: its stub receives them, and hands on what they say.
@@ -86,6 +89,9 @@ pub enum SpawnError {
     /// The pipe that reports the child's steps failed.
     #[error("cannot learn whether the program was started")]
     Report(#[source] io::Error),
+    /// The program did not run in time.
+    #[error("the program did not run within {0} ms")]
+    TooSlow(u64),
     /// A step in the child was refused; the program never ran.
     #[error("cannot {step} for the program")]
     Step {
@@ -167,8 +173,7 @@ fn at<E: Into<Errno>>(step: Step) -> impl FnOnce(E) -> Refused {
 /// # Errors
 /// [`SpawnError`]; the program then never ran.
 pub fn spawn(command: &Command<'_>) -> Result<Pid, SpawnError> {
-    let (report, low) =
-        pipe_with(PipeFlags::CLOEXEC).map_err(|error| SpawnError::Report(error.into()))?;
+    let (report, low) = channel::output_pipe().map_err(SpawnError::Report)?;
     // Above every number that the component's own descriptors get.
     let report_child = rustix::io::fcntl_dupfd_cloexec(&low, 64)
         .map_err(|error| SpawnError::Report(error.into()))?;
@@ -189,7 +194,7 @@ pub fn spawn(command: &Command<'_>) -> Result<Pid, SpawnError> {
         }
         Some(pid) => {
             drop(report_child);
-            outcome(&report).map(|()| pid)
+            outcome(&report, command.within_ms).map(|()| pid)
         }
     }
 }
@@ -288,22 +293,29 @@ fn fail(report: &OwnedFd, step: Step, error: Errno) -> ! {
 }
 
 /// Reads the report pipe: its end means that the program runs.
-fn outcome(report: &OwnedFd) -> Result<(), SpawnError> {
+fn outcome(report: &OwnedFd, within_ms: u64) -> Result<(), SpawnError> {
+    let deadline = monotonic_ms().saturating_add(within_ms);
     let mut message = [0u8; 5];
     loop {
-        return match rustix::io::read(report, &mut message) {
-            Ok(0) => Ok(()),
-            Ok(5) => {
+        match channel::read(report, &mut message).map_err(SpawnError::Report)? {
+            Some(0) => return Ok(()),
+            Some(5) => {
                 let [step, number @ ..] = message;
-                Err(SpawnError::Step {
+                return Err(SpawnError::Step {
                     step: Step::words(step),
                     source: io::Error::from_raw_os_error(i32::from_ne_bytes(number)),
-                })
+                });
             }
-            Ok(_) => Err(SpawnError::Report(io::Error::from(io::ErrorKind::UnexpectedEof))),
-            Err(Errno::INTR) => continue,
-            Err(error) => Err(SpawnError::Report(error.into())),
-        };
+            Some(_) => return Err(SpawnError::Report(io::ErrorKind::UnexpectedEof.into())),
+            None => {}
+        }
+        let left = deadline.saturating_sub(monotonic_ms());
+        if left == 0 {
+            return Err(SpawnError::TooSlow(within_ms));
+        }
+        let mut poll = Poll::new();
+        poll.add(report);
+        poll.wait(left).map_err(SpawnError::Report)?;
     }
 }
 
@@ -363,4 +375,26 @@ fn close_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
     // forgotten their owners.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     if closed == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_that_reports_nothing_is_not_waited_for() {
+        let (report, child) = channel::output_pipe().unwrap();
+        assert!(matches!(outcome(&report, 20), Err(SpawnError::TooSlow(20))));
+        drop(child);
+        assert!(outcome(&report, 20).is_ok(), "execve has closed it");
+    }
+
+    #[test]
+    fn a_step_that_failed_is_named() {
+        let (report, child) = channel::output_pipe().unwrap();
+        let errno = Errno::NOENT.raw_os_error().to_ne_bytes();
+        rustix::io::write(&child, &[&[Step::Execute as u8], errno.as_slice()].concat()).unwrap();
+        let error = outcome(&report, 1_000).unwrap_err();
+        assert_eq!(error.to_string(), "cannot execute for the program");
+    }
 }
