@@ -146,12 +146,13 @@ const fn stage(
 
 const HOST: &[Lane] = &[Lane::HostTarget];
 const DEVICE: &[Lane] = &[Lane::DeviceBuilds];
+const KERNEL: &[Lane] = &[Lane::KernelBuilds];
 /// The host tool's tests build images and apps.
 const BOTH: &[Lane] = &[Lane::HostTarget, Lane::DeviceBuilds];
 
 /// Stages, the most urgent first: what the longest one waits for, the longest one, and what fills the gaps.
-const STAGES: [Stage; 14] = [
-    stage("kernels", stages::kernels, &[], &[]),
+const STAGES: [Stage; 15] = [
+    stage("kernels", stages::kernels, &[], KERNEL),
     Stage {
         node: Node { name: HOST_PROGRAMS, needs: &[], lanes: HOST },
         run: stages::host_programs,
@@ -161,18 +162,25 @@ const STAGES: [Stage; 14] = [
     stage("system", stages::system, &["images", HOST_PROGRAMS], &[]),
     stage("unit", stages::unit, &["images", HOST_PROGRAMS], BOTH),
     stage("reproducible", reproducible::run, &["images"], DEVICE),
-    stage("boards", boards::run, &["kernels", HOST_PROGRAMS], DEVICE),
+    Stage {
+        node: Node { name: BOARD_KERNELS, needs: &[], lanes: KERNEL },
+        run: stages::board_kernels,
+        counts: false,
+    },
+    stage("boards", boards::run, &[BOARD_KERNELS, HOST_PROGRAMS], DEVICE),
     stage("lint", stages::lint, &[], HOST),
     stage("docs", stages::docs, &[], HOST),
     stage("fuzz", fuzz::run, &[], &[]),
     stage("dependencies", stages::dependencies, &[], &[]),
     stage("reference-client", reference_client::run, &[], &[]),
-    stage("kernel-config", stages::kernel_config, &["images"], &[]),
+    stage("kernel-config", stages::kernel_config, &[], KERNEL),
     stage("format", stages::format, &[], &[]),
 ];
 
 /// The step that builds what other stages start on this host.
 const HOST_PROGRAMS: &str = "host-programs";
+/// The step that builds the kernels and boot loaders of boards that the system tests do not run on.
+const BOARD_KERNELS: &str = "board-kernels";
 /// Stages that a test's name chooses.
 const OF_TESTS: [&str; 4] = ["kernels", "images", "system", "unit"];
 /// Stages that `--board` chooses.
@@ -211,6 +219,9 @@ impl TestRun {
         if name == HOST_PROGRAMS {
             return ["system", "unit", "boards"].iter().any(|stage| self.is_chosen(stage));
         }
+        if name == BOARD_KERNELS {
+            return self.is_chosen("boards");
+        }
         let named = self.named.contains(&name);
         if self.board.is_some() {
             return OF_BOARD.contains(&name) && (named || self.named.is_empty());
@@ -228,7 +239,7 @@ impl TestRun {
     /// True for what was run for other stages' sake and is not worth a line when it went well.
     fn is_silent(&self, result: &StageResult) -> bool {
         let for_tests = !self.tests.is_empty() && ["kernels", "images"].contains(&result.name);
-        let prepares = result.name == HOST_PROGRAMS || for_tests;
+        let prepares = [HOST_PROGRAMS, BOARD_KERNELS].contains(&result.name) || for_tests;
         prepares && !self.named.contains(&result.name) && result.counts.failed == 0
     }
 }

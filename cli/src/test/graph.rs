@@ -7,6 +7,8 @@ pub(super) enum Lane {
     HostTarget,
     /// `target/device`, where a program lies until another of the same name is built.
     DeviceBuilds,
+    /// The kernel's source in the cache, of which one build at a time has the lock.
+    KernelBuilds,
 }
 
 /// A stage, as far as its order is concerned.

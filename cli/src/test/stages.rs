@@ -62,28 +62,30 @@ pub(super) fn dependencies(test_run: &TestRun, log: &StageLog) -> Result<Counts>
     Ok(counts)
 }
 
-/// Kernels and boot loaders, which take longest and which most stages wait for.
+/// Kernels and boot loader of the board that the system tests run on, for which most stages wait.
 pub(super) fn kernels(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
-    let workspace = &test_run.workspace;
-    let pins = sources::load(workspace)?;
-    let directory = workspace.root.join("images/boards");
-    let build = |name: &str, purpose: Purpose| -> Result<()> {
-        let board = Board::load(&directory, name, Path::new("kernels"))?;
-        kernel::build(workspace, &board, &pins, false, purpose)?;
-        if purpose == Purpose::Image {
-            u_boot::build(workspace, &board, &pins, false)?;
-        }
-        Ok(())
-    };
     let board = test_run.board.as_deref().unwrap_or(DEFAULT_BOARD);
-    build(board, Purpose::Image)?;
-    build(board, Purpose::Control)?;
-    if test_run.is_chosen("boards") {
-        for name in boards::looked_at(test_run) {
-            build(&name, Purpose::Image)?;
-        }
+    build_kernels(test_run, board, &[Purpose::Image, Purpose::Control])?;
+    Ok(Counts::PASSED)
+}
+
+/// Kernels and boot loaders of all other boards that stage `boards` looks at.
+pub(super) fn board_kernels(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
+    for board in boards::looked_at(test_run) {
+        build_kernels(test_run, &board, &[Purpose::Image])?;
     }
     Ok(Counts::PASSED)
+}
+
+fn build_kernels(test_run: &TestRun, board: &str, purposes: &[Purpose]) -> Result<()> {
+    let workspace = &test_run.workspace;
+    let pins = sources::load(workspace)?;
+    let board = Board::load(&workspace.root.join("images/boards"), board, Path::new("kernels"))?;
+    u_boot::build(workspace, &board, &pins, false)?;
+    for purpose in purposes {
+        kernel::build(workspace, &board, &pins, false, *purpose)?;
+    }
+    Ok(())
 }
 
 /// What other stages start on this host: built before them, so that none of them holds cargo's lock while it

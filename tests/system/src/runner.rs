@@ -94,7 +94,26 @@ struct Running {
     process: Child,
     started: Instant,
     directory: PathBuf,
-    _token: Option<Token>,
+    token: Option<Token>,
+}
+
+impl Drop for Running {
+    /// Ends what still runs, with its guests: of a run that is given up in the middle.
+    fn drop(&mut self) {
+        if let Ok(None) = self.process.try_wait() {
+            self.end();
+        }
+    }
+}
+
+impl Running {
+    /// Kills the job with all that it has started.
+    fn end(&mut self) {
+        kill_descendants(self.process.id());
+        // It has ended by itself meanwhile.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// The run of all jobs.
@@ -175,7 +194,7 @@ impl<'s> Runner<'s> {
         let needs: Vec<Needs> = waiting.iter().map(|task| task.needs).collect();
         let beside: Vec<Needs> = running.iter().map(|running| running.task.needs).collect();
         let place = schedule::next(&needs, &beside, self.settings.jobs)?;
-        let has_own = running.iter().any(|running| running._token.is_none());
+        let has_own = running.iter().any(|running| running.token.is_none());
         let token = if has_own { Some(self.tokens.try_take()?) } else { None };
         Some((place, token))
     }
@@ -203,7 +222,7 @@ impl<'s> Runner<'s> {
             .stderr(complaints)
             .spawn()
             .context("cannot start a job")?;
-        Ok(Running { task, process, started: Instant::now(), directory, _token: token })
+        Ok(Running { task, process, started: Instant::now(), directory, token })
     }
 
     fn wait_for(&mut self, mut running: Running) -> Result<()> {
@@ -221,12 +240,10 @@ impl<'s> Runner<'s> {
         let took = running.started.elapsed();
         let status = running.process.try_wait().context("cannot wait for a job")?;
         let reason = match status {
-            Some(status) => format!("its job ended ({status}) before it did"),
+            Some(status) => format!("its job ended early ({status})"),
             None if took < most => return Ok(None),
             None => {
-                kill_descendants(running.process.id());
-                running.process.kill().context("cannot end a job")?;
-                running.process.wait().context("cannot wait for a job")?;
+                running.end();
                 let tail = last_console(&running.directory.join("consoles"));
                 format!("its job did not end within {} s; {tail}", most.as_secs())
             }
@@ -247,6 +264,11 @@ impl<'s> Runner<'s> {
             })
             .collect();
         lines.extend(missing);
+        // Where all checks were reported, the job may have failed behind the last one.
+        let ended_well = status.is_some_and(|status| status.success());
+        if let (false, Some(last)) = (ended_well, lines.last_mut()) {
+            last.error.get_or_insert(reason);
+        }
         let task = self.tell(&running.task, lines, took, &output);
         self.keep_consoles(running, task.is_some());
         // It may have left disks there.

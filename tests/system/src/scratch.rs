@@ -21,7 +21,8 @@ pub(crate) struct Scratch {
 impl Scratch {
     pub(crate) fn of(image: &Path) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let path = directory.path().join("image.img");
+        // Its console's file is named after it.
+        let path = directory.path().join(image.file_name().context("the image has no name")?);
         fs::copy(image, &path)?;
         if build::rom_path(image).is_file() {
             fs::copy(build::rom_path(image), build::rom_path(&path))?;
