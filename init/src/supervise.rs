@@ -199,6 +199,8 @@ impl<'log> Supervision<'log> {
             {
                 return Ok(how);
             }
+            // What came before may have written to the medium.
+            self.pet();
             self.wait_for_events(heard)?;
             self.pet();
         }
@@ -214,6 +216,8 @@ impl<'log> Supervision<'log> {
                 self.act_on_deadline(index, heard.0);
             }
         }
+        // The last start may have taken most of the watchdog's time, and a commit comes next.
+        self.pet();
     }
 
     /// Shows the watchdog that init is alive. An end that takes too long is not alive.
@@ -296,6 +300,7 @@ impl<'log> Supervision<'log> {
             self.health.forget(index);
         }
         self.log.notice(&format!("{name}: its new package is committed"));
+        self.pet();
         self.raise_floor(index);
     }
 
@@ -376,7 +381,8 @@ impl<'log> Supervision<'log> {
                     self.log.failure(&format!("{name} cannot be started"), &error);
                     // Whatever was made of it goes with it.
                     self.kill(index);
-                    self.schedule_restart(index, now, false);
+                    // The pause begins when the start has failed, which may have taken seconds.
+                    self.schedule_restart(index, monotonic_ms(), false);
                 }
             },
             Action::Kill(fault) => {
