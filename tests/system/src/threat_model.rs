@@ -282,6 +282,13 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         Tests(&["no_open_waits", "whatever_a_component_left_behind_is_gone"]),
     ),
     (
+        "P drain",
+        "a serial line that another process closes holds the next open until it has sent all it had",
+        Open(
+            "the kernel lets a close drain for 30 seconds, and has the next open wait for it; at a slow speed that is beyond the watchdog",
+        ),
+    ),
+    (
         "P start",
         "an app with little of a processor keeps PID 1 while it is started",
         Tests(&[
