@@ -110,7 +110,7 @@ impl Bus {
             let served = Arc::clone(&shared);
             let (calls, taken) = mpsc::unbounded_channel();
             for (app, socket) in listeners {
-                relay::take_calls(&app, socket, &calls)?;
+                relay::take_calls(&app, socket, &calls, runtime.handle())?;
             }
             let thread = std::thread::Builder::new().name("bus".to_owned()).stack_size(STACK_BYTES);
             thread.spawn(move || runtime.block_on(serve_all(served, taken)))?;

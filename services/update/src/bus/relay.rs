@@ -9,13 +9,13 @@ use super::MAX_CONNECTIONS;
 use holdfast_core::wire::Listener;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A thread's stack.
@@ -35,7 +35,7 @@ pub(super) struct Call {
     pub(super) uid: Option<u32>,
 }
 
-/// Takes the calls of one app from now on, as many at once as it may have.
+/// Takes the calls of one app from now on, as many at once as it may have. `bus` is what the bus runs on.
 ///
 /// # Errors
 /// There is no thread for it.
@@ -43,16 +43,18 @@ pub(super) fn take_calls(
     app: &Listener,
     socket: OwnedFd,
     calls: &UnboundedSender<Call>,
+    bus: &Handle,
 ) -> io::Result<()> {
     let listener = UnixListener::from(socket);
     listener.set_nonblocking(false)?;
     let listener = Arc::new(listener);
     for _ in 0..MAX_CONNECTIONS {
         let (listener, app, calls) = (Arc::clone(&listener), app.clone(), calls.clone());
+        let bus = bus.clone();
         let thread = std::thread::Builder::new().name("relay".to_owned()).stack_size(STACK_BYTES);
         thread.spawn(move || {
             loop {
-                if let Err(error) = take_call(&listener, &app, &calls) {
+                if let Err(error) = take_call(&listener, &app, &calls, &bus) {
                     println!("no call of {} can be taken: {error}", app.name);
                     std::thread::sleep(PAUSE);
                 }
@@ -66,9 +68,10 @@ fn take_call(
     listener: &UnixListener,
     app: &Listener,
     calls: &UnboundedSender<Call>,
+    bus: &Handle,
 ) -> io::Result<()> {
     let (stream, _) = listener.accept()?;
-    let uid = socket_peercred(&stream).ok().map(|peer| peer.uid.as_raw());
+    let (stream, uid) = with_uid(stream, bus)?;
     let (ours, theirs) = UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
     let call = Call { app: app.clone(), stream: theirs, uid };
@@ -76,6 +79,16 @@ fn take_call(
     // How it ends does not matter: the bus sees that it does.
     let _ = relay(&stream, &ours);
     Ok(())
+}
+
+/// A connection and the user at its other end. An app is in another process namespace, where its number is 0
+/// for this process: tokio's credentials can say that, and rustix's cannot.
+fn with_uid(stream: UnixStream, bus: &Handle) -> io::Result<(UnixStream, Option<u32>)> {
+    stream.set_nonblocking(true)?;
+    let _context = bus.enter();
+    let stream = tokio::net::UnixStream::from_std(stream)?;
+    let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+    Ok((stream.into_std()?, uid))
 }
 
 /// Hands bytes on, both ways, until one side ends.
@@ -159,7 +172,8 @@ mod tests {
         let listener = UnixListener::bind(&path).unwrap();
         let (calls, mut taken) = tokio::sync::mpsc::unbounded_channel();
         let app = Listener { name: "app".to_owned(), access: UpdateAccess::Told };
-        take_calls(&app, listener.into(), &calls).unwrap();
+        let bus = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+        take_calls(&app, listener.into(), &calls, bus.handle()).unwrap();
         let mut taken = || {
             let call = taken.blocking_recv().unwrap();
             assert_eq!(call.uid, Some(rustix::process::getuid().as_raw()));
