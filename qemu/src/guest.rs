@@ -149,7 +149,7 @@ impl Guest {
     }
 
     /// Ends QEMU at once, as a cut of power would, and gives what the guest has written; the machine
-    /// must [log writes](Machine::log_writes).
+    /// must [log writes](crate::machine::Machine::log_writes).
     ///
     /// # Errors
     /// QEMU does not end, or the log is damaged.
