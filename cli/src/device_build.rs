@@ -171,7 +171,7 @@ impl<'a> DeviceBuilder<'a> {
         Ok(programs)
     }
 
-    /// What cargo is told to build.
+    /// Arguments by which cargo builds a package.
     fn arguments(&self, package: &str, debug_info: DebugInfo) -> Vec<String> {
         let mut arguments = vec!["build", "--quiet", "--message-format=json-render-diagnostics"];
         arguments.extend(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"]);

@@ -3,7 +3,7 @@
 use crate::progress::Step;
 use anyhow::{Context, Result, bail};
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 /// Lines of output that a failure shows.
 const TAIL_LINES: usize = 40;
@@ -22,6 +22,22 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// Runs a program to its end, showing each line it prints as progress of `step`.
 pub(crate) fn follow(command: &mut Command, step: &mut Step) -> Result<()> {
+    let mut tail = std::collections::VecDeque::new();
+    let status = each_line(command, |line| {
+        step.line(line);
+        if tail.len() == TAIL_LINES {
+            tail.pop_front();
+        }
+        tail.push_back(line.to_owned());
+    })?;
+    if !status.success() {
+        bail!("{} failed ({status}):\n{}", name(command), Vec::from(tail).join("\n"));
+    }
+    Ok(())
+}
+
+/// Runs a program to its end and hands on each line that it prints, as it comes; both of its outputs are one.
+pub(crate) fn each_line(command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
     let name = name(command);
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
     let mut child = command
@@ -32,20 +48,11 @@ pub(crate) fn follow(command: &mut Command, step: &mut Step) -> Result<()> {
         .with_context(|| format!("cannot run {name}"))?;
     // The command holds the writing ends; the child has its own.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut tail = std::collections::VecDeque::new();
-    for line in BufReader::new(reader).split(b'\n') {
-        let line = String::from_utf8_lossy(&line.context("cannot read a pipe")?).into_owned();
-        step.line(&line);
-        if tail.len() == TAIL_LINES {
-            tail.pop_front();
-        }
-        tail.push_back(line);
+    for bytes in BufReader::new(reader).split(b'\n') {
+        let bytes = bytes.with_context(|| format!("cannot read the output of {name}"))?;
+        line(&String::from_utf8_lossy(&bytes));
     }
-    let status = child.wait().with_context(|| format!("cannot wait for {name}"))?;
-    if !status.success() {
-        bail!("{name} failed ({status}):\n{}", Vec::from(tail).join("\n"));
-    }
-    Ok(())
+    child.wait().with_context(|| format!("cannot wait for {name}"))
 }
 
 fn name(command: &Command) -> String {

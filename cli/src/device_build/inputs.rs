@@ -39,7 +39,7 @@ struct Package {
     name: String,
     /// The directories of the packages that it is built with.
     needs: Vec<PathBuf>,
-    /// It has a program that runs while it is built, and that can read anything.
+    /// The package has a program that runs while it is built, and that can read anything.
     reads_anything: bool,
 }
 

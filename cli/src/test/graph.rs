@@ -1,6 +1,6 @@
 //! The stages as a graph: which one starts next is decided here, without starting anything.
 
-/// What only one stage at a time may use.
+/// A resource that only one stage at a time may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lane {
     /// `target/` of cargo for the host: a second cargo would only wait for its lock.
@@ -17,11 +17,11 @@ pub(super) struct Node {
     pub(super) name: &'static str,
     /// Stages that must have passed, where they are part of the run.
     pub(super) needs: &'static [&'static str],
-    /// What it has for itself while it runs.
+    /// Resources that the stage has for itself while it runs.
     pub(super) lanes: &'static [Lane],
 }
 
-/// How far a stage is.
+/// The state of a stage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Waiting,

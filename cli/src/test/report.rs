@@ -102,7 +102,7 @@ fn write_evidence(test_run: &TestRun, results: &[StageResult]) -> Result<()> {
     Ok(())
 }
 
-/// What all processors together have done since the machine started, in the kernel's ticks.
+/// Time of all processors since the machine started, in the kernel's ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ProcessorTime {
     idle: u64,

@@ -1,9 +1,9 @@
 //! What stages print: whole lines, each with its stage in front, since several of them run at once.
 
 use super::Counts;
-use anyhow::{Context, Result, bail};
-use std::io::{BufRead, BufReader};
-use std::process::{Command, ExitStatus, Stdio};
+use crate::process;
+use anyhow::{Result, bail};
+use std::process::Command;
 
 /// The output of one stage.
 #[derive(Debug)]
@@ -25,14 +25,14 @@ impl StageLog {
 
     /// Runs a command whose success is one passed test.
     pub(super) fn passes(&self, command: &mut Command) -> Result<Counts> {
-        let status = self.follow(command, |line| self.print(line))?;
+        let status = process::each_line(command, |line| self.print(line))?;
         Ok(if status.success() { Counts::PASSED } else { Counts::FAILED })
     }
 
     /// Runs a command that runs tests, and adds up its `test result:` lines.
     pub(super) fn counted(&self, command: &mut Command) -> Result<Counts> {
         let mut counts = Counts::default();
-        let status = self.follow(command, |line| {
+        let status = process::each_line(command, |line| {
             if let Some(more) = result_line(line) {
                 counts.add(more);
             } else if !line.is_empty() && !line.starts_with("running ") {
@@ -43,25 +43,6 @@ impl StageLog {
             bail!("{} ended with {status}", command.get_program().to_string_lossy());
         }
         Ok(counts)
-    }
-
-    /// Runs a command to its end and hands on each line that it prints, as it comes.
-    fn follow(&self, command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
-        let name = command.get_program().to_string_lossy().into_owned();
-        let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone().context("cannot make a pipe")?)
-            .stderr(writer)
-            .spawn()
-            .with_context(|| format!("cannot run {name}"))?;
-        // The command holds the writing ends; the child has its own.
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        for bytes in BufReader::new(reader).split(b'\n') {
-            let bytes = bytes.with_context(|| format!("cannot read the output of {name}"))?;
-            line(&String::from_utf8_lossy(&bytes));
-        }
-        child.wait().with_context(|| format!("cannot wait for {name}"))
     }
 }
 
