@@ -18,7 +18,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use graph::{Graph, Lane, Node};
 use holdfast_qemu::process_tree;
-use report::ProcessorTime;
+use holdfast_qemu::processor_time::ProcessorTime;
 use stage_log::StageLog;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};

@@ -16,6 +16,7 @@ pub mod peer;
 pub mod probe;
 mod process;
 pub mod process_tree;
+pub mod processor_time;
 pub mod qmp;
 pub mod relay;
 pub mod settings;

@@ -43,12 +43,12 @@ mod verified_boot;
 use crate::runner::{Runner, Settings, Task};
 use crate::schedule::Times;
 use crate::suite::Suite;
-use crate::summary::ProcessorTime;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use holdfast_images::board::Board;
 use holdfast_images::boot::BootSigningKey;
 use holdfast_images::variant::Signer;
+use holdfast_qemu::processor_time::ProcessorTime;
 use holdfast_qemu::relay;
 use holdfast_qemu::settings::{self, Settings as Harness};
 use std::ffi::OsString;
@@ -311,7 +311,7 @@ fn run_tasks(
     let began = ProcessorTime::now();
     let mut runner = Runner::new(&settings)?;
     runner.run(tasks)?;
-    let idle = began.and_then(|began| ProcessorTime::now()?.idle_since(began));
+    let idle = began.and_then(|began| began.idle_percent(ProcessorTime::now()?));
     let (lines, good) = runner.summary.lines(idle);
     if let Some(path) = &arguments.times {
         runner.summary.write_times(path, &settings.times)?;

@@ -101,7 +101,7 @@ impl Summary {
                 lines.push(format!("{seconds:>8.1} s  {check}"));
             }
         }
-        lines.extend(idle.map(|share| format!("processors idle: {:.0} %", share * 100.0)));
+        lines.extend(idle.map(|percent| format!("processors idle: {percent:.0} %")));
         let flaky = self.flaky();
         lines.extend(flaky.iter().map(|judged| format!("flaky: {}", judged.check)));
         let mut failed: Vec<String> = self.failed().iter().map(|j| j.check.clone()).collect();
@@ -154,35 +154,6 @@ impl Summary {
         report.add_test_suite(suite);
         let text = report.to_string().context("cannot write XML")?;
         fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-    }
-}
-
-/// The processors' time so far: idle, and all of it, in ticks.
-/// Source: proc_stat(5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ProcessorTime {
-    idle: u64,
-    all: u64,
-}
-
-impl ProcessorTime {
-    pub(crate) fn now() -> Option<Self> {
-        Self::read(&fs::read_to_string("/proc/stat").ok()?)
-    }
-
-    fn read(stat: &str) -> Option<Self> {
-        let words = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
-        // The last two are in the first two already.
-        let ticks: Vec<u64> = words.take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
-        let idle = ticks.get(3)?.saturating_add(*ticks.get(4)?);
-        Some(Self { idle, all: ticks.iter().fold(0, |sum, more| sum.saturating_add(*more)) })
-    }
-
-    /// The idle share of the time since then.
-    #[expect(clippy::cast_precision_loss, reason = "a share needs no more than a few digits")]
-    pub(crate) fn idle_since(self, earlier: Self) -> Option<f64> {
-        let all = self.all.checked_sub(earlier.all).filter(|all| *all > 0)?;
-        Some(self.idle.saturating_sub(earlier.idle) as f64 / all as f64)
     }
 }
 
@@ -265,15 +236,5 @@ mod tests {
         summary.write_times(&path, &earlier).unwrap();
         let times: Times = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
         assert_eq!(times, Times::from([("a".to_owned(), 1.3), ("b".to_owned(), 2.0)]));
-    }
-
-    #[test]
-    fn the_idle_share_is_what_waits_for_work_or_for_the_disk() {
-        let time = |text| ProcessorTime::read(text).unwrap();
-        let earlier = time("cpu  10 0 10 100 20 0 0 0 0 0\ncpu0 1 2 3 4 5\n");
-        let later = time("cpu  90 0 20 110 30 10 0 0 0 0\n");
-        assert_eq!(earlier, ProcessorTime { idle: 120, all: 140 });
-        assert_eq!(later.idle_since(earlier), Some(20.0 / 120.0));
-        assert_eq!(earlier.idle_since(earlier), None);
     }
 }
