@@ -20,6 +20,16 @@ use std::process::{Command, Stdio};
 /// Changes with the way programs are built here, so that no older one is taken for a new one.
 const RECIPE: &str = "1";
 
+/// Variables that change what cargo builds for this host, or where, and are not meant for the device.
+pub(crate) const FOR_THE_HOST: [&str; 6] = [
+    "CARGO",
+    "CARGO_BUILD_BUILD_DIR",
+    "CARGO_BUILD_TARGET",
+    "RUSTC_WRAPPER",
+    "RUSTFLAGS",
+    "RUSTUP_TOOLCHAIN",
+];
+
 /// Builds packages with one toolchain.
 #[derive(Debug)]
 pub(crate) struct DeviceBuilder<'a> {
@@ -73,16 +83,32 @@ impl<'a> DeviceBuilder<'a> {
         package: &str,
         debug_info: DebugInfo,
     ) -> Result<BTreeMap<String, PathBuf>> {
-        let inputs = self.inputs(directory, package, debug_info)?;
+        let settings = self.settings(package, debug_info)?;
+        self.cached(directory, package, &settings, || {
+            self.build_with_cargo(directory, package, debug_info)
+        })
+    }
+
+    /// Finds the programs of a package in the cache, or builds them and keeps them there. `settings` is what
+    /// they depend on beside the files of the checkout and the compiler.
+    pub(crate) fn cached(
+        &self,
+        directory: &Path,
+        package: &str,
+        settings: &[String],
+        build: impl FnOnce() -> Result<BTreeMap<String, PathBuf>>,
+    ) -> Result<BTreeMap<String, PathBuf>> {
+        let inputs = self.inputs(directory, package, settings)?;
         if let Some(inputs) = &inputs
             && let Some(programs) = cache::find(self.workspace, &inputs.key)
         {
             return Ok(programs);
         }
-        let programs = self.build_with_cargo(directory, package, debug_info)?;
+        let _lock = self.workspace.lock_device_builds()?;
+        let programs = build()?;
         // Where a file was changed meanwhile, nobody knows which of the two was built.
         let Some(inputs) = inputs.filter(|before| {
-            let after = self.inputs(directory, package, debug_info);
+            let after = self.inputs(directory, package, settings);
             after.is_ok_and(|after| after.as_ref() == Some(before))
         }) else {
             return Ok(programs);
@@ -100,7 +126,7 @@ impl<'a> DeviceBuilder<'a> {
         &self,
         directory: &Path,
         package: &str,
-        debug_info: DebugInfo,
+        settings: &[String],
     ) -> Result<Option<Inputs>> {
         let checkout = &self.workspace.root;
         // Cargo names files by where they really are, and no flag maps that.
@@ -108,11 +134,15 @@ impl<'a> DeviceBuilder<'a> {
             return Ok(None);
         }
         let rust = &self.toolchain.rust;
+        let compiler = [RECIPE, &rust.pin.version, &rust.pin.sha256].map(str::to_owned);
+        let settings = [compiler.as_slice(), settings].concat();
+        self.workspaces.inputs(rust, checkout, directory, package, &settings)
+    }
+
+    /// What a program for the device depends on beside its sources and the compiler.
+    fn settings(&self, package: &str, debug_info: DebugInfo) -> Result<Vec<String>> {
         let linker = workspace::read_text(&self.toolchain.linker)?;
         let mut settings = vec![
-            RECIPE.to_owned(),
-            rust.pin.version.clone(),
-            rust.pin.sha256.clone(),
             self.zig.version.clone(),
             self.zig.sha256.clone(),
             linker.replace(&self.toolchain.zig.display().to_string(), "/zig"),
@@ -123,7 +153,7 @@ impl<'a> DeviceBuilder<'a> {
         for (name, value) in environment(stand_ins) {
             settings.extend([name.to_owned(), value]);
         }
-        self.workspaces.inputs(rust, checkout, directory, package, &settings)
+        Ok(settings)
     }
 
     fn build_with_cargo(
@@ -152,10 +182,7 @@ impl<'a> DeviceBuilder<'a> {
             .env("ZIG_LOCAL_CACHE_DIR", &self.toolchain.zig_cache)
             .stdin(Stdio::null())
             .stderr(Stdio::piped());
-        // Set by the cargo that runs this program, and not meant for the device.
-        for name in
-            ["RUSTUP_TOOLCHAIN", "RUSTFLAGS", "CARGO", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER"]
-        {
+        for name in FOR_THE_HOST {
             command.env_remove(name);
         }
         self.workspace.share_jobs(&mut command);
@@ -363,7 +390,8 @@ mod tests {
             let zig = Pin { version: zig.to_owned(), sha256: "1".to_owned() };
             let builder =
                 DeviceBuilder::new(&self.workspace, self.toolchain.clone(), &zig).unwrap();
-            builder.inputs(&self.workspace.root.join("app"), "app", debug_info).unwrap()
+            let settings = builder.settings("app", debug_info).unwrap();
+            builder.inputs(&self.workspace.root.join("app"), "app", &settings).unwrap()
         }
 
         fn key(&self) -> Option<String> {

@@ -59,6 +59,18 @@ impl Workspace {
         Ok(file)
     }
 
+    /// Keeps other builds for the device out of this checkout's directory of them until the result is dropped:
+    /// what lies there belongs to the package that was built last.
+    pub(crate) fn lock_device_builds(&self) -> Result<File> {
+        let directory = self.root.join("target/device");
+        make_directory(&directory)?;
+        let path = directory.join("lock");
+        let context = || format!("cannot lock {}", path.display());
+        let file = File::options().create(true).append(true).open(&path).with_context(context)?;
+        file.lock().with_context(context)?;
+        Ok(file)
+    }
+
     /// Lets a program that builds (cargo, `make`) or runs guests take its share of the tokens, where there
     /// are some.
     pub(crate) fn share_jobs(&self, command: &mut Command) {

@@ -14,7 +14,7 @@ use crate::device_build::{self, DebugInfo, DeviceBuilder};
 use crate::kernel::{self, Purpose};
 use crate::keys;
 use crate::sources as pinned;
-use crate::toolchain::{Rust, Toolchain};
+use crate::toolchain::Toolchain;
 use crate::workspace::{self, Workspace};
 use crate::{ImageArgs, SourceArgs, host, release, u_boot};
 use anyhow::{Context, Result, bail};
@@ -459,9 +459,9 @@ impl<'a> ImageBuilder<'a> {
         Ok(kernel.image)
     }
 
-    /// The compiler for device programs.
-    pub(crate) fn rust(&self) -> &Rust {
-        &self.devices.toolchain().rust
+    /// What builds programs for the device.
+    pub(crate) fn devices(&self) -> &DeviceBuilder<'a> {
+        &self.devices
     }
 
     /// What sources are pinned.

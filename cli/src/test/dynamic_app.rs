@@ -2,10 +2,11 @@
 //! libc for ARM, the loader and the libraries in the package. One is in C, one in Rust.
 
 use super::TestRun;
+use crate::device_build::{DeviceBuilder, FOR_THE_HOST};
 use crate::progress::Step;
-use crate::toolchain::Rust;
 use crate::{host, process, workspace};
 use anyhow::{Context, Result};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,10 +18,14 @@ const LIBRARIES: &str = "/usr/arm-linux-gnueabihf/lib";
 const TARGET: &str = "armv7-unknown-linux-gnueabihf";
 
 /// Makes the directories of both apps anew, in `directory`: `dynamic` and `dynamic-rust`.
-pub(super) fn build(test_run: &TestRun, rust: &Rust, directory: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn build(
+    test_run: &TestRun,
+    devices: &DeviceBuilder<'_>,
+    directory: &Path,
+) -> Result<Vec<PathBuf>> {
     host::ensure(&[host::KERNEL, host::DEBIAN_LIBC])?;
     let step = Step::begin("building dynamic apps".to_owned());
-    let apps = vec![in_c(test_run, directory)?, in_rust(test_run, rust, directory)?];
+    let apps = vec![in_c(test_run, directory)?, in_rust(test_run, devices, directory)?];
     step.done("built");
     Ok(apps)
 }
@@ -42,28 +47,49 @@ fn in_c(test_run: &TestRun, directory: &Path) -> Result<PathBuf> {
 }
 
 /// The program of `examples/hello` for another target. Nothing else has one with a prebuilt std.
-fn in_rust(test_run: &TestRun, rust: &Rust, directory: &Path) -> Result<PathBuf> {
+fn in_rust(test_run: &TestRun, devices: &DeviceBuilder<'_>, directory: &Path) -> Result<PathBuf> {
     let root = &test_run.workspace.root;
     let manifest = workspace::read_text(&root.join("examples/hello/app_manifest.json"))?
         .replace("\"hello\"", "\"dynamic-rust\"")
         .replace("c2b0a6f8", "c2b0a6f9");
     let app = app_directory(&directory.join("dynamic-rust"), &manifest, &["libgcc_s.so.1"])?;
-    let target_directory = root.join("target/device/dynamic");
-    let mut command = Command::new(&rust.cargo);
-    command
-        .current_dir(root)
-        .args(["build", "--quiet", "--release", "--package", "hello", "--target", TARGET])
-        .args(["-Zbuild-std=std,panic_abort", "--target-dir"])
-        .arg(&target_directory)
-        .env("RUSTC", &rust.rustc)
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER", COMPILER)
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .env_remove("RUSTFLAGS");
-    test_run.workspace.share_jobs(&mut command);
-    process::output(&mut command)?;
-    let built = target_directory.join(TARGET).join("release/hello");
-    copy(&built, &app.join("root/bin/app"))?;
+    let arguments = [
+        "build",
+        "--quiet",
+        "--release",
+        "--package",
+        "hello",
+        "--target",
+        TARGET,
+        "-Zbuild-std=std,panic_abort",
+    ];
+    let mut settings: Vec<String> = arguments.map(str::to_owned).to_vec();
+    settings.push(process::output(Command::new(COMPILER).arg("--version"))?);
+    for file in ["crt1.o", "libc.so.6", "libgcc_s.so.1"] {
+        settings.push(workspace::sha256_file(&Path::new(LIBRARIES).join(file))?);
+    }
+    let built = devices.cached(root, "hello", &settings, || {
+        let rust = &devices.toolchain().rust;
+        let target_directory = root.join("target/device/dynamic");
+        let mut command = Command::new(&rust.cargo);
+        command
+            .current_dir(root)
+            .args(arguments)
+            .arg("--target-dir")
+            .arg(&target_directory)
+            .env("RUSTC", &rust.rustc)
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_TARGET_ARMV7_UNKNOWN_LINUX_GNUEABIHF_LINKER", COMPILER);
+        for name in FOR_THE_HOST {
+            command.env_remove(name);
+        }
+        test_run.workspace.share_jobs(&mut command);
+        process::output(&mut command)?;
+        let program = target_directory.join(TARGET).join("release/hello");
+        Ok(BTreeMap::from([("hello".to_owned(), program)]))
+    })?;
+    let program = built.get("hello").context("hello was not built")?;
+    copy(program, &app.join("root/bin/app"))?;
     Ok(app)
 }
 
