@@ -117,7 +117,8 @@ impl Machine {
             );
         }
         if self.lost_sectors.is_empty() {
-            return format!("{interface},format=raw,file={disk}");
+            // The copy ends with the guest: nobody waits until this host's medium has it.
+            return format!("{interface},format=raw,cache=unsafe,file={disk}");
         }
         let mut drive = format!(
             "{interface},driver=raw,file.driver=blkdebug,file.image.driver=file,\

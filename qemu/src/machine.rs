@@ -12,7 +12,7 @@ use crate::qmp::Qmp;
 use crate::settings;
 use holdfast_images::build;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::SocketAddrV4;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -349,23 +349,64 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), HarnessError> {
 }
 
 /// Copies a file, holes left holes.
-fn copy_sparse(from: &Path, to: &Path) -> Result<(), HarnessError> {
+///
+/// # Errors
+/// One of the files cannot be used.
+pub fn copy_sparse(from: &Path, to: &Path) -> Result<(), HarnessError> {
     let failed = |operation, path: &Path| {
         let path = path.to_owned();
         move |source| HarnessError::File { operation, path, source }
     };
-    let bytes = fs::read(from).map_err(failed("read", from))?;
+    let mut source = fs::File::open(from).map_err(failed("open", from))?;
+    let length = source.metadata().map_err(failed("examine", from))?.len();
     let mut target = fs::File::create(to).map_err(failed("create", to))?;
-    let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     target.set_len(length).map_err(failed("extend", to))?;
     let mut at = 0u64;
-    for chunk in bytes.chunks(64 * 1024) {
-        if chunk.iter().any(|byte| *byte != 0) {
-            std::io::Seek::seek(&mut target, std::io::SeekFrom::Start(at))
-                .and_then(|_| target.write_all(chunk))
-                .map_err(failed("write", to))?;
-        }
-        at = at.saturating_add(64 * 1024);
+    // A file system that knows of no holes says that all of it is data: lseek(2).
+    while let Some((begin, end)) = next_data(&source, at).map_err(failed("examine", from))? {
+        source.seek(SeekFrom::Start(begin)).map_err(failed("read", from))?;
+        target.seek(SeekFrom::Start(begin)).map_err(failed("write", to))?;
+        let mut data = (&mut source).take(end.saturating_sub(begin));
+        std::io::copy(&mut data, &mut target).map_err(failed("copy", from))?;
+        at = end;
     }
     Ok(())
+}
+
+/// Where the first data from `at` on begin and end; `None` when there are none.
+fn next_data(file: &fs::File, at: u64) -> std::io::Result<Option<(u64, u64)>> {
+    match rustix::fs::seek(file, rustix::fs::SeekFrom::Data(at)) {
+        Ok(begin) => {
+            let end = rustix::fs::seek(file, rustix::fs::SeekFrom::Hole(begin))?;
+            Ok(Some((begin, end)))
+        }
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::fs::MetadataExt;
+
+    #[test]
+    fn a_copy_has_the_same_bytes_and_no_more_blocks() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, to) = (directory.path().join("from"), directory.path().join("to"));
+        let mut file = fs::File::create(&from).unwrap();
+        for at in [0, 1 << 20, (3 << 20) + 5] {
+            file.seek(SeekFrom::Start(at)).unwrap();
+            file.write_all(b"data").unwrap();
+        }
+        file.set_len(8 << 20).unwrap();
+        copy_sparse(&from, &to).unwrap();
+        assert_eq!(fs::read(&from).unwrap(), fs::read(&to).unwrap());
+        let blocks = |path| fs::metadata(path).unwrap().blocks();
+        assert!(blocks(&to) <= blocks(&from), "{} of {}", blocks(&to), blocks(&from));
+        fs::write(&from, "").unwrap();
+        copy_sparse(&from, &to).unwrap();
+        assert!(fs::read(&to).unwrap().is_empty());
+    }
 }

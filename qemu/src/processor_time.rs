@@ -1,5 +1,7 @@
-//! How much of this machine's processors lay idle.
-//! Source: proc_stat(5).
+//! How much of this machine's processors lay idle, and how much of them this process has used.
+//! Source: proc_stat(5), proc_pid_stat(5).
+
+use std::time::Duration;
 
 /// Time of all processors since the machine started, in the kernel's ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +38,26 @@ impl ProcessorTime {
     }
 }
 
+/// The time of all processors that this process has used so far, with its children that have ended and been
+/// waited for. `None` where the kernel does not say.
+#[must_use]
+pub fn used() -> Option<Duration> {
+    let ticks = ticks_used(&std::fs::read_to_string("/proc/self/stat").ok()?)?;
+    let a_second = rustix::param::clock_ticks_per_second();
+    let millis = ticks.saturating_mul(1000).checked_div(a_second)?;
+    Some(Duration::from_millis(millis))
+}
+
+/// Of `/proc/self/stat`: the times in user and in kernel mode, of the process and of its children.
+fn ticks_used(text: &str) -> Option<u64> {
+    // The program's name may have anything in it, parentheses too.
+    let (_, behind) = text.rsplit_once(") ")?;
+    let times = behind.split_whitespace().skip(11).take(4);
+    let times: Option<Vec<u64>> = times.map(|time| time.parse().ok()).collect();
+    let times = times.filter(|times| times.len() == 4)?;
+    Some(times.iter().fold(0, |sum, time| sum.saturating_add(*time)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +70,14 @@ mod tests {
         assert_eq!(earlier, ProcessorTime { idle: 850, all: 1000 });
         assert_eq!(earlier.idle_percent(later), Some(10.0));
         assert_eq!(earlier.idle_percent(earlier), None);
+    }
+
+    #[test]
+    fn the_time_that_a_process_used_is_its_own_and_its_childrens() {
+        let text = "12 (a) R (b) S 1 12 12 0 -1 0 5 6 0 0 100 20 3000 400 20 0 1 0 99 1 2\n";
+        assert_eq!(ticks_used(text), Some(3520));
+        assert_eq!(ticks_used("12 (a) S 1 2 3"), None);
+        assert!(used().is_some());
     }
 
     #[test]

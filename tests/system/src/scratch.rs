@@ -6,7 +6,7 @@ use holdfast_images::boot::BootKey;
 use holdfast_images::boot_loader::{self, Assembled, UBoot};
 use holdfast_images::build;
 use holdfast_images::disk::{self, Layout, Partition};
-use holdfast_qemu::machine::{Guest, Machine};
+use holdfast_qemu::machine::{Guest, Machine, copy_sparse};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -23,9 +23,9 @@ impl Scratch {
         let directory = tempfile::tempdir()?;
         // Its console's file is named after it.
         let path = directory.path().join(image.file_name().context("the image has no name")?);
-        fs::copy(image, &path)?;
+        copy_sparse(image, &path)?;
         if build::rom_path(image).is_file() {
-            fs::copy(build::rom_path(image), build::rom_path(&path))?;
+            copy_sparse(&build::rom_path(image), &build::rom_path(&path))?;
         }
         Ok(Self { _directory: directory, path })
     }
