@@ -3,12 +3,13 @@
 //! A job is this program once more, with `--job`: what it writes into its report file are the outcomes of its
 //! checks. A job that does not end in time is killed with its guests, and the others go on.
 
-use crate::schedule::{self, Times};
+use crate::schedule::{self, Claim, Times, Took, Turn};
 use crate::suite::{Job, Needs, Outcome};
 use crate::summary::{Judged, Summary, Verdict};
 use crate::tokens::{Token, Tokens};
 use anyhow::{Context, Result};
 use holdfast_qemu::process_tree::kill_descendants;
+use holdfast_qemu::processor_time;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -61,7 +62,17 @@ impl Task {
 
 /// A line of a job's report file.
 #[derive(Debug, Serialize, Deserialize)]
-struct Line {
+#[serde(rename_all = "snake_case")]
+enum Line {
+    /// What became of a check.
+    Check(Told),
+    /// Of all processors, what the job and its guests used, in seconds; the last line.
+    ProcessorSeconds(f64),
+}
+
+/// What a job tells of a check.
+#[derive(Debug, Serialize, Deserialize)]
+struct Told {
     check: String,
     seconds: f64,
     /// Why it has failed.
@@ -73,18 +84,22 @@ struct Line {
 pub(crate) fn run_job(job: Job<'_>, checks: &[String], report: &Path) -> Result<()> {
     let mut file =
         File::create(report).with_context(|| format!("cannot create {}", report.display()))?;
+    let mut write = |line: &Line| {
+        let text = serde_json::to_string(line).map_err(std::io::Error::from);
+        text.and_then(|text| writeln!(file, "{text}"))
+    };
     let mut written = Ok(());
     job.run(checks, &mut |outcome| {
         let Outcome { check, took, result, not_made } = outcome;
         let error = result.err().map(|error| format!("{error:#}"));
-        let line = Line { check, seconds: took.as_secs_f64(), error, not_made };
-        let text = serde_json::to_string(&line).map_err(std::io::Error::from);
-        let write = text.and_then(|text| writeln!(file, "{text}"));
-        if let Err(error) = write {
+        let told = Told { check, seconds: took.as_secs_f64(), error, not_made };
+        if let Err(error) = write(&Line::Check(told)) {
             written = Err(error);
         }
     });
-    written.with_context(|| format!("cannot write {}", report.display()))
+    let used = processor_time::used();
+    let last = used.map_or(Ok(()), |used| write(&Line::ProcessorSeconds(used.as_secs_f64())));
+    written.and(last).with_context(|| format!("cannot write {}", report.display()))
 }
 
 /// A job whose process runs.
@@ -94,7 +109,10 @@ struct Running {
     process: Child,
     started: Instant,
     directory: PathBuf,
-    token: Option<Token>,
+    claim: Claim,
+    turn: Turn,
+    /// Of a processor; given back when the job has ended.
+    _token: Option<Token>,
 }
 
 impl Drop for Running {
@@ -159,7 +177,7 @@ impl<'s> Runner<'s> {
         }
         for task in failed {
             println!("second try, alone: {}", task.checks.join(", "));
-            let running = self.start(task, None)?;
+            let running = self.start(task, Turn::OnProcessor, None)?;
             self.wait_for(running)?;
         }
         Ok(())
@@ -170,9 +188,9 @@ impl<'s> Runner<'s> {
         let mut running: Vec<Running> = Vec::new();
         let mut failed = Vec::new();
         while !waiting.is_empty() || !running.is_empty() {
-            while let Some((place, token)) = self.next(&waiting, &running) {
+            while let Some((place, turn, token)) = self.next(&waiting, &running) {
                 let task = waiting.remove(place);
-                running.push(self.start(task, token)?);
+                running.push(self.start(task, turn, token)?);
             }
             let mut place = 0usize;
             while let Some(one) = running.get_mut(place) {
@@ -189,17 +207,25 @@ impl<'s> Runner<'s> {
         Ok(failed)
     }
 
-    /// The place of the task that starts now, and its token: the first of those that run needs none.
-    fn next(&mut self, waiting: &[Task], running: &[Running]) -> Option<(usize, Option<Token>)> {
-        let needs: Vec<Needs> = waiting.iter().map(|task| task.needs).collect();
-        let beside: Vec<Needs> = running.iter().map(|running| running.task.needs).collect();
-        let place = schedule::next(&needs, &beside, self.settings.jobs)?;
-        let has_own = running.iter().any(|running| running.token.is_none());
-        let token = if has_own { Some(self.tokens.try_take()?) } else { None };
-        Some((place, token))
+    /// The place of the task that starts now, how it runs, and its token: one for each that runs on a processor.
+    fn next(
+        &mut self,
+        waiting: &[Task],
+        running: &[Running],
+    ) -> Option<(usize, Turn, Option<Token>)> {
+        let times = &self.settings.times;
+        let claims: Vec<Claim> =
+            waiting.iter().map(|task| Claim::new(times, &task.name, task.needs)).collect();
+        let beside: Vec<_> = running.iter().map(|running| (running.claim, running.turn)).collect();
+        let (place, turn) = schedule::next(&claims, &beside, self.settings.jobs)?;
+        let token = match turn {
+            Turn::OnProcessor => Some(self.tokens.try_take()?),
+            Turn::Beside => None,
+        };
+        Some((place, turn, token))
     }
 
-    fn start(&mut self, task: Task, token: Option<Token>) -> Result<Running> {
+    fn start(&mut self, task: Task, turn: Turn, token: Option<Token>) -> Result<Running> {
         self.started = self.started.saturating_add(1);
         let directory = self.scratch.path().join(self.started.to_string());
         // A socket's path has little room, so that this directory's is short.
@@ -222,7 +248,9 @@ impl<'s> Runner<'s> {
             .stderr(complaints)
             .spawn()
             .context("cannot start a job")?;
-        Ok(Running { task, process, started: Instant::now(), directory, token })
+        let claim = Claim::new(&self.settings.times, &task.name, task.needs);
+        let started = Instant::now();
+        Ok(Running { task, process, started, directory, claim, turn, _token: token })
     }
 
     fn wait_for(&mut self, mut running: Running) -> Result<()> {
@@ -249,18 +277,26 @@ impl<'s> Runner<'s> {
             }
         };
         let report = fs::read_to_string(running.directory.join("report")).unwrap_or_default();
-        let mut lines: Vec<Line> =
-            report.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        let mut lines: Vec<Told> = Vec::new();
+        let mut processor = None;
+        for line in report.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+            match line {
+                Line::Check(told) => lines.push(told),
+                Line::ProcessorSeconds(seconds) => {
+                    processor = Duration::try_from_secs_f64(seconds).ok();
+                }
+            }
+        }
         let output = fs::read(running.directory.join("output")).unwrap_or_default();
         let output = String::from_utf8_lossy(&output);
         let missing = running.task.checks.iter().filter(|c| !lines.iter().any(|l| l.check == **c));
         let mut spent: f64 = lines.iter().map(|line| line.seconds).sum();
-        let missing: Vec<Line> = missing
+        let missing: Vec<Told> = missing
             .map(|check| {
                 // The time that is nobody else's is the first one's.
                 let seconds = (took.as_secs_f64() - spent).max(0.0);
                 spent += seconds;
-                Line { check: check.clone(), seconds, error: Some(reason.clone()), not_made: true }
+                Told { check: check.clone(), seconds, error: Some(reason.clone()), not_made: true }
             })
             .collect();
         lines.extend(missing);
@@ -269,7 +305,10 @@ impl<'s> Runner<'s> {
         if let (false, Some(last)) = (ended_well, lines.last_mut()) {
             last.error.get_or_insert(reason);
         }
-        let task = self.tell(&running.task, lines, took, &output);
+        let task = self.tell(&running.task, lines, &output);
+        if let (None, Some(processor)) = (&task, processor) {
+            self.summary.took(&running.task.name, Took::new(took, processor));
+        }
         self.keep_consoles(running, task.is_some());
         // It may have left disks there.
         let _ = fs::remove_dir_all(&running.directory);
@@ -277,15 +316,9 @@ impl<'s> Runner<'s> {
     }
 
     /// Prints the outcomes of a job and remembers them.
-    fn tell(
-        &mut self,
-        task: &Task,
-        lines: Vec<Line>,
-        took: Duration,
-        output: &str,
-    ) -> Option<Task> {
+    fn tell(&mut self, task: &Task, lines: Vec<Told>, output: &str) -> Option<Task> {
         let mut failed = Vec::new();
-        for Line { check, seconds, error, not_made } in lines {
+        for Told { check, seconds, error, not_made } in lines {
             let verdict = match &error {
                 None => Verdict::Passed,
                 Some(_) => Verdict::Failed { shared: not_made.then(|| task.name.clone()) },
@@ -309,7 +342,6 @@ impl<'s> Runner<'s> {
             println!("{}", output.trim_end());
         }
         if failed.is_empty() {
-            self.summary.took(&task.name, took);
             return None;
         }
         Some(Task { checks: failed, ..task.clone() })

@@ -27,7 +27,8 @@ pub(crate) enum Needs {
     /// It has a guest on a counted clock that talks to a thread of this host. Such a guest runs ahead while
     /// the thread waits for a processor, so that there is one of them at a time.
     Peer,
-    /// It runs `cargo holdfast` or uses fixed paths: nothing else runs beside it.
+    /// It runs `cargo holdfast` in this checkout or uses fixed paths: one of them runs at a time. All others use
+    /// directories and sockets of their own.
     Alone,
 }
 

@@ -1,6 +1,6 @@
 //! What became of the checks of a run: counted, listed by time, and written for other programs.
 
-use crate::schedule::Times;
+use crate::schedule::{Times, Took};
 use anyhow::{Context, Result};
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 use std::collections::BTreeSet;
@@ -41,7 +41,7 @@ pub(crate) struct Summary {
     checks: Vec<Judged>,
     /// The first try of those that have failed in it.
     first_tries: Vec<Judged>,
-    /// Seconds that jobs took whose checks have all passed.
+    /// What jobs took whose checks have all passed.
     times: Times,
 }
 
@@ -61,10 +61,9 @@ impl Summary {
         }
     }
 
-    /// Remembers how long a job took.
-    pub(crate) fn took(&mut self, job: &str, took: Duration) {
-        let tenths = (took.as_secs_f64() * 10.0).round() / 10.0;
-        self.times.entry(job.to_owned()).or_insert(tenths);
+    /// Remembers what a job took.
+    pub(crate) fn took(&mut self, job: &str, took: Took) {
+        self.times.entry(job.to_owned()).or_insert(took);
     }
 
     fn failed(&self) -> Vec<&Judged> {
@@ -229,12 +228,15 @@ mod tests {
     #[test]
     fn times_of_this_run_take_the_place_of_earlier_ones() {
         let mut summary = Summary::default();
-        summary.took("a", Duration::from_millis(1260));
+        let took = Took::new(Duration::from_millis(1260), Duration::from_millis(420));
+        summary.took("a", took);
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("times");
-        let earlier = Times::from([("a".to_owned(), 9.0), ("b".to_owned(), 2.0)]);
+        let other = |seconds| Took { seconds, processor_seconds: 1.0 };
+        let earlier = Times::from([("a".to_owned(), other(9.0)), ("b".to_owned(), other(2.0))]);
         summary.write_times(&path, &earlier).unwrap();
         let times: Times = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
-        assert_eq!(times, Times::from([("a".to_owned(), 1.3), ("b".to_owned(), 2.0)]));
+        let rounded = Took { seconds: 1.3, processor_seconds: 0.4 };
+        assert_eq!(times, Times::from([("a".to_owned(), rounded), ("b".to_owned(), other(2.0))]));
     }
 }

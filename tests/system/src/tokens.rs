@@ -1,5 +1,5 @@
-//! The jobserver of GNU make, from which this program takes a token for every job beside its first, so that
-//! guests and compilers together have the machine's processors and no more.
+//! The jobserver of GNU make, from which this program takes a token for every job on a processor, so that several
+//! runs of it side by side have no more guests than processors.
 //! Source: GNU make manual, "POSIX Jobserver Interaction".
 
 use rustix::fs::OFlags;
