@@ -16,7 +16,7 @@ use crate::host;
 use crate::workspace::Workspace;
 use anyhow::{Context, Result};
 use clap::Args;
-use graph::{Graph, Lane, Node};
+use graph::{Graph, Lane, Node, Rank};
 use holdfast_qemu::process_tree;
 use holdfast_qemu::processor_time::ProcessorTime;
 use stage_log::StageLog;
@@ -119,6 +119,8 @@ struct TestRun {
     tests: Vec<String>,
     /// Processors that may be used.
     jobs: usize,
+    /// The tokens that all guests of the run share. Compilers have their own, so that no guest waits for one.
+    guests: Option<jobserver::Client>,
     shard: Option<String>,
     junit: Option<PathBuf>,
     /// For property tests.
@@ -141,7 +143,18 @@ const fn stage(
     needs: &'static [&'static str],
     lanes: &'static [Lane],
 ) -> Stage {
-    Stage { node: Node { name, needs, lanes }, run, counts: true }
+    Stage { node: Node { name, needs, lanes, rank: Rank::Usual }, run, counts: true }
+}
+
+impl Stage {
+    const fn rank(self, rank: Rank) -> Self {
+        let node = Node { rank, ..self.node };
+        Self { node, ..self }
+    }
+
+    const fn prepares(self) -> Self {
+        Self { counts: false, ..self }
+    }
 }
 
 const HOST: &[Lane] = &[Lane::HostTarget];
@@ -150,35 +163,32 @@ const KERNEL: &[Lane] = &[Lane::KernelBuilds];
 /// The host tool's tests build images and apps.
 const BOTH: &[Lane] = &[Lane::HostTarget, Lane::DeviceBuilds];
 
-/// Stages, the most urgent first: what the longest one waits for, the longest one, and what fills the gaps.
-const STAGES: [Stage; 15] = [
-    stage("kernels", stages::kernels, &[], KERNEL),
-    Stage {
-        node: Node { name: HOST_PROGRAMS, needs: &[], lanes: HOST },
-        run: stages::host_programs,
-        counts: false,
-    },
-    stage("images", stages::images, &["kernels"], DEVICE),
-    stage("system", stages::system, &["images", HOST_PROGRAMS], &[]),
-    stage("unit", stages::unit, &["images", HOST_PROGRAMS], BOTH),
+/// Stages: what the longest one waits for, the longest one, and what fills the gaps.
+const STAGES: [Stage; 16] = [
+    stage("kernels", stages::kernels, &[], KERNEL).rank(Rank::Urgent),
+    stage(HOST_PROGRAMS, stages::host_programs, &[], HOST).rank(Rank::Urgent).prepares(),
+    stage("images", stages::images, &["kernels"], DEVICE).rank(Rank::Urgent),
+    stage("system", stages::system, &["images", HOST_PROGRAMS], &[]).rank(Rank::Urgent),
+    stage(UNIT_PROGRAMS, stages::unit_programs, &[HOST_PROGRAMS], HOST)
+        .rank(Rank::Filler)
+        .prepares(),
+    stage("unit", stages::unit, &["images", UNIT_PROGRAMS], BOTH),
     stage("reproducible", reproducible::run, &["images"], DEVICE),
-    Stage {
-        node: Node { name: BOARD_KERNELS, needs: &[], lanes: KERNEL },
-        run: stages::board_kernels,
-        counts: false,
-    },
+    stage(BOARD_KERNELS, stages::board_kernels, &[], KERNEL).rank(Rank::Filler).prepares(),
     stage("boards", boards::run, &[BOARD_KERNELS, HOST_PROGRAMS], DEVICE),
-    stage("lint", stages::lint, &[], HOST),
-    stage("docs", stages::docs, &[], HOST),
-    stage("fuzz", fuzz::run, &[], &[]),
-    stage("dependencies", stages::dependencies, &[], &[]),
-    stage("reference-client", reference_client::run, &[], &[]),
-    stage("kernel-config", stages::kernel_config, &[], KERNEL),
-    stage("format", stages::format, &[], &[]),
+    stage("lint", stages::lint, &[], HOST).rank(Rank::Filler),
+    stage("docs", stages::docs, &[], HOST).rank(Rank::Filler),
+    stage("fuzz", fuzz::run, &[], &[]).rank(Rank::Filler),
+    stage("dependencies", stages::dependencies, &[], &[]).rank(Rank::Filler),
+    stage("reference-client", reference_client::run, &[], &[]).rank(Rank::Filler),
+    stage("kernel-config", stages::kernel_config, &[], KERNEL).rank(Rank::Filler),
+    stage("format", stages::format, &[], &[]).rank(Rank::Filler),
 ];
 
 /// The step that builds what other stages start on this host.
 const HOST_PROGRAMS: &str = "host-programs";
+/// The step that builds the unit tests.
+const UNIT_PROGRAMS: &str = "unit-programs";
 /// The step that builds the kernels and boot loaders of boards that the system tests do not run on.
 const BOARD_KERNELS: &str = "board-kernels";
 /// Stages that a test's name chooses.
@@ -207,6 +217,7 @@ impl TestRun {
             named: args.filters.iter().filter_map(stage_of).collect(),
             tests: args.filters.iter().filter(|f| stage_of(f).is_none()).cloned().collect(),
             jobs,
+            guests: None,
             shard: args.shard.clone(),
             junit: args.junit.as_ref().map(absolute).transpose()?,
             seed: since_1970.as_secs(),
@@ -217,7 +228,10 @@ impl TestRun {
     /// True for a stage that is part of this run.
     fn is_chosen(&self, name: &str) -> bool {
         if name == HOST_PROGRAMS {
-            return ["system", "unit", "boards"].iter().any(|stage| self.is_chosen(stage));
+            return ["system", "boards"].iter().any(|stage| self.is_chosen(stage));
+        }
+        if name == UNIT_PROGRAMS {
+            return self.is_chosen("unit");
         }
         if name == BOARD_KERNELS {
             return self.is_chosen("boards");
@@ -239,7 +253,8 @@ impl TestRun {
     /// True for what was run for other stages' sake and is not worth a line when it went well.
     fn is_silent(&self, result: &StageResult) -> bool {
         let for_tests = !self.tests.is_empty() && ["kernels", "images"].contains(&result.name);
-        let prepares = [HOST_PROGRAMS, BOARD_KERNELS].contains(&result.name) || for_tests;
+        let prepares =
+            [HOST_PROGRAMS, UNIT_PROGRAMS, BOARD_KERNELS].contains(&result.name) || for_tests;
         prepares && !self.named.contains(&result.name) && result.counts.failed == 0
     }
 }
@@ -266,6 +281,8 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     }
     let jobs = jobserver::Client::new(test_run.jobs).context("cannot make a jobserver")?;
     test_run.workspace.jobs = Some(jobs.clone());
+    test_run.guests =
+        Some(jobserver::Client::new(test_run.jobs).context("cannot make a jobserver")?);
     let test_run = Arc::new(test_run);
     let chosen = STAGES.iter().map(|stage| stage.node).filter(|n| test_run.is_chosen(n.name));
     let before = ProcessorTime::now();
@@ -317,7 +334,7 @@ mod tests {
         assert_eq!(chosen(None, &[]).1.len(), STAGES.len());
         assert_eq!(chosen(None, &["lint", "docs"]).1, ["lint", "docs"]);
         assert_eq!(chosen(None, &["system"]).1, ["host-programs", "system"]);
-        let all = ["kernels", "host-programs", "images", "system", "unit"];
+        let all = ["kernels", "host-programs", "images", "system", "unit-programs", "unit"];
         let (run, names) = chosen(None, &["a_zombie"]);
         assert_eq!(names, all);
         assert_eq!(run.filters_of("unit"), ["a_zombie"]);

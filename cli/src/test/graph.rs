@@ -19,6 +19,19 @@ pub(super) struct Node {
     pub(super) needs: &'static [&'static str],
     /// Resources that the stage has for itself while it runs.
     pub(super) lanes: &'static [Lane],
+    /// Whether the others' processors are the stage's first.
+    pub(super) rank: Rank,
+}
+
+/// Which stages are the first to have the processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// The run is as long as the chain of these: they start as soon as they can, whatever else runs.
+    Urgent,
+    /// Starts when a processor is free.
+    Usual,
+    /// As [`Rank::Usual`], and has what the others leave idle: nothing in it depends on time.
+    Filler,
 }
 
 /// The state of a stage.
@@ -41,14 +54,24 @@ impl Graph {
         Self { nodes: nodes.into_iter().map(|node| (node, State::Waiting)).collect() }
     }
 
-    /// The stage that starts when a processor is free: the first that has what it needs and whose lanes nobody
-    /// uses.
+    /// The urgent stage that starts now.
+    pub(super) fn next_urgent(&self) -> Option<&'static str> {
+        self.first(|node| node.rank == Rank::Urgent)
+    }
+
+    /// The stage that starts when a processor is free.
     pub(super) fn next(&self) -> Option<&'static str> {
+        self.first(|_| true)
+    }
+
+    /// The first of these stages that has what it needs and whose lanes nobody uses.
+    fn first(&self, is_meant: impl Fn(&Node) -> bool) -> Option<&'static str> {
         let lane_is_free = |lane: &Lane| {
             !self.nodes.iter().any(|(n, s)| *s == State::Running && n.lanes.contains(lane))
         };
         let can_start = |(node, state): &&(Node, State)| {
             *state == State::Waiting
+                && is_meant(node)
                 && node
                     .needs
                     .iter()
@@ -91,7 +114,7 @@ mod tests {
     use super::*;
 
     fn node(name: &'static str, needs: &'static [&'static str], lanes: &'static [Lane]) -> Node {
-        Node { name, needs, lanes }
+        Node { name, needs, lanes, rank: Rank::Usual }
     }
 
     fn graph() -> Graph {
@@ -122,6 +145,16 @@ mod tests {
         assert_eq!(start_all(&mut graph), ["kernels", "lint", "fuzz"]);
         graph.set("kernels", State::Passed);
         assert_eq!(start_all(&mut graph), ["images"]);
+    }
+
+    #[test]
+    fn an_urgent_stage_starts_before_those_in_front_of_it() {
+        let urgent = Node { rank: Rank::Urgent, ..node("system", &["images"], &[]) };
+        let mut graph = Graph::new([node("images", &[], &[]), node("lint", &[], &[]), urgent]);
+        assert_eq!(graph.next_urgent(), None);
+        graph.set("images", State::Passed);
+        assert_eq!(graph.next(), Some("lint"));
+        assert_eq!(graph.next_urgent(), Some("system"));
     }
 
     #[test]

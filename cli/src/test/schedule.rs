@@ -1,15 +1,21 @@
-//! Running the stages of a graph side by side, each with a token of the run's jobserver.
+//! Running the stages of a graph side by side: the urgent ones at once, all others each with a token of the
+//! compilers' jobserver.
 
-use super::graph::{Graph, State};
+use super::graph::{Graph, Rank, State};
 use super::stage_log::StageLog;
 use super::{Counts, STAGES, StageResult, TestRun};
 use anyhow::{Context, Result, anyhow};
 use jobserver::{Acquired, Client};
+use rustix::process::setpriority_process;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// The niceness of stages that have what the others leave idle. A guest on a counted clock works in vain while the thread of
+/// this host that it talks to waits for a processor.
+const FILLER_NICENESS: i32 = 19;
 
 /// What the run waits for.
 enum Event {
@@ -58,6 +64,11 @@ pub(super) fn run(
         if graph.unfinished().is_empty() {
             break;
         }
+        while let Some(name) = graph.next_urgent() {
+            graph.set(name, State::Running);
+            begun.push((name, started.elapsed()));
+            start(test_run, name, None, &sender)?;
+        }
         if !asked && graph.next().is_some() {
             tokens.request_token();
             asked = true;
@@ -74,7 +85,7 @@ pub(super) fn run(
                 if let Some(name) = graph.next() {
                     graph.set(name, State::Running);
                     begun.push((name, started.elapsed()));
-                    start(test_run, name, token, &sender)?;
+                    start(test_run, name, Some(token), &sender)?;
                 }
             }
             Ok(Event::Ended(name, result)) => {
@@ -100,26 +111,35 @@ fn began(begun: &[(&'static str, Duration)], name: &str) -> Option<Duration> {
     begun.iter().find(|(begun, _)| *begun == name).map(|(_, at)| *at)
 }
 
-/// Starts a stage on a thread of its own, which holds the token for as long as the stage runs.
+/// Starts a stage on a thread of its own, which holds the token, where there is one, for as long as the stage runs.
 fn start(
     test_run: &Arc<TestRun>,
     name: &'static str,
-    token: Acquired,
+    token: Option<Acquired>,
     sender: &Sender<Event>,
 ) -> Result<()> {
     let stage = STAGES.iter().find(|stage| stage.node.name == name);
-    let run = stage.with_context(|| format!("{name} is no stage"))?.run;
+    let stage = stage.with_context(|| format!("{name} is no stage"))?;
+    let (run, rank) = (stage.run, stage.node.rank);
     let (test_run, sender) = (Arc::clone(test_run), sender.clone());
     println!("== {name}");
     thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
             let log = StageLog::new(name);
+            if rank == Rank::Filler {
+                // Of this thread and of what it starts: setpriority(2), "C library/kernel differences".
+                let niceness = setpriority_process(None, FILLER_NICENESS);
+                if let Err(error) = niceness {
+                    log.print(format!("it runs as fast as the others ({error})"));
+                }
+            }
             // A stage that panics must not be waited for.
             let result = catch_unwind(AssertUnwindSafe(|| run(&test_run, &log)))
                 .unwrap_or_else(|_| Err(anyhow!("it panicked")));
-            drop(token);
+            // Before the token is free, so that what this stage held up is there to be chosen.
             let _ = sender.send(Event::Ended(name, result));
+            drop(token);
         })
         .with_context(|| format!("cannot start {name}"))?;
     Ok(())

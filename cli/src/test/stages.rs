@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 
 /// The program of the system tests, and its package.
 const SYSTEM_TESTS: &str = "holdfast-system-tests";
+/// This program, and its package.
+const HOST_TOOL: &str = "holdfast";
 
 /// The cargo that runs this program, in the workspace, with its share of the processors.
 pub(super) fn cargo(test_run: &TestRun) -> Command {
@@ -88,14 +90,30 @@ fn build_kernels(test_run: &TestRun, board: &str, purposes: &[Purpose]) -> Resul
     Ok(())
 }
 
-/// What other stages start on this host: built before them, so that none of them holds cargo's lock while it
-/// runs guests, and none finds a program replaced under it.
+/// What other stages start on this host, in a directory of its own: cargo builds for other stages meanwhile, and
+/// replaces what it has built in `target/debug`.
 pub(super) fn host_programs(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     let mut build = build_system_tests(test_run);
-    let counts = log.passes(build.args(["--package", "holdfast"]))?;
-    if counts.failed > 0 || !test_run.is_chosen("unit") {
+    let counts = log.passes(build.args(["--package", HOST_TOOL]))?;
+    if counts.failed > 0 {
         return Ok(counts);
     }
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let built = test_run.workspace.root.join(target).join("debug");
+    let directory = host_directory(test_run)?;
+    workspace::make_directory(&directory)?;
+    for program in [SYSTEM_TESTS, HOST_TOOL] {
+        let (from, to) = (built.join(program), directory.join(program));
+        // Whoever runs the former one keeps it.
+        let _ = std::fs::remove_file(&to);
+        std::fs::copy(&from, &to)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    }
+    Ok(counts)
+}
+
+/// The programs of the unit tests, which are built beside the guests and run later.
+pub(super) fn unit_programs(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     log.passes(cargo(test_run).args(["test", "--quiet", "--workspace", "--no-run"]))
 }
 
@@ -123,6 +141,11 @@ fn image_directory(test_run: &TestRun) -> Result<PathBuf> {
     Ok(board.map_or(output.clone(), |board| output.join(board)))
 }
 
+/// Directory of the programs that stages start on this host.
+fn host_directory(test_run: &TestRun) -> Result<PathBuf> {
+    Ok(test_run.workspace.output()?.join("host"))
+}
+
 /// Directory of the programs of test apps, which are the same on every board.
 pub(super) fn program_directory(test_run: &TestRun) -> Result<PathBuf> {
     Ok(test_run.workspace.output()?.join("programs"))
@@ -148,7 +171,7 @@ const DEBUGGED: &str = "hello";
 pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let mut builder = ImageBuilder::new(&test_run.workspace, false, false)?;
     let programs = program_directory(test_run)?;
-    let dynamic = dynamic_app::build(test_run, builder.rust(), &programs)?;
+    let dynamic = dynamic_app::build(test_run, builder.devices(), &programs)?;
     let board = test_run.board.as_deref();
     let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
     for manifest in IMAGES.into_iter().chain(more) {
@@ -203,8 +226,7 @@ fn build_system_tests(test_run: &TestRun) -> Command {
 /// The program of the system tests, on the images of a board; parts of test names may follow.
 pub(super) fn system_tests(test_run: &TestRun, board: &str, images: &Path) -> Result<Command> {
     let root = &test_run.workspace.root;
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let mut command = Command::new(root.join(target).join("debug").join(SYSTEM_TESTS));
+    let mut command = Command::new(host_directory(test_run)?.join(SYSTEM_TESTS));
     command.current_dir(root).arg("--images").arg(images);
     command.arg("--programs").arg(program_directory(test_run)?);
     command.arg("--keys").arg(keys::development_directory(&test_run.workspace));
@@ -214,13 +236,16 @@ pub(super) fn system_tests(test_run: &TestRun, board: &str, images: &Path) -> Re
     if let Some(shard) = &test_run.shard {
         command.args(["--shard", shard]);
     }
-    test_run.workspace.share_jobs(&mut command);
+    if let Some(guests) = &test_run.guests {
+        guests.configure_make(&mut command);
+    }
     Ok(command)
 }
 
 /// Prints the names of the system tests, for which nothing but their program is built.
 pub(super) fn list(test_run: &TestRun) -> Result<()> {
-    process::output(&mut build_system_tests(test_run)).context("the system tests do not build")?;
+    let built = host_programs(test_run, &StageLog::new(super::HOST_PROGRAMS))?;
+    ensure!(built.failed == 0, "the system tests do not build");
     let board = test_run.board.as_deref().unwrap_or(DEFAULT_BOARD);
     let mut command = system_tests(test_run, board, &image_directory(test_run)?)?;
     let status = command.arg("--list").args(test_run.filters_of("system")).status();
