@@ -6,9 +6,11 @@
 //! at for somebody else and never closes ([`ListeningSocket`]).
 
 use crate::PathError;
+use crate::spawn::in_a_child_until_its_end;
 use holdfast_core::notify::Notification;
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_acceptconn;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags,
@@ -165,8 +167,15 @@ impl ListeningSocket {
         make_directory_for(&directory, gid)?;
         let path = directory.join(file);
         let socket = bind_for(&path, SocketType::STREAM, gid)?;
-        listen(&socket, Self::MAX_WAITING)
-            .map_err(|error| PathError::new("listen at", &path, error))?;
+        let failed = |error: io::Error| PathError::new("listen at", &path, error);
+        // Whoever calls can ask for the process that listens (`SO_PEERPIDFD`): one that has ended.
+        in_a_child_until_its_end(|| {
+            let _ = listen(&socket, Self::MAX_WAITING);
+        })
+        .map_err(failed)?;
+        if !socket_acceptconn(&socket).map_err(|error| failed(error.into()))? {
+            return Err(failed(io::ErrorKind::NotConnected.into()));
+        }
         Ok(Self { socket: ManuallyDrop::new(socket) })
     }
 
@@ -205,9 +214,13 @@ fn bind_for(path: &Path, kind: SocketType, gid: u32) -> Result<OwnedFd, PathErro
 /// A descriptor of its own for what init handed over under `number` (3 and up).
 ///
 /// # Errors
-/// Nothing was handed over under that number.
+/// The number is none that init hands anything over under, or nothing was handed over under it.
 pub fn handed_over(number: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: the number is borrowed for one `fcntl` alone, which answers EBADF where it is not
+    // It comes from the environment: -1 is no `BorrowedFd`, and 0 to 2 are no channels.
+    if number < 3 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the number is not -1; it is borrowed for one `fcntl` alone, which answers EBADF where it is not
     // open; nothing is closed.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
     Ok(rustix::io::fcntl_dupfd_cloexec(borrowed, 3)?)
@@ -322,31 +335,39 @@ pub fn read(pipe: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     }
 }
 
-/// What a component has said since the last look, as its stub hands it on: one byte for each datagram. `None` once the
-/// stub is gone.
+/// What a component has said since the last look, as its stub hands it on: one byte for each datagram. All that lay there
+/// is heard at once, and no more than a pipe holds, however fast more comes. `None` once the stub is gone and everything
+/// was heard.
 ///
 /// # Errors
 /// The pipe cannot be read.
 #[inline(never)] // A test has init hang here.
 pub fn hear(signs: impl AsFd) -> io::Result<Option<Notification>> {
-    let mut bytes = [0u8; 512];
-    Ok(match read(signs, &mut bytes)? {
-        Some(0) => None,
-        Some(length) => {
-            let heard = bytes.get(..length).unwrap_or_default();
-            Some(
-                heard.iter().fold(Notification::default(), |all, byte| {
+    const PIECE: usize = 4096;
+    /// A pipe holds this many pieces (pipe(7)).
+    const PIECES: usize = 16;
+    let mut bytes = [0u8; PIECE];
+    let mut all = None;
+    for _ in 0..PIECES {
+        match read(&signs, &mut bytes)? {
+            Some(0) => return Ok(all),
+            Some(length) => {
+                let heard = bytes.get(..length).unwrap_or_default().iter();
+                let before = all.unwrap_or_default();
+                all = Some(heard.fold(before, |all: Notification, byte| {
                     all.and(Notification::from_byte(*byte))
-                }),
-            )
+                }));
+            }
+            None => return Ok(Some(all.unwrap_or_default())),
         }
-        None => Some(Notification::default()),
-    })
+    }
+    Ok(all)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixDatagram;
 
     #[test]
@@ -405,7 +426,29 @@ mod tests {
             rustix::io::write(&write, &[sign.to_byte()]).unwrap();
         }
         assert_eq!(hear(&read).unwrap(), Some(ready.and(alive)));
+        // However much of it there is: the last byte of a full pipe is heard in the same turn.
+        rustix::fs::fcntl_setfl(&write, rustix::fs::OFlags::NONBLOCK).unwrap();
+        while rustix::io::write(&write, &[alive.to_byte()]).is_ok() {}
+        // Room comes by whole pages.
+        rustix::io::read(&read, &mut [0; 4096]).unwrap();
+        rustix::io::write(&write, &[ready.to_byte()]).unwrap();
+        assert_eq!(hear(&read).unwrap(), Some(ready.and(alive)));
+        assert_eq!(hear(&read).unwrap(), Some(Notification::default()));
+        // What was said last is heard, though who said it is gone.
+        rustix::io::write(&write, &[ready.to_byte()]).unwrap();
         drop(write);
+        assert_eq!(hear(&read).unwrap(), Some(ready));
         assert_eq!(hear(&read).unwrap(), None);
+    }
+
+    #[test]
+    fn a_number_that_stands_for_no_channel_is_refused() {
+        for number in [-1, RawFd::MIN, 0, 2] {
+            let refused = handed_over(number).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput, "{number}");
+        }
+        assert_eq!(handed_over(RawFd::MAX).unwrap_err().raw_os_error(), Some(libc::EBADF));
+        let (read, _write) = output_pipe().unwrap();
+        handed_over(read.as_raw_fd()).unwrap();
     }
 }

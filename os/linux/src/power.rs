@@ -1,6 +1,7 @@
 //! Ending the machine's run.
 
 use crate::kmsg::{Kmsg, Level};
+use crate::spawn;
 use rustix::system::{RebootCommand, reboot};
 use std::io;
 
@@ -29,10 +30,10 @@ pub fn end(how: End) -> io::Error {
 
 /// Makes a panic of PID 1 say where it was, in the kernel's log, and reboot.
 pub fn reboot_on_panic() {
-    std::panic::set_hook(Box::new(|panic| {
+    on_panic(|panic| {
         match Kmsg::open() {
             Ok(kmsg) => {
-                kmsg.log(Level::Error, "init", &format!("{panic}"));
+                kmsg.log(Level::Error, "init", panic);
                 kmsg.log(Level::Error, "init", "rebooting");
             }
             // So early that there is no /dev: standard error is the console.
@@ -40,5 +41,16 @@ pub fn reboot_on_panic() {
         }
         // Should the kernel refuse, the abort behind this hook makes it panic, and reboot.
         let _ = end(End::Reboot);
+    });
+}
+
+/// From now on a panic of this process has `end` called with its words. A copy of this process that is not yet another
+/// program just ends, with [`CHILD_PANICKED`]: it has this one's powers, and what it fails at is its own.
+///
+/// [`CHILD_PANICKED`]: crate::spawn::CHILD_PANICKED
+pub fn on_panic(end: impl Fn(&str) + Send + Sync + 'static) {
+    std::panic::set_hook(Box::new(move |panic| {
+        spawn::end_if_child();
+        end(&format!("{panic}"));
     }));
 }

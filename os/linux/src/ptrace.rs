@@ -31,15 +31,50 @@ const WORD: usize = size_of::<usize>();
 /// The register set of general registers (`NT_PRSTATUS`, elf.h).
 const GENERAL_REGISTERS: usize = 1;
 
-/// A request whose address and data are plain numbers.
-fn request(request: libc::c_long, thread: Pid, address: usize, data: usize) -> io::Result<()> {
-    // SAFETY: the requests that this module passes here take plain numbers, or, as `data`, the address of
-    // something of the caller's that outlives the call and is as large as the request makes the kernel write:
-    // a word for PEEKDATA, a vector with its length for the register sets.
+/// A request whose address and data are plain numbers: it touches no memory of this process.
+#[derive(Debug, Clone, Copy)]
+enum Plain {
+    Seize,
+    Interrupt,
+    Continue,
+    Detach,
+    /// Writes a word of the traced process.
+    PokeData,
+}
+
+impl Plain {
+    fn number(self) -> libc::c_long {
+        libc::c_long::from(match self {
+            Self::Seize => libc::PTRACE_SEIZE,
+            Self::Interrupt => libc::PTRACE_INTERRUPT,
+            Self::Continue => libc::PTRACE_CONT,
+            Self::Detach => libc::PTRACE_DETACH,
+            Self::PokeData => libc::PTRACE_POKEDATA,
+        })
+    }
+}
+
+/// Any request.
+///
+/// # Safety
+/// `data` is a plain number for the request, or leads to memory of this process that outlives the call and is as large
+/// as what the request has the kernel read or write there.
+unsafe fn request(
+    request: libc::c_long,
+    thread: Pid,
+    address: usize,
+    data: usize,
+) -> io::Result<()> {
+    // SAFETY: as the caller has seen to.
     let result = unsafe {
         libc::syscall(libc::SYS_ptrace, request, thread.as_raw_nonzero().get(), address, data)
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn plain(of: Plain, thread: Pid, address: usize, data: usize) -> io::Result<()> {
+    // SAFETY: such a request takes `data` as a number.
+    unsafe { request(of.number(), thread, address, data) }
 }
 
 /// Traces a thread from now on, and every thread that it makes.
@@ -49,7 +84,7 @@ fn request(request: libc::c_long, thread: Pid, address: usize, data: usize) -> i
 pub fn seize(thread: Pid) -> io::Result<()> {
     let options = libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACECLONE;
     let options = usize::try_from(options).unwrap_or_default();
-    request(libc::PTRACE_SEIZE.into(), thread, 0, options)
+    plain(Plain::Seize, thread, 0, options)
 }
 
 /// Has a running thread stop; [`wait`] tells when it has.
@@ -57,7 +92,7 @@ pub fn seize(thread: Pid) -> io::Result<()> {
 /// # Errors
 /// It is not traced, or on its way out.
 pub fn interrupt(thread: Pid) -> io::Result<()> {
-    request(libc::PTRACE_INTERRUPT.into(), thread, 0, 0)
+    plain(Plain::Interrupt, thread, 0, 0)
 }
 
 /// Lets a stopped thread go on, with a signal or, for 0, without one; see [`release`].
@@ -65,7 +100,7 @@ pub fn interrupt(thread: Pid) -> io::Result<()> {
 /// # Errors
 /// It is not stopped, or gone.
 pub fn resume(thread: Pid, signal: i32) -> io::Result<()> {
-    request(libc::PTRACE_CONT.into(), thread, 0, usize::try_from(signal).unwrap_or_default())
+    plain(Plain::Continue, thread, 0, usize::try_from(signal).unwrap_or_default())
 }
 
 /// Traces a stopped thread no more and lets it go on, with a signal or, for 0, without one. The kernel may drop a
@@ -74,7 +109,7 @@ pub fn resume(thread: Pid, signal: i32) -> io::Result<()> {
 /// # Errors
 /// It is not stopped, or gone.
 pub fn release(thread: Pid, signal: i32) -> io::Result<()> {
-    request(libc::PTRACE_DETACH.into(), thread, 0, usize::try_from(signal).unwrap_or_default())
+    plain(Plain::Detach, thread, 0, usize::try_from(signal).unwrap_or_default())
 }
 
 /// The registers of a stopped thread.
@@ -85,9 +120,10 @@ pub fn registers(thread: Pid) -> io::Result<Registers> {
     let mut registers = Registers::default();
     let mut vector =
         libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: size_of::<Registers>() };
-    // The kernel writes into `registers`, no more than the vector says.
     let at = (&raw mut vector).expose_provenance();
-    request(libc::PTRACE_GETREGSET.into(), thread, GENERAL_REGISTERS, at)?;
+    // SAFETY: `at` leads to the vector, and the kernel writes into `registers` no more than that says; both outlive
+    // the call.
+    unsafe { request(libc::PTRACE_GETREGSET.into(), thread, GENERAL_REGISTERS, at)? };
     Ok(registers)
 }
 
@@ -99,9 +135,10 @@ pub fn set_registers(thread: Pid, registers: &Registers) -> io::Result<()> {
     let mut registers = *registers;
     let mut vector =
         libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: size_of::<Registers>() };
-    // The kernel only reads.
     let at = (&raw mut vector).expose_provenance();
-    request(libc::PTRACE_SETREGSET.into(), thread, GENERAL_REGISTERS, at)
+    // SAFETY: `at` leads to the vector, and the kernel reads of `registers` no more than that says; both outlive the
+    // call.
+    unsafe { request(libc::PTRACE_SETREGSET.into(), thread, GENERAL_REGISTERS, at) }
 }
 
 /// Reads memory of a stopped thread's process, as much as can be read; how much is returned.
@@ -141,7 +178,7 @@ pub fn write_memory(thread: Pid, address: usize, bytes: &[u8]) -> io::Result<()>
         for (to, from) in target.iter_mut().zip(rest) {
             *to = *from;
         }
-        request(libc::PTRACE_POKEDATA.into(), thread, word_at, usize::from_ne_bytes(word))?;
+        plain(Plain::PokeData, thread, word_at, usize::from_ne_bytes(word))?;
         written = written.saturating_add(count);
     }
     Ok(())
@@ -155,8 +192,10 @@ fn word_of(address: usize) -> (usize, usize) {
 
 fn peek(thread: Pid, address: usize) -> io::Result<usize> {
     let mut word = 0usize;
-    // The system call, unlike the C library's function, stores the word where `data` points: in `word`.
-    request(libc::PTRACE_PEEKDATA.into(), thread, address, (&raw mut word).expose_provenance())?;
+    let at = (&raw mut word).expose_provenance();
+    // SAFETY: the system call, unlike the C library's function, stores one word where `data` points: in `word`, which
+    // outlives it.
+    unsafe { request(libc::PTRACE_PEEKDATA.into(), thread, address, at)? };
     Ok(word)
 }
 

@@ -18,6 +18,7 @@ pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
             ("an_app_is_restarted_after_a_crash", restarted),
             ("a_crash_loop_is_slowed_down_while_others_run", crash_loop),
             ("a_component_that_is_never_ready_is_killed", unready),
+            ("a_last_word_is_heard", last_word),
             ("a_component_that_misses_its_watchdog_is_killed", watchdog),
             ("a_flood_of_output_is_bounded_and_harmless", flood),
             ("a_zombie_storm_is_reaped", zombies),
@@ -125,6 +126,18 @@ fn restart_storm(image: &Path) -> Result<()> {
         };
         ensure!((0.8..1.3).contains(&(after - before)), "beats at {beats:?}");
     }
+    Ok(())
+}
+
+/// A program that ends as soon as it has said that it is ready was ready, each time.
+fn last_word(guest: &mut Guest) -> Result<()> {
+    guest.wait_anywhere("last-word will be started again in 1600 ms", BOOT)?;
+    let text = guest.console.text();
+    let (ready, ended) = ("init: last-word is ready", "init: last-word ended with exit code 0");
+    let lines = text.lines().filter(|line| line.contains(ready) || line.contains(ended));
+    let kinds: Vec<bool> = lines.map(|line| line.contains(ready)).collect();
+    let (turns, _) = kinds.as_chunks::<2>();
+    ensure!(turns.len() >= 5 && turns.iter().all(|turn| *turn == [true, false]), "{kinds:?}");
     Ok(())
 }
 

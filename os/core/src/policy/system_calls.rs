@@ -151,6 +151,54 @@ const fn bits(argument: u8, mask: u32, value: u32) -> Condition {
     Condition { argument, mask, value }
 }
 
+/// The bit of an argument is another than that of `value`.
+const fn differs(argument: u8, bit: u32, value: u32) -> Condition {
+    bits(argument, 1 << bit, !value & (1 << bit))
+}
+
+const SOL_SOCKET: u32 = 1;
+const SO_PASSPIDFD: u32 = 76;
+const SO_PEERPIDFD: u32 = 77;
+
+/// Everything but `SO_PEERPIDFD`: a descriptor of the process at the other end of a socket, which may be init. What
+/// differs from it differs in one of the bits that levels and options have.
+const NO_PEER_PIDFD: &[&[Condition]] = &[
+    &[differs(1, 0, SOL_SOCKET)],
+    &[differs(1, 1, SOL_SOCKET)],
+    &[differs(1, 2, SOL_SOCKET)],
+    &[differs(1, 3, SOL_SOCKET)],
+    &[differs(1, 4, SOL_SOCKET)],
+    &[differs(1, 5, SOL_SOCKET)],
+    &[differs(1, 6, SOL_SOCKET)],
+    &[differs(1, 7, SOL_SOCKET)],
+    &[differs(2, 0, SO_PEERPIDFD)],
+    &[differs(2, 1, SO_PEERPIDFD)],
+    &[differs(2, 2, SO_PEERPIDFD)],
+    &[differs(2, 3, SO_PEERPIDFD)],
+    &[differs(2, 4, SO_PEERPIDFD)],
+    &[differs(2, 5, SO_PEERPIDFD)],
+    &[differs(2, 6, SO_PEERPIDFD)],
+];
+
+/// Everything but `SO_PASSPIDFD`: such a descriptor comes with each message then.
+const NO_PASSED_PIDFD: &[&[Condition]] = &[
+    &[differs(1, 0, SOL_SOCKET)],
+    &[differs(1, 1, SOL_SOCKET)],
+    &[differs(1, 2, SOL_SOCKET)],
+    &[differs(1, 3, SOL_SOCKET)],
+    &[differs(1, 4, SOL_SOCKET)],
+    &[differs(1, 5, SOL_SOCKET)],
+    &[differs(1, 6, SOL_SOCKET)],
+    &[differs(1, 7, SOL_SOCKET)],
+    &[differs(2, 0, SO_PASSPIDFD)],
+    &[differs(2, 1, SO_PASSPIDFD)],
+    &[differs(2, 2, SO_PASSPIDFD)],
+    &[differs(2, 3, SO_PASSPIDFD)],
+    &[differs(2, 4, SO_PASSPIDFD)],
+    &[differs(2, 5, SO_PASSPIDFD)],
+    &[differs(2, 6, SO_PASSPIDFD)],
+];
+
 const PROT_WRITE: u32 = 2;
 const PROT_EXEC: u32 = 4;
 const MAP_ANONYMOUS: u32 = 0x20;
@@ -523,8 +571,8 @@ const LOCAL: &[Rule] = &[
     call("shutdown"),
     call("getsockname"),
     call("getpeername"),
-    call("getsockopt"),
-    call("setsockopt"),
+    when("getsockopt", NO_PEER_PIDFD),
+    when("setsockopt", NO_PASSED_PIDFD),
     call("send"),
     call("sendto"),
     call("sendmsg"),
@@ -572,6 +620,31 @@ mod tests {
         }
         for rule in STUB {
             assert!(LOCAL.iter().any(|local| local.name == rule.name), "{}", rule.name);
+        }
+    }
+
+    #[test]
+    fn no_socket_yields_a_descriptor_of_the_process_at_its_other_end() {
+        let allows = |rule: &Rule, level: u32, option: u32| {
+            let arguments = [3, level, option, 0, 0, 0];
+            let holds = |c: &Condition| arguments[usize::from(c.argument)] & c.mask == c.value;
+            rule.any_of.iter().any(|all| all.iter().all(holds))
+        };
+        for set in SystemCalls::ALL {
+            for rule in set.rules() {
+                let refused = match rule.name {
+                    "getsockopt" => SO_PEERPIDFD,
+                    "setsockopt" => SO_PASSPIDFD,
+                    _ => continue,
+                };
+                // IP, sockets, TCP, UDP, IPv6, ICMPv6, raw sockets, netlink.
+                for level in [0, 1, 6, 17, 41, 58, 255, 270] {
+                    for option in 0..128 {
+                        let expected = (level, option) != (SOL_SOCKET, refused);
+                        assert_eq!(allows(&rule, level, option), expected, "{level} {option}");
+                    }
+                }
+            }
         }
     }
 

@@ -22,7 +22,7 @@ use crate::seccomp::Filters;
 use holdfast_core::policy::{Network, Plan, Root};
 use linux_raw_sys::general::{
     CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS,
-    clone_args,
+    CLONE_VFORK, clone_args,
 };
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
@@ -30,6 +30,7 @@ pub use rustix::process::Pid;
 use rustix::process::{Signal, kill_process};
 use std::ffi::CString;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A component to start.
 #[derive(Debug)]
@@ -213,13 +214,39 @@ pub fn terminate(pid: Pid) -> io::Result<()> {
 ///
 /// # Errors
 /// There is no process to be had.
-pub(crate) fn in_a_child(act: impl FnOnce()) -> io::Result<()> {
-    if clone(CLONE_CLEAR_SIGHAND, None)?.is_none() {
+pub fn in_a_child(act: impl FnOnce()) -> io::Result<()> {
+    in_child_with(CLONE_CLEAR_SIGHAND, act)
+}
+
+/// As [`in_a_child`], and waits until it has ended. `act` must not wait at all.
+///
+/// # Errors
+/// There is no process to be had.
+pub(crate) fn in_a_child_until_its_end(act: impl FnOnce()) -> io::Result<()> {
+    in_child_with(CLONE_CLEAR_SIGHAND | u64::from(CLONE_VFORK), act)
+}
+
+fn in_child_with(flags: u64, act: impl FnOnce()) -> io::Result<()> {
+    if clone(flags, None)?.is_none() {
         act();
         // SAFETY: ends the child at once, without running anything of its parent's.
         unsafe { libc::_exit(0) }
     }
     Ok(())
+}
+
+/// Exit code of a child that has panicked before it was another program.
+pub const CHILD_PANICKED: i32 = 126;
+
+/// True in every copy of this process that [`clone`] has made.
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
+
+/// Ends a child of [`clone`] at once: nothing of what its parent does at its own end is done by it.
+pub(crate) fn end_if_child() {
+    if IS_CHILD.load(Ordering::Relaxed) {
+        // SAFETY: ends the child at once, without running anything of its parent's.
+        unsafe { libc::_exit(CHILD_PANICKED) }
+    }
 }
 
 /// A copy of this process; `None` in the copy.
@@ -240,10 +267,18 @@ fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>, Errn
     // SAFETY: the arguments have the layout and size that clone3(2) demands. Without CLONE_VM the
     // child has a copy of this process, which has a single thread (init never makes another, and
     // neither does a stub), so no lock can be held in it.
+    //
+    // The C library does not learn of it and still takes the parent's number for this thread's, 1. It uses that
+    // in `raise` and `abort` alone, which a panic does not come to ([`end_if_child`]). Where something else aborts, it
+    // sends its signal to number 1: to itself in a new process namespace, to its stub, which forwards it,
+    // or to init, for which the kernel drops it (`SIGNAL_UNKILLABLE`); then `abort` ends the child by a fault.
     let result =
         unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<clone_args>()) };
     match i32::try_from(result) {
-        Ok(0) => Ok(None),
+        Ok(0) => {
+            IS_CHILD.store(true, Ordering::Relaxed);
+            Ok(None)
+        }
         Ok(pid) => Pid::from_raw(pid).map(Some).ok_or_else(last_errno),
         Err(_) => Err(last_errno()),
     }

@@ -22,6 +22,8 @@ use rustix::thread::{set_name, set_no_new_privs};
 
 /// Datagrams that are heard before signals have their turn.
 const DATAGRAMS_PER_TURN: usize = 8;
+/// Turns that take all that a socket may hold (`net.unix.max_dgram_qlen`, 10, and one more).
+const LAST_TURNS: usize = 2;
 
 /// What a stub has: numbers that stay open until it ends.
 #[derive(Debug)]
@@ -147,7 +149,7 @@ pub(super) fn live(program: Pid, ends: &Ends) -> ! {
         }
         while let Some(number) = next_signal(ends.signals) {
             if number == libc::SIGCHLD {
-                reap(program, ends.status);
+                reap(program, ends);
             } else if let Some(signal) = Signal::from_named_raw(number) {
                 // It may have ended a moment ago; SIGCHLD says so next.
                 let _ = kill_process(program, signal);
@@ -166,11 +168,16 @@ fn next_signal(signals: BorrowedFd<'_>) -> Option<i32> {
     }
 }
 
-/// Reaps whatever has ended, and ends with the program.
-fn reap(program: Pid, status: BorrowedFd<'_>) {
+/// Reaps whatever has ended, and ends with the program. What that said last is handed on before: it may have said it
+/// behind the last look at its socket.
+fn reap(program: Pid, ends: &Ends) {
     while let Ok(Some((pid, ended))) = wait(WaitOptions::NOHANG) {
         if pid == program {
-            let _ = rustix::io::write(status, &ended.as_raw().to_ne_bytes());
+            if let Some(notify) = &ends.notify {
+                // The program is gone, but others that it made may go on sending: no more than a socket holds.
+                (0..LAST_TURNS).for_each(|_| hand_on(notify));
+            }
+            let _ = rustix::io::write(ends.status, &ended.as_raw().to_ne_bytes());
             // SAFETY: ends the stub at once; its namespace ends with it.
             unsafe { libc::_exit(0) }
         }

@@ -22,6 +22,8 @@ use tokio::sync::mpsc::UnboundedSender;
 const STACK_BYTES: usize = 64 * 1024;
 /// Bytes that are handed on at once.
 const PIECE_BYTES: usize = 1024;
+/// A bus that does not take an app's bytes for this long has given the connection up, or never will.
+const BUS_PATIENCE: Duration = Duration::from_secs(10);
 /// Where no call can be taken, this long passes before the next try.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -74,6 +76,7 @@ fn take_call(
     let (stream, uid) = with_uid(stream, bus)?;
     let (ours, theirs) = UnixStream::pair()?;
     theirs.set_nonblocking(true)?;
+    ours.set_write_timeout(Some(BUS_PATIENCE))?;
     let call = Call { app: app.clone(), stream: theirs, uid };
     calls.send(call).map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
     // How it ends does not matter: the bus sees that it does.
