@@ -22,6 +22,7 @@ use holdfast_core::network::{
 };
 use holdfast_core::notify;
 use holdfast_core::package::{HEADER_BYTES, Header};
+use holdfast_core::partition_table as table;
 use holdfast_core::policy::{self, admission};
 use holdfast_core::release::client::{Client as ReleaseClient, Trusted};
 use holdfast_core::release::metadata::{self, Metadata, Root, Snapshot, Targets, Timestamp};
@@ -41,7 +42,7 @@ use std::net::{IpAddr, Ipv4Addr};
 pub type Target = fn(&[u8]);
 
 /// Every target by the name of its program and its corpus.
-pub const TARGETS: [(&str, Target); 31] = [
+pub const TARGETS: [(&str, Target); 32] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -64,6 +65,7 @@ pub const TARGETS: [(&str, Target); 31] = [
     ("network_status", network_status),
     ("notification", notification),
     ("package_header", package_header),
+    ("partition_table", partition_table),
     ("release_bundle", release_bundle),
     ("release_delta", release_delta),
     ("release_metadata", release_metadata),
@@ -271,6 +273,32 @@ pub fn boot_loader(bytes: &[u8]) {
     let _ = empty.fits(bytes, &[]);
     let found = empty.judge(Place::First, bytes, bytes);
     let _ = outdated(found, found);
+}
+
+/// A partition table, of which the other one is made: both are whole then.
+pub fn partition_table(bytes: &[u8]) {
+    const SECTORS: u64 = 1 << 20;
+    let read = |header: Option<&[u8]>, entries: Option<&[u8]>, place| {
+        table::Table::of(table::Header::read(header?, place)?, entries?.to_vec())
+    };
+    let own =
+        |place| read(bytes.get(..table::SECTOR_BYTES), bytes.get(table::SECTOR_BYTES..), place);
+    let (first, second) = (own(1), own(SECTORS - 1));
+    match table::mend(SECTORS, first.as_ref(), second.as_ref()) {
+        table::Mending::None => panic!("one header cannot be at two places"),
+        table::Mending::Lost => {}
+        table::Mending::First(writes) | table::Mending::Second(writes) => {
+            let [(entries_at, entries), (place, header)] = writes.as_slice() else {
+                panic!("a table is two pieces");
+            };
+            assert!(entries_at < place || *place == 1, "its header is first");
+            let made = read(Some(header), Some(entries), *place);
+            let made = made.as_ref();
+            let (first, second) =
+                if *place == 1 { (made, second.as_ref()) } else { (first.as_ref(), made) };
+            assert_eq!(table::mend(SECTORS, first, second), table::Mending::None);
+        }
+    }
 }
 
 /// What the device knows of resets, and the file systems that it writes.

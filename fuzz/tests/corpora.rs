@@ -4,6 +4,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
     clippy::tests_outside_test_module,
     reason = "a panic is a failed test"
 )]
@@ -16,6 +18,7 @@ use holdfast_core::network::config::NetworkConfig;
 use holdfast_core::network::route;
 use holdfast_core::network::status::{AppStatus, InterfaceStatus, NetworkStatus, Traffic};
 use holdfast_core::package::Version;
+use holdfast_core::partition_table::{ENTRIES_BYTES, Header, Mending, Table, mend};
 use holdfast_core::peripheral::{Access, BoardPeripheral, Kind};
 use holdfast_core::policy::{self, admission};
 use holdfast_core::release::client::{Client, Trusted};
@@ -30,11 +33,13 @@ use holdfast_core::wire::{self, ComponentState, ComponentStatus, Reply, Request}
 use holdfast_fuzz::TARGETS;
 use holdfast_images::board::Board;
 use holdfast_images::boot::{self, Parts};
+use holdfast_images::disk;
 use holdfast_images::key::PrivateKey;
 use holdfast_images::verity;
 use holdfast_repository::{self as repositories, Lifetimes, Roles};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 fn repository() -> PathBuf {
@@ -140,6 +145,7 @@ fn boot_partition() -> Vec<u8> {
         device_tree: &tree,
         board: &board.name,
         console: &board.console,
+        disk: &board.disk,
         addresses: &board.addresses,
         rollback_index: 1,
         root: &verity::hash_root(&[1; 8192]).unwrap(),
@@ -233,6 +239,36 @@ fn boot_loaders() -> Vec<Vec<u8>> {
     vec![loader.encode().unwrap(), table, first_stage]
 }
 
+/// The first table of a disk as images have it, its header and its entries: a device keeps that whole.
+fn partition_table() -> Vec<u8> {
+    let partition =
+        disk::Partition { name: "bootstate".to_owned(), start: 4 << 20, length: 8 << 20 };
+    let layout = disk::Layout { length: 32 << 20, entry_array: 2016, partitions: vec![partition] };
+    let mut file = tempfile::tempfile().unwrap();
+    file.set_len(layout.length).unwrap();
+    layout.write_tables(&mut file, b"identity").unwrap();
+    let read = |at: u64, length: usize| {
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, at).unwrap();
+        bytes
+    };
+    let last = (32 << 20) / 512 - 1;
+    let tables = [1, last].map(|place| {
+        let header = Header::read(&read(place * 512, 512), place).unwrap();
+        let entries = read(header.entries_at() * 512, ENTRIES_BYTES);
+        Table::of(header, entries).unwrap()
+    });
+    let [first, second] = &tables;
+    assert_eq!(mend(last + 1, Some(first), Some(second)), Mending::None);
+    let Mending::First(writes) = mend(last + 1, None, Some(second)) else {
+        panic!("the first one is not made");
+    };
+    for (sector, bytes) in writes {
+        assert!(read(sector * 512, bytes.len()) == bytes, "sector {sector} is another");
+    }
+    [read(512, 512), read(2016 * 512, ENTRIES_BYTES)].concat()
+}
+
 fn reset_records() -> Vec<Vec<u8>> {
     let order =
         Order { digest: [3; 32], partitions: Partitions::parse("state-data", '-').unwrap() };
@@ -263,7 +299,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let rich = parsed.unwrap().encode().unwrap();
     let mut table = IdentityTable::default();
     for number in 1..4 {
-        table.assign(ComponentId([number; 16]), &[]).unwrap();
+        table.assign(ComponentId([number; 16]), None, &[]).unwrap();
     }
     table.raise_floor(ComponentId([2; 16]), 9);
     let status = Reply::Status(ComponentStatus {
@@ -304,6 +340,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("network_status", vec![NetworkStatus::default().encode().unwrap(), network_status()]),
         ("notification", vec![b"STATUS=warm\nREADY=1\nWATCHDOG=1\nSTOPPING=1".to_vec()]),
         ("package_header", vec![golden()[..4096].to_vec()]),
+        ("partition_table", vec![partition_table()]),
         ("release_bundle", vec![release_bundle()]),
         ("release_delta", vec![holdfast_repository::delta(&golden(), &golden()[..8000])]),
         ("release_metadata", repository_files()),

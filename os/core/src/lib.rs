@@ -17,6 +17,7 @@ pub mod log_line;
 pub mod network;
 pub mod notify;
 pub mod package;
+pub mod partition_table;
 pub mod patience;
 pub mod peripheral;
 pub mod policy;

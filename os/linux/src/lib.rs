@@ -26,6 +26,7 @@ pub mod mount;
 pub mod netlink;
 pub mod network_namespace;
 pub mod package_file;
+pub mod partition_table;
 pub mod poll;
 pub mod power;
 pub mod ptrace;
