@@ -65,12 +65,9 @@ pub(crate) fn give_up(id: ComponentId) -> Result<(), PathError> {
     (0..=TRIES).try_for_each(|tries| file::remove(&path(id, Stored::Trial(tries))))
 }
 
-/// The current package is damaged: it makes way for the one before. False where there is none.
-pub(crate) fn fall_back(id: ComponentId) -> Result<bool, PathError> {
-    if path(id, Stored::Previous).symlink_metadata().is_err() {
-        return Ok(false);
-    }
-    rename(id, Stored::Previous, Stored::Current).map(|()| true)
+/// The current package is damaged: it makes way for the one before.
+pub(crate) fn fall_back(id: ComponentId) -> Result<(), PathError> {
+    rename(id, Stored::Previous, Stored::Current)
 }
 
 fn rename(id: ComponentId, from: Stored, to: Stored) -> Result<(), PathError> {

@@ -1,8 +1,11 @@
 //! The steps from the kernel's hand-over to the first component.
 
 use crate::log::Log;
+use crate::reset;
 use holdfast_core::component::{self, ComponentList, ComponentListError, ImageIdentity};
 use holdfast_linux::mount::{self, Access};
+use holdfast_linux::partition_table::{self, Mended};
+use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, cgroup, entropy, file, superblock, sysctl};
 use std::io;
 use std::path::Path;
@@ -91,10 +94,13 @@ pub(crate) fn set_hostname(name: &str) -> Result<(), BootError> {
 
 /// Writable partitions, each of which may be lost without keeping the device from booting; with the
 /// option that each needs beside those of all.
-const PARTITIONS: [(&str, &str, Option<&str>); 3] =
-    [("state", "/state", None), ("apps", "/apps", None), ("data", "/data", Some("prjquota"))];
+const PARTITIONS: [(&str, &str, Option<&str>); 3] = [
+    ("state", "/state", Some("prjquota")),
+    ("apps", "/apps", None),
+    ("data", "/data", Some("prjquota")),
+];
 
-pub(crate) fn mount_partitions(log: &Log) {
+pub(crate) fn mount_partitions(log: &Log, watchdog: Option<&Watchdog>) {
     for (label, target, option) in PARTITIONS {
         match block::partition_beside_root(label) {
             Ok(Some(device)) => {
@@ -103,16 +109,8 @@ pub(crate) fn mount_partitions(log: &Log) {
                 let target = Path::new(target);
                 let mount =
                     || mount::mount("ext4", Some(&device), target, Access::default(), &options);
-                let mounted = mount().or_else(|error| match superblock::mend(&device) {
-                    Ok(true) => {
-                        log.notice(&format!("partition {label}: its torn superblock is mended"));
-                        mount()
-                    }
-                    Ok(false) => Err(error),
-                    Err(mending) => {
-                        log.failure(&format!("partition {label} cannot be mended"), &mending);
-                        Err(error)
-                    }
+                let mounted = mount().or_else(|error| {
+                    if is_mended(log, watchdog, label, &device) { mount() } else { Err(error) }
                 });
                 if let Err(error) = mounted {
                     log.failure(&format!("partition {label} is kept as it is, unused"), &error);
@@ -120,6 +118,49 @@ pub(crate) fn mount_partitions(log: &Log) {
             }
             Ok(None) => log.warning(&format!("there is no partition {label}")),
             Err(error) => log.failure(&format!("cannot look for partition {label}"), &error),
+        }
+    }
+}
+
+/// Keeps both partition tables whole: with one of them the kernel has found the root, and the other is there for the day
+/// on which that one is lost.
+pub(crate) fn mend_partition_tables(log: &Log) {
+    match partition_table::mend() {
+        Ok(Mended::Nothing) => {}
+        Ok(Mended::First) => {
+            log.warning("the partition table was lost: it is made of the second one");
+        }
+        Ok(Mended::Second) => {
+            log.notice("the second partition table is written to the end of the disk");
+        }
+        Ok(Mended::Lost) => log.warning("neither partition table is whole; the disk is as it is"),
+        Err(error) => log.failure("the partition tables cannot be kept whole", &error),
+    }
+}
+
+/// True when a partition that could not be mounted may be another time: its superblock was torn, or it held nothing at
+/// all. What is damaged otherwise is kept.
+fn is_mended(log: &Log, watchdog: Option<&Watchdog>, label: &'static str, device: &Path) -> bool {
+    match superblock::mend(device) {
+        Ok(true) => {
+            log.notice(&format!("partition {label}: its torn superblock is mended"));
+            return true;
+        }
+        Ok(false) => {}
+        Err(error) => {
+            log.failure(&format!("partition {label} cannot be mended"), &error);
+            return false;
+        }
+    }
+    match reset::make_anew(watchdog, label, device) {
+        Ok(true) => {
+            log.warning(&format!("partition {label} held nothing but zeros: it is made anew"));
+            true
+        }
+        Ok(false) => false,
+        Err(error) => {
+            log.failure(&format!("partition {label} cannot be made anew"), &error);
+            false
         }
     }
 }
@@ -132,15 +173,15 @@ pub(crate) fn unmount_partitions(log: &Log) {
     }
 }
 
-/// Gives the kernel the seed that the last boot left and leaves another for the next one.
+/// Mixes the seed that the last boot left into the kernel's pool, and leaves another for the next one.
 ///
-/// No component has started yet, so nobody has drawn from a pool that a power cut before the new
-/// seed is on the medium could let come again.
+/// It does not count as entropy: whoever wrote `state` may have chosen it, and one that cannot be replaced comes again
+/// at each boot. No component starts before the kernel has gathered enough by itself.
 pub(crate) fn renew_entropy_seed(log: &Log) -> Result<(), BootError> {
     let path = Path::new(SEED_FILE);
-    match entropy::load_seed(path) {
-        Ok(Some(seed)) => entropy::credit(&seed).map_err(BootError::Random)?,
-        Ok(None) => log.notice("no entropy seed yet: waiting for the kernel's own"),
+    match entropy::load_seed(path).and_then(|seed| seed.as_ref().map(entropy::mix).transpose()) {
+        Ok(Some(())) => {}
+        Ok(None) => log.notice("no entropy seed yet"),
         Err(error) => log.failure("the entropy seed is lost", &error),
     }
     let next = entropy::random().map_err(BootError::Random)?;

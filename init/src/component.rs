@@ -30,12 +30,15 @@ use std::cell::OnceCell;
 use std::ffi::{CString, NulError};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Where services keep things.
 const STATE: &str = "/state/services";
 const LOST_STATE: &str = "/run/lost-state";
 const LOST_APPS: &str = "/run/lost-apps";
+/// What a service that keeps something on `state` leaves for init: floors, uids and a seed, each replaced whole.
+const STATE_RESERVE_KIB: u64 = 1024;
 
 /// What is read of a component's output in one turn, in bytes.
 const PAGE: usize = 4096;
@@ -123,6 +126,8 @@ pub(crate) struct Surroundings<'a> {
     pub(crate) uid: u32,
     pub(crate) network: Option<&'a NetworkNamespace>,
     pub(crate) cgroup: &'a Cgroup,
+    /// Its standard input, where that is something.
+    pub(crate) input: Option<BorrowedFd<'a>>,
     /// Its standard output and error.
     pub(crate) output: &'a OwnedFd,
     /// Where it says that it is ready and alive.
@@ -196,7 +201,7 @@ impl Starter {
         handed: Vec<(Option<&str>, BorrowedFd<'_>)>,
         tree: impl Fn(&Source) -> Option<PathBuf>,
     ) -> Result<Started, StartError> {
-        let Surroundings { uid, network, cgroup, output, notify } = *surroundings;
+        let Surroundings { uid, network, cgroup, input, output, notify } = *surroundings;
         let (status, status_child) = channel::output_pipe().map_err(StartError::Channel)?;
         let (signs, signs_child) = channel::output_pipe().map_err(StartError::Channel)?;
         let mut trees = Vec::new();
@@ -260,7 +265,7 @@ impl Starter {
             plan,
             environment,
             uid,
-            input: self.null.as_fd(),
+            input: input.unwrap_or(self.null.as_fd()),
             output: output.as_fd(),
             error: output.as_fd(),
             descriptors: handed.into_iter().map(|(_, descriptor)| descriptor).collect(),
@@ -367,6 +372,7 @@ impl Supervised {
             uid: *uid,
             network: self.network.as_ref(),
             cgroup: &self.cgroup,
+            input: None,
             output: &output_child,
             notify: Some(&self.notify),
         };
@@ -519,24 +525,37 @@ fn kept(plan: &Plan, name: &str, uid: u32) -> Result<Vec<(Source, PathBuf)>, Pat
     for source in mounts.iter().map(|mount| &mount.source) {
         let path = match source {
             Source::State => {
-                let own = |parent: &Path| {
-                    mount::make_directory(parent)?;
-                    storage::own(parent, name, uid).map(|_| parent.join(name))
-                };
-                own(Path::new(STATE)).or_else(|_| own(Path::new(LOST_STATE)))?
+                let own = mount::make_directory(Path::new(STATE))
+                    .and_then(|()| {
+                        storage::open_but(Path::new(STATE), name, uid, STATE_RESERVE_KIB)
+                    })
+                    .map(|_| Path::new(STATE).join(name));
+                own.or_else(|_| {
+                    let stand_in = stand_in(LOST_STATE)?;
+                    storage::own(stand_in, name, uid).map(|_| stand_in.join(name))
+                })?
             }
             Source::AppStore => {
                 let give = |path: &Path| storage::give(path, uid).map(|()| path.to_owned());
-                give(Path::new(APPS)).or_else(|_| {
-                    mount::make_directory(Path::new(LOST_APPS))?;
-                    give(Path::new(LOST_APPS))
-                })?
+                give(Path::new(APPS)).or_else(|_| give(stand_in(LOST_APPS)?))?
             }
             _ => continue,
         };
         kept.push((source.clone(), path));
     }
     Ok(kept)
+}
+
+/// Memory of its own, in the place of a partition: whoever fills it fills nothing of init's.
+fn stand_in(path: &'static str) -> Result<&'static Path, PathError> {
+    let path = Path::new(path);
+    let device = |path: &Path| path.symlink_metadata().map(|metadata| metadata.dev()).ok();
+    mount::make_directory(path)?;
+    if device(path) == path.parent().and_then(device) {
+        let options = [("mode", Some("0755")), ("size", Some("1m"))];
+        mount::mount("tmpfs", None, path, Access::default(), &options)?;
+    }
+    Ok(path)
 }
 
 /// A peripheral as an app gets it: a line that nobody else has, a serial line that passes every byte.

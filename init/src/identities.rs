@@ -61,11 +61,8 @@ impl Identities {
     pub(crate) fn assign(&mut self, log: &Log, id: ComponentId) -> Result<Identity, NoIdentity> {
         let table = self.table.as_mut().ok_or(NoIdentity::Damaged)?;
         let known = table.find(id).is_some();
-        // Its own storage, from before the table was lost, is the app's again.
-        let own = fs::metadata(Path::new(DATA).join(id.to_string())).map(|m| m.uid()).ok();
-        let occupied: Vec<u32> =
-            self.occupied.iter().copied().filter(|uid| Some(*uid) != own).collect();
-        let identity = table.assign(id, &occupied)?;
+        let own = fs::symlink_metadata(Path::new(DATA).join(id.to_string())).map(|m| m.uid()).ok();
+        let identity = table.assign(id, own, &self.occupied)?;
         if !known {
             self.store(log);
         }

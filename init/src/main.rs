@@ -67,8 +67,9 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     // From here on, whatever hangs is reset.
     let watchdog = Watchdog::arm(WATCHDOG_S);
     log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
+    boot::mend_partition_tables(log);
     let reset = reset::begin(log, watchdog.as_ref());
-    boot::mount_partitions(log);
+    boot::mount_partitions(log, watchdog.as_ref());
     if let Some(reset) = &reset {
         reset.put_back(log);
     }

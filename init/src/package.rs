@@ -8,6 +8,7 @@ use crate::component::{self, Component, Starter, Surroundings};
 use crate::floors::Floors;
 use crate::identities::{Identities, NoIdentity};
 use crate::log::Log;
+use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::component::{self as list, App, ImageIdentity, Service, Stored};
 use holdfast_core::identity::Identity;
 use holdfast_core::package::{Device, HEADER_BYTES, Header, PackageError, Refusal, SignatureError};
@@ -151,24 +152,12 @@ fn admit_stored(
 ) -> Result<Component, PackageRefusal> {
     let Gate { log, image, admission, .. } = gate;
     gate.pet();
-    let path = app_store::path(app.component_id, stored);
-    let missing = || PackageRefusal::Missing(stored.file(app.component_id));
-    let package = package_file::open(&path, HEADER_BYTES)?.ok_or_else(missing)?;
-    let header = Header::parse(&package.start, package.length).map_err(PackageRefusal::Header)?;
-    let development = verify(&header, &package.start)?;
-    let device = Device {
-        component_id: app.component_id,
-        product: &image.product,
-        board: &image.board,
-        os: image.version,
-        floor,
-    };
-    header.admit(&device).map_err(PackageRefusal::Refused)?;
+    let Opened { header, file, development } = open(image, app.component_id, floor, stored)?;
     let trial = match stored {
         Stored::Trial(left) => Some(left),
         _ => None,
     };
-    let mounted = mount_package(&app.name, header, package.file, trial)?;
+    let mounted = mount_package(&app.name, header, file, trial)?;
     let plan = look(gate, admission.ok_or(PackageRefusal::NoAdmission)?, &mounted)
         .inspect_err(|_| unmount(log, &mounted))?;
     let (name, version, index) = (&app.name, header.version, header.rollback_index);
@@ -181,6 +170,47 @@ fn admit_stored(
         log.warning(&format!("{name}: its package is signed with a development key"));
     }
     Ok(Component { name: app.name.clone(), uid: identity.uid, plan, package: Some(mounted) })
+}
+
+/// A package whose header this device takes.
+struct Opened {
+    header: Header,
+    file: OwnedFd,
+    /// It is signed with a development key.
+    development: bool,
+}
+
+/// Opens one package of an app and verifies its header.
+fn open(
+    image: &ImageIdentity,
+    component_id: ComponentId,
+    floor: u64,
+    stored: Stored,
+) -> Result<Opened, PackageRefusal> {
+    let path = app_store::path(component_id, stored);
+    let missing = || PackageRefusal::Missing(stored.file(component_id));
+    let package = package_file::open(&path, HEADER_BYTES)?.ok_or_else(missing)?;
+    let header = Header::parse(&package.start, package.length).map_err(PackageRefusal::Header)?;
+    let development = verify(&header, &package.start)?;
+    let device = Device {
+        component_id,
+        product: &image.product,
+        board: &image.board,
+        os: image.version,
+        floor,
+    };
+    header.admit(&device).map_err(PackageRefusal::Refused)?;
+    Ok(Opened { header, file: package.file, development })
+}
+
+/// Checks whether a package that is not in use has a header that this device would take.
+pub(crate) fn may_run(
+    image: &ImageIdentity,
+    component_id: ComponentId,
+    floor: u64,
+    stored: Stored,
+) -> Result<(), PackageRefusal> {
+    open(image, component_id, floor, stored).map(drop)
 }
 
 /// Checks the signature with the key that the header names, from the verified root. True when it is
@@ -251,6 +281,7 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
         uid: admission.uid,
         network: None,
         cgroup: &cgroup,
+        input: None,
         output: &output_child,
         notify: None,
     };

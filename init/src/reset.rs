@@ -83,18 +83,37 @@ fn erase_ordered(log: &Log, watchdog: Option<&Watchdog>) -> Result<Option<UnderW
         return Ok(None);
     };
     for (name, _) in order.partitions.each().into_iter().filter(|(_, erased)| *erased) {
-        let blank = Path::new(FACTORY_DIRECTORY).join(name);
-        let bytes = file::read_bounded(&blank, MAX_BLANK_BYTES)?;
-        let bytes = bytes.ok_or(ResetFailure::NoBlank(name))?;
         let path = block::partition_beside_root(name)?.ok_or(ResetFailure::NoPartition(name))?;
-        erase::overwrite(&path, &Blank::parse(&bytes)?, || {
-            if let Some(watchdog) = watchdog {
-                watchdog.pet();
-            }
-        })?;
+        erase::overwrite(&path, &Blank::parse(&blank(name)?)?, || pet(watchdog))?;
         log.notice(&format!("partition {name} is erased"));
     }
     Ok(Some(UnderWay { place, order, kept }))
+}
+
+/// The empty file system of a partition, as the image brings it.
+fn blank(name: &'static str) -> Result<Vec<u8>, ResetFailure> {
+    let bytes = file::read_bounded(&Path::new(FACTORY_DIRECTORY).join(name), MAX_BLANK_BYTES)?;
+    bytes.ok_or(ResetFailure::NoBlank(name))
+}
+
+fn pet(watchdog: Option<&Watchdog>) {
+    if let Some(watchdog) = watchdog {
+        watchdog.pet();
+    }
+}
+
+/// Gives a partition that holds nothing but zeros its empty file system. False where there is anything else on it: that is
+/// somebody's.
+pub(crate) fn make_anew(
+    watchdog: Option<&Watchdog>,
+    name: &'static str,
+    path: &Path,
+) -> Result<bool, ResetFailure> {
+    if !erase::is_zero(path, || pet(watchdog))? {
+        return Ok(false);
+    }
+    erase::overwrite(path, &Blank::parse(&blank(name)?)?, || pet(watchdog))?;
+    Ok(true)
 }
 
 impl UnderWay {

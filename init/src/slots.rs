@@ -131,6 +131,14 @@ impl Slots {
         }
     }
 
+    /// Tries once more to give a good slot its tries back. Nothing else changes: a run that has failed is no reason to
+    /// raise a floor.
+    pub(crate) fn renew_again(&mut self, log: &Log) {
+        if let Some(before) = self.status.boot_state {
+            self.renew(log, before, &LastReset::Unknown);
+        }
+    }
+
     fn say(&self, log: &Log) {
         log.notice(&self.status.to_string());
     }

@@ -1,5 +1,6 @@
 //! The loop that init spends its life in.
 
+mod orders;
 mod requests;
 
 use crate::app_store;
@@ -12,8 +13,11 @@ use crate::log::Log;
 use crate::network;
 use crate::package::{self, Gate};
 use crate::slots::Slots;
+use crate::supervise::orders::Look;
 use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::component::{ComponentList, Readiness};
+use holdfast_core::component::{
+    ComponentList, ImageIdentity, Readiness, Recovery, Service, Stored,
+};
 use holdfast_core::console::Console;
 use holdfast_core::patience::PET_EVERY_MS;
 use holdfast_core::release;
@@ -58,6 +62,13 @@ pub(crate) struct Supervision<'log> {
     signals: SignalDescriptor,
     watchdog: Option<Watchdog>,
     starter: Starter,
+    image: ImageIdentity,
+    /// Who looks at packages, and for orders.
+    admission: Option<Service>,
+    /// An order that the update agent has asked for.
+    look: Option<Look>,
+    /// When the next look for an order may begin.
+    next_look: u64,
     identities: Identities,
     components: Vec<Supervised>,
     /// Every app of the image, whether its package is used or not.
@@ -167,6 +178,10 @@ impl<'log> Supervision<'log> {
             signals,
             watchdog,
             starter,
+            image: list.image,
+            admission: list.admission,
+            look: None,
+            next_look: 0,
             identities,
             console: Console::new(components.len()),
             components,
@@ -190,6 +205,7 @@ impl<'log> Supervision<'log> {
             self.take_signals()?;
             self.write_outputs();
             let heard = self.hear_components();
+            self.look_for_order();
             self.look_at_limits();
             self.reap()?;
             self.act_on_deadlines(heard);
@@ -245,7 +261,7 @@ impl<'log> Supervision<'log> {
                 // A good slot is not given up for a component: it has booted, and updates come
                 // through it. Its tries are back already, unless they could not be saved.
                 if !self.slots.is_on_trial() && !self.slots.is_committed() {
-                    self.commit_slot();
+                    self.slots.renew_again(self.log);
                 }
                 self.end(End::Reboot);
                 if let Some(failed) = self.components.get(index) {
@@ -265,14 +281,10 @@ impl<'log> Supervision<'log> {
         self.agreement.weigh(self.health.verdict(now), now)
     }
 
-    fn commit_slot(&mut self) {
-        self.slots.commit(self.log, &mut self.identities);
-        self.clock.commit_floor(self.log);
-    }
-
     /// Everything that is on trial has proved to be healthy.
     fn commit(&mut self) {
-        self.commit_slot();
+        self.slots.commit(self.log, &mut self.identities);
+        self.clock.commit_floor(self.log);
         for index in 0..self.components.len() {
             self.commit_package(index);
         }
@@ -356,6 +368,10 @@ impl<'log> Supervision<'log> {
         if let Some(at) = self.health_deadline(heard.0) {
             wait_ms = wait_ms.min(at.saturating_sub(now));
         }
+        if let Some(look) = &self.look {
+            look.output().into_iter().for_each(|output| poll.add(output));
+            wait_ms = wait_ms.min(look.deadline().saturating_sub(now));
+        }
         poll.wait(wait_ms).map_err(kernel("wait for events"))
     }
 
@@ -415,26 +431,30 @@ impl<'log> Supervision<'log> {
     fn hear_components(&mut self) -> Heard {
         let heard = Heard(monotonic_ms());
         for index in 0..self.components.len() {
-            let now = monotonic_ms();
-            let Some(supervised) = self.components.get_mut(index) else {
-                continue;
-            };
-            let heard = supervised.hear();
-            let ready = heard.ready
-                && supervised.supervisor.on_ready(now)
-                && supervised.reports_readiness();
-            if ready {
-                self.log.notice(&format!("{} is ready", supervised.component.name));
-            }
-            if heard.watchdog {
-                supervised.supervisor.on_watchdog(now);
-            }
-            if ready {
-                self.raise_floor(index);
-            }
+            self.hear_component(index);
             self.hear_request(index);
         }
         heard
+    }
+
+    /// Reads what a component has said.
+    fn hear_component(&mut self, index: usize) {
+        let now = monotonic_ms();
+        let Some(supervised) = self.components.get_mut(index) else {
+            return;
+        };
+        let heard = supervised.hear();
+        let ready =
+            heard.ready && supervised.supervisor.on_ready(now) && supervised.reports_readiness();
+        if ready {
+            self.log.notice(&format!("{} is ready", supervised.component.name));
+        }
+        if heard.watchdog {
+            supervised.supervisor.on_watchdog(now);
+        }
+        if ready {
+            self.raise_floor(index);
+        }
     }
 
     /// A release of an app that got ready is not gone back from.
@@ -462,6 +482,8 @@ impl<'log> Supervision<'log> {
     fn on_exit(&mut self, index: usize, exit: Exit, now: u64) {
         // Whatever else is in its group ends with it.
         self.kill(index);
+        // What it has said last, its stub has handed on before it ended.
+        self.hear_component(index);
         let Some(supervised) = self.components.get_mut(index) else {
             return;
         };
@@ -486,20 +508,33 @@ impl<'log> Supervision<'log> {
         self.schedule_restart(index, now, exit.is_success());
     }
 
-    /// The package of an app is damaged: if there is one before it, the system starts again with that.
+    /// The package of an app is damaged: if there is a better one, the system starts again with that.
     fn fall_back(&mut self, index: usize) {
         let package = self.components.get(index).and_then(|c| c.component.package.as_ref());
-        let Some(id) = package.map(|package| package.header.component_id) else {
+        let Some((id, on_trial)) = package.map(|p| (p.header.component_id, p.trial.is_some()))
+        else {
             return;
         };
-        match app_store::fall_back(id) {
-            Ok(true) => {
-                self.log.notice("its previous package takes its place");
-                self.end(End::Reboot);
+        let floor = self.identities.of(release::Component::App(id));
+        let may_run = || match package::may_run(&self.image, id, floor, Stored::Previous) {
+            Ok(()) => true,
+            Err(refusal) => {
+                self.log.failure("its previous package cannot take its place", &refusal);
+                false
             }
-            Ok(false) => {}
-            Err(error) => self.log.failure("there is no previous package to be had", &error),
+        };
+        match Recovery::of(on_trial, may_run) {
+            Recovery::GiveUpTrial => self.give_up_package(index),
+            Recovery::FallBack => match app_store::fall_back(id) {
+                Ok(()) => self.log.notice("its previous package takes its place"),
+                Err(error) => {
+                    self.log.failure("its previous package cannot take its place", &error);
+                    return;
+                }
+            },
+            Recovery::Stay => return,
         }
+        self.end(End::Reboot);
     }
 
     fn schedule_restart(&mut self, index: usize, now: u64, well: bool) {

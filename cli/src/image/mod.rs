@@ -192,10 +192,11 @@ impl<'a> ImageBuilder<'a> {
         if !directories.is_empty() {
             app_keys.push(keys::development(self.workspace, keys::Purpose::App)?.public());
         }
-        let admission = if apps.is_empty() && manifest.later_apps().next().is_none() {
-            None
-        } else {
+        let is_app = !apps.is_empty() || manifest.later_apps().next().is_some();
+        let admission = if is_app || manifest.update.is_some() {
             Some(self.build_program("holdfast-admission", "admission", &symbols)?)
+        } else {
+            None
         };
         let network = match manifest.network {
             Some(_) => Some(self.build_program("holdfast-network", "network", &symbols)?),

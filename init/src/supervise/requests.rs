@@ -1,6 +1,7 @@
 //! What components ask init for, over the pipes that it handed to them.
 
 use super::Supervision;
+use super::orders::{Look, Outcome};
 use crate::app_store;
 use crate::component::{Component, Supervised};
 use crate::floors::Floors;
@@ -9,6 +10,7 @@ use crate::reset;
 use crate::slots::{SaveError, Slots};
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::network::firewall::NetworkedApp;
+use holdfast_core::patience::BETWEEN_ORDERS_MS;
 use holdfast_core::policy::{Network, Requests};
 use holdfast_core::release;
 use holdfast_core::reset::{Kept, Order};
@@ -85,6 +87,13 @@ impl Supervision<'_> {
             Ok(Request::OtherDisk(at)) if supervised.component.plan.requests.update => {
                 self.other_disk(at)
             }
+            // It is replied to when somebody else has found the order, or has not.
+            Ok(Request::Reset(order)) if supervised.component.plan.requests.update => {
+                let begins = monotonic_ms().max(self.next_look);
+                self.next_look = begins.saturating_add(BETWEEN_ORDERS_MS);
+                self.look = Some(Look::begin(self.log, index, order, begins));
+                return;
+            }
             Ok(request) => (self.answer(index, &request), None),
             Err(error) => {
                 let name = &supervised.component.name;
@@ -92,15 +101,40 @@ impl Supervision<'_> {
                 (Reply::Unknown, None)
             }
         };
+        self.reply(index, &reply, handed);
+    }
+
+    fn reply(&self, index: usize, reply: &Reply, handed: Option<OwnedFd>) {
         let requests =
             self.components.get(index).and_then(|c| c.running.as_ref()?.requests.as_ref());
-        if let (Some(requests), Ok(reply)) = (requests, wire::encode_reply(&reply)) {
+        if let (Some(requests), Ok(reply)) = (requests, wire::encode_reply(reply)) {
             // Whoever does not read its replies misses them.
             let _ = match handed {
                 Some(socket) => channel::send_with(requests.answers(), &reply, socket.as_fd()),
                 None => channel::send(requests.answers(), &reply),
             };
         }
+    }
+
+    /// Goes on with the look for an order, and takes it where it was found.
+    pub(super) fn look_for_order(&mut self) {
+        let Some(look) = &mut self.look else {
+            return;
+        };
+        let now = monotonic_ms();
+        let outcome = look.go_on(self.log, &self.starter, self.admission.as_ref(), now);
+        let (asking, order) = (look.asking, look.order);
+        let reply = match outcome {
+            Outcome::Goes => return,
+            Outcome::Confirmed => self.reset(order),
+            Outcome::Nowhere => {
+                let partitions = order.partitions;
+                self.log.warning(&format!("nobody but update sees an order to reset {partitions}"));
+                Reply::Failed
+            }
+        };
+        self.look = None;
+        self.reply(asking, &reply, None);
     }
 
     /// Does what a component asks for, if it may ask for it.
@@ -144,7 +178,6 @@ impl Supervision<'_> {
                 }
                 self.log.notice(&format!("a package of {id} is staged"));
             }
-            Request::Reset(order) => return self.reset(*order),
             Request::Agree => self.agreement = Agreement::NotNeeded,
             Request::RaiseTime(seconds) => self.clock.raise_signed(self.log, *seconds),
             // Who may ask for these is answered before.
@@ -154,6 +187,7 @@ impl Supervision<'_> {
             | Request::OtherSlot(_)
             | Request::RunningSlot(_)
             | Request::OtherDisk(_)
+            | Request::Reset(_)
             | Request::Listener(_) => return Reply::Denied,
             Request::Start(name) | Request::Stop(name) | Request::Restart(name) => {
                 let named = self.components.iter().position(|c| c.component.name == *name);

@@ -275,6 +275,31 @@ impl Stored {
     }
 }
 
+/// What is done with an app's packages when a block of the one in use does not fit its hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovery {
+    /// The damaged one was on trial: it goes, and the current one is started.
+    GiveUpTrial,
+    /// The one before takes the place of the current one.
+    FallBack,
+    /// There is nothing better: what there is stays, and the app is not started again.
+    Stay,
+}
+
+impl Recovery {
+    /// `on_trial`: the damaged package is. `previous_may_run`: there is one before, and admission would take it.
+    ///
+    /// A package that could not run takes no other's place: with the one before below the floor, a release that mends
+    /// the current one would find nothing to be made of.
+    #[must_use]
+    pub fn of(on_trial: bool, previous_may_run: impl FnOnce() -> bool) -> Self {
+        if on_trial {
+            return Self::GiveUpTrial;
+        }
+        if previous_may_run() { Self::FallBack } else { Self::Stay }
+    }
+}
+
 /// Directory of [`trusted_key_path`].
 pub const TRUSTED_KEYS: &str = "/etc/holdfast/trust/app/";
 
@@ -431,6 +456,15 @@ mod tests {
         let mut alone = list(Vec::new());
         alone.admission = None;
         assert_eq!(alone.encode(), Err(ComponentListError::NoAdmission));
+    }
+
+    #[test]
+    fn a_corrupt_package_on_trial_never_displaces_a_good_one() {
+        for previous_may_run in [true, false] {
+            assert_eq!(Recovery::of(true, || previous_may_run), Recovery::GiveUpTrial);
+        }
+        assert_eq!(Recovery::of(false, || true), Recovery::FallBack);
+        assert_eq!(Recovery::of(false, || false), Recovery::Stay, "nor one that could not run");
     }
 
     #[test]

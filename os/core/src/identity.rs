@@ -146,32 +146,37 @@ impl IdentityTable {
         self.identities.iter().find(|identity| identity.component_id == component_id)
     }
 
-    /// The identity of an app, made where it has none: a uid above every one that was given, and
-    /// above those in `occupied`, which own files that this table knows nothing of.
+    /// The identity of an app, made where it has none. `own` is who owns its storage, if it has any: from before the table
+    /// was lost, its files are that user's, and the app is that user again, unless another app is. Otherwise it gets a
+    /// uid above every one that was given, and above those in `occupied`, which own files that this table knows nothing of.
     ///
     /// # Errors
     /// There is no uid or no room left.
     pub fn assign(
         &mut self,
         component_id: ComponentId,
+        own: Option<u32>,
         occupied: &[u32],
     ) -> Result<Identity, IdentityError> {
         if let Some(identity) = self.find(component_id) {
             return Ok(*identity);
         }
+        let is_an_apps = |uid: &u32| (FIRST_APP_UID..=LAST_UID).contains(uid);
+        let is_free = |uid: &u32| !self.identities.iter().any(|identity| identity.uid == *uid);
         let above = occupied
             .iter()
-            .filter(|uid| (FIRST_APP_UID..=LAST_UID).contains(*uid))
+            .filter(|uid| is_an_apps(uid))
             .map(|uid| uid.saturating_add(1))
             .max()
             .unwrap_or(FIRST_APP_UID);
-        let uid = self.next_uid.max(above).max(FIRST_APP_UID);
+        let new = || self.next_uid.max(above).max(FIRST_APP_UID);
+        let uid = own.filter(is_an_apps).filter(is_free).unwrap_or_else(new);
         if uid > LAST_UID || self.identities.len() >= MAX_IDENTITIES {
             return Err(IdentityError::Full);
         }
         let identity = Identity { component_id, uid, floor: 0 };
         self.identities.push(identity);
-        self.next_uid = uid.saturating_add(1);
+        self.next_uid = self.next_uid.max(uid.saturating_add(1));
         Ok(identity)
     }
 
@@ -209,21 +214,42 @@ mod tests {
     #[test]
     fn a_uid_is_given_once() {
         let mut table = IdentityTable::default();
-        assert_eq!(table.assign(id(1), &[]).unwrap().uid, 1001);
-        assert_eq!(table.assign(id(2), &[]).unwrap().uid, 1002);
-        assert_eq!(table.assign(id(1), &[]).unwrap().uid, 1001, "the same app, the same uid");
+        assert_eq!(table.assign(id(1), None, &[]).unwrap().uid, 1001);
+        assert_eq!(table.assign(id(2), None, &[]).unwrap().uid, 1002);
+        assert_eq!(table.assign(id(1), None, &[]).unwrap().uid, 1001, "the same app, the same uid");
         let table = IdentityTable::decode(&table.encode().unwrap()).unwrap();
         let mut fewer = IdentityTable { identities: Vec::new(), ..table };
-        assert_eq!(fewer.assign(id(3), &[]).unwrap().uid, 1003, "though nobody has the others now");
+        assert_eq!(
+            fewer.assign(id(3), None, &[]).unwrap().uid,
+            1003,
+            "though nobody has the others now"
+        );
+    }
+
+    #[test]
+    fn apps_own_their_files_after_the_table_was_lost() {
+        // What lies on the data partition: of three apps, of which the second comes first now.
+        let occupied = [0, 1001, 1002, 1007];
+        let mut table = IdentityTable::default();
+        for (number, own) in [(2, 1002), (1, 1001), (7, 1007)] {
+            assert_eq!(table.assign(id(number), Some(own), &occupied).unwrap().uid, own);
+            assert_eq!(table.check(), Ok(()));
+        }
+        assert_eq!(table.assign(id(9), None, &occupied).unwrap().uid, 1008, "a new app");
+        // Whose storage somebody else has by now, or owned by no app, gets a uid of its own.
+        for (number, own, expected) in [(3, 1001, 1009), (4, 0, 1010), (5, 70_000, 1011)] {
+            assert_eq!(table.assign(id(number), Some(own), &occupied).unwrap().uid, expected);
+        }
+        assert_eq!(IdentityTable::decode(&table.encode().unwrap()), Ok(table));
     }
 
     #[test]
     fn files_of_unknown_apps_keep_their_uids_to_themselves() {
         let mut table = IdentityTable::default();
         let occupied = [0, 100, 1007, 70_000];
-        assert_eq!(table.assign(id(1), &occupied).unwrap().uid, 1008);
+        assert_eq!(table.assign(id(1), None, &occupied).unwrap().uid, 1008);
         let mut table = IdentityTable::default();
-        assert_eq!(table.assign(id(1), &[LAST_UID]), Err(IdentityError::Full));
+        assert_eq!(table.assign(id(1), None, &[LAST_UID]), Err(IdentityError::Full));
     }
 
     #[test]
@@ -240,7 +266,7 @@ mod tests {
     #[test]
     fn a_floor_only_rises() {
         let mut table = IdentityTable::default();
-        table.assign(id(1), &[]).unwrap();
+        table.assign(id(1), None, &[]).unwrap();
         assert!(table.raise_floor(id(1), 5));
         assert!(!table.raise_floor(id(1), 4) && !table.raise_floor(id(1), 5));
         assert!(!table.raise_floor(id(2), 9), "of an unknown app");
@@ -250,7 +276,7 @@ mod tests {
     #[test]
     fn every_damage_is_noticed() {
         let mut table = IdentityTable::default();
-        table.assign(id(1), &[]).unwrap();
+        table.assign(id(1), None, &[]).unwrap();
         let good = table.encode().unwrap();
         for at in 0..good.len() {
             let mut bytes = good.clone();
@@ -272,11 +298,12 @@ mod tests {
         #[test]
         fn a_table_that_checks_out_gives_no_uid_twice(
             numbers in proptest::collection::vec(any::<u8>(), 1..40),
+            owned in proptest::collection::vec(proptest::option::of(900u32..1100), 40),
             occupied in proptest::collection::vec(900u32..1100, 0..5),
         ) {
             let mut table = IdentityTable::default();
-            for number in numbers {
-                table.assign(id(number), &occupied).unwrap();
+            for (number, own) in numbers.into_iter().zip(owned) {
+                table.assign(id(number), own, &occupied).unwrap();
                 prop_assert_eq!(table.check(), Ok(()));
             }
         }

@@ -22,6 +22,11 @@ const ALL_LOOKS_MS: Millis = 60_000;
 /// A look may take this long, however long the others took.
 const LEAST_LOOK_MS: Millis = 2_000;
 
+/// A look at one card for an order may take this long. init does other things meanwhile.
+pub const ORDER_MS: Millis = 20_000;
+/// Looks for orders begin no sooner behind each other: whoever asks for many has none but itself wait.
+pub const BETWEEN_ORDERS_MS: Millis = 2_000;
+
 // One turn of the loop: what components printed is written, whoever is due is started, and then there is a wait.
 // The watchdog is petted before each start and behind the wait.
 const _: () = assert!(

@@ -7,7 +7,8 @@
 
 use crate::app_manifest::ComponentId;
 use crate::encoding::{self, EncodingError};
-use crate::release::metadata::Targets;
+use crate::release::client::{Client, Refusal, Trusted, Wanted};
+use crate::release::metadata::{Targets, hex, unhex};
 use crate::slots::{self, Floor};
 use crate::verity::BLOCK_BYTES;
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,8 @@ use thiserror::Error;
 pub const RECORD_BYTES: usize = BLOCK_BYTES;
 /// Where in the verified root the file systems of the factory are, one file for each partition.
 pub const FACTORY_DIRECTORY: &str = "/usr/lib/holdfast/factory";
+/// Bytes of an order: its digest, and which partitions.
+const ORDER_BYTES: usize = 35;
 /// What the path of an order begins with.
 const PATH: &str = "orders/reset-";
 const MAGIC: [u8; 8] = *b"HFRESET1";
@@ -83,6 +86,23 @@ impl Order {
         format!("{PATH}{partitions}.{number:016x}")
     }
 
+    /// As an argument of a program.
+    ///
+    /// # Errors
+    /// The encoder's own.
+    pub fn to_argument(&self) -> Result<String, EncodingError> {
+        Ok(hex(&encoding::encode(self)?))
+    }
+
+    /// Reads it from an argument.
+    ///
+    /// # Errors
+    /// It is none that [`to_argument`](Self::to_argument) has made.
+    pub fn from_argument(argument: &str) -> Result<Self, ResetError> {
+        let bytes = unhex::<ORDER_BYTES>(argument).ok_or(ResetError::Damaged)?;
+        Ok(encoding::decode(&bytes)?)
+    }
+
     /// The orders among what a repository offers. A file with another name is none.
     pub fn among(targets: &Targets) -> impl Iterator<Item = Self> {
         targets.targets.iter().filter_map(|(path, target)| {
@@ -92,6 +112,44 @@ impl Order {
             Some(Self { digest: target.sha256()?, partitions })
         })
     }
+}
+
+/// Why nobody has ordered a reset.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NoOrder<E: std::error::Error + 'static> {
+    /// The medium cannot be read.
+    #[error("its metadata cannot be read")]
+    Read(#[source] E),
+    /// What is on it is not to be believed.
+    #[error("its metadata is not to be believed")]
+    Refused(#[from] Refusal),
+    /// There are other orders there, or none.
+    #[error("its metadata holds no such order")]
+    Other,
+}
+
+/// Looks for an order in the metadata of the `oem` repository that somebody else reads from a card: each file of it is
+/// verified from the root that the image has, at `now` in seconds since 1970, and nothing that a device has kept is
+/// believed. `read` yields a file of metadata by its name, `None` where there is none, and no more bytes than are wanted and
+/// one.
+///
+/// # Errors
+/// See [`NoOrder`].
+pub fn look_for<E: std::error::Error + 'static>(
+    order: &Order,
+    image_root: &[u8],
+    now: u64,
+    mut read: impl FnMut(&Wanted) -> Result<Option<Vec<u8>>, E>,
+) -> Result<(), NoOrder<E>> {
+    let mut client = Client::begin(image_root, Trusted::default(), now)?;
+    while let Some(wanted) = client.wants() {
+        match read(&wanted).map_err(NoOrder::Read)? {
+            Some(bytes) => client.take(bytes)?,
+            None => client.is_missing()?,
+        }
+    }
+    let found = client.targets().is_some_and(|targets| Order::among(targets).any(|o| o == *order));
+    if found { Ok(()) } else { Err(NoOrder::Other) }
 }
 
 /// What comes through a reset.
@@ -276,6 +334,17 @@ mod tests {
         }
         let found: Vec<_> = Order::among(&targets).collect();
         assert_eq!(found, [Order { digest: [0x11; 32], partitions: all }]);
+    }
+
+    #[test]
+    fn an_order_comes_through_an_argument() {
+        let partitions = Partitions { state: true, apps: false, data: true };
+        let order = Order { digest: [0xa5; 32], partitions };
+        let argument = order.to_argument().unwrap();
+        assert_eq!(Order::from_argument(&argument), Ok(order));
+        for wrong in ["", "zz", &argument[2..], &argument.replace("a5", "5a")[..20]] {
+            assert!(Order::from_argument(wrong).is_err(), "{wrong}");
+        }
     }
 
     proptest! {

@@ -2,8 +2,10 @@
 
 use crate::PathError;
 use holdfast_core::boot_loader::Partition;
+use rustix::fs::{Mode, OFlags, open};
 use std::fs;
 use std::io::{Error, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 /// The disk that the root file system came from.
@@ -99,6 +101,15 @@ pub fn other_disks() -> Result<Vec<PathBuf>, PathError> {
         }
     }
     Ok(disks)
+}
+
+/// A disk, for reading. Nothing is waited for.
+///
+/// # Errors
+/// It cannot be opened: a reader without a card, among others.
+pub fn open_disk(path: &Path) -> Result<OwnedFd, PathError> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    open(path, flags, Mode::empty()).map_err(|error| PathError::new("open", path, error))
 }
 
 fn read_dir(path: &Path) -> Result<Vec<PathBuf>, PathError> {

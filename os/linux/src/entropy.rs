@@ -1,37 +1,28 @@
 //! The kernel's random pool and the seed that is carried from boot to boot.
 //!
-//! Source: `random(4)`. A seed serves one boot: init replaces the file, and the replacement is on
-//! the medium, before any component that could draw from the pool is started.
+//! Source: `random(4)`. A seed is mixed into the pool and never counts as entropy: whoever held the medium may have
+//! chosen it, or have copied it to another device. The pool is ready once the kernel has gathered enough by itself.
 
 use crate::{PathError, file};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::rand::{GetRandomFlags, getrandom};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 
 /// Bytes in a seed.
 pub const SEED_BYTES: usize = 64;
+const POOL: &str = "/dev/urandom";
 
-/// Mixes `seed` into the pool and counts it as entropy (`RNDADDENTROPY`).
+/// Mixes `seed` into the pool. It can only make the pool harder to guess, and makes it no sooner ready.
 ///
 /// # Errors
-/// `/dev/urandom` cannot be opened or refuses the request.
-pub fn credit(seed: &[u8; SEED_BYTES]) -> io::Result<()> {
-    #[repr(C)]
-    struct RandPoolInfo {
-        entropy_bits: libc::c_int,
-        size: libc::c_int,
-        bytes: [u8; SEED_BYTES],
-    }
-    // _IOW('R', 0x03, int[2]) of linux/random.h.
-    const RNDADDENTROPY: libc::c_ulong = 0x4008_5203;
-    let pool = open("/dev/urandom", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
-    let info = RandPoolInfo { entropy_bits: 256, size: 64, bytes: *seed };
-    let descriptor = std::os::fd::AsRawFd::as_raw_fd(&pool);
-    // SAFETY: the kernel reads a `struct rand_pool_info` with `size` bytes behind its two
-    // integers, which is the layout above; it writes nothing and keeps no pointer.
-    let result = unsafe { libc::ioctl(descriptor, RNDADDENTROPY as _, &raw const info) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+/// `/dev/urandom` cannot be opened or written.
+pub fn mix(seed: &[u8; SEED_BYTES]) -> Result<(), PathError> {
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let pool = open(POOL, flags, Mode::empty());
+    let pool = pool.map_err(|error| PathError::new("open", POOL, error))?;
+    File::from(pool).write_all(seed).map_err(|error| PathError::new("write", POOL, error))
 }
 
 /// `SEED_BYTES` from the pool; waits until the kernel has seeded it.
@@ -76,6 +67,12 @@ mod tests {
         std::fs::write(&path, &seed[1..]).unwrap();
         assert_eq!(load_seed(&path).unwrap(), None);
         std::fs::remove_file(&path).unwrap();
+    }
+
+    /// What counts as entropy needs a privilege (`RNDADDENTROPY`); what is only mixed in needs none.
+    #[test]
+    fn a_seed_is_mixed_in_without_a_privilege() {
+        mix(&random().unwrap()).unwrap();
     }
 
     #[test]

@@ -49,6 +49,36 @@ pub fn overwrite(path: &Path, blank: &Blank<'_>, alive: impl Fn()) -> Result<(),
     if same { Ok(()) } else { Err(failed("erase", ErrorKind::InvalidData, "something is left")) }
 }
 
+/// True when a partition holds nothing but zeros. `alive` is called now and then.
+///
+/// # Errors
+/// The partition cannot be read.
+pub fn is_zero(path: &Path, alive: impl Fn()) -> Result<bool, PathError> {
+    let mut partition = Direct::open_to_read(path)?;
+    let length = partition.length()?;
+    let read = partition.read_from(0, length, |piece| {
+        alive();
+        if piece.iter().all(|byte| *byte == 0) { Ok(()) } else { Err(Stop::Something) }
+    });
+    match read {
+        Ok(()) => Ok(true),
+        Err(Stop::Something) => Ok(false),
+        Err(Stop::Unreadable(error)) => Err(error),
+    }
+}
+
+/// Why reading stops.
+enum Stop {
+    Something,
+    Unreadable(PathError),
+}
+
+impl From<PathError> for Stop {
+    fn from(error: PathError) -> Self {
+        Self::Unreadable(error)
+    }
+}
+
 /// What is written, block by block: the file system, and zeros for as long as anybody asks.
 fn content<'a>(blank: &'a Blank<'_>) -> impl Iterator<Item = &'a [u8]> {
     const ZEROS: &[u8] = &[0; BLOCK_BYTES];
@@ -62,6 +92,22 @@ fn content<'a>(blank: &'a Blank<'_>) -> impl Iterator<Item = &'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_byte_is_something() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(format!("../../target/zero-{}", std::process::id()));
+        for (at, expected) in [(None, true), (Some(0), false), (Some(40 * BLOCK_BYTES - 1), false)]
+        {
+            let mut bytes = vec![0; 40 * BLOCK_BYTES];
+            if let Some(byte) = at.and_then(|at| bytes.get_mut(at)) {
+                *byte = 1;
+            }
+            assert!(std::fs::write(&path, &bytes).is_ok());
+            assert!(is_zero(&path, || {}).is_ok_and(|zero| zero == expected), "{at:?}");
+        }
+        let _ = std::fs::remove_file(path);
+    }
 
     #[test]
     fn nothing_is_left_and_the_file_system_is_there() {

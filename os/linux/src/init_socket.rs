@@ -1,12 +1,15 @@
 //! A service's wire to init.
 
 use crate::channel;
+use crate::clock::monotonic_ms;
 use crate::poll::Poll;
 use holdfast_core::wire::{self, Reply, Request, WireError};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 
+/// Longest that an answer takes, in milliseconds: one about an order waits for a look at every card.
+const ANSWER_WITHIN_MS: u64 = 120_000;
 /// Messages that came unasked and wait: so many at once, the oldest go first.
 const MAX_UNASKED: usize = 4;
 
@@ -23,6 +26,9 @@ pub enum InitError {
     /// The kernel refuses.
     #[error("cannot talk to init")]
     Socket(#[source] io::Error),
+    /// It was lost: init sends none to a socket that is full of messages that came unasked.
+    #[error("init does not answer")]
+    NoAnswer,
     /// Something else than a message.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -74,9 +80,19 @@ impl InitSocket {
     pub fn ask(&mut self, request: &Request) -> Result<(Reply, Option<OwnedFd>), InitError> {
         let request = wire::encode_request(request)?;
         channel::send_request(&self.requests, &request).map_err(InitError::Socket)?;
+        let deadline = monotonic_ms().saturating_add(ANSWER_WITHIN_MS);
         loop {
-            let received = channel::receive_with(&self.replies, &mut self.buffer);
-            let (length, handed) = received.map_err(InitError::Socket)?;
+            let received = channel::try_receive_with(&self.replies, &mut self.buffer);
+            let Some((length, handed)) = received.map_err(InitError::Socket)? else {
+                let left = deadline.saturating_sub(monotonic_ms());
+                if left == 0 {
+                    return Err(InitError::NoAnswer);
+                }
+                let mut poll = Poll::new();
+                poll.add(&self.replies);
+                poll.wait(left).map_err(InitError::Socket)?;
+                continue;
+            };
             match (self.reply(length)?, handed) {
                 (reply, Some(socket)) if is_unasked(&reply) => self.remember(reply, socket),
                 reply => return Ok(reply),

@@ -5,7 +5,9 @@
 
 use crate::PathError;
 use rustix::fd::{AsRawFd, OwnedFd};
-use rustix::fs::{CWD, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, mkdirat, openat2};
+use rustix::fs::{
+    CWD, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstatvfs, mkdirat, openat2,
+};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, Setter};
 use std::path::Path;
@@ -52,7 +54,33 @@ pub fn open(parent: &Path, name: &str, uid: u32, kib: u32) -> Result<OwnedFd, Pa
     let storage = own(parent, name, uid)?;
     set_project(&storage, uid)
         .map_err(|error| PathError::new("set the project of", &path, error))?;
-    set_quota(&storage, uid, kib)
+    // A file of its own for every block, and as many that hold nothing.
+    let inodes = u64::from(kib / 4).saturating_mul(2).saturating_add(16);
+    set_quota(&storage, uid, Quota { kib: kib.into(), inodes })
+        .map_err(|error| PathError::new("set the quota of", &path, error))?;
+    Ok(storage)
+}
+
+/// As [`open`], with all of the partition but `reserve_kib` KiB, and half of its inodes, at most: whoever fills it leaves
+/// room for what others store there.
+///
+/// # Errors
+/// As [`open`], or the partition has no quotas.
+pub fn open_but(
+    parent: &Path,
+    name: &str,
+    uid: u32,
+    reserve_kib: u64,
+) -> Result<OwnedFd, PathError> {
+    let path = parent.join(name);
+    let storage = own(parent, name, uid)?;
+    let room = fstatvfs(&storage).map_err(|error| PathError::new("measure", &path, error))?;
+    let kib = (room.f_blocks.saturating_mul(room.f_frsize) / 1024).saturating_sub(reserve_kib);
+    set_project(&storage, uid)
+        .map_err(|error| PathError::new("set the project of", &path, error))?;
+    // No limit would be 0.
+    let quota = Quota { kib: kib.max(1), inodes: (room.f_files / 2).max(1) };
+    set_quota(&storage, uid, quota)
         .map_err(|error| PathError::new("set the quota of", &path, error))?;
     Ok(storage)
 }
@@ -106,14 +134,20 @@ fn set_project(directory: &OwnedFd, project: u32) -> Result<(), Errno> {
     unsafe { rustix::ioctl::ioctl(directory, set) }
 }
 
-fn set_quota(directory: &OwnedFd, project: u32, kib: u32) -> Result<(), Errno> {
+/// What a project may have at most.
+#[derive(Debug, Clone, Copy)]
+struct Quota {
+    kib: u64,
+    inodes: u64,
+}
+
+fn set_quota(directory: &OwnedFd, project: u32, quota: Quota) -> Result<(), Errno> {
     const Q_SETQUOTA: u32 = 0x80_0008;
     const PRJQUOTA: u32 = 2;
     const QIF_LIMITS: u32 = 5; // block and inode limits
     let block = QuotaBlock {
-        blocks_hard: u64::from(kib), // in KiB: QIF_DQBLKSIZE
-        // A file of its own for every block, and as many that hold nothing.
-        inodes_hard: u64::from(kib / 4).saturating_mul(2).saturating_add(16),
+        blocks_hard: quota.kib, // QIF_DQBLKSIZE
+        inodes_hard: quota.inodes,
         valid: QIF_LIMITS,
         ..QuotaBlock::default()
     };

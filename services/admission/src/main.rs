@@ -1,13 +1,18 @@
-//! Looks at the files of one app package and reads its manifest, so that PID 1 need not.
+//! Looks at the files of one app package and reads its manifest, so that PID 1 need not; or, with the argument `order`,
+//! looks for an order to reset on a card ([`order`]).
 //!
 //! It sees the package at `/app`, writes one answer to its standard output and ends. Whatever the
 //! package does to it, it can only lie within the bounds that init checks again
 //! (`AppManifest::decode`): it claims what some manifest could have claimed, for this app alone.
 
+mod order;
+
 use holdfast_core::app_manifest::{self, AppManifest, AppManifestError, EncodedManifestError};
 use holdfast_core::elf::{self, ElfError};
+use holdfast_core::log_line::chain;
 use holdfast_core::package::entry::{self, FORBIDDEN_MODE};
-use holdfast_core::policy::{APP_DIRECTORY, admission};
+use holdfast_core::policy::{APP_DIRECTORY, ORDER_ARGUMENT, admission};
+use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -31,9 +36,16 @@ enum Refusal {
 }
 
 fn main() -> ExitCode {
-    let answer = match look(Path::new(APP_DIRECTORY)) {
-        Ok(manifest) => admission::accept(&manifest),
-        Err(refusal) => admission::refuse(&refusal.to_string()),
+    let mut arguments = env::args().skip(1);
+    let answer = match (arguments.next(), arguments.next()) {
+        (Some(order), Some(argument)) if order == ORDER_ARGUMENT => match order::look(&argument) {
+            Ok(()) => admission::confirm(),
+            Err(refusal) => admission::refuse(&chain(&refusal)),
+        },
+        _ => match look(Path::new(APP_DIRECTORY)) {
+            Ok(manifest) => admission::accept(&manifest),
+            Err(refusal) => admission::refuse(&refusal.to_string()),
+        },
     };
     match io::stdout().write_all(&answer) {
         Ok(()) => ExitCode::SUCCESS,
@@ -151,7 +163,7 @@ mod tests {
             std::os::unix::net::UnixListener::bind(socket.path().join("bin/socket")).unwrap();
         assert!(refusal(&socket).ends_with("neither a regular file nor a directory nor a link"));
         let program = package();
-        fs::copy(std::env::current_exe().unwrap(), program.path().join("bin/app")).unwrap();
+        fs::copy(env::current_exe().unwrap(), program.path().join("bin/app")).unwrap();
         assert!(refusal(&program).ends_with("is not a 32-bit ARM ELF file"));
         let deep = package();
         fs::create_dir_all(deep.path().join("d/".repeat(40))).unwrap();

@@ -26,8 +26,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Longest root that an image may bring, in bytes.
-const MAX_ROOT_BYTES: usize = 32 * 1024;
 /// Why the agent cannot do its work. It ends then, and init starts it again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
@@ -101,7 +99,8 @@ impl Agent {
         let config = UpdateConfig::decode(&bytes).map_err(AgentError::Config)?;
         let mut roots = Vec::new();
         for repository in &config.repositories {
-            roots.push((*repository, read(&config::root_file(*repository), MAX_ROOT_BYTES)?));
+            let root = read(&config::root_file(*repository), config::MAX_ROOT_BYTES)?;
+            roots.push((*repository, root));
         }
         let bus = Bus::start(listeners(&mut init)?).map_err(AgentError::Bus)?;
         Ok(Self {

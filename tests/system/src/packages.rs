@@ -59,7 +59,7 @@ pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.check("a_damaged_table_of_uids_starts_no_app", move || damaged_table(&image()));
     suite.check("a_package_below_the_floor_is_refused", move || {
         let mut table = IdentityTable::default();
-        table.assign(hello()?, &[])?;
+        table.assign(hello()?, None, &[])?;
         table.raise_floor(hello()?, 5);
         let disk = with_table(&image(), &table.encode()?)?;
         let why = "hello is not started: the package has rollback index 0, below the floor of 5";
@@ -113,6 +113,7 @@ pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
         });
     }
     suite.check("a_flipped_byte_behind_the_header_never_runs", move || flipped_data(&image()));
+    suite.check("a_corrupt_package_on_trial_costs_no_good_one", move || corrupt_trial(&image()));
 }
 
 /// A hostile package of the image builder's tests, which is one of hello's, signed anew with the
@@ -257,7 +258,7 @@ fn uid_stays(image: &Path) -> Result<()> {
     guest.wait(r"hello: package 0\.1\.0, rollback index 0, uid 1001", BOOT)?;
     guest.wait("hello: heartbeat 1", BOOT)?;
     let mut table = IdentityTable::default();
-    table.assign(ComponentId([7; 16]), &[])?;
+    table.assign(ComponentId([7; 16]), None, &[])?;
     let disk = with_table(image, &table.encode()?)?;
     let mut guest = Machine::new(disk.path(), 64).start(None)?;
     guest.wait(r"hello: package 0\.1\.0, rollback index 0, uid 1002", BOOT)?;
@@ -272,7 +273,7 @@ fn power_off(guest: &mut Guest) -> Result<()> {
 
 fn damaged_table(image: &Path) -> Result<()> {
     let mut table = IdentityTable::default();
-    table.assign(hello()?, &[])?;
+    table.assign(hello()?, None, &[])?;
     let mut bytes = table.encode()?;
     *bytes.first_mut().context("empty")? ^= 1;
     let disk = with_table(image, &bytes)?;
@@ -311,6 +312,47 @@ fn flipped_data(image: &Path) -> Result<()> {
     guest.wait_anywhere("hello is not started|hello: its package is damaged", BOOT)?;
     let text = guest.console.text();
     ensure!(!text.contains("hello: heartbeat"), "it ran:\n{}", guest.console.tail());
+    Ok(())
+}
+
+/// The current package is above the one before, which is below the floor by now. The one on trial is corrupt where only its
+/// program is: what it cannot do is displace the current one.
+fn corrupt_trial(image: &Path) -> Result<()> {
+    let package = package_of(image, hello()?)?;
+    let header = Header::parse(&package, u64::try_from(package.len())?)?;
+    let release = |index: u64| {
+        let header = Header { rollback_index: index, ..header };
+        let manifest = serde_json::json!({
+            "SchemaVersion": 1, "Name": "hello", "ComponentId": hello()?.to_string(),
+            "EntryPoint": "/bin/app", "CmdArgs": [], "Capabilities": {},
+            "Holdfast": { "Version": header.version.to_string(), "RollbackIndex": index },
+        });
+        repacked(&package, header, |files| {
+            files.add("app_manifest.json", manifest.to_string().into_bytes(), false);
+        })
+    };
+    let mut trial = release(2)?;
+    let middle = trial.len() / 2;
+    *trial.get_mut(middle).context("short")? ^= 1;
+    let stored = [
+        (component::Stored::Previous, release(0)?),
+        (component::Stored::Current, release(1)?),
+        (component::Stored::Trial(3), trial),
+    ];
+    let mut table = IdentityTable::default();
+    table.assign(hello()?, None, &[])?;
+    table.raise_floor(hello()?, 1);
+    let disk = with_table(image, &table.encode()?)?;
+    on_partition(disk.path(), "apps", |path| {
+        stored.iter().try_for_each(|(stored, bytes)| put(path, &stored.file(hello()?), bytes))
+    })?;
+    let mut guest = boot_probe(&Machine::new(disk.path(), 64))?;
+    guest.wait_anywhere("verity: .* block .* is corrupted", BOOT)?;
+    guest.wait_anywhere("hello: its new package is (refused|given up)", BOOT)?;
+    guest.wait_anywhere(r"hello: package [0-9.]+, rollback index 1, uid 1001\n", BOOT)?;
+    guest.wait_anywhere("hello: heartbeat 1", BOOT)?;
+    let text = guest.console.text();
+    ensure!(!text.contains("takes its place"), "{}", guest.console.tail());
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use holdfast_core::release::Repository as Name;
 use holdfast_core::reset::{Order, Partitions};
 use holdfast_core::slots::Status;
+use holdfast_images::disk::Layout;
 use holdfast_qemu::machine::Machine;
 use holdfast_repository::Repository;
 use std::fs;
@@ -21,6 +22,7 @@ const SECRET: &[u8] = b"the owner's secret that must not be found again 4f1c9a";
 pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.check("a_device_is_reset_by_its_owner_and_updates_again", move || resets(artefacts));
     suite.check("no_server_resets_a_device", move || no_server(artefacts));
+    suite.check("update_leaves_room_on_state", move || leaves_room(artefacts));
 }
 
 /// Orders a reset in the oem repository. Returns a card with it.
@@ -108,6 +110,31 @@ fn resets(artefacts: &Artefacts) -> Result<()> {
     let old = scene.os("0.4.0", 0, |_, _| Ok(()))?;
     scene.publish("os", &[old])?;
     guest.wait("update: os: nothing new in version 4", WAIT)?;
+    Ok(())
+}
+
+/// However much the agent writes there, init has room on `state` for floors and uids.
+fn leaves_room(artefacts: &Artefacts) -> Result<()> {
+    /// Of the agent, in every image.
+    const UID: &str = "103";
+    let scene = Scene::new(artefacts)?;
+    let mut guest = scene.machine(&scene.image())?.start(None)?;
+    guest.wait_anywhere("init: update is ready", BOOT)?;
+    guest.wait_anywhere("init: slot a committed", BOOT)?;
+    guest.probe.tell("power-off")?;
+    guest.wait_end(BOOT)?;
+    // Id, then used, soft and hard limit: of KiB, and of inodes.
+    let quotas = debugfs(&guest.disk(), "state", "list_quota prj")?;
+    let quota = quotas.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let quota = quota.into_iter().find(|words| words.first() == Some(&UID));
+    let quota = quota.with_context(|| format!("no quota of {UID}: {quotas}"))?;
+    let number =
+        |at: usize| -> Result<u64> { Ok(quota.get(at).with_context(|| quotas.clone())?.parse()?) };
+    let mut file = fs::File::open(guest.disk())?;
+    let partition = Layout::read(&mut file)?.partition("state")?.length;
+    let (kib, inodes) = (number(3)?, number(6)?);
+    ensure!(kib > 0 && kib.saturating_add(1024) <= partition / 1024, "{quotas}");
+    ensure!(inodes > 0, "{quotas}");
     Ok(())
 }
 

@@ -10,9 +10,12 @@ pub mod system_calls;
 
 use crate::app_manifest::{AppManifest, Limits, RestartPolicy, UpdateAccess};
 use crate::component::{LAST_CAPABILITY, Readiness, is_clean_absolute};
+use crate::encoding::EncodingError;
 use crate::network::{NetworkGrants, Protocol};
 use crate::peripheral::{self, BoardPeripheral};
+use crate::reset::Order;
 use crate::slots::DEFAULT_STABLE_FOR_MS;
+use crate::update::config::UPDATE_DIRECTORY;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use system_calls::SystemCalls;
@@ -367,6 +370,30 @@ pub fn admission_plan(program: &str, directory: &str) -> Plan {
     }
 }
 
+/// The first argument of admission where it looks at an order to reset instead of a package; the order is the second.
+pub const ORDER_ARGUMENT: &str = "order";
+
+/// The plan by which `admission` looks whether somebody else than the update agent finds an order on a card, which is
+/// its standard input: beside that, it sees the roots of the repositories in the verified root, and nothing that was
+/// written on this device.
+///
+/// # Errors
+/// The encoder's own.
+pub fn order_plan(admission: &Plan, order: &Order) -> Result<Plan, EncodingError> {
+    let mut plan = admission.clone();
+    plan.args = vec![ORDER_ARGUMENT.to_owned(), order.to_argument()?];
+    // A file of metadata as bytes, as a tree and as what it says.
+    plan.limits.memory_kib = 16_384;
+    // Others run now.
+    plan.limits.cpu_percent = Limits::default().cpu_percent;
+    if let Root::Own(mounts) = &mut plan.root {
+        for mount in mounts.iter_mut().filter(|mount| mount.source == Source::Package) {
+            mount.source = Source::Directory(UPDATE_DIRECTORY.to_owned());
+        }
+    }
+    Ok(plan)
+}
+
 /// The readiness that a time limit stands for.
 #[must_use]
 pub fn readiness(within_ms: Option<u32>) -> Readiness {
@@ -698,6 +725,17 @@ pub(crate) mod tests {
         assert_eq!(with(|g| g.requests.uplink = true), Ok(()));
         assert_eq!(with(|g| g.app_store = true), Err(refused));
         assert_eq!(with(|g| g.requests.update = true), Err(refused));
+    }
+
+    #[test]
+    fn who_looks_for_an_order_sees_nothing_that_was_written_on_the_device() {
+        let order = Order { digest: [7; 32], partitions: crate::reset::Partitions::default() };
+        let plan = order_plan(&admission_plan("admission", "/usr/lib/holdfast/x"), &order).unwrap();
+        plan.check().unwrap();
+        let Root::Own(mounts) = &plan.root else { panic!("the system's root") };
+        assert!(mounts.iter().all(|mount| matches!(mount.source, Source::Directory(_))));
+        assert!(plan.requests == Requests::default() && plan.network == Network::None);
+        assert_eq!(plan.args, [ORDER_ARGUMENT.to_owned(), order.to_argument().unwrap()]);
     }
 
     #[test]

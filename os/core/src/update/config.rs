@@ -4,6 +4,10 @@ use crate::encoding::{self, EncodingError};
 use crate::release::{Device, Repository};
 use serde::{Deserialize, Serialize};
 
+/// The directory of `update` in the verified root.
+pub const UPDATE_DIRECTORY: &str = "/usr/lib/holdfast/services/update";
+/// Longest root of a repository that an image brings, in bytes.
+pub const MAX_ROOT_BYTES: usize = 32 * 1024;
 /// File of `update` in its directory.
 pub const UPDATE_FILE: &str = "update.config";
 /// File of `uplink` in its directory.

@@ -2,6 +2,7 @@
 
 use super::metadata::{Key, hex, sha256, time};
 use super::*;
+use crate::reset::{self, NoOrder, Order};
 use ed25519_dalek::{Signer, SigningKey};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -645,4 +646,50 @@ proptest! {
             prop_assert!(targets.targets.contains_key("app-1"));
         }
     }
+}
+
+/// The order in the metadata of `repository`, looked for as the device does it from a card.
+fn looked_for(
+    repository: &Repository,
+    image_root: &[u8],
+    order: &Order,
+) -> Result<(), NoOrder<std::io::Error>> {
+    reset::look_for(order, image_root, NOW, |wanted| {
+        Ok(repository.files.get(&wanted.name).cloned())
+    })
+}
+
+#[test]
+fn a_reset_is_ordered_by_whoever_signs_for_the_owner_and_by_nobody_else() {
+    let partitions = reset::Partitions { state: true, apps: true, data: true };
+    let mut repository = Repository::new();
+    let mut targets = repository.common(Role::Targets);
+    let path = Order::path(partitions, 1);
+    targets["targets"] = json!({path: {"length": 1, "hashes": {"sha256": "5a".repeat(32)}}});
+    repository.write(Role::Targets, &targets);
+    repository.write_snapshot();
+    repository.write_timestamp();
+    let order = Order { digest: [0x5a; 32], partitions };
+    let root = repository.image_root();
+    looked_for(&repository, &root, &order).unwrap();
+    // Another order than the one that is there, by its file or by what it erases.
+    let less = reset::Partitions { data: false, ..partitions };
+    for other in [Order { digest: [0x5b; 32], ..order }, Order { partitions: less, ..order }] {
+        assert!(matches!(looked_for(&repository, &root, &other), Err(NoOrder::Other)));
+    }
+    // Signed by keys that are not the owner's.
+    let mut stolen = repository.clone();
+    stolen.keys.insert(Role::Targets, (vec![key(10), key(11)], 2));
+    stolen.write(Role::Targets, &targets);
+    stolen.write_snapshot();
+    stolen.write_timestamp();
+    assert!(matches!(looked_for(&stolen, &root, &order), Err(NoOrder::Refused(_))));
+    // Nothing of it is there, or it has expired.
+    let mut nothing = repository.clone();
+    nothing.files.clear();
+    assert!(matches!(looked_for(&nothing, &root, &order), Err(NoOrder::Refused(_))));
+    let later = reset::look_for(&order, &root, NOW + 31 * DAY, |wanted| {
+        Ok::<_, std::io::Error>(repository.files.get(&wanted.name).cloned())
+    });
+    assert!(matches!(later, Err(NoOrder::Refused(Refusal::Expired { .. }))));
 }

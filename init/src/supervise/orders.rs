@@ -1,0 +1,181 @@
+//! Orders to reset are believed when somebody else than the update agent has found them, signed, on a card.
+//!
+//! For each disk that the system does not run from, a process without privileges gets that disk as its standard
+//! input, verifies the metadata on it from the root in the image, and says yes or no. The loop goes on meanwhile, and
+//! whoever asks waits for its reply.
+
+use crate::component::{self, StartError, Starter, Surroundings};
+use crate::log::Log;
+use holdfast_core::component::Service;
+use holdfast_core::encoding::EncodingError;
+use holdfast_core::patience::ORDER_MS;
+use holdfast_core::policy::admission::{self, AdmissionError};
+use holdfast_core::policy::order_plan;
+use holdfast_core::reset::Order;
+use holdfast_linux::cgroup::Cgroup;
+use holdfast_linux::channel;
+use holdfast_linux::{PathError, block};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::vec::IntoIter;
+
+/// Longest answer that is read: one byte and a reason.
+const MAX_ANSWER_BYTES: usize = 4096;
+
+/// Why a card confirms no order.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum OrderError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot {0}")]
+    Kernel(&'static str, #[source] io::Error),
+    #[error("the order cannot be handed over")]
+    Encoding(#[from] EncodingError),
+    #[error(transparent)]
+    Answer(#[from] AdmissionError),
+}
+
+/// A look for one order, on one disk after the other.
+#[derive(Debug)]
+pub(super) struct Look {
+    /// The component that waits for the reply.
+    pub(super) asking: usize,
+    pub(super) order: Order,
+    disks: IntoIter<PathBuf>,
+    not_before: u64,
+    at: Option<Reading>,
+}
+
+/// What becomes of a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is not at its end.
+    Goes,
+    Confirmed,
+    /// It is on no disk.
+    Nowhere,
+}
+
+/// A process that reads a disk.
+#[derive(Debug)]
+struct Reading {
+    cgroup: Cgroup,
+    output: OwnedFd,
+    answer: Vec<u8>,
+    deadline: u64,
+}
+
+impl Look {
+    /// A look at every disk that is there now, which begins at a time of the monotonic clock.
+    pub(super) fn begin(log: &Log, asking: usize, order: Order, not_before: u64) -> Self {
+        let disks = block::other_disks().unwrap_or_else(|error| {
+            log.failure("cannot look for cards", &error);
+            Vec::new()
+        });
+        Self { asking, order, disks: disks.into_iter(), not_before, at: None }
+    }
+
+    /// Goes on, without waiting.
+    pub(super) fn go_on(
+        &mut self,
+        log: &Log,
+        starter: &Starter,
+        admission: Option<&Service>,
+        now: u64,
+    ) -> Outcome {
+        if now < self.not_before {
+            return Outcome::Goes;
+        }
+        let Some(admission) = admission else {
+            log.warning("this image has nothing to look for orders with");
+            return Outcome::Nowhere;
+        };
+        if let Some(reading) = &mut self.at {
+            let Some(answered) = reading.answered(now) else {
+                return Outcome::Goes;
+            };
+            self.at = None;
+            match answered {
+                Ok(()) => return Outcome::Confirmed,
+                Err(error) => log.failure("no such order on this card", &error),
+            }
+        }
+        let Some(disk) = self.disks.next() else {
+            return Outcome::Nowhere;
+        };
+        match Reading::begin(starter, admission, &self.order, &disk, now) {
+            Ok(reading) => self.at = Some(reading),
+            // The next turn takes the next disk.
+            Err(error) => log.failure("a card cannot be looked at", &error),
+        }
+        Outcome::Goes
+    }
+
+    /// What is to be waited for, if something is.
+    pub(super) fn output(&self) -> Option<&OwnedFd> {
+        self.at.as_ref().map(|reading| &reading.output)
+    }
+
+    /// When to go on at the latest.
+    pub(super) fn deadline(&self) -> u64 {
+        self.at.as_ref().map_or(self.not_before, |reading| reading.deadline)
+    }
+}
+
+/// A look that is given up ends what it has started.
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let _ = self.cgroup.kill();
+    }
+}
+
+impl Reading {
+    fn begin(
+        starter: &Starter,
+        admission: &Service,
+        order: &Order,
+        disk: &Path,
+        now: u64,
+    ) -> Result<Self, OrderError> {
+        let disk = block::open_disk(disk)?;
+        let plan = order_plan(&admission.plan, order)?;
+        let cgroup = component::limited_group(&admission.name, &plan.limits)?;
+        let pipe = channel::output_pipe();
+        let (output, theirs) = pipe.map_err(|e| OrderError::Kernel("make a pipe", e))?;
+        let surroundings = Surroundings {
+            uid: admission.uid,
+            network: None,
+            cgroup: &cgroup,
+            input: Some(disk.as_fd()),
+            output: &theirs,
+            notify: None,
+        };
+        if let Err(error) = starter.start_plan(&plan, &surroundings, Vec::new(), |_| None) {
+            // Whatever was made of it goes with it.
+            let _ = cgroup.kill();
+            return Err(error.into());
+        }
+        let deadline = now.saturating_add(ORDER_MS);
+        Ok(Self { cgroup, output, answer: Vec::new(), deadline })
+    }
+
+    /// The answer, once there is one. What takes too long, or is too long, is none.
+    fn answered(&mut self, now: u64) -> Option<Result<(), OrderError>> {
+        let mut buffer = [0u8; MAX_ANSWER_BYTES];
+        match channel::read(&self.output, &mut buffer) {
+            Ok(Some(0)) => {
+                return Some(admission::read_confirmed(&self.answer).map_err(OrderError::from));
+            }
+            Ok(Some(length)) => {
+                self.answer.extend_from_slice(buffer.get(..length).unwrap_or_default());
+            }
+            Ok(None) => {}
+            Err(error) => return Some(Err(OrderError::Kernel("read its answer", error))),
+        }
+        let is_late = now >= self.deadline || self.answer.len() > MAX_ANSWER_BYTES;
+        is_late.then_some(Err(OrderError::Answer(AdmissionError::NoAnswer)))
+    }
+}

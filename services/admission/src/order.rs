@@ -1,0 +1,136 @@
+//! Looks for an order to reset on a card, so that the update agent alone cannot claim that there is one.
+//!
+//! The card is the standard input. Nothing on it is believed before it is verified from the root of the `oem`
+//! repository that the image has.
+
+use holdfast_core::policy::APP_DIRECTORY;
+use holdfast_core::release::Repository;
+use holdfast_core::release::client::Wanted;
+use holdfast_core::reset::{self, NoOrder, Order, ResetError};
+use holdfast_core::update::bundle::{self, BLOCK_BYTES, BundleError, Index};
+use holdfast_core::update::config;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Why there is no such order.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotOrdered {
+    #[error("no order was handed over")]
+    Argument(#[source] ResetError),
+    #[error("cannot read {}", path.display())]
+    Root { path: PathBuf, source: io::Error },
+    #[error("the card cannot be read")]
+    Card(#[from] io::Error),
+    #[error("the card {0}")]
+    Bundle(BundleError),
+    #[error(transparent)]
+    Order(#[from] NoOrder<io::Error>),
+}
+
+/// Looks for the order that `argument` says on the card at the standard input.
+pub(crate) fn look(argument: &str) -> Result<(), NotOrdered> {
+    let order = Order::from_argument(argument).map_err(NotOrdered::Argument)?;
+    let card = io::stdin().as_fd().try_clone_to_owned()?;
+    let path = Path::new(APP_DIRECTORY).join(config::root_file(Repository::Oem));
+    look_on(File::from(card), &path, &order)
+}
+
+fn look_on(card: File, root: &Path, order: &Order) -> Result<(), NotOrdered> {
+    let failed = |source| NotOrdered::Root { path: root.to_owned(), source };
+    let limit = u64::try_from(config::MAX_ROOT_BYTES).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    File::open(root).and_then(|f| f.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
+    let card = Card::read(card)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Ok(reset::look_for(order, &bytes, now, |wanted| card.metadata(wanted))?)
+}
+
+/// A card with a bundle of releases.
+struct Card {
+    file: File,
+    index: Index,
+}
+
+impl Card {
+    fn read(mut file: File) -> Result<Self, NotOrdered> {
+        let length = file.seek(SeekFrom::End(0))?;
+        let narrow = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let mut first = vec![0; narrow(BLOCK_BYTES.min(length))];
+        file.read_exact_at(&mut first, 0)?;
+        let bytes = bundle::index_bytes(&first).map_err(NotOrdered::Bundle)?;
+        let mut index = vec![0; narrow(bytes.into())];
+        file.read_exact_at(&mut index, BLOCK_BYTES)?;
+        let index = Index::decode(&index, length).map_err(NotOrdered::Bundle)?;
+        Ok(Self { file, index })
+    }
+
+    /// A file of the metadata of the `oem` repository; one byte more than is wanted of a longer one.
+    fn metadata(&self, wanted: &Wanted) -> io::Result<Option<Vec<u8>>> {
+        let path = format!("{}/metadata/{}", Repository::Oem, wanted.name);
+        let Some(entry) = self.index.find(&path) else {
+            return Ok(None);
+        };
+        let length = entry.length.min(wanted.most_bytes.saturating_add(1));
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
+        self.file.read_exact_at(&mut bytes, entry.at)?;
+        Ok(Some(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+    use super::*;
+    use holdfast_core::log_line::chain;
+    use holdfast_core::release::metadata::Role;
+    use holdfast_core::reset::Partitions;
+    use std::fs;
+
+    /// A card with these files, each of which lies where the index says.
+    fn card(files: &[(&str, &[u8])]) -> File {
+        let lengths: Vec<(String, u64)> = files
+            .iter()
+            .map(|(path, b)| ((*path).to_owned(), b.len().try_into().unwrap()))
+            .collect();
+        let index = Index::of(&lengths);
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&index.encode().unwrap(), 0).unwrap();
+        for (entry, (_, bytes)) in index.entries.iter().zip(files) {
+            file.write_all_at(bytes, entry.at).unwrap();
+        }
+        file.set_len(1 << 20).unwrap();
+        file
+    }
+
+    fn wanted(most_bytes: u64) -> Wanted {
+        Wanted { role: Role::Timestamp, name: "timestamp.json".to_owned(), most_bytes }
+    }
+
+    #[test]
+    fn metadata_is_read_from_a_card_and_no_more_than_is_wanted() {
+        let card = card(&[("oem/metadata/timestamp.json", b"signed"), ("os/metadata/x", b"other")]);
+        let card = Card::read(card).unwrap();
+        assert_eq!(card.metadata(&wanted(100)).unwrap().unwrap(), b"signed");
+        assert_eq!(card.metadata(&wanted(3)).unwrap().unwrap(), b"sign", "one byte too many");
+        let other = Wanted { name: "x".to_owned(), ..wanted(9) };
+        assert!(card.metadata(&other).unwrap().is_none(), "of the other repository");
+    }
+
+    #[test]
+    fn a_card_without_an_order_confirms_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("oem.root.json");
+        let partitions = Partitions { state: true, apps: true, data: true };
+        let order = Order { digest: [1; 32], partitions };
+        let refusal = |card: File| chain(&look_on(card, &root, &order).unwrap_err());
+        assert!(refusal(card(&[])).starts_with("cannot read "), "there is no root");
+        fs::write(&root, "{}").unwrap();
+        let empty = tempfile::tempfile().unwrap();
+        assert_eq!(refusal(empty), "the card is no bundle of releases");
+        assert!(refusal(card(&[])).contains("metadata is not to be believed"));
+    }
+}
