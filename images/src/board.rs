@@ -33,6 +33,9 @@ pub struct Board {
     pub memory_mib: u32,
     /// Value of the kernel's `console=`.
     pub console: String,
+    /// What the kernel calls the disk that the boot loader reads slots from, as `mmcblk0`: its number is that of the
+    /// controller, which the device tree's alias `mmc0` gives it.
+    pub disk: String,
     /// What finds the partitions.
     pub partition_table: PartitionTable,
     /// What the kernel's driver calls the watchdog (`identity` in sysfs).
@@ -99,6 +102,21 @@ pub struct DeviceTree {
     /// Chip selects that programs may speak to.
     #[serde(default)]
     pub spi_devices: Vec<SpiDevice>,
+    /// Nodes of devices on a PCI bus, which the tree does not have and an alias names.
+    #[serde(default)]
+    pub pci_devices: Vec<PciDevice>,
+}
+
+/// A device on a PCI bus.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PciDevice {
+    /// Path of the bus's node.
+    pub bus: String,
+    /// Name of its node, without an address.
+    pub name: String,
+    /// Its number on the bus, from 0 to 31.
+    pub device: u8,
 }
 
 /// Machines of QEMU whose device tree is dumped.
@@ -289,6 +307,15 @@ impl Board {
                  allwinner/sun8i-h3-orangepi-pc",
             );
         }
+        if tree.pci_devices.iter().any(|device| device.device > 31) {
+            return refuse("device_tree.pci_devices", "must have `device` from 0 to 31");
+        }
+        if self.alias_of_disk().is_none() {
+            return refuse(
+                "disk",
+                "must be `mmcblk` and the number of its controller, as in mmcblk0",
+            );
+        }
         self.boot_loader.check()?;
         let Addresses { kernel, device_tree, fit, fit_end, boot_log } = self.addresses;
         if !(kernel < device_tree && device_tree < fit && fit < fit_end && fit_end <= boot_log) {
@@ -308,6 +335,13 @@ impl Board {
             }
         }
         Ok(())
+    }
+
+    /// The alias by which the device tree numbers the controller of its disk.
+    pub(crate) fn alias_of_disk(&self) -> Option<String> {
+        let number = self.disk.strip_prefix("mmcblk")?;
+        let is_number = number.len() == 1 && number.bytes().all(|byte| byte.is_ascii_digit());
+        is_number.then(|| format!("mmc{number}"))
     }
 
     /// What it offers to apps.
@@ -519,6 +553,7 @@ mod tests {
             ("i2c = \"/dev/i2c-0\"", "i2c = \"/dev/../x\"", "peripheral[2]: must be a device node"),
             ("fit_end = 0x44800000", "fit_end = 0x43800000", "addresses: must rise"),
             ("\"gpt\"", "\"mbr\"", "unknown variant `mbr`, expected `gpt`"),
+            ("\"mmcblk0\"", "\"sda\"", "disk: must be `mmcblk` and the number of its controller"),
         ] {
             let message = refusal(from, to);
             assert!(message.contains(expected), "{message}");

@@ -73,7 +73,7 @@ pub struct Inputs<'a> {
     pub init: Vec<u8>,
     /// The services of the manifest, in its order, with their stripped programs.
     pub services: Vec<(&'a Service, Vec<u8>)>,
-    /// The program that looks at app packages, stripped; needed where there are apps.
+    /// The program that looks at app packages and for orders to reset, stripped; needed where there are apps or updates.
     pub admission: Option<Vec<u8>>,
     /// The network service, stripped; needed where the manifest has a network.
     pub network: Option<Vec<u8>>,
@@ -201,7 +201,7 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
         let path = holdfast_core::boot_loader::PATH.trim_start_matches('/');
         root.add(path, brought, false);
     }
-    add_blanks(&mut root, manifest, &layout, &identity)?;
+    add_blanks(&mut root, &layout, &identity)?;
     let root = root.to_erofs()?;
     let verity = verity::hash_root(&root)
         .ok_or_else(|| RootError::Unreadable("mkfs.erofs made an empty file system".to_owned()))?;
@@ -211,6 +211,7 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
         device_tree: &device_tree,
         board: &inputs.board.name,
         console: &inputs.board.console,
+        disk: &inputs.board.disk,
         addresses: &inputs.board.addresses,
         rollback_index: manifest.rollback_index,
         root: &verity,
@@ -268,16 +269,8 @@ fn write_disk(
     Ok(())
 }
 
-/// Empty file systems for a reset, where the image has somebody who can be told of one.
-fn add_blanks(
-    root: &mut Root,
-    manifest: &ImageManifest,
-    layout: &Layout,
-    identity: &str,
-) -> Result<(), BuildError> {
-    if manifest.update.is_none() {
-        return Ok(());
-    }
+/// Empty file systems, for a reset and for a partition that has been lost.
+fn add_blanks(root: &mut Root, layout: &Layout, identity: &str) -> Result<(), BuildError> {
     for name in ["state", "apps", "data"] {
         let length = layout.partition(name)?.length;
         let blank = Blank::shorten(&ext4::with_files(name, identity.as_bytes(), length, &[])?);

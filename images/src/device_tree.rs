@@ -1,6 +1,6 @@
 //! A board's device tree as Linux gets it: the kernel's own, with what the board's file changes in it.
 
-use crate::board::{Board, SpiDevice};
+use crate::board::{Board, PciDevice, SpiDevice};
 use crate::boot::{self, BootError};
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 use dtoolkit::{Node, Property};
@@ -24,6 +24,19 @@ pub enum DeviceTreeError {
         /// The path.
         node: String,
     },
+    /// Nothing gives the controller of the disk its number.
+    #[error(
+        "board {board}: disk: the device tree has no alias {alias}, so that any card may be {disk}; add \
+         `{alias} = \"PATH\"` to device_tree.aliases, with the path of the controller's node"
+    )]
+    NoAlias {
+        /// Name of the board.
+        board: String,
+        /// The alias.
+        alias: String,
+        /// What the file says of the disk.
+        disk: String,
+    },
 }
 
 /// `bytes` with what the board's file says.
@@ -39,6 +52,14 @@ pub fn adjust(board: &Board, bytes: &[u8]) -> Result<Vec<u8>, DeviceTreeError> {
         node.remove_property("status");
         node.add_property(boot::property("status", "okay"));
     }
+    for PciDevice { bus, name, device } in &wanted.pci_devices {
+        let node = find(&mut tree, board, "pci_devices", bus)?;
+        let mut child = DeviceTreeNode::new_unchecked(format!("{name}@{device:x},0"));
+        // Bus 0, device, function 0 (IEEE 1275, PCI bus binding).
+        let address = u32::from(*device) << 11;
+        child.add_property(boot::property("reg", [address, 0, 0, 0, 0]));
+        node.add_child(child);
+    }
     for path in wanted.aliases.values() {
         find(&mut tree, board, "aliases", path)?;
     }
@@ -49,6 +70,12 @@ pub fn adjust(board: &Board, bytes: &[u8]) -> Result<Vec<u8>, DeviceTreeError> {
         let aliases = find(&mut tree, board, "aliases", "/aliases")?;
         aliases.remove_property(name);
         aliases.add_property(boot::property(name, path.as_str()));
+    }
+    let alias = board.alias_of_disk().unwrap_or_default();
+    let aliases = tree.find_node("/aliases");
+    if aliases.is_none_or(|aliases| aliases.property(&alias).is_none()) {
+        let (board, disk) = (board.name.clone(), board.disk.clone());
+        return Err(DeviceTreeError::NoAlias { board, alias, disk });
     }
     for SpiDevice { bus, chip_select, max_hz } in &wanted.spi_devices {
         let controller = find(&mut tree, board, "spi_devices", bus)?;
@@ -141,7 +168,9 @@ mod tests {
     /// A tree with the nodes that the Orange Pi PC's file names, all disabled.
     fn tree(without: &str) -> Vec<u8> {
         let mut soc = DeviceTreeNode::new_unchecked("soc");
-        for name in ["serial@1c28400", "serial@1c28c00", "i2c@1c2ac00", "spi@1c68000"] {
+        for name in
+            ["serial@1c28400", "serial@1c28c00", "i2c@1c2ac00", "spi@1c68000", "mmc@1c0f000"]
+        {
             let mut node = DeviceTreeNode::new_unchecked(name);
             node.add_property(boot::property("status", "disabled"));
             if name != without {
@@ -160,6 +189,7 @@ mod tests {
         let text = |path: &str, name: &str| boot::string(&fdt, path, name, "it").unwrap();
         assert_eq!(text("/soc/i2c@1c2ac00", "status"), "okay");
         assert_eq!(text("/aliases", "i2c0"), "/soc/i2c@1c2ac00");
+        assert_eq!(text("/aliases", "mmc0"), "/soc/mmc@1c0f000");
         assert_eq!(text("/soc/spi@1c68000/spidev@0", "compatible"), SPIDEV);
     }
 
@@ -171,6 +201,28 @@ mod tests {
         assert!(node.property("status").is_none());
         assert_eq!(without(b"no tree", &["status".to_owned()]), b"no tree");
         assert_eq!(without(&tree("nothing"), &["other".to_owned()]), tree("nothing"));
+    }
+
+    #[test]
+    fn a_disk_whose_controller_has_no_number_is_refused() {
+        let mut board = board();
+        board.device_tree.aliases.remove("mmc0");
+        let error = adjust(&board, &tree("nothing")).unwrap_err().to_string();
+        assert!(
+            error.starts_with("board orangepi-pc: disk: the device tree has no alias mmc0"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_device_on_a_bus_gets_a_node_with_its_address() {
+        let mut board = board();
+        let device = PciDevice { bus: "/soc".to_owned(), name: "mmc".to_owned(), device: 1 };
+        board.device_tree.pci_devices = vec![device];
+        let bytes = adjust(&board, &tree("nothing")).unwrap();
+        let fdt = boot::parse(&bytes, "it").unwrap();
+        let node = fdt.find_node("/soc/mmc@1,0").unwrap();
+        assert_eq!(node.property("reg").unwrap().value()[..4], [0, 0, 8, 0]);
     }
 
     #[test]

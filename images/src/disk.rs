@@ -6,7 +6,7 @@ use crate::boot_loader::card::Piece;
 use crate::manifest::ImageManifest;
 use crate::{FileError, derived_uuid};
 use gptman::{GPT, GPTHeader, GPTPartitionEntry};
-use holdfast_core::slots::copy_offsets;
+use holdfast_core::slots::{Slot, copy_offsets};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -25,6 +25,19 @@ const ENTRY_ARRAY_SECTORS: u64 = ENTRIES * 128 / SECTOR_BYTES;
 const LINUX_DATA: [u8; 16] = [
     0xaf, 0x3d, 0xc6, 0x0f, 0x83, 0x84, 0x72, 0x47, 0x8e, 0x79, 0x3d, 0x69, 0xd8, 0x47, 0x7d, 0xe4,
 ];
+
+/// The partitions in their order, which is that of their numbers. A release names the root by its number, so that every
+/// disk has this order for ever.
+const PARTITIONS: [&str; 8] =
+    ["bootstate", "boot-a", "root-a", "boot-b", "root-b", "state", "apps", "data"];
+
+/// What the kernel calls the root partition of a slot, on the disk that it calls `disk`.
+#[must_use]
+pub fn root_device(disk: &str, slot: Slot) -> String {
+    let name = format!("root-{}", slot.letter());
+    let index = PARTITIONS.iter().position(|partition| *partition == name);
+    format!("/dev/{disk}p{}", index.map_or(0, |index| index.saturating_add(1)))
+}
 
 /// One partition of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -89,18 +102,18 @@ impl Layout {
     pub fn new(manifest: &ImageManifest, boot_loader: &BootLoader) -> Self {
         let ImageManifest { slots, storage, .. } = manifest;
         let sizes = [
-            ("bootstate", BOOT_STATE_MIB),
-            ("boot-a", slots.boot_mib),
-            ("root-a", slots.root_mib),
-            ("boot-b", slots.boot_mib),
-            ("root-b", slots.root_mib),
-            ("state", storage.state_mib),
-            ("apps", storage.apps_mib),
-            ("data", storage.data_mib),
+            BOOT_STATE_MIB,
+            slots.boot_mib,
+            slots.root_mib,
+            slots.boot_mib,
+            slots.root_mib,
+            storage.state_mib,
+            storage.apps_mib,
+            storage.data_mib,
         ];
         let mut partitions = Vec::new();
         let mut start = ALIGN_BYTES;
-        for (name, mib) in sizes {
+        for (name, mib) in PARTITIONS.into_iter().zip(sizes) {
             let length = u64::from(mib).saturating_mul(MIB);
             partitions.push(Partition { name: name.to_owned(), start, length });
             start = start.saturating_add(length);
@@ -329,6 +342,16 @@ mod tests {
         assert!(end + MIB <= layout.length);
         let boot_state = layout.partition("bootstate").unwrap();
         assert!(boot_state.length >= 2 * ALIGN_BYTES, "two copies 4 MiB apart");
+    }
+
+    #[test]
+    fn the_root_has_the_number_that_a_release_names() {
+        let layout = Layout::new(&manifest(), &boot_loader());
+        for (slot, number) in [(Slot::A, 3), (Slot::B, 5)] {
+            let name = format!("root-{}", slot.letter());
+            assert_eq!(layout.partitions[number - 1].name, name);
+            assert_eq!(root_device("mmcblk1", slot), format!("/dev/mmcblk1p{number}"));
+        }
     }
 
     #[test]

@@ -120,6 +120,7 @@ fn write(
         device_tree: &boot.device_tree,
         board: &signer.board.name,
         console: &signer.board.console,
+        disk: &signer.board.disk,
         addresses: &signer.board.addresses,
         rollback_index: rollback_index.unwrap_or(before.rollback_index),
         root: &verity,

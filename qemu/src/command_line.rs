@@ -48,7 +48,8 @@ impl Machine {
             return Ok(command);
         }
         command
-            .args(["-device", "sdhci-pci", "-device", "sd-card,drive=disk"])
+            // The board's file knows the controller by this place.
+            .args(["-device", "sdhci-pci,addr=1", "-device", "sd-card,drive=disk"])
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
             .args(["-device", "virtio-serial-pci,max_ports=2", "-device", "virtio-rng-pci"]);
         if let Some(card) = &self.card {

@@ -14,6 +14,7 @@ pub use key::{
 use crate::board::Addresses;
 use crate::boot_loader::compatible;
 use crate::device_tree;
+use crate::disk;
 use crate::verity::{BLOCK_BYTES, Verity};
 use crate::{hex, sha256};
 use dtoolkit::fdt::Fdt;
@@ -95,6 +96,8 @@ pub struct Parts<'a> {
     pub board: &'a str,
     /// Value of the kernel's `console=`.
     pub console: &'a str,
+    /// What the kernel calls the disk that the boot loader reads slots from.
+    pub disk: &'a str,
     /// Where the boot loader puts things.
     pub addresses: &'a Addresses,
     /// A number that only grows.
@@ -109,18 +112,27 @@ pub fn configuration(slot: Slot) -> String {
     format!("slot-{}", slot.letter())
 }
 
+/// Seconds after which a kernel that finds no root gives up, and reboots.
+const ROOT_WITHIN_S: u32 = 20;
+
 /// The command line that boots `slot` from its verity root.
+///
+/// The root is found by the controller that the boot loader reads from and its partition's number: another card can have
+/// the same labels and UUIDs, and the same release. With one minor number for each disk, a partition's device is
+/// there when the partition is, and not before (`blk_lookup_devt` of the kernel's `block/early-lookup.c`).
 #[must_use]
 pub fn command_line(parts: &Parts<'_>, slot: Slot) -> String {
-    let device = format!("PARTLABEL=root-{}", slot.letter());
+    let device = disk::root_device(parts.disk, slot);
     let root = parts.root;
     let sectors = root.data_blocks.saturating_mul(BLOCK_BYTES as u64 / 512);
     let (blocks, hash, salt) = (root.data_blocks, hex(&root.root_hash), hex(&root.salt));
     let Parts { board, rollback_index, .. } = *parts;
     [
         format!("console={} loglevel=6 printk.devkmsg=on", parts.console),
-        "random.trust_bootloader=off panic=-1 ro rootwait root=/dev/dm-0 rootfstype=erofs"
-            .to_owned(),
+        format!(
+            "random.trust_bootloader=off panic=-1 ro rootwait={ROOT_WITHIN_S} root=/dev/dm-0 \
+             rootfstype=erofs gpt mmcblk.perdev_minors=1"
+        ),
         Release { slot, board: board.to_owned(), rollback_index }.words(),
         format!("dm-mod.waitfor={device}"),
         format!(
@@ -394,6 +406,7 @@ mod tests {
             device_tree: board_tree,
             board,
             console: "ttyAMA0",
+            disk: "mmcblk0",
             addresses: &ADDRESSES,
             rollback_index: 7,
             root: &root,
@@ -426,8 +439,10 @@ mod tests {
             let release = Release::from_command_line(&boot.command_line).unwrap();
             let expected = Release { slot, board: "board".to_owned(), rollback_index: 7 };
             assert_eq!(release, expected);
-            let device = format!("PARTLABEL=root-{}", slot.letter());
-            assert!(boot.command_line.contains(&device), "{}", boot.command_line);
+            let number = if slot == Slot::A { 3 } else { 5 };
+            let device = format!("/dev/mmcblk0p{number}");
+            assert_eq!(boot.command_line.matches(&device).count(), 3, "{}", boot.command_line);
+            assert!(!boot.command_line.contains("PART"), "a second card can have that as well");
         }
     }
 
