@@ -28,6 +28,7 @@ pub(crate) const KERNEL: &[Need] = &[
     need("bison", "bison"),
     need("flex", "flex"),
     need("perl", "perl"),
+    need("patch", "patch"),
     need("tar", "tar"),
     need("xz", "xz-utils"),
     need("/usr/include/openssl/opensslv.h", "libssl-dev"),

@@ -1,4 +1,4 @@
-//! The kernel: Debian's source, our configuration, cached by everything that goes into it.
+//! The kernel: Debian's source, our patches and configuration, cached by everything that goes into it.
 
 use crate::cross_make::{self, cross_make};
 use crate::kconfig::{self, lost_options, options};
@@ -69,6 +69,46 @@ pub(crate) fn merged_fragments(workspace: &Workspace, board: &Board) -> Result<S
     kconfig::merged_fragments(&directory, &board.kernel.fragments)
 }
 
+/// What is changed in the kernel's source: the files of `kernel-config/patches`, in the order of their names.
+#[derive(Debug)]
+pub(crate) struct Patches(Vec<(PathBuf, Vec<u8>)>);
+
+impl Patches {
+    pub(crate) fn load(workspace: &Workspace) -> Result<Self> {
+        let directory = workspace.root.join("kernel-config/patches");
+        let entries = fs::read_dir(&directory)
+            .with_context(|| format!("cannot list {}", directory.display()))?;
+        let mut paths = Vec::new();
+        for entry in entries {
+            let path = entry.with_context(|| directory.display().to_string())?.path();
+            if path.extension().is_some_and(|extension| extension == "patch") {
+                paths.push(path);
+            }
+        }
+        paths.sort();
+        let read = |path: PathBuf| Ok((path.clone(), workspace::read(&path)?));
+        Ok(Self(paths.into_iter().map(read).collect::<Result<_>>()?))
+    }
+
+    /// By which a source with these changes is known.
+    fn digest(&self) -> String {
+        let parts: Vec<&[u8]> = self.0.iter().map(|(_, bytes)| bytes.as_slice()).collect();
+        hex(&sha256(&parts))
+    }
+
+    fn apply(&self, source: &Path, step: &mut Step) -> Result<()> {
+        for (path, _) in &self.0 {
+            let mut command = Command::new("patch");
+            command.args(["--strip=1", "--fuzz=0", "--no-backup-if-mismatch", "--directory"]);
+            command.arg(source).arg("--input").arg(path);
+            process::follow(&mut command, step).with_context(|| {
+                format!("{}: does not fit the kernel's source; make it anew", path.display())
+            })?;
+        }
+        Ok(())
+    }
+}
+
 /// Builds the board's kernel, or finds it in the cache.
 pub(crate) fn build(
     workspace: &Workspace,
@@ -87,7 +127,8 @@ pub(crate) fn build(
         fragments.push_str(&workspace::read_text(&path)?);
     }
     let tree = board.device_tree.kernel.as_ref().map(|path| format!("{path}.dtb"));
-    let parts = [RECIPE, &source.sha256, &compiler, &fragments].into_iter();
+    let changes = Patches::load(workspace)?.digest();
+    let parts = [RECIPE, &source.sha256, &changes, &compiler, &fragments].into_iter();
     let parts: Vec<&str> = parts.chain(tree.as_deref()).collect();
     let parts = parts.join("\0");
     let key = hex(&sha256(&[parts.as_bytes()]));
@@ -197,10 +238,13 @@ pub(crate) fn configuration(
     Ok(config)
 }
 
-/// The unpacked source, kept in the cache.
+/// The unpacked source with our patches, kept in the cache.
 pub(crate) fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
-    let short = source.sha256.get(..16).unwrap_or(&source.sha256);
-    let directory = workspace.cache.join(format!("kernel/source-{short}"));
+    let patches = Patches::load(workspace)?;
+    let changes = patches.digest();
+    let short = |digest: &str| digest.chars().take(16).collect::<String>();
+    let (of_source, of_changes) = (short(&source.sha256), short(&changes));
+    let directory = workspace.cache.join(format!("kernel/source-{of_source}-{of_changes}"));
     if directory.join("Makefile").is_file() {
         return Ok(directory);
     }
@@ -212,6 +256,7 @@ pub(crate) fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
     let mut command = Command::new("tar");
     command.args(["-xf", ARCHIVE, "--strip-components=1", "-C"]).arg(scratch.path());
     process::follow(&mut command, &mut step)?;
+    patches.apply(scratch.path(), &mut step)?;
     if let Some(parent) = directory.parent() {
         workspace::make_directory(parent)?;
     }
