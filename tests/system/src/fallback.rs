@@ -4,6 +4,7 @@
 use crate::Artefacts;
 use crate::boot::BOOT;
 use crate::integrity::{ENDLESS, ILLEGAL, patched_init};
+use crate::packages::{debugfs, hello};
 use crate::scratch::Scratch;
 use crate::stager::{self, Release};
 use crate::suite::Suite;
@@ -32,7 +33,7 @@ pub(crate) struct Row {
 }
 
 /// The rows, in the order of the table.
-pub(crate) const ROWS: [Row; 17] = [
+pub(crate) const ROWS: [Row; 21] = [
     Row {
         test: "a_healthy_release_is_committed",
         what: "nothing: a release is staged and healthy",
@@ -125,9 +126,33 @@ pub(crate) const ROWS: [Row; 17] = [
     },
     Row {
         test: "a_lost_state_partition_boots",
-        what: "the `state` partition is lost",
-        happens: "The device boots and commits; the rollback floor is lost with it and said.",
+        what: "the `state` partition holds something else than a file system",
+        happens: "It is kept as it is. The device boots and commits; the rollback floor is lost with it and said.",
         run: state_lost,
+    },
+    Row {
+        test: "a_zeroed_state_partition_is_made_anew",
+        what: "the `state` partition holds nothing but zeros",
+        happens: "It is made anew, and init says so; the rollback floor is lost with it. Apps own their files as before.",
+        run: state_zeroed,
+    },
+    Row {
+        test: "a_lost_partition_table_comes_back_from_the_second",
+        what: "the first partition table is lost, on a card that is larger than the image",
+        happens: "The kernel takes the second one, which init has written to the card's end at its first start; init makes the first one anew, and says so.",
+        run: table_lost,
+    },
+    Row {
+        test: "without_a_partition_table_the_kernel_restarts",
+        what: "both partition tables are lost",
+        happens: "The kernel gives the root 20 s to appear, says which device there is not, and reboots; the boot loader halts when the tries are used up.",
+        run: tables_lost,
+    },
+    Row {
+        test: "a_clone_on_a_second_card_is_not_booted",
+        what: "another card has the same release, the same labels and the same UUIDs",
+        happens: "The kernel takes the root from the controller that the boot loader reads from, at each start.",
+        run: clone_beside,
     },
     Row {
         test: "a_torn_superblock_is_mended",
@@ -439,10 +464,88 @@ fn cannot_save(bench: &Bench) -> Result<()> {
     Ok(())
 }
 
-fn state_lost(bench: &Bench) -> Result<()> {
+/// What init says of a partition that it has made anew.
+const MADE_ANEW: &str = "init: partition state held nothing but zeros: it is made anew";
+
+fn state_zeroed(bench: &Bench) -> Result<()> {
     let scratch = Scratch::of(&bench.image)?;
     let (mut file, partition) = scratch.partition("state")?;
     partition.replace(&mut file, scratch.path(), "nothing", &[])?;
+    // Its app was another one's neighbour before, and has files of that time.
+    let files = hello()?.to_string();
+    debugfs(scratch.path(), "data", &format!("mkdir {files}"))?;
+    for field in ["uid", "gid"] {
+        debugfs(scratch.path(), "data", &format!("set_inode_field {files} {field} 1007"))?;
+    }
+    let machine = Machine { counted: true, ..Machine::new(scratch.path(), 64) };
+    let mut guest = machine.start(None)?;
+    guest.wait(MADE_ANEW, BOOT)?;
+    let owned = "init: hello: package .*, uid 1007";
+    guest.wait(owned, BOOT)?;
+    guest.wait_anywhere("init: slot a committed", BOOT)?;
+    let mut guest = machine.start_again(guest)?;
+    guest.wait(owned, BOOT)?;
+    ensure!(!guest.console.text().contains(MADE_ANEW), "{}", guest.console.tail());
+    Ok(())
+}
+
+fn table_lost(bench: &Bench) -> Result<()> {
+    let scratch = Scratch::of(&bench.image)?;
+    let file = File::options().read(true).write(true).open(scratch.path())?;
+    file.set_len(file.metadata()?.len().saturating_mul(2))?;
+    let machine = Machine { counted: true, ..Machine::new(scratch.path(), 64) };
+    let mut guest = machine.start(None)?;
+    guest.wait("init: the second partition table is written to the end of the disk", BOOT)?;
+    guest.wait("init: slot a committed", BOOT)?;
+    File::options().write(true).open(guest.disk())?.write_all_at(&[0; 512], SECTOR_BYTES)?;
+    let mut guest = machine.start_again(guest)?;
+    let mended = "init: the partition table was lost: it is made of the second one";
+    guest.wait(mended, BOOT)?;
+    guest.wait("init: slot a committed", BOOT)?;
+    let mut guest = machine.start_again(guest)?;
+    guest.wait("init: slot a committed", BOOT)?;
+    ensure!(!guest.console.text().contains("partition table"), "{}", guest.console.tail());
+    Ok(())
+}
+
+fn tables_lost(bench: &Bench) -> Result<()> {
+    let scratch = Scratch::of(&bench.image)?;
+    let file = File::options().write(true).open(scratch.path())?;
+    let last = file.metadata()?.len().saturating_sub(SECTOR_BYTES);
+    for at in [SECTOR_BYTES, last] {
+        file.write_all_at(&[0; 512], at)?;
+    }
+    let mut trial = bench.trial(scratch)?;
+    for _ in 0..2 {
+        trial.guest.wait("Kernel panic - not syncing: there is no /dev/mmcblk0p3", BOOT)?;
+        trial.guest.wait_reset(BOOT)?;
+    }
+    Ok(())
+}
+
+fn clone_beside(bench: &Bench) -> Result<()> {
+    // The clone alone has lost its state: whoever boots from it says so.
+    let card = Scratch::of(&bench.image)?;
+    let (mut file, partition) = card.partition("state")?;
+    partition.replace(&mut file, card.path(), "nothing", &[])?;
+    let machine = Machine::new(&bench.image, 64);
+    let mut on_clone = Machine::new(card.path(), 64).start(None)?;
+    on_clone.wait(MADE_ANEW, BOOT)?;
+    let machine = Machine { card: Some(card.path().to_owned()), ..machine };
+    // Which controller is found first is another thing each time.
+    for _ in 0..4 {
+        let mut guest = machine.start(None)?;
+        guest.wait("init: slot a committed", BOOT)?;
+        ensure!(!guest.console.text().contains(MADE_ANEW), "{}", guest.console.tail());
+    }
+    Ok(())
+}
+
+fn state_lost(bench: &Bench) -> Result<()> {
+    let scratch = Scratch::of(&bench.image)?;
+    let (mut file, partition) = scratch.partition("state")?;
+    let garbage = vec![0x5a; usize::try_from(partition.length)?];
+    partition.replace(&mut file, scratch.path(), "garbage", &garbage)?;
     let mut trial = bench.trial(scratch)?;
     trial.guest.wait("init: partition state is kept as it is, unused", BOOT)?;
     trial.guest.wait_anywhere("hello: heartbeat 1", BOOT)?;

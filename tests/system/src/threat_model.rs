@@ -1,8 +1,8 @@
 //! `docs/threat-model.md`, written from the table of attacks.
 //!
 //! Rows A1 to F10 are the published weaknesses of Azure Sphere, the system that Holdfast takes the
-//! place of; rows C4 are escapes from container runtimes; rows S were found in reviews of Holdfast itself; rows N are ways
-//! around grants on the network.
+//! place of; rows C4 are escapes from container runtimes; rows S were found in reviews of Holdfast itself; rows L are losses;
+//! rows N are ways around grants on the network.
 //! Every row has its tests, a reason why it does not apply, or is open.
 
 use crate::attacks::{ATTACKS, Attack, Control, NETWORK_ATTACKS};
@@ -202,6 +202,64 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         ]),
     ),
     (
+        "S pidfd",
+        "a socket yields a descriptor of the process at its other end, init among them",
+        Tests(&["no_socket_yields_a_descriptor_of_the_process_at_its_other_end"]),
+    ),
+    (
+        "S children",
+        "a copy of init that fails before it is another program ends the system as init would",
+        Tests(&["a_child_that_panics_ends_alone"]),
+    ),
+    (
+        "S numbers",
+        "a number of the environment is taken for a descriptor that it is not",
+        Tests(&["a_number_that_stands_for_no_channel_is_refused"]),
+    ),
+    (
+        "L package",
+        "a corrupt package on trial takes the place of a good one",
+        Tests(&[
+            "a_corrupt_package_on_trial_never_displaces_a_good_one",
+            "a_corrupt_package_on_trial_costs_no_good_one",
+        ]),
+    ),
+    (
+        "L files",
+        "apps do not own their files any more once `state` was lost",
+        Tests(&[
+            "apps_own_their_files_after_the_table_was_lost",
+            "a_zeroed_state_partition_is_made_anew",
+        ]),
+    ),
+    (
+        "L card",
+        "another card with the same names is taken for the device's own",
+        Tests(&[
+            "the_root_has_the_number_that_a_release_names",
+            "a_clone_on_a_second_card_is_not_booted",
+        ]),
+    ),
+    (
+        "L table",
+        "a partition table is lost, and the kernel waits for ever",
+        Tests(&[
+            "a_lost_table_comes_back_and_its_neighbours_stay",
+            "a_lost_partition_table_comes_back_from_the_second",
+            "without_a_partition_table_the_kernel_restarts",
+        ]),
+    ),
+    (
+        "L seed",
+        "a seed that somebody has chosen, or that comes again, makes the random numbers of a boot",
+        Tests(&["a_seed_is_mixed_in_without_a_privilege"]),
+    ),
+    (
+        "L words",
+        "what a component has said last is lost with it",
+        Tests(&["signs_are_heard_until_the_stub_is_gone", "a_last_word_is_heard"]),
+    ),
+    (
         "N names",
         "a granted name opens more than its addresses, or names carry something else",
         Tests(&[
@@ -313,8 +371,145 @@ const ROWS: &[(&str, &str, Verdict)] = &[
     ),
 ];
 
+/// What a service that was taken over can do, with all that it is given.
+const TAKEN_OVER: &[(&str, &str, Verdict)] = &[
+    (
+        "update",
+        "write something into the other slot that nobody has signed",
+        Tests(&["flipped_bytes_boot_a_verified_slot_or_halt"]),
+    ),
+    (
+        "update",
+        "stage a release below the floor",
+        Tests(&["a_slot_below_the_floor_is_refused", "a_package_below_the_floor_is_refused"]),
+    ),
+    (
+        "update",
+        "stage an older release that is not below the floor, and with it an older boot loader",
+        Open(
+            "a release that must not come back, or whose boot loader must not, raises the rollback index",
+        ),
+    ),
+    (
+        "update",
+        "put a package of its own in the place of an app's",
+        Tests(&["a_package_of_an_unknown_key_is_refused", "an_unsigned_package_is_refused"]),
+    ),
+    (
+        "update",
+        "delete the packages of apps",
+        Open(
+            "they run to the next start, and come back from a server or a card once `update` is itself again",
+        ),
+    ),
+    (
+        "update",
+        "erase partitions by an order that nobody has given",
+        Tests(&[
+            "a_reset_is_ordered_by_whoever_signs_for_the_owner_and_by_nobody_else",
+            "a_card_without_an_order_confirms_none",
+            "an_order_is_confirmed_by_one_byte_and_nothing_else",
+        ]),
+    ),
+    (
+        "update",
+        "fill `state`, so that floors and uids are not kept",
+        Tests(&["update_leaves_room_on_state"]),
+    ),
+    (
+        "update",
+        "reboot again and again, or fail as a critical component",
+        Tests(&[
+            "resets_before_health_do_not_cost_a_good_slot",
+            "a_critical_app_that_crashes_does_not_cost_a_good_slot",
+        ]),
+    ),
+    (
+        "update",
+        "withhold releases, agree to a trial that has reached nobody, tell apps what is not so, wear the flash out",
+        Open(
+            "whoever decides about updates can decide wrongly; the next signed OS brings another `update`",
+        ),
+    ),
+    (
+        "update",
+        "lead the clock's floor ahead",
+        Open(
+            "up to 20 years beyond the image's build: init does not verify the time that it is told",
+        ),
+    ),
+    (
+        "update",
+        "reach the network, or another service than `uplink`",
+        Tests(&[
+            "no_service_faces_the_network_and_writes_what_boots",
+            "each_right_opens_its_requests_and_no_others",
+        ]),
+    ),
+    (
+        "uplink",
+        "hand over something else than what was released",
+        Tests(&[
+            "update_attack_arbitrary_install",
+            "update_attack_mix_and_match",
+            "update_attack_wrong_software",
+        ]),
+    ),
+    (
+        "uplink",
+        "withhold, draw out or repeat what it fetches",
+        Tests(&[
+            "update_attack_freeze",
+            "update_attack_slow_retrieval",
+            "update_attack_endless_data",
+        ]),
+    ),
+    (
+        "uplink",
+        "write what boots, or reset the device",
+        Tests(&["no_service_faces_the_network_and_writes_what_boots", "no_server_resets_a_device"]),
+    ),
+    (
+        "uplink",
+        "reach more than the servers of the image, or other apps",
+        Tests(&["a_packet_passes_exactly_where_a_grant_covers_it"]),
+    ),
+    (
+        "uplink",
+        "have init tell `update` of it so often that an answer to `update` is lost",
+        Open("`update` waits two minutes for an answer, ends, and starts anew"),
+    ),
+    (
+        "network",
+        "read, change and withhold what apps send and the names that they ask for",
+        Open("it makes their links; what must not be read or changed goes over TLS"),
+    ),
+    (
+        "network",
+        "open to an app what its manifest does not grant, or the device to the network",
+        Open("it makes the firewall; init and the other services listen at no network socket"),
+    ),
+    ("network", "set the clock", Tests(&["the_clock_never_shows_less_than_the_build_time"])),
+    (
+        "network",
+        "write what boots, read `state`, packages or storage",
+        Tests(&["no_service_faces_the_network_and_writes_what_boots"]),
+    ),
+    (
+        "network",
+        "reach a fault of the kernel by its capabilities in the system's network namespace",
+        Open(
+            "CAP_NET_ADMIN opens netlink and netfilter; its list of system calls has no other way into the kernel than an app's",
+        ),
+    ),
+];
+
 fn attacks() -> impl Iterator<Item = &'static Attack> {
     ATTACKS.iter().chain(NETWORK_ATTACKS)
+}
+
+fn named(tests: &[&str]) -> String {
+    format!("tests `{}`", tests.join("`, `"))
 }
 
 fn page() -> String {
@@ -329,9 +524,8 @@ fn page() -> String {
          not notice, and nothing runs that was not signed.\n\
          **Not stopped:** a fault of the kernel that a system call of the list reaches; the device's holder\n\
          who puts back an older `state` together with an older package or slot (floors need a TPM or RPMB); a\n\
-         crafted ext4 by someone who holds the flash; code reuse within one app; an update agent that was taken\n\
-         over can withhold releases, wear the flash out, and lead the clock's floor up to 20 years beyond the\n\
-         image's build.\n\n\
+         crafted ext4 by someone who holds the flash; code reuse within one app; what the table of services that\n\
+         were taken over calls open.\n\n\
          **Rollback.** A release's index stands under the signatures of its metadata, of the slot's command line and\n\
          of a package's header. init compares it with the component's floor at every start, raises the floor when the\n\
          release is committed, and then makes a slot below it unbootable. Keys that apps are signed with and roots of\n\
@@ -345,7 +539,8 @@ fn page() -> String {
          ## Rows\n\n\
          A1 to F10 are published weaknesses of Azure Sphere; C4 rows are escapes from container runtimes; N\n\
          rows are ways around grants on the network; U rows are the attacks on updates of the lists of TUF and Uptane; P rows\n\
-         are ways to keep PID 1 from its work; S rows were found in reviews of Holdfast itself.\n\n\
+         are ways to keep PID 1 from its work; L rows are losses that cost more than what was lost; S rows were found in reviews\n\
+         of Holdfast itself.\n\n\
          | row | what happened | here |\n| --- | --- | --- |\n",
     );
     for (row, about, verdict) in ROWS {
@@ -358,7 +553,7 @@ fn page() -> String {
                     parts.push(format!("attacks {}", attacks.join(", ")));
                 }
                 if !tests.is_empty() {
-                    parts.push(format!("tests `{}`", tests.join("`, `")));
+                    parts.push(named(tests));
                 }
                 parts.join("; ")
             }
@@ -367,6 +562,21 @@ fn page() -> String {
         };
         // Writing to a string cannot fail.
         let _ = writeln!(page, "| {row} | {about} | {here} |");
+    }
+    page.push_str(
+        "\n## Services that were taken over\n\n\
+         What each can do beyond its own work, with all that init gives it. All of them can fail for ever: each is\n\
+         critical, so that the device then reboots about every 40 seconds, keeps its slot, and takes the next release\n\
+         from a card.\n\n\
+         | service | what it tries | here |\n| --- | --- | --- |\n",
+    );
+    for (service, tries, verdict) in TAKEN_OVER {
+        let here = match verdict {
+            Tests(tests) => format!("stopped: {}", named(tests)),
+            NotApplicable(reason) => format!("not applicable: {reason}"),
+            Open(what) => format!("open: {what}"),
+        };
+        let _ = writeln!(page, "| `{service}` | {tries} | {here} |");
     }
     page.push_str(
         "\n## Attacks\n\n\
@@ -443,7 +653,7 @@ mod tests {
     fn every_test_that_is_named_exists() {
         let mut text = String::new();
         sources(&root(), &mut text);
-        for (row, _, verdict) in ROWS {
+        for (row, _, verdict) in ROWS.iter().chain(TAKEN_OVER) {
             let Tests(tests) = verdict else {
                 continue;
             };
