@@ -70,6 +70,10 @@ pub(crate) struct KeyArgs {
     /// Go on with the draft that was put aside.
     #[arg(long)]
     draft: bool,
+    /// All that is signed now holds for so many days at least. Devices whose clocks were led ahead by a signed mistake
+    /// take nothing else.
+    #[arg(long, value_name = "N")]
+    days: Option<u16>,
 }
 
 /// Arguments of `release new`.
@@ -174,6 +178,10 @@ pub(crate) struct RefreshArgs {
     /// Private key at hand; may be given several times. This checkout's development key when none is.
     #[arg(long = "key", value_name = "PEM")]
     keys: Vec<PathBuf>,
+    /// What is signed now holds for so many days at least. Devices whose clocks were led ahead by a signed mistake take
+    /// nothing else.
+    #[arg(long, value_name = "N")]
+    days: Option<u16>,
 }
 
 /// Arguments of `release show`.
@@ -237,6 +245,11 @@ fn now() -> Result<u64> {
         .elapsed()
         .context("this host's clock shows a time before 1970")?
         .as_secs())
+}
+
+/// The usual lifetimes, none of them shorter than so many days.
+fn lifetimes(days: Option<u16>) -> Lifetimes {
+    Lifetimes::default().at_least(u64::from(days.unwrap_or_default()).saturating_mul(86_400))
 }
 
 /// The root that a development image brings: of this checkout's key, for as long as anybody builds from it.
@@ -347,7 +360,7 @@ fn prepare(
 
 fn new(workspace: &Workspace, args: &NewArgs) -> Result<()> {
     let keys = load_keys(workspace, &args.keys.keys)?;
-    let lifetime = Lifetimes::default().root;
+    let lifetime = lifetimes(args.keys.days).root;
     let draft = prepare(&args.keys, &args.directory, Waiting::Root, &keys, || {
         Ok(Repository::first_root(&args.roles.roles(workspace)?, lifetime, now()?)?)
     })?;
@@ -378,7 +391,7 @@ fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
         )
         .into());
     }
-    let lifetimes = Lifetimes::default();
+    let lifetimes = lifetimes(args.keys.days);
     let draft = prepare(&args.keys, &args.directory, Waiting::Targets, &keys, || {
         let mut files = repository.targets();
         for path in &args.removed {
@@ -442,7 +455,7 @@ fn sign(args: &SignArgs) -> Result<()> {
 pub(crate) fn rotate(workspace: &Workspace, args: &RotateArgs) -> Result<()> {
     let keys = load_keys(workspace, &args.keys.keys)?;
     let mut repository = Repository::open(&args.directory)?;
-    let lifetimes = Lifetimes::default();
+    let lifetimes = lifetimes(args.keys.days);
     let draft = prepare(&args.keys, &args.directory, Waiting::Root, &keys, || {
         Ok(repository.next_root(&args.roles.roles(workspace)?, lifetimes.root, now()?)?)
     })?;
@@ -458,7 +471,7 @@ pub(crate) fn rotate(workspace: &Workspace, args: &RotateArgs) -> Result<()> {
 fn refresh(workspace: &Workspace, args: &RefreshArgs) -> Result<()> {
     let keys = load_keys(workspace, &args.keys)?;
     let mut repository = Repository::open(&args.directory)?;
-    repository.refresh(&keys, Lifetimes::default(), now()?)?;
+    repository.refresh(&keys, lifetimes(args.days), now()?)?;
     for (role, expires) in repository.expires() {
         println!("{role} holds until {expires}");
     }

@@ -78,7 +78,8 @@ impl Clock {
         }
     }
 
-    /// A signed source says that it is no earlier than this: the clock never again shows less.
+    /// The offline keys of a repository say that it is no earlier than this: the clock never again shows less.
+    /// `update` has verified that; should it be taken over, the bound is that of [`Judge::may_be_floor`].
     pub(crate) fn raise_signed(&mut self, log: &Log, seconds: u64) {
         let floor = TimeFloor(seconds);
         if floor <= self.saved || !self.judge.may_be_floor(seconds) {

@@ -23,6 +23,7 @@ pub use draft::{Draft, DraftError};
 pub use offer::remove_release;
 pub use released::{Released, of_image, of_package};
 
+use holdfast_core::clock::date;
 use holdfast_core::release::Target;
 use holdfast_core::release::client::{Client, Refusal, Trusted};
 use holdfast_core::release::metadata::{
@@ -96,6 +97,28 @@ pub enum RepositoryError {
     /// A time that cannot be written.
     #[error("{0} seconds after 1970 is no time that metadata can hold")]
     Time(u64),
+    /// This host's clock shows a time at which nothing of the repository is believed.
+    #[error(
+        "the root holds until {expires}, and this host's clock shows {now}: set the clock, or name the next root with \
+         `key rotate`"
+    )]
+    RootExpired {
+        /// Until when it holds.
+        expires: String,
+        /// What the clock of this host shows.
+        now: String,
+    },
+    /// Targets that were made at a time to come: devices would follow for good.
+    #[error(
+        "what is to be published was made at {issued}, and this host's clock shows {now}: set the clock that is \
+         wrong, and make it anew"
+    )]
+    Ahead {
+        /// When it says that it was made.
+        issued: String,
+        /// What the clock of this host shows.
+        now: String,
+    },
     /// A version that can rise no more.
     #[error("the version of {0} can rise no more")]
     Version(Role),
@@ -129,6 +152,8 @@ pub struct Lifetimes {
 }
 
 const DAY: u64 = 86_400;
+/// The clocks of who makes targets and of who publishes them are no further apart than this, in seconds.
+const MAX_AHEAD_S: u64 = 3_600;
 
 impl Default for Lifetimes {
     fn default() -> Self {
@@ -137,6 +162,17 @@ impl Default for Lifetimes {
 }
 
 impl Lifetimes {
+    /// None of them shorter than so many seconds.
+    #[must_use]
+    pub fn at_least(self, seconds: u64) -> Self {
+        Self {
+            root: self.root.max(seconds),
+            targets: self.targets.max(seconds),
+            snapshot: self.snapshot.max(seconds),
+            timestamp: self.timestamp.max(seconds),
+        }
+    }
+
     fn of(self, role: Role) -> u64 {
         match role {
             Role::Root => self.root,
@@ -257,19 +293,25 @@ impl Repository {
         all.into_iter().flatten().map(|(role, common)| (role, common.expires.clone())).collect()
     }
 
-    /// The metadata that offers these files and no others, to be signed by the keys of the targets role.
+    /// The metadata that offers these files and no others, made at `now`, in seconds since 1970, to be signed by the
+    /// keys of the targets role. No device that believes it ever shows an earlier time.
     ///
     /// # Errors
-    /// A time or version that cannot be written.
+    /// A time or version that cannot be written, or a time at which the root has expired.
     pub fn next_targets(
         &self,
         files: BTreeMap<String, Target>,
         lifetime: u64,
         now: u64,
     ) -> Result<Draft, RepositoryError> {
+        if self.root.common.expires_seconds().is_ok_and(|expires| expires <= now) {
+            let expires = self.root.common.expires.clone();
+            return Err(RepositoryError::RootExpired { expires, now: date(now) });
+        }
         let before = self.targets.as_ref().map_or(0, |targets| targets.common.version);
         let common = common(Role::Targets, next(Role::Targets, before)?, lifetime, now)?;
-        Ok(Draft::new(&Targets { common, targets: files })?)
+        let issued = Some(metadata::time(now).ok_or(RepositoryError::Time(now))?);
+        Ok(Draft::new(&Targets { common, issued, targets: files })?)
     }
 
     /// The next root, for these roles: to be signed by the keys of the root role, old and new.
@@ -403,8 +445,14 @@ impl Repository {
             (None, None) => return Err(RepositoryError::NoRepository(self.directory.clone())),
         };
         let shape = |path: &str, source| RepositoryError::Metadata { path: path.into(), source };
-        let (targets, _) = metadata::read::<Targets>(&targets_bytes)
+        let (next_targets, _) = metadata::read::<Targets>(&targets_bytes)
             .map_err(|source| shape("targets.json", source))?;
+        let ahead = |at: &u64| targets.is_some() && *at > now.saturating_add(MAX_AHEAD_S);
+        if let Some(issued) = next_targets.issued_seconds().filter(ahead) {
+            let (issued, now) = (date(issued), date(now));
+            return Err(RepositoryError::Ahead { issued, now });
+        }
+        let targets = next_targets;
         let before = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.common.version);
         let version = next(Role::Snapshot, before)?;
         let snapshot = Snapshot {
@@ -418,7 +466,6 @@ impl Repository {
         let timestamp = Timestamp {
             common: common(Role::Timestamp, timestamp_version, lifetime, now)?,
             meta: names(Role::Snapshot, version, &snapshot_bytes),
-            issued: Some(metadata::time(now).ok_or(RepositoryError::Time(now))?),
         };
         let timestamp_bytes = self.signed(&timestamp, online)?;
         let publication = Publication {

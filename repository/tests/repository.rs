@@ -246,3 +246,34 @@ fn a_release_takes_the_place_of_the_one_before_with_its_deltas() {
     assert!(remove_release(&mut files, path) && files.is_empty(), "{files:?}");
     assert!(!remove_release(&mut files, path));
 }
+
+/// What the keys that are offline say of the time lasts on every device: it is looked at before it is published.
+#[test]
+fn targets_that_were_made_by_a_wrong_clock_are_not_published() {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    let mut repository = create(directory);
+    publish(&mut repository, release("1.0.0", 1), 10, NOW).unwrap();
+    let before = fs::read(directory.join("metadata/timestamp.json")).unwrap();
+    // The machine that makes them shows a time at which no root holds.
+    let far = publish(&mut repository, release("2.0.0", 1), 10, NOW + 366 * DAY).unwrap_err();
+    assert!(far.to_string().contains("set the clock, or name the next root"), "{far}");
+    // It is a day ahead of the one that publishes.
+    let made_at = |repository: &Repository, at| {
+        let mut draft = repository.next_targets(repository.targets(), 90 * DAY, at).unwrap();
+        draft.sign(&key(20));
+        draft
+    };
+    let draft = made_at(&repository, NOW + DAY);
+    let ahead = repository.publish(&draft, &[key(10)], Lifetimes::default(), NOW).unwrap_err();
+    assert!(ahead.to_string().contains("set the clock that is wrong"), "{ahead}");
+    // Both are ahead, and the online key signs for less time than that.
+    let draft = made_at(&repository, NOW + 20 * DAY);
+    let short = Lifetimes { timestamp: DAY, ..Lifetimes::default() };
+    repository.publish(&draft, &[key(10)], short, NOW + 20 * DAY).unwrap();
+    repository.refresh(&[key(10)], short, NOW).unwrap_err();
+    assert_ne!(fs::read(directory.join("metadata/timestamp.json")).unwrap(), before);
+    // Devices whose clocks follow that take what holds for long enough, and nothing else.
+    repository.refresh(&[key(10)], short.at_least(60 * DAY), NOW).unwrap();
+    assert_eq!(version_for_a_device(directory, NOW + 21 * DAY).unwrap().to_string(), "1.0.0");
+}

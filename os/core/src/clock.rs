@@ -24,7 +24,7 @@ pub const CONFIRM_AFTER_MS: u64 = 60_000;
 const SAME_US: u64 = 1_000_000;
 
 /// The time that no clock of the device shows less than, in seconds since 1970: when the image that
-/// was committed last was built. It only rises.
+/// was committed last was built, or when what a repository releases was made, as its offline keys say. It only rises.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct TimeFloor(pub u64);
 

@@ -78,7 +78,7 @@ pub enum Request {
     /// The owner has ordered a reset, which begins at the next start: the system ends for it. `Unknown` for an order
     /// that was carried out before.
     Reset(Order),
-    /// No clock shows less than this, in seconds since 1970: a signed source says so.
+    /// No clock shows less than this, in seconds since 1970: the offline keys of a repository say so.
     RaiseTime(u64),
 }
 

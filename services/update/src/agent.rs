@@ -6,11 +6,12 @@ use crate::download::Offer;
 use crate::install::InstallError;
 use crate::state::{self, KeepError};
 use crate::uplink::{self, Fetched, UplinkError};
+use holdfast_core::clock::date;
 use holdfast_core::encoding::EncodingError;
 use holdfast_core::log_line::chain;
 use holdfast_core::package::Version;
 use holdfast_core::policy::APP_DIRECTORY;
-use holdfast_core::release::client::{Client, Refusal};
+use holdfast_core::release::client::{Client, Refusal, raised_to};
 use holdfast_core::release::metadata::Targets;
 use holdfast_core::release::{Component, Repository};
 use holdfast_core::reset::Order;
@@ -308,9 +309,7 @@ impl Agent {
             state::keep_trusted(repository, client.trusted())?;
         }
         refreshed?;
-        if let Some(issued) = client.issued() {
-            self.init.tell(&Request::RaiseTime(issued))?;
-        }
+        self.raise_time(repository, &client)?;
         let Some(targets) = client.targets().filter(|_| may_install) else {
             return Ok(false);
         };
@@ -318,6 +317,28 @@ impl Agent {
             return Ok(true);
         }
         self.take_next(repository, targets, held)
+    }
+
+    /// No clock shows less than when what is released was made, as far as the OS's own repository lets that be.
+    fn raise_time(&mut self, repository: Repository, run: &Client) -> Result<(), TurnError> {
+        let of_os = self.roots.iter().find(|(repository, _)| *repository == Repository::Os);
+        let of_os = of_os.filter(|_| repository != Repository::Os);
+        let os =
+            of_os.map(|(os, root)| Client::begin(root, state::trusted(*os), realtime_seconds()));
+        match raised_to(repository, run, os.transpose()?.as_ref()) {
+            Some(seconds) => {
+                self.init.tell(&Request::RaiseTime(seconds))?;
+            }
+            None => {
+                if let Some(issued) = run.issued().filter(|issued| *issued > realtime_seconds()) {
+                    let at = date(issued);
+                    println!(
+                        "{repository}: the clock is not led to {at}: what is known of os does not hold then"
+                    );
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Has an order of the owner carried out: from a card, since whoever has a server in hand has not the device in

@@ -295,7 +295,12 @@ const ROWS: &[(&str, &str, Verdict)] = &[
     (
         "U keys",
         "some of the keys are stolen",
-        Tests(&["update_attack_key_compromise_below_threshold", "update_attack_fast_forward"]),
+        Tests(&[
+            "update_attack_key_compromise_below_threshold",
+            "update_attack_fast_forward",
+            "update_attack_issued_in_the_future",
+            "an_oem_leads_the_clock_nowhere_where_the_os_has_expired",
+        ]),
     ),
     (
         "U extraneous",

@@ -303,13 +303,18 @@ fn floors_rise(life: &mut Life) -> Result<()> {
     ensure!((status.rollback_index, status.floor) == (1, 1), "{status:?}");
     let unbootable = SlotState { tries: 0, good: false };
     ensure!(status.boot_state.is_some_and(|state| state.a == unbootable), "{status:?}");
-    let clock = life.guest.probe.ask("clock", WAIT)?;
-    let floor = clock.split("floor: ").nth(1).and_then(|rest| rest.split(',').next());
-    let floor: u64 = floor.context("no floor")?.trim().parse()?;
-    // The timestamp was signed a moment ago, long after the image was built.
+    let floor = floor_of_clock(&mut life.guest)?;
+    // The targets were signed a moment ago, long after the image was built.
     let (at, latest) = (now()?, now()?.saturating_sub(floor));
-    ensure!(floor <= at && latest < 3600, "the floor of the clock is {floor}, {clock}");
+    ensure!(floor <= at && latest < 3600, "the floor of the clock is {floor}, at {at}");
     Ok(())
+}
+
+/// What no clock of the device shows less than, in seconds since 1970.
+pub(crate) fn floor_of_clock(guest: &mut Guest) -> Result<u64> {
+    let clock = guest.probe.ask("clock", WAIT)?;
+    let floor = clock.split("floor: ").nth(1).and_then(|rest| rest.split(',').next());
+    Ok(floor.with_context(|| clock.clone())?.trim().parse()?)
 }
 
 fn updates_an_app(life: &mut Life) -> Result<()> {

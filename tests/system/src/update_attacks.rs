@@ -6,7 +6,7 @@
 use crate::Artefacts;
 use crate::boot::BOOT;
 use crate::suite::Suite;
-use crate::update::{Scene, WAIT, now};
+use crate::update::{Scene, WAIT, floor_of_clock, now};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::release::Component;
@@ -33,6 +33,7 @@ pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
         &[
             ("update_attack_arbitrary_install", arbitrary_install),
             ("update_attack_key_compromise_below_threshold", key_compromise),
+            ("update_attack_issued_in_the_future", issued_in_the_future),
             ("update_attack_rollback", rollback),
             ("update_attack_freeze", freeze),
             ("update_attack_fast_forward", fast_forward),
@@ -133,9 +134,8 @@ fn arbitrary_install(siege: &mut Siege) -> Result<()> {
     siege.over()
 }
 
-/// The keys are rotated to one for each task; then the key that is online is stolen, and signs what only the
-/// key of the targets may.
-fn key_compromise(siege: &mut Siege) -> Result<()> {
+/// The keys are rotated to one for each task; then the key that is online is stolen.
+fn online_key_is_stolen(siege: &mut Siege) -> Result<(Repository, PrivateKey)> {
     let path = siege.scene.repository("os");
     let stolen = PrivateKey::from_secret(&[67; 32], true);
     let key = siege.scene.key.clone();
@@ -150,7 +150,52 @@ fn key_compromise(siege: &mut Siege) -> Result<()> {
     root.sign(&key);
     repository.rotate(&root, std::slice::from_ref(&stolen), Lifetimes::default(), now()?)?;
     siege.guest.wait("update: os: nothing new in version", WAIT)?;
+    Ok((repository, stolen))
+}
 
+/// The owner's way out: another key in its place. The versions that the thief has used up are forgotten.
+fn online_key_is_replaced(siege: &mut Siege, mut repository: Repository) -> Result<()> {
+    let key = siege.scene.key.clone();
+    let mut root = repository.next_root(&siege.one_key(), 400 * DAY_S, now()?)?;
+    root.sign(&key);
+    repository.rotate(&root, &[key], Lifetimes::default(), now()?)?;
+    siege.over()
+}
+
+fn signed_by(key: &PrivateKey, value: serde_json::Value) -> Result<Vec<u8>> {
+    let message = metadata::canonical(&value)?;
+    let keyid = Key::of(&key.public().bytes).id();
+    let signatures = vec![Signature { keyid, sig: hex(&key.sign(&message)) }];
+    Ok(serde_json::to_vec(&metadata::Envelope { signatures, signed: value })?)
+}
+
+/// The timestamp of the publication that there is, but for what the thief says of the time: that it is 19 years later.
+fn issued_in_the_future(siege: &mut Siege) -> Result<()> {
+    let (repository, stolen) = online_key_is_stolen(siege)?;
+    let honest = siege.served("metadata/timestamp.json")?;
+    let mut signed = serde_json::from_slice::<metadata::Envelope>(&honest)?.signed;
+    let later = |seconds: u64| metadata::time(now()?.saturating_add(seconds)).context("no time");
+    let fields = signed.as_object_mut().context("no object")?;
+    fields.insert("version".to_owned(), 99.into());
+    fields.insert("expires".to_owned(), later(20 * 366 * DAY_S)?.into());
+    fields.insert("issued".to_owned(), later(19 * 365 * DAY_S)?.into());
+    let timestamp = signed_by(&stolen, signed)?;
+    siege.scene.lie(move |asked, answer| match asked.path.as_str() {
+        "os/metadata/timestamp.json" => WebAnswer::File(timestamp.clone()),
+        _ => answer,
+    });
+    // It is signed as it must be, and taken: two looks, the first of which may have been under way.
+    for _ in 0..2 {
+        siege.guest.wait("update: os: nothing new in version", WAIT)?;
+    }
+    let (floor, at) = (floor_of_clock(&mut siege.guest)?, now()?);
+    ensure!(floor <= at, "the floor of the clock is {floor}, at {at}");
+    online_key_is_replaced(siege, repository)
+}
+
+/// The key that is online signs what only the key of the targets may.
+fn key_compromise(siege: &mut Siege) -> Result<()> {
+    let (repository, stolen) = online_key_is_stolen(siege)?;
     // What the thief can make: all of it right, but for a signature under the targets.
     let directory = tempfile::tempdir()?;
     let theirs = directory.path().to_owned();
@@ -159,12 +204,7 @@ fn key_compromise(siege: &mut Siege) -> Result<()> {
     let mut draft = repository.next_targets([(path, target)].into(), 100 * DAY_S, now()?)?;
     draft.sign(&stolen);
     let targets = draft.to_bytes()?;
-    let signed = |value: serde_json::Value| -> Result<Vec<u8>> {
-        let message = metadata::canonical(&value)?;
-        let keyid = Key::of(&stolen.public().bytes).id();
-        let signatures = vec![Signature { keyid, sig: hex(&stolen.sign(&message)) }];
-        Ok(serde_json::to_vec(&metadata::Envelope { signatures, signed: value })?)
-    };
+    let signed = |value: serde_json::Value| signed_by(&stolen, value);
     let of = |bytes: &[u8], version: u64| {
         serde_json::json!({ "version": version, "length": bytes.len(),
                             "hashes": { "sha256": metadata::sha256(bytes) } })
@@ -195,12 +235,7 @@ fn key_compromise(siege: &mut Siege) -> Result<()> {
         fs::read(theirs.join(name)).map_or(answer, WebAnswer::File)
     });
     siege.refused("update: os: targets has 0 of 1 signatures of the role's keys")?;
-
-    // The owner's way out: another key in its place. The versions that the thief has used up are forgotten.
-    let mut root = repository.next_root(&siege.one_key(), 400 * DAY_S, now()?)?;
-    root.sign(&key);
-    repository.rotate(&root, &[key], Lifetimes::default(), now()?)?;
-    siege.over()
+    online_key_is_replaced(siege, repository)
 }
 
 impl Siege {

@@ -8,8 +8,10 @@
 //! Nothing that was saved is believed because it lies there: it is verified again from the root in the
 //! signed image. Who rewrites it can take away the memory of what was seen, and add nothing to it.
 
+use super::Repository;
 use super::metadata::{
-    self, Envelope, FileMeta, Metadata, MetadataError, Role, Root, Snapshot, Targets, Timestamp,
+    self, Common, Envelope, FileMeta, Metadata, MetadataError, Role, Root, Snapshot, Targets,
+    Timestamp,
 };
 use crate::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
@@ -97,6 +99,17 @@ pub enum Refusal {
         /// Which file.
         role: Role,
         /// Until when it held.
+        expires: String,
+    },
+    /// It was made when what it stands on held no more: the clock of whoever made it was wrong, or the other
+    /// has expired.
+    #[error("targets was made at {issued}, when {role} had expired: {expires}")]
+    Issued {
+        /// Which file had expired.
+        role: Role,
+        /// When the targets say that they were made.
+        issued: String,
+        /// Until when that file held.
         expires: String,
     },
     /// It is not the file that others speak of.
@@ -283,10 +296,30 @@ impl Client {
         self.targets.as_ref().filter(|_| self.step == Step::Done)
     }
 
-    /// When the timestamp was signed, in seconds since 1970, where it says so: no clock shows less.
+    /// When what is released was made, in seconds since 1970, where that is said and the run has come to its
+    /// end: no clock shows less. Nothing that the run has verified has expired by then.
     #[must_use]
     pub fn issued(&self) -> Option<u64> {
-        self.timestamp.as_ref().and_then(Timestamp::issued_seconds)
+        self.targets().and_then(Targets::issued_seconds)
+    }
+
+    /// Until when all holds that was verified so far, in seconds since 1970: the first expiry of the four. `None`
+    /// where one of them is not there yet.
+    #[must_use]
+    pub fn holds_until(&self) -> Option<u64> {
+        let commons = self.commons(self.targets.as_ref()).into_iter();
+        let expires = commons.map(|(_, common)| common?.expires_seconds().ok());
+        expires.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+
+    /// What the files of all roles have, with these targets.
+    fn commons<'a>(&'a self, targets: Option<&'a Targets>) -> [(Role, Option<&'a Common>); 4] {
+        [
+            (Role::Root, Some(&self.root.common)),
+            (Role::Timestamp, self.timestamp.as_ref().map(|timestamp| &timestamp.common)),
+            (Role::Snapshot, self.snapshot.as_ref().map(|snapshot| &snapshot.common)),
+            (Role::Targets, targets.map(|targets| &targets.common)),
+        ]
     }
 
     /// 5.3.3 to 5.3.9.
@@ -405,7 +438,7 @@ impl Client {
             self.step = Step::Role(Role::Targets);
             return Ok(());
         }
-        self.targets.as_ref().map_or(Ok(()), |targets| self.still_holds(targets))?;
+        self.targets.as_ref().map_or(Ok(()), |targets| self.may_be_used(targets))?;
         self.step = Step::Done;
         Ok(())
     }
@@ -422,11 +455,26 @@ impl Client {
         let (found, _) = self.verified::<Targets>(&bytes)?;
         // 5.6.4
         is_version(Role::Targets, found.common.version, wanted.version)?;
-        // 5.6.5
-        self.still_holds(&found)?;
+        self.may_be_used(&found)?;
         self.targets = Some(found);
         self.trusted.targets = Some(bytes);
         self.step = Step::Done;
+        Ok(())
+    }
+
+    /// 5.6.5; and the clock will show no less than when the targets were made: whatever has expired by then would
+    /// have expired on every device for good.
+    fn may_be_used(&self, targets: &Targets) -> Result<(), Refusal> {
+        self.still_holds(targets)?;
+        let Some((issued, at)) = targets.issued.clone().zip(targets.issued_seconds()) else {
+            return Ok(());
+        };
+        for (role, common) in self.commons(Some(targets)) {
+            let Some(common) = common else { continue };
+            if common.expires_seconds().map_err(of(role))? <= at {
+                return Err(Refusal::Issued { role, issued, expires: common.expires.clone() });
+            }
+        }
         Ok(())
     }
 
@@ -444,6 +492,22 @@ impl Client {
             return Ok(());
         }
         Err(Refusal::Expired { role: M::ROLE, expires: common.expires.clone() })
+    }
+}
+
+/// The time to which a run of a repository raises the clock's floor, in seconds since 1970.
+///
+/// One clock judges both repositories. So `oem` leads it nowhere where something of `os` has expired: whoever
+/// signs for `oem`, or has stolen its keys, could end the updates of the OS else. `os` is what the device has of it;
+/// `None` for a device that has no such repository.
+#[must_use]
+pub fn raised_to(repository: Repository, run: &Client, os: Option<&Client>) -> Option<u64> {
+    let issued = run.issued()?;
+    match (repository, os) {
+        (Repository::Oem, Some(os)) => {
+            os.holds_until().filter(|until| issued < *until).map(|_| issued)
+        }
+        _ => Some(issued),
     }
 }
 

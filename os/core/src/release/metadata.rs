@@ -100,8 +100,8 @@ pub enum MetadataError {
     /// Numbers that are no integers have no canonical form.
     #[error("has a number that is no integer, which has no canonical form")]
     NotCanonical,
-    /// The time of its end is not `YYYY-MM-DDTHH:MM:SSZ`.
-    #[error("ends at `{0}`, which is no time in UTC")]
+    /// The time of its end, or of its making, is not `YYYY-MM-DDTHH:MM:SSZ`.
+    #[error("says `{0}`, which is no time in UTC")]
     Time(String),
     /// A list of keys that is too long, or a threshold that nobody or everybody reaches.
     #[error("has a role {0} with a threshold or keys that make no sense")]
@@ -197,9 +197,6 @@ pub struct Timestamp {
     pub common: Common,
     /// `snapshot.json` alone.
     pub meta: BTreeMap<String, FileMeta>,
-    /// When it was signed, as RFC 3339 in UTC: a device's clock shows no less from then on.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub issued: Option<String>,
 }
 
 /// Which metadata belongs together.
@@ -231,6 +228,10 @@ pub struct Targets {
     /// What all have.
     #[serde(flatten)]
     pub common: Common,
+    /// When it was made, as RFC 3339 in UTC: a device's clock shows no less from then on. It stands here since
+    /// the keys of this role are offline: what raises a clock for good is not for a key that lies on a server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issued: Option<String>,
     /// Files by their paths.
     pub targets: BTreeMap<String, Target>,
 }
@@ -277,7 +278,6 @@ impl Metadata for Timestamp {
     }
 
     fn check(&self) -> Result<(), MetadataError> {
-        self.issued.as_deref().map_or(Ok(()), |issued| seconds(issued).map(drop))?;
         self.snapshot().map(drop)
     }
 }
@@ -300,6 +300,18 @@ impl Metadata for Targets {
     fn common(&self) -> &Common {
         &self.common
     }
+
+    fn check(&self) -> Result<(), MetadataError> {
+        self.issued.as_deref().map_or(Ok(()), |issued| seconds(issued).map(drop))
+    }
+}
+
+impl Targets {
+    /// When it was made, in seconds since 1970.
+    #[must_use]
+    pub fn issued_seconds(&self) -> Option<u64> {
+        seconds(self.issued.as_deref()?).ok()
+    }
 }
 
 impl Timestamp {
@@ -309,12 +321,6 @@ impl Timestamp {
     /// It names none.
     pub fn snapshot(&self) -> Result<&FileMeta, MetadataError> {
         named(&self.meta, Role::Snapshot)
-    }
-
-    /// When it was signed, in seconds since 1970.
-    #[must_use]
-    pub fn issued_seconds(&self) -> Option<u64> {
-        seconds(self.issued.as_deref()?).ok()
     }
 }
 

@@ -21,6 +21,8 @@ struct Repository {
     versions: BTreeMap<Role, u32>,
     expires: BTreeMap<Role, u64>,
     target: &'static str,
+    /// When its targets were made.
+    issued: u64,
 }
 
 fn key(seed: u8) -> SigningKey {
@@ -54,6 +56,7 @@ impl Repository {
             versions: Role::ALL.map(|role| (role, 1)).into(),
             expires: Role::ALL.map(|role| (role, NOW + 30 * DAY)).into(),
             target: "app-1",
+            issued: NOW - DAY,
         };
         let signers = repository.keys[&Role::Root].0.clone();
         repository.rotate(&signers);
@@ -117,6 +120,7 @@ impl Repository {
     fn write_targets(&mut self) {
         let mut targets = self.common(Role::Targets);
         targets["targets"] = json!({self.target: {"length": 1, "hashes": {"sha256": "00"}}});
+        targets["issued"] = time(self.issued).unwrap().into();
         self.write(Role::Targets, &targets);
     }
 
@@ -129,7 +133,6 @@ impl Repository {
     fn write_timestamp(&mut self) {
         let mut timestamp = self.common(Role::Timestamp);
         timestamp["meta"] = json!({"snapshot.json": self.meta(Role::Snapshot)});
-        timestamp["issued"] = time(NOW - DAY).unwrap().into();
         self.write(Role::Timestamp, &timestamp);
     }
 
@@ -692,4 +695,79 @@ fn a_reset_is_ordered_by_whoever_signs_for_the_owner_and_by_nobody_else() {
         Ok::<_, std::io::Error>(repository.files.get(&wanted.name).cloned())
     });
     assert!(matches!(later, Err(NoOrder::Refused(Refusal::Expired { .. }))));
+/// A run to its end, at a time, of a fresh device.
+fn run_at(repository: &Repository, now: u64) -> (Result<(), Refusal>, Client) {
+    let mut client = Client::begin(&repository.image_root(), Trusted::default(), now).unwrap();
+    let result = repository.drive(&mut client).1;
+    (result, client)
+}
+
+#[test]
+fn only_offline_keys_say_what_time_it_is_at_least() {
+    // Whoever holds the online key signs a timestamp that says what it likes.
+    let mut stolen = Repository::new();
+    let mut timestamp = stolen.common(Role::Timestamp);
+    timestamp["meta"] = json!({"snapshot.json": stolen.meta(Role::Snapshot)});
+    timestamp["issued"] = time(NOW + 19 * 365 * DAY).unwrap().into();
+    stolen.write(Role::Timestamp, &timestamp);
+    let (result, client) = run_at(&stolen, NOW);
+    assert_eq!((result, client.issued()), (Ok(()), Some(NOW - DAY)));
+    // The control: the keys of the targets say it.
+    let mut honest = Repository::new();
+    honest.issued = NOW + DAY;
+    honest.release("app-2");
+    let (result, client) = run_at(&honest, NOW);
+    assert_eq!((result, client.issued()), (Ok(()), Some(NOW + DAY)));
+    assert_eq!(client.holds_until(), Some(NOW + 30 * DAY));
+}
+
+#[test]
+fn a_clock_is_raised_to_no_time_at_which_something_has_expired() {
+    for role in Role::ALL {
+        let mut repository = Repository::new();
+        let signers = repository.signers(Role::Root);
+        repository.expires.insert(role, NOW + 10 * DAY);
+        repository.rotate(&signers);
+        repository.issued = NOW + 10 * DAY - 1;
+        repository.publish();
+        let (result, client) = run_at(&repository, NOW);
+        assert_eq!((result, client.issued()), (Ok(()), Some(NOW + 10 * DAY - 1)), "{role}");
+        let settled = repository.settled();
+        // A machine whose clock is wrong signs what no device can ever leave again.
+        repository.issued = NOW + 10 * DAY;
+        repository.bump(&Role::ALL[1..]);
+        repository.publish();
+        let said = |at| time(at).unwrap();
+        let issued = said(NOW + 10 * DAY);
+        let refused = Err(Refusal::Issued { role, expires: issued.clone(), issued });
+        let (result, client) = run_at(&repository, NOW);
+        assert_eq!((result, client.issued()), (refused.clone(), None), "{role}");
+        assert_eq!(repository.run(&repository.image_root(), settled).1, refused, "{role}");
+    }
+}
+
+#[test]
+fn an_oem_leads_the_clock_nowhere_where_the_os_has_expired() {
+    use super::super::Repository::{Oem, Os};
+    let mut os = Repository::new();
+    os.expires.insert(Role::Timestamp, NOW + 14 * DAY);
+    os.publish();
+    let (_, os_run) = run_at(&os, NOW);
+    let mut oem = Repository::new();
+    let mut oem_at = |issued| {
+        oem.issued = issued;
+        oem.release("app-2");
+        let (result, run) = run_at(&oem, NOW);
+        assert_eq!(result, Ok(()));
+        run
+    };
+    let (near, far) = (oem_at(NOW + 14 * DAY - 1), oem_at(NOW + 14 * DAY));
+    assert_eq!(raised_to(Oem, &near, Some(&os_run)), Some(NOW + 14 * DAY - 1));
+    assert_eq!(raised_to(Oem, &far, Some(&os_run)), None);
+    // Alone, it answers for itself; and so does the OS.
+    assert_eq!(raised_to(Oem, &far, None), Some(NOW + 14 * DAY));
+    assert_eq!(raised_to(Os, &far, Some(&os_run)), Some(NOW + 14 * DAY));
+    // Of the OS nothing is known yet but its root.
+    let begun = Client::begin(&os.image_root(), Trusted::default(), NOW).unwrap();
+    assert_eq!(raised_to(Oem, &near, Some(&begun)), None);
 }
