@@ -6,7 +6,8 @@
 //! that was rotated to counts even where what should follow it is withheld.
 //!
 //! Nothing that was saved is believed because it lies there: it is verified again from the root in the
-//! signed image. Who rewrites it can take away the memory of what was seen, and add nothing to it.
+//! signed image. Who rewrites it can take away the memory of what was seen, and add nothing to it. A device has two
+//! images, with a root each: what one has seen is kept for the other, also where it can verify that no more.
 
 use super::Repository;
 use super::metadata::{
@@ -17,13 +18,22 @@ use crate::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Most roots that are taken in one run, and kept.
+/// Most roots that are taken in one run.
 pub const MAX_ROOTS: usize = 64;
+/// Most bytes of roots that are kept: some 700 of the usual length.
+const MAX_ROOT_BYTES: usize = 3 << 19;
+const _: () = {
+    let rest =
+        Role::Timestamp.most_bytes() + Role::Snapshot.most_bytes() + Role::Targets.most_bytes();
+    // And the lengths, one for each root.
+    assert!(MAX_ROOT_BYTES as u64 + rest + (64 << 10) < Trusted::MAX_ENCODED_BYTES as u64);
+};
 
 /// What a device has verified of a repository, as it is kept on `state`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Trusted {
-    /// Every root since the one in the image, in order.
+    /// Every root that was seen, in order, and that of the image among them: those up to it as they were, for an older
+    /// image that starts again; those behind it verified.
     roots: Vec<Vec<u8>>,
     timestamp: Option<Vec<u8>>,
     snapshot: Option<Vec<u8>>,
@@ -118,8 +128,10 @@ pub enum Refusal {
     /// A file is not there that must be.
     #[error("{0} is not there")]
     Missing(Role),
-    /// More roots than one run takes.
-    #[error("there are more than {MAX_ROOTS} roots to go through")]
+    /// More roots than can be kept.
+    #[error(
+        "the roots since the image's have more than {MAX_ROOT_BYTES} bytes: it takes an image with a newer one"
+    )]
     TooManyRoots,
     /// Nothing was asked for.
     #[error("no file is wanted")]
@@ -140,8 +152,8 @@ pub struct Client {
     /// When the run began, in seconds since 1970: what expiry is judged by.
     now: u64,
     root: Root,
-    /// Version of the root in the image.
-    image_root: u32,
+    /// So many of the roots that are kept are older than the image's.
+    earlier: usize,
     taken_roots: usize,
     timestamp: Option<Timestamp>,
     snapshot: Option<Snapshot>,
@@ -163,10 +175,33 @@ impl Client {
     pub fn begin(image_root: &[u8], trusted: Trusted, now: u64) -> Result<Self, Refusal> {
         let (root, envelope) = metadata::read::<Root>(image_root).map_err(of(Role::Root))?;
         root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
+        let mut saved: Vec<(Root, Vec<u8>)> = Vec::new();
+        for bytes in trusted.roots {
+            let Ok((root, _)) = metadata::read::<Root>(&bytes) else { continue };
+            if saved.last().is_none_or(|(last, _)| last.common.version < root.common.version) {
+                saved.push((root, bytes));
+            }
+        }
+        // Under whose keys the rest was verified.
+        let newest = saved.last().map(|(root, _)| root.clone());
+        let own = root.common.version;
+        let (mut earlier, later): (Vec<_>, Vec<_>) =
+            saved.into_iter().partition(|(root, _)| root.common.version < own);
+        // What leads to another root than the image's was followed with keys that were stolen.
+        let leads_here = |before: &Root| {
+            before.common.version.checked_add(1) != Some(own)
+                || before.verify(Role::Root, &envelope).is_ok()
+        };
+        if !earlier.last().is_none_or(|(before, _)| leads_here(before)) {
+            earlier.clear();
+        }
         let mut client = Self {
-            image_root: root.common.version,
             root,
-            trusted: Trusted::default(),
+            earlier: earlier.len(),
+            trusted: Trusted {
+                roots: earlier.into_iter().map(|(_, bytes)| bytes).collect(),
+                ..Trusted::default()
+            },
             now,
             taken_roots: 0,
             timestamp: None,
@@ -174,16 +209,32 @@ impl Client {
             targets: None,
             step: Step::Role(Role::Root),
         };
-        for bytes in trusted.roots.into_iter().take(MAX_ROOTS) {
-            // A newer image brings a newer root: those up to it have done their part.
-            let version = metadata::read::<Root>(&bytes).map_or(0, |(root, _)| root.common.version);
-            if version > client.image_root && client.take_root(bytes).is_err() {
+        client.keep_root(image_root.to_vec())?;
+        for (root, bytes) in later {
+            if root.common.version > own && client.follow_root(bytes).is_err() {
                 break;
             }
         }
-        client.taken_roots = 0;
-        client.recall(trusted.timestamp, trusted.snapshot, trusted.targets);
+        // 5.3.11, where it is the image that has brought a root.
+        if newest.is_none_or(|newest| !replaces_online_keys(&newest, &client.root)) {
+            client.recall(trusted.timestamp, trusted.snapshot, trusted.targets);
+        }
         Ok(client)
+    }
+
+    /// Keeps a root. Those from before the image's make room for it, the oldest first.
+    fn keep_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        let kept =
+            |roots: &[Vec<u8>]| roots.iter().map(Vec::len).fold(bytes.len(), usize::saturating_add);
+        while self.earlier > 0 && kept(&self.trusted.roots) > MAX_ROOT_BYTES {
+            self.trusted.roots.remove(0);
+            self.earlier = self.earlier.saturating_sub(1);
+        }
+        if kept(&self.trusted.roots) > MAX_ROOT_BYTES {
+            return Err(Refusal::TooManyRoots);
+        }
+        self.trusted.roots.push(bytes);
+        Ok(())
     }
 
     /// Takes what was verified before, as far as the present root's keys have signed it. It may have
@@ -324,9 +375,16 @@ impl Client {
 
     /// 5.3.3 to 5.3.9.
     fn take_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
-        if self.taken_roots >= MAX_ROOTS || self.trusted.roots.len() >= MAX_ROOTS {
+        if self.taken_roots >= MAX_ROOTS {
             return Err(Refusal::TooManyRoots);
         }
+        self.follow_root(bytes)?;
+        self.taken_roots = self.taken_roots.saturating_add(1);
+        Ok(())
+    }
+
+    /// 5.3.4 to 5.3.8.
+    fn follow_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
         let (root, envelope) = metadata::read::<Root>(&bytes).map_err(of(Role::Root))?;
         // 5.3.4: by the keys of the root that is trusted, and by its own.
         self.root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
@@ -337,16 +395,14 @@ impl Client {
         if found != expected {
             return Err(Refusal::Version { role: Role::Root, found, expected });
         }
+        self.keep_root(bytes)?;
         // 5.3.11: whoever held keys that were replaced may have run ahead with the versions.
-        let replaced = |role| !same_keys(&self.root, &root, role);
-        if replaced(Role::Timestamp) || replaced(Role::Snapshot) {
+        if replaces_online_keys(&self.root, &root) {
             (self.timestamp, self.snapshot, self.targets) = (None, None, None);
             let Trusted { timestamp, snapshot, targets, .. } = &mut self.trusted;
             (*timestamp, *snapshot, *targets) = (None, None, None);
         }
         self.root = root;
-        self.trusted.roots.push(bytes);
-        self.taken_roots = self.taken_roots.saturating_add(1);
         Ok(())
     }
 
@@ -509,6 +565,11 @@ pub fn raised_to(repository: Repository, run: &Client, os: Option<&Client>) -> O
         }
         _ => Some(issued),
     }
+}
+
+/// True when a root names other keys than one before it for what is signed online.
+fn replaces_online_keys(before: &Root, next: &Root) -> bool {
+    [Role::Timestamp, Role::Snapshot].into_iter().any(|role| !same_keys(before, next, role))
 }
 
 /// True when two roots name the same keys for a role, by their bytes, and the same threshold.

@@ -53,7 +53,7 @@ impl Role {
 
     /// Longest file of this role that is read, in bytes.
     #[must_use]
-    pub fn most_bytes(self) -> u64 {
+    pub const fn most_bytes(self) -> u64 {
         match self {
             Self::Root | Self::Snapshot => 32 * 1024,
             Self::Timestamp => 4 * 1024,

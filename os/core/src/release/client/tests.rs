@@ -383,7 +383,7 @@ fn clause_5_3_9_roots_are_gone_through_one_by_one_and_not_for_ever() {
     skipped.files.remove("4.root.json");
     let (asked, _, kept) = skipped.run(&image_root, Trusted::default());
     assert!(!asked.contains(&"5.root.json".to_owned()), "{asked:?}");
-    assert_eq!(kept.roots.len(), 2);
+    assert_eq!(kept.roots.len(), 3, "the image's and two behind it");
     for _ in 0..=MAX_ROOTS {
         repository.rotate(&before);
     }
@@ -577,6 +577,12 @@ fn clause_5_6_7_delegations_lead_nowhere() {
     assert_eq!((asked.len(), result), (4, Ok(())), "{asked:?}");
 }
 
+/// Versions of the roots that are kept.
+fn versions_kept(trusted: &Trusted) -> Vec<u32> {
+    let version = |bytes: &Vec<u8>| metadata::read::<Root>(bytes).unwrap().0.common.version;
+    trusted.roots.iter().map(version).collect()
+}
+
 #[test]
 fn a_newer_image_brings_its_own_root_and_keeps_what_was_seen() {
     let mut repository = Repository::new();
@@ -585,13 +591,117 @@ fn a_newer_image_brings_its_own_root_and_keeps_what_was_seen() {
     repository.rotate(&signers);
     repository.release("app-2");
     let settled = repository.settled();
-    assert_eq!(settled.roots.len(), 2);
+    assert_eq!(versions_kept(&settled), [1, 2, 3]);
     let newer = repository.files["3.root.json"].clone();
     let (asked, result, kept) = repository.run(&newer, settled.clone());
     assert_eq!((asked.first().map(String::as_str), result), (Some("4.root.json"), Ok(())));
-    assert_eq!((asked.len(), kept.roots.len()), (2, 0));
-    // Going back to the older image, the device walks the roots anew and is no worse off.
-    assert_eq!(repository.run(&repository.image_root(), kept).1, Ok(()));
+    assert_eq!((asked.len(), &kept), (2, &settled));
+    // Going back to the older image, the device has all that it had.
+    let (asked, result, again) = repository.run(&repository.image_root(), kept);
+    assert_eq!((asked.len(), result, again), (2, Ok(()), settled), "{asked:?}");
+}
+
+#[test]
+fn clause_5_3_8_a_root_that_was_seen_is_not_forgotten_for_a_newer_image() {
+    let mut repository = Repository::new();
+    let image_root = repository.image_root();
+    // The root's keys were stolen and are replaced; a device has followed.
+    let stolen = repository.signers(Role::Root);
+    let mut thief = repository.clone();
+    let next = vec![key(11), key(12)];
+    repository.keys.insert(Role::Root, (next.clone(), 2));
+    repository.rotate(&[stolen.clone(), next].concat());
+    let (_, _, seen) = repository.run(&image_root, Trusted::default());
+    assert_eq!(versions_kept(&seen), [1, 2]);
+    // A release with that root in its image is tried, looks, saves and fails.
+    let newer = repository.files["2.root.json"].clone();
+    let (_, result, on_trial) = repository.run(&newer, seen);
+    assert_eq!((result, versions_kept(&on_trial)), (Ok(()), vec![1, 2]));
+    // The thief has signed another second root with the keys that it has.
+    let theirs = vec![key(91), key(92)];
+    thief.keys.insert(Role::Root, (theirs.clone(), 2));
+    thief.keys.insert(Role::Timestamp, (vec![key(93)], 1));
+    thief.rotate(&[stolen, theirs].concat());
+    thief.publish();
+    let (asked, result, _) = thief.run(&image_root, on_trial);
+    assert_eq!(asked.first().map(String::as_str), Some("3.root.json"), "{asked:?}");
+    assert_eq!(result, too_few(Role::Timestamp, 0, 1));
+    // The control: a device that has seen nothing believes the thief.
+    assert_eq!(thief.run(&image_root, Trusted::default()).1, Ok(()));
+    // The other way round: a device that has followed the thief is freed by the newer image, in both slots.
+    let (_, _, fooled) = thief.run(&image_root, Trusted::default());
+    let (_, _, freed) = repository.run(&newer, fooled);
+    let (asked, result, _) = repository.run(&image_root, freed);
+    assert_eq!((asked.first().map(String::as_str), result), (Some("3.root.json"), Ok(())));
+}
+
+#[test]
+fn clause_5_3_8_roots_that_lead_elsewhere_are_dropped_for_the_image() {
+    let mut repository = Repository::new();
+    let image_root = repository.image_root();
+    let stolen = repository.signers(Role::Root);
+    let mut thief = repository.clone();
+    let next = vec![key(11), key(12)];
+    repository.keys.insert(Role::Root, (next.clone(), 2));
+    repository.rotate(&[stolen.clone(), next.clone()].concat());
+    repository.rotate(&next);
+    let theirs = vec![key(91), key(92)];
+    thief.keys.insert(Role::Root, (theirs.clone(), 2));
+    thief.rotate(&[stolen, theirs].concat());
+    let (_, _, fooled) = thief.run(&image_root, Trusted::default());
+    // The image's third root does not follow from the thief's second one.
+    let newer = repository.files["3.root.json"].clone();
+    let (_, result, freed) = repository.run(&newer, fooled);
+    assert_eq!((result, versions_kept(&freed)), (Ok(()), vec![3]));
+    assert_eq!(repository.run(&image_root, freed).1, Ok(()));
+}
+
+#[test]
+fn roots_from_before_the_image_never_keep_a_new_one_out() {
+    let mut repository = Repository::new();
+    let signers = repository.signers(Role::Root);
+    // What somebody has filled the file with, which nobody verifies here: as long as roots can be.
+    let mut root = repository.root();
+    root["filling"] = "x".repeat(29_000).into();
+    let junk: Vec<Vec<u8>> = (1..=60u32)
+        .map(|version| {
+            root["version"] = version.into();
+            envelope(&root, &[])
+        })
+        .collect();
+    repository.root_version = 99;
+    repository.rotate(&signers);
+    let newer = repository.files["100.root.json"].clone();
+    repository.rotate(&signers);
+    let full = Trusted { roots: junk, ..Trusted::default() };
+    let (_, result, trusted) = repository.run(&newer, full);
+    assert_eq!(result, Ok(()));
+    assert!(trusted.encode().unwrap().len() <= Trusted::MAX_ENCODED_BYTES);
+    assert!(versions_kept(&trusted).ends_with(&[60, 100, 101]), "{:?}", versions_kept(&trusted));
+}
+
+#[test]
+fn clause_5_3_11_counts_where_the_image_brings_the_root() {
+    for role in [Role::Timestamp, Role::Snapshot] {
+        let mut repository = Repository::new();
+        let mut thief = repository.clone();
+        thief.versions.insert(role, 1_000_000);
+        thief.write_snapshot();
+        thief.write_timestamp();
+        let fooled = thief.settled();
+        repository.keys.insert(role, (vec![key(50)], 1));
+        let signers = repository.signers(Role::Root);
+        repository.rotate(&signers);
+        repository.release("app-2");
+        let newer = repository.files["2.root.json"].clone();
+        let (_, result, settled) = repository.run(&newer, fooled);
+        assert_eq!(result, Ok(()), "{role}");
+        // From then on it is the root of before as well: what was seen counts.
+        repository.versions.insert(Role::Timestamp, 1);
+        repository.write_timestamp();
+        let back = Err(Refusal::Rollback { role: Role::Timestamp, found: 1, seen: 2 });
+        assert_eq!(repository.run(&newer, settled).1, back, "{role}");
+    }
 }
 
 #[test]
@@ -615,7 +725,8 @@ fn what_lies_on_the_medium_is_hostile_until_proved() {
         targets: foreign.files.get("1.targets.json").cloned(),
     };
     let client = Client::begin(&repository.image_root(), planted, NOW).unwrap();
-    assert_eq!(client.trusted(), &Trusted::default());
+    let nothing = Trusted { roots: vec![repository.image_root()], ..Trusted::default() };
+    assert_eq!(client.trusted(), &nothing);
 }
 
 proptest! {
