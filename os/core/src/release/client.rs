@@ -409,6 +409,13 @@ impl Client {
     /// 5.3.10: only the last root must not have expired.
     fn end_roots(&mut self) -> Result<(), Refusal> {
         self.still_holds(&self.root)?;
+        if self.taken_roots > 0 {
+            // 5.6.3 and its like: what the keys of an earlier root have signed is not used under this one.
+            let Trusted { timestamp, snapshot, targets, .. } = &mut self.trusted;
+            let seen = (timestamp.take(), snapshot.take(), targets.take());
+            (self.timestamp, self.snapshot, self.targets) = (None, None, None);
+            self.recall(seen.0, seen.1, seen.2);
+        }
         self.step = Step::Role(Role::Timestamp);
         Ok(())
     }

@@ -413,6 +413,36 @@ fn clause_5_3_11_replaced_keys_end_a_fast_forward() {
 }
 
 #[test]
+fn clause_5_6_3_what_revoked_keys_have_signed_is_not_used_in_the_run_that_learns_of_it() {
+    let settled = Repository::new().settled();
+    let revoked = |keys: Vec<SigningKey>, threshold| {
+        let mut repository = Repository::new();
+        repository.keys.insert(Role::Targets, (keys, threshold));
+        let signers = repository.signers(Role::Root);
+        repository.rotate(&signers);
+        repository
+    };
+    let run = |repository: &Repository| repository.run(&repository.image_root(), settled.clone()).1;
+    // Timestamp, snapshot and targets are as they were, and known.
+    let replaced = revoked(vec![key(80), key(81)], 2);
+    assert_eq!(run(&replaced), too_few(Role::Targets, 0, 2));
+    let raised = revoked(vec![key(5), key(6), key(7), key(8)], 4);
+    assert_eq!(run(&raised), too_few(Role::Targets, 3, 4));
+    // The control: another key for the root changes nothing for the targets, which are not even fetched again.
+    let mut other = Repository::new();
+    let (old, new) = (other.signers(Role::Root), vec![key(11), key(12)]);
+    other.keys.insert(Role::Root, (new.clone(), 2));
+    other.rotate(&[old, new].concat());
+    let (asked, result, _) = other.run(&other.image_root(), settled.clone());
+    assert_eq!((asked.len(), result), (3, Ok(())), "{asked:?}");
+    // What was seen still counts for what is older.
+    let mut seen = Repository::new();
+    seen.release("app-2");
+    let back = raised.run(&raised.image_root(), seen.settled()).1;
+    assert_eq!(back, Err(Refusal::Rollback { role: Role::Timestamp, found: 1, seen: 2 }));
+}
+
+#[test]
 fn clause_5_3_12_without_consistent_snapshots_names_have_no_versions() {
     let mut repository = Repository::new();
     let mut root = repository.root();
