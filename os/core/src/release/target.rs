@@ -4,7 +4,8 @@ use super::metadata::{Targets, unhex};
 use crate::app_manifest::ComponentId;
 use crate::package::Version;
 use crate::update::reuse::{CHUNK_BYTES, CHUNK_HASH_BYTES};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -19,9 +20,19 @@ pub struct Target {
     pub length: u64,
     /// Its hashes in hexadecimal, by the names of the algorithms: SHA-256 at least.
     pub hashes: BTreeMap<String, String>,
-    /// The release that it is; other files mean nothing to a device.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The release that it is; other files mean nothing to a device. What somebody else has written there, or a later
+    /// version of this, is none: it must not take the others away (4.5).
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "release_if_understood"
+    )]
     pub custom: Option<Release>,
+}
+
+fn release_if_understood<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Release>, D::Error> {
+    let custom = Value::deserialize(from)?;
+    Ok(Release::deserialize(custom).ok())
 }
 
 /// The two repositories that a device trusts, each for what it may release.
@@ -319,6 +330,38 @@ mod tests {
             let mut json = json.clone();
             json[field] = wrong.into();
             assert!(serde_json::from_value::<Release>(json).is_err(), "{field}");
+        }
+    }
+
+    #[test]
+    fn clause_4_5_a_custom_that_is_not_understood_takes_no_release_away() {
+        let app = Component::App(ID);
+        let release = serde_json::to_value(release(app)).unwrap();
+        let with = |field: &str, value: &str| {
+            let mut later = release.clone();
+            later[field] = value.into();
+            later
+        };
+        let others = [
+            with("component", "boot-loader"),
+            with("version", "1.2.3-rc1"),
+            serde_json::json!({"sigstore": {"status": "Active"}}),
+            serde_json::json!(7),
+            Value::Null,
+        ];
+        for other in others {
+            let json = serde_json::json!({
+                "_type": "targets", "spec_version": "1.0.0", "version": 1,
+                "expires": "2030-01-01T00:00:00Z", "targets": {
+                    "a": {"length": 100, "hashes": {"sha256": "11".repeat(32)}, "custom": other},
+                    "b": {"length": 100, "hashes": {"sha256": "11".repeat(32)}, "custom": release},
+                }
+            });
+            let targets: Targets = serde_json::from_value(json).unwrap();
+            assert_eq!(targets.targets["a"].custom, None, "{other}");
+            let apps = Authority::Apps(vec![ID]);
+            let found = targets.release_for(app, &device(), &apps, |_| true);
+            assert_eq!(found.map(|(path, _, _)| path), Some("b"), "{other}");
         }
     }
 
