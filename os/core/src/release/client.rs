@@ -171,7 +171,7 @@ impl Client {
     /// does not verify from that root is forgotten.
     ///
     /// # Errors
-    /// The root of the image is none.
+    /// The root of the image is none, or no other can follow it and it has expired.
     pub fn begin(image_root: &[u8], trusted: Trusted, now: u64) -> Result<Self, Refusal> {
         let (root, envelope) = metadata::read::<Root>(image_root).map_err(of(Role::Root))?;
         root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
@@ -218,6 +218,9 @@ impl Client {
         // 5.3.11, where it is the image that has brought a root.
         if newest.is_none_or(|newest| !replaces_online_keys(&newest, &client.root)) {
             client.recall(trusted.timestamp, trusted.snapshot, trusted.targets);
+        }
+        if client.is_last_root() {
+            client.end_roots()?;
         }
         Ok(client)
     }
@@ -285,7 +288,7 @@ impl Client {
             (meta.version, most)
         };
         let (version, most_bytes) = match role {
-            Role::Root => (self.root.common.version.checked_add(1)?, role.most_bytes()),
+            Role::Root => (self.root.common.version.saturating_add(1), role.most_bytes()),
             Role::Timestamp => (0, role.most_bytes()),
             Role::Snapshot => named(self.timestamp.as_ref()?.snapshot().ok()?),
             Role::Targets => named(self.snapshot.as_ref()?.targets().ok()?),
@@ -375,12 +378,15 @@ impl Client {
 
     /// 5.3.3 to 5.3.9.
     fn take_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
-        if self.taken_roots >= MAX_ROOTS {
-            return Err(Refusal::TooManyRoots);
-        }
         self.follow_root(bytes)?;
         self.taken_roots = self.taken_roots.saturating_add(1);
-        Ok(())
+        // 5.3.3: the next run goes on from here, since these are kept.
+        if self.taken_roots >= MAX_ROOTS || self.is_last_root() { self.end_roots() } else { Ok(()) }
+    }
+
+    /// No version is left for another root.
+    fn is_last_root(&self) -> bool {
+        self.root.common.version == u32::MAX
     }
 
     /// 5.3.4 to 5.3.8.

@@ -384,10 +384,39 @@ fn clause_5_3_9_roots_are_gone_through_one_by_one_and_not_for_ever() {
     let (asked, _, kept) = skipped.run(&image_root, Trusted::default());
     assert!(!asked.contains(&"5.root.json".to_owned()), "{asked:?}");
     assert_eq!(kept.roots.len(), 3, "the image's and two behind it");
-    for _ in 0..=MAX_ROOTS {
+    // More than one run takes, and the last of them names another key for the timestamp: the next run goes on.
+    for _ in 0..=2 * MAX_ROOTS {
         repository.rotate(&before);
     }
-    assert_eq!(repository.run(&image_root, Trusted::default()).1, Err(Refusal::TooManyRoots));
+    repository.keys.insert(Role::Timestamp, (vec![key(33)], 1));
+    repository.rotate(&before);
+    repository.publish();
+    let mut trusted = Trusted::default();
+    for last in [65, 129] {
+        let (asked, result, kept_then) = repository.run(&image_root, trusted);
+        assert_eq!(result, too_few(Role::Timestamp, 0, 1));
+        assert_eq!((asked.len(), versions_kept(&kept_then).last()), (MAX_ROOTS + 1, Some(&last)));
+        trusted = Trusted::decode(&kept_then.encode().unwrap()).unwrap();
+    }
+    assert_eq!(repository.run(&image_root, trusted).1, Ok(()));
+}
+
+#[test]
+fn behind_the_last_version_there_is_no_root() {
+    let mut repository = Repository::new();
+    let signers = repository.signers(Role::Root);
+    repository.root_version = u32::MAX - 2;
+    repository.rotate(&signers);
+    let before = repository.files["4294967294.root.json"].clone();
+    repository.rotate(&signers);
+    let last = repository.files["4294967295.root.json"].clone();
+    let asked_from = |root: &[u8]| {
+        let (asked, result, _) = repository.run(root, Trusted::default());
+        assert_eq!(result, Ok(()));
+        asked
+    };
+    assert_eq!(asked_from(&before)[..2], ["4294967295.root.json", "timestamp.json"]);
+    assert_eq!(asked_from(&last).first().map(String::as_str), Some("timestamp.json"));
 }
 
 #[test]
