@@ -582,8 +582,13 @@ fn root(roles: &Roles, version: u32, lifetime: u64, now: u64) -> Result<Root, Re
         keys,
         roles: named,
     };
-    let checked = root.check();
-    checked.map_err(|source| RepositoryError::Metadata { path: "root.json".into(), source })?;
+    let refused = |source| RepositoryError::Metadata { path: "root.json".into(), source };
+    root.check().map_err(refused)?;
+    // A device takes such a root, and then nothing more of the role.
+    let reached = |of_role: &RoleKeys| of_role.threshold <= of_role.keyids.len();
+    if let Some((role, _)) = root.roles.iter().find(|(_, of_role)| !reached(of_role)) {
+        return Err(refused(MetadataError::Threshold(*role)));
+    }
     Ok(root)
 }
 

@@ -277,3 +277,17 @@ fn targets_that_were_made_by_a_wrong_clock_are_not_published() {
     repository.refresh(&[key(10)], short.at_least(60 * DAY), NOW).unwrap();
     assert_eq!(version_for_a_device(directory, NOW + 21 * DAY).unwrap().to_string(), "1.0.0");
 }
+
+#[test]
+fn a_root_that_nobody_could_sign_for_is_not_made() {
+    for threshold in [0, 2] {
+        let mut roles = roles([1, 2], 10);
+        roles.keys.insert(Role::Targets, (vec![key(20).public()], threshold));
+        let refused = Repository::first_root(&roles, DAY, NOW).unwrap_err();
+        let expected = MetadataError::Threshold(Role::Targets);
+        assert!(
+            matches!(&refused, RepositoryError::Metadata { source, .. } if *source == expected),
+            "{refused:?}"
+        );
+    }
+}

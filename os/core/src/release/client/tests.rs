@@ -317,6 +317,26 @@ fn clause_5_3_4_one_key_under_two_names_signs_once() {
 }
 
 #[test]
+fn clause_5_3_4_a_threshold_that_no_keys_reach_is_mended_by_the_next_root() {
+    let mut repository = Repository::new();
+    let image_root = repository.image_root();
+    let signers = repository.signers(Role::Root);
+    repository.keys.insert(Role::Snapshot, (vec![key(4)], 2));
+    repository.rotate(&signers);
+    let (_, result, trusted) = repository.run(&image_root, Trusted::default());
+    assert_eq!(result, too_few(Role::Snapshot, 1, 2));
+    repository.keys.insert(Role::Snapshot, (vec![key(4)], 1));
+    repository.rotate(&signers);
+    assert_eq!(repository.run(&image_root, trusted).1, Ok(()));
+    // Nobody at all is no threshold.
+    repository.keys.insert(Role::Snapshot, (vec![key(4)], 0));
+    repository.rotate(&signers);
+    let refused = repository.run(&image_root, Trusted::default()).1;
+    let source = MetadataError::Threshold(Role::Snapshot);
+    assert_eq!(refused, Err(Refusal::Metadata { role: Role::Root, source }));
+}
+
+#[test]
 fn clause_5_3_5_the_next_root_has_exactly_the_next_version() {
     let repository = Repository::new();
     let signers = repository.signers(Role::Root);
