@@ -106,6 +106,9 @@ pub enum MetadataError {
     /// A list of keys that is too long, or a threshold that everybody reaches or, where it is to be published, nobody.
     #[error("has a role {0} with a threshold or keys that make no sense")]
     Threshold(Role),
+    /// The id of one key stands at two signatures.
+    #[error("has two signatures of key {0}")]
+    SignedTwice(String),
     /// Too few of its role's keys have signed it.
     #[error("has {valid} of {threshold} signatures of the role's keys")]
     Signatures {
@@ -384,6 +387,10 @@ pub fn read<M: Metadata>(bytes: &[u8]) -> Result<(M, Envelope), MetadataError> {
     let envelope: Envelope = serde_json::from_slice(bytes).map_err(shape)?;
     if envelope.signatures.len() > MAX_KEYS {
         return Err(MetadataError::Shape(format!("more than {MAX_KEYS} signatures")));
+    }
+    let mut signers = BTreeSet::new();
+    if let Some(again) = envelope.signatures.iter().find(|s| !signers.insert(s.keyid.as_str())) {
+        return Err(MetadataError::SignedTwice(again.keyid.chars().take(64).collect()));
     }
     let kind = envelope.signed.get("_type").and_then(Value::as_str).unwrap_or_default();
     if kind != M::ROLE.name() {

@@ -290,7 +290,9 @@ fn clause_5_3_4_a_root_is_signed_by_the_old_keys_and_by_its_own() {
     let below = [&old[..], &new[..1]].concat();
     assert_eq!(signed_by(&below), too_few(Role::Root, 1, 2));
     let twice = [&old[..1], &old[..1], &new[..]].concat();
-    assert_eq!(signed_by(&twice), too_few(Role::Root, 1, 2), "one key twice");
+    let id = Key::of(&old[0].verifying_key().to_bytes()).id();
+    let source = MetadataError::SignedTwice(id);
+    assert_eq!(signed_by(&twice), Err(Refusal::Metadata { role: Role::Root, source }));
 }
 
 #[test]
