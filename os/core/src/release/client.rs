@@ -128,6 +128,11 @@ pub enum Refusal {
     /// A file is not there that must be.
     #[error("{0} is not there")]
     Missing(Role),
+    /// Files of the repository change in place.
+    #[error(
+        "root {0} is of a repository without consistent snapshots, which a device does not read"
+    )]
+    NotConsistent(u32),
     /// More roots than can be kept.
     #[error(
         "the roots since the image's have more than {MAX_ROOT_BYTES} bytes: it takes an image with a newer one"
@@ -293,14 +298,7 @@ impl Client {
             Role::Snapshot => named(self.timestamp.as_ref()?.snapshot().ok()?),
             Role::Targets => named(self.snapshot.as_ref()?.targets().ok()?),
         };
-        let name = match role {
-            // Only a root that says so has versions in front of the others' names (5.3.12).
-            Role::Snapshot | Role::Targets if !self.root.consistent_snapshot => {
-                format!("{role}.json")
-            }
-            _ => role.file(version),
-        };
-        Some(Wanted { role, name, most_bytes })
+        Some(Wanted { role, name: role.file(version), most_bytes })
     }
 
     /// Takes the file that was wanted.
@@ -415,6 +413,10 @@ impl Client {
     /// 5.3.10: only the last root must not have expired.
     fn end_roots(&mut self) -> Result<(), Refusal> {
         self.still_holds(&self.root)?;
+        // 5.3.12, where this is stricter: names without versions and hashes can be mixed while they are replaced.
+        if !self.root.consistent_snapshot {
+            return Err(Refusal::NotConsistent(self.root.common.version));
+        }
         if self.taken_roots > 0 {
             // 5.6.3 and its like: what the keys of an earlier root have signed is not used under this one.
             let Trusted { timestamp, snapshot, targets, .. } = &mut self.trusted;

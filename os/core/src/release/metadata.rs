@@ -6,8 +6,8 @@
 use super::target::Target;
 use crate::package::KeyId;
 use ed25519_dalek::{Signature as Ed25519, VerifyingKey};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -97,6 +97,9 @@ pub enum MetadataError {
     /// It is of another major version of the specification.
     #[error("follows version {0} of the specification, not 1")]
     Specification(String),
+    /// Versions begin with 1.
+    #[error("has version 0")]
+    VersionZero,
     /// Numbers that are no integers have no canonical form.
     #[error("has a number that is no integer, which has no canonical form")]
     NotCanonical,
@@ -158,11 +161,32 @@ pub struct Root {
     #[serde(flatten)]
     pub common: Common,
     /// Files other than the timestamp have their version in front of their names.
+    #[serde(default)]
     pub consistent_snapshot: bool,
-    /// Keys by their ids.
+    /// Keys by their ids, as far as they are understood: the others sign nothing here.
+    #[serde(deserialize_with = "understood_keys")]
     pub keys: BTreeMap<String, Key>,
-    /// Roles by their names.
+    /// The top-level roles. There may be others, such as mirrors.
+    #[serde(deserialize_with = "known_roles")]
     pub roles: BTreeMap<Role, RoleKeys>,
+}
+
+/// A key is named by the hash of its canonical form (4.3), with whatever else it may say or without.
+fn understood_keys<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Key>, D::Error> {
+    let all = BTreeMap::<String, Value>::deserialize(from)?;
+    let keys = all.into_iter().filter_map(|(id, value)| {
+        let key = Key::deserialize(&value).ok()?;
+        let is_named = id == key.id() || id == sha256(&canonical(&value).ok()?);
+        is_named.then_some((id, key))
+    });
+    Ok(keys.collect())
+}
+
+fn known_roles<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Role, RoleKeys>, D::Error> {
+    let all = BTreeMap::<String, Value>::deserialize(from)?;
+    let known = Role::ALL.into_iter().filter_map(|role| Some((role, all.get(role.name())?)));
+    let read = |(role, value)| Ok((role, RoleKeys::deserialize(value).map_err(de::Error::custom)?));
+    known.map(read).collect()
 }
 
 /// A public key.
@@ -401,6 +425,9 @@ pub fn read<M: Metadata>(bytes: &[u8]) -> Result<(M, Envelope), MetadataError> {
     if common.spec_version.split('.').next() != Some("1") {
         let version = common.spec_version.chars().take(32).collect();
         return Err(MetadataError::Specification(version));
+    }
+    if common.version == 0 {
+        return Err(MetadataError::VersionZero);
     }
     common.expires_seconds()?;
     metadata.check()?;

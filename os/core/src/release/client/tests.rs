@@ -302,14 +302,17 @@ fn clause_5_3_4_one_key_under_two_names_signs_once() {
     repository.root_version = 2;
     let mut root = repository.root();
     let id = Key::of(&key(5).verifying_key().to_bytes()).id();
-    root["keys"]["another"] = root["keys"][&id].clone();
-    root["roles"]["targets"] = json!({"keyids": [id, "another"], "threshold": 2});
+    let mut another = root["keys"][&id].clone();
+    another["note"] = "the same once more".into();
+    let another_id = sha256(&metadata::canonical(&another).unwrap());
+    root["keys"][&another_id] = another;
+    root["roles"]["targets"] = json!({"keyids": [id, another_id], "threshold": 2});
     repository.files.insert("2.root.json".to_owned(), envelope(&root, &signers));
     // Both signatures are valid, and of one key.
     let targets = repository.files["1.targets.json"].clone();
     let mut file: Value = serde_json::from_slice(&targets).unwrap();
     let mut again = file["signatures"][0].clone();
-    again["keyid"] = "another".into();
+    again["keyid"] = another_id.into();
     file["signatures"] = json!([file["signatures"][0], again]);
     let bytes = serde_json::to_vec(&file).unwrap();
     repository.files.insert("1.targets.json".to_owned(), bytes);
@@ -342,7 +345,7 @@ fn clause_5_3_4_a_threshold_that_no_keys_reach_is_mended_by_the_next_root() {
 fn clause_5_3_5_the_next_root_has_exactly_the_next_version() {
     let repository = Repository::new();
     let signers = repository.signers(Role::Root);
-    for found in [0, 1, 3, 1000] {
+    for found in [1, 3, 1000] {
         let mut offered = repository.clone();
         offered.root_version = found;
         let root = envelope(&offered.root(), &signers);
@@ -494,17 +497,89 @@ fn clause_5_6_3_what_revoked_keys_have_signed_is_not_used_in_the_run_that_learns
 }
 
 #[test]
-fn clause_5_3_12_without_consistent_snapshots_names_have_no_versions() {
-    let mut repository = Repository::new();
-    let mut root = repository.root();
-    root["consistent_snapshot"] = false.into();
+fn clause_5_3_12_without_consistent_snapshots_nothing_is_read() {
+    let repository = Repository::new();
     let signers = repository.signers(Role::Root);
-    repository.files.insert("1.root.json".to_owned(), envelope(&root, &signers));
-    for role in [Role::Snapshot, Role::Targets] {
-        let bytes = repository.files.remove(&role.file(1)).unwrap();
-        repository.files.insert(format!("{role}.json"), bytes);
+    for said in [Some(false), None] {
+        let mut root = repository.root();
+        match said {
+            Some(said) => root["consistent_snapshot"] = said.into(),
+            None => drop(root.as_object_mut().unwrap().remove("consistent_snapshot")),
+        }
+        let first = envelope(&root, &signers);
+        let (_, result, trusted) = repository.run(&first, Trusted::default());
+        assert_eq!(result, Err(Refusal::NotConsistent(1)));
+        // The next root can say otherwise.
+        let mut mended = repository.clone();
+        mended.rotate(&signers);
+        assert_eq!(mended.run(&first, trusted).1, Ok(()));
     }
-    assert_eq!(fresh(&repository), Ok(()));
+}
+
+#[test]
+fn clause_4_3_keys_are_named_by_what_they_are() {
+    let named = |rename: &dyn Fn(&mut Value) -> String| {
+        let mut repository = Repository::new();
+        let signers = repository.signers(Role::Root);
+        let mut root = repository.root();
+        let old = Key::of(&key(3).verifying_key().to_bytes()).id();
+        let mut of_timestamp = root["keys"][&old].clone();
+        let id = rename(&mut of_timestamp);
+        root["keys"].as_object_mut().unwrap().remove(&old);
+        root["keys"][&id] = of_timestamp;
+        root["roles"]["timestamp"]["keyids"] = json!([id]);
+        let bytes = envelope(&root, &signers);
+        let mut timestamp: Value =
+            serde_json::from_slice(&repository.files["timestamp.json"]).unwrap();
+        timestamp["signatures"][0]["keyid"] = id.into();
+        let timestamp_bytes = serde_json::to_vec(&timestamp).unwrap();
+        repository.files.insert("timestamp.json".to_owned(), timestamp_bytes);
+        repository.run(&bytes, Trusted::default()).1
+    };
+    let raw = |value: &Value| sha256(&metadata::canonical(value).unwrap());
+    assert_eq!(named(&|key| raw(key)), Ok(()));
+    let with_more = named(&|key| {
+        key["keyid_hash_algorithms"] = json!(["sha256"]);
+        raw(key)
+    });
+    assert_eq!(with_more, Ok(()));
+    assert_eq!(named(&|_| "ab".repeat(32)), too_few(Role::Timestamp, 0, 1));
+}
+
+#[test]
+fn clause_4_3_what_a_root_says_beyond_what_is_understood_is_passed_over() {
+    let repository = Repository::new();
+    let signers = repository.signers(Role::Root);
+    let mut root = repository.root();
+    root["roles"]["mirrors"] = json!({"keyids": ["none"], "threshold": "some"});
+    root["keys"]["of another kind"] = json!({"keytype": "sphincs", "keyval": {"seed": 1}});
+    root["something_newer"] = json!([1]);
+    let image_root = envelope(&root, &signers);
+    assert_eq!(repository.run(&image_root, Trusted::default()).1, Ok(()));
+    // A known role is what it must be.
+    root["roles"]["snapshot"] = json!({"keyids": ["none"], "threshold": "some"});
+    Client::begin(&envelope(&root, &signers), Trusted::default(), NOW).unwrap_err();
+}
+
+#[test]
+fn clause_4_3_versions_begin_with_1() {
+    for role in Role::ALL {
+        let mut repository = Repository::new();
+        let signers = repository.signers(Role::Root);
+        match role {
+            Role::Root => {
+                repository.root_version = 0;
+                let root = envelope(&repository.root(), &signers);
+                repository.files.insert("2.root.json".to_owned(), root);
+            }
+            _ => {
+                repository.versions.insert(role, 0);
+                repository.publish();
+            }
+        }
+        let source = MetadataError::VersionZero;
+        assert_eq!(fresh(&repository), Err(Refusal::Metadata { role, source }));
+    }
 }
 
 #[test]
