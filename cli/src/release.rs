@@ -298,6 +298,16 @@ fn load_keys(workspace: &Workspace, paths: &[PathBuf]) -> Result<Vec<PrivateKey>
     paths.iter().map(|path| Ok(PrivateKey::load(path)?)).collect()
 }
 
+impl KeyArgs {
+    /// None, where a draft is put aside without a key named: it is signed elsewhere alone.
+    fn load(&self, workspace: &Workspace) -> Result<Vec<PrivateKey>> {
+        if self.emit_bytes.is_some() && self.keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        load_keys(workspace, &self.keys)
+    }
+}
+
 fn draft_file(directory: &Path, waiting: Waiting) -> PathBuf {
     directory.join("drafts").join(match waiting {
         Waiting::Root => "root.json",
@@ -342,28 +352,23 @@ fn forget_draft(directory: &Path, waiting: Waiting) -> Result<()> {
     Ok(())
 }
 
-/// The draft at hand, or the one that was put aside, signed by the keys at hand.
+/// The draft that was put aside, or a new one.
 fn prepare(
     args: &KeyArgs,
     directory: &Path,
     waiting: Waiting,
-    keys: &[PrivateKey],
     make: impl FnOnce() -> Result<Draft>,
 ) -> Result<Draft> {
-    let mut draft = if args.draft { read_draft(directory, waiting)? } else { make()? };
-    // A draft that is put aside without a key named is signed elsewhere alone.
-    if args.emit_bytes.is_none() || !args.keys.is_empty() {
-        keys.iter().for_each(|key| draft.sign(key));
-    }
-    Ok(draft)
+    if args.draft { read_draft(directory, waiting) } else { make() }
 }
 
 fn new(workspace: &Workspace, args: &NewArgs) -> Result<()> {
-    let keys = load_keys(workspace, &args.keys.keys)?;
+    let keys = args.keys.load(workspace)?;
     let lifetime = lifetimes(args.keys.days).root;
-    let draft = prepare(&args.keys, &args.directory, Waiting::Root, &keys, || {
+    let mut draft = prepare(&args.keys, &args.directory, Waiting::Root, || {
         Ok(Repository::first_root(&args.roles.roles(workspace)?, lifetime, now()?)?)
     })?;
+    Repository::sign_first_root(&mut draft, &keys)?;
     if put_aside(&args.keys, &args.directory, Waiting::Root, &draft)?.is_some() {
         return Ok(());
     }
@@ -379,7 +384,7 @@ fn new(workspace: &Workspace, args: &NewArgs) -> Result<()> {
 }
 
 fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
-    let keys = load_keys(workspace, &args.keys.keys)?;
+    let keys = args.keys.load(workspace)?;
     let mut repository = Repository::open(&args.directory)?;
     let nothing = args.images.is_empty()
         && args.apps.is_empty()
@@ -392,7 +397,7 @@ fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
         .into());
     }
     let lifetimes = lifetimes(args.keys.days);
-    let draft = prepare(&args.keys, &args.directory, Waiting::Targets, &keys, || {
+    let mut draft = prepare(&args.keys, &args.directory, Waiting::Targets, || {
         let mut files = repository.targets();
         for path in &args.removed {
             if !remove_release(&mut files, path) {
@@ -423,6 +428,7 @@ fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
         }
         Ok(repository.next_targets(files, lifetimes.targets, now()?)?)
     })?;
+    repository.sign(Role::Targets, &mut draft, &keys);
     if put_aside(&args.keys, &args.directory, Waiting::Targets, &draft)?.is_some() {
         return Ok(());
     }
@@ -453,12 +459,13 @@ fn sign(args: &SignArgs) -> Result<()> {
 }
 
 pub(crate) fn rotate(workspace: &Workspace, args: &RotateArgs) -> Result<()> {
-    let keys = load_keys(workspace, &args.keys.keys)?;
+    let keys = args.keys.load(workspace)?;
     let mut repository = Repository::open(&args.directory)?;
     let lifetimes = lifetimes(args.keys.days);
-    let draft = prepare(&args.keys, &args.directory, Waiting::Root, &keys, || {
+    let mut draft = prepare(&args.keys, &args.directory, Waiting::Root, || {
         Ok(repository.next_root(&args.roles.roles(workspace)?, lifetimes.root, now()?)?)
     })?;
+    repository.sign_next_root(&mut draft, &keys)?;
     if put_aside(&args.keys, &args.directory, Waiting::Root, &draft)?.is_some() {
         return Ok(());
     }

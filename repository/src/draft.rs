@@ -1,7 +1,7 @@
 //! Metadata that waits for its signatures, which may be made elsewhere.
 
 use holdfast_core::release::metadata::{
-    self, Envelope, Key, Metadata, MetadataError, Signature, hex,
+    self, Envelope, Key, Metadata, MetadataError, Role, Root, Signature, hex,
 };
 use holdfast_images::key::{PrivateKey, PublicKey};
 use serde_json::Value;
@@ -10,8 +10,8 @@ use thiserror::Error;
 /// Why a draft is no good.
 #[derive(Debug, Error)]
 pub enum DraftError {
-    /// It cannot be written as JSON.
-    #[error("the metadata cannot be written")]
+    /// It cannot be written as JSON, or is not what it must be.
+    #[error("the metadata cannot be written or read")]
     Json(#[from] serde_json::Error),
     /// It has no canonical form.
     #[error("the metadata")]
@@ -50,6 +50,22 @@ impl Draft {
     pub fn sign(&mut self, key: &PrivateKey) {
         let signature = key.sign(&self.message);
         self.put(&key.public(), &signature);
+    }
+
+    /// Signs it with those of the keys that have this role in one of the roots.
+    pub(crate) fn sign_with(&mut self, keys: &[PrivateKey], roots: &[&Root], role: Role) {
+        for key in keys {
+            let id = Key::of(&key.public().bytes).id();
+            let has_role = |root: &&Root| root.role(role).is_some_and(|of| of.keyids.contains(&id));
+            if roots.iter().any(has_role) {
+                self.sign(key);
+            }
+        }
+    }
+
+    /// The root that it is.
+    pub(crate) fn root(&self) -> Result<Root, DraftError> {
+        Ok(serde_json::from_value(self.signed.clone())?)
     }
 
     /// Takes a signature that was made elsewhere.

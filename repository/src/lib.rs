@@ -387,15 +387,34 @@ impl Repository {
         Ok(Some(draft))
     }
 
-    /// Signs with those of the keys that are the role's.
-    fn sign(&self, role: Role, draft: &mut Draft, keys: &[PrivateKey]) {
-        let of_role = self.root.role(role);
-        for key in keys {
-            let id = Key::of(&key.public().bytes).id();
-            if of_role.is_some_and(|role| role.keyids.contains(&id)) {
-                draft.sign(key);
-            }
-        }
+    /// Signs with those of the keys that are the role's. No other key signs: its signature would lie in public, and
+    /// count as soon as the key has that role.
+    pub fn sign(&self, role: Role, draft: &mut Draft, keys: &[PrivateKey]) {
+        draft.sign_with(keys, &[&self.root], role);
+    }
+
+    /// Signs the next root with those of the keys that are the root role's in it or in the present one.
+    ///
+    /// # Errors
+    /// The draft is no root.
+    pub fn sign_next_root(
+        &self,
+        draft: &mut Draft,
+        keys: &[PrivateKey],
+    ) -> Result<(), RepositoryError> {
+        let next = draft.root()?;
+        draft.sign_with(keys, &[&self.root, &next], Role::Root);
+        Ok(())
+    }
+
+    /// Signs a first root with those of the keys that are its root role's.
+    ///
+    /// # Errors
+    /// The draft is no root.
+    pub fn sign_first_root(draft: &mut Draft, keys: &[PrivateKey]) -> Result<(), RepositoryError> {
+        let root = draft.root()?;
+        draft.sign_with(keys, &[&root], Role::Root);
+        Ok(())
     }
 
     /// Publishes signed targets: snapshot and timestamp are signed with `online` keys.

@@ -10,11 +10,11 @@
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::package::Version;
 use holdfast_core::release::client::Refusal;
-use holdfast_core::release::metadata::{MetadataError, Role};
+use holdfast_core::release::metadata::{Key, MetadataError, Role};
 use holdfast_core::release::{Authority, Component, Device, Release};
 use holdfast_images::key::PrivateKey;
 use holdfast_repository::{
-    Lifetimes, Released, Repository, RepositoryError, Roles, remove_release,
+    Draft, Lifetimes, Released, Repository, RepositoryError, Roles, remove_release,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -290,4 +290,30 @@ fn a_root_that_nobody_could_sign_for_is_not_made() {
             "{refused:?}"
         );
     }
+}
+
+/// The ids of who has signed.
+fn signers(draft: &Draft) -> Vec<String> {
+    let file: serde_json::Value = serde_json::from_slice(&draft.to_bytes().unwrap()).unwrap();
+    let signatures = file["signatures"].as_array().unwrap();
+    signatures.iter().map(|one| one["keyid"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn no_key_signs_what_is_not_of_its_role() {
+    let id = |seed: u8| Key::of(&key(seed).public().bytes).id();
+    let all = [1, 2, 3, 10, 11, 20].map(key);
+    let directory = tempfile::tempdir().unwrap();
+    let mut first = Repository::first_root(&roles([1, 2], 10), 365 * DAY, NOW).unwrap();
+    Repository::sign_first_root(&mut first, &all).unwrap();
+    assert_eq!(signers(&first), [id(1), id(2)]);
+    let repository = Repository::create(directory.path(), &first).unwrap();
+    let mut targets = repository.next_targets(BTreeMap::new(), DAY, NOW).unwrap();
+    repository.sign(Role::Targets, &mut targets, &all);
+    assert_eq!(signers(&targets), [id(20)], "an online key signs what is released");
+    let mut next = repository.next_root(&roles([1, 3], 11), 365 * DAY, NOW).unwrap();
+    repository.sign_next_root(&mut next, &all).unwrap();
+    assert_eq!(signers(&next), [id(1), id(2), id(3)]);
+    // What is no root is none.
+    repository.sign_next_root(&mut targets, &all).unwrap_err();
 }
