@@ -35,7 +35,32 @@ impl Draft {
     /// # Errors
     /// It cannot be written.
     pub fn new<M: Metadata>(metadata: &M) -> Result<Self, DraftError> {
-        let signed = serde_json::to_value(metadata)?;
+        Self::after(metadata, None, |_| false)
+    }
+
+    /// The same, after what was signed before: what is not understood of that stays as it is (specification, 4).
+    /// `same` says of a target's path that the target is what it was.
+    pub(crate) fn after<M: Metadata>(
+        metadata: &M,
+        before: Option<&Value>,
+        same: impl Fn(&str) -> bool,
+    ) -> Result<Self, DraftError> {
+        let mut signed = serde_json::to_value(metadata)?;
+        let fields = |value: &'_ Value| value.as_object().cloned().unwrap_or_default();
+        let mut known = fields(before.unwrap_or(&Value::Null));
+        let targets_before = known.remove("targets").map(|targets| fields(&targets));
+        if let Some(signed) = signed.as_object_mut() {
+            let targets = signed.get_mut("targets").and_then(Value::as_object_mut);
+            for (path, target) in targets.into_iter().flatten() {
+                let before = targets_before.as_ref().and_then(|targets| targets.get(path));
+                if let Some(before) = before.filter(|_| same(path)) {
+                    *target = before.clone();
+                }
+            }
+            for (name, value) in known {
+                signed.entry(name).or_insert(value);
+            }
+        }
         let message = metadata::canonical(&signed)?;
         Ok(Self { signed, message, signatures: Vec::new() })
     }

@@ -35,6 +35,7 @@ use holdfast_images::FileError;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::package::PackError;
 use holdfast_images::show::ShowError;
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
@@ -239,16 +240,16 @@ impl Repository {
         }
         let path = metadata_file(directory, Role::Root, version);
         let root_bytes = fs::read(&path).map_err(FileError::at("read", &path))?;
-        let root = read(&path)?;
-        let timestamp: Option<Timestamp> =
-            read_if_there(&metadata_file(directory, Role::Timestamp, 0))?;
+        let (root, _) = read(&path)?;
+        let path = metadata_file(directory, Role::Timestamp, 0);
+        let timestamp: Option<Timestamp> = if path.exists() { Some(read(&path)?.0) } else { None };
         let of = |meta: Result<&FileMeta, MetadataError>| meta.map(|meta| meta.version).ok();
         let snapshot: Option<Snapshot> = match timestamp.as_ref().and_then(|t| of(t.snapshot())) {
-            Some(version) => Some(read(&metadata_file(directory, Role::Snapshot, version))?),
+            Some(version) => Some(read(&metadata_file(directory, Role::Snapshot, version))?.0),
             None => None,
         };
         let targets: Option<Targets> = match snapshot.as_ref().and_then(|s| of(s.targets())) {
-            Some(version) => Some(read(&metadata_file(directory, Role::Targets, version))?),
+            Some(version) => Some(read(&metadata_file(directory, Role::Targets, version))?.0),
             None => None,
         };
         Ok(Self { directory: directory.to_owned(), root, root_bytes, timestamp, snapshot, targets })
@@ -311,7 +312,14 @@ impl Repository {
         let before = self.targets.as_ref().map_or(0, |targets| targets.common.version);
         let common = common(Role::Targets, next(Role::Targets, before)?, lifetime, now)?;
         let issued = Some(metadata::time(now).ok_or(RepositoryError::Time(now))?);
-        Ok(Draft::new(&Targets { common, issued, targets: files })?)
+        let next = Targets { common, issued, targets: files };
+        let Some(known) = &self.targets else {
+            return Ok(Draft::new(&next)?);
+        };
+        let path = metadata_file(&self.directory, Role::Targets, known.common.version);
+        let (_, before) = read::<Targets>(&path)?;
+        let same = |path: &str| known.targets.get(path) == next.targets.get(path);
+        Ok(Draft::after(&next, Some(&before), same)?)
     }
 
     /// The next root, for these roles: to be signed by the keys of the root role, old and new.
@@ -325,7 +333,9 @@ impl Repository {
         now: u64,
     ) -> Result<Draft, RepositoryError> {
         let version = next(Role::Root, self.root.common.version)?;
-        Ok(Draft::new(&root(roles, version, lifetime, now)?)?)
+        let path = metadata_file(&self.directory, Role::Root, self.root.common.version);
+        let (_, before) = read::<Root>(&path)?;
+        Ok(Draft::after(&root(roles, version, lifetime, now)?, Some(&before), |_| false)?)
     }
 
     /// Puts the next root, signed, behind the others: the last step of a rotation, from which on devices
@@ -638,14 +648,11 @@ fn metadata_file(directory: &Path, role: Role, version: u32) -> PathBuf {
     directory.join("metadata").join(role.file(version))
 }
 
-fn read<M: Metadata>(path: &Path) -> Result<M, RepositoryError> {
+/// A file of metadata, and what of it is signed as it stands there.
+fn read<M: Metadata>(path: &Path) -> Result<(M, Value), RepositoryError> {
     let bytes = fs::read(path).map_err(FileError::at("read", path))?;
-    let read = metadata::read(&bytes).map(|(metadata, _)| metadata);
+    let read = metadata::read(&bytes).map(|(metadata, envelope)| (metadata, envelope.signed));
     read.map_err(|source| RepositoryError::Metadata { path: path.to_owned(), source })
-}
-
-fn read_if_there<M: Metadata>(path: &Path) -> Result<Option<M>, RepositoryError> {
-    if path.exists() { read(path).map(Some) } else { Ok(None) }
 }
 
 /// Writes a file whole or not at all.

@@ -10,7 +10,7 @@
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::package::Version;
 use holdfast_core::release::client::Refusal;
-use holdfast_core::release::metadata::{Key, MetadataError, Role};
+use holdfast_core::release::metadata::{Key, MetadataError, Role, Targets};
 use holdfast_core::release::{Authority, Component, Device, Release};
 use holdfast_images::key::PrivateKey;
 use holdfast_repository::{
@@ -316,4 +316,46 @@ fn no_key_signs_what_is_not_of_its_role() {
     assert_eq!(signers(&next), [id(1), id(2), id(3)]);
     // What is no root is none.
     repository.sign_next_root(&mut targets, &all).unwrap_err();
+}
+
+/// Somebody with a later version of this has published: what it says is not taken away by an older one.
+#[test]
+fn what_is_not_understood_is_published_again_as_it_was() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut repository = create(directory.path());
+    publish(&mut repository, release("1.0.0", 1), 10, NOW).unwrap();
+    let path = directory.path().join("metadata/1.targets.json");
+    let mut file: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let later = serde_json::json!({"component": "boot-loader", "slots": [1, 2]});
+    let signed = &mut file["signed"];
+    signed["campaign"] = "spring".into();
+    signed["targets"][PATH]["custom"]["percent"] = 10.into();
+    signed["targets"]["boot/loader"] =
+        serde_json::json!({"length": 1, "hashes": {"sha256": "00"}, "custom": later});
+    let mut by_the_later_one = Draft::read::<Targets>(&serde_json::to_vec(&file).unwrap()).unwrap();
+    by_the_later_one.sign(&key(20));
+    fs::write(&path, by_the_later_one.to_bytes().unwrap()).unwrap();
+    repository.refresh(&[key(10)], Lifetimes::default(), NOW).unwrap();
+
+    let repository = Repository::open(directory.path()).unwrap();
+    let mut files = repository.targets();
+    files.insert("apps/other.app".to_owned(), files[PATH].clone());
+    let published = |files| {
+        let draft = repository.next_targets(files, DAY, NOW).unwrap();
+        let file: serde_json::Value = serde_json::from_slice(&draft.to_bytes().unwrap()).unwrap();
+        file["signed"].clone()
+    };
+    let signed = published(files.clone());
+    assert_eq!((signed["version"].as_u64(), &signed["campaign"]), (Some(2), &"spring".into()));
+    assert_eq!(signed["targets"][PATH]["custom"]["percent"], 10);
+    assert_eq!(signed["targets"]["boot/loader"]["custom"], later);
+    // What is published anew is what it is now.
+    let mut changed = files[PATH].clone();
+    changed.custom.as_mut().unwrap().rollback_index = 2;
+    files.insert(PATH.to_owned(), changed);
+    files.remove("boot/loader");
+    let signed = published(files);
+    assert_eq!(signed["targets"][PATH]["custom"]["percent"], serde_json::Value::Null);
+    assert_eq!(signed["targets"][PATH]["custom"]["rollback_index"], 2);
+    assert_eq!(signed["targets"].as_object().unwrap().len(), 2);
 }
