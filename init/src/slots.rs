@@ -60,6 +60,8 @@ pub(crate) struct Slots {
     root: RootTable,
     version: Version,
     committed: bool,
+    /// The run before this one was ended since the update agent did not agree to its release.
+    disagreed: bool,
 }
 
 impl Slots {
@@ -92,7 +94,8 @@ impl Slots {
             last_reset: LastReset::Unknown.to_string(),
         };
         let version = image.version;
-        let mut slots = Self { device: None, status, root, version, committed: false };
+        let mut slots =
+            Self { device: None, status, root, version, committed: false, disagreed: false };
         if let Err(error) = floor.admit(&release) {
             slots.give_up(log);
             return Err(error.into());
@@ -116,6 +119,7 @@ impl Slots {
         self.status.phase = boot_state.map_or(Phase::Trying, |state| state.phase(self.status.slot));
         let last_reset = last_reset(earlier.as_deref(), fired);
         self.status.last_reset = last_reset.to_string();
+        self.disagreed = last_reset.is_disagreement();
         self.say(log);
         if let Some(before) = boot_state {
             self.renew(log, before, &last_reset);
@@ -208,6 +212,7 @@ impl Slots {
             floor,
             running: Some(running),
             waits: self.status.phase == Phase::Staged,
+            disagreed: self.disagreed,
         }
     }
 

@@ -21,7 +21,7 @@ use holdfast_core::component::{
 use holdfast_core::console::Console;
 use holdfast_core::patience::PET_EVERY_MS;
 use holdfast_core::release;
-use holdfast_core::slots::{Agreement, Health, Member, Verdict};
+use holdfast_core::slots::{Agreement, DOES_NOT_AGREE, Health, Member, Verdict};
 use holdfast_core::supervision::Action;
 use holdfast_linux::PathError;
 use holdfast_linux::channel::{self, InitEnd};
@@ -267,7 +267,7 @@ impl<'log> Supervision<'log> {
                 if let Some(failed) = self.components.get(index) {
                     let name = &failed.component.name;
                     let why = match self.health.verdict(now) {
-                        Verdict::Healthy => "does not agree to the release",
+                        Verdict::Healthy => DOES_NOT_AGREE,
                         _ => "does not stay ready",
                     };
                     self.log.warning(&format!("not healthy: {name} {why}"));

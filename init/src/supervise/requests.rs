@@ -248,7 +248,8 @@ impl Supervision<'_> {
         });
         let (component, waits) = (release::Component::App(id), app_store::waits(id));
         let floor = self.identities.of(component);
-        Some(Held { component, floor, running, waits })
+        // An app is tried beside an OS that has agreed to itself.
+        Some(Held { component, floor, running, waits, disagreed: false })
     }
 
     /// The app at a place among those with grants on the network, and a socket in its namespace.

@@ -27,6 +27,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
+/// What is counted of the device's running is kept no more often than this, in seconds.
+const PASS_EVERY_S: u64 = 600;
+
 /// Why the agent cannot do its work. It ends then, and init starts it again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
@@ -87,6 +90,8 @@ pub(crate) struct Agent {
     /// The service was reached since this agent runs.
     pub(crate) has_reached: bool,
     failures: u32,
+    /// Until when it is counted how long the device runs, in milliseconds of the monotonic clock.
+    passed_at: u64,
 }
 
 impl Agent {
@@ -120,6 +125,7 @@ impl Agent {
             has_agreed: false,
             has_reached: false,
             failures: 0,
+            passed_at: monotonic_ms(),
         })
     }
 
@@ -127,6 +133,7 @@ impl Agent {
     pub(crate) fn turn(&mut self) -> Result<u64, AgentError> {
         self.meet_uplink()?;
         let held = self.held()?;
+        self.pass_time();
         if self.settle(&held)? {
             return self.reboot();
         }
@@ -184,6 +191,18 @@ impl Agent {
         Ok(())
     }
 
+    /// Releases that wait do so while the device runs.
+    fn pass_time(&mut self) {
+        let now = monotonic_ms();
+        let seconds = now.saturating_sub(self.passed_at) / 1000;
+        if seconds >= PASS_EVERY_S {
+            self.passed_at = now;
+            if self.memory.passes(seconds) {
+                self.keep_memory();
+            }
+        }
+    }
+
     /// What the device holds of the OS and of each app.
     fn held(&mut self) -> Result<Vec<Held>, InitError> {
         let mut all = Vec::new();
@@ -218,6 +237,12 @@ impl Agent {
             Some(Outcome::Committed(component)) => println!("{component}: the new release is good"),
             Some(Outcome::FellBack(component)) => {
                 println!("{component}: the new release has failed and is not tried again");
+            }
+            Some(Outcome::Unreached(component, wait_s)) => {
+                let minutes = wait_s / 60;
+                println!(
+                    "{component}: the new release did not reach the service, and is tried again in {minutes} minutes"
+                );
             }
             None => {}
         }

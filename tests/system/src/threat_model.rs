@@ -322,6 +322,14 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         Tests(&["update_attack_drop_request", "a_download_goes_on_where_it_broke_off"]),
     ),
     (
+        "U veto",
+        "packets are dropped after an update, so that the device gives the release up for good",
+        Tests(&[
+            "a_release_that_cannot_reach_the_service_falls_back",
+            "a_release_that_could_not_reach_the_service_is_tried_again",
+        ]),
+    ),
+    (
         "U medium",
         "the medium keeps something else than was written",
         Tests(&["a_write_that_the_medium_loses_is_noticed_before_the_reboot"]),

@@ -393,7 +393,7 @@ fn takes_two(life: &mut Life) -> Result<()> {
 
 /// A release that is taken, and fails three times for this reason. On the guest's own clock, since that takes
 /// its time; then on the host's again, since servers do not keep up with the other.
-fn falls_back(scene: &Scene, release: Released, why: &str) -> Result<()> {
+fn falls_back(scene: &Scene, release: Released, why: &str, becomes: &str) -> Result<()> {
     scene.publish("os", &[release])?;
     let machine = scene.machine(&scene.image())?;
     let mut guest = machine.start(None)?;
@@ -407,7 +407,7 @@ fn falls_back(scene: &Scene, release: Released, why: &str) -> Result<()> {
     }
     guest.wait("init: image update 0.1.0 for ", BOOT)?;
     guest.wait("init: slot a committed", BOOT)?;
-    guest.wait_anywhere("update: os: the new release has failed and is not tried again", BOOT)?;
+    guest.wait_anywhere(becomes, BOOT)?;
     let mut guest = machine.start_again(guest)?;
     guest.wait("update: os: nothing new in version 2", BOOT)?;
     Ok(())
@@ -421,7 +421,8 @@ fn crashes(artefacts: &Artefacts) -> Result<()> {
         root.add("usr/lib/holdfast/services/network/network", program, true);
         Ok(())
     })?;
-    falls_back(&scene, release, "init: not healthy: network does not stay ready")
+    let becomes = "update: os: the new release has failed and is not tried again";
+    falls_back(&scene, release, "init: not healthy: network does not stay ready", becomes)
 }
 
 /// An app that writes until nothing goes any more. The one before it runs again, and what others have stored is
@@ -466,7 +467,10 @@ fn unreachable(artefacts: &Artefacts) -> Result<()> {
         root.add(path, encoded, false);
         Ok(())
     })?;
-    falls_back(&scene, release, "init: not healthy: update does not agree to the release")
+    // Whoever drops packets does the same to any release: it waits, and is not failed for good.
+    let becomes =
+        "update: os: the new release did not reach the service, and is tried again in 60 minutes";
+    falls_back(&scene, release, "init: not healthy: update does not agree to the release", becomes)
 }
 
 /// An app that asks for half an hour, and says after twenty seconds that it is done.

@@ -31,6 +31,18 @@ pub enum LastReset {
     Unknown,
 }
 
+/// What init says of the update agent, behind its name, where a release on trial is healthy and the agent has not
+/// agreed to it in time: it has not reached the service, which the release before could.
+pub const DOES_NOT_AGREE: &str = "does not agree to the release";
+
+impl LastReset {
+    /// True where nothing was wrong with the last run but that the update agent did not agree to its release.
+    #[must_use]
+    pub fn is_disagreement(&self) -> bool {
+        matches!(self, Self::Unhealthy(cause) if cause.ends_with(DOES_NOT_AGREE))
+    }
+}
+
 impl fmt::Display for LastReset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -111,6 +123,14 @@ mod tests {
         }
         assert_eq!(last_reset(Some(&log("hello: heartbeat 7")), true), LastReset::Watchdog);
         assert_eq!(last_reset(None, false), LastReset::PowerOn);
+        for (end, disagrees) in [
+            ("init: not healthy: update does not agree to the release", true),
+            ("init: not healthy: update does not stay ready", false),
+            ("hello: not healthy: update does not agree to the release", false),
+            ("init: hello: not healthy: update does not agree to the release", false),
+        ] {
+            assert_eq!(last_reset(Some(&log(end)), false).is_disagreement(), disagrees, "{end}");
+        }
         // init says why behind the order to stop.
         let why = "init: stopping all components\n[    2.0] init: not healthy: pump";
         assert_eq!(last_reset(Some(&log(why)), false), LastReset::Unhealthy("pump".to_owned()));

@@ -17,6 +17,8 @@ pub struct Held {
     pub running: Option<Running>,
     /// A release of it is staged, and waits for the next start.
     pub waits: bool,
+    /// The run before this one was healthy, and was ended since its `update` had not reached the service.
+    pub disagreed: bool,
 }
 
 /// A release that runs.
@@ -37,7 +39,7 @@ pub struct Running {
 /// The release of a repository to take next, if any: for the first component that can have a newer one.
 ///
 /// Newer is a higher rollback index, then a higher version; never below the floor, never one that needs
-/// a newer OS than runs, and never one that has failed on this device.
+/// a newer OS than runs, and never one that has failed on this device, or could not reach the service a while ago.
 #[must_use]
 pub fn next_release<'a>(
     targets: &'a Targets,
@@ -60,7 +62,7 @@ pub fn next_release<'a>(
             newer
                 && release.rollback_index >= held.floor
                 && release.least_os <= device.os
-                && !memory.has_failed(held.component, release.root_hash())
+                && !memory.excludes(held.component, release.root_hash())
         };
         targets.release_for(held.component, device, &authority, acceptable)
     })
@@ -108,7 +110,7 @@ mod tests {
         let root_hash = [hash; 32];
         let running =
             Some(Running { version, rollback_index, root_hash, data_bytes: 4096, on_trial: false });
-        Held { component: APP, floor, running, waits: false }
+        Held { component: APP, floor, running, waits: false, disagreed: false }
     }
 
     fn chosen(offered: &[Release], held: &[Held], memory: &Memory) -> Option<String> {
@@ -164,6 +166,10 @@ mod tests {
         memory.stages(Staged { component: APP, root_hash: [2; 32], reached: true });
         memory.is_staged();
         assert_eq!(memory.settle(&has), Some(Outcome::FellBack(APP)));
+        assert_eq!(
+            chosen(&[release("1.1.0", 3, 2)], &has, &Memory::default()).as_deref(),
+            Some("1.1.0")
+        );
         assert_eq!(chosen(&[release("1.1.0", 3, 2)], &has, &memory), None);
         let next = chosen(&[release("1.1.0", 3, 2), release("1.1.1", 3, 3)], &has, &memory);
         assert_eq!(next.as_deref(), Some("1.1.1"));

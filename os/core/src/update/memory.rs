@@ -5,8 +5,13 @@ use crate::encoding::{self, EncodingError};
 use crate::release::Component;
 use serde::{Deserialize, Serialize};
 
-/// Failed releases that are remembered: the oldest are forgotten first.
+/// Failed releases that are remembered, and such that wait: the oldest are forgotten first.
 const MAX_FAILED: usize = 32;
+/// A release that could not reach the service is tried again after so many seconds in which the device runs, twice as
+/// many after each further time.
+const FIRST_WAIT_S: u32 = 3_600;
+/// The longest such wait: a week.
+const MAX_WAIT_S: u32 = 7 * 86_400;
 
 /// The memory. Losing it costs no security: a failed release may then be tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -15,6 +20,20 @@ pub struct Memory {
     /// init has said that it is staged. Without that it may have been cut off before, and has then not failed.
     is_staged: bool,
     failed: Vec<(Component, [u8; 32])>,
+    unreached: Vec<Unreached>,
+}
+
+/// A release that was healthy and could not reach the service. Whoever drops packets makes that of any release: it is
+/// not failed for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Unreached {
+    component: Component,
+    root_hash: [u8; 32],
+    /// How often it was tried.
+    times: u8,
+    /// Seconds of the device's running until it is tried again. No clock says how long ago it was: who drops packets
+    /// forges time servers too.
+    left_s: u32,
 }
 
 /// A release that was staged, before the reboot that tries it.
@@ -39,6 +58,8 @@ pub enum Outcome {
     Committed(Component),
     /// It does not run: it has failed, and is not taken again.
     FellBack(Component),
+    /// It does not run: it was healthy and could not reach the service, and is tried again after so many seconds.
+    Unreached(Component, u32),
 }
 
 impl Memory {
@@ -62,6 +83,7 @@ impl Memory {
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         let mut memory: Self = encoding::decode(bytes)?;
         memory.failed.truncate(MAX_FAILED);
+        memory.unreached.truncate(MAX_FAILED);
         Ok(memory)
     }
 
@@ -73,6 +95,43 @@ impl Memory {
     /// It is staged.
     pub fn is_staged(&mut self) {
         self.is_staged = true;
+    }
+
+    /// True for a release that is not taken now: it has failed on this device, or waits.
+    #[must_use]
+    pub fn excludes(&self, component: Component, root_hash: Option<[u8; 32]>) -> bool {
+        let waits = |of: &Unreached| {
+            (of.component, Some(of.root_hash)) == (component, root_hash) && of.left_s > 0
+        };
+        self.has_failed(component, root_hash) || self.unreached.iter().any(waits)
+    }
+
+    /// The device has run for so many seconds more. True where something waits for that: the memory is then to be kept.
+    pub fn passes(&mut self, seconds: u64) -> bool {
+        let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
+        let mut waited = false;
+        for release in self.unreached.iter_mut().filter(|release| release.left_s > 0) {
+            release.left_s = release.left_s.saturating_sub(seconds);
+            waited = true;
+        }
+        waited
+    }
+
+    /// A release that could not reach the service: how many seconds it waits.
+    fn waits(&mut self, component: Component, root_hash: [u8; 32]) -> u32 {
+        let at = self
+            .unreached
+            .iter()
+            .position(|r| (r.component, r.root_hash) == (component, root_hash));
+        let before = at.map_or(0, |at| self.unreached.remove(at).times);
+        let doubled = FIRST_WAIT_S.saturating_mul(2u32.saturating_pow(before.into()));
+        let left_s = doubled.min(MAX_WAIT_S);
+        if self.unreached.len() >= MAX_FAILED {
+            self.unreached.remove(0);
+        }
+        let times = before.saturating_add(1);
+        self.unreached.push(Unreached { component, root_hash, times, left_s });
+        left_s
     }
 
     /// True for a release that has failed on this device.
@@ -104,7 +163,13 @@ impl Memory {
         let running = running.filter(|running| running.root_hash == staged.root_hash);
         let outcome = match running {
             Some(running) if running.on_trial => return Some(Outcome::OnTrial(staged)),
-            Some(_) => Some(Outcome::Committed(component)),
+            Some(_) => {
+                self.unreached.retain(|release| release.component != component);
+                Some(Outcome::Committed(component))
+            }
+            None if self.is_staged && of_component.is_some_and(|held| held.disagreed) => {
+                Some(Outcome::Unreached(component, self.waits(component, staged.root_hash)))
+            }
             None if self.is_staged => {
                 self.fails(component, staged.root_hash);
                 Some(Outcome::FellBack(component))
@@ -142,7 +207,49 @@ mod tests {
             data_bytes: 4096,
             on_trial,
         };
-        vec![Held { component: Component::Os, floor: 0, running: Some(running), waits: false }]
+        let running = Some(running);
+        let component = Component::Os;
+        vec![Held { component, floor: 0, running, waits: false, disagreed: false }]
+    }
+
+    /// What becomes of the release: it was staged, and the former one runs again for this reason.
+    fn falls_back(memory: &mut Memory, disagreed: bool) -> Option<Outcome> {
+        memory.stages(STAGED);
+        memory.is_staged();
+        let mut held = held(1, false);
+        held[0].disagreed = disagreed;
+        memory.settle(&held)
+    }
+
+    #[test]
+    fn a_release_that_could_not_reach_the_service_is_tried_again() {
+        const HOUR: u32 = 3_600;
+        let mut memory = Memory::default();
+        let excluded = |memory: &Memory| memory.excludes(Component::Os, Some([2; 32]));
+        // Whoever drops packets does so time after time: that makes the waits longer, and none for ever.
+        let mut waits = Vec::new();
+        for _ in 0..300 {
+            let outcome = falls_back(&mut memory, true);
+            let Some(Outcome::Unreached(Component::Os, wait)) = outcome else {
+                panic!("{outcome:?}");
+            };
+            waits.push(wait);
+            assert!(excluded(&memory) && !memory.has_failed(Component::Os, Some([2; 32])));
+            memory = Memory::decode(&memory.encode().unwrap()).unwrap();
+            assert!(memory.passes(u64::from(wait) - 1) && excluded(&memory));
+            assert!(memory.passes(1) && !excluded(&memory), "the wait is over");
+            assert!(!memory.passes(1), "nothing waits any more");
+        }
+        assert_eq!(waits[..4], [HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR]);
+        assert_eq!((waits[8], waits[299]), (MAX_WAIT_S, MAX_WAIT_S));
+        // Once it is good, nothing of that is left.
+        memory.stages(STAGED);
+        memory.is_staged();
+        assert_eq!(memory.settle(&held(2, false)), Some(Outcome::Committed(Component::Os)));
+        assert!(memory.unreached.is_empty());
+        // The control: what was not healthy has failed.
+        assert_eq!(falls_back(&mut memory, false), Some(Outcome::FellBack(Component::Os)));
+        assert!(excluded(&memory) && !memory.passes(u64::MAX) && excluded(&memory));
     }
 
     #[test]
@@ -182,6 +289,7 @@ mod tests {
         memory.stages(STAGED);
         for number in 0..=255 {
             memory.fails(Component::Os, [number; 32]);
+            memory.waits(Component::Os, [number; 32]);
         }
         assert!(memory.encode().unwrap().len() <= Memory::MAX_ENCODED_BYTES);
         assert!(memory.has_failed(Component::Os, Some([255; 32])));

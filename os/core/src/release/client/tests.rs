@@ -962,6 +962,8 @@ fn a_reset_is_ordered_by_whoever_signs_for_the_owner_and_by_nobody_else() {
         Ok::<_, std::io::Error>(repository.files.get(&wanted.name).cloned())
     });
     assert!(matches!(later, Err(NoOrder::Refused(Refusal::Expired { .. }))));
+}
+
 /// A run to its end, at a time, of a fresh device.
 fn run_at(repository: &Repository, now: u64) -> (Result<(), Refusal>, Client) {
     let mut client = Client::begin(&repository.image_root(), Trusted::default(), now).unwrap();
