@@ -24,6 +24,23 @@ pub struct Released {
     pub release: Release,
 }
 
+impl Released {
+    /// Has the release name the hashes of the chunks that stand in front of its root.
+    ///
+    /// # Errors
+    /// It has fewer bytes than stand there.
+    pub fn name_chunks(&mut self) -> Result<(), RepositoryError> {
+        let boot_bytes = usize::try_from(self.release.boot_bytes).unwrap_or(usize::MAX);
+        let kernel = self.bytes.get(..boot_bytes).ok_or_else(|| RepositoryError::Release {
+            path: self.path.clone(),
+            reason: "is shorter than its kernel",
+        })?;
+        let hashes = kernel.chunks(CHUNK_BYTES).map(|chunk| hex(&chunk_hash(chunk)));
+        self.release.boot_chunks = hashes.collect();
+        Ok(())
+    }
+}
+
 /// The slot of an image: its FIT, padded to whole blocks, then the root with its verity tree.
 ///
 /// # Errors
@@ -40,7 +57,6 @@ pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
     let fit = signature::fit_length(&bytes).ok_or_else(|| refused("its slot is damaged"))?;
     let boot_bytes = fit.next_multiple_of(verity::BLOCK_BYTES);
     bytes.resize(boot_bytes, 0);
-    let boot_chunks = bytes.chunks(CHUNK_BYTES).map(|chunk| hex(&chunk_hash(chunk))).collect();
     let mut root = show::read_partition(image, "root-a")?;
     root.truncate(shown.root_bytes);
     bytes.extend(root);
@@ -55,9 +71,12 @@ pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
         least_os: Version::default(),
         boot_bytes: u64::try_from(boot_bytes).unwrap_or(u64::MAX),
         root_hash: shown.root_hash,
-        boot_chunks,
+        boot_chunks: String::new(),
     };
-    Ok(Released { path: format!("os/{}-{version}.slot", shown.name), bytes, release })
+    let path = format!("os/{}-{version}.slot", shown.name);
+    let mut released = Released { path, bytes, release };
+    released.name_chunks()?;
+    Ok(released)
 }
 
 /// An app package, as it is.

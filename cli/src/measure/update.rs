@@ -259,11 +259,13 @@ fn measure_device(workspace: &Workspace, image: &Path, next: &Released) -> Resul
         let mut repository = Repository::create(&directory.path().join(name), &root)?;
         let mut files = BTreeMap::new();
         if name == "os" {
-            // No delta: the whole is fetched where nothing of it is there.
+            // No delta, and a kernel of which nothing is there: the whole is fetched. Nobody starts it.
+            let mut next = next.clone();
+            let kernel = usize::try_from(next.release.boot_bytes).context("too large")?;
+            next.bytes.iter_mut().take(kernel).for_each(|byte| *byte ^= 0xff);
+            next.name_chunks()?;
             let Released { path, bytes, release } = next;
-            let mut release = release.clone();
-            release.boot_chunks.clear();
-            files.insert(path.clone(), repository.add_file(path, bytes, release)?);
+            files.insert(path.clone(), repository.add_file(&path, &bytes, release)?);
         }
         let mut draft = repository.next_targets(files, 100 * DAY_S, now)?;
         draft.sign(&key);

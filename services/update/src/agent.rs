@@ -90,6 +90,8 @@ pub(crate) struct Agent {
     /// The service was reached since this agent runs.
     pub(crate) has_reached: bool,
     failures: u32,
+    /// The other slot was overwritten for the release that is taken.
+    pub(crate) gave_up_slot: bool,
     /// Until when it is counted how long the device runs, in milliseconds of the monotonic clock.
     passed_at: u64,
 }
@@ -125,6 +127,7 @@ impl Agent {
             has_agreed: false,
             has_reached: false,
             failures: 0,
+            gave_up_slot: false,
             passed_at: monotonic_ms(),
         })
     }
@@ -452,6 +455,15 @@ impl Agent {
             && error.is_conclusive()
         {
             self.memory.fails(component, root_hash);
+            self.keep_memory();
+        }
+        if let (Err(InstallError::Unlike(_)), Some(root_hash)) = (&taken, release.root_hash())
+            && self.gave_up_slot
+            && self.card.is_none()
+        {
+            // A server that begins with the release and ends with something else has the slot written each time.
+            let minutes = self.memory.puts_off(component, root_hash) / 60;
+            println!("{component}: release {version} is tried again in {minutes} minutes");
             self.keep_memory();
         }
         if taken.is_err() {

@@ -2,20 +2,22 @@
 
 use crate::agent::{Agent, AgentError};
 use crate::install::{self, InstallError, SlotWriter};
-use crate::slot::{self, Copied, Expected, Hashes, Old, Origin, Step};
+use crate::slot::{self, Hashes, Old, Origin, Step};
 use crate::state;
 use crate::uplink::{Fetched, UplinkError};
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::log_line::chain;
 use holdfast_core::release::metadata::{Targets, hex};
 use holdfast_core::release::{Component, Release, Repository, Target};
-use holdfast_core::update::delta::{self, Bytes, Patcher};
+use holdfast_core::update::checked::{Checker, Known};
+use holdfast_core::update::delta::{self, Bytes, DeltaError, Patcher};
 use holdfast_core::update::fetch::Fetch;
 use holdfast_core::update::{Running, Staged, reuse};
-use holdfast_core::verity::{self, DIGEST_BYTES, SLOT_SALT};
+use holdfast_core::verity;
 use holdfast_core::wire::Request;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::direct::Direct;
+use sha2::{Digest, Sha256};
 
 /// How long it waits for `uplink` to be there again, in milliseconds.
 const UPLINK_WITHIN_MS: u64 = 30_000;
@@ -23,6 +25,10 @@ const UPLINK_WITHIN_MS: u64 = 30_000;
 const MAX_RESUMES: u32 = 16;
 /// Pause before that, in milliseconds.
 const RESUME_AFTER_MS: u64 = 2_000;
+/// A delta of no more bytes is held whole, and is the file that was released before anything is made of it.
+const SHORT_DELTA_BYTES: u64 = 256 * 1024;
+/// Of a longer one, so many are fetched first: more than the first chunk of a release can take.
+const FIRST_BYTES: u64 = 64 * 1024;
 
 /// A release that is to be taken.
 #[derive(Debug, Clone, Copy)]
@@ -48,26 +54,36 @@ struct File<'a> {
 struct Delta {
     place: String,
     length: u64,
+    sha256: [u8; 32],
     needs_running: bool,
+}
+
+impl Delta {
+    fn is_short(&self) -> bool {
+        self.length <= SHORT_DELTA_BYTES
+    }
 }
 
 /// How a slot is put together.
 #[derive(Debug)]
-enum Plan {
-    /// From the running one, by a delta.
-    Delta(Delta),
-    /// From parts of the running one and ranges of the release.
-    Parts(Parts),
+struct Plan {
+    way: Way,
+    /// What is known of what comes of it.
+    known: Known,
+    /// What is fetched for it, in bytes.
+    fetched: u64,
 }
 
 #[derive(Debug)]
-struct Parts {
-    boot: Vec<Step>,
-    root: Vec<Step>,
-    /// Of the new root's tree; none where it is too small to have any.
-    leaves: Vec<[u8; DIGEST_BYTES]>,
-    /// What is fetched for it, in bytes.
-    fetched: u64,
+enum Way {
+    /// From the running one, by a delta.
+    Delta(Delta),
+    /// From parts of the running one and ranges of the release, one behind the other.
+    Parts(Vec<Step>),
+}
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 impl Agent {
@@ -75,6 +91,7 @@ impl Agent {
     pub(crate) fn take_release(&mut self, offer: Offer<'_>) -> Result<(), InstallError> {
         let root_hash = offer.release.root_hash().ok_or(InstallError::NoHash)?;
         let component = offer.release.component;
+        self.gave_up_slot = false;
         let stage = match component {
             Component::Os => {
                 self.take_slot(offer)?;
@@ -99,10 +116,10 @@ impl Agent {
         let offered = bases.into_iter().flatten().filter_map(|from| {
             let path = delta::path(offer.path, from);
             let target = offer.targets.targets.get(&path)?;
-            let (place, length) = (target.place(&path)?, target.length);
+            let (place, length, sha256) = (target.place(&path)?, target.length, target.sha256()?);
             let needs_running = from != delta::NOTHING;
             let smaller = self.uses_deltas && (1..offer.target.length).contains(&length);
-            smaller.then_some(Delta { place, length, needs_running })
+            smaller.then_some(Delta { place, length, sha256, needs_running })
         });
         offered.min_by_key(|delta| delta.length)
     }
@@ -125,138 +142,216 @@ impl Agent {
         let file = File { repository, place: &place };
         let mut old = Old::open(&mut self.init)?;
         old.has_room(target, release)?;
-        let plan = self.plan(file, offer, &old)?;
-        // Not before it is known what comes: until then, the other slot is one to fall back to.
-        let (boot, root) = install::open_slot(&mut self.init, target, release)?;
-        let mut writer = SlotWriter::new(&boot, &root, release.boot_bytes);
-        let (fetched, by_delta) = match plan {
-            Plan::Delta(delta) => {
+        let Plan { way, known, fetched } = self.plan(file, offer, &old)?;
+        let mut checker = Checker::new(&known);
+        // Not before the first of what comes was found to be what was released: until then, the other slot is one to
+        // fall back to.
+        match way {
+            Way::Delta(delta) => {
                 let origin = old.into_origin();
-                let patched = self.patch(&delta, offer, &origin, |piece| writer.put(piece));
-                self.judge_delta(&patched);
-                patched?;
-                (delta.length, true)
+                let begun = self.begin_delta(&delta, offer, &origin, &known);
+                self.judge_delta(&begun);
+                let begun = begun?;
+                let (boot, root) = install::open_slot(&mut self.init, target, release)?;
+                self.gave_up_slot = true;
+                let mut writer = SlotWriter::new(&boot, &root, release.boot_bytes);
+                let made = self.patch(&delta, &begun, offer, &origin, |piece| {
+                    checker.take(piece, |part| writer.put(part))
+                });
+                let made = made.and_then(|()| Ok(checker.finish()?));
+                self.judge_delta(&made);
+                made?;
+                println!("os: {fetched} of {} bytes were fetched", target.length);
+                writer.finish()?;
+                let verified = install::verify_slot(&boot, &root, target, release);
+                self.judge_delta(&verified);
+                verified
             }
-            Plan::Parts(parts) => {
-                let put = self.put_together(file, offer, &parts, &old, &mut writer);
+            Way::Parts(steps) => {
+                let first = self.fetch_first(file, &steps, &known)?;
+                let (boot, root) = install::open_slot(&mut self.init, target, release)?;
+                self.gave_up_slot = true;
+                let mut writer = SlotWriter::new(&boot, &root, release.boot_bytes);
+                let mut take = |bytes: &[u8]| checker.take(bytes, |part| writer.put(part));
+                let put = self.put_together(file, &steps, first.as_ref(), &old, &mut take);
                 // What the running slot holds is not what it was; nothing else is a reason to fetch all.
                 self.reuses &= !matches!(put, Err(InstallError::Held));
                 put?;
-                (parts.fetched, false)
+                // The tree follows from the leaves.
+                take(known.tree())?;
+                checker.finish()?;
+                println!("os: {fetched} of {} bytes were fetched", target.length);
+                writer.finish()?;
+                install::verify_slot(&boot, &root, target, release)
             }
-        };
-        println!("os: {fetched} of {} bytes were fetched", target.length);
-        writer.finish()?;
-        let verified = install::verify_slot(&boot, &root, target, release);
-        if by_delta {
-            self.judge_delta(&verified);
         }
-        verified
     }
 
     /// A delta that makes something else than the release is not used again: the next try does without.
-    fn judge_delta(&mut self, made: &Result<(), InstallError>) {
-        self.uses_deltas &= !matches!(made, Err(InstallError::Delta(_) | InstallError::OtherBytes));
+    fn judge_delta<T>(&mut self, made: &Result<T, InstallError>) {
+        let is_wrong = |error: &InstallError| {
+            matches!(
+                error,
+                InstallError::Delta(_)
+                    | InstallError::OtherDelta
+                    | InstallError::OtherBytes
+                    | InstallError::Unlike(_)
+            )
+        };
+        self.uses_deltas &= !made.as_ref().is_err_and(is_wrong);
     }
 
     /// The way that costs least.
     fn plan(&mut self, file: File<'_>, offer: Offer<'_>, old: &Old) -> Result<Plan, InstallError> {
         let Offer { target, release, .. } = offer;
+        let known = Known::of(release, target.length).ok_or(InstallError::NoHash)?;
         let hashes = match offer.running.filter(|_| self.reuses) {
             Some(running) => old.hashes(running)?,
             None => Hashes::default(),
         };
-        let boot = slot::boot_steps(release, &hashes);
-        let delta = self.delta(offer);
-        let leaves = slot::leaves_of(target, release);
-        let least = slot::fetched(&boot).saturating_add(leaves.map_or(0, |(_, bytes, _)| bytes));
-        let delta = match delta {
-            Some(delta) if delta.length <= least || !self.affords(least) => {
-                self.afford(delta.length)?;
-                return Ok(Plan::Delta(delta));
+        let mut steps = slot::boot_steps(release, &hashes);
+        let leaf_bytes = slot::leaves_of(target, release).map_or(0, |(_, bytes, _)| bytes);
+        let least = slot::fetched(&steps).saturating_add(leaf_bytes);
+        // What a long one makes is judged by the leaves.
+        let whole = |delta: Delta| {
+            let leaves = if delta.is_short() { 0 } else { leaf_bytes };
+            (delta.length.saturating_add(leaves), delta)
+        };
+        let delta = match self.delta(offer).map(whole) {
+            Some((fetched, delta)) if fetched <= least || !self.affords(least) => {
+                self.afford(fetched)?;
+                let known =
+                    if delta.is_short() { known } else { self.fetch_leaves(file, offer, known)? };
+                return Ok(Plan { way: Way::Delta(delta), known, fetched });
             }
-            delta => delta,
+            delta => delta.map(|(_, delta)| delta),
         };
         self.afford(least)?;
-        let parts = self.parts(file, offer, boot, &hashes)?;
-        if let Some(delta) = delta.filter(|delta| delta.length < parts.fetched) {
-            self.afford(delta.length)?;
-            return Ok(Plan::Delta(delta));
-        }
-        self.afford(parts.fetched)?;
-        Ok(Plan::Parts(parts))
+        let known = self.fetch_leaves(file, offer, known)?;
+        let data_bytes = wide(known.leaves().len()).saturating_mul(wide(verity::BLOCK_BYTES));
+        steps.extend(slot::root_steps(release, known.leaves(), data_bytes, &hashes));
+        let by_parts = slot::fetched(&steps).saturating_add(leaf_bytes);
+        let by_delta = |delta: &Delta| delta.length.saturating_add(leaf_bytes);
+        let plan = match delta.filter(|delta| by_delta(delta) < by_parts) {
+            Some(delta) => Plan { fetched: by_delta(&delta), way: Way::Delta(delta), known },
+            None => Plan { way: Way::Parts(steps), known, fetched: by_parts },
+        };
+        self.afford(plan.fetched)?;
+        Ok(plan)
     }
 
-    /// Fetches the leaves of the new root, by which it is known what of it is there.
-    fn parts(
+    /// Fetches the leaves of the new root, by which it is known what of it is there and what comes.
+    fn fetch_leaves(
         &mut self,
         file: File<'_>,
         offer: Offer<'_>,
-        boot: Vec<Step>,
-        old: &Hashes,
-    ) -> Result<Parts, InstallError> {
-        let Offer { target, release, .. } = offer;
-        let boot_bytes = slot::fetched(&boot);
-        let Some((at, bytes, data_bytes)) = slot::leaves_of(target, release) else {
-            let bytes = target.length.saturating_sub(release.boot_bytes);
-            let root = vec![Step::Fetch { at: release.boot_bytes, bytes }];
-            let fetched = boot_bytes.saturating_add(bytes);
-            return Ok(Parts { boot, root, leaves: Vec::new(), fetched });
+        known: Known,
+    ) -> Result<Known, InstallError> {
+        let Some((at, bytes, data_bytes)) = slot::leaves_of(offer.target, offer.release) else {
+            return Ok(known);
         };
-        let mut level = Vec::new();
+        let level = self.collect(file, at, bytes)?;
+        let leaves = reuse::digests(&level, data_bytes).ok_or(InstallError::Leaves)?;
+        known.with_leaves(leaves).ok_or(InstallError::Leaves)
+    }
+
+    /// So many bytes of a file.
+    fn collect(&mut self, file: File<'_>, at: u64, bytes: u64) -> Result<Vec<u8>, InstallError> {
+        let mut collected = Vec::new();
         self.download(file, at, bytes, |piece| {
-            level.extend_from_slice(piece);
+            collected.extend_from_slice(piece);
             Ok(())
         })?;
-        let leaves = reuse::digests(&level, data_bytes).ok_or(InstallError::RootHash)?;
-        let root = slot::root_steps(release, &leaves, data_bytes, old);
-        let steps = boot_bytes.saturating_add(slot::fetched(&root));
-        Ok(Parts { boot, root, leaves, fetched: steps.saturating_add(bytes) })
+        Ok(collected)
+    }
+
+    /// Fetches the first part that is not there, and judges it: whoever serves something else shows it by that, before the
+    /// other slot is given up. Where it lies, and its bytes.
+    fn fetch_first(
+        &mut self,
+        file: File<'_>,
+        steps: &[Step],
+        known: &Known,
+    ) -> Result<Option<(u64, Vec<u8>)>, InstallError> {
+        let first = steps.iter().find_map(|step| match step {
+            Step::Fetch { at, .. } => Some(*at),
+            Step::Copy { .. } => None,
+        });
+        let Some((at, length)) = first.and_then(|at| Some((at, known.part_at(at)?))) else {
+            return Ok(None);
+        };
+        let bytes = self.collect(file, at, wide(length))?;
+        known.judge(at, &bytes)?;
+        Ok(Some((at, bytes)))
     }
 
     /// Puts a slot together from what the running one has and what is fetched.
     fn put_together(
         &mut self,
         file: File<'_>,
-        offer: Offer<'_>,
-        parts: &Parts,
+        steps: &[Step],
+        first: Option<&(u64, Vec<u8>)>,
         old: &Old,
-        writer: &mut SlotWriter<'_>,
+        take: &mut impl FnMut(&[u8]) -> Result<(), InstallError>,
     ) -> Result<(), InstallError> {
-        let chunks = offer.release.boot_chunks().unwrap_or_default();
-        for step in &parts.boot {
-            let expected = |first| Expected::Chunks(chunks.get(first..).unwrap_or_default().iter());
-            self.take(file, *step, old, expected, writer)?;
+        for step in steps {
+            match *step {
+                Step::Copy { part, at, bytes } => {
+                    let copied = old.copy(part, at, bytes, &mut *take);
+                    copied.map_err(|error| match error {
+                        InstallError::Unlike(_) => InstallError::Held,
+                        error => error,
+                    })?;
+                }
+                Step::Fetch { at, bytes } => {
+                    let here = first.filter(|(first, _)| *first == at);
+                    let there = here.map_or(&[][..], |(_, there)| there);
+                    take(there)?;
+                    let done = wide(there.len());
+                    let (at, left) = (at.saturating_add(done), bytes.saturating_sub(done));
+                    self.download(file, at, left, &mut *take)?;
+                }
+            }
         }
-        for step in &parts.root {
-            let leaves = &parts.leaves;
-            let expected = |first| Expected::Blocks(leaves.get(first..).unwrap_or_default().iter());
-            self.take(file, *step, old, expected, writer)?;
-        }
-        if parts.leaves.is_empty() {
-            return Ok(());
-        }
-        // The levels above follow from the leaves. All of it is judged by what is read back.
-        let tree = verity::tree(&SLOT_SALT, parts.leaves.clone()).ok_or(InstallError::RootHash)?;
-        writer.put(&tree.bytes)
+        Ok(())
     }
 
-    /// One step of a slot.
-    fn take<'a>(
+    /// Fetches as much of a delta as it takes to know that it makes what was released: all of a short one, which is then the
+    /// file that the metadata name, and the beginning of a long one.
+    fn begin_delta(
         &mut self,
-        file: File<'_>,
-        step: Step,
-        old: &Old,
-        expected: impl FnOnce(usize) -> Expected<'a>,
-        writer: &mut SlotWriter<'_>,
-    ) -> Result<(), InstallError> {
-        match step {
-            Step::Copy { part, at, bytes, first } => {
-                let copied = Copied { part, at, bytes, expected: expected(first) };
-                old.copy(copied, |piece| writer.put(piece))
-            }
-            Step::Fetch { at, bytes } => self.download(file, at, bytes, |piece| writer.put(piece)),
+        delta: &Delta,
+        offer: Offer<'_>,
+        origin: &Origin,
+        known: &Known,
+    ) -> Result<Vec<u8>, InstallError> {
+        let begun = self.hold(delta, offer)?;
+        if delta.is_short() {
+            return Ok(begun);
         }
+        let (mut checker, mut patcher) = (Checker::new(known), Patcher::new(offer.target.length));
+        patcher.take(&begun, |bytes| {
+            let mut take = |piece: &[u8]| checker.take(piece, |_| Ok::<(), InstallError>(()));
+            match bytes {
+                Bytes::New(new) => take(new),
+                Bytes::Copied { at, bytes } => origin.copy(at, bytes, take),
+            }
+        })?;
+        if checker.checked() == 0 {
+            return Err(DeltaError::TooShort.into());
+        }
+        Ok(begun)
+    }
+
+    /// All of a delta, if it is short and the file that was released; else what it begins with.
+    fn hold(&mut self, delta: &Delta, offer: Offer<'_>) -> Result<Vec<u8>, InstallError> {
+        let file = File { repository: offer.repository, place: &delta.place };
+        if !delta.is_short() {
+            return self.collect(file, 0, delta.length.min(FIRST_BYTES));
+        }
+        let whole = self.collect(file, 0, delta.length)?;
+        let digest: [u8; 32] = Sha256::digest(&whole).into();
+        if digest == delta.sha256 { Ok(whole) } else { Err(InstallError::OtherDelta) }
     }
 
     fn take_package(&mut self, id: ComponentId, offer: Offer<'_>) -> Result<(), InstallError> {
@@ -271,10 +366,13 @@ impl Agent {
         delta = delta.filter(|_| origin.is_some());
         let fetched = delta.as_ref().map_or(target.length, |delta| delta.length);
         self.afford(fetched)?;
+        let begun = delta.as_ref().map(|delta| self.hold(delta, offer)).transpose();
+        self.judge_delta(&begun);
+        let begun = begun?.unwrap_or_default();
         let package = install::create_package(id)?;
         let by_delta = delta.is_some();
         let file = File { repository, place: &place };
-        let made = self.make_package(&package, file, offer, delta.zip(origin));
+        let made = self.make_package(&package, file, offer, delta.zip(origin), &begun);
         let verified = made.and_then(|()| install::verify_package(&package, target, release));
         if by_delta {
             self.judge_delta(&verified);
@@ -293,33 +391,38 @@ impl Agent {
         file: File<'_>,
         offer: Offer<'_>,
         delta: Option<(Delta, Origin)>,
+        begun: &[u8],
     ) -> Result<(), InstallError> {
         let mut writer = package.writer();
         match delta {
             Some((delta, origin)) => {
-                self.patch(&delta, offer, &origin, |piece| Ok(writer.put(piece)?))?
+                self.patch(&delta, begun, offer, &origin, |piece| Ok(writer.put(piece)?))?
             }
             None => self.download(file, 0, offer.target.length, |piece| Ok(writer.put(piece)?))?,
         }
         Ok(writer.finish()?)
     }
 
-    /// Makes a release of the one that runs.
+    /// Makes a release of the one that runs, by a delta of which the first bytes are there.
     fn patch(
         &mut self,
         delta: &Delta,
+        begun: &[u8],
         offer: Offer<'_>,
         origin: &Origin,
         mut put: impl FnMut(&[u8]) -> Result<(), InstallError>,
     ) -> Result<(), InstallError> {
         let file = File { repository: offer.repository, place: &delta.place };
         let mut patcher = Patcher::new(offer.target.length);
-        self.download(file, 0, delta.length, |piece| {
+        let mut take = |piece: &[u8]| {
             patcher.take(piece, |bytes| match bytes {
                 Bytes::New(new) => put(new),
                 Bytes::Copied { at, bytes } => origin.copy(at, bytes, &mut put),
             })
-        })?;
+        };
+        take(begun)?;
+        let done = wide(begun.len());
+        self.download(file, done, delta.length.saturating_sub(done), take)?;
         Ok(patcher.finish()?)
     }
 

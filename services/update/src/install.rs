@@ -10,6 +10,7 @@ use holdfast_core::package::{HEADER_BYTES, Header, PackageError};
 use holdfast_core::policy::APP_STORE_DIRECTORY;
 use holdfast_core::release::{Component, Release, Target};
 use holdfast_core::update::Running;
+use holdfast_core::update::checked::Unlike;
 use holdfast_core::update::delta::DeltaError;
 use holdfast_core::verity::{self, SLOT_SALT};
 use holdfast_core::wire::{Request, SlotPart};
@@ -43,7 +44,13 @@ pub(crate) enum InstallError {
     #[error("the slot that runs has something else than its hashes say; nothing of it is used")]
     Held,
     #[error(transparent)]
+    Unlike(#[from] Unlike),
+    #[error("the hashes of its blocks that came are not those of its root hash")]
+    Leaves,
+    #[error(transparent)]
     Delta(#[from] DeltaError),
+    #[error("the delta is not the file that was released")]
+    OtherDelta,
     #[error(
         "it costs {bytes} bytes and one release may cost {most} here: it waits for a card, or for a smaller step"
     )]

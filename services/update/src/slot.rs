@@ -5,7 +5,7 @@ use holdfast_core::package::{HEADER_BYTES, Header};
 use holdfast_core::release::{Release, Target};
 use holdfast_core::update::Running;
 use holdfast_core::update::reuse::{self, CHUNK_BYTES, CHUNK_HASH_BYTES, Run};
-use holdfast_core::verity::{self, BLOCK_BYTES, DIGEST_BYTES, SLOT_SALT};
+use holdfast_core::verity::{self, BLOCK_BYTES, DIGEST_BYTES};
 use holdfast_core::wire::{Request, SlotPart};
 use holdfast_linux::direct::Direct;
 use holdfast_linux::init_socket::InitSocket;
@@ -37,8 +37,6 @@ pub(crate) enum Step {
         at: u64,
         /// How many.
         bytes: u64,
-        /// Which part of the new slot they begin with: a chunk or a block.
-        first: usize,
     },
     /// So many bytes of the release are fetched.
     Fetch {
@@ -114,26 +112,16 @@ impl Old {
         Origin { parts: vec![(self.boot, Some(self.boot_bytes)), (self.root, None)] }
     }
 
-    /// Hands on what is copied, once it is what it was when its hash was made.
+    /// Hands on so many bytes of one of its parts.
     pub(crate) fn copy(
         &self,
-        step: Copied<'_>,
-        mut take: impl FnMut(&[u8]) -> Result<(), InstallError>,
+        part: SlotPart,
+        at: u64,
+        bytes: u64,
+        take: impl FnMut(&[u8]) -> Result<(), InstallError>,
     ) -> Result<(), InstallError> {
-        let Copied { part, at, bytes, expected } = step;
-        let mut expected = expected;
         let disk = if part == SlotPart::Boot { &self.boot } else { &self.root };
-        disk.read_from(at, bytes, |piece| {
-            let sound = match &mut expected {
-                Expected::Chunks(chunks) => piece
-                    .chunks(CHUNK_BYTES)
-                    .all(|chunk| chunks.next() == Some(&reuse::chunk_hash(chunk))),
-                Expected::Blocks(blocks) => piece
-                    .chunks(BLOCK_BYTES)
-                    .all(|block| blocks.next() == Some(&verity::digest(&SLOT_SALT, block))),
-            };
-            if sound { take(piece) } else { Err(InstallError::Held) }
-        })
+        disk.read_from(at, bytes, take)
     }
 }
 
@@ -181,22 +169,6 @@ impl Origin {
     }
 }
 
-/// Bytes to copy, with the hashes that they must have.
-#[derive(Debug)]
-pub(crate) struct Copied<'a> {
-    pub(crate) part: SlotPart,
-    pub(crate) at: u64,
-    pub(crate) bytes: u64,
-    pub(crate) expected: Expected<'a>,
-}
-
-/// The hashes of chunks, or of blocks.
-#[derive(Debug)]
-pub(crate) enum Expected<'a> {
-    Chunks(std::slice::Iter<'a, [u8; CHUNK_HASH_BYTES]>),
-    Blocks(std::slice::Iter<'a, [u8; DIGEST_BYTES]>),
-}
-
 /// Steps for the kernel's part of a release.
 pub(crate) fn boot_steps(release: &Release, old: &Hashes) -> Vec<Step> {
     let Some(new) = release.boot_chunks() else {
@@ -234,7 +206,7 @@ fn steps(runs: &[Run], part: SlotPart, unit: u64, offset: u64, length: u64) -> V
         let bytes = wide(run.count()).saturating_mul(unit).min(length.saturating_sub(begin));
         steps.push(match run {
             Run::Held { from, .. } => {
-                Step::Copy { part, at: wide(*from).saturating_mul(unit), bytes, first: done }
+                Step::Copy { part, at: wide(*from).saturating_mul(unit), bytes }
             }
             Run::Fetched { .. } => Step::Fetch { at: offset.saturating_add(begin), bytes },
         });
@@ -264,9 +236,9 @@ mod tests {
         ];
         let found = steps(&runs, SlotPart::Root, 4096, 100, 4 * 4096 - 96);
         let expected = [
-            Step::Copy { part: SlotPart::Root, at: 7 * 4096, bytes: 2 * 4096, first: 0 },
+            Step::Copy { part: SlotPart::Root, at: 7 * 4096, bytes: 2 * 4096 },
             Step::Fetch { at: 100 + 2 * 4096, bytes: 4096 },
-            Step::Copy { part: SlotPart::Root, at: 0, bytes: 4000, first: 3 },
+            Step::Copy { part: SlotPart::Root, at: 0, bytes: 4000 },
         ];
         assert_eq!(found, expected);
     }

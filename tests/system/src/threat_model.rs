@@ -330,6 +330,14 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         ]),
     ),
     (
+        "U garbage",
+        "a server without a key has the other slot given up, or written again and again",
+        Tests(&[
+            "update_attack_garbage_costs_no_slot",
+            "nothing_of_a_part_is_handed_on_that_is_not_what_was_released",
+        ]),
+    ),
+    (
         "U medium",
         "the medium keeps something else than was written",
         Tests(&["a_write_that_the_medium_loses_is_noticed_before_the_reboot"]),

@@ -6,14 +6,14 @@
 use crate::Artefacts;
 use crate::boot::BOOT;
 use crate::suite::Suite;
-use crate::update::{Scene, WAIT, floor_of_clock, now};
+use crate::update::{Scene, WAIT, floor_of_clock, now, with_foreign_kernel};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::release::Component;
 use holdfast_core::release::metadata::{self, Key, Role, Signature, Timestamp, hex};
 use holdfast_images::key::PrivateKey;
 use holdfast_qemu::machine::{Guest, Machine};
-use holdfast_qemu::web_server::{Authority, WebAnswer};
+use holdfast_qemu::web_server::{Authority, WebAnswer, WebRequest};
 use holdfast_repository::{Lifetimes, Released, Repository, Roles};
 use std::fs;
 use std::time::Duration;
@@ -39,6 +39,7 @@ pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
             ("update_attack_fast_forward", fast_forward),
             ("update_attack_mix_and_match", mix_and_match),
             ("update_attack_wrong_software", wrong_software),
+            ("update_attack_garbage_costs_no_slot", garbage),
             ("update_attack_for_another_device", another_device),
             ("update_attack_extraneous_dependencies", extraneous),
             ("update_attack_endless_data", endless_data),
@@ -310,12 +311,22 @@ fn mix_and_match(siege: &mut Siege) -> Result<()> {
     Ok(())
 }
 
-/// Other bytes of the same length, under the real metadata.
+/// The right length and beginning under the real metadata, and other bytes in the middle.
 fn wrong_software(siege: &mut Siege) -> Result<()> {
-    // Without hashes of the kernel's chunks all of it is fetched, and what is in the middle lies.
-    let mut release = siege.release.clone();
-    release.release.boot_chunks = String::new();
-    siege.scene.publish("os", &[release])?;
+    // A release of its own: it is put off in the end.
+    let release = siege.scene.os("0.2.0", 0, |root, _| {
+        root.add("usr/lib/holdfast/note", b"of another release".to_vec(), false);
+        Ok(())
+    })?;
+    // All of the kernel is fetched, and what is in the middle lies. First, shorter ones.
+    siege.scene.lie(|asked, answer| match answer {
+        WebAnswer::File(bytes) if asked.path.ends_with(".slot") => {
+            WebAnswer::File(bytes.get(..4096).unwrap_or_default().to_vec())
+        }
+        answer => answer,
+    });
+    siege.scene.publish("os", &[with_foreign_kernel(release)?])?;
+    siege.refused("it ends after [0-9]+ bytes")?;
     siege.scene.lie(|asked, answer| match answer {
         WebAnswer::File(mut bytes) if asked.path.ends_with(".slot") => {
             if let Some(byte) = bytes.get_mut(1_000_000) {
@@ -325,15 +336,39 @@ fn wrong_software(siege: &mut Siege) -> Result<()> {
         }
         answer => answer,
     });
-    siege.refused("the medium has something else than was released")?;
-    // Shorter ones.
-    siege.scene.lie(|asked, answer| match answer {
-        WebAnswer::File(bytes) if asked.path.ends_with(".slot") => {
-            WebAnswer::File(bytes.get(..4096).unwrap_or_default().to_vec())
+    siege.refused("what comes at byte 983040 is not what was released")?;
+    siege.guest.wait_anywhere("update: os: release 0.2.0 is tried again in 60 minutes", WAIT)?;
+    siege.scene.publish("os", &[])?;
+    siege.over()
+}
+
+/// Any bytes under the real metadata, from somebody without a key: the other slot stays what it is.
+fn garbage(siege: &mut Siege) -> Result<()> {
+    let slot_changes =
+        |siege: &mut Siege| siege.guest.console.text().matches("init: status: ").count();
+    let before = slot_changes(siege);
+    let release = with_foreign_kernel(siege.release.clone())?;
+    let kernel = usize::try_from(release.release.boot_bytes)?;
+    let lie = |end: usize| {
+        move |asked: &WebRequest, answer| match answer {
+            WebAnswer::File(mut bytes) if asked.path.ends_with(".slot") => {
+                bytes.iter_mut().take(end).for_each(|byte| *byte ^= 0xff);
+                WebAnswer::File(bytes)
+            }
+            answer => answer,
         }
-        answer => answer,
-    });
-    siege.refused("it ends after [0-9]+ bytes")?;
+    };
+    siege.scene.lie(lie(usize::MAX));
+    siege.scene.publish("os", &[release])?;
+    for _ in 0..2 {
+        siege.refused("the hashes of its blocks that came are not those of its root hash")?;
+    }
+    // The hashes are right, and nothing else.
+    siege.scene.lie(lie(kernel));
+    for _ in 0..2 {
+        siege.refused("what comes at byte 0 is not what was released")?;
+    }
+    ensure!(slot_changes(siege) == before, "a slot was given up: {}", siege.guest.console.tail());
     siege.scene.publish("os", &[])?;
     siege.over()
 }
@@ -382,7 +417,7 @@ fn endless_data(siege: &mut Siege) -> Result<()> {
         WebAnswer::File(_) if asked.path.ends_with(".slot") => WebAnswer::Endless,
         answer => answer,
     });
-    siege.refused("the medium has something else than was released")?;
+    siege.refused("the hashes of its blocks that came are not those of its root hash")?;
     // What was under way when the agent had enough comes on top, and the headers of packets.
     let received = siege.received()?.saturating_sub(before);
     ensure!(received < length.saturating_mul(2), "{received} bytes were taken, of {length}");

@@ -5,7 +5,7 @@ use crate::boot::BOOT;
 use crate::packages::{hello, package_of};
 use crate::scratch::Scratch;
 use crate::suite::Suite;
-use crate::update::{AGENT, Scene, WAIT};
+use crate::update::{AGENT, Scene, WAIT, with_foreign_kernel};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::update::config::{UPDATE_FILE, UPLINK_FILE, UpdateConfig, UplinkConfig};
 use holdfast_images::{root, show, variant};
@@ -153,8 +153,7 @@ fn waits_for_a_small_step(artefacts: &Artefacts) -> Result<()> {
 fn resumes(artefacts: &Artefacts) -> Result<()> {
     const PART: usize = 1_000_000;
     let scene = Scene::new(artefacts)?;
-    let mut release = scene.os("0.2.0", 1, |_, _| Ok(()))?;
-    release.release.boot_chunks = String::new();
+    let release = with_foreign_kernel(scene.os("0.2.0", 1, |_, _| Ok(()))?)?;
     let length = release.bytes.len();
     scene.publish("os", &[release])?;
     scene.lie(|asked, answer| match answer {
@@ -182,6 +181,7 @@ fn too_large(artefacts: &Artefacts) -> Result<()> {
     let root = release.bytes.split_off(kernel);
     release.bytes.resize((8 << 20) + 4096, 0);
     release.release.boot_bytes = u64::try_from(release.bytes.len())?;
+    release.name_chunks()?;
     release.bytes.extend(root);
     scene.publish("os", &[release])?;
     let mut guest = scene.machine(&scene.image())?.start(None)?;
@@ -196,8 +196,7 @@ fn too_large(artefacts: &Artefacts) -> Result<()> {
 fn budget(artefacts: &Artefacts) -> Result<()> {
     const BYTES: u64 = 1 << 20;
     let scene = Scene::new(artefacts)?;
-    let mut release = scene.os("0.2.0", 1, |_, _| Ok(()))?;
-    release.release.boot_chunks = String::new();
+    let release = with_foreign_kernel(scene.os("0.2.0", 1, |_, _| Ok(()))?)?;
     scene.publish("os", &[release])?;
     let scratch = Scratch::of(&scene.image())?;
     let path = format!("usr/lib/holdfast/services/uplink/{UPLINK_FILE}");

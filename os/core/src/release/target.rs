@@ -117,7 +117,7 @@ pub struct Release {
     /// Root hash of the verity tree, in hexadecimal.
     pub root_hash: String,
     /// Of each chunk of those `boot_bytes` the first half of its SHA-256, in hexadecimal: by which a device knows
-    /// what it has of them. Nothing, where it is not said.
+    /// what it has of them, and what comes. Nothing for an app.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot_chunks: String,
 }
@@ -231,6 +231,10 @@ impl Target {
         {
             return Err("is an OS, which is for one board and has a kernel");
         }
+        // Without them, nobody could tell what comes before it has overwritten the other slot.
+        if release.component == Component::Os && release.boot_chunks().is_none() {
+            return Err("is an OS, and does not name the hashes of all chunks of its kernel");
+        }
         Ok(())
     }
 
@@ -294,7 +298,7 @@ mod tests {
             least_os: Version::default(),
             boot_bytes: u64::from(component == Component::Os),
             root_hash: "00".repeat(32),
-            boot_chunks: String::new(),
+            boot_chunks: if component == Component::Os { "0a".repeat(16) } else { String::new() },
         }
     }
 
@@ -382,6 +386,8 @@ mod tests {
         assert_eq!(find(&[("a", any)], app, &apps).as_deref(), Some("a"));
         assert_eq!(find(&[("a", other)], app, &apps), None);
         assert_eq!(find(&[("a", os_for_any)], Component::Os, &Authority::Os), None);
+        let unnamed = Release { boot_chunks: String::new(), ..release(Component::Os) };
+        assert_eq!(find(&[("a", unnamed)], Component::Os, &Authority::Os), None);
         let os = [("a", release(Component::Os))];
         assert_eq!(find(&os, Component::Os, &Authority::Os).as_deref(), Some("a"));
         assert_eq!(find(&os, Component::Os, &apps), None, "OEMs release no OS");

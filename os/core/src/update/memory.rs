@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 /// Failed releases that are remembered, and such that wait: the oldest are forgotten first.
 const MAX_FAILED: usize = 32;
-/// A release that could not reach the service is tried again after so many seconds in which the device runs, twice as
-/// many after each further time.
+/// A release that is put off is tried again after so many seconds in which the device runs, twice as many after each
+/// further time.
 const FIRST_WAIT_S: u32 = 3_600;
 /// The longest such wait: a week.
 const MAX_WAIT_S: u32 = 7 * 86_400;
@@ -20,13 +20,13 @@ pub struct Memory {
     /// init has said that it is staged. Without that it may have been cut off before, and has then not failed.
     is_staged: bool,
     failed: Vec<(Component, [u8; 32])>,
-    unreached: Vec<Unreached>,
+    put_off: Vec<PutOff>,
 }
 
-/// A release that was healthy and could not reach the service. Whoever drops packets makes that of any release: it is
-/// not failed for that.
+/// A release that is not taken for a while. It was healthy and could not reach the service, or what came of it in the end was
+/// something else. Whoever drops packets or has the server makes that of any release: it is not failed for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Unreached {
+struct PutOff {
     component: Component,
     root_hash: [u8; 32],
     /// How often it was tried.
@@ -83,7 +83,7 @@ impl Memory {
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         let mut memory: Self = encoding::decode(bytes)?;
         memory.failed.truncate(MAX_FAILED);
-        memory.unreached.truncate(MAX_FAILED);
+        memory.put_off.truncate(MAX_FAILED);
         Ok(memory)
     }
 
@@ -100,37 +100,35 @@ impl Memory {
     /// True for a release that is not taken now: it has failed on this device, or waits.
     #[must_use]
     pub fn excludes(&self, component: Component, root_hash: Option<[u8; 32]>) -> bool {
-        let waits = |of: &Unreached| {
+        let waits = |of: &PutOff| {
             (of.component, Some(of.root_hash)) == (component, root_hash) && of.left_s > 0
         };
-        self.has_failed(component, root_hash) || self.unreached.iter().any(waits)
+        self.has_failed(component, root_hash) || self.put_off.iter().any(waits)
     }
 
     /// The device has run for so many seconds more. True where something waits for that: the memory is then to be kept.
     pub fn passes(&mut self, seconds: u64) -> bool {
         let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
         let mut waited = false;
-        for release in self.unreached.iter_mut().filter(|release| release.left_s > 0) {
+        for release in self.put_off.iter_mut().filter(|release| release.left_s > 0) {
             release.left_s = release.left_s.saturating_sub(seconds);
             waited = true;
         }
         waited
     }
 
-    /// A release that could not reach the service: how many seconds it waits.
-    fn waits(&mut self, component: Component, root_hash: [u8; 32]) -> u32 {
-        let at = self
-            .unreached
-            .iter()
-            .position(|r| (r.component, r.root_hash) == (component, root_hash));
-        let before = at.map_or(0, |at| self.unreached.remove(at).times);
+    /// A release that is not taken for a while, and for longer each time: how many seconds the device is to run before.
+    pub fn puts_off(&mut self, component: Component, root_hash: [u8; 32]) -> u32 {
+        let at =
+            self.put_off.iter().position(|r| (r.component, r.root_hash) == (component, root_hash));
+        let before = at.map_or(0, |at| self.put_off.remove(at).times);
         let doubled = FIRST_WAIT_S.saturating_mul(2u32.saturating_pow(before.into()));
         let left_s = doubled.min(MAX_WAIT_S);
-        if self.unreached.len() >= MAX_FAILED {
-            self.unreached.remove(0);
+        if self.put_off.len() >= MAX_FAILED {
+            self.put_off.remove(0);
         }
         let times = before.saturating_add(1);
-        self.unreached.push(Unreached { component, root_hash, times, left_s });
+        self.put_off.push(PutOff { component, root_hash, times, left_s });
         left_s
     }
 
@@ -164,11 +162,11 @@ impl Memory {
         let outcome = match running {
             Some(running) if running.on_trial => return Some(Outcome::OnTrial(staged)),
             Some(_) => {
-                self.unreached.retain(|release| release.component != component);
+                self.put_off.retain(|release| release.component != component);
                 Some(Outcome::Committed(component))
             }
             None if self.is_staged && of_component.is_some_and(|held| held.disagreed) => {
-                Some(Outcome::Unreached(component, self.waits(component, staged.root_hash)))
+                Some(Outcome::Unreached(component, self.puts_off(component, staged.root_hash)))
             }
             None if self.is_staged => {
                 self.fails(component, staged.root_hash);
@@ -246,7 +244,7 @@ mod tests {
         memory.stages(STAGED);
         memory.is_staged();
         assert_eq!(memory.settle(&held(2, false)), Some(Outcome::Committed(Component::Os)));
-        assert!(memory.unreached.is_empty());
+        assert!(memory.put_off.is_empty());
         // The control: what was not healthy has failed.
         assert_eq!(falls_back(&mut memory, false), Some(Outcome::FellBack(Component::Os)));
         assert!(excluded(&memory) && !memory.passes(u64::MAX) && excluded(&memory));
@@ -289,7 +287,7 @@ mod tests {
         memory.stages(STAGED);
         for number in 0..=255 {
             memory.fails(Component::Os, [number; 32]);
-            memory.waits(Component::Os, [number; 32]);
+            memory.puts_off(Component::Os, [number; 32]);
         }
         assert!(memory.encode().unwrap().len() <= Memory::MAX_ENCODED_BYTES);
         assert!(memory.has_failed(Component::Os, Some([255; 32])));

@@ -4,6 +4,7 @@
 //! at a time for one file, and its bytes ([`fetch`]).
 
 pub mod bundle;
+pub mod checked;
 pub mod config;
 mod decision;
 mod deferral;
