@@ -3,6 +3,7 @@
 //! A signature is over the canonical form of what is signed (OLPC's canonical JSON, as TUF has it), which
 //! is made from the parsed value: fields that are not known here are signed too.
 
+pub use super::canonical::canonical;
 use super::target::Target;
 use crate::package::KeyId;
 use ed25519_dalek::{Signature as Ed25519, VerifyingKey};
@@ -505,62 +506,6 @@ fn has_signed(public: &[u8; 32], message: &[u8], signature: &str) -> bool {
     key.verify_strict(message, &Ed25519::from_bytes(&signature)).is_ok()
 }
 
-/// The canonical form of a value: what is signed.
-///
-/// # Errors
-/// It has numbers that are no integers.
-pub fn canonical(value: &Value) -> Result<Vec<u8>, MetadataError> {
-    let mut bytes = Vec::new();
-    write_canonical(value, &mut bytes)?;
-    Ok(bytes)
-}
-
-fn write_canonical(value: &Value, bytes: &mut Vec<u8>) -> Result<(), MetadataError> {
-    match value {
-        Value::Null => bytes.extend(b"null"),
-        Value::Bool(true) => bytes.extend(b"true"),
-        Value::Bool(false) => bytes.extend(b"false"),
-        Value::Number(number) if number.is_f64() => return Err(MetadataError::NotCanonical),
-        Value::Number(number) => bytes.extend(number.to_string().bytes()),
-        Value::String(text) => write_text(text, bytes),
-        Value::Array(items) => {
-            bytes.push(b'[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    bytes.push(b',');
-                }
-                write_canonical(item, bytes)?;
-            }
-            bytes.push(b']');
-        }
-        Value::Object(fields) => {
-            let sorted: BTreeMap<&String, &Value> = fields.iter().collect();
-            bytes.push(b'{');
-            for (index, (name, value)) in sorted.into_iter().enumerate() {
-                if index > 0 {
-                    bytes.push(b',');
-                }
-                write_text(name, bytes);
-                bytes.push(b':');
-                write_canonical(value, bytes)?;
-            }
-            bytes.push(b'}');
-        }
-    }
-    Ok(())
-}
-
-fn write_text(text: &str, bytes: &mut Vec<u8>) {
-    bytes.push(b'"');
-    for byte in text.bytes() {
-        if byte == b'"' || byte == b'\\' {
-            bytes.push(b'\\');
-        }
-        bytes.push(byte);
-    }
-    bytes.push(b'"');
-}
-
 /// Bytes in hexadecimal.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
@@ -605,17 +550,6 @@ impl FileMeta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn the_canonical_form_is_what_the_reference_writes() {
-        // securesystemslib.formats.encode_canonical
-        let value = json!({"b": [1, -2, true, null], "a": {"ü": "x\"\\\n", "Z": ""}});
-        let expected = "{\"a\":{\"Z\":\"\",\"ü\":\"x\\\"\\\\\n\"},\"b\":[1,-2,true,null]}";
-        assert_eq!(canonical(&value).unwrap(), expected.as_bytes());
-        assert_eq!(canonical(&json!({"a": 1.5})), Err(MetadataError::NotCanonical));
-        assert_eq!(canonical(&json!(u64::MAX)).unwrap(), b"18446744073709551615");
-    }
 
     #[test]
     fn times_are_those_of_utc() {

@@ -5,6 +5,7 @@
 //! stands in `docs/formats/repository.md` by the clause. A device trusts two, `os` and `oem`, each with a root and a
 //! state of its own.
 
+mod canonical;
 pub mod client;
 pub mod metadata;
 mod target;

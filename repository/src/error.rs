@@ -1,0 +1,101 @@
+//! Why a repository could not be read or written.
+
+use crate::draft::DraftError;
+use holdfast_core::release::client::Refusal;
+use holdfast_core::release::metadata::{MetadataError, Role};
+use holdfast_core::update::bundle::BundleError;
+use holdfast_images::FileError;
+use holdfast_images::package::PackError;
+use holdfast_images::show::ShowError;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why a repository could not be read or written.
+#[derive(Debug, Error)]
+pub enum RepositoryError {
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is one already.
+    #[error("{} is there already; a repository is never overwritten", .0.display())]
+    Exists(PathBuf),
+    /// There is none.
+    #[error("{} holds no repository: there is no root; make one with `release new`", .0.display())]
+    NoRepository(PathBuf),
+    /// A file of metadata is no good.
+    #[error("{}", path.display())]
+    Metadata {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: MetadataError,
+    },
+    /// A device would not take it.
+    #[error("{}: a device refuses this repository", directory.display())]
+    Refused {
+        /// The repository.
+        directory: PathBuf,
+        /// Why.
+        source: Refusal,
+    },
+    /// A draft is no good.
+    #[error(transparent)]
+    Draft(#[from] DraftError),
+    /// More files than fit into a bundle.
+    #[error("the bundle {0}")]
+    Bundle(BundleError),
+    /// It is no image.
+    #[error(transparent)]
+    Image(#[from] ShowError),
+    /// It is no app package.
+    #[error("{}: {source}", path.display())]
+    Package {
+        /// Which file.
+        path: PathBuf,
+        /// Why; said in full above.
+        source: Box<PackError>,
+    },
+    /// A release that no device could take.
+    #[error("{path}: {reason}")]
+    Release {
+        /// Its path in the repository.
+        path: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A time that cannot be written.
+    #[error("{0} seconds after 1970 is no time that metadata can hold")]
+    Time(u64),
+    /// This host's clock shows a time at which nothing of the repository is believed.
+    #[error(
+        "the root holds until {expires}, and this host's clock shows {now}: set the clock, or name the next root with \
+         `key rotate`"
+    )]
+    RootExpired {
+        /// Until when it holds.
+        expires: String,
+        /// What the clock of this host shows.
+        now: String,
+    },
+    /// Targets that were made at a time to come: devices would follow for good.
+    #[error(
+        "what is to be published was made at {issued}, and this host's clock shows {now}: set the clock that is \
+         wrong, and make it anew"
+    )]
+    Ahead {
+        /// When it says that it was made.
+        issued: String,
+        /// What the clock of this host shows.
+        now: String,
+    },
+    /// A version that can rise no more.
+    #[error("the version of {0} can rise no more")]
+    Version(Role),
+}
+
+// No `#[from]`: its text is part of this error's.
+impl From<BundleError> for RepositoryError {
+    fn from(error: BundleError) -> Self {
+        Self::Bundle(error)
+    }
+}
