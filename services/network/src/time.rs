@@ -6,12 +6,15 @@ use crate::uplinks::Uplinks;
 use holdfast_core::clock::Verdict;
 use holdfast_core::network::Destination;
 use holdfast_core::network::name_proxy::Kind;
-use holdfast_core::network::sntp::{self, Client, Instant, Outcome};
+use holdfast_core::network::sntp::{self, Client, Instant, Outcome, Seconds};
 use holdfast_linux::init_socket::InitError;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::udp::UdpSocket;
 use holdfast_linux::{clock, entropy};
 use std::net::{IpAddr, SocketAddr};
+
+/// What servers admit to be off by is said from here on, in microseconds.
+const WORTH_SAYING_US: u64 = 1_000_000;
 
 /// What is being done.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub(crate) struct Time {
     was_connected: bool,
     /// What was said last, which is not said again.
     said: String,
+    /// Some servers that are known are not asked, since they want it so.
+    some_rest: bool,
 }
 
 impl Time {
@@ -49,6 +54,7 @@ impl Time {
             sockets: Vec::new(),
             was_connected: false,
             said: String::new(),
+            some_rest: false,
         }
     }
 
@@ -103,10 +109,10 @@ impl Time {
                     }
                 }
                 self.phase = Phase::Resolving(open);
-                self.take_names(names, uplinks);
+                self.take_names(names, uplinks, now);
             }
             Phase::Idle => {}
-            Phase::Resolving(_) => self.take_names(names, uplinks),
+            Phase::Resolving(_) => self.take_names(names, uplinks, now),
             Phase::Asking => {
                 self.take_answers();
                 if let Some(outcome) = self.client.on_time(now) {
@@ -118,7 +124,7 @@ impl Time {
         Ok(())
     }
 
-    fn take_names(&mut self, names: &mut Names, uplinks: &Uplinks) {
+    fn take_names(&mut self, names: &mut Names, uplinks: &Uplinks, now: u64) {
         let Phase::Resolving(open) = &mut self.phase else {
             return;
         };
@@ -129,7 +135,7 @@ impl Time {
             }
         }
         if *open == 0 {
-            self.ask(uplinks);
+            self.ask(uplinks, now);
         }
     }
 
@@ -158,10 +164,13 @@ impl Time {
         addresses
     }
 
-    fn ask(&mut self, uplinks: &Uplinks) {
+    fn ask(&mut self, uplinks: &Uplinks, now: u64) {
         self.sockets.clear();
         let mut asked = Vec::new();
-        for address in self.addresses(uplinks) {
+        let known = self.addresses(uplinks);
+        let may_ask = |address: &IpAddr| self.client.may_ask(*address, now);
+        self.some_rest = !known.iter().all(may_ask);
+        for address in known.into_iter().filter(may_ask).collect::<Vec<_>>() {
             let random = entropy::random().ok().and_then(|bytes| bytes.first_chunk().copied());
             let (Some(nonce), Ok(socket)) = (random, UdpSocket::towards(address)) else {
                 continue;
@@ -192,31 +201,52 @@ impl Time {
     fn tell(&mut self, init: &mut Init, outcome: Outcome, now: u64) -> Result<(), InitError> {
         let asked = self.sockets.len();
         match outcome {
-            Outcome::Agreed { behind_us, agree, answered } => {
+            Outcome::Agreed { behind_us, doubt_us, agree, answered } => {
                 let verdict = init.set_clock(behind_us)?;
                 if verdict == Verdict::Unconfirmed {
                     self.client.confirm(now);
                 }
-                self.say(format!(
-                    "time: {agree} of {answered} servers agree; the clock is {verdict}"
-                ));
+                let agreed = format!("time: {agree} of {answered} servers agree");
+                let doubt = u64::try_from(doubt_us).unwrap_or(0);
+                let coarse = match doubt {
+                    0..WORTH_SAYING_US => String::new(),
+                    _ => format!(", give or take {} s", Seconds(doubt)),
+                };
+                let what = format!("{agreed}, {verdict}");
+                self.say_as(what, &format!("{agreed}{coarse}; the clock is {verdict}"));
             }
             Outcome::Disagree(answered) => {
                 self.say(format!("time: {answered} servers answer, and no majority agrees"));
             }
+            Outcome::Nobody if asked == 0 && self.some_rest => {
+                self.say("time: no server is asked; those that are known want it so".to_owned());
+            }
             Outcome::Nobody if asked == 0 => self.say("time: no server is known".to_owned()),
             Outcome::Nobody => {
-                let servers = self.servers().iter().map(IpAddr::to_string).collect::<Vec<_>>();
-                self.say(format!("time: no answer from {}", servers.join(" ")));
+                let of_each = self.client.heard().iter().map(|heard| match heard.reason {
+                    Some(reason) => format!("{} answers, but {reason}", heard.server),
+                    None => format!("no answer from {}", heard.server),
+                });
+                let line = of_each.collect::<Vec<_>>().join(", ");
+                let kinds = self.client.heard().iter().map(|heard| {
+                    (heard.server, heard.reason.map(|reason| std::mem::discriminant(&reason)))
+                });
+                let what = format!("{:?}", kinds.collect::<Vec<_>>());
+                self.say_as(what, &format!("time: {line}"));
             }
         }
         Ok(())
     }
 
     fn say(&mut self, line: String) {
-        if line != self.said {
+        self.say_as(line.clone(), &line);
+    }
+
+    /// Says a line that means `what`, whatever the numbers in it, unless just that was said last.
+    fn say_as(&mut self, what: String, line: &str) {
+        if what != self.said {
             println!("{line}");
-            self.said = line;
+            self.said = what;
         }
     }
 }

@@ -1,9 +1,14 @@
 //! The time of servers: a client of SNTP (RFC 5905, section 14) that believes the majority.
 //!
 //! An answer counts if it repeats the random number of its question, came within [`MOST_DELAY_US`] and
-//! is of a server that says that it knows the time. Nothing of that keeps out who sits on the way:
+//! is of a server that says that it knows the time, however coarsely: what it admits to be off by is weighed against
+//! what others admit. Nothing of that keeps out who sits on the way:
 //! answers are not signed. What they may do to the clock is for `crate::clock` to say.
+//!
+//! A server that asks to be left alone is, and the others are not. Why an answer is of no use is said;
+//! that there is no answer is said of silence alone.
 
+use std::fmt;
 use std::net::IpAddr;
 
 /// Where servers listen.
@@ -22,8 +27,15 @@ const RETRY_MS: u64 = 16_000;
 const CONFIRM_MS: u64 = crate::clock::CONFIRM_AFTER_MS + 4_000;
 /// An answer that was longer on its way says too little, in microseconds.
 pub const MOST_DELAY_US: u64 = 2_000_000;
-/// A server that is as far from a clock itself is not believed, in microseconds.
-const MOST_DISTANCE_US: u64 = 1_000_000;
+/// A server that is as far from a clock itself is not believed, in microseconds: it is then called
+/// unsynchronised (RFC 5905, `MAXDISP`). Domain controllers admit 10 seconds.
+pub const MOST_DISTANCE_US: u64 = 16_000_000;
+/// A server that asks to be asked less is left alone for so long, in milliseconds; one that asks not to be asked
+/// at all, for so long (RFC 5905, 7.4).
+const LESS_MS: u64 = 2 * AGAIN_MS;
+const NEVER_MS: u64 = 86_400_000;
+/// Most servers that are remembered as such.
+const MAX_RESTING: usize = 2 * MAX_SERVERS;
 /// Two servers that are right may differ by so much more than they admit, in microseconds.
 const TOLERANCE_US: i64 = 100_000;
 /// Seconds from 1900, where NTP counts from, to 1970.
@@ -53,39 +65,120 @@ pub fn question(nonce: [u8; 8]) -> [u8; MESSAGE_BYTES] {
 pub enum Answer {
     /// The clock is behind by so many microseconds, give or take so many.
     Behind(i64, i64),
-    /// It wants to be asked less (the "kiss of death").
+    /// Nothing of use, for this reason.
+    Useless(Reason),
+}
+
+/// Why a server's answer is of no use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It says itself that it does not know the time.
+    Unsynchronised,
+    /// It is so many microseconds from a clock.
+    Far(u64),
+    /// The answer took so many microseconds.
+    Slow(u64),
+    /// Its times contradict each other.
+    Nonsense,
+    /// It wants to be asked less (kiss code RATE, or one that is not known).
     Less,
+    /// It wants not to be asked (kiss codes DENY and RSTR).
+    Never,
+}
+
+impl Reason {
+    /// How long the server is left alone, in milliseconds.
+    fn rest_ms(self) -> Option<u64> {
+        match self {
+            Self::Less => Some(LESS_MS),
+            Self::Never => Some(NEVER_MS),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsynchronised => formatter.write_str("does not know the time itself"),
+            Self::Far(us) => write!(
+                formatter,
+                "is {} s from a clock, and at most {} s are believed",
+                Seconds(*us),
+                Seconds(MOST_DISTANCE_US)
+            ),
+            Self::Slow(us) => write!(
+                formatter,
+                "takes {} s to answer, and at most {} s are believed",
+                Seconds(*us),
+                Seconds(MOST_DELAY_US)
+            ),
+            Self::Nonsense => formatter.write_str("contradicts itself"),
+            Self::Less => formatter.write_str("wants to be asked less"),
+            Self::Never => formatter.write_str("wants not to be asked"),
+        }
+    }
+}
+
+/// Microseconds, as seconds with a tenth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seconds(pub u64);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = self.0.saturating_add(50_000) / 100_000;
+        write!(formatter, "{}.{}", tenths / 10, tenths % 10)
+    }
 }
 
 /// Reads the answer to the question with this number, which was asked at `asked_us` of the monotonic
-/// clock; `None` for what is no answer to it, or of no use.
+/// clock; `None` for what is no answer to it.
 #[must_use]
 pub fn read(bytes: &[u8], nonce: [u8; 8], asked_us: u64, at: Instant) -> Option<Answer> {
     let message: &[u8; MESSAGE_BYTES] = bytes.first_chunk()?;
     let field = |from: usize| -> Option<[u8; 8]> { message.get(from..)?.first_chunk().copied() };
     let [first, stratum, ..] = *message;
     let (leap, version, mode) = (first >> 6, first >> 3 & 7, first & 7);
-    if mode != 4 || !(3..=4).contains(&version) || field(24)? != nonce {
+    if mode != 4 || !(1..=4).contains(&version) || field(24)? != nonce {
         return None;
     }
     if stratum == 0 {
-        return Some(Answer::Less);
+        // What is not known may come to mean anything, and "less" harms nobody.
+        let is_final = [b"DENY", b"RSTR"].iter().any(|code| message.get(12..16) == Some(&code[..]));
+        return Some(Answer::Useless(if is_final { Reason::Never } else { Reason::Less }));
     }
     if leap == 3 || stratum > 15 {
-        return None;
+        return Some(Answer::Useless(Reason::Unsynchronised));
     }
+    Some(judge(message, asked_us, at).unwrap_or_else(Answer::Useless))
+}
+
+/// What a server that knows the time says.
+fn judge(message: &[u8; MESSAGE_BYTES], asked_us: u64, at: Instant) -> Result<Answer, Reason> {
+    let field = |from: usize| -> Result<[u8; 8], Reason> {
+        let chunk = message.get(from..).and_then(|rest| rest.first_chunk());
+        chunk.copied().ok_or(Reason::Nonsense)
+    };
     let [d0, d1, d2, d3, e0, e1, e2, e3] = field(4)?;
     let distance = (short_us([d0, d1, d2, d3]) / 2).saturating_add(short_us([e0, e1, e2, e3]));
-    let whole = at.monotonic_us.checked_sub(asked_us)?;
-    let (received, sent) = (stamp_us(field(32)?, at.shown_us)?, stamp_us(field(40)?, at.shown_us)?);
-    let delay = whole.checked_sub(u64::try_from(sent.checked_sub(received)?).ok()?)?;
-    if delay > MOST_DELAY_US || distance > MOST_DISTANCE_US {
-        return None;
+    let stamp = |from| stamp_us(field(from)?, at.shown_us).ok_or(Reason::Nonsense);
+    let (received, sent) = (stamp(32)?, stamp(40)?);
+    let held = sent.checked_sub(received).and_then(|held| u64::try_from(held).ok());
+    let whole = at.monotonic_us.checked_sub(asked_us);
+    let delay = whole.zip(held).and_then(|(whole, held)| whole.checked_sub(held));
+    let delay = delay.ok_or(Reason::Nonsense)?;
+    if delay > MOST_DELAY_US {
+        return Err(Reason::Slow(delay));
     }
-    let back = i64::try_from(delay / 2).ok()?;
-    let behind = sent.checked_add(back)?.checked_sub(i64::try_from(at.shown_us).ok()?)?;
-    let doubt = back.checked_add(i64::try_from(distance).ok()?)?;
-    Some(Answer::Behind(behind, doubt))
+    if distance > MOST_DISTANCE_US {
+        return Err(Reason::Far(distance));
+    }
+    let signed = |number: u64| i64::try_from(number).map_err(|_| Reason::Nonsense);
+    let back = signed(delay / 2)?;
+    let behind = sent.checked_add(back).zip(Some(signed(at.shown_us)?));
+    let behind =
+        behind.and_then(|(sent, shown)| sent.checked_sub(shown)).ok_or(Reason::Nonsense)?;
+    Ok(Answer::Behind(behind, back.saturating_add(signed(distance)?)))
 }
 
 /// Microseconds of a 16.16 fixed-point number of seconds.
@@ -117,6 +210,8 @@ pub enum Outcome {
     Agreed {
         /// Negative where the clock is ahead.
         behind_us: i64,
+        /// What the surest of them admits to be off by, in microseconds.
+        doubt_us: i64,
         /// Servers that agree.
         agree: usize,
         /// Servers that have answered.
@@ -124,8 +219,17 @@ pub enum Outcome {
     },
     /// So many have answered, and no majority agrees.
     Disagree(usize),
-    /// Nobody has answered.
+    /// Nobody has said the time.
     Nobody,
+}
+
+/// What one server of a round came to, for those who want to know why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// The server.
+    pub server: IpAddr,
+    /// Why what it has said is of no use; `None` where it has said nothing.
+    pub reason: Option<Reason>,
 }
 
 /// What answers come to: each says by how much the clock is behind, give or take how much.
@@ -146,9 +250,12 @@ pub fn majority(answers: &[(i64, i64)]) -> Outcome {
     let agree = together(best).count();
     let surest = together(best).min_by_key(|(_, doubt)| *doubt);
     match surest {
-        Some((behind_us, _)) if agree > answers.len() / 2 => {
-            Outcome::Agreed { behind_us: *behind_us, agree, answered: answers.len() }
-        }
+        Some((behind_us, doubt_us)) if agree > answers.len() / 2 => Outcome::Agreed {
+            behind_us: *behind_us,
+            doubt_us: *doubt_us,
+            agree,
+            answered: answers.len(),
+        },
         _ => Outcome::Disagree(answers.len()),
     }
 }
@@ -173,6 +280,10 @@ pub struct Client {
     ended: Option<u64>,
     /// How long is waited after the next round without a result.
     retry_ms: u64,
+    /// Servers that are left alone, and until when.
+    resting: Vec<(IpAddr, u64)>,
+    /// Those of the last round that have not said the time.
+    heard: Vec<Heard>,
 }
 
 impl Client {
@@ -200,6 +311,18 @@ impl Client {
         self.retry_ms = RETRY_MS;
         let soon = self.ended.map_or(now, |ended| now.max(ended.saturating_add(RETRY_MS)));
         self.due = self.due.map(|due| due.min(soon));
+    }
+
+    /// True for a server that has not asked to be left alone.
+    #[must_use]
+    pub fn may_ask(&self, server: IpAddr, now: u64) -> bool {
+        !self.resting.iter().any(|(resting, until)| *resting == server && now < *until)
+    }
+
+    /// Those servers of the last round that have not said the time, and why not.
+    #[must_use]
+    pub fn heard(&self) -> &[Heard] {
+        &self.heard
     }
 
     /// Begins a round. The question to send to each server is [`question`] with its number.
@@ -234,13 +357,26 @@ impl Client {
             _ => None,
         });
         let outcome = majority(&times.collect::<Vec<_>>());
+        let heard = round.iter().filter_map(|asked| match asked.answer {
+            Some(Answer::Behind(..)) => None,
+            Some(Answer::Useless(why)) => Some(Heard { server: asked.server, reason: Some(why) }),
+            None => Some(Heard { server: asked.server, reason: None }),
+        });
+        self.heard = heard.collect();
+        self.resting.retain(|(_, until)| now < *until);
+        for heard in &self.heard {
+            if let Some(rest) = heard.reason.and_then(Reason::rest_ms)
+                && self.resting.len() < MAX_RESTING
+            {
+                self.resting.push((heard.server, now.saturating_add(rest)));
+            }
+        }
         let wait = match outcome {
             Outcome::Agreed { .. } => AGAIN_MS,
             Outcome::Disagree(_) | Outcome::Nobody => self.retry_ms,
         };
         self.retry_ms = match outcome {
             Outcome::Agreed { .. } => RETRY_MS,
-            _ if round.iter().any(|asked| asked.answer == Some(Answer::Less)) => AGAIN_MS,
             _ => self.retry_ms.saturating_mul(2).min(AGAIN_MS),
         };
         self.due = Some(now.saturating_add(wait));

@@ -51,7 +51,7 @@ fn a_clock_beyond_2036_reads_answers_of_its_own_time() {
 }
 
 #[test]
-fn what_is_no_answer_of_a_server_that_knows_is_passed_over() {
+fn what_is_no_answer_is_passed_over_and_what_is_of_no_use_has_a_reason() {
     let good = answer(SHOWN_US);
     assert!(read_it(&good).is_some());
     let with = |at: usize, byte: u8| {
@@ -62,44 +62,78 @@ fn what_is_no_answer_of_a_server_that_knows_is_passed_over() {
     for (wrong, why) in [
         (with(0, 0x23), "a question"),
         (with(0, 0x25), "a broadcast"),
-        (with(0, 0x14), "version 2"),
-        (with(0, 0xe4), "a server without the time"),
-        (with(1, 16), "a server without a source"),
+        (with(0, 0x2c), "version 5"),
         (with(24, 0), "an answer to another question"),
-        (with(5, 4), "a server 2 s from a clock"),
-        (with(9, 2), "a server that admits 2 s"),
     ] {
         assert_eq!(read_it(&wrong), None, "{why}");
     }
+    let useless = |message: &[u8]| match read_it(message) {
+        Some(Answer::Useless(reason)) => reason,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(useless(&with(0, 0xe4)), Reason::Unsynchronised, "a server without the time");
+    assert_eq!(useless(&with(1, 16)), Reason::Unsynchronised, "a server without a source");
+    assert_eq!(useless(&with(9, 17)), Reason::Far(17_000_000));
+    assert_eq!(useless(&with(5, 40)), Reason::Far(20_000_000));
     let mut unknown = good;
     unknown[40..].fill(0);
-    assert_eq!(read_it(&unknown), None, "no time at all");
+    assert_eq!(useless(&unknown), Reason::Nonsense, "no time at all");
     let mut backwards = good;
     backwards[32..40].copy_from_slice(&stamp(SHOWN_US + 1_000_000));
-    assert_eq!(read_it(&backwards), None, "sent before it was received");
+    assert_eq!(useless(&backwards), Reason::Nonsense, "sent before it was received");
     let mut held = good;
     held[32..40].copy_from_slice(&stamp(SHOWN_US - 200_000));
-    assert_eq!(read_it(&held), None, "held longer than it was away");
+    assert_eq!(useless(&held), Reason::Nonsense, "held longer than it was away");
     assert_eq!(read_it(good.get(..47).unwrap()), None, "cut short");
     let late = Instant { monotonic_us: ASKED_US + MOST_DELAY_US + 30_000, ..AT };
-    assert_eq!(read(&good, NONCE, ASKED_US, late), None, "too long on its way");
-    assert_eq!(read(&good, NONCE, AT.monotonic_us + 1, AT), None, "before its question");
-    assert_eq!(read_it(&with(1, 0)), Some(Answer::Less), "the kiss of death");
+    let slow = read(&good, NONCE, ASKED_US, late);
+    assert_eq!(slow, Some(Answer::Useless(Reason::Slow(MOST_DELAY_US + 10_000))));
+    let before = read(&good, NONCE, AT.monotonic_us + 1, AT);
+    assert_eq!(before, Some(Answer::Useless(Reason::Nonsense)), "before its question");
+    let kiss = |code: &[u8]| {
+        let mut message = with(1, 0);
+        message[12..16].copy_from_slice(code);
+        useless(&message)
+    };
+    assert_eq!((kiss(b"RATE"), kiss(b"INIT")), (Reason::Less, Reason::Less));
+    assert_eq!((kiss(b"DENY"), kiss(b"RSTR")), (Reason::Never, Reason::Never));
+    let said = Reason::Far(17_300_000).to_string();
+    assert_eq!(said, "is 17.3 s from a clock, and at most 16.0 s are believed");
+}
+
+#[test]
+fn a_coarse_server_is_believed_where_nobody_knows_better() {
+    // It admits 10.2 s, as domain controllers do.
+    let mut coarse = answer(SHOWN_US + 5_000_000);
+    coarse[8..12].copy_from_slice(&[0, 10, 0x33, 0x33]);
+    let Some(Answer::Behind(behind, doubt)) = read_it(&coarse) else { panic!() };
+    assert!((10_239_000..10_241_000).contains(&doubt), "{doubt}");
+    let alone = majority(&[(behind, doubt)]);
+    assert!(matches!(alone, Outcome::Agreed { agree: 1, answered: 1, .. }), "{alone:?}");
+    // A good one beside it is the one that counts.
+    let both = majority(&[(behind, doubt), (700, 900)]);
+    let agreed = Outcome::Agreed { behind_us: 700, doubt_us: 900, agree: 2, answered: 2 };
+    assert_eq!(both, agreed);
 }
 
 #[test]
 fn the_majority_is_believed_and_nobody_else() {
-    let agreed = |behind_us, agree, answered| Outcome::Agreed { behind_us, agree, answered };
+    let agreed = |behind_us, doubt_us, agree, answered| Outcome::Agreed {
+        behind_us,
+        doubt_us,
+        agree,
+        answered,
+    };
     assert_eq!(majority(&[]), Outcome::Nobody);
-    assert_eq!(majority(&[(7, 1000)]), agreed(7, 1, 1));
+    assert_eq!(majority(&[(7, 1000)]), agreed(7, 1000, 1, 1));
     // The surest of those that agree.
-    assert_eq!(majority(&[(7_000, 90_000), (1_000, 10), (0, 400)]), agreed(1_000, 3, 3));
+    assert_eq!(majority(&[(7_000, 90_000), (1_000, 10), (0, 400)]), agreed(1_000, 10, 3, 3));
     // One liar among three, wherever it stands and however sure it is.
     let liar = (18 * 31_536_000_000_000, 0);
     for at in 0..3 {
         let mut answers = vec![(500, 2_000), (900, 1_000)];
         answers.insert(at, liar);
-        assert_eq!(majority(&answers), agreed(900, 2, 3));
+        assert_eq!(majority(&answers), agreed(900, 1_000, 2, 3));
     }
     assert_eq!(majority(&[(0, 100), liar]), Outcome::Disagree(2));
     assert_eq!(majority(&[(0, 1), (0, 1), liar, liar]), Outcome::Disagree(4));
@@ -128,8 +162,9 @@ fn a_round_ends_with_its_last_answer_or_with_its_time() {
     client.on_message("10.0.0.3".parse().unwrap(), &answer(SHOWN_US), AT);
     assert_eq!(client.on_time(5_100), None, "the same once more, and a stranger");
     client.on_message(B, &answer(SHOWN_US - 40_000), AT);
-    let agreed = Some(Outcome::Agreed { behind_us: 0, agree: 2, answered: 2 });
-    assert_eq!(client.on_time(5_100), agreed);
+    let agreed =
+        |agree, answered| Some(Outcome::Agreed { behind_us: 0, doubt_us: 40_000, agree, answered });
+    assert_eq!(client.on_time(5_100), agreed(2, 2));
     assert_eq!(client.deadline(), 5_100 + AGAIN_MS);
     client.confirm(5_100);
     assert_eq!(client.deadline(), 5_100 + CONFIRM_MS);
@@ -137,8 +172,8 @@ fn a_round_ends_with_its_last_answer_or_with_its_time() {
     let mut client = asking();
     client.on_message(B, &answer(SHOWN_US - 40_000), AT);
     assert_eq!(client.deadline(), 8_000);
-    let agreed = Some(Outcome::Agreed { behind_us: 0, agree: 1, answered: 1 });
-    assert_eq!(client.on_time(8_000), agreed);
+    assert_eq!(client.on_time(8_000), agreed(1, 1));
+    assert_eq!(client.heard(), [Heard { server: A, reason: None }], "who was silent is known");
 }
 
 #[test]
@@ -166,16 +201,33 @@ fn servers_that_do_not_answer_are_asked_ever_more_seldom_until_there_is_a_new_wa
 }
 
 #[test]
-fn a_server_that_wants_to_be_asked_less_is() {
-    let mut client = Client::new();
-    let mut kiss = answer(SHOWN_US);
-    kiss[1] = 0;
-    for _ in 0..2 {
-        client.ask(&[(A, NONCE)], ASKED_US);
+fn a_server_that_asks_to_be_left_alone_is_and_the_others_are_not() {
+    for (code, reason, rest) in
+        [(b"RATE", Reason::Less, LESS_MS), (b"DENY", Reason::Never, NEVER_MS)]
+    {
+        let mut client = asking();
+        let mut kiss = answer(SHOWN_US);
+        kiss[1] = 0;
+        kiss[12..16].copy_from_slice(code);
         client.on_message(A, &kiss, AT);
+        client.on_message(B, &answer(SHOWN_US - 40_000), AT);
+        assert!(matches!(client.on_time(5_100), Some(Outcome::Agreed { agree: 1, .. })));
+        assert_eq!(client.heard(), [Heard { server: A, reason: Some(reason) }]);
+        assert!(client.may_ask(B, 5_100));
+        assert!(!client.may_ask(A, 5_100 + rest - 1));
+        assert!(client.may_ask(A, 5_100 + rest));
+    }
+    // Servers that ask for it one after the other do not fill the memory.
+    let mut client = Client::new();
+    for last in 0..=255 {
+        let server = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 1, last));
+        client.ask(&[(server, NONCE)], ASKED_US);
+        let mut kiss = answer(SHOWN_US);
+        kiss[1] = 0;
+        client.on_message(server, &kiss, AT);
         assert_eq!(client.on_time(5_100), Some(Outcome::Nobody));
     }
-    assert_eq!(client.deadline(), 5_100 + AGAIN_MS);
+    assert!(client.resting.len() <= MAX_RESTING);
 }
 
 proptest! {
@@ -190,7 +242,7 @@ proptest! {
         let at = Instant { monotonic_us, shown_us };
         if let Some(Answer::Behind(behind, doubt)) = read(&bytes, NONCE, 0, at) {
             prop_assert!(behind.unsigned_abs() <= (1u64 << 31) * 1_000_000 + 2_000_000);
-            prop_assert!((0..=2_000_000).contains(&doubt));
+            prop_assert!((0..=17_000_000).contains(&doubt));
         }
     }
 
