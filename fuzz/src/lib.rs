@@ -15,7 +15,7 @@ use holdfast_core::log_line::{LineAssembler, MAX_LINE_BYTES};
 use holdfast_core::network::config::NetworkConfig;
 use holdfast_core::network::dhcp::{self, Answer, Client};
 use holdfast_core::network::firewall::NetworkedApp;
-use holdfast_core::network::name_proxy::{self, Decision, Kind, Lookup};
+use holdfast_core::network::name_proxy::{self, Decision, Kind, Lookup, Surroundings};
 use holdfast_core::network::status::NetworkStatus;
 use holdfast_core::network::{
     Connection, Destination, NetworkGrants, dhcp6, netlink, refusal, route, sntp,
@@ -86,19 +86,28 @@ pub fn admission_answer(bytes: &[u8]) {
 
 /// A message of a DHCP server, at every state of a client.
 pub fn dhcp_message(bytes: &[u8]) {
-    if let Some(lease) = Answer::parse(bytes).and_then(|answer| answer.lease()) {
-        assert!((8..=30).contains(&lease.prefix) && lease.renewal.0 < lease.renewal.1);
+    let lease = Answer::parse(bytes).and_then(|answer| answer.lease(None).ok());
+    if let Some((lease, _)) = lease {
+        assert!((8..=32).contains(&lease.prefix) && lease.renewal.0 < lease.renewal.1);
         assert!(lease.seconds.is_none_or(|seconds| seconds >= dhcp::LEAST_LEASE_S));
+        assert!(lease.routes.len() <= dhcp::MAX_ROUTES);
     }
     // Its transaction is made to fit, or nothing of it would be looked at.
     let mut client = Client::new([2, 0, 0, 0, 0, 1], 7);
     client.link_up(0);
     let mut now = 0;
-    for _ in 0..4 {
-        let asked = client.on_time(now);
+    for _ in 0..8 {
         let mut message = bytes.to_vec();
-        if let (Some(dhcp::Event::Send(_, asked)), Some(place)) = (asked, message.get_mut(4..8)) {
-            place.copy_from_slice(asked.get(4..8).unwrap_or_default());
+        for event in client.on_time(now) {
+            match (event, message.get_mut(4..8)) {
+                (dhcp::Event::Send(_, asked), Some(place)) => {
+                    place.copy_from_slice(asked.get(4..8).unwrap_or_default());
+                }
+                (dhcp::Event::Look(_), _) => {
+                    let _ = client.on_neighbour(None, now);
+                }
+                _ => {}
+            }
         }
         if let Some(place) = message.get_mut(28..34) {
             place.copy_from_slice(&[2, 0, 0, 0, 0, 1]);
@@ -117,7 +126,7 @@ pub fn dhcp6_message(bytes: &[u8]) {
     if let (Some(place), Some(transaction)) = (message.get_mut(1..4), asked.get(1..4)) {
         place.copy_from_slice(transaction);
     }
-    if let Some(answer) = client.on_message(&message, 1) {
+    if let Some(Ok(answer)) = client.on_message(&message, 1) {
         assert!(answer.name_servers.len() <= dhcp::MAX_SERVERS && answer.seconds >= 600);
     }
 }
@@ -153,7 +162,12 @@ pub fn dns_answer(bytes: &[u8]) {
         };
         let on_link = name.ends_with("local");
         let lookup = Lookup { grant: connection.to.clone(), name: name.to_owned(), kind, on_link };
-        let Some(outcome) = lookup.read_answer(id, bytes) else {
+        // A link on which everybody is.
+        let near = vec![("0.0.0.0".parse().ok(), 0), ("::".parse().ok(), 0)];
+        let near = near.into_iter().filter_map(|(address, length)| Some((address?, length)));
+        let around = Surroundings { near: near.collect(), translated: Vec::new() };
+        let around = if on_link { around } else { Surroundings::default() };
+        let Some(Ok(outcome)) = lookup.read_answer(id, bytes, &around) else {
             continue;
         };
         for record in &outcome.records {
@@ -174,7 +188,7 @@ pub fn dns_question(bytes: &[u8]) {
     let app = networked_app();
     match name_proxy::decide(&asked, &app, std::slice::from_ref(&app), &[]) {
         Decision::Ask(lookup) => {
-            let question = lookup.question(1).unwrap_or_default();
+            let question = lookup.question(1, true).unwrap_or_default();
             assert!(!question.is_empty(), "what is granted can be asked for");
         }
         Decision::Answer(reply) | Decision::Refuse(reply) => {

@@ -153,6 +153,34 @@ impl NetlinkSocket {
         }
     }
 
+    /// Asks for one thing and hands the answer to `read`; `None` when there is no such thing.
+    ///
+    /// # Errors
+    /// The kernel refuses for another reason.
+    pub fn ask<T>(
+        &mut self,
+        request: Message,
+        read: impl FnOnce(&Received<'_>) -> Option<T>,
+    ) -> Result<Option<T>, NetlinkError> {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.send(&request.finish(self.sequence)).map_err(NetlinkError::Socket)?;
+        loop {
+            let received = self.receive().map_err(NetlinkError::Socket)?;
+            let answer = messages(&received).find(|answer| answer.sequence == self.sequence);
+            match answer {
+                None => {}
+                Some(answer) if answer.kind != ERROR => return Ok(read(&answer)),
+                Some(answer) => {
+                    let error = io::Error::from_raw_os_error(answer.error().unwrap_or(0));
+                    return match error.kind() {
+                        io::ErrorKind::NotFound => Ok(None),
+                        _ => Err(NetlinkError::Refused(0, error)),
+                    };
+                }
+            }
+        }
+    }
+
     /// Hands to `each` what the kernel has said without being asked. `Ok(false)`: some of it is lost.
     ///
     /// # Errors

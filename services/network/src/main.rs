@@ -34,6 +34,7 @@ use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use holdfast_linux::poll::Poll;
 use holdfast_linux::{PathError, capabilities, channel, file};
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -124,7 +125,7 @@ fn run() -> Result<std::convert::Infallible, ServiceError> {
         for asking in init.asking()? {
             let status = NetworkStatus {
                 interfaces: uplinks.status(),
-                name_servers: uplinks.name_servers(now),
+                name_servers: uplinks.name_servers(now).iter().map(SocketAddr::ip).collect(),
                 time_servers: time.servers(),
                 apps: traffic(&apps, &mut routes)?.map(|(app, t)| reports.status(app, t)).collect(),
             };

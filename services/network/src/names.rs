@@ -1,28 +1,28 @@
 //! Names: one proxy for each app, at the system's end of its link.
 
-use crate::reports::Reports;
+use crate::reports::{Reports, Said};
 use crate::uplinks::Uplinks;
 use holdfast_core::network::Destination;
 use holdfast_core::network::firewall::NetworkedApp;
-use holdfast_core::network::name_proxy::{self, Asked, Decision, Kind, Lookup, Outcome, Status};
+use holdfast_core::network::name_proxy::{
+    self, Asked, Decision, Failure, Host, Kind, Lookup, Outcome, Status, Surroundings,
+};
 use holdfast_core::network::netfilter::{Element, Version};
+use holdfast_core::network::resolution::{self, Exchange, Servers, Step};
 use holdfast_linux::entropy;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::udp::UdpSocket;
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
-const PORT: u16 = 53;
 /// Questions of one app that are being asked at once.
 const MAX_PENDING: usize = 16;
 /// Questions of one app in a second, in the long run; and as many again at once.
 const QUESTIONS_PER_SECOND: u64 = 20;
-/// Milliseconds that a server has.
-const ANSWER_WITHIN_MS: u64 = 2_000;
 /// Milliseconds in which everybody on the local link may answer.
 const GATHER_MS: u64 = 1_000;
-/// Times that a question is asked.
+/// Times that a question is asked on the local link.
 const TRIES: u32 = 3;
 /// Addresses of one app of which the names are remembered, and hosts of its services.
 const MAX_REMEMBERED: usize = 128;
@@ -36,13 +36,13 @@ struct Proxy {
     /// Questions that it may ask now, in thousandths, and when that was so.
     credit: (u64, u64),
     /// Hosts on which instances of its services were found.
-    hosts: VecDeque<(String, Destination)>,
+    hosts: VecDeque<Host>,
     /// Which name an address belonged to last.
     addresses: VecDeque<(IpAddr, String)>,
 }
 
 /// Who wants to know.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 enum Asker {
     /// An app of this uid, whose question came from this address.
     App(u32, Asked, SocketAddr),
@@ -61,14 +61,27 @@ impl Asker {
 struct Pending {
     asker: Asker,
     lookup: Lookup,
-    id: u16,
-    /// The name server that was asked, and the socket that awaits its answer.
-    server: IpAddr,
-    socket: Option<UdpSocket>,
-    tries: u32,
-    deadline: u64,
-    /// What came so far from the local link, where several may answer.
-    gathered: Option<Outcome>,
+    way: Way,
+}
+
+/// Whom a question has gone to.
+#[derive(Debug)]
+enum Way {
+    /// Everybody on the local link: under this id, so often so far, until when, and what came, where several may answer.
+    Link { id: u16, tries: u32, deadline: u64, gathered: Option<Outcome> },
+    /// Name servers: for each question that was sent, its server and the socket that awaits its answer.
+    Servers { exchange: Exchange, sent: Vec<(SocketAddr, Option<UdpSocket>)> },
+}
+
+/// How a question goes on.
+#[derive(Debug)]
+enum Progress {
+    /// It waits.
+    Waits,
+    /// It has come to this.
+    Known(Outcome),
+    /// Nobody has said anything of use, for this reason.
+    Failed(String),
 }
 
 /// All proxies.
@@ -76,13 +89,22 @@ struct Pending {
 pub(crate) struct Names {
     proxies: Vec<Proxy>,
     pending: Vec<Pending>,
+    /// What is known of name servers.
+    servers: Servers,
     /// What this service itself has asked for.
     resolved: Vec<(String, Vec<IpAddr>)>,
+    said: Said,
 }
 
 impl Names {
     pub(crate) fn new() -> Self {
-        Self { proxies: Vec::new(), pending: Vec::new(), resolved: Vec::new() }
+        Self {
+            proxies: Vec::new(),
+            pending: Vec::new(),
+            servers: Servers::default(),
+            resolved: Vec::new(),
+            said: Said::default(),
+        }
     }
 
     /// Asks for a name that the device itself needs. Its addresses, or none, come by
@@ -90,11 +112,13 @@ impl Names {
     pub(crate) fn resolve(&mut self, name: &str, kind: Kind, uplinks: &Uplinks, now: u64) {
         let grant = Destination::Name(name.to_owned());
         let lookup = Lookup { grant, name: name.to_owned(), kind, on_link: false };
-        let mut pending = Pending::new(Asker::Service, lookup);
-        if pending.ask(uplinks, now) {
-            self.pending.push(pending);
-        } else {
-            self.resolved.push((name.to_owned(), Vec::new()));
+        let mut pending = Pending::new(Asker::Service, lookup, uplinks, &mut self.servers, now);
+        match pending.go_on(uplinks, &mut self.servers, now) {
+            Progress::Failed(why) => {
+                self.said.say(now, why);
+                self.resolved.push((name.to_owned(), Vec::new()));
+            }
+            _ => self.pending.push(pending),
         }
     }
 
@@ -105,7 +129,7 @@ impl Names {
 
     /// Answers an app's questions from now on.
     pub(crate) fn serve(&mut self, app: &NetworkedApp) -> io::Result<()> {
-        let address = SocketAddr::from((app.link().system_v4(), PORT));
+        let address = SocketAddr::from((app.link().system_v4(), resolution::PORT));
         self.proxies.push(Proxy {
             uid: app.uid,
             socket: UdpSocket::bind(address)?,
@@ -124,14 +148,14 @@ impl Names {
     }
 
     pub(crate) fn deadline(&self) -> Option<u64> {
-        self.pending.iter().map(|pending| pending.deadline).min()
+        self.pending.iter().map(Pending::deadline).min()
     }
 
     pub(crate) fn add_to<'a>(&'a self, poll: &mut Poll<'a>) {
         for proxy in &self.proxies {
             poll.add(&proxy.socket);
         }
-        for socket in self.pending.iter().filter_map(|pending| pending.socket.as_ref()) {
+        for socket in self.pending.iter().flat_map(Pending::sockets) {
             poll.add(socket);
         }
     }
@@ -144,16 +168,12 @@ impl Names {
         reports: &mut Reports,
         now: u64,
     ) {
-        let due = |pending: &Pending| now >= pending.deadline;
+        let due = |pending: &Pending| now >= pending.deadline();
         while let Some(at) = self.pending.iter().position(due) {
             let mut pending = self.pending.swap_remove(at);
-            let gathered = pending.gathered.take();
-            let again = gathered.is_none() && pending.tries < TRIES && pending.ask(uplinks, now);
-            if again {
-                self.pending.push(pending);
-            } else {
-                let outcome = gathered.unwrap_or_else(Outcome::failed);
-                self.finish(&pending, &outcome, apps, (uplinks, reports), now);
+            match pending.go_on(uplinks, &mut self.servers, now) {
+                Progress::Waits => self.pending.push(pending),
+                end => self.finish(&pending, end, apps, (uplinks, reports), now),
             }
         }
     }
@@ -174,12 +194,14 @@ impl Names {
             }
         }
         let on_link = uplinks.answers_on_link();
+        let around = uplinks.surroundings(now);
         let mut at = 0;
         while let Some(pending) = self.pending.get_mut(at) {
-            match pending.take_answers(&on_link) {
+            match pending.take_answers(&on_link, &around, &mut self.servers, now) {
                 Some(outcome) => {
                     let pending = self.pending.swap_remove(at);
-                    self.finish(&pending, &outcome, apps, (uplinks, reports), now);
+                    let known = Progress::Known(outcome);
+                    self.finish(&pending, known, apps, (uplinks, reports), now);
                 }
                 None => at = at.saturating_add(1),
             }
@@ -226,14 +248,16 @@ impl Names {
             }
             Decision::Ask(lookup) => {
                 let of_app = self.pending.iter().filter(|pending| pending.asker.is_app(app.uid));
-                if of_app.count() >= MAX_PENDING {
+                let asker = Asker::App(app.uid, asked, from);
+                // A resolver that says it again waits for the same answer.
+                if of_app.clone().any(|known| known.asker == asker) || of_app.count() >= MAX_PENDING
+                {
                     return true;
                 }
-                let mut pending = Pending::new(Asker::App(app.uid, asked, from), lookup);
-                if pending.ask(uplinks, now) {
-                    self.pending.push(pending);
-                } else {
-                    self.finish(&pending, &Outcome::failed(), apps, (uplinks, reports), now);
+                let mut pending = Pending::new(asker, lookup, uplinks, &mut self.servers, now);
+                match pending.go_on(uplinks, &mut self.servers, now) {
+                    Progress::Waits => self.pending.push(pending),
+                    end => self.finish(&pending, end, apps, (uplinks, reports), now),
                 }
                 return true;
             }
@@ -246,16 +270,25 @@ impl Names {
     fn finish(
         &mut self,
         pending: &Pending,
-        outcome: &Outcome,
+        end: Progress,
         apps: &[NetworkedApp],
         (uplinks, reports): (&mut Uplinks, &mut Reports),
         now: u64,
     ) {
+        let (name, grant) = (&pending.lookup.name, &pending.lookup.grant);
+        let (outcome, failed) = match end {
+            Progress::Known(outcome) => (outcome, None),
+            Progress::Failed(why) => (Outcome::failed(), Some(why)),
+            Progress::Waits => return,
+        };
         let Asker::App(uid, asked, from) = &pending.asker else {
+            if let Some(why) = failed {
+                self.said.say(now, why);
+            }
             // Private addresses too: nobody but the image has named these servers.
             let found = outcome.records.iter().filter_map(|record| record.as_address());
-            let addresses = found.chain(outcome.forbidden.iter().copied()).collect();
-            self.resolved.push((pending.lookup.name.clone(), addresses));
+            let forbidden = outcome.forbidden.iter().map(|(address, _)| *address);
+            self.resolved.push((name.clone(), found.chain(forbidden).collect()));
             return;
         };
         let Some(app) = apps.iter().find(|app| app.uid == *uid) else {
@@ -264,22 +297,22 @@ impl Names {
         let Some(proxy) = self.proxies.iter_mut().find(|proxy| proxy.uid == app.uid) else {
             return;
         };
-        let (name, grant) = (&pending.lookup.name, &pending.lookup.grant);
-        for address in &outcome.forbidden {
-            let what = format!("{address} for {name}: the address is not public");
-            reports.refused(now, app, what);
+        for (address, why) in &outcome.forbidden {
+            reports.refused(now, app, format!("{address} for {name}: {why}"));
         }
         let mut elements = Vec::new();
         for record in &outcome.records {
             if let Some(address) = record.as_address() {
+                let timeout_ms = Some(u64::from(record.ttl).saturating_mul(1000));
                 for set in app.sets_of(grant, Version::of(address)) {
-                    let timeout_ms = Some(u64::from(record.ttl).saturating_mul(1000));
-                    elements.push(Element { set, address, timeout_ms });
+                    for port in proxy.ports_of(name, grant) {
+                        elements.push(Element { set: set.clone(), address, port, timeout_ms });
+                    }
                 }
                 remember(&mut proxy.addresses, (address, grant.to_string()));
             }
-            if let Some(host) = record.as_host() {
-                remember(&mut proxy.hosts, (host, grant.clone()));
+            if let Some(host) = record.as_host(grant) {
+                remember(&mut proxy.hosts, host);
             }
         }
         let opened = if elements.is_empty() { Ok(()) } else { uplinks.open(&elements) };
@@ -290,8 +323,8 @@ impl Names {
                 name_proxy::reply(asked, Status::Failed, &[])
             }
         };
-        if outcome.status == Status::Failed {
-            reports.say(now, app, &format!("nobody answers for {name}"));
+        if let Some(why) = failed {
+            reports.say(now, app, &why);
         }
         let _ = proxy.socket.send(&reply, *from);
     }
@@ -306,6 +339,15 @@ fn remember<T: PartialEq>(all: &mut VecDeque<T>, one: T) {
 }
 
 impl Proxy {
+    /// The ports at which a host that was found is open; for a name that was granted itself, those of the grant.
+    fn ports_of(&self, name: &str, grant: &Destination) -> Vec<Option<u16>> {
+        if !matches!(grant, Destination::Service(_)) {
+            return vec![None];
+        }
+        let found = self.hosts.iter().filter(|host| host.name == name && host.service == *grant);
+        found.map(|host| Some(host.port)).collect()
+    }
+
     /// Pays for a question, if there is anything to pay with.
     fn may_ask(&mut self, now: u64) -> bool {
         let (credit, since) = self.credit;
@@ -319,73 +361,140 @@ impl Proxy {
 }
 
 impl Pending {
-    fn new(asker: Asker, lookup: Lookup) -> Self {
-        Self {
-            asker,
-            lookup,
-            id: 0,
-            server: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            socket: None,
-            tries: 0,
-            deadline: 0,
-            gathered: None,
+    /// A question that nobody was asked yet.
+    fn new(
+        asker: Asker,
+        lookup: Lookup,
+        uplinks: &Uplinks,
+        servers: &mut Servers,
+        now: u64,
+    ) -> Self {
+        let way = if lookup.on_link {
+            Way::Link { id: 0, tries: 0, deadline: now, gathered: None }
+        } else {
+            let order = servers.in_order(&uplinks.name_servers(now), now);
+            Way::Servers { exchange: Exchange::new(&order, now), sent: Vec::new() }
+        };
+        Self { asker, lookup, way }
+    }
+
+    fn deadline(&self) -> u64 {
+        match &self.way {
+            Way::Link { deadline, .. } => *deadline,
+            Way::Servers { exchange, .. } => exchange.deadline(),
         }
     }
 
-    /// Asks, each time another server, with a new id from a new port. False when nobody can be asked.
-    fn ask(&mut self, uplinks: &Uplinks, now: u64) -> bool {
-        let random = entropy::random().ok().and_then(|bytes| bytes.first_chunk().copied());
-        let Some(random) = random else {
-            return false;
+    fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
+        let sent: &[(SocketAddr, Option<UdpSocket>)] = match &self.way {
+            Way::Link { .. } => &[],
+            Way::Servers { sent, .. } => sent,
         };
-        self.id = u16::from_ne_bytes(random);
-        let Some(question) = self.lookup.question(self.id) else {
-            return false;
-        };
-        self.socket = None;
-        let tries = self.tries;
-        self.tries = tries.saturating_add(1);
-        if self.lookup.on_link {
-            self.deadline = now.saturating_add(GATHER_MS);
-            return uplinks.ask_on_link(&question);
+        sent.iter().filter_map(|(_, socket)| socket.as_ref())
+    }
+
+    /// Asks whose turn it is, each time with a new id from a new port, or gives up.
+    fn go_on(&mut self, uplinks: &Uplinks, servers: &mut Servers, now: u64) -> Progress {
+        let name = &self.lookup.name;
+        let random = || entropy::random().ok().and_then(|bytes| bytes.first_chunk().copied());
+        match &mut self.way {
+            Way::Link { id, tries, deadline, gathered } => {
+                if let Some(gathered) = gathered.take() {
+                    return Progress::Known(gathered);
+                }
+                if *tries >= TRIES {
+                    return Progress::Failed(format!("nobody answers for {name}"));
+                }
+                *tries = tries.saturating_add(1);
+                *deadline = now.saturating_add(GATHER_MS);
+                let Some(random) = random() else {
+                    return Progress::Waits;
+                };
+                *id = u16::from_ne_bytes(random);
+                let question = self.lookup.question(*id, false);
+                if question.is_some_and(|question| uplinks.ask_on_link(&question)) {
+                    return Progress::Waits;
+                }
+                Progress::Failed(format!("nobody can be asked for {name}: no link is there"))
+            }
+            Way::Servers { exchange, sent } => loop {
+                let Some(random) = random() else {
+                    return Progress::Failed(format!("nobody is asked for {name}: no entropy"));
+                };
+                let id = u16::from_ne_bytes(random);
+                match exchange.next(&self.lookup, servers, id, now) {
+                    Step::Wait => return Progress::Waits,
+                    Step::Failed => return Progress::Failed(why_nobody(name, exchange)),
+                    Step::Ask(server, question) => {
+                        let asked = UdpSocket::towards(server.ip()).and_then(|socket| {
+                            socket.send(&question, server)?;
+                            Ok(socket)
+                        });
+                        if asked.is_err() {
+                            exchange.unreachable(server, now);
+                        }
+                        sent.push((server, asked.ok()));
+                    }
+                }
+            },
         }
-        self.deadline = now.saturating_add(ANSWER_WITHIN_MS);
-        let servers = uplinks.name_servers(now);
-        let turn = usize::try_from(tries).ok().and_then(|turn| turn.checked_rem(servers.len()));
-        let Some(server) = turn.and_then(|at| servers.get(at)) else {
-            return false;
-        };
-        let asked = UdpSocket::towards(*server).and_then(|socket| {
-            socket.send(&question, SocketAddr::new(*server, PORT))?;
-            Ok(socket)
-        });
-        self.server = *server;
-        // A server that cannot be reached now may be by the next try.
-        self.socket = asked.ok();
-        true
     }
 
     /// Takes answers; gives what they come to once that is certain.
-    fn take_answers(&mut self, on_link: &[Vec<u8>]) -> Option<Outcome> {
-        if self.lookup.on_link {
-            return on_link.iter().find_map(|bytes| self.take_answer(bytes));
+    fn take_answers(
+        &mut self,
+        on_link: &[(Vec<u8>, Surroundings)],
+        around: &Surroundings,
+        servers: &mut Servers,
+        now: u64,
+    ) -> Option<Outcome> {
+        match &mut self.way {
+            Way::Link { id, gathered, .. } => {
+                for (bytes, here) in on_link {
+                    let Some(Ok(outcome)) = self.lookup.read_answer(*id, bytes, here) else {
+                        continue;
+                    };
+                    // Several hosts may offer a service; anything else has one answer.
+                    if self.lookup.kind != Kind::Ptr {
+                        return Some(outcome);
+                    }
+                    match gathered {
+                        None => *gathered = Some(outcome),
+                        Some(gathered) => gathered.add(outcome),
+                    }
+                }
+                None
+            }
+            Way::Servers { exchange, sent } => {
+                for (place, (server, socket)) in sent.iter().enumerate() {
+                    let taken = socket
+                        .as_ref()
+                        .map(|socket| socket.take(resolution::PORT, name_proxy::MAX_ANSWER_BYTES));
+                    for (bytes, from) in taken.unwrap_or_default() {
+                        let answer = (place, bytes.as_slice());
+                        if from == *server
+                            && let Some(outcome) =
+                                exchange.on_answer(&self.lookup, answer, around, servers, now)
+                        {
+                            return Some(outcome);
+                        }
+                    }
+                }
+                None
+            }
         }
-        let taken = self.socket.as_ref()?.take(PORT, name_proxy::MAX_ANSWER_BYTES);
-        let server = SocketAddr::new(self.server, PORT);
-        let answers = taken.iter().filter(|(_, from)| *from == server);
-        answers.map(|(bytes, _)| bytes).find_map(|bytes| self.take_answer(bytes))
     }
+}
 
-    fn take_answer(&mut self, bytes: &[u8]) -> Option<Outcome> {
-        let outcome = self.lookup.read_answer(self.id, bytes)?;
-        // Several hosts may offer a service; anything else has one answer.
-        if self.lookup.kind != Kind::Ptr {
-            return Some(outcome);
-        }
-        match &mut self.gathered {
-            None => self.gathered = Some(outcome),
-            Some(gathered) => gathered.add(outcome),
-        }
-        None
+/// Why nobody has said anything of use of a name.
+fn why_nobody(name: &str, exchange: &Exchange) -> String {
+    let failures: Vec<(SocketAddr, Failure)> = exchange.failures().collect();
+    if failures.is_empty() {
+        return format!("nobody can be asked for {name}: no name server is known");
     }
+    if exchange.is_silence() {
+        return format!("nobody answers for {name}");
+    }
+    let of_each = failures.iter().map(|(server, failure)| format!("{} {failure}", server.ip()));
+    format!("nobody can say what {name} is: {}", of_each.collect::<Vec<_>>().join(", "))
 }

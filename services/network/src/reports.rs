@@ -1,5 +1,5 @@
-//! What is said about apps: lines for the log that are not said again and again, and the refusals that
-//! anybody may ask for.
+//! What is said about apps, and about the strangers of a network: lines for the log that are not said again and
+//! again, and the refusals that anybody may ask for.
 
 use holdfast_core::network::firewall::NetworkedApp;
 use holdfast_core::network::status::{AppStatus, MAX_REFUSALS, Traffic};
@@ -7,17 +7,32 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// The same line is said again no sooner, in milliseconds.
 const SAY_EVERY_MS: u64 = 60_000;
-/// Lines about one app that are remembered; while there are so many, no other is said of it. Whoever
+/// Lines about one app or network that are remembered; while there are so many, no other is said of it. Whoever
 /// asks for a new name each time hides nobody else's refusals.
 const MAX_REMEMBERED: usize = 32;
 /// How much an app sends and receives is said no more often, in milliseconds.
 const COUNT_EVERY_MS: u64 = 600_000;
 
+/// What was said of late, and when.
+#[derive(Debug, Default)]
+pub(crate) struct Said(BTreeMap<String, u64>);
+
+impl Said {
+    /// Says a line, unless it was said a moment ago or too much was.
+    pub(crate) fn say(&mut self, now: u64, line: String) {
+        self.0.retain(|_, said| now.saturating_sub(*said) < SAY_EVERY_MS);
+        if self.0.contains_key(&line) || self.0.len() >= MAX_REMEMBERED {
+            return;
+        }
+        println!("{line}");
+        self.0.insert(line, now);
+    }
+}
+
 /// What is known of one app.
 #[derive(Debug, Default)]
 struct Report {
-    /// What was said of late, and when.
-    said: BTreeMap<String, u64>,
+    said: Said,
     refused: u64,
     refusals: VecDeque<String>,
     /// What was said of its traffic, and when.
@@ -33,13 +48,13 @@ pub(crate) struct Reports {
 impl Reports {
     /// Says a line about an app, unless it was said a moment ago.
     pub(crate) fn say(&mut self, now: u64, app: &NetworkedApp, line: &str) {
-        self.apps.entry(app.uid).or_default().say(now, format!("{}: {line}", app.name));
+        self.apps.entry(app.uid).or_default().said.say(now, format!("{}: {line}", app.name));
     }
 
     /// Something was refused to an app.
     pub(crate) fn refused(&mut self, now: u64, app: &NetworkedApp, what: String) {
         let report = self.apps.entry(app.uid).or_default();
-        report.say(now, format!("{}: refused {what}", app.name));
+        report.said.say(now, format!("{}: refused {what}", app.name));
         report.refused = report.refused.saturating_add(1);
         report.refusals.retain(|known| *known != what);
         if report.refusals.len() >= MAX_REFUSALS {
@@ -72,17 +87,6 @@ impl Reports {
     }
 }
 
-impl Report {
-    fn say(&mut self, now: u64, line: String) {
-        self.said.retain(|_, said| now.saturating_sub(*said) < SAY_EVERY_MS);
-        if self.said.contains_key(&line) || self.said.len() >= MAX_REMEMBERED {
-            return;
-        }
-        println!("{line}");
-        self.said.insert(line, now);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,7 +108,7 @@ mod tests {
         for number in 0..1000 {
             reports.refused(0, &app(1), number.to_string());
         }
-        let said = |reports: &Reports, uid| reports.apps.get(&uid).map(|r| r.said.len());
+        let said = |reports: &Reports, uid| reports.apps.get(&uid).map(|r| r.said.0.len());
         assert_eq!(said(&reports, 1), Some(MAX_REMEMBERED));
         reports.say(0, &app(2), "other");
         assert_eq!(said(&reports, 2), Some(1));

@@ -1,13 +1,16 @@
 //! The device's own interfaces: their leases, addresses and ways out.
 
 use crate::links;
+use crate::reports::Said;
 use holdfast_core::network::address::Link;
+use holdfast_core::network::advertised::Advertised;
 use holdfast_core::network::config::{Addressing, NetworkConfig};
-use holdfast_core::network::dhcp::{self, Client, Lease};
+use holdfast_core::network::dhcp::{self, Client, Lease, Route};
 use holdfast_core::network::dhcp6;
 use holdfast_core::network::firewall;
-use holdfast_core::network::name_proxy;
+use holdfast_core::network::name_proxy::{self, Surroundings};
 use holdfast_core::network::netfilter::{self, Element, Version};
+use holdfast_core::network::resolution;
 use holdfast_core::network::route::{self, Device, DeviceAddress, Event};
 use holdfast_core::network::sntp;
 use holdfast_core::network::status::{InterfaceStatus, LeaseStatus};
@@ -15,12 +18,12 @@ use holdfast_linux::entropy;
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use holdfast_linux::poll::Poll;
 use holdfast_linux::udp::UdpSocket;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Most devices that are looked after.
 const MAX_UPLINKS: usize = 8;
-/// Most name servers that are asked.
-const MAX_NAME_SERVERS: usize = 4;
+/// Most name servers that routers of one link advertise, and as many prefixes of translators.
+const MAX_ADVERTISED: usize = 4;
 /// How much a way out costs: less than what the kernel makes of router advertisements (1024).
 const METRIC: u32 = 100;
 
@@ -42,8 +45,16 @@ struct Uplink {
     leased: Option<Lease>,
     /// Addresses that it has, of whatever origin.
     addresses: Vec<DeviceAddress>,
-    /// Name servers that a router advertises, and until when.
-    advertised: (Vec<Ipv6Addr>, u64),
+    /// Name servers that routers advertise.
+    advertised: Advertised<Ipv6Addr>,
+    /// Name servers that a DHCPv6 server names.
+    informed: Advertised<Ipv6Addr>,
+    /// Prefixes behind which routers translate to IPv4.
+    translated: Advertised<(Ipv6Addr, u8)>,
+    /// Name servers of IPv6 that were said last.
+    named: Vec<Ipv6Addr>,
+    /// What strangers bring about is said so often and no more.
+    said: Said,
 }
 
 /// All interfaces, and the firewall's view of them.
@@ -89,9 +100,18 @@ impl Uplinks {
             Event::AddressGone(address) => self.on_address(address, false),
             Event::NameServers(index, servers, seconds) => {
                 if let Some(uplink) = self.automatic_v6(index) {
-                    uplink.name_servers_v6(servers, seconds, now);
+                    let servers: Vec<_> =
+                        servers.into_iter().filter(|s| dhcp6::is_host(*s)).collect();
+                    uplink.advertised.take(&servers, seconds, now);
+                    uplink.say_name_servers(now);
                 }
             }
+            Event::Translation(index, prefix, seconds) => {
+                if let Some(uplink) = self.automatic_v6(index) {
+                    uplink.translated.take(&[prefix], seconds, now);
+                }
+            }
+            Event::Neighbour(..) => {}
             Event::OtherConfiguration(index, has_server) => {
                 if let Some(uplink) = self.automatic_v6(index) {
                     uplink.information.on_router(has_server, now);
@@ -166,6 +186,7 @@ impl Uplinks {
         let element = Element {
             set: firewall::own_addresses(Version::of(address.address)).to_owned(),
             address: address.address,
+            port: None,
             timeout_ms: None,
         };
         let name = &uplink.device.name;
@@ -199,8 +220,8 @@ impl Uplinks {
 
     pub(crate) fn on_time(&mut self, routes: &mut NetlinkSocket, now: u64) {
         for uplink in &mut self.uplinks {
-            let event = uplink.client.as_mut().and_then(|client| client.on_time(now));
-            uplink.act(routes, event);
+            let events = uplink.client.as_mut().map(|client| client.on_time(now));
+            uplink.act(routes, events.unwrap_or_default(), now);
             if let (Some(question), Some(socket)) =
                 (uplink.information.on_time(now), &uplink.information_socket)
             {
@@ -227,29 +248,37 @@ impl Uplinks {
             let socket = uplink.socket.as_ref();
             let taken = socket.map(|s| s.take(dhcp::SERVER_PORT, dhcp::MAX_MESSAGE_BYTES));
             for (message, _) in taken.unwrap_or_default() {
-                let event = uplink.client.as_mut().and_then(|c| c.on_message(&message, now));
-                uplink.act(routes, event);
+                let events = uplink.client.as_mut().map(|c| c.on_message(&message, now));
+                uplink.act(routes, events.unwrap_or_default(), now);
             }
             uplink.receive_information(now);
         }
     }
 
-    /// Servers for names, the best first.
-    pub(crate) fn name_servers(&self, now: u64) -> Vec<IpAddr> {
+    /// Servers for names, the best first, each with its port and the link that it is on.
+    pub(crate) fn name_servers(&self, now: u64) -> Vec<SocketAddr> {
         if !self.config.name_servers.is_empty() {
-            return self.config.name_servers.clone();
+            let configured = self.config.name_servers.iter();
+            return configured.map(|server| SocketAddr::new(*server, resolution::PORT)).collect();
         }
-        let mut servers: Vec<IpAddr> = Vec::new();
+        let mut servers: Vec<SocketAddr> = Vec::new();
         for uplink in self.uplinks.iter().filter(|uplink| uplink.device.has_carrier) {
             let leased = uplink.leased.iter().flat_map(|lease| lease.name_servers.clone());
-            servers.extend(leased.map(IpAddr::V4));
-            let (advertised, until) = &uplink.advertised;
-            // A server on the link would need the device's number beside its address.
-            let usable = advertised.iter().filter(|s| now < *until && !s.is_unicast_link_local());
-            servers.extend(usable.copied().map(IpAddr::V6));
+            servers.extend(leased.map(|server| SocketAddr::from((server, resolution::PORT))));
+            for server in uplink.name_servers_v6(now) {
+                // An address of the link says nothing without the link.
+                let link = if server.is_unicast_link_local() { uplink.device.index } else { 0 };
+                servers.push(SocketAddrV6::new(server, resolution::PORT, 0, link).into());
+            }
         }
-        servers.truncate(MAX_NAME_SERVERS);
         servers
+    }
+
+    /// What is near the device, on all of its links.
+    pub(crate) fn surroundings(&self, now: u64) -> Surroundings {
+        let near = self.uplinks.iter().flat_map(Uplink::near).collect();
+        let translated = self.uplinks.iter().flat_map(|uplink| uplink.translated.at(now).copied());
+        Surroundings { near, translated: translated.collect() }
     }
 
     /// Servers for time that leases name.
@@ -275,7 +304,7 @@ impl Uplinks {
             lease: uplink.leased.as_ref().map(|lease| LeaseStatus {
                 address: lease.address,
                 server: lease.server,
-                gateway: lease.gateway,
+                gateway: lease.gateway(),
                 seconds: lease.seconds,
             }),
         };
@@ -297,12 +326,22 @@ impl Uplinks {
         sent > 0
     }
 
-    /// What was answered on the local link.
-    pub(crate) fn answers_on_link(&self) -> Vec<Vec<u8>> {
-        let sockets = self.uplinks.iter().filter_map(|uplink| uplink.link_names.as_ref());
-        let taken = sockets
-            .flat_map(|socket| socket.take(name_proxy::LINK_PORT, name_proxy::MAX_ANSWER_BYTES));
-        taken.map(|(answer, _)| answer).collect()
+    /// What was answered on local links, with what is near on the link that it came by. What claims to come from
+    /// elsewhere is none of it (RFC 6762, 11).
+    pub(crate) fn answers_on_link(&self) -> Vec<(Vec<u8>, Surroundings)> {
+        let mut answers = Vec::new();
+        for uplink in &self.uplinks {
+            let Some(socket) = &uplink.link_names else {
+                continue;
+            };
+            let here = Surroundings { near: uplink.near(), translated: Vec::new() };
+            for (answer, from) in socket.take(name_proxy::LINK_PORT, name_proxy::MAX_ANSWER_BYTES) {
+                if here.is_near(from.ip()) {
+                    answers.push((answer, here.clone()));
+                }
+            }
+        }
+        answers
     }
 }
 
@@ -325,7 +364,11 @@ impl Uplink {
             ipv6,
             leased: None,
             addresses: Vec::new(),
-            advertised: (Vec::new(), 0),
+            advertised: Advertised::new(MAX_ADVERTISED),
+            informed: Advertised::new(MAX_ADVERTISED),
+            translated: Advertised::new(MAX_ADVERTISED),
+            named: Vec::new(),
+            said: Said::default(),
         }
     }
 
@@ -365,13 +408,38 @@ impl Uplink {
         }
     }
 
-    /// Takes name servers, whoever has named them.
-    fn name_servers_v6(&mut self, servers: Vec<Ipv6Addr>, seconds: u32, now: u64) {
-        if self.advertised.0 != servers {
-            println!("{}: name servers {}", self.device.name, list(&servers));
+    /// Name servers of IPv6, those of routers first.
+    fn name_servers_v6(&self, now: u64) -> Vec<Ipv6Addr> {
+        let mut servers: Vec<Ipv6Addr> = Vec::new();
+        for server in self.advertised.at(now).chain(self.informed.at(now)) {
+            if !servers.contains(server) {
+                servers.push(*server);
+            }
         }
-        let holds = u64::from(seconds).saturating_mul(1000);
-        self.advertised = (servers, now.saturating_add(holds));
+        servers
+    }
+
+    fn say_name_servers(&mut self, now: u64) {
+        let servers = self.name_servers_v6(now);
+        if servers != self.named {
+            let line = format!("{}: name servers {}", self.device.name, list(&servers));
+            self.said.say(now, line);
+            self.named = servers;
+        }
+    }
+
+    /// Prefixes on its link, and whoever forwards there.
+    fn near(&self) -> Vec<(IpAddr, u8)> {
+        let mut near: Vec<_> = self.addresses.iter().map(|a| (a.address, a.prefix)).collect();
+        for route in self.leased.iter().flat_map(|lease| &lease.routes) {
+            match route.gateway {
+                Some(gateway) => near.push((gateway.into(), 32)),
+                // Everybody is said to be on the link: nobody is nearer than others then.
+                None if route.length == 0 => {}
+                None => near.push((route.destination.into(), route.length)),
+            }
+        }
+        near
     }
 
     /// Takes what DHCPv6 servers have sent.
@@ -379,27 +447,84 @@ impl Uplink {
         let socket = self.information_socket.as_ref();
         let taken = socket.map(|s| s.take(dhcp6::SERVER_PORT, dhcp6::MAX_MESSAGE_BYTES));
         for (message, _) in taken.unwrap_or_default() {
-            if let Some(answer) = self.information.on_message(&message, now) {
-                self.name_servers_v6(answer.name_servers, answer.seconds, now);
+            match self.information.on_message(&message, now) {
+                None => {}
+                Some(Ok(answer)) => {
+                    // It is asked again in time; until that has an answer, this one holds a little longer.
+                    let seconds = answer.seconds.saturating_mul(2);
+                    self.informed.replace(&answer.name_servers, seconds, now);
+                    self.say_name_servers(now);
+                }
+                Some(Err(refusal)) => {
+                    let name = &self.device.name;
+                    let line = format!("{name}: a DHCPv6 server answers, but {refusal}");
+                    self.said.say(now, line);
+                }
             }
         }
     }
 
-    fn act(&mut self, routes: &mut NetlinkSocket, event: Option<dhcp::Event>) {
-        match event {
-            None => {}
-            Some(dhcp::Event::Send(to, message)) => {
-                let to = SocketAddr::from((to, dhcp::SERVER_PORT));
-                let sent = self.socket.as_ref().map(|socket| socket.send(&message, to));
-                if let Some(Err(error)) = sent {
-                    println!("{}: cannot ask for a lease: {error}", self.device.name);
+    /// Does what the client of leases wants; what that comes to, it is told.
+    fn act(&mut self, routes: &mut NetlinkSocket, events: Vec<dhcp::Event>, now: u64) {
+        let (name, index) = (self.device.name.clone(), self.device.index);
+        for event in events {
+            match event {
+                dhcp::Event::Send(to, message) => {
+                    let to = SocketAddr::from((to, dhcp::SERVER_PORT));
+                    let sent = self.socket.as_ref().map(|socket| socket.send(&message, to));
+                    if let Some(Err(error)) = sent {
+                        self.said.say(now, format!("{name}: cannot ask for a lease: {error}"));
+                    }
                 }
-            }
-            Some(dhcp::Event::Acquired(lease)) => self.acquire(routes, lease),
-            Some(dhcp::Event::Lost(reason)) => {
-                println!("{}: {reason}", self.device.name);
-                if let Some(lease) = self.leased.take() {
-                    self.drop_address(routes, &lease);
+                dhcp::Event::Probe(address) => {
+                    // What is known from before would be taken for an answer.
+                    let _ = routes.request(vec![route::forget_neighbour(index, address.into())]);
+                    let ask = route::ask_for_neighbour(index, address.into());
+                    if let Err(error) = routes.request(vec![ask]) {
+                        println!("{name}: cannot ask whether somebody has {address}: {error:?}");
+                    }
+                }
+                dhcp::Event::Look(address) => {
+                    let find = route::find_neighbour(index, address.into());
+                    let found = routes.ask(find, |message| match route::read(message) {
+                        Some(Event::Neighbour(_, _, holder)) => holder,
+                        _ => None,
+                    });
+                    let holder = found.unwrap_or_else(|error| {
+                        println!("{name}: cannot tell whether somebody has {address}: {error:?}");
+                        None
+                    });
+                    let events = self.client.as_mut().map(|c| c.on_neighbour(holder, now));
+                    self.act(routes, events.unwrap_or_default(), now);
+                }
+                dhcp::Event::Acquired(lease) => self.acquire(routes, lease),
+                dhcp::Event::Lost(reason) => {
+                    println!("{name}: {reason}");
+                    if let Some(lease) = self.leased.take() {
+                        self.drop_address(routes, &lease);
+                    }
+                }
+                dhcp::Event::Refused(refusal) => {
+                    let line = format!("{name}: a DHCP server answers, but {refusal}");
+                    self.said.say(now, line);
+                }
+                dhcp::Event::LeftOut(refusal) => {
+                    self.said.say(now, format!("{name}: of the lease is not used: {refusal}"));
+                }
+                dhcp::Event::Silence => {
+                    println!("{name}: no answer from a DHCP server; it is asked on");
+                }
+                dhcp::Event::Taken { address, holder, is_used } => {
+                    let [a, b, c, d, e, f] = holder;
+                    let holder = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+                    let what = if is_used {
+                        format!(
+                            "{holder} answers for every address; {address} is used all the same"
+                        )
+                    } else {
+                        format!("{holder} has {address} already; the lease is declined")
+                    };
+                    self.said.say(now, format!("{name}: {what}"));
                 }
             }
         }
@@ -407,19 +532,41 @@ impl Uplink {
 
     fn acquire(&mut self, routes: &mut NetlinkSocket, lease: Lease) {
         let (name, index) = (self.device.name.clone(), self.device.index);
-        if let Some(old) = self.leased.take()
-            && (old.address, old.prefix) != (lease.address, lease.prefix)
-        {
-            self.drop_address(routes, &old);
+        let is_fresh = self.leased.as_ref().is_none_or(|old| old.address != lease.address);
+        let old = self.leased.take();
+        if let Some(old) = &old {
+            if (old.address, old.prefix) != (lease.address, lease.prefix) {
+                self.drop_address(routes, old);
+            } else {
+                let metric = self.metric();
+                for route in old.routes.iter().filter(|route| !lease.routes.contains(route)) {
+                    let (to, gateway) = ways(old, route);
+                    let delete = route::delete_route(index, to, gateway, metric);
+                    // The kernel has taken away itself what leads nowhere any more.
+                    let _ = routes.request(vec![delete]);
+                }
+            }
         }
-        let mut requests = vec![route::add_address(index, lease.address.into(), lease.prefix)];
-        let metric = METRIC.saturating_add(index);
-        requests.extend(lease.gateway.map(|g| route::default_route(index, g.into(), metric)));
-        if let Err(error) = routes.request(requests) {
+        if is_fresh {
+            // What came of asking for it; from now on, it is our own.
+            let _ = routes.request(vec![route::forget_neighbour(index, lease.address.into())]);
+        }
+        let add = route::add_address(index, lease.address.into(), lease.prefix);
+        if let Err(error) = routes.request(vec![add]) {
             println!("{name}: the lease cannot be used: {error:?}");
         }
+        // Those straight to the link first: gateways of others may be there.
+        let (straight, through): (Vec<&Route>, Vec<&Route>) =
+            lease.routes.iter().partition(|route| route.gateway.is_none());
+        for one in straight.into_iter().chain(through) {
+            let (to, gateway) = ways(&lease, one);
+            let add = route::add_route(index, to, gateway, self.metric());
+            if let Err(error) = routes.request(vec![add]) {
+                println!("{name}: no route to {}/{}: {error:?}", to.0, to.1);
+            }
+        }
         let time = lease.seconds.map_or("for ever".to_owned(), |s| format!("for {s} s"));
-        let gateway = lease.gateway.map_or("no gateway".to_owned(), |g| format!("gateway {g}"));
+        let gateway = lease.gateway().map_or("no gateway".to_owned(), |g| format!("gateway {g}"));
         println!(
             "{name}: leased {}/{} from {} {time}, {gateway}, name servers {}",
             lease.address,
@@ -430,12 +577,29 @@ impl Uplink {
         self.leased = Some(lease);
     }
 
+    fn metric(&self) -> u32 {
+        METRIC.saturating_add(self.device.index)
+    }
+
     fn drop_address(&self, routes: &mut NetlinkSocket, lease: &Lease) {
-        let delete = route::delete_address(self.device.index, lease.address.into(), lease.prefix);
+        let index = self.device.index;
+        let delete = route::delete_address(index, lease.address.into(), lease.prefix);
         if let Err(error) = routes.request(vec![delete]) {
             println!("{}: cannot give up an address: {error:?}", self.device.name);
         }
+        // The kernel takes away what the address made possible, and not what was straight to the link.
+        for one in &lease.routes {
+            let (to, gateway) = ways(lease, one);
+            let delete = route::delete_route(index, to, gateway, self.metric());
+            let _ = routes.request(vec![delete]);
+        }
     }
+}
+
+/// Where a route of a lease leads, and through whom; and whether the lease's prefix covers who that is.
+fn ways(lease: &Lease, one: &Route) -> ((IpAddr, u8), Option<(IpAddr, bool)>) {
+    let gateway = one.gateway.map(|gateway| (gateway.into(), lease.is_on_link(gateway)));
+    ((one.destination.into(), one.length), gateway)
 }
 
 fn list<T: ToString>(items: &[T]) -> String {

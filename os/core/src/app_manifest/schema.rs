@@ -172,8 +172,9 @@ const CAPABILITIES: &[Field] = &[
         false,
         Support::Full,
         "Hosts the app may connect to: names, IP addresses and prefixes, or DNS-SD names such as \
-         `_http._tcp.local`. An object `{\"Host\": …, \"Protocol\": \"Tcp\", \"Ports\": [443, \
-         \"8000-8010\"]}` says more closely what is allowed.",
+         `_http._tcp.local`, which are open at the ports that instances on the local link name. An \
+         object `{\"Host\": …, \"Protocol\": \"Tcp\", \"Ports\": [443, \"8000-8010\"]}` \
+         says more closely what is allowed.",
     ),
     field(
         "AllowedTcpServerPorts",

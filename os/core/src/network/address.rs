@@ -90,10 +90,11 @@ impl Link {
         (BASE_V6 | (u128::from(self.index()) << 64) | 1).into()
     }
 
-    /// What the app's `/etc/resolv.conf` says.
+    /// What the app's `/etc/resolv.conf` says. musl waits for so many seconds in all, and asks so often meanwhile: longer
+    /// than the proxy takes at most (`resolution::WITHIN_MS`), which says itself that nobody knows.
     #[must_use]
     pub fn resolver_file(self) -> String {
-        format!("nameserver {}\noptions timeout:3 attempts:3\n", self.system_v4())
+        format!("nameserver {}\noptions timeout:8 attempts:4\n", self.system_v4())
     }
 }
 

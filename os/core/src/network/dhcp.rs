@@ -1,13 +1,17 @@
-//! A DHCPv4 client (RFC 2131) as a state machine: it is told what time it is, what the link does and
-//! what was received, and says what to send and which lease holds.
+//! A DHCPv4 client (RFC 2131) as a state machine: it is told what time it is, what the link does,
+//! what was received and who has an address, and says what to send and which lease holds.
 //!
 //! Servers are strangers: what they say is bounded, checked against what was asked, and never
-//! makes the client send more often than `SHORTEST_RENEWAL_MS` lets it.
+//! makes the client send in a storm. What it refuses it says once, with the reason; that nobody answers
+//! is said of silence alone.
 
-use super::address::is_of_apps;
-use super::grants::masked;
-use smoltcp::wire::{DhcpMessageType, DhcpOpCode, DhcpPacket, DhcpRepr, EthernetAddress};
-use std::net::{IpAddr, Ipv4Addr};
+mod lease;
+
+pub use lease::{ASSUMED_LEASE_S, Answer, LEAST_LEASE_S, Lease, MAX_ROUTES, Refusal, Route};
+
+use lease::option;
+use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress};
+use std::net::Ipv4Addr;
 
 /// Port of clients.
 pub const CLIENT_PORT: u16 = 68;
@@ -15,184 +19,71 @@ pub const CLIENT_PORT: u16 = 68;
 pub const SERVER_PORT: u16 = 67;
 /// Longest message that is read, in bytes; longer ones are cut, and then malformed.
 pub const MAX_MESSAGE_BYTES: usize = 1500;
+/// What servers are told of it: without the headers below, on any Ethernet.
+const OFFERED_MESSAGE_BYTES: u16 = 1472;
 /// Most name servers, and most time servers, that are taken from a lease.
 pub const MAX_SERVERS: usize = 3;
-/// A lease shorter than this is no lease, in seconds: it would be renewed more often than it helps.
-pub const LEAST_LEASE_S: u32 = 60;
-/// No lease is asked about more often, in milliseconds.
+/// No lease is renewed more often, in milliseconds, but one that is shorter than twice this.
 const SHORTEST_RENEWAL_MS: u64 = 30_000;
 /// First wait for an answer, in milliseconds; each further one is twice as long, up to the last.
 const FIRST_WAIT_MS: u64 = 4_000;
 const LAST_WAIT_MS: u64 = 64_000;
 /// Requests without an answer after which another offer is looked for.
 const REQUESTS: u32 = 4;
-/// Options that are asked for: mask, router, name servers, time servers, lease times.
-const ASKED: &[u8] = &[1, 3, 6, 42, 51, 54, 58, 59];
-/// Numbers of options (RFC 2132).
-mod option {
-    pub(super) const MASK: u8 = 1;
-    pub(super) const ROUTER: u8 = 3;
-    pub(super) const NAME_SERVERS: u8 = 6;
-    pub(super) const TIME_SERVERS: u8 = 42;
-    pub(super) const LEASE: u8 = 51;
-    pub(super) const KIND: u8 = 53;
-    pub(super) const SERVER: u8 = 54;
-    pub(super) const RENEWAL: u8 = 58;
-    pub(super) const REBINDING: u8 = 59;
-}
-
-/// What a server has granted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    /// The address.
-    pub address: Ipv4Addr,
-    /// Length of its prefix.
-    pub prefix: u8,
-    /// The way out, on the same link.
-    pub gateway: Option<Ipv4Addr>,
-    /// Servers for names.
-    pub name_servers: Vec<Ipv4Addr>,
-    /// Servers for time.
-    pub time_servers: Vec<Ipv4Addr>,
-    /// Who granted it.
-    pub server: Ipv4Addr,
-    /// Seconds for which it holds; `None` for ever.
-    pub seconds: Option<u32>,
-    /// Seconds after which it is renewed, and rebound.
-    pub renewal: (u32, u32),
-}
+/// How often it is looked whether somebody has the address already, and after how many milliseconds
+/// each time. The kernel asks three times, a second apart (RFC 5227, 2.1.1).
+const LOOKS: u32 = 3;
+const LOOK_MS: u64 = 1_100;
+/// After an address that somebody has, nothing is asked for so many milliseconds (RFC 2131, 3.1.5), and twice
+/// as many each time.
+const DECLINED_MS: u64 = 10_000;
+/// After a server that has taken back what it offered, likewise.
+const DENIED_MS: u64 = 1_000;
+/// So many different addresses, all held by the same, are held by somebody who answers for everything.
+const PROXIED: usize = 3;
+/// Options that are asked for. Classless routes stand before routers (RFC 3442).
+const ASKED: &[u8] = &[
+    option::MASK,
+    option::CLASSLESS_ROUTES,
+    option::CLASSLESS_ROUTES_OF_WINDOWS,
+    option::ROUTER,
+    option::STATIC_ROUTES,
+    option::NAME_SERVERS,
+    option::TIME_SERVERS,
+    option::LEASE,
+    option::SERVER,
+    option::RENEWAL,
+    option::REBINDING,
+];
 
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// Send this message from [`CLIENT_PORT`] to [`SERVER_PORT`] of the address.
     Send(Ipv4Addr, Vec<u8>),
+    /// Have the kernel ask on the link who has this address.
+    Probe(Ipv4Addr),
+    /// Look who has answered for this address, and say so by [`Client::on_neighbour`].
+    Look(Ipv4Addr),
     /// This lease holds; it may be the one that has held already.
     Acquired(Lease),
     /// No lease holds any more, for this reason.
     Lost(&'static str),
-}
-
-/// A message of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    kind: DhcpMessageType,
-    transaction: u32,
-    hardware: [u8; 6],
-    address: Ipv4Addr,
-    mask: Option<Ipv4Addr>,
-    routers: Vec<Ipv4Addr>,
-    name_servers: Vec<Ipv4Addr>,
-    time_servers: Vec<Ipv4Addr>,
-    server: Option<Ipv4Addr>,
-    lease: Option<u32>,
-    renewal: Option<u32>,
-    rebinding: Option<u32>,
-}
-
-impl Answer {
-    /// Reads a server's message; `None` when it is none.
-    #[must_use]
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
-        let packet = DhcpPacket::new_checked(bytes).ok()?;
-        let ethernet = u16::from(packet.hardware_type()) == 1 && packet.hardware_len() == 6;
-        if !ethernet || packet.magic_number() != 0x6382_5363 {
-            return None;
-        }
-        let mut answer = Self {
-            kind: DhcpMessageType::Unknown(0),
-            transaction: packet.transaction_id(),
-            hardware: packet.client_hardware_address().0,
-            address: packet.your_ip(),
-            mask: None,
-            routers: Vec::new(),
-            name_servers: Vec::new(),
-            time_servers: Vec::new(),
-            server: None,
-            lease: None,
-            renewal: None,
-            rebinding: None,
-        };
-        for found in packet.options() {
-            let one = || addresses(found.data).first().copied();
-            let number = || found.data.first_chunk().map(|bytes| u32::from_be_bytes(*bytes));
-            match found.kind {
-                option::KIND => answer.kind = DhcpMessageType::from(*found.data.first()?),
-                option::MASK => answer.mask = one(),
-                option::ROUTER => answer.routers = addresses(found.data),
-                option::NAME_SERVERS => answer.name_servers = addresses(found.data),
-                option::TIME_SERVERS => answer.time_servers = addresses(found.data),
-                option::SERVER => answer.server = one(),
-                option::LEASE => answer.lease = number(),
-                option::RENEWAL => answer.renewal = number(),
-                option::REBINDING => answer.rebinding = number(),
-                _ => {}
-            }
-        }
-        let of_server = matches!(
-            answer.kind,
-            DhcpMessageType::Offer | DhcpMessageType::Ack | DhcpMessageType::Nak
-        );
-        (of_server && packet.opcode() == DhcpOpCode::Reply).then_some(answer)
-    }
-
-    /// The lease that it offers or grants, if it is one that a device can use.
-    #[must_use]
-    pub fn lease(&self) -> Option<Lease> {
-        let prefix = match self.mask {
-            Some(mask) => {
-                let (ones, zeros) =
-                    (mask.to_bits().leading_ones(), mask.to_bits().trailing_zeros());
-                let whole = ones.checked_add(zeros) == Some(32);
-                u8::try_from(ones).ok().filter(|ones| whole && (8..=30).contains(ones))?
-            }
-            None => 24,
-        };
-        let seconds = self.lease.filter(|seconds| *seconds >= LEAST_LEASE_S)?;
-        let seconds = Some(seconds).filter(|seconds| *seconds != u32::MAX);
-        let network = |address: Ipv4Addr| masked(IpAddr::V4(address), prefix);
-        let edges = {
-            let bits = self.address.to_bits() & (u32::MAX >> u32::from(prefix));
-            bits == 0 || bits == u32::MAX >> u32::from(prefix)
-        };
-        if !is_host(self.address) || edges {
-            return None;
-        }
-        let usable = |found: &[Ipv4Addr]| -> Vec<Ipv4Addr> {
-            let usable = found.iter().copied().filter(|server| is_host(*server));
-            usable.take(MAX_SERVERS).collect()
-        };
-        let on_link = |router: &&Ipv4Addr| {
-            network(**router) == network(self.address) && **router != self.address
-        };
-        let most = seconds.unwrap_or(u32::MAX);
-        let renewal = match (self.renewal, self.rebinding) {
-            (Some(first), Some(last)) if first > 0 && first < last && last < most => (first, last),
-            // The RFC's own: a half, and seven eighths.
-            _ => (most / 2, most.saturating_sub(most / 8)),
-        };
-        Some(Lease {
-            address: self.address,
-            prefix,
-            gateway: usable(&self.routers).iter().find(on_link).copied(),
-            name_servers: usable(&self.name_servers),
-            time_servers: usable(&self.time_servers),
-            server: self.server.filter(|server| is_host(*server))?,
-            seconds,
-            renewal,
-        })
-    }
-}
-
-fn addresses(bytes: &[u8]) -> Vec<Ipv4Addr> {
-    let chunks = bytes.as_chunks().0.iter().take(16);
-    chunks.map(|octets: &[u8; 4]| Ipv4Addr::from_octets(*octets)).collect()
-}
-
-/// True for an address that one host of a network can have, and that is none of our own links'.
-fn is_host(address: Ipv4Addr) -> bool {
-    let first = address.octets()[0];
-    first != 0 && !address.is_loopback() && first < 224 && !is_of_apps(address.into())
+    /// Say that somebody answers, and why nothing comes of it.
+    Refused(Refusal),
+    /// Say what of a lease is not used.
+    LeftOut(Refusal),
+    /// Say that nobody answers at all.
+    Silence,
+    /// Say that somebody with this hardware address has the address already.
+    Taken {
+        /// The address that a server has granted.
+        address: Ipv4Addr,
+        /// Who has it.
+        holder: [u8; 6],
+        /// It is used all the same, since its holder answers for every address.
+        is_used: bool,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,8 +92,10 @@ enum State {
     Down,
     /// Looking for servers.
     Selecting,
-    /// Asking for what one of them has offered.
-    Requesting(Lease),
+    /// Asking for what one of them has offered, and whether it has said for how long.
+    Requesting(Lease, bool),
+    /// Looking whether somebody has the address that was granted, at a time, so many times already.
+    Probing(Lease, u64, u32),
     /// Asking whether the lease from before still holds here.
     Confirming,
     /// Using a lease.
@@ -228,6 +121,16 @@ pub struct Client {
     since: u64,
     /// When to send next, or to change state.
     next: u64,
+    /// Somebody has answered since servers are looked for.
+    heard: bool,
+    /// Silence was said.
+    silence_said: bool,
+    /// What was said, one of each kind.
+    said: Vec<Refusal>,
+    /// How often servers took back what they had offered, one after the other.
+    denied: u32,
+    /// Addresses that were declined, one after the other, and who had them.
+    declined: Vec<(Ipv4Addr, [u8; 6])>,
 }
 
 impl Client {
@@ -243,6 +146,11 @@ impl Client {
             sent: 0,
             since: 0,
             next: 0,
+            heard: false,
+            silence_said: false,
+            said: Vec::new(),
+            denied: 0,
+            declined: Vec::new(),
         }
     }
 
@@ -266,6 +174,9 @@ impl Client {
     pub fn link_up(&mut self, now: u64) {
         if self.state == State::Down {
             let known = self.lease.is_some();
+            (self.silence_said, self.denied) = (false, 0);
+            self.said.clear();
+            self.declined.clear();
             self.enter(if known { State::Confirming } else { State::Selecting }, now);
         }
     }
@@ -276,19 +187,19 @@ impl Client {
     }
 
     /// Does what is due.
-    pub fn on_time(&mut self, now: u64) -> Option<Event> {
+    pub fn on_time(&mut self, now: u64) -> Vec<Event> {
         if self.expiry().is_some_and(|expiry| now >= expiry) {
             self.lease = None;
             if self.state != State::Down {
                 self.enter(State::Selecting, now);
             }
-            return Some(Event::Lost("the lease has run out"));
+            return vec![Event::Lost("the lease has run out")];
         }
         if self.state == State::Down || now < self.next {
-            return None;
+            return Vec::new();
         }
         match &self.state {
-            State::Down => None,
+            State::Down => Vec::new(),
             State::Bound => {
                 self.enter(State::Renewing, now);
                 self.send(now)
@@ -297,77 +208,201 @@ impl Client {
                 self.enter(State::Rebinding, now);
                 self.send(now)
             }
-            State::Requesting(_) if self.sent >= REQUESTS => {
+            State::Requesting(..) if self.sent >= REQUESTS => {
                 self.enter(State::Selecting, now);
                 self.send(now)
             }
             // Nobody says no: the lease holds for as long as it was given.
             State::Confirming if self.sent >= REQUESTS => {
                 self.be_bound(now);
-                None
+                Vec::new()
+            }
+            State::Probing(lease, ..) => {
+                let address = lease.address;
+                self.next = now.saturating_add(LOOK_MS);
+                vec![Event::Look(address)]
+            }
+            State::Selecting if self.sent >= REQUESTS && !self.heard && !self.silence_said => {
+                self.silence_said = true;
+                let mut events = vec![Event::Silence];
+                events.extend(self.send(now));
+                events
             }
             _ => self.send(now),
         }
     }
 
     /// Takes a message that was received.
-    pub fn on_message(&mut self, bytes: &[u8], now: u64) -> Option<Event> {
-        let answer = Answer::parse(bytes)?;
+    pub fn on_message(&mut self, bytes: &[u8], now: u64) -> Vec<Event> {
+        let Some(answer) = Answer::parse(bytes) else {
+            return Vec::new();
+        };
         if answer.transaction != self.transaction || answer.hardware != self.hardware {
-            return None;
+            return Vec::new();
         }
-        match (&self.state, answer.kind) {
-            (State::Selecting, DhcpMessageType::Offer) => {
-                let lease = answer.lease()?;
-                self.enter(State::Requesting(lease), now);
-                self.send(now)
-            }
-            (State::Requesting(offer), DhcpMessageType::Ack) => {
-                let lease = answer.lease()?;
-                // Another address or another server is not what was asked for.
-                if (lease.address, lease.server) != (offer.address, offer.server) {
-                    return None;
-                }
-                self.acquire(lease, now)
-            }
-            (State::Renewing | State::Rebinding | State::Confirming, DhcpMessageType::Ack) => {
-                let (lease, (held, _)) = (answer.lease()?, self.lease.as_ref()?);
-                let other_server = self.state == State::Renewing && lease.server != held.server;
-                if lease.address != held.address || other_server {
-                    return None;
-                }
-                self.acquire(lease, now)
-            }
-            (State::Requesting(offer), DhcpMessageType::Nak) => {
-                if answer.server != Some(offer.server) {
-                    return None;
-                }
-                self.enter(State::Selecting, now);
-                None
-            }
-            (State::Renewing | State::Rebinding | State::Confirming, DhcpMessageType::Nak) => {
-                let (held, _) = self.lease.as_ref()?;
-                if self.state == State::Renewing && answer.server != Some(held.server) {
-                    return None;
-                }
-                self.lease = None;
-                self.enter(State::Selecting, now);
-                Some(Event::Lost("the server has taken the lease back"))
-            }
-            _ => None,
+        self.heard = true;
+        match answer.kind {
+            DhcpMessageType::Offer => self.on_offer(&answer, now),
+            DhcpMessageType::Ack => self.on_grant(&answer, now),
+            _ => self.on_denial(&answer, now),
         }
     }
 
-    fn acquire(&mut self, lease: Lease, now: u64) -> Option<Event> {
-        self.lease = Some((lease.clone(), now));
+    fn on_offer(&mut self, answer: &Answer, now: u64) -> Vec<Event> {
+        // While an address is being declined, no offer was asked for.
+        if self.state != State::Selecting || self.sent == 0 {
+            return Vec::new();
+        }
+        match answer.lease(None) {
+            Ok((lease, mut left_out)) => {
+                // There are servers that say it with the grant alone.
+                let says_time = !left_out.contains(&Refusal::NoTime);
+                left_out.retain(|refusal| *refusal != Refusal::NoTime);
+                let mut events = self.leave_out(left_out);
+                self.enter(State::Requesting(lease, says_time), now);
+                events.extend(self.send(now));
+                events
+            }
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    fn on_grant(&mut self, answer: &Answer, now: u64) -> Vec<Event> {
+        let (earlier, had_time) = match (&self.state, &self.lease) {
+            (State::Requesting(offer, says_time), _) => (offer.clone(), *says_time),
+            (State::Renewing | State::Rebinding | State::Confirming, Some((held, _))) => {
+                (held.clone(), true)
+            }
+            _ => return Vec::new(),
+        };
+        let (lease, mut left_out) = match answer.lease(Some(&earlier)) {
+            Ok(granted) => granted,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        // Another address or another server is not what was asked for.
+        if lease.address != earlier.address {
+            return self.refuse(Refusal::OtherAddress(lease.address));
+        }
+        let asked_one = matches!(self.state, State::Requesting(..) | State::Renewing);
+        if asked_one && lease.server != earlier.server {
+            return self.refuse(Refusal::OtherServer(lease.server));
+        }
+        if !had_time && !answer.says_time() {
+            left_out.push(Refusal::NoTime);
+        }
+        let mut events = self.leave_out(left_out);
+        if matches!(self.state, State::Requesting(..)) {
+            let address = lease.address;
+            self.enter(State::Probing(lease, now, 0), now);
+            self.next = now.saturating_add(LOOK_MS);
+            events.push(Event::Probe(address));
+        } else {
+            events.push(self.acquire(lease, now, now));
+        }
+        events
+    }
+
+    fn on_denial(&mut self, answer: &Answer, now: u64) -> Vec<Event> {
+        let server = answer.server();
+        match (&self.state, &self.lease) {
+            (State::Requesting(offer, _), _) if server == Some(offer.server) => {
+                let offered_by = offer.server;
+                self.look_again(now);
+                self.refuse(Refusal::Denied(offered_by))
+            }
+            (State::Renewing, Some((held, _))) if server != Some(held.server) => Vec::new(),
+            (State::Renewing | State::Rebinding | State::Confirming, Some(_)) => {
+                self.lease = None;
+                self.look_again(now);
+                vec![Event::Lost("the server has taken the lease back")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Looks for servers anew: at once the first time, and the later the more often it was in vain.
+    fn look_again(&mut self, now: u64) {
+        self.enter(State::Selecting, now);
+        if self.denied > 0 {
+            let wait = DENIED_MS.checked_shl(self.denied.saturating_sub(1)).unwrap_or(u64::MAX);
+            self.next = now.saturating_add(wait.min(LAST_WAIT_MS));
+        }
+        self.denied = self.denied.saturating_add(1).min(16);
+    }
+
+    /// Takes who has the address that was to be looked for; `None` where nobody has answered for it.
+    pub fn on_neighbour(&mut self, holder: Option<[u8; 6]>, now: u64) -> Vec<Event> {
+        let State::Probing(lease, granted, looks) = &mut self.state else {
+            return Vec::new();
+        };
+        let Some(holder) = holder else {
+            *looks = looks.saturating_add(1);
+            if *looks < LOOKS {
+                return Vec::new();
+            }
+            let (lease, granted) = (lease.clone(), *granted);
+            return vec![self.acquire(lease, granted, now)];
+        };
+        let (lease, granted) = (lease.clone(), *granted);
+        let address = lease.address;
+        self.declined.retain(|(known, of)| *known != address && *of == holder);
+        self.declined.push((address, holder));
+        let is_used = self.declined.len() >= PROXIED;
+        let taken = Event::Taken { address, holder, is_used };
+        if is_used {
+            return vec![taken, self.acquire(lease, granted, now)];
+        }
+        let sent =
+            self.message(DhcpMessageType::Decline, (None, Some(address), Some(lease.server)), 0);
+        let mut events = vec![taken];
+        events.extend(sent.map(|bytes| Event::Send(Ipv4Addr::BROADCAST, bytes)));
+        self.enter(State::Selecting, now);
+        let times = u32::try_from(self.declined.len()).unwrap_or(1).saturating_sub(1);
+        let wait = DECLINED_MS.checked_shl(times).unwrap_or(LAST_WAIT_MS).min(LAST_WAIT_MS);
+        self.next = now.saturating_add(wait);
+        events
+    }
+
+    fn acquire(&mut self, lease: Lease, granted: u64, now: u64) -> Event {
+        self.lease = Some((lease.clone(), granted));
+        (self.silence_said, self.denied) = (false, 0);
+        self.declined.clear();
         self.be_bound(now);
-        Some(Event::Acquired(lease))
+        Event::Acquired(lease)
     }
 
     fn be_bound(&mut self, now: u64) {
         self.enter(State::Bound, now);
         let renewal = self.at(|lease| lease.renewal.0);
-        self.next = renewal.max(now.saturating_add(SHORTEST_RENEWAL_MS));
+        let since = self.at(|_| 0);
+        let earliest = since.saturating_add(self.part_of_lease(2));
+        self.next = renewal.max(earliest).max(now.saturating_add(1_000));
+    }
+
+    /// A part of the lease in milliseconds, or [`SHORTEST_RENEWAL_MS`] if that is less: how often a server is
+    /// asked for more time.
+    fn part_of_lease(&self, parts: u64) -> u64 {
+        let seconds = self.lease().and_then(|lease| lease.seconds);
+        let part = seconds.map(|s| u64::from(s).saturating_mul(1000).checked_div(parts));
+        part.flatten().unwrap_or(SHORTEST_RENEWAL_MS).clamp(1_000, SHORTEST_RENEWAL_MS)
+    }
+
+    /// Says why a message is not used, unless that was said since the cable is plugged in.
+    fn refuse(&mut self, refusal: Refusal) -> Vec<Event> {
+        if self.was_said(refusal) { Vec::new() } else { vec![Event::Refused(refusal)] }
+    }
+
+    fn leave_out(&mut self, left_out: Vec<Refusal>) -> Vec<Event> {
+        let news = left_out.into_iter().filter(|refusal| !self.was_said(*refusal));
+        news.map(Event::LeftOut).collect()
+    }
+
+    fn was_said(&mut self, refusal: Refusal) -> bool {
+        let known = self.said.iter().any(|said| said.is_like(&refusal));
+        if !known {
+            self.said.push(refusal);
+        }
+        known
     }
 
     /// So many seconds after the lease began.
@@ -385,8 +420,9 @@ impl Client {
 
     fn enter(&mut self, state: State, now: u64) {
         // An answer belongs to the offer it was asked with; everything else is a new exchange.
-        if !matches!(state, State::Requesting(_) | State::Bound) {
+        if !matches!(state, State::Requesting(..) | State::Probing(..) | State::Bound) {
             self.transaction = u32::try_from(self.draw() >> 32).unwrap_or(0);
+            self.heard = false;
         }
         self.state = state;
         self.sent = 0;
@@ -403,47 +439,58 @@ impl Client {
         value ^ (value >> 31)
     }
 
-    fn send(&mut self, now: u64) -> Option<Event> {
-        let wait = match self.state {
-            // Half of what is left, as the RFC wants it.
-            State::Renewing | State::Rebinding => {
-                let rebinding = self.state == State::Rebinding;
-                let end = self.at(|lease| {
-                    if rebinding { lease.seconds.unwrap_or(u32::MAX) } else { lease.renewal.1 }
-                });
-                (end.saturating_sub(now) / 2).max(SHORTEST_RENEWAL_MS)
+    fn send(&mut self, now: u64) -> Vec<Event> {
+        let next = match self.state {
+            // Half of what is left, as the RFC wants it; the next state is not missed.
+            State::Renewing => {
+                let end = self.at(|lease| lease.renewal.1);
+                let wait = (end.saturating_sub(now) / 2).max(self.part_of_lease(8));
+                now.saturating_add(wait).min(end.max(now.saturating_add(1_000)))
+            }
+            State::Rebinding => {
+                let end = self.expiry().unwrap_or(u64::MAX);
+                let wait = (end.saturating_sub(now) / 2).max(self.part_of_lease(8));
+                now.saturating_add(wait)
             }
             _ => {
                 let wait = FIRST_WAIT_MS.checked_shl(self.sent).unwrap_or(LAST_WAIT_MS);
                 let jitter = self.draw() % 2_000;
-                wait.min(LAST_WAIT_MS).saturating_sub(1_000).saturating_add(jitter)
+                let wait = wait.min(LAST_WAIT_MS).saturating_sub(1_000).saturating_add(jitter);
+                now.saturating_add(wait)
             }
         };
         self.sent = self.sent.saturating_add(1);
-        self.next = now.saturating_add(wait);
-        let bytes = self.message(now)?;
+        self.next = next;
+        let held = self.lease().map(|lease| lease.address);
+        let (kind, addresses) = match &self.state {
+            State::Selecting => (DhcpMessageType::Discover, (None, None, None)),
+            State::Requesting(offer, _) => {
+                (DhcpMessageType::Request, (None, Some(offer.address), Some(offer.server)))
+            }
+            State::Confirming => (DhcpMessageType::Request, (None, held, None)),
+            _ => (DhcpMessageType::Request, (held, None, None)),
+        };
         let to = match (&self.state, &self.lease) {
             (State::Renewing, Some((lease, _))) => lease.server,
             _ => Ipv4Addr::BROADCAST,
         };
-        Some(Event::Send(to, bytes))
+        let message = self.message(kind, addresses, now.saturating_sub(self.since));
+        message.map(|bytes| Event::Send(to, bytes)).into_iter().collect()
     }
 
-    fn message(&self, now: u64) -> Option<Vec<u8>> {
-        let held = self.lease();
-        let (kind, client, requested, server) = match &self.state {
-            State::Selecting => (DhcpMessageType::Discover, None, None, None),
-            State::Requesting(offer) => {
-                (DhcpMessageType::Request, None, Some(offer.address), Some(offer.server))
-            }
-            State::Confirming => (DhcpMessageType::Request, None, Some(held?.address), None),
-            _ => (DhcpMessageType::Request, Some(held?.address), None, None),
-        };
+    /// A message with the client's address, the address that is asked for, and the server that is meant.
+    fn message(
+        &self,
+        kind: DhcpMessageType,
+        (client, requested, server): (Option<Ipv4Addr>, Option<Ipv4Addr>, Option<Ipv4Addr>),
+        waited_ms: u64,
+    ) -> Option<Vec<u8>> {
         let hardware = EthernetAddress(self.hardware);
+        let declines = kind == DhcpMessageType::Decline;
         let message = DhcpRepr {
             message_type: kind,
             transaction_id: self.transaction,
-            secs: u16::try_from(now.saturating_sub(self.since) / 1000).unwrap_or(u16::MAX),
+            secs: u16::try_from(waited_ms / 1000).unwrap_or(u16::MAX),
             client_hardware_address: hardware,
             client_ip: client.unwrap_or(Ipv4Addr::UNSPECIFIED),
             your_ip: Ipv4Addr::UNSPECIFIED,
@@ -452,13 +499,13 @@ impl Client {
             subnet_mask: None,
             relay_agent_ip: Ipv4Addr::UNSPECIFIED,
             // There is no address yet to which an answer could come, and there are no raw sockets.
-            broadcast: client.is_none(),
+            broadcast: client.is_none() && !declines,
             requested_ip: requested,
             client_identifier: Some(hardware),
             server_identifier: server,
-            parameter_request_list: Some(ASKED),
+            parameter_request_list: (!declines).then_some(ASKED),
             dns_servers: None,
-            max_size: None,
+            max_size: (!declines).then_some(OFFERED_MESSAGE_BYTES),
             lease_duration: None,
             renew_duration: None,
             rebind_duration: None,

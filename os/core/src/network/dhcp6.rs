@@ -2,6 +2,7 @@
 //! to ask. Addresses come from router advertisements alone.
 
 use super::dhcp::MAX_SERVERS;
+use std::fmt;
 use std::net::Ipv6Addr;
 
 /// Port of clients.
@@ -26,6 +27,7 @@ mod option {
     pub(super) const CLIENT: u16 = 1;
     pub(super) const REQUESTED: u16 = 6;
     pub(super) const ELAPSED: u16 = 8;
+    pub(super) const STATUS: u16 = 13;
     pub(super) const NAME_SERVERS: u16 = 23;
     pub(super) const REFRESH: u16 = 32;
 }
@@ -39,6 +41,25 @@ pub struct Answer {
     pub seconds: u32,
 }
 
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The server says that it has failed, by this number (RFC 8415, 21.13).
+    Status(u16),
+    /// An option is longer than the message.
+    CutShort,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(1) => formatter.write_str("it says that it has failed (UnspecFail)"),
+            Self::Status(number) => write!(formatter, "it says that it has failed ({number})"),
+            Self::CutShort => formatter.write_str("an option is longer than the message"),
+        }
+    }
+}
+
 /// The client of one link.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -46,8 +67,17 @@ pub struct Client {
     transaction: [u8; 3],
     /// Messages sent without an answer.
     sent: u32,
-    /// When to ask, while a router says that there is somebody.
-    next: Option<u64>,
+    /// When the first of them was sent.
+    since: u64,
+    /// When to ask next. It stays while no router says that there is somebody, so that routers that do not agree make
+    /// nobody ask more often.
+    next: u64,
+    /// A router says that there is somebody to ask.
+    wanted: bool,
+    /// A question is out, and nobody has answered it.
+    awaited: bool,
+    /// What was said of the last answer.
+    refused: Option<Refusal>,
 }
 
 impl Client {
@@ -55,41 +85,56 @@ impl Client {
     #[must_use]
     pub fn new(hardware: [u8; 6], random: u64) -> Self {
         let [a, b, c, ..] = random.to_ne_bytes();
-        Self { hardware, transaction: [a, b, c], sent: 0, next: None }
+        Self {
+            hardware,
+            transaction: [a, b, c],
+            sent: 0,
+            since: 0,
+            next: 0,
+            wanted: false,
+            awaited: false,
+            refused: None,
+        }
     }
 
     /// A router says that there is a server, or that there is none.
     pub fn on_router(&mut self, has_server: bool, now: u64) {
-        if !has_server {
-            self.next = None;
-        } else if self.next.is_none() {
-            (self.sent, self.next) = (0, Some(now));
+        if has_server && !self.wanted {
+            self.next = self.next.max(now);
         }
+        self.wanted = has_server;
     }
 
     /// When [`on_time`](Self::on_time) is to be called.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
-        self.next
+        self.wanted.then_some(self.next)
     }
 
     /// The message to send to all servers, if it is time.
     pub fn on_time(&mut self, now: u64) -> Option<Vec<u8>> {
-        self.next.filter(|next| now >= *next)?;
+        if !self.wanted || now < self.next {
+            return None;
+        }
+        if self.sent == 0 {
+            self.since = now;
+        }
         let wait = FIRST_WAIT_MS.checked_shl(self.sent).unwrap_or(LAST_WAIT_MS).min(LAST_WAIT_MS);
         self.sent = self.sent.saturating_add(1).min(16);
-        self.next = Some(now.saturating_add(wait));
+        self.next = now.saturating_add(wait);
+        self.awaited = true;
+        // In hundredths of a second, as far as they reach (RFC 8415, 21.9).
+        let elapsed = now.saturating_sub(self.since) / 10;
+        let elapsed = u16::try_from(elapsed).unwrap_or(u16::MAX).to_be_bytes();
         let [a, b, c] = self.transaction;
         let mut message = vec![INFORMATION_REQUEST, a, b, c];
-        // An identifier of the link layer, Ethernet (RFC 8415, 11.4).
-        let identifier = [&[0, 3, 0, 1][..], &self.hardware].concat();
         for (kind, value) in [
-            (option::CLIENT, identifier),
+            (option::CLIENT, self.identifier()),
             (
                 option::REQUESTED,
                 [option::NAME_SERVERS, option::REFRESH].map(u16::to_be_bytes).concat(),
             ),
-            (option::ELAPSED, vec![0, 0]),
+            (option::ELAPSED, elapsed.to_vec()),
         ] {
             let length = u16::try_from(value.len()).unwrap_or(0);
             message.extend(kind.to_be_bytes());
@@ -99,32 +144,61 @@ impl Client {
         Some(message)
     }
 
-    /// Takes a message; `None` when it does not answer.
-    pub fn on_message(&mut self, bytes: &[u8], now: u64) -> Option<Answer> {
+    /// An identifier of the link layer, Ethernet (RFC 8415, 11.4).
+    fn identifier(&self) -> Vec<u8> {
+        [&[0, 3, 0, 1][..], &self.hardware].concat()
+    }
+
+    /// Takes a message; `None` when it answers nothing that was asked, or when why it is refused was said already. Each
+    /// question takes one answer; after a refusal, the question is asked again when its time comes.
+    pub fn on_message(&mut self, bytes: &[u8], now: u64) -> Option<Result<Answer, Refusal>> {
         let [REPLY, a, b, c, options @ ..] = bytes else {
             return None;
         };
-        if [*a, *b, *c] != self.transaction || self.next.is_none() {
+        if [*a, *b, *c] != self.transaction || !self.wanted || !self.awaited {
             return None;
         }
+        let answer = self.read(options)?;
+        self.awaited = false;
+        match answer {
+            Ok(answer) => {
+                (self.sent, self.refused) = (0, None);
+                let holds = u64::from(answer.seconds).saturating_mul(1000);
+                self.next = now.saturating_add(holds);
+                Some(Ok(answer))
+            }
+            Err(refusal) if self.refused == Some(refusal) => None,
+            Err(refusal) => {
+                self.refused = Some(refusal);
+                Some(Err(refusal))
+            }
+        }
+    }
+
+    /// Reads the options of a reply; `None` for one to somebody else.
+    fn read(&self, options: &[u8]) -> Option<Result<Answer, Refusal>> {
         let mut answer = Answer { name_servers: Vec::new(), seconds: MOST_REFRESH_S };
         let mut rest = options;
         while !rest.is_empty() {
             let [k0, k1, l0, l1, more @ ..] = rest else {
-                return None;
+                return Some(Err(Refusal::CutShort));
             };
             let length = usize::from(u16::from_be_bytes([*l0, *l1]));
-            let (value, behind) = more.split_at_checked(length)?;
-            match u16::from_be_bytes([*k0, *k1]) {
-                option::NAME_SERVERS => {
+            let Some((value, behind)) = more.split_at_checked(length) else {
+                return Some(Err(Refusal::CutShort));
+            };
+            match (u16::from_be_bytes([*k0, *k1]), value) {
+                (option::CLIENT, other) if other != self.identifier() => return None,
+                (option::STATUS, [high, low, ..]) if (*high, *low) != (0, 0) => {
+                    return Some(Err(Refusal::Status(u16::from_be_bytes([*high, *low]))));
+                }
+                (option::NAME_SERVERS, _) => {
                     let servers = value.as_chunks().0.iter();
                     let servers = servers.map(|octets: &[u8; 16]| Ipv6Addr::from_octets(*octets));
-                    answer.name_servers = servers
-                        .filter(|s| !s.is_unspecified() && !s.is_loopback() && !s.is_multicast())
-                        .take(MAX_SERVERS)
-                        .collect();
+                    answer.name_servers.extend(servers.filter(|s| is_host(*s)));
+                    answer.name_servers.truncate(MAX_SERVERS);
                 }
-                option::REFRESH => {
+                (option::REFRESH, _) => {
                     let seconds = value.try_into().map_or(MOST_REFRESH_S, u32::from_be_bytes);
                     answer.seconds = seconds.clamp(LEAST_REFRESH_S, MOST_REFRESH_S);
                 }
@@ -132,10 +206,14 @@ impl Client {
             }
             rest = behind;
         }
-        self.sent = 0;
-        self.next = Some(now.saturating_add(u64::from(answer.seconds).saturating_mul(1000)));
-        Some(answer)
+        Some(Ok(answer))
     }
+}
+
+/// True for an address that a server can have.
+#[must_use]
+pub fn is_host(address: Ipv6Addr) -> bool {
+    !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()
 }
 
 #[cfg(test)]
@@ -165,7 +243,7 @@ mod tests {
         assert_eq!(client.on_time(11), None, "an answer has its time");
         assert!(client.on_time(1_010).is_some());
         let options = [name_server(5), vec![0, 32, 0, 4, 0, 0, 3, 132]].concat();
-        let answer = client.on_message(&reply(&question, &options), 2_000).unwrap();
+        let answer = client.on_message(&reply(&question, &options), 2_000).unwrap().unwrap();
         assert_eq!(answer.name_servers, ["2001:db8::5".parse::<Ipv6Addr>().unwrap()]);
         assert_eq!((answer.seconds, client.deadline()), (900, Some(902_000)));
         client.on_router(false, 3_000);
@@ -179,12 +257,46 @@ mod tests {
         let question = client.on_time(0).unwrap();
         let good = reply(&question, &name_server(5));
         for length in 5..good.len() {
-            assert_eq!(client.clone().on_message(&good[..length], 1), None, "{length}");
+            let cut = client.clone().on_message(&good[..length], 1);
+            assert_eq!(cut, Some(Err(Refusal::CutShort)), "{length}");
         }
         let mut other = good.clone();
         other[1] ^= 1;
         assert_eq!(client.on_message(&other, 1), None);
-        assert!(client.on_message(&good, 1).is_some());
+        let to_another = reply(&question, &[0, 1, 0, 10, 0, 3, 0, 1, 2, 0, 0, 0, 0, 9]);
+        assert_eq!(client.on_message(&to_another, 1), None, "somebody else's answer");
+        assert!(matches!(client.on_message(&good, 1), Some(Ok(_))));
+        assert_eq!(client.on_message(&good, 1), None, "one question has one answer");
+    }
+
+    #[test]
+    fn a_server_that_has_failed_is_asked_again_and_said_so_once() {
+        let mut client = Client::new(HARDWARE, 7);
+        client.on_router(true, 0);
+        let failure = [0, 13, 0, 2, 0, 1];
+        let mut said = Vec::new();
+        for _ in 0..6 {
+            let at = client.deadline().unwrap();
+            let question = client.on_time(at).unwrap();
+            said.extend(client.on_message(&reply(&question, &failure), at));
+            // Elapsed time, at the end of the message.
+            let elapsed = u64::from(u16::from_be_bytes(*question.last_chunk().unwrap()));
+            assert_eq!(elapsed, at / 10);
+        }
+        assert_eq!(said, [Err(Refusal::Status(1))]);
+        let waited = client.deadline().unwrap();
+        assert!((32_000..=64_000).contains(&waited), "the usual wait, and not a day: {waited}");
+    }
+
+    #[test]
+    fn routers_that_do_not_agree_make_nobody_ask_more_often() {
+        let mut client = Client::new(HARDWARE, 7);
+        let mut questions = 0;
+        for now in 0..10_000 {
+            client.on_router(now % 2 == 0, now);
+            questions += u32::from(client.on_time(now).is_some());
+        }
+        assert!(questions <= 5, "{questions}");
     }
 
     proptest! {
@@ -193,7 +305,7 @@ mod tests {
             let mut client = Client::new(HARDWARE, 7);
             client.on_router(true, 0);
             let question = client.on_time(0).unwrap();
-            if let Some(answer) = client.on_message(&reply(&question, &bytes), 1) {
+            if let Some(Ok(answer)) = client.on_message(&reply(&question, &bytes), 1) {
                 prop_assert!(answer.name_servers.len() <= MAX_SERVERS);
                 prop_assert!((LEAST_REFRESH_S..=MOST_REFRESH_S).contains(&answer.seconds));
             }

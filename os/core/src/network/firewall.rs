@@ -65,32 +65,65 @@ impl NetworkedApp {
 
     /// What is granted to names, once for each protocol and list of ports: the addresses of all names
     /// with the same conditions share sets.
-    fn name_conditions(&self) -> Vec<(Option<Protocol>, &[PortRange])> {
+    fn name_conditions(&self) -> Vec<NameCondition<'_>> {
         let mut conditions = Vec::new();
-        for connection in &self.grants.connections {
-            let condition = (connection.protocol, connection.ports.as_slice());
-            let named = !matches!(connection.to, Destination::Prefix(..));
-            if named && !conditions.contains(&condition) {
+        for condition in self.grants.connections.iter().filter_map(NameCondition::of) {
+            if !conditions.contains(&condition) {
                 conditions.push(condition);
             }
         }
         conditions
     }
 
-    /// The sets that an address of this destination belongs to: one for each grant that names it.
+    /// The sets that an address of this destination belongs to: one for each grant that names it. Those of a
+    /// service hold its port as well.
     #[must_use]
     pub fn sets_of(&self, destination: &Destination, version: Version) -> Vec<String> {
         let conditions = self.name_conditions();
         let granted = self.grants.connections.iter().filter(|c| c.to == *destination);
         let mut sets: Vec<String> = granted
             .filter_map(|granted| {
-                let wanted = (granted.protocol, granted.ports.as_slice());
+                let wanted = NameCondition::of(granted)?;
                 let index = conditions.iter().position(|condition| *condition == wanted)?;
                 Some(set_name(self.uid, index, version))
             })
             .collect();
         sets.dedup();
         sets
+    }
+}
+
+/// What a grant to a name or a service says beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct NameCondition<'grant> {
+    protocol: Option<Protocol>,
+    ports: &'grant [PortRange],
+    /// The protocol that the service's own name says: it is open at the ports that its instances name, and
+    /// nowhere else (RFC 6763, 7).
+    service: Option<Protocol>,
+}
+
+impl<'grant> NameCondition<'grant> {
+    /// Of a grant to a name or service; `None` for one to a prefix.
+    fn of(granted: &'grant super::Connection) -> Option<Self> {
+        let service = match &granted.to {
+            Destination::Prefix(..) => return None,
+            Destination::Name(_) => None,
+            Destination::Service(name) if name.ends_with("._udp.local") => Some(Protocol::Udp),
+            Destination::Service(_) => Some(Protocol::Tcp),
+        };
+        Some(Self { protocol: granted.protocol, ports: &granted.ports, service })
+    }
+
+    /// The rules that open a set.
+    fn rules(self, set: String, version: Version) -> Vec<Rule> {
+        let Some(service) = self.service else {
+            return allowed(&Match::DestinationIn(set, version), self.protocol, self.ports);
+        };
+        if self.protocol.is_some_and(|granted| granted != service) {
+            return Vec::new();
+        }
+        allowed(&Match::DestinationAndPortIn(set, version), Some(service), self.ports)
     }
 }
 
@@ -133,15 +166,21 @@ pub fn ruleset(apps: &[NetworkedApp], service_uid: u32, deaf: &[String]) -> Rule
         .map(|(version, name)| AddressSet {
             name: name.to_owned(),
             version,
+            with_ports: false,
             timeouts: false,
             most: MAX_ADDRESSES,
         })
         .into();
     for app in apps {
-        for index in 0..app.name_conditions().len() {
+        for (index, condition) in app.name_conditions().into_iter().enumerate() {
             for version in [Version::V4, Version::V6] {
-                let name = set_name(app.uid, index, version);
-                sets.push(AddressSet { name, version, timeouts: true, most: MAX_ADDRESSES });
+                sets.push(AddressSet {
+                    name: set_name(app.uid, index, version),
+                    version,
+                    with_ports: condition.service.is_some(),
+                    timeouts: true,
+                    most: MAX_ADDRESSES,
+                });
             }
         }
         chains.push(Chain {
@@ -308,10 +347,9 @@ fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
     // No prefix and no name, however wide, leads to other apps.
     let to_apps = [Match::ToDevices(LINK_NAMES, true)];
     rules.extend(refused_where(&to_apps, app.uid.to_string()));
-    for (index, (protocol, ports)) in app.name_conditions().into_iter().enumerate() {
+    for (index, condition) in app.name_conditions().into_iter().enumerate() {
         for version in [Version::V4, Version::V6] {
-            let to = Match::DestinationIn(set_name(app.uid, index, version), version);
-            rules.extend(allowed(&to, protocol, ports));
+            rules.extend(condition.rules(set_name(app.uid, index, version), version));
         }
     }
     for connection in &app.grants.connections {
@@ -327,7 +365,8 @@ fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
 fn allowed(to: &Match, protocol: Option<Protocol>, ports: &[PortRange]) -> Vec<Rule> {
     let mut rules = Vec::new();
     for of in Protocol::of(protocol) {
-        let matches = vec![to.clone(), Match::Protocol(of.number())];
+        // The protocol first: a port is looked at where there is one.
+        let matches = vec![Match::Protocol(of.number()), to.clone()];
         if ports.is_empty() {
             rules.push(rule(matches, Action::Accept));
             continue;

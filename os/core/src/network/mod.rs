@@ -2,6 +2,7 @@
 //! names. The `network` service carries them out.
 
 pub mod address;
+pub mod advertised;
 pub mod config;
 pub mod dhcp;
 pub mod dhcp6;
@@ -11,8 +12,12 @@ pub mod name_proxy;
 pub mod netfilter;
 pub mod netlink;
 pub mod refusal;
+pub mod resolution;
 pub mod route;
 pub mod sntp;
 pub mod status;
+
+#[cfg(test)]
+mod exchanges;
 
 pub use grants::{Connection, Destination, NetworkGrants, PortRange, Protocol};

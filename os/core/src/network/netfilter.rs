@@ -17,6 +17,8 @@ const IPV6: u8 = 10;
 const NFTABLES: u16 = 10;
 /// The register that everything is loaded to: 16 bytes wide.
 const REGISTER: u32 = 1;
+/// `NFT_REG32_00`: the first four bytes of it.
+const FIRST_SHORT_REGISTER: u32 = 8;
 /// The one table.
 const TABLE: &str = "holdfast";
 
@@ -72,6 +74,8 @@ pub enum Match {
     Destination(IpAddr, u8),
     /// Its destination is in a set of addresses of the IP version.
     DestinationIn(String, Version),
+    /// Its destination and destination port are together in a set of the IP version.
+    DestinationAndPortIn(String, Version),
     /// Its transport protocol.
     Protocol(u8),
     /// Its source port.
@@ -180,6 +184,8 @@ pub struct AddressSet {
     pub name: String,
     /// IP version of its addresses.
     pub version: Version,
+    /// A port belongs to each of them.
+    pub with_ports: bool,
     /// Its elements have a time after which they are gone.
     pub timeouts: bool,
     /// Most elements.
@@ -213,6 +219,8 @@ pub struct Element {
     pub set: String,
     /// Which element.
     pub address: IpAddr,
+    /// The port of the element, for a set with ports.
+    pub port: Option<u16>,
     /// Milliseconds that it stays, for a set with timeouts.
     pub timeout_ms: Option<u64>,
 }
@@ -302,19 +310,24 @@ fn chain_message(chain: &Chain) -> Message {
 
 fn set_message(set: &AddressSet, id: u32) -> Message {
     const TIMEOUT: u32 = 0x10;
-    // Types are for programs that print rules: 7 is an IPv4 address, 8 an IPv6 address.
+    // Types are for programs that print rules: 7 is an IPv4 address, 8 an IPv6 address, 13 a port, and one behind
+    // the other in steps of six bits.
     let kind: u32 = if set.version == Version::V4 { 7 } else { 8 };
+    let kind = if set.with_ports { kind << 6 | 13 } else { kind };
+    let port_bytes = if set.with_ports { PORT_BYTES } else { 0 };
     let mut message = message(NEW_SET, CREATE)
         .with_text(1, TABLE)
         .with_text(2, &set.name)
         .with(3, &(if set.timeouts { TIMEOUT } else { 0 }).to_be_bytes())
         .with(4, &kind.to_be_bytes())
-        .with(5, &set.version.bytes().to_be_bytes());
+        .with(5, &set.version.bytes().saturating_add(port_bytes).to_be_bytes());
     message.put_nested(9, |nest| nest.put(1, &set.most.to_be_bytes()));
     message.put(10, &id.to_be_bytes());
     message
 }
 
+/// Bytes of a port in a key: registers are of four.
+const PORT_BYTES: u32 = 4;
 /// Bytes of a device's name in a register.
 const DEVICE_BYTES: u32 = 16;
 
@@ -350,7 +363,12 @@ fn map_elements(map: &DeviceMap) -> Message {
 fn element_message(kind: u16, flags: u16, element: &Element) -> Message {
     message(kind, flags).with_text(1, TABLE).with_text(2, &element.set).with_nested(3, |elements| {
         elements.put_nested(1, |one| {
-            one.put_nested(1, |key| key.put(1, &octets(element.address)));
+            let mut key = octets(element.address);
+            if let Some(port) = element.port {
+                key.extend(port.to_be_bytes());
+                key.extend([0; 2]);
+            }
+            one.put_nested(1, |nest| nest.put(1, &key));
             if let Some(timeout) = element.timeout_ms {
                 one.put(4, &timeout.to_be_bytes());
                 one.put(5, &timeout.to_be_bytes());
@@ -439,8 +457,18 @@ enum Header {
 }
 
 fn load_payload(expressions: &mut Message, base: Header, offset: u32, length: u32) {
+    load_payload_to(expressions, REGISTER, base, offset, length);
+}
+
+fn load_payload_to(
+    expressions: &mut Message,
+    register: u32,
+    base: Header,
+    offset: u32,
+    length: u32,
+) {
     put_expression(expressions, "payload", |nest| {
-        number(nest, 1, REGISTER);
+        number(nest, 1, register);
         number(nest, 2, base as u32);
         number(nest, 3, offset);
         number(nest, 4, length);
@@ -527,10 +555,15 @@ fn put_match(expressions: &mut Message, one: &Match) {
         Match::Destination(address, length) => {
             put_address(expressions, *address, *length, DESTINATION, Compare::Equal);
         }
-        Match::DestinationIn(set, of) => {
+        Match::DestinationIn(set, of) | Match::DestinationAndPortIn(set, of) => {
             version(expressions, *of);
             let offset = if *of == Version::V4 { DESTINATION.0 } else { DESTINATION.1 };
             load_payload(expressions, Header::Network, offset, of.bytes());
+            if matches!(one, Match::DestinationAndPortIn(..)) {
+                // Into the register of four bytes behind the address; those of the one of 16 bytes are the first.
+                let behind = FIRST_SHORT_REGISTER.saturating_add(of.bytes() / 4);
+                load_payload_to(expressions, behind, Header::Transport, 2, 2);
+            }
             put_expression(expressions, "lookup", |nest| {
                 nest.put_text(1, set);
                 number(nest, 2, REGISTER);
@@ -645,6 +678,9 @@ impl fmt::Display for Rule {
                     write!(formatter, "daddr {address}/{length} ")?;
                 }
                 Match::DestinationIn(set, _) => write!(formatter, "daddr @{set} ")?,
+                Match::DestinationAndPortIn(set, _) => {
+                    write!(formatter, "daddr . dport @{set} ")?;
+                }
                 Match::Protocol(number) => write!(formatter, "l4proto {number} ")?,
                 Match::SourcePort(port) => write!(formatter, "sport {port} ")?,
                 Match::Ports(range) => write!(formatter, "dport {range} ")?,

@@ -2,7 +2,7 @@
 
 use super::address::{Link, is_of_apps};
 use super::firewall::{MAX_CONNECTIONS, NetworkedApp};
-use super::grants::{Destination, PortRange, masked};
+use super::grants::{Connection, Destination, PortRange, masked};
 use super::netlink::{ACKNOWLEDGE, Message, Received};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -111,6 +111,10 @@ impl Refusal {
             (Some(granted), _) if !self.is_covered(&granted.ports, granted.protocol) => {
                 format!("AllowedConnections has {granted}")
             }
+            (Some(Connection { to: Destination::Service(service), .. }), _) => format!(
+                "no instance of {service} was found at this port, or its time is over: look for it \
+                 again"
+            ),
             (Some(_), Some(name)) => {
                 format!("the address was one of {name}, whose time is over: ask for the name again")
             }

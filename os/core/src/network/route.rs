@@ -14,6 +14,10 @@ const NEW_ADDRESS: u16 = 20;
 const DELETE_ADDRESS: u16 = 21;
 const GET_ADDRESS: u16 = 22;
 const NEW_ROUTE: u16 = 24;
+const DELETE_ROUTE: u16 = 25;
+const NEW_NEIGHBOUR: u16 = 28;
+const DELETE_NEIGHBOUR: u16 = 29;
+const GET_NEIGHBOUR: u16 = 30;
 const NEW_USER_OPTION: u16 = 68;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -22,6 +26,7 @@ const RUNNING: u32 = 0x40;
 const LOWER_UP: u32 = 0x1_0000;
 const LINK_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
+const NEIGHBOUR_HEADER: usize = 12;
 /// `ARPHRD_ETHER`.
 const ETHERNET: u16 = 1;
 
@@ -78,6 +83,11 @@ pub enum Event {
     OtherConfiguration(u32, bool),
     /// A router advertises name servers on a device, for so many seconds (RFC 8106).
     NameServers(u32, Vec<Ipv6Addr>, u32),
+    /// A router advertises, on a device and for so many seconds, the prefix behind which it translates
+    /// to IPv4 addresses, and its length (RFC 8781).
+    Translation(u32, (Ipv6Addr, u8), u32),
+    /// Who has an address on a device, as far as the kernel knows.
+    Neighbour(u32, IpAddr, Option<[u8; 6]>),
 }
 
 fn link_header(index: u32, flags: u32, change: u32) -> [u8; LINK_HEADER] {
@@ -194,18 +204,100 @@ pub fn delete_address(device: u32, address: IpAddr, prefix: u8) -> Message {
 /// The way out of a device, in the place of an earlier one.
 #[must_use]
 pub fn default_route(device: u32, gateway: IpAddr, metric: u32) -> Message {
+    let nowhere: IpAddr = match gateway {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    add_route(device, (nowhere, 0), Some((gateway, true)), metric)
+}
+
+/// The way to a prefix, in the place of an earlier one: through a gateway, of which it is said whether an address of
+/// the device covers it, or straight to the link.
+#[must_use]
+pub fn add_route(
+    device: u32,
+    to: (IpAddr, u8),
+    gateway: Option<(IpAddr, bool)>,
+    metric: u32,
+) -> Message {
+    route_message(NEW_ROUTE, CREATE | REPLACE, (device, metric), to, gateway)
+}
+
+/// Takes the way to a prefix away.
+#[must_use]
+pub fn delete_route(
+    device: u32,
+    to: (IpAddr, u8),
+    gateway: Option<(IpAddr, bool)>,
+    metric: u32,
+) -> Message {
+    route_message(DELETE_ROUTE, 0, (device, metric), to, gateway)
+}
+
+fn route_message(
+    kind: u16,
+    flags: u16,
+    (device, metric): (u32, u32),
+    (to, length): (IpAddr, u8),
+    gateway: Option<(IpAddr, bool)>,
+) -> Message {
     const MAIN_TABLE: u8 = 254;
     const STATIC: u8 = 4;
     const UNICAST: u8 = 1;
-    let (family, bytes) = match gateway {
-        IpAddr::V4(gateway) => (AF_INET, gateway.octets().to_vec()),
-        IpAddr::V6(gateway) => (AF_INET6, gateway.octets().to_vec()),
-    };
-    let header = [family, 0, 0, 0, MAIN_TABLE, STATIC, 0, UNICAST, 0, 0, 0, 0];
-    Message::new(NEW_ROUTE, ACKNOWLEDGE | CREATE | REPLACE, &header)
-        .with(4, &device.to_ne_bytes())
-        .with(5, &bytes)
-        .with(6, &metric.to_ne_bytes())
+    /// `RTNH_F_ONLINK`: the gateway is on the link though no address says so.
+    const GATEWAY_ON_LINK: u8 = 4;
+    let (family, bytes) = family_and_bytes(to);
+    let scope = if gateway.is_some() { EVERYWHERE } else { ON_LINK };
+    let is_strange = gateway.is_some_and(|(_, is_covered)| !is_covered);
+    let route_flags = u32::from(if is_strange { GATEWAY_ON_LINK } else { 0 }).to_ne_bytes();
+    let mut header = vec![family, length, 0, 0, MAIN_TABLE, STATIC, scope, UNICAST];
+    header.extend(route_flags);
+    let mut message = Message::new(kind, flags | ACKNOWLEDGE, &header);
+    if length > 0 {
+        message.put(1, &bytes);
+    }
+    message.put(4, &device.to_ne_bytes());
+    if let Some((gateway, _)) = gateway {
+        message.put(5, &family_and_bytes(gateway).1);
+    }
+    message.put(6, &metric.to_ne_bytes());
+    message
+}
+
+fn family_and_bytes(address: IpAddr) -> (u8, Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => (AF_INET, address.octets().to_vec()),
+        IpAddr::V6(address) => (AF_INET6, address.octets().to_vec()),
+    }
+}
+
+fn neighbour_message(kind: u16, flags: u16, device: u32, address: IpAddr, use_it: bool) -> Message {
+    /// `NTF_USE`: as if a packet were to be sent there.
+    const USE: u8 = 1;
+    let (family, bytes) = family_and_bytes(address);
+    let mut header = vec![family, 0, 0, 0];
+    header.extend(device.to_ne_bytes());
+    header.extend([0, 0, if use_it { USE } else { 0 }, 0]);
+    Message::new(kind, flags, &header).with(1, &bytes)
+}
+
+/// Has the kernel ask on a device's link who has an address: three times, a second apart. While the device has no
+/// address of its own, the questions are the probes of RFC 5227.
+#[must_use]
+pub fn ask_for_neighbour(device: u32, address: IpAddr) -> Message {
+    neighbour_message(NEW_NEIGHBOUR, ACKNOWLEDGE | CREATE | REPLACE, device, address, true)
+}
+
+/// Has the kernel forget who has an address.
+#[must_use]
+pub fn forget_neighbour(device: u32, address: IpAddr) -> Message {
+    neighbour_message(DELETE_NEIGHBOUR, ACKNOWLEDGE, device, address, false)
+}
+
+/// Asks who has an address; the kernel answers with [`Event::Neighbour`], or that it knows nothing of it.
+#[must_use]
+pub fn find_neighbour(device: u32, address: IpAddr) -> Message {
+    neighbour_message(GET_NEIGHBOUR, 0, device, address, false)
 }
 
 /// The addresses of one end of an app's link with their prefixes.
@@ -225,7 +317,8 @@ pub fn read(message: &Received<'_>) -> Option<Event> {
         DELETE_LINK => Some(Event::DeviceGone(read_device(message)?.index)),
         NEW_ADDRESS => Some(Event::Address(read_address(message)?)),
         DELETE_ADDRESS => Some(Event::AddressGone(read_address(message)?)),
-        NEW_USER_OPTION => read_name_servers(message),
+        NEW_USER_OPTION => read_router_option(message),
+        NEW_NEIGHBOUR => read_neighbour(message),
         _ => None,
     }
 }
@@ -252,16 +345,17 @@ fn read_device(message: &Received<'_>) -> Option<Device> {
     })
 }
 
-/// What IPv6 says of a device: `IFLA_PROTINFO` holds the flags of its last router advertisement.
+/// What IPv6 says of a device: `IFLA_PROTINFO` holds the flags of its last router advertisement. Where addresses are
+/// managed, everything else is as well (RFC 4861, 4.2).
 fn read_router_flags(message: &Received<'_>) -> Option<Event> {
-    const OTHER_CONFIGURATION: u32 = 0x80;
+    const MANAGED_OR_OTHER: u32 = 0x40 | 0x80;
     let (header, found) = message.split(LINK_HEADER)?;
     let [_, _, _, _, i0, i1, i2, i3, ..] = *header else {
         return None;
     };
     let flags = attributes(found.find(12)?).number(1)?;
     let index = u32::from_ne_bytes([i0, i1, i2, i3]);
-    Some(Event::OtherConfiguration(index, flags & OTHER_CONFIGURATION != 0))
+    Some(Event::OtherConfiguration(index, flags & MANAGED_OR_OTHER != 0))
 }
 
 fn read_address(message: &Received<'_>) -> Option<DeviceAddress> {
@@ -285,28 +379,66 @@ fn read_address(message: &Received<'_>) -> Option<DeviceAddress> {
     })
 }
 
-/// `struct nduseroptmsg`, the options behind it, and attributes behind those.
-fn read_name_servers(message: &Received<'_>) -> Option<Event> {
+/// `struct ndmsg` and its attributes.
+fn read_neighbour(message: &Received<'_>) -> Option<Event> {
+    let (header, found) = message.split(NEIGHBOUR_HEADER)?;
+    let [family, _, _, _, i0, i1, i2, i3, ..] = *header else {
+        return None;
+    };
+    let bytes = found.find(1)?;
+    let address = match family {
+        AF_INET => IpAddr::V4(Ipv4Addr::from_octets(bytes.try_into().ok()?)),
+        AF_INET6 => IpAddr::V6(Ipv6Addr::from_octets(bytes.try_into().ok()?)),
+        _ => return None,
+    };
+    // There is one only while the kernel believes in it.
+    let hardware = found.find(2).and_then(|hardware| hardware.try_into().ok());
+    Some(Event::Neighbour(u32::from_ne_bytes([i0, i1, i2, i3]), address, hardware))
+}
+
+/// `struct nduseroptmsg`, the option behind it, and attributes behind that.
+fn read_router_option(message: &Received<'_>) -> Option<Event> {
     const ROUTER_ADVERTISEMENT: u8 = 134;
     const RDNSS: u8 = 25;
+    const PREF64: u8 = 38;
     let (header, _) = message.split(16)?;
     let [_, _, l0, l1, i0, i1, i2, i3, kind, ..] = *header else {
         return None;
     };
     let options = message.body.get(16..)?.get(..usize::from(u16::from_ne_bytes([l0, l1])))?;
-    let [option, units, _, _, t0, t1, t2, t3, addresses @ ..] = options else {
+    let [option, units, first, second, rest @ ..] = options else {
         return None;
     };
     let whole = usize::from(*units).checked_mul(8)? == options.len();
-    if kind != ROUTER_ADVERTISEMENT || *option != RDNSS || !whole {
+    if kind != ROUTER_ADVERTISEMENT || !whole {
         return None;
     }
-    let servers = addresses.as_chunks().0.iter().take(super::dhcp::MAX_SERVERS);
-    Some(Event::NameServers(
-        u32::from_ne_bytes([i0, i1, i2, i3]),
-        servers.map(|octets: &[u8; 16]| Ipv6Addr::from_octets(*octets)).collect(),
-        u32::from_be_bytes([*t0, *t1, *t2, *t3]),
-    ))
+    let index = u32::from_ne_bytes([i0, i1, i2, i3]);
+    match *option {
+        RDNSS => {
+            let (seconds, addresses) = rest.split_first_chunk()?;
+            let servers = addresses.as_chunks().0.iter().take(super::dhcp::MAX_SERVERS);
+            Some(Event::NameServers(
+                index,
+                servers.map(|octets: &[u8; 16]| Ipv6Addr::from_octets(*octets)).collect(),
+                u32::from_be_bytes(*seconds),
+            ))
+        }
+        PREF64 => {
+            const LENGTHS: [u8; 6] = [96, 64, 56, 48, 40, 32];
+            let scaled = u16::from_be_bytes([*first, *second]);
+            let length = *LENGTHS.get(usize::from(scaled & 7))?;
+            let mut octets = [0u8; 16];
+            octets.first_chunk_mut::<12>()?.copy_from_slice(rest.first_chunk::<12>()?);
+            let prefix = super::grants::masked(IpAddr::V6(octets.into()), length)?;
+            let IpAddr::V6(prefix) = prefix else {
+                return None;
+            };
+            // In units of eight seconds, which are the upper bits.
+            Some(Event::Translation(index, (prefix, length), u32::from(scaled & !7)))
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -349,10 +481,56 @@ mod tests {
         assert_eq!(option(1, 4), None, "its length lies");
     }
 
+    #[test]
+    fn a_prefix_for_translation_is_read() {
+        let option = |scaled: u16| {
+            let mut message = vec![AF_INET6, 0, 16, 0];
+            message.extend(3u32.to_ne_bytes());
+            message.extend([134, 0, 0, 0, 0, 0, 0, 0, 38, 2]);
+            message.extend(scaled.to_be_bytes());
+            message.extend([0x20, 1, 0xd, 0xb8, 0, 0x64, 0, 0, 0, 0, 0, 0]);
+            read_back(Message::new(NEW_USER_OPTION, 0, &message))
+        };
+        let prefix: Ipv6Addr = "2001:db8:64::".parse().unwrap();
+        assert_eq!(option(1800), Some(Event::Translation(3, (prefix, 96), 1800)));
+        assert_eq!(option(1800 | 3), Some(Event::Translation(3, (prefix, 48), 1800)));
+        assert_eq!(option(1800 | 7), None, "no such length");
+    }
+
+    #[test]
+    fn a_neighbour_is_asked_for_and_read() {
+        let address: IpAddr = "10.0.0.5".parse().unwrap();
+        assert_eq!(read_back(find_neighbour(7, address)), None, "a question is no answer");
+        let unknown = read_back(ask_for_neighbour(7, address));
+        assert_eq!(unknown, Some(Event::Neighbour(7, address, None)));
+        let known = ask_for_neighbour(7, address).with(2, &[2, 0, 0, 0, 0, 9]);
+        let found = Some([2, 0, 0, 0, 0, 9]);
+        assert_eq!(read_back(known), Some(Event::Neighbour(7, address, found)));
+    }
+
+    #[test]
+    fn a_route_is_laid_out_as_the_kernel_wants_it() {
+        let bytes = |message: Message| message.finish(1);
+        let to: IpAddr = "192.0.2.0".parse().unwrap();
+        let gateway: IpAddr = "10.0.0.1".parse().unwrap();
+        let header = |message: &[u8]| message[16..28].to_vec();
+        let through = bytes(add_route(7, (to, 24), Some((gateway, true)), 100));
+        assert_eq!(header(&through), [2, 24, 0, 0, 254, 4, 0, 1, 0, 0, 0, 0]);
+        let strange = bytes(add_route(7, (to, 24), Some((gateway, false)), 100));
+        assert_eq!(header(&strange)[8], 4, "a gateway that no address covers");
+        let straight = bytes(delete_route(7, (to, 24), None, 100));
+        assert_eq!(header(&straight), [2, 24, 0, 0, 254, 4, 253, 1, 0, 0, 0, 0]);
+        let read: Vec<_> = messages(&through).collect();
+        let (_, found) = read[0].split(12).unwrap();
+        assert_eq!(found.find(1), Some([192, 0, 2, 0].as_slice()));
+        assert_eq!(found.find(5), Some([10, 0, 0, 1].as_slice()));
+        assert_eq!((found.number(4), found.number(6)), (Some(7), Some(100)));
+    }
+
     proptest! {
         #[test]
         fn arbitrary_messages_never_panic(
-            kind in prop_oneof![16u16..26, Just(68u16)],
+            kind in prop_oneof![16u16..31, Just(68u16)],
             body in proptest::collection::vec(any::<u8>(), 0..200)
         ) {
             let _ = read_back(Message::new(kind, 0, &body));

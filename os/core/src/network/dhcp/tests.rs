@@ -1,5 +1,6 @@
 #![allow(clippy::arithmetic_side_effects, reason = "a test that overflows has failed")]
 
+use super::lease::is_host;
 use super::*;
 use proptest::prelude::*;
 use smoltcp::wire::DhcpOption;
@@ -68,8 +69,9 @@ impl Said {
 fn next(client: &mut Client) -> (u64, Event) {
     for _ in 0..100 {
         let at = client.deadline().expect("it waits for nothing");
-        if let Some(event) = client.on_time(at) {
-            return (at, event);
+        let events = client.on_time(at);
+        if let Some(event) = events.last() {
+            return (at, event.clone());
         }
     }
     panic!("it does nothing: {client:?}")
@@ -84,7 +86,19 @@ fn sent(event: &Event) -> (Ipv4Addr, DhcpMessageType, Vec<u8>) {
 
 fn say(client: &mut Client, kind: DhcpMessageType, now: u64) -> Option<Event> {
     let bytes = Said::new(kind, client).bytes();
-    client.on_message(&bytes, now)
+    client.on_message(&bytes, now).pop()
+}
+
+/// What becomes of an address that nobody answers for.
+fn look(client: &mut Client, address: Ipv4Addr) -> Event {
+    for _ in 0..LOOKS {
+        let (at, event) = next(client);
+        assert_eq!(event, Event::Look(address));
+        if let Some(event) = client.on_neighbour(None, at).pop() {
+            return event;
+        }
+    }
+    panic!("it goes on looking: {client:?}")
 }
 
 /// A client that has got its lease at time 0.
@@ -95,9 +109,10 @@ fn bound() -> Client {
     assert_eq!(sent(&event).1, DhcpMessageType::Discover);
     let event = say(&mut client, DhcpMessageType::Offer, 0).unwrap();
     assert_eq!(sent(&event).1, DhcpMessageType::Request);
-    let acquired = say(&mut client, DhcpMessageType::Ack, 0).unwrap();
+    assert_eq!(say(&mut client, DhcpMessageType::Ack, 0), Some(Event::Probe(ADDRESS)));
+    let acquired = look(&mut client, ADDRESS);
     let Event::Acquired(lease) = acquired else { panic!("{acquired:?}") };
-    assert_eq!((lease.address, lease.prefix, lease.gateway), (ADDRESS, 24, Some(SERVER)));
+    assert_eq!((lease.address, lease.prefix, lease.gateway()), (ADDRESS, 24, Some(SERVER)));
     assert_eq!(lease.name_servers, [Ipv4Addr::new(10, 0, 0, 2)]);
     assert_eq!(lease.time_servers, [Ipv4Addr::new(10, 0, 0, 3)]);
     assert_eq!((lease.seconds, lease.renewal), (Some(3600), (1800, 3150)));
@@ -146,7 +161,9 @@ fn another_server_may_renew_only_what_all_were_asked_for() {
     };
     for kind in [DhcpMessageType::Ack, DhcpMessageType::Nak] {
         let bytes = other(&client, kind);
-        assert_eq!(client.on_message(&bytes, at), None, "while renewing");
+        let events = client.on_message(&bytes, at);
+        let refused = |event: &Event| matches!(event, Event::Refused(Refusal::OtherServer(_)));
+        assert!(events.iter().all(refused), "while renewing: {events:?}");
     }
     let at = loop {
         if let (at, Event::Send(Ipv4Addr::BROADCAST, _)) = next(&mut client) {
@@ -154,7 +171,8 @@ fn another_server_may_renew_only_what_all_were_asked_for() {
         }
     };
     let bytes = other(&client, DhcpMessageType::Ack);
-    assert!(matches!(client.on_message(&bytes, at), Some(Event::Acquired(_))), "while rebinding");
+    let renewed = client.on_message(&bytes, at).pop();
+    assert!(matches!(renewed, Some(Event::Acquired(_))), "while rebinding");
 }
 
 #[test]
@@ -170,7 +188,7 @@ fn a_link_that_comes_back_is_asked_whether_the_lease_holds() {
     let mut client = bound();
     for flap in 0..100 {
         client.link_down();
-        assert_eq!(client.on_time(flap), None, "nothing is sent into nowhere");
+        assert_eq!(client.on_time(flap), [], "nothing is sent into nowhere");
         client.link_up(flap);
         let (_, event) = next(&mut client);
         let (to, kind, _) = sent(&event);
@@ -198,50 +216,144 @@ fn a_lease_runs_out_while_nothing_is_plugged_in() {
     let mut client = bound();
     client.link_down();
     assert_eq!(client.deadline(), Some(3_600_000));
-    assert!(matches!(client.on_time(3_600_000), Some(Event::Lost(_))));
+    assert!(matches!(client.on_time(3_600_000).pop(), Some(Event::Lost(_))));
     assert_eq!(client.deadline(), None);
 }
 
 #[test]
 fn lies_are_not_believed() {
     type Lie = fn(&mut Said);
-    let lies: [(&str, Lie); 10] = [
-        ("another transaction", |said| said.transaction ^= 1),
-        ("a lease of a second", |said| said.seconds = 1),
-        ("no time at all", |said| said.seconds = 0),
-        ("loopback", |said| said.address = Ipv4Addr::LOCALHOST),
-        ("multicast", |said| said.address = Ipv4Addr::new(224, 0, 0, 1)),
-        ("nobody", |said| said.address = Ipv4Addr::UNSPECIFIED),
-        ("the network itself", |said| said.address = Ipv4Addr::new(10, 0, 0, 0)),
-        ("its broadcast address", |said| said.address = Ipv4Addr::new(10, 0, 0, 255)),
-        ("an app's address", |said| said.address = Ipv4Addr::new(198, 18, 0, 1)),
-        ("a mask with holes", |said| said.mask = Ipv4Addr::new(255, 0, 255, 0)),
+    let lies: [(&str, &str, Lie); 10] = [
+        ("another transaction", "", |said| said.transaction ^= 1),
+        ("a lease of a second", "1 s", |said| said.seconds = 1),
+        ("no time at all", "0 s", |said| said.seconds = 0),
+        ("loopback", "127.0.0.1", |said| said.address = Ipv4Addr::LOCALHOST),
+        ("multicast", "224.0.0.1", |said| said.address = Ipv4Addr::new(224, 0, 0, 1)),
+        ("nobody", "0.0.0.0", |said| said.address = Ipv4Addr::UNSPECIFIED),
+        ("the network itself", "10.0.0.0", |said| said.address = Ipv4Addr::new(10, 0, 0, 0)),
+        ("its broadcast", "10.0.0.255", |said| said.address = Ipv4Addr::new(10, 0, 0, 255)),
+        ("an app's", "198.18.0.1", |said| said.address = Ipv4Addr::new(198, 18, 0, 1)),
+        ("holes", "255.0.255.0", |said| said.mask = Ipv4Addr::new(255, 0, 255, 0)),
     ];
-    for (name, lie) in lies {
+    for (name, why, lie) in lies {
         let mut client = Client::new(HARDWARE, 7);
         client.link_up(0);
         next(&mut client);
         let mut said = Said::new(DhcpMessageType::Offer, &client);
         lie(&mut said);
-        assert_eq!(client.on_message(&said.bytes(), 0), None, "{name}");
+        let events = client.on_message(&said.bytes(), 0);
+        match events.as_slice() {
+            // What is meant for somebody else is nobody's business.
+            [] => assert_eq!(why, "", "{name}"),
+            [Event::Refused(refusal)] => assert!(refusal.to_string().contains(why), "{refusal}"),
+            _ => panic!("{name}: {events:?}"),
+        }
+        assert_eq!(client.on_message(&said.bytes(), 1), [], "it is said once");
     }
     let mut client = bound();
     let mut said = Said::new(DhcpMessageType::Ack, &client);
     said.address = Ipv4Addr::new(10, 0, 0, 66);
     next(&mut client);
     said.transaction = client.transaction;
-    assert_eq!(client.on_message(&said.bytes(), 1_800_000), None, "another address than asked for");
+    let events = client.on_message(&said.bytes(), 1_800_000);
+    assert_eq!(events, [Event::Refused(Refusal::OtherAddress(said.address))]);
 }
 
 #[test]
-fn a_gateway_that_is_not_on_the_link_is_none() {
+fn nobody_is_said_not_to_answer_who_has_answered() {
     let mut client = Client::new(HARDWARE, 7);
     client.link_up(0);
-    next(&mut client);
-    let mut said = Said::new(DhcpMessageType::Offer, &client);
-    said.router = Ipv4Addr::new(10, 0, 1, 1);
-    let lease = Answer::parse(&said.bytes()).unwrap().lease().unwrap();
-    assert_eq!(lease.gateway, None);
+    let mut silences = 0;
+    for _ in 0..12 {
+        let at = client.deadline().unwrap();
+        silences += client.on_time(at).iter().filter(|e| **e == Event::Silence).count();
+    }
+    assert_eq!(silences, 1, "it is said once, and of silence");
+    let mut client = Client::new(HARDWARE, 7);
+    client.link_up(0);
+    for _ in 0..12 {
+        let at = client.deadline().unwrap();
+        assert!(!client.on_time(at).contains(&Event::Silence));
+        let mut said = Said::new(DhcpMessageType::Offer, &client);
+        said.seconds = 1;
+        client.on_message(&said.bytes(), at);
+    }
+}
+
+/// The client until it looks for who has the address.
+fn probing(client: &mut Client, address: Ipv4Addr) -> u64 {
+    let (at, event) = next(client);
+    assert_eq!(sent(&event).1, DhcpMessageType::Discover);
+    for kind in [DhcpMessageType::Offer, DhcpMessageType::Ack] {
+        let said = Said { address, ..Said::new(kind, client) };
+        client.on_message(&said.bytes(), at);
+    }
+    let (at, event) = next(client);
+    assert_eq!(event, Event::Look(address));
+    at
+}
+
+#[test]
+fn an_address_that_somebody_has_is_declined_and_never_used() {
+    let mut client = Client::new(HARDWARE, 7);
+    client.link_up(0);
+    let holder = [2, 9, 9, 9, 9, 9];
+    let mut before = 0;
+    for _ in 0..9 {
+        let at = probing(&mut client, ADDRESS);
+        assert!(at >= before, "at {at}, and not before {before}");
+        let events = client.on_neighbour(Some(holder), at);
+        let [Event::Taken { address: ADDRESS, is_used: false, .. }, declined] = events.as_slice()
+        else {
+            panic!("{events:?}")
+        };
+        let (to, kind, bytes) = sent(declined);
+        assert_eq!((to, kind), (Ipv4Addr::BROADCAST, DhcpMessageType::Decline));
+        let packet = DhcpPacket::new_checked(bytes.as_slice()).unwrap();
+        let repr = DhcpRepr::parse(&packet).unwrap();
+        assert_eq!((repr.requested_ip, repr.server_identifier), (Some(ADDRESS), Some(SERVER)));
+        assert_eq!(client.lease(), None);
+        assert_eq!(say(&mut client, DhcpMessageType::Offer, at), None, "nobody asked for one");
+        before = at + DECLINED_MS;
+    }
+    probing(&mut client, Ipv4Addr::new(10, 0, 0, 51));
+    assert_eq!(
+        client.on_neighbour(None, before),
+        [],
+        "one that nobody has is looked for twice more"
+    );
+}
+
+#[test]
+fn somebody_who_answers_for_every_address_keeps_none_of_them() {
+    let mut client = Client::new(HARDWARE, 7);
+    client.link_up(0);
+    for last in 50..52 {
+        let at = probing(&mut client, Ipv4Addr::new(10, 0, 0, last));
+        let events = client.on_neighbour(Some([2, 9, 9, 9, 9, 9]), at);
+        assert!(matches!(events[0], Event::Taken { is_used: false, .. }));
+    }
+    let at = probing(&mut client, ADDRESS.to_bits().wrapping_add(9).into());
+    let events = client.on_neighbour(Some([2, 9, 9, 9, 9, 9]), at);
+    assert!(matches!(events[..], [Event::Taken { is_used: true, .. }, Event::Acquired(_)]));
+}
+
+#[test]
+fn a_server_that_never_grants_what_it_offers_is_asked_ever_more_seldom() {
+    let mut client = Client::new(HARDWARE, 7);
+    client.link_up(0);
+    let (mut at, mut times) = (0, Vec::new());
+    for _ in 0..9 {
+        let event;
+        (at, event) = next(&mut client);
+        assert_eq!(sent(&event).1, DhcpMessageType::Discover);
+        times.push(at);
+        say(&mut client, DhcpMessageType::Offer, at).unwrap();
+        let refused = say(&mut client, DhcpMessageType::Nak, at);
+        let first = times.len() == 1;
+        assert_eq!(refused.is_some(), first, "it is said once");
+    }
+    assert!(at >= 1000 * (1 + 2 + 4 + 8 + 16 + 32 + 64), "{times:?}");
 }
 
 #[test]
@@ -273,7 +385,7 @@ fn an_offer_that_is_not_kept_is_given_up() {
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-        let _ = Answer::parse(&bytes).map(|answer| answer.lease());
+        let _ = Answer::parse(&bytes).map(|answer| answer.lease(None));
     }
 
     #[test]
@@ -288,8 +400,10 @@ proptest! {
         let mut bytes = said.bytes();
         let at = at.index(bytes.len());
         bytes[at] = value;
-        if let Some(lease) = Answer::parse(&bytes).and_then(|answer| answer.lease()) {
-            prop_assert!(is_host(lease.address) && (8..=30).contains(&lease.prefix));
+        let answer = Answer::parse(&bytes);
+        if let Some((lease, _)) = answer.and_then(|answer| answer.lease(None).ok()) {
+            prop_assert!(is_host(lease.address) && (8..=32).contains(&lease.prefix));
+            prop_assert!(lease.routes.len() <= MAX_ROUTES);
             prop_assert!(lease.seconds.is_none_or(|seconds| seconds >= LEAST_LEASE_S));
             prop_assert!(lease.renewal.0 < lease.renewal.1);
             prop_assert!(lease.name_servers.len() <= MAX_SERVERS);
@@ -305,19 +419,21 @@ proptest! {
         let mut client = Client::new(HARDWARE, 7);
         client.link_up(0);
         let (mut now, mut messages) = (0u64, 0u64);
+        let count = |events: &[Event]| {
+            u64::try_from(events.iter().filter(|e| matches!(e, Event::Send(..))).count()).unwrap()
+        };
         for (kind, wait, seconds) in script {
             let end = now + wait;
             while let Some(at) = client.deadline().filter(|at| *at <= end) {
                 now = now.max(at);
-                messages += u64::from(matches!(client.on_time(now), Some(Event::Send(..))));
+                messages += count(&client.on_time(now));
             }
             now = end;
             let kinds = [DhcpMessageType::Offer, DhcpMessageType::Ack, DhcpMessageType::Nak];
             if let Some(kind) = kinds.get(usize::from(kind)) {
                 let mut said = Said::new(*kind, &client);
                 said.seconds = seconds;
-                let answer = client.on_message(&said.bytes(), now);
-                messages += u64::from(matches!(answer, Some(Event::Send(..))));
+                messages += count(&client.on_message(&said.bytes(), now));
             }
         }
         // Each answer buys at most two messages; the rest is paced by time.

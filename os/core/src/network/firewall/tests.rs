@@ -39,12 +39,14 @@ enum End {
 struct Kernel {
     rules: Ruleset,
     elements: BTreeMap<String, Vec<IpAddr>>,
+    with_ports: BTreeMap<String, Vec<(IpAddr, u16)>>,
     connections: u32,
 }
 
 impl Kernel {
     fn new(apps: &[NetworkedApp]) -> Self {
-        Self { rules: ruleset(apps, SERVICE, &[]), elements: BTreeMap::new(), connections: 0 }
+        let rules = ruleset(apps, SERVICE, &[]);
+        Self { rules, elements: BTreeMap::new(), with_ports: BTreeMap::new(), connections: 0 }
     }
 
     fn hook(&self, hook: Hook, packet: &Packet) -> End {
@@ -103,6 +105,11 @@ impl Kernel {
             Match::DestinationIn(set, version) => {
                 Version::of(packet.destination) == *version
                     && self.elements.get(set).is_some_and(|all| all.contains(&packet.destination))
+            }
+            Match::DestinationAndPortIn(set, version) => {
+                let wanted = (packet.destination, packet.port);
+                Version::of(packet.destination) == *version
+                    && self.with_ports.get(set).is_some_and(|all| all.contains(&wanted))
             }
             Match::Protocol(protocol) => packet.protocol == *protocol,
             Match::SourcePort(_) | Match::Rate(_) => true,
@@ -185,6 +192,38 @@ fn a_name_is_open_while_its_address_is_in_the_set_and_for_that_app_alone() {
     assert_eq!(kernel.hook(Hook::Forward, &outward(1002, "192.0.2.7", 8883)), End::Reject);
     kernel.connections = MAX_CONNECTIONS + 1;
     assert_eq!(kernel.hook(Hook::Forward, &right), End::Reject, "too many connections");
+}
+
+#[test]
+fn a_service_is_open_at_the_port_that_it_names_and_nowhere_else() {
+    let mut narrow = to("_ipp._tcp.local");
+    narrow.ports = vec![PortRange { first: 600, last: 700 }];
+    let mut crossed = to("_coap._udp.local");
+    crossed.protocol = Some(Protocol::Tcp);
+    let services = ["_http._tcp.local", "_ipp._tcp.local", "_coap._udp.local"];
+    let granted = vec![to(services[0]), narrow, crossed];
+    let apps = [app(1001, connecting(granted))];
+    let mut kernel = Kernel::new(&apps);
+    let host: IpAddr = "10.0.0.71".parse().unwrap();
+    for service in services {
+        let name = Destination::parse(service).unwrap();
+        let [set] = apps[0].sets_of(&name, Version::V4).try_into().unwrap();
+        let found = kernel.rules.sets.iter().find(|one| one.name == set).unwrap();
+        assert!(found.with_ports, "{service}");
+        let port = if service == services[0] { 8080 } else { 631 };
+        kernel.with_ports.insert(set, vec![(host, port), (host, 9000)]);
+    }
+    let sent = |port, protocol| {
+        let packet = Packet { protocol, ..outward(1001, "10.0.0.71", port) };
+        kernel.hook(Hook::Forward, &packet)
+    };
+    assert_eq!((sent(8080, 6), sent(631, 6)), (End::Accept, End::Accept));
+    assert_eq!(sent(8080, 17), End::Reject, "the service is of TCP");
+    assert_eq!(sent(631, 17), End::Reject, "the grant is for the other protocol");
+    assert_eq!(sent(80, 6), End::Reject, "the host was found, and not this port");
+    assert_eq!(sent(9000, 6), End::Accept);
+    let elsewhere = kernel.hook(Hook::Forward, &outward(1001, "10.0.0.72", 8080));
+    assert_eq!(elsewhere, End::Reject);
 }
 
 #[test]
@@ -324,8 +363,10 @@ fn an_element_carries_its_time_in_milliseconds() {
     let element = Element {
         set: "names4-1001-0".to_owned(),
         address: "192.0.2.1".parse().unwrap(),
+        port: None,
         timeout_ms: Some(30_000),
     };
+    let with_port = Element { port: Some(443), ..element.clone() };
     let bytes = netfilter::add_elements(&[element])[1].clone().finish(1);
     let message = messages(&bytes).next().unwrap();
     let (_, found) = message.split(4).unwrap();
@@ -334,6 +375,9 @@ fn an_element_carries_its_time_in_milliseconds() {
     assert_eq!(attributes(list).find(4), Some(30_000u64.to_be_bytes().as_slice()));
     let key = attributes(attributes(list).find(1).unwrap()).find(1);
     assert_eq!(key, Some([192, 0, 2, 1].as_slice()));
+    let bytes = netfilter::add_elements(&[with_port])[1].clone().finish(1);
+    let whole = [192, 0, 2, 1, 1, 187, 0, 0];
+    assert!(bytes.windows(8).any(|window| window == whole), "{bytes:?}");
 }
 
 fn any_connection() -> impl Strategy<Value = Connection> {

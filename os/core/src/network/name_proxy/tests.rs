@@ -41,7 +41,8 @@ fn asked(name: &str, kind: TYPE) -> Asked {
 fn decided(name: &str, kind: TYPE) -> Decision {
     let one = app(1001, &["example.com", "_http._tcp.local", "10.0.0.0/8", "box.local"], &[2]);
     let apps = [one.clone(), app(1002, &[], &[1]), app(1003, &[], &[])];
-    let hosts = [("printer.local".to_owned(), Destination::parse("_http._tcp.local").unwrap())];
+    let service = Destination::parse("_http._tcp.local").unwrap();
+    let hosts = [Host { name: "printer.local".to_owned(), service, port: 9100 }];
     decide(&asked(name, kind), &one, &apps, &hosts)
 }
 
@@ -115,7 +116,7 @@ fn what_is_sent_holds_nothing_of_the_app_but_the_granted_name() {
     let (Decision::Ask(plain), Decision::Ask(shouted)) = (plain, shouted) else {
         panic!("refused")
     };
-    assert_eq!(plain.question(9), shouted.question(9), "case carries bits");
+    assert_eq!(plain.question(9, true), shouted.question(9, true), "case carries bits");
 }
 
 fn lookup(name: &str) -> Lookup {
@@ -145,7 +146,11 @@ fn answered(name: &str, records: Vec<ResourceRecord<'static>>) -> Vec<u8> {
 }
 
 fn read(name: &str, records: Vec<ResourceRecord<'static>>) -> Outcome {
-    lookup(name).read_answer(9, &answered(name, records)).unwrap()
+    read_with(&lookup(name), &answered(name, records)).unwrap().unwrap()
+}
+
+fn read_with(lookup: &Lookup, bytes: &[u8]) -> Option<Result<Outcome, Failure>> {
+    lookup.read_answer(9, bytes, &Surroundings::default())
 }
 
 fn addresses(outcome: &Outcome) -> Vec<String> {
@@ -162,11 +167,13 @@ fn aliases_are_followed_within_bounds() {
             })
             .collect();
         records.push(record(&format!("n{length}.example"), 60, a("203.0.113.9")));
-        read("example.com", records)
+        read_with(&lookup("example.com"), &answered("example.com", records)).unwrap()
     };
-    assert_eq!(addresses(&chain(3)), ["203.0.113.9"]);
-    assert_eq!(addresses(&chain(7)), ["203.0.113.9"]);
-    assert_eq!(addresses(&chain(12)), Vec::<String>::new());
+    for length in [1, 7, 8, 12, MAX_ALIASES] {
+        assert_eq!(addresses(&chain(length).unwrap()), ["203.0.113.9"], "{length}");
+    }
+    // Beyond that it is an error, and not a name without addresses.
+    assert_eq!(chain(MAX_ALIASES + 1), Err(Failure::LongChain));
     let circle = vec![
         record("example.com", 60, cname("b.example")),
         record("b.example", 60, cname("example.com")),
@@ -194,8 +201,19 @@ fn the_time_of_an_address_has_a_floor_and_a_ceiling() {
     }
 }
 
+/// Where a device with these addresses is.
+fn around(near: &[(&str, u8)]) -> Surroundings {
+    let near = near.iter().map(|(text, length)| (text.parse().unwrap(), *length)).collect();
+    Surroundings { near, translated: Vec::new() }
+}
+
+fn may_have(name: &str, address: &str, surroundings: &Surroundings) -> bool {
+    lookup(name).may_have(address.parse().unwrap(), surroundings).is_ok()
+}
+
 #[test]
 fn a_public_name_never_leads_to_somebody_near() {
+    let nowhere = Surroundings::default();
     for private in [
         "127.0.0.1",
         "0.0.0.0",
@@ -209,39 +227,141 @@ fn a_public_name_never_leads_to_somebody_near() {
         "255.255.255.255",
     ] {
         let outcome = read("example.com", vec![record("example.com", 60, a(private))]);
-        assert_eq!(outcome.forbidden, [private.parse::<IpAddr>().unwrap()]);
+        let forbidden: Vec<_> = outcome.forbidden.iter().map(|(address, _)| *address).collect();
+        assert_eq!(forbidden, [private.parse::<IpAddr>().unwrap()]);
         assert!(outcome.records.is_empty(), "{private}");
     }
     for private in [
         "::1",
         "::",
         "fe80::1",
+        "fec0::1",
         "fd00::1",
         "ff02::1",
         "::ffff:10.0.0.1",
         "64:ff9b::a00:1",
+        "64:ff9b:1::1",
         "2002:a00:1::",
     ] {
-        assert!(!may_have("example.com", private.parse().unwrap()), "{private}");
+        assert!(!may_have("example.com", private, &nowhere), "{private}");
     }
-    assert!(may_have("example.com", "2001:db8::1".parse().unwrap()));
+    assert!(may_have("example.com", "2001:db8::1", &nowhere));
     for local in ["nas.lan", "nas", "nas.local", "nas.home.arpa"] {
-        assert!(may_have(local, "192.168.1.1".parse().unwrap()), "{local}");
+        assert!(may_have(local, "192.168.1.1", &nowhere), "{local}");
         for never in ["127.0.0.1", "198.18.0.1", "224.0.0.1", "::1"] {
-            assert!(!may_have(local, never.parse().unwrap()), "{local} {never}");
+            assert!(!may_have(local, never, &nowhere), "{local} {never}");
         }
+    }
+    // Neighbours with public addresses are neighbours.
+    let here = around(&[("2001:db8:77::50", 64), ("203.0.113.50", 28)]);
+    for (address, is_public) in [
+        ("2001:db8:77::1", false),
+        ("2001:db8:78::1", true),
+        ("203.0.113.49", false),
+        ("203.0.113.65", true),
+    ] {
+        assert_eq!(may_have("example.com", address, &here), is_public, "{address}");
+    }
+    assert!(may_have("nas.lan", "203.0.113.49", &here));
+}
+
+#[test]
+fn behind_a_translator_a_name_leads_where_its_ipv4_address_may() {
+    let mut here = around(&[("2001:db8:77::50", 64), ("10.0.0.5", 24)]);
+    assert!(may_have("example.com", "64:ff9b::203.0.113.9", &here));
+    assert!(!may_have("example.com", "64:ff9b::192.168.1.1", &here));
+    // A network's own prefix is one of many, until it is known.
+    assert!(may_have("example.com", "2001:db8:64::10.0.0.1", &here));
+    for (prefix, length, private, public) in [
+        ("2001:db8:64::", 96, "2001:db8:64::a00:1", "2001:db8:64::cb00:7109"),
+        ("2001:db8:64::", 64, "2001:db8:64:0:a:0:100:0", "2001:db8:64:0:cb:71:900::"),
+        ("2001:db8:64::", 48, "2001:db8:64:a00:0:100::", "2001:db8:64:cb00:71:900::"),
+        ("2001:db8::", 32, "2001:db8:a00:1::", "2001:db8:cb00:7109::"),
+    ] {
+        here.translated = vec![(prefix.parse().unwrap(), length)];
+        assert!(!may_have("example.com", private, &here), "{prefix}/{length}");
+        assert!(may_have("example.com", public, &here), "{prefix}/{length}");
+    }
+}
+
+#[test]
+fn a_name_of_the_link_leads_to_the_link_and_nowhere_else() {
+    let here = around(&[("10.77.0.50", 24), ("2001:db8:77::50", 64)]);
+    let printer = Lookup { on_link: true, ..lookup("printer.local") };
+    let instance = Lookup { name: "printer.example.com".to_owned(), ..printer.clone() };
+    for (address, is_here) in [
+        ("10.77.0.71", true),
+        ("2001:db8:77::71", true),
+        ("10.78.0.71", false),
+        ("203.0.113.66", false),
+        ("2001:db8:78::71", false),
+        ("fd00::71", false),
+        ("127.0.0.1", false),
+    ] {
+        for name in [&printer, &instance] {
+            let found = name.may_have(address.parse().unwrap(), &here);
+            assert_eq!(found.is_ok(), is_here, "{} {address}", name.name);
+        }
+        // What a neighbour says counts on the neighbour's link alone.
+        let elsewhere = around(&[("172.16.0.5", 24)]);
+        assert!(printer.may_have(address.parse().unwrap(), &elsewhere).is_err(), "{address}");
+    }
+}
+
+#[test]
+fn a_message_that_promises_more_records_than_it_has_is_read_as_far_as_it_is_needed() {
+    let mut bytes = answered("example.com", vec![record("example.com", 60, a("203.0.113.2"))]);
+    for count in [8, 10] {
+        bytes[count + 1] = 3;
+        let outcome = read_with(&lookup("example.com"), &bytes).unwrap().unwrap();
+        assert_eq!(addresses(&outcome), ["203.0.113.2"]);
+    }
+    bytes[7] = 2;
+    assert_eq!(read_with(&lookup("example.com"), &bytes), Some(Err(Failure::Malformed)));
+}
+
+#[test]
+fn an_answer_that_is_cut_short_counts_for_what_it_has() {
+    let truncated = |records: Vec<ResourceRecord<'static>>| {
+        let mut bytes = answered("example.com", records);
+        bytes[2] |= 0x02;
+        read_with(&lookup("example.com"), &bytes).unwrap()
+    };
+    let some = truncated(vec![record("example.com", 60, a("203.0.113.2"))]);
+    assert_eq!(addresses(&some.unwrap()), ["203.0.113.2"]);
+    assert_eq!(truncated(Vec::new()), Err(Failure::Truncated));
+}
+
+#[test]
+fn an_error_is_one_whether_or_not_it_repeats_the_question() {
+    for (code, why) in [
+        (1, Failure::Format),
+        (2, Failure::Server),
+        (4, Failure::NotImplemented),
+        (5, Failure::Refused),
+        (9, Failure::Other),
+    ] {
+        let mut bytes = answered("example.com", Vec::new());
+        bytes[3] |= code;
+        assert_eq!(read_with(&lookup("example.com"), &bytes), Some(Err(why)));
+        let mut alone = bytes[..12].to_vec();
+        alone[5] = 0;
+        assert_eq!(read_with(&lookup("example.com"), &alone), Some(Err(why)), "12 bytes");
+        alone[3] &= 0xf0;
+        assert_eq!(read_with(&lookup("example.com"), &alone), None, "an answer to no question");
     }
 }
 
 #[test]
 fn an_answer_to_something_else_is_ignored() {
     let bytes = answered("example.com", vec![record("example.com", 60, a("203.0.113.2"))]);
-    assert!(lookup("example.com").read_answer(9, &bytes).is_some());
-    assert_eq!(lookup("example.com").read_answer(8, &bytes), None, "another id");
-    assert_eq!(lookup("example.org").read_answer(9, &bytes), None, "another name");
+    assert!(read_with(&lookup("example.com"), &bytes).is_some());
+    let here = Surroundings::default();
+    assert_eq!(lookup("example.com").read_answer(8, &bytes, &here), None, "another id");
+    assert_eq!(read_with(&lookup("example.org"), &bytes), None, "another name");
     let six = Lookup { kind: Kind::Aaaa, ..lookup("example.com") };
-    assert_eq!(six.read_answer(9, &bytes), None, "another type");
-    assert_eq!(lookup("example.com").read_answer(9, &question("example.com", TYPE::A)), None);
+    assert_eq!(read_with(&six, &bytes), None, "another type");
+    assert_eq!(read_with(&lookup("example.com"), &question("example.com", TYPE::A)), None);
 }
 
 #[test]
@@ -251,7 +371,7 @@ fn an_address_record_without_an_address_is_none() {
     assert_eq!(bytes[length..], [4, 203, 0, 113, 2]);
     bytes.truncate(length);
     bytes.push(0);
-    let outcome = lookup("example.com").read_answer(9, &bytes).unwrap();
+    let outcome = read_with(&lookup("example.com"), &bytes).unwrap().unwrap();
     assert_eq!(outcome.records, []);
 }
 
@@ -259,13 +379,15 @@ fn an_address_record_without_an_address_is_none() {
 fn instances_lead_to_hosts_and_the_reply_fits_the_question() {
     let name = "my printer._http._tcp.local";
     let grant = Destination::parse("_http._tcp.local").unwrap();
-    let find = Lookup { grant, name: name.to_owned(), kind: Kind::Srv, on_link: true };
+    let find =
+        Lookup { grant: grant.clone(), name: name.to_owned(), kind: Kind::Srv, on_link: true };
     let mut packet = Packet::new_reply(9);
     let target = Name::new("Printer.local").unwrap();
     let srv = RData::SRV(SRV { priority: 0, weight: 0, port: 631, target });
     packet.answers.push(record("My Printer._http._tcp.local", 120, srv.into_owned()));
-    let outcome = find.read_answer(9, &packet.build_bytes_vec().unwrap()).unwrap();
-    assert_eq!(outcome.records[0].as_host(), Some("printer.local".to_owned()));
+    let outcome = read_with(&find, &packet.build_bytes_vec().unwrap()).unwrap().unwrap();
+    let host = Host { name: "printer.local".to_owned(), service: grant.clone(), port: 631 };
+    assert_eq!(outcome.records[0].as_host(&grant), Some(host));
     let asked = asked("My Printer._http._tcp.local", TYPE::SRV);
     let bytes = reply(&asked, Status::Known, &outcome.records);
     let reply = Packet::parse(&bytes).unwrap();
@@ -279,7 +401,7 @@ proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
         let _ = read_question(&bytes);
-        let _ = lookup("example.com").read_answer(9, &bytes);
+        let _ = read_with(&lookup("example.com"), &bytes);
     }
 
     #[test]
@@ -292,10 +414,12 @@ proptest! {
         ]);
         let at = at.index(bytes.len());
         bytes[at] = value;
-        if let Some(outcome) = lookup("example.com").read_answer(9, &bytes) {
+        if let Some(Ok(outcome)) = read_with(&lookup("example.com"), &bytes) {
             for found in &outcome.records {
                 prop_assert!((LEAST_TTL_S..=MOST_TTL_S).contains(&found.ttl));
-                prop_assert!(found.as_address().is_some_and(|a| may_have("example.com", a)));
+                let address = found.as_address().unwrap();
+                let here = Surroundings::default();
+                prop_assert!(lookup("example.com").may_have(address, &here).is_ok());
             }
         }
     }
