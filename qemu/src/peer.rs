@@ -2,16 +2,16 @@
 //! QEMU (`-netdev stream`). It answers for every address there is, tells the lies of its [`World`],
 //! and remembers every frame that the guest has sent.
 
+mod servers;
+
 use crate::HarnessError;
 use crate::packet::{Frame, ICMP6, Packet, Segment, TCP, UDP, carried, flag, octets};
-use simple_dns::rdata::{A, AAAA, CNAME, PTR, RData, SRV, TXT};
-use simple_dns::{CLASS, Name, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Hardware address of everybody that the guest meets.
 pub const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -42,6 +42,23 @@ pub struct World {
     pub services: Vec<Instance>,
     /// Time servers, which the DHCP server names.
     pub time: Vec<TimeServer>,
+    /// Name servers, which the DHCP server names, and how they are.
+    pub name_servers: Vec<(Ipv4Addr, Manner)>,
+    /// Addresses that somebody has, and says so.
+    pub taken: Vec<Ipv4Addr>,
+}
+
+/// How a name server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// It answers what it is asked.
+    Answers,
+    /// It says nothing.
+    Silent,
+    /// It answers with REFUSED.
+    Refuses,
+    /// It answers with FORMERR whatever has EDNS in it, in 12 bytes.
+    RefusesEdns,
 }
 
 /// A time server (RFC 5905).
@@ -51,6 +68,18 @@ pub struct TimeServer {
     pub address: Ipv4Addr,
     /// Milliseconds by which it is ahead of this machine's clock.
     pub ahead_ms: i64,
+    /// Milliseconds that it admits to be off by.
+    pub dispersion_ms: u32,
+    /// It says that it knows the time.
+    pub knows: bool,
+}
+
+impl TimeServer {
+    /// One that knows the time.
+    #[must_use]
+    pub fn new(address: Ipv4Addr, ahead_ms: i64) -> Self {
+        Self { address, ahead_ms, dispersion_ms: 0, knows: true }
+    }
 }
 
 /// An instance of a DNS-SD service (RFC 6763).
@@ -79,6 +108,19 @@ pub struct Dhcp {
     pub lie: Option<fn(&mut Vec<u8>)>,
     /// Each answer is sent so many times.
     pub copies: usize,
+    /// Which of the forms of a lease it has.
+    pub form: LeaseForm,
+}
+
+/// What a DHCP server says of a lease, beside its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseForm {
+    /// A prefix of 24 bits, a router and name servers, each time.
+    Whole,
+    /// The same, and nothing but the time when it is renewed.
+    BareRenewals,
+    /// A prefix of one address, and classless routes that stand in the field `file`.
+    HostPrefix,
 }
 
 /// What a router advertises.
@@ -117,11 +159,20 @@ impl Answer {
 impl Default for World {
     fn default() -> Self {
         Self {
-            dhcp: Dhcp { serves: true, address: GUEST, seconds: 86_400, lie: None, copies: 1 },
+            dhcp: Dhcp {
+                serves: true,
+                address: GUEST,
+                seconds: 86_400,
+                lie: None,
+                copies: 1,
+                form: LeaseForm::Whole,
+            },
             router: None,
             names: Vec::new(),
             services: Vec::new(),
             time: Vec::new(),
+            name_servers: vec![(NAME_SERVER, Manner::Answers)],
+            taken: Vec::new(),
         }
     }
 }
@@ -373,19 +424,19 @@ fn take_frame(pending: &mut Vec<u8>) -> Option<Frame> {
 /// What the network says to one frame.
 fn answers(world: &World, frame: &Frame) -> Vec<Frame> {
     if frame.carries == carried::ARP {
-        return arp(frame).into_iter().collect();
+        return arp(world, frame).into_iter().collect();
     }
     let Some(packet) = frame.packet() else {
         return Vec::new();
     };
     let packets = match (packet.protocol, packet.segment()) {
         (UDP, Some(segment)) => match segment.destination {
-            67 => dhcp(world, &segment),
-            123 => time(world, &packet, &segment).into_iter().collect(),
+            67 => servers::dhcp(world, &segment),
+            123 => servers::time(world, &packet, &segment).into_iter().collect(),
             53 | 5353 if simple_dns::Packet::parse(&segment.payload).is_ok() => {
-                name(world, &packet, &segment).into_iter().collect()
+                servers::name(world, &packet, &segment).into_iter().collect()
             }
-            547 => information(world, frame, &segment).into_iter().collect(),
+            547 => servers::information(world, frame, &segment).into_iter().collect(),
             _ => vec![echo(&packet, &segment)],
         },
         (TCP, Some(segment)) => tcp(&packet, &segment).into_iter().collect(),
@@ -395,14 +446,15 @@ fn answers(world: &World, frame: &Frame) -> Vec<Frame> {
     packets.iter().map(|packet| framed(packet, frame.from)).collect()
 }
 
-/// Everybody is here, but for the guest and whoever looks whether an address is taken.
-fn arp(frame: &Frame) -> Option<Frame> {
+/// Everybody is here, but for the guest; whoever looks whether an address is taken hears of those that are.
+fn arp(world: &World, frame: &Frame) -> Option<Frame> {
     let [_, _, _, _, _, _, 0, 1, question @ ..] = frame.body.as_slice() else {
         return None;
     };
     let (asker, target) = (question.get(..10)?, question.get(16..20)?);
     let source = asker.get(6..10)?;
-    if source == [0; 4] || source == target {
+    let is_taken = world.taken.iter().any(|taken| taken.octets() == *target);
+    if source == [0; 4] && !is_taken || source == target {
         return None;
     }
     let mut body = vec![0, 1, 8, 0, 6, 4, 0, 2];
@@ -410,187 +462,6 @@ fn arp(frame: &Frame) -> Option<Frame> {
     body.extend(target);
     body.extend(asker);
     Some(Frame { to: frame.from, from: HARDWARE, carries: carried::ARP, body })
-}
-
-fn dhcp(world: &World, segment: &Segment) -> Vec<Packet> {
-    const OPTIONS: usize = 240;
-    let server = &world.dhcp;
-    let asked = &segment.payload;
-    let option = |wanted: u8| -> Option<&[u8]> {
-        let mut rest = asked.get(OPTIONS..)?;
-        while let [kind, length, more @ ..] = rest {
-            let value = more.get(..usize::from(*length))?;
-            if *kind == wanted {
-                return Some(value);
-            }
-            rest = more.get(usize::from(*length)..)?;
-        }
-        None
-    };
-    let (Some(kind), true) = (option(53).and_then(|o| o.first()), server.serves) else {
-        return Vec::new();
-    };
-    let requested = option(50).map(<[u8]>::to_vec);
-    let current = asked.get(12..16).unwrap_or_default().to_vec();
-    let wanted = requested.unwrap_or(current);
-    let other = option(54).is_some_and(|id| id != ROUTER.octets());
-    let kind = match kind {
-        1 => 2,
-        3 if other => return Vec::new(),
-        3 if wanted != server.address.octets() => 6,
-        3 => 5,
-        _ => return Vec::new(),
-    };
-    let mut body = vec![2, 1, 6, 0];
-    body.extend(asked.get(4..8).unwrap_or_default());
-    body.extend([0, 0, 0x80, 0, 0, 0, 0, 0]);
-    body.extend(if kind == 6 { [0; 4] } else { server.address.octets() });
-    body.extend(ROUTER.octets());
-    body.extend([0; 4]);
-    body.extend(asked.get(28..44).unwrap_or_default());
-    body.extend([0; 192]);
-    body.extend([0x63, 0x82, 0x53, 0x63, 53, 1, kind, 54, 4]);
-    body.extend(ROUTER.octets());
-    if kind != 6 {
-        body.extend([51, 4]);
-        body.extend(server.seconds.to_be_bytes());
-        body.extend([1, 4, 255, 255, 255, 0, 3, 4]);
-        body.extend(ROUTER.octets());
-        body.extend([6, 4]);
-        body.extend(NAME_SERVER.octets());
-        if !world.time.is_empty() {
-            body.extend([42, u8::try_from(world.time.len().saturating_mul(4)).unwrap_or(0)]);
-            body.extend(world.time.iter().flat_map(|server| server.address.octets()));
-        }
-    }
-    body.push(255);
-    if let Some(lie) = server.lie {
-        lie(&mut body);
-    }
-    let segment = Segment {
-        source: 67,
-        destination: 68,
-        sequence: 0,
-        acknowledgement: 0,
-        flags: 0,
-        payload: body,
-    };
-    let packet = Packet::with(ROUTER.into(), Ipv4Addr::BROADCAST.into(), UDP, &segment);
-    vec![packet; server.copies]
-}
-
-/// A time server that is what it says of itself, but for the time.
-fn time(world: &World, packet: &Packet, segment: &Segment) -> Option<Packet> {
-    const SECONDS_FROM_1900_TO_1970: i64 = 2_208_988_800;
-    let asked = |server: &&TimeServer| IpAddr::V4(server.address) == packet.destination;
-    let server = world.time.iter().find(asked)?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).ok()?;
-    let ms = i64::try_from(now.as_millis()).ok()?.checked_add(server.ahead_ms)?;
-    let seconds = ms.div_euclid(1000).checked_add(SECONDS_FROM_1900_TO_1970)?;
-    let fraction = ms.rem_euclid(1000).checked_shl(32)?.checked_div(1000)?;
-    // The counter of seconds has 32 bits, whatever the year.
-    let stamp = (seconds.checked_shl(32)? | fraction).to_be_bytes();
-    let mut payload = vec![0x24, 2, 6, 0xec];
-    payload.extend([0, 0, 1, 0, 0, 0, 1, 0, 127, 0, 0, 1]);
-    payload.extend(stamp);
-    payload.extend(segment.payload.get(40..48)?);
-    payload.extend(stamp);
-    payload.extend(stamp);
-    Some(back(packet, segment, payload))
-}
-
-/// A DHCPv6 server that knows name servers and nothing else.
-fn information(world: &World, frame: &Frame, segment: &Segment) -> Option<Packet> {
-    let advertised = world.router.as_ref()?;
-    let [11, a, b, c, ..] = segment.payload.as_slice() else {
-        return None;
-    };
-    let mut payload = vec![7, *a, *b, *c, 0, 23];
-    let length = advertised.by_dhcp.len().checked_mul(16)?;
-    payload.extend(u16::try_from(length).ok()?.to_be_bytes());
-    for server in &advertised.by_dhcp {
-        payload.extend(server.octets());
-    }
-    let asker = frame.packet()?.source;
-    let answer = Segment {
-        source: 547,
-        destination: 546,
-        sequence: 0,
-        acknowledgement: 0,
-        flags: 0,
-        payload,
-    };
-    Some(Packet::with(ROUTER_V6.into(), asker, UDP, &answer))
-}
-
-/// Answers a question for a name, from whichever server it was sent to.
-fn name(world: &World, packet: &Packet, segment: &Segment) -> Option<Packet> {
-    let asked = simple_dns::Packet::parse(&segment.payload).ok()?;
-    let question = asked.questions.first()?.clone();
-    let written = question.qname.to_string();
-    let written = written.to_ascii_lowercase();
-    let known = world.names.iter().find(|(name, _)| match name.strip_prefix("*.") {
-        Some(domain) => written.ends_with(domain),
-        None => *name == written,
-    });
-    let found = known.map(|(_, answer)| answer);
-    let instances = instances(world, &written, question.qtype);
-    let mut reply = asked.clone().into_reply();
-    reply.set_flags(PacketFlag::RESPONSE | PacketFlag::RECURSION_AVAILABLE);
-    reply.questions = vec![question.clone()];
-    match found {
-        None if !instances.is_empty() => {
-            let owner = question.qname.clone();
-            let record = |data| ResourceRecord::new(owner.clone(), CLASS::IN, 120, data);
-            reply.answers = instances.into_iter().map(record).collect();
-        }
-        None => *reply.rcode_mut() = RCODE::NameError,
-        Some(answer) => {
-            let mut owner = question.qname.clone();
-            for alias in &answer.aliases {
-                let target = Name::new(alias).ok()?.into_owned();
-                let data = RData::CNAME(CNAME(target.clone()));
-                reply.answers.push(ResourceRecord::new(owner, CLASS::IN, answer.ttl, data));
-                owner = target;
-            }
-            for address in &answer.addresses {
-                let data = match (question.qtype, address) {
-                    (QTYPE::TYPE(TYPE::A), IpAddr::V4(found)) => {
-                        RData::A(A { address: found.to_bits() })
-                    }
-                    (QTYPE::TYPE(TYPE::AAAA), IpAddr::V6(found)) => {
-                        RData::AAAA(AAAA { address: found.to_bits() })
-                    }
-                    _ => continue,
-                };
-                let record = ResourceRecord::new(owner.clone(), CLASS::IN, answer.ttl, data);
-                reply.answers.push(record);
-            }
-            if !matches!(question.qtype, QTYPE::TYPE(TYPE::A | TYPE::AAAA)) {
-                let data = RData::TXT(TXT::new().with_string("smuggled").ok()?);
-                let record = ResourceRecord::new(owner, CLASS::IN, answer.ttl, data);
-                reply.answers.push(record);
-            }
-        }
-    }
-    let payload = reply.build_bytes_vec().ok()?;
-    Some(back(packet, segment, payload))
-}
-
-/// What is known of instances of services.
-fn instances(world: &World, asked: &str, kind: QTYPE) -> Vec<RData<'static>> {
-    let of_name = |name: &str| Name::new(name).ok().map(Name::into_owned);
-    let found = world.services.iter().filter_map(|instance| match kind {
-        QTYPE::TYPE(TYPE::PTR) if instance.service == asked => {
-            Some(RData::PTR(PTR(of_name(&instance.name)?)))
-        }
-        QTYPE::TYPE(TYPE::SRV) if instance.name.eq_ignore_ascii_case(asked) => {
-            let target = of_name(&instance.host)?;
-            Some(RData::SRV(SRV { priority: 0, weight: 0, port: instance.port, target }))
-        }
-        _ => None,
-    });
-    found.collect()
 }
 
 /// A datagram in the other direction.

@@ -1,7 +1,7 @@
 /* Names: reaching what none of them grants, and using them to carry something else. */
 #include "network.h"
 
-enum { A = 1, NULL_RECORD = 10, TXT = 16 };
+enum { A = 1, NULL_RECORD = 10, TXT = 16, AAAA = 28, SRV = 33 };
 
 /* An address that nobody has asked for by its name. */
 static int by_address(void)
@@ -48,6 +48,35 @@ static int rebinding(void)
     char address[64] = "";
     int error = ask(name_server(), "rebind.example.com", A, address);
     return error ? error : talk_tcp(address, 80);
+}
+
+/* A granted public name that leads to a neighbour, who has a public address as well. */
+static int near_by_name(void)
+{
+    char address[64] = "";
+    int error = ask(name_server(), "rebind.example.com", AAAA, address);
+    return error ? error : talk_tcp(address, 80);
+}
+
+/* A neighbour says that an instance of the granted service is on a host elsewhere: the way out. */
+static int instance_elsewhere(void)
+{
+    char address[64] = "";
+    int error = ask(name_server(), "Back office._printer._tcp.local", SRV, NULL);
+    if (error)
+        return EPROTO; /* The neighbour was not heard: this is not the attack. */
+    error = ask(name_server(), "elsewhere.local", A, address);
+    return error ? error : talk_tcp(address, 9100);
+}
+
+/* Another port of a host on which an instance was found. */
+static int instance_other_port(void)
+{
+    char address[64] = "";
+    int error = ask(name_server(), "Front desk._printer._tcp.local", SRV, NULL);
+    if (!error)
+        error = ask(name_server(), "printer.local", A, address);
+    return error ? EPROTO : talk_tcp(address, 9101);
 }
 
 static int tunnel_text(void)
@@ -140,6 +169,9 @@ const struct attack name_attacks[] = {
     { "network-other-protocol", other_protocol },
     { "network-expired-address", expired_address },
     { "network-rebinding", rebinding },
+    { "network-near-by-name", near_by_name },
+    { "network-instance-elsewhere", instance_elsewhere },
+    { "network-instance-other-port", instance_other_port },
     { "network-tunnel-txt", tunnel_text },
     { "network-tunnel-null", tunnel_null },
     { "network-tunnel-long-labels", tunnel_long_labels },

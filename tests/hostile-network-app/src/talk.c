@@ -134,6 +134,8 @@ int ask(const char *server, const char *name, uint16_t type, char *found)
         at += 10;
         if (data == 4 && at + 4 <= (size_t)received)
             inet_ntop(AF_INET, message + at, found, 64);
+        else if (type == 28 && data == 16 && at + 16 <= (size_t)received)
+            inet_ntop(AF_INET6, message + at, found, 64);
         at += data;
     }
     return 0;

@@ -53,11 +53,20 @@ pub(crate) fn world() -> World {
         host: "printer.local".to_owned(),
         port: 9100,
     });
+    // A neighbour that names what is not on the link, and a public name that leads to a neighbour.
+    world.services.push(Instance {
+        service: "_printer._tcp.local".to_owned(),
+        name: "Back office._printer._tcp.local".to_owned(),
+        host: "elsewhere.local".to_owned(),
+        port: 9100,
+    });
+    let near = Answer { ttl: 1, ..Answer::of(&["10.77.0.1", "2001:db8:77::1"]) };
+    world.names.push(("rebind.example.com".to_owned(), near));
     for (name, address) in [
+        ("elsewhere.local", "203.0.113.66"),
         ("printer.local", "10.77.0.71"),
         ("service.example.com", "203.0.113.7"),
         ("secret.service.example.com", "203.0.113.7"),
-        ("rebind.example.com", "10.77.0.1"),
         ("*.tunnel.example.com", "203.0.113.66"),
         ("tunnel.example.com", "203.0.113.66"),
         ("nas.local", "10.77.0.70"),

@@ -34,12 +34,15 @@ pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.check("a_forged_time_harms_nothing_lasting", move || forged(&image()));
     suite.check("a_time_before_the_floor_is_refused", move || before_the_floor(&image()));
     suite.check("time_servers_that_disagree_set_nothing", move || disagree(&image()));
+    suite.check("a_coarse_time_server_is_believed_where_nobody_knows_better", move || {
+        coarse(&image())
+    });
     suite.check("time_servers_are_found_by_name", move || by_name(artefacts, &image()));
     suite.check("the_clock_keeps_the_floor_of_a_committed_release", move || floor_stays(artefacts));
 }
 
 fn server(place: u8, ahead_ms: i64) -> TimeServer {
-    TimeServer { address: Ipv4Addr::new(10, 77, 0, place), ahead_ms }
+    TimeServer::new(Ipv4Addr::new(10, 77, 0, place), ahead_ms)
 }
 
 fn world(time: Vec<TimeServer>) -> World {
@@ -136,6 +139,20 @@ fn disagree(image: &Path) -> Result<()> {
     is_ahead(&mut guest, 0)?;
     ensure!(clock(&mut guest)?.2 == "Hardware");
     Ok(())
+}
+
+/// One that does not know the time is named as such; one that knows it coarsely is enough.
+fn coarse(image: &Path) -> Result<()> {
+    let unsynchronised = TimeServer { knows: false, ..server(61, HOUR_MS) };
+    let mut guest = start(image, vec![unsynchronised])?;
+    let named = "time: 10\\.77\\.0\\.61 answers, but does not know the time itself";
+    guest.wait_anywhere(named, BOOT)?;
+    is_ahead(&mut guest, 0)?;
+    ensure!(!guest.console.text().contains("time: no answer"), "{}", guest.console.tail());
+    let far = TimeServer { dispersion_ms: 10_200, ..server(62, HOUR_MS) };
+    let believed = "time: 1 of 1 servers agree, give or take 10\\.[0-9] s; the clock is set";
+    ask_again(&mut guest, vec![far], believed)?;
+    is_ahead(&mut guest, HOUR_MS)
 }
 
 fn by_name(artefacts: &Artefacts, image: &Path) -> Result<()> {

@@ -265,6 +265,8 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         Tests(&[
             "what_is_sent_holds_nothing_of_the_app_but_the_granted_name",
             "a_public_name_never_leads_to_somebody_near",
+            "a_name_of_the_link_leads_to_the_link_and_nowhere_else",
+            "a_service_is_open_at_the_port_that_it_names_and_nowhere_else",
             "no_packet_of_an_attack_leaves_the_device",
         ]),
     ),
@@ -280,6 +282,19 @@ const ROWS: &[(&str, &str, Verdict)] = &[
             "apps_talk_where_both_name_each_other_and_nowhere_else",
             "the_device_itself_answers_to_nobody",
             "the_network_reaches_server_ports_and_nothing_else",
+        ]),
+    ),
+    (
+        "N strangers",
+        "whoever is on the network makes the device wait, grow, or believe",
+        Tests(&[
+            "exchanges_on_networks_as_they_are_end_as_they_should",
+            "no_server_makes_it_send_in_a_storm",
+            "no_server_makes_it_ask_in_a_storm",
+            "however_much_is_said_the_list_is_bounded",
+            "routers_that_do_not_agree_make_nobody_ask_more_often",
+            "somebody_who_answers_for_every_address_keeps_none_of_them",
+            "a_rogue_dhcp_server_is_not_believed",
         ]),
     ),
     (
