@@ -9,7 +9,8 @@ use holdfast_core::package::{ShortName, Version};
 use holdfast_core::policy::Requests;
 use holdfast_core::release::Repository;
 use holdfast_core::update::config::Window;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -110,7 +111,7 @@ pub struct UpdateSource {
     pub oem: Option<RepositorySource>,
     /// Certificates of the authorities that may vouch for the servers: PEM files, relative to the manifest.
     /// This checkout's development authority when not given.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_least_one")]
     pub authorities: Vec<PathBuf>,
     /// Seconds between two looks for releases.
     #[serde(default = "default_check_every_s")]
@@ -280,10 +281,10 @@ pub struct NetworkSource {
     #[serde(default, rename = "interface")]
     pub interfaces: Vec<InterfaceSource>,
     /// Name servers, instead of those that the network names.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_least_one")]
     pub name_servers: Vec<IpAddr>,
     /// Time servers, by address or name, instead of those that the network names: up to 4.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "at_least_one")]
     pub time_servers: Vec<String>,
 }
 
@@ -386,6 +387,40 @@ pub struct Storage {
     pub data_mib: u32,
 }
 
+/// A list that stands for something when it is left out: empty, it would have to mean nothing, and is refused.
+fn at_least_one<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let list = Vec::deserialize(deserializer)?;
+    if list.is_empty() {
+        return Err(D::Error::custom(
+            "must have at least one entry; leave the field out for what stands in its place otherwise",
+        ));
+    }
+    Ok(list)
+}
+
+/// The text of a document that a person has written; a byte order mark in front of it is left out.
+pub(crate) fn read_text(path: &Path) -> Result<String, ManifestError> {
+    let bytes = fs::read(path).map_err(FileError::at("read", path))?;
+    let refuse = |reason: &str| FieldError {
+        path: path.to_owned(),
+        field: "encoding".to_owned(),
+        reason: reason.to_owned(),
+    };
+    let wide = match bytes.as_slice() {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        // A letter of ASCII has a zero beside it.
+        [first, second, ..] => (*first == 0) != (*second == 0),
+        _ => false,
+    };
+    if wide {
+        return Err(refuse("is UTF-16; save it as UTF-8").into());
+    }
+    let text = String::from_utf8(bytes).map_err(|_| refuse("is not UTF-8; save it as UTF-8"))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
+}
+
 fn default_hostname() -> String {
     "holdfast".to_owned()
 }
@@ -415,7 +450,7 @@ impl ImageManifest {
     /// # Errors
     /// Unreadable, not TOML, an unknown or missing field, or a value out of bounds.
     pub fn load(path: &Path) -> Result<Self, ManifestError> {
-        let text = fs::read_to_string(path).map_err(FileError::at("read", path))?;
+        let text = read_text(path)?;
         let mut manifest: Self = toml::from_str(&text).map_err(|source| ManifestError::Toml {
             path: path.to_owned(),
             source: Box::new(source),
@@ -662,6 +697,38 @@ data_mib = 16
         assert!(message.contains("image.toml") && message.contains("memory_mb"), "{message}");
         let message = refusal("schema = 1", "schema = 2");
         assert!(message.contains("schema: must be 1"), "{message}");
+    }
+
+    #[test]
+    fn an_empty_list_does_not_stand_for_what_a_missing_one_does() {
+        for (table, field) in [
+            ("network", "name_servers"),
+            ("network", "time_servers"),
+            ("update.os]\nurl = \"https://a.example/os\"\n[update", "authorities"),
+        ] {
+            let text = format!("{GOOD}[{table}]\n{field} = []\n");
+            let message = load(&text).unwrap_err();
+            assert!(message.contains(field) && message.contains("at least one"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_and_other_encodings_are_named() {
+        load(&format!("\u{feff}{GOOD}")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.toml");
+        let wide: Vec<u8> = GOOD.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in [[b"\xff\xfe".as_slice(), &wide].concat(), wide] {
+            fs::write(&path, bytes).unwrap();
+            let message = ImageManifest::load(&path).unwrap_err().to_string();
+            assert!(
+                message.ends_with("image.toml: encoding: is UTF-16; save it as UTF-8"),
+                "{message}"
+            );
+        }
+        fs::write(&path, b"# M\xfcller\n").unwrap();
+        let message = ImageManifest::load(&path).unwrap_err().to_string();
+        assert!(message.ends_with("is not UTF-8; save it as UTF-8"), "{message}");
     }
 
     #[test]

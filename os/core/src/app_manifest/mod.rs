@@ -7,6 +7,7 @@
 
 mod component_id;
 mod document;
+mod json;
 pub mod published;
 mod schema;
 
@@ -158,7 +159,7 @@ pub enum AppManifestError {
     /// Longer than [`MAX_BYTES`].
     #[error("longer than {MAX_BYTES} bytes")]
     TooLong,
-    /// No JSON; the text says where.
+    /// No JSON; the text says where, and what it is instead where that can be told.
     #[error("{0}")]
     Json(String),
     /// It does not follow the schema.
@@ -175,8 +176,10 @@ impl AppManifest {
         if bytes.len() > MAX_BYTES {
             return Err(AppManifestError::TooLong);
         }
+        // JSON may begin with a byte order mark, as some editors write it (RFC 8259, section 8.1).
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let document: Value = serde_json::from_slice(bytes)
-            .map_err(|error| AppManifestError::Json(error.to_string()))?;
+            .map_err(|error| AppManifestError::Json(json::complaint(bytes, &error)))?;
         let mut faults = Vec::new();
         schema::check(&Kind::Object(schema::TOP_LEVEL), &document, "", &mut faults);
         if faults.is_empty() {
@@ -627,6 +630,50 @@ mod tests {
         assert!(error.to_string().contains("trailing characters"), "{error}");
         let long = " ".repeat(MAX_BYTES + 1);
         assert_eq!(AppManifest::parse(long.as_bytes()), Err(AppManifestError::TooLong));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_and_utf_16_and_comments_are_named() {
+        let marked = [b"\xef\xbb\xbf", MINIMAL.as_bytes()].concat();
+        assert_eq!(AppManifest::parse(&marked), AppManifest::parse(MINIMAL.as_bytes()));
+        let twice = [b"\xef\xbb\xbf", marked.as_slice()].concat();
+        assert!(AppManifest::parse(&twice).is_err());
+        let wide: Vec<u8> = MINIMAL.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let error = AppManifest::parse(&[b"\xff\xfe", wide.as_slice()].concat()).unwrap_err();
+        assert_eq!(error.to_string(), "is in UTF-16; save it as UTF-8");
+        let commented = MINIMAL.replacen(',', ", // scope id\n", 1);
+        let error = AppManifest::parse(commented.as_bytes()).unwrap_err().to_string();
+        assert!(error.ends_with("has a comment (`//`), and JSON has none; take it out"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_list_grants_nothing() {
+        let of = |capabilities: &str| {
+            AppManifest::parse(MINIMAL.replace("{}", capabilities).as_bytes()).unwrap()
+        };
+        let nothing = of("{}").network;
+        for name in [
+            "AllowedConnections",
+            "AllowedTcpServerPorts",
+            "AllowedUdpServerPorts",
+            "AllowedApplicationConnections",
+            "Gpio",
+            "PowerControls",
+        ] {
+            let manifest = of(&format!("{{\"{name}\": []}}"));
+            assert_eq!(
+                (manifest.network, manifest.peripherals.len()),
+                (nothing.clone(), 0),
+                "{name}"
+            );
+        }
+        // Where it would have to mean nothing, while no list means everything, there is none.
+        let empty = fault("{}}", r#"{"AllowedConnections": [{"Host": "a", "Ports": []}]}}"#);
+        assert_eq!(
+            empty,
+            "Capabilities.AllowedConnections[0].Ports: must have at least 1 entry, has none; without the \
+             field, everything is meant"
+        );
     }
 
     #[test]

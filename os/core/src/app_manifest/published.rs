@@ -40,9 +40,15 @@ fn of_kind(kind: &Kind) -> Value {
             {"type": "integer", "minimum": 0, "maximum": 1023},
             {"type": "string", "pattern": "^\\$?[A-Za-z0-9_-]{1,64}$"},
         ]}),
-        Kind::List { of, most, distinct } => json!({
-            "type": "array", "items": of_kind(of), "maxItems": most, "uniqueItems": distinct,
-        }),
+        Kind::List { of, least, most, distinct } => {
+            let mut list = json!({
+                "type": "array", "items": of_kind(of), "maxItems": most, "uniqueItems": distinct,
+            });
+            if let Some(list) = list.as_object_mut().filter(|_| *least > 0) {
+                list.insert("minItems".to_owned(), json!(least));
+            }
+            list
+        }
         Kind::Object(fields) => {
             let mut properties = Map::new();
             for field in *fields {

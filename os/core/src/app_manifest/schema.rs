@@ -48,6 +48,9 @@ pub(super) enum Kind {
     Peripheral,
     List {
         of: &'static Kind,
+        /// 0, or 1 where no list means everything: then an empty one would have to mean nothing, and hardly
+        /// anybody would read it so.
+        least: usize,
         most: usize,
         distinct: bool,
     },
@@ -75,21 +78,25 @@ const fn field(
     Field { name, kind, required, support, about }
 }
 
-const PORTS: Kind =
-    Kind::List { of: &Kind::Integer { least: 1, most: 65_535 }, most: 64, distinct: true };
+const PORTS: Kind = Kind::List {
+    of: &Kind::Integer { least: 1, most: 65_535 },
+    least: 0,
+    most: 64,
+    distinct: true,
+};
 /// The object form of a [`Kind::Connection`].
 pub(super) const CONNECTION: &[Field] = &[
     field("Host", Kind::Host, true, Support::Full, "Who."),
     field("Protocol", Kind::Choice(&["Tcp", "Udp"]), false, Support::Full, "Both, unless said."),
     field(
         "Ports",
-        Kind::List { of: &Kind::Ports, most: MAX_RANGES, distinct: true },
+        Kind::List { of: &Kind::Ports, least: 1, most: MAX_RANGES, distinct: true },
         false,
         Support::Full,
-        "Ports and ranges of ports; all, unless said.",
+        "Ports and ranges of ports, one at least; without the field, all.",
     ),
 ];
-const PERIPHERALS: Kind = Kind::List { of: &Kind::Peripheral, most: 64, distinct: true };
+const PERIPHERALS: Kind = Kind::List { of: &Kind::Peripheral, least: 0, most: 64, distinct: true };
 
 /// The whole document.
 pub(super) const TOP_LEVEL: &[Field] = &[
@@ -123,7 +130,7 @@ pub(super) const TOP_LEVEL: &[Field] = &[
     ),
     field(
         "CmdArgs",
-        Kind::List { of: &Kind::Text { most_bytes: 1024 }, most: 64, distinct: false },
+        Kind::List { of: &Kind::Text { most_bytes: 1024 }, least: 0, most: 64, distinct: false },
         false,
         Support::Full,
         "Arguments for the program.",
@@ -168,7 +175,7 @@ pub(super) const TOP_LEVEL: &[Field] = &[
 const CAPABILITIES: &[Field] = &[
     field(
         "AllowedConnections",
-        Kind::List { of: &Kind::Connection, most: MAX_ENTRIES, distinct: true },
+        Kind::List { of: &Kind::Connection, least: 0, most: MAX_ENTRIES, distinct: true },
         false,
         Support::Full,
         "Hosts the app may connect to: names, IP addresses and prefixes, or DNS-SD names such as \
@@ -192,7 +199,7 @@ const CAPABILITIES: &[Field] = &[
     ),
     field(
         "AllowedApplicationConnections",
-        Kind::List { of: &Kind::Guid, most: MAX_ENTRIES, distinct: true },
+        Kind::List { of: &Kind::Guid, least: 0, most: MAX_ENTRIES, distinct: true },
         false,
         Support::Full,
         "Component ids of apps whose server ports it may connect to, where they name it as well; \
@@ -311,6 +318,7 @@ const CAPABILITIES: &[Field] = &[
         "PowerControls",
         Kind::List {
             of: &Kind::Choice(&["ForceReboot", "ForcePowerDown", "SetPowerProfile"]),
+            least: 0,
             most: 3,
             distinct: true,
         },
@@ -456,7 +464,13 @@ pub(super) fn check(kind: &Kind, value: &Value, path: &str, faults: &mut Vec<Fau
                 refuse(format!("must be {}, is {port}", range(1, 65_535)));
             }
         }
-        (Kind::List { of, most, distinct }, Value::List(items)) => {
+        (Kind::List { of, least, most, distinct }, Value::List(items)) => {
+            if items.len() < *least {
+                refuse(format!(
+                    "must have at least {least} entry, has none; without the field, everything is meant"
+                ));
+                return;
+            }
             if items.len() > *most {
                 refuse(format!("must have at most {most} entries, has {}", items.len()));
                 return;
@@ -575,8 +589,13 @@ pub(super) fn expected(kind: &Kind) -> String {
         }
         Kind::Ports => "a port from 1 to 65535, or a range such as \"8000-8010\"".to_owned(),
         Kind::Peripheral => "a number from 0 to 1023, or a name such as \"$LED\"".to_owned(),
-        Kind::List { of, most, .. } => {
-            format!("an array of at most {most} entries, each {}", expected(of))
+        Kind::List { of, least, most, .. } => {
+            let entries = if *least == 0 {
+                format!("at most {most} entries")
+            } else {
+                format!("{least} to {most} entries")
+            };
+            format!("an array of {entries}, each {}", expected(of))
         }
         Kind::Object(_) => "an object".to_owned(),
     }
