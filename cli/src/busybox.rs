@@ -27,7 +27,7 @@ pub(crate) fn build(workspace: &Workspace, pins: &Pins) -> Result<(Vec<u8>, Pin)
     if program.is_file() {
         return Ok((workspace::read(&program)?, source));
     }
-    let scratch = tempfile::tempdir_in(&workspace.cache).context("cannot make a directory")?;
+    let scratch = tempfile::tempdir_in(workspace.trees()?).context("cannot make a directory")?;
     let object = scratch.path().join("object");
     workspace::make_directory(&object)?;
     let mut step = Step::begin(format!("BusyBox {} for comparison", source.version));

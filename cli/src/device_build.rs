@@ -275,19 +275,22 @@ fn cargo_home() -> Option<PathBuf> {
 }
 
 /// The variables with which cargo builds for the device, with `places` for the directories of this host.
-fn environment(places: Vec<(PathBuf, &'static str)>) -> [(&'static str, String); 5] {
+fn environment(places: Vec<(PathBuf, &'static str)>) -> [(&'static str, String); 6] {
     let mut flags =
         vec!["-Clink-self-contained=no".to_owned(), "-Ctarget-cpu=cortex-a7".to_owned()];
     let mut c_flags = "-Os -fstack-protector-strong -D_TIME_BITS=64".to_owned();
     for (place, name) in places {
         flags.push(format!("--remap-path-prefix={}={name}", place.display()));
-        c_flags.push_str(&format!(" -ffile-prefix-map={}={name}", place.display()));
+        let map = format!("-ffile-prefix-map={}={name}", place.display());
+        c_flags.push_str(&format!(" {}", process::shell_word(&map)));
     }
     [
         ("RUSTC_BOOTSTRAP", "1".to_owned()),
         ("RUST_LIBC_UNSTABLE_MUSL_V1_2_3", "1".to_owned()),
         ("AR_armv7_unknown_linux_musleabihf", "arm-linux-gnueabihf-ar".to_owned()),
         ("CFLAGS_armv7_unknown_linux_musleabihf", c_flags),
+        // `cc` takes them apart as a shell does, and not at every blank.
+        ("CC_SHELL_ESCAPED_FLAGS", "1".to_owned()),
         ("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")),
     ]
 }
@@ -474,6 +477,22 @@ mod tests {
             variables["CARGO_ENCODED_RUSTFLAGS"]
                 .ends_with("--remap-path-prefix=/home/me=/holdfast")
         );
+        assert!(
+            variables["CFLAGS_armv7_unknown_linux_musleabihf"]
+                .ends_with(" -ffile-prefix-map=/home/me=/holdfast")
+        );
+    }
+
+    #[test]
+    fn a_flag_stays_one_word_whatever_a_directory_is_called() {
+        let place = PathBuf::from("/home/me/mein Holdfast \u{fc}'s");
+        let variables = BTreeMap::from(environment(vec![(place, "/holdfast")]));
+        assert_eq!(variables["CC_SHELL_ESCAPED_FLAGS"], "1");
+        let flags = &variables["CFLAGS_armv7_unknown_linux_musleabihf"];
+        let script = format!("for flag in {flags}; do echo \"$flag\"; done");
+        let words = process::output(Command::new("sh").args(["-c", &script])).unwrap();
+        let last = words.lines().last();
+        assert_eq!(last, Some("-ffile-prefix-map=/home/me/mein Holdfast \u{fc}'s=/holdfast"));
     }
 
     #[test]

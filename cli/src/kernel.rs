@@ -155,7 +155,7 @@ pub(crate) fn build(
     let source_tree = unpack(workspace, &kernel.source)?;
     let scratch = tempfile::Builder::new()
         .prefix(".unfinished-kernel-")
-        .tempdir_in(&workspace.cache)
+        .tempdir_in(workspace.trees()?)
         .context("cannot make a directory for the kernel")?;
     let object = scratch.path().join("object");
     let merged = scratch.path().join("fragments");
@@ -226,7 +226,7 @@ pub(crate) fn configuration(
     let fragments = merged_fragments(workspace, board)?;
     let _lock = workspace.lock("kernel")?;
     let source_tree = unpack(workspace, &source)?;
-    let scratch = tempfile::tempdir_in(&workspace.cache).context("cannot make a directory")?;
+    let scratch = tempfile::tempdir_in(workspace.trees()?).context("cannot make a directory")?;
     let (object, merged) = (scratch.path().join("object"), scratch.path().join("fragments"));
     workspace::make_directory(&object)?;
     workspace::write(&merged, &fragments)?;
@@ -244,14 +244,14 @@ pub(crate) fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
     let changes = patches.digest();
     let short = |digest: &str| digest.chars().take(16).collect::<String>();
     let (of_source, of_changes) = (short(&source.sha256), short(&changes));
-    let directory = workspace.cache.join(format!("kernel/source-{of_source}-{of_changes}"));
+    let directory = workspace.trees()?.join(format!("kernel/source-{of_source}-{of_changes}"));
     if directory.join("Makefile").is_file() {
         return Ok(directory);
     }
     let mut step = Step::begin("unpacking the kernel's source");
     let scratch = tempfile::Builder::new()
         .prefix(".unfinished-kernel-")
-        .tempdir_in(&workspace.cache)
+        .tempdir_in(workspace.trees()?)
         .context("cannot make a directory for the kernel's source")?;
     let mut command = Command::new("tar");
     command.args(["-xf", ARCHIVE, "--strip-components=1", "-C"]).arg(scratch.path());

@@ -55,6 +55,15 @@ pub(crate) fn each_line(command: &mut Command, mut line: impl FnMut(&str)) -> Re
     child.wait().with_context(|| format!("cannot wait for {name}"))
 }
 
+/// `text` as one word of a shell.
+pub(crate) fn shell_word(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./=,+:@%".contains(&byte);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 fn name(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }

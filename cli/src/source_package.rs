@@ -75,12 +75,13 @@ pub(crate) fn fetch(
     let offered = offered(workspace, package)?;
     sources::accept(pins, package, &offered, locked)?;
     let short = offered.sha256.get(..16).unwrap_or(&offered.sha256);
-    let directory = workspace.cache.join(format!("{package}/source-{short}"));
+    let place = workspace.trees()?;
+    let directory = place.join(format!("{package}/source-{short}"));
     if directory.join("Makefile").is_file() {
         return Ok((offered, directory));
     }
     let mut step = Step::begin(format!("source package {package} {}", offered.version));
-    let scratch = tempfile::tempdir_in(&workspace.cache).context("cannot make a directory")?;
+    let scratch = tempfile::tempdir_in(&place).context("cannot make a directory")?;
     let mut download = apt_with_sources(workspace, "apt-get")?;
     download
         .current_dir(scratch.path())
@@ -96,7 +97,7 @@ pub(crate) fn fetch(
     let mut unpack = Command::new("dpkg-source");
     unpack.args(["--no-check", "-x"]).arg(&dsc).arg(&tree);
     process::follow(&mut unpack, &mut step)?;
-    workspace::make_directory(&workspace.cache.join(package))?;
+    workspace::make_directory(&place.join(package))?;
     fs::rename(&tree, &directory)
         .with_context(|| format!("cannot put {} in place", directory.display()))?;
     step.done("unpacked");

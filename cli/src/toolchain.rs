@@ -73,8 +73,8 @@ impl Toolchain {
             "#!/bin/sh\n# Written by holdfast. rustc names a target that Zig's clang does not \
              know; Zig is told its own.\nfor argument; do\n  shift\n  case \"$argument\" in \
              --target=*) ;; *) set -- \"$@\" \"$argument\" ;; esac\ndone\n\
-             exec '{}' cc -target {ZIG_TARGET} -mcpu={ZIG_CPU} \"$@\"\n",
-            zig.display()
+             exec {} cc -target {ZIG_TARGET} -mcpu={ZIG_CPU} \"$@\"\n",
+            process::shell_word(&zig.display().to_string())
         );
         if fs::read_to_string(&linker).ok().as_deref() != Some(&wrapper) {
             workspace::write(&linker, wrapper)?;

@@ -117,7 +117,7 @@ pub(crate) fn build(
     }
     let scratch = tempfile::Builder::new()
         .prefix(".unfinished-u-boot-")
-        .tempdir_in(&workspace.cache)
+        .tempdir_in(workspace.trees()?)
         .context("cannot make a directory for U-Boot")?;
     let object = scratch.path().join("object");
     workspace::make_directory(&object)?;

@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,6 +36,9 @@ impl Workspace {
             Some(cache) => std::path::absolute(cache).context("HOLDFAST_CACHE is no path")?,
             None => user_cache()?.join("holdfast"),
         };
+        for path in [&root, &cache] {
+            check_path(path)?;
+        }
         make_directory(&cache)?;
         Ok(Self { root, cache, jobs: None })
     }
@@ -50,7 +54,8 @@ impl Workspace {
             file.lock().with_context(context)?;
         }
         let abandoned = format!(".unfinished-{what}-");
-        for entry in fs::read_dir(&self.cache).into_iter().flatten().flatten() {
+        let places = [self.cache.clone(), self.trees()?];
+        for entry in places.iter().flat_map(fs::read_dir).flatten().flatten() {
             if entry.file_name().to_string_lossy().starts_with(&abandoned) {
                 // Left for the next time where it cannot be removed.
                 let _ = fs::remove_dir_all(entry.path());
@@ -69,6 +74,15 @@ impl Workspace {
         let file = File::options().create(true).append(true).open(&path).with_context(context)?;
         file.lock().with_context(context)?;
         Ok(file)
+    }
+
+    /// Where trees are unpacked and built by `make`, which takes a blank in a path for its end: the cache, where
+    /// its path is one that make's files can name, and otherwise a directory of this user's in `/var/tmp`.
+    pub(crate) fn trees(&self) -> Result<PathBuf> {
+        if is_plain(&self.cache) {
+            return Ok(self.cache.clone());
+        }
+        own_directory(Path::new("/var/tmp"), &self.cache)
     }
 
     /// Lets a program that builds (cargo, `make`) or runs guests take its share of the tokens, where there
@@ -120,6 +134,53 @@ impl Workspace {
         command.arg("-C").arg(&self.root).args(["-c", "safe.directory=*"]).args(arguments);
         Ok(crate::process::output(&mut command)?.trim().to_owned())
     }
+}
+
+/// Refuses a path that compilers would not find again in their own flags.
+fn check_path(path: &Path) -> Result<()> {
+    let fits =
+        path.to_str().is_some_and(|text| !text.contains(|c: char| c.is_control() || c == '='));
+    if fits {
+        return Ok(());
+    }
+    Err(HostLacks(format!(
+        "{}: nothing can be built below this path: it has a `=`, a control character or what is no UTF-8; \
+         move it",
+        path.display()
+    ))
+    .into())
+}
+
+/// True for a path without a character that means something to make or to a shell.
+fn is_plain(path: &Path) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"/._-+@".contains(byte);
+    path.as_os_str().as_encoded_bytes().iter().all(plain)
+}
+
+/// A directory in `parent`, where everybody may write, that belongs to this user and stands for `path`.
+fn own_directory(parent: &Path, path: &Path) -> Result<PathBuf> {
+    let user = rustix::process::getuid().as_raw();
+    let key = holdfast_images::hex(&Sha256::digest(path.as_os_str().as_encoded_bytes()));
+    let directory = parent.join(format!("holdfast-{user}-{}", key.get(..12).unwrap_or(&key)));
+    let made = fs::DirBuilder::new().mode(0o700).create(&directory);
+    if let Err(error) = made
+        && error.kind() != std::io::ErrorKind::AlreadyExists
+    {
+        return Err(error).with_context(|| format!("cannot make {}", directory.display()));
+    }
+    // Somebody else may have made one of that name, or a link.
+    let found = fs::symlink_metadata(&directory)
+        .with_context(|| format!("cannot examine {}", directory.display()))?;
+    if !found.is_dir() || found.uid() != user || found.mode() & 0o022 != 0 {
+        return Err(HostLacks(format!(
+            "{}: is not this user's alone, and the kernel cannot be built in {}, whose path has blanks or \
+             other marks; remove it, or set HOLDFAST_CACHE to a plain path",
+            directory.display(),
+            path.display()
+        ))
+        .into());
+    }
+    Ok(directory)
 }
 
 fn user_cache() -> Result<PathBuf> {
@@ -214,4 +275,55 @@ pub(crate) fn sha256_tree(directory: &Path) -> Result<String> {
         hasher.update([0]);
     }
     Ok(holdfast_images::hex(&hasher.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn make_works_in_the_cache_where_it_can_name_it() {
+        let area = |cache: &str| {
+            let workspace = Workspace { root: "/".into(), cache: cache.into(), jobs: None };
+            workspace.trees().unwrap()
+        };
+        assert_eq!(
+            area("/home/me@work/.cache/holdfast"),
+            Path::new("/home/me@work/.cache/holdfast")
+        );
+        let (one, other) = (area("/home/mein Holdfast"), area("/home/m\u{fc}ller"));
+        assert!(is_plain(&one) && is_plain(&other) && one != other);
+        assert_eq!(one, area("/home/mein Holdfast"));
+        for made in [one, other] {
+            assert_eq!(fs::metadata(&made).unwrap().mode() & 0o777, 0o700);
+            fs::remove_dir(made).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_is_not_built_in() {
+        let scratch = tempfile::tempdir().unwrap();
+        let cache = Path::new("/home/mein Holdfast");
+        let directory = own_directory(scratch.path(), cache).unwrap();
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(own_directory(scratch.path(), cache).is_err());
+        fs::remove_dir(&directory).unwrap();
+        symlink("/etc", &directory).unwrap();
+        let error = own_directory(scratch.path(), cache).unwrap_err();
+        assert!(error.to_string().contains("is not this user's alone"), "{error}");
+    }
+
+    #[test]
+    fn a_path_that_flags_cannot_carry_is_refused_at_once() {
+        for good in ["/home/me/mein Holdfast \u{fc}", "/a'b\"c"] {
+            check_path(Path::new(good)).unwrap();
+        }
+        for bad in ["/home/a=b", "/home/a\nb"] {
+            assert!(check_path(Path::new(bad)).unwrap_err().to_string().contains("move it"));
+        }
+        let bytes =
+            <std::ffi::OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"/home/m\xfcller");
+        assert!(check_path(Path::new(bytes)).is_err());
+    }
 }

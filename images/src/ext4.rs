@@ -100,7 +100,8 @@ pub fn files(image: &[u8]) -> Result<Vec<(String, Vec<u8>)>, Ext4Error> {
     fs::write(&path, image).map_err(FileError::at("write", &path))?;
     fs::create_dir(&content).map_err(FileError::at("make directory", &content))?;
     let mut command = Command::new("/sbin/debugfs");
-    command.arg("-R").arg(format!("rdump / {}", content.display())).arg(&path);
+    // Its requests are taken apart at blanks, and a directory for such files may have one in its name.
+    command.current_dir(directory.path()).args(["-R", "rdump / content", "image"]);
     run_tool("debugfs", &mut command)?;
     let mut files = Vec::new();
     let entries = fs::read_dir(&content).map_err(FileError::at("list", &content))?;

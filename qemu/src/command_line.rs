@@ -11,6 +11,16 @@ use std::process::Command;
 /// for each guest.
 const ACCELERATOR: &str = "tcg,tb-size=64";
 
+/// A path as the value of one of QEMU's options.
+pub(crate) fn value(path: &Path) -> String {
+    doubled(&path.display().to_string())
+}
+
+/// A single comma would end the option.
+fn doubled(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
 impl Machine {
     /// QEMU with everything but the serial lines.
     pub(crate) fn command(&self, model: Model, directory: &Path) -> Result<Command, HarnessError> {
@@ -41,7 +51,7 @@ impl Machine {
             // The root of trust: the guest can read it and not write it.
             command.arg("-drive").arg(format!(
                 "if=pflash,unit=0,format=raw,readonly=on,file={}",
-                at("flash").display()
+                value(&at("flash"))
             ));
         }
         if model != Model::Virt {
@@ -53,7 +63,7 @@ impl Machine {
             .args(["-device", "i6300esb", "-action", "watchdog=reset"])
             .args(["-device", "virtio-serial-pci,max_ports=2", "-device", "virtio-rng-pci"]);
         if let Some(card) = &self.card {
-            let card = card.display();
+            let card = value(card);
             command
                 .arg("-drive")
                 .arg(format!("if=none,id=card,format=raw,snapshot=on,file={card}"))
@@ -72,7 +82,7 @@ impl Machine {
             };
             let plug = match network {
                 Network::Peer(_) => {
-                    let peer = peer.display();
+                    let peer = value(peer);
                     format!("stream,id=net{index},server=off,addr.type=unix,addr.path={peer}")
                 }
                 Network::User { forwards } => {
@@ -80,8 +90,7 @@ impl Machine {
                 }
                 Network::Servers { forwards, servers } => {
                     let served = servers.iter().map(|(address, program)| {
-                        // A comma would end the option.
-                        let program = program.replace(',', ",,");
+                        let program = doubled(program);
                         format!(",guestfwd=tcp:{address}-cmd:{program}")
                     });
                     format!(
@@ -109,12 +118,11 @@ impl Machine {
     fn drive(&self, model: Model, directory: &Path) -> String {
         let interface = model.card();
         let disk = directory.join("disk.img");
-        let (disk, log) = (disk.display(), directory.join(WRITE_LOG));
+        let (disk, log) = (value(&disk), value(&directory.join(WRITE_LOG)));
         if self.log_writes {
             return format!(
                 "{interface},driver=blklogwrites,file.driver=file,file.filename={disk},\
-                 log.driver=file,log.filename={},log-sector-size=512,log-super-update-interval=1",
-                log.display()
+                 log.driver=file,log.filename={log},log-sector-size=512,log-super-update-interval=1"
             );
         }
         if self.lost_sectors.is_empty() {
@@ -140,8 +148,23 @@ impl DebugLine {
     pub(crate) fn character_device(self, directory: &Path) -> String {
         let address = match self {
             Self::Tcp(port) => format!("host=127.0.0.1,port={port}"),
-            Self::Socket => format!("path={}", directory.join(DEBUG_SOCKET).display()),
+            Self::Socket => format!("path={}", value(&directory.join(DEBUG_SOCKET))),
         };
         format!("socket,id=probe,{address},server=on,wait=off")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_with_a_comma_is_one_value() {
+        let machine = Machine::new(Path::new("hello.img"), 64);
+        let directory = Path::new("/tmp/Meier, Anna");
+        let drive = machine.drive(Model::Virt, directory);
+        assert_eq!(drive, "if=none,id=disk,format=raw,file=/tmp/Meier,, Anna/disk.img");
+        let line = DebugLine::Socket.character_device(directory);
+        assert_eq!(line, "socket,id=probe,path=/tmp/Meier,, Anna/debug-line,server=on,wait=off");
     }
 }

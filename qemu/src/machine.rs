@@ -1,6 +1,7 @@
 //! A machine: what an image is run on, with everything that is plugged into it.
 
 use crate::HarnessError;
+use crate::command_line::value;
 use crate::console::Console;
 use crate::console_log::{ConsoleLog, Mirror};
 pub use crate::guest::Guest;
@@ -222,11 +223,11 @@ impl Machine {
         let mut process = command
             .args(["-monitor", "none", "-serial", "stdio"])
             .arg("-gdb")
-            .arg(format!("unix:path={},server=on,wait=off", at("debugger").display()))
+            .arg(format!("unix:path={},server=on,wait=off", value(&at("debugger"))))
             .arg("-chardev")
             .arg(match self.debug_line {
                 Some(line) => line.character_device(directory.path()),
-                None => format!("socket,id=probe,path={}", probe_path.display()),
+                None => format!("socket,id=probe,path={}", value(&probe_path)),
             })
             .args(model.second_line())
             .args(match model {
@@ -235,13 +236,13 @@ impl Machine {
                     "-serial".to_owned(),
                     "null".to_owned(),
                     "-serial".to_owned(),
-                    format!("unix:{},server=on,wait=off", at(SERIAL_LINE).display()),
+                    format!("unix:{},server=on,wait=off", value(&at(SERIAL_LINE))),
                 ],
             })
             .arg("-qmp")
-            .arg(format!("unix:{}", qmp_path.display()))
+            .arg(format!("unix:{}", value(&qmp_path)))
             .arg("-qmp")
-            .arg(format!("unix:{}", reset_path.display()))
+            .arg(format!("unix:{}", value(&reset_path)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -297,7 +298,7 @@ pub fn device_tree(memory_mib: u32) -> Result<Vec<u8>, HarnessError> {
     let mut arguments = Model::Virt.arguments(memory_mib);
     for argument in &mut arguments {
         if argument.starts_with("virt,") {
-            *argument = format!("{argument},dumpdtb={}", path.display());
+            *argument = format!("{argument},dumpdtb={}", value(&path));
         }
     }
     let output = Command::new(PROGRAM)
