@@ -3,10 +3,11 @@
 use crate::failure::HostLacks;
 use crate::image::{self, ImageBuilder};
 use crate::workspace::Workspace;
-use crate::{ImageArgs, SourceArgs, keys};
+use crate::{ImageArgs, SourceArgs, keys, process};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use holdfast_core::network::Destination;
+use holdfast_images::board::Board;
 use holdfast_images::manifest::ImageManifest;
 use holdfast_images::show::{self, BootStatus};
 use holdfast_qemu::HarnessError;
@@ -28,8 +29,8 @@ pub(crate) struct RunArgs {
     image: ImageArgs,
     #[command(flatten)]
     sources: SourceArgs,
-    /// Memory of the guest; the manifest's when not given.
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u32).range(32..=2048))]
+    /// Memory of the guest, which the image is built for; the manifest's when not given.
+    #[arg(long, value_name = "MIB")]
     memory: Option<u32>,
     /// TCP port of this host's loopback that leads to a port of the guest; may be given several times.
     #[arg(long = "forward", value_name = "HOST:GUEST", value_parser = parse_forward)]
@@ -95,13 +96,30 @@ fn update_server(
     Ok(server)
 }
 
+/// Refuses memory that the board cannot have, before anything is built for it.
+fn check_memory(workspace: &Workspace, args: &RunArgs, manifest: &ImageManifest) -> Result<()> {
+    let Some(wanted) = args.memory else { return Ok(()) };
+    let name = args.image.board.as_ref().unwrap_or(&manifest.board);
+    let board = Board::load(&workspace.root.join("images/boards"), name, &manifest.path)?;
+    match board.memory_for(wanted) {
+        Ok(memory) if memory == wanted => Ok(()),
+        Ok(memory) => {
+            let reason =
+                format!("--memory: board {name} has {memory} MiB of its own; leave it out");
+            Err(HostLacks(reason).into())
+        }
+        Err(reason) => Err(HostLacks(format!("--memory: {reason}")).into()),
+    }
+}
+
 pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
     if let Some(until) = &args.until {
         Regex::new(until).map_err(|error| HostLacks(format!("--until: {error}")))?;
     }
     let manifest = image::manifest_path(workspace, args.image.manifest.as_ref());
-    ImageManifest::load(&manifest)?;
+    check_memory(workspace, args, &ImageManifest::load(&manifest)?)?;
     let mut builder = ImageBuilder::new(workspace, args.sources.locked, false)?;
+    builder.memory(args.memory);
     let ImageArgs { board, apps, debug, .. } = &args.image;
     builder.debug(debug.as_deref());
     let built = builder.build_for(board.as_deref(), &manifest, apps, None)?;
@@ -112,7 +130,7 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
             manifest.display()
         );
     }
-    let memory = args.memory.unwrap_or(built.manifest.memory_mib);
+    let memory = built.memory_mib;
     let mut machine = Machine::new(&built.path, memory);
     if built.manifest.network.is_some() {
         let forwards = args.forwards.clone();
@@ -128,7 +146,7 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
         eprintln!(
             "{app} waits for a debugger: gdb-multiarch -ex 'target remote :{}' {}",
             args.debug_port,
-            program.display()
+            process::shell_word(&program.display().to_string())
         );
     }
     let _server = match &args.with_update_server {

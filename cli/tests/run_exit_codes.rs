@@ -53,6 +53,20 @@ fn a_match_ends_the_run_with_exit_code_0() {
 }
 
 #[test]
+fn memory_that_a_board_cannot_have_is_refused_at_once() {
+    for (arguments, reason) in [
+        (&["--memory", "28"][..], "--memory: must be a multiple of 4 from 32 to 2048"),
+        (&["--memory", "4096"], "on board qemu-virt, is 4096"),
+        (&["--memory", "64", "--board", "orangepi-pc"], "has 1024 MiB of its own; leave it out"),
+    ] {
+        let output = run(arguments).wait_with_output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{message}");
+        assert!(message.contains(reason) && !message.contains("building"), "{message}");
+    }
+}
+
+#[test]
 fn a_wait_that_runs_out_has_exit_code_3_and_shows_the_consoles_tail() {
     let output = run(&["--until", "this never comes", "--timeout", "8"]);
     let output = output.wait_with_output().unwrap();

@@ -1,8 +1,9 @@
 //! Boards as data: `images/boards/*.toml`. All that a board is stands in its file, in the fragments of
 //! configuration that it names, and nowhere in code.
 
-use crate::manifest::ManifestError;
-use crate::{FieldError, FileError};
+use crate::FieldError;
+use crate::boot::BOOT_LOG_BYTES;
+use crate::manifest::{ManifestError, read_text};
 use holdfast_core::boot_loader::Form;
 use holdfast_core::peripheral::{Access, BoardPeripheral, Kind};
 use serde::Deserialize;
@@ -18,6 +19,8 @@ const FIRST_PARTITION_KIB: u32 = 4096;
 const ENTRY_ARRAY_KIB: u32 = 16;
 /// What the table's header and the protective record take at the start, in KiB.
 const HEADER_KIB: u32 = 1;
+/// What U-Boot takes at the end of memory, in MiB: itself, its heap and its stack.
+const BOOT_LOADER_MIB: u32 = 4;
 /// Largest U-Boot behind a first stage, in KiB; checked against its real size when an image is built.
 const SMALLEST_U_BOOT_KIB: u32 = 128;
 
@@ -214,6 +217,8 @@ pub struct UBootPlace {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Addresses {
+    /// Where memory begins.
+    pub memory: u32,
     /// Start of the zImage: above all that it unpacks to.
     pub kernel: u32,
     /// Start of the device tree: 8-byte aligned, behind any zImage.
@@ -227,6 +232,14 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// The least memory, in MiB, in which all of this has room, and the boot loader behind it.
+    #[must_use]
+    pub fn least_memory_mib(&self) -> u32 {
+        let end = self.boot_log.saturating_add(BOOT_LOG_BYTES);
+        let used = end.saturating_sub(self.memory).div_ceil(1024 * 1024);
+        used.saturating_add(BOOT_LOADER_MIB).next_multiple_of(4)
+    }
+
     /// Longest FIT that is read, in bytes.
     #[must_use]
     pub fn fit_room(&self) -> u64 {
@@ -277,7 +290,7 @@ impl Board {
                 ),
             }));
         }
-        let text = fs::read_to_string(&path).map_err(FileError::at("read", &path))?;
+        let text = read_text(&path)?;
         let board: Self = toml::from_str(&text).map_err(|source| ManifestError::Toml {
             path: path.clone(),
             source: Box::new(source),
@@ -317,13 +330,28 @@ impl Board {
             );
         }
         self.boot_loader.check()?;
-        let Addresses { kernel, device_tree, fit, fit_end, boot_log } = self.addresses;
-        if !(kernel < device_tree && device_tree < fit && fit < fit_end && fit_end <= boot_log) {
-            return refuse("addresses", "must rise: kernel, device_tree, fit, fit_end, boot_log");
+        let Addresses { memory, kernel, device_tree, fit, fit_end, boot_log } = self.addresses;
+        if !(memory < kernel
+            && kernel < device_tree
+            && device_tree < fit
+            && fit < fit_end
+            && fit_end <= boot_log)
+        {
+            return refuse(
+                "addresses",
+                "must rise: memory, kernel, device_tree, fit, fit_end, boot_log",
+            );
         }
         if [kernel, device_tree, fit, boot_log].iter().any(|address| !address.is_multiple_of(4096))
         {
             return refuse("addresses", "must be multiples of 4096");
+        }
+        let least = self.addresses.least_memory_mib();
+        if self.memory_mib < least {
+            return refuse(
+                "memory_mib",
+                &format!("must be {least} or more: `addresses` need that much"),
+            );
         }
         let mut names = BTreeSet::new();
         for (index, peripheral) in self.peripherals.iter().enumerate() {
@@ -342,6 +370,24 @@ impl Board {
         let number = self.disk.strip_prefix("mmcblk")?;
         let is_number = number.len() == 1 && number.bytes().all(|byte| byte.is_ascii_digit());
         is_number.then(|| format!("mmc{number}"))
+    }
+
+    /// Memory in MiB of a device: its own, or that of the machine that `wanted` is given to.
+    ///
+    /// # Errors
+    /// Why a machine cannot have so much, or so little.
+    pub fn memory_for(&self, wanted: u32) -> Result<u32, String> {
+        if self.device_tree.qemu.is_none() {
+            return Ok(self.memory_mib);
+        }
+        let (least, most) = (self.addresses.least_memory_mib(), self.memory_mib);
+        if (least..=most).contains(&wanted) && wanted.is_multiple_of(4) {
+            return Ok(wanted);
+        }
+        Err(format!(
+            "must be a multiple of 4 from {least} to {most} on board {}, is {wanted}",
+            self.name
+        ))
     }
 
     /// What it offers to apps.
@@ -515,6 +561,21 @@ mod tests {
     }
 
     #[test]
+    fn a_machine_has_the_memory_that_its_addresses_need() {
+        let board = |name| Board::load(&directory(), name, Path::new("image.toml")).unwrap();
+        let machine = board("qemu-virt");
+        for wanted in [32, 64, 2048] {
+            assert_eq!(machine.memory_for(wanted), Ok(wanted));
+        }
+        for wanted in [0, 28, 66, 2052] {
+            let reason = machine.memory_for(wanted).unwrap_err();
+            assert!(reason.contains("from 32 to 2048 on board qemu-virt"), "{reason}");
+        }
+        // A board has what it has.
+        assert_eq!(board("orangepi-pc").memory_for(32), Ok(1024));
+    }
+
+    #[test]
     fn a_broken_board_is_refused_by_field() {
         for (from, to, expected) in [
             ("at_kib = 160", "at_kib = 20", "boot_loader.u_boot.at_kib: must be 40 or more"),
@@ -554,6 +615,8 @@ mod tests {
             ("fit_end = 0x44800000", "fit_end = 0x43800000", "addresses: must rise"),
             ("\"gpt\"", "\"mbr\"", "unknown variant `mbr`, expected `gpt`"),
             ("\"mmcblk0\"", "\"sda\"", "disk: must be `mmcblk` and the number of its controller"),
+            ("memory_mib = 1024", "memory_mib = 80", "memory_mib: must be 88 or more"),
+            ("memory = 0x40000000", "memory = 0x42000000", "addresses: must rise: memory, kernel"),
         ] {
             let message = refusal(from, to);
             assert!(message.contains(expected), "{message}");

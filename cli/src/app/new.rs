@@ -1,5 +1,6 @@
 //! `app new`: the directory of an app that runs.
 
+use crate::process;
 use crate::workspace;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
@@ -93,7 +94,8 @@ pub(crate) fn run(args: &NewArgs) -> Result<()> {
         Language::C => workspace::write(&path.join("src/main.c"), C.replace("NAME", name))?,
     }
     println!("{}", path.display());
-    println!("run it: cargo holdfast run --app {}", path.display());
+    let word = process::shell_word(&path.display().to_string());
+    println!("run it: cargo holdfast run --app {word}");
     Ok(())
 }
 

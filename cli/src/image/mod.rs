@@ -16,8 +16,8 @@ use crate::keys;
 use crate::sources as pinned;
 use crate::toolchain::Toolchain;
 use crate::workspace::{self, Workspace};
-use crate::{ImageArgs, SourceArgs, host, release, u_boot};
-use anyhow::{Context, Result, bail};
+use crate::{ImageArgs, SourceArgs, host, process, release, u_boot};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use holdfast_images::app::{self, App};
 use holdfast_images::append;
@@ -98,6 +98,8 @@ pub(crate) struct Built {
     pub(crate) symbols: PathBuf,
     /// Its manifest.
     pub(crate) manifest: ImageManifest,
+    /// Memory of the device, in MiB.
+    pub(crate) memory_mib: u32,
     /// What its parts weigh.
     pub(crate) sizes: Sizes,
 }
@@ -112,6 +114,8 @@ pub(crate) struct ImageBuilder<'a> {
     production: bool,
     /// The app that waits for a debugger.
     debugged: Option<String>,
+    /// Memory of the machine, instead of the manifest's.
+    memory_mib: Option<u32>,
 }
 
 impl<'a> ImageBuilder<'a> {
@@ -121,12 +125,19 @@ impl<'a> ImageBuilder<'a> {
         let locked = locked || production;
         let toolchain = Toolchain::prepare(workspace, &pins, locked)?;
         let devices = DeviceBuilder::new(workspace, toolchain, pinned::pin(&pins, pinned::ZIG)?)?;
-        Ok(Self { workspace, pins, devices, locked, production, debugged: None })
+        let (debugged, memory_mib) = (None, None);
+        Ok(Self { workspace, pins, devices, locked, production, debugged, memory_mib })
     }
 
     /// From now on, builds images in which this app waits for a debugger.
     pub(crate) fn debug(&mut self, app: Option<&str>) {
         self.debugged = app.map(str::to_owned);
+    }
+
+    /// From now on, builds images for a machine with so much memory: boot loader and kernel are told, and do not
+    /// find out by themselves.
+    pub(crate) fn memory(&mut self, mib: Option<u32>) {
+        self.memory_mib = mib;
     }
 
     /// Builds the image of a manifest with further apps, to `output` or its usual place.
@@ -156,6 +167,10 @@ impl<'a> ImageBuilder<'a> {
         }
         let boards = self.workspace.root.join("images/boards");
         let board = Board::load(&boards, &manifest.board, manifest_path)?;
+        manifest.memory_mib = self.memory_mib.unwrap_or(manifest.memory_mib);
+        let memory_mib = board
+            .memory_for(manifest.memory_mib)
+            .map_err(|reason| anyhow!("{}: memory_mib: {reason}", manifest_path.display()))?;
         let mut file = manifest.name.clone();
         if let Some(app) = &self.debugged {
             if board.test_line.is_none() {
@@ -273,7 +288,7 @@ impl<'a> ImageBuilder<'a> {
                 project: &self.workspace.root,
             },
         )?;
-        Ok(Built { path, symbols, sizes, manifest: manifest.clone() })
+        Ok(Built { path, symbols, sizes, memory_mib, manifest: manifest.clone() })
     }
 
     /// The packages of all programs in an image, each with the directory that cargo builds it in.
@@ -528,7 +543,8 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
         println!("{}", built.path.display());
         println!("slot: {} bytes, root hash {}", image.slot_bytes, image.root_hash);
         if image.boot == BootStatus::Unsigned {
-            println!("not signed yet: `cargo holdfast image sign {}`", built.path.display());
+            let word = process::shell_word(&built.path.display().to_string());
+            println!("not signed yet: `cargo holdfast image sign {word}`");
         }
     }
     Ok(())

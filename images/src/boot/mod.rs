@@ -25,7 +25,7 @@ use holdfast_core::slots::{Release, Slot};
 /// Longest command line that an ARM kernel takes (`COMMAND_LINE_SIZE`), its NUL included.
 const COMMAND_LINE_BYTES: usize = 1024;
 /// Room for the end of the log of the last run.
-const BOOT_LOG_BYTES: u32 = 0x8000;
+pub(crate) const BOOT_LOG_BYTES: u32 = 0x8000;
 
 /// A kernel, its device tree and its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -392,6 +392,7 @@ mod tests {
     }
 
     const ADDRESSES: Addresses = Addresses {
+        memory: 0x4000_0000,
         kernel: 0x4080_0000,
         device_tree: 0x40f0_0000,
         fit: 0x4100_0000,
