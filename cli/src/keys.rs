@@ -260,7 +260,8 @@ fn generate_marked_rsa(path: &Path) -> Result<PathBuf> {
 fn generate_rsa(path: &Path) -> Result<PathBuf> {
     let public = path.with_extension("pub.pem");
     for file in [path, &public] {
-        if file.exists() {
+        // Nor the place that a link keeps for one.
+        if file.symlink_metadata().is_ok() {
             bail!("{} is there already; a key is never overwritten", file.display());
         }
     }

@@ -1,7 +1,9 @@
 //! `println!` and `eprintln!` of this crate: as the standard library's, but they do not panic.
 
+use holdfast_images::destination;
 use std::fmt::Arguments;
 use std::io::{Error, ErrorKind, Write};
+use std::path::Path;
 use std::sync::OnceLock;
 
 /// Prints a line; a reader that has gone away, as `head` does, gets nothing more.
@@ -24,6 +26,15 @@ pub(crate) fn line(to: &mut impl Write, line: Arguments<'_>) {
             let _ = LOST.set(error);
         }
         _ => {}
+    }
+}
+
+/// Prints what was written to `path`: to standard output, or for people where that has the bytes themselves.
+pub(crate) fn written(path: &Path, line: Arguments<'_>) {
+    if destination::is_standard_output(path) {
+        eprintln!("{line}");
+    } else {
+        println!("{line}");
     }
 }
 

@@ -5,12 +5,14 @@
 
 use crate::failure::HostLacks;
 use crate::keys::{self, Purpose};
+use crate::output;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_core::release::Repository as Name;
 use holdfast_core::release::metadata::{Role, Root, Targets};
 use holdfast_core::reset::{Order, Partitions};
+use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_repository::{
     Draft, Lifetimes, Released, Repository, Roles, of_image, of_package, remove_release,
@@ -337,10 +339,15 @@ fn put_aside(
         return Ok(None);
     };
     let path = draft_file(directory, waiting);
+    destination::refuse_inputs(file, args.keys.iter().map(PathBuf::as_path))?;
+    // Whatever the umask is, a server gets to what will be in it.
+    destination::make_readable_directory(directory)?;
     workspace::write(&path, draft.to_bytes()?)?;
+    destination::refuse_inputs(file, [path.as_path()])?;
     workspace::write(file, draft.bytes_to_sign())?;
-    println!("{}: waits for its signatures", path.display());
-    println!("{}: {} bytes to sign", file.display(), draft.bytes_to_sign().len());
+    output::written(file, format_args!("{}: waits for its signatures", path.display()));
+    let (to, length) = (file.display(), draft.bytes_to_sign().len());
+    output::written(file, format_args!("{to}: {length} bytes to sign"));
     Ok(Some(()))
 }
 
@@ -547,6 +554,6 @@ fn bundle(args: &BundleArgs) -> Result<()> {
     let repositories: Vec<_> =
         named.into_iter().filter_map(|(name, path)| Some((name, path.clone()?))).collect();
     holdfast_repository::bundle(&repositories, &args.output)?;
-    println!("{}", args.output.display());
+    output::written(&args.output, format_args!("{}", args.output.display()));
     Ok(())
 }

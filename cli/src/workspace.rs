@@ -2,6 +2,7 @@
 
 use crate::failure::HostLacks;
 use anyhow::{Context, Result};
+use holdfast_images::destination;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::Read;
@@ -219,19 +220,11 @@ pub(crate) fn read_text_or_standard_input(path: Option<&Path>) -> Result<(String
     Ok((name, String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Writes a file so that it is there whole or not at all.
+/// Writes to what lies at a path; a file is there whole or not at all. See [`destination`].
 pub(crate) fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    make_directory(directory)?;
-    let context = || format!("cannot write {}", path.display());
-    let file = tempfile::Builder::new()
-        .prefix(".unfinished-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(directory)
-        .with_context(context)?;
-    fs::write(file.path(), bytes).with_context(context)?;
-    file.persist(path).with_context(context)?;
-    Ok(())
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    make_directory(directory.unwrap_or(Path::new(".")))?;
+    Ok(destination::write(path, bytes.as_ref())?)
 }
 
 /// SHA-256 of a file, in hexadecimal.

@@ -4,14 +4,15 @@
 //! The image's verified root says which apps it starts; one of those may come later (`component_id` in place of
 //! `path` in its image manifest). Nothing but the `apps` partition is written.
 
+use crate::FileError;
 use crate::acceptance::{Acceptance, Unacceptable};
+use crate::destination::{self, DestinationError};
 use crate::disk::{DiskError, Layout};
 use crate::ext4::{self, Ext4Error};
 use crate::key::PublicKey;
 use crate::package::{self, Package};
 use crate::root::{self, RootError};
 use crate::show::{self, ShowError};
-use crate::{FileError, put_in_place};
 use holdfast_core::app_manifest::{self, AppManifest, ComponentId};
 use holdfast_core::component::{self, ComponentList, ComponentListError, Stored};
 use std::fs::{self, File};
@@ -26,6 +27,9 @@ pub enum AppendError {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
+    /// What is to be written is no file.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     /// The image cannot be read.
     #[error(transparent)]
     Show(#[from] ShowError),
@@ -92,6 +96,7 @@ pub struct Appended {
 /// # Errors
 /// See [`AppendError`].
 pub fn append(image: &Path, package: &Path) -> Result<Appended, AppendError> {
+    destination::check_file(image)?;
     let bytes = fs::read(package).map_err(FileError::at("read", package))?;
     let root = show::read_root(image)?;
     let list = ComponentList::decode(&root::read_file(&root, component::PATH)?)?;
@@ -154,7 +159,7 @@ pub fn append(image: &Path, package: &Path) -> Result<Appended, AppendError> {
         }
         Err(error.into())
     })?;
-    put_in_place::<AppendError>(image, |file, path| {
+    destination::write_file::<AppendError>(image, |file, path| {
         let mut source = File::open(image).map_err(FileError::at("open", image))?;
         std::io::copy(&mut source, file).map_err(FileError::at("write", path))?;
         Ok(partition.replace(file, path, "the packages", &apps)?)

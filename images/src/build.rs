@@ -4,6 +4,7 @@ use crate::acceptance::{Acceptance, Unacceptable};
 use crate::board::{Board, TEST_LINE};
 use crate::boot::{self, BootError, BootKey, BootSigningKey, Parts};
 use crate::boot_loader::{self, Assembled, BootLoaderError, UBoot};
+use crate::destination::{self, DestinationError};
 use crate::device_tree::{self, DeviceTreeError};
 use crate::disk::{self, DiskError, Layout};
 use crate::ext4::{self, Ext4Error};
@@ -12,7 +13,7 @@ use crate::manifest::{ImageManifest, Service, UpdateSource};
 use crate::package::Package;
 use crate::root::{Root, RootError};
 use crate::seccomp::{self, SeccompError};
-use crate::{FieldError, FileError, put_in_place, verity};
+use crate::{FieldError, FileError, verity};
 use holdfast_core::app_manifest::Limits;
 use holdfast_core::component::{
     self, App, ComponentList, ComponentListError, FIRST_SERVICE_UID, ImageIdentity, Stored,
@@ -27,6 +28,7 @@ use holdfast_core::reset::{Blank, FACTORY_DIRECTORY};
 use holdfast_core::slots::{self, BootState};
 use holdfast_core::update::config::{self as update_config, UpdateConfig, UplinkConfig, Window};
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Where an image says what it is made from.
@@ -125,6 +127,9 @@ pub enum BuildError {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The image cannot be written where it should.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     /// A field of the manifest holds what it may not.
     #[error(transparent)]
     Field(#[from] FieldError),
@@ -182,6 +187,20 @@ pub fn rom_path(image: &Path) -> PathBuf {
     image.with_extension("rom")
 }
 
+/// Refuses a place where no image can be written, before the work is done.
+///
+/// # Errors
+/// What lies there is no file, or it would be its own boot loader.
+pub fn check_output(output: &Path) -> Result<(), DestinationError> {
+    let rom = rom_path(output);
+    if rom == output {
+        let reason = "is the name of a boot loader beside an image; let the image end in `.img`";
+        return Err(DestinationError::Unfit { path: rom, reason });
+    }
+    destination::check_file(output)?;
+    destination::check_file(&rom)
+}
+
 /// Writes the image to `output`, with its boot loader in it, or beside it, at [`rom_path`], for a board
 /// with a ROM. Each appears there whole or not at all.
 ///
@@ -189,6 +208,12 @@ pub fn rom_path(image: &Path) -> PathBuf {
 /// See [`BuildError`].
 pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     let manifest = inputs.manifest;
+    check_output(output)?;
+    inputs.board.memory_for(manifest.memory_mib).map_err(|reason| FieldError {
+        path: manifest.path.clone(),
+        field: "memory_mib".to_owned(),
+        reason,
+    })?;
     if inputs.production {
         refuse_development(inputs)?;
     }
@@ -225,14 +250,14 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     }
     let root = [root, verity.tree].concat();
     let writable = writable(inputs, &layout, &identity, &packages)?;
-    put_in_place::<BuildError>(output, |file, path| {
+    destination::write_file::<BuildError>(output, |file, path| {
         write_disk(file, path, &layout, (&fit, &root), &identity, &writable)?;
         Ok(disk::write_boot_loader(file, path, &loader)?)
     })?;
     let rom_file = rom_path(output);
     match &loader {
-        Assembled::Rom(rom) => put_in_place::<BuildError>(&rom_file, |_, path| {
-            Ok(fs::write(path, rom).map_err(FileError::at("write", path))?)
+        Assembled::Rom(rom) => destination::write_file::<BuildError>(&rom_file, |file, path| {
+            Ok(file.write_all(rom).map_err(FileError::at("write", path))?)
         })?,
         // One of an earlier image of that name would be taken for this one's.
         Assembled::Card { .. } if rom_file.exists() => {

@@ -11,6 +11,7 @@ pub mod boot;
 pub mod boot_loader;
 pub mod build;
 pub mod debug_port;
+pub mod destination;
 pub mod device_tree;
 pub mod disk;
 pub mod ext4;
@@ -26,28 +27,7 @@ pub mod verify;
 pub mod verity;
 
 use sha2::{Digest, Sha256};
-use std::fs::File;
 use std::path::{Path, PathBuf};
-
-/// Writes a file under another name and renames it to `output`.
-pub(crate) fn put_in_place<E: From<FileError>>(
-    output: &Path,
-    write: impl FnOnce(&mut File, &Path) -> Result<(), E>,
-) -> Result<(), E> {
-    let directory = output.parent().unwrap_or(Path::new("."));
-    let mut scratch = tempfile::Builder::new()
-        .prefix(".unfinished-")
-        .tempfile_in(directory)
-        .map_err(FileError::at("write to", directory))?;
-    let scratch_path = scratch.path().to_owned();
-    let file = scratch.as_file_mut();
-    write(file, &scratch_path)?;
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.set_permissions(readable).map_err(FileError::at("set mode of", &scratch_path))?;
-    file.sync_all().map_err(FileError::at("write", &scratch_path))?;
-    scratch.persist(output).map_err(|error| FileError::at("put in place", output)(error.error))?;
-    Ok(())
-}
 
 /// SHA-256 of `parts`, one after the other.
 #[must_use]

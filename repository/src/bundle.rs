@@ -1,9 +1,9 @@
 //! Repositories in one file, for a card that is carried to a device.
 
-use crate::{Repository, RepositoryError, write};
+use crate::{Repository, RepositoryError};
 use holdfast_core::release::Repository as Name;
 use holdfast_core::update::bundle::{BLOCK_BYTES, Index};
-use holdfast_images::FileError;
+use holdfast_images::{FileError, destination};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,7 @@ pub fn bundle(repositories: &[(Name, PathBuf)], output: &Path) -> Result<(), Rep
         }
         for path in paths {
             let file = directory.join(&path);
+            destination::refuse_inputs(output, [file.as_path()])?;
             let bytes = fs::read(&file).map_err(FileError::at("read", &file))?;
             files.push((format!("{name}/{path}"), bytes));
         }
@@ -36,5 +37,8 @@ pub fn bundle(repositories: &[(Name, PathBuf)], output: &Path) -> Result<(), Rep
     }
     let whole = bytes.len().next_multiple_of(usize::try_from(BLOCK_BYTES).unwrap_or(1));
     bytes.resize(whole, 0);
-    Ok(write(output, &bytes)?)
+    if let Some(directory) = output.parent() {
+        fs::create_dir_all(directory).map_err(FileError::at("make directory", directory))?;
+    }
+    Ok(destination::write(output, &bytes)?)
 }

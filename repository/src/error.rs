@@ -5,6 +5,7 @@ use holdfast_core::release::client::Refusal;
 use holdfast_core::release::metadata::{MetadataError, Role};
 use holdfast_core::update::bundle::BundleError;
 use holdfast_images::FileError;
+use holdfast_images::destination::DestinationError;
 use holdfast_images::package::PackError;
 use holdfast_images::show::ShowError;
 use std::path::PathBuf;
@@ -16,6 +17,9 @@ pub enum RepositoryError {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
+    /// What is to be written cannot be.
+    #[error(transparent)]
+    Destination(#[from] DestinationError),
     /// There is one already.
     #[error("{} is there already; a repository is never overwritten", .0.display())]
     Exists(PathBuf),

@@ -33,11 +33,11 @@ use holdfast_core::release::metadata::{
     Snapshot, Targets, Timestamp,
 };
 use holdfast_images::FileError;
+use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Who signs for each role.
@@ -128,7 +128,7 @@ impl Repository {
         let refused = |source| RepositoryError::Refused { directory: directory.to_owned(), source };
         Client::begin(&bytes, Trusted::default(), 0).map_err(refused)?;
         for directory in [&metadata, &directory.join("targets")] {
-            fs::create_dir_all(directory).map_err(FileError::at("make", directory))?;
+            destination::make_readable_directory(directory)?;
         }
         write(&path, &bytes)?;
         Self::open(directory)
@@ -563,23 +563,10 @@ fn read<M: Metadata>(path: &Path) -> Result<(M, Value), RepositoryError> {
     read.map_err(|source| RepositoryError::Metadata { path: path.to_owned(), source })
 }
 
-/// Writes a file whole or not at all.
-fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    // A bare name lies in the working directory.
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let directory = parent.unwrap_or(Path::new("."));
-    fs::create_dir_all(directory).map_err(FileError::at("make", directory))?;
-    let mut file =
-        tempfile::NamedTempFile::new_in(directory).map_err(FileError::at("write in", directory))?;
-    file.write_all(bytes).map_err(FileError::at("write", path))?;
-    // A server runs as somebody else.
-    let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    file.as_file()
-        .set_permissions(readable)
-        .and_then(|()| file.as_file().sync_all())
-        .map_err(FileError::at("write", path))?;
-    file.persist(path).map_err(|error| FileError::at("write", path)(error.error))?;
-    File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .map_err(FileError::at("write", directory))
+/// Writes a file whole or not at all, for a server that runs as somebody else.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), RepositoryError> {
+    if let Some(directory) = path.parent() {
+        destination::make_readable_directory(directory)?;
+    }
+    Ok(destination::write_readable(path, bytes)?)
 }

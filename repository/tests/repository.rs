@@ -359,3 +359,41 @@ fn what_is_not_understood_is_published_again_as_it_was() {
     assert_eq!(signed["targets"][PATH]["custom"]["rollback_index"], 2);
     assert_eq!(signed["targets"].as_object().unwrap().len(), 2);
 }
+
+/// Set for the process that runs under another umask: the directory that it is to write to.
+const UMASK_DIRECTORY: &str = "HOLDFAST_TEST_UMASK_DIRECTORY";
+
+#[test]
+fn a_server_reads_a_repository_whatever_the_umask_is() {
+    use std::os::unix::fs::PermissionsExt;
+    if let Some(directory) = std::env::var_os(UMASK_DIRECTORY) {
+        publish(&mut create(Path::new(&directory)), release("1.0.0", 1), 10, NOW).unwrap();
+        return;
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let directory = scratch.path().join("updates/os");
+    // The umask is the whole process's: this test runs once more in one of its own.
+    let status = std::process::Command::new("sh")
+        .args(["-c", "umask 077; exec \"$0\" --exact \"$1\""])
+        .arg(std::env::current_exe().unwrap())
+        .arg("a_server_reads_a_repository_whatever_the_umask_is")
+        .env(UMASK_DIRECTORY, &directory)
+        .stdout(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let mut pending = vec![scratch.path().join("updates")];
+    let mut files = 0u32;
+    while let Some(path) = pending.pop() {
+        let metadata = fs::metadata(&path).unwrap();
+        let mode = metadata.permissions().mode() & 0o777;
+        if metadata.is_dir() {
+            assert_eq!(mode, 0o755, "{}", path.display());
+            pending.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else {
+            assert_eq!(mode, 0o644, "{}", path.display());
+            files = files.saturating_add(1);
+        }
+    }
+    assert_eq!(files, 5, "root, targets, snapshot, timestamp and the package");
+}

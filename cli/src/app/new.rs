@@ -72,7 +72,7 @@ pub(crate) fn run(args: &NewArgs) -> Result<()> {
     if let Err(reason) = component::check_name(name) {
         bail!("{}: the name of an app {reason}", path.display());
     }
-    if path.exists() {
+    if path.symlink_metadata().is_ok() {
         bail!("{} is there already", path.display());
     }
     let mut random = [0u8; 16];

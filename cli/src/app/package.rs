@@ -2,10 +2,13 @@
 
 use crate::failure::HostLacks;
 use crate::image::ImageBuilder;
+use crate::output;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
+use holdfast_core::app_manifest;
 use holdfast_core::package::SIGNATURE_BYTES;
+use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::root::EntryKind;
 use holdfast_images::{hex, package};
@@ -88,14 +91,22 @@ pub(crate) fn build(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
 }
 
 pub(crate) fn pack(workspace: &Workspace, args: &PackArgs) -> Result<()> {
+    let manifest = args.directory.join(app_manifest::FILE_NAME);
+    destination::refuse_inputs(&args.output, [manifest.as_path()])?;
     let app = ImageBuilder::new(workspace, false, false)?.app(&args.directory)?;
+    let collected = app.files.keys().map(|file| args.directory.join("root").join(file));
+    let collected: Vec<PathBuf> = collected.collect();
+    destination::refuse_inputs(&args.output, collected.iter().map(PathBuf::as_path))?;
     let bytes = package::pack(&app, &args.product, &args.board)?;
     workspace::write(&args.output, &bytes)?;
-    println!("{}: {} bytes, not signed", args.output.display(), bytes.len());
+    let output = args.output.display();
+    output::written(&args.output, format_args!("{output}: {} bytes, not signed", bytes.len()));
     Ok(())
 }
 
 pub(crate) fn sign(args: &SignArgs) -> Result<()> {
+    // It is read, and then written.
+    destination::check_file(&args.package)?;
     let mut bytes = workspace::read(&args.package)?;
     let named = |error| anyhow!("{}: {error}", args.package.display());
     let public = match (&args.key, &args.public) {
@@ -105,11 +116,13 @@ pub(crate) fn sign(args: &SignArgs) -> Result<()> {
             key.public()
         }
         (None, Some(public)) => {
-            let public = PublicKey::load(public)?;
+            let (file, public) = (public, PublicKey::load(public)?);
             if let Some(emit) = &args.emit_bytes {
+                destination::refuse_inputs(emit, [args.package.as_path(), file])?;
                 let message = package::bytes_to_sign(&bytes, &public).map_err(named)?;
                 workspace::write(emit, message)?;
-                println!("{}: {} bytes to sign", emit.display(), message.len());
+                let (to, length) = (emit.display(), message.len());
+                output::written(emit, format_args!("{to}: {length} bytes to sign"));
                 return Ok(());
             }
             let path = args.signature.as_ref().ok_or_else(|| {

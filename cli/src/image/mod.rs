@@ -26,6 +26,7 @@ use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::boot_loader;
 use holdfast_images::build::{self, Inputs, Sizes, UpdateInputs};
 use holdfast_images::debug_port;
+use holdfast_images::destination;
 use holdfast_images::key::PublicKey;
 use holdfast_images::manifest::{ImageManifest, UpdateSource};
 use holdfast_images::package;
@@ -184,7 +185,14 @@ impl<'a> ImageBuilder<'a> {
         }
         let app_paths: Vec<PathBuf> =
             manifest.app_paths().chain(more_apps.iter().cloned()).collect();
+        let path = match output {
+            Some(output) => output.to_owned(),
+            None => directory.join(format!("{file}.img")),
+        };
         // Cheap mistakes are said before expensive work begins.
+        build::check_output(&path)?;
+        let read = app_paths.iter().map(PathBuf::as_path).chain([manifest_path]);
+        destination::refuse_inputs(&path, read)?;
         let directories: Vec<PathBuf> =
             app_paths.iter().filter(|p| !p.is_file()).cloned().collect();
         app::check_together(&directories, &board.offered())?;
@@ -244,10 +252,6 @@ impl<'a> ImageBuilder<'a> {
             (&kernel, &boot_loader),
             (&self.devices.toolchain().rust, zig),
         )?;
-        let path = match output {
-            Some(output) => output.to_owned(),
-            None => directory.join(format!("{file}.img")),
-        };
         let inputs = Inputs {
             manifest: &manifest,
             board: &board,
@@ -515,8 +519,9 @@ pub(crate) fn manifest_path(workspace: &Workspace, named: Option<&PathBuf>) -> P
 
 pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
     let manifest = manifest_path(workspace, args.image.manifest.as_ref());
-    // A broken manifest is said before a toolchain is fetched for it.
+    // A broken manifest, or no place for the image, is said before a toolchain is fetched for it.
     ImageManifest::load(&manifest)?;
+    args.output.as_deref().map(build::check_output).transpose()?;
     let ImageArgs { board, apps, debug, .. } = &args.image;
     if args.production && debug.is_some() {
         bail!("--debug: is for development images; leave it or --production out");

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use holdfast_core::slots::Slot;
 use holdfast_images::boot::{self, BootKey, BootSigningKey, KEY_BYTES, signature};
+use holdfast_images::destination;
 use holdfast_images::disk::Layout;
 use holdfast_images::show;
 use std::fs::File;
@@ -53,7 +54,7 @@ pub(crate) fn sign_command(args: &SignArgs) -> Result<()> {
         (None, Some(public)) => {
             let public = BootKey::load(public)?;
             if let Some(directory) = &args.emit_bytes {
-                return emit(&fit, directory);
+                return emit(&fit, directory, &args.image);
             }
             let directory = args.signatures.as_ref().ok_or_else(|| {
                 HostLacks("--public needs --emit-bytes or --signatures beside it".to_owned())
@@ -76,11 +77,12 @@ pub(crate) fn sign_command(args: &SignArgs) -> Result<()> {
     Ok(())
 }
 
-fn emit(fit: &[u8], directory: &Path) -> Result<()> {
+fn emit(fit: &[u8], directory: &Path, image: &Path) -> Result<()> {
     for slot in Slot::ALL {
         let name = boot::configuration(slot);
         let path = directory.join(format!("{name}.bytes"));
         let bytes = signature::bytes_to_sign(fit, &name)?;
+        destination::refuse_inputs(&path, [image])?;
         workspace::write(&path, &bytes)?;
         println!("{}: {} bytes to sign", path.display(), bytes.len());
     }

@@ -32,7 +32,7 @@ pub(crate) struct SourcesArgs {
 pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Result<()> {
     host::ensure(&[host::KERNEL, host::SOURCE_PACKAGES])?;
     let image = args.image.display();
-    if args.output.exists() {
+    if args.output.symlink_metadata().is_ok() {
         bail!("{}: is there already", args.output.display());
     }
     let shown = show::show(&args.image).with_context(|| image.to_string())?;
@@ -78,6 +78,8 @@ pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Resu
     let parent = args.output.parent().filter(|p| !p.as_os_str().is_empty());
     let scratch = tempfile::Builder::new()
         .prefix(".unfinished-sources-")
+        // As the umask has it, and not for the owner alone.
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777))
         .tempdir_in(parent.unwrap_or(Path::new(".")))
         .with_context(|| format!("cannot write beside {}", args.output.display()))?;
     let mut step = Step::begin("collecting sources");
