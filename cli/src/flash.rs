@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use disk::{Disk, Views};
 use holdfast_images::board::{Board, Place};
-use holdfast_images::flash::{self, Step};
-use holdfast_images::{show, verify};
+use holdfast_images::flash::{self, FlashError, Step};
+use holdfast_images::{build, destination, show, verify};
 use medium::Medium;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -52,16 +52,21 @@ pub(crate) struct FlashArgs {
 }
 
 pub(crate) fn run(workspace: &workspace::Workspace, args: &FlashArgs) -> Result<()> {
-    check_image(workspace, args)?;
-    let image_bytes =
-        std::fs::metadata(&args.image).with_context(|| args.image.display().to_string())?.len();
-    let disk = disk::look(&Views::of_this_host()?, &args.to)?;
-    if let Some(disk) = &disk {
-        refuse(disk, args)?;
+    let image = std::fs::metadata(&args.image).with_context(|| args.image.display().to_string())?;
+    if !image.is_file() {
+        bail!("{}: is no file; copy the image into one first", args.image.display());
     }
-    say_what_is_lost(args, disk.as_ref())?;
+    let disk = disk::look(&Views::of_this_host()?, &args.to, &args.image)?;
+    refuse_itself(args, disk.as_ref())?;
+    check_image(workspace, args)?;
+    if let Some(disk) = &disk {
+        refuse(disk, args, image.len())?;
+    }
     let shared = args.even_if_mounted || args.even_if_it_is_a_system_disk;
-    let mut medium = Medium::open(&args.to, disk.is_some(), shared, image_bytes)?;
+    // Whoever cannot write it is not asked either.
+    let mut medium = Medium::open(&args.to, disk.is_some(), shared)?;
+    say_what_is_lost(args, disk.as_ref())?;
+    medium.shorten(&args.to, image.len())?;
     eprintln!(
         "{}: does not boot until all of it is written; interrupted, the same command goes on",
         args.to.display()
@@ -118,15 +123,45 @@ fn check_image(workspace: &workspace::Workspace, args: &FlashArgs) -> Result<()>
         eprintln!(
             "board {} starts from a ROM: {} must get into it by other means",
             board.name,
-            holdfast_images::build::rom_path(&args.image).display()
+            build::rom_path(&args.image).display()
         );
     }
     Ok(())
 }
 
-/// Refuses disks that hardly anybody means.
-fn refuse(disk: &Disk, args: &FlashArgs) -> Result<()> {
+/// Refuses to write the image over itself, or over what it is read from: it would be compared with itself.
+fn refuse_itself(args: &FlashArgs, disk: Option<&Disk>) -> Result<()> {
+    let (path, image) = (args.to.display(), args.image.display());
+    if destination::is_same(&args.image, &args.to) {
+        bail!("{path}: is the image itself; name a card, or another file");
+    }
+    if destination::is_same(&build::rom_path(&args.image), &args.to) {
+        bail!("{path}: is the boot loader of {image}; name a card, or another file");
+    }
+    let Some(disk) = disk else { return Ok(()) };
+    if let Some(backing) = disk.backing.iter().find(|file| destination::is_same(file, &args.image))
+    {
+        bail!("{path}: is the image itself, {}; name a card, or a file", backing.display());
+    }
+    if let Some(point) = &disk.holds_image {
+        bail!("{path}: {image} lies on it (at {point}); copy the image to another disk first");
+    }
+    Ok(())
+}
+
+/// Refuses disks that hardly anybody means, and those that cannot take the image.
+fn refuse(disk: &Disk, args: &FlashArgs, image_bytes: u64) -> Result<()> {
     let path = args.to.display();
+    if disk.read_only {
+        bail!(
+            "{path}: is write-protected; slide the lock of the card, or of its adapter, the other way. \
+             Nothing was written"
+        );
+    }
+    if disk.bytes < image_bytes {
+        let (path, room) = (args.to.clone(), disk.bytes);
+        return Err(FlashError::TooSmall { path, room, needed: image_bytes }.into());
+    }
     if !disk.system.is_empty() && !args.even_if_it_is_a_system_disk {
         bail!(
             "{path}: this computer runs from it ({}); --even-if-it-is-a-system-disk writes to it all \

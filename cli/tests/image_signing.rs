@@ -1,6 +1,7 @@
 //! A production image: built without the private key, signed by a key kept elsewhere, verified.
 
 #![allow(
+    clippy::indexing_slicing,
     clippy::tests_outside_test_module,
     clippy::unwrap_used,
     reason = "an integration test is a test module, and a panic is a failed test"
@@ -10,6 +11,7 @@ mod command;
 
 use command::{refused, succeeds};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Command;
 
 const IMAGE: &str = r#"
@@ -92,6 +94,25 @@ fn a_production_image_is_signed_by_a_key_kept_elsewhere() {
     assert!(succeeds(path, &["image", "show", "p.img"]).contains("(production)"));
     assert!(succeeds(path, &flash).contains("read back, SHA-256"));
     assert!(fs::read(path.join("card.img")).unwrap() == fs::read(path.join("p.img")).unwrap());
+    let image = fs::read(path.join("p.img")).unwrap();
+    symlink("p.img", path.join("link.card")).unwrap();
+    fs::hard_link(path.join("p.img"), path.join("hard.card")).unwrap();
+    for (to, reason) in [
+        ("p.img", "p.img: is the image itself"),
+        ("link.card", "link.card: is the image itself"),
+        ("hard.card", "hard.card: is the image itself"),
+        ("p.rom", "p.rom: is the boot loader of p.img"),
+    ] {
+        refused(path, &["flash", "--image", "p.img", "--to", to], &[reason]);
+        assert!(fs::read(path.join("p.img")).unwrap() == image, "{to}: the image was changed");
+    }
+    fs::write(path.join("renamed.img"), &image).unwrap();
+    refused(path, &["image", "verify", "renamed.img"], &["renamed.rom is not beside it", "--rom"]);
+    fs::write(path.join("packed.img"), [b"\xfd7zXZ\0", &image[..4096]].concat()).unwrap();
+    for command in [&["image", "verify", "packed.img"][..], &["image", "show", "packed.img"]] {
+        refused(path, command, &["it is compressed with xz (`xz -dk FILE`); unpack it first"]);
+    }
+    refused(path, &["flash", "--image", "packed.img", "--to", "card.img"], &["compressed with xz"]);
     refused(
         path,
         &["flash", "--image", "p.img", "--to", "/dev/null"],

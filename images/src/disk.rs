@@ -76,6 +76,9 @@ pub enum DiskError {
         #[source]
         source: gptman::Error,
     },
+    /// It is packed.
+    #[error("it is compressed with {0}; unpack it first")]
+    Compressed(&'static str),
     /// A partition that every Holdfast disk has is missing.
     #[error("there is no partition `{0}`; this is no Holdfast image")]
     NoPartition(String),
@@ -184,8 +187,14 @@ impl Layout {
     /// # Errors
     /// There is no valid one.
     pub fn read(file: &mut File) -> Result<Self, DiskError> {
-        let table = GPT::read_from(file, SECTOR_BYTES)
-            .map_err(|source| DiskError::Table { operation: "read", source })?;
+        let table = GPT::read_from(file, SECTOR_BYTES).map_err(|source| {
+            let mut start = [0; 8];
+            let read = file.rewind().and_then(|()| file.read_exact(&mut start));
+            match read.ok().and_then(|()| compression(&start)) {
+                Some(name) => DiskError::Compressed(name),
+                None => DiskError::Table { operation: "read", source },
+            }
+        })?;
         let length = table.header.backup_lba.saturating_add(1).saturating_mul(SECTOR_BYTES);
         let partitions = table
             .iter()
@@ -202,6 +211,24 @@ impl Layout {
             .collect();
         Ok(Self { length, entry_array: table.header.partition_entry_lba, partitions })
     }
+}
+
+/// What a file is compressed with, by how it begins.
+///
+/// Source: the formats' own documents, as file(1) has them.
+fn compression(start: &[u8]) -> Option<&'static str> {
+    const FORMATS: [(&[u8], &str); 9] = [
+        (b"\xfd7zXZ\0", "xz (`xz -dk FILE`)"),
+        (b"\x1f\x8b", "gzip (`gzip -dk FILE`)"),
+        (b"\x28\xb5\x2f\xfd", "Zstandard (`zstd -d FILE`)"),
+        (b"BZh", "bzip2 (`bzip2 -dk FILE`)"),
+        (b"PK\x03\x04", "ZIP (`unzip FILE`)"),
+        (b"7z\xbc\xaf\x27\x1c", "7-Zip (`7z x FILE`)"),
+        (b"\x04\x22\x4d\x18", "LZ4 (`lz4 -d FILE`)"),
+        (b"LZIP", "lzip (`lzip -dk FILE`)"),
+        (b"\x3a\xff\x26\xed", "Android's sparse format (`simg2img FILE IMAGE`)"),
+    ];
+    FORMATS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, name)| *name)
 }
 
 /// Writes what a boot loader has on the card in front of the partitions.
@@ -369,6 +396,30 @@ mod tests {
         file.seek(SeekFrom::Start(512)).unwrap();
         file.write_all(&[0; 512]).unwrap();
         assert_eq!(Layout::read(&mut file).unwrap().partitions, layout.partitions);
+    }
+
+    #[test]
+    fn a_compressed_image_is_named_by_its_format_and_another_file_is_not() {
+        let refusal = |bytes: &[u8]| {
+            let mut file = tempfile::tempfile().unwrap();
+            file.write_all(bytes).unwrap();
+            Layout::read(&mut file).unwrap_err()
+        };
+        for (start, name) in [
+            (&b"\xfd7zXZ\0\0\x04"[..], "xz"),
+            (b"\x1f\x8b\x08\0\0\0\0\0", "gzip"),
+            (b"PK\x03\x04\x14\0\0\0", "ZIP"),
+        ] {
+            for length in [8, 4096] {
+                let mut bytes = start.to_vec();
+                bytes.resize(length, 7);
+                let error = refusal(&bytes);
+                assert!(matches!(error, DiskError::Compressed(_)), "{error}");
+                assert!(error.to_string().contains(&format!("with {name} (`")), "{error}");
+            }
+        }
+        assert!(matches!(refusal(&[7; 4096]), DiskError::Table { .. }));
+        assert!(matches!(refusal(b""), DiskError::Table { .. }));
     }
 
     #[test]

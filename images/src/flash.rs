@@ -72,6 +72,18 @@ pub enum FlashError {
         /// The image's.
         needed: u64,
     },
+    /// Nobody may write it, whatever it says of itself.
+    #[error(
+        "{}: takes no write; nothing was written. A card has a slide that must not be at LOCK",
+        path.display()
+    )]
+    WriteProtected {
+        /// The card.
+        path: PathBuf,
+        /// What the system answered to the first write.
+        #[source]
+        source: io::Error,
+    },
     /// The card does not do what it is asked to. It is not bootable now.
     #[error(
         "{}: cannot {operation} at byte {at}; the card is not bootable. The same command goes on \
@@ -166,8 +178,8 @@ impl Mark {
 /// Writes the image at `image` to `target`, which is called `path`, and reads all of it back.
 ///
 /// # Errors
-/// See [`FlashError`]. Whatever it is, the card is not bootable afterwards, but for `TooSmall` and an image
-/// that cannot be read, which are found before anything is written.
+/// See [`FlashError`]. Whatever it is, the card is not bootable afterwards, but for `TooSmall`, `WriteProtected`
+/// and an image that cannot be read, which are found before anything is written.
 pub fn flash(
     image: &Path,
     target: &mut dyn Target,
@@ -246,7 +258,12 @@ impl Card<'_> {
             return Ok(mark.done.max(HEAD_BYTES.min(length)));
         }
         let head = HEAD_BYTES.min(length);
-        self.target.zero(0, head).map_err(self.failed("erase", 0))?;
+        self.target.zero(0, head).map_err(|source| match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                FlashError::WriteProtected { path: self.path.to_owned(), source }
+            }
+            _ => self.failed("erase", 0)(source),
+        })?;
         if let Some(room) = room {
             let stale = room.saturating_sub(STALE_TABLE_BYTES).max(head);
             let rest = room.saturating_sub(stale);
@@ -350,12 +367,19 @@ mod tests {
         bytes: Vec<u8>,
         left: usize,
         deaf_at: Option<usize>,
+        locked: bool,
         written: usize,
     }
 
     impl Memory {
         fn of(length: usize) -> Self {
-            Self { bytes: vec![0xa5; length], left: usize::MAX, deaf_at: None, written: 0 }
+            Self {
+                bytes: vec![0xa5; length],
+                left: usize::MAX,
+                deaf_at: None,
+                locked: false,
+                written: 0,
+            }
         }
     }
 
@@ -379,6 +403,9 @@ mod tests {
 
         fn zero(&mut self, at: u64, length: u64) -> io::Result<()> {
             let (at, length) = (usize::try_from(at).unwrap(), usize::try_from(length).unwrap());
+            if self.locked {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
             self.bytes[at..at.saturating_add(length)].fill(0);
             Ok(())
         }
@@ -461,6 +488,16 @@ mod tests {
         let (result, steps) = run(other.path(), &mut card);
         result.unwrap();
         assert!(!steps.iter().any(|step| matches!(step, Step::GoesOn { .. })), "{steps:?}");
+    }
+
+    #[test]
+    fn a_card_that_takes_no_write_is_said_to_be_what_it_was() {
+        let (file, _) = image();
+        let mut card = Memory { locked: true, ..Memory::of(64 * MIB) };
+        let error = run(file.path(), &mut card).0.unwrap_err();
+        assert!(matches!(error, FlashError::WriteProtected { .. }), "{error}");
+        assert!(error.to_string().contains("nothing was written"), "{error}");
+        assert!(card.bytes.iter().all(|byte| *byte == 0xa5), "it was written to");
     }
 
     #[test]

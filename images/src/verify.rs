@@ -7,7 +7,7 @@ use crate::{FileError, build, disk, flash, hex, sha256};
 use holdfast_core::slots::{BootState, Choice, CommandLineError, Release, Slot};
 use serde::Serialize;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What stands between power-on and init.
 #[derive(Debug, Serialize)]
@@ -67,6 +67,13 @@ pub enum VerifyError {
     /// The boot loader.
     #[error(transparent)]
     BootLoader(#[from] BootLoaderError),
+    /// An image for a board with a ROM, and no ROM.
+    #[error(
+        "there is no boot loader in the image, and {} is not beside it; copy both together, or name it \
+         with --rom",
+        .0.display()
+    )]
+    NoRom(PathBuf),
     /// A card that was not written to its end.
     #[error("it was not written to its end; the same `flash` goes on with it")]
     Unfinished,
@@ -102,13 +109,17 @@ impl Chain {
 }
 
 /// Follows the chain of the image at `image`, for `board` or for that of the boot loader: the one at
-/// `rom`, the one beside the image, or the one in it.
+/// `named`, the one beside the image, or the one in it.
 ///
 /// # Errors
 /// The files cannot be read, or the boot loader requires nothing of a slot.
-pub fn verify(image: &Path, rom: Option<&Path>, board: Option<&str>) -> Result<Chain, VerifyError> {
+pub fn verify(
+    image: &Path,
+    named: Option<&Path>,
+    board: Option<&str>,
+) -> Result<Chain, VerifyError> {
     let beside = build::rom_path(image);
-    let rom = match rom {
+    let rom = match named {
         Some(rom) => fs::read(rom).map_err(FileError::at("read", rom))?,
         None if beside.exists() => fs::read(&beside).map_err(FileError::at("read", &beside))?,
         None => disk::read_boot_loader(image)?,
@@ -116,12 +127,17 @@ pub fn verify(image: &Path, rom: Option<&Path>, board: Option<&str>) -> Result<C
     if flash::is_unfinished(&rom) {
         return Err(VerifyError::Unfinished);
     }
-    let keys = boot_loader::required_keys(&rom)?;
+    // Before the boot loader: what is no image has none either.
+    let boot_state = show::read_boot_state(image)?.state();
+    let in_image = named.is_none() && !beside.exists();
+    let keys = boot_loader::required_keys(&rom).map_err(|error| match error {
+        BootLoaderError::NoControlTree if in_image => VerifyError::NoRom(beside.clone()),
+        other => other.into(),
+    })?;
     let board = match board {
         Some(board) => board.to_owned(),
         None => boot_loader::board(&rom)?,
     };
-    let boot_state = show::read_boot_state(image)?.state();
     let choice = boot_state.unwrap_or(BootState::unknown()).choose().0;
     let slots = Slot::ALL.into_iter().map(|slot| report(image, slot, &board, (&keys, &rom)));
     let slots = slots.collect();
@@ -187,4 +203,37 @@ fn check(
         boot_loader_copies: brought
             .map(|brought| boot_loader::copies(loader, &brought).map(|copy| copy.is_current)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Layout;
+    use std::fs::File;
+
+    #[test]
+    fn an_image_without_the_rom_beside_it_names_where_it_should_be() {
+        let directory = tempfile::tempdir().unwrap();
+        let image = directory.path().join("renamed.img");
+        let partition = |name: &str, start| disk::Partition {
+            name: name.to_owned(),
+            start,
+            length: disk::ALIGN_BYTES * 2,
+        };
+        let partitions = vec![partition("bootstate", disk::ALIGN_BYTES)];
+        let layout = Layout { length: 16 << 20, entry_array: 2016, partitions };
+        let mut file =
+            File::options().read(true).write(true).create_new(true).open(&image).unwrap();
+        file.set_len(layout.length).unwrap();
+        layout.write_tables(&mut file, b"x").unwrap();
+        assert_eq!(Layout::read(&mut file).unwrap(), layout);
+        let error = verify(&image, None, None).unwrap_err();
+        assert!(
+            matches!(&error, VerifyError::NoRom(rom) if rom.ends_with("renamed.rom")),
+            "{error}"
+        );
+        // What is named by hand, and is no boot loader, is not missing.
+        let error = verify(&image, Some(&image), None).unwrap_err();
+        assert!(matches!(error, VerifyError::BootLoader(_)), "{error}");
+    }
 }

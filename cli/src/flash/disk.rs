@@ -49,10 +49,17 @@ pub(super) struct Disk {
     pub(super) mounted: Vec<String>,
     /// What of that this computer runs from.
     pub(super) system: Vec<String>,
+    /// Its lock is set, or its driver cannot write.
+    pub(super) read_only: bool,
+    /// Files that it, or what it is mapped to, shows as a disk (loop devices).
+    pub(super) backing: Vec<PathBuf>,
+    /// Where it is mounted, where the image lies there.
+    pub(super) holds_image: Option<String>,
 }
 
-/// The disk at `path`; none for a file, or where there is nothing yet.
-pub(super) fn look(views: &Views, path: &Path) -> Result<Option<Disk>> {
+/// The disk at `path`, onto which the image at `image` shall be written; none for a file, or where there is
+/// nothing yet.
+pub(super) fn look(views: &Views, path: &Path, image: &Path) -> Result<Option<Disk>> {
     let Ok(metadata) = fs::metadata(path) else {
         // A slip of the finger must not become a file in memory.
         if path.starts_with("/dev") {
@@ -68,7 +75,7 @@ pub(super) fn look(views: &Views, path: &Path) -> Result<Option<Disk>> {
         bail!("{}: is neither a disk nor a file", path.display());
     }
     let (major, minor) = numbers(metadata.rdev());
-    describe(views, path, &format!("{major}:{minor}")).map(Some)
+    describe(views, path, &format!("{major}:{minor}"), image).map(Some)
 }
 
 /// Major and minor number: glibc's `makedev`, as the kernel encodes them.
@@ -78,7 +85,7 @@ fn numbers(device: u64) -> (u64, u64) {
     (major, minor)
 }
 
-fn describe(views: &Views, path: &Path, number: &str) -> Result<Disk> {
+fn describe(views: &Views, path: &Path, number: &str, image: &Path) -> Result<Disk> {
     let link = views.sys.join("dev/block").join(number);
     let directory = fs::canonicalize(&link)
         .with_context(|| format!("{}: the kernel does not know it", path.display()))?;
@@ -116,14 +123,27 @@ fn describe(views: &Views, path: &Path, number: &str) -> Result<Disk> {
         partitions,
         // A card in a slot of its own is `SD`, one that is soldered in `MMC`.
         removable: read("removable") == "1" || read("device/type") == "SD",
+        read_only: read("ro") == "1",
+        backing: backing(views, number),
         ..Disk::default()
     };
     if disk.model.is_empty() {
         "no name".clone_into(&mut disk.model);
     }
+    let image = fs::canonicalize(image).unwrap_or_else(|_| image.to_owned());
+    // The mount that lies deepest is what the image is on.
+    let mut around = 0;
     for (point, numbers) in uses(views) {
+        let depth = Path::new(&point).components().count();
+        let has_image = point != SWAP && image.starts_with(&point) && depth >= around;
+        if has_image {
+            (around, disk.holds_image) = (depth, None);
+        }
         if numbers.is_disjoint(&members) {
             continue;
+        }
+        if has_image {
+            disk.holds_image = Some(point.clone());
         }
         if point == SWAP || SYSTEM.contains(&point.as_str()) {
             disk.system.push(point.clone());
@@ -157,7 +177,7 @@ fn uses(views: &Views) -> Vec<(String, BTreeSet<String>)> {
         if let Some(number) = source.and_then(|source| named(source)) {
             beneath(views, &number, &mut numbers);
         }
-        uses.push(((*point).to_owned(), numbers));
+        uses.push((unescaped(point), numbers));
     }
     for line in views.swaps.lines().skip(1) {
         if let Some(number) = line.split_whitespace().next().and_then(named) {
@@ -167,6 +187,44 @@ fn uses(views: &Views) -> Vec<(String, BTreeSet<String>)> {
         }
     }
     uses
+}
+
+/// A path in the table of mounts, where blanks and backslashes are three octal digits behind a backslash.
+fn unescaped(text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((first, behind)) = rest.split_first() {
+        let digits = behind.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let escaped = digits.filter(|_| *first == b'\\');
+        match escaped.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = behind.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = behind;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The files behind a device and behind all that it is mapped to.
+fn backing(views: &Views, number: &str) -> Vec<PathBuf> {
+    let mut numbers = BTreeSet::new();
+    beneath(views, number, &mut numbers);
+    let directories = numbers.iter().filter_map(|number| {
+        // A partition's directory lies in that of its disk.
+        let own = fs::canonicalize(views.sys.join("dev/block").join(number)).ok()?;
+        let whole = own.parent()?.to_owned();
+        Some([own, whole])
+    });
+    directories
+        .flatten()
+        .filter_map(|directory| fs::read_to_string(directory.join("loop/backing_file")).ok())
+        .map(|path| PathBuf::from(path.trim_end_matches('\n')))
+        .collect()
 }
 
 /// A device and all that it is mapped to.
@@ -227,7 +285,7 @@ mod tests {
 
     fn disk(mounts: &str, swaps: &str, number: &str) -> Disk {
         let (_directory, views) = views(mounts, swaps);
-        describe(&views, Path::new("/dev/sdx"), number).unwrap()
+        describe(&views, Path::new("/dev/sdx"), number, Path::new("hello.img")).unwrap()
     }
 
     #[test]
@@ -255,9 +313,57 @@ mod tests {
     }
 
     #[test]
+    fn a_locked_card_says_so() {
+        let (directory, views) = views("", "");
+        let look = || describe(&views, Path::new("/dev/sdb"), "8:16", Path::new("i")).unwrap();
+        assert!(!look().read_only);
+        fs::write(directory.path().join("block/sdb/ro"), "1\n").unwrap();
+        assert!(look().read_only);
+    }
+
+    #[test]
+    fn the_file_behind_a_loop_device_is_found_through_what_is_mapped_to_it() {
+        let (directory, views) = views("", "");
+        fs::create_dir(directory.path().join("block/sda/loop")).unwrap();
+        fs::write(directory.path().join("block/sda/loop/backing_file"), "/a card.img\n").unwrap();
+        let look = |number| describe(&views, Path::new("/dev/x"), number, Path::new("i")).unwrap();
+        for number in ["8:0", "254:0"] {
+            assert!(look(number).backing.contains(&PathBuf::from("/a card.img")), "{number}");
+        }
+        assert_eq!(look("8:16").backing, [PathBuf::new(); 0]);
+    }
+
+    #[test]
+    fn a_disk_is_known_to_hold_the_image_by_the_deepest_mount() {
+        let image = tempfile::NamedTempFile::new().unwrap();
+        let around = fs::canonicalize(image.path().parent().unwrap()).unwrap();
+        let around = around.to_str().unwrap();
+        let holds = |mounts: &str, number| {
+            let (_directory, views) = views(mounts, "");
+            describe(&views, Path::new("/dev/x"), number, image.path()).unwrap().holds_image
+        };
+        let root = "25 1 8:1 / / rw - ext4 /dev/sda1 rw\n";
+        assert_eq!(holds(root, "8:0").as_deref(), Some("/"));
+        assert_eq!(holds(root, "8:16"), None);
+        let both = format!("{root}26 1 8:17 / {around} rw - vfat /dev/sdb1 rw\n");
+        assert_eq!(holds(&both, "8:0"), None);
+        assert_eq!(holds(&both, "8:16").as_deref(), Some(around));
+    }
+
+    #[test]
+    fn mount_points_are_shown_with_their_blanks() {
+        let card = disk("25 1 8:17 / /media/me/MY\\040CARD rw - vfat /dev/sdb1 rw", "", "8:16");
+        assert_eq!(card.mounted, ["/media/me/MY CARD"]);
+        assert_eq!(unescaped("a\\134b\\12"), "a\\b\\12");
+        assert_eq!(unescaped("G\u{e4}ste\\040\\303\\274"), "G\u{e4}ste \u{fc}");
+    }
+
+    #[test]
     fn a_partition_is_refused_with_the_name_of_its_disk() {
         let (_directory, views) = views("", "");
-        let error = describe(&views, Path::new("/dev/sdb1"), "8:17").unwrap_err().to_string();
+        let error = describe(&views, Path::new("/dev/sdb1"), "8:17", Path::new("i"))
+            .unwrap_err()
+            .to_string();
         assert_eq!(
             error,
             "/dev/sdb1: is one partition; an image is a whole disk, such as /dev/sdb"

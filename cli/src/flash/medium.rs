@@ -22,9 +22,8 @@ pub(super) struct Medium {
 }
 
 impl Medium {
-    /// Opens `path` for a content of `length` bytes.
-    /// `shared` takes a disk that somebody else uses, too.
-    pub(super) fn open(path: &Path, is_disk: bool, shared: bool, length: u64) -> Result<Self> {
+    /// Opens `path`, and changes nothing. `shared` takes a disk that somebody else uses, too.
+    pub(super) fn open(path: &Path, is_disk: bool, shared: bool) -> Result<Self> {
         let mut options = File::options();
         options.read(true).write(true).create(!is_disk).truncate(false);
         if is_disk && !shared {
@@ -32,12 +31,19 @@ impl Medium {
             options.custom_flags(flag(OFlags::EXCL));
         }
         let file = options.open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        if !is_disk && file.metadata().is_ok_and(|metadata| metadata.len() > length) {
-            file.set_len(length).with_context(|| format!("cannot shorten {}", path.display()))?;
-        }
         // Not on every file system.
         let direct = File::options().read(true).custom_flags(flag(OFlags::DIRECT)).open(path).ok();
         Ok(Self { file, direct, is_disk })
+    }
+
+    /// Cuts a file at `path` to `length` bytes, where it is longer.
+    pub(super) fn shorten(&mut self, path: &Path, length: u64) -> Result<()> {
+        if !self.is_disk && self.file.metadata().is_ok_and(|metadata| metadata.len() > length) {
+            self.file
+                .set_len(length)
+                .with_context(|| format!("cannot shorten {}", path.display()))?;
+        }
+        Ok(())
     }
 }
 
@@ -113,7 +119,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("card");
         std::fs::write(&path, vec![7; 3 * 1024 * 1024]).unwrap();
-        let mut medium = Medium::open(&path, false, false, 2 * 1024 * 1024).unwrap();
+        let mut medium = Medium::open(&path, false, false).unwrap();
+        medium.shorten(&path, 2 * 1024 * 1024).unwrap();
         assert_eq!(medium.room().unwrap(), None);
         medium.zero(0, 1024 * 1024).unwrap();
         medium.write(4096, &[1; 4096]).unwrap();
