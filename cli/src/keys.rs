@@ -105,8 +105,9 @@ fn new(args: &NewArgs) -> Result<()> {
 }
 
 fn show(workspace: &Workspace, args: &ShowArgs) -> Result<()> {
-    let text = workspace::read_text(&args.key)?;
-    let private = text.contains("PRIVATE KEY");
+    // What is no text is refused below, by what it is.
+    let bytes = workspace::read(&args.key)?;
+    let private = String::from_utf8_lossy(&bytes).contains("PRIVATE KEY");
     let (algorithm, id, development) = match boot_key(&args.key, private) {
         Some(key) => ("RSA-3072", key.id(), key.development),
         None => {

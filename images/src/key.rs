@@ -3,6 +3,7 @@
 //! A development key says so in a line before its PEM block. It belongs to one checkout; an image
 //! that trusts it is a development image, and its trust directory names it as such.
 
+use crate::key_file::{KeyFile, Wanted};
 use crate::{FieldError, FileError};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 use ed25519_dalek::pkcs8::{
@@ -10,7 +11,7 @@ use ed25519_dalek::pkcs8::{
 };
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use holdfast_core::package::KeyId;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -61,11 +62,11 @@ impl PrivateKey {
     /// # Errors
     /// Unreadable, or no Ed25519 private key.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let text = fs::read_to_string(path).map_err(FileError::at("read", path))?;
-        let (pem, development) = split(&text);
-        let key = SigningKey::from_pkcs8_pem(pem)
-            .map_err(|error| refused(path, "PRIVATE KEY", &error.to_string()))?;
-        Ok(Self { key, development })
+        let file = KeyFile::read(path)?;
+        let key = SigningKey::from_pkcs8_pem(file.pem()).map_err(|error| {
+            file.refuse("PRIVATE KEY", Wanted::Ed25519, Some(error.to_string()))
+        })?;
+        Ok(Self { key, development: file.development() })
     }
 
     /// Writes the private key to `path`, readable by its owner alone, and the public key to the
@@ -110,11 +111,10 @@ impl PublicKey {
     /// # Errors
     /// Unreadable, or no Ed25519 public key.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let text = fs::read_to_string(path).map_err(FileError::at("read", path))?;
-        let (pem, development) = split(&text);
-        let key = VerifyingKey::from_public_key_pem(pem)
-            .map_err(|error| refused(path, "PUBLIC KEY", &error.to_string()))?;
-        Ok(Self { bytes: key.to_bytes(), development })
+        let file = KeyFile::read(path)?;
+        let key = VerifyingKey::from_public_key_pem(file.pem())
+            .map_err(|error| file.refuse("PUBLIC KEY", Wanted::Ed25519, Some(error.to_string())))?;
+        Ok(Self { bytes: key.to_bytes(), development: file.development() })
     }
 
     /// Its name.
@@ -129,13 +129,6 @@ impl PublicKey {
         VerifyingKey::from_bytes(&self.bytes)
             .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
     }
-}
-
-/// The PEM block of a file, and whether a line before it marks a development key.
-pub(crate) fn split(text: &str) -> (&str, bool) {
-    let at = text.find("-----BEGIN ").unwrap_or(0);
-    let (before, pem) = text.split_at(at);
-    (pem, before.lines().any(|line| line == DEVELOPMENT))
 }
 
 fn refused(path: &Path, field: &str, reason: &str) -> KeyError {
@@ -164,6 +157,7 @@ fn write_new(path: &Path, mode: u32, text: &str) -> Result<(), KeyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::process::Command;
 

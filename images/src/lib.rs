@@ -17,6 +17,7 @@ pub mod disk;
 pub mod ext4;
 pub mod flash;
 pub mod key;
+mod key_file;
 pub mod manifest;
 pub mod package;
 pub mod root;

@@ -1,13 +1,13 @@
 //! Keys for the boot loader: RSA-3072, as PEM files that any OpenSSL reads.
 
-use crate::key::{DEVELOPMENT, KeyError, split};
-use crate::{FieldError, FileError, sha256};
+use crate::key::{DEVELOPMENT, KeyError};
+use crate::key_file::{KeyFile, Wanted};
+use crate::sha256;
 use holdfast_core::package::KeyId;
 use rsa::pkcs8::{DecodePrivateKey, DecodePublicKey};
 use rsa::sha2::Sha256;
 use rsa::traits::PublicKeyParts;
 use rsa::{BoxedUint, PrivateKey, PublicKey};
-use std::fs;
 use std::path::Path;
 
 /// How a slot is signed, as U-Boot calls it.
@@ -66,11 +66,11 @@ impl BootKey {
     /// # Errors
     /// Unreadable, or no RSA-3072 public key.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let text = fs::read_to_string(path).map_err(FileError::at("read", path))?;
-        let (pem, development) = split(&text);
-        let key = PublicKey::from_public_key_pem(pem)
-            .map_err(|error| refused(path, "PUBLIC KEY", Some(error.to_string())))?;
-        Self::checked(key, development).map_err(|error| refused(path, "PUBLIC KEY", error.reason))
+        let file = KeyFile::read(path)?;
+        let refused = |reason| file.refuse("PUBLIC KEY", Wanted::Rsa, reason);
+        let key = PublicKey::from_public_key_pem(file.pem())
+            .map_err(|error| refused(Some(error.to_string())))?;
+        Self::checked(key, file.development()).map_err(|error| refused(error.reason))
     }
 
     /// The key of this modulus.
@@ -90,7 +90,12 @@ impl BootKey {
         let fits = key.n_bytes().len() == KEY_BYTES
             && key.n_bytes().first().is_some_and(|byte| *byte >= 0x80)
             && *key.e() == BoxedUint::from(EXPONENT);
-        if fits { Ok(Self { key, development }) } else { Err(BootKeyError { reason: None }) }
+        if fits {
+            return Ok(Self { key, development });
+        }
+        let other =
+            if *key.e() == BoxedUint::from(EXPONENT) { "" } else { " and another exponent" };
+        Err(BootKeyError { reason: Some(format!("it has {} bits{other}", key.n().bit_width())) })
     }
 
     /// Its name: SHA-256 of the modulus.
@@ -135,12 +140,13 @@ impl BootSigningKey {
     /// # Errors
     /// Unreadable, or no RSA-3072 private key.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let text = fs::read_to_string(path).map_err(FileError::at("read", path))?;
-        let (pem, development) = split(&text);
-        let key = PrivateKey::from_pkcs8_pem(pem)
-            .map_err(|error| refused(path, "PRIVATE KEY", Some(error.to_string())))?;
+        let file = KeyFile::read(path)?;
+        let refused = |reason| file.refuse("PRIVATE KEY", Wanted::Rsa, reason);
+        let key = PrivateKey::from_pkcs8_pem(file.pem())
+            .map_err(|error| refused(Some(error.to_string())))?;
+        let development = file.development();
         BootKey::checked(key.to_public_key(), development)
-            .map_err(|error| refused(path, "PRIVATE KEY", error.reason))?;
+            .map_err(|error| refused(error.reason))?;
         Ok(Self { key, development })
     }
 
@@ -162,14 +168,6 @@ impl BootSigningKey {
             .try_into()
             .map_err(|_| failed("its signature has another length".to_owned()))
     }
-}
-
-fn refused(path: &Path, field: &str, reason: Option<String>) -> KeyError {
-    KeyError::Field(FieldError {
-        path: path.to_owned(),
-        field: field.to_owned(),
-        reason: BootKeyError { reason }.to_string(),
-    })
 }
 
 /// The text of a PEM file that is marked as a development key.
