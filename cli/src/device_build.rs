@@ -1,6 +1,7 @@
 //! Building programs for the device: one package at a time, so that what else is built can never
 //! change its bytes. Those of the checkout are cached by everything that goes into them.
 
+mod c_app;
 mod cache;
 mod inputs;
 
@@ -188,13 +189,14 @@ impl<'a> DeviceBuilder<'a> {
         self.workspace.share_jobs(&mut command);
         let output =
             command.output().with_context(|| format!("cannot run {}", rust.cargo.display()))?;
+        let complaint = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
-            let complaint = String::from_utf8_lossy(&output.stderr);
             bail!("{package} in {} does not build:\n{}", directory.display(), complaint.trim());
         }
         let programs = executables(&String::from_utf8_lossy(&output.stdout));
         step.line(package);
         step.done("built");
+        warn(&complaint);
         Ok(programs)
     }
 
@@ -213,18 +215,12 @@ impl<'a> DeviceBuilder<'a> {
         arguments.into_iter().map(str::to_owned).collect()
     }
 
-    /// Compiles the C files in `src/` of a directory to one static program with symbols; `None`
+    /// Compiles the C files below `src/` of a directory to one static program with symbols; `None`
     /// where there are none.
     pub(crate) fn build_c(&self, directory: &Path) -> Result<Option<PathBuf>> {
-        let entries = fs::read_dir(directory.join("src")).into_iter().flatten().flatten();
-        let mut sources: Vec<PathBuf> = entries
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "c"))
-            .collect();
-        if sources.is_empty() {
+        let Some(sources) = c_app::Sources::find(directory)? else {
             return Ok(None);
-        }
-        sources.sort();
+        };
         let place = fs::canonicalize(directory)
             .with_context(|| format!("cannot find {}", directory.display()))?;
         let name = place.file_name().map_or("app".into(), |name| name.to_string_lossy());
@@ -237,19 +233,25 @@ impl<'a> DeviceBuilder<'a> {
         let program = output.join(&*name);
         let mut command = Command::new(&self.toolchain.linker);
         command
-            .args(["-std=c17", "-Wall", "-Wextra", "-Os", "-g", "-static"])
-            .args(["-fstack-protector-strong", "-D_FORTIFY_SOURCE=2", "-D_TIME_BITS=64"])
-            .args(["-Wl,-z,noexecstack", "-Wl,-z,relro,-z,now", "-Wl,--build-id=none"])
+            .args(c_app::FLAGS)
             .arg(format!("-ffile-prefix-map={}=/app", place.display()))
+            .args(sources.include_directories().iter().map(|path| format!("-I{}", path.display())))
             .arg("-o")
             .arg(&program)
-            .args(&sources)
+            .args(&sources.files)
             .env("ZIG_GLOBAL_CACHE_DIR", &self.toolchain.zig_cache)
-            .env("ZIG_LOCAL_CACHE_DIR", &self.toolchain.zig_cache);
-        process::output(&mut command)
-            .with_context(|| format!("{} does not build", directory.display()))?;
+            .env("ZIG_LOCAL_CACHE_DIR", &self.toolchain.zig_cache)
+            .stdin(Stdio::null());
+        let compiled = command
+            .output()
+            .with_context(|| format!("cannot run {}", self.toolchain.linker.display()))?;
+        let complaint = String::from_utf8_lossy(&compiled.stderr);
+        if !compiled.status.success() {
+            bail!("{} does not build:\n{}", directory.display(), complaint.trim());
+        }
         step.line(&name);
         step.done("built");
+        warn(&complaint);
         Ok(Some(program))
     }
 
@@ -265,6 +267,13 @@ impl<'a> DeviceBuilder<'a> {
             (Some(real_library), "/rust/library"),
         ];
         places.into_iter().filter_map(|(place, name)| Some((place?, name))).collect()
+    }
+}
+
+/// Shows what a compiler has said of a program that it has built: its warnings.
+fn warn(complaint: &str) {
+    if !complaint.trim().is_empty() {
+        eprintln!("{}", complaint.trim_end());
     }
 }
 

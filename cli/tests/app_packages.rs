@@ -12,7 +12,8 @@ mod command;
 use command::{holdfast, refused, succeeds};
 use holdfast_images::key::PrivateKey;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::process::Command;
 
 const IMAGE: &str = r#"
 schema = 1
@@ -95,6 +96,100 @@ fn a_package_is_packed_signed_shown_and_checked() {
     bytes[middle] ^= 1;
     fs::write(here.join("p.package"), bytes).unwrap();
     refused(here, &check, &["p.package: the package is damaged"]);
+}
+
+const POSIX: &str = r#"#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include "gauge.h"
+
+static volatile sig_atomic_t stop;
+static void on_term(int number) { stop = number; }
+
+int main(void)
+{
+    struct sigaction action = { .sa_handler = on_term };
+    struct timespec now, pause = { 1, 0 };
+    sigaction(SIGTERM, &action, NULL);
+    char *name = strdup(gauge());
+    while (!stop && clock_gettime(CLOCK_MONOTONIC, &now) == 0)
+        nanosleep(&pause, NULL);
+    return name == NULL;
+}
+"#;
+
+#[test]
+fn a_posix_program_in_c_builds_wherever_it_lies_and_its_warnings_are_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path().join("mein Ger\u{e4}t");
+    fs::create_dir(&here).unwrap();
+    succeeds(&here, &["app", "new", "pump", "--lang", "c"]);
+    let write = |file: &str, text: &str| {
+        let path = here.join("pump").join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    write("src/main.c", POSIX);
+    write("include/gauge.h", "const char *gauge(void);\n");
+    write(
+        "src/parts/gauge.c",
+        "#include \"gauge.h\"\nconst char *gauge(void) { int unused; return \"g\"; }\n",
+    );
+    let built = holdfast(&here, &["app", "build", "pump"]);
+    let message = String::from_utf8_lossy(&built.stderr);
+    assert!(built.status.success(), "{message}");
+    assert!(message.contains("src/parts/gauge.c:2") && message.contains("unused"), "{message}");
+    write("src/parts/valve.cpp", "");
+    let remedy = ["src/parts/valve.cpp: is C++, and only C is compiled here", "below root/"];
+    refused(&here, &["app", "build", "pump"], &remedy);
+}
+
+#[test]
+fn an_output_goes_through_links_pipes_and_standard_output_and_is_never_an_input() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    succeeds(here, &["app", "new", "pump", "--lang", "c"]);
+    succeeds(here, &["key", "new", "--for", "app", "--output", "oem.pem"]);
+    fs::create_dir(here.join("store")).unwrap();
+    symlink("store/pump.package", here.join("current.package")).unwrap();
+    succeeds(here, &["app", "pack", "pump", "--output", "current.package"]);
+    let emit = |to: &str| {
+        let public = ["app", "sign", "current.package", "--public", "oem.pub.pem"];
+        holdfast(here, &[&public[..], &["--emit-bytes", to]].concat())
+    };
+    // What is piped to a device that signs has nothing else in it.
+    let output = emit("/dev/stdout");
+    assert!(output.status.success());
+    let piped = output.stdout;
+    assert_eq!(piped.len(), 448, "{}", String::from_utf8_lossy(&piped));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("/dev/stdout: 448 bytes to sign"));
+    assert!(Command::new("mkfifo").arg(here.join("pipe")).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = here.join("pipe");
+        move || fs::read(pipe).unwrap()
+    });
+    assert!(emit("pipe").status.success());
+    assert!(reader.join().unwrap() == piped && !here.join("pipe").is_file());
+    for (to, input) in [("store/pump.package", "current.package"), ("oem.pub.pem", "oem.pub.pem")] {
+        let output = emit(to);
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains(&format!("{to}: is the same file as {input}")), "{message}");
+    }
+    succeeds(here, &["app", "sign", "current.package", "--key", "oem.pem"]);
+    assert!(here.join("current.package").is_symlink());
+    let check = ["app", "show", "store/pump.package", "--key", "oem.pub.pem", "--json"];
+    assert_eq!(json(&succeeds(here, &check))["signature"], "good");
+    refused(
+        here,
+        &["image", "build", "--output", "pipe"],
+        &["pipe: is a device or a pipe; name a file"],
+    );
+    refused(
+        here,
+        &["image", "build", "--output", "pump.rom"],
+        &["pump.rom: is the name of a boot loader"],
+    );
 }
 
 #[test]
