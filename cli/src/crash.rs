@@ -66,6 +66,11 @@ fn decode(workspace: &Workspace, args: &DecodeArgs) -> Result<()> {
     host::ensure(&[host::SYMBOLS])?;
     let (name, log) = workspace::read_text_or_standard_input(args.log.as_deref())?;
     let log = CrashLog::read(&log);
+    if log.crashes.is_empty() && !log.of_a_device {
+        bail!(
+            "{name}: has no line of init's, such as `[    2.810097] init: …`; is it the log of a device's console?"
+        );
+    }
     if log.crashes.is_empty() {
         bail!("{name}: shows no crash; only development images say where a program was");
     }

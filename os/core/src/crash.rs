@@ -4,7 +4,7 @@
 //! `admin-guide/sysctl/kernel`), as init sets it in development images. Components cannot forge one: their
 //! lines begin with their names.
 
-use crate::log_line::without_time;
+use crate::log_line::ConsoleLine;
 use serde::Serialize;
 
 /// A process that a signal killed.
@@ -35,6 +35,8 @@ pub struct CrashLog {
     pub image: Option<(String, String)>,
     /// Whether it is the build of that image in which an app waits for a debugger.
     pub debugged: bool,
+    /// Whether init has said anything in it.
+    pub of_a_device: bool,
     /// In the log's order.
     pub crashes: Vec<Crash>,
 }
@@ -54,9 +56,11 @@ impl CrashLog {
         let mut apps: Vec<(u32, &str)> = Vec::new();
         let mut signal = None;
         let mut block: Option<Block> = None;
-        for line in log.lines() {
-            let text = without_time(line).trim_end();
+        let lines: Vec<ConsoleLine> = log.lines().map(ConsoleLine::read).collect();
+        for ConsoleLine { time, text } in &lines {
+            let text = text.as_str();
             if let Some(init) = text.strip_prefix("init: ") {
+                found.of_a_device = true;
                 if let Some(image) = image(init) {
                     (found.image, found.debugged) = (Some(image), false);
                 }
@@ -68,11 +72,9 @@ impl CrashLog {
             {
                 signal = number.trim_end_matches('.').parse().ok();
             } else if let Some(begun) = begins(text) {
-                let at = line.split(']').next().and_then(|time| time.strip_prefix('['));
                 let app = apps.iter().rev().find(|(uid, _)| *uid == begun.uid);
                 let component = app.map_or(begun.process.as_str(), |(_, name)| name).to_owned();
-                let at = at.unwrap_or_default().trim().to_owned();
-                let crash = Crash { at, component, signal: signal.take(), ..begun };
+                let crash = Crash { at: time.clone(), component, signal: signal.take(), ..begun };
                 block = Some(Block { crash, registers: false });
             } else if let Some(read) = &mut block {
                 if let Some((pc, lr)) = registers(text) {
@@ -180,6 +182,25 @@ mod tests {
         assert_eq!(read.image, Some(("fleet".to_owned(), "qemu-virt".to_owned())));
         assert!(!read.debugged);
         assert_eq!(read.crashes, [valve()]);
+    }
+
+    #[test]
+    fn a_crash_is_read_from_what_terminal_programs_keep() {
+        let kept = |line: &dyn Fn(&str) -> String| -> String {
+            LOG.lines().map(|text| line(text) + "\n").collect()
+        };
+        for log in [
+            kept(&|line| format!("12:33:22.123 > {line}")),
+            kept(&|line| format!("[2026-05-02 12:33:22] {line}")),
+            kept(&|line| format!("\u{1b}[32m{line}\u{1b}[0m\r\r")),
+            kept(&|line| format!("<4>{line}")),
+            kept(&|line| line.replacen("] ", "][   T91] ", 1)),
+        ] {
+            let read = CrashLog::read(&log);
+            assert_eq!(read.crashes, [valve()], "{log}");
+            assert!(read.of_a_device && read.image.is_some(), "{log}");
+        }
+        assert!(!CrashLog::read("[ 1.0] eth0: link up\n").of_a_device);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The line in which init says how the device stands, and reading it back.
 
 use super::{BootState, Phase, Slot, SlotState};
-use crate::log_line::without_time;
+use crate::log_line::ConsoleLine;
 use std::fmt;
 
 /// What stands in front of the fields.
@@ -78,7 +78,10 @@ impl Status {
         let line = log
             .lines()
             .rev()
-            .find_map(|line| without_time(line).strip_prefix("init: ")?.strip_prefix(MARK))
+            .find_map(|line| {
+                let text = ConsoleLine::read(line).text;
+                Some(text.strip_prefix("init: ")?.strip_prefix(MARK)?.to_owned())
+            })
             .ok_or(StatusError::None)?;
         let (fields, last_reset) =
             line.split_once(" last_reset=").ok_or(StatusError::Field("last_reset"))?;
