@@ -1,7 +1,11 @@
-//! The kernel: Debian's source, our patches and configuration, cached by everything that goes into it.
+//! The kernel: Debian's source with our patches, our configuration, cached by everything that goes into it.
 
+pub(crate) mod patches;
+pub(crate) mod rules;
+
+use self::patches::Patch;
 use crate::cross_make::{self, cross_make};
-use crate::kconfig::{self, lost_options, options};
+use crate::kconfig::{self, lost_options};
 use crate::progress::Step;
 use crate::sources::{self, Pin, Pins};
 use crate::workspace::{self, Workspace};
@@ -9,7 +13,6 @@ use crate::{host, process};
 use anyhow::{Context, Result, bail};
 use holdfast_images::board::Board;
 use holdfast_images::{hex, sha256};
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,15 +20,25 @@ use std::process::Command;
 const PACKAGE: &str = "linux-source-6.12";
 pub(crate) const ARCHIVE: &str = "/usr/src/linux-source-6.12.tar.xz";
 /// Changes with the way the kernel is built here, so that no older result is taken for a new one.
-const RECIPE: &str = "1";
+const RECIPE: &str = "2";
 
 /// What a kernel is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// An image: every rule of `required.toml` holds.
     Image,
-    /// The control of attacks: `control.config` on top, which breaks those rules on purpose.
+    /// The control of attacks: `control.config` on top, which breaks those rules on purpose, and no patches.
     Control,
+}
+
+impl Purpose {
+    /// What is changed in the source for it.
+    fn patches(self, workspace: &Workspace) -> Result<Vec<Patch>> {
+        match self {
+            Self::Image => patches::load(workspace),
+            Self::Control => Ok(Vec::new()),
+        }
+    }
 }
 
 /// A kernel that was built.
@@ -39,6 +52,8 @@ pub(crate) struct Kernel {
     pub(crate) config: PathBuf,
     /// Which source it is from.
     pub(crate) source: Pin,
+    /// What was changed in it, in order.
+    pub(crate) patches: Vec<Patch>,
     /// The C compiler, in its own words.
     pub(crate) compiler: String,
 }
@@ -69,46 +84,6 @@ pub(crate) fn merged_fragments(workspace: &Workspace, board: &Board) -> Result<S
     kconfig::merged_fragments(&directory, &board.kernel.fragments)
 }
 
-/// What is changed in the kernel's source: the files of `kernel-config/patches`, in the order of their names.
-#[derive(Debug)]
-pub(crate) struct Patches(Vec<(PathBuf, Vec<u8>)>);
-
-impl Patches {
-    pub(crate) fn load(workspace: &Workspace) -> Result<Self> {
-        let directory = workspace.root.join("kernel-config/patches");
-        let entries = fs::read_dir(&directory)
-            .with_context(|| format!("cannot list {}", directory.display()))?;
-        let mut paths = Vec::new();
-        for entry in entries {
-            let path = entry.with_context(|| directory.display().to_string())?.path();
-            if path.extension().is_some_and(|extension| extension == "patch") {
-                paths.push(path);
-            }
-        }
-        paths.sort();
-        let read = |path: PathBuf| Ok((path.clone(), workspace::read(&path)?));
-        Ok(Self(paths.into_iter().map(read).collect::<Result<_>>()?))
-    }
-
-    /// By which a source with these changes is known.
-    fn digest(&self) -> String {
-        let parts: Vec<&[u8]> = self.0.iter().map(|(_, bytes)| bytes.as_slice()).collect();
-        hex(&sha256(&parts))
-    }
-
-    fn apply(&self, source: &Path, step: &mut Step) -> Result<()> {
-        for (path, _) in &self.0 {
-            let mut command = Command::new("patch");
-            command.args(["--strip=1", "--fuzz=0", "--no-backup-if-mismatch", "--directory"]);
-            command.arg(source).arg("--input").arg(path);
-            process::follow(&mut command, step).with_context(|| {
-                format!("{}: does not fit the kernel's source; make it anew", path.display())
-            })?;
-        }
-        Ok(())
-    }
-}
-
 /// Builds the board's kernel, or finds it in the cache.
 pub(crate) fn build(
     workspace: &Workspace,
@@ -126,9 +101,10 @@ pub(crate) fn build(
         let path = workspace.root.join("kernel-config/control.config");
         fragments.push_str(&workspace::read_text(&path)?);
     }
+    let patches = purpose.patches(workspace)?;
+    let patches_key = patches::key(&patches);
     let tree = board.device_tree.kernel.as_ref().map(|path| format!("{path}.dtb"));
-    let changes = Patches::load(workspace)?.digest();
-    let parts = [RECIPE, &source.sha256, &changes, &compiler, &fragments].into_iter();
+    let parts = [RECIPE, &source.sha256, &patches_key, &compiler, &fragments].into_iter();
     let parts: Vec<&str> = parts.chain(tree.as_deref()).collect();
     let parts = parts.join("\0");
     let key = hex(&sha256(&[parts.as_bytes()]));
@@ -138,6 +114,7 @@ pub(crate) fn build(
         device_tree: tree.as_ref().map(|_| directory.join("device-tree")),
         config: directory.join("config"),
         source,
+        patches,
         compiler,
     };
     let is_made = || {
@@ -152,7 +129,8 @@ pub(crate) fn build(
     if is_made() {
         return Ok(kernel);
     }
-    let source_tree = unpack(workspace, &kernel.source)?;
+    let source_tree = patches::source_tree(workspace, &kernel.source, &kernel.patches)?;
+    rules::check_names(workspace, &fragments, &rules::declared(&source_tree)?)?;
     let scratch = tempfile::Builder::new()
         .prefix(".unfinished-kernel-")
         .tempdir_in(workspace.trees()?)
@@ -175,7 +153,7 @@ pub(crate) fn build(
     });
     let config = configure(&mut make("allnoconfig"), &object, &fragments, &mut step)?;
     if purpose == Purpose::Image {
-        check_required(workspace, &config)?;
+        rules::check_required(workspace, &config)?;
     }
     process::follow(&mut make("zImage"), &mut step)?;
     if let (Some(file), Some(kept)) = (&tree, &kernel.device_tree) {
@@ -224,8 +202,10 @@ pub(crate) fn configuration(
     let source = installed_source(workspace)?;
     sources::accept(pins, sources::KERNEL, &source, locked)?;
     let fragments = merged_fragments(workspace, board)?;
+    let patches = patches::load(workspace)?;
     let _lock = workspace.lock("kernel")?;
-    let source_tree = unpack(workspace, &source)?;
+    let source_tree = patches::source_tree(workspace, &source, &patches)?;
+    rules::check_names(workspace, &fragments, &rules::declared(&source_tree)?)?;
     let scratch = tempfile::tempdir_in(workspace.trees()?).context("cannot make a directory")?;
     let (object, merged) = (scratch.path().join("object"), scratch.path().join("fragments"));
     workspace::make_directory(&object)?;
@@ -238,13 +218,10 @@ pub(crate) fn configuration(
     Ok(config)
 }
 
-/// The unpacked source with our patches, kept in the cache.
+/// The unpacked source as Debian has it, kept in the cache.
 pub(crate) fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
-    let patches = Patches::load(workspace)?;
-    let changes = patches.digest();
-    let short = |digest: &str| digest.chars().take(16).collect::<String>();
-    let (of_source, of_changes) = (short(&source.sha256), short(&changes));
-    let directory = workspace.trees()?.join(format!("kernel/source-{of_source}-{of_changes}"));
+    let short = source.sha256.get(..16).unwrap_or(&source.sha256);
+    let directory = workspace.trees()?.join(format!("kernel/source-{short}"));
     if directory.join("Makefile").is_file() {
         return Ok(directory);
     }
@@ -256,7 +233,6 @@ pub(crate) fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
     let mut command = Command::new("tar");
     command.args(["-xf", ARCHIVE, "--strip-components=1", "-C"]).arg(scratch.path());
     process::follow(&mut command, &mut step)?;
-    patches.apply(scratch.path(), &mut step)?;
     if let Some(parent) = directory.parent() {
         workspace::make_directory(parent)?;
     }
@@ -264,38 +240,4 @@ pub(crate) fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
         .with_context(|| format!("cannot put {} in place", directory.display()))?;
     step.done("unpacked");
     Ok(directory)
-}
-
-/// One rule of `required.toml`.
-#[derive(Debug, Clone, serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Required {
-    /// `y`, `n`, or the value itself.
-    pub(crate) value: String,
-    /// Why it must be so.
-    pub(crate) why: String,
-}
-
-/// `kernel-config/required.toml`.
-pub(crate) fn required(workspace: &Workspace) -> Result<BTreeMap<String, Required>> {
-    let path = workspace.root.join("kernel-config/required.toml");
-    toml::from_str(&workspace::read_text(&path)?).with_context(|| path.display().to_string())
-}
-
-/// Fails when a configuration breaks a rule of `required.toml`.
-pub(crate) fn check_required(workspace: &Workspace, config: &str) -> Result<()> {
-    let have = options(config);
-    let broken: Vec<String> = required(workspace)?
-        .into_iter()
-        .filter_map(|(name, rule)| {
-            let found = have.get(format!("CONFIG_{name}").as_str()).copied().unwrap_or("n");
-            (found != rule.value).then(|| {
-                format!("CONFIG_{name}: must be {}, is {found} ({})", rule.value, rule.why)
-            })
-        })
-        .collect();
-    if broken.is_empty() {
-        return Ok(());
-    }
-    bail!("kernel-config/required.toml does not hold:\n  {}", broken.join("\n  "))
 }

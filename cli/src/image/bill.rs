@@ -36,6 +36,8 @@ struct Item {
     sha256: Option<String>,
     /// Where its licence's text is.
     texts: Vec<PathBuf>,
+    /// What was changed in its source: each reason with its difference.
+    patches: Vec<String>,
 }
 
 /// What is in an image besides its crates.
@@ -80,6 +82,7 @@ fn system(parts: &Parts<'_>) -> Result<BTreeSet<Item>> {
         licence: Some(licence.to_owned()),
         sha256: Some(pin.sha256.clone()),
         texts,
+        patches: Vec::new(),
     };
     let of_debian = |name: &str, pin: &Pin| {
         format!("pkg:deb/debian/{name}@{}?arch=source", percent_encoded(&pin.version))
@@ -90,8 +93,10 @@ fn system(parts: &Parts<'_>) -> Result<BTreeSet<Item>> {
     let licences = |source: &Path, names: &[&str]| -> Vec<PathBuf> {
         names.iter().map(|name| source.join(name)).collect()
     };
-    Ok(BTreeSet::from([
-        item(
+    let patches = kernel.patches.iter().map(|patch| patch.text.clone()).collect();
+    let linux = Item {
+        patches,
+        ..item(
             "linux",
             &kernel.source,
             "operating-system",
@@ -105,7 +110,10 @@ fn system(parts: &Parts<'_>) -> Result<BTreeSet<Item>> {
                     "LICENSES/exceptions/Linux-syscall-note",
                 ],
             ),
-        ),
+        )
+    };
+    Ok(BTreeSet::from([
+        linux,
         item(
             "u-boot",
             &boot_loader.source,
@@ -205,6 +213,7 @@ fn crates(
             licence: package.get("license").and_then(Value::as_str).map(|l| l.replace('/', " OR ")),
             kind: "library",
             texts,
+            patches: Vec::new(),
             name,
             version,
         });
@@ -261,6 +270,7 @@ fn bill(
                         .map(|digest| json!([{ "alg": "SHA-256", "content": digest }])),
                 ),
                 ("licenses", item.licence.as_ref().map(|l| json!([{ "expression": l }]))),
+                ("pedigree", pedigree(&item.patches)),
             ];
             let there = fields.into_iter().filter_map(|(name, value)| Some((name, value?)));
             let component: BTreeMap<&str, Value> = there.collect();
@@ -289,6 +299,16 @@ fn bill(
         "components": components,
         "dependencies": dependencies,
     })
+}
+
+/// What makes a component another than its package URL names.
+fn pedigree(patches: &[String]) -> Option<Value> {
+    let patch = |text: &String| {
+        let diff = json!({ "text": { "contentType": "text/x-diff", "content": text } });
+        json!({ "type": "unofficial", "diff": diff })
+    };
+    let patches: Vec<Value> = patches.iter().map(patch).collect();
+    (!patches.is_empty()).then(|| json!({ "patches": patches }))
 }
 
 /// Each text once, with the names of all that it is the licence of.
@@ -348,6 +368,7 @@ mod tests {
             licence: Some("MIT".to_owned()),
             sha256: None,
             texts,
+            patches: Vec::new(),
         }
     }
 
@@ -367,6 +388,18 @@ mod tests {
         assert_eq!(all.matches("Do as you like.").count(), 1, "{all}");
         assert!(all.contains("a 1.0.0+x\nb 1.0.0+x\n"), "{all}");
         assert!(all.contains("  c 1.0.0+x: MIT\n"), "{all}");
+    }
+
+    #[test]
+    fn a_patched_component_carries_its_patches() {
+        let patched = Item { patches: vec!["Why.\n--- a/x".to_owned()], ..item("a", vec![]) };
+        let hello = Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/hello.toml");
+        let manifest = ImageManifest::load(&hello).unwrap();
+        let bill = bill(&manifest, &BTreeSet::from([patched, item("b", vec![])]), &BTreeMap::new());
+        let text = |path: &str| bill.pointer(path).and_then(Value::as_str);
+        let diff = "/components/0/pedigree/patches/0/diff/text/content";
+        assert_eq!(text(diff), Some("Why.\n--- a/x"), "{bill:#}");
+        assert_eq!(bill.pointer("/components/1/pedigree"), None);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What went into an image: a file in its verified root, and one beside it.
 
 use crate::kernel::Kernel;
+use crate::kernel::patches::Patch;
 use crate::sources::Pin;
 use crate::toolchain::Rust;
 use crate::u_boot::UBoot;
@@ -28,7 +29,7 @@ pub(super) struct Provenance<'a> {
     kernel_compiler: &'a str,
     kernel_config_sha256: String,
     /// What was changed in the source, beyond what Debian has.
-    kernel_patches: Vec<String>,
+    kernel_patches: &'a [Patch],
     boot_loader: &'a Pin,
     boot_loader_config_sha256: String,
     /// Of the first stage of a spare copy.
@@ -69,7 +70,7 @@ impl<'a> Provenance<'a> {
             kernel: &kernel.source,
             kernel_compiler: &kernel.compiler,
             kernel_config_sha256: workspace::sha256_file(&kernel.config)?,
-            kernel_patches: Vec::new(),
+            kernel_patches: &kernel.patches,
             boot_loader: &boot_loader.source,
             boot_loader_config_sha256: workspace::sha256_file(&boot_loader.config)?,
             boot_loader_spare_config_sha256: spare.transpose()?,

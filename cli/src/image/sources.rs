@@ -1,5 +1,6 @@
 //! `image sources`: the corresponding source of what in an image is under the GPL: kernel and boot loader.
 
+use crate::kernel::patches::Patch;
 use crate::kernel::{self, Purpose};
 use crate::progress::Step;
 use crate::sources::{self, Pin};
@@ -74,6 +75,7 @@ pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Resu
             );
         }
     }
+    same_patches(&provenance, &kernel.patches).with_context(|| image.to_string())?;
     // All of it, or nothing that looks like it.
     let parent = args.output.parent().filter(|p| !p.as_os_str().is_empty());
     let scratch = tempfile::Builder::new()
@@ -89,6 +91,9 @@ pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Resu
     }
     copy(Path::new(kernel::ARCHIVE), &linux.join("linux-source.tar.xz"))?;
     copy(&kernel.config, &linux.join("config"))?;
+    for patch in &kernel.patches {
+        workspace::write(&linux.join("patches").join(&patch.name), &patch.text)?;
+    }
     download(workspace, &boot_loader.source, &loader, &mut step)?;
     copy(&boot_loader.config, &loader.join("config"))?;
     if let Some(spare) = &boot_loader.spare {
@@ -101,6 +106,16 @@ pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Resu
         .with_context(|| format!("cannot put {} in place", args.output.display()))?;
     step.done(&args.output.display().to_string());
     Ok(())
+}
+
+/// Fails when the image's kernel was patched otherwise than this checkout would.
+fn same_patches(provenance: &Value, here: &[Patch]) -> Result<()> {
+    let said = provenance.get("kernel_patches").cloned().unwrap_or_default();
+    if said == serde_json::to_value(here).context("cannot write JSON")? {
+        return Ok(());
+    }
+    let commit = provenance.get("commit").and_then(Value::as_str).unwrap_or_default();
+    bail!("its kernel was patched otherwise than here ({said}); check out commit {commit}")
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -122,8 +137,10 @@ fn download(workspace: &Workspace, pin: &Pin, to: &Path, step: &mut Step) -> Res
 fn readme(kernel: &Pin, boot_loader: &Pin) -> String {
     format!(
         "The source of the kernel (Linux {}) and of the boot loader (U-Boot {}) of this image, both as Debian \
-         has them, unchanged, with the configuration each was built with.\n\n\
-         Kernel: unpack linux/linux-source.tar.xz, copy linux/config to .config in it, and run\n\n\
+         has them, with the configuration each was built with and the patches that were applied to the kernel's, \
+         in the order of their names.\n\n\
+         Kernel: unpack linux/linux-source.tar.xz, apply linux/patches/*.patch in it (`patch -p1 --input=FILE` for \
+         each), copy linux/config to .config in it, and run\n\n\
          \x20   make ARCH=arm CROSS_COMPILE=arm-linux-gnueabihf- olddefconfig zImage\n\n\
          Boot loader: `dpkg-source -x u-boot/*.dsc`, copy u-boot/config to .config in it, and run\n\n\
          \x20   make ARCH=arm CROSS_COMPILE=arm-linux-gnueabihf- olddefconfig all\n\n\
@@ -156,6 +173,24 @@ fn sums(directory: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_that_was_patched_otherwise_is_refused() {
+        let patch = |name: &str| Patch {
+            name: name.to_owned(),
+            sha256: "ab".to_owned(),
+            text: "Why.".to_owned(),
+        };
+        let provenance = serde_json::json!({
+            "commit": "c0ffee",
+            "kernel_patches": [{ "name": "0001-a.patch", "sha256": "ab" }],
+        });
+        same_patches(&provenance, &[patch("0001-a.patch")]).unwrap();
+        for here in [&[][..], &[patch("0002-b.patch")], &[patch("0001-a.patch"), patch("b")]] {
+            let error = same_patches(&provenance, here).unwrap_err().to_string();
+            assert!(error.ends_with("check out commit c0ffee"), "{error}");
+        }
+    }
 
     #[test]
     fn sums_are_those_that_sha256sum_checks() {

@@ -3,11 +3,13 @@
 use super::stage_log::StageLog;
 use super::{Counts, DEFAULT_BOARD, FULL_CASES, TestRun, boards, dynamic_app, tools};
 use crate::image::ImageBuilder;
+use crate::kernel::rules::{self, HardeningChecker};
 use crate::kernel::{self, Purpose};
 use crate::workspace;
 use crate::{keys, process, sources, u_boot};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::board::Board;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -192,18 +194,24 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     Ok(Counts::PASSED)
 }
 
-/// Every rule of required.toml holds in the configuration of every board's kernel.
+/// Every rule of required.toml holds in the configuration of every board's kernel, and the document gives the
+/// reason for every option that kernel-hardening-checker would have otherwise.
 pub(super) fn kernel_config(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let workspace = &test_run.workspace;
     let boards = workspace.root.join("images/boards");
     let pins = sources::load(workspace)?;
+    let checker = HardeningChecker::load(workspace)?;
+    let each = rules::required(workspace)?.len().saturating_add(checker.len());
     let mut counts = Counts::default();
+    let mut differing = BTreeSet::new();
     for name in holdfast_images::board::names(&boards) {
         let board = Board::load(&boards, &name, Path::new("kernel-config"))?;
         let config = kernel::configuration(workspace, &board, &pins, false)?;
-        kernel::check_required(workspace, &config).with_context(|| format!("board {name}"))?;
-        counts.passed = counts.passed.saturating_add(kernel::required(workspace)?.len());
+        rules::check_required(workspace, &config).with_context(|| format!("board {name}"))?;
+        differing.extend(checker.differing(&config));
+        counts.passed = counts.passed.saturating_add(each);
     }
+    rules::check_reasons(workspace, &differing)?;
     Ok(counts)
 }
 
