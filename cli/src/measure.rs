@@ -429,7 +429,7 @@ fn table(numbers: &Numbers) -> String {
             "16384",
         ),
         (
-            "of it user space, sum of PSS (KiB)",
+            "of it mapped by programs, each page once (KiB)",
             numbers.idle_user_kib.to_string(),
             "-".to_owned(),
             "",

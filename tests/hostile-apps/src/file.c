@@ -353,7 +353,15 @@ static int short_random(void)
     return ENODATA;
 }
 
+/* All components have the same standard input, and a lock on it would be in the way of each that closes it. */
+static int lock_standard_input(void)
+{
+    struct flock lock = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 1 };
+    return outcome(fcntl(0, F_SETLK, &lock));
+}
+
 const struct attack file_attacks[] = {
+    { "lock-standard-input", lock_standard_input },
     { "exec-written-file", exec_written_file },
     { "exec-from-storage", exec_from_storage },
     { "exec-setuid-copy", exec_setuid_copy },

@@ -40,6 +40,13 @@ extern const struct attack file_attacks[];
 extern const struct attack process_attacks[];
 extern const struct attack socket_attacks[];
 
+/* Has the kernel print names that this program chose, in every way that is known. */
+void forge_lines(void);
+/* What a program that was executed by such a name does. */
+void was_executed_by_name(void);
+/* Says of each kind of lock on a file whether another process meets it, and whether it does when it was released. */
+void lock_files(void);
+
 /* The result of a system call as the result of an attack. */
 static inline int outcome(long result)
 {

@@ -1,5 +1,6 @@
 /* Calls that open the kernel, the machine or the namespaces. */
 #include "hostile.h"
+#include <linux/futex.h>
 #include <linux/keyctl.h>
 #include <mqueue.h>
 #include <sched.h>
@@ -305,7 +306,14 @@ static int inotify_exhaustion(void)
     return 0;
 }
 
+static int inheriting_futex(void)
+{
+    static uint32_t word;
+    return outcome(syscall(SYS_futex, &word, FUTEX_LOCK_PI, 0, NULL, NULL, 0));
+}
+
 const struct attack kernel_attacks[] = {
+    { "inheriting-futex", inheriting_futex },
     { "perf-event", perf_event },
     { "bpf", bpf },
     { "userfaultfd", userfaultfd },

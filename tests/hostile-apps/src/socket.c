@@ -77,6 +77,14 @@ static int path_socket(void)
     return connect_to(&address, sizeof address);
 }
 
+static int out_of_band(void)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return errno;
+    return outcome(send(pair[0], "!", 1, MSG_OOB));
+}
+
 const struct attack socket_attacks[] = {
     { "internet", internet },
     { "internet-datagrams", internet_datagrams },
@@ -86,5 +94,6 @@ const struct attack socket_attacks[] = {
     { "kernel-crypto", kernel_crypto },
     { "abstract-socket", abstract_socket },
     { "path-socket", path_socket },
+    { "out-of-band", out_of_band },
     { NULL, NULL },
 };

@@ -49,6 +49,7 @@ const ENOEXEC: Errno = Errno("ENOEXEC", 8);
 const ENOMEM: Errno = Errno("ENOMEM", 12);
 const ENOSPC: Errno = Errno("ENOSPC", 28);
 const ENOSYS: Errno = Errno("ENOSYS", 38);
+const EOPNOTSUPP: Errno = Errno("EOPNOTSUPP", 95);
 const ENOTDIR: Errno = Errno("ENOTDIR", 20);
 const EPERM: Errno = Errno("EPERM", 1);
 const EROFS: Errno = Errno("EROFS", 30);
@@ -168,7 +169,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("read-other-packages", "C5", ENOENT, "own root"),
     attack("read-components", "C5", ENOENT, "own root"),
     attack("other-storage", "C5", ENOENT, "own root"),
-    attack("open-by-handle", "C4 mounts", EPERM, "seccomp, no capability"),
+    attack("open-by-handle", "C4 mounts", EPERM, "seccomp, no capability").on_bare_kernel(ENOSYS),
     attack("fill-storage", "D2", EDQUOT, "project quota"),
     attack("fill-temporary", "D2", ENOSPC, "bounded /tmp"),
     attack("fill-devices", "D2", EROFS, "read-only /dev"),
@@ -211,6 +212,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("kernel-crypto", "B9", EPERM, "seccomp").on_bare_kernel(EAFNOSUPPORT),
     attack("abstract-socket", "C4 sockets", ECONNREFUSED, "own network namespace, Landlock scope"),
     attack("path-socket", "C4 sockets", ENOTDIR, "own root"),
+    attack("out-of-band", "B8", EOPNOTSUPP, "kernel").on_bare_kernel(EOPNOTSUPP),
+    attack("inheriting-futex", "B8", ENOSYS, "kernel").on_bare_kernel(ENOSYS),
+    attack("lock-standard-input", "D2", EINVAL, "kernel").on_bare_kernel(EINVAL),
 ];
 
 /// Every attack of `tests/hostile-network-app`. What the firewall refuses it says with ICMP

@@ -17,19 +17,32 @@ use std::path::Path;
 /// What the program said of one attack: `succeeded`, `errno N` or `signal N`.
 pub(crate) type Outcomes = BTreeMap<String, String>;
 
+/// What one boot has shown.
+pub(crate) struct Shown {
+    /// Everything that was on the console.
+    pub(crate) text: String,
+    pub(crate) outcomes: Outcomes,
+}
+
+impl Shown {
+    pub(crate) fn of(text: String) -> Self {
+        Self { outcomes: outcomes(&text), text }
+    }
+}
+
 /// What all three boots have shown.
 pub(crate) struct Runs {
-    /// Everything the console showed.
-    pub(crate) planned_text: String,
-    pub(crate) planned: Outcomes,
-    pub(crate) control: Outcomes,
-    pub(crate) bare: Outcomes,
+    pub(crate) planned: Shown,
+    pub(crate) control: Shown,
+    pub(crate) bare: Shown,
 }
 
 pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let mut checks = judgements(ATTACKS, |runs| runs);
     checks.push(("dynamic_apps_run_with_their_own_libraries".to_owned(), Box::new(dynamic)));
     checks.push(("the_table_of_attacks_is_whole".to_owned(), Box::new(is_whole)));
+    checks.push(("a_name_begins_no_line_of_the_log".to_owned(), Box::new(names)));
+    checks.push(("a_lock_on_a_file_is_met_by_another_process".to_owned(), Box::new(locks)));
     suite.with(Needs::Light).share_named(move || boot_all(artefacts), checks);
 }
 
@@ -51,22 +64,58 @@ pub(crate) fn judgements<'a, T: 'a>(
 
 fn dynamic(runs: &mut Runs) -> Result<()> {
     for said in ["dynamic: greeting from its own library", "dynamic-rust: hello, world"] {
-        ensure!(runs.planned_text.contains(said), "no `{said}` in:\n{}", runs.planned_text);
+        ensure!(runs.planned.text.contains(said), "no `{said}` in:\n{}", runs.planned.text);
+    }
+    Ok(())
+}
+
+/// `names.c` has the kernel print five names. In the control each does what it is meant to: that the kernel prints them at
+/// all is what the other two boots would not show.
+fn names(runs: &mut Runs) -> Result<()> {
+    // What stands before a line is the time that the kernel gave it.
+    let begins = |text: &str, line: &str| text.contains(&format!("] {line}"));
+    let control = &runs.control.text;
+    for line in ["init: forged 1", "init: forged 3", "init: forged 4", "init: forged 5"] {
+        ensure!(begins(control, line), "the control has no line `{line}`:\n{control}");
+    }
+    ensure!(control.contains("comm: \u{1b}[7mforged 2"), "the control's terminal is not driven");
+    for (boot, text) in [("app", &runs.planned.text), ("bare kernel", &runs.bare.text)] {
+        for told in [
+            "comm: ?init? forged 1,",
+            "comm: ?[7mforged 2,",
+            "] init? forged 3 calls setitimer()",
+            "comm: ?init? forged 4,",
+            "?init? forged 5 ",
+        ] {
+            ensure!(text.contains(told), "{boot}: no `{told}`:\n{text}");
+        }
+        ensure!(!begins(text, "init: forged"), "{boot}: a name begins a line:\n{text}");
+        ensure!(!text.contains('\u{1b}'), "{boot}: a name drives the terminal");
+    }
+    Ok(())
+}
+
+/// EAGAIN is what a lock of somebody else is met with.
+fn locks(runs: &mut Runs) -> Result<()> {
+    for kind in ["flock", "setlk", "ofd-setlk"] {
+        let said = format!("hostile: locks: {kind} taken 0, held 11, released 0, after 0");
+        let text = &runs.planned.text;
+        ensure!(text.contains(&said), "no `{said}` in:\n{text}");
     }
     Ok(())
 }
 
 fn is_whole(runs: &mut Runs) -> Result<()> {
     let listed = |name: &String| ATTACKS.iter().any(|attack| attack.name == name);
-    for name in runs.planned.keys() {
+    for name in runs.planned.outcomes.keys() {
         ensure!(listed(name), "{name} is not in the table");
     }
     Ok(())
 }
 
 fn judge(attack: &Attack, runs: &Runs) -> Result<()> {
-    let said = |outcomes: &Outcomes, of: &str| {
-        let outcome = outcomes.get(attack.name).cloned();
+    let said = |shown: &Shown, of: &str| {
+        let outcome = shown.outcomes.get(attack.name).cloned();
         outcome.with_context(|| format!("{of} did not try it"))
     };
     let planned = said(&runs.planned, "the app")?;
@@ -105,7 +154,7 @@ fn boot_all(artefacts: &Artefacts) -> Result<Runs> {
     }
     let directory = tempfile::tempdir()?;
     let signer = artefacts.signer()?;
-    let variant = |name: &str, kernel: Option<Vec<u8>>| -> Result<Outcomes> {
+    let variant = |name: &str, kernel: Option<Vec<u8>>| -> Result<Shown> {
         let path = directory.path().join(name);
         variant::with_kernel_and_root(&image, &path, &signer, kernel, |root: &mut Root| {
             root.add("sbin/init", program.clone(), true);
@@ -114,12 +163,10 @@ fn boot_all(artefacts: &Artefacts) -> Result<Runs> {
                 root.add(*path, bytes.clone(), true);
             }
         })?;
-        Ok(outcomes(&boot(&path)?))
+        Ok(Shown::of(boot(&path)?))
     };
-    let planned_text = boot(&image)?;
     Ok(Runs {
-        planned: outcomes(&planned_text),
-        planned_text,
+        planned: Shown::of(boot(&image)?),
         control: variant("control", Some(kernel))?,
         bare: variant("bare", None)?,
     })
@@ -133,7 +180,7 @@ fn boot(image: &Path) -> Result<String> {
     Ok(guest.console.text())
 }
 
-pub(crate) fn outcomes(text: &str) -> Outcomes {
+fn outcomes(text: &str) -> Outcomes {
     let said = text.lines().filter_map(|line| line.split_once("attack ")?.1.split_once(' '));
     said.map(|(name, outcome)| (name.to_owned(), outcome.trim_end().to_owned())).collect()
 }

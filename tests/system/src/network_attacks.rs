@@ -31,7 +31,7 @@ pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     ));
     checks.push((
         "others_do_not_notice_an_attack".to_owned(),
-        Box::new(|attacked| undisturbed(&attacked.runs.planned_text)),
+        Box::new(|attacked| undisturbed(&attacked.runs.planned.text)),
     ));
     suite.with(Needs::Light).share_named(move || attack(artefacts), checks);
 }
@@ -92,10 +92,9 @@ fn attack(artefacts: &Artefacts) -> Result<Attacked> {
     let (planned_text, sent) = boot(&image)?;
     Ok(Attacked {
         runs: Runs {
-            planned: hostile::outcomes(&planned_text),
-            planned_text,
-            control: hostile::outcomes(&variant("control", Some(kernel))?),
-            bare: hostile::outcomes(&variant("bare", None)?),
+            planned: hostile::Shown::of(planned_text),
+            control: hostile::Shown::of(variant("control", Some(kernel))?),
+            bare: hostile::Shown::of(variant("bare", None)?),
         },
         sent,
     })

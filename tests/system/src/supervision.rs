@@ -24,6 +24,7 @@ pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
             ("a_zombie_storm_is_reaped", zombies),
             ("an_app_over_its_memory_is_ended_alone", memory_bomb),
             ("a_process_bomb_is_contained", fork_bomb),
+            ("locks_on_files_count_as_memory_of_who_takes_them", lock_bomb),
         ],
     );
     suite.check("a_crash_is_decoded_to_its_line", move || crash_decoded(&image()));
@@ -61,6 +62,15 @@ fn crash_decoded(image: &Path) -> Result<()> {
 fn memory_bomb(guest: &mut Guest) -> Result<()> {
     guest.wait_anywhere("memory-bomb went over its limit of 8192 KiB memory", BOOT)?;
     guest.wait_anywhere("memory-bomb ended with signal 9", BOOT)?;
+    guest.wait("hello: heartbeat", BOOT)?;
+    Ok(())
+}
+
+fn lock_bomb(guest: &mut Guest) -> Result<()> {
+    guest.wait_anywhere("lock-bomb went over its limit of 8192 KiB memory", BOOT)?;
+    guest.wait_anywhere("lock-bomb ended with signal 9", BOOT)?;
+    let text = guest.console.text();
+    ensure!(!text.contains("lock-bomb: took"), "it took all that it wanted:\n{text}");
     guest.wait("hello: heartbeat", BOOT)?;
     Ok(())
 }

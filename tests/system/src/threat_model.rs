@@ -91,6 +91,7 @@ const ROWS: &[(&str, &str, Verdict)] = &[
             "a_process_bomb_is_contained",
             "a_restart_storm_does_not_delay_others",
             "a_flood_of_output_is_bounded_and_harmless",
+            "locks_on_files_count_as_memory_of_who_takes_them",
         ]),
     ),
     ("D3", "calls at once crash the root of trust", NotApplicable(NO_SECURE_WORLD)),
@@ -402,8 +403,8 @@ const ROWS: &[(&str, &str, Verdict)] = &[
     ),
     (
         "P names",
-        "a name that a process gives itself begins a line of the kernel's log",
-        Open("the kernel prints such names as they are; 15 bytes can pass for another's line"),
+        "a name that a process gives itself or a file begins a line of the kernel's log, or drives its terminal",
+        Tests(&["a_name_begins_no_line_of_the_log"]),
     ),
 ];
 

@@ -125,16 +125,11 @@ fn processes() -> Answer {
     Ok(text)
 }
 
-/// Memory in KiB: all, available, and the proportional set size of every process.
+/// Memory in KiB: all, available, and what is in the address spaces of processes, each page once.
 fn memory() -> Answer {
-    let total = kib(&fs::read_to_string("/proc/meminfo")?, "MemTotal")?;
-    let available = kib(&fs::read_to_string("/proc/meminfo")?, "MemAvailable")?;
-    let mut user = 0u64;
-    for pid in list("/proc")?.lines().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) {
-        // Kernel threads have no memory of their own, and the file is then empty.
-        let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-        user = user.saturating_add(kib(&rollup, "Pss").unwrap_or(0));
-    }
+    let info = fs::read_to_string("/proc/meminfo")?;
+    let (total, available) = (kib(&info, "MemTotal")?, kib(&info, "MemAvailable")?);
+    let user = kib(&info, "AnonPages")?.saturating_add(kib(&info, "Mapped")?);
     Ok(format!("total={total} available={available} user={user}"))
 }
 
