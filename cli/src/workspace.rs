@@ -300,7 +300,7 @@ mod tests {
         let cache = Path::new("/home/mein Holdfast");
         let directory = own_directory(scratch.path(), cache).unwrap();
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
-        assert!(own_directory(scratch.path(), cache).is_err());
+        own_directory(scratch.path(), cache).unwrap_err();
         fs::remove_dir(&directory).unwrap();
         symlink("/etc", &directory).unwrap();
         let error = own_directory(scratch.path(), cache).unwrap_err();

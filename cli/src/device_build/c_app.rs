@@ -162,6 +162,6 @@ mod tests {
         }
         let scratch = app(&["src/main.c"]);
         std::os::unix::fs::symlink("..", scratch.path().join("src/round")).unwrap();
-        assert!(Sources::find(scratch.path()).is_err());
+        Sources::find(scratch.path()).unwrap_err();
     }
 }

@@ -637,7 +637,7 @@ mod tests {
         let marked = [b"\xef\xbb\xbf", MINIMAL.as_bytes()].concat();
         assert_eq!(AppManifest::parse(&marked), AppManifest::parse(MINIMAL.as_bytes()));
         let twice = [b"\xef\xbb\xbf", marked.as_slice()].concat();
-        assert!(AppManifest::parse(&twice).is_err());
+        AppManifest::parse(&twice).unwrap_err();
         let wide: Vec<u8> = MINIMAL.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let error = AppManifest::parse(&[b"\xff\xfe", wide.as_slice()].concat()).unwrap_err();
         assert_eq!(error.to_string(), "is in UTF-16; save it as UTF-8");
