@@ -154,7 +154,7 @@ pub(super) fn program_directory(test_run: &TestRun) -> Result<PathBuf> {
 }
 
 /// Manifests of the images that the system tests look at.
-const IMAGES: [&str; 10] = [
+const IMAGES: [&str; 11] = [
     "images/hello.toml",
     "images/connected.toml",
     "tests/images/probe.toml",
@@ -165,6 +165,7 @@ const IMAGES: [&str; 10] = [
     "tests/images/update.toml",
     "tests/images/deferral.toml",
     "tests/images/lingering.toml",
+    "tests/images/crowd.toml",
 ];
 
 /// The app of the first of them that waits for a debugger in an image of its own.

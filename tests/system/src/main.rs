@@ -11,6 +11,7 @@ mod boot;
 mod boot_loader;
 mod boot_script;
 mod contents;
+mod crowd;
 mod cuts;
 mod debugging;
 mod descriptors;
@@ -86,6 +87,8 @@ pub(crate) struct Effort {
     pub(crate) updates_read_back: usize,
     /// Cuts of an update that are booted.
     pub(crate) updates_booted: usize,
+    /// Seconds of guest time under all attacks at once.
+    pub(crate) crowd_seconds: f64,
 }
 
 const USUAL: Effort = Effort {
@@ -95,6 +98,7 @@ const USUAL: Effort = Effort {
     flips: 1,
     updates_read_back: 24,
     updates_booted: 4,
+    crowd_seconds: 12.0,
 };
 const FULL: Effort = Effort {
     cuts: 10_000,
@@ -103,6 +107,7 @@ const FULL: Effort = Effort {
     flips: 8,
     updates_read_back: 1_000,
     updates_booted: 50,
+    crowd_seconds: 600.0,
 };
 
 impl Artefacts {
@@ -333,6 +338,7 @@ fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     descriptors::run(suite, artefacts);
     debugging::run(suite, artefacts);
     hostile::run(suite, artefacts);
+    crowd::run(suite, artefacts);
     integrity::run(suite, artefacts);
     verified_boot::run(suite, artefacts);
     boot_script::run(suite, artefacts);

@@ -16,7 +16,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 type Answer = Result<String, Box<dyn Error>>;
 
@@ -70,6 +70,7 @@ fn answer(command: &str) -> Answer {
         "status" => status(),
         "clock" => ask_init(&Request::Clock),
         "claim" => ask_init(&Request::SetClock(argument.parse()?)),
+        "answer-times" => answer_times(argument.parse()?),
         "network" => network(),
         "send-descriptor" => send_descriptor(),
         other => Err(format!("unknown command `{other}`").into()),
@@ -200,6 +201,18 @@ fn network() -> Answer {
     let mut status = vec![0u8; MAX_MESSAGE_BYTES];
     let (length, _) = recv(&socket, &mut status, RecvFlags::empty())?;
     Ok(NetworkStatus::decode(status.get(..length).unwrap_or_default())?.to_string())
+}
+
+/// The longest of so many times in which init answers, in microseconds.
+fn answer_times(count: u32) -> Answer {
+    let mut longest = Duration::ZERO;
+    for _ in 0..count {
+        let asked = Instant::now();
+        exchange(&Request::Clock)?;
+        longest = longest.max(asked.elapsed());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(format!("longest_us={}", longest.as_micros()))
 }
 
 /// How every component is, one a line.
