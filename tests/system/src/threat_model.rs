@@ -406,6 +406,11 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         "a name that a process gives itself or a file begins a line of the kernel's log, or drives its terminal",
         Tests(&["a_name_begins_no_line_of_the_log"]),
     ),
+    (
+        "P all",
+        "apps use up everything that is shared at once: processors, console, notify sockets, processes, memory, storage",
+        Tests(&["hostile_apps_all_at_once_delay_neither_init_nor_others"]),
+    ),
 ];
 
 /// What a service that was taken over can do, with all that it is given.
