@@ -174,7 +174,8 @@ const STAGES: [Stage; 16] = [
         .prepares(),
     stage("unit", stages::unit, &["images", UNIT_PROGRAMS], BOTH),
     stage("reproducible", reproducible::run, &["images"], DEVICE),
-    stage(BOARD_KERNELS, stages::board_kernels, &[], KERNEL).rank(Rank::Filler).prepares(),
+    // No filler: where it is not in the cache, the guests of `boards` would be left over at the end.
+    stage(BOARD_KERNELS, stages::board_kernels, &[], KERNEL).prepares(),
     stage("boards", boards::run, &[BOARD_KERNELS, HOST_PROGRAMS], DEVICE),
     stage("lint", stages::lint, &[], HOST).rank(Rank::Filler),
     stage("docs", stages::docs, &[], HOST).rank(Rank::Filler),

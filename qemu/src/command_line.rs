@@ -163,7 +163,10 @@ mod tests {
         let machine = Machine::new(Path::new("hello.img"), 64);
         let directory = Path::new("/tmp/Meier, Anna");
         let drive = machine.drive(Model::Virt, directory);
-        assert_eq!(drive, "if=none,id=disk,format=raw,file=/tmp/Meier,, Anna/disk.img");
+        assert_eq!(
+            drive,
+            "if=none,id=disk,format=raw,cache=unsafe,file=/tmp/Meier,, Anna/disk.img"
+        );
         let line = DebugLine::Socket.character_device(directory);
         assert_eq!(line, "socket,id=probe,path=/tmp/Meier,, Anna/debug-line,server=on,wait=off");
     }

@@ -6,7 +6,7 @@
 use crate::PathError;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{
-    CWD, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, fstatvfs, mkdirat, openat2,
+    CWD, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, mkdirat, openat2, statvfs,
 };
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, Setter};
@@ -74,7 +74,8 @@ pub fn open_but(
 ) -> Result<OwnedFd, PathError> {
     let path = parent.join(name);
     let storage = own(parent, name, uid)?;
-    let room = fstatvfs(&storage).map_err(|error| PathError::new("measure", &path, error))?;
+    // Of a directory that has a project, ext4 tells the project's limit.
+    let room = statvfs(parent).map_err(|error| PathError::new("measure", parent, error))?;
     let kib = (room.f_blocks.saturating_mul(room.f_frsize) / 1024).saturating_sub(reserve_kib);
     set_project(&storage, uid)
         .map_err(|error| PathError::new("set the project of", &path, error))?;

@@ -1,7 +1,6 @@
 /* Names that begin a line of the kernel's log, or drive the terminal that shows it. */
 #include "hostile.h"
 #include <sys/prctl.h>
-#include <sys/sendfile.h>
 #include <sys/time.h>
 
 /* More than the machine has: the kernel says who asked for it. */
@@ -38,24 +37,10 @@ static void by_the_name_of_a_link(void)
     printf("names: cannot be executed by the name of a link: %s\n", strerror(errno));
 }
 
-/* A directory cannot be sent, and the kernel says which. */
-static void by_the_name_of_a_directory(void)
-{
-    off_t start = 0;
-    const char *path = "/tmp/\ninit: forged 5";
-    mkdir(path, 0700);
-    int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int file = open("/tmp/names", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    if (directory < 0 || file < 0 || sendfile(file, directory, &start, 1) >= 0 || errno != EINVAL)
-        printf("names: a directory is not refused as such: %s\n", strerror(errno));
-    unlink("/tmp/names");
-    rmdir(path);
-}
-
 void forge_lines(void)
 {
     static void (*const ways[])(void) = {
-        by_own_name, by_the_name_of_a_link, by_the_name_of_a_directory,
+        by_own_name, by_the_name_of_a_link,
     };
     for (size_t way = 0; way < sizeof ways / sizeof *ways; way++) {
         pid_t child = fork();

@@ -183,7 +183,8 @@ fn status(guest: &mut Guest) -> Result<()> {
     let status = guest.probe.ask("network", ANSWER)?;
     for line in [
         "connected\n",
-        "eth0: plugged in 10.77.0.50/24",
+        "eth0: plugged in ",
+        " 10.77.0.50/24",
         ", leased 10.77.0.50 from 10.77.0.1 for 86400 s\n",
         "names from 10.77.0.53\ntime from nobody\n",
         "hostile-network: refused ",

@@ -124,7 +124,7 @@ fn leaves_room(artefacts: &Artefacts) -> Result<()> {
     guest.probe.tell("power-off")?;
     guest.wait_end(BOOT)?;
     // Id, then used, soft and hard limit: of KiB, and of inodes.
-    let quotas = debugfs(&guest.disk(), "state", "list_quota prj")?;
+    let quotas = debugfs(&guest.disk(), "state", "list_quota project")?;
     let quota = quotas.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let quota = quota.into_iter().find(|words| words.first() == Some(&UID));
     let quota = quota.with_context(|| format!("no quota of {UID}: {quotas}"))?;
