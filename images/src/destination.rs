@@ -63,7 +63,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), DestinationError> {
     write_with_mode(path, bytes, None)
 }
 
-/// As [`write`], readable by everybody whatever the umask is: what a server reads runs as somebody else.
+/// As [`write()`], readable by everybody whatever the umask is: what a server reads runs as somebody else.
 ///
 /// # Errors
 /// See [`DestinationError`].
