@@ -252,12 +252,12 @@ fn a_public_name_never_leads_to_somebody_near() {
             assert!(!may_have(local, never, &nowhere), "{local} {never}");
         }
     }
-    // Neighbours with public addresses are neighbours.
+    // Neighbours with public IPv6 addresses are neighbours; who has a public IPv4 address is mostly a server.
     let here = around(&[("2001:db8:77::50", 64), ("203.0.113.50", 28)]);
     for (address, is_public) in [
         ("2001:db8:77::1", false),
         ("2001:db8:78::1", true),
-        ("203.0.113.49", false),
+        ("203.0.113.49", true),
         ("203.0.113.65", true),
     ] {
         assert_eq!(may_have("example.com", address, &here), is_public, "{address}");
