@@ -140,7 +140,7 @@ impl<'a> DeviceBuilder<'a> {
         self.workspaces.inputs(rust, checkout, directory, package, &settings)
     }
 
-    /// What a program for the device depends on beside its sources and the compiler.
+    /// The settings that a program for the device depends on beside its sources and the compiler.
     fn settings(&self, package: &str, debug_info: DebugInfo) -> Result<Vec<String>> {
         let linker = workspace::read_text(&self.toolchain.linker)?;
         let mut settings = vec![

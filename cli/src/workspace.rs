@@ -47,13 +47,7 @@ impl Workspace {
     /// Waits until nobody else works on `what` in the cache, and keeps others from it until the
     /// result is dropped. What killed builds have left behind is removed.
     pub(crate) fn lock(&self, what: &str) -> Result<File> {
-        let path = self.cache.join(format!("{what}.lock"));
-        let context = || format!("cannot lock {}", path.display());
-        let file = File::options().create(true).append(true).open(&path).with_context(context)?;
-        if file.try_lock().is_err() {
-            eprintln!("waiting for another build of {what} ...");
-            file.lock().with_context(context)?;
-        }
+        let file = take_lock(&self.cache.join(format!("{what}.lock")), what)?;
         let abandoned = format!(".unfinished-{what}-");
         let places = [self.cache.clone(), self.trees()?];
         for entry in places.iter().flat_map(fs::read_dir).flatten().flatten() {
@@ -70,11 +64,7 @@ impl Workspace {
     pub(crate) fn lock_device_builds(&self) -> Result<File> {
         let directory = self.root.join("target/device");
         make_directory(&directory)?;
-        let path = directory.join("lock");
-        let context = || format!("cannot lock {}", path.display());
-        let file = File::options().create(true).append(true).open(&path).with_context(context)?;
-        file.lock().with_context(context)?;
-        Ok(file)
+        take_lock(&directory.join("lock"), "programs for the device")
     }
 
     /// Where trees are unpacked and built by `make`, which takes a blank in a path for its end: the cache, where
@@ -189,6 +179,17 @@ fn user_cache() -> Result<PathBuf> {
     absolute("XDG_CACHE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
         .ok_or_else(|| HostLacks("HOME is not set; set it, or HOLDFAST_CACHE".to_owned()).into())
+}
+
+/// Waits until nobody else has the lock at `path`, and says for what it waits.
+fn take_lock(path: &Path, what: &str) -> Result<File> {
+    let context = || format!("cannot lock {}", path.display());
+    let file = File::options().create(true).append(true).open(path).with_context(context)?;
+    if file.try_lock().is_err() {
+        eprintln!("waiting for another build of {what} ...");
+        file.lock().with_context(context)?;
+    }
+    Ok(file)
 }
 
 /// Makes a directory with its parents.

@@ -77,7 +77,7 @@ impl Sources {
         }
     }
 
-    /// Where headers are looked for: `src/`, and `include/` where there is one.
+    /// The directories in which headers are looked for: `src/`, and `include/` where there is one.
     pub(super) fn include_directories(&self) -> Vec<PathBuf> {
         let all = ["src", "include"].map(|name| self.directory.join(name));
         all.into_iter().filter(|path| path.is_dir()).collect()

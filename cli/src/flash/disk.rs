@@ -49,7 +49,7 @@ pub(super) struct Disk {
     pub(super) mounted: Vec<String>,
     /// What of that this computer runs from.
     pub(super) system: Vec<String>,
-    /// Its lock is set, or its driver cannot write.
+    /// The disk is write-protected: its lock is set, or its driver cannot write.
     pub(super) read_only: bool,
     /// Files that it, or what it is mapped to, shows as a disk (loop devices).
     pub(super) backing: Vec<PathBuf>,

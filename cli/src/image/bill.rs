@@ -36,7 +36,7 @@ struct Item {
     sha256: Option<String>,
     /// Where its licence's text is.
     texts: Vec<PathBuf>,
-    /// What was changed in its source: each reason with its difference.
+    /// The patches to its source: each has its reason and its difference.
     patches: Vec<String>,
 }
 

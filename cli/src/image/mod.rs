@@ -479,7 +479,7 @@ impl<'a> ImageBuilder<'a> {
         Ok(kernel.image)
     }
 
-    /// What builds programs for the device.
+    /// The builder of programs for the device.
     pub(crate) fn devices(&self) -> &DeviceBuilder<'a> {
         &self.devices
     }
