@@ -31,6 +31,7 @@ pub(crate) const KERNEL: &[Need] = &[
     need("patch", "patch"),
     need("tar", "tar"),
     need("xz", "xz-utils"),
+    need("lz4", "lz4"),
     need("/usr/include/openssl/opensslv.h", "libssl-dev"),
     need("/usr/include/libelf.h", "libelf-dev"),
     need("arm-linux-gnueabihf-gcc", "gcc-arm-linux-gnueabihf"),

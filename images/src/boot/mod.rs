@@ -130,7 +130,7 @@ pub fn command_line(parts: &Parts<'_>, slot: Slot) -> String {
     [
         format!("console={} loglevel=6 printk.devkmsg=on", parts.console),
         format!(
-            "random.trust_bootloader=off panic=-1 ro rootwait={ROOT_WITHIN_S} root=/dev/dm-0 \
+            "random.trust_bootloader=off slab_max_order=0 panic=-1 ro rootwait={ROOT_WITHIN_S} root=/dev/dm-0 \
              rootfstype=erofs gpt mmcblk.perdev_minors=1"
         ),
         Release { slot, board: board.to_owned(), rollback_index }.words(),
