@@ -3,6 +3,7 @@
 use crate::HarnessError;
 use crate::machine::{DEBUG_SOCKET, DebugLine, Machine, Network, PROGRAM, WRITE_LOG, write};
 use crate::model::Model;
+use crate::settings;
 use holdfast_images::show;
 use std::path::Path;
 use std::process::Command;
@@ -119,20 +120,26 @@ impl Machine {
         let interface = model.card();
         let disk = directory.join("disk.img");
         let (disk, log) = (value(&disk), value(&directory.join(WRITE_LOG)));
+        let aio = if settings::get().io_uring { "io_uring" } else { "threads" };
+        // The copy ends with the guest: nobody waits until this host's medium has it.
+        let file = |node: &str, path: &str| {
+            format!(
+                "{node}.driver=file,{node}.filename={path},{node}.aio={aio},{node}.cache.no-flush=on"
+            )
+        };
         if self.log_writes {
             return format!(
-                "{interface},driver=blklogwrites,file.driver=file,file.filename={disk},\
-                 log.driver=file,log.filename={log},log-sector-size=512,log-super-update-interval=1"
+                "{interface},driver=blklogwrites,{},{},log-sector-size=512,\
+                 log-super-update-interval=1",
+                file("file", &disk),
+                file("log", &log)
             );
         }
         if self.lost_sectors.is_empty() {
-            // The copy ends with the guest: nobody waits until this host's medium has it.
-            return format!("{interface},format=raw,cache=unsafe,file={disk}");
+            return format!("{interface},format=raw,cache=unsafe,aio={aio},file={disk}");
         }
-        let mut drive = format!(
-            "{interface},driver=raw,file.driver=blkdebug,file.image.driver=file,\
-             file.image.filename={disk}"
-        );
+        let mut drive =
+            format!("{interface},driver=raw,file.driver=blkdebug,{}", file("file.image", &disk));
         for (index, sector) in self.lost_sectors.iter().enumerate() {
             let rule = format!(",file.inject-error.{index}");
             drive.push_str(&format!(
@@ -165,7 +172,7 @@ mod tests {
         let drive = machine.drive(Model::Virt, directory);
         assert_eq!(
             drive,
-            "if=none,id=disk,format=raw,cache=unsafe,file=/tmp/Meier,, Anna/disk.img"
+            "if=none,id=disk,format=raw,cache=unsafe,aio=threads,file=/tmp/Meier,, Anna/disk.img"
         );
         let line = DebugLine::Socket.character_device(directory);
         assert_eq!(line, "socket,id=probe,path=/tmp/Meier,, Anna/debug-line,server=on,wait=off");

@@ -9,6 +9,7 @@ pub mod console;
 mod console_log;
 mod debugger;
 mod guest;
+pub mod io_uring;
 pub mod machine;
 pub mod model;
 pub mod packet;

@@ -16,11 +16,14 @@ pub struct Settings {
     /// grows as the console does, and `NN-IMAGE.stderr.log` is there if QEMU itself complains. NN
     /// counts guests.
     pub consoles: Option<PathBuf>,
+    /// QEMU reads and writes disks by [`io_uring`](crate::io_uring). By itself it hands every access to a thread and
+    /// waits for it, and a boot loader's are of 512 bytes, one after the other.
+    pub io_uring: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { patience: 1, consoles: None }
+        Self { patience: 1, consoles: None, io_uring: false }
     }
 }
 

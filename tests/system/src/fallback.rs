@@ -3,7 +3,7 @@
 
 use crate::Artefacts;
 use crate::boot::BOOT;
-use crate::integrity::{ENDLESS, ILLEGAL, patched_init};
+use crate::integrity::{ASLEEP, ILLEGAL, patched_init};
 use crate::packages::{debugfs, hello};
 use crate::scratch::Scratch;
 use crate::stager::{self, Release};
@@ -353,11 +353,10 @@ fn kernel_hangs(bench: &Bench) -> Result<()> {
 }
 
 fn init_hangs(bench: &Bench) -> Result<()> {
-    let init = patched_init(&bench.artefacts, ENDLESS)?;
+    // Asleep, so that the seconds until the watchdog fires pass in no time on a counted clock.
+    let init = patched_init(&bench.artefacts, ASLEEP)?;
     let release = bench.release(|root| root.add("sbin/init", init, true))?;
-    let scratch = Scratch::of(&bench.image)?;
-    stager::stage(scratch.path(), Slot::A, &release)?;
-    let mut trial = bench.spinning_trial(scratch)?;
+    let mut trial = bench.with_trial(&release)?;
     trial.guest.wait("init: watchdog armed", BOOT)?;
     trial.fell_back("watchdog")
 }

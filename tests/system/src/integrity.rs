@@ -90,23 +90,27 @@ fn flipped_byte(image: &Path) -> Result<()> {
     Ok(())
 }
 
-/// An instruction as Thumb and as ARM code.
-pub(crate) type Instruction = [&'static [u8]; 2];
+/// Instructions as Thumb and as ARM code.
+pub(crate) type Instructions = [&'static [u8]; 2];
 /// `udf #0`: the kernel kills whoever comes upon it.
-pub(crate) const ILLEGAL: Instruction = [&[0x00, 0xde], &[0xf0, 0x00, 0xf0, 0xe7]];
-/// `b .`: nobody gets past it.
-pub(crate) const ENDLESS: Instruction = [&[0xfe, 0xe7], &[0xfe, 0xff, 0xff, 0xea]];
+pub(crate) const ILLEGAL: Instructions = [&[0x00, 0xde], &[0xf0, 0x00, 0xf0, 0xe7]];
+/// `pause` again and again: it sleeps for good, since init blocks every signal that it is sent.
+pub(crate) const ASLEEP: Instructions = [
+    // mov r7, #29; svc #0; and back to the first.
+    &[0x1d, 0x27, 0x00, 0xdf, 0xfc, 0xe7],
+    &[0x1d, 0x70, 0xa0, 0xe3, 0x00, 0x00, 0x00, 0xef, 0xfc, 0xff, 0xff, 0xea],
+];
 
-/// The init of `hello`, which comes upon another instruction once it supervises its components.
-pub(crate) fn patched_init(artefacts: &Artefacts, instruction: Instruction) -> Result<Vec<u8>> {
+/// The init of `hello`, which comes upon other instructions once it supervises its components.
+pub(crate) fn patched_init(artefacts: &Artefacts, instructions: Instructions) -> Result<Vec<u8>> {
     let data = show::read_root(&artefacts.image("hello"))?;
     let mut init = holdfast_images::root::read_file(&data, "/sbin/init")?;
     let symbols = fs::read(artefacts.images.join("hello.symbols/init"))?;
-    patch(&mut init, &symbols, instruction)?;
+    patch(&mut init, &symbols, instructions)?;
     Ok(init)
 }
 
-fn patch(init: &mut [u8], symbols: &[u8], instruction: Instruction) -> Result<()> {
+fn patch(init: &mut [u8], symbols: &[u8], instructions: Instructions) -> Result<()> {
     // `channel::hear`, as it is mangled: called in the loop, and not before.
     const FUNCTION: &str = "7channel4hear";
     let elf = object::File::parse(symbols)?;
@@ -121,10 +125,10 @@ fn patch(init: &mut [u8], symbols: &[u8], instruction: Instruction) -> Result<()
         .find(|s| (s.address()..s.address().saturating_add(s.size())).contains(&address))
         .context("the function lies in no segment")?;
     let offset = segment.file_range().0.saturating_add(address.saturating_sub(segment.address()));
-    let [as_thumb, as_arm] = instruction;
-    let instruction = if thumb { as_thumb } else { as_arm };
+    let [as_thumb, as_arm] = instructions;
+    let instructions = if thumb { as_thumb } else { as_arm };
     let offset = usize::try_from(offset)?;
-    let end = offset.saturating_add(instruction.len());
-    init.get_mut(offset..end).context("outside init")?.copy_from_slice(instruction);
+    let end = offset.saturating_add(instructions.len());
+    init.get_mut(offset..end).context("outside init")?.copy_from_slice(instructions);
     Ok(())
 }

@@ -50,8 +50,8 @@ use holdfast_images::board::Board;
 use holdfast_images::boot::BootSigningKey;
 use holdfast_images::variant::Signer;
 use holdfast_qemu::processor_time::ProcessorTime;
-use holdfast_qemu::relay;
 use holdfast_qemu::settings::{self, Settings as Harness};
+use holdfast_qemu::{io_uring, relay};
 use std::ffi::OsString;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -180,6 +180,8 @@ struct Arguments {
     report: Option<PathBuf>,
     #[arg(long, hide = true)]
     consoles: Option<PathBuf>,
+    #[arg(long, hide = true)]
+    io_uring: bool,
     /// Parts of the names of the checks to run; all where none is given.
     filters: Vec<String>,
 }
@@ -250,7 +252,11 @@ fn run(arguments: Arguments) -> Result<bool> {
     let (jobs, not_run) = suite.into_jobs();
     if let (Some(name), Some(report)) = (&arguments.job, &arguments.report) {
         let patience = runner::patience(arguments.jobs.get());
-        let harness = Harness { patience, consoles: arguments.consoles.clone() };
+        let harness = Harness {
+            patience,
+            consoles: arguments.consoles.clone(),
+            io_uring: arguments.io_uring,
+        };
         ensure!(settings::set(harness).is_ok(), "the harness was used already");
         let job = jobs.into_iter().find(|job| job.name == *name);
         let job = job.with_context(|| format!("no job is called {name}"))?;
@@ -302,6 +308,9 @@ fn run_tasks(
         ("--effort", if arguments.effort == EffortName::Full { "full" } else { "usual" }.as_ref()),
     ] {
         fixed.extend([OsString::from(name), value.to_owned()]);
+    }
+    if io_uring::works() {
+        fixed.push("--io-uring".into());
     }
     let slow: u32 = if arguments.board == "qemu-virt" { 1 } else { 3 };
     let much = if arguments.effort == EffortName::Full { 20 } else { 1 };
