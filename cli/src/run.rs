@@ -11,7 +11,7 @@ use holdfast_images::board::Board;
 use holdfast_images::manifest::ImageManifest;
 use holdfast_images::show::{self, BootStatus};
 use holdfast_qemu::HarnessError;
-use holdfast_qemu::machine::{DebugLine, Machine, Network};
+use holdfast_qemu::machine::{DebugLine, Machine, Network, Rom};
 use holdfast_qemu::web_server::{self, WebServer};
 use regex::Regex;
 use std::io::IsTerminal;
@@ -131,7 +131,7 @@ pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
         );
     }
     let memory = built.memory_mib;
-    let mut machine = Machine::new(&built.path, memory);
+    let mut machine = Machine { rom: Rom::Drive, ..Machine::new(&built.path, memory) };
     if built.manifest.network.is_some() {
         let forwards = args.forwards.clone();
         machine.networks = vec![Network::User { forwards }];

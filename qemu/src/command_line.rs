@@ -1,7 +1,7 @@
 //! QEMU's command line for a machine.
 
 use crate::HarnessError;
-use crate::machine::{DEBUG_SOCKET, DebugLine, Machine, Network, PROGRAM, WRITE_LOG, write};
+use crate::machine::{DEBUG_SOCKET, DebugLine, Machine, Network, PROGRAM, Rom, WRITE_LOG, write};
 use crate::model::Model;
 use crate::settings;
 use holdfast_images::show;
@@ -49,11 +49,14 @@ impl Machine {
             write(&at("device-tree"), &boot.device_tree)?;
             command.arg("-kernel").arg(at("kernel")).arg("-dtb").arg(at("device-tree"));
         } else {
-            // The root of trust: the guest can read it and not write it.
-            command.arg("-drive").arg(format!(
-                "if=pflash,unit=0,format=raw,readonly=on,file={}",
-                value(&at("flash"))
-            ));
+            // The root of trust.
+            let flash = at("flash");
+            match self.rom {
+                Rom::Drive => command
+                    .arg("-drive")
+                    .arg(format!("if=pflash,unit=0,format=raw,readonly=on,file={}", value(&flash))),
+                Rom::Loaded => command.arg("-bios").arg(flash),
+            };
         }
         if model != Model::Virt {
             return Ok(command);

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 
 /// The emulator.
 pub const PROGRAM: &str = "qemu-system-arm";
-/// Size of the machine's flash, which QEMU wants to be given whole.
+/// Size of the machine's flash, which QEMU wants to be given whole as a drive.
 const FLASH_BYTES: u64 = 64 * 1024 * 1024;
 /// Name of the log of writes.
 pub(crate) const WRITE_LOG: &str = "writes";
@@ -51,6 +51,8 @@ pub struct Machine {
     /// Leave the boot loader out: QEMU starts the kernel that lies in slot A, unverified. For
     /// measuring what the boot loader costs.
     pub without_boot_loader: bool,
+    /// How the boot loader's ROM gets into it.
+    pub rom: Rom,
     /// Keep a log of everything that the guest writes; see [`Guest::written`].
     pub log_writes: bool,
     /// Number of processors; counting takes one.
@@ -63,6 +65,15 @@ pub struct Machine {
     pub card: Option<PathBuf>,
     /// Where an app's debugger connects, which then has the line that is otherwise the probe's.
     pub debug_line: Option<DebugLine>,
+}
+
+/// How the boot loader's ROM gets into the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rom {
+    /// As a drive of flash that the guest can read and not write. QEMU 7.2 reads all 64 MiB of it at each start.
+    Drive,
+    /// Loaded at its address, for as much as there is of it. QEMU would let a guest write it, until it is started again.
+    Loaded,
 }
 
 /// Where the debugger of an app finds the guest.
@@ -104,6 +115,7 @@ impl Machine {
             counted: false,
             clock_base: None,
             without_boot_loader: false,
+            rom: Rom::Loaded,
             log_writes: false,
             processors: 2,
             lost_sectors: Vec::new(),
@@ -170,15 +182,17 @@ impl Machine {
         if !self.without_boot_loader && Model::of(&self.image)? == Model::Virt {
             let rom = directory.path().join("flash");
             copy_sparse(&build::rom_path(&self.image), &rom)?;
-            fs::File::options()
-                .write(true)
-                .open(&rom)
-                .and_then(|file| file.set_len(FLASH_BYTES))
-                .map_err(|source| HarnessError::File {
-                operation: "extend",
-                path: rom.clone(),
-                source,
-            })?;
+            if self.rom == Rom::Drive {
+                fs::File::options()
+                    .write(true)
+                    .open(&rom)
+                    .and_then(|file| file.set_len(FLASH_BYTES))
+                    .map_err(|source| HarnessError::File {
+                        operation: "extend",
+                        path: rom.clone(),
+                        source,
+                    })?;
+            }
         }
         Ok(directory)
     }

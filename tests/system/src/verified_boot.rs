@@ -11,7 +11,7 @@ use holdfast_core::slots::{self, BootState, COPY_BYTES, Slot};
 use holdfast_images::boot::{self, BootSigningKey, signature};
 use holdfast_images::boot_loader::script::halt;
 use holdfast_images::{build, sha256, show};
-use holdfast_qemu::machine::{Guest, Machine};
+use holdfast_qemu::machine::{Guest, Machine, Rom};
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
@@ -422,7 +422,8 @@ fn rom(image: &Path) -> Result<()> {
     let scratch = Scratch::of(image)?;
     let rom = build::rom_path(scratch.path());
     let before = fs::read(&rom)?;
-    let mut guest = scratch.start()?;
+    let machine = Machine { rom: Rom::Drive, ..Machine::new(scratch.path(), 64) };
+    let mut guest = machine.start(None)?;
     guest.wait("hello: heartbeat 1", BOOT)?;
     let flash = guest.qmp.execute("query-block", &serde_json::json!({}))?;
     let devices = flash.as_array().context("no list")?;
