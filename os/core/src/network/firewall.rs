@@ -3,11 +3,17 @@
 //! Everything is refused both ways but what stands here. An app's packets meet its own chain on the
 //! system's side of its link, so that nothing an app does in its own namespace changes what applies to
 //! it. Names are opened by putting their addresses into the app's sets for as long as they hold.
+//!
+//! The kernel has one table of connections for the whole device. Nobody takes more of it than a share: what an
+//! app begins and what the outside begins towards it passes a limit on its way to every `accept`, and what the
+//! device itself speaks with apps and neighbours is not in the table at all. How large it must be for the shares
+//! of all follows from the same limits: [`table_share`].
 
 use super::address::{APPS, LINK_NAMES, Link};
 use super::grants::{Destination, NetworkGrants, PortRange, Protocol};
 use super::netfilter::{
-    Action, AddressSet, Chain, DeviceMap, Hook, Match, Rule, Ruleset, Side, Version, state,
+    Action, AddressSet, Chain, DeviceMap, Hook, Match, Rule, Ruleset, Side, Timeouts, Version,
+    state,
 };
 use super::{name_proxy, refusal, sntp};
 use crate::app_manifest::ComponentId;
@@ -18,13 +24,51 @@ use std::net::IpAddr;
 pub const REFUSALS: u16 = 1;
 /// Refused packets of one app that are reported in a second.
 const REPORTS_PER_SECOND: u32 = 10;
-/// Connections that one app may have at once.
+/// Connections to others that one app may have at once.
 pub const MAX_CONNECTIONS: u32 = 128;
+/// Connections that the outside may have to one app at once.
+pub const MAX_INCOMING: u32 = 64;
+/// Connections that one address outside may have to all apps at once.
+pub const MAX_OF_ONE_ADDRESS: u32 = 16;
+/// TCP connections to or from one app that begin in a second, in the long run, and at once: those that have ended
+/// stay in the table for a while, and no limit counts them.
+const BEGUN_PER_SECOND: u32 = 20;
+const BEGUN_AT_ONCE: u32 = 64;
+/// Seconds until a TCP connection that has ended is forgotten.
+pub const ENDED_S: u32 = 5;
+/// Seconds that the kernel may take to notice that a connection's time is over.
+const NOTICED_WITHIN_S: u32 = 10;
+/// Questions to name servers that stand in the table at once for one app: twenty a second, and as many that are
+/// asked again, for [`QUESTION_S`] and as long as it takes to notice.
+const QUESTIONS: u32 = 320;
+/// Seconds until a question to a name server is forgotten.
+const QUESTION_S: u32 = 5;
+/// Connections that are kept for the services of the device, beyond the shares of all apps.
+const RESERVE: u32 = 512;
+/// Bytes of the kernel's memory that one connection takes, on the account of nobody.
+pub const CONNECTION_BYTES: u32 = 320;
 /// Addresses that the names of one app may have at once, of each IP version and kind of grant.
 pub const MAX_ADDRESSES: u32 = 128;
 /// Set of the device's own addresses on its uplinks.
 const OWN_ADDRESSES: [(Version, &str); 2] = [(Version::V4, "own4"), (Version::V6, "own6")];
 const LOOPBACK: &str = "lo";
+/// Sets in which connections are counted by who began them, and how many bits of an address are one. Whoever has one
+/// IPv6 address has all of its /64.
+const OUTSIDE: [(&str, Version, u8); 2] =
+    [("outside4", Version::V4, 32), ("outside6", Version::V6, 64)];
+/// Most addresses that are counted at once. What one more has is counted with what its app has, and nowhere else.
+const MAX_COUNTED: u32 = 1024;
+/// How long what the outside began lasts: whoever says nothing for ten minutes has to begin anew. That it has begun
+/// at all shows no more than that an answer reached it.
+const INCOMING: Timeouts = Timeouts {
+    name: "incoming",
+    protocol: 6,
+    // SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, LAST_ACK, TIME_WAIT, CLOSE.
+    seconds: &[(1, 10), (2, 10), (3, 600), (4, 30), (5, 60), (6, 10), (7, ENDED_S), (8, ENDED_S)],
+};
+/// How long a question of the device to a name server lasts.
+const ASKED: Timeouts =
+    Timeouts { name: "asked", protocol: 17, seconds: &[(1, QUESTION_S), (2, QUESTION_S)] };
 /// Types of ICMPv6 (RFC 4443, RFC 4861, RFC 3810).
 mod icmp6 {
     pub(super) const LISTENER_QUERY: u8 = 130;
@@ -127,6 +171,27 @@ impl<'grant> NameCondition<'grant> {
     }
 }
 
+/// Connections that an app with these grants can have in the kernel's table, whatever it and the outside do.
+#[must_use]
+pub fn table_share(grants: &NetworkGrants) -> u32 {
+    let ended = BEGUN_AT_ONCE
+        .saturating_add(BEGUN_PER_SECOND.saturating_mul(ENDED_S.saturating_add(NOTICED_WITHIN_S)));
+    let begun = if grants.connections.is_empty() && grants.applications.is_empty() {
+        0
+    } else {
+        MAX_CONNECTIONS.saturating_add(ended)
+    };
+    let incoming = if grants.serves() { MAX_INCOMING.saturating_add(ended) } else { 0 };
+    let questions = if grants.uses_names() { QUESTIONS } else { 0 };
+    begun.saturating_add(incoming).saturating_add(questions)
+}
+
+/// Connections that the kernel's table must have room for: everybody's share, and the reserve of the services.
+#[must_use]
+pub fn table_size<'grants>(all: impl Iterator<Item = &'grants NetworkGrants>) -> u32 {
+    all.map(table_share).fold(RESERVE, u32::saturating_add)
+}
+
 fn set_name(uid: u32, condition: usize, version: Version) -> String {
     let version = if version == Version::V4 { 4 } else { 6 };
     format!("names{version}-{uid}-{condition}")
@@ -168,9 +233,18 @@ pub fn ruleset(apps: &[NetworkedApp], service_uid: u32, deaf: &[String]) -> Rule
             version,
             with_ports: false,
             timeouts: false,
+            counts: false,
             most: MAX_ADDRESSES,
         })
         .into();
+    sets.extend(OUTSIDE.map(|(name, version, _)| AddressSet {
+        name: name.to_owned(),
+        version,
+        with_ports: false,
+        timeouts: false,
+        counts: true,
+        most: MAX_COUNTED,
+    }));
     for app in apps {
         for (index, condition) in app.name_conditions().into_iter().enumerate() {
             for version in [Version::V4, Version::V6] {
@@ -179,15 +253,13 @@ pub fn ruleset(apps: &[NetworkedApp], service_uid: u32, deaf: &[String]) -> Rule
                     version,
                     with_ports: condition.service.is_some(),
                     timeouts: true,
+                    counts: false,
                     most: MAX_ADDRESSES,
                 });
             }
         }
-        chains.push(Chain {
-            name: format!("over-{}", app.uid),
-            base: None,
-            rules: refused_where(&[], format!("{}{}", app.uid, refusal::OVER)).to_vec(),
-        });
+        chains.extend(limits(app));
+        chains.push(asks(app));
         chains.push(to_system(app));
         chains.push(from_app(app, apps));
         chains.push(to_app(app));
@@ -199,13 +271,111 @@ pub fn ruleset(apps: &[NetworkedApp], service_uid: u32, deaf: &[String]) -> Rule
             .map(|app| (app.link().device(), format!("{chain}-{}", app.uid)))
             .collect(),
     };
-    let maps = vec![map("to-system", "to-system"), map("from-apps", "from"), map("to-apps", "to")];
+    let maps = vec![
+        map("asks", "asks"),
+        map("to-system", "to-system"),
+        map("from-apps", "from"),
+        map("to-apps", "to"),
+    ];
+    chains.push(arriving());
+    chains.push(sent());
     chains.push(input(deaf));
     chains.push(forward());
     chains.push(output(service_uid));
     chains.push(prerouting(apps));
     chains.push(postrouting());
-    Ruleset { sets, maps, chains }
+    Ruleset { timeouts: vec![INCOMING, ASKED], sets, maps, chains }
+}
+
+fn chain(name: &str, uid: u32, rules: Vec<Rule>) -> Chain {
+    Chain { name: format!("{name}-{uid}"), base: None, rules }
+}
+
+/// What every new connection of an app passes that a grant covers, and what every one to its server ports passes:
+/// no connection is accepted anywhere else.
+fn limits(app: &NetworkedApp) -> [Chain; 4] {
+    let uid = app.uid;
+    let tcp = Match::Protocol(Protocol::Tcp.number());
+    let fast = || vec![tcp.clone(), Match::OverRate(BEGUN_PER_SECOND, BEGUN_AT_ONCE)];
+    let to = |name: &str| Action::Continue(format!("{name}-{uid}"));
+    let over = refused_where(&[], format!("{uid}{}", refusal::OVER)).to_vec();
+    let begun = vec![
+        rule(fast(), to("over")),
+        // Counted once, so what is done then is a chain of its own.
+        rule(vec![Match::OverConnections(MAX_CONNECTIONS)], to("over")),
+        rule(Vec::new(), Action::Accept),
+    ];
+    // Those outside are told nothing; the log says it.
+    let prefix = format!("{uid}{}", refusal::CROWDED);
+    let crowded = vec![
+        rule(vec![Match::Rate(REPORTS_PER_SECOND)], Action::Log(REFUSALS, prefix)),
+        rule(Vec::new(), Action::Drop),
+    ];
+    let mut incoming: Vec<Rule> = OUTSIDE
+        .into_iter()
+        .map(|(set, version, length)| {
+            let one = Match::OverConnectionsFrom(set, version, length, MAX_OF_ONE_ADDRESS);
+            rule(vec![one], to("crowded"))
+        })
+        .collect();
+    incoming.extend([
+        rule(fast(), to("crowded")),
+        rule(vec![Match::OverConnections(MAX_INCOMING)], to("crowded")),
+        rule(vec![tcp.clone()], Action::Timeouts(INCOMING.name)),
+        rule(Vec::new(), Action::Accept),
+    ]);
+    [
+        chain("over", uid, over),
+        chain("begun", uid, begun),
+        chain("crowded", uid, crowded),
+        chain("incoming", uid, incoming),
+    ]
+}
+
+/// What is not followed as a connection: the questions of apps to their name proxies, and what the device expects
+/// of its neighbours. Neither can fill the table then.
+fn arriving() -> Chain {
+    let mut rules = Vec::new();
+    rules.push(rule(udp(None, 53), Action::Dispatch(Side::From, "asks".to_owned())));
+    for expected in expected() {
+        let matches = from_uplink().into_iter().chain(expected).collect();
+        rules.push(rule(matches, Action::Untracked));
+    }
+    base("arriving", Hook::Arriving, rules)
+}
+
+/// The answers of name proxies.
+fn sent() -> Chain {
+    let answers = vec![
+        Match::ToDevices(LINK_NAMES, true),
+        Match::Protocol(Protocol::Udp.number()),
+        Match::SourcePort(53),
+    ];
+    base("sent", Hook::Sent, vec![rule(answers, Action::Untracked)])
+}
+
+fn asks(app: &NetworkedApp) -> Chain {
+    let mut rules = Vec::new();
+    if app.grants.uses_names() {
+        rules.push(rule(to_proxy(app), Action::Untracked));
+    }
+    chain("asks", app.uid, rules)
+}
+
+/// What an app says to its name proxy.
+fn to_proxy(app: &NetworkedApp) -> Vec<Match> {
+    let mut matches = vec![Match::Destination(app.link().system_v4().into(), 32)];
+    matches.extend(udp(None, 53));
+    matches
+}
+
+/// What the device's services hear of neighbours: leases of both versions, and names of the local link.
+fn expected() -> [Vec<Match>; 3] {
+    [
+        udp(Some(67), 68),
+        udp(Some(547), 546),
+        udp(Some(name_proxy::LINK_PORT), name_proxy::LINK_QUERY_PORT),
+    ]
 }
 
 fn base(name: &str, hook: Hook, rules: Vec<Rule>) -> Chain {
@@ -249,9 +419,7 @@ fn input(deaf: &[String]) -> Chain {
     ] {
         rules.push(accept(vec![Match::Icmp6(kind)]));
     }
-    rules.push(accept(udp(Some(67), 68)));
-    rules.push(accept(udp(Some(547), 546)));
-    rules.push(accept(udp(Some(name_proxy::LINK_PORT), name_proxy::LINK_QUERY_PORT)));
+    rules.extend(expected().map(accept));
     base("input", Hook::Input, rules)
 }
 
@@ -274,6 +442,20 @@ fn output(service_uid: u32) -> Chain {
     ] {
         rules.push(rule(vec![Match::Icmp6(kind)], Action::Accept));
     }
+    // Answers to apps, of which no connection is made.
+    rules.push(rule(
+        vec![
+            Match::ToDevices(LINK_NAMES, true),
+            Match::Owner(service_uid),
+            Match::Protocol(Protocol::Udp.number()),
+            Match::SourcePort(53),
+        ],
+        Action::Accept,
+    ));
+    let mut asked = to_uplink().to_vec();
+    asked.push(Match::Owner(service_uid));
+    asked.extend(udp(None, 53));
+    rules.push(rule(asked, Action::Timeouts(ASKED.name)));
     // Names, leases of both versions, the time, and names of the local link.
     for port in [53, 67, 547, sntp::PORT, name_proxy::LINK_PORT] {
         let mut matches = to_uplink().to_vec();
@@ -292,9 +474,7 @@ fn to_system(app: &NetworkedApp) -> Chain {
         rules.push(rule(vec![Match::Icmp6(kind)], Action::Accept));
     }
     if app.grants.uses_names() {
-        let mut matches = vec![Match::Destination(link.system_v4().into(), 32)];
-        matches.extend(udp(None, 53));
-        rules.push(rule(matches, Action::Accept));
+        rules.push(rule(to_proxy(app), Action::Accept));
     }
     rules.extend(refused(app));
     Chain { name: format!("to-system-{}", app.uid), base: None, rules }
@@ -321,11 +501,6 @@ fn refused_where(matches: &[Match], prefix: String) -> [Rule; 2] {
 /// What an app sends anywhere else.
 fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
     let mut rules = spoofed(app.link());
-    // Counted once, so what is done then is a chain of its own.
-    rules.push(rule(
-        vec![Match::OverConnections(MAX_CONNECTIONS)],
-        Action::Continue(format!("over-{}", app.uid)),
-    ));
     for other in apps.iter().filter(|other| app.may_talk_to(other)) {
         let link = other.link();
         for protocol in Protocol::ALL {
@@ -357,6 +532,10 @@ fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
             let to = Match::Destination(address, length);
             rules.extend(allowed(&to, connection.protocol, &connection.ports));
         }
+    }
+    // Whatever covers it, it passes the app's limits.
+    for rule in rules.iter_mut().filter(|rule| rule.action == Action::Accept) {
+        rule.action = Action::Continue(format!("begun-{}", app.uid));
     }
     rules.extend(refused(app));
     Chain { name: format!("from-{}", app.uid), base: None, rules }
@@ -391,7 +570,7 @@ fn to_app(app: &NetworkedApp) -> Chain {
                 Match::Protocol(protocol.number()),
                 Match::Ports(PortRange::one(*port)),
             ]);
-            rules.push(rule(matches, Action::Accept));
+            rules.push(rule(matches, Action::Continue(format!("incoming-{}", app.uid))));
         }
     }
     rules.push(rule(Vec::new(), Action::Drop));

@@ -217,6 +217,12 @@ impl NetworkGrants {
         *self == Self::default()
     }
 
+    /// True when the outside may reach it.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        !self.tcp_server_ports.is_empty() || !self.udp_server_ports.is_empty()
+    }
+
     /// True when some names are to be resolved for it.
     #[must_use]
     pub fn uses_names(&self) -> bool {

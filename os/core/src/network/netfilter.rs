@@ -15,6 +15,8 @@ const IPV4: u8 = 2;
 const IPV6: u8 = 10;
 /// `NFNL_SUBSYS_NFTABLES`, as it stands in a message's type.
 const NFTABLES: u16 = 10;
+/// `NFT_OBJECT_CT_TIMEOUT`.
+const TIMEOUTS: u32 = 7;
 /// The register that everything is loaded to: 16 bytes wide.
 const REGISTER: u32 = 1;
 /// `NFT_REG32_00`: the first four bytes of it.
@@ -29,6 +31,7 @@ const NEW_RULE: u16 = 6;
 const NEW_SET: u16 = 9;
 const NEW_ELEMENT: u16 = 12;
 const DELETE_ELEMENT: u16 = 14;
+const NEW_OBJECT: u16 = 18;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
 
@@ -45,6 +48,10 @@ pub mod state {
 /// Where a chain begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
+    /// What came in, before its connection is looked for.
+    Arriving,
+    /// From this device, before its connection is looked for.
+    Sent,
     /// Before routing: where destinations are translated.
     Prerouting,
     /// To this device.
@@ -92,6 +99,10 @@ pub enum Match {
     Owner(u32),
     /// More connections than this have come so far.
     OverConnections(u32),
+    /// More connections than this have come so far from the same prefix of so many bits; counted in a set.
+    OverConnectionsFrom(&'static str, Version, u8, u32),
+    /// More than so many a second, beyond so many at once.
+    OverRate(u32, u32),
     /// No more than so many a second, and as many again at once.
     Rate(u32),
 }
@@ -142,6 +153,10 @@ pub enum Action {
     Dispatch(Side, String),
     /// This chain decides.
     Continue(String),
+    /// No connection is made of it; what comes next decides.
+    Untracked,
+    /// Its connection lasts as long as these timeouts say; what comes next decides.
+    Timeouts(&'static str),
     /// Its source becomes the address of the device it leaves by.
     Masquerade,
     /// Its destination becomes this address.
@@ -188,8 +203,22 @@ pub struct AddressSet {
     pub with_ports: bool,
     /// Its elements have a time after which they are gone.
     pub timeouts: bool,
+    /// Rules put elements into it, each for as long as it has connections.
+    pub counts: bool,
     /// Most elements.
     pub most: u32,
+}
+
+/// How long connections of one protocol last, instead of what the kernel's settings say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Name.
+    pub name: &'static str,
+    /// Number of the protocol.
+    pub protocol: u8,
+    /// State (linux/netfilter/nfnetlink_cttimeout.h), and seconds without a packet after which a connection in it is
+    /// forgotten.
+    pub seconds: &'static [(u16, u32)],
 }
 
 /// From devices to chains.
@@ -204,6 +233,8 @@ pub struct DeviceMap {
 /// Everything in the one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruleset {
+    /// How long connections last that rules give timeouts to.
+    pub timeouts: Vec<Timeouts>,
     /// Sets of addresses.
     pub sets: Vec<AddressSet>,
     /// Dispatches.
@@ -253,6 +284,7 @@ pub fn install(ruleset: &Ruleset) -> Vec<Message> {
     // Made so that it can be deleted, deleted so that it is empty, and made.
     let mut messages =
         vec![table(NEW_TABLE, CREATE), table(DELETE_TABLE, 0), table(NEW_TABLE, CREATE)];
+    messages.extend(ruleset.timeouts.iter().map(timeouts_message));
     messages.extend(ruleset.chains.iter().map(chain_message));
     let mut id = 0u32;
     for set in &ruleset.sets {
@@ -289,36 +321,53 @@ pub fn delete_elements(elements: &[Element]) -> Vec<Message> {
 fn chain_message(chain: &Chain) -> Message {
     let mut message = message(NEW_CHAIN, CREATE).with_text(1, TABLE).with_text(3, &chain.name);
     if let Some(hook) = chain.base {
-        // Number of the hook and priority (linux/netfilter_ipv4.h): filter, and both translations.
-        let (number, priority, kind) = match hook {
-            Hook::Prerouting => (0u32, -100i32, "nat"),
-            Hook::Input => (1, 0, "filter"),
-            Hook::Forward => (2, 0, "filter"),
-            Hook::Output => (3, 0, "filter"),
-            Hook::Postrouting => (4, 100, "nat"),
+        // Number of the hook and priority (linux/netfilter_ipv4.h): raw, filter, and both translations; and
+        // whether what no rule decides about is gone.
+        let (number, priority, kind, drops) = match hook {
+            Hook::Arriving => (0u32, -300i32, "filter", false),
+            Hook::Prerouting => (0, -100, "nat", false),
+            Hook::Input => (1, 0, "filter", true),
+            Hook::Forward => (2, 0, "filter", true),
+            Hook::Sent => (3, -300, "filter", false),
+            Hook::Output => (3, 0, "filter", true),
+            Hook::Postrouting => (4, 100, "nat", false),
         };
         message.put_nested(4, |nest| {
             nest.put(1, &number.to_be_bytes());
             nest.put(2, &priority.to_be_bytes());
         });
-        let drops = kind == "filter";
         message.put(5, &u32::from(!drops).to_be_bytes());
         message.put_text(7, kind);
     }
     message
 }
 
+fn timeouts_message(timeouts: &Timeouts) -> Message {
+    let mut message = message(NEW_OBJECT, CREATE).with_text(1, TABLE).with_text(2, timeouts.name);
+    number(&mut message, 3, TIMEOUTS);
+    message.with_nested(4, |data| {
+        data.put(2, &[timeouts.protocol]);
+        data.put_nested(3, |states| {
+            for (state, seconds) in timeouts.seconds {
+                number(states, *state, *seconds);
+            }
+        });
+    })
+}
+
 fn set_message(set: &AddressSet, id: u32) -> Message {
     const TIMEOUT: u32 = 0x10;
+    const EVALUATED: u32 = 0x20;
     // Types are for programs that print rules: 7 is an IPv4 address, 8 an IPv6 address, 13 a port, and one behind
     // the other in steps of six bits.
     let kind: u32 = if set.version == Version::V4 { 7 } else { 8 };
     let kind = if set.with_ports { kind << 6 | 13 } else { kind };
     let port_bytes = if set.with_ports { PORT_BYTES } else { 0 };
+    let flags = if set.timeouts { TIMEOUT } else { 0 } | if set.counts { EVALUATED } else { 0 };
     let mut message = message(NEW_SET, CREATE)
         .with_text(1, TABLE)
         .with_text(2, &set.name)
-        .with(3, &(if set.timeouts { TIMEOUT } else { 0 }).to_be_bytes())
+        .with(3, &flags.to_be_bytes())
         .with(4, &kind.to_be_bytes())
         .with(5, &set.version.bytes().saturating_add(port_bytes).to_be_bytes());
     message.put_nested(9, |nest| nest.put(1, &set.most.to_be_bytes()));
@@ -500,6 +549,17 @@ fn version(expressions: &mut Message, version: Version) {
     compare(expressions, Compare::Equal, &[version.family()]);
 }
 
+/// Leaves so many bits of the address that was loaded.
+fn mask_prefix(expressions: &mut Message, of: Version, length: u8) {
+    if u32::from(length) < of.bytes().saturating_mul(8) {
+        let all = match of {
+            Version::V4 => IpAddr::V4(u32::MAX.into()),
+            Version::V6 => IpAddr::V6(u128::MAX.into()),
+        };
+        mask(expressions, &super::grants::masked(all, length).map(octets).unwrap_or_default());
+    }
+}
+
 fn put_address(
     expressions: &mut Message,
     address: IpAddr,
@@ -514,13 +574,7 @@ fn put_address(
     }
     let offset = if of == Version::V4 { v4_offset } else { v6_offset };
     load_payload(expressions, Header::Network, offset, of.bytes());
-    if u32::from(length) < of.bytes().saturating_mul(8) {
-        let all = match of {
-            Version::V4 => IpAddr::V4(u32::MAX.into()),
-            Version::V6 => IpAddr::V6(u128::MAX.into()),
-        };
-        mask(expressions, &super::grants::masked(all, length).map(octets).unwrap_or_default());
-    }
+    mask_prefix(expressions, of, length);
     compare(expressions, how, &octets(address));
 }
 
@@ -599,17 +653,48 @@ fn put_match(expressions: &mut Message, one: &Match) {
             load_meta(expressions, 10);
             compare(expressions, Compare::Equal, &uid.to_ne_bytes());
         }
-        Match::OverConnections(most) => put_expression(expressions, "connlimit", |nest| {
-            number(nest, 1, *most);
-            number(nest, 2, 1); // NFT_CONNLIMIT_F_INV: when there are more.
-        }),
-        Match::Rate(per_second) => put_expression(expressions, "limit", |nest| {
-            nest.put(1, &u64::from(*per_second).to_be_bytes());
-            nest.put(2, &1u64.to_be_bytes());
-            number(nest, 3, *per_second);
-            number(nest, 4, 0);
-        }),
+        Match::OverConnections(most) => {
+            put_expression(expressions, "connlimit", |nest| put_over(nest, *most));
+        }
+        Match::OverConnectionsFrom(set, of, length, most) => {
+            version(expressions, *of);
+            let offset = if *of == Version::V4 { SOURCE.0 } else { SOURCE.1 };
+            load_payload(expressions, Header::Network, offset, of.bytes());
+            mask_prefix(expressions, *of, *length);
+            put_expression(expressions, "dynset", |nest| {
+                nest.put_text(1, set);
+                number(nest, 3, 0); // NFT_DYNSET_OP_ADD
+                number(nest, 4, REGISTER);
+                nest.put_nested(7, |counted| {
+                    counted.put_text(1, "connlimit");
+                    counted.put_nested(2, |nest| put_over(nest, *most));
+                });
+            });
+        }
+        Match::Rate(per_second) => {
+            put_expression(expressions, "limit", |nest| {
+                put_limit(nest, *per_second, *per_second, 0);
+            });
+        }
+        Match::OverRate(per_second, burst) => {
+            put_expression(expressions, "limit", |nest| {
+                put_limit(nest, *per_second, *burst, 1); // NFT_LIMIT_F_INV
+            });
+        }
     }
+}
+
+fn put_over(connlimit: &mut Message, most: u32) {
+    number(connlimit, 1, most);
+    number(connlimit, 2, 1); // NFT_CONNLIMIT_F_INV: when there are more.
+}
+
+fn put_limit(limit: &mut Message, per_second: u32, burst: u32, flags: u32) {
+    limit.put(1, &u64::from(per_second).to_be_bytes());
+    limit.put(2, &1u64.to_be_bytes());
+    number(limit, 3, burst);
+    number(limit, 4, 0);
+    number(limit, 5, flags);
 }
 
 fn put_immediate_verdict(expressions: &mut Message, code: i32, chain: Option<&str>) {
@@ -642,6 +727,11 @@ fn put_action(expressions: &mut Message, action: &Action) {
             });
         }
         Action::Continue(chain) => put_immediate_verdict(expressions, GOTO, Some(chain)),
+        Action::Untracked => put_expression(expressions, "notrack", |_| {}),
+        Action::Timeouts(name) => put_expression(expressions, "objref", |nest| {
+            number(nest, 1, TIMEOUTS);
+            nest.put_text(2, name);
+        }),
         Action::Masquerade => put_expression(expressions, "masq", |_| {}),
         Action::Translate(address) => {
             put_expression(expressions, "immediate", |nest| {
@@ -689,6 +779,12 @@ impl fmt::Display for Rule {
                 Match::Icmp6(kind) => write!(formatter, "icmpv6 type {kind} ")?,
                 Match::Owner(uid) => write!(formatter, "skuid {uid} ")?,
                 Match::OverConnections(most) => write!(formatter, "ct count over {most} ")?,
+                Match::OverConnectionsFrom(set, _, length, most) => {
+                    write!(formatter, "add @{set} {{ saddr/{length} ct count over {most} }} ")?;
+                }
+                Match::OverRate(rate, burst) => {
+                    write!(formatter, "limit rate over {rate}/second burst {burst} packets ")?;
+                }
                 Match::Rate(rate) => write!(formatter, "limit rate {rate}/second ")?,
             }
         }
@@ -700,6 +796,8 @@ impl fmt::Display for Rule {
             Action::Dispatch(Side::From, map) => write!(formatter, "iifname vmap @{map}"),
             Action::Dispatch(Side::To, map) => write!(formatter, "oifname vmap @{map}"),
             Action::Continue(chain) => write!(formatter, "goto {chain}"),
+            Action::Untracked => formatter.write_str("notrack"),
+            Action::Timeouts(name) => write!(formatter, "ct timeout set {name}"),
             Action::Masquerade => formatter.write_str("masquerade"),
             Action::Translate(address) => write!(formatter, "dnat to {address}"),
         }

@@ -1,7 +1,7 @@
 //! Packets that the firewall has refused, and what would have allowed them.
 
 use super::address::{Link, is_of_apps};
-use super::firewall::{MAX_CONNECTIONS, NetworkedApp};
+use super::firewall::{MAX_CONNECTIONS, MAX_INCOMING, MAX_OF_ONE_ADDRESS, NetworkedApp};
 use super::grants::{Connection, Destination, PortRange, masked};
 use super::netlink::{ACKNOWLEDGE, Message, Received};
 use std::fmt;
@@ -12,6 +12,8 @@ const LOG: u16 = 4 << 8;
 const CONFIGURE: u16 = 1;
 /// Stands behind the uid where an app has as many connections as it may have.
 pub const OVER: &str = " over";
+/// Stands there where the outside has as many connections to an app as it may have.
+pub const CROWDED: &str = " crowded";
 
 /// Asks the kernel to send the packets of a group.
 #[must_use]
@@ -27,7 +29,7 @@ pub fn listen(group: u16) -> Message {
 /// A packet that was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Refusal {
-    /// Uid of the app that sent it.
+    /// Uid of the app that sent it, or that it was for.
     pub uid: u32,
     /// Where it was to go.
     pub destination: IpAddr,
@@ -35,8 +37,17 @@ pub struct Refusal {
     pub protocol: u8,
     /// Port, where the protocol has them.
     pub port: Option<u16>,
-    /// It had too many connections already.
-    pub over: bool,
+    /// Whose connections were too many, where it was that.
+    pub over: Option<Side>,
+}
+
+/// Who has begun a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// The app.
+    App,
+    /// Somebody outside.
+    Outside,
 }
 
 /// Reads a refused packet; `None` when it is none.
@@ -47,8 +58,10 @@ pub fn read(message: &Received<'_>) -> Option<Refusal> {
     }
     let (_, found) = message.split(4)?;
     let prefix = found.text(10)?;
-    let uid = prefix.strip_suffix(OVER).unwrap_or(prefix).parse().ok()?;
-    let over = prefix.ends_with(OVER);
+    let limits = [(OVER, Side::App), (CROWDED, Side::Outside)];
+    let over = limits.into_iter().find(|(suffix, _)| prefix.ends_with(suffix));
+    let uid = over.and_then(|(suffix, _)| prefix.strip_suffix(suffix)).unwrap_or(prefix);
+    let (uid, over) = (uid.parse().ok()?, over.map(|(_, side)| side));
     let packet = found.find(9)?;
     let (destination, protocol, transport) = match packet.first()? >> 4 {
         4 => {
@@ -93,8 +106,20 @@ impl Refusal {
         if self.protocol != 6 && self.protocol != 17 {
             return "apps have TCP and UDP; no grant allows anything else".to_owned();
         }
-        if self.over {
-            return format!("the app has {MAX_CONNECTIONS} connections, and may have no more");
+        match self.over {
+            Some(Side::App) => {
+                return format!(
+                    "the app has {MAX_CONNECTIONS} connections, or begins too many at once, and may have no more"
+                );
+            }
+            // Who it was is not said: a line for each would hide those of others.
+            Some(Side::Outside) => {
+                return format!(
+                    "somebody outside has {MAX_OF_ONE_ADDRESS} connections, or all together have \
+                     {MAX_INCOMING} or begin too many at once, and the app may have no more"
+                );
+            }
+            None => {}
         }
         if is_of_apps(self.destination) {
             return self.explain_app(app, apps);
@@ -201,7 +226,10 @@ mod tests {
         let over = says(refusal, &named, Some("example.com"));
         assert!(over.contains("whose time is over"), "{over}");
         let over = logged("1001 over", &v4(6, [192, 0, 2, 7], 443)).unwrap();
-        assert_eq!(says(over, &one, None), "the app has 128 connections, and may have no more");
+        assert!(says(over, &one, None).starts_with("the app has 128 connections"));
+        let crowded = logged("1001 crowded", &v4(6, [198, 18, 0, 1], 80)).unwrap();
+        assert_eq!((crowded.uid, crowded.over), (1001, Some(Side::Outside)));
+        assert!(says(crowded, &one, None).starts_with("somebody outside has 16 connections"));
         let other = Refusal { destination: IpAddr::V4(Link::of(1002).app_v4()), ..refusal };
         assert!(says(other, &one, None).contains("must name 02020202"));
         let device = Refusal { destination: IpAddr::V4(Link::of(1001).system_v4()), ..refusal };

@@ -15,6 +15,7 @@ struct Packet {
     source: IpAddr,
     destination: IpAddr,
     protocol: u8,
+    from_port: u16,
     port: u16,
     icmp6: u8,
     state: u32,
@@ -32,6 +33,7 @@ enum End {
     Reject,
     Translate(IpAddr),
     Masquerade,
+    Untracked,
     Continue,
 }
 
@@ -41,18 +43,34 @@ struct Kernel {
     elements: BTreeMap<String, Vec<IpAddr>>,
     with_ports: BTreeMap<String, Vec<(IpAddr, u16)>>,
     connections: u32,
+    /// Of the address that the packet comes from.
+    of_one: u32,
+    too_fast: bool,
 }
 
 impl Kernel {
     fn new(apps: &[NetworkedApp]) -> Self {
-        let rules = ruleset(apps, SERVICE, &[]);
-        Self { rules, elements: BTreeMap::new(), with_ports: BTreeMap::new(), connections: 0 }
+        Self {
+            rules: ruleset(apps, SERVICE, &[]),
+            elements: BTreeMap::new(),
+            with_ports: BTreeMap::new(),
+            connections: 0,
+            of_one: 0,
+            too_fast: false,
+        }
     }
 
     fn hook(&self, hook: Hook, packet: &Packet) -> End {
         let chain = self.rules.chains.iter().find(|chain| chain.base == Some(hook)).unwrap();
         match self.chain(chain, packet) {
-            End::Continue if matches!(hook, Hook::Prerouting | Hook::Postrouting) => End::Accept,
+            End::Continue
+                if matches!(
+                    hook,
+                    Hook::Arriving | Hook::Sent | Hook::Prerouting | Hook::Postrouting
+                ) =>
+            {
+                End::Accept
+            }
             End::Continue => End::Drop,
             end => end,
         }
@@ -73,7 +91,8 @@ impl Kernel {
                 }
                 Action::Translate(to) => return End::Translate(*to),
                 Action::Masquerade => return End::Masquerade,
-                Action::Log(..) => {}
+                Action::Log(..) | Action::Timeouts(_) => {}
+                Action::Untracked => return End::Untracked,
                 Action::Dispatch(side, map) => {
                     let device = if *side == Side::From { &packet.from } else { &packet.to };
                     let map = self.rules.maps.iter().find(|found| found.name == *map).unwrap();
@@ -112,7 +131,12 @@ impl Kernel {
                     && self.with_ports.get(set).is_some_and(|all| all.contains(&wanted))
             }
             Match::Protocol(protocol) => packet.protocol == *protocol,
-            Match::SourcePort(_) | Match::Rate(_) => true,
+            Match::SourcePort(port) => packet.from_port == *port,
+            Match::Rate(_) => true,
+            Match::OverRate(..) => self.too_fast,
+            Match::OverConnectionsFrom(_, version, _, most) => {
+                Version::of(packet.source) == *version && self.of_one > *most
+            }
             Match::Ports(range) => range.contains(packet.port),
             Match::State(states) => packet.state & states != 0,
             Match::Translated => packet.translated,
@@ -146,6 +170,7 @@ fn outward(uid: u32, destination: &str, port: u16) -> Packet {
         source: if destination.is_ipv4() { link.app_v4().into() } else { link.app_v6().into() },
         destination,
         protocol: 6,
+        from_port: 40_000,
         port,
         icmp6: 0,
         state: NEW,
@@ -276,7 +301,155 @@ fn the_outside_reaches_server_ports_by_the_devices_address_alone() {
     packet.to = Link::of(1001).device();
     packet.destination = app_address;
     assert_eq!(kernel.hook(Hook::Forward, &packet), End::Drop, "routed past the translation");
-    assert_eq!(kernel.hook(Hook::Forward, &Packet { translated: true, ..packet }), End::Accept);
+    let packet = Packet { translated: true, ..packet };
+    assert_eq!(kernel.hook(Hook::Forward, &packet), End::Accept);
+    kernel.of_one = MAX_OF_ONE_ADDRESS + 1;
+    assert_eq!(kernel.hook(Hook::Forward, &packet), End::Drop, "too many of one address");
+    (kernel.of_one, kernel.connections) = (0, MAX_INCOMING + 1);
+    assert_eq!(kernel.hook(Hook::Forward, &packet), End::Drop, "too many of all");
+    (kernel.connections, kernel.too_fast) = (0, true);
+    assert_eq!(kernel.hook(Hook::Forward, &packet), End::Drop, "too many at once");
+    let datagram = Packet { protocol: 17, ..packet };
+    assert_eq!(kernel.hook(Hook::Forward, &datagram), End::Drop, "no grant");
+}
+
+/// Everything that an app is granted, and another that may talk to it.
+fn serving() -> Vec<NetworkedApp> {
+    let grants = |other: u8| NetworkGrants {
+        connections: vec![to("example.com"), to("192.0.2.0/24"), to("_http._tcp.local")],
+        tcp_server_ports: vec![80],
+        udp_server_ports: vec![5683],
+        applications: vec![ComponentId([other; 16])],
+    };
+    vec![app(1001, grants(2)), app(1002, grants(1))]
+}
+
+/// The rules that decide about a new packet which enters a chain, with those that it passed on the way there.
+fn accepting<'rules>(
+    rules: &'rules Ruleset,
+    name: &str,
+    passed: &[&'rules Rule],
+    found: &mut Vec<Vec<&'rules Rule>>,
+) {
+    let chain = rules.chains.iter().find(|chain| chain.name == name).unwrap();
+    let mut passed = passed.to_vec();
+    for rule in &chain.rules {
+        let states = rule.matches.iter().find_map(|one| match one {
+            Match::State(states) => Some(*states),
+            _ => None,
+        });
+        if states.is_some_and(|states| states & NEW == 0) {
+            continue;
+        }
+        passed.push(rule);
+        match &rule.action {
+            Action::Accept => found.push(passed.clone()),
+            Action::Continue(next) => accepting(rules, next, &passed, found),
+            Action::Dispatch(_, map) => {
+                let map = rules.maps.iter().find(|found| found.name == *map).unwrap();
+                for (_, next) in &map.chains {
+                    accepting(rules, next, &passed, found);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn no_new_connection_is_accepted_but_through_a_limit() {
+    let rules = ruleset(&serving(), SERVICE, &[]);
+    let mut found = Vec::new();
+    accepting(&rules, "forward", &[], &mut found);
+    // Two versions of two ports and protocols of the other app, three grants to others, and two server ports.
+    assert!(found.len() >= 2 * (4 + 3 + 2), "{}", found.len());
+    for passed in found {
+        let of_all = passed.iter().any(|rule| {
+            matches!(rule.matches[..], [Match::OverConnections(most)] if most <= MAX_CONNECTIONS)
+        });
+        let fast = passed
+            .iter()
+            .any(|rule| matches!(rule.matches[..], [Match::Protocol(6), Match::OverRate(..)]));
+        let from_outside =
+            passed.iter().flat_map(|rule| &rule.matches).any(|one| *one == Match::Translated);
+        let of_one = passed
+            .iter()
+            .filter(|rule| matches!(rule.matches[..], [Match::OverConnectionsFrom(..)]));
+        let of_one = of_one.count() == 2;
+        assert!(of_all && fast && (of_one == from_outside), "{passed:?}");
+    }
+}
+
+/// What reaches the device itself makes no connection in the kernel's table, whoever sends it.
+#[test]
+fn whatever_the_device_takes_is_not_followed() {
+    let apps = serving();
+    let mut kernel = Kernel::new(&apps);
+    let link = Link::of(1001);
+    let udp = |from: &str, source: &str, from_port, port| Packet {
+        from: from.to_owned(),
+        source: source.parse().unwrap(),
+        protocol: 17,
+        from_port,
+        ..outward(1001, "10.0.0.5", port)
+    };
+    let mut question = udp(&link.device(), &link.app_v4().to_string(), 40_000, 53);
+    question.destination = link.system_v4().into();
+    let expected = [
+        question.clone(),
+        udp("eth0", "10.0.0.1", 67, 68),
+        udp("eth0", "10.0.0.9", 5353, name_proxy::LINK_QUERY_PORT),
+        udp("eth0", "10.0.0.9", 547, 546),
+    ];
+    for packet in &expected {
+        assert_eq!(kernel.hook(Hook::Arriving, packet), End::Untracked, "{packet:?}");
+        assert_eq!(kernel.hook(Hook::Input, packet), End::Accept, "{packet:?}");
+    }
+    // The control: what is not followed is what the device takes, and nothing else.
+    let others = [
+        Packet { destination: "198.18.0.3".parse().unwrap(), ..question.clone() },
+        Packet { protocol: 6, ..question.clone() },
+        Packet { from: Link::of(1002).device(), ..question.clone() },
+        udp("eth0", "10.0.0.1", 68, 68),
+        udp("eth0", "10.0.0.1", 53, 53),
+    ];
+    for packet in &others {
+        assert_eq!(kernel.hook(Hook::Arriving, packet), End::Accept, "{packet:?}");
+    }
+    kernel.connections = u32::MAX;
+    assert_eq!(kernel.hook(Hook::Input, &question), End::Accept, "no number of connections counts");
+    let answer = Packet {
+        from: String::new(),
+        to: link.device(),
+        owner: Some(SERVICE),
+        ..udp("", "198.18.0.0", 53, 40_000)
+    };
+    assert_eq!(kernel.hook(Hook::Sent, &answer), End::Untracked);
+    assert_eq!(kernel.hook(Hook::Output, &answer), End::Accept);
+    let somebody = Packet { owner: Some(SERVICE + 1), ..answer };
+    assert_eq!(kernel.hook(Hook::Output, &somebody), End::Drop);
+}
+
+#[test]
+fn a_share_is_what_the_limits_on_an_apps_paths_let_through() {
+    let apps = serving();
+    let all = table_share(&apps[0].grants);
+    let none = table_share(&NetworkGrants::default());
+    assert_eq!(none, 0);
+    let only = |change: fn(&mut NetworkGrants)| {
+        let mut grants = NetworkGrants::default();
+        change(&mut grants);
+        table_share(&grants)
+    };
+    let begun = only(|g| g.connections = vec![to("192.0.2.0/24")]);
+    let incoming = only(|g| g.udp_server_ports = vec![1]);
+    let asking = only(|g| g.applications = vec![ComponentId([9; 16])]) - begun;
+    assert_eq!(all, begun + incoming + asking);
+    // Those that count, those that have ended, and for as long as nobody has noticed.
+    assert_eq!(begun, MAX_CONNECTIONS + 64 + 20 * (5 + 10));
+    assert_eq!(incoming, MAX_INCOMING + 64 + 20 * (5 + 10));
+    let grants: Vec<_> = apps.iter().map(|app| &app.grants).collect();
+    assert_eq!(table_size(grants.into_iter()), 2 * all + RESERVE);
 }
 
 #[test]
@@ -292,7 +465,8 @@ fn the_device_itself_answers_to_nobody() {
             assert_eq!(kernel.hook(Hook::Input, &named), expected, "{protocol} {port}");
             assert_eq!(kernel.hook(Hook::Input, &packet), End::Reject);
             let source = "10.0.0.9".parse().unwrap();
-            let outside = Packet { from: "eth0".to_owned(), source, ..packet.clone() };
+            let from_port = if port == 68 { 67 } else { 547 };
+            let outside = Packet { from: "eth0".to_owned(), source, from_port, ..packet.clone() };
             let lease = protocol == 17 && matches!(port, 68 | 546);
             let expected = if lease { End::Accept } else { End::Drop };
             assert_eq!(kernel.hook(Hook::Input, &outside), expected, "{protocol} {port}");
@@ -346,6 +520,10 @@ fn a_ruleset_is_one_transaction_of_whole_messages() {
         kinds.push(read[0].kind);
     }
     assert_eq!((kinds[0], kinds.last()), (0x10, Some(&0x11)));
+    assert_eq!(kinds.iter().filter(|kind| **kind == 0xa12).count(), rules.timeouts.len());
+    // What a rule refers to is there before it.
+    let first = |kind: u16| kinds.iter().position(|found| *found == kind);
+    assert!(first(0xa12) < first(0xa06) && first(0xa09) < first(0xa06));
     let rules_sent = kinds.iter().filter(|kind| **kind == 0xa06).count();
     assert_eq!(rules_sent, rules.chains.iter().map(|chain| chain.rules.len()).sum::<usize>());
     for chain in &rules.chains {
