@@ -288,7 +288,11 @@ mod tests {
             0x8044_b401, // GPIO_GET_CHIPINFO
         ];
         let asks = |set, request| verdict(set, "ioctl", [3, request, 0, 0, 0, 0]);
-        for set in [SystemCalls::Peripherals, SystemCalls::NetworkedPeripherals] {
+        for set in [
+            SystemCalls::Peripherals,
+            SystemCalls::NetworkedPeripherals,
+            SystemCalls::ServingPeripherals,
+        ] {
             for request in NEEDED {
                 assert_eq!(asks(set, request), ALLOW, "{request:#x}");
             }
@@ -296,7 +300,12 @@ mod tests {
                 assert_eq!(asks(set, request), ERRNO | EPERM, "{request:#x}");
             }
         }
-        for set in [SystemCalls::Local, SystemCalls::Networked, SystemCalls::NetworkService] {
+        for set in [
+            SystemCalls::Local,
+            SystemCalls::Networked,
+            SystemCalls::Serving,
+            SystemCalls::NetworkService,
+        ] {
             for request in NEEDED.into_iter().chain(NEVER) {
                 assert_eq!(asks(set, request), ERRNO | EPERM, "{request:#x}");
             }

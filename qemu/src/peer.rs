@@ -23,6 +23,8 @@ pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 53);
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
 /// Link-local address of the router.
 pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+/// The port at which connections are taken, and nothing that comes by them.
+pub const DEAF_PORT: u16 = 9;
 /// Most frames that are remembered.
 const MAX_SEEN: usize = 200_000;
 const POLL: Duration = Duration::from_millis(5);
@@ -486,10 +488,12 @@ fn echo(packet: &Packet, segment: &Segment) -> Packet {
     back(packet, segment, segment.payload.clone())
 }
 
-/// Every port of every address echoes. What the guest acknowledges is what was sent to it, so that
+/// Every port of every address echoes but [`DEAF_PORT`], which takes a connection and acknowledges nothing of what
+/// comes there. What the guest acknowledges is what was sent to it, so that
 /// nothing needs to be remembered on a link that loses nothing.
 fn tcp(packet: &Packet, segment: &Segment) -> Option<Packet> {
-    if segment.flags & flag::RST != 0 {
+    let begins = segment.flags & flag::SYN != 0;
+    if segment.flags & flag::RST != 0 || (segment.destination == DEAF_PORT && !begins) {
         return None;
     }
     let length = u32::try_from(segment.payload.len()).ok()?;

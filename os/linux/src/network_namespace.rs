@@ -8,6 +8,17 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+/// Settings of a component's own network. What waits in a socket to be accepted is on the account of nobody, so that
+/// little may: few connections, and little in each. Whoever has accepted one gets more room as it reads.
+const SETTINGS: [(&str, &str); 5] = [
+    // Every port may be bound: which of them the outside reaches is the firewall's to say.
+    ("net/ipv4/ip_unprivileged_port_start", "0"),
+    ("net/core/somaxconn", "16"),
+    ("net/ipv4/tcp_max_syn_backlog", "64"),
+    ("net/ipv4/tcp_rmem", "4096 32768 262144"),
+    ("net/ipv4/tcp_max_tw_buckets", "128"),
+];
+
 const CURRENT: &str = "/proc/thread-self/ns/net";
 
 /// A network namespace. It is gone when the last process has left it and this is dropped.
@@ -34,8 +45,7 @@ pub enum NamespaceError {
 }
 
 impl NetworkNamespace {
-    /// Makes one in which every port may be bound by its apps: which of them the outside reaches is
-    /// the firewall's to say.
+    /// Makes one with the settings of a component's own network.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -45,7 +55,7 @@ impl NetworkNamespace {
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
             .map_err(|error| NamespaceError::Make(error.into()))?;
         let made = current().map_err(NamespaceError::Enter);
-        let set = sysctl::set("net/ipv4/ip_unprivileged_port_start", "0");
+        let set = SETTINGS.iter().try_for_each(|(name, value)| sysctl::set(name, value));
         go_home(home.as_fd());
         set?;
         Ok(Self { descriptor: made? })

@@ -6,7 +6,11 @@ use holdfast_core::network::route::{self, Device, Event};
 use holdfast_core::network::status::Traffic;
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// Addresses that stand for whoever uses them.
+const LOOPBACK_ADDRESSES: [(IpAddr, u8); 2] =
+    [(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)];
 
 /// Why an app has no link.
 #[derive(Debug, thiserror::Error)]
@@ -32,13 +36,13 @@ pub(crate) fn remove_all(routes: &mut NetlinkSocket) -> Result<(), NetlinkError>
     Ok(())
 }
 
-/// Makes the link of an app. `inside` talks to the kernel about the app's namespace.
+/// Makes the link of an app. `inside` talks to the kernel about the app's namespace. Its loopback device stays off:
+/// what a program sends to itself passes no firewall, and is on the account of nobody until it is accepted.
 pub(crate) fn set_up(
     app: &NetworkedApp,
     mut inside: NetlinkSocket,
     routes: &mut NetlinkSocket,
 ) -> Result<(), LinkError> {
-    const LOOPBACK: &str = "lo";
     let link = app.link();
     inside.request(vec![route::make_link(link, std::process::id())]).map_err(LinkError::Make)?;
     let within = devices(&mut inside).map_err(LinkError::Look)?;
@@ -48,22 +52,21 @@ pub(crate) fn set_up(
     let system_end = number(&devices(routes).map_err(LinkError::Look)?, &link.device())
         .ok_or(LinkError::Missing("towards it"))?;
     let app_end = number(&within, APP_DEVICE).ok_or(LinkError::Missing(APP_DEVICE))?;
-    let loopback = number(&within, LOOPBACK).ok_or(LinkError::Missing(LOOPBACK))?;
     let mut requests = vec![route::without_own_addresses(system_end), route::switch_on(system_end)];
     for (address, prefix) in route::link_addresses(link, false) {
         requests.push(route::add_link_address(system_end, address, prefix));
     }
     routes.request(requests).map_err(LinkError::Address)?;
-    let mut requests = vec![
-        route::switch_on(loopback),
-        route::without_own_addresses(app_end),
-        route::switch_on(app_end),
-    ];
+    let mut requests = vec![route::without_own_addresses(app_end), route::switch_on(app_end)];
     for (address, prefix) in route::link_addresses(link, true) {
         requests.push(route::add_address(app_end, address, prefix));
     }
     for gateway in [IpAddr::V4(link.system_v4()), IpAddr::V6(link.system_v6())] {
         requests.push(route::default_route(app_end, gateway, 0));
+    }
+    // Without these, whoever connects to itself would wait for an answer from the other end of the link.
+    for (own, length) in LOOPBACK_ADDRESSES {
+        requests.push(route::refuse(own, length));
     }
     inside.request(requests).map_err(LinkError::Address)
 }

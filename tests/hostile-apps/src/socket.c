@@ -85,6 +85,16 @@ static int out_of_band(void)
     return outcome(send(pair[0], "!", 1, MSG_OOB));
 }
 
+/* What waits to be accepted is on nobody's account: an app that has no port listens to nobody. */
+static int listen_to_itself(void)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "\0hostile" };
+    int server = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(server, (struct sockaddr *)&address, offsetof(struct sockaddr_un, sun_path) + 8) < 0)
+        return errno;
+    return outcome(listen(server, 4096));
+}
+
 const struct attack socket_attacks[] = {
     { "internet", internet },
     { "internet-datagrams", internet_datagrams },
@@ -95,5 +105,6 @@ const struct attack socket_attacks[] = {
     { "abstract-socket", abstract_socket },
     { "path-socket", path_socket },
     { "out-of-band", out_of_band },
+    { "listen-to-itself", listen_to_itself },
     { NULL, NULL },
 };

@@ -152,6 +152,28 @@ static int many_connections(void)
     return answered == CONNECTIONS ? 0 : EAGAIN;
 }
 
+/* Connections to itself that it never accepts: what is sent by them is on nobody's account. */
+static int unaccepted(void)
+{
+    enum { PORT = 9100, CONNECTIONS = 64 };
+    static const char bytes[40000];
+    struct sockaddr_storage address;
+    socklen_t length = address_of("127.0.0.1", PORT, &address);
+    int one = 1, server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    struct sockaddr_in any = { .sin_family = AF_INET, .sin_port = htons(PORT) };
+    setsockopt(server, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(server, (struct sockaddr *)&any, sizeof any) < 0 || listen(server, 4096) < 0)
+        return errno;
+    for (int i = 0; i < CONNECTIONS; i++) {
+        int client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (connect(client, (struct sockaddr *)&address, length) < 0)
+            return errno;
+        send(client, bytes, sizeof bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
+        close(client);
+    }
+    return 0;
+}
+
 static int many_sockets(void)
 {
     for (int i = 0; i < 1000; i++)
@@ -174,6 +196,7 @@ const struct attack packet_attacks[] = {
     { "network-mdns-leak", link_names },
     { "network-broadcast", broadcast },
     { "network-many-connections", many_connections },
+    { "network-unaccepted", unaccepted },
     { "network-many-sockets", many_sockets },
     { NULL, NULL },
 };

@@ -308,6 +308,20 @@ pub fn link_addresses(link: Link, of_app: bool) -> [(IpAddr, u8); 2] {
     [(IpAddr::V4(v4), LINK_PREFIX_V4), (IpAddr::V6(v6), LINK_PREFIX_V6)]
 }
 
+/// Has the kernel answer at once that nobody is at the addresses of a prefix.
+#[must_use]
+pub fn refuse(prefix: IpAddr, length: u8) -> Message {
+    const MAIN_TABLE: u8 = 254;
+    const STATIC: u8 = 4;
+    const UNREACHABLE: u8 = 7;
+    let (family, bytes) = match prefix {
+        IpAddr::V4(prefix) => (AF_INET, prefix.octets().to_vec()),
+        IpAddr::V6(prefix) => (AF_INET6, prefix.octets().to_vec()),
+    };
+    let header = [family, length, 0, 0, MAIN_TABLE, STATIC, 0, UNREACHABLE, 0, 0, 0, 0];
+    Message::new(NEW_ROUTE, ACKNOWLEDGE | CREATE | REPLACE, &header).with(1, &bytes)
+}
+
 /// Reads what the kernel says; `None` for what is of no interest.
 #[must_use]
 pub fn read(message: &Received<'_>) -> Option<Event> {

@@ -268,7 +268,7 @@ pub fn app_plan(manifest: &AppManifest, peripherals: &[BoardPeripheral]) -> Plan
         mounts.push(Mount { target: "/etc".to_owned(), source: Source::Resolver });
         Network::Granted(manifest.network.clone())
     };
-    let system_calls = SystemCalls::of_app(network != Network::None, !peripherals.is_empty());
+    let system_calls = SystemCalls::of_app(&network, !peripherals.is_empty());
     Plan {
         program: format!("{APP_DIRECTORY}{}", manifest.entry_point),
         args: manifest.cmd_args.clone(),

@@ -4,6 +4,7 @@
 //! programs, so that the device only applies bytes of its verified root. Arguments are 32 bits
 //! wide on this processor, and every condition looks at one of them.
 
+use super::Network;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -14,10 +15,14 @@ pub enum SystemCalls {
     Local,
     /// Those, and TCP and UDP.
     Networked,
+    /// Those, and connections that others begin.
+    Serving,
     /// [`SystemCalls::Local`], and the requests of the peripherals that a board grants.
     Peripherals,
     /// [`SystemCalls::Networked`], and those requests.
     NetworkedPeripherals,
+    /// [`SystemCalls::Serving`], and those requests.
+    ServingPeripherals,
     /// [`SystemCalls::Local`], UDP, and the kernel's settings of the network.
     NetworkService,
     /// [`SystemCalls::Local`], and tracing: the debug service, which development images alone can have.
@@ -28,24 +33,33 @@ pub enum SystemCalls {
 
 impl SystemCalls {
     /// Every set.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Local,
         Self::Networked,
+        Self::Serving,
         Self::Peripherals,
         Self::NetworkedPeripherals,
+        Self::ServingPeripherals,
         Self::NetworkService,
         Self::Debugger,
         Self::Stub,
     ];
 
-    /// The set of an app with these grants.
+    /// The set of an app with these grants. It listens where it has a TCP port at which it can be reached, and nowhere
+    /// else: what waits to be accepted is on the account of nobody.
     #[must_use]
-    pub fn of_app(networked: bool, peripherals: bool) -> Self {
-        match (networked, peripherals) {
-            (false, false) => Self::Local,
-            (true, false) => Self::Networked,
-            (false, true) => Self::Peripherals,
-            (true, true) => Self::NetworkedPeripherals,
+    pub fn of_app(network: &Network, peripherals: bool) -> Self {
+        let (networked, serving) = match network {
+            Network::Granted(grants) => (true, !grants.tcp_server_ports.is_empty()),
+            Network::None | Network::System => (false, false),
+        };
+        match (networked, serving, peripherals) {
+            (false, _, false) => Self::Local,
+            (true, false, false) => Self::Networked,
+            (true, true, false) => Self::Serving,
+            (false, _, true) => Self::Peripherals,
+            (true, false, true) => Self::NetworkedPeripherals,
+            (true, true, true) => Self::ServingPeripherals,
         }
     }
 
@@ -55,8 +69,10 @@ impl SystemCalls {
         match self {
             Self::Local => "local",
             Self::Networked => "networked",
+            Self::Serving => "serving",
             Self::Peripherals => "peripherals",
             Self::NetworkedPeripherals => "networked-peripherals",
+            Self::ServingPeripherals => "serving-peripherals",
             Self::NetworkService => "network-service",
             Self::Debugger => "debugger",
             Self::Stub => "stub",
@@ -66,13 +82,23 @@ impl SystemCalls {
     /// True when every call of this set is in `other`.
     #[must_use]
     pub fn is_within(self, other: Self) -> bool {
-        let also = matches!(
-            (self, other),
-            (Self::Stub, _)
-                | (Self::Local, Self::Networked | Self::Peripherals | Self::NetworkedPeripherals)
-                | (Self::Networked | Self::Peripherals, Self::NetworkedPeripherals)
-        );
-        self == other || also
+        // Of the sets of apps: TCP and UDP, listening, and peripherals.
+        let grants = |set| match set {
+            Self::Local => Some([false, false, false]),
+            Self::Networked => Some([true, false, false]),
+            Self::Serving => Some([true, true, false]),
+            Self::Peripherals => Some([false, false, true]),
+            Self::NetworkedPeripherals => Some([true, false, true]),
+            Self::ServingPeripherals => Some([true, true, true]),
+            Self::NetworkService | Self::Debugger | Self::Stub => None,
+        };
+        let within = match (grants(self), grants(other)) {
+            (Some(ours), Some(theirs)) => {
+                ours.iter().zip(theirs).all(|(ours, theirs)| !ours || theirs)
+            }
+            _ => false,
+        };
+        self == other || self == Self::Stub || within
     }
 
     /// The calls of the set.
@@ -81,7 +107,10 @@ impl SystemCalls {
         let sockets = match self {
             Self::Stub => return STUB.to_vec(),
             Self::Local | Self::Peripherals | Self::Debugger => SOCKETS,
-            Self::Networked | Self::NetworkedPeripherals => NETWORKED_SOCKETS,
+            Self::Networked
+            | Self::Serving
+            | Self::NetworkedPeripherals
+            | Self::ServingPeripherals => NETWORKED_SOCKETS,
             Self::NetworkService => NETWORK_SERVICE_SOCKETS,
         };
         let makes_processes =
@@ -92,12 +121,16 @@ impl SystemCalls {
             .filter(|rule| self != Self::NetworkService || !makes_processes(rule))
             .copied()
             .map(|rule| match (self, rule.name) {
-                (Self::Peripherals | Self::NetworkedPeripherals, "ioctl") => {
-                    when("ioctl", PERIPHERAL_IOCTLS)
-                }
+                (
+                    Self::Peripherals | Self::NetworkedPeripherals | Self::ServingPeripherals,
+                    "ioctl",
+                ) => when("ioctl", PERIPHERAL_IOCTLS),
                 _ => rule,
             })
             .chain([when("socket", sockets)])
+            .chain(
+                matches!(self, Self::Serving | Self::ServingPeripherals).then_some(call("listen")),
+            )
             // By which it empties the sets that would outlive its program.
             .chain((self == Self::NetworkService).then_some(call("capset")))
             .chain((self == Self::Debugger).then_some(call("ptrace")))
@@ -564,7 +597,6 @@ const LOCAL: &[Rule] = &[
     // Sockets on this device.
     when("socketpair", SOCKETS),
     call("bind"),
-    call("listen"),
     call("accept"),
     call("accept4"),
     call("connect"),
@@ -645,6 +677,53 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_set_within_another_has_no_call_that_the_other_lacks() {
+        for set in SystemCalls::ALL {
+            let names =
+                |set: SystemCalls| -> Vec<&str> { set.rules().iter().map(|r| r.name).collect() };
+            for other in SystemCalls::ALL.into_iter().filter(|other| set.is_within(*other)) {
+                let theirs = names(other);
+                for name in names(set) {
+                    assert!(theirs.contains(&name), "{set}: {name} is not in {other}");
+                }
+            }
+        }
+        assert!(SystemCalls::Local.is_within(SystemCalls::ServingPeripherals));
+        assert!(!SystemCalls::Serving.is_within(SystemCalls::NetworkedPeripherals));
+    }
+
+    #[test]
+    fn an_app_listens_where_it_has_a_tcp_server_port_and_nowhere_else() {
+        use crate::app_manifest::ComponentId;
+        use crate::network::{Connection, Destination, NetworkGrants};
+        let listens = |change: fn(&mut NetworkGrants)| {
+            let mut grants = NetworkGrants::default();
+            change(&mut grants);
+            let network = Network::Granted(grants);
+            let with = [false, true].map(|peripherals| {
+                let set = SystemCalls::of_app(&network, peripherals);
+                set.rules().iter().any(|rule| rule.name == "listen")
+            });
+            assert_eq!(with[0], with[1]);
+            with[0]
+        };
+        assert!(listens(|grants| grants.tcp_server_ports = vec![80]));
+        assert!(!listens(|grants| grants.udp_server_ports = vec![80]));
+        // Nobody reaches an app without server ports, whoever names it.
+        assert!(!listens(|grants| grants.applications = vec![ComponentId([1; 16])]));
+        let anybody =
+            || Destination::parse("example.com").into_iter().map(Connection::to).collect();
+        let mut grants = NetworkGrants { connections: anybody(), ..NetworkGrants::default() };
+        let set = SystemCalls::of_app(&Network::Granted(grants.clone()), false);
+        assert!(!set.rules().iter().any(|rule| rule.name == "listen"));
+        grants.tcp_server_ports = vec![80];
+        assert!(set.is_within(SystemCalls::of_app(&Network::Granted(grants), false)));
+        for set in [SystemCalls::Local, SystemCalls::NetworkService, SystemCalls::Debugger] {
+            assert!(!set.rules().iter().any(|rule| rule.name == "listen"), "{set}");
         }
     }
 
