@@ -14,6 +14,7 @@ mod schema;
 use crate::encoding::{self, EncodingError};
 use crate::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
 use crate::package::Version;
+use crate::policy::shares;
 use crate::slots::DEFAULT_STABLE_FOR_MS;
 pub use component_id::{ComponentId, is_guid};
 use document::Value;
@@ -116,6 +117,12 @@ pub struct Limits {
     pub temporary_kib: u32,
     /// Log lines per second in the long run; four times that at once.
     pub log_lines_per_second: u32,
+    /// KiB that it may write to its storage in a second.
+    pub write_kib_per_second: u32,
+    /// Times that it may write there in a second.
+    pub writes_per_second: u32,
+    /// MiB that it may write there in a day, before it is slowed down.
+    pub write_mib_per_day: u32,
 }
 
 impl Default for Limits {
@@ -127,6 +134,9 @@ impl Default for Limits {
             open_files: 64,
             temporary_kib: 256,
             log_lines_per_second: 16,
+            write_kib_per_second: 2048,
+            writes_per_second: 128,
+            write_mib_per_day: 1024,
         }
     }
 }
@@ -216,6 +226,9 @@ impl AppManifest {
                 open_files: limit("OpenFiles", default.open_files),
                 temporary_kib: limit("TemporaryKiB", default.temporary_kib),
                 log_lines_per_second: limit("LogLinesPerSecond", default.log_lines_per_second),
+                write_kib_per_second: limit("WriteKiBPerSecond", default.write_kib_per_second),
+                writes_per_second: limit("WritesPerSecond", default.writes_per_second),
+                write_mib_per_day: limit("WriteMiBPerDay", default.write_mib_per_day),
             },
             updates: update_access(document),
             restart: match holdfast.and_then(|h| text(h, "RestartPolicy")) {
@@ -287,6 +300,9 @@ impl AppManifest {
             ("OpenFiles", (8..=1024).contains(&open_files)),
             ("TemporaryKiB", manifest.limits.temporary_kib <= 65_536),
             ("LogLinesPerSecond", (1..=256).contains(&manifest.limits.log_lines_per_second)),
+            ("WriteKiBPerSecond", (16..=65_536).contains(&manifest.limits.write_kib_per_second)),
+            ("WritesPerSecond", (4..=16_384).contains(&manifest.limits.writes_per_second)),
+            ("WriteMiBPerDay", (1..=1 << 20).contains(&manifest.limits.write_mib_per_day)),
             ("ReadyWithinMs", interval(manifest.ready_within_ms)),
             ("WatchdogMs", interval(manifest.watchdog_ms)),
             ("StableForMs", interval(Some(manifest.stable_for_ms))),
@@ -301,8 +317,8 @@ impl AppManifest {
     }
 }
 
-/// Peripherals that more than one of these components claims: each fault with the index of the
-/// component whose claim came second.
+/// Peripherals and server ports that more than one of these components claims: each fault with the index of
+/// the component whose claim came second.
 #[must_use]
 pub fn contested(manifests: &[&AppManifest]) -> Vec<(usize, Fault)> {
     let mut faults = Vec::new();
@@ -314,6 +330,17 @@ pub fn contested(manifests: &[&AppManifest]) -> Vec<(usize, Fault)> {
             if let Some(owner) = owner {
                 let reason = format!("{} {} belongs to `{}`", claim.kind, claim.id, owner.name);
                 faults.push((index, Fault { path: claim.path.clone(), reason }));
+            }
+        }
+        for protocol in Protocol::ALL {
+            for (at, port) in manifest.network.server_ports(protocol).iter().enumerate() {
+                let serves =
+                    |earlier: &&&AppManifest| earlier.network.server_ports(protocol).contains(port);
+                if let Some(owner) = manifests.iter().take(index).find(serves) {
+                    let path = format!("{}[{at}]", shares::field(protocol));
+                    let reason = format!("{protocol} port {port} belongs to `{}`", owner.name);
+                    faults.push((index, Fault { path, reason }));
+                }
             }
         }
     }

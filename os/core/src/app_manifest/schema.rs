@@ -188,14 +188,15 @@ const CAPABILITIES: &[Field] = &[
         PORTS,
         false,
         Support::Full,
-        "TCP ports on which the network reaches the app.",
+        "TCP ports on which the network reaches the app: by 64 connections at once, 16 of one address. An app \
+         without any cannot listen. Each port is one app's.",
     ),
     field(
         "AllowedUdpServerPorts",
         PORTS,
         false,
         Support::Full,
-        "UDP ports on which the network reaches the app.",
+        "UDP ports on which the network reaches the app, within the same bounds. Each port is one app's.",
     ),
     field(
         "AllowedApplicationConnections",
@@ -404,7 +405,8 @@ const LIMITS: &[Field] = &[
         Kind::Integer { least: 256, most: 1 << 20 },
         false,
         Support::Full,
-        "Memory in KiB, its share of the kernel's and /tmp included; 8192 unless said.",
+        "Memory in KiB, its share of the kernel's and /tmp included; 8192 unless said. That of all components \
+         must fit the machine.",
     ),
     field(
         "CpuPercent",
@@ -440,6 +442,28 @@ const LIMITS: &[Field] = &[
         false,
         Support::Full,
         "Lines it may print each second in the long run, four times that at once; 16 unless said.",
+    ),
+    field(
+        "WriteKiBPerSecond",
+        Kind::Integer { least: 16, most: 65_536 },
+        false,
+        Support::Full,
+        "KiB it may write to its storage each second; 2048 unless said. What is beyond waits.",
+    ),
+    field(
+        "WritesPerSecond",
+        Kind::Integer { least: 4, most: 16_384 },
+        false,
+        Support::Full,
+        "Times it may write there each second; 128 unless said.",
+    ),
+    field(
+        "WriteMiBPerDay",
+        Kind::Integer { least: 1, most: 1 << 20 },
+        false,
+        Support::Full,
+        "MiB it may write there in a day, which begins with the device's start; 1024 unless said. After that \
+         it writes slowly until the day is over, and the log says so.",
     ),
 ];
 

@@ -6,10 +6,12 @@
 
 pub mod admission;
 pub mod exposure;
+pub mod pools;
+pub mod shares;
 pub mod system_calls;
 
 use crate::app_manifest::{AppManifest, Limits, RestartPolicy, UpdateAccess};
-use crate::component::{LAST_CAPABILITY, Readiness, is_clean_absolute};
+use crate::component::{FIRST_APP_UID, LAST_CAPABILITY, Readiness, is_clean_absolute};
 use crate::encoding::EncodingError;
 use crate::network::{NetworkGrants, Protocol};
 use crate::peripheral::{self, BoardPeripheral};
@@ -19,6 +21,23 @@ use crate::update::config::UPDATE_DIRECTORY;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use system_calls::SystemCalls;
+
+/// Whom the kernel ends first when the machine has no memory left (`oom_score_adj`, from -1000 to 1000): every app
+/// before any service, and a service only by its own limit or after all apps.
+#[must_use]
+pub fn ended_first(uid: u32) -> i16 {
+    const SERVICE: i16 = -999;
+    const APP: i16 = 1000;
+    if uid >= FIRST_APP_UID { APP } else { SERVICE }
+}
+
+/// KiB of a service's memory that the kernel takes back for nobody else (`memory.min`): what it needs to go on. An
+/// app has none.
+#[must_use]
+pub fn kept_kib(uid: u32, limits: &Limits) -> u32 {
+    const SERVICE_KIB: u32 = 4096;
+    if uid >= FIRST_APP_UID { 0 } else { limits.memory_kib.min(SERVICE_KIB) }
+}
 
 /// Where the files of a component are.
 pub const APP_DIRECTORY: &str = "/app";
@@ -449,6 +468,10 @@ impl Plan {
         if self.readiness == (Readiness::Notify { within_ms: 0 }) {
             return Err(("readiness", "no time is allowed"));
         }
+        let Limits { write_kib_per_second, writes_per_second, write_mib_per_day, .. } = self.limits;
+        if [write_kib_per_second, writes_per_second, write_mib_per_day].contains(&0) {
+            return Err(("limits", "nothing may be written"));
+        }
         if self.limits.processes == 0 || self.limits.memory_kib == 0 || self.limits.open_files < 8 {
             return Err(("limits", "too low for any program"));
         }
@@ -489,6 +512,13 @@ impl Plan {
         Ok(())
     }
 
+    /// True when it has storage of its own on the medium.
+    #[must_use]
+    pub fn stores(&self) -> bool {
+        let storage = |mount: &Mount| matches!(mount.source, Source::Storage(_));
+        matches!(&self.root, Root::Own(mounts) if mounts.iter().any(storage))
+    }
+
     fn writes_apps(&self) -> bool {
         let store = |mount: &Mount| mount.source == Source::AppStore;
         matches!(&self.root, Root::Own(mounts) if mounts.iter().any(store))
@@ -516,6 +546,9 @@ impl Plan {
             && ours.processes <= theirs.processes
             && ours.open_files <= theirs.open_files
             && ours.log_lines_per_second <= theirs.log_lines_per_second
+            && ours.write_kib_per_second <= theirs.write_kib_per_second
+            && ours.writes_per_second <= theirs.writes_per_second
+            && ours.write_mib_per_day <= theirs.write_mib_per_day
             && self.descriptors.iter().all(|d| other.descriptors.contains(d))
             && self.peripherals.iter().all(|p| other.peripherals.contains(p))
             && self.requests.is_within(other.requests)
@@ -596,6 +629,15 @@ impl fmt::Display for Plan {
              {open_files} open files, {} log lines/s",
             self.limits.log_lines_per_second
         )?;
+        if self.stores() {
+            let Limits { write_kib_per_second, writes_per_second, write_mib_per_day, .. } =
+                self.limits;
+            writeln!(
+                f,
+                "writes        {write_kib_per_second} KiB and {writes_per_second} times a second, \
+                 {write_mib_per_day} MiB a day"
+            )?;
+        }
         if self.requests.any() {
             let Requests { status, manage, end, links, clock, update, uplink } = self.requests;
             writeln!(
@@ -783,21 +825,39 @@ pub(crate) mod tests {
         fn asked()(
             storage in 0u32..65_536, memory in 256u32..100_000, cpu in 1u32..=100,
             processes in 1u32..=256, files in 8u32..=1024, temporary in 0u32..65_536,
-            lines in 1u32..=256,
+            lines in 1u32..=256, bandwidth in 16u32..=65_536, writes in 4u32..=16_384,
+            daily in 1u32..=1_048_576,
         ) -> serde_json::Value {
             serde_json::json!({
                 "Capabilities": {"MutableStorage": {"SizeKB": storage}},
                 "Holdfast": {"Limits": {
                     "MemoryKiB": memory, "CpuPercent": cpu, "Processes": processes,
                     "OpenFiles": files, "TemporaryKiB": temporary, "LogLinesPerSecond": lines,
+                    "WriteKiBPerSecond": bandwidth, "WritesPerSecond": writes,
+                    "WriteMiBPerDay": daily,
                 }},
             })
         }
     }
 
+    #[test]
+    fn the_killer_takes_every_app_before_any_service() {
+        let (apps, services) = ([FIRST_APP_UID, 59_999], [0, 100, FIRST_APP_UID - 1]);
+        for (app, service) in apps.into_iter().zip(services) {
+            // The kernel adds a thousandth of all memory for each: no use of memory makes up for the difference.
+            assert!(ended_first(app) - ended_first(service) > 1000);
+            // -1000 would except it from the end by its own limit.
+            assert!(ended_first(service) > -1000 && ended_first(app) <= 1000);
+            assert_eq!(kept_kib(app, &Limits::default()), 0);
+            assert_eq!(kept_kib(service, &Limits::default()), 4096);
+        }
+        let small = Limits { memory_kib: 1024, ..Limits::default() };
+        assert_eq!(kept_kib(100, &small), 1024, "no more than it may have");
+    }
+
     /// The same request with every number at least as large.
-    fn raised(asked: &serde_json::Value, by: &[u32; 7]) -> serde_json::Value {
-        let most = [65_536, 1 << 20, 100, 256, 1024, 65_536, 256];
+    fn raised(asked: &serde_json::Value, by: &[u32; 10]) -> serde_json::Value {
+        let most = [65_536, 1 << 20, 100, 256, 1024, 65_536, 256, 65_536, 16_384, 1_048_576];
         let mut raised = asked.clone();
         let paths = ["/Capabilities/MutableStorage/SizeKB".to_owned()].into_iter().chain(
             [
@@ -807,6 +867,9 @@ pub(crate) mod tests {
                 "OpenFiles",
                 "TemporaryKiB",
                 "LogLinesPerSecond",
+                "WriteKiBPerSecond",
+                "WritesPerSecond",
+                "WriteMiBPerDay",
             ]
             .map(|name| format!("/Holdfast/Limits/{name}")),
         );
@@ -828,7 +891,7 @@ pub(crate) mod tests {
 
         #[test]
         fn a_plan_is_monotonic_in_the_manifest(
-            asked in asked(), by in proptest::array::uniform7(0u32..2000)
+            asked in asked(), by in proptest::array::uniform10(0u32..2000)
         ) {
             let more = raised(&asked, &by);
             let (less, more) = (app_plan(&manifest(&asked), &[]), app_plan(&manifest(&more), &[]));
