@@ -17,9 +17,11 @@ use holdfast_core::policy::system_calls::SystemCalls;
 use holdfast_core::policy::{Network, Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE};
 use holdfast_core::supervision::{Action, State, Supervisor};
 use holdfast_core::wire::{ComponentState, ComponentStatus};
-use holdfast_core::{component, wire};
+use holdfast_core::writes::{Rate, Step, WriteBudget};
+use holdfast_core::{component, group_events, policy, wire};
 use holdfast_linux::cgroup::{Cgroup, GroupEvents, GroupLimits};
 use holdfast_linux::channel::{self, InitEnd, ListeningSocket, NotifyPath};
+use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::device::open_device;
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::network_namespace::{NamespaceError, NetworkNamespace};
@@ -77,11 +79,21 @@ pub(crate) struct Supervised {
     left: Option<OwnedFd>,
     /// What had happened in its group when it was last looked at.
     pub(crate) events: GroupEvents,
+    /// What it may write to the medium, where it has storage there and the kernel can limit that.
+    writes: Option<Writes>,
     pub(crate) starts: u32,
     /// Where it finds its link, for an app with grants on the network.
     pub(crate) network: Option<NetworkNamespace>,
     /// Raw wait status of the last end.
     pub(crate) last_exit: Option<i32>,
+}
+
+/// The writes of one component.
+#[derive(Debug)]
+struct Writes {
+    /// Number of the disk.
+    disk: String,
+    budget: WriteBudget,
 }
 
 /// Where the lines of one component go, as far as the console has room for them.
@@ -232,14 +244,13 @@ impl Starter {
         }
         if let Some(notify) = notify {
             let path = match plan.root {
-                Root::Own(_) => Path::new(holdfast_core::policy::RUN_DIRECTORY).join("notify"),
+                Root::Own(_) => Path::new(policy::RUN_DIRECTORY).join("notify"),
                 Root::System => notify.path().to_owned(),
             };
             environment.push(CString::new(format!("NOTIFY_SOCKET={}", path.display()))?);
         }
         if plan.updates != UpdateAccess::None {
-            let address =
-                format!("unix:path={}/{UPDATE_SOCKET}", holdfast_core::policy::RUN_DIRECTORY);
+            let address = format!("unix:path={}/{UPDATE_SOCKET}", policy::RUN_DIRECTORY);
             environment.push(CString::new(format!("{UPDATE_VARIABLE}={address}"))?);
         }
         if let Some(ms) = plan.watchdog_ms {
@@ -283,11 +294,12 @@ impl Starter {
     }
 }
 
-/// The control group `name`, with what a plan allows.
-pub(crate) fn limited_group(name: &str, limits: &Limits) -> Result<Cgroup, PathError> {
+/// The control group of a component, with what its plan allows.
+pub(crate) fn limited_group(name: &str, uid: u32, limits: &Limits) -> Result<Cgroup, PathError> {
     let cgroup = Cgroup::create(name)?;
     cgroup.limit(&GroupLimits {
         memory_kib: limits.memory_kib,
+        kept_kib: policy::kept_kib(uid, limits),
         // The stub is one of them.
         processes: limits.processes.saturating_add(1),
         cpu_percent: limits.cpu_percent,
@@ -296,9 +308,21 @@ pub(crate) fn limited_group(name: &str, limits: &Limits) -> Result<Cgroup, PathE
 }
 
 impl Supervised {
-    pub(crate) fn prepare(component: Component) -> Result<Self, StartError> {
+    /// `disk`: number of the disk on which writes are limited, where they are.
+    pub(crate) fn prepare(
+        log: &Log,
+        component: Component,
+        disk: Option<&str>,
+    ) -> Result<Self, StartError> {
         let Component { name, uid, plan, .. } = &component;
-        let cgroup = limited_group(name, &plan.limits)?;
+        let cgroup = limited_group(name, *uid, &plan.limits)?;
+        let writes = disk.filter(|_| plan.stores()).and_then(|disk| {
+            // An app that cannot be limited is started all the same: the medium has lasted so far.
+            let begun = limit_writes(&cgroup, disk, &plan.limits).inspect_err(|error| {
+                log.failure(&format!("{name}: what it writes is not limited"), error);
+            });
+            begun.ok()
+        });
         let network = match plan.network {
             Network::Granted(_) => Some(network::prepare(name, *uid)?),
             Network::None | Network::System => None,
@@ -317,6 +341,7 @@ impl Supervised {
             starts: 0,
             last_exit: None,
             events: cgroup.events()?,
+            writes,
             cgroup,
             component,
         })
@@ -457,21 +482,44 @@ impl Supervised {
 
     /// Says what its limits have stopped since the last look.
     pub(crate) fn log_events(&mut self, log: &Log) {
-        let Ok(events) = self.cgroup.events() else {
+        if let Ok(events) = self.cgroup.events() {
+            let (name, before) = (&self.component.name, self.events);
+            self.events = events;
+            let limits = &self.component.plan.limits;
+            for line in group_events::told(name, before, events, limits) {
+                log.warning(&line);
+            }
+        }
+        self.look_at_writes(log);
+    }
+
+    /// Counts what it has written to the medium, and slows it down when that is enough for a day.
+    fn look_at_writes(&mut self, log: &Log) {
+        let Some(Writes { disk, budget }) = &mut self.writes else {
             return;
         };
-        let (name, before) = (&self.component.name, self.events);
-        self.events = events;
-        let limits = &self.component.plan.limits;
-        if events.forks_refused > before.forks_refused {
-            let refused = events.forks_refused.saturating_sub(before.forks_refused);
-            log.warning(&format!(
-                "{name} is at its limit of {} processes: {refused} forks refused",
-                limits.processes
-            ));
+        let name = &self.component.name;
+        let Ok(written) = self.cgroup.written(disk) else {
+            return;
+        };
+        for step in budget.look(monotonic_ms(), written) {
+            match step {
+                Step::Tell(line) => log.warning(&format!("{name} {line}")),
+                Step::Set(rate) => {
+                    if let Err(error) = self.cgroup.limit_writes(disk, Some(rate)) {
+                        log.failure(&format!("{name}: how fast it writes stays as it is"), &error);
+                    }
+                }
+            }
         }
-        if events.out_of_memory > before.out_of_memory {
-            log.warning(&format!("{name} went over its limit of {} KiB memory", limits.memory_kib));
+    }
+
+    /// Lets what it has written reach the medium at once: the system ends.
+    pub(crate) fn hurry_writes(&mut self, log: &Log) {
+        if let Some(Writes { disk, .. }) = self.writes.take()
+            && let Err(error) = self.cgroup.limit_writes(&disk, None)
+        {
+            log.failure(&format!("{}: its writes take their time", self.component.name), &error);
         }
     }
 
@@ -513,6 +561,13 @@ impl Supervised {
     pub(crate) fn reports_readiness(&self) -> bool {
         matches!(self.component.plan.readiness, Readiness::Notify { .. })
     }
+}
+
+/// Sets how fast a group may write to a disk. Its first day begins.
+fn limit_writes(cgroup: &Cgroup, disk: &str, limits: &Limits) -> Result<Writes, PathError> {
+    cgroup.limit_writes(disk, Some(Rate::of(limits)))?;
+    let budget = WriteBudget::new(*limits, monotonic_ms(), cgroup.written(disk)?);
+    Ok(Writes { disk: disk.to_owned(), budget })
 }
 
 /// Where a service finds what it keeps. A partition that is lost is stood in for by memory: the device can

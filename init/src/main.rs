@@ -25,6 +25,7 @@ use crate::log::Log;
 use crate::slots::Slots;
 use holdfast_core::patience::WATCHDOG_S;
 use holdfast_linux::clock::monotonic;
+use holdfast_linux::memory;
 use holdfast_linux::power::{self, End};
 use holdfast_linux::watchdog::Watchdog;
 use std::process::ExitCode;
@@ -61,6 +62,9 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     log.use_kernel_log()?;
     let list = boot::read_component_list()?;
     log.banner(&list.image, entered);
+    if let Err(error) = memory::stay() {
+        log.failure("init's own memory may be taken back", &error);
+    }
     boot::harden_kernel(&list.image)?;
     boot::set_hostname(&list.image.hostname)?;
     let mut clock = Clock::start(list.image.build_time)?;

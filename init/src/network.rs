@@ -3,6 +3,8 @@
 
 use crate::component::StartError;
 use holdfast_core::network::address::{HOSTS_FILE, Link};
+use holdfast_core::network::firewall::ENDED_S;
+use holdfast_core::policy::{Plan, pools};
 use holdfast_linux::network_namespace::NetworkNamespace;
 use holdfast_linux::{PathError, file, mount, sysctl};
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ const RESOLVERS: &str = "/run/resolver";
 
 /// Settings of the system's network, and what namespaces and devices that are made later start with
 /// (kernel document `networking/ip-sysctl`). All of them exist in our kernel.
-const SYSCTLS: [(&str, &str); 22] = [
+const SYSCTLS: [(&str, &str); 26] = [
     // Apps' packets pass through; which of them, the firewall says.
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
@@ -39,15 +41,33 @@ const SYSCTLS: [(&str, &str); 22] = [
     // own, and goes to apps alone.
     ("net/ipv4/icmp_ratemask", "6160"),
     ("net/ipv6/icmp/ratemask", "0,3-127"),
-    // Room for connections, and hours instead of days until a silent one is forgotten.
-    ("net/netfilter/nf_conntrack_max", "4096"),
+    // Hours instead of days until a silent connection is forgotten, and seconds until one that ends is. How many
+    // there may be follows from what apps are granted.
     ("net/netfilter/nf_conntrack_tcp_timeout_established", "7440"),
+    ("net/netfilter/nf_conntrack_tcp_timeout_fin_wait", "30"),
+    // Fragments wait for their rest in one place for all apps and for everybody outside.
+    ("net/ipv4/ipfrag_low_thresh", "196608"),
+    ("net/ipv4/ipfrag_high_thresh", "262144"),
+    ("net/netfilter/nf_conntrack_frag6_low_thresh", "196608"),
+    ("net/netfilter/nf_conntrack_frag6_high_thresh", "262144"),
 ];
 
-/// Makes the settings, before any device is switched on.
-pub(crate) fn harden() -> Result<(), PathError> {
+/// States in which a TCP connection has ended.
+const ENDED: [&str; 2] = ["time_wait", "close"];
+
+/// Makes the settings, before any device is switched on. What all components share has room for what each may have.
+pub(crate) fn harden<'plan>(
+    plans: impl Iterator<Item = &'plan Plan> + Clone,
+) -> Result<(), PathError> {
     for (name, value) in SYSCTLS {
         sysctl::set(name, value)?;
+    }
+    for state in ENDED {
+        let name = format!("net/netfilter/nf_conntrack_tcp_timeout_{state}");
+        sysctl::set(&name, &ENDED_S.to_string())?;
+    }
+    for (name, value) in pools::of_network(plans) {
+        sysctl::set(name, &value)?;
     }
     for device in sysctl::network_devices()? {
         sysctl::set(&format!("net/ipv6/conf/{device}/accept_ra"), "2")?;

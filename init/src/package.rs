@@ -15,6 +15,7 @@ use holdfast_core::package::{Device, HEADER_BYTES, Header, PackageError, Refusal
 use holdfast_core::patience::{self, PET_EVERY_MS};
 use holdfast_core::peripheral::{self, BoardPeripheral, NotGranted};
 use holdfast_core::policy::admission::{self, AdmissionError};
+use holdfast_core::policy::shares::{self, Machine, Shortage};
 use holdfast_core::policy::{self, Network, Plan, Root, Source};
 use holdfast_core::release;
 use holdfast_linux::clock::monotonic_ms;
@@ -59,6 +60,8 @@ pub(crate) enum PackageRefusal {
     NotGranted(#[from] NotGranted),
     #[error("the package asks for {0}, which {1} has")]
     Taken(String, String),
+    #[error("the package asks for {0}")]
+    Shortage(#[from] Shortage),
     #[error("{0}: {1}")]
     Plan(&'static str, &'static str),
     #[error(transparent)]
@@ -94,6 +97,8 @@ pub(crate) struct Gate<'a> {
     pub(crate) admission: Option<&'a Service>,
     /// What the board offers.
     pub(crate) peripherals: &'a [BoardPeripheral],
+    /// What there is for all components.
+    pub(crate) machine: Machine,
     /// Components that have theirs already.
     pub(crate) earlier: &'a [Component],
 }
@@ -269,8 +274,8 @@ pub(crate) fn unmount(log: &Log, mounted: &Mounted) {
 
 /// Has a process of its own look at the files and read the manifest, and makes the plan.
 fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, PackageRefusal> {
-    let Gate { log, starter, peripherals, earlier, .. } = gate;
-    let cgroup = component::limited_group(&admission.name, &admission.plan.limits)?;
+    let Gate { log, starter, peripherals, machine, earlier, .. } = gate;
+    let cgroup = component::limited_group(&admission.name, admission.uid, &admission.plan.limits)?;
     let (output, output_child) =
         channel::output_pipe().map_err(|e| PackageRefusal::Kernel("make a pipe", e))?;
     let trees = |source: &Source| match source {
@@ -330,6 +335,8 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
     }
     let plan = policy::app_plan(&manifest, &granted);
     plan.check().map_err(|(field, reason)| PackageRefusal::Plan(field, reason))?;
+    let promised = earlier.iter().map(|component| (component.name.as_str(), &component.plan));
+    shares::admit(machine, promised, &plan)?;
     match (&plan.root, &plan.network) {
         (Root::Own(_), Network::None | Network::Granted(_)) => Ok(plan),
         (Root::System, _) => Err(PackageRefusal::Plan("root", "an app has its own")),

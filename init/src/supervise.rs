@@ -8,7 +8,7 @@ use crate::boot_loader;
 use crate::clock::Clock;
 use crate::component::{Component, Room, StartError, Starter, Supervised};
 use crate::floors::Floors;
-use crate::identities::Identities;
+use crate::identities::{DATA, Identities};
 use crate::log::Log;
 use crate::network;
 use crate::package::{self, Gate};
@@ -20,10 +20,11 @@ use holdfast_core::component::{
 };
 use holdfast_core::console::Console;
 use holdfast_core::patience::PET_EVERY_MS;
+use holdfast_core::policy::pools;
+use holdfast_core::policy::shares::{self, Machine};
 use holdfast_core::release;
 use holdfast_core::slots::{Agreement, DOES_NOT_AGREE, Health, Member, Verdict};
 use holdfast_core::supervision::Action;
-use holdfast_linux::PathError;
 use holdfast_linux::channel::{self, InitEnd};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::poll::Poll;
@@ -31,7 +32,9 @@ use holdfast_linux::power::End;
 use holdfast_linux::signal::{Signal, SignalDescriptor};
 use holdfast_linux::wait::{self, Exit};
 use holdfast_linux::watchdog::Watchdog;
+use holdfast_linux::{PathError, block, cgroup, memory, storage, sysctl};
 use std::io;
+use std::path::Path;
 
 /// An end that takes longer is left to the watchdog, in milliseconds.
 const END_WITHIN_MS: u64 = 20_000;
@@ -45,8 +48,8 @@ pub(crate) enum SuperviseError {
     Prepare { name: String, source: StartError },
     #[error("cannot prepare the start of components")]
     Starter(#[from] StartError),
-    #[error("cannot prepare the network")]
-    Network(#[from] PathError),
+    #[error("cannot make a setting of the kernel")]
+    Setting(#[from] PathError),
     #[error("cannot {operation}")]
     Kernel { operation: &'static str, source: io::Error },
 }
@@ -104,6 +107,38 @@ struct Ending {
 #[derive(Debug, Clone, Copy)]
 struct Heard(u64);
 
+/// What the machine has for its components. The services have theirs in any case.
+fn machine(log: &Log, services: &[Component]) -> Result<Machine, PathError> {
+    // That the partition is lost is said already.
+    let storage_kib = storage::capacity_kib(Path::new(DATA))?;
+    let machine = Machine { storage_kib, ..Machine::running(memory::total_kib()?) };
+    let taken = services.iter().map(|service| shares::memory_kib(&service.plan));
+    let taken = taken.fold(0, u64::saturating_add);
+    let all = machine.memory_kib;
+    if taken > all {
+        log.warning(&format!(
+            "the services may take {taken} KiB of memory, and the machine has {all} KiB: no app is started"
+        ));
+    }
+    Ok(machine)
+}
+
+/// The disk on which the kernel limits what components write, by its number. That it cannot is said, where somebody
+/// writes.
+fn limited_disk(log: &Log, somebody_writes: bool) -> Result<Option<String>, PathError> {
+    if !somebody_writes {
+        return Ok(None);
+    }
+    if !cgroup::limits_writes()? {
+        log.warning(
+            "what apps write to the medium is not limited: this kernel has no io controller (BLK_CGROUP and \
+             BLK_DEV_THROTTLING)",
+        );
+        return Ok(None);
+    }
+    block::root_disk_number()
+}
+
 /// The components that decide whether this boot is healthy: critical ones, and apps on trial.
 fn critical(components: &[Supervised], now: u64) -> Vec<Member> {
     let counts = |c: &Supervised| c.component.plan.critical || c.trial().is_some();
@@ -138,6 +173,7 @@ impl<'log> Supervision<'log> {
             ready.push(Component { name, uid, plan, package: None });
         }
         let began = monotonic_ms();
+        let machine = machine(log, &ready)?;
         for app in &list.apps {
             let gate = Gate {
                 log,
@@ -147,6 +183,7 @@ impl<'log> Supervision<'log> {
                 image: &list.image,
                 admission: list.admission.as_ref(),
                 peripherals: &list.peripherals,
+                machine,
                 earlier: &ready,
             };
             match package::admit(gate, &mut identities, app) {
@@ -161,13 +198,18 @@ impl<'log> Supervision<'log> {
                 Err(error) => log.failure(&format!("{} is not started", app.name), &error),
             }
         }
-        if ready.iter().any(|component| component.plan.requests.links) {
-            network::harden()?;
+        let plans = ready.iter().map(|component| &component.plan);
+        for (name, value) in pools::of_all(plans.clone()) {
+            sysctl::set(name, &value)?;
         }
+        if plans.clone().any(|plan| plan.requests.links) {
+            network::harden(plans)?;
+        }
+        let disk = limited_disk(log, ready.iter().any(|component| component.plan.stores()))?;
         let mut components = Vec::with_capacity(ready.len());
         for component in ready {
             let name = component.name.clone();
-            let supervised = Supervised::prepare(component)
+            let supervised = Supervised::prepare(log, component, disk.as_deref())
                 .map_err(|source| SuperviseError::Prepare { name, source })?;
             components.push(supervised);
         }
@@ -578,6 +620,7 @@ impl<'log> Supervision<'log> {
         self.log.notice("stopping all components");
         for supervised in &mut self.components {
             supervised.stop(now);
+            supervised.hurry_writes(self.log);
         }
     }
 }

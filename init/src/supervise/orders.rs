@@ -142,7 +142,7 @@ impl Reading {
     ) -> Result<Self, OrderError> {
         let disk = block::open_disk(disk)?;
         let plan = order_plan(&admission.plan, order)?;
-        let cgroup = component::limited_group(&admission.name, &plan.limits)?;
+        let cgroup = component::limited_group(&admission.name, admission.uid, &plan.limits)?;
         let pipe = channel::output_pipe();
         let (output, theirs) = pipe.map_err(|e| OrderError::Kernel("make a pipe", e))?;
         let surroundings = Surroundings {

@@ -56,6 +56,19 @@ pub fn root_disk() -> Result<Option<RootDisk>, PathError> {
     Ok(Some(RootDisk { path: Path::new("/dev").join(name), partitions }))
 }
 
+/// The number of the disk that holds the verity root, such as `179:0`.
+///
+/// # Errors
+/// sysfs cannot be read. `Ok(None)` means that the root is on no partition.
+pub fn root_disk_number() -> Result<Option<String>, PathError> {
+    let Some(directory) = root_disk_directory()? else {
+        return Ok(None);
+    };
+    let path = directory.join("dev");
+    let text = fs::read_to_string(&path).map_err(|error| PathError::new("read", path, error))?;
+    Ok(Some(text.trim().to_owned()))
+}
+
 /// Where sysfs has the disk that holds the verity root.
 fn root_disk_directory() -> Result<Option<PathBuf>, PathError> {
     let below_root = read_dir(Path::new("/sys/block/dm-0/slaves"))?;

@@ -3,6 +3,8 @@
 //! Source: kernel document `admin-guide/cgroup-v2`.
 
 use crate::PathError;
+pub use holdfast_core::group_events::GroupEvents;
+use holdfast_core::writes::{Rate, Written};
 use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -11,13 +13,33 @@ use std::path::{Path, PathBuf};
 /// Where init mounts the hierarchy.
 pub const ROOT: &str = "/sys/fs/cgroup";
 
-/// Lets the groups below [`ROOT`] limit memory, processes and processor time.
+/// Lets the groups below [`ROOT`] limit memory, processes and processor time, and what they write where the kernel
+/// can ([`limits_writes`]).
 ///
 /// # Errors
 /// The kernel lacks a controller.
 pub fn enable_controllers() -> Result<(), PathError> {
     let path = Path::new(ROOT).join("cgroup.subtree_control");
-    fs::write(&path, "+memory +pids +cpu").map_err(|error| PathError::new("write", path, error))
+    let mut wanted = "+memory +pids +cpu".to_owned();
+    if lists("cgroup.controllers", "io")? {
+        wanted.push_str(" +io");
+    }
+    fs::write(&path, wanted).map_err(|error| PathError::new("write", path, error))
+}
+
+/// True when groups limit what they write: the kernel has `BLK_CGROUP` and `BLK_DEV_THROTTLING`.
+///
+/// # Errors
+/// The hierarchy cannot be read.
+pub fn limits_writes() -> Result<bool, PathError> {
+    lists("cgroup.subtree_control", "io")
+}
+
+/// True when a file at the root of the hierarchy has this word.
+fn lists(file: &str, word: &str) -> Result<bool, PathError> {
+    let path = Path::new(ROOT).join(file);
+    let text = fs::read_to_string(&path).map_err(|error| PathError::new("read", path, error))?;
+    Ok(text.split_whitespace().any(|found| found == word))
 }
 
 /// What a group may use at most.
@@ -25,19 +47,12 @@ pub fn enable_controllers() -> Result<(), PathError> {
 pub struct GroupLimits {
     /// Memory in KiB.
     pub memory_kib: u32,
+    /// KiB of it that the kernel takes back for nobody else.
+    pub kept_kib: u32,
     /// Processes and threads.
     pub processes: u32,
     /// Share of all processors in percent.
     pub cpu_percent: u32,
-}
-
-/// What has happened in a group since it was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct GroupEvents {
-    /// Processes killed because memory ran out.
-    pub out_of_memory: u64,
-    /// Forks refused because there were too many processes.
-    pub forks_refused: u64,
 }
 
 /// What a group uses now.
@@ -83,6 +98,7 @@ impl Cgroup {
     /// A limit cannot be written.
     pub fn limit(&self, limits: &GroupLimits) -> Result<(), PathError> {
         self.write("memory.max", u64::from(limits.memory_kib).saturating_mul(1024).to_string())?;
+        self.write("memory.min", u64::from(limits.kept_kib).saturating_mul(1024).to_string())?;
         self.write("memory.oom.group", "1")?;
         self.write("pids.max", limits.processes.to_string())?;
         self.limit_processor(limits.cpu_percent)
@@ -95,6 +111,23 @@ impl Cgroup {
     pub fn limit_processor(&self, percent: u32) -> Result<(), PathError> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         self.write("cpu.max", processor_limit(percent, processors))
+    }
+
+    /// Sets how fast the group may write to a disk, by its number such as `179:0`; `None` lets it write as fast as the
+    /// disk takes it.
+    ///
+    /// # Errors
+    /// There is no such disk, or the limit cannot be written.
+    pub fn limit_writes(&self, disk: &str, rate: Option<Rate>) -> Result<(), PathError> {
+        self.write("io.max", write_limit(disk, rate))
+    }
+
+    /// What the group has written to a disk since it was made.
+    ///
+    /// # Errors
+    /// The kernel's file cannot be read.
+    pub fn written(&self, disk: &str) -> Result<Written, PathError> {
+        Ok(read_written(&self.read("io.stat")?, disk))
     }
 
     /// Lets the group use all processors: what init waits for is not to be held up.
@@ -116,7 +149,8 @@ impl Cgroup {
     /// The kernel's files cannot be read.
     pub fn events(&self) -> Result<GroupEvents, PathError> {
         Ok(GroupEvents {
-            out_of_memory: self.named("memory.events", "oom_kill")?,
+            over_memory: self.named("memory.events", "oom")?,
+            ended: self.named("memory.events", "oom_kill")?,
             forks_refused: self.named("pids.events", "max")?,
         })
     }
@@ -174,9 +208,40 @@ fn processor_limit(percent: u32, processors: usize) -> String {
     format!("{} {PERIOD_US}", quota.max(LEAST_US))
 }
 
+/// What `io.max` says.
+fn write_limit(disk: &str, rate: Option<Rate>) -> String {
+    match rate {
+        Some(Rate { bytes, writes }) => format!("{disk} wbps={bytes} wiops={writes}"),
+        None => format!("{disk} wbps=max wiops=max"),
+    }
+}
+
+/// What `io.stat` says of a disk. It has no line for one to which nothing was written.
+fn read_written(text: &str, disk: &str) -> Written {
+    let line = text.lines().find_map(|line| line.strip_prefix(disk)?.strip_prefix(' '));
+    let value = |name: &str| {
+        let fields = line.unwrap_or_default().split_whitespace();
+        let field = fields.filter_map(|field| field.strip_prefix(name)?.strip_prefix('=')).next();
+        field.and_then(|value| value.parse().ok()).unwrap_or(0)
+    };
+    Written { bytes: value("wbytes"), writes: value("wios") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_limited_and_counted_by_disk() {
+        let rate = Rate { bytes: 4096, writes: 2 };
+        assert_eq!(write_limit("179:0", Some(rate)), "179:0 wbps=4096 wiops=2");
+        assert_eq!(write_limit("179:0", None), "179:0 wbps=max wiops=max");
+        let text = "7:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0\n\
+                    179:0 rbytes=90 wbytes=8192 rios=5 wios=2 dbytes=0 dios=0\n";
+        assert_eq!(read_written(text, "179:0"), Written { bytes: 8192, writes: 2 });
+        assert_eq!(read_written(text, "179:1"), Written::default());
+        assert_eq!(read_written("", "179:0"), Written::default());
+    }
 
     #[test]
     fn a_share_is_one_of_all_processors() {

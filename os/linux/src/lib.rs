@@ -22,6 +22,7 @@ pub mod introduction;
 pub mod kmsg;
 mod landlock;
 pub mod loop_device;
+pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod network_namespace;

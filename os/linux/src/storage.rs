@@ -113,6 +113,24 @@ pub fn own(parent: &Path, name: &str, uid: u32) -> Result<OwnedFd, PathError> {
     Ok(storage)
 }
 
+/// KiB that all directories below the place of a partition can have together. What the file system keeps for itself does
+/// not count. `Ok(None)` means that nothing is mounted there.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn capacity_kib(place: &Path) -> Result<Option<u64>, PathError> {
+    let fail = |error: Errno| PathError::new("ask for the size of", place, error);
+    let device = |path: &Path| rustix::fs::stat(path).map(|found| found.st_dev);
+    let parent = place.parent().unwrap_or(place);
+    if device(place).map_err(fail)? == device(parent).map_err(fail)? {
+        return Ok(None);
+    }
+    let found = rustix::fs::statvfs(place).map_err(fail)?;
+    // Free blocks that only a privileged process may have.
+    let kept = found.f_bfree.saturating_sub(found.f_bavail);
+    Ok(Some(found.f_blocks.saturating_sub(kept).saturating_mul(found.f_frsize) / 1024))
+}
+
 /// Gives the directory that a partition is mounted at to `uid`; others look.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! init --clone3, born in the control group, new namespaces--> stub, PID 1 of its namespace
-//!   stub: binds the notify socket, builds the root, forks, gives up every privilege, then reaps, forwards
+//!   stub: says how soon it is ended where memory runs out, binds the notify socket, builds the root, forks, gives up every privilege, then reaps, forwards
 //!         signals, hands on what the component says
 //!     `--fork--> component: descriptors, limits, ids, capabilities, MDWE, Landlock, seccomp, execve
 //! ```
@@ -19,18 +19,22 @@ use crate::clock::monotonic_ms;
 use crate::network_namespace::NetworkNamespace;
 use crate::poll::Poll;
 use crate::seccomp::Filters;
-use holdfast_core::policy::{Network, Plan, Root};
+use holdfast_core::policy::{Network, Plan, Root, ended_first};
 use linux_raw_sys::general::{
     CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS,
     CLONE_VFORK, clone_args,
 };
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 pub use rustix::process::Pid;
 use rustix::process::{Signal, kill_process};
 use std::ffi::CString;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where a process says how soon it is ended when there is no memory left; its children begin with the same.
+const ADJUSTMENT: &str = "/proc/self/oom_score_adj";
 
 /// A component to start.
 #[derive(Debug)]
@@ -109,6 +113,7 @@ pub enum SpawnError {
 #[repr(u8)]
 enum Step {
     Session,
+    EndedFirst,
     Notify,
     Network,
     Root,
@@ -131,8 +136,9 @@ enum Step {
 }
 
 impl Step {
-    const ALL: [(Self, &'static str); 20] = [
+    const ALL: [(Self, &'static str); 21] = [
         (Self::Session, "start a session"),
+        (Self::EndedFirst, "say who is ended first"),
         (Self::Notify, "bind the notify socket"),
         (Self::Network, "join the network namespace"),
         (Self::Root, "build the root"),
@@ -290,6 +296,10 @@ fn become_stub(command: &Command<'_>, program: &Program, report: &OwnedFd) -> Re
         rustix::process::setsid().map_err(at(Step::Session))?;
         stub::block_signals().map_err(at(Step::Signals))?;
         // While the system's root is still there.
+        let adjustment = ended_first(command.uid).to_string();
+        rustix::fs::open(ADJUSTMENT, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+            .and_then(|file| rustix::io::write(file, adjustment.as_bytes()))
+            .map_err(at(Step::EndedFirst))?;
         let notify = command.notify.map(|notify| notify.path.bind()).transpose();
         let notify = notify.map_err(|error| (Step::Notify, errno(&error.source)))?;
         if let Network::Granted(_) = &command.plan.network {
