@@ -216,7 +216,7 @@ fn measure_app(
         let manifest = format!(
             "{{\"SchemaVersion\": 1, \"Name\": \"more-{number}\", \"EntryPoint\": \"/bin/app\",\
              \"ComponentId\": \"00000000-0000-0000-0000-00000000000{number}\",\
-             \"Capabilities\": {{}}}}"
+             \"Capabilities\": {{}}, \"Holdfast\": {{\"Limits\": {{\"MemoryKiB\": 1024}}}}}}"
         );
         workspace::write(&directory.join("app_manifest.json"), manifest)?;
         apps.push(directory);

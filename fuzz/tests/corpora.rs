@@ -99,6 +99,7 @@ fn list() -> ComponentList {
             product: "hello".to_owned(),
             version,
             board: "qemu-virt".to_owned(),
+            memory_kib: 65_536,
             hostname: "holdfast".to_owned(),
             build_time: 1_700_000_000,
             development: true,

@@ -5,6 +5,8 @@ use crate::key::PublicKey;
 use crate::package::{self, PackError, Package};
 use holdfast_core::package::{Device, Version};
 use holdfast_core::peripheral::{self, BoardPeripheral};
+use holdfast_core::policy::shares::{self, Machine, Shortage};
+use holdfast_core::policy::{Plan, app_plan};
 
 /// An image, as far as packages are concerned.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +36,29 @@ pub enum Unacceptable {
     Refused(String),
 }
 
+/// Whether a machine with these services can promise each of the packages what it asks for, one after the other.
+/// What their board offers was asked before.
+///
+/// # Errors
+/// The index of the first package that asks for more, and for what.
+pub(crate) fn fit_together(
+    machine: Machine,
+    services: &[(&str, &Plan)],
+    packages: &[Package],
+    offered: &[BoardPeripheral],
+) -> Result<(), (usize, Shortage)> {
+    let mut plans: Vec<(&str, Plan)> = Vec::new();
+    for (index, package) in packages.iter().enumerate() {
+        let granted = peripheral::grant(&package.manifest, offered).unwrap_or_default();
+        let plan = app_plan(&package.manifest, &granted);
+        let earlier = services.iter().map(|(name, plan)| (*name, *plan));
+        let earlier = earlier.chain(plans.iter().map(|(name, plan)| (*name, plan)));
+        shares::admit(machine, earlier, &plan).map_err(|shortage| (index, shortage))?;
+        plans.push((package.manifest.name.as_str(), plan));
+    }
+    Ok(())
+}
+
 impl Acceptance<'_> {
     /// Reads a package and refuses what the device would refuse.
     pub(crate) fn accept(&self, bytes: &[u8]) -> Result<Package, Unacceptable> {
@@ -60,5 +85,44 @@ impl Acceptance<'_> {
             return Err(refused(reason.to_owned()));
         }
         Ok(package)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_core::app_manifest::AppManifest;
+    use holdfast_core::policy::{ServiceGrants, service_plan};
+
+    /// A package of an app with this manifest; nothing else of it is looked at.
+    fn package(name: &str, memory_kib: u32, port: u16) -> Package {
+        let golden = include_bytes!("../tests/packages/golden.app");
+        let mut package = package::read(golden).unwrap();
+        let document = serde_json::json!({
+            "SchemaVersion": 1, "Name": name, "EntryPoint": "/bin/app",
+            "ComponentId": "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11",
+            "Capabilities": {"AllowedTcpServerPorts": [port]},
+            "Holdfast": {"Limits": {"MemoryKiB": memory_kib}},
+        });
+        package.manifest = AppManifest::parse(document.to_string().as_bytes()).unwrap();
+        package
+    }
+
+    #[test]
+    fn packages_that_ask_for_more_than_the_machine_has_are_told_apart() {
+        let service = service_plan(&ServiceGrants::none("/usr/lib/holdfast/services/a", "a"));
+        let services = [("a", &service)];
+        let machine = Machine { memory_kib: 8192 + 20_000, storage_kib: None };
+        let fit = |packages: &[Package]| fit_together(machine, &services, packages, &[]);
+        let (one, two) = (package("one", 8000, 80), package("two", 6000, 81));
+        assert_eq!(fit(&[one.clone(), two.clone()]), Ok(()));
+        let large = package("three", 8000, 82);
+        let (index, shortage) = fit(&[one.clone(), two, large]).unwrap_err();
+        assert!(matches!((index, &shortage), (2, Shortage::Memory { .. })), "{shortage}");
+        assert!(shortage.to_string().contains("Holdfast.Limits.MemoryKiB"), "{shortage}");
+        let same = package("four", 1000, 80);
+        let (index, shortage) = fit(&[one, same]).unwrap_err();
+        assert_eq!(index, 1);
+        assert!(shortage.to_string().contains("which `one` has"), "{shortage}");
     }
 }

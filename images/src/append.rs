@@ -5,7 +5,7 @@
 //! `path` in its image manifest). Nothing but the `apps` partition is written.
 
 use crate::FileError;
-use crate::acceptance::{Acceptance, Unacceptable};
+use crate::acceptance::{self, Acceptance, Unacceptable};
 use crate::destination::{self, DestinationError};
 use crate::disk::{DiskError, Layout};
 use crate::ext4::{self, Ext4Error};
@@ -15,6 +15,8 @@ use crate::root::{self, RootError};
 use crate::show::{self, ShowError};
 use holdfast_core::app_manifest::{self, AppManifest, ComponentId};
 use holdfast_core::component::{self, ComponentList, ComponentListError, Stored};
+use holdfast_core::policy::Plan;
+use holdfast_core::policy::shares::Machine;
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -142,6 +144,7 @@ pub fn append(image: &Path, package: &Path) -> Result<Appended, AppendError> {
         .map_err(Unacceptable::from)?;
     let data = layout.partition("data")?.read(&mut file, image)?;
     check_together(&others, &appended, &data)?;
+    check_memory(&list, others, &appended)?;
     packages.push((own, bytes));
     let files: Vec<(String, &[u8])> =
         packages.iter().map(|(name, bytes)| (name.clone(), bytes.as_slice())).collect();
@@ -172,7 +175,7 @@ pub fn append(image: &Path, package: &Path) -> Result<Appended, AppendError> {
     })
 }
 
-/// Peripherals are one app's each, and the storage of all is there.
+/// Peripherals and server ports are one app's each, and the storage of all is there.
 fn check_together(others: &[Package], new: &Package, data: &[u8]) -> Result<(), AppendError> {
     let manifests: Vec<&AppManifest> =
         others.iter().chain([new]).map(|package| &package.manifest).collect();
@@ -184,6 +187,21 @@ fn check_together(others: &[Package], new: &Package, data: &[u8]) -> Result<(), 
     if needed > room {
         return Err(AppendError::NoRoom { partition: "data", needed, room });
     }
+    Ok(())
+}
+
+/// The memory of all is there, on the machine that the image is for.
+fn check_memory(
+    list: &ComponentList,
+    mut packages: Vec<Package>,
+    new: &Package,
+) -> Result<(), AppendError> {
+    packages.push(new.clone());
+    let services: Vec<(&str, &Plan)> =
+        list.services.iter().map(|service| (service.name.as_str(), &service.plan)).collect();
+    let machine = Machine::with_memory(list.image.memory_kib.into());
+    acceptance::fit_together(machine, &services, &packages, &list.peripherals)
+        .map_err(|(_, shortage)| Unacceptable::Refused(format!("asks for {shortage}")))?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Putting an image together.
 
-use crate::acceptance::{Acceptance, Unacceptable};
+use crate::acceptance::{self, Acceptance, Unacceptable};
 use crate::board::{Board, TEST_LINE};
 use crate::boot::{self, BootError, BootKey, BootSigningKey, Parts};
 use crate::boot_loader::{self, Assembled, BootLoaderError, UBoot};
@@ -20,8 +20,9 @@ use holdfast_core::component::{
 };
 use holdfast_core::elf::{self, ElfError};
 use holdfast_core::network::{NetworkGrants, config};
+use holdfast_core::policy::shares::{self, Machine};
 use holdfast_core::policy::system_calls::SystemCalls;
-use holdfast_core::policy::{self, Requests, ServiceGrants};
+use holdfast_core::policy::{self, Plan, Requests, ServiceGrants};
 use holdfast_core::release::client::{Client, Trusted};
 use holdfast_core::release::{self, Repository};
 use holdfast_core::reset::{Blank, FACTORY_DIRECTORY};
@@ -91,6 +92,15 @@ pub struct Inputs<'a> {
     pub provenance: Vec<u8>,
     /// Refuse everything that belongs to development.
     pub production: bool,
+}
+
+impl Inputs<'_> {
+    /// MiB of memory of the machine: the board's own, or what the manifest says where the board has none.
+    #[must_use]
+    pub fn memory_mib(&self) -> u32 {
+        // Whether a machine can have so much was asked before.
+        self.board.memory_for(self.manifest.memory_mib).unwrap_or(self.board.memory_mib)
+    }
 }
 
 /// What updates are made of.
@@ -218,6 +228,7 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
         refuse_development(inputs)?;
     }
     let packages = read_packages(inputs)?;
+    check_memory(inputs, &packages)?;
     let layout = Layout::new(manifest, &inputs.board.boot_loader);
     let identity = format!("{} {}", manifest.name, manifest.board);
     let loader = boot_loader::assemble(&inputs.u_boot, inputs.board, &layout, &inputs.boot_keys)?;
@@ -388,6 +399,31 @@ fn read_packages(inputs: &Inputs<'_>) -> Result<Vec<Package>, BuildError> {
     packages.collect()
 }
 
+/// What components may have of memory and of ports, all of them together.
+fn check_memory(inputs: &Inputs<'_>, packages: &[Package]) -> Result<(), BuildError> {
+    let list = component_list(inputs, packages)?;
+    let machine = Machine::with_memory(list.image.memory_kib.into());
+    let services: Vec<(&str, &Plan)> =
+        list.services.iter().map(|service| (service.name.as_str(), &service.plan)).collect();
+    let taken: u64 = services.iter().map(|(_, plan)| shares::memory_kib(plan)).sum();
+    if taken > machine.memory_kib {
+        let reason = format!(
+            "the services need {taken} KiB, but a machine of {} MiB has {} KiB for components; make it \
+             larger, or take a board with more",
+            inputs.memory_mib(),
+            machine.memory_kib
+        );
+        let field = "memory_mib".to_owned();
+        return Err(FieldError { path: inputs.manifest.path.clone(), field, reason }.into());
+    }
+    acceptance::fit_together(machine, &services, packages, &list.peripherals).map_err(
+        |(index, shortage)| BuildError::App {
+            path: inputs.apps.get(index).map(|(path, _)| path.clone()).unwrap_or_default(),
+            error: Unacceptable::Refused(format!("asks for {shortage}")),
+        },
+    )
+}
+
 /// The files of the root file system.
 fn assemble_root(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Root, BuildError> {
     let mut root = Root::of_slot();
@@ -555,6 +591,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
         product: manifest.product.clone(),
         version: manifest.version_number(),
         board: manifest.board.clone(),
+        memory_kib: inputs.memory_mib().saturating_mul(1024),
         hostname: manifest.hostname.clone(),
         build_time: inputs.build_time,
         development: !inputs.production,
@@ -636,7 +673,8 @@ fn agent(name: &str, requests: Requests) -> ServiceGrants {
     ServiceGrants {
         requests,
         limits: Limits {
-            memory_kib: 16_384,
+            // While a release is taken, they have used 3 MiB at most (docs/numbers.md).
+            memory_kib: 8192,
             // Names are looked up by a thread.
             processes: 4,
             temporary_kib: 0,

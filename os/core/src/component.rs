@@ -16,7 +16,7 @@ use thiserror::Error;
 /// Where the component list lies in the root file system.
 pub const PATH: &str = "/etc/holdfast/components";
 /// Version of the encoding; a list with another one is refused.
-pub const FORMAT_VERSION: u16 = 9;
+pub const FORMAT_VERSION: u16 = 10;
 /// Largest encoded list in bytes that init will look at.
 pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 /// Most components in one image.
@@ -60,6 +60,8 @@ pub struct ImageIdentity {
     pub version: Version,
     /// Board the image was made for.
     pub board: String,
+    /// KiB of memory of the machine that the image was made for.
+    pub memory_kib: u32,
     /// Host name the kernel is given.
     pub hostname: String,
     /// Seconds since 1970: no clock on this device may show less.
@@ -391,6 +393,7 @@ mod tests {
                 product: "hello".to_owned(),
                 version: Version { major: 1, minor: 0, patch: 0 },
                 board: "qemu-virt".to_owned(),
+                memory_kib: 65_536,
                 hostname: "holdfast".to_owned(),
                 build_time: 1_700_000_000,
                 development: true,

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* In each file they are a list that is gone through for every other. Together they are twice the app's memory. */
+/* In each file they are a list that is gone through for every other. Together they are four times the app's memory. */
 enum { FILES = 48, LOCKS_IN_A_FILE = 4000 };
 
 int main(void)

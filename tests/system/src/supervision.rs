@@ -67,7 +67,7 @@ fn memory_bomb(guest: &mut Guest) -> Result<()> {
 }
 
 fn lock_bomb(guest: &mut Guest) -> Result<()> {
-    guest.wait_anywhere("lock-bomb went over its limit of 8192 KiB memory", BOOT)?;
+    guest.wait_anywhere("lock-bomb went over its limit of 4096 KiB memory", BOOT)?;
     guest.wait_anywhere("lock-bomb ended with signal 9", BOOT)?;
     let text = guest.console.text();
     ensure!(!text.contains("lock-bomb: took"), "it took all that it wanted:\n{text}");
