@@ -215,6 +215,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("out-of-band", "B8", EOPNOTSUPP, "kernel").on_bare_kernel(EOPNOTSUPP),
     attack("inheriting-futex", "B8", ENOSYS, "kernel").on_bare_kernel(ENOSYS),
     attack("lock-standard-input", "D2", EINVAL, "kernel").on_bare_kernel(EINVAL),
+    attack("listen-to-itself", "K unaccepted", EPERM, "seccomp"),
 ];
 
 /// Every attack of `tests/hostile-network-app`. What the firewall refuses it says with ICMP
@@ -255,6 +256,7 @@ pub(crate) const NETWORK_ATTACKS: &[Attack] = &[
     attack("network-mdns-leak", "N packets", ETIMEDOUT, "own link, firewall"),
     attack("network-broadcast", "N packets", ETIMEDOUT, "own link, firewall"),
     attack("network-many-connections", "N packets", EAGAIN, "firewall: connections of an app"),
+    attack("network-unaccepted", "K unaccepted", EHOSTUNREACH, "no loopback device"),
     attack("network-many-sockets", "N packets", EMFILE, "limit of open files"),
     attack("network-other-app", "N neighbours", EHOSTUNREACH, "firewall"),
     attack("network-other-app-v6", "N neighbours", EACCES, "firewall"),
@@ -262,7 +264,12 @@ pub(crate) const NETWORK_ATTACKS: &[Attack] = &[
     attack("network-service-of-device", "N neighbours", EHOSTUNREACH, "firewall"),
     attack("network-lease-port-of-device", "N neighbours", EHOSTUNREACH, "firewall"),
     attack("network-own-uplink", "N neighbours", EHOSTUNREACH, "firewall"),
-    attack("network-system-loopback", "N neighbours", ECONNREFUSED, "own network namespace"),
+    attack(
+        "network-system-loopback",
+        "N neighbours",
+        EHOSTUNREACH,
+        "own network namespace, no loopback device",
+    ),
     attack("network-router", "N neighbours", EHOSTUNREACH, "firewall"),
     attack("network-link-local-router", "N neighbours", ENETUNREACH, "no link-local addresses"),
     attack("network-port-grab", "N neighbours", EACCES, "Landlock, firewall"),

@@ -23,6 +23,7 @@ mod network_attacks;
 mod network_time;
 mod network_web;
 mod packages;
+mod pools;
 mod runner;
 mod schedule;
 mod scratch;
@@ -358,6 +359,7 @@ fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     network_attacks::run(suite, artefacts);
     network_time::run(suite, artefacts);
     network_web::run(suite, artefacts);
+    pools::run(suite, artefacts);
     update::run(suite, artefacts);
     update_download::run(suite, artefacts);
     update_attacks::run(suite, artefacts);

@@ -362,7 +362,10 @@ fn with_table(image: &Path, table: &[u8]) -> Result<Scratch> {
 }
 
 /// A copy of an image with another package of hello.
-fn with_package(image: &Path, change: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<Scratch> {
+pub(crate) fn with_package(
+    image: &Path,
+    change: impl FnOnce(&mut Vec<u8>) -> Result<()>,
+) -> Result<Scratch> {
     with_package_of(image, hello()?, change)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Rows A1 to F10 are the published weaknesses of Azure Sphere, the system that Holdfast takes the
 //! place of; rows C4 are escapes from container runtimes; rows S were found in reviews of Holdfast itself; rows L are losses;
-//! rows N are ways around grants on the network.
+//! rows N are ways around grants on the network; rows K are what all components share of the kernel and of the machine.
 //! Every row has its tests, a reason why it does not apply, or is open.
 
 use crate::attacks::{ATTACKS, Attack, Control, NETWORK_ATTACKS};
@@ -259,6 +259,66 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         "L words",
         "what a component has said last is lost with it",
         Tests(&["signs_are_heard_until_the_stub_is_gone", "a_last_word_is_heard"]),
+    ),
+    (
+        "K connections",
+        "the kernel's one table of connections is filled: by an app with questions or connections, by a stranger with handshakes or answers",
+        Tests(&[
+            "no_new_connection_is_accepted_but_through_a_limit",
+            "whatever_the_device_takes_is_not_followed",
+            "a_share_is_what_the_limits_on_an_apps_paths_let_through",
+            "the_table_of_connections_has_room_for_every_app_and_a_reserve",
+            "one_stranger_has_no_more_connections_than_its_share",
+            "many_strangers_use_up_no_connections_of_others",
+            "what_strangers_send_to_the_device_itself_is_not_followed",
+        ]),
+    ),
+    (
+        "K unaccepted",
+        "what waits in connections that nobody accepts is on nobody's account, and takes all memory",
+        Tests(&["an_app_listens_where_it_has_a_tcp_server_port_and_nowhere_else"]),
+    ),
+    (
+        "K pools",
+        "processes, open files, sockets' memory, closed connections or neighbours of all namespaces are used up by one",
+        Tests(&["no_pool_is_smaller_than_all_shares_and_the_reserve"]),
+    ),
+    (
+        "K memory",
+        "more memory or storage is promised than the machine has, or one port twice",
+        Tests(&[
+            "what_is_admitted_fits_together",
+            "what_was_built_for_a_machine_is_started_on_it",
+            "what_is_asked_for_and_not_there_is_named_with_its_field_and_remedy",
+            "a_package_with_more_memory_than_is_left_is_refused",
+            "a_package_with_more_storage_than_is_left_is_refused",
+        ]),
+    ),
+    (
+        "K killer",
+        "the kernel ends a service, or somebody innocent, where memory runs out, and the log blames the wrong one",
+        Tests(&[
+            "the_killer_takes_every_app_before_any_service",
+            "the_killer_of_the_kernel_is_led_to_apps",
+            "who_ran_out_of_memory_is_said_as_it_was",
+        ]),
+    ),
+    (
+        "K writes",
+        "an app with little storage wears the medium out, or keeps it from others",
+        Tests(&[
+            "no_day_has_more_than_the_budget_and_the_slow_rate",
+            "a_budget_that_is_used_up_slows_down_once_until_the_day_is_over",
+            "a_rate_that_bites_is_told_once_a_day",
+            "a_storm_of_writes_is_slowed_down_and_told",
+        ]),
+    ),
+    (
+        "K journal",
+        "an app wears the medium out with directories and names alone",
+        Open(
+            "what the journal of the file system writes is on the kernel's account, which no control group limits; the quota bounds how many there are, not how often",
+        ),
     ),
     (
         "N names",
@@ -581,8 +641,8 @@ fn page() -> String {
          ## Rows\n\n\
          A1 to F10 are published weaknesses of Azure Sphere; C4 rows are escapes from container runtimes; N\n\
          rows are ways around grants on the network; U rows are the attacks on updates of the lists of TUF and Uptane; P rows\n\
-         are ways to keep PID 1 from its work; L rows are losses that cost more than what was lost; S rows were found in reviews\n\
-         of Holdfast itself.\n\n\
+         are ways to keep PID 1 from its work; L rows are losses that cost more than what was lost; K rows are what all\n\
+         components share of the kernel and of the machine; S rows were found in reviews of Holdfast itself.\n\n\
          | row | what happened | here |\n| --- | --- | --- |\n",
     );
     for (row, about, verdict) in ROWS {
