@@ -12,19 +12,26 @@ use holdfast_images::{disk, show, verify};
 use std::path::{Path, PathBuf};
 
 /// Images that the checks below need.
-const IMAGES: [&str; 4] =
-    ["images/hello.toml", "tests/images/probe.toml", PERIPHERALS, "tests/images/update.toml"];
-/// The board whose light and line the app of [`PERIPHERALS`] asks for.
+const IMAGES: [&str; 5] = [
+    "images/hello.toml",
+    "tests/images/probe.toml",
+    PERIPHERALS[0],
+    PERIPHERALS[1],
+    "tests/images/update.toml",
+];
+/// The board whose light and line the apps of [`PERIPHERALS`] ask for.
 pub(super) const WITH_PERIPHERALS: &str = "orangepi-pc";
-pub(super) const PERIPHERALS: &str = "tests/images/peripherals.toml";
+pub(super) const PERIPHERALS: [&str; 2] =
+    ["tests/images/peripherals.toml", "tests/images/line.toml"];
 /// Checks of the system tests that run on the Orange Pi PC's machine every time; `test --full --board
 /// orangepi-pc` runs all that this machine has the devices for.
-const ORANGEPI_PC: [&str; 12] = [
+const ORANGEPI_PC: [&str; 13] = [
     "the_image_boots",
     "the_app_runs",
     "every_process_but_pid_1_is_unprivileged",
     "a_reboot_is_orderly_and_the_machine_starts_again",
     "an_app_has_the_peripherals_that_it_is_granted",
+    "a_line_that_still_sends_keeps_nobody_waiting",
     "a_slot_that_a_key_has_signed_boots",
     "a_key_that_was_rotated_out_boots_nothing",
     "an_unsigned_slot_never_starts",

@@ -177,7 +177,7 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let dynamic = dynamic_app::build(test_run, builder.devices(), &programs)?;
     let board = test_run.board.as_deref();
     let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
-    for manifest in IMAGES.into_iter().chain(more) {
+    for manifest in IMAGES.into_iter().chain(more.into_iter().flatten()) {
         let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
         builder.build_for(board, &test_run.workspace.root.join(manifest), apps, None)?;
     }

@@ -3,7 +3,7 @@
 use crate::Artefacts;
 use crate::boot::{ANSWER, BOOT};
 use crate::suite::{Lack, Suite};
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use holdfast_qemu::machine::{Guest, Machine};
 use regex::Regex;
 use std::io::{Read, Write};
@@ -79,6 +79,27 @@ pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
         move || Ok(Machine::new(&image(), 64).start(None)?),
         &[("an_app_has_the_peripherals_that_it_is_granted", granted)],
     );
+    let image = move || artefacts.image("line");
+    suite.share(
+        move || Ok(Machine::new(&image(), 64).start(None)?),
+        &[("a_line_that_still_sends_keeps_nobody_waiting", unsent)],
+    );
+}
+
+/// The longest time in which init may answer a service, in microseconds. The kernel would have it wait for 30 seconds.
+const ANSWERS_WITHIN_US: u64 = 5_000_000;
+
+/// Nobody reads the line, so that it sends nothing more once it is full; its app ends, and is started again.
+fn unsent(guest: &mut Guest) -> Result<()> {
+    for _ in 0..2 {
+        guest.wait("line: the line is full after ", BOOT)?;
+        let answer = guest.probe.ask("answer-times 20", BOOT)?;
+        let time = answer.strip_prefix("longest_us=").and_then(|time| time.parse::<u64>().ok());
+        let time = time.with_context(|| answer.clone())?;
+        ensure!(time <= ANSWERS_WITHIN_US, "init took {time} us to answer");
+        guest.wait("line: begins", BOOT)?;
+    }
+    Ok(())
 }
 
 /// It sets its light, and sends and receives on its line.
