@@ -204,6 +204,7 @@ fn own_root(guest: &mut Guest) -> Result<()> {
 /// around the storage must be as if it had not.
 fn races(image: &Path) -> Result<()> {
     const RACER: &str = "66a1d1c5-0c3b-4c7e-8f0e-6f6b1f0d6e03";
+    const STORM: &str = "66a1d1c5-0c3b-4c7e-8f0e-6f6b1f0d6e05";
     let mut guest = boot_probe(&Machine::new(image, 64))?;
     guest.wait_anywhere("racer: racing", BOOT)?;
     for _ in 0..8 {
@@ -212,8 +213,12 @@ fn races(image: &Path) -> Result<()> {
         guest.wait("racer: racing", BOOT)?;
     }
     guest.wait_anywhere("init: slot a committed", BOOT)?;
-    let uid = status(&mut guest, "racer")?;
-    let uid = uid.split("uid=").nth(1).and_then(|rest| rest.split(' ').next()).context("no uid")?;
+    let mut uid_of = |name: &str| -> Result<String> {
+        let status = status(&mut guest, name)?;
+        let uid = status.split("uid=").nth(1).and_then(|rest| rest.split(' ').next());
+        Ok(uid.context("no uid")?.to_owned())
+    };
+    let (racer, storm) = (uid_of("racer")?, uid_of("storm")?);
     power_off(&mut guest)?;
     let disk = guest.disk();
     let root = |name| ("100600", "0", name);
@@ -223,7 +228,7 @@ fn races(image: &Path) -> Result<()> {
             "state",
             vec![root("entropy-seed"), root(identity::FILE_NAME), root(TimeFloor::FILE_NAME)],
         ),
-        ("data", vec![("40700", uid, RACER)]),
+        ("data", vec![("40700", &racer, RACER), ("40700", &storm, STORM)]),
     ] {
         let listing = on_partition(&disk, partition, |path| {
             let sound = Command::new("/sbin/e2fsck").args(["-f", "-n"]).arg(path).output()?;

@@ -38,7 +38,7 @@ const SERVER: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 pub(crate) const AGENT: &str = "usr/lib/holdfast/services/update";
 const DAY_S: u64 = 86_400;
 /// Storage that releases of the app ask for: as good as all of the partition.
-const STORAGE_KIB: u32 = 12 * 1024;
+const STORAGE_KIB: u32 = 10 * 1024;
 
 /// What a server makes of the answer that it should give.
 type Lie = Box<dyn Fn(&WebRequest, WebAnswer) -> WebAnswer + Send>;
@@ -451,7 +451,7 @@ fn fills_the_disk(artefacts: &Artefacts) -> Result<()> {
     guest.wait("release 1.1.0 is staged", BOOT)?;
     guest.wait("init: rebooting", WAIT)?;
     let mut guest = Machine { counted: true, ..machine.clone() }.start_again(guest)?;
-    guest.wait("hello: the disk is full: (No space left|Disk quota exceeded)", BOOT)?;
+    guest.wait("hello: the disk is full: (No space left|Quota exceeded)", BOOT)?;
     guest.wait("init: not healthy: hello does not stay ready", BOOT)?;
     guest.wait("init: hello: its new package is given up", BOOT)?;
     guest.wait("init: hello: package 0.1.0, rollback index 0", BOOT)?;
