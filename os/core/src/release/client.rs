@@ -7,7 +7,8 @@
 //!
 //! Nothing that was saved is believed because it lies there: it is verified again from the root in the
 //! signed image. Who rewrites it can take away the memory of what was seen, and add nothing to it. A device has two
-//! images, with a root each: what one has seen is kept for the other, also where it can verify that no more.
+//! images, with a root each: what one has seen is kept for the other, also where it can verify that no more, or not
+//! yet, since a root in between is missing.
 
 use super::Repository;
 use super::metadata::{
@@ -16,6 +17,7 @@ use super::metadata::{
 };
 use crate::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use thiserror::Error;
 
 /// Most roots that are taken in one run.
@@ -32,8 +34,9 @@ const _: () = {
 /// What a device has verified of a repository, as it is kept on `state`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Trusted {
-    /// Every root that was seen, in order, and that of the image among them: those up to it as they were, for an older
-    /// image that starts again; those behind it verified.
+    /// Every root that was seen, and that of the image among them. First those from before it, for an older image that
+    /// starts again; then those beyond a missing version, for a newer image: neither is verified. Then the image's and
+    /// those behind it, verified; under the last one, the rest was verified. Versions ascend in each of the three.
     roots: Vec<Vec<u8>>,
     timestamp: Option<Vec<u8>>,
     snapshot: Option<Vec<u8>>,
@@ -157,8 +160,10 @@ pub struct Client {
     /// When the run began, in seconds since 1970: what expiry is judged by.
     now: u64,
     root: Root,
-    /// So many of the roots that are kept are older than the image's.
+    /// So many of the roots that are kept are older than the image's: the first ones.
     earlier: usize,
+    /// Versions of those that follow them, which are beyond the next one: they are verified once it is there.
+    beyond: VecDeque<u32>,
     taken_roots: usize,
     timestamp: Option<Timestamp>,
     snapshot: Option<Snapshot>,
@@ -172,25 +177,24 @@ fn of(role: Role) -> impl FnOnce(MetadataError) -> Refusal {
 
 impl Client {
     /// Begins a run (5.1, 5.2) at `now`, in seconds since 1970: the later of the clock and its floor.
-    /// `image_root` is the root in the signed image, `trusted` what earlier runs have verified; what of it
-    /// does not verify from that root is forgotten.
+    /// `image_root` is the root in the signed image, `trusted` what earlier runs have verified. What of it
+    /// does not verify from that root is forgotten, but for roots that cannot be verified from it: those from before
+    /// it, and those beyond a missing version.
     ///
     /// # Errors
     /// The root of the image is none, or no other can follow it and it has expired.
     pub fn begin(image_root: &[u8], trusted: Trusted, now: u64) -> Result<Self, Refusal> {
         let (root, envelope) = metadata::read::<Root>(image_root).map_err(of(Role::Root))?;
         root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
-        let mut saved: Vec<(Root, Vec<u8>)> = Vec::new();
-        for bytes in trusted.roots {
-            let Ok((root, _)) = metadata::read::<Root>(&bytes) else { continue };
-            if saved.last().is_none_or(|(last, _)| last.common.version < root.common.version) {
-                saved.push((root, bytes));
-            }
-        }
+        let read = |bytes: Vec<u8>| Some((metadata::read::<Root>(&bytes).ok()?.0, bytes));
+        let mut saved: Vec<_> = trusted.roots.into_iter().filter_map(read).collect();
         // Under whose keys the rest was verified.
         let newest = saved.last().map(|(root, _)| root.clone());
+        saved.sort_by_key(|(root, _)| root.common.version);
+        saved.dedup_by_key(|(root, _)| root.common.version);
         let own = root.common.version;
-        let (mut earlier, later): (Vec<_>, Vec<_>) =
+        saved.retain(|(root, _)| root.common.version != own);
+        let (mut earlier, beyond): (Vec<_>, Vec<_>) =
             saved.into_iter().partition(|(root, _)| root.common.version < own);
         // What leads to another root than the image's was followed with keys that were stolen.
         let leads_here = |before: &Root| {
@@ -203,8 +207,9 @@ impl Client {
         let mut client = Self {
             root,
             earlier: earlier.len(),
+            beyond: beyond.iter().map(|(root, _)| root.common.version).collect(),
             trusted: Trusted {
-                roots: earlier.into_iter().map(|(_, bytes)| bytes).collect(),
+                roots: earlier.into_iter().chain(beyond).map(|(_, bytes)| bytes).collect(),
                 ..Trusted::default()
             },
             now,
@@ -215,11 +220,7 @@ impl Client {
             step: Step::Role(Role::Root),
         };
         client.keep_root(image_root.to_vec())?;
-        for (root, bytes) in later {
-            if root.common.version > own && client.follow_root(bytes).is_err() {
-                break;
-            }
-        }
+        client.follow_kept();
         // 5.3.11, where it is the image that has brought a root.
         if newest.is_none_or(|newest| !replaces_online_keys(&newest, &client.root)) {
             client.recall(trusted.timestamp, trusted.snapshot, trusted.targets);
@@ -230,19 +231,39 @@ impl Client {
         Ok(client)
     }
 
-    /// Keeps a root. Those from before the image's make room for it, the oldest first.
+    /// Keeps a root that was verified. Those that are not verified make room for it: those from before the image's, the
+    /// oldest first, then those beyond a missing version, the newest first, since each is verified from the one before.
     fn keep_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
         let kept =
             |roots: &[Vec<u8>]| roots.iter().map(Vec::len).fold(bytes.len(), usize::saturating_add);
-        while self.earlier > 0 && kept(&self.trusted.roots) > MAX_ROOT_BYTES {
-            self.trusted.roots.remove(0);
-            self.earlier = self.earlier.saturating_sub(1);
-        }
-        if kept(&self.trusted.roots) > MAX_ROOT_BYTES {
-            return Err(Refusal::TooManyRoots);
+        while kept(&self.trusted.roots) > MAX_ROOT_BYTES {
+            if self.earlier > 0 {
+                self.trusted.roots.remove(0);
+                self.earlier = self.earlier.saturating_sub(1);
+            } else if self.beyond.pop_back().is_some() {
+                self.trusted.roots.remove(self.beyond.len());
+            } else {
+                return Err(Refusal::TooManyRoots);
+            }
         }
         self.trusted.roots.push(bytes);
         Ok(())
+    }
+
+    /// Follows the roots that were seen before, as far as no version is missing. Where the next one does not verify,
+    /// neither it nor any behind it is kept.
+    fn follow_kept(&mut self) {
+        while let Some(next) = self.beyond.front()
+            && self.root.common.version.checked_add(1) == Some(*next)
+        {
+            self.beyond.pop_front();
+            let bytes = self.trusted.roots.remove(self.earlier);
+            if self.follow_root(bytes).is_err() {
+                let end = self.earlier.saturating_add(self.beyond.len());
+                self.trusted.roots.drain(self.earlier..end);
+                self.beyond.clear();
+            }
+        }
     }
 
     /// Takes what was verified before, as far as the present root's keys have signed it. It may have
@@ -276,7 +297,8 @@ impl Client {
         Some((bytes, found))
     }
 
-    /// What was verified so far: to be saved once, in one piece, when the run has ended.
+    /// What was verified so far, and the roots that are kept for the image of the other slot: to be saved once, in one
+    /// piece, when the run has ended.
     #[must_use]
     pub fn trusted(&self) -> &Trusted {
         &self.trusted
@@ -378,6 +400,7 @@ impl Client {
     fn take_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
         self.follow_root(bytes)?;
         self.taken_roots = self.taken_roots.saturating_add(1);
+        self.follow_kept();
         // 5.3.3: the next run goes on from here, since these are kept.
         if self.taken_roots >= MAX_ROOTS || self.is_last_root() { self.end_roots() } else { Ok(()) }
     }

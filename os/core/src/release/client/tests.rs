@@ -836,6 +836,183 @@ fn roots_from_before_the_image_never_keep_a_new_one_out() {
     assert!(versions_kept(&trusted).ends_with(&[60, 100, 101]), "{:?}", versions_kept(&trusted));
 }
 
+/// A repository with five roots, the fifth of which replaces the root's keys, and a thief's with another fifth root,
+/// signed by the former keys.
+fn replaced_by_the_fifth() -> (Repository, Repository) {
+    let mut repository = Repository::new();
+    let stolen = repository.signers(Role::Root);
+    for _ in 2..=4 {
+        repository.rotate(&stolen);
+    }
+    let mut thief = repository.clone();
+    let next = vec![key(11), key(12)];
+    repository.keys.insert(Role::Root, (next.clone(), 2));
+    repository.rotate(&[stolen.clone(), next].concat());
+    let theirs = vec![key(91), key(92)];
+    thief.keys.insert(Role::Root, (theirs.clone(), 2));
+    thief.keys.insert(Role::Timestamp, (vec![key(93)], 1));
+    thief.rotate(&[stolen, theirs].concat());
+    thief.publish();
+    (repository, thief)
+}
+
+/// What a device keeps whose image has root 1, when that has seen roots up to `seen` and the image of the other slot,
+/// with root 4, has seen root 5.
+fn kept_with_a_gap(repository: &Repository, seen: u32) -> Trusted {
+    let mut before = repository.clone();
+    before.files.retain(|name, _| {
+        (2..=5).filter(|v| *v > seen).all(|version| *name != Role::Root.file(version))
+    });
+    let (_, result, kept) = before.run(&repository.image_root(), Trusted::default());
+    assert_eq!(result, Ok(()));
+    let (_, result, kept) = repository.run(&repository.files["4.root.json"], kept);
+    let expected: Vec<u32> = (1..=seen).chain([4, 5]).collect();
+    assert_eq!((result, versions_kept(&kept)), (Ok(()), expected));
+    kept
+}
+
+#[test]
+fn clause_5_3_8_roots_beyond_a_missing_version_are_kept_for_a_newer_image() {
+    let (repository, thief) = replaced_by_the_fifth();
+    let (image_root, newer) = (repository.image_root(), &repository.files["4.root.json"]);
+    for seen in [1, 2] {
+        let kept = kept_with_a_gap(&repository, seen);
+        // The device falls back to the older image, from which roots are withheld, again and again.
+        let mut withheld = repository.clone();
+        withheld.files.retain(|name, _| (3..=5).all(|version| *name != Role::Root.file(version)));
+        let mut fallen = kept.clone();
+        for _ in 0..2 {
+            let (asked, result, again) = withheld.run(&image_root, fallen);
+            assert_eq!(result, Ok(()));
+            assert!(!asked.contains(&Role::Root.file(4)), "{asked:?}");
+            fallen = Trusted::decode(&again.encode().unwrap()).unwrap();
+            // What is verified comes last.
+            assert_eq!(versions_kept(&fallen), [4, 5, 1, 2]);
+        }
+        // The newer image starts again, and the thief has a fifth root for it.
+        let (asked, result, again) = thief.run(newer, fallen);
+        assert_eq!(asked.first().map(String::as_str), Some("6.root.json"), "{asked:?}");
+        assert_eq!(result, too_few(Role::Timestamp, 0, 1));
+        assert_eq!(versions_kept(&again), [1, 2, 4, 5]);
+    }
+    // The control: without that memory the thief is believed.
+    assert_eq!(thief.run(newer, Trusted::default()).1, Ok(()));
+}
+
+#[test]
+fn clause_5_3_8_roots_beyond_a_missing_version_are_followed_once_it_is_there() {
+    let (repository, thief) = replaced_by_the_fifth();
+    let image_root = repository.image_root();
+    for seen in [1, 2] {
+        let kept = kept_with_a_gap(&repository, seen);
+        let (asked, result, kept) = repository.run(&image_root, kept);
+        let roots: Vec<_> = asked.iter().filter(|name| name.ends_with("root.json")).collect();
+        let missing = (seen + 1..=3).chain([6]).map(|version| Role::Root.file(version));
+        assert_eq!((roots, result), (missing.collect::<Vec<_>>().iter().collect(), Ok(())));
+        assert_eq!(versions_kept(&kept), [1, 2, 3, 4, 5]);
+    }
+    // Where no version is missing, none of them is asked for; and the thief comes too late.
+    let (_, _, kept) = repository.run(&image_root, Trusted::default());
+    let (asked, result, again) = repository.run(&image_root, kept.clone());
+    assert_eq!((asked.first().map(String::as_str), result), (Some("6.root.json"), Ok(())));
+    assert_eq!(again, kept);
+    assert_eq!(thief.run(&image_root, kept).1, too_few(Role::Timestamp, 0, 1));
+}
+
+#[test]
+fn clause_5_3_8_roots_that_do_not_follow_are_dropped_once_they_are_reached() {
+    let (repository, _) = replaced_by_the_fifth();
+    let image_root = repository.image_root();
+    let mut foreign = repository.clone();
+    foreign.keys.insert(Role::Root, (vec![key(95), key(96)], 2));
+    foreign.root_version = 1;
+    for _ in 2..=6 {
+        let signers = foreign.signers(Role::Root);
+        foreign.rotate(&signers);
+    }
+    let planted = |versions: &[u32]| Trusted {
+        roots: versions.iter().map(|v| foreign.files[&Role::Root.file(*v)].clone()).collect(),
+        ..Trusted::default()
+    };
+    let begun = |trusted| Client::begin(&image_root, trusted, NOW).unwrap().trusted().clone();
+    // At once, where it is the next one: those behind it go as well, whether a version is missing there or not.
+    assert_eq!(versions_kept(&begun(planted(&[2, 3]))), [1]);
+    assert_eq!(versions_kept(&begun(planted(&[2, 3, 5, 6]))), [1]);
+    // Beyond, they stay until the server has shown those in between, and keep none of its roots out.
+    assert_eq!(versions_kept(&begun(planted(&[4, 6]))), [4, 6, 1]);
+    let (asked, result, kept) = repository.run(&image_root, planted(&[4, 6]));
+    assert!(asked.contains(&"4.root.json".to_owned()), "{asked:?}");
+    assert_eq!((result, versions_kept(&kept)), (Ok(()), vec![1, 2, 3, 4, 5]));
+}
+
+#[test]
+fn roots_beyond_a_missing_version_never_keep_a_new_one_out() {
+    let mut repository = Repository::new();
+    let signers = repository.signers(Role::Root);
+    let mut root = repository.root();
+    root["filling"] = "x".repeat(29_000).into();
+    let mut junk = |versions: std::ops::Range<u32>| -> Vec<Vec<u8>> {
+        let of = |version: u32| {
+            root["version"] = version.into();
+            envelope(&root, &[])
+        };
+        versions.map(of).collect()
+    };
+    repository.root_version = 99;
+    repository.rotate(&signers);
+    let image_root = repository.files["100.root.json"].clone();
+    repository.rotate(&signers);
+    let own: usize = [100, 101].map(|v| repository.files[&Role::Root.file(v)].len()).iter().sum();
+    let room = |junk: &[Vec<u8>]| u32::try_from((MAX_ROOT_BYTES - own) / junk[0].len()).unwrap();
+    let run = |roots: &[Vec<u8>]| {
+        let full = Trusted { roots: roots.to_vec(), ..Trusted::default() };
+        let (_, result, trusted) = repository.run(&image_root, full);
+        assert_eq!(result, Ok(()));
+        assert!(trusted.encode().unwrap().len() <= Trusted::MAX_ENCODED_BYTES);
+        versions_kept(&trusted)
+    };
+    // All are of one length. Those from before the image's go first, the oldest of them before others.
+    let (before, beyond) = (junk(10..20), junk(200..260));
+    let room = room(&before).min(room(&beyond));
+    let some = usize::try_from(room - 4).unwrap();
+    let expected: Vec<u32> = (16..20).chain(200..200 + room - 4).chain([100, 101]).collect();
+    assert_eq!(run(&[before.clone(), beyond[..some].to_vec()].concat()), expected);
+    // Then the newest of those beyond.
+    let expected: Vec<u32> = (200..200 + room).chain([100, 101]).collect();
+    assert_eq!(run(&[before, beyond].concat()), expected);
+}
+
+#[test]
+fn clause_5_3_11_compares_with_the_root_under_which_the_rest_was_verified() {
+    let mut repository = Repository::new();
+    let image_root = repository.image_root();
+    let signers = repository.signers(Role::Root);
+    for _ in 2..=4 {
+        repository.rotate(&signers);
+    }
+    // Whoever holds the online keys runs ahead where the root that replaces one of them is withheld.
+    let mut thief = repository.clone();
+    thief.files.retain(|name, _| (2..=5).all(|version| *name != Role::Root.file(version)));
+    thief.versions.insert(Role::Timestamp, 1_000_000);
+    thief.write_timestamp();
+    repository.keys.insert(Role::Snapshot, (vec![key(50)], 1));
+    repository.rotate(&signers);
+    repository.release("app-2");
+    let newer = &repository.files["4.root.json"].clone();
+    let (_, _, kept) = repository.run(newer, Trusted::default());
+    assert_eq!(versions_kept(&kept), [4, 5]);
+    let (_, result, fooled) = thief.run(&image_root, kept);
+    assert_eq!((result, versions_kept(&fooled)), (Ok(()), vec![4, 5, 1]));
+    // The timestamp's key is the same; the fifth root ends it nevertheless.
+    let (_, result, settled) = repository.run(newer, fooled);
+    assert_eq!((result, versions_kept(&settled)), (Ok(()), vec![1, 4, 5]));
+    // From then on the rest is verified under that root, and counts, a missing version or not.
+    repository.versions.insert(Role::Timestamp, 1);
+    repository.write_timestamp();
+    let back = Err(Refusal::Rollback { role: Role::Timestamp, found: 1, seen: 2 });
+    assert_eq!(repository.run(newer, settled).1, back);
+}
+
 #[test]
 fn clause_5_3_11_counts_where_the_image_brings_the_root() {
     for role in [Role::Timestamp, Role::Snapshot] {
