@@ -1,7 +1,7 @@
 //! Where things lie: the checkout, and the user's cache.
 
 use crate::failure::HostLacks;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use holdfast_images::destination;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -116,6 +116,23 @@ impl Workspace {
             Ok(commit) if clean => commit,
             Ok(commit) => format!("{commit}+"),
             Err(_) => "unknown".to_owned(),
+        }
+    }
+
+    /// Refuses an output that is a file of the checkout's commit: programs are made from those.
+    pub(crate) fn refuse_tracked(&self, output: &Path) -> Result<()> {
+        let Ok(real) = fs::canonicalize(output) else { return Ok(()) };
+        let root = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
+        let Some(inside) = real.strip_prefix(root).ok().and_then(Path::to_str) else {
+            return Ok(());
+        };
+        // A checkout without git says nothing of its files.
+        match self.git(&["ls-files", "--error-unmatch", "--", &format!(":(literal){inside}")]) {
+            Ok(_) => bail!(
+                "{}: is a file of this checkout; name a file that is not under version control",
+                output.display()
+            ),
+            Err(_) => Ok(()),
         }
     }
 

@@ -13,6 +13,7 @@ use command::{holdfast, refused, succeeds};
 use holdfast_images::key::PrivateKey;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use std::process::Command;
 
 const IMAGE: &str = r#"
@@ -190,6 +191,46 @@ fn an_output_goes_through_links_pipes_and_standard_output_and_is_never_an_input(
         &["image", "build", "--output", "pump.rom"],
         &["pump.rom: is the name of a boot loader"],
     );
+}
+
+/// Without a path there is no compiler: what is refused was refused before one was looked for.
+fn refused_at_once(directory: &Path, arguments: &[&str], parts: &[&str]) {
+    let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+        .args(arguments)
+        .current_dir(directory)
+        .env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))
+        .env("PATH", "/nowhere")
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
+    for part in parts {
+        assert!(message.contains(part), "{arguments:?}: no `{part}` in: {message}");
+    }
+}
+
+#[test]
+fn a_package_never_takes_the_place_of_what_it_is_made_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    succeeds(here, &["app", "new", "capp", "--lang", "c"]);
+    succeeds(here, &["app", "new", "rapp"]);
+    symlink("capp/src/main.c", here.join("link")).unwrap();
+    for (app, to) in [
+        ("capp", "capp/src/main.c"),
+        ("capp", "capp/src/new.h"),
+        ("capp", "link"),
+        ("rapp", "rapp/src/main.rs"),
+        ("rapp", "rapp/Cargo.toml"),
+        ("rapp", "rapp/app_manifest.json"),
+    ] {
+        let before = fs::read(here.join(to)).ok();
+        refused_at_once(here, &["app", "pack", app, "--output", to], &[to, "; name a"]);
+        assert!(fs::read(here.join(to)).ok() == before, "{to} was changed");
+    }
+    let pack = |to| ["app", "pack", "capp", "--output", to];
+    refused_at_once(here, &pack("capp"), &["capp: is a directory; name a file in it"]);
+    refused_at_once(here, &pack("x/"), &["x/: names a directory; name a file in it"]);
 }
 
 #[test]

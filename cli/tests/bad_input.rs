@@ -121,6 +121,31 @@ fn an_app_that_is_no_arm_program_is_refused() {
 }
 
 #[test]
+fn an_image_never_takes_the_place_of_what_it_is_made_from() {
+    let case = Case::new();
+    fs::create_dir(case.path("app/src")).unwrap();
+    case.write("app/src/main.c", "int main(void) { return 0; }\n");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/main.rs");
+    for (to, part) in [
+        (case.path("app/src/main.c"), "/app/src, whose files the output is made from"),
+        (case.path("app/src/new.img"), "/app/src, whose files the output is made from"),
+        (case.path("image.toml"), "image.toml, which is read; name another"),
+        (source.into(), "main.rs: is a file of this checkout"),
+    ] {
+        let before = fs::read(&to).ok();
+        let output = holdfast(&["image", "build", "--image"], &case.path("image.toml"))
+            .arg("--output")
+            .arg(&to)
+            .output()
+            .unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        assert!(message.contains(part), "no `{part}` in: {message}");
+        assert!(fs::read(&to).ok() == before, "{} was changed", to.display());
+    }
+}
+
+#[test]
 fn an_app_that_is_linked_to_what_the_image_lacks_is_refused_with_the_library() {
     let case = Case::new();
     let source = case.path("app/hello.c");

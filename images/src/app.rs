@@ -7,6 +7,7 @@
 //! DIR/root/...            files taken over as they are, prebuilt programs and libraries included
 //! ```
 
+use crate::destination::{self, DestinationError};
 use crate::{FieldError, FileError};
 use holdfast_core::app_manifest::{self, AppManifest, AppManifestError};
 use holdfast_core::elf::{self, ElfError};
@@ -196,6 +197,61 @@ pub fn load(directory: &Path, program: Option<Vec<u8>>) -> Result<App, AppError>
     Ok(app)
 }
 
+/// Directories of an app whose files make it.
+const SOURCES: [&str; 3] = ["src", "include", "root"];
+/// Files of an app that make it, beside its manifest.
+const SOURCE_FILES: [&str; 6] = [
+    "Cargo.toml",
+    "Cargo.lock",
+    "build.rs",
+    "rust-toolchain",
+    "rust-toolchain.toml",
+    ".cargo/config.toml",
+];
+/// Deeper than this, files are not compared with an output.
+const MOST_LEVELS: usize = 16;
+
+/// Refuses an output that is, or would lie among, what the app in `directory` is made from.
+///
+/// # Errors
+/// It is.
+pub fn refuse_output(directory: &Path, output: &Path) -> Result<(), DestinationError> {
+    let sources = SOURCES.map(|name| directory.join(name));
+    destination::refuse_inside(output, sources.iter().map(PathBuf::as_path))?;
+    let mut files: Vec<PathBuf> = [app_manifest::FILE_NAME]
+        .into_iter()
+        .chain(SOURCE_FILES)
+        .map(|name| directory.join(name))
+        .chain(targets(&directory.join("Cargo.toml")))
+        .collect();
+    // Links and further names of a file lead out of the directories.
+    for source in &sources {
+        files_below(source, MOST_LEVELS, &mut files);
+    }
+    destination::refuse_inputs(output, files.iter().map(PathBuf::as_path))
+}
+
+/// Files that a Cargo package names as the beginnings of its programs; what is wrong with it, cargo says.
+fn targets(cargo: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string(cargo).ok().and_then(|text| text.parse::<toml::Table>().ok());
+    let Some(table) = table else { return Vec::new() };
+    let programs = table.get("bin").and_then(toml::Value::as_array).into_iter().flatten();
+    let named = programs.chain(table.get("lib")).filter_map(|target| target.get("path"));
+    let build = table.get("package").and_then(|package| package.get("build"));
+    let paths = named.chain(build).filter_map(toml::Value::as_str);
+    paths.map(|path| cargo.with_file_name(path)).collect()
+}
+
+/// Adds the files below a directory, as far as they can be listed: what cannot be read is said when it is.
+fn files_below(directory: &Path, levels: usize, files: &mut Vec<PathBuf>) {
+    for path in fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()) {
+        match levels.checked_sub(1) {
+            Some(levels) if path.is_dir() => files_below(&path, levels, files),
+            _ => files.push(path),
+        }
+    }
+}
+
 impl App {
     fn host_path(&self, file: &str) -> PathBuf {
         self.directory.join("root").join(file)
@@ -316,6 +372,38 @@ mod tests {
         );
         let directory = app(&MANIFEST.replace("\"SchemaVersion\": 1", "\"SchemaVersion\": 7"));
         assert!(refusal(&directory).ends_with("app_manifest.json: SchemaVersion: must be 1, is 7"));
+    }
+
+    #[test]
+    fn an_output_is_no_source_of_the_app() {
+        let directory = app(MANIFEST);
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("src")).unwrap();
+        let cargo = "[package]\nbuild = \"make.rs\"\n[[bin]]\nname = \"x\"\npath = \"x.rs\"\n";
+        fs::write(at("Cargo.toml"), cargo).unwrap();
+        for name in ["x.rs", "make.rs", "elsewhere.h", "other", "src/main.c", "root/bin/app"] {
+            fs::write(at(name), "x").unwrap();
+        }
+        symlink("../elsewhere.h", at("src/elsewhere.h")).unwrap();
+        symlink("src/main.c", at("link")).unwrap();
+        for source in [
+            "app_manifest.json",
+            "Cargo.toml",
+            "x.rs",
+            "make.rs",
+            "elsewhere.h",
+            "link",
+            "src/main.c",
+            "src/new",
+            "root/bin/app",
+            "root/new",
+        ] {
+            let message = refuse_output(directory.path(), &at(source)).unwrap_err().to_string();
+            assert!(message.contains(source) && message.contains("; name a"), "{message}");
+        }
+        for good in ["other", "app.package", "target/app.package"] {
+            refuse_output(directory.path(), &at(good)).unwrap();
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// Longest chain of links that is followed, as the kernel has it.
 const MOST_LINKS: usize = 40;
@@ -35,6 +35,17 @@ pub enum DestinationError {
         path: PathBuf,
         /// What it is, and what it should be.
         reason: &'static str,
+    },
+    /// It would lie among what it is made from.
+    #[error(
+        "{}: lies in {}, whose files the output is made from; name a file outside that directory",
+        path.display(), directory.display()
+    )]
+    Inside {
+        /// The path.
+        path: PathBuf,
+        /// The directory that is read.
+        directory: PathBuf,
     },
     /// It would be written over what it is made from.
     #[error("{}: is the same file as {}, which is read; name another", path.display(), input.display())]
@@ -94,6 +105,54 @@ pub fn check_file(path: &Path) -> Result<(), DestinationError> {
         Place::File { .. } => Ok(()),
         Place::Stream => Err(unfit(path, NO_FILE)),
     }
+}
+
+/// Refuses what [`write()`] would refuse, before the work is done.
+///
+/// # Errors
+/// What lies there is neither a file nor what takes bytes one behind the other.
+pub fn check(path: &Path) -> Result<(), DestinationError> {
+    place(path).map(drop)
+}
+
+/// Refuses an output that lies in one of these directories, or would lie there once it is written.
+///
+/// # Errors
+/// It does.
+pub fn refuse_inside<'a>(
+    output: &Path,
+    directories: impl IntoIterator<Item = &'a Path>,
+) -> Result<(), DestinationError> {
+    // What leads to a descriptor has no place.
+    let Some(real) = follow(output)?.and_then(|path| resolve(&path)) else { return Ok(()) };
+    let is_around = |directory: &&Path| {
+        fs::canonicalize(directory).is_ok_and(|directory| real.starts_with(directory))
+    };
+    match directories.into_iter().find(is_around) {
+        Some(directory) => Err(DestinationError::Inside {
+            path: output.to_owned(),
+            directory: directory.to_owned(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The absolute path without links and `..` of what may be there or not.
+fn resolve(path: &Path) -> Option<PathBuf> {
+    let mut real = PathBuf::new();
+    for component in std::path::absolute(path).ok()?.components() {
+        match component {
+            Component::ParentDir => {
+                real.pop();
+            }
+            other => {
+                real.push(other);
+                // What is not there yet is no link.
+                real = fs::canonicalize(&real).unwrap_or(real);
+            }
+        }
+    }
+    Some(real)
 }
 
 /// Refuses an output that is one of the files that it is made from, under whatever name.
@@ -180,6 +239,9 @@ fn leads_to_descriptor(path: &Path) -> bool {
 }
 
 fn place(path: &Path) -> Result<Place, DestinationError> {
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+        return Err(unfit(path, "names a directory; name a file in it"));
+    }
     let found = match fs::metadata(path) {
         Ok(found) => Some(found),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -405,6 +467,49 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(fs::read(&path).unwrap(), b"before");
         assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_output_does_not_lie_among_what_it_is_made_from() {
+        let scratch = directory();
+        let at = |name: &str| scratch.path().join(name);
+        fs::create_dir_all(at("app/src/deep")).unwrap();
+        fs::write(at("app/src/main.c"), "x").unwrap();
+        symlink("app/src/main.c", at("soft")).unwrap();
+        symlink("app/src/new", at("dangling")).unwrap();
+        symlink("app/src", at("sources")).unwrap();
+        for (name, inside) in [
+            ("app/src/main.c", true),
+            ("app/src/new", true),
+            ("app/src/not/there/yet", true),
+            ("app/../app/not there/../src/new", true),
+            ("soft", true),
+            ("dangling", true),
+            ("sources/deep/new", true),
+            ("app/new", false),
+            ("app/src2", false),
+            ("app/src/../new", false),
+            ("new", false),
+        ] {
+            let refused = refuse_inside(&at(name), [at("app/root").as_path(), &at("app/src")]);
+            assert_eq!(refused.is_err(), inside, "{name}");
+        }
+        let error = refuse_inside(&at("soft"), [at("app/src").as_path()]).unwrap_err().to_string();
+        assert!(
+            error.contains("soft: lies in ") && error.contains("name a file outside"),
+            "{error}"
+        );
+        refuse_inside(Path::new("/dev/stdout"), [at("app/src").as_path()]).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_ends_in_a_slash_names_no_file() {
+        let scratch = directory();
+        let path = format!("{}/new/", scratch.path().display());
+        let error = check(Path::new(&path)).unwrap_err().to_string();
+        assert!(error.ends_with("new/: names a directory; name a file in it"), "{error}");
+        check(Path::new("/dev/null")).unwrap();
+        check(&scratch.path().join("new")).unwrap();
     }
 
     #[test]

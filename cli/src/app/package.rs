@@ -6,8 +6,8 @@ use crate::output;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use holdfast_core::app_manifest;
 use holdfast_core::package::SIGNATURE_BYTES;
+use holdfast_images::app;
 use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::root::EntryKind;
@@ -91,12 +91,11 @@ pub(crate) fn build(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
 }
 
 pub(crate) fn pack(workspace: &Workspace, args: &PackArgs) -> Result<()> {
-    let manifest = args.directory.join(app_manifest::FILE_NAME);
-    destination::refuse_inputs(&args.output, [manifest.as_path()])?;
+    // Cheap mistakes are said before a compiler is fetched and run.
+    destination::check(&args.output)?;
+    app::refuse_output(&args.directory, &args.output)?;
+    workspace.refuse_tracked(&args.output)?;
     let app = ImageBuilder::new(workspace, false, false)?.app(&args.directory)?;
-    let collected = app.files.keys().map(|file| args.directory.join("root").join(file));
-    let collected: Vec<PathBuf> = collected.collect();
-    destination::refuse_inputs(&args.output, collected.iter().map(PathBuf::as_path))?;
     let bytes = package::pack(&app, &args.product, &args.board)?;
     workspace::write(&args.output, &bytes)?;
     let output = args.output.display();

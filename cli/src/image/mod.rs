@@ -191,8 +191,7 @@ impl<'a> ImageBuilder<'a> {
         };
         // Cheap mistakes are said before expensive work begins.
         build::check_output(&path)?;
-        let read = app_paths.iter().map(PathBuf::as_path).chain([manifest_path]);
-        destination::refuse_inputs(&path, read)?;
+        self.refuse_output(&path, &manifest, &app_paths)?;
         let directories: Vec<PathBuf> =
             app_paths.iter().filter(|p| !p.is_file()).cloned().collect();
         app::check_together(&directories, &board.offered())?;
@@ -293,6 +292,31 @@ impl<'a> ImageBuilder<'a> {
             },
         )?;
         Ok(Built { path, symbols, sizes, memory_mib, manifest: manifest.clone() })
+    }
+
+    /// Refuses an output that is, or would lie among, what the image is made from; its boot loader lies beside it.
+    fn refuse_output(
+        &self,
+        output: &Path,
+        manifest: &ImageManifest,
+        apps: &[PathBuf],
+    ) -> Result<()> {
+        let mut read = vec![manifest.path.clone()];
+        read.extend(manifest.app_key_paths());
+        read.extend(manifest.boot_key_paths().into_iter().flatten());
+        if let Some(update) = &manifest.update {
+            let roots = update.repositories().filter_map(|(_, source)| source.root.as_ref());
+            read.extend(roots.chain(&update.authorities).map(|path| manifest.beside(path)));
+        }
+        read.extend(apps.iter().cloned());
+        for written in [output, &build::rom_path(output)] {
+            destination::refuse_inputs(written, read.iter().map(PathBuf::as_path))?;
+            for app in apps.iter().filter(|path| path.is_dir()) {
+                app::refuse_output(app, written)?;
+            }
+            self.workspace.refuse_tracked(written)?;
+        }
+        Ok(())
     }
 
     /// The packages of all programs in an image, each with the directory that cargo builds it in.
