@@ -8,6 +8,7 @@
 //! ```
 
 use crate::destination::{self, DestinationError};
+use crate::document::{self, DocumentError};
 use crate::{FieldError, FileError};
 use holdfast_core::app_manifest::{self, AppManifest, AppManifestError};
 use holdfast_core::elf::{self, ElfError};
@@ -48,6 +49,9 @@ pub enum AppError {
     /// A file cannot be read.
     #[error(transparent)]
     File(#[from] FileError),
+    /// The manifest is no file, or too long.
+    #[error(transparent)]
+    Document(#[from] DocumentError),
     /// The manifest is no JSON, or does not follow the schema: one line for each fault.
     #[error("{}", lines(path, error))]
     Manifest {
@@ -137,7 +141,7 @@ pub fn load_manifest(directory: &Path) -> Result<AppManifest, AppError> {
 /// # Errors
 /// As [`load_manifest`].
 pub fn load_manifest_file(path: &Path) -> Result<AppManifest, AppError> {
-    let text = fs::read(path).map_err(FileError::at("read", path))?;
+    let text = document::read(path, app_manifest::MAX_BYTES)?;
     AppManifest::parse(&text).map_err(|error| AppError::Manifest { path: path.to_owned(), error })
 }
 
@@ -180,9 +184,9 @@ pub fn check_together(
 /// See [`AppError`].
 pub fn load(directory: &Path, program: Option<Vec<u8>>) -> Result<App, AppError> {
     let manifest = load_manifest(directory)?;
-    check_supported(&manifest, &directory.join(app_manifest::FILE_NAME))?;
     let manifest_path = directory.join(app_manifest::FILE_NAME);
-    let manifest_text = fs::read(&manifest_path).map_err(FileError::at("read", &manifest_path))?;
+    check_supported(&manifest, &manifest_path)?;
+    let manifest_text = document::read(&manifest_path, app_manifest::MAX_BYTES)?;
     let (mut files, mut links) = (BTreeMap::new(), BTreeMap::new());
     let root = directory.join("root");
     if root.is_dir() {
@@ -208,6 +212,8 @@ const SOURCE_FILES: [&str; 6] = [
     "rust-toolchain.toml",
     ".cargo/config.toml",
 ];
+/// Longest manifest of a Cargo package in which an output is looked for, in bytes.
+const MAX_CARGO_BYTES: usize = 1 << 20;
 /// Deeper than this, files are not compared with an output.
 const MOST_LEVELS: usize = 16;
 
@@ -233,8 +239,8 @@ pub fn refuse_output(directory: &Path, output: &Path) -> Result<(), DestinationE
 
 /// Files that a Cargo package names as the beginnings of its programs; what is wrong with it, cargo says.
 fn targets(cargo: &Path) -> Vec<PathBuf> {
-    let table = fs::read_to_string(cargo).ok().and_then(|text| text.parse::<toml::Table>().ok());
-    let Some(table) = table else { return Vec::new() };
+    let bytes = document::read(cargo, MAX_CARGO_BYTES).unwrap_or_default();
+    let Ok(table) = toml::from_slice::<toml::Table>(&bytes) else { return Vec::new() };
     let programs = table.get("bin").and_then(toml::Value::as_array).into_iter().flatten();
     let named = programs.chain(table.get("lib")).filter_map(|target| target.get("path"));
     let build = table.get("package").and_then(|package| package.get("build"));
@@ -372,6 +378,16 @@ mod tests {
         );
         let directory = app(&MANIFEST.replace("\"SchemaVersion\": 1", "\"SchemaVersion\": 7"));
         assert!(refusal(&directory).ends_with("app_manifest.json: SchemaVersion: must be 1, is 7"));
+    }
+
+    #[test]
+    fn a_manifest_is_a_file_within_bounds() {
+        let directory = app(&format!("{MANIFEST}{}", " ".repeat(app_manifest::MAX_BYTES)));
+        assert!(refusal(&directory).ends_with("app_manifest.json: is longer than 65536 bytes"));
+        let path = directory.path().join(app_manifest::FILE_NAME);
+        fs::remove_file(&path).unwrap();
+        symlink("/dev/zero", &path).unwrap();
+        assert!(refusal(&directory).contains("app_manifest.json: is no regular file; write"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use crate::FieldError;
 use crate::boot::BOOT_LOG_BYTES;
+use crate::document;
 use crate::manifest::{ManifestError, read_text};
 use holdfast_core::boot_loader::Form;
 use holdfast_core::peripheral::{Access, BoardPeripheral, Kind};
@@ -291,9 +292,9 @@ impl Board {
             }));
         }
         let text = read_text(&path)?;
-        let board: Self = toml::from_str(&text).map_err(|source| ManifestError::Toml {
+        let board: Self = toml::from_str(&text).map_err(|error| ManifestError::Toml {
             path: path.clone(),
-            source: Box::new(source),
+            complaint: document::complaint(&text, &error),
         })?;
         let checked = if board.name == name {
             board.check()

@@ -14,6 +14,7 @@ pub mod debug_port;
 pub mod destination;
 pub mod device_tree;
 pub mod disk;
+pub mod document;
 pub mod ext4;
 pub mod flash;
 pub mod key;

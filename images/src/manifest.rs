@@ -1,6 +1,7 @@
 //! The image manifest: which board, services and apps make one image.
 
-use crate::{FieldError, FileError};
+use crate::FieldError;
+use crate::document::{self, DocumentError};
 use holdfast_core::app_manifest::{ComponentId, Limits};
 use holdfast_core::component::{self, App};
 use holdfast_core::network::config::{Addressing, Interface, NetworkConfig};
@@ -11,7 +12,6 @@ use holdfast_core::release::Repository;
 use holdfast_core::update::config::Window;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
-use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -402,7 +402,7 @@ fn at_least_one<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
 
 /// The text of a document that a person has written; a byte order mark in front of it is left out.
 pub(crate) fn read_text(path: &Path) -> Result<String, ManifestError> {
-    let bytes = fs::read(path).map_err(FileError::at("read", path))?;
+    let bytes = document::read(path, document::MAX_BYTES)?;
     let refuse = |reason: &str| FieldError {
         path: path.to_owned(),
         field: "encoding".to_owned(),
@@ -430,14 +430,14 @@ fn default_hostname() -> String {
 pub enum ManifestError {
     /// It cannot be read.
     #[error(transparent)]
-    File(#[from] FileError),
+    Document(#[from] DocumentError),
     /// It is no TOML, or not of the right shape; the message names line and field.
-    #[error("{}: {}", path.display(), source.to_string().trim_end())]
+    #[error("{}: {complaint}", path.display())]
     Toml {
         /// The manifest.
         path: PathBuf,
-        /// Where and why; said in full above.
-        source: Box<toml::de::Error>,
+        /// Where and why, with as much of the line as can be shown.
+        complaint: String,
     },
     /// A value is out of bounds.
     #[error(transparent)]
@@ -451,9 +451,9 @@ impl ImageManifest {
     /// Unreadable, not TOML, an unknown or missing field, or a value out of bounds.
     pub fn load(path: &Path) -> Result<Self, ManifestError> {
         let text = read_text(path)?;
-        let mut manifest: Self = toml::from_str(&text).map_err(|source| ManifestError::Toml {
+        let mut manifest: Self = toml::from_str(&text).map_err(|error| ManifestError::Toml {
             path: path.to_owned(),
-            source: Box::new(source),
+            complaint: document::complaint(&text, &error),
         })?;
         manifest.path = path.to_owned();
         if manifest.product.is_empty() {
@@ -606,6 +606,8 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::error::Error;
+    use std::fs;
 
     const GOOD: &str = r#"
 schema = 1
@@ -697,6 +699,22 @@ data_mib = 16
         assert!(message.contains("image.toml") && message.contains("memory_mb"), "{message}");
         let message = refusal("schema = 1", "schema = 2");
         assert!(message.contains("schema: must be 1"), "{message}");
+    }
+
+    #[test]
+    fn a_fault_of_the_text_is_said_once_and_a_manifest_has_bounds() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.toml");
+        let refusal = |text: &str| {
+            fs::write(&path, text).unwrap();
+            ImageManifest::load(&path).unwrap_err()
+        };
+        let error = refusal("schema = \n");
+        assert!(error.source().is_none() && error.to_string().contains("image.toml: line 1"));
+        let error = refusal(&format!("{GOOD}#{}", " ".repeat(document::MAX_BYTES)));
+        assert!(error.to_string().ends_with("image.toml: is longer than 65536 bytes"), "{error}");
+        let error = ImageManifest::load(Path::new("/dev/zero")).unwrap_err().to_string();
+        assert!(error.starts_with("/dev/zero: is no regular file"), "{error}");
     }
 
     #[test]

@@ -167,7 +167,7 @@ pub struct Fault {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AppManifestError {
     /// Longer than [`MAX_BYTES`].
-    #[error("longer than {MAX_BYTES} bytes")]
+    #[error("is longer than {MAX_BYTES} bytes")]
     TooLong,
     /// No JSON; the text says where, and what it is instead where that can be told.
     #[error("{0}")]
