@@ -10,9 +10,10 @@ use clap::Args;
 use disk::{Disk, Views};
 use holdfast_images::board::{Board, Place};
 use holdfast_images::flash::{self, FlashError, Step};
-use holdfast_images::{build, destination, show, verify};
+use holdfast_images::{build, destination, disk as image_disk, show, verify};
 use medium::Medium;
 use std::io::{IsTerminal, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Arguments of `flash`.
@@ -31,7 +32,7 @@ pub(crate) struct FlashArgs {
     /// The whole disk of a card, such as /dev/sdb or /dev/mmcblk0, or a file.
     #[arg(long, value_name = "DEVICE|FILE")]
     to: PathBuf,
-    /// Do not ask whether the card may be erased.
+    /// Do not ask whether the card, or a file that is no image, may be erased.
     #[arg(long)]
     yes: bool,
     /// Write an image that believes development keys, which everybody has.
@@ -62,10 +63,11 @@ pub(crate) fn run(workspace: &workspace::Workspace, args: &FlashArgs) -> Result<
     if let Some(disk) = &disk {
         refuse(disk, args, image.len())?;
     }
+    let lost = Lost::at(&args.to, disk);
     let shared = args.even_if_mounted || args.even_if_it_is_a_system_disk;
     // Whoever cannot write it is not asked either.
-    let mut medium = Medium::open(&args.to, disk.is_some(), shared)?;
-    say_what_is_lost(args, disk.as_ref())?;
+    let mut medium = Medium::open(&args.to, matches!(lost, Lost::Disk(_)), shared)?;
+    say_what_is_lost(args, &lost)?;
     medium.shorten(&args.to, image.len())?;
     eprintln!(
         "{}: does not boot until all of it is written; interrupted, the same command goes on",
@@ -184,21 +186,61 @@ fn refuse(disk: &Disk, args: &FlashArgs, image_bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// Shows what will be erased; asks, where there is somebody to answer.
-fn say_what_is_lost(args: &FlashArgs, disk: Option<&Disk>) -> Result<()> {
-    let path = args.to.display();
-    let Some(disk) = disk else {
-        if args.to.exists() {
-            eprintln!("{path}: a file, which is replaced");
+/// What lies where the image goes.
+#[derive(Debug)]
+enum Lost {
+    /// A card.
+    Disk(Disk),
+    /// Nothing, or a file in which nothing is.
+    Nothing,
+    /// A file that holds an image, or what an earlier attempt has left of one.
+    Image,
+    /// A file of so many bytes that hold something else.
+    OtherFile(u64),
+}
+
+impl Lost {
+    /// Looks at `path`, before anything is made there.
+    fn at(path: &Path, disk: Option<Disk>) -> Self {
+        if let Some(disk) = disk {
+            return Self::Disk(disk);
         }
-        return Ok(());
-    };
-    eprintln!("{path}: {}, {} MiB. All of this is erased:", disk.model, disk.bytes / 1_048_576);
-    if disk.partitions.is_empty() {
-        eprintln!("  no partitions");
+        let Ok(found) = std::fs::metadata(path) else { return Self::Nothing };
+        // A file of holes alone, as `truncate` makes it for a card.
+        if found.len() == 0 || (found.blocks() == 0 && found.len() > 1 << 20) {
+            return Self::Nothing;
+        }
+        let is_image = || show::read_boot_state(path).is_ok();
+        let unfinished =
+            || image_disk::read_boot_loader(path).is_ok_and(|start| flash::is_unfinished(&start));
+        if is_image() || unfinished() { Self::Image } else { Self::OtherFile(found.len()) }
     }
-    for (name, bytes) in &disk.partitions {
-        eprintln!("  {name}: {} MiB", bytes / 1_048_576);
+}
+
+/// Shows what will be erased; asks, where there is somebody to answer.
+fn say_what_is_lost(args: &FlashArgs, lost: &Lost) -> Result<()> {
+    let path = args.to.display();
+    match lost {
+        Lost::Nothing => return Ok(()),
+        Lost::Image => {
+            eprintln!("{path}: an image, which is replaced");
+            return Ok(());
+        }
+        Lost::OtherFile(bytes) => {
+            eprintln!(
+                "{path}: a file of {bytes} bytes that is no Holdfast image. All of it is erased"
+            );
+        }
+        Lost::Disk(disk) => {
+            let mib = disk.bytes / 1_048_576;
+            eprintln!("{path}: {}, {mib} MiB. All of this is erased:", disk.model);
+            if disk.partitions.is_empty() {
+                eprintln!("  no partitions");
+            }
+            for (name, bytes) in &disk.partitions {
+                eprintln!("  {name}: {} MiB", bytes / 1_048_576);
+            }
+        }
     }
     if args.yes {
         return Ok(());
@@ -214,4 +256,35 @@ fn say_what_is_lost(args: &FlashArgs, disk: Option<&Disk>) -> Result<()> {
         bail!("{path}: left as it was");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_images::disk::{ALIGN_BYTES, Layout, Partition};
+    use std::fs::{self, File};
+
+    #[test]
+    fn a_file_that_is_no_image_is_told_from_one_that_may_be_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["empty", "holes", "letter", "image"] {
+            File::create(at(name)).unwrap();
+        }
+        let sized = |name: &str| File::options().read(true).write(true).open(at(name)).unwrap();
+        sized("holes").set_len(64 << 20).unwrap();
+        fs::write(at("letter"), "Dear all,").unwrap();
+        let mut image = sized("image");
+        image.set_len(16 << 20).unwrap();
+        let partition =
+            Partition { name: "bootstate".to_owned(), start: ALIGN_BYTES, length: 2 * ALIGN_BYTES };
+        let layout = Layout { length: 16 << 20, entry_array: 2016, partitions: vec![partition] };
+        layout.write_tables(&mut image, b"x").unwrap();
+        for name in ["none", "empty", "holes"] {
+            assert!(matches!(Lost::at(&at(name), None), Lost::Nothing), "{name}");
+        }
+        assert!(!at("none").exists());
+        assert!(matches!(Lost::at(&at("image"), None), Lost::Image));
+        assert!(matches!(Lost::at(&at("letter"), None), Lost::OtherFile(9)));
+    }
 }

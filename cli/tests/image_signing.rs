@@ -94,6 +94,10 @@ fn a_production_image_is_signed_by_a_key_kept_elsewhere() {
     assert!(succeeds(path, &["image", "show", "p.img"]).contains("(production)"));
     assert!(succeeds(path, &flash).contains("read back, SHA-256"));
     assert!(fs::read(path.join("card.img")).unwrap() == fs::read(path.join("p.img")).unwrap());
+    fs::write(path.join("letter"), "Dear all,").unwrap();
+    let onto = ["flash", "--image", "p.img", "--to", "letter"];
+    refused(path, &onto, &["letter: a file of 9 bytes that is no Holdfast image", "--yes"]);
+    assert_eq!(fs::read(path.join("letter")).unwrap(), b"Dear all,");
     let image = fs::read(path.join("p.img")).unwrap();
     symlink("p.img", path.join("link.card")).unwrap();
     fs::hard_link(path.join("p.img"), path.join("hard.card")).unwrap();
