@@ -4,13 +4,13 @@ mod disk;
 mod medium;
 
 use crate::progress::Bytes;
-use crate::workspace;
+use crate::{image, workspace};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use disk::{Disk, Views};
 use holdfast_images::board::{Board, Place};
 use holdfast_images::flash::{self, FlashError, Step};
-use holdfast_images::{build, destination, disk as image_disk, show, verify};
+use holdfast_images::{build, destination, disk as image_disk, show};
 use medium::Medium;
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::MetadataExt;
@@ -102,9 +102,8 @@ pub(crate) fn run(workspace: &workspace::Workspace, args: &FlashArgs) -> Result<
 
 /// Refuses what would not boot, and what must not be shipped.
 fn check_image(workspace: &workspace::Workspace, args: &FlashArgs) -> Result<()> {
-    let image = show::show(&args.image).with_context(|| args.image.display().to_string())?;
-    let chain = verify::verify(&args.image, None, None)
-        .with_context(|| format!("{}: cannot be verified", args.image.display()))?;
+    let image = image::show_image(&args.image)?;
+    let chain = image::verify_image(&args.image, None, None)?;
     if !chain.is_sound() {
         bail!(
             "{}: its boot loader would not start it; `cargo holdfast image verify` says why, and an \

@@ -271,10 +271,21 @@ fn usage_errors_have_exit_code_2() {
 #[test]
 fn an_image_that_is_none_is_refused() {
     let case = Case::new();
-    let output = holdfast(&["image", "show"], &case.path("image.toml")).output().unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{message}");
-    assert!(message.contains("partition table"), "{message}");
+    for command in ["show", "verify", "sign", "append-app"] {
+        let mut arguments = vec!["image", command];
+        if command == "sign" {
+            arguments.extend(["--key", "/nowhere"]);
+        }
+        let mut holdfast = holdfast(&arguments, &case.path("image.toml"));
+        if command == "append-app" {
+            holdfast.arg(case.path("app/app_manifest.json"));
+        }
+        let output = holdfast.output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        let expected = "image.toml: is no Holdfast image (no partition table)";
+        assert!(message.contains(expected), "{command}: {message}");
+    }
 }
 
 #[test]

@@ -114,7 +114,11 @@ fn a_production_image_is_signed_by_a_key_kept_elsewhere() {
     refused(path, &["image", "verify", "renamed.img"], &["renamed.rom is not beside it", "--rom"]);
     fs::write(path.join("packed.img"), [b"\xfd7zXZ\0", &image[..4096]].concat()).unwrap();
     for command in [&["image", "verify", "packed.img"][..], &["image", "show", "packed.img"]] {
-        refused(path, command, &["it is compressed with xz (`xz -dk FILE`); unpack it first"]);
+        refused(
+            path,
+            command,
+            &["packed.img: is compressed with xz (`xz -dk FILE`); unpack it first"],
+        );
     }
     refused(path, &["flash", "--image", "packed.img", "--to", "card.img"], &["compressed with xz"]);
     refused(

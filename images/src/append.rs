@@ -80,6 +80,19 @@ pub enum AppendError {
     Used(String),
 }
 
+impl AppendError {
+    /// True when it is said of the image, and false of the package; none when it names the file by itself.
+    #[must_use]
+    pub fn is_of_image(&self) -> Option<bool> {
+        match self {
+            Self::File(_) | Self::Destination(_) | Self::Disk(DiskError::File(_)) => None,
+            Self::Show(error) if error.names_the_file() => None,
+            Self::Unacceptable(_) | Self::NotListed { .. } | Self::Contested(_) => Some(false),
+            _ => Some(true),
+        }
+    }
+}
+
 /// What was done.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Appended {

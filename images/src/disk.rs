@@ -67,20 +67,17 @@ pub enum DiskError {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The partition table library refused.
-    #[error("cannot {operation} the partition table")]
-    Table {
-        /// `read` or `write`.
-        operation: &'static str,
-        /// Why.
-        #[source]
-        source: gptman::Error,
-    },
+    /// The partition tables cannot be written.
+    #[error("cannot write the partition table")]
+    Table(#[source] gptman::Error),
+    /// There is no partition table.
+    #[error("is no Holdfast image (no partition table)")]
+    NoTable(#[source] gptman::Error),
     /// It is packed.
-    #[error("it is compressed with {0}; unpack it first")]
+    #[error("is compressed with {0}; unpack it first")]
     Compressed(&'static str),
     /// A partition that every Holdfast disk has is missing.
-    #[error("there is no partition `{0}`; this is no Holdfast image")]
+    #[error("is no Holdfast image (no partition `{0}`)")]
     NoPartition(String),
     /// Contents that are larger than their partition.
     #[error("{what} has {length} bytes, more than partition `{partition}` holds ({room})")]
@@ -95,7 +92,7 @@ pub enum DiskError {
         room: u64,
     },
     /// The file ends before the partition does.
-    #[error("the image is cut short: partition `{0}` reaches beyond its end")]
+    #[error("is cut short: partition `{0}` reaches beyond its end")]
     CutShort(String),
 }
 
@@ -153,7 +150,7 @@ impl Layout {
     /// # Errors
     /// The file cannot be written.
     pub fn write_tables(&self, file: &mut File, identity: &[u8]) -> Result<(), DiskError> {
-        let failed = |source| DiskError::Table { operation: "write", source };
+        let failed = DiskError::Table;
         let sectors = self.length / SECTOR_BYTES;
         let mut entries = vec![GPTPartitionEntry::empty(); 128];
         for (entry, partition) in entries.iter_mut().zip(&self.partitions) {
@@ -192,7 +189,7 @@ impl Layout {
             let read = file.rewind().and_then(|()| file.read_exact(&mut start));
             match read.ok().and_then(|()| compression(&start)) {
                 Some(name) => DiskError::Compressed(name),
-                None => DiskError::Table { operation: "read", source },
+                None => DiskError::NoTable(source),
             }
         })?;
         let length = table.header.backup_lba.saturating_add(1).saturating_mul(SECTOR_BYTES);
@@ -415,11 +412,16 @@ mod tests {
                 bytes.resize(length, 7);
                 let error = refusal(&bytes);
                 assert!(matches!(error, DiskError::Compressed(_)), "{error}");
-                assert!(error.to_string().contains(&format!("with {name} (`")), "{error}");
+                assert!(
+                    error.to_string().starts_with(&format!("is compressed with {name} (`")),
+                    "{error}"
+                );
             }
         }
-        assert!(matches!(refusal(&[7; 4096]), DiskError::Table { .. }));
-        assert!(matches!(refusal(b""), DiskError::Table { .. }));
+        for other in [&[7; 4096][..], b""] {
+            let message = refusal(other).to_string();
+            assert_eq!(message, "is no Holdfast image (no partition table)");
+        }
     }
 
     #[test]

@@ -107,6 +107,14 @@ pub enum ShowError {
     },
 }
 
+impl ShowError {
+    /// True when it names the file by itself.
+    #[must_use]
+    pub fn names_the_file(&self) -> bool {
+        matches!(self, Self::File(_) | Self::Disk(DiskError::File(_)))
+    }
+}
+
 /// A partition of the image at `path`.
 ///
 /// # Errors

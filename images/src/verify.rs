@@ -79,6 +79,18 @@ pub enum VerifyError {
     Unfinished,
 }
 
+impl VerifyError {
+    /// True when it names the file by itself.
+    #[must_use]
+    pub fn names_the_file(&self) -> bool {
+        match self {
+            Self::File(_) => true,
+            Self::Show(error) => error.names_the_file(),
+            _ => false,
+        }
+    }
+}
+
 /// Why a slot does not boot.
 #[derive(Debug, thiserror::Error)]
 enum SlotError {

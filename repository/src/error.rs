@@ -6,9 +6,10 @@ use holdfast_core::release::metadata::{MetadataError, Role};
 use holdfast_core::update::bundle::BundleError;
 use holdfast_images::FileError;
 use holdfast_images::destination::DestinationError;
+use holdfast_images::disk::DiskError;
 use holdfast_images::package::PackError;
 use holdfast_images::show::ShowError;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Why a repository could not be read or written.
@@ -49,8 +50,13 @@ pub enum RepositoryError {
     #[error("the bundle {0}")]
     Bundle(BundleError),
     /// It is no image.
-    #[error(transparent)]
-    Image(#[from] ShowError),
+    #[error("{}", path.display())]
+    Image {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: Box<ShowError>,
+    },
     /// It is no app package.
     #[error("{}: {source}", path.display())]
     Package {
@@ -95,6 +101,16 @@ pub enum RepositoryError {
     /// A version that can rise no more.
     #[error("the version of {0} can rise no more")]
     Version(Role),
+}
+
+impl RepositoryError {
+    /// For use with `map_err`: what is wrong with the image at `path`.
+    pub(crate) fn of_image(path: &Path) -> impl Fn(ShowError) -> Self + '_ {
+        |error| match error {
+            ShowError::File(error) | ShowError::Disk(DiskError::File(error)) => Self::File(error),
+            error => Self::Image { path: path.to_owned(), source: Box::new(error) },
+        }
+    }
 }
 
 // No `#[from]`: its text is part of this error's.

@@ -47,17 +47,18 @@ impl Released {
 /// It is no image, or nobody has signed its slot.
 pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
     let refused = |reason| RepositoryError::Release { path: image.display().to_string(), reason };
-    let shown = show::show(image)?;
+    let named = RepositoryError::of_image(image);
+    let shown = show::show(image).map_err(&named)?;
     if shown.boot == BootStatus::Unsigned {
         return Err(refused("nobody has signed its slot; see `image sign`"));
     }
     let slot = SlotRelease::from_command_line(&shown.command_line)
         .map_err(|_| refused("its command line names no release"))?;
-    let mut bytes = show::read_partition(image, "boot-a")?;
+    let mut bytes = show::read_partition(image, "boot-a").map_err(&named)?;
     let fit = signature::fit_length(&bytes).ok_or_else(|| refused("its slot is damaged"))?;
     let boot_bytes = fit.next_multiple_of(verity::BLOCK_BYTES);
     bytes.resize(boot_bytes, 0);
-    let mut root = show::read_partition(image, "root-a")?;
+    let mut root = show::read_partition(image, "root-a").map_err(&named)?;
     root.truncate(shown.root_bytes);
     bytes.extend(root);
     let version: Version =
@@ -103,4 +104,22 @@ pub fn of_package(path: &Path) -> Result<Released, RepositoryError> {
         boot_chunks: String::new(),
     };
     Ok(Released { path: format!("apps/{name}-{}.package", header.version), bytes, release })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+
+    #[test]
+    fn what_is_no_image_is_named() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), [7; 4096]).unwrap();
+        let error = of_image(file.path()).unwrap_err();
+        let source = error.source().unwrap().to_string();
+        assert_eq!(error.to_string(), file.path().display().to_string());
+        assert_eq!(source, "is no Holdfast image (no partition table)");
+        let missing = of_image(Path::new("/nowhere/x.img")).unwrap_err().to_string();
+        assert_eq!(missing, "cannot open /nowhere/x.img");
+    }
 }

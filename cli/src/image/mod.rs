@@ -8,7 +8,7 @@ mod verify;
 
 pub(crate) use sign::{SignArgs, sign_command};
 pub(crate) use sources::{SourcesArgs, sources_command};
-pub(crate) use verify::{VerifyArgs, verify_command};
+pub(crate) use verify::{VerifyArgs, verify_command, verify_image};
 
 use crate::device_build::{self, DebugInfo, DeviceBuilder};
 use crate::kernel::{self, Purpose};
@@ -31,7 +31,7 @@ use holdfast_images::key::PublicKey;
 use holdfast_images::manifest::{ImageManifest, UpdateSource};
 use holdfast_images::package;
 use holdfast_images::root::EntryKind;
-use holdfast_images::show::{self, BootStatus, Image};
+use holdfast_images::show::{self, BootStatus, Image, ShowError};
 use holdfast_qemu::machine;
 use provenance::Provenance;
 use rustls::pki_types::CertificateDer;
@@ -580,8 +580,13 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
 }
 
 pub(crate) fn append_command(args: &AppendArgs) -> Result<()> {
-    let appended = append::append(&args.image, &args.package)
-        .with_context(|| format!("{}: {}", args.image.display(), args.package.display()))?;
+    let (image, package) = (args.image.display(), args.package.display());
+    let appended =
+        append::append(&args.image, &args.package).map_err(|error| match error.is_of_image() {
+            None => error.into(),
+            Some(true) => anyhow::Error::from(error).context(image.to_string()),
+            Some(false) => anyhow::Error::from(error).context(format!("{image}: {package}")),
+        })?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&appended).context("cannot write JSON")?);
     } else {
@@ -591,8 +596,21 @@ pub(crate) fn append_command(args: &AppendArgs) -> Result<()> {
     Ok(())
 }
 
+/// What is in the image at `path`; a refusal names it.
+pub(crate) fn show_image(path: &Path) -> Result<Image> {
+    show::show(path).map_err(named(path))
+}
+
+/// For use with `map_err`: has an error name the image at `path`.
+fn named(path: &Path) -> impl Fn(ShowError) -> anyhow::Error + '_ {
+    move |error| match error.names_the_file() {
+        true => error.into(),
+        false => anyhow::Error::from(error).context(path.display().to_string()),
+    }
+}
+
 pub(crate) fn show_command(args: &ShowArgs) -> Result<()> {
-    let image = show::show(&args.image)?;
+    let image = show_image(&args.image)?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&image).context("cannot write JSON")?);
     } else {

@@ -9,7 +9,6 @@ use crate::{host, process, source_package, u_boot};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_images::board::Board;
-use holdfast_images::show;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,7 +35,7 @@ pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Resu
     if args.output.symlink_metadata().is_ok() {
         bail!("{}: is there already", args.output.display());
     }
-    let shown = show::show(&args.image).with_context(|| image.to_string())?;
+    let shown = super::show_image(&args.image)?;
     let provenance = shown
         .provenance
         .with_context(|| format!("{image}: does not say what it was made from; build it again"))?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_images::verify::{self, Chain, SlotReport};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `image verify`.
 #[derive(Debug, Args)]
@@ -28,8 +28,16 @@ pub(crate) struct VerifyArgs {
     json: bool,
 }
 
+/// Checks an image; a refusal names it.
+pub(crate) fn verify_image(image: &Path, rom: Option<&Path>, board: Option<&str>) -> Result<Chain> {
+    verify::verify(image, rom, board).map_err(|error| match error.names_the_file() {
+        true => error.into(),
+        false => anyhow::Error::from(error).context(image.display().to_string()),
+    })
+}
+
 pub(crate) fn verify_command(args: &VerifyArgs) -> Result<()> {
-    let chain = verify::verify(&args.image, args.rom.as_deref(), args.board.as_deref())?;
+    let chain = verify_image(&args.image, args.rom.as_deref(), args.board.as_deref())?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&chain).context("cannot write JSON")?);
     } else {
