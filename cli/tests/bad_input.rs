@@ -203,7 +203,10 @@ fn a_production_image_is_refused_the_development_keys_of_the_boot_loader() {
     case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", ""));
     case.refused_with(
         &["--production"],
-        &["a production image cannot hold a development key of the boot loader"],
+        &[
+            "image.toml: trust.boot: a production image cannot hold a development key of the boot loader",
+            "`key new --for boot`",
+        ],
     );
 }
 
@@ -215,7 +218,13 @@ fn a_production_image_is_refused_a_development_key() {
         .unwrap();
     let trust = "[trust]\napp_keys = [\"app/key.pub.pem\"]\n";
     case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", trust));
-    case.refused_with(&["--production"], &["cannot hold a development key for apps"]);
+    let what =
+        "image.toml: trust.app_keys: a production image cannot hold a development key for apps";
+    case.refused_with(&["--production"], &[what, "`key new --for app`"]);
+    case.write("image.toml", GOOD);
+    let what =
+        "image.toml: [[app]] path: a production image cannot hold a development key for apps";
+    case.refused_with(&["--production"], &[what, "/app; name its package", "`app sign`"]);
 }
 
 #[test]

@@ -115,7 +115,18 @@ pub struct UpdateInputs {
     /// Certificates of the authorities that may vouch for the servers, in DER.
     pub authorities: Vec<Vec<u8>>,
     /// What of it belongs to development.
-    pub development: Option<&'static str>,
+    pub development: Option<Development>,
+}
+
+/// What of an image belongs to development.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Development {
+    /// The field of the image manifest that asks for it, or would say otherwise.
+    pub field: String,
+    /// What it is.
+    pub what: &'static str,
+    /// What to do instead.
+    pub remedy: &'static str,
 }
 
 /// Sizes of what was built, in bytes.
@@ -187,8 +198,17 @@ pub enum BuildError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// What was asked for belongs to development.
-    #[error("a production image cannot hold {0}")]
-    NotForProduction(String),
+    #[error("{}: {field}: a production image cannot hold {what}; {remedy}", path.display())]
+    NotForProduction {
+        /// The image manifest.
+        path: PathBuf,
+        /// The field, or the option, that asks for it.
+        field: String,
+        /// What it is.
+        what: String,
+        /// What to do instead.
+        remedy: &'static str,
+    },
 }
 
 /// Where the boot loader of the image at `image` is, for a board with a ROM.
@@ -361,23 +381,65 @@ fn writable(
     Ok(vec![("state", make("state", &[])?), ("apps", apps), ("data", data)])
 }
 
+/// Refuses the apps of a production image that are directories: what is packed from them is signed with the
+/// development key.
+///
+/// # Errors
+/// One of `apps` is no package.
+pub fn refuse_app_directories(
+    manifest: &ImageManifest,
+    apps: &[PathBuf],
+) -> Result<(), BuildError> {
+    let Some(directory) = apps.iter().find(|path| path.is_dir()) else { return Ok(()) };
+    let is_listed = manifest.app_paths().any(|path| path == *directory);
+    Err(BuildError::NotForProduction {
+        path: manifest.path.clone(),
+        field: if is_listed { "[[app]] path" } else { "--app" }.to_owned(),
+        what: format!(
+            "a development key for apps, which signs what is packed from {}",
+            directory.display()
+        ),
+        remedy: "name its package, made by `app pack`, signed by `app sign` with a key of your own, and that \
+                 key in `trust.app_keys`",
+    })
+}
+
 fn refuse_development(inputs: &Inputs<'_>) -> Result<(), BuildError> {
+    let refuse = |field: String, what: String, remedy| {
+        let path = inputs.manifest.path.clone();
+        Err(BuildError::NotForProduction { path, field, what, remedy })
+    };
     if inputs.manifest.debugged.is_some() {
-        return Err(BuildError::NotForProduction("the debug port of an app".to_owned()));
+        let what = "the debug port of an app".to_owned();
+        return refuse("--debug".to_owned(), what, "leave the option out");
     }
-    if let Some((service, _)) = inputs.services.iter().find(|(service, _)| service.test_only) {
-        return Err(BuildError::NotForProduction(format!("the test service `{}`", service.name)));
+    if let Some(index) = inputs.services.iter().position(|(service, _)| service.test_only) {
+        let name = inputs.services.get(index).map(|(service, _)| service.name.as_str());
+        return refuse(
+            format!("services[{index}].test_only"),
+            format!("the test service `{}`", name.unwrap_or_default()),
+            "leave the service out",
+        );
     }
+    let paths: Vec<PathBuf> = inputs.apps.iter().map(|(path, _)| path.clone()).collect();
+    refuse_app_directories(inputs.manifest, &paths)?;
     if inputs.app_keys.iter().any(|key| key.development) {
-        return Err(BuildError::NotForProduction("a development key for apps".to_owned()));
+        return refuse(
+            "trust.app_keys".to_owned(),
+            "a development key for apps".to_owned(),
+            "name the public key of one that `key new --for app` has made",
+        );
     }
-    if let Some(what) = inputs.update.as_ref().and_then(|update| update.development) {
-        return Err(BuildError::NotForProduction(what.to_owned()));
+    if let Some(development) = inputs.update.as_ref().and_then(|u| u.development.as_ref()) {
+        let Development { field, what, remedy } = development;
+        return refuse(field.clone(), (*what).to_owned(), remedy);
     }
     if inputs.boot_keys.iter().any(|key| key.development) {
-        return Err(BuildError::NotForProduction(
+        return refuse(
+            "trust.boot".to_owned(),
             "a development key of the boot loader".to_owned(),
-        ));
+            "name the public keys of three that `key new --for boot` has made",
+        );
     }
     Ok(())
 }
@@ -683,5 +745,47 @@ fn agent(name: &str, requests: Requests) -> ServiceGrants {
         readiness: policy::readiness(Some(AGENT_READY_WITHIN_MS)),
         critical: true,
         ..ServiceGrants::none(&format!("/{SERVICES}/{name}"), name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MANIFEST: &str = r#"
+schema = 1
+name = "first"
+version = "0.1.0"
+board = "qemu-virt"
+memory_mib = 64
+[[app]]
+path = "app"
+[slots]
+boot_mib = 8
+root_mib = 8
+[storage]
+state_mib = 8
+apps_mib = 32
+data_mib = 16
+"#;
+
+    #[test]
+    fn a_production_image_takes_packages_and_no_directories() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("app")).unwrap();
+        fs::create_dir(at("other")).unwrap();
+        fs::write(at("app.package"), "x").unwrap();
+        fs::write(at("image.toml"), MANIFEST).unwrap();
+        let manifest = ImageManifest::load(&at("image.toml")).unwrap();
+        refuse_app_directories(&manifest, &[at("app.package")]).unwrap();
+        for (name, field) in [("app", "[[app]] path"), ("other", "--app")] {
+            let refused = refuse_app_directories(&manifest, &[at("app.package"), at(name)]);
+            let message = refused.unwrap_err().to_string();
+            let start =
+                format!("image.toml: {field}: a production image cannot hold a development key");
+            assert!(message.contains(&start) && message.contains("`app sign`"), "{message}");
+            assert!(message.contains(&at(name).display().to_string()), "{message}");
+        }
     }
 }

@@ -24,7 +24,7 @@ use holdfast_images::append;
 use holdfast_images::board::Board;
 use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::boot_loader;
-use holdfast_images::build::{self, Inputs, Sizes, UpdateInputs};
+use holdfast_images::build::{self, Development, Inputs, Sizes, UpdateInputs};
 use holdfast_images::debug_port;
 use holdfast_images::destination;
 use holdfast_images::key::PublicKey;
@@ -192,6 +192,9 @@ impl<'a> ImageBuilder<'a> {
         // Cheap mistakes are said before expensive work begins.
         build::check_output(&path)?;
         self.refuse_output(&path, &manifest, &app_paths)?;
+        if self.production {
+            build::refuse_app_directories(&manifest, &app_paths)?;
+        }
         let directories: Vec<PathBuf> =
             app_paths.iter().filter(|p| !p.is_file()).cloned().collect();
         app::check_together(&directories, &board.offered())?;
@@ -353,7 +356,12 @@ impl<'a> ImageBuilder<'a> {
             let root = match &source.root {
                 Some(path) => workspace::read(&manifest.beside(path))?,
                 None => {
-                    development = Some("a development root of releases");
+                    development = Some(Development {
+                        field: format!("update.{repository}.root"),
+                        what: "a development root of releases",
+                        remedy: "name the root of a repository that `release new` has made with \
+                                 keys of your own",
+                    });
                     release::development_root(self.workspace)?
                 }
             };
@@ -365,7 +373,11 @@ impl<'a> ImageBuilder<'a> {
             authorities.extend(certificates(&workspace::read(&path)?, &path)?);
         }
         if authorities.is_empty() {
-            development = Some("the development authority for servers");
+            development = Some(Development {
+                field: "update.authorities".to_owned(),
+                what: "the development authority for servers",
+                remedy: "name the certificates of the authorities that vouch for your servers",
+            });
             let authority = keys::development_authority(self.workspace)?;
             authorities.extend(certificates(authority.certificate.as_bytes(), &manifest.path)?);
         }
