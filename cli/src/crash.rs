@@ -21,7 +21,7 @@ pub(crate) enum CrashCommand {
 #[command(
     after_help = "Reads what the device's serial console has shown. Only development images say where a program \
                   was.\n\nThe symbols must be of the build that ran: `image build` and `run` keep them in \
-                  target/holdfast/IMAGE.symbols, `app package` in target/holdfast/apps.symbols, and the next build \
+                  target/holdfast/IMAGE.symbols, `app pack` in target/holdfast/apps.symbols, and the next build \
                   replaces them. Those of an image with a debug port are in IMAGE-debug.symbols.\n\nExample: cargo holdfast crash decode console.log"
 )]
 pub(crate) struct DecodeArgs {
@@ -211,6 +211,23 @@ fn print(decoded: &Decoded) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_help_names_commands_that_there_are() {
+        let cli = crate::Cli::command();
+        for group in cli.get_subcommands().filter(|group| group.has_subcommands()) {
+            let names: Vec<&str> = group.get_subcommands().map(clap::Command::get_name).collect();
+            let start = format!("`{} ", group.get_name());
+            for command in cli.get_subcommands().flat_map(clap::Command::get_subcommands) {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                for named in help.split(&start).skip(1) {
+                    let name = named.split([' ', '`']).next().unwrap_or_default();
+                    assert!(names.contains(&name), "{}: `{start}{name}`", command.get_name());
+                }
+            }
+        }
+    }
 
     const LOG: &str = "CPU: 0 UID: 1 PID: 2 Comm: x Not tainted 6.12 #1\n\
                        pc : [<00000001>]    lr : [<00000002>]    psr: 60000010\n\

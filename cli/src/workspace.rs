@@ -32,7 +32,13 @@ impl Workspace {
         let root = candidates
             .into_iter()
             .find(|path| path.join("images/boards").is_dir() && path.join("kernel-config").is_dir())
-            .ok_or_else(|| HostLacks("this is no checkout of Holdfast".to_owned()))?;
+            .ok_or_else(|| {
+                HostLacks(format!(
+                    "{}: is not in a checkout of Holdfast (no directory around it has images/boards and \
+                     kernel-config); run the command inside a checkout",
+                    start.display()
+                ))
+            })?;
         let cache = match std::env::var_os("HOLDFAST_CACHE") {
             Some(cache) => std::path::absolute(cache).context("HOLDFAST_CACHE is no path")?,
             None => user_cache()?.join("holdfast"),
