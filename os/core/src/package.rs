@@ -60,7 +60,7 @@ pub struct Header {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PackageError {
     /// Shorter than a header.
-    #[error("shorter than a header of {HEADER_BYTES} bytes")]
+    #[error("is shorter than a header of {HEADER_BYTES} bytes")]
     TooShort,
     /// Other first bytes.
     #[error("is no app package")]

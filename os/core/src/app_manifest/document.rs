@@ -6,13 +6,18 @@
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 
+/// The least number that has no room in 64 bits with a sign, 2^63.
+const LEAST_LARGE: f64 = 9_223_372_036_854_775_808.0;
+
 /// A JSON value.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Value {
     Null,
     Boolean(bool),
     Integer(i64),
-    /// A number that is no 64-bit integer.
+    /// An integer that has no room in 64 bits with a sign.
+    Large,
+    /// A number that is no integer.
     Fraction,
     Text(String),
     List(Vec<Value>),
@@ -26,6 +31,7 @@ impl Value {
             Self::Null => "null",
             Self::Boolean(_) => "a boolean",
             Self::Integer(_) => "an integer",
+            Self::Large => "an integer that is too large",
             Self::Fraction => "a number that is no integer",
             Self::Text(_) => "a string",
             Self::List(_) => "an array",
@@ -62,11 +68,13 @@ impl<'de> Visitor<'de> for AnyValue {
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
-        Ok(i64::try_from(value).map_or(Value::Fraction, Value::Integer))
+        Ok(i64::try_from(value).map_or(Value::Large, Value::Integer))
     }
 
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Value, E> {
-        Ok(Value::Fraction)
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Value, E> {
+        // An integer of more than 64 bits comes as one of these; so large, none has a fraction.
+        let is_large = value.abs() >= LEAST_LARGE;
+        Ok(if is_large { Value::Large } else { Value::Fraction })
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {

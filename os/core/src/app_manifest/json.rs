@@ -5,6 +5,9 @@ pub(super) fn complaint(bytes: &[u8], error: &serde_json::Error) -> String {
     if is_utf16(bytes) {
         return "is in UTF-16; save it as UTF-8".to_owned();
     }
+    if std::str::from_utf8(bytes).is_err() {
+        return "is not UTF-8; save it as UTF-8".to_owned();
+    }
     if bytes.trim_ascii().is_empty() {
         return "is empty; `cargo holdfast app new` makes one".to_owned();
     }
@@ -91,6 +94,8 @@ mod tests {
         ] {
             assert_eq!(said(&text), "is in UTF-16; save it as UTF-8", "{text:?}");
         }
+        // As editors of other days write it.
+        assert_eq!(said(b"{\"Name\": \"M\xfcller\"}"), "is not UTF-8; save it as UTF-8");
         assert!(said(b" \r\n").starts_with("is empty"));
     }
 }

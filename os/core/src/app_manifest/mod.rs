@@ -155,9 +155,9 @@ pub enum RestartPolicy {
 
 /// One thing that is wrong with a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{path}: {reason}")]
+#[error("{path}{}{reason}", if path.is_empty() { "" } else { ": " })]
 pub struct Fault {
-    /// Where in the document, such as `Capabilities.Gpio[1]`.
+    /// Where in the document, such as `Capabilities.Gpio[1]`; empty for the whole of it.
     pub path: String,
     /// What is wrong and what would be right.
     pub reason: String,
@@ -611,8 +611,16 @@ mod tests {
         assert!(power.contains("PowerControls[0]: must be one of \"ForceReboot\""), "{power}");
         let memory = fault("{}}", r#"{}, "Holdfast": {"Limits": {"MemoryKiB": 1}}}"#);
         assert_eq!(memory, "Holdfast.Limits.MemoryKiB: must be from 256 to 1048576, is 1");
-        let fraction = fault("{}}", r#"{"MutableStorage": {"SizeKB": 1.5}}}"#);
-        assert!(fraction.ends_with("is a number that is no integer"), "{fraction}");
+        for (number, kind) in [
+            ("1.5", "a number that is no integer"),
+            ("9223372036854775808", "an integer that is too large"),
+            ("123456789012345678901234567890", "an integer that is too large"),
+            ("-9223372036854775809", "an integer that is too large"),
+        ] {
+            let size = format!("{{\"MutableStorage\": {{\"SizeKB\": {number}}}}}}}");
+            let found = fault("{}}", &size);
+            assert!(found.ends_with(&format!("is {kind}")), "{number}: {found}");
+        }
         let control = fault("hello", "he\\u0007llo");
         assert_eq!(control, "Name: must not hold control characters");
     }
@@ -637,6 +645,13 @@ mod tests {
         assert!(wrong.starts_with("Capabilities.AllowedConnections[0].Ports[0]: must be a port"));
         let wrong = fault("{}}", r#"{"AllowedConnections": [{"Ports": [1]}]}}"#);
         assert!(wrong.starts_with("Capabilities.AllowedConnections[0].Host: is missing"));
+    }
+
+    #[test]
+    fn a_document_that_is_no_object_is_said_without_a_path() {
+        for (text, kind) in [("[]", "an array"), ("7", "an integer"), ("\"x\"", "a string")] {
+            assert_eq!(faults(text), [format!("must be an object, is {kind}")]);
+        }
     }
 
     #[test]
