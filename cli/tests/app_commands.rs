@@ -44,9 +44,12 @@ fn check_takes_every_name_of_the_schema_but_not_for_a_board_that_lacks_it() {
     let lines = stdout(&output);
     assert_eq!(lines.lines().count(), 2, "{lines}");
     assert!(lines.contains("a.json: Capabilities.CertStore: not supported by this OS version"));
-    let output = app(&["check", &path, "--board", "toaster"]);
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no board `toaster`"));
+    for command in ["check", "plan", "score"] {
+        let output = app(&[command, &path, "--board", "toaster"]);
+        assert_eq!(output.status.code(), Some(1));
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(message.starts_with("error: --board: there is no board `toaster`"), "{message}");
+    }
 }
 
 #[test]

@@ -228,6 +228,9 @@ fn a_package_never_takes_the_place_of_what_it_is_made_from() {
         refused_at_once(here, &["app", "pack", app, "--output", to], &[to, "; name a"]);
         assert!(fs::read(here.join(to)).ok() == before, "{to} was changed");
     }
+    let nowhere = ["app", "pack", "capp", "--output", "p.package", "--board", "nosuch"];
+    let said = "error: --board: there is no board `nosuch`; boards are: beaglebone-black, ";
+    refused_at_once(here, &nowhere, &[said]);
     let pack = |to| ["app", "pack", "capp", "--output", to];
     refused_at_once(here, &pack("capp"), &["capp: is a directory; name a file in it"]);
     refused_at_once(here, &pack("x/"), &["x/: names a directory; name a file in it"]);
@@ -278,10 +281,10 @@ fn a_signed_package_goes_into_an_image_that_trusts_its_key_alone() {
     fs::write(here.join("image.toml"), IMAGE.replace("KEY", "other")).unwrap();
     refused(here, &build, &["p.package: the package is signed by another key"]);
     assert!(!here.join("out.img").exists());
-    let pack = ["app", "pack", "pump", "--output", "p.package", "--board", "elsewhere"];
+    let pack = ["app", "pack", "pump", "--output", "p.package", "--board", "orangepi-pc"];
     succeeds(here, &pack);
     succeeds(here, &["app", "sign", "p.package", "--key", "other.pem"]);
-    refused(here, &build, &["p.package", "is for board \"elsewhere\""]);
+    refused(here, &build, &["p.package", "is for board \"orangepi-pc\""]);
 }
 
 #[test]

@@ -280,17 +280,34 @@ impl Board {
     /// # Errors
     /// There is no such board (the message lists those there are), or its file is broken.
     pub fn load(directory: &Path, name: &str, manifest: &Path) -> Result<Self, ManifestError> {
-        let path = directory.join(format!("{name}.toml"));
-        if name.contains('/') || !path.is_file() {
-            return Err(ManifestError::Field(FieldError {
+        Self::find(directory, name).map_err(|reason| {
+            ManifestError::Field(FieldError {
                 path: manifest.to_owned(),
                 field: "board".to_owned(),
-                reason: format!(
-                    "there is no board `{name}`; boards are: {}",
-                    names(directory).join(", ")
-                ),
-            }));
+                reason,
+            })
+        })?
+    }
+
+    /// As [`load`](Self::load), of a board that the option `--board` asks for.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn of_option(directory: &Path, name: &str) -> Result<Self, ManifestError> {
+        Self::find(directory, name).map_err(ManifestError::NoBoard)?
+    }
+
+    /// The board called `name`, or why there is none of that name.
+    fn find(directory: &Path, name: &str) -> Result<Result<Self, ManifestError>, String> {
+        let path = directory.join(format!("{name}.toml"));
+        if name.contains('/') || !path.is_file() {
+            let boards = names(directory).join(", ");
+            return Err(format!("there is no board `{name}`; boards are: {boards}"));
         }
+        Ok(Self::read(path, name))
+    }
+
+    fn read(path: PathBuf, name: &str) -> Result<Self, ManifestError> {
         let text = read_text(&path)?;
         let board: Self = toml::from_str(&text).map_err(|error| ManifestError::Toml {
             path: path.clone(),

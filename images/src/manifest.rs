@@ -442,6 +442,9 @@ pub enum ManifestError {
     /// A value is out of bounds.
     #[error(transparent)]
     Field(#[from] FieldError),
+    /// There is no board of the name that `--board` gives.
+    #[error("--board: {0}")]
+    NoBoard(String),
 }
 
 impl ImageManifest {

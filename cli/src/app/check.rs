@@ -32,7 +32,7 @@ pub(crate) fn run(workspace: &Workspace, args: &CheckArgs) -> Result<()> {
     let board = args
         .board
         .as_ref()
-        .map(|board| Board::load(&workspace.root.join("images/boards"), board, "--board".as_ref()));
+        .map(|board| Board::of_option(&workspace.root.join("images/boards"), board));
     let offered = board.transpose()?.map(|board| board.offered());
     let mut faults = Vec::new();
     let mut sound: Vec<(PathBuf, AppManifest)> = Vec::new();

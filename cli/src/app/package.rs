@@ -8,6 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use holdfast_core::package::SIGNATURE_BYTES;
 use holdfast_images::app;
+use holdfast_images::board::Board;
 use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::root::EntryKind;
@@ -92,6 +93,9 @@ pub(crate) fn build(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
 
 pub(crate) fn pack(workspace: &Workspace, args: &PackArgs) -> Result<()> {
     // Cheap mistakes are said before a compiler is fetched and run.
+    if !args.board.is_empty() {
+        Board::of_option(&workspace.root.join("images/boards"), &args.board)?;
+    }
     destination::check(&args.output)?;
     app::refuse_output(&args.directory, &args.output)?;
     workspace.refuse_tracked(&args.output)?;

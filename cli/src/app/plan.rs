@@ -54,7 +54,7 @@ fn load(workspace: &Workspace, path: &Path, board: Option<&str>) -> Result<(AppM
     let granted = match board {
         Some(board) => {
             let boards = workspace.root.join("images/boards");
-            let board = Board::load(&boards, board, "--board".as_ref())?;
+            let board = Board::of_option(&boards, board)?;
             peripheral::grant(&manifest, &board.offered())
                 .with_context(|| file.display().to_string())?
         }

@@ -162,12 +162,16 @@ impl<'a> ImageBuilder<'a> {
     ) -> Result<Built> {
         let mut manifest = ImageManifest::load(manifest_path)?;
         let mut directory = self.workspace.output()?;
-        if let Some(board) = board.filter(|board| **board != manifest.board) {
-            board.clone_into(&mut manifest.board);
-            directory.push(board);
-        }
         let boards = self.workspace.root.join("images/boards");
-        let board = Board::load(&boards, &manifest.board, manifest_path)?;
+        let board = match board.filter(|board| **board != manifest.board) {
+            Some(name) => {
+                let board = Board::of_option(&boards, name)?;
+                name.clone_into(&mut manifest.board);
+                directory.push(name);
+                board
+            }
+            None => Board::load(&boards, &manifest.board, manifest_path)?,
+        };
         manifest.memory_mib = self.memory_mib.unwrap_or(manifest.memory_mib);
         let memory_mib = board
             .memory_for(manifest.memory_mib)
