@@ -99,8 +99,12 @@ fn update_server(
 /// Refuses memory that the board cannot have, before anything is built for it.
 fn check_memory(workspace: &Workspace, args: &RunArgs, manifest: &ImageManifest) -> Result<()> {
     let Some(wanted) = args.memory else { return Ok(()) };
-    let name = args.image.board.as_ref().unwrap_or(&manifest.board);
-    let board = Board::load(&workspace.root.join("images/boards"), name, &manifest.path)?;
+    let boards = workspace.root.join("images/boards");
+    let board = match &args.image.board {
+        Some(name) => Board::of_option(&boards, name)?,
+        None => Board::load(&boards, &manifest.board, &manifest.path)?,
+    };
+    let name = &board.name;
     match board.memory_for(wanted) {
         Ok(memory) if memory == wanted => Ok(()),
         Ok(memory) => {

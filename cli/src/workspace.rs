@@ -230,8 +230,8 @@ pub(crate) fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Reads a text file, or standard input where none is named, with what to call it in a complaint. What is no
-/// UTF-8 is shown as such.
+/// Reads a text file, or standard input where none is named, with what to call it in a complaint. A byte order mark
+/// is left out, UTF-16 is refused, and what else is no UTF-8 is shown as such.
 pub(crate) fn read_text_or_standard_input(path: Option<&Path>) -> Result<(String, String)> {
     let (name, bytes) = match path {
         Some(path) => (path.display().to_string(), read(path)?),
@@ -241,7 +241,16 @@ pub(crate) fn read_text_or_standard_input(path: Option<&Path>) -> Result<(String
             ("standard input".to_owned(), bytes)
         }
     };
-    Ok((name, String::from_utf8_lossy(&bytes).into_owned()))
+    if is_utf16(&bytes) {
+        bail!("{name}: is in UTF-16; save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`)");
+    }
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    Ok((name, String::from_utf8_lossy(bytes).into_owned()))
+}
+
+/// True for text in UTF-16, by its mark: a log may begin with a zero of the line's noise.
+fn is_utf16(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff")
 }
 
 /// Writes to what lies at a path; a file is there whole or not at all. See [`destination`].
@@ -298,6 +307,22 @@ pub(crate) fn sha256_tree(directory: &Path) -> Result<String> {
 mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn a_byte_order_mark_is_left_out_and_utf_16_is_named() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("log");
+        let read = |bytes: &[u8]| {
+            fs::write(&path, bytes).unwrap();
+            read_text_or_standard_input(Some(&path)).map(|(_, text)| text)
+        };
+        assert_eq!(read(b"\xef\xbb\xbf[ 2.8] init: x").unwrap(), "[ 2.8] init: x");
+        assert_eq!(read(b"\0\xff[ 2.8]").unwrap(), "\0\u{fffd}[ 2.8]");
+        for bytes in [b"\xff\xfe[\0 \0", b"\xfe\xff\0[\0 "] {
+            let error = read(bytes).unwrap_err().to_string();
+            assert!(error.contains("log: is in UTF-16; save it as UTF-8"), "{error}");
+        }
+    }
 
     #[test]
     fn make_works_in_the_cache_where_it_can_name_it() {

@@ -135,7 +135,7 @@ mod tests {
     fn no_more_is_read_than_a_document_may_have() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
-        std::fs::write(at("most"), [b' '; 10]).unwrap();
+        fs::write(at("most"), [b' '; 10]).unwrap();
         assert_eq!(read(&at("most"), 10).unwrap().len(), 10);
         let error = read(&at("most"), 9).unwrap_err().to_string();
         assert!(error.ends_with("most: is longer than 9 bytes"), "{error}");

@@ -56,7 +56,9 @@ impl CrashLog {
         let mut apps: Vec<(u32, &str)> = Vec::new();
         let mut signal = None;
         let mut block: Option<Block> = None;
-        let lines: Vec<ConsoleLine> = log.lines().map(ConsoleLine::read).collect();
+        let log = log.strip_prefix('\u{feff}').unwrap_or(log);
+        let lines: Vec<ConsoleLine> =
+            log.lines().map(|line| ConsoleLine::read(without_front(line))).collect();
         for ConsoleLine { time, text } in &lines {
             let text = text.as_str();
             if let Some(init) = text.strip_prefix("init: ") {
@@ -104,6 +106,65 @@ impl CrashLog {
             crash.signal = number;
         }
     }
+}
+
+/// A line without what a program of a host has put in front with a colon behind it: the number of the line (`12: `),
+/// a time with its year (`Sat May  2 12:33:22 2026: `), or a time with host and source (`May 02 12:33:22 gw kernel: `).
+///
+/// No component's line begins like any of these: a component's name begins with a lower-case letter.
+fn without_front(line: &str) -> &str {
+    let line = line.trim_start();
+    if let Some((number, behind)) = line.split_once(':')
+        && is_number(number)
+        && behind.starts_with([' ', '\t', '['])
+    {
+        return behind;
+    }
+    if let Some((front, behind)) = line.split_once(" kernel: ")
+        && let Some((time, host)) = front.trim_end().rsplit_once(' ')
+        && !host.contains(':')
+        && is_time(time)
+    {
+        return behind;
+    }
+    match line.split_once(": ") {
+        Some((front, behind)) if is_dated(front) => behind,
+        _ => line,
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// True for the time of a line of the system log, such as `May 02 12:33:22` or `2026-05-02T12:33:22+02:00`.
+fn is_time(text: &str) -> bool {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let is_clock = |word: &str| {
+        let marks = |byte: u8| byte.is_ascii_digit() || b":.,-+TZ".contains(&byte);
+        word.starts_with(|first: char| first.is_ascii_digit())
+            && word.contains(':')
+            && word.bytes().all(marks)
+    };
+    match words.as_slice() {
+        [stamp] => is_clock(stamp),
+        [month, day, clock] => is_name(month) && is_number(day) && is_clock(clock),
+        _ => false,
+    }
+}
+
+/// True for a time as `asctime` and `date` write it, such as `Sat May  2 12:33:22 2026`.
+fn is_dated(text: &str) -> bool {
+    let Some((weekday, rest)) = text.split_once(' ') else { return false };
+    let Some((time, year)) = rest.rsplit_once(' ') else { return false };
+    is_name(weekday) && is_number(year) && is_time(time)
+}
+
+/// True for a word such as `May` or `Sat`.
+fn is_name(word: &str) -> bool {
+    word.len() == 3
+        && word.starts_with(|first: char| first.is_ascii_uppercase())
+        && word.bytes().skip(1).all(|byte| byte.is_ascii_lowercase())
 }
 
 /// `image NAME VERSION for BOARD, main at …`, init's first line.
@@ -194,6 +255,12 @@ mod tests {
             kept(&|line| format!("[2026-05-02 12:33:22] {line}")),
             kept(&|line| format!("\u{1b}[32m{line}\u{1b}[0m\r\r")),
             kept(&|line| format!("<4>{line}")),
+            kept(&|line| format!("Sat May  2 12:33:22 2026: {line}")),
+            kept(&|line| format!("12: {line}")),
+            kept(&|line| format!("1207:{line}")),
+            kept(&|line| format!("May 02 12:33:22 gw kernel: {line}")),
+            kept(&|line| format!("2026-05-02T12:33:22+02:00 gw kernel: {line}")),
+            format!("\u{feff}{LOG}"),
             kept(&|line| line.replacen("] ", "][   T91] ", 1)),
         ] {
             let read = CrashLog::read(&log);
@@ -223,8 +290,22 @@ mod tests {
 
     #[test]
     fn what_a_component_prints_is_no_crash() {
-        let forged = LOG.replace("CPU: 0", "valve: CPU: 0");
-        assert_eq!(CrashLog::read(&forged).crashes, []);
+        for said in [
+            "valve: CPU: 0",
+            "valve: 12: CPU: 0",
+            "valve: kernel: CPU: 0",
+            "valve: May 02 12:33:22 gw kernel: CPU: 0",
+            "valve: Sat May  2 12:33:22 2026: CPU: 0",
+        ] {
+            let forged = LOG.replace("CPU: 0", said);
+            assert_eq!(CrashLog::read(&forged).crashes, [], "{said}");
+            // Nor in the log of a kernel without times.
+            let bare: String = forged
+                .lines()
+                .filter_map(|line| Some(line.split_once("] ")?.1.to_owned() + "\n"))
+                .collect();
+            assert_eq!(CrashLog::read(&bare).crashes, [], "{said}");
+        }
     }
 
     #[test]
