@@ -163,7 +163,14 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         "two devices start with the same",
         Tests(&["two_first_boots_differ_and_the_seed_is_renewed"]),
     ),
-    ("F3", "a certificate crashes the parser", NotApplicable("nothing on the device reads one")),
+    (
+        "F3",
+        "a certificate crashes the parser",
+        Tests(&[
+            "a_server_that_the_image_does_not_trust_is_not_listened_to",
+            "no_service_faces_the_network_and_writes_what_boots",
+        ]),
+    ),
     (
         "F4",
         "a development key in the field",
