@@ -89,8 +89,10 @@ pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
 /// The longest time in which init may answer a service, in microseconds. The kernel would have it wait for 30 seconds.
 const ANSWERS_WITHIN_US: u64 = 5_000_000;
 
-/// Nobody reads the line, so that it sends nothing more once it is full; its app ends, and is started again.
+/// Somebody is at the line's other end and reads nothing, so that it sends no more once it is full; its app ends, and is
+/// started again.
 fn unsent(guest: &mut Guest) -> Result<()> {
+    let _reads_nothing = guest.serial_line()?;
     for _ in 0..2 {
         guest.wait("line: the line is full after ", BOOT)?;
         let answer = guest.probe.ask("answer-times 20", BOOT)?;

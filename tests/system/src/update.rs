@@ -209,7 +209,11 @@ impl Scene {
             "SchemaVersion": 1, "Name": "hello", "ComponentId": hello()?.to_string(),
             "EntryPoint": "/bin/app", "CmdArgs": [],
             "Capabilities": { "MutableStorage": { "SizeKB": STORAGE_KIB } },
-            "Holdfast": { "Version": version, "RollbackIndex": rollback_index },
+            "Holdfast": {
+                "Version": version, "RollbackIndex": rollback_index,
+                // What fills its storage fails at once, and not when it has been well for long enough.
+                "Limits": { "WriteKiBPerSecond": 65536, "WritesPerSecond": 16384 },
+            },
         });
         let bytes = repacked(&package, header, |files| {
             files.add("app_manifest.json", manifest.to_string().into_bytes(), false);
