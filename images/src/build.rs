@@ -62,6 +62,8 @@ pub struct Inputs<'a> {
     pub manifest: &'a ImageManifest,
     /// The board.
     pub board: &'a Board,
+    /// MiB of memory of the machine: the board's own, or what the manifest says where the board has none.
+    pub memory_mib: u32,
     /// The zImage.
     pub kernel: &'a [u8],
     /// The board's device tree, as its source has it.
@@ -94,15 +96,6 @@ pub struct Inputs<'a> {
     pub production: bool,
 }
 
-impl Inputs<'_> {
-    /// MiB of memory of the machine: the board's own, or what the manifest says where the board has none.
-    #[must_use]
-    pub fn memory_mib(&self) -> u32 {
-        // Whether a machine can have so much was asked before.
-        self.board.memory_for(self.manifest.memory_mib).unwrap_or(self.board.memory_mib)
-    }
-}
-
 /// What updates are made of.
 #[derive(Debug)]
 pub struct UpdateInputs {
@@ -118,12 +111,12 @@ pub struct UpdateInputs {
     pub development: Option<Development>,
 }
 
-/// What of an image belongs to development.
+/// A part of an image that belongs to development.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Development {
     /// The field of the image manifest that asks for it, or would say otherwise.
     pub field: String,
-    /// What it is.
+    /// The part, in words.
     pub what: &'static str,
     /// What to do instead.
     pub remedy: &'static str,
@@ -204,7 +197,7 @@ pub enum BuildError {
         path: PathBuf,
         /// The field, or the option, that asks for it.
         field: String,
-        /// What it is.
+        /// The part, in words.
         what: String,
         /// What to do instead.
         remedy: &'static str,
@@ -472,8 +465,7 @@ fn check_memory(inputs: &Inputs<'_>, packages: &[Package]) -> Result<(), BuildEr
         let reason = format!(
             "the services need {taken} KiB, but a machine of {} MiB has {} KiB for components; make it \
              larger, or take a board with more",
-            inputs.memory_mib(),
-            machine.memory_kib
+            inputs.memory_mib, machine.memory_kib
         );
         let field = "memory_mib".to_owned();
         return Err(FieldError { path: inputs.manifest.path.clone(), field, reason }.into());
@@ -653,7 +645,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
         product: manifest.product.clone(),
         version: manifest.version_number(),
         board: manifest.board.clone(),
-        memory_kib: inputs.memory_mib().saturating_mul(1024),
+        memory_kib: inputs.memory_mib.saturating_mul(1024),
         hostname: manifest.hostname.clone(),
         build_time: inputs.build_time,
         development: !inputs.production,
@@ -751,23 +743,7 @@ fn agent(name: &str, requests: Requests) -> ServiceGrants {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MANIFEST: &str = r#"
-schema = 1
-name = "first"
-version = "0.1.0"
-board = "qemu-virt"
-memory_mib = 64
-[[app]]
-path = "app"
-[slots]
-boot_mib = 8
-root_mib = 8
-[storage]
-state_mib = 8
-apps_mib = 32
-data_mib = 16
-"#;
+    use crate::manifest::tests::GOOD;
 
     #[test]
     fn a_production_image_takes_packages_and_no_directories() {
@@ -776,7 +752,8 @@ data_mib = 16
         fs::create_dir(at("app")).unwrap();
         fs::create_dir(at("other")).unwrap();
         fs::write(at("app.package"), "x").unwrap();
-        fs::write(at("image.toml"), MANIFEST).unwrap();
+        let with_app = GOOD.replace("[slots]", "[[app]]\npath = \"app\"\n[slots]");
+        fs::write(at("image.toml"), with_app).unwrap();
         let manifest = ImageManifest::load(&at("image.toml")).unwrap();
         refuse_app_directories(&manifest, &[at("app.package")]).unwrap();
         for (name, field) in [("app", "[[app]] path"), ("other", "--app")] {

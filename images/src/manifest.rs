@@ -607,12 +607,13 @@ impl Service {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::error::Error;
     use std::fs;
 
-    const GOOD: &str = r#"
+    /// A manifest with what every one must have, and nothing else.
+    pub(crate) const GOOD: &str = r#"
 schema = 1
 name = "first"
 version = "0.1.0"

@@ -261,6 +261,7 @@ impl<'a> ImageBuilder<'a> {
         let inputs = Inputs {
             manifest: &manifest,
             board: &board,
+            memory_mib,
             kernel: &workspace::read(&kernel.image)?,
             device_tree: &device_tree,
             u_boot: boot_loader::UBoot {
@@ -612,7 +613,7 @@ pub(crate) fn append_command(args: &AppendArgs) -> Result<()> {
     Ok(())
 }
 
-/// What is in the image at `path`; a refusal names it.
+/// Reads what the image at `path` holds; a refusal names the path.
 pub(crate) fn show_image(path: &Path) -> Result<Image> {
     show::show(path).map_err(named(path))
 }

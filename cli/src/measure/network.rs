@@ -67,6 +67,9 @@ pub(super) fn measure(workspace: &Workspace, builder: &ImageBuilder<'_>) -> Resu
     let programs = scratch.path().join("programs");
     builder.build_test_programs(&programs)?;
     let idler = workspace::read(&programs.join("silent"))?;
+    // So many apps may take more memory than the manifest's machine has.
+    let mut larger = ImageBuilder::new(workspace, false, false)?;
+    larger.memory(Some(MEMORY_MIB));
     let mut built = Vec::new();
     for apps in CROWDS {
         let mut directories = vec![workspace.root.join(ECHO)];
@@ -74,8 +77,8 @@ pub(super) fn measure(workspace: &Workspace, builder: &ImageBuilder<'_>) -> Resu
             directories.push(idle_app(scratch.path(), number, &idler)?);
         }
         let output = workspace.output()?.join(format!("crowd-{apps}.img"));
-        let manifest = larger_manifest(workspace, scratch.path())?;
-        built.push((apps, builder.build(&manifest, &directories, Some(&output))?));
+        let manifest = workspace.root.join(MANIFEST);
+        built.push((apps, larger.build(&manifest, &directories, Some(&output))?));
     }
     let (_, smallest) = built.first().context("no crowds")?;
     let slot_bytes = holdfast_images::show::show(&smallest.path)?.slot_bytes;
@@ -108,16 +111,6 @@ pub(super) fn measure(workspace: &Workspace, builder: &ImageBuilder<'_>) -> Resu
     let taken = last.memory_kib.saturating_sub(first.memory_kib);
     let app_kib = taken.checked_div(more).context("no crowds")?;
     Ok(NetworkNumbers { slot_bytes, crowds, app_kib })
-}
-
-/// The manifest, for a machine that has what so many apps may take.
-fn larger_manifest(workspace: &Workspace, scratch: &Path) -> Result<PathBuf> {
-    const USUAL: &str = "memory_mib = 64";
-    let text = workspace::read_text(&workspace.root.join(MANIFEST))?;
-    ensure!(text.contains(USUAL), "{MANIFEST} has no `{USUAL}`");
-    let path = scratch.join("crowd.toml");
-    workspace::write(&path, text.replace(USUAL, &format!("memory_mib = {MEMORY_MIB}")))?;
-    Ok(path)
 }
 
 /// An app that sleeps, with grants of each kind.
