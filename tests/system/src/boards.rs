@@ -2,8 +2,9 @@
 
 use crate::Artefacts;
 use crate::boot::{ANSWER, BOOT};
+use crate::crowd::longest_answer_us;
 use crate::suite::{Lack, Suite};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use holdfast_qemu::machine::{Guest, Machine};
 use regex::Regex;
 use std::io::{Read, Write};
@@ -95,9 +96,7 @@ fn unsent(guest: &mut Guest) -> Result<()> {
     let _reads_nothing = guest.serial_line()?;
     for _ in 0..2 {
         guest.wait("line: the line is full after ", BOOT)?;
-        let answer = guest.probe.ask("answer-times 20", BOOT)?;
-        let time = answer.strip_prefix("longest_us=").and_then(|time| time.parse::<u64>().ok());
-        let time = time.with_context(|| answer.clone())?;
+        let time = longest_answer_us(guest, BOOT)?;
         ensure!(time <= ANSWERS_WITHIN_US, "init took {time} us to answer");
         guest.wait("line: begins", BOOT)?;
     }

@@ -37,9 +37,7 @@ fn crowded(image: &Path, seconds: f64) -> Result<()> {
     let begun = last_beat(&mut guest)?;
     let mut longest = 0;
     while last_beat(&mut guest)? - begun < seconds {
-        let answer = guest.probe.ask("answer-times 20", ANSWER)?;
-        let time = answer.strip_prefix("longest_us=").and_then(|time| time.parse::<u64>().ok());
-        longest = longest.max(time.with_context(|| answer.clone())?);
+        longest = longest.max(longest_answer_us(&mut guest, ANSWER)?);
         ensure!(longest <= ANSWERS_WITHIN_US, "init took {longest} us to answer");
     }
     let text = guest.console.text();
@@ -62,6 +60,13 @@ fn crowded(image: &Path, seconds: f64) -> Result<()> {
     // What shows that there was an attack: it has ended with its pipe full, and was started again.
     ensure!(text.matches("crowding: begins").count() > 1, "{}", guest.console.tail());
     Ok(())
+}
+
+/// The longest of twenty times in which init answers a service, in microseconds of guest time.
+pub(crate) fn longest_answer_us(guest: &mut Guest, within: Duration) -> Result<u64> {
+    let answer = guest.probe.ask("answer-times 20", within)?;
+    let time = answer.strip_prefix("longest_us=").and_then(|time| time.parse().ok());
+    time.with_context(|| answer.clone())
 }
 
 /// The time of the next beat, in seconds since the guest's start.

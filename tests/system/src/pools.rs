@@ -61,13 +61,23 @@ fn connected(image: &Path) -> Result<Guest> {
 
 /// Sends the guest one TCP segment after the other, as somebody outside, and no faster than it can take them.
 fn send_all(guest: &Guest, segments: impl Iterator<Item = (Ipv4Addr, Segment)>) -> Result<()> {
+    send_paced(guest, TCP, segments)?;
+    thread::sleep(Duration::from_secs(2));
+    Ok(())
+}
+
+/// Sends the guest a packet for each segment, with a pause after every 64.
+fn send_paced(
+    guest: &Guest,
+    protocol: u8,
+    segments: impl Iterator<Item = (Ipv4Addr, Segment)>,
+) -> Result<()> {
     for (number, (from, segment)) in segments.enumerate() {
-        guest.peer()?.send(&Packet::with(from.into(), GUEST.into(), TCP, &segment));
+        guest.peer()?.send(&Packet::with(from.into(), GUEST.into(), protocol, &segment));
         if number % 64 == 63 {
             thread::sleep(Duration::from_millis(20));
         }
     }
-    thread::sleep(Duration::from_secs(2));
     Ok(())
 }
 
@@ -157,22 +167,13 @@ fn many_strangers(guest: &mut Guest) -> Result<()> {
 fn not_followed(guest: &mut Guest) -> Result<()> {
     const SENT: u16 = 2000;
     let before = followed(guest)?;
-    for number in 0..SENT {
+    let leases = (0..SENT).map(|number| {
         let [high, low] = number.to_be_bytes();
-        let segment = Segment {
-            source: 67,
-            destination: 68,
-            sequence: 0,
-            acknowledgement: 0,
-            flags: 0,
-            payload: b"no lease".to_vec(),
-        };
-        let from = Ipv4Addr::new(203, 0, high, low);
-        guest.peer()?.send(&Packet::with(from.into(), GUEST.into(), UDP, &segment));
-        if number % 64 == 63 {
-            thread::sleep(Duration::from_millis(20));
-        }
-    }
+        let payload = b"no lease".to_vec();
+        let lease = Segment { destination: 68, payload, ..segment(67, 0, 0, 0) };
+        (Ipv4Addr::new(203, 0, high, low), lease)
+    });
+    send_paced(guest, UDP, leases)?;
     let now = followed(guest)?;
     ensure!(now < before.saturating_add(200), "{now} connections are followed, {before} before");
     once_more(guest, "sensor: collector.example.com has taken reading", |_| Ok(()))
