@@ -185,7 +185,7 @@ fn refuse(disk: &Disk, args: &FlashArgs, image_bytes: u64) -> Result<()> {
     Ok(())
 }
 
-/// What lies where the image goes.
+/// The former content of the place that the image is written to.
 #[derive(Debug)]
 enum Lost {
     /// A card.

@@ -36,8 +36,8 @@ pub enum Unacceptable {
     Refused(String),
 }
 
-/// Whether a machine with these services can promise each of the packages what it asks for, one after the other.
-/// What their board offers was asked before.
+/// Adds the packages up against a machine with these services, one after the other: each must find left what it asks
+/// for. The caller has checked that the board offers the peripherals.
 ///
 /// # Errors
 /// The index of the first package that asks for more, and for what.

@@ -79,7 +79,7 @@ pub enum AppError {
     Entry {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// The kind of entry that it is instead.
         reason: &'static str,
     },
     /// A program of the app is unfit.
@@ -220,7 +220,7 @@ const MOST_LEVELS: usize = 16;
 /// Refuses an output that is, or would lie among, what the app in `directory` is made from.
 ///
 /// # Errors
-/// It is.
+/// The output is one of those files, or lies in one of those directories.
 pub fn refuse_output(directory: &Path, output: &Path) -> Result<(), DestinationError> {
     let sources = SOURCES.map(|name| directory.join(name));
     destination::refuse_inside(output, sources.iter().map(PathBuf::as_path))?;

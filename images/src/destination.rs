@@ -158,7 +158,7 @@ fn resolve(path: &Path) -> Option<PathBuf> {
 /// Refuses an output that is one of the files that it is made from, under whatever name.
 ///
 /// # Errors
-/// It is.
+/// The output is one of them.
 pub fn refuse_inputs<'a>(
     output: &Path,
     inputs: impl IntoIterator<Item = &'a Path>,
