@@ -1,7 +1,9 @@
 /* Other processes, other identities, and more of everything than was granted. */
 #include "hostile.h"
 #include <pthread.h>
+#include <sched.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 
 static int become_root(void)
 {
@@ -184,6 +186,24 @@ static int pipe_bomb(void)
     return 0;
 }
 
+/* The stub has the uid of the app: what it may open is its own affair. */
+static int limits_of_stub(void)
+{
+    struct rlimit limit;
+    if (prlimit(1, RLIMIT_NOFILE, NULL, &limit) < 0)
+        return errno;
+    return outcome(prlimit(1, RLIMIT_NOFILE, &limit, NULL));
+}
+
+/* A child of the process that this one is a child of. */
+static int child_for_another(void)
+{
+    long child = syscall(SYS_clone, CLONE_PARENT | SIGCHLD, 0, NULL, 0, NULL);
+    if (child == 0)
+        _exit(0);
+    return outcome(child);
+}
+
 const struct attack process_attacks[] = {
     { "become-root", become_root },
     { "become-another", become_another },
@@ -205,5 +225,7 @@ const struct attack process_attacks[] = {
     { "signal-bomb", signal_bomb },
     { "timer-bomb", timer_bomb },
     { "pipe-bomb", pipe_bomb },
+    { "limits-of-stub", limits_of_stub },
+    { "child-for-another", child_for_another },
     { NULL, NULL },
 };

@@ -1,5 +1,6 @@
 /* Sockets: out of the device, into the kernel, and to other components. */
 #include "hostile.h"
+#include <linux/filter.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -95,6 +96,15 @@ static int listen_to_itself(void)
     return outcome(listen(server, 4096));
 }
 
+/* A program that the kernel runs for every packet. */
+static int packet_filter(void)
+{
+    struct sock_filter takes_all = BPF_STMT(BPF_RET | BPF_K, 0xffff);
+    struct sock_fprog program = { .len = 1, .filter = &takes_all };
+    int datagrams = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    return outcome(setsockopt(datagrams, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program));
+}
+
 const struct attack socket_attacks[] = {
     { "internet", internet },
     { "internet-datagrams", internet_datagrams },
@@ -106,5 +116,6 @@ const struct attack socket_attacks[] = {
     { "path-socket", path_socket },
     { "out-of-band", out_of_band },
     { "listen-to-itself", listen_to_itself },
+    { "packet-filter", packet_filter },
     { NULL, NULL },
 };

@@ -204,6 +204,8 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("signal-bomb", "D2", EAGAIN, "limit of queued signals"),
     attack("timer-bomb", "D2", EAGAIN, "limit of queued signals"),
     attack("pipe-bomb", "D2", EMFILE, "limit of open files"),
+    attack("limits-of-stub", "S others", EPERM, "seccomp"),
+    attack("child-for-another", "S others", EPERM, "seccomp"),
     attack("internet", "A5", EPERM, "seccomp, own network namespace"),
     attack("internet-datagrams", "A5", EPERM, "seccomp, own network namespace"),
     attack("raw-internet", "A5", EPERM, "seccomp, own network namespace"),
@@ -216,6 +218,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("inheriting-futex", "B8", ENOSYS, "kernel").on_bare_kernel(ENOSYS),
     attack("lock-standard-input", "D2", EINVAL, "kernel").on_bare_kernel(EINVAL),
     attack("listen-to-itself", "K unaccepted", EPERM, "seccomp"),
+    attack("packet-filter", "B8", EPERM, "seccomp"),
 ];
 
 /// Every attack of `tests/hostile-network-app`. What the firewall refuses it says with ICMP

@@ -215,6 +215,11 @@ const ROWS: &[(&str, &str, Verdict)] = &[
         Tests(&["no_socket_yields_a_descriptor_of_the_process_at_its_other_end"]),
     ),
     (
+        "S others",
+        "a call that is meant for the caller reaches another process: its limits, or the children that it waits for",
+        Tests(&["a_process_changes_no_limit_and_makes_no_child_of_another"]),
+    ),
+    (
         "S children",
         "a copy of init that fails before it is another program ends the system as init would",
         Tests(&["a_child_that_panics_ends_alone"]),

@@ -190,7 +190,6 @@ const fn differs(argument: u8, bit: u32, value: u32) -> Condition {
 }
 
 const SOL_SOCKET: u32 = 1;
-const SO_PASSPIDFD: u32 = 76;
 const SO_PEERPIDFD: u32 = 77;
 
 /// Everything but `SO_PEERPIDFD`: a descriptor of the process at the other end of a socket, which may be init. What
@@ -213,8 +212,11 @@ const NO_PEER_PIDFD: &[&[Condition]] = &[
     &[differs(2, 6, SO_PEERPIDFD)],
 ];
 
-/// Everything but `SO_PASSPIDFD`: such a descriptor comes with each message then.
-const NO_PASSED_PIDFD: &[&[Condition]] = &[
+/// Options of every other level, and of sockets those below, which change nothing but the socket itself. Not among
+/// them: a program of the kernel's that looks at packets (`SO_ATTACH_FILTER`, `SO_ATTACH_BPF` and both of
+/// `SO_REUSEPORT`), a descriptor of the sender with each message (`SO_PASSPIDFD`), time stamps and copies that keep
+/// packets for longer (`SO_TIMESTAMPING`, `SO_ZEROCOPY`). The numbers are those of asm-generic/socket.h.
+const SOCKET_OPTIONS: &[&[Condition]] = &[
     &[differs(1, 0, SOL_SOCKET)],
     &[differs(1, 1, SOL_SOCKET)],
     &[differs(1, 2, SOL_SOCKET)],
@@ -223,19 +225,23 @@ const NO_PASSED_PIDFD: &[&[Condition]] = &[
     &[differs(1, 5, SOL_SOCKET)],
     &[differs(1, 6, SOL_SOCKET)],
     &[differs(1, 7, SOL_SOCKET)],
-    &[differs(2, 0, SO_PASSPIDFD)],
-    &[differs(2, 1, SO_PASSPIDFD)],
-    &[differs(2, 2, SO_PASSPIDFD)],
-    &[differs(2, 3, SO_PASSPIDFD)],
-    &[differs(2, 4, SO_PASSPIDFD)],
-    &[differs(2, 5, SO_PASSPIDFD)],
-    &[differs(2, 6, SO_PASSPIDFD)],
+    &[bits(2, !15, 0)], // SO_DEBUG to SO_REUSEPORT
+    &[bits(2, !3, 16)], // SO_PASSCRED, SO_PEERCRED, SO_RCVLOWAT, SO_SNDLOWAT
+    &[bits(2, !1, 20)], // SO_RCVTIMEO_OLD, SO_SNDTIMEO_OLD
+    &[is(2, 25)],       // SO_BINDTODEVICE
+    &[is(2, 29)],       // SO_TIMESTAMP_OLD
+    &[is(2, 35)],       // SO_TIMESTAMPNS_OLD
+    &[is(2, 40)],       // SO_RXQ_OVFL
+    &[is(2, 63)],       // SO_TIMESTAMP_NEW
+    &[is(2, 64)],       // SO_TIMESTAMPNS_NEW
+    &[bits(2, !1, 66)], // SO_RCVTIMEO_NEW, SO_SNDTIMEO_NEW
 ];
 
 const PROT_WRITE: u32 = 2;
 const PROT_EXEC: u32 = 4;
 const MAP_ANONYMOUS: u32 = 0x20;
-/// Every `CLONE_NEW*` flag, and those that a tracer or init alone has a use for.
+/// Every `CLONE_NEW*` flag, those that a tracer or init alone has a use for, and the one that makes a child for
+/// another process, which then has to wait for it.
 const CLONE_FORBIDDEN: u32 = 0x0002_0000 // NEWNS
     | 0x0200_0000 // NEWCGROUP
     | 0x0400_0000 // NEWUTS
@@ -244,6 +250,7 @@ const CLONE_FORBIDDEN: u32 = 0x0002_0000 // NEWNS
     | 0x2000_0000 // NEWPID
     | 0x4000_0000 // NEWNET
     | 0x0000_2000 // PTRACE
+    | 0x0000_8000 // PARENT
     | 0x0080_0000; // UNTRACED
 const AF_UNIX: u32 = 1;
 /// The low bits of a socket type; the others are `SOCK_CLOEXEC` and `SOCK_NONBLOCK`.
@@ -420,7 +427,8 @@ const LOCAL: &[Rule] = &[
     call("sched_get_priority_max"),
     call("sched_get_priority_min"),
     call("getpriority"),
-    call("prlimit64"),
+    // Its own limits: those of another process with its uid, the stub among them, are not its own.
+    when("prlimit64", &[&[is(0, 0)]]),
     call("ugetrlimit"),
     call("getrusage"),
     call("times"),
@@ -604,7 +612,7 @@ const LOCAL: &[Rule] = &[
     call("getsockname"),
     call("getpeername"),
     when("getsockopt", NO_PEER_PIDFD),
-    when("setsockopt", NO_PASSED_PIDFD),
+    when("setsockopt", SOCKET_OPTIONS),
     call("send"),
     call("sendto"),
     call("sendmsg"),
@@ -655,28 +663,71 @@ mod tests {
         }
     }
 
+    fn allows(rule: &Rule, arguments: [u32; 6]) -> bool {
+        let holds = |c: &Condition| arguments[usize::from(c.argument)] & c.mask == c.value;
+        rule.any_of.is_empty() || rule.any_of.iter().any(|all| all.iter().all(holds))
+    }
+
+    /// The rules for this call of every set that has one.
+    fn rules_for(name: &str) -> Vec<Rule> {
+        let rules = SystemCalls::ALL.into_iter().flat_map(SystemCalls::rules);
+        rules.filter(|rule| rule.name == name).collect()
+    }
+
+    /// IP, sockets, TCP, UDP, IPv6, ICMPv6, raw sockets, netlink.
+    const LEVELS: [u32; 8] = [0, 1, 6, 17, 41, 58, 255, 270];
+
     #[test]
     fn no_socket_yields_a_descriptor_of_the_process_at_its_other_end() {
-        let allows = |rule: &Rule, level: u32, option: u32| {
-            let arguments = [3, level, option, 0, 0, 0];
-            let holds = |c: &Condition| arguments[usize::from(c.argument)] & c.mask == c.value;
-            rule.any_of.iter().any(|all| all.iter().all(holds))
-        };
-        for set in SystemCalls::ALL {
-            for rule in set.rules() {
-                let refused = match rule.name {
-                    "getsockopt" => SO_PEERPIDFD,
-                    "setsockopt" => SO_PASSPIDFD,
-                    _ => continue,
-                };
-                // IP, sockets, TCP, UDP, IPv6, ICMPv6, raw sockets, netlink.
-                for level in [0, 1, 6, 17, 41, 58, 255, 270] {
-                    for option in 0..128 {
-                        let expected = (level, option) != (SOL_SOCKET, refused);
-                        assert_eq!(allows(&rule, level, option), expected, "{level} {option}");
-                    }
+        const SO_PASSPIDFD: u32 = 76;
+        for rule in rules_for("getsockopt") {
+            for level in LEVELS {
+                for option in 0..128 {
+                    let expected = (level, option) != (SOL_SOCKET, SO_PEERPIDFD);
+                    assert_eq!(allows(&rule, [3, level, option, 0, 0, 0]), expected, "{option}");
                 }
             }
+        }
+        for rule in rules_for("setsockopt") {
+            assert!(!allows(&rule, [3, SOL_SOCKET, SO_PASSPIDFD, 0, 0, 0]));
+        }
+    }
+
+    #[test]
+    fn a_socket_takes_the_options_that_change_nothing_but_itself() {
+        let allowed = [
+            0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 25, 29,
+            35, 40, 63, 64, 66, 67,
+        ];
+        for rule in rules_for("setsockopt") {
+            for level in LEVELS {
+                for option in 0..0x1_0000 {
+                    let expected = level != SOL_SOCKET || allowed.contains(&option);
+                    assert_eq!(allows(&rule, [3, level, option, 0, 0, 0]), expected, "{option}");
+                }
+            }
+            // SO_ATTACH_FILTER, SO_ATTACH_BPF, SO_ATTACH_REUSEPORT_CBPF, SO_ATTACH_REUSEPORT_EBPF.
+            for filter in [26, 50, 51, 52] {
+                assert!(!allows(&rule, [3, SOL_SOCKET, filter, 0, 0, 0]), "{filter}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_process_changes_no_limit_and_makes_no_child_of_another() {
+        const CLONE_PARENT: u32 = 0x8000;
+        // CLONE_VM, FS, FILES, SIGHAND, THREAD, SYSVSEM, SETTLS, PARENT_SETTID, CHILD_CLEARTID, DETACHED: a thread.
+        const THREAD: u32 = 0x007d_0f00;
+        for rule in rules_for("prlimit64") {
+            assert!(allows(&rule, [0, 7, 0, 0, 0, 0]));
+            assert!([1, 2, u32::MAX].iter().all(|of| !allows(&rule, [*of, 7, 0, 0, 0, 0])));
+        }
+        for rule in rules_for("clone") {
+            assert!(allows(&rule, [17, 0, 0, 0, 0, 0]) && allows(&rule, [THREAD, 0, 0, 0, 0, 0]));
+            assert!(!allows(&rule, [CLONE_PARENT | 17, 0, 0, 0, 0, 0]));
+        }
+        for name in ["setsockopt", "getsockopt", "prlimit64", "clone"] {
+            assert!(!rules_for(name).is_empty(), "{name}");
         }
     }
 
