@@ -142,28 +142,6 @@ fn manifests(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-#[test]
-fn every_promise_of_the_readme_names_a_test_that_exists() {
-    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
-    let mut tests = String::new();
-    for entry in std::fs::read_dir(root().join("tests/system/src")).unwrap().flatten() {
-        tests.push_str(&std::fs::read_to_string(entry.path()).unwrap());
-    }
-    let promises: Vec<&str> =
-        readme.lines().filter(|line| line.starts_with("| ")).skip(2).collect();
-    assert!(promises.len() > 5, "the table of promises was not found");
-    for promise in promises {
-        let names: Vec<&str> = promise.split('`').skip(1).step_by(2).collect();
-        assert!(!names.is_empty(), "no test for: {promise}");
-        for name in names.into_iter().filter(|name| name.contains('_')) {
-            // The names of attacks are made from the table's.
-            let attack = name.strip_prefix("attack_").map(|attack| attack.replace('_', "-"));
-            let name = attack.as_deref().unwrap_or(name);
-            assert!(tests.contains(&format!("\"{name}\"")), "there is no test {name}");
-        }
-    }
-}
-
 /// Directories of the packages that run on hosts alone.
 const ON_HOSTS: [&str; 6] = ["cli", "fuzz", "images", "qemu", "repository", "tests/system"];
 
