@@ -8,7 +8,12 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
+use regex::Regex;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
@@ -62,4 +67,182 @@ fn every_promise_names_a_test_that_exists() {
             assert!(tests.contains(&format!("\"{name}\"")), "there is no test {name}");
         }
     }
+}
+
+/// Every page for people: those of `docs/`, and those in the root of the checkout.
+fn pages() -> Vec<PathBuf> {
+    let mut pages = files(&root().join("docs"), "md");
+    for entry in std::fs::read_dir(root()).unwrap().flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "md") {
+            pages.push(entry.path());
+        }
+    }
+    assert!(pages.len() > 40, "the pages were not found");
+    pages
+}
+
+/// Compares a page with what the code says, or writes it where `HOLDFAST_WRITE_DOCS` is set.
+fn assert_is_current(page: &str, text: &str) {
+    let path = root().join(page);
+    if std::env::var_os("HOLDFAST_WRITE_DOCS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    assert!(
+        read(&path) == text,
+        "{page} is stale; write it with \
+         `HOLDFAST_WRITE_DOCS=1 cargo test --package holdfast --test documentation`"
+    );
+}
+
+/// A page without its fenced blocks and its code spans, in which nothing is a link.
+fn prose(text: &str) -> String {
+    let fenced = Regex::new(r"(?ms)^```.*?^```").unwrap();
+    let spans = Regex::new("`[^`\n]*`").unwrap();
+    spans.replace_all(&fenced.replace_all(text, ""), "").into_owned()
+}
+
+/// Targets of all links of a page, as they are written.
+fn links(text: &str) -> Vec<String> {
+    let link = Regex::new(r"\]\(([^()\s]+)\)").unwrap();
+    link.captures_iter(&prose(text)).map(|found| found[1].to_owned()).collect()
+}
+
+/// Anchors of a page's headings, as repository hosts and mdBook make them.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let fenced = Regex::new(r"(?ms)^```.*?^```").unwrap();
+    let text = fenced.replace_all(text, "");
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|heading| {
+            let words = heading.trim_start_matches('#').trim().to_lowercase();
+            let kept = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_relative_link_leads_somewhere() {
+    let mut checked = 0;
+    for page in pages() {
+        let text = read(&page);
+        for link in links(&text) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
+            let target = if file.is_empty() {
+                page.clone()
+            } else {
+                page.parent().unwrap().join(file)
+            };
+            assert!(target.exists(), "{}: {link}: there is no such file", page.display());
+            assert!(
+                anchor.is_empty() || anchors(&read(&target)).contains(anchor),
+                "{}: {link}: there is no such heading",
+                page.display()
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "the links were not found");
+}
+
+#[test]
+fn links_and_anchors_are_found() {
+    let text = "# The `A/B` slot, _now_\n[a](b.md) `[c](d.md)`\n```\n[e](f.md)\n# No heading\n```\n[g](#h)\n";
+    assert_eq!(links(text), ["b.md", "#h"]);
+    assert_eq!(anchors(text), BTreeSet::from(["the-ab-slot-_now_".to_owned()]));
+}
+
+#[test]
+fn every_page_is_in_the_summary_once() {
+    let docs = root().join("docs");
+    let summary = docs.join("SUMMARY.md");
+    let mut listed = BTreeMap::new();
+    for link in links(&read(&summary)) {
+        *listed.entry(docs.join(&link)).or_insert(0) += 1;
+    }
+    for page in files(&docs, "md").into_iter().filter(|page| *page != summary) {
+        let times = listed.remove(&page).unwrap_or(0);
+        assert_eq!(times, 1, "{}: docs/SUMMARY.md lists it {times} times", page.display());
+    }
+    assert!(listed.is_empty(), "docs/SUMMARY.md lists what is no page of docs/: {listed:?}");
+}
+
+/// The first sentence of a file's `//!` comment, for a cell of a table.
+fn first_sentence(file: &Path) -> String {
+    let text = read(file);
+    let lines = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
+    let paragraph: Vec<&str> = lines.take_while(|line| !line.is_empty()).collect();
+    assert!(!paragraph.is_empty(), "{}: begins without a `//!` comment", file.display());
+    let paragraph = paragraph.join(" ");
+    let sentence = paragraph.split_once(". ").map_or(paragraph.as_str(), |(first, _)| first);
+    let link = Regex::new(r"\[(`[^`]+`)\](?:\([^)]*\))?").unwrap();
+    link.replace_all(sentence.trim_end_matches(['.', ':']), "$1").replace('|', "\\|")
+}
+
+/// The section of the map of the code on one package of cargo's metadata.
+fn section(package: &Value) -> (String, String) {
+    let manifest = Path::new(package["manifest_path"].as_str().unwrap());
+    let directory = manifest.parent().unwrap().strip_prefix(root()).unwrap();
+    let targets: Vec<(&str, PathBuf)> = package["targets"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|target| (target["kind"][0].as_str().unwrap(), target["src_path"].as_str().unwrap()))
+        .map(|(kind, path)| (kind, Path::new(path).strip_prefix(root()).unwrap().to_owned()))
+        .collect();
+    let source = directory.join("src");
+    let crate_root = ["lib.rs", "main.rs"].map(|name| source.join(name)).into_iter();
+    let crate_root = crate_root.into_iter().find(|path| root().join(path).is_file()).unwrap();
+    let mut modules = BTreeMap::new();
+    for file in files(&root().join(&source), "rs") {
+        let path = file.strip_prefix(root()).unwrap();
+        if path == crate_root || path.ends_with("tests.rs") {
+            continue;
+        }
+        let name = path.strip_prefix(&source).unwrap().with_extension("");
+        let name = if name.ends_with("mod") { name.parent().unwrap().to_owned() } else { name };
+        modules.insert(name.to_str().unwrap().replace('/', "::"), path.to_owned());
+    }
+    let name = package["name"].as_str().unwrap();
+    let directory = directory.to_str().unwrap();
+    let about = first_sentence(&root().join(&crate_root));
+    let mut text = format!("\n## `{directory}`\n\n`{name}`: {about}.\n");
+    let mut tests: Vec<PathBuf> =
+        targets.into_iter().filter(|(kind, _)| *kind == "test").map(|(_, path)| path).collect();
+    tests.sort();
+    let named = |path: PathBuf| {
+        let name = path.strip_prefix(directory).unwrap().to_str().unwrap().to_owned();
+        (name, path)
+    };
+    let rows: Vec<_> = modules.into_iter().chain(tests.into_iter().map(named)).collect();
+    if !rows.is_empty() {
+        text.push_str("\n| module | what is in it |\n| --- | --- |\n");
+    }
+    for (name, path) in rows {
+        let about = first_sentence(&root().join(&path));
+        writeln!(text, "| [`{name}`](../{}) | {about} |", path.display()).unwrap();
+    }
+    (directory.to_owned(), text)
+}
+
+#[test]
+fn the_map_of_the_code_is_current() {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let sections: BTreeMap<String, String> =
+        metadata["packages"].as_array().unwrap().iter().map(section).collect();
+    let mut text = "# Map of the code\n\n\
+         Written by a test of `cli` from the first `//!` sentence of each crate and module (`HOLDFAST_WRITE_DOCS=1`); do not edit. \
+         [architecture.md](architecture.md)\n\
+         says what the directories are for and how the crates work together.\n"
+        .to_owned();
+    text.extend(sections.into_values());
+    assert_is_current("docs/code-map.md", &text);
 }
