@@ -246,3 +246,92 @@ fn the_map_of_the_code_is_current() {
     text.extend(sections.into_values());
     assert_is_current("docs/code-map.md", &text);
 }
+
+/// What programs can print: their sources without their tests, with each string literal on one line.
+fn printable() -> String {
+    let mut text = String::new();
+    for file in files(&root(), "rs") {
+        let path = file.strip_prefix(root()).unwrap();
+        let is_test = path.iter().any(|part| part == "tests" || part == "tests.rs");
+        if !is_test {
+            let source = read(&file);
+            text.push_str(source.split("#[cfg(test)]").next().unwrap_or_default());
+        }
+    }
+    let continued = Regex::new(r"\\\n\s*").unwrap();
+    continued.replace_all(&text, "").replace("\\\"", "\"")
+}
+
+/// The parts of a quoted line that stand in the sources as they are: between what differs and what is put together.
+fn parts(line: &str) -> Vec<&str> {
+    let programs = ["init: ", "network: ", "update: ", "uplink: ", "holdfast: "];
+    let line = programs.iter().find_map(|program| line.strip_prefix(program)).unwrap_or(line);
+    let parts = line.split('…').flat_map(|part| part.split(": ")).flat_map(|part| part.split("; "));
+    parts.map(|part| part.trim_matches([' ', ':'])).filter(|part| !part.is_empty()).collect()
+}
+
+#[test]
+fn every_line_of_the_page_on_troubleshooting_is_in_the_sources() {
+    let (page, printable) = (read(&root().join("docs/troubleshooting.md")), printable());
+    let mut checked = 0;
+    for row in page.lines().filter(|line| line.starts_with("| `")) {
+        let cell = row.split(" | ").next().unwrap();
+        for line in cell.split('`').skip(1).step_by(2) {
+            let parts = parts(line);
+            assert!(parts.iter().any(|part| part.len() >= 6), "`{line}`: says too little");
+            for part in parts {
+                assert!(printable.contains(part), "`{line}`: nothing prints `{part}`");
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 100, "the lines were not found");
+}
+
+#[test]
+fn a_quoted_line_falls_into_the_parts_that_are_in_the_sources() {
+    assert_eq!(parts("init: … is not started: …"), ["is not started"]);
+    assert_eq!(parts("update: …: … has … of … keys"), ["has", "of", "keys"]);
+}
+
+/// `cargo holdfast …` in the blocks of a page, without what a shell does with its output.
+fn commands(text: &str) -> Vec<String> {
+    let blocks = Regex::new(r"(?ms)^```[^\n]*\n(.*?)^```|^\n((?:    [^\n]*\n)+)").unwrap();
+    let command = Regex::new(r"cargo holdfast ([^|&;#>)`\n]+)").unwrap();
+    let mut found = Vec::new();
+    for block in blocks.captures_iter(text) {
+        let block = block.get(1).or_else(|| block.get(2)).unwrap().as_str().replace("\\\n", " ");
+        found.extend(command.captures_iter(&block).map(|found| found[1].trim().to_owned()));
+    }
+    found
+}
+
+#[test]
+fn every_command_of_a_page_is_one_that_there_is() {
+    let mut checked = 0;
+    for page in pages() {
+        for command in commands(&read(&page)) {
+            // With `--help`, what stands before it is read and nothing is done.
+            let output = Command::new("sh")
+                .args(["-c", &format!("exec \"$HOLDFAST\" {command} --help")])
+                .env("HOLDFAST", env!("CARGO_BIN_EXE_holdfast"))
+                .output()
+                .unwrap();
+            assert!(
+                output.status.success(),
+                "{}: cargo holdfast {command}\n{}",
+                page.display(),
+                String::from_utf8_lossy(&output.stderr)
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 60, "the commands were not found");
+}
+
+#[test]
+fn commands_are_found_in_both_kinds_of_blocks() {
+    let text = "cargo holdfast run\n```sh\ncd a\ncargo holdfast key new \\\n  --for app # one\n```\n\n    \
+                cargo holdfast test | tee b\n\nc\n";
+    assert_eq!(commands(text), ["key new    --for app", "test"]);
+}
