@@ -335,3 +335,47 @@ fn commands_are_found_in_both_kinds_of_blocks() {
                 cargo holdfast test | tee b\n\nc\n";
     assert_eq!(commands(text), ["key new    --for app", "test"]);
 }
+
+/// What the top of a decision's page says: its row of the index, and its entry of the summary.
+fn decision(path: &Path) -> (String, String) {
+    let file = path.file_name().unwrap().to_str().unwrap();
+    let page = Regex::new(
+        r"\A# (?<number>\d+)\. (?<title>.+)\n\n- Status: (?<status>.+)\n- Date: (?<date>\d{4}-\d{2}-\d{2})\n\n",
+    )
+    .unwrap();
+    let text = read(path);
+    let page = page.captures(&text).unwrap_or_else(|| {
+        panic!("{file}: must begin with `# N. TITLE`, `- Status: …` and `- Date: YYYY-MM-DD`")
+    });
+    let (number, title, status) = (&page["number"], &page["title"], &page["status"]);
+    let number_of_file: String = file.chars().take_while(char::is_ascii_digit).collect();
+    assert_eq!(number_of_file, format!("{number:0>4}"), "{file}: its title has another number");
+    let superseded = Regex::new(r"^superseded by \[\d+\]\(\d{4}-[a-z0-9-]+\.md\)$").unwrap();
+    assert!(
+        ["proposed", "accepted"].contains(&status) || superseded.is_match(status),
+        "{file}: Status: must be `proposed`, `accepted` or `superseded by [N](FILE)`"
+    );
+    let row = format!("| [{number}]({file}) | {title} | {status} | {} |\n", &page["date"]);
+    (row, format!("[{number}. {title}](decisions/{file})"))
+}
+
+#[test]
+fn the_index_of_decisions_is_current() {
+    const ABOUT: &str = "# Decisions\n\n\
+         Each page says one decision: the problem, what was decided, and the evidence. A decision that no longer holds stays, with the status\n\
+         \"superseded by\" and a link to the one that took its place; one that was only proposed says so. A new one takes the next number, says status and date\n\
+         below its title, and is listed in [SUMMARY.md](../SUMMARY.md).\n\n\
+         The table is written by a test of `cli` from the pages (`HOLDFAST_WRITE_DOCS=1`); do not edit this page.\n\n\
+         | | decision | status | date |\n| --- | --- | --- | --- |\n";
+    let directory = root().join("docs/decisions");
+    let pages = files(&directory, "md");
+    let decisions: Vec<_> =
+        pages.iter().filter(|page| !page.ends_with("README.md")).map(|page| decision(page)).collect();
+    let summary = read(&root().join("docs/SUMMARY.md"));
+    let mut text = ABOUT.to_owned();
+    for (row, entry) in decisions {
+        assert!(summary.contains(&entry), "docs/SUMMARY.md: must have {entry}");
+        text.push_str(&row);
+    }
+    assert_is_current("docs/decisions/README.md", &text);
+}
