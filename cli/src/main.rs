@@ -75,6 +75,8 @@ enum Command {
     Crash(crash::CrashCommand),
     /// Run the project's tests; what CI runs.
     Test(test::TestArgs),
+    /// Check format, lints and pure decisions; what to run before a commit.
+    Check(test::CheckArgs),
     /// Measure sizes, start-up times and memory, and write docs/numbers.md.
     Measure(measure::MeasureArgs),
     /// The pinned sources of kernel, compiler and tools.
@@ -168,6 +170,7 @@ fn dispatch(command: Command) -> Result<()> {
         Command::Device(command) => device::run(&command),
         Command::Crash(command) => crash::run(&workspace, &command),
         Command::Test(args) => test::run(&workspace, &args),
+        Command::Check(args) => test::check(&workspace, &args),
         Command::Measure(args) => measure::run(&workspace, &args),
         Command::Sources(SourcesCommand::Update) => sources::update(&workspace),
         Command::Sources(SourcesCommand::Show) => sources::show(&workspace),

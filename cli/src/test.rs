@@ -26,10 +26,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Arguments of `test`.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(
     after_help = "Stages: kernels, images, system, unit, reproducible, boards, lint, docs, fuzz, dependencies, \
-                  reference-client, kernel-config, format. They run side by side, as many as there are processors; \
+                  reference-client, kernel-config, format; and unit-pure, a part of unit that runs when it is \
+                  named. They run side by side, as many as there are processors; \
                   each line of output has its stage in front.\n\n\
                   Example: cargo holdfast test\n         \
                   cargo holdfast test a_zombie_storm_is_reaped\n         \
@@ -66,6 +67,20 @@ pub(crate) struct TestArgs {
     /// Stages, and parts of test names, as `lint an_unsigned_slot`.
     #[arg(value_name = "STAGE|TEST")]
     filters: Vec<String>,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Runs the stages format, lint and unit-pure of `test`: rustfmt, clippy on everything that runs on \
+                  this host, and the unit tests of the crates below os/ that have no effects. Nothing is built for \
+                  a device.\n\n\
+                  Example: cargo holdfast check"
+)]
+pub(crate) struct CheckArgs {
+    /// Compile on so many processors, as 4, instead of on all.
+    #[arg(long, value_name = "N")]
+    jobs: Option<NonZeroUsize>,
 }
 
 /// `K/N`, as the runner of the system tests takes it.
@@ -164,7 +179,7 @@ const KERNEL: &[Lane] = &[Lane::KernelBuilds];
 const BOTH: &[Lane] = &[Lane::HostTarget, Lane::DeviceBuilds];
 
 /// Stages: what the longest one waits for, the longest one, and what fills the gaps.
-const STAGES: [Stage; 16] = [
+const STAGES: [Stage; 17] = [
     stage("kernels", stages::kernels, &[], KERNEL).rank(Rank::Urgent),
     stage(HOST_PROGRAMS, stages::host_programs, &[], HOST).rank(Rank::Urgent).prepares(),
     stage("images", stages::images, &["kernels"], DEVICE).rank(Rank::Urgent),
@@ -173,6 +188,7 @@ const STAGES: [Stage; 16] = [
         .rank(Rank::Filler)
         .prepares(),
     stage("unit", stages::unit, &["images", UNIT_PROGRAMS], BOTH),
+    stage(UNIT_PURE, stages::unit_pure, &[], HOST),
     stage("reproducible", reproducible::run, &["images"], DEVICE),
     // No filler: where it is not in the cache, the guests of `boards` would be left over at the end.
     stage(BOARD_KERNELS, stages::board_kernels, &[], KERNEL).prepares(),
@@ -192,6 +208,12 @@ const HOST_PROGRAMS: &str = "host-programs";
 const UNIT_PROGRAMS: &str = "unit-programs";
 /// The step that builds the kernels and boot loaders of boards that the system tests do not run on.
 const BOARD_KERNELS: &str = "board-kernels";
+/// The part of `unit` that needs nothing but this host's compiler; a run of everything has it in `unit`.
+const UNIT_PURE: &str = "unit-pure";
+/// Stages of `check`.
+const OF_CHECK: [&str; 3] = ["format", "lint", UNIT_PURE];
+/// Stages that make no image: they do without the Debian packages for it.
+const WITHOUT_IMAGES: [&str; 6] = ["format", "lint", "docs", "dependencies", "fuzz", UNIT_PURE];
 /// Stages that a test's name chooses.
 const OF_TESTS: [&str; 4] = ["kernels", "images", "system", "unit"];
 /// Stages that `--board` chooses.
@@ -238,6 +260,9 @@ impl TestRun {
             return self.is_chosen("boards");
         }
         let named = self.named.contains(&name);
+        if name == UNIT_PURE {
+            return named;
+        }
         if self.board.is_some() {
             return OF_BOARD.contains(&name) && (named || self.named.is_empty());
         }
@@ -268,8 +293,13 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     if args.list {
         return stages::list(&test_run);
     }
-    // All at once, since apt has one lock.
-    host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL, host::TESTS])?;
+    let makes_images = |stage: &Stage| {
+        test_run.is_chosen(stage.node.name) && !WITHOUT_IMAGES.contains(&stage.node.name)
+    };
+    if STAGES.iter().any(makes_images) {
+        // All at once, since apt has one lock.
+        host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL, host::TESTS])?;
+    }
     for (stage, needs) in [
         ("fuzz", host::FUZZ),
         ("images", host::DEBIAN_LIBC),
@@ -297,6 +327,12 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     result
 }
 
+/// What is worth a minute before each commit.
+pub(crate) fn check(workspace: &Workspace, args: &CheckArgs) -> Result<()> {
+    let filters = OF_CHECK.map(str::to_owned).to_vec();
+    run(workspace, &TestArgs { jobs: args.jobs, filters, ..TestArgs::default() })
+}
+
 /// A file's name with the board's behind it, before its extension.
 fn beside(file: &Path, board: &str) -> PathBuf {
     let mut name = file.file_stem().unwrap_or_default().to_owned();
@@ -315,14 +351,9 @@ mod tests {
     fn chosen(board: Option<&str>, filters: &[&str]) -> (TestRun, Vec<&'static str>) {
         let workspace = Workspace { root: "/".into(), cache: "/".into(), jobs: None };
         let args = TestArgs {
-            full: false,
             board: board.map(str::to_owned),
-            jobs: None,
-            shard: None,
-            list: false,
-            junit: None,
-            minutes: None,
             filters: filters.iter().map(|filter| (*filter).to_owned()).collect(),
+            ..TestArgs::default()
         };
         let run = TestRun::new(&workspace, &args).unwrap();
         let names = STAGES.iter().map(|stage| stage.node.name);
@@ -332,7 +363,11 @@ mod tests {
 
     #[test]
     fn names_choose_stages_and_tests_choose_what_runs_them() {
-        assert_eq!(chosen(None, &[]).1.len(), STAGES.len());
+        let everything = chosen(None, &[]).1;
+        let others = STAGES.iter().filter(|stage| stage.node.name != UNIT_PURE);
+        assert_eq!(everything.len(), others.count());
+        assert!(!everything.contains(&UNIT_PURE), "it is a part of `unit`");
+        assert_eq!(chosen(None, &OF_CHECK).1, [UNIT_PURE, "lint", "format"]);
         assert_eq!(chosen(None, &["lint", "docs"]).1, ["lint", "docs"]);
         assert_eq!(chosen(None, &["system"]).1, ["host-programs", "system"]);
         let all = ["kernels", "host-programs", "images", "system", "unit-programs", "unit"];

@@ -135,6 +135,40 @@ pub(super) fn unit(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     log.counted(&mut command)
 }
 
+/// The unit tests of the crates that decide and do nothing.
+pub(super) fn unit_pure(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    let mut command = cargo(test_run);
+    command.args(["test", "--no-fail-fast", "--quiet"]);
+    for package in pure_packages(&test_run.workspace.root)? {
+        command.args(["--package", &package]);
+    }
+    command.env("PROPTEST_RNG_SEED", test_run.seed.to_string());
+    log.counted(&mut command)
+}
+
+/// Names of the packages below `os/`, without the one that has the effects.
+fn pure_packages(root: &Path) -> Result<Vec<String>> {
+    let directory = root.join("os");
+    let list = || format!("cannot list {}", directory.display());
+    let mut packages = Vec::new();
+    for entry in directory.read_dir().with_context(list)? {
+        let entry = entry.with_context(list)?;
+        let manifest = entry.path().join("Cargo.toml");
+        if entry.file_name() == "linux" || !manifest.is_file() {
+            continue;
+        }
+        let table: toml::Table = workspace::read_text(&manifest)?
+            .parse()
+            .with_context(|| format!("{}: is no TOML", manifest.display()))?;
+        let name = table.get("package").and_then(|package| package.get("name")?.as_str());
+        let name = name.with_context(|| format!("{}: package.name: is missing", manifest.display()))?;
+        packages.push(name.to_owned());
+    }
+    packages.sort();
+    ensure!(!packages.is_empty(), "{}: has no packages", directory.display());
+    Ok(packages)
+}
+
 /// Directory of the images that tests look at.
 fn image_directory(test_run: &TestRun) -> Result<PathBuf> {
     let output = test_run.workspace.output()?;
