@@ -379,3 +379,77 @@ fn the_index_of_decisions_is_current() {
     }
     assert_is_current("docs/decisions/README.md", &text);
 }
+
+/// The workflows of CI.
+fn workflows() -> Vec<PathBuf> {
+    let workflows = files(&root().join(".github/workflows"), "yml");
+    assert!(!workflows.is_empty(), "the workflows were not found");
+    workflows
+}
+
+#[test]
+fn workflows_may_read_alone_and_pin_what_they_use() {
+    let uses = Regex::new(r"(?m)^\s*(?:- )?uses: (.+)$").unwrap();
+    let pinned = Regex::new(r"^[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$").unwrap();
+    for workflow in workflows() {
+        let (name, text) = (workflow.display(), read(&workflow));
+        assert!(text.contains("\npermissions:\n  contents: read\n"), "{name}: may do too much");
+        assert!(!text.contains("write-all") && !text.contains(": write"), "{name}: may write");
+        for used in uses.captures_iter(&text) {
+            assert!(pinned.is_match(&used[1]), "{name}: {}: is pinned by no commit", &used[1]);
+        }
+        let jobs = text.matches("    runs-on: ").count();
+        assert_eq!(jobs, text.matches("    timeout-minutes: ").count(), "{name}: a job without a time");
+    }
+}
+
+#[test]
+fn workflows_run_stages_that_there_are() {
+    let command = Regex::new(r"cargo holdfast test ([^\n]+)").unwrap();
+    let all = sources(&["."]);
+    let mut named = BTreeSet::new();
+    for workflow in workflows() {
+        let text = read(&workflow).replace("${{ matrix.shard }}", "1");
+        for command in command.captures_iter(&text) {
+            let mut words = command[1].split(' ').peekable();
+            while let Some(stage) = words.next_if(|word| !word.starts_with('-')) {
+                assert!(all.contains(&format!("stage({}", quoted(stage))), "there is no stage {stage}");
+                named.insert(stage.to_owned());
+            }
+            let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+                .arg("test")
+                .args(words)
+                .arg("--help")
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+    for stage in ["lint", "fuzz", "unit", "images", "system", "boards"] {
+        assert!(named.contains(stage), "no workflow runs {stage}");
+    }
+}
+
+/// A stage as it stands in the table: by its name, or by the constant that has its name.
+fn quoted(stage: &str) -> String {
+    match stage {
+        "unit-pure" => "UNIT_PURE".to_owned(),
+        other => format!("\"{other}\""),
+    }
+}
+
+#[test]
+fn the_development_container_has_what_the_host_tool_needs() {
+    let container = read(&root().join(".devcontainer/Dockerfile"));
+    let need = Regex::new(r#"need\("[^"]+", "([^"]+)"\)|\bpackage: "([^"]+)""#).unwrap();
+    let printable = printable();
+    let packages: BTreeSet<&str> = need
+        .captures_iter(&printable)
+        .map(|found| found.get(1).or_else(|| found.get(2)).unwrap().as_str())
+        .collect();
+    assert!(packages.len() > 30, "the needs of the host tool were not found");
+    for package in packages {
+        let line = format!("\n        {package} \\\n");
+        assert!(container.contains(&line), ".devcontainer/Dockerfile: {package} is missing");
+    }
+}
