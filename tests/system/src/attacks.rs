@@ -1,4 +1,4 @@
-//! Every attack of `tests/hostile-apps` and `tests/dynamic-app`: what must happen to it, which layers see to that, and what
+//! Every attack of `tests/apps/hostile` and `tests/apps/dynamic`: what must happen to it, which layers see to that, and what
 //! happens without them. `docs/threat-model.md` is written from this table.
 
 /// What happens to an attack where nothing is there to stop it.
@@ -221,7 +221,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("packet-filter", "B8", EPERM, "seccomp"),
 ];
 
-/// Every attack of `tests/hostile-network-app`. What the firewall refuses it says with ICMP
+/// Every attack of `tests/apps/hostile-network`. What the firewall refuses it says with ICMP
 /// "administratively prohibited", which is EHOSTUNREACH for IPv4 and EACCES for IPv6.
 pub(crate) const NETWORK_ATTACKS: &[Attack] = &[
     attack("network-by-address", "N names", EHOSTUNREACH, "firewall"),

@@ -47,9 +47,9 @@ fn crash_decoded(image: &Path) -> Result<()> {
     let crash = crashes.iter().find(|crash| crash["component"] == "crash").context("no crash")?;
     ensure!(crash["signal"] == 11, "{crash:#}");
     // It overflows its stack while it copies into its frame; the copying may be a function of its own.
-    const SOURCE: &str = include_str!("../../apps/src/bin/crash.rs");
+    const SOURCE: &str = include_str!("../../apps/misbehaving/src/bin/crash.rs");
     let is_there = |place: &Value| -> Option<bool> {
-        let (_, line) = place["line"].as_str()?.split_once("tests/apps/src/bin/crash.rs:")?;
+        let (_, line) = place["line"].as_str()?.split_once("tests/apps/misbehaving/src/bin/crash.rs:")?;
         let line: usize = line.parse().ok()?;
         let text = SOURCE.lines().nth(line.checked_sub(1)?)?;
         Some(text.contains("descend") || text.contains("frame"))

@@ -644,8 +644,8 @@ fn page() -> String {
          repositories are in the root file system, so that its index covers them; later roots must be the next one,\n\
          signed by the one before. That stops a server, a stolen older release and a card that was swapped while\n\
          `state` stayed; it does not stop whoever writes `state`.\n\n\
-         Each attack is a function of `tests/hostile-apps`, `tests/dynamic-app` or \
-         `tests/hostile-network-app` and runs three times: in an app under its plan,\n\
+         Each attack is a function of `tests/apps/hostile`, `tests/apps/dynamic` or \
+         `tests/apps/hostile-network` and runs three times: in an app under its plan,\n\
          where it must meet its error; as PID 1 of a kernel with everything on, where it must succeed; as PID 1\n\
          of the shipped kernel, where its configuration alone must stop it if a third column says so.\n\n\
          ## Rows\n\n\

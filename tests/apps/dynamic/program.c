@@ -1,5 +1,5 @@
 /* A program with its loader and libraries in its package: it must run, and the loader must not run
- * what the program has written. As in tests/hostile-apps, the control runs it without a plan. */
+ * what the program has written. As in tests/apps/hostile, the control runs it without a plan. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
