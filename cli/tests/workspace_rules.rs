@@ -146,8 +146,8 @@ fn manifests(directory: &Path) -> Vec<PathBuf> {
 fn every_promise_of_the_readme_names_a_test_that_exists() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let mut tests = String::new();
-    for entry in std::fs::read_dir(root().join("tests/system/src")).unwrap().flatten() {
-        tests.push_str(&std::fs::read_to_string(entry.path()).unwrap());
+    for source in rust_sources(&root().join("tests/system/src")) {
+        tests.push_str(&std::fs::read_to_string(source).unwrap());
     }
     let promises: Vec<&str> =
         readme.lines().filter(|line| line.starts_with("| ")).skip(2).collect();

@@ -1,9 +1,9 @@
 //! What the machines of QEMU lack of the boards that they stand for, and the checks that need it.
 
 use crate::Artefacts;
-use crate::boot::{ANSWER, BOOT};
-use crate::crowd::longest_answer_us;
-use crate::suite::{Lack, Suite};
+use crate::boot::start::{ANSWER, BOOT};
+use crate::harness::suite::{Lack, Suite};
+use crate::sandbox::crowd::longest_answer_us;
 use anyhow::{Result, ensure};
 use holdfast_qemu::machine::{Guest, Machine};
 use regex::Regex;

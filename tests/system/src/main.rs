@@ -5,46 +5,60 @@
 //! by side, each in a process of its own. The output has one line for each check and ends like any
 //! test runner's.
 
-mod attacks;
+mod apps {
+    pub(crate) mod debugging;
+    pub(crate) mod packages;
+    pub(crate) mod supervision;
+}
 mod boards;
-mod boot;
-mod boot_loader;
-mod boot_script;
-mod contents;
-mod crowd;
-mod cuts;
-mod debugging;
-mod descriptors;
-mod fallback;
-mod hostile;
-mod integrity;
-mod network;
-mod network_attacks;
-mod network_time;
-mod network_web;
-mod packages;
-mod pools;
-mod runner;
-mod schedule;
-mod scratch;
-mod stager;
-mod suite;
-mod summary;
-mod supervision;
-#[cfg(test)]
-mod threat_model;
-mod tokens;
-mod update;
-mod update_attacks;
-mod update_cuts;
-mod update_download;
-mod update_page;
-mod update_reset;
-mod verified_boot;
+mod boot {
+    pub(crate) mod contents;
+    pub(crate) mod fallback;
+    pub(crate) mod integrity;
+    pub(crate) mod loader;
+    pub(crate) mod power_cuts;
+    pub(crate) mod script;
+    pub(crate) mod start;
+    pub(crate) mod verified;
+}
+mod docs {
+    pub(crate) mod pages;
+    #[cfg(test)]
+    pub(crate) mod threat_model;
+}
+mod harness {
+    pub(crate) mod runner;
+    pub(crate) mod schedule;
+    pub(crate) mod scratch;
+    pub(crate) mod stager;
+    pub(crate) mod suite;
+    pub(crate) mod summary;
+    pub(crate) mod tokens;
+}
+mod network {
+    pub(crate) mod attacks;
+    pub(crate) mod grants;
+    pub(crate) mod time;
+    pub(crate) mod web;
+}
+mod sandbox {
+    pub(crate) mod attacks;
+    pub(crate) mod crowd;
+    pub(crate) mod descriptors;
+    pub(crate) mod hostile;
+    pub(crate) mod pools;
+}
+mod update {
+    pub(crate) mod attacks;
+    pub(crate) mod download;
+    pub(crate) mod power_cuts;
+    pub(crate) mod releases;
+    pub(crate) mod reset;
+}
 
-use crate::runner::{Runner, Settings, Task};
-use crate::schedule::Times;
-use crate::suite::Suite;
+use crate::harness::runner::{self, Runner, Settings, Task};
+use crate::harness::schedule::{self, Times};
+use crate::harness::suite::Suite;
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 use holdfast_images::board::Board;
@@ -340,32 +354,32 @@ fn run_tasks(
 
 /// Registers every check of this program.
 fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
-    contents::run(suite, artefacts);
-    boot::run(suite, artefacts);
+    boot::contents::run(suite, artefacts);
+    boot::start::run(suite, artefacts);
     boards::run(suite, artefacts);
-    packages::run(suite, artefacts);
-    supervision::run(suite, artefacts);
-    descriptors::run(suite, artefacts);
-    debugging::run(suite, artefacts);
-    hostile::run(suite, artefacts);
-    crowd::run(suite, artefacts);
-    integrity::run(suite, artefacts);
-    verified_boot::run(suite, artefacts);
-    boot_script::run(suite, artefacts);
-    boot_loader::run(suite, artefacts);
-    fallback::run(suite, artefacts);
-    cuts::run(suite, artefacts);
-    network::run(suite, artefacts);
-    network_attacks::run(suite, artefacts);
-    network_time::run(suite, artefacts);
-    network_web::run(suite, artefacts);
-    pools::run(suite, artefacts);
-    update::run(suite, artefacts);
-    update_download::run(suite, artefacts);
-    update_attacks::run(suite, artefacts);
-    update_cuts::run(suite, artefacts);
-    update_reset::run(suite, artefacts);
-    update_page::run(suite, artefacts);
+    apps::packages::run(suite, artefacts);
+    apps::supervision::run(suite, artefacts);
+    sandbox::descriptors::run(suite, artefacts);
+    apps::debugging::run(suite, artefacts);
+    sandbox::hostile::run(suite, artefacts);
+    sandbox::crowd::run(suite, artefacts);
+    boot::integrity::run(suite, artefacts);
+    boot::verified::run(suite, artefacts);
+    boot::script::run(suite, artefacts);
+    boot::loader::run(suite, artefacts);
+    boot::fallback::run(suite, artefacts);
+    boot::power_cuts::run(suite, artefacts);
+    network::grants::run(suite, artefacts);
+    network::attacks::run(suite, artefacts);
+    network::time::run(suite, artefacts);
+    network::web::run(suite, artefacts);
+    sandbox::pools::run(suite, artefacts);
+    update::releases::run(suite, artefacts);
+    update::download::run(suite, artefacts);
+    update::attacks::run(suite, artefacts);
+    update::power_cuts::run(suite, artefacts);
+    update::reset::run(suite, artefacts);
+    docs::pages::run(suite, artefacts);
 }
 
 #[cfg(test)]
