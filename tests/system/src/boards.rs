@@ -71,7 +71,7 @@ const ORANGEPI_PC: &[Lack] = &[
     ),
 ];
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     if artefacts.board != "orangepi-pc" {
         return;
     }

@@ -5,56 +5,14 @@
 //! by side, each in a process of its own. The output has one line for each check and ends like any
 //! test runner's.
 
-mod apps {
-    pub(crate) mod debugging;
-    pub(crate) mod packages;
-    pub(crate) mod supervision;
-}
+mod apps;
 mod boards;
-mod boot {
-    pub(crate) mod contents;
-    pub(crate) mod fallback;
-    pub(crate) mod integrity;
-    pub(crate) mod loader;
-    pub(crate) mod power_cuts;
-    pub(crate) mod script;
-    pub(crate) mod start;
-    pub(crate) mod verified;
-}
-mod docs {
-    pub(crate) mod pages;
-    #[cfg(test)]
-    pub(crate) mod threat_model;
-}
-mod harness {
-    pub(crate) mod runner;
-    pub(crate) mod schedule;
-    pub(crate) mod scratch;
-    pub(crate) mod stager;
-    pub(crate) mod suite;
-    pub(crate) mod summary;
-    pub(crate) mod tokens;
-}
-mod network {
-    pub(crate) mod attacks;
-    pub(crate) mod grants;
-    pub(crate) mod time;
-    pub(crate) mod web;
-}
-mod sandbox {
-    pub(crate) mod attacks;
-    pub(crate) mod crowd;
-    pub(crate) mod descriptors;
-    pub(crate) mod hostile;
-    pub(crate) mod pools;
-}
-mod update {
-    pub(crate) mod attacks;
-    pub(crate) mod download;
-    pub(crate) mod power_cuts;
-    pub(crate) mod releases;
-    pub(crate) mod reset;
-}
+mod boot;
+mod docs;
+mod harness;
+mod network;
+mod sandbox;
+mod update;
 
 use crate::harness::runner::{self, Runner, Settings, Task};
 use crate::harness::schedule::{self, Times};
@@ -354,32 +312,13 @@ fn run_tasks(
 
 /// Registers every check of this program.
 fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
-    boot::contents::run(suite, artefacts);
-    boot::start::run(suite, artefacts);
-    boards::run(suite, artefacts);
-    apps::packages::run(suite, artefacts);
-    apps::supervision::run(suite, artefacts);
-    sandbox::descriptors::run(suite, artefacts);
-    apps::debugging::run(suite, artefacts);
-    sandbox::hostile::run(suite, artefacts);
-    sandbox::crowd::run(suite, artefacts);
-    boot::integrity::run(suite, artefacts);
-    boot::verified::run(suite, artefacts);
-    boot::script::run(suite, artefacts);
-    boot::loader::run(suite, artefacts);
-    boot::fallback::run(suite, artefacts);
-    boot::power_cuts::run(suite, artefacts);
-    network::grants::run(suite, artefacts);
-    network::attacks::run(suite, artefacts);
-    network::time::run(suite, artefacts);
-    network::web::run(suite, artefacts);
-    sandbox::pools::run(suite, artefacts);
-    update::releases::run(suite, artefacts);
-    update::download::run(suite, artefacts);
-    update::attacks::run(suite, artefacts);
-    update::power_cuts::run(suite, artefacts);
-    update::reset::run(suite, artefacts);
-    docs::pages::run(suite, artefacts);
+    boot::register(suite, artefacts);
+    boards::register(suite, artefacts);
+    apps::register(suite, artefacts);
+    sandbox::register(suite, artefacts);
+    network::register(suite, artefacts);
+    update::register(suite, artefacts);
+    docs::register(suite, artefacts);
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ const SESSION: Duration = Duration::from_secs(120);
 /// For an answer to GDB.
 const ANSWER: Duration = Duration::from_secs(30);
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.check("an_app_is_debugged_from_its_first_instruction_on", move || {
         let image = artefacts.image("hello-debug");
         let symbols = image.with_extension("symbols").join("hello");

@@ -40,7 +40,7 @@ fn appended(image: &Path) -> Result<()> {
 /// The component id of examples/hello.
 const HELLO: &str = "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11";
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("probe");
     suite.share(
         move || boot_probe(&Machine::new(&image(), 64)),

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use holdfast_images::root::EntryKind;
 use holdfast_images::show::{self, Image};
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let path = move || artefacts.image("hello");
     suite.share(
         move || Ok(show::show(&path())?),

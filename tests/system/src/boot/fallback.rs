@@ -168,7 +168,7 @@ pub(crate) struct Bench {
     image: PathBuf,
 }
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     for row in &ROWS {
         suite.check(row.test, move || {
             let bench = Bench { artefacts: artefacts.clone(), image: artefacts.image("hello") };

@@ -13,7 +13,7 @@ use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("hello");
     suite.check("a_flipped_byte_in_the_root_file_system_reboots", move || flipped_byte(&image()));
     suite.check("a_damaged_component_list_reboots", move || {

@@ -22,7 +22,7 @@ const WRITTEN: &str = "copy is written and verified";
 const BOOT_MEDIA: u64 = 0x28;
 const FROM_THE_SPARE_PLACE: u8 = 0x10;
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     if !artefacts.board().is_ok_and(|board| board.boot_loader.spare.is_some()) {
         return;
     }

@@ -32,7 +32,7 @@ const WINDOW: usize = 16;
 /// Boots within which a device must have come to a whole slot.
 const BOOTS: usize = 10;
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("hello");
     let effort = artefacts.effort;
     suite.share(

@@ -14,7 +14,7 @@ use holdfast_images::show;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("hello");
     suite.check("the_boot_script_chooses_as_os_core_does", move || {
         let states = all_states();

@@ -15,7 +15,7 @@ pub(crate) const BOOT: Duration = Duration::from_secs(180);
 /// What the probe answers at once.
 pub(crate) const ANSWER: Duration = Duration::from_secs(60);
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let hello = move || artefacts.image("hello");
     suite.share(
         move || Ok(Machine::new(&hello(), 64).start(None)?),

@@ -26,7 +26,7 @@ const BAD_HASH: &str = "Bad hash value";
 /// What the boot script says when U-Boot does not hand over.
 const DOES_NOT_VERIFY: &str = "holdfast: slot a does not verify";
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("hello");
     let refuses = |change: fn(&Artefacts, Vec<u8>) -> Result<Vec<u8>>, because: &'static str| {
         move || {

@@ -19,7 +19,7 @@ const WAIT: Duration = Duration::from_secs(240);
 /// What the reader types as `cargo holdfast`.
 const CARGO: &str = "cargo() { test \"$1\" = holdfast; shift; \"$HOLDFAST\" \"$@\"; }";
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, _artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, _artefacts: &'a Artefacts) {
     suite.with(Needs::Alone).within(PAGE).check(
         "the_page_on_updates_works_as_printed",
         move || {

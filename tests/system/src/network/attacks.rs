@@ -23,7 +23,7 @@ struct Attacked {
     sent: Vec<Packet>,
 }
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let mut checks = hostile::judgements(NETWORK_ATTACKS, |attacked: &Attacked| &attacked.runs);
     checks.push((
         "no_packet_of_an_attack_leaves_the_device".to_owned(),

@@ -24,7 +24,7 @@ pub(crate) const COLLECTOR: &str = "203.0.113.70";
 pub(crate) const WAIT: Duration = Duration::from_secs(120);
 const LEASED: &str = "eth0: leased 10\\.77\\.0\\.50/24 from 10\\.77\\.0\\.1";
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("network");
     suite.share(
         move || connect(&image(), attacks::world()),

@@ -28,7 +28,7 @@ const DAY_S: u64 = 86_400;
 /// What a busy host may take between asking for a time and the answer.
 const TOLERANCE: Duration = Duration::from_secs(10);
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("lease");
     suite.check("time_servers_set_the_clock_at_boot_and_slew_it_after", move || majority(&image()));
     suite.check("a_forged_time_harms_nothing_lasting", move || forged(&image()));

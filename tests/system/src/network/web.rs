@@ -20,7 +20,7 @@ const HOST: &str = "letsencrypt.org";
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 const PAGE: &str = "a page of exactly 31 characters";
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.check("an_app_fetches_a_page_over_https", move || {
         let (_server, mut guest) = start(artefacts, HOST, true)?;
         guest.wait_anywhere("web-client: https://letsencrypt\\.org/: 200, 31 bytes", WAIT)?;

@@ -16,7 +16,7 @@ const BEATS_WITHIN_S: f64 = 1.5;
 /// Time for all of it, on the host.
 const LONGEST: Duration = Duration::from_secs(900);
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let (image, seconds) = (move || artefacts.image("crowd"), artefacts.effort.crowd_seconds);
     suite
         .with(Needs::Peer)

@@ -12,7 +12,7 @@ use std::path::Path;
 /// Beats of another app, one a second, within which the watchdog would have reset the device: it gives up after fifteen.
 const BEATS: usize = 25;
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("lingering");
     suite.share(
         move || boot_attacked(&image()),

@@ -37,7 +37,7 @@ pub(crate) struct Runs {
     pub(crate) bare: Shown,
 }
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let mut checks = judgements(ATTACKS, |runs| runs);
     checks.push(("dynamic_apps_run_with_their_own_libraries".to_owned(), Box::new(dynamic)));
     checks.push(("the_table_of_attacks_is_whole".to_owned(), Box::new(is_whole)));

@@ -22,7 +22,7 @@ use std::time::Duration;
 /// The port that the example serves.
 const SERVED: u16 = 8080;
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let network = move || artefacts.image("network");
     // The last one takes all that strangers may have of one app.
     suite.sequence(

@@ -27,7 +27,7 @@ struct Siege {
     release: Released,
 }
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.sequence(
         move || Siege::begin(artefacts),
         &[

@@ -13,7 +13,7 @@ use holdfast_qemu::web_server::WebAnswer;
 use holdfast_repository::{Released, of_image, of_package};
 use std::fs;
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.check("a_download_goes_on_where_it_broke_off", move || resumes(artefacts));
     suite.check("what_a_device_has_of_a_release_is_not_fetched", move || fetches_little(artefacts));
     suite.check("a_release_comes_by_a_delta_where_that_is_smaller", move || {

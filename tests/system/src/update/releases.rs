@@ -232,7 +232,7 @@ impl Scene {
     }
 }
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.sequence(
         move || Life::begin(artefacts),
         &[

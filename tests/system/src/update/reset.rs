@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 /// What an app has stored, and nobody may find afterwards.
 const SECRET: &[u8] = b"the owner's secret that must not be found again 4f1c9a";
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.check("a_device_is_reset_by_its_owner_and_updates_again", move || resets(artefacts));
     suite.check("no_server_resets_a_device", move || no_server(artefacts));
     suite.check("update_leaves_room_on_state", move || leaves_room(artefacts));

@@ -1,0 +1,25 @@
+//! The device boots what was signed, and what is whole, and comes back from everything else.
+
+mod contents;
+mod fallback;
+mod integrity;
+mod loader;
+pub(crate) mod power_cuts;
+mod script;
+pub(crate) mod start;
+mod verified;
+
+use crate::Artefacts;
+use crate::harness::suite::Suite;
+
+/// Registers the checks of this folder.
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    contents::register(suite, artefacts);
+    start::register(suite, artefacts);
+    integrity::register(suite, artefacts);
+    verified::register(suite, artefacts);
+    script::register(suite, artefacts);
+    loader::register(suite, artefacts);
+    fallback::register(suite, artefacts);
+    power_cuts::register(suite, artefacts);
+}
