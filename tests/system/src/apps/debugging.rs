@@ -1,7 +1,7 @@
 //! The debug port of an app, as the GDB of an OEM's engineer finds it.
 
 use crate::Artefacts;
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};
 use holdfast_qemu::machine::{DebugLine, Machine};
 use holdfast_qemu::settings;
@@ -18,15 +18,13 @@ const SESSION: Duration = Duration::from_secs(120);
 const ANSWER: Duration = Duration::from_secs(30);
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
-    suite.check("an_app_is_debugged_from_its_first_instruction_on", move || {
-        let image = artefacts.image("hello-debug");
-        let symbols = image.with_extension("symbols").join("hello");
-        debugged(&image, &symbols)
-    });
+    check!(suite, an_app_is_debugged_from_its_first_instruction_on(artefacts));
 }
 
-fn debugged(image: &Path, symbols: &Path) -> Result<()> {
-    let machine = Machine { debug_line: Some(DebugLine::Socket), ..Machine::new(image, 64) };
+fn an_app_is_debugged_from_its_first_instruction_on(artefacts: &Artefacts) -> Result<()> {
+    let image = artefacts.image("hello-debug");
+    let symbols = image.with_extension("symbols").join("hello");
+    let machine = Machine { debug_line: Some(DebugLine::Socket), ..Machine::new(&image, 64) };
     let mut guest = machine.start(None)?;
     let socket = guest.debug_socket();
     guest.wait("hello waits for a debugger", WAIT)?;
@@ -37,7 +35,7 @@ fn debugged(image: &Path, symbols: &Path) -> Result<()> {
 
     let seen = session(
         &socket,
-        symbols,
+        &symbols,
         &["break main.rs:14", "continue", "bt 1", "info locals", "next", "info threads", "detach"],
     )?;
     for expected in ["hello::main () at", "beat = 1", "tv_sec: ", "* 1 ", "detached"] {
@@ -47,11 +45,11 @@ fn debugged(image: &Path, symbols: &Path) -> Result<()> {
     guest.wait("hello: heartbeat 3", WAIT)?;
 
     // Another one, who finds it in the middle of its work and ends it. It waits again, as at first.
-    let seen = session(&socket, symbols, &["kill"])?;
+    let seen = session(&socket, &symbols, &["kill"])?;
     ensure!(seen.contains("killed"), "{seen}");
     guest.wait("hello ended with signal 9", WAIT)?;
     guest.wait("init: hello started", WAIT)?;
-    let seen = session(&socket, symbols, &["info registers pc", "detach"])?;
+    let seen = session(&socket, &symbols, &["info registers pc", "detach"])?;
     ensure!(seen.contains("<_start>"), "not at its first instruction: {seen}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::Artefacts;
 use crate::boot::start::{ANSWER, BOOT, boot_probe};
 use crate::harness::scratch::Scratch;
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check, checks};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::clock::TimeFloor;
@@ -19,24 +19,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// An image without its app's package does not start it; with the package appended it does.
-fn appended(image: &Path) -> Result<()> {
-    let packages = ext4::files(&show::read_partition(image, "apps")?)?;
-    let (_, package) = packages.first().context("the image has no package")?;
-    let file = tempfile::NamedTempFile::new()?;
-    fs::write(file.path(), package)?;
-    let scratch = Scratch::of(image)?;
-    let (mut disk, apps) = scratch.partition("apps")?;
-    let empty = ext4::with_files("apps", b"empty", apps.length, &[])?;
-    apps.replace(&mut disk, scratch.path(), "the packages", &empty)?;
-    drop(disk);
-    scratch.start()?.wait("init: hello is not started: there is no package", BOOT)?;
-    let appended = append::append(scratch.path(), file.path())?;
-    ensure!(appended.name == "hello" && !appended.replaced, "{appended:?}");
-    scratch.start()?.wait("hello: heartbeat 1", BOOT)?;
-    Ok(())
-}
-
 /// The component id of examples/hello.
 const HELLO: &str = "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11";
 
@@ -44,76 +26,30 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("probe");
     suite.share(
         move || boot_probe(&Machine::new(&image(), 64)),
-        &[
-            ("components_report_their_state", reports),
-            ("components_are_started_and_stopped_by_name", started_and_stopped),
-            ("an_app_sees_nothing_but_its_own_root", own_root),
+        checks![
+            components_report_their_state,
+            components_are_started_and_stopped_by_name,
+            an_app_sees_nothing_but_its_own_root
         ],
     );
     let racing = move || artefacts.image("supervision");
-    suite.check("links_that_an_app_swaps_lead_nowhere", move || races(&racing()));
-    suite.check("an_app_that_was_appended_at_the_factory_runs", move || {
-        appended(&artefacts.image("hello"))
-    });
-    suite.check("a_uid_stays_with_its_app", move || uid_stays(&image()));
-    suite.check("a_damaged_table_of_uids_starts_no_app", move || damaged_table(&image()));
-    suite.check("a_package_below_the_floor_is_refused", move || {
-        let mut table = IdentityTable::default();
-        table.assign(hello()?, None, &[])?;
-        table.raise_floor(hello()?, 5);
-        let disk = with_table(&image(), &table.encode()?)?;
-        let why = "hello is not started: the package has rollback index 0, below the floor of 5";
-        refused(disk.path(), why)
-    });
-    suite.check("a_damaged_package_is_refused_and_others_run", move || {
-        let change = |bytes: &mut Vec<u8>| -> Result<()> {
-            *bytes.get_mut(200).context("short")? ^= 1;
-            Ok(())
-        };
-        let disk = with_package(&image(), change)?;
-        let why = "hello is not started: the package has a signature that does not fit its header";
-        refused(disk.path(), why)
-    });
-    suite.check("a_package_of_an_unknown_key_is_refused", move || {
-        let disk = with_package(&image(), |bytes| {
-            package::sign(bytes, &PrivateKey::from_secret(&[5; 32], false))?;
-            Ok(())
-        })?;
-        refused(disk.path(), "hello is not started: the package is signed by key .* does not trust")
-    });
-    suite.check("an_unsigned_package_is_refused", move || {
-        let disk = with_package(&image(), |bytes| {
-            bytes.get_mut(448..512).context("short")?.fill(0);
-            Ok(())
-        })?;
-        refused(disk.path(), "hello is not started: the package has a signature that does not fit")
-    });
-    suite.check("a_longer_package_is_refused", move || {
-        let disk = with_package(&image(), |bytes| {
-            bytes.push(0);
-            Ok(())
-        })?;
-        refused(disk.path(), "hello is not started: the package is .* bytes long, but its header")
-    });
-    // What the host's reader refuses, signed by a key that the image trusts.
-    for (name, hostile, why) in [
-        ("a_device_node_in_a_package_is_refused", "device-node", "is neither a regular file nor"),
-        ("a_setuid_file_in_a_package_is_refused", "setuid", "is setuid, setgid or sticky"),
-        ("a_link_out_of_a_package_is_refused", "climbing-link", "leads out of the package"),
-        ("an_executable_stack_in_a_package_is_refused", "executable-stack", "executable stack"),
-        ("a_directory_in_itself_in_a_package_is_refused", "directory-in-itself", ""),
-        ("a_package_without_a_file_system_is_refused", "no-file-system", ""),
-    ] {
-        suite.check(name, move || {
-            let disk = with_package(&image(), |bytes| {
-                *bytes = hostile_package(hostile)?;
-                Ok(())
-            })?;
-            refused(disk.path(), &format!("hello is not started: .*{why}"))
-        });
-    }
-    suite.check("a_flipped_byte_behind_the_header_never_runs", move || flipped_data(&image()));
-    suite.check("a_corrupt_package_on_trial_costs_no_good_one", move || corrupt_trial(&image()));
+    check!(suite, links_that_an_app_swaps_lead_nowhere(&racing()));
+    check!(suite, an_app_that_was_appended_at_the_factory_runs(&artefacts.image("hello")));
+    check!(suite, a_uid_stays_with_its_app(&image()));
+    check!(suite, a_damaged_table_of_uids_starts_no_app(&image()));
+    check!(suite, a_package_below_the_floor_is_refused(&image()));
+    check!(suite, a_damaged_package_is_refused_and_others_run(&image()));
+    check!(suite, a_package_of_an_unknown_key_is_refused(&image()));
+    check!(suite, an_unsigned_package_is_refused(&image()));
+    check!(suite, a_longer_package_is_refused(&image()));
+    check!(suite, a_device_node_in_a_package_is_refused(&image()));
+    check!(suite, a_setuid_file_in_a_package_is_refused(&image()));
+    check!(suite, a_link_out_of_a_package_is_refused(&image()));
+    check!(suite, an_executable_stack_in_a_package_is_refused(&image()));
+    check!(suite, a_directory_in_itself_in_a_package_is_refused(&image()));
+    check!(suite, a_package_without_a_file_system_is_refused(&image()));
+    check!(suite, a_flipped_byte_behind_the_header_never_runs(&image()));
+    check!(suite, a_corrupt_package_on_trial_costs_no_good_one(&image()));
 }
 
 /// A hostile package of the image builder's tests, which is one of hello's, signed anew with the
@@ -150,7 +86,7 @@ fn status(guest: &mut Guest, name: &str) -> Result<String> {
     Ok(line.with_context(|| format!("there is no {name} in\n{all}"))?.to_owned())
 }
 
-fn reports(guest: &mut Guest) -> Result<()> {
+fn components_report_their_state(guest: &mut Guest) -> Result<()> {
     guest.wait("hello: heartbeat 1", BOOT)?;
     let line = status(guest, "hello")?;
     for part in ["state=Ready", "uid=1001", "processes=2", "restarts=0", "last=None"] {
@@ -160,7 +96,7 @@ fn reports(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn started_and_stopped(guest: &mut Guest) -> Result<()> {
+fn components_are_started_and_stopped_by_name(guest: &mut Guest) -> Result<()> {
     ensure!(guest.probe.ask("stop hello", ANSWER)? == "Accepted");
     guest.wait("init: hello ended with signal 15", BOOT)?;
     ensure!(status(guest, "hello")?.contains("state=Stopped"), "{}", status(guest, "hello")?);
@@ -176,7 +112,7 @@ fn started_and_stopped(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn own_root(guest: &mut Guest) -> Result<()> {
+fn an_app_sees_nothing_but_its_own_root(guest: &mut Guest) -> Result<()> {
     let processes = guest.probe.ask("processes", ANSWER)?;
     let app = processes.lines().find(|process| process.contains("Name=app ")).context("no app")?;
     let pid = app.strip_prefix("pid=").and_then(|rest| rest.split(' ').next()).context("no pid")?;
@@ -202,7 +138,7 @@ fn own_root(guest: &mut Guest) -> Result<()> {
 
 /// An app swaps directories and links in its storage while it is started and stopped. What lies
 /// around the storage must be as if it had not.
-fn races(image: &Path) -> Result<()> {
+fn links_that_an_app_swaps_lead_nowhere(image: &Path) -> Result<()> {
     const RACER: &str = "66a1d1c5-0c3b-4c7e-8f0e-6f6b1f0d6e03";
     const STORM: &str = "66a1d1c5-0c3b-4c7e-8f0e-6f6b1f0d6e05";
     let mut guest = boot_probe(&Machine::new(image, 64))?;
@@ -253,7 +189,25 @@ fn races(image: &Path) -> Result<()> {
     Ok(())
 }
 
-fn uid_stays(image: &Path) -> Result<()> {
+/// An image without its app's package does not start it; with the package appended it does.
+fn an_app_that_was_appended_at_the_factory_runs(image: &Path) -> Result<()> {
+    let packages = ext4::files(&show::read_partition(image, "apps")?)?;
+    let (_, package) = packages.first().context("the image has no package")?;
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), package)?;
+    let scratch = Scratch::of(image)?;
+    let (mut disk, apps) = scratch.partition("apps")?;
+    let empty = ext4::with_files("apps", b"empty", apps.length, &[])?;
+    apps.replace(&mut disk, scratch.path(), "the packages", &empty)?;
+    drop(disk);
+    scratch.start()?.wait("init: hello is not started: there is no package", BOOT)?;
+    let appended = append::append(scratch.path(), file.path())?;
+    ensure!(appended.name == "hello" && !appended.replaced, "{appended:?}");
+    scratch.start()?.wait("hello: heartbeat 1", BOOT)?;
+    Ok(())
+}
+
+fn a_uid_stays_with_its_app(image: &Path) -> Result<()> {
     let machine = Machine::new(image, 64);
     let mut guest = boot_probe(&machine)?;
     guest.wait("hello: heartbeat 1", BOOT)?;
@@ -276,7 +230,7 @@ fn power_off(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn damaged_table(image: &Path) -> Result<()> {
+fn a_damaged_table_of_uids_starts_no_app(image: &Path) -> Result<()> {
     let mut table = IdentityTable::default();
     table.assign(hello()?, None, &[])?;
     let mut bytes = table.encode()?;
@@ -296,6 +250,82 @@ fn damaged_table(image: &Path) -> Result<()> {
     Ok(())
 }
 
+fn a_package_below_the_floor_is_refused(image: &Path) -> Result<()> {
+    let mut table = IdentityTable::default();
+    table.assign(hello()?, None, &[])?;
+    table.raise_floor(hello()?, 5);
+    let disk = with_table(image, &table.encode()?)?;
+    let why = "hello is not started: the package has rollback index 0, below the floor of 5";
+    refused(disk.path(), why)
+}
+
+fn a_damaged_package_is_refused_and_others_run(image: &Path) -> Result<()> {
+    let change = |bytes: &mut Vec<u8>| -> Result<()> {
+        *bytes.get_mut(200).context("short")? ^= 1;
+        Ok(())
+    };
+    let disk = with_package(image, change)?;
+    let why = "hello is not started: the package has a signature that does not fit its header";
+    refused(disk.path(), why)
+}
+
+fn a_package_of_an_unknown_key_is_refused(image: &Path) -> Result<()> {
+    let disk = with_package(image, |bytes| {
+        package::sign(bytes, &PrivateKey::from_secret(&[5; 32], false))?;
+        Ok(())
+    })?;
+    refused(disk.path(), "hello is not started: the package is signed by key .* does not trust")
+}
+
+fn an_unsigned_package_is_refused(image: &Path) -> Result<()> {
+    let disk = with_package(image, |bytes| {
+        bytes.get_mut(448..512).context("short")?.fill(0);
+        Ok(())
+    })?;
+    refused(disk.path(), "hello is not started: the package has a signature that does not fit")
+}
+
+fn a_longer_package_is_refused(image: &Path) -> Result<()> {
+    let disk = with_package(image, |bytes| {
+        bytes.push(0);
+        Ok(())
+    })?;
+    refused(disk.path(), "hello is not started: the package is .* bytes long, but its header")
+}
+
+fn a_device_node_in_a_package_is_refused(image: &Path) -> Result<()> {
+    hostile_is_refused(image, "device-node", "is neither a regular file nor")
+}
+
+fn a_setuid_file_in_a_package_is_refused(image: &Path) -> Result<()> {
+    hostile_is_refused(image, "setuid", "is setuid, setgid or sticky")
+}
+
+fn a_link_out_of_a_package_is_refused(image: &Path) -> Result<()> {
+    hostile_is_refused(image, "climbing-link", "leads out of the package")
+}
+
+fn an_executable_stack_in_a_package_is_refused(image: &Path) -> Result<()> {
+    hostile_is_refused(image, "executable-stack", "executable stack")
+}
+
+fn a_directory_in_itself_in_a_package_is_refused(image: &Path) -> Result<()> {
+    hostile_is_refused(image, "directory-in-itself", "")
+}
+
+fn a_package_without_a_file_system_is_refused(image: &Path) -> Result<()> {
+    hostile_is_refused(image, "no-file-system", "")
+}
+
+/// A package that the host's reader refuses, signed by a key that the image trusts.
+fn hostile_is_refused(image: &Path, package: &str, why: &str) -> Result<()> {
+    let disk = with_package(image, |bytes| {
+        *bytes = hostile_package(package)?;
+        Ok(())
+    })?;
+    refused(disk.path(), &format!("hello is not started: .*{why}"))
+}
+
 /// The device goes on without the app, and says why.
 fn refused(disk: &Path, why: &str) -> Result<()> {
     let mut guest = boot_probe(&Machine::new(disk, 64))?;
@@ -305,7 +335,7 @@ fn refused(disk: &Path, why: &str) -> Result<()> {
     Ok(())
 }
 
-fn flipped_data(image: &Path) -> Result<()> {
+fn a_flipped_byte_behind_the_header_never_runs(image: &Path) -> Result<()> {
     let disk = with_package(image, |bytes| {
         // In the middle of the file system, where the program lies.
         let middle = bytes.len() / 2;
@@ -322,7 +352,7 @@ fn flipped_data(image: &Path) -> Result<()> {
 
 /// The current package is above the one before, which is below the floor by now. The one on trial is corrupt where only its
 /// program is: what it cannot do is displace the current one.
-fn corrupt_trial(image: &Path) -> Result<()> {
+fn a_corrupt_package_on_trial_costs_no_good_one(image: &Path) -> Result<()> {
     let package = package_of(image, hello()?)?;
     let header = Header::parse(&package, u64::try_from(package.len())?)?;
     let release = |index: u64| {

@@ -1,7 +1,7 @@
 //! One guest full of components that misbehave, and one that does not.
 
 use crate::boot::start::{ANSWER, BOOT, boot_probe};
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check, checks};
 use crate::{Artefacts, host_tool};
 use anyhow::{Context, Result, ensure};
 use holdfast_qemu::machine::{Guest, Machine};
@@ -14,25 +14,25 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("supervision");
     suite.share(
         move || boot_probe(&Machine::new(&image(), 64)),
-        &[
-            ("an_app_is_restarted_after_a_crash", restarted),
-            ("a_crash_loop_is_slowed_down_while_others_run", crash_loop),
-            ("a_component_that_is_never_ready_is_killed", unready),
-            ("a_last_word_is_heard", last_word),
-            ("a_component_that_misses_its_watchdog_is_killed", watchdog),
-            ("a_flood_of_output_is_bounded_and_harmless", flood),
-            ("a_zombie_storm_is_reaped", zombies),
-            ("an_app_over_its_memory_is_ended_alone", memory_bomb),
-            ("a_process_bomb_is_contained", fork_bomb),
-            ("locks_on_files_count_as_memory_of_who_takes_them", lock_bomb),
+        checks![
+            an_app_is_restarted_after_a_crash,
+            a_crash_loop_is_slowed_down_while_others_run,
+            a_component_that_is_never_ready_is_killed,
+            a_last_word_is_heard,
+            a_component_that_misses_its_watchdog_is_killed,
+            a_flood_of_output_is_bounded_and_harmless,
+            a_zombie_storm_is_reaped,
+            an_app_over_its_memory_is_ended_alone,
+            a_process_bomb_is_contained,
+            locks_on_files_count_as_memory_of_who_takes_them
         ],
     );
-    suite.check("a_crash_is_decoded_to_its_line", move || crash_decoded(&image()));
-    suite.check("a_restart_storm_does_not_delay_others", move || restart_storm(&image()));
+    check!(suite, a_crash_is_decoded_to_its_line(&image()));
+    check!(suite, a_restart_storm_does_not_delay_others(&image()));
 }
 
 /// With what the console has shown, the symbols that the build has kept, and nothing else.
-fn crash_decoded(image: &Path) -> Result<()> {
+fn a_crash_is_decoded_to_its_line(image: &Path) -> Result<()> {
     let mut guest = Machine::new(image, 64).start(None)?;
     guest.wait("crash ended with signal 11", BOOT)?;
     let directory = tempfile::tempdir()?;
@@ -60,14 +60,14 @@ fn crash_decoded(image: &Path) -> Result<()> {
     Ok(())
 }
 
-fn memory_bomb(guest: &mut Guest) -> Result<()> {
+fn an_app_over_its_memory_is_ended_alone(guest: &mut Guest) -> Result<()> {
     guest.wait_anywhere("memory-bomb went over its limit of 8192 KiB memory", BOOT)?;
     guest.wait_anywhere("memory-bomb ended with signal 9", BOOT)?;
     guest.wait("hello: heartbeat", BOOT)?;
     Ok(())
 }
 
-fn lock_bomb(guest: &mut Guest) -> Result<()> {
+fn locks_on_files_count_as_memory_of_who_takes_them(guest: &mut Guest) -> Result<()> {
     guest.wait_anywhere("lock-bomb went over its limit of 4096 KiB memory", BOOT)?;
     guest.wait_anywhere("lock-bomb ended with signal 9", BOOT)?;
     let text = guest.console.text();
@@ -76,7 +76,7 @@ fn lock_bomb(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn fork_bomb(guest: &mut Guest) -> Result<()> {
+fn a_process_bomb_is_contained(guest: &mut Guest) -> Result<()> {
     guest.wait_anywhere("fork-bomb is at its limit of 8 processes", BOOT)?;
     let status = guest.probe.ask("status", ANSWER)?;
     let line = status.lines().find(|line| line.contains("name=fork-bomb ")).unwrap_or_default();
@@ -85,7 +85,7 @@ fn fork_bomb(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn restarted(guest: &mut Guest) -> Result<()> {
+fn an_app_is_restarted_after_a_crash(guest: &mut Guest) -> Result<()> {
     // On a slow machine the first crash comes before the probe does.
     let lines = [
         "crash ended with signal 11",
@@ -105,7 +105,7 @@ fn pauses(guest: &Guest, name: &str) -> Vec<u64> {
     numbers.filter_map(|rest| rest.split(' ').next()?.parse().ok()).collect()
 }
 
-fn crash_loop(guest: &mut Guest) -> Result<()> {
+fn a_crash_loop_is_slowed_down_while_others_run(guest: &mut Guest) -> Result<()> {
     guest.wait("crash-loop will be started again in 3200 ms", BOOT)?;
     let pauses = pauses(guest, "crash-loop");
     ensure!(pauses.get(..6) == Some(&[100, 200, 400, 800, 1600, 3200]), "{pauses:?}");
@@ -118,7 +118,7 @@ fn crash_loop(guest: &mut Guest) -> Result<()> {
 
 /// While one component is started over and over, another beats once a second all the same: in guest
 /// time, of which the host's load takes nothing.
-fn restart_storm(image: &Path) -> Result<()> {
+fn a_restart_storm_does_not_delay_others(image: &Path) -> Result<()> {
     let mut guest = Machine { counted: true, ..Machine::new(image, 64) }.start(None)?;
     guest.wait("crash-loop will be started again in 3200 ms", BOOT)?;
     guest.wait("hello: heartbeat", BOOT)?;
@@ -141,7 +141,7 @@ fn restart_storm(image: &Path) -> Result<()> {
 }
 
 /// A program that ends as soon as it has said that it is ready was ready, each time.
-fn last_word(guest: &mut Guest) -> Result<()> {
+fn a_last_word_is_heard(guest: &mut Guest) -> Result<()> {
     guest.wait_anywhere("last-word will be started again in 1600 ms", BOOT)?;
     let text = guest.console.text();
     let (ready, ended) = ("init: last-word is ready", "init: last-word ended with exit code 0");
@@ -152,7 +152,7 @@ fn last_word(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn unready(guest: &mut Guest) -> Result<()> {
+fn a_component_that_is_never_ready_is_killed(guest: &mut Guest) -> Result<()> {
     // Run by name, this comes before the end of the program does.
     let lines = ["unready was not ready in time: killed", "unready ended with signal 9"];
     guest.wait_anywhere(&format!("(?s){}", lines.join(".*")), BOOT)?;
@@ -160,14 +160,14 @@ fn unready(guest: &mut Guest) -> Result<()> {
 }
 
 /// Not before it fell silent: on a host under load it may be late and be killed for it, and is started again.
-fn watchdog(guest: &mut Guest) -> Result<()> {
+fn a_component_that_misses_its_watchdog_is_killed(guest: &mut Guest) -> Result<()> {
     let steps =
         ["silent is ready", "silent: silent from now on", "silent missed its watchdog: killed"];
     guest.wait_anywhere(&format!("(?s){}", steps.join(".*")), BOOT)?;
     Ok(())
 }
 
-fn flood(guest: &mut Guest) -> Result<()> {
+fn a_flood_of_output_is_bounded_and_harmless(guest: &mut Guest) -> Result<()> {
     let text = guest.console.text();
     ensure!(text.contains("flood: flood 0 \\x1b[2J\\x0dinit: forged"), "not escaped");
     ensure!(!text.contains('\x1b') && !text.contains("] init: forged"), "an escape got through");
@@ -181,7 +181,7 @@ fn flood(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn zombies(guest: &mut Guest) -> Result<()> {
+fn a_zombie_storm_is_reaped(guest: &mut Guest) -> Result<()> {
     if !guest.console.text().contains("zombie-storm: made 300 orphans") {
         guest.wait("zombie-storm: made 300 orphans", BOOT)?;
     }

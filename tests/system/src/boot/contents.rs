@@ -1,7 +1,7 @@
 //! What is, and is not, in the shipped image. Nothing is booted.
 
 use crate::Artefacts;
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, checks};
 use anyhow::{Result, ensure};
 use holdfast_images::root::EntryKind;
 use holdfast_images::show::{self, Image};
@@ -10,19 +10,19 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let path = move || artefacts.image("hello");
     suite.share(
         move || Ok(show::show(&path())?),
-        &[
-            ("the_image_has_no_shell_and_no_interpreter", no_shell),
-            ("the_image_has_no_setuid_file_no_link_and_no_device", nothing_special),
-            ("the_image_has_no_accounts", no_accounts),
-            ("shipped_images_have_no_probe", no_probe),
-            ("only_root_owns_files_and_nobody_may_write_them", owned_by_root),
-            ("a_slot_has_at_least_twice_the_room_it_needs", room),
-            ("a_slot_is_small_enough_for_its_board", slot_size),
+        checks![
+            the_image_has_no_shell_and_no_interpreter,
+            the_image_has_no_setuid_file_no_link_and_no_device,
+            the_image_has_no_accounts,
+            shipped_images_have_no_probe,
+            only_root_owns_files_and_nobody_may_write_them,
+            a_slot_has_at_least_twice_the_room_it_needs,
+            a_slot_is_small_enough_for_its_board
         ],
     );
 }
 
-fn no_shell(image: &mut Image) -> Result<()> {
+fn the_image_has_no_shell_and_no_interpreter(image: &mut Image) -> Result<()> {
     const SHELLS: [&str; 14] = [
         "sh", "bash", "dash", "ash", "busybox", "toybox", "zsh", "python", "python3", "perl",
         "lua", "awk", "sed", "env",
@@ -40,7 +40,7 @@ fn no_shell(image: &mut Image) -> Result<()> {
     Ok(())
 }
 
-fn nothing_special(image: &mut Image) -> Result<()> {
+fn the_image_has_no_setuid_file_no_link_and_no_device(image: &mut Image) -> Result<()> {
     for file in &image.files {
         ensure!(file.mode & 0o7000 == 0, "{} has mode {:o}", file.path, file.mode);
         let plain = matches!(file.kind, EntryKind::File | EntryKind::Directory);
@@ -49,7 +49,7 @@ fn nothing_special(image: &mut Image) -> Result<()> {
     Ok(())
 }
 
-fn no_accounts(image: &mut Image) -> Result<()> {
+fn the_image_has_no_accounts(image: &mut Image) -> Result<()> {
     for file in &image.files {
         for account in ["passwd", "shadow", "group", "login", "getty", "su", "sudo", "sshd"] {
             ensure!(!file.path.ends_with(&format!("/{account}")), "{} is there", file.path);
@@ -58,13 +58,13 @@ fn no_accounts(image: &mut Image) -> Result<()> {
     Ok(())
 }
 
-fn no_probe(image: &mut Image) -> Result<()> {
+fn shipped_images_have_no_probe(image: &mut Image) -> Result<()> {
     ensure!(image.components == ["hello"], "components: {:?}", image.components);
     ensure!(!image.files.iter().any(|file| file.path.contains("probe")), "there is a probe");
     Ok(())
 }
 
-fn owned_by_root(image: &mut Image) -> Result<()> {
+fn only_root_owns_files_and_nobody_may_write_them(image: &mut Image) -> Result<()> {
     for file in &image.files {
         ensure!((file.uid, file.gid) == (0, 0), "{} belongs to {}", file.path, file.uid);
         ensure!(file.mode & 0o022 == 0, "{} has mode {:o}", file.path, file.mode);
@@ -72,7 +72,7 @@ fn owned_by_root(image: &mut Image) -> Result<()> {
     Ok(())
 }
 
-fn room(image: &mut Image) -> Result<()> {
+fn a_slot_has_at_least_twice_the_room_it_needs(image: &mut Image) -> Result<()> {
     let room = |name: &str| {
         let found = image.partitions.iter().find(|partition| partition.name == name);
         found.map_or(0, |partition| partition.length)
@@ -87,7 +87,7 @@ fn room(image: &mut Image) -> Result<()> {
     Ok(())
 }
 
-fn slot_size(image: &mut Image) -> Result<()> {
+fn a_slot_is_small_enough_for_its_board(image: &mut Image) -> Result<()> {
     // A machine of QEMU has few devices. `admission` has a client of repositories, by which an order to reset is verified, and
     // the kernel is compressed for the time that it takes (decision 5).
     let most = if image.board == "qemu-virt" { 3_392 << 10 } else { 4 << 20 };

@@ -3,7 +3,7 @@
 use crate::Artefacts;
 use crate::boot::start::BOOT;
 use crate::harness::scratch::Scratch;
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::root::Root;
 use holdfast_images::{show, variant};
@@ -15,31 +15,29 @@ use std::path::Path;
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("hello");
-    suite.check("a_flipped_byte_in_the_root_file_system_reboots", move || flipped_byte(&image()));
-    suite.check("a_damaged_component_list_reboots", move || {
-        let reboot = |root: &mut Root| root.add("etc/holdfast/components", vec![0xff; 64], false);
-        reboots_with(
-            artefacts,
-            &image(),
-            reboot,
-            "the component list in /etc/holdfast/components is damaged",
-        )
-    });
-    suite.check("a_panicking_init_reboots", move || {
-        let program = fs::read(artefacts.programs.join("panicking-init"))?;
-        let replace = |root: &mut Root| root.add("sbin/init", program, true);
-        reboots_with(artefacts, &image(), replace, "index out of bounds")
-    });
-    suite.check("a_killed_init_reboots", move || {
-        let init = patched_init(artefacts, ILLEGAL)?;
-        let replace = |root: &mut Root| root.add("sbin/init", init, true);
-        reboots_with(
-            artefacts,
-            &image(),
-            replace,
-            "Kernel panic - not syncing: Attempted to kill init!",
-        )
-    });
+    check!(suite, a_flipped_byte_in_the_root_file_system_reboots(&image()));
+    check!(suite, a_damaged_component_list_reboots(artefacts, &image()));
+    check!(suite, a_panicking_init_reboots(artefacts, &image()));
+    check!(suite, a_killed_init_reboots(artefacts, &image()));
+}
+
+fn a_damaged_component_list_reboots(artefacts: &Artefacts, image: &Path) -> Result<()> {
+    let damage = |root: &mut Root| root.add("etc/holdfast/components", vec![0xff; 64], false);
+    let last_words = "the component list in /etc/holdfast/components is damaged";
+    reboots_with(artefacts, image, damage, last_words)
+}
+
+fn a_panicking_init_reboots(artefacts: &Artefacts, image: &Path) -> Result<()> {
+    let program = fs::read(artefacts.programs.join("panicking-init"))?;
+    let replace = |root: &mut Root| root.add("sbin/init", program, true);
+    reboots_with(artefacts, image, replace, "index out of bounds")
+}
+
+fn a_killed_init_reboots(artefacts: &Artefacts, image: &Path) -> Result<()> {
+    let init = patched_init(artefacts, ILLEGAL)?;
+    let replace = |root: &mut Root| root.add("sbin/init", init, true);
+    let last_words = "Kernel panic - not syncing: Attempted to kill init!";
+    reboots_with(artefacts, image, replace, last_words)
 }
 
 /// Boots a variant that must say `last_words` and then reset the machine by itself.
@@ -66,7 +64,7 @@ fn regex_of(text: &str) -> String {
         .collect()
 }
 
-fn flipped_byte(image: &Path) -> Result<()> {
+fn a_flipped_byte_in_the_root_file_system_reboots(image: &Path) -> Result<()> {
     let damaged = Scratch::of(image)?;
     let (mut file, root) = damaged.partition("root-a")?;
     // In the middle of the data, where init's program lies: the kernel reads it, and stops.

@@ -3,7 +3,7 @@
 use crate::Artefacts;
 use crate::boot::start::{ANSWER, BOOT};
 use crate::harness::scratch::Scratch;
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check, checks};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::boot_loader::{BootLoader, Found, Place};
 use holdfast_core::verity::BLOCK_BYTES;
@@ -29,12 +29,9 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("hello");
     suite.share(
         move || Renewal::record(artefacts, &image()),
-        &[
-            ("a_good_slot_brings_its_boot_loader", is_brought),
-            ("no_cut_of_power_costs_the_boot_loader", is_never_lost),
-        ],
+        checks![a_good_slot_brings_its_boot_loader, no_cut_of_power_costs_the_boot_loader],
     );
-    suite.check("the_spare_boot_loader_starts", move || spare_starts(&image()));
+    check!(suite, the_spare_boot_loader_starts(&image()));
 }
 
 fn brought(image: &Path) -> Result<BootLoader> {
@@ -116,7 +113,7 @@ impl Renewal {
     }
 }
 
-fn is_brought(renewal: &mut Renewal) -> Result<()> {
+fn a_good_slot_brings_its_boot_loader(renewal: &mut Renewal) -> Result<()> {
     let [first_run, second_run] = &renewal.said;
     let said = |copy: &str| first_run.find(&format!("the boot loader's {copy} {WRITTEN}"));
     let (spare, first) = (said("spare"), said("first"));
@@ -128,7 +125,7 @@ fn is_brought(renewal: &mut Renewal) -> Result<()> {
     Ok(())
 }
 
-fn is_never_lost(renewal: &mut Renewal) -> Result<()> {
+fn no_cut_of_power_costs_the_boot_loader(renewal: &mut Renewal) -> Result<()> {
     let steps: Vec<_> = renewal.steps.iter().collect();
     let (tried, lost) = renewal.cuts(&steps)?;
     println!("boot loader: {tried} cuts");
@@ -147,7 +144,7 @@ fn is_never_lost(renewal: &mut Renewal) -> Result<()> {
 
 /// QEMU's boot ROM looks at the first place alone. There the spare first stage is put, as the real one leaves it
 /// in memory, and the U-Boot that belongs to the first place is erased.
-fn spare_starts(image: &Path) -> Result<()> {
+fn the_spare_boot_loader_starts(image: &Path) -> Result<()> {
     let scratch = Scratch::of(image)?;
     let loader = brought(image)?;
     let (first, spare) = (loader.copy(Place::First), loader.copy(Place::Spare));

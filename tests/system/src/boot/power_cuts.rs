@@ -13,7 +13,7 @@ use crate::Artefacts;
 use crate::boot::start::BOOT;
 use crate::harness::scratch::Scratch;
 use crate::harness::stager::{self, Release};
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check, checks};
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_core::slots::{BootState, COPY_BYTES, Choice, Copies, Slot};
 use holdfast_images::disk::Layout;
@@ -37,14 +37,13 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let effort = artefacts.effort;
     suite.share(
         move || Cycle::record(artefacts, &image()),
-        &[
-            ("no_cut_of_power_costs_the_device", judge_all),
-            ("a_wrong_order_of_writes_is_noticed", wrong_orders),
-            ("disks_as_cuts_leave_them_boot", boot_some),
+        checks![
+            no_cut_of_power_costs_the_device,
+            a_wrong_order_of_writes_is_noticed,
+            disks_as_cuts_leave_them_boot
         ],
     );
-    suite
-        .check("flipped_bytes_boot_a_verified_slot_or_halt", move || flips(&image(), effort.flips));
+    check!(suite, flipped_bytes_boot_a_verified_slot_or_halt(&image(), effort.flips));
 }
 
 /// A source of numbers that are the same in every run: xorshift64.
@@ -422,7 +421,7 @@ fn judged(cycle: &Cycle, steps: &[Step], count: usize) -> Result<Vec<String>> {
 
 pub(crate) const SEED: u64 = 0x5eed_0fc0_ffee;
 
-pub(crate) fn judge_all(cycle: &mut Cycle) -> Result<()> {
+pub(crate) fn no_cut_of_power_costs_the_device(cycle: &mut Cycle) -> Result<()> {
     let count = cycle.artefacts.effort.cuts;
     let faults = judged(cycle, &cycle.steps, count)?;
     ensure!(faults.is_empty(), "{} of {count} cuts: {:#?}", faults.len(), faults.first());
@@ -430,7 +429,7 @@ pub(crate) fn judge_all(cycle: &mut Cycle) -> Result<()> {
 }
 
 /// The judge has teeth: two mistakes that a writer of slots could make.
-fn wrong_orders(cycle: &mut Cycle) -> Result<()> {
+fn a_wrong_order_of_writes_is_noticed(cycle: &mut Cycle) -> Result<()> {
     let stage = cycle.steps.get(cycle.stage.clone()).context("no stage")?;
     // Announced, flushed, then: on trial before the slot is written.
     let mut early = stage.to_vec();
@@ -450,7 +449,7 @@ fn wrong_orders(cycle: &mut Cycle) -> Result<()> {
     Ok(())
 }
 
-fn boot_some(cycle: &mut Cycle) -> Result<()> {
+fn disks_as_cuts_leave_them_boot(cycle: &mut Cycle) -> Result<()> {
     let mut numbers = Numbers(SEED);
     for number in 0..cycle.artefacts.effort.booted_cuts {
         let all = 0..cycle.steps.len();
@@ -467,7 +466,7 @@ fn boot_some(cycle: &mut Cycle) -> Result<()> {
 }
 
 /// Both slots good; then some bytes of one partition change.
-fn flips(image: &Path, rounds: usize) -> Result<()> {
+fn flipped_bytes_boot_a_verified_slot_or_halt(image: &Path, rounds: usize) -> Result<()> {
     let release = Release::of(image)?;
     let mut numbers = Numbers(SEED);
     let names = ["bootstate", "boot-a", "root-a", "boot-b", "root-b", "state", "apps", "data"];

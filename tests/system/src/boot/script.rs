@@ -6,7 +6,7 @@
 use crate::Artefacts;
 use crate::boot::start::BOOT;
 use crate::harness::scratch::Scratch;
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::slots::{self, BootState, Choice, Slot, SlotState, TRIES};
 use holdfast_images::boot_loader::script::halt;
@@ -15,18 +15,19 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
-    let image = move || artefacts.image("hello");
-    suite.check("the_boot_script_chooses_as_os_core_does", move || {
-        let states = all_states();
-        let step = states.len().checked_div(artefacts.effort.boot_states).unwrap_or(1);
-        // Ages around the places where they wrap, and both copies as the one that holds.
-        let ages = [(1, 0), (0, 255), (255, 254), (7, 9), (255, 0), (3, 3)];
-        for (state, ages) in states.into_iter().step_by(step.max(1)).zip(ages.into_iter().cycle()) {
-            decides(&image(), state, ages)
-                .with_context(move || format!("{state:?}, ages {ages:?}"))?;
-        }
-        Ok(())
-    });
+    check!(suite, the_boot_script_chooses_as_os_core_does(artefacts));
+}
+
+fn the_boot_script_chooses_as_os_core_does(artefacts: &Artefacts) -> Result<()> {
+    let image = artefacts.image("hello");
+    let states = all_states();
+    let step = states.len().checked_div(artefacts.effort.boot_states).unwrap_or(1);
+    // Ages around the places where they wrap, and both copies as the one that holds.
+    let ages = [(1, 0), (0, 255), (255, 254), (7, 9), (255, 0), (3, 3)];
+    for (state, ages) in states.into_iter().step_by(step.max(1)).zip(ages.into_iter().cycle()) {
+        decides(&image, state, ages).with_context(move || format!("{state:?}, ages {ages:?}"))?;
+    }
+    Ok(())
 }
 
 fn all_states() -> Vec<BootState> {

@@ -1,7 +1,7 @@
 //! The shipped image boots, keeps its promises, and ends in order.
 
 use crate::Artefacts;
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check, checks};
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_images::disk::Layout;
 use holdfast_qemu::machine::{Guest, Machine};
@@ -19,41 +19,24 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let hello = move || artefacts.image("hello");
     suite.share(
         move || Ok(Machine::new(&hello(), 64).start(None)?),
-        &[("the_image_boots", boots), ("the_app_runs", app_runs)],
+        checks![the_image_boots, the_app_runs],
     );
     let probe = move || artefacts.image("probe");
     suite.share(
         move || boot_probe(&Machine::new(&probe(), 64)),
-        &[
-            ("every_process_but_pid_1_is_unprivileged", unprivileged),
-            ("a_component_has_no_descriptor_but_its_own", descriptors),
-            ("the_running_kernel_has_the_settings_of_init", settings),
-            ("writable_mounts_are_noexec_nosuid_nodev", mounts),
-            ("a_component_can_write_only_what_is_for_everybody", writes),
-            ("a_reboot_is_orderly_and_the_machine_starts_again", reboots),
-            ("a_power_off_is_orderly_and_leaves_clean_file_systems", powers_off),
+        checks![
+            every_process_but_pid_1_is_unprivileged,
+            a_component_has_no_descriptor_but_its_own,
+            the_running_kernel_has_the_settings_of_init,
+            writable_mounts_are_noexec_nosuid_nodev,
+            a_component_can_write_only_what_is_for_everybody,
+            a_reboot_is_orderly_and_the_machine_starts_again,
+            a_power_off_is_orderly_and_leaves_clean_file_systems
         ],
     );
-    suite.check("two_first_boots_differ_and_the_seed_is_renewed", move || entropy(&probe()));
-    suite.check("time_goes_on_beyond_2038", move || {
-        let machine =
-            Machine { clock_base: Some("2040-06-01".to_owned()), ..Machine::new(&probe(), 64) };
-        let mut guest = boot_probe(&machine)?;
-        let answer = guest.probe.ask("year-2040", ANSWER)?;
-        ensure!(answer.starts_with("file=2208988800 now=222"), "{answer}");
-        guest.wait("hello: heartbeat 3", BOOT)?;
-        Ok(())
-    });
-    suite.check("the_clock_never_shows_less_than_the_build_time", move || {
-        let machine =
-            Machine { clock_base: Some("2001-01-01".to_owned()), ..Machine::new(&probe(), 64) };
-        let mut guest = boot_probe(&machine)?;
-        guest.wait_anywhere("init: clock shows 20.*, source floor, floor 20", BOOT)?;
-        let (now, floor, source) = clock(&mut guest)?;
-        let built = floor > 1_700_000_000 && now >= floor && source == "Floor";
-        ensure!(built, "floor {floor}, now {now}, source {source}");
-        Ok(())
-    });
+    check!(suite, two_first_boots_differ_and_the_seed_is_renewed(&probe()));
+    check!(suite, time_goes_on_beyond_2038(&probe()));
+    check!(suite, the_clock_never_shows_less_than_the_build_time(&probe()));
 }
 
 /// A guest whose probe answers.
@@ -63,14 +46,14 @@ pub(crate) fn boot_probe(machine: &Machine) -> Result<Guest> {
     Ok(guest)
 }
 
-fn boots(guest: &mut Guest) -> Result<()> {
+fn the_image_boots(guest: &mut Guest) -> Result<()> {
     guest.wait("init: image hello 0.1.0 for .*, main at", BOOT)?;
     guest.wait("development image: not for production", BOOT)?;
     guest.wait("watchdog armed", BOOT)?;
     Ok(())
 }
 
-fn app_runs(guest: &mut Guest) -> Result<()> {
+fn the_app_runs(guest: &mut Guest) -> Result<()> {
     guest.wait("hello: hello, world", BOOT)?;
     guest.wait("hello: heartbeat 2", BOOT)?;
     Ok(())
@@ -82,7 +65,7 @@ fn field<'a>(process: &'a str, name: &str) -> &'a str {
     words.find_map(|word| word.strip_prefix(name)?.strip_prefix('=')).unwrap_or("")
 }
 
-fn unprivileged(guest: &mut Guest) -> Result<()> {
+fn every_process_but_pid_1_is_unprivileged(guest: &mut Guest) -> Result<()> {
     const NONE: &str = "0000000000000000";
     const SYS_PTRACE: &str = "0000000000080000";
     let processes = guest.probe.ask("processes", ANSWER)?;
@@ -109,7 +92,7 @@ fn unprivileged(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn descriptors(guest: &mut Guest) -> Result<()> {
+fn a_component_has_no_descriptor_but_its_own(guest: &mut Guest) -> Result<()> {
     // Handed over: standard input, output and error, the line, the pipe to init and its socket
     // back. Its own: two copies of the line, a listener, and the directory that it lists. A leak would move these up.
     let open = guest.probe.ask("list /proc/self/fd", ANSWER)?;
@@ -117,7 +100,7 @@ fn descriptors(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn settings(guest: &mut Guest) -> Result<()> {
+fn the_running_kernel_has_the_settings_of_init(guest: &mut Guest) -> Result<()> {
     for (name, value) in [
         ("kernel/hostname", "holdfast"),
         ("kernel/yama/ptrace_scope", "3"),
@@ -134,7 +117,7 @@ fn settings(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn mounts(guest: &mut Guest) -> Result<()> {
+fn writable_mounts_are_noexec_nosuid_nodev(guest: &mut Guest) -> Result<()> {
     let mounts = guest.probe.ask("read /proc/self/mounts", ANSWER)?;
     let mut targets = Vec::new();
     for mount in mounts.lines() {
@@ -172,7 +155,7 @@ fn mounts(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn writes(guest: &mut Guest) -> Result<()> {
+fn a_component_can_write_only_what_is_for_everybody(guest: &mut Guest) -> Result<()> {
     for path in ["/x", "/run/x", "/run/notify/x", "/state/x", "/data/x", "/sys/fs/cgroup/x"] {
         let answer = guest.probe.ask(&format!("try-write {path}"), ANSWER)?;
         ensure!(answer.starts_with("refused"), "{path}: {answer}");
@@ -196,7 +179,26 @@ pub(crate) fn clock(guest: &mut Guest) -> Result<(u64, u64, String)> {
     Ok((field("seconds")?.parse()?, field("floor")?.parse()?, field("source")?))
 }
 
-fn reboots(guest: &mut Guest) -> Result<()> {
+fn time_goes_on_beyond_2038(image: &Path) -> Result<()> {
+    let machine = Machine { clock_base: Some("2040-06-01".to_owned()), ..Machine::new(image, 64) };
+    let mut guest = boot_probe(&machine)?;
+    let answer = guest.probe.ask("year-2040", ANSWER)?;
+    ensure!(answer.starts_with("file=2208988800 now=222"), "{answer}");
+    guest.wait("hello: heartbeat 3", BOOT)?;
+    Ok(())
+}
+
+fn the_clock_never_shows_less_than_the_build_time(image: &Path) -> Result<()> {
+    let machine = Machine { clock_base: Some("2001-01-01".to_owned()), ..Machine::new(image, 64) };
+    let mut guest = boot_probe(&machine)?;
+    guest.wait_anywhere("init: clock shows 20.*, source floor, floor 20", BOOT)?;
+    let (now, floor, source) = clock(&mut guest)?;
+    let built = floor > 1_700_000_000 && now >= floor && source == "Floor";
+    ensure!(built, "floor {floor}, now {now}, source {source}");
+    Ok(())
+}
+
+fn a_reboot_is_orderly_and_the_machine_starts_again(guest: &mut Guest) -> Result<()> {
     guest.probe.tell("reboot")?;
     guest.wait("init: probe asks for Reboot", BOOT)?;
     guest.wait("init: stopping all components", BOOT)?;
@@ -212,7 +214,7 @@ fn reboots(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn powers_off(guest: &mut Guest) -> Result<()> {
+fn a_power_off_is_orderly_and_leaves_clean_file_systems(guest: &mut Guest) -> Result<()> {
     guest.probe.tell("power-off")?;
     guest.wait("init: powering off", BOOT)?;
     let status = guest.wait_end(BOOT)?;
@@ -244,7 +246,7 @@ fn seed(disk: &Path) -> Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-fn entropy(image: &Path) -> Result<()> {
+fn two_first_boots_differ_and_the_seed_is_renewed(image: &Path) -> Result<()> {
     let machine = Machine::new(image, 64);
     let mut randoms = Vec::new();
     let mut seeds = Vec::new();

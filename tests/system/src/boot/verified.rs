@@ -3,7 +3,7 @@
 use crate::Artefacts;
 use crate::boot::start::BOOT;
 use crate::harness::scratch::Scratch;
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
@@ -14,7 +14,7 @@ use holdfast_images::{build, sha256, show};
 use holdfast_qemu::machine::{Guest, Machine, Rom};
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the boot loader prints when it hands over.
 const HANDS_OVER: &str = "Starting kernel";
@@ -25,54 +25,46 @@ const NO_KEY: &str = "Failed to verify 'any' of the required signature(s)";
 const BAD_HASH: &str = "Bad hash value";
 /// What the boot script says when U-Boot does not hand over.
 const DOES_NOT_VERIFY: &str = "holdfast: slot a does not verify";
+/// What it says of a configuration for another board than its own.
+const OTHER_BOARD: &str = "holdfast: for another board";
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
-    let image = move || artefacts.image("hello");
-    let refuses = |change: fn(&Artefacts, Vec<u8>) -> Result<Vec<u8>>, because: &'static str| {
-        move || {
-            let fit = read_fit(&image())?;
-            refused(&image(), &change(artefacts, fit)?, because)
-        }
-    };
-    suite.check("a_slot_that_a_key_has_signed_boots", move || {
-        signed(artefacts, &image(), "current")
-    });
-    suite.check("a_slot_signed_with_the_next_key_boots", move || {
-        signed(artefacts, &image(), "next")
-    });
-    suite.check("a_slot_signed_with_the_recovery_key_boots", move || {
-        signed(artefacts, &image(), "recovery")
-    });
-    suite.check("a_key_that_was_rotated_out_boots_nothing", move || {
-        rotated_out(artefacts, &image())
-    });
-    suite.check("an_unsigned_slot_never_starts", refuses(unsigned, NO_KEY));
-    suite.check("a_slot_without_signature_node_never_starts", refuses(without_signature, NO_KEY));
-    suite.check("a_slot_signed_by_an_unknown_key_never_starts", refuses(unknown_key, NO_KEY));
-    suite.check("a_changed_kernel_never_starts", refuses(changed_kernel, BAD_HASH));
-    suite.check("a_changed_kernel_with_its_hash_never_starts", refuses(kernel_with_hash, NO_KEY));
-    suite.check("a_changed_command_line_never_starts", refuses(command_line, NO_KEY));
-    suite.check("a_changed_load_address_never_starts", refuses(load_address, NO_KEY));
-    suite.check("a_truncated_slot_never_starts", refuses(truncated, DOES_NOT_VERIFY));
-    suite.check("a_slot_of_a_length_beyond_memory_never_starts", refuses(endless, DOES_NOT_VERIFY));
-    suite.check(
-        "a_slot_for_another_board_never_starts",
-        refuses(other_board, "holdfast: for another board"),
+    check!(suite, a_slot_that_a_key_has_signed_boots(artefacts));
+    check!(suite, a_slot_signed_with_the_next_key_boots(artefacts));
+    check!(suite, a_slot_signed_with_the_recovery_key_boots(artefacts));
+    check!(suite, a_key_that_was_rotated_out_boots_nothing(artefacts));
+    check!(suite, an_unsigned_slot_never_starts(artefacts));
+    check!(suite, a_slot_without_signature_node_never_starts(artefacts));
+    check!(suite, a_slot_signed_by_an_unknown_key_never_starts(artefacts));
+    check!(suite, a_changed_kernel_never_starts(artefacts));
+    check!(suite, a_changed_kernel_with_its_hash_never_starts(artefacts));
+    check!(suite, a_changed_command_line_never_starts(artefacts));
+    check!(suite, a_changed_load_address_never_starts(artefacts));
+    check!(suite, a_truncated_slot_never_starts(artefacts));
+    check!(suite, a_slot_of_a_length_beyond_memory_never_starts(artefacts));
+    check!(suite, a_slot_for_another_board_never_starts(artefacts));
+    check!(suite, a_slot_whose_board_is_a_command_never_starts(artefacts));
+    check!(
+        suite,
+        a_kernel_of_one_release_with_the_configuration_of_another_never_starts(artefacts)
     );
-    suite.check(
-        "a_slot_whose_board_is_a_command_never_starts",
-        refuses(board_as_command, "holdfast: for another board"),
-    );
-    suite.check("a_kernel_of_one_release_with_the_configuration_of_another_never_starts", {
-        refuses(mixed, NO_KEY)
-    });
-    suite.check("a_slot_with_a_copy_of_its_images_never_starts", refuses(hashed_nodes, NO_KEY));
-    suite.check("a_bare_kernel_never_starts", refuses(bare_kernel, DOES_NOT_VERIFY));
-    suite.check("an_old_style_image_never_starts", refuses(old_style, DOES_NOT_VERIFY));
-    suite.check("nothing_that_is_typed_reaches_the_boot_loader", move || typed(&image()));
-    suite.check("a_boot_state_with_commands_in_it_is_no_boot_state", move || commands(&image()));
-    suite.check("the_rom_cannot_be_written", move || rom(&image()));
-    suite.check("u_boots_own_bytes_of_the_boot_state_are_ours", move || own_bytes(&image()));
+    check!(suite, a_slot_with_a_copy_of_its_images_never_starts(artefacts));
+    check!(suite, a_bare_kernel_never_starts(artefacts));
+    check!(suite, an_old_style_image_never_starts(artefacts));
+    check!(suite, nothing_that_is_typed_reaches_the_boot_loader(&shipped(artefacts)));
+    check!(suite, a_boot_state_with_commands_in_it_is_no_boot_state(&shipped(artefacts)));
+    check!(suite, the_rom_cannot_be_written(&shipped(artefacts)));
+    check!(suite, u_boots_own_bytes_of_the_boot_state_are_ours(&shipped(artefacts)));
+}
+
+/// The image whose slot is changed.
+fn shipped(artefacts: &Artefacts) -> PathBuf {
+    artefacts.image("hello")
+}
+
+/// The FIT of its slot.
+fn shipped_fit(artefacts: &Artefacts) -> Result<Vec<u8>> {
+    read_fit(&shipped(artefacts))
 }
 
 fn read_fit(image: &Path) -> Result<Vec<u8>> {
@@ -87,8 +79,8 @@ fn write_fit(scratch: &Scratch, fit: &[u8]) -> Result<()> {
 }
 
 /// The boot loader must come to a halt over both slots, and hand over to nothing before.
-fn refused(image: &Path, fit: &[u8], because: &str) -> Result<()> {
-    let scratch = Scratch::of(image)?;
+fn refused(artefacts: &Artefacts, fit: &[u8], because: &str) -> Result<()> {
+    let scratch = Scratch::of(&shipped(artefacts))?;
     write_fit(&scratch, fit)?;
     let mut guest = scratch.start()?;
     halts(&mut guest, halt::EXHAUSTED)?;
@@ -106,19 +98,31 @@ fn halts(guest: &mut Guest, code: u32) -> Result<()> {
 }
 
 /// Both configurations of the shipped FIT, signed with the key of that name.
-fn signed(artefacts: &Artefacts, image: &Path, key: &str) -> Result<()> {
-    let scratch = Scratch::of(image)?;
-    let mut fit = read_fit(image)?;
+fn boots_signed_with(artefacts: &Artefacts, key: &str) -> Result<()> {
+    let scratch = Scratch::of(&shipped(artefacts))?;
+    let mut fit = shipped_fit(artefacts)?;
     boot::sign(&mut fit, &artefacts.boot_key(key)?)?;
     write_fit(&scratch, &fit)?;
     scratch.start()?.wait("hello: heartbeat 1", BOOT)?;
     Ok(())
 }
 
+fn a_slot_that_a_key_has_signed_boots(artefacts: &Artefacts) -> Result<()> {
+    boots_signed_with(artefacts, "current")
+}
+
+fn a_slot_signed_with_the_next_key_boots(artefacts: &Artefacts) -> Result<()> {
+    boots_signed_with(artefacts, "next")
+}
+
+fn a_slot_signed_with_the_recovery_key_boots(artefacts: &Artefacts) -> Result<()> {
+    boots_signed_with(artefacts, "recovery")
+}
+
 /// A boot loader whose keys are next, recovery and a new one refuses what the former current key has
 /// signed, and takes what the next one has.
-fn rotated_out(artefacts: &Artefacts, image: &Path) -> Result<()> {
-    let scratch = Scratch::of(image)?;
+fn a_key_that_was_rotated_out_boots_nothing(artefacts: &Artefacts) -> Result<()> {
+    let scratch = Scratch::of(&shipped(artefacts))?;
     let keys = ["next", "recovery", "recovery"];
     let keys = keys.map(|name| artefacts.boot_key(name).map(|key| key.public()));
     let [current, next, recovery] = keys;
@@ -127,7 +131,7 @@ fn rotated_out(artefacts: &Artefacts, image: &Path) -> Result<()> {
     let mut guest = scratch.start()?;
     halts(&mut guest, halt::EXHAUSTED)?;
     ensure!(!guest.console.text().contains(HANDS_OVER), "{}", guest.console.tail());
-    let mut fit = read_fit(image)?;
+    let mut fit = shipped_fit(artefacts)?;
     boot::sign(&mut fit, &artefacts.boot_key("next")?)?;
     write_fit(&scratch, &fit)?;
     scratch.start()?.wait("hello: heartbeat 1", BOOT)?;
@@ -163,25 +167,25 @@ fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-fn unsigned(_: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
-    let mut tree = parse(&fit)?;
+fn an_unsigned_slot_never_starts(artefacts: &Artefacts) -> Result<()> {
+    let mut tree = parse(&shipped_fit(artefacts)?)?;
     for slot in Slot::ALL {
         let path = format!("/configurations/slot-{}/signature-1", slot.letter());
         set(node(&mut tree, &path)?, "value", vec![0; boot::KEY_BYTES])?;
     }
-    Ok(tree.to_dtb())
+    refused(artefacts, &tree.to_dtb(), NO_KEY)
 }
 
-fn without_signature(_: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
-    let mut tree = parse(&fit)?;
+fn a_slot_without_signature_node_never_starts(artefacts: &Artefacts) -> Result<()> {
+    let mut tree = parse(&shipped_fit(artefacts)?)?;
     for slot in Slot::ALL {
         let path = format!("/configurations/slot-{}", slot.letter());
         node(&mut tree, &path)?.remove_child("signature-1").context("no signature")?;
     }
-    Ok(tree.to_dtb())
+    refused(artefacts, &tree.to_dtb(), NO_KEY)
 }
 
-fn unknown_key(_: &Artefacts, mut fit: Vec<u8>) -> Result<Vec<u8>> {
+fn a_slot_signed_by_an_unknown_key_never_starts(artefacts: &Artefacts) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("key.pem");
     let made = std::process::Command::new("openssl")
@@ -189,28 +193,34 @@ fn unknown_key(_: &Artefacts, mut fit: Vec<u8>) -> Result<Vec<u8>> {
         .arg(&path)
         .output()?;
     ensure!(made.status.success(), "{made:?}");
+    let mut fit = shipped_fit(artefacts)?;
     boot::sign(&mut fit, &BootSigningKey::load(&path)?)?;
-    Ok(fit)
+    refused(artefacts, &fit, NO_KEY)
 }
 
-fn changed_kernel(_: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
-    let mut tree = parse(&fit)?;
+/// With another kernel, below the hash of the one that was there.
+fn with_changed_kernel(fit: &[u8]) -> Result<Vec<u8>> {
+    let mut tree = parse(fit)?;
     let kernel = node(&mut tree, "/images/kernel")?;
     let changed = flipped(value(kernel, "data")?);
     set(kernel, "data", changed)?;
     Ok(tree.to_dtb())
 }
 
-fn kernel_with_hash(artefacts: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
-    let fit = changed_kernel(artefacts, fit)?;
+fn a_changed_kernel_never_starts(artefacts: &Artefacts) -> Result<()> {
+    refused(artefacts, &with_changed_kernel(&shipped_fit(artefacts)?)?, BAD_HASH)
+}
+
+fn a_changed_kernel_with_its_hash_never_starts(artefacts: &Artefacts) -> Result<()> {
+    let fit = with_changed_kernel(&shipped_fit(artefacts)?)?;
     let mut tree = parse(&fit)?;
     let digest = sha256(&[&value(node(&mut tree, "/images/kernel")?, "data")?]);
     set(node(&mut tree, "/images/kernel/hash-1")?, "value", digest.to_vec())?;
-    Ok(tree.to_dtb())
+    refused(artefacts, &tree.to_dtb(), NO_KEY)
 }
 
-fn command_line(_: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
-    let mut tree = parse(&fit)?;
+fn a_changed_command_line_never_starts(artefacts: &Artefacts) -> Result<()> {
+    let mut tree = parse(&shipped_fit(artefacts)?)?;
     for slot in Slot::ALL {
         let path = format!("/images/fdt-{}", slot.letter());
         let device_tree = value(node(&mut tree, &path)?, "data")?;
@@ -224,34 +234,35 @@ fn command_line(_: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
         set(node(&mut tree, &path)?, "data", device_tree)?;
         set(node(&mut tree, &format!("{path}/hash-1"))?, "value", digest.to_vec())?;
     }
-    Ok(tree.to_dtb())
+    refused(artefacts, &tree.to_dtb(), NO_KEY)
 }
 
-fn load_address(_: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
-    let mut tree = parse(&fit)?;
+fn a_changed_load_address_never_starts(artefacts: &Artefacts) -> Result<()> {
+    let mut tree = parse(&shipped_fit(artefacts)?)?;
     set(node(&mut tree, "/images/kernel")?, "load", 0x4080_1000_u32.to_be_bytes().to_vec())?;
-    Ok(tree.to_dtb())
+    refused(artefacts, &tree.to_dtb(), NO_KEY)
 }
 
-fn truncated(_: &Artefacts, mut fit: Vec<u8>) -> Result<Vec<u8>> {
+fn a_truncated_slot_never_starts(artefacts: &Artefacts) -> Result<()> {
+    let mut fit = shipped_fit(artefacts)?;
     fit.truncate(fit.len() / 2);
-    Ok(fit)
+    refused(artefacts, &fit, DOES_NOT_VERIFY)
 }
 
 /// The length is compared as a signed number in the boot loader's shell.
-fn endless(_: &Artefacts, mut fit: Vec<u8>) -> Result<Vec<u8>> {
+fn a_slot_of_a_length_beyond_memory_never_starts(artefacts: &Artefacts) -> Result<()> {
+    let mut fit = shipped_fit(artefacts)?;
     let length = fit.get_mut(4..8).context("no header")?;
     length.copy_from_slice(&0x8000_0200_u32.to_be_bytes());
-    Ok(fit)
+    refused(artefacts, &fit, DOES_NOT_VERIFY)
 }
 
 /// As `make` changes it, signed again with the right key.
 fn signed_again(
     artefacts: &Artefacts,
-    fit: &[u8],
     make: impl Fn(&mut DeviceTreeNode) -> Result<()>,
 ) -> Result<Vec<u8>> {
-    let mut tree = parse(fit)?;
+    let mut tree = parse(&shipped_fit(artefacts)?)?;
     for slot in Slot::ALL {
         make(node(&mut tree, &format!("/configurations/slot-{}", slot.letter()))?)?;
     }
@@ -260,23 +271,27 @@ fn signed_again(
     Ok(fit)
 }
 
-fn other_board(artefacts: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
-    signed_again(artefacts, &fit, |configuration| {
+fn a_slot_for_another_board_never_starts(artefacts: &Artefacts) -> Result<()> {
+    let fit = signed_again(artefacts, |configuration| {
         set(configuration, "compatible", b"holdfast,nobodys-board\0".to_vec())
-    })
+    })?;
+    refused(artefacts, &fit, OTHER_BOARD)
 }
 
 /// Where a value is expanded, U-Boot's shell takes byte 4 for the end of that value.
-fn board_as_command(_: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
-    let mut tree = parse(&fit)?;
+fn a_slot_whose_board_is_a_command_never_starts(artefacts: &Artefacts) -> Result<()> {
+    let mut tree = parse(&shipped_fit(artefacts)?)?;
     let configuration = node(&mut tree, "/configurations/slot-a")?;
     set(configuration, "compatible", b"\x04\"; echo Starting kernel; \"\0".to_vec())?;
-    Ok(tree.to_dtb())
+    refused(artefacts, &tree.to_dtb(), OTHER_BOARD)
 }
 
 /// The kernel of the shipped release below the configuration of a newer one.
-fn mixed(artefacts: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
-    let mut newer = parse(&changed_kernel(artefacts, fit.clone())?)?;
+fn a_kernel_of_one_release_with_the_configuration_of_another_never_starts(
+    artefacts: &Artefacts,
+) -> Result<()> {
+    let fit = shipped_fit(artefacts)?;
+    let mut newer = parse(&with_changed_kernel(&fit)?)?;
     let digest = sha256(&[&value(node(&mut newer, "/images/kernel")?, "data")?]);
     set(node(&mut newer, "/images/kernel/hash-1")?, "value", digest.to_vec())?;
     let mut newer = newer.to_dtb();
@@ -289,12 +304,12 @@ fn mixed(artefacts: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
         ["kernel", "fdt-a", "fdt-b"].iter().filter_map(|name| images.remove_child(name)).collect();
     images.add_child(kernel);
     others.into_iter().skip(1).for_each(|other| images.add_child(other));
-    Ok(mixed.to_dtb())
+    refused(artefacts, &mixed.to_dtb(), NO_KEY)
 }
 
 /// CVE-2026-46728: a copy of the images, which the signature still fits, is named in `hashed-nodes`,
 /// and another kernel lies where the configuration looks for it.
-fn hashed_nodes(_: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
+fn a_slot_with_a_copy_of_its_images_never_starts(artefacts: &Artefacts) -> Result<()> {
     const NODES: [&str; 6] = [
         "/",
         "/configurations/slot-a",
@@ -303,6 +318,7 @@ fn hashed_nodes(_: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
         "/images/images/fdt-a",
         "/images/images/fdt-a/hash-1",
     ];
+    let fit = shipped_fit(artefacts)?;
     let signed_bytes = signature::bytes_to_sign(&fit, "slot-a")?;
     let mut tree = parse(&fit)?;
     let images = node(&mut tree, "/images")?;
@@ -320,16 +336,17 @@ fn hashed_nodes(_: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
     // Whoever believes `hashed-nodes` finds the very bytes that were signed.
     let believed = signature::bytes_of_nodes(&fit, "slot-a", &NODES)?;
     ensure!(believed == signed_bytes, "this is not the attack it wants to be");
-    Ok(fit)
+    refused(artefacts, &fit, NO_KEY)
 }
 
-fn bare_kernel(_: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
-    Ok(boot::read(&fit, Slot::A)?.kernel)
+fn a_bare_kernel_never_starts(artefacts: &Artefacts) -> Result<()> {
+    let kernel = boot::read(&shipped_fit(artefacts)?, Slot::A)?.kernel;
+    refused(artefacts, &kernel, DOES_NOT_VERIFY)
 }
 
 /// A legacy image: a header of 64 bytes with CRCs, and the kernel.
-fn old_style(artefacts: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
-    let kernel = bare_kernel(artefacts, fit)?;
+fn an_old_style_image_never_starts(artefacts: &Artefacts) -> Result<()> {
+    let kernel = boot::read(&shipped_fit(artefacts)?, Slot::A)?.kernel;
     let address = 0x4080_0000_u32.to_be_bytes();
     let length = u32::try_from(kernel.len())?.to_be_bytes();
     let mut header = [
@@ -346,11 +363,11 @@ fn old_style(artefacts: &Artefacts, fit: Vec<u8>) -> Result<Vec<u8>> {
     .concat();
     let sum = slots::checksum(&header).to_be_bytes();
     header.get_mut(4..8).context("no room")?.copy_from_slice(&sum);
-    Ok([header, kernel].concat())
+    refused(artefacts, &[header, kernel].concat(), DOES_NOT_VERIFY)
 }
 
 /// Keys held down from power-on: the boot goes its way, and where it halts there is no prompt.
-fn typed(image: &Path) -> Result<()> {
+fn nothing_that_is_typed_reaches_the_boot_loader(image: &Path) -> Result<()> {
     let keys = b"\x03\x03\r\nq \x1b[A\x04help\nprintenv\n\x03".repeat(64);
     let mut guest = Machine::new(image, 64).start(None)?;
     for _ in 0..16 {
@@ -387,7 +404,7 @@ fn write_copies(scratch: &Scratch, copies: [&[u8; COPY_BYTES]; 2]) -> Result<()>
 }
 
 /// Values that would run as commands if they were ever expanded, below a valid CRC.
-fn commands(image: &Path) -> Result<()> {
+fn a_boot_state_with_commands_in_it_is_no_boot_state(image: &Path) -> Result<()> {
     const TEXTS: [&str; 3] = [
         "good_a=1\0good_b=0\0slot=\x04; echo Starting kernel; \0tries_a=3\0tries_b=0\0",
         "good_a=1\0good_b=0\0slot=a\0tries_a=\x04\"; echo Starting kernel; \"\0tries_b=0\0",
@@ -418,7 +435,7 @@ fn with_crc(text: &str) -> Result<[u8; COPY_BYTES]> {
 }
 
 /// The guest runs, as root and with the flash's address in reach, and the file stays as it was.
-fn rom(image: &Path) -> Result<()> {
+fn the_rom_cannot_be_written(image: &Path) -> Result<()> {
     let scratch = Scratch::of(image)?;
     let rom = build::rom_path(scratch.path());
     let before = fs::read(&rom)?;
@@ -434,7 +451,7 @@ fn rom(image: &Path) -> Result<()> {
 }
 
 /// What U-Boot saves is byte for byte what our codec writes; the codec's tests keep a copy.
-fn own_bytes(image: &Path) -> Result<()> {
+fn u_boots_own_bytes_of_the_boot_state_are_ours(image: &Path) -> Result<()> {
     let scratch = Scratch::of(image)?;
     let mut guest = scratch.start()?;
     guest.wait(HANDS_OVER, BOOT)?;

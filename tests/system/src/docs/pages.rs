@@ -1,6 +1,6 @@
 //! `docs/updates.md`, block by block, as a reader would.
 
-use crate::harness::suite::{Needs, Suite};
+use crate::harness::suite::{Needs, Suite, check};
 use crate::{Artefacts, host_tool};
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_qemu::console::Console;
@@ -8,7 +8,7 @@ use holdfast_qemu::settings;
 use regex::Regex;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -20,37 +20,39 @@ const WAIT: Duration = Duration::from_secs(240);
 const CARGO: &str = "cargo() { test \"$1\" = holdfast; shift; \"$HOLDFAST\" \"$@\"; }";
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, _artefacts: &'a Artefacts) {
-    suite.with(Needs::Alone).within(PAGE).check(
-        "the_page_on_updates_works_as_printed",
-        move || {
-            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-            let page = fs::read_to_string(root.join("docs/updates.md"))?;
-            let blocks = blocks(&page);
-            ensure!(blocks.len() > 6, "the blocks were not found");
-            let _ = fs::remove_dir_all(root.join("target/updates"));
-            let mut guest: Option<Device> = None;
-            for Block { kind, text } in blocks {
-                match kind.as_str() {
-                    "sh" => shell(&root, &text)?,
-                    "sh guest" => guest = Some(Device::start(&root, &text)?),
-                    "console" => {
-                        let guest = guest.as_mut().context("no device yet")?;
-                        text.lines().try_for_each(|line| guest.shows(line))?;
-                    }
-                    other => bail!("a block of kind `{other}`"),
-                }
+    check!(suite.with(Needs::Alone).within(PAGE), the_page_on_updates_works_as_printed());
+    check!(suite.with(Needs::Alone).within(PAGE), the_page_on_operations_works_as_printed());
+}
+
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn the_page_on_updates_works_as_printed() -> Result<()> {
+    let root = checkout();
+    let page = fs::read_to_string(root.join("docs/updates.md"))?;
+    let blocks = blocks(&page);
+    ensure!(blocks.len() > 6, "the blocks were not found");
+    let _ = fs::remove_dir_all(root.join("target/updates"));
+    let mut guest: Option<Device> = None;
+    for Block { kind, text } in blocks {
+        match kind.as_str() {
+            "sh" => shell(&root, &text)?,
+            "sh guest" => guest = Some(Device::start(&root, &text)?),
+            "console" => {
+                let guest = guest.as_mut().context("no device yet")?;
+                text.lines().try_for_each(|line| guest.shows(line))?;
             }
-            Ok(())
-        },
-    );
-    suite.with(Needs::Alone).within(PAGE).check(
-        "the_page_on_operations_works_as_printed",
-        move || {
-            let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-            let _ = fs::remove_dir_all(root.join("target/operations"));
-            commands(&root, "docs/operations.md")
-        },
-    );
+            other => bail!("a block of kind `{other}`"),
+        }
+    }
+    Ok(())
+}
+
+fn the_page_on_operations_works_as_printed() -> Result<()> {
+    let root = checkout();
+    let _ = fs::remove_dir_all(root.join("target/operations"));
+    commands(&root, "docs/operations.md")
 }
 
 /// A page whose blocks are all commands.

@@ -35,6 +35,31 @@ pub(crate) enum Needs {
 /// A check on something shared, such as a booted guest.
 pub(crate) type Check<T> = (&'static str, fn(&mut T) -> Result<()>);
 
+/// A function as a check that bears its name.
+macro_rules! named {
+    ($function:ident) => {
+        (stringify!($function), $function)
+    };
+}
+pub(crate) use named;
+
+/// Functions as checks on something shared, each of which bears its function's name.
+macro_rules! checks {
+    ($($function:ident),* $(,)?) => {
+        &[$($crate::harness::suite::named!($function)),*]
+    };
+}
+pub(crate) use checks;
+
+/// Registers a call as a check of its own, which bears the function's name: `check!(suite, it_boots(&image()))`.
+/// The arguments are made when the check runs.
+macro_rules! check {
+    ($suite:expr, $function:ident($($argument:expr),* $(,)?)) => {
+        $suite.check(stringify!($function), move || $function($($argument),*))
+    };
+}
+pub(crate) use check;
+
 /// A check whose name is made from a table.
 pub(crate) type NamedCheck<'a, T> = (String, Box<dyn Fn(&mut T) -> Result<()> + 'a>);
 
@@ -217,7 +242,8 @@ impl<'a> Registration<'_, 'a> {
     }
 }
 
-fn boxed<'a, T: 'a>(checks: &[Check<T>]) -> Vec<NamedCheck<'a, T>> {
+/// The same checks, to be listed with others whose names are made from a table.
+pub(crate) fn boxed<'a, T: 'a>(checks: &[Check<T>]) -> Vec<NamedCheck<'a, T>> {
     let boxed = |(name, run): &Check<T>| -> NamedCheck<'a, T> {
         let run = *run;
         ((*name).to_owned(), Box::new(move |shared: &mut T| run(shared)))
@@ -294,6 +320,29 @@ mod tests {
 
     fn pair(check: &str, result: &str) -> (String, String) {
         (check.to_owned(), result.to_owned())
+    }
+
+    fn one_more(steps: &mut Steps) -> Result<()> {
+        steps.push(1);
+        Ok(())
+    }
+
+    fn sums_to(first: u8, second: u8, sum: u8) -> Result<()> {
+        anyhow::ensure!(first.checked_add(second) == Some(sum), "{first} and {second}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_check_bears_the_name_of_its_function() {
+        let mut suite = Suite::new(Vec::new(), &[]);
+        check!(suite, sums_to(1, 2, 3));
+        check!(suite.with(Needs::Peer), one_more(&mut Steps::new()));
+        suite.sequence(|| Ok(Steps::new()), checks![one_more]);
+        let (jobs, _) = suite.into_jobs();
+        let found: Vec<_> = jobs.iter().map(|job| (job.name.as_str(), job.needs)).collect();
+        let expected =
+            [("sums_to", Needs::Light), ("one_more", Needs::Peer), ("one_more", Needs::Light)];
+        assert_eq!(found, expected);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use crate::Artefacts;
 use crate::boot::start::BOOT;
-use crate::harness::suite::{Needs, Suite};
+use crate::harness::suite::{Needs, Suite, boxed, checks};
 use crate::network::grants::usual_world;
 use crate::sandbox::attacks::NETWORK_ATTACKS;
 use crate::sandbox::hostile::{self, Runs};
@@ -25,14 +25,10 @@ struct Attacked {
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let mut checks = hostile::judgements(NETWORK_ATTACKS, |attacked: &Attacked| &attacked.runs);
-    checks.push((
-        "no_packet_of_an_attack_leaves_the_device".to_owned(),
-        Box::new(|attacked| no_leak(&attacked.sent)),
-    ));
-    checks.push((
-        "others_do_not_notice_an_attack".to_owned(),
-        Box::new(|attacked| undisturbed(&attacked.runs.planned.text)),
-    ));
+    checks.extend(boxed(checks![
+        no_packet_of_an_attack_leaves_the_device,
+        others_do_not_notice_an_attack
+    ]));
     suite.with(Needs::Light).share_named(move || attack(artefacts), checks);
 }
 
@@ -109,10 +105,10 @@ fn boot(image: &Path) -> Result<(String, Vec<Packet>)> {
 }
 
 /// What may be on the cable: the service's own questions, what the grants cover, and neighbours.
-fn no_leak(sent: &[Packet]) -> Result<()> {
+fn no_packet_of_an_attack_leaves_the_device(attacked: &mut Attacked) -> Result<()> {
     let granted: [(&str, u16); 3] =
         [("203.0.113.7", 443), (crate::network::grants::COLLECTOR, 7000), ("10.77.0.71", 9100)];
-    for packet in sent {
+    for packet in &attacked.sent {
         let ports = packet.segment().map(|s| (s.source, s.destination));
         let service = packet.protocol == UDP
             && match ports {
@@ -153,7 +149,8 @@ fn no_leak(sent: &[Packet]) -> Result<()> {
 }
 
 /// Another app, of which nothing was attacked but what it shares with the attacker.
-fn undisturbed(text: &str) -> Result<()> {
+fn others_do_not_notice_an_attack(attacked: &mut Attacked) -> Result<()> {
+    let text = &attacked.runs.planned.text;
     // Its name's addresses stay open for as long as it goes on asking, beyond their first time to live.
     let since = text.split_once("sensor: collector.example.com has taken reading");
     let since = since.map(|(_, rest)| rest).unwrap_or_default();

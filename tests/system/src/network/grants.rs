@@ -2,7 +2,7 @@
 
 use crate::Artefacts;
 use crate::boot::start::{ANSWER, BOOT};
-use crate::harness::suite::{Needs, Suite};
+use crate::harness::suite::{Needs, Suite, check, checks};
 use crate::network::attacks;
 use anyhow::{Context, Result, ensure};
 use holdfast_core::network::config::{Addressing, Interface, NetworkConfig};
@@ -28,45 +28,37 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("network");
     suite.share(
         move || connect(&image(), attacks::world()),
-        &[
-            ("apps_reach_what_their_manifests_grant", reach),
-            ("the_network_reaches_server_ports_and_nothing_else", be_reached),
-            ("an_app_without_grants_has_an_empty_namespace", empty_namespace),
-            ("the_network_service_has_two_capabilities_and_no_more", service_privileges),
-            ("a_granted_service_is_found_on_the_link_and_opens_its_host", discovered),
-            ("a_refusal_says_which_grant_is_missing", explained),
-            ("the_network_can_be_asked_how_it_is", status),
-            ("apps_keep_their_grants_through_link_flaps", flaps),
-            ("apps_regain_their_grants_when_the_network_service_restarts", restart),
-            ("another_address_takes_the_place_of_a_lease_that_was_taken_back", moved),
+        checks![
+            apps_reach_what_their_manifests_grant,
+            the_network_reaches_server_ports_and_nothing_else,
+            an_app_without_grants_has_an_empty_namespace,
+            the_network_service_has_two_capabilities_and_no_more,
+            a_granted_service_is_found_on_the_link_and_opens_its_host,
+            a_refusal_says_which_grant_is_missing,
+            the_network_can_be_asked_how_it_is,
+            apps_keep_their_grants_through_link_flaps,
+            apps_regain_their_grants_when_the_network_service_restarts,
+            another_address_takes_the_place_of_a_lease_that_was_taken_back
         ],
     );
     let lease = move || artefacts.image("lease");
-    suite.with(Needs::Peer).check("a_lease_is_renewed_again_and_again", move || renewed(&lease()));
-    suite
-        .with(Needs::Peer)
-        .check("a_hundred_link_flaps_leave_one_lease", move || hundred_flaps(&lease()));
-    suite
-        .with(Needs::Peer)
-        .check("a_lease_runs_out_when_its_server_is_gone_and_comes_back_with_it", move || {
-            gone(&lease())
-        });
-    suite
-        .with(Needs::Peer)
-        .check("a_renewal_that_repeats_nothing_leaves_the_lease_as_it_was", move || {
-            bare_renewals(&lease())
-        });
-    suite
-        .with(Needs::Peer)
-        .check("an_address_that_somebody_has_is_declined", move || taken(&lease()));
-    suite.check("a_lease_of_one_address_has_its_routes_in_options", move || host_prefix(&image()));
-    suite.check("one_name_server_of_several_is_enough", move || name_servers(&image()));
-    suite.with(Needs::Peer).check("a_rogue_dhcp_server_is_not_believed", move || rogue(&lease()));
-    suite.with(Needs::Peer).check("a_lease_storm_is_harmless", move || storm(&lease()));
-    suite.check("a_router_gives_addresses_and_name_servers", move || {
-        advertised(&lease(), &artefacts.board)
-    });
-    suite.check("static_addresses_need_nobody", move || static_addresses(artefacts, &image()));
+    check!(suite.with(Needs::Peer), a_lease_is_renewed_again_and_again(&lease()));
+    check!(suite.with(Needs::Peer), a_hundred_link_flaps_leave_one_lease(&lease()));
+    check!(
+        suite.with(Needs::Peer),
+        a_lease_runs_out_when_its_server_is_gone_and_comes_back_with_it(&lease())
+    );
+    check!(
+        suite.with(Needs::Peer),
+        a_renewal_that_repeats_nothing_leaves_the_lease_as_it_was(&lease())
+    );
+    check!(suite.with(Needs::Peer), an_address_that_somebody_has_is_declined(&lease()));
+    check!(suite, a_lease_of_one_address_has_its_routes_in_options(&image()));
+    check!(suite, one_name_server_of_several_is_enough(&image()));
+    check!(suite.with(Needs::Peer), a_rogue_dhcp_server_is_not_believed(&lease()));
+    check!(suite.with(Needs::Peer), a_lease_storm_is_harmless(&lease()));
+    check!(suite, a_router_gives_addresses_and_name_servers(&lease(), &artefacts.board));
+    check!(suite, static_addresses_need_nobody(artefacts, &image()));
 }
 
 pub(crate) fn usual_world() -> World {
@@ -87,7 +79,7 @@ fn connect(image: &Path, world: World) -> Result<Guest> {
     Ok(guest)
 }
 
-fn reach(guest: &mut Guest) -> Result<()> {
+fn apps_reach_what_their_manifests_grant(guest: &mut Guest) -> Result<()> {
     guest.wait_anywhere("collector\\.example\\.com has taken reading", WAIT)?;
     guest.wait_anywhere("tcp-server\\.app\\.internal has taken reading", WAIT)?;
     let collector: IpAddr = COLLECTOR.parse()?;
@@ -98,7 +90,7 @@ fn reach(guest: &mut Guest) -> Result<()> {
 }
 
 /// A server port of an app answers, and nothing else does.
-fn be_reached(guest: &mut Guest) -> Result<()> {
+fn the_network_reaches_server_ports_and_nothing_else(guest: &mut Guest) -> Result<()> {
     let peer = guest.peer()?;
     let answer = peer.ask(GUEST.into(), 8080, b"to the app\n", WAIT);
     ensure!(answer.as_deref() == Some(b"to the app\n".as_slice()), "{answer:?}");
@@ -128,7 +120,7 @@ fn devices_of(guest: &mut Guest, component: &str) -> Result<Vec<String>> {
     Ok(names.map(|(name, _)| name.trim().to_owned()).collect())
 }
 
-fn empty_namespace(guest: &mut Guest) -> Result<()> {
+fn an_app_without_grants_has_an_empty_namespace(guest: &mut Guest) -> Result<()> {
     let hello = devices_of(guest, "hello")?;
     ensure!(hello == ["lo"], "{hello:?}");
     let sensor = devices_of(guest, "sensor")?;
@@ -136,7 +128,7 @@ fn empty_namespace(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn service_privileges(guest: &mut Guest) -> Result<()> {
+fn the_network_service_has_two_capabilities_and_no_more(guest: &mut Guest) -> Result<()> {
     let processes = guest.probe.ask("processes", ANSWER)?;
     let service = processes.lines().find(|line| line.contains(" Name=network "));
     let service = service.with_context(|| processes.clone())?;
@@ -156,7 +148,7 @@ fn service_privileges(guest: &mut Guest) -> Result<()> {
 }
 
 /// EHOSTUNREACH and ENODATA before the service was asked for, and success after.
-fn discovered(guest: &mut Guest) -> Result<()> {
+fn a_granted_service_is_found_on_the_link_and_opens_its_host(guest: &mut Guest) -> Result<()> {
     let said = guest.wait_anywhere("discovery: .*", WAIT)?;
     let expected = "before 113 61, instances 0, instance 0, host 0, connected 0";
     ensure!(said.contains(expected), "{said}");
@@ -164,7 +156,7 @@ fn discovered(guest: &mut Guest) -> Result<()> {
 }
 
 /// The attacking app of this image tries what it has no grant for.
-fn explained(guest: &mut Guest) -> Result<()> {
+fn a_refusal_says_which_grant_is_missing(guest: &mut Guest) -> Result<()> {
     for line in [
         "hostile-network: refused TCP to 203\\.0\\.113\\.8:443: AllowedConnections has \
          203\\.0\\.113\\.0/24, UDP, port 5000",
@@ -178,7 +170,7 @@ fn explained(guest: &mut Guest) -> Result<()> {
 }
 
 /// Interfaces, servers, and for each app what it has sent and what was refused to it last.
-fn status(guest: &mut Guest) -> Result<()> {
+fn the_network_can_be_asked_how_it_is(guest: &mut Guest) -> Result<()> {
     guest.wait_anywhere("hostile-network: refused TCP", WAIT)?;
     let status = guest.probe.ask("network", ANSWER)?;
     for line in [
@@ -236,7 +228,7 @@ fn replug(guest: &mut Guest) -> Result<()> {
     once_more(guest, "eth0: plugged in", |guest| Ok(guest.plug(true)?))
 }
 
-fn flaps(guest: &mut Guest) -> Result<()> {
+fn apps_keep_their_grants_through_link_flaps(guest: &mut Guest) -> Result<()> {
     for _ in 0..50 {
         // Too fast to be noticed each time.
         guest.plug(false)?;
@@ -248,7 +240,7 @@ fn flaps(guest: &mut Guest) -> Result<()> {
     still_reaches(guest)
 }
 
-fn hundred_flaps(image: &Path) -> Result<()> {
+fn a_hundred_link_flaps_leave_one_lease(image: &Path) -> Result<()> {
     let mut guest = on_virtual_clock(image, usual_world())?;
     guest.wait_anywhere(LEASED, BOOT)?;
     for _ in 0..100 {
@@ -262,16 +254,16 @@ fn hundred_flaps(image: &Path) -> Result<()> {
     Ok(())
 }
 
-fn restart(guest: &mut Guest) -> Result<()> {
+fn apps_regain_their_grants_when_the_network_service_restarts(guest: &mut Guest) -> Result<()> {
     once_more(guest, "network is ready", |guest| {
         guest.probe.ask("restart network", ANSWER)?;
         Ok(())
     })?;
     still_reaches(guest)?;
-    be_reached(guest)
+    the_network_reaches_server_ports_and_nothing_else(guest)
 }
 
-fn moved(guest: &mut Guest) -> Result<()> {
+fn another_address_takes_the_place_of_a_lease_that_was_taken_back(guest: &mut Guest) -> Result<()> {
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 60);
     guest.peer()?.change(|world| world.dhcp.address = OTHER);
     // The server is asked again when the cable comes back.
@@ -311,7 +303,7 @@ fn wait_until(what: &str, within: Duration, holds: impl Fn() -> Result<bool>) ->
     Ok(())
 }
 
-fn renewed(image: &Path) -> Result<()> {
+fn a_lease_is_renewed_again_and_again(image: &Path) -> Result<()> {
     let mut world = usual_world();
     world.dhcp.seconds = 3600;
     let mut guest = on_virtual_clock(image, world)?;
@@ -325,7 +317,7 @@ fn renewed(image: &Path) -> Result<()> {
     Ok(())
 }
 
-fn bare_renewals(image: &Path) -> Result<()> {
+fn a_renewal_that_repeats_nothing_leaves_the_lease_as_it_was(image: &Path) -> Result<()> {
     let mut world = usual_world();
     (world.dhcp.seconds, world.dhcp.form) = (3600, LeaseForm::BareRenewals);
     let mut guest = on_virtual_clock(image, world)?;
@@ -338,7 +330,7 @@ fn bare_renewals(image: &Path) -> Result<()> {
 }
 
 /// Somebody on the link has the address that is leased first, and none of those after.
-fn taken(image: &Path) -> Result<()> {
+fn an_address_that_somebody_has_is_declined(image: &Path) -> Result<()> {
     const OTHER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 61);
     let mut world = usual_world();
     world.taken = vec![GUEST];
@@ -358,7 +350,7 @@ fn taken(image: &Path) -> Result<()> {
     Ok(())
 }
 
-fn host_prefix(image: &Path) -> Result<()> {
+fn a_lease_of_one_address_has_its_routes_in_options(image: &Path) -> Result<()> {
     let mut world = usual_world();
     world.dhcp.form = LeaseForm::HostPrefix;
     let mut guest = machine(image, world).start(None)?;
@@ -368,7 +360,7 @@ fn host_prefix(image: &Path) -> Result<()> {
 }
 
 /// One is silent, one refuses everything, and one refuses EDNS, as many a router does.
-fn name_servers(image: &Path) -> Result<()> {
+fn one_name_server_of_several_is_enough(image: &Path) -> Result<()> {
     let server = |last| Ipv4Addr::new(10, 77, 0, last);
     let mut world = usual_world();
     world.name_servers = vec![
@@ -391,7 +383,7 @@ fn name_servers(image: &Path) -> Result<()> {
     Ok(())
 }
 
-fn gone(image: &Path) -> Result<()> {
+fn a_lease_runs_out_when_its_server_is_gone_and_comes_back_with_it(image: &Path) -> Result<()> {
     let mut world = usual_world();
     world.dhcp.seconds = 3600;
     let mut guest = on_virtual_clock(image, world)?;
@@ -431,7 +423,7 @@ fn put_option(message: &mut [u8], wanted: u8, bytes: &[u8]) {
     }
 }
 
-fn rogue(image: &Path) -> Result<()> {
+fn a_rogue_dhcp_server_is_not_believed(image: &Path) -> Result<()> {
     type Lie = fn(&mut Vec<u8>);
     let lies: [(&str, Lie); 7] = [
         ("the loopback address", |m| put(m, 16, &[127, 0, 0, 1])),
@@ -459,7 +451,7 @@ fn rogue(image: &Path) -> Result<()> {
     Ok(())
 }
 
-fn storm(image: &Path) -> Result<()> {
+fn a_lease_storm_is_harmless(image: &Path) -> Result<()> {
     let mut world = usual_world();
     // The shortest lease that is taken, and every answer a hundred times.
     (world.dhcp.seconds, world.dhcp.copies) = (60, 100);
@@ -482,7 +474,7 @@ fn storm(image: &Path) -> Result<()> {
     Ok(())
 }
 
-fn advertised(image: &Path, board: &str) -> Result<()> {
+fn a_router_gives_addresses_and_name_servers(image: &Path, board: &str) -> Result<()> {
     let prefix: Ipv6Addr = "2001:db8:77::".parse()?;
     let mut world = usual_world();
     world.router = Some(Advertisement {
@@ -514,7 +506,7 @@ fn advertised(image: &Path, board: &str) -> Result<()> {
 }
 
 /// Addresses, gateway and name server from the image, in a network where nobody gives any.
-fn static_addresses(artefacts: &Artefacts, image: &Path) -> Result<()> {
+fn static_addresses_need_nobody(artefacts: &Artefacts, image: &Path) -> Result<()> {
     let interface = Interface {
         name: "eth0".to_owned(),
         ipv4: Addressing::Static {

@@ -4,7 +4,7 @@ use crate::Artefacts;
 use crate::boot::start::{ANSWER, BOOT, clock};
 use crate::harness::scratch::Scratch;
 use crate::harness::stager::{self, Release};
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check};
 use crate::network::grants::{WAIT, machine, once_more, usual_world};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::clock::date;
@@ -30,15 +30,13 @@ const TOLERANCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("lease");
-    suite.check("time_servers_set_the_clock_at_boot_and_slew_it_after", move || majority(&image()));
-    suite.check("a_forged_time_harms_nothing_lasting", move || forged(&image()));
-    suite.check("a_time_before_the_floor_is_refused", move || before_the_floor(&image()));
-    suite.check("time_servers_that_disagree_set_nothing", move || disagree(&image()));
-    suite.check("a_coarse_time_server_is_believed_where_nobody_knows_better", move || {
-        coarse(&image())
-    });
-    suite.check("time_servers_are_found_by_name", move || by_name(artefacts, &image()));
-    suite.check("the_clock_keeps_the_floor_of_a_committed_release", move || floor_stays(artefacts));
+    check!(suite, time_servers_set_the_clock_at_boot_and_slew_it_after(&image()));
+    check!(suite, a_forged_time_harms_nothing_lasting(&image()));
+    check!(suite, a_time_before_the_floor_is_refused(&image()));
+    check!(suite, time_servers_that_disagree_set_nothing(&image()));
+    check!(suite, a_coarse_time_server_is_believed_where_nobody_knows_better(&image()));
+    check!(suite, time_servers_are_found_by_name(artefacts, &image()));
+    check!(suite, the_clock_keeps_the_floor_of_a_committed_release(artefacts));
 }
 
 fn server(place: u8, ahead_ms: i64) -> TimeServer {
@@ -80,7 +78,7 @@ fn ask_again(guest: &mut Guest, time: Vec<TimeServer>, line: &str) -> Result<()>
     Ok(())
 }
 
-fn majority(image: &Path) -> Result<()> {
+fn time_servers_set_the_clock_at_boot_and_slew_it_after(image: &Path) -> Result<()> {
     let world = |ahead| vec![server(61, FORGED_MS), server(62, ahead), server(63, ahead)];
     let mut guest = start(image, world(HOUR_MS))?;
     guest.wait_anywhere("init: clock shows 20.*, source hardware, floor 20", BOOT)?;
@@ -100,7 +98,7 @@ fn majority(image: &Path) -> Result<()> {
     is_ahead(&mut guest, HOUR_MS)
 }
 
-fn forged(image: &Path) -> Result<()> {
+fn a_forged_time_harms_nothing_lasting(image: &Path) -> Result<()> {
     let mut guest = start(image, vec![server(61, FORGED_MS)])?;
     guest.wait_anywhere("clock set .*: shows 204[0-9]-.*, source network", BOOT)?;
     is_ahead(&mut guest, FORGED_MS)?;
@@ -122,7 +120,7 @@ fn forged(image: &Path) -> Result<()> {
     is_ahead(&mut guest, 0)
 }
 
-fn before_the_floor(image: &Path) -> Result<()> {
+fn a_time_before_the_floor_is_refused(image: &Path) -> Result<()> {
     let to_2020 = -7 * 365 * 24 * HOUR_MS;
     let mut guest = start(image, vec![server(61, to_2020), server(62, to_2020)])?;
     guest.wait_anywhere("clock left: the time would be before the floor \\(-", BOOT)?;
@@ -133,7 +131,7 @@ fn before_the_floor(image: &Path) -> Result<()> {
     Ok(())
 }
 
-fn disagree(image: &Path) -> Result<()> {
+fn time_servers_that_disagree_set_nothing(image: &Path) -> Result<()> {
     let mut guest = start(image, vec![server(61, HOUR_MS), server(62, -HOUR_MS)])?;
     guest.wait_anywhere("time: 2 servers answer, and no majority agrees", BOOT)?;
     is_ahead(&mut guest, 0)?;
@@ -142,7 +140,7 @@ fn disagree(image: &Path) -> Result<()> {
 }
 
 /// One that does not know the time is named as such; one that knows it coarsely is enough.
-fn coarse(image: &Path) -> Result<()> {
+fn a_coarse_time_server_is_believed_where_nobody_knows_better(image: &Path) -> Result<()> {
     let unsynchronised = TimeServer { knows: false, ..server(61, HOUR_MS) };
     let mut guest = start(image, vec![unsynchronised])?;
     let named = "time: 10\\.77\\.0\\.61 answers, but does not know the time itself";
@@ -155,7 +153,7 @@ fn coarse(image: &Path) -> Result<()> {
     is_ahead(&mut guest, HOUR_MS)
 }
 
-fn by_name(artefacts: &Artefacts, image: &Path) -> Result<()> {
+fn time_servers_are_found_by_name(artefacts: &Artefacts, image: &Path) -> Result<()> {
     let named = |name: &str| Destination::parse(name).context("no name");
     let config = NetworkConfig {
         time_servers: vec![named("time.example.com")?, named("nobody.example.com")?],
@@ -179,7 +177,7 @@ fn by_name(artefacts: &Artefacts, image: &Path) -> Result<()> {
 }
 
 /// An older release, after a newer one was committed, does not go back before the newer one's build.
-fn floor_stays(artefacts: &Artefacts) -> Result<()> {
+fn the_clock_keeps_the_floor_of_a_committed_release(artefacts: &Artefacts) -> Result<()> {
     let image = artefacts.image("probe");
     let list = holdfast_images::root::read_file(&show::read_root(&image)?, component::PATH)?;
     let mut list = ComponentList::decode(&list)?;

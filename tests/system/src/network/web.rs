@@ -3,7 +3,7 @@
 use crate::Artefacts;
 use crate::apps::packages::with_files_of;
 use crate::boot::start::BOOT;
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check};
 use crate::network::grants::{WAIT, usual_world};
 use anyhow::{Context, Result};
 use holdfast_core::app_manifest::ComponentId;
@@ -21,21 +21,27 @@ const ADDRESS: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 80);
 const PAGE: &str = "a page of exactly 31 characters";
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
-    suite.check("an_app_fetches_a_page_over_https", move || {
-        let (_server, mut guest) = start(artefacts, HOST, true)?;
-        guest.wait_anywhere("web-client: https://letsencrypt\\.org/: 200, 31 bytes", WAIT)?;
-        Ok(())
-    });
-    suite.check("a_server_that_nobody_vouches_for_is_not_believed", move || {
-        let (_server, mut guest) = start(artefacts, HOST, false)?;
-        guest.wait_anywhere("cannot be fetched: .*invalid peer certificate: BadSignature", WAIT)?;
-        Ok(())
-    });
-    suite.check("a_server_with_the_certificate_of_another_is_not_believed", move || {
-        let (_server, mut guest) = start(artefacts, "www.example.com", true)?;
-        guest.wait_anywhere("cannot be fetched: .*certificate not valid for name", WAIT)?;
-        Ok(())
-    });
+    check!(suite, an_app_fetches_a_page_over_https(artefacts));
+    check!(suite, a_server_that_nobody_vouches_for_is_not_believed(artefacts));
+    check!(suite, a_server_with_the_certificate_of_another_is_not_believed(artefacts));
+}
+
+fn an_app_fetches_a_page_over_https(artefacts: &Artefacts) -> Result<()> {
+    let (_server, mut guest) = start(artefacts, HOST, true)?;
+    guest.wait_anywhere("web-client: https://letsencrypt\\.org/: 200, 31 bytes", WAIT)?;
+    Ok(())
+}
+
+fn a_server_that_nobody_vouches_for_is_not_believed(artefacts: &Artefacts) -> Result<()> {
+    let (_server, mut guest) = start(artefacts, HOST, false)?;
+    guest.wait_anywhere("cannot be fetched: .*invalid peer certificate: BadSignature", WAIT)?;
+    Ok(())
+}
+
+fn a_server_with_the_certificate_of_another_is_not_believed(artefacts: &Artefacts) -> Result<()> {
+    let (_server, mut guest) = start(artefacts, "www.example.com", true)?;
+    guest.wait_anywhere("cannot be fetched: .*certificate not valid for name", WAIT)?;
+    Ok(())
 }
 
 /// A guest whose app believes the authority that has vouched for the server, or one of the same name.

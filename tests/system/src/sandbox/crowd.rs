@@ -2,7 +2,7 @@
 
 use crate::Artefacts;
 use crate::boot::start::{ANSWER, BOOT};
-use crate::harness::suite::{Needs, Suite};
+use crate::harness::suite::{Needs, Suite, check};
 use crate::network::grants::usual_world;
 use anyhow::{Context, Result, ensure};
 use holdfast_qemu::machine::{Guest, Machine, Network};
@@ -18,15 +18,16 @@ const LONGEST: Duration = Duration::from_secs(900);
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let (image, seconds) = (move || artefacts.image("crowd"), artefacts.effort.crowd_seconds);
-    suite
-        .with(Needs::Peer)
-        .within(LONGEST)
-        .check("hostile_apps_all_at_once_delay_neither_init_nor_others", move || {
-            crowded(&image(), seconds)
-        });
+    check!(
+        suite.with(Needs::Peer).within(LONGEST),
+        hostile_apps_all_at_once_delay_neither_init_nor_others(&image(), seconds)
+    );
 }
 
-fn crowded(image: &Path, seconds: f64) -> Result<()> {
+fn hostile_apps_all_at_once_delay_neither_init_nor_others(
+    image: &Path,
+    seconds: f64,
+) -> Result<()> {
     let machine = Machine {
         counted: true,
         networks: vec![Network::Peer(usual_world())],

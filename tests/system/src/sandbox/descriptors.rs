@@ -3,7 +3,7 @@
 
 use crate::Artefacts;
 use crate::boot::start::{ANSWER, BOOT};
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, checks};
 use crate::network::grants::{once_more, usual_world};
 use anyhow::{Context, Result, ensure};
 use holdfast_qemu::machine::{Guest, Machine, Network};
@@ -16,10 +16,10 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("lingering");
     suite.share(
         move || boot_attacked(&image()),
-        &[
-            ("an_app_that_has_its_stub_wait_is_alone_in_that", alone),
-            ("init_has_no_socket_at_which_it_is_sent_descriptors", receives_nothing),
-            ("a_stub_that_waits_is_ended_with_its_app", ended),
+        checks![
+            an_app_that_has_its_stub_wait_is_alone_in_that,
+            init_has_no_socket_at_which_it_is_sent_descriptors,
+            a_stub_that_waits_is_ended_with_its_app
         ],
     );
 }
@@ -33,7 +33,7 @@ fn boot_attacked(image: &Path) -> Result<Guest> {
     Ok(guest)
 }
 
-fn alone(guest: &mut Guest) -> Result<()> {
+fn an_app_that_has_its_stub_wait_is_alone_in_that(guest: &mut Guest) -> Result<()> {
     for _ in 0..BEATS {
         once_more(guest, "hello: heartbeat", |_| Ok(()))?;
     }
@@ -54,7 +54,7 @@ fn alone(guest: &mut Guest) -> Result<()> {
 }
 
 /// Of the sockets that PID 1 has open, none is bound for datagrams, and none holds a descriptor that waits.
-fn receives_nothing(guest: &mut Guest) -> Result<()> {
+fn init_has_no_socket_at_which_it_is_sent_descriptors(guest: &mut Guest) -> Result<()> {
     let open = guest.probe.ask("links /proc/1/fd", ANSWER)?;
     let table = guest.probe.ask("read /proc/1/net/unix", ANSWER)?;
     let mut answers = Vec::new();
@@ -88,7 +88,7 @@ fn receives_nothing(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
-fn ended(guest: &mut Guest) -> Result<()> {
+fn a_stub_that_waits_is_ended_with_its_app(guest: &mut Guest) -> Result<()> {
     let answer = guest.probe.ask("stop lingering", ANSWER)?;
     ensure!(answer == "Accepted", "{answer}");
     guest.wait_anywhere("lingering ended with signal 9", BOOT)?;

@@ -4,7 +4,7 @@
 
 use crate::Artefacts;
 use crate::boot::start::BOOT;
-use crate::harness::suite::{NamedCheck, Needs, Suite};
+use crate::harness::suite::{NamedCheck, Needs, Suite, boxed, checks};
 use crate::sandbox::attacks::{ATTACKS, Attack, Control};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::root::Root;
@@ -39,10 +39,12 @@ pub(crate) struct Runs {
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let mut checks = judgements(ATTACKS, |runs| runs);
-    checks.push(("dynamic_apps_run_with_their_own_libraries".to_owned(), Box::new(dynamic)));
-    checks.push(("the_table_of_attacks_is_whole".to_owned(), Box::new(is_whole)));
-    checks.push(("a_name_begins_no_line_of_the_log".to_owned(), Box::new(names)));
-    checks.push(("a_lock_on_a_file_is_met_by_another_process".to_owned(), Box::new(locks)));
+    checks.extend(boxed(checks![
+        dynamic_apps_run_with_their_own_libraries,
+        the_table_of_attacks_is_whole,
+        a_name_begins_no_line_of_the_log,
+        a_lock_on_a_file_is_met_by_another_process
+    ]));
     suite.with(Needs::Light).share_named(move || boot_all(artefacts), checks);
 }
 
@@ -62,7 +64,7 @@ pub(crate) fn judgements<'a, T: 'a>(
     attacks.iter().map(check).collect()
 }
 
-fn dynamic(runs: &mut Runs) -> Result<()> {
+fn dynamic_apps_run_with_their_own_libraries(runs: &mut Runs) -> Result<()> {
     for said in ["dynamic: greeting from its own library", "dynamic-rust: hello, world"] {
         ensure!(runs.planned.text.contains(said), "no `{said}` in:\n{}", runs.planned.text);
     }
@@ -71,7 +73,7 @@ fn dynamic(runs: &mut Runs) -> Result<()> {
 
 /// `names.c` has the kernel print four names. In the control each does what it is meant to: that the kernel prints them at
 /// all is what the other two boots would not show.
-fn names(runs: &mut Runs) -> Result<()> {
+fn a_name_begins_no_line_of_the_log(runs: &mut Runs) -> Result<()> {
     // What stands before a line is the time that the kernel gave it.
     let begins = |text: &str, line: &str| text.contains(&format!("] {line}"));
     let control = &runs.control.text;
@@ -95,7 +97,7 @@ fn names(runs: &mut Runs) -> Result<()> {
 }
 
 /// EAGAIN is what a lock of somebody else is met with.
-fn locks(runs: &mut Runs) -> Result<()> {
+fn a_lock_on_a_file_is_met_by_another_process(runs: &mut Runs) -> Result<()> {
     for kind in ["flock", "setlk", "ofd-setlk"] {
         let said = format!("hostile: locks: {kind} taken 0, held 11, released 0, after 0");
         let text = &runs.planned.text;
@@ -104,7 +106,7 @@ fn locks(runs: &mut Runs) -> Result<()> {
     Ok(())
 }
 
-fn is_whole(runs: &mut Runs) -> Result<()> {
+fn the_table_of_attacks_is_whole(runs: &mut Runs) -> Result<()> {
     let listed = |name: &String| ATTACKS.iter().any(|attack| attack.name == name);
     for name in runs.planned.outcomes.keys() {
         ensure!(listed(name), "{name} is not in the table");

@@ -4,7 +4,7 @@
 use crate::Artefacts;
 use crate::apps::packages::{hello, repacked, with_package};
 use crate::boot::start::{ANSWER, BOOT, boot_probe};
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check, checks};
 use crate::network::grants::{machine, once_more, usual_world};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::network::firewall::{MAX_INCOMING, MAX_OF_ONE_ADDRESS};
@@ -27,28 +27,23 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     // The last one takes all that strangers may have of one app.
     suite.sequence(
         move || connected(&network()),
-        &[
-            ("one_stranger_has_no_more_connections_than_its_share", one_stranger),
-            ("what_strangers_send_to_the_device_itself_is_not_followed", not_followed),
-            ("many_strangers_use_up_no_connections_of_others", many_strangers),
+        checks![
+            one_stranger_has_no_more_connections_than_its_share,
+            what_strangers_send_to_the_device_itself_is_not_followed,
+            many_strangers_use_up_no_connections_of_others
         ],
     );
     let probe = move || artefacts.image("probe");
     suite.share(
         move || boot_probe(&Machine::new(&probe(), 64)),
-        &[("the_killer_of_the_kernel_is_led_to_apps", killer)],
+        checks![the_killer_of_the_kernel_is_led_to_apps],
     );
-    suite.check("a_package_with_more_memory_than_is_left_is_refused", move || {
-        too_large(&probe(), "MemoryKiB\": 2048", "MemoryKiB\": 60000", "60000 KiB of memory")
-    });
-    suite.check("a_package_with_more_storage_than_is_left_is_refused", move || {
-        let more = "Capabilities\": { \"MutableStorage\": { \"SizeKB\": 65536 } }";
-        too_large(&probe(), "Capabilities\": {}", more, "65536 KiB of storage")
-    });
+    check!(suite, a_package_with_more_memory_than_is_left_is_refused(&probe()));
+    check!(suite, a_package_with_more_storage_than_is_left_is_refused(&probe()));
     let supervision = move || artefacts.image("supervision");
     suite.share(
         move || boot_probe(&Machine::new(&supervision(), 64)),
-        &[("a_storm_of_writes_is_slowed_down_and_told", storm)],
+        checks![a_storm_of_writes_is_slowed_down_and_told],
     );
 }
 
@@ -105,7 +100,7 @@ fn followed(guest: &mut Guest) -> Result<u32> {
 }
 
 /// Whoever has connections gets no more than one address may have; another address does.
-fn one_stranger(guest: &mut Guest) -> Result<()> {
+fn one_stranger_has_no_more_connections_than_its_share(guest: &mut Guest) -> Result<()> {
     const ASKED: u16 = 40;
     let from = |last: u8| Ipv4Addr::new(10, 77, 0, last);
     guest.peer()?.forget();
@@ -130,7 +125,7 @@ fn one_stranger(guest: &mut Guest) -> Result<()> {
 }
 
 /// Thousands of handshakes from a hundred addresses, each of which is finished where the guest agrees.
-fn many_strangers(guest: &mut Guest) -> Result<()> {
+fn many_strangers_use_up_no_connections_of_others(guest: &mut Guest) -> Result<()> {
     const ADDRESSES: u8 = 100;
     const EACH: u16 = 43;
     guest.peer()?.forget();
@@ -164,7 +159,7 @@ fn many_strangers(guest: &mut Guest) -> Result<()> {
 }
 
 /// What looks like the answer of a DHCP server, from everywhere.
-fn not_followed(guest: &mut Guest) -> Result<()> {
+fn what_strangers_send_to_the_device_itself_is_not_followed(guest: &mut Guest) -> Result<()> {
     const SENT: u16 = 2000;
     let before = followed(guest)?;
     let leases = (0..SENT).map(|number| {
@@ -179,7 +174,7 @@ fn not_followed(guest: &mut Guest) -> Result<()> {
     once_more(guest, "sensor: collector.example.com has taken reading", |_| Ok(()))
 }
 
-fn killer(guest: &mut Guest) -> Result<()> {
+fn the_killer_of_the_kernel_is_led_to_apps(guest: &mut Guest) -> Result<()> {
     let processes = guest.probe.ask("processes", ANSWER)?;
     let mut seen = BTreeSet::new();
     for process in processes.lines() {
@@ -205,8 +200,17 @@ fn killer(guest: &mut Guest) -> Result<()> {
     Ok(())
 }
 
+fn a_package_with_more_memory_than_is_left_is_refused(image: &Path) -> Result<()> {
+    refuses_more(image, "MemoryKiB\": 2048", "MemoryKiB\": 60000", "60000 KiB of memory")
+}
+
+fn a_package_with_more_storage_than_is_left_is_refused(image: &Path) -> Result<()> {
+    let more = "Capabilities\": { \"MutableStorage\": { \"SizeKB\": 65536 } }";
+    refuses_more(image, "Capabilities\": {}", more, "65536 KiB of storage")
+}
+
 /// hello asks for more than the machine has left, and is not started; whoever asks for less is.
-fn too_large(image: &Path, usual: &str, more: &str, why: &str) -> Result<()> {
+fn refuses_more(image: &Path, usual: &str, more: &str, why: &str) -> Result<()> {
     let manifest = "app_manifest.json";
     let disk = with_package(image, |bytes| {
         let header = Header::parse(bytes, u64::try_from(bytes.len())?)?;
@@ -228,7 +232,7 @@ fn too_large(image: &Path, usual: &str, more: &str, why: &str) -> Result<()> {
 
 /// An app that writes and syncs as fast as it can is held to its rate, and slowed down once it has written what it may
 /// in a day; another goes on.
-fn storm(guest: &mut Guest) -> Result<()> {
+fn a_storm_of_writes_is_slowed_down_and_told(guest: &mut Guest) -> Result<()> {
     guest.wait_anywhere("storm writes as much as it may: 1024 KiB or 16 times a second", BOOT)?;
     guest.wait_anywhere("storm has written the 1 MiB that it may in a day", BOOT)?;
     let limit = guest.probe.ask("read /sys/fs/cgroup/storm/io.max", ANSWER)?;

@@ -5,7 +5,7 @@
 
 use crate::Artefacts;
 use crate::boot::start::BOOT;
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check, checks};
 use crate::update::releases::{Scene, WAIT, floor_of_clock, now, with_foreign_kernel};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::app_manifest::ComponentId;
@@ -30,33 +30,26 @@ struct Siege {
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.sequence(
         move || Siege::begin(artefacts),
-        &[
-            ("update_attack_arbitrary_install", arbitrary_install),
-            ("update_attack_key_compromise_below_threshold", key_compromise),
-            ("update_attack_issued_in_the_future", issued_in_the_future),
-            ("update_attack_rollback", rollback),
-            ("update_attack_freeze", freeze),
-            ("update_attack_fast_forward", fast_forward),
-            ("update_attack_mix_and_match", mix_and_match),
-            ("update_attack_wrong_software", wrong_software),
-            ("update_attack_garbage_costs_no_slot", garbage),
-            ("update_attack_for_another_device", another_device),
-            ("update_attack_extraneous_dependencies", extraneous),
-            ("update_attack_endless_data", endless_data),
-            ("update_attack_slow_retrieval", slow_retrieval),
-            ("update_attack_drop_request", drop_request),
-            ("a_device_under_attack_takes_the_real_release_afterwards", takes_it_after_all),
+        checks![
+            update_attack_arbitrary_install,
+            update_attack_key_compromise_below_threshold,
+            update_attack_issued_in_the_future,
+            update_attack_rollback,
+            update_attack_freeze,
+            update_attack_fast_forward,
+            update_attack_mix_and_match,
+            update_attack_wrong_software,
+            update_attack_garbage_costs_no_slot,
+            update_attack_for_another_device,
+            update_attack_extraneous_dependencies,
+            update_attack_endless_data,
+            update_attack_slow_retrieval,
+            update_attack_drop_request,
+            a_device_under_attack_takes_the_real_release_afterwards
         ],
     );
-    suite.check("a_server_that_the_image_does_not_trust_is_not_listened_to", move || {
-        let scene = Scene::with_authority(artefacts, &Authority::new()?)?;
-        let mut guest = scene.machine(&scene.image())?.start(None)?;
-        guest.wait("update: os: .*invalid peer certificate: (BadSignature|UnknownIssuer)", BOOT)?;
-        Ok(())
-    });
-    suite.check("a_clock_that_is_far_ahead_stops_updates_and_nothing_else", move || {
-        spoofed_clock(artefacts)
-    });
+    check!(suite, a_server_that_the_image_does_not_trust_is_not_listened_to(artefacts));
+    check!(suite, a_clock_that_is_far_ahead_stops_updates_and_nothing_else(artefacts));
 }
 
 impl Siege {
@@ -103,7 +96,7 @@ fn attacker() -> PrivateKey {
 }
 
 /// A whole repository of the attacker's own, with the next root, which the attacker alone has signed.
-fn arbitrary_install(siege: &mut Siege) -> Result<()> {
+fn update_attack_arbitrary_install(siege: &mut Siege) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let (key, at) = (attacker(), now()?);
     let roles = || Roles { keys: Role::ALL.map(|role| (role, (vec![key.public()], 1))).into() };
@@ -171,7 +164,7 @@ fn signed_by(key: &PrivateKey, value: serde_json::Value) -> Result<Vec<u8>> {
 }
 
 /// The timestamp of the publication that there is, but for what the thief says of the time: that it is 19 years later.
-fn issued_in_the_future(siege: &mut Siege) -> Result<()> {
+fn update_attack_issued_in_the_future(siege: &mut Siege) -> Result<()> {
     let (repository, stolen) = online_key_is_stolen(siege)?;
     let honest = siege.served("metadata/timestamp.json")?;
     let mut signed = serde_json::from_slice::<metadata::Envelope>(&honest)?.signed;
@@ -195,7 +188,7 @@ fn issued_in_the_future(siege: &mut Siege) -> Result<()> {
 }
 
 /// The key that is online signs what only the key of the targets may.
-fn key_compromise(siege: &mut Siege) -> Result<()> {
+fn update_attack_key_compromise_below_threshold(siege: &mut Siege) -> Result<()> {
     let (repository, stolen) = online_key_is_stolen(siege)?;
     // What the thief can make: all of it right, but for a signature under the targets.
     let directory = tempfile::tempdir()?;
@@ -247,7 +240,7 @@ impl Siege {
 }
 
 /// What was published before, as it was.
-fn rollback(siege: &mut Siege) -> Result<()> {
+fn update_attack_rollback(siege: &mut Siege) -> Result<()> {
     let before = siege.served("metadata/timestamp.json")?;
     siege.scene.publish("os", &[])?;
     siege.guest.wait("update: os: nothing new in version", WAIT)?;
@@ -261,7 +254,7 @@ fn rollback(siege: &mut Siege) -> Result<()> {
 }
 
 /// What holds no more is served on and on.
-fn freeze(siege: &mut Siege) -> Result<()> {
+fn update_attack_freeze(siege: &mut Siege) -> Result<()> {
     siege.scene.publish_at("os", &[], now()?.saturating_sub(20 * DAY_S))?;
     siege.refused("update: os: timestamp has expired: ")?;
     siege.scene.publish("os", &[])?;
@@ -269,7 +262,7 @@ fn freeze(siege: &mut Siege) -> Result<()> {
 }
 
 /// Versions that were never published, without the key that could sign them.
-fn fast_forward(siege: &mut Siege) -> Result<()> {
+fn update_attack_fast_forward(siege: &mut Siege) -> Result<()> {
     siege.scene.lie(|asked, answer| match (asked.path.as_str(), answer) {
         ("os/metadata/timestamp.json", WebAnswer::File(bytes)) => {
             let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -286,7 +279,7 @@ fn fast_forward(siege: &mut Siege) -> Result<()> {
 }
 
 /// A snapshot and targets of two different publications.
-fn mix_and_match(siege: &mut Siege) -> Result<()> {
+fn update_attack_mix_and_match(siege: &mut Siege) -> Result<()> {
     let newest = |siege: &Siege, role: &str| -> Result<(u64, Vec<u8>)> {
         let versions = (1..).take_while(|version: &u64| {
             siege.scene.repository("os").join(format!("metadata/{version}.{role}.json")).is_file()
@@ -312,7 +305,7 @@ fn mix_and_match(siege: &mut Siege) -> Result<()> {
 }
 
 /// The right length and beginning under the real metadata, and other bytes in the middle.
-fn wrong_software(siege: &mut Siege) -> Result<()> {
+fn update_attack_wrong_software(siege: &mut Siege) -> Result<()> {
     // A release of its own: it is put off in the end.
     let release = siege.scene.os("0.2.0", 0, |root, _| {
         root.add("usr/lib/holdfast/note", b"of another release".to_vec(), false);
@@ -343,7 +336,7 @@ fn wrong_software(siege: &mut Siege) -> Result<()> {
 }
 
 /// Any bytes under the real metadata, from somebody without a key: the other slot stays what it is.
-fn garbage(siege: &mut Siege) -> Result<()> {
+fn update_attack_garbage_costs_no_slot(siege: &mut Siege) -> Result<()> {
     let slot_changes =
         |siege: &mut Siege| siege.guest.console.text().matches("init: status: ").count();
     let before = slot_changes(siege);
@@ -374,7 +367,7 @@ fn garbage(siege: &mut Siege) -> Result<()> {
 }
 
 /// Releases that are signed and right, for somebody else.
-fn another_device(siege: &mut Siege) -> Result<()> {
+fn update_attack_for_another_device(siege: &mut Siege) -> Result<()> {
     for field in ["board", "product", "least_os"] {
         let mut other = siege.release.clone();
         match field {
@@ -390,7 +383,7 @@ fn another_device(siege: &mut Siege) -> Result<()> {
 }
 
 /// The OEM's repository releases an OS, the OS's an app, and the OEM's an app that the image does not list.
-fn extraneous(siege: &mut Siege) -> Result<()> {
+fn update_attack_extraneous_dependencies(siege: &mut Siege) -> Result<()> {
     let app = siege.scene.app("9.0.0", 9, |_| {})?;
     let mut unknown = app.clone();
     unknown.release.component = Component::App(ComponentId([9; 16]));
@@ -404,7 +397,7 @@ fn extraneous(siege: &mut Siege) -> Result<()> {
     siege.over()
 }
 
-fn endless_data(siege: &mut Siege) -> Result<()> {
+fn update_attack_endless_data(siege: &mut Siege) -> Result<()> {
     siege.scene.lie(|asked, answer| match asked.path.as_str() {
         "os/metadata/timestamp.json" => WebAnswer::Endless,
         _ => answer,
@@ -425,7 +418,7 @@ fn endless_data(siege: &mut Siege) -> Result<()> {
     siege.over()
 }
 
-fn slow_retrieval(siege: &mut Siege) -> Result<()> {
+fn update_attack_slow_retrieval(siege: &mut Siege) -> Result<()> {
     siege.scene.lie(|asked, answer| match (asked.path.as_str(), answer) {
         ("os/metadata/timestamp.json", WebAnswer::File(bytes)) => {
             WebAnswer::Drip(bytes, 1, Duration::from_secs(2))
@@ -436,7 +429,7 @@ fn slow_retrieval(siege: &mut Siege) -> Result<()> {
     siege.over()
 }
 
-fn drop_request(siege: &mut Siege) -> Result<()> {
+fn update_attack_drop_request(siege: &mut Siege) -> Result<()> {
     siege.scene.lie(|_, _| WebAnswer::Status(503));
     siege.refused("update: os: it could not be fetched: the server answers 503")?;
     siege.scene.lie(|asked, answer| match answer {
@@ -450,7 +443,7 @@ fn drop_request(siege: &mut Siege) -> Result<()> {
     siege.over()
 }
 
-fn takes_it_after_all(siege: &mut Siege) -> Result<()> {
+fn a_device_under_attack_takes_the_real_release_afterwards(siege: &mut Siege) -> Result<()> {
     siege.scene.publish("os", std::slice::from_ref(&siege.release))?;
     siege.guest.wait("update: os: release 0.2.0 is staged", WAIT)?;
     siege.guest.wait("init: image update 0.2.0 for ", BOOT)?;
@@ -458,8 +451,15 @@ fn takes_it_after_all(siege: &mut Siege) -> Result<()> {
     Ok(())
 }
 
+fn a_server_that_the_image_does_not_trust_is_not_listened_to(artefacts: &Artefacts) -> Result<()> {
+    let scene = Scene::with_authority(artefacts, &Authority::new()?)?;
+    let mut guest = scene.machine(&scene.image())?.start(None)?;
+    guest.wait("update: os: .*invalid peer certificate: (BadSignature|UnknownIssuer)", BOOT)?;
+    Ok(())
+}
+
 /// The board's clock shows 2045 at one start, and the truth at the next.
-fn spoofed_clock(artefacts: &Artefacts) -> Result<()> {
+fn a_clock_that_is_far_ahead_stops_updates_and_nothing_else(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
     let machine = scene.machine(&scene.image())?;
     let forged = Machine { clock_base: Some("2045-01-01T00:00:00".to_owned()), ..machine.clone() };

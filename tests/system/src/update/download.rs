@@ -4,7 +4,7 @@ use crate::Artefacts;
 use crate::apps::packages::{hello, package_of};
 use crate::boot::start::BOOT;
 use crate::harness::scratch::Scratch;
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check};
 use crate::update::releases::{AGENT, Scene, WAIT, with_foreign_kernel};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::update::config::{UPDATE_FILE, UPLINK_FILE, UpdateConfig, UplinkConfig};
@@ -14,19 +14,13 @@ use holdfast_repository::{Released, of_image, of_package};
 use std::fs;
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
-    suite.check("a_download_goes_on_where_it_broke_off", move || resumes(artefacts));
-    suite.check("what_a_device_has_of_a_release_is_not_fetched", move || fetches_little(artefacts));
-    suite.check("a_release_comes_by_a_delta_where_that_is_smaller", move || {
-        fetches_a_delta(artefacts)
-    });
-    suite.check("a_delta_that_makes_something_else_is_not_used", move || {
-        distrusts_a_delta(artefacts)
-    });
-    suite.check("a_release_that_costs_too_much_waits", move || waits_for_a_small_step(artefacts));
-    suite.check("a_release_that_is_too_large_for_its_slot_is_not_taken", move || {
-        too_large(artefacts)
-    });
-    suite.check("a_device_fetches_no_more_in_a_day_than_it_may", move || budget(artefacts));
+    check!(suite, a_download_goes_on_where_it_broke_off(artefacts));
+    check!(suite, what_a_device_has_of_a_release_is_not_fetched(artefacts));
+    check!(suite, a_release_comes_by_a_delta_where_that_is_smaller(artefacts));
+    check!(suite, a_delta_that_makes_something_else_is_not_used(artefacts));
+    check!(suite, a_release_that_costs_too_much_waits(artefacts));
+    check!(suite, a_release_that_is_too_large_for_its_slot_is_not_taken(artefacts));
+    check!(suite, a_device_fetches_no_more_in_a_day_than_it_may(artefacts));
 }
 
 /// A program in the image's root.
@@ -52,7 +46,7 @@ fn packaged(scene: &Scene) -> Result<Released> {
 }
 
 /// By parts of what runs.
-fn fetches_little(artefacts: &Artefacts) -> Result<()> {
+fn what_a_device_has_of_a_release_is_not_fetched(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
     let release = with_changed_program(&scene)?;
     let length = u64::try_from(release.bytes.len())?;
@@ -70,7 +64,7 @@ fn fetches_little(artefacts: &Artefacts) -> Result<()> {
 }
 
 /// The same release, and one of the app, each by a delta of what runs.
-fn fetches_a_delta(artefacts: &Artefacts) -> Result<()> {
+fn a_release_comes_by_a_delta_where_that_is_smaller(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
     scene.publish("os", &[of_image(&scene.image())?])?;
     let release = with_changed_program(&scene)?;
@@ -98,7 +92,7 @@ fn fetches_a_delta(artefacts: &Artefacts) -> Result<()> {
 }
 
 /// A delta that makes something else: nothing of it is staged, and the release comes another way.
-fn distrusts_a_delta(artefacts: &Artefacts) -> Result<()> {
+fn a_delta_that_makes_something_else_is_not_used(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
     scene.publish("os", &[of_image(&scene.image())?])?;
     let release = with_changed_program(&scene)?;
@@ -119,7 +113,7 @@ fn distrusts_a_delta(artefacts: &Artefacts) -> Result<()> {
 }
 
 /// An image that may fetch no more than 64 KiB for one release.
-fn waits_for_a_small_step(artefacts: &Artefacts) -> Result<()> {
+fn a_release_that_costs_too_much_waits(artefacts: &Artefacts) -> Result<()> {
     const BYTES: u64 = 64 << 10;
     let scene = Scene::new(artefacts)?;
     let scratch = Scratch::of(&scene.image())?;
@@ -150,7 +144,7 @@ fn waits_for_a_small_step(artefacts: &Artefacts) -> Result<()> {
 }
 
 /// The server ends each connection after a part of the slot, which has nothing of the running one.
-fn resumes(artefacts: &Artefacts) -> Result<()> {
+fn a_download_goes_on_where_it_broke_off(artefacts: &Artefacts) -> Result<()> {
     const PART: usize = 1_000_000;
     let scene = Scene::new(artefacts)?;
     let release = with_foreign_kernel(scene.os("0.2.0", 1, |_, _| Ok(()))?)?;
@@ -174,7 +168,7 @@ fn resumes(artefacts: &Artefacts) -> Result<()> {
 }
 
 /// Metadata that are signed and right, of a kernel larger than its partition: not a byte of it is fetched.
-fn too_large(artefacts: &Artefacts) -> Result<()> {
+fn a_release_that_is_too_large_for_its_slot_is_not_taken(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
     let mut release = scene.os("0.2.0", 1, |_, _| Ok(()))?;
     let kernel = usize::try_from(release.release.boot_bytes)?;
@@ -193,7 +187,7 @@ fn too_large(artefacts: &Artefacts) -> Result<()> {
 }
 
 /// An image that may fetch one MiB a day.
-fn budget(artefacts: &Artefacts) -> Result<()> {
+fn a_device_fetches_no_more_in_a_day_than_it_may(artefacts: &Artefacts) -> Result<()> {
     const BYTES: u64 = 1 << 20;
     let scene = Scene::new(artefacts)?;
     let release = with_foreign_kernel(scene.os("0.2.0", 1, |_, _| Ok(()))?)?;

@@ -6,7 +6,7 @@ use crate::apps::packages::{hello, on_partition};
 use crate::boot::power_cuts::{self, Cycle, Numbers, SEED};
 use crate::boot::start::BOOT;
 use crate::harness::stager::Release;
-use crate::harness::suite::{Needs, Suite};
+use crate::harness::suite::{Needs, Suite, checks};
 use crate::update::releases::{Scene, WAIT};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::component::Stored;
@@ -26,10 +26,10 @@ use std::process::Command;
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.with(Needs::Peer).share(
         move || Updates::record(artefacts),
-        &[
-            ("no_cut_of_an_update_costs_a_slot", slots),
-            ("no_cut_of_an_update_costs_the_trusted_state_or_an_app", states),
-            ("devices_that_were_cut_off_in_an_update_boot", boots),
+        checks![
+            no_cut_of_an_update_costs_a_slot,
+            no_cut_of_an_update_costs_the_trusted_state_or_an_app,
+            devices_that_were_cut_off_in_an_update_boot
         ],
     );
 }
@@ -93,11 +93,11 @@ fn read_back(disk: &Path, partition: &str, names: &[String]) -> Result<Vec<Vec<u
     })
 }
 
-fn slots(updates: &mut Updates) -> Result<()> {
+fn no_cut_of_an_update_costs_a_slot(updates: &mut Updates) -> Result<()> {
     power_cuts::judge_all(&mut updates.cycle)
 }
 
-fn states(updates: &mut Updates) -> Result<()> {
+fn no_cut_of_an_update_costs_the_trusted_state_or_an_app(updates: &mut Updates) -> Result<()> {
     let data = show::read_root(&updates.scene.image())?;
     let agent = "/usr/lib/holdfast/services/update";
     let root_of = |name| root::read_file(&data, &format!("{agent}/{}", root_file(name)));
@@ -151,7 +151,7 @@ fn states(updates: &mut Updates) -> Result<()> {
     Ok(())
 }
 
-fn boots(updates: &mut Updates) -> Result<()> {
+fn devices_that_were_cut_off_in_an_update_boot(updates: &mut Updates) -> Result<()> {
     let mut numbers = Numbers(SEED);
     for _ in 0..updates.cycle.artefacts.effort.updates_booted {
         let cut = updates.cycle.cut(&mut numbers);

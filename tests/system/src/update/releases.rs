@@ -5,7 +5,7 @@ use crate::Artefacts;
 use crate::apps::packages::{debugfs, hello, package_of, repacked, with_files_of};
 use crate::boot::start::BOOT;
 use crate::harness::scratch::Scratch;
-use crate::harness::suite::{Needs, Suite};
+use crate::harness::suite::{Needs, Suite, check, checks};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::component::{self, ComponentList};
@@ -235,34 +235,25 @@ impl Scene {
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     suite.sequence(
         move || Life::begin(artefacts),
-        &[
-            ("a_device_takes_a_release_by_itself", takes_a_release),
-            ("a_release_raises_the_floor_and_the_clocks_floor", floors_rise),
-            ("an_app_is_updated_apart_from_the_os", updates_an_app),
-            ("an_app_that_crashes_gives_way_to_its_former_package", app_falls_back),
-            ("a_device_follows_a_rotation_of_all_keys", follows_a_rotation),
-            ("releases_of_the_os_and_of_an_app_are_taken_one_after_the_other", takes_two),
+        checks![
+            a_device_takes_a_release_by_itself,
+            a_release_raises_the_floor_and_the_clocks_floor,
+            an_app_is_updated_apart_from_the_os,
+            an_app_that_crashes_gives_way_to_its_former_package,
+            a_device_follows_a_rotation_of_all_keys,
+            releases_of_the_os_and_of_an_app_are_taken_one_after_the_other
         ],
     );
-    suite
-        .with(Needs::Peer)
-        .check("a_release_that_crashes_falls_back_and_is_not_taken_again", move || {
-            crashes(artefacts)
-        });
-    suite
-        .with(Needs::Peer)
-        .check("a_release_that_cannot_reach_the_service_falls_back", move || {
-            unreachable(artefacts)
-        });
-    suite
-        .with(Needs::Peer)
-        .check("a_release_that_fills_the_disk_falls_back", move || fills_the_disk(artefacts));
-    suite.check("an_app_puts_a_reboot_off_until_its_work_is_done", move || deferred(artefacts));
-    suite.check("an_app_that_floods_the_update_agent_stops_no_update", move || flooded(artefacts));
-    suite.check("a_release_on_a_card_is_verified_and_taken", move || from_a_card(artefacts));
-    suite.check("a_write_that_the_medium_loses_is_noticed_before_the_reboot", move || {
-        lost_write(artefacts)
-    });
+    check!(
+        suite.with(Needs::Peer),
+        a_release_that_crashes_falls_back_and_is_not_taken_again(artefacts)
+    );
+    check!(suite.with(Needs::Peer), a_release_that_cannot_reach_the_service_falls_back(artefacts));
+    check!(suite.with(Needs::Peer), a_release_that_fills_the_disk_falls_back(artefacts));
+    check!(suite, an_app_puts_a_reboot_off_until_its_work_is_done(artefacts));
+    check!(suite, an_app_that_floods_the_update_agent_stops_no_update(artefacts));
+    check!(suite, a_release_on_a_card_is_verified_and_taken(artefacts));
+    check!(suite, a_write_that_the_medium_loses_is_noticed_before_the_reboot(artefacts));
 }
 
 /// A device over several releases.
@@ -281,7 +272,7 @@ impl Life {
     }
 }
 
-fn takes_a_release(life: &mut Life) -> Result<()> {
+fn a_device_takes_a_release_by_itself(life: &mut Life) -> Result<()> {
     let release = life.scene.os("0.2.0", 1, |_, _| Ok(()))?;
     let hash = release.release.root_hash.clone();
     life.scene.publish("os", &[release])?;
@@ -302,7 +293,7 @@ fn takes_a_release(life: &mut Life) -> Result<()> {
 }
 
 /// What lies in the other slot is below the floor now, and is not booted again.
-fn floors_rise(life: &mut Life) -> Result<()> {
+fn a_release_raises_the_floor_and_the_clocks_floor(life: &mut Life) -> Result<()> {
     let status = Status::last_in(&life.guest.console.text())?;
     ensure!((status.rollback_index, status.floor) == (1, 1), "{status:?}");
     let unbootable = SlotState { tries: 0, good: false };
@@ -330,7 +321,7 @@ pub(crate) fn floor_of_clock(guest: &mut Guest) -> Result<u64> {
     Ok(floor.with_context(|| clock.clone())?.trim().parse()?)
 }
 
-fn updates_an_app(life: &mut Life) -> Result<()> {
+fn an_app_is_updated_apart_from_the_os(life: &mut Life) -> Result<()> {
     let release = life.scene.app("1.1.0", 2, |_| {})?;
     life.scene.publish("oem", &[release])?;
     life.guest.wait("release 1.1.0 is staged", WAIT)?;
@@ -347,7 +338,7 @@ fn updates_an_app(life: &mut Life) -> Result<()> {
     Ok(())
 }
 
-fn app_falls_back(life: &mut Life) -> Result<()> {
+fn an_app_that_crashes_gives_way_to_its_former_package(life: &mut Life) -> Result<()> {
     let program = fs::read(life.scene.artefacts.programs.join("crash-loop"))?;
     let release = life.scene.app("1.2.0", 3, |files| files.add("bin/app", program, true))?;
     life.scene.publish("oem", &[release])?;
@@ -362,7 +353,7 @@ fn app_falls_back(life: &mut Life) -> Result<()> {
     Ok(())
 }
 
-fn follows_a_rotation(life: &mut Life) -> Result<()> {
+fn a_device_follows_a_rotation_of_all_keys(life: &mut Life) -> Result<()> {
     let before = life.scene.key.clone();
     let after = PrivateKey::from_secret(&[68; 32], true);
     let roles = Role::ALL.map(|role| (role, (vec![after.public()], 1)));
@@ -383,7 +374,7 @@ fn follows_a_rotation(life: &mut Life) -> Result<()> {
     Ok(())
 }
 
-fn takes_two(life: &mut Life) -> Result<()> {
+fn releases_of_the_os_and_of_an_app_are_taken_one_after_the_other(life: &mut Life) -> Result<()> {
     let (os, app) =
         (life.scene.os("0.5.0", 2, |_, _| Ok(()))?, life.scene.app("1.3.0", 4, |_| {})?);
     life.scene.publish("oem", &[app])?;
@@ -427,7 +418,7 @@ fn falls_back(scene: &Scene, release: Released, why: &str, becomes: &str) -> Res
 }
 
 /// The network service ends as soon as it runs.
-fn crashes(artefacts: &Artefacts) -> Result<()> {
+fn a_release_that_crashes_falls_back_and_is_not_taken_again(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
     let program = fs::read(artefacts.programs.join("crash-loop"))?;
     let release = scene.os("0.2.0", 1, |root, _| {
@@ -440,7 +431,7 @@ fn crashes(artefacts: &Artefacts) -> Result<()> {
 
 /// An app that writes until nothing goes any more. The one before it runs again, and what others have stored is
 /// there.
-fn fills_the_disk(artefacts: &Artefacts) -> Result<()> {
+fn a_release_that_fills_the_disk_falls_back(artefacts: &Artefacts) -> Result<()> {
     const KEPT: &str = "what somebody else has stored";
     let scene = Scene::new(artefacts)?;
     let scratch = Scratch::of(&scene.image())?;
@@ -467,7 +458,7 @@ fn fills_the_disk(artefacts: &Artefacts) -> Result<()> {
 }
 
 /// Healthy in every other way: its `uplink` asks a server that its plan does not grant.
-fn unreachable(artefacts: &Artefacts) -> Result<()> {
+fn a_release_that_cannot_reach_the_service_falls_back(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
     let path = format!("usr/lib/holdfast/services/uplink/{UPLINK_FILE}");
     let data = show::read_root(&scene.image())?;
@@ -487,7 +478,7 @@ fn unreachable(artefacts: &Artefacts) -> Result<()> {
 }
 
 /// An app that asks for half an hour, and says after twenty seconds that it is done.
-fn deferred(artefacts: &Artefacts) -> Result<()> {
+fn an_app_puts_a_reboot_off_until_its_work_is_done(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene { image: "deferral", ..Scene::new(artefacts)? };
     let release = scene.os("0.2.0", 1, |_, _| Ok(()))?;
     scene.publish("os", &[release])?;
@@ -505,7 +496,7 @@ fn deferred(artefacts: &Artefacts) -> Result<()> {
 }
 
 /// The same app in an attacker's hand.
-fn flooded(artefacts: &Artefacts) -> Result<()> {
+fn an_app_that_floods_the_update_agent_stops_no_update(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene { image: "deferral", ..Scene::new(artefacts)? };
     let id = ComponentId::parse("8f1b6a52-1c0e-4f35-9a57-5a0f3b0d8a05").context("no id")?;
     let program = fs::read(artefacts.programs.join("update-flood"))?;
@@ -529,7 +520,7 @@ fn flooded(artefacts: &Artefacts) -> Result<()> {
 }
 
 /// A sector in the middle of the other slot's root takes no write, and the card says nothing.
-fn lost_write(artefacts: &Artefacts) -> Result<()> {
+fn a_write_that_the_medium_loses_is_noticed_before_the_reboot(artefacts: &Artefacts) -> Result<()> {
     const MIDDLE: u64 = 1 << 20;
     let scene = Scene::new(artefacts)?;
     let release = scene.os("0.2.0", 1, |_, _| Ok(()))?;
@@ -546,7 +537,7 @@ fn lost_write(artefacts: &Artefacts) -> Result<()> {
 }
 
 /// No server answers; a card has the releases. The first one lies.
-fn from_a_card(artefacts: &Artefacts) -> Result<()> {
+fn a_release_on_a_card_is_verified_and_taken(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
     let release = scene.os("0.2.0", 1, |_, _| Ok(()))?;
     scene.publish("os", &[release])?;

@@ -4,7 +4,7 @@ use crate::Artefacts;
 use crate::apps::packages::{debugfs, hello};
 use crate::boot::start::BOOT;
 use crate::harness::scratch::Scratch;
-use crate::harness::suite::Suite;
+use crate::harness::suite::{Suite, check};
 use crate::update::releases::{Scene, WAIT, now};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::release::Repository as Name;
@@ -20,9 +20,9 @@ use std::path::{Path, PathBuf};
 const SECRET: &[u8] = b"the owner's secret that must not be found again 4f1c9a";
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
-    suite.check("a_device_is_reset_by_its_owner_and_updates_again", move || resets(artefacts));
-    suite.check("no_server_resets_a_device", move || no_server(artefacts));
-    suite.check("update_leaves_room_on_state", move || leaves_room(artefacts));
+    check!(suite, a_device_is_reset_by_its_owner_and_updates_again(artefacts));
+    check!(suite, no_server_resets_a_device(artefacts));
+    check!(suite, update_leaves_room_on_state(artefacts));
 }
 
 /// Orders a reset in the oem repository. Returns a card with it.
@@ -48,7 +48,7 @@ fn secrets(disk: &Path) -> Result<usize> {
     Ok(fs::read(disk)?.windows(SECRET.len()).filter(|bytes| *bytes == SECRET).count())
 }
 
-fn resets(artefacts: &Artefacts) -> Result<()> {
+fn a_device_is_reset_by_its_owner_and_updates_again(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
     let scratch = Scratch::of(&scene.image())?;
     for partition in ["state", "apps", "data"] {
@@ -114,7 +114,7 @@ fn resets(artefacts: &Artefacts) -> Result<()> {
 }
 
 /// However much the agent writes there, init has room on `state` for floors and uids.
-fn leaves_room(artefacts: &Artefacts) -> Result<()> {
+fn update_leaves_room_on_state(artefacts: &Artefacts) -> Result<()> {
     /// Of the agent, in every image.
     const UID: &str = "103";
     let scene = Scene::new(artefacts)?;
@@ -138,7 +138,7 @@ fn leaves_room(artefacts: &Artefacts) -> Result<()> {
     Ok(())
 }
 
-fn no_server(artefacts: &Artefacts) -> Result<()> {
+fn no_server_resets_a_device(artefacts: &Artefacts) -> Result<()> {
     let scene = Scene::new(artefacts)?;
     order(&scene, "state,apps,data", 2)?;
     let mut guest = scene.machine(&scene.image())?.start(None)?;
