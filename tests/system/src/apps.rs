@@ -1,7 +1,7 @@
 //! Apps are started from packages that are whole, supervised, and debugged.
 
 mod debugging;
-pub(crate) mod packages;
+mod packages;
 mod supervision;
 
 use crate::Artefacts;

@@ -6,7 +6,7 @@ mod integrity;
 mod loader;
 pub(crate) mod power_cuts;
 mod script;
-pub(crate) mod start;
+mod start;
 mod verified;
 
 use crate::Artefacts;

@@ -1,9 +1,11 @@
 //! Apps reach what they are granted, on networks as they are and among liars.
 
+mod addresses;
 mod attacks;
-pub(crate) mod grants;
+mod grants;
 mod time;
 mod web;
+pub(crate) mod world;
 
 use crate::Artefacts;
 use crate::harness::suite::Suite;
@@ -11,6 +13,7 @@ use crate::harness::suite::Suite;
 /// Registers the checks of this folder.
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     grants::register(suite, artefacts);
+    addresses::register(suite, artefacts);
     attacks::register(suite, artefacts);
     time::register(suite, artefacts);
     web::register(suite, artefacts);

@@ -5,6 +5,7 @@ mod download;
 mod power_cuts;
 mod releases;
 mod reset;
+mod scene;
 
 use crate::Artefacts;
 use crate::harness::suite::Suite;

@@ -1,7 +1,9 @@
 //! What a device does with app packages, and with the table of uids that it keeps.
 
 use crate::Artefacts;
-use crate::boot::start::{ANSWER, BOOT, boot_probe};
+use crate::harness::guest::{ANSWER, BOOT, boot_probe};
+use crate::harness::packages::{hello, package_of, repacked, sign, with_package};
+use crate::harness::partitions::{edited, on_partition, put};
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check, checks};
 use anyhow::{Context, Result, ensure};
@@ -9,18 +11,13 @@ use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::clock::TimeFloor;
 use holdfast_core::component;
 use holdfast_core::identity::{self, IdentityTable};
-use holdfast_core::package::{HEADER_BYTES, Header};
-use holdfast_images::disk::Layout;
+use holdfast_core::package::Header;
 use holdfast_images::key::PrivateKey;
-use holdfast_images::root::Root;
-use holdfast_images::{append, ext4, package, show, verity};
+use holdfast_images::{append, ext4, package, show};
 use holdfast_qemu::machine::{Guest, Machine};
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::process::Command;
-
-/// The component id of examples/hello.
-const HELLO: &str = "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11";
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let image = move || artefacts.image("probe");
@@ -61,22 +58,6 @@ fn hostile_package(name: &str) -> Result<Vec<u8>> {
     let header = Header::parse(&bytes, u64::try_from(bytes.len())?)?;
     sign(&mut bytes, header)?;
     Ok(bytes)
-}
-
-/// Puts this header in front of a package, signed with the development key of this checkout.
-fn sign(package: &mut [u8], mut header: Header) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let keys = std::env::var_os("HOLDFAST_KEYS").map(PathBuf::from);
-    let keys = keys.unwrap_or_else(|| root.join("images/keys/development"));
-    let key = PrivateKey::load(&keys.join("app.pem"))?;
-    header.key_id = key.public().id();
-    let signed = header.encode(&key.sign(&header.signed_bytes()));
-    package.get_mut(..HEADER_BYTES).context("short")?.copy_from_slice(&signed[..]);
-    Ok(())
-}
-
-pub(crate) fn hello() -> Result<ComponentId> {
-    ComponentId::parse(HELLO).context("no component id")
 }
 
 /// One component's line of the probe's status.
@@ -394,122 +375,4 @@ fn a_corrupt_package_on_trial_costs_no_good_one(image: &Path) -> Result<()> {
 /// A copy of an image whose `state` partition has this table of uids.
 fn with_table(image: &Path, table: &[u8]) -> Result<Scratch> {
     edited(image, "state", |path| put(path, identity::FILE_NAME, table))
-}
-
-/// A copy of an image with another package of hello.
-pub(crate) fn with_package(
-    image: &Path,
-    change: impl FnOnce(&mut Vec<u8>) -> Result<()>,
-) -> Result<Scratch> {
-    with_package_of(image, hello()?, change)
-}
-
-/// A copy of an image in which the files of an app are others, signed anew with the development key of
-/// this checkout.
-pub(crate) fn with_files_of(
-    image: &Path,
-    app: ComponentId,
-    change: impl FnOnce(&mut Root),
-) -> Result<Scratch> {
-    with_package_of(image, app, |bytes| {
-        let header = Header::parse(bytes, u64::try_from(bytes.len())?)?;
-        *bytes = repacked(bytes, header, change)?;
-        Ok(())
-    })
-}
-
-/// A package with other files, signed anew; `header` says what else it is.
-pub(crate) fn repacked(
-    package: &[u8],
-    mut header: Header,
-    change: impl FnOnce(&mut Root),
-) -> Result<Vec<u8>> {
-    let length = usize::try_from(header.data_bytes)?;
-    let data = package.get(HEADER_BYTES..).and_then(|rest| rest.get(..length));
-    let mut files = Root::read(data.context("short")?)?;
-    change(&mut files);
-    let data = files.to_erofs()?;
-    let verity = verity::hash_with_salt(&data, header.salt).context("no data")?;
-    header.data_bytes = u64::try_from(data.len())?;
-    header.root_hash = verity.root_hash;
-    let mut bytes = [vec![0; HEADER_BYTES], data, verity.tree].concat();
-    sign(&mut bytes, header)?;
-    Ok(bytes)
-}
-
-/// The package of an app in an image.
-pub(crate) fn package_of(image: &Path, app: ComponentId) -> Result<Vec<u8>> {
-    let name = component::Stored::Current.file(app);
-    on_partition(image, "apps", |path| {
-        let request = format!("cat /{name}");
-        let output = Command::new("/sbin/debugfs").args(["-R", &request]).arg(path).output()?;
-        ensure!(output.stdout.starts_with(b"HOLDFAPP"), "no package in {}", image.display());
-        Ok(output.stdout)
-    })
-}
-
-/// A copy of an image with another package of an app.
-fn with_package_of(
-    image: &Path,
-    app: ComponentId,
-    change: impl FnOnce(&mut Vec<u8>) -> Result<()>,
-) -> Result<Scratch> {
-    let name = component::Stored::Current.file(app);
-    edited(image, "apps", |path| {
-        let request = format!("cat /{name}");
-        let output = Command::new("/sbin/debugfs").args(["-R", &request]).arg(path).output()?;
-        let mut bytes = output.stdout;
-        ensure!(bytes.starts_with(b"HOLDFAPP"), "no package in {}", image.display());
-        change(&mut bytes)?;
-        put(path, &name, &bytes)
-    })
-}
-
-/// Puts a file into an ext4 file system, over one of that name.
-fn put(file_system: &Path, name: &str, bytes: &[u8]) -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let (content, script) = (directory.path().join("content"), directory.path().join("script"));
-    fs::write(&content, bytes)?;
-    fs::write(&script, format!("rm {name}\nwrite {} {name}\n", content.display()))?;
-    let output =
-        Command::new("/sbin/debugfs").args(["-w", "-f"]).arg(&script).arg(file_system).output()?;
-    ensure!(output.status.success(), "{output:?}");
-    Ok(())
-}
-
-fn edited(
-    image: &Path,
-    partition: &str,
-    edit: impl FnOnce(&Path) -> Result<()>,
-) -> Result<Scratch> {
-    let copy = Scratch::of(image)?;
-    on_partition(copy.path(), partition, edit)?;
-    Ok(copy)
-}
-
-/// Does something to a partition's bytes in a file of their own, and puts them back.
-pub(crate) fn on_partition<T>(
-    disk: &Path,
-    name: &str,
-    act: impl FnOnce(&Path) -> Result<T>,
-) -> Result<T> {
-    let mut file = File::options().read(true).write(true).open(disk)?;
-    let layout = Layout::read(&mut file)?;
-    let partition = layout.partition(name)?;
-    let directory = tempfile::tempdir()?;
-    let path = directory.path().join(name);
-    fs::write(&path, partition.read(&mut file, disk)?)?;
-    let result = act(&path)?;
-    partition.replace(&mut file, disk, "a changed file system", &fs::read(&path)?)?;
-    Ok(result)
-}
-
-/// What `debugfs` says to a request on a partition.
-pub(crate) fn debugfs(disk: &Path, partition: &str, request: &str) -> Result<String> {
-    on_partition(disk, partition, |path| {
-        let mut command = Command::new("/sbin/debugfs");
-        let output = command.args(["-w", "-R", request]).arg(path).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    })
 }

@@ -1,6 +1,6 @@
 //! One guest full of components that misbehave, and one that does not.
 
-use crate::boot::start::{ANSWER, BOOT, boot_probe};
+use crate::harness::guest::{ANSWER, BOOT, boot_probe};
 use crate::harness::suite::{Suite, check, checks};
 use crate::{Artefacts, host_tool};
 use anyhow::{Context, Result, ensure};

@@ -2,9 +2,10 @@
 //! loader, kernel and init.
 
 use crate::Artefacts;
-use crate::apps::packages::{debugfs, hello};
 use crate::boot::integrity::{ASLEEP, ILLEGAL, patched_init};
-use crate::boot::start::BOOT;
+use crate::harness::guest::BOOT;
+use crate::harness::packages::hello;
+use crate::harness::partitions::debugfs;
 use crate::harness::scratch::Scratch;
 use crate::harness::stager::{self, Release};
 use crate::harness::suite::{Suite, named};

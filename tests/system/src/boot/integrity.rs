@@ -1,7 +1,7 @@
 //! A device whose software is damaged reboots; it never runs it, and never hangs.
 
 use crate::Artefacts;
-use crate::boot::start::BOOT;
+use crate::harness::guest::BOOT;
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};

@@ -4,7 +4,7 @@
 //! choice that it can lead to, down to the halt.
 
 use crate::Artefacts;
-use crate::boot::start::BOOT;
+use crate::harness::guest::BOOT;
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};

@@ -1,6 +1,7 @@
 //! The shipped image boots, keeps its promises, and ends in order.
 
 use crate::Artefacts;
+use crate::harness::guest::{ANSWER, BOOT, boot_probe, clock};
 use crate::harness::suite::{Suite, check, checks};
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_images::disk::Layout;
@@ -8,12 +9,6 @@ use holdfast_qemu::machine::{Guest, Machine};
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
-
-/// A guest's start takes seconds; a loaded host may need many times that.
-pub(crate) const BOOT: Duration = Duration::from_secs(180);
-/// What the probe answers at once.
-pub(crate) const ANSWER: Duration = Duration::from_secs(60);
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     let hello = move || artefacts.image("hello");
@@ -37,13 +32,6 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check!(suite, two_first_boots_differ_and_the_seed_is_renewed(&probe()));
     check!(suite, time_goes_on_beyond_2038(&probe()));
     check!(suite, the_clock_never_shows_less_than_the_build_time(&probe()));
-}
-
-/// A guest whose probe answers.
-pub(crate) fn boot_probe(machine: &Machine) -> Result<Guest> {
-    let mut guest = machine.start(None)?;
-    guest.wait("init: probe is ready", BOOT)?;
-    Ok(guest)
 }
 
 fn the_image_boots(guest: &mut Guest) -> Result<()> {
@@ -166,17 +154,6 @@ fn a_component_can_write_only_what_is_for_everybody(guest: &mut Guest) -> Result
     }
     ensure!(guest.probe.ask("try-write /tmp/x", ANSWER)? == "written", "/tmp");
     Ok(())
-}
-
-/// Seconds, floor and source of the clock, as init says them.
-pub(crate) fn clock(guest: &mut Guest) -> Result<(u64, u64, String)> {
-    let said = guest.probe.ask("clock", ANSWER)?;
-    let field = |name: &str| {
-        let rest = said.split(&format!("{name}: ")).nth(1);
-        let value = rest.and_then(|rest| rest.split([',', ' ']).next());
-        value.map(str::to_owned).with_context(|| said.clone())
-    };
-    Ok((field("seconds")?.parse()?, field("floor")?.parse()?, field("source")?))
 }
 
 fn time_goes_on_beyond_2038(image: &Path) -> Result<()> {

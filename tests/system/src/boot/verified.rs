@@ -1,7 +1,7 @@
 //! The boot loader starts what one of its keys has signed, for its board, and nothing else.
 
 use crate::Artefacts;
-use crate::boot::start::BOOT;
+use crate::harness::guest::BOOT;
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};

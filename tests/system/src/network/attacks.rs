@@ -2,9 +2,9 @@
 //! of a machine that has the network device to itself. The peer has seen what left the device.
 
 use crate::Artefacts;
-use crate::boot::start::BOOT;
+use crate::harness::guest::BOOT;
 use crate::harness::suite::{Needs, Suite, boxed, checks};
-use crate::network::grants::usual_world;
+use crate::network::world::{COLLECTOR, usual_world};
 use crate::sandbox::attacks::NETWORK_ATTACKS;
 use crate::sandbox::hostile::{self, Runs};
 use anyhow::{Result, ensure};
@@ -106,8 +106,7 @@ fn boot(image: &Path) -> Result<(String, Vec<Packet>)> {
 
 /// What may be on the cable: the service's own questions, what the grants cover, and neighbours.
 fn no_packet_of_an_attack_leaves_the_device(attacked: &mut Attacked) -> Result<()> {
-    let granted: [(&str, u16); 3] =
-        [("203.0.113.7", 443), (crate::network::grants::COLLECTOR, 7000), ("10.77.0.71", 9100)];
+    let granted: [(&str, u16); 3] = [("203.0.113.7", 443), (COLLECTOR, 7000), ("10.77.0.71", 9100)];
     for packet in &attacked.sent {
         let ports = packet.segment().map(|s| (s.source, s.destination));
         let service = packet.protocol == UDP

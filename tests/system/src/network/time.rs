@@ -1,11 +1,11 @@
 //! The clock of real images, towards time servers that lie.
 
 use crate::Artefacts;
-use crate::boot::start::{ANSWER, BOOT, clock};
+use crate::harness::guest::{ANSWER, BOOT, WAIT, clock, once_more};
 use crate::harness::scratch::Scratch;
 use crate::harness::stager::{self, Release};
 use crate::harness::suite::{Suite, check};
-use crate::network::grants::{WAIT, machine, once_more, usual_world};
+use crate::network::world::{machine, usual_world};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::clock::date;
 use holdfast_core::component::{self, ComponentList};

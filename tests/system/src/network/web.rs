@@ -1,10 +1,10 @@
 //! HTTPS from an app to a server on this host, by way of QEMU's network in user space.
 
 use crate::Artefacts;
-use crate::apps::packages::with_files_of;
-use crate::boot::start::BOOT;
+use crate::harness::guest::{BOOT, WAIT};
+use crate::harness::packages::with_files_of;
 use crate::harness::suite::{Suite, check};
-use crate::network::grants::{WAIT, usual_world};
+use crate::network::world::usual_world;
 use anyhow::{Context, Result};
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_qemu::machine::{Guest, Machine, Network};

@@ -1,9 +1,9 @@
 //! Everything that hostile apps can do to what is shared, at once and for long, beside an app that beats each second.
 
 use crate::Artefacts;
-use crate::boot::start::{ANSWER, BOOT};
+use crate::harness::guest::{ANSWER, BOOT};
 use crate::harness::suite::{Needs, Suite, check};
-use crate::network::grants::usual_world;
+use crate::network::world::usual_world;
 use anyhow::{Context, Result, ensure};
 use holdfast_qemu::machine::{Guest, Machine, Network};
 use std::path::Path;

@@ -2,9 +2,9 @@
 //! app's own stub receives one from it.
 
 use crate::Artefacts;
-use crate::boot::start::{ANSWER, BOOT};
+use crate::harness::guest::{ANSWER, BOOT, once_more};
 use crate::harness::suite::{Suite, checks};
-use crate::network::grants::{once_more, usual_world};
+use crate::network::world::usual_world;
 use anyhow::{Context, Result, ensure};
 use holdfast_qemu::machine::{Guest, Machine, Network};
 use std::path::Path;

@@ -3,7 +3,7 @@
 //! kernel, for what its configuration alone stops.
 
 use crate::Artefacts;
-use crate::boot::start::BOOT;
+use crate::harness::guest::BOOT;
 use crate::harness::suite::{NamedCheck, Needs, Suite, boxed, checks};
 use crate::sandbox::attacks::{ATTACKS, Attack, Control};
 use anyhow::{Context, Result, ensure};

@@ -2,10 +2,10 @@
 //! is another's.
 
 use crate::Artefacts;
-use crate::apps::packages::{hello, repacked, with_package};
-use crate::boot::start::{ANSWER, BOOT, boot_probe};
+use crate::harness::guest::{ANSWER, BOOT, boot_probe, once_more};
+use crate::harness::packages::{hello, repacked, with_package};
 use crate::harness::suite::{Suite, check, checks};
-use crate::network::grants::{machine, once_more, usual_world};
+use crate::network::world::{machine, usual_world};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::network::firewall::{MAX_INCOMING, MAX_OF_ONE_ADDRESS};
 use holdfast_core::package::Header;

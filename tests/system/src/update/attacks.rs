@@ -4,9 +4,9 @@
 //! They share one device, which goes through all of them and then still takes what is really released.
 
 use crate::Artefacts;
-use crate::boot::start::BOOT;
+use crate::harness::guest::BOOT;
 use crate::harness::suite::{Suite, check, checks};
-use crate::update::releases::{Scene, WAIT, floor_of_clock, now, with_foreign_kernel};
+use crate::update::scene::{Scene, WAIT, floor_of_clock, now, with_foreign_kernel};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::app_manifest::ComponentId;
 use holdfast_core::release::Component;

@@ -1,11 +1,11 @@
 //! How much of a release a device fetches, and how it goes on.
 
 use crate::Artefacts;
-use crate::apps::packages::{hello, package_of};
-use crate::boot::start::BOOT;
+use crate::harness::guest::BOOT;
+use crate::harness::packages::{hello, package_of};
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};
-use crate::update::releases::{AGENT, Scene, WAIT, with_foreign_kernel};
+use crate::update::scene::{AGENT, Scene, WAIT, with_foreign_kernel};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::update::config::{UPDATE_FILE, UPLINK_FILE, UpdateConfig, UplinkConfig};
 use holdfast_images::{root, show, variant};

@@ -2,12 +2,13 @@
 //! every instant, a slot that boots, trusted metadata that are whole, and a package of the app.
 
 use crate::Artefacts;
-use crate::apps::packages::{hello, on_partition};
 use crate::boot::power_cuts::{self, Cycle, Numbers, SEED};
-use crate::boot::start::BOOT;
+use crate::harness::guest::BOOT;
+use crate::harness::packages::hello;
+use crate::harness::partitions::on_partition;
 use crate::harness::stager::Release;
 use crate::harness::suite::{Needs, Suite, checks};
-use crate::update::releases::{Scene, WAIT};
+use crate::update::scene::{Scene, WAIT};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::component::Stored;
 use holdfast_core::identity::{self, IdentityTable};
@@ -94,7 +95,7 @@ fn read_back(disk: &Path, partition: &str, names: &[String]) -> Result<Vec<Vec<u
 }
 
 fn no_cut_of_an_update_costs_a_slot(updates: &mut Updates) -> Result<()> {
-    power_cuts::judge_all(&mut updates.cycle)
+    power_cuts::judge_all(&updates.cycle)
 }
 
 fn no_cut_of_an_update_costs_the_trusted_state_or_an_app(updates: &mut Updates) -> Result<()> {

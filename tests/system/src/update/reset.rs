@@ -1,11 +1,12 @@
 //! A device that its owner resets, with an order on a card.
 
 use crate::Artefacts;
-use crate::apps::packages::{debugfs, hello};
-use crate::boot::start::BOOT;
+use crate::harness::guest::BOOT;
+use crate::harness::packages::hello;
+use crate::harness::partitions::debugfs;
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};
-use crate::update::releases::{Scene, WAIT, now};
+use crate::update::scene::{Scene, WAIT, now};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::release::Repository as Name;
 use holdfast_core::reset::{Order, Partitions};
