@@ -4,7 +4,7 @@ mod debugging;
 mod packages;
 mod supervision;
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::suite::Suite;
 
 /// Registers the checks of this folder.

@@ -1,6 +1,6 @@
 //! What the machines of QEMU lack of the boards that they stand for, and the checks that need it.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{ANSWER, BOOT};
 use crate::harness::suite::{Lack, Suite, checks};
 use crate::sandbox::crowd::longest_answer_us;

@@ -7,9 +7,10 @@ mod loader;
 pub(crate) mod power_cuts;
 mod script;
 mod start;
+mod trial;
 mod verified;
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::suite::Suite;
 
 /// Registers the checks of this folder.

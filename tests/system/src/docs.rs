@@ -4,7 +4,7 @@ mod pages;
 #[cfg(test)]
 mod threat_model;
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::suite::Suite;
 
 /// Registers the checks of this folder.

@@ -7,7 +7,7 @@ mod time;
 mod web;
 pub(crate) mod world;
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::suite::Suite;
 
 /// Registers the checks of this folder.

@@ -6,7 +6,7 @@ mod descriptors;
 pub(crate) mod hostile;
 mod pools;
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::suite::Suite;
 
 /// Registers the checks of this folder.

@@ -7,7 +7,7 @@ mod releases;
 mod reset;
 mod scene;
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::suite::Suite;
 
 /// Registers the checks of this folder.

@@ -1,6 +1,6 @@
 //! The debug port of an app, as the GDB of an OEM's engineer finds it.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};
 use holdfast_qemu::machine::{DebugLine, Machine};

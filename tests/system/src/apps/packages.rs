@@ -1,6 +1,6 @@
 //! What a device does with app packages, and with the table of uids that it keeps.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{ANSWER, BOOT, boot_probe};
 use crate::harness::packages::{hello, package_of, repacked, sign, with_package};
 use crate::harness::partitions::{edited, on_partition, put};

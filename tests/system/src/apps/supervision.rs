@@ -1,8 +1,8 @@
 //! One guest full of components that misbehave, and one that does not.
 
+use crate::harness::artefacts::{Artefacts, host_tool};
 use crate::harness::guest::{ANSWER, BOOT, boot_probe};
 use crate::harness::suite::{Suite, check, checks};
-use crate::{Artefacts, host_tool};
 use anyhow::{Context, Result, ensure};
 use holdfast_qemu::machine::{Guest, Machine};
 use serde_json::Value;

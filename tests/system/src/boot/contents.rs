@@ -1,6 +1,6 @@
 //! What is, and is not, in the shipped image. Nothing is booted.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::suite::{Suite, checks};
 use anyhow::{Result, ensure};
 use holdfast_images::root::EntryKind;

@@ -1,8 +1,9 @@
 //! What happens when something goes wrong: each row of `docs/fallback.md` is a test on the real boot
 //! loader, kernel and init.
 
-use crate::Artefacts;
 use crate::boot::integrity::{ASLEEP, ILLEGAL, patched_init};
+use crate::boot::trial::Bench;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::packages::hello;
 use crate::harness::partitions::debugfs;
@@ -10,19 +11,15 @@ use crate::harness::scratch::Scratch;
 use crate::harness::stager::{self, Release};
 use crate::harness::suite::{Suite, named};
 use anyhow::{Context, Result, ensure};
-use holdfast_core::component::{self, ComponentList, Service};
-use holdfast_core::policy::{self, ServiceGrants};
-use holdfast_core::slots::{self, BootState, Phase, Slot, SlotState, Status};
+use holdfast_core::slots::{self, BootState, Phase, Slot, SlotState};
 use holdfast_images::boot_loader::script::halt;
 use holdfast_images::disk::{Layout, SECTOR_BYTES};
-use holdfast_images::root::Root;
 use holdfast_images::{show, variant};
-use holdfast_qemu::machine::{Guest, Machine};
+use holdfast_qemu::machine::Machine;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 #[cfg(test)]
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Command;
 
 /// One thing that goes wrong.
@@ -141,12 +138,6 @@ const ROWS: [Row; 21] = [
     },
 ];
 
-/// What the rows need.
-struct Bench {
-    artefacts: Artefacts,
-    image: PathBuf,
-}
-
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     for row in &ROWS {
         let (name, run) = row.check;
@@ -154,98 +145,6 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
             let bench = Bench { artefacts: artefacts.clone(), image: artefacts.image("hello") };
             run(&bench).with_context(|| format!("When: {}. Then: {}", row.what, row.happens))
         });
-    }
-}
-
-impl Bench {
-    /// A release whose root is another.
-    fn release(&self, change: impl FnOnce(&mut Root)) -> Result<Release> {
-        let directory = tempfile::tempdir()?;
-        let path = directory.path().join("release.img");
-        variant::with_root(&self.image, &path, &self.artefacts.signer()?, change)?;
-        Release::of(&path)
-    }
-
-    /// A release with another rollback index.
-    fn release_with_index(&self, rollback_index: u32) -> Result<Release> {
-        let directory = tempfile::tempdir()?;
-        let path = directory.path().join("release.img");
-        let signer = self.artefacts.signer()?;
-        variant::with_rollback_index(&self.image, &path, &signer, rollback_index)?;
-        Release::of(&path)
-    }
-
-    /// A critical service that crashes, beside whatever the image has.
-    fn with_crashing_service(&self) -> Result<impl FnOnce(&mut Root)> {
-        let program = fs::read(self.artefacts.programs.join("crash-loop"))?;
-        let list =
-            holdfast_images::root::read_file(&show::read_root(&self.image)?, component::PATH)?;
-        let mut list = ComponentList::decode(&list)?;
-        let plan = policy::service_plan(&ServiceGrants {
-            critical: true,
-            ..ServiceGrants::none("/usr/lib/holdfast/services/crashing", "crash-loop")
-        });
-        list.services.push(Service { name: "crashing".to_owned(), uid: 150, plan });
-        let encoded = list.encode()?;
-        Ok(move |root: &mut Root| {
-            root.add(component::PATH.trim_start_matches('/'), encoded, false);
-            root.add("usr/lib/holdfast/services/crashing/crash-loop", program, true);
-        })
-    }
-
-    /// A guest whose slot B holds `release`, on trial, with the machine it runs on.
-    fn with_trial(&self, release: &Release) -> Result<Trial> {
-        let scratch = Scratch::of(&self.image)?;
-        stager::stage(scratch.path(), Slot::A, release)?;
-        self.trial(scratch)
-    }
-
-    fn trial(&self, scratch: Scratch) -> Result<Trial> {
-        Trial::on(scratch, |machine| Machine { counted: true, ..machine })
-    }
-
-    /// As [`trial`](Self::trial), for a guest that spins: one processor, on the host's clock.
-    fn spinning_trial(&self, scratch: Scratch) -> Result<Trial> {
-        Trial::on(scratch, |machine| Machine { processors: 1, ..machine })
-    }
-}
-
-/// A guest on trial.
-struct Trial {
-    _scratch: Scratch,
-    guest: Guest,
-}
-
-impl Trial {
-    fn on(scratch: Scratch, machine: impl FnOnce(Machine) -> Machine) -> Result<Self> {
-        let guest = machine(Machine::new(scratch.path(), 64)).start(None)?;
-        Ok(Self { _scratch: scratch, guest })
-    }
-
-    /// Waits until init commits a slot, and gives the status that it then prints.
-    fn committed(&mut self) -> Result<Status> {
-        self.guest.wait(r"init: slot [ab] committed\n", BOOT)?;
-        self.guest.wait("init: status: .*\n", BOOT)?;
-        Ok(Status::last_in(&self.guest.console.text())?)
-    }
-
-    /// How often the boot loader has chosen this slot.
-    fn tries_of(&self, slot: Slot) -> usize {
-        let chosen = format!("holdfast: slot {}, ", slot.letter());
-        self.guest.console.text().matches(&chosen).count()
-    }
-
-    /// Slot B was tried three times and failed, A runs and is committed.
-    fn fell_back(&mut self, why: &str) -> Result<()> {
-        self.guest.wait("init: status: slot=a phase=falling-back .*\n", BOOT.saturating_mul(2))?;
-        let status = Status::last_in(&self.guest.console.text())?;
-        ensure!(status.last_reset.starts_with(why), "the reason is `{}`", status.last_reset);
-        let tail = || self.guest.console.tail();
-        ensure!(self.tries_of(Slot::B) == 3, "{} tries:\n{}", self.tries_of(Slot::B), tail());
-        let status = self.committed()?;
-        ensure!((status.slot, status.phase) == (Slot::A, Phase::Committed), "{status:?}");
-        ensure!(status.boot_state == Some(BootState::factory()), "{status:?}");
-        Ok(())
     }
 }
 
@@ -376,15 +275,14 @@ fn a_slot_below_the_floor_is_refused(bench: &Bench) -> Result<()> {
     let scratch = Scratch::of(&bench.image)?;
     stager::stage(scratch.path(), Slot::A, &bench.release_with_index(5)?)?;
     let machine = Machine { counted: true, ..Machine::new(scratch.path(), 64) };
-    let mut trial = Trial { guest: machine.start(None)?, _scratch: scratch };
+    let mut trial = bench.trial(scratch)?;
     let status = trial.committed()?;
     ensure!((status.slot, status.floor) == (Slot::B, 5), "{status:?}");
     // What A holds is below the floor now, and no longer good.
     ensure!(status.boot_state.is_some_and(|state| !state.a.good), "{status:?}");
     // On the very disk, with its floor: an older release again.
     stager::stage(&trial.guest.disk(), Slot::B, &bench.release_with_index(4)?)?;
-    let Trial { guest, _scratch } = trial;
-    let mut trial = Trial { guest: machine.start_again(guest)?, _scratch };
+    let mut trial = trial.start_again(&machine)?;
     trial.guest.wait("its rollback index 4 is below this device's floor 5", BOOT)?;
     trial.guest.wait("init: status: slot=b phase=falling-back ", BOOT)?;
     ensure!(trial.tries_of(Slot::A) == 1, "it was tried more than once");

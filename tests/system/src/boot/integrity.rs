@@ -1,6 +1,6 @@
 //! A device whose software is damaged reboots; it never runs it, and never hangs.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};

@@ -1,6 +1,6 @@
 //! The boot loader on a card, which a good slot brings up to date, one copy after the other.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{ANSWER, BOOT};
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check, checks};

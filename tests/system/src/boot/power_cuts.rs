@@ -9,7 +9,7 @@
 //! acknowledged it keeps. The model here is harsher: of the last [`WINDOW`] writes since a flush any
 //! may be lost, in any combination, and one may be torn between two sectors.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::scratch::Scratch;
 use crate::harness::stager::{self, Release};

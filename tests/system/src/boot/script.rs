@@ -3,7 +3,7 @@
 //! Both slots hold nothing that verifies, so one power-on takes the script from a state through every
 //! choice that it can lead to, down to the halt.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};

@@ -1,6 +1,6 @@
 //! The shipped image boots, keeps its promises, and ends in order.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{ANSWER, BOOT, boot_probe, clock};
 use crate::harness::suite::{Suite, check, checks};
 use anyhow::{Context, Result, bail, ensure};

@@ -1,6 +1,6 @@
 //! The boot loader starts what one of its keys has signed, for its board, and nothing else.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};

@@ -1,7 +1,7 @@
 //! `docs/updates.md`, block by block, as a reader would.
 
+use crate::harness::artefacts::{Artefacts, host_tool};
 use crate::harness::suite::{Needs, Suite, check};
-use crate::{Artefacts, host_tool};
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_qemu::console::Console;
 use holdfast_qemu::settings;

@@ -1,6 +1,6 @@
 //! Addresses, routes and name servers that a network gives, with servers that err, lie, flood or vanish.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{BOOT, WAIT, once_more};
 use crate::harness::suite::{Needs, Suite, check};
 use crate::network::world::{LEASED, machine, replug, usual_world};

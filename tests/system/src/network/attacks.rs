@@ -1,7 +1,7 @@
 //! Every attack on the network twice, as those of [`crate::sandbox::hostile`]: in an app with grants, and as PID 1
 //! of a machine that has the network device to itself. The peer has seen what left the device.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::suite::{Needs, Suite, boxed, checks};
 use crate::network::world::{COLLECTOR, usual_world};

@@ -1,6 +1,6 @@
 //! Apps reach what their manifests grant and are reached where they serve, and nothing else.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{ANSWER, BOOT, WAIT, once_more};
 use crate::harness::suite::{Suite, checks};
 use crate::network::attacks;

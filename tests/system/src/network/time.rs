@@ -1,6 +1,6 @@
 //! The clock of real images, towards time servers that lie.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{ANSWER, BOOT, WAIT, clock, once_more};
 use crate::harness::scratch::Scratch;
 use crate::harness::stager::{self, Release};

@@ -1,6 +1,6 @@
 //! HTTPS from an app to a server on this host, by way of QEMU's network in user space.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{BOOT, WAIT};
 use crate::harness::packages::with_files_of;
 use crate::harness::suite::{Suite, check};

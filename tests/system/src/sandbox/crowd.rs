@@ -1,6 +1,6 @@
 //! Everything that hostile apps can do to what is shared, at once and for long, beside an app that beats each second.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{ANSWER, BOOT};
 use crate::harness::suite::{Needs, Suite, check};
 use crate::network::world::usual_world;

@@ -1,7 +1,7 @@
 //! Whoever receives a descriptor closes it, and that close can wait for as long as its sender likes: nobody but an
 //! app's own stub receives one from it.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{ANSWER, BOOT, once_more};
 use crate::harness::suite::{Suite, checks};
 use crate::network::world::usual_world;

@@ -2,7 +2,7 @@
 //! machine without the defences, where it must succeed. And once more as PID 1 on the shipped
 //! kernel, for what its configuration alone stops.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::suite::{NamedCheck, Needs, Suite, boxed, checks};
 use crate::sandbox::attacks::{ATTACKS, Attack, Control};

@@ -1,7 +1,7 @@
 //! What all components share of the kernel and of the machine: whoever takes as much of it as it can takes nothing that
 //! is another's.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{ANSWER, BOOT, boot_probe, once_more};
 use crate::harness::packages::{hello, repacked, with_package};
 use crate::harness::suite::{Suite, check, checks};

@@ -3,7 +3,7 @@
 //!
 //! They share one device, which goes through all of them and then still takes what is really released.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::suite::{Suite, check, checks};
 use crate::update::scene::{Scene, WAIT, floor_of_clock, now, with_foreign_kernel};

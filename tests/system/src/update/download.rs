@@ -1,6 +1,6 @@
 //! How much of a release a device fetches, and how it goes on.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::packages::{hello, package_of};
 use crate::harness::scratch::Scratch;

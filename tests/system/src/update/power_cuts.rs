@@ -1,8 +1,8 @@
 //! Power lost at any moment of an update of the OS and one of an app, by the real agents: on the card lie, at
 //! every instant, a slot that boots, trusted metadata that are whole, and a package of the app.
 
-use crate::Artefacts;
 use crate::boot::power_cuts::{self, Cycle, Numbers, SEED};
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::packages::hello;
 use crate::harness::partitions::on_partition;

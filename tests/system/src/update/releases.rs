@@ -1,6 +1,6 @@
 //! A device takes releases of the OS and of its apps by itself, and gives up those that fail.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::packages::{hello, with_files_of};
 use crate::harness::partitions::debugfs;

@@ -1,6 +1,6 @@
 //! A device that its owner resets, with an order on a card.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::packages::hello;
 use crate::harness::partitions::debugfs;

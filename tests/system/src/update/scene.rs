@@ -1,6 +1,6 @@
 //! A device, the two repositories that it believes, and the server that has them: with the real agents, over TLS.
 
-use crate::Artefacts;
+use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::BOOT;
 use crate::harness::packages::{hello, package_of, repacked};
 use anyhow::{Context, Result};
