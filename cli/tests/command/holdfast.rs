@@ -1,7 +1,5 @@
 //! Running `holdfast` in a directory.
 
-#![allow(clippy::unwrap_used, reason = "part of integration tests, where a panic is a failed test")]
-
 use std::path::Path;
 use std::process::{Command, Output};
 

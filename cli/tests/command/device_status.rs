@@ -1,11 +1,5 @@
 //! `device status` reads what init has printed.
 
-#![allow(
-    clippy::tests_outside_test_module,
-    clippy::unwrap_used,
-    reason = "an integration test is a test module, and a panic is a failed test"
-)]
-
 use std::process::{Command, Output};
 
 const LOG: &str = "[    0.9] init: status: slot=b phase=falling-back next=a tries_a=0 tries_b=2 \

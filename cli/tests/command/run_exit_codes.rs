@@ -1,12 +1,5 @@
 //! `holdfast run` says by its exit code how the guest fared.
 
-#![allow(
-    clippy::panic,
-    clippy::tests_outside_test_module,
-    clippy::unwrap_used,
-    reason = "an integration test is a test module, and a panic is a failed test"
-)]
-
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

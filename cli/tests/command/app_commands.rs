@@ -1,13 +1,5 @@
 //! The `app` commands: what an OEM types first.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::tests_outside_test_module,
-    clippy::unwrap_used,
-    reason = "an integration test is a test module, and a panic is a failed test"
-)]
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,13 +1,5 @@
 //! Bad input is refused with the file, the field and the remedy, exit code 1, and no output left.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::panic,
-    clippy::tests_outside_test_module,
-    clippy::unwrap_used,
-    reason = "an integration test is a test module, and a panic is a failed test"
-)]
-
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -1,15 +1,6 @@
 //! A production image: built without the private key, signed by a key kept elsewhere, verified.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::tests_outside_test_module,
-    clippy::unwrap_used,
-    reason = "an integration test is a test module, and a panic is a failed test"
-)]
-
-mod command;
-
-use command::{refused, succeeds};
+use crate::holdfast::{refused, succeeds};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;

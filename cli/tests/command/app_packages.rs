@@ -1,15 +1,6 @@
 //! Keys, and an app's way from nothing to a running one and to a signed package.
 
-#![allow(
-    clippy::indexing_slicing,
-    clippy::tests_outside_test_module,
-    clippy::unwrap_used,
-    reason = "an integration test is a test module, and a panic is a failed test"
-)]
-
-mod command;
-
-use command::{holdfast, refused, succeeds};
+use crate::holdfast::{holdfast, refused, succeeds};
 use holdfast_images::key::PrivateKey;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
