@@ -1,18 +1,13 @@
 //! The `app` commands: what an OEM types first.
 
+use crate::holdfast::{checkout, command, holdfast, stderr, stdout};
+use crate::manifests::APP;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
-
-const APP: &str = r#"{"SchemaVersion": 1, "Name": "app", "EntryPoint": "/bin/app",
-"ComponentId": "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11", "Capabilities": {}}"#;
+use std::process::Output;
 
 fn app(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_holdfast")).arg("app").args(arguments).output().unwrap()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    holdfast(checkout(), &[&["app"], arguments].concat())
 }
 
 fn manifest(directory: &Path, name: &str, text: &str) -> String {
@@ -39,7 +34,7 @@ fn check_takes_every_name_of_the_schema_but_not_for_a_board_that_lacks_it() {
     for command in ["check", "plan", "score"] {
         let output = app(&[command, &path, "--board", "toaster"]);
         assert_eq!(output.status.code(), Some(1));
-        let message = String::from_utf8_lossy(&output.stderr);
+        let message = stderr(&output);
         assert!(message.starts_with("error: --board: there is no board `toaster`"), "{message}");
     }
 }
@@ -76,9 +71,9 @@ fn a_reader_that_has_gone_away_is_no_failure_and_a_full_disk_is_one() {
     let good = manifest(directory.path(), "good.json", APP);
     let bad = manifest(directory.path(), "bad.json", &APP.replace("{}", r#"{"Gpio": 1}"#));
     let check = |path: &str, out: std::process::Stdio| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-        let output = command.args(["app", "check", path]).stdout(out).output().unwrap();
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+        let mut command = command(checkout(), &["app", "check", path]);
+        let output = command.stdout(out).output().unwrap();
+        (output.status.code(), stderr(&output))
     };
     for (path, code) in [(&good, 0), (&bad, 1)] {
         let (reader, writer) = std::io::pipe().unwrap();

@@ -1,28 +1,17 @@
 //! Keys, and an app's way from nothing to a running one and to a signed package.
 
-use crate::holdfast::{holdfast, refused, succeeds};
+use crate::holdfast::{command, ends_with, holdfast, refused, stderr, stdout, succeeds};
+use crate::manifests::image;
 use holdfast_images::key::PrivateKey;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-const IMAGE: &str = r#"
-schema = 1
-name = "packages"
-version = "0.1.0"
-board = "qemu-virt"
-memory_mib = 64
-[slots]
-boot_mib = 8
-root_mib = 8
-[storage]
-state_mib = 8
-apps_mib = 8
-data_mib = 8
-[trust]
-app_keys = ["KEY.pub.pem"]
-"#;
+/// An image that trusts packages by this key alone.
+fn trusts(key: &str) -> String {
+    image("packages", &format!("[trust]\napp_keys = [\"{key}.pub.pem\"]\n"))
+}
 
 fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap()
@@ -34,12 +23,12 @@ fn a_new_app_runs_in_two_commands_in_rust_and_in_c() {
     let directory = tempfile::tempdir().unwrap();
     for (name, language) in [("pump", "rust"), ("valve", "c")] {
         let made = holdfast(directory.path(), &["app", "new", name, "--lang", language]);
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        assert!(made.status.success(), "{}", stderr(&made));
         let until = format!("{name}: heartbeat 2");
         let run = ["run", "--app", name, "--until", &until, "--timeout", "300"];
         let ran = holdfast(directory.path(), &run);
-        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-        let console = String::from_utf8_lossy(&ran.stdout);
+        assert!(ran.status.success(), "{}", stderr(&ran));
+        let console = stdout(&ran);
         assert!(console.contains(&format!("{name}: hello from {name}")), "{console}");
         let marked = format!("{name}: its package is signed with a development key");
         assert!(console.contains(&marked), "{console}");
@@ -55,10 +44,7 @@ fn a_new_app_never_overwrites_and_has_a_name_that_a_component_can_have() {
         ("Pump", "the name of an app"),
         ("a b", "the name of an app"),
     ] {
-        let made = holdfast(directory.path(), &["app", "new", name]);
-        let message = String::from_utf8_lossy(&made.stderr);
-        assert_eq!(made.status.code(), Some(1), "{message}");
-        assert!(message.contains(reason), "{message}");
+        refused(directory.path(), &["app", "new", name], &[reason]);
     }
 }
 
@@ -128,7 +114,7 @@ fn a_posix_program_in_c_builds_wherever_it_lies_and_its_warnings_are_shown() {
         "#include \"gauge.h\"\nconst char *gauge(void) { int unused; return \"g\"; }\n",
     );
     let built = holdfast(&here, &["app", "build", "pump"]);
-    let message = String::from_utf8_lossy(&built.stderr);
+    let message = stderr(&built);
     assert!(built.status.success(), "{message}");
     assert!(message.contains("src/parts/gauge.c:2") && message.contains("unused"), "{message}");
     write("src/parts/valve.cpp", "");
@@ -152,9 +138,9 @@ fn an_output_goes_through_links_pipes_and_standard_output_and_is_never_an_input(
     // What is piped to a device that signs has nothing else in it.
     let output = emit("/dev/stdout");
     assert!(output.status.success());
+    assert!(stderr(&output).contains("/dev/stdout: 448 bytes to sign"));
     let piped = output.stdout;
     assert_eq!(piped.len(), 448, "{}", String::from_utf8_lossy(&piped));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("/dev/stdout: 448 bytes to sign"));
     assert!(Command::new("mkfifo").arg(here.join("pipe")).status().unwrap().success());
     let reader = std::thread::spawn({
         let pipe = here.join("pipe");
@@ -164,7 +150,7 @@ fn an_output_goes_through_links_pipes_and_standard_output_and_is_never_an_input(
     assert!(reader.join().unwrap() == piped && !here.join("pipe").is_file());
     for (to, input) in [("store/pump.package", "current.package"), ("oem.pub.pem", "oem.pub.pem")] {
         let output = emit(to);
-        let message = String::from_utf8_lossy(&output.stderr);
+        let message = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{message}");
         assert!(message.contains(&format!("{to}: is the same file as {input}")), "{message}");
     }
@@ -186,18 +172,7 @@ fn an_output_goes_through_links_pipes_and_standard_output_and_is_never_an_input(
 
 /// Without a path there is no compiler: what is refused was refused before one was looked for.
 fn refused_at_once(directory: &Path, arguments: &[&str], parts: &[&str]) {
-    let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-        .args(arguments)
-        .current_dir(directory)
-        .env("CARGO_MANIFEST_DIR", env!("CARGO_MANIFEST_DIR"))
-        .env("PATH", "/nowhere")
-        .output()
-        .unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {message}");
-    for part in parts {
-        assert!(message.contains(part), "{arguments:?}: no `{part}` in: {message}");
-    }
+    ends_with(command(directory, arguments).env("PATH", "/nowhere"), 1, parts);
 }
 
 #[test]
@@ -264,12 +239,12 @@ fn a_signed_package_goes_into_an_image_that_trusts_its_key_alone() {
     succeeds(here, &["key", "new", "--for", "app", "--output", "other.pem"]);
     let build =
         ["image", "build", "--image", "image.toml", "--output", "out.img", "--app", "p.package"];
-    fs::write(here.join("image.toml"), IMAGE.replace("KEY", "oem")).unwrap();
+    fs::write(here.join("image.toml"), trusts("oem")).unwrap();
     refused(here, &build, &["p.package: the package is not signed"]);
     succeeds(here, &["app", "sign", "p.package", "--key", "oem.pem"]);
     succeeds(here, &build);
     fs::remove_file(here.join("out.img")).unwrap();
-    fs::write(here.join("image.toml"), IMAGE.replace("KEY", "other")).unwrap();
+    fs::write(here.join("image.toml"), trusts("other")).unwrap();
     refused(here, &build, &["p.package: the package is signed by another key"]);
     assert!(!here.join("out.img").exists());
     let pack = ["app", "pack", "pump", "--output", "p.package", "--board", "orangepi-pc"];
@@ -293,7 +268,7 @@ fn an_app_is_appended_at_the_factory_and_the_os_stays_as_it_was_signed() {
         .as_str()
         .unwrap()
         .to_owned();
-    let manifest = IMAGE.replace("KEY", "oem") + &LATER.replace("ID", &id);
+    let manifest = trusts("oem") + &LATER.replace("ID", &id);
     fs::write(here.join("image.toml"), &manifest).unwrap();
     succeeds(here, &["image", "build", "--image", "image.toml", "--output", "out.img"]);
     let root_hash =

@@ -1,29 +1,21 @@
 //! Bad input is refused with the file, the field and the remedy, exit code 1, and no output left.
 
+use crate::holdfast::{checkout, command, ends_with, stderr};
+use crate::manifests::{APP, image};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
-const GOOD: &str = r#"
-schema = 1
-name = "bad-input"
-version = "0.1.0"
-board = "qemu-virt"
-memory_mib = 64
-[slots]
-boot_mib = 8
-root_mib = 8
-[storage]
-state_mib = 8
-apps_mib = 32
-data_mib = 16
-[[app]]
-path = "app"
-"#;
+/// An image without apps.
+fn without_apps() -> String {
+    image("bad-input", "")
+}
 
-const APP: &str = r#"{"SchemaVersion": 1, "Name": "app", "EntryPoint": "/bin/app",
-"ComponentId": "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11", "Capabilities": {}}"#;
+/// An image with the app of the case.
+fn with_app() -> String {
+    image("bad-input", "[[app]]\npath = \"app\"\n")
+}
 
 struct Case {
     directory: tempfile::TempDir,
@@ -35,7 +27,7 @@ impl Case {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir_all(directory.path().join("app/root/bin")).unwrap();
         let case = Self { directory };
-        case.write("image.toml", GOOD);
+        case.write("image.toml", with_app());
         case.write("app/app_manifest.json", APP);
         case
     }
@@ -48,13 +40,11 @@ impl Case {
         fs::write(self.path(name), text).unwrap();
     }
 
-    fn build(&self, options: &[&str]) -> Output {
-        holdfast(&["image", "build", "--image"], &self.path("image.toml"))
-            .arg("--output")
-            .arg(self.path("out.img"))
-            .args(options)
-            .output()
-            .unwrap()
+    /// The command that builds the image.
+    fn build(&self, output: &Path) -> Command {
+        let mut build = command(checkout(), &["image", "build", "--image"]);
+        build.arg(self.path("image.toml")).arg("--output").arg(output);
+        build
     }
 
     /// The build fails with exit code 1 and a message with all of `parts`; nothing is left.
@@ -63,12 +53,7 @@ impl Case {
     }
 
     fn refused_with(&self, options: &[&str], parts: &[&str]) {
-        let output = self.build(options);
-        let message = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{message}");
-        for part in parts {
-            assert!(message.contains(part), "no `{part}` in: {message}");
-        }
+        ends_with(self.build(&self.path("out.img")).args(options), 1, parts);
         let left: Vec<_> = fs::read_dir(self.directory.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
@@ -78,27 +63,21 @@ impl Case {
     }
 }
 
-fn holdfast(arguments: &[&str], path: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_holdfast"));
-    command.args(arguments).arg(path).current_dir(env!("CARGO_MANIFEST_DIR"));
-    command
-}
-
 #[test]
 fn a_broken_manifest_is_refused_with_file_and_line() {
     let case = Case::new();
     case.write("image.toml", "schema = \n");
     case.refused(&["image.toml", "line 1"]);
-    case.write("image.toml", GOOD.replace("version = \"0.1.0\"\n", ""));
+    case.write("image.toml", with_app().replace("version = \"0.1.0\"\n", ""));
     case.refused(&["image.toml", "missing field `version`"]);
-    case.write("image.toml", GOOD.replace("root_mib = 8", "root_mib = \"8\""));
+    case.write("image.toml", with_app().replace("root_mib = 8", "root_mib = \"8\""));
     case.refused(&["image.toml", "root_mib"]);
 }
 
 #[test]
 fn an_unknown_board_is_refused_with_those_there_are() {
     let case = Case::new();
-    case.write("image.toml", GOOD.replace("qemu-virt", "toaster"));
+    case.write("image.toml", with_app().replace("qemu-virt", "toaster"));
     case.refused(&["image.toml: board: there is no board `toaster`", "qemu-virt"]);
 }
 
@@ -125,14 +104,7 @@ fn an_image_never_takes_the_place_of_what_it_is_made_from() {
         (source.into(), "main.rs: is a file of this checkout"),
     ] {
         let before = fs::read(&to).ok();
-        let output = holdfast(&["image", "build", "--image"], &case.path("image.toml"))
-            .arg("--output")
-            .arg(&to)
-            .output()
-            .unwrap();
-        let message = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{message}");
-        assert!(message.contains(part), "no `{part}` in: {message}");
+        ends_with(&mut case.build(&to), 1, &[part]);
         assert!(fs::read(&to).ok() == before, "{} was changed", to.display());
     }
 }
@@ -178,7 +150,6 @@ fn partitions_that_are_too_small_for_the_apps_are_refused_by_their_fields() {
     case.refused(&["image.toml: storage.data_mib: the apps' MutableStorage grants need 65536 KiB"]);
     case.write("app/app_manifest.json", APP);
     case.write("app/root/large", random_bytes(9 << 20));
-    case.write("image.toml", GOOD.replace("apps_mib = 32", "apps_mib = 8"));
     case.refused(&["image.toml: storage.apps_mib: the apps' packages need", "make it larger"]);
 }
 
@@ -192,7 +163,7 @@ fn random_bytes(length: usize) -> Vec<u8> {
 #[test]
 fn a_production_image_is_refused_the_development_keys_of_the_boot_loader() {
     let case = Case::new();
-    case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", ""));
+    case.write("image.toml", without_apps());
     case.refused_with(
         &["--production"],
         &[
@@ -209,11 +180,11 @@ fn a_production_image_is_refused_a_development_key() {
         .store(&case.path("app/key.pem"))
         .unwrap();
     let trust = "[trust]\napp_keys = [\"app/key.pub.pem\"]\n";
-    case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", trust));
+    case.write("image.toml", image("bad-input", trust));
     let what =
         "image.toml: trust.app_keys: a production image cannot hold a development key for apps";
     case.refused_with(&["--production"], &[what, "`key new --for app`"]);
-    case.write("image.toml", GOOD);
+    case.write("image.toml", with_app());
     let what =
         "image.toml: [[app]] path: a production image cannot hold a development key for apps";
     case.refused_with(&["--production"], &[what, "/app; name its package", "`app sign`"]);
@@ -222,7 +193,7 @@ fn a_production_image_is_refused_a_development_key() {
 #[test]
 fn a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing() {
     let case = Case::new();
-    case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", ""));
+    case.write("image.toml", without_apps());
     // A file size limit is the one way to a full disk that needs no root.
     let output = Command::new("bash")
         .args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$@\"", "bash"])
@@ -234,7 +205,7 @@ fn a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing() {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
+    let message = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{message}");
     assert!(message.contains("File too large") || message.contains("cannot"), "{message}");
     assert!(!case.path("out.img").exists());
@@ -243,13 +214,9 @@ fn a_full_disk_is_an_error_that_names_the_file_and_leaves_nothing() {
 #[test]
 fn a_killed_build_leaves_no_image() {
     let case = Case::new();
-    case.write("image.toml", GOOD.replace("[[app]]\npath = \"app\"\n", ""));
-    let mut child = holdfast(&["image", "build", "--image"], &case.path("image.toml"))
-        .arg("--output")
-        .arg(case.path("out.img"))
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    case.write("image.toml", without_apps());
+    let mut build = case.build(&case.path("out.img"));
+    let mut child = build.stderr(std::process::Stdio::null()).spawn().unwrap();
     std::thread::sleep(std::time::Duration::from_millis(300));
     child.kill().unwrap();
     child.wait().unwrap();
@@ -258,50 +225,35 @@ fn a_killed_build_leaves_no_image() {
 
 #[test]
 fn usage_errors_have_exit_code_2() {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_holdfast")).arg("no-such-command").output().unwrap();
-    assert_eq!(output.status.code(), Some(2));
-    let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-        .args(["run", "--until", "("])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(2));
+    for arguments in [&["no-such-command"][..], &["run", "--until", "("]] {
+        ends_with(&mut command(checkout(), arguments), 2, &["error: "]);
+    }
 }
 
 #[test]
 fn outside_a_checkout_the_directory_is_named_with_the_remedy() {
     let directory = tempfile::tempdir().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-        .args(["sources", "show"])
-        .current_dir(directory.path())
-        .env_remove("CARGO_MANIFEST_DIR")
-        .output()
-        .unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{message}");
     let real = fs::canonicalize(directory.path()).unwrap();
-    assert!(message.contains(&format!("{}: is not in a checkout", real.display())), "{message}");
-    assert!(message.contains("run the command inside a checkout"), "{message}");
+    let named = format!("{}: is not in a checkout", real.display());
+    let mut show = command(directory.path(), &["sources", "show"]);
+    show.env_remove("CARGO_MANIFEST_DIR");
+    ends_with(&mut show, 2, &[&named, "run the command inside a checkout"]);
 }
 
 #[test]
 fn an_image_that_is_none_is_refused() {
     let case = Case::new();
-    for command in ["show", "verify", "sign", "append-app"] {
-        let mut arguments = vec!["image", command];
-        if command == "sign" {
+    for name in ["show", "verify", "sign", "append-app"] {
+        let mut arguments = vec!["image", name];
+        if name == "sign" {
             arguments.extend(["--key", "/nowhere"]);
         }
-        let mut holdfast = holdfast(&arguments, &case.path("image.toml"));
-        if command == "append-app" {
-            holdfast.arg(case.path("app/app_manifest.json"));
+        let mut refused = command(checkout(), &arguments);
+        refused.arg(case.path("image.toml"));
+        if name == "append-app" {
+            refused.arg(case.path("app/app_manifest.json"));
         }
-        let output = holdfast.output().unwrap();
-        let message = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(1), "{message}");
-        let expected = "image.toml: is no Holdfast image (no partition table)";
-        assert!(message.contains(expected), "{command}: {message}");
+        ends_with(&mut refused, 1, &["image.toml: is no Holdfast image (no partition table)"]);
     }
 }
 
@@ -309,11 +261,6 @@ fn an_image_that_is_none_is_refused() {
 fn a_host_that_lacks_tools_is_told_the_packages_with_exit_code_2() {
     let case = Case::new();
     // An empty path: no tools, and no apt that could bring them.
-    let output = holdfast(&["image", "build", "--image"], &case.path("image.toml"))
-        .env("PATH", case.path("app"))
-        .output()
-        .unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{message}");
-    assert!(message.contains("erofs-utils") && message.contains("qemu-system-arm"), "{message}");
+    let mut build = case.build(&case.path("out.img"));
+    ends_with(build.env("PATH", case.path("app")), 2, &["erofs-utils", "qemu-system-arm"]);
 }

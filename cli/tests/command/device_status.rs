@@ -1,6 +1,7 @@
 //! `device status` reads what init has printed.
 
-use std::process::{Command, Output};
+use crate::holdfast::{checkout, holdfast, stderr, stdout};
+use std::process::Output;
 
 const LOG: &str = "[    0.9] init: status: slot=b phase=falling-back next=a tries_a=0 tries_b=2 \
 good_a=0 good_b=1 image=pump version=1.4.0 board=qemu-virt rollback_index=3 floor=3 \
@@ -10,19 +11,14 @@ fn status(text: &str, arguments: &[&str]) -> Output {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("console.log");
     std::fs::write(&log, text).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_holdfast"))
-        .args(["device", "status"])
-        .args(arguments)
-        .arg(&log)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .unwrap()
+    let log = log.to_string_lossy();
+    holdfast(checkout(), &[&["device", "status"], arguments, &[&*log]].concat())
 }
 
 #[test]
 fn the_last_status_of_init_is_shown_and_what_a_component_says_is_not() {
     let output = status(LOG, &[]);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let text = stdout(&output);
     assert!(output.status.success(), "{output:?}");
     for line in [
         "slot            b, falling-back",
@@ -41,6 +37,6 @@ fn the_last_status_of_init_is_shown_and_what_a_component_says_is_not() {
 fn a_log_without_a_status_is_an_error_that_names_the_file() {
     let output = status("hello: heartbeat 1\n", &[]);
     assert_eq!(output.status.code(), Some(1));
-    let message = String::from_utf8_lossy(&output.stderr);
+    let message = stderr(&output);
     assert!(message.contains("console.log: no line of the log has init's `status:`"), "{message}");
 }

@@ -1,25 +1,13 @@
 //! A production image: built without the private key, signed by a key kept elsewhere, verified.
 
 use crate::holdfast::{refused, succeeds};
+use crate::manifests::image;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
-const IMAGE: &str = r#"
-schema = 1
-name = "production"
-version = "1.0.0"
-board = "qemu-virt"
-memory_mib = 64
-rollback_index = 3
-[slots]
-boot_mib = 8
-root_mib = 8
-[storage]
-state_mib = 8
-apps_mib = 8
-data_mib = 8
-[trust.boot]
+/// The public keys of its boot loader, which are kept elsewhere.
+const TRUST: &str = r#"[trust.boot]
 current = "current.pub.pem"
 next = "next.pub.pem"
 recovery = "recovery.pub.pem"
@@ -33,7 +21,8 @@ fn a_production_image_is_signed_by_a_key_kept_elsewhere() {
         let file = format!("{name}.pem");
         succeeds(path, &["key", "new", "--for", "boot", "--output", &file]);
     }
-    fs::write(path.join("image.toml"), IMAGE).unwrap();
+    let manifest = image("production", TRUST).replace("[slots]", "rollback_index = 3\n[slots]");
+    fs::write(path.join("image.toml"), manifest).unwrap();
     let build = ["image", "build", "--production", "--image", "image.toml", "--output", "p.img"];
     succeeds(path, &build);
     assert!(succeeds(path, &["image", "show", "p.img"]).contains("boot: unsigned"));
@@ -89,7 +78,7 @@ fn a_production_image_is_signed_by_a_key_kept_elsewhere() {
     let onto = ["flash", "--image", "p.img", "--to", "letter"];
     refused(path, &onto, &["letter: a file of 9 bytes that is no Holdfast image", "--yes"]);
     assert_eq!(fs::read(path.join("letter")).unwrap(), b"Dear all,");
-    let image = fs::read(path.join("p.img")).unwrap();
+    let built = fs::read(path.join("p.img")).unwrap();
     symlink("p.img", path.join("link.card")).unwrap();
     fs::hard_link(path.join("p.img"), path.join("hard.card")).unwrap();
     for (to, reason) in [
@@ -99,11 +88,11 @@ fn a_production_image_is_signed_by_a_key_kept_elsewhere() {
         ("p.rom", "p.rom: is the boot loader of p.img"),
     ] {
         refused(path, &["flash", "--image", "p.img", "--to", to], &[reason]);
-        assert!(fs::read(path.join("p.img")).unwrap() == image, "{to}: the image was changed");
+        assert!(fs::read(path.join("p.img")).unwrap() == built, "{to}: the image was changed");
     }
-    fs::write(path.join("renamed.img"), &image).unwrap();
+    fs::write(path.join("renamed.img"), &built).unwrap();
     refused(path, &["image", "verify", "renamed.img"], &["renamed.rom is not beside it", "--rom"]);
-    fs::write(path.join("packed.img"), [b"\xfd7zXZ\0", &image[..4096]].concat()).unwrap();
+    fs::write(path.join("packed.img"), [b"\xfd7zXZ\0", &built[..4096]].concat()).unwrap();
     for command in [&["image", "verify", "packed.img"][..], &["image", "show", "packed.img"]] {
         refused(
             path,

@@ -14,4 +14,5 @@ mod bad_input;
 mod device_status;
 mod holdfast;
 mod image_signing;
+mod manifests;
 mod run_exit_codes;

@@ -1,14 +1,12 @@
 //! `holdfast run` says by its exit code how the guest fared.
 
+use crate::holdfast::{checkout, command, stderr, stdout};
 use std::fs;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 fn run(arguments: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_holdfast"))
-        .args(["run", "--headless"])
-        .args(arguments)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
+    command(checkout(), &[&["run", "--headless"], arguments].concat())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -41,8 +39,8 @@ fn emulator_of(parent: u32) -> u32 {
 fn a_match_ends_the_run_with_exit_code_0() {
     let output = run(&["--until", "hello: heartbeat 1", "--timeout", "300"]);
     let output = output.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("hello: heartbeat 1"));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("hello: heartbeat 1"));
 }
 
 #[test]
@@ -53,7 +51,7 @@ fn memory_that_a_board_cannot_have_is_refused_at_once() {
         (&["--memory", "64", "--board", "orangepi-pc"], "has 1024 MiB of its own; leave it out"),
     ] {
         let output = run(arguments).wait_with_output().unwrap();
-        let message = String::from_utf8_lossy(&output.stderr);
+        let message = stderr(&output);
         assert_eq!(output.status.code(), Some(2), "{message}");
         assert!(message.contains(reason) && !message.contains("building"), "{message}");
     }
@@ -63,7 +61,7 @@ fn memory_that_a_board_cannot_have_is_refused_at_once() {
 fn a_wait_that_runs_out_has_exit_code_3_and_shows_the_consoles_tail() {
     let output = run(&["--until", "this never comes", "--timeout", "8"]);
     let output = output.wait_with_output().unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
+    let message = stderr(&output);
     assert_eq!(output.status.code(), Some(3), "{message}");
     assert!(message.contains("`this never comes` did not come within 8s"), "{message}");
     let tail = message.split_once("the console ends with:").map(|(_, tail)| tail.trim());
@@ -78,6 +76,6 @@ fn a_guest_that_dies_has_exit_code_4() {
     let killed = Command::new("kill").args(["-KILL", &emulator.to_string()]).status().unwrap();
     assert!(killed.success());
     let output = child.wait_with_output().unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
+    let message = stderr(&output);
     assert_eq!(output.status.code(), Some(4), "{message}");
 }
