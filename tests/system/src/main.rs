@@ -55,23 +55,38 @@ mod tests {
     use crate::harness::artefacts::USUAL;
     use std::path::PathBuf;
 
-    #[test]
-    fn no_two_checks_have_one_name() {
+    /// The checks that are registered for the machine of a board.
+    fn registered(board: &str) -> Vec<String> {
         let artefacts = Artefacts {
             images: PathBuf::new(),
             programs: PathBuf::new(),
             keys: PathBuf::new(),
             effort: USUAL,
-            board: "qemu-virt".to_owned(),
+            board: board.to_owned(),
         };
         let mut suite = Suite::new(Vec::new(), &[]);
         register(&mut suite, &artefacts);
         let (jobs, _) = suite.into_jobs();
-        let mut names: Vec<_> = jobs.iter().flat_map(|job| job.checks.clone()).collect();
+        jobs.iter().flat_map(|job| job.checks.clone()).collect()
+    }
+
+    #[test]
+    fn no_two_checks_have_one_name() {
+        let mut names = registered("qemu-virt");
         let all = names.len();
         assert!(all > 300, "only {all} checks are registered");
         names.sort();
         names.dedup();
         assert_eq!(names.len(), all);
+    }
+
+    #[test]
+    fn every_check_that_a_machine_cannot_run_is_registered() {
+        let names = registered("orangepi-pc");
+        for (what, checks) in boards::lacking("orangepi-pc") {
+            for check in *checks {
+                assert!(names.iter().any(|name| name == check), "{what}: there is no {check}");
+            }
+        }
     }
 }
