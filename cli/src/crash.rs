@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_program_is_found_by_its_component_or_its_process() {
-        let programs = ["valve", "race-app", "temperature-sensor"]
+        let programs = ["valve", "race", "temperature-sensor"]
             .map(|name| Path::new("hello.symbols").join(name));
         let found = |component: &str, process: &str| {
             let crash = Crash {
@@ -247,7 +247,7 @@ mod tests {
             Some(path.file_name()?.to_str()?.to_owned())
         };
         assert_eq!(found("valve", "worker 1").as_deref(), Some("valve"));
-        assert_eq!(found("racer", "race-app").as_deref(), Some("race-app"));
+        assert_eq!(found("racer", "race").as_deref(), Some("race"));
         assert_eq!(found("meter", "temperature-sen").as_deref(), Some("temperature-sensor"));
         assert_eq!(found("pump", "../valve"), None);
     }

@@ -514,7 +514,7 @@ impl<'a> ImageBuilder<'a> {
     /// The kernel that the control of attacks runs on.
     pub(crate) fn control_kernel(&self, board: &str) -> Result<PathBuf> {
         let boards = self.workspace.root.join("images/boards");
-        let board = Board::load(&boards, board, "tests/hostile-apps".as_ref())?;
+        let board = Board::load(&boards, board, "tests/apps/hostile".as_ref())?;
         let kernel =
             kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Control)?;
         Ok(kernel.image)

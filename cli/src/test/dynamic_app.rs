@@ -31,7 +31,7 @@ pub(super) fn build(
 }
 
 fn in_c(test_run: &TestRun, directory: &Path) -> Result<PathBuf> {
-    let source = test_run.workspace.root.join("tests/dynamic-app");
+    let source = test_run.workspace.root.join("tests/apps/dynamic");
     let manifest = workspace::read_text(&source.join("app_manifest.json"))?;
     let app = app_directory(&directory.join("dynamic"), &manifest, &[])?;
     let compile = |output: &Path, arguments: &[&str]| {

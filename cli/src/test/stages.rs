@@ -217,7 +217,7 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     }
     builder.build_test_programs(&programs)?;
     for (name, directory) in
-        [("hostile", "tests/hostile-apps"), ("hostile-network", "tests/hostile-network-app")]
+        [("hostile", "tests/apps/hostile"), ("hostile-network", "tests/apps/hostile-network")]
     {
         let program = builder.app_program(&test_run.workspace.root.join(directory))?;
         workspace::write(&programs.join(name), program)?;

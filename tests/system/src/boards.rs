@@ -1,9 +1,9 @@
 //! What the machines of QEMU lack of the boards that they stand for, and the checks that need it.
 
-use crate::Artefacts;
-use crate::boot::{ANSWER, BOOT};
-use crate::crowd::longest_answer_us;
-use crate::suite::{Lack, Suite};
+use crate::harness::artefacts::Artefacts;
+use crate::harness::guest::{ANSWER, BOOT};
+use crate::harness::suite::{Lack, Suite, checks};
+use crate::sandbox::crowd::longest_answer_us;
 use anyhow::{Result, ensure};
 use holdfast_qemu::machine::{Guest, Machine};
 use regex::Regex;
@@ -71,19 +71,19 @@ const ORANGEPI_PC: &[Lack] = &[
     ),
 ];
 
-pub(crate) fn run<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     if artefacts.board != "orangepi-pc" {
         return;
     }
     let image = move || artefacts.image("peripherals");
     suite.share(
         move || Ok(Machine::new(&image(), 64).start(None)?),
-        &[("an_app_has_the_peripherals_that_it_is_granted", granted)],
+        checks![an_app_has_the_peripherals_that_it_is_granted],
     );
     let image = move || artefacts.image("line");
     suite.share(
         move || Ok(Machine::new(&image(), 64).start(None)?),
-        &[("a_line_that_still_sends_keeps_nobody_waiting", unsent)],
+        checks![a_line_that_still_sends_keeps_nobody_waiting],
     );
 }
 
@@ -92,7 +92,7 @@ const ANSWERS_WITHIN_US: u64 = 5_000_000;
 
 /// Somebody is at the line's other end and reads nothing, so that it sends no more once it is full; its app ends, and is
 /// started again.
-fn unsent(guest: &mut Guest) -> Result<()> {
+fn a_line_that_still_sends_keeps_nobody_waiting(guest: &mut Guest) -> Result<()> {
     let _reads_nothing = guest.serial_line()?;
     for _ in 0..2 {
         guest.wait("line: the line is full after ", BOOT)?;
@@ -104,7 +104,7 @@ fn unsent(guest: &mut Guest) -> Result<()> {
 }
 
 /// It sets its light, and sends and receives on its line.
-fn granted(guest: &mut Guest) -> Result<()> {
+fn an_app_has_the_peripherals_that_it_is_granted(guest: &mut Guest) -> Result<()> {
     guest.wait("blink: blink 3", BOOT)?;
     let mut line = guest.serial_line()?;
     line.set_read_timeout(Some(guest.scaled(Duration::from_secs(20))))?;

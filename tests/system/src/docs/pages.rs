@@ -1,0 +1,148 @@
+//! `docs/updates.md`, block by block, as a reader would.
+
+use crate::harness::artefacts::{Artefacts, host_tool};
+use crate::harness::suite::{Needs, Suite, check};
+use anyhow::{Context, Result, bail, ensure};
+use holdfast_qemu::console::Console;
+use holdfast_qemu::settings;
+use regex::Regex;
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Time for a page, whose commands build images.
+const PAGE: Duration = Duration::from_secs(900);
+/// Time for each line of the guest's console.
+const WAIT: Duration = Duration::from_secs(240);
+/// What the reader types as `cargo holdfast`.
+const CARGO: &str = "cargo() { test \"$1\" = holdfast; shift; \"$HOLDFAST\" \"$@\"; }";
+
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, _artefacts: &'a Artefacts) {
+    check!(suite.with(Needs::Alone).within(PAGE), the_page_on_updates_works_as_printed());
+    check!(suite.with(Needs::Alone).within(PAGE), the_page_on_operations_works_as_printed());
+}
+
+fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn the_page_on_updates_works_as_printed() -> Result<()> {
+    let root = checkout();
+    let page = fs::read_to_string(root.join("docs/updates.md"))?;
+    let blocks = blocks(&page);
+    ensure!(blocks.len() > 6, "the blocks were not found");
+    let _ = fs::remove_dir_all(root.join("target/updates"));
+    let mut guest: Option<Device> = None;
+    for Block { kind, text } in blocks {
+        match kind.as_str() {
+            "sh" => shell(&root, &text)?,
+            "sh guest" => guest = Some(Device::start(&root, &text)?),
+            "console" => {
+                let guest = guest.as_mut().context("no device yet")?;
+                text.lines().try_for_each(|line| guest.shows(line))?;
+            }
+            other => bail!("a block of kind `{other}`"),
+        }
+    }
+    Ok(())
+}
+
+fn the_page_on_operations_works_as_printed() -> Result<()> {
+    let root = checkout();
+    let _ = fs::remove_dir_all(root.join("target/operations"));
+    commands(&root, "docs/operations.md")
+}
+
+/// A page whose blocks are all commands.
+fn commands(root: &Path, page: &str) -> Result<()> {
+    let blocks = blocks(&fs::read_to_string(root.join(page))?);
+    ensure!(blocks.len() > 6, "the blocks were not found");
+    blocks.iter().try_for_each(|block| shell(root, &block.text))
+}
+
+struct Block {
+    kind: String,
+    text: String,
+}
+
+fn blocks(page: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut rest = page;
+    while let Some((_, after)) = rest.split_once("\n```") {
+        let Some((kind, after)) = after.split_once('\n') else { break };
+        let Some((text, after)) = after.split_once("\n```") else { break };
+        blocks.push(Block { kind: kind.to_owned(), text: text.to_owned() });
+        rest = after;
+    }
+    blocks
+}
+
+fn command(root: &Path, text: &str) -> Result<Command> {
+    let mut command = Command::new("bash");
+    command
+        .args(["-e", "-c", &format!("{CARGO}\n{text}")])
+        .current_dir(root)
+        .env("HOLDFAST", host_tool()?)
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+fn shell(root: &Path, text: &str) -> Result<()> {
+    let output = command(root, text)?.output()?;
+    let said = [output.stdout, output.stderr].concat();
+    ensure!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&said));
+    Ok(())
+}
+
+/// The guest of the page.
+struct Device {
+    process: Child,
+    console: Console,
+    position: usize,
+}
+
+impl Device {
+    fn start(root: &Path, text: &str) -> Result<Self> {
+        // In place of the shell, so that it ends with this test.
+        let text = text.replacen("cargo holdfast", "exec \"$HOLDFAST\"", 1);
+        let mut process = command(root, &text)?
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .spawn()?;
+        let output = process.stdout.take().context("no output")?;
+        Ok(Self { process, console: Console::collect(output, None), position: 0 })
+    }
+
+    /// Waits for a line of the console, behind the one before.
+    fn shows(&mut self, line: &str) -> Result<()> {
+        let pattern = Regex::new(&regex::escape(line))?;
+        let within = settings::scaled(WAIT);
+        let (_, end) = self.console.wait_from(self.position, &pattern, within)?;
+        self.position = end;
+        Ok(())
+    }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        // With the guest that it has started.
+        let group = format!("-{}", self.process.id());
+        let _ = Command::new("kill").args(["--", &group]).status();
+        let _ = self.process.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_found_with_their_kinds() {
+        let found = blocks("a\n```sh\none\ntwo\n```\nb\n```console\nthree\n```\n");
+        let found: Vec<_> = found.iter().map(|b| (b.kind.as_str(), b.text.as_str())).collect();
+        assert_eq!(found, [("sh", "one\ntwo"), ("console", "three")]);
+    }
+}
