@@ -4,8 +4,8 @@
 //! holds it.
 
 use crate::cross_make::cross_make;
+use crate::pins::{self, Pin, Pins};
 use crate::progress::Step;
-use crate::sources::{self, Pin, Pins};
 use crate::workspace::{self, Workspace};
 use crate::{host, process, source_package};
 use anyhow::{Context, Result};
@@ -19,7 +19,7 @@ const CONFIG: [&str; 9] =
 /// Builds BusyBox, or finds it in the cache. Returns its bytes and what it is.
 pub(crate) fn build(workspace: &Workspace, pins: &Pins) -> Result<(Vec<u8>, Pin)> {
     host::ensure(&[host::DEBIAN_LIBC])?;
-    let (source, tree) = source_package::fetch(workspace, pins, sources::BUSYBOX, false)?;
+    let (source, tree) = source_package::fetch(workspace, pins, pins::BUSYBOX, false)?;
     let key = hex(&sha256(&[source.sha256.as_bytes(), CONFIG.join(" ").as_bytes()]));
     let program =
         workspace.cache.join(format!("busybox/busybox-{}", key.get(..16).unwrap_or(&key)));

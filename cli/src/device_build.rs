@@ -5,9 +5,9 @@ mod c_app;
 mod cache;
 mod inputs;
 
+use crate::pins::Pin;
 use crate::process;
 use crate::progress::Step;
-use crate::sources::Pin;
 use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};

@@ -6,8 +6,8 @@ pub(crate) mod rules;
 use self::patches::Patch;
 use crate::cross_make::{self, cross_make};
 use crate::kconfig::{self, lost_options};
+use crate::pins::{self, Pin, Pins};
 use crate::progress::Step;
-use crate::sources::{self, Pin, Pins};
 use crate::workspace::{self, Workspace};
 use crate::{host, process};
 use anyhow::{Context, Result, bail};
@@ -94,7 +94,7 @@ pub(crate) fn build(
 ) -> Result<Kernel> {
     host::ensure(&[host::KERNEL])?;
     let source = installed_source(workspace)?;
-    sources::accept(pins, sources::KERNEL, &source, locked)?;
+    pins::accept(pins, pins::KERNEL, &source, locked)?;
     let compiler = cross_make::compiler()?;
     let mut fragments = merged_fragments(workspace, board)?;
     if purpose == Purpose::Control {
@@ -200,7 +200,7 @@ pub(crate) fn configuration(
 ) -> Result<String> {
     host::ensure(&[host::KERNEL])?;
     let source = installed_source(workspace)?;
-    sources::accept(pins, sources::KERNEL, &source, locked)?;
+    pins::accept(pins, pins::KERNEL, &source, locked)?;
     let fragments = merged_fragments(workspace, board)?;
     let patches = patches::load(workspace)?;
     let _lock = workspace.lock("kernel")?;

@@ -18,6 +18,7 @@ mod kconfig;
 mod kernel;
 mod keys;
 mod measure;
+mod pins;
 mod process;
 mod progress;
 mod release;

@@ -15,7 +15,7 @@ use self::network::NetworkNumbers;
 use self::update::UpdateNumbers;
 use crate::host;
 use crate::image::{Built, ImageBuilder};
-use crate::sources::Pin;
+use crate::pins::Pin;
 use crate::workspace::{self, Workspace};
 use crate::{busybox, keys, process};
 use anyhow::{Context, Result};

@@ -1,7 +1,7 @@
 //! Debian source packages: what is offered, and fetching it, checked against its pin.
 
+use crate::pins::{self, Pin, Pins};
 use crate::progress::Step;
-use crate::sources::{self, Pin, Pins};
 use crate::workspace::{self, Workspace};
 use crate::{host, process};
 use anyhow::{Context, Result, bail};
@@ -73,7 +73,7 @@ pub(crate) fn fetch(
 ) -> Result<(Pin, PathBuf)> {
     host::ensure(&[host::SOURCE_PACKAGES])?;
     let offered = offered(workspace, package)?;
-    sources::accept(pins, package, &offered, locked)?;
+    pins::accept(pins, package, &offered, locked)?;
     let short = offered.sha256.get(..16).unwrap_or(&offered.sha256);
     let place = workspace.trees()?;
     let directory = place.join(format!("{package}/source-{short}"));

@@ -5,8 +5,8 @@
 //! musl has 64-bit time, and a device that is to run for ten years would meet the year 2038.
 
 use crate::failure::HostLacks;
+use crate::pins::{self, Pin, Pins};
 use crate::progress::Step;
-use crate::sources::{self, Pin, Pins};
 use crate::workspace::{self, Workspace};
 use crate::{host, process};
 use anyhow::{Context, Result, bail};
@@ -64,9 +64,9 @@ impl Toolchain {
     pub(crate) fn prepare(workspace: &Workspace, pins: &Pins, locked: bool) -> Result<Self> {
         host::ensure(&[host::TOOLCHAIN])?;
         let rust = choose_rust(workspace)?;
-        sources::accept(pins, rust.name, &rust.pin, locked)?;
+        pins::accept(pins, rust.name, &rust.pin, locked)?;
         eprintln!("Rust for the device: {} ({})", rust.pin.version, rust.rustc.display());
-        let zig = prepare_zig(workspace, sources::pin(pins, sources::ZIG)?)?;
+        let zig = prepare_zig(workspace, pins::pin(pins, pins::ZIG)?)?;
         let (zig_cache, linker) =
             (workspace.cache.join("zig-cache"), workspace.cache.join("toolchain/zig-cc"));
         let wrapper = format!(

@@ -4,8 +4,8 @@
 
 use crate::cross_make::{self, cross_make};
 use crate::kconfig::{self, lost_options, options};
+use crate::pins::{self, Pin, Pins};
 use crate::progress::Step;
-use crate::sources::{self, Pin, Pins};
 use crate::workspace::{self, Workspace};
 use crate::{host, process, source_package};
 use anyhow::{Context, Result, bail};
@@ -87,7 +87,7 @@ pub(crate) fn build(
 ) -> Result<UBoot> {
     host::ensure(&[host::KERNEL])?;
     let _lock = workspace.lock("u-boot")?;
-    let (source, tree) = source_package::fetch(workspace, pins, sources::U_BOOT, locked)?;
+    let (source, tree) = source_package::fetch(workspace, pins, pins::U_BOOT, locked)?;
     let compiler = cross_make::compiler()?;
     let Inputs { fragments, spare_fragments, environment } = Inputs::read(workspace, board)?;
     let spare_key = spare_fragments.as_deref().unwrap_or_default();

@@ -13,7 +13,7 @@ pub(crate) use verify::{VerifyArgs, verify_command, verify_image};
 use crate::device_build::{self, DebugInfo, DeviceBuilder};
 use crate::kernel::{self, Purpose};
 use crate::keys;
-use crate::sources as pinned;
+use crate::pins::{self, Pins};
 use crate::toolchain::Toolchain;
 use crate::workspace::{self, Workspace};
 use crate::{ImageArgs, SourceArgs, host, process, release, u_boot};
@@ -109,7 +109,7 @@ pub(crate) struct Built {
 #[derive(Debug)]
 pub(crate) struct ImageBuilder<'a> {
     workspace: &'a Workspace,
-    pins: pinned::Pins,
+    pins: Pins,
     devices: DeviceBuilder<'a>,
     locked: bool,
     production: bool,
@@ -122,10 +122,10 @@ pub(crate) struct ImageBuilder<'a> {
 impl<'a> ImageBuilder<'a> {
     pub(crate) fn new(workspace: &'a Workspace, locked: bool, production: bool) -> Result<Self> {
         host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL])?;
-        let pins = pinned::load(workspace)?;
+        let pins = pins::load(workspace)?;
         let locked = locked || production;
         let toolchain = Toolchain::prepare(workspace, &pins, locked)?;
-        let devices = DeviceBuilder::new(workspace, toolchain, pinned::pin(&pins, pinned::ZIG)?)?;
+        let devices = DeviceBuilder::new(workspace, toolchain, pins::pin(&pins, pins::ZIG)?)?;
         let (debugged, memory_mib) = (None, None);
         Ok(Self { workspace, pins, devices, locked, production, debugged, memory_mib })
     }
@@ -251,7 +251,7 @@ impl<'a> ImageBuilder<'a> {
         let spare = boot_loader.spare.as_ref().map(|spare| workspace::read(&spare.image));
         let spare_first_stage = spare.transpose()?;
         let control_tree = read(&boot_loader.device_tree)?;
-        let zig = pinned::pin(&self.pins, pinned::ZIG)?;
+        let zig = pins::pin(&self.pins, pins::ZIG)?;
         let provenance = Provenance::of(
             self.workspace,
             &manifest,
@@ -526,7 +526,7 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// What sources are pinned.
-    pub(crate) fn pins(&self) -> &pinned::Pins {
+    pub(crate) fn pins(&self) -> &Pins {
         &self.pins
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::kernel::Kernel;
 use crate::kernel::patches::Patch;
-use crate::sources::Pin;
+use crate::pins::Pin;
 use crate::toolchain::Rust;
 use crate::u_boot::UBoot;
 use crate::workspace::{self, Workspace};

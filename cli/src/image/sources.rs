@@ -2,8 +2,8 @@
 
 use crate::kernel::patches::Patch;
 use crate::kernel::{self, Purpose};
+use crate::pins::{self, Pin};
 use crate::progress::Step;
-use crate::sources::{self, Pin};
 use crate::workspace::{self, Workspace};
 use crate::{host, process, source_package, u_boot};
 use anyhow::{Context, Result, bail};
@@ -41,7 +41,7 @@ pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Resu
         .with_context(|| format!("{image}: does not say what it was made from; build it again"))?;
     let boards = workspace.root.join("images/boards");
     let board = Board::load(&boards, &shown.board, &args.image)?;
-    let pins = sources::load(workspace)?;
+    let pins = pins::load(workspace)?;
     let kernel = kernel::build(workspace, &board, &pins, false, Purpose::Image)?;
     let boot_loader = u_boot::build(workspace, &board, &pins, false)?;
     let said = |path: &str| provenance.pointer(path).and_then(Value::as_str).unwrap_or_default();
@@ -127,7 +127,7 @@ fn download(workspace: &Workspace, pin: &Pin, to: &Path, step: &mut Step) -> Res
     let mut command = source_package::apt_with_sources(workspace, "apt-get")?;
     command.current_dir(to).args(["source", "--download-only"]).arg(format!(
         "{}={}",
-        sources::U_BOOT,
+        pins::U_BOOT,
         pin.version
     ));
     process::follow(&mut command, step)

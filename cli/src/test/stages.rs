@@ -6,7 +6,7 @@ use crate::image::ImageBuilder;
 use crate::kernel::rules::{self, HardeningChecker};
 use crate::kernel::{self, Purpose};
 use crate::workspace;
-use crate::{keys, process, sources, u_boot};
+use crate::{keys, pins, process, u_boot};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::board::Board;
 use std::collections::BTreeSet;
@@ -83,7 +83,7 @@ pub(super) fn board_kernels(test_run: &TestRun, _: &StageLog) -> Result<Counts> 
 
 fn build_kernels(test_run: &TestRun, board: &str, purposes: &[Purpose]) -> Result<()> {
     let workspace = &test_run.workspace;
-    let pins = sources::load(workspace)?;
+    let pins = pins::load(workspace)?;
     let board = Board::load(&workspace.root.join("images/boards"), board, Path::new("kernels"))?;
     u_boot::build(workspace, &board, &pins, false)?;
     for purpose in purposes {
@@ -200,7 +200,7 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
 pub(super) fn kernel_config(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let workspace = &test_run.workspace;
     let boards = workspace.root.join("images/boards");
-    let pins = sources::load(workspace)?;
+    let pins = pins::load(workspace)?;
     let checker = HardeningChecker::load(workspace)?;
     let each = rules::required(workspace)?.len().saturating_add(checker.len());
     let mut counts = Counts::default();
