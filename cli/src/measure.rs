@@ -8,6 +8,7 @@
 //! clocks are apart, which is a constant of the kernel and the device tree.
 
 mod boards;
+mod guest;
 mod network;
 mod update;
 
@@ -21,18 +22,17 @@ use crate::{busybox, keys, process};
 use anyhow::{Context, Result};
 use boards::BoardSizes;
 use clap::Args;
+use guest::{BOOT, milliseconds, number, whole};
 use holdfast_images::build;
 use holdfast_images::root::{EntryKind, Root};
 use holdfast_images::{show, variant};
 use holdfast_qemu::machine::{Guest, Machine};
-use regex::Regex;
 use serde::Serialize;
 use std::fmt::Write;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 /// Arguments of `measure`.
 #[derive(Debug, Args)]
@@ -45,8 +45,6 @@ pub(crate) struct MeasureArgs {
 
 /// An image with the probe beside the app.
 const PROBE_MANIFEST: &str = "tests/images/probe.toml";
-/// The kernel's boot takes seconds under emulation, a loaded host many times that.
-const BOOT: Duration = Duration::from_secs(120);
 /// Seconds of guest time after which a system counts as idle.
 const IDLE_SECONDS: u32 = 30;
 /// Apps that are put beside the first one, to see what one takes.
@@ -339,25 +337,6 @@ fn measure_busybox(
         kernel_to_app_ms: milliseconds(app + offset),
         idle_memory_kib: u64::from(memory_mib).saturating_mul(1024).saturating_sub(available),
     })
-}
-
-fn milliseconds(seconds: f64) -> f64 {
-    (seconds * 1e6).round() / 1e3
-}
-
-/// The number that `pattern` captures in `text`.
-fn captured(text: &str, pattern: &str) -> Result<String> {
-    let regex = Regex::new(pattern).context("a pattern of this program is broken")?;
-    let found = regex.captures(text).and_then(|captures| captures.get(1));
-    Ok(found.with_context(|| format!("`{text}` has no `{pattern}`"))?.as_str().to_owned())
-}
-
-fn number(text: &str, pattern: &str) -> Result<f64> {
-    captured(text, pattern)?.parse().with_context(|| format!("`{text}` has no number"))
-}
-
-fn whole(text: &str, pattern: &str) -> Result<u64> {
-    captured(text, pattern)?.parse().with_context(|| format!("`{text}` has no number"))
 }
 
 fn seconds(line: &str) -> Result<f64> {

@@ -3,7 +3,7 @@
 //! Bytes in a second are counted on the host's clock, by turns on guests that run side by side, so that
 //! only their ratio means anything: the best of several rounds each, one processor for each guest.
 
-use super::{BOOT, captured, milliseconds, number, whole};
+use super::guest::{BOOT, captured, milliseconds, number, whole};
 use crate::image::{Built, ImageBuilder};
 use crate::keys;
 use crate::workspace::{self, Workspace};

@@ -1,7 +1,7 @@
 //! What an update costs: bytes that are fetched, beside other methods on the same two images; memory of the
 //! agents; bytes written.
 
-use super::{BOOT, whole};
+use super::guest::{BOOT, whole};
 use crate::image::ImageBuilder;
 use crate::kernel::{self, Purpose};
 use crate::workspace::{self, Workspace};
