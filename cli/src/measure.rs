@@ -18,7 +18,7 @@ use crate::host;
 use crate::image::{Built, ImageBuilder};
 use crate::pins::Pin;
 use crate::workspace::{self, Workspace};
-use crate::{busybox, keys, process};
+use crate::{busybox, development_keys, process};
 use anyhow::{Context, Result};
 use boards::BoardSizes;
 use clap::Args;
@@ -314,7 +314,7 @@ fn measure_busybox(
     variant::with_root(
         &shipped.path,
         &path,
-        &keys::development_signer(workspace, &shipped.manifest.board)?,
+        &development_keys::signer(workspace, &shipped.manifest.board)?,
         |root| {
             *root = Root::of_slot();
             root.add("sbin/init", program.clone(), true);

@@ -3,8 +3,9 @@
 //! Whatever is signed can be signed elsewhere: the metadata waits as a draft in the repository until it
 //! has its signatures.
 
+use crate::development_keys;
 use crate::failure::HostLacks;
-use crate::keys::{self, Purpose};
+use crate::key_pair;
 use crate::output;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -254,25 +255,12 @@ fn lifetimes(days: Option<u16>) -> Lifetimes {
     Lifetimes::default().at_least(u64::from(days.unwrap_or_default()).saturating_mul(86_400))
 }
 
-/// The root that a development image brings: of this checkout's key, for as long as anybody builds from it.
-pub(crate) fn development_root(workspace: &Workspace) -> Result<Vec<u8>> {
-    const TEN_YEARS_S: u64 = 3653 * 86_400;
-    let key = keys::development(workspace, Purpose::Release)?;
-    let roles = one_key(key.public());
-    let mut draft = Repository::first_root(&roles, TEN_YEARS_S, workspace.build_time()?)?;
-    draft.sign(&key);
-    Ok(draft.to_bytes()?)
-}
-
-fn one_key(key: PublicKey) -> Roles {
-    Roles { keys: Role::ALL.map(|role| (role, (vec![key], 1))).into() }
-}
-
 impl RoleArgs {
     fn roles(&self, workspace: &Workspace) -> Result<Roles> {
         let named = [(&self.root, "root"), (&self.targets, "targets"), (&self.online, "online")];
         if named.iter().all(|(keys, _)| keys.is_empty()) {
-            return Ok(one_key(keys::development(workspace, Purpose::Release)?.public()));
+            let key = development_keys::release(workspace)?.public();
+            return Ok(development_keys::one_key_roles(key));
         }
         if let Some((_, role)) = named.iter().find(|(keys, _)| keys.is_empty()) {
             let missing =
@@ -295,7 +283,7 @@ impl RoleArgs {
 
 fn load_keys(workspace: &Workspace, paths: &[PathBuf]) -> Result<Vec<PrivateKey>> {
     if paths.is_empty() {
-        return Ok(vec![keys::development(workspace, Purpose::Release)?]);
+        return Ok(vec![development_keys::release(workspace)?]);
     }
     paths.iter().map(|path| Ok(PrivateKey::load(path)?)).collect()
 }
@@ -427,7 +415,7 @@ fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
         }
         if let Some(partitions) = args.reset {
             // Another order than all before.
-            let number = u64::from_le_bytes(keys::random()?);
+            let number = u64::from_le_bytes(key_pair::random()?);
             let path = Order::path(partitions, number);
             let target = repository.add_order(&path)?;
             println!("{path}: a card with it resets devices");

@@ -3,7 +3,7 @@
 use crate::failure::HostLacks;
 use crate::image::{self, ImageBuilder};
 use crate::workspace::Workspace;
-use crate::{ImageArgs, SourceArgs, keys, process};
+use crate::{ImageArgs, SourceArgs, development_keys, process};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use holdfast_core::network::Destination;
@@ -87,7 +87,7 @@ fn update_server(
     let port = port.with_context(|| {
         format!("{}: names no server on {HOST}, which is where a guest finds this host", field())
     })?;
-    let authority = keys::development_authority(workspace)?;
+    let authority = development_keys::authority(workspace)?;
     let directory = directory.to_owned();
     let server = WebServer::start(authority.certify(&[HOST])?, port.first, move |request| {
         web_server::file_below(&directory, request)

@@ -10,13 +10,13 @@ pub(crate) use sign::{SignArgs, sign_command};
 pub(crate) use sources::{SourcesArgs, sources_command};
 pub(crate) use verify::{VerifyArgs, verify_command, verify_image};
 
+use crate::development_keys;
 use crate::device_build::{self, DebugInfo, DeviceBuilder};
 use crate::kernel::{self, Purpose};
-use crate::keys;
 use crate::pins::{self, Pins};
 use crate::toolchain::Toolchain;
 use crate::workspace::{self, Workspace};
-use crate::{ImageArgs, SourceArgs, host, process, release, u_boot};
+use crate::{ImageArgs, SourceArgs, host, process, u_boot};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use holdfast_images::app::{self, App};
@@ -219,7 +219,7 @@ impl<'a> ImageBuilder<'a> {
             apps.push((path, package));
         }
         if !directories.is_empty() {
-            app_keys.push(keys::development(self.workspace, keys::Purpose::App)?.public());
+            app_keys.push(development_keys::app(self.workspace)?.public());
         }
         let is_app = !apps.is_empty() || manifest.later_apps().next().is_some();
         let admission = if is_app || manifest.update.is_some() {
@@ -367,7 +367,7 @@ impl<'a> ImageBuilder<'a> {
                         remedy: "name the root of a repository that `release new` has made with \
                                  keys of your own",
                     });
-                    release::development_root(self.workspace)?
+                    development_keys::root_of_releases(self.workspace)?
                 }
             };
             roots.push((repository, root));
@@ -383,7 +383,7 @@ impl<'a> ImageBuilder<'a> {
                 what: "the development authority for servers",
                 remedy: "name the certificates of the authorities that vouch for your servers",
             });
-            let authority = keys::development_authority(self.workspace)?;
+            let authority = development_keys::authority(self.workspace)?;
             authorities.extend(certificates(authority.certificate.as_bytes(), &manifest.path)?);
         }
         Ok(UpdateInputs {
@@ -407,7 +407,7 @@ impl<'a> ImageBuilder<'a> {
                 Ok(([load(current)?, load(next)?, load(recovery)?], None))
             }
             None => {
-                let keys = keys::development_boot(self.workspace)?;
+                let keys = development_keys::boot(self.workspace)?;
                 let publics = keys.each_ref().map(BootSigningKey::public);
                 let [current, ..] = keys;
                 Ok((publics, Some(current)))
@@ -456,7 +456,7 @@ impl<'a> ImageBuilder<'a> {
     fn package_app(&self, directory: &Path, symbols: &Path) -> Result<Vec<u8>> {
         let app = self.build_app(directory, symbols)?;
         let mut bytes = package::pack(&app, "", "")?;
-        package::sign(&mut bytes, &keys::development(self.workspace, keys::Purpose::App)?)?;
+        package::sign(&mut bytes, &development_keys::app(self.workspace)?)?;
         Ok(bytes)
     }
 

@@ -4,8 +4,8 @@
 //! only their ratio means anything: the best of several rounds each, one processor for each guest.
 
 use super::guest::{BOOT, captured, milliseconds, number, whole};
+use crate::development_keys;
 use crate::image::{Built, ImageBuilder};
-use crate::keys;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::component::{self, ComponentList, Service};
@@ -167,7 +167,7 @@ fn bare_image(
     }
     let encoded = list.encode()?;
     let path = workspace.output()?.join("bare-network.img");
-    let signer = keys::development_signer(workspace, &image.manifest.board)?;
+    let signer = development_keys::signer(workspace, &image.manifest.board)?;
     variant::with_root(&image.path, &path, &signer, |root| {
         root.add(component::PATH.trim_start_matches('/'), encoded, false);
         for (name, program, _) in files {

@@ -5,7 +5,7 @@ use super::guest::{BOOT, whole};
 use crate::image::ImageBuilder;
 use crate::kernel::{self, Purpose};
 use crate::workspace::{self, Workspace};
-use crate::{host, keys};
+use crate::{development_keys, host};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::component::{self, ComponentList};
 use holdfast_core::release::metadata::Role;
@@ -100,7 +100,7 @@ pub(super) fn measure(workspace: &Workspace, builder: &ImageBuilder<'_>) -> Resu
     )?;
     let kernel = kernel::build(workspace, &board, builder.pins(), false, Purpose::Control)?;
     let kernel = workspace::read(&kernel.image)?;
-    let signer = keys::development_signer(workspace, &built.manifest.board)?;
+    let signer = development_keys::signer(workspace, &built.manifest.board)?;
     let (mut steps, mut first) = (Vec::new(), None);
     for (what, change) in CHANGES {
         let path = scratch.path().join("next.img");
@@ -250,7 +250,7 @@ struct OnDevice {
 fn measure_device(workspace: &Workspace, image: &Path, next: &Released) -> Result<OnDevice> {
     const WITHIN: Duration = Duration::from_secs(300);
     let directory = tempfile::tempdir().context("cannot make a directory")?;
-    let key = keys::development(workspace, keys::Purpose::Release)?;
+    let key = development_keys::release(workspace)?;
     let now = std::time::UNIX_EPOCH.elapsed().context("no time")?.as_secs();
     for name in ["os", "oem"] {
         let roles = Roles { keys: Role::ALL.map(|role| (role, (vec![key.public()], 1))).into() };
@@ -271,7 +271,7 @@ fn measure_device(workspace: &Workspace, image: &Path, next: &Released) -> Resul
         draft.sign(&key);
         repository.publish(&draft, std::slice::from_ref(&key), Lifetimes::default(), now)?;
     }
-    let authority = keys::development_authority(workspace)?;
+    let authority = development_keys::authority(workspace)?;
     let served = directory.path().to_owned();
     let server =
         WebServer::start(authority.certify(&[&SERVER.ip().to_string()])?, 0, move |asked| {

@@ -6,7 +6,7 @@ use crate::image::ImageBuilder;
 use crate::kernel::rules::{self, HardeningChecker};
 use crate::kernel::{self, Purpose};
 use crate::workspace;
-use crate::{keys, pins, process, u_boot};
+use crate::{development_keys, pins, process, u_boot};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::board::Board;
 use std::collections::BTreeSet;
@@ -238,7 +238,7 @@ pub(super) fn system_tests(test_run: &TestRun, board: &str, images: &Path) -> Re
     let mut command = Command::new(host_directory(test_run)?.join(SYSTEM_TESTS));
     command.current_dir(root).arg("--images").arg(images);
     command.arg("--programs").arg(program_directory(test_run)?);
-    command.arg("--keys").arg(keys::development_directory(&test_run.workspace));
+    command.arg("--keys").arg(development_keys::directory(&test_run.workspace));
     command.args(["--board", board]);
     command.args(["--effort", if test_run.full { "full" } else { "usual" }]);
     command.args(["--jobs", &test_run.jobs.to_string()]);
