@@ -15,7 +15,7 @@ mod update;
 use self::network::NetworkNumbers;
 use self::update::UpdateNumbers;
 use crate::host;
-use crate::image::{Built, ImageBuilder};
+use crate::image_builder::{Built, DEFAULT_MANIFEST, ImageBuilder};
 use crate::pins::Pin;
 use crate::workspace::{self, Workspace};
 use crate::{busybox, development_keys, process};
@@ -118,7 +118,7 @@ struct Numbers {
 pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL])?;
     let builder = ImageBuilder::new(workspace, false, false)?;
-    let shipped = builder.build(&workspace.root.join(crate::image::DEFAULT_MANIFEST), &[], None)?;
+    let shipped = builder.build(&workspace.root.join(DEFAULT_MANIFEST), &[], None)?;
     let probed = builder.build(&workspace.root.join(PROBE_MANIFEST), &[], None)?;
     let image = show::show(&shipped.path)?;
     let (offset, idle_memory_kib, idle_user_kib) = measure_probed(&probed)?;

@@ -1,7 +1,8 @@
 //! `run`: an image in QEMU, its console on the terminal.
 
 use crate::failure::HostLacks;
-use crate::image::{self, ImageBuilder};
+use crate::image;
+use crate::image_builder::ImageBuilder;
 use crate::workspace::Workspace;
 use crate::{ImageArgs, SourceArgs, development_keys, process};
 use anyhow::{Context, Result, anyhow, bail};

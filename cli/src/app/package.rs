@@ -1,7 +1,7 @@
 //! `app build`, `app pack`, `app sign` and `app show`.
 
 use crate::failure::HostLacks;
-use crate::image::ImageBuilder;
+use crate::image_builder::ImageBuilder;
 use crate::output;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, anyhow};

@@ -1,6 +1,6 @@
 //! What a slot and a boot loader weigh on every board.
 
-use crate::image::{DEFAULT_MANIFEST, ImageBuilder};
+use crate::image_builder::{DEFAULT_MANIFEST, ImageBuilder};
 use crate::workspace::Workspace;
 use anyhow::Result;
 use holdfast_images::{board, show};

@@ -5,7 +5,8 @@
 
 use super::guest::{BOOT, captured, milliseconds, number, whole};
 use crate::development_keys;
-use crate::image::{Built, ImageBuilder};
+use crate::image_builder::{Built, ImageBuilder};
+use crate::test_programs;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, ensure};
 use holdfast_core::component::{self, ComponentList, Service};
@@ -65,7 +66,7 @@ pub(super) struct NetworkNumbers {
 pub(super) fn measure(workspace: &Workspace, builder: &ImageBuilder<'_>) -> Result<NetworkNumbers> {
     let scratch = tempfile::tempdir().context("cannot make a directory")?;
     let programs = scratch.path().join("programs");
-    builder.build_test_programs(&programs)?;
+    test_programs::build(workspace, builder, &programs)?;
     let idler = workspace::read(&programs.join("silent"))?;
     // So many apps may take more memory than the manifest's machine has.
     let mut larger = ImageBuilder::new(workspace, false, false)?;

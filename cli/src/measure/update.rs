@@ -2,7 +2,7 @@
 //! agents; bytes written.
 
 use super::guest::{BOOT, whole};
-use crate::image::ImageBuilder;
+use crate::image_builder::ImageBuilder;
 use crate::kernel::{self, Purpose};
 use crate::workspace::{self, Workspace};
 use crate::{development_keys, host};

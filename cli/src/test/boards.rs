@@ -4,8 +4,8 @@
 use super::stage_log::StageLog;
 use super::stages::{program_directory, system_tests};
 use super::{Counts, TestRun, beside};
-use crate::image::ImageBuilder;
-use crate::workspace;
+use crate::image_builder::ImageBuilder;
+use crate::{test_programs, workspace};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::board::{self, Board, FirstStage, Place};
 use holdfast_images::{disk, show, verify};
@@ -85,7 +85,7 @@ pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
             }
         }
         if !checks.is_empty() {
-            builder.build_test_programs(&program_directory(test_run)?)?;
+            test_programs::build(&test_run.workspace, &builder, &program_directory(test_run)?)?;
             let mut command = system_tests(test_run, &name, &directory)?;
             command.args(checks);
             if let Some(file) = &test_run.junit {

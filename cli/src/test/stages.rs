@@ -2,11 +2,11 @@
 
 use super::stage_log::StageLog;
 use super::{Counts, DEFAULT_BOARD, FULL_CASES, TestRun, boards, dynamic_app, tools};
-use crate::image::ImageBuilder;
+use crate::image_builder::ImageBuilder;
 use crate::kernel::rules::{self, HardeningChecker};
 use crate::kernel::{self, Purpose};
 use crate::workspace;
-use crate::{development_keys, pins, process, u_boot};
+use crate::{development_keys, pins, process, test_programs, u_boot};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::board::Board;
 use std::collections::BTreeSet;
@@ -181,7 +181,7 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
         let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
         builder.build_for(board, &test_run.workspace.root.join(manifest), apps, None)?;
     }
-    builder.build_test_programs(&programs)?;
+    test_programs::build(&test_run.workspace, &builder, &programs)?;
     for (name, directory) in
         [("hostile", "tests/hostile-apps"), ("hostile-network", "tests/hostile-network-app")]
     {
@@ -190,9 +190,18 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     }
     builder.debug(Some(DEBUGGED));
     builder.build_for(board, &test_run.workspace.root.join(IMAGES[0]), &[], None)?;
-    let control = workspace::read(&builder.control_kernel(board.unwrap_or(DEFAULT_BOARD))?)?;
+    let control = control_kernel(test_run, &builder, board.unwrap_or(DEFAULT_BOARD))?;
     workspace::write(&image_directory(test_run)?.join("control-zImage"), control)?;
     Ok(Counts::PASSED)
+}
+
+/// The kernel that the control of attacks runs on.
+fn control_kernel(test_run: &TestRun, builder: &ImageBuilder<'_>, board: &str) -> Result<Vec<u8>> {
+    let workspace = &test_run.workspace;
+    let boards = workspace.root.join("images/boards");
+    let board = Board::load(&boards, board, Path::new("tests/hostile-apps"))?;
+    let kernel = kernel::build(workspace, &board, builder.pins(), false, Purpose::Control)?;
+    workspace::read(&kernel.image)
 }
 
 /// Every rule of required.toml holds in the configuration of every board's kernel, and the document gives the
