@@ -5,13 +5,13 @@ mod new;
 mod package;
 mod plan;
 
-use crate::workspace::Workspace;
 use anyhow::Result;
 use clap::Subcommand;
+use holdfast_builder::workspace::Workspace;
 
 /// Commands for those who write apps.
 #[derive(Debug, Subcommand)]
-pub(crate) enum AppCommand {
+pub enum AppCommand {
     /// Make the directory of a new app, ready to run.
     New(new::NewArgs),
     /// Check app manifests against the schema, or against a board as well.

@@ -1,9 +1,9 @@
 //! `crash`: from a crash in a device's log to the line of the program.
 
-use crate::workspace::{self, Workspace};
-use crate::{host, process};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use holdfast_builder::workspace::{self, Workspace};
+use holdfast_builder::{host, process};
 use holdfast_core::crash::{Crash, CrashLog};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use std::process::Command;
 
 /// Commands about crashes.
 #[derive(Debug, Subcommand)]
-pub(crate) enum CrashCommand {
+pub enum CrashCommand {
     /// Say at which lines of their programs the crashes in a log happened.
     Decode(DecodeArgs),
 }
@@ -24,7 +24,7 @@ pub(crate) enum CrashCommand {
                   target/holdfast/IMAGE.symbols, `app pack` in target/holdfast/apps.symbols, and the next build \
                   replaces them. Those of an image with a debug port are in IMAGE-debug.symbols.\n\nExample: cargo holdfast crash decode console.log"
 )]
-pub(crate) struct DecodeArgs {
+pub struct DecodeArgs {
     /// A log of the console; standard input when not given.
     log: Option<PathBuf>,
     /// Directory of programs with their symbols, where those of the image's last build are not the ones.
@@ -211,11 +211,10 @@ fn print(decoded: &Decoded) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_help_names_commands_that_there_are() {
-        let cli = crate::Cli::command();
+        let cli = crate::Command::augment_subcommands(clap::Command::new("holdfast"));
         for group in cli.get_subcommands().filter(|group| group.has_subcommands()) {
             let names: Vec<&str> = group.get_subcommands().map(clap::Command::get_name).collect();
             let start = format!("`{} ", group.get_name());

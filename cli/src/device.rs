@@ -1,14 +1,14 @@
 //! `device`: what a device says of itself.
 
-use crate::workspace;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
+use holdfast_builder::workspace;
 use holdfast_core::slots::{SlotState, Status};
 use std::path::PathBuf;
 
 /// Commands about a device.
 #[derive(Debug, Subcommand)]
-pub(crate) enum DeviceCommand {
+pub enum DeviceCommand {
     /// Say how a device stands: slot, tries, versions, why it was reset.
     Status(StatusArgs),
 }
@@ -20,7 +20,7 @@ pub(crate) enum DeviceCommand {
                   input, and takes the last status that init printed.\n\n\
                   Example: cargo holdfast device status console.log"
 )]
-pub(crate) struct StatusArgs {
+pub struct StatusArgs {
     /// A log of the console; standard input when not given.
     log: Option<PathBuf>,
     /// Print as JSON.

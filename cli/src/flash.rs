@@ -3,11 +3,12 @@
 mod disk;
 mod medium;
 
-use crate::progress::Bytes;
-use crate::{image, workspace};
+use crate::image;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use disk::{Disk, Views};
+use holdfast_builder::progress::Bytes;
+use holdfast_builder::workspace;
 use holdfast_images::board::{Board, Place};
 use holdfast_images::flash::{self, FlashError, Step};
 use holdfast_images::{build, destination, disk as image_disk, show};
@@ -25,7 +26,7 @@ use std::path::{Path, PathBuf};
                   Example: cargo holdfast flash --image target/holdfast/pump.img --to /dev/sdb\n\
                   Example: cargo holdfast flash --image pump.img --to card.img --even-with-development-keys"
 )]
-pub(crate) struct FlashArgs {
+pub struct FlashArgs {
     /// The image.
     #[arg(long, value_name = "FILE")]
     image: PathBuf,

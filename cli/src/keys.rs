@@ -1,17 +1,18 @@
 //! `key`: making keys of one's own, and looking at any.
 
-use crate::failure::HostLacks;
-use crate::workspace::{self, Workspace};
-use crate::{development_keys, key_pair, release};
+use crate::release;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
+use holdfast_builder::failure::HostLacks;
+use holdfast_builder::workspace::{self, Workspace};
+use holdfast_builder::{development_keys, key_pair};
 use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::key::{PrivateKey, PublicKey};
 use std::path::{Path, PathBuf};
 
 /// Commands about keys.
 #[derive(Debug, Subcommand)]
-pub(crate) enum KeyCommand {
+pub enum KeyCommand {
     /// Make a key pair.
     New(NewArgs),
     /// Say what a key file holds.
@@ -38,7 +39,7 @@ pub(crate) enum Purpose {
                   machine; put the second into an image manifest, under [trust].\n\n\
                   Example: cargo holdfast key new --for app --output keys/oem.pem"
 )]
-pub(crate) struct NewArgs {
+pub struct NewArgs {
     /// What it is to sign.
     #[arg(long = "for", value_enum)]
     purpose: Purpose,
@@ -50,7 +51,7 @@ pub(crate) struct NewArgs {
 /// Arguments of `key show`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo holdfast key show keys/oem.pub.pem")]
-pub(crate) struct ShowArgs {
+pub struct ShowArgs {
     /// A PEM file of a key.
     key: PathBuf,
     /// Print as JSON.

@@ -3,13 +3,13 @@
 //! Whatever is signed can be signed elsewhere: the metadata waits as a draft in the repository until it
 //! has its signatures.
 
-use crate::development_keys;
-use crate::failure::HostLacks;
-use crate::key_pair;
-use crate::output;
-use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
+use holdfast_builder::development_keys;
+use holdfast_builder::failure::HostLacks;
+use holdfast_builder::key_pair;
+use holdfast_builder::output;
+use holdfast_builder::workspace::{self, Workspace};
 use holdfast_core::release::Repository as Name;
 use holdfast_core::release::metadata::{Role, Root, Targets};
 use holdfast_core::reset::{Order, Partitions};
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 /// Commands about repositories of releases.
 #[derive(Debug, Subcommand)]
-pub(crate) enum ReleaseCommand {
+pub enum ReleaseCommand {
     /// Make a repository.
     New(NewArgs),
     /// Offer images and app packages to devices.
@@ -87,7 +87,7 @@ pub(crate) struct KeyArgs {
                   -rawin`); `release sign`; and come back with --draft.\n\n\
                   Example: cargo holdfast release new target/updates/os"
 )]
-pub(crate) struct NewArgs {
+pub struct NewArgs {
     /// Directory of the repository.
     directory: PathBuf,
     #[command(flatten)]
@@ -103,7 +103,7 @@ pub(crate) struct NewArgs {
                   published was verified first, by the code that devices have.\n\n\
                   Example: cargo holdfast release publish target/updates/os --image target/holdfast/fleet.img"
 )]
-pub(crate) struct PublishArgs {
+pub struct PublishArgs {
     /// Directory of the repository.
     directory: PathBuf,
     /// Image whose slot is released; may be given several times.
@@ -132,7 +132,7 @@ pub(crate) struct PublishArgs {
                   Example: cargo holdfast key rotate target/updates/os --root new-root.pub.pem --targets \
                   targets.pub.pem --online online.pub.pem --key root.pem --key new-root.pem --key online.pem"
 )]
-pub(crate) struct RotateArgs {
+pub struct RotateArgs {
     /// Directory of the repository.
     directory: PathBuf,
     #[command(flatten)]
@@ -156,7 +156,7 @@ pub(crate) enum Waiting {
     after_help = "Example: cargo holdfast release sign target/updates/os --draft targets --public targets.pub.pem \
                   --signature targets.signature"
 )]
-pub(crate) struct SignArgs {
+pub struct SignArgs {
     /// Directory of the repository.
     directory: PathBuf,
     /// What is signed.
@@ -175,7 +175,7 @@ pub(crate) struct SignArgs {
 #[command(
     after_help = "Example: cargo holdfast release refresh target/updates/os --key online.pem"
 )]
-pub(crate) struct RefreshArgs {
+pub struct RefreshArgs {
     /// Directory of the repository.
     directory: PathBuf,
     /// Private key at hand; may be given several times. This checkout's development key when none is.
@@ -190,7 +190,7 @@ pub(crate) struct RefreshArgs {
 /// Arguments of `release show`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo holdfast release show target/updates/os")]
-pub(crate) struct ShowArgs {
+pub struct ShowArgs {
     /// Directory of the repository.
     directory: PathBuf,
     /// Print as JSON.
@@ -203,7 +203,7 @@ pub(crate) struct ShowArgs {
 #[command(
     after_help = "Example: cargo holdfast release verify target/updates/os --root os.root.json"
 )]
-pub(crate) struct VerifyArgs {
+pub struct VerifyArgs {
     /// Directory of the repository.
     directory: PathBuf,
     /// The root that the device's image brings; the repository's first one when not given.
@@ -218,7 +218,7 @@ pub(crate) struct VerifyArgs {
                   it is plugged in or switched on, and believes it as little as it believes a server.\n\n\
                   Example: cargo holdfast release bundle --os target/updates/os --output card.img"
 )]
-pub(crate) struct BundleArgs {
+pub struct BundleArgs {
     /// Repository of the OS.
     #[arg(long, value_name = "DIR", required_unless_present = "oem")]
     os: Option<PathBuf>,

@@ -1,12 +1,13 @@
 //! `run`: an image in QEMU, its console on the terminal.
 
-use crate::failure::HostLacks;
 use crate::image;
-use crate::image_builder::ImageBuilder;
-use crate::workspace::Workspace;
-use crate::{ImageArgs, SourceArgs, development_keys, process};
+use crate::{ImageArgs, SourceArgs};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use holdfast_builder::failure::HostLacks;
+use holdfast_builder::image::ImageBuilder;
+use holdfast_builder::workspace::Workspace;
+use holdfast_builder::{development_keys, process};
 use holdfast_core::network::Destination;
 use holdfast_images::board::Board;
 use holdfast_images::manifest::ImageManifest;
@@ -25,7 +26,7 @@ use std::time::Duration;
                         Example: cargo holdfast run --until 'heartbeat 3' --timeout 120\n\
                         Example: cargo holdfast run --image images/connected.toml --forward 8080:8080\n\
                         Example: cargo holdfast run --debug hello")]
-pub(crate) struct RunArgs {
+pub struct RunArgs {
     #[command(flatten)]
     image: ImageArgs,
     #[command(flatten)]

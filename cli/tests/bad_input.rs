@@ -281,7 +281,7 @@ fn usage_errors_have_exit_code_2() {
 fn outside_a_checkout_the_directory_is_named_with_the_remedy() {
     let directory = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-        .args(["sources", "show"])
+        .args(["image", "build"])
         .current_dir(directory.path())
         .env_remove("CARGO_MANIFEST_DIR")
         .output()

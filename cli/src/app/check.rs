@@ -1,8 +1,8 @@
 //! `app check`: is this manifest right, and can a board grant what it asks for?
 
-use crate::workspace::Workspace;
 use anyhow::{Result, bail};
 use clap::Args;
+use holdfast_builder::workspace::Workspace;
 use holdfast_core::app_manifest::{self, AppManifest};
 use holdfast_core::peripheral;
 use holdfast_images::app;
@@ -16,7 +16,7 @@ use std::path::PathBuf;
                   ends with exit code 1 when there is any.\n\n\
                   Example: cargo holdfast app check examples/hello --board qemu-virt"
 )]
-pub(crate) struct CheckArgs {
+pub struct CheckArgs {
     /// App directories or manifests; several are checked against each other too.
     #[arg(required = true, value_name = "DIR|MANIFEST")]
     apps: Vec<PathBuf>,
@@ -51,7 +51,7 @@ pub(crate) fn run(workspace: &Workspace, args: &CheckArgs) -> Result<()> {
                 sound.push((path, manifest));
             }
             Err(error) => {
-                let chain = crate::failure::chain(&error.into());
+                let chain = holdfast_builder::failure::chain(&error.into());
                 faults.extend(chain.lines().map(str::to_owned));
             }
         }

@@ -1,9 +1,9 @@
 //! `app new`: the directory of an app that runs.
 
-use crate::process;
-use crate::workspace;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use holdfast_builder::process;
+use holdfast_builder::workspace;
 use holdfast_core::app_manifest::{self, ComponentId};
 use holdfast_core::component;
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// Arguments of `app new`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo holdfast app new pump && cargo holdfast run --app pump")]
-pub(crate) struct NewArgs {
+pub struct NewArgs {
     /// Directory to make; its last part is the app's name.
     directory: PathBuf,
     /// Language of the program.

@@ -1,11 +1,11 @@
 //! `app build`, `app pack`, `app sign` and `app show`.
 
-use crate::failure::HostLacks;
-use crate::image_builder::ImageBuilder;
-use crate::output;
-use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
+use holdfast_builder::failure::HostLacks;
+use holdfast_builder::image::ImageBuilder;
+use holdfast_builder::output;
+use holdfast_builder::workspace::{self, Workspace};
 use holdfast_core::package::SIGNATURE_BYTES;
 use holdfast_images::app;
 use holdfast_images::board::Board;
@@ -22,7 +22,7 @@ use std::path::PathBuf;
                   either brings its program below root/.\n\n\
                   Example: cargo holdfast app build examples/hello"
 )]
-pub(crate) struct BuildArgs {
+pub struct BuildArgs {
     /// App directory.
     directory: PathBuf,
 }
@@ -30,7 +30,7 @@ pub(crate) struct BuildArgs {
 /// Arguments of `app pack`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo holdfast app pack examples/hello --output hello.package")]
-pub(crate) struct PackArgs {
+pub struct PackArgs {
     /// App directory.
     directory: PathBuf,
     /// Where to write the package.
@@ -52,7 +52,7 @@ pub(crate) struct PackArgs {
                   come back with --public oem.pub.pem --signature FILE.\n\n\
                   Example: cargo holdfast app sign hello.package --key oem.pem"
 )]
-pub(crate) struct SignArgs {
+pub struct SignArgs {
     /// The package; it is signed in place.
     package: PathBuf,
     /// Private key.
@@ -72,7 +72,7 @@ pub(crate) struct SignArgs {
 /// Arguments of `app show`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo holdfast app show hello.package --key oem.pub.pem")]
-pub(crate) struct ShowArgs {
+pub struct ShowArgs {
     /// A package.
     package: PathBuf,
     /// Public keys that may have signed it; without any, the signature is not checked.

@@ -1,8 +1,8 @@
 //! `app plan` and `app score`: what a manifest makes of an app, before anything is built.
 
-use crate::workspace::Workspace;
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use holdfast_builder::workspace::Workspace;
 use holdfast_core::app_manifest::{self, AppManifest};
 use holdfast_core::peripheral;
 use holdfast_core::policy::exposure::{self, Finding};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `app plan`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo holdfast app plan examples/hello")]
-pub(crate) struct PlanArgs {
+pub struct PlanArgs {
     /// App directory or manifest.
     #[arg(value_name = "DIR|MANIFEST")]
     app: PathBuf,
@@ -33,7 +33,7 @@ pub(crate) struct PlanArgs {
                   0.0 is closed, 10.0 is open.\n\n\
                   Example: cargo holdfast app score examples/hello --at-most 1.0"
 )]
-pub(crate) struct ScoreArgs {
+pub struct ScoreArgs {
     /// App directory or manifest.
     #[arg(value_name = "DIR|MANIFEST")]
     app: PathBuf,

@@ -8,11 +8,12 @@ pub(crate) use sign::{SignArgs, sign_command};
 pub(crate) use sources::{SourcesArgs, sources_command};
 pub(crate) use verify::{VerifyArgs, verify_command, verify_image};
 
-use crate::image_builder::{DEFAULT_MANIFEST, ImageBuilder};
-use crate::workspace::Workspace;
-use crate::{ImageArgs, SourceArgs, process};
+use crate::{ImageArgs, SourceArgs};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use holdfast_builder::image::{DEFAULT_MANIFEST, ImageBuilder};
+use holdfast_builder::process;
+use holdfast_builder::workspace::Workspace;
 use holdfast_images::append;
 use holdfast_images::build;
 use holdfast_images::manifest::ImageManifest;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 /// Arguments of `image build`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo holdfast image build --image images/hello.toml")]
-pub(crate) struct BuildArgs {
+pub struct BuildArgs {
     #[command(flatten)]
     image: ImageArgs,
     #[command(flatten)]
@@ -42,7 +43,7 @@ pub(crate) struct BuildArgs {
 /// Arguments of `image show`.
 #[derive(Debug, Args)]
 #[command(after_help = "Example: cargo holdfast image show target/holdfast/hello.img")]
-pub(crate) struct ShowArgs {
+pub struct ShowArgs {
     /// An image.
     image: PathBuf,
     /// Print everything as JSON.
@@ -58,7 +59,7 @@ pub(crate) struct ShowArgs {
                   its device would refuse is refused here.\n\n\
                   Example: cargo holdfast image append-app target/holdfast/pump.img pump.package"
 )]
-pub(crate) struct AppendArgs {
+pub struct AppendArgs {
     /// An image that no device has run from.
     image: PathBuf,
     /// A signed app package.

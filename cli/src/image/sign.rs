@@ -1,9 +1,9 @@
 //! `image sign`: signing the slot of an image that was built without the key.
 
-use crate::failure::HostLacks;
-use crate::workspace;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
+use holdfast_builder::failure::HostLacks;
+use holdfast_builder::workspace;
 use holdfast_core::slots::Slot;
 use holdfast_images::boot::{self, BootKey, BootSigningKey, KEY_BYTES, signature};
 use holdfast_images::destination;
@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
                   back with --public current.pub.pem --signatures DIR.\n\n\
                   Example: cargo holdfast image sign target/holdfast/pump.img --key current.pem"
 )]
-pub(crate) struct SignArgs {
+pub struct SignArgs {
     /// The image; its slot A is signed in place.
     image: PathBuf,
     /// Private key.

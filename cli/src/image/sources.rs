@@ -1,13 +1,13 @@
 //! `image sources`: the corresponding source of what in an image is under the GPL: kernel and boot loader.
 
-use crate::kernel::patches::Patch;
-use crate::kernel::{self, Purpose};
-use crate::pins::{self, Pin};
-use crate::progress::Step;
-use crate::workspace::{self, Workspace};
-use crate::{host, process, source_package, u_boot};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use holdfast_builder::kernel::patches::Patch;
+use holdfast_builder::kernel::{self, Purpose};
+use holdfast_builder::pins::{self, Pin};
+use holdfast_builder::progress::Step;
+use holdfast_builder::workspace::{self, Workspace};
+use holdfast_builder::{host, process, source_package, u_boot};
 use holdfast_images::board::Board;
 use serde_json::Value;
 use std::fs;
@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
                   that the image is from (`image show` names the commit).\n\n\
                   Example: cargo holdfast image sources target/holdfast/hello.img --output hello-sources"
 )]
-pub(crate) struct SourcesArgs {
+pub struct SourcesArgs {
     /// An image.
     image: PathBuf,
     /// Directory to put them into; it must not be there yet.

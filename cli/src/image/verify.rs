@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
                   boots first is sound.\n\n\
                   Example: cargo holdfast image verify target/holdfast/hello.img"
 )]
-pub(crate) struct VerifyArgs {
+pub struct VerifyArgs {
     /// An image.
     image: PathBuf,
     /// Its boot loader; the file beside the image with `.rom` when not given, or what is in the image.
