@@ -16,7 +16,7 @@ pub(crate) fn merged_fragments(directory: &Path, names: &[String]) -> Result<Str
 }
 
 /// Options and values of a configuration or fragment; `n` for those that are not set.
-pub(crate) fn options(text: &str) -> BTreeMap<&str, &str> {
+pub fn options(text: &str) -> BTreeMap<&str, &str> {
     text.lines()
         .filter_map(|line| {
             let line = line.trim();
@@ -27,6 +27,11 @@ pub(crate) fn options(text: &str) -> BTreeMap<&str, &str> {
         })
         .filter(|(name, _)| name.starts_with("CONFIG_"))
         .collect()
+}
+
+/// The value of an option by its name without `CONFIG_`; `n` where it is not set.
+pub fn value<'a>(have: &BTreeMap<&str, &'a str>, name: &str) -> &'a str {
+    have.get(format!("CONFIG_{name}").as_str()).copied().unwrap_or("n")
 }
 
 /// What the fragments ask for and the configuration does not have.

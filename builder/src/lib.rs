@@ -15,7 +15,7 @@ pub mod device_build;
 pub mod failure;
 pub mod host;
 pub mod image;
-mod kconfig;
+pub mod kconfig;
 pub mod kernel;
 pub mod key_pair;
 pub mod pins;

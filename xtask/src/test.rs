@@ -4,6 +4,7 @@ mod boards;
 mod dynamic_app;
 mod fuzz;
 mod graph;
+mod hardening_checker;
 mod reference_client;
 mod report;
 mod reproducible;

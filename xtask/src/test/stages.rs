@@ -1,12 +1,12 @@
 //! What the stages do that need no file of their own.
 
+use super::hardening_checker::{self, HardeningChecker};
 use super::stage_log::StageLog;
 use super::{Counts, DEFAULT_BOARD, FULL_CASES, TestRun, boards, dynamic_app, tools};
 use crate::test_programs;
 use anyhow::{Context, Result, ensure};
 use holdfast_builder::image::ImageBuilder;
-use holdfast_builder::kernel::rules::{self, HardeningChecker};
-use holdfast_builder::kernel::{self, Purpose};
+use holdfast_builder::kernel::{self, Purpose, rules};
 use holdfast_builder::workspace;
 use holdfast_builder::{development_keys, pins, process, u_boot};
 use holdfast_images::board::Board;
@@ -222,7 +222,7 @@ pub(super) fn kernel_config(test_run: &TestRun, _: &StageLog) -> Result<Counts> 
         differing.extend(checker.differing(&config));
         counts.passed = counts.passed.saturating_add(each);
     }
-    rules::check_reasons(workspace, &differing)?;
+    hardening_checker::check_reasons(workspace, &differing)?;
     Ok(counts)
 }
 
