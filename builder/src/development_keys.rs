@@ -17,6 +17,9 @@ use holdfast_repository::{Repository, Roles};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Where they are, below the root of a checkout.
+const DIRECTORY: &str = "images/keys/development";
+
 /// The key that signs apps.
 pub fn app(workspace: &Workspace) -> Result<PrivateKey> {
     ed25519(workspace, "app")
@@ -101,12 +104,18 @@ fn file(
     Ok(path)
 }
 
-/// Where the development keys of this checkout are.
+/// Where the development keys of a checkout are.
 pub fn directory(workspace: &Workspace) -> PathBuf {
-    match std::env::var_os("HOLDFAST_KEYS") {
-        Some(directory) => PathBuf::from(directory),
-        None => workspace.root.join("images/keys/development"),
-    }
+    named_directory().unwrap_or_else(|| workspace.root.join(DIRECTORY))
+}
+
+/// The same for the root of a checkout, where there is one.
+pub fn directory_in(root: Option<&Path>) -> Option<PathBuf> {
+    named_directory().or_else(|| Some(root?.join(DIRECTORY)))
+}
+
+fn named_directory() -> Option<PathBuf> {
+    std::env::var_os("HOLDFAST_KEYS").map(PathBuf::from)
 }
 
 /// Makes an RSA key pair that is marked as a development key.

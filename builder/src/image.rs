@@ -13,6 +13,7 @@ use crate::{host, u_boot};
 use anyhow::{Context, Result, anyhow, bail};
 use holdfast_images::app::{self, App};
 use holdfast_images::board::Board;
+use holdfast_images::boards::Boards;
 use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::boot_loader;
 use holdfast_images::build::{self, Development, Inputs, Sizes, UpdateInputs};
@@ -108,7 +109,7 @@ impl<'a> ImageBuilder<'a> {
         let boards = self.workspace.root.join("images/boards");
         let board = match board.filter(|board| **board != manifest.board) {
             Some(name) => {
-                let board = Board::of_option(&boards, name)?;
+                let board = Boards::Directory(boards).of_option(name)?;
                 name.clone_into(&mut manifest.board);
                 directory.push(name);
                 board

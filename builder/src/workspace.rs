@@ -22,23 +22,20 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// The checkout around the working directory, or the one this program was started from.
-    pub fn find() -> Result<Self> {
-        let start = std::env::current_dir().context("cannot tell the working directory")?;
-        let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-        let candidates = start.ancestors().map(Path::to_path_buf);
-        let candidates =
-            candidates.chain(manifest.iter().flat_map(|m| m.ancestors()).map(Path::to_path_buf));
-        let root = candidates
-            .into_iter()
-            .find(|path| path.join("images/boards").is_dir() && path.join("kernel-config").is_dir())
-            .ok_or_else(|| {
-                HostLacks(format!(
-                    "{}: is not in a checkout of Holdfast (no directory around it has images/boards and \
-                     kernel-config); run the command inside a checkout",
-                    start.display()
-                ))
-            })?;
+    /// The checkout that [`checkout`] finds, and the cache, which is made where there is none. `why` says what they
+    /// are needed for, in words that a complaint can begin with.
+    ///
+    /// # Errors
+    /// There is no checkout, nothing can be built below its path, or the cache cannot be made.
+    pub fn find(named: Option<&Path>, why: &str) -> Result<Self> {
+        let Some(root) = checkout(named)? else {
+            return Err(HostLacks(format!(
+                "{why}, and {} is not in a checkout of Holdfast (no directory around it has images/boards and \
+                 kernel-config); run it inside a checkout of Holdfast, or pass --checkout DIR",
+                working_directory()?.display()
+            ))
+            .into());
+        };
         let cache = match std::env::var_os("HOLDFAST_CACHE") {
             Some(cache) => std::path::absolute(cache).context("HOLDFAST_CACHE is no path")?,
             None => user_cache()?.join("holdfast"),
@@ -148,6 +145,37 @@ impl Workspace {
         command.arg("-C").arg(&self.root).args(["-c", "safe.directory=*"]).args(arguments);
         Ok(crate::process::output(&mut command)?.trim().to_owned())
     }
+}
+
+/// The root of a checkout: the one that is named, the one around the working directory, or the one whose program
+/// cargo has started. `None` where there is none.
+///
+/// # Errors
+/// `named`, which `--checkout` gives, is no checkout.
+pub fn checkout(named: Option<&Path>) -> Result<Option<PathBuf>> {
+    let is_checkout =
+        |path: &Path| path.join("images/boards").is_dir() && path.join("kernel-config").is_dir();
+    if let Some(named) = named {
+        // As the working directory is told: caches know a checkout by the path at which it really is.
+        let real = fs::canonicalize(named).ok();
+        let Some(root) = real.filter(|path| is_checkout(path)) else {
+            return Err(HostLacks(format!(
+                "--checkout: {}: is no checkout of Holdfast: there is no images/boards and kernel-config in it",
+                named.display()
+            ))
+            .into());
+        };
+        return Ok(Some(root));
+    }
+    let start = working_directory()?;
+    let started_by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let around =
+        |path: &PathBuf| path.ancestors().find(|path| is_checkout(path)).map(Path::to_path_buf);
+    Ok(around(&start).or_else(|| started_by_cargo.as_ref().and_then(around)))
+}
+
+fn working_directory() -> Result<PathBuf> {
+    std::env::current_dir().context("cannot tell the working directory")
 }
 
 /// Refuses a path that compilers would not find again in their own flags.
@@ -322,6 +350,23 @@ mod tests {
             let error = read(bytes).unwrap_err().to_string();
             assert!(error.contains("log: is in UTF-16; save it as UTF-8"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_checkout_that_is_named_is_taken_and_what_is_none_is_refused() {
+        let scratch = tempfile::tempdir().unwrap();
+        let named = scratch.path().join("holdfast");
+        fs::create_dir_all(named.join("images/boards")).unwrap();
+        for path in [&named, &scratch.path().join("nowhere")] {
+            let error = checkout(Some(path)).unwrap_err().to_string();
+            let start = format!("--checkout: {}: is no checkout of Holdfast", path.display());
+            assert!(error.starts_with(&start), "{error}");
+        }
+        fs::create_dir(named.join("kernel-config")).unwrap();
+        let link = scratch.path().join("link");
+        symlink(&named, &link).unwrap();
+        let real = fs::canonicalize(&named).unwrap();
+        assert_eq!(checkout(Some(&link)).unwrap(), Some(real));
     }
 
     #[test]

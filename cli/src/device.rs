@@ -18,7 +18,7 @@ pub enum DeviceCommand {
 #[command(
     after_help = "Reads what the device's serial console has shown, from a file or from standard \
                   input, and takes the last status that init printed.\n\n\
-                  Example: cargo holdfast device status console.log"
+                  Example: holdfast device status console.log"
 )]
 pub struct StatusArgs {
     /// A log of the console; standard input when not given.

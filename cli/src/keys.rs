@@ -1,10 +1,11 @@
 //! `key`: making keys of one's own, and looking at any.
 
+use crate::invocation::Invocation;
 use crate::release;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_builder::failure::HostLacks;
-use holdfast_builder::workspace::{self, Workspace};
+use holdfast_builder::workspace;
 use holdfast_builder::{development_keys, key_pair};
 use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::key::{PrivateKey, PublicKey};
@@ -37,7 +38,7 @@ pub(crate) enum Purpose {
 #[command(
     after_help = "Writes NAME.pem, readable by you alone, and NAME.pub.pem. Keep the first off this \
                   machine; put the second into an image manifest, under [trust].\n\n\
-                  Example: cargo holdfast key new --for app --output keys/oem.pem"
+                  Example: holdfast key new --for app --output keys/oem.pem"
 )]
 pub struct NewArgs {
     /// What it is to sign.
@@ -50,7 +51,7 @@ pub struct NewArgs {
 
 /// Arguments of `key show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast key show keys/oem.pub.pem")]
+#[command(after_help = "Example: holdfast key show keys/oem.pub.pem")]
 pub struct ShowArgs {
     /// A PEM file of a key.
     key: PathBuf,
@@ -59,11 +60,11 @@ pub struct ShowArgs {
     json: bool,
 }
 
-pub(crate) fn run(workspace: &Workspace, command: &KeyCommand) -> Result<()> {
+pub(crate) fn run(invocation: &Invocation, command: &KeyCommand) -> Result<()> {
     match command {
         KeyCommand::New(args) => new(args),
-        KeyCommand::Show(args) => show(workspace, args),
-        KeyCommand::Rotate(args) => release::rotate(workspace, args),
+        KeyCommand::Show(args) => show(invocation, args),
+        KeyCommand::Rotate(args) => release::rotate(invocation, args),
     }
 }
 
@@ -85,7 +86,7 @@ fn new(args: &NewArgs) -> Result<()> {
     Ok(())
 }
 
-fn show(workspace: &Workspace, args: &ShowArgs) -> Result<()> {
+fn show(invocation: &Invocation, args: &ShowArgs) -> Result<()> {
     // What is no text is refused below, by what it is.
     let bytes = workspace::read(&args.key)?;
     let private = String::from_utf8_lossy(&bytes).contains("PRIVATE KEY");
@@ -101,7 +102,9 @@ fn show(workspace: &Workspace, args: &ShowArgs) -> Result<()> {
         }
     };
     let kind = if private { "private" } else { "public" };
-    let ours = args.key.starts_with(development_keys::directory(workspace));
+    let root = invocation.checkout()?;
+    let ours = development_keys::directory_in(root.as_deref())
+        .is_some_and(|directory| args.key.starts_with(directory));
     if args.json {
         println!(
             "{}",

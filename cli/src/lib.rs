@@ -11,13 +11,14 @@ mod crash;
 mod device;
 mod flash;
 mod image;
+mod invocation;
 mod keys;
 mod release;
 mod run;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use holdfast_builder::workspace::Workspace;
+pub use invocation::{Invocation, Options};
 use std::path::PathBuf;
 
 /// What the exit codes of the host tools say.
@@ -93,26 +94,38 @@ pub(crate) struct ImageArgs {
     pub(crate) debug: Option<String>,
 }
 
+/// A command line whose examples begin with `program` instead of `holdfast`.
+#[must_use]
+pub fn typed_as(command: clap::Command, program: &str) -> clap::Command {
+    let command = match command.get_after_help().map(ToString::to_string) {
+        Some(help) => command.after_help(
+            help.replace("Example: holdfast ", &format!("Example: {program} "))
+                .replace("&& holdfast ", &format!("&& {program} ")),
+        ),
+        None => command,
+    };
+    command.mut_subcommands(|command| typed_as(command, program))
+}
+
 /// Runs a command to its end.
 ///
 /// # Errors
 /// It could not do what it is there for; [`holdfast_builder::failure::end`] prints why.
-pub fn run(command: Command) -> Result<()> {
-    let workspace = Workspace::find()?;
+pub fn run(invocation: &Invocation, command: Command) -> Result<()> {
     match command {
-        Command::Run(args) => run::run(&workspace, &args),
-        Command::Image(ImageCommand::Build(args)) => image::build_command(&workspace, &args),
+        Command::Run(args) => run::run(invocation, &args),
+        Command::Image(ImageCommand::Build(args)) => image::build_command(invocation, &args),
         Command::Image(ImageCommand::Show(args)) => image::show_command(&args),
         Command::Image(ImageCommand::Sign(args)) => image::sign_command(&args),
         Command::Image(ImageCommand::Verify(args)) => image::verify_command(&args),
-        Command::Image(ImageCommand::Sources(args)) => image::sources_command(&workspace, &args),
+        Command::Image(ImageCommand::Sources(args)) => image::sources_command(invocation, &args),
         Command::Image(ImageCommand::AppendApp(args)) => image::append_command(&args),
-        Command::App(command) => app::run(&workspace, &command),
-        Command::Key(command) => keys::run(&workspace, &command),
-        Command::Flash(args) => flash::run(&workspace, &args),
-        Command::Release(command) => release::run(&workspace, &command),
+        Command::App(command) => app::run(invocation, &command),
+        Command::Key(command) => keys::run(invocation, &command),
+        Command::Flash(args) => flash::run(invocation, &args),
+        Command::Release(command) => release::run(invocation, &command),
         Command::Device(command) => device::run(&command),
-        Command::Crash(command) => crash::run(&workspace, &command),
+        Command::Crash(command) => crash::run(invocation, &command),
     }
 }
 
@@ -127,7 +140,7 @@ mod tests {
                 command.get_subcommands().filter(|c| c.get_name() != "help").for_each(check);
             } else {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(help.contains("Example: cargo holdfast"), "{}", command.get_name());
+                assert!(help.contains("Example: holdfast "), "{}", command.get_name());
             }
         }
         let command = Command::augment_subcommands(clap::Command::new("holdfast"));

@@ -3,13 +3,14 @@
 //! Whatever is signed can be signed elsewhere: the metadata waits as a draft in the repository until it
 //! has its signatures.
 
+use crate::invocation::Invocation;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_builder::development_keys;
 use holdfast_builder::failure::HostLacks;
 use holdfast_builder::key_pair;
 use holdfast_builder::output;
-use holdfast_builder::workspace::{self, Workspace};
+use holdfast_builder::workspace;
 use holdfast_core::release::Repository as Name;
 use holdfast_core::release::metadata::{Role, Root, Targets};
 use holdfast_core::reset::{Order, Partitions};
@@ -85,7 +86,7 @@ pub(crate) struct KeyArgs {
     after_help = "Without keys, the repository is a development one. With them, the root is signed by --key, \
                   or elsewhere: --emit-bytes root.bytes; sign those bytes (Ed25519; `openssl pkeyutl -sign \
                   -rawin`); `release sign`; and come back with --draft.\n\n\
-                  Example: cargo holdfast release new target/updates/os"
+                  Example: holdfast release new target/updates/os"
 )]
 pub struct NewArgs {
     /// Directory of the repository.
@@ -101,7 +102,7 @@ pub struct NewArgs {
 #[command(
     after_help = "A release takes the place of an earlier one of the same component, product and board. What is \
                   published was verified first, by the code that devices have.\n\n\
-                  Example: cargo holdfast release publish target/updates/os --image target/holdfast/fleet.img"
+                  Example: holdfast release publish target/updates/os --image target/holdfast/fleet.img"
 )]
 pub struct PublishArgs {
     /// Directory of the repository.
@@ -129,7 +130,7 @@ pub struct PublishArgs {
     after_help = "Names all keys of the next root: those that are not named are out from then on. It is signed by \
                   the keys of the present root and by its own; what is published is signed anew by the online \
                   key.\n\n\
-                  Example: cargo holdfast key rotate target/updates/os --root new-root.pub.pem --targets \
+                  Example: holdfast key rotate target/updates/os --root new-root.pub.pem --targets \
                   targets.pub.pem --online online.pub.pem --key root.pem --key new-root.pem --key online.pem"
 )]
 pub struct RotateArgs {
@@ -153,7 +154,7 @@ pub(crate) enum Waiting {
 /// Arguments of `release sign`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: cargo holdfast release sign target/updates/os --draft targets --public targets.pub.pem \
+    after_help = "Example: holdfast release sign target/updates/os --draft targets --public targets.pub.pem \
                   --signature targets.signature"
 )]
 pub struct SignArgs {
@@ -172,9 +173,7 @@ pub struct SignArgs {
 
 /// Arguments of `release refresh`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: cargo holdfast release refresh target/updates/os --key online.pem"
-)]
+#[command(after_help = "Example: holdfast release refresh target/updates/os --key online.pem")]
 pub struct RefreshArgs {
     /// Directory of the repository.
     directory: PathBuf,
@@ -189,7 +188,7 @@ pub struct RefreshArgs {
 
 /// Arguments of `release show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast release show target/updates/os")]
+#[command(after_help = "Example: holdfast release show target/updates/os")]
 pub struct ShowArgs {
     /// Directory of the repository.
     directory: PathBuf,
@@ -200,9 +199,7 @@ pub struct ShowArgs {
 
 /// Arguments of `release verify`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: cargo holdfast release verify target/updates/os --root os.root.json"
-)]
+#[command(after_help = "Example: holdfast release verify target/updates/os --root os.root.json")]
 pub struct VerifyArgs {
     /// Directory of the repository.
     directory: PathBuf,
@@ -216,7 +213,7 @@ pub struct VerifyArgs {
 #[command(
     after_help = "Write the file to a card or stick as it is (`dd`), without a partition table. A device looks at it when \
                   it is plugged in or switched on, and believes it as little as it believes a server.\n\n\
-                  Example: cargo holdfast release bundle --os target/updates/os --output card.img"
+                  Example: holdfast release bundle --os target/updates/os --output card.img"
 )]
 pub struct BundleArgs {
     /// Repository of the OS.
@@ -230,12 +227,12 @@ pub struct BundleArgs {
     output: PathBuf,
 }
 
-pub(crate) fn run(workspace: &Workspace, command: &ReleaseCommand) -> Result<()> {
+pub(crate) fn run(invocation: &Invocation, command: &ReleaseCommand) -> Result<()> {
     match command {
-        ReleaseCommand::New(args) => new(workspace, args),
-        ReleaseCommand::Publish(args) => publish(workspace, args),
+        ReleaseCommand::New(args) => new(invocation, args),
+        ReleaseCommand::Publish(args) => publish(invocation, args),
         ReleaseCommand::Sign(args) => sign(args),
-        ReleaseCommand::Refresh(args) => refresh(workspace, args),
+        ReleaseCommand::Refresh(args) => refresh(invocation, args),
         ReleaseCommand::Show(args) => show(args),
         ReleaseCommand::Verify(args) => verify(args),
         ReleaseCommand::Bundle(args) => bundle(args),
@@ -256,10 +253,10 @@ fn lifetimes(days: Option<u16>) -> Lifetimes {
 }
 
 impl RoleArgs {
-    fn roles(&self, workspace: &Workspace) -> Result<Roles> {
+    fn roles(&self, invocation: &Invocation) -> Result<Roles> {
         let named = [(&self.root, "root"), (&self.targets, "targets"), (&self.online, "online")];
         if named.iter().all(|(keys, _)| keys.is_empty()) {
-            let key = development_keys::release(workspace)?.public();
+            let key = development_key(invocation, "--root, --targets and --online")?.public();
             return Ok(development_keys::one_key_roles(key));
         }
         if let Some((_, role)) = named.iter().find(|(keys, _)| keys.is_empty()) {
@@ -281,20 +278,27 @@ impl RoleArgs {
     }
 }
 
-fn load_keys(workspace: &Workspace, paths: &[PathBuf]) -> Result<Vec<PrivateKey>> {
+/// The key that stands for those that were not named with `options`.
+fn development_key(invocation: &Invocation, options: &str) -> Result<PrivateKey> {
+    let why =
+        format!("name keys with {options}: without, the development key of a checkout is taken");
+    development_keys::release(&invocation.workspace(&why)?)
+}
+
+fn load_keys(invocation: &Invocation, paths: &[PathBuf]) -> Result<Vec<PrivateKey>> {
     if paths.is_empty() {
-        return Ok(vec![development_keys::release(workspace)?]);
+        return Ok(vec![development_key(invocation, "--key")?]);
     }
     paths.iter().map(|path| Ok(PrivateKey::load(path)?)).collect()
 }
 
 impl KeyArgs {
     /// None, where a draft is put aside without a key named: it is signed elsewhere alone.
-    fn load(&self, workspace: &Workspace) -> Result<Vec<PrivateKey>> {
+    fn load(&self, invocation: &Invocation) -> Result<Vec<PrivateKey>> {
         if self.emit_bytes.is_some() && self.keys.is_empty() {
             return Ok(Vec::new());
         }
-        load_keys(workspace, &self.keys)
+        load_keys(invocation, &self.keys)
     }
 }
 
@@ -357,11 +361,11 @@ fn prepare(
     if args.draft { read_draft(directory, waiting) } else { make() }
 }
 
-fn new(workspace: &Workspace, args: &NewArgs) -> Result<()> {
-    let keys = args.keys.load(workspace)?;
+fn new(invocation: &Invocation, args: &NewArgs) -> Result<()> {
+    let keys = args.keys.load(invocation)?;
     let lifetime = lifetimes(args.keys.days).root;
     let mut draft = prepare(&args.keys, &args.directory, Waiting::Root, || {
-        Ok(Repository::first_root(&args.roles.roles(workspace)?, lifetime, now()?)?)
+        Ok(Repository::first_root(&args.roles.roles(invocation)?, lifetime, now()?)?)
     })?;
     Repository::sign_first_root(&mut draft, &keys)?;
     if put_aside(&args.keys, &args.directory, Waiting::Root, &draft)?.is_some() {
@@ -378,8 +382,8 @@ fn new(workspace: &Workspace, args: &NewArgs) -> Result<()> {
     Ok(())
 }
 
-fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
-    let keys = args.keys.load(workspace)?;
+fn publish(invocation: &Invocation, args: &PublishArgs) -> Result<()> {
+    let keys = args.keys.load(invocation)?;
     let mut repository = Repository::open(&args.directory)?;
     let nothing = args.images.is_empty()
         && args.apps.is_empty()
@@ -453,12 +457,12 @@ fn sign(args: &SignArgs) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn rotate(workspace: &Workspace, args: &RotateArgs) -> Result<()> {
-    let keys = args.keys.load(workspace)?;
+pub(crate) fn rotate(invocation: &Invocation, args: &RotateArgs) -> Result<()> {
+    let keys = args.keys.load(invocation)?;
     let mut repository = Repository::open(&args.directory)?;
     let lifetimes = lifetimes(args.keys.days);
     let mut draft = prepare(&args.keys, &args.directory, Waiting::Root, || {
-        Ok(repository.next_root(&args.roles.roles(workspace)?, lifetimes.root, now()?)?)
+        Ok(repository.next_root(&args.roles.roles(invocation)?, lifetimes.root, now()?)?)
     })?;
     repository.sign_next_root(&mut draft, &keys)?;
     if put_aside(&args.keys, &args.directory, Waiting::Root, &draft)?.is_some() {
@@ -470,8 +474,8 @@ pub(crate) fn rotate(workspace: &Workspace, args: &RotateArgs) -> Result<()> {
     Ok(())
 }
 
-fn refresh(workspace: &Workspace, args: &RefreshArgs) -> Result<()> {
-    let keys = load_keys(workspace, &args.keys)?;
+fn refresh(invocation: &Invocation, args: &RefreshArgs) -> Result<()> {
+    let keys = load_keys(invocation, &args.keys)?;
     let mut repository = Repository::open(&args.directory)?;
     repository.refresh(&keys, lifetimes(args.days), now()?)?;
     for (role, expires) in repository.expires() {

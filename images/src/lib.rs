@@ -7,6 +7,7 @@ mod acceptance;
 pub mod app;
 pub mod append;
 pub mod board;
+pub mod boards;
 pub mod boot;
 pub mod boot_loader;
 pub mod build;

@@ -11,21 +11,26 @@ mod test;
 mod test_programs;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use holdfast::{Invocation, Options};
 use holdfast_builder::failure;
-use holdfast_builder::workspace::Workspace;
 use holdfast_qemu::relay;
 use std::process::ExitCode;
+
+/// What somebody types to start this program.
+const PROGRAM: &str = "cargo holdfast";
 
 /// Build, run, test and measure Holdfast images.
 #[derive(Debug, Parser)]
 #[command(
-    name = "cargo holdfast",
-    bin_name = "cargo holdfast",
+    name = PROGRAM,
+    bin_name = PROGRAM,
     version,
     after_help = format!("{}\n\nExample: cargo holdfast run", holdfast::EXIT_CODES)
 )]
 struct Cli {
+    #[command(flatten)]
+    options: Options,
     #[command(subcommand)]
     command: Command,
 }
@@ -57,23 +62,30 @@ fn main() -> ExitCode {
     if let Some(port) = relay::relay_to() {
         return relay::relay(port);
     }
-    failure::end(dispatch(Cli::parse().command))
+    let matches = command_line().get_matches();
+    let Cli { options, command } = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    failure::end(run(&Invocation { program: PROGRAM, options }, command))
 }
 
-fn dispatch(command: Command) -> Result<()> {
+/// The whole command line, its examples as they are typed in a checkout.
+fn command_line() -> clap::Command {
+    holdfast::typed_as(Cli::command(), PROGRAM)
+}
+
+fn run(invocation: &Invocation, command: Command) -> Result<()> {
+    let workspace = || invocation.workspace("this command is about a checkout");
     match command {
-        Command::Holdfast(command) => holdfast::run(command),
-        Command::Test(args) => test::run(&Workspace::find()?, &args),
-        Command::Measure(args) => measure::run(&Workspace::find()?, &args),
-        Command::Sources(SourcesCommand::Update) => sources::update(&Workspace::find()?),
-        Command::Sources(SourcesCommand::Show) => sources::show(&Workspace::find()?),
+        Command::Holdfast(command) => holdfast::run(invocation, command),
+        Command::Test(args) => test::run(&workspace()?, &args),
+        Command::Measure(args) => measure::run(&workspace()?, &args),
+        Command::Sources(SourcesCommand::Update) => sources::update(&workspace()?),
+        Command::Sources(SourcesCommand::Show) => sources::show(&workspace()?),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn every_command_has_help_with_an_example() {
@@ -82,10 +94,21 @@ mod tests {
                 command.get_subcommands().filter(|c| c.get_name() != "help").for_each(check);
             } else {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(help.contains("Example: cargo holdfast"), "{}", command.get_name());
+                let name = command.get_name();
+                assert!(help.contains("Example: cargo holdfast "), "{name}: {help}");
+                assert!(!help.contains("Example: holdfast "), "{name}: {help}");
             }
         }
-        Cli::command().debug_assert();
-        check(&Cli::command());
+        command_line().debug_assert();
+        check(&command_line());
+    }
+
+    #[test]
+    fn the_host_tools_commands_are_there_beside_the_contributors() {
+        let command = command_line();
+        let names: Vec<&str> = command.get_subcommands().map(clap::Command::get_name).collect();
+        for name in ["run", "image", "app", "release", "flash", "test", "measure", "sources"] {
+            assert!(names.contains(&name), "{name} is not among {names:?}");
+        }
     }
 }

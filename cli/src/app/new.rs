@@ -1,5 +1,6 @@
 //! `app new`: the directory of an app that runs.
 
+use crate::invocation::Invocation;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use holdfast_builder::process;
@@ -12,7 +13,7 @@ use std::path::PathBuf;
 
 /// Arguments of `app new`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast app new pump && cargo holdfast run --app pump")]
+#[command(after_help = "Example: holdfast app new pump && holdfast run --app pump")]
 pub struct NewArgs {
     /// Directory to make; its last part is the app's name.
     directory: PathBuf,
@@ -66,7 +67,7 @@ publish = false
 [workspace]
 "#;
 
-pub(crate) fn run(args: &NewArgs) -> Result<()> {
+pub(crate) fn run(invocation: &Invocation, args: &NewArgs) -> Result<()> {
     let path = &args.directory;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if let Err(reason) = component::check_name(name) {
@@ -95,7 +96,7 @@ pub(crate) fn run(args: &NewArgs) -> Result<()> {
     }
     println!("{}", path.display());
     let word = process::shell_word(&path.display().to_string());
-    println!("run it: cargo holdfast run --app {word}");
+    println!("run it: {} run --app {word}", invocation.program);
     Ok(())
 }
 

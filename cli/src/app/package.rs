@@ -1,14 +1,14 @@
 //! `app build`, `app pack`, `app sign` and `app show`.
 
+use crate::invocation::Invocation;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use holdfast_builder::failure::HostLacks;
 use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::output;
-use holdfast_builder::workspace::{self, Workspace};
+use holdfast_builder::workspace;
 use holdfast_core::package::SIGNATURE_BYTES;
 use holdfast_images::app;
-use holdfast_images::board::Board;
 use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::root::EntryKind;
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 #[command(
     after_help = "Compiles a Cargo package, or the C files in src/, for the device. An app without \
                   either brings its program below root/.\n\n\
-                  Example: cargo holdfast app build examples/hello"
+                  Example: holdfast app build examples/hello"
 )]
 pub struct BuildArgs {
     /// App directory.
@@ -29,7 +29,7 @@ pub struct BuildArgs {
 
 /// Arguments of `app pack`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast app pack examples/hello --output hello.package")]
+#[command(after_help = "Example: holdfast app pack examples/hello --output hello.package")]
 pub struct PackArgs {
     /// App directory.
     directory: PathBuf,
@@ -50,7 +50,7 @@ pub struct PackArgs {
     after_help = "With a key at hand: --key oem.pem. With a key kept elsewhere: write the bytes to \
                   sign with --public oem.pub.pem --emit-bytes FILE, sign them there (Ed25519), and \
                   come back with --public oem.pub.pem --signature FILE.\n\n\
-                  Example: cargo holdfast app sign hello.package --key oem.pem"
+                  Example: holdfast app sign hello.package --key oem.pem"
 )]
 pub struct SignArgs {
     /// The package; it is signed in place.
@@ -71,7 +71,7 @@ pub struct SignArgs {
 
 /// Arguments of `app show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast app show hello.package --key oem.pub.pem")]
+#[command(after_help = "Example: holdfast app show hello.package --key oem.pub.pem")]
 pub struct ShowArgs {
     /// A package.
     package: PathBuf,
@@ -83,23 +83,29 @@ pub struct ShowArgs {
     json: bool,
 }
 
-pub(crate) fn build(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
-    let app = ImageBuilder::new(workspace, false, false)?.app(&args.directory)?;
+/// Why an app is built in a checkout.
+const COMPILES: &str =
+    "an app is compiled as a checkout says, with its toolchain and the profile of its programs";
+
+pub(crate) fn build(invocation: &Invocation, args: &BuildArgs) -> Result<()> {
+    let workspace = invocation.workspace(COMPILES)?;
+    let app = ImageBuilder::new(&workspace, false, false)?.app(&args.directory)?;
     for (path, file) in &app.files {
         println!("{:>9}  /{path}", file.bytes.len());
     }
     Ok(())
 }
 
-pub(crate) fn pack(workspace: &Workspace, args: &PackArgs) -> Result<()> {
+pub(crate) fn pack(invocation: &Invocation, args: &PackArgs) -> Result<()> {
     // Cheap mistakes are said before a compiler is fetched and run.
     if !args.board.is_empty() {
-        Board::of_option(&workspace.root.join("images/boards"), &args.board)?;
+        invocation.boards()?.of_option(&args.board)?;
     }
     destination::check(&args.output)?;
     app::refuse_output(&args.directory, &args.output)?;
+    let workspace = invocation.workspace(COMPILES)?;
     workspace.refuse_tracked(&args.output)?;
-    let app = ImageBuilder::new(workspace, false, false)?.app(&args.directory)?;
+    let app = ImageBuilder::new(&workspace, false, false)?.app(&args.directory)?;
     let bytes = package::pack(&app, &args.product, &args.board)?;
     workspace::write(&args.output, &bytes)?;
     let output = args.output.display();

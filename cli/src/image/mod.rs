@@ -8,6 +8,7 @@ pub(crate) use sign::{SignArgs, sign_command};
 pub(crate) use sources::{SourcesArgs, sources_command};
 pub(crate) use verify::{VerifyArgs, verify_command, verify_image};
 
+use crate::invocation::Invocation;
 use crate::{ImageArgs, SourceArgs};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -23,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 /// Arguments of `image build`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast image build --image images/hello.toml")]
+#[command(after_help = "Example: holdfast image build --image images/hello.toml")]
 pub struct BuildArgs {
     #[command(flatten)]
     image: ImageArgs,
@@ -42,7 +43,7 @@ pub struct BuildArgs {
 
 /// Arguments of `image show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast image show target/holdfast/hello.img")]
+#[command(after_help = "Example: holdfast image show target/holdfast/hello.img")]
 pub struct ShowArgs {
     /// An image.
     image: PathBuf,
@@ -57,7 +58,7 @@ pub struct ShowArgs {
     after_help = "The OS in the image stays as it was signed. The image lists the app already: by a package that \
                   it has, which is replaced, or by `component_id` and `name` in its image manifest. Whatever \
                   its device would refuse is refused here.\n\n\
-                  Example: cargo holdfast image append-app target/holdfast/pump.img pump.package"
+                  Example: holdfast image append-app target/holdfast/pump.img pump.package"
 )]
 pub struct AppendArgs {
     /// An image that no device has run from.
@@ -74,8 +75,12 @@ pub(crate) fn manifest_path(workspace: &Workspace, named: Option<&PathBuf>) -> P
     named.cloned().unwrap_or_else(|| workspace.root.join(DEFAULT_MANIFEST))
 }
 
-pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
-    let manifest = manifest_path(workspace, args.image.manifest.as_ref());
+/// Why an image is built in a checkout.
+pub(crate) const BUILDS: &str = "an image is built from the sources in a checkout";
+
+pub(crate) fn build_command(invocation: &Invocation, args: &BuildArgs) -> Result<()> {
+    let workspace = invocation.workspace(BUILDS)?;
+    let manifest = manifest_path(&workspace, args.image.manifest.as_ref());
     // A broken manifest, or no place for the image, is said before a toolchain is fetched for it.
     ImageManifest::load(&manifest)?;
     args.output.as_deref().map(build::check_output).transpose()?;
@@ -83,7 +88,7 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
     if args.production && debug.is_some() {
         bail!("--debug: is for development images; leave it or --production out");
     }
-    let mut builder = ImageBuilder::new(workspace, args.sources.locked, args.production)?;
+    let mut builder = ImageBuilder::new(&workspace, args.sources.locked, args.production)?;
     builder.debug(debug.as_deref());
     let built = builder.build_for(board.as_deref(), &manifest, apps, args.output.as_deref())?;
     let image = show::show(&built.path)?;
@@ -106,7 +111,7 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
         println!("slot: {} bytes, root hash {}", image.slot_bytes, image.root_hash);
         if image.boot == BootStatus::Unsigned {
             let word = process::shell_word(&built.path.display().to_string());
-            println!("not signed yet: `cargo holdfast image sign {word}`");
+            println!("not signed yet: `{} image sign {word}`", invocation.program);
         }
     }
     Ok(())

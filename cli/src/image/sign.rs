@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
                   sign DIR/slot-a.bytes and DIR/slot-b.bytes there (RSA, PKCS #1 v1.5, SHA-256; \
                   `openssl dgst -sha256 -sign`) into slot-a.signature and slot-b.signature; and come \
                   back with --public current.pub.pem --signatures DIR.\n\n\
-                  Example: cargo holdfast image sign target/holdfast/pump.img --key current.pem"
+                  Example: holdfast image sign target/holdfast/pump.img --key current.pem"
 )]
 pub struct SignArgs {
     /// The image; its slot A is signed in place.

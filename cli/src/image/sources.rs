@@ -1,5 +1,6 @@
 //! `image sources`: the corresponding source of what in an image is under the GPL: kernel and boot loader.
 
+use crate::invocation::Invocation;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_builder::kernel::patches::Patch;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
     after_help = "Kernel and boot loader with the configurations they were built with, how to build them, and \
                   the hashes of all of it: what the GPL asks of who ships the image. Run it in the checkout \
                   that the image is from (`image show` names the commit).\n\n\
-                  Example: cargo holdfast image sources target/holdfast/hello.img --output hello-sources"
+                  Example: holdfast image sources target/holdfast/hello.img --output hello-sources"
 )]
 pub struct SourcesArgs {
     /// An image.
@@ -29,12 +30,15 @@ pub struct SourcesArgs {
     output: PathBuf,
 }
 
-pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Result<()> {
-    host::ensure(&[host::KERNEL, host::SOURCE_PACKAGES])?;
+pub(crate) fn sources_command(invocation: &Invocation, args: &SourcesArgs) -> Result<()> {
     let image = args.image.display();
     if args.output.symlink_metadata().is_ok() {
         bail!("{}: is there already", args.output.display());
     }
+    let workspace = &invocation.workspace(
+        "kernel and boot loader are built again, to see that their sources are the image's",
+    )?;
+    host::ensure(&[host::KERNEL, host::SOURCE_PACKAGES])?;
     let shown = super::show_image(&args.image)?;
     let provenance = shown
         .provenance

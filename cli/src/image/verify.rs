@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
                   the signature, hashes and board of both slots, and every block of their root file \
                   systems. App packages are the device's own to check. Fails unless the slot that \
                   boots first is sound.\n\n\
-                  Example: cargo holdfast image verify target/holdfast/hello.img"
+                  Example: holdfast image verify target/holdfast/hello.img"
 )]
 pub struct VerifyArgs {
     /// An image.
