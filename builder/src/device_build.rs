@@ -326,7 +326,7 @@ pub fn strip(program: &Path, symbols: &Path) -> Result<Vec<u8>> {
     let context = || format!("cannot write {}", kept.display());
     let copy = tempfile::NamedTempFile::new_in(symbols).with_context(context)?;
     fs::copy(program, copy.path()).with_context(context)?;
-    copy.persist(&kept).with_context(context)?;
+    copy.persist(&kept).map_err(|error| error.error).with_context(context)?;
     let stripped = tempfile::NamedTempFile::new_in(symbols).context("cannot make a file")?;
     process::output(
         Command::new("arm-linux-gnueabihf-strip")

@@ -3,7 +3,6 @@
 use crate::output;
 use anyhow::{Error, Result, anyhow};
 use holdfast_qemu::HarnessError;
-use std::fmt::Write;
 use std::process::ExitCode;
 
 /// The host lacks something, or was used wrongly: exit code 2.
@@ -27,7 +26,7 @@ pub fn end(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", chain(&error));
+            eprintln!("error: {error:#}");
             exit_code(&error)
         }
     }
@@ -47,23 +46,6 @@ pub fn exit_code(error: &Error) -> ExitCode {
         }
     }
     ExitCode::from(1)
-}
-
-/// The error with its causes, each said once.
-pub fn chain(error: &Error) -> String {
-    let mut text = String::new();
-    for cause in error.chain() {
-        let cause = cause.to_string();
-        if text.ends_with(&cause) {
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{cause}");
-    }
-    text
 }
 
 #[cfg(test)]

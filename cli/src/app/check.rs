@@ -49,8 +49,8 @@ pub(crate) fn run(invocation: &Invocation, args: &CheckArgs) -> Result<()> {
                 sound.push((path, manifest));
             }
             Err(error) => {
-                let chain = holdfast_builder::failure::chain(&error.into());
-                faults.extend(chain.lines().map(str::to_owned));
+                let fault = format!("{:#}", anyhow::Error::from(error));
+                faults.extend(fault.lines().map(str::to_owned));
             }
         }
     }

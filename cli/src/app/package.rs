@@ -1,7 +1,7 @@
 //! `app build`, `app pack`, `app sign` and `app show`.
 
 use crate::invocation::Invocation;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow};
 use clap::Args;
 use holdfast_builder::failure::HostLacks;
 use holdfast_builder::image::ImageBuilder;
@@ -10,9 +10,10 @@ use holdfast_builder::workspace;
 use holdfast_core::package::SIGNATURE_BYTES;
 use holdfast_images::app;
 use holdfast_images::destination;
+use holdfast_images::hex;
 use holdfast_images::key::{PrivateKey, PublicKey};
+use holdfast_images::package::{self, PackError};
 use holdfast_images::root::EntryKind;
-use holdfast_images::{hex, package};
 use std::path::PathBuf;
 
 /// Arguments of `app build`.
@@ -117,7 +118,7 @@ pub(crate) fn sign(args: &SignArgs) -> Result<()> {
     // It is read, and then written.
     destination::check_file(&args.package)?;
     let mut bytes = workspace::read(&args.package)?;
-    let named = |error| anyhow!("{}: {error}", args.package.display());
+    let named = |error: PackError| Error::from(error).context(args.package.display().to_string());
     let public = match (&args.key, &args.public) {
         (Some(key), _) => {
             let key = PrivateKey::load(key)?;
@@ -156,7 +157,7 @@ pub(crate) fn sign(args: &SignArgs) -> Result<()> {
 
 pub(crate) fn show(args: &ShowArgs) -> Result<()> {
     let bytes = workspace::read(&args.package)?;
-    let named = |error| anyhow!("{}: {error}", args.package.display());
+    let named = |error: PackError| Error::from(error).context(args.package.display().to_string());
     let package = package::read(&bytes).map_err(named)?;
     let header = &package.header;
     let keys = args.keys.iter().map(|path| PublicKey::load(path)).collect::<Result<Vec<_>, _>>()?;
