@@ -12,7 +12,7 @@ const CROSS_COMPILE: &str = "arm-linux-gnueabihf-";
 const FOREIGN: [&str; 5] = ["MAKEFLAGS", "MFLAGS", "KBUILD_OUTPUT", "KCFLAGS", "LOCALVERSION"];
 
 /// The compiler in its own words.
-pub fn compiler() -> Result<String> {
+pub(crate) fn compiler() -> Result<String> {
     let version = process::output(Command::new(format!("{CROSS_COMPILE}gcc")).arg("--version"))?;
     Ok(version.lines().next().unwrap_or_default().to_owned())
 }

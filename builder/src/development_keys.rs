@@ -21,11 +21,14 @@ use std::path::{Path, PathBuf};
 const DIRECTORY: &str = "images/keys/development";
 
 /// The key that signs apps.
-pub fn app(workspace: &Workspace) -> Result<PrivateKey> {
+pub(crate) fn app(workspace: &Workspace) -> Result<PrivateKey> {
     ed25519(workspace, "app")
 }
 
 /// The key that signs the metadata of releases, in every role.
+///
+/// # Errors
+/// It cannot be made or read, or is not marked as a development key.
 pub fn release(workspace: &Workspace) -> Result<PrivateKey> {
     ed25519(workspace, "release")
 }
@@ -40,6 +43,9 @@ fn ed25519(workspace: &Workspace, name: &str) -> Result<PrivateKey> {
 }
 
 /// Who vouches for the servers of development images: made where there is none.
+///
+/// # Errors
+/// It cannot be made or read.
 pub fn authority(workspace: &Workspace) -> Result<Authority> {
     let path = file(workspace, "authority", |path| {
         let made = Authority::new()?;
@@ -55,7 +61,7 @@ pub fn authority(workspace: &Workspace) -> Result<Authority> {
 }
 
 /// The three development keys of the boot loader, in the order of its key names.
-pub fn boot(workspace: &Workspace) -> Result<[BootSigningKey; 3]> {
+pub(crate) fn boot(workspace: &Workspace) -> Result<[BootSigningKey; 3]> {
     let load = |name: &str| -> Result<BootSigningKey> {
         let path = file(workspace, &format!("boot-{name}"), marked_rsa)?;
         let key = BootSigningKey::load(&path)?;
@@ -69,6 +75,9 @@ pub fn boot(workspace: &Workspace) -> Result<[BootSigningKey; 3]> {
 }
 
 /// Who signs what is made from a development image.
+///
+/// # Errors
+/// The keys cannot be made or read, or there is no such board.
 pub fn signer(workspace: &Workspace, board: &str) -> Result<Signer> {
     let [key, ..] = boot(workspace)?;
     let boards = workspace.root.join("images/boards");

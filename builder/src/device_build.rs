@@ -54,7 +54,7 @@ pub enum DebugInfo {
 
 impl<'a> DeviceBuilder<'a> {
     /// A builder with this toolchain, whose Zig is `zig`.
-    pub fn new(workspace: &'a Workspace, toolchain: Toolchain, zig: &Pin) -> Result<Self> {
+    pub(crate) fn new(workspace: &'a Workspace, toolchain: Toolchain, zig: &Pin) -> Result<Self> {
         let path = workspace.root.join("Cargo.toml");
         let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
             .with_context(|| path.display().to_string())?;
@@ -78,6 +78,9 @@ impl<'a> DeviceBuilder<'a> {
 
     /// Builds the package in `directory`, or finds it in the cache, and returns its programs by name, with
     /// symbols. They stay there until a package with a program of the same name is built.
+    ///
+    /// # Errors
+    /// It does not build; what the compiler says is in the message.
     pub fn build(
         &self,
         directory: &Path,
@@ -92,6 +95,9 @@ impl<'a> DeviceBuilder<'a> {
 
     /// Finds the programs of a package in the cache, or builds them and keeps them there. `settings` is what
     /// they depend on beside the files of the checkout and the compiler.
+    ///
+    /// # Errors
+    /// As `build`, or the cache cannot be used.
     pub fn cached(
         &self,
         directory: &Path,
@@ -318,6 +324,9 @@ fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
 }
 
 /// The bytes of a program without its symbols; the program with them is kept in `symbols`.
+///
+/// # Errors
+/// `strip` is missing or fails, or the files cannot be written.
 pub fn strip(program: &Path, symbols: &Path) -> Result<Vec<u8>> {
     workspace::make_directory(symbols)?;
     let name = program.file_name().with_context(|| format!("{} is no file", program.display()))?;

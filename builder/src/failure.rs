@@ -33,7 +33,7 @@ pub fn end(result: Result<()>) -> ExitCode {
 }
 
 /// The one place where exit codes are chosen.
-pub fn exit_code(error: &Error) -> ExitCode {
+fn exit_code(error: &Error) -> ExitCode {
     for cause in error.chain() {
         if cause.is::<HostLacks>() {
             return ExitCode::from(2);

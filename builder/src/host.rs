@@ -85,6 +85,9 @@ pub(crate) const DEBIAN_RUST: &[Need] = &[
 
 /// Makes sure that everything needed is there: installs what is missing where that is possible
 /// without asking, names it otherwise.
+///
+/// # Errors
+/// Something is missing and cannot be installed; the message names the packages.
 pub fn ensure(groups: &[&[Need]]) -> Result<()> {
     let packages = missing_packages(groups);
     if packages.is_empty() {

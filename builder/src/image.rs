@@ -64,6 +64,9 @@ pub struct ImageBuilder<'a> {
 impl<'a> ImageBuilder<'a> {
     /// The tools of this host; `locked` refuses sources that are not the pinned ones, `production` that and what
     /// belongs to development.
+    ///
+    /// # Errors
+    /// The host lacks something that cannot be installed, or a source is not the pinned one and must be.
     pub fn new(workspace: &'a Workspace, locked: bool, production: bool) -> Result<Self> {
         host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL])?;
         let pins = pins::load(workspace)?;
@@ -86,6 +89,9 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// Builds the image of a manifest with further apps, to `output` or its usual place.
+    ///
+    /// # Errors
+    /// Whatever keeps the image from being built; the message names the file and the field.
     pub fn build(
         &self,
         manifest_path: &Path,
@@ -97,6 +103,9 @@ impl<'a> ImageBuilder<'a> {
 
     /// As [`build`](Self::build), for another board than the manifest's where one is given; its usual place
     /// is then below a directory of the board's name.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
     pub fn build_for(
         &self,
         board: Option<&str>,
@@ -429,6 +438,9 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// A checked app, its program built where it comes as source.
+    ///
+    /// # Errors
+    /// Its manifest or its files are refused, or its program does not build.
     pub fn app(&self, directory: &Path) -> Result<App> {
         app::load_manifest(directory)?;
         let symbols = self.workspace.output()?.join("apps.symbols");
@@ -436,6 +448,9 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// The stripped program of an app that is built from source.
+    ///
+    /// # Errors
+    /// As [`app`](Self::app).
     pub fn app_program(&self, directory: &Path) -> Result<Vec<u8>> {
         let app = self.app(directory)?;
         let entry = app.manifest.entry_point.trim_start_matches('/');

@@ -61,6 +61,9 @@ pub struct Kernel {
 
 /// Version and hash of the kernel source on this host. The hash is remembered by the archive's
 /// length and time.
+///
+/// # Errors
+/// The package is not installed, or its archive cannot be read.
 pub fn installed_source(workspace: &Workspace) -> Result<Pin> {
     let version = process::output(Command::new("dpkg-query").args([
         "--show",
@@ -86,6 +89,9 @@ pub(crate) fn merged_fragments(workspace: &Workspace, board: &Board) -> Result<S
 }
 
 /// Builds the board's kernel, or finds it in the cache.
+///
+/// # Errors
+/// Its source is not the pinned one and must be, a rule does not hold, or it does not build.
 pub fn build(
     workspace: &Workspace,
     board: &Board,
@@ -193,6 +199,9 @@ fn configure(
 }
 
 /// The configuration that a board's kernel would be built with.
+///
+/// # Errors
+/// As [`build`], but for the building.
 pub fn configuration(
     workspace: &Workspace,
     board: &Board,
@@ -220,7 +229,7 @@ pub fn configuration(
 }
 
 /// The unpacked source as Debian has it, kept in the cache.
-pub fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
+pub(crate) fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
     let short = source.sha256.get(..16).unwrap_or(&source.sha256);
     let directory = workspace.trees()?.join(format!("kernel/source-{short}"));
     if directory.join("Makefile").is_file() {

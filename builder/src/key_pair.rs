@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Makes an Ed25519 key pair and returns the path of the public key.
+///
+/// # Errors
+/// There is a key already, or the files cannot be written.
 pub fn ed25519(path: &Path, development: bool) -> Result<PathBuf> {
     let secret = random()?;
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -20,6 +23,9 @@ pub fn ed25519(path: &Path, development: bool) -> Result<PathBuf> {
 }
 
 /// Bytes that nobody can guess.
+///
+/// # Errors
+/// The host gives none.
 pub fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom")
@@ -29,6 +35,9 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
 }
 
 /// Makes an RSA key pair as the boot loader's tools read it and returns the path of the public key.
+///
+/// # Errors
+/// There is a key already, `openssl` is missing or fails, or the files cannot be written.
 pub fn rsa(path: &Path) -> Result<PathBuf> {
     let public = path.with_extension("pub.pem");
     for file in [path, &public] {

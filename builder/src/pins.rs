@@ -37,6 +37,9 @@ pub fn path(workspace: &Workspace) -> PathBuf {
 }
 
 /// Reads the pins.
+///
+/// # Errors
+/// The pin file is missing, or is no TOML of pins.
 pub fn load(workspace: &Workspace) -> Result<Pins> {
     let path = path(workspace);
     let text = workspace::read_text(&path)?;
@@ -44,6 +47,9 @@ pub fn load(workspace: &Workspace) -> Result<Pins> {
 }
 
 /// The pin called `name`.
+///
+/// # Errors
+/// There is none; the message says how to make it.
 pub fn pin<'a>(pins: &'a Pins, name: &str) -> Result<&'a Pin> {
     pins.get(name).with_context(|| {
         format!("sources.lock: [{name}] is missing; run `cargo holdfast sources update`")

@@ -12,6 +12,9 @@ use std::process::Command;
 
 /// A command of apt (`apt-get`, `apt-cache`) with an index of source packages of its own, derived
 /// from the archives that the host uses. The host's configuration is not touched.
+///
+/// # Errors
+/// apt is missing, knows no archive of Debian, or cannot fetch the index.
 pub fn apt_with_sources(workspace: &Workspace, program: &str) -> Result<Command> {
     let directory = workspace.cache.join("apt");
     let command = |program: &str| {
@@ -65,6 +68,9 @@ fn source_lines() -> Result<String> {
 }
 
 /// The source package, checked against its pin and unpacked.
+///
+/// # Errors
+/// It is not offered, is not the pinned one where `locked` says that it must be, or cannot be fetched or unpacked.
 pub fn fetch(
     workspace: &Workspace,
     pins: &Pins,
@@ -114,6 +120,9 @@ fn find_dsc(directory: &Path) -> Result<PathBuf> {
 }
 
 /// The newest version of a Debian source package that is offered, with the hash of its `.dsc`.
+///
+/// # Errors
+/// Nothing of that name is offered, or apt fails.
 pub fn offered(workspace: &Workspace, package: &str) -> Result<Pin> {
     let mut command = apt_with_sources(workspace, "apt-cache")?;
     let output = process::output(command.args(["showsrc", "--only-source", package]))?;

@@ -61,7 +61,7 @@ pub struct Toolchain {
 
 impl Toolchain {
     /// Chooses and prepares the toolchain, and says which it is.
-    pub fn prepare(workspace: &Workspace, pins: &Pins, locked: bool) -> Result<Self> {
+    pub(crate) fn prepare(workspace: &Workspace, pins: &Pins, locked: bool) -> Result<Self> {
         host::ensure(&[host::TOOLCHAIN])?;
         let rust = choose_rust(workspace)?;
         pins::accept(pins, rust.name, &rust.pin, locked)?;
@@ -87,6 +87,9 @@ impl Toolchain {
 }
 
 /// The compilers that are on this host, by the names of their pins.
+///
+/// # Errors
+/// A compiler that is there does not answer, or cannot be read.
 pub fn installed(workspace: &Workspace) -> Result<Vec<(String, Pin)>> {
     let found = [rustup_rust(workspace)?, debian_rust(workspace)?];
     Ok(found.into_iter().flatten().map(|rust| (rust.name.to_owned(), rust.pin)).collect())
@@ -306,6 +309,9 @@ fn prepare_zig(workspace: &Workspace, pin: &Pin) -> Result<PathBuf> {
 }
 
 /// The newest Zig that the package index offers, for `sources update`.
+///
+/// # Errors
+/// The package index cannot be reached, or has none for this host.
 pub fn offered_zig(workspace: &Workspace) -> Result<Pin> {
     let scratch = tempfile::tempdir_in(&workspace.cache).context("cannot make a directory")?;
     let mut command = pip()?;

@@ -79,6 +79,9 @@ pub struct SpareFirstStage {
 }
 
 /// Builds the board's U-Boot, or finds it in the cache.
+///
+/// # Errors
+/// Its source cannot be had or is not the pinned one, or it does not build as the board says.
 pub fn build(workspace: &Workspace, board: &Board, pins: &Pins, locked: bool) -> Result<UBoot> {
     host::ensure(&[host::KERNEL])?;
     let _lock = workspace.lock("u-boot")?;

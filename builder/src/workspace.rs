@@ -49,6 +49,9 @@ impl Workspace {
 
     /// Waits until nobody else works on `what` in the cache, and keeps others from it until the
     /// result is dropped. What killed builds have left behind is removed.
+    ///
+    /// # Errors
+    /// The lock cannot be taken.
     pub fn lock(&self, what: &str) -> Result<File> {
         let file = take_lock(&self.cache.join(format!("{what}.lock")), what)?;
         let abandoned = format!(".unfinished-{what}-");
@@ -72,6 +75,9 @@ impl Workspace {
 
     /// Where trees are unpacked and built by `make`, which takes a blank in a path for its end: the cache, where
     /// its path is one that make's files can name, and otherwise a directory of this user's in `/var/tmp`.
+    ///
+    /// # Errors
+    /// The directory in `/var/tmp` cannot be made, or is not this user's alone.
     pub fn trees(&self) -> Result<PathBuf> {
         if is_plain(&self.cache) {
             return Ok(self.cache.clone());
@@ -88,6 +94,9 @@ impl Workspace {
     }
 
     /// Where what is built for this checkout goes.
+    ///
+    /// # Errors
+    /// It cannot be made.
     pub fn output(&self) -> Result<PathBuf> {
         let directory = self.root.join("target/holdfast");
         make_directory(&directory)?;
@@ -95,6 +104,9 @@ impl Workspace {
     }
 
     /// The commit's time in seconds since 1970, by which every image is dated.
+    ///
+    /// # Errors
+    /// Neither git nor `SOURCE_DATE_EPOCH` tells it.
     pub fn build_time(&self) -> Result<u64> {
         if let Some(epoch) = std::env::var_os("SOURCE_DATE_EPOCH") {
             return epoch
@@ -123,6 +135,9 @@ impl Workspace {
     }
 
     /// Refuses an output that is a file of the checkout's commit: programs are made from those.
+    ///
+    /// # Errors
+    /// It is one.
     pub fn refuse_tracked(&self, output: &Path) -> Result<()> {
         let Ok(real) = fs::canonicalize(output) else { return Ok(()) };
         let root = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
@@ -244,22 +259,34 @@ fn take_lock(path: &Path, what: &str) -> Result<File> {
 }
 
 /// Makes a directory with its parents.
+///
+/// # Errors
+/// It cannot be made.
 pub fn make_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot make directory {}", path.display()))
 }
 
 /// Reads a file whole.
+///
+/// # Errors
+/// It cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Reads a text file whole.
+///
+/// # Errors
+/// It cannot be read, or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Reads a text file, or standard input where none is named, with what to call it in a complaint. A byte order mark
 /// is left out, UTF-16 is refused, and what else is no UTF-8 is shown as such.
+///
+/// # Errors
+/// It cannot be read, or is in UTF-16.
 pub fn read_text_or_standard_input(path: Option<&Path>) -> Result<(String, String)> {
     let (name, bytes) = match path {
         Some(path) => (path.display().to_string(), read(path)?),
@@ -282,6 +309,9 @@ fn is_utf16(bytes: &[u8]) -> bool {
 }
 
 /// Writes to what lies at a path; a file is there whole or not at all. See [`destination`].
+///
+/// # Errors
+/// It cannot be written.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     make_directory(directory.unwrap_or(Path::new(".")))?;
@@ -289,6 +319,9 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
 }
 
 /// SHA-256 of a file, in hexadecimal.
+///
+/// # Errors
+/// It cannot be read.
 pub fn sha256_file(path: &Path) -> Result<String> {
     let context = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(context)?;

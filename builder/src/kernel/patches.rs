@@ -29,7 +29,7 @@ pub struct Patch {
 }
 
 /// The patches of this checkout, in order.
-pub fn load(workspace: &Workspace) -> Result<Vec<Patch>> {
+pub(crate) fn load(workspace: &Workspace) -> Result<Vec<Patch>> {
     read(&workspace.root.join(DIRECTORY))
 }
 

@@ -18,12 +18,18 @@ pub struct Required {
 }
 
 /// `kernel-config/required.toml`.
+///
+/// # Errors
+/// The file is missing, or is no TOML of rules.
 pub fn required(workspace: &Workspace) -> Result<BTreeMap<String, Required>> {
     let path = workspace.root.join("kernel-config/required.toml");
     toml::from_str(&workspace::read_text(&path)?).with_context(|| path.display().to_string())
 }
 
 /// Fails when a configuration breaks a rule of `required.toml`.
+///
+/// # Errors
+/// One does not hold; the message says which, and why it must.
 pub fn check_required(workspace: &Workspace, config: &str) -> Result<()> {
     let have = options(config);
     let broken: Vec<String> = required(workspace)?
