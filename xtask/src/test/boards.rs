@@ -2,8 +2,8 @@
 //! the machine.
 
 use super::stage_log::StageLog;
-use super::stages::{program_directory, system_tests};
-use super::{Counts, TestRun, beside};
+use super::system_tests::{self, beside, program_directory};
+use super::test_run::{Counts, DEFAULT_BOARD, TestRun};
 use crate::test_programs;
 use anyhow::{Context, Result, ensure};
 use holdfast_builder::image::ImageBuilder;
@@ -49,7 +49,7 @@ pub(super) fn looked_at(test_run: &TestRun) -> Vec<String> {
     let mut names = board::names(&test_run.workspace.root.join("images/boards"));
     // A kernel takes minutes; one more is enough for every day.
     names.retain(|name| match name.as_str() {
-        super::DEFAULT_BOARD => false,
+        DEFAULT_BOARD => false,
         WITH_PERIPHERALS => true,
         _ => test_run.full,
     });
@@ -87,7 +87,7 @@ pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
         }
         if !checks.is_empty() {
             test_programs::build(&test_run.workspace, &builder, &program_directory(test_run)?)?;
-            let mut command = system_tests(test_run, &name, &directory)?;
+            let mut command = system_tests::command(test_run, &name, &directory)?;
             command.args(checks);
             if let Some(file) = &test_run.junit {
                 command.arg("--junit").arg(beside(file, &name));

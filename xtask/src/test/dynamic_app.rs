@@ -1,7 +1,7 @@
 //! Apps that link dynamically, built as their authors would elsewhere: with Debian's compiler and
 //! libc for ARM, the loader and the libraries in the package. One is in C, one in Rust.
 
-use super::TestRun;
+use super::test_run::TestRun;
 use anyhow::{Context, Result};
 use holdfast_builder::device_build::{DeviceBuilder, FOR_THE_HOST};
 use holdfast_builder::progress::Step;

@@ -2,7 +2,7 @@
 
 use super::stage_log::StageLog;
 use super::stages::cargo;
-use super::{Counts, TestRun};
+use super::test_run::{Counts, TestRun};
 use anyhow::{Context, Result};
 use holdfast_builder::progress::Step;
 use holdfast_builder::{host, process, workspace};

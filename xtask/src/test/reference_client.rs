@@ -1,8 +1,8 @@
 //! The stage `reference-client`: what we publish, seen by TUF's own client.
 
 use super::stage_log::StageLog;
+use super::test_run::{Counts, TestRun};
 use super::tools;
-use super::{Counts, TestRun};
 use anyhow::{Context, Result, ensure};
 use holdfast_builder::workspace;
 use holdfast_core::app_manifest::ComponentId;

@@ -1,7 +1,9 @@
 //! What a run says at its end.
 
+use super::fuzz;
 use super::schedule::Outcome;
-use super::{Counts, FULL_CASES, STAGES, StageResult, TestRun, fuzz};
+use super::table::STAGES;
+use super::test_run::{Counts, FULL_CASES, StageResult, TestRun};
 use anyhow::{Context, Result, bail};
 use holdfast_builder::workspace;
 use std::io::Write;

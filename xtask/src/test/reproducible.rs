@@ -5,7 +5,7 @@
 //! another, empty cache.
 
 use super::stage_log::StageLog;
-use super::{Counts, TestRun};
+use super::test_run::{Counts, TestRun};
 use anyhow::{Context, Result, bail};
 use holdfast_builder::process;
 use holdfast_builder::progress::Step;

@@ -3,7 +3,8 @@
 
 use super::graph::{Graph, Rank, State};
 use super::stage_log::StageLog;
-use super::{Counts, STAGES, StageResult, TestRun};
+use super::table::STAGES;
+use super::test_run::{Counts, StageResult, TestRun};
 use anyhow::{Context, Result, anyhow};
 use jobserver::{Acquired, Client};
 use rustix::process::setpriority_process;

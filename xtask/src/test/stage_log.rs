@@ -1,6 +1,6 @@
 //! What stages print: whole lines, each with its stage in front, since several of them run at once.
 
-use super::Counts;
+use super::test_run::Counts;
 use anyhow::{Result, bail};
 use holdfast_builder::process;
 use std::process::Command;

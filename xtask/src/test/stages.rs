@@ -2,21 +2,21 @@
 
 use super::hardening_checker::{self, HardeningChecker};
 use super::stage_log::StageLog;
-use super::{Counts, DEFAULT_BOARD, FULL_CASES, TestRun, boards, dynamic_app, tools};
+use super::system_tests::{self, SYSTEM_TESTS, host_directory, image_directory, program_directory};
+use super::test_run::{Counts, DEFAULT_BOARD, FULL_CASES, HOST_PROGRAMS, TestRun};
+use super::{boards, dynamic_app, tools};
 use crate::test_programs;
 use anyhow::{Context, Result, ensure};
 use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::kernel::{self, Purpose, rules};
 use holdfast_builder::workspace;
-use holdfast_builder::{development_keys, pins, process, u_boot};
+use holdfast_builder::{pins, process, u_boot};
 use holdfast_images::board::Board;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// The program of the system tests, and its package.
-const SYSTEM_TESTS: &str = "holdfast-system-tests";
-/// This program, and its package.
+/// The OEM's tool, and its package.
 const HOST_TOOL: &str = "holdfast";
 
 /// The cargo that runs this program, in the workspace, with its share of the processors.
@@ -136,24 +136,6 @@ pub(super) fn unit(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     log.counted(&mut command)
 }
 
-/// Directory of the images that tests look at.
-fn image_directory(test_run: &TestRun) -> Result<PathBuf> {
-    let output = test_run.workspace.output()?;
-    // As the image builder has it: only another board than the manifests' has a directory of its own.
-    let board = test_run.board.as_ref().filter(|board| *board != DEFAULT_BOARD);
-    Ok(board.map_or(output.clone(), |board| output.join(board)))
-}
-
-/// Directory of the programs that stages start on this host.
-fn host_directory(test_run: &TestRun) -> Result<PathBuf> {
-    Ok(test_run.workspace.output()?.join("host"))
-}
-
-/// Directory of the programs of test apps, which are the same on every board.
-pub(super) fn program_directory(test_run: &TestRun) -> Result<PathBuf> {
-    Ok(test_run.workspace.output()?.join("programs"))
-}
-
 /// Manifests of the images that the system tests look at.
 const IMAGES: [&str; 11] = [
     "images/hello.toml",
@@ -228,7 +210,7 @@ pub(super) fn kernel_config(test_run: &TestRun, _: &StageLog) -> Result<Counts> 
 
 pub(super) fn system(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     let board = test_run.board.as_deref().unwrap_or(DEFAULT_BOARD);
-    let mut command = system_tests(test_run, board, &image_directory(test_run)?)?;
+    let mut command = system_tests::command(test_run, board, &image_directory(test_run)?)?;
     command.args(test_run.filters_of("system"));
     if let Some(file) = &test_run.junit {
         command.arg("--junit").arg(file);
@@ -242,31 +224,12 @@ fn build_system_tests(test_run: &TestRun) -> Command {
     command
 }
 
-/// The program of the system tests, on the images of a board; parts of test names may follow.
-pub(super) fn system_tests(test_run: &TestRun, board: &str, images: &Path) -> Result<Command> {
-    let root = &test_run.workspace.root;
-    let mut command = Command::new(host_directory(test_run)?.join(SYSTEM_TESTS));
-    command.current_dir(root).arg("--images").arg(images);
-    command.arg("--programs").arg(program_directory(test_run)?);
-    command.arg("--keys").arg(development_keys::directory(&test_run.workspace));
-    command.args(["--board", board]);
-    command.args(["--effort", if test_run.full { "full" } else { "usual" }]);
-    command.args(["--jobs", &test_run.jobs.to_string()]);
-    if let Some(shard) = &test_run.shard {
-        command.args(["--shard", shard]);
-    }
-    if let Some(guests) = &test_run.guests {
-        guests.configure_make(&mut command);
-    }
-    Ok(command)
-}
-
 /// Prints the names of the system tests, for which nothing but their program is built.
 pub(super) fn list(test_run: &TestRun) -> Result<()> {
-    let built = host_programs(test_run, &StageLog::new(super::HOST_PROGRAMS))?;
+    let built = host_programs(test_run, &StageLog::new(HOST_PROGRAMS))?;
     ensure!(built.failed == 0, "the system tests do not build");
     let board = test_run.board.as_deref().unwrap_or(DEFAULT_BOARD);
-    let mut command = system_tests(test_run, board, &image_directory(test_run)?)?;
+    let mut command = system_tests::command(test_run, board, &image_directory(test_run)?)?;
     let status = command.arg("--list").args(test_run.filters_of("system")).status();
     let status = status.context("cannot run the system tests")?;
     ensure!(status.success(), "the system tests ended with {status}");
