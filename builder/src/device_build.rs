@@ -11,7 +11,7 @@ use crate::progress::Step;
 use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
-use inputs::{Inputs, Workspaces};
+use inputs::{Inputs, Workspaces, cargo_home};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -281,12 +281,6 @@ fn warn(complaint: &str) {
     if !complaint.trim().is_empty() {
         eprintln!("{}", complaint.trim_end());
     }
-}
-
-/// The directory in which cargo keeps the sources of crates.
-fn cargo_home() -> Option<PathBuf> {
-    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
-    std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
 /// The variables with which cargo builds for the device, with `places` for the directories of this host.

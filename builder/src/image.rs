@@ -243,7 +243,7 @@ impl<'a> ImageBuilder<'a> {
             &manifest,
             &bill::Parts {
                 kernel: &kernel,
-                kernel_source: &kernel::unpack(self.workspace, &kernel.source)?,
+                kernel_source: &kernel::source::unpack(self.workspace, &kernel.source)?,
                 boot_loader: &boot_loader,
                 boot_loader_source: &boot_loader.tree,
                 toolchain: self.devices.toolchain(),

@@ -2,8 +2,10 @@
 
 pub mod patches;
 pub mod rules;
+pub mod source;
 
 use self::patches::Patch;
+use self::source::installed_source;
 use crate::cross_make::{self, cross_make};
 use crate::kconfig::{self, lost_options};
 use crate::pins::{self, Pin, Pins};
@@ -13,13 +15,9 @@ use crate::{host, process};
 use anyhow::{Context, Result, bail};
 use holdfast_images::board::Board;
 use holdfast_images::{hex, sha256};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const PACKAGE: &str = "linux-source-6.12";
-/// The kernel's source as Debian's package has it.
-pub const ARCHIVE: &str = "/usr/src/linux-source-6.12.tar.xz";
 /// Changes with the way the kernel is built here, so that no older result is taken for a new one.
 const RECIPE: &str = "2";
 
@@ -57,29 +55,6 @@ pub struct Kernel {
     pub patches: Vec<Patch>,
     /// The C compiler, in its own words.
     pub compiler: String,
-}
-
-/// Version and hash of the kernel source on this host. The hash is remembered by the archive's
-/// length and time.
-///
-/// # Errors
-/// The package is not installed, or its archive cannot be read.
-pub fn installed_source(workspace: &Workspace) -> Result<Pin> {
-    let version = process::output(Command::new("dpkg-query").args([
-        "--show",
-        "--showformat=${Version}",
-        PACKAGE,
-    ]))?;
-    let metadata = fs::metadata(ARCHIVE).with_context(|| format!("cannot examine {ARCHIVE}"))?;
-    let state = format!("{version} {} {:?}", metadata.len(), metadata.modified().ok());
-    let key = hex(&sha256(&[state.as_bytes()]));
-    let remembered = workspace.cache.join(format!("kernel/archive-{key}"));
-    if let Ok(sha256) = fs::read_to_string(&remembered) {
-        return Ok(Pin { version, sha256 });
-    }
-    let sha256 = workspace::sha256_file(Path::new(ARCHIVE))?;
-    workspace::write(&remembered, &sha256)?;
-    Ok(Pin { version, sha256 })
 }
 
 /// The fragments of a board, one behind the other.
@@ -226,28 +201,4 @@ pub fn configuration(
     let config = configure(&mut make, &object, &fragments, &mut step)?;
     step.done("made");
     Ok(config)
-}
-
-/// The unpacked source as Debian has it, kept in the cache.
-pub(crate) fn unpack(workspace: &Workspace, source: &Pin) -> Result<PathBuf> {
-    let short = source.sha256.get(..16).unwrap_or(&source.sha256);
-    let directory = workspace.trees()?.join(format!("kernel/source-{short}"));
-    if directory.join("Makefile").is_file() {
-        return Ok(directory);
-    }
-    let mut step = Step::begin("unpacking the kernel's source");
-    let scratch = tempfile::Builder::new()
-        .prefix(".unfinished-kernel-")
-        .tempdir_in(workspace.trees()?)
-        .context("cannot make a directory for the kernel's source")?;
-    let mut command = Command::new("tar");
-    command.args(["-xf", ARCHIVE, "--strip-components=1", "-C"]).arg(scratch.path());
-    process::follow(&mut command, &mut step)?;
-    if let Some(parent) = directory.parent() {
-        workspace::make_directory(parent)?;
-    }
-    fs::rename(scratch.keep(), &directory)
-        .with_context(|| format!("cannot put {} in place", directory.display()))?;
-    step.done("unpacked");
-    Ok(directory)
 }

@@ -10,7 +10,7 @@ use holdfast_builder::{host, kernel, source_package, toolchain};
 fn found(workspace: &Workspace) -> Result<Pins> {
     let mut pins = Pins::new();
     host::ensure(&[host::KERNEL, host::SOURCE_PACKAGES])?;
-    pins.insert(KERNEL.to_owned(), kernel::installed_source(workspace)?);
+    pins.insert(KERNEL.to_owned(), kernel::source::installed_source(workspace)?);
     pins.insert(ZIG.to_owned(), toolchain::offered_zig(workspace)?);
     for (name, rust) in toolchain::installed(workspace)? {
         pins.insert(name, rust);

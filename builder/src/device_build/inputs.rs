@@ -215,12 +215,18 @@ fn variables(all: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<String
 fn configurations(directory: &Path) -> Vec<PathBuf> {
     let mut homes: Vec<PathBuf> = directory.ancestors().map(|d| d.join(".cargo")).collect();
     // The user's, which a checkout may be below.
-    homes.extend(super::cargo_home().filter(|home| !homes.contains(home)));
+    homes.extend(cargo_home().filter(|home| !homes.contains(home)));
     homes
         .into_iter()
         .flat_map(|home| [home.join("config.toml"), home.join("config")])
         .filter(|path| path.is_file())
         .collect()
+}
+
+/// The directory in which cargo keeps the sources of crates.
+pub(super) fn cargo_home() -> Option<PathBuf> {
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"));
+    std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
 }
 
 /// All files below a directory but those of git and of cargo's builds, sorted. `None` where there is

@@ -1,7 +1,7 @@
 //! What is changed in the kernel's source beyond what Debian has: `kernel-config/patches/*.patch`, in the order
 //! of their names.
 
-use super::unpack;
+use super::source::unpack;
 use crate::pins::Pin;
 use crate::process;
 use crate::progress::Step;

@@ -1,9 +1,11 @@
 //! Making and looking at images.
 
+mod show;
 mod sign;
 mod sources;
 mod verify;
 
+pub(crate) use show::{ShowArgs, show_command, show_image};
 pub(crate) use sign::{SignArgs, sign_command};
 pub(crate) use sources::{SourcesArgs, sources_command};
 pub(crate) use verify::{VerifyArgs, verify_command, verify_image};
@@ -18,9 +20,8 @@ use holdfast_builder::workspace::Workspace;
 use holdfast_images::append;
 use holdfast_images::build;
 use holdfast_images::manifest::ImageManifest;
-use holdfast_images::root::EntryKind;
-use holdfast_images::show::{self, BootStatus, Image, ShowError};
-use std::path::{Path, PathBuf};
+use holdfast_images::show::BootStatus;
+use std::path::PathBuf;
 
 /// Arguments of `image build`.
 #[derive(Debug, Args)]
@@ -37,17 +38,6 @@ pub struct BuildArgs {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Print what was built as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Arguments of `image show`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example: holdfast image show target/holdfast/hello.img")]
-pub struct ShowArgs {
-    /// An image.
-    image: PathBuf,
-    /// Print everything as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -91,7 +81,7 @@ pub(crate) fn build_command(invocation: &Invocation, args: &BuildArgs) -> Result
     let mut builder = ImageBuilder::new(&workspace, args.sources.locked, args.production)?;
     builder.debug(debug.as_deref());
     let built = builder.build_for(board.as_deref(), &manifest, apps, args.output.as_deref())?;
-    let image = show::show(&built.path)?;
+    let image = holdfast_images::show::show(&built.path)?;
     if args.json {
         println!(
             "{}",
@@ -132,77 +122,4 @@ pub(crate) fn append_command(args: &AppendArgs) -> Result<()> {
         println!("{}: {} {}, {how}", args.image.display(), appended.name, appended.version);
     }
     Ok(())
-}
-
-/// Reads what the image at `path` holds; a refusal names the path.
-pub(crate) fn show_image(path: &Path) -> Result<Image> {
-    show::show(path).map_err(named(path))
-}
-
-/// For use with `map_err`: has an error name the image at `path`.
-fn named(path: &Path) -> impl Fn(ShowError) -> anyhow::Error + '_ {
-    move |error| match error.names_the_file() {
-        true => error.into(),
-        false => anyhow::Error::from(error).context(path.display().to_string()),
-    }
-}
-
-pub(crate) fn show_command(args: &ShowArgs) -> Result<()> {
-    let image = show_image(&args.image)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&image).context("cannot write JSON")?);
-    } else {
-        print_image(&image);
-    }
-    Ok(())
-}
-
-fn print_image(image: &Image) {
-    let kind = if image.development { "development" } else { "production" };
-    println!("image: {} {} for {} ({kind})", image.name, image.version, image.board);
-    if let Some(app) = &image.debugged {
-        println!("debug port: {app} waits for a debugger");
-    }
-    println!("boot: {}", image.boot);
-    let grade = if image.brings_boot_loader { "comes with the slot" } else { "fixed" };
-    println!("boot loader: {grade}");
-    println!("root hash: {}", image.root_hash);
-    println!(
-        "slot {}: {} bytes (kernel {}, root with verity tree {})",
-        image.slot.letter(),
-        image.slot_bytes,
-        image.kernel_bytes,
-        image.root_bytes
-    );
-    println!("command line: {}", image.command_line);
-    if let Some(provenance) = image.provenance.as_ref().and_then(|p| p.as_object()) {
-        for (name, value) in provenance {
-            match (value["version"].as_str(), value["sha256"].as_str()) {
-                (Some(version), Some(digest)) => {
-                    println!("from {name}: {version}, SHA-256 {digest}")
-                }
-                _ => println!("from {name}: {}", value.to_string().trim_matches('"')),
-            }
-        }
-    }
-    println!("components: {}", image.components.join(", "));
-    println!("\npartition       start       length");
-    for partition in &image.partitions {
-        println!("{:<10} {:>10} {:>12}", partition.name, partition.start, partition.length);
-    }
-    println!("\nmode  uid     size  sha256            path");
-    for file in &image.files {
-        let digest = file.sha256.as_deref().and_then(|d| d.get(..16)).unwrap_or("-");
-        let mark = match (&file.kind, file.elf) {
-            (EntryKind::Directory, _) => "/",
-            (EntryKind::Other, _) => " (neither file nor directory)",
-            (EntryKind::File, true) => " (ELF)",
-            (EntryKind::Link(_), _) => "link",
-            (EntryKind::File, false) => "",
-        };
-        println!(
-            "{:04o} {:>4} {:>8}  {digest:<16}  {}{mark}",
-            file.mode, file.uid, file.size, file.path
-        );
-    }
 }

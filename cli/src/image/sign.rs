@@ -41,7 +41,8 @@ pub struct SignArgs {
 
 pub(crate) fn sign_command(args: &SignArgs) -> Result<()> {
     let named = |error| anyhow!("{}: {error}", args.image.display());
-    let mut fit = show::read_partition(&args.image, "boot-a").map_err(super::named(&args.image))?;
+    let mut fit =
+        show::read_partition(&args.image, "boot-a").map_err(super::show::named(&args.image))?;
     let length = signature::fit_length(&fit)
         .ok_or_else(|| anyhow!("{}: slot A holds nothing to sign", args.image.display()))?;
     fit.truncate(length);

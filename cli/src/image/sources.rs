@@ -1,5 +1,6 @@
 //! `image sources`: the corresponding source of what in an image is under the GPL: kernel and boot loader.
 
+use super::show::show_image;
 use crate::invocation::Invocation;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -39,7 +40,7 @@ pub(crate) fn sources_command(invocation: &Invocation, args: &SourcesArgs) -> Re
         "kernel and boot loader are built again, to see that their sources are the image's",
     )?;
     host::ensure(&[host::KERNEL, host::SOURCE_PACKAGES])?;
-    let shown = super::show_image(&args.image)?;
+    let shown = show_image(&args.image)?;
     let provenance = shown
         .provenance
         .with_context(|| format!("{image}: does not say what it was made from; build it again"))?;
@@ -92,7 +93,7 @@ pub(crate) fn sources_command(invocation: &Invocation, args: &SourcesArgs) -> Re
     for directory in [&linux, &loader] {
         workspace::make_directory(directory)?;
     }
-    copy(Path::new(kernel::ARCHIVE), &linux.join("linux-source.tar.xz"))?;
+    copy(Path::new(kernel::source::ARCHIVE), &linux.join("linux-source.tar.xz"))?;
     copy(&kernel.config, &linux.join("config"))?;
     for patch in &kernel.patches {
         workspace::write(&linux.join("patches").join(&patch.name), &patch.text)?;
