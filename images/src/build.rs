@@ -148,20 +148,20 @@ pub enum BuildError {
     #[error(transparent)]
     Field(#[from] FieldError),
     /// A program of ours is unfit for the device.
-    #[error("{program} {source}")]
+    #[error("{program}")]
     Elf {
         /// Which.
         program: String,
-        /// Why; said in full above.
+        /// Why.
         source: ElfError,
     },
     /// An app package is refused.
-    #[error("{}: {error}", path.display())]
+    #[error("{}", path.display())]
     App {
         /// Where it came from.
         path: PathBuf,
-        /// Why; said in full above.
-        error: Unacceptable,
+        /// Why.
+        source: Unacceptable,
     },
     /// A set of system calls.
     #[error(transparent)]
@@ -449,7 +449,7 @@ fn read_packages(inputs: &Inputs<'_>) -> Result<Vec<Package>, BuildError> {
         network: inputs.network.is_some(),
     };
     let packages = inputs.apps.iter().map(|(path, bytes)| {
-        acceptance.accept(bytes).map_err(|error| BuildError::App { path: path.clone(), error })
+        acceptance.accept(bytes).map_err(|source| BuildError::App { path: path.clone(), source })
     });
     packages.collect()
 }
@@ -473,7 +473,7 @@ fn check_memory(inputs: &Inputs<'_>, packages: &[Package]) -> Result<(), BuildEr
     acceptance::fit_together(machine, &services, packages, &list.peripherals).map_err(
         |(index, shortage)| BuildError::App {
             path: inputs.apps.get(index).map(|(path, _)| path.clone()).unwrap_or_default(),
-            error: Unacceptable::Refused(format!("asks for {shortage}")),
+            source: Unacceptable::Refused(format!("asks for {shortage}")),
         },
     )
 }

@@ -7,6 +7,7 @@ mod acceptance;
 pub mod app;
 pub mod append;
 pub mod board;
+pub mod boards;
 pub mod boot;
 pub mod boot_loader;
 pub mod build;
@@ -69,6 +70,17 @@ pub fn uuid_text(uuid: &[u8; 16]) -> String {
     let digits = hex(uuid);
     let part = |range: std::ops::Range<usize>| digits.get(range).unwrap_or_default().to_owned();
     [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
+}
+
+/// An error with its causes, for what is said in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
 }
 
 /// A file that could not be read or written.

@@ -1,9 +1,10 @@
 //! `app new`: the directory of an app that runs.
 
-use crate::process;
-use crate::workspace;
+use crate::invocation::Invocation;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use holdfast_builder::process;
+use holdfast_builder::workspace;
 use holdfast_core::app_manifest::{self, ComponentId};
 use holdfast_core::component;
 use std::fs::File;
@@ -12,8 +13,8 @@ use std::path::PathBuf;
 
 /// Arguments of `app new`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast app new pump && cargo holdfast run --app pump")]
-pub(crate) struct NewArgs {
+#[command(after_help = "Example: holdfast app new pump && holdfast run --app pump")]
+pub struct NewArgs {
     /// Directory to make; its last part is the app's name.
     directory: PathBuf,
     /// Language of the program.
@@ -66,7 +67,7 @@ publish = false
 [workspace]
 "#;
 
-pub(crate) fn run(args: &NewArgs) -> Result<()> {
+pub(crate) fn run(invocation: &Invocation, args: &NewArgs) -> Result<()> {
     let path = &args.directory;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if let Err(reason) = component::check_name(name) {
@@ -95,7 +96,7 @@ pub(crate) fn run(args: &NewArgs) -> Result<()> {
     }
     println!("{}", path.display());
     let word = process::shell_word(&path.display().to_string());
-    println!("run it: cargo holdfast run --app {word}");
+    println!("run it: {} run --app {word}", invocation.program);
     Ok(())
 }
 

@@ -231,16 +231,6 @@ fn usage_errors_have_exit_code_2() {
 }
 
 #[test]
-fn outside_a_checkout_the_directory_is_named_with_the_remedy() {
-    let directory = tempfile::tempdir().unwrap();
-    let real = fs::canonicalize(directory.path()).unwrap();
-    let named = format!("{}: is not in a checkout", real.display());
-    let mut show = command(directory.path(), &["sources", "show"]);
-    show.env_remove("CARGO_MANIFEST_DIR");
-    ends_with(&mut show, 2, &[&named, "run the command inside a checkout"]);
-}
-
-#[test]
 fn an_image_that_is_none_is_refused() {
     let case = Case::new();
     for name in ["show", "verify", "sign", "append-app"] {
