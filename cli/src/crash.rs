@@ -4,7 +4,7 @@ use crate::workspace::{self, Workspace};
 use crate::{host, process};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use holdfast_core::crash::{Crash, CrashLog};
+use holdfast_lifecycle::crash::{Crash, CrashLog};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;

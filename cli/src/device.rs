@@ -3,7 +3,7 @@
 use crate::workspace;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
-use holdfast_core::slots::{SlotState, Status};
+use holdfast_lifecycle::slots::{SlotState, Status};
 use std::path::PathBuf;
 
 /// Commands about a device.

@@ -9,14 +9,14 @@ use crate::output;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
-use holdfast_core::release::Repository as Name;
-use holdfast_core::release::metadata::{Role, Root, Targets};
-use holdfast_core::reset::{Order, Partitions};
 use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
+use holdfast_release::Repository as Name;
+use holdfast_release::metadata::{Role, Root, Targets};
 use holdfast_repository::{
     Draft, Lifetimes, Released, Repository, Roles, of_image, of_package, remove_release,
 };
+use holdfast_sandbox::reset_order::{Order, Partitions};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -14,20 +14,23 @@ use crate::package::Package;
 use crate::root::{Root, RootError};
 use crate::seccomp::{self, SeccompError};
 use crate::{FieldError, FileError, verity};
-use holdfast_core::app_manifest::Limits;
-use holdfast_core::component::{
-    self, App, ComponentList, ComponentListError, FIRST_SERVICE_UID, ImageIdentity, Stored,
+use holdfast_lifecycle::reset::{Blank, FACTORY_DIRECTORY};
+use holdfast_lifecycle::slots::{self, BootState};
+use holdfast_manifest::elf::{self, ElfError};
+use holdfast_networking::config;
+use holdfast_release::client::{Client, Trusted};
+use holdfast_release::config as update_config;
+use holdfast_release::config::{UpdateConfig, UplinkConfig, Window};
+use holdfast_release::{self as release, Repository};
+use holdfast_sandbox::app_manifest::Limits;
+use holdfast_sandbox::component::{
+    self, App, ComponentList, ComponentListError, ImageIdentity, Stored,
 };
-use holdfast_core::elf::{self, ElfError};
-use holdfast_core::network::{NetworkGrants, config};
-use holdfast_core::policy::shares::{self, Machine};
-use holdfast_core::policy::system_calls::SystemCalls;
-use holdfast_core::policy::{self, Plan, Requests, ServiceGrants};
-use holdfast_core::release::client::{Client, Trusted};
-use holdfast_core::release::{self, Repository};
-use holdfast_core::reset::{Blank, FACTORY_DIRECTORY};
-use holdfast_core::slots::{self, BootState};
-use holdfast_core::update::config::{self as update_config, UpdateConfig, UplinkConfig, Window};
+use holdfast_sandbox::network::NetworkGrants;
+use holdfast_sandbox::policy::shares::{self, Machine};
+use holdfast_sandbox::policy::system_calls::SystemCalls;
+use holdfast_sandbox::policy::{self, Plan, Requests, ServiceGrants};
+use holdfast_types::uid::FIRST_SERVICE_UID;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -247,7 +250,7 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     let loader = boot_loader::assemble(&inputs.u_boot, inputs.board, &layout, &inputs.boot_keys)?;
     let mut root = assemble_root(inputs, &packages)?;
     if let Some(brought) = boot_loader::for_slot(inputs.board, &layout, &loader)? {
-        let path = holdfast_core::boot_loader::PATH.trim_start_matches('/');
+        let path = holdfast_lifecycle::boot_loader::PATH.trim_start_matches('/');
         root.add(path, brought, false);
     }
     add_blanks(&mut root, &layout, &identity)?;
@@ -276,7 +279,7 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     let writable = writable(inputs, &layout, &identity, &packages)?;
     destination::write_file::<BuildError>(output, |file, path| {
         write_disk(file, path, &layout, (&fit, &root), &identity, &writable)?;
-        Ok(disk::write_boot_loader(file, path, &loader)?)
+        Ok(loader.write_in_front(file, path)?)
     })?;
     let rom_file = rom_path(output);
     match &loader {
@@ -620,7 +623,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
     let apps: Vec<App> = packages
         .iter()
         .map(|package| App {
-            name: component::name_for(&package.manifest.name),
+            name: holdfast_types::component_name::name_for(&package.manifest.name),
             component_id: package.header.component_id,
         })
         .chain(manifest.later_apps())

@@ -2,8 +2,8 @@
 
 use crate::board::TEST_LINE;
 use crate::manifest::{ImageManifest, Service};
-use holdfast_core::app_manifest::Limits;
-use holdfast_core::policy::Requests;
+use holdfast_sandbox::app_manifest::Limits;
+use holdfast_sandbox::policy::Requests;
 
 /// The service, and the package and the program that it is.
 const NAME: &str = "debug";

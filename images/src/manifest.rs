@@ -2,14 +2,16 @@
 
 use crate::FieldError;
 use crate::document::{self, DocumentError};
-use holdfast_core::app_manifest::{ComponentId, Limits};
-use holdfast_core::component::{self, App};
-use holdfast_core::network::config::{Addressing, Interface, NetworkConfig};
-use holdfast_core::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
-use holdfast_core::package::{ShortName, Version};
-use holdfast_core::policy::Requests;
-use holdfast_core::release::Repository;
-use holdfast_core::update::config::Window;
+use holdfast_networking::config::{Addressing, Interface, NetworkConfig};
+use holdfast_release::Repository;
+use holdfast_release::config::Window;
+use holdfast_sandbox::app_manifest::Limits;
+use holdfast_sandbox::component::{self, App};
+use holdfast_sandbox::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
+use holdfast_sandbox::package::ShortName;
+use holdfast_sandbox::policy::Requests;
+use holdfast_types::ComponentId;
+use holdfast_types::Version;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use std::net::IpAddr;
@@ -514,10 +516,10 @@ impl ImageManifest {
         if self.schema != 1 {
             return refuse("schema", "must be 1");
         }
-        if let Err(reason) = component::check_name(&self.name) {
+        if let Err(reason) = holdfast_types::component_name::check_name(&self.name) {
             return refuse("name", reason);
         }
-        if let Err(reason) = component::check_name(&self.hostname) {
+        if let Err(reason) = holdfast_types::component_name::check_name(&self.hostname) {
             return refuse("hostname", reason);
         }
         if let Err(error) = self.version.parse::<Version>() {
@@ -547,7 +549,7 @@ impl ImageManifest {
                     if ComponentId::parse(id).is_none() {
                         return refuse(&field(".component_id"), "must be a GUID");
                     }
-                    if let Err(reason) = component::check_name(name) {
+                    if let Err(reason) = holdfast_types::component_name::check_name(name) {
                         return refuse(&field(".name"), reason);
                     }
                 }
@@ -572,7 +574,7 @@ impl ImageManifest {
             }
         }
         for (index, service) in self.services.iter().enumerate() {
-            if let Err(reason) = component::check_name(&service.name) {
+            if let Err(reason) = holdfast_types::component_name::check_name(&service.name) {
                 return refuse(&format!("services[{index}].name"), reason);
             }
             if service.system_view && !service.test_only {

@@ -209,7 +209,7 @@ pub fn list(image: &[u8]) -> Result<Vec<Entry>, RootError> {
             let bytes = read_bounded(file_system.open_inode_file(inode).map_err(unreadable)?)?;
             entry.kind = EntryKind::File;
             entry.size = inode.data_size();
-            entry.elf = holdfast_core::elf::is_elf(&bytes);
+            entry.elf = holdfast_manifest::elf::is_elf(&bytes);
             entry.script = bytes.starts_with(b"#!");
             entry.sha256 = Some(hex(&sha256(&[&bytes])));
         }

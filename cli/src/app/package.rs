@@ -6,13 +6,13 @@ use crate::output;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use holdfast_core::package::SIGNATURE_BYTES;
 use holdfast_images::app;
 use holdfast_images::board::Board;
 use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::root::EntryKind;
 use holdfast_images::{hex, package};
+use holdfast_sandbox::package::SIGNATURE_BYTES;
 use std::path::PathBuf;
 
 /// Arguments of `app build`.

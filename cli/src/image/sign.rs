@@ -4,11 +4,11 @@ use crate::failure::HostLacks;
 use crate::workspace;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
-use holdfast_core::slots::Slot;
 use holdfast_images::boot::{self, BootKey, BootSigningKey, KEY_BYTES, signature};
 use holdfast_images::destination;
 use holdfast_images::disk::Layout;
 use holdfast_images::show;
+use holdfast_lifecycle::slots::Slot;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 

@@ -5,12 +5,14 @@ use super::tools;
 use super::{Counts, TestRun};
 use crate::workspace;
 use anyhow::{Context, Result, ensure};
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::package::Version;
-use holdfast_core::release::metadata::{Role, sha256};
-use holdfast_core::release::{Component, Release};
 use holdfast_images::key::PrivateKey;
+use holdfast_release::Release;
+use holdfast_release::metadata::Role;
 use holdfast_repository::{Lifetimes, Repository, Roles};
+use holdfast_sandbox::held::Component;
+use holdfast_types::ComponentId;
+use holdfast_types::Version;
+use holdfast_types::hex::sha256;
 use std::path::Path;
 use std::process::Command;
 

@@ -8,15 +8,9 @@ use crate::floors::Floors;
 use crate::log::Log;
 use crate::reset;
 use crate::slots::{SaveError, Slots};
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::network::firewall::NetworkedApp;
-use holdfast_core::patience::BETWEEN_ORDERS_MS;
-use holdfast_core::policy::{Network, Requests};
-use holdfast_core::release;
-use holdfast_core::reset::{Kept, Order};
-use holdfast_core::slots::Agreement;
-use holdfast_core::update::{Held, Running};
-use holdfast_core::wire::{self, Listener, Reply, Request};
+use holdfast_lifecycle::patience::BETWEEN_ORDERS_MS;
+use holdfast_lifecycle::reset::Kept;
+use holdfast_lifecycle::slots::Agreement;
 use holdfast_linux::block;
 use holdfast_linux::channel::{self, InitEnd};
 use holdfast_linux::clock::monotonic_ms;
@@ -24,6 +18,12 @@ use holdfast_linux::direct::Direct;
 use holdfast_linux::introduction::Introduction;
 use holdfast_linux::network_namespace::NetworkNamespace;
 use holdfast_linux::power::End;
+use holdfast_sandbox::held::{Held, Running};
+use holdfast_sandbox::network::NetworkedApp;
+use holdfast_sandbox::policy::{Network, Requests};
+use holdfast_sandbox::reset_order::Order;
+use holdfast_sandbox::wire::{self, Listener, Reply, Request};
+use holdfast_types::ComponentId;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// Stands for a service where an app's component id is asked for. No app can name it: it would have to be
@@ -246,7 +246,7 @@ impl Supervision<'_> {
             data_bytes: package.header.data_bytes,
             on_trial: package.trial.is_some(),
         });
-        let (component, waits) = (release::Component::App(id), app_store::waits(id));
+        let (component, waits) = (holdfast_sandbox::held::Component::App(id), app_store::waits(id));
         let floor = self.identities.of(component);
         // An app is tried beside an OS that has agreed to itself.
         Some(Held { component, floor, running, waits, disagreed: false })

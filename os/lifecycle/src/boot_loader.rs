@@ -5,8 +5,8 @@
 //! first one that it accepts, and what it has taken works, since we run. That one is left alone until the
 //! other is written and read back.
 
-use crate::encoding::{self, EncodingError};
-use crate::verity::BLOCK_BYTES;
+use holdfast_sandbox::verity::BLOCK_BYTES;
+use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

@@ -5,10 +5,9 @@
 //! floor, comes from signed sources alone, so that no answer of a time server lasts beyond the next
 //! one that is right.
 
-use crate::encoding::{self, EncodingError};
+use holdfast_sandbox::clock::{CONFIRM_AFTER_MS, Source, Status, Verdict};
+use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
-use std::fmt;
-use time::OffsetDateTime;
 
 /// The clock is set to no more than so many seconds after the floor: 20 years, which a device may lie
 /// unused and be updated for.
@@ -18,8 +17,6 @@ pub const MOST_AFTER_FLOOR_S: u64 = 20 * 31_556_952;
 pub const MOST_SLEWED_US: i64 = 500_000;
 /// So many times in a row the clock must be said to be as wrong before it jumps again.
 pub const CONFIRMATIONS: u8 = 4;
-/// What is said again sooner than this confirms nothing, in milliseconds.
-pub const CONFIRM_AFTER_MS: u64 = 60_000;
 /// Two claims that are no further apart than this are one.
 const SAME_US: u64 = 1_000_000;
 
@@ -48,68 +45,6 @@ impl TimeFloor {
     /// The bytes are no number, or more than one.
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         encoding::decode(bytes)
-    }
-}
-
-/// Where the time of the clock is from, which is how far it can be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Source {
-    /// Nobody has said the time: it is not earlier than shown, and that is all.
-    Floor,
-    /// The board's clock, which nobody has checked.
-    Hardware,
-    /// Time servers, whose answers nobody has signed.
-    Network,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Floor => "floor",
-            Self::Hardware => "hardware",
-            Self::Network => "network",
-        })
-    }
-}
-
-/// How the clock is, for whoever may ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// What it shows, in seconds since 1970.
-    pub seconds: u64,
-    /// What it is never set below, in seconds since 1970.
-    pub floor: u64,
-    /// Where its time is from.
-    pub source: Source,
-    /// Seconds since time servers last agreed with it.
-    pub checked_s_ago: Option<u64>,
-}
-
-/// What becomes of a claim that the clock is wrong.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Verdict {
-    /// The clock jumps.
-    Step,
-    /// The clock is brought nearer bit by bit.
-    Slew,
-    /// The clock was set before, and is said to be far off now: it jumps if that is said again, no
-    /// sooner than [`CONFIRM_AFTER_MS`] after.
-    Unconfirmed,
-    /// The time would be before the floor.
-    BeforeFloor,
-    /// The time would be more than [`MOST_AFTER_FLOOR_S`] after the floor.
-    TooLate,
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Step => "set",
-            Self::Slew => "slewed",
-            Self::Unconfirmed => "left until more of this is heard",
-            Self::BeforeFloor => "left: the time would be before the floor",
-            Self::TooLate => "left: the time would be more than 20 years after the floor",
-        })
     }
 }
 
@@ -199,20 +134,6 @@ impl Judge {
             checked_s_ago: self.checked.map(|at| now.saturating_sub(at) / 1000),
         }
     }
-}
-
-/// A time as people read it, in UTC: `2026-11-24 08:05:09`. Seconds since 1970 where the calendar ends,
-/// with the year 9999.
-#[must_use]
-pub fn date(seconds: u64) -> String {
-    let time =
-        i64::try_from(seconds).ok().and_then(|s| OffsetDateTime::from_unix_timestamp(s).ok());
-    let Some(time) = time else {
-        return format!("{seconds} s after 1970");
-    };
-    let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
-    let (hour, minute, second) = time.to_hms();
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! `admin-guide/sysctl/kernel`), as init sets it in development images. Components cannot forge one: their
 //! lines begin with their names.
 
-use crate::log_line::ConsoleLine;
+use crate::console_line::ConsoleLine;
 use serde::Serialize;
 
 /// A process that a signal killed.

@@ -1,7 +1,7 @@
 //! What the kernel has done to the processes of a component because of its limits, or because the machine has no
 //! memory left, in words.
 
-use crate::app_manifest::Limits;
+use holdfast_sandbox::app_manifest::Limits;
 
 /// What has happened in the control group of a component since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -4,9 +4,9 @@
 //! an app that is gone must not become another's. The bytes are hostile until proved: bounded,
 //! closed by a digest, and refused when two apps share a uid or a uid is not an app's.
 
-use crate::app_manifest::ComponentId;
-use crate::component::{FIRST_APP_UID, LAST_UID};
-use crate::encoding::{self, EncodingError};
+use holdfast_types::ComponentId;
+use holdfast_types::encoding::{self, EncodingError};
+use holdfast_types::uid::{FIRST_APP_UID, LAST_UID};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;

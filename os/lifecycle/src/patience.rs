@@ -4,7 +4,7 @@
 //! those that come one behind the other, without a pet in between, stay below the watchdog's time together.
 
 use crate::console;
-use crate::supervision::Millis;
+use holdfast_types::Millis;
 
 /// Seconds without a sign of life after which the hardware resets the machine.
 pub const WATCHDOG_S: u16 = 15;

@@ -5,12 +5,11 @@
 //! at the next start, before anything is mounted: cut off, it begins again. What only rises comes through it:
 //! the rollback floors and the floor of the clock.
 
-use crate::app_manifest::ComponentId;
-use crate::encoding::{self, EncodingError};
-use crate::release::client::{Client, Refusal, Trusted, Wanted};
-use crate::release::metadata::{Targets, hex, unhex};
 use crate::slots::{self, Floor};
-use crate::verity::BLOCK_BYTES;
+use holdfast_sandbox::verity::BLOCK_BYTES;
+use holdfast_types::ComponentId;
+use holdfast_types::encoding::{self, EncodingError};
+use holdfast_types::hex::{hex, unhex};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use thiserror::Error;
@@ -19,138 +18,8 @@ use thiserror::Error;
 pub const RECORD_BYTES: usize = BLOCK_BYTES;
 /// Where in the verified root the file systems of the factory are, one file for each partition.
 pub const FACTORY_DIRECTORY: &str = "/usr/lib/holdfast/factory";
-/// Bytes of an order: its digest, and which partitions.
-const ORDER_BYTES: usize = 35;
-/// What the path of an order begins with.
-const PATH: &str = "orders/reset-";
 const MAGIC: [u8; 8] = *b"HFRESET1";
 const FACTORY_MAGIC: [u8; 8] = *b"HFBLANK1";
-
-/// The partitions that are erased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Partitions {
-    /// What init and the services keep: uids, trusted metadata, the seed. Floors come through.
-    pub state: bool,
-    /// The app packages: the device fetches them again.
-    pub apps: bool,
-    /// What apps have stored.
-    pub data: bool,
-}
-
-impl Partitions {
-    /// Each with its name, in the order in which they are erased.
-    #[must_use]
-    pub fn each(self) -> [(&'static str, bool); 3] {
-        [("data", self.data), ("apps", self.apps), ("state", self.state)]
-    }
-
-    /// Reads names with `separator` between them. `None` for another name, one that is there twice, or none.
-    #[must_use]
-    pub fn parse(text: &str, separator: char) -> Option<Self> {
-        let mut found = Self::default();
-        for name in text.split(separator) {
-            let place = match name {
-                "state" => &mut found.state,
-                "apps" => &mut found.apps,
-                "data" => &mut found.data,
-                _ => return None,
-            };
-            if std::mem::replace(place, true) {
-                return None;
-            }
-        }
-        Some(found)
-    }
-}
-
-impl fmt::Display for Partitions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = self.each().into_iter().filter(|(_, named)| *named);
-        f.write_str(&named.map(|(name, _)| name).collect::<Vec<_>>().join("-"))
-    }
-}
-
-/// An order of the owner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
-    /// By which it is known: the SHA-256 of its file.
-    pub digest: [u8; 32],
-    /// What is erased.
-    pub partitions: Partitions,
-}
-
-impl Order {
-    /// The path of an order that nobody has given before: `number` makes it another one.
-    #[must_use]
-    pub fn path(partitions: Partitions, number: u64) -> String {
-        format!("{PATH}{partitions}.{number:016x}")
-    }
-
-    /// As an argument of a program.
-    ///
-    /// # Errors
-    /// The encoder's own.
-    pub fn to_argument(&self) -> Result<String, EncodingError> {
-        Ok(hex(&encoding::encode(self)?))
-    }
-
-    /// Reads it from an argument.
-    ///
-    /// # Errors
-    /// It is none that [`to_argument`](Self::to_argument) has made.
-    pub fn from_argument(argument: &str) -> Result<Self, ResetError> {
-        let bytes = unhex::<ORDER_BYTES>(argument).ok_or(ResetError::Damaged)?;
-        Ok(encoding::decode(&bytes)?)
-    }
-
-    /// The orders among what a repository offers. A file with another name is none.
-    pub fn among(targets: &Targets) -> impl Iterator<Item = Self> {
-        targets.targets.iter().filter_map(|(path, target)| {
-            let (names, number) = path.strip_prefix(PATH)?.split_once('.')?;
-            let is_number = number.len() == 16 && number.bytes().all(|b| b.is_ascii_hexdigit());
-            let partitions = Partitions::parse(names, '-').filter(|_| is_number)?;
-            Some(Self { digest: target.sha256()?, partitions })
-        })
-    }
-}
-
-/// Why nobody has ordered a reset.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum NoOrder<E: std::error::Error + 'static> {
-    /// The medium cannot be read.
-    #[error("its metadata cannot be read")]
-    Read(#[source] E),
-    /// What is on it is not to be believed.
-    #[error("its metadata is not to be believed")]
-    Refused(#[from] Refusal),
-    /// There are other orders there, or none.
-    #[error("its metadata holds no such order")]
-    Other,
-}
-
-/// Looks for an order in the metadata of the `oem` repository that somebody else reads from a card: each file of it is
-/// verified from the root that the image has, at `now` in seconds since 1970, and nothing that a device has kept is
-/// believed. `read` yields a file of metadata by its name, `None` where there is none, and no more bytes than are wanted and
-/// one.
-///
-/// # Errors
-/// See [`NoOrder`].
-pub fn look_for<E: std::error::Error + 'static>(
-    order: &Order,
-    image_root: &[u8],
-    now: u64,
-    mut read: impl FnMut(&Wanted) -> Result<Option<Vec<u8>>, E>,
-) -> Result<(), NoOrder<E>> {
-    let mut client = Client::begin(image_root, Trusted::default(), now)?;
-    while let Some(wanted) = client.wants() {
-        match read(&wanted).map_err(NoOrder::Read)? {
-            Some(bytes) => client.take(bytes)?,
-            None => client.is_missing()?,
-        }
-    }
-    let found = client.targets().is_some_and(|targets| Order::among(targets).any(|o| o == *order));
-    if found { Ok(()) } else { Err(NoOrder::Other) }
-}
 
 /// What comes through a reset.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -284,7 +153,6 @@ impl<'a> Blank<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::release::Target;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -313,38 +181,6 @@ mod tests {
         let floors = (0..=255u8).map(|n| (ComponentId([n; 16]), u64::MAX));
         full.pending.as_mut().unwrap().1.app_floors = floors.collect();
         assert!(matches!(full.encode(), Err(ResetError::TooLong(_))));
-    }
-
-    #[test]
-    fn an_order_is_a_file_with_its_name_and_nothing_else() {
-        let json = serde_json::json!({
-            "_type": "targets", "spec_version": "1.0.0", "version": 1,
-            "expires": "2030-01-01T00:00:00Z", "targets": {}
-        });
-        let mut targets: Targets = serde_json::from_value(json).unwrap();
-        let all = Partitions { state: true, apps: true, data: true };
-        assert_eq!(Order::path(all, 10), "orders/reset-data-apps-state.000000000000000a");
-        let wrong = ["orders/reset-.000000000000000a", "orders/reset-data-data.000000000000000a"];
-        let wrong =
-            [wrong, ["orders/reset-root.000000000000000a", "orders/reset-data.0a"]].concat();
-        let paths = wrong.iter().map(|path| (*path).to_owned()).chain([Order::path(all, 10)]);
-        for path in paths {
-            let hashes = BTreeMap::from([("sha256".to_owned(), "11".repeat(32))]);
-            targets.targets.insert(path, Target { length: 1, hashes, custom: None });
-        }
-        let found: Vec<_> = Order::among(&targets).collect();
-        assert_eq!(found, [Order { digest: [0x11; 32], partitions: all }]);
-    }
-
-    #[test]
-    fn an_order_comes_through_an_argument() {
-        let partitions = Partitions { state: true, apps: false, data: true };
-        let order = Order { digest: [0xa5; 32], partitions };
-        let argument = order.to_argument().unwrap();
-        assert_eq!(Order::from_argument(&argument), Ok(order));
-        for wrong in ["", "zz", &argument[2..], &argument.replace("a5", "5a")[..20]] {
-            assert!(Order::from_argument(wrong).is_err(), "{wrong}");
-        }
     }
 
     proptest! {

@@ -10,11 +10,8 @@
 //!    +------------------+------------------------------------+      stop() --> Stopping --> Stopped
 //! ```
 
-use crate::app_manifest::RestartPolicy;
-use crate::component::Readiness;
-
-/// Milliseconds of the monotonic clock.
-pub type Millis = u64;
+use holdfast_sandbox::app_manifest::RestartPolicy;
+use holdfast_sandbox::policy::Readiness;
 
 /// Pause before the first restart.
 pub const FIRST_BACKOFF_MS: Millis = 100;

@@ -4,7 +4,7 @@
 //! what the kernel says of the group; whoever has written it all writes on slowly until the day is over. A day begins
 //! with the system's start. What the journal of a file system writes is on no component's account.
 
-use crate::app_manifest::Limits;
+use holdfast_sandbox::app_manifest::Limits;
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;

@@ -6,8 +6,8 @@
 //! at for somebody else and never closes ([`ListeningSocket`]).
 
 use crate::PathError;
-use crate::spawn::in_a_child_until_its_end;
-use holdfast_core::notify::Notification;
+use crate::child::in_a_child_until_its_end;
+use holdfast_sandbox::notify::Notification;
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_acceptconn;

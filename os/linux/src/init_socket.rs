@@ -3,7 +3,7 @@
 use crate::channel;
 use crate::clock::monotonic_ms;
 use crate::poll::Poll;
-use holdfast_core::wire::{self, Reply, Request, WireError};
+use holdfast_sandbox::wire::{self, Reply, Request, WireError};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;

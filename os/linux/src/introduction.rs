@@ -5,7 +5,7 @@
 //! net/ipv4/af_inet.c), whatever one of the two has already sent to the other.
 
 use crate::channel::{InitEnd, request_pair, send, send_with};
-use crate::spawn::in_a_child;
+use crate::child::in_a_child;
 use std::io;
 use std::os::fd::AsFd;
 

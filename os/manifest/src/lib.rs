@@ -5,163 +5,23 @@
 //! `schema` decides what a document may hold; [`published`] writes it down for editors and
 //! people.
 
-mod component_id;
 mod document;
+pub mod elf;
+mod fault;
 mod json;
 pub mod published;
 mod schema;
 
-use crate::encoding::{self, EncodingError};
-use crate::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
-use crate::package::Version;
-use crate::policy::shares;
-use crate::slots::DEFAULT_STABLE_FOR_MS;
-pub use component_id::{ComponentId, is_guid};
 use document::Value;
+pub use fault::Fault;
+use holdfast_sandbox::app_manifest::{
+    AppManifest, DEFAULT_STABLE_FOR_MS, Limits, MAX_BYTES, Peripheral, RestartPolicy, UpdateAccess,
+};
+use holdfast_sandbox::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
+use holdfast_sandbox::policy::shares;
+use holdfast_types::{ComponentId, Version};
 use schema::{Field, Kind, Support};
 use thiserror::Error;
-
-/// File name of the manifest in an app's directory and in its package.
-pub const FILE_NAME: &str = "app_manifest.json";
-/// Longest manifest in bytes.
-pub const MAX_BYTES: usize = 64 * 1024;
-
-/// A checked app manifest.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct AppManifest {
-    /// The app's name, for people.
-    pub name: String,
-    /// Fixed for the life of the app.
-    pub component_id: ComponentId,
-    /// Absolute path of the program in the app's own files.
-    pub entry_point: String,
-    /// Arguments for the program.
-    pub cmd_args: Vec<String>,
-    /// Version of the app.
-    pub version: Version,
-    /// A number that only grows; a device refuses a lower one than it has had.
-    pub rollback_index: u64,
-    /// Oldest OS version it runs on.
-    pub least_os: Version,
-    /// Storage that outlives restarts, in KiB.
-    pub storage_kib: Option<u32>,
-    /// What it may do on the network.
-    pub network: NetworkGrants,
-    /// What the app may use at most.
-    pub limits: Limits,
-    /// What it has to do with updates.
-    pub updates: UpdateAccess,
-    /// When it is started again.
-    pub restart: RestartPolicy,
-    /// Milliseconds within which it must say that it is ready; without it, it is ready at once.
-    pub ready_within_ms: Option<u32>,
-    /// Milliseconds within which it must show that it is alive, again and again.
-    pub watchdog_ms: Option<u32>,
-    /// A release of the OS is good only if this app gets ready and stays so.
-    pub critical: bool,
-    /// Milliseconds for which a critical app must stay ready.
-    pub stable_for_ms: u32,
-    /// Paths of every request in the document that this OS version cannot grant.
-    pub unsupported: Vec<String>,
-    /// Peripherals it claims, as path in the document, kind, and number or name.
-    pub peripherals: Vec<Peripheral>,
-}
-
-/// What an app has to do with updates: the D-Bus interface `org.holdfast.Update1` of the update agent.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Default,
-    serde::Serialize,
-    serde::Deserialize,
-)]
-pub enum UpdateAccess {
-    /// Nothing: there is no socket.
-    #[default]
-    None,
-    /// It is told of them.
-    Told,
-    /// It may put a reboot off as well, for a while.
-    Defers,
-}
-
-/// A claim to a peripheral.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Peripheral {
-    /// Where in the document it is made.
-    pub path: String,
-    /// The capability's name, such as `Gpio`.
-    pub kind: String,
-    /// Number or name.
-    pub id: String,
-}
-
-/// What an app may use at most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Memory in KiB, its share of the kernel's and of `/tmp` included.
-    pub memory_kib: u32,
-    /// Share of all processors in percent.
-    pub cpu_percent: u32,
-    /// Processes and threads.
-    pub processes: u32,
-    /// Open descriptors of one process.
-    pub open_files: u32,
-    /// Room in `/tmp` in KiB.
-    pub temporary_kib: u32,
-    /// Log lines per second in the long run; four times that at once.
-    pub log_lines_per_second: u32,
-    /// KiB that it may write to its storage in a second.
-    pub write_kib_per_second: u32,
-    /// Times that it may write there in a second.
-    pub writes_per_second: u32,
-    /// MiB that it may write there in a day, before it is slowed down.
-    pub write_mib_per_day: u32,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory_kib: 8192,
-            cpu_percent: 50,
-            processes: 16,
-            open_files: 64,
-            temporary_kib: 256,
-            log_lines_per_second: 16,
-            write_kib_per_second: 2048,
-            writes_per_second: 128,
-            write_mib_per_day: 1024,
-        }
-    }
-}
-
-/// When a component is started again after it has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub enum RestartPolicy {
-    /// Whatever its end was.
-    #[default]
-    Always,
-    /// After a signal or an exit code other than 0.
-    OnFailure,
-    /// Not before the next boot.
-    Never,
-}
-
-/// One thing that is wrong with a manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("{path}{}{reason}", if path.is_empty() { "" } else { ": " })]
-pub struct Fault {
-    /// Where in the document, such as `Capabilities.Gpio[1]`; empty for the whole of it.
-    pub path: String,
-    /// What is wrong and what would be right.
-    pub reason: String,
-}
 
 /// Why a manifest was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -177,143 +37,68 @@ pub enum AppManifestError {
     Faults(Vec<Fault>),
 }
 
-impl AppManifest {
-    /// Reads a manifest and checks it in every field.
-    ///
-    /// # Errors
-    /// Too long, no JSON, or all that does not follow the schema, in the document's order.
-    pub fn parse(bytes: &[u8]) -> Result<Self, AppManifestError> {
-        if bytes.len() > MAX_BYTES {
-            return Err(AppManifestError::TooLong);
-        }
-        // JSON may begin with a byte order mark, as some editors write it (RFC 8259, section 8.1).
-        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        let document: Value = serde_json::from_slice(bytes)
-            .map_err(|error| AppManifestError::Json(json::complaint(bytes, &error)))?;
-        let mut faults = Vec::new();
-        schema::check(&Kind::Object(schema::TOP_LEVEL), &document, "", &mut faults);
-        if faults.is_empty() {
-            Ok(Self::take(&document))
-        } else {
-            Err(AppManifestError::Faults(faults))
-        }
+/// Reads a manifest and checks it in every field.
+///
+/// # Errors
+/// Too long, no JSON, or all that does not follow the schema, in the document's order.
+pub fn parse(bytes: &[u8]) -> Result<AppManifest, AppManifestError> {
+    if bytes.len() > MAX_BYTES {
+        return Err(AppManifestError::TooLong);
     }
-
-    /// The typed form of a document that the schema accepts.
-    fn take(document: &Value) -> Self {
-        let limits = at(document, "Holdfast.Limits");
-        let default = Limits::default();
-        let limit = |name, otherwise| limits.and_then(|l| number(l, name)).unwrap_or(otherwise);
-        let holdfast = at(document, "Holdfast");
-        let version = |name| holdfast.and_then(|h| text(h, name)).and_then(|v| v.parse().ok());
-        let mut unsupported = Vec::new();
-        collect_unsupported(schema::TOP_LEVEL, document, "", &mut unsupported);
-        let id = text(document, "ComponentId").and_then(ComponentId::parse);
-        Self {
-            name: text(document, "Name").unwrap_or_default().to_owned(),
-            component_id: id.unwrap_or(ComponentId([0; 16])),
-            entry_point: text(document, "EntryPoint").unwrap_or_default().to_owned(),
-            cmd_args: list(document, "CmdArgs").filter_map(as_text).map(str::to_owned).collect(),
-            version: version("Version").unwrap_or(Version { major: 0, minor: 1, patch: 0 }),
-            rollback_index: holdfast.and_then(|h| number(h, "RollbackIndex")).map_or(0, u64::from),
-            least_os: version("LeastOsVersion").unwrap_or_default(),
-            storage_kib: number(document, "Capabilities.MutableStorage.SizeKB").filter(|k| *k > 0),
-            network: network(document),
-            limits: Limits {
-                memory_kib: limit("MemoryKiB", default.memory_kib),
-                cpu_percent: limit("CpuPercent", default.cpu_percent),
-                processes: limit("Processes", default.processes),
-                open_files: limit("OpenFiles", default.open_files),
-                temporary_kib: limit("TemporaryKiB", default.temporary_kib),
-                log_lines_per_second: limit("LogLinesPerSecond", default.log_lines_per_second),
-                write_kib_per_second: limit("WriteKiBPerSecond", default.write_kib_per_second),
-                writes_per_second: limit("WritesPerSecond", default.writes_per_second),
-                write_mib_per_day: limit("WriteMiBPerDay", default.write_mib_per_day),
-            },
-            updates: update_access(document),
-            restart: match holdfast.and_then(|h| text(h, "RestartPolicy")) {
-                Some("OnFailure") => RestartPolicy::OnFailure,
-                Some("Never") => RestartPolicy::Never,
-                _ => RestartPolicy::Always,
-            },
-            ready_within_ms: holdfast.and_then(|h| number(h, "ReadyWithinMs")),
-            watchdog_ms: holdfast.and_then(|h| number(h, "WatchdogMs")),
-            critical: holdfast.and_then(|h| at(h, "Critical")) == Some(&Value::Boolean(true)),
-            stable_for_ms: holdfast
-                .and_then(|h| number(h, "StableForMs"))
-                .unwrap_or(DEFAULT_STABLE_FOR_MS),
-            unsupported,
-            peripherals: peripherals(document),
-        }
-    }
+    // JSON may begin with a byte order mark, as some editors write it (RFC 8259, section 8.1).
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let document: Value = serde_json::from_slice(bytes)
+        .map_err(|error| AppManifestError::Json(json::complaint(bytes, &error)))?;
+    let mut faults = Vec::new();
+    schema::check(&Kind::Object(schema::TOP_LEVEL), &document, "", &mut faults);
+    if faults.is_empty() { Ok(typed(&document)) } else { Err(AppManifestError::Faults(faults)) }
 }
 
-/// Largest encoded manifest in bytes.
-pub const MAX_ENCODED_BYTES: usize = 2 * MAX_BYTES;
-
-/// Why bytes are no encoded manifest.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum EncodedManifestError {
-    /// Longer than any manifest's.
-    #[error("its encoding is longer than {MAX_ENCODED_BYTES} bytes")]
-    TooLong,
-    /// Not the encoding of a manifest.
-    #[error("its encoding is damaged")]
-    Encoding(#[from] EncodingError),
-    /// A field holds what no document could have put there.
-    #[error("{0} is out of bounds")]
-    Field(&'static str),
-}
-
-impl AppManifest {
-    /// The manifest as init reads it from the process that parsed it.
-    ///
-    /// # Errors
-    /// The encoder's own; never for a manifest that [`parse`](Self::parse) returned.
-    pub fn encode(&self) -> Result<Vec<u8>, EncodedManifestError> {
-        Ok(encoding::encode(self)?)
-    }
-
-    /// Reads an encoded manifest. The process that wrote it has looked at hostile bytes and may be
-    /// in their author's hand, so every bound is checked again: it can claim nothing that a
-    /// document could not.
-    ///
-    /// # Errors
-    /// See [`EncodedManifestError`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, EncodedManifestError> {
-        if bytes.len() > MAX_ENCODED_BYTES {
-            return Err(EncodedManifestError::TooLong);
-        }
-        let manifest: Self = encoding::decode(bytes)?;
-        let Limits { memory_kib, cpu_percent, processes, open_files, .. } = manifest.limits;
-        let interval = |ms: Option<u32>| ms.is_none_or(|ms| (100..=600_000).contains(&ms));
-        let checks = [
-            ("Name", manifest.name.len() <= 256),
-            ("EntryPoint", crate::component::is_clean_absolute(&manifest.entry_point)),
-            ("EntryPoint", manifest.entry_point.len() <= 255),
-            ("CmdArgs", manifest.cmd_args.len() <= 64),
-            ("CmdArgs", manifest.cmd_args.iter().all(|a| a.len() <= 1024 && !a.contains('\0'))),
-            ("MutableStorage", manifest.storage_kib.is_none_or(|kib| kib <= 65_536)),
-            ("MemoryKiB", (256..=1 << 20).contains(&memory_kib)),
-            ("CpuPercent", (1..=100).contains(&cpu_percent)),
-            ("Processes", (1..=256).contains(&processes)),
-            ("OpenFiles", (8..=1024).contains(&open_files)),
-            ("TemporaryKiB", manifest.limits.temporary_kib <= 65_536),
-            ("LogLinesPerSecond", (1..=256).contains(&manifest.limits.log_lines_per_second)),
-            ("WriteKiBPerSecond", (16..=65_536).contains(&manifest.limits.write_kib_per_second)),
-            ("WritesPerSecond", (4..=16_384).contains(&manifest.limits.writes_per_second)),
-            ("WriteMiBPerDay", (1..=1 << 20).contains(&manifest.limits.write_mib_per_day)),
-            ("ReadyWithinMs", interval(manifest.ready_within_ms)),
-            ("WatchdogMs", interval(manifest.watchdog_ms)),
-            ("StableForMs", interval(Some(manifest.stable_for_ms))),
-        ];
-        if let Some((field, _)) = checks.into_iter().find(|(_, holds)| !holds) {
-            return Err(EncodedManifestError::Field(field));
-        }
-        match manifest.network.check() {
-            Err((field, _)) => Err(EncodedManifestError::Field(field)),
-            Ok(()) => Ok(manifest),
-        }
+/// The typed form of a document that the schema accepts.
+fn typed(document: &Value) -> AppManifest {
+    let limits = at(document, "Holdfast.Limits");
+    let default = Limits::default();
+    let limit = |name, otherwise| limits.and_then(|l| number(l, name)).unwrap_or(otherwise);
+    let holdfast = at(document, "Holdfast");
+    let version = |name| holdfast.and_then(|h| text(h, name)).and_then(|v| v.parse().ok());
+    let mut unsupported = Vec::new();
+    collect_unsupported(schema::TOP_LEVEL, document, "", &mut unsupported);
+    let id = text(document, "ComponentId").and_then(ComponentId::parse);
+    AppManifest {
+        name: text(document, "Name").unwrap_or_default().to_owned(),
+        component_id: id.unwrap_or(ComponentId([0; 16])),
+        entry_point: text(document, "EntryPoint").unwrap_or_default().to_owned(),
+        cmd_args: list(document, "CmdArgs").filter_map(as_text).map(str::to_owned).collect(),
+        version: version("Version").unwrap_or(Version { major: 0, minor: 1, patch: 0 }),
+        rollback_index: holdfast.and_then(|h| number(h, "RollbackIndex")).map_or(0, u64::from),
+        least_os: version("LeastOsVersion").unwrap_or_default(),
+        storage_kib: number(document, "Capabilities.MutableStorage.SizeKB").filter(|k| *k > 0),
+        network: network(document),
+        limits: Limits {
+            memory_kib: limit("MemoryKiB", default.memory_kib),
+            cpu_percent: limit("CpuPercent", default.cpu_percent),
+            processes: limit("Processes", default.processes),
+            open_files: limit("OpenFiles", default.open_files),
+            temporary_kib: limit("TemporaryKiB", default.temporary_kib),
+            log_lines_per_second: limit("LogLinesPerSecond", default.log_lines_per_second),
+            write_kib_per_second: limit("WriteKiBPerSecond", default.write_kib_per_second),
+            writes_per_second: limit("WritesPerSecond", default.writes_per_second),
+            write_mib_per_day: limit("WriteMiBPerDay", default.write_mib_per_day),
+        },
+        updates: update_access(document),
+        restart: match holdfast.and_then(|h| text(h, "RestartPolicy")) {
+            Some("OnFailure") => RestartPolicy::OnFailure,
+            Some("Never") => RestartPolicy::Never,
+            _ => RestartPolicy::Always,
+        },
+        ready_within_ms: holdfast.and_then(|h| number(h, "ReadyWithinMs")),
+        watchdog_ms: holdfast.and_then(|h| number(h, "WatchdogMs")),
+        critical: holdfast.and_then(|h| at(h, "Critical")) == Some(&Value::Boolean(true)),
+        stable_for_ms: holdfast
+            .and_then(|h| number(h, "StableForMs"))
+            .unwrap_or(DEFAULT_STABLE_FOR_MS),
+        unsupported,
+        peripherals: peripherals(document),
     }
 }
 
@@ -517,7 +302,7 @@ mod tests {
     }"#;
 
     fn faults(text: &str) -> Vec<String> {
-        match AppManifest::parse(text.as_bytes()) {
+        match parse(text.as_bytes()) {
             Err(AppManifestError::Faults(faults)) => faults.iter().map(Fault::to_string).collect(),
             other => panic!("expected faults, got {other:?}"),
         }
@@ -532,7 +317,7 @@ mod tests {
 
     #[test]
     fn a_manifest_of_azure_sphere_is_accepted_unchanged() {
-        let manifest = AppManifest::parse(AZURE_SPHERE.as_bytes()).unwrap();
+        let manifest = parse(AZURE_SPHERE.as_bytes()).unwrap();
         assert_eq!(manifest.component_id.to_string(), "25025d2c-66da-4448-bae1-ac26fcdd3627");
         assert_eq!(manifest.storage_kib, Some(64));
         assert_eq!(manifest.cmd_args, ["--verbose", ""]);
@@ -563,23 +348,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_asked_for_is_not_unsupported() {
-        let manifest = AppManifest::parse(
-            MINIMAL.replace("{}", r#"{"Gpio": [], "WifiConfig": false}"#).as_bytes(),
+    fn an_app_has_to_do_with_updates_as_far_as_its_manifest_says() {
+        let updates = |capabilities: &str| {
+            let text = MINIMAL.replace("{}", capabilities);
+            parse(text.as_bytes()).unwrap().updates
+        };
+        assert_eq!(updates("{}"), UpdateAccess::None);
+        assert_eq!(
+            updates(r#"{"SystemEventNotifications": false, "SoftwareUpdateDeferral": false}"#),
+            UpdateAccess::None
         );
+        assert_eq!(updates(r#"{"SystemEventNotifications": true}"#), UpdateAccess::Told);
+        assert_eq!(updates(r#"{"SoftwareUpdateDeferral": true}"#), UpdateAccess::Defers);
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_not_unsupported() {
+        let manifest =
+            parse(MINIMAL.replace("{}", r#"{"Gpio": [], "WifiConfig": false}"#).as_bytes());
         assert_eq!(manifest.unwrap().unsupported, Vec::<String>::new());
     }
 
     #[test]
     fn the_extensions_have_defaults_and_are_read() {
-        let manifest = AppManifest::parse(MINIMAL.as_bytes()).unwrap();
+        let manifest = parse(MINIMAL.as_bytes()).unwrap();
         assert_eq!((manifest.limits, manifest.restart), (Limits::default(), RestartPolicy::Always));
         let text = MINIMAL.replace(
             "{}}",
             r#"{}, "Holdfast": {"Limits": {"MemoryKiB": 512, "Processes": 3}, "Critical": true,
                 "RestartPolicy": "Never", "ReadyWithinMs": 5000, "WatchdogMs": 700}}"#,
         );
-        let manifest = AppManifest::parse(text.as_bytes()).unwrap();
+        let manifest = parse(text.as_bytes()).unwrap();
         assert_eq!((manifest.limits.memory_kib, manifest.limits.processes), (512, 3));
         assert_eq!(manifest.limits.cpu_percent, 50);
         assert_eq!((manifest.ready_within_ms, manifest.watchdog_ms), (Some(5000), Some(700)));
@@ -632,7 +431,7 @@ mod tests {
             r#"{"AllowedConnections": ["a.example",
                 {"Host": "10.0.0.0/8", "Protocol": "Udp", "Ports": [53, "8000-8010"]}]}}"#,
         );
-        let manifest = AppManifest::parse(text.as_bytes()).unwrap();
+        let manifest = parse(text.as_bytes()).unwrap();
         let said: Vec<String> =
             manifest.network.connections.iter().map(ToString::to_string).collect();
         assert_eq!(
@@ -666,33 +465,32 @@ mod tests {
 
     #[test]
     fn what_is_no_json_says_where() {
-        let error = AppManifest::parse(b"{\"SchemaVersion\": 1,}").unwrap_err().to_string();
+        let error = parse(b"{\"SchemaVersion\": 1,}").unwrap_err().to_string();
         assert!(error.contains("line 1 column 21"), "{error}");
-        let error = AppManifest::parse(&[MINIMAL.as_bytes(), b"x"].concat()).unwrap_err();
+        let error = parse(&[MINIMAL.as_bytes(), b"x"].concat()).unwrap_err();
         assert!(error.to_string().contains("trailing characters"), "{error}");
         let long = " ".repeat(MAX_BYTES + 1);
-        assert_eq!(AppManifest::parse(long.as_bytes()), Err(AppManifestError::TooLong));
+        assert_eq!(parse(long.as_bytes()), Err(AppManifestError::TooLong));
     }
 
     #[test]
     fn a_byte_order_mark_is_skipped_and_utf_16_and_comments_are_named() {
         let marked = [b"\xef\xbb\xbf", MINIMAL.as_bytes()].concat();
-        assert_eq!(AppManifest::parse(&marked), AppManifest::parse(MINIMAL.as_bytes()));
+        assert_eq!(parse(&marked), parse(MINIMAL.as_bytes()));
         let twice = [b"\xef\xbb\xbf", marked.as_slice()].concat();
-        AppManifest::parse(&twice).unwrap_err();
+        parse(&twice).unwrap_err();
         let wide: Vec<u8> = MINIMAL.encode_utf16().flat_map(u16::to_le_bytes).collect();
-        let error = AppManifest::parse(&[b"\xff\xfe", wide.as_slice()].concat()).unwrap_err();
+        let error = parse(&[b"\xff\xfe", wide.as_slice()].concat()).unwrap_err();
         assert_eq!(error.to_string(), "is in UTF-16; save it as UTF-8");
         let commented = MINIMAL.replacen(',', ", // scope id\n", 1);
-        let error = AppManifest::parse(commented.as_bytes()).unwrap_err().to_string();
+        let error = parse(commented.as_bytes()).unwrap_err().to_string();
         assert!(error.ends_with("has a comment (`//`), and JSON has none; take it out"), "{error}");
     }
 
     #[test]
     fn an_empty_list_grants_nothing() {
-        let of = |capabilities: &str| {
-            AppManifest::parse(MINIMAL.replace("{}", capabilities).as_bytes()).unwrap()
-        };
+        let of =
+            |capabilities: &str| parse(MINIMAL.replace("{}", capabilities).as_bytes()).unwrap();
         let nothing = of("{}").network;
         for name in [
             "AllowedConnections",
@@ -720,8 +518,8 @@ mod tests {
 
     #[test]
     fn a_peripheral_belongs_to_one_component() {
-        let one = AppManifest::parse(MINIMAL.replace("{}", r#"{"Gpio": [3, 4]}"#).as_bytes());
-        let two = AppManifest::parse(
+        let one = parse(MINIMAL.replace("{}", r#"{"Gpio": [3, 4]}"#).as_bytes());
+        let two = parse(
             MINIMAL
                 .replace("hello", "other")
                 .replace("{}", r#"{"Gpio": [4], "Pwm": [3]}"#)
@@ -740,7 +538,7 @@ mod tests {
         fn arbitrary_bytes_are_refused_or_read_never_a_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..256)
         ) {
-            let _ = AppManifest::parse(&bytes);
+            let _ = parse(&bytes);
         }
 
         #[test]
@@ -750,7 +548,7 @@ mod tests {
             let mut bytes = AZURE_SPHERE.as_bytes().to_vec();
             let at = at.index(bytes.len());
             bytes[at] = value;
-            let _ = AppManifest::parse(&bytes);
+            let _ = parse(&bytes);
         }
 
         #[test]
@@ -769,7 +567,7 @@ mod tests {
                 "Capabilities": {"MutableStorage": {"SizeKB": storage}},
                 "Holdfast": {"Limits": {"MemoryKiB": memory, "CpuPercent": percent}},
             }).to_string();
-            let manifest = AppManifest::parse(text.as_bytes()).unwrap();
+            let manifest = parse(text.as_bytes()).unwrap();
             prop_assert_eq!(&manifest.name, &name);
             prop_assert_eq!(manifest.component_id, id);
             prop_assert_eq!(&manifest.cmd_args, &args);
@@ -785,25 +583,25 @@ mod tests {
         fn changed_encodings_are_refused_or_in_bounds(
             at in any::<prop::sample::Index>(), value in any::<u8>(), cut in any::<bool>()
         ) {
-            let mut bytes = AppManifest::parse(AZURE_SPHERE.as_bytes()).unwrap().encode().unwrap();
+            let mut bytes = parse(AZURE_SPHERE.as_bytes()).unwrap().encode().unwrap();
             let at = at.index(bytes.len());
             bytes[at] = value;
             if cut {
                 bytes.truncate(at);
             }
             if let Ok(manifest) = AppManifest::decode(&bytes) {
-                prop_assert_eq!(crate::policy::app_plan(&manifest, &[]).check(), Ok(()));
+                prop_assert_eq!(holdfast_sandbox::policy::app_plan(&manifest, &[]).check(), Ok(()));
             }
         }
     }
 
     #[test]
     fn an_encoding_out_of_bounds_is_refused() {
-        let mut manifest = AppManifest::parse(MINIMAL.as_bytes()).unwrap();
+        let mut manifest = parse(MINIMAL.as_bytes()).unwrap();
         manifest.limits.memory_kib = u32::MAX;
         let bytes = manifest.encode().unwrap();
         assert_eq!(AppManifest::decode(&bytes), Err(EncodedManifestError::Field("MemoryKiB")));
-        let mut bytes = AppManifest::parse(MINIMAL.as_bytes()).unwrap().encode().unwrap();
+        let mut bytes = parse(MINIMAL.as_bytes()).unwrap().encode().unwrap();
         bytes.push(0);
         assert!(matches!(AppManifest::decode(&bytes), Err(EncodedManifestError::Encoding(_))));
     }

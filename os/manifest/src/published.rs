@@ -1,6 +1,6 @@
 //! The schema written down: as a JSON schema for editors, and as a page for people.
 
-use super::schema::{CONNECTION, Field, Kind, Support, TOP_LEVEL, expected};
+use crate::schema::{CONNECTION, Field, Kind, Support, TOP_LEVEL, expected};
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -73,8 +73,8 @@ fn of_kind(kind: &Kind) -> Value {
 pub fn reference() -> String {
     let mut page = String::from(
         "# App manifest\n\n\
-         Written by a test of `os/core` (`HOLDFAST_WRITE_DOCS=1`); do not edit. Source: the table in\n\
-         `os/core/src/app_manifest/schema.rs`, from which the check and the JSON schema\n\
+         Written by a test of `os/manifest` (`HOLDFAST_WRITE_DOCS=1`); do not edit. Source: the table in\n\
+         `os/manifest/src/schema.rs`, from which the check and the JSON schema\n\
          ([app_manifest.schema.json](app_manifest.schema.json), for editors) are made as well.\n\n\
          `app_manifest.json` says what an app is and everything it is granted. It follows schema\n\
          version 1 of Azure Sphere, whose manifests are accepted unchanged; what this OS adds\n\
@@ -133,7 +133,7 @@ mod tests {
         assert!(
             found == text,
             "docs/{file} is stale; write it with \
-             `HOLDFAST_WRITE_DOCS=1 cargo test --package holdfast-core published`"
+             `HOLDFAST_WRITE_DOCS=1 cargo test --package holdfast-manifest published`"
         );
     }
 

@@ -3,12 +3,14 @@
 //! The check of a document, the JSON schema for editors and the reference page in `docs/` are all
 //! made from [`TOP_LEVEL`], so that none of them can say what another does not.
 
-use super::document::Value;
-use super::{Fault, is_guid};
-use crate::component::is_clean_absolute;
-use crate::network::grants::{MAX_ENTRIES, MAX_RANGES};
-use crate::network::{Destination, PortRange};
-use crate::package::Version;
+use crate::document::Value;
+use crate::fault::Fault;
+use holdfast_sandbox::app_manifest::bounds::{self, Bounds};
+use holdfast_sandbox::network::grants::{MAX_ENTRIES, MAX_RANGES};
+use holdfast_sandbox::network::{Destination, PortRange};
+use holdfast_types::Version;
+use holdfast_types::is_clean_absolute;
+use holdfast_types::is_guid;
 
 /// What this version of the OS does with a field that asks for something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,11 @@ const fn field(
     about: &'static str,
 ) -> Field {
     Field { name, kind, required, support, about }
+}
+
+/// A number within the bounds that the encoding for init and a plan have as well.
+const fn within(bounds: Bounds) -> Kind {
+    Kind::Integer { least: bounds.least as i64, most: bounds.most as i64 }
 }
 
 const PORTS: Kind = Kind::List {
@@ -253,7 +260,7 @@ const CAPABILITIES: &[Field] = &[
         "MutableStorage",
         Kind::Object(&[field(
             "SizeKB",
-            Kind::Integer { least: 0, most: 65_536 },
+            within(bounds::STORAGE_KIB),
             true,
             Support::Full,
             "Room in KiB.",
@@ -370,14 +377,14 @@ const EXTENSIONS: &[Field] = &[
     ),
     field(
         "ReadyWithinMs",
-        Kind::Integer { least: 100, most: 600_000 },
+        within(bounds::INTERVAL_MS),
         false,
         Support::Full,
         "Milliseconds within which it must send `READY=1`; without it, it is ready once it runs.",
     ),
     field(
         "WatchdogMs",
-        Kind::Integer { least: 100, most: 600_000 },
+        within(bounds::INTERVAL_MS),
         false,
         Support::Full,
         "Milliseconds within which it must send `WATCHDOG=1`, again and again, once it is ready.",
@@ -391,7 +398,7 @@ const EXTENSIONS: &[Field] = &[
     ),
     field(
         "StableForMs",
-        Kind::Integer { least: 100, most: 600_000 },
+        within(bounds::INTERVAL_MS),
         false,
         Support::Full,
         "Milliseconds for which a critical app must stay ready, 5000 unless said: only then is a \
@@ -402,7 +409,7 @@ const EXTENSIONS: &[Field] = &[
 const LIMITS: &[Field] = &[
     field(
         "MemoryKiB",
-        Kind::Integer { least: 256, most: 1 << 20 },
+        within(bounds::MEMORY_KIB),
         false,
         Support::Full,
         "Memory in KiB, its share of the kernel's and /tmp included; 8192 unless said. That of all components \
@@ -410,56 +417,56 @@ const LIMITS: &[Field] = &[
     ),
     field(
         "CpuPercent",
-        Kind::Integer { least: 1, most: 100 },
+        within(bounds::CPU_PERCENT),
         false,
         Support::Full,
         "Share of all processors, in percent; 50 unless said.",
     ),
     field(
         "Processes",
-        Kind::Integer { least: 1, most: 256 },
+        within(bounds::PROCESSES),
         false,
         Support::Full,
         "Processes and threads at once; 16 unless said.",
     ),
     field(
         "OpenFiles",
-        Kind::Integer { least: 8, most: 1024 },
+        within(bounds::OPEN_FILES),
         false,
         Support::Full,
         "Open descriptors of one process; 64 unless said.",
     ),
     field(
         "TemporaryKiB",
-        Kind::Integer { least: 0, most: 65_536 },
+        within(bounds::TEMPORARY_KIB),
         false,
         Support::Full,
         "Room in /tmp, which is memory and empty at every start; 256 unless said.",
     ),
     field(
         "LogLinesPerSecond",
-        Kind::Integer { least: 1, most: 256 },
+        within(bounds::LOG_LINES_PER_SECOND),
         false,
         Support::Full,
         "Lines it may print each second in the long run, four times that at once; 16 unless said.",
     ),
     field(
         "WriteKiBPerSecond",
-        Kind::Integer { least: 16, most: 65_536 },
+        within(bounds::WRITE_KIB_PER_SECOND),
         false,
         Support::Full,
         "KiB it may write to its storage each second; 2048 unless said. What is beyond waits.",
     ),
     field(
         "WritesPerSecond",
-        Kind::Integer { least: 4, most: 16_384 },
+        within(bounds::WRITES_PER_SECOND),
         false,
         Support::Full,
         "Times it may write there each second; 128 unless said.",
     ),
     field(
         "WriteMiBPerDay",
-        Kind::Integer { least: 1, most: 1 << 20 },
+        within(bounds::WRITE_MIB_PER_DAY),
         false,
         Support::Full,
         "MiB it may write there in a day, which begins with the device's start; 1024 unless said. After that \

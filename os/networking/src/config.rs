@@ -1,10 +1,10 @@
 //! How a device's own interfaces get their addresses: what the image manifest says of it, as the
 //! network service reads it from the verified root.
 
-use super::dhcp::MAX_SERVERS;
-use super::grants::{Destination, whole};
-use super::sntp;
-use crate::encoding::{self, EncodingError};
+use crate::dhcp::MAX_SERVERS;
+use crate::sntp;
+use holdfast_sandbox::network::grants::{Destination, whole};
+use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -112,7 +112,7 @@ impl NetworkConfig {
             if name.is_empty() || name.len() > 15 || !name.bytes().all(plain) {
                 return refuse("name", "must be the name of a device, such as `eth0`");
             }
-            if name == "lo" || name.starts_with(super::address::LINK_NAMES) {
+            if name == "lo" || name.starts_with(holdfast_sandbox::network::address::LINK_NAMES) {
                 return refuse("name", "is one of the system's own devices");
             }
             if self.interfaces.iter().take(index).any(|earlier| earlier.name == *name) {
@@ -130,7 +130,7 @@ impl NetworkConfig {
                 if !(8..=most).contains(prefix) {
                     return refuse(field, "has a prefix of a length that no network has");
                 }
-                let network = |address| super::grants::masked(address, *prefix);
+                let network = |address| holdfast_sandbox::network::grants::masked(address, *prefix);
                 let local = |gateway: &IpAddr| matches!(gateway, IpAddr::V6(g) if g.is_unicast_link_local());
                 if gateway.is_some_and(|g| network(g) != network(*address) && !local(&g)) {
                     return refuse(field, "has a gateway that is not on its network");

@@ -21,8 +21,6 @@ pub const SERVER_PORT: u16 = 67;
 pub const MAX_MESSAGE_BYTES: usize = 1500;
 /// What servers are told of it: without the headers below, on any Ethernet.
 const OFFERED_MESSAGE_BYTES: u16 = 1472;
-/// Most name servers, and most time servers, that are taken from a lease.
-pub const MAX_SERVERS: usize = 3;
 /// No lease is renewed more often, in milliseconds, but one that is shorter than twice this.
 const SHORTEST_RENEWAL_MS: u64 = 30_000;
 /// First wait for an answer, in milliseconds; each further one is twice as long, up to the last.

@@ -1,7 +1,7 @@
 //! Stateless DHCPv6 (RFC 8415, 6.1): asking for name servers where a router says that there is somebody
 //! to ask. Addresses come from router advertisements alone.
 
-use super::dhcp::MAX_SERVERS;
+use crate::dhcp::MAX_SERVERS;
 use std::fmt;
 use std::net::Ipv6Addr;
 

@@ -3,15 +3,15 @@
 //! come of it.
 #![allow(clippy::arithmetic_side_effects, reason = "a test that overflows has failed")]
 
-use super::advertised::Advertised;
-use super::dhcp::{self, Lease};
-use super::dhcp6;
-use super::grants::Destination;
-use super::name_proxy::{Kind, Lookup, Outcome, Status, Surroundings};
-use super::netlink::{Message, messages};
-use super::resolution::{self, Servers, Step};
-use super::route;
-use super::sntp::{self, Instant, Seconds};
+use crate::advertised::Advertised;
+use crate::dhcp::{self, Lease};
+use crate::dhcp6;
+use crate::name_proxy::{Kind, Lookup, Outcome, Status, Surroundings};
+use crate::resolution::{self, Servers, Step};
+use crate::route;
+use crate::sntp::{self, Instant, Seconds};
+use holdfast_netlink::{Message, messages};
+use holdfast_sandbox::network::grants::Destination;
 use simple_dns::rdata::{A, AAAA, CNAME, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, RCODE, ResourceRecord};
 use std::collections::VecDeque;

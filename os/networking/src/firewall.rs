@@ -9,14 +9,14 @@
 //! device itself speaks with apps and neighbours is not in the table at all. How large it must be for the shares
 //! of all follows from the same limits: [`table_share`].
 
-use super::address::{APPS, LINK_NAMES, Link};
-use super::grants::{Destination, NetworkGrants, PortRange, Protocol};
-use super::netfilter::{
+use crate::netfilter::{
     Action, AddressSet, Chain, DeviceMap, Hook, Match, Rule, Ruleset, Side, Timeouts, Version,
     state,
 };
-use super::{name_proxy, refusal, sntp};
-use crate::app_manifest::ComponentId;
+use crate::{name_proxy, refusal, sntp};
+use holdfast_sandbox::network::address::{APPS, LINK_NAMES, Link};
+use holdfast_sandbox::network::grants::{Destination, NetworkGrants, PortRange, Protocol};
+use holdfast_types::ComponentId;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -24,29 +24,6 @@ use std::net::IpAddr;
 pub const REFUSALS: u16 = 1;
 /// Refused packets of one app that are reported in a second.
 const REPORTS_PER_SECOND: u32 = 10;
-/// Connections to others that one app may have at once.
-pub const MAX_CONNECTIONS: u32 = 128;
-/// Connections that the outside may have to one app at once.
-pub const MAX_INCOMING: u32 = 64;
-/// Connections that one address outside may have to all apps at once.
-pub const MAX_OF_ONE_ADDRESS: u32 = 16;
-/// TCP connections to or from one app that begin in a second, in the long run, and at once: those that have ended
-/// stay in the table for a while, and no limit counts them.
-const BEGUN_PER_SECOND: u32 = 20;
-const BEGUN_AT_ONCE: u32 = 64;
-/// Seconds until a TCP connection that has ended is forgotten.
-pub const ENDED_S: u32 = 5;
-/// Seconds that the kernel may take to notice that a connection's time is over.
-const NOTICED_WITHIN_S: u32 = 10;
-/// Questions to name servers that stand in the table at once for one app: twenty a second, and as many that are
-/// asked again, for [`QUESTION_S`] and as long as it takes to notice.
-const QUESTIONS: u32 = 320;
-/// Seconds until a question to a name server is forgotten.
-const QUESTION_S: u32 = 5;
-/// Connections that are kept for the services of the device, beyond the shares of all apps.
-const RESERVE: u32 = 512;
-/// Bytes of the kernel's memory that one connection takes, on the account of nobody.
-pub const CONNECTION_BYTES: u32 = 320;
 /// Addresses that the names of one app may have at once, of each IP version and kind of grant.
 pub const MAX_ADDRESSES: u32 = 128;
 /// Set of the device's own addresses on its uplinks.
@@ -79,62 +56,33 @@ mod icmp6 {
     pub(super) const LISTENER_REPORT: u8 = 143;
 }
 
-/// An app that has grants, as the firewall knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NetworkedApp {
-    /// Component name.
-    pub name: String,
-    /// Its id.
-    pub component_id: ComponentId,
-    /// Its uid, which its link follows from.
-    pub uid: u32,
-    /// What it may do.
-    pub grants: NetworkGrants,
+/// What is granted to names, once for each protocol and list of ports: the addresses of all names
+/// with the same conditions share sets.
+fn name_conditions(app: &NetworkedApp) -> Vec<NameCondition<'_>> {
+    let mut conditions = Vec::new();
+    for condition in app.grants.connections.iter().filter_map(NameCondition::of) {
+        if !conditions.contains(&condition) {
+            conditions.push(condition);
+        }
+    }
+    conditions
 }
 
-impl NetworkedApp {
-    /// Its link.
-    #[must_use]
-    pub fn link(&self) -> Link {
-        Link::of(self.uid)
-    }
-
-    /// True when both name each other.
-    #[must_use]
-    pub fn may_talk_to(&self, other: &Self) -> bool {
-        self.component_id != other.component_id
-            && self.grants.applications.contains(&other.component_id)
-            && other.grants.applications.contains(&self.component_id)
-    }
-
-    /// What is granted to names, once for each protocol and list of ports: the addresses of all names
-    /// with the same conditions share sets.
-    fn name_conditions(&self) -> Vec<NameCondition<'_>> {
-        let mut conditions = Vec::new();
-        for condition in self.grants.connections.iter().filter_map(NameCondition::of) {
-            if !conditions.contains(&condition) {
-                conditions.push(condition);
-            }
-        }
-        conditions
-    }
-
-    /// The sets that an address of this destination belongs to: one for each grant that names it. Those of a
-    /// service hold its port as well.
-    #[must_use]
-    pub fn sets_of(&self, destination: &Destination, version: Version) -> Vec<String> {
-        let conditions = self.name_conditions();
-        let granted = self.grants.connections.iter().filter(|c| c.to == *destination);
-        let mut sets: Vec<String> = granted
-            .filter_map(|granted| {
-                let wanted = NameCondition::of(granted)?;
-                let index = conditions.iter().position(|condition| *condition == wanted)?;
-                Some(set_name(self.uid, index, version))
-            })
-            .collect();
-        sets.dedup();
-        sets
-    }
+/// The sets that an address of this destination belongs to: one for each grant that names it. Those of a
+/// service hold its port as well.
+#[must_use]
+pub fn sets_of(app: &NetworkedApp, destination: &Destination, version: Version) -> Vec<String> {
+    let conditions = name_conditions(app);
+    let granted = app.grants.connections.iter().filter(|c| c.to == *destination);
+    let mut sets: Vec<String> = granted
+        .filter_map(|granted| {
+            let wanted = NameCondition::of(granted)?;
+            let index = conditions.iter().position(|condition| *condition == wanted)?;
+            Some(set_name(app.uid, index, version))
+        })
+        .collect();
+    sets.dedup();
+    sets
 }
 
 /// What a grant to a name or a service says beside it.
@@ -149,7 +97,7 @@ struct NameCondition<'grant> {
 
 impl<'grant> NameCondition<'grant> {
     /// Of a grant to a name or service; `None` for one to a prefix.
-    fn of(granted: &'grant super::Connection) -> Option<Self> {
+    fn of(granted: &'grant holdfast_sandbox::network::Connection) -> Option<Self> {
         let service = match &granted.to {
             Destination::Prefix(..) => return None,
             Destination::Name(_) => None,
@@ -169,27 +117,6 @@ impl<'grant> NameCondition<'grant> {
         }
         allowed(&Match::DestinationAndPortIn(set, version), Some(service), self.ports)
     }
-}
-
-/// Connections that an app with these grants can have in the kernel's table, whatever it and the outside do.
-#[must_use]
-pub fn table_share(grants: &NetworkGrants) -> u32 {
-    let ended = BEGUN_AT_ONCE
-        .saturating_add(BEGUN_PER_SECOND.saturating_mul(ENDED_S.saturating_add(NOTICED_WITHIN_S)));
-    let begun = if grants.connections.is_empty() && grants.applications.is_empty() {
-        0
-    } else {
-        MAX_CONNECTIONS.saturating_add(ended)
-    };
-    let incoming = if grants.serves() { MAX_INCOMING.saturating_add(ended) } else { 0 };
-    let questions = if grants.uses_names() { QUESTIONS } else { 0 };
-    begun.saturating_add(incoming).saturating_add(questions)
-}
-
-/// Connections that the kernel's table must have room for: everybody's share, and the reserve of the services.
-#[must_use]
-pub fn table_size<'grants>(all: impl Iterator<Item = &'grants NetworkGrants>) -> u32 {
-    all.map(table_share).fold(RESERVE, u32::saturating_add)
 }
 
 fn set_name(uid: u32, condition: usize, version: Version) -> String {
@@ -246,7 +173,7 @@ pub fn ruleset(apps: &[NetworkedApp], service_uid: u32, deaf: &[String]) -> Rule
         most: MAX_COUNTED,
     }));
     for app in apps {
-        for (index, condition) in app.name_conditions().into_iter().enumerate() {
+        for (index, condition) in name_conditions(app).into_iter().enumerate() {
             for version in [Version::V4, Version::V6] {
                 sets.push(AddressSet {
                     name: set_name(app.uid, index, version),
@@ -522,7 +449,7 @@ fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
     // No prefix and no name, however wide, leads to other apps.
     let to_apps = [Match::ToDevices(LINK_NAMES, true)];
     rules.extend(refused_where(&to_apps, app.uid.to_string()));
-    for (index, condition) in app.name_conditions().into_iter().enumerate() {
+    for (index, condition) in name_conditions(app).into_iter().enumerate() {
         for version in [Version::V4, Version::V6] {
             rules.extend(condition.rules(set_name(app.uid, index, version), version));
         }

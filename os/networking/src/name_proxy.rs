@@ -4,9 +4,9 @@
 //! app's but the granted name; and of what comes back only addresses are handed on. So neither
 //! direction carries anything else. Names of DNS-SD services (RFC 6763) stay on the local link.
 
-use super::address::is_of_apps;
-use super::firewall::NetworkedApp;
-use super::grants::{Destination, masked};
+use holdfast_sandbox::network::NetworkedApp;
+use holdfast_sandbox::network::address::is_of_apps;
+use holdfast_sandbox::network::grants::{Destination, masked};
 use simple_dns::rdata::{A, AAAA, RData};
 use simple_dns::{CLASS, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE};
 use simple_dns::{ResourceRecord, TYPE};

@@ -4,8 +4,8 @@
 //! A batch takes effect whole or not at all. Numbers of this family are big-endian; what is compared
 //! with a register is as the register has it.
 
-use super::grants::PortRange;
-use super::netlink::{APPEND, CREATE, Message};
+use holdfast_netlink::{APPEND, CREATE, Message};
+use holdfast_sandbox::network::grants::PortRange;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -556,7 +556,10 @@ fn mask_prefix(expressions: &mut Message, of: Version, length: u8) {
             Version::V4 => IpAddr::V4(u32::MAX.into()),
             Version::V6 => IpAddr::V6(u128::MAX.into()),
         };
-        mask(expressions, &super::grants::masked(all, length).map(octets).unwrap_or_default());
+        mask(
+            expressions,
+            &holdfast_sandbox::network::grants::masked(all, length).map(octets).unwrap_or_default(),
+        );
     }
 }
 

@@ -1,9 +1,10 @@
 //! Packets that the firewall has refused, and what would have allowed them.
 
-use super::address::{Link, is_of_apps};
-use super::firewall::{MAX_CONNECTIONS, MAX_INCOMING, MAX_OF_ONE_ADDRESS, NetworkedApp};
-use super::grants::{Connection, Destination, PortRange, masked};
-use super::netlink::{ACKNOWLEDGE, Message, Received};
+use holdfast_netlink::{ACKNOWLEDGE, Message, Received};
+use holdfast_sandbox::network::NetworkedApp;
+use holdfast_sandbox::network::address::{Link, is_of_apps};
+use holdfast_sandbox::network::connections::{MAX_CONNECTIONS, MAX_INCOMING, MAX_OF_ONE_ADDRESS};
+use holdfast_sandbox::network::grants::{Connection, Destination, PortRange, masked};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -153,7 +154,11 @@ impl Refusal {
         }
     }
 
-    fn is_covered(&self, ports: &[PortRange], protocol: Option<super::Protocol>) -> bool {
+    fn is_covered(
+        &self,
+        ports: &[PortRange],
+        protocol: Option<holdfast_sandbox::network::Protocol>,
+    ) -> bool {
         let port = self.port.unwrap_or(0);
         protocol.is_none_or(|only| only.number() == self.protocol)
             && (ports.is_empty() || ports.iter().any(|range| range.contains(port)))
@@ -179,10 +184,10 @@ impl Refusal {
 
 #[cfg(test)]
 mod tests {
-    use super::super::netlink::messages;
-    use super::super::{Connection, NetworkGrants};
     use super::*;
-    use crate::app_manifest::ComponentId;
+    use holdfast_netlink::messages;
+    use holdfast_sandbox::network::{Connection, NetworkGrants};
+    use holdfast_types::ComponentId;
     use proptest::prelude::*;
 
     fn logged(prefix: &str, packet: &[u8]) -> Option<Refusal> {

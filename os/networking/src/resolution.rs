@@ -4,7 +4,7 @@
 //! a while, and may still answer later. Which servers were silent, and which refuse EDNS, is remembered, so that
 //! the next question does not wait for the same one again. What nobody could say ends with the reason of each.
 
-use super::name_proxy::{Failure, Lookup, Outcome, Surroundings};
+use crate::name_proxy::{Failure, Lookup, Outcome, Surroundings};
 use std::net::SocketAddr;
 
 /// Port of name servers.

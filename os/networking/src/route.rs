@@ -1,10 +1,10 @@
 //! Devices, addresses and routes as messages of `rtnetlink` (rtnetlink(7), kernel document
 //! `networking/netlink_spec`).
 
-use super::address::{APP_DEVICE, LINK_PREFIX_V4, LINK_PREFIX_V6, Link};
-use super::netlink::{
+use holdfast_netlink::{
     ACKNOWLEDGE, CREATE, DUMP, EXCLUSIVE, Message, REPLACE, Received, attributes,
 };
+use holdfast_sandbox::network::address::{APP_DEVICE, LINK_PREFIX_V4, LINK_PREFIX_V6, Link};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const NEW_LINK: u16 = 16;
@@ -431,7 +431,7 @@ fn read_router_option(message: &Received<'_>) -> Option<Event> {
     match *option {
         RDNSS => {
             let (seconds, addresses) = rest.split_first_chunk()?;
-            let servers = addresses.as_chunks().0.iter().take(super::dhcp::MAX_SERVERS);
+            let servers = addresses.as_chunks().0.iter().take(crate::dhcp::MAX_SERVERS);
             Some(Event::NameServers(
                 index,
                 servers.map(|octets: &[u8; 16]| Ipv6Addr::from_octets(*octets)).collect(),
@@ -444,7 +444,8 @@ fn read_router_option(message: &Received<'_>) -> Option<Event> {
             let length = *LENGTHS.get(usize::from(scaled & 7))?;
             let mut octets = [0u8; 16];
             octets.first_chunk_mut::<12>()?.copy_from_slice(rest.first_chunk::<12>()?);
-            let prefix = super::grants::masked(IpAddr::V6(octets.into()), length)?;
+            let prefix =
+                holdfast_sandbox::network::grants::masked(IpAddr::V6(octets.into()), length)?;
             let IpAddr::V6(prefix) = prefix else {
                 return None;
             };
@@ -457,8 +458,8 @@ fn read_router_option(message: &Received<'_>) -> Option<Event> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::netlink::messages;
     use super::*;
+    use holdfast_netlink::messages;
     use proptest::prelude::*;
 
     fn read_back(message: Message) -> Option<Event> {

@@ -3,7 +3,7 @@
 //! An answer counts if it repeats the random number of its question, came within [`MOST_DELAY_US`] and
 //! is of a server that says that it knows the time, however coarsely: what it admits to be off by is weighed against
 //! what others admit. Nothing of that keeps out who sits on the way:
-//! answers are not signed. What they may do to the clock is for `crate::clock` to say.
+//! answers are not signed. What they may do to the clock is for `holdfast_lifecycle::clock` to say.
 //!
 //! A server that asks to be left alone is, and the others are not. Why an answer is of no use is said;
 //! that there is no answer is said of silence alone.
@@ -24,7 +24,7 @@ const AGAIN_MS: u64 = 2_048_000;
 /// When nobody could say: so many the first time, and twice as many each time.
 const RETRY_MS: u64 = 16_000;
 /// When what was said has to be heard again before it is believed.
-const CONFIRM_MS: u64 = crate::clock::CONFIRM_AFTER_MS + 4_000;
+const CONFIRM_MS: u64 = holdfast_sandbox::clock::CONFIRM_AFTER_MS + 4_000;
 /// An answer that was longer on its way says too little, in microseconds.
 pub const MOST_DELAY_US: u64 = 2_000_000;
 /// A server that is as far from a clock itself is not believed, in microseconds: it is then called

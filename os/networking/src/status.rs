@@ -1,7 +1,7 @@
 //! How the network is, for whoever may ask: one message, which the network service writes to a socket
 //! that init has handed to both sides.
 
-use crate::encoding::{self, EncodingError};
+use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};

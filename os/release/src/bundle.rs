@@ -9,7 +9,7 @@
 //!
 //! Nothing of it is signed: what is in the files is, and a bundle is believed as little as a server is.
 
-use crate::encoding::{self, EncodingError};
+use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 
 /// First bytes of every bundle.

@@ -1,6 +1,6 @@
 //! The form of metadata that is signed: OLPC's canonical JSON, as TUF has it.
 
-use super::metadata::MetadataError;
+use crate::metadata::MetadataError;
 use serde_json::Value;
 use std::collections::BTreeMap;
 

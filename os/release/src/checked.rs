@@ -4,9 +4,9 @@
 //! A part is a chunk of the FIT, whose hash the release names, or a block of the root, whose hash is a leaf of the tree
 //! that the release's root hash stands for. The tree itself follows from the leaves.
 
-use super::reuse::{self, CHUNK_BYTES, CHUNK_HASH_BYTES};
-use crate::release::Release;
-use crate::verity::{self, BLOCK_BYTES, DIGEST_BYTES, SLOT_SALT};
+use crate::Release;
+use crate::reuse::{self, CHUNK_BYTES, CHUNK_HASH_BYTES};
+use holdfast_sandbox::verity::{self, BLOCK_BYTES, DIGEST_BYTES, SLOT_SALT};
 use thiserror::Error;
 
 /// Bytes that are not those of the release.
@@ -188,9 +188,9 @@ impl<'a> Checker<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::package::Version;
-    use crate::release::Component;
-    use crate::release::metadata::hex;
+    use holdfast_sandbox::held::Component;
+    use holdfast_types::Version;
+    use holdfast_types::hex::hex;
     use proptest::prelude::*;
 
     /// A release of a FIT of so many blocks and a root of so many, with the leaves of its tree.

@@ -10,12 +10,12 @@
 //! images, with a root each: what one has seen is kept for the other, also where it can verify that no more, or not
 //! yet, since a root in between is missing.
 
-use super::Repository;
-use super::metadata::{
+use crate::Repository;
+use crate::metadata::{
     self, Common, Envelope, FileMeta, Metadata, MetadataError, Role, Root, Snapshot, Targets,
     Timestamp,
 };
-use crate::encoding::{self, EncodingError};
+use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use thiserror::Error;

@@ -1,11 +1,9 @@
 //! What an image says of its updates: in the verified root, one file for each of the two agents.
 
-use crate::encoding::{self, EncodingError};
-use crate::release::{Device, Repository};
+use crate::{Device, Repository};
+use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 
-/// The directory of `update` in the verified root.
-pub const UPDATE_DIRECTORY: &str = "/usr/lib/holdfast/services/update";
 /// Longest root of a repository that an image brings, in bytes.
 pub const MAX_ROOT_BYTES: usize = 32 * 1024;
 /// File of `update` in its directory.

@@ -1,40 +1,11 @@
 //! Which release is taken next.
 
-use super::memory::Memory;
-use crate::package::Version;
-use crate::release::metadata::Targets;
-use crate::release::{Authority, Component, Device, Release, Repository, Target};
+use crate::memory::Memory;
+use crate::metadata::Targets;
+use crate::{Authority, Device, Release, Repository, Target};
+use holdfast_sandbox::held::Component;
+use holdfast_types::Version;
 use serde::{Deserialize, Serialize};
-
-/// What a device holds of one component, as init says it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// Which.
-    pub component: Component,
-    /// The least rollback index that init still takes of it.
-    pub floor: u64,
-    /// What runs; `None` for an app without a usable package.
-    pub running: Option<Running>,
-    /// A release of it is staged, and waits for the next start.
-    pub waits: bool,
-    /// The run before this one was healthy, and was ended since its `update` had not reached the service.
-    pub disagreed: bool,
-}
-
-/// A release that runs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Running {
-    /// Its version.
-    pub version: Version,
-    /// Its rollback index.
-    pub rollback_index: u64,
-    /// Root hash of its verity tree.
-    pub root_hash: [u8; 32],
-    /// Bytes of data that the tree is over.
-    pub data_bytes: u64,
-    /// It has not been committed.
-    pub on_trial: bool,
-}
 
 /// The release of a repository to take next, if any: for the first component that can have a newer one.
 ///
@@ -68,20 +39,11 @@ pub fn next_release<'a>(
     })
 }
 
-impl Held {
-    fn app(&self) -> Option<crate::app_manifest::ComponentId> {
-        match self.component {
-            Component::Os => None,
-            Component::App(id) => Some(id),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app_manifest::ComponentId;
-    use crate::update::{Outcome, Staged};
+    use crate::{Outcome, Staged};
+    use holdfast_types::ComponentId;
     use std::collections::BTreeMap;
 
     const APP: Component = Component::App(ComponentId([7; 16]));

@@ -3,8 +3,8 @@
 //!
 //! Each side holds the other's bytes for hostile: they are bounded and read whole or refused.
 
-use crate::encoding::{self, EncodingError};
-use crate::release::Repository;
+use crate::Repository;
+use holdfast_types::encoding::{self, EncodingError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,8 @@
 //! What `update` remembers from one boot to the next, beside the metadata that it trusts.
 
-use super::decision::Held;
-use crate::encoding::{self, EncodingError};
-use crate::release::Component;
+use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::Held;
+use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 
 /// Failed releases that are remembered, and such that wait: the oldest are forgotten first.
@@ -191,8 +191,8 @@ impl Staged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::package::Version;
-    use crate::update::Running;
+    use holdfast_sandbox::held::Running;
+    use holdfast_types::Version;
 
     const STAGED: Staged = Staged { component: Component::Os, root_hash: [2; 32], reached: true };
 

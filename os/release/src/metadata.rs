@@ -3,10 +3,11 @@
 //! A signature is over the canonical form of what is signed (OLPC's canonical JSON, as TUF has it), which
 //! is made from the parsed value: fields that are not known here are signed too.
 
-pub use super::canonical::canonical;
-use super::target::Target;
-use crate::package::KeyId;
+pub use crate::canonical::canonical;
+use crate::target::{Authority, Device, Release, Target};
 use ed25519_dalek::{Signature as Ed25519, VerifyingKey};
+use holdfast_sandbox::held::Component;
+use holdfast_types::KeyId;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
@@ -393,7 +394,7 @@ fn seconds(text: &str) -> Result<u64, MetadataError> {
 /// A time as TUF writes it; `None` beyond the year 9999.
 #[must_use]
 pub fn time(seconds: u64) -> Option<String> {
-    let date = crate::clock::date(seconds);
+    let date = holdfast_types::date(seconds);
     let (day, hour) = date.split_once(' ')?;
     (date.len() == 19).then(|| format!("{day}T{hour}Z"))
 }
@@ -506,31 +507,6 @@ fn has_signed(public: &[u8; 32], message: &[u8], signature: &str) -> bool {
     key.verify_strict(message, &Ed25519::from_bytes(&signature)).is_ok()
 }
 
-/// Bytes in hexadecimal.
-#[must_use]
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Exactly so many bytes from hexadecimal.
-#[must_use]
-pub fn unhex<const LENGTH: usize>(text: &str) -> Option<[u8; LENGTH]> {
-    let digits: Option<Vec<u32>> = text.chars().map(|digit| digit.to_digit(16)).collect();
-    let digits = digits.filter(|digits| Some(digits.len()) == LENGTH.checked_mul(2))?;
-    let mut bytes = [0; LENGTH];
-    for (byte, pair) in bytes.iter_mut().zip(digits.as_chunks::<2>().0) {
-        let [high, low] = *pair;
-        *byte = u8::try_from(high << 4 | low).ok()?;
-    }
-    Some(bytes)
-}
-
-/// SHA-256 of bytes, in hexadecimal.
-#[must_use]
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
 impl FileMeta {
     /// Checks the bytes of a file against its length and hashes, as far as they are named.
     #[must_use]
@@ -544,6 +520,30 @@ impl FileMeta {
             (Some(_), None) => false,
         };
         length && hashed
+    }
+}
+
+impl Targets {
+    /// What of a component is released for a device, by an authority that may, and is acceptable: the target
+    /// and its path. `None` when there is nothing. Of several, the one with the highest rollback index, then
+    /// version.
+    pub fn release_for(
+        &self,
+        component: Component,
+        device: &Device,
+        authority: &Authority,
+        acceptable: impl Fn(&Release) -> bool,
+    ) -> Option<(&str, &Target, &Release)> {
+        if !authority.covers(component) {
+            return None;
+        }
+        let releases = self.targets.iter().filter_map(|(path, target)| {
+            let release = target.custom.as_ref()?;
+            let wanted = release.component == component && release.is_for(device);
+            let taken = wanted && target.check(path).is_ok() && acceptable(release);
+            taken.then_some((path.as_str(), target, release))
+        });
+        releases.max_by_key(|(_, _, release)| (release.rollback_index, release.version))
     }
 }
 

@@ -1,6 +1,6 @@
 //! How fast bytes must come, how many may, and how long to wait until the next try.
 
-use super::config::UpdateConfig;
+use crate::config::UpdateConfig;
 
 /// A day in milliseconds.
 const DAY_MS: u64 = 86_400_000;
@@ -79,8 +79,8 @@ fn spread(most: u64, random: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::package::Version;
-    use crate::release::Device;
+    use crate::Device;
+    use holdfast_types::Version;
     use proptest::prelude::*;
 
     fn config() -> UpdateConfig {

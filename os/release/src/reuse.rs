@@ -3,7 +3,7 @@
 //! A part is a block of the root, known by its leaf in the hash tree, or a chunk of the FIT, known by what the
 //! release says of it. Where a part lies does not matter, so that what moved is found.
 
-use crate::verity::{self, BLOCK_BYTES, DIGEST_BYTES};
+use holdfast_sandbox::verity::{self, BLOCK_BYTES, DIGEST_BYTES};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 
@@ -128,7 +128,7 @@ pub fn digests(level: &[u8], data_bytes: u64) -> Option<Vec<[u8; DIGEST_BYTES]>>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verity::{SLOT_SALT, digest, tree};
+    use holdfast_sandbox::verity::{SLOT_SALT, digest, tree};
     use proptest::prelude::*;
 
     fn held(from: usize, count: usize) -> Run {

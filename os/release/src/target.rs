@@ -1,9 +1,9 @@
 //! What a repository releases, and what of it a device takes.
 
-use super::metadata::{Targets, unhex};
-use crate::app_manifest::ComponentId;
-use crate::package::Version;
-use crate::update::reuse::{CHUNK_BYTES, CHUNK_HASH_BYTES};
+use crate::reuse::{CHUNK_BYTES, CHUNK_HASH_BYTES};
+use holdfast_types::ComponentId;
+use holdfast_types::Version;
+use holdfast_types::hex::unhex;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -61,35 +61,6 @@ impl Repository {
 impl fmt::Display for Repository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// What is released.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Component {
-    /// The OS: what a slot holds.
-    Os,
-    /// An app package.
-    App(ComponentId),
-}
-
-impl fmt::Display for Component {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Os => f.write_str("os"),
-            Self::App(id) => write!(f, "{id}"),
-        }
-    }
-}
-
-impl FromStr for Component {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "os" => Ok(Self::Os),
-            _ => ComponentId::parse(text).map(Self::App).ok_or("must be `os` or a component id"),
-        }
     }
 }
 
@@ -152,7 +123,7 @@ pub enum Authority {
 }
 
 impl Authority {
-    fn covers(&self, component: Component) -> bool {
+    pub(crate) fn covers(&self, component: Component) -> bool {
         match (self, component) {
             (Self::Os, Component::Os) => true,
             (Self::Apps(ids), Component::App(id)) => ids.contains(&id),
@@ -249,30 +220,6 @@ impl Target {
     }
 }
 
-impl Targets {
-    /// What of a component is released for a device, by an authority that may, and is acceptable: the target
-    /// and its path. `None` when there is nothing. Of several, the one with the highest rollback index, then
-    /// version.
-    pub fn release_for(
-        &self,
-        component: Component,
-        device: &Device,
-        authority: &Authority,
-        acceptable: impl Fn(&Release) -> bool,
-    ) -> Option<(&str, &Target, &Release)> {
-        if !authority.covers(component) {
-            return None;
-        }
-        let releases = self.targets.iter().filter_map(|(path, target)| {
-            let release = target.custom.as_ref()?;
-            let wanted = release.component == component && release.is_for(device);
-            let taken = wanted && target.check(path).is_ok() && acceptable(release);
-            taken.then_some((path.as_str(), target, release))
-        });
-        releases.max_by_key(|(_, _, release)| (release.rollback_index, release.version))
-    }
-}
-
 /// True for a path that leads nowhere but down.
 fn is_plain(path: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
@@ -285,6 +232,7 @@ fn is_plain(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::Targets;
 
     const ID: ComponentId = ComponentId([7; 16]);
 

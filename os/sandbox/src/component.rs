@@ -4,12 +4,12 @@
 //! [`ComponentList::decode`] before it starts anything. The bytes are postcard, bounded by
 //! [`MAX_ENCODED_BYTES`], and rejected when anything follows them.
 
-use crate::app_manifest::ComponentId;
-use crate::encoding::{self, EncodingError};
-use crate::package::{KeyId, Version};
 use crate::peripheral::{self, BoardPeripheral};
 use crate::policy::Plan;
 use crate::policy::system_calls::SystemCalls;
+use holdfast_types::ComponentId;
+use holdfast_types::encoding::{self, EncodingError};
+use holdfast_types::{KeyId, Version};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -21,16 +21,6 @@ pub const FORMAT_VERSION: u16 = 10;
 pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 /// Most components in one image.
 pub const MAX_COMPONENTS: usize = 64;
-/// Longest component name in bytes.
-pub const MAX_NAME_BYTES: usize = 31;
-/// Uids below this one are never given to a component.
-pub const FIRST_SERVICE_UID: u32 = 100;
-/// Uids from this one up belong to apps.
-pub const FIRST_APP_UID: u32 = 1001;
-/// Highest uid a component may have.
-pub const LAST_UID: u32 = 59_999;
-/// Highest capability number of Linux 6.12 (`CAP_CHECKPOINT_RESTORE`, linux/capability.h).
-pub const LAST_CAPABILITY: u8 = 40;
 
 /// Everything init has to know about the image it was started from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,18 +60,6 @@ pub struct ImageIdentity {
     pub development: bool,
     /// The app that waits for a debugger when it is started; none but in development images.
     pub debugged: Option<String>,
-}
-
-/// How init learns that a component is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Readiness {
-    /// Ready as soon as it runs.
-    Started,
-    /// Ready when it has sent `READY=1`; killed and restarted when it has not within the time.
-    Notify {
-        /// Time allowed, in milliseconds.
-        within_ms: u32,
-    },
 }
 
 /// A service of the OS.
@@ -248,9 +226,6 @@ impl ComponentList {
     }
 }
 
-/// Names in the log that are no component's.
-const SYSTEM_NAMES: [&str; 2] = ["init", "kernel"];
-
 /// Which of an app's packages on the `apps` partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
@@ -317,58 +292,6 @@ pub fn trusted_key_path(id: KeyId, development: bool) -> String {
 #[must_use]
 pub fn filter_path(set: SystemCalls, order: usize) -> String {
     format!("/usr/lib/holdfast/seccomp/{}-{order}.bpf", set.name())
-}
-
-/// Checks the name of a component: 1 to [`MAX_NAME_BYTES`] of `a-z`, `0-9` and `-`, a letter first.
-///
-/// # Errors
-/// What is wrong, as a phrase to put behind the field's name.
-pub fn check_name(name: &str) -> Result<(), &'static str> {
-    if name.is_empty() || name.len() > MAX_NAME_BYTES {
-        return Err("must be 1 to 31 characters long");
-    }
-    if SYSTEM_NAMES.contains(&name) {
-        return Err("must not be that of a part of the system");
-    }
-    if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
-        return Err("must start with a lower-case letter");
-    }
-    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-') {
-        return Err("must consist of lower-case letters, digits and `-`");
-    }
-    Ok(())
-}
-
-/// The component name for an app of any name: what [`check_name`] allows of it, in lower case, and
-/// `-` for all else. A name without a single letter becomes `app`.
-#[must_use]
-pub fn name_for(app_name: &str) -> String {
-    let mut name = String::new();
-    for character in app_name.chars().map(|c| c.to_ascii_lowercase()) {
-        if name.len() >= MAX_NAME_BYTES {
-            break;
-        }
-        match character {
-            'a'..='z' => name.push(character),
-            '0'..='9' if !name.is_empty() => name.push(character),
-            _ if !name.is_empty() && !name.ends_with('-') => name.push('-'),
-            _ => {}
-        }
-    }
-    match name.trim_end_matches('-') {
-        "" => "app".to_owned(),
-        name if SYSTEM_NAMES.contains(&name) => format!("app-{name}"),
-        name => name.to_owned(),
-    }
-}
-
-/// True for `/a/b` forms: absolute, no empty, `.` or `..` part, no NUL.
-#[must_use]
-pub fn is_clean_absolute(path: &str) -> bool {
-    path.strip_prefix('/').is_some_and(|rest| {
-        !rest.contains('\0')
-            && rest.split('/').all(|part| !part.is_empty() && part != "." && part != "..")
-    })
 }
 
 #[cfg(test)]

@@ -6,12 +6,14 @@
 //! header or an error, and nothing is allocated.
 
 pub mod entry;
-mod field;
+mod short_name;
 
-use crate::app_manifest::ComponentId;
 use crate::verity;
 use ed25519_dalek::{Signature, VerifyingKey};
-pub use field::{KeyId, NoVersion, ShortName, Version};
+use holdfast_types::ComponentId;
+use holdfast_types::KeyId;
+use holdfast_types::Version;
+pub use short_name::ShortName;
 use thiserror::Error;
 
 /// First bytes of every package.

@@ -84,7 +84,7 @@ impl BoardPeripheral {
         }
         match (&self.access, self.kind) {
             (Access::Device(path), Kind::I2cMaster | Kind::SpiMaster | Kind::Uart)
-                if path.starts_with("/dev/") && crate::component::is_clean_absolute(path) =>
+                if path.starts_with("/dev/") && holdfast_types::is_clean_absolute(path) =>
             {
                 Ok(())
             }
@@ -148,6 +148,7 @@ pub fn grant(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::tests::manifest;
 
     fn offered() -> Vec<BoardPeripheral> {
         let line = |name: &str, line| BoardPeripheral {
@@ -163,34 +164,38 @@ mod tests {
         vec![line("$LED_RED", 15), line("$LED_GREEN", 10), uart]
     }
 
-    fn granted(capabilities: &str) -> Result<Vec<String>, String> {
-        let text = format!(
-            r#"{{"SchemaVersion": 1, "Name": "x", "EntryPoint": "/bin/app",
-                "ComponentId": "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11", "Capabilities": {capabilities}}}"#
-        );
-        let manifest = AppManifest::parse(text.as_bytes()).unwrap();
-        assert_eq!(manifest.unsupported, Vec::<String>::new());
+    /// What an app gets that claims these, each by kind and name.
+    fn granted(claims: &[(&str, &str)]) -> Result<Vec<String>, String> {
+        let mut manifest = manifest();
+        for (index, (kind, id)) in claims.iter().enumerate() {
+            let before = claims[..index].iter().filter(|(earlier, _)| earlier == kind).count();
+            manifest.peripherals.push(Peripheral {
+                path: format!("Capabilities.{kind}[{before}]"),
+                kind: (*kind).to_owned(),
+                id: (*id).to_owned(),
+            });
+        }
         let granted = grant(&manifest, &offered()).map_err(|error| error.to_string())?;
         Ok(granted.iter().map(ToString::to_string).collect())
     }
 
     #[test]
     fn an_app_gets_what_the_board_has_by_name_and_kind() {
-        let both = granted(r#"{"Gpio": ["$LED_GREEN"], "Uart": ["$UART3"]}"#).unwrap();
+        let both = granted(&[("Gpio", "$LED_GREEN"), ("Uart", "$UART3")]).unwrap();
         assert_eq!(both, ["Gpio $LED_GREEN", "Uart $UART3"]);
-        assert_eq!(granted("{}").unwrap(), Vec::<String>::new());
+        assert_eq!(granted(&[]).unwrap(), Vec::<String>::new());
     }
 
     #[test]
     fn what_the_board_does_not_have_is_named_with_what_it_has() {
-        let error = granted(r#"{"Gpio": ["$LED_GREEN", "$LED_BLUE"]}"#).unwrap_err();
+        let error = granted(&[("Gpio", "$LED_GREEN"), ("Gpio", "$LED_BLUE")]).unwrap_err();
         assert_eq!(
             error,
             "Capabilities.Gpio[1]: this board has no Gpio `$LED_BLUE`; it has $LED_RED, $LED_GREEN"
         );
-        let error = granted(r#"{"I2cMaster": ["$UART3"]}"#).unwrap_err();
+        let error = granted(&[("I2cMaster", "$UART3")]).unwrap_err();
         assert!(error.ends_with("no I2cMaster `$UART3`; it has none"), "{error}");
-        let error = granted(r#"{"Gpio": [15]}"#).unwrap_err();
+        let error = granted(&[("Gpio", "15")]).unwrap_err();
         assert!(error.contains("no Gpio `15`"), "{error}");
     }
 

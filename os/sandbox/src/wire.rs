@@ -4,13 +4,14 @@
 //! descriptors, which init would have to close. init reads them as hostile bytes: bounded by [`MAX_REQUEST_BYTES`],
 //! trailing data refused. Every request gets one reply, over a `SEQPACKET` socket at which init receives nothing.
 
-use crate::app_manifest::{ComponentId, UpdateAccess};
+use crate::app_manifest::UpdateAccess;
 use crate::clock;
-use crate::encoding::{self, EncodingError};
-use crate::network::firewall::NetworkedApp;
+use crate::held::Held;
+use crate::network::NetworkedApp;
 use crate::policy::Requests;
-use crate::reset::Order;
-use crate::update::Held;
+use crate::reset_order::Order;
+use holdfast_types::ComponentId;
+use holdfast_types::encoding::{self, EncodingError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -274,8 +275,8 @@ fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], most: usize) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::component::MAX_NAME_BYTES;
-    use crate::reset::Partitions;
+    use crate::reset_order::Partitions;
+    use holdfast_types::component_name::MAX_NAME_BYTES;
     use proptest::prelude::*;
 
     #[test]

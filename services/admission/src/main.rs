@@ -7,11 +7,12 @@
 
 mod order;
 
-use holdfast_core::app_manifest::{self, AppManifest, AppManifestError, EncodedManifestError};
-use holdfast_core::elf::{self, ElfError};
-use holdfast_core::log_line::chain;
-use holdfast_core::package::entry::{self, FORBIDDEN_MODE};
-use holdfast_core::policy::{APP_DIRECTORY, ORDER_ARGUMENT, admission};
+use holdfast_manifest::AppManifestError;
+use holdfast_manifest::elf::{self, ElfError};
+use holdfast_sandbox::app_manifest::{self, AppManifest, EncodedManifestError};
+use holdfast_sandbox::package::entry::{self, FORBIDDEN_MODE};
+use holdfast_sandbox::policy::{APP_DIRECTORY, ORDER_ARGUMENT, admission};
+use holdfast_types::chain;
 use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -57,7 +58,8 @@ fn look(package: &Path) -> Result<Vec<u8>, Refusal> {
     let mut left = entry::MAX_ENTRIES;
     look_below(package, package, 0, &mut left)?;
     let path = package.join(app_manifest::FILE_NAME);
-    let manifest = AppManifest::parse(&read(&path, app_manifest::MAX_BYTES.saturating_add(1))?)?;
+    let manifest =
+        holdfast_manifest::parse(&read(&path, app_manifest::MAX_BYTES.saturating_add(1))?)?;
     Ok(manifest.encode()?)
 }
 

@@ -1,11 +1,11 @@
 //! What the network service asks init for.
 
-use holdfast_core::clock::Verdict;
-use holdfast_core::network::firewall::NetworkedApp;
-use holdfast_core::wire::{Reply, Request};
 use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::netlink::NetlinkSocket;
 use holdfast_linux::poll::Poll;
+use holdfast_sandbox::clock::Verdict;
+use holdfast_sandbox::network::NetworkedApp;
+use holdfast_sandbox::wire::{Reply, Request};
 use std::os::fd::OwnedFd;
 
 /// The socket to init.

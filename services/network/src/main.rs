@@ -1,7 +1,7 @@
 //! The network service: interfaces and their leases, the firewall, apps' links and their names.
 //!
 //! It is one process that waits on its sockets and deadlines; what to do is decided by
-//! `holdfast_core::network`. It may change the network and nothing else: it sees no files but its own,
+//! `holdfast_networking`. It may change the network and nothing else: it sees no files but its own,
 //! makes no process, and gets from init a netlink socket for each app's namespace.
 //!
 //! The firewall is there before any device is switched on. When the service ends, the kernel goes on
@@ -22,17 +22,18 @@ use crate::refusals::Refusals;
 use crate::reports::Reports;
 use crate::time::Time;
 use crate::uplinks::Uplinks;
-use holdfast_core::encoding::EncodingError;
-use holdfast_core::network::config::{self, Addressing, NetworkConfig};
-use holdfast_core::network::firewall::{self, NetworkedApp};
-use holdfast_core::network::status::{NetworkStatus, Traffic};
-use holdfast_core::network::{netfilter, route};
-use holdfast_core::policy::APP_DIRECTORY;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::init_socket::{InitError, notify_ready};
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use holdfast_linux::poll::Poll;
 use holdfast_linux::{PathError, capabilities, channel, file};
+use holdfast_networking::config::{self, Addressing, NetworkConfig};
+use holdfast_networking::firewall;
+use holdfast_networking::status::{NetworkStatus, Traffic};
+use holdfast_networking::{netfilter, route};
+use holdfast_sandbox::network::NetworkedApp;
+use holdfast_sandbox::policy::APP_DIRECTORY;
+use holdfast_types::encoding::EncodingError;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;

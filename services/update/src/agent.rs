@@ -3,26 +3,28 @@
 use crate::bus::{Bus, State, Told};
 use crate::card::Card;
 use crate::download::Offer;
-use crate::install::InstallError;
+use crate::install_error::InstallError;
 use crate::state::{self, KeepError};
 use crate::uplink::{self, Fetched, UplinkError};
-use holdfast_core::clock::date;
-use holdfast_core::encoding::EncodingError;
-use holdfast_core::log_line::chain;
-use holdfast_core::package::Version;
-use holdfast_core::policy::APP_DIRECTORY;
-use holdfast_core::release::client::{Client, Refusal, raised_to};
-use holdfast_core::release::metadata::Targets;
-use holdfast_core::release::{Component, Repository};
-use holdfast_core::reset::Order;
-use holdfast_core::update::config::{self, UpdateConfig};
-use holdfast_core::update::fetch::Fetch;
-use holdfast_core::update::{Held, Memory, Outcome, Staged, next_release};
-use holdfast_core::wire::{Listener, Reply, Request};
 use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
 use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::poll::Poll;
 use holdfast_linux::{PathError, file};
+use holdfast_release::Repository;
+use holdfast_release::client::{Client, Refusal, raised_to};
+use holdfast_release::config::{self, UpdateConfig};
+use holdfast_release::fetch::Fetch;
+use holdfast_release::metadata::Targets;
+use holdfast_release::{Memory, Outcome, Staged, next_release};
+use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::Held;
+use holdfast_sandbox::policy::APP_DIRECTORY;
+use holdfast_sandbox::reset_order::Order;
+use holdfast_sandbox::wire::{Listener, Reply, Request};
+use holdfast_types::Version;
+use holdfast_types::chain;
+use holdfast_types::date;
+use holdfast_types::encoding::EncodingError;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -372,7 +374,7 @@ impl Agent {
     /// Has an order of the owner carried out: from a card, since whoever has a server in hand has not the device in
     /// hand. True when the device ends for it.
     fn obey(&mut self, targets: &Targets) -> Result<bool, InitError> {
-        for order in Order::among(targets) {
+        for order in orders(targets) {
             match self.init.ask(&Request::Reset(order))?.0 {
                 Reply::Accepted => {
                     println!("the owner orders a reset: {}", order.partitions);

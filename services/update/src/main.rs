@@ -10,14 +10,15 @@ mod bus;
 mod card;
 mod download;
 mod install;
+mod install_error;
 mod slot;
 mod state;
 mod uplink;
 
 use crate::agent::Agent;
-use holdfast_core::log_line::chain;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::init_socket::notify_ready;
+use holdfast_types::chain;
 use std::convert::Infallible;
 use std::error::Error;
 use std::process::ExitCode;

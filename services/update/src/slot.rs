@@ -1,14 +1,14 @@
 //! Fetching a slot: what the running one has of it is taken from there.
 
-use crate::install::InstallError;
-use holdfast_core::package::{HEADER_BYTES, Header};
-use holdfast_core::release::{Release, Target};
-use holdfast_core::update::Running;
-use holdfast_core::update::reuse::{self, CHUNK_BYTES, CHUNK_HASH_BYTES, Run};
-use holdfast_core::verity::{self, BLOCK_BYTES, DIGEST_BYTES};
-use holdfast_core::wire::{Request, SlotPart};
+use crate::install_error::InstallError;
 use holdfast_linux::direct::Direct;
 use holdfast_linux::init_socket::InitSocket;
+use holdfast_release::reuse::{self, CHUNK_BYTES, CHUNK_HASH_BYTES, Run};
+use holdfast_release::{Release, Target};
+use holdfast_sandbox::held::Running;
+use holdfast_sandbox::package::{HEADER_BYTES, Header};
+use holdfast_sandbox::verity::{self, BLOCK_BYTES, DIGEST_BYTES};
+use holdfast_sandbox::wire::{Request, SlotPart};
 
 /// The slot that runs.
 #[derive(Debug)]

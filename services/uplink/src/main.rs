@@ -7,14 +7,14 @@
 mod server;
 
 use crate::server::{Fetched, Servers};
-use holdfast_core::encoding::EncodingError;
-use holdfast_core::log_line::chain;
-use holdfast_core::policy::APP_DIRECTORY;
-use holdfast_core::update::config::{self, UplinkConfig};
-use holdfast_core::update::fetch::{Answer, Fetch, FetchError, MAX_REQUEST_BYTES};
-use holdfast_core::wire::{Reply, Request};
 use holdfast_linux::init_socket::{InitError, InitSocket, notify_ready};
 use holdfast_linux::{PathError, channel, file};
+use holdfast_release::config::{self, UplinkConfig};
+use holdfast_release::fetch::{Answer, Fetch, FetchError, MAX_REQUEST_BYTES};
+use holdfast_sandbox::policy::APP_DIRECTORY;
+use holdfast_sandbox::wire::{Reply, Request};
+use holdfast_types::chain;
+use holdfast_types::encoding::EncodingError;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;

@@ -8,9 +8,9 @@ use crate::boot::BOOT;
 use crate::scratch::Scratch;
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
-use holdfast_core::slots::{self, BootState, Choice, Slot, SlotState, TRIES};
 use holdfast_images::boot_loader::script::halt;
 use holdfast_images::show;
+use holdfast_lifecycle::slots::{self, BootState, Choice, Slot, SlotState, TRIES};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 

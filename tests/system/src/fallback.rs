@@ -9,14 +9,14 @@ use crate::scratch::Scratch;
 use crate::stager::{self, Release};
 use crate::suite::Suite;
 use anyhow::{Context, Result, ensure};
-use holdfast_core::component::{self, ComponentList, Service};
-use holdfast_core::policy::{self, ServiceGrants};
-use holdfast_core::slots::{self, BootState, Phase, Slot, SlotState, Status};
 use holdfast_images::boot_loader::script::halt;
 use holdfast_images::disk::{Layout, SECTOR_BYTES};
 use holdfast_images::root::Root;
 use holdfast_images::{show, variant};
+use holdfast_lifecycle::slots::{self, BootState, Phase, Slot, SlotState, Status};
 use holdfast_qemu::machine::{Guest, Machine};
+use holdfast_sandbox::component::{self, ComponentList, Service};
+use holdfast_sandbox::policy::{self, ServiceGrants};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 #[cfg(test)]

@@ -5,9 +5,9 @@ use crate::boot::{ANSWER, BOOT};
 use crate::network_attacks;
 use crate::suite::{Needs, Suite};
 use anyhow::{Context, Result, ensure};
-use holdfast_core::network::config::{Addressing, Interface, NetworkConfig};
 use holdfast_images::root::Root;
 use holdfast_images::variant;
+use holdfast_networking::config::{Addressing, Interface, NetworkConfig};
 use holdfast_qemu::machine::{Guest, Machine, Network};
 use holdfast_qemu::packet::{Packet, UDP};
 use holdfast_qemu::peer::{

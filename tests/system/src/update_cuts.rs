@@ -9,16 +9,16 @@ use crate::stager::Release;
 use crate::suite::{Needs, Suite};
 use crate::update::{Scene, WAIT};
 use anyhow::{Context, Result, ensure};
-use holdfast_core::component::Stored;
-use holdfast_core::identity::{self, IdentityTable};
-use holdfast_core::release::client::{Client, Trusted};
-use holdfast_core::slots::{Floor, Slot};
-use holdfast_core::superblock;
-use holdfast_core::update::Memory;
-use holdfast_core::update::config::root_file;
 use holdfast_images::root;
 use holdfast_images::{package, show};
+use holdfast_lifecycle::identity::{self, IdentityTable};
+use holdfast_lifecycle::slots::{Floor, Slot};
+use holdfast_lifecycle::superblock;
 use holdfast_qemu::machine::Machine;
+use holdfast_release::Memory;
+use holdfast_release::client::{Client, Trusted};
+use holdfast_release::config::root_file;
+use holdfast_sandbox::component::Stored;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -101,7 +101,7 @@ fn states(updates: &mut Updates) -> Result<()> {
     let data = show::read_root(&updates.scene.image())?;
     let agent = "/usr/lib/holdfast/services/update";
     let root_of = |name| root::read_file(&data, &format!("{agent}/{}", root_file(name)));
-    let os_root = root_of(holdfast_core::release::Repository::Os)?;
+    let os_root = root_of(holdfast_release::Repository::Os)?;
     let id = hello()?;
     let state: Vec<String> = ["/services/update/os.trusted", "/services/update/memory"]
         .map(str::to_owned)

@@ -10,7 +10,7 @@
 //! higher, where 0 follows 255. A copy is one sector, which a medium writes whole or not at all; a
 //! torn one would be caught by its CRC. Source: `env_t` and `env_check_redund` of U-Boot.
 
-use super::{BootState, Slot, SlotState, TRIES};
+use crate::slots::{BootState, Slot, SlotState, TRIES};
 use crc::{Crc, NoTable};
 use std::fmt::Write;
 

@@ -2,10 +2,8 @@
 //!
 //! Time is passed in as milliseconds of the monotonic clock.
 
-use crate::supervision::Millis;
+use holdfast_types::Millis;
 
-/// Milliseconds for which a critical component must stay ready, unless its manifest says otherwise.
-pub const DEFAULT_STABLE_FOR_MS: u32 = 5_000;
 /// No boot is healthy before init has supervised for this long, whatever there is to supervise.
 const LEAST_UPTIME_MS: Millis = 5_000;
 /// A critical component that has not been stable for this long, beyond what it may take, has failed:

@@ -18,7 +18,7 @@ mod reset;
 mod status;
 
 pub use copies::{COPY_BYTES, Copies, CopyError, checksum, copy, copy_offsets, read_copy};
-pub use health::{Agreement, DEFAULT_STABLE_FOR_MS, Health, Member, Verdict};
+pub use health::{Agreement, Health, Member, Verdict};
 pub use release::{CommandLineError, Floor, FloorError, Release, RootTable};
 pub use reset::{DOES_NOT_AGREE, LastReset, last_reset};
 pub use status::{Status, StatusError};

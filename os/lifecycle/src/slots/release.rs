@@ -1,8 +1,8 @@
 //! What the signed command line says of the release that runs.
 
-use super::Slot;
-use crate::encoding::{self, EncodingError};
-use crate::release::metadata::unhex;
+use crate::slots::Slot;
+use holdfast_types::encoding::{self, EncodingError};
+use holdfast_types::hex::unhex;
 use serde::{Deserialize, Serialize};
 
 /// Its slot, its board and its rollback index.

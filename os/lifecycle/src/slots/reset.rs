@@ -4,7 +4,7 @@
 //! `admin-guide/ramoops`). A component's lines carry its name in front, so that none can pass its
 //! own for the kernel's or init's.
 
-use crate::log_line::without_time;
+use crate::console_line::without_time;
 use std::fmt;
 
 /// Longest cause in words, in bytes.

@@ -1,7 +1,7 @@
 //! The line in which init says how the device stands, and reading it back.
 
-use super::{BootState, Phase, Slot, SlotState};
-use crate::log_line::ConsoleLine;
+use crate::console_line::ConsoleLine;
+use crate::slots::{BootState, Phase, Slot, SlotState};
 use std::fmt;
 
 /// What stands in front of the fields.

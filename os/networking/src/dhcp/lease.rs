@@ -4,14 +4,15 @@
 //! message does not say stays as it was agreed before. Servers are strangers: everything is bounded, and
 //! what is refused has a reason.
 
-use super::super::address::is_of_apps;
-use super::super::grants::masked;
-use super::MAX_SERVERS;
+use holdfast_sandbox::network::address::is_of_apps;
+use holdfast_sandbox::network::grants::masked;
 use smoltcp::wire::{DhcpMessageType, DhcpOpCode, DhcpPacket};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
+/// Most name servers, and most time servers, that are taken from a lease.
+pub const MAX_SERVERS: usize = 3;
 /// A lease shorter than this cannot be kept alive without a storm, in seconds.
 pub const LEAST_LEASE_S: u32 = 10;
 /// What is assumed of a server that says no time at all, in seconds.
@@ -20,19 +21,19 @@ pub const ASSUMED_LEASE_S: u32 = 3600;
 pub const MAX_ROUTES: usize = 16;
 /// Numbers of options (RFC 2132, RFC 3442; 249 is 121 as older Windows servers number it).
 pub(super) mod option {
-    pub(in super::super) const MASK: u8 = 1;
-    pub(in super::super) const ROUTER: u8 = 3;
-    pub(in super::super) const NAME_SERVERS: u8 = 6;
-    pub(in super::super) const STATIC_ROUTES: u8 = 33;
-    pub(in super::super) const TIME_SERVERS: u8 = 42;
-    pub(in super::super) const LEASE: u8 = 51;
-    pub(in super::super) const OVERLOAD: u8 = 52;
-    pub(in super::super) const KIND: u8 = 53;
-    pub(in super::super) const SERVER: u8 = 54;
-    pub(in super::super) const RENEWAL: u8 = 58;
-    pub(in super::super) const REBINDING: u8 = 59;
-    pub(in super::super) const CLASSLESS_ROUTES: u8 = 121;
-    pub(in super::super) const CLASSLESS_ROUTES_OF_WINDOWS: u8 = 249;
+    pub(crate) const MASK: u8 = 1;
+    pub(crate) const ROUTER: u8 = 3;
+    pub(crate) const NAME_SERVERS: u8 = 6;
+    pub(crate) const STATIC_ROUTES: u8 = 33;
+    pub(crate) const TIME_SERVERS: u8 = 42;
+    pub(crate) const LEASE: u8 = 51;
+    pub(crate) const OVERLOAD: u8 = 52;
+    pub(crate) const KIND: u8 = 53;
+    pub(crate) const SERVER: u8 = 54;
+    pub(crate) const RENEWAL: u8 = 58;
+    pub(crate) const REBINDING: u8 = 59;
+    pub(crate) const CLASSLESS_ROUTES: u8 = 121;
+    pub(crate) const CLASSLESS_ROUTES_OF_WINDOWS: u8 = 249;
 }
 
 /// A way to some addresses.

@@ -1,7 +1,7 @@
 #![allow(clippy::arithmetic_side_effects, reason = "a test that overflows has failed")]
 
-use super::lease::is_host;
 use super::*;
+use crate::dhcp::lease::is_host;
 use proptest::prelude::*;
 use smoltcp::wire::DhcpOption;
 

@@ -1,9 +1,10 @@
 #![allow(clippy::arithmetic_side_effects, reason = "a test that overflows has failed")]
 
-use super::super::netfilter::{self, Element};
-use super::super::netlink::{attributes, messages};
-use super::super::{Connection, grants::masked};
 use super::*;
+use crate::netfilter::{self, Element};
+use holdfast_netlink::{attributes, messages};
+use holdfast_sandbox::network::Connection;
+use holdfast_sandbox::network::grants::masked;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -209,7 +210,7 @@ fn a_name_is_open_while_its_address_is_in_the_set_and_for_that_app_alone() {
     let packet = outward(1001, "192.0.2.7", 443);
     assert_eq!(kernel.hook(Hook::Forward, &packet), End::Reject);
     let name = Destination::parse("other.example").unwrap();
-    let [set] = apps[0].sets_of(&name, Version::V4).try_into().unwrap();
+    let [set] = sets_of(&apps[0], &name, Version::V4).try_into().unwrap();
     kernel.elements.insert(set, vec![packet.destination]);
     assert_eq!(kernel.hook(Hook::Forward, &packet), End::Reject, "another name's ports");
     let right = outward(1001, "192.0.2.7", 8883);
@@ -232,7 +233,7 @@ fn a_service_is_open_at_the_port_that_it_names_and_nowhere_else() {
     let host: IpAddr = "10.0.0.71".parse().unwrap();
     for service in services {
         let name = Destination::parse(service).unwrap();
-        let [set] = apps[0].sets_of(&name, Version::V4).try_into().unwrap();
+        let [set] = sets_of(&apps[0], &name, Version::V4).try_into().unwrap();
         let found = kernel.rules.sets.iter().find(|one| one.name == set).unwrap();
         assert!(found.with_ports, "{service}");
         let port = if service == services[0] { 8080 } else { 631 };

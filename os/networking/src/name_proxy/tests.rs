@@ -1,8 +1,8 @@
 #![allow(clippy::arithmetic_side_effects, reason = "a test that overflows has failed")]
 
-use super::super::{Connection, NetworkGrants};
 use super::*;
-use crate::app_manifest::ComponentId;
+use holdfast_sandbox::network::{Connection, NetworkGrants};
+use holdfast_types::ComponentId;
 use proptest::prelude::*;
 use simple_dns::rdata::{CNAME, PTR, SRV};
 
@@ -91,7 +91,10 @@ fn an_app_that_may_be_talked_to_has_a_name() {
     let Decision::Answer(reply) = decided("app-2.app.internal", TYPE::A) else { panic!("refused") };
     let packet = Packet::parse(&reply).unwrap();
     let RData::A(found) = &packet.answers[0].rdata else { panic!("{packet:?}") };
-    assert_eq!(Ipv4Addr::from_bits(found.address), super::super::address::Link::of(1002).app_v4());
+    assert_eq!(
+        Ipv4Addr::from_bits(found.address),
+        holdfast_sandbox::network::address::Link::of(1002).app_v4()
+    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
 #![allow(clippy::arithmetic_side_effects, reason = "a test that overflows has failed")]
 
-use super::super::Destination;
-use super::super::name_proxy::Kind;
 use super::*;
+use crate::name_proxy::Kind;
+use holdfast_sandbox::network::Destination;
 use proptest::prelude::*;
 
 fn lookup() -> Lookup {

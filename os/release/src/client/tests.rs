@@ -1,9 +1,10 @@
 //! Named after the clauses of section 5 of the specification.
 
-use super::metadata::{Key, hex, sha256, time};
 use super::*;
-use crate::reset::{self, NoOrder, Order};
+use crate::client::metadata::{Key, hex, sha256, time};
+use crate::reset::NoOrder;
 use ed25519_dalek::{Signer, SigningKey};
+use holdfast_sandbox::reset_order::Order;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -1101,14 +1102,15 @@ fn looked_for(
     image_root: &[u8],
     order: &Order,
 ) -> Result<(), NoOrder<std::io::Error>> {
-    reset::look_for(order, image_root, NOW, |wanted| {
+    crate::reset::look_for(order, image_root, NOW, |wanted| {
         Ok(repository.files.get(&wanted.name).cloned())
     })
 }
 
 #[test]
 fn a_reset_is_ordered_by_whoever_signs_for_the_owner_and_by_nobody_else() {
-    let partitions = reset::Partitions { state: true, apps: true, data: true };
+    let partitions =
+        holdfast_sandbox::reset_order::Partitions { state: true, apps: true, data: true };
     let mut repository = Repository::new();
     let mut targets = repository.common(Role::Targets);
     let path = Order::path(partitions, 1);
@@ -1120,7 +1122,7 @@ fn a_reset_is_ordered_by_whoever_signs_for_the_owner_and_by_nobody_else() {
     let root = repository.image_root();
     looked_for(&repository, &root, &order).unwrap();
     // Another order than the one that is there, by its file or by what it erases.
-    let less = reset::Partitions { data: false, ..partitions };
+    let less = holdfast_sandbox::reset_order::Partitions { data: false, ..partitions };
     for other in [Order { digest: [0x5b; 32], ..order }, Order { partitions: less, ..order }] {
         assert!(matches!(looked_for(&repository, &root, &other), Err(NoOrder::Other)));
     }
@@ -1135,7 +1137,7 @@ fn a_reset_is_ordered_by_whoever_signs_for_the_owner_and_by_nobody_else() {
     let mut nothing = repository.clone();
     nothing.files.clear();
     assert!(matches!(looked_for(&nothing, &root, &order), Err(NoOrder::Refused(_))));
-    let later = reset::look_for(&order, &root, NOW + 31 * DAY, |wanted| {
+    let later = crate::reset::look_for(&order, &root, NOW + 31 * DAY, |wanted| {
         Ok::<_, std::io::Error>(repository.files.get(&wanted.name).cloned())
     });
     assert!(matches!(later, Err(NoOrder::Refused(Refusal::Expired { .. }))));
@@ -1194,7 +1196,7 @@ fn a_clock_is_raised_to_no_time_at_which_something_has_expired() {
 
 #[test]
 fn an_oem_leads_the_clock_nowhere_where_the_os_has_expired() {
-    use super::super::Repository::{Oem, Os};
+    use crate::client::Repository::{Oem, Os};
     let mut os = Repository::new();
     os.expires.insert(Role::Timestamp, NOW + 14 * DAY);
     os.publish();

@@ -5,8 +5,8 @@
 //! that a device is plugged into uses; IPv6 ones are unique local (RFC 4193). Neither leaves the
 //! device: the firewall gives what does the uplink's address.
 
-use super::grants::masked;
-use crate::component::{FIRST_APP_UID, LAST_UID};
+use crate::network::grants::masked;
+use holdfast_types::uid::{FIRST_APP_UID, LAST_UID};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// First address of 198.18.0.0/15.
@@ -104,7 +104,7 @@ pub const HOSTS_FILE: &str = "127.0.0.1 localhost\n::1 localhost\n";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::component::FIRST_SERVICE_UID;
+    use holdfast_types::uid::FIRST_SERVICE_UID;
     use std::collections::BTreeSet;
 
     #[test]

@@ -1,6 +1,6 @@
 //! What an app was granted on the network, in the form that the firewall is made from.
 
-use crate::app_manifest::ComponentId;
+use holdfast_types::ComponentId;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;

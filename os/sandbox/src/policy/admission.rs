@@ -2,7 +2,7 @@
 //! the encoded manifest of a package, or the reason.
 
 use crate::app_manifest::{AppManifest, EncodedManifestError, MAX_ENCODED_BYTES};
-use crate::log_line;
+
 use thiserror::Error;
 
 /// Longest answer in bytes.
@@ -57,7 +57,7 @@ pub fn read(answer: &[u8]) -> Result<AppManifest, AdmissionError> {
         }
         Some((&NO, reason)) => {
             let reason = reason.get(..MAX_REASON_BYTES).unwrap_or(reason);
-            Err(AdmissionError::Refused(log_line::escape(reason)))
+            Err(AdmissionError::Refused(holdfast_types::escape(reason)))
         }
         _ => Err(AdmissionError::NoAnswer),
     }
@@ -72,7 +72,7 @@ pub fn read_confirmed(answer: &[u8]) -> Result<(), AdmissionError> {
         Some((&YES, [])) => Ok(()),
         Some((&NO, reason)) => {
             let reason = reason.get(..MAX_REASON_BYTES).unwrap_or(reason);
-            Err(AdmissionError::Refused(log_line::escape(reason)))
+            Err(AdmissionError::Refused(holdfast_types::escape(reason)))
         }
         _ => Err(AdmissionError::NoAnswer),
     }
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn answers_are_read_and_anything_else_is_none() {
-        let manifest = manifest(&serde_json::json!({}));
+        let manifest = manifest();
         assert_eq!(read(&accept(&manifest.encode().unwrap())), Ok(manifest));
         assert_eq!(read(&refuse("bad\x1b[0m")), Err(AdmissionError::Refused("bad\\x1b[0m".into())));
         for nothing in [&[][..], &[2], b"yes"] {

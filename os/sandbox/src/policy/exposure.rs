@@ -2,9 +2,9 @@
 //! identifier and a weight of that table (`analyze-security.c` of systemd 252), and a badness out of a
 //! range. The score is the weighted badness on a scale of 0.0 (closed) to 10.0 (open).
 
-use super::system_calls::SystemCalls;
-use super::{Network, Plan, Root, Source};
 use crate::app_manifest::UpdateAccess;
+use crate::policy::system_calls::SystemCalls;
+use crate::policy::{Network, Plan, Root, Source};
 
 /// One row of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,17 +246,15 @@ pub fn rating(score: f64) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{app_plan, tests::manifest};
     use super::*;
-    use serde_json::json;
+    use crate::policy::tests::{connections, plan_of};
 
     #[test]
     fn the_default_app_is_at_the_safest_end_and_storage_costs_little() {
-        let default = app_plan(&manifest(&json!({})), &[]);
+        let default = plan_of(|_| {});
         assert_eq!(score(&findings(&default)), 0.0);
         assert_eq!(rating(0.0), "PERFECT");
-        let storing =
-            app_plan(&manifest(&json!({"Capabilities": {"MutableStorage": {"SizeKB": 8}}})), &[]);
+        let storing = plan_of(|manifest| manifest.storage_kib = Some(8));
         let found = findings(&storing);
         assert_eq!(found[0].id, "ProtectSystem=", "the grant that costs comes first");
         let score = score(&found);
@@ -266,17 +264,14 @@ mod tests {
 
     #[test]
     fn an_app_on_the_network_is_safe_and_not_perfect() {
-        let connected = app_plan(
-            &manifest(&json!({"Capabilities": {"AllowedConnections": ["example.com"]}})),
-            &[],
-        );
+        let connected = plan_of(|manifest| manifest.network.connections = connections());
         let score = score(&findings(&connected));
         assert_eq!(rating(score), "SAFE", "{score}");
     }
 
     #[test]
     fn every_power_costs_what_its_row_weighs() {
-        let plan = app_plan(&manifest(&json!({})), &[]);
+        let plan = plan_of(|_| {});
         let with = |change: fn(&mut Plan)| {
             let mut plan = plan.clone();
             change(&mut plan);

@@ -10,14 +10,16 @@ pub mod pools;
 pub mod shares;
 pub mod system_calls;
 
-use crate::app_manifest::{AppManifest, Limits, RestartPolicy, UpdateAccess};
-use crate::component::{FIRST_APP_UID, LAST_CAPABILITY, Readiness, is_clean_absolute};
-use crate::encoding::EncodingError;
+use crate::app_manifest::{
+    AppManifest, DEFAULT_STABLE_FOR_MS, Limits, RestartPolicy, UpdateAccess, bounds,
+};
+pub use crate::network::Network;
 use crate::network::{NetworkGrants, Protocol};
 use crate::peripheral::{self, BoardPeripheral};
-use crate::reset::Order;
-use crate::slots::DEFAULT_STABLE_FOR_MS;
-use crate::update::config::UPDATE_DIRECTORY;
+use crate::reset_order::Order;
+use holdfast_types::encoding::EncodingError;
+use holdfast_types::is_clean_absolute;
+use holdfast_types::uid::FIRST_APP_UID;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use system_calls::SystemCalls;
@@ -53,6 +55,10 @@ pub const UPDATE_VARIABLE: &str = "HOLDFAST_UPDATE";
 pub const STATE_DIRECTORY: &str = "/state";
 /// Where the update agent finds the app packages.
 pub const APP_STORE_DIRECTORY: &str = "/apps";
+/// The directory of `update` in the verified root.
+pub const UPDATE_DIRECTORY: &str = "/usr/lib/holdfast/services/update";
+/// Highest capability number of Linux 6.12 (`CAP_CHECKPOINT_RESTORE`, linux/capability.h).
+pub const LAST_CAPABILITY: u8 = 40;
 /// Most mounts in a plan.
 pub const MAX_MOUNTS: usize = 16;
 
@@ -93,6 +99,18 @@ pub struct Plan {
     pub stable_for_ms: u32,
 }
 
+/// How init learns that a component is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Readiness {
+    /// Ready as soon as it runs.
+    Started,
+    /// Ready when it has sent `READY=1`; killed and restarted when it has not within the time.
+    Notify {
+        /// Time allowed, in milliseconds.
+        within_ms: u32,
+    },
+}
+
 /// What a component may ask init for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -121,36 +139,15 @@ impl Requests {
     }
 
     fn is_within(self, other: Self) -> bool {
-        (!self.status || other.status)
-            && (!self.manage || other.manage)
-            && (!self.end || other.end)
-            && (!self.links || other.links)
-            && (!self.clock || other.clock)
-            && (!self.update || other.update)
-            && (!self.uplink || other.uplink)
-    }
-}
-
-/// The network that a component sees.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub enum Network {
-    /// A namespace of its own with nothing in it.
-    #[default]
-    None,
-    /// A namespace of its own that lasts as long as the system, with a link to the network service
-    /// and what that lets through.
-    Granted(NetworkGrants),
-    /// The system's. The network service has it, and the probe of test images; no app can.
-    System,
-}
-
-impl Network {
-    fn is_within(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::None, _) | (_, Self::System) => true,
-            (Self::Granted(ours), Self::Granted(theirs)) => ours.is_within(theirs),
-            _ => false,
-        }
+        // Each by its name, so that a right that is added is compared, or does not compile.
+        let Self { status, manage, end, links, clock, update, uplink } = self;
+        (!status || other.status)
+            && (!manage || other.manage)
+            && (!end || other.end)
+            && (!links || other.links)
+            && (!clock || other.clock)
+            && (!update || other.update)
+            && (!uplink || other.uplink)
     }
 }
 
@@ -462,19 +459,13 @@ impl Plan {
         {
             return Err(("peripherals", reason));
         }
-        if self.watchdog_ms.is_some_and(|ms| ms < 100) {
-            return Err(("watchdog_ms", "shorter than 100 ms"));
+        if self.watchdog_ms.is_some_and(|ms| !bounds::INTERVAL_MS.contain(ms)) {
+            return Err(("watchdog_ms", "not from 100 to 600,000 ms"));
         }
         if self.readiness == (Readiness::Notify { within_ms: 0 }) {
             return Err(("readiness", "no time is allowed"));
         }
-        let Limits { write_kib_per_second, writes_per_second, write_mib_per_day, .. } = self.limits;
-        if [write_kib_per_second, writes_per_second, write_mib_per_day].contains(&0) {
-            return Err(("limits", "nothing may be written"));
-        }
-        if self.limits.processes == 0 || self.limits.memory_kib == 0 || self.limits.open_files < 8 {
-            return Err(("limits", "too low for any program"));
-        }
+        self.limits.check().map_err(|_| ("limits", "out of the bounds that a manifest has"))?;
         if let Network::Granted(grants) = &self.network {
             grants.check()?;
         }
@@ -527,7 +518,26 @@ impl Plan {
     /// True when everything that this plan allows is allowed by `other` as well.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {
-        let mounts_within = match (&self.root, &other.root) {
+        // Each by its name, so that a field that is added is compared, or does not compile.
+        let Self {
+            program: _,
+            args: _,
+            root,
+            network,
+            capabilities,
+            system_calls,
+            limits,
+            descriptors,
+            peripherals,
+            requests,
+            updates,
+            readiness: _,
+            watchdog_ms: _,
+            restart: _,
+            critical: _,
+            stable_for_ms: _,
+        } = self;
+        let mounts_within = match (root, &other.root) {
             (_, Root::System) => true,
             (Root::System, Root::Own(_)) => false,
             (Root::Own(ours), Root::Own(theirs)) => ours.iter().all(|ours| {
@@ -536,23 +546,15 @@ impl Plan {
                 })
             }),
         };
-        let (ours, theirs) = (&self.limits, &other.limits);
         mounts_within
-            && self.network.is_within(&other.network)
-            && self.capabilities.iter().all(|c| other.capabilities.contains(c))
-            && self.system_calls.is_within(other.system_calls)
-            && ours.memory_kib <= theirs.memory_kib
-            && ours.cpu_percent <= theirs.cpu_percent
-            && ours.processes <= theirs.processes
-            && ours.open_files <= theirs.open_files
-            && ours.log_lines_per_second <= theirs.log_lines_per_second
-            && ours.write_kib_per_second <= theirs.write_kib_per_second
-            && ours.writes_per_second <= theirs.writes_per_second
-            && ours.write_mib_per_day <= theirs.write_mib_per_day
-            && self.descriptors.iter().all(|d| other.descriptors.contains(d))
-            && self.peripherals.iter().all(|p| other.peripherals.contains(p))
-            && self.requests.is_within(other.requests)
-            && self.updates <= other.updates
+            && network.is_within(&other.network)
+            && capabilities.iter().all(|c| other.capabilities.contains(c))
+            && system_calls.is_within(other.system_calls)
+            && limits.are_within(&other.limits)
+            && descriptors.iter().all(|d| other.descriptors.contains(d))
+            && peripherals.iter().all(|p| other.peripherals.contains(p))
+            && requests.is_within(other.requests)
+            && *updates <= other.updates
     }
 }
 
@@ -682,18 +684,46 @@ fn list_or_none<T: fmt::Display>(items: &[T]) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "a test that overflows has failed")]
     use super::*;
+    use crate::network::{Connection, Destination};
+    use holdfast_types::{ComponentId, Version};
     use proptest::prelude::*;
 
-    pub(crate) fn manifest(more: &serde_json::Value) -> AppManifest {
-        let mut document = serde_json::json!({
-            "SchemaVersion": 1, "Name": "a", "EntryPoint": "/bin/app", "Capabilities": {},
-            "ComponentId": "25025d2c-66da-4448-bae1-ac26fcdd3627",
-        });
-        for (key, value) in more.as_object().unwrap() {
-            document[key] = value.clone();
+    /// The manifest of an app that asks for nothing.
+    pub(crate) fn manifest() -> AppManifest {
+        AppManifest {
+            name: "a".to_owned(),
+            component_id: ComponentId([0x25; 16]),
+            entry_point: "/bin/app".to_owned(),
+            cmd_args: Vec::new(),
+            version: Version { major: 0, minor: 1, patch: 0 },
+            rollback_index: 0,
+            least_os: Version::default(),
+            storage_kib: None,
+            network: NetworkGrants::default(),
+            limits: Limits::default(),
+            updates: UpdateAccess::None,
+            restart: RestartPolicy::Always,
+            ready_within_ms: None,
+            watchdog_ms: None,
+            critical: false,
+            stable_for_ms: DEFAULT_STABLE_FOR_MS,
+            unsupported: Vec::new(),
+            peripherals: Vec::new(),
         }
-        AppManifest::parse(document.to_string().as_bytes()).unwrap()
+    }
+
+    /// The plan of an app whose manifest asks for what `change` sets.
+    pub(crate) fn plan_of(change: impl FnOnce(&mut AppManifest)) -> Plan {
+        let mut manifest = manifest();
+        change(&mut manifest);
+        app_plan(&manifest, &[])
+    }
+
+    /// A grant to a name.
+    pub(crate) fn connections() -> Vec<Connection> {
+        Destination::parse("example.com").into_iter().map(Connection::to).collect()
     }
 
     fn grants() -> ServiceGrants {
@@ -702,7 +732,7 @@ pub(crate) mod tests {
 
     #[test]
     fn no_grant_in_no_power_out() {
-        for plan in [app_plan(&manifest(&serde_json::json!({})), &[]), service_plan(&grants())] {
+        for plan in [plan_of(|_| {}), service_plan(&grants())] {
             assert_eq!(plan.check(), Ok(()));
             assert!(plan.capabilities.is_empty() && plan.descriptors.is_empty());
             assert!(!plan.requests.any());
@@ -720,28 +750,15 @@ pub(crate) mod tests {
 
     #[test]
     fn nothing_is_writable_and_executable_and_an_app_never_sees_the_system() {
-        let plan = app_plan(
-            &manifest(&serde_json::json!({
-                "Capabilities": {"MutableStorage": {"SizeKB": 65536}},
-            })),
-            &[],
-        );
+        let plan = plan_of(|manifest| manifest.storage_kib = Some(65_536));
         let Root::Own(mounts) = plan.root else { panic!("it sees the system") };
         assert!(mounts.iter().all(|m| !(m.source.is_writable() && m.source.is_executable())));
         assert!(mounts.iter().any(|m| m.target == "/data"));
     }
 
     #[test]
-    fn an_app_has_to_do_with_updates_as_far_as_its_manifest_says() {
-        let updates = |capabilities: serde_json::Value| {
-            app_plan(&manifest(&serde_json::json!({ "Capabilities": capabilities })), &[]).updates
-        };
-        let (told, defers) = ("SystemEventNotifications", "SoftwareUpdateDeferral");
-        assert_eq!(updates(serde_json::json!({})), UpdateAccess::None);
-        assert_eq!(updates(serde_json::json!({told: false, defers: false})), UpdateAccess::None);
-        assert_eq!(updates(serde_json::json!({told: true})), UpdateAccess::Told);
-        assert_eq!(updates(serde_json::json!({defers: true})), UpdateAccess::Defers);
-        let with = |updates| Plan { updates, ..app_plan(&manifest(&serde_json::json!({})), &[]) };
+    fn who_defers_updates_is_told_of_them_as_well() {
+        let with = |updates| plan_of(|manifest| manifest.updates = updates);
         assert!(with(UpdateAccess::Told).is_within(&with(UpdateAccess::Defers)));
         assert!(!with(UpdateAccess::Defers).is_within(&with(UpdateAccess::Told)));
     }
@@ -771,7 +788,8 @@ pub(crate) mod tests {
 
     #[test]
     fn who_looks_for_an_order_sees_nothing_that_was_written_on_the_device() {
-        let order = Order { digest: [7; 32], partitions: crate::reset::Partitions::default() };
+        let order =
+            Order { digest: [7; 32], partitions: crate::reset_order::Partitions::default() };
         let plan = order_plan(&admission_plan("admission", "/usr/lib/holdfast/x"), &order).unwrap();
         plan.check().unwrap();
         let Root::Own(mounts) = &plan.root else { panic!("the system's root") };
@@ -809,7 +827,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_plan_is_printed_line_by_line() {
-        let text = app_plan(&manifest(&serde_json::json!({"CmdArgs": ["-v"]})), &[]).to_string();
+        let text = plan_of(|manifest| manifest.cmd_args = vec!["-v".to_owned()]).to_string();
         for line in [
             "program       /app/bin/app -v",
             "mount         /app   read execute the package",
@@ -821,23 +839,40 @@ pub(crate) mod tests {
         }
     }
 
-    prop_compose! {
-        fn asked()(
-            storage in 0u32..65_536, memory in 256u32..100_000, cpu in 1u32..=100,
-            processes in 1u32..=256, files in 8u32..=1024, temporary in 0u32..65_536,
-            lines in 1u32..=256, bandwidth in 16u32..=65_536, writes in 4u32..=16_384,
-            daily in 1u32..=1_048_576,
-        ) -> serde_json::Value {
-            serde_json::json!({
-                "Capabilities": {"MutableStorage": {"SizeKB": storage}},
-                "Holdfast": {"Limits": {
-                    "MemoryKiB": memory, "CpuPercent": cpu, "Processes": processes,
-                    "OpenFiles": files, "TemporaryKiB": temporary, "LogLinesPerSecond": lines,
-                    "WriteKiBPerSecond": bandwidth, "WritesPerSecond": writes,
-                    "WriteMiBPerDay": daily,
-                }},
-            })
-        }
+    /// Storage and limits, each within what a document may ask for.
+    fn asked() -> impl Strategy<Value = (u32, Limits)> {
+        let limits = (
+            256u32..100_000,
+            1u32..=100,
+            1u32..=256,
+            8u32..=1024,
+            0u32..65_536,
+            1u32..=256,
+            16u32..=65_536,
+            4u32..=16_384,
+            1u32..=1_048_576,
+        );
+        let limits = limits.prop_map(
+            |(memory, cpu, processes, files, temporary, lines, bandwidth, writes, daily)| Limits {
+                memory_kib: memory,
+                cpu_percent: cpu,
+                processes,
+                open_files: files,
+                temporary_kib: temporary,
+                log_lines_per_second: lines,
+                write_kib_per_second: bandwidth,
+                writes_per_second: writes,
+                write_mib_per_day: daily,
+            },
+        );
+        (1u32..65_536, limits)
+    }
+
+    fn plan_asked((storage, limits): (u32, Limits)) -> Plan {
+        plan_of(|manifest| {
+            manifest.storage_kib = Some(storage);
+            manifest.limits = limits;
+        })
     }
 
     #[test]
@@ -856,34 +891,26 @@ pub(crate) mod tests {
     }
 
     /// The same request with every number at least as large.
-    fn raised(asked: &serde_json::Value, by: &[u32; 10]) -> serde_json::Value {
-        let most = [65_536, 1 << 20, 100, 256, 1024, 65_536, 256, 65_536, 16_384, 1_048_576];
-        let mut raised = asked.clone();
-        let paths = ["/Capabilities/MutableStorage/SizeKB".to_owned()].into_iter().chain(
-            [
-                "MemoryKiB",
-                "CpuPercent",
-                "Processes",
-                "OpenFiles",
-                "TemporaryKiB",
-                "LogLinesPerSecond",
-                "WriteKiBPerSecond",
-                "WritesPerSecond",
-                "WriteMiBPerDay",
-            ]
-            .map(|name| format!("/Holdfast/Limits/{name}")),
-        );
-        for ((path, by), most) in paths.zip(by).zip(most) {
-            let value = raised.pointer_mut(&path).unwrap();
-            *value = value.as_u64().unwrap().saturating_add(u64::from(*by)).min(most).into();
-        }
-        raised
+    fn raised((storage, limits): (u32, Limits), by: &[u32; 10]) -> (u32, Limits) {
+        let [a, b, c, d, e, f, g, h, i, j] = *by;
+        let limits = Limits {
+            memory_kib: (limits.memory_kib + b).min(1 << 20),
+            cpu_percent: (limits.cpu_percent + c).min(100),
+            processes: (limits.processes + d).min(256),
+            open_files: (limits.open_files + e).min(1024),
+            temporary_kib: (limits.temporary_kib + f).min(65_536),
+            log_lines_per_second: (limits.log_lines_per_second + g).min(256),
+            write_kib_per_second: (limits.write_kib_per_second + h).min(65_536),
+            writes_per_second: (limits.writes_per_second + i).min(16_384),
+            write_mib_per_day: (limits.write_mib_per_day + j).min(1 << 20),
+        };
+        ((storage + a).min(65_536), limits)
     }
 
     proptest! {
         #[test]
         fn every_manifest_makes_a_plan_in_bounds(asked in asked()) {
-            let plan = app_plan(&manifest(&asked), &[]);
+            let plan = plan_asked(asked);
             prop_assert_eq!(plan.check(), Ok(()));
             prop_assert!(plan.capabilities.is_empty() && plan.descriptors.is_empty());
             prop_assert!(matches!(plan.root, Root::Own(_)) && !plan.requests.any());
@@ -893,8 +920,7 @@ pub(crate) mod tests {
         fn a_plan_is_monotonic_in_the_manifest(
             asked in asked(), by in proptest::array::uniform10(0u32..2000)
         ) {
-            let more = raised(&asked, &by);
-            let (less, more) = (app_plan(&manifest(&asked), &[]), app_plan(&manifest(&more), &[]));
+            let (less, more) = (plan_asked(asked), plan_asked(raised(asked, &by)));
             prop_assert!(less.is_within(&more), "{}\n{}", less, more);
             prop_assert_eq!(more.is_within(&less), more == less);
         }

@@ -4,8 +4,9 @@
 //! What one component may take is limited elsewhere: by its control group, by its resource limits, and by the
 //! firewall. A pool is the sum of those limits, and a reserve that no app can reach.
 
-use super::{Network, Plan};
-use crate::network::firewall::{self, MAX_CONNECTIONS, MAX_INCOMING};
+use crate::policy::{Network, Plan};
+
+use crate::network::connections::{MAX_CONNECTIONS, MAX_INCOMING};
 
 /// KiB of a page.
 const PAGE_KIB: u64 = 4;
@@ -43,7 +44,7 @@ pub fn of_network<'plan>(plans: impl Iterator<Item = &'plan Plan> + Clone) -> Ve
         Network::None | Network::System => None,
     });
     let grants = || linked.clone().map(|(_, grants)| grants);
-    let connections = firewall::table_size(grants());
+    let connections = crate::network::connections::table_size(grants());
     // Sockets' memory is on the account of their group, so that no app has more than its limit.
     let pages = sum(
         RESERVED_PAGES,
@@ -73,22 +74,20 @@ fn sum(reserve: u64, shares: impl Iterator<Item = u64>) -> u64 {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::arithmetic_side_effects, reason = "a test that overflows has failed")]
-    use super::super::tests::manifest;
-    use super::super::{Plan, app_plan};
     use super::*;
+    use crate::policy::Plan;
+    use crate::policy::tests::{connections, plan_of};
     use proptest::prelude::*;
 
     fn plan(processes: u32, files: u32, memory: u32, serves: bool) -> Plan {
         let ports = if serves { vec![80] } else { Vec::new() };
-        let manifest = manifest(&serde_json::json!({
-            "Capabilities": {
-                "AllowedConnections": ["example.com"], "AllowedTcpServerPorts": ports,
-            },
-            "Holdfast": {"Limits": {
-                "Processes": processes, "OpenFiles": files, "MemoryKiB": memory,
-            }},
-        }));
-        app_plan(&manifest, &[])
+        plan_of(|manifest| {
+            manifest.network.connections = connections();
+            manifest.network.tcp_server_ports = ports;
+            manifest.limits.processes = processes;
+            manifest.limits.open_files = files;
+            manifest.limits.memory_kib = memory;
+        })
     }
 
     fn value(settings: &[Setting], name: &str) -> u64 {

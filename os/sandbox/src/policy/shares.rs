@@ -3,8 +3,9 @@
 //! The same rule is applied where an image is built, where an app is appended to one, and where a device takes a
 //! package, so that what was built is started.
 
-use super::{Mount, Network, Plan, Root, Source};
-use crate::network::firewall::{self, CONNECTION_BYTES, MAX_INCOMING};
+use crate::policy::{Mount, Network, Plan, Root, Source};
+
+use crate::network::connections::{CONNECTION_BYTES, MAX_INCOMING};
 use crate::network::{NetworkGrants, Protocol};
 use thiserror::Error;
 
@@ -110,7 +111,8 @@ fn kernel_kib(plan: &Plan) -> u64 {
     let Some(grants) = grants(plan) else {
         return 0;
     };
-    let table = u64::from(firewall::table_share(grants)).saturating_mul(CONNECTION_BYTES.into());
+    let table = u64::from(crate::network::connections::table_share(grants))
+        .saturating_mul(CONNECTION_BYTES.into());
     let waiting = if grants.tcp_server_ports.is_empty() { 0 } else { u64::from(MAX_INCOMING) };
     table.div_ceil(1024).saturating_add(waiting.saturating_mul(UNACCEPTED_KIB))
 }
@@ -172,19 +174,17 @@ pub fn admit<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::manifest;
-    use super::super::{ServiceGrants, app_plan, service_plan};
     use super::*;
+    use crate::policy::tests::plan_of;
+    use crate::policy::{ServiceGrants, service_plan};
     use proptest::prelude::*;
 
     fn plan(memory: u32, storage: u32, tcp: &[u16]) -> Plan {
-        let manifest = manifest(&serde_json::json!({
-            "Capabilities": {
-                "MutableStorage": {"SizeKB": storage}, "AllowedTcpServerPorts": tcp,
-            },
-            "Holdfast": {"Limits": {"MemoryKiB": memory}},
-        }));
-        app_plan(&manifest, &[])
+        plan_of(|manifest| {
+            manifest.storage_kib = Some(storage).filter(|kib| *kib > 0);
+            manifest.network.tcp_server_ports = tcp.to_vec();
+            manifest.limits.memory_kib = memory;
+        })
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! programs, so that the device only applies bytes of its verified root. Arguments are 32 bits
 //! wide on this processor, and every condition looks at one of them.
 
-use super::Network;
+use crate::network::Network;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -749,8 +749,8 @@ mod tests {
 
     #[test]
     fn an_app_listens_where_it_has_a_tcp_server_port_and_nowhere_else() {
-        use crate::app_manifest::ComponentId;
         use crate::network::{Connection, Destination, NetworkGrants};
+        use holdfast_types::ComponentId;
         let listens = |change: fn(&mut NetworkGrants)| {
             let mut grants = NetworkGrants::default();
             change(&mut grants);

@@ -4,10 +4,10 @@
 //! the right to read about other processes, and a socket over which it may ask init to end the
 //! system.
 
-use holdfast_core::network::status::{MAX_MESSAGE_BYTES, NetworkStatus};
-use holdfast_core::wire::{self, Reply, Request};
 use holdfast_linux::init_socket::InitSocket;
 use holdfast_linux::{channel, clock};
+use holdfast_networking::status::{MAX_MESSAGE_BYTES, NetworkStatus};
+use holdfast_sandbox::wire::{self, Reply, Request};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType, bind, recv, socket};
 use rustix::rand::{GetRandomFlags, getrandom};
