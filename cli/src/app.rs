@@ -5,13 +5,13 @@ mod new;
 mod package;
 mod plan;
 
-use crate::workspace::Workspace;
+use crate::invocation::Invocation;
 use anyhow::Result;
 use clap::Subcommand;
 
 /// Commands for those who write apps.
 #[derive(Debug, Subcommand)]
-pub(crate) enum AppCommand {
+pub enum AppCommand {
     /// Make the directory of a new app, ready to run.
     New(new::NewArgs),
     /// Check app manifests against the schema, or against a board as well.
@@ -30,14 +30,14 @@ pub(crate) enum AppCommand {
     Show(package::ShowArgs),
 }
 
-pub(crate) fn run(workspace: &Workspace, command: &AppCommand) -> Result<()> {
+pub(crate) fn run(invocation: &Invocation, command: &AppCommand) -> Result<()> {
     match command {
-        AppCommand::New(args) => new::run(args),
-        AppCommand::Check(args) => check::run(workspace, args),
-        AppCommand::Plan(args) => plan::plan(workspace, args),
-        AppCommand::Score(args) => plan::score(workspace, args),
-        AppCommand::Build(args) => package::build(workspace, args),
-        AppCommand::Pack(args) => package::pack(workspace, args),
+        AppCommand::New(args) => new::run(invocation, args),
+        AppCommand::Check(args) => check::run(invocation, args),
+        AppCommand::Plan(args) => plan::plan(invocation, args),
+        AppCommand::Score(args) => plan::score(invocation, args),
+        AppCommand::Build(args) => package::build(invocation, args),
+        AppCommand::Pack(args) => package::pack(invocation, args),
         AppCommand::Sign(args) => package::sign(args),
         AppCommand::Show(args) => package::show(args),
     }

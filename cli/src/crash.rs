@@ -1,7 +1,8 @@
 //! `crash`: from a crash in a device's log to the line of the program.
 
-use crate::workspace::{self, Workspace};
-use crate::{host, process};
+use crate::invocation::Invocation;
+use holdfast_builder::workspace;
+use holdfast_builder::{host, process};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use holdfast_lifecycle::crash::{Crash, CrashLog};
@@ -11,7 +12,7 @@ use std::process::Command;
 
 /// Commands about crashes.
 #[derive(Debug, Subcommand)]
-pub(crate) enum CrashCommand {
+pub enum CrashCommand {
     /// Say at which lines of their programs the crashes in a log happened.
     Decode(DecodeArgs),
 }
@@ -22,9 +23,9 @@ pub(crate) enum CrashCommand {
     after_help = "Reads what the device's serial console has shown. Only development images say where a program \
                   was.\n\nThe symbols must be of the build that ran: `image build` and `run` keep them in \
                   target/holdfast/IMAGE.symbols, `app pack` in target/holdfast/apps.symbols, and the next build \
-                  replaces them. Those of an image with a debug port are in IMAGE-debug.symbols.\n\nExample: cargo holdfast crash decode console.log"
+                  replaces them. Those of an image with a debug port are in IMAGE-debug.symbols.\n\nExample: holdfast crash decode console.log"
 )]
-pub(crate) struct DecodeArgs {
+pub struct DecodeArgs {
     /// A log of the console; standard input when not given.
     log: Option<PathBuf>,
     /// Directory of programs with their symbols, where those of the image's last build are not the ones.
@@ -56,14 +57,13 @@ struct Decoded {
     called_from: Vec<Place>,
 }
 
-pub(crate) fn run(workspace: &Workspace, command: &CrashCommand) -> Result<()> {
+pub(crate) fn run(invocation: &Invocation, command: &CrashCommand) -> Result<()> {
     match command {
-        CrashCommand::Decode(args) => decode(workspace, args),
+        CrashCommand::Decode(args) => decode(invocation, args),
     }
 }
 
-fn decode(workspace: &Workspace, args: &DecodeArgs) -> Result<()> {
-    host::ensure(&[host::SYMBOLS])?;
+fn decode(invocation: &Invocation, args: &DecodeArgs) -> Result<()> {
     let (name, log) = workspace::read_text_or_standard_input(args.log.as_deref())?;
     let log = CrashLog::read(&log);
     if log.crashes.is_empty() && !log.of_a_device {
@@ -74,7 +74,8 @@ fn decode(workspace: &Workspace, args: &DecodeArgs) -> Result<()> {
     if log.crashes.is_empty() {
         bail!("{name}: shows no crash; only development images say where a program was");
     }
-    let directories = symbol_directories(workspace, args, &log)?;
+    let directories = symbol_directories(invocation, args, &log)?;
+    host::ensure(&[host::SYMBOLS])?;
     let programs: Vec<PathBuf> = directories
         .iter()
         .flat_map(|directory| directory.read_dir().into_iter().flatten().flatten())
@@ -103,7 +104,7 @@ fn decode(workspace: &Workspace, args: &DecodeArgs) -> Result<()> {
 
 /// Where programs are looked for.
 fn symbol_directories(
-    workspace: &Workspace,
+    invocation: &Invocation,
     args: &DecodeArgs,
     log: &CrashLog,
 ) -> Result<Vec<PathBuf>> {
@@ -113,12 +114,14 @@ fn symbol_directories(
     if !args.symbols.is_empty() {
         return Ok(args.symbols.clone());
     }
-    let output = workspace.output()?;
     let Some((image, board)) = &log.image else {
         bail!(
             "the log does not show which image this is: init's first line is not in it; name the directory with --symbols"
         );
     };
+    let output = invocation
+        .workspace("without --symbols, those of a checkout's last build are taken")?
+        .output()?;
     let debug = if log.debugged { "-debug" } else { "" };
     let directory = format!("{image}{debug}.symbols");
     let of_board = output.join(board).join(&directory);
@@ -211,11 +214,10 @@ fn print(decoded: &Decoded) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_help_names_commands_that_there_are() {
-        let cli = crate::Cli::command();
+        let cli = crate::Command::augment_subcommands(clap::Command::new("holdfast"));
         for group in cli.get_subcommands().filter(|group| group.has_subcommands()) {
             let names: Vec<&str> = group.get_subcommands().map(clap::Command::get_name).collect();
             let start = format!("`{} ", group.get_name());

@@ -1,6 +1,6 @@
 //! `device`: what a device says of itself.
 
-use crate::workspace;
+use holdfast_builder::workspace;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
 use holdfast_lifecycle::slots::{SlotState, Status};
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// Commands about a device.
 #[derive(Debug, Subcommand)]
-pub(crate) enum DeviceCommand {
+pub enum DeviceCommand {
     /// Say how a device stands: slot, tries, versions, why it was reset.
     Status(StatusArgs),
 }
@@ -18,9 +18,9 @@ pub(crate) enum DeviceCommand {
 #[command(
     after_help = "Reads what the device's serial console has shown, from a file or from standard \
                   input, and takes the last status that init printed.\n\n\
-                  Example: cargo holdfast device status console.log"
+                  Example: holdfast device status console.log"
 )]
-pub(crate) struct StatusArgs {
+pub struct StatusArgs {
     /// A log of the console; standard input when not given.
     log: Option<PathBuf>,
     /// Print as JSON.

@@ -3,12 +3,12 @@
 mod disk;
 mod medium;
 
-use crate::progress::Bytes;
-use crate::{image, workspace};
+use holdfast_builder::progress::Bytes;
+use crate::image;
+use crate::invocation::Invocation;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use disk::{Disk, Views};
-use holdfast_images::board::{Board, Place};
 use holdfast_images::flash::{self, FlashError, Step};
 use holdfast_images::{build, destination, disk as image_disk, show};
 use medium::Medium;
@@ -22,10 +22,10 @@ use std::path::{Path, PathBuf};
     after_help = "Everything on the card is lost. Its start is erased first and written last, so that a card \
                   that was not written to its end does not boot; the same command goes on from where it \
                   stopped. All of it is read back from the medium.\n\n\
-                  Example: cargo holdfast flash --image target/holdfast/pump.img --to /dev/sdb\n\
-                  Example: cargo holdfast flash --image pump.img --to card.img --even-with-development-keys"
+                  Example: holdfast flash --image target/holdfast/pump.img --to /dev/sdb\n\
+                  Example: holdfast flash --image pump.img --to card.img --even-with-development-keys"
 )]
-pub(crate) struct FlashArgs {
+pub struct FlashArgs {
     /// The image.
     #[arg(long, value_name = "FILE")]
     image: PathBuf,
@@ -52,14 +52,14 @@ pub(crate) struct FlashArgs {
     json: bool,
 }
 
-pub(crate) fn run(workspace: &workspace::Workspace, args: &FlashArgs) -> Result<()> {
+pub(crate) fn run(invocation: &Invocation, args: &FlashArgs) -> Result<()> {
     let image = std::fs::metadata(&args.image).with_context(|| args.image.display().to_string())?;
     if !image.is_file() {
         bail!("{}: is no file; copy the image into one first", args.image.display());
     }
     let disk = disk::look(&Views::of_this_host()?, &args.to, &args.image)?;
     refuse_itself(args, disk.as_ref())?;
-    check_image(workspace, args)?;
+    check_image(invocation, args)?;
     if let Some(disk) = &disk {
         refuse(disk, args, image.len())?;
     }
@@ -101,14 +101,15 @@ pub(crate) fn run(workspace: &workspace::Workspace, args: &FlashArgs) -> Result<
 }
 
 /// Refuses what would not boot, and what must not be shipped.
-fn check_image(workspace: &workspace::Workspace, args: &FlashArgs) -> Result<()> {
+fn check_image(invocation: &Invocation, args: &FlashArgs) -> Result<()> {
     let image = image::show_image(&args.image)?;
     let chain = image::verify_image(&args.image, None, None)?;
     if !chain.is_sound() {
         bail!(
-            "{}: its boot loader would not start it; `cargo holdfast image verify` says why, and an \
-             unsigned one wants `cargo holdfast image sign`",
-            args.image.display()
+            "{}: its boot loader would not start it; `{program} image verify` says why, and an \
+             unsigned one wants `{program} image sign`",
+            args.image.display(),
+            program = invocation.program
         );
     }
     if image.development && !args.even_with_development_keys {
@@ -118,13 +119,13 @@ fn check_image(workspace: &workspace::Workspace, args: &FlashArgs) -> Result<()>
             args.image.display()
         );
     }
-    let boards = workspace.root.join("images/boards");
-    let board = Board::load(&boards, &image.board, &args.image)?;
-    if board.boot_loader.place == Place::Rom {
+    // The builder puts it there for boards with a ROM, and `verify` has taken it from there.
+    let rom = build::rom_path(&args.image);
+    if rom.exists() {
         eprintln!(
             "board {} starts from a ROM: {} must get into it by other means",
-            board.name,
-            build::rom_path(&args.image).display()
+            image.board,
+            rom.display()
         );
     }
     Ok(())

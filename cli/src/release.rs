@@ -3,10 +3,12 @@
 //! Whatever is signed can be signed elsewhere: the metadata waits as a draft in the repository until it
 //! has its signatures.
 
-use crate::failure::HostLacks;
-use crate::keys::{self, Purpose};
-use crate::output;
-use crate::workspace::{self, Workspace};
+use holdfast_builder::failure::HostLacks;
+use holdfast_builder::development_keys;
+use holdfast_builder::key_pair;
+use holdfast_builder::output;
+use crate::invocation::Invocation;
+use holdfast_builder::workspace;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_images::destination;
@@ -22,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 /// Commands about repositories of releases.
 #[derive(Debug, Subcommand)]
-pub(crate) enum ReleaseCommand {
+pub enum ReleaseCommand {
     /// Make a repository.
     New(NewArgs),
     /// Offer images and app packages to devices.
@@ -84,9 +86,9 @@ pub(crate) struct KeyArgs {
     after_help = "Without keys, the repository is a development one. With them, the root is signed by --key, \
                   or elsewhere: --emit-bytes root.bytes; sign those bytes (Ed25519; `openssl pkeyutl -sign \
                   -rawin`); `release sign`; and come back with --draft.\n\n\
-                  Example: cargo holdfast release new target/updates/os"
+                  Example: holdfast release new target/updates/os"
 )]
-pub(crate) struct NewArgs {
+pub struct NewArgs {
     /// Directory of the repository.
     directory: PathBuf,
     #[command(flatten)]
@@ -100,9 +102,9 @@ pub(crate) struct NewArgs {
 #[command(
     after_help = "A release takes the place of an earlier one of the same component, product and board. What is \
                   published was verified first, by the code that devices have.\n\n\
-                  Example: cargo holdfast release publish target/updates/os --image target/holdfast/fleet.img"
+                  Example: holdfast release publish target/updates/os --image target/holdfast/fleet.img"
 )]
-pub(crate) struct PublishArgs {
+pub struct PublishArgs {
     /// Directory of the repository.
     directory: PathBuf,
     /// Image whose slot is released; may be given several times.
@@ -128,10 +130,10 @@ pub(crate) struct PublishArgs {
     after_help = "Names all keys of the next root: those that are not named are out from then on. It is signed by \
                   the keys of the present root and by its own; what is published is signed anew by the online \
                   key.\n\n\
-                  Example: cargo holdfast key rotate target/updates/os --root new-root.pub.pem --targets \
+                  Example: holdfast key rotate target/updates/os --root new-root.pub.pem --targets \
                   targets.pub.pem --online online.pub.pem --key root.pem --key new-root.pem --key online.pem"
 )]
-pub(crate) struct RotateArgs {
+pub struct RotateArgs {
     /// Directory of the repository.
     directory: PathBuf,
     #[command(flatten)]
@@ -152,10 +154,10 @@ pub(crate) enum Waiting {
 /// Arguments of `release sign`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: cargo holdfast release sign target/updates/os --draft targets --public targets.pub.pem \
+    after_help = "Example: holdfast release sign target/updates/os --draft targets --public targets.pub.pem \
                   --signature targets.signature"
 )]
-pub(crate) struct SignArgs {
+pub struct SignArgs {
     /// Directory of the repository.
     directory: PathBuf,
     /// What is signed.
@@ -172,9 +174,9 @@ pub(crate) struct SignArgs {
 /// Arguments of `release refresh`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: cargo holdfast release refresh target/updates/os --key online.pem"
+    after_help = "Example: holdfast release refresh target/updates/os --key online.pem"
 )]
-pub(crate) struct RefreshArgs {
+pub struct RefreshArgs {
     /// Directory of the repository.
     directory: PathBuf,
     /// Private key at hand; may be given several times. This checkout's development key when none is.
@@ -188,8 +190,8 @@ pub(crate) struct RefreshArgs {
 
 /// Arguments of `release show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast release show target/updates/os")]
-pub(crate) struct ShowArgs {
+#[command(after_help = "Example: holdfast release show target/updates/os")]
+pub struct ShowArgs {
     /// Directory of the repository.
     directory: PathBuf,
     /// Print as JSON.
@@ -200,9 +202,9 @@ pub(crate) struct ShowArgs {
 /// Arguments of `release verify`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: cargo holdfast release verify target/updates/os --root os.root.json"
+    after_help = "Example: holdfast release verify target/updates/os --root os.root.json"
 )]
-pub(crate) struct VerifyArgs {
+pub struct VerifyArgs {
     /// Directory of the repository.
     directory: PathBuf,
     /// The root that the device's image brings; the repository's first one when not given.
@@ -215,9 +217,9 @@ pub(crate) struct VerifyArgs {
 #[command(
     after_help = "Write the file to a card or stick as it is (`dd`), without a partition table. A device looks at it when \
                   it is plugged in or switched on, and believes it as little as it believes a server.\n\n\
-                  Example: cargo holdfast release bundle --os target/updates/os --output card.img"
+                  Example: holdfast release bundle --os target/updates/os --output card.img"
 )]
-pub(crate) struct BundleArgs {
+pub struct BundleArgs {
     /// Repository of the OS.
     #[arg(long, value_name = "DIR", required_unless_present = "oem")]
     os: Option<PathBuf>,
@@ -229,12 +231,12 @@ pub(crate) struct BundleArgs {
     output: PathBuf,
 }
 
-pub(crate) fn run(workspace: &Workspace, command: &ReleaseCommand) -> Result<()> {
+pub(crate) fn run(invocation: &Invocation, command: &ReleaseCommand) -> Result<()> {
     match command {
-        ReleaseCommand::New(args) => new(workspace, args),
-        ReleaseCommand::Publish(args) => publish(workspace, args),
+        ReleaseCommand::New(args) => new(invocation, args),
+        ReleaseCommand::Publish(args) => publish(invocation, args),
         ReleaseCommand::Sign(args) => sign(args),
-        ReleaseCommand::Refresh(args) => refresh(workspace, args),
+        ReleaseCommand::Refresh(args) => refresh(invocation, args),
         ReleaseCommand::Show(args) => show(args),
         ReleaseCommand::Verify(args) => verify(args),
         ReleaseCommand::Bundle(args) => bundle(args),
@@ -254,25 +256,12 @@ fn lifetimes(days: Option<u16>) -> Lifetimes {
     Lifetimes::default().at_least(u64::from(days.unwrap_or_default()).saturating_mul(86_400))
 }
 
-/// The root that a development image brings: of this checkout's key, for as long as anybody builds from it.
-pub(crate) fn development_root(workspace: &Workspace) -> Result<Vec<u8>> {
-    const TEN_YEARS_S: u64 = 3653 * 86_400;
-    let key = keys::development(workspace, Purpose::Release)?;
-    let roles = one_key(key.public());
-    let mut draft = Repository::first_root(&roles, TEN_YEARS_S, workspace.build_time()?)?;
-    draft.sign(&key);
-    Ok(draft.to_bytes()?)
-}
-
-fn one_key(key: PublicKey) -> Roles {
-    Roles { keys: Role::ALL.map(|role| (role, (vec![key], 1))).into() }
-}
-
 impl RoleArgs {
-    fn roles(&self, workspace: &Workspace) -> Result<Roles> {
+    fn roles(&self, invocation: &Invocation) -> Result<Roles> {
         let named = [(&self.root, "root"), (&self.targets, "targets"), (&self.online, "online")];
         if named.iter().all(|(keys, _)| keys.is_empty()) {
-            return Ok(one_key(keys::development(workspace, Purpose::Release)?.public()));
+            let key = development_key(invocation, "--root, --targets and --online")?.public();
+            return Ok(development_keys::one_key_roles(key));
         }
         if let Some((_, role)) = named.iter().find(|(keys, _)| keys.is_empty()) {
             let missing =
@@ -293,20 +282,26 @@ impl RoleArgs {
     }
 }
 
-fn load_keys(workspace: &Workspace, paths: &[PathBuf]) -> Result<Vec<PrivateKey>> {
+/// The key that stands for those that were not named with `options`.
+fn development_key(invocation: &Invocation, options: &str) -> Result<PrivateKey> {
+    let why = format!("name keys with {options}: without, the development key of a checkout is taken");
+    development_keys::release(&invocation.workspace(&why)?)
+}
+
+fn load_keys(invocation: &Invocation, paths: &[PathBuf]) -> Result<Vec<PrivateKey>> {
     if paths.is_empty() {
-        return Ok(vec![keys::development(workspace, Purpose::Release)?]);
+        return Ok(vec![development_key(invocation, "--key")?]);
     }
     paths.iter().map(|path| Ok(PrivateKey::load(path)?)).collect()
 }
 
 impl KeyArgs {
     /// None, where a draft is put aside without a key named: it is signed elsewhere alone.
-    fn load(&self, workspace: &Workspace) -> Result<Vec<PrivateKey>> {
+    fn load(&self, invocation: &Invocation) -> Result<Vec<PrivateKey>> {
         if self.emit_bytes.is_some() && self.keys.is_empty() {
             return Ok(Vec::new());
         }
-        load_keys(workspace, &self.keys)
+        load_keys(invocation, &self.keys)
     }
 }
 
@@ -369,11 +364,11 @@ fn prepare(
     if args.draft { read_draft(directory, waiting) } else { make() }
 }
 
-fn new(workspace: &Workspace, args: &NewArgs) -> Result<()> {
-    let keys = args.keys.load(workspace)?;
+fn new(invocation: &Invocation, args: &NewArgs) -> Result<()> {
+    let keys = args.keys.load(invocation)?;
     let lifetime = lifetimes(args.keys.days).root;
     let mut draft = prepare(&args.keys, &args.directory, Waiting::Root, || {
-        Ok(Repository::first_root(&args.roles.roles(workspace)?, lifetime, now()?)?)
+        Ok(Repository::first_root(&args.roles.roles(invocation)?, lifetime, now()?)?)
     })?;
     Repository::sign_first_root(&mut draft, &keys)?;
     if put_aside(&args.keys, &args.directory, Waiting::Root, &draft)?.is_some() {
@@ -390,8 +385,8 @@ fn new(workspace: &Workspace, args: &NewArgs) -> Result<()> {
     Ok(())
 }
 
-fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
-    let keys = args.keys.load(workspace)?;
+fn publish(invocation: &Invocation, args: &PublishArgs) -> Result<()> {
+    let keys = args.keys.load(invocation)?;
     let mut repository = Repository::open(&args.directory)?;
     let nothing = args.images.is_empty()
         && args.apps.is_empty()
@@ -427,7 +422,7 @@ fn publish(workspace: &Workspace, args: &PublishArgs) -> Result<()> {
         }
         if let Some(partitions) = args.reset {
             // Another order than all before.
-            let number = u64::from_le_bytes(keys::random()?);
+            let number = u64::from_le_bytes(key_pair::random()?);
             let path = Order::path(partitions, number);
             let target = repository.add_order(&path)?;
             println!("{path}: a card with it resets devices");
@@ -465,12 +460,12 @@ fn sign(args: &SignArgs) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn rotate(workspace: &Workspace, args: &RotateArgs) -> Result<()> {
-    let keys = args.keys.load(workspace)?;
+pub(crate) fn rotate(invocation: &Invocation, args: &RotateArgs) -> Result<()> {
+    let keys = args.keys.load(invocation)?;
     let mut repository = Repository::open(&args.directory)?;
     let lifetimes = lifetimes(args.keys.days);
     let mut draft = prepare(&args.keys, &args.directory, Waiting::Root, || {
-        Ok(repository.next_root(&args.roles.roles(workspace)?, lifetimes.root, now()?)?)
+        Ok(repository.next_root(&args.roles.roles(invocation)?, lifetimes.root, now()?)?)
     })?;
     repository.sign_next_root(&mut draft, &keys)?;
     if put_aside(&args.keys, &args.directory, Waiting::Root, &draft)?.is_some() {
@@ -482,8 +477,8 @@ pub(crate) fn rotate(workspace: &Workspace, args: &RotateArgs) -> Result<()> {
     Ok(())
 }
 
-fn refresh(workspace: &Workspace, args: &RefreshArgs) -> Result<()> {
-    let keys = load_keys(workspace, &args.keys)?;
+fn refresh(invocation: &Invocation, args: &RefreshArgs) -> Result<()> {
+    let keys = load_keys(invocation, &args.keys)?;
     let mut repository = Repository::open(&args.directory)?;
     repository.refresh(&keys, lifetimes(args.days), now()?)?;
     for (role, expires) in repository.expires() {

@@ -1,12 +1,16 @@
 //! `run`: an image in QEMU, its console on the terminal.
 
-use crate::failure::HostLacks;
-use crate::image::{self, ImageBuilder};
-use crate::workspace::Workspace;
-use crate::{ImageArgs, SourceArgs, keys, process};
+use holdfast_builder::failure::HostLacks;
+use crate::image;
+use crate::invocation::Invocation;
+use holdfast_builder::image::ImageBuilder;
+use holdfast_builder::workspace::Workspace;
+use crate::{ImageArgs, SourceArgs};
+use holdfast_builder::{development_keys, process};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use holdfast_images::board::Board;
+use holdfast_images::boards::Boards;
 use holdfast_images::manifest::ImageManifest;
 use holdfast_images::show::{self, BootStatus};
 use holdfast_qemu::HarnessError;
@@ -21,10 +25,10 @@ use std::time::Duration;
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 #[command(after_help = "On a terminal, Ctrl-A x quits.\n\n\
-                        Example: cargo holdfast run --until 'heartbeat 3' --timeout 120\n\
-                        Example: cargo holdfast run --image images/connected.toml --forward 8080:8080\n\
-                        Example: cargo holdfast run --debug hello")]
-pub(crate) struct RunArgs {
+                        Example: holdfast run --until 'heartbeat 3' --timeout 120\n\
+                        Example: holdfast run --image images/connected.toml --forward 8080:8080\n\
+                        Example: holdfast run --debug hello")]
+pub struct RunArgs {
     #[command(flatten)]
     image: ImageArgs,
     #[command(flatten)]
@@ -87,7 +91,7 @@ fn update_server(
     let port = port.with_context(|| {
         format!("{}: names no server on {HOST}, which is where a guest finds this host", field())
     })?;
-    let authority = keys::development_authority(workspace)?;
+    let authority = development_keys::authority(workspace)?;
     let directory = directory.to_owned();
     let server = WebServer::start(authority.certify(&[HOST])?, port.first, move |request| {
         web_server::file_below(&directory, request)
@@ -101,7 +105,7 @@ fn check_memory(workspace: &Workspace, args: &RunArgs, manifest: &ImageManifest)
     let Some(wanted) = args.memory else { return Ok(()) };
     let boards = workspace.root.join("images/boards");
     let board = match &args.image.board {
-        Some(name) => Board::of_option(&boards, name)?,
+        Some(name) => Boards::Directory(boards).of_option(name)?,
         None => Board::load(&boards, &manifest.board, &manifest.path)?,
     };
     let name = &board.name;
@@ -116,7 +120,8 @@ fn check_memory(workspace: &Workspace, args: &RunArgs, manifest: &ImageManifest)
     }
 }
 
-pub(crate) fn run(workspace: &Workspace, args: &RunArgs) -> Result<()> {
+pub(crate) fn run(invocation: &Invocation, args: &RunArgs) -> Result<()> {
+    let workspace = &invocation.workspace(image::BUILDS)?;
     if let Some(until) = &args.until {
         Regex::new(until).map_err(|error| HostLacks(format!("--until: {error}")))?;
     }

@@ -278,22 +278,6 @@ fn usage_errors_have_exit_code_2() {
 }
 
 #[test]
-fn outside_a_checkout_the_directory_is_named_with_the_remedy() {
-    let directory = tempfile::tempdir().unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
-        .args(["sources", "show"])
-        .current_dir(directory.path())
-        .env_remove("CARGO_MANIFEST_DIR")
-        .output()
-        .unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{message}");
-    let real = fs::canonicalize(directory.path()).unwrap();
-    assert!(message.contains(&format!("{}: is not in a checkout", real.display())), "{message}");
-    assert!(message.contains("run the command inside a checkout"), "{message}");
-}
-
-#[test]
 fn an_image_that_is_none_is_refused() {
     let case = Case::new();
     for command in ["show", "verify", "sign", "append-app"] {

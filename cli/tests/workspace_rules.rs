@@ -118,7 +118,29 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-images", DECISIONS.to_vec()),
         ("holdfast-qemu", vec!["holdfast-images"]),
         ("holdfast-repository", with(&["holdfast-images"])),
-        ("holdfast", with(&["holdfast-images", "holdfast-qemu", "holdfast-repository"])),
+        // Both host tools build by it, and it knows nothing of their commands.
+        ("holdfast-builder", with(&["holdfast-images", "holdfast-qemu", "holdfast-repository"])),
+        (
+            "holdfast",
+            with(&["holdfast-builder", "holdfast-images", "holdfast-qemu", "holdfast-repository"]),
+        ),
+        // `cargo holdfast` has the host tool's commands as well. Nothing depends on it: what tests and measures is no
+        // part of what is installed.
+        (
+            "xtask",
+            with(&[
+                "holdfast",
+                "holdfast-builder",
+                "holdfast-images",
+                "holdfast-qemu",
+                "holdfast-repository",
+            ]),
+        ),
+        // All but what belongs to development.
+        (
+            "holdfast-services",
+            vec!["holdfast-admission", "holdfast-network", "holdfast-update", "holdfast-uplink"],
+        ),
         (
             "holdfast-system-tests",
             with(&["holdfast-images", "holdfast-qemu", "holdfast-repository"]),
@@ -186,6 +208,49 @@ fn no_room_has_a_name_that_says_nothing() {
     }
 }
 
+/// Whoever prints an error prints its causes behind it: one that has its cause's text as well would be told twice.
+#[test]
+fn no_error_on_the_host_has_its_cause_in_its_text_and_behind_it() {
+    let mut checked = 0;
+    for directory in ON_HOSTS {
+        for source in rust_sources(&root().join(directory).join("src")) {
+            let text = std::fs::read_to_string(&source).unwrap();
+            checked += text.matches("#[error(").count();
+            if let Some(twice) = says_its_cause_twice(&text) {
+                panic!("{}: {twice}", source.display());
+            }
+        }
+    }
+    assert!(checked > 60, "errors were not found");
+}
+
+#[test]
+fn what_has_its_cause_in_its_text_and_behind_it_is_found() {
+    for good in [
+        "#[error(\"cannot run {tool}\")] Start { tool: String, source: io::Error }",
+        "#[error(transparent)] File(#[from] FileError)",
+        "#[error(\"the bundle\")] Bundle(#[from] BundleError)",
+        "#[error(\"the package {0}\")] Header(PackageError)",
+    ] {
+        assert_eq!(says_its_cause_twice(good), None);
+    }
+    for bad in [
+        "#[error(\"{}: {source}\", path.display())] Elf { path: PathBuf, source: ElfError }",
+        "#[error(\"the key {0}\")]\n    Key(#[from] KeyError)",
+        "#[error(\"{0:?}\")]\n    Key(#[source] KeyError)",
+    ] {
+        assert!(says_its_cause_twice(bad).is_some(), "{bad}");
+    }
+}
+
+/// The first error in a source whose text has what its `source()` returns.
+fn says_its_cause_twice(text: &str) -> Option<String> {
+    let named = r"#\[error\([^\]]*\{source\b[^\]]*\]";
+    let unnamed = r"#\[error\([^\]]*\{0[:}][^\]]*\]\s*\w+\(\s*#\[(?:from|source)\]";
+    let twice = Regex::new(&format!("{named}|{unnamed}")).unwrap();
+    twice.find(text).map(|found| found.as_str().to_owned())
+}
+
 fn manifests(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap().flatten() {
@@ -223,7 +288,8 @@ fn every_promise_of_the_readme_names_a_test_that_exists() {
 }
 
 /// Directories of the packages that run on hosts alone.
-const ON_HOSTS: [&str; 6] = ["cli", "fuzz", "images", "qemu", "repository", "tests/system"];
+const ON_HOSTS: [&str; 8] =
+    ["builder", "cli", "fuzz", "images", "qemu", "repository", "tests/system", "xtask"];
 
 /// The cache of programs relies on it: a program depends on the files of the packages that it reaches by path,
 /// and on nothing else.

@@ -31,13 +31,15 @@ use holdfast_release::fetch::{Answer, Fetch};
 use holdfast_release::metadata::Role;
 use holdfast_release::{Memory, Staged};
 use holdfast_repository::{self as repositories, Lifetimes, Roles};
-use holdfast_sandbox::app_manifest::AppManifest;
 use holdfast_sandbox::component::{App, ComponentList, FORMAT_VERSION, ImageIdentity, Service};
 use holdfast_sandbox::held::Component;
 use holdfast_sandbox::peripheral::{Access, BoardPeripheral, Kind};
 use holdfast_sandbox::policy::{self, admission};
 use holdfast_sandbox::reset_order::{Order, Partitions};
-use holdfast_sandbox::wire::{self, ComponentState, ComponentStatus, Reply, Request};
+use holdfast_sandbox::wire::{
+    self, ClockRequest, ComponentState, ComponentStatus, EndRequest, LinksRequest, ManageRequest,
+    NetworkRequest, Reply, Request,
+};
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
 use std::collections::BTreeMap;
@@ -306,7 +308,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         table.assign(ComponentId([number; 16]), None, &[]).unwrap();
     }
     table.raise_floor(ComponentId([2; 16]), 9);
-    let status = Reply::Status(ComponentStatus {
+    let status = Reply::Components(vec![ComponentStatus {
         name: "hello".to_owned(),
         state: ComponentState::Ready,
         uid: 1001,
@@ -315,7 +317,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         processes: 2,
         restarts: 1,
         last_exit: Some(15),
-    });
+    }]);
     let release = Release { slot: Slot::B, board: "qemu-virt".to_owned(), rollback_index: 3 };
     let request = |request: &Request| wire::encode_request(request).unwrap();
     BTreeMap::from([
@@ -359,10 +361,10 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         (
             "wire",
             vec![
-                request(&Request::SetClock(-1)),
-                request(&Request::Reboot),
-                request(&Request::Status(3)),
-                request(&Request::Restart("hello".to_owned())),
+                request(&NetworkRequest::Clock(ClockRequest::Behind(-1)).into()),
+                request(&Request::End(EndRequest::Reboot)),
+                request(&Request::Links(LinksRequest::Of(1003))),
+                request(&Request::Manage(ManageRequest::Restart("hello".to_owned()))),
                 wire::encode_reply(&status).unwrap(),
             ],
         ),

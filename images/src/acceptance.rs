@@ -92,7 +92,6 @@ impl Acceptance<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_sandbox::app_manifest::AppManifest;
     use holdfast_sandbox::policy::{ServiceGrants, service_plan};
 
     /// A package of an app with this manifest; nothing else of it is looked at.

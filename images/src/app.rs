@@ -84,11 +84,11 @@ pub enum AppError {
         reason: &'static str,
     },
     /// A program of the app is unfit.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Elf {
         /// The program.
         path: PathBuf,
-        /// Why; said in full above.
+        /// Why.
         source: ElfError,
     },
     /// A program needs a file that the app does not bring and the image does not have.
@@ -364,7 +364,7 @@ mod tests {
     }
 
     fn refusal(directory: &tempfile::TempDir) -> String {
-        load(directory.path(), None).expect_err("was accepted").to_string()
+        crate::with_causes(&load(directory.path(), None).expect_err("was accepted"))
     }
 
     #[test]

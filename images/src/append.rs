@@ -13,7 +13,7 @@ use crate::key::PublicKey;
 use crate::package::{self, Package};
 use crate::root::{self, RootError};
 use crate::show::{self, ShowError};
-use holdfast_sandbox::app_manifest::{self, AppManifest};
+use holdfast_sandbox::app_manifest::AppManifest;
 use holdfast_sandbox::component::{self, ComponentList, ComponentListError, Stored};
 use holdfast_sandbox::policy::Plan;
 use holdfast_sandbox::policy::shares::Machine;

@@ -295,29 +295,24 @@ impl Board {
         })?
     }
 
-    /// As [`load`](Self::load), of a board that the option `--board` asks for.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load).
-    pub fn of_option(directory: &Path, name: &str) -> Result<Self, ManifestError> {
-        Self::find(directory, name).map_err(ManifestError::NoBoard)?
-    }
-
     /// The board called `name`, or why there is none of that name.
-    fn find(directory: &Path, name: &str) -> Result<Result<Self, ManifestError>, String> {
+    pub(crate) fn find(
+        directory: &Path,
+        name: &str,
+    ) -> Result<Result<Self, ManifestError>, String> {
         let path = directory.join(format!("{name}.toml"));
         if name.contains('/') || !path.is_file() {
             let boards = names(directory).join(", ");
             return Err(format!("there is no board `{name}`; boards are: {boards}"));
         }
-        Ok(Self::read(path, name))
+        Ok(read_text(&path).and_then(|text| Self::parse(path, &text, name)))
     }
 
-    fn read(path: PathBuf, name: &str) -> Result<Self, ManifestError> {
-        let text = read_text(&path)?;
-        let board: Self = toml::from_str(&text).map_err(|error| ManifestError::Toml {
+    /// The board in `text`, which is what the file at `path` holds.
+    pub(crate) fn parse(path: PathBuf, text: &str, name: &str) -> Result<Self, ManifestError> {
+        let board: Self = toml::from_str(text).map_err(|error| ManifestError::Toml {
             path: path.clone(),
-            complaint: document::complaint(&text, &error),
+            complaint: document::complaint(text, &error),
         })?;
         let checked = if board.name == name {
             board.check()

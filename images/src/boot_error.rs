@@ -48,6 +48,6 @@ pub enum BootError {
         board: String,
     },
     /// A key of the boot loader or for signing.
-    #[error("the key {0}")]
+    #[error(transparent)]
     Key(#[from] BootKeyError),
 }

@@ -4,7 +4,7 @@ use crate::board::{Board, PciDevice, SpiDevice};
 use crate::boot_error::BootError;
 use crate::fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
-use dtoolkit::{Node, Property};
+use dtoolkit::Node;
 
 /// What spidev answers to and no real chip on these boards is: kernel source `drivers/spi/spidev.c`.
 const SPIDEV: &str = "rohm,bh2228fv";
@@ -149,6 +149,7 @@ fn find<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dtoolkit::Property;
     use std::path::Path;
 
     fn board() -> Board {

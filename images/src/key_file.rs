@@ -48,9 +48,9 @@ impl Wanted {
     fn remedy(self) -> &'static str {
         match self {
             Self::Ed25519 => {
-                "apps and releases are signed with Ed25519: `cargo holdfast key new --for app`"
+                "apps and releases are signed with Ed25519: `holdfast key new --for app`"
             }
-            Self::Rsa => "the boot loader's keys are RSA-3072: `cargo holdfast key new --for boot`",
+            Self::Rsa => "the boot loader's keys are RSA-3072: `holdfast key new --for boot`",
         }
     }
 }

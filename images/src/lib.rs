@@ -7,11 +7,11 @@ mod acceptance;
 pub mod app;
 pub mod append;
 pub mod board;
+pub mod boards;
 pub mod boot;
 mod boot_error;
 pub mod boot_loader;
 pub mod build;
-pub mod debug_port;
 pub mod destination;
 pub mod device_tree;
 pub mod disk;
@@ -25,6 +25,7 @@ pub mod manifest;
 pub mod package;
 pub mod root;
 pub mod seccomp;
+pub mod service;
 pub mod show;
 pub mod variant;
 pub mod verify;
@@ -71,6 +72,17 @@ pub fn uuid_text(uuid: &[u8; 16]) -> String {
     let digits = hex(uuid);
     let part = |range: std::ops::Range<usize>| digits.get(range).unwrap_or_default().to_owned();
     [part(0..8), part(8..12), part(12..16), part(16..20), part(20..32)].join("-")
+}
+
+/// An error with its causes, for what is said in one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
 }
 
 /// A file that could not be read or written.

@@ -13,7 +13,6 @@
 use holdfast_images::key::PrivateKey;
 use holdfast_images::root::Root;
 use holdfast_images::{package, verity};
-use holdfast_sandbox::app_manifest::AppManifest;
 use holdfast_sandbox::package::{HEADER_BYTES, Header, ShortName};
 use std::path::{Path, PathBuf};
 

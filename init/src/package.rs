@@ -32,7 +32,7 @@ use holdfast_sandbox::policy::{self, Network, Plan, Root, Source};
 use holdfast_types::ComponentId;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where packages are mounted; nobody but init can write there.
 const MOUNTS: &str = "/run/packages";

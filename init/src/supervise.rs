@@ -28,9 +28,9 @@ use holdfast_linux::wait::{self, Exit};
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, cgroup, memory, storage, sysctl};
 use holdfast_sandbox::component::{
-    ComponentList, ImageIdentity, Readiness, Recovery, Service, Stored,
+    ComponentList, ImageIdentity, Recovery, Service, Stored,
 };
-use holdfast_sandbox::policy::pools;
+use holdfast_sandbox::policy::{Readiness, pools};
 use holdfast_sandbox::policy::shares::{self, Machine};
 use holdfast_types::ComponentId;
 use std::io;

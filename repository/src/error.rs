@@ -36,19 +36,19 @@ pub enum RepositoryError {
         source: MetadataError,
     },
     /// A device would not take it.
-    #[error("{}: a device refuses this repository", directory.display())]
+    #[error("{}: a device refuses this repository: {refusal}", directory.display())]
     Refused {
         /// The repository.
         directory: PathBuf,
-        /// Why.
-        source: Refusal,
+        /// Why. Its text has its cause's, so that it is no source.
+        refusal: Refusal,
     },
     /// A draft is no good.
     #[error(transparent)]
     Draft(#[from] DraftError),
     /// More files than fit into a bundle.
-    #[error("the bundle {0}")]
-    Bundle(BundleError),
+    #[error("the bundle")]
+    Bundle(#[from] BundleError),
     /// It is no image.
     #[error("{}", path.display())]
     Image {
@@ -58,11 +58,11 @@ pub enum RepositoryError {
         source: Box<ShowError>,
     },
     /// It is no app package.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", path.display())]
     Package {
         /// Which file.
         path: PathBuf,
-        /// Why; said in full above.
+        /// Why.
         source: Box<PackError>,
     },
     /// A release that no device could take.
@@ -110,12 +110,5 @@ impl RepositoryError {
             ShowError::File(error) | ShowError::Disk(DiskError::File(error)) => Self::File(error),
             error => Self::Image { path: path.to_owned(), source: Box::new(error) },
         }
-    }
-}
-
-// No `#[from]`: its text is part of this error's.
-impl From<BundleError> for RepositoryError {
-    fn from(error: BundleError) -> Self {
-        Self::Bundle(error)
     }
 }

@@ -125,7 +125,7 @@ impl Repository {
             return Err(RepositoryError::Exists(directory.to_owned()));
         }
         let bytes = root.to_bytes()?;
-        let refused = |source| RepositoryError::Refused { directory: directory.to_owned(), source };
+        let refused = |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
         Client::begin(&bytes, Trusted::default(), 0).map_err(refused)?;
         for directory in [&metadata, &directory.join("targets")] {
             destination::make_readable_directory(directory)?;
@@ -261,7 +261,7 @@ impl Repository {
     ) -> Result<(), RepositoryError> {
         let bytes = root.to_bytes()?;
         let refused =
-            |source| RepositoryError::Refused { directory: self.directory.clone(), source };
+            |refusal| RepositoryError::Refused { directory: self.directory.clone(), refusal };
         let mut client =
             Client::begin(&self.root_bytes, Trusted::default(), now).map_err(refused)?;
         client.take(bytes.clone()).map_err(refused)?;
@@ -416,7 +416,7 @@ impl Repository {
             timestamp,
         };
         let refused =
-            |source| RepositoryError::Refused { directory: self.directory.clone(), source };
+            |refusal| RepositoryError::Refused { directory: self.directory.clone(), refusal };
         self.check(&publication, now).map_err(refused)?;
         Ok(publication)
     }
@@ -463,7 +463,7 @@ impl Repository {
         trusted_root: &[u8],
         now: u64,
     ) -> Result<Targets, RepositoryError> {
-        let refused = |source| RepositoryError::Refused { directory: directory.to_owned(), source };
+        let refused = |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
         let mut client = Client::begin(trusted_root, Trusted::default(), now).map_err(refused)?;
         while let Some(wanted) = client.wants() {
             let path = directory.join("metadata").join(&wanted.name);

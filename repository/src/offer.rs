@@ -2,7 +2,6 @@
 
 use crate::{Released, Repository, RepositoryError, delta, write};
 use holdfast_release::delta as format;
-use holdfast_release::metadata;
 use holdfast_release::{Release, Target};
 use std::collections::BTreeMap;
 use std::fs;

@@ -116,7 +116,7 @@ fn metadata_that_expires_is_signed_anew() {
     assert!(
         matches!(
             &expired,
-            RepositoryError::Refused { source: Refusal::Expired { role: Role::Timestamp, .. }, .. }
+            RepositoryError::Refused { refusal: Refusal::Expired { role: Role::Timestamp, .. }, .. }
         ),
         "{expired}"
     );
@@ -138,12 +138,20 @@ fn what_a_device_would_refuse_is_not_published() {
             matches!(
                 refused,
                 RepositoryError::Refused {
-                    source: Refusal::Metadata { source: MetadataError::Signatures { .. }, .. },
+                    refusal: Refusal::Metadata { source: MetadataError::Signatures { .. }, .. },
                     ..
                 }
             ),
             "{refused:?}"
         );
+        // The whole reason, once.
+        let RepositoryError::Refused { refusal: Refusal::Metadata { source, .. }, .. } = &refused
+        else {
+            panic!("{refused:?}");
+        };
+        let text = refused.to_string();
+        assert_eq!(text.matches(&source.to_string()).count(), 1, "{text}");
+        assert!(std::error::Error::source(&refused).is_none(), "{text}");
     }
     // Targets that nobody has signed.
     let draft = repository.next_targets(repository.targets(), DAY, NOW).unwrap();

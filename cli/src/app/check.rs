@@ -1,10 +1,9 @@
 //! `app check`: is this manifest right, and can a board grant what it asks for?
 
-use crate::workspace::Workspace;
+use crate::invocation::Invocation;
 use anyhow::{Result, bail};
 use clap::Args;
 use holdfast_images::app;
-use holdfast_images::board::Board;
 use holdfast_sandbox::app_manifest::{self, AppManifest};
 use holdfast_sandbox::peripheral;
 use std::path::PathBuf;
@@ -14,9 +13,9 @@ use std::path::PathBuf;
 #[command(
     after_help = "Without --board, only the schema is checked. Prints one line for each fault and \
                   ends with exit code 1 when there is any.\n\n\
-                  Example: cargo holdfast app check examples/hello --board qemu-virt"
+                  Example: holdfast app check examples/hello --board qemu-virt"
 )]
-pub(crate) struct CheckArgs {
+pub struct CheckArgs {
     /// App directories or manifests; several are checked against each other too.
     #[arg(required = true, value_name = "DIR|MANIFEST")]
     apps: Vec<PathBuf>,
@@ -28,12 +27,11 @@ pub(crate) struct CheckArgs {
     json: bool,
 }
 
-pub(crate) fn run(workspace: &Workspace, args: &CheckArgs) -> Result<()> {
-    let board = args
-        .board
-        .as_ref()
-        .map(|board| Board::of_option(&workspace.root.join("images/boards"), board));
-    let offered = board.transpose()?.map(|board| board.offered());
+pub(crate) fn run(invocation: &Invocation, args: &CheckArgs) -> Result<()> {
+    let offered = match &args.board {
+        Some(board) => Some(invocation.boards()?.of_option(board)?.offered()),
+        None => None,
+    };
     let mut faults = Vec::new();
     let mut sound: Vec<(PathBuf, AppManifest)> = Vec::new();
     for app in &args.apps {
@@ -51,8 +49,8 @@ pub(crate) fn run(workspace: &Workspace, args: &CheckArgs) -> Result<()> {
                 sound.push((path, manifest));
             }
             Err(error) => {
-                let chain = crate::failure::chain(&error.into());
-                faults.extend(chain.lines().map(str::to_owned));
+                let fault = format!("{:#}", anyhow::Error::from(error));
+                faults.extend(fault.lines().map(str::to_owned));
             }
         }
     }

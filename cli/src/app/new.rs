@@ -1,11 +1,11 @@
 //! `app new`: the directory of an app that runs.
 
-use crate::process;
-use crate::workspace;
+use crate::invocation::Invocation;
+use holdfast_builder::process;
+use holdfast_builder::workspace;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use holdfast_sandbox::app_manifest;
-use holdfast_sandbox::component;
 use holdfast_types::ComponentId;
 use std::fs::File;
 use std::io::Read;
@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 /// Arguments of `app new`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast app new pump && cargo holdfast run --app pump")]
-pub(crate) struct NewArgs {
+#[command(after_help = "Example: holdfast app new pump && holdfast run --app pump")]
+pub struct NewArgs {
     /// Directory to make; its last part is the app's name.
     directory: PathBuf,
     /// Language of the program.
@@ -67,7 +67,7 @@ publish = false
 [workspace]
 "#;
 
-pub(crate) fn run(args: &NewArgs) -> Result<()> {
+pub(crate) fn run(invocation: &Invocation, args: &NewArgs) -> Result<()> {
     let path = &args.directory;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if let Err(reason) = holdfast_types::component_name::check_name(name) {
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &NewArgs) -> Result<()> {
     }
     println!("{}", path.display());
     let word = process::shell_word(&path.display().to_string());
-    println!("run it: cargo holdfast run --app {word}");
+    println!("run it: {} run --app {word}", invocation.program);
     Ok(())
 }
 

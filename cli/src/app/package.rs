@@ -1,17 +1,18 @@
 //! `app build`, `app pack`, `app sign` and `app show`.
 
-use crate::failure::HostLacks;
-use crate::image::ImageBuilder;
-use crate::output;
-use crate::workspace::{self, Workspace};
-use anyhow::{Context, Result, anyhow};
+use crate::invocation::Invocation;
+use holdfast_builder::failure::HostLacks;
+use holdfast_builder::image::ImageBuilder;
+use holdfast_builder::output;
+use holdfast_builder::workspace;
+use anyhow::{Context, Error, Result, anyhow};
 use clap::Args;
 use holdfast_images::app;
-use holdfast_images::board::Board;
 use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::root::EntryKind;
-use holdfast_images::{hex, package};
+use holdfast_images::package::{self, PackError};
+use holdfast_images::hex;
 use holdfast_sandbox::package::SIGNATURE_BYTES;
 use std::path::PathBuf;
 
@@ -20,17 +21,17 @@ use std::path::PathBuf;
 #[command(
     after_help = "Compiles a Cargo package, or the C files in src/, for the device. An app without \
                   either brings its program below root/.\n\n\
-                  Example: cargo holdfast app build examples/hello"
+                  Example: holdfast app build examples/hello"
 )]
-pub(crate) struct BuildArgs {
+pub struct BuildArgs {
     /// App directory.
     directory: PathBuf,
 }
 
 /// Arguments of `app pack`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast app pack examples/hello --output hello.package")]
-pub(crate) struct PackArgs {
+#[command(after_help = "Example: holdfast app pack examples/hello --output hello.package")]
+pub struct PackArgs {
     /// App directory.
     directory: PathBuf,
     /// Where to write the package.
@@ -50,9 +51,9 @@ pub(crate) struct PackArgs {
     after_help = "With a key at hand: --key oem.pem. With a key kept elsewhere: write the bytes to \
                   sign with --public oem.pub.pem --emit-bytes FILE, sign them there (Ed25519), and \
                   come back with --public oem.pub.pem --signature FILE.\n\n\
-                  Example: cargo holdfast app sign hello.package --key oem.pem"
+                  Example: holdfast app sign hello.package --key oem.pem"
 )]
-pub(crate) struct SignArgs {
+pub struct SignArgs {
     /// The package; it is signed in place.
     package: PathBuf,
     /// Private key.
@@ -71,8 +72,8 @@ pub(crate) struct SignArgs {
 
 /// Arguments of `app show`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast app show hello.package --key oem.pub.pem")]
-pub(crate) struct ShowArgs {
+#[command(after_help = "Example: holdfast app show hello.package --key oem.pub.pem")]
+pub struct ShowArgs {
     /// A package.
     package: PathBuf,
     /// Public keys that may have signed it; without any, the signature is not checked.
@@ -83,23 +84,29 @@ pub(crate) struct ShowArgs {
     json: bool,
 }
 
-pub(crate) fn build(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
-    let app = ImageBuilder::new(workspace, false, false)?.app(&args.directory)?;
+/// Why an app is built in a checkout.
+const COMPILES: &str =
+    "an app is compiled as a checkout says, with its toolchain and the profile of its programs";
+
+pub(crate) fn build(invocation: &Invocation, args: &BuildArgs) -> Result<()> {
+    let workspace = invocation.workspace(COMPILES)?;
+    let app = ImageBuilder::new(&workspace, false, false)?.app(&args.directory)?;
     for (path, file) in &app.files {
         println!("{:>9}  /{path}", file.bytes.len());
     }
     Ok(())
 }
 
-pub(crate) fn pack(workspace: &Workspace, args: &PackArgs) -> Result<()> {
+pub(crate) fn pack(invocation: &Invocation, args: &PackArgs) -> Result<()> {
     // Cheap mistakes are said before a compiler is fetched and run.
     if !args.board.is_empty() {
-        Board::of_option(&workspace.root.join("images/boards"), &args.board)?;
+        invocation.boards()?.of_option(&args.board)?;
     }
     destination::check(&args.output)?;
     app::refuse_output(&args.directory, &args.output)?;
+    let workspace = invocation.workspace(COMPILES)?;
     workspace.refuse_tracked(&args.output)?;
-    let app = ImageBuilder::new(workspace, false, false)?.app(&args.directory)?;
+    let app = ImageBuilder::new(&workspace, false, false)?.app(&args.directory)?;
     let bytes = package::pack(&app, &args.product, &args.board)?;
     workspace::write(&args.output, &bytes)?;
     let output = args.output.display();
@@ -111,7 +118,7 @@ pub(crate) fn sign(args: &SignArgs) -> Result<()> {
     // It is read, and then written.
     destination::check_file(&args.package)?;
     let mut bytes = workspace::read(&args.package)?;
-    let named = |error| anyhow!("{}: {error}", args.package.display());
+    let named = |error: PackError| Error::from(error).context(args.package.display().to_string());
     let public = match (&args.key, &args.public) {
         (Some(key), _) => {
             let key = PrivateKey::load(key)?;
@@ -150,7 +157,7 @@ pub(crate) fn sign(args: &SignArgs) -> Result<()> {
 
 pub(crate) fn show(args: &ShowArgs) -> Result<()> {
     let bytes = workspace::read(&args.package)?;
-    let named = |error| anyhow!("{}: {error}", args.package.display());
+    let named = |error: PackError| Error::from(error).context(args.package.display().to_string());
     let package = package::read(&bytes).map_err(named)?;
     let header = &package.header;
     let keys = args.keys.iter().map(|path| PublicKey::load(path)).collect::<Result<Vec<_>, _>>()?;

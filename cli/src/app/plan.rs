@@ -1,10 +1,9 @@
 //! `app plan` and `app score`: what a manifest makes of an app, before anything is built.
 
-use crate::workspace::Workspace;
+use crate::invocation::Invocation;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_images::app;
-use holdfast_images::board::Board;
 use holdfast_sandbox::app_manifest::{self, AppManifest};
 use holdfast_sandbox::peripheral;
 use holdfast_sandbox::policy::exposure::{self, Finding};
@@ -13,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 /// Arguments of `app plan`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast app plan examples/hello")]
-pub(crate) struct PlanArgs {
+#[command(after_help = "Example: holdfast app plan examples/hello")]
+pub struct PlanArgs {
     /// App directory or manifest.
     #[arg(value_name = "DIR|MANIFEST")]
     app: PathBuf,
@@ -31,9 +30,9 @@ pub(crate) struct PlanArgs {
 #[command(
     after_help = "Rates the plan with the identifiers and weights of systemd-analyze(1) security: \
                   0.0 is closed, 10.0 is open.\n\n\
-                  Example: cargo holdfast app score examples/hello --at-most 1.0"
+                  Example: holdfast app score examples/hello --at-most 1.0"
 )]
-pub(crate) struct ScoreArgs {
+pub struct ScoreArgs {
     /// App directory or manifest.
     #[arg(value_name = "DIR|MANIFEST")]
     app: PathBuf,
@@ -48,13 +47,12 @@ pub(crate) struct ScoreArgs {
     json: bool,
 }
 
-fn load(workspace: &Workspace, path: &Path, board: Option<&str>) -> Result<(AppManifest, Plan)> {
+fn load(invocation: &Invocation, path: &Path, board: Option<&str>) -> Result<(AppManifest, Plan)> {
     let file = if path.is_dir() { path.join(app_manifest::FILE_NAME) } else { path.to_owned() };
     let manifest = app::load_manifest_file(&file)?;
     let granted = match board {
         Some(board) => {
-            let boards = workspace.root.join("images/boards");
-            let board = Board::of_option(&boards, board)?;
+            let board = invocation.boards()?.of_option(board)?;
             peripheral::grant(&manifest, &board.offered())
                 .with_context(|| file.display().to_string())?
         }
@@ -65,8 +63,8 @@ fn load(workspace: &Workspace, path: &Path, board: Option<&str>) -> Result<(AppM
     Ok((manifest, plan))
 }
 
-pub(crate) fn plan(workspace: &Workspace, args: &PlanArgs) -> Result<()> {
-    let (manifest, plan) = load(workspace, &args.app, args.board.as_deref())?;
+pub(crate) fn plan(invocation: &Invocation, args: &PlanArgs) -> Result<()> {
+    let (manifest, plan) = load(invocation, &args.app, args.board.as_deref())?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&plan).context("cannot write JSON")?);
         return Ok(());
@@ -78,8 +76,8 @@ pub(crate) fn plan(workspace: &Workspace, args: &PlanArgs) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn score(workspace: &Workspace, args: &ScoreArgs) -> Result<()> {
-    let (_, plan) = load(workspace, &args.app, args.board.as_deref())?;
+pub(crate) fn score(invocation: &Invocation, args: &ScoreArgs) -> Result<()> {
+    let (_, plan) = load(invocation, &args.app, args.board.as_deref())?;
     let findings = exposure::findings(&plan);
     let score = exposure::score(&findings);
     if args.json {

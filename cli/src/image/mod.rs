@@ -1,51 +1,32 @@
 //! Making and looking at images.
 
-mod bill;
-mod provenance;
+mod show;
 mod sign;
 mod sources;
 mod verify;
 
+pub(crate) use show::{ShowArgs, show_command, show_image};
 pub(crate) use sign::{SignArgs, sign_command};
 pub(crate) use sources::{SourcesArgs, sources_command};
 pub(crate) use verify::{VerifyArgs, verify_command, verify_image};
 
-use crate::device_build::{self, DebugInfo, DeviceBuilder};
-use crate::kernel::{self, Purpose};
-use crate::keys;
-use crate::sources as pinned;
-use crate::toolchain::Toolchain;
-use crate::workspace::{self, Workspace};
-use crate::{ImageArgs, SourceArgs, host, process, release, u_boot};
-use anyhow::{Context, Result, anyhow, bail};
+use holdfast_builder::image::{DEFAULT_MANIFEST, ImageBuilder};
+use holdfast_builder::workspace::Workspace;
+use crate::{ImageArgs, SourceArgs};
+use holdfast_builder::process;
+use crate::invocation::Invocation;
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use holdfast_images::app::{self, App};
 use holdfast_images::append;
-use holdfast_images::board::Board;
-use holdfast_images::boot::{BootKey, BootSigningKey};
-use holdfast_images::boot_loader;
-use holdfast_images::build::{self, Development, Inputs, Sizes, UpdateInputs};
-use holdfast_images::debug_port;
-use holdfast_images::destination;
-use holdfast_images::key::PublicKey;
-use holdfast_images::manifest::{ImageManifest, UpdateSource};
-use holdfast_images::package;
-use holdfast_images::root::EntryKind;
-use holdfast_images::show::{self, BootStatus, Image, ShowError};
-use holdfast_qemu::machine;
-use provenance::Provenance;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::{self, PemObject};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-
-/// The image that commands use when none is named.
-pub(crate) const DEFAULT_MANIFEST: &str = "images/hello.toml";
+use holdfast_images::build;
+use holdfast_images::manifest::ImageManifest;
+use holdfast_images::show::BootStatus;
+use std::path::PathBuf;
 
 /// Arguments of `image build`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast image build --image images/hello.toml")]
-pub(crate) struct BuildArgs {
+#[command(after_help = "Example: holdfast image build --image images/hello.toml")]
+pub struct BuildArgs {
     #[command(flatten)]
     image: ImageArgs,
     #[command(flatten)]
@@ -61,26 +42,15 @@ pub(crate) struct BuildArgs {
     json: bool,
 }
 
-/// Arguments of `image show`.
-#[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast image show target/holdfast/hello.img")]
-pub(crate) struct ShowArgs {
-    /// An image.
-    image: PathBuf,
-    /// Print everything as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Arguments of `image append-app`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "The OS in the image stays as it was signed. The image lists the app already: by a package that \
                   it has, which is replaced, or by `component_id` and `name` in its image manifest. Whatever \
                   its device would refuse is refused here.\n\n\
-                  Example: cargo holdfast image append-app target/holdfast/pump.img pump.package"
+                  Example: holdfast image append-app target/holdfast/pump.img pump.package"
 )]
-pub(crate) struct AppendArgs {
+pub struct AppendArgs {
     /// An image that no device has run from.
     image: PathBuf,
     /// A signed app package.
@@ -90,476 +60,17 @@ pub(crate) struct AppendArgs {
     json: bool,
 }
 
-/// An image on disk.
-#[derive(Debug, Clone)]
-pub(crate) struct Built {
-    /// The image.
-    pub(crate) path: PathBuf,
-    /// Programs with their symbols.
-    pub(crate) symbols: PathBuf,
-    /// Its manifest.
-    pub(crate) manifest: ImageManifest,
-    /// Memory of the device, in MiB.
-    pub(crate) memory_mib: u32,
-    /// What its parts weigh.
-    pub(crate) sizes: Sizes,
-}
-
-/// Tools that images are built with; made once, used for any number of images.
-#[derive(Debug)]
-pub(crate) struct ImageBuilder<'a> {
-    workspace: &'a Workspace,
-    pins: pinned::Pins,
-    devices: DeviceBuilder<'a>,
-    locked: bool,
-    production: bool,
-    /// The app that waits for a debugger.
-    debugged: Option<String>,
-    /// Memory of the machine, instead of the manifest's.
-    memory_mib: Option<u32>,
-}
-
-impl<'a> ImageBuilder<'a> {
-    pub(crate) fn new(workspace: &'a Workspace, locked: bool, production: bool) -> Result<Self> {
-        host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL])?;
-        let pins = pinned::load(workspace)?;
-        let locked = locked || production;
-        let toolchain = Toolchain::prepare(workspace, &pins, locked)?;
-        let devices = DeviceBuilder::new(workspace, toolchain, pinned::pin(&pins, pinned::ZIG)?)?;
-        let (debugged, memory_mib) = (None, None);
-        Ok(Self { workspace, pins, devices, locked, production, debugged, memory_mib })
-    }
-
-    /// From now on, builds images in which this app waits for a debugger.
-    pub(crate) fn debug(&mut self, app: Option<&str>) {
-        self.debugged = app.map(str::to_owned);
-    }
-
-    /// From now on, builds images for a machine with so much memory: boot loader and kernel are told, and do not
-    /// find out by themselves.
-    pub(crate) fn memory(&mut self, mib: Option<u32>) {
-        self.memory_mib = mib;
-    }
-
-    /// Builds the image of a manifest with further apps, to `output` or its usual place.
-    pub(crate) fn build(
-        &self,
-        manifest_path: &Path,
-        more_apps: &[PathBuf],
-        output: Option<&Path>,
-    ) -> Result<Built> {
-        self.build_for(None, manifest_path, more_apps, output)
-    }
-
-    /// As [`build`](Self::build), for another board than the manifest's where one is given; its usual place
-    /// is then below a directory of the board's name.
-    pub(crate) fn build_for(
-        &self,
-        board: Option<&str>,
-        manifest_path: &Path,
-        more_apps: &[PathBuf],
-        output: Option<&Path>,
-    ) -> Result<Built> {
-        let mut manifest = ImageManifest::load(manifest_path)?;
-        let mut directory = self.workspace.output()?;
-        let boards = self.workspace.root.join("images/boards");
-        let board = match board.filter(|board| **board != manifest.board) {
-            Some(name) => {
-                let board = Board::of_option(&boards, name)?;
-                name.clone_into(&mut manifest.board);
-                directory.push(name);
-                board
-            }
-            None => Board::load(&boards, &manifest.board, manifest_path)?,
-        };
-        manifest.memory_mib = self.memory_mib.unwrap_or(manifest.memory_mib);
-        let memory_mib = board
-            .memory_for(manifest.memory_mib)
-            .map_err(|reason| anyhow!("{}: memory_mib: {reason}", manifest_path.display()))?;
-        let mut file = manifest.name.clone();
-        if let Some(app) = &self.debugged {
-            if board.test_line.is_none() {
-                bail!(
-                    "board {}: has no test_line, over which an app could be debugged",
-                    board.name
-                );
-            }
-            debug_port::add(&mut manifest, app);
-            file.push_str("-debug");
-        }
-        let app_paths: Vec<PathBuf> =
-            manifest.app_paths().chain(more_apps.iter().cloned()).collect();
-        let path = match output {
-            Some(output) => output.to_owned(),
-            None => directory.join(format!("{file}.img")),
-        };
-        // Cheap mistakes are said before expensive work begins.
-        build::check_output(&path)?;
-        self.refuse_output(&path, &manifest, &app_paths)?;
-        if self.production {
-            build::refuse_app_directories(&manifest, &app_paths)?;
-        }
-        let directories: Vec<PathBuf> =
-            app_paths.iter().filter(|p| !p.is_file()).cloned().collect();
-        app::check_together(&directories, &board.offered())?;
-        let mut app_keys = manifest
-            .app_key_paths()
-            .map(|path| PublicKey::load(&path))
-            .collect::<Result<Vec<_>, _>>()?;
-        workspace::make_directory(&directory)?;
-        let symbols = directory.join(format!("{file}.symbols"));
-        let programs = self.build_services(&manifest, &symbols)?;
-        let mut apps = Vec::new();
-        for path in app_paths {
-            let package = if path.is_file() {
-                workspace::read(&path)?
-            } else {
-                self.package_app(&path, &symbols)?
-            };
-            apps.push((path, package));
-        }
-        if !directories.is_empty() {
-            app_keys.push(keys::development(self.workspace, keys::Purpose::App)?.public());
-        }
-        let is_app = !apps.is_empty() || manifest.later_apps().next().is_some();
-        let admission = if is_app || manifest.update.is_some() {
-            Some(self.build_program("holdfast-admission", "admission", &symbols)?)
-        } else {
-            None
-        };
-        let network = match manifest.network {
-            Some(_) => Some(self.build_program("holdfast-network", "network", &symbols)?),
-            None => None,
-        };
-        let update = match &manifest.update {
-            Some(source) => Some(self.update_inputs(&manifest, source, &symbols)?),
-            None => None,
-        };
-        let init = self.build_program("holdfast-init", "init", &symbols)?;
-        let kernel =
-            kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Image)?;
-        let boot_loader = u_boot::build(self.workspace, &board, &self.pins, self.locked)?;
-        let (boot_keys, boot_signer) = self.boot_keys(&manifest)?;
-        // A machine of QEMU makes its own.
-        let device_tree = match &kernel.device_tree {
-            Some(path) => workspace::read(path)?,
-            None => machine::device_tree(manifest.memory_mib)?,
-        };
-        let read = |path: &Option<PathBuf>| path.as_ref().map(|p| workspace::read(p)).transpose();
-        let u_boot = workspace::read(&boot_loader.image)?;
-        let first_stage = read(&boot_loader.first_stage)?;
-        let spare = boot_loader.spare.as_ref().map(|spare| workspace::read(&spare.image));
-        let spare_first_stage = spare.transpose()?;
-        let control_tree = read(&boot_loader.device_tree)?;
-        let zig = pinned::pin(&self.pins, pinned::ZIG)?;
-        let provenance = Provenance::of(
-            self.workspace,
-            &manifest,
-            (&kernel, &boot_loader),
-            (&self.devices.toolchain().rust, zig),
-        )?;
-        let inputs = Inputs {
-            manifest: &manifest,
-            board: &board,
-            memory_mib,
-            kernel: &workspace::read(&kernel.image)?,
-            device_tree: &device_tree,
-            u_boot: boot_loader::UBoot {
-                image: &u_boot,
-                first_stage: first_stage.as_deref(),
-                spare_first_stage: spare_first_stage.as_deref(),
-                device_tree: control_tree.as_deref().unwrap_or(&device_tree),
-            },
-            boot_keys,
-            boot_signer,
-            init,
-            services: manifest.services.iter().zip(programs).collect(),
-            admission,
-            network,
-            update,
-            apps,
-            app_keys,
-            build_time: self.workspace.build_time()?,
-            provenance: provenance.to_json()?,
-            production: self.production,
-        };
-        let sizes = build::build(&inputs, &path)?;
-        provenance.write_beside(&path, sizes)?;
-        bill::write(
-            &path,
-            &manifest,
-            &bill::Parts {
-                kernel: &kernel,
-                kernel_source: &kernel::unpack(self.workspace, &kernel.source)?,
-                boot_loader: &boot_loader,
-                boot_loader_source: &boot_loader.tree,
-                toolchain: self.devices.toolchain(),
-                zig,
-                packages: &self.packages(&manifest, &directories)?,
-                project: &self.workspace.root,
-            },
-        )?;
-        Ok(Built { path, symbols, sizes, memory_mib, manifest: manifest.clone() })
-    }
-
-    /// Refuses an output that is, or would lie among, what the image is made from; its boot loader lies beside it.
-    fn refuse_output(
-        &self,
-        output: &Path,
-        manifest: &ImageManifest,
-        apps: &[PathBuf],
-    ) -> Result<()> {
-        let mut read = vec![manifest.path.clone()];
-        read.extend(manifest.app_key_paths());
-        read.extend(manifest.boot_key_paths().into_iter().flatten());
-        if let Some(update) = &manifest.update {
-            let roots = update.repositories().filter_map(|(_, source)| source.root.as_ref());
-            read.extend(roots.chain(&update.authorities).map(|path| manifest.beside(path)));
-        }
-        read.extend(apps.iter().cloned());
-        for written in [output, &build::rom_path(output)] {
-            destination::refuse_inputs(written, read.iter().map(PathBuf::as_path))?;
-            for app in apps.iter().filter(|path| path.is_dir()) {
-                app::refuse_output(app, written)?;
-            }
-            self.workspace.refuse_tracked(written)?;
-        }
-        Ok(())
-    }
-
-    /// The packages of all programs in an image, each with the directory that cargo builds it in.
-    fn packages(
-        &self,
-        manifest: &ImageManifest,
-        apps: &[PathBuf],
-    ) -> Result<BTreeSet<(PathBuf, String)>> {
-        let ours = |package: &str| (self.workspace.root.clone(), package.to_owned());
-        let mut packages = BTreeSet::from([ours("holdfast-init"), ours("holdfast-admission")]);
-        if manifest.network.is_some() {
-            packages.insert(ours("holdfast-network"));
-        }
-        if manifest.update.is_some() {
-            packages.extend([ours("holdfast-uplink"), ours("holdfast-update")]);
-        }
-        packages.extend(manifest.services.iter().map(|service| ours(&service.package)));
-        for app in apps.iter().filter(|app| app.join("Cargo.toml").is_file()) {
-            packages.insert((app.clone(), cargo_package(app)?));
-        }
-        Ok(packages)
-    }
-
-    /// The agents of updates, and whom they believe.
-    fn update_inputs(
-        &self,
-        manifest: &ImageManifest,
-        source: &UpdateSource,
-        symbols: &Path,
-    ) -> Result<UpdateInputs> {
-        let mut development = None;
-        let mut roots = Vec::new();
-        for (repository, source) in source.repositories() {
-            let root = match &source.root {
-                Some(path) => workspace::read(&manifest.beside(path))?,
-                None => {
-                    development = Some(Development {
-                        field: format!("update.{repository}.root"),
-                        what: "a development root of releases",
-                        remedy: "name the root of a repository that `release new` has made with \
-                                 keys of your own",
-                    });
-                    release::development_root(self.workspace)?
-                }
-            };
-            roots.push((repository, root));
-        }
-        let mut authorities = Vec::new();
-        for path in &source.authorities {
-            let path = manifest.beside(path);
-            authorities.extend(certificates(&workspace::read(&path)?, &path)?);
-        }
-        if authorities.is_empty() {
-            development = Some(Development {
-                field: "update.authorities".to_owned(),
-                what: "the development authority for servers",
-                remedy: "name the certificates of the authorities that vouch for your servers",
-            });
-            let authority = keys::development_authority(self.workspace)?;
-            authorities.extend(certificates(authority.certificate.as_bytes(), &manifest.path)?);
-        }
-        Ok(UpdateInputs {
-            uplink: self.build_program("holdfast-uplink", "uplink", symbols)?,
-            update: self.build_program("holdfast-update", "update", symbols)?,
-            roots,
-            authorities,
-            development,
-        })
-    }
-
-    /// The keys of the boot loader, and the one that signs where it is at hand: a product's slot is
-    /// signed by `image sign`.
-    fn boot_keys(
-        &self,
-        manifest: &ImageManifest,
-    ) -> Result<([BootKey; 3], Option<BootSigningKey>)> {
-        match manifest.boot_key_paths() {
-            Some([current, next, recovery]) => {
-                let load = |path: PathBuf| BootKey::load(&path);
-                Ok(([load(current)?, load(next)?, load(recovery)?], None))
-            }
-            None => {
-                let keys = keys::development_boot(self.workspace)?;
-                let publics = keys.each_ref().map(BootSigningKey::public);
-                let [current, ..] = keys;
-                Ok((publics, Some(current)))
-            }
-        }
-    }
-
-    fn build_services(&self, manifest: &ImageManifest, symbols: &Path) -> Result<Vec<Vec<u8>>> {
-        let mut packages: BTreeMap<&str, BTreeMap<String, PathBuf>> = BTreeMap::new();
-        let mut programs = Vec::new();
-        for (index, service) in manifest.services.iter().enumerate() {
-            let built = match packages.get(service.package.as_str()) {
-                Some(built) => built,
-                None => {
-                    let built = self.devices.build(
-                        &self.workspace.root,
-                        &service.package,
-                        DebugInfo::Lines,
-                    )?;
-                    packages.entry(&service.package).or_insert(built)
-                }
-            };
-            let program = built.get(&service.binary).with_context(|| {
-                format!(
-                    "{}: services[{index}].binary: package {} has no program `{}`; it has {}",
-                    manifest.path.display(),
-                    service.package,
-                    service.binary,
-                    built.keys().cloned().collect::<Vec<_>>().join(", ")
-                )
-            })?;
-            programs.push(device_build::strip(program, symbols)?);
-        }
-        Ok(programs)
-    }
-
-    fn build_program(&self, package: &str, program: &str, symbols: &Path) -> Result<Vec<u8>> {
-        let programs = self.devices.build(&self.workspace.root, package, DebugInfo::Lines)?;
-        let path = programs
-            .get(program)
-            .with_context(|| format!("package {package} has no program `{program}`"))?;
-        device_build::strip(path, symbols)
-    }
-
-    /// The package of an app directory, signed with this checkout's development key.
-    fn package_app(&self, directory: &Path, symbols: &Path) -> Result<Vec<u8>> {
-        let app = self.build_app(directory, symbols)?;
-        let mut bytes = package::pack(&app, "", "")?;
-        package::sign(&mut bytes, &keys::development(self.workspace, keys::Purpose::App)?)?;
-        Ok(bytes)
-    }
-
-    /// An app, its program built from source where there is a `Cargo.toml`.
-    fn build_app(&self, directory: &Path, symbols: &Path) -> Result<App> {
-        let cargo = directory.join("Cargo.toml");
-        if !cargo.is_file() {
-            let program = self.devices.build_c(directory)?;
-            let program =
-                program.map(|program| device_build::strip(&program, symbols)).transpose()?;
-            return Ok(app::load(directory, program)?);
-        }
-        let package = cargo_package(directory)?;
-        let debug_info = if self.debugged.is_some() { DebugInfo::Full } else { DebugInfo::Lines };
-        let programs = self.devices.build(directory, &package, debug_info)?;
-        let mut found = programs.iter();
-        let (Some((_, program)), None) = (found.next(), found.next()) else {
-            bail!(
-                "{}: an app has one program, but this package has {}",
-                cargo.display(),
-                programs.len()
-            );
-        };
-        let program = device_build::strip(program, symbols)?;
-        Ok(app::load(directory, Some(program))?)
-    }
-
-    /// Builds every program of the test components, stripped, into `directory`.
-    pub(crate) fn build_test_programs(&self, directory: &Path) -> Result<()> {
-        let symbols = directory.with_extension("symbols");
-        for (name, program) in
-            self.devices.build(&self.workspace.root, "holdfast-test-apps", DebugInfo::Lines)?
-        {
-            let program = device_build::strip(&program, &symbols)?;
-            workspace::write(&directory.join(name), program)?;
-        }
-        Ok(())
-    }
-
-    /// A checked app, its program built where it comes as source.
-    pub(crate) fn app(&self, directory: &Path) -> Result<App> {
-        app::load_manifest(directory)?;
-        let symbols = self.workspace.output()?.join("apps.symbols");
-        self.build_app(directory, &symbols)
-    }
-
-    /// The stripped program of an app that is built from source.
-    pub(crate) fn app_program(&self, directory: &Path) -> Result<Vec<u8>> {
-        let app = self.app(directory)?;
-        let entry = app.manifest.entry_point.trim_start_matches('/');
-        let program = app.files.get(entry).context("the app has no program")?;
-        Ok(program.bytes.clone())
-    }
-
-    /// The kernel that the control of attacks runs on.
-    pub(crate) fn control_kernel(&self, board: &str) -> Result<PathBuf> {
-        let boards = self.workspace.root.join("images/boards");
-        let board = Board::load(&boards, board, "tests/hostile-apps".as_ref())?;
-        let kernel =
-            kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Control)?;
-        Ok(kernel.image)
-    }
-
-    /// The builder of programs for the device.
-    pub(crate) fn devices(&self) -> &DeviceBuilder<'a> {
-        &self.devices
-    }
-
-    /// What sources are pinned.
-    pub(crate) fn pins(&self) -> &pinned::Pins {
-        &self.pins
-    }
-}
-
-/// The name of the cargo package in a directory.
-fn cargo_package(directory: &Path) -> Result<String> {
-    let path = directory.join("Cargo.toml");
-    let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
-        .with_context(|| path.display().to_string())?;
-    let name = table.get("package").and_then(|package| package.get("name")?.as_str());
-    let name = name.with_context(|| format!("{}: package.name is missing", path.display()))?;
-    Ok(name.to_owned())
-}
-
-/// The certificates of a PEM file, in DER.
-fn certificates(pem: &[u8], path: &Path) -> Result<Vec<Vec<u8>>> {
-    let all = CertificateDer::pem_slice_iter(pem).map(|certificate| Ok(certificate?.to_vec()));
-    let all: Vec<_> = all
-        .collect::<Result<_, pem::Error>>()
-        .with_context(|| format!("{}: is no PEM file", path.display()))?;
-    if all.is_empty() {
-        bail!("{}: has no certificate; it must have a block BEGIN CERTIFICATE", path.display());
-    }
-    Ok(all)
-}
-
 /// The manifest that was named, or the default one.
 pub(crate) fn manifest_path(workspace: &Workspace, named: Option<&PathBuf>) -> PathBuf {
     named.cloned().unwrap_or_else(|| workspace.root.join(DEFAULT_MANIFEST))
 }
 
-pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<()> {
-    let manifest = manifest_path(workspace, args.image.manifest.as_ref());
+/// Why an image is built in a checkout.
+pub(crate) const BUILDS: &str = "an image is built from the sources in a checkout";
+
+pub(crate) fn build_command(invocation: &Invocation, args: &BuildArgs) -> Result<()> {
+    let workspace = invocation.workspace(BUILDS)?;
+    let manifest = manifest_path(&workspace, args.image.manifest.as_ref());
     // A broken manifest, or no place for the image, is said before a toolchain is fetched for it.
     ImageManifest::load(&manifest)?;
     args.output.as_deref().map(build::check_output).transpose()?;
@@ -567,10 +78,10 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
     if args.production && debug.is_some() {
         bail!("--debug: is for development images; leave it or --production out");
     }
-    let mut builder = ImageBuilder::new(workspace, args.sources.locked, args.production)?;
+    let mut builder = ImageBuilder::new(&workspace, args.sources.locked, args.production)?;
     builder.debug(debug.as_deref());
     let built = builder.build_for(board.as_deref(), &manifest, apps, args.output.as_deref())?;
-    let image = show::show(&built.path)?;
+    let image = holdfast_images::show::show(&built.path)?;
     if args.json {
         println!(
             "{}",
@@ -590,7 +101,7 @@ pub(crate) fn build_command(workspace: &Workspace, args: &BuildArgs) -> Result<(
         println!("slot: {} bytes, root hash {}", image.slot_bytes, image.root_hash);
         if image.boot == BootStatus::Unsigned {
             let word = process::shell_word(&built.path.display().to_string());
-            println!("not signed yet: `cargo holdfast image sign {word}`");
+            println!("not signed yet: `{} image sign {word}`", invocation.program);
         }
     }
     Ok(())
@@ -611,77 +122,4 @@ pub(crate) fn append_command(args: &AppendArgs) -> Result<()> {
         println!("{}: {} {}, {how}", args.image.display(), appended.name, appended.version);
     }
     Ok(())
-}
-
-/// Reads what the image at `path` holds; a refusal names the path.
-pub(crate) fn show_image(path: &Path) -> Result<Image> {
-    show::show(path).map_err(named(path))
-}
-
-/// For use with `map_err`: has an error name the image at `path`.
-fn named(path: &Path) -> impl Fn(ShowError) -> anyhow::Error + '_ {
-    move |error| match error.names_the_file() {
-        true => error.into(),
-        false => anyhow::Error::from(error).context(path.display().to_string()),
-    }
-}
-
-pub(crate) fn show_command(args: &ShowArgs) -> Result<()> {
-    let image = show_image(&args.image)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&image).context("cannot write JSON")?);
-    } else {
-        print_image(&image);
-    }
-    Ok(())
-}
-
-fn print_image(image: &Image) {
-    let kind = if image.development { "development" } else { "production" };
-    println!("image: {} {} for {} ({kind})", image.name, image.version, image.board);
-    if let Some(app) = &image.debugged {
-        println!("debug port: {app} waits for a debugger");
-    }
-    println!("boot: {}", image.boot);
-    let grade = if image.brings_boot_loader { "comes with the slot" } else { "fixed" };
-    println!("boot loader: {grade}");
-    println!("root hash: {}", image.root_hash);
-    println!(
-        "slot {}: {} bytes (kernel {}, root with verity tree {})",
-        image.slot.letter(),
-        image.slot_bytes,
-        image.kernel_bytes,
-        image.root_bytes
-    );
-    println!("command line: {}", image.command_line);
-    if let Some(provenance) = image.provenance.as_ref().and_then(|p| p.as_object()) {
-        for (name, value) in provenance {
-            match (value["version"].as_str(), value["sha256"].as_str()) {
-                (Some(version), Some(digest)) => {
-                    println!("from {name}: {version}, SHA-256 {digest}")
-                }
-                _ => println!("from {name}: {}", value.to_string().trim_matches('"')),
-            }
-        }
-    }
-    println!("components: {}", image.components.join(", "));
-    println!("\npartition       start       length");
-    for partition in &image.partitions {
-        println!("{:<10} {:>10} {:>12}", partition.name, partition.start, partition.length);
-    }
-    println!("\nmode  uid     size  sha256            path");
-    for file in &image.files {
-        let digest = file.sha256.as_deref().and_then(|d| d.get(..16)).unwrap_or("-");
-        let mark = match (&file.kind, file.elf) {
-            (EntryKind::Directory, _) => "/",
-            (EntryKind::Other, _) => " (neither file nor directory)",
-            (EntryKind::File, true) => " (ELF)",
-            (EntryKind::Link(_), _) => "link",
-            (EntryKind::File, false) => "",
-        };
-        println!(
-            "{:04o} {:>4} {:>8}  {digest:<16}  {}{mark}",
-            file.mode, file.uid, file.size, file.path
-        );
-    }
 }

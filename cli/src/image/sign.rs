@@ -1,7 +1,8 @@
 //! `image sign`: signing the slot of an image that was built without the key.
 
-use crate::failure::HostLacks;
-use crate::workspace;
+use holdfast_builder::failure::HostLacks;
+use holdfast_builder::workspace;
+use super::show::named;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
 use holdfast_images::boot::{self, BootKey, BootSigningKey, KEY_BYTES, signature};
@@ -20,9 +21,9 @@ use std::path::{Path, PathBuf};
                   sign DIR/slot-a.bytes and DIR/slot-b.bytes there (RSA, PKCS #1 v1.5, SHA-256; \
                   `openssl dgst -sha256 -sign`) into slot-a.signature and slot-b.signature; and come \
                   back with --public current.pub.pem --signatures DIR.\n\n\
-                  Example: cargo holdfast image sign target/holdfast/pump.img --key current.pem"
+                  Example: holdfast image sign target/holdfast/pump.img --key current.pem"
 )]
-pub(crate) struct SignArgs {
+pub struct SignArgs {
     /// The image; its slot A is signed in place.
     image: PathBuf,
     /// Private key.
@@ -41,7 +42,7 @@ pub(crate) struct SignArgs {
 
 pub(crate) fn sign_command(args: &SignArgs) -> Result<()> {
     let named = |error| anyhow!("{}: {error}", args.image.display());
-    let mut fit = show::read_partition(&args.image, "boot-a").map_err(super::named(&args.image))?;
+    let mut fit = show::read_partition(&args.image, "boot-a").map_err(named(&args.image))?;
     let length = signature::fit_length(&fit)
         .ok_or_else(|| anyhow!("{}: slot A holds nothing to sign", args.image.display()))?;
     fit.truncate(length);

@@ -1,11 +1,13 @@
 //! `image sources`: the corresponding source of what in an image is under the GPL: kernel and boot loader.
 
-use crate::kernel::patches::Patch;
-use crate::kernel::{self, Purpose};
-use crate::progress::Step;
-use crate::sources::{self, Pin};
-use crate::workspace::{self, Workspace};
-use crate::{host, process, source_package, u_boot};
+use holdfast_builder::kernel::patches::Patch;
+use holdfast_builder::kernel::{self, Purpose};
+use holdfast_builder::progress::Step;
+use holdfast_builder::pins::{self, Pin};
+use holdfast_builder::workspace::{self, Workspace};
+use holdfast_builder::{host, process, source_package, u_boot};
+use super::show::show_image;
+use crate::invocation::Invocation;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_images::board::Board;
@@ -19,9 +21,9 @@ use std::path::{Path, PathBuf};
     after_help = "Kernel and boot loader with the configurations they were built with, how to build them, and \
                   the hashes of all of it: what the GPL asks of who ships the image. Run it in the checkout \
                   that the image is from (`image show` names the commit).\n\n\
-                  Example: cargo holdfast image sources target/holdfast/hello.img --output hello-sources"
+                  Example: holdfast image sources target/holdfast/hello.img --output hello-sources"
 )]
-pub(crate) struct SourcesArgs {
+pub struct SourcesArgs {
     /// An image.
     image: PathBuf,
     /// Directory to put them into; it must not be there yet.
@@ -29,19 +31,22 @@ pub(crate) struct SourcesArgs {
     output: PathBuf,
 }
 
-pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Result<()> {
-    host::ensure(&[host::KERNEL, host::SOURCE_PACKAGES])?;
+pub(crate) fn sources_command(invocation: &Invocation, args: &SourcesArgs) -> Result<()> {
     let image = args.image.display();
     if args.output.symlink_metadata().is_ok() {
         bail!("{}: is there already", args.output.display());
     }
-    let shown = super::show_image(&args.image)?;
+    let workspace = &invocation.workspace(
+        "kernel and boot loader are built again, to see that their sources are the image's",
+    )?;
+    host::ensure(&[host::KERNEL, host::SOURCE_PACKAGES])?;
+    let shown = show_image(&args.image)?;
     let provenance = shown
         .provenance
         .with_context(|| format!("{image}: does not say what it was made from; build it again"))?;
     let boards = workspace.root.join("images/boards");
     let board = Board::load(&boards, &shown.board, &args.image)?;
-    let pins = sources::load(workspace)?;
+    let pins = pins::load(workspace)?;
     let kernel = kernel::build(workspace, &board, &pins, false, Purpose::Image)?;
     let boot_loader = u_boot::build(workspace, &board, &pins, false)?;
     let said = |path: &str| provenance.pointer(path).and_then(Value::as_str).unwrap_or_default();
@@ -88,7 +93,7 @@ pub(crate) fn sources_command(workspace: &Workspace, args: &SourcesArgs) -> Resu
     for directory in [&linux, &loader] {
         workspace::make_directory(directory)?;
     }
-    copy(Path::new(kernel::ARCHIVE), &linux.join("linux-source.tar.xz"))?;
+    copy(Path::new(kernel::source::ARCHIVE), &linux.join("linux-source.tar.xz"))?;
     copy(&kernel.config, &linux.join("config"))?;
     for patch in &kernel.patches {
         workspace::write(&linux.join("patches").join(&patch.name), &patch.text)?;
@@ -127,7 +132,7 @@ fn download(workspace: &Workspace, pin: &Pin, to: &Path, step: &mut Step) -> Res
     let mut command = source_package::apt_with_sources(workspace, "apt-get")?;
     command.current_dir(to).args(["source", "--download-only"]).arg(format!(
         "{}={}",
-        sources::U_BOOT,
+        pins::U_BOOT,
         pin.version
     ));
     process::follow(&mut command, step)

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
                   the signature, hashes and board of both slots, and every block of their root file \
                   systems. App packages are the device's own to check. Fails unless the slot that \
                   boots first is sound.\n\n\
-                  Example: cargo holdfast image verify target/holdfast/hello.img"
+                  Example: holdfast image verify target/holdfast/hello.img"
 )]
-pub(crate) struct VerifyArgs {
+pub struct VerifyArgs {
     /// An image.
     image: PathBuf,
     /// Its boot loader; the file beside the image with `.rom` when not given, or what is in the image.

@@ -40,7 +40,7 @@ impl std::fmt::Debug for BootSigningKey {
 
 /// A key that is none, or not of the kind that the boot loader takes.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is no RSA key of {BITS} bits with exponent {EXPONENT}{}", reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default())]
+#[error("the key is no RSA key of {BITS} bits with exponent {EXPONENT}{}", reason.as_deref().map(|r| format!(" ({r})")).unwrap_or_default())]
 pub struct BootKeyError {
     reason: Option<String>,
 }

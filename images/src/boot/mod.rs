@@ -19,8 +19,7 @@ use crate::fdt::{bytes, node, parse, parse_tree, property, root_cells, string};
 use crate::verity::{BLOCK_BYTES, Verity};
 use crate::{hex, sha256};
 use dtoolkit::fdt::Fdt;
-use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
-use dtoolkit::{Node, Property};
+use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 use holdfast_lifecycle::slots::{Release, Slot};
 
 /// A kernel, its device tree and its command line.

@@ -11,7 +11,7 @@ pub mod script;
 
 use self::card::{FirstStageAt, Piece};
 use crate::board::{Board, Place, Spare};
-use crate::boot::{self, BootKey};
+use crate::boot::{self, BootError, BootKey};
 use crate::device_tree;
 use crate::disk::{Layout, Partition};
 use crate::{FileError, fdt, root};

@@ -6,12 +6,11 @@
 //! the rollback floors and the floor of the clock.
 
 use crate::slots::{self, Floor};
+use holdfast_sandbox::reset_order::Order;
 use holdfast_sandbox::verity::BLOCK_BYTES;
 use holdfast_types::ComponentId;
 use holdfast_types::encoding::{self, EncodingError};
-use holdfast_types::hex::{hex, unhex};
 use serde::{Deserialize, Serialize};
-use std::fmt;
 use thiserror::Error;
 
 /// Bytes of the record.
@@ -153,8 +152,8 @@ impl<'a> Blank<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_sandbox::reset_order::Partitions;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
 
     fn record() -> Record {
         let partitions = Partitions { state: true, apps: false, data: true };

@@ -10,6 +10,7 @@
 //!    +------------------+------------------------------------+      stop() --> Stopping --> Stopped
 //! ```
 
+use holdfast_types::Millis;
 use holdfast_sandbox::app_manifest::RestartPolicy;
 use holdfast_sandbox::policy::Readiness;
 

@@ -262,6 +262,7 @@ fn peripherals(document: &Value) -> Vec<Peripheral> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_sandbox::app_manifest::EncodedManifestError;
     use proptest::prelude::*;
 
     const MINIMAL: &str = r#"{"SchemaVersion": 1, "Name": "hello", "EntryPoint": "/bin/app",

@@ -15,9 +15,12 @@ use crate::netfilter::{
 };
 use crate::{name_proxy, refusal, sntp};
 use holdfast_sandbox::network::address::{APPS, LINK_NAMES, Link};
-use holdfast_sandbox::network::grants::{Destination, NetworkGrants, PortRange, Protocol};
-use holdfast_types::ComponentId;
-use serde::{Deserialize, Serialize};
+use holdfast_sandbox::network::connections::{
+    BEGUN_AT_ONCE, BEGUN_PER_SECOND, ENDED_S, MAX_CONNECTIONS, MAX_INCOMING, MAX_OF_ONE_ADDRESS,
+    QUESTION_S,
+};
+use holdfast_sandbox::network::grants::{Destination, PortRange, Protocol};
+use holdfast_sandbox::network::NetworkedApp;
 use std::net::IpAddr;
 
 /// Netlink group that refused packets are reported to.

@@ -3,9 +3,7 @@
 use crate::memory::Memory;
 use crate::metadata::Targets;
 use crate::{Authority, Device, Release, Repository, Target};
-use holdfast_sandbox::held::Component;
-use holdfast_types::Version;
-use serde::{Deserialize, Serialize};
+use holdfast_sandbox::held::Held;
 
 /// The release of a repository to take next, if any: for the first component that can have a newer one.
 ///
@@ -42,6 +40,8 @@ pub fn next_release<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_sandbox::held::{Component, Running};
+    use holdfast_types::Version;
     use crate::{Outcome, Staged};
     use holdfast_types::ComponentId;
     use std::collections::BTreeMap;

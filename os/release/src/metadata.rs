@@ -8,6 +8,7 @@ use crate::target::{Authority, Device, Release, Target};
 use ed25519_dalek::{Signature as Ed25519, VerifyingKey};
 use holdfast_sandbox::held::Component;
 use holdfast_types::KeyId;
+use holdfast_types::hex::{hex, sha256, unhex};
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;

@@ -1,6 +1,7 @@
 //! What a repository releases, and what of it a device takes.
 
 use crate::reuse::{CHUNK_BYTES, CHUNK_HASH_BYTES};
+use holdfast_sandbox::held::Component;
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
 use holdfast_types::hex::unhex;
@@ -8,7 +9,6 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::str::FromStr;
 
 /// Longest path of a file in a repository.
 const MAX_PATH_BYTES: usize = 200;

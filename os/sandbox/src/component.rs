@@ -8,6 +8,8 @@ use crate::peripheral::{self, BoardPeripheral};
 use crate::policy::Plan;
 use crate::policy::system_calls::SystemCalls;
 use holdfast_types::ComponentId;
+use holdfast_types::component_name::check_name;
+use holdfast_types::uid::{FIRST_APP_UID, FIRST_SERVICE_UID};
 use holdfast_types::encoding::{self, EncodingError};
 use holdfast_types::{KeyId, Version};
 use serde::{Deserialize, Serialize};
@@ -394,20 +396,6 @@ mod tests {
     }
 
     #[test]
-    fn a_name_for_people_becomes_a_component_name() {
-        for (name, expected) in [
-            ("hello", "hello"),
-            ("Pump Controller (rev. 2)", "pump-controller-rev-2"),
-            ("Ärzte & Söhne", "rzte-s-hne"),
-            ("3D", "d"),
-            ("Init", "app-init"),
-            ("温度", "app"),
-        ] {
-            assert_eq!(name_for(name), expected);
-        }
-    }
-
-    #[test]
     fn nothing_is_debugged_in_production() {
         let with = |development, debugged: Option<&str>| {
             let mut list = list(vec![service("hello", 101)]);
@@ -426,11 +414,6 @@ mod tests {
     }
 
     proptest! {
-        #[test]
-        fn every_name_becomes_a_valid_component_name(name in ".{0,60}") {
-            prop_assert_eq!(check_name(&name_for(&name)), Ok(()));
-        }
-
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
             if let Ok(list) = ComponentList::decode(&bytes) {

@@ -148,6 +148,7 @@ pub fn grant(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::app_manifest::Peripheral;
     use crate::policy::tests::manifest;
 
     fn offered() -> Vec<BoardPeripheral> {

@@ -21,41 +21,98 @@ pub const REQUESTS_VARIABLE: &str = "HOLDFAST_REQUESTS";
 /// Environment variable that holds the number of the socket by which init replies.
 pub const REPLIES_VARIABLE: &str = "HOLDFAST_REPLIES";
 /// Version of the messages.
-pub const VERSION: u8 = 6;
+pub const VERSION: u8 = 7;
 /// Longest request in bytes: less than a packet of a pipe may have (`PIPE_BUF`, 4096).
 pub const MAX_REQUEST_BYTES: usize = 64;
 /// Longest reply in bytes.
 pub const MAX_REPLY_BYTES: usize = 64 * 1024;
+/// Most descriptors that come with one reply: those of all apps.
+pub const MAX_DESCRIPTORS: usize = 64;
 
-/// A request to init.
+/// A request to init, by the right that opens it: what a component has no right to is refused before anything of it
+/// is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Stop every component in order and start the machine again.
-    Reboot,
-    /// Stop every component in order and switch the machine off.
-    PowerOff,
-    /// How the component with this place in the start order is.
-    Status(u16),
+    /// How the device is.
+    Status(StatusRequest),
+    /// To start and stop components.
+    Manage(ManageRequest),
+    /// To reboot or to power off.
+    End(EndRequest),
+    /// For the links of apps.
+    Links(LinksRequest),
+    /// To set the clock.
+    Clock(ClockRequest),
+    /// What the update agent asks for.
+    Update(UpdateRequest),
+    /// A socket to the update agent: with the reply comes one end, and the agent gets the other.
+    Uplink(UplinkRequest),
+}
+
+/// How the device is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StatusRequest {
+    /// All components, in their start order.
+    Components,
+    /// The clock.
+    Clock,
+    /// The network. With the reply comes a socket, on which the network service says it.
+    Network,
+    /// What the device holds of all that is released for it.
+    Held,
+}
+
+/// To start and stop components.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ManageRequest {
     /// Start the component of this name, if it is stopped.
     Start(String),
     /// Stop the component of this name, and do not start it again.
     Stop(String),
     /// Stop the component of this name and start it again.
     Restart(String),
-    /// The app with this place among those that have grants on the network. With the reply comes a
-    /// netlink socket within its namespace.
-    Link(u16),
-    /// How the clock is.
-    Clock,
-    /// The clock is behind by so many microseconds, as time servers say.
-    SetClock(i64),
-    /// How the network is. With the reply comes a socket, on which the network service says it.
-    Network,
-    /// What the device holds of the component with this place among those that have releases: the OS first,
-    /// then the apps of the image.
-    Held(u16),
-    /// A socket to the update agent: with the reply comes one end, and the agent gets the other.
-    Update,
+}
+
+impl ManageRequest {
+    /// The name of the component.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Start(name) | Self::Stop(name) | Self::Restart(name) => name,
+        }
+    }
+}
+
+/// To end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndRequest {
+    /// Stop every component in order and start the machine again.
+    Reboot,
+    /// Stop every component in order and switch the machine off.
+    PowerOff,
+}
+
+/// For the links of apps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinksRequest {
+    /// The uids of all that have grants on the network.
+    All,
+    /// What the one with this uid is granted. With the reply comes a netlink socket within its namespace.
+    Of(u32),
+}
+
+/// To set the clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClockRequest {
+    /// It is behind by so many microseconds, as time servers say.
+    Behind(i64),
+}
+
+/// What the update agent asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateRequest {
+    /// What the device holds of all that is released for it.
+    Held,
     /// The other slot is about to be written: it is not to be booted, whatever it held.
     Announce,
     /// A part of the other slot, which was announced. With the reply comes its descriptor, for reading and
@@ -63,24 +120,61 @@ pub enum Request {
     OtherSlot(SlotPart),
     /// A part of the slot that runs, for reading: what of it the next release has is not fetched.
     RunningSlot(SlotPart),
-    /// The disk with this place among those that the system does not run from. With the reply comes its
-    /// descriptor, for reading.
-    OtherDisk(u16),
+    /// The disks that the system does not run from. With the reply come their descriptors, for reading.
+    OtherDisks,
     /// The other slot is written and verified: it is to be tried at the next start.
     Stage,
     /// A package that was written and verified beside the one of this app: it is to be tried at the next
     /// start.
     StageApp(ComponentId),
-    /// The app with this place among those that have to do with updates. With the reply comes the socket at which it
-    /// calls.
-    Listener(u16),
-    /// The update agent has nothing against a commit of the release that is on trial.
+    /// The apps that have to do with updates. With the reply come the sockets at which they call, one of each.
+    Listeners,
+    /// The agent has nothing against a commit of the release that is on trial.
     Agree,
-    /// The owner has ordered a reset, which begins at the next start: the system ends for it. `Unknown` for an order
+    /// The owner has ordered a reset, which begins at the next start: the system ends for it. `NotFound` for an order
     /// that was carried out before.
     Reset(Order),
     /// No clock shows less than this, in seconds since 1970: the offline keys of a repository say so.
     RaiseTime(u64),
+    /// Start the machine again, for a release that is staged.
+    Reboot,
+}
+
+/// What whoever fetches for the update agent asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UplinkRequest {
+    /// A socket to the agent.
+    Agent,
+}
+
+/// What the network service asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkRequest {
+    /// For the links of apps.
+    Links(LinksRequest),
+    /// To set the clock.
+    Clock(ClockRequest),
+}
+
+impl From<NetworkRequest> for Request {
+    fn from(request: NetworkRequest) -> Self {
+        match request {
+            NetworkRequest::Links(request) => Self::Links(request),
+            NetworkRequest::Clock(request) => Self::Clock(request),
+        }
+    }
+}
+
+impl From<UpdateRequest> for Request {
+    fn from(request: UpdateRequest) -> Self {
+        Self::Update(request)
+    }
+}
+
+impl From<UplinkRequest> for Request {
+    fn from(request: UplinkRequest) -> Self {
+        Self::Uplink(request)
+    }
 }
 
 /// A part of a slot.
@@ -108,24 +202,13 @@ impl Request {
     #[must_use]
     pub fn is_allowed(&self, rights: Requests) -> bool {
         match self {
-            Self::Reboot => rights.end || rights.update,
-            Self::PowerOff => rights.end,
-            Self::Held(_) => rights.status || rights.update,
-            Self::Announce
-            | Self::OtherSlot(_)
-            | Self::RunningSlot(_)
-            | Self::OtherDisk(_)
-            | Self::Stage
-            | Self::StageApp(_)
-            | Self::Listener(_)
-            | Self::Agree
-            | Self::Reset(_)
-            | Self::RaiseTime(_) => rights.update,
-            Self::Update => rights.uplink,
-            Self::Status(_) | Self::Clock | Self::Network => rights.status,
-            Self::Start(_) | Self::Stop(_) | Self::Restart(_) => rights.manage,
-            Self::Link(_) => rights.links,
-            Self::SetClock(_) => rights.clock,
+            Self::Status(_) => rights.status,
+            Self::Manage(_) => rights.manage,
+            Self::End(_) => rights.end,
+            Self::Links(_) => rights.links,
+            Self::Clock(_) => rights.clock,
+            Self::Update(_) => rights.update,
+            Self::Uplink(_) => rights.uplink,
         }
     }
 }
@@ -136,12 +219,14 @@ pub enum Reply {
     /// It will be done.
     Accepted,
     /// The sender has no right to it.
-    Denied,
-    /// It is no request, or names nobody.
-    Unknown,
-    /// How a component is.
-    Status(ComponentStatus),
-    /// An app that has grants on the network.
+    PermissionDenied,
+    /// It is no request, or what it names is not there.
+    NotFound,
+    /// How the components are, in their start order.
+    Components(Vec<ComponentStatus>),
+    /// The uids of all that have grants on the network.
+    Links(Vec<u32>),
+    /// One that has grants on the network.
     Link(NetworkedApp),
     /// How the clock is.
     Clock(clock::Status),
@@ -149,14 +234,14 @@ pub enum Reply {
     Judged(clock::Verdict),
     /// To the network service, unasked: with it comes a socket on which to say how the network is.
     NetworkWanted,
-    /// What the device holds of a component.
-    Held(Held),
+    /// What the device holds of all that is released for it: of the OS first, then of the apps of the image.
+    Held(Vec<Held>),
     /// To the update agent, unasked: with it comes a socket to whoever fetches for it.
     Uplink,
     /// It cannot be done; the log says why.
     Failed,
-    /// An app that has to do with updates.
-    Listener(Listener),
+    /// The apps that have to do with updates, in the order of the sockets that come with this.
+    Listeners(Vec<Listener>),
 }
 
 /// An app that has to do with updates.
@@ -275,36 +360,30 @@ fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], most: usize) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::component::MAX_COMPONENTS;
+    use crate::held::{Component, Running};
     use crate::reset_order::Partitions;
+    use holdfast_types::Version;
     use holdfast_types::component_name::MAX_NAME_BYTES;
     use proptest::prelude::*;
 
     #[test]
     fn messages_survive_the_wire_and_fit_it() {
         let name = "n".repeat(MAX_NAME_BYTES);
+        let order = Order { digest: [255; 32], partitions: Partitions::default() };
         for request in [
-            Request::Reboot,
-            Request::PowerOff,
-            Request::Status(u16::MAX),
-            Request::Start(name.clone()),
-            Request::Stop(name.clone()),
-            Request::Restart(name.clone()),
-            Request::Link(u16::MAX),
-            Request::Clock,
-            Request::SetClock(i64::MIN),
-            Request::Network,
-            Request::Held(u16::MAX),
-            Request::Update,
-            Request::Announce,
-            Request::OtherSlot(SlotPart::Root),
-            Request::RunningSlot(SlotPart::Boot),
-            Request::OtherDisk(u16::MAX),
-            Request::Stage,
-            Request::StageApp(ComponentId([255; 16])),
-            Request::Listener(u16::MAX),
-            Request::Agree,
-            Request::Reset(Order { digest: [255; 32], partitions: Partitions::default() }),
-            Request::RaiseTime(u64::MAX),
+            Request::Status(StatusRequest::Components),
+            Request::Status(StatusRequest::Held),
+            Request::Manage(ManageRequest::Start(name.clone())),
+            Request::Manage(ManageRequest::Restart(name.clone())),
+            Request::End(EndRequest::PowerOff),
+            NetworkRequest::Links(LinksRequest::Of(u32::MAX)).into(),
+            NetworkRequest::Clock(ClockRequest::Behind(i64::MIN)).into(),
+            UpdateRequest::OtherSlot(SlotPart::Root).into(),
+            UpdateRequest::StageApp(ComponentId([255; 16])).into(),
+            UpdateRequest::Reset(order).into(),
+            UpdateRequest::RaiseTime(u64::MAX).into(),
+            UplinkRequest::Agent.into(),
         ] {
             assert_eq!(decode_request(&encode_request(&request).unwrap()), Ok(request));
         }
@@ -318,9 +397,31 @@ mod tests {
             restarts: u32::MAX,
             last_exit: Some(i32::MIN),
         };
-        for reply in
-            [Reply::Accepted, Reply::Denied, Reply::Unknown, Reply::Failed, Reply::Status(status)]
-        {
+        // As many as an image may have components, each as large as it can be.
+        let held = Held {
+            component: Component::App(ComponentId([255; 16])),
+            floor: u64::MAX,
+            running: Some(Running {
+                version: Version { major: u32::MAX, minor: u32::MAX, patch: u32::MAX },
+                rollback_index: u64::MAX,
+                root_hash: [255; 32],
+                data_bytes: u64::MAX,
+                on_trial: true,
+            }),
+            waits: true,
+            disagreed: true,
+        };
+        let listener = Listener { name: status.name.clone(), access: UpdateAccess::Defers };
+        for reply in [
+            Reply::Accepted,
+            Reply::PermissionDenied,
+            Reply::NotFound,
+            Reply::Failed,
+            Reply::Components(vec![status; MAX_COMPONENTS]),
+            Reply::Links(vec![u32::MAX; MAX_COMPONENTS]),
+            Reply::Held(vec![held; MAX_COMPONENTS + 1]),
+            Reply::Listeners(vec![listener; MAX_COMPONENTS]),
+        ] {
             assert_eq!(decode_reply(&encode_reply(&reply).unwrap()), Ok(reply));
         }
     }
@@ -330,58 +431,35 @@ mod tests {
         assert_eq!(decode_request(&[1, 0]), Err(WireError::Version(1)));
         assert_eq!(decode_request(&[VERSION, 0, 0]), Err(EncodingError::TrailingBytes(1).into()));
         assert_eq!(decode_request(&[VERSION; 65]), Err(WireError::TooLong(65)));
-        let long = Request::Stop("n".repeat(100));
+        let long = Request::Manage(ManageRequest::Stop("n".repeat(100)));
         assert!(matches!(encode_request(&long), Err(WireError::TooLong(_))));
     }
 
     #[test]
     fn each_right_opens_its_requests_and_no_others() {
-        let (status, manage, end) = (
-            Requests { status: true, ..Requests::default() },
-            Requests { manage: true, ..Requests::default() },
-            Requests { end: true, ..Requests::default() },
-        );
-        let allowed = |rights| {
-            let of = |requests: &[Request]| {
-                let allowed = requests.iter().filter(|request| request.is_allowed(rights)).count();
-                assert!(allowed == 0 || allowed == requests.len(), "{requests:?}");
-                allowed > 0
-            };
-            [
-                of(&[Request::PowerOff]),
-                of(&[Request::Status(0), Request::Clock, Request::Network]),
-                of(&[Request::Start("a".into()), Request::Stop("a".into())]),
-                of(&[Request::Link(0)]),
-                of(&[Request::SetClock(0)]),
-                of(&[
-                    Request::Announce,
-                    Request::OtherSlot(SlotPart::Boot),
-                    Request::RunningSlot(SlotPart::Root),
-                    Request::OtherDisk(0),
-                    Request::Stage,
-                    Request::StageApp(ComponentId([0; 16])),
-                    Request::Agree,
-                    Request::RaiseTime(0),
-                ]),
-                of(&[Request::Update]),
-            ]
-        };
-        assert_eq!(allowed(Requests::default()), [false; 7]);
-        let only = |index| std::array::from_fn::<bool, 7, _>(|at| at == index);
-        assert_eq!(allowed(end), only(0));
-        assert_eq!(allowed(status), only(1));
-        assert_eq!(allowed(manage), only(2));
-        assert_eq!(allowed(Requests { links: true, ..Requests::default() }), only(3));
-        assert_eq!(allowed(Requests { clock: true, ..Requests::default() }), only(4));
-        let update = Requests { update: true, ..Requests::default() };
-        assert_eq!(allowed(update), only(5));
-        assert_eq!(allowed(Requests { uplink: true, ..Requests::default() }), only(6));
-        // What an update ends with, and begins with.
-        let both = [Request::Reboot, Request::Held(0)];
-        for (rights, expected) in
-            [(end, [true, false]), (status, [false, true]), (update, [true; 2])]
-        {
-            assert_eq!(both.each_ref().map(|request| request.is_allowed(rights)), expected);
+        let requests = [
+            Request::Status(StatusRequest::Components),
+            Request::Manage(ManageRequest::Start("a".into())),
+            Request::End(EndRequest::Reboot),
+            Request::Links(LinksRequest::All),
+            Request::Clock(ClockRequest::Behind(0)),
+            UpdateRequest::Announce.into(),
+            UplinkRequest::Agent.into(),
+        ];
+        let none = Requests::default();
+        let each = [
+            Requests { status: true, ..none },
+            Requests { manage: true, ..none },
+            Requests { end: true, ..none },
+            Requests { links: true, ..none },
+            Requests { clock: true, ..none },
+            Requests { update: true, ..none },
+            Requests { uplink: true, ..none },
+        ];
+        let allowed = |rights| requests.each_ref().map(|request| request.is_allowed(rights));
+        assert_eq!(allowed(none), [false; 7]);
+        for (index, rights) in each.into_iter().enumerate() {
+            assert_eq!(allowed(rights), std::array::from_fn(|at| at == index), "{rights:?}");
         }
     }
 

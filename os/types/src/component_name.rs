@@ -47,3 +47,30 @@ pub fn name_for(app_name: &str) -> String {
         name => name.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_name_for_people_becomes_a_component_name() {
+        for (name, expected) in [
+            ("hello", "hello"),
+            ("Pump Controller (rev. 2)", "pump-controller-rev-2"),
+            ("Ärzte & Söhne", "rzte-s-hne"),
+            ("3D", "d"),
+            ("Init", "app-init"),
+            ("温度", "app"),
+        ] {
+            assert_eq!(name_for(name), expected);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_becomes_a_valid_component_name(name in ".{0,60}") {
+            prop_assert_eq!(check_name(&name_for(&name)), Ok(()));
+        }
+    }
+}

@@ -45,9 +45,17 @@ mod tests {
 
     #[test]
     fn a_time_is_read_as_people_write_it() {
-        assert_eq!(date(0), "1970-01-01 00:00:00");
-        assert_eq!(date(951_782_400), "2000-02-29 00:00:00");
-        assert_eq!(date(LAST_SECOND), "9999-12-31 23:59:59");
+        for (seconds, text) in [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_399, "2000-02-28 23:59:59"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (1_795_507_509, "2026-11-24 08:05:09"),
+            (2_208_988_800, "2040-01-01 00:00:00"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+            (LAST_SECOND, "9999-12-31 23:59:59"),
+        ] {
+            assert_eq!(date(seconds), text);
+        }
         assert_eq!(date(LAST_SECOND + 1), "253402300800 s after 1970");
         assert_eq!(date(u64::MAX), format!("{} s after 1970", u64::MAX));
     }

@@ -23,12 +23,18 @@ pub enum EncodingError {
 }
 
 /// The encoding of a value.
-pub(crate) fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodingError> {
+///
+/// # Errors
+/// The encoder's own; never for a type of numbers, texts, lists and enumerations.
+pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodingError> {
     Ok(postcard::to_allocvec(value)?)
 }
 
 /// The value that all of `bytes` encode.
-pub(crate) fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, EncodingError> {
+///
+/// # Errors
+/// See [`EncodingError`].
+pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, EncodingError> {
     let (value, rest) = postcard::take_from_bytes::<T>(bytes)?;
     if !rest.is_empty() {
         return Err(EncodingError::TrailingBytes(rest.len()));

@@ -5,6 +5,7 @@ use crate::uplinks::Uplinks;
 use holdfast_linux::entropy;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::udp::UdpSocket;
+use holdfast_networking::firewall;
 use holdfast_networking::name_proxy::{
     self, Asked, Decision, Failure, Host, Kind, Lookup, Outcome, Status, Surroundings,
 };

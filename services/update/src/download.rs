@@ -17,7 +17,7 @@ use holdfast_release::{Staged, reuse};
 use holdfast_sandbox::held::Component;
 use holdfast_sandbox::held::Running;
 use holdfast_sandbox::verity;
-use holdfast_sandbox::wire::Request;
+use holdfast_sandbox::wire::UpdateRequest;
 use holdfast_types::ComponentId;
 use holdfast_types::chain;
 use holdfast_types::hex::hex;
@@ -99,16 +99,16 @@ impl Agent {
         let stage = match component {
             Component::Os => {
                 self.take_slot(offer)?;
-                Request::Stage
+                UpdateRequest::Stage
             }
             Component::App(id) => {
                 self.take_package(id, offer)?;
-                Request::StageApp(id)
+                UpdateRequest::StageApp(id)
             }
         };
         self.memory.stages(Staged { component, root_hash, reached: self.has_reached });
         state::keep_memory(&self.memory)?;
-        self.init.tell(&stage)?;
+        self.init.tell(stage)?;
         self.memory.is_staged();
         Ok(state::keep_memory(&self.memory)?)
     }

@@ -2,21 +2,17 @@
 
 use crate::install_error::InstallError;
 use crate::slot::Origin;
-use crate::state::KeepError;
-use crate::uplink::UplinkError;
 use holdfast_linux::direct::{Direct, Writer};
-use holdfast_linux::init_socket::{InitError, InitSocket};
-use holdfast_linux::{PathError, file};
-use holdfast_release::checked::Unlike;
-use holdfast_release::delta::DeltaError;
+use holdfast_linux::init_socket::InitSocket;
+use holdfast_linux::file;
 use holdfast_release::{Release, Target};
 use holdfast_sandbox::component::Stored;
 use holdfast_sandbox::held::Component;
 use holdfast_sandbox::held::Running;
-use holdfast_sandbox::package::{HEADER_BYTES, Header, PackageError};
+use holdfast_sandbox::package::{HEADER_BYTES, Header};
 use holdfast_sandbox::policy::APP_STORE_DIRECTORY;
 use holdfast_sandbox::verity::{self, SLOT_SALT};
-use holdfast_sandbox::wire::{Request, SlotPart};
+use holdfast_sandbox::wire::{UpdateRequest, SlotPart};
 use holdfast_types::ComponentId;
 use holdfast_types::chain;
 use sha2::{Digest, Sha256};
@@ -24,13 +20,13 @@ use std::path::{Path, PathBuf};
 
 /// The parts of the other slot, which is not to be booted from then on.
 pub(crate) fn open_slot(
-    init: &mut InitSocket,
+    init: &mut InitSocket<UpdateRequest>,
     target: &Target,
     release: &Release,
 ) -> Result<(Direct, Direct), InstallError> {
-    init.tell(&Request::Announce)?;
+    init.tell(UpdateRequest::Announce)?;
     let mut open = |part: SlotPart, bytes: u64| {
-        let descriptor = init.tell(&Request::OtherSlot(part))?;
+        let descriptor = init.tell(UpdateRequest::OtherSlot(part))?;
         let descriptor = descriptor.ok_or(InstallError::Room { part: part.name(), bytes })?;
         let mut opened = Direct::from_descriptor(descriptor, part.name());
         if opened.length()? < bytes {

@@ -107,7 +107,7 @@ fn forged(image: &Path) -> Result<()> {
     let (_, floor, _) = clock(&mut guest)?;
     guest.wait_anywhere("init: slot a committed", BOOT)?;
     // Nobody else may say what the time is, and components run.
-    ensure!(guest.probe.ask("claim -1000000", ANSWER)?.contains("Denied"));
+    ensure!(guest.probe.ask("claim -1000000", ANSWER)?.contains("PermissionDenied"));
     guest.peer()?.change(|world| world.time = vec![server(61, 0)]);
     guest.probe.tell("reboot")?;
     guest.wait("init: rebooting", BOOT)?;

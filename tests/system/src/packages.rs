@@ -172,7 +172,7 @@ fn started_and_stopped(guest: &mut Guest) -> Result<()> {
     guest.wait("init: hello started", BOOT)?;
     let line = status(guest, "hello")?;
     ensure!(line.contains("restarts=2") && line.contains("last=Some(15)"), "{line}");
-    ensure!(guest.probe.ask("stop nobody", ANSWER)? == "Unknown");
+    ensure!(guest.probe.ask("stop nobody", ANSWER)? == "NotFound");
     Ok(())
 }
 

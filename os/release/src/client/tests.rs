@@ -1,7 +1,8 @@
 //! Named after the clauses of section 5 of the specification.
 
 use super::*;
-use crate::client::metadata::{Key, hex, sha256, time};
+use crate::metadata::{Key, time};
+use holdfast_types::hex::{hex, sha256};
 use crate::reset::NoOrder;
 use ed25519_dalek::{Signer, SigningKey};
 use holdfast_sandbox::reset_order::Order;

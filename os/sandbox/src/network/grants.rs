@@ -133,7 +133,7 @@ impl fmt::Display for PortRange {
 }
 
 /// Length of the prefix that one address alone has.
-pub(super) fn whole(address: IpAddr) -> u8 {
+pub fn whole(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 

@@ -189,7 +189,7 @@ mod tests {
         // A third waits, with a descriptor that it has closed itself when a place is free.
         let hostile = call();
         let (full, _peer) = lingering();
-        holdfast_linux::channel::send_with(&hostile, b"x", full.as_fd()).unwrap();
+        holdfast_linux::channel::send_with(&hostile, b"x", &[full.as_fd()]).unwrap();
         drop(full);
         drop(first);
         let mut nothing_comes = taken();

@@ -1,0 +1,470 @@
+//! Building images from their manifests, with everything that goes into them.
+
+mod bill;
+mod provenance;
+
+use crate::development_keys;
+use crate::device_build::{self, DebugInfo, DeviceBuilder};
+use crate::kernel::{self, Purpose};
+use crate::pins::{self, Pins};
+use crate::toolchain::Toolchain;
+use crate::workspace::{self, Workspace};
+use crate::{host, u_boot};
+use anyhow::{Context, Result, anyhow, bail};
+use holdfast_images::app::{self, App};
+use holdfast_images::board::Board;
+use holdfast_images::boards::Boards;
+use holdfast_images::boot::{BootKey, BootSigningKey};
+use holdfast_images::boot_loader;
+use holdfast_images::build::{self, Development, Inputs, Sizes, UpdateInputs};
+use holdfast_images::destination;
+use holdfast_images::key::PublicKey;
+use holdfast_images::manifest::{ImageManifest, UpdateSource};
+use holdfast_images::package;
+use holdfast_images::service::{self, Service};
+use holdfast_qemu::machine;
+use provenance::Provenance;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::{self, PemObject};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The image that commands use when none is named.
+pub const DEFAULT_MANIFEST: &str = "images/hello.toml";
+
+/// An image on disk.
+#[derive(Debug, Clone)]
+pub struct Built {
+    /// The image.
+    pub path: PathBuf,
+    /// Programs with their symbols.
+    pub symbols: PathBuf,
+    /// Its manifest.
+    pub manifest: ImageManifest,
+    /// Memory of the device, in MiB.
+    pub memory_mib: u32,
+    /// What its parts weigh.
+    pub sizes: Sizes,
+}
+
+/// Tools that images are built with; made once, used for any number of images.
+#[derive(Debug)]
+pub struct ImageBuilder<'a> {
+    workspace: &'a Workspace,
+    pins: Pins,
+    devices: DeviceBuilder<'a>,
+    locked: bool,
+    production: bool,
+    /// The app that waits for a debugger.
+    debugged: Option<String>,
+    /// Memory of the machine, instead of the manifest's.
+    memory_mib: Option<u32>,
+}
+
+impl<'a> ImageBuilder<'a> {
+    /// The tools of this host; `locked` refuses sources that are not the pinned ones, `production` that and what
+    /// belongs to development.
+    ///
+    /// # Errors
+    /// The host lacks something that cannot be installed, or a source is not the pinned one and must be.
+    pub fn new(workspace: &'a Workspace, locked: bool, production: bool) -> Result<Self> {
+        host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL])?;
+        let pins = pins::load(workspace)?;
+        let locked = locked || production;
+        let toolchain = Toolchain::prepare(workspace, &pins, locked)?;
+        let devices = DeviceBuilder::new(workspace, toolchain, pins::pin(&pins, pins::ZIG)?)?;
+        let (debugged, memory_mib) = (None, None);
+        Ok(Self { workspace, pins, devices, locked, production, debugged, memory_mib })
+    }
+
+    /// From now on, builds images in which this app waits for a debugger.
+    pub fn debug(&mut self, app: Option<&str>) {
+        self.debugged = app.map(str::to_owned);
+    }
+
+    /// From now on, builds images for a machine with so much memory: boot loader and kernel are told, and do not
+    /// find out by themselves.
+    pub fn memory(&mut self, mib: Option<u32>) {
+        self.memory_mib = mib;
+    }
+
+    /// Builds the image of a manifest with further apps, to `output` or its usual place.
+    ///
+    /// # Errors
+    /// Whatever keeps the image from being built; the message names the file and the field.
+    pub fn build(
+        &self,
+        manifest_path: &Path,
+        more_apps: &[PathBuf],
+        output: Option<&Path>,
+    ) -> Result<Built> {
+        self.build_for(None, manifest_path, more_apps, output)
+    }
+
+    /// As [`build`](Self::build), for another board than the manifest's where one is given; its usual place
+    /// is then below a directory of the board's name.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_for(
+        &self,
+        board: Option<&str>,
+        manifest_path: &Path,
+        more_apps: &[PathBuf],
+        output: Option<&Path>,
+    ) -> Result<Built> {
+        let mut manifest = ImageManifest::load(manifest_path)?;
+        let mut directory = self.workspace.output()?;
+        let boards = self.workspace.root.join("images/boards");
+        let board = match board.filter(|board| **board != manifest.board) {
+            Some(name) => {
+                let board = Boards::Directory(boards).of_option(name)?;
+                name.clone_into(&mut manifest.board);
+                directory.push(name);
+                board
+            }
+            None => Board::load(&boards, &manifest.board, manifest_path)?,
+        };
+        manifest.memory_mib = self.memory_mib.unwrap_or(manifest.memory_mib);
+        let memory_mib = board
+            .memory_for(manifest.memory_mib)
+            .map_err(|reason| anyhow!("{}: memory_mib: {reason}", manifest_path.display()))?;
+        let mut file = manifest.name.clone();
+        if let Some(app) = &self.debugged {
+            if board.test_line.is_none() {
+                bail!(
+                    "board {}: has no test_line, over which an app could be debugged",
+                    board.name
+                );
+            }
+            manifest.debugged = Some(app.clone());
+            file.push_str("-debug");
+        }
+        let app_paths: Vec<PathBuf> =
+            manifest.app_paths().chain(more_apps.iter().cloned()).collect();
+        let path = match output {
+            Some(output) => output.to_owned(),
+            None => directory.join(format!("{file}.img")),
+        };
+        // Cheap mistakes are said before expensive work begins.
+        build::check_output(&path)?;
+        self.refuse_output(&path, &manifest, &app_paths)?;
+        if self.production {
+            build::refuse_app_directories(&manifest, &app_paths)?;
+        }
+        let directories: Vec<PathBuf> =
+            app_paths.iter().filter(|p| !p.is_file()).cloned().collect();
+        app::check_together(&directories, &board.offered())?;
+        let mut app_keys = manifest
+            .app_key_paths()
+            .map(|path| PublicKey::load(&path))
+            .collect::<Result<Vec<_>, _>>()?;
+        workspace::make_directory(&directory)?;
+        let symbols = directory.join(format!("{file}.symbols"));
+        let own = service::load_all(&self.workspace.root.join("services"))?;
+        let services = service::of_image(&own, &manifest, !app_paths.is_empty());
+        let programs = self.build_services(&services, &symbols)?;
+        let mut apps = Vec::new();
+        for path in app_paths {
+            let package = if path.is_file() {
+                workspace::read(&path)?
+            } else {
+                self.package_app(&path, &symbols)?
+            };
+            apps.push((path, package));
+        }
+        if !directories.is_empty() {
+            app_keys.push(development_keys::app(self.workspace)?.public());
+        }
+        let update = match &manifest.update {
+            Some(source) => Some(self.update_inputs(&manifest, source)?),
+            None => None,
+        };
+        let init = self.build_program("holdfast-init", "init", &symbols)?;
+        let kernel =
+            kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Image)?;
+        let boot_loader = u_boot::build(self.workspace, &board, &self.pins, self.locked)?;
+        let (boot_keys, boot_signer) = self.boot_keys(&manifest)?;
+        // A machine of QEMU makes its own.
+        let device_tree = match &kernel.device_tree {
+            Some(path) => workspace::read(path)?,
+            None => machine::device_tree(manifest.memory_mib)?,
+        };
+        let read = |path: &Option<PathBuf>| path.as_ref().map(|p| workspace::read(p)).transpose();
+        let u_boot = workspace::read(&boot_loader.image)?;
+        let first_stage = read(&boot_loader.first_stage)?;
+        let spare = boot_loader.spare.as_ref().map(|spare| workspace::read(&spare.image));
+        let spare_first_stage = spare.transpose()?;
+        let control_tree = read(&boot_loader.device_tree)?;
+        let zig = pins::pin(&self.pins, pins::ZIG)?;
+        let provenance = Provenance::of(
+            self.workspace,
+            &manifest,
+            (&kernel, &boot_loader),
+            (&self.devices.toolchain().rust, zig),
+        )?;
+        let inputs = Inputs {
+            manifest: &manifest,
+            board: &board,
+            memory_mib,
+            kernel: &workspace::read(&kernel.image)?,
+            device_tree: &device_tree,
+            u_boot: boot_loader::UBoot {
+                image: &u_boot,
+                first_stage: first_stage.as_deref(),
+                spare_first_stage: spare_first_stage.as_deref(),
+                device_tree: control_tree.as_deref().unwrap_or(&device_tree),
+            },
+            boot_keys,
+            boot_signer,
+            init,
+            services: services.iter().zip(programs).collect(),
+            update,
+            apps,
+            app_keys,
+            build_time: self.workspace.build_time()?,
+            provenance: provenance.to_json()?,
+            production: self.production,
+        };
+        let sizes = build::build(&inputs, &path)?;
+        provenance.write_beside(&path, sizes)?;
+        bill::write(
+            &path,
+            &manifest,
+            &bill::Parts {
+                kernel: &kernel,
+                kernel_source: &kernel::source::unpack(self.workspace, &kernel.source)?,
+                boot_loader: &boot_loader,
+                boot_loader_source: &boot_loader.tree,
+                toolchain: self.devices.toolchain(),
+                zig,
+                packages: &self.packages(&services, &directories)?,
+                project: &self.workspace.root,
+            },
+        )?;
+        Ok(Built { path, symbols, sizes, memory_mib, manifest: manifest.clone() })
+    }
+
+    /// Refuses an output that is, or would lie among, what the image is made from; its boot loader lies beside it.
+    fn refuse_output(
+        &self,
+        output: &Path,
+        manifest: &ImageManifest,
+        apps: &[PathBuf],
+    ) -> Result<()> {
+        let mut read = vec![manifest.path.clone()];
+        read.extend(manifest.app_key_paths());
+        read.extend(manifest.boot_key_paths().into_iter().flatten());
+        if let Some(update) = &manifest.update {
+            let roots = update.repositories().filter_map(|(_, source)| source.root.as_ref());
+            read.extend(roots.chain(&update.authorities).map(|path| manifest.beside(path)));
+        }
+        read.extend(apps.iter().cloned());
+        for written in [output, &build::rom_path(output)] {
+            destination::refuse_inputs(written, read.iter().map(PathBuf::as_path))?;
+            for app in apps.iter().filter(|path| path.is_dir()) {
+                app::refuse_output(app, written)?;
+            }
+            self.workspace.refuse_tracked(written)?;
+        }
+        Ok(())
+    }
+
+    /// The packages of all programs in an image, each with the directory that cargo builds it in.
+    fn packages(
+        &self,
+        services: &[Service],
+        apps: &[PathBuf],
+    ) -> Result<BTreeSet<(PathBuf, String)>> {
+        let ours = |package: &str| (self.workspace.root.clone(), package.to_owned());
+        let mut packages = BTreeSet::from([ours("holdfast-init")]);
+        packages.extend(services.iter().map(|service| ours(&service.package)));
+        for app in apps.iter().filter(|app| app.join("Cargo.toml").is_file()) {
+            packages.insert((app.clone(), cargo_package(app)?));
+        }
+        Ok(packages)
+    }
+
+    /// Whom the agents of updates believe.
+    fn update_inputs(
+        &self,
+        manifest: &ImageManifest,
+        source: &UpdateSource,
+    ) -> Result<UpdateInputs> {
+        let mut development = None;
+        let mut roots = Vec::new();
+        for (repository, source) in source.repositories() {
+            let root = match &source.root {
+                Some(path) => workspace::read(&manifest.beside(path))?,
+                None => {
+                    development = Some(Development {
+                        field: format!("update.{repository}.root"),
+                        what: "a development root of releases",
+                        remedy: "name the root of a repository that `release new` has made with \
+                                 keys of your own",
+                    });
+                    development_keys::root_of_releases(self.workspace)?
+                }
+            };
+            roots.push((repository, root));
+        }
+        let mut authorities = Vec::new();
+        for path in &source.authorities {
+            let path = manifest.beside(path);
+            authorities.extend(certificates(&workspace::read(&path)?, &path)?);
+        }
+        if authorities.is_empty() {
+            development = Some(Development {
+                field: "update.authorities".to_owned(),
+                what: "the development authority for servers",
+                remedy: "name the certificates of the authorities that vouch for your servers",
+            });
+            let authority = development_keys::authority(self.workspace)?;
+            authorities.extend(certificates(authority.certificate.as_bytes(), &manifest.path)?);
+        }
+        Ok(UpdateInputs {
+            roots,
+            authorities,
+            development,
+        })
+    }
+
+    /// The keys of the boot loader, and the one that signs where it is at hand: a product's slot is
+    /// signed by `image sign`.
+    fn boot_keys(
+        &self,
+        manifest: &ImageManifest,
+    ) -> Result<([BootKey; 3], Option<BootSigningKey>)> {
+        match manifest.boot_key_paths() {
+            Some([current, next, recovery]) => {
+                let load = |path: PathBuf| BootKey::load(&path);
+                Ok(([load(current)?, load(next)?, load(recovery)?], None))
+            }
+            None => {
+                let keys = development_keys::boot(self.workspace)?;
+                let publics = keys.each_ref().map(BootSigningKey::public);
+                let [current, ..] = keys;
+                Ok((publics, Some(current)))
+            }
+        }
+    }
+
+    /// The stripped programs of the services, in their order. Each is kept with its symbols under the name that it
+    /// has on the device.
+    fn build_services(&self, services: &[Service], symbols: &Path) -> Result<Vec<Vec<u8>>> {
+        let mut packages: BTreeMap<&str, BTreeMap<String, PathBuf>> = BTreeMap::new();
+        let mut programs = Vec::new();
+        for service in services {
+            let built = match packages.get(service.package.as_str()) {
+                Some(built) => built,
+                None => {
+                    let built = self.devices.build(
+                        &self.workspace.root,
+                        &service.package,
+                        DebugInfo::Lines,
+                    )?;
+                    packages.entry(&service.package).or_insert(built)
+                }
+            };
+            let program = built.get(&service.binary).with_context(|| {
+                let there = built.keys().cloned().collect::<Vec<_>>().join(", ");
+                service.no_binary(&there)
+            })?;
+            programs.push(device_build::strip_as(program, service.name.as_ref(), symbols)?);
+        }
+        Ok(programs)
+    }
+
+    fn build_program(&self, package: &str, program: &str, symbols: &Path) -> Result<Vec<u8>> {
+        let programs = self.devices.build(&self.workspace.root, package, DebugInfo::Lines)?;
+        let path = programs
+            .get(program)
+            .with_context(|| format!("package {package} has no program `{program}`"))?;
+        device_build::strip(path, symbols)
+    }
+
+    /// The package of an app directory, signed with this checkout's development key.
+    fn package_app(&self, directory: &Path, symbols: &Path) -> Result<Vec<u8>> {
+        let app = self.build_app(directory, symbols)?;
+        let mut bytes = package::pack(&app, "", "")?;
+        package::sign(&mut bytes, &development_keys::app(self.workspace)?)?;
+        Ok(bytes)
+    }
+
+    /// An app, its program built from source where there is a `Cargo.toml`.
+    fn build_app(&self, directory: &Path, symbols: &Path) -> Result<App> {
+        let cargo = directory.join("Cargo.toml");
+        if !cargo.is_file() {
+            let program = self.devices.build_c(directory)?;
+            let program =
+                program.map(|program| device_build::strip(&program, symbols)).transpose()?;
+            return Ok(app::load(directory, program)?);
+        }
+        let package = cargo_package(directory)?;
+        let debug_info = if self.debugged.is_some() { DebugInfo::Full } else { DebugInfo::Lines };
+        let programs = self.devices.build(directory, &package, debug_info)?;
+        let mut found = programs.iter();
+        let (Some((_, program)), None) = (found.next(), found.next()) else {
+            bail!(
+                "{}: an app has one program, but this package has {}",
+                cargo.display(),
+                programs.len()
+            );
+        };
+        let program = device_build::strip(program, symbols)?;
+        Ok(app::load(directory, Some(program))?)
+    }
+
+    /// A checked app, its program built where it comes as source.
+    ///
+    /// # Errors
+    /// Its manifest or its files are refused, or its program does not build.
+    pub fn app(&self, directory: &Path) -> Result<App> {
+        app::load_manifest(directory)?;
+        let symbols = self.workspace.output()?.join("apps.symbols");
+        self.build_app(directory, &symbols)
+    }
+
+    /// The stripped program of an app that is built from source.
+    ///
+    /// # Errors
+    /// As [`app`](Self::app).
+    pub fn app_program(&self, directory: &Path) -> Result<Vec<u8>> {
+        let app = self.app(directory)?;
+        let entry = app.manifest.entry_point.trim_start_matches('/');
+        let program = app.files.get(entry).context("the app has no program")?;
+        Ok(program.bytes.clone())
+    }
+
+    /// The builder of programs for the device.
+    pub fn devices(&self) -> &DeviceBuilder<'a> {
+        &self.devices
+    }
+
+    /// What sources are pinned.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+}
+
+/// The name of the cargo package in a directory.
+fn cargo_package(directory: &Path) -> Result<String> {
+    let path = directory.join("Cargo.toml");
+    let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
+        .with_context(|| path.display().to_string())?;
+    let name = table.get("package").and_then(|package| package.get("name")?.as_str());
+    let name = name.with_context(|| format!("{}: package.name is missing", path.display()))?;
+    Ok(name.to_owned())
+}
+
+/// The certificates of a PEM file, in DER.
+fn certificates(pem: &[u8], path: &Path) -> Result<Vec<Vec<u8>>> {
+    let all = CertificateDer::pem_slice_iter(pem).map(|certificate| Ok(certificate?.to_vec()));
+    let all: Vec<_> = all
+        .collect::<Result<_, pem::Error>>()
+        .with_context(|| format!("{}: is no PEM file", path.display()))?;
+    if all.is_empty() {
+        bail!("{}: has no certificate; it must have a block BEGIN CERTIFICATE", path.display());
+    }
+    Ok(all)
+}

@@ -1,0 +1,150 @@
+//! The commands of `holdfast`, the OEM's host tool: apps, keys, images, releases, cards, and what devices say.
+//!
+//! `main.rs` is the tool that is installed; in a checkout, `cargo holdfast` has the same commands beside those of
+//! contributors (`xtask`).
+
+#[macro_use(println, eprintln)]
+extern crate holdfast_builder;
+
+mod app;
+mod crash;
+mod device;
+mod flash;
+mod image;
+mod invocation;
+mod keys;
+mod release;
+mod run;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+pub use invocation::{Invocation, Options};
+use std::path::PathBuf;
+
+/// What the exit codes of the host tools say.
+pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 bad input or a failed check, 2 usage or the host lacks \
+                              something, 3 a wait ran out, 4 the guest died.";
+
+/// What the host tool does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image and run it in QEMU.
+    Run(run::RunArgs),
+    /// Build or look at images.
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Make, check, build and sign apps.
+    #[command(subcommand)]
+    App(app::AppCommand),
+    /// Make and look at keys.
+    #[command(subcommand)]
+    Key(keys::KeyCommand),
+    /// Write an image to a card.
+    Flash(flash::FlashArgs),
+    /// Repositories of releases, from which devices update themselves.
+    #[command(subcommand)]
+    Release(release::ReleaseCommand),
+    /// What a device says of itself.
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    /// Crashes that a device's log tells of.
+    #[command(subcommand)]
+    Crash(crash::CrashCommand),
+}
+
+/// Commands about images.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Build an image from an image manifest.
+    Build(image::BuildArgs),
+    /// Say what is in an image.
+    Show(image::ShowArgs),
+    /// Sign the slot of an image that was built without the key.
+    Sign(image::SignArgs),
+    /// Check an image as its boot loader and kernel would.
+    Verify(image::VerifyArgs),
+    /// Put an app package into an image, without building its OS again.
+    AppendApp(image::AppendArgs),
+    /// Collect the source of kernel and boot loader of an image.
+    Sources(image::SourcesArgs),
+}
+
+/// How strictly sources must be the pinned ones.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(crate) struct SourceArgs {
+    /// Refuse any source that is not the one pinned in sources.lock.
+    #[arg(long)]
+    pub(crate) locked: bool,
+}
+
+/// Which image, and which apps in it.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ImageArgs {
+    /// Image manifest.
+    #[arg(long = "image", value_name = "TOML")]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Board to build for, instead of the manifest's.
+    #[arg(long)]
+    pub(crate) board: Option<String>,
+    /// App directory or signed app package to add to the image; may be given several times.
+    #[arg(long = "app", value_name = "DIR|PACKAGE")]
+    pub(crate) apps: Vec<PathBuf>,
+    /// App of the image that waits for a debugger (GDB), on the board's line for tests.
+    #[arg(long, value_name = "APP")]
+    pub(crate) debug: Option<String>,
+}
+
+/// A command line whose examples begin with `program` instead of `holdfast`.
+#[must_use]
+pub fn typed_as(command: clap::Command, program: &str) -> clap::Command {
+    let command = match command.get_after_help().map(ToString::to_string) {
+        Some(help) => command.after_help(
+            help.replace("Example: holdfast ", &format!("Example: {program} "))
+                .replace("&& holdfast ", &format!("&& {program} ")),
+        ),
+        None => command,
+    };
+    command.mut_subcommands(|command| typed_as(command, program))
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// It could not do what it is there for; [`holdfast_builder::failure::end`] prints why.
+pub fn run(invocation: &Invocation, command: Command) -> Result<()> {
+    match command {
+        Command::Run(args) => run::run(invocation, &args),
+        Command::Image(ImageCommand::Build(args)) => image::build_command(invocation, &args),
+        Command::Image(ImageCommand::Show(args)) => image::show_command(&args),
+        Command::Image(ImageCommand::Sign(args)) => image::sign_command(&args),
+        Command::Image(ImageCommand::Verify(args)) => image::verify_command(&args),
+        Command::Image(ImageCommand::Sources(args)) => image::sources_command(invocation, &args),
+        Command::Image(ImageCommand::AppendApp(args)) => image::append_command(&args),
+        Command::App(command) => app::run(invocation, &command),
+        Command::Key(command) => keys::run(invocation, &command),
+        Command::Flash(args) => flash::run(invocation, &args),
+        Command::Release(command) => release::run(invocation, &command),
+        Command::Device(command) => device::run(&command),
+        Command::Crash(command) => crash::run(invocation, &command),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        fn check(command: &clap::Command) {
+            if command.has_subcommands() {
+                command.get_subcommands().filter(|c| c.get_name() != "help").for_each(check);
+            } else {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("Example: holdfast "), "{}", command.get_name());
+            }
+        }
+        let command = Command::augment_subcommands(clap::Command::new("holdfast"));
+        command.clone().debug_assert();
+        check(&command);
+    }
+}

@@ -1,0 +1,237 @@
+//! What the stages do that need no file of their own.
+
+use super::hardening_checker::{self, HardeningChecker};
+use super::stage_log::StageLog;
+use super::system_tests::{self, SYSTEM_TESTS, host_directory, image_directory, program_directory};
+use super::test_run::{Counts, DEFAULT_BOARD, FULL_CASES, HOST_PROGRAMS, TestRun};
+use super::{boards, dynamic_app, tools};
+use holdfast_builder::image::ImageBuilder;
+use holdfast_builder::kernel::{self, Purpose, rules};
+use holdfast_builder::workspace;
+use crate::test_programs;
+use holdfast_builder::{pins, process, u_boot};
+use anyhow::{Context, Result, ensure};
+use holdfast_images::board::Board;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The OEM's tool, and its package.
+const HOST_TOOL: &str = "holdfast";
+
+/// The cargo that runs this program, in the workspace, with its share of the processors.
+pub(super) fn cargo(test_run: &TestRun) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(&test_run.workspace.root).stdin(Stdio::null());
+    test_run.workspace.share_jobs(&mut command);
+    command
+}
+
+pub(super) fn format(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    log.passes(cargo(test_run).args(["fmt", "--all", "--check"]))
+}
+
+pub(super) fn lint(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    let arguments = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    log.passes(cargo(test_run).args(arguments))
+}
+
+pub(super) fn docs(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    log.passes(
+        cargo(test_run)
+            .args(["doc", "--quiet", "--no-deps", "--workspace", "--document-private-items"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )
+}
+
+/// Licences, bans and sources; advisories where a database is given.
+pub(super) fn dependencies(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    let deny = tools::cargo_deny(&test_run.workspace)?;
+    // Other platforms' crates stand in Cargo.lock as well; cargo-deny reads them and fetches none.
+    process::output(cargo(test_run).args(["fetch", "--locked", "--quiet"]))?;
+    let check = |what: &[&str]| {
+        let mut command = Command::new(&deny);
+        command.current_dir(&test_run.workspace.root);
+        command.args(["--offline", "check", "--hide-inclusion-graph"]).args(what);
+        log.passes(&mut command)
+    };
+    let mut counts = check(&["licenses", "bans", "sources"])?;
+    if let Some(database) = std::env::var_os("HOLDFAST_ADVISORY_DB") {
+        let config = workspace::read_text(&test_run.workspace.root.join("deny.toml"))?;
+        let section = format!("\n[advisories]\ndb-path = {database:?}\n");
+        let file = tempfile::Builder::new().suffix(".toml").tempfile().context("no file")?;
+        workspace::write(file.path(), config + &section)?;
+        let path = file.path().to_string_lossy().into_owned();
+        counts.add(check(&["--disable-fetch", "--config", &path, "advisories"])?);
+    }
+    Ok(counts)
+}
+
+/// Kernels and boot loader of the board that the system tests run on, for which most stages wait.
+pub(super) fn kernels(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
+    let board = test_run.board.as_deref().unwrap_or(DEFAULT_BOARD);
+    build_kernels(test_run, board, &[Purpose::Image, Purpose::Control])?;
+    Ok(Counts::PASSED)
+}
+
+/// Kernels and boot loaders of all other boards that stage `boards` looks at.
+pub(super) fn board_kernels(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
+    for board in boards::looked_at(test_run) {
+        build_kernels(test_run, &board, &[Purpose::Image])?;
+    }
+    Ok(Counts::PASSED)
+}
+
+fn build_kernels(test_run: &TestRun, board: &str, purposes: &[Purpose]) -> Result<()> {
+    let workspace = &test_run.workspace;
+    let pins = pins::load(workspace)?;
+    let board = Board::load(&workspace.root.join("images/boards"), board, Path::new("kernels"))?;
+    u_boot::build(workspace, &board, &pins, false)?;
+    for purpose in purposes {
+        kernel::build(workspace, &board, &pins, false, *purpose)?;
+    }
+    Ok(())
+}
+
+/// What other stages start on this host, in a directory of its own: cargo builds for other stages meanwhile, and
+/// replaces what it has built in `target/debug`.
+pub(super) fn host_programs(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    let mut build = build_system_tests(test_run);
+    let counts = log.passes(build.args(["--package", HOST_TOOL]))?;
+    if counts.failed > 0 {
+        return Ok(counts);
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let built = test_run.workspace.root.join(target).join("debug");
+    let directory = host_directory(test_run)?;
+    workspace::make_directory(&directory)?;
+    for program in [SYSTEM_TESTS, HOST_TOOL] {
+        let (from, to) = (built.join(program), directory.join(program));
+        // Whoever runs the former one keeps it.
+        let _ = std::fs::remove_file(&to);
+        std::fs::copy(&from, &to)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    }
+    Ok(counts)
+}
+
+/// The programs of the unit tests, which are built beside the guests and run later.
+pub(super) fn unit_programs(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    log.passes(cargo(test_run).args(["test", "--quiet", "--workspace", "--no-run"]))
+}
+
+pub(super) fn unit(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    let mut command = cargo(test_run);
+    command.args(["test", "--workspace", "--no-fail-fast", "--quiet"]);
+    command.env("PROPTEST_RNG_SEED", test_run.seed.to_string());
+    // libtest takes no tokens; with a thread for each processor it would starve the guests beside it.
+    command.env("RUST_TEST_THREADS", test_run.jobs.div_ceil(2).to_string());
+    if test_run.full {
+        command.env("PROPTEST_CASES", FULL_CASES.to_string());
+    }
+    let filters = test_run.filters_of("unit");
+    if !filters.is_empty() {
+        command.arg("--").args(filters);
+    }
+    log.counted(&mut command)
+}
+
+/// Manifests of the images that the system tests look at.
+const IMAGES: [&str; 11] = [
+    "images/hello.toml",
+    "images/connected.toml",
+    "tests/images/probe.toml",
+    "tests/images/supervision.toml",
+    "tests/images/hostile.toml",
+    "tests/images/network.toml",
+    "tests/images/lease.toml",
+    "tests/images/update.toml",
+    "tests/images/deferral.toml",
+    "tests/images/lingering.toml",
+    "tests/images/crowd.toml",
+];
+
+/// The app of the first of them that waits for a debugger in an image of its own.
+const DEBUGGED: &str = "hello";
+
+pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
+    let mut builder = ImageBuilder::new(&test_run.workspace, false, false)?;
+    let programs = program_directory(test_run)?;
+    let dynamic = dynamic_app::build(test_run, builder.devices(), &programs)?;
+    let board = test_run.board.as_deref();
+    let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
+    for manifest in IMAGES.into_iter().chain(more.into_iter().flatten()) {
+        let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
+        builder.build_for(board, &test_run.workspace.root.join(manifest), apps, None)?;
+    }
+    test_programs::build(&test_run.workspace, &builder, &programs)?;
+    for (name, directory) in
+        [("hostile", "tests/hostile-apps"), ("hostile-network", "tests/hostile-network-app")]
+    {
+        let program = builder.app_program(&test_run.workspace.root.join(directory))?;
+        workspace::write(&programs.join(name), program)?;
+    }
+    builder.debug(Some(DEBUGGED));
+    builder.build_for(board, &test_run.workspace.root.join(IMAGES[0]), &[], None)?;
+    let control = control_kernel(test_run, &builder, board.unwrap_or(DEFAULT_BOARD))?;
+    workspace::write(&image_directory(test_run)?.join("control-zImage"), control)?;
+    Ok(Counts::PASSED)
+}
+
+/// The kernel that the control of attacks runs on.
+fn control_kernel(test_run: &TestRun, builder: &ImageBuilder<'_>, board: &str) -> Result<Vec<u8>> {
+    let workspace = &test_run.workspace;
+    let boards = workspace.root.join("images/boards");
+    let board = Board::load(&boards, board, Path::new("tests/hostile-apps"))?;
+    let kernel = kernel::build(workspace, &board, builder.pins(), false, Purpose::Control)?;
+    workspace::read(&kernel.image)
+}
+
+/// Every rule of required.toml holds in the configuration of every board's kernel, and the document gives the
+/// reason for every option that kernel-hardening-checker would have otherwise.
+pub(super) fn kernel_config(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
+    let workspace = &test_run.workspace;
+    let boards = workspace.root.join("images/boards");
+    let pins = pins::load(workspace)?;
+    let checker = HardeningChecker::load(workspace)?;
+    let each = rules::required(workspace)?.len().saturating_add(checker.len());
+    let mut counts = Counts::default();
+    let mut differing = BTreeSet::new();
+    for name in holdfast_images::board::names(&boards) {
+        let board = Board::load(&boards, &name, Path::new("kernel-config"))?;
+        let config = kernel::configuration(workspace, &board, &pins, false)?;
+        rules::check_required(workspace, &config).with_context(|| format!("board {name}"))?;
+        differing.extend(checker.differing(&config));
+        counts.passed = counts.passed.saturating_add(each);
+    }
+    hardening_checker::check_reasons(workspace, &differing)?;
+    Ok(counts)
+}
+
+pub(super) fn system(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    let board = test_run.board.as_deref().unwrap_or(DEFAULT_BOARD);
+    let mut command = system_tests::command(test_run, board, &image_directory(test_run)?)?;
+    command.args(test_run.filters_of("system"));
+    if let Some(file) = &test_run.junit {
+        command.arg("--junit").arg(file);
+    }
+    log.counted(command.arg("--times").arg(test_run.workspace.output()?.join("test-times.json")))
+}
+
+fn build_system_tests(test_run: &TestRun) -> Command {
+    let mut command = cargo(test_run);
+    command.args(["build", "--quiet", "--package", SYSTEM_TESTS]);
+    command
+}
+
+/// Prints the names of the system tests, for which nothing but their program is built.
+pub(super) fn list(test_run: &TestRun) -> Result<()> {
+    let built = host_programs(test_run, &StageLog::new(HOST_PROGRAMS))?;
+    ensure!(built.failed == 0, "the system tests do not build");
+    let board = test_run.board.as_deref().unwrap_or(DEFAULT_BOARD);
+    let mut command = system_tests::command(test_run, board, &image_directory(test_run)?)?;
+    let status = command.arg("--list").args(test_run.filters_of("system")).status();
+    let status = status.context("cannot run the system tests")?;
+    ensure!(status.success(), "the system tests ended with {status}");
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! The programs of the test components, for tests and measurements.
+
+use holdfast_builder::device_build::{self, DebugInfo};
+use holdfast_builder::image::ImageBuilder;
+use holdfast_builder::workspace::{self, Workspace};
+use anyhow::Result;
+use std::path::Path;
+
+/// Builds every one of them, stripped, into `directory`.
+pub(crate) fn build(
+    workspace: &Workspace,
+    builder: &ImageBuilder<'_>,
+    directory: &Path,
+) -> Result<()> {
+    let symbols = directory.with_extension("symbols");
+    let programs =
+        builder.devices().build(&workspace.root, "holdfast-test-apps", DebugInfo::Lines)?;
+    for (name, program) in programs {
+        let program = device_build::strip(&program, &symbols)?;
+        workspace::write(&directory.join(name), program)?;
+    }
+    Ok(())
+}
