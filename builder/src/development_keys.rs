@@ -6,7 +6,7 @@
 use crate::key_pair;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
-use holdfast_core::release::metadata::Role;
+use holdfast_release::metadata::Role;
 use holdfast_images::board::Board;
 use holdfast_images::boot::{BootSigningKey, marked_as_development};
 use holdfast_images::boot_loader::KEY_NAMES;

@@ -5,9 +5,9 @@ mod c_app;
 mod cache;
 mod inputs;
 
-use crate::pins::Pin;
 use crate::process;
 use crate::progress::Step;
+use crate::pins::Pin;
 use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
@@ -322,8 +322,16 @@ fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
 /// # Errors
 /// `strip` is missing or fails, or the files cannot be written.
 pub fn strip(program: &Path, symbols: &Path) -> Result<Vec<u8>> {
-    workspace::make_directory(symbols)?;
     let name = program.file_name().with_context(|| format!("{} is no file", program.display()))?;
+    strip_as(program, Path::new(name), symbols)
+}
+
+/// As [`strip`]; it is kept under `name`, by which the kernel's log knows it on the device.
+///
+/// # Errors
+/// As [`strip`].
+pub fn strip_as(program: &Path, name: &Path, symbols: &Path) -> Result<Vec<u8>> {
+    workspace::make_directory(symbols)?;
     let kept = symbols.join(name);
     // Replaced whole: a debugger, or a test beside this build, may be reading the former one.
     let context = || format!("cannot write {}", kept.display());

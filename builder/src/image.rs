@@ -17,11 +17,11 @@ use holdfast_images::boards::Boards;
 use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::boot_loader;
 use holdfast_images::build::{self, Development, Inputs, Sizes, UpdateInputs};
-use holdfast_images::debug_port;
 use holdfast_images::destination;
 use holdfast_images::key::PublicKey;
 use holdfast_images::manifest::{ImageManifest, UpdateSource};
 use holdfast_images::package;
+use holdfast_images::service::{self, Service};
 use holdfast_qemu::machine;
 use provenance::Provenance;
 use rustls::pki_types::CertificateDer;
@@ -137,7 +137,7 @@ impl<'a> ImageBuilder<'a> {
                     board.name
                 );
             }
-            debug_port::add(&mut manifest, app);
+            manifest.debugged = Some(app.clone());
             file.push_str("-debug");
         }
         let app_paths: Vec<PathBuf> =
@@ -161,7 +161,9 @@ impl<'a> ImageBuilder<'a> {
             .collect::<Result<Vec<_>, _>>()?;
         workspace::make_directory(&directory)?;
         let symbols = directory.join(format!("{file}.symbols"));
-        let programs = self.build_services(&manifest, &symbols)?;
+        let own = service::load_all(&self.workspace.root.join("services"))?;
+        let services = service::of_image(&own, &manifest, !app_paths.is_empty());
+        let programs = self.build_services(&services, &symbols)?;
         let mut apps = Vec::new();
         for path in app_paths {
             let package = if path.is_file() {
@@ -174,18 +176,8 @@ impl<'a> ImageBuilder<'a> {
         if !directories.is_empty() {
             app_keys.push(development_keys::app(self.workspace)?.public());
         }
-        let is_app = !apps.is_empty() || manifest.later_apps().next().is_some();
-        let admission = if is_app || manifest.update.is_some() {
-            Some(self.build_program("holdfast-admission", "admission", &symbols)?)
-        } else {
-            None
-        };
-        let network = match manifest.network {
-            Some(_) => Some(self.build_program("holdfast-network", "network", &symbols)?),
-            None => None,
-        };
         let update = match &manifest.update {
-            Some(source) => Some(self.update_inputs(&manifest, source, &symbols)?),
+            Some(source) => Some(self.update_inputs(&manifest, source)?),
             None => None,
         };
         let init = self.build_program("holdfast-init", "init", &symbols)?;
@@ -226,9 +218,7 @@ impl<'a> ImageBuilder<'a> {
             boot_keys,
             boot_signer,
             init,
-            services: manifest.services.iter().zip(programs).collect(),
-            admission,
-            network,
+            services: services.iter().zip(programs).collect(),
             update,
             apps,
             app_keys,
@@ -248,7 +238,7 @@ impl<'a> ImageBuilder<'a> {
                 boot_loader_source: &boot_loader.tree,
                 toolchain: self.devices.toolchain(),
                 zig,
-                packages: &self.packages(&manifest, &directories)?,
+                packages: &self.packages(&services, &directories)?,
                 project: &self.workspace.root,
             },
         )?;
@@ -283,30 +273,23 @@ impl<'a> ImageBuilder<'a> {
     /// The packages of all programs in an image, each with the directory that cargo builds it in.
     fn packages(
         &self,
-        manifest: &ImageManifest,
+        services: &[Service],
         apps: &[PathBuf],
     ) -> Result<BTreeSet<(PathBuf, String)>> {
         let ours = |package: &str| (self.workspace.root.clone(), package.to_owned());
-        let mut packages = BTreeSet::from([ours("holdfast-init"), ours("holdfast-admission")]);
-        if manifest.network.is_some() {
-            packages.insert(ours("holdfast-network"));
-        }
-        if manifest.update.is_some() {
-            packages.extend([ours("holdfast-uplink"), ours("holdfast-update")]);
-        }
-        packages.extend(manifest.services.iter().map(|service| ours(&service.package)));
+        let mut packages = BTreeSet::from([ours("holdfast-init")]);
+        packages.extend(services.iter().map(|service| ours(&service.package)));
         for app in apps.iter().filter(|app| app.join("Cargo.toml").is_file()) {
             packages.insert((app.clone(), cargo_package(app)?));
         }
         Ok(packages)
     }
 
-    /// The agents of updates, and whom they believe.
+    /// Whom the agents of updates believe.
     fn update_inputs(
         &self,
         manifest: &ImageManifest,
         source: &UpdateSource,
-        symbols: &Path,
     ) -> Result<UpdateInputs> {
         let mut development = None;
         let mut roots = Vec::new();
@@ -340,8 +323,6 @@ impl<'a> ImageBuilder<'a> {
             authorities.extend(certificates(authority.certificate.as_bytes(), &manifest.path)?);
         }
         Ok(UpdateInputs {
-            uplink: self.build_program("holdfast-uplink", "uplink", symbols)?,
-            update: self.build_program("holdfast-update", "update", symbols)?,
             roots,
             authorities,
             development,
@@ -368,10 +349,12 @@ impl<'a> ImageBuilder<'a> {
         }
     }
 
-    fn build_services(&self, manifest: &ImageManifest, symbols: &Path) -> Result<Vec<Vec<u8>>> {
+    /// The stripped programs of the services, in their order. Each is kept with its symbols under the name that it
+    /// has on the device.
+    fn build_services(&self, services: &[Service], symbols: &Path) -> Result<Vec<Vec<u8>>> {
         let mut packages: BTreeMap<&str, BTreeMap<String, PathBuf>> = BTreeMap::new();
         let mut programs = Vec::new();
-        for (index, service) in manifest.services.iter().enumerate() {
+        for service in services {
             let built = match packages.get(service.package.as_str()) {
                 Some(built) => built,
                 None => {
@@ -384,15 +367,10 @@ impl<'a> ImageBuilder<'a> {
                 }
             };
             let program = built.get(&service.binary).with_context(|| {
-                format!(
-                    "{}: services[{index}].binary: package {} has no program `{}`; it has {}",
-                    manifest.path.display(),
-                    service.package,
-                    service.binary,
-                    built.keys().cloned().collect::<Vec<_>>().join(", ")
-                )
+                let there = built.keys().cloned().collect::<Vec<_>>().join(", ");
+                service.no_binary(&there)
             })?;
-            programs.push(device_build::strip(program, symbols)?);
+            programs.push(device_build::strip_as(program, service.name.as_ref(), symbols)?);
         }
         Ok(programs)
     }

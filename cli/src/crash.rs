@@ -1,11 +1,11 @@
 //! `crash`: from a crash in a device's log to the line of the program.
 
 use crate::invocation::Invocation;
-use anyhow::{Result, bail};
-use clap::{Args, Subcommand};
 use holdfast_builder::workspace;
 use holdfast_builder::{host, process};
-use holdfast_core::crash::{Crash, CrashLog};
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use holdfast_lifecycle::crash::{Crash, CrashLog};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,15 +1,14 @@
 //! `run`: an image in QEMU, its console on the terminal.
 
+use holdfast_builder::failure::HostLacks;
 use crate::image;
 use crate::invocation::Invocation;
-use crate::{ImageArgs, SourceArgs};
-use anyhow::{Context, Result, anyhow, bail};
-use clap::Args;
-use holdfast_builder::failure::HostLacks;
 use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::workspace::Workspace;
+use crate::{ImageArgs, SourceArgs};
 use holdfast_builder::{development_keys, process};
-use holdfast_core::network::Destination;
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
 use holdfast_images::board::Board;
 use holdfast_images::boards::Boards;
 use holdfast_images::manifest::ImageManifest;
@@ -17,6 +16,7 @@ use holdfast_images::show::{self, BootStatus};
 use holdfast_qemu::HarnessError;
 use holdfast_qemu::machine::{DebugLine, Machine, Network, Rom};
 use holdfast_qemu::web_server::{self, WebServer};
+use holdfast_sandbox::network::Destination;
 use regex::Regex;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};

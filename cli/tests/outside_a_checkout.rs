@@ -10,6 +10,7 @@
 )]
 
 use holdfast_images::boards::Boards;
+use holdfast_images::service;
 use holdfast_images::boot::BootKey;
 use holdfast_images::boot_loader::UBoot;
 use holdfast_images::build::{self, Inputs};
@@ -124,11 +125,7 @@ impl Outside {
         };
         let commands = commands.split("\n\n").next().unwrap_or_default().lines();
         let names = commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
-        names
-            .filter(|name| !name.is_empty())
-            .filter(|name| *name != "help")
-            .map(str::to_owned)
-            .collect()
+        names.filter(|name| !name.is_empty()).filter(|name| *name != "help").map(str::to_owned).collect()
     }
 
     /// A static ARM program that does nothing, with symbols.
@@ -167,6 +164,8 @@ impl Outside {
         let device_tree = machine::device_tree(manifest.memory_mib).unwrap();
         let program = fs::read(self.at("program")).unwrap();
         let boot_keys = manifest.boot_key_paths().unwrap();
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../services");
+        let services = service::of_image(&service::load_all(&own).unwrap(), &manifest, false);
         let inputs = Inputs {
             manifest: &manifest,
             board: &board,
@@ -182,9 +181,7 @@ impl Outside {
             boot_keys: boot_keys.map(|path| BootKey::load(&path).unwrap()),
             boot_signer: None,
             init: program.clone(),
-            services: Vec::new(),
-            admission: Some(program),
-            network: None,
+            services: services.iter().map(|service| (service, program.clone())).collect(),
             update: None,
             apps: Vec::new(),
             app_keys: manifest.app_key_paths().map(|p| PublicKey::load(&p).unwrap()).collect(),
@@ -230,8 +227,7 @@ fn an_app_is_made_and_checked_for_a_board() {
     let faults = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(faults.contains("Gpio[0]: this board has no Gpio `$LED`; it has $LED_RED"), "{faults}");
     let toaster = ["app", "check", "pump", "--board", "toaster"];
-    let there_is_none =
-        "error: --board: there is no board `toaster`; boards are: beaglebone-black, ";
+    let there_is_none = "error: --board: there is no board `toaster`; boards are: beaglebone-black, ";
     outside.fails(1, &toaster, &[there_is_none, "which --checkout names"]);
 }
 
@@ -378,8 +374,7 @@ fn what_is_built_from_sources_asks_for_a_checkout_and_says_how() {
     ] {
         outside.fails(2, command, &["error: ", why, &in_none, remedy]);
     }
-    let left: Vec<_> =
-        fs::read_dir(outside.here()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let left: Vec<_> = fs::read_dir(outside.here()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
 }
 

@@ -43,54 +43,278 @@ fn packages() -> BTreeMap<String, Vec<String>> {
         .collect()
 }
 
+/// The crates of decisions, which programs of a host link as they need them.
+const DECISIONS: [&str; 7] = [
+    "holdfast-lifecycle",
+    "holdfast-manifest",
+    "holdfast-netlink",
+    "holdfast-networking",
+    "holdfast-release",
+    "holdfast-sandbox",
+    "holdfast-types",
+];
+
+/// Those, and more.
+fn with(more: &[&'static str]) -> Vec<&'static str> {
+    [&DECISIONS, more].concat()
+}
+
+/// Names of every crate that is linked into a package's program for the device.
+fn closure(package: &str) -> Vec<String> {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--locked",
+            "--package",
+            package,
+            "--edges=normal,no-proc-macro",
+            "--prefix=none",
+        ])
+        .args(["--target=armv7-unknown-linux-musleabihf", "--format={p}"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut names: Vec<String> =
+        text.lines().filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Compares what is linked into a program with a list. A crate that comes needs a reason here; one that goes, goes from
+/// the list.
+fn is_linked(package: &str, expected: &[&str]) {
+    let linked = closure(package);
+    let others: Vec<&String> = linked.iter().filter(|name| !name.starts_with("holdfast")).collect();
+    assert!(others == expected, "{package} links:\n{others:#?}");
+}
+
+#[test]
+fn pid_1_links_these_crates_and_no_parser_of_what_others_write() {
+    let linked = [
+        "bitflags",
+        "block-buffer",
+        "cfg-if",
+        "cobs",
+        "const-oid",
+        "crc",
+        "crc-catalog",
+        "crypto-common",
+        "curve25519-dalek",
+        "digest",
+        "ed25519",
+        "ed25519-dalek",
+        "enumflags2",
+        "hybrid-array",
+        "landlock",
+        "libc",
+        "linux-raw-sys",
+        "postcard",
+        "rustix",
+        "seccompiler",
+        "serde",
+        "serde_core",
+        "sha2",
+        "signature",
+        "subtle",
+        "thiserror",
+        "typenum",
+    ];
+    is_linked("holdfast-init", &linked);
+    // Nor does it come by one of our own.
+    let parsers = [
+        "serde_json",
+        "smoltcp",
+        "simple-dns",
+        "object",
+        "miniz_oxide",
+        "time",
+        "regex",
+        "toml",
+        "holdfast-manifest",
+        "holdfast-release",
+        "holdfast-networking",
+    ];
+    let all = closure("holdfast-init");
+    assert!(parsers.iter().all(|parser| !all.iter().any(|linked| linked == parser)), "{all:?}");
+}
+
+#[test]
+fn admission_links_these_crates() {
+    is_linked(
+        "holdfast-admission",
+        &[
+            "adler2",
+            "block-buffer",
+            "cfg-if",
+            "cobs",
+            "const-oid",
+            "crypto-common",
+            "curve25519-dalek",
+            "deranged",
+            "digest",
+            "ed25519",
+            "ed25519-dalek",
+            "hybrid-array",
+            "itoa",
+            "memchr",
+            "miniz_oxide",
+            "num-conv",
+            "object",
+            "postcard",
+            "powerfmt",
+            "serde",
+            "serde_core",
+            "serde_json",
+            "sha2",
+            "signature",
+            "subtle",
+            "thiserror",
+            "time",
+            "time-core",
+            "typenum",
+            "zmij",
+        ],
+    );
+}
+
+#[test]
+fn uplink_links_these_crates() {
+    is_linked(
+        "holdfast-uplink",
+        &[
+            "adler2",
+            "base64",
+            "bitflags",
+            "block-buffer",
+            "bytes",
+            "cfg-if",
+            "cobs",
+            "const-oid",
+            "crc",
+            "crc-catalog",
+            "crypto-common",
+            "curve25519-dalek",
+            "deranged",
+            "digest",
+            "ed25519",
+            "ed25519-dalek",
+            "enumflags2",
+            "getrandom",
+            "http",
+            "httparse",
+            "hybrid-array",
+            "itoa",
+            "landlock",
+            "libc",
+            "linux-raw-sys",
+            "log",
+            "memchr",
+            "miniz_oxide",
+            "num-conv",
+            "once_cell",
+            "percent-encoding",
+            "postcard",
+            "powerfmt",
+            "ring",
+            "rustix",
+            "rustls",
+            "rustls-pki-types",
+            "rustls-webpki",
+            "seccompiler",
+            "serde",
+            "serde_core",
+            "serde_json",
+            "sha2",
+            "signature",
+            "subtle",
+            "thiserror",
+            "time",
+            "time-core",
+            "typenum",
+            "untrusted",
+            "ureq",
+            "ureq-proto",
+            "utf8-zero",
+            "zeroize",
+            "zmij",
+        ],
+    );
+}
+
 #[test]
 fn dependency_arrows_point_only_where_the_architecture_lets_them() {
     let allowed = BTreeMap::from([
-        ("holdfast-core", vec![]),
-        ("holdfast-linux", vec!["holdfast-core"]),
-        ("holdfast-init", vec!["holdfast-core", "holdfast-linux"]),
-        ("holdfast-admission", vec!["holdfast-core"]),
-        ("holdfast-debug", vec!["holdfast-linux"]),
-        ("holdfast-network", vec!["holdfast-core", "holdfast-linux"]),
-        ("holdfast-update", vec!["holdfast-core", "holdfast-linux"]),
-        ("holdfast-uplink", vec!["holdfast-core", "holdfast-linux"]),
-        ("holdfast-images", vec!["holdfast-core"]),
-        ("holdfast-qemu", vec!["holdfast-images"]),
-        ("holdfast-repository", vec!["holdfast-core", "holdfast-images"]),
-        // Both host tools build by it, and it knows nothing of their commands.
+        ("holdfast-types", vec![]),
+        ("holdfast-netlink", vec![]),
+        ("holdfast-sandbox", vec!["holdfast-types"]),
+        ("holdfast-manifest", vec!["holdfast-sandbox", "holdfast-types"]),
+        ("holdfast-lifecycle", vec!["holdfast-sandbox", "holdfast-types"]),
+        ("holdfast-release", vec!["holdfast-sandbox", "holdfast-types"]),
+        ("holdfast-networking", vec!["holdfast-netlink", "holdfast-sandbox", "holdfast-types"]),
+        ("holdfast-linux", vec!["holdfast-lifecycle", "holdfast-netlink", "holdfast-sandbox"]),
+        // Nothing that parses what others write.
         (
-            "holdfast-builder",
-            vec!["holdfast-core", "holdfast-images", "holdfast-qemu", "holdfast-repository"],
+            "holdfast-init",
+            vec!["holdfast-lifecycle", "holdfast-linux", "holdfast-sandbox", "holdfast-types"],
         ),
         (
-            "holdfast",
+            "holdfast-admission",
+            vec!["holdfast-manifest", "holdfast-release", "holdfast-sandbox", "holdfast-types"],
+        ),
+        ("holdfast-debug", vec!["holdfast-linux"]),
+        (
+            "holdfast-network",
             vec![
-                "holdfast-builder",
-                "holdfast-core",
-                "holdfast-images",
-                "holdfast-qemu",
-                "holdfast-repository",
+                "holdfast-linux",
+                "holdfast-netlink",
+                "holdfast-networking",
+                "holdfast-sandbox",
+                "holdfast-types",
             ],
+        ),
+        (
+            "holdfast-update",
+            vec!["holdfast-linux", "holdfast-release", "holdfast-sandbox", "holdfast-types"],
+        ),
+        (
+            "holdfast-uplink",
+            vec!["holdfast-linux", "holdfast-release", "holdfast-sandbox", "holdfast-types"],
+        ),
+        ("holdfast-images", DECISIONS.to_vec()),
+        ("holdfast-qemu", vec!["holdfast-images"]),
+        ("holdfast-repository", with(&["holdfast-images"])),
+        // Both host tools build by it, and it knows nothing of their commands.
+        ("holdfast-builder", with(&["holdfast-images", "holdfast-qemu", "holdfast-repository"])),
+        (
+            "holdfast",
+            with(&["holdfast-builder", "holdfast-images", "holdfast-qemu", "holdfast-repository"]),
         ),
         // `cargo holdfast` has the host tool's commands as well. Nothing depends on it: what tests and measures is no
         // part of what is installed.
         (
             "xtask",
-            vec![
+            with(&[
                 "holdfast",
                 "holdfast-builder",
-                "holdfast-core",
                 "holdfast-images",
                 "holdfast-qemu",
                 "holdfast-repository",
-            ],
+            ]),
+        ),
+        // All but what belongs to development.
+        (
+            "holdfast-services",
+            vec!["holdfast-admission", "holdfast-network", "holdfast-update", "holdfast-uplink"],
         ),
         (
             "holdfast-system-tests",
-            vec!["holdfast-core", "holdfast-images", "holdfast-qemu", "holdfast-repository"],
+            with(&["holdfast-images", "holdfast-qemu", "holdfast-repository"]),
         ),
-        ("holdfast-test-apps", vec!["holdfast-core", "holdfast-linux"]),
-        ("holdfast-fuzz", vec!["holdfast-core", "holdfast-images", "holdfast-repository"]),
+        ("holdfast-test-apps", with(&["holdfast-linux"])),
+        ("holdfast-fuzz", with(&["holdfast-images", "holdfast-repository"])),
         ("hello", vec![]),
         ("tcp-server", vec![]),
         ("update-deferral", vec![]),

@@ -5,36 +5,37 @@
 //! `fuzz/corpora/NAME`. A panic is a finding.
 #![allow(clippy::panic, reason = "a panic is a finding")]
 
-use holdfast_core::app_manifest::{AppManifest, ComponentId};
-use holdfast_core::boot_loader::{BootLoader, Copy, Form, Place, outdated};
-use holdfast_core::clock;
-use holdfast_core::component::ComponentList;
-use holdfast_core::elf as elf_file;
-use holdfast_core::identity::{self, IdentityTable};
-use holdfast_core::log_line::{LineAssembler, MAX_LINE_BYTES};
-use holdfast_core::network::config::NetworkConfig;
-use holdfast_core::network::dhcp::{self, Answer, Client};
-use holdfast_core::network::firewall::NetworkedApp;
-use holdfast_core::network::name_proxy::{self, Decision, Kind, Lookup, Surroundings};
-use holdfast_core::network::status::NetworkStatus;
-use holdfast_core::network::{
-    Connection, Destination, NetworkGrants, dhcp6, netlink, refusal, route, sntp,
-};
-use holdfast_core::notify;
-use holdfast_core::package::{HEADER_BYTES, Header};
-use holdfast_core::partition_table as table;
-use holdfast_core::policy::{self, admission};
-use holdfast_core::release::client::{Client as ReleaseClient, Trusted};
-use holdfast_core::release::metadata::{self, Metadata, Root, Snapshot, Targets, Timestamp};
-use holdfast_core::reset::{Blank, Record};
-use holdfast_core::slots::{self, Release, Slot};
-use holdfast_core::update::Memory;
-use holdfast_core::update::bundle::{self, Index};
-use holdfast_core::update::delta::{Bytes, DeltaError, Patcher};
-use holdfast_core::update::fetch::{self, Fetch};
-use holdfast_core::wire as protocol;
 use holdfast_images::boot::{self, signature};
 use holdfast_images::{package, root, sha256};
+use holdfast_lifecycle::boot_loader::{BootLoader, Copy, Form, Place, outdated};
+use holdfast_lifecycle::clock;
+use holdfast_lifecycle::identity::{self, IdentityTable};
+use holdfast_lifecycle::log_line::{LineAssembler, MAX_LINE_BYTES};
+use holdfast_lifecycle::partition_table as table;
+use holdfast_lifecycle::reset::{Blank, Record};
+use holdfast_lifecycle::slots::{self, Release, Slot};
+use holdfast_manifest::elf as elf_file;
+use holdfast_netlink as netlink;
+use holdfast_networking::config::NetworkConfig;
+use holdfast_networking::dhcp::{self, Answer, Client};
+use holdfast_networking::name_proxy::{self, Decision, Kind, Lookup, Surroundings};
+use holdfast_networking::status::NetworkStatus;
+use holdfast_networking::{dhcp6, refusal, route, sntp};
+use holdfast_release::Memory;
+use holdfast_release::bundle::{self, Index};
+use holdfast_release::client::{Client as ReleaseClient, Trusted};
+use holdfast_release::delta::{Bytes, DeltaError, Patcher};
+use holdfast_release::fetch::{self, Fetch};
+use holdfast_release::metadata::{self, Metadata, Root, Snapshot, Targets, Timestamp};
+use holdfast_sandbox::app_manifest::AppManifest;
+use holdfast_sandbox::component::ComponentList;
+use holdfast_sandbox::network::NetworkedApp;
+use holdfast_sandbox::network::{Connection, Destination, NetworkGrants};
+use holdfast_sandbox::notify;
+use holdfast_sandbox::package::{HEADER_BYTES, Header};
+use holdfast_sandbox::policy::{self, admission};
+use holdfast_sandbox::wire as protocol;
+use holdfast_types::ComponentId;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -390,15 +391,18 @@ pub fn sntp_answer(bytes: &[u8]) {
     assert!(outcome.is_some(), "a round without an end");
     if let Some(sntp::Outcome::Agreed { behind_us, .. }) = outcome {
         let floor = SHOWN_US / 1_000_000;
-        let mut judge = clock::Judge::new(floor, clock::Source::Floor);
+        let mut judge = clock::Judge::new(floor, holdfast_sandbox::clock::Source::Floor);
         let verdict = judge.judge(SHOWN_US, behind_us, 0);
-        assert!(behind_us >= 0 || verdict == clock::Verdict::BeforeFloor, "before the floor");
+        assert!(
+            behind_us >= 0 || verdict == holdfast_sandbox::clock::Verdict::BeforeFloor,
+            "before the floor"
+        );
     }
 }
 
 /// An `app_manifest.json`.
 pub fn app_manifest(bytes: &[u8]) {
-    let Ok(manifest) = AppManifest::parse(bytes) else {
+    let Ok(manifest) = holdfast_manifest::parse(bytes) else {
         return;
     };
     let encoded = manifest.encode();

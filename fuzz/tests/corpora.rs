@@ -10,33 +10,38 @@
     reason = "a panic is a failed test"
 )]
 
-use holdfast_core::app_manifest::{AppManifest, ComponentId};
-use holdfast_core::boot_loader::{BootLoader, Copy, Form, Partition, TABLE_BYTES};
-use holdfast_core::component::{App, ComponentList, FORMAT_VERSION, ImageIdentity, Service};
-use holdfast_core::identity::IdentityTable;
-use holdfast_core::network::config::NetworkConfig;
-use holdfast_core::network::route;
-use holdfast_core::network::status::{AppStatus, InterfaceStatus, NetworkStatus, Traffic};
-use holdfast_core::package::Version;
-use holdfast_core::partition_table::{ENTRIES_BYTES, Header, Mending, Table, mend};
-use holdfast_core::peripheral::{Access, BoardPeripheral, Kind};
-use holdfast_core::policy::{self, admission};
-use holdfast_core::release::client::{Client, Trusted};
-use holdfast_core::release::metadata::Role;
-use holdfast_core::release::{Component, Repository};
-use holdfast_core::reset::{Blank, Kept, Order, Partitions, Record};
-use holdfast_core::slots::{self, BootState, Release, Slot};
-use holdfast_core::update::bundle::Index;
-use holdfast_core::update::fetch::{Answer, Fetch};
-use holdfast_core::update::{Memory, Staged};
-use holdfast_core::wire::{self, ComponentState, ComponentStatus, Reply, Request};
 use holdfast_fuzz::TARGETS;
 use holdfast_images::board::Board;
 use holdfast_images::boot::{self, Parts};
 use holdfast_images::disk;
 use holdfast_images::key::PrivateKey;
 use holdfast_images::verity;
+use holdfast_lifecycle::boot_loader::{BootLoader, Copy, Form, Partition, TABLE_BYTES};
+use holdfast_lifecycle::identity::IdentityTable;
+use holdfast_lifecycle::partition_table::{ENTRIES_BYTES, Header, Mending, Table, mend};
+use holdfast_lifecycle::reset::{Blank, Kept, Record};
+use holdfast_lifecycle::slots::{self, BootState, Release, Slot};
+use holdfast_networking::config::NetworkConfig;
+use holdfast_networking::route;
+use holdfast_networking::status::{AppStatus, InterfaceStatus, NetworkStatus, Traffic};
+use holdfast_release::Repository;
+use holdfast_release::bundle::Index;
+use holdfast_release::client::{Client, Trusted};
+use holdfast_release::fetch::{Answer, Fetch};
+use holdfast_release::metadata::Role;
+use holdfast_release::{Memory, Staged};
 use holdfast_repository::{self as repositories, Lifetimes, Roles};
+use holdfast_sandbox::component::{App, ComponentList, FORMAT_VERSION, ImageIdentity, Service};
+use holdfast_sandbox::held::Component;
+use holdfast_sandbox::peripheral::{Access, BoardPeripheral, Kind};
+use holdfast_sandbox::policy::{self, admission};
+use holdfast_sandbox::reset_order::{Order, Partitions};
+use holdfast_sandbox::wire::{
+    self, ClockRequest, ComponentState, ComponentStatus, EndRequest, LinksRequest, ManageRequest,
+    NetworkRequest, Reply, Request,
+};
+use holdfast_types::ComponentId;
+use holdfast_types::Version;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -291,8 +296,8 @@ fn update_messages() -> Vec<Vec<u8>> {
 /// Something valid for every target, made by the code that writes it.
 fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     let small = golden()[4096..].to_vec();
-    let parsed = AppManifest::parse(&manifest());
-    let encoded = AppManifest::parse(
+    let parsed = holdfast_manifest::parse(&manifest());
+    let encoded = holdfast_manifest::parse(
         br#"{"SchemaVersion": 1, "Name": "x", "EntryPoint": "/bin/app", "Capabilities": {},
         "ComponentId": "c2b0a6f8-5e0c-4c5e-9d5b-2f6f3f0c7a11"}"#,
     );
@@ -303,7 +308,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         table.assign(ComponentId([number; 16]), None, &[]).unwrap();
     }
     table.raise_floor(ComponentId([2; 16]), 9);
-    let status = Reply::Status(ComponentStatus {
+    let status = Reply::Components(vec![ComponentStatus {
         name: "hello".to_owned(),
         state: ComponentState::Ready,
         uid: 1001,
@@ -312,7 +317,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         processes: 2,
         restarts: 1,
         last_exit: Some(15),
-    });
+    }]);
     let release = Release { slot: Slot::B, board: "qemu-virt".to_owned(), rollback_index: 3 };
     let request = |request: &Request| wire::encode_request(request).unwrap();
     BTreeMap::from([
@@ -356,10 +361,10 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         (
             "wire",
             vec![
-                request(&Request::SetClock(-1)),
-                request(&Request::Reboot),
-                request(&Request::Status(3)),
-                request(&Request::Restart("hello".to_owned())),
+                request(&NetworkRequest::Clock(ClockRequest::Behind(-1)).into()),
+                request(&Request::End(EndRequest::Reboot)),
+                request(&Request::Links(LinksRequest::Of(1003))),
+                request(&Request::Manage(ManageRequest::Restart("hello".to_owned()))),
                 wire::encode_reply(&status).unwrap(),
             ],
         ),

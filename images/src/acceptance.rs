@@ -3,10 +3,11 @@
 
 use crate::key::PublicKey;
 use crate::package::{self, PackError, Package};
-use holdfast_core::package::{Device, Version};
-use holdfast_core::peripheral::{self, BoardPeripheral};
-use holdfast_core::policy::shares::{self, Machine, Shortage};
-use holdfast_core::policy::{Plan, app_plan};
+use holdfast_sandbox::package::Device;
+use holdfast_sandbox::peripheral::{self, BoardPeripheral};
+use holdfast_sandbox::policy::shares::{self, Machine, Shortage};
+use holdfast_sandbox::policy::{Plan, app_plan};
+use holdfast_types::Version;
 
 /// An image, as far as packages are concerned.
 #[derive(Debug, Clone, Copy)]
@@ -91,8 +92,7 @@ impl Acceptance<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_core::app_manifest::AppManifest;
-    use holdfast_core::policy::{ServiceGrants, service_plan};
+    use holdfast_sandbox::policy::{ServiceGrants, service_plan};
 
     /// A package of an app with this manifest; nothing else of it is looked at.
     fn package(name: &str, memory_kib: u32, port: u16) -> Package {
@@ -104,7 +104,7 @@ mod tests {
             "Capabilities": {"AllowedTcpServerPorts": [port]},
             "Holdfast": {"Limits": {"MemoryKiB": memory_kib}},
         });
-        package.manifest = AppManifest::parse(document.to_string().as_bytes()).unwrap();
+        package.manifest = holdfast_manifest::parse(document.to_string().as_bytes()).unwrap();
         package
     }
 

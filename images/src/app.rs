@@ -10,10 +10,11 @@
 use crate::destination::{self, DestinationError};
 use crate::document::{self, DocumentError};
 use crate::{FieldError, FileError};
-use holdfast_core::app_manifest::{self, AppManifest, AppManifestError};
-use holdfast_core::elf::{self, ElfError};
-use holdfast_core::package::entry::{self, FORBIDDEN_MODE};
-use holdfast_core::peripheral::{self, BoardPeripheral, NotGranted};
+use holdfast_manifest::AppManifestError;
+use holdfast_manifest::elf::{self, ElfError};
+use holdfast_sandbox::app_manifest::{self, AppManifest};
+use holdfast_sandbox::package::entry::{self, FORBIDDEN_MODE};
+use holdfast_sandbox::peripheral::{self, BoardPeripheral, NotGranted};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -142,7 +143,8 @@ pub fn load_manifest(directory: &Path) -> Result<AppManifest, AppError> {
 /// As [`load_manifest`].
 pub fn load_manifest_file(path: &Path) -> Result<AppManifest, AppError> {
     let text = document::read(path, app_manifest::MAX_BYTES)?;
-    AppManifest::parse(&text).map_err(|error| AppError::Manifest { path: path.to_owned(), error })
+    holdfast_manifest::parse(&text)
+        .map_err(|error| AppError::Manifest { path: path.to_owned(), error })
 }
 
 /// Checks the manifests of apps that are to live on one device.
@@ -160,7 +162,7 @@ pub fn check_together(
         .map(|directory| load_manifest(directory))
         .collect::<Result<_, AppError>>()?;
     let borrowed: Vec<&AppManifest> = manifests.iter().collect();
-    let contested = app_manifest::contested(&borrowed);
+    let contested = holdfast_manifest::contested(&borrowed);
     if !contested.is_empty() {
         let faults = contested.into_iter().map(|(index, fault)| FieldError {
             path: directories.get(index).map(path).unwrap_or_default(),

@@ -13,10 +13,11 @@ use crate::key::PublicKey;
 use crate::package::{self, Package};
 use crate::root::{self, RootError};
 use crate::show::{self, ShowError};
-use holdfast_core::app_manifest::{self, AppManifest, ComponentId};
-use holdfast_core::component::{self, ComponentList, ComponentListError, Stored};
-use holdfast_core::policy::Plan;
-use holdfast_core::policy::shares::Machine;
+use holdfast_sandbox::app_manifest::AppManifest;
+use holdfast_sandbox::component::{self, ComponentList, ComponentListError, Stored};
+use holdfast_sandbox::policy::Plan;
+use holdfast_sandbox::policy::shares::Machine;
+use holdfast_types::ComponentId;
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -192,7 +193,7 @@ pub fn append(image: &Path, package: &Path) -> Result<Appended, AppendError> {
 fn check_together(others: &[Package], new: &Package, data: &[u8]) -> Result<(), AppendError> {
     let manifests: Vec<&AppManifest> =
         others.iter().chain([new]).map(|package| &package.manifest).collect();
-    if let Some((_, fault)) = app_manifest::contested(&manifests).into_iter().next() {
+    if let Some((_, fault)) = holdfast_manifest::contested(&manifests).into_iter().next() {
         return Err(AppendError::Contested(fault.to_string()));
     }
     let needed: u64 = manifests.iter().filter_map(|m| m.storage_kib).map(u64::from).sum();

@@ -2,16 +2,17 @@
 //! configuration that it names, and nowhere in code.
 
 use crate::FieldError;
-use crate::boot::BOOT_LOG_BYTES;
 use crate::document;
 use crate::manifest::{ManifestError, read_text};
-use holdfast_core::boot_loader::Form;
-use holdfast_core::peripheral::{Access, BoardPeripheral, Kind};
+use holdfast_lifecycle::boot_loader::Form;
+use holdfast_sandbox::peripheral::{Access, BoardPeripheral, Kind};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Room for the end of the log of the last run.
+pub(crate) const BOOT_LOG_BYTES: u32 = 0x8000;
 /// How a test service names the board's [`Board::test_line`].
 pub const TEST_LINE: &str = "$TEST_LINE";
 /// Where the first partition begins, in KiB: the boot loader and the partition table end before it.
@@ -24,6 +25,11 @@ const HEADER_KIB: u32 = 1;
 const BOOT_LOADER_MIB: u32 = 4;
 /// Largest U-Boot behind a first stage, in KiB; checked against its real size when an image is built.
 const SMALLEST_U_BOOT_KIB: u32 = 128;
+
+/// The value of `compatible` by which a slot is of a board.
+pub(crate) fn compatible(board: &str) -> String {
+    format!("holdfast,{board}")
+}
 
 /// What the builder has to know of a board.
 #[derive(Debug, Clone, Deserialize)]

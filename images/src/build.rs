@@ -1,59 +1,40 @@
 //! Putting an image together.
 
 use crate::acceptance::{self, Acceptance, Unacceptable};
-use crate::board::{Board, TEST_LINE};
+use crate::board::Board;
 use crate::boot::{self, BootError, BootKey, BootSigningKey, Parts};
 use crate::boot_loader::{self, Assembled, BootLoaderError, UBoot};
 use crate::destination::{self, DestinationError};
 use crate::device_tree::{self, DeviceTreeError};
-use crate::disk::{self, DiskError, Layout};
+use crate::disk::{DiskError, Layout};
 use crate::ext4::{self, Ext4Error};
 use crate::key::PublicKey;
-use crate::manifest::{ImageManifest, Service, UpdateSource};
+use crate::manifest::{ImageManifest, UpdateSource};
 use crate::package::Package;
 use crate::root::{Root, RootError};
 use crate::seccomp::{self, SeccompError};
-use crate::{FieldError, FileError, verity};
-use holdfast_core::app_manifest::Limits;
-use holdfast_core::component::{
-    self, App, ComponentList, ComponentListError, FIRST_SERVICE_UID, ImageIdentity, Stored,
+use crate::service::{self, Service};
+use crate::{FieldError, FileError, verity, with_causes};
+use holdfast_lifecycle::reset::{Blank, FACTORY_DIRECTORY};
+use holdfast_lifecycle::slots::{self, BootState};
+use holdfast_manifest::elf::{self, ElfError};
+use holdfast_networking::config;
+use holdfast_release::client::{Client, Trusted};
+use holdfast_release::config as update_config;
+use holdfast_release::config::{UpdateConfig, UplinkConfig, Window};
+use holdfast_release::{self as release, Repository};
+use holdfast_sandbox::component::{
+    self, App, ComponentList, ComponentListError, ImageIdentity, Stored,
 };
-use holdfast_core::elf::{self, ElfError};
-use holdfast_core::network::{NetworkGrants, config};
-use holdfast_core::policy::shares::{self, Machine};
-use holdfast_core::policy::system_calls::SystemCalls;
-use holdfast_core::policy::{self, Plan, Requests, ServiceGrants};
-use holdfast_core::release::client::{Client, Trusted};
-use holdfast_core::release::{self, Repository};
-use holdfast_core::reset::{Blank, FACTORY_DIRECTORY};
-use holdfast_core::slots::{self, BootState};
-use holdfast_core::update::config::{self as update_config, UpdateConfig, UplinkConfig, Window};
+use holdfast_sandbox::policy::shares::{self, Machine};
+use holdfast_sandbox::policy::system_calls::SystemCalls;
+use holdfast_sandbox::policy::Plan;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 /// Where an image says what it is made from.
 pub const PROVENANCE: &str = "/usr/lib/holdfast/provenance.json";
-/// Directory of the services in the root file system.
-const SERVICES: &str = "usr/lib/holdfast/services";
-/// Name of the program that looks at app packages on the device.
-const ADMISSION: &str = "admission";
-/// Name of the network service and of its program.
-const NETWORK: &str = "network";
-/// Its uid; the services of the manifest have those behind it and the other services of every image.
-const NETWORK_UID: u32 = FIRST_SERVICE_UID + 1;
-/// Name of the service that fetches releases, and of its program.
-const UPLINK: &str = "uplink";
-const UPLINK_UID: u32 = NETWORK_UID + 1;
-/// Name of the update agent, and of its program.
-const UPDATE: &str = "update";
-const UPDATE_UID: u32 = UPLINK_UID + 1;
-/// Milliseconds that each of the two has to get ready.
-const AGENT_READY_WITHIN_MS: u32 = 20_000;
-/// `CAP_NET_BIND_SERVICE` and `CAP_NET_ADMIN` (linux/capability.h).
-const NETWORK_CAPABILITIES: [u8; 2] = [10, 12];
-/// Milliseconds that it has to put the firewall and every app's link in place.
-const NETWORK_READY_WITHIN_MS: u32 = 20_000;
 
 /// Everything an image is made of.
 #[derive(Debug)]
@@ -76,13 +57,9 @@ pub struct Inputs<'a> {
     pub boot_signer: Option<BootSigningKey>,
     /// PID 1, stripped.
     pub init: Vec<u8>,
-    /// The services of the manifest, in its order, with their stripped programs.
+    /// The services ([`service::of_image`]), each with its stripped program.
     pub services: Vec<(&'a Service, Vec<u8>)>,
-    /// The program that looks at app packages and for orders to reset, stripped; needed where there are apps or updates.
-    pub admission: Option<Vec<u8>>,
-    /// The network service, stripped; needed where the manifest has a network.
-    pub network: Option<Vec<u8>>,
-    /// The two agents of updates; needed where the manifest has updates.
+    /// Whom the agents of updates believe; needed where the manifest has updates.
     pub update: Option<UpdateInputs>,
     /// The signed packages of the apps, with where each came from.
     pub apps: Vec<(PathBuf, Vec<u8>)>,
@@ -99,10 +76,6 @@ pub struct Inputs<'a> {
 /// What updates are made of.
 #[derive(Debug)]
 pub struct UpdateInputs {
-    /// The program that fetches, stripped.
-    pub uplink: Vec<u8>,
-    /// The program that verifies and writes, stripped.
-    pub update: Vec<u8>,
     /// The root of each repository that the manifest names.
     pub roots: Vec<(Repository, Vec<u8>)>,
     /// Certificates of the authorities that may vouch for the servers, in DER.
@@ -247,7 +220,7 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     let loader = boot_loader::assemble(&inputs.u_boot, inputs.board, &layout, &inputs.boot_keys)?;
     let mut root = assemble_root(inputs, &packages)?;
     if let Some(brought) = boot_loader::for_slot(inputs.board, &layout, &loader)? {
-        let path = holdfast_core::boot_loader::PATH.trim_start_matches('/');
+        let path = holdfast_lifecycle::boot_loader::PATH.trim_start_matches('/');
         root.add(path, brought, false);
     }
     add_blanks(&mut root, &layout, &identity)?;
@@ -276,7 +249,7 @@ pub fn build(inputs: &Inputs<'_>, output: &Path) -> Result<Sizes, BuildError> {
     let writable = writable(inputs, &layout, &identity, &packages)?;
     destination::write_file::<BuildError>(output, |file, path| {
         write_disk(file, path, &layout, (&fit, &root), &identity, &writable)?;
-        Ok(disk::write_boot_loader(file, path, &loader)?)
+        Ok(loader.write_in_front(file, path)?)
     })?;
     let rom_file = rom_path(output);
     match &loader {
@@ -406,13 +379,10 @@ fn refuse_development(inputs: &Inputs<'_>) -> Result<(), BuildError> {
         let what = "the debug port of an app".to_owned();
         return refuse("--debug".to_owned(), what, "leave the option out");
     }
-    if let Some(index) = inputs.services.iter().position(|(service, _)| service.test_only) {
-        let name = inputs.services.get(index).map(|(service, _)| service.name.as_str());
-        return refuse(
-            format!("services[{index}].test_only"),
-            format!("the test service `{}`", name.unwrap_or_default()),
-            "leave the service out",
-        );
+    if let Some((service, _)) = inputs.services.iter().find(|(service, _)| service.test_only) {
+        let FieldError { path, field, .. } = service.refused("test_only", "");
+        let what = format!("the test service `{}`", service.name);
+        return Err(BuildError::NotForProduction { path, field, what, remedy: "leave the service out" });
     }
     let paths: Vec<PathBuf> = inputs.apps.iter().map(|(path, _)| path.clone()).collect();
     refuse_app_directories(inputs.manifest, &paths)?;
@@ -446,7 +416,7 @@ fn read_packages(inputs: &Inputs<'_>) -> Result<Vec<Package>, BuildError> {
         os: inputs.manifest.version_number(),
         keys: &inputs.app_keys,
         offered: &offered,
-        network: inputs.network.is_some(),
+        network: inputs.manifest.network.is_some(),
     };
     let packages = inputs.apps.iter().map(|(path, bytes)| {
         acceptance.accept(bytes).map_err(|source| BuildError::App { path: path.clone(), source })
@@ -491,27 +461,10 @@ fn assemble_root(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Root, Buil
     root.add(PROVENANCE.trim_start_matches('/'), inputs.provenance.clone(), false);
     for (service, program) in &inputs.services {
         check(&service.name, program)?;
-        let path = format!("{SERVICES}/{}/{}", service.name, service.binary);
-        root.add(path, program.clone(), true);
-    }
-    if let Some(program) = &inputs.admission {
-        check(ADMISSION, program)?;
-        root.add(format!("{SERVICES}/{ADMISSION}/{ADMISSION}"), program.clone(), true);
-    }
-    if let (Some(program), Some(network)) = (&inputs.network, &inputs.manifest.network) {
-        check(NETWORK, program)?;
-        let directory = format!("{SERVICES}/{NETWORK}");
-        root.add(format!("{directory}/{NETWORK}"), program.clone(), true);
-        let config = network.config().map_err(|(field, reason)| FieldError {
-            path: inputs.manifest.path.clone(),
-            field: format!("network.{field}"),
-            reason: reason.to_owned(),
-        })?;
-        let encoded = config.encode().map_err(ComponentListError::from)?;
-        root.add(format!("{directory}/{}", config::FILE_NAME), encoded, false);
-    }
-    if let (Some(update), Some(source)) = (&inputs.update, &inputs.manifest.update) {
-        add_update(&mut root, inputs.manifest, update, source)?;
+        root.add(service.program_path(), program.clone(), true);
+        for (name, bytes) in settings(inputs, service)? {
+            root.add(service.file_path(&name), bytes, false);
+        }
     }
     let debugged = inputs.manifest.debugged.is_some();
     for set in SystemCalls::ALL.into_iter().filter(|set| debugged || *set != SystemCalls::Debugger)
@@ -530,25 +483,41 @@ fn assemble_root(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Root, Buil
     Ok(root)
 }
 
-/// The two agents, each with what it has to know.
-fn add_update(
-    root: &mut Root,
-    manifest: &ImageManifest,
-    inputs: &UpdateInputs,
-    source: &UpdateSource,
-) -> Result<(), BuildError> {
-    for (name, program) in [(UPLINK, &inputs.uplink), (UPDATE, &inputs.update)] {
-        elf::check(program)
-            .map_err(|source| BuildError::Elf { program: name.to_owned(), source })?;
-        root.add(format!("{SERVICES}/{name}/{name}"), program.clone(), true);
+/// What a service reads of what the image manifest says: names of files beside its program, and their contents.
+fn settings(inputs: &Inputs<'_>, service: &Service) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
+    let manifest = inputs.manifest;
+    match (service.name.as_str(), &manifest.network, &manifest.update, &inputs.update) {
+        ("network", Some(network), ..) => {
+            let config = network.config().map_err(|(field, reason)| FieldError {
+                path: manifest.path.clone(),
+                field: format!("network.{field}"),
+                reason: reason.to_owned(),
+            })?;
+            let encoded = config.encode().map_err(ComponentListError::from)?;
+            Ok(vec![(config::FILE_NAME.to_owned(), encoded)])
+        }
+        ("uplink", _, Some(source), Some(update)) => {
+            let servers = source.repositories().map(|(of, from)| (of, from.url.clone())).collect();
+            let config = UplinkConfig {
+                servers,
+                authorities: update.authorities.clone(),
+                bytes_a_day: u64::from(source.mib_a_day).saturating_mul(1024 * 1024),
+            };
+            let encoded = config.encode().map_err(ComponentListError::from)?;
+            Ok(vec![(update_config::UPLINK_FILE.to_owned(), encoded)])
+        }
+        ("update", _, Some(source), Some(update)) => update_settings(manifest, source, update),
+        _ => Ok(Vec::new()),
     }
-    let servers = source.repositories().map(|(of, source)| (of, source.url.clone())).collect();
-    let uplink = UplinkConfig {
-        servers,
-        authorities: inputs.authorities.clone(),
-        bytes_a_day: u64::from(source.mib_a_day).saturating_mul(1024 * 1024),
-    };
-    let update = UpdateConfig {
+}
+
+/// What the update agent reads.
+fn update_settings(
+    manifest: &ImageManifest,
+    source: &UpdateSource,
+    update: &UpdateInputs,
+) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
+    let config = UpdateConfig {
         device: release::Device {
             product: manifest.product.clone(),
             board: manifest.board.clone(),
@@ -560,67 +529,37 @@ fn add_update(
         window: source.window.as_deref().and_then(Window::parse),
         most_bytes_a_release: source.kib_a_release.map(|kib| u64::from(kib).saturating_mul(1024)),
     };
-    let encoded = uplink.encode().map_err(ComponentListError::from)?;
-    root.add(format!("{SERVICES}/{UPLINK}/{}", update_config::UPLINK_FILE), encoded, false);
-    let encoded = update.encode().map_err(ComponentListError::from)?;
-    root.add(format!("{SERVICES}/{UPDATE}/{}", update_config::UPDATE_FILE), encoded, false);
-    for (repository, bytes) in &inputs.roots {
-        let refused = |reason: String| FieldError {
+    let encoded = config.encode().map_err(ComponentListError::from)?;
+    let mut files = vec![(update_config::UPDATE_FILE.to_owned(), encoded)];
+    files.extend(roots(manifest, update)?);
+    Ok(files)
+}
+
+/// The root of each repository, with which a device begins.
+fn roots(
+    manifest: &ImageManifest,
+    update: &UpdateInputs,
+) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
+    let mut files = Vec::new();
+    for (repository, bytes) in &update.roots {
+        Client::begin(bytes, Trusted::default(), 0).map_err(|error| FieldError {
             path: manifest.path.clone(),
             field: format!("update.{repository}.root"),
-            reason,
-        };
-        Client::begin(bytes, Trusted::default(), 0)
-            .map_err(|error| refused(format!("no device can begin with it: {error}")))?;
-        let name = update_config::root_file(*repository);
-        root.add(format!("{SERVICES}/{UPDATE}/{name}"), bytes.clone(), false);
+            reason: format!("no device can begin with it: {}", with_causes(&error)),
+        })?;
+        files.push((update_config::root_file(*repository), bytes.clone()));
     }
-    Ok(())
+    Ok(files)
 }
 
 fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<ComponentList, BuildError> {
     let manifest = inputs.manifest;
-    let mut services = Vec::new();
-    if inputs.network.is_some() {
-        services.push(network_service());
-    }
-    if let (Some(_), Some(source)) = (&inputs.update, &manifest.update) {
-        let grants = source.grants().map_err(|(field, reason)| FieldError {
-            path: manifest.path.clone(),
-            field: format!("update.{field}"),
-            reason: reason.to_owned(),
-        })?;
-        services.push(uplink_service(grants));
-        services.push(update_service());
-    }
-    // The first uids belong to admission, the network and the agents of updates, in every image.
-    for (uid, (index, (service, _))) in
-        (UPDATE_UID.saturating_add(1)..).zip(inputs.services.iter().enumerate())
-    {
-        let capabilities = service.capability_numbers().map_err(|name| FieldError {
-            path: manifest.path.clone(),
-            field: format!("services[{index}].capabilities"),
-            reason: format!("`{name}` is no capability"),
-        })?;
-        let plan = policy::service_plan(&ServiceGrants {
-            args: service.args.clone(),
-            capabilities,
-            descriptors: test_line(inputs, index, service)?,
-            requests: service.requests,
-            system_view: service.system_view,
-            debugger: service.debugger,
-            limits: service.limits,
-            readiness: policy::readiness(service.ready_within_ms),
-            watchdog_ms: service.watchdog_ms,
-            critical: service.critical,
-            ..ServiceGrants::none(&format!("/{SERVICES}/{}", service.name), &service.binary)
-        });
-        services.push(component::Service { name: service.name.clone(), uid, plan });
-    }
+    let chosen = inputs.services.iter().map(|(service, _)| *service);
+    let (services, admission) = service::components(chosen, manifest, inputs.board)?;
     let apps: Vec<App> = packages
         .iter()
         .map(|package| App {
-            name: component::name_for(&package.manifest.name),
+            name: holdfast_types::component_name::name_for(&package.manifest.name),
             component_id: package.header.component_id,
         })
         .chain(manifest.later_apps())
@@ -635,11 +574,6 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
             reason: format!("there is no `{app}` to be debugged; there is {}", known.join(", ")),
         }));
     }
-    let admission = inputs.admission.as_ref().map(|_| component::Service {
-        name: ADMISSION.to_owned(),
-        uid: FIRST_SERVICE_UID,
-        plan: policy::admission_plan(ADMISSION, &format!("/{SERVICES}/{ADMISSION}")),
-    });
     let image = ImageIdentity {
         name: manifest.name.clone(),
         product: manifest.product.clone(),
@@ -659,85 +593,6 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
         peripherals: inputs.board.offered(),
         admission,
     })
-}
-
-/// The device nodes of a service, the board's line for tests by its own name.
-fn test_line(
-    inputs: &Inputs<'_>,
-    index: usize,
-    service: &Service,
-) -> Result<Vec<String>, FieldError> {
-    let named = |node: &String| match (&inputs.board.test_line, node.as_str()) {
-        (Some(line), TEST_LINE) => Ok(line.clone()),
-        (None, TEST_LINE) => Err(FieldError {
-            path: inputs.manifest.path.clone(),
-            field: format!("services[{index}].descriptors"),
-            reason: format!("board {} has no `test_line`", inputs.board.name),
-        }),
-        _ => Ok(node.clone()),
-    };
-    service.descriptors.iter().map(named).collect()
-}
-
-fn network_service() -> component::Service {
-    let plan = policy::service_plan(&ServiceGrants {
-        capabilities: NETWORK_CAPABILITIES.to_vec(),
-        requests: Requests { links: true, clock: true, ..Requests::default() },
-        system_network: true,
-        limits: Limits {
-            // The firewall's rules are memory of the kernel on its account.
-            memory_kib: 16_384,
-            processes: 1,
-            // A socket for each question that an app may have open, times the most apps.
-            open_files: 1024,
-            temporary_kib: 0,
-            log_lines_per_second: 64,
-            ..Limits::default()
-        },
-        readiness: policy::readiness(Some(NETWORK_READY_WITHIN_MS)),
-        critical: true,
-        ..ServiceGrants::none(&format!("/{SERVICES}/{NETWORK}"), NETWORK)
-    });
-    component::Service { name: NETWORK.to_owned(), uid: NETWORK_UID, plan }
-}
-
-/// It reaches the servers of releases as an app reaches a host, and may ask for the update agent.
-fn uplink_service(network: NetworkGrants) -> component::Service {
-    let requests = Requests { uplink: true, ..Requests::default() };
-    let plan = policy::service_plan(&ServiceGrants { network, ..agent(UPLINK, requests) });
-    component::Service { name: UPLINK.to_owned(), uid: UPLINK_UID, plan }
-}
-
-/// It has no network, writes the app store, and asks init for everything else.
-fn update_service() -> component::Service {
-    let requests = Requests { update: true, ..Requests::default() };
-    let agent = agent(UPDATE, requests);
-    // Two for each app that has to do with updates, which are waited for there: bus/relay.rs of the service.
-    let limits = Limits { processes: 64, ..agent.limits };
-    let grants = ServiceGrants { state: true, app_store: true, limits, ..agent };
-    component::Service {
-        name: UPDATE.to_owned(),
-        uid: UPDATE_UID,
-        plan: policy::service_plan(&grants),
-    }
-}
-
-/// What both agents have.
-fn agent(name: &str, requests: Requests) -> ServiceGrants {
-    ServiceGrants {
-        requests,
-        limits: Limits {
-            // While a release is taken, they have used 3 MiB at most (docs/numbers.md).
-            memory_kib: 8192,
-            // Names are looked up by a thread.
-            processes: 4,
-            temporary_kib: 0,
-            ..Limits::default()
-        },
-        readiness: policy::readiness(Some(AGENT_READY_WITHIN_MS)),
-        critical: true,
-        ..ServiceGrants::none(&format!("/{SERVICES}/{name}"), name)
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! A board's device tree as Linux gets it: the kernel's own, with what the board's file changes in it.
 
 use crate::board::{Board, PciDevice, SpiDevice};
-use crate::boot::{self, BootError};
+use crate::boot_error::BootError;
+use crate::fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
-use dtoolkit::{Node, Property};
+use dtoolkit::Node;
 
 /// What spidev answers to and no real chip on these boards is: kernel source `drivers/spi/spidev.c`.
 const SPIDEV: &str = "rohm,bh2228fv";
@@ -46,18 +47,18 @@ pub enum DeviceTreeError {
 pub fn adjust(board: &Board, bytes: &[u8]) -> Result<Vec<u8>, DeviceTreeError> {
     let wanted = &board.device_tree;
     let bytes = without(bytes, &wanted.leave_out);
-    let mut tree = boot::parse_tree(&bytes, "the board's device tree")?;
+    let mut tree = fdt::parse_tree(&bytes, "the board's device tree")?;
     for path in &wanted.enable {
         let node = find(&mut tree, board, "enable", path)?;
         node.remove_property("status");
-        node.add_property(boot::property("status", "okay"));
+        node.add_property(fdt::property("status", "okay"));
     }
     for PciDevice { bus, name, device } in &wanted.pci_devices {
         let node = find(&mut tree, board, "pci_devices", bus)?;
         let mut child = DeviceTreeNode::new_unchecked(format!("{name}@{device:x},0"));
         // Bus 0, device, function 0 (IEEE 1275, PCI bus binding).
         let address = u32::from(*device) << 11;
-        child.add_property(boot::property("reg", [address, 0, 0, 0, 0]));
+        child.add_property(fdt::property("reg", [address, 0, 0, 0, 0]));
         node.add_child(child);
     }
     for path in wanted.aliases.values() {
@@ -69,7 +70,7 @@ pub fn adjust(board: &Board, bytes: &[u8]) -> Result<Vec<u8>, DeviceTreeError> {
     for (name, path) in &wanted.aliases {
         let aliases = find(&mut tree, board, "aliases", "/aliases")?;
         aliases.remove_property(name);
-        aliases.add_property(boot::property(name, path.as_str()));
+        aliases.add_property(fdt::property(name, path.as_str()));
     }
     let alias = board.alias_of_disk().unwrap_or_default();
     let aliases = tree.find_node("/aliases");
@@ -80,9 +81,9 @@ pub fn adjust(board: &Board, bytes: &[u8]) -> Result<Vec<u8>, DeviceTreeError> {
     for SpiDevice { bus, chip_select, max_hz } in &wanted.spi_devices {
         let controller = find(&mut tree, board, "spi_devices", bus)?;
         let mut device = DeviceTreeNode::new_unchecked(format!("spidev@{chip_select:x}"));
-        device.add_property(boot::property("compatible", SPIDEV));
-        device.add_property(boot::property("reg", *chip_select));
-        device.add_property(boot::property("spi-max-frequency", *max_hz));
+        device.add_property(fdt::property("compatible", SPIDEV));
+        device.add_property(fdt::property("reg", *chip_select));
+        device.add_property(fdt::property("spi-max-frequency", *max_hz));
         controller.add_child(device);
     }
     Ok(tree.to_dtb())
@@ -145,19 +146,10 @@ fn find<'a>(
     })
 }
 
-/// How many cells an address and a size have in the tree's root: Devicetree Specification 2.3.5.
-pub(crate) fn root_cells(tree: &DeviceTree) -> (u32, u32) {
-    let cells = |name: &str, otherwise: u32| {
-        let value = tree.root.property(name).map(|property| property.value().to_vec());
-        let word = value.and_then(|value| <[u8; 4]>::try_from(value).ok());
-        word.map_or(otherwise, u32::from_be_bytes)
-    };
-    (cells("#address-cells", 2), cells("#size-cells", 1))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dtoolkit::Property;
     use std::path::Path;
 
     fn board() -> Board {
@@ -172,7 +164,7 @@ mod tests {
             ["serial@1c28400", "serial@1c28c00", "i2c@1c2ac00", "spi@1c68000", "mmc@1c0f000"]
         {
             let mut node = DeviceTreeNode::new_unchecked(name);
-            node.add_property(boot::property("status", "disabled"));
+            node.add_property(fdt::property("status", "disabled"));
             if name != without {
                 soc.add_child(node);
             }
@@ -185,8 +177,8 @@ mod tests {
     #[test]
     fn what_the_board_enables_is_on_numbered_and_open_to_programs() {
         let bytes = adjust(&board(), &tree("nothing")).unwrap();
-        let fdt = boot::parse(&bytes, "it").unwrap();
-        let text = |path: &str, name: &str| boot::string(&fdt, path, name, "it").unwrap();
+        let fdt = fdt::parse(&bytes, "it").unwrap();
+        let text = |path: &str, name: &str| fdt::string(&fdt, path, name, "it").unwrap();
         assert_eq!(text("/soc/i2c@1c2ac00", "status"), "okay");
         assert_eq!(text("/aliases", "i2c0"), "/soc/i2c@1c2ac00");
         assert_eq!(text("/aliases", "mmc0"), "/soc/mmc@1c0f000");
@@ -196,7 +188,7 @@ mod tests {
     #[test]
     fn properties_that_are_left_out_are_gone_and_the_rest_is_there() {
         let bytes = without(&tree("nothing"), &["status".to_owned()]);
-        let fdt = boot::parse(&bytes, "it").unwrap();
+        let fdt = fdt::parse(&bytes, "it").unwrap();
         let node = fdt.find_node("/soc/spi@1c68000").unwrap();
         assert!(node.property("status").is_none());
         assert_eq!(without(b"no tree", &["status".to_owned()]), b"no tree");
@@ -220,7 +212,7 @@ mod tests {
         let device = PciDevice { bus: "/soc".to_owned(), name: "mmc".to_owned(), device: 1 };
         board.device_tree.pci_devices = vec![device];
         let bytes = adjust(&board, &tree("nothing")).unwrap();
-        let fdt = boot::parse(&bytes, "it").unwrap();
+        let fdt = fdt::parse(&bytes, "it").unwrap();
         let node = fdt.find_node("/soc/mmc@1,0").unwrap();
         assert_eq!(node.property("reg").unwrap().value()[..4], [0, 0, 8, 0]);
     }

@@ -1,12 +1,10 @@
 //! The disk: a GPT whose entry array leaves room for the boot loader, and partitions by name.
 
 use crate::board::BootLoader;
-use crate::boot_loader::Assembled;
-use crate::boot_loader::card::Piece;
 use crate::manifest::ImageManifest;
 use crate::{FileError, derived_uuid};
 use gptman::{GPT, GPTHeader, GPTPartitionEntry};
-use holdfast_core::slots::{Slot, copy_offsets};
+use holdfast_lifecycle::slots::{Slot, copy_offsets};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -226,22 +224,6 @@ fn compression(start: &[u8]) -> Option<&'static str> {
         (b"\x3a\xff\x26\xed", "Android's sparse format (`simg2img FILE IMAGE`)"),
     ];
     FORMATS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, name)| *name)
-}
-
-/// Writes what a boot loader has on the card in front of the partitions.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn write_boot_loader(
-    file: &mut File,
-    path: &Path,
-    loader: &Assembled,
-) -> Result<(), FileError> {
-    for Piece { at, bytes } in loader.pieces() {
-        file.seek(SeekFrom::Start(*at)).map_err(FileError::at("seek in", path))?;
-        file.write_all(bytes).map_err(FileError::at("write", path))?;
-    }
-    Ok(())
 }
 
 /// What lies in front of the partitions: a boot loader, where the board has it on the card.

@@ -124,7 +124,7 @@ pub fn free_bytes(image: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_core::superblock;
+    use holdfast_lifecycle::superblock;
 
     #[test]
     fn two_makings_are_the_same_bytes_and_another_identity_is_not() {

@@ -3,6 +3,7 @@
 //! A development key says so in a line before its PEM block. It belongs to one checkout; an image
 //! that trusts it is a development image, and its trust directory names it as such.
 
+pub use crate::key_file::{DEVELOPMENT, KeyError};
 use crate::key_file::{KeyFile, Wanted};
 use crate::{FieldError, FileError};
 use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
@@ -10,14 +11,11 @@ use ed25519_dalek::pkcs8::{
     DecodePrivateKey, DecodePublicKey, EncodePrivateKey, EncodePublicKey, KeypairBytes,
 };
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
-use holdfast_core::package::KeyId;
+use holdfast_types::KeyId;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-/// The line that marks a development key.
-pub const DEVELOPMENT: &str = "Holdfast development key: trusted by development images alone";
 
 /// A private key.
 #[derive(Debug, Clone)]
@@ -34,20 +32,6 @@ pub struct PublicKey {
     pub bytes: [u8; 32],
     /// True for a development key.
     pub development: bool,
-}
-
-/// Why a key could not be read or written.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// A file operation failed.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The file holds something else.
-    #[error(transparent)]
-    Field(#[from] FieldError),
-    /// There is a key already.
-    #[error("{} is there already; a key is never overwritten", .0.display())]
-    Exists(PathBuf),
 }
 
 impl PrivateKey {

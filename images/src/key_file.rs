@@ -1,11 +1,27 @@
 //! What a key file holds: its PEM block, the mark of development keys, and, where it is not the key that is
 //! wanted, what it is instead and what makes the wanted one of it.
 
-use crate::key::{DEVELOPMENT, KeyError};
 use crate::{FieldError, FileError};
 use ed25519_dalek::pkcs8::spki::der::pem;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// The line that marks a development key.
+pub const DEVELOPMENT: &str = "Holdfast development key: trusted by development images alone";
+
+/// Why a key could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// A file operation failed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The file holds something else.
+    #[error(transparent)]
+    Field(#[from] FieldError),
+    /// There is a key already.
+    #[error("{} is there already; a key is never overwritten", .0.display())]
+    Exists(PathBuf),
+}
 
 /// Object identifiers of algorithms, as DER has them. Source: RFC 8410, RFC 8017, RFC 5480.
 const ALGORITHMS: [(&[u8], &str); 6] = [

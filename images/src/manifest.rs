@@ -1,20 +1,20 @@
 //! The image manifest: which board, services and apps make one image.
 
-use crate::FieldError;
+use crate::service::Service;
+use crate::{FieldError, FileError};
 use crate::document::{self, DocumentError};
-use holdfast_core::app_manifest::{ComponentId, Limits};
-use holdfast_core::component::{self, App};
-use holdfast_core::network::config::{Addressing, Interface, NetworkConfig};
-use holdfast_core::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
-use holdfast_core::package::{ShortName, Version};
-use holdfast_core::policy::Requests;
-use holdfast_core::release::Repository;
-use holdfast_core::update::config::Window;
+use holdfast_networking::config::{Addressing, Interface, NetworkConfig};
+use holdfast_release::Repository;
+use holdfast_release::config::Window;
+use holdfast_sandbox::component::App;
+use holdfast_sandbox::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
+use holdfast_sandbox::package::ShortName;
+use holdfast_types::ComponentId;
+use holdfast_types::Version;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 /// A checked image manifest.
 #[derive(Debug, Clone, Deserialize)]
@@ -230,49 +230,6 @@ fn server(url: &str) -> Option<(Destination, u16)> {
     }
 }
 
-/// One service of the OS.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Service {
-    /// Component name.
-    pub name: String,
-    /// Cargo package that has the program.
-    pub package: String,
-    /// Binary of that package.
-    pub binary: String,
-    /// Arguments.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// Milliseconds within which it must say that it is ready; without it, it is ready at once.
-    pub ready_within_ms: Option<u32>,
-    /// Milliseconds within which it must show that it is alive, again and again.
-    pub watchdog_ms: Option<u32>,
-    /// A release is good only if it gets ready and stays so.
-    #[serde(default)]
-    pub critical: bool,
-    /// Device nodes it is handed.
-    #[serde(default)]
-    pub descriptors: Vec<String>,
-    /// Capabilities it keeps, by name.
-    #[serde(default)]
-    pub capabilities: Vec<String>,
-    /// What it may ask init for.
-    #[serde(default)]
-    pub requests: Requests,
-    /// It sees the whole system instead of a root of its own; for the probe of test images.
-    #[serde(default)]
-    pub system_view: bool,
-    /// What it may use at most.
-    #[serde(default)]
-    pub limits: Limits,
-    /// It exists in test images only; `image build --production` refuses it.
-    #[serde(default)]
-    pub test_only: bool,
-    /// It traces the app that is debugged; never said in the file.
-    #[serde(skip)]
-    pub debugger: bool,
-}
-
 /// The network of a device, as a person writes it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -439,6 +396,9 @@ pub enum ManifestError {
         /// Where and why, with as much of the line as can be shown.
         complaint: String,
     },
+    /// A directory cannot be listed.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// A value is out of bounds.
     #[error(transparent)]
     Field(#[from] FieldError),
@@ -459,6 +419,9 @@ impl ImageManifest {
             complaint: document::complaint(&text, &error),
         })?;
         manifest.path = path.to_owned();
+        for (index, service) in manifest.services.iter_mut().enumerate() {
+            service.said_in = (path.to_owned(), format!("services[{index}]."));
+        }
         if manifest.product.is_empty() {
             manifest.product.clone_from(&manifest.name);
         }
@@ -514,10 +477,10 @@ impl ImageManifest {
         if self.schema != 1 {
             return refuse("schema", "must be 1");
         }
-        if let Err(reason) = component::check_name(&self.name) {
+        if let Err(reason) = holdfast_types::component_name::check_name(&self.name) {
             return refuse("name", reason);
         }
-        if let Err(reason) = component::check_name(&self.hostname) {
+        if let Err(reason) = holdfast_types::component_name::check_name(&self.hostname) {
             return refuse("hostname", reason);
         }
         if let Err(error) = self.version.parse::<Version>() {
@@ -547,7 +510,7 @@ impl ImageManifest {
                     if ComponentId::parse(id).is_none() {
                         return refuse(&field(".component_id"), "must be a GUID");
                     }
-                    if let Err(reason) = component::check_name(name) {
+                    if let Err(reason) = holdfast_types::component_name::check_name(name) {
                         return refuse(&field(".name"), reason);
                     }
                 }
@@ -571,38 +534,8 @@ impl ImageManifest {
                 return refuse(&format!("update.{field}"), reason);
             }
         }
-        for (index, service) in self.services.iter().enumerate() {
-            if let Err(reason) = component::check_name(&service.name) {
-                return refuse(&format!("services[{index}].name"), reason);
-            }
-            if service.system_view && !service.test_only {
-                let field = format!("services[{index}].system_view");
-                return refuse(&field, "is for services that are `test_only`");
-            }
-            service.capability_numbers().or_else(|name| {
-                refuse(
-                    &format!("services[{index}].capabilities"),
-                    &format!("`{name}` is no capability; write it as in CAP_NET_ADMIN"),
-                )
-                .map(|()| Vec::new())
-            })?;
-        }
+        self.services.iter().try_for_each(Service::check_in_manifest)?;
         Ok(())
-    }
-}
-
-impl Service {
-    /// The numbers of its capabilities.
-    ///
-    /// # Errors
-    /// The first name that is none.
-    pub fn capability_numbers(&self) -> Result<Vec<u8>, String> {
-        self.capabilities
-            .iter()
-            .map(|name| {
-                caps::Capability::from_str(name).map(|c| c.index()).map_err(|_| name.clone())
-            })
-            .collect()
     }
 }
 
@@ -776,8 +709,7 @@ data_mib = 16
         let service = "[[services]]\nname = \"a\"\npackage = \"p\"\nbinary = \"b\"\n";
         let message = load(&format!("{GOOD}{service}capabilities = [\"CAP_FLY\"]\n")).unwrap_err();
         assert!(message.contains("services[0].capabilities: `CAP_FLY`"), "{message}");
-        let good = load(&format!("{GOOD}{service}capabilities = [\"CAP_SYS_PTRACE\"]\n")).unwrap();
-        assert_eq!(good.services[0].capability_numbers(), Ok(vec![19]));
+        load(&format!("{GOOD}{service}capabilities = [\"CAP_SYS_PTRACE\"]\n")).unwrap();
     }
 
     /// serde names every field that it knows when it meets one that it does not.

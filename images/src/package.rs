@@ -1,18 +1,19 @@
 //! App packages on the host: made from an app, signed, and read back with every check.
 //!
-//! The header is `holdfast_core::package`'s; here are the bytes behind it.
+//! The header is `holdfast_sandbox::package`'s; here are the bytes behind it.
 
 use crate::app::App;
 use crate::key::{PrivateKey, PublicKey};
 use crate::root::{self, Entry, EntryKind, Root, RootError};
 use crate::verity;
-use holdfast_core::app_manifest::{self, AppManifest, AppManifestError};
-use holdfast_core::elf::{self, ElfError};
-use holdfast_core::package::entry::{FORBIDDEN_MODE, MAX_DEPTH, MAX_ENTRIES, check_link};
-use holdfast_core::package::{
-    HEADER_BYTES, Header, KeyId, PackageError, SIGNATURE_BYTES, SIGNED_BYTES, ShortName,
-    SignatureError,
+use holdfast_manifest::AppManifestError;
+use holdfast_manifest::elf::{self, ElfError};
+use holdfast_sandbox::app_manifest::{self, AppManifest};
+use holdfast_sandbox::package::entry::{FORBIDDEN_MODE, MAX_DEPTH, MAX_ENTRIES, check_link};
+use holdfast_sandbox::package::{
+    HEADER_BYTES, Header, PackageError, SIGNATURE_BYTES, SIGNED_BYTES, ShortName, SignatureError,
 };
+use holdfast_types::KeyId;
 
 /// A package that was read and found sound, but for its signature.
 #[derive(Debug, Clone)]
@@ -145,7 +146,7 @@ pub fn read(bytes: &[u8]) -> Result<Package, PackError> {
         return Err(PackError::Entry { path: "/".to_owned(), reason });
     }
     let text = root::read_file(data, &format!("/{}", app_manifest::FILE_NAME))?;
-    let manifest = AppManifest::parse(&text).map_err(PackError::Manifest)?;
+    let manifest = holdfast_manifest::parse(&text).map_err(PackError::Manifest)?;
     for (field, equal) in [
         ("ComponentId", manifest.component_id == header.component_id),
         ("Version", manifest.version == header.version),
@@ -260,7 +261,7 @@ mod tests {
         let file = AppFile { bytes: b"data".to_vec(), executable: false };
         App {
             directory: PathBuf::from("x"),
-            manifest: AppManifest::parse(MANIFEST.as_bytes()).unwrap(),
+            manifest: holdfast_manifest::parse(MANIFEST.as_bytes()).unwrap(),
             manifest_text: MANIFEST.as_bytes().to_vec(),
             files: BTreeMap::from([("share/data".to_owned(), file)]),
             links: BTreeMap::from([("share/link".to_owned(), "data".to_owned())]),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, FileTimes, Permissions};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::UNIX_EPOCH;
 
@@ -147,14 +147,23 @@ impl Root {
             let path = tree.join(name);
             std::os::unix::fs::symlink(target, &path).map_err(FileError::at("link", &path))?;
         }
+        let mut written: BTreeMap<(&[u8], bool), PathBuf> = BTreeMap::new();
         for (name, (bytes, executable)) in &self.files {
             let path = tree.join(name);
+            // One program under several names lies there, and in memory, once.
+            if let Some(same) = written.get(&(bytes.as_slice(), *executable)) {
+                fs::hard_link(same, &path).map_err(FileError::at("link", &path))?;
+                continue;
+            }
             fs::write(&path, bytes).map_err(FileError::at("write", &path))?;
             let mode = if *executable { 0o555 } else { 0o444 };
             let file = File::open(&path).map_err(FileError::at("open", &path))?;
             file.set_times(FileTimes::new().set_modified(UNIX_EPOCH))
                 .and_then(|()| file.set_permissions(Permissions::from_mode(mode)))
                 .map_err(FileError::at("set mode and time of", &path))?;
+            if *executable {
+                written.insert((bytes, *executable), path);
+            }
         }
         let image = scratch.path().join("root.erofs");
         let mut command = Command::new("mkfs.erofs");
@@ -209,7 +218,7 @@ pub fn list(image: &[u8]) -> Result<Vec<Entry>, RootError> {
             let bytes = read_bounded(file_system.open_inode_file(inode).map_err(unreadable)?)?;
             entry.kind = EntryKind::File;
             entry.size = inode.data_size();
-            entry.elf = holdfast_core::elf::is_elf(&bytes);
+            entry.elf = holdfast_manifest::elf::is_elf(&bytes);
             entry.script = bytes.starts_with(b"#!");
             entry.sha256 = Some(hex(&sha256(&[&bytes])));
         }
@@ -266,6 +275,21 @@ mod tests {
         assert_eq!(find("/etc/holdfast/components").mode, 0o444);
         assert_eq!((find("/proc").mode, find("/proc").kind.clone()), (0o755, EntryKind::Directory));
         assert_eq!(read_file(&image, "/etc/holdfast/components").unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_program_under_several_names_takes_room_once() {
+        let program: Vec<u8> = (0..200_000u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
+        let length = |names: &[&str]| {
+            let mut root = Root::default();
+            names.iter().for_each(|name| root.add(*name, program.clone(), true));
+            let image = root.to_erofs().unwrap();
+            for name in names {
+                assert!(read_file(&image, &format!("/{name}")).unwrap() == program, "{name}");
+            }
+            image.len()
+        };
+        assert!(length(&["a/a", "b/b", "c/c"]) < length(&["a/a"]) + 2 * BLOCK_BYTES);
     }
 
     proptest::proptest! {

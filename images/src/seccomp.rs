@@ -4,7 +4,7 @@
 //! one, whose layout of `struct seccomp_data` is the same, and its one word that names the
 //! architecture is replaced. See `docs/decisions/0007-seccomp-filters.md`.
 
-use holdfast_core::policy::system_calls::{ABSENT, Rule, SystemCalls};
+use holdfast_sandbox::policy::system_calls::{ABSENT, Rule, SystemCalls};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, sock_filter,

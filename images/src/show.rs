@@ -6,8 +6,8 @@ use crate::disk::{DiskError, Layout, Partition};
 use crate::root::{self, Entry, RootError};
 use crate::verity::{self, BLOCK_BYTES, Verity};
 use crate::{FileError, hex};
-use holdfast_core::component::{self, ComponentList, ComponentListError};
-use holdfast_core::slots::{COPY_BYTES, Copies, Slot, copy_offsets};
+use holdfast_lifecycle::slots::{COPY_BYTES, Copies, Slot, copy_offsets};
+use holdfast_sandbox::component::{self, ComponentList, ComponentListError};
 use serde::Serialize;
 use std::fs::File;
 use std::path::Path;
@@ -210,7 +210,9 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
         development: list.image.development,
         debugged: list.image.debugged.clone(),
         boot: if is_signed { BootStatus::Signed } else { BootStatus::Unsigned },
-        brings_boot_loader: files.iter().any(|file| file.path == holdfast_core::boot_loader::PATH),
+        brings_boot_loader: files
+            .iter()
+            .any(|file| file.path == holdfast_lifecycle::boot_loader::PATH),
         disk_bytes: layout.length,
         partitions: layout.partitions,
         slot: Slot::A,

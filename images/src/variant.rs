@@ -9,7 +9,7 @@ use crate::disk::{DiskError, Layout};
 use crate::root::{Root, RootError};
 use crate::show::{self, ShowError};
 use crate::{FileError, verity};
-use holdfast_core::slots::{CommandLineError, Release};
+use holdfast_lifecycle::slots::{CommandLineError, Release};
 use std::fs::{self, File};
 use std::path::Path;
 

@@ -4,7 +4,7 @@ use crate::boot::{self, BootError, BootKey};
 use crate::boot_loader::{self, BootLoaderError};
 use crate::show::{self, ShowError};
 use crate::{FileError, build, disk, flash, hex, sha256, with_causes};
-use holdfast_core::slots::{BootState, Choice, CommandLineError, Release, Slot};
+use holdfast_lifecycle::slots::{BootState, Choice, CommandLineError, Release, Slot};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,9 +1,9 @@
-//! File systems with their hash trees ([`holdfast_core::verity`]), cross-checked against
+//! File systems with their hash trees ([`holdfast_sandbox::verity`]), cross-checked against
 //! `veritysetup verify` by a test.
 
 use crate::sha256;
-use holdfast_core::verity;
-pub use holdfast_core::verity::BLOCK_BYTES;
+use holdfast_sandbox::verity;
+pub use holdfast_sandbox::verity::BLOCK_BYTES;
 
 /// A file system with its tree.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -10,11 +10,10 @@
     reason = "a panic is a failed test"
 )]
 
-use holdfast_core::app_manifest::AppManifest;
-use holdfast_core::package::{HEADER_BYTES, Header, ShortName};
 use holdfast_images::key::PrivateKey;
 use holdfast_images::root::Root;
 use holdfast_images::{package, verity};
+use holdfast_sandbox::package::{HEADER_BYTES, Header, ShortName};
 use std::path::{Path, PathBuf};
 
 const MANIFEST: &str = r#"{"SchemaVersion": 1, "Name": "x", "EntryPoint": "/bin/app",
@@ -35,7 +34,7 @@ fn tree() -> Root {
 
 /// A signed package around a file system, with a header that fits it but for `change`.
 fn signed(data: &[u8], change: impl FnOnce(&mut Header)) -> Vec<u8> {
-    let manifest = AppManifest::parse(MANIFEST.as_bytes()).unwrap();
+    let manifest = holdfast_manifest::parse(MANIFEST.as_bytes()).unwrap();
     let verity = verity::hash_package(data).unwrap();
     let mut header = Header {
         data_bytes: u64::try_from(data.len()).unwrap(),

@@ -4,10 +4,10 @@
 //! at first: what is in it is proved each time. Every step is one rename, so that a cut of power leaves the
 //! state before or after it.
 
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::component::Stored;
-use holdfast_core::slots::TRIES;
+use holdfast_lifecycle::slots::TRIES;
 use holdfast_linux::{PathError, file};
+use holdfast_sandbox::component::Stored;
+use holdfast_types::ComponentId;
 use std::path::{Path, PathBuf};
 
 /// Where the packages are.

@@ -2,11 +2,11 @@
 
 use crate::log::Log;
 use crate::reset;
-use holdfast_core::component::{self, ComponentList, ComponentListError, ImageIdentity};
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::partition_table::{self, Mended};
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, cgroup, entropy, file, superblock, sysctl};
+use holdfast_sandbox::component::{self, ComponentList, ComponentListError, ImageIdentity};
 use std::io;
 use std::path::Path;
 

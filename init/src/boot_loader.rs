@@ -1,7 +1,7 @@
 //! The boot loader on the card: a good slot brings it up to date, one copy after the other.
 
 use crate::log::Log;
-use holdfast_core::boot_loader::{
+use holdfast_lifecycle::boot_loader::{
     self, BootLoader, BootLoaderError, Found, MAX_ENCODED_BYTES, Place, Step, TABLE_BYTES,
 };
 use holdfast_linux::direct::Direct;

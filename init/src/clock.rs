@@ -1,10 +1,12 @@
 //! The device's clock, which init alone sets.
 
 use crate::log::Log;
-use holdfast_core::clock::{Judge, Source, Status, TimeFloor, Verdict, date};
-use holdfast_core::encoding::EncodingError;
+use holdfast_lifecycle::clock::{Judge, TimeFloor};
 use holdfast_linux::clock;
 use holdfast_linux::{PathError, file};
+use holdfast_sandbox::clock::{Source, Status, Verdict};
+use holdfast_types::date;
+use holdfast_types::encoding::EncodingError;
 use std::io;
 use std::path::{Path, PathBuf};
 

@@ -4,33 +4,35 @@ use crate::app_store::APPS;
 use crate::boot::NOTIFY_DIRECTORY;
 use crate::identities::DATA;
 use crate::log::Log;
+use crate::mounted::Mounted;
 use crate::network;
-use crate::package::Mounted;
-use holdfast_core::app_manifest::{ComponentId, Limits, UpdateAccess};
-use holdfast_core::component::Readiness;
-use holdfast_core::console::Console;
-use holdfast_core::log_line::LineAssembler;
-use holdfast_core::notify::Notification;
-use holdfast_core::patience::START_MS;
-use holdfast_core::peripheral::{self, BoardPeripheral};
-use holdfast_core::policy::system_calls::SystemCalls;
-use holdfast_core::policy::{Network, Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE};
-use holdfast_core::supervision::{Action, State, Supervisor};
-use holdfast_core::wire::{ComponentState, ComponentStatus};
-use holdfast_core::writes::{Rate, Step, WriteBudget};
-use holdfast_core::{component, group_events, policy, wire};
+use crate::start_error::StartError;
+use holdfast_lifecycle::console::Console;
+use holdfast_lifecycle::group_events;
+use holdfast_lifecycle::log_line::LineAssembler;
+use holdfast_lifecycle::patience::START_MS;
+use holdfast_lifecycle::supervision::{Action, State, Supervisor};
+use holdfast_lifecycle::writes::{Rate, Step, WriteBudget};
 use holdfast_linux::cgroup::{Cgroup, GroupEvents, GroupLimits};
 use holdfast_linux::channel::{self, InitEnd, ListeningSocket, NotifyPath};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::device::open_device;
 use holdfast_linux::mount::{self, Access};
-use holdfast_linux::network_namespace::{NamespaceError, NetworkNamespace};
+use holdfast_linux::network_namespace::NetworkNamespace;
 use holdfast_linux::seccomp::{Filter, Filters};
-use holdfast_linux::spawn::{self, Command, Notify, Pid, SpawnError};
+use holdfast_linux::spawn::{self, Command, Notify, Pid};
 use holdfast_linux::{PathError, gpio, storage};
+use holdfast_sandbox::app_manifest::{Limits, UpdateAccess};
+use holdfast_sandbox::notify::Notification;
+use holdfast_sandbox::peripheral::{self, BoardPeripheral};
+use holdfast_sandbox::policy::Readiness;
+use holdfast_sandbox::policy::system_calls::SystemCalls;
+use holdfast_sandbox::policy::{Network, Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE};
+use holdfast_sandbox::wire::{ComponentState, ComponentStatus};
+use holdfast_sandbox::{component, policy, wire};
+use holdfast_types::ComponentId;
 use std::cell::OnceCell;
-use std::ffi::{CString, NulError};
-use std::io;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -152,23 +154,6 @@ pub(crate) struct Started {
     pub(crate) pid: Pid,
     pub(crate) status: OwnedFd,
     pub(crate) signs: OwnedFd,
-}
-
-/// Why a component was not started.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum StartError {
-    #[error("cannot make a channel to it")]
-    Channel(#[source] io::Error),
-    #[error("there is no filter for the system calls {0}")]
-    NoFilter(SystemCalls),
-    #[error("its program, arguments or environment hold a NUL")]
-    Nul(#[from] NulError),
-    #[error(transparent)]
-    Path(#[from] PathError),
-    #[error(transparent)]
-    Namespace(#[from] NamespaceError),
-    #[error(transparent)]
-    Spawn(#[from] SpawnError),
 }
 
 /// What every start needs, read once from the verified root.

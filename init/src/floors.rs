@@ -6,11 +6,9 @@
 
 use crate::identities::Identities;
 use crate::log::Log;
-use holdfast_core::encoding::EncodingError;
-use holdfast_core::release::Component;
-use holdfast_core::slots::Floor;
-use holdfast_linux::{PathError, file};
-use std::path::{Path, PathBuf};
+use crate::os_floor;
+use holdfast_lifecycle::slots::Floor;
+use holdfast_sandbox::held::Component;
 
 /// Where floors are kept.
 pub(crate) trait Floors {
@@ -39,41 +37,11 @@ impl Floors for Identities {
                 if floor <= self.os_floor {
                     return;
                 }
-                match write_os_floor(floor) {
+                match os_floor::write(floor) {
                     Ok(()) => self.os_floor = floor,
                     Err(error) => log.failure("the rollback floor does not rise", &error),
                 }
             }
         }
     }
-}
-
-/// Why a floor cannot be read or written.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum FloorError {
-    #[error(transparent)]
-    Path(#[from] PathError),
-    #[error(transparent)]
-    Encoding(#[from] EncodingError),
-}
-
-fn os_floor_file() -> PathBuf {
-    Path::new("/state").join(Floor::FILE_NAME)
-}
-
-/// The floor of the OS, as `state` has it.
-pub(crate) fn read_os_floor(log: &Log) -> Floor {
-    let read = || -> Result<Option<Floor>, FloorError> {
-        let bytes = file::read_bounded(&os_floor_file(), Floor::MAX_ENCODED_BYTES)?;
-        Ok(bytes.map(|bytes| Floor::decode(&bytes)).transpose()?)
-    };
-    let floor = read().unwrap_or_else(|error| {
-        log.failure("the rollback floor is lost", &error);
-        None
-    });
-    floor.unwrap_or_default()
-}
-
-pub(crate) fn write_os_floor(floor: Floor) -> Result<(), FloorError> {
-    Ok(file::replace(&os_floor_file(), &floor.encode()?)?)
 }

@@ -1,11 +1,11 @@
 //! The table of uids and floors on the `state` partition.
 
-use crate::floors;
 use crate::log::Log;
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::identity::{self, Identity, IdentityError, IdentityTable};
-use holdfast_core::slots::Floor;
+use crate::os_floor;
+use holdfast_lifecycle::identity::{self, Identity, IdentityError, IdentityTable};
+use holdfast_lifecycle::slots::Floor;
 use holdfast_linux::file;
+use holdfast_types::ComponentId;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ impl Identities {
         };
         let entries = fs::read_dir(DATA).into_iter().flatten().flatten();
         let owners = entries.filter_map(|entry| Some(entry.metadata().ok()?.uid()));
-        Self { table, occupied: owners.collect(), os_floor: floors::read_os_floor(log) }
+        Self { table, occupied: owners.collect(), os_floor: os_floor::read(log) }
     }
 
     /// The identity of an app, stored before it is used for the first time.

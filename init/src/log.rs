@@ -1,9 +1,9 @@
 //! Where init's words go: the console until `/dev` is mounted, the kernel's log from then on.
 
-use holdfast_core::component::ImageIdentity;
-use holdfast_core::log_line::chain;
 use holdfast_linux::PathError;
 use holdfast_linux::kmsg::{Kmsg, Level};
+use holdfast_sandbox::component::ImageIdentity;
+use holdfast_types::chain;
 use std::cell::OnceCell;
 use std::error::Error;
 use std::time::Duration;

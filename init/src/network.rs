@@ -1,12 +1,12 @@
 //! What init does for the network: settings that only it can make, and namespaces for apps. What
 //! goes through is the network service's to say, and nothing does before it has.
 
-use crate::component::StartError;
-use holdfast_core::network::address::{HOSTS_FILE, Link};
-use holdfast_core::network::firewall::ENDED_S;
-use holdfast_core::policy::{Plan, pools};
+use crate::start_error::StartError;
 use holdfast_linux::network_namespace::NetworkNamespace;
 use holdfast_linux::{PathError, file, mount, sysctl};
+use holdfast_sandbox::network::address::{HOSTS_FILE, Link};
+use holdfast_sandbox::network::connections::ENDED_S;
+use holdfast_sandbox::policy::{Plan, pools};
 use std::path::{Path, PathBuf};
 
 /// Where each networked app's resolver files are; nobody but init can write there.

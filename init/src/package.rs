@@ -8,16 +8,10 @@ use crate::component::{self, Component, Starter, Surroundings};
 use crate::floors::Floors;
 use crate::identities::{Identities, NoIdentity};
 use crate::log::Log;
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::component::{self as list, App, ImageIdentity, Service, Stored};
-use holdfast_core::identity::Identity;
-use holdfast_core::package::{Device, HEADER_BYTES, Header, PackageError, Refusal, SignatureError};
-use holdfast_core::patience::{self, PET_EVERY_MS};
-use holdfast_core::peripheral::{self, BoardPeripheral, NotGranted};
-use holdfast_core::policy::admission::{self, AdmissionError};
-use holdfast_core::policy::shares::{self, Machine, Shortage};
-use holdfast_core::policy::{self, Network, Plan, Root, Source};
-use holdfast_core::release;
+use crate::mounted::Mounted;
+use crate::start_error::StartError;
+use holdfast_lifecycle::identity::Identity;
+use holdfast_lifecycle::patience::{self, PET_EVERY_MS};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::device_mapper::{VerityDevice, VerityTable};
 use holdfast_linux::loop_device::LoopDevice;
@@ -26,9 +20,19 @@ use holdfast_linux::poll::Poll;
 use holdfast_linux::wait;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, channel, file, package_file};
+use holdfast_sandbox::component as list;
+use holdfast_sandbox::component::{App, ImageIdentity, Service, Stored};
+use holdfast_sandbox::package::{
+    Device, HEADER_BYTES, Header, PackageError, Refusal, SignatureError,
+};
+use holdfast_sandbox::peripheral::{self, BoardPeripheral, NotGranted};
+use holdfast_sandbox::policy::admission::{self, AdmissionError};
+use holdfast_sandbox::policy::shares::{self, Machine, Shortage};
+use holdfast_sandbox::policy::{self, Network, Plan, Root, Source};
+use holdfast_types::ComponentId;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Where packages are mounted; nobody but init can write there.
 const MOUNTS: &str = "/run/packages";
@@ -65,24 +69,11 @@ pub(crate) enum PackageRefusal {
     #[error("{0}: {1}")]
     Plan(&'static str, &'static str),
     #[error(transparent)]
-    Start(#[from] component::StartError),
+    Start(#[from] StartError),
     #[error("cannot {0}")]
     Kernel(&'static str, #[source] io::Error),
     #[error(transparent)]
     Identity(#[from] NoIdentity),
-}
-
-/// What stays with an app whose package is in use.
-#[derive(Debug)]
-pub(crate) struct Mounted {
-    /// The package's header.
-    pub(crate) header: Header,
-    /// The device that checks every block that is read.
-    pub(crate) device: VerityDevice,
-    /// Where it is mounted.
-    pub(crate) path: PathBuf,
-    /// It is on trial, with so many tries left.
-    pub(crate) trial: Option<u8>,
 }
 
 /// Who looks at packages, and for which image.
@@ -120,7 +111,7 @@ pub(crate) fn admit(
     app: &App,
 ) -> Result<Component, PackageRefusal> {
     let identity = identities.assign(gate.log, app.component_id)?;
-    let known = (identity, identities.of(release::Component::App(app.component_id)));
+    let known = (identity, identities.of(holdfast_sandbox::held::Component::App(app.component_id)));
     let (log, name) = (gate.log, &app.name);
     match app_store::take_try(app.component_id) {
         Ok(None) => {}
@@ -322,7 +313,7 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
         return Err(PackageRefusal::Differs);
     }
     if let Some(path) = manifest.unsupported.first() {
-        return Err(PackageRefusal::Unsupported(holdfast_core::log_line::escape(path.as_bytes())));
+        return Err(PackageRefusal::Unsupported(holdfast_types::escape(path.as_bytes())));
     }
     let granted = peripheral::grant(&manifest, peripherals)?;
     for asked in &granted {

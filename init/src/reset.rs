@@ -1,17 +1,18 @@
 //! Resets: init alone erases, at a start and before anything is mounted.
 
 use crate::clock;
-use crate::floors;
 use crate::identities::Identities;
 use crate::log::Log;
+use crate::os_floor;
 use crate::slots::PARTITION;
-use holdfast_core::clock::TimeFloor;
-use holdfast_core::reset::{
-    Blank, FACTORY_DIRECTORY, Kept, Order, RECORD_BYTES, Record, ResetError, record_offset,
+use holdfast_lifecycle::clock::TimeFloor;
+use holdfast_lifecycle::reset::{
+    Blank, FACTORY_DIRECTORY, Kept, RECORD_BYTES, Record, ResetError, record_offset,
 };
 use holdfast_linux::direct::Direct;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, erase, file};
+use holdfast_sandbox::reset_order::Order;
 use std::path::Path;
 
 /// Longest short form of a file system, in bytes.
@@ -29,7 +30,7 @@ pub(crate) enum ResetFailure {
     #[error("the record of resets")]
     Record(#[from] ResetError),
     #[error("what comes through it is not kept")]
-    Floor(#[from] floors::FloorError),
+    Floor(#[from] os_floor::FloorError),
     #[error("what comes through it is not kept")]
     Time(#[from] clock::FloorError),
 }
@@ -123,7 +124,7 @@ impl UnderWay {
             return;
         }
         let put_back = || -> Result<(), ResetFailure> {
-            floors::write_os_floor(self.kept.os_floor)?;
+            os_floor::write(self.kept.os_floor)?;
             Ok(clock::write_floor(TimeFloor(self.kept.time_floor))?)
         };
         if let Err(error) = put_back() {

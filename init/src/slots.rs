@@ -2,19 +2,19 @@
 
 use crate::floors::Floors;
 use crate::log::Log;
-use holdfast_core::component::ImageIdentity;
-use holdfast_core::package::Version;
-use holdfast_core::release::Component;
-use holdfast_core::slots::{
+use holdfast_lifecycle::slots::{
     BootState, CommandLineError, Floor, FloorError, LastReset, Phase, Release, RootTable, Slot,
     StageError, Status, last_reset,
 };
-use holdfast_core::update::{Held, Running};
-use holdfast_core::wire::SlotPart;
 use holdfast_linux::boot_state::BootStateDevice;
 use holdfast_linux::direct::Direct;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, boot_log, file};
+use holdfast_sandbox::component::ImageIdentity;
+use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::{Held, Running};
+use holdfast_sandbox::wire::SlotPart;
+use holdfast_types::Version;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 

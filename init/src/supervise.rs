@@ -6,25 +6,19 @@ mod requests;
 use crate::app_store;
 use crate::boot_loader;
 use crate::clock::Clock;
-use crate::component::{Component, Room, StartError, Starter, Supervised};
+use crate::component::{Component, Room, Starter, Supervised};
 use crate::floors::Floors;
 use crate::identities::{DATA, Identities};
 use crate::log::Log;
 use crate::network;
 use crate::package::{self, Gate};
 use crate::slots::Slots;
+use crate::start_error::StartError;
 use crate::supervise::orders::Look;
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::component::{
-    ComponentList, ImageIdentity, Readiness, Recovery, Service, Stored,
-};
-use holdfast_core::console::Console;
-use holdfast_core::patience::PET_EVERY_MS;
-use holdfast_core::policy::pools;
-use holdfast_core::policy::shares::{self, Machine};
-use holdfast_core::release;
-use holdfast_core::slots::{Agreement, DOES_NOT_AGREE, Health, Member, Verdict};
-use holdfast_core::supervision::Action;
+use holdfast_lifecycle::console::Console;
+use holdfast_lifecycle::patience::PET_EVERY_MS;
+use holdfast_lifecycle::slots::{Agreement, DOES_NOT_AGREE, Health, Member, Verdict};
+use holdfast_lifecycle::supervision::Action;
 use holdfast_linux::channel::{self, InitEnd};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::poll::Poll;
@@ -33,6 +27,12 @@ use holdfast_linux::signal::{Signal, SignalDescriptor};
 use holdfast_linux::wait::{self, Exit};
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, cgroup, memory, storage, sysctl};
+use holdfast_sandbox::component::{
+    ComponentList, ImageIdentity, Recovery, Service, Stored,
+};
+use holdfast_sandbox::policy::{Readiness, pools};
+use holdfast_sandbox::policy::shares::{self, Machine};
+use holdfast_types::ComponentId;
 use std::io;
 use std::path::Path;
 
@@ -504,7 +504,7 @@ impl<'log> Supervision<'log> {
         let package = self.components.get(index).and_then(|c| c.component.package.as_ref());
         if let Some(package) = package.filter(|package| package.trial.is_none()) {
             let header = &package.header;
-            let app = release::Component::App(header.component_id);
+            let app = holdfast_sandbox::held::Component::App(header.component_id);
             self.identities.raise(self.log, app, header.rollback_index);
         }
     }
@@ -557,7 +557,7 @@ impl<'log> Supervision<'log> {
         else {
             return;
         };
-        let floor = self.identities.of(release::Component::App(id));
+        let floor = self.identities.of(holdfast_sandbox::held::Component::App(id));
         let may_run = || match package::may_run(&self.image, id, floor, Stored::Previous) {
             Ok(()) => true,
             Err(refusal) => {

@@ -3,6 +3,7 @@
 use crate::HarnessError;
 use crate::machine::{DEBUG_SOCKET, DebugLine, Machine, Network, PROGRAM, Rom, WRITE_LOG, write};
 use crate::model::Model;
+use crate::option_value::{doubled, value};
 use crate::settings;
 use holdfast_images::show;
 use std::path::Path;
@@ -11,16 +12,6 @@ use std::process::Command;
 /// QEMU's translator with a buffer in MiB. By itself it takes an eighth of the host's memory, up to 1 GiB,
 /// for each guest.
 const ACCELERATOR: &str = "tcg,tb-size=64";
-
-/// A path as the value of one of QEMU's options.
-pub(crate) fn value(path: &Path) -> String {
-    doubled(&path.display().to_string())
-}
-
-/// A single comma would end the option.
-fn doubled(text: &str) -> String {
-    text.replace(',', ",,")
-}
 
 impl Machine {
     /// QEMU with everything but the serial lines.

@@ -14,7 +14,7 @@ pub fn works() -> bool {
 }
 
 fn tried() -> std::io::Result<bool> {
-    let disk = crate::command_line::value(&std::env::current_exe()?);
+    let disk = crate::option_value::value(&std::env::current_exe()?);
     let mut qemu = Command::new(PROGRAM)
         .args(["-nodefaults", "-no-user-config", "-M", "none", "-display", "none"])
         .args(["-qmp", "stdio"])

@@ -12,6 +12,7 @@ mod guest;
 pub mod io_uring;
 pub mod machine;
 pub mod model;
+mod option_value;
 pub mod packet;
 pub mod peer;
 pub mod probe;

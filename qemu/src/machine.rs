@@ -1,11 +1,11 @@
 //! A machine: what an image is run on, with everything that is plugged into it.
 
 use crate::HarnessError;
-use crate::command_line::value;
 use crate::console::Console;
 use crate::console_log::{ConsoleLog, Mirror};
 pub use crate::guest::Guest;
 use crate::model::Model;
+use crate::option_value::value;
 use crate::peer::{Peer, World};
 use crate::probe::Probe;
 use crate::process::Process;

@@ -2,7 +2,15 @@
 //! QEMU (`-netdev stream`). It answers for every address there is, tells the lies of its [`World`],
 //! and remembers every frame that the guest has sent.
 
+mod answer;
 mod servers;
+mod world;
+
+use self::answer::back;
+pub use self::world::{
+    Advertisement, Answer, Dhcp, GUEST, Instance, LeaseForm, Manner, NAME_SERVER, ROUTER,
+    ROUTER_V6, TimeServer, World,
+};
 
 use crate::HarnessError;
 use crate::packet::{Frame, ICMP6, Packet, Segment, TCP, UDP, carried, flag, octets};
@@ -15,14 +23,6 @@ use std::time::{Duration, Instant};
 
 /// Hardware address of everybody that the guest meets.
 pub const HARDWARE: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// Router and DHCP server.
-pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
-/// Name server.
-pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 53);
-/// Address that the guest is leased.
-pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 50);
-/// Link-local address of the router.
-pub const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
 /// The port at which connections are taken, and nothing that comes by them.
 pub const DEAF_PORT: u16 = 9;
 /// Most frames that are remembered.
@@ -30,154 +30,6 @@ const MAX_SEEN: usize = 200_000;
 const POLL: Duration = Duration::from_millis(5);
 /// A connection that nobody takes is tried again after this.
 const RETRANSMIT: Duration = Duration::from_secs(1);
-
-/// How the network is.
-#[derive(Debug, Clone)]
-pub struct World {
-    /// What the DHCP server does.
-    pub dhcp: Dhcp,
-    /// What the router advertises, if it does.
-    pub router: Option<Advertisement>,
-    /// Names by what they lead to; `*.` in front stands for every name below.
-    pub names: Vec<(String, Answer)>,
-    /// Instances of services on the local link.
-    pub services: Vec<Instance>,
-    /// Time servers, which the DHCP server names.
-    pub time: Vec<TimeServer>,
-    /// Name servers, which the DHCP server names, and how they are.
-    pub name_servers: Vec<(Ipv4Addr, Manner)>,
-    /// Addresses that somebody has, and says so.
-    pub taken: Vec<Ipv4Addr>,
-}
-
-/// How a name server is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
-    /// It answers what it is asked.
-    Answers,
-    /// It says nothing.
-    Silent,
-    /// It answers with REFUSED.
-    Refuses,
-    /// It answers with FORMERR whatever has EDNS in it, in 12 bytes.
-    RefusesEdns,
-}
-
-/// A time server (RFC 5905).
-#[derive(Debug, Clone)]
-pub struct TimeServer {
-    /// Its address.
-    pub address: Ipv4Addr,
-    /// Milliseconds by which it is ahead of this machine's clock.
-    pub ahead_ms: i64,
-    /// Milliseconds that it admits to be off by.
-    pub dispersion_ms: u32,
-    /// It says that it knows the time.
-    pub knows: bool,
-}
-
-impl TimeServer {
-    /// One that knows the time.
-    #[must_use]
-    pub fn new(address: Ipv4Addr, ahead_ms: i64) -> Self {
-        Self { address, ahead_ms, dispersion_ms: 0, knows: true }
-    }
-}
-
-/// An instance of a DNS-SD service (RFC 6763).
-#[derive(Debug, Clone)]
-pub struct Instance {
-    /// Such as `_http._tcp.local`.
-    pub service: String,
-    /// Its whole name.
-    pub name: String,
-    /// Name of the host that it is on.
-    pub host: String,
-    /// Port on that host.
-    pub port: u16,
-}
-
-/// What a DHCP server does.
-#[derive(Debug, Clone)]
-pub struct Dhcp {
-    /// It answers at all.
-    pub serves: bool,
-    /// Address that it leases.
-    pub address: Ipv4Addr,
-    /// Seconds of a lease.
-    pub seconds: u32,
-    /// Changes each answer before it is sent: lies.
-    pub lie: Option<fn(&mut Vec<u8>)>,
-    /// Each answer is sent so many times.
-    pub copies: usize,
-    /// Which of the forms of a lease it has.
-    pub form: LeaseForm,
-}
-
-/// What a DHCP server says of a lease, beside its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LeaseForm {
-    /// A prefix of 24 bits, a router and name servers, each time.
-    Whole,
-    /// The same, and nothing but the time when it is renewed.
-    BareRenewals,
-    /// A prefix of one address, and classless routes that stand in the field `file`.
-    HostPrefix,
-}
-
-/// What a router advertises.
-#[derive(Debug, Clone)]
-pub struct Advertisement {
-    /// Prefix for addresses, of 64 bits.
-    pub prefix: Ipv6Addr,
-    /// Name servers.
-    pub name_servers: Vec<Ipv6Addr>,
-    /// Seconds that all of this holds.
-    pub seconds: u32,
-    /// Name servers that a DHCPv6 server names instead.
-    pub by_dhcp: Vec<Ipv6Addr>,
-}
-
-/// What a name leads to.
-#[derive(Debug, Clone)]
-pub struct Answer {
-    /// Other names on the way, in this order.
-    pub aliases: Vec<String>,
-    /// Addresses at its end.
-    pub addresses: Vec<IpAddr>,
-    /// Seconds that they hold.
-    pub ttl: u32,
-}
-
-impl Answer {
-    /// These addresses, for a minute.
-    #[must_use]
-    pub fn of(addresses: &[&str]) -> Self {
-        let addresses = addresses.iter().filter_map(|text| text.parse().ok()).collect();
-        Self { aliases: Vec::new(), addresses, ttl: 60 }
-    }
-}
-
-impl Default for World {
-    fn default() -> Self {
-        Self {
-            dhcp: Dhcp {
-                serves: true,
-                address: GUEST,
-                seconds: 86_400,
-                lie: None,
-                copies: 1,
-                form: LeaseForm::Whole,
-            },
-            router: None,
-            names: Vec::new(),
-            services: Vec::new(),
-            time: Vec::new(),
-            name_servers: vec![(NAME_SERVER, Manner::Answers)],
-            taken: Vec::new(),
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Shared {
@@ -464,24 +316,6 @@ fn arp(world: &World, frame: &Frame) -> Option<Frame> {
     body.extend(target);
     body.extend(asker);
     Some(Frame { to: frame.from, from: HARDWARE, carries: carried::ARP, body })
-}
-
-/// A datagram in the other direction.
-fn back(packet: &Packet, segment: &Segment, payload: Vec<u8>) -> Packet {
-    let answer = Segment {
-        source: segment.destination,
-        destination: segment.source,
-        sequence: 0,
-        acknowledgement: 0,
-        flags: 0,
-        payload,
-    };
-    // Nobody answers as a group.
-    let from = match packet.destination {
-        IpAddr::V4(to) if to.is_multicast() || to.is_broadcast() => ROUTER.into(),
-        to => to,
-    };
-    Packet::with(from, packet.source, UDP, &answer)
 }
 
 fn echo(packet: &Packet, segment: &Segment) -> Packet {

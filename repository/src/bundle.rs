@@ -1,9 +1,9 @@
 //! Repositories in one file, for a card that is carried to a device.
 
 use crate::{Repository, RepositoryError};
-use holdfast_core::release::Repository as Name;
-use holdfast_core::update::bundle::{BLOCK_BYTES, Index};
 use holdfast_images::{FileError, destination};
+use holdfast_release::Repository as Name;
+use holdfast_release::bundle::{BLOCK_BYTES, Index};
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! Making deltas: see [`holdfast_core::update::delta`] for what they are.
+//! Making deltas: see [`holdfast_release::delta`] for what they are.
 
 use miniz_oxide::deflate::compress_to_vec;
 
@@ -136,7 +136,7 @@ pub fn delta<'a>(old: &'a [u8], new: &'a [u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_core::update::delta::{Bytes, DeltaError, Patcher};
+    use holdfast_release::delta::{Bytes, DeltaError, Patcher};
     use proptest::prelude::*;
 
     fn patched(old: &[u8], delta: &[u8], length: usize) -> Vec<u8> {

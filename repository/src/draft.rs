@@ -1,9 +1,10 @@
 //! Metadata that waits for its signatures, which may be made elsewhere.
 
-use holdfast_core::release::metadata::{
-    self, Envelope, Key, Metadata, MetadataError, Role, Root, Signature, hex,
-};
 use holdfast_images::key::{PrivateKey, PublicKey};
+use holdfast_release::metadata::{
+    self, Envelope, Key, Metadata, MetadataError, Role, Root, Signature,
+};
+use holdfast_types::hex::hex;
 use serde_json::Value;
 use thiserror::Error;
 

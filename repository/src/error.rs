@@ -1,14 +1,14 @@
 //! Why a repository could not be read or written.
 
 use crate::draft::DraftError;
-use holdfast_core::release::client::Refusal;
-use holdfast_core::release::metadata::{MetadataError, Role};
-use holdfast_core::update::bundle::BundleError;
 use holdfast_images::FileError;
 use holdfast_images::destination::DestinationError;
 use holdfast_images::disk::DiskError;
 use holdfast_images::package::PackError;
 use holdfast_images::show::ShowError;
+use holdfast_release::bundle::BundleError;
+use holdfast_release::client::Refusal;
+use holdfast_release::metadata::{MetadataError, Role};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 

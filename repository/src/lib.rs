@@ -25,16 +25,16 @@ pub use error::RepositoryError;
 pub use offer::remove_release;
 pub use released::{Released, of_image, of_package};
 
-use holdfast_core::clock::date;
-use holdfast_core::release::Target;
-use holdfast_core::release::client::{Client, Refusal, Trusted};
-use holdfast_core::release::metadata::{
-    self, Common, FileMeta, Key, Metadata, MetadataError, Role, RoleKeys, Root, SPEC_VERSION,
-    Snapshot, Targets, Timestamp,
-};
 use holdfast_images::FileError;
 use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
+use holdfast_release::Target;
+use holdfast_release::client::{Client, Refusal, Trusted};
+use holdfast_release::metadata::{
+    self, Common, FileMeta, Key, Metadata, MetadataError, Role, RoleKeys, Root, SPEC_VERSION,
+    Snapshot, Targets, Timestamp,
+};
+use holdfast_types::date;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
@@ -125,8 +125,7 @@ impl Repository {
             return Err(RepositoryError::Exists(directory.to_owned()));
         }
         let bytes = root.to_bytes()?;
-        let refused =
-            |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
+        let refused = |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
         Client::begin(&bytes, Trusted::default(), 0).map_err(refused)?;
         for directory in [&metadata, &directory.join("targets")] {
             destination::make_readable_directory(directory)?;
@@ -464,8 +463,7 @@ impl Repository {
         trusted_root: &[u8],
         now: u64,
     ) -> Result<Targets, RepositoryError> {
-        let refused =
-            |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
+        let refused = |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
         let mut client = Client::begin(trusted_root, Trusted::default(), now).map_err(refused)?;
         while let Some(wanted) = client.wants() {
             let path = directory.join("metadata").join(&wanted.name);
@@ -486,7 +484,7 @@ impl Repository {
             let bytes = fs::read(&place).map_err(FileError::at("read", &place))?;
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
             if length != target.length
-                || target.hashes.get("sha256") != Some(&metadata::sha256(&bytes))
+                || target.hashes.get("sha256") != Some(&holdfast_types::hex::sha256(&bytes))
             {
                 return Err(refused("is not the file that the metadata names"));
             }
@@ -545,7 +543,7 @@ fn names(role: Role, version: u32, bytes: &[u8]) -> BTreeMap<String, FileMeta> {
     let meta = FileMeta {
         version,
         length: u64::try_from(bytes.len()).ok(),
-        hashes: Some(BTreeMap::from([("sha256".to_owned(), metadata::sha256(bytes))])),
+        hashes: Some(BTreeMap::from([("sha256".to_owned(), holdfast_types::hex::sha256(bytes))])),
     };
     BTreeMap::from([(format!("{role}.json"), meta)])
 }

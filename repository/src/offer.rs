@@ -1,9 +1,8 @@
 //! Putting releases into a repository, each with the delta from the one that it takes the place of.
 
 use crate::{Released, Repository, RepositoryError, delta, write};
-use holdfast_core::release::metadata;
-use holdfast_core::release::{Release, Target};
-use holdfast_core::update::delta as format;
+use holdfast_release::delta as format;
+use holdfast_release::{Release, Target};
 use std::collections::BTreeMap;
 use std::fs;
 
@@ -55,7 +54,7 @@ impl Repository {
     /// A file that is offered, if it is still there and as it was.
     fn file(&self, path: &str, target: &Target) -> Option<Vec<u8>> {
         let bytes = fs::read(self.directory.join(target.place(path)?)).ok()?;
-        (target.hashes.get("sha256") == Some(&metadata::sha256(&bytes))).then_some(bytes)
+        (target.hashes.get("sha256") == Some(&holdfast_types::hex::sha256(&bytes))).then_some(bytes)
     }
 
     /// Puts a file into the repository as a target. It is offered to nobody before it is published.
@@ -88,7 +87,7 @@ impl Repository {
     ) -> Result<Target, RepositoryError> {
         let target = Target {
             length: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
-            hashes: BTreeMap::from([("sha256".to_owned(), metadata::sha256(bytes))]),
+            hashes: BTreeMap::from([("sha256".to_owned(), holdfast_types::hex::sha256(bytes))]),
             custom: release,
         };
         let refused = |reason| RepositoryError::Release { path: path.to_owned(), reason };

@@ -1,15 +1,16 @@
 //! From an image or an app package to a release: the bytes, and what the metadata says of them.
 
 use crate::RepositoryError;
-use holdfast_core::package::Version;
-use holdfast_core::release::metadata::hex;
-use holdfast_core::release::{Component, Release};
-use holdfast_core::slots::Release as SlotRelease;
-use holdfast_core::update::reuse::{CHUNK_BYTES, chunk_hash};
-use holdfast_core::verity;
 use holdfast_images::boot::signature;
 use holdfast_images::show::{self, BootStatus};
 use holdfast_images::{FileError, package};
+use holdfast_lifecycle::slots::Release as SlotRelease;
+use holdfast_release::Release;
+use holdfast_release::reuse::{CHUNK_BYTES, chunk_hash};
+use holdfast_sandbox::held::Component;
+use holdfast_sandbox::verity;
+use holdfast_types::Version;
+use holdfast_types::hex::hex;
 use std::fs;
 use std::path::Path;
 
@@ -91,7 +92,7 @@ pub fn of_package(path: &Path) -> Result<Released, RepositoryError> {
         source: Box::new(source),
     })?;
     let header = package.header;
-    let name = holdfast_core::component::name_for(&package.manifest.name);
+    let name = holdfast_types::component_name::name_for(&package.manifest.name);
     let release = Release {
         component: Component::App(header.component_id),
         product: header.product.as_str().to_owned(),

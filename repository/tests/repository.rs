@@ -7,15 +7,16 @@
     reason = "a panic is a failed test"
 )]
 
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::package::Version;
-use holdfast_core::release::client::Refusal;
-use holdfast_core::release::metadata::{Key, MetadataError, Role, Targets};
-use holdfast_core::release::{Authority, Component, Device, Release};
 use holdfast_images::key::PrivateKey;
+use holdfast_release::client::Refusal;
+use holdfast_release::metadata::{Key, MetadataError, Role, Targets};
+use holdfast_release::{Authority, Device, Release};
 use holdfast_repository::{
     Draft, Lifetimes, Released, Repository, RepositoryError, Roles, remove_release,
 };
+use holdfast_sandbox::held::Component;
+use holdfast_types::ComponentId;
+use holdfast_types::Version;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -115,10 +116,7 @@ fn metadata_that_expires_is_signed_anew() {
     assert!(
         matches!(
             &expired,
-            RepositoryError::Refused {
-                refusal: Refusal::Expired { role: Role::Timestamp, .. },
-                ..
-            }
+            RepositoryError::Refused { refusal: Refusal::Expired { role: Role::Timestamp, .. }, .. }
         ),
         "{expired}"
     );

@@ -3,9 +3,9 @@
 use crate::invocation::Invocation;
 use anyhow::{Result, bail};
 use clap::Args;
-use holdfast_core::app_manifest::{self, AppManifest};
-use holdfast_core::peripheral;
 use holdfast_images::app;
+use holdfast_sandbox::app_manifest::{self, AppManifest};
+use holdfast_sandbox::peripheral;
 use std::path::PathBuf;
 
 /// Arguments of `app check`.
@@ -55,7 +55,7 @@ pub(crate) fn run(invocation: &Invocation, args: &CheckArgs) -> Result<()> {
         }
     }
     let manifests: Vec<&AppManifest> = sound.iter().map(|(_, manifest)| manifest).collect();
-    for (index, fault) in app_manifest::contested(&manifests) {
+    for (index, fault) in holdfast_manifest::contested(&manifests) {
         let path = sound.get(index).map(|(path, _)| path.display().to_string());
         faults.push(format!("{}: {fault}", path.unwrap_or_default()));
     }

@@ -1,12 +1,12 @@
 //! `app new`: the directory of an app that runs.
 
 use crate::invocation::Invocation;
-use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
 use holdfast_builder::process;
 use holdfast_builder::workspace;
-use holdfast_core::app_manifest::{self, ComponentId};
-use holdfast_core::component;
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use holdfast_sandbox::app_manifest;
+use holdfast_types::ComponentId;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ publish = false
 pub(crate) fn run(invocation: &Invocation, args: &NewArgs) -> Result<()> {
     let path = &args.directory;
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if let Err(reason) = component::check_name(name) {
+    if let Err(reason) = holdfast_types::component_name::check_name(name) {
         bail!("{}: the name of an app {reason}", path.display());
     }
     if path.symlink_metadata().is_ok() {

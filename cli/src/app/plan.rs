@@ -3,11 +3,11 @@
 use crate::invocation::Invocation;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use holdfast_core::app_manifest::{self, AppManifest};
-use holdfast_core::peripheral;
-use holdfast_core::policy::exposure::{self, Finding};
-use holdfast_core::policy::{self, Plan};
 use holdfast_images::app;
+use holdfast_sandbox::app_manifest::{self, AppManifest};
+use holdfast_sandbox::peripheral;
+use holdfast_sandbox::policy::exposure::{self, Finding};
+use holdfast_sandbox::policy::{self, Plan};
 use std::path::{Path, PathBuf};
 
 /// Arguments of `app plan`.

@@ -3,7 +3,7 @@
 use crate::key::{DEVELOPMENT, KeyError};
 use crate::key_file::{KeyFile, Wanted};
 use crate::sha256;
-use holdfast_core::package::KeyId;
+use holdfast_types::KeyId;
 use rsa::pkcs8::{DecodePrivateKey, DecodePublicKey};
 use rsa::sha2::Sha256;
 use rsa::traits::PublicKeyParts;

@@ -4,28 +4,23 @@
 //!
 //! Source: the FIT format of U-Boot's documentation, `doc/usage/fit/`.
 
-mod key;
+pub(crate) mod key;
 pub mod signature;
 
 pub use key::{
     ALGORITHM, BootKey, BootKeyError, BootSigningKey, KEY_BYTES, Montgomery, marked_as_development,
 };
 
-use crate::board::Addresses;
-use crate::boot_loader::compatible;
-use crate::device_tree;
+use crate::board::{Addresses, BOOT_LOG_BYTES, compatible};
+pub use crate::boot_error::BootError;
+use crate::boot_error::COMMAND_LINE_BYTES;
 use crate::disk;
+use crate::fdt::{bytes, node, parse, parse_tree, property, root_cells, string};
 use crate::verity::{BLOCK_BYTES, Verity};
 use crate::{hex, sha256};
 use dtoolkit::fdt::Fdt;
-use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
-use dtoolkit::{Node, Property};
-use holdfast_core::slots::{Release, Slot};
-
-/// Longest command line that an ARM kernel takes (`COMMAND_LINE_SIZE`), its NUL included.
-const COMMAND_LINE_BYTES: usize = 1024;
-/// Room for the end of the log of the last run.
-pub(crate) const BOOT_LOG_BYTES: u32 = 0x8000;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode};
+use holdfast_lifecycle::slots::{Release, Slot};
 
 /// A kernel, its device tree and its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,53 +31,6 @@ pub struct Boot {
     pub device_tree: Vec<u8>,
     /// The command line.
     pub command_line: String,
-}
-
-/// Why a boot image could not be made or read.
-#[derive(Debug, thiserror::Error)]
-pub enum BootError {
-    /// The bytes are no device tree.
-    #[error("{what} is no flattened device tree: {reason}")]
-    Malformed {
-        /// Which tree.
-        what: &'static str,
-        /// Why, in the parser's words.
-        reason: String,
-    },
-    /// A part is missing or has another type.
-    #[error("{what} has no usable {path}")]
-    Missing {
-        /// Which tree.
-        what: &'static str,
-        /// Which node or property.
-        path: String,
-    },
-    /// The board's device tree carries a seed, which would be the same on every device.
-    #[error("the board's device tree carries /chosen/{0}; a signed tree must not hold a seed")]
-    Seed(&'static str),
-    /// The command line is longer than the kernel takes.
-    #[error("the command line has {0} bytes, more than {COMMAND_LINE_BYTES}")]
-    CommandLineTooLong(usize),
-    /// The data does not have the digest that stands beside it.
-    #[error("{0} does not have the SHA-256 that stands beside it")]
-    Digest(String),
-    /// Nobody has signed.
-    #[error("configuration {0} is not signed")]
-    NotSigned(String),
-    /// Somebody else has signed, or something was changed since.
-    #[error("configuration {0} is not signed by a key of the boot loader")]
-    WronglySigned(String),
-    /// It is for another board.
-    #[error("it is for {found}, not for {board}")]
-    OtherBoard {
-        /// What it says it is for.
-        found: String,
-        /// The board.
-        board: String,
-    },
-    /// A key of the boot loader or for signing.
-    #[error(transparent)]
-    Key(#[from] BootKeyError),
 }
 
 /// What a FIT is made of.
@@ -253,30 +201,6 @@ pub fn read(partition: &[u8], slot: Slot) -> Result<Boot, BootError> {
     Ok(Boot { kernel, device_tree, command_line })
 }
 
-pub(crate) fn parse<'a>(bytes: &'a [u8], what: &'static str) -> Result<Fdt<'a>, BootError> {
-    // The header's second word is the length of the whole: Devicetree Specification 5.2.
-    let whole = bytes
-        .get(4..8)
-        .and_then(|word| <[u8; 4]>::try_from(word).ok())
-        .and_then(|word| usize::try_from(u32::from_be_bytes(word)).ok())
-        .and_then(|length| bytes.get(..length))
-        .ok_or_else(|| BootError::Malformed { what, reason: "it is cut short".to_owned() })?;
-    Fdt::new(whole).map_err(|error| BootError::Malformed { what, reason: error.to_string() })
-}
-
-/// A tree that can be changed; refused when it carries a seed.
-pub(crate) fn parse_tree(bytes: &[u8], what: &'static str) -> Result<DeviceTree, BootError> {
-    let mut tree = DeviceTree::from_fdt(&parse(bytes, what)?);
-    if let Some(chosen) = tree.find_node_mut("/chosen") {
-        for seed in ["rng-seed", "kaslr-seed"] {
-            if chosen.property_mut(seed).is_some() {
-                return Err(BootError::Seed(seed));
-            }
-        }
-    }
-    Ok(tree)
-}
-
 /// The device tree of a slot: the board's, with the command line and the area of the boot log.
 fn for_slot(parts: &Parts<'_>, command_line: &str) -> Result<Vec<u8>, BootError> {
     const WHAT: &str = "the board's device tree";
@@ -293,7 +217,7 @@ fn for_slot(parts: &Parts<'_>, command_line: &str) -> Result<Vec<u8>, BootError>
     chosen.remove_property("bootargs");
     chosen.add_property(property("bootargs", command_line));
     tree.root.remove_child("reserved-memory");
-    let cells = device_tree::root_cells(&tree);
+    let cells = root_cells(&tree);
     tree.root.add_child(reserved_memory(parts.addresses.boot_log, cells));
     Ok(tree.to_dtb())
 }
@@ -321,21 +245,6 @@ fn reserved_memory(boot_log: u32, (address_cells, size_cells): (u32, u32)) -> De
     node("reserved-memory", cells, [area])
 }
 
-fn node<const P: usize, const C: usize>(
-    name: &str,
-    properties: [DeviceTreeProperty; P],
-    children: [DeviceTreeNode; C],
-) -> DeviceTreeNode {
-    let mut node = DeviceTreeNode::new_unchecked(name);
-    properties.into_iter().for_each(|property| node.add_property(property));
-    children.into_iter().for_each(|child| node.add_child(child));
-    node
-}
-
-pub(crate) fn property<T: dtoolkit::ToPropertyValue>(name: &str, value: T) -> DeviceTreeProperty {
-    DeviceTreeProperty::new_unchecked(name, value)
-}
-
 fn image_node(name: &str, data: &[u8], kind: &str, load: u32) -> DeviceTreeNode {
     let digest = [property("algo", "sha256"), property("value", sha256(&[data]))];
     let properties = [
@@ -356,28 +265,6 @@ fn read_image(fit: &Fdt<'_>, name: &str) -> Result<Vec<u8>, BootError> {
         return Err(BootError::Digest(path));
     }
     Ok(data)
-}
-
-fn bytes(tree: &Fdt<'_>, path: &str, name: &str) -> Result<Vec<u8>, BootError> {
-    tree.find_node(path)
-        .and_then(|node| node.property(name).map(|property| property.value().to_vec()))
-        .ok_or_else(|| BootError::Missing {
-            what: "the boot partition",
-            path: format!("{path}/{name}"),
-        })
-}
-
-/// A property that is text, without its NUL.
-pub(crate) fn string(
-    tree: &Fdt<'_>,
-    path: &str,
-    name: &str,
-    what: &'static str,
-) -> Result<String, BootError> {
-    let missing = || BootError::Missing { what, path: format!("{path}/{name}") };
-    let value = bytes(tree, path, name).map_err(|_| missing())?;
-    let text = value.strip_suffix(b"\0").ok_or_else(missing)?;
-    String::from_utf8(text.to_vec()).map_err(|_| missing())
 }
 
 #[cfg(test)]

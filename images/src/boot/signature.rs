@@ -6,8 +6,8 @@
 //! Source: `doc/usage/fit/signature.rst`, `fit_config_get_hash_list` and `fdt_find_regions` of
 //! U-Boot 2023.01 with the fix of CVE-2026-46728.
 
-use super::BootError;
 use super::key::{BootKey, KEY_BYTES};
+use crate::boot_error::BootError;
 use std::collections::BTreeSet;
 use std::ops::Range;
 

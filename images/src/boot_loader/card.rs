@@ -3,10 +3,10 @@
 //!
 //! Source: U-Boot's `include/image.h` (`struct legacy_img_hdr`) and `common/spl/spl_legacy.c`.
 
-use super::BootLoaderError;
+use super::error::BootLoaderError;
 use crate::board::{Board, FirstStage};
 use crc::{CRC_32_ISO_HDLC, Crc};
-use holdfast_core::boot_loader::U_BOOT_MAGIC;
+use holdfast_lifecycle::boot_loader::U_BOOT_MAGIC;
 
 /// Operating system, architecture, kind and compression: U-Boot, ARM, firmware, none.
 const KIND: [u8; 4] = [17, 2, 5, 0];

@@ -6,6 +6,7 @@
 //! (`bootcmd`). The control device tree lies behind `u-boot-nodtb.bin` (`CONFIG_OF_SEPARATE`).
 
 pub mod card;
+mod error;
 pub mod script;
 
 use self::card::{FirstStageAt, Piece};
@@ -13,56 +14,20 @@ use crate::board::{Board, Place, Spare};
 use crate::boot::{self, BootError, BootKey};
 use crate::device_tree;
 use crate::disk::{Layout, Partition};
-use crate::root;
+use crate::{FileError, fdt, root};
 use dtoolkit::model::DeviceTreeNode;
 use dtoolkit::{Node, Property};
-use holdfast_core::boot_loader::{BootLoader, Copy, Found, Place as Which};
+pub use error::BootLoaderError;
+use holdfast_lifecycle::boot_loader::{BootLoader, Copy, Found, Place as Which};
+use std::fs::File;
+use std::io::{Seek, SeekFrom, Write};
+use std::path::Path;
 
 /// Names of the keys in the boot loader. A slot must be signed by one of them.
 pub const KEY_NAMES: [&str; 3] = ["current", "next", "recovery"];
 
 /// Property of `/config` that names the board, for whoever looks at a boot loader.
 const BOARD: &str = "holdfast,board";
-
-/// Why there is no boot loader.
-#[derive(Debug, thiserror::Error)]
-pub enum BootLoaderError {
-    /// A device tree.
-    #[error(transparent)]
-    Boot(#[from] BootError),
-    /// The disk has not the partitions that the script names.
-    #[error("the disk lacks a partition that the boot loader reads")]
-    Layout,
-    /// Where a boot loader should be is no control device tree.
-    #[error("there is no boot loader: no control device tree was found")]
-    NoControlTree,
-    /// A boot loader that would take any slot.
-    #[error("the boot loader does not require a signature")]
-    NothingRequired,
-    /// A part of it does not fit where the board has it.
-    #[error("board {board}: {what} has {length} bytes, more than there is room for ({room})")]
-    TooLarge {
-        /// Name of the board.
-        board: String,
-        /// Which part.
-        what: String,
-        /// Its length.
-        length: u64,
-        /// The room.
-        room: u64,
-    },
-    /// What a slot brings.
-    #[error("no device could write the boot loader that the slot brings")]
-    Brought(#[from] holdfast_core::boot_loader::BootLoaderError),
-    /// The build of U-Boot lacks a part.
-    #[error("board {board}: U-Boot was built without {what}")]
-    NotBuilt {
-        /// Name of the board.
-        board: String,
-        /// Which part.
-        what: &'static str,
-    },
-}
 
 /// What a build of U-Boot has made.
 #[derive(Debug, Clone, Copy)]
@@ -102,6 +67,18 @@ impl Assembled {
         }
     }
 
+    /// Writes what of it lies on the card in front of the partitions.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_in_front(&self, file: &mut File, path: &Path) -> Result<(), FileError> {
+        for Piece { at, bytes } in self.pieces() {
+            file.seek(SeekFrom::Start(*at)).map_err(FileError::at("seek in", path))?;
+            file.write_all(bytes).map_err(FileError::at("write", path))?;
+        }
+        Ok(())
+    }
+
     /// What of it lies on the card.
     pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
         let (first, spare) = match self {
@@ -110,12 +87,6 @@ impl Assembled {
         };
         first.into_iter().chain(spare).flatten()
     }
-}
-
-/// The value of `compatible` by which a slot is of a board.
-#[must_use]
-pub fn compatible(board: &str) -> String {
-    format!("holdfast,{board}")
 }
 
 /// U-Boot with its control device tree, in the form in which the board's boot ROM finds it.
@@ -175,7 +146,7 @@ pub fn for_slot(
     let loader = BootLoader {
         form: *form,
         partitions: partitions
-            .map(|Partition { name, start, length }| holdfast_core::boot_loader::Partition {
+            .map(|Partition { name, start, length }| holdfast_lifecycle::boot_loader::Partition {
                 name: name.clone(),
                 start: *start,
                 length: *length,
@@ -192,7 +163,7 @@ pub fn for_slot(
 /// # Errors
 /// Something that no device would write.
 pub fn brought(root: &[u8]) -> Result<Option<BootLoader>, BootLoaderError> {
-    match root::read_file(root, holdfast_core::boot_loader::PATH) {
+    match root::read_file(root, holdfast_lifecycle::boot_loader::PATH) {
         Ok(bytes) => Ok(Some(BootLoader::decode(&bytes)?)),
         // Most boards have none.
         Err(_) => Ok(None),
@@ -221,17 +192,17 @@ fn with_control_tree(
 ) -> Result<Vec<u8>, BootLoaderError> {
     let script = script::write(board, layout).ok_or(BootLoaderError::Layout)?;
     let device_tree = device_tree::without(built.device_tree, &board.device_tree.leave_out);
-    let mut tree = boot::parse_tree(&device_tree, "the boot loader's device tree")?;
+    let mut tree = fdt::parse_tree(&device_tree, "the boot loader's device tree")?;
     let mut signature = DeviceTreeNode::new_unchecked("signature");
-    signature.add_property(boot::property("required-mode", "any"));
+    signature.add_property(fdt::property("required-mode", "any"));
     for (name, key) in KEY_NAMES.iter().zip(keys) {
         signature.add_child(key_node(name, key));
     }
     tree.root.remove_child("signature");
     tree.root.add_child(signature);
     let mut config = DeviceTreeNode::new_unchecked("config");
-    config.add_property(boot::property("bootcmd", script.as_str()));
-    config.add_property(boot::property(BOARD, board.name.as_str()));
+    config.add_property(fdt::property("bootcmd", script.as_str()));
+    config.add_property(fdt::property(BOARD, board.name.as_str()));
     tree.root.remove_child("config");
     tree.root.add_child(config);
     let mut whole = built.image.to_vec();
@@ -242,15 +213,15 @@ fn with_control_tree(
 
 fn key_node(name: &str, key: &BootKey) -> DeviceTreeNode {
     let mut node = DeviceTreeNode::new_unchecked(format!("key-{name}"));
-    node.add_property(boot::property("key-name-hint", name));
-    node.add_property(boot::property("required", "conf"));
-    node.add_property(boot::property("algo", boot::ALGORITHM));
+    node.add_property(fdt::property("key-name-hint", name));
+    node.add_property(fdt::property("required", "conf"));
+    node.add_property(fdt::property("algo", boot::ALGORITHM));
     let parameters = key.montgomery();
-    node.add_property(boot::property("rsa,num-bits", parameters.bits));
-    node.add_property(boot::property("rsa,n0-inverse", parameters.n0_inverse));
-    node.add_property(boot::property("rsa,exponent", parameters.exponent.to_be_bytes().to_vec()));
-    node.add_property(boot::property("rsa,modulus", parameters.modulus));
-    node.add_property(boot::property("rsa,r-squared", parameters.r_squared));
+    node.add_property(fdt::property("rsa,num-bits", parameters.bits));
+    node.add_property(fdt::property("rsa,n0-inverse", parameters.n0_inverse));
+    node.add_property(fdt::property("rsa,exponent", parameters.exponent.to_be_bytes().to_vec()));
+    node.add_property(fdt::property("rsa,modulus", parameters.modulus));
+    node.add_property(fdt::property("rsa,r-squared", parameters.r_squared));
     node
 }
 
@@ -260,8 +231,8 @@ fn key_node(name: &str, key: &BootKey) -> DeviceTreeNode {
 /// It is none.
 pub fn board(rom: &[u8]) -> Result<String, BootLoaderError> {
     let at = control_tree(rom).ok_or(BootLoaderError::NoControlTree)?;
-    let tree = boot::parse(rom.get(at..).unwrap_or_default(), "the boot loader")?;
-    Ok(boot::string(&tree, "/config", BOARD, "the boot loader")?)
+    let tree = fdt::parse(rom.get(at..).unwrap_or_default(), "the boot loader")?;
+    Ok(fdt::string(&tree, "/config", BOARD, "the boot loader")?)
 }
 
 /// The keys of a boot loader by name, one of which must have signed a slot. `rom` is the ROM, or the
@@ -271,8 +242,8 @@ pub fn board(rom: &[u8]) -> Result<String, BootLoaderError> {
 /// There is none, or it requires nothing of a slot.
 pub fn required_keys(rom: &[u8]) -> Result<Vec<(String, BootKey)>, BootLoaderError> {
     let at = control_tree(rom).ok_or(BootLoaderError::NoControlTree)?;
-    let tree = boot::parse(rom.get(at..).unwrap_or_default(), "the boot loader")?;
-    let text = |path: &str, name: &str| boot::string(&tree, path, name, "the boot loader");
+    let tree = fdt::parse(rom.get(at..).unwrap_or_default(), "the boot loader")?;
+    let text = |path: &str, name: &str| fdt::string(&tree, path, name, "the boot loader");
     if text("/signature", "required-mode")? != "any" {
         return Err(BootLoaderError::NothingRequired);
     }
@@ -302,7 +273,7 @@ pub fn control_tree(rom: &[u8]) -> Option<usize> {
     const MAGIC: [u8; 4] = 0xd00d_feed_u32.to_be_bytes();
     let has_keys = |at: &usize| {
         rom.get(*at..)
-            .and_then(|bytes| boot::parse(bytes, "the boot loader").ok())
+            .and_then(|bytes| fdt::parse(bytes, "the boot loader").ok())
             .is_some_and(|tree| tree.find_node("/signature").is_some())
     };
     let words = rom.chunks_exact(4).enumerate().filter(|(_, word)| *word == MAGIC);

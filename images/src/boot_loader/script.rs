@@ -1,6 +1,6 @@
 //! The script that the boot loader runs: it picks a slot, counts its try down, saves, and boots.
 //!
-//! It carries out [`BootState::choose`](holdfast_core::slots::BootState::choose) in U-Boot's shell.
+//! It carries out [`BootState::choose`](holdfast_lifecycle::slots::BootState::choose) in U-Boot's shell.
 //! Where that shell replaces `$name` by a value, it parses the result once more, and a value with
 //! the right control character in it ends the quotes around it and goes on as commands. So nothing
 //! that was read from the medium is ever expanded: the five variables are compared in memory
@@ -9,7 +9,7 @@
 
 use crate::board::Board;
 use crate::disk::{Layout, SECTOR_BYTES};
-use holdfast_core::slots::{COPY_BYTES, Slot};
+use holdfast_lifecycle::slots::{COPY_BYTES, Slot};
 use std::fmt::Write;
 
 /// What a halted boot loader says, as `halted, code N`.
@@ -297,7 +297,7 @@ fn define_slot(script: &mut Script, slot: Slot, board: &str, places: &Places) {
              if fdt get addr of_board /configurations/slot-{letter} compatible; then \
              if itest.s *$of_board == {}; then bootm {memory:x}#slot-{letter}; \
              else echo holdfast: for another board; fi; fi; fi",
-            super::compatible(board)
+            crate::board::compatible(board)
         )],
     );
     script.define(

@@ -4,17 +4,18 @@
 //! input, verifies the metadata on it from the root in the image, and says yes or no. The loop goes on meanwhile, and
 //! whoever asks waits for its reply.
 
-use crate::component::{self, StartError, Starter, Surroundings};
+use crate::component::{self, Starter, Surroundings};
 use crate::log::Log;
-use holdfast_core::component::Service;
-use holdfast_core::encoding::EncodingError;
-use holdfast_core::patience::ORDER_MS;
-use holdfast_core::policy::admission::{self, AdmissionError};
-use holdfast_core::policy::order_plan;
-use holdfast_core::reset::Order;
+use crate::start_error::StartError;
+use holdfast_lifecycle::patience::ORDER_MS;
 use holdfast_linux::cgroup::Cgroup;
 use holdfast_linux::channel;
 use holdfast_linux::{PathError, block};
+use holdfast_sandbox::component::Service;
+use holdfast_sandbox::policy::admission::{self, AdmissionError};
+use holdfast_sandbox::policy::order_plan;
+use holdfast_sandbox::reset_order::Order;
+use holdfast_types::encoding::EncodingError;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};

@@ -8,15 +8,9 @@ use crate::floors::Floors;
 use crate::log::Log;
 use crate::reset;
 use crate::slots::{SaveError, Slots};
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::network::firewall::NetworkedApp;
-use holdfast_core::patience::BETWEEN_ORDERS_MS;
-use holdfast_core::policy::{Network, Requests};
-use holdfast_core::release;
-use holdfast_core::reset::{Kept, Order};
-use holdfast_core::slots::Agreement;
-use holdfast_core::update::{Held, Running};
-use holdfast_core::wire::{self, Listener, Reply, Request};
+use holdfast_lifecycle::patience::BETWEEN_ORDERS_MS;
+use holdfast_lifecycle::reset::Kept;
+use holdfast_lifecycle::slots::Agreement;
 use holdfast_linux::block;
 use holdfast_linux::channel::{self, InitEnd};
 use holdfast_linux::clock::monotonic_ms;
@@ -24,18 +18,27 @@ use holdfast_linux::direct::Direct;
 use holdfast_linux::introduction::Introduction;
 use holdfast_linux::network_namespace::NetworkNamespace;
 use holdfast_linux::power::End;
-use std::os::fd::{AsFd, OwnedFd};
+use holdfast_sandbox::held::{Held, Running};
+use holdfast_sandbox::network::{NetworkGrants, NetworkedApp};
+use holdfast_sandbox::policy::{Network, Requests};
+use holdfast_sandbox::reset_order::Order;
+use holdfast_sandbox::wire::{
+    self, ClockRequest, EndRequest, LinksRequest, Listener, ManageRequest, Reply, Request,
+    StatusRequest, UpdateRequest, UplinkRequest,
+};
+use holdfast_types::ComponentId;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Stands for a service where an app's component id is asked for. No app can name it: it would have to be
 /// named by the service as well.
 const NO_APP: ComponentId = ComponentId([0; 16]);
 
-/// What becomes of a wish to know another service.
-enum Introduced {
-    /// Whoever asks is replied to by the one who introduces it.
-    InAMoment,
-    /// It does not happen, which is to be said.
-    Not(Reply),
+/// What a component is replied, with the descriptors that come with it.
+type Answer = (Reply, Vec<OwnedFd>);
+
+/// A reply with which nothing comes.
+fn alone(reply: Reply) -> Option<Answer> {
+    Some((reply, Vec::new()))
 }
 
 impl Supervision<'_> {
@@ -60,59 +63,123 @@ impl Supervision<'_> {
                 return;
             }
         };
-        let request = wire::decode_request(message.get(..length).unwrap_or_default());
-        let (reply, handed) = match request {
-            Ok(Request::Link(at)) if supervised.component.plan.requests.links => self.link(at),
-            Ok(Request::Network) if supervised.component.plan.requests.status => {
-                match self.introduce(index, |service| service.links, &Reply::NetworkWanted) {
-                    Introduced::InAMoment => return,
-                    Introduced::Not(reply) => (reply, None),
-                }
+        let Component { name, plan, .. } = &supervised.component;
+        let answer = match wire::decode_request(message.get(..length).unwrap_or_default()) {
+            Ok(request) if request.is_allowed(plan.requests) => self.answer(index, request),
+            Ok(request) => {
+                self.log.warning(&format!("{name} may not ask for {request:?}"));
+                alone(Reply::PermissionDenied)
             }
-            Ok(Request::Update) if supervised.component.plan.requests.uplink => {
-                match self.introduce(index, |service| service.update, &Reply::Uplink) {
-                    Introduced::InAMoment => return,
-                    Introduced::Not(reply) => (reply, None),
-                }
-            }
-            Ok(Request::OtherSlot(part)) if supervised.component.plan.requests.update => {
-                self.slot_part(self.slots.other_part(part))
-            }
-            Ok(Request::RunningSlot(part)) if supervised.component.plan.requests.update => {
-                self.slot_part(self.slots.running_part(part))
-            }
-            Ok(Request::Listener(at)) if supervised.component.plan.requests.update => {
-                self.listener(at)
-            }
-            Ok(Request::OtherDisk(at)) if supervised.component.plan.requests.update => {
-                self.other_disk(at)
-            }
-            // It is replied to when somebody else has found the order, or has not.
-            Ok(Request::Reset(order)) if supervised.component.plan.requests.update => {
-                let begins = monotonic_ms().max(self.next_look);
-                self.next_look = begins.saturating_add(BETWEEN_ORDERS_MS);
-                self.look = Some(Look::begin(self.log, index, order, begins));
-                return;
-            }
-            Ok(request) => (self.answer(index, &request), None),
             Err(error) => {
-                let name = &supervised.component.name;
                 self.log.failure(&format!("{name} sent no valid request"), &error);
-                (Reply::Unknown, None)
+                alone(Reply::NotFound)
             }
         };
-        self.reply(index, &reply, handed);
+        if let Some((reply, handed)) = answer {
+            self.reply(index, &reply, &handed);
+        }
     }
 
-    fn reply(&self, index: usize, reply: &Reply, handed: Option<OwnedFd>) {
+    fn reply(&self, index: usize, reply: &Reply, handed: &[OwnedFd]) {
         let requests =
             self.components.get(index).and_then(|c| c.running.as_ref()?.requests.as_ref());
         if let (Some(requests), Ok(reply)) = (requests, wire::encode_reply(reply)) {
+            let handed: Vec<BorrowedFd<'_>> = handed.iter().map(AsFd::as_fd).collect();
             // Whoever does not read its replies misses them.
-            let _ = match handed {
-                Some(socket) => channel::send_with(requests.answers(), &reply, socket.as_fd()),
-                None => channel::send(requests.answers(), &reply),
-            };
+            let _ = channel::send_with(requests.answers(), &reply, &handed);
+        }
+    }
+
+    /// What a component asks for that may. `None` where it is replied to by somebody else, or later.
+    fn answer(&mut self, index: usize, request: Request) -> Option<Answer> {
+        match request {
+            Request::Status(StatusRequest::Components) => {
+                alone(Reply::Components(self.components.iter().map(Supervised::status).collect()))
+            }
+            Request::Status(StatusRequest::Clock) => {
+                alone(Reply::Clock(self.clock.status(monotonic_ms())))
+            }
+            Request::Status(StatusRequest::Network) => {
+                self.introduce(index, |service| service.links, &Reply::NetworkWanted)
+            }
+            Request::Status(StatusRequest::Held) | Request::Update(UpdateRequest::Held) => {
+                alone(Reply::Held(self.held()))
+            }
+            Request::Manage(request) => alone(self.manage(index, &request)),
+            Request::End(request) => {
+                self.notice(index, &request);
+                self.end(match request {
+                    EndRequest::Reboot => End::Reboot,
+                    EndRequest::PowerOff => End::PowerOff,
+                });
+                alone(Reply::Accepted)
+            }
+            Request::Links(LinksRequest::All) => {
+                let uids = self.networked().map(|(supervised, _)| supervised.component.uid);
+                alone(Reply::Links(uids.collect()))
+            }
+            Request::Links(LinksRequest::Of(uid)) => Some(self.link(uid)),
+            Request::Clock(ClockRequest::Behind(microseconds)) => {
+                let verdict = self.clock.claim(self.log, microseconds, monotonic_ms());
+                alone(Reply::Judged(verdict))
+            }
+            Request::Uplink(UplinkRequest::Agent) => {
+                self.introduce(index, |service| service.update, &Reply::Uplink)
+            }
+            Request::Update(request) => self.update(index, request),
+        }
+    }
+
+    /// What the update agent asks for.
+    fn update(&mut self, index: usize, request: UpdateRequest) -> Option<Answer> {
+        let reply = match request {
+            UpdateRequest::Held => Reply::Held(self.held()),
+            UpdateRequest::OtherSlot(part) => return Some(self.slot_part(self.slots.other_part(part))),
+            UpdateRequest::RunningSlot(part) => {
+                return Some(self.slot_part(self.slots.running_part(part)));
+            }
+            UpdateRequest::Listeners => return Some(self.listeners()),
+            UpdateRequest::OtherDisks => return Some(self.other_disks()),
+            // It is replied to when somebody else has found the order, or has not.
+            UpdateRequest::Reset(order) => {
+                let begins = monotonic_ms().max(self.next_look);
+                self.next_look = begins.saturating_add(BETWEEN_ORDERS_MS);
+                self.look = Some(Look::begin(self.log, index, order, begins));
+                return None;
+            }
+            UpdateRequest::Announce => self.done(Slots::announce),
+            UpdateRequest::Stage => self.done(Slots::stage),
+            UpdateRequest::StageApp(id) => match app_store::stage(id) {
+                Ok(()) => {
+                    self.log.notice(&format!("a package of {id} is staged"));
+                    Reply::Accepted
+                }
+                Err(error) => {
+                    self.log.failure(&format!("the package of {id} is not staged"), &error);
+                    Reply::Failed
+                }
+            },
+            UpdateRequest::Agree => {
+                self.agreement = Agreement::NotNeeded;
+                Reply::Accepted
+            }
+            UpdateRequest::RaiseTime(seconds) => {
+                self.clock.raise_signed(self.log, seconds);
+                Reply::Accepted
+            }
+            UpdateRequest::Reboot => {
+                self.notice(index, &EndRequest::Reboot);
+                self.end(End::Reboot);
+                Reply::Accepted
+            }
+        };
+        alone(reply)
+    }
+
+    /// Says who has asked for what ends something.
+    fn notice(&self, index: usize, request: &impl std::fmt::Debug) {
+        if let Some(asking) = self.components.get(index) {
+            self.log.notice(&format!("{} asks for {request:?}", asking.component.name));
         }
     }
 
@@ -134,70 +201,7 @@ impl Supervision<'_> {
             }
         };
         self.look = None;
-        self.reply(asking, &reply, None);
-    }
-
-    /// Does what a component asks for, if it may ask for it.
-    fn answer(&mut self, index: usize, request: &Request) -> Reply {
-        let Some(asking) = self.components.get(index) else {
-            return Reply::Unknown;
-        };
-        let (name, rights) = (&asking.component.name, asking.component.plan.requests);
-        if !request.is_allowed(rights) {
-            self.log.warning(&format!("{name} may not ask for {request:?}"));
-            return Reply::Denied;
-        }
-        if matches!(
-            request,
-            Request::Reboot
-                | Request::PowerOff
-                | Request::Start(_)
-                | Request::Stop(_)
-                | Request::Restart(_)
-        ) {
-            self.log.notice(&format!("{name} asks for {request:?}"));
-        }
-        match request {
-            Request::Reboot => self.end(End::Reboot),
-            Request::PowerOff => self.end(End::PowerOff),
-            Request::Status(at) => {
-                let found = self.components.get(usize::from(*at));
-                return found.map_or(Reply::Unknown, |found| Reply::Status(found.status()));
-            }
-            Request::Clock => return Reply::Clock(self.clock.status(monotonic_ms())),
-            Request::SetClock(behind_us) => {
-                return Reply::Judged(self.clock.claim(self.log, *behind_us, monotonic_ms()));
-            }
-            Request::Held(at) => return self.held(*at).map_or(Reply::Unknown, Reply::Held),
-            Request::Announce => return self.done(Slots::announce),
-            Request::Stage => return self.done(Slots::stage),
-            Request::StageApp(id) => {
-                if let Err(error) = app_store::stage(*id) {
-                    self.log.failure(&format!("the package of {id} is not staged"), &error);
-                    return Reply::Failed;
-                }
-                self.log.notice(&format!("a package of {id} is staged"));
-            }
-            Request::Agree => self.agreement = Agreement::NotNeeded,
-            Request::RaiseTime(seconds) => self.clock.raise_signed(self.log, *seconds),
-            // Who may ask for these is answered before.
-            Request::Link(_)
-            | Request::Network
-            | Request::Update
-            | Request::OtherSlot(_)
-            | Request::RunningSlot(_)
-            | Request::OtherDisk(_)
-            | Request::Reset(_)
-            | Request::Listener(_) => return Reply::Denied,
-            Request::Start(name) | Request::Stop(name) | Request::Restart(name) => {
-                let named = self.components.iter().position(|c| c.component.name == *name);
-                let Some(named) = named else {
-                    return Reply::Unknown;
-                };
-                self.manage(named, request);
-            }
-        }
-        Reply::Accepted
+        self.reply(asking, &reply, &[]);
     }
 
     /// Takes an order for the next start, with what has to come through it.
@@ -213,7 +217,7 @@ impl Supervision<'_> {
                 self.end(End::Reboot);
                 Reply::Accepted
             }
-            Ok(false) => Reply::Unknown,
+            Ok(false) => Reply::NotFound,
             Err(error) => {
                 self.log.failure("the reset that was ordered does not begin", &error);
                 Reply::Failed
@@ -231,12 +235,13 @@ impl Supervision<'_> {
         }
     }
 
-    /// What the device holds of the OS, or of an app of the image.
-    fn held(&self, at: u16) -> Option<Held> {
-        let Some(at) = usize::from(at).checked_sub(1) else {
-            return Some(self.slots.held());
-        };
-        let id = *self.apps.get(at)?;
+    /// What the device holds of the OS, and of each app of the image.
+    fn held(&self) -> Vec<Held> {
+        let apps = self.apps.iter().map(|id| self.held_of_app(*id));
+        std::iter::once(self.slots.held()).chain(apps).collect()
+    }
+
+    fn held_of_app(&self, id: ComponentId) -> Held {
         let packages = self.components.iter().filter_map(|c| c.component.package.as_ref());
         let mut of_app = packages.filter(|package| package.header.component_id == id);
         let running = of_app.next().map(|package| Running {
@@ -246,22 +251,26 @@ impl Supervision<'_> {
             data_bytes: package.header.data_bytes,
             on_trial: package.trial.is_some(),
         });
-        let (component, waits) = (release::Component::App(id), app_store::waits(id));
+        let (component, waits) = (holdfast_sandbox::held::Component::App(id), app_store::waits(id));
         let floor = self.identities.of(component);
         // An app is tried beside an OS that has agreed to itself.
-        Some(Held { component, floor, running, waits, disagreed: false })
+        Held { component, floor, running, waits, disagreed: false }
     }
 
-    /// The app at a place among those with grants on the network, and a socket in its namespace.
-    fn link(&self, at: u16) -> (Reply, Option<OwnedFd>) {
-        let mut networked = self.components.iter().filter_map(|supervised| {
-            let Network::Granted(grants) = &supervised.component.plan.network else {
-                return None;
-            };
-            Some((supervised, grants))
-        });
-        let Some((supervised, grants)) = networked.nth(usize::from(at)) else {
-            return (Reply::Unknown, None);
+    /// Components with grants on the network.
+    fn networked(&self) -> impl Iterator<Item = (&Supervised, &NetworkGrants)> {
+        self.components.iter().filter_map(|supervised| match &supervised.component.plan.network {
+            Network::Granted(grants) => Some((supervised, grants)),
+            Network::None | Network::System => None,
+        })
+    }
+
+    /// What a component with grants on the network may do there, and a socket in its namespace.
+    fn link(&self, uid: u32) -> Answer {
+        let mut networked = self.networked();
+        let found = networked.find(|(supervised, _)| supervised.component.uid == uid);
+        let Some((supervised, grants)) = found else {
+            return (Reply::NotFound, Vec::new());
         };
         let socket = supervised.network.as_ref().map(NetworkNamespace::netlink);
         let name = supervised.component.name.clone();
@@ -271,62 +280,57 @@ impl Supervision<'_> {
                 let app = NetworkedApp {
                     name,
                     component_id: package.map_or(NO_APP, |package| package.header.component_id),
-                    uid: supervised.component.uid,
+                    uid,
                     grants: grants.clone(),
                 };
-                (Reply::Link(app), Some(socket.into_descriptor()))
+                (Reply::Link(app), vec![socket.into_descriptor()])
             }
             Some(Err(error)) => {
                 self.log.failure(&format!("{name} gets no link"), &error);
-                (Reply::Denied, None)
+                (Reply::Failed, Vec::new())
             }
-            None => (Reply::Denied, None),
+            None => (Reply::Failed, Vec::new()),
         }
     }
 
-    /// The app at a place among those that have to do with updates, and the socket at which it calls.
-    fn listener(&self, at: u16) -> (Reply, Option<OwnedFd>) {
-        let mut apps = self.components.iter().filter_map(|c| Some((c, c.updates.as_ref()?)));
-        let Some((supervised, socket)) = apps.nth(usize::from(at)) else {
-            return (Reply::Unknown, None);
-        };
-        let Component { name, plan, .. } = &supervised.component;
-        match socket.descriptor() {
-            Ok(socket) => {
-                let app = Listener { name: name.clone(), access: plan.updates };
-                (Reply::Listener(app), Some(socket))
-            }
-            Err(error) => {
-                self.log.failure(&format!("{name} is told of no updates"), &error);
-                (Reply::Failed, None)
+    /// The apps that have to do with updates, and the sockets at which they call.
+    fn listeners(&self) -> Answer {
+        let (mut apps, mut sockets) = (Vec::new(), Vec::new());
+        for supervised in &self.components {
+            let Some(updates) = &supervised.updates else {
+                continue;
+            };
+            let Component { name, plan, .. } = &supervised.component;
+            match updates.descriptor() {
+                Ok(socket) => {
+                    apps.push(Listener { name: name.clone(), access: plan.updates });
+                    sockets.push(socket);
+                }
+                Err(error) => self.log.failure(&format!("{name} is told of no updates"), &error),
             }
         }
+        (Reply::Listeners(apps), sockets)
     }
 
-    fn slot_part(&self, part: Result<OwnedFd, SaveError>) -> (Reply, Option<OwnedFd>) {
+    fn slot_part(&self, part: Result<OwnedFd, SaveError>) -> Answer {
         match part {
-            Ok(descriptor) => (Reply::Accepted, Some(descriptor)),
+            Ok(descriptor) => (Reply::Accepted, vec![descriptor]),
             Err(error) => {
                 self.log.failure("a slot cannot be handed over", &error);
-                (Reply::Failed, None)
+                (Reply::Failed, Vec::new())
             }
         }
     }
 
-    /// A disk that the system does not run from, for reading.
-    fn other_disk(&self, at: u16) -> (Reply, Option<OwnedFd>) {
+    /// The disks that the system does not run from, for reading. A reader without a card is none.
+    fn other_disks(&self) -> Answer {
         let disks = block::other_disks().unwrap_or_else(|error| {
             self.log.failure("cannot look for cards", &error);
             Vec::new()
         });
-        let Some(path) = disks.get(usize::from(at)) else {
-            return (Reply::Unknown, None);
-        };
-        match Direct::open_to_read(path) {
-            Ok(disk) => (Reply::Accepted, Some(disk.into_descriptor())),
-            // A reader without a card.
-            Err(_) => (Reply::Failed, None),
-        }
+        let open = disks.iter().filter_map(|path| Direct::open_to_read(path).ok());
+        let open = open.map(Direct::into_descriptor).take(wire::MAX_DESCRIPTORS);
+        (Reply::Accepted, open.collect())
     }
 
     /// A socket to the service that has a right: it gets the other end, with this message. A child of init's sees to
@@ -336,39 +340,43 @@ impl Supervision<'_> {
         asking: usize,
         has_right: impl Fn(Requests) -> bool,
         message: &Reply,
-    ) -> Introduced {
+    ) -> Option<Answer> {
         fn wire(service: &Supervised) -> Option<&InitEnd> {
             service.running.as_ref()?.requests.as_ref()
         }
         let asking = self.components.get(asking).and_then(wire);
         let wanted = self.components.iter().find(|c| has_right(c.component.plan.requests));
         let (Some(asking), Some(wanted)) = (asking, wanted.and_then(wire)) else {
-            return Introduced::Not(Reply::Unknown);
+            return alone(Reply::NotFound);
         };
-        let encoded = [message, &Reply::Accepted, &Reply::Denied].map(wire::encode_reply);
+        let encoded = [message, &Reply::Accepted, &Reply::PermissionDenied].map(wire::encode_reply);
         let [Ok(message), Ok(accepted), Ok(refused)] = &encoded else {
-            return Introduced::Not(Reply::Unknown);
+            return alone(Reply::NotFound);
         };
         match (Introduction { wanted, message, asking, accepted, refused }).make() {
-            Ok(()) => Introduced::InAMoment,
+            Ok(()) => None,
             Err(error) => {
                 self.log.failure("no service is told of another", &error);
-                Introduced::Not(Reply::Denied)
+                alone(Reply::Failed)
             }
         }
     }
 
-    fn manage(&mut self, index: usize, request: &Request) {
+    /// Starts or stops a component for another one.
+    fn manage(&mut self, asking: usize, request: &ManageRequest) -> Reply {
+        self.notice(asking, request);
         let now = monotonic_ms();
         let ending = self.ending.is_some();
-        let Some(supervised) = self.components.get_mut(index) else {
-            return;
+        let mut components = self.components.iter_mut();
+        let Some(named) = components.find(|c| c.component.name == request.name()) else {
+            return Reply::NotFound;
         };
-        if !matches!(request, Request::Start(_)) {
-            supervised.stop(now);
+        if !matches!(request, ManageRequest::Start(_)) {
+            named.stop(now);
         }
-        if !matches!(request, Request::Stop(_)) && !ending {
-            supervised.supervisor.start_again(now);
+        if !matches!(request, ManageRequest::Stop(_)) && !ending {
+            named.supervisor.start_again(now);
         }
+        Reply::Accepted
     }
 }

@@ -1,7 +1,7 @@
 //! Finding the partitions of the disk that the root file system came from.
 
 use crate::PathError;
-use holdfast_core::boot_loader::Partition;
+use holdfast_lifecycle::boot_loader::Partition;
 use rustix::fs::{Mode, OFlags, open};
 use std::fs;
 use std::io::{Error, ErrorKind};

@@ -4,7 +4,7 @@
 //! medium has. Source: `open(2)`, `O_DIRECT`.
 
 use crate::PathError;
-use holdfast_core::slots::{BootState, COPY_BYTES, Copies, copy_offsets};
+use holdfast_lifecycle::slots::{BootState, COPY_BYTES, Copies, copy_offsets};
 use rustix::fs::{Mode, OFlags, open};
 use std::fs::File;
 use std::io::{Error, ErrorKind, Seek, SeekFrom};

@@ -3,8 +3,8 @@
 //! Source: kernel document `admin-guide/cgroup-v2`.
 
 use crate::PathError;
-pub use holdfast_core::group_events::GroupEvents;
-use holdfast_core::writes::{Rate, Written};
+pub use holdfast_lifecycle::group_events::GroupEvents;
+use holdfast_lifecycle::writes::{Rate, Written};
 use rustix::fs::{Mode, OFlags};
 use std::fs;
 use std::os::fd::OwnedFd;

@@ -6,8 +6,9 @@
 //! at for somebody else and never closes ([`ListeningSocket`]).
 
 use crate::PathError;
-use crate::spawn::in_a_child_until_its_end;
-use holdfast_core::notify::Notification;
+use crate::child::in_a_child_until_its_end;
+use holdfast_sandbox::notify::Notification;
+use holdfast_sandbox::wire::MAX_DESCRIPTORS;
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_acceptconn;
@@ -260,27 +261,29 @@ pub(crate) fn send_request(requests: impl AsFd, request: &[u8]) -> io::Result<()
     Ok(())
 }
 
-/// Sends one message with a descriptor, without waiting.
+/// Sends one message with descriptors, [`MAX_DESCRIPTORS`] at most, without waiting.
 ///
 /// # Errors
-/// The peer is gone or does not read.
-pub fn send_with(socket: impl AsFd, message: &[u8], handed: BorrowedFd<'_>) -> io::Result<()> {
+/// The peer is gone or does not read, or there are too many of them.
+pub fn send_with(socket: impl AsFd, message: &[u8], handed: &[BorrowedFd<'_>]) -> io::Result<()> {
+    if handed.is_empty() {
+        return send(socket, message);
+    }
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = [handed];
-    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+    if !control.push(SendAncillaryMessage::ScmRights(handed)) {
         return Err(Errno::NOBUFS.into());
     }
     sendmsg(socket, &[io::IoSlice::new(message)], &mut control, flags)?;
     Ok(())
 }
 
-/// Takes one message, and the descriptor that came with it, waiting for both.
+/// Takes one message, and the descriptors that came with it, waiting for it.
 ///
 /// # Errors
 /// The peer is gone, or the message does not fit the buffer.
-pub fn receive_with(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
+pub fn receive_with(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     receive_message(socket, buffer, RecvFlags::empty())
 }
 
@@ -291,7 +294,7 @@ pub fn receive_with(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, 
 pub fn try_receive_with(
     socket: impl AsFd,
     buffer: &mut [u8],
-) -> io::Result<Option<(usize, Option<OwnedFd>)>> {
+) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
     match receive_message(socket, buffer, RecvFlags::DONTWAIT) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         received => received.map(Some),
@@ -302,19 +305,21 @@ fn receive_message(
     socket: impl AsFd,
     buffer: &mut [u8],
     flags: RecvFlags,
-) -> io::Result<(usize, Option<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+) -> io::Result<(usize, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [io::IoSliceMut::new(buffer)];
     let received = recvmsg(socket, &mut parts, &mut control, flags | RecvFlags::CMSG_CLOEXEC)?;
-    let handed = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
+    let mut handed = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            handed.extend(descriptors);
+        }
+    }
     if received.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    if received.flags.contains(ReturnFlags::TRUNC) {
+    if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(Errno::MSGSIZE.into());
     }
     Ok((received.bytes, handed))
@@ -376,14 +381,14 @@ mod tests {
         let (handed, _) = UnixDatagram::pair().unwrap();
         let refused = |sent: io::Result<()>| sent.unwrap_err().raw_os_error();
         assert_eq!(refused(send(&service.answers, b"x")), Some(libc::EPIPE));
-        let with_descriptor = send_with(&service.answers, b"x", handed.as_fd());
+        let with_descriptor = send_with(&service.answers, b"x", &[handed.as_fd()]);
         assert_eq!(refused(with_descriptor), Some(libc::EPIPE));
         // Nothing is there to receive, either: the end of a stream, not an empty queue.
         let mut buffer = [0; 8];
         let received = receive_message(init.answers(), &mut buffer, RecvFlags::DONTWAIT);
         assert_eq!(received.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         // A pipe is no socket.
-        let refused = refused(send_with(&service.requests, b"x", handed.as_fd()));
+        let refused = refused(send_with(&service.requests, b"x", &[handed.as_fd()]));
         assert_eq!(refused, Some(libc::ENOTSOCK));
         let kind = rustix::fs::fstat(init.requests()).unwrap().st_mode;
         assert_eq!(rustix::fs::FileType::from_raw_mode(kind), rustix::fs::FileType::Fifo);
@@ -393,11 +398,11 @@ mod tests {
     fn answers_and_descriptors_go_to_the_service() {
         let (init, service) = request_channel().unwrap();
         let (handed, other) = UnixDatagram::pair().unwrap();
-        send_with(init.answers(), b"answer", handed.as_fd()).unwrap();
+        send_with(init.answers(), b"answer", &[handed.as_fd()]).unwrap();
         let mut buffer = [0; 8];
         let (length, received) = receive_with(&service.answers, &mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"answer");
-        send(received.unwrap(), b"through").unwrap();
+        send(&received[0], b"through").unwrap();
         assert_eq!(other.recv(&mut buffer).unwrap(), 7);
     }
 

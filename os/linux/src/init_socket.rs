@@ -3,8 +3,9 @@
 use crate::channel;
 use crate::clock::monotonic_ms;
 use crate::poll::Poll;
-use holdfast_core::wire::{self, Reply, Request, WireError};
+use holdfast_sandbox::wire::{self, Reply, Request, WireError};
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 
@@ -45,9 +46,10 @@ impl InitError {
     }
 }
 
-/// The way to init: a pipe there, a socket back.
+/// The way to init: a pipe there, a socket back. `R` is what the service may ask for: it can encode nothing else.
 #[derive(Debug)]
-pub struct InitSocket {
+pub struct InitSocket<R> {
+    asks: PhantomData<fn(R)>,
     requests: OwnedFd,
     replies: OwnedFd,
     buffer: Vec<u8>,
@@ -55,7 +57,7 @@ pub struct InitSocket {
     unasked: Vec<(Reply, OwnedFd)>,
 }
 
-impl InitSocket {
+impl<R: Into<Request>> InitSocket<R> {
     /// The one that init has handed over.
     ///
     /// # Errors
@@ -66,6 +68,7 @@ impl InitSocket {
             channel::handed_over(number.ok_or(InitError::NoSocket)?).map_err(InitError::Socket)
         };
         Ok(Self {
+            asks: PhantomData,
             requests: handed(wire::REQUESTS_VARIABLE)?,
             replies: handed(wire::REPLIES_VARIABLE)?,
             buffer: vec![0u8; wire::MAX_REPLY_BYTES],
@@ -77,8 +80,8 @@ impl InitSocket {
     ///
     /// # Errors
     /// init is gone, or says something that is no answer.
-    pub fn ask(&mut self, request: &Request) -> Result<(Reply, Option<OwnedFd>), InitError> {
-        let request = wire::encode_request(request)?;
+    pub fn ask(&mut self, request: R) -> Result<(Reply, Vec<OwnedFd>), InitError> {
+        let request = wire::encode_request(&request.into())?;
         channel::send_request(&self.requests, &request).map_err(InitError::Socket)?;
         let deadline = monotonic_ms().saturating_add(ANSWER_WITHIN_MS);
         loop {
@@ -93,9 +96,11 @@ impl InitSocket {
                 poll.wait(left).map_err(InitError::Socket)?;
                 continue;
             };
-            match (self.reply(length)?, handed) {
-                (reply, Some(socket)) if is_unasked(&reply) => self.remember(reply, socket),
-                reply => return Ok(reply),
+            let reply = self.reply(length)?;
+            if is_unasked(&reply) {
+                self.remember(&reply, handed);
+            } else {
+                return Ok((reply, handed));
             }
         }
     }
@@ -104,9 +109,9 @@ impl InitSocket {
     ///
     /// # Errors
     /// As [`ask`](Self::ask), or it will not be done.
-    pub fn tell(&mut self, request: &Request) -> Result<Option<OwnedFd>, InitError> {
+    pub fn tell(&mut self, request: R) -> Result<Option<OwnedFd>, InitError> {
         match self.ask(request)? {
-            (Reply::Accepted, handed) => Ok(handed),
+            (Reply::Accepted, handed) => Ok(handed.into_iter().next()),
             (reply, _) => Err(InitError::refused(reply)),
         }
     }
@@ -119,10 +124,11 @@ impl InitSocket {
         while let Some((length, handed)) =
             channel::try_receive_with(&self.replies, &mut self.buffer).map_err(InitError::Socket)?
         {
-            match (self.reply(length)?, handed) {
-                (reply, Some(socket)) if is_unasked(&reply) => self.remember(reply, socket),
-                (reply, _) => return Err(InitError::refused(reply)),
+            let reply = self.reply(length)?;
+            if !is_unasked(&reply) {
+                return Err(InitError::refused(reply));
             }
+            self.remember(&reply, handed);
         }
         Ok(std::mem::take(&mut self.unasked))
     }
@@ -136,11 +142,13 @@ impl InitSocket {
         wire::decode_reply(self.buffer.get(..length).unwrap_or_default())
     }
 
-    fn remember(&mut self, reply: Reply, socket: OwnedFd) {
-        if self.unasked.len() >= MAX_UNASKED {
-            self.unasked.remove(0);
+    fn remember(&mut self, reply: &Reply, sockets: Vec<OwnedFd>) {
+        for socket in sockets {
+            if self.unasked.len() >= MAX_UNASKED {
+                self.unasked.remove(0);
+            }
+            self.unasked.push((reply.clone(), socket));
         }
-        self.unasked.push((reply, socket));
     }
 }
 

@@ -5,7 +5,7 @@
 //! net/ipv4/af_inet.c), whatever one of the two has already sent to the other.
 
 use crate::channel::{InitEnd, request_pair, send, send_with};
-use crate::spawn::in_a_child;
+use crate::child::in_a_child;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -32,11 +32,11 @@ impl Introduction<'_> {
     pub fn make(&self) -> io::Result<()> {
         in_a_child(|| {
             let handed = request_pair().and_then(|(theirs, others)| {
-                send_with(self.wanted.answers(), self.message, theirs.as_fd())?;
+                send_with(self.wanted.answers(), self.message, &[theirs.as_fd()])?;
                 Ok(others)
             });
             let _ = match handed {
-                Ok(others) => send_with(self.asking.answers(), self.accepted, others.as_fd()),
+                Ok(others) => send_with(self.asking.answers(), self.accepted, &[others.as_fd()]),
                 Err(_) => send(self.asking.answers(), self.refused),
             };
         })

@@ -5,8 +5,8 @@
 //! component. Of TCP its rules know exact ports alone, so they stand in front of the firewall where the
 //! plan names such ports, and nowhere else.
 
-use holdfast_core::network::{Destination, Protocol};
-use holdfast_core::policy::{Mount, Network, Source};
+use holdfast_sandbox::network::{Destination, Protocol};
+use holdfast_sandbox::policy::{Mount, Network, Source};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
     PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope,
@@ -60,7 +60,7 @@ fn connect_ports(network: &Network) -> Option<Vec<u16>> {
         return Some(Vec::new());
     };
     // What other apps serve does not stand in this one's plan, nor what an instance's port is.
-    let unknown = |connection: &holdfast_core::network::Connection| {
+    let unknown = |connection: &holdfast_sandbox::network::Connection| {
         connection.ports.is_empty() || matches!(connection.to, Destination::Service(_))
     };
     let mut ports = Vec::new();
@@ -122,7 +122,7 @@ fn rights(source: &Source) -> BitFlags<AccessFs> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_core::network::{Connection, NetworkGrants, PortRange};
+    use holdfast_sandbox::network::{Connection, NetworkGrants, PortRange};
 
     #[test]
     fn tcp_is_by_exact_port_where_the_plan_says_so() {

@@ -1,6 +1,6 @@
 //! Effects on a Linux kernel, one module per mechanism, no policy.
 //!
-//! What to do is decided in `holdfast-core`; this crate does it, returns typed errors that name
+//! What to do is decided in `holdfast-sandbox` and `holdfast-lifecycle`; this crate does it, returns typed errors that name
 //! the path or the step, and is the only one in the workspace where `unsafe` is allowed.
 
 pub mod block;
@@ -9,12 +9,14 @@ pub mod boot_state;
 pub mod capabilities;
 pub mod cgroup;
 pub mod channel;
+pub mod child;
 pub mod clock;
 pub mod device;
 pub mod device_mapper;
 pub mod direct;
 pub mod entropy;
 pub mod erase;
+mod errno;
 pub mod file;
 pub mod gpio;
 pub mod init_socket;

@@ -1,7 +1,7 @@
-//! Netlink sockets (netlink(7)). What is said over them is `holdfast_core::network`'s.
+//! Netlink sockets (netlink(7)). What is said over them is `holdfast_networking`'s.
 
 use crate::socket_option;
-use holdfast_core::network::netlink::{self, DONE, ERROR, Message, Received, messages};
+use holdfast_netlink::{self as netlink, DONE, ERROR, Message, Received, messages};
 use rustix::io::Errno;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
 use rustix::net::{

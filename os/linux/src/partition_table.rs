@@ -3,7 +3,7 @@
 use crate::PathError;
 use crate::block;
 use crate::direct::Direct;
-use holdfast_core::partition_table::{
+use holdfast_lifecycle::partition_table::{
     ENTRIES_BYTES, Header, Mending, SECTOR_BYTES, Table, mend as decide,
 };
 use std::io::{Error, ErrorKind};

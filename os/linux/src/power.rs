@@ -1,7 +1,7 @@
 //! Ending the machine's run.
 
+use crate::child;
 use crate::kmsg::{Kmsg, Level};
-use crate::spawn;
 use rustix::system::{RebootCommand, reboot};
 use std::io;
 
@@ -47,10 +47,10 @@ pub fn reboot_on_panic() {
 /// From now on a panic of this process has `end` called with its words. A copy of this process that is not yet another
 /// program just ends, with [`CHILD_PANICKED`]: it has this one's powers, and what it fails at is its own.
 ///
-/// [`CHILD_PANICKED`]: crate::spawn::CHILD_PANICKED
+/// [`CHILD_PANICKED`]: crate::child::CHILD_PANICKED
 pub fn on_panic(end: impl Fn(&str) + Send + Sync + 'static) {
     std::panic::set_hook(Box::new(move |panic| {
-        spawn::end_if_child();
+        child::end_if_child();
         end(&format!("{panic}"));
     }));
 }

@@ -2,7 +2,7 @@
 
 use crate::PathError;
 use crate::direct::Direct;
-use holdfast_core::superblock::{BYTES, OFFSET, mended};
+use holdfast_lifecycle::superblock::{BYTES, OFFSET, mended};
 use std::path::Path;
 
 /// The block that the superblock lies in.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 fn received(service: &ServiceEnd) -> (Vec<u8>, Option<OwnedFd>) {
     let mut buffer = [0; 32];
     let (length, handed) = receive_with(&service.answers, &mut buffer).unwrap();
-    (buffer[..length].to_vec(), handed)
+    (buffer[..length].to_vec(), handed.into_iter().next())
 }
 
 #[test]

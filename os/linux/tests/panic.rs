@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
 use holdfast_linux::channel::{output_pipe, read};
+use holdfast_linux::child::{CHILD_PANICKED, in_a_child};
 use holdfast_linux::power;
-use holdfast_linux::spawn::{CHILD_PANICKED, in_a_child};
 use holdfast_linux::wait::{Exit, reap};
 use std::fs::File;
 use std::io::Write;

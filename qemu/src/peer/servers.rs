@@ -1,6 +1,7 @@
 //! Servers of the network that the guest meets: leases, time and names, and their lies and quirks.
 
-use super::{LeaseForm, Manner, ROUTER, ROUTER_V6, TimeServer, World, back};
+use super::answer::back;
+use super::world::{LeaseForm, Manner, ROUTER, ROUTER_V6, TimeServer, World};
 use crate::packet::{Frame, Packet, Segment, UDP};
 use simple_dns::rdata::{A, AAAA, CNAME, PTR, RData, SRV, TXT};
 use simple_dns::{CLASS, Name, PacketFlag, QTYPE, RCODE, ResourceRecord, TYPE};

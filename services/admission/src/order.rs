@@ -3,12 +3,13 @@
 //! The card is the standard input. Nothing on it is believed before it is verified from the root of the `oem`
 //! repository that the image has.
 
-use holdfast_core::policy::APP_DIRECTORY;
-use holdfast_core::release::Repository;
-use holdfast_core::release::client::Wanted;
-use holdfast_core::reset::{self, NoOrder, Order, ResetError};
-use holdfast_core::update::bundle::{self, BLOCK_BYTES, BundleError, Index};
-use holdfast_core::update::config;
+use holdfast_release::Repository;
+use holdfast_release::bundle::{self, BLOCK_BYTES, BundleError, Index};
+use holdfast_release::client::Wanted;
+use holdfast_release::config;
+use holdfast_release::reset::{self, NoOrder};
+use holdfast_sandbox::policy::APP_DIRECTORY;
+use holdfast_sandbox::reset_order::{Order, OrderError};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsFd;
@@ -20,7 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotOrdered {
     #[error("no order was handed over")]
-    Argument(#[source] ResetError),
+    Argument(#[source] OrderError),
     #[error("cannot read {}", path.display())]
     Root { path: PathBuf, source: io::Error },
     #[error("the card cannot be read")]
@@ -85,9 +86,9 @@ impl Card {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
     use super::*;
-    use holdfast_core::log_line::chain;
-    use holdfast_core::release::metadata::Role;
-    use holdfast_core::reset::Partitions;
+    use holdfast_release::metadata::Role;
+    use holdfast_sandbox::reset_order::Partitions;
+    use holdfast_types::chain;
     use std::fs;
 
     /// A card with these files, each of which lies where the index says.

@@ -1,16 +1,16 @@
 //! What the network service asks init for.
 
-use holdfast_core::clock::Verdict;
-use holdfast_core::network::firewall::NetworkedApp;
-use holdfast_core::wire::{Reply, Request};
 use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::netlink::NetlinkSocket;
 use holdfast_linux::poll::Poll;
+use holdfast_sandbox::clock::Verdict;
+use holdfast_sandbox::network::NetworkedApp;
+use holdfast_sandbox::wire::{ClockRequest, LinksRequest, NetworkRequest, Reply};
 use std::os::fd::OwnedFd;
 
 /// The socket to init.
 #[derive(Debug)]
-pub(crate) struct Init(InitSocket);
+pub(crate) struct Init(InitSocket<NetworkRequest>);
 
 impl Init {
     pub(crate) fn from_environment() -> Result<Self, InitError> {
@@ -19,13 +19,17 @@ impl Init {
 
     /// Everybody with grants on the network, with a socket in its namespace.
     pub(crate) fn links(&mut self) -> Result<Vec<(NetworkedApp, NetlinkSocket)>, InitError> {
+        let uids = match self.0.ask(NetworkRequest::Links(LinksRequest::All))? {
+            (Reply::Links(uids), _) => uids,
+            (reply, _) => return Err(InitError::refused(reply)),
+        };
         let mut links = Vec::new();
-        for at in 0u16.. {
-            match self.0.ask(&Request::Link(at))? {
+        for uid in uids {
+            let (reply, handed) = self.0.ask(NetworkRequest::Links(LinksRequest::Of(uid)))?;
+            match (reply, handed.into_iter().next()) {
                 (Reply::Link(app), Some(socket)) => {
                     links.push((app, NetlinkSocket::from_descriptor(socket)));
                 }
-                (Reply::Unknown, None) => break,
                 (reply, _) => return Err(InitError::refused(reply)),
             }
         }
@@ -34,8 +38,8 @@ impl Init {
 
     /// Says that the clock is behind by so many microseconds.
     pub(crate) fn set_clock(&mut self, behind_us: i64) -> Result<Verdict, InitError> {
-        match self.0.ask(&Request::SetClock(behind_us))? {
-            (Reply::Judged(verdict), None) => Ok(verdict),
+        match self.0.ask(NetworkRequest::Clock(ClockRequest::Behind(behind_us)))? {
+            (Reply::Judged(verdict), _) => Ok(verdict),
             (reply, _) => Err(InitError::refused(reply)),
         }
     }

@@ -1,10 +1,10 @@
 //! The links of apps: a pair of devices between the system and each namespace.
 
-use holdfast_core::network::address::{APP_DEVICE, Link};
-use holdfast_core::network::firewall::NetworkedApp;
-use holdfast_core::network::route::{self, Device, Event};
-use holdfast_core::network::status::Traffic;
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
+use holdfast_networking::route::{self, Device, Event};
+use holdfast_networking::status::Traffic;
+use holdfast_sandbox::network::NetworkedApp;
+use holdfast_sandbox::network::address::{APP_DEVICE, Link};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -2,16 +2,17 @@
 
 use crate::reports::{Reports, Said};
 use crate::uplinks::Uplinks;
-use holdfast_core::network::Destination;
-use holdfast_core::network::firewall::NetworkedApp;
-use holdfast_core::network::name_proxy::{
-    self, Asked, Decision, Failure, Host, Kind, Lookup, Outcome, Status, Surroundings,
-};
-use holdfast_core::network::netfilter::{Element, Version};
-use holdfast_core::network::resolution::{self, Exchange, Servers, Step};
 use holdfast_linux::entropy;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::udp::UdpSocket;
+use holdfast_networking::firewall;
+use holdfast_networking::name_proxy::{
+    self, Asked, Decision, Failure, Host, Kind, Lookup, Outcome, Status, Surroundings,
+};
+use holdfast_networking::netfilter::{Element, Version};
+use holdfast_networking::resolution::{self, Exchange, Servers, Step};
+use holdfast_sandbox::network::Destination;
+use holdfast_sandbox::network::NetworkedApp;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -237,7 +238,7 @@ impl Names {
         let reply = match name_proxy::decide(&asked, app, apps, &hosts) {
             Decision::Answer(reply) => reply,
             Decision::Refuse(reply) => {
-                let name = holdfast_core::log_line::escape(asked.name.as_bytes());
+                let name = holdfast_types::escape(asked.name.as_bytes());
                 let why = if app.grants.names(&asked.name) {
                     "nothing but addresses is asked for"
                 } else {
@@ -304,7 +305,7 @@ impl Names {
         for record in &outcome.records {
             if let Some(address) = record.as_address() {
                 let timeout_ms = Some(u64::from(record.ttl).saturating_mul(1000));
-                for set in app.sets_of(grant, Version::of(address)) {
+                for set in firewall::sets_of(app, grant, Version::of(address)) {
                     for port in proxy.ports_of(name, grant) {
                         elements.push(Element { set: set.clone(), address, port, timeout_ms });
                     }

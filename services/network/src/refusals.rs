@@ -2,9 +2,10 @@
 
 use crate::names::Names;
 use crate::reports::Reports;
-use holdfast_core::network::firewall::{self, NetworkedApp};
-use holdfast_core::network::refusal;
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
+use holdfast_networking::firewall;
+use holdfast_networking::refusal;
+use holdfast_sandbox::network::NetworkedApp;
 use std::io;
 
 /// The socket on which the firewall reports.

@@ -1,8 +1,8 @@
 //! What is said about apps, and about the strangers of a network: lines for the log that are not said again and
 //! again, and the refusals that anybody may ask for.
 
-use holdfast_core::network::firewall::NetworkedApp;
-use holdfast_core::network::status::{AppStatus, MAX_REFUSALS, Traffic};
+use holdfast_networking::status::{AppStatus, MAX_REFUSALS, Traffic};
+use holdfast_sandbox::network::NetworkedApp;
 use std::collections::{BTreeMap, VecDeque};
 
 /// The same line is said again no sooner, in milliseconds.
@@ -90,8 +90,8 @@ impl Reports {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_core::app_manifest::ComponentId;
-    use holdfast_core::network::NetworkGrants;
+    use holdfast_sandbox::network::NetworkGrants;
+    use holdfast_types::ComponentId;
 
     fn app(uid: u32) -> NetworkedApp {
         NetworkedApp {

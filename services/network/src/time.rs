@@ -3,14 +3,14 @@
 use crate::init::Init;
 use crate::names::Names;
 use crate::uplinks::Uplinks;
-use holdfast_core::clock::Verdict;
-use holdfast_core::network::Destination;
-use holdfast_core::network::name_proxy::Kind;
-use holdfast_core::network::sntp::{self, Client, Instant, Outcome, Seconds};
 use holdfast_linux::init_socket::InitError;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::udp::UdpSocket;
 use holdfast_linux::{clock, entropy};
+use holdfast_networking::name_proxy::Kind;
+use holdfast_networking::sntp::{self, Client, Instant, Outcome, Seconds};
+use holdfast_sandbox::clock::Verdict;
+use holdfast_sandbox::network::Destination;
 use std::net::{IpAddr, SocketAddr};
 
 /// What servers admit to be off by is said from here on, in microseconds.

@@ -2,22 +2,22 @@
 
 use crate::links;
 use crate::reports::Said;
-use holdfast_core::network::address::Link;
-use holdfast_core::network::advertised::Advertised;
-use holdfast_core::network::config::{Addressing, NetworkConfig};
-use holdfast_core::network::dhcp::{self, Client, Lease, Route};
-use holdfast_core::network::dhcp6;
-use holdfast_core::network::firewall;
-use holdfast_core::network::name_proxy::{self, Surroundings};
-use holdfast_core::network::netfilter::{self, Element, Version};
-use holdfast_core::network::resolution;
-use holdfast_core::network::route::{self, Device, DeviceAddress, Event};
-use holdfast_core::network::sntp;
-use holdfast_core::network::status::{InterfaceStatus, LeaseStatus};
 use holdfast_linux::entropy;
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use holdfast_linux::poll::Poll;
 use holdfast_linux::udp::UdpSocket;
+use holdfast_networking::advertised::Advertised;
+use holdfast_networking::config::{Addressing, NetworkConfig};
+use holdfast_networking::dhcp::{self, Client, Lease, Route};
+use holdfast_networking::dhcp6;
+use holdfast_networking::firewall;
+use holdfast_networking::name_proxy::{self, Surroundings};
+use holdfast_networking::netfilter::{self, Element, Version};
+use holdfast_networking::resolution;
+use holdfast_networking::route::{self, Device, DeviceAddress, Event};
+use holdfast_networking::sntp;
+use holdfast_networking::status::{InterfaceStatus, LeaseStatus};
+use holdfast_sandbox::network::address::Link;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Most devices that are looked after.

@@ -3,26 +3,28 @@
 use crate::bus::{Bus, State, Told};
 use crate::card::Card;
 use crate::download::Offer;
-use crate::install::InstallError;
+use crate::install_error::InstallError;
 use crate::state::{self, KeepError};
 use crate::uplink::{self, Fetched, UplinkError};
-use holdfast_core::clock::date;
-use holdfast_core::encoding::EncodingError;
-use holdfast_core::log_line::chain;
-use holdfast_core::package::Version;
-use holdfast_core::policy::APP_DIRECTORY;
-use holdfast_core::release::client::{Client, Refusal, raised_to};
-use holdfast_core::release::metadata::Targets;
-use holdfast_core::release::{Component, Repository};
-use holdfast_core::reset::Order;
-use holdfast_core::update::config::{self, UpdateConfig};
-use holdfast_core::update::fetch::Fetch;
-use holdfast_core::update::{Held, Memory, Outcome, Staged, next_release};
-use holdfast_core::wire::{Listener, Reply, Request};
 use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
 use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::poll::Poll;
 use holdfast_linux::{PathError, file};
+use holdfast_release::Repository;
+use holdfast_release::client::{Client, Refusal, raised_to};
+use holdfast_release::config::{self, UpdateConfig};
+use holdfast_release::fetch::Fetch;
+use holdfast_release::reset::orders;
+use holdfast_release::metadata::Targets;
+use holdfast_release::{Memory, Outcome, Staged, next_release};
+use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::Held;
+use holdfast_sandbox::policy::APP_DIRECTORY;
+use holdfast_sandbox::wire::{Listener, Reply, UpdateRequest};
+use holdfast_types::Version;
+use holdfast_types::chain;
+use holdfast_types::date;
+use holdfast_types::encoding::EncodingError;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -65,7 +67,7 @@ enum TurnError {
 /// The agent.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    pub(crate) init: InitSocket,
+    pub(crate) init: InitSocket<UpdateRequest>,
     pub(crate) config: UpdateConfig,
     /// Of each repository, as the image has it.
     roots: Vec<(Repository, Vec<u8>)>,
@@ -208,15 +210,10 @@ impl Agent {
 
     /// What the device holds of the OS and of each app.
     fn held(&mut self) -> Result<Vec<Held>, InitError> {
-        let mut all = Vec::new();
-        for at in 0u16.. {
-            match self.init.ask(&Request::Held(at))?.0 {
-                Reply::Held(held) => all.push(held),
-                Reply::Unknown => break,
-                reply => return Err(InitError::refused(reply)),
-            }
+        match self.init.ask(UpdateRequest::Held)? {
+            (Reply::Held(held), _) => Ok(held),
+            (reply, _) => Err(InitError::refused(reply)),
         }
-        Ok(all)
     }
 
     /// Looks at what became of the release that was staged last. True while one waits for a reboot.
@@ -263,7 +260,7 @@ impl Agent {
     fn agree_if_reached(&mut self) -> Result<(), InitError> {
         let agrees = self.trial.is_none_or(|staged| staged.agrees(self.has_reached));
         if agrees && !self.has_agreed {
-            self.init.tell(&Request::Agree)?;
+            self.init.tell(UpdateRequest::Agree)?;
             self.has_agreed = true;
         }
         Ok(())
@@ -282,13 +279,11 @@ impl Agent {
 
     /// Looks at each card that was not looked at a moment ago. True when a release was staged.
     fn look_at_cards(&mut self, held: &[Held]) -> Result<bool, InitError> {
-        for at in 0u16.. {
-            let disk = match self.init.ask(&Request::OtherDisk(at))? {
-                (Reply::Accepted, Some(disk)) => disk,
-                (Reply::Unknown, None) => break,
-                (Reply::Failed, None) => continue,
-                (reply, _) => return Err(InitError::refused(reply)),
-            };
+        let disks = match self.init.ask(UpdateRequest::OtherDisks)? {
+            (Reply::Accepted, disks) => disks,
+            (reply, _) => return Err(InitError::refused(reply)),
+        };
+        for disk in disks {
             let card = match Card::read(disk) {
                 Ok(Some(card)) if self.seen != Some(card.digest) => card,
                 Ok(_) => continue,
@@ -355,7 +350,7 @@ impl Agent {
             of_os.map(|(os, root)| Client::begin(root, state::trusted(*os), realtime_seconds()));
         match raised_to(repository, run, os.transpose()?.as_ref()) {
             Some(seconds) => {
-                self.init.tell(&Request::RaiseTime(seconds))?;
+                self.init.tell(UpdateRequest::RaiseTime(seconds))?;
             }
             None => {
                 if let Some(issued) = run.issued().filter(|issued| *issued > realtime_seconds()) {
@@ -372,14 +367,14 @@ impl Agent {
     /// Has an order of the owner carried out: from a card, since whoever has a server in hand has not the device in
     /// hand. True when the device ends for it.
     fn obey(&mut self, targets: &Targets) -> Result<bool, InitError> {
-        for order in Order::among(targets) {
-            match self.init.ask(&Request::Reset(order))?.0 {
+        for order in orders(targets) {
+            match self.init.ask(UpdateRequest::Reset(order))?.0 {
                 Reply::Accepted => {
                     println!("the owner orders a reset: {}", order.partitions);
                     return Ok(true);
                 }
                 // It was carried out before, or cannot be.
-                Reply::Unknown | Reply::Failed => {}
+                Reply::NotFound | Reply::Failed => {}
                 reply => return Err(InitError::refused(reply)),
             }
         }
@@ -489,7 +484,7 @@ impl Agent {
             return Ok(deferred_ms.min(ASK_AGAIN_MS));
         }
         if opens_in == 0 {
-            self.init.tell(&Request::Reboot)?;
+            self.init.tell(UpdateRequest::Reboot)?;
         } else {
             println!("the device reboots for it in {} minutes", opens_in / 60);
         }
@@ -499,17 +494,13 @@ impl Agent {
 }
 
 /// The apps that have to do with updates, and the sockets at which they call.
-fn listeners(init: &mut InitSocket) -> Result<Vec<(Listener, OwnedFd)>, InitError> {
-    let mut all = Vec::new();
-    for at in 0u16.. {
-        match init.ask(&Request::Listener(at))? {
-            (Reply::Listener(app), Some(socket)) => all.push((app, socket)),
-            (Reply::Failed, None) => {}
-            (Reply::Unknown, None) => break,
-            (reply, _) => return Err(InitError::refused(reply)),
+fn listeners(init: &mut InitSocket<UpdateRequest>) -> Result<Vec<(Listener, OwnedFd)>, InitError> {
+    match init.ask(UpdateRequest::Listeners)? {
+        (Reply::Listeners(apps), sockets) if apps.len() == sockets.len() => {
+            Ok(apps.into_iter().zip(sockets).collect())
         }
+        (reply, _) => Err(InitError::refused(reply)),
     }
-    Ok(all)
 }
 
 fn random() -> u32 {

@@ -2,7 +2,7 @@
 //!
 //! Each app that its manifest grants it calls at a socket of its own, which init has made: that says who it is. What
 //! comes there is hostile. A message of more than [`bounded::MAX_MESSAGE_BYTES`] ends the connection before memory is
-//! taken for it, and an app has no more than [`MAX_CONNECTIONS`]. All of it runs in one thread beside the agent's,
+//! taken for it, and an app has no more than [`relay::MAX_CONNECTIONS`]. All of it runs in one thread beside the agent's,
 //! which does not wait for it; only what apps send is read by threads of their own ([`relay`]).
 
 mod bounded;
@@ -10,11 +10,11 @@ mod relay;
 
 use self::bounded::Bounded;
 use self::relay::Call;
-use holdfast_core::app_manifest::UpdateAccess;
-use holdfast_core::log_line::chain;
-use holdfast_core::update::{Deferral, DeferralError};
-use holdfast_core::wire::Listener;
 use holdfast_linux::clock::monotonic_ms;
+use holdfast_release::{Deferral, DeferralError};
+use holdfast_sandbox::app_manifest::UpdateAccess;
+use holdfast_sandbox::wire::Listener;
+use holdfast_types::chain;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -28,8 +28,6 @@ use zbus::object_server::SignalEmitter;
 
 /// The object.
 pub(crate) const PATH: &str = "/org/holdfast/Update1";
-/// Connections that an app may have at once.
-const MAX_CONNECTIONS: usize = 2;
 /// Time in which an app takes a message.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The thread's stack.

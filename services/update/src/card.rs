@@ -1,10 +1,10 @@
 //! A card with a bundle of releases, in the place of `uplink`.
 
 use crate::uplink::{Fetched, UplinkError};
-use holdfast_core::update::bundle::{self, BLOCK_BYTES, BundleError, Index};
-use holdfast_core::update::fetch::Fetch;
 use holdfast_linux::PathError;
 use holdfast_linux::direct::Direct;
+use holdfast_release::bundle::{self, BLOCK_BYTES, BundleError, Index};
+use holdfast_release::fetch::Fetch;
 use sha2::{Digest, Sha256};
 use std::os::fd::OwnedFd;
 

@@ -1,22 +1,26 @@
 //! Taking a release: what of it is fetched, and from where the rest comes.
 
 use crate::agent::{Agent, AgentError};
-use crate::install::{self, InstallError, SlotWriter};
+use crate::install::{self, SlotWriter};
+use crate::install_error::InstallError;
 use crate::slot::{self, Hashes, Old, Origin, Step};
 use crate::state;
 use crate::uplink::{Fetched, UplinkError};
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::log_line::chain;
-use holdfast_core::release::metadata::{Targets, hex};
-use holdfast_core::release::{Component, Release, Repository, Target};
-use holdfast_core::update::checked::{Checker, Known};
-use holdfast_core::update::delta::{self, Bytes, DeltaError, Patcher};
-use holdfast_core::update::fetch::Fetch;
-use holdfast_core::update::{Running, Staged, reuse};
-use holdfast_core::verity;
-use holdfast_core::wire::Request;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::direct::Direct;
+use holdfast_release::checked::{Checker, Known};
+use holdfast_release::delta::{self, Bytes, DeltaError, Patcher};
+use holdfast_release::fetch::Fetch;
+use holdfast_release::metadata::Targets;
+use holdfast_release::{Release, Repository, Target};
+use holdfast_release::{Staged, reuse};
+use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::Running;
+use holdfast_sandbox::verity;
+use holdfast_sandbox::wire::UpdateRequest;
+use holdfast_types::ComponentId;
+use holdfast_types::chain;
+use holdfast_types::hex::hex;
 use sha2::{Digest, Sha256};
 
 /// How long it waits for `uplink` to be there again, in milliseconds.
@@ -95,16 +99,16 @@ impl Agent {
         let stage = match component {
             Component::Os => {
                 self.take_slot(offer)?;
-                Request::Stage
+                UpdateRequest::Stage
             }
             Component::App(id) => {
                 self.take_package(id, offer)?;
-                Request::StageApp(id)
+                UpdateRequest::StageApp(id)
             }
         };
         self.memory.stages(Staged { component, root_hash, reached: self.has_reached });
         state::keep_memory(&self.memory)?;
-        self.init.tell(&stage)?;
+        self.init.tell(stage)?;
         self.memory.is_staged();
         Ok(state::keep_memory(&self.memory)?)
     }

@@ -1,84 +1,32 @@
 //! Writing a release, and proving what was written.
 
+use crate::install_error::InstallError;
 use crate::slot::Origin;
-use crate::state::KeepError;
-use crate::uplink::UplinkError;
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::component::Stored;
-use holdfast_core::log_line::chain;
-use holdfast_core::package::{HEADER_BYTES, Header, PackageError};
-use holdfast_core::policy::APP_STORE_DIRECTORY;
-use holdfast_core::release::{Component, Release, Target};
-use holdfast_core::update::Running;
-use holdfast_core::update::checked::Unlike;
-use holdfast_core::update::delta::DeltaError;
-use holdfast_core::verity::{self, SLOT_SALT};
-use holdfast_core::wire::{Request, SlotPart};
 use holdfast_linux::direct::{Direct, Writer};
-use holdfast_linux::init_socket::{InitError, InitSocket};
-use holdfast_linux::{PathError, file};
+use holdfast_linux::init_socket::InitSocket;
+use holdfast_linux::file;
+use holdfast_release::{Release, Target};
+use holdfast_sandbox::component::Stored;
+use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::Running;
+use holdfast_sandbox::package::{HEADER_BYTES, Header};
+use holdfast_sandbox::policy::APP_STORE_DIRECTORY;
+use holdfast_sandbox::verity::{self, SLOT_SALT};
+use holdfast_sandbox::wire::{UpdateRequest, SlotPart};
+use holdfast_types::ComponentId;
+use holdfast_types::chain;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
-/// Why a release was not installed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum InstallError {
-    #[error(transparent)]
-    Init(#[from] InitError),
-    #[error(transparent)]
-    Path(#[from] PathError),
-    #[error(transparent)]
-    Uplink(#[from] UplinkError),
-    #[error(transparent)]
-    Keep(#[from] KeepError),
-    #[error("it has no hashes")]
-    NoHash,
-    #[error("the server does not have it")]
-    Missing,
-    #[error("it ends after {0} bytes")]
-    Short(u64),
-    #[error("the {part} of the other slot has no room for its {bytes} bytes")]
-    Room { part: &'static str, bytes: u64 },
-    #[error("the medium has something else than was released")]
-    OtherBytes,
-    #[error("the slot that runs has something else than its hashes say; nothing of it is used")]
-    Held,
-    #[error(transparent)]
-    Unlike(#[from] Unlike),
-    #[error("the hashes of its blocks that came are not those of its root hash")]
-    Leaves,
-    #[error(transparent)]
-    Delta(#[from] DeltaError),
-    #[error("the delta is not the file that was released")]
-    OtherDelta,
-    #[error(
-        "it costs {bytes} bytes and one release may cost {most} here: it waits for a card, or for a smaller step"
-    )]
-    Costs { bytes: u64, most: u64 },
-    #[error("its root hash is not the one that was released")]
-    RootHash,
-    #[error("the package {0}")]
-    Package(PackageError),
-    #[error("the {0} in its header is not the one that was released")]
-    Differs(&'static str),
-}
-
-impl InstallError {
-    /// True when the bytes were those that were released, and can never be used.
-    pub(crate) fn is_conclusive(&self) -> bool {
-        matches!(self, Self::Room { .. } | Self::RootHash | Self::Package(_) | Self::Differs(_))
-    }
-}
-
 /// The parts of the other slot, which is not to be booted from then on.
 pub(crate) fn open_slot(
-    init: &mut InitSocket,
+    init: &mut InitSocket<UpdateRequest>,
     target: &Target,
     release: &Release,
 ) -> Result<(Direct, Direct), InstallError> {
-    init.tell(&Request::Announce)?;
+    init.tell(UpdateRequest::Announce)?;
     let mut open = |part: SlotPart, bytes: u64| {
-        let descriptor = init.tell(&Request::OtherSlot(part))?;
+        let descriptor = init.tell(UpdateRequest::OtherSlot(part))?;
         let descriptor = descriptor.ok_or(InstallError::Room { part: part.name(), bytes })?;
         let mut opened = Direct::from_descriptor(descriptor, part.name());
         if opened.length()? < bytes {

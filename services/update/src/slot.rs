@@ -1,14 +1,14 @@
 //! Fetching a slot: what the running one has of it is taken from there.
 
-use crate::install::InstallError;
-use holdfast_core::package::{HEADER_BYTES, Header};
-use holdfast_core::release::{Release, Target};
-use holdfast_core::update::Running;
-use holdfast_core::update::reuse::{self, CHUNK_BYTES, CHUNK_HASH_BYTES, Run};
-use holdfast_core::verity::{self, BLOCK_BYTES, DIGEST_BYTES};
-use holdfast_core::wire::{Request, SlotPart};
+use crate::install_error::InstallError;
 use holdfast_linux::direct::Direct;
 use holdfast_linux::init_socket::InitSocket;
+use holdfast_release::reuse::{self, CHUNK_BYTES, CHUNK_HASH_BYTES, Run};
+use holdfast_release::{Release, Target};
+use holdfast_sandbox::held::Running;
+use holdfast_sandbox::package::{HEADER_BYTES, Header};
+use holdfast_sandbox::verity::{self, BLOCK_BYTES, DIGEST_BYTES};
+use holdfast_sandbox::wire::{UpdateRequest, SlotPart};
 
 /// The slot that runs.
 #[derive(Debug)]
@@ -52,9 +52,9 @@ fn wide(number: usize) -> u64 {
 }
 
 impl Old {
-    pub(crate) fn open(init: &mut InitSocket) -> Result<Self, InstallError> {
+    pub(crate) fn open(init: &mut InitSocket<UpdateRequest>) -> Result<Self, InstallError> {
         let mut open = |part: SlotPart| {
-            let descriptor = init.tell(&Request::RunningSlot(part))?.ok_or(InstallError::NoHash)?;
+            let descriptor = init.tell(UpdateRequest::RunningSlot(part))?.ok_or(InstallError::NoHash)?;
             Ok::<_, InstallError>(Direct::from_descriptor(descriptor, part.name()))
         };
         let (mut boot, root) = (open(SlotPart::Boot)?, open(SlotPart::Root)?);

@@ -1,12 +1,12 @@
 //! What the agent keeps on `state`. Each file is replaced whole; a damaged one is said and counts as none.
 
-use holdfast_core::encoding::EncodingError;
-use holdfast_core::log_line::chain;
-use holdfast_core::policy::STATE_DIRECTORY;
-use holdfast_core::release::Repository;
-use holdfast_core::release::client::Trusted;
-use holdfast_core::update::Memory;
 use holdfast_linux::{PathError, file};
+use holdfast_release::Memory;
+use holdfast_release::Repository;
+use holdfast_release::client::Trusted;
+use holdfast_sandbox::policy::STATE_DIRECTORY;
+use holdfast_types::chain;
+use holdfast_types::encoding::EncodingError;
 use std::path::{Path, PathBuf};
 
 /// Why something was not kept.

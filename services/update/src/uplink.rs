@@ -1,9 +1,9 @@
 //! Files from repositories, by way of `uplink`.
 
-use holdfast_core::update::fetch::{Answer, Fetch, FetchError, MAX_ANSWER_BYTES};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::{PathError, channel};
+use holdfast_release::fetch::{Answer, Fetch, FetchError, MAX_ANSWER_BYTES};
 use std::io;
 use std::os::fd::OwnedFd;
 

@@ -1,11 +1,11 @@
 //! HTTPS servers, and one file of them.
 
-use holdfast_core::log_line::chain;
-use holdfast_core::release::Repository;
-use holdfast_core::update::config::UplinkConfig;
-use holdfast_core::update::fetch::{Fetch, PIECE_BYTES};
-use holdfast_core::update::pace::{self, Budget};
 use holdfast_linux::clock::monotonic_ms;
+use holdfast_release::Repository;
+use holdfast_release::config::UplinkConfig;
+use holdfast_release::fetch::{Fetch, PIECE_BYTES};
+use holdfast_release::pace::{self, Budget};
+use holdfast_types::chain;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;

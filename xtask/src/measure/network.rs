@@ -4,16 +4,16 @@
 //! only their ratio means anything: the best of several rounds each, one processor for each guest.
 
 use super::guest::{BOOT, captured, milliseconds, number, whole};
-use crate::test_programs;
-use anyhow::{Context, Result, ensure};
-use holdfast_builder::development_keys;
 use holdfast_builder::image::{Built, ImageBuilder};
+use holdfast_builder::development_keys;
+use crate::test_programs;
 use holdfast_builder::workspace::{self, Workspace};
-use holdfast_core::component::{self, ComponentList, Service};
-use holdfast_core::policy::system_calls::SystemCalls;
-use holdfast_core::policy::{self, ServiceGrants};
+use anyhow::{Context, Result, ensure};
 use holdfast_images::variant;
 use holdfast_qemu::machine::{Guest, Machine, Network};
+use holdfast_sandbox::component::{self, ComponentList, Service};
+use holdfast_sandbox::policy::system_calls::SystemCalls;
+use holdfast_sandbox::policy::{self, ServiceGrants};
 use serde::Serialize;
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};

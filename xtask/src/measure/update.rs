@@ -2,23 +2,23 @@
 //! agents; bytes written.
 
 use super::guest::{BOOT, whole};
-use anyhow::{Context, Result, ensure};
 use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::kernel::{self, Purpose};
 use holdfast_builder::workspace::{self, Workspace};
 use holdfast_builder::{development_keys, host};
-use holdfast_core::component::{self, ComponentList};
-use holdfast_core::release::metadata::Role;
-use holdfast_core::update::config::{UPDATE_FILE, UpdateConfig};
-use holdfast_core::update::reuse::{self, CHUNK_BYTES, Run};
-use holdfast_core::verity::{self, BLOCK_BYTES, DIGEST_BYTES};
+use anyhow::{Context, Result, ensure};
 use holdfast_images::board::Board;
 use holdfast_images::root::Root;
 use holdfast_images::{sha256, variant};
 use holdfast_qemu::machine::{Machine, Network};
 use holdfast_qemu::relay::relay_command;
 use holdfast_qemu::web_server::{self, WebServer};
+use holdfast_release::config::{UPDATE_FILE, UpdateConfig};
+use holdfast_release::metadata::Role;
+use holdfast_release::reuse::{self, CHUNK_BYTES, Run};
 use holdfast_repository::{Lifetimes, Released, Repository, Roles, delta, of_image};
+use holdfast_sandbox::component::{self, ComponentList};
+use holdfast_sandbox::verity::{self, BLOCK_BYTES, DIGEST_BYTES};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write;

@@ -1,16 +1,18 @@
 //! The stage `reference-client`: what we publish, seen by TUF's own client.
 
 use super::stage_log::StageLog;
-use super::test_run::{Counts, TestRun};
 use super::tools;
-use anyhow::{Context, Result, ensure};
+use super::test_run::{Counts, TestRun};
 use holdfast_builder::workspace;
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::package::Version;
-use holdfast_core::release::metadata::{Role, sha256};
-use holdfast_core::release::{Component, Release};
+use anyhow::{Context, Result, ensure};
 use holdfast_images::key::PrivateKey;
+use holdfast_release::Release;
+use holdfast_release::metadata::Role;
 use holdfast_repository::{Lifetimes, Repository, Roles};
+use holdfast_sandbox::held::Component;
+use holdfast_types::ComponentId;
+use holdfast_types::Version;
+use holdfast_types::hex::sha256;
 use std::path::Path;
 use std::process::Command;
 

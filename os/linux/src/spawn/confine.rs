@@ -1,9 +1,12 @@
 //! Everything between the component's fork and its `execve`, in an order that never needs a
 //! privilege that was given up before.
 
-use super::{Command, Program, Refused, Step, at, close_range, duplicate, last_errno};
+use super::command::{Command, Program};
+use super::descriptors::{close_range, duplicate};
+use super::step::{Refused, Step, at};
+use crate::errno::last_errno;
 use crate::landlock;
-use holdfast_core::policy::Root;
+use holdfast_sandbox::policy::Root;
 use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;

@@ -10,77 +10,34 @@
 //! Every step that fails is reported through a pipe that `execve` closes, so that the caller knows
 //! whether the program itself was started. The order of the steps is the security argument.
 
+mod command;
 mod confine;
+mod descriptors;
 mod root;
+mod step;
 mod stub;
 
-use crate::channel::{self, NotifyPath};
+use crate::channel;
+use crate::child::clone;
 use crate::clock::monotonic_ms;
-use crate::network_namespace::NetworkNamespace;
+use crate::errno::errno;
 use crate::poll::Poll;
-use crate::seccomp::Filters;
-use holdfast_core::policy::{Network, Plan, Root, ended_first};
+use command::Program;
+pub use command::{Command, Notify};
+use holdfast_sandbox::policy::{Network, Root, ended_first};
 use linux_raw_sys::general::{
     CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS,
-    CLONE_VFORK, clone_args,
 };
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 pub use rustix::process::Pid;
 use rustix::process::{Signal, kill_process};
-use std::ffi::CString;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use step::{Refused, Step, at};
 
 /// Where a process says how soon it is ended when there is no memory left; its children begin with the same.
 const ADJUSTMENT: &str = "/proc/self/oom_score_adj";
-
-/// A component to start.
-#[derive(Debug)]
-pub struct Command<'a> {
-    /// What it is given.
-    pub plan: &'a Plan,
-    /// The whole environment, as `KEY=value`.
-    pub environment: Vec<CString>,
-    /// Uid and gid.
-    pub uid: u32,
-    /// Standard input.
-    pub input: BorrowedFd<'a>,
-    /// Standard output.
-    pub output: BorrowedFd<'a>,
-    /// Standard error.
-    pub error: BorrowedFd<'a>,
-    /// Descriptors handed over from number 3 on.
-    pub descriptors: Vec<BorrowedFd<'a>>,
-    /// Detached mounts for those of the plan's mounts that exist outside of the component, by
-    /// their targets.
-    pub trees: Vec<(&'a str, OwnedFd)>,
-    /// The network namespace it joins, where its plan has grants.
-    pub network: Option<&'a NetworkNamespace>,
-    /// Directory of the control group it is born in.
-    pub cgroup: BorrowedFd<'a>,
-    /// Pipe for the raw wait status of the program, four bytes in native order.
-    pub status: BorrowedFd<'a>,
-    /// How it says that it is ready and alive, if it does.
-    pub notify: Option<Notify<'a>>,
-    /// System calls of the program and of the stub.
-    pub filters: Filters<'a>,
-    /// It stops in front of its program until a debugger lets it go on. Whether the program itself can be
-    /// executed is then not told.
-    pub held: bool,
-    /// Milliseconds until the program itself must run.
-    pub within_ms: u64,
-}
-
-/// The way of a component's `sd_notify` datagrams: its stub receives them, and hands on what they say.
-#[derive(Debug, Clone, Copy)]
-pub struct Notify<'a> {
-    /// Where the stub listens.
-    pub path: &'a NotifyPath,
-    /// Pipe for one byte of each datagram: `holdfast_core::notify::Notification::to_byte`.
-    pub signs: BorrowedFd<'a>,
-}
 
 /// Why a component was not started.
 #[derive(Debug, thiserror::Error)]
@@ -106,72 +63,6 @@ pub enum SpawnError {
         #[source]
         source: io::Error,
     },
-}
-
-/// Which step failed, as the report pipe names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Step {
-    Session,
-    EndedFirst,
-    Notify,
-    Network,
-    Root,
-    Fork,
-    StubDescriptors,
-    StubPrivileges,
-    StubSeccomp,
-    Signals,
-    Descriptors,
-    Limits,
-    Directory,
-    Ids,
-    Capabilities,
-    NoNewPrivileges,
-    Memory,
-    Landlock,
-    Hold,
-    Seccomp,
-    Execute,
-}
-
-impl Step {
-    const ALL: [(Self, &'static str); 21] = [
-        (Self::Session, "start a session"),
-        (Self::EndedFirst, "say who is ended first"),
-        (Self::Notify, "bind the notify socket"),
-        (Self::Network, "join the network namespace"),
-        (Self::Root, "build the root"),
-        (Self::Fork, "fork"),
-        (Self::StubDescriptors, "arrange the stub's descriptors"),
-        (Self::StubPrivileges, "drop the stub's privileges"),
-        (Self::StubSeccomp, "restrict the stub's system calls"),
-        (Self::Signals, "reset the signals"),
-        (Self::Descriptors, "arrange the descriptors"),
-        (Self::Limits, "set the limits"),
-        (Self::Directory, "change to the root directory"),
-        (Self::Ids, "set the ids"),
-        (Self::Capabilities, "set the capabilities"),
-        (Self::NoNewPrivileges, "set no_new_privs"),
-        (Self::Memory, "forbid writable code"),
-        (Self::Landlock, "restrict the files"),
-        (Self::Hold, "wait for a debugger"),
-        (Self::Seccomp, "restrict the system calls"),
-        (Self::Execute, "execute"),
-    ];
-
-    fn words(number: u8) -> &'static str {
-        let found = Self::ALL.iter().find(|(step, _)| *step as u8 == number);
-        found.map_or("prepare", |(_, words)| words)
-    }
-}
-
-/// A step that the kernel refused.
-type Refused = (Step, Errno);
-
-/// Names the step of an operation that failed.
-fn at<E: Into<Errno>>(step: Step) -> impl FnOnce(E) -> Refused {
-    move |error| (step, error.into())
 }
 
 /// Starts the program and returns the pid of its stub once the kernel has replaced the child by
@@ -213,81 +104,6 @@ pub fn spawn(command: &Command<'_>) -> Result<Pid, SpawnError> {
 /// There is no such process.
 pub fn terminate(pid: Pid) -> io::Result<()> {
     Ok(kill_process(pid, Signal::TERM)?)
-}
-
-/// Has a copy of this process do something, with everything that this one has open, and end. It is reaped like every other
-/// child. `act` must not wait for long.
-///
-/// # Errors
-/// There is no process to be had.
-pub fn in_a_child(act: impl FnOnce()) -> io::Result<()> {
-    in_child_with(CLONE_CLEAR_SIGHAND, act)
-}
-
-/// As [`in_a_child`], and waits until it has ended. `act` must not wait at all.
-///
-/// # Errors
-/// There is no process to be had.
-pub(crate) fn in_a_child_until_its_end(act: impl FnOnce()) -> io::Result<()> {
-    in_child_with(CLONE_CLEAR_SIGHAND | u64::from(CLONE_VFORK), act)
-}
-
-fn in_child_with(flags: u64, act: impl FnOnce()) -> io::Result<()> {
-    if clone(flags, None)?.is_none() {
-        act();
-        // SAFETY: ends the child at once, without running anything of its parent's.
-        unsafe { libc::_exit(0) }
-    }
-    Ok(())
-}
-
-/// Exit code of a child that has panicked before it was another program.
-pub const CHILD_PANICKED: i32 = 126;
-
-/// True in every copy of this process that [`clone`] has made.
-static IS_CHILD: AtomicBool = AtomicBool::new(false);
-
-/// Ends a child of [`clone`] at once: nothing of what its parent does at its own end is done by it.
-pub(crate) fn end_if_child() {
-    if IS_CHILD.load(Ordering::Relaxed) {
-        // SAFETY: ends the child at once, without running anything of its parent's.
-        unsafe { libc::_exit(CHILD_PANICKED) }
-    }
-}
-
-/// A copy of this process; `None` in the copy.
-fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>, Errno> {
-    let args = clone_args {
-        flags,
-        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
-        cgroup: cgroup.map_or(0, |cgroup| u64::from(cgroup.as_raw_fd().unsigned_abs())),
-        pidfd: 0,
-        child_tid: 0,
-        parent_tid: 0,
-        stack: 0,
-        stack_size: 0,
-        tls: 0,
-        set_tid: 0,
-        set_tid_size: 0,
-    };
-    // SAFETY: the arguments have the layout and size that clone3(2) demands. Without CLONE_VM the
-    // child has a copy of this process, which has a single thread (init never makes another, and
-    // neither does a stub), so no lock can be held in it.
-    //
-    // The C library does not learn of it and still takes the parent's number for this thread's, 1. It uses that
-    // in `raise` and `abort` alone, which a panic does not come to ([`end_if_child`]). Where something else aborts, it
-    // sends its signal to number 1: to itself in a new process namespace, to its stub, which forwards it,
-    // or to init, for which the kernel drops it (`SIGNAL_UNKILLABLE`); then `abort` ends the child by a fault.
-    let result =
-        unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<clone_args>()) };
-    match i32::try_from(result) {
-        Ok(0) => {
-            IS_CHILD.store(true, Ordering::Relaxed);
-            Ok(None)
-        }
-        Ok(pid) => Pid::from_raw(pid).map(Some).ok_or_else(last_errno),
-        Err(_) => Err(last_errno()),
-    }
 }
 
 /// Everything in the first child: the root, the second child, and then the life of a stub.
@@ -362,64 +178,6 @@ fn outcome(report: &OwnedFd, within_ms: u64) -> Result<(), SpawnError> {
         poll.add(report);
         poll.wait(left).map_err(SpawnError::Report)?;
     }
-}
-
-/// The strings of `execve`, ready before the first clone.
-struct Program {
-    path: CString,
-    arguments: Vec<CString>,
-    environment: Vec<CString>,
-}
-
-impl Program {
-    fn new(command: &Command<'_>) -> Result<Self, SpawnError> {
-        let path = CString::new(command.plan.program.as_str())?;
-        let mut arguments = vec![path.clone()];
-        for argument in &command.plan.args {
-            arguments.push(CString::new(argument.as_str())?);
-        }
-        Ok(Self { path, arguments, environment: command.environment.clone() })
-    }
-
-    /// Replaces this process; returns only why it could not.
-    fn execute(&self) -> Errno {
-        let argv = pointers(&self.arguments);
-        let envp = pointers(&self.environment);
-        // SAFETY: `argv` and `envp` are arrays of pointers to NUL-terminated strings that outlive
-        // this call, each closed by a null pointer.
-        unsafe { libc::execve(self.path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-        last_errno()
-    }
-}
-
-/// Pointers to the strings, closed by a null pointer, as execve(2) wants them.
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
-}
-
-fn last_errno() -> Errno {
-    errno(&io::Error::last_os_error())
-}
-
-fn errno(error: &io::Error) -> Errno {
-    Errno::from_io_error(error).unwrap_or(Errno::IO)
-}
-
-/// `dup3` to a number, whoever owned it before.
-fn duplicate(from: RawFd, to: RawFd, flags: libc::c_int) -> Result<(), Errno> {
-    // SAFETY: plain numbers go in; what `to` was before is this child's copy, used by nobody.
-    if unsafe { libc::dup3(from, to, flags) } < 0 { Err(last_errno()) } else { Ok(()) }
-}
-
-/// Closes every descriptor from `first` to `last`; none when `last` is below `first`.
-fn close_range(first: RawFd, last: RawFd) -> Result<(), Errno> {
-    if last < first {
-        return Ok(());
-    }
-    // SAFETY: closes descriptors of this child alone; callers use none of them after this and have
-    // forgotten their owners.
-    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    if closed == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
 #[cfg(test)]

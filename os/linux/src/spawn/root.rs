@@ -4,7 +4,7 @@
 //! detached trees from init, and goes into directories that were made here a moment ago.
 
 use crate::mount::{set_attributes, temporary};
-use holdfast_core::policy::{APP_DIRECTORY, Mount, Source};
+use holdfast_sandbox::policy::{APP_DIRECTORY, Mount, Source};
 use rustix::fd::OwnedFd;
 use rustix::fs::{CWD, FileType, Mode, makedev, mkdirat, mknodat, symlinkat};
 use rustix::io::Errno;

@@ -10,9 +10,12 @@
 //! that has it wait has lost its own stub: nobody hears, reaps or asks it any more, and init ends
 //! both when it misses its watchdog or is to stop. Of a datagram, init gets one byte.
 
+use super::command::Command;
 use super::confine::drop_privileges;
-use super::{Command, Refused, Step, at, close_range, duplicate, last_errno};
-use holdfast_core::notify::{self, MAX_DATAGRAM_BYTES};
+use super::descriptors::{close_range, duplicate};
+use super::step::{Refused, Step, at};
+use crate::errno::last_errno;
+use holdfast_sandbox::notify::{self, MAX_DATAGRAM_BYTES};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;

@@ -5,8 +5,7 @@
 //! reads, writes and closes it; the bus is behind another pair of sockets, over which come bytes and nothing else. A
 //! thread that waits is the app's loss: it is one of the app's few connections.
 
-use super::MAX_CONNECTIONS;
-use holdfast_core::wire::Listener;
+use holdfast_sandbox::wire::Listener;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -18,6 +17,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
+/// Connections that an app may have at once.
+pub(super) const MAX_CONNECTIONS: usize = 2;
 /// A thread's stack.
 const STACK_BYTES: usize = 64 * 1024;
 /// Bytes that are handed on at once.
@@ -149,7 +150,7 @@ fn relay(app: &UnixStream, bus: &UnixStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_core::app_manifest::UpdateAccess;
+    use holdfast_sandbox::app_manifest::UpdateAccess;
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
@@ -188,7 +189,7 @@ mod tests {
         // A third waits, with a descriptor that it has closed itself when a place is free.
         let hostile = call();
         let (full, _peer) = lingering();
-        holdfast_linux::channel::send_with(&hostile, b"x", full.as_fd()).unwrap();
+        holdfast_linux::channel::send_with(&hostile, b"x", &[full.as_fd()]).unwrap();
         drop(full);
         drop(first);
         let mut nothing_comes = taken();

@@ -7,11 +7,11 @@ use crate::harness::partitions::{edited, on_partition, put};
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check, checks};
 use anyhow::{Context, Result, ensure};
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::clock::TimeFloor;
-use holdfast_core::component;
-use holdfast_core::identity::{self, IdentityTable};
-use holdfast_core::package::Header;
+use holdfast_types::ComponentId;
+use holdfast_lifecycle::clock::TimeFloor;
+use holdfast_sandbox::component;
+use holdfast_lifecycle::identity::{self, IdentityTable};
+use holdfast_sandbox::package::Header;
 use holdfast_images::key::PrivateKey;
 use holdfast_images::{append, ext4, package, show};
 use holdfast_qemu::machine::{Guest, Machine};
@@ -89,7 +89,7 @@ fn components_are_started_and_stopped_by_name(guest: &mut Guest) -> Result<()> {
     guest.wait("init: hello started", BOOT)?;
     let line = status(guest, "hello")?;
     ensure!(line.contains("restarts=2") && line.contains("last=Some(15)"), "{line}");
-    ensure!(guest.probe.ask("stop nobody", ANSWER)? == "Unknown");
+    ensure!(guest.probe.ask("stop nobody", ANSWER)? == "NotFound");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::harness::scratch::Scratch;
 use crate::harness::stager::{self, Release};
 use crate::harness::suite::{Suite, named};
 use anyhow::{Context, Result, ensure};
-use holdfast_core::slots::{self, BootState, Phase, Slot, SlotState};
+use holdfast_lifecycle::slots::{self, BootState, Phase, Slot, SlotState};
 use holdfast_images::boot_loader::script::halt;
 use holdfast_images::disk::{Layout, SECTOR_BYTES};
 use holdfast_images::{show, variant};

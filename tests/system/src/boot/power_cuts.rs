@@ -3,7 +3,7 @@
 //!
 //! The cycle is run once by real guests whose every write QEMU logs; the boot loader's saves are
 //! among them. From that log, disks are made as a cut would leave them. Each is judged by the logic
-//! of `os/core`, and some are booted.
+//! of `os/lifecycle`, and some are booted.
 //!
 //! An SD card has no flush that the boot loader or the kernel could ask for: what it has
 //! acknowledged it keeps. The model here is harsher: of the last [`WINDOW`] writes since a flush any
@@ -15,9 +15,9 @@ use crate::harness::scratch::Scratch;
 use crate::harness::stager::{self, Release};
 use crate::harness::suite::{Suite, check, checks};
 use anyhow::{Context, Result, bail, ensure};
-use holdfast_core::slots::{BootState, COPY_BYTES, Choice, Copies, Slot};
 use holdfast_images::disk::Layout;
 use holdfast_images::show;
+use holdfast_lifecycle::slots::{BootState, COPY_BYTES, Choice, Copies, Slot};
 use holdfast_qemu::machine::{Guest, Machine};
 use holdfast_qemu::write_log::Step;
 use std::collections::HashMap;

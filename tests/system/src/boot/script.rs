@@ -8,9 +8,9 @@ use crate::harness::guest::BOOT;
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};
-use holdfast_core::slots::{self, BootState, Choice, Slot, SlotState, TRIES};
 use holdfast_images::boot_loader::script::halt;
 use holdfast_images::show;
+use holdfast_lifecycle::slots::{self, BootState, Choice, Slot, SlotState, TRIES};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 

@@ -7,10 +7,10 @@ use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode, DeviceTreeProperty};
-use holdfast_core::slots::{self, BootState, COPY_BYTES, Slot};
 use holdfast_images::boot::{self, BootSigningKey, signature};
 use holdfast_images::boot_loader::script::halt;
 use holdfast_images::{build, sha256, show};
+use holdfast_lifecycle::slots::{self, BootState, COPY_BYTES, Slot};
 use holdfast_qemu::machine::{Guest, Machine, Rom};
 use std::fs;
 use std::io::{Seek, SeekFrom, Write};
@@ -462,7 +462,7 @@ fn u_boots_own_bytes_of_the_boot_state_are_ours(image: &Path) -> Result<()> {
     let (_, next) = BootState::factory().choose();
     ensure!(first == Some(&slots::copy(&BootState::factory(), 1)[..]), "the older copy changed");
     ensure!(second == Some(&slots::copy(&next, 2)[..]), "U-Boot wrote {second:?}");
-    let kept = include_bytes!("../../../../os/core/src/slots/u-boot-saved.bin");
+    let kept = include_bytes!("../../../../os/lifecycle/src/slots/u-boot-saved.bin");
     ensure!(second == Some(&kept[..]), "the codec's tests keep other bytes");
     Ok(())
 }

@@ -73,7 +73,7 @@ impl Scratch {
             fs::write(build::rom_path(&self.path), rom)?;
         }
         let mut file = File::options().write(true).open(&self.path)?;
-        Ok(disk::write_boot_loader(&mut file, &self.path, &loader)?)
+        Ok(loader.write_in_front(&mut file, &self.path)?)
     }
 
     /// A guest on a copy of it.

@@ -3,9 +3,9 @@
 //! there.
 
 use anyhow::{Context, Result};
-use holdfast_core::slots::{BootState, Copies, Slot};
 use holdfast_images::disk::Layout;
 use holdfast_images::show;
+use holdfast_lifecycle::slots::{BootState, Copies, Slot};
 use holdfast_qemu::write_log::Step;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -48,7 +48,7 @@ pub(crate) fn steps(disk: &Path, running: Slot, release: &Release) -> Result<Vec
 fn save(layout: &Layout, copies: &mut Copies, state: &BootState) -> Result<Step> {
     let (index, bytes) = copies.save(state);
     let at = *layout.boot_state_copies()?.get(index).context("no such copy")?;
-    let saved = holdfast_core::slots::read_copy(&bytes);
+    let saved = holdfast_lifecycle::slots::read_copy(&bytes);
     *copies.copies.get_mut(index).context("no such copy")? = saved;
     Ok(Step::Write { at, bytes: bytes.to_vec() })
 }

@@ -5,7 +5,7 @@ use crate::harness::guest::{BOOT, WAIT, once_more};
 use crate::harness::suite::{Needs, Suite, check};
 use crate::network::world::{LEASED, machine, replug, usual_world};
 use anyhow::{Result, ensure};
-use holdfast_core::network::config::{Addressing, Interface, NetworkConfig};
+use holdfast_networking::config::{Addressing, Interface, NetworkConfig};
 use holdfast_images::root::Root;
 use holdfast_images::variant;
 use holdfast_qemu::machine::{Guest, Machine};

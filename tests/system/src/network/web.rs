@@ -6,11 +6,11 @@ use crate::harness::packages::with_files_of;
 use crate::harness::suite::{Suite, check};
 use crate::network::world::usual_world;
 use anyhow::{Context, Result};
-use holdfast_core::app_manifest::ComponentId;
 use holdfast_qemu::machine::{Guest, Machine, Network};
 use holdfast_qemu::peer::Answer;
 use holdfast_qemu::relay::relay_command;
 use holdfast_qemu::web_server::{Authority, WebAnswer, WebServer};
+use holdfast_types::ComponentId;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 /// The component id of examples/web-client.

@@ -8,13 +8,14 @@ use crate::harness::guest::BOOT;
 use crate::harness::suite::{Suite, check, checks};
 use crate::update::scene::{Scene, WAIT, floor_of_clock, now, with_foreign_kernel};
 use anyhow::{Context, Result, ensure};
-use holdfast_core::app_manifest::ComponentId;
-use holdfast_core::release::Component;
-use holdfast_core::release::metadata::{self, Key, Role, Signature, Timestamp, hex};
 use holdfast_images::key::PrivateKey;
 use holdfast_qemu::machine::{Guest, Machine};
 use holdfast_qemu::web_server::{Authority, WebAnswer, WebRequest};
+use holdfast_release::metadata::{self, Key, Role, Signature, Timestamp};
 use holdfast_repository::{Lifetimes, Released, Repository, Roles};
+use holdfast_sandbox::held::Component;
+use holdfast_types::ComponentId;
+use holdfast_types::hex::hex;
 use std::fs;
 use std::time::Duration;
 
@@ -201,7 +202,7 @@ fn update_attack_key_compromise_below_threshold(siege: &mut Siege) -> Result<()>
     let signed = |value: serde_json::Value| signed_by(&stolen, value);
     let of = |bytes: &[u8], version: u64| {
         serde_json::json!({ "version": version, "length": bytes.len(),
-                            "hashes": { "sha256": metadata::sha256(bytes) } })
+                            "hashes": { "sha256": holdfast_types::hex::sha256(bytes) } })
     };
     let version = serde_json::from_slice::<serde_json::Value>(&targets)?
         .pointer("/signed/version")

@@ -7,9 +7,9 @@ use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};
 use crate::update::scene::{AGENT, Scene, WAIT, with_foreign_kernel};
 use anyhow::{Context, Result, ensure};
-use holdfast_core::update::config::{UPDATE_FILE, UPLINK_FILE, UpdateConfig, UplinkConfig};
 use holdfast_images::{root, show, variant};
 use holdfast_qemu::web_server::WebAnswer;
+use holdfast_release::config::{UPDATE_FILE, UPLINK_FILE, UpdateConfig, UplinkConfig};
 use holdfast_repository::{Released, of_image, of_package};
 use std::fs;
 

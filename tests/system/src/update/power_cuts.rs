@@ -10,16 +10,16 @@ use crate::harness::stager::Release;
 use crate::harness::suite::{Needs, Suite, checks};
 use crate::update::scene::{Scene, WAIT};
 use anyhow::{Context, Result, ensure};
-use holdfast_core::component::Stored;
-use holdfast_core::identity::{self, IdentityTable};
-use holdfast_core::release::client::{Client, Trusted};
-use holdfast_core::slots::{Floor, Slot};
-use holdfast_core::superblock;
-use holdfast_core::update::Memory;
-use holdfast_core::update::config::root_file;
 use holdfast_images::root;
 use holdfast_images::{package, show};
+use holdfast_lifecycle::identity::{self, IdentityTable};
+use holdfast_lifecycle::slots::{Floor, Slot};
+use holdfast_lifecycle::superblock;
 use holdfast_qemu::machine::Machine;
+use holdfast_release::Memory;
+use holdfast_release::client::{Client, Trusted};
+use holdfast_release::config::root_file;
+use holdfast_sandbox::component::Stored;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -102,7 +102,7 @@ fn no_cut_of_an_update_costs_the_trusted_state_or_an_app(updates: &mut Updates) 
     let data = show::read_root(&updates.scene.image())?;
     let agent = "/usr/lib/holdfast/services/update";
     let root_of = |name| root::read_file(&data, &format!("{agent}/{}", root_file(name)));
-    let os_root = root_of(holdfast_core::release::Repository::Os)?;
+    let os_root = root_of(holdfast_release::Repository::Os)?;
     let id = hello()?;
     let state: Vec<String> = ["/services/update/os.trusted", "/services/update/memory"]
         .map(str::to_owned)

@@ -8,12 +8,12 @@ use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};
 use crate::update::scene::{Scene, WAIT, now};
 use anyhow::{Context, Result, ensure};
-use holdfast_core::release::Repository as Name;
-use holdfast_core::reset::{Order, Partitions};
-use holdfast_core::slots::Status;
 use holdfast_images::disk::Layout;
+use holdfast_lifecycle::slots::Status;
 use holdfast_qemu::machine::Machine;
+use holdfast_release::Repository as Name;
 use holdfast_repository::Repository;
+use holdfast_sandbox::reset_order::{Order, Partitions};
 use std::fs;
 use std::path::{Path, PathBuf};
 

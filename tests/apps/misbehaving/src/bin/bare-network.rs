@@ -1,8 +1,8 @@
 //! Gives `eth0` an address and nothing else: a network without namespaces, links and a firewall, which
 //! `measure` compares ours with. QEMU's user network forwards to this address.
 
-use holdfast_core::network::route::{self, Event};
 use holdfast_linux::netlink::NetlinkSocket;
+use holdfast_networking::route::{self, Event};
 use holdfast_test_apps::notify;
 use std::error::Error;
 use std::net::Ipv4Addr;

@@ -4,10 +4,12 @@
 //! the right to read about other processes, and a socket over which it may ask init to end the
 //! system.
 
-use holdfast_core::network::status::{MAX_MESSAGE_BYTES, NetworkStatus};
-use holdfast_core::wire::{self, Reply, Request};
 use holdfast_linux::init_socket::InitSocket;
 use holdfast_linux::{channel, clock};
+use holdfast_networking::status::{MAX_MESSAGE_BYTES, NetworkStatus};
+use holdfast_sandbox::wire::{
+    self, ClockRequest, EndRequest, ManageRequest, Reply, Request, StatusRequest,
+};
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType, bind, recv, socket};
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -62,14 +64,14 @@ fn answer(command: &str) -> Answer {
         "clocks" => clocks(),
         "random" => random(),
         "year-2040" => year_2040(),
-        "reboot" => ask_init(&Request::Reboot),
-        "power-off" => ask_init(&Request::PowerOff),
-        "start" => ask_init(&Request::Start(argument.to_owned())),
-        "stop" => ask_init(&Request::Stop(argument.to_owned())),
-        "restart" => ask_init(&Request::Restart(argument.to_owned())),
+        "reboot" => ask_init(&Request::End(EndRequest::Reboot)),
+        "power-off" => ask_init(&Request::End(EndRequest::PowerOff)),
+        "start" => ask_init(&Request::Manage(ManageRequest::Start(argument.to_owned()))),
+        "stop" => ask_init(&Request::Manage(ManageRequest::Stop(argument.to_owned()))),
+        "restart" => ask_init(&Request::Manage(ManageRequest::Restart(argument.to_owned()))),
         "status" => status(),
-        "clock" => ask_init(&Request::Clock),
-        "claim" => ask_init(&Request::SetClock(argument.parse()?)),
+        "clock" => ask_init(&Request::Status(StatusRequest::Clock)),
+        "claim" => ask_init(&Request::Clock(ClockRequest::Behind(argument.parse()?))),
         "answer-times" => answer_times(argument.parse()?),
         "network" => network(),
         "send-descriptor" => send_descriptor(),
@@ -176,8 +178,8 @@ fn exchange(request: &Request) -> Result<Reply, Box<dyn Error>> {
     Ok(exchange_with(request)?.0)
 }
 
-fn exchange_with(request: &Request) -> Result<(Reply, Option<OwnedFd>), Box<dyn Error>> {
-    Ok(InitSocket::from_environment()?.ask(request)?)
+fn exchange_with(request: &Request) -> Result<(Reply, Vec<OwnedFd>), Box<dyn Error>> {
+    Ok(InitSocket::<Request>::from_environment()?.ask(request.clone())?)
 }
 
 /// What becomes of a descriptor that is sent to init.
@@ -185,7 +187,7 @@ fn send_descriptor() -> Answer {
     let sent = |variable: &str| -> Answer {
         let way = channel::handed_over(std::env::var(variable)?.parse()?)?;
         let null = File::open("/dev/null")?;
-        Ok(match channel::send_with(&way, b"x", null.as_fd()) {
+        Ok(match channel::send_with(&way, b"x", &[null.as_fd()]) {
             Ok(()) => "succeeded".to_owned(),
             Err(error) => format!("errno {}", error.raw_os_error().unwrap_or_default()),
         })
@@ -196,8 +198,8 @@ fn send_descriptor() -> Answer {
 
 /// What the network service says of the network.
 fn network() -> Answer {
-    let (reply, socket) = exchange_with(&Request::Network)?;
-    let socket = socket.ok_or_else(|| format!("{reply:?}"))?;
+    let (reply, handed) = exchange_with(&Request::Status(StatusRequest::Network))?;
+    let socket = handed.into_iter().next().ok_or_else(|| format!("{reply:?}"))?;
     let mut status = vec![0u8; MAX_MESSAGE_BYTES];
     let (length, _) = recv(&socket, &mut status, RecvFlags::empty())?;
     Ok(NetworkStatus::decode(status.get(..length).unwrap_or_default())?.to_string())
@@ -208,7 +210,7 @@ fn answer_times(count: u32) -> Answer {
     let mut longest = Duration::ZERO;
     for _ in 0..count {
         let asked = Instant::now();
-        exchange(&Request::Clock)?;
+        exchange(&Request::Status(StatusRequest::Clock))?;
         longest = longest.max(asked.elapsed());
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -218,10 +220,10 @@ fn answer_times(count: u32) -> Answer {
 /// How every component is, one a line.
 fn status() -> Answer {
     let mut text = String::new();
-    for place in 0..=u16::MAX {
-        let Reply::Status(status) = exchange(&Request::Status(place))? else {
-            break;
-        };
+    let Reply::Components(components) = exchange(&Request::Status(StatusRequest::Components))? else {
+        return Err("init does not say how the components are".into());
+    };
+    for status in components {
         writeln!(
             text,
             "name={} state={:?} uid={} memory_kib={} peak_kib={} processes={} restarts={} last={:?}",

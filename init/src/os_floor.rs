@@ -1,0 +1,38 @@
+//! The floor of the OS, in a file of its own on the `state` partition.
+
+use crate::log::Log;
+use holdfast_lifecycle::slots::Floor;
+use holdfast_linux::{PathError, file};
+use holdfast_types::encoding::EncodingError;
+use std::path::{Path, PathBuf};
+
+/// Why a floor cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FloorError {
+    #[error(transparent)]
+    Path(#[from] PathError),
+    #[error(transparent)]
+    Encoding(#[from] EncodingError),
+}
+
+fn path() -> PathBuf {
+    Path::new("/state").join(Floor::FILE_NAME)
+}
+
+/// The floor of the OS, as `state` has it.
+pub(crate) fn read(log: &Log) -> Floor {
+    let stored = || -> Result<Option<Floor>, FloorError> {
+        let bytes = file::read_bounded(&path(), Floor::MAX_ENCODED_BYTES)?;
+        Ok(bytes.map(|bytes| Floor::decode(&bytes)).transpose()?)
+    };
+    let floor = stored().unwrap_or_else(|error| {
+        log.failure("the rollback floor is lost", &error);
+        None
+    });
+    floor.unwrap_or_default()
+}
+
+/// Replaces it.
+pub(crate) fn write(floor: Floor) -> Result<(), FloorError> {
+    Ok(file::replace(&path(), &floor.encode()?)?)
+}

@@ -1,0 +1,18 @@
+//! A device from power-on to reset, as decisions that init carries out: which slot runs and becomes good, when a
+//! component is started again, how far the clock is to be believed, what an app may write, what a reset leaves.
+
+pub mod boot_loader;
+pub mod clock;
+pub mod console;
+pub mod console_line;
+pub mod crash;
+pub mod group_events;
+pub mod identity;
+pub mod log_line;
+pub mod partition_table;
+pub mod patience;
+pub mod reset;
+pub mod slots;
+pub mod superblock;
+pub mod supervision;
+pub mod writes;

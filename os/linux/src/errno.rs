@@ -1,0 +1,14 @@
+//! Error numbers of the kernel.
+
+use rustix::io::Errno;
+use std::io;
+
+/// The number that the last call of this thread has left.
+pub(crate) fn last_errno() -> Errno {
+    errno(&io::Error::last_os_error())
+}
+
+/// The number of an error; `EIO` where it has none.
+pub(crate) fn errno(error: &io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
+}

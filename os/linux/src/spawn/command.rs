@@ -1,0 +1,89 @@
+//! What is started, and with what.
+
+use crate::channel::NotifyPath;
+use crate::errno::last_errno;
+use crate::network_namespace::NetworkNamespace;
+use crate::seccomp::Filters;
+use holdfast_sandbox::policy::Plan;
+use rustix::fd::{BorrowedFd, OwnedFd};
+use rustix::io::Errno;
+use std::ffi::{CString, NulError};
+
+/// A component to start.
+#[derive(Debug)]
+pub struct Command<'a> {
+    /// What it is given.
+    pub plan: &'a Plan,
+    /// The whole environment, as `KEY=value`.
+    pub environment: Vec<CString>,
+    /// Uid and gid.
+    pub uid: u32,
+    /// Standard input.
+    pub input: BorrowedFd<'a>,
+    /// Standard output.
+    pub output: BorrowedFd<'a>,
+    /// Standard error.
+    pub error: BorrowedFd<'a>,
+    /// Descriptors handed over from number 3 on.
+    pub descriptors: Vec<BorrowedFd<'a>>,
+    /// Detached mounts for those of the plan's mounts that exist outside of the component, by
+    /// their targets.
+    pub trees: Vec<(&'a str, OwnedFd)>,
+    /// The network namespace it joins, where its plan has grants.
+    pub network: Option<&'a NetworkNamespace>,
+    /// Directory of the control group it is born in.
+    pub cgroup: BorrowedFd<'a>,
+    /// Pipe for the raw wait status of the program, four bytes in native order.
+    pub status: BorrowedFd<'a>,
+    /// How it says that it is ready and alive, if it does.
+    pub notify: Option<Notify<'a>>,
+    /// System calls of the program and of the stub.
+    pub filters: Filters<'a>,
+    /// It stops in front of its program until a debugger lets it go on. Whether the program itself can be
+    /// executed is then not told.
+    pub held: bool,
+    /// Milliseconds until the program itself must run.
+    pub within_ms: u64,
+}
+
+/// The way of a component's `sd_notify` datagrams: its stub receives them, and hands on what they say.
+#[derive(Debug, Clone, Copy)]
+pub struct Notify<'a> {
+    /// Where the stub listens.
+    pub path: &'a NotifyPath,
+    /// Pipe for one byte of each datagram: `holdfast_sandbox::notify::Notification::to_byte`.
+    pub signs: BorrowedFd<'a>,
+}
+
+/// The strings of `execve`, ready before the first clone.
+pub(super) struct Program {
+    path: CString,
+    arguments: Vec<CString>,
+    environment: Vec<CString>,
+}
+
+impl Program {
+    pub(super) fn new(command: &Command<'_>) -> Result<Self, NulError> {
+        let path = CString::new(command.plan.program.as_str())?;
+        let mut arguments = vec![path.clone()];
+        for argument in &command.plan.args {
+            arguments.push(CString::new(argument.as_str())?);
+        }
+        Ok(Self { path, arguments, environment: command.environment.clone() })
+    }
+
+    /// Replaces this process; returns only why it could not.
+    pub(super) fn execute(&self) -> Errno {
+        let argv = pointers(&self.arguments);
+        let envp = pointers(&self.environment);
+        // SAFETY: `argv` and `envp` are arrays of pointers to NUL-terminated strings that outlive
+        // this call, each closed by a null pointer.
+        unsafe { libc::execve(self.path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+        last_errno()
+    }
+}
+
+/// Pointers to the strings, closed by a null pointer, as execve(2) wants them.
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
+}

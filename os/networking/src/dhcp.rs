@@ -1,0 +1,520 @@
+//! A DHCPv4 client (RFC 2131) as a state machine: it is told what time it is, what the link does,
+//! what was received and who has an address, and says what to send and which lease holds.
+//!
+//! Servers are strangers: what they say is bounded, checked against what was asked, and never
+//! makes the client send in a storm. What it refuses it says once, with the reason; that nobody answers
+//! is said of silence alone.
+
+mod lease;
+
+pub use lease::{ASSUMED_LEASE_S, Answer, LEAST_LEASE_S, Lease, MAX_ROUTES, MAX_SERVERS, Refusal, Route};
+
+use lease::option;
+use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress};
+use std::net::Ipv4Addr;
+
+/// Port of clients.
+pub const CLIENT_PORT: u16 = 68;
+/// Port of servers.
+pub const SERVER_PORT: u16 = 67;
+/// Longest message that is read, in bytes; longer ones are cut, and then malformed.
+pub const MAX_MESSAGE_BYTES: usize = 1500;
+/// What servers are told of it: without the headers below, on any Ethernet.
+const OFFERED_MESSAGE_BYTES: u16 = 1472;
+/// No lease is renewed more often, in milliseconds, but one that is shorter than twice this.
+const SHORTEST_RENEWAL_MS: u64 = 30_000;
+/// First wait for an answer, in milliseconds; each further one is twice as long, up to the last.
+const FIRST_WAIT_MS: u64 = 4_000;
+const LAST_WAIT_MS: u64 = 64_000;
+/// Requests without an answer after which another offer is looked for.
+const REQUESTS: u32 = 4;
+/// How often it is looked whether somebody has the address already, and after how many milliseconds
+/// each time. The kernel asks three times, a second apart (RFC 5227, 2.1.1).
+const LOOKS: u32 = 3;
+const LOOK_MS: u64 = 1_100;
+/// After an address that somebody has, nothing is asked for so many milliseconds (RFC 2131, 3.1.5), and twice
+/// as many each time.
+const DECLINED_MS: u64 = 10_000;
+/// After a server that has taken back what it offered, likewise.
+const DENIED_MS: u64 = 1_000;
+/// So many different addresses, all held by the same, are held by somebody who answers for everything.
+const PROXIED: usize = 3;
+/// Options that are asked for. Classless routes stand before routers (RFC 3442).
+const ASKED: &[u8] = &[
+    option::MASK,
+    option::CLASSLESS_ROUTES,
+    option::CLASSLESS_ROUTES_OF_WINDOWS,
+    option::ROUTER,
+    option::STATIC_ROUTES,
+    option::NAME_SERVERS,
+    option::TIME_SERVERS,
+    option::LEASE,
+    option::SERVER,
+    option::RENEWAL,
+    option::REBINDING,
+];
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Send this message from [`CLIENT_PORT`] to [`SERVER_PORT`] of the address.
+    Send(Ipv4Addr, Vec<u8>),
+    /// Have the kernel ask on the link who has this address.
+    Probe(Ipv4Addr),
+    /// Look who has answered for this address, and say so by [`Client::on_neighbour`].
+    Look(Ipv4Addr),
+    /// This lease holds; it may be the one that has held already.
+    Acquired(Lease),
+    /// No lease holds any more, for this reason.
+    Lost(&'static str),
+    /// Say that somebody answers, and why nothing comes of it.
+    Refused(Refusal),
+    /// Say what of a lease is not used.
+    LeftOut(Refusal),
+    /// Say that nobody answers at all.
+    Silence,
+    /// Say that somebody with this hardware address has the address already.
+    Taken {
+        /// The address that a server has granted.
+        address: Ipv4Addr,
+        /// Who has it.
+        holder: [u8; 6],
+        /// It is used all the same, since its holder answers for every address.
+        is_used: bool,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Nothing is plugged in.
+    Down,
+    /// Looking for servers.
+    Selecting,
+    /// Asking for what one of them has offered, and whether it has said for how long.
+    Requesting(Lease, bool),
+    /// Looking whether somebody has the address that was granted, at a time, so many times already.
+    Probing(Lease, u64, u32),
+    /// Asking whether the lease from before still holds here.
+    Confirming,
+    /// Using a lease.
+    Bound,
+    /// Asking the server for more time.
+    Renewing,
+    /// Asking all servers for more time.
+    Rebinding,
+}
+
+/// The client of one link.
+#[derive(Debug, Clone)]
+pub struct Client {
+    hardware: [u8; 6],
+    random: u64,
+    state: State,
+    /// The lease that holds, and when it began.
+    lease: Option<(Lease, u64)>,
+    transaction: u32,
+    /// Messages sent in this state.
+    sent: u32,
+    /// When the state began.
+    since: u64,
+    /// When to send next, or to change state.
+    next: u64,
+    /// Somebody has answered since servers are looked for.
+    heard: bool,
+    /// Silence was said.
+    silence_said: bool,
+    /// What was said, one of each kind.
+    said: Vec<Refusal>,
+    /// How often servers took back what they had offered, one after the other.
+    denied: u32,
+    /// Addresses that were declined, one after the other, and who had them.
+    declined: Vec<(Ipv4Addr, [u8; 6])>,
+}
+
+impl Client {
+    /// A client of a link with this hardware address. `random` makes its numbers hard to guess.
+    #[must_use]
+    pub fn new(hardware: [u8; 6], random: u64) -> Self {
+        Self {
+            hardware,
+            random,
+            state: State::Down,
+            lease: None,
+            transaction: 0,
+            sent: 0,
+            since: 0,
+            next: 0,
+            heard: false,
+            silence_said: false,
+            said: Vec::new(),
+            denied: 0,
+            declined: Vec::new(),
+        }
+    }
+
+    /// The lease that holds.
+    #[must_use]
+    pub fn lease(&self) -> Option<&Lease> {
+        self.lease.as_ref().map(|(lease, _)| lease)
+    }
+
+    /// When [`on_time`](Self::on_time) is to be called.
+    #[must_use]
+    pub fn deadline(&self) -> Option<u64> {
+        let expiry = self.expiry();
+        match self.state {
+            State::Down => expiry,
+            _ => Some(expiry.map_or(self.next, |expiry| expiry.min(self.next))),
+        }
+    }
+
+    /// Something was plugged in.
+    pub fn link_up(&mut self, now: u64) {
+        if self.state == State::Down {
+            let known = self.lease.is_some();
+            (self.silence_said, self.denied) = (false, 0);
+            self.said.clear();
+            self.declined.clear();
+            self.enter(if known { State::Confirming } else { State::Selecting }, now);
+        }
+    }
+
+    /// Nothing is plugged in any more. The lease holds on: it may be the same network that comes back.
+    pub fn link_down(&mut self) {
+        self.state = State::Down;
+    }
+
+    /// Does what is due.
+    pub fn on_time(&mut self, now: u64) -> Vec<Event> {
+        if self.expiry().is_some_and(|expiry| now >= expiry) {
+            self.lease = None;
+            if self.state != State::Down {
+                self.enter(State::Selecting, now);
+            }
+            return vec![Event::Lost("the lease has run out")];
+        }
+        if self.state == State::Down || now < self.next {
+            return Vec::new();
+        }
+        match &self.state {
+            State::Down => Vec::new(),
+            State::Bound => {
+                self.enter(State::Renewing, now);
+                self.send(now)
+            }
+            State::Renewing if now >= self.at(|lease| lease.renewal.1) => {
+                self.enter(State::Rebinding, now);
+                self.send(now)
+            }
+            State::Requesting(..) if self.sent >= REQUESTS => {
+                self.enter(State::Selecting, now);
+                self.send(now)
+            }
+            // Nobody says no: the lease holds for as long as it was given.
+            State::Confirming if self.sent >= REQUESTS => {
+                self.be_bound(now);
+                Vec::new()
+            }
+            State::Probing(lease, ..) => {
+                let address = lease.address;
+                self.next = now.saturating_add(LOOK_MS);
+                vec![Event::Look(address)]
+            }
+            State::Selecting if self.sent >= REQUESTS && !self.heard && !self.silence_said => {
+                self.silence_said = true;
+                let mut events = vec![Event::Silence];
+                events.extend(self.send(now));
+                events
+            }
+            _ => self.send(now),
+        }
+    }
+
+    /// Takes a message that was received.
+    pub fn on_message(&mut self, bytes: &[u8], now: u64) -> Vec<Event> {
+        let Some(answer) = Answer::parse(bytes) else {
+            return Vec::new();
+        };
+        if answer.transaction != self.transaction || answer.hardware != self.hardware {
+            return Vec::new();
+        }
+        self.heard = true;
+        match answer.kind {
+            DhcpMessageType::Offer => self.on_offer(&answer, now),
+            DhcpMessageType::Ack => self.on_grant(&answer, now),
+            _ => self.on_denial(&answer, now),
+        }
+    }
+
+    fn on_offer(&mut self, answer: &Answer, now: u64) -> Vec<Event> {
+        // While an address is being declined, no offer was asked for.
+        if self.state != State::Selecting || self.sent == 0 {
+            return Vec::new();
+        }
+        match answer.lease(None) {
+            Ok((lease, mut left_out)) => {
+                // There are servers that say it with the grant alone.
+                let says_time = !left_out.contains(&Refusal::NoTime);
+                left_out.retain(|refusal| *refusal != Refusal::NoTime);
+                let mut events = self.leave_out(left_out);
+                self.enter(State::Requesting(lease, says_time), now);
+                events.extend(self.send(now));
+                events
+            }
+            Err(refusal) => self.refuse(refusal),
+        }
+    }
+
+    fn on_grant(&mut self, answer: &Answer, now: u64) -> Vec<Event> {
+        let (earlier, had_time) = match (&self.state, &self.lease) {
+            (State::Requesting(offer, says_time), _) => (offer.clone(), *says_time),
+            (State::Renewing | State::Rebinding | State::Confirming, Some((held, _))) => {
+                (held.clone(), true)
+            }
+            _ => return Vec::new(),
+        };
+        let (lease, mut left_out) = match answer.lease(Some(&earlier)) {
+            Ok(granted) => granted,
+            Err(refusal) => return self.refuse(refusal),
+        };
+        // Another address or another server is not what was asked for.
+        if lease.address != earlier.address {
+            return self.refuse(Refusal::OtherAddress(lease.address));
+        }
+        let asked_one = matches!(self.state, State::Requesting(..) | State::Renewing);
+        if asked_one && lease.server != earlier.server {
+            return self.refuse(Refusal::OtherServer(lease.server));
+        }
+        if !had_time && !answer.says_time() {
+            left_out.push(Refusal::NoTime);
+        }
+        let mut events = self.leave_out(left_out);
+        if matches!(self.state, State::Requesting(..)) {
+            let address = lease.address;
+            self.enter(State::Probing(lease, now, 0), now);
+            self.next = now.saturating_add(LOOK_MS);
+            events.push(Event::Probe(address));
+        } else {
+            events.push(self.acquire(lease, now, now));
+        }
+        events
+    }
+
+    fn on_denial(&mut self, answer: &Answer, now: u64) -> Vec<Event> {
+        let server = answer.server();
+        match (&self.state, &self.lease) {
+            (State::Requesting(offer, _), _) if server == Some(offer.server) => {
+                let offered_by = offer.server;
+                self.look_again(now);
+                self.refuse(Refusal::Denied(offered_by))
+            }
+            (State::Renewing, Some((held, _))) if server != Some(held.server) => Vec::new(),
+            (State::Renewing | State::Rebinding | State::Confirming, Some(_)) => {
+                self.lease = None;
+                self.look_again(now);
+                vec![Event::Lost("the server has taken the lease back")]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Looks for servers anew: at once the first time, and the later the more often it was in vain.
+    fn look_again(&mut self, now: u64) {
+        self.enter(State::Selecting, now);
+        if self.denied > 0 {
+            let wait = DENIED_MS.checked_shl(self.denied.saturating_sub(1)).unwrap_or(u64::MAX);
+            self.next = now.saturating_add(wait.min(LAST_WAIT_MS));
+        }
+        self.denied = self.denied.saturating_add(1).min(16);
+    }
+
+    /// Takes who has the address that was to be looked for; `None` where nobody has answered for it.
+    pub fn on_neighbour(&mut self, holder: Option<[u8; 6]>, now: u64) -> Vec<Event> {
+        let State::Probing(lease, granted, looks) = &mut self.state else {
+            return Vec::new();
+        };
+        let Some(holder) = holder else {
+            *looks = looks.saturating_add(1);
+            if *looks < LOOKS {
+                return Vec::new();
+            }
+            let (lease, granted) = (lease.clone(), *granted);
+            return vec![self.acquire(lease, granted, now)];
+        };
+        let (lease, granted) = (lease.clone(), *granted);
+        let address = lease.address;
+        self.declined.retain(|(known, of)| *known != address && *of == holder);
+        self.declined.push((address, holder));
+        let is_used = self.declined.len() >= PROXIED;
+        let taken = Event::Taken { address, holder, is_used };
+        if is_used {
+            return vec![taken, self.acquire(lease, granted, now)];
+        }
+        let sent =
+            self.message(DhcpMessageType::Decline, (None, Some(address), Some(lease.server)), 0);
+        let mut events = vec![taken];
+        events.extend(sent.map(|bytes| Event::Send(Ipv4Addr::BROADCAST, bytes)));
+        self.enter(State::Selecting, now);
+        let times = u32::try_from(self.declined.len()).unwrap_or(1).saturating_sub(1);
+        let wait = DECLINED_MS.checked_shl(times).unwrap_or(LAST_WAIT_MS).min(LAST_WAIT_MS);
+        self.next = now.saturating_add(wait);
+        events
+    }
+
+    fn acquire(&mut self, lease: Lease, granted: u64, now: u64) -> Event {
+        self.lease = Some((lease.clone(), granted));
+        (self.silence_said, self.denied) = (false, 0);
+        self.declined.clear();
+        self.be_bound(now);
+        Event::Acquired(lease)
+    }
+
+    fn be_bound(&mut self, now: u64) {
+        self.enter(State::Bound, now);
+        let renewal = self.at(|lease| lease.renewal.0);
+        let since = self.at(|_| 0);
+        let earliest = since.saturating_add(self.part_of_lease(2));
+        self.next = renewal.max(earliest).max(now.saturating_add(1_000));
+    }
+
+    /// A part of the lease in milliseconds, or [`SHORTEST_RENEWAL_MS`] if that is less: how often a server is
+    /// asked for more time.
+    fn part_of_lease(&self, parts: u64) -> u64 {
+        let seconds = self.lease().and_then(|lease| lease.seconds);
+        let part = seconds.map(|s| u64::from(s).saturating_mul(1000).checked_div(parts));
+        part.flatten().unwrap_or(SHORTEST_RENEWAL_MS).clamp(1_000, SHORTEST_RENEWAL_MS)
+    }
+
+    /// Says why a message is not used, unless that was said since the cable is plugged in.
+    fn refuse(&mut self, refusal: Refusal) -> Vec<Event> {
+        if self.was_said(refusal) { Vec::new() } else { vec![Event::Refused(refusal)] }
+    }
+
+    fn leave_out(&mut self, left_out: Vec<Refusal>) -> Vec<Event> {
+        let news = left_out.into_iter().filter(|refusal| !self.was_said(*refusal));
+        news.map(Event::LeftOut).collect()
+    }
+
+    fn was_said(&mut self, refusal: Refusal) -> bool {
+        let known = self.said.iter().any(|said| said.is_like(&refusal));
+        if !known {
+            self.said.push(refusal);
+        }
+        known
+    }
+
+    /// So many seconds after the lease began.
+    fn at(&self, seconds: impl Fn(&Lease) -> u32) -> u64 {
+        self.lease.as_ref().map_or(u64::MAX, |(lease, since)| {
+            since.saturating_add(u64::from(seconds(lease)).saturating_mul(1000))
+        })
+    }
+
+    fn expiry(&self) -> Option<u64> {
+        let (lease, _) = self.lease.as_ref()?;
+        let seconds = lease.seconds?;
+        Some(self.at(|_| seconds))
+    }
+
+    fn enter(&mut self, state: State, now: u64) {
+        // An answer belongs to the offer it was asked with; everything else is a new exchange.
+        if !matches!(state, State::Requesting(..) | State::Probing(..) | State::Bound) {
+            self.transaction = u32::try_from(self.draw() >> 32).unwrap_or(0);
+            self.heard = false;
+        }
+        self.state = state;
+        self.sent = 0;
+        self.since = now;
+        self.next = now;
+    }
+
+    /// The next random number (splitmix64).
+    fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut value = self.random;
+        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        value ^ (value >> 31)
+    }
+
+    fn send(&mut self, now: u64) -> Vec<Event> {
+        let next = match self.state {
+            // Half of what is left, as the RFC wants it; the next state is not missed.
+            State::Renewing => {
+                let end = self.at(|lease| lease.renewal.1);
+                let wait = (end.saturating_sub(now) / 2).max(self.part_of_lease(8));
+                now.saturating_add(wait).min(end.max(now.saturating_add(1_000)))
+            }
+            State::Rebinding => {
+                let end = self.expiry().unwrap_or(u64::MAX);
+                let wait = (end.saturating_sub(now) / 2).max(self.part_of_lease(8));
+                now.saturating_add(wait)
+            }
+            _ => {
+                let wait = FIRST_WAIT_MS.checked_shl(self.sent).unwrap_or(LAST_WAIT_MS);
+                let jitter = self.draw() % 2_000;
+                let wait = wait.min(LAST_WAIT_MS).saturating_sub(1_000).saturating_add(jitter);
+                now.saturating_add(wait)
+            }
+        };
+        self.sent = self.sent.saturating_add(1);
+        self.next = next;
+        let held = self.lease().map(|lease| lease.address);
+        let (kind, addresses) = match &self.state {
+            State::Selecting => (DhcpMessageType::Discover, (None, None, None)),
+            State::Requesting(offer, _) => {
+                (DhcpMessageType::Request, (None, Some(offer.address), Some(offer.server)))
+            }
+            State::Confirming => (DhcpMessageType::Request, (None, held, None)),
+            _ => (DhcpMessageType::Request, (held, None, None)),
+        };
+        let to = match (&self.state, &self.lease) {
+            (State::Renewing, Some((lease, _))) => lease.server,
+            _ => Ipv4Addr::BROADCAST,
+        };
+        let message = self.message(kind, addresses, now.saturating_sub(self.since));
+        message.map(|bytes| Event::Send(to, bytes)).into_iter().collect()
+    }
+
+    /// A message with the client's address, the address that is asked for, and the server that is meant.
+    fn message(
+        &self,
+        kind: DhcpMessageType,
+        (client, requested, server): (Option<Ipv4Addr>, Option<Ipv4Addr>, Option<Ipv4Addr>),
+        waited_ms: u64,
+    ) -> Option<Vec<u8>> {
+        let hardware = EthernetAddress(self.hardware);
+        let declines = kind == DhcpMessageType::Decline;
+        let message = DhcpRepr {
+            message_type: kind,
+            transaction_id: self.transaction,
+            secs: u16::try_from(waited_ms / 1000).unwrap_or(u16::MAX),
+            client_hardware_address: hardware,
+            client_ip: client.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            your_ip: Ipv4Addr::UNSPECIFIED,
+            server_ip: Ipv4Addr::UNSPECIFIED,
+            router: None,
+            subnet_mask: None,
+            relay_agent_ip: Ipv4Addr::UNSPECIFIED,
+            // There is no address yet to which an answer could come, and there are no raw sockets.
+            broadcast: client.is_none() && !declines,
+            requested_ip: requested,
+            client_identifier: Some(hardware),
+            server_identifier: server,
+            parameter_request_list: (!declines).then_some(ASKED),
+            dns_servers: None,
+            max_size: (!declines).then_some(OFFERED_MESSAGE_BYTES),
+            lease_duration: None,
+            renew_duration: None,
+            rebind_duration: None,
+            additional_options: &[],
+        };
+        // BOOTP's least length (RFC 1542, 2.1).
+        let mut bytes = vec![0u8; message.buffer_len().max(300)];
+        message.emit(&mut DhcpPacket::new_unchecked(bytes.as_mut_slice())).ok()?;
+        Some(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,545 @@
+//! The one firewall of a device, made from what its apps are granted.
+//!
+//! Everything is refused both ways but what stands here. An app's packets meet its own chain on the
+//! system's side of its link, so that nothing an app does in its own namespace changes what applies to
+//! it. Names are opened by putting their addresses into the app's sets for as long as they hold.
+//!
+//! The kernel has one table of connections for the whole device. Nobody takes more of it than a share: what an
+//! app begins and what the outside begins towards it passes a limit on its way to every `accept`, and what the
+//! device itself speaks with apps and neighbours is not in the table at all. How large it must be for the shares
+//! of all follows from the same limits: [`table_share`].
+
+use crate::netfilter::{
+    Action, AddressSet, Chain, DeviceMap, Hook, Match, Rule, Ruleset, Side, Timeouts, Version,
+    state,
+};
+use crate::{name_proxy, refusal, sntp};
+use holdfast_sandbox::network::address::{APPS, LINK_NAMES, Link};
+use holdfast_sandbox::network::connections::{
+    BEGUN_AT_ONCE, BEGUN_PER_SECOND, ENDED_S, MAX_CONNECTIONS, MAX_INCOMING, MAX_OF_ONE_ADDRESS,
+    QUESTION_S,
+};
+use holdfast_sandbox::network::grants::{Destination, PortRange, Protocol};
+use holdfast_sandbox::network::NetworkedApp;
+use std::net::IpAddr;
+
+/// Netlink group that refused packets are reported to.
+pub const REFUSALS: u16 = 1;
+/// Refused packets of one app that are reported in a second.
+const REPORTS_PER_SECOND: u32 = 10;
+/// Addresses that the names of one app may have at once, of each IP version and kind of grant.
+pub const MAX_ADDRESSES: u32 = 128;
+/// Set of the device's own addresses on its uplinks.
+const OWN_ADDRESSES: [(Version, &str); 2] = [(Version::V4, "own4"), (Version::V6, "own6")];
+const LOOPBACK: &str = "lo";
+/// Sets in which connections are counted by who began them, and how many bits of an address are one. Whoever has one
+/// IPv6 address has all of its /64.
+const OUTSIDE: [(&str, Version, u8); 2] =
+    [("outside4", Version::V4, 32), ("outside6", Version::V6, 64)];
+/// Most addresses that are counted at once. What one more has is counted with what its app has, and nowhere else.
+const MAX_COUNTED: u32 = 1024;
+/// How long what the outside began lasts: whoever says nothing for ten minutes has to begin anew. That it has begun
+/// at all shows no more than that an answer reached it.
+const INCOMING: Timeouts = Timeouts {
+    name: "incoming",
+    protocol: 6,
+    // SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, LAST_ACK, TIME_WAIT, CLOSE.
+    seconds: &[(1, 10), (2, 10), (3, 600), (4, 30), (5, 60), (6, 10), (7, ENDED_S), (8, ENDED_S)],
+};
+/// How long a question of the device to a name server lasts.
+const ASKED: Timeouts =
+    Timeouts { name: "asked", protocol: 17, seconds: &[(1, QUESTION_S), (2, QUESTION_S)] };
+/// Types of ICMPv6 (RFC 4443, RFC 4861, RFC 3810).
+mod icmp6 {
+    pub(super) const LISTENER_QUERY: u8 = 130;
+    pub(super) const ROUTER_SOLICITATION: u8 = 133;
+    pub(super) const ROUTER_ADVERTISEMENT: u8 = 134;
+    pub(super) const NEIGHBOUR_SOLICITATION: u8 = 135;
+    pub(super) const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+    pub(super) const LISTENER_REPORT: u8 = 143;
+}
+
+/// What is granted to names, once for each protocol and list of ports: the addresses of all names
+/// with the same conditions share sets.
+fn name_conditions(app: &NetworkedApp) -> Vec<NameCondition<'_>> {
+    let mut conditions = Vec::new();
+    for condition in app.grants.connections.iter().filter_map(NameCondition::of) {
+        if !conditions.contains(&condition) {
+            conditions.push(condition);
+        }
+    }
+    conditions
+}
+
+/// The sets that an address of this destination belongs to: one for each grant that names it. Those of a
+/// service hold its port as well.
+#[must_use]
+pub fn sets_of(app: &NetworkedApp, destination: &Destination, version: Version) -> Vec<String> {
+    let conditions = name_conditions(app);
+    let granted = app.grants.connections.iter().filter(|c| c.to == *destination);
+    let mut sets: Vec<String> = granted
+        .filter_map(|granted| {
+            let wanted = NameCondition::of(granted)?;
+            let index = conditions.iter().position(|condition| *condition == wanted)?;
+            Some(set_name(app.uid, index, version))
+        })
+        .collect();
+    sets.dedup();
+    sets
+}
+
+/// What a grant to a name or a service says beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct NameCondition<'grant> {
+    protocol: Option<Protocol>,
+    ports: &'grant [PortRange],
+    /// The protocol that the service's own name says: it is open at the ports that its instances name, and
+    /// nowhere else (RFC 6763, 7).
+    service: Option<Protocol>,
+}
+
+impl<'grant> NameCondition<'grant> {
+    /// Of a grant to a name or service; `None` for one to a prefix.
+    fn of(granted: &'grant holdfast_sandbox::network::Connection) -> Option<Self> {
+        let service = match &granted.to {
+            Destination::Prefix(..) => return None,
+            Destination::Name(_) => None,
+            Destination::Service(name) if name.ends_with("._udp.local") => Some(Protocol::Udp),
+            Destination::Service(_) => Some(Protocol::Tcp),
+        };
+        Some(Self { protocol: granted.protocol, ports: &granted.ports, service })
+    }
+
+    /// The rules that open a set.
+    fn rules(self, set: String, version: Version) -> Vec<Rule> {
+        let Some(service) = self.service else {
+            return allowed(&Match::DestinationIn(set, version), self.protocol, self.ports);
+        };
+        if self.protocol.is_some_and(|granted| granted != service) {
+            return Vec::new();
+        }
+        allowed(&Match::DestinationAndPortIn(set, version), Some(service), self.ports)
+    }
+}
+
+fn set_name(uid: u32, condition: usize, version: Version) -> String {
+    let version = if version == Version::V4 { 4 } else { 6 };
+    format!("names{version}-{uid}-{condition}")
+}
+
+/// The set of the device's own addresses of a version.
+#[must_use]
+pub fn own_addresses(version: Version) -> &'static str {
+    OWN_ADDRESSES.iter().find(|(of, _)| *of == version).map_or("", |(_, name)| name)
+}
+
+fn rule(matches: Vec<Match>, action: Action) -> Rule {
+    Rule { matches, action }
+}
+
+fn udp(source: Option<u16>, destination: u16) -> Vec<Match> {
+    let mut matches = vec![Match::Protocol(Protocol::Udp.number())];
+    matches.extend(source.map(Match::SourcePort));
+    matches.push(Match::Ports(PortRange::one(destination)));
+    matches
+}
+
+fn from_uplink() -> [Match; 2] {
+    [Match::FromDevices(LINK_NAMES, false), Match::FromDevices(LOOPBACK, false)]
+}
+
+fn to_uplink() -> [Match; 2] {
+    [Match::ToDevices(LINK_NAMES, false), Match::ToDevices(LOOPBACK, false)]
+}
+
+/// The whole ruleset of a device with these apps, whose network service has this uid. On the devices in
+/// `deaf` no router is listened to.
+#[must_use]
+pub fn ruleset(apps: &[NetworkedApp], service_uid: u32, deaf: &[String]) -> Ruleset {
+    let mut chains = Vec::new();
+    let mut sets: Vec<AddressSet> = OWN_ADDRESSES
+        .map(|(version, name)| AddressSet {
+            name: name.to_owned(),
+            version,
+            with_ports: false,
+            timeouts: false,
+            counts: false,
+            most: MAX_ADDRESSES,
+        })
+        .into();
+    sets.extend(OUTSIDE.map(|(name, version, _)| AddressSet {
+        name: name.to_owned(),
+        version,
+        with_ports: false,
+        timeouts: false,
+        counts: true,
+        most: MAX_COUNTED,
+    }));
+    for app in apps {
+        for (index, condition) in name_conditions(app).into_iter().enumerate() {
+            for version in [Version::V4, Version::V6] {
+                sets.push(AddressSet {
+                    name: set_name(app.uid, index, version),
+                    version,
+                    with_ports: condition.service.is_some(),
+                    timeouts: true,
+                    counts: false,
+                    most: MAX_ADDRESSES,
+                });
+            }
+        }
+        chains.extend(limits(app));
+        chains.push(asks(app));
+        chains.push(to_system(app));
+        chains.push(from_app(app, apps));
+        chains.push(to_app(app));
+    }
+    let map = |name: &str, chain: &str| DeviceMap {
+        name: name.to_owned(),
+        chains: apps
+            .iter()
+            .map(|app| (app.link().device(), format!("{chain}-{}", app.uid)))
+            .collect(),
+    };
+    let maps = vec![
+        map("asks", "asks"),
+        map("to-system", "to-system"),
+        map("from-apps", "from"),
+        map("to-apps", "to"),
+    ];
+    chains.push(arriving());
+    chains.push(sent());
+    chains.push(input(deaf));
+    chains.push(forward());
+    chains.push(output(service_uid));
+    chains.push(prerouting(apps));
+    chains.push(postrouting());
+    Ruleset { timeouts: vec![INCOMING, ASKED], sets, maps, chains }
+}
+
+fn chain(name: &str, uid: u32, rules: Vec<Rule>) -> Chain {
+    Chain { name: format!("{name}-{uid}"), base: None, rules }
+}
+
+/// What every new connection of an app passes that a grant covers, and what every one to its server ports passes:
+/// no connection is accepted anywhere else.
+fn limits(app: &NetworkedApp) -> [Chain; 4] {
+    let uid = app.uid;
+    let tcp = Match::Protocol(Protocol::Tcp.number());
+    let fast = || vec![tcp.clone(), Match::OverRate(BEGUN_PER_SECOND, BEGUN_AT_ONCE)];
+    let to = |name: &str| Action::Continue(format!("{name}-{uid}"));
+    let over = refused_where(&[], format!("{uid}{}", refusal::OVER)).to_vec();
+    let begun = vec![
+        rule(fast(), to("over")),
+        // Counted once, so what is done then is a chain of its own.
+        rule(vec![Match::OverConnections(MAX_CONNECTIONS)], to("over")),
+        rule(Vec::new(), Action::Accept),
+    ];
+    // Those outside are told nothing; the log says it.
+    let prefix = format!("{uid}{}", refusal::CROWDED);
+    let crowded = vec![
+        rule(vec![Match::Rate(REPORTS_PER_SECOND)], Action::Log(REFUSALS, prefix)),
+        rule(Vec::new(), Action::Drop),
+    ];
+    let mut incoming: Vec<Rule> = OUTSIDE
+        .into_iter()
+        .map(|(set, version, length)| {
+            let one = Match::OverConnectionsFrom(set, version, length, MAX_OF_ONE_ADDRESS);
+            rule(vec![one], to("crowded"))
+        })
+        .collect();
+    incoming.extend([
+        rule(fast(), to("crowded")),
+        rule(vec![Match::OverConnections(MAX_INCOMING)], to("crowded")),
+        rule(vec![tcp.clone()], Action::Timeouts(INCOMING.name)),
+        rule(Vec::new(), Action::Accept),
+    ]);
+    [
+        chain("over", uid, over),
+        chain("begun", uid, begun),
+        chain("crowded", uid, crowded),
+        chain("incoming", uid, incoming),
+    ]
+}
+
+/// What is not followed as a connection: the questions of apps to their name proxies, and what the device expects
+/// of its neighbours. Neither can fill the table then.
+fn arriving() -> Chain {
+    let mut rules = Vec::new();
+    rules.push(rule(udp(None, 53), Action::Dispatch(Side::From, "asks".to_owned())));
+    for expected in expected() {
+        let matches = from_uplink().into_iter().chain(expected).collect();
+        rules.push(rule(matches, Action::Untracked));
+    }
+    base("arriving", Hook::Arriving, rules)
+}
+
+/// The answers of name proxies.
+fn sent() -> Chain {
+    let answers = vec![
+        Match::ToDevices(LINK_NAMES, true),
+        Match::Protocol(Protocol::Udp.number()),
+        Match::SourcePort(53),
+    ];
+    base("sent", Hook::Sent, vec![rule(answers, Action::Untracked)])
+}
+
+fn asks(app: &NetworkedApp) -> Chain {
+    let mut rules = Vec::new();
+    if app.grants.uses_names() {
+        rules.push(rule(to_proxy(app), Action::Untracked));
+    }
+    chain("asks", app.uid, rules)
+}
+
+/// What an app says to its name proxy.
+fn to_proxy(app: &NetworkedApp) -> Vec<Match> {
+    let mut matches = vec![Match::Destination(app.link().system_v4().into(), 32)];
+    matches.extend(udp(None, 53));
+    matches
+}
+
+/// What the device's services hear of neighbours: leases of both versions, and names of the local link.
+fn expected() -> [Vec<Match>; 3] {
+    [
+        udp(Some(67), 68),
+        udp(Some(547), 546),
+        udp(Some(name_proxy::LINK_PORT), name_proxy::LINK_QUERY_PORT),
+    ]
+}
+
+fn base(name: &str, hook: Hook, rules: Vec<Rule>) -> Chain {
+    Chain { name: name.to_owned(), base: Some(hook), rules }
+}
+
+fn follow_connections() -> [Rule; 2] {
+    [
+        rule(vec![Match::State(state::INVALID)], Action::Drop),
+        rule(vec![Match::State(state::ESTABLISHED | state::RELATED)], Action::Accept),
+    ]
+}
+
+/// Somebody outside who claims to be an app.
+fn outside_spoofed() -> [Rule; 2] {
+    APPS.map(|(address, length)| {
+        let mut matches = from_uplink().to_vec();
+        matches.push(Match::Source(address, length, true));
+        rule(matches, Action::Drop)
+    })
+}
+
+/// `deaf`: devices on which routers are not listened to.
+fn input(deaf: &[String]) -> Chain {
+    let mut rules = vec![rule(vec![Match::From(LOOPBACK.to_owned())], Action::Accept)];
+    rules.extend(outside_spoofed());
+    for device in deaf {
+        let matches = vec![Match::From(device.clone()), Match::Icmp6(icmp6::ROUTER_ADVERTISEMENT)];
+        rules.push(rule(matches, Action::Drop));
+    }
+    rules.extend(follow_connections());
+    let accept = |matches: Vec<Match>| {
+        rule(from_uplink().into_iter().chain(matches).collect(), Action::Accept)
+    };
+    rules.push(rule(Vec::new(), Action::Dispatch(Side::From, "to-system".to_owned())));
+    for kind in [
+        icmp6::LISTENER_QUERY,
+        icmp6::ROUTER_ADVERTISEMENT,
+        icmp6::NEIGHBOUR_SOLICITATION,
+        icmp6::NEIGHBOUR_ADVERTISEMENT,
+    ] {
+        rules.push(accept(vec![Match::Icmp6(kind)]));
+    }
+    rules.extend(expected().map(accept));
+    base("input", Hook::Input, rules)
+}
+
+fn forward() -> Chain {
+    let mut rules = outside_spoofed().to_vec();
+    rules.extend(follow_connections());
+    rules.push(rule(Vec::new(), Action::Dispatch(Side::From, "from-apps".to_owned())));
+    rules.push(rule(Vec::new(), Action::Dispatch(Side::To, "to-apps".to_owned())));
+    base("forward", Hook::Forward, rules)
+}
+
+fn output(service_uid: u32) -> Chain {
+    let mut rules = vec![rule(vec![Match::To(LOOPBACK.to_owned())], Action::Accept)];
+    rules.extend(follow_connections());
+    for kind in [
+        icmp6::ROUTER_SOLICITATION,
+        icmp6::NEIGHBOUR_SOLICITATION,
+        icmp6::NEIGHBOUR_ADVERTISEMENT,
+        icmp6::LISTENER_REPORT,
+    ] {
+        rules.push(rule(vec![Match::Icmp6(kind)], Action::Accept));
+    }
+    // Answers to apps, of which no connection is made.
+    rules.push(rule(
+        vec![
+            Match::ToDevices(LINK_NAMES, true),
+            Match::Owner(service_uid),
+            Match::Protocol(Protocol::Udp.number()),
+            Match::SourcePort(53),
+        ],
+        Action::Accept,
+    ));
+    let mut asked = to_uplink().to_vec();
+    asked.push(Match::Owner(service_uid));
+    asked.extend(udp(None, 53));
+    rules.push(rule(asked, Action::Timeouts(ASKED.name)));
+    // Names, leases of both versions, the time, and names of the local link.
+    for port in [53, 67, 547, sntp::PORT, name_proxy::LINK_PORT] {
+        let mut matches = to_uplink().to_vec();
+        matches.push(Match::Owner(service_uid));
+        matches.extend(udp(None, port));
+        rules.push(rule(matches, Action::Accept));
+    }
+    base("output", Hook::Output, rules)
+}
+
+/// What an app sends to the device itself: questions to its name proxy, and to nobody else.
+fn to_system(app: &NetworkedApp) -> Chain {
+    let link = app.link();
+    let mut rules = spoofed(link);
+    for kind in [icmp6::NEIGHBOUR_SOLICITATION, icmp6::NEIGHBOUR_ADVERTISEMENT] {
+        rules.push(rule(vec![Match::Icmp6(kind)], Action::Accept));
+    }
+    if app.grants.uses_names() {
+        rules.push(rule(to_proxy(app), Action::Accept));
+    }
+    rules.extend(refused(app));
+    Chain { name: format!("to-system-{}", app.uid), base: None, rules }
+}
+
+/// An app that claims to be somebody else.
+fn spoofed(link: Link) -> Vec<Rule> {
+    vec![
+        rule(vec![Match::Source(link.app_v4().into(), 32, false)], Action::Drop),
+        rule(vec![Match::Source(link.app_v6().into(), 128, false)], Action::Drop),
+    ]
+}
+
+/// The end of an app's chains: reported, and said to the app at once.
+fn refused(app: &NetworkedApp) -> [Rule; 2] {
+    refused_where(&[], app.uid.to_string())
+}
+
+fn refused_where(matches: &[Match], prefix: String) -> [Rule; 2] {
+    let logged = matches.iter().cloned().chain([Match::Rate(REPORTS_PER_SECOND)]).collect();
+    [rule(logged, Action::Log(REFUSALS, prefix)), rule(matches.to_vec(), Action::Reject)]
+}
+
+/// What an app sends anywhere else.
+fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
+    let mut rules = spoofed(app.link());
+    for other in apps.iter().filter(|other| app.may_talk_to(other)) {
+        let link = other.link();
+        for protocol in Protocol::ALL {
+            for port in other.grants.server_ports(protocol) {
+                for (address, length) in
+                    [(IpAddr::V4(link.app_v4()), 32), (IpAddr::V6(link.app_v6()), 128)]
+                {
+                    let matches = vec![
+                        Match::To(link.device()),
+                        Match::Destination(address, length),
+                        Match::Protocol(protocol.number()),
+                        Match::Ports(PortRange::one(*port)),
+                    ];
+                    rules.push(rule(matches, Action::Accept));
+                }
+            }
+        }
+    }
+    // No prefix and no name, however wide, leads to other apps.
+    let to_apps = [Match::ToDevices(LINK_NAMES, true)];
+    rules.extend(refused_where(&to_apps, app.uid.to_string()));
+    for (index, condition) in name_conditions(app).into_iter().enumerate() {
+        for version in [Version::V4, Version::V6] {
+            rules.extend(condition.rules(set_name(app.uid, index, version), version));
+        }
+    }
+    for connection in &app.grants.connections {
+        if let Destination::Prefix(address, length) = connection.to {
+            let to = Match::Destination(address, length);
+            rules.extend(allowed(&to, connection.protocol, &connection.ports));
+        }
+    }
+    // Whatever covers it, it passes the app's limits.
+    for rule in rules.iter_mut().filter(|rule| rule.action == Action::Accept) {
+        rule.action = Action::Continue(format!("begun-{}", app.uid));
+    }
+    rules.extend(refused(app));
+    Chain { name: format!("from-{}", app.uid), base: None, rules }
+}
+
+fn allowed(to: &Match, protocol: Option<Protocol>, ports: &[PortRange]) -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for of in Protocol::of(protocol) {
+        // The protocol first: a port is looked at where there is one.
+        let matches = vec![Match::Protocol(of.number()), to.clone()];
+        if ports.is_empty() {
+            rules.push(rule(matches, Action::Accept));
+            continue;
+        }
+        for range in ports {
+            let mut matches = matches.clone();
+            matches.push(Match::Ports(*range));
+            rules.push(rule(matches, Action::Accept));
+        }
+    }
+    rules
+}
+
+/// What the outside sends to an app: to its server ports, by way of the device's own address.
+fn to_app(app: &NetworkedApp) -> Chain {
+    let mut rules = Vec::new();
+    for protocol in Protocol::ALL {
+        for port in app.grants.server_ports(protocol) {
+            let mut matches = from_uplink().to_vec();
+            matches.extend([
+                Match::Translated,
+                Match::Protocol(protocol.number()),
+                Match::Ports(PortRange::one(*port)),
+            ]);
+            rules.push(rule(matches, Action::Continue(format!("incoming-{}", app.uid))));
+        }
+    }
+    rules.push(rule(Vec::new(), Action::Drop));
+    Chain { name: format!("to-{}", app.uid), base: None, rules }
+}
+
+fn prerouting(apps: &[NetworkedApp]) -> Chain {
+    let mut rules = Vec::new();
+    for app in apps {
+        let link = app.link();
+        for protocol in Protocol::ALL {
+            for port in app.grants.server_ports(protocol) {
+                for (version, set) in OWN_ADDRESSES {
+                    let to = match version {
+                        Version::V4 => IpAddr::V4(link.app_v4()),
+                        Version::V6 => IpAddr::V6(link.app_v6()),
+                    };
+                    let mut matches = from_uplink().to_vec();
+                    matches.extend([
+                        Match::DestinationIn(set.to_owned(), version),
+                        Match::Protocol(protocol.number()),
+                        Match::Ports(PortRange::one(*port)),
+                    ]);
+                    rules.push(rule(matches, Action::Translate(to)));
+                }
+            }
+        }
+    }
+    base("prerouting", Hook::Prerouting, rules)
+}
+
+fn postrouting() -> Chain {
+    let rules = APPS.map(|(address, length)| {
+        let mut matches = to_uplink().to_vec();
+        matches.push(Match::Source(address, length, true));
+        rule(matches, Action::Masquerade)
+    });
+    base("postrouting", Hook::Postrouting, rules.into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,18 @@
+//! The network of a device as decisions: the firewall that sees to what apps may reach, leases, names, time. The
+//! `network` service carries them out.
+
+pub mod advertised;
+pub mod config;
+pub mod dhcp;
+pub mod dhcp6;
+pub mod firewall;
+pub mod name_proxy;
+pub mod netfilter;
+pub mod refusal;
+pub mod resolution;
+pub mod route;
+pub mod sntp;
+pub mod status;
+
+#[cfg(test)]
+mod exchanges;

@@ -1,0 +1,633 @@
+//! A client of a repository: decides what to believe, and asks for one file after the other.
+//!
+//! It follows section 5 of the specification. It does no I/O: whoever drives it fetches what it
+//! [`wants`](Client::wants) and hands over the bytes. What was verified so far is in
+//! [`trusted`](Client::trusted), which is saved once, in one piece, when the run ends, however it does: a root
+//! that was rotated to counts even where what should follow it is withheld.
+//!
+//! Nothing that was saved is believed because it lies there: it is verified again from the root in the
+//! signed image. Who rewrites it can take away the memory of what was seen, and add nothing to it. A device has two
+//! images, with a root each: what one has seen is kept for the other, also where it can verify that no more, or not
+//! yet, since a root in between is missing.
+
+use crate::Repository;
+use crate::metadata::{
+    self, Common, Envelope, FileMeta, Metadata, MetadataError, Role, Root, Snapshot, Targets,
+    Timestamp,
+};
+use holdfast_types::encoding::{self, EncodingError};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use thiserror::Error;
+
+/// Most roots that are taken in one run.
+pub const MAX_ROOTS: usize = 64;
+/// Most bytes of roots that are kept: some 700 of the usual length.
+const MAX_ROOT_BYTES: usize = 3 << 19;
+const _: () = {
+    let rest =
+        Role::Timestamp.most_bytes() + Role::Snapshot.most_bytes() + Role::Targets.most_bytes();
+    // And the lengths, one for each root.
+    assert!(MAX_ROOT_BYTES as u64 + rest + (64 << 10) < Trusted::MAX_ENCODED_BYTES as u64);
+};
+
+/// What a device has verified of a repository, as it is kept on `state`.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Trusted {
+    /// Every root that was seen, and that of the image among them. First those from before it, for an older image that
+    /// starts again; then those beyond a missing version, for a newer image: neither is verified. Then the image's and
+    /// those behind it, verified; under the last one, the rest was verified. Versions ascend in each of the three.
+    roots: Vec<Vec<u8>>,
+    timestamp: Option<Vec<u8>>,
+    snapshot: Option<Vec<u8>>,
+    targets: Option<Vec<u8>>,
+}
+
+impl Trusted {
+    /// Longest encoding in bytes.
+    pub const MAX_ENCODED_BYTES: usize = 2 * 1024 * 1024;
+
+    /// The bytes of the file.
+    ///
+    /// # Errors
+    /// The encoder's own.
+    pub fn encode(&self) -> Result<Vec<u8>, EncodingError> {
+        encoding::encode(self)
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// Not what [`encode`](Self::encode) writes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
+        encoding::decode(bytes)
+    }
+}
+
+/// A file of metadata to fetch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its role.
+    pub role: Role,
+    /// Its name in the repository.
+    pub name: String,
+    /// How many bytes of it are read; a longer one is refused unread.
+    pub most_bytes: u64,
+}
+
+/// Why a run ends without release information that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// The file itself is no good, or too few have signed it.
+    #[error("{role} {source}")]
+    Metadata {
+        /// Which file.
+        role: Role,
+        /// What is wrong.
+        source: MetadataError,
+    },
+    /// It is not the version that it must be.
+    #[error("{role} has version {found}, not {expected}")]
+    Version {
+        /// Which file.
+        role: Role,
+        /// The version in it.
+        found: u32,
+        /// The version it must have.
+        expected: u32,
+    },
+    /// It is older than what was seen before.
+    #[error("{role} goes back from version {seen} to {found}")]
+    Rollback {
+        /// Which file.
+        role: Role,
+        /// The version that is offered.
+        found: u32,
+        /// The version that was seen.
+        seen: u32,
+    },
+    /// It does not hold any more.
+    #[error("{role} has expired: {expires}")]
+    Expired {
+        /// Which file.
+        role: Role,
+        /// Until when it held.
+        expires: String,
+    },
+    /// It was made when what it stands on held no more: the clock of whoever made it was wrong, or the other
+    /// has expired.
+    #[error("targets was made at {issued}, when {role} had expired: {expires}")]
+    Issued {
+        /// Which file had expired.
+        role: Role,
+        /// When the targets say that they were made.
+        issued: String,
+        /// Until when that file held.
+        expires: String,
+    },
+    /// It is not the file that others speak of.
+    #[error("{0} is not the file that the metadata names")]
+    OtherFile(Role),
+    /// A file is not there that must be.
+    #[error("{0} is not there")]
+    Missing(Role),
+    /// Files of the repository change in place.
+    #[error(
+        "root {0} is of a repository without consistent snapshots, which a device does not read"
+    )]
+    NotConsistent(u32),
+    /// More roots than can be kept.
+    #[error(
+        "the roots since the image's have more than {MAX_ROOT_BYTES} bytes: it takes an image with a newer one"
+    )]
+    TooManyRoots,
+    /// Nothing was asked for.
+    #[error("no file is wanted")]
+    Unasked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Role(Role),
+    Done,
+    Refused,
+}
+
+/// One run of a client.
+#[derive(Debug)]
+pub struct Client {
+    trusted: Trusted,
+    /// When the run began, in seconds since 1970: what expiry is judged by.
+    now: u64,
+    root: Root,
+    /// So many of the roots that are kept are older than the image's: the first ones.
+    earlier: usize,
+    /// Versions of those that follow them, which are beyond the next one: they are verified once it is there.
+    beyond: VecDeque<u32>,
+    taken_roots: usize,
+    timestamp: Option<Timestamp>,
+    snapshot: Option<Snapshot>,
+    targets: Option<Targets>,
+    step: Step,
+}
+
+fn of(role: Role) -> impl FnOnce(MetadataError) -> Refusal {
+    move |source| Refusal::Metadata { role, source }
+}
+
+impl Client {
+    /// Begins a run (5.1, 5.2) at `now`, in seconds since 1970: the later of the clock and its floor.
+    /// `image_root` is the root in the signed image, `trusted` what earlier runs have verified. What of it
+    /// does not verify from that root is forgotten, but for roots that cannot be verified from it: those from before
+    /// it, and those beyond a missing version.
+    ///
+    /// # Errors
+    /// The root of the image is none, or no other can follow it and it has expired.
+    pub fn begin(image_root: &[u8], trusted: Trusted, now: u64) -> Result<Self, Refusal> {
+        let (root, envelope) = metadata::read::<Root>(image_root).map_err(of(Role::Root))?;
+        root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
+        let read = |bytes: Vec<u8>| Some((metadata::read::<Root>(&bytes).ok()?.0, bytes));
+        let mut saved: Vec<_> = trusted.roots.into_iter().filter_map(read).collect();
+        // Under whose keys the rest was verified.
+        let newest = saved.last().map(|(root, _)| root.clone());
+        saved.sort_by_key(|(root, _)| root.common.version);
+        saved.dedup_by_key(|(root, _)| root.common.version);
+        let own = root.common.version;
+        saved.retain(|(root, _)| root.common.version != own);
+        let (mut earlier, beyond): (Vec<_>, Vec<_>) =
+            saved.into_iter().partition(|(root, _)| root.common.version < own);
+        // What leads to another root than the image's was followed with keys that were stolen.
+        let leads_here = |before: &Root| {
+            before.common.version.checked_add(1) != Some(own)
+                || before.verify(Role::Root, &envelope).is_ok()
+        };
+        if !earlier.last().is_none_or(|(before, _)| leads_here(before)) {
+            earlier.clear();
+        }
+        let mut client = Self {
+            root,
+            earlier: earlier.len(),
+            beyond: beyond.iter().map(|(root, _)| root.common.version).collect(),
+            trusted: Trusted {
+                roots: earlier.into_iter().chain(beyond).map(|(_, bytes)| bytes).collect(),
+                ..Trusted::default()
+            },
+            now,
+            taken_roots: 0,
+            timestamp: None,
+            snapshot: None,
+            targets: None,
+            step: Step::Role(Role::Root),
+        };
+        client.keep_root(image_root.to_vec())?;
+        client.follow_kept();
+        // 5.3.11, where it is the image that has brought a root.
+        if newest.is_none_or(|newest| !replaces_online_keys(&newest, &client.root)) {
+            client.recall(trusted.timestamp, trusted.snapshot, trusted.targets);
+        }
+        if client.is_last_root() {
+            client.end_roots()?;
+        }
+        Ok(client)
+    }
+
+    /// Keeps a root that was verified. Those that are not verified make room for it: those from before the image's, the
+    /// oldest first, then those beyond a missing version, the newest first, since each is verified from the one before.
+    fn keep_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        let kept =
+            |roots: &[Vec<u8>]| roots.iter().map(Vec::len).fold(bytes.len(), usize::saturating_add);
+        while kept(&self.trusted.roots) > MAX_ROOT_BYTES {
+            if self.earlier > 0 {
+                self.trusted.roots.remove(0);
+                self.earlier = self.earlier.saturating_sub(1);
+            } else if self.beyond.pop_back().is_some() {
+                self.trusted.roots.remove(self.beyond.len());
+            } else {
+                return Err(Refusal::TooManyRoots);
+            }
+        }
+        self.trusted.roots.push(bytes);
+        Ok(())
+    }
+
+    /// Follows the roots that were seen before, as far as no version is missing. Where the next one does not verify,
+    /// neither it nor any behind it is kept.
+    fn follow_kept(&mut self) {
+        while let Some(next) = self.beyond.front()
+            && self.root.common.version.checked_add(1) == Some(*next)
+        {
+            self.beyond.pop_front();
+            let bytes = self.trusted.roots.remove(self.earlier);
+            if self.follow_root(bytes).is_err() {
+                let end = self.earlier.saturating_add(self.beyond.len());
+                self.trusted.roots.drain(self.earlier..end);
+                self.beyond.clear();
+            }
+        }
+    }
+
+    /// Takes what was verified before, as far as the present root's keys have signed it. It may have
+    /// expired, and still tells what was seen.
+    fn recall(
+        &mut self,
+        timestamp: Option<Vec<u8>>,
+        snapshot: Option<Vec<u8>>,
+        targets: Option<Vec<u8>>,
+    ) {
+        let Some((bytes, found)) = self.recalled::<Timestamp>(timestamp) else {
+            return;
+        };
+        self.trusted.timestamp = Some(bytes);
+        self.timestamp = Some(found);
+        let Some((bytes, found)) = self.recalled::<Snapshot>(snapshot) else {
+            return;
+        };
+        self.trusted.snapshot = Some(bytes);
+        self.snapshot = Some(found);
+        if let Some((bytes, found)) = self.recalled::<Targets>(targets) {
+            self.trusted.targets = Some(bytes);
+            self.targets = Some(found);
+        }
+    }
+
+    fn recalled<M: Metadata>(&self, bytes: Option<Vec<u8>>) -> Option<(Vec<u8>, M)> {
+        let bytes = bytes?;
+        let (found, envelope) = metadata::read::<M>(&bytes).ok()?;
+        self.root.verify(M::ROLE, &envelope).ok()?;
+        Some((bytes, found))
+    }
+
+    /// What was verified so far, and the roots that are kept for the image of the other slot: to be saved once, in one
+    /// piece, when the run has ended.
+    #[must_use]
+    pub fn trusted(&self) -> &Trusted {
+        &self.trusted
+    }
+
+    /// The next file to fetch; `None` when the run has ended.
+    #[must_use]
+    pub fn wants(&self) -> Option<Wanted> {
+        let Step::Role(role) = self.step else {
+            return None;
+        };
+        let named = |meta: &FileMeta| {
+            let most = meta.length.unwrap_or(u64::MAX).min(role.most_bytes());
+            (meta.version, most)
+        };
+        let (version, most_bytes) = match role {
+            Role::Root => (self.root.common.version.saturating_add(1), role.most_bytes()),
+            Role::Timestamp => (0, role.most_bytes()),
+            Role::Snapshot => named(self.timestamp.as_ref()?.snapshot().ok()?),
+            Role::Targets => named(self.snapshot.as_ref()?.targets().ok()?),
+        };
+        Some(Wanted { role, name: role.file(version), most_bytes })
+    }
+
+    /// Takes the file that was wanted.
+    ///
+    /// # Errors
+    /// It is not to be believed; the run has then ended.
+    pub fn take(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        let wanted = self.wants().ok_or(Refusal::Unasked)?;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let taken = if length > wanted.most_bytes {
+            let source = MetadataError::TooLong { bytes: length, most: wanted.most_bytes };
+            Err(Refusal::Metadata { role: wanted.role, source })
+        } else {
+            match wanted.role {
+                Role::Root => self.take_root(bytes),
+                Role::Timestamp => self.take_timestamp(bytes),
+                Role::Snapshot => self.take_snapshot(bytes),
+                Role::Targets => self.take_targets(bytes),
+            }
+        };
+        self.ended_by(taken)
+    }
+
+    /// The server has no such file: the end of the roots (5.3.3), and of the run otherwise.
+    ///
+    /// # Errors
+    /// The file must be there, or the newest root has expired.
+    pub fn is_missing(&mut self) -> Result<(), Refusal> {
+        let wanted = self.wants().ok_or(Refusal::Unasked)?;
+        let ended = match wanted.role {
+            Role::Root => self.end_roots(),
+            role => Err(Refusal::Missing(role)),
+        };
+        self.ended_by(ended)
+    }
+
+    fn ended_by(&mut self, result: Result<(), Refusal>) -> Result<(), Refusal> {
+        if result.is_err() {
+            self.step = Step::Refused;
+        }
+        result
+    }
+
+    /// What is released, once the run has come to its end: all of it verified, nothing expired.
+    #[must_use]
+    pub fn targets(&self) -> Option<&Targets> {
+        self.targets.as_ref().filter(|_| self.step == Step::Done)
+    }
+
+    /// When what is released was made, in seconds since 1970, where that is said and the run has come to its
+    /// end: no clock shows less. Nothing that the run has verified has expired by then.
+    #[must_use]
+    pub fn issued(&self) -> Option<u64> {
+        self.targets().and_then(Targets::issued_seconds)
+    }
+
+    /// Until when all holds that was verified so far, in seconds since 1970: the first expiry of the four. `None`
+    /// where one of them is not there yet.
+    #[must_use]
+    pub fn holds_until(&self) -> Option<u64> {
+        let commons = self.commons(self.targets.as_ref()).into_iter();
+        let expires = commons.map(|(_, common)| common?.expires_seconds().ok());
+        expires.collect::<Option<Vec<_>>>()?.into_iter().min()
+    }
+
+    /// What the files of all roles have, with these targets.
+    fn commons<'a>(&'a self, targets: Option<&'a Targets>) -> [(Role, Option<&'a Common>); 4] {
+        [
+            (Role::Root, Some(&self.root.common)),
+            (Role::Timestamp, self.timestamp.as_ref().map(|timestamp| &timestamp.common)),
+            (Role::Snapshot, self.snapshot.as_ref().map(|snapshot| &snapshot.common)),
+            (Role::Targets, targets.map(|targets| &targets.common)),
+        ]
+    }
+
+    /// 5.3.3 to 5.3.9.
+    fn take_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        self.follow_root(bytes)?;
+        self.taken_roots = self.taken_roots.saturating_add(1);
+        self.follow_kept();
+        // 5.3.3: the next run goes on from here, since these are kept.
+        if self.taken_roots >= MAX_ROOTS || self.is_last_root() { self.end_roots() } else { Ok(()) }
+    }
+
+    /// No version is left for another root.
+    fn is_last_root(&self) -> bool {
+        self.root.common.version == u32::MAX
+    }
+
+    /// 5.3.4 to 5.3.8.
+    fn follow_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        let (root, envelope) = metadata::read::<Root>(&bytes).map_err(of(Role::Root))?;
+        // 5.3.4: by the keys of the root that is trusted, and by its own.
+        self.root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
+        root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
+        // 5.3.5: exactly the next one.
+        let expected = self.root.common.version.saturating_add(1);
+        let found = root.common.version;
+        if found != expected {
+            return Err(Refusal::Version { role: Role::Root, found, expected });
+        }
+        self.keep_root(bytes)?;
+        // 5.3.11: whoever held keys that were replaced may have run ahead with the versions.
+        if replaces_online_keys(&self.root, &root) {
+            (self.timestamp, self.snapshot, self.targets) = (None, None, None);
+            let Trusted { timestamp, snapshot, targets, .. } = &mut self.trusted;
+            (*timestamp, *snapshot, *targets) = (None, None, None);
+        }
+        self.root = root;
+        Ok(())
+    }
+
+    /// 5.3.10: only the last root must not have expired.
+    fn end_roots(&mut self) -> Result<(), Refusal> {
+        self.still_holds(&self.root)?;
+        // 5.3.12, where this is stricter: names without versions and hashes can be mixed while they are replaced.
+        if !self.root.consistent_snapshot {
+            return Err(Refusal::NotConsistent(self.root.common.version));
+        }
+        if self.taken_roots > 0 {
+            // 5.6.3 and its like: what the keys of an earlier root have signed is not used under this one.
+            let Trusted { timestamp, snapshot, targets, .. } = &mut self.trusted;
+            let seen = (timestamp.take(), snapshot.take(), targets.take());
+            (self.timestamp, self.snapshot, self.targets) = (None, None, None);
+            self.recall(seen.0, seen.1, seen.2);
+        }
+        self.step = Step::Role(Role::Timestamp);
+        Ok(())
+    }
+
+    /// 5.4.
+    fn take_timestamp(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        let (found, _) = self.verified::<Timestamp>(&bytes)?;
+        if let Some(seen) = &self.timestamp {
+            // 5.4.3.1
+            not_before(Role::Timestamp, found.common.version, seen.common.version)?;
+            // 5.4.3.2
+            let (new, old) = (found.snapshot(), seen.snapshot());
+            if let (Ok(new), Ok(old)) = (new, old) {
+                not_before(Role::Snapshot, new.version, old.version)?;
+            }
+        }
+        // The same version is the same file, whatever lies there now.
+        let is_known =
+            self.timestamp.as_ref().is_some_and(|s| s.common.version == found.common.version);
+        let holds = if is_known { self.timestamp.as_ref() } else { Some(&found) };
+        // 5.4.4
+        holds.map_or(Ok(()), |timestamp| self.still_holds(timestamp))?;
+        if !is_known {
+            self.timestamp = Some(found);
+            self.trusted.timestamp = Some(bytes);
+        }
+        self.after_timestamp()
+    }
+
+    /// Goes on with the snapshot, which may be known already.
+    fn after_timestamp(&mut self) -> Result<(), Refusal> {
+        let wanted = self.timestamp.as_ref().and_then(|t| t.snapshot().ok());
+        let is_known = match (wanted, &self.snapshot, &self.trusted.snapshot) {
+            (Some(wanted), Some(snapshot), Some(bytes)) => {
+                wanted.version == snapshot.common.version && wanted.fits(bytes)
+            }
+            _ => false,
+        };
+        if !is_known {
+            self.step = Step::Role(Role::Snapshot);
+            return Ok(());
+        }
+        self.snapshot.as_ref().map_or(Ok(()), |snapshot| self.still_holds(snapshot))?;
+        self.after_snapshot()
+    }
+
+    /// 5.5.
+    fn take_snapshot(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        let wanted = self.timestamp.as_ref().and_then(|t| t.snapshot().ok());
+        let wanted = wanted.ok_or(Refusal::Missing(Role::Timestamp))?;
+        // 5.5.2
+        if !wanted.fits(&bytes) {
+            return Err(Refusal::OtherFile(Role::Snapshot));
+        }
+        // 5.5.3
+        let (found, _) = self.verified::<Snapshot>(&bytes)?;
+        // 5.5.4
+        is_version(Role::Snapshot, found.common.version, wanted.version)?;
+        // 5.5.5: nothing that was seen is gone or goes back.
+        if let Some(seen) = &self.snapshot {
+            for (name, seen) in &seen.meta {
+                let found = found.meta.get(name).map_or(0, |meta| meta.version);
+                not_before(Role::Targets, found, seen.version)?;
+            }
+        }
+        // 5.5.6
+        self.still_holds(&found)?;
+        self.snapshot = Some(found);
+        self.trusted.snapshot = Some(bytes);
+        self.after_snapshot()
+    }
+
+    /// Goes on with the targets, which may be known already.
+    fn after_snapshot(&mut self) -> Result<(), Refusal> {
+        let wanted = self.snapshot.as_ref().and_then(|s| s.targets().ok());
+        let is_known = match (wanted, &self.targets, &self.trusted.targets) {
+            (Some(wanted), Some(targets), Some(bytes)) => {
+                wanted.version == targets.common.version && wanted.fits(bytes)
+            }
+            _ => false,
+        };
+        if !is_known {
+            self.step = Step::Role(Role::Targets);
+            return Ok(());
+        }
+        self.targets.as_ref().map_or(Ok(()), |targets| self.may_be_used(targets))?;
+        self.step = Step::Done;
+        Ok(())
+    }
+
+    /// 5.6.
+    fn take_targets(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+        let wanted = self.snapshot.as_ref().and_then(|s| s.targets().ok());
+        let wanted = wanted.ok_or(Refusal::Missing(Role::Snapshot))?;
+        // 5.6.2
+        if !wanted.fits(&bytes) {
+            return Err(Refusal::OtherFile(Role::Targets));
+        }
+        // 5.6.3
+        let (found, _) = self.verified::<Targets>(&bytes)?;
+        // 5.6.4
+        is_version(Role::Targets, found.common.version, wanted.version)?;
+        self.may_be_used(&found)?;
+        self.targets = Some(found);
+        self.trusted.targets = Some(bytes);
+        self.step = Step::Done;
+        Ok(())
+    }
+
+    /// 5.6.5; and the clock will show no less than when the targets were made: whatever has expired by then would
+    /// have expired on every device for good.
+    fn may_be_used(&self, targets: &Targets) -> Result<(), Refusal> {
+        self.still_holds(targets)?;
+        let Some((issued, at)) = targets.issued.clone().zip(targets.issued_seconds()) else {
+            return Ok(());
+        };
+        for (role, common) in self.commons(Some(targets)) {
+            let Some(common) = common else { continue };
+            if common.expires_seconds().map_err(of(role))? <= at {
+                return Err(Refusal::Issued { role, issued, expires: common.expires.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Metadata that enough keys of its role have signed.
+    fn verified<M: Metadata>(&self, bytes: &[u8]) -> Result<(M, Envelope), Refusal> {
+        let (found, envelope) = metadata::read::<M>(bytes).map_err(of(M::ROLE))?;
+        self.root.verify(M::ROLE, &envelope).map_err(of(M::ROLE))?;
+        Ok((found, envelope))
+    }
+
+    fn still_holds<M: Metadata>(&self, metadata: &M) -> Result<(), Refusal> {
+        let common = metadata.common();
+        let until = common.expires_seconds().map_err(of(M::ROLE))?;
+        if until > self.now {
+            return Ok(());
+        }
+        Err(Refusal::Expired { role: M::ROLE, expires: common.expires.clone() })
+    }
+}
+
+/// The time to which a run of a repository raises the clock's floor, in seconds since 1970.
+///
+/// One clock judges both repositories. So `oem` leads it nowhere where something of `os` has expired: whoever
+/// signs for `oem`, or has stolen its keys, could end the updates of the OS else. `os` is what the device has of it;
+/// `None` for a device that has no such repository.
+#[must_use]
+pub fn raised_to(repository: Repository, run: &Client, os: Option<&Client>) -> Option<u64> {
+    let issued = run.issued()?;
+    match (repository, os) {
+        (Repository::Oem, Some(os)) => {
+            os.holds_until().filter(|until| issued < *until).map(|_| issued)
+        }
+        _ => Some(issued),
+    }
+}
+
+/// True when a root names other keys than one before it for what is signed online.
+fn replaces_online_keys(before: &Root, next: &Root) -> bool {
+    [Role::Timestamp, Role::Snapshot].into_iter().any(|role| !same_keys(before, next, role))
+}
+
+/// True when two roots name the same keys for a role, by their bytes, and the same threshold.
+fn same_keys(one: &Root, other: &Root, role: Role) -> bool {
+    let of_role = |root: &Root| {
+        let of_role = root.role(role)?.clone();
+        let keys: Vec<_> =
+            of_role.keyids.iter().filter_map(|id| root.keys.get(id).cloned()).collect();
+        Some((of_role, keys))
+    };
+    of_role(one) == of_role(other)
+}
+
+fn is_version(role: Role, found: u32, expected: u32) -> Result<(), Refusal> {
+    if found == expected { Ok(()) } else { Err(Refusal::Version { role, found, expected }) }
+}
+
+fn not_before(role: Role, found: u32, seen: u32) -> Result<(), Refusal> {
+    if found >= seen { Ok(()) } else { Err(Refusal::Rollback { role, found, seen }) }
+}
+
+#[cfg(test)]
+mod tests;

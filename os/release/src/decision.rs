@@ -1,0 +1,139 @@
+//! Which release is taken next.
+
+use crate::memory::Memory;
+use crate::metadata::Targets;
+use crate::{Authority, Device, Release, Repository, Target};
+use holdfast_sandbox::held::Held;
+
+/// The release of a repository to take next, if any: for the first component that can have a newer one.
+///
+/// Newer is a higher rollback index, then a higher version; never below the floor, never one that needs
+/// a newer OS than runs, and never one that has failed on this device, or could not reach the service a while ago.
+#[must_use]
+pub fn next_release<'a>(
+    targets: &'a Targets,
+    repository: Repository,
+    device: &Device,
+    held: &[Held],
+    memory: &Memory,
+) -> Option<(&'a str, &'a Target, &'a Release)> {
+    let authority = match repository {
+        Repository::Os => Authority::Os,
+        Repository::Oem => Authority::Apps(held.iter().filter_map(|held| held.app()).collect()),
+    };
+    held.iter().find_map(|held| {
+        let acceptable = |release: &Release| {
+            let newer = held.running.as_ref().is_none_or(|running| {
+                let now = (running.rollback_index, running.version);
+                (release.rollback_index, release.version) > now
+                    && release.root_hash() != Some(running.root_hash)
+            });
+            newer
+                && release.rollback_index >= held.floor
+                && release.least_os <= device.os
+                && !memory.excludes(held.component, release.root_hash())
+        };
+        targets.release_for(held.component, device, &authority, acceptable)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use holdfast_sandbox::held::{Component, Running};
+    use holdfast_types::Version;
+    use crate::{Outcome, Staged};
+    use holdfast_types::ComponentId;
+    use std::collections::BTreeMap;
+
+    const APP: Component = Component::App(ComponentId([7; 16]));
+
+    fn device() -> Device {
+        let os = "2.0.0".parse().unwrap();
+        Device { product: "pump".to_owned(), board: "qemu-virt".to_owned(), os }
+    }
+
+    fn release(version: &str, rollback_index: u64, hash: u8) -> Release {
+        Release {
+            component: APP,
+            product: String::new(),
+            board: String::new(),
+            version: version.parse().unwrap(),
+            rollback_index,
+            least_os: Version::default(),
+            boot_bytes: 0,
+            root_hash: format!("{hash:02x}").repeat(32),
+            boot_chunks: String::new(),
+        }
+    }
+
+    fn held(version: &str, rollback_index: u64, floor: u64, hash: u8) -> Held {
+        let version = version.parse().unwrap();
+        let root_hash = [hash; 32];
+        let running =
+            Some(Running { version, rollback_index, root_hash, data_bytes: 4096, on_trial: false });
+        Held { component: APP, floor, running, waits: false, disagreed: false }
+    }
+
+    fn chosen(offered: &[Release], held: &[Held], memory: &Memory) -> Option<String> {
+        let json = serde_json::json!({
+            "_type": "targets", "spec_version": "1.0.0", "version": 1,
+            "expires": "2030-01-01T00:00:00Z", "targets": {}
+        });
+        let mut targets: Targets = serde_json::from_value(json).unwrap();
+        for release in offered {
+            let target = Target {
+                length: 100,
+                hashes: BTreeMap::from([("sha256".to_owned(), "11".repeat(32))]),
+                custom: Some(release.clone()),
+            };
+            targets.targets.insert(format!("apps/{}", release.version), target);
+        }
+        next_release(&targets, Repository::Oem, &device(), held, memory)
+            .map(|(_, _, release)| release.version.to_string())
+    }
+
+    #[test]
+    fn the_newest_that_the_device_may_have_is_taken() {
+        let memory = Memory::default();
+        let has = [held("1.0.0", 3, 3, 1)];
+        let offer = |offered: &[Release]| chosen(offered, &has, &memory);
+        assert_eq!(offer(&[release("1.1.0", 3, 2)]).as_deref(), Some("1.1.0"));
+        assert_eq!(offer(&[release("0.9.0", 4, 2)]).as_deref(), Some("0.9.0"), "a higher index");
+        assert_eq!(offer(&[release("1.0.0", 3, 2)]), None, "the same version");
+        assert_eq!(offer(&[release("1.1.0", 3, 1)]), None, "the same bytes");
+        assert_eq!(offer(&[release("2.0.0", 2, 2)]), None, "a lower index");
+        let needs = Release { least_os: "2.0.1".parse().unwrap(), ..release("3.0.0", 3, 3) };
+        let offered = [needs, release("1.1.0", 3, 2), release("1.2.0", 3, 4)];
+        assert_eq!(offer(&offered).as_deref(), Some("1.2.0"), "3.0.0 needs a newer OS");
+        assert_eq!(
+            chosen(&[release("9.0.0", 9, 2)], &[], &memory),
+            None,
+            "an app that is not listed"
+        );
+        let empty = Held { running: None, ..held("0.0.0", 0, 4, 0) };
+        assert_eq!(
+            chosen(&[release("9.0.0", 3, 2)], std::slice::from_ref(&empty), &memory),
+            None,
+            "the floor"
+        );
+        let first = chosen(&[release("0.1.0", 4, 2)], &[empty], &memory);
+        assert_eq!(first.as_deref(), Some("0.1.0"), "an app without a package gets one");
+    }
+
+    #[test]
+    fn what_has_failed_is_not_taken_again() {
+        let mut memory = Memory::default();
+        let has = [held("1.0.0", 3, 3, 1)];
+        memory.stages(Staged { component: APP, root_hash: [2; 32], reached: true });
+        memory.is_staged();
+        assert_eq!(memory.settle(&has), Some(Outcome::FellBack(APP)));
+        assert_eq!(
+            chosen(&[release("1.1.0", 3, 2)], &has, &Memory::default()).as_deref(),
+            Some("1.1.0")
+        );
+        assert_eq!(chosen(&[release("1.1.0", 3, 2)], &has, &memory), None);
+        let next = chosen(&[release("1.1.0", 3, 2), release("1.1.1", 3, 3)], &has, &memory);
+        assert_eq!(next.as_deref(), Some("1.1.1"));
+    }
+}

@@ -1,0 +1,131 @@
+//! How fast bytes must come, how many may, and how long to wait until the next try.
+
+use crate::config::UpdateConfig;
+
+/// A day in milliseconds.
+const DAY_MS: u64 = 86_400_000;
+/// Milliseconds for which a server may take its time.
+const PATIENCE_MS: u64 = 30_000;
+/// Bytes in a second that must come on the average, from then on.
+const LEAST_BYTES_A_SECOND: u64 = 1024;
+
+/// True when a file comes so slowly that it is not waited for: so many bytes in so many milliseconds.
+#[must_use]
+pub fn is_too_slow(bytes: u64, ms: u64) -> bool {
+    let due = ms.saturating_sub(PATIENCE_MS) / 1000;
+    bytes < due.saturating_mul(LEAST_BYTES_A_SECOND)
+}
+
+/// How long a file of so many bytes may take in all, in milliseconds.
+#[must_use]
+pub fn longest_ms(bytes: u64) -> u64 {
+    let at_least = bytes.checked_div(LEAST_BYTES_A_SECOND).unwrap_or(0);
+    at_least.saturating_mul(1000).saturating_add(PATIENCE_MS)
+}
+
+/// How many bytes may still be fetched today.
+#[derive(Debug, Clone)]
+pub struct Budget {
+    a_day: u64,
+    left: u64,
+    /// When the day began, in milliseconds of the monotonic clock.
+    since: u64,
+}
+
+impl Budget {
+    /// So many bytes a day, from `now` on.
+    #[must_use]
+    pub fn new(a_day: u64, now: u64) -> Self {
+        Self { a_day, left: a_day, since: now }
+    }
+
+    /// How many bytes are left.
+    pub fn left(&mut self, now: u64) -> u64 {
+        if now.saturating_sub(self.since) >= DAY_MS {
+            *self = Self::new(self.a_day, now);
+        }
+        self.left
+    }
+
+    /// So many were fetched.
+    pub fn spend(&mut self, bytes: u64) {
+        self.left = self.left.saturating_sub(bytes);
+    }
+}
+
+impl UpdateConfig {
+    /// Milliseconds until the next look, after so many failures in a row. `random` spreads a fleet's looks:
+    /// up to a tenth more or less, and anything up to twice the time after a failure.
+    #[must_use]
+    pub fn next_look_ms(&self, failures: u32, random: u32) -> u64 {
+        let usual = u64::from(self.check_every_s).saturating_mul(1000);
+        if failures == 0 {
+            let tenth = usual / 10;
+            let spread = spread(tenth.saturating_mul(2), random);
+            return usual.saturating_sub(tenth).saturating_add(spread);
+        }
+        let doubled = 1u64.checked_shl(failures.saturating_sub(1).min(16)).unwrap_or(1);
+        let least = u64::from(self.retry_after_s).saturating_mul(1000).saturating_mul(doubled);
+        let least = least.min(usual);
+        least.saturating_add(spread(least, random))
+    }
+}
+
+fn spread(most: u64, random: u32) -> u64 {
+    let scaled = u128::from(most).saturating_mul(u128::from(random)) >> 32;
+    u64::try_from(scaled).unwrap_or(most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Device;
+    use holdfast_types::Version;
+    use proptest::prelude::*;
+
+    fn config() -> UpdateConfig {
+        let device =
+            Device { product: String::new(), board: String::new(), os: Version::default() };
+        let repositories = Vec::new();
+        UpdateConfig {
+            device,
+            repositories,
+            check_every_s: 3600,
+            retry_after_s: 60,
+            window: None,
+            most_bytes_a_release: None,
+        }
+    }
+
+    #[test]
+    fn a_server_that_drips_is_not_waited_for() {
+        assert!(!is_too_slow(0, 30_999), "it has time to begin");
+        assert!(is_too_slow(0, 31_000));
+        assert!(is_too_slow(1023, 31_000) && !is_too_slow(1024, 31_000));
+        assert!(is_too_slow(100_000, 300_000));
+        assert_eq!(longest_ms(1 << 20), 30_000 + 1_024_000);
+    }
+
+    #[test]
+    fn a_budget_is_for_a_day() {
+        let mut budget = Budget::new(100, 5);
+        budget.spend(60);
+        assert_eq!(budget.left(6), 40);
+        budget.spend(60);
+        assert_eq!(budget.left(DAY_MS), 0);
+        assert_eq!(budget.left(DAY_MS + 5), 100);
+    }
+
+    proptest! {
+        #[test]
+        fn looks_are_spread_and_failures_are_further_apart(failures in 0u32..100, random: u32) {
+            let wait = config().next_look_ms(failures, random);
+            match failures {
+                0 => prop_assert!((3_240_000..=3_960_000).contains(&wait)),
+                1 => prop_assert!((60_000..=120_000).contains(&wait)),
+                2 => prop_assert!((120_000..=240_000).contains(&wait)),
+                _ => prop_assert!((240_000..=7_200_000).contains(&wait)),
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Orders to reset a device, as its `oem` repository holds them.
+
+use crate::client::{Client, Refusal, Trusted, Wanted};
+use crate::metadata::Targets;
+use holdfast_sandbox::reset_order::Order;
+use thiserror::Error;
+
+/// The orders among what a repository offers. A file with another name is none.
+pub fn orders(targets: &Targets) -> impl Iterator<Item = Order> {
+    let files = targets.targets.iter();
+    files.filter_map(|(path, target)| Order::at_path(path, target.sha256()?))
+}
+
+/// Why nobody has ordered a reset.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum NoOrder<E: std::error::Error + 'static> {
+    /// The medium cannot be read.
+    #[error("its metadata cannot be read")]
+    Read(#[source] E),
+    /// What is on it is not to be believed.
+    #[error("its metadata is not to be believed")]
+    Refused(#[from] Refusal),
+    /// There are other orders there, or none.
+    #[error("its metadata holds no such order")]
+    Other,
+}
+
+/// Looks for an order in the metadata of the `oem` repository that somebody else reads from a card: each file of it is
+/// verified from the root that the image has, at `now` in seconds since 1970, and nothing that a device has kept is
+/// believed. `read` yields a file of metadata by its name, `None` where there is none, and no more bytes than are wanted and
+/// one.
+///
+/// # Errors
+/// See [`NoOrder`].
+pub fn look_for<E: std::error::Error + 'static>(
+    order: &Order,
+    image_root: &[u8],
+    now: u64,
+    mut read: impl FnMut(&Wanted) -> Result<Option<Vec<u8>>, E>,
+) -> Result<(), NoOrder<E>> {
+    let mut client = Client::begin(image_root, Trusted::default(), now)?;
+    while let Some(wanted) = client.wants() {
+        match read(&wanted).map_err(NoOrder::Read)? {
+            Some(bytes) => client.take(bytes)?,
+            None => client.is_missing()?,
+        }
+    }
+    let found = client.targets().is_some_and(|targets| orders(targets).any(|o| o == *order));
+    if found { Ok(()) } else { Err(NoOrder::Other) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Target;
+    use holdfast_sandbox::reset_order::Partitions;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn an_order_is_found_among_files_of_other_names() {
+        let json = serde_json::json!({
+            "_type": "targets", "spec_version": "1.0.0", "version": 1,
+            "expires": "2030-01-01T00:00:00Z", "targets": {}
+        });
+        let mut targets: Targets = serde_json::from_value(json).unwrap();
+        let all = Partitions { state: true, apps: true, data: true };
+        for path in ["orders/reset-root.000000000000000a".to_owned(), Order::path(all, 10)] {
+            let hashes = BTreeMap::from([("sha256".to_owned(), "11".repeat(32))]);
+            targets.targets.insert(path, Target { length: 1, hashes, custom: None });
+        }
+        let found: Vec<_> = orders(&targets).collect();
+        assert_eq!(found, [Order { digest: [0x11; 32], partitions: all }]);
+    }
+}

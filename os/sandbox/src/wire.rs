@@ -1,0 +1,473 @@
+//! What a service may ask of init, and what init answers: one versioned postcard message each.
+//!
+//! Requests travel over a pipe that init hands to a component whose plan has any, one packet each: a pipe carries no
+//! descriptors, which init would have to close. init reads them as hostile bytes: bounded by [`MAX_REQUEST_BYTES`],
+//! trailing data refused. Every request gets one reply, over a `SEQPACKET` socket at which init receives nothing.
+
+use crate::app_manifest::UpdateAccess;
+use crate::clock;
+use crate::held::Held;
+use crate::network::NetworkedApp;
+use crate::policy::Requests;
+use crate::reset_order::Order;
+use holdfast_types::ComponentId;
+use holdfast_types::encoding::{self, EncodingError};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Environment variable that holds the number of the pipe for requests to init.
+pub const REQUESTS_VARIABLE: &str = "HOLDFAST_REQUESTS";
+/// Environment variable that holds the number of the socket by which init replies.
+pub const REPLIES_VARIABLE: &str = "HOLDFAST_REPLIES";
+/// Version of the messages.
+pub const VERSION: u8 = 7;
+/// Longest request in bytes: less than a packet of a pipe may have (`PIPE_BUF`, 4096).
+pub const MAX_REQUEST_BYTES: usize = 64;
+/// Longest reply in bytes.
+pub const MAX_REPLY_BYTES: usize = 64 * 1024;
+/// Most descriptors that come with one reply: those of all apps.
+pub const MAX_DESCRIPTORS: usize = 64;
+
+/// A request to init, by the right that opens it: what a component has no right to is refused before anything of it
+/// is looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// How the device is.
+    Status(StatusRequest),
+    /// To start and stop components.
+    Manage(ManageRequest),
+    /// To reboot or to power off.
+    End(EndRequest),
+    /// For the links of apps.
+    Links(LinksRequest),
+    /// To set the clock.
+    Clock(ClockRequest),
+    /// What the update agent asks for.
+    Update(UpdateRequest),
+    /// A socket to the update agent: with the reply comes one end, and the agent gets the other.
+    Uplink(UplinkRequest),
+}
+
+/// How the device is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StatusRequest {
+    /// All components, in their start order.
+    Components,
+    /// The clock.
+    Clock,
+    /// The network. With the reply comes a socket, on which the network service says it.
+    Network,
+    /// What the device holds of all that is released for it.
+    Held,
+}
+
+/// To start and stop components.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ManageRequest {
+    /// Start the component of this name, if it is stopped.
+    Start(String),
+    /// Stop the component of this name, and do not start it again.
+    Stop(String),
+    /// Stop the component of this name and start it again.
+    Restart(String),
+}
+
+impl ManageRequest {
+    /// The name of the component.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Start(name) | Self::Stop(name) | Self::Restart(name) => name,
+        }
+    }
+}
+
+/// To end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndRequest {
+    /// Stop every component in order and start the machine again.
+    Reboot,
+    /// Stop every component in order and switch the machine off.
+    PowerOff,
+}
+
+/// For the links of apps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinksRequest {
+    /// The uids of all that have grants on the network.
+    All,
+    /// What the one with this uid is granted. With the reply comes a netlink socket within its namespace.
+    Of(u32),
+}
+
+/// To set the clock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClockRequest {
+    /// It is behind by so many microseconds, as time servers say.
+    Behind(i64),
+}
+
+/// What the update agent asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateRequest {
+    /// What the device holds of all that is released for it.
+    Held,
+    /// The other slot is about to be written: it is not to be booted, whatever it held.
+    Announce,
+    /// A part of the other slot, which was announced. With the reply comes its descriptor, for reading and
+    /// writing past the kernel's cache.
+    OtherSlot(SlotPart),
+    /// A part of the slot that runs, for reading: what of it the next release has is not fetched.
+    RunningSlot(SlotPart),
+    /// The disks that the system does not run from. With the reply come their descriptors, for reading.
+    OtherDisks,
+    /// The other slot is written and verified: it is to be tried at the next start.
+    Stage,
+    /// A package that was written and verified beside the one of this app: it is to be tried at the next
+    /// start.
+    StageApp(ComponentId),
+    /// The apps that have to do with updates. With the reply come the sockets at which they call, one of each.
+    Listeners,
+    /// The agent has nothing against a commit of the release that is on trial.
+    Agree,
+    /// The owner has ordered a reset, which begins at the next start: the system ends for it. `NotFound` for an order
+    /// that was carried out before.
+    Reset(Order),
+    /// No clock shows less than this, in seconds since 1970: the offline keys of a repository say so.
+    RaiseTime(u64),
+    /// Start the machine again, for a release that is staged.
+    Reboot,
+}
+
+/// What whoever fetches for the update agent asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UplinkRequest {
+    /// A socket to the agent.
+    Agent,
+}
+
+/// What the network service asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkRequest {
+    /// For the links of apps.
+    Links(LinksRequest),
+    /// To set the clock.
+    Clock(ClockRequest),
+}
+
+impl From<NetworkRequest> for Request {
+    fn from(request: NetworkRequest) -> Self {
+        match request {
+            NetworkRequest::Links(request) => Self::Links(request),
+            NetworkRequest::Clock(request) => Self::Clock(request),
+        }
+    }
+}
+
+impl From<UpdateRequest> for Request {
+    fn from(request: UpdateRequest) -> Self {
+        Self::Update(request)
+    }
+}
+
+impl From<UplinkRequest> for Request {
+    fn from(request: UplinkRequest) -> Self {
+        Self::Uplink(request)
+    }
+}
+
+/// A part of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SlotPart {
+    /// Kernel and device trees.
+    Boot,
+    /// The root file system with its verity tree.
+    Root,
+}
+
+impl SlotPart {
+    /// What the names of its partitions begin with.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Boot => "boot",
+            Self::Root => "root",
+        }
+    }
+}
+
+impl Request {
+    /// True when a component with these rights may ask for it.
+    #[must_use]
+    pub fn is_allowed(&self, rights: Requests) -> bool {
+        match self {
+            Self::Status(_) => rights.status,
+            Self::Manage(_) => rights.manage,
+            Self::End(_) => rights.end,
+            Self::Links(_) => rights.links,
+            Self::Clock(_) => rights.clock,
+            Self::Update(_) => rights.update,
+            Self::Uplink(_) => rights.uplink,
+        }
+    }
+}
+
+/// What init answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    /// It will be done.
+    Accepted,
+    /// The sender has no right to it.
+    PermissionDenied,
+    /// It is no request, or what it names is not there.
+    NotFound,
+    /// How the components are, in their start order.
+    Components(Vec<ComponentStatus>),
+    /// The uids of all that have grants on the network.
+    Links(Vec<u32>),
+    /// One that has grants on the network.
+    Link(NetworkedApp),
+    /// How the clock is.
+    Clock(clock::Status),
+    /// What becomes of a claim about the clock.
+    Judged(clock::Verdict),
+    /// To the network service, unasked: with it comes a socket on which to say how the network is.
+    NetworkWanted,
+    /// What the device holds of all that is released for it: of the OS first, then of the apps of the image.
+    Held(Vec<Held>),
+    /// To the update agent, unasked: with it comes a socket to whoever fetches for it.
+    Uplink,
+    /// It cannot be done; the log says why.
+    Failed,
+    /// The apps that have to do with updates, in the order of the sockets that come with this.
+    Listeners(Vec<Listener>),
+}
+
+/// An app that has to do with updates.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listener {
+    /// Its name.
+    pub name: String,
+    /// What it may do.
+    pub access: UpdateAccess,
+}
+
+/// How a component is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentStatus {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub state: ComponentState,
+    /// Its uid.
+    pub uid: u32,
+    /// Memory it uses, in KiB.
+    pub memory_kib: u32,
+    /// Most memory it has used since boot, in KiB.
+    pub memory_peak_kib: u32,
+    /// Processes and threads, its stub included.
+    pub processes: u32,
+    /// How often it was started again since boot.
+    pub restarts: u32,
+    /// Raw wait status of its last end, if there was one.
+    pub last_exit: Option<i32>,
+}
+
+/// Where a component stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ComponentState {
+    /// Waits for its start.
+    Waiting,
+    /// Runs, and is not ready yet.
+    Starting,
+    /// Runs and is ready.
+    Ready,
+    /// Was asked or made to end.
+    Stopping,
+    /// Has ended and stays so.
+    Stopped,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    version: u8,
+    message: T,
+}
+
+/// Why bytes are no message.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum WireError {
+    /// Not the bytes of a message.
+    #[error("message cannot be decoded")]
+    Malformed(#[from] EncodingError),
+    /// Another version.
+    #[error("message has version {0}, not {VERSION}")]
+    Version(u8),
+    /// Longer than a request or a reply may be.
+    #[error("message has {0} bytes, too many")]
+    TooLong(usize),
+}
+
+/// The bytes of a request.
+///
+/// # Errors
+/// A name that is too long for a component.
+pub fn encode_request(request: &Request) -> Result<Vec<u8>, WireError> {
+    encode(request, MAX_REQUEST_BYTES)
+}
+
+/// The bytes of a reply.
+///
+/// # Errors
+/// Never for a name that a component, and grants that a manifest can have.
+pub fn encode_reply(reply: &Reply) -> Result<Vec<u8>, WireError> {
+    encode(reply, MAX_REPLY_BYTES)
+}
+
+/// The request in `bytes`.
+///
+/// # Errors
+/// Malformed, of another version, or followed by more bytes.
+pub fn decode_request(bytes: &[u8]) -> Result<Request, WireError> {
+    decode(bytes, MAX_REQUEST_BYTES)
+}
+
+/// The reply in `bytes`.
+///
+/// # Errors
+/// As [`decode_request`].
+pub fn decode_reply(bytes: &[u8]) -> Result<Reply, WireError> {
+    decode(bytes, MAX_REPLY_BYTES)
+}
+
+fn encode<T: Serialize>(message: &T, most: usize) -> Result<Vec<u8>, WireError> {
+    let bytes = encoding::encode(&Envelope { version: VERSION, message })?;
+    if bytes.len() > most { Err(WireError::TooLong(bytes.len())) } else { Ok(bytes) }
+}
+
+fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], most: usize) -> Result<T, WireError> {
+    if bytes.len() > most {
+        return Err(WireError::TooLong(bytes.len()));
+    }
+    match bytes.first() {
+        Some(&VERSION) | None => {}
+        Some(other) => return Err(WireError::Version(*other)),
+    }
+    Ok(encoding::decode::<Envelope<T>>(bytes)?.message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::component::MAX_COMPONENTS;
+    use crate::held::{Component, Running};
+    use crate::reset_order::Partitions;
+    use holdfast_types::Version;
+    use holdfast_types::component_name::MAX_NAME_BYTES;
+    use proptest::prelude::*;
+
+    #[test]
+    fn messages_survive_the_wire_and_fit_it() {
+        let name = "n".repeat(MAX_NAME_BYTES);
+        let order = Order { digest: [255; 32], partitions: Partitions::default() };
+        for request in [
+            Request::Status(StatusRequest::Components),
+            Request::Status(StatusRequest::Held),
+            Request::Manage(ManageRequest::Start(name.clone())),
+            Request::Manage(ManageRequest::Restart(name.clone())),
+            Request::End(EndRequest::PowerOff),
+            NetworkRequest::Links(LinksRequest::Of(u32::MAX)).into(),
+            NetworkRequest::Clock(ClockRequest::Behind(i64::MIN)).into(),
+            UpdateRequest::OtherSlot(SlotPart::Root).into(),
+            UpdateRequest::StageApp(ComponentId([255; 16])).into(),
+            UpdateRequest::Reset(order).into(),
+            UpdateRequest::RaiseTime(u64::MAX).into(),
+            UplinkRequest::Agent.into(),
+        ] {
+            assert_eq!(decode_request(&encode_request(&request).unwrap()), Ok(request));
+        }
+        let status = ComponentStatus {
+            name,
+            state: ComponentState::Stopped,
+            uid: u32::MAX,
+            memory_kib: u32::MAX,
+            memory_peak_kib: u32::MAX,
+            processes: u32::MAX,
+            restarts: u32::MAX,
+            last_exit: Some(i32::MIN),
+        };
+        // As many as an image may have components, each as large as it can be.
+        let held = Held {
+            component: Component::App(ComponentId([255; 16])),
+            floor: u64::MAX,
+            running: Some(Running {
+                version: Version { major: u32::MAX, minor: u32::MAX, patch: u32::MAX },
+                rollback_index: u64::MAX,
+                root_hash: [255; 32],
+                data_bytes: u64::MAX,
+                on_trial: true,
+            }),
+            waits: true,
+            disagreed: true,
+        };
+        let listener = Listener { name: status.name.clone(), access: UpdateAccess::Defers };
+        for reply in [
+            Reply::Accepted,
+            Reply::PermissionDenied,
+            Reply::NotFound,
+            Reply::Failed,
+            Reply::Components(vec![status; MAX_COMPONENTS]),
+            Reply::Links(vec![u32::MAX; MAX_COMPONENTS]),
+            Reply::Held(vec![held; MAX_COMPONENTS + 1]),
+            Reply::Listeners(vec![listener; MAX_COMPONENTS]),
+        ] {
+            assert_eq!(decode_reply(&encode_reply(&reply).unwrap()), Ok(reply));
+        }
+    }
+
+    #[test]
+    fn another_version_trailing_bytes_and_length_are_refused() {
+        assert_eq!(decode_request(&[1, 0]), Err(WireError::Version(1)));
+        assert_eq!(decode_request(&[VERSION, 6, 0, 0]), Err(EncodingError::TrailingBytes(1).into()));
+        assert_eq!(decode_request(&[VERSION; 65]), Err(WireError::TooLong(65)));
+        let long = Request::Manage(ManageRequest::Stop("n".repeat(100)));
+        assert!(matches!(encode_request(&long), Err(WireError::TooLong(_))));
+    }
+
+    #[test]
+    fn each_right_opens_its_requests_and_no_others() {
+        let requests = [
+            Request::Status(StatusRequest::Components),
+            Request::Manage(ManageRequest::Start("a".into())),
+            Request::End(EndRequest::Reboot),
+            Request::Links(LinksRequest::All),
+            Request::Clock(ClockRequest::Behind(0)),
+            UpdateRequest::Announce.into(),
+            UplinkRequest::Agent.into(),
+        ];
+        let none = Requests::default();
+        let each = [
+            Requests { status: true, ..none },
+            Requests { manage: true, ..none },
+            Requests { end: true, ..none },
+            Requests { links: true, ..none },
+            Requests { clock: true, ..none },
+            Requests { update: true, ..none },
+            Requests { uplink: true, ..none },
+        ];
+        let allowed = |rights| requests.each_ref().map(|request| request.is_allowed(rights));
+        assert_eq!(allowed(none), [false; 7]);
+        for (index, rights) in each.into_iter().enumerate() {
+            assert_eq!(allowed(rights), std::array::from_fn(|at| at == index), "{rights:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = decode_request(&bytes);
+            let _ = decode_reply(&bytes);
+        }
+    }
+}

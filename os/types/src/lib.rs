@@ -1,0 +1,27 @@
+//! Ids, versions, names and encodings that every part of Holdfast shares.
+//!
+//! Nothing here does I/O, and no crate of the workspace lies below it: PID 1, the services, the host tool and the
+//! security service can all link it without a parser of anything.
+
+pub mod component_name;
+pub mod encoding;
+pub mod hex;
+pub mod uid;
+
+mod component_id;
+mod date;
+mod error_chain;
+mod escape;
+mod key_id;
+mod millis;
+mod path;
+mod version;
+
+pub use component_id::{ComponentId, is_guid};
+pub use date::date;
+pub use error_chain::chain;
+pub use escape::escape;
+pub use key_id::KeyId;
+pub use millis::Millis;
+pub use path::is_clean_absolute;
+pub use version::{NoVersion, Version};

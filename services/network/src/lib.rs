@@ -1,0 +1,198 @@
+//! The network service: interfaces and their leases, the firewall, apps' links and their names.
+//!
+//! It is one process that waits on its sockets and deadlines; what to do is decided by
+//! `holdfast_networking`. It may change the network and nothing else: it sees no files but its own,
+//! makes no process, and gets from init a netlink socket for each app's namespace.
+//!
+//! The firewall is there before any device is switched on. When the service ends, the kernel goes on
+//! with what was granted last, and names run out.
+
+mod init;
+mod links;
+mod names;
+mod refusals;
+mod reports;
+mod time;
+mod uplinks;
+
+use crate::init::Init;
+use crate::links::LinkError;
+use crate::names::Names;
+use crate::refusals::Refusals;
+use crate::reports::Reports;
+use crate::time::Time;
+use crate::uplinks::Uplinks;
+use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::init_socket::{InitError, notify_ready};
+use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
+use holdfast_linux::poll::Poll;
+use holdfast_linux::{PathError, capabilities, channel, file};
+use holdfast_networking::config::{self, Addressing, NetworkConfig};
+use holdfast_networking::firewall;
+use holdfast_networking::status::{NetworkStatus, Traffic};
+use holdfast_networking::{netfilter, route};
+use holdfast_sandbox::network::NetworkedApp;
+use holdfast_sandbox::policy::APP_DIRECTORY;
+use holdfast_types::chain;
+use holdfast_types::encoding::EncodingError;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Longest wait without a look around, in milliseconds.
+const LOOK_EVERY_MS: u64 = 60_000;
+
+/// What apps send and receive is first said after so many milliseconds.
+const FIRST_COUNT_MS: u64 = 10_000;
+
+/// Why the service cannot do its work. It ends then, and init starts it again.
+#[derive(Debug, thiserror::Error)]
+enum ServiceError {
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error(transparent)]
+    File(#[from] PathError),
+    #[error("the configuration of the network is damaged")]
+    Config(#[source] EncodingError),
+    #[error("cannot say how the network is")]
+    Status(#[from] EncodingError),
+    #[error("there is no configuration of the network")]
+    NoConfig,
+    #[error("cannot {operation}")]
+    Kernel { operation: &'static str, source: io::Error },
+    #[error("cannot {operation}")]
+    Netlink { operation: &'static str, source: NetlinkError },
+    #[error("cannot set up the link of {app}")]
+    Link { app: String, source: LinkError },
+}
+
+fn kernel(operation: &'static str) -> impl FnOnce(io::Error) -> ServiceError {
+    move |source| ServiceError::Kernel { operation, source }
+}
+
+fn netlink(operation: &'static str) -> impl FnOnce(NetlinkError) -> ServiceError {
+    move |source| ServiceError::Netlink { operation, source }
+}
+
+/// Runs the service until it ends.
+#[must_use]
+pub fn run() -> ExitCode {
+    let Err(error) = serve_forever();
+    println!("cannot go on: {}", chain(&error));
+    ExitCode::FAILURE
+}
+
+fn serve_forever() -> Result<std::convert::Infallible, ServiceError> {
+    capabilities::keep_to_this_program().map_err(kernel("give up capabilities"))?;
+    let mut init = Init::from_environment()?;
+    let config = read_config()?;
+    let linked = init.links()?;
+    let apps: Vec<NetworkedApp> = linked.iter().map(|(app, _)| app.clone()).collect();
+    let mut firewall = NetlinkSocket::netfilter().map_err(kernel("talk to the firewall"))?;
+    install_firewall(&mut firewall, &config, &apps)?;
+    let mut reports = Reports::default();
+    let refusals = Refusals::listen().map_err(netlink("listen for refused packets"))?;
+    let mut routes = NetlinkSocket::route(0).map_err(kernel("talk to the devices"))?;
+    let changes = NetlinkSocket::route(route::GROUPS).map_err(kernel("listen to the devices"))?;
+    links::remove_all(&mut routes).map_err(netlink("remove old links"))?;
+    let mut names = Names::new();
+    for (app, socket) in linked {
+        let name = app.name.clone();
+        let failed = |source| ServiceError::Link { app: name, source };
+        links::set_up(&app, socket, &mut routes).map_err(failed)?;
+        if app.grants.uses_names() {
+            names.serve(&app).map_err(kernel("serve names"))?;
+        }
+    }
+    let mut time = Time::new(config.time_servers.clone());
+    let mut uplinks = Uplinks::new(config, firewall);
+    uplinks.find(&mut routes).map_err(netlink("find the devices"))?;
+    println!("firewall in place for {} apps", apps.len());
+    notify_ready().map_err(kernel("say that it is ready"))?;
+    let (mut connected, mut count_at) = (false, monotonic_ms().saturating_add(FIRST_COUNT_MS));
+    loop {
+        let now = monotonic_ms();
+        uplinks.on_time(&mut routes, now);
+        names.on_time(&apps, &mut uplinks, &mut reports, now);
+        if uplinks.is_connected() != connected {
+            connected = !connected;
+            println!("{}", if connected { "connected" } else { "not connected" });
+        }
+        time.on_time(&mut init, &uplinks, &mut names, now)?;
+        for asking in init.asking()? {
+            let status = NetworkStatus {
+                interfaces: uplinks.status(),
+                name_servers: uplinks.name_servers(now).iter().map(SocketAddr::ip).collect(),
+                time_servers: time.servers(),
+                apps: traffic(&apps, &mut routes)?.map(|(app, t)| reports.status(app, t)).collect(),
+            };
+            // Whoever has gone away is told nothing.
+            let _ = channel::send(&asking, &status.encode()?);
+        }
+        if now >= count_at {
+            count_at = now.saturating_add(LOOK_EVERY_MS);
+            traffic(&apps, &mut routes)?.for_each(|(app, t)| reports.count(now, app, t));
+        }
+        let deadlines = [uplinks.deadline(), names.deadline(), time.deadline(), Some(count_at)];
+        let deadline = deadlines.into_iter().flatten().min();
+        let wait = deadline.map_or(LOOK_EVERY_MS, |at| at.saturating_sub(now)).min(LOOK_EVERY_MS);
+        let mut poll = Poll::new();
+        poll.add(&changes);
+        poll.add(refusals.socket());
+        uplinks.add_to(&mut poll);
+        names.add_to(&mut poll);
+        time.add_to(&mut poll);
+        init.add_to(&mut poll);
+        poll.wait(wait).map_err(kernel("wait"))?;
+
+        let mut events = Vec::new();
+        let whole = changes
+            .hear(&mut |message| events.extend(route::read(message)))
+            .map_err(kernel("listen to the devices"))?;
+        let now = monotonic_ms();
+        for event in events {
+            uplinks.on_event(&mut routes, event, now);
+        }
+        if !whole {
+            // More changed than fitted: look at everything anew.
+            uplinks.find(&mut routes).map_err(netlink("find the devices"))?;
+        }
+        uplinks.receive(&mut routes, now);
+        names.receive(&apps, &mut uplinks, &mut reports, now);
+        refusals
+            .report(&apps, &names, &mut reports, now)
+            .map_err(kernel("listen for refused packets"))?;
+    }
+}
+
+/// What went over the link of each app.
+fn traffic<'app>(
+    apps: &'app [NetworkedApp],
+    routes: &mut NetlinkSocket,
+) -> Result<impl Iterator<Item = (&'app NetworkedApp, Traffic)>, ServiceError> {
+    let traffic = links::traffic(routes).map_err(netlink("count packets"))?;
+    Ok(apps.iter().map(move |app| (app, traffic.get(&app.uid).copied().unwrap_or_default())))
+}
+
+fn read_config() -> Result<NetworkConfig, ServiceError> {
+    let path = Path::new(APP_DIRECTORY).join(config::FILE_NAME);
+    let bytes = file::read_bounded(&path, config::MAX_ENCODED_BYTES)?;
+    NetworkConfig::decode(&bytes.ok_or(ServiceError::NoConfig)?).map_err(ServiceError::Config)
+}
+
+fn install_firewall(
+    firewall: &mut NetlinkSocket,
+    config: &NetworkConfig,
+    apps: &[NetworkedApp],
+) -> Result<(), ServiceError> {
+    let deaf: Vec<String> = config
+        .interfaces
+        .iter()
+        .filter(|interface| interface.ipv6 != Addressing::Automatic)
+        .map(|interface| interface.name.clone())
+        .collect();
+    let uid = rustix::process::getuid().as_raw();
+    let ruleset = firewall::ruleset(apps, uid, &deaf);
+    firewall.request(netfilter::install(&ruleset)).map_err(netlink("install the firewall"))
+}

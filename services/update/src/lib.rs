@@ -1,0 +1,42 @@
+//! The update agent: it decides what of a repository to believe, writes what is released, and asks init to
+//! have it tried.
+//!
+//! It has no network: whatever it looks at comes through a socket from `uplink`, and is hostile until
+//! verified. It cannot choose a slot, lower a floor or write the boot state: those are init's, which it
+//! asks for steps one after the other.
+
+mod agent;
+mod bus;
+mod card;
+mod download;
+mod install;
+mod install_error;
+mod slot;
+mod state;
+mod uplink;
+
+use crate::agent::Agent;
+use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::init_socket::notify_ready;
+use holdfast_types::chain;
+use std::convert::Infallible;
+use std::error::Error;
+use std::process::ExitCode;
+
+/// Runs the service until it ends.
+#[must_use]
+pub fn run() -> ExitCode {
+    let Err(error) = serve_forever();
+    println!("cannot go on: {}", chain(&*error));
+    ExitCode::FAILURE
+}
+
+fn serve_forever() -> Result<Infallible, Box<dyn Error>> {
+    let mut agent = Agent::begin()?;
+    notify_ready()?;
+    loop {
+        let wait = agent.turn()?;
+        let until = monotonic_ms().saturating_add(wait);
+        agent.rest(until)?;
+    }
+}
