@@ -18,12 +18,7 @@ pub(crate) fn compiler() -> Result<String> {
 }
 
 /// `make TARGET` of the sources in `tree`, with everything that it makes in `object`.
-pub fn cross_make(
-    workspace: &Workspace,
-    tree: &Path,
-    object: &Path,
-    target: &str,
-) -> Command {
+pub fn cross_make(workspace: &Workspace, tree: &Path, object: &Path, target: &str) -> Command {
     let mut command = Command::new("make");
     command
         .arg("-C")

@@ -6,13 +6,13 @@
 use crate::key_pair;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
-use holdfast_release::metadata::Role;
 use holdfast_images::board::Board;
 use holdfast_images::boot::{BootSigningKey, marked_as_development};
 use holdfast_images::boot_loader::KEY_NAMES;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::variant::Signer;
 use holdfast_qemu::web_server::Authority;
+use holdfast_release::metadata::Role;
 use holdfast_repository::{Repository, Roles};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -322,11 +322,7 @@ impl<'a> ImageBuilder<'a> {
             let authority = development_keys::authority(self.workspace)?;
             authorities.extend(certificates(authority.certificate.as_bytes(), &manifest.path)?);
         }
-        Ok(UpdateInputs {
-            roots,
-            authorities,
-            development,
-        })
+        Ok(UpdateInputs { roots, authorities, development })
     }
 
     /// The keys of the boot loader, and the one that signs where it is at hand: a product's slot is

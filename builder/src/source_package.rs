@@ -1,7 +1,7 @@
 //! Debian source packages: what is offered, and fetching it, checked against its pin.
 
-use crate::progress::Step;
 use crate::pins::{self, Pin, Pins};
+use crate::progress::Step;
 use crate::workspace::{self, Workspace};
 use crate::{host, process};
 use anyhow::{Context, Result, bail};

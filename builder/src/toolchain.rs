@@ -5,8 +5,8 @@
 //! musl has 64-bit time, and a device that is to run for ten years would meet the year 2038.
 
 use crate::failure::HostLacks;
-use crate::progress::Step;
 use crate::pins::{self, Pin, Pins};
+use crate::progress::Step;
 use crate::workspace::{self, Workspace};
 use crate::{host, process};
 use anyhow::{Context, Result, bail};

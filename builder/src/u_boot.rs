@@ -4,8 +4,8 @@
 
 use crate::cross_make::{self, cross_make};
 use crate::kconfig::{self, lost_options, options};
-use crate::progress::Step;
 use crate::pins::{self, Pin, Pins};
+use crate::progress::Step;
 use crate::workspace::{self, Workspace};
 use crate::{host, process, source_package};
 use anyhow::{Context, Result, bail};
@@ -82,12 +82,7 @@ pub struct SpareFirstStage {
 ///
 /// # Errors
 /// Its source cannot be had or is not the pinned one, or it does not build as the board says.
-pub fn build(
-    workspace: &Workspace,
-    board: &Board,
-    pins: &Pins,
-    locked: bool,
-) -> Result<UBoot> {
+pub fn build(workspace: &Workspace, board: &Board, pins: &Pins, locked: bool) -> Result<UBoot> {
     host::ensure(&[host::KERNEL])?;
     let _lock = workspace.lock("u-boot")?;
     let (source, tree) = source_package::fetch(workspace, pins, pins::U_BOOT, locked)?;

@@ -184,9 +184,8 @@ pub fn checkout(named: Option<&Path>) -> Result<Option<PathBuf>> {
     }
     let start = working_directory()?;
     let started_by_cargo = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
-    let around = |path: &PathBuf| {
-        path.ancestors().find(|path| is_checkout(path)).map(Path::to_path_buf)
-    };
+    let around =
+        |path: &PathBuf| path.ancestors().find(|path| is_checkout(path)).map(Path::to_path_buf);
     Ok(around(&start).or_else(|| started_by_cargo.as_ref().and_then(around)))
 }
 

@@ -1,10 +1,10 @@
 //! `crash`: from a crash in a device's log to the line of the program.
 
 use crate::invocation::Invocation;
-use holdfast_builder::workspace;
-use holdfast_builder::{host, process};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use holdfast_builder::workspace;
+use holdfast_builder::{host, process};
 use holdfast_lifecycle::crash::{Crash, CrashLog};
 use serde::Serialize;
 use std::path::{Path, PathBuf};

@@ -1,8 +1,8 @@
 //! `device`: what a device says of itself.
 
-use holdfast_builder::workspace;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
+use holdfast_builder::workspace;
 use holdfast_lifecycle::slots::{SlotState, Status};
 use std::path::PathBuf;
 

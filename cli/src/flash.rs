@@ -3,12 +3,12 @@
 mod disk;
 mod medium;
 
-use holdfast_builder::progress::Bytes;
 use crate::image;
 use crate::invocation::Invocation;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use disk::{Disk, Views};
+use holdfast_builder::progress::Bytes;
 use holdfast_images::flash::{self, FlashError, Step};
 use holdfast_images::{build, destination, disk as image_disk, show};
 use medium::Medium;

@@ -1,12 +1,12 @@
 //! `key`: making keys of one's own, and looking at any.
 
-use holdfast_builder::failure::HostLacks;
 use crate::invocation::Invocation;
-use holdfast_builder::workspace;
 use crate::release;
-use holdfast_builder::{development_keys, key_pair};
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
+use holdfast_builder::failure::HostLacks;
+use holdfast_builder::workspace;
+use holdfast_builder::{development_keys, key_pair};
 use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::key::{PrivateKey, PublicKey};
 use std::path::{Path, PathBuf};

@@ -3,14 +3,14 @@
 //! Whatever is signed can be signed elsewhere: the metadata waits as a draft in the repository until it
 //! has its signatures.
 
-use holdfast_builder::failure::HostLacks;
-use holdfast_builder::development_keys;
-use holdfast_builder::key_pair;
-use holdfast_builder::output;
 use crate::invocation::Invocation;
-use holdfast_builder::workspace;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
+use holdfast_builder::development_keys;
+use holdfast_builder::failure::HostLacks;
+use holdfast_builder::key_pair;
+use holdfast_builder::output;
+use holdfast_builder::workspace;
 use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_release::Repository as Name;
@@ -173,9 +173,7 @@ pub struct SignArgs {
 
 /// Arguments of `release refresh`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: holdfast release refresh target/updates/os --key online.pem"
-)]
+#[command(after_help = "Example: holdfast release refresh target/updates/os --key online.pem")]
 pub struct RefreshArgs {
     /// Directory of the repository.
     directory: PathBuf,
@@ -201,9 +199,7 @@ pub struct ShowArgs {
 
 /// Arguments of `release verify`.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Example: holdfast release verify target/updates/os --root os.root.json"
-)]
+#[command(after_help = "Example: holdfast release verify target/updates/os --root os.root.json")]
 pub struct VerifyArgs {
     /// Directory of the repository.
     directory: PathBuf,
@@ -284,7 +280,8 @@ impl RoleArgs {
 
 /// The key that stands for those that were not named with `options`.
 fn development_key(invocation: &Invocation, options: &str) -> Result<PrivateKey> {
-    let why = format!("name keys with {options}: without, the development key of a checkout is taken");
+    let why =
+        format!("name keys with {options}: without, the development key of a checkout is taken");
     development_keys::release(&invocation.workspace(&why)?)
 }
 

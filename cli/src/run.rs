@@ -1,14 +1,14 @@
 //! `run`: an image in QEMU, its console on the terminal.
 
-use holdfast_builder::failure::HostLacks;
 use crate::image;
 use crate::invocation::Invocation;
-use holdfast_builder::image::ImageBuilder;
-use holdfast_builder::workspace::Workspace;
 use crate::{ImageArgs, SourceArgs};
-use holdfast_builder::{development_keys, process};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use holdfast_builder::failure::HostLacks;
+use holdfast_builder::image::ImageBuilder;
+use holdfast_builder::workspace::Workspace;
+use holdfast_builder::{development_keys, process};
 use holdfast_images::board::Board;
 use holdfast_images::boards::Boards;
 use holdfast_images::manifest::ImageManifest;

@@ -1,6 +1,7 @@
 //! No module imports what imports it: every file can be read, tested and moved with what lies below it.
 
 #![allow(
+    clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::panic,
     clippy::tests_outside_test_module,

@@ -10,12 +10,12 @@
 )]
 
 use holdfast_images::boards::Boards;
-use holdfast_images::service;
 use holdfast_images::boot::BootKey;
 use holdfast_images::boot_loader::UBoot;
 use holdfast_images::build::{self, Inputs};
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::manifest::ImageManifest;
+use holdfast_images::service;
 use holdfast_images::{app, package};
 use holdfast_qemu::machine;
 use serde_json::Value;
@@ -125,7 +125,11 @@ impl Outside {
         };
         let commands = commands.split("\n\n").next().unwrap_or_default().lines();
         let names = commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
-        names.filter(|name| !name.is_empty()).filter(|name| *name != "help").map(str::to_owned).collect()
+        names
+            .filter(|name| !name.is_empty())
+            .filter(|name| *name != "help")
+            .map(str::to_owned)
+            .collect()
     }
 
     /// A static ARM program that does nothing, with symbols.
@@ -227,7 +231,8 @@ fn an_app_is_made_and_checked_for_a_board() {
     let faults = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(faults.contains("Gpio[0]: this board has no Gpio `$LED`; it has $LED_RED"), "{faults}");
     let toaster = ["app", "check", "pump", "--board", "toaster"];
-    let there_is_none = "error: --board: there is no board `toaster`; boards are: beaglebone-black, ";
+    let there_is_none =
+        "error: --board: there is no board `toaster`; boards are: beaglebone-black, ";
     outside.fails(1, &toaster, &[there_is_none, "which --checkout names"]);
 }
 
@@ -374,7 +379,8 @@ fn what_is_built_from_sources_asks_for_a_checkout_and_says_how() {
     ] {
         outside.fails(2, command, &["error: ", why, &in_none, remedy]);
     }
-    let left: Vec<_> = fs::read_dir(outside.here()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        fs::read_dir(outside.here()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
 }
 

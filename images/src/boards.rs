@@ -63,9 +63,10 @@ mod tests {
 
     #[test]
     fn a_board_that_is_not_built_in_is_refused_with_those_that_are() {
-        for boards in
-            [Boards::BuiltIn, Boards::Directory(Path::new(env!("CARGO_MANIFEST_DIR")).join("boards"))]
-        {
+        for boards in [
+            Boards::BuiltIn,
+            Boards::Directory(Path::new(env!("CARGO_MANIFEST_DIR")).join("boards")),
+        ] {
             let message = boards.of_option("toaster").unwrap_err().to_string();
             let start = "--board: there is no board `toaster`; boards are: beaglebone-black, ";
             assert!(message.starts_with(start), "{message}");

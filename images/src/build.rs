@@ -26,9 +26,9 @@ use holdfast_release::{self as release, Repository};
 use holdfast_sandbox::component::{
     self, App, ComponentList, ComponentListError, ImageIdentity, Stored,
 };
+use holdfast_sandbox::policy::Plan;
 use holdfast_sandbox::policy::shares::{self, Machine};
 use holdfast_sandbox::policy::system_calls::SystemCalls;
-use holdfast_sandbox::policy::Plan;
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -382,7 +382,12 @@ fn refuse_development(inputs: &Inputs<'_>) -> Result<(), BuildError> {
     if let Some((service, _)) = inputs.services.iter().find(|(service, _)| service.test_only) {
         let FieldError { path, field, .. } = service.refused("test_only", "");
         let what = format!("the test service `{}`", service.name);
-        return Err(BuildError::NotForProduction { path, field, what, remedy: "leave the service out" });
+        return Err(BuildError::NotForProduction {
+            path,
+            field,
+            what,
+            remedy: "leave the service out",
+        });
     }
     let paths: Vec<PathBuf> = inputs.apps.iter().map(|(path, _)| path.clone()).collect();
     refuse_app_directories(inputs.manifest, &paths)?;

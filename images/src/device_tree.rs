@@ -3,8 +3,8 @@
 use crate::board::{Board, PciDevice, SpiDevice};
 use crate::boot_error::BootError;
 use crate::fdt;
-use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 use dtoolkit::Node;
+use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 
 /// What spidev answers to and no real chip on these boards is: kernel source `drivers/spi/spidev.c`.
 const SPIDEV: &str = "rohm,bh2228fv";

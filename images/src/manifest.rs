@@ -1,8 +1,8 @@
 //! The image manifest: which board, services and apps make one image.
 
+use crate::document::{self, DocumentError};
 use crate::service::Service;
 use crate::{FieldError, FileError};
-use crate::document::{self, DocumentError};
 use holdfast_networking::config::{Addressing, Interface, NetworkConfig};
 use holdfast_release::Repository;
 use holdfast_release::config::Window;

@@ -16,6 +16,10 @@ use std::time::UNIX_EPOCH;
 /// Directories that every root has, mount points among them.
 const DIRECTORIES: [&str; 8] = ["dev", "proc", "sys", "run", "tmp", "state", "apps", "data"];
 
+/// Compressed blocks of up to 64 KiB: the larger, the smaller the file system, and the more is read for one page
+/// (docs/decisions/0031-how-small-programs-and-root-are.md).
+const CLUSTER: &str = "-C65536";
+
 /// Entries that a file system may have to be read back.
 const MAX_ENTRIES: usize = 16_384;
 /// Directories that may lie in one another; a directory that holds itself ends here.
@@ -168,7 +172,7 @@ impl Root {
         let image = scratch.path().join("root.erofs");
         let mut command = Command::new("mkfs.erofs");
         command
-            .args(["-zlz4hc,12", "-Eztailpacking", "-T0", "-x-1", "--all-root", "--quiet"])
+            .args(["-zlz4hc,12", CLUSTER, "-Eztailpacking", "-T0", "-x-1", "--all-root", "--quiet"])
             .arg("-U00000000-0000-0000-0000-000000000000")
             .args([&image, &tree]);
         run_tool("mkfs.erofs", &mut command)?;
@@ -279,7 +283,8 @@ mod tests {
 
     #[test]
     fn a_program_under_several_names_takes_room_once() {
-        let program: Vec<u8> = (0..200_000u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
+        let program: Vec<u8> =
+            (0..200_000u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
         let length = |names: &[&str]| {
             let mut root = Root::default();
             names.iter().for_each(|name| root.add(*name, program.clone(), true));

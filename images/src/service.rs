@@ -204,7 +204,10 @@ impl Service {
     #[must_use]
     pub fn no_binary(&self, there: &str) -> FieldError {
         let Self { package, binary, .. } = self;
-        self.refused("binary", format!("package {package} has no program `{binary}`; it has {there}"))
+        self.refused(
+            "binary",
+            format!("package {package} has no program `{binary}`; it has {there}"),
+        )
     }
 
     pub(crate) fn refused(&self, field: &str, reason: impl Into<String>) -> FieldError {
@@ -378,13 +381,17 @@ mod tests {
 
     #[test]
     fn what_a_service_file_says_wrong_is_named_with_the_remedy() {
-        let good = "name = \"meter\"\npackage = \"p\"\nbinary = \"b\"\nuid = 150\nwith = [\"apps\"]\n";
+        let good =
+            "name = \"meter\"\npackage = \"p\"\nbinary = \"b\"\nuid = 150\nwith = [\"apps\"]\n";
         let changed = |from: &str, to: &str| {
             assert!(good.contains(from));
             refusal(&good.replace(from, to))
         };
         let name = changed("\"meter\"", "\"other\"");
-        assert!(name.ends_with("service.toml: name: must be that of its directory, `meter`"), "{name}");
+        assert!(
+            name.ends_with("service.toml: name: must be that of its directory, `meter`"),
+            "{name}"
+        );
         let uid = changed("150", "7");
         assert!(uid.contains("uid: must be from 100 to 199"), "{uid}");
         let with = changed("with = [\"apps\"]\n", "");

@@ -27,11 +27,9 @@ use holdfast_linux::signal::{Signal, SignalDescriptor};
 use holdfast_linux::wait::{self, Exit};
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, cgroup, memory, storage, sysctl};
-use holdfast_sandbox::component::{
-    ComponentList, ImageIdentity, Recovery, Service, Stored,
-};
-use holdfast_sandbox::policy::{Readiness, pools};
+use holdfast_sandbox::component::{ComponentList, ImageIdentity, Recovery, Service, Stored};
 use holdfast_sandbox::policy::shares::{self, Machine};
+use holdfast_sandbox::policy::{Readiness, pools};
 use holdfast_types::ComponentId;
 use std::io;
 use std::path::Path;

@@ -125,7 +125,8 @@ impl Repository {
             return Err(RepositoryError::Exists(directory.to_owned()));
         }
         let bytes = root.to_bytes()?;
-        let refused = |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
+        let refused =
+            |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
         Client::begin(&bytes, Trusted::default(), 0).map_err(refused)?;
         for directory in [&metadata, &directory.join("targets")] {
             destination::make_readable_directory(directory)?;
@@ -463,7 +464,8 @@ impl Repository {
         trusted_root: &[u8],
         now: u64,
     ) -> Result<Targets, RepositoryError> {
-        let refused = |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
+        let refused =
+            |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
         let mut client = Client::begin(trusted_root, Trusted::default(), now).map_err(refused)?;
         while let Some(wanted) = client.wants() {
             let path = directory.join("metadata").join(&wanted.name);

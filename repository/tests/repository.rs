@@ -116,7 +116,10 @@ fn metadata_that_expires_is_signed_anew() {
     assert!(
         matches!(
             &expired,
-            RepositoryError::Refused { refusal: Refusal::Expired { role: Role::Timestamp, .. }, .. }
+            RepositoryError::Refused {
+                refusal: Refusal::Expired { role: Role::Timestamp, .. },
+                ..
+            }
         ),
         "{expired}"
     );

@@ -3,12 +3,12 @@
 //! `measure` boots our kernel once with our init and once with this one; no image of ours ever
 //! holds it.
 
+use anyhow::{Context, Result};
 use holdfast_builder::cross_make::cross_make;
-use holdfast_builder::progress::Step;
 use holdfast_builder::pins::{self, Pin, Pins};
+use holdfast_builder::progress::Step;
 use holdfast_builder::workspace::{self, Workspace};
 use holdfast_builder::{host, process, source_package};
-use anyhow::{Context, Result};
 use holdfast_images::{hex, sha256};
 use std::process::Command;
 

@@ -1,10 +1,10 @@
 //! `sources`: what `sources.lock` pins beside what this host has and is offered, and pinning that.
 
+use anyhow::{Context, Result, bail};
 use holdfast_builder::failure::HostLacks;
 use holdfast_builder::pins::{self, BUSYBOX, KERNEL, Pins, U_BOOT, ZIG};
 use holdfast_builder::workspace::{self, Workspace};
 use holdfast_builder::{host, kernel, source_package, toolchain};
-use anyhow::{Context, Result, bail};
 
 /// What this host has and is offered now.
 fn found(workspace: &Workspace) -> Result<Pins> {

@@ -18,10 +18,10 @@ mod tools;
 
 pub(crate) use test_run::{CheckArgs, TestArgs};
 
-use holdfast_builder::host;
-use holdfast_builder::workspace::Workspace;
 use anyhow::{Context, Result};
 use graph::Graph;
+use holdfast_builder::host;
+use holdfast_builder::workspace::Workspace;
 use holdfast_qemu::process_tree;
 use holdfast_qemu::processor_time::ProcessorTime;
 use std::sync::Arc;

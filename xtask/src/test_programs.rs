@@ -1,9 +1,9 @@
 //! The programs of the test components, for tests and measurements.
 
+use anyhow::Result;
 use holdfast_builder::device_build::{self, DebugInfo};
 use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::workspace::{self, Workspace};
-use anyhow::Result;
 use std::path::Path;
 
 /// Builds every one of them, stripped, into `directory`.

@@ -4,8 +4,8 @@
 //! Source: CycloneDX v1.5 JSON reference, and the package URL specification.
 
 use crate::kernel::Kernel;
-use crate::process;
 use crate::pins::Pin;
+use crate::process;
 use crate::toolchain::{TARGET, Toolchain};
 use crate::u_boot::UBoot;
 use crate::workspace;

@@ -2,9 +2,9 @@
 //! of their names.
 
 use super::source::unpack;
+use crate::pins::Pin;
 use crate::process;
 use crate::progress::Step;
-use crate::pins::Pin;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::{hex, sha256};

@@ -1,10 +1,10 @@
 //! `app new`: the directory of an app that runs.
 
 use crate::invocation::Invocation;
-use holdfast_builder::process;
-use holdfast_builder::workspace;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use holdfast_builder::process;
+use holdfast_builder::workspace;
 use holdfast_sandbox::app_manifest;
 use holdfast_types::ComponentId;
 use std::fs::File;

@@ -1,18 +1,18 @@
 //! `app build`, `app pack`, `app sign` and `app show`.
 
 use crate::invocation::Invocation;
+use anyhow::{Context, Error, Result, anyhow};
+use clap::Args;
 use holdfast_builder::failure::HostLacks;
 use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::output;
 use holdfast_builder::workspace;
-use anyhow::{Context, Error, Result, anyhow};
-use clap::Args;
 use holdfast_images::app;
 use holdfast_images::destination;
-use holdfast_images::key::{PrivateKey, PublicKey};
-use holdfast_images::root::EntryKind;
-use holdfast_images::package::{self, PackError};
 use holdfast_images::hex;
+use holdfast_images::key::{PrivateKey, PublicKey};
+use holdfast_images::package::{self, PackError};
+use holdfast_images::root::EntryKind;
 use holdfast_sandbox::package::SIGNATURE_BYTES;
 use std::path::PathBuf;
 

@@ -10,13 +10,13 @@ pub(crate) use sign::{SignArgs, sign_command};
 pub(crate) use sources::{SourcesArgs, sources_command};
 pub(crate) use verify::{VerifyArgs, verify_command, verify_image};
 
-use holdfast_builder::image::{DEFAULT_MANIFEST, ImageBuilder};
-use holdfast_builder::workspace::Workspace;
-use crate::{ImageArgs, SourceArgs};
-use holdfast_builder::process;
 use crate::invocation::Invocation;
+use crate::{ImageArgs, SourceArgs};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use holdfast_builder::image::{DEFAULT_MANIFEST, ImageBuilder};
+use holdfast_builder::process;
+use holdfast_builder::workspace::Workspace;
 use holdfast_images::append;
 use holdfast_images::build;
 use holdfast_images::manifest::ImageManifest;

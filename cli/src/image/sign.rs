@@ -1,9 +1,9 @@
 //! `image sign`: signing the slot of an image that was built without the key.
 
-use holdfast_builder::failure::HostLacks;
-use holdfast_builder::workspace;
 use anyhow::{Context, Result, anyhow};
 use clap::Args;
+use holdfast_builder::failure::HostLacks;
+use holdfast_builder::workspace;
 use holdfast_images::boot::{self, BootKey, BootSigningKey, KEY_BYTES, signature};
 use holdfast_images::destination;
 use holdfast_images::disk::Layout;
@@ -41,7 +41,8 @@ pub struct SignArgs {
 
 pub(crate) fn sign_command(args: &SignArgs) -> Result<()> {
     let named = |error| anyhow!("{}: {error}", args.image.display());
-    let mut fit = show::read_partition(&args.image, "boot-a").map_err(super::show::named(&args.image))?;
+    let mut fit =
+        show::read_partition(&args.image, "boot-a").map_err(super::show::named(&args.image))?;
     let length = signature::fit_length(&fit)
         .ok_or_else(|| anyhow!("{}: slot A holds nothing to sign", args.image.display()))?;
     fit.truncate(length);

@@ -1,15 +1,15 @@
 //! `image sources`: the corresponding source of what in an image is under the GPL: kernel and boot loader.
 
-use holdfast_builder::kernel::patches::Patch;
-use holdfast_builder::kernel::{self, Purpose};
-use holdfast_builder::progress::Step;
-use holdfast_builder::pins::{self, Pin};
-use holdfast_builder::workspace::{self, Workspace};
-use holdfast_builder::{host, process, source_package, u_boot};
 use super::show::show_image;
 use crate::invocation::Invocation;
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use holdfast_builder::kernel::patches::Patch;
+use holdfast_builder::kernel::{self, Purpose};
+use holdfast_builder::pins::{self, Pin};
+use holdfast_builder::progress::Step;
+use holdfast_builder::workspace::{self, Workspace};
+use holdfast_builder::{host, process, source_package, u_boot};
 use holdfast_images::board::Board;
 use serde_json::Value;
 use std::fs;

@@ -138,9 +138,9 @@ fn an_output_goes_through_links_pipes_and_standard_output_and_is_never_an_input(
     // What is piped to a device that signs has nothing else in it.
     let output = emit("/dev/stdout");
     assert!(output.status.success());
-    let piped = output.stdout.clone();
-    assert_eq!(piped.len(), 448, "{}", String::from_utf8_lossy(&piped));
     assert!(stderr(&output).contains("/dev/stdout: 448 bytes to sign"));
+    let piped = output.stdout;
+    assert_eq!(piped.len(), 448, "{}", String::from_utf8_lossy(&piped));
     assert!(Command::new("mkfifo").arg(here.join("pipe")).status().unwrap().success());
     let reader = std::thread::spawn({
         let pipe = here.join("pipe");

@@ -134,7 +134,9 @@ impl Supervision<'_> {
     fn update(&mut self, index: usize, request: UpdateRequest) -> Option<Answer> {
         let reply = match request {
             UpdateRequest::Held => Reply::Held(self.held()),
-            UpdateRequest::OtherSlot(part) => return Some(self.slot_part(self.slots.other_part(part))),
+            UpdateRequest::OtherSlot(part) => {
+                return Some(self.slot_part(self.slots.other_part(part)));
+            }
             UpdateRequest::RunningSlot(part) => {
                 return Some(self.slot_part(self.slots.running_part(part)));
             }

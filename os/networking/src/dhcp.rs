@@ -7,7 +7,9 @@
 
 mod lease;
 
-pub use lease::{ASSUMED_LEASE_S, Answer, LEAST_LEASE_S, Lease, MAX_ROUTES, MAX_SERVERS, Refusal, Route};
+pub use lease::{
+    ASSUMED_LEASE_S, Answer, LEAST_LEASE_S, Lease, MAX_ROUTES, MAX_SERVERS, Refusal, Route,
+};
 
 use lease::option;
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress};

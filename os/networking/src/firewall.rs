@@ -14,13 +14,13 @@ use crate::netfilter::{
     state,
 };
 use crate::{name_proxy, refusal, sntp};
+use holdfast_sandbox::network::NetworkedApp;
 use holdfast_sandbox::network::address::{APPS, LINK_NAMES, Link};
 use holdfast_sandbox::network::connections::{
     BEGUN_AT_ONCE, BEGUN_PER_SECOND, ENDED_S, MAX_CONNECTIONS, MAX_INCOMING, MAX_OF_ONE_ADDRESS,
     QUESTION_S,
 };
 use holdfast_sandbox::network::grants::{Destination, PortRange, Protocol};
-use holdfast_sandbox::network::NetworkedApp;
 use std::net::IpAddr;
 
 /// Netlink group that refused packets are reported to.

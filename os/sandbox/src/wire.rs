@@ -429,7 +429,10 @@ mod tests {
     #[test]
     fn another_version_trailing_bytes_and_length_are_refused() {
         assert_eq!(decode_request(&[1, 0]), Err(WireError::Version(1)));
-        assert_eq!(decode_request(&[VERSION, 6, 0, 0]), Err(EncodingError::TrailingBytes(1).into()));
+        assert_eq!(
+            decode_request(&[VERSION, 6, 0, 0]),
+            Err(EncodingError::TrailingBytes(1).into())
+        );
         assert_eq!(decode_request(&[VERSION; 65]), Err(WireError::TooLong(65)));
         let long = Request::Manage(ManageRequest::Stop("n".repeat(100)));
         assert!(matches!(encode_request(&long), Err(WireError::TooLong(_))));

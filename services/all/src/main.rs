@@ -29,3 +29,24 @@ fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn every_service_whose_directory_names_this_program_is_in_it() {
+        let mut named = Vec::new();
+        for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap() {
+            let path = entry.unwrap().path();
+            let file = fs::read_to_string(path.join("service.toml")).unwrap_or_default();
+            if file.lines().any(|line| line == "package = \"holdfast-services\"") {
+                named.push(path.file_name().unwrap().to_str().unwrap().to_owned());
+            }
+        }
+        named.sort();
+        assert_eq!(named, SERVICES.map(|(service, _)| service));
+    }
+}

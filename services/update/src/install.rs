@@ -3,8 +3,8 @@
 use crate::install_error::InstallError;
 use crate::slot::Origin;
 use holdfast_linux::direct::{Direct, Writer};
-use holdfast_linux::init_socket::InitSocket;
 use holdfast_linux::file;
+use holdfast_linux::init_socket::InitSocket;
 use holdfast_release::{Release, Target};
 use holdfast_sandbox::component::Stored;
 use holdfast_sandbox::held::Component;
@@ -12,7 +12,7 @@ use holdfast_sandbox::held::Running;
 use holdfast_sandbox::package::{HEADER_BYTES, Header};
 use holdfast_sandbox::policy::APP_STORE_DIRECTORY;
 use holdfast_sandbox::verity::{self, SLOT_SALT};
-use holdfast_sandbox::wire::{UpdateRequest, SlotPart};
+use holdfast_sandbox::wire::{SlotPart, UpdateRequest};
 use holdfast_types::ComponentId;
 use holdfast_types::chain;
 use sha2::{Digest, Sha256};

@@ -8,7 +8,7 @@ use holdfast_release::{Release, Target};
 use holdfast_sandbox::held::Running;
 use holdfast_sandbox::package::{HEADER_BYTES, Header};
 use holdfast_sandbox::verity::{self, BLOCK_BYTES, DIGEST_BYTES};
-use holdfast_sandbox::wire::{UpdateRequest, SlotPart};
+use holdfast_sandbox::wire::{SlotPart, UpdateRequest};
 
 /// The slot that runs.
 #[derive(Debug)]
@@ -54,7 +54,8 @@ fn wide(number: usize) -> u64 {
 impl Old {
     pub(crate) fn open(init: &mut InitSocket<UpdateRequest>) -> Result<Self, InstallError> {
         let mut open = |part: SlotPart| {
-            let descriptor = init.tell(UpdateRequest::RunningSlot(part))?.ok_or(InstallError::NoHash)?;
+            let descriptor =
+                init.tell(UpdateRequest::RunningSlot(part))?.ok_or(InstallError::NoHash)?;
             Ok::<_, InstallError>(Direct::from_descriptor(descriptor, part.name()))
         };
         let (mut boot, root) = (open(SlotPart::Boot)?, open(SlotPart::Root)?);

@@ -54,7 +54,7 @@ mod tests {
     use super::*;
     use crate::harness::artefacts::USUAL;
     use std::path::PathBuf;
-    
+
     /// The checks that are registered for the machine of a board.
     fn registered(board: &str) -> Vec<String> {
         let artefacts = Artefacts {

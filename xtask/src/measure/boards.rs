@@ -1,8 +1,8 @@
 //! What a slot and a boot loader weigh on every board.
 
+use anyhow::Result;
 use holdfast_builder::image::{DEFAULT_MANIFEST, ImageBuilder};
 use holdfast_builder::workspace::Workspace;
-use anyhow::Result;
 use holdfast_images::{board, show};
 use serde::Serialize;
 

@@ -4,11 +4,11 @@
 //! only their ratio means anything: the best of several rounds each, one processor for each guest.
 
 use super::guest::{BOOT, captured, milliseconds, number, whole};
-use holdfast_builder::image::{Built, ImageBuilder};
-use holdfast_builder::development_keys;
 use crate::test_programs;
-use holdfast_builder::workspace::{self, Workspace};
 use anyhow::{Context, Result, ensure};
+use holdfast_builder::development_keys;
+use holdfast_builder::image::{Built, ImageBuilder};
+use holdfast_builder::workspace::{self, Workspace};
 use holdfast_images::variant;
 use holdfast_qemu::machine::{Guest, Machine, Network};
 use holdfast_sandbox::component::{self, ComponentList, Service};

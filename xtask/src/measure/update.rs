@@ -2,11 +2,11 @@
 //! agents; bytes written.
 
 use super::guest::{BOOT, whole};
+use anyhow::{Context, Result, ensure};
 use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::kernel::{self, Purpose};
 use holdfast_builder::workspace::{self, Workspace};
 use holdfast_builder::{development_keys, host};
-use anyhow::{Context, Result, ensure};
 use holdfast_images::board::Board;
 use holdfast_images::root::Root;
 use holdfast_images::{sha256, variant};

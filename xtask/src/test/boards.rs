@@ -4,10 +4,10 @@
 use super::stage_log::StageLog;
 use super::system_tests::{self, beside, program_directory};
 use super::test_run::{Counts, DEFAULT_BOARD, TestRun};
-use holdfast_builder::image::ImageBuilder;
 use crate::test_programs;
-use holdfast_builder::workspace;
 use anyhow::{Context, Result, ensure};
+use holdfast_builder::image::ImageBuilder;
+use holdfast_builder::workspace;
 use holdfast_images::board::{self, Board, FirstStage, Place};
 use holdfast_images::{disk, show, verify};
 use std::path::{Path, PathBuf};

@@ -2,10 +2,10 @@
 //! libc for ARM, the loader and the libraries in the package. One is in C, one in Rust.
 
 use super::test_run::TestRun;
+use anyhow::{Context, Result};
 use holdfast_builder::device_build::{DeviceBuilder, FOR_THE_HOST};
 use holdfast_builder::progress::Step;
 use holdfast_builder::{host, process, workspace};
-use anyhow::{Context, Result};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

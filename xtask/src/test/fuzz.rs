@@ -3,9 +3,9 @@
 use super::stage_log::StageLog;
 use super::stages::cargo;
 use super::test_run::{Counts, TestRun};
+use anyhow::{Context, Result};
 use holdfast_builder::progress::Step;
 use holdfast_builder::{host, process, workspace};
-use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -1,10 +1,10 @@
 //! The stage `reference-client`: what we publish, seen by TUF's own client.
 
 use super::stage_log::StageLog;
-use super::tools;
 use super::test_run::{Counts, TestRun};
-use holdfast_builder::workspace;
+use super::tools;
 use anyhow::{Context, Result, ensure};
+use holdfast_builder::workspace;
 use holdfast_images::key::PrivateKey;
 use holdfast_release::Release;
 use holdfast_release::metadata::Role;

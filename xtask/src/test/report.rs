@@ -1,11 +1,11 @@
 //! What a run says at its end.
 
-use super::schedule::Outcome;
 use super::fuzz;
+use super::schedule::Outcome;
 use super::table::{STAGES, Stage};
 use super::test_run::{Counts, FULL_CASES, StageResult, TestRun, UNIT_PURE};
-use holdfast_builder::workspace;
 use anyhow::{Context, Result, bail};
+use holdfast_builder::workspace;
 use std::io::Write;
 use std::time::Duration;
 

@@ -6,10 +6,10 @@
 
 use super::stage_log::StageLog;
 use super::test_run::{Counts, TestRun};
+use anyhow::{Context, Result, bail};
 use holdfast_builder::process;
 use holdfast_builder::progress::Step;
 use holdfast_builder::workspace::{self, Workspace};
-use anyhow::{Context, Result, bail};
 use holdfast_images::build;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

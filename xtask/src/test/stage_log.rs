@@ -1,8 +1,8 @@
 //! What stages print: whole lines, each with its stage in front, since several of them run at once.
 
 use super::test_run::Counts;
-use holdfast_builder::process;
 use anyhow::{Result, bail};
+use holdfast_builder::process;
 use std::process::Command;
 
 /// The output of one stage.

@@ -5,12 +5,12 @@ use super::stage_log::StageLog;
 use super::system_tests::{self, SYSTEM_TESTS, host_directory, image_directory, program_directory};
 use super::test_run::{Counts, DEFAULT_BOARD, FULL_CASES, HOST_PROGRAMS, TestRun};
 use super::{boards, dynamic_app, tools};
+use crate::test_programs;
+use anyhow::{Context, Result, ensure};
 use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::kernel::{self, Purpose, rules};
 use holdfast_builder::workspace;
-use crate::test_programs;
 use holdfast_builder::{pins, process, u_boot};
-use anyhow::{Context, Result, ensure};
 use holdfast_images::board::Board;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -162,7 +162,8 @@ fn pure_packages(root: &Path) -> Result<Vec<String>> {
             .parse()
             .with_context(|| format!("{}: is no TOML", manifest.display()))?;
         let name = table.get("package").and_then(|package| package.get("name")?.as_str());
-        let name = name.with_context(|| format!("{}: package.name: is missing", manifest.display()))?;
+        let name =
+            name.with_context(|| format!("{}: package.name: is missing", manifest.display()))?;
         packages.push(name.to_owned());
     }
     packages.sort();

@@ -1,9 +1,9 @@
 //! Programs that tests need and cargo can bring.
 
+use anyhow::{Context, Result};
 use holdfast_builder::progress::Step;
 use holdfast_builder::workspace::{self, Workspace};
 use holdfast_builder::{host, process};
-use anyhow::{Context, Result};
 use std::path::PathBuf;
 use std::process::Command;
 

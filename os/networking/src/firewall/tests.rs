@@ -1,13 +1,13 @@
 #![allow(clippy::arithmetic_side_effects, reason = "a test that overflows has failed")]
 
-use holdfast_sandbox::network::NetworkGrants;
-use holdfast_sandbox::network::connections::{RESERVE, table_share, table_size};
-use holdfast_types::ComponentId;
 use super::*;
 use crate::netfilter::{self, Element};
 use holdfast_netlink::{attributes, messages};
 use holdfast_sandbox::network::Connection;
+use holdfast_sandbox::network::NetworkGrants;
+use holdfast_sandbox::network::connections::{RESERVE, table_share, table_size};
 use holdfast_sandbox::network::grants::masked;
+use holdfast_types::ComponentId;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 

@@ -230,6 +230,7 @@ const SOCKET_OPTIONS: &[&[Condition]] = &[
     &[bits(2, !1, 20)], // SO_RCVTIMEO_OLD, SO_SNDTIMEO_OLD
     &[is(2, 25)],       // SO_BINDTODEVICE
     &[is(2, 29)],       // SO_TIMESTAMP_OLD
+    &[is(2, 32)],       // SO_SNDBUFFORCE, for which the kernel wants CAP_NET_ADMIN
     &[is(2, 35)],       // SO_TIMESTAMPNS_OLD
     &[is(2, 40)],       // SO_RXQ_OVFL
     &[is(2, 63)],       // SO_TIMESTAMP_NEW
@@ -697,7 +698,7 @@ mod tests {
     fn a_socket_takes_the_options_that_change_nothing_but_itself() {
         let allowed = [
             0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 25, 29,
-            35, 40, 63, 64, 66, 67,
+            32, 35, 40, 63, 64, 66, 67,
         ];
         for rule in rules_for("setsockopt") {
             for level in LEVELS {

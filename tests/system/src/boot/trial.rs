@@ -5,12 +5,12 @@ use crate::harness::guest::BOOT;
 use crate::harness::scratch::Scratch;
 use crate::harness::stager::{self, Release};
 use anyhow::{Result, ensure};
-use holdfast_sandbox::component::{self, ComponentList, Service};
-use holdfast_sandbox::policy::{self, ServiceGrants};
-use holdfast_lifecycle::slots::{BootState, Phase, Slot, Status};
 use holdfast_images::root::Root;
 use holdfast_images::{show, variant};
+use holdfast_lifecycle::slots::{BootState, Phase, Slot, Status};
 use holdfast_qemu::machine::{Guest, Machine};
+use holdfast_sandbox::component::{self, ComponentList, Service};
+use holdfast_sandbox::policy::{self, ServiceGrants};
 use std::fs;
 use std::path::PathBuf;
 

@@ -3,12 +3,12 @@
 use crate::harness::partitions::{edited, on_partition, put};
 use crate::harness::scratch::Scratch;
 use anyhow::{Context, Result, ensure};
-use holdfast_types::ComponentId;
-use holdfast_sandbox::component;
-use holdfast_sandbox::package::{HEADER_BYTES, Header};
 use holdfast_images::key::PrivateKey;
 use holdfast_images::root::Root;
 use holdfast_images::verity;
+use holdfast_sandbox::component;
+use holdfast_sandbox::package::{HEADER_BYTES, Header};
+use holdfast_types::ComponentId;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -5,9 +5,9 @@ use crate::harness::guest::{BOOT, WAIT, once_more};
 use crate::harness::suite::{Needs, Suite, check};
 use crate::network::world::{LEASED, machine, replug, usual_world};
 use anyhow::{Result, ensure};
-use holdfast_networking::config::{Addressing, Interface, NetworkConfig};
 use holdfast_images::root::Root;
 use holdfast_images::variant;
+use holdfast_networking::config::{Addressing, Interface, NetworkConfig};
 use holdfast_qemu::machine::{Guest, Machine};
 use holdfast_qemu::packet::{Packet, UDP};
 use holdfast_qemu::peer::{

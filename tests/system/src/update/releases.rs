@@ -8,17 +8,17 @@ use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Needs, Suite, check, checks};
 use crate::update::scene::{DAY_S, Scene, WAIT, floor_of_clock, now};
 use anyhow::{Context, Result, ensure};
-use holdfast_types::ComponentId;
-use holdfast_release::Repository as Name;
-use holdfast_release::metadata::Role;
-use holdfast_lifecycle::slots::{Phase, Slot, SlotState, Status};
-use holdfast_release::config::{UPLINK_FILE, UplinkConfig};
 use holdfast_images::disk::{Layout, SECTOR_BYTES};
 use holdfast_images::key::PrivateKey;
 use holdfast_images::{root, show};
+use holdfast_lifecycle::slots::{Phase, Slot, SlotState, Status};
 use holdfast_qemu::machine::{Guest, Machine};
 use holdfast_qemu::web_server::WebAnswer;
+use holdfast_release::Repository as Name;
+use holdfast_release::config::{UPLINK_FILE, UplinkConfig};
+use holdfast_release::metadata::Role;
 use holdfast_repository::{Lifetimes, Released, Repository, Roles};
+use holdfast_types::ComponentId;
 use std::fs;
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {

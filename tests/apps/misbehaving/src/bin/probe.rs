@@ -220,7 +220,8 @@ fn answer_times(count: u32) -> Answer {
 /// How every component is, one a line.
 fn status() -> Answer {
     let mut text = String::new();
-    let Reply::Components(components) = exchange(&Request::Status(StatusRequest::Components))? else {
+    let Reply::Components(components) = exchange(&Request::Status(StatusRequest::Components))?
+    else {
         return Err("init does not say how the components are".into());
     };
     for status in components {

@@ -64,7 +64,10 @@ fn every_promise_names_a_test_that_exists() {
             // The names of attacks are made from the table's.
             let attack = name.strip_prefix("attack_").map(|attack| attack.replace('_', "-"));
             let name = attack.as_deref().unwrap_or(name);
-            assert!(tests.contains(&format!("\"{name}\"")), "there is no test {name}");
+            let is_there = tests.contains(&format!("\"{name}\""))
+                || tests.contains(&format!("fn {name}("))
+                || tests.contains(&format!(" {name}: "));
+            assert!(is_there, "there is no test {name}");
         }
     }
 }
@@ -90,7 +93,7 @@ fn assert_is_current(page: &str, text: &str) {
     assert!(
         read(&path) == text,
         "{page} is stale; write it with \
-         `HOLDFAST_WRITE_DOCS=1 cargo test --package holdfast --test documentation`"
+         `HOLDFAST_WRITE_DOCS=1 cargo test --package xtask --test documentation`"
     );
 }
 
@@ -131,11 +134,8 @@ fn every_relative_link_leads_somewhere() {
                 continue;
             }
             let (file, anchor) = link.split_once('#').unwrap_or((&link, ""));
-            let target = if file.is_empty() {
-                page.clone()
-            } else {
-                page.parent().unwrap().join(file)
-            };
+            let target =
+                if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
             assert!(target.exists(), "{}: {link}: there is no such file", page.display());
             assert!(
                 anchor.is_empty() || anchors(&read(&target)).contains(anchor),
@@ -239,7 +239,7 @@ fn the_map_of_the_code_is_current() {
     let sections: BTreeMap<String, String> =
         metadata["packages"].as_array().unwrap().iter().map(section).collect();
     let mut text = "# Map of the code\n\n\
-         Written by a test of `cli` from the first `//!` sentence of each crate and module (`HOLDFAST_WRITE_DOCS=1`); do not edit. \
+         Written by a test of `xtask` from the first `//!` sentence of each crate and module (`HOLDFAST_WRITE_DOCS=1`); do not edit. \
          [architecture.md](architecture.md)\n\
          says what the directories are for and how the crates work together.\n"
         .to_owned();
@@ -297,7 +297,7 @@ fn a_quoted_line_falls_into_the_parts_that_are_in_the_sources() {
 /// `cargo holdfast …` in the blocks of a page, without what a shell does with its output.
 fn commands(text: &str) -> Vec<String> {
     let blocks = Regex::new(r"(?ms)^```[^\n]*\n(.*?)^```|^\n((?:    [^\n]*\n)+)").unwrap();
-    let command = Regex::new(r"cargo holdfast ([^|&;#>)`\n]+)").unwrap();
+    let command = Regex::new(r"cargo holdfast ([^|&;#>)'`\\\n]+)").unwrap();
     let mut found = Vec::new();
     for block in blocks.captures_iter(text) {
         let block = block.get(1).or_else(|| block.get(2)).unwrap().as_str().replace("\\\n", " ");
@@ -314,7 +314,7 @@ fn every_command_of_a_page_is_one_that_there_is() {
             // With `--help`, what stands before it is read and nothing is done.
             let output = Command::new("sh")
                 .args(["-c", &format!("exec \"$HOLDFAST\" {command} --help")])
-                .env("HOLDFAST", env!("CARGO_BIN_EXE_holdfast"))
+                .env("HOLDFAST", env!("CARGO_BIN_EXE_xtask"))
                 .output()
                 .unwrap();
             assert!(
@@ -365,12 +365,15 @@ fn the_index_of_decisions_is_current() {
          Each page says one decision: the problem, what was decided, and the evidence. A decision that no longer holds stays, with the status\n\
          \"superseded by\" and a link to the one that took its place; one that was only proposed says so. A new one takes the next number, says status and date\n\
          below its title, and is listed in [SUMMARY.md](../SUMMARY.md).\n\n\
-         The table is written by a test of `cli` from the pages (`HOLDFAST_WRITE_DOCS=1`); do not edit this page.\n\n\
+         The table is written by a test of `xtask` from the pages (`HOLDFAST_WRITE_DOCS=1`); do not edit this page.\n\n\
          | | decision | status | date |\n| --- | --- | --- | --- |\n";
     let directory = root().join("docs/decisions");
     let pages = files(&directory, "md");
-    let decisions: Vec<_> =
-        pages.iter().filter(|page| !page.ends_with("README.md")).map(|page| decision(page)).collect();
+    let decisions: Vec<_> = pages
+        .iter()
+        .filter(|page| !page.ends_with("README.md"))
+        .map(|page| decision(page))
+        .collect();
     let summary = read(&root().join("docs/SUMMARY.md"));
     let mut text = ABOUT.to_owned();
     for (row, entry) in decisions {
@@ -399,7 +402,11 @@ fn workflows_may_read_alone_and_pin_what_they_use() {
             assert!(pinned.is_match(&used[1]), "{name}: {}: is pinned by no commit", &used[1]);
         }
         let jobs = text.matches("    runs-on: ").count();
-        assert_eq!(jobs, text.matches("    timeout-minutes: ").count(), "{name}: a job without a time");
+        assert_eq!(
+            jobs,
+            text.matches("    timeout-minutes: ").count(),
+            "{name}: a job without a time"
+        );
     }
 }
 
@@ -413,10 +420,13 @@ fn workflows_run_stages_that_there_are() {
         for command in command.captures_iter(&text) {
             let mut words = command[1].split(' ').peekable();
             while let Some(stage) = words.next_if(|word| !word.starts_with('-')) {
-                assert!(all.contains(&format!("stage({}", quoted(stage))), "there is no stage {stage}");
+                assert!(
+                    all.contains(&format!("stage({}", quoted(stage))),
+                    "there is no stage {stage}"
+                );
                 named.insert(stage.to_owned());
             }
-            let output = Command::new(env!("CARGO_BIN_EXE_holdfast"))
+            let output = Command::new(env!("CARGO_BIN_EXE_xtask"))
                 .arg("test")
                 .args(words)
                 .arg("--help")
