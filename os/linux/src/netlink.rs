@@ -1,6 +1,5 @@
 //! Netlink sockets (netlink(7)). What is said over them is `holdfast_networking`'s.
 
-use crate::socket_option;
 use holdfast_netlink::{self as netlink, DONE, ERROR, Message, Received, messages};
 use rustix::io::Errno;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
@@ -17,7 +16,7 @@ const BUFFER_BYTES: usize = 32 * 1024;
 const QUEUE_BYTES: usize = 128 * 1024;
 /// Bytes that may be sent at once: a transaction of the firewall is one message, and each of the most
 /// that a manifest can grant is a few hundred bytes.
-const TRANSACTION_BYTES: libc::c_int = 32 * 1024 * 1024;
+const TRANSACTION_BYTES: usize = 32 * 1024 * 1024;
 
 /// Why the kernel did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -53,8 +52,7 @@ impl NetlinkSocket {
     pub fn netfilter() -> io::Result<Self> {
         let opened = Self::open(Some(NETFILTER), 0)?;
         // Which a holder of CAP_NET_ADMIN may set beyond the system's limit.
-        let bytes = TRANSACTION_BYTES.to_ne_bytes();
-        socket_option::set(&opened.socket, libc::SO_SNDBUFFORCE, &bytes)?;
+        sockopt::set_socket_send_buffer_size_force(&opened.socket, TRANSACTION_BYTES)?;
         Ok(opened)
     }
 
