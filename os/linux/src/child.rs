@@ -28,8 +28,7 @@ pub(crate) fn in_a_child_until_its_end(act: impl FnOnce()) -> io::Result<()> {
 fn in_child_with(flags: u64, act: impl FnOnce()) -> io::Result<()> {
     if clone(flags, None)?.is_none() {
         act();
-        // SAFETY: ends the child at once, without running anything of its parent's.
-        unsafe { libc::_exit(0) }
+        exit(0)
     }
     Ok(())
 }
@@ -43,9 +42,14 @@ static IS_CHILD: AtomicBool = AtomicBool::new(false);
 /// Ends a child of [`clone`] at once: nothing of what its parent does at its own end is done by it.
 pub(crate) fn end_if_child() {
     if IS_CHILD.load(Ordering::Relaxed) {
-        // SAFETY: ends the child at once, without running anything of its parent's.
-        unsafe { libc::_exit(CHILD_PANICKED) }
+        exit(CHILD_PANICKED)
     }
+}
+
+/// Ends a child at once, without running anything that its parent does at its own end.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: a plain number goes in; nothing of this process, whose memory is a copy, is used after it.
+    unsafe { libc::_exit(code) }
 }
 
 /// A copy of this process; `None` in the copy.
