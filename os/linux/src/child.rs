@@ -22,6 +22,8 @@ pub fn in_a_child(act: impl FnOnce()) -> io::Result<()> {
 /// # Errors
 /// There is no process to be had.
 pub(crate) fn in_a_child_until_its_end(act: impl FnOnce()) -> io::Result<()> {
+    // Without CLONE_VM the child has memory of its own; CLONE_VFORK alone has this process sleep
+    // until the child is gone (clone(2)).
     in_child_with(CLONE_CLEAR_SIGHAND | u64::from(CLONE_VFORK), act)
 }
 
@@ -56,7 +58,10 @@ pub(crate) fn exit(code: i32) -> ! {
 pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>, Errno> {
     let args = clone_args {
         flags,
+        // wait4(2) without `__WALL` reaps those children alone whose end is told by SIGCHLD.
         exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
+        // The child is born in its group: all that it ever uses is on the group's account, and no
+        // fork of it escapes a move.
         cgroup: cgroup.map_or(0, |cgroup| u64::from(cgroup.as_raw_fd().unsigned_abs())),
         pidfd: 0,
         child_tid: 0,

@@ -16,5 +16,6 @@ pub(crate) fn of_nix(error: nix::errno::Errno) -> Errno {
 
 /// The number of an error; `EIO` where it has none.
 pub(crate) fn errno(error: &io::Error) -> Errno {
+    // Errors that the standard library has made up itself have no number.
     Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

@@ -59,6 +59,7 @@ impl NetlinkSocket {
     fn open(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+        // Number 0: the kernel chooses one that no other socket has (netlink(7)).
         bind(&socket, &SocketAddrNetlink::new(0, groups))?;
         sockopt::set_socket_recv_buffer_size(&socket, QUEUE_BYTES)?;
         Ok(Self { socket, sequence: 0 })
@@ -138,6 +139,7 @@ impl NetlinkSocket {
         self.send(&request.finish(self.sequence)).map_err(NetlinkError::Socket)?;
         loop {
             let received = self.receive().map_err(NetlinkError::Socket)?;
+            // What still comes of an earlier dump that was given up has another number.
             for answer in messages(&received).filter(|a| a.sequence == self.sequence) {
                 match answer.kind {
                     DONE => return Ok(()),
@@ -194,6 +196,8 @@ impl NetlinkSocket {
                 }
                 Err(Errno::AGAIN) => return Ok(true),
                 Err(Errno::INTR) => {}
+                // The queue was full, and the kernel has dropped messages: the caller asks for
+                // everything anew.
                 Err(Errno::NOBUFS) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
@@ -223,6 +227,7 @@ impl NetlinkSocket {
     /// True when no answer waits.
     fn is_quiet(&self) -> bool {
         let mut byte = [0u8; 1];
+        // PEEK leaves the message where it is.
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         matches!(recv(&self.socket, &mut byte, flags), Err(Errno::AGAIN))
     }

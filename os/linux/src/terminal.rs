@@ -74,8 +74,11 @@ fn reset(settings: &mut Termios) -> io::Result<()> {
     settings.input_modes = InputModes::empty();
     settings.output_modes = OutputModes::empty();
     settings.local_modes = LocalModes::empty();
+    // As a serial line is before its first use (`uart_register_driver` of the kernel).
     settings.control_modes =
         ControlModes::CS8 | ControlModes::CREAD | ControlModes::CLOCAL | ControlModes::HUPCL;
+    // A read waits for one byte and returns all that there are (termios(3)); an open leaves what an
+    // earlier user has set.
     settings.special_codes[SpecialCodeIndex::VMIN] = 1;
     settings.special_codes[SpecialCodeIndex::VTIME] = 0;
     settings.set_speed(speed::B9600)?;

@@ -105,6 +105,7 @@ impl UdpSocket {
             let Ok(Some((length, from))) = self.receive(&mut buffer) else {
                 break;
             };
+            // Who sends from another port was not asked.
             if from.port() == port {
                 taken.push((buffer.get(..length).unwrap_or_default().to_vec(), from));
             }

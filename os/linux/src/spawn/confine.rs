@@ -43,9 +43,12 @@ fn confine(command: &Command<'_>, report: &mut Report) -> Result<(), Refused> {
     unblock_signals().map_err(at(Step::Signals))?;
     let descriptors = report.number().and_then(|report| arrange_descriptors(command, report));
     descriptors.map_err(at(Step::Descriptors))?;
+    // While it may still raise a limit, which takes CAP_SYS_RESOURCE (setrlimit(2)).
     set_limits(command).map_err(at(Step::Limits))?;
     chdir("/").map_err(at(Step::Directory))?;
     drop_privileges(command.uid, &command.plan.capabilities)?;
+    // Without CAP_SYS_ADMIN, which is gone, Landlock and seccomp demand this
+    // (landlock_restrict_self(2), seccomp(2)).
     set_no_new_privs(true).map_err(at(Step::NoNewPrivileges))?;
     refuse_writable_code().map_err(at(Step::Memory))?;
     if let Root::Own(mounts) = &command.plan.root {
@@ -54,6 +57,7 @@ fn confine(command: &Command<'_>, report: &mut Report) -> Result<(), Refused> {
     if command.held {
         hold(report).map_err(at(Step::Hold))?;
     }
+    // Last, as the steps above need calls that no list has.
     command.filters.component.apply().map_err(at(Step::Seccomp))
 }
 
@@ -119,10 +123,14 @@ pub(super) fn drop_privileges(uid: u32, keep: &[u8]) -> Result<(), Refused> {
     let kept = keep
         .iter()
         .fold(CapabilitySet::empty(), |set, n| set | CapabilitySet::from_bits_retain(1u64 << *n));
+    // First, as it takes CAP_SETPCAP (PR_CAPBSET_DROP in prctl(2)).
     restrict_bounding_set(keep).map_err(at(Step::Capabilities))?;
     let (gid, uid) = (Gid::from_raw(uid), Uid::from_raw(uid));
+    // Groups before the uid, whose change empties the effective set, CAP_SETGID with it
+    // (capabilities(7)).
     set_thread_groups(&[]).map_err(at(Step::Ids))?;
     set_thread_res_gid(gid, gid, gid).map_err(at(Step::Ids))?;
+    // Otherwise that change empties the permitted set as well.
     set_keep_capabilities(true).map_err(at(Step::Capabilities))?;
     set_thread_res_uid(uid, uid, uid).map_err(at(Step::Ids))?;
     set_component_capabilities(kept).map_err(at(Step::Capabilities))
@@ -144,6 +152,7 @@ fn restrict_bounding_set(keep: &[u8]) -> Result<(), Errno> {
 /// Leaves exactly `keep`, in all sets; the ambient set carries it over `execve`, and the locked
 /// securebits let nobody add to it.
 fn set_component_capabilities(keep: CapabilitySet) -> Result<(), Errno> {
+    // Securebits are set by who has CAP_SETPCAP; it goes with the last step.
     let with_setpcap = keep | CapabilitySet::SETPCAP;
     set_capabilities(
         None,

@@ -77,12 +77,14 @@ pub fn spawn(command: &Command<'_>) -> Result<Pid, SpawnError> {
     // Above every number that the component's own descriptors get.
     let report_child = rustix::io::fcntl_dupfd_cloexec(&low, 64)
         .map_err(|error| SpawnError::Report(error.into()))?;
+    // A number this low may be one that the component's descriptors are put at.
     drop(low);
     let program = Program::new(command)?;
     let mut flags = CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP;
     if matches!(command.plan.root, Root::Own(_)) {
         flags |= u64::from(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS);
     }
+    // In a network of its own that nobody has set up not even the loopback device is on.
     if command.plan.network == Network::None {
         flags |= u64::from(CLONE_NEWNET);
     }
@@ -95,6 +97,7 @@ pub fn spawn(command: &Command<'_>) -> Result<Pid, SpawnError> {
             exit(127)
         }
         Some(pid) => {
+            // Now the pipe ends when both children have let go of it.
             drop(report_child);
             outcome(&report, command.within_ms).map(|()| pid)
         }
@@ -113,6 +116,7 @@ pub fn terminate(pid: Pid) -> io::Result<()> {
 /// Everything in the first child: the root, the second child, and then the life of a stub.
 fn become_stub(command: &Command<'_>, program: &Program, report: &mut Report) -> Refused {
     let forked = || -> Result<(Option<Pid>, Option<OwnedFd>), Refused> {
+        // Out of init's session and process group: no terminal is theirs (setsid(2)).
         rustix::process::setsid().map_err(at(Step::Session))?;
         stub::block_signals().map_err(at(Step::Signals))?;
         // While the system's root is still there.
@@ -122,6 +126,7 @@ fn become_stub(command: &Command<'_>, program: &Program, report: &mut Report) ->
             .map_err(at(Step::EndedFirst))?;
         let notify = command.notify.map(|notify| notify.path.bind()).transpose();
         let notify = notify.map_err(|error| (Step::Notify, errno(&error.source)))?;
+        // Entering a network namespace takes CAP_SYS_ADMIN, which both processes are still to lose.
         if let Network::Granted(_) = &command.plan.network {
             let namespace = command.network.ok_or((Step::Network, Errno::NOENT))?;
             namespace.enter().map_err(at(Step::Network))?;
@@ -129,6 +134,7 @@ fn become_stub(command: &Command<'_>, program: &Program, report: &mut Report) ->
         if let Root::Own(mounts) = &command.plan.root {
             root::build(mounts, &command.trees, command.uid).map_err(at(Step::Root))?;
         }
+        // Everything that both share is in place: namespaces, root and network.
         let child = clone(CLONE_CLEAR_SIGHAND, None).map_err(at(Step::Fork))?;
         Ok((child, notify))
     };
