@@ -26,6 +26,7 @@ pub(crate) fn take_try(id: ComponentId) -> Result<Option<u8>, PathError> {
     };
     match tries.checked_sub(1) {
         Some(left) => {
+            // Before the package is looked at: whatever it does to this run, the try is used.
             rename(id, Stored::Trial(tries), Stored::Trial(left))?;
             Ok(Some(left))
         }
@@ -49,11 +50,14 @@ pub(crate) fn waits(id: ComponentId) -> bool {
 /// What the update agent has written is to be tried.
 pub(crate) fn stage(id: ComponentId) -> Result<(), PathError> {
     give_up(id)?;
+    // What it holds is proved when it is tried; only its name changes now.
     rename(id, Stored::Unfinished, Stored::Trial(TRIES))
 }
 
 /// The package on trial is the current one from now on, and that one the one before.
 pub(crate) fn commit(id: ComponentId, left: u8) -> Result<(), PathError> {
+    // Cut between the two renames, the package is still on trial and the one before is found where
+    // it was put.
     if path(id, Stored::Current).symlink_metadata().is_ok() {
         rename(id, Stored::Current, Stored::Previous)?;
     }
@@ -62,6 +66,7 @@ pub(crate) fn commit(id: ComponentId, left: u8) -> Result<(), PathError> {
 
 /// No package of the app is on trial any more.
 pub(crate) fn give_up(id: ComponentId) -> Result<(), PathError> {
+    // The name says how many tries are left; whichever it is, it goes.
     (0..=TRIES).try_for_each(|tries| file::remove(&path(id, Stored::Trial(tries))))
 }
 

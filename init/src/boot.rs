@@ -37,7 +37,10 @@ pub(crate) fn mount_kernel_views() -> Result<(), BootError> {
     mount::mount("sysfs", None, Path::new("/sys"), writable, &[])?;
     mount::mount("devtmpfs", None, Path::new("/dev"), devices, &[("mode", Some("0755"))])?;
     mount::mount("cgroup2", None, Path::new("/sys/fs/cgroup"), writable, &[])?;
+    // Before the first group is made: its files are those of the controllers that its parent passes
+    // on.
     cgroup::enable_controllers()?;
+    // A file system in memory may by itself take half of it (kernel document `filesystems/tmpfs`).
     let run = [("mode", Some("0755")), ("size", Some("1m"))];
     mount::mount("tmpfs", None, Path::new("/run"), writable, &run)?;
     let tmp = [("mode", Some("1777")), ("size", Some("4m"))];
@@ -54,14 +57,18 @@ pub(crate) fn read_component_list() -> Result<ComponentList, BootError> {
 /// Settings that the kernel's configuration cannot make, or that must not depend on it. All of
 /// them exist in our kernel, so one that is refused means that this is not our kernel.
 const SYSCTLS: [(&str, &str); 16] = [
+    // Programs that the kernel itself would start get no capability at all.
     ("kernel/usermodehelper/bset", "0 0"),
     ("kernel/usermodehelper/inheritable", "0 0"),
     ("kernel/kptr_restrict", "2"),
     ("kernel/dmesg_restrict", "1"),
     ("kernel/randomize_va_space", "2"),
+    // A kernel that has gone wrong is not gone on with: -1 is a reset without waiting.
     ("kernel/panic_on_oops", "1"),
     ("kernel/panic", "-1"),
     ("kernel/sysctl_writes_strict", "1"),
+    // What runs with rights that its starter lacks dumps no core, and links, FIFOs and files in
+    // directories that all may write to are no traps (kernel document `admin-guide/sysctl/fs`).
     ("fs/suid_dumpable", "0"),
     ("fs/protected_symlinks", "1"),
     ("fs/protected_hardlinks", "1"),
@@ -80,6 +87,8 @@ pub(crate) fn harden_kernel(image: &ImageIdentity) -> Result<(), BootError> {
     for (name, value) in SYSCTLS {
         sysctl::set(name, value)?;
     }
+    // 2 leaves it to CAP_SYS_PTRACE; 3 is nobody, and holds until the next start (kernel document
+    // `admin-guide/LSM/Yama`).
     let no_tracing = if image.debugged.is_some() { "2" } else { "3" };
     sysctl::set("kernel/yama/ptrace_scope", no_tracing)?;
     if image.development {
@@ -104,11 +113,14 @@ pub(crate) fn mount_partitions(log: &Log, watchdog: Option<&Watchdog>) {
     for (label, target, option) in PARTITIONS {
         match block::partition_beside_root(label) {
             Ok(Some(device)) => {
+                // Where the file system has met an error, nothing is made worse, and what is left
+                // can be read.
                 let mut options = vec![("errors", Some("remount-ro"))];
                 options.extend(option.map(|option| (option, None)));
                 let target = Path::new(target);
                 let mount =
                     || mount::mount("ext4", Some(&device), target, Access::default(), &options);
+                // Only after it was refused: a superblock that the kernel takes is not touched.
                 let mounted = mount().or_else(|error| {
                     if is_mended(log, watchdog, label, &device) { mount() } else { Err(error) }
                 });
@@ -184,6 +196,7 @@ pub(crate) fn renew_entropy_seed(log: &Log) -> Result<(), BootError> {
         Ok(None) => log.notice("no entropy seed yet"),
         Err(error) => log.failure("the entropy seed is lost", &error),
     }
+    // At once, and not when the system ends: a seed is used for one boot, however that one ends.
     let next = entropy::random().map_err(BootError::Random)?;
     if let Err(error) = file::replace(path, &next) {
         log.failure("no entropy seed for the next boot", &error);

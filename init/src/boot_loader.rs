@@ -33,15 +33,19 @@ pub(crate) fn renew(log: &Log, watchdog: Option<&Watchdog>) {
 
 fn try_to_renew(log: &Log, watchdog: Option<&Watchdog>) -> Result<(), RenewalError> {
     let encoded = file::read_bounded(Path::new(boot_loader::PATH), MAX_ENCODED_BYTES)?;
+    // On this board the boot loader is not on the medium, or not ours to write.
     let Some(encoded) = encoded else {
         return Ok(());
     };
     let loader = BootLoader::decode(&encoded)?;
     let disk = block::root_disk()?.ok_or(RenewalError::NoDisk)?;
     let medium = Direct::open(&disk.path)?;
+    // Another partition table could have given its place to something else.
     loader.fits(&medium.bytes(0, TABLE_BYTES)?, &disk.partitions)?;
     let first = look(&medium, &loader, Place::First)?;
     let spare = look(&medium, &loader, Place::Spare)?;
+    // The second copy is begun only when the first has been read back: cut at any moment, the boot
+    // ROM finds one that is whole.
     for place in boot_loader::outdated(first, spare)? {
         for step in loader.steps(place) {
             // A slow card may take long over all of them.

@@ -40,9 +40,13 @@ impl Clock {
     pub(crate) fn start(build_time: u64) -> Result<Self, ClockError> {
         let shown = clock::hardware_seconds();
         if let Some(shown) = shown {
+            // The kernel takes the board's time over by itself, but on 32-bit processors none from
+            // 2038 on.
             clock::raise_to(shown).map_err(ClockError)?;
         }
         let raised = clock::raise_to(build_time).map_err(ClockError)?;
+        // A clock that showed less than the image's own time has lost its battery, and is no
+        // source.
         let source = if raised || shown.is_none() { Source::Floor } else { Source::Hardware };
         let judge = Judge::new(build_time, source);
         Ok(Self { judge, build_time, saved: TimeFloor::default() })
@@ -50,6 +54,7 @@ impl Clock {
 
     /// Nor than when an image was built that this device has committed, as far as `state` tells.
     pub(crate) fn raise_to_saved(&mut self, log: &Log) -> Result<(), ClockError> {
+        // A device must boot without `state`, with the image's own time as its floor.
         self.saved = read_floor().unwrap_or_else(|error| {
             log.failure("the floor of the clock is lost", &error);
             TimeFloor::default()
@@ -71,6 +76,7 @@ impl Clock {
     /// The image that runs was committed: time never again falls before its build.
     pub(crate) fn commit_floor(&mut self, log: &Log) {
         let floor = TimeFloor(self.build_time);
+        // Nearly every boot runs the image that raised it: the medium is not written for nothing.
         if floor <= self.saved {
             return;
         }
@@ -92,6 +98,7 @@ impl Clock {
             Ok(false) => {}
             Err(error) => log.failure("cannot set the clock", &error),
         }
+        // For this run even where `state` cannot be written.
         self.judge.raise_floor(seconds);
         match write_floor(floor) {
             Ok(()) => self.saved = floor,
@@ -105,6 +112,7 @@ impl Clock {
         let verdict = self.judge.judge(clock::realtime_us(), behind_us, now);
         let done = match verdict {
             Verdict::Step => clock::step(behind_us),
+            // What is slewed is half a second at most, and fits.
             Verdict::Slew => clock::slew(i32::try_from(behind_us).unwrap_or(0)),
             Verdict::Unconfirmed | Verdict::BeforeFloor | Verdict::TooLate => Ok(()),
         };
@@ -113,6 +121,8 @@ impl Clock {
         }
         let Status { seconds, source, .. } = self.status(now);
         let quiet = behind_us.unsigned_abs() < QUIET_US && before == source;
+        // Each answer of a time server moves the clock a little; only what somebody may look for is
+        // logged.
         if !(verdict == Verdict::Slew && quiet) {
             let (sign, behind) = (if behind_us < 0 { "-" } else { "+" }, behind_us.unsigned_abs());
             let (whole, parts) = (behind / 1_000_000, behind % 1_000_000 / 1000);
@@ -139,6 +149,7 @@ fn floor_file() -> PathBuf {
 }
 
 fn read_floor() -> Result<TimeFloor, FloorError> {
+    // No file is no error: the first start has none, nor has one after `state` was lost.
     let bytes = file::read_bounded(&floor_file(), TimeFloor::MAX_ENCODED_BYTES)?;
     Ok(bytes.map(|bytes| TimeFloor::decode(&bytes)).transpose()?.unwrap_or_default())
 }

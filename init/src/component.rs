@@ -178,6 +178,7 @@ impl Starter {
     }
 
     fn filter(&self, set: SystemCalls) -> Result<&Filter, StartError> {
+        // Loaded once: a component that is started again does not have init wait for the medium.
         let found = self.filters.iter().find(|(of, _)| *of == set);
         let (_, cell) = found.ok_or(StartError::NoFilter(set))?;
         match cell.get() {
@@ -201,6 +202,8 @@ impl Starter {
         let Surroundings { uid, network, cgroup, input, output, notify } = *surroundings;
         let (status, status_child) = channel::output_pipe().map_err(StartError::Channel)?;
         let (signs, signs_child) = channel::output_pipe().map_err(StartError::Channel)?;
+        // As detached mounts: the child attaches them where it builds its root, and looks nothing
+        // up.
         let mut trees = Vec::new();
         if let Root::Own(mounts) = &plan.root {
             for mount in mounts {
@@ -223,11 +226,13 @@ impl Starter {
         let mut environment = Vec::new();
         for (index, (variable, _)) in handed.iter().enumerate() {
             if let Some(variable) = variable {
+                // Behind standard input, output and error.
                 let number = index.saturating_add(3);
                 environment.push(CString::new(format!("{variable}={number}"))?);
             }
         }
         if let Some(notify) = notify {
+            // Its own root shows the directory of its socket in another place.
             let path = match plan.root {
                 Root::Own(_) => Path::new(policy::RUN_DIRECTORY).join("notify"),
                 Root::System => notify.path().to_owned(),
@@ -239,9 +244,11 @@ impl Starter {
             environment.push(CString::new(format!("{UPDATE_VARIABLE}={address}"))?);
         }
         if let Some(ms) = plan.watchdog_ms {
+            // sd_watchdog_enabled(3) has them so.
             let microseconds = u64::from(ms).saturating_mul(1000);
             environment.push(CString::new(format!("WATCHDOG_USEC={microseconds}"))?);
         }
+        // Channels of services have variables of their own, and are not among these.
         let listed = plan.descriptors.len().saturating_add(plan.peripherals.len());
         environment.push(CString::new(format!("LISTEN_FDS={listed}"))?);
         if !plan.peripherals.is_empty() {
@@ -274,6 +281,7 @@ impl Starter {
             held: self.held == Some(uid),
             within_ms: START_MS,
         })?;
+        // The program has replaced init's copy: from here on the time is its own.
         cgroup.limit_processor(plan.limits.cpu_percent)?;
         Ok(Started { pid, status, signs })
     }
@@ -325,6 +333,7 @@ impl Supervised {
             left: None,
             starts: 0,
             last_exit: None,
+            // The group may have a past; what is told later are differences.
             events: cgroup.events()?,
             writes,
             cgroup,
@@ -336,6 +345,7 @@ impl Supervised {
     pub(crate) fn start(&self, starter: &Starter) -> Result<Running, StartError> {
         let Component { name, plan, uid, package } = &self.component;
         let (output, output_child) = channel::output_pipe().map_err(StartError::Channel)?;
+        // init opens, since it may; the component gets what is open, and can open no other.
         let mut devices = Vec::new();
         for path in &plan.descriptors {
             devices.push(open_device(Path::new(path))?);
@@ -346,6 +356,7 @@ impl Supervised {
         }
         let opened = devices.iter().map(AsFd::as_fd).chain(peripherals.iter().map(AsFd::as_fd));
         let mut handed: Vec<_> = opened.map(|device| (None, device)).collect();
+        // New for each start: what an earlier program has left in a channel is not this one's.
         let requests = if plan.requests.any() {
             Some(channel::request_channel().map_err(StartError::Channel)?)
         } else {
@@ -360,6 +371,8 @@ impl Supervised {
                 let id = package.header.component_id.to_string();
                 for mount in mounts {
                     if let Source::Storage(kib) = mount.source {
+                        // Owner and quota are set at each start: the package may ask for other room
+                        // than before.
                         storage::open(Path::new(DATA), &id, *uid, kib)?;
                     }
                 }
@@ -428,6 +441,7 @@ impl Supervised {
         let Some(output) = self.output() else {
             return;
         };
+        // A page a turn: a program that prints without end does not keep init from the others.
         let mut buffer = [0u8; PAGE];
         let read = channel::read(output, &mut buffer);
         let name = &self.component.name;
@@ -451,6 +465,7 @@ impl Supervised {
 
     /// Its program has ended: what it left unread is logged page by page, the first one now.
     pub(crate) fn log_last_output(&mut self, room: &mut Room<'_>) {
+        // Two starts in a row may leave more than is kept: the rest of the earlier one goes.
         if self.left.is_some() {
             self.forget_output(room);
         }
@@ -484,6 +499,7 @@ impl Supervised {
             return;
         };
         let name = &self.component.name;
+        // It is counted from the kernel's own sum: a look that is missed loses nothing.
         let Ok(written) = self.cgroup.written(disk) else {
             return;
         };
@@ -501,6 +517,7 @@ impl Supervised {
 
     /// Lets what it has written reach the medium at once: the system ends.
     pub(crate) fn hurry_writes(&mut self, log: &Log) {
+        // The last sync would otherwise wait for as long as the limit has it.
         if let Some(Writes { disk, .. }) = self.writes.take()
             && let Err(error) = self.cgroup.limit_writes(&disk, None)
         {
@@ -510,6 +527,7 @@ impl Supervised {
 
     /// How it is, for whoever may ask.
     pub(crate) fn status(&self) -> ComponentStatus {
+        // It is shown to people; nothing is decided by it.
         let usage = self.cgroup.usage().unwrap_or_default();
         let kib = |bytes: u64| u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
         ComponentStatus {
@@ -533,6 +551,7 @@ impl Supervised {
     /// True when a block of its package did not fit its hash.
     pub(crate) fn package_is_corrupt(&self) -> bool {
         let package = self.component.package.as_ref();
+        // A device that does not answer proves no damage, and a package is not given up for it.
         package.is_some_and(|package| package.device.is_corrupt().unwrap_or(false))
     }
 
@@ -591,6 +610,7 @@ fn stand_in(path: &'static str) -> Result<&'static Path, PathError> {
     let path = Path::new(path);
     let device = |path: &Path| path.symlink_metadata().map(|metadata| metadata.dev()).ok();
     mount::make_directory(path)?;
+    // On the device of its parent, nothing is mounted here yet: one stand-in serves every start.
     if device(path) == path.parent().and_then(device) {
         let options = [("mode", Some("0755")), ("size", Some("1m"))];
         mount::mount("tmpfs", None, path, Access::default(), &options)?;

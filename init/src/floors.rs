@@ -31,12 +31,15 @@ impl Floors for Identities {
         match component {
             Component::App(id) => self.raise_app_floor(log, id, index),
             Component::Os => {
+                // A release has no index beyond 32 bits: what says so is no release, and raises
+                // nothing.
                 let Some(floor) = u32::try_from(index).ok().map(Floor) else {
                     return;
                 };
                 if floor <= self.os_floor {
                     return;
                 }
+                // First on the medium: a floor that holds for this run alone would be no promise.
                 match os_floor::write(floor) {
                     Ok(()) => self.os_floor = floor,
                     Err(error) => log.failure("the rollback floor does not rise", &error),

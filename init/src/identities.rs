@@ -43,6 +43,7 @@ impl Identities {
             Ok(Some(bytes)) => match IdentityTable::decode(&bytes) {
                 Ok(table) => Some(table),
                 Err(error) => {
+                    // A new table would number apps anew, and give one the files of another.
                     log.failure("the table of uids is damaged and kept", &error);
                     None
                 }
@@ -52,6 +53,7 @@ impl Identities {
                 None
             }
         };
+        // Where the table is lost and files are not, new uids must be none that own something.
         let entries = fs::read_dir(DATA).into_iter().flatten().flatten();
         let owners = entries.filter_map(|entry| Some(entry.metadata().ok()?.uid()));
         Self { table, occupied: owners.collect(), os_floor: os_floor::read(log) }
@@ -63,6 +65,8 @@ impl Identities {
         let known = table.find(id).is_some();
         let own = fs::symlink_metadata(Path::new(DATA).join(id.to_string())).map(|m| m.uid()).ok();
         let identity = table.assign(id, own, &self.occupied)?;
+        // On the medium before anything is given to the uid: the next start must not give it to
+        // another app.
         if !known {
             self.store(log);
         }
@@ -82,6 +86,7 @@ impl Identities {
 
     /// From now on this device refuses packages of the app below `index`.
     pub(crate) fn raise_app_floor(&mut self, log: &Log, id: ComponentId, index: u64) {
+        // A floor that stays where it is costs the medium no write.
         if self.table.as_mut().is_some_and(|table| table.raise_floor(id, index)) {
             self.store(log);
         }

@@ -62,6 +62,7 @@ impl Log {
     fn write(&self, level: Level, tag: &str, text: &str) {
         match self.kmsg.get() {
             Some(kmsg) => kmsg.log(level, tag, text),
+            // The kernel has opened the console as standard error of PID 1, before there is a /dev.
             None => eprintln!("{tag}: {text}"),
         }
     }

@@ -63,18 +63,24 @@ fn main() -> ExitCode {
 fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> {
     boot::mount_kernel_views()?;
     log.use_kernel_log()?;
+    // From the root file system, of which every block is checked as it is read.
     let list = boot::read_component_list()?;
     log.banner(&list.image, entered);
+    // Before there is a component that could use up the memory: what the kernel takes back of
+    // init's it reads again from a medium that may be slow, or gone.
     if let Err(error) = memory::stay() {
         log.failure("init's own memory may be taken back", &error);
     }
+    // Before there is a component that could use what these settings close.
     boot::harden_kernel(&list.image)?;
     boot::set_hostname(&list.image.hostname)?;
+    // As far as it goes without `state`: file systems that are mounted note a time that can be.
     let mut clock = Clock::start(list.image.build_time)?;
     // From here on, whatever hangs is reset.
     let watchdog = Watchdog::arm(WATCHDOG_S);
     log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
     boot::mend_partition_tables(log);
+    // Only what is not mounted can be erased.
     let reset = reset::begin(log, watchdog.as_ref());
     boot::mount_partitions(log, watchdog.as_ref());
     if let Some(reset) = &reset {
@@ -85,12 +91,17 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     if let Some(reset) = reset {
         reset.finish(log, &mut identities);
     }
+    // A release that must not run ends here, before anything of it is started.
     let mut slots = Slots::prepare(log, &list.image, &identities)?;
     slots.look(log, watchdog.as_ref());
+    // It waits until the kernel has gathered enough, so that no component begins with numbers that
+    // can be guessed.
     boot::renew_entropy_seed(log)?;
     let held = supervise::Holdings { slots, clock, identities };
     let mut supervision = supervise::Supervision::prepare(log, list, held, watchdog)?;
     let end = supervision.run()?;
+    // In this order: a package is in use while its processes live, and the partition of packages
+    // while one is mounted.
     supervision.release_packages();
     drop(supervision);
     boot::unmount_partitions(log);

@@ -69,6 +69,8 @@ pub(crate) fn harden<'plan>(
     for (name, value) in pools::of_network(plans) {
         sysctl::set(name, &value)?;
     }
+    // 2: a router's word is taken although this device forwards packets itself (kernel document
+    // `networking/ip-sysctl`).
     for device in sysctl::network_devices()? {
         sysctl::set(&format!("net/ipv6/conf/{device}/accept_ra"), "2")?;
     }

@@ -25,6 +25,7 @@ pub(crate) fn read(log: &Log) -> Floor {
         let bytes = file::read_bounded(&path(), Floor::MAX_ENCODED_BYTES)?;
         Ok(bytes.map(|bytes| Floor::decode(&bytes)).transpose()?)
     };
+    // A device must boot without it: nobody could mend one that does not.
     let floor = stored().unwrap_or_else(|error| {
         log.failure("the rollback floor is lost", &error);
         None

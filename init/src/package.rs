@@ -119,6 +119,7 @@ pub(crate) fn admit(
             Ok(component) => return Ok(component),
             Err(error) => {
                 log.failure(&format!("{name}: its new package is refused"), &error);
+                // What is refused now would be refused at each start.
                 if let Err(error) = app_store::give_up(app.component_id) {
                     log.failure(&format!("{name}: its new package stays"), &error);
                 }
@@ -130,6 +131,7 @@ pub(crate) fn admit(
         Ok(component) => return Ok(component),
         Err(error) => error,
     };
+    // Its own reasons are of no interest: what is told is why the current one is not used.
     match admit_stored(gate, known, app, Stored::Previous) {
         Ok(component) => {
             log.failure(&format!("{name} runs from its previous package"), &refused);
@@ -155,6 +157,7 @@ fn admit_stored(
     };
     let mounted = mount_package(&app.name, header, file, trial)?;
     let plan = look(gate, admission.ok_or(PackageRefusal::NoAdmission)?, &mounted)
+        // Nothing that is refused stays mounted.
         .inspect_err(|_| unmount(log, &mounted))?;
     let (name, version, index) = (&app.name, header.version, header.rollback_index);
     let on_trial = if trial.is_some() { ", on trial" } else { "" };
@@ -187,6 +190,7 @@ fn open(
     let missing = || PackageRefusal::Missing(stored.file(component_id));
     let package = package_file::open(&path, HEADER_BYTES)?.ok_or_else(missing)?;
     let header = Header::parse(&package.start, package.length).map_err(PackageRefusal::Header)?;
+    // The signature comes before anything that the header says is compared.
     let development = verify(&header, &package.start)?;
     let device = Device {
         component_id,
@@ -231,6 +235,8 @@ fn mount_package(
     trial: Option<u8>,
 ) -> Result<Mounted, PackageRefusal> {
     let offset = u64::try_from(HEADER_BYTES).unwrap_or(u64::MAX);
+    // `block` may go when this returns: the device-mapper table has the loop device open, and the
+    // kernel frees it with that.
     let block = LoopDevice::attach(file.as_fd(), offset)?;
     let device = VerityDevice::create(
         &format!("app-{name}"),
@@ -282,9 +288,11 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
         notify: None,
     };
     let started = starter.start_plan(&admission.plan, &surroundings, Vec::new(), trees);
+    // The other process alone writes now: the pipe ends when it does.
     drop(output_child);
     let answer = started.map(|started| (started.pid, started.status, read_answer(gate, &output)));
     gate.pet();
+    // Whatever of it still runs ends before its answer is believed.
     if let Err(error) = cgroup.kill() {
         log.failure("cannot end the look at a package", &error);
     }
@@ -305,6 +313,8 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
     }
     let manifest = admission::read(&answer)?;
     let header = &mounted.header;
+    // The signature covers the header, and by its root hash the manifest; their author may still
+    // have put one of another release into it.
     if manifest.component_id != header.component_id
         || manifest.version != header.version
         || manifest.rollback_index != header.rollback_index
@@ -320,6 +330,8 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
         let has = |other: &&Component| {
             other.plan.peripherals.iter().any(|theirs| theirs.access == asked.access)
         };
+        // Two programs at one line or bus would each undo what the other does; the list of the
+        // image says who is first.
         if let Some(other) = earlier.iter().find(has) {
             return Err(PackageRefusal::Taken(asked.to_string(), other.name.clone()));
         }
@@ -342,6 +354,8 @@ fn read_answer(gate: Gate<'_>, output: &OwnedFd) -> Vec<u8> {
     let now = monotonic_ms();
     let deadline = now.saturating_add(patience::look_ms(now.saturating_sub(gate.began)));
     let mut buffer = [0u8; 4096];
+    // It is another program's, which a package may have taken over: both its length and its time
+    // have a bound.
     while answer.len() <= admission::MAX_ANSWER_BYTES {
         gate.pet();
         match channel::read(output, &mut buffer) {

@@ -83,6 +83,7 @@ fn erase_ordered(log: &Log, watchdog: Option<&Watchdog>) -> Result<Option<UnderW
     let Some((order, kept)) = place.read()?.pending else {
         return Ok(None);
     };
+    // The record stays until everything is done: a cut of power has the next start begin anew.
     for (name, _) in order.partitions.each().into_iter().filter(|(_, erased)| *erased) {
         let path = block::partition_beside_root(name)?.ok_or(ResetFailure::NoPartition(name))?;
         erase::overwrite(&path, &Blank::parse(&blank(name)?)?, || pet(watchdog))?;
@@ -110,6 +111,8 @@ pub(crate) fn make_anew(
     name: &'static str,
     path: &Path,
 ) -> Result<bool, ResetFailure> {
+    // A card that was never written, or one that has given up, reads as zeros; a file system that
+    // is only damaged does not.
     if !erase::is_zero(path, || pet(watchdog))? {
         return Ok(false);
     }
@@ -120,6 +123,7 @@ pub(crate) fn make_anew(
 impl UnderWay {
     /// Puts the floors of the OS and of the clock back, before anybody reads them.
     pub(crate) fn put_back(&self, log: &Log) {
+        // They lie on `state`, and are still there where that was kept.
         if !self.order.partitions.state {
             return;
         }
@@ -142,6 +146,7 @@ impl UnderWay {
                 identities.raise_app_floor(log, *id, *floor);
             }
         }
+        // Last of all: where this is cut off, the reset is done once more, which does no harm.
         match self.place.write(&Record { pending: None, done: Some(self.order.digest) }) {
             Ok(()) => log.notice(&format!("the device is reset: {}", self.order.partitions)),
             Err(error) => log.failure("the reset will be repeated", &error),
@@ -154,6 +159,7 @@ pub(crate) fn order(order: Order, kept: Kept) -> Result<bool, ResetFailure> {
     let place = Place::open()?;
     // A record that is damaged is as good as none: somebody has cut off its writing.
     let record = place.read().unwrap_or_default();
+    // Otherwise a card that stays in its slot would erase the device at every start.
     if record.done == Some(order.digest) {
         return Ok(false);
     }

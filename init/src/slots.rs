@@ -78,6 +78,8 @@ impl Slots {
         // The kernel runs from it, so it is there.
         let table = RootTable::from_command_line(&line);
         let root = table.ok_or(CommandLineError("verity table"))?;
+        // The command line is signed with the root hash, so that the two belong together: where they
+        // differ, the release was put together wrongly, and its grants are those of another board.
         if release.board != image.board {
             return Err(SlotError::OtherBoard(release.board, image.board.clone()));
         }
@@ -96,6 +98,8 @@ impl Slots {
         let version = image.version;
         let mut slots =
             Self { device: None, status, root, version, committed: false, disagreed: false };
+        // It would be refused at each start, so that its tries go at once and the boot loader takes
+        // the other slot.
         if let Err(error) = floor.admit(&release) {
             slots.give_up(log);
             return Err(error.into());
@@ -110,6 +114,7 @@ impl Slots {
     pub(crate) fn look(&mut self, log: &Log, watchdog: Option<&Watchdog>) {
         self.device = open(log);
         let boot_state = read(log, self.device.as_ref());
+        // Taken once: this run's own log takes its place, and says why the next run is started.
         let earlier = boot_log::take().unwrap_or_else(|error| {
             log.failure("the log of the last run is lost", &error);
             None
@@ -122,6 +127,7 @@ impl Slots {
         self.disagreed = last_reset.is_disagreement();
         self.say(log);
         if let Some(before) = boot_state {
+            // A slot on trial keeps the tries it has: that is the boot loader's count.
             self.renew(log, before, &last_reset);
         }
     }
@@ -189,6 +195,7 @@ impl Slots {
     }
 
     fn save(&self, before: &BootState, after: &BootState) -> Result<(), SaveError> {
+        // Most starts change nothing, and the medium wears by each write.
         if before == after {
             return Ok(());
         }
@@ -226,6 +233,8 @@ impl Slots {
     pub(crate) fn other_part(&self, part: SlotPart) -> Result<OwnedFd, SaveError> {
         let running = self.status.slot;
         let state = self.status.boot_state.ok_or(SaveError::Unknown)?;
+        // What could not be staged was not announced: the boot loader might still start it while it
+        // is written.
         state.stage(running)?;
         Ok(Direct::open(&partition(part, running.other())?)?.into_descriptor())
     }
@@ -242,6 +251,8 @@ impl Slots {
     }
 
     fn change(&mut self, log: &Log, after: BootState) -> Result<(), SaveError> {
+        // In memory only when it is on the medium: what init says of the slots is what the boot
+        // loader finds.
         self.save(&self.status.boot_state.unwrap_or(BootState::unknown()), &after)?;
         self.status.boot_state = Some(after);
         self.status.phase = after.phase(self.status.slot);

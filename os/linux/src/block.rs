@@ -72,6 +72,8 @@ pub fn root_disk_number() -> Result<Option<String>, PathError> {
 /// Where sysfs has the disk that holds the verity root.
 fn root_disk_directory() -> Result<Option<PathBuf>, PathError> {
     let below_root = read_dir(Path::new("/sys/block/dm-0/slaves"))?;
+    // The kernel makes `dm-0` of its command line (`dm-mod.create`) before init runs, so no other
+    // device has this number. The entries are links to where sysfs has a partition: below its disk.
     let Some(root_partition) = below_root.first() else {
         return Ok(None);
     };

@@ -31,6 +31,7 @@ impl BootStateDevice {
     /// # Errors
     /// It cannot be opened, or has no length.
     pub fn open(path: &Path) -> Result<Self, PathError> {
+        // A write returns when the medium has it, and a read asks the medium.
         let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::DSYNC | OFlags::CLOEXEC;
         let file = open(path, flags, Mode::empty())
             .map_err(|error| PathError::new("open", path, error))?;

@@ -10,5 +10,8 @@ use std::io;
 /// The kernel refuses.
 pub fn keep_to_this_program() -> io::Result<()> {
     let own = capabilities(None)?;
+    // The kernel keeps the ambient set within the inheritable one (`cap_capset` in
+    // security/commoncap.c), so that emptying one empties both. What is permitted and effective
+    // stays: the service works with it.
     Ok(set_capabilities(None, CapabilitySets { inheritable: CapabilitySet::empty(), ..own })?)
 }

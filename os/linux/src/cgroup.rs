@@ -21,6 +21,8 @@ pub const ROOT: &str = "/sys/fs/cgroup";
 pub fn enable_controllers() -> Result<(), PathError> {
     let path = Path::new(ROOT).join("cgroup.subtree_control");
     let mut wanted = "+memory +pids +cpu".to_owned();
+    // A kernel without BLK_CGROUP has no such controller, and one name that it does not know has it
+    // refuse the whole line.
     if lists("cgroup.controllers", "io")? {
         wanted.push_str(" +io");
     }
@@ -81,6 +83,8 @@ impl Cgroup {
     pub fn create(name: &str) -> Result<Self, PathError> {
         let path = Path::new(ROOT).join(name);
         match fs::create_dir(&path) {
+            // The group is there already for what is started more than once, such as the look at
+            // each package.
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(PathError::new("make control group", path, error));
             }
@@ -98,7 +102,10 @@ impl Cgroup {
     /// A limit cannot be written.
     pub fn limit(&self, limits: &GroupLimits) -> Result<(), PathError> {
         self.write("memory.max", u64::from(limits.memory_kib).saturating_mul(1024).to_string())?;
+        // Of this much the kernel takes nothing back, whatever the others use.
         self.write("memory.min", u64::from(limits.kept_kib).saturating_mul(1024).to_string())?;
+        // Otherwise the kernel ends one process of the group, and leaves the others in a state that
+        // nobody has planned for.
         self.write("memory.oom.group", "1")?;
         self.write("pids.max", limits.processes.to_string())?;
         self.limit_processor(limits.cpu_percent)
@@ -109,6 +116,7 @@ impl Cgroup {
     /// # Errors
     /// The limit cannot be written.
     pub fn limit_processor(&self, percent: u32) -> Result<(), PathError> {
+        // `cpu.max` counts time of one processor: a share of all is as many times as much.
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         self.write("cpu.max", processor_limit(percent, processors))
     }
@@ -194,6 +202,7 @@ impl Cgroup {
     /// # Errors
     /// `cgroup.kill` cannot be written.
     pub fn kill(&self) -> Result<(), PathError> {
+        // Unlike a walk over `cgroup.procs`, this also ends what is being forked at that moment.
         self.write("cgroup.kill", "1")
     }
 }
@@ -211,6 +220,7 @@ fn processor_limit(percent: u32, processors: usize) -> String {
 /// What `io.max` says.
 fn write_limit(disk: &str, rate: Option<Rate>) -> String {
     match rate {
+        // Reads are not limited: a key that is not named keeps what it had, which is no limit.
         Some(Rate { bytes, writes }) => format!("{disk} wbps={bytes} wiops={writes}"),
         None => format!("{disk} wbps=max wiops=max"),
     }

@@ -29,6 +29,8 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// No descriptors are left.
 pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
+    // O_NONBLOCK belongs to an open file. The ends of a pipe are two of them, so that a write of
+    // the component waits as programs expect.
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
     rustix::fs::fcntl_setfl(&read, rustix::fs::OFlags::NONBLOCK)?;
     Ok((read, write))
@@ -41,6 +43,8 @@ pub fn output_pipe() -> io::Result<(OwnedFd, OwnedFd)> {
 pub fn read_status(pipe: impl AsFd) -> io::Result<Option<i32>> {
     let mut status = [0u8; 4];
     Ok(match read(pipe, &mut status)? {
+        // So few bytes are written at once or not at all (PIPE_BUF in pipe(7)): a part of them is
+        // no status.
         Some(4) => Some(i32::from_ne_bytes(status)),
         _ => None,
     })
@@ -140,6 +144,7 @@ impl NotifyPath {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(PathError::new("remove", &self.path, error))
             }
+            // At the first start there is nothing to remove.
             Ok(()) | Err(_) => bind_for(&self.path, SocketType::DGRAM, self.gid),
         }
     }
@@ -208,6 +213,7 @@ fn bind_for(path: &Path, kind: SocketType, gid: u32) -> Result<OwnedFd, PathErro
     bind(&socket, &address).map_err(fail("bind"))?;
     let group = Some(Gid::from_raw(gid));
     rustix::fs::chown(path, Some(Uid::ROOT), group).map_err(fail("own"))?;
+    // Whoever sends to a socket or calls there needs write permission on it (unix(7)).
     rustix::fs::chmod(path, Mode::from_raw_mode(0o620)).map_err(fail("restrict"))?;
     Ok(socket)
 }
@@ -269,6 +275,8 @@ pub fn send_with(socket: impl AsFd, message: &[u8], handed: &[BorrowedFd<'_>]) -
     if handed.is_empty() {
         return send(socket, message);
     }
+    // init is not to wait for a peer that does not read; a peer that is gone is an error, and no
+    // SIGPIPE.
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -309,6 +317,7 @@ fn receive_message(
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut parts = [io::IoSliceMut::new(buffer)];
+    // CMSG_CLOEXEC: what comes in here must not reach a program that is started a moment later.
     let received = recvmsg(socket, &mut parts, &mut control, flags | RecvFlags::CMSG_CLOEXEC)?;
     let mut handed = Vec::new();
     for message in control.drain() {
@@ -316,9 +325,12 @@ fn receive_message(
             handed.extend(descriptors);
         }
     }
+    // Nobody sends empty messages, so this is the end of the connection (recv(2)).
     if received.bytes == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    // A part of a message is none; descriptors for which there was no room are closed already
+    // (unix(7)).
     if received.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
         return Err(Errno::MSGSIZE.into());
     }

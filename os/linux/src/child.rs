@@ -22,14 +22,15 @@ pub fn in_a_child(act: impl FnOnce()) -> io::Result<()> {
 /// # Errors
 /// There is no process to be had.
 pub(crate) fn in_a_child_until_its_end(act: impl FnOnce()) -> io::Result<()> {
+    // Without CLONE_VM the child has memory of its own; CLONE_VFORK alone has this process sleep
+    // until the child is gone (clone(2)).
     in_child_with(CLONE_CLEAR_SIGHAND | u64::from(CLONE_VFORK), act)
 }
 
 fn in_child_with(flags: u64, act: impl FnOnce()) -> io::Result<()> {
     if clone(flags, None)?.is_none() {
         act();
-        // SAFETY: ends the child at once, without running anything of its parent's.
-        unsafe { libc::_exit(0) }
+        exit(0)
     }
     Ok(())
 }
@@ -43,16 +44,24 @@ static IS_CHILD: AtomicBool = AtomicBool::new(false);
 /// Ends a child of [`clone`] at once: nothing of what its parent does at its own end is done by it.
 pub(crate) fn end_if_child() {
     if IS_CHILD.load(Ordering::Relaxed) {
-        // SAFETY: ends the child at once, without running anything of its parent's.
-        unsafe { libc::_exit(CHILD_PANICKED) }
+        exit(CHILD_PANICKED)
     }
+}
+
+/// Ends a child at once, without running anything that its parent does at its own end.
+pub(crate) fn exit(code: i32) -> ! {
+    // SAFETY: a plain number goes in; nothing of this process, whose memory is a copy, is used after it.
+    unsafe { libc::_exit(code) }
 }
 
 /// A copy of this process; `None` in the copy.
 pub(crate) fn clone(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>, Errno> {
     let args = clone_args {
         flags,
+        // wait4(2) without `__WALL` reaps those children alone whose end is told by SIGCHLD.
         exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
+        // The child is born in its group: all that it ever uses is on the group's account, and no
+        // fork of it escapes a move.
         cgroup: cgroup.map_or(0, |cgroup| u64::from(cgroup.as_raw_fd().unsigned_abs())),
         pidfd: 0,
         child_tid: 0,

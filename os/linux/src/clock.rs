@@ -7,6 +7,7 @@ use std::time::Duration;
 /// Time since the kernel started its clock, suspend excluded.
 #[must_use]
 pub fn monotonic() -> Duration {
+    // Deadlines are counted by this clock, as it does not jump when the other one is set.
     to_duration(clock_gettime(ClockId::Monotonic))
 }
 
@@ -35,6 +36,8 @@ pub fn realtime_us() -> u64 {
 pub fn step(by_us: i64) -> io::Result<()> {
     let beyond = || io::Error::from(io::ErrorKind::InvalidInput);
     let us = realtime_us().checked_add_signed(by_us).ok_or_else(beyond)?;
+    // Seconds have 64 bits also on 32-bit ARM: rustix calls `clock_settime64`, whatever `time_t` of
+    // the C library has.
     let time = Timespec::try_from(Duration::from_micros(us)).map_err(io::Error::other)?;
     Ok(clock_settime(ClockId::Realtime, time)?)
 }
@@ -47,6 +50,8 @@ pub fn step(by_us: i64) -> io::Result<()> {
 pub fn slew(by_us: i32) -> io::Result<()> {
     // SAFETY: a `timex` is numbers alone, for which zero is valid.
     let mut adjustment: libc::timex = unsafe { std::mem::zeroed() };
+    // The kernel changes the clock's pace by 500 microseconds a second at most, and no program sees
+    // it go back (adjtimex(2)).
     adjustment.modes = libc::ADJ_OFFSET_SINGLESHOT;
     adjustment.offset = by_us.into();
     // SAFETY: the pointer is to a whole `timex` that lives through the call; the kernel writes its

@@ -14,10 +14,14 @@ use std::path::Path;
 /// # Errors
 /// The device is not there, or refuses.
 pub fn open_device(path: &Path) -> Result<OwnedFd, PathError> {
+    // NOCTTY: the first terminal that a session leader opens would be its controlling one, and send
+    // it signals (open(2)). NONBLOCK: the carrier of a line is not waited for.
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     let failed = |source| PathError::new("open", path, source);
     let device = open(path, flags, Mode::empty()).map_err(failed)?;
     terminal::make_raw(&device, path)?;
+    // It was init alone that must not wait. The flag belongs to the open file, which the component
+    // gets.
     fcntl_setfl(&device, OFlags::RDWR).map_err(failed)?;
     Ok(device)
 }

@@ -66,9 +66,12 @@ impl VerityDevice {
             .map_err(|error| PathError::new("open", CONTROL, error))?;
         let fail = |operation| move |error: Errno| PathError::new(operation, CONTROL, error);
         let mut request = Request::new(name, READ_ONLY);
+        // The device comes first and is empty: a table is loaded into one that is there.
         request.call(&control, DEV_CREATE).map_err(fail("create a verity device by"))?;
         let path = PathBuf::from(format!("/dev/dm-{}", request.minor()));
         let device = Self { control, name: name.to_owned(), path };
+        // Version 1 of the tree; data and hashes are on one device, and the tree begins where the
+        // data ends.
         let mut parameters = format!(
             "1 {0} {0} 4096 4096 {1} {1} sha256 ",
             table.device.display(),
@@ -85,6 +88,8 @@ impl VerityDevice {
         let loaded = Request::new(name, READ_ONLY)
             .with_target(sectors, "verity", &parameters)
             .and_then(|mut request| request.call(&device.control, TABLE_LOAD))
+            // Without its flag for suspending, this request resumes: the table that was loaded is
+            // then in use.
             .and_then(|()| Request::new(name, READ_ONLY).call(&device.control, DEV_SUSPEND));
         if let Err(error) = loaded {
             // What is half made must not stay; the first error is the one to report.
@@ -109,6 +114,7 @@ impl VerityDevice {
         request
             .call(&self.control, TABLE_STATUS)
             .map_err(|error| PathError::new("ask for a status by", CONTROL, error))?;
+        // The target says `V` until it has met a block that does not fit, and `C` from then on.
         Ok(request.status_text().starts_with(b"C"))
     }
 

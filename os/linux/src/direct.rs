@@ -54,6 +54,8 @@ impl Direct {
     /// # Errors
     /// It cannot be made.
     pub fn create(path: &Path) -> Result<Self, PathError> {
+        // The old file goes first: it may be a link, or somebody may have it open. EXCL then
+        // follows no link and takes nothing that came meanwhile.
         file::remove(path)?;
         Self::open_with(path, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW)
     }
@@ -81,6 +83,7 @@ impl Direct {
     /// # Errors
     /// It cannot be measured.
     pub fn length(&mut self) -> Result<u64, PathError> {
+        // The metadata of a block device have no length; the end of one is found by going there.
         let end = self.file.seek(SeekFrom::End(0));
         end.map_err(|error| PathError::new("measure", &self.path, error))
     }
@@ -202,6 +205,8 @@ impl Writer<'_> {
             rest.fill(0);
         }
         self.write_out(whole)?;
+        // O_DIRECT passes the kernel's cache, not that of the medium, which is flushed by this
+        // (open(2)).
         self.of.file.sync_all().map_err(|error| PathError::new("write", &self.of.path, error))
     }
 

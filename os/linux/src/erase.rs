@@ -26,6 +26,7 @@ pub fn overwrite(path: &Path, blank: &Blank<'_>, alive: impl Fn()) -> Result<(),
         return Err(failed("erase", ErrorKind::FileTooLarge, "its file system has no room"));
     }
     let pet = |number: u64| {
+        // Every 4 MiB: often enough for the slowest card, seldom enough to cost nothing.
         if number.is_multiple_of(BLOCKS_AT_ONCE) {
             alive();
         }
@@ -36,6 +37,8 @@ pub fn overwrite(path: &Path, blank: &Blank<'_>, alive: impl Fn()) -> Result<(),
         writer.put(block)?;
     }
     writer.finish()?;
+    // A card that is worn out may take what it is given and keep what it had: what counts is what
+    // it reads back.
     let mut expected = (0..blocks).zip(content(blank));
     let mut same = true;
     partition.read(blocks.saturating_mul(4096), |piece| {

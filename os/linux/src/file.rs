@@ -12,6 +12,8 @@ use std::path::Path;
 /// # Errors
 /// It cannot be opened or read, or is something else than a file.
 pub fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, PathError> {
+    // What lies there may be of somebody else's making: a link must not lead anywhere else, and the
+    // open of a FIFO must not wait for its writer.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = match open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
@@ -23,6 +25,7 @@ pub fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, PathEr
         return Err(failed(ErrorKind::InvalidInput.into()));
     }
     let mut bytes = Vec::new();
+    // One byte more tells a file that is too long from one that just fits.
     let limit = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
     Ok(Some(bytes))
@@ -39,11 +42,14 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
         let next = next.clone();
         move |error: std::io::Error| PathError::new(operation, next, error)
     };
+    // A cut of power may have left one from an earlier time.
     remove(&next)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let file = open(&next, flags, Mode::from_raw_mode(0o600))
         .map_err(|error| failed("create")(error.into()))?;
     let mut file = File::from(file);
+    // The bytes are on the medium before the name leads to them: a cut may otherwise leave a file
+    // that is empty.
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed("write"))?;
     rename(&next, path)
 }
@@ -55,6 +61,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
 pub fn rename(from: &Path, to: &Path) -> Result<(), PathError> {
     fs::rename(from, to).map_err(|error| PathError::new("put in place", from, error))?;
     let parent = to.parent().unwrap_or(Path::new("/"));
+    // Renaming changes the directory, which reaches the medium by its own fsync (fsync(2)).
     File::open(parent)
         .and_then(|directory| directory.sync_all())
         .map_err(|error| PathError::new("sync", parent, error))

@@ -97,6 +97,8 @@ impl<R: Into<Request>> InitSocket<R> {
                 continue;
             };
             let reply = self.reply(length)?;
+            // Only this thread asks, and it asks one thing at a time: what is not unasked is its
+            // answer.
             if is_unasked(&reply) {
                 self.remember(&reply, handed);
             } else {
@@ -144,6 +146,7 @@ impl<R: Into<Request>> InitSocket<R> {
 
     fn remember(&mut self, reply: &Reply, sockets: Vec<OwnedFd>) {
         for socket in sockets {
+            // How many come is for others to say, so there is a bound.
             if self.unasked.len() >= MAX_UNASKED {
                 self.unasked.remove(0);
             }

@@ -31,6 +31,7 @@ impl Introduction<'_> {
     /// There is no process to be had for it; nobody was told anything.
     pub fn make(&self) -> io::Result<()> {
         in_a_child(|| {
+            // The wanted one first: where it does not listen, the other can still be told no.
             let handed = request_pair().and_then(|(theirs, others)| {
                 send_with(self.wanted.answers(), self.message, &[theirs.as_fd()])?;
                 Ok(others)

@@ -17,6 +17,8 @@ const KERNEL: ABI = ABI::V6;
 
 /// Restricts this process, for good, to what the mounts of its plan are for. Its root is in place.
 pub(crate) fn restrict(mounts: &[Mount], network: &Network) -> Result<(), Errno> {
+    // The crate's errors are texts, and the report pipe carries a number: that of what is most
+    // likely, a kernel without Landlock or with an older one.
     apply(mounts, network).map_err(|_| Errno::OPNOTSUPP)
 }
 
@@ -27,6 +29,7 @@ fn apply(mounts: &[Mount], network: &Network) -> Result<(), Box<dyn std::error::
         None => AccessNet::BindTcp.into(),
     };
     let mut ruleset = Ruleset::default()
+        // By itself the crate leaves out what a kernel does not know; here that is an error.
         .set_compatibility(CompatLevel::HardRequirement)
         .handle_access(AccessFs::from_all(KERNEL))?
         .handle_access(handled)?
@@ -34,6 +37,7 @@ fn apply(mounts: &[Mount], network: &Network) -> Result<(), Box<dyn std::error::
         .create()?;
     for mount in mounts {
         let rights = rights(&mount.source);
+        // The kernel refuses a rule that grants nothing (ENOMSG in landlock_add_rule(2)).
         if !rights.is_empty() {
             ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(&mount.target)?, rights))?;
         }

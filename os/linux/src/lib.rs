@@ -35,7 +35,6 @@ pub mod power;
 pub mod ptrace;
 pub mod seccomp;
 pub mod signal;
-mod socket_option;
 pub mod spawn;
 pub mod storage;
 pub mod superblock;

@@ -5,7 +5,7 @@
 use crate::PathError;
 use linux_raw_sys::loop_device::{
     LO_FLAGS_AUTOCLEAR, LO_FLAGS_DIRECT_IO, LO_FLAGS_READ_ONLY, LOOP_CONFIGURE, LOOP_CTL_GET_FREE,
-    loop_config,
+    loop_config, loop_info64,
 };
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -41,15 +41,7 @@ impl LoopDevice {
             let path = PathBuf::from(format!("/dev/loop{number}"));
             let device = open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
                 .map_err(|error| PathError::new("open", &path, error))?;
-            // SAFETY: `loop_config` is plain numbers and byte arrays, for all of which zero is a
-            // valid value (it means "not set").
-            let mut config: loop_config = unsafe { std::mem::zeroed() };
-            config.fd = file.as_raw_fd().unsigned_abs();
-            config.block_size = 4096;
-            config.info.lo_offset = offset;
-            // Direct reads keep the same bytes from being cached twice.
-            config.info.lo_flags =
-                LO_FLAGS_READ_ONLY as u32 | LO_FLAGS_AUTOCLEAR as u32 | LO_FLAGS_DIRECT_IO as u32;
+            let config = configuration(file, offset);
             // SAFETY: the opcode reads one `loop_config`, which is what the setter holds.
             let request =
                 unsafe { Setter::<{ LOOP_CONFIGURE as Opcode }, loop_config>::new(config) };
@@ -68,6 +60,33 @@ impl LoopDevice {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// What is asked of a device; what is zero is left to the kernel.
+fn configuration(file: BorrowedFd<'_>, offset: u64) -> loop_config {
+    // Direct reads keep the same bytes from being cached twice.
+    // AUTOCLEAR: nobody has to detach the device, which is free when its last user has closed it.
+    let flags = LO_FLAGS_READ_ONLY as u32 | LO_FLAGS_AUTOCLEAR as u32 | LO_FLAGS_DIRECT_IO as u32;
+    loop_config {
+        fd: file.as_raw_fd().unsigned_abs(),
+        block_size: 4096,
+        info: loop_info64 {
+            lo_device: 0,
+            lo_inode: 0,
+            lo_rdevice: 0,
+            lo_offset: offset,
+            lo_sizelimit: 0,
+            lo_number: 0,
+            lo_encrypt_type: 0,
+            lo_encrypt_key_size: 0,
+            lo_flags: flags,
+            lo_file_name: [0; 64],
+            lo_crypt_name: [0; 64],
+            lo_encrypt_key: [0; 32],
+            lo_init: [0; 2],
+        },
+        __reserved: [0; 8],
     }
 }
 

@@ -30,6 +30,7 @@ fn read_total(text: &str) -> Option<u64> {
 /// # Errors
 /// The kernel refuses.
 pub fn stay() -> io::Result<()> {
+    // ONFAULT: what is never used takes no memory. A fork does not pass locks on (mlockall(2)).
     Ok(mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)?)
 }
 

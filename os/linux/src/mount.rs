@@ -40,6 +40,7 @@ pub fn mount(
     if let Some(source) = source {
         fsconfig_set_string(&context, "source", source).map_err(fail("set the source of"))?;
     }
+    // Of the file system itself, not of this one mount of it alone.
     if access.read_only {
         fsconfig_set_flag(&context, "ro").map_err(fail("set read-only"))?;
     }
@@ -56,6 +57,7 @@ pub fn mount(
     flags.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, !executable);
     flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, !access.devices);
     flags.set(MountAttrFlags::MOUNT_ATTR_RDONLY, access.read_only);
+    // It gets its attributes while it is attached nowhere: nobody sees it without them.
     let mounted = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, flags).map_err(fail("mount"))?;
     move_mount(&mounted, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
         .map_err(fail("mount"))
@@ -77,6 +79,7 @@ pub fn make_directory(path: &Path) -> Result<(), PathError> {
 /// There is nothing at `path`, or the kernel refuses.
 pub fn detached_copy(path: &Path, access: Access) -> Result<OwnedFd, PathError> {
     let fail = |operation| move |error| PathError::new(operation, path, error);
+    // Not recursive: what is mounted below the tree does not come along.
     let flags = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_SYMLINK_NOFOLLOW;
@@ -104,6 +107,7 @@ pub(crate) fn temporary(
 
 /// Adds attributes to a mount. Source: `mount_setattr(2)`.
 pub(crate) fn set_attributes(mount: &OwnedFd, attributes: MountAttrFlags) -> Result<(), Errno> {
+    // Neither rustix nor nix makes this call.
     let request = mount_attr {
         attr_set: u64::from(attributes.bits()),
         attr_clr: 0,

@@ -1,6 +1,5 @@
 //! Netlink sockets (netlink(7)). What is said over them is `holdfast_networking`'s.
 
-use crate::socket_option;
 use holdfast_netlink::{self as netlink, DONE, ERROR, Message, Received, messages};
 use rustix::io::Errno;
 use rustix::net::netlink::{NETFILTER, SocketAddrNetlink};
@@ -17,7 +16,7 @@ const BUFFER_BYTES: usize = 32 * 1024;
 const QUEUE_BYTES: usize = 128 * 1024;
 /// Bytes that may be sent at once: a transaction of the firewall is one message, and each of the most
 /// that a manifest can grant is a few hundred bytes.
-const TRANSACTION_BYTES: libc::c_int = 32 * 1024 * 1024;
+const TRANSACTION_BYTES: usize = 32 * 1024 * 1024;
 
 /// Why the kernel did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -53,14 +52,14 @@ impl NetlinkSocket {
     pub fn netfilter() -> io::Result<Self> {
         let opened = Self::open(Some(NETFILTER), 0)?;
         // Which a holder of CAP_NET_ADMIN may set beyond the system's limit.
-        let bytes = TRANSACTION_BYTES.to_ne_bytes();
-        socket_option::set(&opened.socket, libc::SO_SNDBUFFORCE, &bytes)?;
+        sockopt::set_socket_send_buffer_size_force(&opened.socket, TRANSACTION_BYTES)?;
         Ok(opened)
     }
 
     fn open(protocol: Option<Protocol>, groups: u32) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?;
+        // Number 0: the kernel chooses one that no other socket has (netlink(7)).
         bind(&socket, &SocketAddrNetlink::new(0, groups))?;
         sockopt::set_socket_recv_buffer_size(&socket, QUEUE_BYTES)?;
         Ok(Self { socket, sequence: 0 })
@@ -140,6 +139,7 @@ impl NetlinkSocket {
         self.send(&request.finish(self.sequence)).map_err(NetlinkError::Socket)?;
         loop {
             let received = self.receive().map_err(NetlinkError::Socket)?;
+            // What still comes of an earlier dump that was given up has another number.
             for answer in messages(&received).filter(|a| a.sequence == self.sequence) {
                 match answer.kind {
                     DONE => return Ok(()),
@@ -196,6 +196,8 @@ impl NetlinkSocket {
                 }
                 Err(Errno::AGAIN) => return Ok(true),
                 Err(Errno::INTR) => {}
+                // The queue was full, and the kernel has dropped messages: the caller asks for
+                // everything anew.
                 Err(Errno::NOBUFS) => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
@@ -225,6 +227,7 @@ impl NetlinkSocket {
     /// True when no answer waits.
     fn is_quiet(&self) -> bool {
         let mut byte = [0u8; 1];
+        // PEEK leaves the message where it is.
         let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
         matches!(recv(&self.socket, &mut byte, flags), Err(Errno::AGAIN))
     }

@@ -2,9 +2,10 @@
 
 use crate::netlink::NetlinkSocket;
 use crate::{PathError, sysctl};
+use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -51,10 +52,10 @@ impl NetworkNamespace {
     /// The kernel refuses.
     pub fn make() -> Result<Self, NamespaceError> {
         let home = current().map_err(NamespaceError::Enter)?;
-        // SAFETY: this process has one thread, and descriptors are not unshared.
-        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
-            .map_err(|error| NamespaceError::Make(error.into()))?;
+        // Of this thread alone, which is the only one, and nothing but the network: descriptors stay as they are.
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|error| NamespaceError::Make(error.into()))?;
         let made = current().map_err(NamespaceError::Enter);
+        // /proc/sys/net is that of whoever looks: these are settings of the new namespace.
         let set = SETTINGS.iter().try_for_each(|(name, value)| sysctl::set(name, value));
         go_home(home.as_fd());
         set?;
@@ -76,6 +77,7 @@ impl NetworkNamespace {
     pub fn netlink(&self) -> Result<NetlinkSocket, NamespaceError> {
         let home = current().map_err(NamespaceError::Enter)?;
         self.enter().map_err(|error| NamespaceError::Enter(error.into()))?;
+        // A socket stays in the namespace in which it was made (network_namespaces(7)).
         let socket = NetlinkSocket::route(0);
         go_home(home.as_fd());
         socket.map_err(NamespaceError::Socket)

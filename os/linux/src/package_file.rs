@@ -23,6 +23,8 @@ pub struct PackageFile {
 /// # Errors
 /// It is no regular file, or cannot be opened or read.
 pub fn open(path: &Path, bytes: usize) -> Result<Option<PackageFile>, PathError> {
+    // The update agent may put anything there: a link must not be followed, nor a FIFO's writer be
+    // waited for.
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
     let file = match openat2(rustix::fs::CWD, path, flags, Mode::empty(), resolve) {
@@ -31,6 +33,7 @@ pub fn open(path: &Path, bytes: usize) -> Result<Option<PackageFile>, PathError>
         Err(error) => return Err(PathError::new("open", path, error)),
     };
     let failed = |error: Errno| PathError::new("read", path, error);
+    // By the descriptor: the name may lead to another file by now.
     let status = fstat(&file).map_err(failed)?;
     if FileType::from_raw_mode(status.st_mode) != FileType::RegularFile {
         return Err(failed(Errno::INVAL));

@@ -39,6 +39,7 @@ pub fn mend() -> Result<Mended, PathError> {
 fn mend_on(path: &Path) -> Result<Mended, PathError> {
     let mut disk = Direct::open(path)?;
     let sectors = disk.length()? / SECTOR;
+    // One header is in the second sector, the other in the last (UEFI specification, section 5.3).
     let first = read(&disk, sectors, 1)?;
     let second = read(&disk, sectors, sectors.saturating_sub(1))?;
     let (mended, writes) = match decide(sectors, first.as_ref(), second.as_ref()) {
@@ -61,6 +62,7 @@ fn read(disk: &Direct, sectors: u64, place: u64) -> Result<Option<Table>, PathEr
     };
     let at = header.entries_at();
     let bytes = u64::try_from(ENTRIES_BYTES).unwrap_or(u64::MAX);
+    // Where its entries are is the header's word, which may lead beyond the disk.
     let Some(at) = at.checked_mul(SECTOR).filter(|at| {
         at.checked_add(bytes).is_some_and(|end| end <= sectors.saturating_mul(SECTOR))
     }) else {

@@ -33,6 +33,8 @@ impl<'fd> Poll<'fd> {
         let nanoseconds = i64::try_from((ms % 1000).saturating_mul(1_000_000)).unwrap_or(0);
         let timeout = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
         match poll(&mut self.descriptors, Some(&timeout)) {
+            // A signal that init watches comes by a descriptor; after any other the caller looks
+            // once for nothing.
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),
         }

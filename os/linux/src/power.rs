@@ -17,6 +17,7 @@ pub enum End {
 /// Writes out all file systems, then ends. Returns only when the kernel refused.
 #[must_use]
 pub fn end(how: End) -> io::Error {
+    // reboot(2) writes out nothing by itself.
     rustix::fs::sync();
     let command = match how {
         End::Reboot => RebootCommand::Restart,

@@ -2,7 +2,9 @@
 //!
 //! A tracee is seized, never attached to: it goes on until it is interrupted, and no signal is made up for it.
 
-use rustix::process::Pid;
+use nix::sys::ptrace::{self, AddressType, Options};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions};
 use std::io;
 use std::mem::size_of;
 
@@ -31,50 +33,40 @@ const WORD: usize = size_of::<usize>();
 /// The register set of general registers (`NT_PRSTATUS`, elf.h).
 const GENERAL_REGISTERS: usize = 1;
 
-/// A request whose address and data are plain numbers: it touches no memory of this process.
-#[derive(Debug, Clone, Copy)]
-enum Plain {
-    Seize,
-    Interrupt,
-    Continue,
-    Detach,
-    /// Writes a word of the traced process.
-    PokeData,
+/// A request that nix has in no form that serves: it names no signal from 32 on, which a thread may be stopped by all the
+/// same, and no registers of 32-bit ARM.
+#[derive(Debug)]
+enum Request<'a> {
+    Continue { signal: i32 },
+    Detach { signal: i32 },
+    GetRegisters(&'a mut Registers),
+    SetRegisters(&'a mut Registers),
 }
 
-impl Plain {
-    fn number(self) -> libc::c_long {
-        libc::c_long::from(match self {
-            Self::Seize => libc::PTRACE_SEIZE,
-            Self::Interrupt => libc::PTRACE_INTERRUPT,
-            Self::Continue => libc::PTRACE_CONT,
-            Self::Detach => libc::PTRACE_DETACH,
-            Self::PokeData => libc::PTRACE_POKEDATA,
-        })
-    }
-}
-
-/// Any request.
-///
-/// # Safety
-/// `data` is a plain number for the request, or leads to memory of this process that outlives the call and is as large
-/// as what the request has the kernel read or write there.
-unsafe fn request(
-    request: libc::c_long,
-    thread: Pid,
-    address: usize,
-    data: usize,
-) -> io::Result<()> {
-    // SAFETY: as the caller has seen to.
-    let result = unsafe {
-        libc::syscall(libc::SYS_ptrace, request, thread.as_raw_nonzero().get(), address, data)
+fn request(thread: Pid, request: Request<'_>) -> io::Result<()> {
+    let mut vector =
+        libc::iovec { iov_base: std::ptr::null_mut(), iov_len: size_of::<Registers>() };
+    let mut with = |registers: &mut Registers| {
+        vector.iov_base = std::ptr::from_mut(registers).cast();
+        (&raw mut vector).expose_provenance()
     };
+    let number = |signal| usize::try_from(signal).unwrap_or_default();
+    let (request, address, data) = match request {
+        Request::Continue { signal } => (libc::PTRACE_CONT, 0, number(signal)),
+        Request::Detach { signal } => (libc::PTRACE_DETACH, 0, number(signal)),
+        Request::GetRegisters(into) => (libc::PTRACE_GETREGSET, GENERAL_REGISTERS, with(into)),
+        Request::SetRegisters(from) => (libc::PTRACE_SETREGSET, GENERAL_REGISTERS, with(from)),
+    };
+    let (request, thread) = (libc::c_long::from(request), thread.as_raw_nonzero().get());
+    // SAFETY: for the first two `data` is a plain number. For the others it leads to `vector`, and the kernel reads or
+    // writes of the registers, which are borrowed for this call and have no padding, no more than that says.
+    let result = unsafe { libc::syscall(libc::SYS_ptrace, request, thread, address, data) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn plain(of: Plain, thread: Pid, address: usize, data: usize) -> io::Result<()> {
-    // SAFETY: such a request takes `data` as a number.
-    unsafe { request(of.number(), thread, address, data) }
+/// The thread's number as nix has it.
+fn of_nix(thread: Pid) -> nix::unistd::Pid {
+    nix::unistd::Pid::from_raw(thread.as_raw_nonzero().get())
 }
 
 /// Traces a thread from now on, and every thread that it makes.
@@ -82,9 +74,8 @@ fn plain(of: Plain, thread: Pid, address: usize, data: usize) -> io::Result<()> 
 /// # Errors
 /// There is no such thread, or it may not be traced.
 pub fn seize(thread: Pid) -> io::Result<()> {
-    let options = libc::PTRACE_O_TRACEEXEC | libc::PTRACE_O_TRACECLONE;
-    let options = usize::try_from(options).unwrap_or_default();
-    plain(Plain::Seize, thread, 0, options)
+    let options = Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_TRACECLONE;
+    Ok(ptrace::seize(of_nix(thread), options)?)
 }
 
 /// Has a running thread stop; [`wait`] tells when it has.
@@ -92,7 +83,7 @@ pub fn seize(thread: Pid) -> io::Result<()> {
 /// # Errors
 /// It is not traced, or on its way out.
 pub fn interrupt(thread: Pid) -> io::Result<()> {
-    plain(Plain::Interrupt, thread, 0, 0)
+    Ok(ptrace::interrupt(of_nix(thread))?)
 }
 
 /// Lets a stopped thread go on, with a signal or, for 0, without one; see [`release`].
@@ -100,7 +91,7 @@ pub fn interrupt(thread: Pid) -> io::Result<()> {
 /// # Errors
 /// It is not stopped, or gone.
 pub fn resume(thread: Pid, signal: i32) -> io::Result<()> {
-    plain(Plain::Continue, thread, 0, usize::try_from(signal).unwrap_or_default())
+    request(thread, Request::Continue { signal })
 }
 
 /// Traces a stopped thread no more and lets it go on, with a signal or, for 0, without one. The kernel may drop a
@@ -109,7 +100,7 @@ pub fn resume(thread: Pid, signal: i32) -> io::Result<()> {
 /// # Errors
 /// It is not stopped, or gone.
 pub fn release(thread: Pid, signal: i32) -> io::Result<()> {
-    plain(Plain::Detach, thread, 0, usize::try_from(signal).unwrap_or_default())
+    request(thread, Request::Detach { signal })
 }
 
 /// The registers of a stopped thread.
@@ -118,12 +109,7 @@ pub fn release(thread: Pid, signal: i32) -> io::Result<()> {
 /// It is not stopped, or gone.
 pub fn registers(thread: Pid) -> io::Result<Registers> {
     let mut registers = Registers::default();
-    let mut vector =
-        libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: size_of::<Registers>() };
-    let at = (&raw mut vector).expose_provenance();
-    // SAFETY: `at` leads to the vector, and the kernel writes into `registers` no more than that says; both outlive
-    // the call.
-    unsafe { request(libc::PTRACE_GETREGSET.into(), thread, GENERAL_REGISTERS, at)? };
+    request(thread, Request::GetRegisters(&mut registers))?;
     Ok(registers)
 }
 
@@ -133,12 +119,7 @@ pub fn registers(thread: Pid) -> io::Result<Registers> {
 /// It is not stopped, or gone, or the kernel refuses the processor's mode.
 pub fn set_registers(thread: Pid, registers: &Registers) -> io::Result<()> {
     let mut registers = *registers;
-    let mut vector =
-        libc::iovec { iov_base: (&raw mut registers).cast(), iov_len: size_of::<Registers>() };
-    let at = (&raw mut vector).expose_provenance();
-    // SAFETY: `at` leads to the vector, and the kernel reads of `registers` no more than that says; both outlive the
-    // call.
-    unsafe { request(libc::PTRACE_SETREGSET.into(), thread, GENERAL_REGISTERS, at) }
+    request(thread, Request::SetRegisters(&mut registers))
 }
 
 /// Reads memory of a stopped thread's process, as much as can be read; how much is returned.
@@ -178,7 +159,7 @@ pub fn write_memory(thread: Pid, address: usize, bytes: &[u8]) -> io::Result<()>
         for (to, from) in target.iter_mut().zip(rest) {
             *to = *from;
         }
-        plain(Plain::PokeData, thread, word_at, usize::from_ne_bytes(word))?;
+        ptrace::write(of_nix(thread), pointer(word_at), libc::c_long::from_ne_bytes(word))?;
         written = written.saturating_add(count);
     }
     Ok(())
@@ -190,13 +171,14 @@ fn word_of(address: usize) -> (usize, usize) {
     (address.wrapping_sub(offset), offset)
 }
 
-fn peek(thread: Pid, address: usize) -> io::Result<usize> {
-    let mut word = 0usize;
-    let at = (&raw mut word).expose_provenance();
-    // SAFETY: the system call, unlike the C library's function, stores one word where `data` points: in `word`, which
-    // outlives it.
-    unsafe { request(libc::PTRACE_PEEKDATA.into(), thread, address, at)? };
-    Ok(word)
+/// One word of the traced process.
+fn peek(thread: Pid, address: usize) -> io::Result<libc::c_long> {
+    Ok(ptrace::read(of_nix(thread), pointer(address))?)
+}
+
+/// An address of the traced process, which is never followed in this one.
+fn pointer(address: usize) -> AddressType {
+    std::ptr::without_provenance_mut(address)
 }
 
 /// What has happened to this traced thread, or to any; `None` when nothing has and `block` is false, or nothing
@@ -205,21 +187,21 @@ fn peek(thread: Pid, address: usize) -> io::Result<usize> {
 /// # Errors
 /// The kernel refuses for another reason.
 pub fn wait(thread: Option<Pid>, block: bool) -> io::Result<Option<(Pid, Event)>> {
-    let flags = if block { libc::__WALL } else { libc::__WALL | libc::WNOHANG };
-    let thread = thread.map_or(-1, |thread| thread.as_raw_nonzero().get());
+    // Threads that are no leaders are waited for by this flag alone (ptrace(2)). rustix has no name for it, and nix loses
+    // what it tells of a signal that it has no name for.
+    let mut options = WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned());
+    options.set(WaitOptions::NOHANG, !block);
     loop {
-        let mut status = 0;
-        // SAFETY: `status` outlives the call.
-        let found = unsafe { libc::waitpid(thread, &raw mut status, flags) };
-        if found < 0 {
-            let error = io::Error::last_os_error();
-            match error.raw_os_error() {
-                Some(libc::EINTR) => continue,
-                Some(libc::ECHILD) => return Ok(None),
-                _ => return Err(error),
-            }
+        let found = match thread {
+            Some(thread) => rustix::process::waitpid(Some(thread), options),
+            None => rustix::process::wait(options),
+        };
+        match found {
+            Ok(found) => return Ok(found.map(|(thread, status)| (thread, event(status.as_raw())))),
+            Err(Errno::CHILD) => return Ok(None),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
-        return Ok(Pid::from_raw(found).map(|thread| (thread, event(status))));
     }
 }
 
@@ -243,7 +225,9 @@ fn event(status: i32) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::{Command, Stdio};
+    use nix::sys::wait::WaitStatus;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command, Stdio};
 
     #[test]
     fn statuses_are_told_apart() {
@@ -256,9 +240,44 @@ mod tests {
         assert_eq!(event(stopped(128, libc::SIGSTOP)), Event::Halted);
     }
 
+    fn sleeper() -> Child {
+        Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap()
+    }
+
+    /// Real-time signals have numbers only, as the ones by which a C library cancels its threads.
+    #[test]
+    fn a_signal_without_a_name_is_told_and_passed_on() {
+        const NUMBER: i32 = 40;
+        let mut child = sleeper();
+        let pid = Pid::from_child(&child);
+        seize(pid).unwrap();
+        let send = |number: i32| {
+            let (number, id) = (format!("-{number}"), child.id().to_string());
+            assert!(Command::new("kill").args([number, id]).status().unwrap().success());
+        };
+        send(NUMBER);
+        let mut told = wait(Some(pid), true).unwrap();
+        // It may first have stopped where its program begins.
+        while told == Some((pid, Event::Executed)) {
+            resume(pid, 0).unwrap();
+            told = wait(Some(pid), true).unwrap();
+        }
+        assert_eq!(told, Some((pid, Event::Signal(NUMBER))));
+        // Without it the process goes on, and with it, it ends.
+        resume(pid, 0).unwrap();
+        assert_eq!(wait(Some(pid), false).unwrap(), None);
+        send(NUMBER);
+        assert_eq!(wait(Some(pid), true).unwrap(), Some((pid, Event::Signal(NUMBER))));
+        release(pid, NUMBER).unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some(NUMBER));
+        // Why the status does not come by nix: it has no word for such a one.
+        let status = (NUMBER << 8) | 0x7f;
+        assert_eq!(WaitStatus::from_raw(of_nix(pid), status), Err(nix::errno::Errno::EINVAL));
+    }
+
     #[test]
     fn a_process_is_stopped_looked_at_and_let_go() {
-        let mut child = Command::new("sleep").arg("60").stdin(Stdio::null()).spawn().unwrap();
+        let mut child = sleeper();
         let pid = Pid::from_child(&child);
         seize(pid).unwrap();
         interrupt(pid).unwrap();

@@ -30,11 +30,14 @@ impl Filter {
 
     /// Applies them to this process, for good.
     pub(crate) fn apply(&self) -> Result<(), Errno> {
+        // A filter stays in force under those that come later, and for each call the kernel asks
+        // all of them (seccomp(2)).
         for program in &self.programs {
             seccompiler::apply_filter(program).map_err(|error| match error {
                 seccompiler::Error::Seccomp(error) | seccompiler::Error::Prctl(error) => {
                     Errno::from_io_error(&error).unwrap_or(Errno::IO)
                 }
+                // Its other errors are about programs that it was to make, and have no number.
                 _ => Errno::INVAL,
             })?;
         }

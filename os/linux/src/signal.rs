@@ -1,11 +1,12 @@
 //! Signals as something to poll.
 
-use rustix::fd::{FromRawFd, OwnedFd};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal as Number};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
-use std::mem::MaybeUninit;
 
 /// Signals that PID 1 waits for.
-const WATCHED: [libc::c_int; 3] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT];
+const WATCHED: [Number; 3] = [Number::SIGCHLD, Number::SIGTERM, Number::SIGINT];
 
 /// What arrived.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub enum Signal {
 /// A descriptor that becomes readable when one of the watched signals is pending.
 #[derive(Debug)]
 pub struct SignalDescriptor {
-    descriptor: OwnedFd,
+    descriptor: SignalFd,
 }
 
 impl SignalDescriptor {
@@ -30,33 +31,17 @@ impl SignalDescriptor {
     /// # Errors
     /// The kernel refuses either.
     pub fn open() -> io::Result<Self> {
-        let mut set = MaybeUninit::<libc::sigset_t>::uninit();
-        // SAFETY: `sigemptyset` initialises the whole set that the pointer leads to.
-        unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-        for signal in WATCHED {
-            // SAFETY: the set was initialised above, and the signals are valid numbers.
-            unsafe { libc::sigaddset(set.as_mut_ptr(), signal) };
-        }
-        // SAFETY: the set is initialised; a null pointer for the old mask is allowed.
-        let blocked =
-            unsafe { libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut()) };
-        if blocked != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
-        // SAFETY: the set is initialised, and -1 asks for a new descriptor.
-        let raw = unsafe { libc::signalfd(-1, set.as_ptr(), flags) };
-        if raw < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just handed out this descriptor, and nobody else owns it.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(raw) };
-        Ok(Self { descriptor })
+        let watched: SigSet = WATCHED.into_iter().collect();
+        // Blocked first: a signal that is not blocked runs its default action, which for two of these ends the process, and
+        // is never seen by the descriptor (signalfd(2)).
+        watched.thread_block()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        Ok(Self { descriptor: SignalFd::with_flags(&watched, flags)? })
     }
 
     /// The descriptor, for polling.
     #[must_use]
-    pub fn descriptor(&self) -> &OwnedFd {
+    pub fn descriptor(&self) -> &SignalFd {
         &self.descriptor
     }
 
@@ -65,21 +50,47 @@ impl SignalDescriptor {
     /// # Errors
     /// The kernel refuses the read.
     pub fn next(&self) -> io::Result<Option<Signal>> {
-        // `ssi_signo` is the first field of the 128-byte `signalfd_siginfo`: signalfd(2).
-        let mut info = [0u8; 128];
         loop {
-            let number = match rustix::io::read(&self.descriptor, &mut info) {
-                Ok(128) => i32::from_ne_bytes([info[0], info[1], info[2], info[3]]),
-                Ok(_) | Err(rustix::io::Errno::AGAIN) => return Ok(None),
-                Err(rustix::io::Errno::INTR) => continue,
+            let number = match self.descriptor.read_signal() {
+                Ok(Some(info)) => info.ssi_signo.cast_signed(),
+                Ok(None) => return Ok(None),
+                Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error.into()),
             };
-            match number {
-                libc::SIGCHLD => return Ok(Some(Signal::Child)),
-                libc::SIGTERM => return Ok(Some(Signal::PowerOff)),
-                libc::SIGINT => return Ok(Some(Signal::Reboot)),
-                _ => {}
+            match Number::try_from(number) {
+                Ok(Number::SIGCHLD) => return Ok(Some(Signal::Child)),
+                Ok(Number::SIGTERM) => return Ok(Some(Signal::PowerOff)),
+                Ok(Number::SIGINT) => return Ok(Some(Signal::Reboot)),
+                // The set holds no other; one that it came to hold would be passed over.
+                Ok(_) | Err(_) => {}
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poll::Poll;
+    use nix::sys::signal::raise;
+
+    /// Signals of a process with threads go to any of them; one that a thread raises goes to itself, as in PID 1, which has
+    /// one thread.
+    #[test]
+    fn signals_that_came_are_read_and_then_there_are_none() {
+        let signals = SignalDescriptor::open().unwrap();
+        assert_eq!(signals.next().unwrap(), None);
+        for (number, signal) in [
+            (Number::SIGTERM, Signal::PowerOff),
+            (Number::SIGINT, Signal::Reboot),
+            (Number::SIGCHLD, Signal::Child),
+        ] {
+            raise(number).unwrap();
+            let mut poll = Poll::new();
+            poll.add(signals.descriptor());
+            poll.wait(1_000).unwrap();
+            assert_eq!(signals.next().unwrap(), Some(signal));
+            assert_eq!(signals.next().unwrap(), None);
         }
     }
 }

@@ -104,9 +104,11 @@ pub fn own(parent: &Path, name: &str, uid: u32) -> Result<OwnedFd, PathError> {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(error) => return Err(fail("make directory")(error)),
     }
+    // Whoever has written to the medium elsewhere may have put a link there: it leads nowhere.
     let resolve = resolve | ResolveFlags::BENEATH;
     let storage = openat2(&parent, name, directory | OFlags::NOFOLLOW, Mode::empty(), resolve)
         .map_err(fail("open"))?;
+    // Each time: a table of uids that was lost may have given the app another one.
     let owner = Uid::from_raw(uid);
     fchown(&storage, Some(owner), Some(Gid::from_raw(uid))).map_err(fail("own"))?;
     fchmod(&storage, Mode::from_raw_mode(0o700)).map_err(fail("restrict"))?;

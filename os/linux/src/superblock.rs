@@ -19,6 +19,7 @@ pub fn mend(partition: &Path) -> Result<bool, PathError> {
     let Some(place) = place else { return Ok(false) };
     let Some(whole) = mended(place) else { return Ok(false) };
     *place = whole;
+    // The superblock is a part of this block, the rest of which goes back as it came.
     let mut writer = disk.writer();
     writer.put(&block)?;
     writer.finish()?;

@@ -11,6 +11,8 @@ use std::path::Path;
 /// The kernel has no such setting, or refuses the value.
 pub fn set(name: &str, value: &str) -> Result<(), PathError> {
     let path = Path::new("/proc/sys").join(name);
+    // Without O_CREAT, as `fs::write` would have it: a setting that the kernel does not have is
+    // simply not found.
     OpenOptions::new()
         .write(true)
         .open(&path)
@@ -28,6 +30,7 @@ pub fn network_devices() -> Result<Vec<String>, PathError> {
     let mut names = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
+        // A device that is made of software alone (`lo`, a veth, a bridge) has no such link.
         if entry.path().join("device").exists() {
             names.extend(entry.file_name().into_string());
         }

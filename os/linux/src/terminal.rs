@@ -74,8 +74,11 @@ fn reset(settings: &mut Termios) -> io::Result<()> {
     settings.input_modes = InputModes::empty();
     settings.output_modes = OutputModes::empty();
     settings.local_modes = LocalModes::empty();
+    // As a serial line is before its first use (`uart_register_driver` of the kernel).
     settings.control_modes =
         ControlModes::CS8 | ControlModes::CREAD | ControlModes::CLOCAL | ControlModes::HUPCL;
+    // A read waits for one byte and returns all that there are (termios(3)); an open leaves what an
+    // earlier user has set.
     settings.special_codes[SpecialCodeIndex::VMIN] = 1;
     settings.special_codes[SpecialCodeIndex::VTIME] = 0;
     settings.set_speed(speed::B9600)?;
@@ -85,7 +88,7 @@ fn reset(settings: &mut Termios) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::fd::{FromRawFd, OwnedFd};
+    use nix::pty::openpty;
 
     #[test]
     fn settings_have_the_kernels_size() {
@@ -95,30 +98,20 @@ mod tests {
         assert_eq!(std::mem::offset_of!(SerialSettings, closing_wait), 40);
     }
 
-    /// Both ends of a terminal.
-    fn terminal() -> [OwnedFd; 2] {
-        let (mut ours, mut theirs) = (-1, -1);
-        let (name, settings, size) = (std::ptr::null_mut(), std::ptr::null(), std::ptr::null());
-        // SAFETY: two numbers are written; the other pointers may be null.
-        let made = unsafe { libc::openpty(&raw mut ours, &raw mut theirs, name, settings, size) };
-        assert_eq!(made, 0);
-        // SAFETY: the kernel has just made both, and nobody else knows their numbers.
-        [ours, theirs].map(|number| unsafe { OwnedFd::from_raw_fd(number) })
-    }
-
     #[test]
     fn whatever_a_component_left_behind_is_gone() {
-        let [_ours, line] = terminal();
-        let mut left = tcgetattr(&line).unwrap();
+        let terminal = openpty(None, None).unwrap();
+        let line = &terminal.slave;
+        let mut left = tcgetattr(line).unwrap();
         left.control_modes.remove(ControlModes::CLOCAL | ControlModes::CREAD);
         left.control_modes.insert(ControlModes::CRTSCTS);
         left.local_modes.insert(LocalModes::ICANON | LocalModes::ECHO);
         left.input_modes.insert(InputModes::IXON);
         left.special_codes[SpecialCodeIndex::VTIME] = 9;
         left.set_speed(speed::B50).unwrap();
-        tcsetattr(&line, OptionalActions::Now, &left).unwrap();
-        make_raw(&line, Path::new("line")).unwrap();
-        let now = tcgetattr(&line).unwrap();
+        tcsetattr(line, OptionalActions::Now, &left).unwrap();
+        make_raw(line, Path::new("line")).unwrap();
+        let now = tcgetattr(line).unwrap();
         assert!(now.control_modes.contains(ControlModes::CLOCAL | ControlModes::CREAD));
         assert!(!now.control_modes.contains(ControlModes::CRTSCTS));
         assert_eq!((now.input_modes, now.local_modes), (InputModes::empty(), LocalModes::empty()));

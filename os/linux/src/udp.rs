@@ -1,11 +1,13 @@
 //! UDP sockets that stay on one device or address.
 
-use crate::socket_option;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::BindToDevice;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, bind, ipproto, recvfrom, sendto,
     socket_with, sockopt,
 };
+use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -37,7 +39,7 @@ impl UdpSocket {
         sockopt::set_socket_reuseaddr(&socket.socket, true)?;
         sockopt::set_socket_broadcast(&socket.socket, true)?;
         // Which a socket that is bound to no device may set without a capability.
-        socket_option::set(&socket.socket, libc::SO_BINDTODEVICE, device.as_bytes())?;
+        setsockopt(&socket.socket, BindToDevice, &OsString::from(device))?;
         bind(&socket.socket, &local)?;
         Ok(socket)
     }
@@ -103,6 +105,7 @@ impl UdpSocket {
             let Ok(Some((length, from))) = self.receive(&mut buffer) else {
                 break;
             };
+            // Who sends from another port was not asked.
             if from.port() == port {
                 taken.push((buffer.get(..length).unwrap_or_default().to_vec(), from));
             }

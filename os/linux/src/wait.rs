@@ -27,6 +27,8 @@ impl Exit {
     /// How a process ended, from its raw wait status (`wait(2)`).
     #[must_use]
     pub fn from_raw(status: i32) -> Self {
+        // Kept as a number: a real-time signal, of which libraries have no name, can end a process
+        // too.
         if libc::WIFSIGNALED(status) {
             Self::Signal(libc::WTERMSIG(status))
         } else {
@@ -38,6 +40,7 @@ impl Exit {
     #[must_use]
     pub fn raw(self) -> i32 {
         match self {
+            // As wait(2) packs them: a code in the second byte, a signal in the first seven bits.
             Self::Code(code) => (code & 0xff) << 8,
             Self::Signal(signal) => signal & 0x7f,
         }
@@ -70,6 +73,7 @@ pub fn reap_killed(pid: Pid) -> io::Result<()> {
 /// The kernel refuses for another reason than having nothing to report.
 pub fn reap() -> io::Result<Option<(Pid, Exit)>> {
     loop {
+        // Any child: in the system's root, PID 1 is also the parent of those whose own has ended.
         let (pid, status) = match wait(WaitOptions::NOHANG) {
             Ok(Some(ended)) => ended,
             Ok(None) | Err(Errno::CHILD) => return Ok(None),
@@ -79,6 +83,7 @@ pub fn reap() -> io::Result<Option<(Pid, Exit)>> {
         match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => return Ok(Some((pid, Exit::Code(code)))),
             (None, Some(signal)) => return Ok(Some((pid, Exit::Signal(signal)))),
+            // Only a traced child is reported without having ended: there is nothing to tell of it.
             (None, None) => {}
         }
     }

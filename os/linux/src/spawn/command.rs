@@ -1,10 +1,11 @@
 //! What is started, and with what.
 
 use crate::channel::NotifyPath;
-use crate::errno::last_errno;
+use crate::errno;
 use crate::network_namespace::NetworkNamespace;
 use crate::seccomp::Filters;
 use holdfast_sandbox::policy::Plan;
+use nix::unistd::execve;
 use rustix::fd::{BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use std::ffi::{CString, NulError};
@@ -74,16 +75,9 @@ impl Program {
 
     /// Replaces this process; returns only why it could not.
     pub(super) fn execute(&self) -> Errno {
-        let argv = pointers(&self.arguments);
-        let envp = pointers(&self.environment);
-        // SAFETY: `argv` and `envp` are arrays of pointers to NUL-terminated strings that outlive
-        // this call, each closed by a null pointer.
-        unsafe { libc::execve(self.path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-        last_errno()
+        // It makes the two arrays of pointers that execve(2) wants. The allocator may be used here: the child is a copy of a
+        // process with one thread, so nobody can have held its lock.
+        let Err(error) = execve(&self.path, &self.arguments, &self.environment);
+        errno::of_nix(error)
     }
-}
-
-/// Pointers to the strings, closed by a null pointer, as execve(2) wants them.
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    strings.iter().map(|s| s.as_ptr()).chain([std::ptr::null()]).collect()
 }

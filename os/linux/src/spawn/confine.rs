@@ -3,11 +3,13 @@
 
 use super::command::{Command, Program};
 use super::descriptors::{close_range, duplicate};
+use super::report::Report;
 use super::step::{Refused, Step, at};
-use crate::errno::last_errno;
+use crate::errno::{self, last_errno};
 use crate::landlock;
 use holdfast_sandbox::policy::Root;
-use rustix::fd::{AsRawFd, BorrowedFd, RawFd};
+use nix::sys::signal::SigSet;
+use rustix::fd::{AsRawFd, RawFd};
 use rustix::fs::Mode;
 use rustix::io::Errno;
 use rustix::process::{
@@ -28,7 +30,7 @@ const MAX_STACK_BYTES: u64 = 8 << 20;
 pub(super) fn become_component(
     command: &Command<'_>,
     program: &Program,
-    report: BorrowedFd<'_>,
+    report: &mut Report,
 ) -> Refused {
     match confine(command, report) {
         Ok(()) => (Step::Execute, program.execute()),
@@ -36,13 +38,17 @@ pub(super) fn become_component(
     }
 }
 
-fn confine(command: &Command<'_>, report: BorrowedFd<'_>) -> Result<(), Refused> {
+fn confine(command: &Command<'_>, report: &mut Report) -> Result<(), Refused> {
     setsid().map_err(at(Step::Session))?;
     unblock_signals().map_err(at(Step::Signals))?;
-    arrange_descriptors(command, report).map_err(at(Step::Descriptors))?;
+    let descriptors = report.number().and_then(|report| arrange_descriptors(command, report));
+    descriptors.map_err(at(Step::Descriptors))?;
+    // While it may still raise a limit, which takes CAP_SYS_RESOURCE (setrlimit(2)).
     set_limits(command).map_err(at(Step::Limits))?;
     chdir("/").map_err(at(Step::Directory))?;
     drop_privileges(command.uid, &command.plan.capabilities)?;
+    // Without CAP_SYS_ADMIN, which is gone, Landlock and seccomp demand this
+    // (landlock_restrict_self(2), seccomp(2)).
     set_no_new_privs(true).map_err(at(Step::NoNewPrivileges))?;
     refuse_writable_code().map_err(at(Step::Memory))?;
     if let Root::Own(mounts) = &command.plan.root {
@@ -51,34 +57,27 @@ fn confine(command: &Command<'_>, report: BorrowedFd<'_>) -> Result<(), Refused>
     if command.held {
         hold(report).map_err(at(Step::Hold))?;
     }
+    // Last, as the steps above need calls that no list has.
     command.filters.component.apply().map_err(at(Step::Seccomp))
 }
 
 /// Stops, with nothing left to do but the last two steps. Who waits for the report is told that all is well, as it
 /// would wait for as long as the program does.
-fn hold(report: BorrowedFd<'_>) -> Result<(), Errno> {
-    // SAFETY: nothing but a failed last step would write to it, and that finds it closed; nothing is opened
-    // in between that could have its number.
-    unsafe { libc::close(report.as_raw_fd()) };
+fn hold(report: &mut Report) -> Result<(), Errno> {
+    // Of a last step that fails nobody is told any more: the debugger sees the process end.
+    report.close();
     kill_process(getpid(), Signal::STOP)
 }
 
 /// Handlers are the default ones already (`CLONE_CLEAR_SIGHAND`, which also resets the ignored
 /// SIGPIPE of a Rust program); what init and the stub blocked must be let through again.
 fn unblock_signals() -> Result<(), Errno> {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: `sigemptyset` initialises the whole set that the pointer leads to.
-    unsafe { libc::sigemptyset(set.as_mut_ptr()) };
-    // SAFETY: `set` was initialised by `sigemptyset`; the old mask is not wanted.
-    match unsafe { libc::sigprocmask(libc::SIG_SETMASK, set.as_ptr(), std::ptr::null_mut()) } {
-        0 => Ok(()),
-        _ => Err(Errno::INVAL),
-    }
+    SigSet::empty().thread_set_mask().map_err(errno::of_nix)
 }
 
 /// Puts the component's descriptors at 0, 1, 2, 3 and on and closes all others but the report pipe,
 /// which keeps its number: whoever reports a failure holds it, and `execve` closes it.
-fn arrange_descriptors(command: &Command<'_>, report: BorrowedFd<'_>) -> Result<(), Errno> {
+fn arrange_descriptors(command: &Command<'_>, report: RawFd) -> Result<(), Errno> {
     // First out of the way of every target number, so that no copy overwrites a source.
     const ABOVE_TARGETS: RawFd = 64;
     let standard = [command.input, command.output, command.error];
@@ -89,15 +88,15 @@ fn arrange_descriptors(command: &Command<'_>, report: BorrowedFd<'_>) -> Result<
     let mut target: RawFd = 0;
     for copy in &copies {
         // Its number was chosen above all of these.
-        if target == report.as_raw_fd() {
+        if target == report {
             return Err(Errno::BADF);
         }
-        duplicate(copy.as_raw_fd(), target, 0)?;
+        duplicate(copy.as_raw_fd(), target)?;
         target = target.checked_add(1).ok_or(Errno::OVERFLOW)?;
     }
     std::mem::forget(copies);
-    close_range(target, report.as_raw_fd().checked_sub(1).ok_or(Errno::BADF)?)?;
-    close_range(report.as_raw_fd().checked_add(1).ok_or(Errno::OVERFLOW)?, RawFd::MAX)
+    close_range(target, report.checked_sub(1).ok_or(Errno::BADF)?)?;
+    close_range(report.checked_add(1).ok_or(Errno::OVERFLOW)?, RawFd::MAX)
 }
 
 fn set_limits(command: &Command<'_>) -> Result<(), Errno> {
@@ -124,10 +123,14 @@ pub(super) fn drop_privileges(uid: u32, keep: &[u8]) -> Result<(), Refused> {
     let kept = keep
         .iter()
         .fold(CapabilitySet::empty(), |set, n| set | CapabilitySet::from_bits_retain(1u64 << *n));
+    // First, as it takes CAP_SETPCAP (PR_CAPBSET_DROP in prctl(2)).
     restrict_bounding_set(keep).map_err(at(Step::Capabilities))?;
     let (gid, uid) = (Gid::from_raw(uid), Uid::from_raw(uid));
+    // Groups before the uid, whose change empties the effective set, CAP_SETGID with it
+    // (capabilities(7)).
     set_thread_groups(&[]).map_err(at(Step::Ids))?;
     set_thread_res_gid(gid, gid, gid).map_err(at(Step::Ids))?;
+    // Otherwise that change empties the permitted set as well.
     set_keep_capabilities(true).map_err(at(Step::Capabilities))?;
     set_thread_res_uid(uid, uid, uid).map_err(at(Step::Ids))?;
     set_component_capabilities(kept).map_err(at(Step::Capabilities))
@@ -149,6 +152,7 @@ fn restrict_bounding_set(keep: &[u8]) -> Result<(), Errno> {
 /// Leaves exactly `keep`, in all sets; the ambient set carries it over `execve`, and the locked
 /// securebits let nobody add to it.
 fn set_component_capabilities(keep: CapabilitySet) -> Result<(), Errno> {
+    // Securebits are set by who has CAP_SETPCAP; it goes with the last step.
     let with_setpcap = keep | CapabilitySet::SETPCAP;
     set_capabilities(
         None,

@@ -13,12 +13,13 @@
 mod command;
 mod confine;
 mod descriptors;
+mod report;
 mod root;
 mod step;
 mod stub;
 
 use crate::channel;
-use crate::child::clone;
+use crate::child::{clone, exit};
 use crate::clock::monotonic_ms;
 use crate::errno::errno;
 use crate::poll::Poll;
@@ -28,7 +29,8 @@ use holdfast_sandbox::policy::{Network, Root, ended_first};
 use linux_raw_sys::general::{
     CLONE_CLEAR_SIGHAND, CLONE_INTO_CGROUP, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWUTS,
 };
-use rustix::fd::{AsFd, OwnedFd};
+use report::{REPORT_BYTES, Report};
+use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 pub use rustix::process::Pid;
@@ -75,22 +77,27 @@ pub fn spawn(command: &Command<'_>) -> Result<Pid, SpawnError> {
     // Above every number that the component's own descriptors get.
     let report_child = rustix::io::fcntl_dupfd_cloexec(&low, 64)
         .map_err(|error| SpawnError::Report(error.into()))?;
+    // A number this low may be one that the component's descriptors are put at.
     drop(low);
     let program = Program::new(command)?;
     let mut flags = CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP;
     if matches!(command.plan.root, Root::Own(_)) {
         flags |= u64::from(CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS);
     }
+    // In a network of its own that nobody has set up not even the loopback device is on.
     if command.plan.network == Network::None {
         flags |= u64::from(CLONE_NEWNET);
     }
     // The child only makes system calls, and ends without returning.
     match clone(flags, Some(command.cgroup)).map_err(|error| SpawnError::Clone(error.into()))? {
         None => {
-            let (step, error) = become_stub(command, &program, &report_child);
-            fail(&report_child, step, error)
+            let mut report = Report::new(report_child);
+            let refused = become_stub(command, &program, &mut report);
+            report.send(refused);
+            exit(127)
         }
         Some(pid) => {
+            // Now the pipe ends when both children have let go of it.
             drop(report_child);
             outcome(&report, command.within_ms).map(|()| pid)
         }
@@ -107,8 +114,9 @@ pub fn terminate(pid: Pid) -> io::Result<()> {
 }
 
 /// Everything in the first child: the root, the second child, and then the life of a stub.
-fn become_stub(command: &Command<'_>, program: &Program, report: &OwnedFd) -> Refused {
+fn become_stub(command: &Command<'_>, program: &Program, report: &mut Report) -> Refused {
     let forked = || -> Result<(Option<Pid>, Option<OwnedFd>), Refused> {
+        // Out of init's session and process group: no terminal is theirs (setsid(2)).
         rustix::process::setsid().map_err(at(Step::Session))?;
         stub::block_signals().map_err(at(Step::Signals))?;
         // While the system's root is still there.
@@ -118,6 +126,7 @@ fn become_stub(command: &Command<'_>, program: &Program, report: &OwnedFd) -> Re
             .map_err(at(Step::EndedFirst))?;
         let notify = command.notify.map(|notify| notify.path.bind()).transpose();
         let notify = notify.map_err(|error| (Step::Notify, errno(&error.source)))?;
+        // Entering a network namespace takes CAP_SYS_ADMIN, which both processes are still to lose.
         if let Network::Granted(_) = &command.plan.network {
             let namespace = command.network.ok_or((Step::Network, Errno::NOENT))?;
             namespace.enter().map_err(at(Step::Network))?;
@@ -125,13 +134,18 @@ fn become_stub(command: &Command<'_>, program: &Program, report: &OwnedFd) -> Re
         if let Root::Own(mounts) = &command.plan.root {
             root::build(mounts, &command.trees, command.uid).map_err(at(Step::Root))?;
         }
+        // Everything that both share is in place: namespaces, root and network.
         let child = clone(CLONE_CLEAR_SIGHAND, None).map_err(at(Step::Fork))?;
         Ok((child, notify))
     };
     match forked() {
         Err(refused) => refused,
-        Ok((None, _)) => confine::become_component(command, program, report.as_fd()),
-        Ok((Some(child), notify)) => match stub::confine(command, notify, report.as_fd()) {
+        Ok((None, notify)) => {
+            // It is closed by its number, as everything that is not the component's.
+            std::mem::forget(notify);
+            confine::become_component(command, program, report)
+        }
+        Ok((Some(child), notify)) => match stub::confine(command, notify, report) {
             Ok(ends) => stub::live(child, &ends),
             Err(refused) => {
                 // The program must not outlive a stub that is not confined.
@@ -142,25 +156,14 @@ fn become_stub(command: &Command<'_>, program: &Program, report: &OwnedFd) -> Re
     }
 }
 
-/// Reports the step that failed and ends this child.
-fn fail(report: &OwnedFd, step: Step, error: Errno) -> ! {
-    let mut message = [0u8; 5];
-    let (number, errno) = message.split_at_mut(1);
-    number.copy_from_slice(&[step as u8]);
-    errno.copy_from_slice(&error.raw_os_error().to_ne_bytes());
-    let _ = rustix::io::write(report, &message);
-    // SAFETY: ends the child at once, without running anything of init's.
-    unsafe { libc::_exit(127) }
-}
-
 /// Reads the report pipe: its end means that the program runs.
 fn outcome(report: &OwnedFd, within_ms: u64) -> Result<(), SpawnError> {
     let deadline = monotonic_ms().saturating_add(within_ms);
-    let mut message = [0u8; 5];
+    let mut message = [0u8; REPORT_BYTES];
     loop {
         match channel::read(report, &mut message).map_err(SpawnError::Report)? {
             Some(0) => return Ok(()),
-            Some(5) => {
+            Some(REPORT_BYTES) => {
                 let [step, number @ ..] = message;
                 return Err(SpawnError::Step {
                     step: Step::words(step),

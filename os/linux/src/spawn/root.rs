@@ -24,6 +24,7 @@ pub(super) fn build(mounts: &[Mount], trees: &[(&str, OwnedFd)], uid: u32) -> Re
     let closed = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    // Room for mount points and two links; nothing else is ever made in it.
     let options = [("size", "64k"), ("nr_inodes", "64"), ("mode", "0755")];
     let new_root = temporary(&options, closed)?;
     move_mount(&new_root, "", CWD, BUILD_SITE, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
@@ -65,19 +66,23 @@ pub(super) fn build(mounts: &[Mount], trees: &[(&str, OwnedFd)], uid: u32) -> Re
             }
         }
     }
+    // From here on nobody can shape it.
     set_attributes(&new_root, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
     fchdir(&new_root)?;
     // The old root is stacked on the new one, and taken away from under this process.
     pivot_root(".", ".")?;
+    // DETACH takes along what is mounted below it, in use or not (umount(2)).
     unmount(".", UnmountFlags::DETACH)?;
     chdir("/")
 }
 
 /// A file system with the device nodes that every program may use.
 fn devices() -> Result<OwnedFd, Errno> {
+    // The one mount of a component on which device nodes work.
     let flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let options = [("size", "64k"), ("nr_inodes", "16"), ("mode", "0755")];
     let directory = temporary(&options, flags)?;
+    // mknodat(2) takes the umask off the mode, and these are for everybody.
     umask(Mode::empty());
     for (name, minor) in DEVICES {
         let mode = Mode::from_raw_mode(0o666);
