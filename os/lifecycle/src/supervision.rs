@@ -10,9 +10,9 @@
 //!    +------------------+------------------------------------+      stop() --> Stopping --> Stopped
 //! ```
 
-use holdfast_types::Millis;
 use holdfast_sandbox::app_manifest::RestartPolicy;
 use holdfast_sandbox::policy::Readiness;
+use holdfast_types::Millis;
 
 /// Pause before the first restart.
 pub const FIRST_BACKOFF_MS: Millis = 100;
