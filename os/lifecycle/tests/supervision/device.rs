@@ -262,4 +262,12 @@ impl Device {
     pub(crate) fn count(&self, effect: &Effect) -> usize {
         self.effects.iter().filter(|(_, done)| done == effect).count()
     }
+
+    /// The log as the console of a device shows it, where the kernel stamps a line with microseconds.
+    pub(crate) fn console(&self) -> String {
+        let line = |(at, _, line): &(Millis, Level, String)| {
+            format!("[{:5}.{:06}] init: {line}\n", at / 1000, at % 1000 * 1000)
+        };
+        self.log.iter().map(line).collect()
+    }
 }

@@ -12,4 +12,5 @@
 
 mod device;
 mod properties;
+mod replay;
 mod transcripts;
