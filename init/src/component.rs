@@ -11,7 +11,8 @@ use holdfast_lifecycle::console::Console;
 use holdfast_lifecycle::group_events;
 use holdfast_lifecycle::log_line::LineAssembler;
 use holdfast_lifecycle::patience::START_MS;
-use holdfast_lifecycle::supervision::{Action, State, Supervisor};
+use holdfast_lifecycle::reducer;
+use holdfast_lifecycle::supervision::State;
 use holdfast_lifecycle::writes::{Rate, Step, WriteBudget};
 use holdfast_linux::cgroup::{Cgroup, GroupEvents, GroupLimits};
 use holdfast_linux::channel::{self, InitEnd, ListeningSocket, NotifyPath};
@@ -30,7 +31,6 @@ use holdfast_sandbox::policy::system_calls::SystemCalls;
 use holdfast_sandbox::policy::{Network, Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE};
 use holdfast_sandbox::wire::{ComponentState, ComponentStatus};
 use holdfast_sandbox::{component, policy, wire};
-use holdfast_types::ComponentId;
 use std::cell::OnceCell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -70,7 +70,6 @@ impl Component {
 #[derive(Debug)]
 pub(crate) struct Supervised {
     pub(crate) component: Component,
-    pub(crate) supervisor: Supervisor,
     pub(crate) cgroup: Cgroup,
     pub(crate) notify: NotifyPath,
     /// At which it calls the update agent, if it has to do with updates.
@@ -323,7 +322,6 @@ impl Supervised {
         let run = Path::new(NOTIFY_DIRECTORY);
         Ok(Self {
             network,
-            supervisor: Supervisor::new(plan.readiness, plan.watchdog_ms, plan.restart),
             notify: NotifyPath::prepare(run, name, *uid)?,
             updates: (plan.updates != UpdateAccess::None)
                 .then(|| ListeningSocket::bind(run, name, UPDATE_SOCKET, *uid))
@@ -405,13 +403,21 @@ impl Supervised {
         Ok(Running { pid, status, output: Some(output), signs: Some(signs), requests })
     }
 
-    /// Asks the program to end, where it runs, and does not start it again.
-    pub(crate) fn stop(&mut self, now: u64) {
-        if self.supervisor.stop(now) == Action::Terminate
-            && let Some(running) = &self.running
-        {
-            // It may have ended already; it is then reaped like any other.
-            let _ = spawn::terminate(running.pid);
+    /// What decides about it.
+    pub(crate) fn setup(&self) -> reducer::Component {
+        let Component { name, plan, package, .. } = &self.component;
+        reducer::Component {
+            name: name.clone(),
+            readiness: plan.readiness,
+            watchdog_ms: plan.watchdog_ms,
+            restart: plan.restart,
+            critical: plan.critical,
+            stable_for_ms: plan.stable_for_ms,
+            package: package.as_ref().map(|package| match package.trial {
+                Some(_) => reducer::Package::OnTrial,
+                None => reducer::Package::Current,
+            }),
+            agrees: plan.requests.update,
         }
     }
 
@@ -526,13 +532,13 @@ impl Supervised {
     }
 
     /// How it is, for whoever may ask.
-    pub(crate) fn status(&self) -> ComponentStatus {
+    pub(crate) fn status(&self, state: State) -> ComponentStatus {
         // It is shown to people; nothing is decided by it.
         let usage = self.cgroup.usage().unwrap_or_default();
         let kib = |bytes: u64| u32::try_from(bytes / 1024).unwrap_or(u32::MAX);
         ComponentStatus {
             name: self.component.name.clone(),
-            state: match self.supervisor.state() {
+            state: match state {
                 State::Waiting(_) => ComponentState::Waiting,
                 State::Starting => ComponentState::Starting,
                 State::Ready => ComponentState::Ready,
@@ -553,17 +559,6 @@ impl Supervised {
         let package = self.component.package.as_ref();
         // A device that does not answer proves no damage, and a package is not given up for it.
         package.is_some_and(|package| package.device.is_corrupt().unwrap_or(false))
-    }
-
-    /// The component id of its package and the tries that are left, where that is on trial.
-    pub(crate) fn trial(&self) -> Option<(ComponentId, u8)> {
-        let package = self.component.package.as_ref()?;
-        Some((package.header.component_id, package.trial?))
-    }
-
-    /// True when readiness is something this component says, not something it is.
-    pub(crate) fn reports_readiness(&self) -> bool {
-        matches!(self.component.plan.readiness, Readiness::Notify { .. })
     }
 }
 

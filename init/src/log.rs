@@ -51,7 +51,11 @@ impl Log {
 
     /// Logs an error with its whole chain of causes.
     pub(crate) fn failure(&self, what: &str, error: &dyn Error) {
-        self.write(Level::Error, "init", &format!("{what}: {}", chain(error)));
+        self.error(&format!("{what}: {}", chain(error)));
+    }
+
+    pub(crate) fn error(&self, text: &str) {
+        self.write(Level::Error, "init", text);
     }
 
     /// Logs a line that a component printed.

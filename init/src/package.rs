@@ -10,6 +10,7 @@ use crate::identities::{Identities, NoIdentity};
 use crate::log::Log;
 use crate::mounted::Mounted;
 use crate::start_error::StartError;
+use holdfast_lifecycle::exit::Exit;
 use holdfast_lifecycle::identity::Identity;
 use holdfast_lifecycle::patience::{self, PET_EVERY_MS};
 use holdfast_linux::clock::monotonic_ms;
@@ -306,7 +307,7 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
     };
     wait::reap_killed(pid).map_err(|e| PackageRefusal::Kernel("wait for a look's end", e))?;
     if answer.is_empty() {
-        let ended = channel::read_status(&status).ok().flatten().map(wait::Exit::from_raw);
+        let ended = channel::read_status(&status).ok().flatten().map(Exit::from_raw);
         let events = cgroup.events().unwrap_or_default();
         let ended = ended.map_or("was killed".to_owned(), |exit| format!("ended with {exit}"));
         log.warning(&format!("the look at a package {ended} ({events:?})"));

@@ -153,9 +153,9 @@ impl Slots {
         log.notice(&self.status.to_string());
     }
 
-    /// True from the commit of this boot on.
-    pub(crate) fn is_committed(&self) -> bool {
-        self.committed
+    /// The slot that runs.
+    pub(crate) fn running(&self) -> Slot {
+        self.status.slot
     }
 
     /// True while the slot that runs is good: committed in this boot, or in an earlier one.
@@ -169,20 +169,19 @@ impl Slots {
         self.status.phase == Phase::Trying
     }
 
-    /// The slot that runs is good and gets all its tries again; the floor rises to its index.
-    ///
-    /// A boot state that cannot be saved is said and not tried again: the boot loader then boots
-    /// what was good before.
-    pub(crate) fn commit(&mut self, log: &Log, floors: &mut impl Floors) {
+    /// The slot that runs is good and gets all its tries again; the floor rises to its index. How the device stands
+    /// then, for the log.
+    pub(crate) fn commit(
+        &mut self,
+        log: &Log,
+        floors: &mut impl Floors,
+    ) -> Result<String, SaveError> {
         self.committed = true;
         let Status { slot: running, rollback_index, floor, .. } = self.status;
         let rises = rollback_index > floor;
         let before = self.status.boot_state.unwrap_or(BootState::unknown());
         let after = before.commit(running, !rises);
-        if let Err(error) = self.save(&before, &after) {
-            log.failure("the slot is not committed", &error);
-            return;
-        }
+        self.save(&before, &after)?;
         // Behind the commit: cut in between, and the next healthy boot raises it.
         if rises {
             self.status.floor = rollback_index;
@@ -190,8 +189,7 @@ impl Slots {
         }
         self.status.boot_state = Some(after);
         self.status.phase = after.phase(running);
-        log.notice(&format!("slot {} committed", running.letter()));
-        self.say(log);
+        Ok(self.status.to_string())
     }
 
     fn save(&self, before: &BootState, after: &BootState) -> Result<(), SaveError> {

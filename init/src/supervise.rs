@@ -1,4 +1,4 @@
-//! The loop that init spends its life in.
+//! The loop that init spends its life in: what it hears becomes events, and what the reducer makes of them is done.
 
 mod orders;
 mod requests;
@@ -16,26 +16,28 @@ use crate::slots::Slots;
 use crate::start_error::StartError;
 use crate::supervise::orders::Look;
 use holdfast_lifecycle::console::Console;
+use holdfast_lifecycle::exit::Exit;
 use holdfast_lifecycle::patience::PET_EVERY_MS;
-use holdfast_lifecycle::slots::{Agreement, DOES_NOT_AGREE, Health, Member, Verdict};
-use holdfast_lifecycle::supervision::Action;
+use holdfast_lifecycle::reducer::{self, Effect, Event, Level, Setup, State};
 use holdfast_linux::channel::{self, InitEnd};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::power::End;
 use holdfast_linux::signal::{Signal, SignalDescriptor};
-use holdfast_linux::wait::{self, Exit};
+use holdfast_linux::spawn;
+use holdfast_linux::wait;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, cgroup, memory, storage, sysctl};
-use holdfast_sandbox::component::{ComponentList, ImageIdentity, Recovery, Service, Stored};
+use holdfast_sandbox::component::{ComponentList, ImageIdentity, Service, Stored};
+use holdfast_sandbox::held;
+use holdfast_sandbox::notify::Notification;
+use holdfast_sandbox::policy::pools;
 use holdfast_sandbox::policy::shares::{self, Machine};
-use holdfast_sandbox::policy::{Readiness, pools};
-use holdfast_types::ComponentId;
+use holdfast_types::{ComponentId, chain};
+use std::error::Error;
 use std::io;
 use std::path::Path;
 
-/// An end that takes longer is left to the watchdog, in milliseconds.
-const END_WITHIN_MS: u64 = 20_000;
 /// Limits are looked at no more often than this, in milliseconds.
 const LOOK_EVERY_MS: u64 = 1_000;
 
@@ -76,13 +78,14 @@ pub(crate) struct Supervision<'log> {
     apps: Vec<ComponentId>,
     slots: Slots,
     clock: Clock,
-    health: Health,
-    agreement: Agreement,
+    /// What decides.
+    state: State,
     /// When limits were last asked what they have stopped.
     looked_at: u64,
     /// What all components together write to.
     console: Console,
-    ending: Option<Ending>,
+    /// Nothing runs any more, and how the system ends.
+    ended: Option<End>,
 }
 
 /// What init alone holds of the device.
@@ -91,13 +94,6 @@ pub(crate) struct Holdings {
     pub(crate) slots: Slots,
     pub(crate) clock: Clock,
     pub(crate) identities: Identities,
-}
-
-/// The system is to end.
-#[derive(Debug, Clone, Copy)]
-struct Ending {
-    how: End,
-    since: u64,
 }
 
 /// Up to when everything that components said has been heard. Deadlines are judged by this time and no later
@@ -137,20 +133,8 @@ fn limited_disk(log: &Log, somebody_writes: bool) -> Result<Option<String>, Path
     block::root_disk_number()
 }
 
-/// The components that decide whether this boot is healthy: critical ones, and apps on trial.
-fn critical(components: &[Supervised], now: u64) -> Vec<Member> {
-    let counts = |c: &Supervised| c.component.plan.critical || c.trial().is_some();
-    let members = components.iter().enumerate().filter(|(_, c)| counts(c));
-    members
-        .map(|(index, supervised)| {
-            let plan = &supervised.component.plan;
-            let ready_within_ms = match plan.readiness {
-                Readiness::Notify { within_ms } => within_ms,
-                Readiness::Started => 0,
-            };
-            Member::new(index, ready_within_ms, plan.stable_for_ms, now)
-        })
-        .collect()
+fn told(outcome: Result<(), impl Error>) -> Option<String> {
+    outcome.err().map(|error| chain(&error))
 }
 
 impl<'log> Supervision<'log> {
@@ -211,8 +195,11 @@ impl<'log> Supervision<'log> {
                 .map_err(|source| SuperviseError::Prepare { name, source })?;
             components.push(supervised);
         }
-        let now = monotonic_ms();
-        let health = Health::new(now, critical(&components, now));
+        let setup = Setup {
+            components: components.iter().map(Supervised::setup).collect(),
+            slot: slots.running(),
+            slot_on_trial: slots.is_on_trial(),
+        };
         Ok(Self {
             log,
             signals,
@@ -228,19 +215,14 @@ impl<'log> Supervision<'log> {
             apps: list.apps.iter().map(|app| app.component_id).collect(),
             slots,
             clock,
-            health,
-            agreement: Agreement::NotNeeded,
+            state: State::new(setup, monotonic_ms()),
             looked_at: 0,
-            ending: None,
+            ended: None,
         })
     }
 
     /// Starts and restarts components until the system is to end and all of them have.
     pub(crate) fn run(&mut self) -> Result<End, SuperviseError> {
-        let agent = self.components.iter().position(|c| c.component.plan.requests.update);
-        if let (Some(agent), true) = (agent, self.slots.is_on_trial()) {
-            self.agreement = Agreement::awaited(agent, monotonic_ms());
-        }
         loop {
             self.take_signals()?;
             self.write_outputs();
@@ -248,12 +230,10 @@ impl<'log> Supervision<'log> {
             self.look_for_order();
             self.look_at_limits();
             self.reap()?;
-            self.act_on_deadlines(heard);
-            self.judge_health(heard.0);
-            if let Some(Ending { how, .. }) = self.ending
-                && self.components.iter().all(|c| c.running.is_none())
-            {
-                return Ok(how);
+            self.act(Event::Deadline { heard: heard.0 });
+            self.act(Event::Judge { heard: heard.0 });
+            if let Some(end) = self.ended {
+                return Ok(end);
             }
             // What came before may have written to the medium.
             self.pet();
@@ -262,119 +242,93 @@ impl<'log> Supervision<'log> {
         }
     }
 
-    /// Starts and ends what is due. Whoever has said in time that it is ready or alive has been heard.
-    fn act_on_deadlines(&mut self, heard: Heard) {
-        let is_due =
-            |c: &Supervised| c.supervisor.deadline().is_some_and(|deadline| deadline <= heard.0);
-        for index in 0..self.components.len() {
-            if self.components.get(index).is_some_and(is_due) {
-                self.pet();
-                self.act_on_deadline(index, heard.0);
+    /// Lets the reducer decide, and does what it says, one thing behind the other.
+    ///
+    /// What becomes of one is an event in its turn. That ends: no outcome asks for what it came of.
+    fn act(&mut self, event: Event) {
+        for effect in self.state.step(event, monotonic_ms()) {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Log(Level::Notice, line) => self.log.notice(&line),
+            Effect::Log(Level::Warning, line) => self.log.warning(&line),
+            Effect::Log(Level::Error, line) => self.log.error(&line),
+            Effect::Pet => self.pet(),
+            Effect::Start(component) => self.start(component),
+            Effect::Kill(component) => self.kill(component),
+            Effect::Terminate(component) => self.terminate(component),
+            Effect::Collect { component, exit } => self.collect(component, exit),
+            Effect::HurryWrites(component) => {
+                if let Some(supervised) = self.components.get_mut(component) {
+                    supervised.hurry_writes(self.log);
+                }
+            }
+            Effect::RaiseFloor(component) => self.raise_floor(component),
+            Effect::CommitSlot => {
+                let outcome = self.slots.commit(self.log, &mut self.identities);
+                let outcome = outcome.map_err(|error| chain(&error));
+                self.act(Event::SlotCommitted { good: self.slots.is_good(), outcome });
+            }
+            Effect::CommitClock => self.clock.commit_floor(self.log),
+            Effect::CommitPackage(component) => self.commit_package(component),
+            Effect::RenewBootLoader => boot_loader::renew(self.log, self.watchdog.as_ref()),
+            Effect::RenewTries => self.slots.renew_again(self.log),
+            Effect::GiveUpPackage(component) => {
+                if let Some(id) = self.component_id(component) {
+                    let error = told(app_store::give_up(id));
+                    self.act(Event::PackageGivenUp { component, error });
+                }
+            }
+            Effect::CheckPrevious(component) => {
+                if let Some(id) = self.component_id(component) {
+                    let floor = self.identities.of(held::Component::App(id));
+                    let may_run = package::may_run(&self.image, id, floor, Stored::Previous);
+                    self.act(Event::PreviousChecked { component, refusal: told(may_run) });
+                }
+            }
+            Effect::FallBack(component) => {
+                if let Some(id) = self.component_id(component) {
+                    let error = told(app_store::fall_back(id));
+                    self.act(Event::FellBack { component, error });
+                }
+            }
+            Effect::Reply(component, reply) => self.reply(component, &reply, &[]),
+            Effect::End(end) => {
+                self.ended = Some(match end {
+                    reducer::End::Reboot => End::Reboot,
+                    reducer::End::PowerOff => End::PowerOff,
+                });
             }
         }
-        // The last start may have taken most of the watchdog's time, and a commit comes next.
-        self.pet();
     }
 
     /// Shows the watchdog that init is alive. An end that takes too long is not alive.
     fn pet(&self) {
-        let took = |end: Ending| monotonic_ms().saturating_sub(end.since);
-        let hangs = self.ending.is_some_and(|end| took(end) > END_WITHIN_MS);
-        if let (Some(watchdog), false) = (&self.watchdog, hangs) {
+        if let Some(watchdog) = &self.watchdog
+            && self.state.is_alive(monotonic_ms())
+        {
             watchdog.pet();
         }
     }
 
-    /// Commits the slot once every critical component is stable, and ends a run in which one is not:
-    /// a release on trial has then failed, a good slot is started anew.
-    fn judge_health(&mut self, now: u64) {
-        if self.ending.is_some() {
-            return;
-        }
-        for (index, supervised) in self.components.iter().enumerate() {
-            self.health.observe(index, supervised.supervisor.ready_since(), now);
-        }
-        match self.verdict(now) {
-            Verdict::Healthy if !self.slots.is_committed() => self.commit(),
-            Verdict::Healthy | Verdict::Pending(_) => {}
-            Verdict::Failed(index) => {
-                // A good slot is not given up for a component: it has booted, and updates come
-                // through it. Its tries are back already, unless they could not be saved.
-                if !self.slots.is_on_trial() && !self.slots.is_committed() {
-                    self.slots.renew_again(self.log);
-                }
-                self.end(End::Reboot);
-                if let Some(failed) = self.components.get(index) {
-                    let name = &failed.component.name;
-                    let why = match self.health.verdict(now) {
-                        Verdict::Healthy => DOES_NOT_AGREE,
-                        _ => "does not stay ready",
-                    };
-                    self.log.warning(&format!("not healthy: {name} {why}"));
-                    self.give_up_package(index);
-                }
+    fn component_id(&self, index: usize) -> Option<ComponentId> {
+        let package = self.components.get(index)?.component.package.as_ref()?;
+        Some(package.header.component_id)
+    }
+
+    fn commit_package(&mut self, component: usize) {
+        let package = self.components.get_mut(component).and_then(|c| c.component.package.as_mut());
+        if let Some(package) = package
+            && let Some(left) = package.trial
+        {
+            let outcome = app_store::commit(package.header.component_id, left);
+            if outcome.is_ok() {
+                package.trial = None;
             }
-        }
-    }
-
-    fn verdict(&self, now: u64) -> Verdict {
-        self.agreement.weigh(self.health.verdict(now), now)
-    }
-
-    /// Everything that is on trial has proved to be healthy.
-    fn commit(&mut self) {
-        self.slots.commit(self.log, &mut self.identities);
-        self.clock.commit_floor(self.log);
-        for index in 0..self.components.len() {
-            self.commit_package(index);
-        }
-        if self.slots.is_good() {
-            boot_loader::renew(self.log, self.watchdog.as_ref());
-        }
-    }
-
-    /// A package on trial has proved to be healthy.
-    fn commit_package(&mut self, index: usize) {
-        let Some((supervised, (id, left))) =
-            self.components.get_mut(index).and_then(|c| c.trial().map(|trial| (c, trial)))
-        else {
-            return;
-        };
-        let name = supervised.component.name.clone();
-        if let Err(error) = app_store::commit(id, left) {
-            self.log.failure(&format!("{name}: its new package is not committed"), &error);
-            return;
-        }
-        if let Some(package) = &mut supervised.component.package {
-            package.trial = None;
-        }
-        if !supervised.component.plan.critical {
-            self.health.forget(index);
-        }
-        self.log.notice(&format!("{name}: its new package is committed"));
-        self.pet();
-        self.raise_floor(index);
-    }
-
-    /// A package on trial has failed.
-    fn give_up_package(&self, index: usize) {
-        let supervised = self.components.get(index);
-        if let Some((supervised, (id, _))) = supervised.and_then(|c| Some((c, c.trial()?))) {
-            let name = &supervised.component.name;
-            match app_store::give_up(id) {
-                Ok(()) => self.log.warning(&format!("{name}: its new package is given up")),
-                Err(error) => {
-                    self.log.failure(&format!("{name}: its new package stays"), &error);
-                }
-            }
-        }
-    }
-
-    /// When health is to be judged again.
-    fn health_deadline(&self, now: u64) -> Option<u64> {
-        match self.verdict(now) {
-            Verdict::Pending(at) => Some(at),
-            Verdict::Healthy | Verdict::Failed(_) => None,
+            self.act(Event::PackageCommitted { component, error: told(outcome) });
         }
     }
 
@@ -401,11 +355,8 @@ impl<'log> Supervision<'log> {
             let requests = running.and_then(|running| running.requests.as_ref());
             let pipes = [supervised.output(), signs, requests.map(InitEnd::requests)];
             pipes.into_iter().flatten().for_each(|pipe| poll.add(pipe));
-            if let Some(deadline) = supervised.supervisor.deadline() {
-                wait_ms = wait_ms.min(deadline.saturating_sub(now));
-            }
         }
-        if let Some(at) = self.health_deadline(heard.0) {
+        if let Some(at) = self.state.deadline(heard.0) {
             wait_ms = wait_ms.min(at.saturating_sub(now));
         }
         if let Some(look) = &self.look {
@@ -415,36 +366,25 @@ impl<'log> Supervision<'log> {
         poll.wait(wait_ms).map_err(kernel("wait for events"))
     }
 
-    fn act_on_deadline(&mut self, index: usize, now: u64) {
-        let Some(supervised) = self.components.get_mut(index) else {
+    fn start(&mut self, component: usize) {
+        let Some(supervised) = self.components.get_mut(component) else {
             return;
         };
-        let name = supervised.component.name.clone();
-        match supervised.supervisor.on_deadline(now) {
-            Action::None | Action::Terminate => {}
-            Action::Start => match supervised.start(&self.starter) {
-                Ok(running) => {
-                    supervised.running = Some(running);
-                    // Its time begins when it runs.
-                    supervised.supervisor.on_started(monotonic_ms());
-                    supervised.starts = supervised.starts.saturating_add(1);
-                    self.log.notice(&format!("{name} started"));
-                    if !supervised.reports_readiness() {
-                        self.raise_floor(index);
-                    }
-                }
-                Err(error) => {
-                    self.log.failure(&format!("{name} cannot be started"), &error);
-                    // Whatever was made of it goes with it.
-                    self.kill(index);
-                    // The pause begins when the start has failed, which may have taken seconds.
-                    self.schedule_restart(index, monotonic_ms(), false);
-                }
-            },
-            Action::Kill(fault) => {
-                self.log.warning(&format!("{name} {}: killed", fault.as_str()));
-                self.kill(index);
+        let outcome = match supervised.start(&self.starter) {
+            Ok(running) => {
+                supervised.running = Some(running);
+                supervised.starts = supervised.starts.saturating_add(1);
+                Event::Started { component }
             }
+            Err(error) => Event::StartFailed { component, error: chain(&error) },
+        };
+        self.act(outcome);
+    }
+
+    /// Asks a program to end. It may have ended already; it is then reaped like any other.
+    fn terminate(&self, component: usize) {
+        if let Some(running) = self.components.get(component).and_then(|c| c.running.as_ref()) {
+            let _ = spawn::terminate(running.pid);
         }
     }
 
@@ -452,8 +392,8 @@ impl<'log> Supervision<'log> {
         while let Some(signal) = self.signals.next().map_err(kernel("read signals"))? {
             match signal {
                 Signal::Child => {} // The children are reaped in any case.
-                Signal::Reboot => self.end(End::Reboot),
-                Signal::PowerOff => self.end(End::PowerOff),
+                Signal::Reboot => self.act(Event::EndSignalled { end: reducer::End::Reboot }),
+                Signal::PowerOff => self.act(Event::EndSignalled { end: reducer::End::PowerOff }),
             }
         }
         Ok(())
@@ -478,57 +418,43 @@ impl<'log> Supervision<'log> {
     }
 
     /// Reads what a component has said.
-    fn hear_component(&mut self, index: usize) {
-        let now = monotonic_ms();
-        let Some(supervised) = self.components.get_mut(index) else {
+    fn hear_component(&mut self, component: usize) {
+        let Some(supervised) = self.components.get_mut(component) else {
             return;
         };
-        let heard = supervised.hear();
-        let ready =
-            heard.ready && supervised.supervisor.on_ready(now) && supervised.reports_readiness();
-        if ready {
-            self.log.notice(&format!("{} is ready", supervised.component.name));
-        }
-        if heard.watchdog {
-            supervised.supervisor.on_watchdog(now);
-        }
-        if ready {
-            self.raise_floor(index);
+        let Notification { ready, watchdog, .. } = supervised.hear();
+        if ready || watchdog {
+            self.act(Event::Notified { component, ready, watchdog });
         }
     }
 
-    /// A release of an app that got ready is not gone back from.
     fn raise_floor(&mut self, index: usize) {
         let package = self.components.get(index).and_then(|c| c.component.package.as_ref());
-        if let Some(package) = package.filter(|package| package.trial.is_none()) {
+        if let Some(package) = package {
             let header = &package.header;
-            let app = holdfast_sandbox::held::Component::App(header.component_id);
+            let app = held::Component::App(header.component_id);
             self.identities.raise(self.log, app, header.rollback_index);
         }
     }
 
     fn reap(&mut self) -> Result<(), SuperviseError> {
-        let now = monotonic_ms();
         while let Some((pid, exit)) = wait::reap().map_err(kernel("reap processes"))? {
             let of_pid = |c: &Supervised| c.running.as_ref().is_some_and(|r| r.pid == pid);
-            if let Some(index) = self.components.iter().position(of_pid) {
-                self.on_exit(index, exit, now);
+            if let Some(component) = self.components.iter().position(of_pid) {
+                self.act(Event::StubEnded { component, exit });
             }
         }
         Ok(())
     }
 
-    /// The stub has ended, and with it everything in its namespace.
-    fn on_exit(&mut self, index: usize, exit: Exit, now: u64) {
-        // Whatever else is in its group ends with it.
-        self.kill(index);
-        // What it has said last, its stub has handed on before it ended.
+    /// Hears and writes what a program has left, and learns how it ended.
+    fn collect(&mut self, index: usize, exit: Exit) {
         self.hear_component(index);
         let Some(supervised) = self.components.get_mut(index) else {
             return;
         };
         let (log, console) = (self.log, &mut self.console);
-        supervised.log_last_output(&mut Room { log, console, index, now });
+        supervised.log_last_output(&mut Room { log, console, index, now: monotonic_ms() });
         let status = supervised.running.take().map(|running| channel::read_status(&running.status));
         // A stub that was killed has left no status; its own end then stands for the program's.
         let exit = match status {
@@ -537,58 +463,13 @@ impl<'log> Supervision<'log> {
         };
         supervised.log_events(self.log);
         supervised.last_exit = Some(exit.raw());
-        let name = &supervised.component.name;
-        let peak = supervised.cgroup.usage().map_or(0, |usage| usage.memory_peak / 1024);
-        self.log.notice(&format!("{name} ended with {exit}, memory peak {peak} KiB"));
-        if supervised.package_is_corrupt() {
-            self.log.warning(&format!("{name}: its package is damaged; it is not started again"));
-            supervised.supervisor.stop(now);
-            self.fall_back(index);
-        }
-        self.schedule_restart(index, now, exit.is_success());
-    }
-
-    /// The package of an app is damaged: if there is a better one, the system starts again with that.
-    fn fall_back(&mut self, index: usize) {
-        let package = self.components.get(index).and_then(|c| c.component.package.as_ref());
-        let Some((id, on_trial)) = package.map(|p| (p.header.component_id, p.trial.is_some()))
-        else {
-            return;
+        let exited = Event::Exited {
+            component: index,
+            exit,
+            memory_peak_kib: supervised.cgroup.usage().map_or(0, |usage| usage.memory_peak / 1024),
+            package_is_damaged: supervised.package_is_corrupt(),
         };
-        let floor = self.identities.of(holdfast_sandbox::held::Component::App(id));
-        let may_run = || match package::may_run(&self.image, id, floor, Stored::Previous) {
-            Ok(()) => true,
-            Err(refusal) => {
-                self.log.failure("its previous package cannot take its place", &refusal);
-                false
-            }
-        };
-        match Recovery::of(on_trial, may_run) {
-            Recovery::GiveUpTrial => self.give_up_package(index),
-            Recovery::FallBack => match app_store::fall_back(id) {
-                Ok(()) => self.log.notice("its previous package takes its place"),
-                Err(error) => {
-                    self.log.failure("its previous package cannot take its place", &error);
-                    return;
-                }
-            },
-            Recovery::Stay => return,
-        }
-        self.end(End::Reboot);
-    }
-
-    fn schedule_restart(&mut self, index: usize, now: u64, well: bool) {
-        let Some(supervised) = self.components.get_mut(index) else {
-            return;
-        };
-        let name = &supervised.component.name;
-        if let Some(restart) = supervised.supervisor.on_exit(now, well) {
-            let delay = restart.delay_ms;
-            self.log.notice(&format!("{name} will be started again in {delay} ms"));
-            if restart.crash_loop {
-                self.log.warning(&format!("{name} is in a crash loop"));
-            }
-        }
+        self.act(exited);
     }
 
     /// Takes every package out of use; nothing runs any more.
@@ -605,20 +486,6 @@ impl<'log> Supervision<'log> {
             && let Err(error) = supervised.cgroup.kill()
         {
             self.log.failure(&format!("cannot kill {}", supervised.component.name), &error);
-        }
-    }
-
-    /// Asks every component to end. The first request decides how the system does.
-    fn end(&mut self, end: End) {
-        if self.ending.is_some() {
-            return;
-        }
-        let now = monotonic_ms();
-        self.ending = Some(Ending { how: end, since: now });
-        self.log.notice("stopping all components");
-        for supervised in &mut self.components {
-            supervised.stop(now);
-            supervised.hurry_writes(self.log);
         }
     }
 }

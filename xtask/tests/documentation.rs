@@ -463,3 +463,21 @@ fn the_development_container_has_what_the_host_tool_needs() {
         assert!(container.contains(&line), ".devcontainer/Dockerfile: {package} is missing");
     }
 }
+
+#[test]
+fn the_image_manifests_of_pages_are_read() {
+    let block = Regex::new(r"(?ms)^```toml\n(schema = .*?)^```").unwrap();
+    let mut checked = 0;
+    for page in pages() {
+        for found in block.captures_iter(&read(&page)) {
+            let scratch = tempfile::tempdir().unwrap();
+            let path = scratch.path().join("image.toml");
+            std::fs::write(&path, &found[1]).unwrap();
+            if let Err(error) = holdfast_images::manifest::ImageManifest::load(&path) {
+                panic!("{}: {error}", page.display());
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked > 1, "the manifests were not found");
+}

@@ -9,22 +9,21 @@ use crate::log::Log;
 use crate::reset;
 use crate::slots::{SaveError, Slots};
 use holdfast_lifecycle::patience::BETWEEN_ORDERS_MS;
+use holdfast_lifecycle::reducer::{End, Event};
 use holdfast_lifecycle::reset::Kept;
-use holdfast_lifecycle::slots::Agreement;
 use holdfast_linux::block;
 use holdfast_linux::channel::{self, InitEnd};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::direct::Direct;
 use holdfast_linux::introduction::Introduction;
 use holdfast_linux::network_namespace::NetworkNamespace;
-use holdfast_linux::power::End;
 use holdfast_sandbox::held::{Held, Running};
 use holdfast_sandbox::network::{NetworkGrants, NetworkedApp};
 use holdfast_sandbox::policy::{Network, Requests};
 use holdfast_sandbox::reset_order::Order;
 use holdfast_sandbox::wire::{
-    self, ClockRequest, EndRequest, LinksRequest, Listener, ManageRequest, Reply, Request,
-    StatusRequest, UpdateRequest, UplinkRequest,
+    self, ClockRequest, LinksRequest, Listener, Reply, Request, StatusRequest, UpdateRequest,
+    UplinkRequest,
 };
 use holdfast_types::ComponentId;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -80,7 +79,7 @@ impl Supervision<'_> {
         }
     }
 
-    fn reply(&self, index: usize, reply: &Reply, handed: &[OwnedFd]) {
+    pub(super) fn reply(&self, index: usize, reply: &Reply, handed: &[OwnedFd]) {
         let requests =
             self.components.get(index).and_then(|c| c.running.as_ref()?.requests.as_ref());
         if let (Some(requests), Ok(reply)) = (requests, wire::encode_reply(reply)) {
@@ -94,7 +93,11 @@ impl Supervision<'_> {
     fn answer(&mut self, index: usize, request: Request) -> Option<Answer> {
         match request {
             Request::Status(StatusRequest::Components) => {
-                alone(Reply::Components(self.components.iter().map(Supervised::status).collect()))
+                let components = self.components.iter().enumerate();
+                let statuses = components.filter_map(|(index, supervised)| {
+                    Some(supervised.status(self.state.component(index)?))
+                });
+                alone(Reply::Components(statuses.collect()))
             }
             Request::Status(StatusRequest::Clock) => {
                 alone(Reply::Clock(self.clock.status(monotonic_ms())))
@@ -105,15 +108,8 @@ impl Supervision<'_> {
             Request::Status(StatusRequest::Held) | Request::Update(UpdateRequest::Held) => {
                 alone(Reply::Held(self.held()))
             }
-            Request::Manage(request) => alone(self.manage(index, &request)),
-            Request::End(request) => {
-                self.notice(index, &request);
-                self.end(match request {
-                    EndRequest::Reboot => End::Reboot,
-                    EndRequest::PowerOff => End::PowerOff,
-                });
-                alone(Reply::Accepted)
-            }
+            Request::Manage(request) => self.decide(Event::Manage { asking: index, request }),
+            Request::End(end) => self.decide(Event::EndAsked { asking: index, end: end.into() }),
             Request::Links(LinksRequest::All) => {
                 let uids = self.networked().map(|(supervised, _)| supervised.component.uid);
                 alone(Reply::Links(uids.collect()))
@@ -162,7 +158,7 @@ impl Supervision<'_> {
                 }
             },
             UpdateRequest::Agree => {
-                self.agreement = Agreement::NotNeeded;
+                self.act(Event::Agreed);
                 Reply::Accepted
             }
             UpdateRequest::RaiseTime(seconds) => {
@@ -170,19 +166,16 @@ impl Supervision<'_> {
                 Reply::Accepted
             }
             UpdateRequest::Reboot => {
-                self.notice(index, &EndRequest::Reboot);
-                self.end(End::Reboot);
-                Reply::Accepted
+                return self.decide(Event::EndAsked { asking: index, end: End::Reboot });
             }
         };
         alone(reply)
     }
 
-    /// Says who has asked for what ends something.
-    fn notice(&self, index: usize, request: &impl std::fmt::Debug) {
-        if let Some(asking) = self.components.get(index) {
-            self.log.notice(&format!("{} asks for {request:?}", asking.component.name));
-        }
+    /// A request about which the reducer decides: the reply to it is one of the effects.
+    fn decide(&mut self, request: Event) -> Option<Answer> {
+        self.act(request);
+        None
     }
 
     /// Goes on with the look for an order, and takes it where it was found.
@@ -215,8 +208,7 @@ impl Supervision<'_> {
         };
         match reset::order(order, kept) {
             Ok(true) => {
-                self.log.notice(&format!("the owner resets the device: {}", order.partitions));
-                self.end(End::Reboot);
+                self.act(Event::ResetOrdered { partitions: order.partitions.to_string() });
                 Reply::Accepted
             }
             Ok(false) => Reply::NotFound,
@@ -362,23 +354,5 @@ impl Supervision<'_> {
                 alone(Reply::Failed)
             }
         }
-    }
-
-    /// Starts or stops a component for another one.
-    fn manage(&mut self, asking: usize, request: &ManageRequest) -> Reply {
-        self.notice(asking, request);
-        let now = monotonic_ms();
-        let ending = self.ending.is_some();
-        let mut components = self.components.iter_mut();
-        let Some(named) = components.find(|c| c.component.name == request.name()) else {
-            return Reply::NotFound;
-        };
-        if !matches!(request, ManageRequest::Start(_)) {
-            named.stop(now);
-        }
-        if !matches!(request, ManageRequest::Stop(_)) && !ending {
-            named.supervisor.start_again(now);
-        }
-        Reply::Accepted
     }
 }

@@ -24,6 +24,9 @@ const LEAST_LOOK_MS: Millis = 2_000;
 
 /// A look at one card for an order may take this long. init does other things meanwhile.
 pub const ORDER_MS: Millis = 20_000;
+/// An end of the system that takes longer is left to the watchdog.
+pub const END_WITHIN_MS: Millis = 20_000;
+
 /// Looks for orders begin no sooner behind each other: whoever asks for many has none but itself wait.
 pub const BETWEEN_ORDERS_MS: Millis = 2_000;
 

@@ -1,10 +1,11 @@
 //! Alone in a process: what a panic does is a matter of the whole of it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may panic")]
 
+use holdfast_lifecycle::exit::Exit;
 use holdfast_linux::channel::{output_pipe, read};
 use holdfast_linux::child::{CHILD_PANICKED, in_a_child};
 use holdfast_linux::power;
-use holdfast_linux::wait::{Exit, reap};
+use holdfast_linux::wait::reap;
 use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};

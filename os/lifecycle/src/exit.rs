@@ -1,0 +1,70 @@
+//! How a process ended.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// Bits of a raw wait status (`wait(2)`) that hold the signal; 0 where the process ended by itself.
+const SIGNAL_BITS: i32 = 0x7f;
+/// Bits of an exit code.
+const CODE_BITS: i32 = 0xff;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exit {
+    /// By itself, with this status.
+    Code(i32),
+    /// Killed by this signal.
+    Signal(i32),
+}
+
+impl fmt::Display for Exit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(formatter, "exit code {code}"),
+            Self::Signal(signal) => write!(formatter, "signal {signal}"),
+        }
+    }
+}
+
+impl Exit {
+    /// How a process ended, from its raw wait status.
+    #[must_use]
+    pub fn from_raw(status: i32) -> Self {
+        match status & SIGNAL_BITS {
+            0 => Self::Code((status >> 8) & CODE_BITS),
+            signal => Self::Signal(signal),
+        }
+    }
+
+    /// The raw wait status, without the flag for a core.
+    #[must_use]
+    pub fn raw(self) -> i32 {
+        match self {
+            Self::Code(code) => (code & CODE_BITS) << 8,
+            Self::Signal(signal) => signal & SIGNAL_BITS,
+        }
+    }
+
+    /// True when it ended by itself with 0.
+    #[must_use]
+    pub fn is_success(self) -> bool {
+        self == Self::Code(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raw_status_is_a_code_or_a_signal() {
+        assert_eq!(Exit::from_raw(7 << 8), Exit::Code(7));
+        assert_eq!(Exit::from_raw(11), Exit::Signal(11));
+        assert_eq!(Exit::from_raw(11 | 0x80), Exit::Signal(11), "with a core");
+        assert!(Exit::from_raw(0).is_success());
+        for exit in [Exit::Code(7), Exit::Signal(9)] {
+            assert_eq!(Exit::from_raw(exit.raw()), exit);
+        }
+    }
+}

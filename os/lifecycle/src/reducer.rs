@@ -1,0 +1,728 @@
+//! What init does when something happens to a component or to the system: a reducer, from events to effects.
+//!
+//! [`State::step`] does nothing itself. init turns what it hears into [`Event`]s and carries out the [`Effect`]s in
+//! their order. What becomes of an effect is an event of its own, taken at once: the effects that follow from it come
+//! before those that are left of the step before. Lines of the log are effects too.
+//!
+//! ```text
+//!   Deadline ──> [Pet, Start(2), Kill(4), Pet]
+//!                      └─> Started(2) ──> [Log "NAME started", RaiseFloor(2)]
+//! ```
+//!
+//! Time is passed in as milliseconds of the monotonic clock. Deadlines are judged by the time up to which everything
+//! that components said has been heard, which an event brings along, and by no later one: what keeps init is not
+//! held against a component.
+
+use crate::exit::Exit;
+use crate::patience::END_WITHIN_MS;
+use crate::slots::{Agreement, DOES_NOT_AGREE, Health, Member, Slot, Verdict};
+use crate::supervision::{self, Action, Supervisor};
+use holdfast_sandbox::app_manifest::RestartPolicy;
+use holdfast_sandbox::component::Recovery;
+use holdfast_sandbox::policy::Readiness;
+use holdfast_sandbox::wire::{EndRequest, ManageRequest, Reply};
+use holdfast_types::Millis;
+use serde::{Deserialize, Serialize};
+
+/// What is supervised, and how the system stands when that begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Setup {
+    /// In their start order. Events and effects name a component by its place here.
+    pub components: Vec<Component>,
+    /// The slot that runs.
+    pub slot: Slot,
+    /// That slot has not been good before: if it fails now, it fails as a release.
+    pub slot_on_trial: bool,
+}
+
+/// A component as far as it is supervised.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    /// By which the log and other components call it.
+    pub name: String,
+    /// How it is known that it is ready.
+    pub readiness: Readiness,
+    /// It shows that it is alive at least this often.
+    pub watchdog_ms: Option<u32>,
+    /// When it is started again.
+    pub restart: RestartPolicy,
+    /// The boot is healthy only if it is ready and stays so.
+    pub critical: bool,
+    /// For how long it must stay ready to count as stable.
+    pub stable_for_ms: u32,
+    /// Its package, where it has one.
+    pub package: Option<Package>,
+    /// It is the update agent, without whose agreement no slot on trial is committed.
+    pub agrees: bool,
+}
+
+/// Which of its packages an app is started from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Package {
+    /// The one that has proved itself.
+    Current,
+    /// A new one.
+    OnTrial,
+}
+
+/// How the system ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// The machine starts again.
+    Reboot,
+    /// The machine is switched off.
+    PowerOff,
+}
+
+impl From<EndRequest> for End {
+    fn from(request: EndRequest) -> Self {
+        match request {
+            EndRequest::Reboot => Self::Reboot,
+            EndRequest::PowerOff => Self::PowerOff,
+        }
+    }
+}
+
+/// Something that has happened. `error`, `refusal` and `failure` are texts for the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// Deadlines are to be looked at. All that was said until `heard` has been heard.
+    Deadline {
+        /// Milliseconds of the monotonic clock.
+        heard: Millis,
+    },
+    /// Health is to be judged, and whether the system has ended. All that was said until `heard` has been heard.
+    Judge {
+        /// Milliseconds of the monotonic clock.
+        heard: Millis,
+    },
+    /// [`Effect::Start`]: it runs.
+    Started {
+        /// Its place.
+        component: usize,
+    },
+    /// [`Effect::Start`]: it could not be started.
+    StartFailed {
+        /// Its place.
+        component: usize,
+        /// Why.
+        error: String,
+    },
+    /// It has said something by `sd_notify`.
+    Notified {
+        /// Its place.
+        component: usize,
+        /// `READY=1`.
+        ready: bool,
+        /// `WATCHDOG=1`.
+        watchdog: bool,
+    },
+    /// Its stub has ended, and with it everything in its namespace.
+    StubEnded {
+        /// Its place.
+        component: usize,
+        /// How the stub ended.
+        exit: Exit,
+    },
+    /// [`Effect::Collect`]: nothing of it is left.
+    Exited {
+        /// Its place.
+        component: usize,
+        /// How its program ended.
+        exit: Exit,
+        /// Most memory it has used since boot.
+        memory_peak_kib: u64,
+        /// A block of its package did not fit its hash.
+        package_is_damaged: bool,
+    },
+    /// [`Effect::CheckPrevious`]: whether its previous package could take its place.
+    PreviousChecked {
+        /// Its place.
+        component: usize,
+        /// Why not, where it could not.
+        refusal: Option<String>,
+    },
+    /// [`Effect::FallBack`] was carried out.
+    FellBack {
+        /// Its place.
+        component: usize,
+        /// What failed, where something did.
+        error: Option<String>,
+    },
+    /// [`Effect::GiveUpPackage`] was carried out.
+    PackageGivenUp {
+        /// Its place.
+        component: usize,
+        /// What failed, where something did.
+        error: Option<String>,
+    },
+    /// [`Effect::CommitPackage`] was carried out.
+    PackageCommitted {
+        /// Its place.
+        component: usize,
+        /// What failed, where something did.
+        error: Option<String>,
+    },
+    /// [`Effect::CommitSlot`] was carried out.
+    SlotCommitted {
+        /// The slot that runs is good now, whether by this or before.
+        good: bool,
+        /// How the device stands then, for the log, or what failed.
+        outcome: Result<String, String>,
+    },
+    /// A component that may asks for another one to be started or stopped.
+    Manage {
+        /// Place of the one that asks.
+        asking: usize,
+        /// What it asks for.
+        request: ManageRequest,
+    },
+    /// A component that may asks for the end of the system.
+    EndAsked {
+        /// Place of the one that asks.
+        asking: usize,
+        /// Which end.
+        end: End,
+    },
+    /// A signal to init asks for the end of the system.
+    EndSignalled {
+        /// Which end.
+        end: End,
+    },
+    /// An order of the owner was taken, and is carried out at the next start.
+    ResetOrdered {
+        /// What is reset, for the log.
+        partitions: String,
+    },
+    /// The update agent has nothing against a commit.
+    Agreed,
+}
+
+/// How important a line of the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something is not as it should be.
+    Warning,
+    /// Something has happened.
+    Notice,
+}
+
+/// Something to be done. Components are named by their places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// Write a line to the log.
+    Log(Level, String),
+    /// Pet the watchdog where [`State::is_alive`]: what comes next may take long, or what came before has.
+    Pet,
+    /// Start it: [`Event::Started`] or [`Event::StartFailed`].
+    Start(usize),
+    /// Kill all its processes.
+    Kill(usize),
+    /// Ask its program to end.
+    Terminate(usize),
+    /// Hear what its program said and printed last, and learn how it ended: [`Event::Notified`], where it said
+    /// something, and [`Event::Exited`].
+    Collect {
+        /// Its place.
+        component: usize,
+        /// How its stub ended, which stands for the program's end where the stub has left none.
+        exit: Exit,
+    },
+    /// Let what it has written reach the medium at once: the system ends.
+    HurryWrites(usize),
+    /// Take no package of it below the one that runs from now on.
+    RaiseFloor(usize),
+    /// Commit the slot that runs, and raise the floor of the OS: [`Event::SlotCommitted`].
+    CommitSlot,
+    /// Raise the floor of the clock.
+    CommitClock,
+    /// Make its package on trial the current one: [`Event::PackageCommitted`].
+    CommitPackage(usize),
+    /// Bring the boot loader up to date.
+    RenewBootLoader,
+    /// Give a good slot its tries back, which could not be saved when it started.
+    RenewTries,
+    /// Remove its package on trial: [`Event::PackageGivenUp`].
+    GiveUpPackage(usize),
+    /// Look whether its previous package may run: [`Event::PreviousChecked`].
+    CheckPrevious(usize),
+    /// Put its previous package in the place of the current one: [`Event::FellBack`].
+    FallBack(usize),
+    /// Reply to a request.
+    Reply(usize, Reply),
+    /// Nothing runs any more: end the system.
+    End(End),
+}
+
+/// Every component, and the system.
+#[derive(Debug, Clone)]
+pub struct State {
+    components: Vec<Supervised>,
+    slot: Slot,
+    slot_on_trial: bool,
+    commit: Commit,
+    health: Health,
+    agreement: Agreement,
+    ending: Option<Ending>,
+}
+
+/// One component.
+#[derive(Debug, Clone)]
+struct Supervised {
+    name: String,
+    reports_readiness: bool,
+    critical: bool,
+    package: Option<Package>,
+    supervisor: Supervisor,
+    life: Life,
+}
+
+/// What there is of a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// Nothing.
+    None,
+    /// A start, of which it is not known what became.
+    BeingStarted,
+    /// Its stub.
+    Runs,
+    /// What its stub has left.
+    Ended,
+}
+
+/// What of a commit has been done in this boot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Commit {
+    /// Nothing.
+    NotBegun,
+    /// It is not known what became of it.
+    Begun,
+    /// It was tried.
+    Over,
+}
+
+/// The system is to end.
+#[derive(Debug, Clone, Copy)]
+struct Ending {
+    end: End,
+    since: Millis,
+}
+
+fn notice(line: String) -> Effect {
+    Effect::Log(Level::Notice, line)
+}
+
+fn warning(line: String) -> Effect {
+    Effect::Log(Level::Warning, line)
+}
+
+/// A failure with its causes, as init writes all of them.
+fn failure(what: &str, causes: &str) -> Effect {
+    Effect::Log(Level::Error, format!("{what}: {causes}"))
+}
+
+impl State {
+    /// Nothing runs, and every component is to be started at once.
+    #[must_use]
+    pub fn new(setup: Setup, now: Millis) -> Self {
+        let counts = |c: &Component| c.critical || c.package == Some(Package::OnTrial);
+        let members = setup.components.iter().enumerate().filter(|(_, c)| counts(c));
+        let members = members.map(|(index, component)| {
+            let ready_within_ms = match component.readiness {
+                Readiness::Notify { within_ms } => within_ms,
+                Readiness::Started => 0,
+            };
+            Member::new(index, ready_within_ms, component.stable_for_ms, now)
+        });
+        let health = Health::new(now, members.collect());
+        let agent = setup.components.iter().position(|component| component.agrees);
+        let agreement = match agent.filter(|_| setup.slot_on_trial) {
+            Some(agent) => Agreement::awaited(agent, now),
+            None => Agreement::NotNeeded,
+        };
+        let components = setup.components.into_iter().map(Supervised::new);
+        Self {
+            components: components.collect(),
+            slot: setup.slot,
+            slot_on_trial: setup.slot_on_trial,
+            commit: Commit::NotBegun,
+            health,
+            agreement,
+            ending: None,
+        }
+    }
+
+    /// What is to be done after `event`, in this order. An event of a component that is not there, or of something
+    /// that was not begun, has no effect.
+    pub fn step(&mut self, event: Event, now: Millis) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        // `None`: the event is of no component, and nothing is to be done.
+        let _ = self.take(event, now, &mut effects);
+        effects
+    }
+
+    /// Where a component stands.
+    #[must_use]
+    pub fn component(&self, index: usize) -> Option<supervision::State> {
+        self.components.get(index).map(|component| component.supervisor.state())
+    }
+
+    /// When [`Event::Deadline`] or [`Event::Judge`] next has something to do, as far as the clock alone brings it.
+    #[must_use]
+    pub fn deadline(&self, heard: Millis) -> Option<Millis> {
+        let health = match self.verdict(heard) {
+            Verdict::Pending(at) => Some(at),
+            Verdict::Healthy | Verdict::Failed(_) => None,
+        };
+        let components = self.components.iter().filter_map(|c| c.supervisor.deadline());
+        components.chain(health).min()
+    }
+
+    /// False once an end takes so long that it is left to the watchdog.
+    #[must_use]
+    pub fn is_alive(&self, now: Millis) -> bool {
+        self.ending.is_none_or(|ending| now.saturating_sub(ending.since) <= END_WITHIN_MS)
+    }
+
+    fn take(&mut self, event: Event, now: Millis, effects: &mut Vec<Effect>) -> Option<()> {
+        match event {
+            Event::Deadline { heard } => self.act_on_deadlines(heard, effects),
+            Event::Judge { heard } => {
+                self.judge_health(heard, now, effects);
+                self.end_where_nothing_runs(effects);
+            }
+            Event::Started { component: index } => {
+                let component = self.in_life(index, Life::BeingStarted)?;
+                component.life = Life::Runs;
+                // Its time begins when it runs.
+                let was_stopped = component.supervisor.state() == supervision::State::Stopped;
+                component.supervisor.on_started(now);
+                effects.push(notice(format!("{} started", component.name)));
+                if !component.reports_readiness {
+                    component.raise_floor(index, effects);
+                }
+                if was_stopped {
+                    component.stop(index, now, effects);
+                }
+            }
+            Event::StartFailed { component: index, error } => {
+                let component = self.in_life(index, Life::BeingStarted)?;
+                effects.push(failure(&format!("{} cannot be started", component.name), &error));
+                // Whatever was made of it goes with it.
+                effects.push(Effect::Kill(index));
+                component.life = Life::None;
+                // The pause begins when the start has failed, which may have taken seconds.
+                component.schedule_restart(now, false, effects);
+            }
+            Event::Notified { component: index, ready, watchdog } => {
+                let component = self.components.get_mut(index)?;
+                if !matches!(component.life, Life::Runs | Life::Ended) {
+                    return None;
+                }
+                let ready =
+                    ready && component.supervisor.on_ready(now) && component.reports_readiness;
+                if ready {
+                    effects.push(notice(format!("{} is ready", component.name)));
+                }
+                if watchdog {
+                    component.supervisor.on_watchdog(now);
+                }
+                if ready {
+                    component.raise_floor(index, effects);
+                }
+            }
+            Event::StubEnded { component: index, exit } => {
+                self.in_life(index, Life::Runs)?.life = Life::Ended;
+                // Whatever else is in its group ends with it.
+                effects.push(Effect::Kill(index));
+                // What it has said last, its stub has handed on before it ended.
+                effects.push(Effect::Collect { component: index, exit });
+            }
+            Event::Exited { component: index, exit, memory_peak_kib, package_is_damaged } => {
+                let component = self.in_life(index, Life::Ended)?;
+                component.life = Life::None;
+                let name = &component.name;
+                effects.push(notice(format!(
+                    "{name} ended with {exit}, memory peak {memory_peak_kib} KiB"
+                )));
+                if package_is_damaged {
+                    effects.push(warning(format!(
+                        "{name}: its package is damaged; it is not started again"
+                    )));
+                    component.supervisor.stop(now);
+                }
+                component.schedule_restart(now, exit.is_success(), effects);
+                match component.package.filter(|_| package_is_damaged) {
+                    Some(Package::Current) => effects.push(Effect::CheckPrevious(index)),
+                    Some(Package::OnTrial) => self.recover(index, || false, now, effects),
+                    None => {}
+                }
+            }
+            Event::PreviousChecked { component: index, refusal } => {
+                self.components.get(index)?.package?;
+                if let Some(refusal) = &refusal {
+                    effects.push(failure("its previous package cannot take its place", refusal));
+                }
+                self.recover(index, || refusal.is_none(), now, effects);
+            }
+            Event::FellBack { component, error } => {
+                self.components.get(component)?.package?;
+                match error {
+                    None => {
+                        effects.push(notice("its previous package takes its place".to_owned()));
+                        self.end(End::Reboot, now, effects);
+                    }
+                    Some(error) => {
+                        effects.push(failure("its previous package cannot take its place", &error));
+                    }
+                }
+            }
+            Event::PackageGivenUp { component, error } => {
+                let name = &self.components.get(component)?.name;
+                effects.push(match error {
+                    None => warning(format!("{name}: its new package is given up")),
+                    Some(error) => failure(&format!("{name}: its new package stays"), &error),
+                });
+            }
+            Event::SlotCommitted { good, outcome } if self.commit == Commit::Begun => {
+                self.commit(good, outcome, effects);
+            }
+            Event::SlotCommitted { .. } => {}
+            Event::PackageCommitted { component: index, error } => {
+                let component = self.components.get_mut(index)?;
+                if component.package != Some(Package::OnTrial) {
+                    return None;
+                }
+                let name = &component.name;
+                match error {
+                    Some(error) => {
+                        let what = format!("{name}: its new package is not committed");
+                        effects.push(failure(&what, &error));
+                    }
+                    None => {
+                        effects.push(notice(format!("{name}: its new package is committed")));
+                        effects.push(Effect::Pet);
+                        component.package = Some(Package::Current);
+                        component.raise_floor(index, effects);
+                        if !component.critical {
+                            self.health.forget(index);
+                        }
+                    }
+                }
+            }
+            Event::Manage { asking, request } => {
+                let name = &self.components.get(asking)?.name;
+                effects.push(notice(format!("{name} asks for {request:?}")));
+                let reply = self.manage(&request, now, effects);
+                effects.push(Effect::Reply(asking, reply));
+            }
+            Event::EndAsked { asking, end } => {
+                let name = &self.components.get(asking)?.name;
+                effects.push(notice(format!("{name} asks for {end:?}")));
+                self.end(end, now, effects);
+                effects.push(Effect::Reply(asking, Reply::Accepted));
+            }
+            Event::EndSignalled { end } => self.end(end, now, effects),
+            Event::ResetOrdered { partitions } => {
+                effects.push(notice(format!("the owner resets the device: {partitions}")));
+                self.end(End::Reboot, now, effects);
+            }
+            Event::Agreed => self.agreement = Agreement::NotNeeded,
+        }
+        Some(())
+    }
+
+    fn in_life(&mut self, index: usize, life: Life) -> Option<&mut Supervised> {
+        self.components.get_mut(index).filter(|component| component.life == life)
+    }
+
+    /// Starts and ends what is due. Whoever has said in time that it is ready or alive has been heard.
+    fn act_on_deadlines(&mut self, heard: Millis, effects: &mut Vec<Effect>) {
+        for (index, component) in self.components.iter_mut().enumerate() {
+            if component.life == Life::BeingStarted
+                || component.supervisor.deadline().is_none_or(|deadline| heard < deadline)
+            {
+                continue;
+            }
+            effects.push(Effect::Pet);
+            match component.supervisor.on_deadline(heard) {
+                Action::None | Action::Terminate => {}
+                Action::Start => {
+                    component.life = Life::BeingStarted;
+                    effects.push(Effect::Start(index));
+                }
+                Action::Kill(fault) => {
+                    effects.push(warning(format!("{} {}: killed", component.name, fault.as_str())));
+                    effects.push(Effect::Kill(index));
+                }
+            }
+        }
+        // The last start may have taken most of the watchdog's time, and a commit comes next.
+        effects.push(Effect::Pet);
+    }
+
+    fn verdict(&self, heard: Millis) -> Verdict {
+        self.agreement.weigh(self.health.verdict(heard), heard)
+    }
+
+    /// Commits the slot once every critical component is stable, and ends a run in which one is not:
+    /// a release on trial has then failed, a good slot is started anew.
+    fn judge_health(&mut self, heard: Millis, now: Millis, effects: &mut Vec<Effect>) {
+        if self.ending.is_some() {
+            return;
+        }
+        for (index, component) in self.components.iter().enumerate() {
+            self.health.observe(index, component.supervisor.ready_since(), heard);
+        }
+        match self.verdict(heard) {
+            Verdict::Healthy if self.commit == Commit::NotBegun => {
+                self.commit = Commit::Begun;
+                effects.push(Effect::CommitSlot);
+            }
+            Verdict::Healthy | Verdict::Pending(_) => {}
+            Verdict::Failed(index) => {
+                // A good slot is not given up for a component: it has booted, and updates come
+                // through it. Its tries are back already, unless they could not be saved.
+                if !self.slot_on_trial && self.commit == Commit::NotBegun {
+                    effects.push(Effect::RenewTries);
+                }
+                self.end(End::Reboot, now, effects);
+                if let Some(failed) = self.components.get(index) {
+                    let name = &failed.name;
+                    let why = match self.health.verdict(heard) {
+                        Verdict::Healthy => DOES_NOT_AGREE,
+                        _ => "does not stay ready",
+                    };
+                    effects.push(warning(format!("not healthy: {name} {why}")));
+                    if failed.package == Some(Package::OnTrial) {
+                        effects.push(Effect::GiveUpPackage(index));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything that is on trial has proved to be healthy.
+    ///
+    /// A boot state that cannot be saved is said and not tried again: the boot loader then boots what was good before.
+    fn commit(&mut self, good: bool, outcome: Result<String, String>, effects: &mut Vec<Effect>) {
+        self.commit = Commit::Over;
+        match outcome {
+            Ok(status) => {
+                self.slot_on_trial = false;
+                effects.push(notice(format!("slot {} committed", self.slot.letter())));
+                effects.push(notice(status));
+            }
+            Err(error) => effects.push(failure("the slot is not committed", &error)),
+        }
+        effects.push(Effect::CommitClock);
+        let components = self.components.iter().enumerate();
+        let on_trial = components.filter(|(_, c)| c.package == Some(Package::OnTrial));
+        effects.extend(on_trial.map(|(index, _)| Effect::CommitPackage(index)));
+        if good {
+            effects.push(Effect::RenewBootLoader);
+        }
+    }
+
+    /// The package of an app is damaged: if there is a better one, the system starts again with that.
+    fn recover(
+        &mut self,
+        index: usize,
+        previous_may_run: impl FnOnce() -> bool,
+        now: Millis,
+        effects: &mut Vec<Effect>,
+    ) {
+        let package = self.components.get(index).and_then(|component| component.package);
+        match Recovery::of(package == Some(Package::OnTrial), previous_may_run) {
+            Recovery::GiveUpTrial => {
+                effects.push(Effect::GiveUpPackage(index));
+                self.end(End::Reboot, now, effects);
+            }
+            Recovery::FallBack => effects.push(Effect::FallBack(index)),
+            Recovery::Stay => {}
+        }
+    }
+
+    /// Starts or stops a component for another one.
+    fn manage(&mut self, request: &ManageRequest, now: Millis, effects: &mut Vec<Effect>) -> Reply {
+        let mut components = self.components.iter_mut().enumerate();
+        let named = components.find(|(_, component)| component.name == request.name());
+        let Some((index, named)) = named else {
+            return Reply::NotFound;
+        };
+        if !matches!(request, ManageRequest::Start(_)) {
+            named.stop(index, now, effects);
+        }
+        if !matches!(request, ManageRequest::Stop(_)) && self.ending.is_none() {
+            named.supervisor.start_again(now);
+        }
+        Reply::Accepted
+    }
+
+    /// Asks every component to end. The first request decides how the system does.
+    fn end(&mut self, end: End, now: Millis, effects: &mut Vec<Effect>) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = Some(Ending { end, since: now });
+        effects.push(notice("stopping all components".to_owned()));
+        for (index, component) in self.components.iter_mut().enumerate() {
+            component.stop(index, now, effects);
+            effects.push(Effect::HurryWrites(index));
+        }
+    }
+
+    fn end_where_nothing_runs(&self, effects: &mut Vec<Effect>) {
+        if let Some(Ending { end, .. }) = self.ending
+            && self.components.iter().all(|component| component.life == Life::None)
+        {
+            effects.push(Effect::End(end));
+        }
+    }
+}
+
+impl Supervised {
+    fn new(component: Component) -> Self {
+        let Component { name, readiness, watchdog_ms, restart, critical, package, .. } = component;
+        Self {
+            name,
+            reports_readiness: matches!(readiness, Readiness::Notify { .. }),
+            critical,
+            package,
+            supervisor: Supervisor::new(readiness, watchdog_ms, restart),
+            life: Life::None,
+        }
+    }
+
+    /// Asks the program to end, where it runs, and does not start it again.
+    fn stop(&mut self, index: usize, now: Millis, effects: &mut Vec<Effect>) {
+        if self.supervisor.stop(now) == Action::Terminate && self.life == Life::Runs {
+            effects.push(Effect::Terminate(index));
+        }
+    }
+
+    /// A release of an app that got ready is not gone back from.
+    fn raise_floor(&self, index: usize, effects: &mut Vec<Effect>) {
+        if self.package == Some(Package::Current) {
+            effects.push(Effect::RaiseFloor(index));
+        }
+    }
+
+    fn schedule_restart(&mut self, now: Millis, well: bool, effects: &mut Vec<Effect>) {
+        let Some(restart) = self.supervisor.on_exit(now, well) else {
+            return;
+        };
+        let (name, delay) = (&self.name, restart.delay_ms);
+        effects.push(notice(format!("{name} will be started again in {delay} ms")));
+        if restart.crash_loop {
+            effects.push(warning(format!("{name} is in a crash loop")));
+        }
+    }
+}
