@@ -9,11 +9,11 @@ use holdfast_images::boot::{self, signature};
 use holdfast_images::{package, root, sha256};
 use holdfast_lifecycle::boot_loader::{BootLoader, Copy, Form, Place, outdated};
 use holdfast_lifecycle::clock;
-use holdfast_lifecycle::identity::{self, IdentityTable};
 use holdfast_lifecycle::log_line::{LineAssembler, MAX_LINE_BYTES};
 use holdfast_lifecycle::partition_table as table;
 use holdfast_lifecycle::reset::{Blank, Record};
 use holdfast_lifecycle::slots::{self, Release, Slot};
+use holdfast_lifecycle::uid_table::{self, UidTable};
 use holdfast_manifest::elf as elf_file;
 use holdfast_netlink as netlink;
 use holdfast_networking::config::NetworkConfig;
@@ -59,7 +59,7 @@ pub const TARGETS: [(&str, Target); 32] = [
     ("elf", elf),
     ("encoded_manifest", encoded_manifest),
     ("erofs_image", erofs_image),
-    ("identity_table", identity_table),
+    ("uid_table", uid_table),
     ("log_line", log_line),
     ("netlink_message", netlink_message),
     ("network_config", network_config),
@@ -503,15 +503,15 @@ pub fn elf(bytes: &[u8]) {
 }
 
 /// The table of uids on the `state` partition.
-pub fn identity_table(bytes: &[u8]) {
+pub fn uid_table(bytes: &[u8]) {
     stored_table(bytes);
     // Behind the digest, which no fuzzer guesses.
     stored_table(&[bytes, &sha256(&[bytes])].concat());
 }
 
 fn stored_table(bytes: &[u8]) {
-    if let Ok(table) = IdentityTable::decode(bytes) {
-        assert!(bytes.len() <= identity::MAX_ENCODED_BYTES);
+    if let Ok(table) = UidTable::decode(bytes) {
+        assert!(bytes.len() <= uid_table::MAX_ENCODED_BYTES);
         assert_eq!(table.encode().ok().as_deref(), Some(bytes), "two encodings of one table");
     }
 }

@@ -17,10 +17,10 @@ use holdfast_images::disk;
 use holdfast_images::key::PrivateKey;
 use holdfast_images::verity;
 use holdfast_lifecycle::boot_loader::{BootLoader, Copy, Form, Partition, TABLE_BYTES};
-use holdfast_lifecycle::identity::IdentityTable;
 use holdfast_lifecycle::partition_table::{ENTRIES_BYTES, Header, Mending, Table, mend};
 use holdfast_lifecycle::reset::{Blank, Kept, Record};
 use holdfast_lifecycle::slots::{self, BootState, Release, Slot};
+use holdfast_lifecycle::uid_table::UidTable;
 use holdfast_networking::config::NetworkConfig;
 use holdfast_networking::route;
 use holdfast_networking::status::{AppStatus, InterfaceStatus, NetworkStatus, Traffic};
@@ -31,14 +31,14 @@ use holdfast_release::fetch::{Answer, Fetch};
 use holdfast_release::metadata::Role;
 use holdfast_release::{Memory, Staged};
 use holdfast_repository::{self as repositories, Lifetimes, Roles};
-use holdfast_sandbox::component::{App, ComponentList, FORMAT_VERSION, ImageIdentity, Service};
+use holdfast_sandbox::component::{App, ComponentList, FORMAT_VERSION, ImageDescription, Service};
 use holdfast_sandbox::held::Component;
 use holdfast_sandbox::peripheral::{Access, BoardPeripheral, Kind};
 use holdfast_sandbox::policy::{self, admission};
 use holdfast_sandbox::reset_order::{Order, Partitions};
 use holdfast_sandbox::wire::{
-    self, ClockRequest, ComponentState, ComponentStatus, EndRequest, LinksRequest, ManageRequest,
-    NetworkRequest, Reply, Request,
+    self, ClockRequest, ComponentState, ComponentStatus, LinksRequest, ManageRequest,
+    NetworkRequest, Reply, Request, ShutdownRequest,
 };
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
@@ -99,7 +99,7 @@ fn list() -> ComponentList {
     let plan = policy::admission_plan("a", "/usr/lib/holdfast/a");
     ComponentList {
         format_version: FORMAT_VERSION,
-        image: ImageIdentity {
+        image: ImageDescription {
             name: "hello".to_owned(),
             product: "hello".to_owned(),
             version,
@@ -303,7 +303,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     );
     let encoded = encoded.unwrap().encode().unwrap();
     let rich = parsed.unwrap().encode().unwrap();
-    let mut table = IdentityTable::default();
+    let mut table = UidTable::default();
     for number in 1..4 {
         table.assign(ComponentId([number; 16]), None, &[]).unwrap();
     }
@@ -336,10 +336,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("elf", vec![b"\x7fELF\x01\x01\x01".to_vec()]),
         ("encoded_manifest", vec![encoded, rich]),
         ("erofs_image", vec![small]),
-        (
-            "identity_table",
-            vec![table.encode().unwrap(), IdentityTable::default().encode().unwrap()],
-        ),
+        ("uid_table", vec![table.encode().unwrap(), UidTable::default().encode().unwrap()]),
         ("log_line", vec![b"one\ntwo\x1b[2J\xff\0three".to_vec()]),
         ("netlink_message", vec![route::add_address(3, [10, 0, 0, 5].into(), 24).finish(1)]),
         ("network_config", vec![NetworkConfig::default().encode().unwrap()]),
@@ -362,7 +359,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
             "wire",
             vec![
                 request(&NetworkRequest::Clock(ClockRequest::Behind(-1)).into()),
-                request(&Request::End(EndRequest::Reboot)),
+                request(&Request::Shutdown(ShutdownRequest::Reboot)),
                 request(&Request::Links(LinksRequest::Of(1003))),
                 request(&Request::Manage(ManageRequest::Restart("hello".to_owned()))),
                 wire::encode_reply(&status).unwrap(),

@@ -24,7 +24,7 @@ use holdfast_release::config as update_config;
 use holdfast_release::config::{UpdateConfig, UplinkConfig, Window};
 use holdfast_release::{self as release, Repository};
 use holdfast_sandbox::component::{
-    self, App, ComponentList, ComponentListError, ImageIdentity, Stored,
+    self, App, ComponentList, ComponentListError, ImageDescription, Stored,
 };
 use holdfast_sandbox::policy::Plan;
 use holdfast_sandbox::policy::shares::{self, Machine};
@@ -579,7 +579,7 @@ fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Component
             reason: format!("there is no `{app}` to be debugged; there is {}", known.join(", ")),
         }));
     }
-    let image = ImageIdentity {
+    let image = ImageDescription {
         name: manifest.name.clone(),
         product: manifest.product.clone(),
         version: manifest.version_number(),

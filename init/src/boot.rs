@@ -6,7 +6,7 @@ use holdfast_linux::mount::{self, Access};
 use holdfast_linux::partition_table::{self, Mended};
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, cgroup, entropy, file, superblock, sysctl};
-use holdfast_sandbox::component::{self, ComponentList, ComponentListError, ImageIdentity};
+use holdfast_sandbox::component::{self, ComponentList, ComponentListError, ImageDescription};
 use std::io;
 use std::path::Path;
 
@@ -83,7 +83,7 @@ const SYSCTLS: [(&str, &str); 16] = [
 /// In a development image, the kernel also says where a program was when a signal killed it, for `crash decode`.
 /// In others it does not: every process of an app could drown the log with it, and nothing there limits the rate.
 /// Only where an app is debugged can anything be traced, by who has the capability.
-pub(crate) fn harden_kernel(image: &ImageIdentity) -> Result<(), BootError> {
+pub(crate) fn harden_kernel(image: &ImageDescription) -> Result<(), BootError> {
     for (name, value) in SYSCTLS {
         sysctl::set(name, value)?;
     }

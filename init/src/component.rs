@@ -1,8 +1,8 @@
 //! One component as init holds it: its plan, its supervisor, and what runs now.
 
 use crate::app_store::APPS;
+use crate::app_uids::DATA;
 use crate::boot::NOTIFY_DIRECTORY;
-use crate::identities::DATA;
 use crate::log::Log;
 use crate::mounted::Mounted;
 use crate::network;

@@ -1,10 +1,10 @@
 //! Rollback floors: the least rollback index of each component that this device still takes.
 //!
-//! One interface, through which init alone reads and raises them. Today [`Identities`] keeps them on
+//! One interface, through which init alone reads and raises them. Today [`AppUids`] keeps them on
 //! `state`; a TPM's counter or RPMB can take their place behind the same two functions, and with it what
 //! `state` cannot do: withstand whoever rewrites the flash.
 
-use crate::identities::Identities;
+use crate::app_uids::AppUids;
 use crate::log::Log;
 use crate::os_floor;
 use holdfast_lifecycle::slots::Floor;
@@ -19,7 +19,7 @@ pub(crate) trait Floors {
     fn raise(&mut self, log: &Log, component: Component, index: u64);
 }
 
-impl Floors for Identities {
+impl Floors for AppUids {
     fn of(&self, component: Component) -> u64 {
         match component {
             Component::Os => self.os_floor.0.into(),

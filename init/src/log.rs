@@ -2,7 +2,7 @@
 
 use holdfast_linux::PathError;
 use holdfast_linux::kmsg::{Kmsg, Level};
-use holdfast_sandbox::component::ImageIdentity;
+use holdfast_sandbox::component::ImageDescription;
 use holdfast_types::chain;
 use std::cell::OnceCell;
 use std::error::Error;
@@ -30,8 +30,8 @@ impl Log {
     }
 
     /// Says which image this is.
-    pub(crate) fn banner(&self, image: &ImageIdentity, entered: Duration) {
-        let ImageIdentity { name, version, board, development, .. } = image;
+    pub(crate) fn banner(&self, image: &ImageDescription, entered: Duration) {
+        let ImageDescription { name, version, board, development, .. } = image;
         let (seconds, nanoseconds) = (entered.as_secs(), entered.subsec_nanos());
         self.notice(&format!(
             "image {name} {version} for {board}, main at {seconds}.{nanoseconds:09}s"

@@ -6,12 +6,12 @@
 //! reboot, and a stuck one is reset by the hardware watchdog.
 
 mod app_store;
+mod app_uids;
 mod boot;
 mod boot_loader;
 mod clock;
 mod component;
 mod floors;
-mod identities;
 mod log;
 mod mounted;
 mod network;
@@ -22,8 +22,8 @@ mod slots;
 mod start_error;
 mod supervise;
 
+use crate::app_uids::AppUids;
 use crate::clock::Clock;
-use crate::identities::Identities;
 use crate::log::Log;
 use crate::slots::Slots;
 use holdfast_lifecycle::patience::WATCHDOG_S;
@@ -87,17 +87,17 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
         reset.put_back(log);
     }
     clock.raise_to_saved(log)?;
-    let mut identities = Identities::load(log);
+    let mut app_uids = AppUids::load(log);
     if let Some(reset) = reset {
-        reset.finish(log, &mut identities);
+        reset.finish(log, &mut app_uids);
     }
     // A release that must not run ends here, before anything of it is started.
-    let mut slots = Slots::prepare(log, &list.image, &identities)?;
+    let mut slots = Slots::prepare(log, &list.image, &app_uids)?;
     slots.look(log, watchdog.as_ref());
     // It waits until the kernel has gathered enough, so that no component begins with numbers that
     // can be guessed.
     boot::renew_entropy_seed(log)?;
-    let held = supervise::Holdings { slots, clock, identities };
+    let held = supervise::Holdings { slots, clock, app_uids };
     let mut supervision = supervise::Supervision::prepare(log, list, held, watchdog)?;
     let end = supervision.run()?;
     // In this order: a package is in use while its processes live, and the partition of packages

@@ -19,7 +19,7 @@ const SYSCTLS: [(&str, &str); 26] = [
     ("net/ipv4/ip_forward", "1"),
     ("net/ipv6/conf/all/forwarding", "1"),
     ("net/core/devconf_inherit_init_net", "1"),
-    // Nobody's word about routes but that of an uplink's own router.
+    // Nobody's word about routes but that of an outer interface's own router.
     ("net/ipv6/conf/default/accept_ra", "0"),
     ("net/ipv6/conf/all/accept_redirects", "0"),
     ("net/ipv6/conf/default/accept_redirects", "0"),

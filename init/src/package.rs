@@ -4,15 +4,15 @@
 //! verified is the one that is mounted.
 
 use crate::app_store;
+use crate::app_uids::{AppUids, NoUid};
 use crate::component::{self, Component, Starter, Surroundings};
 use crate::floors::Floors;
-use crate::identities::{Identities, NoIdentity};
 use crate::log::Log;
 use crate::mounted::Mounted;
 use crate::start_error::StartError;
 use holdfast_lifecycle::exit::Exit;
-use holdfast_lifecycle::identity::Identity;
 use holdfast_lifecycle::patience::{self, PET_EVERY_MS};
+use holdfast_lifecycle::uid_table::AppUid;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::device_mapper::{VerityDevice, VerityTable};
 use holdfast_linux::loop_device::LoopDevice;
@@ -22,7 +22,7 @@ use holdfast_linux::wait;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, channel, file, package_file};
 use holdfast_sandbox::component as list;
-use holdfast_sandbox::component::{App, ImageIdentity, Service, Stored};
+use holdfast_sandbox::component::{App, ImageDescription, Service, Stored};
 use holdfast_sandbox::package::{
     Device, HEADER_BYTES, Header, PackageError, Refusal, SignatureError,
 };
@@ -74,7 +74,7 @@ pub(crate) enum PackageRefusal {
     #[error("cannot {0}")]
     Kernel(&'static str, #[source] io::Error),
     #[error(transparent)]
-    Identity(#[from] NoIdentity),
+    AppUid(#[from] NoUid),
 }
 
 /// Who looks at packages, and for which image.
@@ -85,7 +85,7 @@ pub(crate) struct Gate<'a> {
     /// When the first look at a package began, in milliseconds of the monotonic clock.
     pub(crate) began: u64,
     pub(crate) starter: &'a Starter,
-    pub(crate) image: &'a ImageIdentity,
+    pub(crate) image: &'a ImageDescription,
     pub(crate) admission: Option<&'a Service>,
     /// What the board offers.
     pub(crate) peripherals: &'a [BoardPeripheral],
@@ -108,11 +108,11 @@ impl Gate<'_> {
 /// used, the one before.
 pub(crate) fn admit(
     gate: Gate<'_>,
-    identities: &mut Identities,
+    app_uids: &mut AppUids,
     app: &App,
 ) -> Result<Component, PackageRefusal> {
-    let identity = identities.assign(gate.log, app.component_id)?;
-    let known = (identity, identities.of(holdfast_sandbox::held::Component::App(app.component_id)));
+    let app_uid = app_uids.assign(gate.log, app.component_id)?;
+    let known = (app_uid, app_uids.of(holdfast_sandbox::held::Component::App(app.component_id)));
     let (log, name) = (gate.log, &app.name);
     match app_store::take_try(app.component_id) {
         Ok(None) => {}
@@ -145,7 +145,7 @@ pub(crate) fn admit(
 /// Verifies, mounts and looks at one package of `app`, and makes the component it becomes.
 fn admit_stored(
     gate: Gate<'_>,
-    (identity, floor): (Identity, u64),
+    (app_uid, floor): (AppUid, u64),
     app: &App,
     stored: Stored,
 ) -> Result<Component, PackageRefusal> {
@@ -164,12 +164,12 @@ fn admit_stored(
     let on_trial = if trial.is_some() { ", on trial" } else { "" };
     log.notice(&format!(
         "{name}: package {version}, rollback index {index}, uid {}{on_trial}",
-        identity.uid
+        app_uid.uid
     ));
     if development {
         log.warning(&format!("{name}: its package is signed with a development key"));
     }
-    Ok(Component { name: app.name.clone(), uid: identity.uid, plan, package: Some(mounted) })
+    Ok(Component { name: app.name.clone(), uid: app_uid.uid, plan, package: Some(mounted) })
 }
 
 /// A package whose header this device takes.
@@ -182,7 +182,7 @@ struct Opened {
 
 /// Opens one package of an app and verifies its header.
 fn open(
-    image: &ImageIdentity,
+    image: &ImageDescription,
     component_id: ComponentId,
     floor: u64,
     stored: Stored,
@@ -206,7 +206,7 @@ fn open(
 
 /// Checks whether a package that is not in use has a header that this device would take.
 pub(crate) fn may_run(
-    image: &ImageIdentity,
+    image: &ImageDescription,
     component_id: ComponentId,
     floor: u64,
     stored: Stored,

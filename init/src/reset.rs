@@ -1,7 +1,7 @@
 //! Resets: init alone erases, at a start and before anything is mounted.
 
+use crate::app_uids::AppUids;
 use crate::clock;
-use crate::identities::Identities;
 use crate::log::Log;
 use crate::os_floor;
 use crate::slots::PARTITION;
@@ -137,13 +137,13 @@ impl UnderWay {
     }
 
     /// Puts the floors of apps back. From then on, the reset is done.
-    pub(crate) fn finish(self, log: &Log, identities: &mut Identities) {
+    pub(crate) fn finish(self, log: &Log, app_uids: &mut AppUids) {
         if self.order.partitions.state {
             for (id, floor) in &self.kept.app_floors {
-                if let Err(error) = identities.assign(log, *id) {
+                if let Err(error) = app_uids.assign(log, *id) {
                     log.failure(&format!("the floor of {id} is lost"), &error);
                 }
-                identities.raise_app_floor(log, *id, *floor);
+                app_uids.raise_app_floor(log, *id, *floor);
             }
         }
         // Last of all: where this is cut off, the reset is done once more, which does no harm.

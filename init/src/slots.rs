@@ -10,7 +10,7 @@ use holdfast_linux::boot_state::BootStateDevice;
 use holdfast_linux::direct::Direct;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, boot_log, file};
-use holdfast_sandbox::component::ImageIdentity;
+use holdfast_sandbox::component::ImageDescription;
 use holdfast_sandbox::held::Component;
 use holdfast_sandbox::held::{Held, Running};
 use holdfast_sandbox::wire::SlotPart;
@@ -68,7 +68,7 @@ impl Slots {
     /// Refuses a release that must not run. Everything else can wait: see [`look`](Self::look).
     pub(crate) fn prepare(
         log: &Log,
-        image: &ImageIdentity,
+        image: &ImageDescription,
         floors: &impl Floors,
     ) -> Result<Self, SlotError> {
         let bytes = file::read_bounded(Path::new(COMMAND_LINE), COMMAND_LINE_BYTES)?;

@@ -4,11 +4,11 @@ mod orders;
 mod requests;
 
 use crate::app_store;
+use crate::app_uids::{AppUids, DATA};
 use crate::boot_loader;
 use crate::clock::Clock;
 use crate::component::{Component, Room, Starter, Supervised};
 use crate::floors::Floors;
-use crate::identities::{DATA, Identities};
 use crate::log::Log;
 use crate::network;
 use crate::package::{self, Gate};
@@ -28,7 +28,7 @@ use holdfast_linux::spawn;
 use holdfast_linux::wait;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, cgroup, memory, storage, sysctl};
-use holdfast_sandbox::component::{ComponentList, ImageIdentity, Service, Stored};
+use holdfast_sandbox::component::{ComponentList, ImageDescription, Service, Stored};
 use holdfast_sandbox::held;
 use holdfast_sandbox::notify::Notification;
 use holdfast_sandbox::policy::pools;
@@ -65,14 +65,14 @@ pub(crate) struct Supervision<'log> {
     signals: SignalDescriptor,
     watchdog: Option<Watchdog>,
     starter: Starter,
-    image: ImageIdentity,
+    image: ImageDescription,
     /// Who looks at packages, and for orders.
     admission: Option<Service>,
     /// An order that the update agent has asked for.
     look: Option<Look>,
     /// When the next look for an order may begin.
     next_look: u64,
-    identities: Identities,
+    app_uids: AppUids,
     components: Vec<Supervised>,
     /// Every app of the image, whether its package is used or not.
     apps: Vec<ComponentId>,
@@ -93,7 +93,7 @@ pub(crate) struct Supervision<'log> {
 pub(crate) struct Holdings {
     pub(crate) slots: Slots,
     pub(crate) clock: Clock,
-    pub(crate) identities: Identities,
+    pub(crate) app_uids: AppUids,
 }
 
 /// Up to when everything that components said has been heard. Deadlines are judged by this time and no later
@@ -146,7 +146,7 @@ impl<'log> Supervision<'log> {
         held: Holdings,
         watchdog: Option<Watchdog>,
     ) -> Result<Self, SuperviseError> {
-        let Holdings { slots, clock, mut identities } = held;
+        let Holdings { slots, clock, mut app_uids } = held;
         let signals = SignalDescriptor::open().map_err(kernel("watch for signals"))?;
         let mut starter = Starter::prepare()?;
         let mut ready = Vec::new();
@@ -168,7 +168,7 @@ impl<'log> Supervision<'log> {
                 machine,
                 earlier: &ready,
             };
-            match package::admit(gate, &mut identities, app) {
+            match package::admit(gate, &mut app_uids, app) {
                 Ok(mut component) => {
                     if list.image.debugged.as_ref() == Some(&component.name) {
                         log.warning(&format!("{} waits for a debugger", component.name));
@@ -209,7 +209,7 @@ impl<'log> Supervision<'log> {
             admission: list.admission,
             look: None,
             next_look: 0,
-            identities,
+            app_uids,
             console: Console::new(components.len()),
             components,
             apps: list.apps.iter().map(|app| app.component_id).collect(),
@@ -268,7 +268,7 @@ impl<'log> Supervision<'log> {
             }
             Effect::RaiseFloor(component) => self.raise_floor(component),
             Effect::CommitSlot => {
-                let outcome = self.slots.commit(self.log, &mut self.identities);
+                let outcome = self.slots.commit(self.log, &mut self.app_uids);
                 let outcome = outcome.map_err(|error| chain(&error));
                 self.act(Event::SlotCommitted { good: self.slots.is_good(), outcome });
             }
@@ -284,7 +284,7 @@ impl<'log> Supervision<'log> {
             }
             Effect::CheckPrevious(component) => {
                 if let Some(id) = self.component_id(component) {
-                    let floor = self.identities.of(held::Component::App(id));
+                    let floor = self.app_uids.of(held::Component::App(id));
                     let may_run = package::may_run(&self.image, id, floor, Stored::Previous);
                     self.act(Event::PreviousChecked { component, refusal: told(may_run) });
                 }
@@ -433,7 +433,7 @@ impl<'log> Supervision<'log> {
         if let Some(package) = package {
             let header = &package.header;
             let app = held::Component::App(header.component_id);
-            self.identities.raise(self.log, app, header.rollback_index);
+            self.app_uids.raise(self.log, app, header.rollback_index);
         }
     }
 

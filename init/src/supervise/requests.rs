@@ -109,7 +109,9 @@ impl Supervision<'_> {
                 alone(Reply::Held(self.held()))
             }
             Request::Manage(request) => self.decide(Event::Manage { asking: index, request }),
-            Request::End(end) => self.decide(Event::EndAsked { asking: index, end: end.into() }),
+            Request::Shutdown(end) => {
+                self.decide(Event::EndAsked { asking: index, end: end.into() })
+            }
             Request::Links(LinksRequest::All) => {
                 let uids = self.networked().map(|(supervised, _)| supervised.component.uid);
                 alone(Reply::Links(uids.collect()))
@@ -202,9 +204,9 @@ impl Supervision<'_> {
     /// Takes an order for the next start, with what has to come through it.
     fn reset(&mut self, order: Order) -> Reply {
         let kept = Kept {
-            os_floor: self.identities.os_floor,
+            os_floor: self.app_uids.os_floor,
             time_floor: self.clock.saved_floor(),
-            app_floors: self.identities.app_floors(),
+            app_floors: self.app_uids.app_floors(),
         };
         match reset::order(order, kept) {
             Ok(true) => {
@@ -246,7 +248,7 @@ impl Supervision<'_> {
             on_trial: package.trial.is_some(),
         });
         let (component, waits) = (holdfast_sandbox::held::Component::App(id), app_store::waits(id));
-        let floor = self.identities.of(component);
+        let floor = self.app_uids.of(component);
         // An app is tried beside an OS that has agreed to itself.
         Held { component, floor, running, waits, disagreed: false }
     }

@@ -20,7 +20,7 @@ use crate::supervision::{self, Action, Supervisor};
 use holdfast_sandbox::app_manifest::RestartPolicy;
 use holdfast_sandbox::component::Recovery;
 use holdfast_sandbox::policy::Readiness;
-use holdfast_sandbox::wire::{EndRequest, ManageRequest, Reply};
+use holdfast_sandbox::wire::{ManageRequest, Reply, ShutdownRequest};
 use holdfast_types::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -76,11 +76,11 @@ pub enum End {
     PowerOff,
 }
 
-impl From<EndRequest> for End {
-    fn from(request: EndRequest) -> Self {
+impl From<ShutdownRequest> for End {
+    fn from(request: ShutdownRequest) -> Self {
         match request {
-            EndRequest::Reboot => Self::Reboot,
-            EndRequest::PowerOff => Self::PowerOff,
+            ShutdownRequest::Reboot => Self::Reboot,
+            ShutdownRequest::PowerOff => Self::PowerOff,
         }
     }
 }

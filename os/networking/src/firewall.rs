@@ -29,7 +29,7 @@ pub const REFUSALS: u16 = 1;
 const REPORTS_PER_SECOND: u32 = 10;
 /// Addresses that the names of one app may have at once, of each IP version and kind of grant.
 pub const MAX_ADDRESSES: u32 = 128;
-/// Set of the device's own addresses on its uplinks.
+/// Set of the device's own addresses on its outer interfaces.
 const OWN_ADDRESSES: [(Version, &str); 2] = [(Version::V4, "own4"), (Version::V6, "own6")];
 const LOOPBACK: &str = "lo";
 /// Sets in which connections are counted by who began them, and how many bits of an address are one. Whoever has one
@@ -144,11 +144,11 @@ fn udp(source: Option<u16>, destination: u16) -> Vec<Match> {
     matches
 }
 
-fn from_uplink() -> [Match; 2] {
+fn from_outside() -> [Match; 2] {
     [Match::FromDevices(LINK_NAMES, false), Match::FromDevices(LOOPBACK, false)]
 }
 
-fn to_uplink() -> [Match; 2] {
+fn to_outside() -> [Match; 2] {
     [Match::ToDevices(LINK_NAMES, false), Match::ToDevices(LOOPBACK, false)]
 }
 
@@ -268,7 +268,7 @@ fn arriving() -> Chain {
     let mut rules = Vec::new();
     rules.push(rule(udp(None, 53), Action::Dispatch(Side::From, "asks".to_owned())));
     for expected in expected() {
-        let matches = from_uplink().into_iter().chain(expected).collect();
+        let matches = from_outside().into_iter().chain(expected).collect();
         rules.push(rule(matches, Action::Untracked));
     }
     base("arriving", Hook::Arriving, rules)
@@ -322,7 +322,7 @@ fn follow_connections() -> [Rule; 2] {
 /// Somebody outside who claims to be an app.
 fn outside_spoofed() -> [Rule; 2] {
     APPS.map(|(address, length)| {
-        let mut matches = from_uplink().to_vec();
+        let mut matches = from_outside().to_vec();
         matches.push(Match::Source(address, length, true));
         rule(matches, Action::Drop)
     })
@@ -338,7 +338,7 @@ fn input(deaf: &[String]) -> Chain {
     }
     rules.extend(follow_connections());
     let accept = |matches: Vec<Match>| {
-        rule(from_uplink().into_iter().chain(matches).collect(), Action::Accept)
+        rule(from_outside().into_iter().chain(matches).collect(), Action::Accept)
     };
     rules.push(rule(Vec::new(), Action::Dispatch(Side::From, "to-system".to_owned())));
     for kind in [
@@ -382,13 +382,13 @@ fn output(service_uid: u32) -> Chain {
         ],
         Action::Accept,
     ));
-    let mut asked = to_uplink().to_vec();
+    let mut asked = to_outside().to_vec();
     asked.push(Match::Owner(service_uid));
     asked.extend(udp(None, 53));
     rules.push(rule(asked, Action::Timeouts(ASKED.name)));
     // Names, leases of both versions, the time, and names of the local link.
     for port in [53, 67, 547, sntp::PORT, name_proxy::LINK_PORT] {
-        let mut matches = to_uplink().to_vec();
+        let mut matches = to_outside().to_vec();
         matches.push(Match::Owner(service_uid));
         matches.extend(udp(None, port));
         rules.push(rule(matches, Action::Accept));
@@ -494,7 +494,7 @@ fn to_app(app: &NetworkedApp) -> Chain {
     let mut rules = Vec::new();
     for protocol in Protocol::ALL {
         for port in app.grants.server_ports(protocol) {
-            let mut matches = from_uplink().to_vec();
+            let mut matches = from_outside().to_vec();
             matches.extend([
                 Match::Translated,
                 Match::Protocol(protocol.number()),
@@ -518,7 +518,7 @@ fn prerouting(apps: &[NetworkedApp]) -> Chain {
                         Version::V4 => IpAddr::V4(link.app_v4()),
                         Version::V6 => IpAddr::V6(link.app_v6()),
                     };
-                    let mut matches = from_uplink().to_vec();
+                    let mut matches = from_outside().to_vec();
                     matches.extend([
                         Match::DestinationIn(set.to_owned(), version),
                         Match::Protocol(protocol.number()),
@@ -534,7 +534,7 @@ fn prerouting(apps: &[NetworkedApp]) -> Chain {
 
 fn postrouting() -> Chain {
     let rules = APPS.map(|(address, length)| {
-        let mut matches = to_uplink().to_vec();
+        let mut matches = to_outside().to_vec();
         matches.push(Match::Source(address, length, true));
         rule(matches, Action::Masquerade)
     });

@@ -30,7 +30,7 @@ pub struct ComponentList {
     /// Always [`FORMAT_VERSION`].
     pub format_version: u16,
     /// Which image this is.
-    pub image: ImageIdentity,
+    pub image: ImageDescription,
     /// Services, in start order.
     pub services: Vec<Service>,
     /// Apps, in start order; what they are granted is said by their packages.
@@ -43,7 +43,7 @@ pub struct ComponentList {
 
 /// What an image says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageIdentity {
+pub struct ImageDescription {
     /// Name from the image manifest.
     pub name: String,
     /// Product from the image manifest; app packages name it, or none.
@@ -313,7 +313,7 @@ mod tests {
     fn list(services: Vec<Service>) -> ComponentList {
         ComponentList {
             format_version: FORMAT_VERSION,
-            image: ImageIdentity {
+            image: ImageDescription {
                 name: "hello".to_owned(),
                 product: "hello".to_owned(),
                 version: Version { major: 1, minor: 0, patch: 0 },

@@ -38,7 +38,7 @@ pub enum Request {
     /// To start and stop components.
     Manage(ManageRequest),
     /// To reboot or to power off.
-    End(EndRequest),
+    Shutdown(ShutdownRequest),
     /// For the links of apps.
     Links(LinksRequest),
     /// To set the clock.
@@ -83,9 +83,9 @@ impl ManageRequest {
     }
 }
 
-/// To end.
+/// To reboot or to power off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EndRequest {
+pub enum ShutdownRequest {
     /// Stop every component in order and start the machine again.
     Reboot,
     /// Stop every component in order and switch the machine off.
@@ -204,7 +204,7 @@ impl Request {
         match self {
             Self::Status(_) => rights.status,
             Self::Manage(_) => rights.manage,
-            Self::End(_) => rights.end,
+            Self::Shutdown(_) => rights.shutdown,
             Self::Links(_) => rights.links,
             Self::Clock(_) => rights.clock,
             Self::Update(_) => rights.update,
@@ -376,7 +376,7 @@ mod tests {
             Request::Status(StatusRequest::Held),
             Request::Manage(ManageRequest::Start(name.clone())),
             Request::Manage(ManageRequest::Restart(name.clone())),
-            Request::End(EndRequest::PowerOff),
+            Request::Shutdown(ShutdownRequest::PowerOff),
             NetworkRequest::Links(LinksRequest::Of(u32::MAX)).into(),
             NetworkRequest::Clock(ClockRequest::Behind(i64::MIN)).into(),
             UpdateRequest::OtherSlot(SlotPart::Root).into(),
@@ -443,7 +443,7 @@ mod tests {
         let requests = [
             Request::Status(StatusRequest::Components),
             Request::Manage(ManageRequest::Start("a".into())),
-            Request::End(EndRequest::Reboot),
+            Request::Shutdown(ShutdownRequest::Reboot),
             Request::Links(LinksRequest::All),
             Request::Clock(ClockRequest::Behind(0)),
             UpdateRequest::Announce.into(),
@@ -453,7 +453,7 @@ mod tests {
         let each = [
             Requests { status: true, ..none },
             Requests { manage: true, ..none },
-            Requests { end: true, ..none },
+            Requests { shutdown: true, ..none },
             Requests { links: true, ..none },
             Requests { clock: true, ..none },
             Requests { update: true, ..none },

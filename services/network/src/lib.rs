@@ -8,20 +8,20 @@
 //! with what was granted last, and names run out.
 
 mod init;
+mod interfaces;
 mod links;
 mod names;
 mod refusals;
 mod reports;
 mod time;
-mod uplinks;
 
 use crate::init::Init;
+use crate::interfaces::Interfaces;
 use crate::links::LinkError;
 use crate::names::Names;
 use crate::refusals::Refusals;
 use crate::reports::Reports;
 use crate::time::Time;
-use crate::uplinks::Uplinks;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::init_socket::{InitError, notify_ready};
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
@@ -106,24 +106,24 @@ fn serve_forever() -> Result<std::convert::Infallible, ServiceError> {
         }
     }
     let mut time = Time::new(config.time_servers.clone());
-    let mut uplinks = Uplinks::new(config, firewall);
-    uplinks.find(&mut routes).map_err(netlink("find the devices"))?;
+    let mut interfaces = Interfaces::new(config, firewall);
+    interfaces.find(&mut routes).map_err(netlink("find the devices"))?;
     println!("firewall in place for {} apps", apps.len());
     notify_ready().map_err(kernel("say that it is ready"))?;
     let (mut connected, mut count_at) = (false, monotonic_ms().saturating_add(FIRST_COUNT_MS));
     loop {
         let now = monotonic_ms();
-        uplinks.on_time(&mut routes, now);
-        names.on_time(&apps, &mut uplinks, &mut reports, now);
-        if uplinks.is_connected() != connected {
+        interfaces.on_time(&mut routes, now);
+        names.on_time(&apps, &mut interfaces, &mut reports, now);
+        if interfaces.is_connected() != connected {
             connected = !connected;
             println!("{}", if connected { "connected" } else { "not connected" });
         }
-        time.on_time(&mut init, &uplinks, &mut names, now)?;
+        time.on_time(&mut init, &interfaces, &mut names, now)?;
         for asking in init.asking()? {
             let status = NetworkStatus {
-                interfaces: uplinks.status(),
-                name_servers: uplinks.name_servers(now).iter().map(SocketAddr::ip).collect(),
+                interfaces: interfaces.status(),
+                name_servers: interfaces.name_servers(now).iter().map(SocketAddr::ip).collect(),
                 time_servers: time.servers(),
                 apps: traffic(&apps, &mut routes)?.map(|(app, t)| reports.status(app, t)).collect(),
             };
@@ -134,13 +134,13 @@ fn serve_forever() -> Result<std::convert::Infallible, ServiceError> {
             count_at = now.saturating_add(LOOK_EVERY_MS);
             traffic(&apps, &mut routes)?.for_each(|(app, t)| reports.count(now, app, t));
         }
-        let deadlines = [uplinks.deadline(), names.deadline(), time.deadline(), Some(count_at)];
+        let deadlines = [interfaces.deadline(), names.deadline(), time.deadline(), Some(count_at)];
         let deadline = deadlines.into_iter().flatten().min();
         let wait = deadline.map_or(LOOK_EVERY_MS, |at| at.saturating_sub(now)).min(LOOK_EVERY_MS);
         let mut poll = Poll::new();
         poll.add(&changes);
         poll.add(refusals.socket());
-        uplinks.add_to(&mut poll);
+        interfaces.add_to(&mut poll);
         names.add_to(&mut poll);
         time.add_to(&mut poll);
         init.add_to(&mut poll);
@@ -152,14 +152,14 @@ fn serve_forever() -> Result<std::convert::Infallible, ServiceError> {
             .map_err(kernel("listen to the devices"))?;
         let now = monotonic_ms();
         for event in events {
-            uplinks.on_event(&mut routes, event, now);
+            interfaces.on_event(&mut routes, event, now);
         }
         if !whole {
             // More changed than fitted: look at everything anew.
-            uplinks.find(&mut routes).map_err(netlink("find the devices"))?;
+            interfaces.find(&mut routes).map_err(netlink("find the devices"))?;
         }
-        uplinks.receive(&mut routes, now);
-        names.receive(&apps, &mut uplinks, &mut reports, now);
+        interfaces.receive(&mut routes, now);
+        names.receive(&apps, &mut interfaces, &mut reports, now);
         refusals
             .report(&apps, &names, &mut reports, now)
             .map_err(kernel("listen for refused packets"))?;

@@ -1,7 +1,7 @@
 //! Names: one proxy for each app, at the system's end of its link.
 
+use crate::interfaces::Interfaces;
 use crate::reports::{Reports, Said};
-use crate::uplinks::Uplinks;
 use holdfast_linux::entropy;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::udp::UdpSocket;
@@ -110,11 +110,11 @@ impl Names {
 
     /// Asks for a name that the device itself needs. Its addresses, or none, come by
     /// [`take_resolved`](Self::take_resolved), once for each question.
-    pub(crate) fn resolve(&mut self, name: &str, kind: Kind, uplinks: &Uplinks, now: u64) {
+    pub(crate) fn resolve(&mut self, name: &str, kind: Kind, interfaces: &Interfaces, now: u64) {
         let grant = Destination::Name(name.to_owned());
         let lookup = Lookup { grant, name: name.to_owned(), kind, on_link: false };
-        let mut pending = Pending::new(Asker::Service, lookup, uplinks, &mut self.servers, now);
-        match pending.go_on(uplinks, &mut self.servers, now) {
+        let mut pending = Pending::new(Asker::Service, lookup, interfaces, &mut self.servers, now);
+        match pending.go_on(interfaces, &mut self.servers, now) {
             Progress::Failed(why) => {
                 self.said.say(now, why);
                 self.resolved.push((name.to_owned(), Vec::new()));
@@ -165,16 +165,16 @@ impl Names {
     pub(crate) fn on_time(
         &mut self,
         apps: &[NetworkedApp],
-        uplinks: &mut Uplinks,
+        interfaces: &mut Interfaces,
         reports: &mut Reports,
         now: u64,
     ) {
         let due = |pending: &Pending| now >= pending.deadline();
         while let Some(at) = self.pending.iter().position(due) {
             let mut pending = self.pending.swap_remove(at);
-            match pending.go_on(uplinks, &mut self.servers, now) {
+            match pending.go_on(interfaces, &mut self.servers, now) {
                 Progress::Waits => self.pending.push(pending),
-                end => self.finish(&pending, end, apps, (uplinks, reports), now),
+                end => self.finish(&pending, end, apps, (interfaces, reports), now),
             }
         }
     }
@@ -183,26 +183,26 @@ impl Names {
     pub(crate) fn receive(
         &mut self,
         apps: &[NetworkedApp],
-        uplinks: &mut Uplinks,
+        interfaces: &mut Interfaces,
         reports: &mut Reports,
         now: u64,
     ) {
         for index in 0..self.proxies.len() {
             for _ in 0..DATAGRAMS_PER_TURN {
-                if !self.take_question(index, apps, (uplinks, reports), now) {
+                if !self.take_question(index, apps, (interfaces, reports), now) {
                     break;
                 }
             }
         }
-        let on_link = uplinks.answers_on_link();
-        let around = uplinks.surroundings(now);
+        let on_link = interfaces.answers_on_link();
+        let around = interfaces.surroundings(now);
         let mut at = 0;
         while let Some(pending) = self.pending.get_mut(at) {
             match pending.take_answers(&on_link, &around, &mut self.servers, now) {
                 Some(outcome) => {
                     let pending = self.pending.swap_remove(at);
                     let known = Progress::Known(outcome);
-                    self.finish(&pending, known, apps, (uplinks, reports), now);
+                    self.finish(&pending, known, apps, (interfaces, reports), now);
                 }
                 None => at = at.saturating_add(1),
             }
@@ -214,7 +214,7 @@ impl Names {
         &mut self,
         index: usize,
         apps: &[NetworkedApp],
-        (uplinks, reports): (&mut Uplinks, &mut Reports),
+        (interfaces, reports): (&mut Interfaces, &mut Reports),
         now: u64,
     ) -> bool {
         let mut buffer = [0u8; name_proxy::MAX_QUESTION_BYTES + 1];
@@ -255,10 +255,10 @@ impl Names {
                 {
                     return true;
                 }
-                let mut pending = Pending::new(asker, lookup, uplinks, &mut self.servers, now);
-                match pending.go_on(uplinks, &mut self.servers, now) {
+                let mut pending = Pending::new(asker, lookup, interfaces, &mut self.servers, now);
+                match pending.go_on(interfaces, &mut self.servers, now) {
                     Progress::Waits => self.pending.push(pending),
-                    end => self.finish(&pending, end, apps, (uplinks, reports), now),
+                    end => self.finish(&pending, end, apps, (interfaces, reports), now),
                 }
                 return true;
             }
@@ -273,7 +273,7 @@ impl Names {
         pending: &Pending,
         end: Progress,
         apps: &[NetworkedApp],
-        (uplinks, reports): (&mut Uplinks, &mut Reports),
+        (interfaces, reports): (&mut Interfaces, &mut Reports),
         now: u64,
     ) {
         let (name, grant) = (&pending.lookup.name, &pending.lookup.grant);
@@ -316,7 +316,7 @@ impl Names {
                 remember(&mut proxy.hosts, host);
             }
         }
-        let opened = if elements.is_empty() { Ok(()) } else { uplinks.open(&elements) };
+        let opened = if elements.is_empty() { Ok(()) } else { interfaces.open(&elements) };
         let reply = match opened {
             Ok(()) => name_proxy::reply(asked, outcome.status, &outcome.records),
             Err(error) => {
@@ -366,14 +366,14 @@ impl Pending {
     fn new(
         asker: Asker,
         lookup: Lookup,
-        uplinks: &Uplinks,
+        interfaces: &Interfaces,
         servers: &mut Servers,
         now: u64,
     ) -> Self {
         let way = if lookup.on_link {
             Way::Link { id: 0, tries: 0, deadline: now, gathered: None }
         } else {
-            let order = servers.in_order(&uplinks.name_servers(now), now);
+            let order = servers.in_order(&interfaces.name_servers(now), now);
             Way::Servers { exchange: Exchange::new(&order, now), sent: Vec::new() }
         };
         Self { asker, lookup, way }
@@ -395,7 +395,7 @@ impl Pending {
     }
 
     /// Asks whose turn it is, each time with a new id from a new port, or gives up.
-    fn go_on(&mut self, uplinks: &Uplinks, servers: &mut Servers, now: u64) -> Progress {
+    fn go_on(&mut self, interfaces: &Interfaces, servers: &mut Servers, now: u64) -> Progress {
         let name = &self.lookup.name;
         let random = || entropy::random().ok().and_then(|bytes| bytes.first_chunk().copied());
         match &mut self.way {
@@ -413,7 +413,7 @@ impl Pending {
                 };
                 *id = u16::from_ne_bytes(random);
                 let question = self.lookup.question(*id, false);
-                if question.is_some_and(|question| uplinks.ask_on_link(&question)) {
+                if question.is_some_and(|question| interfaces.ask_on_link(&question)) {
                     return Progress::Waits;
                 }
                 Progress::Failed(format!("nobody can be asked for {name}: no link is there"))

@@ -1,8 +1,8 @@
 //! The time of servers, which init is told.
 
 use crate::init::Init;
+use crate::interfaces::Interfaces;
 use crate::names::Names;
-use crate::uplinks::Uplinks;
 use holdfast_linux::init_socket::InitError;
 use holdfast_linux::poll::Poll;
 use holdfast_linux::udp::UdpSocket;
@@ -84,11 +84,11 @@ impl Time {
     pub(crate) fn on_time(
         &mut self,
         init: &mut Init,
-        uplinks: &Uplinks,
+        interfaces: &Interfaces,
         names: &mut Names,
         now: u64,
     ) -> Result<(), InitError> {
-        let connected = uplinks.is_connected();
+        let connected = interfaces.is_connected();
         if connected && !self.was_connected {
             self.client.hurry(now);
         }
@@ -104,15 +104,15 @@ impl Time {
                 for name in asked {
                     self.found.push((name.to_owned(), Vec::new()));
                     for kind in [Kind::A, Kind::Aaaa] {
-                        names.resolve(name, kind, uplinks, now);
+                        names.resolve(name, kind, interfaces, now);
                         open = open.saturating_add(1);
                     }
                 }
                 self.phase = Phase::Resolving(open);
-                self.take_names(names, uplinks, now);
+                self.take_names(names, interfaces, now);
             }
             Phase::Idle => {}
-            Phase::Resolving(_) => self.take_names(names, uplinks, now),
+            Phase::Resolving(_) => self.take_names(names, interfaces, now),
             Phase::Asking => {
                 self.take_answers();
                 if let Some(outcome) = self.client.on_time(now) {
@@ -124,7 +124,7 @@ impl Time {
         Ok(())
     }
 
-    fn take_names(&mut self, names: &mut Names, uplinks: &Uplinks, now: u64) {
+    fn take_names(&mut self, names: &mut Names, interfaces: &Interfaces, now: u64) {
         let Phase::Resolving(open) = &mut self.phase else {
             return;
         };
@@ -135,14 +135,14 @@ impl Time {
             }
         }
         if *open == 0 {
-            self.ask(uplinks, now);
+            self.ask(interfaces, now);
         }
     }
 
     /// The addresses to ask: one of each server, then a second of each, and so on.
-    fn addresses(&self, uplinks: &Uplinks) -> Vec<IpAddr> {
+    fn addresses(&self, interfaces: &Interfaces) -> Vec<IpAddr> {
         if self.configured.is_empty() {
-            return uplinks.time_servers();
+            return interfaces.time_servers();
         }
         let of_server = |server: &Destination| match server {
             Destination::Prefix(address, _) => vec![*address],
@@ -164,10 +164,10 @@ impl Time {
         addresses
     }
 
-    fn ask(&mut self, uplinks: &Uplinks, now: u64) {
+    fn ask(&mut self, interfaces: &Interfaces, now: u64) {
         self.sockets.clear();
         let mut asked = Vec::new();
-        let known = self.addresses(uplinks);
+        let known = self.addresses(interfaces);
         let may_ask = |address: &IpAddr| self.client.may_ask(*address, now);
         self.some_rest = !known.iter().all(may_ask);
         for address in known.into_iter().filter(may_ask).collect::<Vec<_>>() {

@@ -3,7 +3,7 @@
 //! Everything follows from the app's uid, so that init, the service and a test say the same
 //! without asking each other. IPv4 addresses are of 198.18.0.0/15 (RFC 2544), which no network
 //! that a device is plugged into uses; IPv6 ones are unique local (RFC 4193). Neither leaves the
-//! device: the firewall gives what does the uplink's address.
+//! device: the firewall gives what does the address of the interface.
 
 use crate::network::grants::masked;
 use holdfast_types::uid::{FIRST_APP_UID, LAST_UID};

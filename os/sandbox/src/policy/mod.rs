@@ -120,7 +120,7 @@ pub struct Requests {
     /// To start and stop components by name.
     pub manage: bool,
     /// To reboot and to power off.
-    pub end: bool,
+    pub shutdown: bool,
     /// For the links of apps: their grants, and a netlink socket within the namespace of each.
     pub links: bool,
     /// To set the clock within bounds.
@@ -140,10 +140,10 @@ impl Requests {
 
     fn is_within(self, other: Self) -> bool {
         // Each by its name, so that a right that is added is compared, or does not compile.
-        let Self { status, manage, end, links, clock, update, uplink } = self;
+        let Self { status, manage, shutdown, links, clock, update, uplink } = self;
         (!status || other.status)
             && (!manage || other.manage)
-            && (!end || other.end)
+            && (!shutdown || other.shutdown)
             && (!links || other.links)
             && (!clock || other.clock)
             && (!update || other.update)
@@ -641,10 +641,10 @@ impl fmt::Display for Plan {
             )?;
         }
         if self.requests.any() {
-            let Requests { status, manage, end, links, clock, update, uplink } = self.requests;
+            let Requests { status, manage, shutdown, links, clock, update, uplink } = self.requests;
             writeln!(
                 f,
-                "init          status {status}, manage {manage}, end the system {end}, links of apps \
+                "init          status {status}, manage {manage}, shut down {shutdown}, links of apps \
                  {links}, set the clock {clock}, update {update}, fetch for updates {uplink}"
             )?;
         }

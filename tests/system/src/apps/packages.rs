@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use holdfast_images::key::PrivateKey;
 use holdfast_images::{append, ext4, package, show};
 use holdfast_lifecycle::clock::TimeFloor;
-use holdfast_lifecycle::identity::{self, IdentityTable};
+use holdfast_lifecycle::uid_table::{self, UidTable};
 use holdfast_qemu::machine::{Guest, Machine};
 use holdfast_sandbox::component;
 use holdfast_sandbox::package::Header;
@@ -143,7 +143,7 @@ fn links_that_an_app_swaps_lead_nowhere(image: &Path) -> Result<()> {
     for (partition, expected) in [
         (
             "state",
-            vec![root("entropy-seed"), root(identity::FILE_NAME), root(TimeFloor::FILE_NAME)],
+            vec![root("entropy-seed"), root(uid_table::FILE_NAME), root(TimeFloor::FILE_NAME)],
         ),
         ("data", vec![("40700", &racer, RACER), ("40700", &storm, STORM)]),
     ] {
@@ -197,7 +197,7 @@ fn a_uid_stays_with_its_app(image: &Path) -> Result<()> {
     let mut guest = machine.start_again(guest)?;
     guest.wait(r"hello: package 0\.1\.0, rollback index 0, uid 1001", BOOT)?;
     guest.wait("hello: heartbeat 1", BOOT)?;
-    let mut table = IdentityTable::default();
+    let mut table = UidTable::default();
     table.assign(ComponentId([7; 16]), None, &[])?;
     let disk = with_table(image, &table.encode()?)?;
     let mut guest = Machine::new(disk.path(), 64).start(None)?;
@@ -212,7 +212,7 @@ fn power_off(guest: &mut Guest) -> Result<()> {
 }
 
 fn a_damaged_table_of_uids_starts_no_app(image: &Path) -> Result<()> {
-    let mut table = IdentityTable::default();
+    let mut table = UidTable::default();
     table.assign(hello()?, None, &[])?;
     let mut bytes = table.encode()?;
     *bytes.first_mut().context("empty")? ^= 1;
@@ -223,7 +223,7 @@ fn a_damaged_table_of_uids_starts_no_app(image: &Path) -> Result<()> {
     power_off(&mut guest)?;
     // It is still there, as it was.
     let kept = on_partition(&guest.disk(), "state", |path| {
-        let request = format!("cat /{}", identity::FILE_NAME);
+        let request = format!("cat /{}", uid_table::FILE_NAME);
         let output = Command::new("/sbin/debugfs").args(["-R", &request]).arg(path).output()?;
         Ok(output.stdout)
     })?;
@@ -232,7 +232,7 @@ fn a_damaged_table_of_uids_starts_no_app(image: &Path) -> Result<()> {
 }
 
 fn a_package_below_the_floor_is_refused(image: &Path) -> Result<()> {
-    let mut table = IdentityTable::default();
+    let mut table = UidTable::default();
     table.assign(hello()?, None, &[])?;
     table.raise_floor(hello()?, 5);
     let disk = with_table(image, &table.encode()?)?;
@@ -355,7 +355,7 @@ fn a_corrupt_package_on_trial_costs_no_good_one(image: &Path) -> Result<()> {
         (component::Stored::Current, release(1)?),
         (component::Stored::Trial(3), trial),
     ];
-    let mut table = IdentityTable::default();
+    let mut table = UidTable::default();
     table.assign(hello()?, None, &[])?;
     table.raise_floor(hello()?, 1);
     let disk = with_table(image, &table.encode()?)?;
@@ -374,5 +374,5 @@ fn a_corrupt_package_on_trial_costs_no_good_one(image: &Path) -> Result<()> {
 
 /// A copy of an image whose `state` partition has this table of uids.
 fn with_table(image: &Path, table: &[u8]) -> Result<Scratch> {
-    edited(image, "state", |path| put(path, identity::FILE_NAME, table))
+    edited(image, "state", |path| put(path, uid_table::FILE_NAME, table))
 }

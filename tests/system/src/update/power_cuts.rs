@@ -12,9 +12,9 @@ use crate::update::scene::{Scene, WAIT};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::root;
 use holdfast_images::{package, show};
-use holdfast_lifecycle::identity::{self, IdentityTable};
 use holdfast_lifecycle::slots::{Floor, Slot};
 use holdfast_lifecycle::superblock;
+use holdfast_lifecycle::uid_table::{self, UidTable};
 use holdfast_qemu::machine::Machine;
 use holdfast_release::Memory;
 use holdfast_release::client::{Client, Trusted};
@@ -107,7 +107,7 @@ fn no_cut_of_an_update_costs_the_trusted_state_or_an_app(updates: &mut Updates) 
     let state: Vec<String> = ["/services/update/os.trusted", "/services/update/memory"]
         .map(str::to_owned)
         .into_iter()
-        .chain([format!("/{}", identity::FILE_NAME), format!("/{}", Floor::FILE_NAME)])
+        .chain([format!("/{}", uid_table::FILE_NAME), format!("/{}", Floor::FILE_NAME)])
         .collect();
     let packages = [Stored::Current, Stored::Previous, Stored::Trial(3), Stored::Trial(2)]
         .map(|stored| format!("/{}", stored.file(id)));
@@ -118,15 +118,15 @@ fn no_cut_of_an_update_costs_the_trusted_state_or_an_app(updates: &mut Updates) 
         let disk = updates.cycle.disk_after(&cut)?;
         let look = || -> Result<usize> {
             let files = read_back(disk, "state", &state)?;
-            let [trusted, memory, identities, floor] = files.as_slice() else {
+            let [trusted, memory, uids, floor] = files.as_slice() else {
                 anyhow::bail!("files are missing");
             };
             // Each is there whole, or was not there yet.
             if !memory.is_empty() {
                 Memory::decode(memory).context("memory")?;
             }
-            if !identities.is_empty() {
-                IdentityTable::decode(identities).context("identities")?;
+            if !uids.is_empty() {
+                UidTable::decode(uids).context("identities")?;
             }
             if !floor.is_empty() {
                 Floor::decode(floor).context("floor")?;

@@ -8,7 +8,7 @@ use holdfast_linux::init_socket::InitSocket;
 use holdfast_linux::{channel, clock};
 use holdfast_networking::status::{MAX_MESSAGE_BYTES, NetworkStatus};
 use holdfast_sandbox::wire::{
-    self, ClockRequest, EndRequest, ManageRequest, Reply, Request, StatusRequest,
+    self, ClockRequest, ManageRequest, Reply, Request, ShutdownRequest, StatusRequest,
 };
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType, bind, recv, socket};
@@ -64,8 +64,8 @@ fn answer(command: &str) -> Answer {
         "clocks" => clocks(),
         "random" => random(),
         "year-2040" => year_2040(),
-        "reboot" => ask_init(&Request::End(EndRequest::Reboot)),
-        "power-off" => ask_init(&Request::End(EndRequest::PowerOff)),
+        "reboot" => ask_init(&Request::Shutdown(ShutdownRequest::Reboot)),
+        "power-off" => ask_init(&Request::Shutdown(ShutdownRequest::PowerOff)),
         "start" => ask_init(&Request::Manage(ManageRequest::Start(argument.to_owned()))),
         "stop" => ask_init(&Request::Manage(ManageRequest::Stop(argument.to_owned()))),
         "restart" => ask_init(&Request::Manage(ManageRequest::Restart(argument.to_owned()))),

@@ -21,7 +21,7 @@ use holdfast_sandbox::network::address::Link;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Most devices that are looked after.
-const MAX_UPLINKS: usize = 8;
+const MAX_INTERFACES: usize = 8;
 /// Most name servers that routers of one link advertise, and as many prefixes of translators.
 const MAX_ADVERTISED: usize = 4;
 /// How much a way out costs: less than what the kernel makes of router advertisements (1024).
@@ -29,7 +29,7 @@ const METRIC: u32 = 100;
 
 /// One interface.
 #[derive(Debug)]
-struct Uplink {
+struct OuterInterface {
     device: Device,
     client: Option<Client>,
     /// For leases.
@@ -59,15 +59,15 @@ struct Uplink {
 
 /// All interfaces, and the firewall's view of them.
 #[derive(Debug)]
-pub(crate) struct Uplinks {
+pub(crate) struct Interfaces {
     config: NetworkConfig,
     firewall: NetlinkSocket,
-    uplinks: Vec<Uplink>,
+    interfaces: Vec<OuterInterface>,
 }
 
-impl Uplinks {
+impl Interfaces {
     pub(crate) fn new(config: NetworkConfig, firewall: NetlinkSocket) -> Self {
-        Self { config, firewall, uplinks: Vec::new() }
+        Self { config, firewall, interfaces: Vec::new() }
     }
 
     /// Looks for devices and their addresses.
@@ -88,7 +88,7 @@ impl Uplinks {
     pub(crate) fn on_event(&mut self, routes: &mut NetlinkSocket, event: Event, now: u64) {
         match event {
             Event::Device(device) => self.on_device(routes, device, now),
-            Event::DeviceGone(index) => self.uplinks.retain(|u| u.device.index != index),
+            Event::DeviceGone(index) => self.interfaces.retain(|u| u.device.index != index),
             Event::Address(address) if self.is_left_over(&address) => {
                 let DeviceAddress { device, address, prefix, .. } = address;
                 let delete = route::delete_address(device, address, prefix);
@@ -99,30 +99,30 @@ impl Uplinks {
             Event::Address(address) => self.on_address(address, address.is_usable),
             Event::AddressGone(address) => self.on_address(address, false),
             Event::NameServers(index, servers, seconds) => {
-                if let Some(uplink) = self.automatic_v6(index) {
+                if let Some(interface) = self.automatic_v6(index) {
                     let servers: Vec<_> =
                         servers.into_iter().filter(|s| dhcp6::is_host(*s)).collect();
-                    uplink.advertised.take(&servers, seconds, now);
-                    uplink.say_name_servers(now);
+                    interface.advertised.take(&servers, seconds, now);
+                    interface.say_name_servers(now);
                 }
             }
             Event::Translation(index, prefix, seconds) => {
-                if let Some(uplink) = self.automatic_v6(index) {
-                    uplink.translated.take(&[prefix], seconds, now);
+                if let Some(interface) = self.automatic_v6(index) {
+                    interface.translated.take(&[prefix], seconds, now);
                 }
             }
             Event::Neighbour(..) => {}
             Event::OtherConfiguration(index, has_server) => {
-                if let Some(uplink) = self.automatic_v6(index) {
-                    uplink.information.on_router(has_server, now);
+                if let Some(interface) = self.automatic_v6(index) {
+                    interface.information.on_router(has_server, now);
                 }
             }
         }
     }
 
-    fn automatic_v6(&mut self, index: u32) -> Option<&mut Uplink> {
-        let found = self.uplinks.iter_mut().find(|uplink| uplink.device.index == index);
-        found.filter(|uplink| uplink.ipv6 == Addressing::Automatic)
+    fn automatic_v6(&mut self, index: u32) -> Option<&mut OuterInterface> {
+        let found = self.interfaces.iter_mut().find(|interface| interface.device.index == index);
+        found.filter(|interface| interface.ipv6 == Addressing::Automatic)
     }
 
     fn on_device(&mut self, routes: &mut NetlinkSocket, device: Device, now: u64) {
@@ -130,34 +130,35 @@ impl Uplinks {
         if own || !device.is_ethernet || device.kind.is_some() {
             return;
         }
-        let is_new = self.uplinks.iter().all(|uplink| uplink.device.index != device.index);
+        let is_new = self.interfaces.iter().all(|interface| interface.device.index != device.index);
         if is_new {
-            if self.uplinks.len() >= MAX_UPLINKS {
+            if self.interfaces.len() >= MAX_INTERFACES {
                 return;
             }
             let (ipv4, ipv6) = self.config.of(&device.name);
-            self.uplinks.push(Uplink::new(device.clone(), ipv4, ipv6));
+            self.interfaces.push(OuterInterface::new(device.clone(), ipv4, ipv6));
         }
-        let known = self.uplinks.iter_mut().find(|uplink| uplink.device.index == device.index);
-        let Some(uplink) = known else {
+        let known =
+            self.interfaces.iter_mut().find(|interface| interface.device.index == device.index);
+        let Some(interface) = known else {
             return;
         };
-        let had_carrier = uplink.device.has_carrier;
-        uplink.device = device;
+        let had_carrier = interface.device.has_carrier;
+        interface.device = device;
         // A device that is new to this process may have been switched on by an earlier one.
-        if is_new || !uplink.device.is_up {
-            uplink.switch_on(routes);
+        if is_new || !interface.device.is_up {
+            interface.switch_on(routes);
         }
-        match (had_carrier, uplink.device.has_carrier) {
+        match (had_carrier, interface.device.has_carrier) {
             (false, true) => {
-                println!("{}: plugged in", uplink.device.name);
-                if let Some(client) = &mut uplink.client {
+                println!("{}: plugged in", interface.device.name);
+                if let Some(client) = &mut interface.client {
                     client.link_up(now);
                 }
             }
             (true, false) => {
-                println!("{}: unplugged", uplink.device.name);
-                if let Some(client) = &mut uplink.client {
+                println!("{}: unplugged", interface.device.name);
+                if let Some(client) = &mut interface.client {
                     client.link_down();
                 }
             }
@@ -167,10 +168,10 @@ impl Uplinks {
 
     /// True for an address that an earlier run of this service has leased.
     fn is_left_over(&self, found: &DeviceAddress) -> bool {
-        self.uplinks.iter().any(|uplink| {
-            let leased = uplink.leased.as_ref().map(|lease| IpAddr::V4(lease.address));
-            uplink.device.index == found.device
-                && uplink.client.is_some()
+        self.interfaces.iter().any(|interface| {
+            let leased = interface.leased.as_ref().map(|lease| IpAddr::V4(lease.address));
+            interface.device.index == found.device
+                && interface.client.is_some()
                 && found.address.is_ipv4()
                 && leased != Some(found.address)
         })
@@ -178,27 +179,27 @@ impl Uplinks {
 
     /// The firewall knows the addresses by which the outside reaches server ports.
     fn on_address(&mut self, address: DeviceAddress, is_there: bool) {
-        let Some(uplink) = self.uplinks.iter_mut().find(|u| u.device.index == address.device)
+        let Some(interface) = self.interfaces.iter_mut().find(|u| u.device.index == address.device)
         else {
             return;
         };
-        let known = uplink.addresses.iter().position(|a| a.address == address.address);
+        let known = interface.addresses.iter().position(|a| a.address == address.address);
         let element = Element {
             set: firewall::own_addresses(Version::of(address.address)).to_owned(),
             address: address.address,
             port: None,
             timeout_ms: None,
         };
-        let name = &uplink.device.name;
+        let name = &interface.device.name;
         let changed = match (known, is_there) {
             (None, true) => {
                 println!("{name}: address {}/{}", address.address, address.prefix);
-                uplink.addresses.push(address);
+                interface.addresses.push(address);
                 self.firewall.request(netfilter::add_elements(&[element]))
             }
             (Some(at), false) => {
                 println!("{name}: address {} is gone", address.address);
-                uplink.addresses.remove(at);
+                interface.addresses.remove(at);
                 self.firewall.request(netfilter::delete_elements(&[element]))
             }
             _ => return,
@@ -214,29 +215,29 @@ impl Uplinks {
     }
 
     pub(crate) fn deadline(&self) -> Option<u64> {
-        let leases = self.uplinks.iter().filter_map(|u| u.client.as_ref()?.deadline());
-        leases.chain(self.uplinks.iter().filter_map(|u| u.information.deadline())).min()
+        let leases = self.interfaces.iter().filter_map(|u| u.client.as_ref()?.deadline());
+        leases.chain(self.interfaces.iter().filter_map(|u| u.information.deadline())).min()
     }
 
     pub(crate) fn on_time(&mut self, routes: &mut NetlinkSocket, now: u64) {
-        for uplink in &mut self.uplinks {
-            let events = uplink.client.as_mut().map(|client| client.on_time(now));
-            uplink.act(routes, events.unwrap_or_default(), now);
+        for interface in &mut self.interfaces {
+            let events = interface.client.as_mut().map(|client| client.on_time(now));
+            interface.act(routes, events.unwrap_or_default(), now);
             if let (Some(question), Some(socket)) =
-                (uplink.information.on_time(now), &uplink.information_socket)
+                (interface.information.on_time(now), &interface.information_socket)
             {
                 let to = SocketAddr::from((dhcp6::SERVERS, dhcp6::SERVER_PORT));
                 if let Err(error) = socket.send(&question, to) {
-                    println!("{}: cannot ask DHCPv6 servers: {error}", uplink.device.name);
+                    println!("{}: cannot ask DHCPv6 servers: {error}", interface.device.name);
                 }
             }
         }
     }
 
     pub(crate) fn add_to<'a>(&'a self, poll: &mut Poll<'a>) {
-        for uplink in &self.uplinks {
-            let sockets = uplink.socket.iter().chain(&uplink.link_names);
-            for socket in sockets.chain(&uplink.information_socket) {
+        for interface in &self.interfaces {
+            let sockets = interface.socket.iter().chain(&interface.link_names);
+            for socket in sockets.chain(&interface.information_socket) {
                 poll.add(socket);
             }
         }
@@ -244,14 +245,14 @@ impl Uplinks {
 
     /// Takes what servers have sent.
     pub(crate) fn receive(&mut self, routes: &mut NetlinkSocket, now: u64) {
-        for uplink in &mut self.uplinks {
-            let socket = uplink.socket.as_ref();
+        for interface in &mut self.interfaces {
+            let socket = interface.socket.as_ref();
             let taken = socket.map(|s| s.take(dhcp::SERVER_PORT, dhcp::MAX_MESSAGE_BYTES));
             for (message, _) in taken.unwrap_or_default() {
-                let events = uplink.client.as_mut().map(|c| c.on_message(&message, now));
-                uplink.act(routes, events.unwrap_or_default(), now);
+                let events = interface.client.as_mut().map(|c| c.on_message(&message, now));
+                interface.act(routes, events.unwrap_or_default(), now);
             }
-            uplink.receive_information(now);
+            interface.receive_information(now);
         }
     }
 
@@ -262,12 +263,12 @@ impl Uplinks {
             return configured.map(|server| SocketAddr::new(*server, resolution::PORT)).collect();
         }
         let mut servers: Vec<SocketAddr> = Vec::new();
-        for uplink in self.uplinks.iter().filter(|uplink| uplink.device.has_carrier) {
-            let leased = uplink.leased.iter().flat_map(|lease| lease.name_servers.clone());
+        for interface in self.interfaces.iter().filter(|interface| interface.device.has_carrier) {
+            let leased = interface.leased.iter().flat_map(|lease| lease.name_servers.clone());
             servers.extend(leased.map(|server| SocketAddr::from((server, resolution::PORT))));
-            for server in uplink.name_servers_v6(now) {
+            for server in interface.name_servers_v6(now) {
                 // An address of the link says nothing without the link.
-                let link = if server.is_unicast_link_local() { uplink.device.index } else { 0 };
+                let link = if server.is_unicast_link_local() { interface.device.index } else { 0 };
                 servers.push(SocketAddrV6::new(server, resolution::PORT, 0, link).into());
             }
         }
@@ -276,15 +277,16 @@ impl Uplinks {
 
     /// What is near the device, on all of its links.
     pub(crate) fn surroundings(&self, now: u64) -> Surroundings {
-        let near = self.uplinks.iter().flat_map(Uplink::near).collect();
-        let translated = self.uplinks.iter().flat_map(|uplink| uplink.translated.at(now).copied());
+        let near = self.interfaces.iter().flat_map(OuterInterface::near).collect();
+        let translated =
+            self.interfaces.iter().flat_map(|interface| interface.translated.at(now).copied());
         Surroundings { near, translated: translated.collect() }
     }
 
     /// Servers for time that leases name.
     pub(crate) fn time_servers(&self) -> Vec<IpAddr> {
-        let connected = self.uplinks.iter().filter(|uplink| uplink.device.has_carrier);
-        let leases = connected.filter_map(|uplink| uplink.leased.as_ref());
+        let connected = self.interfaces.iter().filter(|interface| interface.device.has_carrier);
+        let leases = connected.filter_map(|interface| interface.leased.as_ref());
         let mut servers: Vec<IpAddr> = Vec::new();
         for server in leases.flat_map(|lease| &lease.time_servers) {
             if !servers.contains(&IpAddr::V4(*server)) {
@@ -297,18 +299,18 @@ impl Uplinks {
 
     /// How the interfaces are.
     pub(crate) fn status(&self) -> Vec<InterfaceStatus> {
-        let of = |uplink: &Uplink| InterfaceStatus {
-            name: uplink.device.name.clone(),
-            plugged_in: uplink.device.has_carrier,
-            addresses: uplink.addresses.iter().map(|a| (a.address, a.prefix)).collect(),
-            lease: uplink.leased.as_ref().map(|lease| LeaseStatus {
+        let of = |interface: &OuterInterface| InterfaceStatus {
+            name: interface.device.name.clone(),
+            plugged_in: interface.device.has_carrier,
+            addresses: interface.addresses.iter().map(|a| (a.address, a.prefix)).collect(),
+            lease: interface.leased.as_ref().map(|lease| LeaseStatus {
                 address: lease.address,
                 server: lease.server,
                 gateway: lease.gateway(),
                 seconds: lease.seconds,
             }),
         };
-        self.uplinks.iter().map(of).collect()
+        self.interfaces.iter().map(of).collect()
     }
 
     /// True when others can be reached.
@@ -319,9 +321,9 @@ impl Uplinks {
     /// Asks everybody on the local link for a name. False when there is no link.
     pub(crate) fn ask_on_link(&self, question: &[u8]) -> bool {
         let to = SocketAddr::from((name_proxy::LINK_GROUP, name_proxy::LINK_PORT));
-        let connected = self.uplinks.iter().filter(|uplink| uplink.device.has_carrier);
+        let connected = self.interfaces.iter().filter(|interface| interface.device.has_carrier);
         let sent = connected
-            .filter_map(|uplink| uplink.link_names.as_ref()?.send(question, to).ok())
+            .filter_map(|interface| interface.link_names.as_ref()?.send(question, to).ok())
             .count();
         sent > 0
     }
@@ -330,11 +332,11 @@ impl Uplinks {
     /// elsewhere is none of it (RFC 6762, 11).
     pub(crate) fn answers_on_link(&self) -> Vec<(Vec<u8>, Surroundings)> {
         let mut answers = Vec::new();
-        for uplink in &self.uplinks {
-            let Some(socket) = &uplink.link_names else {
+        for interface in &self.interfaces {
+            let Some(socket) = &interface.link_names else {
                 continue;
             };
-            let here = Surroundings { near: uplink.near(), translated: Vec::new() };
+            let here = Surroundings { near: interface.near(), translated: Vec::new() };
             for (answer, from) in socket.take(name_proxy::LINK_PORT, name_proxy::MAX_ANSWER_BYTES) {
                 if here.is_near(from.ip()) {
                     answers.push((answer, here.clone()));
@@ -345,7 +347,7 @@ impl Uplinks {
     }
 }
 
-impl Uplink {
+impl OuterInterface {
     fn new(mut device: Device, ipv4: Addressing, ipv6: Addressing) -> Self {
         // Being plugged in is an event, and this device has had none yet.
         device.has_carrier = false;

@@ -2,8 +2,8 @@
 
 use crate::log::Log;
 use crate::os_floor;
-use holdfast_lifecycle::identity::{self, Identity, IdentityError, IdentityTable};
 use holdfast_lifecycle::slots::Floor;
+use holdfast_lifecycle::uid_table::{self, AppUid, UidTable, UidTableError};
 use holdfast_linux::file;
 use holdfast_types::ComponentId;
 use std::fs;
@@ -16,31 +16,31 @@ const STATE: &str = "/state";
 
 /// The table, and whether it can be trusted.
 #[derive(Debug)]
-pub(crate) struct Identities {
+pub(crate) struct AppUids {
     /// `None`: the table is damaged, and no app gets a uid before somebody has decided.
-    table: Option<IdentityTable>,
+    table: Option<UidTable>,
     /// Owners of what lies on the data partition.
     occupied: Vec<u32>,
     /// The rollback floor of the OS.
     pub(crate) os_floor: Floor,
 }
 
-/// Why an app has no identity.
+/// Why an app has no app_uid.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NoIdentity {
+pub(crate) enum NoUid {
     #[error("the table of uids is damaged; it is kept, and no app is started")]
     Damaged,
     #[error(transparent)]
-    Table(#[from] IdentityError),
+    Table(#[from] UidTableError),
 }
 
-impl Identities {
+impl AppUids {
     /// Reads the table. A missing one is a new one; a damaged one is kept as it is.
     pub(crate) fn load(log: &Log) -> Self {
         let path = path();
-        let table = match file::read_bounded(&path, identity::MAX_ENCODED_BYTES) {
-            Ok(None) => Some(IdentityTable::default()),
-            Ok(Some(bytes)) => match IdentityTable::decode(&bytes) {
+        let table = match file::read_bounded(&path, uid_table::MAX_ENCODED_BYTES) {
+            Ok(None) => Some(UidTable::default()),
+            Ok(Some(bytes)) => match UidTable::decode(&bytes) {
                 Ok(table) => Some(table),
                 Err(error) => {
                     // A new table would number apps anew, and give one the files of another.
@@ -59,29 +59,29 @@ impl Identities {
         Self { table, occupied: owners.collect(), os_floor: os_floor::read(log) }
     }
 
-    /// The identity of an app, stored before it is used for the first time.
-    pub(crate) fn assign(&mut self, log: &Log, id: ComponentId) -> Result<Identity, NoIdentity> {
-        let table = self.table.as_mut().ok_or(NoIdentity::Damaged)?;
+    /// The app_uid of an app, stored before it is used for the first time.
+    pub(crate) fn assign(&mut self, log: &Log, id: ComponentId) -> Result<AppUid, NoUid> {
+        let table = self.table.as_mut().ok_or(NoUid::Damaged)?;
         let known = table.find(id).is_some();
         let own = fs::symlink_metadata(Path::new(DATA).join(id.to_string())).map(|m| m.uid()).ok();
-        let identity = table.assign(id, own, &self.occupied)?;
+        let app_uid = table.assign(id, own, &self.occupied)?;
         // On the medium before anything is given to the uid: the next start must not give it to
         // another app.
         if !known {
             self.store(log);
         }
-        Ok(identity)
+        Ok(app_uid)
     }
 
     /// The lowest rollback index that packages of an app may have.
     pub(crate) fn app_floor(&self, id: ComponentId) -> u64 {
-        self.table.as_ref().and_then(|table| table.find(id)).map_or(0, |identity| identity.floor)
+        self.table.as_ref().and_then(|table| table.find(id)).map_or(0, |app_uid| app_uid.floor)
     }
 
     /// The floors of all apps.
     pub(crate) fn app_floors(&self) -> Vec<(ComponentId, u64)> {
-        let known = self.table.iter().flat_map(IdentityTable::all);
-        known.map(|identity| (identity.component_id, identity.floor)).collect()
+        let known = self.table.iter().flat_map(UidTable::all);
+        known.map(|app_uid| (app_uid.component_id, app_uid.floor)).collect()
     }
 
     /// From now on this device refuses packages of the app below `index`.
@@ -107,5 +107,5 @@ impl Identities {
 }
 
 fn path() -> PathBuf {
-    Path::new(STATE).join(identity::FILE_NAME)
+    Path::new(STATE).join(uid_table::FILE_NAME)
 }

@@ -16,14 +16,14 @@ pub const FILE_NAME: &str = "identities";
 /// Version of the encoding.
 pub const FORMAT_VERSION: u16 = 1;
 /// Most apps that a device remembers.
-pub const MAX_IDENTITIES: usize = 1024;
+pub const MAX_APPS: usize = 1024;
 /// Largest encoded table in bytes.
 pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 const DIGEST_BYTES: usize = 32;
 
 /// One app that this device has had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub struct AppUid {
     /// Which app.
     pub component_id: ComponentId,
     /// Its uid, gid and project id.
@@ -34,15 +34,15 @@ pub struct Identity {
 
 /// All apps that this device has had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IdentityTable {
+pub struct UidTable {
     format_version: u16,
     next_uid: u32,
-    identities: Vec<Identity>,
+    apps: Vec<AppUid>,
 }
 
 /// Why a table was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum IdentityError {
+pub enum UidTableError {
     /// Longer than [`MAX_ENCODED_BYTES`], or too short for its digest.
     #[error("its length of {0} bytes is out of bounds")]
     Length(usize),
@@ -72,18 +72,18 @@ pub enum IdentityError {
     Full,
 }
 
-impl Default for IdentityTable {
+impl Default for UidTable {
     fn default() -> Self {
-        Self { format_version: FORMAT_VERSION, next_uid: FIRST_APP_UID, identities: Vec::new() }
+        Self { format_version: FORMAT_VERSION, next_uid: FIRST_APP_UID, apps: Vec::new() }
     }
 }
 
-impl IdentityTable {
+impl UidTable {
     /// The bytes to store.
     ///
     /// # Errors
     /// The encoder's own.
-    pub fn encode(&self) -> Result<Vec<u8>, IdentityError> {
+    pub fn encode(&self) -> Result<Vec<u8>, UidTableError> {
         let mut bytes = encoding::encode(self)?;
         let digest = Sha256::digest(&bytes);
         bytes.extend_from_slice(&digest);
@@ -93,42 +93,42 @@ impl IdentityTable {
     /// Reads stored bytes.
     ///
     /// # Errors
-    /// See [`IdentityError`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, IdentityError> {
+    /// See [`UidTableError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, UidTableError> {
         if bytes.len() > MAX_ENCODED_BYTES {
-            return Err(IdentityError::Length(bytes.len()));
+            return Err(UidTableError::Length(bytes.len()));
         }
         let Some((body, digest)) = bytes.split_last_chunk::<DIGEST_BYTES>() else {
-            return Err(IdentityError::Length(bytes.len()));
+            return Err(UidTableError::Length(bytes.len()));
         };
         if Sha256::digest(body)[..] != digest[..] {
-            return Err(IdentityError::Digest);
+            return Err(UidTableError::Digest);
         }
         let table: Self = encoding::decode(body)?;
         table.check()?;
         Ok(table)
     }
 
-    fn check(&self) -> Result<(), IdentityError> {
+    fn check(&self) -> Result<(), UidTableError> {
         if self.format_version != FORMAT_VERSION {
-            return Err(IdentityError::FormatVersion(self.format_version));
+            return Err(UidTableError::FormatVersion(self.format_version));
         }
-        if self.identities.len() > MAX_IDENTITIES {
-            return Err(IdentityError::Full);
+        if self.apps.len() > MAX_APPS {
+            return Err(UidTableError::Full);
         }
-        for (index, identity) in self.identities.iter().enumerate() {
-            let earlier = self.identities.get(..index).unwrap_or_default();
-            if !(FIRST_APP_UID..=LAST_UID).contains(&identity.uid) {
-                return Err(IdentityError::ForeignUid(identity.uid));
+        for (index, app) in self.apps.iter().enumerate() {
+            let earlier = self.apps.get(..index).unwrap_or_default();
+            if !(FIRST_APP_UID..=LAST_UID).contains(&app.uid) {
+                return Err(UidTableError::ForeignUid(app.uid));
             }
-            if identity.uid >= self.next_uid {
-                return Err(IdentityError::FutureUid(identity.uid));
+            if app.uid >= self.next_uid {
+                return Err(UidTableError::FutureUid(app.uid));
             }
-            if earlier.iter().any(|e| e.uid == identity.uid) {
-                return Err(IdentityError::SharedUid(identity.uid));
+            if earlier.iter().any(|e| e.uid == app.uid) {
+                return Err(UidTableError::SharedUid(app.uid));
             }
-            if earlier.iter().any(|e| e.component_id == identity.component_id) {
-                return Err(IdentityError::Twice(identity.component_id));
+            if earlier.iter().any(|e| e.component_id == app.component_id) {
+                return Err(UidTableError::Twice(app.component_id));
             }
         }
         Ok(())
@@ -136,17 +136,17 @@ impl IdentityTable {
 
     /// Every app that has one.
     #[must_use]
-    pub fn all(&self) -> &[Identity] {
-        &self.identities
+    pub fn all(&self) -> &[AppUid] {
+        &self.apps
     }
 
     /// What is known of an app.
     #[must_use]
-    pub fn find(&self, component_id: ComponentId) -> Option<&Identity> {
-        self.identities.iter().find(|identity| identity.component_id == component_id)
+    pub fn find(&self, component_id: ComponentId) -> Option<&AppUid> {
+        self.apps.iter().find(|app| app.component_id == component_id)
     }
 
-    /// The identity of an app, made where it has none. `own` is who owns its storage, if it has any: from before the table
+    /// The app of an app, made where it has none. `own` is who owns its storage, if it has any: from before the table
     /// was lost, its files are that user's, and the app is that user again, unless another app is. Otherwise it gets a
     /// uid above every one that was given, and above those in `occupied`, which own files that this table knows nothing of.
     ///
@@ -157,12 +157,12 @@ impl IdentityTable {
         component_id: ComponentId,
         own: Option<u32>,
         occupied: &[u32],
-    ) -> Result<Identity, IdentityError> {
-        if let Some(identity) = self.find(component_id) {
-            return Ok(*identity);
+    ) -> Result<AppUid, UidTableError> {
+        if let Some(app) = self.find(component_id) {
+            return Ok(*app);
         }
         let is_an_apps = |uid: &u32| (FIRST_APP_UID..=LAST_UID).contains(uid);
-        let is_free = |uid: &u32| !self.identities.iter().any(|identity| identity.uid == *uid);
+        let is_free = |uid: &u32| !self.apps.iter().any(|app| app.uid == *uid);
         let above = occupied
             .iter()
             .filter(|uid| is_an_apps(uid))
@@ -171,21 +171,21 @@ impl IdentityTable {
             .unwrap_or(FIRST_APP_UID);
         let new = || self.next_uid.max(above).max(FIRST_APP_UID);
         let uid = own.filter(is_an_apps).filter(is_free).unwrap_or_else(new);
-        if uid > LAST_UID || self.identities.len() >= MAX_IDENTITIES {
-            return Err(IdentityError::Full);
+        if uid > LAST_UID || self.apps.len() >= MAX_APPS {
+            return Err(UidTableError::Full);
         }
-        let identity = Identity { component_id, uid, floor: 0 };
-        self.identities.push(identity);
+        let app = AppUid { component_id, uid, floor: 0 };
+        self.apps.push(app);
         self.next_uid = self.next_uid.max(uid.saturating_add(1));
-        Ok(identity)
+        Ok(app)
     }
 
     /// Raises the floor of an app; never lowers it. True when that changed the table.
     pub fn raise_floor(&mut self, component_id: ComponentId, index: u64) -> bool {
-        let identity = self.identities.iter_mut().find(|i| i.component_id == component_id);
-        match identity {
-            Some(identity) if identity.floor < index => {
-                identity.floor = index;
+        let app = self.apps.iter_mut().find(|i| i.component_id == component_id);
+        match app {
+            Some(app) if app.floor < index => {
+                app.floor = index;
                 true
             }
             _ => false,
@@ -202,23 +202,23 @@ mod tests {
         ComponentId([number; 16])
     }
 
-    fn raw(next_uid: u32, identities: &[(u8, u32)]) -> Result<IdentityTable, IdentityError> {
-        let identities = identities
+    fn raw(next_uid: u32, apps: &[(u8, u32)]) -> Result<UidTable, UidTableError> {
+        let apps = apps
             .iter()
-            .map(|(number, uid)| Identity { component_id: id(*number), uid: *uid, floor: 0 })
+            .map(|(number, uid)| AppUid { component_id: id(*number), uid: *uid, floor: 0 })
             .collect();
-        let table = IdentityTable { format_version: FORMAT_VERSION, next_uid, identities };
-        IdentityTable::decode(&table.encode().unwrap())
+        let table = UidTable { format_version: FORMAT_VERSION, next_uid, apps };
+        UidTable::decode(&table.encode().unwrap())
     }
 
     #[test]
     fn a_uid_is_given_once() {
-        let mut table = IdentityTable::default();
+        let mut table = UidTable::default();
         assert_eq!(table.assign(id(1), None, &[]).unwrap().uid, 1001);
         assert_eq!(table.assign(id(2), None, &[]).unwrap().uid, 1002);
         assert_eq!(table.assign(id(1), None, &[]).unwrap().uid, 1001, "the same app, the same uid");
-        let table = IdentityTable::decode(&table.encode().unwrap()).unwrap();
-        let mut fewer = IdentityTable { identities: Vec::new(), ..table };
+        let table = UidTable::decode(&table.encode().unwrap()).unwrap();
+        let mut fewer = UidTable { apps: Vec::new(), ..table };
         assert_eq!(
             fewer.assign(id(3), None, &[]).unwrap().uid,
             1003,
@@ -230,7 +230,7 @@ mod tests {
     fn apps_own_their_files_after_the_table_was_lost() {
         // What lies on the data partition: of three apps, of which the second comes first now.
         let occupied = [0, 1001, 1002, 1007];
-        let mut table = IdentityTable::default();
+        let mut table = UidTable::default();
         for (number, own) in [(2, 1002), (1, 1001), (7, 1007)] {
             assert_eq!(table.assign(id(number), Some(own), &occupied).unwrap().uid, own);
             assert_eq!(table.check(), Ok(()));
@@ -240,32 +240,32 @@ mod tests {
         for (number, own, expected) in [(3, 1001, 1009), (4, 0, 1010), (5, 70_000, 1011)] {
             assert_eq!(table.assign(id(number), Some(own), &occupied).unwrap().uid, expected);
         }
-        assert_eq!(IdentityTable::decode(&table.encode().unwrap()), Ok(table));
+        assert_eq!(UidTable::decode(&table.encode().unwrap()), Ok(table));
     }
 
     #[test]
     fn files_of_unknown_apps_keep_their_uids_to_themselves() {
-        let mut table = IdentityTable::default();
+        let mut table = UidTable::default();
         let occupied = [0, 100, 1007, 70_000];
         assert_eq!(table.assign(id(1), None, &occupied).unwrap().uid, 1008);
-        let mut table = IdentityTable::default();
-        assert_eq!(table.assign(id(1), None, &[LAST_UID]), Err(IdentityError::Full));
+        let mut table = UidTable::default();
+        assert_eq!(table.assign(id(1), None, &[LAST_UID]), Err(UidTableError::Full));
     }
 
     #[test]
     fn duplicate_low_foreign_and_future_uids_are_refused() {
         raw(1003, &[(1, 1001), (2, 1002)]).unwrap();
-        assert_eq!(raw(1003, &[(1, 1001), (2, 1001)]), Err(IdentityError::SharedUid(1001)));
-        assert_eq!(raw(1003, &[(1, 1001), (1, 1002)]), Err(IdentityError::Twice(id(1))));
+        assert_eq!(raw(1003, &[(1, 1001), (2, 1001)]), Err(UidTableError::SharedUid(1001)));
+        assert_eq!(raw(1003, &[(1, 1001), (1, 1002)]), Err(UidTableError::Twice(id(1))));
         for foreign in [0, 100, 1000, 60_000, u32::MAX] {
-            assert_eq!(raw(1003, &[(1, foreign)]), Err(IdentityError::ForeignUid(foreign)));
+            assert_eq!(raw(1003, &[(1, foreign)]), Err(UidTableError::ForeignUid(foreign)));
         }
-        assert_eq!(raw(1001, &[(1, 1001)]), Err(IdentityError::FutureUid(1001)));
+        assert_eq!(raw(1001, &[(1, 1001)]), Err(UidTableError::FutureUid(1001)));
     }
 
     #[test]
     fn a_floor_only_rises() {
-        let mut table = IdentityTable::default();
+        let mut table = UidTable::default();
         table.assign(id(1), None, &[]).unwrap();
         assert!(table.raise_floor(id(1), 5));
         assert!(!table.raise_floor(id(1), 4) && !table.raise_floor(id(1), 5));
@@ -275,16 +275,16 @@ mod tests {
 
     #[test]
     fn every_damage_is_noticed() {
-        let mut table = IdentityTable::default();
+        let mut table = UidTable::default();
         table.assign(id(1), None, &[]).unwrap();
         let good = table.encode().unwrap();
         for at in 0..good.len() {
             let mut bytes = good.clone();
             bytes[at] ^= 1;
-            assert!(IdentityTable::decode(&bytes).is_err(), "byte {at}");
-            assert!(IdentityTable::decode(&good[..at]).is_err(), "cut at {at}");
+            assert!(UidTable::decode(&bytes).is_err(), "byte {at}");
+            assert!(UidTable::decode(&good[..at]).is_err(), "cut at {at}");
         }
-        IdentityTable::decode(&[&good[..], &[0]].concat()).unwrap_err();
+        UidTable::decode(&[&good[..], &[0]].concat()).unwrap_err();
     }
 
     proptest! {
@@ -292,7 +292,7 @@ mod tests {
         fn arbitrary_bytes_are_refused_never_a_panic(
             bytes in proptest::collection::vec(any::<u8>(), 0..200)
         ) {
-            prop_assert!(IdentityTable::decode(&bytes).is_err());
+            prop_assert!(UidTable::decode(&bytes).is_err());
         }
 
         #[test]
@@ -301,7 +301,7 @@ mod tests {
             owned in proptest::collection::vec(proptest::option::of(900u32..1100), 40),
             occupied in proptest::collection::vec(900u32..1100, 0..5),
         ) {
-            let mut table = IdentityTable::default();
+            let mut table = UidTable::default();
             for (number, own) in numbers.into_iter().zip(owned) {
                 table.assign(id(number), own, &occupied).unwrap();
                 prop_assert_eq!(table.check(), Ok(()));
