@@ -40,10 +40,10 @@ pub fn next_release<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_sandbox::held::{Component, Running};
-    use holdfast_types::Version;
     use crate::{Outcome, Staged};
+    use holdfast_sandbox::held::{Component, Running};
     use holdfast_types::ComponentId;
+    use holdfast_types::Version;
     use std::collections::BTreeMap;
 
     const APP: Component = Component::App(ComponentId([7; 16]));

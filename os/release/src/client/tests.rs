@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::metadata::{Key, time};
-use holdfast_types::hex::{hex, sha256};
 use crate::reset::NoOrder;
 use ed25519_dalek::{Signer, SigningKey};
 use holdfast_sandbox::reset_order::Order;
+use holdfast_types::hex::{hex, sha256};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
