@@ -133,7 +133,8 @@ fn limited_disk(log: &Log, somebody_writes: bool) -> Result<Option<String>, Path
     block::root_disk_number()
 }
 
-fn told(outcome: Result<(), impl Error>) -> Option<String> {
+/// Why something failed, for the reducer's lines.
+fn error_text(outcome: Result<(), impl Error>) -> Option<String> {
     outcome.err().map(|error| chain(&error))
 }
 
@@ -278,7 +279,7 @@ impl<'log> Supervision<'log> {
             Effect::RenewTries => self.slots.renew_again(self.log),
             Effect::GiveUpPackage(component) => {
                 if let Some(id) = self.component_id(component) {
-                    let error = told(app_store::give_up(id));
+                    let error = error_text(app_store::give_up(id));
                     self.act(Event::PackageGivenUp { component, error });
                 }
             }
@@ -286,12 +287,12 @@ impl<'log> Supervision<'log> {
                 if let Some(id) = self.component_id(component) {
                     let floor = self.app_uids.of(held::Component::App(id));
                     let may_run = package::may_run(&self.image, id, floor, Stored::Previous);
-                    self.act(Event::PreviousChecked { component, refusal: told(may_run) });
+                    self.act(Event::PreviousChecked { component, refusal: error_text(may_run) });
                 }
             }
             Effect::FallBack(component) => {
                 if let Some(id) = self.component_id(component) {
-                    let error = told(app_store::fall_back(id));
+                    let error = error_text(app_store::fall_back(id));
                     self.act(Event::FellBack { component, error });
                 }
             }
@@ -328,7 +329,7 @@ impl<'log> Supervision<'log> {
             if outcome.is_ok() {
                 package.trial = None;
             }
-            self.act(Event::PackageCommitted { component, error: told(outcome) });
+            self.act(Event::PackageCommitted { component, error: error_text(outcome) });
         }
     }
 

@@ -13,14 +13,19 @@
 //! that components said has been heard, which an event brings along, and by no later one: what keeps init is not
 //! held against a component.
 
-use crate::exit::Exit;
+mod effect;
+mod event;
+
+pub use effect::{Effect, Level};
+pub use event::{End, Event};
+
 use crate::patience::END_WITHIN_MS;
 use crate::slots::{Agreement, DOES_NOT_AGREE, Health, Member, Slot, Verdict};
 use crate::supervision::{self, Action, Supervisor};
 use holdfast_sandbox::app_manifest::RestartPolicy;
 use holdfast_sandbox::component::Recovery;
 use holdfast_sandbox::policy::Readiness;
-use holdfast_sandbox::wire::{ManageRequest, Reply, ShutdownRequest};
+use holdfast_sandbox::wire::{ManageRequest, Reply};
 use holdfast_types::Millis;
 use serde::{Deserialize, Serialize};
 
@@ -64,201 +69,6 @@ pub enum Package {
     Current,
     /// A new one.
     OnTrial,
-}
-
-/// How the system ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum End {
-    /// The machine starts again.
-    Reboot,
-    /// The machine is switched off.
-    PowerOff,
-}
-
-impl From<ShutdownRequest> for End {
-    fn from(request: ShutdownRequest) -> Self {
-        match request {
-            ShutdownRequest::Reboot => Self::Reboot,
-            ShutdownRequest::PowerOff => Self::PowerOff,
-        }
-    }
-}
-
-/// Something that has happened. `error`, `refusal` and `failure` are texts for the log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Event {
-    /// Deadlines are to be looked at. All that was said until `heard` has been heard.
-    Deadline {
-        /// Milliseconds of the monotonic clock.
-        heard: Millis,
-    },
-    /// Health is to be judged, and whether the system has ended. All that was said until `heard` has been heard.
-    Judge {
-        /// Milliseconds of the monotonic clock.
-        heard: Millis,
-    },
-    /// [`Effect::Start`]: it runs.
-    Started {
-        /// Its place.
-        component: usize,
-    },
-    /// [`Effect::Start`]: it could not be started.
-    StartFailed {
-        /// Its place.
-        component: usize,
-        /// Why.
-        error: String,
-    },
-    /// It has said something by `sd_notify`.
-    Notified {
-        /// Its place.
-        component: usize,
-        /// `READY=1`.
-        ready: bool,
-        /// `WATCHDOG=1`.
-        watchdog: bool,
-    },
-    /// Its stub has ended, and with it everything in its namespace.
-    StubEnded {
-        /// Its place.
-        component: usize,
-        /// How the stub ended.
-        exit: Exit,
-    },
-    /// [`Effect::Collect`]: nothing of it is left.
-    Exited {
-        /// Its place.
-        component: usize,
-        /// How its program ended.
-        exit: Exit,
-        /// Most memory it has used since boot.
-        memory_peak_kib: u64,
-        /// A block of its package did not fit its hash.
-        package_is_damaged: bool,
-    },
-    /// [`Effect::CheckPrevious`]: whether its previous package could take its place.
-    PreviousChecked {
-        /// Its place.
-        component: usize,
-        /// Why not, where it could not.
-        refusal: Option<String>,
-    },
-    /// [`Effect::FallBack`] was carried out.
-    FellBack {
-        /// Its place.
-        component: usize,
-        /// What failed, where something did.
-        error: Option<String>,
-    },
-    /// [`Effect::GiveUpPackage`] was carried out.
-    PackageGivenUp {
-        /// Its place.
-        component: usize,
-        /// What failed, where something did.
-        error: Option<String>,
-    },
-    /// [`Effect::CommitPackage`] was carried out.
-    PackageCommitted {
-        /// Its place.
-        component: usize,
-        /// What failed, where something did.
-        error: Option<String>,
-    },
-    /// [`Effect::CommitSlot`] was carried out.
-    SlotCommitted {
-        /// The slot that runs is good now, whether by this or before.
-        good: bool,
-        /// How the device stands then, for the log, or what failed.
-        outcome: Result<String, String>,
-    },
-    /// A component that may asks for another one to be started or stopped.
-    Manage {
-        /// Place of the one that asks.
-        asking: usize,
-        /// What it asks for.
-        request: ManageRequest,
-    },
-    /// A component that may asks for the end of the system.
-    EndAsked {
-        /// Place of the one that asks.
-        asking: usize,
-        /// Which end.
-        end: End,
-    },
-    /// A signal to init asks for the end of the system.
-    EndSignalled {
-        /// Which end.
-        end: End,
-    },
-    /// An order of the owner was taken, and is carried out at the next start.
-    ResetOrdered {
-        /// What is reset, for the log.
-        partitions: String,
-    },
-    /// The update agent has nothing against a commit.
-    Agreed,
-}
-
-/// How important a line of the log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// Something failed.
-    Error,
-    /// Something is not as it should be.
-    Warning,
-    /// Something has happened.
-    Notice,
-}
-
-/// Something to be done. Components are named by their places.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Effect {
-    /// Write a line to the log.
-    Log(Level, String),
-    /// Pet the watchdog where [`State::is_alive`]: what comes next may take long, or what came before has.
-    Pet,
-    /// Start it: [`Event::Started`] or [`Event::StartFailed`].
-    Start(usize),
-    /// Kill all its processes.
-    Kill(usize),
-    /// Ask its program to end.
-    Terminate(usize),
-    /// Hear what its program said and printed last, and learn how it ended: [`Event::Notified`], where it said
-    /// something, and [`Event::Exited`].
-    Collect {
-        /// Its place.
-        component: usize,
-        /// How its stub ended, which stands for the program's end where the stub has left none.
-        exit: Exit,
-    },
-    /// Let what it has written reach the medium at once: the system ends.
-    HurryWrites(usize),
-    /// Take no package of it below the one that runs from now on.
-    RaiseFloor(usize),
-    /// Commit the slot that runs, and raise the floor of the OS: [`Event::SlotCommitted`].
-    CommitSlot,
-    /// Raise the floor of the clock.
-    CommitClock,
-    /// Make its package on trial the current one: [`Event::PackageCommitted`].
-    CommitPackage(usize),
-    /// Bring the boot loader up to date.
-    RenewBootLoader,
-    /// Give a good slot its tries back, which could not be saved when it started.
-    RenewTries,
-    /// Remove its package on trial: [`Event::PackageGivenUp`].
-    GiveUpPackage(usize),
-    /// Look whether its previous package may run: [`Event::PreviousChecked`].
-    CheckPrevious(usize),
-    /// Put its previous package in the place of the current one: [`Event::FellBack`].
-    FallBack(usize),
-    /// Reply to a request.
-    Reply(usize, Reply),
-    /// Nothing runs any more: end the system.
-    End(End),
 }
 
 /// Every component, and the system.
@@ -461,7 +271,7 @@ impl State {
                 component.schedule_restart(now, exit.is_success(), effects);
                 match component.package.filter(|_| package_is_damaged) {
                     Some(Package::Current) => effects.push(Effect::CheckPrevious(index)),
-                    Some(Package::OnTrial) => self.recover(index, || false, now, effects),
+                    Some(Package::OnTrial) => self.recover(index, || false, effects),
                     None => {}
                 }
             }
@@ -470,7 +280,7 @@ impl State {
                 if let Some(refusal) = &refusal {
                     effects.push(failure("its previous package cannot take its place", refusal));
                 }
-                self.recover(index, || refusal.is_none(), now, effects);
+                self.recover(index, || refusal.is_none(), effects);
             }
             Event::FellBack { component, error } => {
                 self.components.get(component)?.package?;
@@ -485,11 +295,15 @@ impl State {
                 }
             }
             Event::PackageGivenUp { component, error } => {
-                let name = &self.components.get(component)?.name;
+                let Supervised { name, package, .. } = self.components.get(component)?;
+                if *package != Some(Package::OnTrial) {
+                    return None;
+                }
                 effects.push(match error {
                     None => warning(format!("{name}: its new package is given up")),
                     Some(error) => failure(&format!("{name}: its new package stays"), &error),
                 });
+                self.end(End::Reboot, now, effects);
             }
             Event::SlotCommitted { good, outcome } if self.commit == Commit::Begun => {
                 self.commit(good, outcome, effects);
@@ -631,20 +445,17 @@ impl State {
         }
     }
 
-    /// The package of an app is damaged: if there is a better one, the system starts again with that.
+    /// The package of an app is damaged: if there is a better one, the system starts again with that, once it is known
+    /// what became of the change.
     fn recover(
-        &mut self,
+        &self,
         index: usize,
         previous_may_run: impl FnOnce() -> bool,
-        now: Millis,
         effects: &mut Vec<Effect>,
     ) {
         let package = self.components.get(index).and_then(|component| component.package);
         match Recovery::of(package == Some(Package::OnTrial), previous_may_run) {
-            Recovery::GiveUpTrial => {
-                effects.push(Effect::GiveUpPackage(index));
-                self.end(End::Reboot, now, effects);
-            }
+            Recovery::GiveUpTrial => effects.push(Effect::GiveUpPackage(index)),
             Recovery::FallBack => effects.push(Effect::FallBack(index)),
             Recovery::Stay => {}
         }

@@ -18,6 +18,7 @@ pub mod metadata;
 pub mod pace;
 pub mod reset;
 pub mod reuse;
+pub mod strategy;
 
 mod canonical;
 mod decision;

@@ -2,13 +2,14 @@
 
 use crate::bus::{Bus, State, Told};
 use crate::card::Card;
-use crate::download::Offer;
+use crate::connection::{Connection, RestError};
+use crate::device::Source;
+use crate::download::{Downloader, Offer};
 use crate::install_error::InstallError;
 use crate::state::{self, KeepError};
-use crate::uplink::{self, Fetched, UplinkError};
+use crate::uplink::{Fetched, UplinkError};
 use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
 use holdfast_linux::init_socket::{InitError, InitSocket};
-use holdfast_linux::poll::Poll;
 use holdfast_linux::{PathError, file};
 use holdfast_release::Repository;
 use holdfast_release::client::{Client, Refusal, raised_to};
@@ -19,7 +20,7 @@ use holdfast_release::reset::orders;
 use holdfast_release::{Memory, Outcome, Staged, next_release};
 use holdfast_sandbox::held::Component;
 use holdfast_sandbox::held::Held;
-use holdfast_sandbox::policy::APP_DIRECTORY;
+use holdfast_sandbox::policy::{APP_DIRECTORY, APP_STORE_DIRECTORY};
 use holdfast_sandbox::wire::{Listener, Reply, UpdateRequest};
 use holdfast_types::Version;
 use holdfast_types::chain;
@@ -43,8 +44,8 @@ pub(crate) enum AgentError {
     Missing(String),
     #[error("{} is damaged", config::UPDATE_FILE)]
     Config(#[source] EncodingError),
-    #[error("cannot wait")]
-    Wait(#[source] io::Error),
+    #[error(transparent)]
+    Rest(#[from] RestError),
     #[error("cannot listen to apps")]
     Bus(#[source] io::Error),
 }
@@ -67,22 +68,16 @@ enum TurnError {
 /// The agent.
 #[derive(Debug)]
 pub(crate) struct Agent {
-    pub(crate) init: InitSocket<UpdateRequest>,
-    pub(crate) config: UpdateConfig,
+    connection: Connection,
+    downloader: Downloader,
+    config: UpdateConfig,
     /// Of each repository, as the image has it.
     roots: Vec<(Repository, Vec<u8>)>,
-    pub(crate) memory: Memory,
-    pub(crate) uplink: Option<OwnedFd>,
-    /// What is looked at in the place of a server, for as long as it is.
-    pub(crate) card: Option<Card>,
+    memory: Memory,
     /// The card that was looked at last.
     seen: Option<[u8; 32]>,
     /// The OS that runs is on trial, and was staged by this agent.
     trial: Option<Staged>,
-    /// What the running slot has of a release is not fetched.
-    pub(crate) reuses: bool,
-    /// A release is made of the one that runs, where that costs less.
-    pub(crate) uses_deltas: bool,
     /// A release that costs too much, in this version of what is released.
     declined: Option<(u32, Component, [u8; 32])>,
     /// What apps are told.
@@ -90,10 +85,8 @@ pub(crate) struct Agent {
     /// init knows that there is nothing against a commit.
     has_agreed: bool,
     /// The service was reached since this agent runs.
-    pub(crate) has_reached: bool,
+    has_reached: bool,
     failures: u32,
-    /// The other slot was overwritten for the release that is taken.
-    pub(crate) gave_up_slot: bool,
     /// Until when it is counted how long the device runs, in milliseconds of the monotonic clock.
     passed_at: u64,
 }
@@ -113,30 +106,27 @@ impl Agent {
             roots.push((*repository, root));
         }
         let bus = Bus::start(listeners(&mut init)?).map_err(AgentError::Bus)?;
+        let store = Path::new(APP_STORE_DIRECTORY).to_owned();
         Ok(Self {
-            init,
+            connection: Connection::new(init),
+            downloader: Downloader::new(store, config.most_bytes_a_release),
             bus,
             config,
             roots,
             memory: state::memory(),
-            uplink: None,
-            card: None,
             seen: None,
             trial: None,
-            reuses: true,
-            uses_deltas: true,
             declined: None,
             has_agreed: false,
             has_reached: false,
             failures: 0,
-            gave_up_slot: false,
             passed_at: monotonic_ms(),
         })
     }
 
     /// One look at everything. Returns after how many milliseconds the next one is due.
     pub(crate) fn turn(&mut self) -> Result<u64, AgentError> {
-        self.meet_uplink()?;
+        self.connection.meet_uplink()?;
         let held = self.held()?;
         self.pass_time();
         if self.settle(&held)? {
@@ -148,7 +138,7 @@ impl Agent {
         if may_install && self.look_at_cards(&held)? {
             return self.reboot();
         }
-        if self.uplink.is_none() {
+        if self.connection.uplink.is_none() {
             return Ok(self.config.next_look_ms(0, random()));
         }
         let mut failed = false;
@@ -173,27 +163,7 @@ impl Agent {
 
     /// Waits until then, or until `uplink` is there.
     pub(crate) fn rest(&mut self, until: u64) -> Result<(), AgentError> {
-        let had_uplink = self.uplink.is_some();
-        loop {
-            self.meet_uplink()?;
-            let left = until.saturating_sub(monotonic_ms());
-            if left == 0 || (!had_uplink && self.uplink.is_some()) {
-                return Ok(());
-            }
-            let mut poll = Poll::new();
-            self.init.add_to(&mut poll);
-            poll.wait(left).map_err(AgentError::Wait)?;
-        }
-    }
-
-    /// Takes the newest socket to `uplink` that init has handed over.
-    fn meet_uplink(&mut self) -> Result<(), InitError> {
-        for (reply, socket) in self.init.unasked()? {
-            if reply == Reply::Uplink {
-                self.uplink = Some(socket);
-            }
-        }
-        Ok(())
+        Ok(self.connection.rest(until)?)
     }
 
     /// Releases that wait do so while the device runs.
@@ -210,7 +180,7 @@ impl Agent {
 
     /// What the device holds of the OS and of each app.
     fn held(&mut self) -> Result<Vec<Held>, InitError> {
-        match self.init.ask(UpdateRequest::Held)? {
+        match self.connection.init.ask(UpdateRequest::Held)? {
             (Reply::Held(held), _) => Ok(held),
             (reply, _) => Err(InitError::refused(reply)),
         }
@@ -260,7 +230,7 @@ impl Agent {
     fn agree_if_reached(&mut self) -> Result<(), InitError> {
         let agrees = self.trial.is_none_or(|staged| staged.agrees(self.has_reached));
         if agrees && !self.has_agreed {
-            self.init.tell(UpdateRequest::Agree)?;
+            self.connection.init.tell(UpdateRequest::Agree)?;
             self.has_agreed = true;
         }
         Ok(())
@@ -279,7 +249,7 @@ impl Agent {
 
     /// Looks at each card that was not looked at a moment ago. True when a release was staged.
     fn look_at_cards(&mut self, held: &[Held]) -> Result<bool, InitError> {
-        let disks = match self.init.ask(UpdateRequest::OtherDisks)? {
+        let disks = match self.connection.init.ask(UpdateRequest::OtherDisks)? {
             (Reply::Accepted, disks) => disks,
             (reply, _) => return Err(InitError::refused(reply)),
         };
@@ -294,9 +264,9 @@ impl Agent {
             };
             println!("a card with releases");
             self.seen = Some(card.digest);
-            self.card = Some(card);
+            self.connection.card = Some(card);
             let staged = self.look_at_card(held);
-            self.card = None;
+            self.connection.card = None;
             if staged? {
                 return Ok(true);
             }
@@ -336,7 +306,7 @@ impl Agent {
         let Some(targets) = client.targets().filter(|_| may_install) else {
             return Ok(false);
         };
-        if repository == Repository::Oem && self.card.is_some() && self.obey(targets)? {
+        if repository == Repository::Oem && self.connection.card.is_some() && self.obey(targets)? {
             return Ok(true);
         }
         self.take_next(repository, targets, held)
@@ -350,7 +320,7 @@ impl Agent {
             of_os.map(|(os, root)| Client::begin(root, state::trusted(*os), realtime_seconds()));
         match raised_to(repository, run, os.transpose()?.as_ref()) {
             Some(seconds) => {
-                self.init.tell(UpdateRequest::RaiseTime(seconds))?;
+                self.connection.init.tell(UpdateRequest::RaiseTime(seconds))?;
             }
             None => {
                 if let Some(issued) = run.issued().filter(|issued| *issued > realtime_seconds()) {
@@ -368,7 +338,7 @@ impl Agent {
     /// hand. True when the device ends for it.
     fn obey(&mut self, targets: &Targets) -> Result<bool, InitError> {
         for order in orders(targets) {
-            match self.init.ask(UpdateRequest::Reset(order))?.0 {
+            match self.connection.init.ask(UpdateRequest::Reset(order))?.0 {
                 Reply::Accepted => {
                     println!("the owner orders a reset: {}", order.partitions);
                     return Ok(true);
@@ -388,35 +358,17 @@ impl Agent {
             let path = format!("metadata/{}", wanted.name);
             let fetch = Fetch { repository, path, from: 0, most_bytes };
             let mut bytes = Vec::new();
-            let fetched = self.fetch(&fetch, |piece| {
+            let fetched = self.connection.fetch(&fetch, |piece| {
                 bytes.extend_from_slice(piece);
                 Ok::<(), TurnError>(())
             })?;
-            self.has_reached |= self.card.is_none();
+            self.has_reached |= self.connection.is_remote();
             match fetched {
                 Fetched::All => client.take(bytes)?,
                 Fetched::Missing => client.is_missing()?,
             }
         }
         Ok(())
-    }
-
-    /// Fetches from the card that is looked at, or over the socket that there is; one that is of no use any more is given up.
-    pub(crate) fn fetch<E: From<UplinkError>>(
-        &mut self,
-        fetch: &Fetch,
-        take: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<Fetched, E> {
-        if let Some(card) = &self.card {
-            return card.fetch(fetch, take);
-        }
-        let socket = self.uplink.as_ref().ok_or(UplinkError::Nobody)?;
-        let mut spent = false;
-        let fetched = uplink::fetch(socket, fetch, take, &mut spent);
-        if spent {
-            self.uplink = None;
-        }
-        fetched
     }
 
     fn take_next(
@@ -443,7 +395,7 @@ impl Agent {
         let running = running.and_then(|held| held.running.as_ref());
         let taken =
             self.take_release(Offer { repository, targets, path, target, release, running });
-        if let (Err(InstallError::Costs { .. }), Some(root_hash)) = (&taken, release.root_hash()) {
+        if let (Err(InstallError::Costs(_)), Some(root_hash)) = (&taken, release.root_hash()) {
             self.declined = Some((targets.common.version, component, root_hash));
         }
         if let (Err(error), Some(root_hash)) = (&taken, release.root_hash())
@@ -453,8 +405,8 @@ impl Agent {
             self.keep_memory();
         }
         if let (Err(InstallError::Unlike(_)), Some(root_hash)) = (&taken, release.root_hash())
-            && self.gave_up_slot
-            && self.card.is_none()
+            && self.downloader.gave_up_slot()
+            && self.connection.is_remote()
         {
             // A server that begins with the release and ends with something else has the slot written each time.
             let minutes = self.memory.puts_off(component, root_hash) / 60;
@@ -473,6 +425,20 @@ impl Agent {
         Ok(true)
     }
 
+    /// Has a release written, verified and staged, and keeps what there is to know of it.
+    fn take_release(&mut self, offer: Offer<'_>) -> Result<(), InstallError> {
+        let root_hash = offer.release.root_hash().ok_or(InstallError::NoHash)?;
+        let component = offer.release.component;
+        let staged = Staged { component, root_hash, reached: self.has_reached };
+        let memory = &mut self.memory;
+        self.downloader.take(offer, &mut self.connection, || {
+            memory.stages(staged);
+            state::keep_memory(memory)
+        })?;
+        self.memory.is_staged();
+        Ok(state::keep_memory(&self.memory)?)
+    }
+
     /// Has the device reboot, if it may now. Returns when to ask again.
     fn reboot(&mut self) -> Result<u64, AgentError> {
         const MAX_WAIT_S: u64 = 3600;
@@ -484,7 +450,7 @@ impl Agent {
             return Ok(deferred_ms.min(ASK_AGAIN_MS));
         }
         if opens_in == 0 {
-            self.init.tell(UpdateRequest::Reboot)?;
+            self.connection.init.tell(UpdateRequest::Reboot)?;
         } else {
             println!("the device reboots for it in {} minutes", opens_in / 60);
         }

@@ -1,5 +1,6 @@
 //! Writing a release, and proving what was written.
 
+use crate::device::Slots;
 use crate::install_error::InstallError;
 use crate::slot::Origin;
 use holdfast_linux::direct::{Direct, Writer};
@@ -10,9 +11,8 @@ use holdfast_sandbox::component::Stored;
 use holdfast_sandbox::held::Component;
 use holdfast_sandbox::held::Running;
 use holdfast_sandbox::package::{HEADER_BYTES, Header};
-use holdfast_sandbox::policy::APP_STORE_DIRECTORY;
 use holdfast_sandbox::verity::{self, SLOT_SALT};
-use holdfast_sandbox::wire::{SlotPart, UpdateRequest};
+use holdfast_sandbox::wire::SlotPart;
 use holdfast_types::ComponentId;
 use holdfast_types::chain;
 use sha2::{Digest, Sha256};
@@ -20,15 +20,14 @@ use std::path::{Path, PathBuf};
 
 /// The parts of the other slot, which is not to be booted from then on.
 pub(crate) fn open_slot(
-    init: &mut InitSocket<UpdateRequest>,
+    slots: &mut impl Slots,
     target: &Target,
     release: &Release,
 ) -> Result<(Direct, Direct), InstallError> {
-    init.tell(UpdateRequest::Announce)?;
+    slots.announce()?;
     let mut open = |part: SlotPart, bytes: u64| {
-        let descriptor = init.tell(UpdateRequest::OtherSlot(part))?;
-        let descriptor = descriptor.ok_or(InstallError::Room { part: part.name(), bytes })?;
-        let mut opened = Direct::from_descriptor(descriptor, part.name());
+        let opened = slots.other_part(part)?;
+        let mut opened = opened.ok_or(InstallError::Room { part: part.name(), bytes })?;
         if opened.length()? < bytes {
             return Err(InstallError::Room { part: part.name(), bytes });
         }
@@ -97,14 +96,14 @@ fn has_root_hash(tree: verity::Reader, release: &Release) -> Result<(), InstallE
     if is_released { Ok(()) } else { Err(InstallError::RootHash) }
 }
 
-fn package_path(id: ComponentId) -> PathBuf {
-    Path::new(APP_STORE_DIRECTORY).join(Stored::Unfinished.file(id))
+fn package_path(store: &Path, id: ComponentId) -> PathBuf {
+    store.join(Stored::Unfinished.file(id))
 }
 
 /// The package of an app that runs, for a delta; `None` where another one lies there, or it cannot be read: the
 /// whole is fetched then.
-pub(crate) fn open_package(id: ComponentId, running: &Running) -> Option<Origin> {
-    let path = Path::new(APP_STORE_DIRECTORY).join(Stored::Current.file(id));
+pub(crate) fn open_package(store: &Path, id: ComponentId, running: &Running) -> Option<Origin> {
+    let path = store.join(Stored::Current.file(id));
     let opened = Direct::open_to_read(&path).map_err(InstallError::from);
     opened.and_then(|package| Origin::of_package(package, running)).unwrap_or_else(|error| {
         println!("{id}: without a delta: {}", chain(&error));
@@ -113,13 +112,13 @@ pub(crate) fn open_package(id: ComponentId, running: &Running) -> Option<Origin>
 }
 
 /// A file for a package that nobody looks at before it is staged.
-pub(crate) fn create_package(id: ComponentId) -> Result<Direct, InstallError> {
-    Ok(Direct::create(&package_path(id))?)
+pub(crate) fn create_package(store: &Path, id: ComponentId) -> Result<Direct, InstallError> {
+    Ok(Direct::create(&package_path(store, id))?)
 }
 
 /// Gives its room back.
-pub(crate) fn remove_package(id: ComponentId) {
-    if let Err(error) = file::remove(&package_path(id)) {
+pub(crate) fn remove_package(store: &Path, id: ComponentId) {
+    if let Err(error) = file::remove(&package_path(store, id)) {
         println!("an unfinished package stays: {}", chain(&error));
     }
 }

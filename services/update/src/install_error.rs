@@ -6,6 +6,7 @@ use holdfast_linux::PathError;
 use holdfast_linux::init_socket::InitError;
 use holdfast_release::checked::Unlike;
 use holdfast_release::delta::DeltaError;
+use holdfast_release::strategy::TooExpensive;
 use holdfast_sandbox::package::PackageError;
 
 /// Why a release was not installed.
@@ -39,10 +40,8 @@ pub(crate) enum InstallError {
     Delta(#[from] DeltaError),
     #[error("the delta is not the file that was released")]
     OtherDelta,
-    #[error(
-        "it costs {bytes} bytes and one release may cost {most} here: it waits for a card, or for a smaller step"
-    )]
-    Costs { bytes: u64, most: u64 },
+    #[error(transparent)]
+    Costs(#[from] TooExpensive),
     #[error("its root hash is not the one that was released")]
     RootHash,
     #[error("the package {0}")]

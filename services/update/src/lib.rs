@@ -8,6 +8,8 @@
 mod agent;
 mod bus;
 mod card;
+mod connection;
+mod device;
 mod download;
 mod install;
 mod install_error;

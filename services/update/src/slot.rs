@@ -1,14 +1,15 @@
-//! Fetching a slot: what the running one has of it is taken from there.
+//! What the running slot has of a release, and what an app's package has, for reading.
 
+use crate::device::Slots;
 use crate::install_error::InstallError;
 use holdfast_linux::direct::Direct;
-use holdfast_linux::init_socket::InitSocket;
-use holdfast_release::reuse::{self, CHUNK_BYTES, CHUNK_HASH_BYTES, Run};
+use holdfast_release::reuse::{self, CHUNK_BYTES};
+use holdfast_release::strategy::Hashes;
 use holdfast_release::{Release, Target};
 use holdfast_sandbox::held::Running;
 use holdfast_sandbox::package::{HEADER_BYTES, Header};
-use holdfast_sandbox::verity::{self, BLOCK_BYTES, DIGEST_BYTES};
-use holdfast_sandbox::wire::{SlotPart, UpdateRequest};
+use holdfast_sandbox::verity::BLOCK_BYTES;
+use holdfast_sandbox::wire::SlotPart;
 
 /// The slot that runs.
 #[derive(Debug)]
@@ -19,46 +20,14 @@ pub(crate) struct Old {
     root: Direct,
 }
 
-/// The hashes of what a slot holds.
-#[derive(Debug, Default)]
-pub(crate) struct Hashes {
-    chunks: Vec<[u8; CHUNK_HASH_BYTES]>,
-    leaves: Vec<[u8; DIGEST_BYTES]>,
-}
-
-/// What is done for a new slot, one step behind the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// So many bytes are copied from a place in a part of the old slot.
-    Copy {
-        /// From which part.
-        part: SlotPart,
-        /// From which byte on.
-        at: u64,
-        /// How many.
-        bytes: u64,
-    },
-    /// So many bytes of the release are fetched.
-    Fetch {
-        /// From which byte on.
-        at: u64,
-        /// How many.
-        bytes: u64,
-    },
-}
-
 fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 impl Old {
-    pub(crate) fn open(init: &mut InitSocket<UpdateRequest>) -> Result<Self, InstallError> {
-        let mut open = |part: SlotPart| {
-            let descriptor =
-                init.tell(UpdateRequest::RunningSlot(part))?.ok_or(InstallError::NoHash)?;
-            Ok::<_, InstallError>(Direct::from_descriptor(descriptor, part.name()))
-        };
-        let (mut boot, root) = (open(SlotPart::Boot)?, open(SlotPart::Root)?);
+    pub(crate) fn open(slots: &mut impl Slots) -> Result<Self, InstallError> {
+        let mut boot = slots.running_part(SlotPart::Boot)?;
+        let root = slots.running_part(SlotPart::Root)?;
         let room = boot.length()?;
         let head = boot.bytes(0, BLOCK_BYTES)?;
         // The length of a flattened tree stands behind its magic (Devicetree Specification 5.2).
@@ -167,80 +136,5 @@ impl Origin {
             bytes = bytes.saturating_sub(here);
         }
         Ok(())
-    }
-}
-
-/// Steps for the kernel's part of a release.
-pub(crate) fn boot_steps(release: &Release, old: &Hashes) -> Vec<Step> {
-    let Some(new) = release.boot_chunks() else {
-        return vec![Step::Fetch { at: 0, bytes: release.boot_bytes }];
-    };
-    let runs = reuse::runs(&new, &old.chunks);
-    steps(&runs, SlotPart::Boot, wide(CHUNK_BYTES), 0, release.boot_bytes)
-}
-
-/// Steps for the data of its root, whose leaves were fetched.
-pub(crate) fn root_steps(
-    release: &Release,
-    new: &[[u8; DIGEST_BYTES]],
-    data_bytes: u64,
-    old: &Hashes,
-) -> Vec<Step> {
-    let runs = reuse::runs(new, &old.leaves);
-    steps(&runs, SlotPart::Root, wide(BLOCK_BYTES), release.boot_bytes, data_bytes)
-}
-
-/// How many bytes are fetched in these steps.
-pub(crate) fn fetched(steps: &[Step]) -> u64 {
-    let fetched = steps.iter().map(|step| match step {
-        Step::Fetch { bytes, .. } => *bytes,
-        Step::Copy { .. } => 0,
-    });
-    fetched.fold(0, u64::saturating_add)
-}
-
-fn steps(runs: &[Run], part: SlotPart, unit: u64, offset: u64, length: u64) -> Vec<Step> {
-    let (mut steps, mut done) = (Vec::new(), 0usize);
-    for run in runs {
-        let begin = wide(done).saturating_mul(unit);
-        // The last chunk is shorter.
-        let bytes = wide(run.count()).saturating_mul(unit).min(length.saturating_sub(begin));
-        steps.push(match run {
-            Run::Held { from, .. } => {
-                Step::Copy { part, at: wide(*from).saturating_mul(unit), bytes }
-            }
-            Run::Fetched { .. } => Step::Fetch { at: offset.saturating_add(begin), bytes },
-        });
-        done = done.saturating_add(run.count());
-    }
-    steps
-}
-
-/// Where the leaves of a release's root lie in it, and how many bytes they are.
-pub(crate) fn leaves_of(target: &Target, release: &Release) -> Option<(u64, u64, u64)> {
-    let root_bytes = target.length.checked_sub(release.boot_bytes)?;
-    let data_bytes = verity::data_bytes(root_bytes)?;
-    let (at, bytes) = reuse::leaves(data_bytes)?;
-    Some((release.boot_bytes.checked_add(at)?, wide(bytes), data_bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn steps_follow_one_another_and_end_with_the_part() {
-        let runs = [
-            Run::Held { from: 7, count: 2 },
-            Run::Fetched { from: 2, count: 1 },
-            Run::Held { from: 0, count: 1 },
-        ];
-        let found = steps(&runs, SlotPart::Root, 4096, 100, 4 * 4096 - 96);
-        let expected = [
-            Step::Copy { part: SlotPart::Root, at: 7 * 4096, bytes: 2 * 4096 },
-            Step::Fetch { at: 100 + 2 * 4096, bytes: 4096 },
-            Step::Copy { part: SlotPart::Root, at: 0, bytes: 4000 },
-        ];
-        assert_eq!(found, expected);
     }
 }

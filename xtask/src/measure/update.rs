@@ -32,8 +32,13 @@ use std::time::{Duration, Instant};
 const MANIFEST: &str = "tests/images/update.toml";
 /// Where it looks for them.
 const SERVER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 80), 443);
-/// The program that changes alone.
-const PROGRAM: &str = "usr/lib/holdfast/services/admission/admission";
+/// The program that changes alone, by all its names: that of the product's own services.
+const PROGRAM: [&str; 4] = [
+    "usr/lib/holdfast/services/admission/admission",
+    "usr/lib/holdfast/services/network/network",
+    "usr/lib/holdfast/services/update/update",
+    "usr/lib/holdfast/services/uplink/uplink",
+];
 /// Bytes that change in it, or come in.
 const CHANGED_BYTES: usize = 64;
 const DAY_S: u64 = 86_400;
@@ -154,7 +159,7 @@ fn apply(change: Change, root: &mut Root) -> Result<()> {
     match change {
         Change::Kernel => {}
         Change::InPlace | Change::Shifted => {
-            let mut program = file(root, PROGRAM)?.to_vec();
+            let mut program = file(root, PROGRAM[0])?.to_vec();
             if change == Change::Shifted {
                 shift(&mut program);
             } else {
@@ -162,7 +167,7 @@ fn apply(change: Change, root: &mut Root) -> Result<()> {
                 let place = program.get_mut(middle..).and_then(|p| p.get_mut(..CHANGED_BYTES));
                 place.context("the program is too short")?.fill(0xa5);
             }
-            root.add(PROGRAM, program, true);
+            PROGRAM.iter().for_each(|name| root.add(*name, program.clone(), true));
         }
         Change::All => {
             // What is small is configuration, which must still be read.

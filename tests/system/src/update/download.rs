@@ -23,8 +23,8 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check!(suite, a_device_fetches_no_more_in_a_day_than_it_may(artefacts));
 }
 
-/// A program in the image's root.
-const PROGRAM: &str = "usr/lib/holdfast/services/admission/admission";
+/// A program in the image's root, one file of it: that of the product's own services has several names.
+const PROGRAM: &str = "usr/lib/holdfast/services/probe/probe";
 
 /// A release in which that program has a change in its text, which shifts what is compressed behind it; it, the
 /// kernel's signature and little else are new.

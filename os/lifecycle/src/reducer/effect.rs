@@ -1,0 +1,66 @@
+//! What is to be done after an event.
+
+use super::event::End;
+use crate::exit::Exit;
+use holdfast_sandbox::wire::Reply;
+use serde::{Deserialize, Serialize};
+
+/// How important a line of the log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something is not as it should be.
+    Warning,
+    /// Something has happened.
+    Notice,
+}
+
+/// Something to be done. Components are named by their places.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Effect {
+    /// Write a line to the log.
+    Log(Level, String),
+    /// Pet the watchdog where [`State::is_alive`](super::State::is_alive): what comes next may take long, or what came before has.
+    Pet,
+    /// Start it: [`Event::Started`](super::Event::Started) or [`Event::StartFailed`](super::Event::StartFailed).
+    Start(usize),
+    /// Kill all its processes.
+    Kill(usize),
+    /// Ask its program to end.
+    Terminate(usize),
+    /// Hear what its program said and printed last, and learn how it ended: [`Event::Notified`](super::Event::Notified), where it said
+    /// something, and [`Event::Exited`](super::Event::Exited).
+    Collect {
+        /// Its place.
+        component: usize,
+        /// How its stub ended, which stands for the program's end where the stub has left none.
+        exit: Exit,
+    },
+    /// Let what it has written reach the medium at once: the system ends.
+    HurryWrites(usize),
+    /// Take no package of it below the one that runs from now on.
+    RaiseFloor(usize),
+    /// Commit the slot that runs, and raise the floor of the OS: [`Event::SlotCommitted`](super::Event::SlotCommitted).
+    CommitSlot,
+    /// Raise the floor of the clock.
+    CommitClock,
+    /// Make its package on trial the current one: [`Event::PackageCommitted`](super::Event::PackageCommitted).
+    CommitPackage(usize),
+    /// Bring the boot loader up to date.
+    RenewBootLoader,
+    /// Give a good slot its tries back, which could not be saved when it started.
+    RenewTries,
+    /// Remove its package on trial: [`Event::PackageGivenUp`](super::Event::PackageGivenUp).
+    GiveUpPackage(usize),
+    /// Look whether its previous package may run: [`Event::PreviousChecked`](super::Event::PreviousChecked).
+    CheckPrevious(usize),
+    /// Put its previous package in the place of the current one: [`Event::FellBack`](super::Event::FellBack).
+    FallBack(usize),
+    /// Reply to a request.
+    Reply(usize, Reply),
+    /// Nothing runs any more: end the system.
+    End(End),
+}

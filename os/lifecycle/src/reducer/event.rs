@@ -1,0 +1,141 @@
+//! What happens to components and to the system.
+
+use crate::exit::Exit;
+use holdfast_sandbox::wire::{ManageRequest, ShutdownRequest};
+use holdfast_types::Millis;
+use serde::{Deserialize, Serialize};
+
+/// How the system ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum End {
+    /// The machine starts again.
+    Reboot,
+    /// The machine is switched off.
+    PowerOff,
+}
+
+impl From<ShutdownRequest> for End {
+    fn from(request: ShutdownRequest) -> Self {
+        match request {
+            ShutdownRequest::Reboot => Self::Reboot,
+            ShutdownRequest::PowerOff => Self::PowerOff,
+        }
+    }
+}
+
+/// Something that has happened. `error`, `refusal` and `failure` are texts for the log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Event {
+    /// Deadlines are to be looked at. All that was said until `heard` has been heard.
+    Deadline {
+        /// Milliseconds of the monotonic clock.
+        heard: Millis,
+    },
+    /// Health is to be judged, and whether the system has ended. All that was said until `heard` has been heard.
+    Judge {
+        /// Milliseconds of the monotonic clock.
+        heard: Millis,
+    },
+    /// [`Effect::Start`](super::Effect::Start): it runs.
+    Started {
+        /// Its place.
+        component: usize,
+    },
+    /// [`Effect::Start`](super::Effect::Start): it could not be started.
+    StartFailed {
+        /// Its place.
+        component: usize,
+        /// Why.
+        error: String,
+    },
+    /// It has said something by `sd_notify`.
+    Notified {
+        /// Its place.
+        component: usize,
+        /// `READY=1`.
+        ready: bool,
+        /// `WATCHDOG=1`.
+        watchdog: bool,
+    },
+    /// Its stub has ended, and with it everything in its namespace.
+    StubEnded {
+        /// Its place.
+        component: usize,
+        /// How the stub ended.
+        exit: Exit,
+    },
+    /// [`Effect::Collect`](super::Effect::Collect): nothing of it is left.
+    Exited {
+        /// Its place.
+        component: usize,
+        /// How its program ended.
+        exit: Exit,
+        /// Most memory it has used since boot.
+        memory_peak_kib: u64,
+        /// A block of its package did not fit its hash.
+        package_is_damaged: bool,
+    },
+    /// [`Effect::CheckPrevious`](super::Effect::CheckPrevious): whether its previous package could take its place.
+    PreviousChecked {
+        /// Its place.
+        component: usize,
+        /// Why not, where it could not.
+        refusal: Option<String>,
+    },
+    /// [`Effect::FallBack`](super::Effect::FallBack) was carried out.
+    FellBack {
+        /// Its place.
+        component: usize,
+        /// What failed, where something did.
+        error: Option<String>,
+    },
+    /// [`Effect::GiveUpPackage`](super::Effect::GiveUpPackage) was carried out.
+    PackageGivenUp {
+        /// Its place.
+        component: usize,
+        /// What failed, where something did.
+        error: Option<String>,
+    },
+    /// [`Effect::CommitPackage`](super::Effect::CommitPackage) was carried out.
+    PackageCommitted {
+        /// Its place.
+        component: usize,
+        /// What failed, where something did.
+        error: Option<String>,
+    },
+    /// [`Effect::CommitSlot`](super::Effect::CommitSlot) was carried out.
+    SlotCommitted {
+        /// The slot that runs is good now, whether by this or before.
+        good: bool,
+        /// How the device stands then, for the log, or what failed.
+        outcome: Result<String, String>,
+    },
+    /// A component that may asks for another one to be started or stopped.
+    Manage {
+        /// Place of the one that asks.
+        asking: usize,
+        /// What it asks for.
+        request: ManageRequest,
+    },
+    /// A component that may asks for the end of the system.
+    EndAsked {
+        /// Place of the one that asks.
+        asking: usize,
+        /// Which end.
+        end: End,
+    },
+    /// A signal to init asks for the end of the system.
+    EndSignalled {
+        /// Which end.
+        end: End,
+    },
+    /// An order of the owner was taken, and is carried out at the next start.
+    ResetOrdered {
+        /// What is reset, for the log.
+        partitions: String,
+    },
+    /// The update agent has nothing against a commit.
+    Agreed,
+}

@@ -1,0 +1,128 @@
+//! What the agent is connected to: init, and whoever files come from.
+
+use crate::card::Card;
+use crate::device::{Slots, Source};
+use crate::install_error::InstallError;
+use crate::uplink::{self, Fetched, UplinkError};
+use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::direct::Direct;
+use holdfast_linux::init_socket::{InitError, InitSocket};
+use holdfast_linux::poll::Poll;
+use holdfast_release::fetch::Fetch;
+use holdfast_sandbox::held::Component;
+use holdfast_sandbox::wire::{Reply, SlotPart, UpdateRequest};
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// How long it waits for `uplink` to be there again, in milliseconds.
+const UPLINK_WITHIN_MS: u64 = 30_000;
+/// Pause before a file is gone on with where it broke off, in milliseconds.
+const RESUME_AFTER_MS: u64 = 2_000;
+
+/// Why it cannot be waited.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RestError {
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error("cannot wait")]
+    Wait(#[source] io::Error),
+}
+
+/// The sockets, and the card that is looked at.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) init: InitSocket<UpdateRequest>,
+    pub(crate) uplink: Option<OwnedFd>,
+    /// What is looked at in the place of a server, for as long as it is.
+    pub(crate) card: Option<Card>,
+}
+
+impl Connection {
+    pub(crate) fn new(init: InitSocket<UpdateRequest>) -> Self {
+        Self { init, uplink: None, card: None }
+    }
+
+    /// Waits until then, or until `uplink` is there.
+    pub(crate) fn rest(&mut self, until: u64) -> Result<(), RestError> {
+        let had_uplink = self.uplink.is_some();
+        loop {
+            self.meet_uplink()?;
+            let left = until.saturating_sub(monotonic_ms());
+            if left == 0 || (!had_uplink && self.uplink.is_some()) {
+                return Ok(());
+            }
+            let mut poll = Poll::new();
+            self.init.add_to(&mut poll);
+            poll.wait(left).map_err(RestError::Wait)?;
+        }
+    }
+
+    /// Takes the newest socket to `uplink` that init has handed over.
+    pub(crate) fn meet_uplink(&mut self) -> Result<(), InitError> {
+        for (reply, socket) in self.init.unasked()? {
+            if reply == Reply::Uplink {
+                self.uplink = Some(socket);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Source for Connection {
+    /// From the card that is looked at, or over the socket that there is; one that is of no use any more is given up.
+    fn fetch<E: From<UplinkError>>(
+        &mut self,
+        fetch: &Fetch,
+        take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<Fetched, E> {
+        if let Some(card) = &self.card {
+            return card.fetch(fetch, take);
+        }
+        let socket = self.uplink.as_ref().ok_or(UplinkError::Nobody)?;
+        let mut spent = false;
+        let fetched = uplink::fetch(socket, fetch, take, &mut spent);
+        if spent {
+            self.uplink = None;
+        }
+        fetched
+    }
+
+    fn is_remote(&self) -> bool {
+        self.card.is_none()
+    }
+
+    /// Waits a little, and for `uplink` if it is not there.
+    fn wait(&mut self) -> Result<(), InstallError> {
+        let wait = if self.uplink.is_some() { RESUME_AFTER_MS } else { UPLINK_WITHIN_MS };
+        match self.rest(monotonic_ms().saturating_add(wait)) {
+            Ok(()) => Ok(()),
+            Err(RestError::Init(error)) => Err(error.into()),
+            Err(RestError::Wait(_)) => Err(UplinkError::Nobody.into()),
+        }
+    }
+}
+
+impl Slots for Connection {
+    fn running_part(&mut self, part: SlotPart) -> Result<Direct, InstallError> {
+        let descriptor = self.init.tell(UpdateRequest::RunningSlot(part))?;
+        Ok(Direct::from_descriptor(descriptor.ok_or(InstallError::NoHash)?, part.name()))
+    }
+
+    fn announce(&mut self) -> Result<(), InstallError> {
+        self.init.tell(UpdateRequest::Announce)?;
+        Ok(())
+    }
+
+    fn other_part(&mut self, part: SlotPart) -> Result<Option<Direct>, InstallError> {
+        let descriptor = self.init.tell(UpdateRequest::OtherSlot(part))?;
+        Ok(descriptor.map(|descriptor| Direct::from_descriptor(descriptor, part.name())))
+    }
+
+    fn stage(&mut self, component: Component) -> Result<(), InstallError> {
+        self.init.tell(match component {
+            Component::Os => UpdateRequest::Stage,
+            Component::App(id) => UpdateRequest::StageApp(id),
+        })?;
+        Ok(())
+    }
+}
