@@ -20,8 +20,9 @@ use holdfast_images::build::{self, Development, Inputs, Sizes, UpdateInputs};
 use holdfast_images::destination;
 use holdfast_images::key::PublicKey;
 use holdfast_images::manifest::{ImageManifest, UpdateSource};
+use holdfast_images::own_services;
 use holdfast_images::package;
-use holdfast_images::service::{self, Service};
+use holdfast_images::service::Service;
 use holdfast_qemu::machine;
 use provenance::Provenance;
 use rustls::pki_types::CertificateDer;
@@ -161,8 +162,8 @@ impl<'a> ImageBuilder<'a> {
             .collect::<Result<Vec<_>, _>>()?;
         workspace::make_directory(&directory)?;
         let symbols = directory.join(format!("{file}.symbols"));
-        let own = service::load_all(&self.workspace.root.join("services"))?;
-        let services = service::of_image(&own, &manifest, !app_paths.is_empty());
+        let own = own_services::load_all(&self.workspace.root.join("services"))?;
+        let services = own_services::of_image(&own, &manifest, !app_paths.is_empty());
         let programs = self.build_services(&services, &symbols)?;
         let mut apps = Vec::new();
         for path in app_paths {

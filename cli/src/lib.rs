@@ -7,6 +7,7 @@
 extern crate holdfast_builder;
 
 mod app;
+mod arguments;
 mod crash;
 mod device;
 mod flash;
@@ -17,9 +18,8 @@ mod release;
 mod run;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::Subcommand;
 pub use invocation::{Invocation, Options};
-use std::path::PathBuf;
 
 /// What the exit codes of the host tools say.
 pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 bad input or a failed check, 2 usage or the host lacks \
@@ -67,31 +67,6 @@ pub enum ImageCommand {
     AppendApp(image::AppendArgs),
     /// Collect the source of kernel and boot loader of an image.
     Sources(image::SourcesArgs),
-}
-
-/// How strictly sources must be the pinned ones.
-#[derive(Debug, Clone, Copy, Default, Args)]
-pub(crate) struct SourceArgs {
-    /// Refuse any source that is not the one pinned in sources.lock.
-    #[arg(long)]
-    pub(crate) locked: bool,
-}
-
-/// Which image, and which apps in it.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ImageArgs {
-    /// Image manifest.
-    #[arg(long = "image", value_name = "TOML")]
-    pub(crate) manifest: Option<PathBuf>,
-    /// Board to build for, instead of the manifest's.
-    #[arg(long)]
-    pub(crate) board: Option<String>,
-    /// App directory or signed app package to add to the image; may be given several times.
-    #[arg(long = "app", value_name = "DIR|PACKAGE")]
-    pub(crate) apps: Vec<PathBuf>,
-    /// App of the image that waits for a debugger (GDB), on the board's line for tests.
-    #[arg(long, value_name = "APP")]
-    pub(crate) debug: Option<String>,
 }
 
 /// A command line whose examples begin with `program` instead of `holdfast`.

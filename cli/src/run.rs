@@ -1,8 +1,8 @@
 //! `run`: an image in QEMU, its console on the terminal.
 
+use crate::arguments::{ImageArgs, SourceArgs};
 use crate::image;
 use crate::invocation::Invocation;
-use crate::{ImageArgs, SourceArgs};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use holdfast_builder::failure::HostLacks;

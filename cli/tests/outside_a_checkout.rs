@@ -15,7 +15,7 @@ use holdfast_images::boot_loader::UBoot;
 use holdfast_images::build::{self, Inputs};
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::manifest::ImageManifest;
-use holdfast_images::service;
+use holdfast_images::own_services;
 use holdfast_images::{app, package};
 use holdfast_qemu::machine;
 use serde_json::Value;
@@ -169,7 +169,8 @@ impl Outside {
         let program = fs::read(self.at("program")).unwrap();
         let boot_keys = manifest.boot_key_paths().unwrap();
         let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../services");
-        let services = service::of_image(&service::load_all(&own).unwrap(), &manifest, false);
+        let services =
+            own_services::of_image(&own_services::load_all(&own).unwrap(), &manifest, false);
         let inputs = Inputs {
             manifest: &manifest,
             board: &board,
@@ -229,7 +230,8 @@ fn an_app_is_made_and_checked_for_a_board() {
     outside.write("pump/app_manifest.json", asks);
     let output = outside.holdfast(&check);
     let faults = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(faults.contains("Gpio[0]: this board has no Gpio `$LED`; it has $LED_RED"), "{faults}");
+    let fault = "Gpio[0]: this board has no Gpio `$LED`; it has $LED_GREEN, $LED_RED";
+    assert!(faults.contains(fault), "{faults}");
     let toaster = ["app", "check", "pump", "--board", "toaster"];
     let there_is_none =
         "error: --board: there is no board `toaster`; boards are: beaglebone-black, ";

@@ -507,7 +507,9 @@ fn reads_outside(package: &Path, source: &Path, text: &str) -> Option<String> {
     for found in reads.captures_iter(text) {
         let whole = found.get(0).unwrap();
         let name = found.name("name").map(|name| name.as_str());
-        let is_for_tests = whole.start() > tests || source.starts_with(package.join("tests"));
+        let is_for_tests = whole.start() > tests
+            || source.ends_with("tests.rs")
+            || source.starts_with(package.join("tests"));
         let is_good = |name: &str| match found.name("what").map(|what| what.as_str()) {
             Some("env" | "option_env") => {
                 name.starts_with("CARGO_PKG_") || is_for_tests && name.starts_with("CARGO_")

@@ -10,10 +10,11 @@ use crate::disk::{DiskError, Layout};
 use crate::ext4::{self, Ext4Error};
 use crate::key::PublicKey;
 use crate::manifest::{ImageManifest, UpdateSource};
+use crate::own_services;
 use crate::package::Package;
 use crate::root::{Root, RootError};
 use crate::seccomp::{self, SeccompError};
-use crate::service::{self, Service};
+use crate::service::Service;
 use crate::{FieldError, FileError, verity, with_causes};
 use holdfast_lifecycle::reset::{Blank, FACTORY_DIRECTORY};
 use holdfast_lifecycle::slots::{self, BootState};
@@ -57,7 +58,7 @@ pub struct Inputs<'a> {
     pub boot_signer: Option<BootSigningKey>,
     /// PID 1, stripped.
     pub init: Vec<u8>,
-    /// The services ([`service::of_image`]), each with its stripped program.
+    /// The services ([`own_services::of_image`](crate::own_services::of_image)), each with its stripped program.
     pub services: Vec<(&'a Service, Vec<u8>)>,
     /// Whom the agents of updates believe; needed where the manifest has updates.
     pub update: Option<UpdateInputs>,
@@ -560,7 +561,7 @@ fn roots(
 fn component_list(inputs: &Inputs<'_>, packages: &[Package]) -> Result<ComponentList, BuildError> {
     let manifest = inputs.manifest;
     let chosen = inputs.services.iter().map(|(service, _)| *service);
-    let (services, admission) = service::components(chosen, manifest, inputs.board)?;
+    let (services, admission) = own_services::components(chosen, manifest, inputs.board)?;
     let apps: Vec<App> = packages
         .iter()
         .map(|package| App {

@@ -22,6 +22,7 @@ pub mod flash;
 pub mod key;
 mod key_file;
 pub mod manifest;
+pub mod own_services;
 pub mod package;
 pub mod root;
 pub mod seccomp;

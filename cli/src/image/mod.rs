@@ -10,8 +10,8 @@ pub(crate) use sign::{SignArgs, sign_command};
 pub(crate) use sources::{SourcesArgs, sources_command};
 pub(crate) use verify::{VerifyArgs, verify_command, verify_image};
 
+use crate::arguments::{ImageArgs, SourceArgs};
 use crate::invocation::Invocation;
-use crate::{ImageArgs, SourceArgs};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use holdfast_builder::image::{DEFAULT_MANIFEST, ImageBuilder};

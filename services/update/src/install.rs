@@ -5,7 +5,6 @@ use crate::install_error::InstallError;
 use crate::slot::Origin;
 use holdfast_linux::direct::{Direct, Writer};
 use holdfast_linux::file;
-use holdfast_linux::init_socket::InitSocket;
 use holdfast_release::{Release, Target};
 use holdfast_sandbox::component::Stored;
 use holdfast_sandbox::held::Component;
