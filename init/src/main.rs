@@ -26,11 +26,13 @@ use crate::app_uids::AppUids;
 use crate::clock::Clock;
 use crate::log::Log;
 use crate::slots::Slots;
+use holdfast_lifecycle::breadcrumb::Breadcrumb;
 use holdfast_lifecycle::patience::WATCHDOG_S;
 use holdfast_linux::clock::monotonic;
 use holdfast_linux::memory;
 use holdfast_linux::power::{self, End};
 use holdfast_linux::watchdog::Watchdog;
+use holdfast_types::chain;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -46,7 +48,7 @@ fn main() -> ExitCode {
     let end = match run(&log, entered) {
         Ok(end) => end,
         Err(error) => {
-            log.failure("cannot go on", &*error);
+            log.error(&Breadcrumb::CannotGoOn(chain(&*error)).to_string());
             End::Reboot
         }
     };

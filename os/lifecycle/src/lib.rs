@@ -2,6 +2,7 @@
 //! component is started again, how far the clock is to be believed, what an app may write, what a reset leaves.
 
 pub mod boot_loader;
+pub mod breadcrumb;
 pub mod clock;
 pub mod console;
 pub mod console_line;

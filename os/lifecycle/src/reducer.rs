@@ -19,8 +19,9 @@ mod event;
 pub use effect::{Effect, Level};
 pub use event::{End, Event};
 
+use crate::breadcrumb::{Breadcrumb, Reason};
 use crate::patience::END_WITHIN_MS;
-use crate::slots::{Agreement, DOES_NOT_AGREE, Health, Member, Slot, Verdict};
+use crate::slots::{Agreement, Health, Member, Slot, Verdict};
 use crate::supervision::{self, Action, Supervisor};
 use holdfast_sandbox::app_manifest::RestartPolicy;
 use holdfast_sandbox::component::Recovery;
@@ -409,12 +410,13 @@ impl State {
                 }
                 self.end(End::Reboot, now, effects);
                 if let Some(failed) = self.components.get(index) {
-                    let name = &failed.name;
-                    let why = match self.health.verdict(heard) {
-                        Verdict::Healthy => DOES_NOT_AGREE,
-                        _ => "does not stay ready",
+                    let component = failed.name.clone();
+                    let reason = match self.health.verdict(heard) {
+                        Verdict::Healthy => Reason::DoesNotAgree,
+                        _ => Reason::NotReady,
                     };
-                    effects.push(warning(format!("not healthy: {name} {why}")));
+                    let breadcrumb = Breadcrumb::Unhealthy { component, reason };
+                    effects.push(warning(breadcrumb.to_string()));
                     if failed.package == Some(Package::OnTrial) {
                         effects.push(Effect::GiveUpPackage(index));
                     }
@@ -483,7 +485,7 @@ impl State {
             return;
         }
         self.ending = Some(Ending { end, since: now });
-        effects.push(notice("stopping all components".to_owned()));
+        effects.push(notice(Breadcrumb::Stopping.to_string()));
         for (index, component) in self.components.iter_mut().enumerate() {
             component.stop(index, now, effects);
             effects.push(Effect::HurryWrites(index));

@@ -2,6 +2,7 @@
 
 use crate::child;
 use crate::kmsg::{Kmsg, Level};
+use holdfast_lifecycle::breadcrumb::Breadcrumb;
 use rustix::system::{RebootCommand, reboot};
 use std::io;
 
@@ -32,9 +33,10 @@ pub fn end(how: End) -> io::Error {
 /// Makes a panic of PID 1 say where it was, in the kernel's log, and reboot.
 pub fn reboot_on_panic() {
     on_panic(|panic| {
+        let panic = panic.to_string();
         match Kmsg::open() {
             Ok(kmsg) => {
-                kmsg.log(Level::Error, "init", panic);
+                kmsg.log(Level::Error, "init", &panic);
                 kmsg.log(Level::Error, "init", "rebooting");
             }
             // So early that there is no /dev: standard error is the console.
@@ -45,13 +47,16 @@ pub fn reboot_on_panic() {
     });
 }
 
-/// From now on a panic of this process has `end` called with its words. A copy of this process that is not yet another
+/// From now on a panic of this process has `end` called with its place and its message. A copy of this process that is not yet another
 /// program just ends, with [`CHILD_PANICKED`]: it has this one's powers, and what it fails at is its own.
 ///
 /// [`CHILD_PANICKED`]: crate::child::CHILD_PANICKED
-pub fn on_panic(end: impl Fn(&str) + Send + Sync + 'static) {
+pub fn on_panic(end: impl Fn(&Breadcrumb) + Send + Sync + 'static) {
     std::panic::set_hook(Box::new(move |panic| {
         child::end_if_child();
-        end(&format!("{panic}"));
+        let place =
+            panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        let message = panic.payload_as_str().unwrap_or("no message");
+        end(&Breadcrumb::Panicked(format!("{place}: {message}")));
     }));
 }

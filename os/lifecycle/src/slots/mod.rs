@@ -20,7 +20,7 @@ mod status;
 pub use copies::{COPY_BYTES, Copies, CopyError, checksum, copy, copy_offsets, read_copy};
 pub use health::{Agreement, Health, Member, Verdict};
 pub use release::{CommandLineError, Floor, FloorError, Release, RootTable};
-pub use reset::{DOES_NOT_AGREE, LastReset, last_reset};
+pub use reset::{LastReset, last_reset};
 pub use status::{Status, StatusError};
 
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,7 @@
 //! `admin-guide/ramoops`). A component's lines carry its name in front, so that none can pass its
 //! own for the kernel's or init's.
 
+use crate::breadcrumb::{Breadcrumb, Reason};
 use crate::console_line::without_time;
 use std::fmt;
 
@@ -23,23 +24,24 @@ pub enum LastReset {
     Panic(String),
     /// init could not go on.
     Init(String),
-    /// init ended because a critical component was not stable.
-    Unhealthy(String),
+    /// init ended because of a critical component.
+    Unhealthy {
+        /// Its name.
+        component: String,
+        /// What was wrong with it.
+        reason: Reason,
+    },
     /// The hardware watchdog was not petted in time.
     Watchdog,
     /// The log breaks off: power, a reset line, or a watchdog that does not say so.
     Unknown,
 }
 
-/// What init says of the update agent, behind its name, where a release on trial is healthy and the agent has not
-/// agreed to it in time: it has not reached the service, which the release before could.
-pub const DOES_NOT_AGREE: &str = "does not agree to the release";
-
 impl LastReset {
     /// True where nothing was wrong with the last run but that the update agent did not agree to its release.
     #[must_use]
     pub fn is_disagreement(&self) -> bool {
-        matches!(self, Self::Unhealthy(cause) if cause.ends_with(DOES_NOT_AGREE))
+        matches!(self, Self::Unhealthy { reason: Reason::DoesNotAgree, .. })
     }
 }
 
@@ -51,7 +53,10 @@ impl fmt::Display for LastReset {
             Self::Verity => write!(f, "the root file system does not verify"),
             Self::Panic(cause) => write!(f, "kernel panic: {cause}"),
             Self::Init(cause) => write!(f, "init failed: {cause}"),
-            Self::Unhealthy(cause) => write!(f, "not healthy: {cause}"),
+            Self::Unhealthy { component, reason } => {
+                let (component, reason) = (component.clone(), *reason);
+                Breadcrumb::Unhealthy { component, reason }.fmt(f)
+            }
             Self::Watchdog => write!(f, "watchdog"),
             Self::Unknown => write!(f, "unknown, the log breaks off"),
         }
@@ -67,19 +72,21 @@ pub fn last_reset(log: Option<&str>, watchdog_fired: bool) -> LastReset {
     };
     // From the end: the last word counts.
     let told = log.lines().rev().map(without_time).find_map(|line| {
-        let cause = |start: &str| line.strip_prefix(start).map(shortened);
         if line.contains("dm-verity device") && line.starts_with("reboot: Restarting system") {
             return Some(LastReset::Verity);
         }
-        cause("Kernel panic - not syncing: ")
-            .map(LastReset::Panic)
-            .or_else(|| cause("init: cannot go on: ").map(LastReset::Init))
-            .or_else(|| cause("init: panicked at ").map(LastReset::Init))
-            .or_else(|| cause("init: not healthy: ").map(LastReset::Unhealthy))
-            .or_else(|| {
-                let orderly = line == "init: stopping all components";
-                orderly.then_some(LastReset::Orderly)
-            })
+        if let Some(cause) = line.strip_prefix("Kernel panic - not syncing: ") {
+            return Some(LastReset::Panic(shortened(cause)));
+        }
+        Some(match Breadcrumb::parse(line)? {
+            Breadcrumb::Stopping => LastReset::Orderly,
+            Breadcrumb::Unhealthy { component, reason } => {
+                LastReset::Unhealthy { component, reason }
+            }
+            Breadcrumb::CannotGoOn(cause) | Breadcrumb::Panicked(cause) => {
+                LastReset::Init(shortened(&cause))
+            }
+        })
     });
     match told {
         Some(told) => told,
@@ -132,8 +139,12 @@ mod tests {
             assert_eq!(last_reset(Some(&log(end)), false).is_disagreement(), disagrees, "{end}");
         }
         // init says why behind the order to stop.
-        let why = "init: stopping all components\n[    2.0] init: not healthy: pump";
-        assert_eq!(last_reset(Some(&log(why)), false), LastReset::Unhealthy("pump".to_owned()));
+        let why =
+            "init: stopping all components\n[    2.0] init: not healthy: pump does not stay ready";
+        let told = last_reset(Some(&log(why)), false);
+        let component = "pump".to_owned();
+        assert_eq!(told, LastReset::Unhealthy { component, reason: Reason::NotReady });
+        assert_eq!(told.to_string(), "not healthy: pump does not stay ready");
     }
 
     proptest! {
