@@ -9,10 +9,10 @@ use holdfast_images::boot::{self, signature};
 use holdfast_images::{package, root, sha256};
 use holdfast_lifecycle::boot_loader::{BootLoader, Copy, Form, Place, outdated};
 use holdfast_lifecycle::clock;
+use holdfast_lifecycle::factory_reset::{Blank, Record};
 use holdfast_lifecycle::log_line::{LineAssembler, MAX_LINE_BYTES};
 use holdfast_lifecycle::partition_table as table;
-use holdfast_lifecycle::reset::{Blank, Record};
-use holdfast_lifecycle::slots::{self, Release, Slot};
+use holdfast_lifecycle::slots::{self, RunningSlot, Slot};
 use holdfast_lifecycle::uid_table::{self, UidTable};
 use holdfast_manifest::elf as elf_file;
 use holdfast_netlink as netlink;
@@ -482,8 +482,12 @@ pub fn command_line(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return;
     };
-    if let Ok(release) = Release::from_command_line(text) {
-        assert_eq!(Release::from_command_line(&release.words()), Ok(release), "read as another");
+    if let Ok(release) = RunningSlot::from_command_line(text) {
+        assert_eq!(
+            RunningSlot::from_command_line(&release.words()),
+            Ok(release),
+            "read as another"
+        );
     }
 }
 

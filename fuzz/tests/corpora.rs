@@ -17,9 +17,9 @@ use holdfast_images::disk;
 use holdfast_images::key::PrivateKey;
 use holdfast_images::verity;
 use holdfast_lifecycle::boot_loader::{BootLoader, Copy, Form, Partition, TABLE_BYTES};
+use holdfast_lifecycle::factory_reset::{Blank, Kept, Record};
 use holdfast_lifecycle::partition_table::{ENTRIES_BYTES, Header, Mending, Table, mend};
-use holdfast_lifecycle::reset::{Blank, Kept, Record};
-use holdfast_lifecycle::slots::{self, BootState, Release, Slot};
+use holdfast_lifecycle::slots::{self, BootState, RunningSlot, Slot};
 use holdfast_lifecycle::uid_table::UidTable;
 use holdfast_networking::config::NetworkConfig;
 use holdfast_networking::route;
@@ -318,7 +318,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         restarts: 1,
         last_exit: Some(15),
     }]);
-    let release = Release { slot: Slot::B, board: "qemu-virt".to_owned(), rollback_index: 3 };
+    let release = RunningSlot { slot: Slot::B, board: "qemu-virt".to_owned(), rollback_index: 3 };
     let request = |request: &Request| wire::encode_request(request).unwrap();
     BTreeMap::from([
         ("admission_answer", vec![admission::accept(&encoded), admission::refuse("why")]),

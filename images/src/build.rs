@@ -16,7 +16,7 @@ use crate::root::{Root, RootError};
 use crate::seccomp::{self, SeccompError};
 use crate::service::Service;
 use crate::{FieldError, FileError, verity, with_causes};
-use holdfast_lifecycle::reset::{Blank, FACTORY_DIRECTORY};
+use holdfast_lifecycle::factory_reset::{Blank, FACTORY_DIRECTORY};
 use holdfast_lifecycle::slots::{self, BootState};
 use holdfast_manifest::elf::{self, ElfError};
 use holdfast_networking::config;

@@ -9,7 +9,7 @@ use crate::disk::{DiskError, Layout};
 use crate::root::{Root, RootError};
 use crate::show::{self, ShowError};
 use crate::{FileError, verity};
-use holdfast_lifecycle::slots::{CommandLineError, Release};
+use holdfast_lifecycle::slots::{CommandLineError, RunningSlot};
 use std::fs::{self, File};
 use std::path::Path;
 
@@ -114,7 +114,7 @@ fn write(
     change(&mut root);
     let data = root.to_erofs()?;
     let verity = verity::hash_root(&data).ok_or(ShowError::NoVerityTable)?;
-    let before = Release::from_command_line(&boot.command_line)?;
+    let before = RunningSlot::from_command_line(&boot.command_line)?;
     let mut fit = boot::build(&Parts {
         kernel: &boot.kernel,
         device_tree: &boot.device_tree,

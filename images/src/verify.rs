@@ -4,7 +4,7 @@ use crate::boot::{self, BootError, BootKey};
 use crate::boot_loader::{self, BootLoaderError};
 use crate::show::{self, ShowError};
 use crate::{FileError, build, disk, flash, hex, sha256, with_causes};
-use holdfast_lifecycle::slots::{BootState, Choice, CommandLineError, Release, Slot};
+use holdfast_lifecycle::slots::{BootState, Choice, CommandLineError, RunningSlot, Slot};
 use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -190,7 +190,7 @@ fn check(
     (keys, loader): (&[(String, BootKey)], &[u8]),
 ) -> Result<SlotFound, SlotError> {
     let (key, boot) = boot::verify(partition, slot, board, keys)?;
-    let release = Release::from_command_line(&boot.command_line)?;
+    let release = RunningSlot::from_command_line(&boot.command_line)?;
     if release.slot != slot {
         return Err(SlotError::OtherSlot(release.slot));
     }

@@ -1,7 +1,7 @@
 //! The steps from the kernel's hand-over to the first component.
 
+use crate::factory_reset;
 use crate::log::Log;
-use crate::reset;
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::partition_table::{self, Mended};
 use holdfast_linux::watchdog::Watchdog;
@@ -164,7 +164,7 @@ fn is_mended(log: &Log, watchdog: Option<&Watchdog>, label: &'static str, device
             return false;
         }
     }
-    match reset::make_anew(watchdog, label, device) {
+    match factory_reset::make_anew(watchdog, label, device) {
         Ok(true) => {
             log.warning(&format!("partition {label} held nothing but zeros: it is made anew"));
             true

@@ -11,13 +11,13 @@ mod boot;
 mod boot_loader;
 mod clock;
 mod component;
+mod factory_reset;
 mod floors;
 mod log;
 mod mounted;
 mod network;
 mod os_floor;
 mod package;
-mod reset;
 mod slots;
 mod start_error;
 mod supervise;
@@ -83,7 +83,7 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
     boot::mend_partition_tables(log);
     // Only what is not mounted can be erased.
-    let reset = reset::begin(log, watchdog.as_ref());
+    let reset = factory_reset::begin(log, watchdog.as_ref());
     boot::mount_partitions(log, watchdog.as_ref());
     if let Some(reset) = &reset {
         reset.put_back(log);

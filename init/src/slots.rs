@@ -3,7 +3,7 @@
 use crate::floors::Floors;
 use crate::log::Log;
 use holdfast_lifecycle::slots::{
-    BootState, CommandLineError, Floor, FloorError, LastReset, Phase, Release, RootTable, Slot,
+    BootState, CommandLineError, Floor, FloorError, LastReset, Phase, RootTable, RunningSlot, Slot,
     StageError, Status, last_reset,
 };
 use holdfast_linux::boot_state::BootStateDevice;
@@ -74,7 +74,7 @@ impl Slots {
         let bytes = file::read_bounded(Path::new(COMMAND_LINE), COMMAND_LINE_BYTES)?;
         let line = bytes.ok_or(SlotError::NoCommandLine)?;
         let line = String::from_utf8_lossy(&line);
-        let release = Release::from_command_line(&line)?;
+        let release = RunningSlot::from_command_line(&line)?;
         // The kernel runs from it, so it is there.
         let table = RootTable::from_command_line(&line);
         let root = table.ok_or(CommandLineError("verity table"))?;

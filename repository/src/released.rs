@@ -4,7 +4,7 @@ use crate::RepositoryError;
 use holdfast_images::boot::signature;
 use holdfast_images::show::{self, BootStatus};
 use holdfast_images::{FileError, package};
-use holdfast_lifecycle::slots::Release as SlotRelease;
+use holdfast_lifecycle::slots::RunningSlot;
 use holdfast_release::Release;
 use holdfast_release::reuse::{CHUNK_BYTES, chunk_hash};
 use holdfast_sandbox::held::Component;
@@ -53,7 +53,7 @@ pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
     if shown.boot == BootStatus::Unsigned {
         return Err(refused("nobody has signed its slot; see `image sign`"));
     }
-    let slot = SlotRelease::from_command_line(&shown.command_line)
+    let slot = RunningSlot::from_command_line(&shown.command_line)
         .map_err(|_| refused("its command line names no release"))?;
     let mut bytes = show::read_partition(image, "boot-a").map_err(&named)?;
     let fit = signature::fit_length(&bytes).ok_or_else(|| refused("its slot is damaged"))?;

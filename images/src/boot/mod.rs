@@ -20,7 +20,7 @@ use crate::verity::{BLOCK_BYTES, Verity};
 use crate::{hex, sha256};
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
-use holdfast_lifecycle::slots::{Release, Slot};
+use holdfast_lifecycle::slots::{RunningSlot, Slot};
 
 /// A kernel, its device tree and its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub fn command_line(parts: &Parts<'_>, slot: Slot) -> String {
             "random.trust_bootloader=off slab_max_order=0 panic=-1 ro rootwait={ROOT_WITHIN_S} root=/dev/dm-0 \
              rootfstype=erofs gpt mmcblk.perdev_minors=1"
         ),
-        Release { slot, board: board.to_owned(), rollback_index }.words(),
+        RunningSlot { slot, board: board.to_owned(), rollback_index }.words(),
         format!("dm-mod.waitfor={device}"),
         format!(
             "dm-mod.create=\"root,,,ro,0 {sectors} verity 1 {device} {device} 4096 4096 {blocks} \
@@ -324,8 +324,8 @@ mod tests {
         for slot in Slot::ALL {
             let boot = read(&fit, slot).unwrap();
             assert_eq!(boot.kernel, b"zImage");
-            let release = Release::from_command_line(&boot.command_line).unwrap();
-            let expected = Release { slot, board: "board".to_owned(), rollback_index: 7 };
+            let release = RunningSlot::from_command_line(&boot.command_line).unwrap();
+            let expected = RunningSlot { slot, board: "board".to_owned(), rollback_index: 7 };
             assert_eq!(release, expected);
             let number = if slot == Slot::A { 3 } else { 5 };
             let device = format!("/dev/mmcblk0p{number}");

@@ -4,13 +4,13 @@ use super::Supervision;
 use super::orders::{Look, Outcome};
 use crate::app_store;
 use crate::component::{Component, Supervised};
+use crate::factory_reset;
 use crate::floors::Floors;
 use crate::log::Log;
-use crate::reset;
 use crate::slots::{SaveError, Slots};
+use holdfast_lifecycle::factory_reset::Kept;
 use holdfast_lifecycle::patience::BETWEEN_ORDERS_MS;
 use holdfast_lifecycle::reducer::{End, Event};
-use holdfast_lifecycle::reset::Kept;
 use holdfast_linux::block;
 use holdfast_linux::channel::{self, InitEnd};
 use holdfast_linux::clock::monotonic_ms;
@@ -208,7 +208,7 @@ impl Supervision<'_> {
             time_floor: self.clock.saved_floor(),
             app_floors: self.app_uids.app_floors(),
         };
-        match reset::order(order, kept) {
+        match factory_reset::order(order, kept) {
             Ok(true) => {
                 self.act(Event::ResetOrdered { partitions: order.partitions.to_string() });
                 Reply::Accepted

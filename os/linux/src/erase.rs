@@ -2,7 +2,7 @@
 
 use crate::PathError;
 use crate::direct::Direct;
-use holdfast_lifecycle::reset::Blank;
+use holdfast_lifecycle::factory_reset::Blank;
 use std::io::{Error, ErrorKind};
 use std::path::Path;
 

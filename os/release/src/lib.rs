@@ -13,10 +13,10 @@ pub mod checked;
 pub mod client;
 pub mod config;
 pub mod delta;
+pub mod factory_reset;
 pub mod fetch;
 pub mod metadata;
 pub mod pace;
-pub mod reset;
 pub mod reuse;
 pub mod strategy;
 

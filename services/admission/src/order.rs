@@ -7,7 +7,7 @@ use holdfast_release::Repository;
 use holdfast_release::bundle::{self, BLOCK_BYTES, BundleError, Index};
 use holdfast_release::client::Wanted;
 use holdfast_release::config;
-use holdfast_release::reset::{self, NoOrder};
+use holdfast_release::factory_reset::{self, NoOrder};
 use holdfast_sandbox::policy::APP_DIRECTORY;
 use holdfast_sandbox::reset_order::{Order, OrderError};
 use std::fs::File;
@@ -47,7 +47,7 @@ fn look_on(card: File, root: &Path, order: &Order) -> Result<(), NotOrdered> {
     File::open(root).and_then(|f| f.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
     let card = Card::read(card)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Ok(reset::look_for(order, &bytes, now, |wanted| card.metadata(wanted))?)
+    Ok(factory_reset::look_for(order, &bytes, now, |wanted| card.metadata(wanted))?)
 }
 
 /// A card with a bundle of releases.

@@ -13,14 +13,14 @@
 
 mod copies;
 mod health;
-mod release;
-mod reset;
+mod last_reset;
+mod running_slot;
 mod status;
 
 pub use copies::{COPY_BYTES, Copies, CopyError, checksum, copy, copy_offsets, read_copy};
 pub use health::{Agreement, Health, Member, Verdict};
-pub use release::{CommandLineError, Floor, FloorError, Release, RootTable};
-pub use reset::{LastReset, last_reset};
+pub use last_reset::{LastReset, last_reset};
+pub use running_slot::{CommandLineError, Floor, FloorError, RootTable, RunningSlot};
 pub use status::{Status, StatusError};
 
 use serde::{Deserialize, Serialize};

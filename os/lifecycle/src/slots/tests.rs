@@ -153,9 +153,9 @@ fn a_copy_with_a_valid_crc_and_other_variables_is_refused() {
 
 #[test]
 fn a_command_line_names_its_release_once() {
-    let release = Release { slot: Slot::B, board: "qemu-virt".to_owned(), rollback_index: 7 };
+    let release = RunningSlot { slot: Slot::B, board: "qemu-virt".to_owned(), rollback_index: 7 };
     let line = format!("console=ttyAMA0 {} quiet", release.words());
-    assert_eq!(Release::from_command_line(&line), Ok(release.clone()));
+    assert_eq!(RunningSlot::from_command_line(&line), Ok(release.clone()));
     for line in [
         "",
         "holdfast.slot=c holdfast.board=x holdfast.rollback=1",
@@ -163,7 +163,7 @@ fn a_command_line_names_its_release_once() {
         "holdfast.slot=a holdfast.slot=b holdfast.board=x holdfast.rollback=1",
         "holdfast.slots=a holdfast.board=x holdfast.rollback=1",
     ] {
-        assert!(Release::from_command_line(line).is_err(), "{line}");
+        assert!(RunningSlot::from_command_line(line).is_err(), "{line}");
     }
 }
 

@@ -1,8 +1,8 @@
 //! Named after the clauses of section 5 of the specification.
 
 use super::*;
+use crate::factory_reset::NoOrder;
 use crate::metadata::{Key, time};
-use crate::reset::NoOrder;
 use ed25519_dalek::{Signer, SigningKey};
 use holdfast_sandbox::reset_order::Order;
 use holdfast_types::hex::{hex, sha256};
@@ -1103,7 +1103,7 @@ fn looked_for(
     image_root: &[u8],
     order: &Order,
 ) -> Result<(), NoOrder<std::io::Error>> {
-    crate::reset::look_for(order, image_root, NOW, |wanted| {
+    crate::factory_reset::look_for(order, image_root, NOW, |wanted| {
         Ok(repository.files.get(&wanted.name).cloned())
     })
 }
@@ -1138,7 +1138,7 @@ fn a_reset_is_ordered_by_whoever_signs_for_the_owner_and_by_nobody_else() {
     let mut nothing = repository.clone();
     nothing.files.clear();
     assert!(matches!(looked_for(&nothing, &root, &order), Err(NoOrder::Refused(_))));
-    let later = crate::reset::look_for(&order, &root, NOW + 31 * DAY, |wanted| {
+    let later = crate::factory_reset::look_for(&order, &root, NOW + 31 * DAY, |wanted| {
         Ok::<_, std::io::Error>(repository.files.get(&wanted.name).cloned())
     });
     assert!(matches!(later, Err(NoOrder::Refused(Refusal::Expired { .. }))));

@@ -6,7 +6,7 @@ use crate::log::Log;
 use crate::os_floor;
 use crate::slots::PARTITION;
 use holdfast_lifecycle::clock::TimeFloor;
-use holdfast_lifecycle::reset::{
+use holdfast_lifecycle::factory_reset::{
     Blank, FACTORY_DIRECTORY, Kept, RECORD_BYTES, Record, ResetError, record_offset,
 };
 use holdfast_linux::direct::Direct;

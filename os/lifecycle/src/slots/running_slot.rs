@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// Its slot, its board and its rollback index.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Release {
+pub struct RunningSlot {
     /// The slot that the boot loader has chosen.
     pub slot: Slot,
     /// The board that the release is for.
@@ -48,7 +48,7 @@ impl Floor {
     ///
     /// # Errors
     /// Its rollback index is below the floor.
-    pub fn admit(self, release: &Release) -> Result<(), FloorError> {
+    pub fn admit(self, release: &RunningSlot) -> Result<(), FloorError> {
         if release.rollback_index < self.0 {
             return Err(FloorError::Below { index: release.rollback_index, floor: self.0 });
         }
@@ -100,7 +100,7 @@ const SLOT: &str = "holdfast.slot";
 const BOARD: &str = "holdfast.board";
 const ROLLBACK: &str = "holdfast.rollback";
 
-impl Release {
+impl RunningSlot {
     /// The words for the command line.
     #[must_use]
     pub fn words(&self) -> String {
