@@ -88,9 +88,8 @@ fn a_slot_has_at_least_twice_the_room_it_needs(image: &mut Image) -> Result<()> 
 }
 
 fn a_slot_is_small_enough_for_its_board(image: &mut Image) -> Result<()> {
-    // A machine of QEMU has few devices. `admission` has a client of repositories, by which an order to reset is verified, and
-    // the kernel is compressed for the time that it takes (decision 5).
-    let most = if image.board == "qemu-virt" { 3_392 << 10 } else { 4 << 20 };
+    // The services are one program, which an image has whole as soon as it has an app (decision 31).
+    let most = 4_352 << 10;
     ensure!(image.slot_bytes <= most, "the slot has {} bytes", image.slot_bytes);
     Ok(())
 }
