@@ -58,7 +58,7 @@ pub struct Inputs<'a> {
     pub boot_signer: Option<BootSigningKey>,
     /// PID 1, stripped.
     pub init: Vec<u8>,
-    /// The services ([`own_services::of_image`](crate::own_services::of_image)), each with its stripped program.
+    /// The services ([`own_services::of_image`]), each with its stripped program.
     pub services: Vec<(&'a Service, Vec<u8>)>,
     /// Whom the agents of updates believe; needed where the manifest has updates.
     pub update: Option<UpdateInputs>,

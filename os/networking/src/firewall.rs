@@ -7,7 +7,7 @@
 //! The kernel has one table of connections for the whole device. Nobody takes more of it than a share: what an
 //! app begins and what the outside begins towards it passes a limit on its way to every `accept`, and what the
 //! device itself speaks with apps and neighbours is not in the table at all. How large it must be for the shares
-//! of all follows from the same limits: [`table_share`].
+//! of all follows from the same limits: `holdfast_sandbox::network::table_share`.
 
 use crate::netfilter::{
     Action, AddressSet, Chain, DeviceMap, Hook, Match, Rule, Ruleset, Side, Timeouts, Version,

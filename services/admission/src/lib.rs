@@ -1,5 +1,5 @@
 //! Looks at the files of one app package and reads its manifest, so that PID 1 need not; or, with the argument `order`,
-//! looks for an order to reset on a card ([`order`]).
+//! looks for an order to reset on a card.
 //!
 //! It sees the package at `/app`, writes one answer to its standard output and ends. Whatever the
 //! package does to it, it can only lie within the bounds that init checks again

@@ -225,7 +225,7 @@ impl AppManifest {
     /// The manifest as init reads it from the process that parsed it.
     ///
     /// # Errors
-    /// The encoder's own; never for a manifest that [`parse`](Self::parse) returned.
+    /// The encoder's own; never for a manifest that the parser returned.
     pub fn encode(&self) -> Result<Vec<u8>, EncodedManifestError> {
         Ok(encoding::encode(self)?)
     }
