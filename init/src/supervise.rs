@@ -18,11 +18,10 @@ use crate::supervise::orders::Look;
 use holdfast_lifecycle::console::Console;
 use holdfast_lifecycle::exit::Exit;
 use holdfast_lifecycle::patience::PET_EVERY_MS;
-use holdfast_lifecycle::reducer::{self, Effect, Event, Level, Setup, State};
+use holdfast_lifecycle::reducer::{Effect, End, Event, Level, Setup, State};
 use holdfast_linux::channel::{self, InitEnd};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::poll::Poll;
-use holdfast_linux::power::End;
 use holdfast_linux::signal::{Signal, SignalDescriptor};
 use holdfast_linux::spawn;
 use holdfast_linux::wait;
@@ -297,12 +296,7 @@ impl<'log> Supervision<'log> {
                 }
             }
             Effect::Reply(component, reply) => self.reply(component, &reply, &[]),
-            Effect::End(end) => {
-                self.ended = Some(match end {
-                    reducer::End::Reboot => End::Reboot,
-                    reducer::End::PowerOff => End::PowerOff,
-                });
-            }
+            Effect::End(end) => self.ended = Some(end),
         }
     }
 
@@ -393,8 +387,8 @@ impl<'log> Supervision<'log> {
         while let Some(signal) = self.signals.next().map_err(kernel("read signals"))? {
             match signal {
                 Signal::Child => {} // The children are reaped in any case.
-                Signal::Reboot => self.act(Event::EndSignalled { end: reducer::End::Reboot }),
-                Signal::PowerOff => self.act(Event::EndSignalled { end: reducer::End::PowerOff }),
+                Signal::Reboot => self.act(Event::EndSignalled { end: End::Reboot }),
+                Signal::PowerOff => self.act(Event::EndSignalled { end: End::PowerOff }),
             }
         }
         Ok(())

@@ -18,16 +18,26 @@ pub enum Breadcrumb {
     /// init asks every component to end.
     Stopping,
     /// A critical component keeps the release from being healthy.
-    Unhealthy {
-        /// Its name.
-        component: String,
-        /// What is wrong with it.
-        reason: Reason,
-    },
+    Unhealthy(Unhealthy),
     /// init lacks something that it cannot do without; the error with its causes.
     CannotGoOn(String),
     /// init panicked: the place in the source, and the message.
     Panicked(String),
+}
+
+/// A critical component with what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unhealthy {
+    /// The component's name.
+    pub component: String,
+    /// What is wrong with it.
+    pub reason: Reason,
+}
+
+impl fmt::Display for Unhealthy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{UNHEALTHY}{} {}", self.component, self.reason)
+    }
 }
 
 /// What is wrong with a critical component.
@@ -58,7 +68,7 @@ impl fmt::Display for Breadcrumb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stopping => f.write_str(STOPPING),
-            Self::Unhealthy { component, reason } => write!(f, "{UNHEALTHY}{component} {reason}"),
+            Self::Unhealthy(unhealthy) => unhealthy.fmt(f),
             Self::CannotGoOn(cause) => write!(f, "{CANNOT_GO_ON}{cause}"),
             Self::Panicked(cause) => write!(f, "{PANICKED}{cause}"),
         }
@@ -83,7 +93,7 @@ impl Breadcrumb {
         let (component, why) = text.strip_prefix(UNHEALTHY)?.split_once(' ')?;
         let reason = Reason::ALL.into_iter().find(|reason| reason.to_string() == why)?;
         check_name(component).ok()?;
-        Some(Self::Unhealthy { component: component.to_owned(), reason })
+        Some(Self::Unhealthy(Unhealthy { component: component.to_owned(), reason }))
     }
 }
 
@@ -96,8 +106,9 @@ mod tests {
         let reason = prop_oneof![Just(Reason::NotReady), Just(Reason::DoesNotAgree)];
         prop_oneof![
             Just(Breadcrumb::Stopping),
-            ("[a-z][a-z0-9]{0,20}", reason)
-                .prop_map(|(component, reason)| Breadcrumb::Unhealthy { component, reason }),
+            ("[a-z][a-z0-9]{0,20}", reason).prop_map(|(component, reason)| Breadcrumb::Unhealthy(
+                Unhealthy { component, reason }
+            )),
             "[ -~]{0,80}".prop_map(Breadcrumb::CannotGoOn),
             "[ -~]{0,80}".prop_map(Breadcrumb::Panicked),
         ]
@@ -119,7 +130,8 @@ mod tests {
     /// Releases of both slots read each other's.
     #[test]
     fn the_texts_stay_as_devices_in_the_field_log_them() {
-        let unhealthy = |reason| Breadcrumb::Unhealthy { component: "pump".to_owned(), reason };
+        let unhealthy =
+            |reason| Breadcrumb::Unhealthy(Unhealthy { component: "pump".to_owned(), reason });
         for (breadcrumb, text) in [
             (Breadcrumb::Stopping, "stopping all components"),
             (unhealthy(Reason::NotReady), "not healthy: pump does not stay ready"),

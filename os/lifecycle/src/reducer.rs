@@ -19,7 +19,7 @@ mod event;
 pub use effect::{Effect, Level};
 pub use event::{End, Event};
 
-use crate::breadcrumb::{Breadcrumb, Reason};
+use crate::breadcrumb::{Breadcrumb, Reason, Unhealthy};
 use crate::patience::END_WITHIN_MS;
 use crate::slots::{Agreement, Health, Member, Slot, Verdict};
 use crate::supervision::{self, Action, Supervisor};
@@ -415,7 +415,7 @@ impl State {
                         Verdict::Healthy => Reason::DoesNotAgree,
                         _ => Reason::NotReady,
                     };
-                    let breadcrumb = Breadcrumb::Unhealthy { component, reason };
+                    let breadcrumb = Breadcrumb::Unhealthy(Unhealthy { component, reason });
                     effects.push(warning(breadcrumb.to_string()));
                     if failed.package == Some(Package::OnTrial) {
                         effects.push(Effect::GiveUpPackage(index));

@@ -3,17 +3,9 @@
 use crate::child;
 use crate::kmsg::{Kmsg, Level};
 use holdfast_lifecycle::breadcrumb::Breadcrumb;
+use holdfast_lifecycle::reducer::End;
 use rustix::system::{RebootCommand, reboot};
 use std::io;
-
-/// How to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Start again from the boot loader.
-    Reboot,
-    /// Switch off.
-    PowerOff,
-}
 
 /// Writes out all file systems, then ends. Returns only when the kernel refused.
 #[must_use]

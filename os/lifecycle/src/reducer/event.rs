@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
-    /// The machine starts again.
+    /// The machine starts again, from its boot loader.
     Reboot,
     /// The machine is switched off.
     PowerOff,

@@ -4,7 +4,7 @@
 //! `admin-guide/ramoops`). A component's lines carry its name in front, so that none can pass its
 //! own for the kernel's or init's.
 
-use crate::breadcrumb::{Breadcrumb, Reason};
+use crate::breadcrumb::{Breadcrumb, Reason, Unhealthy};
 use crate::console_line::without_time;
 use std::fmt;
 
@@ -25,12 +25,7 @@ pub enum LastReset {
     /// init could not go on.
     Init(String),
     /// init ended because of a critical component.
-    Unhealthy {
-        /// Its name.
-        component: String,
-        /// What was wrong with it.
-        reason: Reason,
-    },
+    Unhealthy(Unhealthy),
     /// The hardware watchdog was not petted in time.
     Watchdog,
     /// The log breaks off: power, a reset line, or a watchdog that does not say so.
@@ -41,7 +36,7 @@ impl LastReset {
     /// True where nothing was wrong with the last run but that the update agent did not agree to its release.
     #[must_use]
     pub fn is_disagreement(&self) -> bool {
-        matches!(self, Self::Unhealthy { reason: Reason::DoesNotAgree, .. })
+        matches!(self, Self::Unhealthy(Unhealthy { reason: Reason::DoesNotAgree, .. }))
     }
 }
 
@@ -53,10 +48,7 @@ impl fmt::Display for LastReset {
             Self::Verity => write!(f, "the root file system does not verify"),
             Self::Panic(cause) => write!(f, "kernel panic: {cause}"),
             Self::Init(cause) => write!(f, "init failed: {cause}"),
-            Self::Unhealthy { component, reason } => {
-                let (component, reason) = (component.clone(), *reason);
-                Breadcrumb::Unhealthy { component, reason }.fmt(f)
-            }
+            Self::Unhealthy(unhealthy) => unhealthy.fmt(f),
             Self::Watchdog => write!(f, "watchdog"),
             Self::Unknown => write!(f, "unknown, the log breaks off"),
         }
@@ -80,9 +72,7 @@ pub fn last_reset(log: Option<&str>, watchdog_fired: bool) -> LastReset {
         }
         Some(match Breadcrumb::parse(line)? {
             Breadcrumb::Stopping => LastReset::Orderly,
-            Breadcrumb::Unhealthy { component, reason } => {
-                LastReset::Unhealthy { component, reason }
-            }
+            Breadcrumb::Unhealthy(unhealthy) => LastReset::Unhealthy(unhealthy),
             Breadcrumb::CannotGoOn(cause) | Breadcrumb::Panicked(cause) => {
                 LastReset::Init(shortened(&cause))
             }
@@ -143,7 +133,7 @@ mod tests {
             "init: stopping all components\n[    2.0] init: not healthy: pump does not stay ready";
         let told = last_reset(Some(&log(why)), false);
         let component = "pump".to_owned();
-        assert_eq!(told, LastReset::Unhealthy { component, reason: Reason::NotReady });
+        assert_eq!(told, LastReset::Unhealthy(Unhealthy { component, reason: Reason::NotReady }));
         assert_eq!(told.to_string(), "not healthy: pump does not stay ready");
     }
 
