@@ -17,7 +17,7 @@ use holdfast_repository::{Repository, Roles};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where they are, below the root of a checkout.
+/// Directory of the development keys, below the root of a checkout.
 const DIRECTORY: &str = "images/keys/development";
 
 /// The key that signs apps.
@@ -28,7 +28,7 @@ pub(crate) fn app(workspace: &Workspace) -> Result<PrivateKey> {
 /// The key that signs the metadata of releases, in every role.
 ///
 /// # Errors
-/// It cannot be made or read, or is not marked as a development key.
+/// The key cannot be made or read, or is not marked as a development key.
 pub fn release(workspace: &Workspace) -> Result<PrivateKey> {
     ed25519(workspace, "release")
 }
@@ -42,10 +42,10 @@ fn ed25519(workspace: &Workspace, name: &str) -> Result<PrivateKey> {
     Ok(key)
 }
 
-/// Who vouches for the servers of development images: made where there is none.
+/// The certificate authority that vouches for the servers of development images: made where there is none.
 ///
 /// # Errors
-/// It cannot be made or read.
+/// The authority cannot be made or read.
 pub fn authority(workspace: &Workspace) -> Result<Authority> {
     let path = file(workspace, "authority", |path| {
         let made = Authority::new()?;
@@ -74,7 +74,7 @@ pub(crate) fn boot(workspace: &Workspace) -> Result<[BootSigningKey; 3]> {
     Ok([load(current)?, load(next)?, load(recovery)?])
 }
 
-/// Who signs what is made from a development image.
+/// The key and the board by which a slot made from a development image is signed.
 ///
 /// # Errors
 /// The keys cannot be made or read, or there is no such board.
@@ -113,12 +113,12 @@ fn file(
     Ok(path)
 }
 
-/// Where the development keys of a checkout are.
+/// The directory of a checkout's development keys.
 pub fn directory(workspace: &Workspace) -> PathBuf {
     named_directory().unwrap_or_else(|| workspace.root.join(DIRECTORY))
 }
 
-/// The same for the root of a checkout, where there is one.
+/// The directory of development keys below the root of a checkout, where there is one.
 pub fn directory_in(root: Option<&Path>) -> Option<PathBuf> {
     named_directory().or_else(|| Some(root?.join(DIRECTORY)))
 }

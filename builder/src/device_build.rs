@@ -80,7 +80,7 @@ impl<'a> DeviceBuilder<'a> {
     /// symbols. They stay there until a package with a program of the same name is built.
     ///
     /// # Errors
-    /// It does not build; what the compiler says is in the message.
+    /// The package does not build; what the compiler says is in the message.
     pub fn build(
         &self,
         directory: &Path,

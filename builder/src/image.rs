@@ -40,7 +40,7 @@ pub struct Built {
     pub path: PathBuf,
     /// Programs with their symbols.
     pub symbols: PathBuf,
-    /// Its manifest.
+    /// The manifest that the image was built from.
     pub manifest: ImageManifest,
     /// Memory of the device, in MiB.
     pub memory_mib: u32,
