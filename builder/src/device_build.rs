@@ -13,7 +13,7 @@ use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
 use inputs::{Inputs, Workspaces, cargo_home};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -41,6 +41,35 @@ pub struct DeviceBuilder<'a> {
     workspaces: Workspaces,
     /// The settings of `[profile.device]`, for packages outside the workspace.
     profile: Vec<String>,
+}
+
+/// A package whose programs are built for the device.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Package {
+    /// The directory that cargo builds it in.
+    pub directory: PathBuf,
+    /// Its name.
+    pub name: String,
+    /// The cargo features that it is built with, and not its default ones; empty for the default ones.
+    pub features: BTreeSet<String>,
+}
+
+impl Package {
+    /// The package with its default features.
+    pub fn new(directory: &Path, name: &str) -> Self {
+        let (directory, name) = (directory.to_owned(), name.to_owned());
+        Self { directory, name, features: BTreeSet::new() }
+    }
+
+    /// Arguments by which cargo takes its features, wherever in its workspace it is asked.
+    pub(crate) fn feature_arguments(&self) -> Vec<String> {
+        if self.features.is_empty() {
+            return Vec::new();
+        }
+        let named = self.features.iter().map(|feature| format!("{}/{feature}", self.name));
+        let named = named.collect::<Vec<_>>().join(",");
+        vec!["--no-default-features".to_owned(), "--features".to_owned(), named]
+    }
 }
 
 /// How much the symbols of a program say. Its instructions are the same, a few bytes further on.
@@ -76,20 +105,19 @@ impl<'a> DeviceBuilder<'a> {
         &self.toolchain
     }
 
-    /// Builds the package in `directory`, or finds it in the cache, and returns its programs by name, with
-    /// symbols. They stay there until a package with a program of the same name is built.
+    /// Builds a package, or finds it in the cache, and returns its programs by name, with symbols. They stay there
+    /// until a package with a program of the same name is built.
     ///
     /// # Errors
     /// The package does not build; what the compiler says is in the message.
     pub fn build(
         &self,
-        directory: &Path,
-        package: &str,
+        package: &Package,
         debug_info: DebugInfo,
     ) -> Result<BTreeMap<String, PathBuf>> {
         let settings = self.settings(package, debug_info)?;
-        self.cached(directory, package, &settings, || {
-            self.build_with_cargo(directory, package, debug_info)
+        self.cached(&package.directory, &package.name, &settings, || {
+            self.build_with_cargo(package, debug_info)
         })
     }
 
@@ -147,7 +175,7 @@ impl<'a> DeviceBuilder<'a> {
     }
 
     /// The settings that a program for the device depends on beside its sources and the compiler.
-    fn settings(&self, package: &str, debug_info: DebugInfo) -> Result<Vec<String>> {
+    fn settings(&self, package: &Package, debug_info: DebugInfo) -> Result<Vec<String>> {
         let linker = workspace::read_text(&self.toolchain.linker)?;
         let mut settings = vec![
             self.zig.version.clone(),
@@ -165,11 +193,11 @@ impl<'a> DeviceBuilder<'a> {
 
     fn build_with_cargo(
         &self,
-        directory: &Path,
-        package: &str,
+        package: &Package,
         debug_info: DebugInfo,
     ) -> Result<BTreeMap<String, PathBuf>> {
-        let mut step = Step::begin(format!("building {package} for the device"));
+        let (directory, name) = (&package.directory, &package.name);
+        let mut step = Step::begin(format!("building {name} for the device"));
         let rust = &self.toolchain.rust;
         let key = holdfast_images::hex(&holdfast_images::sha256(&[rust.pin.sha256.as_bytes()]));
         let target_directory =
@@ -197,17 +225,17 @@ impl<'a> DeviceBuilder<'a> {
             command.output().with_context(|| format!("cannot run {}", rust.cargo.display()))?;
         let complaint = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
-            bail!("{package} in {} does not build:\n{}", directory.display(), complaint.trim());
+            bail!("{name} in {} does not build:\n{}", directory.display(), complaint.trim());
         }
         let programs = executables(&String::from_utf8_lossy(&output.stdout));
-        step.line(package);
+        step.line(name);
         step.done("built");
         warn(&complaint);
         Ok(programs)
     }
 
     /// Arguments by which cargo builds a package.
-    fn arguments(&self, package: &str, debug_info: DebugInfo) -> Vec<String> {
+    fn arguments(&self, package: &Package, debug_info: DebugInfo) -> Vec<String> {
         let mut arguments = vec!["build", "--quiet", "--message-format=json-render-diagnostics"];
         arguments.extend(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"]);
         arguments.extend(["--profile", "device", "--target", TARGET]);
@@ -217,8 +245,10 @@ impl<'a> DeviceBuilder<'a> {
         if debug_info == DebugInfo::Full {
             arguments.extend(["--config", "profile.device.debug=\"full\""]);
         }
-        arguments.extend(["--package", package]);
-        arguments.into_iter().map(str::to_owned).collect()
+        arguments.extend(["--package", &package.name]);
+        let mut arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
+        arguments.extend(package.feature_arguments());
+        arguments
     }
 
     /// Compiles the C files below `src/` of a directory to one static program with symbols; `None`
@@ -419,16 +449,24 @@ mod tests {
             workspace::write(&self.workspace.root.join(file), text).unwrap();
         }
 
-        fn inputs_with(&self, zig: &str, debug_info: DebugInfo) -> Option<Inputs> {
+        fn inputs_with(
+            &self,
+            zig: &str,
+            debug_info: DebugInfo,
+            features: &[&str],
+        ) -> Option<Inputs> {
             let zig = Pin { version: zig.to_owned(), sha256: "1".to_owned() };
             let builder =
                 DeviceBuilder::new(&self.workspace, self.toolchain.clone(), &zig).unwrap();
-            let settings = builder.settings("app", debug_info).unwrap();
-            builder.inputs(&self.workspace.root.join("app"), "app", &settings).unwrap()
+            let directory = self.workspace.root.join("app");
+            let features = features.iter().map(|feature| (*feature).to_owned()).collect();
+            let package = Package { features, ..Package::new(&directory, "app") };
+            let settings = builder.settings(&package, debug_info).unwrap();
+            builder.inputs(&directory, "app", &settings).unwrap()
         }
 
         fn key(&self) -> Option<String> {
-            self.inputs_with("1", DebugInfo::Lines).map(|inputs| inputs.key)
+            self.inputs_with("1", DebugInfo::Lines, &[]).map(|inputs| inputs.key)
         }
     }
 
@@ -462,9 +500,16 @@ mod tests {
         expect_new(&checkout, "the compiler");
         workspace::write(&checkout.toolchain.linker, "exec zig cc -g").unwrap();
         expect_new(&checkout, "the linker");
-        let full = checkout.inputs_with("1", DebugInfo::Full).unwrap().key;
-        let zig = checkout.inputs_with("2", DebugInfo::Lines).unwrap().key;
-        assert!(!seen.contains(&full) && !seen.contains(&zig) && full != zig);
+        for (zig, debug_info, features) in [
+            ("1", DebugInfo::Full, &[][..]),
+            ("2", DebugInfo::Lines, &[]),
+            ("1", DebugInfo::Lines, &["a"]),
+            ("1", DebugInfo::Lines, &["a", "b"]),
+        ] {
+            let key = checkout.inputs_with(zig, debug_info, features).unwrap().key;
+            assert!(!seen.contains(&key), "Zig {zig}, {debug_info:?}, features {features:?}");
+            seen.push(key);
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod bill;
 mod provenance;
 
 use crate::development_keys;
-use crate::device_build::{self, DebugInfo, DeviceBuilder};
+use crate::device_build::{self, DebugInfo, DeviceBuilder, Package};
 use crate::kernel::{self, Purpose};
 use crate::pins::{self, Pins};
 use crate::toolchain::Toolchain;
@@ -272,18 +272,25 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// The packages of all programs in an image, each with the directory that cargo builds it in.
-    fn packages(
-        &self,
-        services: &[Service],
-        apps: &[PathBuf],
-    ) -> Result<BTreeSet<(PathBuf, String)>> {
-        let ours = |package: &str| (self.workspace.root.clone(), package.to_owned());
-        let mut packages = BTreeSet::from([ours("holdfast-init")]);
-        packages.extend(services.iter().map(|service| ours(&service.package)));
+    fn packages(&self, services: &[Service], apps: &[PathBuf]) -> Result<BTreeSet<Package>> {
+        let mut packages = BTreeSet::from([self.package("holdfast-init")]);
+        packages.extend(services.iter().map(|service| self.service_package(service, services)));
         for app in apps.iter().filter(|app| app.join("Cargo.toml").is_file()) {
-            packages.insert((app.clone(), cargo_package(app)?));
+            packages.insert(Package::new(app, &cargo_package(app)?));
         }
         Ok(packages)
+    }
+
+    /// A package of this checkout.
+    fn package(&self, name: &str) -> Package {
+        Package::new(&self.workspace.root, name)
+    }
+
+    /// The package of one of an image's services, with the features of all of them that are in it.
+    fn service_package(&self, service: &Service, services: &[Service]) -> Package {
+        let beside = services.iter().filter(|other| other.package == service.package);
+        let features = beside.flat_map(|other| other.features.iter().cloned()).collect();
+        Package { features, ..self.package(&service.package) }
     }
 
     /// Whom the agents of updates believe.
@@ -355,11 +362,8 @@ impl<'a> ImageBuilder<'a> {
             let built = match packages.get(service.package.as_str()) {
                 Some(built) => built,
                 None => {
-                    let built = self.devices.build(
-                        &self.workspace.root,
-                        &service.package,
-                        DebugInfo::Lines,
-                    )?;
+                    let package = self.service_package(service, services);
+                    let built = self.devices.build(&package, DebugInfo::Lines)?;
                     packages.entry(&service.package).or_insert(built)
                 }
             };
@@ -373,7 +377,7 @@ impl<'a> ImageBuilder<'a> {
     }
 
     fn build_program(&self, package: &str, program: &str, symbols: &Path) -> Result<Vec<u8>> {
-        let programs = self.devices.build(&self.workspace.root, package, DebugInfo::Lines)?;
+        let programs = self.devices.build(&self.package(package), DebugInfo::Lines)?;
         let path = programs
             .get(program)
             .with_context(|| format!("package {package} has no program `{program}`"))?;
@@ -399,7 +403,7 @@ impl<'a> ImageBuilder<'a> {
         }
         let package = cargo_package(directory)?;
         let debug_info = if self.debugged.is_some() { DebugInfo::Full } else { DebugInfo::Lines };
-        let programs = self.devices.build(directory, &package, debug_info)?;
+        let programs = self.devices.build(&Package::new(directory, &package), debug_info)?;
         let mut found = programs.iter();
         let (Some((_, program)), None) = (found.next(), found.next()) else {
             bail!(

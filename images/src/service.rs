@@ -22,6 +22,10 @@ pub struct Service {
     pub name: String,
     /// Cargo package that has the program.
     pub package: String,
+    /// Cargo features of that package which the service is made of. A package of which any service names some is built
+    /// with those that its services in the image name, and without its default ones.
+    #[serde(default)]
+    pub features: Vec<String>,
     /// Binary of that package; on the device, it has the service's name.
     pub binary: String,
     /// Arguments.

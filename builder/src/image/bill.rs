@@ -3,6 +3,7 @@
 //!
 //! Source: CycloneDX v1.5 JSON reference, and the package URL specification.
 
+use crate::device_build::Package;
 use crate::kernel::Kernel;
 use crate::pins::Pin;
 use crate::process;
@@ -48,8 +49,8 @@ pub(super) struct Parts<'a> {
     pub(super) boot_loader_source: &'a Path,
     pub(super) toolchain: &'a Toolchain,
     pub(super) zig: &'a Pin,
-    /// Packages of the programs in it, with the directory of each.
-    pub(super) packages: &'a BTreeSet<(PathBuf, String)>,
+    /// Packages of the programs in it.
+    pub(super) packages: &'a BTreeSet<Package>,
     /// The project's own root, whose licence files stand for its crates.
     pub(super) project: &'a Path,
 }
@@ -58,9 +59,9 @@ pub(super) struct Parts<'a> {
 pub(super) fn write(image: &Path, manifest: &ImageManifest, parts: &Parts<'_>) -> Result<()> {
     let mut items = system(parts)?;
     let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut directories: BTreeMap<&Path, BTreeSet<&str>> = BTreeMap::new();
-    for (directory, package) in parts.packages {
-        directories.entry(directory).or_default().insert(package);
+    let mut directories: BTreeMap<&Path, Vec<&Package>> = BTreeMap::new();
+    for package in parts.packages {
+        directories.entry(&package.directory).or_default().push(package);
     }
     for (directory, packages) in directories {
         crates(parts, directory, &packages, &mut items, &mut edges)
@@ -146,7 +147,7 @@ fn system(parts: &Parts<'_>) -> Result<BTreeSet<Item>> {
 fn crates(
     parts: &Parts<'_>,
     directory: &Path,
-    packages: &BTreeSet<&str>,
+    packages: &[&Package],
     items: &mut BTreeSet<Item>,
     edges: &mut BTreeMap<String, BTreeSet<String>>,
 ) -> Result<()> {
@@ -155,6 +156,7 @@ fn crates(
     command
         .current_dir(directory)
         .args(["metadata", "--format-version=1", "--filter-platform", TARGET])
+        .args(packages.iter().flat_map(|package| package.feature_arguments()))
         .env("RUSTC", &rust.rustc);
     let metadata: Value =
         serde_json::from_str(&process::output(&mut command)?).context("cargo printed no JSON")?;
@@ -188,7 +190,9 @@ fn crates(
         )
     };
     let roots = by_id.iter().filter(|(_, p)| {
-        packages.contains(text(p, "name").as_str()) && p.get("source").is_none_or(Value::is_null)
+        let name = text(p, "name");
+        packages.iter().any(|package| package.name == name)
+            && p.get("source").is_none_or(Value::is_null)
     });
     let mut left: Vec<String> = roots.map(|(id, _)| id.clone()).collect();
     let mut seen = BTreeSet::new();

@@ -1,7 +1,7 @@
 //! The services of every product in one program: which of them a process is, its name says (`argv[0]`).
 //!
 //! What they share is in the slot, and in memory, once. Each process has the uid, the sandbox and the limits of its
-//! own `service.toml` all the same.
+//! own `service.toml` all the same. Each service is a cargo feature: an image has the code of its own services alone.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,11 +10,15 @@ use std::process::ExitCode;
 type Service = (&'static str, fn() -> ExitCode);
 
 /// Every service that is in here.
-const SERVICES: [Service; 4] = [
+const SERVICES: &[Service] = &[
+    #[cfg(feature = "admission")]
     ("admission", holdfast_admission::run),
+    #[cfg(feature = "network")]
     ("network", holdfast_network::run),
-    ("update", holdfast_update::run),
+    #[cfg(feature = "uplink")]
     ("uplink", holdfast_uplink::run),
+    #[cfg(feature = "update")]
+    ("update", holdfast_update::run),
 ];
 
 fn main() -> ExitCode {
@@ -23,8 +27,9 @@ fn main() -> ExitCode {
     match SERVICES.iter().find(|(service, _)| name == *service) {
         Some((_, run)) => run(),
         None => {
-            let known = SERVICES.map(|(service, _)| service).join(", ");
-            eprintln!("no service is called `{}`; there are {known}", name.display());
+            let known: Vec<&str> = SERVICES.iter().map(|(service, _)| *service).collect();
+            let (name, known) = (name.display(), known.join(", "));
+            eprintln!("no service is called `{name}`; there are {known}");
             ExitCode::from(2)
         }
     }
@@ -36,17 +41,22 @@ mod tests {
     use super::*;
     use std::fs;
 
+    /// With its default features, as the workspace's tests are built.
     #[test]
-    fn every_service_whose_directory_names_this_program_is_in_it() {
+    fn every_service_whose_directory_names_this_program_is_a_feature_of_it() {
         let mut named = Vec::new();
         for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap() {
             let path = entry.unwrap().path();
             let file = fs::read_to_string(path.join("service.toml")).unwrap_or_default();
             if file.lines().any(|line| line == "package = \"holdfast-services\"") {
-                named.push(path.file_name().unwrap().to_str().unwrap().to_owned());
+                let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+                let feature = format!("features = [\"{name}\"]");
+                assert!(file.lines().any(|line| line == feature), "{name}: no `{feature}`");
+                named.push(name);
             }
         }
         named.sort();
-        assert_eq!(named, SERVICES.map(|(service, _)| service));
+        let known: Vec<&str> = SERVICES.iter().map(|(service, _)| *service).collect();
+        assert_eq!(named, known);
     }
 }
