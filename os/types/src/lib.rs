@@ -5,6 +5,7 @@
 
 pub mod component_name;
 pub mod encoding;
+pub mod event;
 pub mod hex;
 pub mod uid;
 
