@@ -17,9 +17,7 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check!(suite, a_download_goes_on_where_it_broke_off(artefacts));
     check!(suite, what_a_device_has_of_a_release_is_not_fetched(artefacts));
     check!(suite, a_release_comes_by_a_delta_where_that_is_smaller(artefacts));
-    check!(suite, a_delta_that_makes_something_else_is_not_used(artefacts));
     check!(suite, a_release_that_costs_too_much_waits(artefacts));
-    check!(suite, a_release_that_is_too_large_for_its_slot_is_not_taken(artefacts));
     check!(suite, a_device_fetches_no_more_in_a_day_than_it_may(artefacts));
 }
 
@@ -91,27 +89,6 @@ fn a_release_comes_by_a_delta_where_that_is_smaller(artefacts: &Artefacts) -> Re
     Ok(())
 }
 
-/// A delta that makes something else: nothing of it is staged, and the release comes another way.
-fn a_delta_that_makes_something_else_is_not_used(artefacts: &Artefacts) -> Result<()> {
-    let scene = Scene::new(artefacts)?;
-    scene.publish("os", &[of_image(&scene.image())?])?;
-    let release = with_changed_program(&scene)?;
-    scene.publish_next("os", &release)?;
-    scene.lie(|asked, answer| match answer {
-        WebAnswer::File(mut bytes) if asked.path.contains(".slot.from-") => {
-            let middle = bytes.len() / 2;
-            bytes.get_mut(middle).into_iter().for_each(|byte| *byte ^= 0x10);
-            WebAnswer::File(bytes)
-        }
-        answer => answer,
-    });
-    let mut guest = scene.machine(&scene.image())?.start(None)?;
-    guest.wait("update: os: release 0.2.0 of os is not taken: (the delta|the medium has)", BOOT)?;
-    guest.wait("update: os: [0-9]+ of [0-9]+ bytes were fetched", WAIT)?;
-    guest.wait("init: slot b committed", WAIT)?;
-    Ok(())
-}
-
 /// An image that may fetch no more than 64 KiB for one release.
 fn a_release_that_costs_too_much_waits(artefacts: &Artefacts) -> Result<()> {
     const BYTES: u64 = 64 << 10;
@@ -164,25 +141,6 @@ fn a_download_goes_on_where_it_broke_off(artefacts: &Artefacts) -> Result<()> {
     // What was under way when a connection ended comes again, and no more.
     let most = u64::try_from(length.saturating_add(length / 5))?;
     ensure!(total <= most, "{total} bytes were sent for {length}");
-    Ok(())
-}
-
-/// Metadata that are signed and right, of a kernel larger than its partition: not a byte of it is fetched.
-fn a_release_that_is_too_large_for_its_slot_is_not_taken(artefacts: &Artefacts) -> Result<()> {
-    let scene = Scene::new(artefacts)?;
-    let mut release = scene.os("0.2.0", 1, |_, _| Ok(()))?;
-    let kernel = usize::try_from(release.release.boot_bytes)?;
-    let root = release.bytes.split_off(kernel);
-    release.bytes.resize((8 << 20) + 4096, 0);
-    release.release.boot_bytes = u64::try_from(release.bytes.len())?;
-    release.name_chunks()?;
-    release.bytes.extend(root);
-    scene.publish("os", &[release])?;
-    let mut guest = scene.machine(&scene.image())?.start(None)?;
-    guest.wait("the boot of the other slot has no room for its 8392704 bytes", BOOT)?;
-    guest.wait("update: os: nothing new in version 2", WAIT)?;
-    let asked = scene.server.sent();
-    ensure!(!asked.iter().any(|(asked, _)| asked.path.ends_with(".slot")), "it was fetched");
     Ok(())
 }
 

@@ -132,7 +132,7 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
     (
         "E5",
         "a flash offset is not checked",
-        Tests(&["a_release_that_is_too_large_for_its_slot_is_not_taken"]),
+        Tests(&["a_release_for_which_there_is_no_room_is_not_fetched"]),
     ),
     (
         "E6",
