@@ -394,7 +394,7 @@ mod tests {
     /// The bytes of format version 1, written down once: they must never change.
     #[test]
     fn the_header_is_the_golden_one() {
-        let golden = include_bytes!("package/golden-header.bin");
+        let golden = include_bytes!("golden-header.bin");
         let bytes = signed(&header());
         if std::env::var_os("HOLDFAST_WRITE_GOLDEN").is_some() {
             let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/package/golden-header.bin");
