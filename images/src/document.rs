@@ -1,6 +1,8 @@
 //! Documents that people write: read within bounds, and what is wrong with them said once.
 
 use crate::FileError;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -97,6 +99,19 @@ fn shortened(message: &str) -> String {
     let start: String = message.chars().take(MAX_MESSAGE / 2).collect();
     let end: String = message.chars().skip(length.saturating_sub(MAX_MESSAGE / 2)).collect();
     format!("{start} … {end}")
+}
+
+/// A list that stands for something when it is left out: empty, it would have to mean nothing, and is refused.
+pub(crate) fn at_least_one<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
+    let list = Vec::deserialize(deserializer)?;
+    if list.is_empty() {
+        return Err(D::Error::custom(
+            "must have at least one entry; leave the field out for what stands in its place otherwise",
+        ));
+    }
+    Ok(list)
 }
 
 #[cfg(test)]

@@ -1,20 +1,19 @@
 //! The image manifest: which board, services and apps make one image.
 
+mod network;
+mod update;
+
 use crate::document::{self, DocumentError};
 use crate::service::Service;
 use crate::{FieldError, FileError};
-use holdfast_networking::config::{Addressing, Interface, NetworkConfig};
-use holdfast_release::Repository;
-use holdfast_release::config::Window;
 use holdfast_sandbox::component::App;
-use holdfast_sandbox::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
 use holdfast_sandbox::package::ShortName;
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
-use serde::de::Error;
-use serde::{Deserialize, Deserializer};
-use std::net::IpAddr;
+pub use network::{AddressingSource, InterfaceSource, NetworkSource};
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
+pub use update::{RepositorySource, UpdateSource};
 
 /// A checked image manifest.
 #[derive(Debug, Clone, Deserialize)]
@@ -101,227 +100,6 @@ pub struct BootTrust {
     pub recovery: PathBuf,
 }
 
-/// Where releases come from, as a person writes it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct UpdateSource {
-    /// The repository of the OS.
-    pub os: Option<RepositorySource>,
-    /// The repository of the OEM's apps.
-    pub oem: Option<RepositorySource>,
-    /// Certificates of the authorities that may vouch for the servers: PEM files, relative to the manifest.
-    /// This checkout's development authority when not given.
-    #[serde(default, deserialize_with = "at_least_one")]
-    pub authorities: Vec<PathBuf>,
-    /// Seconds between two looks for releases.
-    #[serde(default = "default_check_every_s")]
-    pub check_every_s: u32,
-    /// Seconds until the first look after a failure.
-    #[serde(default = "default_retry_after_s")]
-    pub retry_after_s: u32,
-    /// When the device may reboot for an update, each day in UTC, such as `02:00-04:00`; at any time when not
-    /// given.
-    pub window: Option<String>,
-    /// Most MiB that are fetched in a day.
-    #[serde(default = "default_mib_a_day")]
-    pub mib_a_day: u32,
-    /// Most KiB that are fetched for one release: one that costs more waits for a card, or for a smaller step. As
-    /// many as it takes when not given.
-    pub kib_a_release: Option<u32>,
-}
-
-/// One repository.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RepositorySource {
-    /// An `https:` URL.
-    pub url: String,
-    /// Its root metadata, relative to the manifest; one of this checkout's development key when not given.
-    pub root: Option<PathBuf>,
-}
-
-fn default_check_every_s() -> u32 {
-    3600
-}
-
-fn default_retry_after_s() -> u32 {
-    60
-}
-
-fn default_mib_a_day() -> u32 {
-    64
-}
-
-impl UpdateSource {
-    /// The repositories that are named.
-    pub fn repositories(&self) -> impl Iterator<Item = (Repository, &RepositorySource)> {
-        let all = [(Repository::Os, &self.os), (Repository::Oem, &self.oem)];
-        all.into_iter().filter_map(|(repository, source)| Some((repository, source.as_ref()?)))
-    }
-
-    /// Whom `uplink` may connect to: the servers, and nobody else.
-    ///
-    /// # Errors
-    /// The field below `update`, and what is wrong with it.
-    pub fn grants(&self) -> Result<NetworkGrants, (String, &'static str)> {
-        let mut grants = NetworkGrants::default();
-        for (repository, source) in self.repositories() {
-            let refused = |reason| (format!("{repository}.url"), reason);
-            let reason =
-                "must be such as \"https://updates.example.com/os\", without a slash at its end";
-            let (to, port) = server(&source.url).ok_or_else(|| refused(reason))?;
-            let connection =
-                Connection { to, protocol: Some(Protocol::Tcp), ports: vec![PortRange::one(port)] };
-            if !grants.connections.contains(&connection) {
-                grants.connections.push(connection);
-            }
-        }
-        Ok(grants)
-    }
-
-    fn check(&self) -> Result<(), (String, &'static str)> {
-        let refuse = |field: &str, reason| Err((field.to_owned(), reason));
-        if self.repositories().next().is_none() {
-            return refuse("os", "is missing, and so is update.oem; name one of them at least");
-        }
-        self.grants()?;
-        if !(1..=7 * 86_400).contains(&self.check_every_s) {
-            return refuse("check_every_s", "must be from 1 to 604800");
-        }
-        if !(1..=self.check_every_s).contains(&self.retry_after_s) {
-            return refuse("retry_after_s", "must be from 1 to check_every_s");
-        }
-        if self.mib_a_day == 0 {
-            return refuse("mib_a_day", "must be above 0");
-        }
-        if self.kib_a_release == Some(0) {
-            return refuse("kib_a_release", "must be above 0");
-        }
-        if self.window.as_ref().is_some_and(|text| Window::parse(text).is_none()) {
-            return refuse("window", "must be such as \"02:00-04:00\"");
-        }
-        Ok(())
-    }
-}
-
-/// Host and port of an `https:` URL.
-fn server(url: &str) -> Option<(Destination, u16)> {
-    let rest = url.strip_prefix("https://")?;
-    let (authority, path) = rest.split_once('/').unwrap_or((rest, "a"));
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
-    if !path.bytes().all(plain) || path.is_empty() || path.ends_with('/') {
-        return None;
-    }
-    let (host, port) = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, "")) => (host, None),
-        Some((host, port)) => (host, Some(port.strip_prefix(':')?)),
-        None => match authority.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (authority, None),
-        },
-    };
-    let port = match port {
-        None => 443,
-        Some(port) => port.parse().ok().filter(|port| *port > 0)?,
-    };
-    match Destination::parse(host)? {
-        Destination::Service(_) => None,
-        to => Some((to, port)),
-    }
-}
-
-/// The network of a device, as a person writes it.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetworkSource {
-    /// Interfaces that do not get their addresses by themselves.
-    #[serde(default, rename = "interface")]
-    pub interfaces: Vec<InterfaceSource>,
-    /// Name servers, instead of those that the network names.
-    #[serde(default, deserialize_with = "at_least_one")]
-    pub name_servers: Vec<IpAddr>,
-    /// Time servers, by address or name, instead of those that the network names: up to 4.
-    #[serde(default, deserialize_with = "at_least_one")]
-    pub time_servers: Vec<String>,
-}
-
-/// One interface, as a person writes it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct InterfaceSource {
-    /// Name of the device, such as `eth0`.
-    pub name: String,
-    /// `"auto"` (DHCP), `"off"`, or address and gateway.
-    pub ipv4: Option<AddressingSource>,
-    /// `"auto"` (router advertisements), `"off"`, or address and gateway.
-    pub ipv6: Option<AddressingSource>,
-}
-
-/// Where addresses come from, as a person writes it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub enum AddressingSource {
-    /// `auto` or `off`.
-    Word(String),
-    /// As said here.
-    Static {
-        /// Address and length of its prefix, such as `192.168.1.5/24`.
-        address: String,
-        /// The way out.
-        gateway: Option<IpAddr>,
-    },
-}
-
-impl NetworkSource {
-    /// The configuration that the service reads.
-    ///
-    /// # Errors
-    /// The field below `network`, and what is wrong with it.
-    pub fn config(&self) -> Result<NetworkConfig, (String, &'static str)> {
-        let mut interfaces = Vec::new();
-        for (index, source) in self.interfaces.iter().enumerate() {
-            let addressing = |field: &str, source: &Option<AddressingSource>| {
-                let refuse = |reason| (format!("interface[{index}].{field}"), reason);
-                match source {
-                    None => Ok(Addressing::Automatic),
-                    Some(AddressingSource::Word(word)) => match word.as_str() {
-                        "auto" => Ok(Addressing::Automatic),
-                        "off" => Ok(Addressing::Off),
-                        _ => Err(refuse(
-                            "must be \"auto\", \"off\", or { address = \"…/24\", gateway = \"…\" }",
-                        )),
-                    },
-                    Some(AddressingSource::Static { address, gateway }) => {
-                        let parts = address.split_once('/');
-                        let parsed = parts.and_then(|(address, prefix)| {
-                            Some((address.parse().ok()?, prefix.parse().ok()?))
-                        });
-                        let (address, prefix) = parsed.ok_or_else(|| {
-                            refuse("must have an address with a prefix, such as 192.168.1.5/24")
-                        })?;
-                        Ok(Addressing::Static { address, prefix, gateway: *gateway })
-                    }
-                }
-            };
-            interfaces.push(Interface {
-                name: source.name.clone(),
-                ipv4: addressing("ipv4", &source.ipv4)?,
-                ipv6: addressing("ipv6", &source.ipv6)?,
-            });
-        }
-        let mut time_servers = Vec::new();
-        for (index, text) in self.time_servers.iter().enumerate() {
-            let reason = "must be an address or a name, such as \"time.example.com\"";
-            let refused = || (format!("time_servers[{index}]"), reason);
-            time_servers.push(Destination::parse(text).ok_or_else(refused)?);
-        }
-        let name_servers = self.name_servers.clone();
-        let config = NetworkConfig { interfaces, name_servers, time_servers };
-        config.check()?;
-        Ok(config)
-    }
-}
-
 /// Room for one slot, in MiB.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -342,19 +120,6 @@ pub struct Storage {
     pub apps_mib: u32,
     /// What apps keep.
     pub data_mib: u32,
-}
-
-/// A list that stands for something when it is left out: empty, it would have to mean nothing, and is refused.
-fn at_least_one<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    deserializer: D,
-) -> Result<Vec<T>, D::Error> {
-    let list = Vec::deserialize(deserializer)?;
-    if list.is_empty() {
-        return Err(D::Error::custom(
-            "must have at least one entry; leave the field out for what stands in its place otherwise",
-        ));
-    }
-    Ok(list)
 }
 
 /// The text of a document that a person has written; a byte order mark in front of it is left out.
@@ -561,57 +326,11 @@ apps_mib = 32
 data_mib = 16
 "#;
 
-    fn load(text: &str) -> Result<ImageManifest, String> {
+    pub(crate) fn load(text: &str) -> Result<ImageManifest, String> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("image.toml");
         fs::write(&path, text).unwrap();
         ImageManifest::load(&path).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn a_server_is_reached_by_its_host_and_port_alone() {
-        let parsed = |url: &str| server(url).map(|(to, port)| format!("{to} {port}"));
-        assert_eq!(parsed("https://a.example.com/os").as_deref(), Some("a.example.com 443"));
-        assert_eq!(parsed("https://a.example.com:8443").as_deref(), Some("a.example.com 8443"));
-        assert_eq!(parsed("https://192.0.2.1:1/x/y").as_deref(), Some("192.0.2.1 1"));
-        assert_eq!(parsed("https://[2001:db8::1]/os").as_deref(), Some("2001:db8::1 443"));
-        for wrong in [
-            "http://a.example.com/os",
-            "https://",
-            "https:///os",
-            "https://a.example.com/os/",
-            "https://a.example.com/",
-            "https://a.example.com:0/os",
-            "https://a.example.com:x/os",
-            "https://user@a.example.com/os",
-            "https://a.example.com/os?x",
-            "https://a.example.com/os#x",
-            "https://_http._tcp.local/os",
-            "https://[2001:db8::1/os",
-        ] {
-            assert_eq!(parsed(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn updates_out_of_bounds_are_refused() {
-        let with = |update: &str| load(&format!("{GOOD}\n[network]\n[update]\n{update}"));
-        let os = "os = { url = \"https://a.example.com/os\" }";
-        assert!(with(os).unwrap().update.unwrap().grants().unwrap().connections.len() == 1);
-        for (update, expected) in [
-            ("", "update.os: is missing"),
-            ("os = { url = \"ftp://a\" }", "update.os.url: must be such as"),
-            (&format!("{os}\ncheck_every_s = 0"), "update.check_every_s"),
-            (&format!("{os}\nretry_after_s = 4000"), "update.retry_after_s"),
-            (&format!("{os}\nmib_a_day = 0"), "update.mib_a_day"),
-            (&format!("{os}\nwindow = \"2-4\""), "update.window"),
-            (&format!("{os}\nkib_a_release = 0"), "update.kib_a_release"),
-        ] {
-            let refused = with(update).expect_err("was accepted");
-            assert!(refused.contains(expected), "{refused}");
-        }
-        let alone = load(&format!("{GOOD}\n[update]\n{os}")).expect_err("was accepted");
-        assert!(alone.contains("update: needs the network"), "{alone}");
     }
 
     fn refusal(from: &str, to: &str) -> String {
@@ -684,24 +403,6 @@ data_mib = 16
         fs::write(&path, b"# M\xfcller\n").unwrap();
         let message = ImageManifest::load(&path).unwrap_err().to_string();
         assert!(message.ends_with("is not UTF-8; save it as UTF-8"), "{message}");
-    }
-
-    #[test]
-    fn interfaces_are_automatic_off_or_static() {
-        let with =
-            |lines: &str| load(&format!("{GOOD}[[network.interface]]\nname = \"eth0\"\n{lines}"));
-        let manifest =
-            with("ipv4 = { address = \"10.0.0.5/24\", gateway = \"10.0.0.1\" }\nipv6 = \"off\"");
-        let config = manifest.unwrap().network.unwrap().config().unwrap();
-        assert!(matches!(
-            config.of("eth0"),
-            (Addressing::Static { prefix: 24, .. }, Addressing::Off)
-        ));
-        let message = with("ipv4 = \"static\"").unwrap_err();
-        assert!(message.contains("network.interface[0].ipv4: must be \"auto\""), "{message}");
-        let message = with("ipv4 = { address = \"10.0.0.5\" }").unwrap_err();
-        assert!(message.contains("such as 192.168.1.5/24"), "{message}");
-        assert!(load(GOOD).unwrap().network.is_none());
     }
 
     #[test]
