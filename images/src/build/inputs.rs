@@ -1,0 +1,69 @@
+//! An image is built from these inputs.
+
+use crate::board::Board;
+use crate::boot::{BootKey, BootSigningKey};
+use crate::boot_loader::UBoot;
+use crate::key::PublicKey;
+use crate::manifest::ImageManifest;
+use crate::service::Service;
+use holdfast_release::Repository;
+use std::path::PathBuf;
+
+/// Everything an image is made of.
+#[derive(Debug)]
+pub struct Inputs<'a> {
+    /// What was asked for.
+    pub manifest: &'a ImageManifest,
+    /// The board.
+    pub board: &'a Board,
+    /// MiB of memory of the machine: the board's own, or what the manifest says where the board has none.
+    pub memory_mib: u32,
+    /// The zImage.
+    pub kernel: &'a [u8],
+    /// The board's device tree, as its source has it.
+    pub device_tree: &'a [u8],
+    /// The boot loader.
+    pub u_boot: UBoot<'a>,
+    /// What the boot loader takes a slot from: the current key, the next one, and that for recovery.
+    pub boot_keys: [BootKey; 3],
+    /// The private half of one of those; without it the slot is left to be signed elsewhere.
+    pub boot_signer: Option<BootSigningKey>,
+    /// PID 1, stripped.
+    pub init: Vec<u8>,
+    /// The services ([`own_services::of_image`](crate::own_services::of_image)), each with its stripped program.
+    pub services: Vec<(&'a Service, Vec<u8>)>,
+    /// Whom the agents of updates believe; needed where the manifest has updates.
+    pub update: Option<UpdateInputs>,
+    /// The signed packages of the apps, with where each came from.
+    pub apps: Vec<(PathBuf, Vec<u8>)>,
+    /// Keys whose app packages the device takes.
+    pub app_keys: Vec<PublicKey>,
+    /// Seconds since 1970 that no clock on the device may fall below; the commit's time.
+    pub build_time: u64,
+    /// What it is made from, as JSON; lies in the image at [`PROVENANCE`](super::PROVENANCE).
+    pub provenance: Vec<u8>,
+    /// Refuse everything that belongs to development.
+    pub production: bool,
+}
+
+/// What updates are made of.
+#[derive(Debug)]
+pub struct UpdateInputs {
+    /// The root of each repository that the manifest names.
+    pub roots: Vec<(Repository, Vec<u8>)>,
+    /// Certificates of the authorities that may vouch for the servers, in DER.
+    pub authorities: Vec<Vec<u8>>,
+    /// What of it belongs to development.
+    pub development: Option<Development>,
+}
+
+/// A part of an image that belongs to development.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Development {
+    /// The field of the image manifest that asks for it, or would say otherwise.
+    pub field: String,
+    /// The part, in words.
+    pub what: &'static str,
+    /// What to do instead.
+    pub remedy: &'static str,
+}

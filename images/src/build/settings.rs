@@ -1,0 +1,85 @@
+//! The settings of a service are files beside its program, made from the image manifest.
+
+use super::error::BuildError;
+use super::inputs::{Inputs, UpdateInputs};
+use crate::manifest::{ImageManifest, UpdateSource};
+use crate::service::Service;
+use crate::{FieldError, with_causes};
+use holdfast_networking::config;
+use holdfast_release as release;
+use holdfast_release::client::{Client, Trusted};
+use holdfast_release::config as update_config;
+use holdfast_release::config::{UpdateConfig, UplinkConfig, Window};
+use holdfast_sandbox::component::ComponentListError;
+
+/// What a service reads of what the image manifest says: names of files beside its program, and their contents.
+pub(super) fn settings(
+    inputs: &Inputs<'_>,
+    service: &Service,
+) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
+    let manifest = inputs.manifest;
+    match (service.name.as_str(), &manifest.network, &manifest.update, &inputs.update) {
+        ("network", Some(network), ..) => {
+            let config = network.config().map_err(|(field, reason)| FieldError {
+                path: manifest.path.clone(),
+                field: format!("network.{field}"),
+                reason: reason.to_owned(),
+            })?;
+            let encoded = config.encode().map_err(ComponentListError::from)?;
+            Ok(vec![(config::FILE_NAME.to_owned(), encoded)])
+        }
+        ("uplink", _, Some(source), Some(update)) => {
+            let servers = source.repositories().map(|(of, from)| (of, from.url.clone())).collect();
+            let config = UplinkConfig {
+                servers,
+                authorities: update.authorities.clone(),
+                bytes_a_day: u64::from(source.mib_a_day).saturating_mul(1024 * 1024),
+            };
+            let encoded = config.encode().map_err(ComponentListError::from)?;
+            Ok(vec![(update_config::UPLINK_FILE.to_owned(), encoded)])
+        }
+        ("update", _, Some(source), Some(update)) => update_settings(manifest, source, update),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// What the update agent reads.
+fn update_settings(
+    manifest: &ImageManifest,
+    source: &UpdateSource,
+    update: &UpdateInputs,
+) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
+    let config = UpdateConfig {
+        device: release::Device {
+            product: manifest.product.clone(),
+            board: manifest.board.clone(),
+            os: manifest.version_number(),
+        },
+        repositories: source.repositories().map(|(of, _)| of).collect(),
+        check_every_s: source.check_every_s,
+        retry_after_s: source.retry_after_s,
+        window: source.window.as_deref().and_then(Window::parse),
+        most_bytes_a_release: source.kib_a_release.map(|kib| u64::from(kib).saturating_mul(1024)),
+    };
+    let encoded = config.encode().map_err(ComponentListError::from)?;
+    let mut files = vec![(update_config::UPDATE_FILE.to_owned(), encoded)];
+    files.extend(roots(manifest, update)?);
+    Ok(files)
+}
+
+/// The root of each repository, with which a device begins.
+fn roots(
+    manifest: &ImageManifest,
+    update: &UpdateInputs,
+) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
+    let mut files = Vec::new();
+    for (repository, bytes) in &update.roots {
+        Client::begin(bytes, Trusted::default(), 0).map_err(|error| FieldError {
+            path: manifest.path.clone(),
+            field: format!("update.{repository}.root"),
+            reason: format!("no device can begin with it: {}", with_causes(&error)),
+        })?;
+        files.push((update_config::root_file(*repository), bytes.clone()));
+    }
+    Ok(files)
+}
