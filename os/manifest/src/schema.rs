@@ -1,7 +1,9 @@
 //! The schema of an app manifest as one table.
 //!
 //! The check of a document, the JSON schema for editors and the reference page in `docs/` are all
-//! made from [`TOP_LEVEL`], so that none of them can say what another does not.
+//! made from [`TOP_LEVEL`], so that none of them can say what another does not. More than half of
+//! this file is that table, which stands in one piece so that it can be read beside the page; the
+//! check and the words for what was expected follow it.
 
 use crate::document::Value;
 use crate::fault::Fault;
