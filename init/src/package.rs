@@ -24,7 +24,7 @@ use holdfast_linux::{PathError, channel, file, package_file};
 use holdfast_sandbox::component as list;
 use holdfast_sandbox::component::{App, ImageDescription, Service, Stored};
 use holdfast_sandbox::package::{
-    Device, HEADER_BYTES, Header, PackageError, Refusal, SignatureError,
+    Device, HEADER_BYTES, Header, NotForDevice, PackageError, SignatureError,
 };
 use holdfast_sandbox::peripheral::{self, BoardPeripheral, NotGranted};
 use holdfast_sandbox::policy::admission::{self, AdmissionError};
@@ -52,7 +52,7 @@ pub(crate) enum PackageRefusal {
     #[error("the package is signed by key {0}, which this image does not trust")]
     Untrusted(String),
     #[error("the package {0}")]
-    Refused(Refusal),
+    Refused(NotForDevice),
     #[error("this image has nothing to look at packages with")]
     NoAdmission,
     #[error(transparent)]

@@ -218,21 +218,21 @@ impl Header {
     ///
     /// # Errors
     /// The first reason to refuse it.
-    pub fn admit(&self, device: &Device<'_>) -> Result<(), Refusal> {
+    pub fn admit(&self, device: &Device<'_>) -> Result<(), NotForDevice> {
         if self.component_id != device.component_id {
-            return Err(Refusal::Component(self.component_id));
+            return Err(NotForDevice::Component(self.component_id));
         }
         if !self.product.admits(device.product) {
-            return Err(Refusal::Product(self.product));
+            return Err(NotForDevice::Product(self.product));
         }
         if !self.board.admits(device.board) {
-            return Err(Refusal::Board(self.board));
+            return Err(NotForDevice::Board(self.board));
         }
         if self.least_os > device.os {
-            return Err(Refusal::LeastOs(self.least_os));
+            return Err(NotForDevice::LeastOs(self.least_os));
         }
         if self.rollback_index < device.floor {
-            return Err(Refusal::Rollback { index: self.rollback_index, floor: device.floor });
+            return Err(NotForDevice::Rollback { index: self.rollback_index, floor: device.floor });
         }
         Ok(())
     }
@@ -264,27 +264,27 @@ pub enum SignatureError {
     Bad,
 }
 
-/// Why a device does not take a package that is signed well.
+/// A reason for which a device does not take a package whose signature is good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// Of another app.
+pub enum NotForDevice {
+    /// The package is another app's.
     #[error("is a package of component {0}")]
     Component(ComponentId),
-    /// For another product.
+    /// The package is for another product.
     #[error("is for product {0:?}")]
     Product(ShortName),
-    /// For another board.
+    /// The package is for another board.
     #[error("is for board {0:?}")]
     Board(ShortName),
-    /// For a newer OS.
+    /// The package needs a newer OS.
     #[error("needs an OS of version {0} or later")]
     LeastOs(Version),
-    /// Older than what this device has had.
+    /// The package is older than one that this device has committed (anti-rollback).
     #[error("has rollback index {index}, below the floor of {floor}")]
     Rollback {
-        /// The package's.
+        /// Rollback index of the package.
         index: u64,
-        /// The device's.
+        /// Floor of the device for this component id.
         floor: u64,
     },
 }
