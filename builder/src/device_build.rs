@@ -357,20 +357,22 @@ fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
         .collect()
 }
 
-/// The bytes of a program without its symbols; the program with them is kept in `symbols`.
+/// Returns the bytes of a program without its symbols, and keeps the program with them in `symbols`.
 ///
 /// # Errors
 /// `strip` is missing or fails, or the files cannot be written.
 pub fn strip(program: &Path, symbols: &Path) -> Result<Vec<u8>> {
     let name = program.file_name().with_context(|| format!("{} is no file", program.display()))?;
-    strip_as(program, Path::new(name), symbols)
+    keep_symbols(program, Path::new(name), symbols)?;
+    strip_symbols(program)
 }
 
-/// As [`strip`]; it is kept under `name`, by which the kernel's log knows it on the device.
+/// Keeps a program with its symbols in the directory `symbols`, under `name`, by which the kernel's log knows it on
+/// the device.
 ///
 /// # Errors
-/// As [`strip`].
-pub fn strip_as(program: &Path, name: &Path, symbols: &Path) -> Result<Vec<u8>> {
+/// The file cannot be written.
+pub(crate) fn keep_symbols(program: &Path, name: &Path, symbols: &Path) -> Result<()> {
     workspace::make_directory(symbols)?;
     let kept = symbols.join(name);
     // Replaced whole: a debugger, or a test beside this build, may be reading the former one.
@@ -378,7 +380,15 @@ pub fn strip_as(program: &Path, name: &Path, symbols: &Path) -> Result<Vec<u8>> 
     let copy = tempfile::NamedTempFile::new_in(symbols).with_context(context)?;
     fs::copy(program, copy.path()).with_context(context)?;
     copy.persist(&kept).map_err(|error| error.error).with_context(context)?;
-    let stripped = tempfile::NamedTempFile::new_in(symbols).context("cannot make a file")?;
+    Ok(())
+}
+
+/// Returns the bytes of a program without its symbols.
+///
+/// # Errors
+/// `strip` is missing or fails.
+pub(crate) fn strip_symbols(program: &Path) -> Result<Vec<u8>> {
+    let stripped = tempfile::NamedTempFile::new().context("cannot make a file")?;
     process::output(
         Command::new("arm-linux-gnueabihf-strip")
             .args(["--strip-all", "--enable-deterministic-archives", "-o"])

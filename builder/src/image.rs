@@ -353,10 +353,12 @@ impl<'a> ImageBuilder<'a> {
         }
     }
 
-    /// The stripped programs of the services, in their order. Each is kept with its symbols under the name that it
-    /// has on the device.
+    /// Returns the stripped programs of the services, in their order. The program that several services share is
+    /// stripped once. It is kept with its symbols under the name of each service, by which the kernel's log knows it
+    /// on the device.
     fn build_services(&self, services: &[Service], symbols: &Path) -> Result<Vec<Vec<u8>>> {
         let mut packages: BTreeMap<&str, BTreeMap<String, PathBuf>> = BTreeMap::new();
+        let mut stripped: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
         let mut programs = Vec::new();
         for service in services {
             let built = match packages.get(service.package.as_str()) {
@@ -371,7 +373,15 @@ impl<'a> ImageBuilder<'a> {
                 let there = built.keys().cloned().collect::<Vec<_>>().join(", ");
                 service.no_binary(&there)
             })?;
-            programs.push(device_build::strip_as(program, service.name.as_ref(), symbols)?);
+            device_build::keep_symbols(program, service.name.as_ref(), symbols)?;
+            let bytes = match stripped.get(program) {
+                Some(bytes) => bytes,
+                None => {
+                    let bytes = device_build::strip_symbols(program)?;
+                    stripped.entry(program.clone()).or_insert(bytes)
+                }
+            };
+            programs.push(bytes.clone());
         }
         Ok(programs)
     }
