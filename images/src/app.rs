@@ -364,7 +364,7 @@ mod tests {
     }
 
     fn refusal(directory: &tempfile::TempDir) -> String {
-        crate::with_causes(&load(directory.path(), None).expect_err("was accepted"))
+        holdfast_types::chain(&load(directory.path(), None).expect_err("was accepted"))
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::boot::{self, BootError, BootKey};
 use crate::boot_loader::{self, BootLoaderError};
 use crate::show::{self, ShowError};
-use crate::{FileError, build, disk, flash, hex, sha256, with_causes};
+use crate::{FileError, build, disk, flash, hex, sha256};
 use holdfast_lifecycle::slots::{BootState, Choice, CommandLineError, RunningSlot, Slot};
 use serde::Serialize;
 use std::fs;
@@ -178,7 +178,7 @@ fn report(
         }
         Err(error) => (Err(error.into()), false),
     };
-    let refused = found.as_ref().err().map(|error| with_causes(error));
+    let refused = found.as_ref().err().map(|error| holdfast_types::chain(error));
     SlotReport { slot, empty, found: found.ok(), refused }
 }
 

@@ -2,15 +2,16 @@
 
 use super::error::BuildError;
 use super::inputs::{Inputs, UpdateInputs};
+use crate::FieldError;
 use crate::manifest::{ImageManifest, UpdateSource};
 use crate::service::Service;
-use crate::{FieldError, with_causes};
 use holdfast_networking::config;
 use holdfast_release as release;
 use holdfast_release::client::{Client, Trusted};
 use holdfast_release::config as update_config;
 use holdfast_release::config::{UpdateConfig, UplinkConfig, Window};
 use holdfast_sandbox::component::ComponentListError;
+use holdfast_types::chain;
 
 /// What a service reads of what the image manifest says: names of files beside its program, and their contents.
 pub(super) fn settings(
@@ -77,7 +78,7 @@ fn roots(
         Client::begin(bytes, Trusted::default(), 0).map_err(|error| FieldError {
             path: manifest.path.clone(),
             field: format!("update.{repository}.root"),
-            reason: format!("no device can begin with it: {}", with_causes(&error)),
+            reason: format!("no device can begin with it: {}", chain(&error)),
         })?;
         files.push((update_config::root_file(*repository), bytes.clone()));
     }
