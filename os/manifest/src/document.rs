@@ -25,7 +25,7 @@ pub(super) enum Value {
 }
 
 impl Value {
-    /// What it is, for an error that says what was found.
+    /// Returns the kind of the value in words, for errors that say what was found.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",

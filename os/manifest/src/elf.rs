@@ -1,4 +1,4 @@
-//! Which programs may be on a device: ARM, complete, and with nothing that asks for executable
+//! Checks of ELF files before they may be on a device: ARM, complete, and with nothing that asks for executable
 //! writable memory.
 //!
 //! The host checks whole files with [`check`]; the device, once more, their headers with
@@ -11,7 +11,7 @@ use object::elf::{
 };
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 
-/// What an ELF file needs in the file system beside itself.
+/// Files that an ELF file needs beside itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Needs {
     /// Path of its loader; none for a static program.
@@ -20,7 +20,7 @@ pub struct Needs {
     pub libraries: Vec<String>,
 }
 
-/// Why a program may not be in an image.
+/// A property for which an ELF file may not be in an image.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ElfError {
     /// No 32-bit little-endian ELF at all.

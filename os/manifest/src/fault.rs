@@ -1,4 +1,4 @@
-//! What is wrong with a document, and where.
+//! A fault of a document, with its place.
 
 use thiserror::Error;
 
@@ -6,8 +6,8 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{path}{}{reason}", if path.is_empty() { "" } else { ": " })]
 pub struct Fault {
-    /// Where in the document, such as `Capabilities.Gpio[1]`; empty for the whole of it.
+    /// Path in the document, such as `Capabilities.Gpio[1]`; empty for the whole of it.
     pub path: String,
-    /// What is wrong and what would be right.
+    /// The rule that is broken, and what would be right.
     pub reason: String,
 }

@@ -1,6 +1,6 @@
-//! Why a document is no JSON, in words that name the remedy.
+//! Messages for documents that are no JSON, which name the remedy.
 
-/// What is wrong with `bytes`, which `error` was said of.
+/// Returns the message for `bytes`, which the parser has refused with `error`.
 pub(super) fn complaint(bytes: &[u8], error: &serde_json::Error) -> String {
     if is_utf16(bytes) {
         return "is in UTF-16; save it as UTF-8".to_owned();

@@ -22,16 +22,16 @@ use schema::Kind;
 use thiserror::Error;
 use typed::typed;
 
-/// Why a manifest was refused.
+/// An error of parsing an app manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AppManifestError {
-    /// Longer than [`MAX_BYTES`].
+    /// The document is longer than [`MAX_BYTES`].
     #[error("is longer than {MAX_BYTES} bytes")]
     TooLong,
-    /// No JSON; the text says where, and what it is instead where that can be told.
+    /// The document is no JSON; the text says where, and what it is instead where that can be told.
     #[error("{0}")]
     Json(String),
-    /// It does not follow the schema.
+    /// The document does not follow the schema.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Faults(Vec<Fault>),
 }

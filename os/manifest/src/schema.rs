@@ -14,10 +14,10 @@ use holdfast_types::Version;
 use holdfast_types::is_clean_absolute;
 use holdfast_types::is_guid;
 
-/// What this version of the OS does with a field that asks for something.
+/// Support of this OS version for a field that asks for something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Support {
-    /// It has its effect.
+    /// The field has its effect.
     Full,
     /// Accepted; nothing on this OS depends on it.
     NoEffect,

@@ -1,12 +1,12 @@
-//! How the clock is, and what becomes of a claim about it, as init says it to services.
+//! Status of the clock, and verdicts on claims about it, as init reports them to services.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// What is said again sooner than this confirms nothing, in milliseconds.
+/// Least time between two claims of which the second confirms the first, in milliseconds.
 pub const CONFIRM_AFTER_MS: u64 = 60_000;
 
-/// Where the time of the clock is from, which is how far it can be trusted.
+/// The source of the clock's time, which is how far the time can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// Nobody has said the time: it is not earlier than shown, and that is all.
@@ -27,20 +27,20 @@ impl fmt::Display for Source {
     }
 }
 
-/// How the clock is, for whoever may ask.
+/// Status of the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
-    /// What it shows, in seconds since 1970.
+    /// Current time, in seconds since 1970.
     pub seconds: u64,
-    /// What it is never set below, in seconds since 1970.
+    /// Floor below which the clock is never set, in seconds since 1970.
     pub floor: u64,
-    /// Where its time is from.
+    /// Source of the time.
     pub source: Source,
     /// Seconds since time servers last agreed with it.
     pub checked_s_ago: Option<u64>,
 }
 
-/// What becomes of a claim that the clock is wrong.
+/// Init's verdict on a claim that the clock is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Verdict {
     /// The clock jumps.

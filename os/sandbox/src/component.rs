@@ -15,7 +15,7 @@ use holdfast_types::{KeyId, Version};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Where the component list lies in the root file system.
+/// Path of the component list in the root file system.
 pub const PATH: &str = "/etc/holdfast/components";
 /// Version of the encoding; a list with another one is refused.
 pub const FORMAT_VERSION: u16 = 10;
@@ -29,19 +29,19 @@ pub const MAX_COMPONENTS: usize = 64;
 pub struct ComponentList {
     /// Always [`FORMAT_VERSION`].
     pub format_version: u16,
-    /// Which image this is.
+    /// Description of the image.
     pub image: ImageDescription,
     /// Services, in start order.
     pub services: Vec<Service>,
     /// Apps, in start order; what they are granted is said by their packages.
     pub apps: Vec<App>,
-    /// What the board offers to apps.
+    /// Peripherals that the board offers to apps.
     pub peripherals: Vec<BoardPeripheral>,
     /// The one-shot process that looks at a package; there is one where there are apps.
     pub admission: Option<Service>,
 }
 
-/// What an image says of itself.
+/// Description of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageDescription {
     /// Name from the image manifest.
@@ -78,13 +78,13 @@ pub struct Service {
 /// An app that the image admits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct App {
-    /// Unique; made from the name in its manifest.
+    /// Name of the component, unique; made from the name in the manifest.
     pub name: String,
-    /// Which packages are its own.
+    /// Id by which packages, storage and floor belong to the app.
     pub component_id: ComponentId,
 }
 
-/// Why a component list was refused.
+/// An error of a component list.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum ComponentListError {
     /// Longer than [`MAX_ENCODED_BYTES`].
@@ -102,7 +102,7 @@ pub enum ComponentListError {
     /// Apps, and nothing to look at their packages with.
     #[error("component list has apps, but no admission")]
     NoAdmission,
-    /// What the board offers breaks a rule.
+    /// A peripheral of the board breaks a rule.
     #[error("a peripheral of the board: {0}")]
     Peripheral(&'static str),
     /// A debugger where none may be.
@@ -115,7 +115,7 @@ pub enum ComponentListError {
         component: String,
         /// The offending field.
         field: &'static str,
-        /// What is wrong with it.
+        /// The rule that the field breaks.
         reason: &'static str,
     },
 }
@@ -228,7 +228,7 @@ impl ComponentList {
     }
 }
 
-/// Which of an app's packages on the `apps` partition.
+/// One of an app's packages on the `apps` partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stored {
     /// The update agent writes it; nobody looks at it.
@@ -254,7 +254,7 @@ impl Stored {
     }
 }
 
-/// What is done with an app's packages when a block of the one in use does not fit its hash.
+/// The step that init takes with an app's packages when a block of the one in use does not fit its hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Recovery {
     /// The damaged one was on trial: it goes, and the current one is started.
@@ -266,7 +266,9 @@ pub enum Recovery {
 }
 
 impl Recovery {
-    /// `on_trial`: the damaged package is. `previous_may_run`: there is one before, and admission would take it.
+    /// Chooses the step. `on_trial`: the damaged package is on trial. `previous_may_run`: there is a package before it,
+    /// and
+    /// admission would take that.
     ///
     /// A package that could not run takes no other's place: with the one before below the floor, a release that mends
     /// the current one would find nothing to be made of.
@@ -282,7 +284,7 @@ impl Recovery {
 /// Directory of [`trusted_key_path`].
 pub const TRUSTED_KEYS: &str = "/etc/holdfast/trust/app/";
 
-/// Where the verified root has a public key that app packages may be signed with. The name says
+/// Returns the path in the verified root of a public key for app packages. The file's name says
 /// when it is a development key.
 #[must_use]
 pub fn trusted_key_path(id: KeyId, development: bool) -> String {
@@ -290,7 +292,7 @@ pub fn trusted_key_path(id: KeyId, development: bool) -> String {
     format!("{TRUSTED_KEYS}{id}.{suffix}")
 }
 
-/// Where the verified root has a seccomp program of a set; programs are applied in their order.
+/// Returns the path in the verified root of a seccomp program of a set; programs are applied in their order.
 #[must_use]
 pub fn filter_path(set: SystemCalls, order: usize) -> String {
     format!("/usr/lib/holdfast/seccomp/{}-{order}.bpf", set.name())

@@ -1,4 +1,4 @@
-//! What a device holds of everything that is released for it, as init says it to the update agent.
+//! Installed versions: init tells the update agent which version of the OS and of each app the device holds.
 
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// What is released.
+/// One thing that is released by itself: the OS, or an app.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Component {
     /// The OS: what a slot holds.
@@ -35,14 +35,14 @@ impl FromStr for Component {
     }
 }
 
-/// What a device holds of one component, as init says it.
+/// The installed version of the OS or of one app, as init reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// Which.
+    /// The OS, or the app's component id.
     pub component: Component,
     /// The least rollback index that init still takes of it.
     pub floor: u64,
-    /// What runs; `None` for an app without a usable package.
+    /// The version that runs; `None` for an app without a usable package.
     pub running: Option<Running>,
     /// A release of it is staged, and waits for the next start.
     pub waits: bool,
@@ -53,15 +53,15 @@ pub struct Held {
 /// A release that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
-    /// Its version.
+    /// Version of the OS or of the package.
     pub version: Version,
-    /// Its rollback index.
+    /// Rollback index of the OS or of the package.
     pub rollback_index: u64,
     /// Root hash of its verity tree.
     pub root_hash: [u8; 32],
     /// Bytes of data that the tree is over.
     pub data_bytes: u64,
-    /// It has not been committed.
+    /// True on trial: the version has not been committed.
     pub on_trial: bool,
 }
 

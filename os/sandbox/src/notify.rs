@@ -7,7 +7,7 @@
 /// Longest datagram that is looked at; a longer one is dropped whole.
 pub const MAX_DATAGRAM_BYTES: usize = 512;
 
-/// What a component has said, in one datagram or in several.
+/// State that a component has notified (`sd_notify`), in one datagram or in several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Notification {
     /// `READY=1`: start-up is complete.
@@ -38,7 +38,7 @@ impl Notification {
             | flag(self.stopping, Self::STOPPING)
     }
 
-    /// What such a byte says. Flags that do not exist say nothing.
+    /// Decodes the byte that the stub hands on. Flags that do not exist are ignored.
     #[must_use]
     pub fn from_byte(byte: u8) -> Self {
         Self {

@@ -14,7 +14,7 @@ pub const MAX_GRANTED: usize = 16;
 /// Longest name in bytes, `$` included.
 pub const MAX_NAME_BYTES: usize = 32;
 
-/// What kind of thing it is, by the capability that grants it.
+/// The kind of a peripheral, which is the capability of app manifests that grants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Kind {
     /// A GPIO line.
@@ -40,7 +40,7 @@ impl Kind {
     }
 }
 
-/// What init opens.
+/// The device node or GPIO line that init opens for an app.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Access {
     /// A device node.
@@ -57,11 +57,11 @@ pub enum Access {
 /// A peripheral.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct BoardPeripheral {
-    /// What app manifests call it: `$` and upper-case letters, digits and `_`.
+    /// Name in app manifests: `$` and upper-case letters, digits and `_`.
     pub name: String,
-    /// What kind it is.
+    /// Kind, which is the capability that grants it.
     pub kind: Kind,
-    /// How it is reached.
+    /// The device node or GPIO line behind the name.
     pub access: Access,
 }
 
@@ -75,7 +75,7 @@ impl BoardPeripheral {
     /// Checks what must hold of every one, wherever it came from.
     ///
     /// # Errors
-    /// What is wrong.
+    /// The rule that the name or the device breaks.
     pub fn check(&self) -> Result<(), &'static str> {
         let name = self.name.strip_prefix('$').unwrap_or_default();
         let of_name = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
@@ -98,19 +98,19 @@ impl BoardPeripheral {
     }
 }
 
-/// Why an app is not granted what it asks for.
+/// A peripheral of an app manifest that the board cannot grant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotGranted {
     /// The board has no such thing.
     #[error("{path}: this board has no {kind} `{name}`; {}", those_there_are(.there))]
     Unknown {
-        /// Where in the app's manifest.
+        /// Path of the claim in the app's manifest, such as `Capabilities.Gpio[1]`.
         path: String,
         /// The capability.
         kind: String,
-        /// What was asked for.
+        /// The name that the manifest claims.
         name: String,
-        /// What the board has of that kind.
+        /// Names that the board offers of that kind.
         there: Vec<String>,
     },
     /// More than [`MAX_GRANTED`].
@@ -122,7 +122,7 @@ fn those_there_are(names: &[String]) -> String {
     if names.is_empty() { "it has none".to_owned() } else { format!("it has {}", names.join(", ")) }
 }
 
-/// What an app is granted of what a board offers: all that it asks for, or nothing.
+/// Returns the peripherals of a board that an app manifest claims: all of them, or an error.
 ///
 /// # Errors
 /// The first thing that the board does not have.
@@ -165,7 +165,7 @@ mod tests {
         vec![line("$LED_RED", 15), line("$LED_GREEN", 10), uart]
     }
 
-    /// What an app gets that claims these, each by kind and name.
+    /// The names that an app is granted which claims these, each by kind and name.
     fn granted(claims: &[(&str, &str)]) -> Result<Vec<String>, String> {
         let mut manifest = manifest();
         for (index, (kind, id)) in claims.iter().enumerate() {

@@ -11,16 +11,16 @@ use thiserror::Error;
 
 /// Bytes of an order: its digest, and which partitions.
 const ORDER_BYTES: usize = 35;
-/// What the path of an order begins with.
+/// Prefix of the path of an order in the `oem` repository.
 const PATH: &str = "orders/reset-";
 
-/// Why an argument is no order.
+/// An error of decoding an order from a program's argument.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum OrderError {
-    /// It is no hexadecimal text of the length of an order.
+    /// The argument is no hexadecimal text of the length of an order.
     #[error("it is malformed")]
     Malformed,
-    /// It does not decode.
+    /// The bytes do not decode.
     #[error("it cannot be decoded")]
     Encoding(#[from] EncodingError),
 }
@@ -28,11 +28,11 @@ pub enum OrderError {
 /// The partitions that are erased.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Partitions {
-    /// What init and the services keep: uids, trusted metadata, the seed. Floors come through.
+    /// The state of init and the services: uids, trusted metadata, the seed. Floors outlive a reset.
     pub state: bool,
     /// The app packages: the device fetches them again.
     pub apps: bool,
-    /// What apps have stored.
+    /// The storage of apps.
     pub data: bool,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Partitions {
 pub struct Order {
     /// By which it is known: the SHA-256 of its file.
     pub digest: [u8; 32],
-    /// What is erased.
+    /// Partitions that are erased.
     pub partitions: Partitions,
 }
 
@@ -85,7 +85,7 @@ impl Order {
         format!("{PATH}{partitions}.{number:016x}")
     }
 
-    /// As an argument of a program.
+    /// Encodes the order as an argument of a program.
     ///
     /// # Errors
     /// The encoder's own.
@@ -96,7 +96,7 @@ impl Order {
     /// Reads it from an argument.
     ///
     /// # Errors
-    /// It is none that [`to_argument`](Self::to_argument) has made.
+    /// The argument is none that [`to_argument`](Self::to_argument) has made.
     pub fn from_argument(argument: &str) -> Result<Self, OrderError> {
         let bytes = unhex::<ORDER_BYTES>(argument).ok_or(OrderError::Malformed)?;
         Ok(encoding::decode(&bytes)?)

@@ -9,14 +9,14 @@ pub const BLOCK_BYTES: usize = 4096;
 /// Bytes of a digest.
 pub const DIGEST_BYTES: usize = 32;
 const DIGESTS_PER_BLOCK: usize = BLOCK_BYTES / DIGEST_BYTES;
-/// What every block of a slot's root is hashed behind. It is the same in every release, so that two of
+/// Salt of the hash tree of a slot's root. The salt is the same in every release, so that two of
 /// them tell by their trees alone which blocks they share.
 pub const SLOT_SALT: [u8; 32] = *b"holdfast root file system salt 1";
 
 /// The tree over some data blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
-    /// Its blocks, top level first, as they follow the data on disk.
+    /// Hash blocks, top level first, as they follow the data on disk.
     pub bytes: Vec<u8>,
     /// Hash of the top block.
     pub root_hash: [u8; 32],
@@ -60,7 +60,7 @@ pub fn tree_blocks(data_blocks: u64) -> u64 {
     blocks
 }
 
-/// How many of so many bytes are data, where the rest is the tree over them; `None` where they are no
+/// Returns how many of so many bytes are data, where the rest is the tree over them; `None` where they are no
 /// data with their tree.
 #[must_use]
 pub fn data_bytes(total_bytes: u64) -> Option<u64> {
@@ -87,12 +87,12 @@ pub struct Reader {
     leaves: Vec<[u8; 32]>,
     tree: Vec<u8>,
     tree_bytes: usize,
-    /// What of a block was seen.
+    /// The bytes so far of a block that is not complete.
     part: Vec<u8>,
 }
 
 impl Reader {
-    /// Of so many bytes, data and tree.
+    /// Begins with the length of data and tree together, in bytes.
     ///
     /// Returns `None` where so many bytes are no data with their tree.
     #[must_use]

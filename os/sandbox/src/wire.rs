@@ -1,4 +1,4 @@
-//! What a service may ask of init, and what init answers: one versioned postcard message each.
+//! Requests of services to init, and init's replies: one versioned postcard message each.
 //!
 //! Requests travel over a pipe that init hands to a component whose plan has any, one packet each: a pipe carries no
 //! descriptors, which init would have to close. init reads them as hostile bytes: bounded by [`MAX_REQUEST_BYTES`],
@@ -33,23 +33,23 @@ pub const MAX_DESCRIPTORS: usize = 64;
 /// is looked at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// How the device is.
+    /// Asks for the status of the device.
     Status(StatusRequest),
-    /// To start and stop components.
+    /// Starts or stops a component.
     Manage(ManageRequest),
-    /// To reboot or to power off.
+    /// Reboots or powers off the machine.
     Shutdown(ShutdownRequest),
-    /// For the links of apps.
+    /// Asks for the links of apps.
     Links(LinksRequest),
-    /// To set the clock.
+    /// Claims that the clock is wrong.
     Clock(ClockRequest),
-    /// What the update agent asks for.
+    /// A request of the update agent.
     Update(UpdateRequest),
     /// A socket to the update agent: with the reply comes one end, and the agent gets the other.
     Uplink(UplinkRequest),
 }
 
-/// How the device is.
+/// Requests for the status of the device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StatusRequest {
     /// All components, in their start order.
@@ -58,11 +58,11 @@ pub enum StatusRequest {
     Clock,
     /// The network. With the reply comes a socket, on which the network service says it.
     Network,
-    /// What the device holds of all that is released for it.
+    /// Asks for the installed versions of the OS and of the image's apps.
     Held,
 }
 
-/// To start and stop components.
+/// Requests to start and stop components.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ManageRequest {
     /// Start the component of this name, if it is stopped.
@@ -83,7 +83,7 @@ impl ManageRequest {
     }
 }
 
-/// To reboot or to power off.
+/// Requests to reboot or to power off.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ShutdownRequest {
     /// Stop every component in order and start the machine again.
@@ -92,26 +92,27 @@ pub enum ShutdownRequest {
     PowerOff,
 }
 
-/// For the links of apps.
+/// Asks for the links of apps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinksRequest {
-    /// The uids of all that have grants on the network.
+    /// Asks for the uids of all apps that have grants on the network.
     All,
-    /// What the one with this uid is granted. With the reply comes a netlink socket within its namespace.
+    /// Asks for the network grants of the app with this uid. With the reply comes a netlink socket within the app's
+    /// namespace.
     Of(u32),
 }
 
-/// To set the clock.
+/// Claims that the clock is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClockRequest {
-    /// It is behind by so many microseconds, as time servers say.
+    /// The clock is behind by so many microseconds, as time servers say.
     Behind(i64),
 }
 
-/// What the update agent asks for.
+/// Requests of the update agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UpdateRequest {
-    /// What the device holds of all that is released for it.
+    /// Asks for the installed versions of the OS and of the image's apps.
     Held,
     /// The other slot is about to be written: it is not to be booted, whatever it held.
     Announce,
@@ -140,19 +141,19 @@ pub enum UpdateRequest {
     Reboot,
 }
 
-/// What whoever fetches for the update agent asks for.
+/// Requests of `uplink`, which fetches for the update agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UplinkRequest {
     /// A socket to the agent.
     Agent,
 }
 
-/// What the network service asks for.
+/// Requests of the network service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetworkRequest {
-    /// For the links of apps.
+    /// Asks for the links of apps.
     Links(LinksRequest),
-    /// To set the clock.
+    /// Claims that the clock is wrong.
     Clock(ClockRequest),
 }
 
@@ -187,7 +188,7 @@ pub enum SlotPart {
 }
 
 impl SlotPart {
-    /// What the names of its partitions begin with.
+    /// Returns the prefix of the names of both partitions of this part.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -213,32 +214,32 @@ impl Request {
     }
 }
 
-/// What init answers.
+/// Replies of init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// It will be done.
+    /// The request is accepted and will be carried out.
     Accepted,
-    /// The sender has no right to it.
+    /// The sender has no right to this request.
     PermissionDenied,
-    /// It is no request, or what it names is not there.
+    /// The message is no request, or names something that does not exist.
     NotFound,
-    /// How the components are, in their start order.
+    /// Status of the components, in their start order.
     Components(Vec<ComponentStatus>),
     /// The uids of all that have grants on the network.
     Links(Vec<u32>),
-    /// One that has grants on the network.
+    /// An app that has grants on the network.
     Link(NetworkedApp),
-    /// How the clock is.
+    /// Status of the clock.
     Clock(clock::Status),
-    /// What becomes of a claim about the clock.
+    /// Verdict on a claim about the clock.
     Judged(clock::Verdict),
     /// To the network service, unasked: with it comes a socket on which to say how the network is.
     NetworkWanted,
-    /// What the device holds of all that is released for it: of the OS first, then of the apps of the image.
+    /// Installed versions: of the OS first, then of the apps of the image.
     Held(Vec<Held>),
     /// To the update agent, unasked: with it comes a socket to whoever fetches for it.
     Uplink,
-    /// It cannot be done; the log says why.
+    /// The request cannot be carried out; the log says why.
     Failed,
     /// The apps that have to do with updates, in the order of the sockets that come with this.
     Listeners(Vec<Listener>),
@@ -247,20 +248,20 @@ pub enum Reply {
 /// An app that has to do with updates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listener {
-    /// Its name.
+    /// Name of the component.
     pub name: String,
-    /// What it may do.
+    /// Access to updates that the app was granted.
     pub access: UpdateAccess,
 }
 
-/// How a component is.
+/// Status of a component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ComponentStatus {
-    /// Its name.
+    /// Name of the component.
     pub name: String,
-    /// Where it stands.
+    /// State of the component.
     pub state: ComponentState,
-    /// Its uid.
+    /// Uid of the component.
     pub uid: u32,
     /// Memory it uses, in KiB.
     pub memory_kib: u32,
@@ -268,13 +269,13 @@ pub struct ComponentStatus {
     pub memory_peak_kib: u32,
     /// Processes and threads, its stub included.
     pub processes: u32,
-    /// How often it was started again since boot.
+    /// Restarts since boot.
     pub restarts: u32,
     /// Raw wait status of its last end, if there was one.
     pub last_exit: Option<i32>,
 }
 
-/// Where a component stands.
+/// State of a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ComponentState {
     /// Waits for its start.
@@ -295,7 +296,7 @@ struct Envelope<T> {
     message: T,
 }
 
-/// Why bytes are no message.
+/// An error of decoding a message.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum WireError {
     /// Not the bytes of a message.

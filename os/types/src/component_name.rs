@@ -8,7 +8,7 @@ const SYSTEM_NAMES: [&str; 2] = ["init", "kernel"];
 /// Checks the name of a component: 1 to [`MAX_NAME_BYTES`] of `a-z`, `0-9` and `-`, a letter first.
 ///
 /// # Errors
-/// What is wrong, as a phrase to put behind the field's name.
+/// The rule that the name breaks, as a phrase to put behind the field's name.
 pub fn check_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > MAX_NAME_BYTES {
         return Err("must be 1 to 31 characters long");

@@ -1,4 +1,4 @@
-//! How values cross from one process, or one boot, to another: postcard's encoding, of which every
+//! Encoding of values that cross from one process, or one boot, to another: postcard, of which every
 //! value here has exactly one.
 //!
 //! postcard itself also reads numbers that are longer than they need be. What has two encodings
@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// Why bytes are no value.
+/// An error of decoding a value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EncodingError {
     /// Cut off, or not of that shape.
@@ -22,7 +22,7 @@ pub enum EncodingError {
     NotCanonical,
 }
 
-/// The encoding of a value.
+/// Encodes a value.
 ///
 /// # Errors
 /// The encoder's own; never for a type of numbers, texts, lists and enumerations.
@@ -30,7 +30,7 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, EncodingError> {
     Ok(postcard::to_allocvec(value)?)
 }
 
-/// The value that all of `bytes` encode.
+/// Decodes the value that all of `bytes` encode.
 ///
 /// # Errors
 /// See [`EncodingError`].

@@ -1,4 +1,4 @@
-//! Which uids belong to whom.
+//! Ranges of uids: services and apps.
 
 /// Uids below this one are never given to a component.
 pub const FIRST_SERVICE_UID: u32 = 100;

@@ -1,4 +1,4 @@
-//! What an app is and everything it is granted, as its manifest says it.
+//! App manifests: identity, limits and grants of an app.
 //!
 //! The parser of the document is a crate of its own, which nothing links but what reads documents. What crosses to
 //! init is the encoding of these types, whose every bound is checked again.
@@ -38,11 +38,11 @@ pub struct AppManifest {
     pub least_os: Version,
     /// Storage that outlives restarts, in KiB.
     pub storage_kib: Option<u32>,
-    /// What it may do on the network.
+    /// Network grants.
     pub network: NetworkGrants,
-    /// What the app may use at most.
+    /// Resource limits of the app.
     pub limits: Limits,
-    /// What it has to do with updates.
+    /// Access to updates.
     pub updates: UpdateAccess,
     /// When it is started again.
     pub restart: RestartPolicy,
@@ -60,7 +60,7 @@ pub struct AppManifest {
     pub peripherals: Vec<Peripheral>,
 }
 
-/// What an app has to do with updates: the D-Bus interface `org.holdfast.Update1` of the update agent.
+/// Access of an app to updates, by the D-Bus interface `org.holdfast.Update1` of the update agent.
 #[derive(
     Debug,
     Clone,
@@ -74,19 +74,19 @@ pub struct AppManifest {
     serde::Deserialize,
 )]
 pub enum UpdateAccess {
-    /// Nothing: there is no socket.
+    /// No access: there is no socket.
     #[default]
     None,
-    /// It is told of them.
+    /// The app is told of updates.
     Told,
-    /// It may put a reboot off as well, for a while.
+    /// The app may defer a reboot as well, for a while.
     Defers,
 }
 
 /// A claim to a peripheral.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Peripheral {
-    /// Where in the document it is made.
+    /// Path of the claim in the document.
     pub path: String,
     /// The capability's name, such as `Gpio`.
     pub kind: String,
@@ -94,7 +94,7 @@ pub struct Peripheral {
     pub id: String,
 }
 
-/// What an app may use at most.
+/// Resource limits of a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -207,7 +207,7 @@ pub enum RestartPolicy {
 /// Largest encoded manifest in bytes.
 pub const MAX_ENCODED_BYTES: usize = 2 * MAX_BYTES;
 
-/// Why bytes are no encoded manifest.
+/// An error of decoding a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EncodedManifestError {
     /// Longer than any manifest's.

@@ -22,7 +22,7 @@ pub const APPS: [(IpAddr, u8); 2] = [
 pub const LINK_PREFIX_V4: u8 = 31;
 /// Length of an IPv6 link's prefix (RFC 6164).
 pub const LINK_PREFIX_V6: u8 = 127;
-/// What the names of the system's ends of all links begin with.
+/// Prefix of the interface names of the system's ends of all links.
 pub const LINK_NAMES: &str = "app";
 /// Name of the device that an app sees.
 pub const APP_DEVICE: &str = "eth0";
@@ -90,7 +90,7 @@ impl Link {
         (BASE_V6 | (u128::from(self.index()) << 64) | 1).into()
     }
 
-    /// What the app's `/etc/resolv.conf` says. musl waits for so many seconds in all, and asks so often meanwhile: longer
+    /// Returns the app's `/etc/resolv.conf`. musl waits for so many seconds in all, and asks so often meanwhile: longer
     /// than the proxy takes at most (`resolution::WITHIN_MS`), which says itself that nobody knows.
     #[must_use]
     pub fn resolver_file(self) -> String {
@@ -98,7 +98,7 @@ impl Link {
     }
 }
 
-/// What the app's `/etc/hosts` says.
+/// Contents of the app's `/etc/hosts`.
 pub const HOSTS_FILE: &str = "127.0.0.1 localhost\n::1 localhost\n";
 
 #[cfg(test)]

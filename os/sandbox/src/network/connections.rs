@@ -1,4 +1,4 @@
-//! How many connections an app may have, and how large the kernel's table of them must be for all.
+//! Bounds of connections: how many an app may have, and how large the kernel's table of them must be for all.
 //!
 //! The kernel has one table for the whole device. Nobody takes more of it than a share; the firewall enforces the
 //! limits that stand here, and init sizes the table by their sum.
@@ -14,7 +14,7 @@ pub const MAX_OF_ONE_ADDRESS: u32 = 16;
 /// TCP connections to or from one app that begin in a second, in the long run, and at once: those that have ended
 /// stay in the table for a while, and no limit counts them.
 pub const BEGUN_PER_SECOND: u32 = 20;
-/// Those that may begin at once.
+/// TCP connections to or from one app that may begin at once.
 pub const BEGUN_AT_ONCE: u32 = 64;
 /// Seconds until a TCP connection that has ended is forgotten.
 pub const ENDED_S: u32 = 5;

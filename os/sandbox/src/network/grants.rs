@@ -1,4 +1,4 @@
-//! What an app was granted on the network, in the form that the firewall is made from.
+//! Network grants of an app, in the form that the firewall is made from.
 
 use holdfast_types::ComponentId;
 use serde::{Deserialize, Serialize};
@@ -13,28 +13,28 @@ pub const MAX_RANGES: usize = 16;
 /// Everything an app may do on the network. The default grants nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NetworkGrants {
-    /// Whom it may connect to.
+    /// Destinations that the app may connect to.
     pub connections: Vec<Connection>,
-    /// TCP ports on which the outside reaches it.
+    /// TCP server ports of the app.
     pub tcp_server_ports: Vec<u16>,
-    /// UDP ports on which the outside reaches it.
+    /// UDP server ports of the app.
     pub udp_server_ports: Vec<u16>,
-    /// Apps it may connect to, where they name it as well.
+    /// Apps that the app may connect to, where they name it as well.
     pub applications: Vec<ComponentId>,
 }
 
-/// Somebody an app may connect to.
+/// A granted connection: destination, protocol and ports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// Who.
+    /// Destination: a name, an address or a prefix.
     pub to: Destination,
-    /// How; TCP and UDP, where it is not said.
+    /// Protocol; `None` is TCP and UDP.
     pub protocol: Option<Protocol>,
-    /// To which ports; all, where there are none.
+    /// Ranges of ports; all ports, where there are none.
     pub ports: Vec<PortRange>,
 }
 
-/// Who may be reached.
+/// The destination of a connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Destination {
     /// The addresses that a name has: lower case, without a dot at its end.
@@ -55,7 +55,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Both, in the order of their numbers.
+    /// Both protocols, in the order of their IP protocol numbers.
     pub const ALL: [Self; 2] = [Self::Tcp, Self::Udp];
 
     /// The protocols that a grant covers which names this one, or none.

@@ -1,4 +1,4 @@
-//! What an app may reach on the network: its grants, the addresses of its link, and how many connections it may have.
+//! Network of an app: grants, addresses of the link, and bounds of connections.
 
 pub mod address;
 pub mod connections;

@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 pub struct NetworkedApp {
     /// Component name.
     pub name: String,
-    /// Its id.
+    /// Component id of the app.
     pub component_id: ComponentId,
-    /// Its uid, which its link follows from.
+    /// Uid of the app, from which names and addresses of its link are derived.
     pub uid: u32,
-    /// What it may do.
+    /// Network grants of the app's manifest.
     pub grants: NetworkGrants,
 }
 
 impl NetworkedApp {
-    /// Its link.
+    /// Returns the app's link, which is derived from the uid.
     #[must_use]
     pub fn link(&self) -> Link {
         Link::of(self.uid)

@@ -1,4 +1,4 @@
-//! What may be in the file system of a package: regular files, directories, and symbolic links that
+//! Rules for the file system of a package: regular files, directories, and symbolic links that
 //! stay inside.
 
 /// Most entries of a package.
@@ -12,7 +12,7 @@ pub const FORBIDDEN_MODE: u32 = 0o7000;
 /// lies there. Both are bytes, as the file system has them.
 ///
 /// # Errors
-/// What is wrong with the link, as a phrase behind its path.
+/// The rule that the link breaks, as a phrase behind its path.
 pub fn check_link(path: &[u8], target: &[u8]) -> Result<(), &'static str> {
     const OUTSIDE: &str = "is a link that leads out of the package; make it relative";
     if target.is_empty() || target.starts_with(b"/") || target.contains(&0) {

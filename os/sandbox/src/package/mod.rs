@@ -22,7 +22,7 @@ pub const MAGIC: [u8; 8] = *b"HOLDFAPP";
 pub const FORMAT_VERSION: u16 = 1;
 /// Length of the header; the file system follows.
 pub const HEADER_BYTES: usize = 4096;
-/// How much of the header is signed.
+/// Length of the signed part of the header, in bytes.
 pub const SIGNED_BYTES: usize = 448;
 /// Length of an Ed25519 signature.
 pub const SIGNATURE_BYTES: usize = 64;
@@ -33,32 +33,32 @@ pub const MAX_DATA_BYTES: u64 = 1 << 30;
 /// Room for the name of a product or board.
 pub const NAME_BYTES: usize = 32;
 
-/// What a package says of itself, under its signature.
+/// Header of a package, which is under its signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Length of the file system, a multiple of [`BLOCK_BYTES`].
     pub data_bytes: u64,
-    /// Which app.
+    /// Component id of the app.
     pub component_id: ComponentId,
-    /// Product it is for; empty for any.
+    /// Product that the package is for; empty for any.
     pub product: ShortName,
-    /// Board it is for; empty for any.
+    /// Board that the package is for; empty for any.
     pub board: ShortName,
     /// Version of the app.
     pub version: Version,
-    /// A number that only grows; a device refuses a lower one.
+    /// Rollback index, which only grows: a device refuses a package with a lower one.
     pub rollback_index: u64,
-    /// Oldest OS it runs on.
+    /// Oldest OS version that the app runs on.
     pub least_os: Version,
-    /// Which key has signed it; zero in an unsigned package.
+    /// Id of the key that has signed the package; zero in an unsigned one.
     pub key_id: KeyId,
     /// Hash of the top block of the verity tree.
     pub root_hash: [u8; 32],
-    /// What every block is hashed behind.
+    /// Salt of the verity tree.
     pub salt: [u8; 32],
 }
 
-/// Why bytes are no package.
+/// An error of parsing a package's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PackageError {
     /// Shorter than a header.
@@ -73,9 +73,9 @@ pub enum PackageError {
     /// The length in the header is not the file's.
     #[error("is {found} bytes long, but its header says {stated}")]
     Length {
-        /// What the header says.
+        /// Length in the header, in bytes.
         stated: u64,
-        /// What is there.
+        /// Length of the file, in bytes.
         found: u64,
     },
     /// A field holds what it may not.
@@ -238,7 +238,7 @@ impl Header {
     }
 }
 
-/// What a device compares a package with.
+/// The properties of a device that a package is compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct Device<'a> {
     /// The component that the package was found under.
@@ -253,7 +253,7 @@ pub struct Device<'a> {
     pub floor: u64,
 }
 
-/// Why a signature does not count.
+/// An error of verifying a package's signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum SignatureError {
     /// The key is not the one that the header names.

@@ -13,7 +13,7 @@ const MAX_REASON_BYTES: usize = 240;
 const YES: u8 = 1;
 const NO: u8 = 0;
 
-/// Why an app may not run.
+/// An error of admission: the app does not run, or the order is not followed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AdmissionError {
     /// The package, or the order, is refused for this reason.

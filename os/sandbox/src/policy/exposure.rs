@@ -1,4 +1,4 @@
-//! How exposed a plan is, in the terms of `systemd-analyze security`: each finding has an
+//! The exposure score of a plan, in the terms of `systemd-analyze security`: each finding has an
 //! identifier and a weight of that table (`analyze-security.c` of systemd 252), and a badness out of a
 //! range. The score is the weighted badness on a scale of 0.0 (closed) to 10.0 (open).
 
@@ -11,35 +11,35 @@ use crate::policy::{Network, Plan, Root, Source};
 pub struct Finding {
     /// Identifier in systemd's table.
     pub id: &'static str,
-    /// How much it counts.
+    /// Weight in the sum.
     pub weight: u32,
-    /// How bad it is, up to `range`.
+    /// Badness, from 0 to `range`.
     pub badness: u32,
     /// The worst it could be.
     pub range: u32,
-    /// What stands behind it here.
+    /// The mechanism of this OS behind the finding.
     pub about: &'static str,
 }
 
-/// What a row looks at.
+/// The property of a plan that a row of the table scores.
 enum Check {
     /// The component has none of these capabilities.
     Capabilities(&'static [u8]),
-    /// It has its own root and namespaces.
+    /// The component has its own root and namespaces.
     OwnRoot,
     /// Holds for every plan of this OS.
     Always,
-    /// Its files beside its own memory: storage that outlives it.
+    /// The component has no storage that outlives it.
     NoStorage,
-    /// It is handed no device.
+    /// The component is handed no device node.
     NoDevices,
-    /// It has no socket to init or the update agent.
+    /// The component has no socket to init or the update agent.
     NoRequests,
-    /// Its network namespace is empty.
+    /// The component's network namespace is empty.
     NoNetwork,
-    /// It has no network, or its own firewall.
+    /// The component has no network, or its own firewall.
     OwnNetwork,
-    /// It makes no netlink sockets.
+    /// The component makes no netlink sockets.
     NoNetlink,
 }
 

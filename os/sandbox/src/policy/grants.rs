@@ -26,27 +26,27 @@ pub struct ServiceGrants {
     pub capabilities: Vec<u8>,
     /// Device nodes it is handed.
     pub descriptors: Vec<String>,
-    /// What it may ask init for.
+    /// Requests that the service may send to init.
     pub requests: Requests,
-    /// It sees the whole system.
+    /// The service sees the system's root and processes instead of a root of its own.
     pub system_view: bool,
-    /// It sees the system's network, and may ask the kernel to change it.
+    /// The service is in the system's network namespace, and may configure it by netlink.
     pub system_network: bool,
-    /// What it reaches through a link of its own, as an app does.
+    /// Connections through a link of the service's own, as an app has one.
     pub network: NetworkGrants,
-    /// It traces an app.
+    /// The service may trace an app (`ptrace`); development images alone have such a service.
     pub debugger: bool,
-    /// It keeps something on `state`.
+    /// The service has a directory of the `state` partition.
     pub state: bool,
-    /// It writes app packages.
+    /// The service may write the `apps` partition, which has the app packages.
     pub app_store: bool,
-    /// What it may use at most.
+    /// Resource limits.
     pub limits: Limits,
-    /// How readiness is learned.
+    /// How init learns that the service is ready.
     pub readiness: Readiness,
     /// Watchdog interval in milliseconds.
     pub watchdog_ms: Option<u32>,
-    /// A release is good only if it gets ready and stays so.
+    /// A slot is committed only if this service gets ready and stays so.
     pub critical: bool,
 }
 

@@ -23,7 +23,8 @@ use holdfast_types::uid::FIRST_APP_UID;
 use serde::{Deserialize, Serialize};
 use system_calls::SystemCalls;
 
-/// Whom the kernel ends first when the machine has no memory left (`oom_score_adj`, from -1000 to 1000): every app
+/// Returns the `oom_score_adj` of a component, from -1000 to 1000: when the machine has no memory left, the kernel
+/// ends every app
 /// before any service, and a service only by its own limit or after all apps.
 #[must_use]
 pub fn ended_first(uid: u32) -> i16 {
@@ -32,7 +33,7 @@ pub fn ended_first(uid: u32) -> i16 {
     if uid >= FIRST_APP_UID { APP } else { SERVICE }
 }
 
-/// KiB of a service's memory that the kernel takes back for nobody else (`memory.min`): what it needs to go on. An
+/// Returns `memory.min` of a component in KiB: memory of a service that the kernel reclaims for nobody else. An
 /// app has none.
 #[must_use]
 pub fn kept_kib(uid: u32, limits: &Limits) -> u32 {
@@ -40,19 +41,19 @@ pub fn kept_kib(uid: u32, limits: &Limits) -> u32 {
     if uid >= FIRST_APP_UID { 0 } else { limits.memory_kib.min(SERVICE_KIB) }
 }
 
-/// Where the files of a component are.
+/// Directory of a component's files in its own root.
 pub const APP_DIRECTORY: &str = "/app";
-/// Where an app finds the storage that it was granted.
+/// Directory of an app's granted storage in its own root.
 pub const STORAGE_DIRECTORY: &str = "/data";
-/// Where a component finds its notify socket.
+/// Directory of a component's notify socket in its own root.
 pub const RUN_DIRECTORY: &str = "/run";
-/// The socket in that directory at which an app calls the update agent.
+/// Name of the socket in [`RUN_DIRECTORY`] at which an app calls the update agent by D-Bus.
 pub const UPDATE_SOCKET: &str = "update";
-/// Environment variable with its D-Bus address.
+/// Environment variable with the D-Bus address of that socket.
 pub const UPDATE_VARIABLE: &str = "HOLDFAST_UPDATE";
-/// Where a service finds its directory of the `state` partition.
+/// Directory of a service's part of the `state` partition in its own root.
 pub const STATE_DIRECTORY: &str = "/state";
-/// Where the update agent finds the app packages.
+/// Directory of the `apps` partition in the update agent's root.
 pub const APP_STORE_DIRECTORY: &str = "/apps";
 /// The directory of `update` in the verified root.
 pub const UPDATE_DIRECTORY: &str = "/usr/lib/holdfast/services/update";
@@ -68,37 +69,37 @@ pub struct Plan {
     pub program: String,
     /// Arguments behind the program's own name.
     pub args: Vec<String>,
-    /// The file system it sees.
+    /// The root file system of the component.
     pub root: Root,
-    /// The network it sees.
+    /// The network of the component.
     pub network: Network,
-    /// Capability numbers it keeps; all of its capability sets.
+    /// Capability numbers that the component keeps in all of its capability sets.
     pub capabilities: Vec<u8>,
-    /// Which system calls it may make.
+    /// The seccomp policy.
     pub system_calls: SystemCalls,
-    /// What its control group and its resource limits allow.
+    /// Limits of the control group and of `setrlimit`.
     pub limits: Limits,
     /// Device nodes init opens for reading and writing and hands over from descriptor 3 on.
     pub descriptors: Vec<String>,
-    /// What init opens of the board, and hands over behind those.
+    /// Peripherals of the board that init opens and hands over behind the descriptors above.
     pub peripherals: Vec<BoardPeripheral>,
-    /// What it may ask init for, over a socket of its own; without any of it there is no socket.
+    /// Requests that the component may send to init, over a socket of its own; without any there is no socket.
     pub requests: Requests,
-    /// What it has to do with updates, over a socket of its own in `/run`.
+    /// Access to updates, over a socket of the component's own in `/run`.
     pub updates: UpdateAccess,
-    /// How init learns that it is ready.
+    /// How init learns that the component is ready.
     pub readiness: Readiness,
-    /// It must send `WATCHDOG=1` at least this often, in milliseconds, once it is ready.
+    /// Watchdog interval in milliseconds: once ready, the component must send `WATCHDOG=1` at least this often.
     pub watchdog_ms: Option<u32>,
-    /// When it is started again.
+    /// When the component is started again.
     pub restart: RestartPolicy,
-    /// A release is good only if it gets ready and stays so.
+    /// A slot is committed only if this component gets ready and stays so.
     pub critical: bool,
-    /// Milliseconds for which it must stay ready then.
+    /// Milliseconds for which a critical component must stay ready.
     pub stable_for_ms: u32,
 }
 
-/// How init learns that a component is ready.
+/// The sign by which init learns that a component is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Readiness {
     /// Ready as soon as it runs.
@@ -110,28 +111,28 @@ pub enum Readiness {
     },
 }
 
-/// What a component may ask init for.
+/// Rights of a component to send requests to init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Requests {
-    /// How components, the clock and the network are.
+    /// May ask for the status of components, clock and network.
     pub status: bool,
-    /// To start and stop components by name.
+    /// May start and stop components by name.
     pub manage: bool,
-    /// To reboot and to power off.
+    /// May reboot and power off.
     pub shutdown: bool,
-    /// For the links of apps: their grants, and a netlink socket within the namespace of each.
+    /// May ask for the links of apps: their grants, and a netlink socket within the namespace of each.
     pub links: bool,
-    /// To set the clock within bounds.
+    /// May set the clock within bounds.
     pub clock: bool,
-    /// To write the other slot and to have releases tried: the update agent.
+    /// May write the other slot and stage releases: the update agent.
     pub update: bool,
-    /// For a socket to the update agent: who fetches for it.
+    /// May ask for a socket to the update agent: `uplink`, which fetches for it.
     pub uplink: bool,
 }
 
 impl Requests {
-    /// True when it may ask for anything.
+    /// True when the component may ask for anything.
     #[must_use]
     pub fn any(self) -> bool {
         self != Self::default()
@@ -167,11 +168,11 @@ pub enum Root {
 pub struct Mount {
     /// Top-level directory.
     pub target: String,
-    /// What is there.
+    /// What the mount shows.
     pub source: Source,
 }
 
-/// What a mount shows.
+/// The contents of a mount.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// The app's package through its verity device. Read-only, executable.
@@ -245,7 +246,7 @@ impl Plan {
         if let Network::Granted(grants) = &self.network {
             grants.check()?;
         }
-        // Invariant 4: what faces the network cannot write flash, what writes flash cannot reach it.
+        // What faces the network cannot write flash, and what writes flash cannot reach it: docs/architecture.md, rules.
         let writes_what_boots = self.requests.update || self.writes_apps();
         if writes_what_boots && self.network != Network::None {
             return Err(("network", "whoever writes what boots has no network"));

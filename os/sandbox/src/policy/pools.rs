@@ -24,7 +24,7 @@ const RESERVED_PAGES: u64 = 1024;
 /// A setting of the kernel below `/proc/sys`, and its value.
 pub type Setting = (&'static str, String);
 
-/// What all components together may take of processes and files.
+/// Returns the kernel's pools of processes and open files: the sum of all limits, and a reserve.
 #[must_use]
 pub fn of_all<'plan>(plans: impl Iterator<Item = &'plan Plan> + Clone) -> Vec<Setting> {
     // The stub is one more process, with files of its own.
@@ -36,7 +36,7 @@ pub fn of_all<'plan>(plans: impl Iterator<Item = &'plan Plan> + Clone) -> Vec<Se
     ]
 }
 
-/// What all components with links together may take of the network.
+/// Returns the kernel's pools of the network: the sum for all components with links, and a reserve.
 #[must_use]
 pub fn of_network<'plan>(plans: impl Iterator<Item = &'plan Plan> + Clone) -> Vec<Setting> {
     let linked = plans.filter_map(|plan| match &plan.network {

@@ -1,4 +1,4 @@
-//! What a machine has for its components, added up: nobody is promised what another has.
+//! Admission by resources: memory, storage and server ports of all components are added up and must fit the machine.
 //!
 //! The same rule is applied where an image is built, where an app is appended to one, and where a device takes a
 //! package, so that what was built is started.
@@ -19,7 +19,7 @@ const SYSTEM_KIB: u64 = 4 * 1024;
 /// namespace. It is on nobody's account.
 const UNACCEPTED_KIB: u64 = 32;
 
-/// What a machine has for its components.
+/// The memory and storage of a machine that components can be promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Machine {
     /// KiB of memory for all of them.
@@ -43,7 +43,7 @@ impl Machine {
     }
 }
 
-/// What an app asks for and cannot have, since others have it.
+/// A resource that an app asks for and that is already promised to other components.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Shortage {
     /// The limits of all are more memory than there is.
@@ -78,7 +78,7 @@ pub enum Shortage {
     /// Another app has the port.
     #[error("{protocol} server port {port} ({}), which `{owner}` has", field(*protocol))]
     Port {
-        /// Its protocol.
+        /// Protocol of the port.
         protocol: Protocol,
         /// The port.
         port: u16,
@@ -106,7 +106,7 @@ pub fn memory_kib(plan: &Plan) -> u64 {
     u64::from(plan.limits.memory_kib).saturating_add(kernel_kib(plan))
 }
 
-/// Of them those on the kernel's account.
+/// KiB of kernel memory that a component may cause to be taken for its connections.
 fn kernel_kib(plan: &Plan) -> u64 {
     let Some(grants) = grants(plan) else {
         return 0;
@@ -138,7 +138,7 @@ fn storage_kib(plan: &Plan) -> u64 {
 /// Whether a machine that has promised these components, by name, what their plans say can promise one more.
 ///
 /// # Errors
-/// What is asked for and not there: a server port, storage, or memory.
+/// The resource that is short: a server port, storage, or memory.
 pub fn admit<'a>(
     machine: Machine,
     earlier: impl Iterator<Item = (&'a str, &'a Plan)> + Clone,

@@ -1,4 +1,4 @@
-//! Which system calls a component may make, as data.
+//! Seccomp policy: which system calls a component may make, as data.
 //!
 //! An allow list: what is not in it fails with EPERM. The image builder turns a set into BPF
 //! programs, so that the device only applies bytes of its verified root. Arguments are 32 bits
@@ -19,9 +19,9 @@ use tables::{LOCAL, NETWORK_SERVICE_SOCKETS, NETWORKED_SOCKETS, PERIPHERAL_IOCTL
 pub enum SystemCalls {
     /// Programs, files, time, threads, and sockets on this device.
     Local,
-    /// Those, and TCP and UDP.
+    /// [`SystemCalls::Local`], and TCP and UDP sockets.
     Networked,
-    /// Those, and connections that others begin.
+    /// [`SystemCalls::Networked`], and `listen`: connections that others begin.
     Serving,
     /// [`SystemCalls::Local`], and the requests of the peripherals that a board grants.
     Peripherals,
@@ -33,7 +33,8 @@ pub enum SystemCalls {
     NetworkService,
     /// [`SystemCalls::Local`], and tracing: the debug service, which development images alone can have.
     Debugger,
-    /// What the stub needs that reaps an app's processes and hears the app: it opens and executes nothing.
+    /// The calls of the stub, PID 1 of an app's namespace, which reaps processes and reads notifications: it opens and
+    /// executes nothing.
     Stub,
 }
 
@@ -69,7 +70,7 @@ impl SystemCalls {
         }
     }
 
-    /// Its name, for files and people.
+    /// Returns the name of the set in file names and output.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -5,18 +5,18 @@
 pub struct Rule {
     /// Name in the kernel's table for ARM.
     pub name: &'static str,
-    /// It is allowed when every condition of one of these holds; always, when there are none.
+    /// The call is allowed when every condition of one of these lists holds; always, when there is no list.
     pub any_of: &'static [&'static [Condition]],
 }
 
 /// `argument & mask == value`.
 #[derive(Debug, Clone, Copy)]
 pub struct Condition {
-    /// Number of the argument, from 0.
+    /// Index of the argument, from 0 to 5.
     pub argument: u8,
-    /// Bits that are looked at.
+    /// Bits of the argument that are compared.
     pub mask: u32,
-    /// What they must be.
+    /// Value that these bits must have.
     pub value: u32,
 }
 
