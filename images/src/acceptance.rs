@@ -1,4 +1,4 @@
-//! What the device of an image takes of app packages, asked on the host: by the builder of an image, and by
+//! Admission on the host: whether the device of an image takes an app package, asked by the builder of an image, and by
 //! whoever appends an app to one.
 
 use crate::key::PublicKey;
@@ -12,27 +12,27 @@ use holdfast_types::Version;
 /// An image, as far as packages are concerned.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Acceptance<'a> {
-    /// Its product.
+    /// Product of the image.
     pub(crate) product: &'a str,
-    /// Its board.
+    /// Board of the image.
     pub(crate) board: &'a str,
-    /// Its version.
+    /// OS version of the image.
     pub(crate) os: Version,
-    /// Whose packages it takes.
+    /// Public keys that app packages may be signed with.
     pub(crate) keys: &'a [PublicKey],
-    /// What its board offers.
+    /// Peripherals that the board offers.
     pub(crate) offered: &'a [BoardPeripheral],
-    /// Whether it has the network service.
+    /// True when the image has the network service.
     pub(crate) network: bool,
 }
 
-/// Why a package is not taken.
+/// A reason for which a package is not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Unacceptable {
-    /// It is damaged, or not signed by a trusted key.
+    /// The package is damaged, or not signed by a trusted key.
     #[error(transparent)]
     Package(#[from] PackError),
-    /// It is sound, but not for this image.
+    /// The package is sound, but not for this image.
     #[error("the package {0}")]
     Refused(String),
 }

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 /// One file of an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppFile {
-    /// Its bytes.
+    /// Contents.
     pub bytes: Vec<u8>,
     /// True when it may be executed.
     pub executable: bool,
@@ -32,19 +32,19 @@ pub struct AppFile {
 /// An app as it goes into an image.
 #[derive(Debug, Clone)]
 pub struct App {
-    /// Its directory on the host.
+    /// The app's directory on the host.
     pub directory: PathBuf,
-    /// Its manifest.
+    /// The app manifest, parsed and checked.
     pub manifest: AppManifest,
-    /// The manifest as it was written.
+    /// The bytes of `app_manifest.json`.
     pub manifest_text: Vec<u8>,
-    /// Its files by path without the leading slash.
+    /// Files of the app by path without the leading slash.
     pub files: BTreeMap<String, AppFile>,
-    /// Targets of its symbolic links, by path without the leading slash.
+    /// Targets of the app's symbolic links, by path without the leading slash.
     pub links: BTreeMap<String, String>,
 }
 
-/// Why an app was refused.
+/// An error of loading an app.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// A file cannot be read.
@@ -58,7 +58,7 @@ pub enum AppError {
     Manifest {
         /// The manifest.
         path: PathBuf,
-        /// Where and why.
+        /// The parser's error, which the text has on a line for each fault.
         error: AppManifestError,
     },
     /// The manifest asks for what this OS version or the board cannot grant.
@@ -69,7 +69,7 @@ pub enum AppError {
     NotGranted {
         /// The manifest.
         path: PathBuf,
-        /// What, and what there is; said in full above.
+        /// The peripheral that is missing, and those that there are. The text has it in full, so that it is no source.
         refusal: NotGranted,
     },
     /// A value in the manifest does not fit the app's files.
@@ -88,7 +88,7 @@ pub enum AppError {
     Elf {
         /// The program.
         path: PathBuf,
-        /// Why.
+        /// The property for which the program is refused.
         source: ElfError,
     },
     /// A program needs a file that the app does not bring and the image does not have.
@@ -102,7 +102,7 @@ pub enum AppError {
         path: PathBuf,
         /// The loader or library.
         needed: String,
-        /// Where on the host it could be put.
+        /// Path on the host at which the file could be put.
         expected: PathBuf,
     },
 }
@@ -150,7 +150,7 @@ pub fn load_manifest_file(path: &Path) -> Result<AppManifest, AppError> {
 /// Checks the manifests of apps that are to live on one device.
 ///
 /// # Errors
-/// What is wrong with one of them, what this OS version or a board that offers `offered` cannot grant,
+/// A manifest is refused, this OS version or a board that offers `offered` cannot grant what it asks for,
 /// or a peripheral that two of them claim.
 pub fn check_together(
     directories: &[PathBuf],

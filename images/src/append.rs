@@ -24,25 +24,25 @@ use std::path::Path;
 /// Name of the network service.
 const NETWORK: &str = "network";
 
-/// Why an app is not appended. The image is as it was.
+/// An error of appending an app. The image is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// What is to be written is no file.
+    /// The output path cannot be written.
     #[error(transparent)]
     Destination(#[from] DestinationError),
     /// The image cannot be read.
     #[error(transparent)]
     Show(#[from] ShowError),
-    /// Its root file system cannot be read.
+    /// The image's root file system cannot be read.
     #[error(transparent)]
     Root(#[from] RootError),
-    /// The component list in it.
+    /// The component list of the image.
     #[error(transparent)]
     Components(#[from] ComponentListError),
-    /// Its partitions.
+    /// The image's partitions.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// The file system of the packages.
@@ -58,9 +58,9 @@ pub enum AppendError {
         listed.join(", ")
     )]
     NotListed {
-        /// The package's.
+        /// Component id of the package.
         id: ComponentId,
-        /// Those of the image, with their names.
+        /// Component ids that the image lists, with their names.
         listed: Vec<String>,
     },
     /// Another app has what it asks for.
@@ -71,9 +71,9 @@ pub enum AppendError {
     NoRoom {
         /// The partition.
         partition: &'static str,
-        /// What is needed.
+        /// KiB that are needed.
         needed: u64,
-        /// What there is.
+        /// KiB that the partition has.
         room: u64,
     },
     /// A device has run from the image.
@@ -82,7 +82,8 @@ pub enum AppendError {
 }
 
 impl AppendError {
-    /// True when it is said of the image, and false of the package; none when it names the file by itself.
+    /// True when the error is about the image, and false when it is about the package; `None` when its text names the
+    /// file.
     #[must_use]
     pub fn is_of_image(&self) -> Option<bool> {
         match self {
@@ -94,14 +95,14 @@ impl AppendError {
     }
 }
 
-/// What was done.
+/// Result of appending an app.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Appended {
     /// The app's name on the device.
     pub name: String,
-    /// Its version.
+    /// Version of the app.
     pub version: String,
-    /// Whether it took the place of a package that was there.
+    /// True when the package took the place of one that was there.
     pub replaced: bool,
     /// Bytes of all packages of the image.
     pub packages_bytes: u64,

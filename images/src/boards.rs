@@ -1,4 +1,4 @@
-//! Where boards are looked for: in a checkout, or among those that this library was built with.
+//! Sources of boards: a checkout, or those that this library was built with.
 
 use crate::board::Board;
 use crate::manifest::ManifestError;
@@ -7,17 +7,17 @@ use std::path::PathBuf;
 /// Names and contents of `images/boards/*.toml`, as they were when this library was built (`build.rs`).
 const BUILT_IN: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/boards.rs"));
 
-/// Where boards are looked for.
+/// A source of boards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Boards {
     /// The files of a directory, as of a checkout's `images/boards`.
     Directory(PathBuf),
-    /// Those that this library was built with, for tools that run without a checkout.
+    /// The boards that this library was built with, for tools that run without a checkout.
     BuiltIn,
 }
 
 impl Boards {
-    /// The board that the option `--board` names.
+    /// Returns the board that the option `--board` names.
     ///
     /// # Errors
     /// There is no such board (the message lists those there are), or its file is broken.

@@ -1,27 +1,27 @@
-//! Why a boot image could not be made or read.
+//! Errors of boot images.
 
 use crate::boot::key::BootKeyError;
 
 /// Longest command line that an ARM kernel takes (`COMMAND_LINE_SIZE`), its NUL included.
 pub(crate) const COMMAND_LINE_BYTES: usize = 1024;
 
-/// Why a boot image could not be made or read.
+/// An error of making or reading a boot image.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// The bytes are no device tree.
     #[error("{what} is no flattened device tree: {reason}")]
     Malformed {
-        /// Which tree.
+        /// The tree, in words.
         what: &'static str,
-        /// Why, in the parser's words.
+        /// The parser's message.
         reason: String,
     },
     /// A part is missing or has another type.
     #[error("{what} has no usable {path}")]
     Missing {
-        /// Which tree.
+        /// The tree, in words.
         what: &'static str,
-        /// Which node or property.
+        /// Path of the node or property.
         path: String,
     },
     /// The board's device tree carries a seed, which would be the same on every device.
@@ -33,16 +33,16 @@ pub enum BootError {
     /// The data does not have the digest that stands beside it.
     #[error("{0} does not have the SHA-256 that stands beside it")]
     Digest(String),
-    /// Nobody has signed.
+    /// The configuration has no signature.
     #[error("configuration {0} is not signed")]
     NotSigned(String),
-    /// Somebody else has signed, or something was changed since.
+    /// The signature is another key's, or something was changed since.
     #[error("configuration {0} is not signed by a key of the boot loader")]
     WronglySigned(String),
-    /// It is for another board.
+    /// The slot is for another board.
     #[error("it is for {found}, not for {board}")]
     OtherBoard {
-        /// What it says it is for.
+        /// The board that the slot names.
         found: String,
         /// The board.
         board: String,

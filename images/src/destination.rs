@@ -22,21 +22,21 @@ const MOST_LINKS: usize = 40;
 /// Mode of a new file, before the umask.
 const NEW_MODE: u32 = 0o666;
 
-/// Why nothing was written.
+/// An error of writing to a path; nothing was written.
 #[derive(Debug, thiserror::Error)]
 pub enum DestinationError {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// What is there cannot be written.
+    /// The path leads to something that cannot be written.
     #[error("{}: {reason}", path.display())]
     Unfit {
         /// The path.
         path: PathBuf,
-        /// What it is, and what it should be.
+        /// The kind of thing that it is, and what it should be.
         reason: &'static str,
     },
-    /// It would lie among what it is made from.
+    /// The output would lie in a directory that it is made from.
     #[error(
         "{}: lies in {}, whose files the output is made from; name a file outside that directory",
         path.display(), directory.display()
@@ -47,22 +47,22 @@ pub enum DestinationError {
         /// The directory that is read.
         directory: PathBuf,
     },
-    /// It would be written over what it is made from.
+    /// The output would be written over a file that it is made from.
     #[error("{}: is the same file as {}, which is read; name another", path.display(), input.display())]
     Input {
         /// The path.
         path: PathBuf,
-        /// What is read.
+        /// The file that is read.
         input: PathBuf,
     },
 }
 
-/// What lies at a path.
+/// The kind of thing at a path.
 #[derive(Debug)]
 enum Place {
     /// A file or nothing yet, at this path, which is no link.
     File { path: PathBuf, before: Option<Metadata> },
-    /// What takes bytes one behind the other.
+    /// A pipe, terminal or other stream, which takes bytes one behind the other.
     Stream,
 }
 
@@ -85,7 +85,7 @@ pub fn write_readable(path: &Path, bytes: &[u8]) -> Result<(), DestinationError>
 /// Has `make` write the file at `path`, which it may seek in; the path that it is given is for its complaints.
 ///
 /// # Errors
-/// What lies there is no file, or what `make` says.
+/// The path leads to no file, or `make` fails.
 pub fn write_file<E: From<DestinationError>>(
     path: &Path,
     make: impl FnOnce(&mut File, &Path) -> Result<(), E>,
@@ -99,7 +99,7 @@ pub fn write_file<E: From<DestinationError>>(
 /// Refuses what [`write_file`] would refuse, before the work is done.
 ///
 /// # Errors
-/// What lies there is no file that can be written.
+/// The path leads to no file that can be written.
 pub fn check_file(path: &Path) -> Result<(), DestinationError> {
     match place(path)? {
         Place::File { .. } => Ok(()),
@@ -110,7 +110,7 @@ pub fn check_file(path: &Path) -> Result<(), DestinationError> {
 /// Refuses what [`write()`] would refuse, before the work is done.
 ///
 /// # Errors
-/// What lies there is neither a file nor what takes bytes one behind the other.
+/// The path leads neither to a file nor to a stream.
 pub fn check(path: &Path) -> Result<(), DestinationError> {
     place(path).map(drop)
 }
@@ -118,7 +118,7 @@ pub fn check(path: &Path) -> Result<(), DestinationError> {
 /// Refuses an output that lies in one of these directories, or would lie there once it is written.
 ///
 /// # Errors
-/// It does.
+/// The output lies in one of the directories.
 pub fn refuse_inside<'a>(
     output: &Path,
     directories: impl IntoIterator<Item = &'a Path>,
@@ -216,7 +216,7 @@ fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// What the links at `path` lead to; none for a descriptor of a process.
+/// Follows the symbolic links at `path`; `None` for a descriptor of a process.
 fn follow(path: &Path) -> Result<Option<PathBuf>, FileError> {
     let mut here = path.to_owned();
     for _ in 0..MOST_LINKS {

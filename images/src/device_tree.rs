@@ -6,10 +6,10 @@ use crate::fdt;
 use dtoolkit::Node;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 
-/// What spidev answers to and no real chip on these boards is: kernel source `drivers/spi/spidev.c`.
+/// A `compatible` that spidev binds to and that no real chip on these boards has: kernel source `drivers/spi/spidev.c`.
 const SPIDEV: &str = "rohm,bh2228fv";
 
-/// Why a device tree cannot be what its board's file says.
+/// An error of adjusting a device tree to its board's file.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceTreeError {
     /// The bytes are no device tree.
@@ -25,7 +25,7 @@ pub enum DeviceTreeError {
         /// The path.
         node: String,
     },
-    /// Nothing gives the controller of the disk its number.
+    /// No alias gives the controller of the disk its number.
     #[error(
         "board {board}: disk: the device tree has no alias {alias}, so that any card may be {disk}; add \
          `{alias} = \"PATH\"` to device_tree.aliases, with the path of the controller's node"
@@ -35,15 +35,15 @@ pub enum DeviceTreeError {
         board: String,
         /// The alias.
         alias: String,
-        /// What the file says of the disk.
+        /// Name of the disk in the board's file.
         disk: String,
     },
 }
 
-/// `bytes` with what the board's file says.
+/// Returns the device tree in `bytes` with the changes that the board's file asks for.
 ///
 /// # Errors
-/// They are no device tree, or lack a node that the file names.
+/// The bytes are no device tree, or it lacks a node that the file names.
 pub fn adjust(board: &Board, bytes: &[u8]) -> Result<Vec<u8>, DeviceTreeError> {
     let wanted = &board.device_tree;
     let bytes = without(bytes, &wanted.leave_out);

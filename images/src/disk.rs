@@ -29,7 +29,7 @@ const LINUX_DATA: [u8; 16] = [
 const PARTITIONS: [&str; 8] =
     ["bootstate", "boot-a", "root-a", "boot-b", "root-b", "state", "apps", "data"];
 
-/// What the kernel calls the root partition of a slot, on the disk that it calls `disk`.
+/// Returns the kernel's path of the root partition of a slot, on the disk that the kernel calls `disk`.
 #[must_use]
 pub fn root_device(disk: &str, slot: Slot) -> String {
     let name = format!("root-{}", slot.letter());
@@ -40,26 +40,26 @@ pub fn root_device(disk: &str, slot: Slot) -> String {
 /// One partition of a disk.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Partition {
-    /// Its name.
+    /// Name of the partition.
     pub name: String,
-    /// First byte.
+    /// Offset of the first byte on the disk.
     pub start: u64,
     /// Length in bytes.
     pub length: u64,
 }
 
-/// Where everything lies.
+/// Layout of a disk: partitions and partition table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     /// Length of the whole disk in bytes, a power of two as SD cards have it.
     pub length: u64,
     /// First sector of the primary entry array.
     pub entry_array: u64,
-    /// In order on disk.
+    /// Partitions, in their order on the disk.
     pub partitions: Vec<Partition>,
 }
 
-/// Why a disk could not be laid out, written or read.
+/// An error of laying out, writing or reading a disk.
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// A file operation failed.
@@ -71,7 +71,7 @@ pub enum DiskError {
     /// There is no partition table.
     #[error("is no Holdfast image (no partition table)")]
     NoTable(#[source] gptman::Error),
-    /// It is packed.
+    /// The file is compressed.
     #[error("is compressed with {0}; unpack it first")]
     Compressed(&'static str),
     /// A partition that every Holdfast disk has is missing.
@@ -86,7 +86,7 @@ pub enum DiskError {
         length: u64,
         /// The partition.
         partition: String,
-        /// Its length.
+        /// Length of the partition in bytes.
         room: u64,
     },
     /// The file ends before the partition does.
@@ -125,7 +125,7 @@ impl Layout {
     /// The partition called `name`.
     ///
     /// # Errors
-    /// There is none.
+    /// The disk has no such partition.
     pub fn partition(&self, name: &str) -> Result<&Partition, DiskError> {
         self.partitions
             .iter()
@@ -208,7 +208,7 @@ impl Layout {
     }
 }
 
-/// What a file is compressed with, by how it begins.
+/// Returns the compression format of a file, by its magic number.
 ///
 /// Source: the formats' own documents, as file(1) has them.
 fn compression(start: &[u8]) -> Option<&'static str> {
@@ -226,7 +226,7 @@ fn compression(start: &[u8]) -> Option<&'static str> {
     FORMATS.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, name)| *name)
 }
 
-/// What lies in front of the partitions: a boot loader, where the board has it on the card.
+/// Reads the bytes in front of the partitions: a boot loader, where the board has it on the card.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -241,7 +241,7 @@ impl Partition {
     /// Writes `contents` to the partition's start, leaving holes where they are zero.
     ///
     /// # Errors
-    /// They do not fit, or the file cannot be written.
+    /// The contents do not fit, or the file cannot be written.
     pub fn write(
         &self,
         file: &mut File,
@@ -269,7 +269,7 @@ impl Partition {
     /// Writes `contents` over whatever the partition holds.
     ///
     /// # Errors
-    /// They do not fit, or the file cannot be written.
+    /// The contents do not fit, or the file cannot be written.
     pub fn replace(
         &self,
         file: &mut File,

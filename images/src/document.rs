@@ -14,7 +14,7 @@ const MAX_EXCERPT: usize = 72;
 /// Most characters of what a parser says.
 const MAX_MESSAGE: usize = 600;
 
-/// Why a document was not read.
+/// An error of reading a document.
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
     /// A file operation failed.
@@ -53,7 +53,8 @@ pub fn read(path: &Path, most: usize) -> Result<Vec<u8>, DocumentError> {
     Ok(bytes)
 }
 
-/// What is wrong with `text`, which `error` was said of: the place, the reason, and the line as far as it can be shown.
+/// Returns the message for `text`, which the parser has refused with `error`: the place, the reason, and the line as
+/// far as it can be shown.
 pub(crate) fn complaint(text: &str, error: &toml::de::Error) -> String {
     let message = error.message().trim();
     let too_deep = ["recursion limit", "cannot recurse further"];
@@ -101,7 +102,7 @@ fn shortened(message: &str) -> String {
     format!("{start} … {end}")
 }
 
-/// A list that stands for something when it is left out: empty, it would have to mean nothing, and is refused.
+/// Reads a list that has a default when it is left out. Empty, it would have to mean nothing, and is refused.
 pub(crate) fn at_least_one<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Vec<T>, D::Error> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// Why a file system could not be made.
+/// An error of making a file system.
 #[derive(Debug, thiserror::Error)]
 pub enum Ext4Error {
     /// A file operation failed.

@@ -72,7 +72,7 @@ pub(crate) fn string(
     String::from_utf8(text.to_vec()).map_err(|_| missing())
 }
 
-/// How many cells an address and a size have in the tree's root: Devicetree Specification 2.3.5.
+/// Returns `#address-cells` and `#size-cells` of the tree's root: Devicetree Specification 2.3.5.
 pub(crate) fn root_cells(tree: &DeviceTree) -> (u32, u32) {
     let cells = |name: &str, otherwise: u32| {
         let value = tree.root.property(name).map(|property| property.value().to_vec());

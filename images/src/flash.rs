@@ -9,15 +9,15 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// What is written last: all in front of the first partition.
+/// Bytes in front of the first partition, which are written last.
 pub const HEAD_BYTES: u64 = crate::disk::ALIGN_BYTES;
-/// Written, and read back, at once.
+/// Bytes that are written, and read back, at once.
 const CHUNK_BYTES: u64 = 1024 * 1024;
-/// What lies beyond the image, at the card's end, and might be taken for a partition table.
+/// Bytes at the card's end, beyond the image, that might be taken for a partition table and are erased.
 const STALE_TABLE_BYTES: u64 = 64 * 1024;
-/// How often the mark is moved forward.
+/// Bytes after which the mark is moved forward.
 const MARK_EVERY: u64 = 16 * CHUNK_BYTES;
-/// Room of the mark.
+/// Length of the mark in bytes.
 const MARK_BYTES: usize = 4096;
 const MAGIC: &[u8] = b"Holdfast: this card was not written to its end. ";
 
@@ -27,36 +27,36 @@ pub fn is_unfinished(start: &[u8]) -> bool {
     start.starts_with(MAGIC)
 }
 
-/// What can be written to: a card, or a file in its place.
+/// A medium that is written to: a card, or a file in its place.
 pub trait Target {
-    /// Its length in bytes; none where it grows with what is written.
+    /// Returns the length of the medium in bytes; `None` where it grows with what is written.
     ///
     /// # Errors
-    /// It does not answer.
+    /// The medium does not answer.
     fn room(&mut self) -> io::Result<Option<u64>>;
     /// Writes all of `bytes` at `at`.
     ///
     /// # Errors
-    /// It does not take them.
+    /// The medium does not take the bytes.
     fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()>;
     /// Makes `length` bytes at `at` zero.
     ///
     /// # Errors
-    /// It does not take them.
+    /// The medium does not take the bytes.
     fn zero(&mut self, at: u64, length: u64) -> io::Result<()>;
     /// Reads from the medium itself, not from what this host remembers of it.
     ///
     /// # Errors
-    /// It does not give them.
+    /// The medium does not give the bytes.
     fn read_back(&mut self, at: u64, bytes: &mut [u8]) -> io::Result<()>;
-    /// Comes back when everything written so far is on the medium.
+    /// Returns when everything written so far is on the medium.
     ///
     /// # Errors
-    /// It is not.
+    /// Something written so far cannot be brought to the medium.
     fn flush(&mut self) -> io::Result<()>;
 }
 
-/// Why a card is not written.
+/// An error of writing a card.
 #[derive(Debug, thiserror::Error)]
 pub enum FlashError {
     /// The image cannot be read.
@@ -67,12 +67,12 @@ pub enum FlashError {
     TooSmall {
         /// The card.
         path: PathBuf,
-        /// Its length.
+        /// Length of the card in bytes.
         room: u64,
-        /// The image's.
+        /// Length of the image in bytes.
         needed: u64,
     },
-    /// Nobody may write it, whatever it says of itself.
+    /// The card takes no write, whatever it says of itself.
     #[error(
         "{}: takes no write; nothing was written. A card has a slide that must not be at LOCK",
         path.display()
@@ -80,7 +80,7 @@ pub enum FlashError {
     WriteProtected {
         /// The card.
         path: PathBuf,
-        /// What the system answered to the first write.
+        /// The system's error of the first write.
         #[source]
         source: io::Error,
     },
@@ -93,15 +93,15 @@ pub enum FlashError {
     Card {
         /// The card.
         path: PathBuf,
-        /// What was tried.
+        /// The operation that failed, as an infinitive.
         operation: &'static str,
-        /// Where.
+        /// Offset in bytes.
         at: u64,
-        /// What the system answered.
+        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// What was read back is not what was written.
+    /// The bytes that were read back are not those that were written.
     #[error(
         "{}: what was read back at byte {at} is not what was written; the card is not bootable, and \
          worn or a fake",
@@ -110,12 +110,12 @@ pub enum FlashError {
     ReadBack {
         /// The card.
         path: PathBuf,
-        /// Where.
+        /// Offset in bytes.
         at: u64,
     },
 }
 
-/// How far it is.
+/// Progress of writing a card.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// An earlier attempt at this image had come this far.
@@ -123,14 +123,14 @@ pub enum Step {
         /// Bytes that are there already.
         from: u64,
     },
-    /// Written.
+    /// Bytes were written.
     Wrote {
         /// Bytes so far.
         done: u64,
         /// Bytes of the image.
         of: u64,
     },
-    /// Read back and compared.
+    /// Bytes were read back and compared.
     ReadBack {
         /// Bytes so far.
         done: u64,
@@ -139,7 +139,7 @@ pub enum Step {
     },
 }
 
-/// What was done.
+/// Result of writing a card.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Flashed {
     /// Bytes of the image.
@@ -150,7 +150,7 @@ pub struct Flashed {
     pub sha256: String,
 }
 
-/// What a card says that is not written to its end.
+/// Mark at the start of a card that is not written to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mark {
     image: [u8; 32],

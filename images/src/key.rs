@@ -28,7 +28,7 @@ pub struct PrivateKey {
 /// A public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey {
-    /// Its 32 bytes.
+    /// The 32 bytes of the key.
     pub bytes: [u8; 32],
     /// True for a development key.
     pub development: bool,
@@ -101,7 +101,7 @@ impl PublicKey {
         Ok(Self { bytes: key.to_bytes(), development: file.development() })
     }
 
-    /// Its name.
+    /// Returns the key's id.
     #[must_use]
     pub fn id(&self) -> KeyId {
         KeyId::of(&self.bytes)

@@ -1,4 +1,4 @@
-//! What a key file holds: its PEM block, the mark of development keys, and, where it is not the key that is
+//! Contents of a key file: its PEM block, the mark of development keys, and, where it is not the key that is
 //! wanted, what it is instead and what makes the wanted one of it.
 
 use crate::{FieldError, FileError};
@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 /// The line that marks a development key.
 pub const DEVELOPMENT: &str = "Holdfast development key: trusted by development images alone";
 
-/// Why a key could not be read or written.
+/// An error of reading or writing a key.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// The file holds something else.
+    /// The file holds something else than the key.
     #[error(transparent)]
     Field(#[from] FieldError),
     /// There is a key already.
@@ -64,7 +64,7 @@ pub(crate) struct KeyFile {
 }
 
 impl KeyFile {
-    /// Reads it.
+    /// Reads the file at `path`.
     ///
     /// # Errors
     /// Unreadable.
@@ -74,7 +74,7 @@ impl KeyFile {
         Ok(Self { path: path.to_owned(), bytes, text })
     }
 
-    /// Its PEM block with all behind it; all of it where there is none.
+    /// Returns the PEM block with all behind it; the whole text where there is none.
     pub(crate) fn pem(&self) -> &str {
         self.text.get(self.block()..).unwrap_or_default()
     }
@@ -90,12 +90,12 @@ impl KeyFile {
         self.text.find("-----BEGIN ").unwrap_or(0)
     }
 
-    /// What its block says it is.
+    /// Returns the label of the PEM block.
     fn label(&self) -> Option<&str> {
         self.pem().strip_prefix("-----BEGIN ")?.split_once("-----").map(|(label, _)| label)
     }
 
-    /// Why it is not the `wanted` key: in the block `label`, where `parser` says what did not fit.
+    /// Returns the error for a file that is not the `wanted` key in a block `label`; `parser` is the parser's message.
     pub(crate) fn refuse(&self, label: &str, wanted: Wanted, parser: Option<String>) -> KeyError {
         let reason = self.instead(label, wanted).or(parser);
         let reason = reason.map(|reason| format!(" ({reason})")).unwrap_or_default();
@@ -110,7 +110,7 @@ impl KeyFile {
         })
     }
 
-    /// What it is, where that can be told, and the remedy.
+    /// Returns in words the kind of the file's key or contents, where that can be told, and the remedy.
     fn instead(&self, label: &str, wanted: Wanted) -> Option<String> {
         let is = |what: &str, remedy: &str| Some(format!("it is {what}; {remedy}"));
         let other_kind = |what: &str| is(what, wanted.remedy());

@@ -69,11 +69,11 @@ pub fn uuid_text(uuid: &[u8; 16]) -> String {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}", path.display())]
 pub struct FileError {
-    /// What was tried, as an infinitive.
+    /// The operation that failed, as an infinitive.
     pub operation: &'static str,
-    /// Which file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// What the system answered.
+    /// The system's error.
     #[source]
     pub source: std::io::Error,
 }
@@ -96,30 +96,30 @@ pub struct FieldError {
     pub path: PathBuf,
     /// The field, as a path in the document.
     pub field: String,
-    /// What is wrong and what would be right.
+    /// The rule that is broken, and what would be right.
     pub reason: String,
 }
 
 /// A program of the host that did not do its work.
 #[derive(Debug, thiserror::Error)]
 pub enum ToolError {
-    /// It could not be started.
+    /// The program could not be started.
     #[error("cannot run {tool}")]
     Start {
-        /// Its name.
+        /// Name of the program.
         tool: &'static str,
-        /// What the system answered.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// It failed.
+    /// The program ended with a failure.
     #[error("{tool} failed: {output}")]
     Failed {
-        /// Its name.
+        /// Name of the program.
         tool: &'static str,
-        /// What it printed.
+        /// Output of the program.
         output: String,
-        /// Its exit code; none when a signal ended it.
+        /// Exit code; `None` when a signal ended the program.
         code: Option<i32>,
     },
 }

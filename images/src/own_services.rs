@@ -92,7 +92,7 @@ pub fn of_image(own: &[Service], manifest: &ImageManifest, has_apps: bool) -> Ve
     services
 }
 
-/// What init is told of it. `uid` is for a service of an image manifest.
+/// Returns the entry of the component list for a service. `uid` is for a service of an image manifest.
 fn component(
     service: &Service,
     manifest: &ImageManifest,
@@ -125,7 +125,7 @@ fn component(
     Ok(component::Service { name: service.name.clone(), uid: service.uid.unwrap_or(uid), plan })
 }
 
-/// Whom it reaches.
+/// Returns the network grants of a service.
 fn network(service: &Service, manifest: &ImageManifest) -> Result<NetworkGrants, FieldError> {
     match (service.reaches, &manifest.update) {
         (Some(Reach::UpdateServers), Some(update)) => {
@@ -139,7 +139,7 @@ fn network(service: &Service, manifest: &ImageManifest) -> Result<NetworkGrants,
     }
 }
 
-/// Its device nodes, the board's line for tests by its own name.
+/// Returns the device nodes of a service, with the board's own name for [`TEST_LINE`].
 fn device_nodes(service: &Service, board: &Board) -> Result<Vec<String>, FieldError> {
     let named = |node: &String| match (&board.test_line, node.as_str()) {
         (Some(line), TEST_LINE) => Ok(line.clone()),

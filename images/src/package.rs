@@ -18,24 +18,24 @@ use holdfast_types::KeyId;
 /// A package that was read and found sound, but for its signature.
 #[derive(Debug, Clone)]
 pub struct Package {
-    /// Its header.
+    /// Header of the package.
     pub header: Header,
-    /// The manifest in it.
+    /// The app manifest in the package.
     pub manifest: AppManifest,
-    /// Everything in its file system.
+    /// Every entry of the package's file system.
     pub entries: Vec<Entry>,
 }
 
-/// Why a package could not be made or is refused.
+/// An error of making or reading a package.
 #[derive(Debug, thiserror::Error)]
 pub enum PackError {
-    /// The header or the lengths.
+    /// The header or the lengths are wrong.
     #[error("the package {0}")]
     Header(PackageError),
-    /// The signature.
+    /// The signature is wrong.
     #[error("the package {0}")]
     Signature(SignatureError),
-    /// It has no signature.
+    /// The package has no signature.
     #[error("the package is not signed; sign it with `app sign`")]
     Unsigned,
     /// The file system.
@@ -44,7 +44,7 @@ pub enum PackError {
     /// The file system does not hash to the header's root hash.
     #[error("the package is damaged: its files do not hash to the root hash in its header")]
     RootHash,
-    /// The manifest in it.
+    /// The app manifest in the package is refused.
     #[error("the package's app_manifest.json: {0}")]
     Manifest(AppManifestError),
     /// Header and manifest say different things.
@@ -55,7 +55,7 @@ pub enum PackError {
     Entry {
         /// Path in the package.
         path: String,
-        /// What is wrong with it.
+        /// The rule that the file breaks.
         reason: &'static str,
     },
     /// A program that may not be in a package.
@@ -63,7 +63,7 @@ pub enum PackError {
     Elf {
         /// Path in the package.
         path: String,
-        /// What is wrong with it.
+        /// The property for which the program is refused.
         error: ElfError,
     },
     /// A product or board that is no name.

@@ -35,7 +35,7 @@ pub struct Root {
     directories: Vec<&'static str>,
 }
 
-/// Why a root file system could not be written or read.
+/// An error of writing or reading a root file system.
 #[derive(Debug, thiserror::Error)]
 pub enum RootError {
     /// A file operation failed.
@@ -49,7 +49,7 @@ pub enum RootError {
     Unreadable(String),
 }
 
-/// What a file of the root file system is.
+/// The type of a file in the root file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EntryKind {
@@ -68,7 +68,7 @@ pub enum EntryKind {
 pub struct Entry {
     /// Absolute path.
     pub path: String,
-    /// Its kind.
+    /// Type of the file.
     pub kind: EntryKind,
     /// Permission bits, setuid and setgid included.
     pub mode: u16,
@@ -82,7 +82,7 @@ pub struct Entry {
     pub sha256: Option<String>,
     /// True when the file is ELF.
     pub elf: bool,
-    /// Begins with `#!`.
+    /// True when the file begins with `#!`.
     pub script: bool,
 }
 
@@ -111,7 +111,7 @@ impl Root {
     /// The files of a slot's root that this module wrote.
     ///
     /// # Errors
-    /// It is no EROFS, or part of it cannot be read.
+    /// The bytes are no EROFS, or part of it cannot be read.
     pub fn read(image: &[u8]) -> Result<Self, RootError> {
         let mut root = Self::of_slot();
         for entry in list(image)?.into_iter().filter(|entry| entry.kind == EntryKind::File) {
@@ -186,7 +186,7 @@ impl Root {
 /// Every entry of an EROFS image but the root directory itself, sorted by path.
 ///
 /// # Errors
-/// It is no EROFS, or part of it cannot be read.
+/// The bytes are no EROFS, or part of it cannot be read.
 pub fn list(image: &[u8]) -> Result<Vec<Entry>, RootError> {
     let unreadable = |error: erofs_rs::Error| RootError::Unreadable(error.to_string());
     let file_system = EroFS::new(SliceImage::new(image)).map_err(unreadable)?;
@@ -235,7 +235,7 @@ pub fn list(image: &[u8]) -> Result<Vec<Entry>, RootError> {
 /// The bytes of the regular file at `path`.
 ///
 /// # Errors
-/// It is no EROFS, or has no such file.
+/// The bytes are no EROFS, or it has no such file.
 pub fn read_file(image: &[u8], path: &str) -> Result<Vec<u8>, RootError> {
     let unreadable = |error: erofs_rs::Error| RootError::Unreadable(error.to_string());
     let file_system = EroFS::new(SliceImage::new(image)).map_err(unreadable)?;

@@ -25,7 +25,7 @@ const CALLS_IN_A_LEAF: usize = 4;
 const EPERM: u32 = 1;
 const ENOSYS: u32 = 38;
 
-/// Why a set could not be turned into programs.
+/// An error of turning a set into BPF programs.
 #[derive(Debug, thiserror::Error)]
 pub enum SeccompError {
     /// ARM has no system call of that name.
@@ -107,7 +107,7 @@ fn statement(code: u16, k: u32) -> sock_filter {
     sock_filter { code, jt: 0, jf: 0, k }
 }
 
-/// What seccompiler makes of a few calls: a whole program that ends in an answer.
+/// Compiles a few calls with seccompiler: to a whole program that ends in an answer.
 fn leaf(
     calls: &[(i64, Vec<SeccompRule>)],
     otherwise: &SeccompAction,
@@ -206,7 +206,7 @@ mod tests {
         }
     }
 
-    /// What the kernel does when both programs are applied: the strictest answer, and of two errors
+    /// Returns the kernel's answer when both programs are applied: the strictest, and of two errors
     /// that of the program that was applied last.
     fn verdict(set: SystemCalls, call: &'static str, arguments: [u32; 6]) -> u32 {
         verdict_of(set, u32::try_from(number(call).unwrap()).unwrap(), AUDIT_ARCH_ARM, arguments)

@@ -1,7 +1,8 @@
 //! Services: what one is granted, as the `service.toml` in its directory below `services/` says it, or the
 //! `[[services]]` of an image manifest.
 //!
-//! Both have the same fields. Those that belong to the product's own services alone are refused in an image manifest.
+//! Both documents have the same fields. Those that belong to the product's own services alone are refused in an image
+//! manifest.
 
 use crate::FieldError;
 use holdfast_sandbox::app_manifest::Limits;
@@ -31,51 +32,52 @@ pub struct Service {
     /// Arguments.
     #[serde(default)]
     pub args: Vec<String>,
-    /// Milliseconds within which it must say that it is ready; without it, it is ready at once.
+    /// Milliseconds within which the service must send `READY=1`; without the field, it is ready at once.
     pub ready_within_ms: Option<u32>,
-    /// Milliseconds within which it must show that it is alive, again and again.
+    /// Milliseconds within which the service must send `WATCHDOG=1`, again and again.
     pub watchdog_ms: Option<u32>,
-    /// A release is good only if it gets ready and stays so.
+    /// A slot is committed only if this service gets ready and stays so.
     #[serde(default)]
     pub critical: bool,
-    /// Device nodes it is handed.
+    /// Device nodes that the service is handed.
     #[serde(default)]
     pub descriptors: Vec<String>,
-    /// Capabilities it keeps, by name.
+    /// Capabilities that the service keeps, by name.
     #[serde(default)]
     pub capabilities: Vec<String>,
-    /// What it may ask init for.
+    /// Requests that the service may send to init.
     #[serde(default)]
     pub requests: Requests,
-    /// It sees the whole system instead of a root of its own; for services of development images.
+    /// The service sees the system's root and processes instead of a root of its own; for services of development
+    /// images.
     #[serde(default)]
     pub system_view: bool,
-    /// What it may use at most.
+    /// Resource limits.
     #[serde(default)]
     pub limits: Limits,
-    /// It exists in development images only; `image build --production` refuses it.
+    /// The service exists in development images only; `image build --production` refuses it.
     #[serde(default)]
     pub test_only: bool,
-    /// Of a service of the product's own: the uid that it has in every image.
+    /// Uid of a service of the product's own, the same in every image.
     pub uid: Option<u32>,
-    /// Of a service of the product's own: parts of an image manifest, any of which it comes with.
+    /// Parts of an image manifest with any of which a service of the product's own comes.
     #[serde(default)]
     pub with: Vec<Part>,
-    /// It is no service that runs, but a process for each question that init has.
+    /// True of a one-shot process: init starts one for each question that it has.
     #[serde(default)]
     pub one_shot: bool,
-    /// It sees the system's network, and may ask the kernel to change it.
+    /// The service is in the system's network namespace, and may configure it by netlink.
     #[serde(default)]
     pub system_network: bool,
-    /// Whom it reaches through a link of its own.
+    /// Destinations that the service reaches through a link of its own.
     pub reaches: Option<Reach>,
-    /// It keeps something on `state`.
+    /// The service has a directory of the `state` partition.
     #[serde(default)]
     pub state: bool,
-    /// It writes app packages.
+    /// The service may write the `apps` partition, which has the app packages.
     #[serde(default)]
     pub app_store: bool,
-    /// It traces an app.
+    /// The service may trace an app (`ptrace`).
     #[serde(default)]
     pub debugger: bool,
     /// The file that says this, and what stands before its fields there.
@@ -97,7 +99,7 @@ pub enum Part {
     Debug,
 }
 
-/// Whom a service reaches on the network.
+/// Destinations that a service reaches on the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reach {
@@ -117,7 +119,7 @@ impl Service {
         format!("{DIRECTORY}/{}/{name}", self.name)
     }
 
-    /// What is wrong where its package has no such program; `there` are those that it has.
+    /// Returns the error for a service whose package has no such program; `there` are those that it has.
     #[must_use]
     pub fn no_binary(&self, there: &str) -> FieldError {
         let Self { package, binary, .. } = self;

@@ -17,11 +17,11 @@ use std::path::Path;
 pub struct Image {
     /// Image name, from its component list.
     pub name: String,
-    /// Product that it is of.
+    /// Product of the image.
     pub product: String,
     /// Image version.
     pub version: String,
-    /// Board it was made for.
+    /// Board that the image was made for.
     pub board: String,
     /// True unless it was built with `--production`.
     pub development: bool,
@@ -47,7 +47,7 @@ pub struct Image {
     pub root_hash: String,
     /// The kernel's command line.
     pub command_line: String,
-    /// What it is made from, in its own words; none in images that do not say.
+    /// The provenance file of the image; `None` in images without one.
     pub provenance: Option<serde_json::Value>,
     /// Names of the components, in start order.
     pub components: Vec<String>,
@@ -57,13 +57,13 @@ pub struct Image {
     pub elf_files: Vec<String>,
 }
 
-/// How a boot partition is protected.
+/// Whether a boot partition is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum BootStatus {
-    /// Somebody has signed it.
+    /// The boot partition has a signature.
     Signed,
-    /// Nobody has yet.
+    /// The boot partition has no signature yet.
     Unsigned,
 }
 
@@ -76,7 +76,7 @@ impl std::fmt::Display for BootStatus {
     }
 }
 
-/// Why an image could not be read.
+/// An error of reading an image.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowError {
     /// A file operation failed.
@@ -108,7 +108,7 @@ pub enum ShowError {
 }
 
 impl ShowError {
-    /// True when it names the file by itself.
+    /// True when the text of the error names the file.
     #[must_use]
     pub fn names_the_file(&self) -> bool {
         matches!(self, Self::File(_) | Self::Disk(DiskError::File(_)))
@@ -124,7 +124,7 @@ pub fn read_partition(path: &Path, name: &str) -> Result<Vec<u8>, ShowError> {
     Ok(Layout::read(&mut file)?.partition(name)?.read(&mut file, path)?)
 }
 
-/// What the kernel would be given from slot A of the image at `path`.
+/// Reads the kernel, device tree and command line of slot A of the image at `path`.
 ///
 /// # Errors
 /// No image, or its boot partition is damaged.
@@ -141,7 +141,7 @@ pub fn verity_table(command_line: &str) -> Option<(String, usize)> {
     Some(((*hash).to_owned(), blocks.parse().ok()?))
 }
 
-/// Both copies of the boot state of the image at `path`.
+/// Reads both copies of the boot state of the image at `path`.
 ///
 /// # Errors
 /// No image, or it is cut short.
@@ -155,7 +155,7 @@ pub fn read_boot_state(path: &Path) -> Result<Copies, ShowError> {
     Ok(Copies::read(first, second))
 }
 
-/// The root file system of slot A, without its verity tree, checked against the command line.
+/// Reads the root file system of slot A, without its verity tree, checked against the command line.
 ///
 /// # Errors
 /// No image, damaged, or not the root that the command line names.
@@ -163,7 +163,7 @@ pub fn read_root(path: &Path) -> Result<Vec<u8>, ShowError> {
     Ok(verified_root(path, Slot::A, &read_boot(path)?.command_line)?.0)
 }
 
-/// What lies in the `root` partition of `slot`, and the tree that belongs to its data, whose root hash
+/// Reads the data in the `root` partition of `slot`, and the tree that belongs to it, whose root hash
 /// is the one that `command_line` names.
 pub(crate) fn verified_root(
     path: &Path,

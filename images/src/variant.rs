@@ -13,7 +13,7 @@ use holdfast_lifecycle::slots::{CommandLineError, RunningSlot};
 use std::fs::{self, File};
 use std::path::Path;
 
-/// Why a variant could not be made.
+/// An error of making a variant.
 #[derive(Debug, thiserror::Error)]
 pub enum VariantError {
     /// A file operation failed.
@@ -36,7 +36,7 @@ pub enum VariantError {
     Release(#[from] CommandLineError),
 }
 
-/// Who signs a variant, and for which board.
+/// The board and the key for which a variant is signed.
 #[derive(Debug)]
 pub struct Signer {
     /// The board.

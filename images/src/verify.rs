@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What stands between power-on and init.
+/// The chain of trust between power-on and init.
 #[derive(Debug, Serialize)]
 pub struct Chain {
     /// The board.
@@ -26,16 +26,16 @@ pub struct Chain {
     pub slots: Vec<SlotReport>,
 }
 
-/// What there is to say of one slot.
+/// Report on one slot.
 #[derive(Debug, Serialize)]
 pub struct SlotReport {
-    /// Which.
+    /// The slot.
     pub slot: Slot,
     /// True when nothing was ever written there.
     pub empty: bool,
-    /// What was found; none when the slot does not boot.
+    /// The verified slot; `None` when it does not boot.
     pub found: Option<SlotFound>,
-    /// Why it does not boot.
+    /// The reason for which the slot does not boot.
     pub refused: Option<String>,
 }
 
@@ -44,9 +44,9 @@ pub struct SlotReport {
 pub struct SlotFound {
     /// Name of the key that has signed it.
     pub key: String,
-    /// Board it is for.
+    /// Board that the slot is for.
     pub board: String,
-    /// Its rollback index.
+    /// Rollback index of the slot.
     pub rollback_index: u32,
     /// Verity root hash of its root file system, in hexadecimal.
     pub root_hash: String,
@@ -55,7 +55,7 @@ pub struct SlotFound {
     pub boot_loader_copies: Option<[bool; 2]>,
 }
 
-/// Why the chain cannot even be looked at.
+/// An error for which the chain cannot even be looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// A file operation failed.
@@ -91,7 +91,7 @@ impl VerifyError {
     }
 }
 
-/// Why a slot does not boot.
+/// A reason for which a slot does not boot.
 #[derive(Debug, thiserror::Error)]
 enum SlotError {
     #[error(transparent)]

@@ -14,7 +14,7 @@ pub struct Verity {
     pub tree: Vec<u8>,
     /// Hash of the top block.
     pub root_hash: [u8; 32],
-    /// What every block is hashed behind.
+    /// Salt of the tree.
     pub salt: [u8; 32],
 }
 

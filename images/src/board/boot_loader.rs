@@ -3,33 +3,34 @@
 use holdfast_lifecycle::boot_loader::Form;
 use serde::Deserialize;
 
-/// Where the first partition begins, in KiB: the boot loader and the partition table end before it.
+/// Start of the first partition, in KiB: the boot loader and the partition table end before it.
 const FIRST_PARTITION_KIB: u32 = 4096;
 /// Room for the partition table's entries, at the end of the boot loader's room, in KiB.
 const ENTRY_ARRAY_KIB: u32 = 16;
-/// What the table's header and the protective record take at the start, in KiB.
+/// Room of the table's header and the protective MBR at the start, in KiB.
 const HEADER_KIB: u32 = 1;
-/// Largest U-Boot behind a first stage, in KiB; checked against its real size when an image is built.
+/// Least room for U-Boot behind a first stage, in KiB; its real size is checked when an image is built.
 const SMALLEST_U_BOOT_KIB: u32 = 128;
 
-/// The boot loader and where it lies.
+/// The boot loader of a board and its place on the medium.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootLoader {
     /// Fragments in `boot-loader/`, without `.config`, in the order they are merged.
     pub fragments: Vec<String>,
-    /// First byte behind the room kept for it, in KiB from the start of the disk.
+    /// End of the room kept for the boot loader, exclusive, in KiB from the start of the disk.
     pub end_kib: u32,
     /// U-Boot's number of the medium that the slots are on.
     pub medium: u32,
-    /// What the boot ROM reads it from.
+    /// Medium that the boot ROM reads the boot loader from.
     #[serde(rename = "in")]
     pub place: Place,
-    /// What the boot ROM starts, on a card.
+    /// The first stage (SPL), which the boot ROM starts, on a card.
     pub first_stage: Option<FirstStage>,
-    /// What the first stage starts.
+    /// U-Boot itself, which the first stage starts, on a card.
     pub u_boot: Option<UBootPlace>,
-    /// Where the boot ROM looks when it finds nothing there. With it, a good slot replaces the boot loader; without,
+    /// The spare copy, where the boot ROM looks when it finds no other. With it, a good slot replaces the boot loader;
+    /// without,
     /// the board is `loader fixed`.
     pub spare: Option<Spare>,
 }
@@ -38,18 +39,18 @@ pub struct BootLoader {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spare {
-    /// Where the boot ROM looks for its first stage, in KiB.
+    /// Place at which the boot ROM looks for the spare first stage, in KiB.
     pub at_kib: u32,
-    /// Where that looks for U-Boot, in KiB.
+    /// Place at which that first stage looks for U-Boot, in KiB.
     pub u_boot_at_kib: u32,
-    /// What is other in the configuration of that first stage: fragments in `boot-loader/`, without `.config`, merged
+    /// Changes to the configuration of that first stage: fragments in `boot-loader/`, without `.config`, merged
     /// behind the boot loader's own.
     pub fragments: Vec<String>,
-    /// By what the boot ROM accepts a first stage.
+    /// Format by which the boot ROM accepts a first stage.
     pub form: Form,
 }
 
-/// What a boot loader lies in.
+/// The kinds of medium that a boot loader lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Place {
@@ -59,27 +60,27 @@ pub enum Place {
     Card,
 }
 
-/// What the boot ROM starts.
+/// The first stage (SPL), which the boot ROM starts.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FirstStage {
     /// File that U-Boot's build makes.
     pub file: String,
-    /// The target of that build which makes it, where it is not the file itself.
+    /// Target of that build which makes the file, where it is not the file itself.
     pub made_with: Option<String>,
-    /// Where the boot ROM looks for it, in KiB.
+    /// Place at which the boot ROM looks for the first stage, in KiB.
     pub at_kib: u32,
     /// Most KiB that the boot ROM reads.
     pub most_kib: u32,
 }
 
-/// Where U-Boot itself lies and goes.
+/// Place and load address of U-Boot itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UBootPlace {
-    /// Where the first stage looks for it, in KiB.
+    /// Place at which the first stage looks for U-Boot, in KiB.
     pub at_kib: u32,
-    /// Address that it is linked to (`CONFIG_TEXT_BASE`).
+    /// Address that U-Boot is linked to (`CONFIG_TEXT_BASE`).
     pub load: u32,
 }
 
@@ -156,7 +157,7 @@ impl BootLoader {
         }
     }
 
-    /// The first byte that U-Boot at `at_kib` must not reach: the next piece's, or the partition table's.
+    /// Returns the first byte that U-Boot at `at_kib` must not reach: the next piece's, or the partition table's.
     #[must_use]
     pub fn u_boot_end(&self, at_kib: u32) -> u64 {
         let spare = self.spare.as_ref().map(|spare| [spare.at_kib, spare.u_boot_at_kib]);
@@ -166,7 +167,7 @@ impl BootLoader {
         next.unwrap_or(u64::MAX).min(self.entry_array())
     }
 
-    /// The first byte of the partition table's entries.
+    /// Returns the first byte of the partition table's entries.
     #[must_use]
     pub fn entry_array(&self) -> u64 {
         u64::from(self.end_kib.saturating_sub(ENTRY_ARRAY_KIB)).saturating_mul(1024)

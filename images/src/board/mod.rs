@@ -15,36 +15,36 @@ use std::path::{Path, PathBuf};
 
 /// Room for the end of the log of the last run.
 pub(crate) const BOOT_LOG_BYTES: u32 = 0x8000;
-/// How a test service names the board's [`Board::test_line`].
+/// Name of the board's [`Board::test_line`] in manifests of test services.
 pub const TEST_LINE: &str = "$TEST_LINE";
-/// What U-Boot takes at the end of memory, in MiB: itself, its heap and its stack.
+/// Room of U-Boot at the end of memory, in MiB: itself, its heap and its stack.
 const BOOT_LOADER_MIB: u32 = 4;
 
-/// The value of `compatible` by which a slot is of a board.
+/// Returns the value of `compatible` by which a slot is of a board.
 pub(crate) fn compatible(board: &str) -> String {
     format!("holdfast,{board}")
 }
 
-/// What the builder has to know of a board.
+/// A board, as its file describes it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Board {
-    /// Its name, as image manifests use it and as its file is called.
+    /// Name of the board in image manifests, and of its file.
     pub name: String,
     /// One line for people.
     pub description: String,
-    /// Memory in MiB that it has, or can be given where it is a virtual machine.
+    /// Memory of the board in MiB, or the most that can be given where it is a virtual machine.
     pub memory_mib: u32,
     /// Value of the kernel's `console=`.
     pub console: String,
-    /// What the kernel calls the disk that the boot loader reads slots from, as `mmcblk0`: its number is that of the
+    /// Kernel's name of the disk that the boot loader reads slots from, as `mmcblk0`: its number is that of the
     /// controller, which the device tree's alias `mmc0` gives it.
     pub disk: String,
-    /// What finds the partitions.
+    /// Kind of the partition table.
     pub partition_table: PartitionTable,
-    /// What the kernel's driver calls the watchdog (`identity` in sysfs).
+    /// Name of the watchdog in the kernel's driver (`identity` in sysfs).
     pub watchdog: String,
-    /// Whether there is a TPM.
+    /// Kind of the TPM.
     pub tpm: Tpm,
     /// Device on which tests speak to their probe: [`TEST_LINE`] of a test service.
     pub test_line: Option<String>,
@@ -54,14 +54,14 @@ pub struct Board {
     pub device_tree: DeviceTree,
     /// The boot loader.
     pub boot_loader: BootLoader,
-    /// Where the boot loader puts what it reads.
+    /// Load addresses.
     pub addresses: Addresses,
-    /// What apps can be granted.
+    /// Peripherals that apps can be granted.
     #[serde(default, rename = "peripheral")]
     pub peripherals: Vec<Peripheral>,
 }
 
-/// How a disk is divided.
+/// The kinds of partition table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PartitionTable {
@@ -77,7 +77,7 @@ pub enum Tpm {
     None,
 }
 
-/// What the kernel is made from.
+/// Configuration of the kernel.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelSource {
@@ -85,13 +85,13 @@ pub struct KernelSource {
     pub fragments: Vec<String>,
 }
 
-/// Where a board's device tree comes from, and what is changed in it. One of `qemu` and `kernel` is there.
+/// Source of a board's device tree, and changes to it. One of `qemu` and `kernel` is there.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeviceTree {
     /// QEMU's machine of that name makes it.
     pub qemu: Option<QemuTree>,
-    /// In the kernel's source, below `arch/arm/boot/dts`, without its ending.
+    /// Path in the kernel's source, below `arch/arm/boot/dts`, without its ending.
     pub kernel: Option<String>,
     /// Names of properties that are left out wherever they stand: those that are longer than the 31 bytes which
     /// the Devicetree Specification allows, and which are not read therefore.
@@ -115,11 +115,11 @@ pub struct DeviceTree {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PciDevice {
-    /// Path of the bus's node.
+    /// Path of the bus's node in the device tree.
     pub bus: String,
-    /// Name of its node, without an address.
+    /// Name of the device's node, without an address.
     pub name: String,
-    /// Its number on the bus, from 0 to 31.
+    /// Device number on the bus, from 0 to 31.
     pub device: u8,
 }
 
@@ -137,9 +137,9 @@ pub enum QemuTree {
 pub struct SpiDevice {
     /// Path of the controller's node.
     pub bus: String,
-    /// Number of the line.
+    /// Number of the chip select.
     pub chip_select: u32,
-    /// Fastest clock.
+    /// Highest clock rate in Hz.
     pub max_hz: u32,
 }
 
@@ -147,17 +147,17 @@ pub struct SpiDevice {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Addresses {
-    /// Where memory begins.
+    /// First address of memory.
     pub memory: u32,
     /// Start of the zImage: above all that it unpacks to.
     pub kernel: u32,
     /// Start of the device tree: 8-byte aligned, behind any zImage.
     pub device_tree: u32,
-    /// Where a FIT is read to, whole.
+    /// Address that a FIT is read to, whole.
     pub fit: u32,
     /// First address behind the room for a FIT.
     pub fit_end: u32,
-    /// Where the end of the log outlives a reset: what nothing else uses, the boot loader included.
+    /// Address at which the end of the log outlives a reset (pstore): nothing else uses it, the boot loader included.
     pub boot_log: u32,
 }
 
@@ -181,7 +181,7 @@ impl Addresses {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Peripheral {
-    /// What app manifests call it, with `$` in front.
+    /// Name in app manifests, with `$` in front.
     pub name: String,
     /// A line of a GPIO chip.
     pub gpio: Option<GpioLine>,
@@ -197,14 +197,14 @@ pub struct Peripheral {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GpioLine {
-    /// What the kernel's driver calls the chip (its label).
+    /// Label of the chip in the kernel's driver.
     pub chip: String,
     /// Number of the line.
     pub line: u32,
 }
 
 impl Board {
-    /// The board called `name` in `directory`. `manifest` is the document that asked for it.
+    /// Reads the board called `name` in `directory`. `manifest` is the document that asked for it.
     ///
     /// # Errors
     /// There is no such board (the message lists those there are), or its file is broken.
@@ -218,7 +218,7 @@ impl Board {
         })?
     }
 
-    /// The board called `name`, or why there is none of that name.
+    /// Reads the board called `name`; the outer error says that there is none of that name.
     pub(crate) fn find(
         directory: &Path,
         name: &str,
@@ -231,7 +231,7 @@ impl Board {
         Ok(read_text(&path).and_then(|text| Self::parse(path, &text, name)))
     }
 
-    /// The board in `text`, which is what the file at `path` holds.
+    /// Parses the board in `text`, which is what the file at `path` holds.
     pub(crate) fn parse(path: PathBuf, text: &str, name: &str) -> Result<Self, ManifestError> {
         let board: Self = toml::from_str(text).map_err(|error| ManifestError::Toml {
             path: path.clone(),
@@ -248,7 +248,7 @@ impl Board {
         }
     }
 
-    /// What is wrong with it: a field, and what it must be.
+    /// Checks the board. An error has a field, and what that must be.
     fn check(&self) -> Result<(), (String, String)> {
         let refuse = |field: &str, reason: &str| Err((field.to_owned(), reason.to_owned()));
         let tree = &self.device_tree;
@@ -307,17 +307,17 @@ impl Board {
         Ok(())
     }
 
-    /// The alias by which the device tree numbers the controller of its disk.
+    /// Returns the alias by which the device tree numbers the controller of its disk.
     pub(crate) fn alias_of_disk(&self) -> Option<String> {
         let number = self.disk.strip_prefix("mmcblk")?;
         let is_number = number.len() == 1 && number.bytes().all(|byte| byte.is_ascii_digit());
         is_number.then(|| format!("mmc{number}"))
     }
 
-    /// Memory in MiB of a device: its own, or that of the machine that `wanted` is given to.
+    /// Returns the memory of a device in MiB: the board's own, or `wanted` for a virtual machine.
     ///
     /// # Errors
-    /// Why a machine cannot have so much, or so little.
+    /// The bound that `wanted` breaks.
     pub fn memory_for(&self, wanted: u32) -> Result<u32, String> {
         if self.device_tree.qemu.is_none() {
             return Ok(self.memory_mib);
@@ -332,7 +332,7 @@ impl Board {
         ))
     }
 
-    /// What it offers to apps.
+    /// Returns the peripherals that the board offers to apps.
     #[must_use]
     pub fn offered(&self) -> Vec<BoardPeripheral> {
         self.peripherals.iter().filter_map(Peripheral::offered).collect()
@@ -340,7 +340,7 @@ impl Board {
 }
 
 impl Peripheral {
-    /// The one way in which it is reached.
+    /// Returns the peripheral in the form of a plan; `None` unless there is exactly one way to reach it.
     fn offered(&self) -> Option<BoardPeripheral> {
         let device = |node: &Option<String>, kind| Some((kind, Access::Device(node.clone()?)));
         let line = self.gpio.clone().map(|GpioLine { chip, line }| Access::Line { chip, line });
@@ -365,7 +365,7 @@ impl Peripheral {
     }
 }
 
-/// The names of all boards in `directory`, sorted.
+/// Returns the names of all boards in `directory`, sorted.
 #[must_use]
 pub fn names(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
@@ -399,7 +399,7 @@ mod tests {
         assert!(message.contains("qemu-virt"), "{message}");
     }
 
-    /// What is said to the file of the Orange Pi PC with one thing replaced.
+    /// Returns the error for the file of the Orange Pi PC with one thing replaced.
     fn refusal(from: &str, to: &str) -> String {
         let good = fs::read_to_string(directory().join("orangepi-pc.toml")).unwrap();
         assert!(good.contains(from), "no `{from}` to replace");

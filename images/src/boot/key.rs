@@ -10,14 +10,14 @@ use rsa::traits::PublicKeyParts;
 use rsa::{BoxedUint, PrivateKey, PublicKey};
 use std::path::Path;
 
-/// How a slot is signed, as U-Boot calls it.
+/// Signature algorithm of slots, by U-Boot's name.
 pub const ALGORITHM: &str = "sha256,rsa3072";
 /// Bytes of modulus and signature.
 pub const KEY_BYTES: usize = 384;
 const BITS: u32 = 3072;
 const EXPONENT: u64 = 65_537;
 
-/// Public half: what the boot loader holds.
+/// Public key, which the boot loader holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootKey {
     key: PublicKey,
@@ -25,7 +25,7 @@ pub struct BootKey {
     pub development: bool,
 }
 
-/// Private half.
+/// Private key, which signs slots.
 #[derive(Clone)]
 pub struct BootSigningKey {
     key: PrivateKey,
@@ -73,10 +73,10 @@ impl BootKey {
         Self::checked(key, file.development()).map_err(|error| refused(error.reason))
     }
 
-    /// The key of this modulus.
+    /// Makes the public key of this modulus.
     ///
     /// # Errors
-    /// It has not 3072 bits.
+    /// The modulus has not 3072 bits.
     pub fn from_modulus(modulus: &[u8]) -> Result<Self, BootKeyError> {
         let number = BoxedUint::from_be_slice(modulus, BITS);
         let failed = |error: String| BootKeyError { reason: Some(error) };
@@ -98,7 +98,7 @@ impl BootKey {
         Err(BootKeyError { reason: Some(format!("it has {} bits{other}", key.n().bit_width())) })
     }
 
-    /// Its name: SHA-256 of the modulus.
+    /// Returns the key's id: SHA-256 of the modulus.
     #[must_use]
     pub fn id(&self) -> KeyId {
         KeyId(sha256(&[&self.key.n_bytes()]))

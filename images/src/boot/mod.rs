@@ -1,4 +1,4 @@
-//! What lies in a `boot` partition: a flattened image tree (FIT) with the kernel and, for each slot,
+//! The contents of a `boot` partition: a flattened image tree (FIT) with the kernel and, for each slot,
 //! a device tree whose command line binds the slot to its root file system, and a signed
 //! configuration that names the two.
 //!
@@ -33,7 +33,7 @@ pub struct Boot {
     pub command_line: String,
 }
 
-/// What a FIT is made of.
+/// The parts of a FIT.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
     /// The zImage.
@@ -44,13 +44,13 @@ pub struct Parts<'a> {
     pub board: &'a str,
     /// Value of the kernel's `console=`.
     pub console: &'a str,
-    /// What the kernel calls the disk that the boot loader reads slots from.
+    /// Kernel's name of the disk that the boot loader reads slots from, such as `mmcblk0`.
     pub disk: &'a str,
-    /// Where the boot loader puts things.
+    /// Load addresses of the board.
     pub addresses: &'a Addresses,
-    /// A number that only grows.
+    /// Rollback index, which only grows.
     pub rollback_index: u32,
-    /// The root file system that belongs to it.
+    /// The root file system of the slot.
     pub root: &'a Verity,
 }
 
@@ -153,7 +153,7 @@ pub fn build(parts: &Parts<'_>) -> Result<Vec<u8>, BootError> {
 /// Signs both configurations.
 ///
 /// # Errors
-/// It is no FIT that [`build`] has made.
+/// The bytes are no FIT that [`build`] has made.
 pub fn sign(fit: &mut [u8], key: &BootSigningKey) -> Result<(), BootError> {
     for slot in Slot::ALL {
         let name = configuration(slot);

@@ -1,4 +1,4 @@
-//! What a signature of a FIT configuration is over, and checking it as U-Boot does.
+//! Signatures of FIT configurations: the bytes that are signed, and verification as U-Boot does it.
 //!
 //! U-Boot signs regions of the tree's structure block: the root node, the configuration, every image
 //! that the configuration names with its hash nodes, but for the data itself, which those hashes
@@ -28,7 +28,7 @@ const NO_IMAGES: [&str; 3] = ["description", "compatible", "default"];
 /// One tag of the structure block.
 #[derive(Debug, Clone)]
 struct Tag<'a> {
-    /// Where it lies in the FIT.
+    /// Range of the tag in the FIT.
     at: Range<usize>,
     kind: Kind<'a>,
 }
@@ -49,17 +49,17 @@ struct Tags<'a> {
     strings: Range<usize>,
 }
 
-/// The length that a FIT's header states, when all of it is there.
+/// Returns the length that a FIT's header states, when all of it is there.
 #[must_use]
 pub fn fit_length(bytes: &[u8]) -> Option<usize> {
     let length = usize::try_from(word(bytes, 4)?).ok()?;
     (word(bytes, 0)? == MAGIC && length <= bytes.len()).then_some(length)
 }
 
-/// The bytes that a signature of configuration `name` is over.
+/// Returns the bytes that a signature of configuration `name` is over.
 ///
 /// # Errors
-/// It is no FIT of ours: not whole, nodes named twice or with `@`, no such configuration.
+/// The bytes are no FIT of ours: not whole, nodes named twice or with `@`, no such configuration.
 pub fn bytes_to_sign(fit: &[u8], name: &str) -> Result<Vec<u8>, BootError> {
     let tags = Tags::read(fit)?;
     let signed = tags.signed_nodes(fit, name)?;

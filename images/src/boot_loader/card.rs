@@ -12,28 +12,28 @@ use holdfast_lifecycle::boot_loader::U_BOOT_MAGIC;
 const KIND: [u8; 4] = [17, 2, 5, 0];
 const NAME_BYTES: usize = 32;
 
-/// Bytes and where on the card they lie.
+/// Bytes with their place on the card.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
-    /// First byte.
+    /// Offset of the first byte on the card.
     pub at: u64,
-    /// What lies there.
+    /// Contents.
     pub bytes: Vec<u8>,
 }
 
-/// A first stage as it was built, and where it is to lie.
+/// A first stage as it was built, with its place on the card.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FirstStageAt<'a> {
     pub(super) bytes: &'a [u8],
     pub(super) at_kib: u32,
-    /// Where it looks for U-Boot.
+    /// Place at which this first stage looks for U-Boot.
     pub(super) u_boot_at_kib: u32,
 }
 
-/// The pieces of one copy of a boot loader on a card.
+/// Returns the pieces of one copy of a boot loader on a card.
 ///
 /// # Errors
-/// One of them is larger than its room.
+/// A piece is larger than its room.
 pub(super) fn pieces(
     board: &Board,
     stage: &FirstStage,

@@ -1,35 +1,35 @@
-//! Why there is no boot loader.
+//! Errors of boot loaders.
 
 use crate::boot::BootError;
 
-/// Why there is no boot loader.
+/// An error of assembling or reading a boot loader.
 #[derive(Debug, thiserror::Error)]
 pub enum BootLoaderError {
-    /// A device tree.
+    /// A device tree is malformed or lacks a part.
     #[error(transparent)]
     Boot(#[from] BootError),
     /// The disk has not the partitions that the script names.
     #[error("the disk lacks a partition that the boot loader reads")]
     Layout,
-    /// Where a boot loader should be is no control device tree.
+    /// No control device tree lies where the boot loader should be.
     #[error("there is no boot loader: no control device tree was found")]
     NoControlTree,
     /// A boot loader that would take any slot.
     #[error("the boot loader does not require a signature")]
     NothingRequired,
-    /// A part of it does not fit where the board has it.
+    /// A part of the boot loader does not fit its place on the board.
     #[error("board {board}: {what} has {length} bytes, more than there is room for ({room})")]
     TooLarge {
         /// Name of the board.
         board: String,
-        /// Which part.
+        /// The part.
         what: String,
-        /// Its length.
+        /// Length of the part in bytes.
         length: u64,
-        /// The room.
+        /// Room in bytes.
         room: u64,
     },
-    /// What a slot brings.
+    /// The boot loader that a slot brings is not fit to be written by a device.
     #[error("no device could write the boot loader that the slot brings")]
     Brought(#[from] holdfast_lifecycle::boot_loader::BootLoaderError),
     /// The build of U-Boot lacks a part.
@@ -37,7 +37,7 @@ pub enum BootLoaderError {
     NotBuilt {
         /// Name of the board.
         board: String,
-        /// Which part.
+        /// The part.
         what: &'static str,
     },
 }

@@ -29,16 +29,16 @@ pub const KEY_NAMES: [&str; 3] = ["current", "next", "recovery"];
 /// Property of `/config` that names the board, for whoever looks at a boot loader.
 const BOARD: &str = "holdfast,board";
 
-/// What a build of U-Boot has made.
+/// Files that a build of U-Boot has made.
 #[derive(Debug, Clone, Copy)]
 pub struct UBoot<'a> {
     /// U-Boot without a device tree.
     pub image: &'a [u8],
-    /// What the boot ROM starts, on a board with a boot loader on the card.
+    /// First stage (SPL) that the boot ROM starts, on a board with a boot loader on the card.
     pub first_stage: Option<&'a [u8]>,
-    /// What it starts when it finds nothing there, on a board with a spare copy.
+    /// First stage of the spare copy, on a board that has one: the boot ROM starts it when it finds no other.
     pub spare_first_stage: Option<&'a [u8]>,
-    /// The tree by which it finds its devices; Linux's on a machine of QEMU.
+    /// U-Boot's control device tree, by which it finds its devices; Linux's on a machine of QEMU.
     pub device_tree: &'a [u8],
 }
 
@@ -51,13 +51,13 @@ pub enum Assembled {
     Card {
         /// The first stage, where the boot ROM looks first, and U-Boot.
         first: [Piece; 2],
-        /// The same where it looks next, on a board with a spare copy.
+        /// The same where the boot ROM looks next, on a board with a spare copy.
         spare: Option<[Piece; 2]>,
     },
 }
 
 impl Assembled {
-    /// Its length in bytes, both copies together.
+    /// Returns the length of the boot loader in bytes, both copies together.
     #[must_use]
     pub fn length(&self) -> u64 {
         let length = |bytes: &[u8]| u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -67,7 +67,7 @@ impl Assembled {
         }
     }
 
-    /// Writes what of it lies on the card in front of the partitions.
+    /// Writes the pieces that lie on the card in front of the partitions.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -79,7 +79,7 @@ impl Assembled {
         Ok(())
     }
 
-    /// What of it lies on the card.
+    /// Returns the pieces that lie on the card; none for a ROM.
     pub fn pieces(&self) -> impl Iterator<Item = &Piece> {
         let (first, spare) = match self {
             Self::Rom(_) => (None, None),
@@ -89,7 +89,7 @@ impl Assembled {
     }
 }
 
-/// U-Boot with its control device tree, in the form in which the board's boot ROM finds it.
+/// Assembles U-Boot with its control device tree, in the form in which the board's boot ROM finds it.
 ///
 /// # Errors
 /// See [`BootLoaderError`].
@@ -121,10 +121,10 @@ pub fn assemble(
     })
 }
 
-/// What a slot brings for its board's boot loader, encoded; nothing on a board without a spare copy.
+/// Encodes the boot loader that a slot brings along for its board; `None` on a board without a spare copy.
 ///
 /// # Errors
-/// It is not fit to be written by a device.
+/// A device would not write this boot loader.
 pub fn for_slot(
     board: &Board,
     layout: &Layout,
@@ -158,10 +158,10 @@ pub fn for_slot(
     Ok(Some(loader.encode()?))
 }
 
-/// What the slot with this root file system brings for its board's boot loader.
+/// Decodes the boot loader that the slot with this root file system brings along; `None` on most boards.
 ///
 /// # Errors
-/// Something that no device would write.
+/// The slot brings a boot loader that no device would write.
 pub fn brought(root: &[u8]) -> Result<Option<BootLoader>, BootLoaderError> {
     match root::read_file(root, holdfast_lifecycle::boot_loader::PATH) {
         Ok(bytes) => Ok(Some(BootLoader::decode(&bytes)?)),
@@ -170,7 +170,7 @@ pub fn brought(root: &[u8]) -> Result<Option<BootLoader>, BootLoaderError> {
     }
 }
 
-/// How the start of a card has both copies of `loader`.
+/// Compares both copies at the start of a card with `loader`.
 #[must_use]
 pub fn copies(start: &[u8], loader: &BootLoader) -> [Found; 2] {
     let bytes = |at: u64, length: usize| {
@@ -225,21 +225,21 @@ fn key_node(name: &str, key: &BootKey) -> DeviceTreeNode {
     node
 }
 
-/// The name of the board that a boot loader is for.
+/// Returns the name of the board that a boot loader is for.
 ///
 /// # Errors
-/// It is none.
+/// The bytes are no boot loader.
 pub fn board(rom: &[u8]) -> Result<String, BootLoaderError> {
     let at = control_tree(rom).ok_or(BootLoaderError::NoControlTree)?;
     let tree = fdt::parse(rom.get(at..).unwrap_or_default(), "the boot loader")?;
     Ok(fdt::string(&tree, "/config", BOARD, "the boot loader")?)
 }
 
-/// The keys of a boot loader by name, one of which must have signed a slot. `rom` is the ROM, or the
+/// Returns the keys of a boot loader by name, one of which must have signed a slot. `rom` is the ROM, or the
 /// start of the card.
 ///
 /// # Errors
-/// There is none, or it requires nothing of a slot.
+/// There is no boot loader, or it requires no signature of a slot.
 pub fn required_keys(rom: &[u8]) -> Result<Vec<(String, BootKey)>, BootLoaderError> {
     let at = control_tree(rom).ok_or(BootLoaderError::NoControlTree)?;
     let tree = fdt::parse(rom.get(at..).unwrap_or_default(), "the boot loader")?;
@@ -267,7 +267,8 @@ pub fn required_keys(rom: &[u8]) -> Result<Vec<(String, BootKey)>, BootLoaderErr
     Ok(keys)
 }
 
-/// Where the control device tree begins in a ROM or a card: behind U-Boot, which holds no tree with keys.
+/// Returns the offset of the control device tree in a ROM or the start of a card: behind U-Boot, which holds no tree
+/// with keys.
 #[must_use]
 pub fn control_tree(rom: &[u8]) -> Option<usize> {
     const MAGIC: [u8; 4] = 0xd00d_feed_u32.to_be_bytes();

@@ -1,6 +1,6 @@
 //! The script that the boot loader runs: it picks a slot, counts its try down, saves, and boots.
 //!
-//! It carries out [`BootState::choose`](holdfast_lifecycle::slots::BootState::choose) in U-Boot's shell.
+//! The script carries out [`BootState::choose`](holdfast_lifecycle::slots::BootState::choose) in U-Boot's shell.
 //! Where that shell replaces `$name` by a value, it parses the result once more, and a value with
 //! the right control character in it ends the quotes around it and goes on as commands. So nothing
 //! that was read from the medium is ever expanded: the five variables are compared in memory
@@ -12,7 +12,7 @@ use crate::disk::{Layout, SECTOR_BYTES};
 use holdfast_lifecycle::slots::{COPY_BYTES, Slot};
 use std::fmt::Write;
 
-/// What a halted boot loader says, as `halted, code N`.
+/// Codes that a halted boot loader prints, as `halted, code N`.
 pub mod halt {
     /// The medium does not answer.
     pub const NO_MEDIUM: u32 = 1;
@@ -37,7 +37,7 @@ impl Script {
     }
 }
 
-/// Where things lie on the medium, in sectors, and in memory.
+/// Places on the medium, in sectors, and in memory.
 #[derive(Debug, Clone, Copy)]
 struct Places {
     copies: [u64; 2],
@@ -47,7 +47,7 @@ struct Places {
     memory: u32,
 }
 
-/// The whole script for a board and a disk.
+/// Returns the whole script for a board and a disk.
 #[must_use]
 pub fn write(board: &Board, layout: &Layout) -> Option<String> {
     let addresses = &board.addresses;
@@ -88,7 +88,7 @@ fn define_halt(script: &mut Script) {
     );
 }
 
-/// Where copy `index` is read to.
+/// Returns the address that copy `index` of the boot state is read to.
 fn copy_at(places: &Places, index: usize) -> u32 {
     let offset = if index == 0 { 0 } else { COPY_BYTES };
     places.memory.saturating_add(u32::try_from(offset).unwrap_or(0))
@@ -191,7 +191,7 @@ fn define_copies(script: &mut Script, places: &Places) {
     );
 }
 
-/// Which slot is next, and its try counted down.
+/// Defines the commands that choose a slot and count its try down.
 fn define_choice(script: &mut Script) {
     for slot in Slot::ALL {
         let (this, other) = (slot.letter(), slot.other().letter());

@@ -10,7 +10,7 @@ use holdfast_sandbox::component::{self, App, ComponentList, ImageDescription};
 use holdfast_sandbox::policy::Plan;
 use holdfast_sandbox::policy::shares::{self, Machine};
 
-/// What components may have of memory and of ports, all of them together.
+/// Refuses components that ask for more memory than the machine has, or for the same ports.
 pub(super) fn check_memory(inputs: &Inputs<'_>, packages: &[Package]) -> Result<(), BuildError> {
     let list = component_list(inputs, packages)?;
     let machine = Machine::with_memory(list.image.memory_kib.into());

@@ -14,7 +14,7 @@ use holdfast_manifest::elf::ElfError;
 use holdfast_sandbox::component::ComponentListError;
 use std::path::PathBuf;
 
-/// Why an image was not built.
+/// An error of building an image.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// A file operation failed.
@@ -29,47 +29,47 @@ pub enum BuildError {
     /// A program of ours is unfit for the device.
     #[error("{program}")]
     Elf {
-        /// Which.
+        /// Name of the program.
         program: String,
-        /// Why.
+        /// The property for which the program is refused.
         source: ElfError,
     },
     /// An app package is refused.
     #[error("{}", path.display())]
     App {
-        /// Where it came from.
+        /// Path of the package or app directory.
         path: PathBuf,
-        /// Why.
+        /// The reason for which the package is refused.
         source: Unacceptable,
     },
-    /// A set of system calls.
+    /// A set of system calls cannot be compiled.
     #[error(transparent)]
     Seccomp(#[from] SeccompError),
     /// The component list breaks its own rules.
     #[error("the components of this image do not fit together")]
     Components(#[from] ComponentListError),
-    /// The root file system.
+    /// The root file system cannot be made.
     #[error(transparent)]
     Root(#[from] RootError),
-    /// The boot image.
+    /// The boot image cannot be made.
     #[error(transparent)]
     Boot(#[from] BootError),
-    /// The board's device tree.
+    /// The board's device tree cannot be adjusted.
     #[error(transparent)]
     DeviceTree(#[from] DeviceTreeError),
-    /// The boot loader.
+    /// The boot loader cannot be assembled.
     #[error(transparent)]
     BootLoader(#[from] BootLoaderError),
     /// The slot would be signed by a key that the boot loader does not have.
     #[error("the signing key {0} is none of the boot loader's")]
     Signer(String),
-    /// A writable file system.
+    /// A writable file system cannot be made.
     #[error(transparent)]
     Ext4(#[from] Ext4Error),
-    /// The disk.
+    /// The disk cannot be laid out or written.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// What was asked for belongs to development.
+    /// Something that was asked for belongs to development.
     #[error("{}: {field}: a production image cannot hold {what}; {remedy}", path.display())]
     NotForProduction {
         /// The image manifest.
@@ -78,7 +78,7 @@ pub enum BuildError {
         field: String,
         /// The part, in words.
         what: String,
-        /// What to do instead.
+        /// The remedy, as an imperative.
         remedy: &'static str,
     },
 }

@@ -1,4 +1,4 @@
-//! An image is built from these inputs.
+//! Inputs that an image is built from.
 
 use crate::board::Board;
 use crate::boot::{BootKey, BootSigningKey};
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// Everything an image is made of.
 #[derive(Debug)]
 pub struct Inputs<'a> {
-    /// What was asked for.
+    /// The image manifest.
     pub manifest: &'a ImageManifest,
     /// The board.
     pub board: &'a Board,
@@ -24,7 +24,7 @@ pub struct Inputs<'a> {
     pub device_tree: &'a [u8],
     /// The boot loader.
     pub u_boot: UBoot<'a>,
-    /// What the boot loader takes a slot from: the current key, the next one, and that for recovery.
+    /// Keys by which the boot loader accepts a slot: the current one, the next one, and that for recovery.
     pub boot_keys: [BootKey; 3],
     /// The private half of one of those; without it the slot is left to be signed elsewhere.
     pub boot_signer: Option<BootSigningKey>,
@@ -32,7 +32,7 @@ pub struct Inputs<'a> {
     pub init: Vec<u8>,
     /// The services ([`own_services::of_image`](crate::own_services::of_image)), each with its stripped program.
     pub services: Vec<(&'a Service, Vec<u8>)>,
-    /// Whom the agents of updates believe; needed where the manifest has updates.
+    /// Trust of the update agents; needed where the manifest has updates.
     pub update: Option<UpdateInputs>,
     /// The signed packages of the apps, with where each came from.
     pub apps: Vec<(PathBuf, Vec<u8>)>,
@@ -40,20 +40,20 @@ pub struct Inputs<'a> {
     pub app_keys: Vec<PublicKey>,
     /// Seconds since 1970 that no clock on the device may fall below; the commit's time.
     pub build_time: u64,
-    /// What it is made from, as JSON; lies in the image at [`PROVENANCE`](super::PROVENANCE).
+    /// Provenance as JSON; lies in the image at [`PROVENANCE`](super::PROVENANCE).
     pub provenance: Vec<u8>,
-    /// Refuse everything that belongs to development.
+    /// True refuses everything that belongs to development.
     pub production: bool,
 }
 
-/// What updates are made of.
+/// Roots and authorities that the update agents trust.
 #[derive(Debug)]
 pub struct UpdateInputs {
     /// The root of each repository that the manifest names.
     pub roots: Vec<(Repository, Vec<u8>)>,
     /// Certificates of the authorities that may vouch for the servers, in DER.
     pub authorities: Vec<Vec<u8>>,
-    /// What of it belongs to development.
+    /// The part of it that belongs to development, if there is one.
     pub development: Option<Development>,
 }
 
@@ -64,6 +64,6 @@ pub struct Development {
     pub field: String,
     /// The part, in words.
     pub what: &'static str,
-    /// What to do instead.
+    /// The remedy, as an imperative.
     pub remedy: &'static str,
 }

@@ -1,4 +1,4 @@
-//! Putting an image together.
+//! Assembly of an image from its inputs.
 
 mod component_list;
 mod error;
@@ -32,7 +32,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// Where an image says what it is made from.
+/// Path of the provenance file in the root file system.
 pub const PROVENANCE: &str = "/usr/lib/holdfast/provenance.json";
 
 /// Sizes of what was built, in bytes.
@@ -48,7 +48,7 @@ pub struct Sizes {
     pub boot_loader: u64,
 }
 
-/// Where the boot loader of the image at `image` is, for a board with a ROM.
+/// Returns the path of the boot loader of the image at `image`, for a board with a ROM.
 #[must_use]
 pub fn rom_path(image: &Path) -> PathBuf {
     image.with_extension("rom")
@@ -57,7 +57,7 @@ pub fn rom_path(image: &Path) -> PathBuf {
 /// Refuses a place where no image can be written, before the work is done.
 ///
 /// # Errors
-/// What lies there is no file, or it would be its own boot loader.
+/// The path leads to no file, or the image would be its own boot loader.
 pub fn check_output(output: &Path) -> Result<(), DestinationError> {
     let rom = rom_path(output);
     if rom == output {
@@ -162,7 +162,7 @@ fn write_disk(
     Ok(())
 }
 
-/// Empty file systems, for a reset and for a partition that has been lost.
+/// Adds empty file systems to the root, for a reset and for a partition that has been lost.
 fn add_blanks(root: &mut Root, layout: &Layout, identity: &str) -> Result<(), BuildError> {
     for name in ["state", "apps", "data"] {
         let length = layout.partition(name)?.length;
@@ -172,7 +172,7 @@ fn add_blanks(root: &mut Root, layout: &Layout, identity: &str) -> Result<(), Bu
     Ok(())
 }
 
-/// The writable file systems by partition, with room for what the apps bring and are granted.
+/// Makes the writable file systems by partition, with room for what the apps bring and are granted.
 fn writable(
     inputs: &Inputs<'_>,
     layout: &Layout,
@@ -235,7 +235,7 @@ fn read_packages(inputs: &Inputs<'_>) -> Result<Vec<Package>, BuildError> {
     packages.collect()
 }
 
-/// The files of the root file system.
+/// Assembles the files of the root file system.
 fn assemble_root(inputs: &Inputs<'_>, packages: &[Package]) -> Result<Root, BuildError> {
     let mut root = Root::of_slot();
     let check = |program: &str, bytes: &[u8]| {

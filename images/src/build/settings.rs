@@ -13,7 +13,8 @@ use holdfast_release::config::{UpdateConfig, UplinkConfig, Window};
 use holdfast_sandbox::component::ComponentListError;
 use holdfast_types::chain;
 
-/// What a service reads of what the image manifest says: names of files beside its program, and their contents.
+/// Returns the settings of a service that the image manifest has: names of files beside its program, and their
+/// contents.
 pub(super) fn settings(
     inputs: &Inputs<'_>,
     service: &Service,
@@ -44,7 +45,7 @@ pub(super) fn settings(
     }
 }
 
-/// What the update agent reads.
+/// Returns the settings of the update agent.
 fn update_settings(
     manifest: &ImageManifest,
     source: &UpdateSource,
@@ -68,7 +69,7 @@ fn update_settings(
     Ok(files)
 }
 
-/// The root of each repository, with which a device begins.
+/// Returns the root metadata of each repository, with which a device begins.
 fn roots(
     manifest: &ImageManifest,
     update: &UpdateInputs,

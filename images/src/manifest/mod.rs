@@ -42,13 +42,13 @@ pub struct ImageManifest {
     /// Apps, in start order.
     #[serde(default, rename = "app")]
     pub apps: Vec<AppSource>,
-    /// Whose app packages the device takes.
+    /// Keys that the device trusts.
     #[serde(default)]
     pub trust: Trust,
     /// Services of the OS.
     #[serde(default)]
     pub services: Vec<Service>,
-    /// Where releases come from; without it the device takes none.
+    /// Sources of releases; without it the device takes none.
     pub update: Option<UpdateSource>,
     /// The network; without it no device is switched on, and no app can be granted a connection.
     pub network: Option<NetworkSource>,
@@ -56,7 +56,7 @@ pub struct ImageManifest {
     pub slots: Slots,
     /// Room for what is written on the device.
     pub storage: Storage,
-    /// Where the manifest was read from.
+    /// Path that the manifest was read from.
     #[serde(skip)]
     pub path: PathBuf,
     /// The app that is debugged; never said in the file.
@@ -70,9 +70,9 @@ pub struct ImageManifest {
 pub struct AppSource {
     /// App directory, or app package, relative to the manifest.
     pub path: Option<PathBuf>,
-    /// Of an app that comes later, by `image append-app` or as a release: its id.
+    /// Component id of an app that comes later, by `image append-app` or as a release.
     pub component_id: Option<String>,
-    /// What such an app is called on the device.
+    /// Name of such an app on the device.
     pub name: Option<String>,
 }
 
@@ -92,11 +92,11 @@ pub struct Trust {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BootTrust {
-    /// What releases are signed with.
+    /// Key that releases are signed with.
     pub current: PathBuf,
-    /// What they will be signed with after a rotation.
+    /// Key that releases will be signed with after a rotation.
     pub next: PathBuf,
-    /// Kept away from both, for the day on which both are lost.
+    /// Key that is kept away from both, for the day on which both are lost.
     pub recovery: PathBuf,
 }
 
@@ -114,15 +114,15 @@ pub struct Slots {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Storage {
-    /// What init and update keep.
+    /// State of init and the services.
     pub state_mib: u32,
     /// App packages.
     pub apps_mib: u32,
-    /// What apps keep.
+    /// Storage of apps.
     pub data_mib: u32,
 }
 
-/// The text of a document that a person has written; a byte order mark in front of it is left out.
+/// Reads the text of a document that a person has written; a byte order mark in front of it is left out.
 pub(crate) fn read_text(path: &Path) -> Result<String, ManifestError> {
     let bytes = document::read(path, document::MAX_BYTES)?;
     let refuse = |reason: &str| FieldError {
@@ -147,18 +147,18 @@ fn default_hostname() -> String {
     "holdfast".to_owned()
 }
 
-/// Why an image manifest was refused.
+/// An error of an image manifest or a board's file.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// It cannot be read.
+    /// The document cannot be read.
     #[error(transparent)]
     Document(#[from] DocumentError),
-    /// It is no TOML, or not of the right shape; the message names line and field.
+    /// The document is no TOML, or not of the right shape; the message names line and field.
     #[error("{}: {complaint}", path.display())]
     Toml {
-        /// The manifest.
+        /// Path of the document.
         path: PathBuf,
-        /// Where and why, with as much of the line as can be shown.
+        /// Message with the line as far as it can be shown.
         complaint: String,
     },
     /// A directory cannot be listed.
@@ -194,7 +194,7 @@ impl ImageManifest {
         Ok(manifest)
     }
 
-    /// Apps that the image starts and does not have yet.
+    /// Returns the apps that the image starts and does not have yet.
     pub fn later_apps(&self) -> impl Iterator<Item = App> + '_ {
         self.apps.iter().filter_map(|app| {
             let component_id = ComponentId::parse(app.component_id.as_ref()?)?;
@@ -202,30 +202,30 @@ impl ImageManifest {
         })
     }
 
-    /// App directories and packages, with the manifest's own directory in front.
+    /// Returns app directories and packages, with the manifest's own directory in front.
     pub fn app_paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.apps.iter().filter_map(|app| app.path.as_ref()).map(|path| self.beside(path))
     }
 
-    /// The public keys of the boot loader: current, next, recovery; none where the manifest names none.
+    /// Returns the public keys of the boot loader: current, next, recovery; `None` where the manifest names none.
     #[must_use]
     pub fn boot_key_paths(&self) -> Option<[PathBuf; 3]> {
         let BootTrust { current, next, recovery } = self.trust.boot.as_ref()?;
         Some([current, next, recovery].map(|path| self.beside(path)))
     }
 
-    /// Trusted public keys, with the manifest's own directory in front.
+    /// Returns the paths of trusted public keys, with the manifest's own directory in front.
     pub fn app_key_paths(&self) -> impl Iterator<Item = PathBuf> + '_ {
         self.trust.app_keys.iter().map(|key| self.beside(key))
     }
 
-    /// The version as numbers; it was checked when the manifest was loaded.
+    /// Returns the version as numbers; it was checked when the manifest was loaded.
     #[must_use]
     pub fn version_number(&self) -> Version {
         self.version.parse().unwrap_or_default()
     }
 
-    /// A path that the manifest names, with the manifest's own directory in front.
+    /// Returns a path that the manifest names, with the manifest's own directory in front.
     #[must_use]
     pub fn beside(&self, path: &Path) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)

@@ -6,7 +6,7 @@ use holdfast_sandbox::network::Destination;
 use serde::Deserialize;
 use std::net::IpAddr;
 
-/// The network of a device, as a person writes it.
+/// `[network]`: the network of a device.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkSource {
@@ -21,7 +21,7 @@ pub struct NetworkSource {
     pub time_servers: Vec<String>,
 }
 
-/// One interface, as a person writes it.
+/// `[[network.interface]]`: one interface.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct InterfaceSource {
@@ -33,23 +33,23 @@ pub struct InterfaceSource {
     pub ipv6: Option<AddressingSource>,
 }
 
-/// Where addresses come from, as a person writes it.
+/// Addressing of an interface, for IPv4 or IPv6.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(untagged)]
 pub enum AddressingSource {
     /// `auto` or `off`.
     Word(String),
-    /// As said here.
+    /// A static address.
     Static {
         /// Address and length of its prefix, such as `192.168.1.5/24`.
         address: String,
-        /// The way out.
+        /// Address of the gateway.
         gateway: Option<IpAddr>,
     },
 }
 
 impl NetworkSource {
-    /// The configuration that the service reads.
+    /// Returns the configuration that the network service reads.
     ///
     /// # Errors
     /// The field below `network`, and what is wrong with it.

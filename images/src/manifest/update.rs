@@ -7,7 +7,7 @@ use holdfast_sandbox::network::{Connection, Destination, NetworkGrants, PortRang
 use serde::Deserialize;
 use std::path::PathBuf;
 
-/// Where releases come from, as a person writes it.
+/// `[update]`: the sources of releases, and when and how they are fetched.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateSource {
@@ -36,13 +36,14 @@ pub struct UpdateSource {
     pub kib_a_release: Option<u32>,
 }
 
-/// One repository.
+/// `[update.os]` or `[update.oem]`: one repository.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepositorySource {
     /// An `https:` URL.
     pub url: String,
-    /// Its root metadata, relative to the manifest; one of this checkout's development key when not given.
+    /// Root metadata of the repository, relative to the manifest; one of this checkout's development key when not
+    /// given.
     pub root: Option<PathBuf>,
 }
 
@@ -59,13 +60,13 @@ fn default_mib_a_day() -> u32 {
 }
 
 impl UpdateSource {
-    /// The repositories that are named.
+    /// Returns the repositories that are named.
     pub fn repositories(&self) -> impl Iterator<Item = (Repository, &RepositorySource)> {
         let all = [(Repository::Os, &self.os), (Repository::Oem, &self.oem)];
         all.into_iter().filter_map(|(repository, source)| Some((repository, source.as_ref()?)))
     }
 
-    /// Whom `uplink` may connect to: the servers, and nobody else.
+    /// Returns the network grants of `uplink`: the servers, and nobody else.
     ///
     /// # Errors
     /// The field below `update`, and what is wrong with it.
@@ -110,7 +111,7 @@ impl UpdateSource {
     }
 }
 
-/// Host and port of an `https:` URL.
+/// Returns host and port of an `https:` URL.
 fn server(url: &str) -> Option<(Destination, u16)> {
     let rest = url.strip_prefix("https://")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, "a"));
