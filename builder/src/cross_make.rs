@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// Prefix of the compiler and its tools.
 const CROSS_COMPILE: &str = "arm-linux-gnueabihf-";
-/// What the caller's own build would otherwise let in.
+/// Variables of the caller's own build that would change this one.
 const FOREIGN: [&str; 5] = ["MAKEFLAGS", "MFLAGS", "KBUILD_OUTPUT", "KCFLAGS", "LOCALVERSION"];
 
 /// The compiler in its own words.

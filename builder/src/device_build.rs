@@ -36,7 +36,7 @@ pub const FOR_THE_HOST: [&str; 6] = [
 pub struct DeviceBuilder<'a> {
     workspace: &'a Workspace,
     toolchain: Toolchain,
-    /// Which Zig the toolchain has.
+    /// Pin of the toolchain's Zig.
     zig: Pin,
     workspaces: Workspaces,
     /// The settings of `[profile.device]`, for packages outside the workspace.
@@ -48,7 +48,7 @@ pub struct DeviceBuilder<'a> {
 pub struct Package {
     /// The directory that cargo builds it in.
     pub directory: PathBuf,
-    /// Its name.
+    /// Name of the package.
     pub name: String,
     /// The cargo features that it is built with, and not its default ones; empty for the default ones.
     pub features: BTreeSet<String>,
@@ -72,10 +72,10 @@ impl Package {
     }
 }
 
-/// How much the symbols of a program say. Its instructions are the same, a few bytes further on.
+/// The detail of a program's debug information. Its instructions are the same, a few bytes further on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DebugInfo {
-    /// As `[profile.device]` has it: the line of every instruction.
+    /// The line of every instruction, as `[profile.device]` has it.
     Lines,
     /// Variables and types too, for a debugger.
     Full,

@@ -1,4 +1,4 @@
-//! How the host tools end: failures that choose another exit code than 1, and what is printed of one.
+//! The end of the host tools: failures that choose another exit code than 1, and what is printed of one.
 
 use crate::output;
 use anyhow::{Error, Result, anyhow};

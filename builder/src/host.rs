@@ -1,4 +1,4 @@
-//! What the host must have, by the Debian package that brings it, and getting it there.
+//! Requirements of the host, by the Debian package that brings each, and their installation.
 
 use crate::failure::HostLacks;
 use crate::process;
@@ -132,7 +132,7 @@ fn missing_packages(groups: &[&[Need]]) -> Vec<&'static str> {
     packages
 }
 
-/// What to put before a command to run it as root without being asked anything.
+/// Returns the words before a command that run it as root without being asked anything.
 fn root_prefix() -> Option<Vec<&'static str>> {
     let id = process::output(Command::new("id").arg("-u")).ok()?;
     if id.trim() == "0" {

@@ -36,15 +36,15 @@ pub const DEFAULT_MANIFEST: &str = "images/hello.toml";
 /// An image on disk.
 #[derive(Debug, Clone)]
 pub struct Built {
-    /// The image.
+    /// Path of the image.
     pub path: PathBuf,
-    /// Programs with their symbols.
+    /// Directory of the programs with their symbols.
     pub symbols: PathBuf,
     /// The manifest that the image was built from.
     pub manifest: ImageManifest,
     /// Memory of the device, in MiB.
     pub memory_mib: u32,
-    /// What its parts weigh.
+    /// Sizes of the image's parts.
     pub sizes: Sizes,
 }
 
@@ -78,12 +78,13 @@ impl<'a> ImageBuilder<'a> {
         Ok(Self { workspace, pins, devices, locked, production, debugged, memory_mib })
     }
 
-    /// From now on, builds images in which this app waits for a debugger.
+    /// Sets the app that waits for a debugger in the images that are built from now on.
     pub fn debug(&mut self, app: Option<&str>) {
         self.debugged = app.map(str::to_owned);
     }
 
-    /// From now on, builds images for a machine with so much memory: boot loader and kernel are told, and do not
+    /// Sets the memory in MiB of the machine for which images are built from now on: boot loader and kernel are told,
+    /// and do not
     /// find out by themselves.
     pub fn memory(&mut self, mib: Option<u32>) {
         self.memory_mib = mib;
@@ -102,7 +103,8 @@ impl<'a> ImageBuilder<'a> {
         self.build_for(None, manifest_path, more_apps, output)
     }
 
-    /// As [`build`](Self::build), for another board than the manifest's where one is given; its usual place
+    /// Builds an image as [`build`](Self::build) does, for another board than the manifest's where one is given; its
+    /// usual place
     /// is then below a directory of the board's name.
     ///
     /// # Errors
@@ -271,7 +273,7 @@ impl<'a> ImageBuilder<'a> {
         Ok(())
     }
 
-    /// The packages of all programs in an image, each with the directory that cargo builds it in.
+    /// Returns the packages of all programs in an image, each with the directory that cargo builds it in.
     fn packages(&self, services: &[Service], apps: &[PathBuf]) -> Result<BTreeSet<Package>> {
         let mut packages = BTreeSet::from([self.package("holdfast-init")]);
         packages.extend(services.iter().map(|service| self.service_package(service, services)));
@@ -281,19 +283,19 @@ impl<'a> ImageBuilder<'a> {
         Ok(packages)
     }
 
-    /// A package of this checkout.
+    /// Returns a package of this checkout.
     fn package(&self, name: &str) -> Package {
         Package::new(&self.workspace.root, name)
     }
 
-    /// The package of one of an image's services, with the features of all of them that are in it.
+    /// Returns the package of one of an image's services, with the features of all services that are in it.
     fn service_package(&self, service: &Service, services: &[Service]) -> Package {
         let beside = services.iter().filter(|other| other.package == service.package);
         let features = beside.flat_map(|other| other.features.iter().cloned()).collect();
         Package { features, ..self.package(&service.package) }
     }
 
-    /// Whom the agents of updates believe.
+    /// Returns the roots and authorities that the update agents trust.
     fn update_inputs(
         &self,
         manifest: &ImageManifest,
@@ -333,7 +335,7 @@ impl<'a> ImageBuilder<'a> {
         Ok(UpdateInputs { roots, authorities, development })
     }
 
-    /// The keys of the boot loader, and the one that signs where it is at hand: a product's slot is
+    /// Returns the keys of the boot loader, and the one that signs where it is at hand: a product's slot is
     /// signed by `image sign`.
     fn boot_keys(
         &self,
@@ -394,7 +396,7 @@ impl<'a> ImageBuilder<'a> {
         device_build::strip(path, symbols)
     }
 
-    /// The package of an app directory, signed with this checkout's development key.
+    /// Packs an app directory and signs the package with this checkout's development key.
     fn package_app(&self, directory: &Path, symbols: &Path) -> Result<Vec<u8>> {
         let app = self.build_app(directory, symbols)?;
         let mut bytes = package::pack(&app, "", "")?;
@@ -402,7 +404,7 @@ impl<'a> ImageBuilder<'a> {
         Ok(bytes)
     }
 
-    /// An app, its program built from source where there is a `Cargo.toml`.
+    /// Loads an app, and builds its program from source where there is any.
     fn build_app(&self, directory: &Path, symbols: &Path) -> Result<App> {
         let cargo = directory.join("Cargo.toml");
         if !cargo.is_file() {
@@ -426,17 +428,17 @@ impl<'a> ImageBuilder<'a> {
         Ok(app::load(directory, Some(program))?)
     }
 
-    /// A checked app, its program built where it comes as source.
+    /// Loads and checks an app, and builds its program where it comes as source.
     ///
     /// # Errors
-    /// Its manifest or its files are refused, or its program does not build.
+    /// The app's manifest or files are refused, or its program does not build.
     pub fn app(&self, directory: &Path) -> Result<App> {
         app::load_manifest(directory)?;
         let symbols = self.workspace.output()?.join("apps.symbols");
         self.build_app(directory, &symbols)
     }
 
-    /// The stripped program of an app that is built from source.
+    /// Returns the stripped program of an app that is built from source.
     ///
     /// # Errors
     /// As [`app`](Self::app).
@@ -447,18 +449,18 @@ impl<'a> ImageBuilder<'a> {
         Ok(program.bytes.clone())
     }
 
-    /// The builder of programs for the device.
+    /// Returns the builder of programs for the device.
     pub fn devices(&self) -> &DeviceBuilder<'a> {
         &self.devices
     }
 
-    /// What sources are pinned.
+    /// Returns the pinned sources.
     pub fn pins(&self) -> &Pins {
         &self.pins
     }
 }
 
-/// The name of the cargo package in a directory.
+/// Returns the name of the cargo package in a directory.
 fn cargo_package(directory: &Path) -> Result<String> {
     let path = directory.join("Cargo.toml");
     let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
@@ -468,7 +470,7 @@ fn cargo_package(directory: &Path) -> Result<String> {
     Ok(name.to_owned())
 }
 
-/// The certificates of a PEM file, in DER.
+/// Returns the certificates of a PEM file, in DER.
 fn certificates(pem: &[u8], path: &Path) -> Result<Vec<Vec<u8>>> {
     let all = CertificateDer::pem_slice_iter(pem).map(|certificate| Ok(certificate?.to_vec()));
     let all: Vec<_> = all

@@ -34,7 +34,7 @@ pub fn value<'a>(have: &BTreeMap<&str, &'a str>, name: &str) -> &'a str {
     have.get(format!("CONFIG_{name}").as_str()).copied().unwrap_or("n")
 }
 
-/// What the fragments ask for and the configuration does not have.
+/// Returns the options that the fragments ask for and the configuration does not have.
 pub(crate) fn lost_options(fragments: &str, config: &str) -> Vec<String> {
     let have = options(config);
     options(fragments)

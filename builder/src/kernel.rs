@@ -21,7 +21,7 @@ use std::process::Command;
 /// Changes with the way the kernel is built here, so that no older result is taken for a new one.
 const RECIPE: &str = "2";
 
-/// What a kernel is for.
+/// The purpose of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// An image: every rule of `required.toml` holds.
@@ -31,7 +31,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// What is changed in the source for it.
+    /// Returns the patches to the source for this purpose.
     fn patches(self, workspace: &Workspace) -> Result<Vec<Patch>> {
         match self {
             Self::Image => patches::load(workspace),
@@ -47,11 +47,11 @@ pub struct Kernel {
     pub image: PathBuf,
     /// The board's device tree, where it is in the kernel's source.
     pub device_tree: Option<PathBuf>,
-    /// Its whole configuration.
+    /// The whole configuration of the kernel.
     pub config: PathBuf,
-    /// Which source it is from.
+    /// Pin of the source.
     pub source: Pin,
-    /// What was changed in it, in order.
+    /// Patches that were applied to the source, in order.
     pub patches: Vec<Patch>,
     /// The C compiler, in its own words.
     pub compiler: String,
@@ -66,7 +66,7 @@ pub(crate) fn merged_fragments(workspace: &Workspace, board: &Board) -> Result<S
 /// Builds the board's kernel, or finds it in the cache.
 ///
 /// # Errors
-/// Its source is not the pinned one and must be, a rule does not hold, or it does not build.
+/// The kernel's source is not the pinned one and must be, a rule does not hold, or the kernel does not build.
 pub fn build(
     workspace: &Workspace,
     board: &Board,
@@ -176,7 +176,7 @@ fn configure(
 /// The configuration that a board's kernel would be built with.
 ///
 /// # Errors
-/// As [`build`], but for the building.
+/// As [`build`], but that nothing is built.
 pub fn configuration(
     workspace: &Workspace,
     board: &Board,

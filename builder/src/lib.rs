@@ -1,7 +1,7 @@
-//! What a checkout is built with: packages of this host, pinned sources, the toolchain, kernel, U-Boot, programs for
+//! Build of a checkout: packages of this host, pinned sources, the toolchain, kernel, U-Boot, programs for
 //! the device, and images of all that. Used by the two host tools, `cli` and `xtask`, and by nothing else.
 //!
-//! What fails here fails for somebody who waits at a terminal, so that errors are `anyhow`'s, as in the tools
+//! Somebody waits at a terminal when something here fails, so that errors are `anyhow`'s, as in the tools
 //! themselves: each says what could not be done with which file, and its cause is behind it. The kinds that a tool's exit
 //! code tells apart are in [`failure`].
 

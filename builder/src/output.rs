@@ -18,7 +18,7 @@ macro_rules! eprintln {
     ($($line:tt)*) => { $crate::output::line(&mut ::std::io::stderr().lock(), format_args!($($line)*)) };
 }
 
-/// Why a line could not be written, the first time that happened.
+/// The error of the first line that could not be written.
 static LOST: OnceLock<Error> = OnceLock::new();
 
 /// Writes a line. What is missing from what somebody keeps ends in a failure, by [`lost`].
@@ -40,7 +40,7 @@ pub fn written(path: &Path, line: Arguments<'_>) {
     }
 }
 
-/// Why the output is not whole.
+/// Returns the error for which the output is not whole, if a line was lost.
 pub fn lost() -> Option<&'static Error> {
     LOST.get()
 }

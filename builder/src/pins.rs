@@ -15,7 +15,7 @@ use std::path::PathBuf;
 pub struct Pin {
     /// Version, in the words of whoever publishes it.
     pub version: String,
-    /// What was hashed, in hexadecimal.
+    /// SHA-256 of the source's bytes, in hexadecimal.
     pub sha256: String,
 }
 
@@ -31,7 +31,7 @@ pub const BUSYBOX: &str = "busybox";
 /// Name of U-Boot's pin.
 pub const U_BOOT: &str = "u-boot";
 
-/// Where the pin file of a checkout is.
+/// Returns the path of a checkout's pin file.
 pub fn path(workspace: &Workspace) -> PathBuf {
     workspace.root.join("sources.lock")
 }

@@ -11,7 +11,7 @@ const TAIL_LINES: usize = 40;
 /// Runs a program to its end and returns its standard output.
 ///
 /// # Errors
-/// It cannot be started, or ends with a failure; what it printed for people is in the message.
+/// The program cannot be started, or ends with a failure; its standard error is in the message.
 pub fn output(command: &mut Command) -> Result<String> {
     let name = name(command);
     let output =
@@ -26,7 +26,7 @@ pub fn output(command: &mut Command) -> Result<String> {
 /// Runs a program to its end, showing each line it prints as progress of `step`.
 ///
 /// # Errors
-/// It cannot be started, or ends with a failure; its last lines are in the message.
+/// The program cannot be started, or ends with a failure; its last lines are in the message.
 pub fn follow(command: &mut Command, step: &mut Step) -> Result<()> {
     let mut tail = std::collections::VecDeque::new();
     let status = each_line(command, |line| {
@@ -45,7 +45,7 @@ pub fn follow(command: &mut Command, step: &mut Step) -> Result<()> {
 /// Runs a program to its end and hands on each line that it prints, as it comes; both of its outputs are one.
 ///
 /// # Errors
-/// It cannot be started or waited for, or its output cannot be read.
+/// The program cannot be started or waited for, or its output cannot be read.
 pub fn each_line(command: &mut Command, mut line: impl FnMut(&str)) -> Result<ExitStatus> {
     let name = name(command);
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;

@@ -32,7 +32,7 @@ impl Step {
         Self { bar, name, started: Instant::now(), lines: 0 }
     }
 
-    /// A line of output from what does the work.
+    /// Shows a line of output of the work, and counts it.
     pub fn line(&mut self, line: &str) {
         self.lines = self.lines.saturating_add(1);
         let line: String = line.trim().chars().take(60).collect();
@@ -43,7 +43,7 @@ impl Step {
         }
     }
 
-    /// It is done.
+    /// Ends the step and prints its result and duration.
     pub fn done(self, result: &str) {
         self.bar.finish_and_clear();
         let seconds = self.started.elapsed().as_secs_f32();
@@ -67,7 +67,7 @@ pub struct Bytes {
 }
 
 impl Bytes {
-    /// Begins.
+    /// Begins a bar that is called `name`.
     pub fn begin(name: &'static str) -> Self {
         let bar = if std::io::stderr().is_terminal() {
             let bar = ProgressBar::new(0);
@@ -83,7 +83,7 @@ impl Bytes {
         Self { bar, name, tenth: 0 }
     }
 
-    /// So many of so many are done.
+    /// Shows that `done` of `of` bytes are done.
     pub fn at(&mut self, done: u64, of: u64) {
         self.bar.set_length(of);
         self.bar.set_position(done);

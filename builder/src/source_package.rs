@@ -70,7 +70,8 @@ fn source_lines() -> Result<String> {
 /// The source package, checked against its pin and unpacked.
 ///
 /// # Errors
-/// It is not offered, is not the pinned one where `locked` says that it must be, or cannot be fetched or unpacked.
+/// The package is not offered, is not the pinned one where `locked` says that it must be, or cannot be fetched or
+/// unpacked.
 pub fn fetch(
     workspace: &Workspace,
     pins: &Pins,
@@ -122,7 +123,7 @@ fn find_dsc(directory: &Path) -> Result<PathBuf> {
 /// The newest version of a Debian source package that is offered, with the hash of its `.dsc`.
 ///
 /// # Errors
-/// Nothing of that name is offered, or apt fails.
+/// No package of that name is offered, or apt fails.
 pub fn offered(workspace: &Workspace, package: &str) -> Result<Pin> {
     let mut command = apt_with_sources(workspace, "apt-cache")?;
     let output = process::output(command.args(["showsrc", "--only-source", package]))?;

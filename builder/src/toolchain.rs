@@ -38,7 +38,7 @@ pub struct Rust {
     pub name: &'static str,
     /// The compiler.
     pub rustc: PathBuf,
-    /// Its cargo.
+    /// The cargo of the same version.
     pub cargo: PathBuf,
     /// Directory with the sources of std.
     pub library: PathBuf,
@@ -55,7 +55,7 @@ pub struct Toolchain {
     pub linker: PathBuf,
     /// Zig's directory, with the sources of the C runtime.
     pub zig: PathBuf,
-    /// Where Zig keeps the C runtimes that it has built.
+    /// Directory in which Zig keeps the C runtimes that it has built.
     pub zig_cache: PathBuf,
 }
 

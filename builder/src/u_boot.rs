@@ -55,15 +55,15 @@ const NEVER: [&str; 25] = [
 pub struct UBoot {
     /// `u-boot-nodtb.bin`.
     pub image: PathBuf,
-    /// What the boot ROM starts, for a board that has it on the card.
+    /// First stage (SPL) that the boot ROM starts, for a board that has it on the card.
     pub first_stage: Option<PathBuf>,
-    /// What it starts when it finds nothing there, for a board with a spare copy.
+    /// First stage of the spare copy, for a board that has one: the boot ROM starts it when it finds no other.
     pub spare: Option<SpareFirstStage>,
     /// The device tree of its own, for a board that QEMU makes none for.
     pub device_tree: Option<PathBuf>,
-    /// Its whole configuration.
+    /// The whole configuration of U-Boot.
     pub config: PathBuf,
-    /// Which source it is from.
+    /// Pin of the source.
     pub source: Pin,
     /// That source, unpacked.
     pub tree: PathBuf,
@@ -72,16 +72,16 @@ pub struct UBoot {
 /// The first stage of a spare copy.
 #[derive(Debug, Clone)]
 pub struct SpareFirstStage {
-    /// What the boot ROM starts.
+    /// The first stage's image.
     pub image: PathBuf,
-    /// Its whole configuration.
+    /// The whole configuration of the first stage's build.
     pub config: PathBuf,
 }
 
 /// Builds the board's U-Boot, or finds it in the cache.
 ///
 /// # Errors
-/// Its source cannot be had or is not the pinned one, or it does not build as the board says.
+/// U-Boot's source cannot be had or is not the pinned one, or it does not build as the board says.
 pub fn build(workspace: &Workspace, board: &Board, pins: &Pins, locked: bool) -> Result<UBoot> {
     host::ensure(&[host::KERNEL])?;
     let _lock = workspace.lock("u-boot")?;
@@ -172,7 +172,7 @@ fn without_environment(config: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What of this checkout goes into a board's U-Boot.
+/// Inputs of this checkout to a board's U-Boot.
 struct Inputs {
     /// The fragments, one behind the other.
     fragments: String,

@@ -1,4 +1,4 @@
-//! Where things lie: the checkout, and the user's cache.
+//! Directories: the checkout, and the user's cache.
 
 use crate::failure::HostLacks;
 use anyhow::{Context, Result, bail};
@@ -15,7 +15,7 @@ use std::process::Command;
 pub struct Workspace {
     /// The checkout.
     pub root: PathBuf,
-    /// What is kept between builds and shared by checkouts.
+    /// Cache directory, which is kept between builds and shared by checkouts.
     pub cache: PathBuf,
     /// The tokens that all builds of one `test` share; without them, each takes all processors.
     pub jobs: Option<jobserver::Client>,
@@ -73,7 +73,8 @@ impl Workspace {
         take_lock(&directory.join("lock"), "programs for the device")
     }
 
-    /// Where trees are unpacked and built by `make`, which takes a blank in a path for its end: the cache, where
+    /// Returns the directory in which trees are unpacked and built by `make`, which takes a blank in a path for its
+    /// end: the cache, where
     /// its path is one that make's files can name, and otherwise a directory of this user's in `/var/tmp`.
     ///
     /// # Errors
@@ -93,10 +94,10 @@ impl Workspace {
         }
     }
 
-    /// Where what is built for this checkout goes.
+    /// Returns the directory of what is built for this checkout, and makes it.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The directory cannot be made.
     pub fn output(&self) -> Result<PathBuf> {
         let directory = self.root.join("target/holdfast");
         make_directory(&directory)?;
@@ -137,7 +138,7 @@ impl Workspace {
     /// Refuses an output that is a file of the checkout's commit: programs are made from those.
     ///
     /// # Errors
-    /// It is one.
+    /// The file is tracked.
     pub fn refuse_tracked(&self, output: &Path) -> Result<()> {
         let Ok(real) = fs::canonicalize(output) else { return Ok(()) };
         let root = fs::canonicalize(&self.root).unwrap_or_else(|_| self.root.clone());
@@ -261,7 +262,7 @@ fn take_lock(path: &Path, what: &str) -> Result<File> {
 /// Makes a directory with its parents.
 ///
 /// # Errors
-/// It cannot be made.
+/// The directory cannot be made.
 pub fn make_directory(path: &Path) -> Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot make directory {}", path.display()))
 }
@@ -269,7 +270,7 @@ pub fn make_directory(path: &Path) -> Result<()> {
 /// Reads a file whole.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
@@ -277,7 +278,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// Reads a text file whole.
 ///
 /// # Errors
-/// It cannot be read, or is not UTF-8.
+/// The file cannot be read, or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
@@ -286,7 +287,7 @@ pub fn read_text(path: &Path) -> Result<String> {
 /// is left out, UTF-16 is refused, and what else is no UTF-8 is shown as such.
 ///
 /// # Errors
-/// It cannot be read, or is in UTF-16.
+/// The input cannot be read, or is in UTF-16.
 pub fn read_text_or_standard_input(path: Option<&Path>) -> Result<(String, String)> {
     let (name, bytes) = match path {
         Some(path) => (path.display().to_string(), read(path)?),
@@ -311,7 +312,7 @@ fn is_utf16(bytes: &[u8]) -> bool {
 /// Writes to what lies at a path; a file is there whole or not at all. See [`destination`].
 ///
 /// # Errors
-/// It cannot be written.
+/// The file cannot be written.
 pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     make_directory(directory.unwrap_or(Path::new(".")))?;
@@ -321,7 +322,7 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
 /// SHA-256 of a file, in hexadecimal.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub fn sha256_file(path: &Path) -> Result<String> {
     let context = || format!("cannot read {}", path.display());
     let mut file = File::open(path).with_context(context)?;

@@ -51,9 +51,9 @@ struct Decoded {
     crash: Crash,
     /// The program with its symbols.
     program: Option<PathBuf>,
-    /// Of the instruction it was at.
+    /// Places in the source of the instruction that was executed.
     at: Vec<Place>,
-    /// Of the call that it had not come back from.
+    /// Places in the source of the call that had not returned.
     called_from: Vec<Place>,
 }
 
@@ -102,7 +102,7 @@ fn decode(invocation: &Invocation, args: &DecodeArgs) -> Result<()> {
     Ok(())
 }
 
-/// Where programs are looked for.
+/// Returns the directories in which programs with symbols are looked for.
 fn symbol_directories(
     invocation: &Invocation,
     args: &DecodeArgs,

@@ -191,7 +191,7 @@ fn refuse(disk: &Disk, args: &FlashArgs, image_bytes: u64) -> Result<()> {
 enum Lost {
     /// A card.
     Disk(Disk),
-    /// Nothing, or a file in which nothing is.
+    /// No file, or an empty one.
     Nothing,
     /// A file that holds an image, or what an earlier attempt has left of one.
     Image,

@@ -1,4 +1,4 @@
-//! Making and looking at images.
+//! The commands of `image`: building images and looking at them.
 
 mod show;
 mod sign;
@@ -34,7 +34,7 @@ pub struct BuildArgs {
     /// Refuse everything that belongs to development; takes only pinned sources.
     #[arg(long)]
     production: bool,
-    /// Where to write the image.
+    /// Path to write the image to.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Print what was built as JSON.
@@ -65,7 +65,7 @@ pub(crate) fn manifest_path(workspace: &Workspace, named: Option<&PathBuf>) -> P
     named.cloned().unwrap_or_else(|| workspace.root.join(DEFAULT_MANIFEST))
 }
 
-/// Why an image is built in a checkout.
+/// Reason for which an image is built in a checkout, for the error without one.
 pub(crate) const BUILDS: &str = "an image is built from the sources in a checkout";
 
 pub(crate) fn build_command(invocation: &Invocation, args: &BuildArgs) -> Result<()> {

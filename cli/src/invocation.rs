@@ -1,4 +1,4 @@
-//! How the tool was started, and where a command finds what it needs therefore.
+//! The invocation of the tool: name and options, from which commands find the checkout and its boards.
 
 use anyhow::Result;
 use clap::Args;
@@ -14,34 +14,35 @@ pub struct Options {
     pub checkout: Option<PathBuf>,
 }
 
-/// How the tool was started.
+/// The invocation of the tool.
 #[derive(Debug, Clone)]
 pub struct Invocation {
-    /// What somebody types to start it: `holdfast`, or `cargo holdfast` in a checkout.
+    /// The words that start the tool: `holdfast`, or `cargo holdfast` in a checkout.
     pub program: &'static str,
-    /// What was said for whichever command it is.
+    /// Options that every command has.
     pub options: Options,
 }
 
 impl Invocation {
-    /// The checkout, which the command cannot do without. `why` says so in words that a sentence can begin with, as
+    /// Returns the checkout, which the command cannot do without. `why` says so in words that a sentence can begin
+    /// with, as
     /// "`image build` builds from the sources of Holdfast".
     ///
     /// # Errors
-    /// There is none; the message begins with `why` and says how to name one.
+    /// There is no checkout; the message begins with `why` and says how to name one.
     pub fn workspace(&self, why: &str) -> Result<Workspace> {
         Workspace::find(self.options.checkout.as_deref(), why)
     }
 
-    /// The root of the checkout, for commands that do without one as well.
+    /// Returns the root of the checkout, for commands that do without one as well.
     ///
     /// # Errors
-    /// `--checkout` names what is none.
+    /// `--checkout` names a directory that is no checkout.
     pub fn checkout(&self) -> Result<Option<PathBuf>> {
         workspace::checkout(self.options.checkout.as_deref())
     }
 
-    /// The boards of the checkout, or outside one those that this program was built with.
+    /// Returns the boards of the checkout, or outside one those that this program was built with.
     ///
     /// # Errors
     /// As [`checkout`](Self::checkout).

@@ -22,7 +22,7 @@ pub enum KeyCommand {
     Rotate(release::RotateArgs),
 }
 
-/// What a key signs.
+/// The use of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Purpose {
     /// App packages: Ed25519.
@@ -41,10 +41,10 @@ pub(crate) enum Purpose {
                   Example: holdfast key new --for app --output keys/oem.pem"
 )]
 pub struct NewArgs {
-    /// What it is to sign.
+    /// Purpose of the key.
     #[arg(long = "for", value_enum)]
     purpose: Purpose,
-    /// Where to write the private key; ends in `.pem`.
+    /// Path to write the private key to; ends in `.pem`.
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 }

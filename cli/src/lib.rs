@@ -21,11 +21,11 @@ use anyhow::Result;
 use clap::Subcommand;
 pub use invocation::{Invocation, Options};
 
-/// What the exit codes of the host tools say.
+/// Meaning of the exit codes of the host tools, for their help.
 pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 bad input or a failed check, 2 usage or the host lacks \
                               something, 3 a wait ran out, 4 the guest died.";
 
-/// What the host tool does.
+/// The commands of the host tool.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build an image and run it in QEMU.
@@ -100,7 +100,7 @@ pub fn commands_without_example(command: &clap::Command, program: &str) -> Vec<S
 /// Runs a command to its end.
 ///
 /// # Errors
-/// It could not do what it is there for; [`holdfast_builder::failure::end`] prints why.
+/// The command has failed; [`holdfast_builder::failure::end`] prints the chain of causes.
 pub fn run(invocation: &Invocation, command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(invocation, &args),

@@ -142,12 +142,12 @@ pub struct RotateArgs {
     keys: KeyArgs,
 }
 
-/// What waits for signatures.
+/// A role's metadata that waits for signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Waiting {
-    /// Who the roles are.
+    /// Root metadata: the keys of all roles.
     Root,
-    /// What is released.
+    /// Targets metadata: the releases.
     Targets,
 }
 
@@ -160,7 +160,7 @@ pub(crate) enum Waiting {
 pub struct SignArgs {
     /// Directory of the repository.
     directory: PathBuf,
-    /// What is signed.
+    /// The role's draft that is signed.
     #[arg(long, value_enum)]
     draft: Waiting,
     /// Public key of who has signed.
@@ -180,7 +180,8 @@ pub struct RefreshArgs {
     /// Private key at hand; may be given several times. This checkout's development key when none is.
     #[arg(long = "key", value_name = "PEM")]
     keys: Vec<PathBuf>,
-    /// What is signed now holds for so many days at least. Devices whose clocks were led ahead by a signed mistake take
+    /// Days for which the metadata that is signed now holds at least. Devices whose clocks were led ahead by a signed
+    /// mistake take
     /// nothing else.
     #[arg(long, value_name = "N")]
     days: Option<u16>,
@@ -222,7 +223,7 @@ pub struct BundleArgs {
     /// Repository of the OEM's apps.
     #[arg(long, value_name = "DIR")]
     oem: Option<PathBuf>,
-    /// Where to write the bundle.
+    /// Path to write the bundle to.
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
 }

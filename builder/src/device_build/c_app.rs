@@ -1,4 +1,4 @@
-//! What of an app's directory is compiled as C, and what is said where something else lies there.
+//! C sources of an app's directory, and the message where something else lies there.
 
 use anyhow::{Context, Result, bail};
 use std::collections::BTreeSet;
@@ -38,7 +38,7 @@ pub(super) struct Sources {
 }
 
 impl Sources {
-    /// Those below `src/` of an app's directory; `None` where the app brings its program in `root/`.
+    /// Finds the C files below `src/` of an app's directory; `None` where the app brings its program in `root/`.
     ///
     /// # Errors
     /// There are sources that nothing here compiles; or there is nothing in `src/`, nor in `root/`, and sources

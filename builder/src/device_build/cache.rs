@@ -140,7 +140,7 @@ mod tests {
         (scratch, workspace)
     }
 
-    /// As if a key's programs were used last so long ago.
+    /// Sets the last use of a key's programs to so long ago.
     fn age(workspace: &Workspace, key: &str, unused: Duration) {
         let list = File::open(place(workspace, key).join(HASHES)).unwrap();
         list.set_modified(SystemTime::now().checked_sub(unused).unwrap()).unwrap();

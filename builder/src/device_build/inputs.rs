@@ -1,4 +1,4 @@
-//! What a program is built from, as a key: programs of one key have the same bytes.
+//! Inputs of a program's build, as a key: programs of one key have the same bytes.
 
 use crate::process;
 use crate::toolchain::Rust;

@@ -35,13 +35,13 @@ struct Item {
     licence: Option<String>,
     /// SHA-256 of its source; none for what is in this repository.
     sha256: Option<String>,
-    /// Where its licence's text is.
+    /// Paths of the licence's texts.
     texts: Vec<PathBuf>,
     /// The patches to its source: each has its reason and its difference.
     patches: Vec<String>,
 }
 
-/// What is in an image besides its crates.
+/// Parts of an image besides its crates.
 pub(super) struct Parts<'a> {
     pub(super) kernel: &'a Kernel,
     pub(super) kernel_source: &'a Path,
@@ -305,7 +305,7 @@ fn bill(
     })
 }
 
-/// What makes a component another than its package URL names.
+/// Returns the `pedigree` of a component: the patches for which it is another than its package URL names.
 fn pedigree(patches: &[String]) -> Option<Value> {
     let patch = |text: &String| {
         let diff = json!({ "text": { "contentType": "text/x-diff", "content": text } });
@@ -347,7 +347,7 @@ fn licences(items: &BTreeSet<Item>) -> Result<String> {
     Ok(all)
 }
 
-/// As a package URL wants what is not a letter, a digit or one of `.-_~`.
+/// Encodes a text for a package URL: everything but letters, digits and `.-_~` by its bytes in percent form.
 fn percent_encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {

@@ -1,4 +1,4 @@
-//! What went into an image: a file in its verified root, and one beside it.
+//! Provenance of an image: a file in its verified root, and one beside it.
 
 use crate::kernel::Kernel;
 use crate::kernel::patches::Patch;
@@ -12,13 +12,13 @@ use holdfast_images::manifest::ImageManifest;
 use serde::Serialize;
 use std::path::Path;
 
-/// What an image is made from. Whoever has these has its bytes.
+/// Provenance of an image. Whoever has these sources and tools can build its bytes again.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Provenance<'a> {
     image: &'a str,
     version: &'a str,
     board: &'a str,
-    /// Of this project; with a `+` where the working tree had changes.
+    /// Commit of this project; with a `+` where the working tree had changes.
     commit: String,
     build_time: u64,
     /// Hashes of the files that decide what is built from these sources.
@@ -28,11 +28,11 @@ pub(super) struct Provenance<'a> {
     kernel: &'a Pin,
     kernel_compiler: &'a str,
     kernel_config_sha256: String,
-    /// What was changed in the source, beyond what Debian has.
+    /// Patches to the kernel's source, beyond Debian's.
     kernel_patches: &'a [Patch],
     boot_loader: &'a Pin,
     boot_loader_config_sha256: String,
-    /// Of the first stage of a spare copy.
+    /// SHA-256 of the configuration of the spare copy's first stage.
     #[serde(skip_serializing_if = "Option::is_none")]
     boot_loader_spare_config_sha256: Option<String>,
     boot_loader_patches: Vec<String>,
@@ -81,7 +81,7 @@ impl<'a> Provenance<'a> {
         })
     }
 
-    /// Its bytes in the image.
+    /// Encodes the provenance as it lies in the image.
     pub(super) fn to_json(&self) -> Result<Vec<u8>> {
         serde_json::to_vec(self).context("cannot write JSON")
     }

@@ -1,4 +1,4 @@
-//! What is changed in the kernel's source beyond what Debian has: `kernel-config/patches/*.patch`, in the order
+//! Patches to the kernel's source beyond Debian's: `kernel-config/patches/*.patch`, in the order
 //! of their names.
 
 use super::source::unpack;
@@ -13,15 +13,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Where the patches are, below the root of this project.
+/// Directory of the patches, below the root of this project.
 pub(crate) const DIRECTORY: &str = "kernel-config/patches";
 
 /// One change to the kernel's source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Patch {
-    /// Its file's name.
+    /// Name of the patch's file.
     pub name: String,
-    /// Of the whole file, in hexadecimal.
+    /// SHA-256 of the whole file, in hexadecimal.
     pub sha256: String,
     /// The file: why, and then the difference.
     #[serde(skip)]

@@ -1,4 +1,4 @@
-//! What a finished configuration must hold: `kernel-config/required.toml`.
+//! Rules that a finished configuration must keep: `kernel-config/required.toml`.
 
 use crate::kconfig::{options, value};
 use crate::workspace::{self, Workspace};
@@ -13,7 +13,7 @@ use std::path::Path;
 pub struct Required {
     /// `y`, `n`, or the value itself.
     pub value: String,
-    /// Why it must be so.
+    /// Reason for the rule.
     pub why: String,
 }
 

@@ -34,7 +34,7 @@ pub struct BuildArgs {
 pub struct PackArgs {
     /// App directory.
     directory: PathBuf,
-    /// Where to write the package.
+    /// Path to write the package to.
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
     /// Product that it is for; any when not given.
@@ -84,7 +84,7 @@ pub struct ShowArgs {
     json: bool,
 }
 
-/// Why an app is built in a checkout.
+/// Reason for which an app is built in a checkout, for the error without one.
 const COMPILES: &str =
     "an app is compiled as a checkout says, with its toolchain and the profile of its programs";
 

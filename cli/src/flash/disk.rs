@@ -1,4 +1,4 @@
-//! What a block device is: looked up in sysfs and in the table of mounts.
+//! Properties of a block device, from sysfs and the table of mounts.
 //!
 //! Source: kernel documents `ABI/stable/sysfs-block` and `filesystems/proc.rst` (mountinfo).
 
@@ -14,7 +14,7 @@ const SYSTEM: [&str; 9] =
 /// Bytes of a block as sysfs counts them.
 const SECTOR_BYTES: u64 = 512;
 
-/// Where the kernel says what it knows.
+/// Paths of the kernel's views: sysfs and the table of mounts.
 #[derive(Debug)]
 pub(super) struct Views {
     /// `/sys`.
@@ -39,21 +39,21 @@ impl Views {
 /// A disk.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Disk {
-    /// What it calls itself.
+    /// Model that the disk calls itself.
     pub(super) model: String,
     pub(super) bytes: u64,
     /// Names and lengths.
     pub(super) partitions: Vec<(String, u64)>,
     pub(super) removable: bool,
-    /// What uses it.
+    /// Mounts and other uses of the disk.
     pub(super) mounted: Vec<String>,
-    /// What of that this computer runs from.
+    /// The uses among those by which this computer runs.
     pub(super) system: Vec<String>,
     /// The disk is write-protected: its lock is set, or its driver cannot write.
     pub(super) read_only: bool,
     /// Files that it, or what it is mapped to, shows as a disk (loop devices).
     pub(super) backing: Vec<PathBuf>,
-    /// Where it is mounted, where the image lies there.
+    /// Mount point of the disk on which the image lies, if it does.
     pub(super) holds_image: Option<String>,
 }
 

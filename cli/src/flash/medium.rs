@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What direct reads must be aligned to: the largest sector there is.
+/// Alignment of direct reads in bytes: the largest sector there is.
 const ALIGN: usize = 4096;
 
 /// An open card.

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub struct VerifyArgs {
     /// An image.
     image: PathBuf,
-    /// Its boot loader; the file beside the image with `.rom` when not given, or what is in the image.
+    /// Boot loader of the image; the file beside the image with `.rom` when not given, or the one in the image.
     #[arg(long, value_name = "FILE")]
     rom: Option<PathBuf>,
     /// The board that it must be for; that of its boot loader when not given.
