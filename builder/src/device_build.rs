@@ -228,7 +228,7 @@ impl<'a> DeviceBuilder<'a> {
             bail!("{name} in {} does not build:\n{}", directory.display(), complaint.trim());
         }
         let programs = executables(&String::from_utf8_lossy(&output.stdout));
-        step.line(name);
+        step.show_line(name);
         step.done("built");
         warn(&complaint);
         Ok(programs)
@@ -285,7 +285,7 @@ impl<'a> DeviceBuilder<'a> {
         if !compiled.status.success() {
             bail!("{} does not build:\n{}", directory.display(), complaint.trim());
         }
-        step.line(&name);
+        step.show_line(&name);
         step.done("built");
         warn(&complaint);
         Ok(Some(program))

@@ -79,14 +79,14 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// Sets the app that waits for a debugger in the images that are built from now on.
-    pub fn debug(&mut self, app: Option<&str>) {
+    pub fn set_debugged(&mut self, app: Option<&str>) {
         self.debugged = app.map(str::to_owned);
     }
 
     /// Sets the memory in MiB of the machine for which images are built from now on: boot loader and kernel are told,
     /// and do not
     /// find out by themselves.
-    pub fn memory(&mut self, mib: Option<u32>) {
+    pub fn set_memory_mib(&mut self, mib: Option<u32>) {
         self.memory_mib = mib;
     }
 

@@ -30,7 +30,7 @@ pub fn output(command: &mut Command) -> Result<String> {
 pub fn follow(command: &mut Command, step: &mut Step) -> Result<()> {
     let mut tail = std::collections::VecDeque::new();
     let status = each_line(command, |line| {
-        step.line(line);
+        step.show_line(line);
         if tail.len() == TAIL_LINES {
             tail.pop_front();
         }

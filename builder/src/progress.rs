@@ -33,7 +33,7 @@ impl Step {
     }
 
     /// Shows a line of output of the work, and counts it.
-    pub fn line(&mut self, line: &str) {
+    pub fn show_line(&mut self, line: &str) {
         self.lines = self.lines.saturating_add(1);
         let line: String = line.trim().chars().take(60).collect();
         self.bar.set_message(format!("{} ({}) {line}", self.name, self.lines));
@@ -84,7 +84,7 @@ impl Bytes {
     }
 
     /// Shows that `done` of `of` bytes are done.
-    pub fn at(&mut self, done: u64, of: u64) {
+    pub fn show(&mut self, done: u64, of: u64) {
         self.bar.set_length(of);
         self.bar.set_position(done);
         let tenth = done.saturating_mul(10).checked_div(of).unwrap_or(0);

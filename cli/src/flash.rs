@@ -80,9 +80,9 @@ pub(crate) fn run(invocation: &Invocation, args: &FlashArgs) -> Result<()> {
             "{}: an earlier attempt at this image stopped here; going on from byte {from}",
             args.to.display()
         ),
-        Step::Wrote { done, of } => written.at(done, of),
+        Step::Wrote { done, of } => written.show(done, of),
         Step::ReadBack { done, of } => {
-            read.get_or_insert_with(|| Bytes::begin("reading back")).at(done, of);
+            read.get_or_insert_with(|| Bytes::begin("reading back")).show(done, of);
         }
     })?;
     drop((written, read));

@@ -79,7 +79,7 @@ pub(crate) fn build_command(invocation: &Invocation, args: &BuildArgs) -> Result
         bail!("--debug: is for development images; leave it or --production out");
     }
     let mut builder = ImageBuilder::new(&workspace, args.sources.locked, args.production)?;
-    builder.debug(debug.as_deref());
+    builder.set_debugged(debug.as_deref());
     let built = builder.build_for(board.as_deref(), &manifest, apps, args.output.as_deref())?;
     let image = holdfast_images::show::show(&built.path)?;
     if args.json {

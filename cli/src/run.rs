@@ -128,9 +128,9 @@ pub(crate) fn run(invocation: &Invocation, args: &RunArgs) -> Result<()> {
     let manifest = image::manifest_path(workspace, args.image.manifest.as_ref());
     check_memory(workspace, args, &ImageManifest::load(&manifest)?)?;
     let mut builder = ImageBuilder::new(workspace, args.sources.locked, false)?;
-    builder.memory(args.memory);
+    builder.set_memory_mib(args.memory);
     let ImageArgs { board, apps, debug, .. } = &args.image;
-    builder.debug(debug.as_deref());
+    builder.set_debugged(debug.as_deref());
     let built = builder.build_for(board.as_deref(), &manifest, apps, None)?;
     if show::show(&built.path)?.boot == BootStatus::Unsigned {
         bail!(

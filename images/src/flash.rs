@@ -207,11 +207,11 @@ pub fn flash(
         at = at.saturating_add(CHUNK_BYTES).min(length);
         progress(Step::Wrote { done: at, of: length });
         if at.saturating_sub(marked) >= MARK_EVERY {
-            card.mark(&Mark { image: digest, done: at })?;
+            card.write_mark(&Mark { image: digest, done: at })?;
             marked = at;
         }
     }
-    card.mark(&Mark { image: digest, done: length })?;
+    card.write_mark(&Mark { image: digest, done: length })?;
     let head_end = HEAD_BYTES.min(length);
     let mut seen = |done| progress(Step::ReadBack { done, of: length });
     compare(&mut card, &mut source, image, (head_end, length), &mut seen)?;
@@ -269,12 +269,12 @@ impl Card<'_> {
             let rest = room.saturating_sub(stale);
             self.target.zero(stale, rest).map_err(self.failed("erase", stale))?;
         }
-        self.mark(&Mark { image, done: 0 })?;
+        self.write_mark(&Mark { image, done: 0 })?;
         Ok(head)
     }
 
     /// Everything up to `mark` is on the medium, and then the mark is.
-    fn mark(&mut self, mark: &Mark) -> Result<(), FlashError> {
+    fn write_mark(&mut self, mark: &Mark) -> Result<(), FlashError> {
         self.flush(mark.done)?;
         self.target.write(0, &mark.encode()).map_err(self.failed("write", 0))?;
         self.flush(0)

@@ -70,7 +70,7 @@ pub(super) fn measure(workspace: &Workspace, builder: &ImageBuilder<'_>) -> Resu
     let idler = workspace::read(&programs.join("silent"))?;
     // So many apps may take more memory than the manifest's machine has.
     let mut larger = ImageBuilder::new(workspace, false, false)?;
-    larger.memory(Some(MEMORY_MIB));
+    larger.set_memory_mib(Some(MEMORY_MIB));
     let mut built = Vec::new();
     for apps in CROWDS {
         let mut directories = vec![workspace.root.join(ECHO)];

@@ -206,7 +206,7 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
         let program = builder.app_program(&test_run.workspace.root.join(directory))?;
         workspace::write(&programs.join(name), program)?;
     }
-    builder.debug(Some(DEBUGGED));
+    builder.set_debugged(Some(DEBUGGED));
     builder.build_for(board, &test_run.workspace.root.join(IMAGES[0]), &[], None)?;
     let control = control_kernel(test_run, &builder, board.unwrap_or(DEFAULT_BOARD))?;
     workspace::write(&image_directory(test_run)?.join("control-zImage"), control)?;

@@ -154,7 +154,7 @@ impl Header {
         if format != FORMAT_VERSION {
             return Err(PackageError::FormatVersion(format));
         }
-        reader.zeros(6)?;
+        reader.expect_zeros(6)?;
         let total_bytes = reader.u64();
         let data_bytes = reader.u64();
         let tree_bytes = reader.u64();
@@ -171,10 +171,10 @@ impl Header {
             salt: reader.array(),
         };
         let unused = SIGNED_BYTES.saturating_sub(HEADER_BYTES.saturating_sub(reader.bytes.len()));
-        reader.zeros(unused)?;
+        reader.expect_zeros(unused)?;
         let _signature: [u8; SIGNATURE_BYTES] = reader.array();
         let rest = reader.bytes.len();
-        reader.zeros(rest)?;
+        reader.expect_zeros(rest)?;
         if data_bytes == 0 || !data_bytes.is_multiple_of(BLOCK_BYTES) {
             return Err(PackageError::Field("its file system is not made of whole blocks"));
         }
@@ -330,7 +330,7 @@ impl Reader<'_> {
         Version { major: number(), minor: number(), patch: number() }
     }
 
-    fn zeros(&mut self, count: usize) -> Result<(), PackageError> {
+    fn expect_zeros(&mut self, count: usize) -> Result<(), PackageError> {
         let (zeros, rest) = self.bytes.split_at_checked(count).ok_or(PackageError::TooShort)?;
         self.bytes = rest;
         if zeros.iter().all(|byte| *byte == 0) {
