@@ -3,7 +3,7 @@
 use clap::Args;
 use std::path::PathBuf;
 
-/// How strictly sources must be the pinned ones.
+/// Options for how strictly sources must be the pinned ones.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(crate) struct SourceArgs {
     /// Refuse any source that is not the one pinned in sources.lock.
@@ -11,7 +11,7 @@ pub(crate) struct SourceArgs {
     pub(crate) locked: bool,
 }
 
-/// Which image, and which apps in it.
+/// Options that choose the image and the apps in it.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ImageArgs {
     /// Image manifest.

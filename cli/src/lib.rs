@@ -44,7 +44,7 @@ pub enum Command {
     /// Repositories of releases, from which devices update themselves.
     #[command(subcommand)]
     Release(release::ReleaseCommand),
-    /// What a device says of itself.
+    /// Status of a device, from the log of its console.
     #[command(subcommand)]
     Device(device::DeviceCommand),
     /// Crashes that a device's log tells of.

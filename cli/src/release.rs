@@ -47,13 +47,13 @@ pub(crate) struct RoleArgs {
     /// Public key that signs who the others are: PEM; may be given several times.
     #[arg(long = "root", value_name = "PEM")]
     root: Vec<PathBuf>,
-    /// So many of those must sign.
+    /// Threshold: so many of those keys must sign.
     #[arg(long, value_name = "N", default_value_t = 1)]
     root_threshold: usize,
     /// Public key that signs what is released; may be given several times.
     #[arg(long = "targets", value_name = "PEM")]
     targets: Vec<PathBuf>,
-    /// So many of those must sign.
+    /// Threshold: so many of those keys must sign.
     #[arg(long, value_name = "N", default_value_t = 1)]
     targets_threshold: usize,
     /// Public key that signs each publication (snapshot and timestamp), on the machine that publishes.

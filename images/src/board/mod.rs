@@ -73,7 +73,7 @@ pub enum PartitionTable {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tpm {
-    /// There is none.
+    /// The board has no TPM.
     None,
 }
 
