@@ -517,7 +517,7 @@ fn show(args: &ShowArgs) -> Result<()> {
         };
         println!(
             "{path}: {} {}, rollback index {}, {} bytes, product {:?}, board {:?}",
-            release.component,
+            release.subject,
             release.version,
             release.rollback_index,
             target.length,

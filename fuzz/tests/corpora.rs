@@ -32,7 +32,7 @@ use holdfast_release::metadata::Role;
 use holdfast_release::{Memory, Staged};
 use holdfast_repository::{self as repositories, Lifetimes, Roles};
 use holdfast_sandbox::component::{App, ComponentList, FORMAT_VERSION, ImageDescription, Service};
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::peripheral::{Access, BoardPeripheral, Kind};
 use holdfast_sandbox::policy::{self, admission};
 use holdfast_sandbox::reset_order::{Order, Partitions};
@@ -218,8 +218,8 @@ fn release_bundle() -> Vec<u8> {
 
 fn update_memory() -> Vec<u8> {
     let mut memory = Memory::default();
-    memory.fails(Component::App(ComponentId([7; 16])), [1; 32]);
-    memory.stages(Staged { component: Component::Os, root_hash: [2; 32], reached: true });
+    memory.fails(ReleaseSubject::App(ComponentId([7; 16])), [1; 32]);
+    memory.stages(Staged { subject: ReleaseSubject::Os, root_hash: [2; 32], reached: true });
     memory.is_staged();
     memory.encode().unwrap()
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 impl Repository {
-    /// Puts a release among `files`, in the place of an earlier one of its component, product and board; with it
+    /// Puts a release among `files`, in the place of an earlier one of its subject, product and board; with it
     /// come the delta from that one and the whole, compressed, where they are smaller. Returns the bytes of the
     /// former. Nobody is offered any of it before it is published.
     ///
@@ -109,5 +109,5 @@ pub fn remove_release(files: &mut BTreeMap<String, Target>, path: &str) -> bool 
 }
 
 fn is_same(one: &Release, other: &Release) -> bool {
-    (one.component, &one.product, &one.board) == (other.component, &other.product, &other.board)
+    (one.subject, &one.product, &one.board) == (other.subject, &other.product, &other.board)
 }

@@ -7,7 +7,7 @@ use holdfast_images::{FileError, package};
 use holdfast_lifecycle::slots::RunningSlot;
 use holdfast_release::Release;
 use holdfast_release::reuse::{CHUNK_BYTES, chunk_hash};
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::verity;
 use holdfast_types::Version;
 use holdfast_types::hex::hex;
@@ -65,7 +65,7 @@ pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
     let version: Version =
         shown.version.parse().map_err(|_| refused("its version is no version"))?;
     let release = Release {
-        component: Component::Os,
+        subject: ReleaseSubject::Os,
         product: shown.product,
         board: shown.board.clone(),
         version,
@@ -94,7 +94,7 @@ pub fn of_package(path: &Path) -> Result<Released, RepositoryError> {
     let header = package.header;
     let name = holdfast_types::component_name::name_for(&package.manifest.name);
     let release = Release {
-        component: Component::App(header.component_id),
+        subject: ReleaseSubject::App(header.component_id),
         product: header.product.as_str().to_owned(),
         board: header.board.as_str().to_owned(),
         version: header.version,

@@ -14,7 +14,7 @@ use holdfast_release::{Authority, Device, Release};
 use holdfast_repository::{
     Draft, Lifetimes, Released, Repository, RepositoryError, Roles, remove_release,
 };
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ fn create(directory: &Path) -> Repository {
 
 fn release(version: &str, rollback_index: u64) -> Release {
     Release {
-        component: Component::App(ID),
+        subject: ReleaseSubject::App(ID),
         product: String::new(),
         board: String::new(),
         version: version.parse().unwrap(),
@@ -83,7 +83,7 @@ fn version_for_a_device(directory: &Path, now: u64) -> Result<Version, Repositor
     let targets = Repository::verify(directory, &root, now)?;
     let device = Device { product: "p".to_owned(), board: "b".to_owned(), os: Version::default() };
     let authority = Authority::Apps(vec![ID]);
-    let app = Component::App(ID);
+    let app = ReleaseSubject::App(ID);
     let (_, _, release) = targets.release_for(app, &device, &authority, |_| true).unwrap();
     Ok(release.version)
 }

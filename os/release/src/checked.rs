@@ -188,7 +188,7 @@ impl<'a> Checker<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_sandbox::held::Component;
+    use holdfast_sandbox::held::ReleaseSubject;
     use holdfast_types::Version;
     use holdfast_types::hex::hex;
     use proptest::prelude::*;
@@ -207,7 +207,7 @@ mod tests {
             data.chunks(BLOCK_BYTES).map(|block| verity::digest(&SLOT_SALT, block)).collect();
         let tree = verity::tree(&SLOT_SALT, leaves.clone()).unwrap();
         let release = Release {
-            component: Component::Os,
+            subject: ReleaseSubject::Os,
             product: String::new(),
             board: "qemu-virt".to_owned(),
             version: Version::default(),

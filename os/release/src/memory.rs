@@ -1,7 +1,7 @@
 //! What `update` remembers from one boot to the next, beside the metadata that it trusts.
 
-use holdfast_sandbox::held::Component;
 use holdfast_sandbox::held::Held;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +19,7 @@ pub struct Memory {
     staged: Option<Staged>,
     /// init has said that it is staged. Without that it may have been cut off before, and has then not failed.
     is_staged: bool,
-    failed: Vec<(Component, [u8; 32])>,
+    failed: Vec<(ReleaseSubject, [u8; 32])>,
     put_off: Vec<PutOff>,
 }
 
@@ -27,7 +27,7 @@ pub struct Memory {
 /// something else. Whoever drops packets or has the server makes that of any release: it is not failed for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct PutOff {
-    component: Component,
+    subject: ReleaseSubject,
     root_hash: [u8; 32],
     /// How often it was tried.
     times: u8,
@@ -39,8 +39,8 @@ struct PutOff {
 /// A release that was staged, before the reboot that tries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Staged {
-    /// Of which component.
-    pub component: Component,
+    /// Of which subject.
+    pub subject: ReleaseSubject,
     /// Root hash of its verity tree.
     pub root_hash: [u8; 32],
     /// The release before it could reach the service: so must this one.
@@ -51,15 +51,15 @@ pub struct Staged {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// It waits for the next start.
-    Waits(Component),
+    Waits(ReleaseSubject),
     /// It runs, and has not been committed.
     OnTrial(Staged),
     /// It runs, and was committed.
-    Committed(Component),
+    Committed(ReleaseSubject),
     /// It does not run: it has failed, and is not taken again.
-    FellBack(Component),
+    FellBack(ReleaseSubject),
     /// It does not run: it was healthy and could not reach the service, and is tried again after so many seconds.
-    Unreached(Component, u32),
+    Unreached(ReleaseSubject, u32),
 }
 
 impl Memory {
@@ -99,11 +99,10 @@ impl Memory {
 
     /// True for a release that is not taken now: it has failed on this device, or waits.
     #[must_use]
-    pub fn excludes(&self, component: Component, root_hash: Option<[u8; 32]>) -> bool {
-        let waits = |of: &PutOff| {
-            (of.component, Some(of.root_hash)) == (component, root_hash) && of.left_s > 0
-        };
-        self.has_failed(component, root_hash) || self.put_off.iter().any(waits)
+    pub fn excludes(&self, subject: ReleaseSubject, root_hash: Option<[u8; 32]>) -> bool {
+        let waits =
+            |of: &PutOff| (of.subject, Some(of.root_hash)) == (subject, root_hash) && of.left_s > 0;
+        self.has_failed(subject, root_hash) || self.put_off.iter().any(waits)
     }
 
     /// The device has run for so many seconds more. True where something waits for that: the memory is then to be kept.
@@ -118,9 +117,8 @@ impl Memory {
     }
 
     /// A release that is not taken for a while, and for longer each time: how many seconds the device is to run before.
-    pub fn puts_off(&mut self, component: Component, root_hash: [u8; 32]) -> u32 {
-        let at =
-            self.put_off.iter().position(|r| (r.component, r.root_hash) == (component, root_hash));
+    pub fn puts_off(&mut self, subject: ReleaseSubject, root_hash: [u8; 32]) -> u32 {
+        let at = self.put_off.iter().position(|r| (r.subject, r.root_hash) == (subject, root_hash));
         let before = at.map_or(0, |at| self.put_off.remove(at).times);
         let doubled = FIRST_WAIT_S.saturating_mul(2u32.saturating_pow(before.into()));
         let left_s = doubled.min(MAX_WAIT_S);
@@ -128,23 +126,23 @@ impl Memory {
             self.put_off.remove(0);
         }
         let times = before.saturating_add(1);
-        self.put_off.push(PutOff { component, root_hash, times, left_s });
+        self.put_off.push(PutOff { subject, root_hash, times, left_s });
         left_s
     }
 
     /// True for a release that has failed on this device.
     #[must_use]
-    pub fn has_failed(&self, component: Component, root_hash: Option<[u8; 32]>) -> bool {
-        root_hash.is_some_and(|hash| self.failed.contains(&(component, hash)))
+    pub fn has_failed(&self, subject: ReleaseSubject, root_hash: Option<[u8; 32]>) -> bool {
+        root_hash.is_some_and(|hash| self.failed.contains(&(subject, hash)))
     }
 
     /// A release that can never be used here: it is not taken again.
-    pub fn fails(&mut self, component: Component, root_hash: [u8; 32]) {
-        if !self.has_failed(component, Some(root_hash)) {
+    pub fn fails(&mut self, subject: ReleaseSubject, root_hash: [u8; 32]) {
+        if !self.has_failed(subject, Some(root_hash)) {
             if self.failed.len() >= MAX_FAILED {
                 self.failed.remove(0);
             }
-            self.failed.push((component, root_hash));
+            self.failed.push((subject, root_hash));
         }
     }
 
@@ -152,25 +150,25 @@ impl Memory {
     /// failed is not looked at again.
     pub fn settle(&mut self, held: &[Held]) -> Option<Outcome> {
         let staged = self.staged?;
-        let component = staged.component;
-        let of_component = held.iter().find(|held| held.component == component);
-        if of_component.is_some_and(|held| held.waits) {
-            return Some(Outcome::Waits(component));
+        let subject = staged.subject;
+        let of_subject = held.iter().find(|held| held.subject == subject);
+        if of_subject.is_some_and(|held| held.waits) {
+            return Some(Outcome::Waits(subject));
         }
-        let running = of_component.and_then(|held| held.running.as_ref());
+        let running = of_subject.and_then(|held| held.running.as_ref());
         let running = running.filter(|running| running.root_hash == staged.root_hash);
         let outcome = match running {
             Some(running) if running.on_trial => return Some(Outcome::OnTrial(staged)),
             Some(_) => {
-                self.put_off.retain(|release| release.component != component);
-                Some(Outcome::Committed(component))
+                self.put_off.retain(|release| release.subject != subject);
+                Some(Outcome::Committed(subject))
             }
-            None if self.is_staged && of_component.is_some_and(|held| held.disagreed) => {
-                Some(Outcome::Unreached(component, self.puts_off(component, staged.root_hash)))
+            None if self.is_staged && of_subject.is_some_and(|held| held.disagreed) => {
+                Some(Outcome::Unreached(subject, self.puts_off(subject, staged.root_hash)))
             }
             None if self.is_staged => {
-                self.fails(component, staged.root_hash);
-                Some(Outcome::FellBack(component))
+                self.fails(subject, staged.root_hash);
+                Some(Outcome::FellBack(subject))
             }
             None => None,
         };
@@ -194,7 +192,8 @@ mod tests {
     use holdfast_sandbox::held::Running;
     use holdfast_types::Version;
 
-    const STAGED: Staged = Staged { component: Component::Os, root_hash: [2; 32], reached: true };
+    const STAGED: Staged =
+        Staged { subject: ReleaseSubject::Os, root_hash: [2; 32], reached: true };
 
     fn held(hash: u8, on_trial: bool) -> Vec<Held> {
         let version = Version::default();
@@ -206,8 +205,8 @@ mod tests {
             on_trial,
         };
         let running = Some(running);
-        let component = Component::Os;
-        vec![Held { component, floor: 0, running, waits: false, disagreed: false }]
+        let subject = ReleaseSubject::Os;
+        vec![Held { subject, floor: 0, running, waits: false, disagreed: false }]
     }
 
     /// What becomes of the release: it was staged, and the former one runs again for this reason.
@@ -223,16 +222,16 @@ mod tests {
     fn a_release_that_could_not_reach_the_service_is_tried_again() {
         const HOUR: u32 = 3_600;
         let mut memory = Memory::default();
-        let excluded = |memory: &Memory| memory.excludes(Component::Os, Some([2; 32]));
+        let excluded = |memory: &Memory| memory.excludes(ReleaseSubject::Os, Some([2; 32]));
         // Whoever drops packets does so time after time: that makes the waits longer, and none for ever.
         let mut waits = Vec::new();
         for _ in 0..300 {
             let outcome = falls_back(&mut memory, true);
-            let Some(Outcome::Unreached(Component::Os, wait)) = outcome else {
+            let Some(Outcome::Unreached(ReleaseSubject::Os, wait)) = outcome else {
                 panic!("{outcome:?}");
             };
             waits.push(wait);
-            assert!(excluded(&memory) && !memory.has_failed(Component::Os, Some([2; 32])));
+            assert!(excluded(&memory) && !memory.has_failed(ReleaseSubject::Os, Some([2; 32])));
             memory = Memory::decode(&memory.encode().unwrap()).unwrap();
             assert!(memory.passes(u64::from(wait) - 1) && excluded(&memory));
             assert!(memory.passes(1) && !excluded(&memory), "the wait is over");
@@ -243,10 +242,10 @@ mod tests {
         // Once it is good, nothing of that is left.
         memory.stages(STAGED);
         memory.is_staged();
-        assert_eq!(memory.settle(&held(2, false)), Some(Outcome::Committed(Component::Os)));
+        assert_eq!(memory.settle(&held(2, false)), Some(Outcome::Committed(ReleaseSubject::Os)));
         assert!(memory.put_off.is_empty());
         // The control: what was not healthy has failed.
-        assert_eq!(falls_back(&mut memory, false), Some(Outcome::FellBack(Component::Os)));
+        assert_eq!(falls_back(&mut memory, false), Some(Outcome::FellBack(ReleaseSubject::Os)));
         assert!(excluded(&memory) && !memory.passes(u64::MAX) && excluded(&memory));
     }
 
@@ -257,21 +256,21 @@ mod tests {
         memory.stages(STAGED);
         let mut cut_off = memory.clone();
         assert_eq!(cut_off.settle(&held(1, false)), None);
-        assert!(!cut_off.has_failed(Component::Os, Some([2; 32])), "it was never tried");
+        assert!(!cut_off.has_failed(ReleaseSubject::Os, Some([2; 32])), "it was never tried");
         memory.is_staged();
         let mut waits = held(1, false);
         waits[0].waits = true;
-        assert_eq!(memory.settle(&waits), Some(Outcome::Waits(Component::Os)));
+        assert_eq!(memory.settle(&waits), Some(Outcome::Waits(ReleaseSubject::Os)));
         let mut memory = Memory::decode(&memory.encode().unwrap()).unwrap();
         assert_eq!(memory.settle(&held(2, true)), Some(Outcome::OnTrial(STAGED)));
         let mut fails = memory.clone();
-        assert_eq!(memory.settle(&held(2, false)), Some(Outcome::Committed(Component::Os)));
+        assert_eq!(memory.settle(&held(2, false)), Some(Outcome::Committed(ReleaseSubject::Os)));
         assert_eq!(memory.settle(&held(2, false)), None);
-        assert!(!memory.has_failed(Component::Os, Some([2; 32])));
-        assert_eq!(fails.settle(&held(1, false)), Some(Outcome::FellBack(Component::Os)));
+        assert!(!memory.has_failed(ReleaseSubject::Os, Some([2; 32])));
+        assert_eq!(fails.settle(&held(1, false)), Some(Outcome::FellBack(ReleaseSubject::Os)));
         assert_eq!(fails.settle(&held(1, false)), None);
-        assert!(fails.has_failed(Component::Os, Some([2; 32])));
-        assert!(!fails.has_failed(Component::Os, Some([3; 32])));
+        assert!(fails.has_failed(ReleaseSubject::Os, Some([2; 32])));
+        assert!(!fails.has_failed(ReleaseSubject::Os, Some([3; 32])));
     }
 
     #[test]
@@ -286,11 +285,11 @@ mod tests {
         let mut memory = Memory::default();
         memory.stages(STAGED);
         for number in 0..=255 {
-            memory.fails(Component::Os, [number; 32]);
-            memory.puts_off(Component::Os, [number; 32]);
+            memory.fails(ReleaseSubject::Os, [number; 32]);
+            memory.puts_off(ReleaseSubject::Os, [number; 32]);
         }
         assert!(memory.encode().unwrap().len() <= Memory::MAX_ENCODED_BYTES);
-        assert!(memory.has_failed(Component::Os, Some([255; 32])));
-        assert!(!memory.has_failed(Component::Os, Some([0; 32])));
+        assert!(memory.has_failed(ReleaseSubject::Os, Some([255; 32])));
+        assert!(!memory.has_failed(ReleaseSubject::Os, Some([0; 32])));
     }
 }

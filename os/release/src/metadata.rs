@@ -6,7 +6,7 @@
 pub use crate::canonical::canonical;
 use crate::target::{Authority, Device, Release, Target};
 use ed25519_dalek::{Signature as Ed25519, VerifyingKey};
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::KeyId;
 use holdfast_types::hex::{hex, sha256, unhex};
 use serde::de::{self, DeserializeOwned};
@@ -525,22 +525,22 @@ impl FileMeta {
 }
 
 impl Targets {
-    /// What of a component is released for a device, by an authority that may, and is acceptable: the target
+    /// What of a subject is released for a device, by an authority that may, and is acceptable: the target
     /// and its path. `None` when there is nothing. Of several, the one with the highest rollback index, then
     /// version.
     pub fn release_for(
         &self,
-        component: Component,
+        subject: ReleaseSubject,
         device: &Device,
         authority: &Authority,
         acceptable: impl Fn(&Release) -> bool,
     ) -> Option<(&str, &Target, &Release)> {
-        if !authority.covers(component) {
+        if !authority.covers(subject) {
             return None;
         }
         let releases = self.targets.iter().filter_map(|(path, target)| {
             let release = target.custom.as_ref()?;
-            let wanted = release.component == component && release.is_for(device);
+            let wanted = release.subject == subject && release.is_for(device);
             let taken = wanted && target.check(path).is_ok() && acceptable(release);
             taken.then_some((path.as_str(), target, release))
         });

@@ -1,7 +1,7 @@
 //! What a repository releases, and what of it a device takes.
 
 use crate::reuse::{CHUNK_BYTES, CHUNK_HASH_BYTES};
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
 use holdfast_types::hex::unhex;
@@ -67,9 +67,9 @@ impl fmt::Display for Repository {
 /// One signed version of the OS or of an app, as `custom` of its target says it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// `os`, or the component id of an app.
-    #[serde(with = "as_text")]
-    pub component: Component,
+    /// The OS or the app that this is a version of: `component` in JSON, as `os` or the app's component id.
+    #[serde(rename = "component", with = "as_text")]
+    pub subject: ReleaseSubject,
     /// Product it is for; empty for any.
     pub product: String,
     /// Board it is for; empty for any, where it is an app.
@@ -123,10 +123,10 @@ pub enum Authority {
 }
 
 impl Authority {
-    pub(crate) fn covers(&self, component: Component) -> bool {
-        match (self, component) {
-            (Self::Os, Component::Os) => true,
-            (Self::Apps(ids), Component::App(id)) => ids.contains(&id),
+    pub(crate) fn covers(&self, subject: ReleaseSubject) -> bool {
+        match (self, subject) {
+            (Self::Os, ReleaseSubject::Os) => true,
+            (Self::Apps(ids), ReleaseSubject::App(id)) => ids.contains(&id),
             _ => false,
         }
     }
@@ -148,7 +148,7 @@ impl Release {
     #[must_use]
     pub fn is_for(&self, device: &Device) -> bool {
         // A kernel is for one board.
-        let any_board = self.board.is_empty() && self.component != Component::Os;
+        let any_board = self.board.is_empty() && self.subject != ReleaseSubject::Os;
         (self.product.is_empty() || self.product == device.product)
             && (any_board || self.board == device.board)
     }
@@ -197,13 +197,13 @@ impl Target {
         if release.root_hash().is_none() {
             return Err("has no root hash of 64 hexadecimal digits");
         }
-        if release.component == Component::Os
+        if release.subject == ReleaseSubject::Os
             && (release.board.is_empty() || release.boot_bytes == 0)
         {
             return Err("is an OS, which is for one board and has a kernel");
         }
         // Without them, nobody could tell what comes before it has overwritten the other slot.
-        if release.component == Component::Os && release.boot_chunks().is_none() {
+        if release.subject == ReleaseSubject::Os && release.boot_chunks().is_none() {
             return Err("is an OS, and does not name the hashes of all chunks of its kernel");
         }
         Ok(())
@@ -236,17 +236,21 @@ mod tests {
 
     const ID: ComponentId = ComponentId([7; 16]);
 
-    fn release(component: Component) -> Release {
+    fn release(subject: ReleaseSubject) -> Release {
         Release {
-            component,
+            subject,
             product: "pump".to_owned(),
             board: "qemu-virt".to_owned(),
             version: Version { major: 1, minor: 0, patch: 0 },
             rollback_index: 3,
             least_os: Version::default(),
-            boot_bytes: u64::from(component == Component::Os),
+            boot_bytes: u64::from(subject == ReleaseSubject::Os),
             root_hash: "00".repeat(32),
-            boot_chunks: if component == Component::Os { "0a".repeat(16) } else { String::new() },
+            boot_chunks: if subject == ReleaseSubject::Os {
+                "0a".repeat(16)
+            } else {
+                String::new()
+            },
         }
     }
 
@@ -287,7 +291,7 @@ mod tests {
 
     #[test]
     fn clause_4_5_a_custom_that_is_not_understood_takes_no_release_away() {
-        let app = Component::App(ID);
+        let app = ReleaseSubject::App(ID);
         let release = serde_json::to_value(release(app)).unwrap();
         let with = |field: &str, value: &str| {
             let mut later = release.clone();
@@ -319,26 +323,26 @@ mod tests {
 
     #[test]
     fn a_device_takes_what_is_for_it_and_from_whom_may_release_it() {
-        let app = Component::App(ID);
+        let app = ReleaseSubject::App(ID);
         let other = Release { board: "other".to_owned(), ..release(app) };
         let any = Release { board: String::new(), product: String::new(), ..release(app) };
-        let os_for_any = Release { board: String::new(), ..release(Component::Os) };
+        let os_for_any = Release { board: String::new(), ..release(ReleaseSubject::Os) };
         let apps = Authority::Apps(vec![ID]);
-        let find = |all: &[(&str, Release)], component, authority: &Authority| {
+        let find = |all: &[(&str, Release)], subject, authority: &Authority| {
             let targets = targets(all);
             targets
-                .release_for(component, &device(), authority, |_| true)
+                .release_for(subject, &device(), authority, |_| true)
                 .map(|found| found.0.to_owned())
         };
         assert_eq!(find(&[("a", release(app))], app, &apps).as_deref(), Some("a"));
         assert_eq!(find(&[("a", any)], app, &apps).as_deref(), Some("a"));
         assert_eq!(find(&[("a", other)], app, &apps), None);
-        assert_eq!(find(&[("a", os_for_any)], Component::Os, &Authority::Os), None);
-        let unnamed = Release { boot_chunks: String::new(), ..release(Component::Os) };
-        assert_eq!(find(&[("a", unnamed)], Component::Os, &Authority::Os), None);
-        let os = [("a", release(Component::Os))];
-        assert_eq!(find(&os, Component::Os, &Authority::Os).as_deref(), Some("a"));
-        assert_eq!(find(&os, Component::Os, &apps), None, "OEMs release no OS");
+        assert_eq!(find(&[("a", os_for_any)], ReleaseSubject::Os, &Authority::Os), None);
+        let unnamed = Release { boot_chunks: String::new(), ..release(ReleaseSubject::Os) };
+        assert_eq!(find(&[("a", unnamed)], ReleaseSubject::Os, &Authority::Os), None);
+        let os = [("a", release(ReleaseSubject::Os))];
+        assert_eq!(find(&os, ReleaseSubject::Os, &Authority::Os).as_deref(), Some("a"));
+        assert_eq!(find(&os, ReleaseSubject::Os, &apps), None, "OEMs release no OS");
         assert_eq!(find(&[("a", release(app))], app, &Authority::Os), None);
         assert_eq!(find(&[("a", release(app))], app, &Authority::Apps(Vec::new())), None);
         let higher = Release { rollback_index: 4, ..release(app) };
@@ -349,7 +353,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_no_release() {
-        let app = Component::App(ID);
+        let app = ReleaseSubject::App(ID);
         let find = |path: &str, release: Release| {
             let targets = targets(&[(path, release)]);
             targets.release_for(app, &device(), &Authority::Apps(vec![ID]), |_| true).is_some()
@@ -367,7 +371,7 @@ mod tests {
     fn chunks_are_named_all_or_none() {
         let of = |boot_bytes, boot_chunks: &str| {
             let boot_chunks = boot_chunks.to_owned();
-            Release { boot_bytes, boot_chunks, ..release(Component::Os) }.boot_chunks()
+            Release { boot_bytes, boot_chunks, ..release(ReleaseSubject::Os) }.boot_chunks()
         };
         let hash = "0a".repeat(16);
         assert_eq!(of(4096, &hash), Some(vec![[10; 16]]));
@@ -379,7 +383,7 @@ mod tests {
 
     #[test]
     fn a_file_lies_below_its_hash() {
-        let targets = targets(&[("os/a.img", release(Component::Os))]);
+        let targets = targets(&[("os/a.img", release(ReleaseSubject::Os))]);
         let target = &targets.targets["os/a.img"];
         let hash = "11".repeat(32);
         assert_eq!(target.place("os/a.img"), Some(format!("targets/os/{hash}.a.img")));

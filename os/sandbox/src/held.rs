@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// What is released.
+/// The subject of a release: what one signed version is a version of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Component {
-    /// The OS: what a slot holds.
+pub enum ReleaseSubject {
+    /// The OS, which a slot holds.
     Os,
-    /// An app package.
+    /// The app with this component id, which a package holds.
     App(ComponentId),
 }
 
-impl fmt::Display for Component {
+impl fmt::Display for ReleaseSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Os => f.write_str("os"),
@@ -24,7 +24,7 @@ impl fmt::Display for Component {
     }
 }
 
-impl FromStr for Component {
+impl FromStr for ReleaseSubject {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -35,11 +35,11 @@ impl FromStr for Component {
     }
 }
 
-/// What a device holds of one component, as init says it.
+/// The state of one release subject on this device, as init reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// Which.
-    pub component: Component,
+    /// The OS or the app that this is about.
+    pub subject: ReleaseSubject,
     /// The least rollback index that init still takes of it.
     pub floor: u64,
     /// What runs; `None` for an app without a usable package.
@@ -69,9 +69,9 @@ impl Held {
     /// The app that it is, where it is one.
     #[must_use]
     pub fn app(&self) -> Option<ComponentId> {
-        match self.component {
-            Component::Os => None,
-            Component::App(id) => Some(id),
+        match self.subject {
+            ReleaseSubject::Os => None,
+            ReleaseSubject::App(id) => Some(id),
         }
     }
 }

@@ -18,8 +18,8 @@ use holdfast_release::factory_reset::orders;
 use holdfast_release::fetch::Fetch;
 use holdfast_release::metadata::Targets;
 use holdfast_release::{Memory, Outcome, Staged, next_release};
-use holdfast_sandbox::held::Component;
 use holdfast_sandbox::held::Held;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::policy::{APP_DIRECTORY, APP_STORE_DIRECTORY};
 use holdfast_sandbox::wire::{Listener, Reply, UpdateRequest};
 use holdfast_types::Version;
@@ -61,8 +61,8 @@ enum TurnError {
     Uplink(#[from] UplinkError),
     #[error("what was verified is not kept")]
     Keep(#[from] KeepError),
-    #[error("release {version} of {component} is not taken")]
-    Install { component: Component, version: String, source: InstallError },
+    #[error("release {version} of {subject} is not taken")]
+    Install { subject: ReleaseSubject, version: String, source: InstallError },
 }
 
 /// The agent.
@@ -79,7 +79,7 @@ pub(crate) struct Agent {
     /// The OS that runs is on trial, and was staged by this agent.
     trial: Option<Staged>,
     /// A release that costs too much, in this version of what is released.
-    declined: Option<(u32, Component, [u8; 32])>,
+    declined: Option<(u32, ReleaseSubject, [u8; 32])>,
     /// What apps are told.
     bus: Bus,
     /// init knows that there is nothing against a commit.
@@ -191,27 +191,27 @@ impl Agent {
         let before = self.memory.clone();
         let outcome = self.memory.settle(held);
         match outcome {
-            Some(Outcome::Waits(component)) => {
-                self.tell(State::Waiting, component, None);
+            Some(Outcome::Waits(subject)) => {
+                self.tell(State::Waiting, subject, None);
                 return Ok(true);
             }
             Some(Outcome::OnTrial(staged)) => {
-                let component = staged.component;
-                let of_component = held.iter().find(|held| held.component == component);
-                let running = of_component.and_then(|held| held.running.as_ref());
-                self.tell(State::Trial, component, running.map(|running| running.version));
-                if component == Component::Os {
+                let subject = staged.subject;
+                let of_subject = held.iter().find(|held| held.subject == subject);
+                let running = of_subject.and_then(|held| held.running.as_ref());
+                self.tell(State::Trial, subject, running.map(|running| running.version));
+                if subject == ReleaseSubject::Os {
                     self.trial = Some(staged);
                 }
             }
-            Some(Outcome::Committed(component)) => println!("{component}: the new release is good"),
-            Some(Outcome::FellBack(component)) => {
-                println!("{component}: the new release has failed and is not tried again");
+            Some(Outcome::Committed(subject)) => println!("{subject}: the new release is good"),
+            Some(Outcome::FellBack(subject)) => {
+                println!("{subject}: the new release has failed and is not tried again");
             }
-            Some(Outcome::Unreached(component, wait_s)) => {
+            Some(Outcome::Unreached(subject, wait_s)) => {
                 let minutes = wait_s / 60;
                 println!(
-                    "{component}: the new release did not reach the service, and is tried again in {minutes} minutes"
+                    "{subject}: the new release did not reach the service, and is tried again in {minutes} minutes"
                 );
             }
             None => {}
@@ -236,9 +236,9 @@ impl Agent {
         Ok(())
     }
 
-    fn tell(&self, state: State, component: Component, version: Option<Version>) {
+    fn tell(&self, state: State, subject: ReleaseSubject, version: Option<Version>) {
         let version = version.map(|version| version.to_string()).unwrap_or_default();
-        self.bus.tell(Told { state, component: component.to_string(), version });
+        self.bus.tell(Told { state, component: subject.to_string(), version });
     }
 
     fn keep_memory(&self) {
@@ -378,30 +378,30 @@ impl Agent {
         held: &[Held],
     ) -> Result<bool, TurnError> {
         let mut memory = self.memory.clone();
-        if let Some((version, component, root_hash)) = self.declined
+        if let Some((version, subject, root_hash)) = self.declined
             && version == targets.common.version
         {
-            memory.fails(component, root_hash);
+            memory.fails(subject, root_hash);
         }
         let next = next_release(targets, repository, &self.config.device, held, &memory);
         let Some((path, target, release)) = next else {
             println!("{repository}: nothing new in version {}", targets.common.version);
             return Ok(false);
         };
-        let (component, version) = (release.component, release.version);
-        println!("{component}: fetching release {version}, {} bytes", target.length);
-        self.tell(State::Fetching, component, Some(version));
-        let running = held.iter().find(|held| held.component == component);
+        let (subject, version) = (release.subject, release.version);
+        println!("{subject}: fetching release {version}, {} bytes", target.length);
+        self.tell(State::Fetching, subject, Some(version));
+        let running = held.iter().find(|held| held.subject == subject);
         let running = running.and_then(|held| held.running.as_ref());
         let taken =
             self.take_release(Offer { repository, targets, path, target, release, running });
         if let (Err(InstallError::Costs(_)), Some(root_hash)) = (&taken, release.root_hash()) {
-            self.declined = Some((targets.common.version, component, root_hash));
+            self.declined = Some((targets.common.version, subject, root_hash));
         }
         if let (Err(error), Some(root_hash)) = (&taken, release.root_hash())
             && error.is_conclusive()
         {
-            self.memory.fails(component, root_hash);
+            self.memory.fails(subject, root_hash);
             self.keep_memory();
         }
         if let (Err(InstallError::Unlike(_)), Some(root_hash)) = (&taken, release.root_hash())
@@ -409,8 +409,8 @@ impl Agent {
             && self.connection.is_remote()
         {
             // A server that begins with the release and ends with something else has the slot written each time.
-            let minutes = self.memory.puts_off(component, root_hash) / 60;
-            println!("{component}: release {version} is tried again in {minutes} minutes");
+            let minutes = self.memory.puts_off(subject, root_hash) / 60;
+            println!("{subject}: release {version} is tried again in {minutes} minutes");
             self.keep_memory();
         }
         if taken.is_err() {
@@ -418,18 +418,18 @@ impl Agent {
         }
         taken.map_err(|source| match source {
             InstallError::Init(error) => TurnError::Init(error),
-            source => TurnError::Install { component, version: version.to_string(), source },
+            source => TurnError::Install { subject, version: version.to_string(), source },
         })?;
-        println!("{component}: release {version} is staged");
-        self.tell(State::Waiting, component, Some(version));
+        println!("{subject}: release {version} is staged");
+        self.tell(State::Waiting, subject, Some(version));
         Ok(true)
     }
 
     /// Has a release written, verified and staged, and keeps what there is to know of it.
     fn take_release(&mut self, offer: Offer<'_>) -> Result<(), InstallError> {
         let root_hash = offer.release.root_hash().ok_or(InstallError::NoHash)?;
-        let component = offer.release.component;
-        let staged = Staged { component, root_hash, reached: self.has_reached };
+        let subject = offer.release.subject;
+        let staged = Staged { subject, root_hash, reached: self.has_reached };
         let memory = &mut self.memory;
         self.downloader.take(offer, &mut self.connection, || {
             memory.stages(staged);

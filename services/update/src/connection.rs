@@ -9,7 +9,7 @@ use holdfast_linux::direct::Direct;
 use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::poll::Poll;
 use holdfast_release::fetch::Fetch;
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::wire::{Reply, SlotPart, UpdateRequest};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -118,10 +118,10 @@ impl Slots for Connection {
         Ok(descriptor.map(|descriptor| Direct::from_descriptor(descriptor, part.name())))
     }
 
-    fn stage(&mut self, component: Component) -> Result<(), InstallError> {
-        self.init.tell(match component {
-            Component::Os => UpdateRequest::Stage,
-            Component::App(id) => UpdateRequest::StageApp(id),
+    fn stage(&mut self, subject: ReleaseSubject) -> Result<(), InstallError> {
+        self.init.tell(match subject {
+            ReleaseSubject::Os => UpdateRequest::Stage,
+            ReleaseSubject::App(id) => UpdateRequest::StageApp(id),
         })?;
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::install_error::InstallError;
 use crate::uplink::{Fetched, UplinkError};
 use holdfast_linux::direct::Direct;
 use holdfast_release::fetch::Fetch;
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::wire::SlotPart;
 
 /// Where files of repositories come from: a server, by way of `uplink`, or a card.
@@ -49,9 +49,9 @@ pub(crate) trait Slots {
     /// It is not handed over.
     fn other_part(&mut self, part: SlotPart) -> Result<Option<Direct>, InstallError>;
 
-    /// What was written and verified for this component is to be tried at the next start.
+    /// What was written and verified for this subject is to be tried at the next start.
     ///
     /// # Errors
     /// It is refused.
-    fn stage(&mut self, component: Component) -> Result<(), InstallError>;
+    fn stage(&mut self, subject: ReleaseSubject) -> Result<(), InstallError>;
 }

@@ -13,7 +13,7 @@ use holdfast_release::fetch::Fetch;
 use holdfast_release::metadata::Targets;
 use holdfast_release::strategy::{self, Budget, ByDelta, Delta, First, Hashes, Second, Step};
 use holdfast_release::{Release, Repository, Target, reuse};
-use holdfast_sandbox::held::{Component, Running};
+use holdfast_sandbox::held::{ReleaseSubject, Running};
 use holdfast_types::{ComponentId, chain};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -31,7 +31,7 @@ pub(crate) struct Offer<'a> {
     pub(crate) path: &'a str,
     pub(crate) target: &'a Target,
     pub(crate) release: &'a Release,
-    /// What runs of its component.
+    /// What runs of its subject.
     pub(crate) running: Option<&'a Running>,
 }
 
@@ -100,12 +100,12 @@ impl Downloader {
         remember: impl FnOnce() -> Result<(), KeepError>,
     ) -> Result<(), InstallError> {
         self.gave_up_slot = false;
-        match offer.release.component {
-            Component::Os => self.take_slot(offer, device)?,
-            Component::App(id) => self.take_package(id, offer, device)?,
+        match offer.release.subject {
+            ReleaseSubject::Os => self.take_slot(offer, device)?,
+            ReleaseSubject::App(id) => self.take_package(id, offer, device)?,
         }
         remember()?;
-        device.stage(offer.release.component)
+        device.stage(offer.release.subject)
     }
 
     /// What may be fetched from there. A card costs nothing.

@@ -7,7 +7,7 @@ use holdfast_linux::direct::{Direct, Writer};
 use holdfast_linux::file;
 use holdfast_release::{Release, Target};
 use holdfast_sandbox::component::Stored;
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::held::Running;
 use holdfast_sandbox::package::{HEADER_BYTES, Header};
 use holdfast_sandbox::verity::{self, SLOT_SALT};
@@ -147,7 +147,7 @@ pub(crate) fn verify_package(
     let header = header.map_err(InstallError::Package)?;
     has_root_hash(tree, release)?;
     let differs = [
-        ("component id", Component::App(header.component_id) != release.component),
+        ("component id", ReleaseSubject::App(header.component_id) != release.subject),
         ("version", header.version != release.version),
         ("rollback index", header.rollback_index != release.rollback_index),
         ("least OS version", header.least_os != release.least_os),

@@ -59,9 +59,9 @@ fn root_hash(root: &[u8]) -> [u8; 32] {
     tree(&SLOT_SALT, leaves).unwrap().root_hash
 }
 
-fn release(component: Component, fit: &[u8], root_hash: [u8; 32]) -> Release {
+fn release(subject: ReleaseSubject, fit: &[u8], root_hash: [u8; 32]) -> Release {
     Release {
-        component,
+        subject,
         product: String::new(),
         board: "qemu-virt".to_owned(),
         version: Version { major: 2, minor: 0, patch: 0 },
@@ -156,7 +156,7 @@ impl Slots for Fake {
         Ok(Some(part_of(&self.other, part)))
     }
 
-    fn stage(&mut self, _: Component) -> Result<(), InstallError> {
+    fn stage(&mut self, _: ReleaseSubject) -> Result<(), InstallError> {
         self.asked.push("stage");
         Ok(())
     }
@@ -180,7 +180,7 @@ const CHANGED: [usize; 3] = [FIT_BLOCKS - 1, FIT_BLOCKS + 10, FIT_BLOCKS + 200];
 fn scene(most_bytes: Option<u64>) -> Scene {
     let (old, new) = (slot_bytes(&[], 0), slot_bytes(&CHANGED, 0x55));
     let whole = [&new.0[..], &new.1].concat();
-    let released = target(&whole, Some(release(Component::Os, &new.0, root_hash(&new.1))));
+    let released = target(&whole, Some(release(ReleaseSubject::Os, &new.0, root_hash(&new.1))));
     let place = released.place(PATH).unwrap();
     let common = Common {
         kind: "targets".to_owned(),
@@ -554,7 +554,7 @@ fn a_package_that_is_not_what_was_released_is_removed_and_not_staged() {
     let mut scene = scene(None);
     let id = ComponentId([7; 16]);
     let package = vec![1; HEADER_BYTES + BLOCK_BYTES];
-    let app = release(Component::App(id), &[], [3; 32]);
+    let app = release(ReleaseSubject::App(id), &[], [3; 32]);
     let app = target(&package, Some(Release { boot_bytes: 0, ..app }));
     let place = app.place(PATH).unwrap();
     scene.targets.targets.insert(PATH.to_owned(), app);

@@ -13,7 +13,7 @@ use holdfast_qemu::machine::{Guest, Machine};
 use holdfast_qemu::web_server::{Authority, WebAnswer, WebRequest};
 use holdfast_release::metadata::{self, Key, Role, Signature, Timestamp};
 use holdfast_repository::{Lifetimes, Released, Repository, Roles};
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::ComponentId;
 use holdfast_types::hex::hex;
 use std::fs;
@@ -387,7 +387,7 @@ fn update_attack_for_another_device(siege: &mut Siege) -> Result<()> {
 fn update_attack_extraneous_dependencies(siege: &mut Siege) -> Result<()> {
     let app = siege.scene.app("9.0.0", 9, |_| {})?;
     let mut unknown = app.clone();
-    unknown.release.component = Component::App(ComponentId([9; 16]));
+    unknown.release.subject = ReleaseSubject::App(ComponentId([9; 16]));
     siege.scene.publish("oem", &[siege.release.clone(), unknown])?;
     siege.scene.publish("os", &[app])?;
     siege.refused("update: os: nothing new in version")?;
