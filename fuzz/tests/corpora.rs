@@ -24,7 +24,7 @@ use holdfast_lifecycle::uid_table::UidTable;
 use holdfast_networking::config::NetworkConfig;
 use holdfast_networking::route;
 use holdfast_networking::status::{AppStatus, InterfaceStatus, NetworkStatus, Traffic};
-use holdfast_release::Repository;
+use holdfast_release::RepositoryName;
 use holdfast_release::bundle::Index;
 use holdfast_release::client::{Client, Trusted};
 use holdfast_release::fetch::{Answer, Fetch};
@@ -287,7 +287,7 @@ fn reset_records() -> Vec<Vec<u8>> {
 
 fn update_messages() -> Vec<Vec<u8>> {
     let path = "metadata/timestamp.json".to_owned();
-    let fetch = Fetch { repository: Repository::Os, path, from: 7, most_bytes: 4097 };
+    let fetch = Fetch { repository: RepositoryName::Os, path, from: 7, most_bytes: 4097 };
     let answers = [Answer::Piece(b"abc".to_vec()), Answer::End, Answer::failed("why")];
     let answers = answers.map(|answer| answer.encode().unwrap());
     std::iter::once(fetch.encode().unwrap()).chain(answers).collect()

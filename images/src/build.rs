@@ -23,7 +23,7 @@ use holdfast_networking::config;
 use holdfast_release::client::{Client, Trusted};
 use holdfast_release::config as update_config;
 use holdfast_release::config::{UpdateConfig, UplinkConfig, Window};
-use holdfast_release::{self as release, Repository};
+use holdfast_release::{self as release, RepositoryName};
 use holdfast_sandbox::component::{
     self, App, ComponentList, ComponentListError, ImageDescription, Stored,
 };
@@ -78,7 +78,7 @@ pub struct Inputs<'a> {
 #[derive(Debug)]
 pub struct UpdateInputs {
     /// The root of each repository that the manifest names.
-    pub roots: Vec<(Repository, Vec<u8>)>,
+    pub roots: Vec<(RepositoryName, Vec<u8>)>,
     /// Certificates of the authorities that may vouch for the servers, in DER.
     pub authorities: Vec<Vec<u8>>,
     /// What of it belongs to development.

@@ -4,7 +4,7 @@ use crate::document::{self, DocumentError};
 use crate::service::Service;
 use crate::{FieldError, FileError};
 use holdfast_networking::config::{Addressing, Interface, NetworkConfig};
-use holdfast_release::Repository;
+use holdfast_release::RepositoryName;
 use holdfast_release::config::Window;
 use holdfast_sandbox::component::App;
 use holdfast_sandbox::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
@@ -154,8 +154,8 @@ fn default_mib_a_day() -> u32 {
 
 impl UpdateSource {
     /// The repositories that are named.
-    pub fn repositories(&self) -> impl Iterator<Item = (Repository, &RepositorySource)> {
-        let all = [(Repository::Os, &self.os), (Repository::Oem, &self.oem)];
+    pub fn repositories(&self) -> impl Iterator<Item = (RepositoryName, &RepositorySource)> {
+        let all = [(RepositoryName::Os, &self.os), (RepositoryName::Oem, &self.oem)];
         all.into_iter().filter_map(|(repository, source)| Some((repository, source.as_ref()?)))
     }
 

@@ -2,7 +2,7 @@
 
 use crate::{Repository, RepositoryError};
 use holdfast_images::{FileError, destination};
-use holdfast_release::Repository as Name;
+use holdfast_release::RepositoryName;
 use holdfast_release::bundle::{BLOCK_BYTES, Index};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,10 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 /// A repository has nothing to offer, or a file cannot be read or written.
-pub fn bundle(repositories: &[(Name, PathBuf)], output: &Path) -> Result<(), RepositoryError> {
+pub fn bundle(
+    repositories: &[(RepositoryName, PathBuf)],
+    output: &Path,
+) -> Result<(), RepositoryError> {
     let mut files = Vec::new();
     for (name, directory) in repositories {
         let repository = Repository::open(directory)?;

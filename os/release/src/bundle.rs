@@ -24,7 +24,7 @@ pub const MAX_INDEX_BYTES: u32 = 256 * 1024;
 /// One file of a bundle.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Repository and path, such as `os/metadata/timestamp.json`.
+    /// The repository's name and the path in it, such as `os/metadata/timestamp.json`.
     pub path: String,
     /// Where it begins, in bytes from the beginning of the bundle.
     pub at: u64,

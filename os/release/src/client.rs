@@ -14,7 +14,7 @@ mod error;
 
 pub use error::Refusal;
 
-use crate::Repository;
+use crate::RepositoryName;
 use crate::metadata::{
     self, Common, Envelope, FileMeta, Metadata, MetadataError, Role, Root, Snapshot, Targets,
     Timestamp,
@@ -527,10 +527,10 @@ impl Client {
 /// signs for `oem`, or has stolen its keys, could end the updates of the OS else. `os` is what the device has of it;
 /// `None` for a device that has no such repository.
 #[must_use]
-pub fn raised_to(repository: Repository, run: &Client, os: Option<&Client>) -> Option<u64> {
+pub fn raised_to(repository: RepositoryName, run: &Client, os: Option<&Client>) -> Option<u64> {
     let issued = run.issued()?;
     match (repository, os) {
-        (Repository::Oem, Some(os)) => {
+        (RepositoryName::Oem, Some(os)) => {
             os.holds_until().filter(|until| issued < *until).map(|_| issued)
         }
         _ => Some(issued),

@@ -1,6 +1,6 @@
 //! What an image says of its updates: in the verified root, one file for each of the two agents.
 
-use crate::{Device, Repository};
+use crate::{Device, RepositoryName};
 use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +16,7 @@ const MINUTES_OF_A_DAY: u16 = 24 * 60;
 
 /// The file in `update`'s directory with the root of a repository.
 #[must_use]
-pub fn root_file(repository: Repository) -> String {
+pub fn root_file(repository: RepositoryName) -> String {
     format!("{repository}.root.json")
 }
 
@@ -26,7 +26,7 @@ pub struct UpdateConfig {
     /// The device that releases must be for.
     pub device: Device,
     /// Which repositories there are.
-    pub repositories: Vec<Repository>,
+    pub repositories: Vec<RepositoryName>,
     /// So often it looks for releases, in seconds.
     pub check_every_s: u32,
     /// After a failure it looks again so soon, in seconds; twice as late with each further one.
@@ -41,7 +41,7 @@ pub struct UpdateConfig {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UplinkConfig {
     /// Where each repository is: an `https:` URL without a slash at its end.
-    pub servers: Vec<(Repository, String)>,
+    pub servers: Vec<(RepositoryName, String)>,
     /// Certificates of the authorities that may vouch for the servers, in DER. No others do.
     pub authorities: Vec<Vec<u8>>,
     /// Most bytes that it fetches in a day.

@@ -2,7 +2,7 @@
 
 use crate::memory::Memory;
 use crate::metadata::Targets;
-use crate::{Authority, Device, Release, Repository, Target};
+use crate::{Authority, Device, Release, RepositoryName, Target};
 use holdfast_sandbox::held::Held;
 
 /// The release of a repository to take next, if any: for the first subject that can have a newer one.
@@ -12,14 +12,14 @@ use holdfast_sandbox::held::Held;
 #[must_use]
 pub fn next_release<'a>(
     targets: &'a Targets,
-    repository: Repository,
+    repository: RepositoryName,
     device: &Device,
     held: &[Held],
     memory: &Memory,
 ) -> Option<(&'a str, &'a Target, &'a Release)> {
     let authority = match repository {
-        Repository::Os => Authority::Os,
-        Repository::Oem => Authority::Apps(held.iter().filter_map(|held| held.app()).collect()),
+        RepositoryName::Os => Authority::Os,
+        RepositoryName::Oem => Authority::Apps(held.iter().filter_map(|held| held.app()).collect()),
     };
     held.iter().find_map(|held| {
         let acceptable = |release: &Release| {
@@ -89,7 +89,7 @@ mod tests {
             };
             targets.targets.insert(format!("apps/{}", release.version), target);
         }
-        next_release(&targets, Repository::Oem, &device(), held, memory)
+        next_release(&targets, RepositoryName::Oem, &device(), held, memory)
             .map(|(_, _, release)| release.version.to_string())
     }
 

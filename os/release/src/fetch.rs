@@ -3,7 +3,7 @@
 //!
 //! Each side holds the other's bytes for hostile: they are bounded and read whole or refused.
 
-use crate::Repository;
+use crate::RepositoryName;
 use holdfast_types::encoding::{self, EncodingError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -25,7 +25,7 @@ const MAX_REASON_BYTES: usize = 512;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
     /// Of which repository.
-    pub repository: Repository,
+    pub repository: RepositoryName,
     /// Its path there, such as `metadata/timestamp.json`.
     pub path: String,
     /// Its first byte that is wanted.
@@ -159,7 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn fetch(path: &str, most_bytes: u64) -> Fetch {
-        Fetch { repository: Repository::Oem, path: path.to_owned(), from: 7, most_bytes }
+        Fetch { repository: RepositoryName::Oem, path: path.to_owned(), from: 7, most_bytes }
     }
 
     #[test]

@@ -29,4 +29,4 @@ mod target;
 pub use decision::next_release;
 pub use deferral::{Deferral, DeferralError, MAX_DEFERRAL_MIN};
 pub use memory::{Memory, Outcome, Staged};
-pub use target::{Authority, Device, Release, Repository, Target};
+pub use target::{Authority, Device, Release, RepositoryName, Target};

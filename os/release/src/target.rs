@@ -37,14 +37,14 @@ fn release_if_understood<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Re
 
 /// The two repositories that a device trusts, each for what it may release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Repository {
+pub enum RepositoryName {
     /// Of those who make the OS.
     Os,
     /// Of those who make the device and its apps.
     Oem,
 }
 
-impl Repository {
+impl RepositoryName {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Os, Self::Oem];
 
@@ -58,7 +58,7 @@ impl Repository {
     }
 }
 
-impl fmt::Display for Repository {
+impl fmt::Display for RepositoryName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }

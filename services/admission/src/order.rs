@@ -3,7 +3,7 @@
 //! The card is the standard input. Nothing on it is believed before it is verified from the root of the `oem`
 //! repository that the image has.
 
-use holdfast_release::Repository;
+use holdfast_release::RepositoryName;
 use holdfast_release::bundle::{self, BLOCK_BYTES, BundleError, Index};
 use holdfast_release::client::Wanted;
 use holdfast_release::config;
@@ -36,7 +36,7 @@ pub(crate) enum NotOrdered {
 pub(crate) fn look(argument: &str) -> Result<(), NotOrdered> {
     let order = Order::from_argument(argument).map_err(NotOrdered::Argument)?;
     let card = io::stdin().as_fd().try_clone_to_owned()?;
-    let path = Path::new(APP_DIRECTORY).join(config::root_file(Repository::Oem));
+    let path = Path::new(APP_DIRECTORY).join(config::root_file(RepositoryName::Oem));
     look_on(File::from(card), &path, &order)
 }
 
@@ -71,7 +71,7 @@ impl Card {
 
     /// A file of the metadata of the `oem` repository; one byte more than is wanted of a longer one.
     fn metadata(&self, wanted: &Wanted) -> io::Result<Option<Vec<u8>>> {
-        let path = format!("{}/metadata/{}", Repository::Oem, wanted.name);
+        let path = format!("{}/metadata/{}", RepositoryName::Oem, wanted.name);
         let Some(entry) = self.index.find(&path) else {
             return Ok(None);
         };

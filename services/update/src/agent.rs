@@ -11,7 +11,7 @@ use crate::uplink::{Fetched, UplinkError};
 use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
 use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::{PathError, file};
-use holdfast_release::Repository;
+use holdfast_release::RepositoryName;
 use holdfast_release::client::{Client, Refusal, raised_to};
 use holdfast_release::config::{self, UpdateConfig};
 use holdfast_release::factory_reset::orders;
@@ -72,7 +72,7 @@ pub(crate) struct Agent {
     downloader: Downloader,
     config: UpdateConfig,
     /// Of each repository, as the image has it.
-    roots: Vec<(Repository, Vec<u8>)>,
+    roots: Vec<(RepositoryName, Vec<u8>)>,
     memory: Memory,
     /// The card that was looked at last.
     seen: Option<[u8; 32]>,
@@ -289,7 +289,7 @@ impl Agent {
     /// Looks at a repository, and takes what is new there. True when a release was staged.
     fn look(
         &mut self,
-        repository: Repository,
+        repository: RepositoryName,
         root: &[u8],
         held: &[Held],
         may_install: bool,
@@ -306,16 +306,19 @@ impl Agent {
         let Some(targets) = client.targets().filter(|_| may_install) else {
             return Ok(false);
         };
-        if repository == Repository::Oem && self.connection.card.is_some() && self.obey(targets)? {
+        if repository == RepositoryName::Oem
+            && self.connection.card.is_some()
+            && self.obey(targets)?
+        {
             return Ok(true);
         }
         self.take_next(repository, targets, held)
     }
 
     /// No clock shows less than when what is released was made, as far as the OS's own repository lets that be.
-    fn raise_time(&mut self, repository: Repository, run: &Client) -> Result<(), TurnError> {
-        let of_os = self.roots.iter().find(|(repository, _)| *repository == Repository::Os);
-        let of_os = of_os.filter(|_| repository != Repository::Os);
+    fn raise_time(&mut self, repository: RepositoryName, run: &Client) -> Result<(), TurnError> {
+        let of_os = self.roots.iter().find(|(repository, _)| *repository == RepositoryName::Os);
+        let of_os = of_os.filter(|_| repository != RepositoryName::Os);
         let os =
             of_os.map(|(os, root)| Client::begin(root, state::trusted(*os), realtime_seconds()));
         match raised_to(repository, run, os.transpose()?.as_ref()) {
@@ -351,7 +354,11 @@ impl Agent {
         Ok(false)
     }
 
-    fn refresh(&mut self, repository: Repository, client: &mut Client) -> Result<(), TurnError> {
+    fn refresh(
+        &mut self,
+        repository: RepositoryName,
+        client: &mut Client,
+    ) -> Result<(), TurnError> {
         while let Some(wanted) = client.wants() {
             // One byte more, by which a file that is too long is known.
             let most_bytes = wanted.most_bytes.saturating_add(1);
@@ -373,7 +380,7 @@ impl Agent {
 
     fn take_next(
         &mut self,
-        repository: Repository,
+        repository: RepositoryName,
         targets: &Targets,
         held: &[Held],
     ) -> Result<bool, TurnError> {

@@ -12,7 +12,7 @@ use holdfast_release::delta::{Bytes, DeltaError, Patcher};
 use holdfast_release::fetch::Fetch;
 use holdfast_release::metadata::Targets;
 use holdfast_release::strategy::{self, Budget, ByDelta, Delta, First, Hashes, Second, Step};
-use holdfast_release::{Release, Repository, Target, reuse};
+use holdfast_release::{Release, RepositoryName, Target, reuse};
 use holdfast_sandbox::held::{ReleaseSubject, Running};
 use holdfast_types::{ComponentId, chain};
 use sha2::{Digest, Sha256};
@@ -26,7 +26,7 @@ const FIRST_BYTES: u64 = 64 * 1024;
 /// A release that is to be taken.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Offer<'a> {
-    pub(crate) repository: Repository,
+    pub(crate) repository: RepositoryName,
     pub(crate) targets: &'a Targets,
     pub(crate) path: &'a str,
     pub(crate) target: &'a Target,
@@ -38,7 +38,7 @@ pub(crate) struct Offer<'a> {
 /// A file of a repository.
 #[derive(Debug, Clone, Copy)]
 struct File<'a> {
-    repository: Repository,
+    repository: RepositoryName,
     place: &'a str,
 }
 

@@ -2,7 +2,7 @@
 
 use holdfast_linux::{PathError, file};
 use holdfast_release::Memory;
-use holdfast_release::Repository;
+use holdfast_release::RepositoryName;
 use holdfast_release::client::Trusted;
 use holdfast_sandbox::policy::STATE_DIRECTORY;
 use holdfast_types::chain;
@@ -21,13 +21,13 @@ pub(crate) enum KeepError {
 }
 
 /// What earlier runs have verified of a repository.
-pub(crate) fn trusted(repository: Repository) -> Trusted {
+pub(crate) fn trusted(repository: RepositoryName) -> Trusted {
     let path = trusted_file(repository);
     read(&path, Trusted::MAX_ENCODED_BYTES, Trusted::decode).unwrap_or_default()
 }
 
 /// Keeps it, in one piece.
-pub(crate) fn keep_trusted(repository: Repository, trusted: &Trusted) -> Result<(), KeepError> {
+pub(crate) fn keep_trusted(repository: RepositoryName, trusted: &Trusted) -> Result<(), KeepError> {
     let bytes = trusted.encode()?;
     if bytes.len() > Trusted::MAX_ENCODED_BYTES {
         return Err(KeepError::TooLong(bytes.len()));
@@ -61,7 +61,7 @@ fn read<T>(
     }
 }
 
-fn trusted_file(repository: Repository) -> PathBuf {
+fn trusted_file(repository: RepositoryName) -> PathBuf {
     Path::new(STATE_DIRECTORY).join(format!("{repository}.trusted"))
 }
 

@@ -1,7 +1,7 @@
 //! HTTPS servers, and one file of them.
 
 use holdfast_linux::clock::monotonic_ms;
-use holdfast_release::Repository;
+use holdfast_release::RepositoryName;
 use holdfast_release::config::UplinkConfig;
 use holdfast_release::fetch::{Fetch, PIECE_BYTES};
 use holdfast_release::pace::{self, Budget};
@@ -25,7 +25,7 @@ const MISSING: [u16; 3] = [403, 404, 410];
 #[derive(Debug)]
 pub(crate) struct Servers {
     agent: Agent,
-    servers: Vec<(Repository, String)>,
+    servers: Vec<(RepositoryName, String)>,
     budget: Budget,
 }
 

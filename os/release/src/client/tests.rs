@@ -1197,7 +1197,7 @@ fn a_clock_is_raised_to_no_time_at_which_something_has_expired() {
 
 #[test]
 fn an_oem_leads_the_clock_nowhere_where_the_os_has_expired() {
-    use crate::client::Repository::{Oem, Os};
+    use crate::RepositoryName::{Oem, Os};
     let mut os = Repository::new();
     os.expires.insert(Role::Timestamp, NOW + 14 * DAY);
     os.publish();

@@ -229,7 +229,7 @@ impl Scene {
     ) -> Result<(), InstallError> {
         let target = &self.targets.targets[PATH];
         let offer = Offer {
-            repository: Repository::Os,
+            repository: RepositoryName::Os,
             targets: &self.targets,
             path: PATH,
             target,
