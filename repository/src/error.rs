@@ -7,7 +7,7 @@ use holdfast_images::disk::DiskError;
 use holdfast_images::package::PackError;
 use holdfast_images::show::ShowError;
 use holdfast_release::bundle::BundleError;
-use holdfast_release::client::Refusal;
+use holdfast_release::client::ClientError;
 use holdfast_release::metadata::{MetadataError, Role};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -41,7 +41,7 @@ pub enum RepositoryError {
         /// The repository.
         directory: PathBuf,
         /// Why. Its text has its cause's, so that it is no source.
-        refusal: Refusal,
+        refusal: ClientError,
     },
     /// A draft is no good.
     #[error(transparent)]

@@ -29,7 +29,7 @@ use holdfast_images::FileError;
 use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_release::Target;
-use holdfast_release::client::{Client, Refusal, Trusted};
+use holdfast_release::client::{Client, ClientError, Trusted};
 use holdfast_release::metadata::{
     self, Common, FileMeta, Key, Metadata, MetadataError, Role, RoleKeys, Root, SPEC_VERSION,
     Snapshot, Targets, Timestamp,
@@ -267,7 +267,7 @@ impl Repository {
             Client::begin(&self.root_bytes, Trusted::default(), now).map_err(refused)?;
         client.take(bytes.clone()).map_err(refused)?;
         let (next, _) = metadata::read::<Root>(&bytes)
-            .map_err(|source| refused(Refusal::Metadata { role: Role::Root, source }))?;
+            .map_err(|source| refused(ClientError::Metadata { role: Role::Root, source }))?;
         let path = metadata_file(&self.directory, Role::Root, next.common.version);
         let mut rotated = Self { root: next, root_bytes: bytes.clone(), ..self.clone() };
         let publication = match &rotated.targets {
@@ -433,11 +433,11 @@ impl Repository {
     }
 
     /// What a device that knows the present root says to it.
-    fn check(&self, publication: &Publication, now: u64) -> Result<(), Refusal> {
+    fn check(&self, publication: &Publication, now: u64) -> Result<(), ClientError> {
         let seen = self.targets.as_ref().map_or(0, |targets| targets.common.version);
         let found = publication.targets.common.version;
         if found < seen {
-            return Err(Refusal::Rollback { role: Role::Targets, found, seen });
+            return Err(ClientError::Rollback { role: Role::Targets, found, seen });
         }
         let mut client = Client::begin(&self.root_bytes, Trusted::default(), now)?;
         client.is_missing()?; // There is no newer root.

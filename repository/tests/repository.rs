@@ -8,7 +8,7 @@
 )]
 
 use holdfast_images::key::PrivateKey;
-use holdfast_release::client::Refusal;
+use holdfast_release::client::ClientError;
 use holdfast_release::metadata::{Key, MetadataError, Role, Targets};
 use holdfast_release::{Authority, Device, Release};
 use holdfast_repository::{
@@ -117,7 +117,7 @@ fn metadata_that_expires_is_signed_anew() {
         matches!(
             &expired,
             RepositoryError::Refused {
-                refusal: Refusal::Expired { role: Role::Timestamp, .. },
+                refusal: ClientError::Expired { role: Role::Timestamp, .. },
                 ..
             }
         ),
@@ -141,14 +141,15 @@ fn what_a_device_would_refuse_is_not_published() {
             matches!(
                 refused,
                 RepositoryError::Refused {
-                    refusal: Refusal::Metadata { source: MetadataError::Signatures { .. }, .. },
+                    refusal: ClientError::Metadata { source: MetadataError::Signatures { .. }, .. },
                     ..
                 }
             ),
             "{refused:?}"
         );
         // The whole reason, once.
-        let RepositoryError::Refused { refusal: Refusal::Metadata { source, .. }, .. } = &refused
+        let RepositoryError::Refused { refusal: ClientError::Metadata { source, .. }, .. } =
+            &refused
         else {
             panic!("{refused:?}");
         };

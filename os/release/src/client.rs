@@ -12,7 +12,7 @@
 
 mod error;
 
-pub use error::Refusal;
+pub use error::ClientError;
 
 use crate::RepositoryName;
 use crate::metadata::{
@@ -103,8 +103,8 @@ pub struct Client {
     step: Step,
 }
 
-fn of(role: Role) -> impl FnOnce(MetadataError) -> Refusal {
-    move |source| Refusal::Metadata { role, source }
+fn of(role: Role) -> impl FnOnce(MetadataError) -> ClientError {
+    move |source| ClientError::Metadata { role, source }
 }
 
 impl Client {
@@ -115,7 +115,7 @@ impl Client {
     ///
     /// # Errors
     /// The root of the image is none, or no other can follow it and it has expired.
-    pub fn begin(image_root: &[u8], trusted: Trusted, now: u64) -> Result<Self, Refusal> {
+    pub fn begin(image_root: &[u8], trusted: Trusted, now: u64) -> Result<Self, ClientError> {
         let (root, envelope) = metadata::read::<Root>(image_root).map_err(of(Role::Root))?;
         root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
         let read = |bytes: Vec<u8>| Some((metadata::read::<Root>(&bytes).ok()?.0, bytes));
@@ -165,7 +165,7 @@ impl Client {
 
     /// Keeps a root that was verified. Those that are not verified make room for it: those from before the image's, the
     /// oldest first, then those beyond a missing version, the newest first, since each is verified from the one before.
-    fn keep_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+    fn keep_root(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let kept =
             |roots: &[Vec<u8>]| roots.iter().map(Vec::len).fold(bytes.len(), usize::saturating_add);
         while kept(&self.trusted.roots) > MAX_ROOT_BYTES {
@@ -175,7 +175,7 @@ impl Client {
             } else if self.beyond.pop_back().is_some() {
                 self.trusted.roots.remove(self.beyond.len());
             } else {
-                return Err(Refusal::TooManyRoots);
+                return Err(ClientError::TooManyRoots);
             }
         }
         self.trusted.roots.push(bytes);
@@ -259,12 +259,12 @@ impl Client {
     ///
     /// # Errors
     /// It is not to be believed; the run has then ended.
-    pub fn take(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
-        let wanted = self.wants().ok_or(Refusal::Unasked)?;
+    pub fn take(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
+        let wanted = self.wants().ok_or(ClientError::Unasked)?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let taken = if length > wanted.most_bytes {
             let source = MetadataError::TooLong { bytes: length, most: wanted.most_bytes };
-            Err(Refusal::Metadata { role: wanted.role, source })
+            Err(ClientError::Metadata { role: wanted.role, source })
         } else {
             match wanted.role {
                 Role::Root => self.take_root(bytes),
@@ -280,16 +280,16 @@ impl Client {
     ///
     /// # Errors
     /// The file must be there, or the newest root has expired.
-    pub fn is_missing(&mut self) -> Result<(), Refusal> {
-        let wanted = self.wants().ok_or(Refusal::Unasked)?;
+    pub fn is_missing(&mut self) -> Result<(), ClientError> {
+        let wanted = self.wants().ok_or(ClientError::Unasked)?;
         let ended = match wanted.role {
             Role::Root => self.end_roots(),
-            role => Err(Refusal::Missing(role)),
+            role => Err(ClientError::Missing(role)),
         };
         self.ended_by(ended)
     }
 
-    fn ended_by(&mut self, result: Result<(), Refusal>) -> Result<(), Refusal> {
+    fn ended_by(&mut self, result: Result<(), ClientError>) -> Result<(), ClientError> {
         if result.is_err() {
             self.step = Step::Refused;
         }
@@ -329,7 +329,7 @@ impl Client {
     }
 
     /// 5.3.3 to 5.3.9.
-    fn take_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+    fn take_root(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         self.follow_root(bytes)?;
         self.taken_roots = self.taken_roots.saturating_add(1);
         self.follow_kept();
@@ -343,7 +343,7 @@ impl Client {
     }
 
     /// 5.3.4 to 5.3.8.
-    fn follow_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+    fn follow_root(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let (root, envelope) = metadata::read::<Root>(&bytes).map_err(of(Role::Root))?;
         // 5.3.4: by the keys of the root that is trusted, and by its own.
         self.root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
@@ -352,7 +352,7 @@ impl Client {
         let expected = self.root.common.version.saturating_add(1);
         let found = root.common.version;
         if found != expected {
-            return Err(Refusal::Version { role: Role::Root, found, expected });
+            return Err(ClientError::Version { role: Role::Root, found, expected });
         }
         self.keep_root(bytes)?;
         // 5.3.11: whoever held keys that were replaced may have run ahead with the versions.
@@ -366,11 +366,11 @@ impl Client {
     }
 
     /// 5.3.10: only the last root must not have expired.
-    fn end_roots(&mut self) -> Result<(), Refusal> {
+    fn end_roots(&mut self) -> Result<(), ClientError> {
         self.still_holds(&self.root)?;
         // 5.3.12, where this is stricter: names without versions and hashes can be mixed while they are replaced.
         if !self.root.consistent_snapshot {
-            return Err(Refusal::NotConsistent(self.root.common.version));
+            return Err(ClientError::NotConsistent(self.root.common.version));
         }
         if self.taken_roots > 0 {
             // 5.6.3 and its like: what the keys of an earlier root have signed is not used under this one.
@@ -384,7 +384,7 @@ impl Client {
     }
 
     /// 5.4.
-    fn take_timestamp(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+    fn take_timestamp(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let (found, _) = self.verified::<Timestamp>(&bytes)?;
         if let Some(seen) = &self.timestamp {
             // 5.4.3.1
@@ -409,7 +409,7 @@ impl Client {
     }
 
     /// Goes on with the snapshot, which may be known already.
-    fn after_timestamp(&mut self) -> Result<(), Refusal> {
+    fn after_timestamp(&mut self) -> Result<(), ClientError> {
         let wanted = self.timestamp.as_ref().and_then(|t| t.snapshot().ok());
         let is_known = match (wanted, &self.snapshot, &self.trusted.snapshot) {
             (Some(wanted), Some(snapshot), Some(bytes)) => {
@@ -426,12 +426,12 @@ impl Client {
     }
 
     /// 5.5.
-    fn take_snapshot(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+    fn take_snapshot(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let wanted = self.timestamp.as_ref().and_then(|t| t.snapshot().ok());
-        let wanted = wanted.ok_or(Refusal::Missing(Role::Timestamp))?;
+        let wanted = wanted.ok_or(ClientError::Missing(Role::Timestamp))?;
         // 5.5.2
         if !wanted.fits(&bytes) {
-            return Err(Refusal::OtherFile(Role::Snapshot));
+            return Err(ClientError::OtherFile(Role::Snapshot));
         }
         // 5.5.3
         let (found, _) = self.verified::<Snapshot>(&bytes)?;
@@ -452,7 +452,7 @@ impl Client {
     }
 
     /// Goes on with the targets, which may be known already.
-    fn after_snapshot(&mut self) -> Result<(), Refusal> {
+    fn after_snapshot(&mut self) -> Result<(), ClientError> {
         let wanted = self.snapshot.as_ref().and_then(|s| s.targets().ok());
         let is_known = match (wanted, &self.targets, &self.trusted.targets) {
             (Some(wanted), Some(targets), Some(bytes)) => {
@@ -470,12 +470,12 @@ impl Client {
     }
 
     /// 5.6.
-    fn take_targets(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+    fn take_targets(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let wanted = self.snapshot.as_ref().and_then(|s| s.targets().ok());
-        let wanted = wanted.ok_or(Refusal::Missing(Role::Snapshot))?;
+        let wanted = wanted.ok_or(ClientError::Missing(Role::Snapshot))?;
         // 5.6.2
         if !wanted.fits(&bytes) {
-            return Err(Refusal::OtherFile(Role::Targets));
+            return Err(ClientError::OtherFile(Role::Targets));
         }
         // 5.6.3
         let (found, _) = self.verified::<Targets>(&bytes)?;
@@ -490,7 +490,7 @@ impl Client {
 
     /// 5.6.5; and the clock will show no less than when the targets were made: whatever has expired by then would
     /// have expired on every device for good.
-    fn may_be_used(&self, targets: &Targets) -> Result<(), Refusal> {
+    fn may_be_used(&self, targets: &Targets) -> Result<(), ClientError> {
         self.still_holds(targets)?;
         let Some((issued, at)) = targets.issued.clone().zip(targets.issued_seconds()) else {
             return Ok(());
@@ -498,26 +498,26 @@ impl Client {
         for (role, common) in self.commons(Some(targets)) {
             let Some(common) = common else { continue };
             if common.expires_seconds().map_err(of(role))? <= at {
-                return Err(Refusal::Issued { role, issued, expires: common.expires.clone() });
+                return Err(ClientError::Issued { role, issued, expires: common.expires.clone() });
             }
         }
         Ok(())
     }
 
     /// Metadata that enough keys of its role have signed.
-    fn verified<M: Metadata>(&self, bytes: &[u8]) -> Result<(M, Envelope), Refusal> {
+    fn verified<M: Metadata>(&self, bytes: &[u8]) -> Result<(M, Envelope), ClientError> {
         let (found, envelope) = metadata::read::<M>(bytes).map_err(of(M::ROLE))?;
         self.root.verify(M::ROLE, &envelope).map_err(of(M::ROLE))?;
         Ok((found, envelope))
     }
 
-    fn still_holds<M: Metadata>(&self, metadata: &M) -> Result<(), Refusal> {
+    fn still_holds<M: Metadata>(&self, metadata: &M) -> Result<(), ClientError> {
         let common = metadata.common();
         let until = common.expires_seconds().map_err(of(M::ROLE))?;
         if until > self.now {
             return Ok(());
         }
-        Err(Refusal::Expired { role: M::ROLE, expires: common.expires.clone() })
+        Err(ClientError::Expired { role: M::ROLE, expires: common.expires.clone() })
     }
 }
 
@@ -553,12 +553,12 @@ fn same_keys(one: &Root, other: &Root, role: Role) -> bool {
     of_role(one) == of_role(other)
 }
 
-fn is_version(role: Role, found: u32, expected: u32) -> Result<(), Refusal> {
-    if found == expected { Ok(()) } else { Err(Refusal::Version { role, found, expected }) }
+fn is_version(role: Role, found: u32, expected: u32) -> Result<(), ClientError> {
+    if found == expected { Ok(()) } else { Err(ClientError::Version { role, found, expected }) }
 }
 
-fn not_before(role: Role, found: u32, seen: u32) -> Result<(), Refusal> {
-    if found >= seen { Ok(()) } else { Err(Refusal::Rollback { role, found, seen }) }
+fn not_before(role: Role, found: u32, seen: u32) -> Result<(), ClientError> {
+    if found >= seen { Ok(()) } else { Err(ClientError::Rollback { role, found, seen }) }
 }
 
 #[cfg(test)]

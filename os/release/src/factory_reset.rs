@@ -1,6 +1,6 @@
 //! Orders to reset a device, as its `oem` repository holds them.
 
-use crate::client::{Client, Refusal, Trusted, Wanted};
+use crate::client::{Client, ClientError, Trusted, Wanted};
 use crate::metadata::Targets;
 use holdfast_sandbox::reset_order::Order;
 use thiserror::Error;
@@ -19,7 +19,7 @@ pub enum NoOrder<E: std::error::Error + 'static> {
     Read(#[source] E),
     /// What is on it is not to be believed.
     #[error("its metadata is not to be believed")]
-    Refused(#[from] Refusal),
+    Refused(#[from] ClientError),
     /// There are other orders there, or none.
     #[error("its metadata holds no such order")]
     Other,

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 /// Why the package may not run.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
+enum ContentsError {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{} {reason}", path.display())]
@@ -56,7 +56,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn look(package: &Path) -> Result<Vec<u8>, Refusal> {
+fn look(package: &Path) -> Result<Vec<u8>, ContentsError> {
     let mut left = entry::MAX_ENTRIES;
     look_below(package, package, 0, &mut left)?;
     let path = package.join(app_manifest::FILE_NAME);
@@ -66,8 +66,8 @@ fn look(package: &Path) -> Result<Vec<u8>, Refusal> {
 }
 
 /// The first `limit` bytes of a file.
-fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Refusal> {
-    let failed = |source| Refusal::Read { path: path.to_owned(), source };
+fn read(path: &Path, limit: usize) -> Result<Vec<u8>, ContentsError> {
+    let failed = |source| ContentsError::Read { path: path.to_owned(), source };
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
@@ -79,19 +79,19 @@ fn look_below(
     directory: &Path,
     depth: usize,
     left: &mut usize,
-) -> Result<(), Refusal> {
-    let refuse = |path: &Path, reason| Err(Refusal::Entry { path: path.to_owned(), reason });
+) -> Result<(), ContentsError> {
+    let refuse = |path: &Path, reason| Err(ContentsError::Entry { path: path.to_owned(), reason });
     if depth > entry::MAX_DEPTH {
         return refuse(directory, "lies too deep");
     }
-    let failed = |source| Refusal::Read { path: directory.to_owned(), source };
+    let failed = |source| ContentsError::Read { path: directory.to_owned(), source };
     for found in fs::read_dir(directory).map_err(failed)? {
         let path = found.map_err(failed)?.path();
         *left = match left.checked_sub(1) {
             Some(left) => left,
             None => return refuse(&path, "is one entry too many"),
         };
-        let failed = |source| Refusal::Read { path: path.clone(), source };
+        let failed = |source| ContentsError::Read { path: path.clone(), source };
         let metadata = fs::symlink_metadata(&path).map_err(failed)?;
         if metadata.mode() & FORBIDDEN_MODE != 0 {
             return refuse(&path, "is setuid, setgid or sticky");
@@ -109,7 +109,7 @@ fn look_below(
             let start = read(&path, elf::SEGMENT_BYTES)?;
             if elf::is_elf(&start) {
                 elf::check_segments(&start)
-                    .map_err(|error| Refusal::Elf { path: path.clone(), error })?;
+                    .map_err(|error| ContentsError::Elf { path: path.clone(), error })?;
             }
         } else {
             return refuse(&path, "is neither a regular file nor a directory nor a link");

@@ -12,7 +12,7 @@ use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
 use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::{PathError, file};
 use holdfast_release::RepositoryName;
-use holdfast_release::client::{Client, Refusal, raised_to};
+use holdfast_release::client::{Client, ClientError, raised_to};
 use holdfast_release::config::{self, UpdateConfig};
 use holdfast_release::factory_reset::orders;
 use holdfast_release::fetch::Fetch;
@@ -56,7 +56,7 @@ enum TurnError {
     #[error(transparent)]
     Init(#[from] InitError),
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] ClientError),
     #[error(transparent)]
     Uplink(#[from] UplinkError),
     #[error("what was verified is not kept")]

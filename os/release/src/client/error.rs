@@ -6,7 +6,7 @@ use thiserror::Error;
 
 /// Why a run ends without release information that can be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
+pub enum ClientError {
     /// The file itself is no good, or too few have signed it.
     #[error("{role} {source}")]
     Metadata {
