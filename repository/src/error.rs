@@ -36,12 +36,12 @@ pub enum RepositoryError {
         source: MetadataError,
     },
     /// A device would not take it.
-    #[error("{}: a device refuses this repository: {refusal}", directory.display())]
+    #[error("{}: a device refuses this repository", directory.display())]
     Refused {
         /// The repository.
         directory: PathBuf,
-        /// Why. Its text has its cause's, so that it is no source.
-        refusal: ClientError,
+        /// Why.
+        source: ClientError,
     },
     /// A draft is no good.
     #[error(transparent)]

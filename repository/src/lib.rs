@@ -125,8 +125,7 @@ impl Repository {
             return Err(RepositoryError::Exists(directory.to_owned()));
         }
         let bytes = root.to_bytes()?;
-        let refused =
-            |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
+        let refused = |source| RepositoryError::Refused { directory: directory.to_owned(), source };
         Client::begin(&bytes, Trusted::default(), 0).map_err(refused)?;
         for directory in [&metadata, &directory.join("targets")] {
             destination::make_readable_directory(directory)?;
@@ -262,12 +261,12 @@ impl Repository {
     ) -> Result<(), RepositoryError> {
         let bytes = root.to_bytes()?;
         let refused =
-            |refusal| RepositoryError::Refused { directory: self.directory.clone(), refusal };
+            |source| RepositoryError::Refused { directory: self.directory.clone(), source };
         let mut client =
             Client::begin(&self.root_bytes, Trusted::default(), now).map_err(refused)?;
         client.take(bytes.clone()).map_err(refused)?;
         let (next, _) = metadata::read::<Root>(&bytes)
-            .map_err(|source| refused(ClientError::Metadata { role: Role::Root, source }))?;
+            .map_err(|error| refused(ClientError::Metadata { role: Role::Root, error }))?;
         let path = metadata_file(&self.directory, Role::Root, next.common.version);
         let mut rotated = Self { root: next, root_bytes: bytes.clone(), ..self.clone() };
         let publication = match &rotated.targets {
@@ -417,7 +416,7 @@ impl Repository {
             timestamp,
         };
         let refused =
-            |refusal| RepositoryError::Refused { directory: self.directory.clone(), refusal };
+            |source| RepositoryError::Refused { directory: self.directory.clone(), source };
         self.check(&publication, now).map_err(refused)?;
         Ok(publication)
     }
@@ -464,8 +463,7 @@ impl Repository {
         trusted_root: &[u8],
         now: u64,
     ) -> Result<Targets, RepositoryError> {
-        let refused =
-            |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
+        let refused = |source| RepositoryError::Refused { directory: directory.to_owned(), source };
         let mut client = Client::begin(trusted_root, Trusted::default(), now).map_err(refused)?;
         while let Some(wanted) = client.wants() {
             let path = directory.join("metadata").join(&wanted.name);

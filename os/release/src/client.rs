@@ -104,7 +104,7 @@ pub struct Client {
 }
 
 fn of(role: Role) -> impl FnOnce(MetadataError) -> ClientError {
-    move |source| ClientError::Metadata { role, source }
+    move |error| ClientError::Metadata { role, error }
 }
 
 impl Client {
@@ -263,8 +263,8 @@ impl Client {
         let wanted = self.wants().ok_or(ClientError::Unasked)?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let taken = if length > wanted.most_bytes {
-            let source = MetadataError::TooLong { bytes: length, most: wanted.most_bytes };
-            Err(ClientError::Metadata { role: wanted.role, source })
+            let error = MetadataError::TooLong { bytes: length, most: wanted.most_bytes };
+            Err(ClientError::Metadata { role: wanted.role, error })
         } else {
             match wanted.role {
                 Role::Root => self.take_root(bytes),

@@ -24,15 +24,15 @@ use std::process::ExitCode;
 /// Why the package may not run.
 #[derive(Debug, thiserror::Error)]
 enum ContentsError {
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{} {reason}", path.display())]
     Entry { path: PathBuf, reason: &'static str },
     #[error("{} {error}", path.display())]
     Elf { path: PathBuf, error: ElfError },
-    #[error("app_manifest.json: {0}")]
+    #[error("app_manifest.json")]
     Manifest(#[from] AppManifestError),
-    #[error("app_manifest.json: {0}")]
+    #[error("app_manifest.json")]
     Encoded(#[from] EncodedManifestError),
 }
 
@@ -43,11 +43,11 @@ pub fn run() -> ExitCode {
     let answer = match (arguments.next(), arguments.next()) {
         (Some(order), Some(argument)) if order == ORDER_ARGUMENT => match order::look(&argument) {
             Ok(()) => admission::confirm(),
-            Err(refusal) => admission::refuse(&chain(&refusal)),
+            Err(error) => admission::refuse(&chain(&error)),
         },
         _ => match look(Path::new(APP_DIRECTORY)) {
             Ok(manifest) => admission::accept(&manifest),
-            Err(refusal) => admission::refuse(&refusal.to_string()),
+            Err(error) => admission::refuse(&chain(&error)),
         },
     };
     match io::stdout().write_all(&answer) {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     fn refusal(package: &tempfile::TempDir) -> String {
-        look(package.path()).expect_err("was accepted").to_string()
+        chain(&look(package.path()).unwrap_err())
     }
 
     #[test]

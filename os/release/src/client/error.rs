@@ -8,12 +8,12 @@ use thiserror::Error;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ClientError {
     /// The file itself is no good, or too few have signed it.
-    #[error("{role} {source}")]
+    #[error("{role} {error}")]
     Metadata {
         /// Which file.
         role: Role,
-        /// What is wrong.
-        source: MetadataError,
+        /// What is wrong: the predicate of the text, and so no source.
+        error: MetadataError,
     },
     /// It is not the version that it must be.
     #[error("{role} has version {found}, not {expected}")]

@@ -209,7 +209,7 @@ fn after(seen: &Repository, offered: &Repository) -> Result<(), ClientError> {
 }
 
 fn too_few(role: Role, valid: usize, threshold: usize) -> Result<(), ClientError> {
-    Err(ClientError::Metadata { role, source: MetadataError::Signatures { valid, threshold } })
+    Err(ClientError::Metadata { role, error: MetadataError::Signatures { valid, threshold } })
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn clause_5_3_3_no_more_than_the_limit_is_read() {
         let most = usize::try_from(wanted.most_bytes).unwrap();
         let refused = client.take(vec![b' '; most + 1]).unwrap_err();
         assert!(
-            matches!(refused, ClientError::Metadata { source: MetadataError::TooLong { .. }, .. }),
+            matches!(refused, ClientError::Metadata { error: MetadataError::TooLong { .. }, .. }),
             "{refused}"
         );
     }
@@ -293,8 +293,8 @@ fn clause_5_3_4_a_root_is_signed_by_the_old_keys_and_by_its_own() {
     assert_eq!(signed_by(&below), too_few(Role::Root, 1, 2));
     let twice = [&old[..1], &old[..1], &new[..]].concat();
     let id = Key::of(&old[0].verifying_key().to_bytes()).id();
-    let source = MetadataError::SignedTwice(id);
-    assert_eq!(signed_by(&twice), Err(ClientError::Metadata { role: Role::Root, source }));
+    let error = MetadataError::SignedTwice(id);
+    assert_eq!(signed_by(&twice), Err(ClientError::Metadata { role: Role::Root, error }));
 }
 
 #[test]
@@ -339,8 +339,8 @@ fn clause_5_3_4_a_threshold_that_no_keys_reach_is_mended_by_the_next_root() {
     repository.keys.insert(Role::Snapshot, (vec![key(4)], 0));
     repository.rotate(&signers);
     let refused = repository.run(&image_root, Trusted::default()).1;
-    let source = MetadataError::Threshold(Role::Snapshot);
-    assert_eq!(refused, Err(ClientError::Metadata { role: Role::Root, source }));
+    let error = MetadataError::Threshold(Role::Snapshot);
+    assert_eq!(refused, Err(ClientError::Metadata { role: Role::Root, error }));
 }
 
 #[test]
@@ -579,8 +579,8 @@ fn clause_4_3_versions_begin_with_1() {
                 repository.publish();
             }
         }
-        let source = MetadataError::VersionZero;
-        assert_eq!(fresh(&repository), Err(ClientError::Metadata { role, source }));
+        let error = MetadataError::VersionZero;
+        assert_eq!(fresh(&repository), Err(ClientError::Metadata { role, error }));
     }
 }
 
