@@ -206,7 +206,7 @@ fn repository_files() -> Vec<Vec<u8>> {
 /// What a device keeps of it.
 fn trusted(files: &[Vec<u8>]) -> Vec<u8> {
     let mut client = Client::begin(&files[0], Trusted::default(), 0).unwrap();
-    client.is_missing().unwrap();
+    client.mark_missing().unwrap();
     files[1..].iter().for_each(|file| client.take(file.clone()).unwrap());
     client.trusted().encode().unwrap()
 }
@@ -218,9 +218,9 @@ fn release_bundle() -> Vec<u8> {
 
 fn update_memory() -> Vec<u8> {
     let mut memory = Memory::default();
-    memory.fails(ReleaseSubject::App(ComponentId([7; 16])), [1; 32]);
-    memory.stages(Staged { subject: ReleaseSubject::Os, root_hash: [2; 32], reached: true });
-    memory.is_staged();
+    memory.mark_failed(ReleaseSubject::App(ComponentId([7; 16])), [1; 32]);
+    memory.begin_staging(Staged { subject: ReleaseSubject::Os, root_hash: [2; 32], reached: true });
+    memory.mark_staged();
     memory.encode().unwrap()
 }
 

@@ -439,7 +439,7 @@ impl Repository {
             return Err(ClientError::Rollback { role: Role::Targets, found, seen });
         }
         let mut client = Client::begin(&self.root_bytes, Trusted::default(), now)?;
-        client.is_missing()?; // There is no newer root.
+        client.mark_missing()?; // There is no newer root.
         publication.files.iter().rev().try_for_each(|(_, _, bytes)| client.take(bytes.clone()))
     }
 
@@ -470,7 +470,7 @@ impl Repository {
             match fs::read(&path) {
                 Ok(bytes) => client.take(bytes).map_err(refused)?,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    client.is_missing().map_err(refused)?;
+                    client.mark_missing().map_err(refused)?;
                 }
                 Err(error) => return Err(FileError::at("read", &path)(error).into()),
             }

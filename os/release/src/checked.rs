@@ -12,7 +12,7 @@ use thiserror::Error;
 /// Bytes that are not those of the release.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("what comes at byte {at} is not what was released")]
-pub struct Unlike {
+pub struct Mismatch {
     /// Where the part lies in the release with which they are wrong.
     pub at: u64,
 }
@@ -93,8 +93,8 @@ impl Known {
     ///
     /// # Errors
     /// They are other bytes, or no part begins there.
-    pub fn judge(&self, at: u64, part: &[u8]) -> Result<(), Unlike> {
-        if self.is_released(at, part) { Ok(()) } else { Err(Unlike { at }) }
+    pub fn judge(&self, at: u64, part: &[u8]) -> Result<(), Mismatch> {
+        if self.is_released(at, part) { Ok(()) } else { Err(Mismatch { at }) }
     }
 
     fn is_released(&self, at: u64, part: &[u8]) -> bool {
@@ -141,7 +141,7 @@ impl<'a> Checker<'a> {
     ///
     /// # Errors
     /// They are not those of the release, or what `put` says.
-    pub fn take<E: From<Unlike>>(
+    pub fn take<E: From<Mismatch>>(
         &mut self,
         mut bytes: &[u8],
         mut put: impl FnMut(&[u8]) -> Result<(), E>,
@@ -150,7 +150,7 @@ impl<'a> Checker<'a> {
             let Some(length) = self.known.part_at(self.at) else {
                 let left = self.known.length.saturating_sub(self.at);
                 if self.known.root.is_some() || wide(bytes.len()) > left {
-                    return Err(Unlike { at: self.at }.into());
+                    return Err(Mismatch { at: self.at }.into());
                 }
                 self.at = self.at.saturating_add(wide(bytes.len()));
                 return put(bytes);
@@ -179,9 +179,9 @@ impl<'a> Checker<'a> {
     ///
     /// # Errors
     /// Something is missing.
-    pub fn finish(&self) -> Result<(), Unlike> {
+    pub fn finish(&self) -> Result<(), Mismatch> {
         let whole = self.part.is_empty() && self.at == self.known.length;
-        if whole { Ok(()) } else { Err(Unlike { at: self.at }) }
+        if whole { Ok(()) } else { Err(Mismatch { at: self.at }) }
     }
 }
 
@@ -223,12 +223,12 @@ mod tests {
     }
 
     /// What is handed on of bytes that come in such pieces, and how it ends.
-    fn handed_on(known: &Known, bytes: &[u8], piece: usize) -> (Vec<u8>, Result<(), Unlike>) {
+    fn handed_on(known: &Known, bytes: &[u8], piece: usize) -> (Vec<u8>, Result<(), Mismatch>) {
         let (mut put, mut checker) = (Vec::new(), Checker::new(known));
         let taken = bytes.chunks(piece).try_for_each(|piece| {
             checker.take(piece, |part| {
                 put.extend_from_slice(part);
-                Ok::<(), Unlike>(())
+                Ok::<(), Mismatch>(())
             })
         });
         (put, taken.and_then(|()| checker.finish()))
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(handed_on(&known, &bytes, 1000), (bytes.clone(), Ok(())));
         let mut wrong = bytes;
         wrong[5000] ^= 1;
-        assert_eq!(handed_on(&known, &wrong, 1000).1, Err(Unlike { at: 4096 }));
+        assert_eq!(handed_on(&known, &wrong, 1000).1, Err(Mismatch { at: 4096 }));
     }
 
     #[test]
@@ -278,13 +278,13 @@ mod tests {
             wrong[at] ^= 1;
             let part = if at < boot { at / CHUNK_BYTES * CHUNK_BYTES } else { at / 4096 * 4096 };
             let (put, result) = handed_on(&known, &wrong, 16_384);
-            assert_eq!(result, Err(Unlike { at: wide(part) }), "byte {at}");
+            assert_eq!(result, Err(Mismatch { at: wide(part) }), "byte {at}");
             assert!(put == bytes[..part], "{} bytes were handed on, byte {at} is wrong", put.len());
         }
         // Too few, and too many.
-        assert_eq!(handed_on(&known, &bytes[..boot], 999).1, Err(Unlike { at: wide(boot) }));
+        assert_eq!(handed_on(&known, &bytes[..boot], 999).1, Err(Mismatch { at: wide(boot) }));
         let more = [&bytes[..], &[0]].concat();
-        assert_eq!(handed_on(&known, &more, 999).1, Err(Unlike { at: wide(bytes.len()) }));
+        assert_eq!(handed_on(&known, &more, 999).1, Err(Mismatch { at: wide(bytes.len()) }));
     }
 
     #[test]
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(handed_on(&known, &wrong, 5000), (wrong, Ok(())));
         let mut wrong = bytes.clone();
         wrong[boot - 1] ^= 1;
-        assert_eq!(handed_on(&known, &wrong, 5000).1, Err(Unlike { at: 32_768 }));
+        assert_eq!(handed_on(&known, &wrong, 5000).1, Err(Mismatch { at: 32_768 }));
         let more = [&bytes[..], &[0]].concat();
         handed_on(&known, &more, 5000).1.unwrap_err();
     }

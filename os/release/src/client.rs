@@ -280,7 +280,7 @@ impl Client {
     ///
     /// # Errors
     /// The file must be there, or the newest root has expired.
-    pub fn is_missing(&mut self) -> Result<(), ClientError> {
+    pub fn mark_missing(&mut self) -> Result<(), ClientError> {
         let wanted = self.wants().ok_or(ClientError::Unasked)?;
         let ended = match wanted.role {
             Role::Root => self.end_roots(),

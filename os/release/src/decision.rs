@@ -125,9 +125,9 @@ mod tests {
     fn what_has_failed_is_not_taken_again() {
         let mut memory = Memory::default();
         let has = [held("1.0.0", 3, 3, 1)];
-        memory.stages(Staged { subject: APP, root_hash: [2; 32], reached: true });
-        memory.is_staged();
-        assert_eq!(memory.settle(&has), Some(Outcome::FellBack(APP)));
+        memory.begin_staging(Staged { subject: APP, root_hash: [2; 32], reached: true });
+        memory.mark_staged();
+        assert_eq!(memory.reconcile(&has), Some(Outcome::FellBack(APP)));
         assert_eq!(
             chosen(&[release("1.1.0", 3, 2)], &has, &Memory::default()).as_deref(),
             Some("1.1.0")

@@ -173,7 +173,7 @@ impl Patcher {
             }
             bytes = rest;
             if let Some(number) = self.number(*first)? {
-                self.turn(number, put)?;
+                self.take_number(number, put)?;
             }
         }
         Ok(())
@@ -193,7 +193,7 @@ impl Patcher {
         if self.number_bytes == MAX_NUMBER_BYTES { Err(DeltaError::Number) } else { Ok(None) }
     }
 
-    fn turn<E: From<DeltaError>>(
+    fn take_number<E: From<DeltaError>>(
         &mut self,
         number: u64,
         put: &mut impl FnMut(Bytes<'_>) -> Result<(), E>,

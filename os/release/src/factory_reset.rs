@@ -32,7 +32,7 @@ pub enum NoOrder<E: std::error::Error + 'static> {
 ///
 /// # Errors
 /// See [`NoOrder`].
-pub fn look_for<E: std::error::Error + 'static>(
+pub fn find_order<E: std::error::Error + 'static>(
     order: &Order,
     image_root: &[u8],
     now: u64,
@@ -42,7 +42,7 @@ pub fn look_for<E: std::error::Error + 'static>(
     while let Some(wanted) = client.wants() {
         match read(&wanted).map_err(NoOrder::Read)? {
             Some(bytes) => client.take(bytes)?,
-            None => client.is_missing()?,
+            None => client.mark_missing()?,
         }
     }
     let found = client.targets().is_some_and(|targets| orders(targets).any(|o| o == *order));

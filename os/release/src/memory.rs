@@ -88,12 +88,12 @@ impl Memory {
     }
 
     /// A release is about to be staged.
-    pub fn stages(&mut self, staged: Staged) {
+    pub fn begin_staging(&mut self, staged: Staged) {
         (self.staged, self.is_staged) = (Some(staged), false);
     }
 
     /// It is staged.
-    pub fn is_staged(&mut self) {
+    pub fn mark_staged(&mut self) {
         self.is_staged = true;
     }
 
@@ -106,7 +106,7 @@ impl Memory {
     }
 
     /// The device has run for so many seconds more. True where something waits for that: the memory is then to be kept.
-    pub fn passes(&mut self, seconds: u64) -> bool {
+    pub fn count_down(&mut self, seconds: u64) -> bool {
         let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
         let mut waited = false;
         for release in self.put_off.iter_mut().filter(|release| release.left_s > 0) {
@@ -117,7 +117,7 @@ impl Memory {
     }
 
     /// A release that is not taken for a while, and for longer each time: how many seconds the device is to run before.
-    pub fn puts_off(&mut self, subject: ReleaseSubject, root_hash: [u8; 32]) -> u32 {
+    pub fn postpone(&mut self, subject: ReleaseSubject, root_hash: [u8; 32]) -> u32 {
         let at = self.put_off.iter().position(|r| (r.subject, r.root_hash) == (subject, root_hash));
         let before = at.map_or(0, |at| self.put_off.remove(at).times);
         let doubled = FIRST_WAIT_S.saturating_mul(2u32.saturating_pow(before.into()));
@@ -137,7 +137,7 @@ impl Memory {
     }
 
     /// A release that can never be used here: it is not taken again.
-    pub fn fails(&mut self, subject: ReleaseSubject, root_hash: [u8; 32]) {
+    pub fn mark_failed(&mut self, subject: ReleaseSubject, root_hash: [u8; 32]) {
         if !self.has_failed(subject, Some(root_hash)) {
             if self.failed.len() >= MAX_FAILED {
                 self.failed.remove(0);
@@ -148,7 +148,7 @@ impl Memory {
 
     /// Compares what was staged with what runs now; `None` where nothing was. What was committed or has
     /// failed is not looked at again.
-    pub fn settle(&mut self, held: &[Held]) -> Option<Outcome> {
+    pub fn reconcile(&mut self, held: &[Held]) -> Option<Outcome> {
         let staged = self.staged?;
         let subject = staged.subject;
         let of_subject = held.iter().find(|held| held.subject == subject);
@@ -164,10 +164,10 @@ impl Memory {
                 Some(Outcome::Committed(subject))
             }
             None if self.is_staged && of_subject.is_some_and(|held| held.disagreed) => {
-                Some(Outcome::Unreached(subject, self.puts_off(subject, staged.root_hash)))
+                Some(Outcome::Unreached(subject, self.postpone(subject, staged.root_hash)))
             }
             None if self.is_staged => {
-                self.fails(subject, staged.root_hash);
+                self.mark_failed(subject, staged.root_hash);
                 Some(Outcome::FellBack(subject))
             }
             None => None,
@@ -211,11 +211,11 @@ mod tests {
 
     /// What becomes of the release: it was staged, and the former one runs again for this reason.
     fn falls_back(memory: &mut Memory, disagreed: bool) -> Option<Outcome> {
-        memory.stages(STAGED);
-        memory.is_staged();
+        memory.begin_staging(STAGED);
+        memory.mark_staged();
         let mut held = held(1, false);
         held[0].disagreed = disagreed;
-        memory.settle(&held)
+        memory.reconcile(&held)
     }
 
     #[test]
@@ -233,42 +233,42 @@ mod tests {
             waits.push(wait);
             assert!(excluded(&memory) && !memory.has_failed(ReleaseSubject::Os, Some([2; 32])));
             memory = Memory::decode(&memory.encode().unwrap()).unwrap();
-            assert!(memory.passes(u64::from(wait) - 1) && excluded(&memory));
-            assert!(memory.passes(1) && !excluded(&memory), "the wait is over");
-            assert!(!memory.passes(1), "nothing waits any more");
+            assert!(memory.count_down(u64::from(wait) - 1) && excluded(&memory));
+            assert!(memory.count_down(1) && !excluded(&memory), "the wait is over");
+            assert!(!memory.count_down(1), "nothing waits any more");
         }
         assert_eq!(waits[..4], [HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR]);
         assert_eq!((waits[8], waits[299]), (MAX_WAIT_S, MAX_WAIT_S));
         // Once it is good, nothing of that is left.
-        memory.stages(STAGED);
-        memory.is_staged();
-        assert_eq!(memory.settle(&held(2, false)), Some(Outcome::Committed(ReleaseSubject::Os)));
+        memory.begin_staging(STAGED);
+        memory.mark_staged();
+        assert_eq!(memory.reconcile(&held(2, false)), Some(Outcome::Committed(ReleaseSubject::Os)));
         assert!(memory.put_off.is_empty());
         // The control: what was not healthy has failed.
         assert_eq!(falls_back(&mut memory, false), Some(Outcome::FellBack(ReleaseSubject::Os)));
-        assert!(excluded(&memory) && !memory.passes(u64::MAX) && excluded(&memory));
+        assert!(excluded(&memory) && !memory.count_down(u64::MAX) && excluded(&memory));
     }
 
     #[test]
     fn a_staged_release_is_on_trial_then_committed_or_failed() {
         let mut memory = Memory::default();
-        assert_eq!(memory.settle(&held(1, false)), None);
-        memory.stages(STAGED);
+        assert_eq!(memory.reconcile(&held(1, false)), None);
+        memory.begin_staging(STAGED);
         let mut cut_off = memory.clone();
-        assert_eq!(cut_off.settle(&held(1, false)), None);
+        assert_eq!(cut_off.reconcile(&held(1, false)), None);
         assert!(!cut_off.has_failed(ReleaseSubject::Os, Some([2; 32])), "it was never tried");
-        memory.is_staged();
+        memory.mark_staged();
         let mut waits = held(1, false);
         waits[0].waits = true;
-        assert_eq!(memory.settle(&waits), Some(Outcome::Waits(ReleaseSubject::Os)));
+        assert_eq!(memory.reconcile(&waits), Some(Outcome::Waits(ReleaseSubject::Os)));
         let mut memory = Memory::decode(&memory.encode().unwrap()).unwrap();
-        assert_eq!(memory.settle(&held(2, true)), Some(Outcome::OnTrial(STAGED)));
+        assert_eq!(memory.reconcile(&held(2, true)), Some(Outcome::OnTrial(STAGED)));
         let mut fails = memory.clone();
-        assert_eq!(memory.settle(&held(2, false)), Some(Outcome::Committed(ReleaseSubject::Os)));
-        assert_eq!(memory.settle(&held(2, false)), None);
+        assert_eq!(memory.reconcile(&held(2, false)), Some(Outcome::Committed(ReleaseSubject::Os)));
+        assert_eq!(memory.reconcile(&held(2, false)), None);
         assert!(!memory.has_failed(ReleaseSubject::Os, Some([2; 32])));
-        assert_eq!(fails.settle(&held(1, false)), Some(Outcome::FellBack(ReleaseSubject::Os)));
-        assert_eq!(fails.settle(&held(1, false)), None);
+        assert_eq!(fails.reconcile(&held(1, false)), Some(Outcome::FellBack(ReleaseSubject::Os)));
+        assert_eq!(fails.reconcile(&held(1, false)), None);
         assert!(fails.has_failed(ReleaseSubject::Os, Some([2; 32])));
         assert!(!fails.has_failed(ReleaseSubject::Os, Some([3; 32])));
     }
@@ -283,10 +283,10 @@ mod tests {
     #[test]
     fn the_memory_is_bounded() {
         let mut memory = Memory::default();
-        memory.stages(STAGED);
+        memory.begin_staging(STAGED);
         for number in 0..=255 {
-            memory.fails(ReleaseSubject::Os, [number; 32]);
-            memory.puts_off(ReleaseSubject::Os, [number; 32]);
+            memory.mark_failed(ReleaseSubject::Os, [number; 32]);
+            memory.postpone(ReleaseSubject::Os, [number; 32]);
         }
         assert!(memory.encode().unwrap().len() <= Memory::MAX_ENCODED_BYTES);
         assert!(memory.has_failed(ReleaseSubject::Os, Some([255; 32])));

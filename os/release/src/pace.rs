@@ -25,14 +25,14 @@ pub fn longest_ms(bytes: u64) -> u64 {
 
 /// How many bytes may still be fetched today.
 #[derive(Debug, Clone)]
-pub struct Budget {
+pub struct DailyBudget {
     a_day: u64,
     left: u64,
     /// When the day began, in milliseconds of the monotonic clock.
     since: u64,
 }
 
-impl Budget {
+impl DailyBudget {
     /// So many bytes a day, from `now` on.
     #[must_use]
     pub fn new(a_day: u64, now: u64) -> Self {
@@ -57,7 +57,7 @@ impl UpdateConfig {
     /// Milliseconds until the next look, after so many failures in a row. `random` spreads a fleet's looks:
     /// up to a tenth more or less, and anything up to twice the time after a failure.
     #[must_use]
-    pub fn next_look_ms(&self, failures: u32, random: u32) -> u64 {
+    pub fn next_check_ms(&self, failures: u32, random: u32) -> u64 {
         let usual = u64::from(self.check_every_s).saturating_mul(1000);
         if failures == 0 {
             let tenth = usual / 10;
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_budget_is_for_a_day() {
-        let mut budget = Budget::new(100, 5);
+        let mut budget = DailyBudget::new(100, 5);
         budget.spend(60);
         assert_eq!(budget.left(6), 40);
         budget.spend(60);
@@ -119,7 +119,7 @@ mod tests {
     proptest! {
         #[test]
         fn looks_are_spread_and_failures_are_further_apart(failures in 0u32..100, random: u32) {
-            let wait = config().next_look_ms(failures, random);
+            let wait = config().next_check_ms(failures, random);
             match failures {
                 0 => prop_assert!((3_240_000..=3_960_000).contains(&wait)),
                 1 => prop_assert!((60_000..=120_000).contains(&wait)),

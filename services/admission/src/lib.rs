@@ -41,11 +41,12 @@ enum ContentsError {
 pub fn run() -> ExitCode {
     let mut arguments = env::args().skip(1);
     let answer = match (arguments.next(), arguments.next()) {
-        (Some(order), Some(argument)) if order == ORDER_ARGUMENT => match order::look(&argument) {
+        (Some(order), Some(argument)) if order == ORDER_ARGUMENT => match order::confirm(&argument)
+        {
             Ok(()) => admission::confirm(),
             Err(error) => admission::refuse(&chain(&error)),
         },
-        _ => match look(Path::new(APP_DIRECTORY)) {
+        _ => match check(Path::new(APP_DIRECTORY)) {
             Ok(manifest) => admission::accept(&manifest),
             Err(error) => admission::refuse(&chain(&error)),
         },
@@ -56,9 +57,9 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn look(package: &Path) -> Result<Vec<u8>, ContentsError> {
+fn check(package: &Path) -> Result<Vec<u8>, ContentsError> {
     let mut left = entry::MAX_ENTRIES;
-    look_below(package, package, 0, &mut left)?;
+    check_directory(package, package, 0, &mut left)?;
     let path = package.join(app_manifest::FILE_NAME);
     let manifest =
         holdfast_manifest::parse(&read(&path, app_manifest::MAX_BYTES.saturating_add(1))?)?;
@@ -74,7 +75,7 @@ fn read(path: &Path, limit: usize) -> Result<Vec<u8>, ContentsError> {
     Ok(bytes)
 }
 
-fn look_below(
+fn check_directory(
     package: &Path,
     directory: &Path,
     depth: usize,
@@ -97,7 +98,7 @@ fn look_below(
             return refuse(&path, "is setuid, setgid or sticky");
         }
         if metadata.is_dir() {
-            look_below(package, &path, depth.saturating_add(1), left)?;
+            check_directory(package, &path, depth.saturating_add(1), left)?;
         } else if metadata.is_symlink() {
             let target = fs::read_link(&path).map_err(failed)?;
             let inside = path.strip_prefix(package).unwrap_or(&path);
@@ -137,7 +138,7 @@ mod tests {
     }
 
     fn refusal(package: &tempfile::TempDir) -> String {
-        chain(&look(package.path()).unwrap_err())
+        chain(&check(package.path()).unwrap_err())
     }
 
     #[test]
@@ -145,7 +146,7 @@ mod tests {
         let package = package();
         symlink("data", package.path().join("bin/link")).unwrap();
         symlink("../bin/data", package.path().join("bin/other")).unwrap();
-        let manifest = AppManifest::decode(&look(package.path()).unwrap()).unwrap();
+        let manifest = AppManifest::decode(&check(package.path()).unwrap()).unwrap();
         assert_eq!(manifest.name, "x");
     }
 

@@ -1,12 +1,12 @@
 //! Turn after turn: what became of the last release, what is released now, and taking it.
 
-use crate::bus::{Bus, State, Told};
+use crate::bus::{Bus, State, UpdateStatus};
 use crate::card::Card;
-use crate::connection::{Connection, RestError};
+use crate::connection::{Connection, WaitError};
 use crate::device::Source;
 use crate::download::{Downloader, Offer};
 use crate::install_error::InstallError;
-use crate::state::{self, KeepError};
+use crate::state::{self, StateError};
 use crate::uplink::{Fetched, UplinkError};
 use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
 use holdfast_linux::init_socket::{InitError, InitSocket};
@@ -31,7 +31,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// What is counted of the device's running is kept no more often than this, in seconds.
-const PASS_EVERY_S: u64 = 600;
+const UPTIME_SAVED_EVERY_S: u64 = 600;
 
 /// Why the agent cannot do its work. It ends then, and init starts it again.
 #[derive(Debug, thiserror::Error)]
@@ -45,14 +45,14 @@ pub(crate) enum AgentError {
     #[error("{} is damaged", config::UPDATE_FILE)]
     Config(#[source] EncodingError),
     #[error(transparent)]
-    Rest(#[from] RestError),
+    Wait(#[from] WaitError),
     #[error("cannot listen to apps")]
     Bus(#[source] io::Error),
 }
 
 /// Why a turn brought nothing. There will be another.
 #[derive(Debug, thiserror::Error)]
-enum TurnError {
+enum PollError {
     #[error(transparent)]
     Init(#[from] InitError),
     #[error(transparent)]
@@ -60,7 +60,7 @@ enum TurnError {
     #[error(transparent)]
     Uplink(#[from] UplinkError),
     #[error("what was verified is not kept")]
-    Keep(#[from] KeepError),
+    State(#[from] StateError),
     #[error("release {version} of {subject} is not taken")]
     Install { subject: ReleaseSubject, version: String, source: InstallError },
 }
@@ -88,7 +88,7 @@ pub(crate) struct Agent {
     has_reached: bool,
     failures: u32,
     /// Until when it is counted how long the device runs, in milliseconds of the monotonic clock.
-    passed_at: u64,
+    uptime_counted_at_ms: u64,
 }
 
 impl Agent {
@@ -113,42 +113,42 @@ impl Agent {
             bus,
             config,
             roots,
-            memory: state::memory(),
+            memory: state::load_memory(),
             seen: None,
             trial: None,
             declined: None,
             has_agreed: false,
             has_reached: false,
             failures: 0,
-            passed_at: monotonic_ms(),
+            uptime_counted_at_ms: monotonic_ms(),
         })
     }
 
     /// One look at everything. Returns after how many milliseconds the next one is due.
-    pub(crate) fn turn(&mut self) -> Result<u64, AgentError> {
-        self.connection.meet_uplink()?;
-        let held = self.held()?;
-        self.pass_time();
-        if self.settle(&held)? {
+    pub(crate) fn poll_once(&mut self) -> Result<u64, AgentError> {
+        self.connection.accept_uplink()?;
+        let held = self.query_held()?;
+        self.count_uptime();
+        if self.reconcile(&held)? {
             return self.reboot();
         }
         // One thing at a time: what is on trial comes to its end first.
         let may_install =
             !held.iter().any(|held| held.running.as_ref().is_some_and(|r| r.on_trial));
-        if may_install && self.look_at_cards(&held)? {
+        if may_install && self.check_cards(&held)? {
             return self.reboot();
         }
         if self.connection.uplink.is_none() {
-            return Ok(self.config.next_look_ms(0, random()));
+            return Ok(self.config.next_check_ms(0, random()));
         }
         let mut failed = false;
         for (repository, root) in self.roots.clone() {
-            let looked = self.look(repository, &root, &held, may_install);
+            let looked = self.check_repository(repository, &root, &held, may_install);
             self.agree_if_reached()?;
             match looked {
                 Ok(true) => return self.reboot(),
                 Ok(false) => {}
-                Err(TurnError::Init(error)) => return Err(error.into()),
+                Err(PollError::Init(error)) => return Err(error.into()),
                 Err(error) => {
                     println!("{repository}: {}", chain(&error));
                     failed = true;
@@ -158,28 +158,28 @@ impl Agent {
         self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
         // A trial does not wait for long.
         let failures = if may_install { self.failures } else { 1 };
-        Ok(self.config.next_look_ms(failures, random()))
+        Ok(self.config.next_check_ms(failures, random()))
     }
 
     /// Waits until then, or until `uplink` is there.
-    pub(crate) fn rest(&mut self, until: u64) -> Result<(), AgentError> {
-        Ok(self.connection.rest(until)?)
+    pub(crate) fn wait_until(&mut self, until: u64) -> Result<(), AgentError> {
+        Ok(self.connection.wait_until(until)?)
     }
 
     /// Releases that wait do so while the device runs.
-    fn pass_time(&mut self) {
+    fn count_uptime(&mut self) {
         let now = monotonic_ms();
-        let seconds = now.saturating_sub(self.passed_at) / 1000;
-        if seconds >= PASS_EVERY_S {
-            self.passed_at = now;
-            if self.memory.passes(seconds) {
-                self.keep_memory();
+        let seconds = now.saturating_sub(self.uptime_counted_at_ms) / 1000;
+        if seconds >= UPTIME_SAVED_EVERY_S {
+            self.uptime_counted_at_ms = now;
+            if self.memory.count_down(seconds) {
+                self.save_memory();
             }
         }
     }
 
     /// What the device holds of the OS and of each app.
-    fn held(&mut self) -> Result<Vec<Held>, InitError> {
+    fn query_held(&mut self) -> Result<Vec<Held>, InitError> {
         match self.connection.init.ask(UpdateRequest::Held)? {
             (Reply::Held(held), _) => Ok(held),
             (reply, _) => Err(InitError::refused(reply)),
@@ -187,19 +187,19 @@ impl Agent {
     }
 
     /// Looks at what became of the release that was staged last. True while one waits for a reboot.
-    fn settle(&mut self, held: &[Held]) -> Result<bool, InitError> {
+    fn reconcile(&mut self, held: &[Held]) -> Result<bool, InitError> {
         let before = self.memory.clone();
-        let outcome = self.memory.settle(held);
+        let outcome = self.memory.reconcile(held);
         match outcome {
             Some(Outcome::Waits(subject)) => {
-                self.tell(State::Waiting, subject, None);
+                self.publish_status(State::Waiting, subject, None);
                 return Ok(true);
             }
             Some(Outcome::OnTrial(staged)) => {
                 let subject = staged.subject;
                 let of_subject = held.iter().find(|held| held.subject == subject);
                 let running = of_subject.and_then(|held| held.running.as_ref());
-                self.tell(State::Trial, subject, running.map(|running| running.version));
+                self.publish_status(State::Trial, subject, running.map(|running| running.version));
                 if subject == ReleaseSubject::Os {
                     self.trial = Some(staged);
                 }
@@ -217,10 +217,10 @@ impl Agent {
             None => {}
         }
         if !matches!(outcome, Some(Outcome::OnTrial(_))) {
-            self.bus.tell(Told::IDLE);
+            self.bus.publish(UpdateStatus::IDLE);
         }
         if self.memory != before {
-            self.keep_memory();
+            self.save_memory();
         }
         self.agree_if_reached()?;
         Ok(false)
@@ -236,19 +236,19 @@ impl Agent {
         Ok(())
     }
 
-    fn tell(&self, state: State, subject: ReleaseSubject, version: Option<Version>) {
+    fn publish_status(&self, state: State, subject: ReleaseSubject, version: Option<Version>) {
         let version = version.map(|version| version.to_string()).unwrap_or_default();
-        self.bus.tell(Told { state, component: subject.to_string(), version });
+        self.bus.publish(UpdateStatus { state, component: subject.to_string(), version });
     }
 
-    fn keep_memory(&self) {
-        if let Err(error) = state::keep_memory(&self.memory) {
+    fn save_memory(&self) {
+        if let Err(error) = state::save_memory(&self.memory) {
             println!("what became of releases is not kept: {}", chain(&error));
         }
     }
 
     /// Looks at each card that was not looked at a moment ago. True when a release was staged.
-    fn look_at_cards(&mut self, held: &[Held]) -> Result<bool, InitError> {
+    fn check_cards(&mut self, held: &[Held]) -> Result<bool, InitError> {
         let disks = match self.connection.init.ask(UpdateRequest::OtherDisks)? {
             (Reply::Accepted, disks) => disks,
             (reply, _) => return Err(InitError::refused(reply)),
@@ -265,7 +265,7 @@ impl Agent {
             println!("a card with releases");
             self.seen = Some(card.digest);
             self.connection.card = Some(card);
-            let staged = self.look_at_card(held);
+            let staged = self.check_card(held);
             self.connection.card = None;
             if staged? {
                 return Ok(true);
@@ -274,12 +274,12 @@ impl Agent {
         Ok(false)
     }
 
-    fn look_at_card(&mut self, held: &[Held]) -> Result<bool, InitError> {
+    fn check_card(&mut self, held: &[Held]) -> Result<bool, InitError> {
         for (repository, root) in self.roots.clone() {
-            match self.look(repository, &root, held, true) {
+            match self.check_repository(repository, &root, held, true) {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
-                Err(TurnError::Init(error)) => return Err(error),
+                Err(PollError::Init(error)) => return Err(error),
                 Err(error) => println!("{repository}: {}", chain(&error)),
             }
         }
@@ -287,19 +287,19 @@ impl Agent {
     }
 
     /// Looks at a repository, and takes what is new there. True when a release was staged.
-    fn look(
+    fn check_repository(
         &mut self,
         repository: RepositoryName,
         root: &[u8],
         held: &[Held],
         may_install: bool,
-    ) -> Result<bool, TurnError> {
-        let trusted = state::trusted(repository);
+    ) -> Result<bool, PollError> {
+        let trusted = state::load_trusted(repository);
         let mut client = Client::begin(root, trusted.clone(), realtime_seconds())?;
         let refreshed = self.refresh(repository, &mut client);
         // What was verified counts, however it ended, and is kept in one piece.
         if *client.trusted() != trusted {
-            state::keep_trusted(repository, client.trusted())?;
+            state::save_trusted(repository, client.trusted())?;
         }
         refreshed?;
         self.raise_time(repository, &client)?;
@@ -308,19 +308,19 @@ impl Agent {
         };
         if repository == RepositoryName::Oem
             && self.connection.card.is_some()
-            && self.obey(targets)?
+            && self.apply_reset_order(targets)?
         {
             return Ok(true);
         }
-        self.take_next(repository, targets, held)
+        self.take_next_release(repository, targets, held)
     }
 
     /// No clock shows less than when what is released was made, as far as the OS's own repository lets that be.
-    fn raise_time(&mut self, repository: RepositoryName, run: &Client) -> Result<(), TurnError> {
+    fn raise_time(&mut self, repository: RepositoryName, run: &Client) -> Result<(), PollError> {
         let of_os = self.roots.iter().find(|(repository, _)| *repository == RepositoryName::Os);
         let of_os = of_os.filter(|_| repository != RepositoryName::Os);
-        let os =
-            of_os.map(|(os, root)| Client::begin(root, state::trusted(*os), realtime_seconds()));
+        let os = of_os
+            .map(|(os, root)| Client::begin(root, state::load_trusted(*os), realtime_seconds()));
         match raised_to(repository, run, os.transpose()?.as_ref()) {
             Some(seconds) => {
                 self.connection.init.tell(UpdateRequest::RaiseTime(seconds))?;
@@ -339,7 +339,7 @@ impl Agent {
 
     /// Has an order of the owner carried out: from a card, since whoever has a server in hand has not the device in
     /// hand. True when the device ends for it.
-    fn obey(&mut self, targets: &Targets) -> Result<bool, InitError> {
+    fn apply_reset_order(&mut self, targets: &Targets) -> Result<bool, InitError> {
         for order in orders(targets) {
             match self.connection.init.ask(UpdateRequest::Reset(order))?.0 {
                 Reply::Accepted => {
@@ -358,7 +358,7 @@ impl Agent {
         &mut self,
         repository: RepositoryName,
         client: &mut Client,
-    ) -> Result<(), TurnError> {
+    ) -> Result<(), PollError> {
         while let Some(wanted) = client.wants() {
             // One byte more, by which a file that is too long is known.
             let most_bytes = wanted.most_bytes.saturating_add(1);
@@ -367,28 +367,28 @@ impl Agent {
             let mut bytes = Vec::new();
             let fetched = self.connection.fetch(&fetch, |piece| {
                 bytes.extend_from_slice(piece);
-                Ok::<(), TurnError>(())
+                Ok::<(), PollError>(())
             })?;
             self.has_reached |= self.connection.is_remote();
             match fetched {
                 Fetched::All => client.take(bytes)?,
-                Fetched::Missing => client.is_missing()?,
+                Fetched::Missing => client.mark_missing()?,
             }
         }
         Ok(())
     }
 
-    fn take_next(
+    fn take_next_release(
         &mut self,
         repository: RepositoryName,
         targets: &Targets,
         held: &[Held],
-    ) -> Result<bool, TurnError> {
+    ) -> Result<bool, PollError> {
         let mut memory = self.memory.clone();
         if let Some((version, subject, root_hash)) = self.declined
             && version == targets.common.version
         {
-            memory.fails(subject, root_hash);
+            memory.mark_failed(subject, root_hash);
         }
         let next = next_release(targets, repository, &self.config.device, held, &memory);
         let Some((path, target, release)) = next else {
@@ -397,7 +397,7 @@ impl Agent {
         };
         let (subject, version) = (release.subject, release.version);
         println!("{subject}: fetching release {version}, {} bytes", target.length);
-        self.tell(State::Fetching, subject, Some(version));
+        self.publish_status(State::Fetching, subject, Some(version));
         let running = held.iter().find(|held| held.subject == subject);
         let running = running.and_then(|held| held.running.as_ref());
         let taken =
@@ -408,27 +408,27 @@ impl Agent {
         if let (Err(error), Some(root_hash)) = (&taken, release.root_hash())
             && error.is_conclusive()
         {
-            self.memory.fails(subject, root_hash);
-            self.keep_memory();
+            self.memory.mark_failed(subject, root_hash);
+            self.save_memory();
         }
-        if let (Err(InstallError::Unlike(_)), Some(root_hash)) = (&taken, release.root_hash())
+        if let (Err(InstallError::Mismatch(_)), Some(root_hash)) = (&taken, release.root_hash())
             && self.downloader.gave_up_slot()
             && self.connection.is_remote()
         {
             // A server that begins with the release and ends with something else has the slot written each time.
-            let minutes = self.memory.puts_off(subject, root_hash) / 60;
+            let minutes = self.memory.postpone(subject, root_hash) / 60;
             println!("{subject}: release {version} is tried again in {minutes} minutes");
-            self.keep_memory();
+            self.save_memory();
         }
         if taken.is_err() {
-            self.bus.tell(Told::IDLE);
+            self.bus.publish(UpdateStatus::IDLE);
         }
         taken.map_err(|source| match source {
-            InstallError::Init(error) => TurnError::Init(error),
-            source => TurnError::Install { subject, version: version.to_string(), source },
+            InstallError::Init(error) => PollError::Init(error),
+            source => PollError::Install { subject, version: version.to_string(), source },
         })?;
         println!("{subject}: release {version} is staged");
-        self.tell(State::Waiting, subject, Some(version));
+        self.publish_status(State::Waiting, subject, Some(version));
         Ok(true)
     }
 
@@ -439,11 +439,11 @@ impl Agent {
         let staged = Staged { subject, root_hash, reached: self.has_reached };
         let memory = &mut self.memory;
         self.downloader.take(offer, &mut self.connection, || {
-            memory.stages(staged);
-            state::keep_memory(memory)
+            memory.begin_staging(staged);
+            state::save_memory(memory)
         })?;
-        self.memory.is_staged();
-        Ok(state::keep_memory(&self.memory)?)
+        self.memory.mark_staged();
+        Ok(state::save_memory(&self.memory)?)
     }
 
     /// Has the device reboot, if it may now. Returns when to ask again.

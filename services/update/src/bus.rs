@@ -35,7 +35,7 @@ const STACK_BYTES: usize = 256 * 1024;
 
 /// How updates are, as apps are told.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct UpdateStatus {
     pub(crate) state: State,
     /// `os` or a component id; empty when there is no release.
     pub(crate) component: String,
@@ -67,7 +67,7 @@ impl State {
     }
 }
 
-impl Told {
+impl UpdateStatus {
     pub(crate) const IDLE: Self =
         Self { state: State::Idle, component: String::new(), version: String::new() };
 }
@@ -81,7 +81,7 @@ pub(crate) struct Bus {
 #[derive(Debug)]
 struct Shared {
     deferral: Mutex<Deferral>,
-    told: watch::Sender<Told>,
+    status: watch::Sender<UpdateStatus>,
     /// Of those who may put a reboot off.
     connections: AtomicUsize,
 }
@@ -100,7 +100,7 @@ impl Bus {
     pub(crate) fn start(listeners: Vec<(Listener, OwnedFd)>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             deferral: Mutex::new(Deferral::default()),
-            told: watch::Sender::new(Told::IDLE),
+            status: watch::Sender::new(UpdateStatus::IDLE),
             connections: AtomicUsize::new(0),
         });
         if !listeners.is_empty() {
@@ -117,10 +117,10 @@ impl Bus {
     }
 
     /// Tells apps how updates are.
-    pub(crate) fn tell(&self, told: Told) {
-        self.shared.told.send_if_modified(|before| {
-            let differs = *before != told;
-            *before = told;
+    pub(crate) fn publish(&self, status: UpdateStatus) {
+        self.shared.status.send_if_modified(|before| {
+            let differs = *before != status;
+            *before = status;
             differs
         });
     }
@@ -162,7 +162,7 @@ enum ConnectionError {
 }
 
 async fn serve_connection(shared: Arc<Shared>, call: Call) -> Result<(), ConnectionError> {
-    let told = shared.told.subscribe();
+    let status = shared.status.subscribe();
     let Call { app, stream, uid } = call;
     let stream = UnixStream::from_std(stream)?;
     let update = Update { app, shared };
@@ -172,26 +172,26 @@ async fn serve_connection(shared: Arc<Shared>, call: Call) -> Result<(), Connect
         .serve_at(PATH, update)
         .build();
     let connection = timeout(PATIENCE, connection).await.map_err(|_| ConnectionError::Slow)??;
-    let served = tell_changes(&connection, told).await;
+    let served = signal_changes(&connection, status).await;
     // It may have ended by itself.
     let _ = connection.close().await;
     served
 }
 
 /// Says what changes, until the connection ends.
-async fn tell_changes(
+async fn signal_changes(
     connection: &zbus::Connection,
-    mut told: watch::Receiver<Told>,
+    mut status: watch::Receiver<UpdateStatus>,
 ) -> Result<(), ConnectionError> {
     let object = connection.object_server().interface::<_, Update>(PATH).await?;
     loop {
         tokio::select! {
             () = connection.closed() => return Ok(()),
-            changed = told.changed() => {
+            changed = status.changed() => {
                 if changed.is_err() {
                     return Ok(());
                 }
-                let now = told.borrow_and_update().clone();
+                let now = status.borrow_and_update().clone();
                 let say = say(&object, &now);
                 timeout(PATIENCE, say).await.map_err(|_| ConnectionError::Slow)??;
             }
@@ -199,15 +199,18 @@ async fn tell_changes(
     }
 }
 
-async fn say(object: &zbus::object_server::InterfaceRef<Update>, told: &Told) -> zbus::Result<()> {
+async fn say(
+    object: &zbus::object_server::InterfaceRef<Update>,
+    status: &UpdateStatus,
+) -> zbus::Result<()> {
     let emitter = object.signal_emitter();
     let update = object.get().await;
     update.state_changed(emitter).await?;
     update.component_changed(emitter).await?;
     update.version_changed(emitter).await?;
-    if told.state == State::Waiting {
+    if status.state == State::Waiting {
         let minutes = update.deferrable_minutes();
-        Update::reboot_waits(emitter, &told.component, &told.version, minutes).await?;
+        Update::reboot_waits(emitter, &status.component, &status.version, minutes).await?;
     }
     Ok(())
 }
@@ -261,19 +264,19 @@ impl Update {
     /// `idle`, `fetching`, `waiting` (for the reboot) or `trial`.
     #[zbus(property)]
     fn state(&self) -> &'static str {
-        self.shared.told.borrow().state.name()
+        self.shared.status.borrow().state.name()
     }
 
     /// What is updated: `os`, or the component id of an app.
     #[zbus(property)]
     fn component(&self) -> String {
-        self.shared.told.borrow().component.clone()
+        self.shared.status.borrow().component.clone()
     }
 
     /// The version that is fetched, waits or is on trial.
     #[zbus(property)]
     fn version(&self) -> String {
-        self.shared.told.borrow().version.clone()
+        self.shared.status.borrow().version.clone()
     }
 
     /// Minutes by which the reboot can still be put off.
@@ -299,8 +302,8 @@ mod tests {
 
     fn shared() -> Arc<Shared> {
         let deferral = Mutex::new(Deferral::default());
-        let told = watch::Sender::new(Told::IDLE);
-        Arc::new(Shared { deferral, told, connections: AtomicUsize::new(0) })
+        let status = watch::Sender::new(UpdateStatus::IDLE);
+        Arc::new(Shared { deferral, status, connections: AtomicUsize::new(0) })
     }
 
     fn listener(access: UpdateAccess) -> Listener {
@@ -360,8 +363,8 @@ mod tests {
         let granted: u32 = call(&app, "Defer", &5u32).await.unwrap().body().deserialize().unwrap();
         assert_eq!(granted, 5);
         assert!(bus.reboot_in() > 290_000, "{}", bus.reboot_in());
-        let told = client(&shared, UpdateAccess::Told).await;
-        let denied = call(&told, "Resume", &()).await.unwrap_err();
+        let listener = client(&shared, UpdateAccess::Told).await;
+        let denied = call(&listener, "Resume", &()).await.unwrap_err();
         assert!(denied.contains("AccessDenied"), "{denied}");
         call(&app, "Resume", &()).await.unwrap();
         assert_eq!(bus.reboot_in(), 0);

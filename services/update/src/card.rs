@@ -61,14 +61,14 @@ impl Card {
         let read = self.disk.read_from(entry.at.saturating_add(fetch.from), left, |piece| {
             take(piece).map_err(|error| {
                 stopped = Some(error);
-                Stop::Told
+                Stop::Taker
             })
         });
         match (read, stopped) {
             (Ok(()), _) => Ok(Fetched::All),
             (Err(_), Some(error)) => Err(error),
             (Err(Stop::Card(error)), None) => Err(UplinkError::Card(error).into()),
-            (Err(Stop::Told), None) => Ok(Fetched::All),
+            (Err(Stop::Taker), None) => Ok(Fetched::All),
         }
     }
 }
@@ -76,7 +76,7 @@ impl Card {
 /// Why reading stops.
 enum Stop {
     Card(PathError),
-    Told,
+    Taker,
 }
 
 impl From<PathError> for Stop {

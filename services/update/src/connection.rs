@@ -21,7 +21,7 @@ const RESUME_AFTER_MS: u64 = 2_000;
 
 /// Why it cannot be waited.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RestError {
+pub(crate) enum WaitError {
     #[error(transparent)]
     Init(#[from] InitError),
     #[error("cannot wait")]
@@ -43,22 +43,22 @@ impl Connection {
     }
 
     /// Waits until then, or until `uplink` is there.
-    pub(crate) fn rest(&mut self, until: u64) -> Result<(), RestError> {
+    pub(crate) fn wait_until(&mut self, until: u64) -> Result<(), WaitError> {
         let had_uplink = self.uplink.is_some();
         loop {
-            self.meet_uplink()?;
+            self.accept_uplink()?;
             let left = until.saturating_sub(monotonic_ms());
             if left == 0 || (!had_uplink && self.uplink.is_some()) {
                 return Ok(());
             }
             let mut poll = Poll::new();
             self.init.add_to(&mut poll);
-            poll.wait(left).map_err(RestError::Wait)?;
+            poll.wait(left).map_err(WaitError::Wait)?;
         }
     }
 
     /// Takes the newest socket to `uplink` that init has handed over.
-    pub(crate) fn meet_uplink(&mut self) -> Result<(), InitError> {
+    pub(crate) fn accept_uplink(&mut self) -> Result<(), InitError> {
         for (reply, socket) in self.init.unasked()? {
             if reply == Reply::Uplink {
                 self.uplink = Some(socket);
@@ -94,10 +94,10 @@ impl Source for Connection {
     /// Waits a little, and for `uplink` if it is not there.
     fn wait(&mut self) -> Result<(), InstallError> {
         let wait = if self.uplink.is_some() { RESUME_AFTER_MS } else { UPLINK_WITHIN_MS };
-        match self.rest(monotonic_ms().saturating_add(wait)) {
+        match self.wait_until(monotonic_ms().saturating_add(wait)) {
             Ok(()) => Ok(()),
-            Err(RestError::Init(error)) => Err(error.into()),
-            Err(RestError::Wait(_)) => Err(UplinkError::Nobody.into()),
+            Err(WaitError::Init(error)) => Err(error.into()),
+            Err(WaitError::Wait(_)) => Err(UplinkError::Nobody.into()),
         }
     }
 }

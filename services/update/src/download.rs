@@ -4,7 +4,7 @@ use crate::device::{Slots, Source};
 use crate::install::{self, SlotWriter};
 use crate::install_error::InstallError;
 use crate::slot::{Old, Origin};
-use crate::state::KeepError;
+use crate::state::StateError;
 use crate::uplink::Fetched;
 use holdfast_linux::direct::Direct;
 use holdfast_release::checked::{Checker, Known};
@@ -44,8 +44,8 @@ struct File<'a> {
 
 /// How a slot is put together.
 #[derive(Debug)]
-struct Plan {
-    way: Way,
+struct Strategy {
+    method: Method,
     /// What is known of what comes of it.
     known: Known,
     /// What is fetched for it, in bytes.
@@ -53,7 +53,7 @@ struct Plan {
 }
 
 #[derive(Debug)]
-enum Way {
+enum Method {
     /// From the running one, by a delta.
     Delta(Delta),
     /// From parts of the running one and ranges of the release, one behind the other.
@@ -97,7 +97,7 @@ impl Downloader {
         &mut self,
         offer: Offer<'_>,
         device: &mut (impl Source + Slots),
-        remember: impl FnOnce() -> Result<(), KeepError>,
+        remember: impl FnOnce() -> Result<(), StateError>,
     ) -> Result<(), InstallError> {
         self.gave_up_slot = false;
         match offer.release.subject {
@@ -130,15 +130,15 @@ impl Downloader {
         let file = File { repository, place: &place };
         let mut old = Old::open(device)?;
         old.has_room(target, release)?;
-        let Plan { way, known, fetched } = self.plan(file, offer, &old, device)?;
+        let Strategy { method, known, fetched } = self.choose(file, offer, &old, device)?;
         let mut checker = Checker::new(&known);
         // Not before the first of what comes was found to be what was released: until then, the other slot is one to
         // fall back to.
-        match way {
-            Way::Delta(delta) => {
+        match method {
+            Method::Delta(delta) => {
                 let origin = old.into_origin();
                 let begun = begin_delta(&delta, offer, &origin, &known, device);
-                self.judge_delta(&begun);
+                self.disable_deltas_if_wrong(&begun);
                 let begun = begun?;
                 let (boot, root) = install::open_slot(device, target, release)?;
                 self.gave_up_slot = true;
@@ -147,15 +147,15 @@ impl Downloader {
                     checker.take(piece, |part| writer.put(part))
                 });
                 let made = made.and_then(|()| Ok(checker.finish()?));
-                self.judge_delta(&made);
+                self.disable_deltas_if_wrong(&made);
                 made?;
                 println!("os: {fetched} of {} bytes were fetched", target.length);
                 writer.finish()?;
                 let verified = install::verify_slot(&boot, &root, target, release);
-                self.judge_delta(&verified);
+                self.disable_deltas_if_wrong(&verified);
                 verified
             }
-            Way::Parts(steps) => {
+            Method::Parts(steps) => {
                 let first = fetch_first(file, &steps, &known, device)?;
                 let (boot, root) = install::open_slot(device, target, release)?;
                 self.gave_up_slot = true;
@@ -176,27 +176,27 @@ impl Downloader {
     }
 
     /// A delta that makes something else than the release is not used again: the next try does without.
-    fn judge_delta<T>(&mut self, made: &Result<T, InstallError>) {
+    fn disable_deltas_if_wrong<T>(&mut self, made: &Result<T, InstallError>) {
         let is_wrong = |error: &InstallError| {
             matches!(
                 error,
                 InstallError::Delta(_)
                     | InstallError::OtherDelta
                     | InstallError::OtherBytes
-                    | InstallError::Unlike(_)
+                    | InstallError::Mismatch(_)
             )
         };
         self.uses_deltas &= !made.as_ref().is_err_and(is_wrong);
     }
 
     /// The way that costs least.
-    fn plan(
+    fn choose(
         &mut self,
         file: File<'_>,
         offer: Offer<'_>,
         old: &Old,
         from: &mut impl Source,
-    ) -> Result<Plan, InstallError> {
+    ) -> Result<Strategy, InstallError> {
         let Offer { target, release, .. } = offer;
         let known = Known::of(release, target.length).ok_or(InstallError::NoHash)?;
         let hashes = match offer.running.filter(|_| self.reuses) {
@@ -212,7 +212,7 @@ impl Downloader {
             First::Delta(ByDelta { delta, fetched }) => {
                 let is_short = delta.is_short();
                 let known = if is_short { known } else { fetch_leaves(file, offer, known, from)? };
-                return Ok(Plan { way: Way::Delta(delta), known, fetched });
+                return Ok(Strategy { method: Method::Delta(delta), known, fetched });
             }
             First::Leaves(delta) => delta,
         };
@@ -221,9 +221,9 @@ impl Downloader {
         let part_bytes = strategy::fetched(&steps);
         Ok(match strategy::with_leaves(delta, part_bytes, leaf_bytes, budget)? {
             Second::Delta(ByDelta { delta, fetched }) => {
-                Plan { way: Way::Delta(delta), known, fetched }
+                Strategy { method: Method::Delta(delta), known, fetched }
             }
-            Second::Parts { fetched } => Plan { way: Way::Parts(steps), known, fetched },
+            Second::Parts { fetched } => Strategy { method: Method::Parts(steps), known, fetched },
         })
     }
 
@@ -245,7 +245,7 @@ impl Downloader {
         let fetched = delta.as_ref().map_or(target.length, |delta| delta.length);
         self.budget(from).afford(fetched)?;
         let begun = delta.as_ref().map(|delta| hold(delta, offer, from)).transpose();
-        self.judge_delta(&begun);
+        self.disable_deltas_if_wrong(&begun);
         let begun = begun?.unwrap_or_default();
         let package = install::create_package(&self.store, id)?;
         let by_delta = delta.is_some();
@@ -253,7 +253,7 @@ impl Downloader {
         let made = make_package(&package, file, offer, delta.zip(origin), &begun, from);
         let verified = made.and_then(|()| install::verify_package(&package, target, release));
         if by_delta {
-            self.judge_delta(&verified);
+            self.disable_deltas_if_wrong(&verified);
         }
         if verified.is_err() {
             install::remove_package(&self.store, id);
@@ -328,7 +328,7 @@ fn put_together(
             Step::Copy { part, at, bytes } => {
                 let copied = old.copy(part, at, bytes, &mut *take);
                 copied.map_err(|error| match error {
-                    InstallError::Unlike(_) => InstallError::Held,
+                    InstallError::Mismatch(_) => InstallError::Held,
                     error => error,
                 })?;
             }

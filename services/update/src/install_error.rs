@@ -1,10 +1,10 @@
 //! Why a release was not installed.
 
-use crate::state::KeepError;
+use crate::state::StateError;
 use crate::uplink::UplinkError;
 use holdfast_linux::PathError;
 use holdfast_linux::init_socket::InitError;
-use holdfast_release::checked::Unlike;
+use holdfast_release::checked::Mismatch;
 use holdfast_release::delta::DeltaError;
 use holdfast_release::strategy::TooExpensive;
 use holdfast_sandbox::package::PackageError;
@@ -19,7 +19,7 @@ pub(crate) enum InstallError {
     #[error(transparent)]
     Uplink(#[from] UplinkError),
     #[error(transparent)]
-    Keep(#[from] KeepError),
+    State(#[from] StateError),
     #[error("it has no hashes")]
     NoHash,
     #[error("the server does not have it")]
@@ -33,7 +33,7 @@ pub(crate) enum InstallError {
     #[error("the slot that runs has something else than its hashes say; nothing of it is used")]
     Held,
     #[error(transparent)]
-    Unlike(#[from] Unlike),
+    Mismatch(#[from] Mismatch),
     #[error("the hashes of its blocks that came are not those of its root hash")]
     Leaves,
     #[error(transparent)]

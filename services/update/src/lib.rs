@@ -37,8 +37,8 @@ fn serve_forever() -> Result<Infallible, Box<dyn Error>> {
     let mut agent = Agent::begin()?;
     notify_ready()?;
     loop {
-        let wait = agent.turn()?;
+        let wait = agent.poll_once()?;
         let until = monotonic_ms().saturating_add(wait);
-        agent.rest(until)?;
+        agent.wait_until(until)?;
     }
 }

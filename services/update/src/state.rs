@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// Why something was not kept.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum KeepError {
+pub(crate) enum StateError {
     #[error(transparent)]
     Path(#[from] PathError),
     #[error(transparent)]
@@ -21,26 +21,29 @@ pub(crate) enum KeepError {
 }
 
 /// What earlier runs have verified of a repository.
-pub(crate) fn trusted(repository: RepositoryName) -> Trusted {
+pub(crate) fn load_trusted(repository: RepositoryName) -> Trusted {
     let path = trusted_file(repository);
     read(&path, Trusted::MAX_ENCODED_BYTES, Trusted::decode).unwrap_or_default()
 }
 
 /// Keeps it, in one piece.
-pub(crate) fn keep_trusted(repository: RepositoryName, trusted: &Trusted) -> Result<(), KeepError> {
+pub(crate) fn save_trusted(
+    repository: RepositoryName,
+    trusted: &Trusted,
+) -> Result<(), StateError> {
     let bytes = trusted.encode()?;
     if bytes.len() > Trusted::MAX_ENCODED_BYTES {
-        return Err(KeepError::TooLong(bytes.len()));
+        return Err(StateError::TooLong(bytes.len()));
     }
     Ok(file::replace(&trusted_file(repository), &bytes)?)
 }
 
 /// What became of earlier releases.
-pub(crate) fn memory() -> Memory {
+pub(crate) fn load_memory() -> Memory {
     read(&memory_file(), Memory::MAX_ENCODED_BYTES, Memory::decode).unwrap_or_default()
 }
 
-pub(crate) fn keep_memory(memory: &Memory) -> Result<(), KeepError> {
+pub(crate) fn save_memory(memory: &Memory) -> Result<(), StateError> {
     Ok(file::replace(&memory_file(), &memory.encode()?)?)
 }
 
@@ -49,13 +52,13 @@ fn read<T>(
     most: usize,
     decode: impl FnOnce(&[u8]) -> Result<T, EncodingError>,
 ) -> Option<T> {
-    let lost = |error: KeepError| {
+    let lost = |error: StateError| {
         println!("{} is lost: {}", path.display(), chain(&error));
         None
     };
     match file::read_bounded(path, most) {
         Ok(None) => None,
-        Ok(Some(bytes)) if bytes.len() > most => lost(KeepError::TooLong(bytes.len())),
+        Ok(Some(bytes)) if bytes.len() > most => lost(StateError::TooLong(bytes.len())),
         Ok(Some(bytes)) => decode(&bytes).map_or_else(|error| lost(error.into()), Some),
         Err(error) => lost(error.into()),
     }

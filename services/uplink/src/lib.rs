@@ -42,7 +42,7 @@ enum ServiceError {
 
 /// Why nothing more can be said to the update agent. Its socket is given up, and another asked for.
 #[derive(Debug, thiserror::Error)]
-enum AgentError {
+enum AgentSocketError {
     #[error("cannot talk to the update agent")]
     Socket(#[from] io::Error),
     #[error("the update agent asks for something else than a file")]
@@ -81,7 +81,7 @@ fn fetch_for_agents() -> Result<Infallible, ServiceError> {
 }
 
 /// Fetches what the agent asks for, one file after the other, until it is gone.
-fn serve(servers: &mut Servers, agent: &OwnedFd) -> Result<(), AgentError> {
+fn serve(servers: &mut Servers, agent: &OwnedFd) -> Result<(), AgentSocketError> {
     let mut buffer = [0; MAX_REQUEST_BYTES];
     loop {
         let length = match channel::receive_with(agent, &mut buffer) {
@@ -90,7 +90,7 @@ fn serve(servers: &mut Servers, agent: &OwnedFd) -> Result<(), AgentError> {
             Err(error) => return Err(error.into()),
         };
         let fetch = Fetch::decode(buffer.get(..length).unwrap_or_default())?;
-        let say = |answer: &Answer| -> Result<(), AgentError> {
+        let say = |answer: &Answer| -> Result<(), AgentSocketError> {
             Ok(channel::send_waiting(agent, &answer.encode()?)?)
         };
         let answer = match servers.fetch(&fetch, |piece| say(&Answer::Piece(piece.to_vec())))? {

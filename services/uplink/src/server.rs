@@ -4,7 +4,7 @@ use holdfast_linux::clock::monotonic_ms;
 use holdfast_release::RepositoryName;
 use holdfast_release::config::UplinkConfig;
 use holdfast_release::fetch::{Fetch, PIECE_BYTES};
-use holdfast_release::pace::{self, Budget};
+use holdfast_release::pace::{self, DailyBudget};
 use holdfast_types::chain;
 use std::io::Read;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ const MISSING: [u16; 3] = [403, 404, 410];
 pub(crate) struct Servers {
     agent: Agent,
     servers: Vec<(RepositoryName, String)>,
-    budget: Budget,
+    budget: DailyBudget,
 }
 
 /// What came of a file.
@@ -60,7 +60,7 @@ impl Servers {
             .max_response_header_size(16 * 1024)
             .build()
             .into();
-        let budget = Budget::new(config.bytes_a_day, monotonic_ms());
+        let budget = DailyBudget::new(config.bytes_a_day, monotonic_ms());
         Self { agent, servers: config.servers, budget }
     }
 

@@ -166,7 +166,7 @@ impl Repository {
             asked.push(wanted.name.clone());
             let given = match self.files.get(&wanted.name) {
                 Some(bytes) => client.take(bytes.clone()),
-                None => client.is_missing(),
+                None => client.mark_missing(),
             };
             if given.is_err() {
                 assert_eq!(client.wants(), None, "a refused run goes on");
@@ -258,7 +258,7 @@ fn clause_5_3_3_no_more_than_the_limit_is_read() {
             let name = client.wants().unwrap().name;
             match repository.files.get(&name) {
                 Some(bytes) => client.take(bytes.clone()).unwrap(),
-                None => client.is_missing().unwrap(),
+                None => client.mark_missing().unwrap(),
             }
         }
         let wanted = client.wants().unwrap();
@@ -1103,7 +1103,7 @@ fn looked_for(
     image_root: &[u8],
     order: &Order,
 ) -> Result<(), NoOrder<std::io::Error>> {
-    crate::factory_reset::look_for(order, image_root, NOW, |wanted| {
+    crate::factory_reset::find_order(order, image_root, NOW, |wanted| {
         Ok(repository.files.get(&wanted.name).cloned())
     })
 }
@@ -1138,7 +1138,7 @@ fn a_reset_is_ordered_by_whoever_signs_for_the_owner_and_by_nobody_else() {
     let mut nothing = repository.clone();
     nothing.files.clear();
     assert!(matches!(looked_for(&nothing, &root, &order), Err(NoOrder::Refused(_))));
-    let later = crate::factory_reset::look_for(&order, &root, NOW + 31 * DAY, |wanted| {
+    let later = crate::factory_reset::find_order(&order, &root, NOW + 31 * DAY, |wanted| {
         Ok::<_, std::io::Error>(repository.files.get(&wanted.name).cloned())
     });
     assert!(matches!(later, Err(NoOrder::Refused(ClientError::Expired { .. }))));
