@@ -23,9 +23,9 @@ use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::policy::{APP_DIRECTORY, APP_STORE_DIRECTORY};
 use holdfast_sandbox::wire::{Listener, Reply, UpdateRequest};
 use holdfast_types::Version;
-use holdfast_types::chain;
-use holdfast_types::date;
 use holdfast_types::encoding::EncodingError;
+use holdfast_types::event::{self, Event};
+use holdfast_types::{chain, date, escaped_chain};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -59,10 +59,23 @@ enum PollError {
     Refused(#[from] ClientError),
     #[error(transparent)]
     Uplink(#[from] UplinkError),
-    #[error("what was verified is not kept")]
+    #[error("cannot save the verified metadata")]
     State(#[from] StateError),
-    #[error("release {version} of {subject} is not taken")]
+    #[error("cannot install release {version} of {subject}")]
     Install { subject: ReleaseSubject, version: String, source: InstallError },
+}
+
+impl PollError {
+    /// The event that a line of the log with this error ends in.
+    fn event(&self) -> Event {
+        match self {
+            Self::Init(_) => event::update::UPDATE_SERVICE_FAILED,
+            Self::Refused(_) => event::update::UPDATE_METADATA_REFUSED,
+            Self::Uplink(_) => event::update::UPDATE_FETCH_FAILED,
+            Self::State(_) => event::update::UPDATE_METADATA_PERSIST_FAILED,
+            Self::Install { .. } => event::update::UPDATE_INSTALL_FAILED,
+        }
+    }
 }
 
 /// The agent.
@@ -150,7 +163,7 @@ impl Agent {
                 Ok(false) => {}
                 Err(PollError::Init(error)) => return Err(error.into()),
                 Err(error) => {
-                    println!("{repository}: {}", chain(&error));
+                    println!("{repository}: {} {}", escaped_chain(&error), error.event());
                     failed = true;
                 }
             }
@@ -204,14 +217,18 @@ impl Agent {
                     self.trial = Some(staged);
                 }
             }
-            Some(Outcome::Committed(subject)) => println!("{subject}: the new release is good"),
-            Some(Outcome::FellBack(subject)) => {
-                println!("{subject}: the new release has failed and is not tried again");
+            Some(Outcome::Committed(subject)) => {
+                println!("{subject}: the new release is good {}", event::update::UPDATE_COMMITTED);
             }
+            Some(Outcome::FellBack(subject)) => println!(
+                "{subject}: the new release has failed and is not tried again {}",
+                event::update::UPDATE_FELL_BACK
+            ),
             Some(Outcome::Unreached(subject, wait_s)) => {
                 let minutes = wait_s / 60;
                 println!(
-                    "{subject}: the new release did not reach the service, and is tried again in {minutes} minutes"
+                    "{subject}: the new release did not reach the service, and is tried again in {minutes} minutes {}",
+                    event::update::UPDATE_SERVER_UNREACHED
                 );
             }
             None => {}
@@ -243,7 +260,11 @@ impl Agent {
 
     fn save_memory(&self) {
         if let Err(error) = state::save_memory(&self.memory) {
-            println!("what became of releases is not kept: {}", chain(&error));
+            println!(
+                "cannot save the record of releases: {} {}",
+                chain(&error),
+                event::update::UPDATE_RECORD_PERSIST_FAILED
+            );
         }
     }
 
@@ -258,11 +279,12 @@ impl Agent {
                 Ok(Some(card)) if self.seen != Some(card.digest) => card,
                 Ok(_) => continue,
                 Err(error) => {
-                    println!("{}", chain(&error));
+                    let read_failed = event::update::UPDATE_CARD_READ_FAILED;
+                    println!("{} {read_failed}", escaped_chain(&error));
                     continue;
                 }
             };
-            println!("a card with releases");
+            println!("a card with releases was found {}", event::update::UPDATE_CARD_FOUND);
             self.seen = Some(card.digest);
             self.connection.card = Some(card);
             let staged = self.check_card(held);
@@ -280,7 +302,9 @@ impl Agent {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
                 Err(PollError::Init(error)) => return Err(error),
-                Err(error) => println!("{repository}: {}", chain(&error)),
+                Err(error) => {
+                    println!("{repository}: {} {}", escaped_chain(&error), error.event());
+                }
             }
         }
         Ok(false)
@@ -329,7 +353,8 @@ impl Agent {
                 if let Some(issued) = run.issued().filter(|issued| *issued > realtime_seconds()) {
                     let at = date(issued);
                     println!(
-                        "{repository}: the clock is not led to {at}: what is known of os does not hold then"
+                        "{repository}: cannot raise the clock to {at}: the metadata of os has expired by then {}",
+                        event::update::UPDATE_CLOCK_RAISE_REFUSED
                     );
                 }
             }
@@ -343,7 +368,11 @@ impl Agent {
         for order in orders(targets) {
             match self.connection.init.ask(UpdateRequest::Reset(order))?.0 {
                 Reply::Accepted => {
-                    println!("the owner orders a reset: {}", order.partitions);
+                    let accepted = event::update::UPDATE_RESET_ACCEPTED;
+                    println!(
+                        "the owner's reset order is accepted: {} {accepted}",
+                        order.partitions
+                    );
                     return Ok(true);
                 }
                 // It was carried out before, or cannot be.
@@ -392,11 +421,17 @@ impl Agent {
         }
         let next = next_release(targets, repository, &self.config.device, held, &memory);
         let Some((path, target, release)) = next else {
-            println!("{repository}: nothing new in version {}", targets.common.version);
+            let version = targets.common.version;
+            let up_to_date = event::update::UPDATE_UP_TO_DATE;
+            println!("{repository}: nothing new in version {version} {up_to_date}");
             return Ok(false);
         };
         let (subject, version) = (release.subject, release.version);
-        println!("{subject}: fetching release {version}, {} bytes", target.length);
+        println!(
+            "{subject}: fetching release {version}, {} bytes {}",
+            target.length,
+            event::update::UPDATE_DOWNLOAD_STARTED
+        );
         self.publish_status(State::Fetching, subject, Some(version));
         let running = held.iter().find(|held| held.subject == subject);
         let running = running.and_then(|held| held.running.as_ref());
@@ -417,7 +452,10 @@ impl Agent {
         {
             // A server that begins with the release and ends with something else has the slot written each time.
             let minutes = self.memory.postpone(subject, root_hash) / 60;
-            println!("{subject}: release {version} is tried again in {minutes} minutes");
+            println!(
+                "{subject}: release {version} is tried again in {minutes} minutes {}",
+                event::update::UPDATE_POSTPONED
+            );
             self.save_memory();
         }
         if taken.is_err() {
@@ -427,7 +465,7 @@ impl Agent {
             InstallError::Init(error) => PollError::Init(error),
             source => PollError::Install { subject, version: version.to_string(), source },
         })?;
-        println!("{subject}: release {version} is staged");
+        println!("{subject}: release {version} is staged {}", event::update::UPDATE_STAGED);
         self.publish_status(State::Waiting, subject, Some(version));
         Ok(true)
     }
@@ -459,7 +497,11 @@ impl Agent {
         if opens_in == 0 {
             self.connection.init.tell(UpdateRequest::Reboot)?;
         } else {
-            println!("the device reboots for it in {} minutes", opens_in / 60);
+            println!(
+                "the reboot waits {} minutes for the maintenance window {}",
+                opens_in / 60,
+                event::update::UPDATE_REBOOT_SCHEDULED
+            );
         }
         // The clock may be set meanwhile.
         Ok(opens_in.clamp(60, MAX_WAIT_S).saturating_mul(1000))

@@ -14,7 +14,7 @@ use holdfast_linux::clock::monotonic_ms;
 use holdfast_release::{Deferral, DeferralError};
 use holdfast_sandbox::app_manifest::UpdateAccess;
 use holdfast_sandbox::wire::Listener;
-use holdfast_types::chain;
+use holdfast_types::{escaped_chain, event};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -143,7 +143,11 @@ async fn serve_all(shared: Arc<Shared>, mut calls: mpsc::UnboundedReceiver<Call>
             let counts = usize::from(call.app.access == UpdateAccess::Defers);
             shared.connections.fetch_add(counts, Ordering::Relaxed);
             if let Err(error) = serve_connection(Arc::clone(&shared), call).await {
-                println!("{name} is told no more: {}", chain(&error));
+                println!(
+                    "{name}: closing its D-Bus connection: {} {}",
+                    escaped_chain(&error),
+                    event::update::UPDATE_APP_CONNECTION_FAILED
+                );
             }
             shared.connections.fetch_sub(counts, Ordering::Relaxed);
         });
@@ -155,9 +159,9 @@ async fn serve_all(shared: Arc<Shared>, mut calls: mpsc::UnboundedReceiver<Call>
 enum ConnectionError {
     #[error(transparent)]
     DBus(#[from] zbus::Error),
-    #[error("it does not take what it is told")]
+    #[error("the app stopped reading its D-Bus socket")]
     Slow,
-    #[error("it cannot be listened to")]
+    #[error("cannot serve its D-Bus socket")]
     Socket(#[from] io::Error),
 }
 
@@ -249,7 +253,8 @@ impl Update {
         self.may_defer()?;
         let granted = self.shared.deferral().defer(&self.app.name, minutes, monotonic_ms());
         let granted = granted.map_err(refused)?;
-        println!("{} puts the reboot off by {granted} minutes", self.app.name);
+        let deferred = event::update::UPDATE_REBOOT_DEFERRED;
+        println!("{} puts the reboot off by {granted} minutes {deferred}", self.app.name);
         Ok(granted)
     }
 
@@ -257,7 +262,8 @@ impl Update {
     fn resume(&self) -> fdo::Result<()> {
         self.may_defer()?;
         self.shared.deferral().resume(&self.app.name, monotonic_ms()).map_err(refused)?;
-        println!("{} has nothing against the reboot", self.app.name);
+        let released = event::update::UPDATE_REBOOT_RELEASED;
+        println!("{} no longer puts the reboot off {released}", self.app.name);
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use holdfast_release::metadata::Targets;
 use holdfast_release::strategy::{self, Budget, ByDelta, Delta, First, Hashes, Second, Step};
 use holdfast_release::{Release, RepositoryName, Target, reuse};
 use holdfast_sandbox::held::{ReleaseSubject, Running};
-use holdfast_types::{ComponentId, chain};
+use holdfast_types::{ComponentId, escaped_chain, event};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
@@ -149,7 +149,7 @@ impl Downloader {
                 let made = made.and_then(|()| Ok(checker.finish()?));
                 self.disable_deltas_if_wrong(&made);
                 made?;
-                println!("os: {fetched} of {} bytes were fetched", target.length);
+                log_fetched(release.subject, fetched, target);
                 writer.finish()?;
                 let verified = install::verify_slot(&boot, &root, target, release);
                 self.disable_deltas_if_wrong(&verified);
@@ -168,7 +168,7 @@ impl Downloader {
                 // The tree follows from the leaves.
                 take(known.tree())?;
                 checker.finish()?;
-                println!("os: {fetched} of {} bytes were fetched", target.length);
+                log_fetched(release.subject, fetched, target);
                 writer.finish()?;
                 install::verify_slot(&boot, &root, target, release)
             }
@@ -259,9 +259,14 @@ impl Downloader {
             install::remove_package(&self.store, id);
         }
         verified?;
-        println!("{id}: {fetched} of {} bytes were fetched", target.length);
+        log_fetched(release.subject, fetched, target);
         Ok(())
     }
+}
+
+fn log_fetched(subject: ReleaseSubject, fetched: u64, target: &Target) {
+    let finished = event::update::UPDATE_DOWNLOAD_FINISHED;
+    println!("{subject}: {fetched} of {} bytes were fetched {finished}", target.length);
 }
 
 /// Fetches the leaves of the new root, by which it is known what of it is there and what comes.
@@ -451,7 +456,11 @@ fn download(
             Ok(Fetched::Missing) => return Err(InstallError::Missing),
             Err(InstallError::Uplink(error)) if resumes < MAX_RESUMES && source.is_remote() => {
                 let at = begin.saturating_add(done);
-                println!("goes on at byte {at}: {}", chain(&error));
+                println!(
+                    "the download resumes at byte {at}: {} {}",
+                    escaped_chain(&error),
+                    event::update::UPDATE_DOWNLOAD_RESUMED
+                );
                 resumes = resumes.saturating_add(1);
                 source.wait()?;
             }

@@ -12,8 +12,7 @@ use holdfast_sandbox::held::Running;
 use holdfast_sandbox::package::{HEADER_BYTES, Header};
 use holdfast_sandbox::verity::{self, SLOT_SALT};
 use holdfast_sandbox::wire::SlotPart;
-use holdfast_types::ComponentId;
-use holdfast_types::chain;
+use holdfast_types::{ComponentId, chain, event};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
@@ -105,7 +104,8 @@ pub(crate) fn open_package(store: &Path, id: ComponentId, running: &Running) -> 
     let path = store.join(Stored::Current.file(id));
     let opened = Direct::open_to_read(&path).map_err(InstallError::from);
     opened.and_then(|package| Origin::of_package(package, running)).unwrap_or_else(|error| {
-        println!("{id}: without a delta: {}", chain(&error));
+        let read_failed = event::update::UPDATE_DELTA_BASE_READ_FAILED;
+        println!("{id}: cannot read its package for a delta: {} {read_failed}", chain(&error));
         None
     })
 }
@@ -118,7 +118,8 @@ pub(crate) fn create_package(store: &Path, id: ComponentId) -> Result<Direct, In
 /// Gives its room back.
 pub(crate) fn remove_package(store: &Path, id: ComponentId) {
     if let Err(error) = file::remove(&package_path(store, id)) {
-        println!("an unfinished package stays: {}", chain(&error));
+        let remove_failed = event::update::UPDATE_PACKAGE_REMOVE_FAILED;
+        println!("{id}: cannot remove its unfinished package: {} {remove_failed}", chain(&error));
     }
 }
 

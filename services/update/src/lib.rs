@@ -20,7 +20,7 @@ mod uplink;
 use crate::agent::Agent;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::init_socket::notify_ready;
-use holdfast_types::chain;
+use holdfast_types::{chain, event};
 use std::convert::Infallible;
 use std::error::Error;
 use std::process::ExitCode;
@@ -29,7 +29,7 @@ use std::process::ExitCode;
 #[must_use]
 pub fn run() -> ExitCode {
     let Err(error) = serve_forever();
-    println!("cannot go on: {}", chain(&*error));
+    println!("cannot go on: {} {}", chain(&*error), event::update::UPDATE_SERVICE_FAILED);
     ExitCode::FAILURE
 }
 

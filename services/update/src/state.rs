@@ -5,8 +5,8 @@ use holdfast_release::Memory;
 use holdfast_release::RepositoryName;
 use holdfast_release::client::Trusted;
 use holdfast_sandbox::policy::STATE_DIRECTORY;
-use holdfast_types::chain;
 use holdfast_types::encoding::EncodingError;
+use holdfast_types::{chain, event};
 use std::path::{Path, PathBuf};
 
 /// Why something was not kept.
@@ -53,7 +53,12 @@ fn read<T>(
     decode: impl FnOnce(&[u8]) -> Result<T, EncodingError>,
 ) -> Option<T> {
     let lost = |error: StateError| {
-        println!("{} is lost: {}", path.display(), chain(&error));
+        let read_failed = event::update::UPDATE_STATE_READ_FAILED;
+        println!(
+            "cannot read {}, going on without it: {} {read_failed}",
+            path.display(),
+            chain(&error)
+        );
         None
     };
     match file::read_bounded(path, most) {

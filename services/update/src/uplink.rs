@@ -13,19 +13,19 @@ const SILENCE_MS: u64 = 180_000;
 /// Why there is no file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UplinkError {
-    #[error("nobody is there to fetch it")]
+    #[error("uplink is not connected")]
     Nobody,
     #[error(transparent)]
     Card(PathError),
     #[error("cannot talk to uplink")]
     Socket(#[source] io::Error),
-    #[error("uplink says nothing")]
+    #[error("uplink does not answer")]
     Silent,
-    #[error("uplink sends something else than it was asked for")]
+    #[error("uplink sent a malformed answer")]
     Answer(#[from] FetchError),
-    #[error("more comes than was asked for")]
+    #[error("uplink sent more bytes than were asked for")]
     TooMuch,
-    #[error("it could not be fetched: {0}")]
+    #[error("fetch failed: {0}")]
     Failed(String),
 }
 

@@ -13,8 +13,8 @@ use holdfast_release::config::{self, UplinkConfig};
 use holdfast_release::fetch::{Answer, Fetch, FetchError, MAX_REQUEST_BYTES};
 use holdfast_sandbox::policy::APP_DIRECTORY;
 use holdfast_sandbox::wire::{Reply, UplinkRequest};
-use holdfast_types::chain;
 use holdfast_types::encoding::EncodingError;
+use holdfast_types::{chain, event};
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -45,7 +45,7 @@ enum ServiceError {
 enum AgentSocketError {
     #[error("cannot talk to the update agent")]
     Socket(#[from] io::Error),
-    #[error("the update agent asks for something else than a file")]
+    #[error("the update agent sent a malformed request")]
     Fetch(#[from] FetchError),
 }
 
@@ -53,7 +53,7 @@ enum AgentSocketError {
 #[must_use]
 pub fn run() -> ExitCode {
     let Err(error) = fetch_for_agents();
-    println!("cannot go on: {}", chain(&error));
+    println!("cannot go on: {} {}", chain(&error), event::uplink::UPLINK_SERVICE_FAILED);
     ExitCode::FAILURE
 }
 
@@ -69,7 +69,8 @@ fn fetch_for_agents() -> Result<Infallible, ServiceError> {
         match (reply, handed.into_iter().next()) {
             (Reply::Accepted, Some(agent)) => {
                 if let Err(error) = serve(&mut servers, &agent) {
-                    println!("{}", chain(&error));
+                    let failed = event::uplink::UPLINK_AGENT_SOCKET_FAILED;
+                    println!("closing the update agent's socket: {} {failed}", chain(&error));
                 }
             }
             // It is not there yet, or not any more.
@@ -97,7 +98,8 @@ fn serve(servers: &mut Servers, agent: &OwnedFd) -> Result<(), AgentSocketError>
             Fetched::All => Answer::End,
             Fetched::Missing => Answer::Missing,
             Fetched::Failed(reason) => {
-                println!("{}: {}: {reason}", fetch.repository, fetch.path);
+                let failed = event::uplink::UPLINK_FETCH_FAILED;
+                println!("{}: cannot fetch {}: {reason} {failed}", fetch.repository, fetch.path);
                 Answer::failed(&reason)
             }
         };

@@ -5,7 +5,7 @@ use holdfast_release::RepositoryName;
 use holdfast_release::config::UplinkConfig;
 use holdfast_release::fetch::{Fetch, PIECE_BYTES};
 use holdfast_release::pace::{self, DailyBudget};
-use holdfast_types::chain;
+use holdfast_types::escaped_chain;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
@@ -87,7 +87,7 @@ impl Servers {
         let request = request.config().timeout_global(Some(longest)).build();
         let response = match request.call() {
             Ok(response) => response,
-            Err(error) => return Ok(Fetched::Failed(chain(&error))),
+            Err(error) => return Ok(Fetched::Failed(escaped_chain(&error))),
         };
         match response.status().as_u16() {
             OK if fetch.from == 0 => {}
@@ -124,7 +124,7 @@ impl Servers {
             let read = match body.read(buffer.get_mut(..at_once).unwrap_or_default()) {
                 Ok(0) => return Ok(Fetched::All),
                 Ok(read) => read,
-                Err(error) => return Ok(Fetched::Failed(chain(&error))),
+                Err(error) => return Ok(Fetched::Failed(escaped_chain(&error))),
             };
             let bytes = u64::try_from(read).unwrap_or(u64::MAX);
             self.budget.spend(bytes);

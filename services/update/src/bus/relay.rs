@@ -6,6 +6,7 @@
 //! thread that waits is the app's loss: it is one of the app's few connections.
 
 use holdfast_sandbox::wire::Listener;
+use holdfast_types::event;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -58,7 +59,11 @@ pub(super) fn take_calls(
         thread.spawn(move || {
             loop {
                 if let Err(error) = take_call(&listener, &app, &calls, &bus) {
-                    println!("no call of {} can be taken: {error}", app.name);
+                    println!(
+                        "{}: cannot accept its D-Bus connection: {error} {}",
+                        app.name,
+                        event::update::UPDATE_APP_ACCEPT_FAILED
+                    );
                     std::thread::sleep(PAUSE);
                 }
             }
@@ -139,7 +144,7 @@ fn relay(app: &UnixStream, bus: &UnixStream) -> io::Result<()> {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            // The bus has given it up: it does not take what it is told.
+            // The bus has closed the connection: the app stopped reading its socket.
             if !waiting.is_empty() && bus_is.contains(PollFlags::HUP) {
                 return Ok(());
             }

@@ -426,13 +426,13 @@ fn update_attack_slow_retrieval(siege: &mut Siege) -> Result<()> {
         }
         (_, answer) => answer,
     });
-    siege.refused("update: os: it could not be fetched: (it comes too slowly|timeout)")?;
+    siege.refused("update: os: fetch failed: (it comes too slowly|timeout)")?;
     siege.over()
 }
 
 fn update_attack_drop_request(siege: &mut Siege) -> Result<()> {
     siege.scene.lie(|_, _| WebAnswer::Status(503));
-    siege.refused("update: os: it could not be fetched: the server answers 503")?;
+    siege.refused("update: os: fetch failed: the server answers 503")?;
     siege.scene.lie(|asked, answer| match answer {
         // Some files are there, and others are not.
         WebAnswer::File(_) if asked.path.ends_with("timestamp.json") => WebAnswer::Status(404),

@@ -154,7 +154,7 @@ fn releases_of_the_os_and_of_an_app_are_taken_one_after_the_other(life: &mut Lif
     life.scene.publish("os", &[os])?;
     // Which comes first is left to the moment of the looks; each is tried alone.
     for _ in 0..2 {
-        life.guest.wait("is staged\n", WAIT)?;
+        life.guest.wait("is staged event=", WAIT)?;
         life.guest.wait("init: rebooting", WAIT)?;
         life.guest.wait(r"init: slot [ab] committed", BOOT)?;
         life.guest.wait("the new release is good", WAIT)?;
