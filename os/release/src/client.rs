@@ -1,4 +1,4 @@
-//! A client of a repository: decides what to believe, and asks for one file after the other.
+//! The TUF client: decides which metadata of a repository is trusted, and which file to fetch next.
 //!
 //! It follows section 5 of the specification. It does no I/O: whoever drives it fetches what it
 //! [`wants`](Client::wants) and hands over the bytes. What was verified so far is in
@@ -23,7 +23,7 @@ use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 
-/// Most roots that are taken in one run.
+/// Most roots that one run of a client takes.
 pub const MAX_ROOTS: usize = 64;
 /// Most bytes of roots that are kept: some 700 of the usual length.
 const MAX_ROOT_BYTES: usize = 3 << 19;
@@ -34,7 +34,7 @@ const _: () = {
     assert!(MAX_ROOT_BYTES as u64 + rest + (64 << 10) < Trusted::MAX_ENCODED_BYTES as u64);
 };
 
-/// What a device has verified of a repository, as it is kept on `state`.
+/// Verified metadata of a repository, as `update` keeps it on `state`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Trusted {
     /// Every root that was seen, and that of the image among them. First those from before it, for an older image that
@@ -50,7 +50,7 @@ impl Trusted {
     /// Longest encoding in bytes.
     pub const MAX_ENCODED_BYTES: usize = 2 * 1024 * 1024;
 
-    /// The bytes of the file.
+    /// Encodes the file.
     ///
     /// # Errors
     /// The encoder's own.
@@ -58,23 +58,23 @@ impl Trusted {
         encoding::encode(self)
     }
 
-    /// Reads the file.
+    /// Decodes the file.
     ///
     /// # Errors
-    /// Not what [`encode`](Self::encode) writes.
+    /// The bytes are not what [`encode`](Self::encode) writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         encoding::decode(bytes)
     }
 }
 
-/// A file of metadata to fetch.
+/// A file of metadata that the client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Its role.
+    /// The role that signs the file.
     pub role: Role,
-    /// Its name in the repository.
+    /// Name of the file in the directory `metadata` of the repository.
     pub name: String,
-    /// How many bytes of it are read; a longer one is refused unread.
+    /// Most bytes that are read of the file; a longer one is refused unread.
     pub most_bytes: u64,
 }
 
@@ -85,16 +85,17 @@ enum Step {
     Refused,
 }
 
-/// One run of a client.
+/// One run of the client against one repository.
 #[derive(Debug)]
 pub struct Client {
     trusted: Trusted,
-    /// When the run began, in seconds since 1970: what expiry is judged by.
+    /// Time by which expiry is judged, in seconds since 1970: when the run began.
     now: u64,
     root: Root,
-    /// So many of the roots that are kept are older than the image's: the first ones.
+    /// Number of roots at the beginning of `trusted.roots` that are older than the image's.
     earlier: usize,
-    /// Versions of those that follow them, which are beyond the next one: they are verified once it is there.
+    /// Versions of the roots that follow those in `trusted.roots`. They come after a missing version, and are verified
+    /// once that one is there.
     beyond: VecDeque<u32>,
     taken_roots: usize,
     timestamp: Option<Timestamp>,
@@ -198,8 +199,8 @@ impl Client {
         }
     }
 
-    /// Takes what was verified before, as far as the present root's keys have signed it. It may have
-    /// expired, and still tells what was seen.
+    /// Restores the timestamp, snapshot and targets of earlier runs, as far as keys of the present root have signed
+    /// them. They may have expired, and still say which versions were seen.
     fn recall(
         &mut self,
         timestamp: Option<Vec<u8>>,
@@ -229,14 +230,14 @@ impl Client {
         Some((bytes, found))
     }
 
-    /// What was verified so far, and the roots that are kept for the image of the other slot: to be saved once, in one
-    /// piece, when the run has ended.
+    /// Returns what was verified so far, and the roots that are kept for the image of the other slot. The caller saves
+    /// it once, in one piece, when the run has ended.
     #[must_use]
     pub fn trusted(&self) -> &Trusted {
         &self.trusted
     }
 
-    /// The next file to fetch; `None` when the run has ended.
+    /// Returns the next file to fetch; `None` when the run has ended.
     #[must_use]
     pub fn wants(&self) -> Option<Wanted> {
         let Step::Role(role) = self.step else {
@@ -255,10 +256,10 @@ impl Client {
         Some(Wanted { role, name: role.file(version), most_bytes })
     }
 
-    /// Takes the file that was wanted.
+    /// Verifies the file that was asked for, and takes it.
     ///
     /// # Errors
-    /// It is not to be believed; the run has then ended.
+    /// The file is refused; the run has then ended.
     pub fn take(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let wanted = self.wants().ok_or(ClientError::Unasked)?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -276,7 +277,8 @@ impl Client {
         self.ended_by(taken)
     }
 
-    /// The server has no such file: the end of the roots (5.3.3), and of the run otherwise.
+    /// Notes that the repository has no such file, which ends the sequence of roots (5.3.3); any other file must be
+    /// there.
     ///
     /// # Errors
     /// The file must be there, or the newest root has expired.
@@ -296,21 +298,21 @@ impl Client {
         result
     }
 
-    /// What is released, once the run has come to its end: all of it verified, nothing expired.
+    /// Returns the targets once the run has come to its end: all metadata is verified, and none has expired.
     #[must_use]
     pub fn targets(&self) -> Option<&Targets> {
         self.targets.as_ref().filter(|_| self.step == Step::Done)
     }
 
-    /// When what is released was made, in seconds since 1970, where that is said and the run has come to its
-    /// end: no clock shows less. Nothing that the run has verified has expired by then.
+    /// Returns when the targets were made, in seconds since 1970, where they say it and the run has come to its end:
+    /// no clock shows less. No metadata of the run has expired by then.
     #[must_use]
     pub fn issued(&self) -> Option<u64> {
         self.targets().and_then(Targets::issued_seconds)
     }
 
-    /// Until when all holds that was verified so far, in seconds since 1970: the first expiry of the four. `None`
-    /// where one of them is not there yet.
+    /// Returns the first expiry of the four roles' metadata, in seconds since 1970; `None` where one of the four is
+    /// not verified yet.
     #[must_use]
     pub fn holds_until(&self) -> Option<u64> {
         let commons = self.commons(self.targets.as_ref()).into_iter();
@@ -318,7 +320,7 @@ impl Client {
         expires.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 
-    /// What the files of all roles have, with these targets.
+    /// Returns the common fields of each role's metadata, with these targets.
     fn commons<'a>(&'a self, targets: Option<&'a Targets>) -> [(Role, Option<&'a Common>); 4] {
         [
             (Role::Root, Some(&self.root.common)),
@@ -328,7 +330,7 @@ impl Client {
         ]
     }
 
-    /// 5.3.3 to 5.3.9.
+    /// Takes the next root (5.3.3 to 5.3.9).
     fn take_root(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         self.follow_root(bytes)?;
         self.taken_roots = self.taken_roots.saturating_add(1);
@@ -337,12 +339,12 @@ impl Client {
         if self.taken_roots >= MAX_ROOTS || self.is_last_root() { self.end_roots() } else { Ok(()) }
     }
 
-    /// No version is left for another root.
+    /// True when the version cannot rise any more.
     fn is_last_root(&self) -> bool {
         self.root.common.version == u32::MAX
     }
 
-    /// 5.3.4 to 5.3.8.
+    /// Verifies the next root and trusts it (5.3.4 to 5.3.8).
     fn follow_root(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let (root, envelope) = metadata::read::<Root>(&bytes).map_err(of(Role::Root))?;
         // 5.3.4: by the keys of the root that is trusted, and by its own.
@@ -365,7 +367,7 @@ impl Client {
         Ok(())
     }
 
-    /// 5.3.10: only the last root must not have expired.
+    /// Ends the sequence of roots (5.3.10): the last one, and only that, must not have expired.
     fn end_roots(&mut self) -> Result<(), ClientError> {
         self.still_holds(&self.root)?;
         // 5.3.12, where this is stricter: names without versions and hashes can be mixed while they are replaced.
@@ -383,7 +385,7 @@ impl Client {
         Ok(())
     }
 
-    /// 5.4.
+    /// Takes the timestamp (5.4).
     fn take_timestamp(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let (found, _) = self.verified::<Timestamp>(&bytes)?;
         if let Some(seen) = &self.timestamp {
@@ -408,7 +410,7 @@ impl Client {
         self.after_timestamp()
     }
 
-    /// Goes on with the snapshot, which may be known already.
+    /// Goes on with the snapshot, unless the one that the timestamp names is known already.
     fn after_timestamp(&mut self) -> Result<(), ClientError> {
         let wanted = self.timestamp.as_ref().and_then(|t| t.snapshot().ok());
         let is_known = match (wanted, &self.snapshot, &self.trusted.snapshot) {
@@ -425,7 +427,7 @@ impl Client {
         self.after_snapshot()
     }
 
-    /// 5.5.
+    /// Takes the snapshot (5.5).
     fn take_snapshot(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let wanted = self.timestamp.as_ref().and_then(|t| t.snapshot().ok());
         let wanted = wanted.ok_or(ClientError::Missing(Role::Timestamp))?;
@@ -451,7 +453,7 @@ impl Client {
         self.after_snapshot()
     }
 
-    /// Goes on with the targets, which may be known already.
+    /// Goes on with the targets, unless those that the snapshot names are known already.
     fn after_snapshot(&mut self) -> Result<(), ClientError> {
         let wanted = self.snapshot.as_ref().and_then(|s| s.targets().ok());
         let is_known = match (wanted, &self.targets, &self.trusted.targets) {
@@ -469,7 +471,7 @@ impl Client {
         Ok(())
     }
 
-    /// 5.6.
+    /// Takes the targets (5.6).
     fn take_targets(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let wanted = self.snapshot.as_ref().and_then(|s| s.targets().ok());
         let wanted = wanted.ok_or(ClientError::Missing(Role::Snapshot))?;
@@ -488,8 +490,8 @@ impl Client {
         Ok(())
     }
 
-    /// 5.6.5; and the clock will show no less than when the targets were made: whatever has expired by then would
-    /// have expired on every device for good.
+    /// Checks that the targets have not expired (5.6.5), and that no metadata had expired when they were made: the
+    /// clock will show no less than that time, at which it would have expired on every device for good.
     fn may_be_used(&self, targets: &Targets) -> Result<(), ClientError> {
         self.still_holds(targets)?;
         let Some((issued, at)) = targets.issued.clone().zip(targets.issued_seconds()) else {
@@ -504,7 +506,7 @@ impl Client {
         Ok(())
     }
 
-    /// Metadata that enough keys of its role have signed.
+    /// Parses metadata and checks that enough keys of its role have signed it.
     fn verified<M: Metadata>(&self, bytes: &[u8]) -> Result<(M, Envelope), ClientError> {
         let (found, envelope) = metadata::read::<M>(bytes).map_err(of(M::ROLE))?;
         self.root.verify(M::ROLE, &envelope).map_err(of(M::ROLE))?;
@@ -521,7 +523,7 @@ impl Client {
     }
 }
 
-/// The time to which a run of a repository raises the clock's floor, in seconds since 1970.
+/// Returns the time to which a run of a repository raises the clock floor, in seconds since 1970.
 ///
 /// One clock judges both repositories. So `oem` leads it nowhere where something of `os` has expired: whoever
 /// signs for `oem`, or has stolen its keys, could end the updates of the OS else. `os` is what the device has of it;
@@ -537,7 +539,7 @@ pub fn raised_to(repository: RepositoryName, run: &Client, os: Option<&Client>) 
     }
 }
 
-/// True when a root names other keys than one before it for what is signed online.
+/// True when two roots name different keys for timestamp or snapshot, the roles that are signed online.
 fn replaces_online_keys(before: &Root, next: &Root) -> bool {
     [Role::Timestamp, Role::Snapshot].into_iter().any(|role| !same_keys(before, next, role))
 }

@@ -1,14 +1,15 @@
-//! Which release is taken next.
+//! The choice of the release to install next.
 
 use crate::memory::Memory;
 use crate::metadata::Targets;
 use crate::{Authority, Device, Release, RepositoryName, Target};
 use holdfast_sandbox::held::Held;
 
-/// The release of a repository to take next, if any: for the first subject that can have a newer one.
+/// Chooses the release of a repository to install next: for the first subject that a newer one is offered for. `None`
+/// where there is none.
 ///
-/// Newer is a higher rollback index, then a higher version; never below the floor, never one that needs
-/// a newer OS than runs, and never one that has failed on this device, or could not reach the service a while ago.
+/// Newer is a higher rollback index, then a higher version. A release is never chosen below the floor, with a need for
+/// a newer OS than runs, after it has failed on this device, or while it is postponed.
 #[must_use]
 pub fn next_release<'a>(
     targets: &'a Targets,

@@ -1,74 +1,75 @@
-//! What `update` remembers from one boot to the next, beside the metadata that it trusts.
+//! The record of releases that were staged, failed or postponed, which `update` keeps on `state`.
 
 use holdfast_sandbox::held::Held;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 
-/// Failed releases that are remembered, and such that wait: the oldest are forgotten first.
+/// Most failed releases that are recorded, and most postponed ones: the oldest are dropped first.
 const MAX_FAILED: usize = 32;
-/// A release that is put off is tried again after so many seconds in which the device runs, twice as many after each
-/// further time.
+/// First wait of a postponed release, in seconds for which the device runs; it doubles each further time.
 const FIRST_WAIT_S: u32 = 3_600;
-/// The longest such wait: a week.
+/// Longest wait of a postponed release, in seconds: a week.
 const MAX_WAIT_S: u32 = 7 * 86_400;
 
-/// The memory. Losing it costs no security: a failed release may then be tried again.
+/// The record of releases. Its loss costs no security: a release that has failed may be tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Memory {
     staged: Option<Staged>,
-    /// init has said that it is staged. Without that it may have been cut off before, and has then not failed.
+    /// init has answered that the release is staged. Without that, power may have been cut before: the release has not
+    /// failed.
     is_staged: bool,
     failed: Vec<(ReleaseSubject, [u8; 32])>,
     put_off: Vec<PutOff>,
 }
 
-/// A release that is not taken for a while. It was healthy and could not reach the service, or what came of it in the end was
-/// something else. Whoever drops packets or has the server makes that of any release: it is not failed for that.
+/// A postponed release: it was healthy and could not reach the service, or a download ended in other bytes. Whoever
+/// drops packets or holds the server can make that of any release, which has not failed for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct PutOff {
     subject: ReleaseSubject,
     root_hash: [u8; 32],
-    /// How often it was tried.
+    /// Number of times that the release was postponed.
     times: u8,
-    /// Seconds of the device's running until it is tried again. No clock says how long ago it was: who drops packets
-    /// forges time servers too.
+    /// Uptime until the release is tried again, in seconds. No clock is used, since whoever drops packets forges time
+    /// servers too.
     left_s: u32,
 }
 
-/// A release that was staged, before the reboot that tries it.
+/// A staged release, recorded before the reboot that tries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Staged {
-    /// Of which subject.
+    /// The OS or the app that it is a release of.
     pub subject: ReleaseSubject,
     /// Root hash of its verity tree.
     pub root_hash: [u8; 32],
-    /// The release before it could reach the service: so must this one.
+    /// The release before could reach the service, and so must this one.
     pub reached: bool,
 }
 
-/// What became of a release that was staged.
+/// What became of a staged release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It waits for the next start.
+    /// The release waits for the next start.
     Waits(ReleaseSubject),
-    /// It runs, and has not been committed.
+    /// The release runs on trial.
     OnTrial(Staged),
-    /// It runs, and was committed.
+    /// The release runs and is committed.
     Committed(ReleaseSubject),
-    /// It does not run: it has failed, and is not taken again.
+    /// The release does not run: it has failed, and is not tried again.
     FellBack(ReleaseSubject),
-    /// It does not run: it was healthy and could not reach the service, and is tried again after so many seconds.
+    /// The release does not run: it was healthy and could not reach the service. It is tried again after so many
+    /// seconds of uptime.
     Unreached(ReleaseSubject, u32),
 }
 
 impl Memory {
-    /// Name of the file.
+    /// Name of the file on `state`.
     pub const FILE_NAME: &str = "memory";
     /// Longest encoding in bytes.
     pub const MAX_ENCODED_BYTES: usize = 4096;
 
-    /// The bytes of the file.
+    /// Encodes the file.
     ///
     /// # Errors
     /// The encoder's own.
@@ -76,10 +77,10 @@ impl Memory {
         encoding::encode(self)
     }
 
-    /// Reads the file.
+    /// Decodes the file.
     ///
     /// # Errors
-    /// Not what [`encode`](Self::encode) writes.
+    /// The bytes are not what [`encode`](Self::encode) writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         let mut memory: Self = encoding::decode(bytes)?;
         memory.failed.truncate(MAX_FAILED);
@@ -87,17 +88,17 @@ impl Memory {
         Ok(memory)
     }
 
-    /// A release is about to be staged.
+    /// Records that a release is about to be staged.
     pub fn begin_staging(&mut self, staged: Staged) {
         (self.staged, self.is_staged) = (Some(staged), false);
     }
 
-    /// It is staged.
+    /// Records that init has staged the release.
     pub fn mark_staged(&mut self) {
         self.is_staged = true;
     }
 
-    /// True for a release that is not taken now: it has failed on this device, or waits.
+    /// True for a release that is not to be installed now: it has failed on this device, or is postponed.
     #[must_use]
     pub fn excludes(&self, subject: ReleaseSubject, root_hash: Option<[u8; 32]>) -> bool {
         let waits =
@@ -105,7 +106,8 @@ impl Memory {
         self.has_failed(subject, root_hash) || self.put_off.iter().any(waits)
     }
 
-    /// The device has run for so many seconds more. True where something waits for that: the memory is then to be kept.
+    /// Counts `seconds` of uptime down from the waits of postponed releases. True where one was waiting: the record is
+    /// then to be saved.
     pub fn count_down(&mut self, seconds: u64) -> bool {
         let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
         let mut waited = false;
@@ -116,7 +118,7 @@ impl Memory {
         waited
     }
 
-    /// A release that is not taken for a while, and for longer each time: how many seconds the device is to run before.
+    /// Postpones a release, for twice as long each time. Returns the seconds of uptime until it is tried again.
     pub fn postpone(&mut self, subject: ReleaseSubject, root_hash: [u8; 32]) -> u32 {
         let at = self.put_off.iter().position(|r| (r.subject, r.root_hash) == (subject, root_hash));
         let before = at.map_or(0, |at| self.put_off.remove(at).times);
@@ -136,7 +138,7 @@ impl Memory {
         root_hash.is_some_and(|hash| self.failed.contains(&(subject, hash)))
     }
 
-    /// A release that can never be used here: it is not taken again.
+    /// Records that a release can never be used on this device: it is not tried again.
     pub fn mark_failed(&mut self, subject: ReleaseSubject, root_hash: [u8; 32]) {
         if !self.has_failed(subject, Some(root_hash)) {
             if self.failed.len() >= MAX_FAILED {
@@ -146,8 +148,8 @@ impl Memory {
         }
     }
 
-    /// Compares what was staged with what runs now; `None` where nothing was. What was committed or has
-    /// failed is not looked at again.
+    /// Compares the staged release with what runs now, and records how its trial ended. `None` where none was staged;
+    /// one that was committed or has failed is not reported again.
     pub fn reconcile(&mut self, held: &[Held]) -> Option<Outcome> {
         let staged = self.staged?;
         let subject = staged.subject;
@@ -178,8 +180,8 @@ impl Memory {
 }
 
 impl Staged {
-    /// True when `update` has nothing against a commit: where the release before could reach the service,
-    /// this one has.
+    /// True when `update` has no objection to a commit: this release has reached the service, or the one before could
+    /// not.
     #[must_use]
     pub fn agrees(self, has_reached: bool) -> bool {
         has_reached || !self.reached

@@ -1,4 +1,4 @@
-//! What a repository releases, and what of it a device takes.
+//! Targets of a repository, and the releases that they are.
 
 use crate::reuse::{CHUNK_BYTES, CHUNK_HASH_BYTES};
 use holdfast_sandbox::held::ReleaseSubject;
@@ -10,18 +10,18 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Longest path of a file in a repository.
+/// Longest path of a release in a repository, in bytes.
 const MAX_PATH_BYTES: usize = 200;
 
-/// A file of a repository.
+/// A file that the targets metadata name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// Its length in bytes.
+    /// Length of the file in bytes.
     pub length: u64,
-    /// Its hashes in hexadecimal, by the names of the algorithms: SHA-256 at least.
+    /// Hashes of the file in hexadecimal, by algorithm: SHA-256 at least.
     pub hashes: BTreeMap<String, String>,
-    /// The release that it is; other files mean nothing to a device. What somebody else has written there, or a later
-    /// version of this, is none: it must not take the others away (4.5).
+    /// The release that the file is; a device ignores files without one. A `custom` of another tool or of a later
+    /// version counts as none, since it must not make the other targets unreadable (4.5).
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -35,20 +35,20 @@ fn release_if_understood<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Re
     Ok(Release::deserialize(custom).ok())
 }
 
-/// The two repositories that a device trusts, each for what it may release.
+/// Name of one of the two repositories that a device trusts, each for what it may release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RepositoryName {
-    /// Of those who make the OS.
+    /// The repository of those who make the OS.
     Os,
-    /// Of those who make the device and its apps.
+    /// The repository of those who make the device and its apps.
     Oem,
 }
 
 impl RepositoryName {
-    /// Both.
+    /// Both names.
     pub const ALL: [Self; 2] = [Self::Os, Self::Oem];
 
-    /// `os` or `oem`.
+    /// Returns the name, `os` or `oem`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -64,31 +64,30 @@ impl fmt::Display for RepositoryName {
     }
 }
 
-/// One signed version of the OS or of an app, as `custom` of its target says it.
+/// One signed version of the OS or of an app, as the field `custom` of its target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     /// The OS or the app that this is a version of: `component` in JSON, as `os` or the app's component id.
     #[serde(rename = "component", with = "as_text")]
     pub subject: ReleaseSubject,
-    /// Product it is for; empty for any.
+    /// Product that the release is for; empty for any.
     pub product: String,
-    /// Board it is for; empty for any, where it is an app.
+    /// Board that the release is for; empty for any board, which an OS is never for.
     pub board: String,
-    /// Its version.
+    /// Version of the release.
     #[serde(with = "as_text")]
     pub version: Version,
     /// A number that only grows; a device refuses a lower one.
     pub rollback_index: u64,
-    /// Oldest OS that takes it.
+    /// Least version of the OS that may install the release.
     #[serde(with = "as_text")]
     pub least_os: Version,
-    /// Bytes of the kernel with its device trees in front of the root file system, for the OS; 0 for an
-    /// app.
+    /// Bytes of the FIT in front of the root file system, for the OS; 0 for an app.
     pub boot_bytes: u64,
-    /// Root hash of the verity tree, in hexadecimal.
+    /// Root hash of the verity tree in hexadecimal.
     pub root_hash: String,
-    /// Of each chunk of those `boot_bytes` the first half of its SHA-256, in hexadecimal: by which a device knows
-    /// what it has of them, and what comes. Nothing for an app.
+    /// Hashes of the FIT's chunks in hexadecimal, each the first half of a SHA-256: by them a device finds the chunks
+    /// that it has, and verifies those that it fetches. Empty for an app.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot_chunks: String,
 }
@@ -113,12 +112,12 @@ mod as_text {
     }
 }
 
-/// What a repository may release for a device.
+/// The subjects that a repository may release for a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authority {
-    /// The OS and nothing else.
+    /// The OS alone.
     Os,
-    /// Apps with these component ids, which the signed image lists.
+    /// The apps with these component ids, which the signed image lists.
     Apps(Vec<ComponentId>),
 }
 
@@ -132,19 +131,19 @@ impl Authority {
     }
 }
 
-/// The device that a release is for.
+/// The device that installs releases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// Its product.
+    /// Product of the device.
     pub product: String,
-    /// Its board.
+    /// Board of the device.
     pub board: String,
-    /// The OS that runs.
+    /// Version of the OS that runs.
     pub os: Version,
 }
 
 impl Release {
-    /// True when it is for the device.
+    /// True when the release is for this product and board.
     #[must_use]
     pub fn is_for(&self, device: &Device) -> bool {
         // A kernel is for one board.
@@ -153,7 +152,7 @@ impl Release {
             && (any_board || self.board == device.board)
     }
 
-    /// What it says of the chunks in front of the root; `None` where it does not say it of all of them.
+    /// Decodes the hashes of the FIT's chunks; `None` where they are malformed, or not one for each chunk.
     #[must_use]
     pub fn boot_chunks(&self) -> Option<Vec<[u8; CHUNK_HASH_BYTES]>> {
         let (hashes, rest) = self.boot_chunks.as_bytes().as_chunks::<{ CHUNK_HASH_BYTES * 2 }>();
@@ -163,7 +162,7 @@ impl Release {
         hashes.filter(|hashes| rest.is_empty() && u64::try_from(hashes.len()) == Ok(chunks))
     }
 
-    /// The root hash.
+    /// Decodes the root hash; `None` where it is malformed.
     #[must_use]
     pub fn root_hash(&self) -> Option<[u8; 32]> {
         unhex(&self.root_hash)
@@ -171,16 +170,16 @@ impl Release {
 }
 
 impl Target {
-    /// Its SHA-256.
+    /// Decodes the SHA-256 of the file; `None` where there is none.
     #[must_use]
     pub fn sha256(&self) -> Option<[u8; 32]> {
         unhex(self.hashes.get("sha256")?)
     }
 
-    /// Says why no device could take it from this path, if so.
+    /// Checks that a device could install this release from `path`.
     ///
     /// # Errors
-    /// The reason.
+    /// The reason why it could not.
     pub fn check(&self, path: &str) -> Result<(), &'static str> {
         let Some(release) = &self.custom else {
             return Err("says of no release which it is");
@@ -209,7 +208,7 @@ impl Target {
         Ok(())
     }
 
-    /// Where a server has it, in a repository with consistent snapshots: its hash stands before its name.
+    /// Returns the path of the file on a server with consistent snapshots: the hash stands before the name.
     #[must_use]
     pub fn place(&self, path: &str) -> Option<String> {
         let hash = self.hashes.get("sha256")?;
@@ -220,7 +219,7 @@ impl Target {
     }
 }
 
-/// True for a path that leads nowhere but down.
+/// True for a relative path of plain characters without `.` and `..`.
 fn is_plain(path: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     path.len() <= MAX_PATH_BYTES

@@ -1,76 +1,76 @@
-//! Why a client refuses what a repository serves.
+//! Why the client refuses the metadata of a repository.
 
 use super::MAX_ROOT_BYTES;
 use crate::metadata::{MetadataError, Role};
 use thiserror::Error;
 
-/// Why a run ends without release information that can be used.
+/// Errors of a run of the client: none of its targets may be used.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ClientError {
-    /// The file itself is no good, or too few have signed it.
+    /// A file is malformed, or too few keys of its role have signed it.
     #[error("{role} {error}")]
     Metadata {
-        /// Which file.
+        /// The role of the file.
         role: Role,
         /// What is wrong: the predicate of the text, and so no source.
         error: MetadataError,
     },
-    /// It is not the version that it must be.
+    /// A file has another version than the one that must come next, or that the metadata names.
     #[error("{role} has version {found}, not {expected}")]
     Version {
-        /// Which file.
+        /// The role of the file.
         role: Role,
-        /// The version in it.
+        /// Version in the file.
         found: u32,
-        /// The version it must have.
+        /// Version that the file must have.
         expected: u32,
     },
-    /// It is older than what was seen before.
+    /// A file is older than one that was seen before: a rollback attack, or an old copy.
     #[error("{role} goes back from version {seen} to {found}")]
     Rollback {
-        /// Which file.
+        /// The role of the file.
         role: Role,
-        /// The version that is offered.
+        /// Version that is offered.
         found: u32,
-        /// The version that was seen.
+        /// Version that was seen.
         seen: u32,
     },
-    /// It does not hold any more.
+    /// A file has expired: a freeze attack, or nobody has signed it anew.
     #[error("{role} has expired: {expires}")]
     Expired {
-        /// Which file.
+        /// The role of the file.
         role: Role,
-        /// Until when it held.
+        /// Expiry in the file, as RFC 3339.
         expires: String,
     },
-    /// It was made when what it stands on held no more: the clock of whoever made it was wrong, or the other
-    /// has expired.
+    /// The targets were made when other metadata had expired: a clock of whoever made them was wrong, or that metadata
+    /// is stale.
     #[error("targets was made at {issued}, when {role} had expired: {expires}")]
     Issued {
-        /// Which file had expired.
+        /// The role whose file had expired.
         role: Role,
-        /// When the targets say that they were made.
+        /// When the targets say that they were made, as RFC 3339.
         issued: String,
-        /// Until when that file held.
+        /// Expiry of that file, as RFC 3339.
         expires: String,
     },
-    /// It is not the file that others speak of.
+    /// A file has not the length or hash that other metadata names.
     #[error("{0} is not the file that the metadata names")]
     OtherFile(Role),
-    /// A file is not there that must be.
+    /// The repository lacks a file that must be there.
     #[error("{0} is not there")]
     Missing(Role),
-    /// Files of the repository change in place.
+    /// The root, of this version, says that files are replaced in place: no consistent snapshots.
     #[error(
         "root {0} is of a repository without consistent snapshots, which a device does not read"
     )]
     NotConsistent(u32),
-    /// More roots than can be kept.
+    /// The roots since the image's take more room than may be kept.
     #[error(
         "the roots since the image's have more than {MAX_ROOT_BYTES} bytes: it takes an image with a newer one"
     )]
     TooManyRoots,
-    /// Nothing was asked for.
+    /// The caller handed over a file that the client did not ask for.
     #[error("no file is wanted")]
     Unasked,
 }
