@@ -1,5 +1,5 @@
-//! Looks at the files of one app package and reads its manifest, so that PID 1 need not; or, with the argument `order`,
-//! looks for an order to reset on a card.
+//! Admission: validates the files and the manifest of one app package in a process of its own, so that PID 1 parses
+//! neither. With the argument `order`, it validates an order to reset on a card.
 //!
 //! It sees the package at `/app`, writes one answer to its standard output and ends. Whatever the
 //! package does to it, it can only lie within the bounds that init checks again
@@ -21,7 +21,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Why the package may not run.
+/// Errors of a package's contents: its app may not run.
 #[derive(Debug, thiserror::Error)]
 enum ContentsError {
     #[error("cannot read {}", path.display())]
@@ -66,7 +66,7 @@ fn check(package: &Path) -> Result<Vec<u8>, ContentsError> {
     Ok(manifest.encode()?)
 }
 
-/// The first `limit` bytes of a file.
+/// Reads the first `limit` bytes of a file.
 fn read(path: &Path, limit: usize) -> Result<Vec<u8>, ContentsError> {
     let failed = |source| ContentsError::Read { path: path.to_owned(), source };
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);

@@ -1,4 +1,4 @@
-//! Looks for an order to reset on a card, so that the update agent alone cannot claim that there is one.
+//! Confirmation of an order to reset on a card, so that the update agent alone cannot claim one.
 //!
 //! The card is the standard input. Nothing on it is believed before it is verified from the root of the `oem`
 //! repository that the image has.
@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Why there is no such order.
+/// Errors of the confirmation: the order is not on the card.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ConfirmError {
     #[error("no order was handed over")]
@@ -32,7 +32,7 @@ pub(crate) enum ConfirmError {
     Order(#[from] NoOrder<io::Error>),
 }
 
-/// Looks for the order that `argument` says on the card at the standard input.
+/// Confirms that the card at the standard input holds the order that `argument` names.
 pub(crate) fn confirm(argument: &str) -> Result<(), ConfirmError> {
     let order = Order::from_argument(argument).map_err(ConfirmError::Argument)?;
     let card = io::stdin().as_fd().try_clone_to_owned()?;
@@ -69,7 +69,7 @@ impl Card {
         Ok(Self { file, index })
     }
 
-    /// A file of the metadata of the `oem` repository; one byte more than is wanted of a longer one.
+    /// Reads a metadata file of the `oem` repository; at most one byte more than is wanted.
     fn metadata(&self, wanted: &Wanted) -> io::Result<Option<Vec<u8>>> {
         let path = format!("{}/metadata/{}", RepositoryName::Oem, wanted.name);
         let Some(entry) = self.index.find(&path) else {

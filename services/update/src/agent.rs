@@ -1,4 +1,4 @@
-//! Turn after turn: what became of the last release, what is released now, and taking it.
+//! The agent's loop: how the last trial ended, which release is next, and its installation.
 
 use crate::bus::{Bus, State, UpdateStatus};
 use crate::card::Card;
@@ -30,10 +30,10 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// What is counted of the device's running is kept no more often than this, in seconds.
+/// Interval in seconds at which uptime is counted down from the waits of postponed releases.
 const UPTIME_SAVED_EVERY_S: u64 = 600;
 
-/// Why the agent cannot do its work. It ends then, and init starts it again.
+/// Errors that end the agent; init starts it again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
     #[error(transparent)]
@@ -50,7 +50,7 @@ pub(crate) enum AgentError {
     Bus(#[source] io::Error),
 }
 
-/// Why a turn brought nothing. There will be another.
+/// Errors that end the check of one repository; the next check comes in time.
 #[derive(Debug, thiserror::Error)]
 enum PollError {
     #[error(transparent)]
@@ -66,7 +66,7 @@ enum PollError {
 }
 
 impl PollError {
-    /// The event that a line of the log with this error ends in.
+    /// Returns the event in which a line of the log with this error ends.
     fn event(&self) -> Event {
         match self {
             Self::Init(_) => event::update::UPDATE_SERVICE_FAILED,
@@ -78,29 +78,29 @@ impl PollError {
     }
 }
 
-/// The agent.
+/// The update agent.
 #[derive(Debug)]
 pub(crate) struct Agent {
     connection: Connection,
     downloader: Downloader,
     config: UpdateConfig,
-    /// Of each repository, as the image has it.
+    /// Root of each repository, as the image has it.
     roots: Vec<(RepositoryName, Vec<u8>)>,
     memory: Memory,
-    /// The card that was looked at last.
+    /// Digest of the bundle on the card that was checked last.
     seen: Option<[u8; 32]>,
-    /// The OS that runs is on trial, and was staged by this agent.
+    /// The OS release on trial, if this agent has staged it.
     trial: Option<Staged>,
-    /// A release that costs too much, in this version of what is released.
+    /// A release that exceeds the budget, with the version of the targets that offer it.
     declined: Option<(u32, ReleaseSubject, [u8; 32])>,
-    /// What apps are told.
+    /// The D-Bus service for apps.
     bus: Bus,
-    /// init knows that there is nothing against a commit.
+    /// init was told that there is no objection to a commit.
     has_agreed: bool,
-    /// The service was reached since this agent runs.
+    /// A server was reached since the agent was started.
     has_reached: bool,
     failures: u32,
-    /// Until when it is counted how long the device runs, in milliseconds of the monotonic clock.
+    /// Time up to which uptime was counted, in milliseconds of the monotonic clock.
     uptime_counted_at_ms: u64,
 }
 
@@ -137,7 +137,7 @@ impl Agent {
         })
     }
 
-    /// One look at everything. Returns after how many milliseconds the next one is due.
+    /// Checks the last trial, cards and repositories once. Returns the milliseconds until the next check is due.
     pub(crate) fn poll_once(&mut self) -> Result<u64, AgentError> {
         self.connection.accept_uplink()?;
         let held = self.query_held()?;
@@ -174,12 +174,12 @@ impl Agent {
         Ok(self.config.next_check_ms(failures, random()))
     }
 
-    /// Waits until then, or until `uplink` is there.
+    /// Waits until a time of the monotonic clock in milliseconds, or until `uplink` connects.
     pub(crate) fn wait_until(&mut self, until: u64) -> Result<(), AgentError> {
         Ok(self.connection.wait_until(until)?)
     }
 
-    /// Releases that wait do so while the device runs.
+    /// Counts the uptime down from the waits of postponed releases.
     fn count_uptime(&mut self) {
         let now = monotonic_ms();
         let seconds = now.saturating_sub(self.uptime_counted_at_ms) / 1000;
@@ -191,7 +191,7 @@ impl Agent {
         }
     }
 
-    /// What the device holds of the OS and of each app.
+    /// Asks init for what the device holds of the OS and of each app.
     fn query_held(&mut self) -> Result<Vec<Held>, InitError> {
         match self.connection.init.ask(UpdateRequest::Held)? {
             (Reply::Held(held), _) => Ok(held),
@@ -199,7 +199,7 @@ impl Agent {
         }
     }
 
-    /// Looks at what became of the release that was staged last. True while one waits for a reboot.
+    /// Reconciles the record of releases with what runs. True while a staged release waits for the reboot.
     fn reconcile(&mut self, held: &[Held]) -> Result<bool, InitError> {
         let before = self.memory.clone();
         let outcome = self.memory.reconcile(held);
@@ -243,7 +243,7 @@ impl Agent {
         Ok(false)
     }
 
-    /// Tells init, once, as soon as there is nothing against a commit.
+    /// Tells init, once, as soon as there is no objection to a commit.
     fn agree_if_reached(&mut self) -> Result<(), InitError> {
         let agrees = self.trial.is_none_or(|staged| staged.agrees(self.has_reached));
         if agrees && !self.has_agreed {
@@ -268,7 +268,7 @@ impl Agent {
         }
     }
 
-    /// Looks at each card that was not looked at a moment ago. True when a release was staged.
+    /// Checks each card but the one that was checked last. True when a release was staged.
     fn check_cards(&mut self, held: &[Held]) -> Result<bool, InitError> {
         let disks = match self.connection.init.ask(UpdateRequest::OtherDisks)? {
             (Reply::Accepted, disks) => disks,
@@ -310,7 +310,7 @@ impl Agent {
         Ok(false)
     }
 
-    /// Looks at a repository, and takes what is new there. True when a release was staged.
+    /// Checks a repository, and installs the next release that it offers. True when one was staged.
     fn check_repository(
         &mut self,
         repository: RepositoryName,
@@ -339,7 +339,7 @@ impl Agent {
         self.take_next_release(repository, targets, held)
     }
 
-    /// No clock shows less than when what is released was made, as far as the OS's own repository lets that be.
+    /// Raises the clock floor to the time when the targets were made, unless metadata of `os` has expired by then.
     fn raise_time(&mut self, repository: RepositoryName, run: &Client) -> Result<(), PollError> {
         let of_os = self.roots.iter().find(|(repository, _)| *repository == RepositoryName::Os);
         let of_os = of_os.filter(|_| repository != RepositoryName::Os);
@@ -362,8 +362,8 @@ impl Agent {
         Ok(())
     }
 
-    /// Has an order of the owner carried out: from a card, since whoever has a server in hand has not the device in
-    /// hand. True when the device ends for it.
+    /// Passes the owner's orders to init; from a card alone, since whoever holds a server does not hold the device.
+    /// True when the device is about to be reset.
     fn apply_reset_order(&mut self, targets: &Targets) -> Result<bool, InitError> {
         for order in orders(targets) {
             match self.connection.init.ask(UpdateRequest::Reset(order))?.0 {
@@ -470,7 +470,7 @@ impl Agent {
         Ok(true)
     }
 
-    /// Has a release written, verified and staged, and keeps what there is to know of it.
+    /// Has a release written, verified and staged, and records it.
     fn take_release(&mut self, offer: Offer<'_>) -> Result<(), InstallError> {
         let root_hash = offer.release.root_hash().ok_or(InstallError::NoHash)?;
         let subject = offer.release.subject;
@@ -484,7 +484,8 @@ impl Agent {
         Ok(state::save_memory(&self.memory)?)
     }
 
-    /// Has the device reboot, if it may now. Returns when to ask again.
+    /// Asks for the reboot, unless the window is closed or an app defers it. Returns the milliseconds until the next
+    /// try.
     fn reboot(&mut self) -> Result<u64, AgentError> {
         const MAX_WAIT_S: u64 = 3600;
         const ASK_AGAIN_MS: u64 = 1000;
@@ -508,7 +509,7 @@ impl Agent {
     }
 }
 
-/// The apps that have to do with updates, and the sockets at which they call.
+/// Asks init for the apps with access to the update interface, and the sockets at which they connect.
 fn listeners(init: &mut InitSocket<UpdateRequest>) -> Result<Vec<(Listener, OwnedFd)>, InitError> {
     match init.ask(UpdateRequest::Listeners)? {
         (Reply::Listeners(apps), sockets) if apps.len() == sockets.len() => {

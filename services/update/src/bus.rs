@@ -1,4 +1,4 @@
-//! What apps are told of updates, and how they put one off: D-Bus from one end to the other, without a bus.
+//! The D-Bus interface by which apps are told of updates and defer a reboot, peer to peer without a bus.
 //!
 //! Each app that its manifest grants it calls at a socket of its own, which init has made: that says who it is. What
 //! comes there is hostile. A message of more than [`bounded::MAX_MESSAGE_BYTES`] ends the connection before memory is
@@ -26,33 +26,33 @@ use tokio::time::timeout;
 use zbus::fdo;
 use zbus::object_server::SignalEmitter;
 
-/// The object.
+/// Path of the D-Bus object.
 pub(crate) const PATH: &str = "/org/holdfast/Update1";
-/// Time in which an app takes a message.
+/// Time in which an app must read a message.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The thread's stack.
+/// Stack of the thread that serves D-Bus, in bytes.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// How updates are, as apps are told.
+/// Status of updates, as apps read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct UpdateStatus {
     pub(crate) state: State,
-    /// `os` or a component id; empty when there is no release.
+    /// The release subject, `os` or a component id; empty when there is no release.
     pub(crate) component: String,
-    /// Its version; empty likewise.
+    /// Version of the release; empty when there is none or it is not known.
     pub(crate) version: String,
 }
 
-/// What becomes of a release.
+/// State of a release, as apps read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// There is none.
+    /// No release is installed.
     Idle,
-    /// It is fetched and written.
+    /// A release is fetched and written.
     Fetching,
-    /// It is staged, and waits for the reboot.
+    /// A release is staged, and waits for the reboot.
     Waiting,
-    /// It runs, and is not committed yet.
+    /// A release runs on trial.
     Trial,
 }
 
@@ -72,7 +72,7 @@ impl UpdateStatus {
         Self { state: State::Idle, component: String::new(), version: String::new() };
 }
 
-/// The agent's end.
+/// The agent's handle of the D-Bus service.
 #[derive(Debug)]
 pub(crate) struct Bus {
     shared: Arc<Shared>,
@@ -82,7 +82,7 @@ pub(crate) struct Bus {
 struct Shared {
     deferral: Mutex<Deferral>,
     status: watch::Sender<UpdateStatus>,
-    /// Of those who may put a reboot off.
+    /// Number of connections of apps that may defer a reboot.
     connections: AtomicUsize,
 }
 
@@ -93,7 +93,7 @@ impl Shared {
 }
 
 impl Bus {
-    /// Listens at these sockets from now on.
+    /// Starts to serve the apps that connect at these sockets.
     ///
     /// # Errors
     /// There is no thread for it.
@@ -116,7 +116,7 @@ impl Bus {
         Ok(Self { shared })
     }
 
-    /// Tells apps how updates are.
+    /// Publishes the status to all apps that are connected.
     pub(crate) fn publish(&self, status: UpdateStatus) {
         self.shared.status.send_if_modified(|before| {
             let differs = *before != status;
@@ -125,7 +125,7 @@ impl Bus {
         });
     }
 
-    /// Milliseconds for which apps put the reboot off that a release waits for. From the first call on, they may.
+    /// Returns the milliseconds for which apps defer the reboot. They may from the first call on.
     pub(crate) fn reboot_in(&self) -> u64 {
         let now = monotonic_ms();
         let mut deferral = self.shared.deferral();
@@ -134,7 +134,7 @@ impl Bus {
     }
 }
 
-/// Answers apps, as often as they call.
+/// Serves the connections of all apps.
 async fn serve_all(shared: Arc<Shared>, mut calls: mpsc::UnboundedReceiver<Call>) {
     while let Some(call) = calls.recv().await {
         let shared = Arc::clone(&shared);
@@ -154,7 +154,7 @@ async fn serve_all(shared: Arc<Shared>, mut calls: mpsc::UnboundedReceiver<Call>
     }
 }
 
-/// Why a connection ends that the app has not ended.
+/// Errors that end a connection before the app does.
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
     #[error(transparent)]
@@ -182,7 +182,7 @@ async fn serve_connection(shared: Arc<Shared>, call: Call) -> Result<(), Connect
     served
 }
 
-/// Says what changes, until the connection ends.
+/// Signals each change of the status, until the connection ends.
 async fn signal_changes(
     connection: &zbus::Connection,
     mut status: watch::Receiver<UpdateStatus>,
@@ -219,7 +219,7 @@ async fn say(
     Ok(())
 }
 
-/// The interface, for one app.
+/// The D-Bus object, for one app.
 struct Update {
     app: Listener,
     shared: Arc<Shared>,

@@ -1,4 +1,4 @@
-//! What the agent is connected to: init, and whoever files come from.
+//! The agent's connections: to init, and to `uplink` or a card.
 
 use crate::card::Card;
 use crate::device::{Slots, Source};
@@ -14,12 +14,12 @@ use holdfast_sandbox::wire::{Reply, SlotPart, UpdateRequest};
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// How long it waits for `uplink` to be there again, in milliseconds.
+/// Time in which `uplink` must connect again, in milliseconds.
 const UPLINK_WITHIN_MS: u64 = 30_000;
-/// Pause before a file is gone on with where it broke off, in milliseconds.
+/// Pause before a download is resumed, in milliseconds.
 const RESUME_AFTER_MS: u64 = 2_000;
 
-/// Why it cannot be waited.
+/// Errors of waiting.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum WaitError {
     #[error(transparent)]
@@ -28,12 +28,12 @@ pub(crate) enum WaitError {
     Wait(#[source] io::Error),
 }
 
-/// The sockets, and the card that is looked at.
+/// The sockets to init and to `uplink`, and the card that is checked.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) init: InitSocket<UpdateRequest>,
     pub(crate) uplink: Option<OwnedFd>,
-    /// What is looked at in the place of a server, for as long as it is.
+    /// The card that files are read from instead of a server, while it is checked.
     pub(crate) card: Option<Card>,
 }
 
@@ -42,7 +42,7 @@ impl Connection {
         Self { init, uplink: None, card: None }
     }
 
-    /// Waits until then, or until `uplink` is there.
+    /// Waits until a time of the monotonic clock in milliseconds, or until `uplink` connects.
     pub(crate) fn wait_until(&mut self, until: u64) -> Result<(), WaitError> {
         let had_uplink = self.uplink.is_some();
         loop {
@@ -57,7 +57,7 @@ impl Connection {
         }
     }
 
-    /// Takes the newest socket to `uplink` that init has handed over.
+    /// Accepts the newest socket to `uplink` that init has handed over.
     pub(crate) fn accept_uplink(&mut self) -> Result<(), InitError> {
         for (reply, socket) in self.init.unasked()? {
             if reply == Reply::Uplink {
@@ -69,7 +69,7 @@ impl Connection {
 }
 
 impl Source for Connection {
-    /// From the card that is looked at, or over the socket that there is; one that is of no use any more is given up.
+    /// Fetches from the card that is checked, or over the socket; a socket that is spent is closed.
     fn fetch<E: From<UplinkError>>(
         &mut self,
         fetch: &Fetch,
@@ -91,7 +91,7 @@ impl Source for Connection {
         self.card.is_none()
     }
 
-    /// Waits a little, and for `uplink` if it is not there.
+    /// Pauses before a download is resumed, and waits for `uplink` where it is not connected.
     fn wait(&mut self) -> Result<(), InstallError> {
         let wait = if self.uplink.is_some() { RESUME_AFTER_MS } else { UPLINK_WITHIN_MS };
         match self.wait_until(monotonic_ms().saturating_add(wait)) {

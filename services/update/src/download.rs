@@ -1,4 +1,4 @@
-//! Taking a release: what of it is fetched, and from where the rest comes.
+//! Downloading a release: by a delta, of parts of the running slot, or whole.
 
 use crate::device::{Slots, Source};
 use crate::install::{self, SlotWriter};
@@ -18,12 +18,12 @@ use holdfast_types::{ComponentId, escaped_chain, event};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
-/// Times that one file is gone on with where it broke off, in one turn.
+/// Most times that one download is resumed in one check.
 const MAX_RESUMES: u32 = 16;
-/// Of a delta that is not held whole, so many are fetched first: more than the first chunk of a release can take.
+/// Bytes of a long delta that are fetched first: more than the first chunk of a release can take.
 const FIRST_BYTES: u64 = 64 * 1024;
 
-/// A release that is to be taken.
+/// A release to be installed, with the targets that offer it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Offer<'a> {
     pub(crate) repository: RepositoryName,
@@ -31,32 +31,32 @@ pub(crate) struct Offer<'a> {
     pub(crate) path: &'a str,
     pub(crate) target: &'a Target,
     pub(crate) release: &'a Release,
-    /// What runs of its subject.
+    /// The release of this subject that runs.
     pub(crate) running: Option<&'a Running>,
 }
 
-/// A file of a repository.
+/// A file of a repository, by its path on the server.
 #[derive(Debug, Clone, Copy)]
 struct File<'a> {
     repository: RepositoryName,
     place: &'a str,
 }
 
-/// How a slot is put together.
+/// The strategy by which a slot is made.
 #[derive(Debug)]
 struct Strategy {
     method: Method,
-    /// What is known of what comes of it.
+    /// Hashes by which the new slot is verified.
     known: Known,
-    /// What is fetched for it, in bytes.
+    /// Bytes that are fetched.
     fetched: u64,
 }
 
 #[derive(Debug)]
 enum Method {
-    /// From the running one, by a delta.
+    /// Applies a delta to the running slot.
     Delta(Delta),
-    /// From parts of the running one and ranges of the release, one behind the other.
+    /// Copies parts of the running slot, and fetches ranges of the release.
     Parts(Vec<Step>),
 }
 
@@ -64,23 +64,24 @@ fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// Takes releases, and remembers what about the device did not hold.
+/// Downloads releases, and stops using what has turned out wrong on this device.
 #[derive(Debug)]
 pub(crate) struct Downloader {
-    /// Where apps' packages are.
+    /// Directory of the apps' packages.
     store: PathBuf,
-    /// What a server may send for one release.
+    /// Budget of bytes that a server may send for one release.
     budget: Budget,
-    /// What the running slot has of a release is not fetched.
+    /// Parts of the running slot are reused; false once it had other bytes than its hashes say.
     reuses: bool,
-    /// A release is made of the one that runs, where that costs less.
+    /// Deltas are used; false once one has made other bytes than the release.
     uses_deltas: bool,
     /// The other slot was overwritten for the release that was taken last.
     gave_up_slot: bool,
 }
 
 impl Downloader {
-    /// `store`: where apps' packages are. `most_bytes`: what a server may send for one release, where that is bounded.
+    /// Makes a downloader. `store` is the directory of the apps' packages, `most_bytes` the bound of what a server may
+    /// send for one release.
     pub(crate) fn new(store: PathBuf, most_bytes: Option<u64>) -> Self {
         let budget = Budget(most_bytes);
         Self { store, budget, reuses: true, uses_deltas: true, gave_up_slot: false }
@@ -91,8 +92,8 @@ impl Downloader {
         self.gave_up_slot
     }
 
-    /// Has a release written and verified, and then staged. `remember` comes in between: whatever becomes of it at the
-    /// next start must be known.
+    /// Has a release written and verified, and then staged. `remember` is called in between, since the outcome of the
+    /// next start must find the release recorded.
     pub(crate) fn take(
         &mut self,
         offer: Offer<'_>,
@@ -108,12 +109,12 @@ impl Downloader {
         device.stage(offer.release.subject)
     }
 
-    /// What may be fetched from there. A card costs nothing.
+    /// Returns the budget for a source: a card has none.
     fn budget(&self, from: &impl Source) -> Budget {
         if from.is_remote() { self.budget } else { Budget(None) }
     }
 
-    /// The smallest delta that is offered and may be used.
+    /// Returns the smallest delta that is offered, where deltas are used.
     fn delta(&self, offer: Offer<'_>) -> Option<Delta> {
         let running = offer.running.map(|running| &running.root_hash);
         let delta = Delta::smallest(offer.targets, offer.path, offer.target, running);
@@ -175,7 +176,7 @@ impl Downloader {
         }
     }
 
-    /// A delta that makes something else than the release is not used again: the next try does without.
+    /// Stops using deltas once one has made other bytes than the release: the next try does without.
     fn disable_deltas_if_wrong<T>(&mut self, made: &Result<T, InstallError>) {
         let is_wrong = |error: &InstallError| {
             matches!(
@@ -189,7 +190,7 @@ impl Downloader {
         self.uses_deltas &= !made.as_ref().is_err_and(is_wrong);
     }
 
-    /// The way that costs least.
+    /// Chooses the cheapest strategy.
     fn choose(
         &mut self,
         file: File<'_>,
@@ -269,7 +270,7 @@ fn log_fetched(subject: ReleaseSubject, fetched: u64, target: &Target) {
     println!("{subject}: {fetched} of {} bytes were fetched {finished}", target.length);
 }
 
-/// Fetches the leaves of the new root, by which it is known what of it is there and what comes.
+/// Fetches the leaves of the new root, by which parts are found and verified.
 fn fetch_leaves(
     file: File<'_>,
     offer: Offer<'_>,
@@ -284,7 +285,7 @@ fn fetch_leaves(
     known.with_leaves(leaves).ok_or(InstallError::Leaves)
 }
 
-/// So many bytes of a file.
+/// Fetches a range of a file into memory.
 fn collect(
     file: File<'_>,
     at: u64,
@@ -299,8 +300,8 @@ fn collect(
     Ok(collected)
 }
 
-/// Fetches the first part that is not there, and judges it: whoever serves something else shows it by that, before the
-/// other slot is given up. Where it lies, and its bytes.
+/// Fetches the first part that is missing, and verifies it: a server with other bytes shows it before the other slot
+/// is given up. Returns the offset and the bytes.
 fn fetch_first(
     file: File<'_>,
     steps: &[Step],
@@ -319,7 +320,7 @@ fn fetch_first(
     Ok(Some((at, bytes)))
 }
 
-/// Puts a slot together from what the running one has and what is fetched.
+/// Makes a slot of copied and fetched parts.
 fn put_together(
     file: File<'_>,
     steps: &[Step],
@@ -350,8 +351,8 @@ fn put_together(
     Ok(())
 }
 
-/// Fetches as much of a delta as it takes to know that it makes what was released: all of a short one, which is then the
-/// file that the metadata name, and the beginning of a long one.
+/// Fetches as much of a delta as proves that it makes the release: all of a short one, which the metadata name by its
+/// hash, or the beginning of a long one, whose first part is verified.
 fn begin_delta(
     delta: &Delta,
     offer: Offer<'_>,
@@ -377,7 +378,7 @@ fn begin_delta(
     Ok(begun)
 }
 
-/// All of a delta, if it is short and the file that was released; else what it begins with.
+/// Fetches a short delta whole and verifies its hash, or the beginning of a long one.
 fn hold(delta: &Delta, offer: Offer<'_>, from: &mut impl Source) -> Result<Vec<u8>, InstallError> {
     let file = File { repository: offer.repository, place: &delta.place };
     if !delta.is_short() {
@@ -406,7 +407,7 @@ fn make_package(
     Ok(writer.finish()?)
 }
 
-/// Makes a release of the one that runs, by a delta of which the first bytes are there.
+/// Applies a delta whose first bytes, `begun`, were fetched.
 fn patch(
     delta: &Delta,
     begun: &[u8],
@@ -429,7 +430,7 @@ fn patch(
     Ok(patcher.finish()?)
 }
 
-/// Fetches so many bytes of a file, and goes on where it broke off.
+/// Downloads a range of a file, and resumes it where it breaks off.
 fn download(
     file: File<'_>,
     begin: u64,

@@ -1,4 +1,4 @@
-//! Why a release was not installed.
+//! Errors of the installation of a release.
 
 use crate::state::StateError;
 use crate::uplink::UplinkError;
@@ -9,7 +9,7 @@ use holdfast_release::delta::DeltaError;
 use holdfast_release::strategy::TooExpensive;
 use holdfast_sandbox::package::PackageError;
 
-/// Why a release was not installed.
+/// Errors of the installation of a release.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InstallError {
     #[error(transparent)]
@@ -51,7 +51,7 @@ pub(crate) enum InstallError {
 }
 
 impl InstallError {
-    /// True when the bytes were those that were released, and can never be used.
+    /// True when the bytes were those of the release, and can never be used on this device.
     pub(crate) fn is_conclusive(&self) -> bool {
         matches!(self, Self::Room { .. } | Self::RootHash | Self::Package(_) | Self::Differs(_))
     }

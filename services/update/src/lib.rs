@@ -1,5 +1,4 @@
-//! The update agent: it decides what of a repository to believe, writes what is released, and asks init to
-//! have it tried.
+//! The update agent: verifies the metadata of repositories, installs their releases, and has init try them.
 //!
 //! It has no network: whatever it looks at comes through a socket from `uplink`, and is hostile until
 //! verified. It cannot choose a slot, lower a floor or write the boot state: those are init's, which it

@@ -1,4 +1,4 @@
-//! What the agent keeps on `state`. Each file is replaced whole; a damaged one is said and counts as none.
+//! Files of the agent on `state`. Each is replaced whole; a damaged one is reported, and counts as missing.
 
 use holdfast_linux::{PathError, file};
 use holdfast_release::Memory;
@@ -9,7 +9,7 @@ use holdfast_types::encoding::EncodingError;
 use holdfast_types::{chain, event};
 use std::path::{Path, PathBuf};
 
-/// Why something was not kept.
+/// Errors of reading or writing a file on `state`.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StateError {
     #[error(transparent)]
@@ -20,13 +20,13 @@ pub(crate) enum StateError {
     TooLong(usize),
 }
 
-/// What earlier runs have verified of a repository.
+/// Loads the verified metadata of a repository.
 pub(crate) fn load_trusted(repository: RepositoryName) -> Trusted {
     let path = trusted_file(repository);
     read(&path, Trusted::MAX_ENCODED_BYTES, Trusted::decode).unwrap_or_default()
 }
 
-/// Keeps it, in one piece.
+/// Saves the verified metadata of a repository, in one file.
 pub(crate) fn save_trusted(
     repository: RepositoryName,
     trusted: &Trusted,
@@ -38,7 +38,7 @@ pub(crate) fn save_trusted(
     Ok(file::replace(&trusted_file(repository), &bytes)?)
 }
 
-/// What became of earlier releases.
+/// Loads the record of releases.
 pub(crate) fn load_memory() -> Memory {
     read(&memory_file(), Memory::MAX_ENCODED_BYTES, Memory::decode).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! The service that fetches releases over HTTPS for the update agent.
+//! The download client: fetches releases over HTTPS for the update agent.
 //!
 //! It reaches the servers of its configuration and nobody else, through a link of its own, and believes
 //! the authorities of its configuration and no others. What it fetches it hands on: it can write
@@ -22,10 +22,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Pause before it looks for the update agent again.
+/// Pause before init is asked for the update agent again.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// Why the service cannot do its work. It ends then, and init starts it again.
+/// Errors that end the service; init starts it again.
 #[derive(Debug, thiserror::Error)]
 enum ServiceError {
     #[error(transparent)]
@@ -40,7 +40,7 @@ enum ServiceError {
     Ready(#[source] io::Error),
 }
 
-/// Why nothing more can be said to the update agent. Its socket is given up, and another asked for.
+/// Errors that end the connection to the update agent; another one is asked for.
 #[derive(Debug, thiserror::Error)]
 enum AgentSocketError {
     #[error("cannot talk to the update agent")]
@@ -81,7 +81,7 @@ fn fetch_for_agents() -> Result<Infallible, ServiceError> {
     }
 }
 
-/// Fetches what the agent asks for, one file after the other, until it is gone.
+/// Serves the agent's requests, one file after the other, until it is gone.
 fn serve(servers: &mut Servers, agent: &OwnedFd) -> Result<(), AgentSocketError> {
     let mut buffer = [0; MAX_REQUEST_BYTES];
     loop {
