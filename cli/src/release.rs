@@ -13,7 +13,7 @@ use holdfast_builder::output;
 use holdfast_builder::workspace;
 use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
-use holdfast_release::Repository as Name;
+use holdfast_release::RepositoryName;
 use holdfast_release::metadata::{Role, Root, Targets};
 use holdfast_repository::{
     Draft, Lifetimes, Released, Repository, Roles, of_image, of_package, remove_release,
@@ -518,7 +518,7 @@ fn show(args: &ShowArgs) -> Result<()> {
         };
         println!(
             "{path}: {} {}, rollback index {}, {} bytes, product {:?}, board {:?}",
-            release.component,
+            release.subject,
             release.version,
             release.rollback_index,
             target.length,
@@ -543,7 +543,7 @@ fn verify(args: &VerifyArgs) -> Result<()> {
 }
 
 fn bundle(args: &BundleArgs) -> Result<()> {
-    let named = [(Name::Os, &args.os), (Name::Oem, &args.oem)];
+    let named = [(RepositoryName::Os, &args.os), (RepositoryName::Oem, &args.oem)];
     let repositories: Vec<_> =
         named.into_iter().filter_map(|(name, path)| Some((name, path.clone()?))).collect();
     holdfast_repository::bundle(&repositories, &args.output)?;

@@ -342,8 +342,8 @@ pub fn trusted_releases(bytes: &[u8]) {
 pub fn update_memory(bytes: &[u8]) {
     if let Ok(memory) = Memory::decode(bytes) {
         let mut settled = memory.clone();
-        settled.settle(&[]);
-        assert!(settled.settle(&[]).is_none(), "what has failed is looked at again");
+        settled.reconcile(&[]);
+        assert!(settled.reconcile(&[]).is_none(), "what has failed is looked at again");
         assert!(settled.encode().is_ok_and(|bytes| bytes.len() <= Memory::MAX_ENCODED_BYTES));
     }
 }

@@ -24,7 +24,7 @@ use holdfast_lifecycle::uid_table::UidTable;
 use holdfast_networking::config::NetworkConfig;
 use holdfast_networking::route;
 use holdfast_networking::status::{AppStatus, InterfaceStatus, NetworkStatus, Traffic};
-use holdfast_release::Repository;
+use holdfast_release::RepositoryName;
 use holdfast_release::bundle::Index;
 use holdfast_release::client::{Client, Trusted};
 use holdfast_release::fetch::{Answer, Fetch};
@@ -32,7 +32,7 @@ use holdfast_release::metadata::Role;
 use holdfast_release::{Memory, Staged};
 use holdfast_repository::{self as repositories, Lifetimes, Roles};
 use holdfast_sandbox::component::{App, ComponentList, FORMAT_VERSION, ImageDescription, Service};
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::peripheral::{Access, BoardPeripheral, Kind};
 use holdfast_sandbox::policy::{self, admission};
 use holdfast_sandbox::reset_order::{Order, Partitions};
@@ -206,7 +206,7 @@ fn repository_files() -> Vec<Vec<u8>> {
 /// What a device keeps of it.
 fn trusted(files: &[Vec<u8>]) -> Vec<u8> {
     let mut client = Client::begin(&files[0], Trusted::default(), 0).unwrap();
-    client.is_missing().unwrap();
+    client.mark_missing().unwrap();
     files[1..].iter().for_each(|file| client.take(file.clone()).unwrap());
     client.trusted().encode().unwrap()
 }
@@ -218,9 +218,9 @@ fn release_bundle() -> Vec<u8> {
 
 fn update_memory() -> Vec<u8> {
     let mut memory = Memory::default();
-    memory.fails(Component::App(ComponentId([7; 16])), [1; 32]);
-    memory.stages(Staged { component: Component::Os, root_hash: [2; 32], reached: true });
-    memory.is_staged();
+    memory.mark_failed(ReleaseSubject::App(ComponentId([7; 16])), [1; 32]);
+    memory.begin_staging(Staged { subject: ReleaseSubject::Os, root_hash: [2; 32], reached: true });
+    memory.mark_staged();
     memory.encode().unwrap()
 }
 
@@ -287,7 +287,7 @@ fn reset_records() -> Vec<Vec<u8>> {
 
 fn update_messages() -> Vec<Vec<u8>> {
     let path = "metadata/timestamp.json".to_owned();
-    let fetch = Fetch { repository: Repository::Os, path, from: 7, most_bytes: 4097 };
+    let fetch = Fetch { repository: RepositoryName::Os, path, from: 7, most_bytes: 4097 };
     let answers = [Answer::Piece(b"abc".to_vec()), Answer::End, Answer::failed("why")];
     let answers = answers.map(|answer| answer.encode().unwrap());
     std::iter::once(fetch.encode().unwrap()).chain(answers).collect()

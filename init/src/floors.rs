@@ -8,29 +8,29 @@ use crate::app_uids::AppUids;
 use crate::log::Log;
 use crate::os_floor;
 use holdfast_lifecycle::slots::Floor;
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 
 /// Where floors are kept.
 pub(crate) trait Floors {
     /// The floor of a component; zero where none is known, since a device must boot without.
-    fn of(&self, component: Component) -> u64;
+    fn of(&self, component: ReleaseSubject) -> u64;
 
     /// From now on nothing of the component below `index` is taken. A floor never sinks.
-    fn raise(&mut self, log: &Log, component: Component, index: u64);
+    fn raise(&mut self, log: &Log, component: ReleaseSubject, index: u64);
 }
 
 impl Floors for AppUids {
-    fn of(&self, component: Component) -> u64 {
+    fn of(&self, component: ReleaseSubject) -> u64 {
         match component {
-            Component::Os => self.os_floor.0.into(),
-            Component::App(id) => self.app_floor(id),
+            ReleaseSubject::Os => self.os_floor.0.into(),
+            ReleaseSubject::App(id) => self.app_floor(id),
         }
     }
 
-    fn raise(&mut self, log: &Log, component: Component, index: u64) {
+    fn raise(&mut self, log: &Log, component: ReleaseSubject, index: u64) {
         match component {
-            Component::App(id) => self.raise_app_floor(log, id, index),
-            Component::Os => {
+            ReleaseSubject::App(id) => self.raise_app_floor(log, id, index),
+            ReleaseSubject::Os => {
                 // A release has no index beyond 32 bits: what says so is no release, and raises
                 // nothing.
                 let Some(floor) = u32::try_from(index).ok().map(Floor) else {

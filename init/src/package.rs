@@ -23,6 +23,7 @@ use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, channel, file, package_file};
 use holdfast_sandbox::component as list;
 use holdfast_sandbox::component::{App, ImageDescription, Service, Stored};
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::package::{
     Device, HEADER_BYTES, Header, NotForDevice, PackageError, SignatureError,
 };
@@ -112,7 +113,7 @@ pub(crate) fn admit(
     app: &App,
 ) -> Result<Component, PackageRefusal> {
     let app_uid = app_uids.assign(gate.log, app.component_id)?;
-    let known = (app_uid, app_uids.of(holdfast_sandbox::held::Component::App(app.component_id)));
+    let known = (app_uid, app_uids.of(ReleaseSubject::App(app.component_id)));
     let (log, name) = (gate.log, &app.name);
     match app_store::take_try(app.component_id) {
         Ok(None) => {}

@@ -11,7 +11,7 @@ use holdfast_linux::direct::Direct;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, boot_log, file};
 use holdfast_sandbox::component::ImageDescription;
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::held::{Held, Running};
 use holdfast_sandbox::wire::SlotPart;
 use holdfast_types::Version;
@@ -83,7 +83,7 @@ impl Slots {
         if release.board != image.board {
             return Err(SlotError::OtherBoard(release.board, image.board.clone()));
         }
-        let floor = Floor(u32::try_from(floors.of(Component::Os)).unwrap_or(u32::MAX));
+        let floor = Floor(u32::try_from(floors.of(ReleaseSubject::Os)).unwrap_or(u32::MAX));
         let status = Status {
             slot: release.slot,
             phase: Phase::Trying,
@@ -185,7 +185,7 @@ impl Slots {
         // Behind the commit: cut in between, and the next healthy boot raises it.
         if rises {
             self.status.floor = rollback_index;
-            floors.raise(log, Component::Os, rollback_index.into());
+            floors.raise(log, ReleaseSubject::Os, rollback_index.into());
         }
         self.status.boot_state = Some(after);
         self.status.phase = after.phase(running);
@@ -213,7 +213,7 @@ impl Slots {
         };
         let floor = self.status.floor.into();
         Held {
-            component: Component::Os,
+            subject: ReleaseSubject::Os,
             floor,
             running: Some(running),
             waits: self.status.phase == Phase::Staged,

@@ -284,7 +284,7 @@ impl<'log> Supervision<'log> {
             }
             Effect::CheckPrevious(component) => {
                 if let Some(id) = self.component_id(component) {
-                    let floor = self.app_uids.of(held::Component::App(id));
+                    let floor = self.app_uids.of(held::ReleaseSubject::App(id));
                     let may_run = package::may_run(&self.image, id, floor, Stored::Previous);
                     self.act(Event::PreviousChecked { component, refusal: error_text(may_run) });
                 }
@@ -427,7 +427,7 @@ impl<'log> Supervision<'log> {
         let package = self.components.get(index).and_then(|c| c.component.package.as_ref());
         if let Some(package) = package {
             let header = &package.header;
-            let app = held::Component::App(header.component_id);
+            let app = held::ReleaseSubject::App(header.component_id);
             self.app_uids.raise(self.log, app, header.rollback_index);
         }
     }

@@ -1,17 +1,20 @@
-//! Repositories in one file, for a card that is carried to a device.
+//! Bundles of repositories in one file, for a card that is carried to a device.
 
 use crate::{Repository, RepositoryError};
 use holdfast_images::{FileError, destination};
-use holdfast_release::Repository as Name;
+use holdfast_release::RepositoryName;
 use holdfast_release::bundle::{BLOCK_BYTES, Index};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Writes what a device asks for of these repositories to one file.
+/// Writes the metadata and the releases of these repositories to one file.
 ///
 /// # Errors
 /// A repository has nothing to offer, or a file cannot be read or written.
-pub fn bundle(repositories: &[(Name, PathBuf)], output: &Path) -> Result<(), RepositoryError> {
+pub fn bundle(
+    repositories: &[(RepositoryName, PathBuf)],
+    output: &Path,
+) -> Result<(), RepositoryError> {
     let mut files = Vec::new();
     for (name, directory) in repositories {
         let repository = Repository::open(directory)?;

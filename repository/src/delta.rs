@@ -1,19 +1,20 @@
-//! Making deltas: see [`holdfast_release::delta`] for what they are.
+//! Deltas between two releases; [`holdfast_release::delta`] has their format.
 
 use miniz_oxide::deflate::compress_to_vec;
 
-/// Bytes by which a place in the other release is found.
+/// Length of the key by which a place in the old release is found, in bytes.
 const KEY_BYTES: usize = 16;
-/// Bytes that a copy has at least: a shorter one saves nothing.
+/// Least length of a copy in bytes: a shorter one saves nothing.
 const LEAST_COPY: usize = 24;
-/// Places that are looked at for one key.
+/// Most places that are compared for one key.
 const MAX_PLACES: usize = 16;
 const TABLE_BITS: u32 = 20;
 const NOWHERE: u32 = u32::MAX;
-/// The densest that DEFLATE has.
+/// DEFLATE's densest level.
 const LEVEL: u8 = 10;
 
-/// The places of keys in a release: for each hash the last one, and for each place the one before.
+/// Index of the old release by keys: the last place of each hash, and for each place the one before with the same
+/// hash.
 struct Places<'a> {
     bytes: &'a [u8],
     last: Vec<u32>,
@@ -51,7 +52,8 @@ impl<'a> Places<'a> {
         places
     }
 
-    /// Where the most of what `new` begins with lies, and how much. Of places that are as good, the one at `next`.
+    /// Returns the offset and length of the longest match for the begin of `new`. Among equal matches, that at offset
+    /// `next` wins.
     fn longest(&self, new: &[u8], next: usize) -> (usize, usize) {
         let here = |at: usize| shared(new, self.bytes.get(at..).unwrap_or_default());
         let mut best = (next, here(next));
@@ -84,7 +86,7 @@ fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// The delta that makes `new` of `old`.
+/// Makes the delta from `old` to `new`.
 #[must_use]
 pub fn delta<'a>(old: &'a [u8], new: &'a [u8]) -> Vec<u8> {
     let places = Places::of(old);

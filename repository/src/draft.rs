@@ -1,4 +1,4 @@
-//! Metadata that waits for its signatures, which may be made elsewhere.
+//! Drafts: metadata that waits for its signatures, which may be made elsewhere.
 
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_release::metadata::{
@@ -8,16 +8,16 @@ use holdfast_types::hex::hex;
 use serde_json::Value;
 use thiserror::Error;
 
-/// Why a draft is no good.
+/// Errors of a draft.
 #[derive(Debug, Error)]
 pub enum DraftError {
-    /// It cannot be written as JSON, or is not what it must be.
+    /// The metadata cannot be encoded as JSON or decoded from it.
     #[error("the metadata cannot be written or read")]
     Json(#[from] serde_json::Error),
-    /// It has no canonical form.
+    /// The metadata is malformed, or has no canonical form.
     #[error("the metadata")]
     Metadata(#[from] MetadataError),
-    /// A signature of somebody else, or over something else.
+    /// A signature is another key's, or over other bytes; with the id of the key.
     #[error("the signature is not that of key {0} over this draft")]
     Signature(String),
 }
@@ -31,16 +31,16 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Metadata that nobody has signed.
+    /// Begins a draft without signatures.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The metadata cannot be encoded.
     pub fn new<M: Metadata>(metadata: &M) -> Result<Self, DraftError> {
         Self::after(metadata, None, |_| false)
     }
 
-    /// The same, after what was signed before: what is not understood of that stays as it is (specification, 4).
-    /// `same` says of a target's path that the target is what it was.
+    /// Begins a draft that follows what was signed before: fields that are unknown here stay as they are
+    /// (specification, 4). `same` says of a target's path that the target has not changed.
     pub(crate) fn after<M: Metadata>(
         metadata: &M,
         before: Option<&Value>,
@@ -66,19 +66,19 @@ impl Draft {
         Ok(Self { signed, message, signatures: Vec::new() })
     }
 
-    /// What is to be signed.
+    /// Returns the canonical form, which is signed.
     #[must_use]
     pub fn bytes_to_sign(&self) -> &[u8] {
         &self.message
     }
 
-    /// Signs it. A second signature of a key takes the place of the first.
+    /// Signs the draft. A second signature of a key replaces the first.
     pub fn sign(&mut self, key: &PrivateKey) {
         let signature = key.sign(&self.message);
         self.put(&key.public(), &signature);
     }
 
-    /// Signs it with those of the keys that have this role in one of the roots.
+    /// Signs the draft with those of the keys that have this role in one of the roots.
     pub(crate) fn sign_with(&mut self, keys: &[PrivateKey], roots: &[&Root], role: Role) {
         for key in keys {
             let id = Key::of(&key.public().bytes).id();
@@ -89,15 +89,15 @@ impl Draft {
         }
     }
 
-    /// The root that it is.
+    /// Decodes the root that this draft is of.
     pub(crate) fn root(&self) -> Result<Root, DraftError> {
         Ok(serde_json::from_value(self.signed.clone())?)
     }
 
-    /// Takes a signature that was made elsewhere.
+    /// Adds a signature that was made elsewhere.
     ///
     /// # Errors
-    /// It is not that key's, or not over this.
+    /// The signature is another key's, or over other bytes.
     pub fn attach(&mut self, key: &PublicKey, signature: &[u8; 64]) -> Result<(), DraftError> {
         if !key.has_signed(&self.message, signature) {
             return Err(DraftError::Signature(key.id().to_string()));
@@ -112,21 +112,20 @@ impl Draft {
         self.signatures.push(Signature { keyid, sig: hex(signature) });
     }
 
-    /// The bytes of the file.
+    /// Encodes the metadata file with its signatures.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// The file cannot be encoded.
     pub fn to_bytes(&self) -> Result<Vec<u8>, DraftError> {
         let envelope =
             Envelope { signatures: self.signatures.clone(), signed: self.signed.clone() };
         Ok(serde_json::to_vec(&envelope)?)
     }
 
-    /// Reads a draft that was put aside, with the signatures that it has; whether they are enough is said when
-    /// it is used.
+    /// Decodes a draft that was saved, with its signatures. Whether they are enough is checked when it is used.
     ///
     /// # Errors
-    /// It is no metadata of this role.
+    /// The bytes are no metadata of this role.
     pub fn read<M: Metadata>(bytes: &[u8]) -> Result<Self, DraftError> {
         let (_, Envelope { signatures, signed }) = metadata::read::<M>(bytes)?;
         let message = metadata::canonical(&signed)?;

@@ -1,4 +1,4 @@
-//! Why a repository could not be read or written.
+//! Errors of reading, making and publishing a repository.
 
 use crate::draft::DraftError;
 use holdfast_images::FileError;
@@ -7,104 +7,104 @@ use holdfast_images::disk::DiskError;
 use holdfast_images::package::PackError;
 use holdfast_images::show::ShowError;
 use holdfast_release::bundle::BundleError;
-use holdfast_release::client::Refusal;
+use holdfast_release::client::ClientError;
 use holdfast_release::metadata::{MetadataError, Role};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// Why a repository could not be read or written.
+/// Errors of reading, making and publishing a repository.
 #[derive(Debug, Error)]
 pub enum RepositoryError {
     /// A file operation failed.
     #[error(transparent)]
     File(#[from] FileError),
-    /// What is to be written cannot be.
+    /// The output cannot be replaced.
     #[error(transparent)]
     Destination(#[from] DestinationError),
-    /// There is one already.
+    /// The directory holds a repository already.
     #[error("{} is there already; a repository is never overwritten", .0.display())]
     Exists(PathBuf),
-    /// There is none.
+    /// The directory holds no repository.
     #[error("{} holds no repository: there is no root; make one with `release new`", .0.display())]
     NoRepository(PathBuf),
-    /// A file of metadata is no good.
+    /// A metadata file is malformed.
     #[error("{}", path.display())]
     Metadata {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong with it.
         source: MetadataError,
     },
-    /// A device would not take it.
-    #[error("{}: a device refuses this repository: {refusal}", directory.display())]
+    /// A device would refuse the metadata.
+    #[error("{}: a device refuses this repository", directory.display())]
     Refused {
-        /// The repository.
+        /// Directory of the repository.
         directory: PathBuf,
-        /// Why. Its text has its cause's, so that it is no source.
-        refusal: Refusal,
+        /// Why a device would refuse it.
+        source: ClientError,
     },
-    /// A draft is no good.
+    /// A draft cannot be encoded, decoded or signed.
     #[error(transparent)]
     Draft(#[from] DraftError),
-    /// More files than fit into a bundle.
+    /// The index of the bundle would be too long.
     #[error("the bundle")]
     Bundle(#[from] BundleError),
-    /// It is no image.
+    /// A file is no Holdfast image.
     #[error("{}", path.display())]
     Image {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         source: Box<ShowError>,
     },
-    /// It is no app package.
+    /// A file is no app package.
     #[error("{}", path.display())]
     Package {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// What is wrong with it.
         source: Box<PackError>,
     },
-    /// A release that no device could take.
+    /// No device could install the release.
     #[error("{path}: {reason}")]
     Release {
-        /// Its path in the repository.
+        /// Path of the release in the repository.
         path: String,
-        /// Why.
+        /// What is wrong with it.
         reason: &'static str,
     },
-    /// A time that cannot be written.
+    /// A time lies beyond the year 9999, which metadata cannot hold.
     #[error("{0} seconds after 1970 is no time that metadata can hold")]
     Time(u64),
-    /// This host's clock shows a time at which nothing of the repository is believed.
+    /// The root has expired by this host's clock.
     #[error(
         "the root holds until {expires}, and this host's clock shows {now}: set the clock, or name the next root with \
          `key rotate`"
     )]
     RootExpired {
-        /// Until when it holds.
+        /// Expiry of the root, as RFC 3339.
         expires: String,
-        /// What the clock of this host shows.
+        /// Time of this host's clock.
         now: String,
     },
-    /// Targets that were made at a time to come: devices would follow for good.
+    /// The targets were made in the future: devices would set their clocks by them for good.
     #[error(
         "what is to be published was made at {issued}, and this host's clock shows {now}: set the clock that is \
          wrong, and make it anew"
     )]
     Ahead {
-        /// When it says that it was made.
+        /// When the targets say that they were made.
         issued: String,
-        /// What the clock of this host shows.
+        /// Time of this host's clock.
         now: String,
     },
-    /// A version that can rise no more.
+    /// The version of a role has reached its maximum.
     #[error("the version of {0} can rise no more")]
     Version(Role),
 }
 
 impl RepositoryError {
-    /// For use with `map_err`: what is wrong with the image at `path`.
+    /// Makes an error of what is wrong with the image at `path`, for `map_err`.
     pub(crate) fn of_image(path: &Path) -> impl Fn(ShowError) -> Self + '_ {
         |error| match error {
             ShowError::File(error) | ShowError::Disk(DiskError::File(error)) => Self::File(error),

@@ -1,4 +1,4 @@
-//! Repositories of releases: a directory that any HTTPS server can serve.
+//! Repositories of releases: made, published, rotated and verified in a directory that any HTTPS server can serve.
 //!
 //! ```text
 //! metadata/N.root.json                  who the roles are
@@ -29,7 +29,7 @@ use holdfast_images::FileError;
 use holdfast_images::destination;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_release::Target;
-use holdfast_release::client::{Client, Refusal, Trusted};
+use holdfast_release::client::{Client, ClientError, Trusted};
 use holdfast_release::metadata::{
     self, Common, FileMeta, Key, Metadata, MetadataError, Role, RoleKeys, Root, SPEC_VERSION,
     Snapshot, Targets, Timestamp,
@@ -40,28 +40,28 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Who signs for each role.
+/// Keys and thresholds of a repository's roles.
 #[derive(Debug, Clone)]
 pub struct Roles {
-    /// Keys of each role, and how many of them must sign.
+    /// Keys of each role, and the number of them that must sign.
     pub keys: BTreeMap<Role, (Vec<PublicKey>, usize)>,
 }
 
-/// How long the metadata of each role holds, in seconds.
+/// Lifetimes of each role's metadata until it expires, in seconds.
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetimes {
-    /// Of a root: until it must be rotated.
+    /// Lifetime of a root: it must be rotated before.
     pub root: u64,
-    /// Of what is released.
+    /// Lifetime of the targets.
     pub targets: u64,
-    /// Of a snapshot.
+    /// Lifetime of a snapshot.
     pub snapshot: u64,
-    /// Of a timestamp: how long a device can be kept from learning of a release.
+    /// Lifetime of a timestamp: so long can a device be kept from learning of a release.
     pub timestamp: u64,
 }
 
 const DAY: u64 = 86_400;
-/// The clocks of who makes targets and of who publishes them are no further apart than this, in seconds.
+/// Most seconds by which the clock of whoever makes targets may be ahead of that of whoever publishes them.
 const MAX_AHEAD_S: u64 = 3_600;
 
 impl Default for Lifetimes {
@@ -71,7 +71,7 @@ impl Default for Lifetimes {
 }
 
 impl Lifetimes {
-    /// None of them shorter than so many seconds.
+    /// Returns lifetimes of which none is shorter than so many seconds.
     #[must_use]
     pub fn at_least(self, seconds: u64) -> Self {
         Self {
@@ -92,12 +92,12 @@ impl Lifetimes {
     }
 }
 
-/// A repository.
+/// A repository in a directory: its root, and the metadata that is offered now.
 #[derive(Debug, Clone)]
 pub struct Repository {
     directory: PathBuf,
     root: Root,
-    /// The root as it was signed.
+    /// The metadata file of the root.
     root_bytes: Vec<u8>,
     timestamp: Option<Timestamp>,
     snapshot: Option<Snapshot>,
@@ -105,7 +105,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// The first root for these roles, to be signed by the keys of its own root role.
+    /// Makes the first root for these roles, to be signed by the keys of its own root role.
     ///
     /// # Errors
     /// A time that cannot be written, or roles that make no sense.
@@ -114,7 +114,7 @@ impl Repository {
         Ok(Draft::new(&root)?)
     }
 
-    /// Makes a repository whose first root was signed. It has no releases yet.
+    /// Makes a repository of a signed first root, without releases.
     ///
     /// # Errors
     /// There is one already, or the root is not signed by enough of its keys.
@@ -125,8 +125,7 @@ impl Repository {
             return Err(RepositoryError::Exists(directory.to_owned()));
         }
         let bytes = root.to_bytes()?;
-        let refused =
-            |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
+        let refused = |source| RepositoryError::Refused { directory: directory.to_owned(), source };
         Client::begin(&bytes, Trusted::default(), 0).map_err(refused)?;
         for directory in [&metadata, &directory.join("targets")] {
             destination::make_readable_directory(directory)?;
@@ -135,7 +134,7 @@ impl Repository {
         Self::open(directory)
     }
 
-    /// Reads a repository.
+    /// Opens the repository in a directory.
     ///
     /// # Errors
     /// There is none, or a file of it is no good.
@@ -164,19 +163,19 @@ impl Repository {
         Ok(Self { directory: directory.to_owned(), root, root_bytes, timestamp, snapshot, targets })
     }
 
-    /// Who the roles are now.
+    /// Returns the root, with the keys of all roles.
     #[must_use]
     pub fn root(&self) -> &Root {
         &self.root
     }
 
-    /// What is released now: files by their paths.
+    /// Returns the targets that are offered now, by their paths.
     #[must_use]
     pub fn targets(&self) -> BTreeMap<String, Target> {
         self.targets.as_ref().map(|targets| targets.targets.clone()).unwrap_or_default()
     }
 
-    /// The files of metadata that a device may ask for now.
+    /// Returns the paths of the metadata files that a device may ask for now.
     #[must_use]
     pub fn metadata_files(&self) -> Vec<String> {
         let roots = 1..=self.root.common.version;
@@ -191,7 +190,7 @@ impl Repository {
         files
     }
 
-    /// Until when each role's metadata holds.
+    /// Returns the expiry of each role's metadata, as RFC 3339.
     #[must_use]
     pub fn expires(&self) -> BTreeMap<Role, String> {
         let all = [
@@ -203,8 +202,8 @@ impl Repository {
         all.into_iter().flatten().map(|(role, common)| (role, common.expires.clone())).collect()
     }
 
-    /// The metadata that offers these files and no others, made at `now`, in seconds since 1970, to be signed by the
-    /// keys of the targets role. No device that believes it ever shows an earlier time.
+    /// Makes the next targets, which offer these files and no others, at `now` in seconds since 1970; to be signed by
+    /// the keys of the targets role. No device that trusts them shows an earlier time from then on.
     ///
     /// # Errors
     /// A time or version that cannot be written, or a time at which the root has expired.
@@ -231,7 +230,7 @@ impl Repository {
         Ok(Draft::after(&next, Some(&before), same)?)
     }
 
-    /// The next root, for these roles: to be signed by the keys of the root role, old and new.
+    /// Makes the next root for these roles, to be signed by the keys of the root role, old and new.
     ///
     /// # Errors
     /// A time or version that cannot be written, or roles that make no sense.
@@ -247,12 +246,11 @@ impl Repository {
         Ok(Draft::after(&root(roles, version, lifetime, now)?, Some(&before), |_| false)?)
     }
 
-    /// Puts the next root, signed, behind the others: the last step of a rotation, from which on devices
-    /// believe it. Whatever the new keys must sign anew is signed with the keys at hand, `online`, and published
-    /// with it.
+    /// Publishes the signed next root: the last step of a rotation, from which on devices trust it. Metadata that the
+    /// new keys must sign anew is signed with the keys at hand, `online`, and published with it.
     ///
     /// # Errors
-    /// It is not signed by enough of the old and of its own keys, or is not the next one.
+    /// Too few of the old or of the root's own keys have signed it, or it is not the next one.
     pub fn rotate(
         &mut self,
         root: &Draft,
@@ -262,12 +260,12 @@ impl Repository {
     ) -> Result<(), RepositoryError> {
         let bytes = root.to_bytes()?;
         let refused =
-            |refusal| RepositoryError::Refused { directory: self.directory.clone(), refusal };
+            |source| RepositoryError::Refused { directory: self.directory.clone(), source };
         let mut client =
             Client::begin(&self.root_bytes, Trusted::default(), now).map_err(refused)?;
         client.take(bytes.clone()).map_err(refused)?;
         let (next, _) = metadata::read::<Root>(&bytes)
-            .map_err(|source| refused(Refusal::Metadata { role: Role::Root, source }))?;
+            .map_err(|error| refused(ClientError::Metadata { role: Role::Root, error }))?;
         let path = metadata_file(&self.directory, Role::Root, next.common.version);
         let mut rotated = Self { root: next, root_bytes: bytes.clone(), ..self.clone() };
         let publication = match &rotated.targets {
@@ -286,7 +284,7 @@ impl Repository {
         Ok(())
     }
 
-    /// The targets that are offered, signed by the keys at hand, where this root's keys have not signed them.
+    /// Makes the offered targets anew, signed by the keys at hand, where this root's keys have not signed them.
     fn targets_anew(
         &self,
         targets: &Targets,
@@ -306,13 +304,13 @@ impl Repository {
         Ok(Some(draft))
     }
 
-    /// Signs with those of the keys that are the role's. No other key signs: its signature would lie in public, and
-    /// count as soon as the key has that role.
+    /// Signs a draft with those of the keys that have the role. No other key signs: its signature would be public, and
+    /// count as soon as the key is given the role.
     pub fn sign(&self, role: Role, draft: &mut Draft, keys: &[PrivateKey]) {
         draft.sign_with(keys, &[&self.root], role);
     }
 
-    /// Signs the next root with those of the keys that are the root role's in it or in the present one.
+    /// Signs the next root with those of the keys that have the root role in it or in the present one.
     ///
     /// # Errors
     /// The draft is no root.
@@ -326,7 +324,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Signs a first root with those of the keys that are its root role's.
+    /// Signs a first root with those of the keys that have its root role.
     ///
     /// # Errors
     /// The draft is no root.
@@ -336,7 +334,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Publishes signed targets: snapshot and timestamp are signed with `online` keys.
+    /// Publishes signed targets, with a snapshot and a timestamp that the `online` keys sign.
     ///
     /// # Errors
     /// Too few keys have signed one of them, or a device would refuse them for another reason; nothing
@@ -352,7 +350,7 @@ impl Repository {
         self.put(publication)
     }
 
-    /// Signs snapshot and timestamp anew, before they expire.
+    /// Publishes a new snapshot and timestamp before the present ones expire.
     ///
     /// # Errors
     /// As [`publish`](Self::publish).
@@ -366,7 +364,7 @@ impl Repository {
         self.put(publication)
     }
 
-    /// Makes and verifies everything that a publication consists of.
+    /// Makes the files of a publication, and verifies them as a device would.
     fn prepare(
         &self,
         targets: Option<&Draft>,
@@ -417,7 +415,7 @@ impl Repository {
             timestamp,
         };
         let refused =
-            |refusal| RepositoryError::Refused { directory: self.directory.clone(), refusal };
+            |source| RepositoryError::Refused { directory: self.directory.clone(), source };
         self.check(&publication, now).map_err(refused)?;
         Ok(publication)
     }
@@ -432,15 +430,15 @@ impl Repository {
         Ok(draft.to_bytes()?)
     }
 
-    /// What a device that knows the present root says to it.
-    fn check(&self, publication: &Publication, now: u64) -> Result<(), Refusal> {
+    /// Verifies a publication as a device that trusts the present root.
+    fn check(&self, publication: &Publication, now: u64) -> Result<(), ClientError> {
         let seen = self.targets.as_ref().map_or(0, |targets| targets.common.version);
         let found = publication.targets.common.version;
         if found < seen {
-            return Err(Refusal::Rollback { role: Role::Targets, found, seen });
+            return Err(ClientError::Rollback { role: Role::Targets, found, seen });
         }
         let mut client = Client::begin(&self.root_bytes, Trusted::default(), now)?;
-        client.is_missing()?; // There is no newer root.
+        client.mark_missing()?; // There is no newer root.
         publication.files.iter().rev().try_for_each(|(_, _, bytes)| client.take(bytes.clone()))
     }
 
@@ -454,25 +452,24 @@ impl Repository {
         Ok(())
     }
 
-    /// Goes the way that a device goes from a root, `trusted_root`, at a time, and looks at every file that
-    /// is offered: what is released.
+    /// Verifies the repository as a device with the root `trusted_root` would at `now`, and the length and hash of
+    /// each file that it offers. Returns the targets.
     ///
     /// # Errors
-    /// What a device would refuse, or a file that is not what the metadata says.
+    /// A device would refuse the metadata, or a file is not what the metadata says.
     pub fn verify(
         directory: &Path,
         trusted_root: &[u8],
         now: u64,
     ) -> Result<Targets, RepositoryError> {
-        let refused =
-            |refusal| RepositoryError::Refused { directory: directory.to_owned(), refusal };
+        let refused = |source| RepositoryError::Refused { directory: directory.to_owned(), source };
         let mut client = Client::begin(trusted_root, Trusted::default(), now).map_err(refused)?;
         while let Some(wanted) = client.wants() {
             let path = directory.join("metadata").join(&wanted.name);
             match fs::read(&path) {
                 Ok(bytes) => client.take(bytes).map_err(refused)?,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    client.is_missing().map_err(refused)?;
+                    client.mark_missing().map_err(refused)?;
                 }
                 Err(error) => return Err(FileError::at("read", &path)(error).into()),
             }
@@ -495,7 +492,7 @@ impl Repository {
     }
 }
 
-/// What is written at once, the timestamp last.
+/// The files of a publication; the timestamp is written last.
 struct Publication {
     files: Vec<(Role, u32, Vec<u8>)>,
     targets: Targets,
@@ -558,14 +555,14 @@ fn metadata_file(directory: &Path, role: Role, version: u32) -> PathBuf {
     directory.join("metadata").join(role.file(version))
 }
 
-/// A file of metadata, and what of it is signed as it stands there.
+/// Reads a metadata file; returns it parsed, and the signed part as it stands there.
 fn read<M: Metadata>(path: &Path) -> Result<(M, Value), RepositoryError> {
     let bytes = fs::read(path).map_err(FileError::at("read", path))?;
     let read = metadata::read(&bytes).map(|(metadata, envelope)| (metadata, envelope.signed));
     read.map_err(|source| RepositoryError::Metadata { path: path.to_owned(), source })
 }
 
-/// Writes a file whole or not at all, for a server that runs as somebody else.
+/// Writes a file whole or not at all, readable for a server that runs as another user.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), RepositoryError> {
     if let Some(directory) = path.parent() {
         destination::make_readable_directory(directory)?;

@@ -1,4 +1,4 @@
-//! Putting releases into a repository, each with the delta from the one that it takes the place of.
+//! Adding releases to a repository, each with the delta from the one that it replaces.
 
 use crate::{Released, Repository, RepositoryError, delta, write};
 use holdfast_release::delta as format;
@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use std::fs;
 
 impl Repository {
-    /// Puts a release among `files`, in the place of an earlier one of its component, product and board; with it
-    /// come the delta from that one and the whole, compressed, where they are smaller. Returns the bytes of the
-    /// former. Nobody is offered any of it before it is published.
+    /// Adds a release to `files`, in the place of an earlier one of its subject, product and board, with the delta
+    /// from that one and the whole release, compressed, where they are smaller. Returns the length of that delta.
+    /// Nothing is offered before it is published.
     ///
     /// # Errors
     /// A file cannot be written, or no device could take the release.
@@ -51,13 +51,13 @@ impl Repository {
         Ok(added)
     }
 
-    /// A file that is offered, if it is still there and as it was.
+    /// Reads a file that is offered; `None` where it is gone or was changed.
     fn file(&self, path: &str, target: &Target) -> Option<Vec<u8>> {
         let bytes = fs::read(self.directory.join(target.place(path)?)).ok()?;
         (target.hashes.get("sha256") == Some(&holdfast_types::hex::sha256(&bytes))).then_some(bytes)
     }
 
-    /// Puts a file into the repository as a target. It is offered to nobody before it is published.
+    /// Writes the file of a release into the repository. It is not offered before it is published.
     ///
     /// # Errors
     /// The file cannot be written, or no device could take the release.
@@ -70,7 +70,7 @@ impl Repository {
         self.put_file(path, bytes, Some(release))
     }
 
-    /// Puts an order of the owner into the repository: its path says all of it.
+    /// Writes an order of the owner into the repository: its path says all of it.
     ///
     /// # Errors
     /// The file cannot be written.
@@ -78,7 +78,7 @@ impl Repository {
         self.put_file(path, path.as_bytes(), None)
     }
 
-    /// The same, for what may be no release but belong to one.
+    /// Writes a file into the repository and makes its target.
     fn put_file(
         &self,
         path: &str,
@@ -100,7 +100,7 @@ impl Repository {
     }
 }
 
-/// Takes a release out, with its deltas. False where there is none at this path.
+/// Removes a release with its deltas. False where there is none at this path.
 pub fn remove_release(files: &mut BTreeMap<String, Target>, path: &str) -> bool {
     let there = files.remove(path).is_some();
     let deltas = format::path(path, "");
@@ -109,5 +109,5 @@ pub fn remove_release(files: &mut BTreeMap<String, Target>, path: &str) -> bool 
 }
 
 fn is_same(one: &Release, other: &Release) -> bool {
-    (one.component, &one.product, &one.board) == (other.component, &other.product, &other.board)
+    (one.subject, &one.product, &one.board) == (other.subject, &other.product, &other.board)
 }

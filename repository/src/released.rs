@@ -1,4 +1,4 @@
-//! From an image or an app package to a release: the bytes, and what the metadata says of them.
+//! Releases made of images and app packages: the bytes, and their entry in the metadata.
 
 use crate::RepositoryError;
 use holdfast_images::boot::signature;
@@ -7,29 +7,29 @@ use holdfast_images::{FileError, package};
 use holdfast_lifecycle::slots::RunningSlot;
 use holdfast_release::Release;
 use holdfast_release::reuse::{CHUNK_BYTES, chunk_hash};
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::verity;
 use holdfast_types::Version;
 use holdfast_types::hex::hex;
 use std::fs;
 use std::path::Path;
 
-/// A release that can be added to a repository.
+/// A release to be added to a repository.
 #[derive(Debug, Clone)]
 pub struct Released {
-    /// Its usual path in a repository.
+    /// Usual path of the release in a repository.
     pub path: String,
-    /// Its bytes.
+    /// Bytes of the release.
     pub bytes: Vec<u8>,
-    /// What the metadata says of it.
+    /// Entry of the release in the metadata.
     pub release: Release,
 }
 
 impl Released {
-    /// Has the release name the hashes of the chunks that stand in front of its root.
+    /// Fills in the hashes of the chunks that stand in front of the root.
     ///
     /// # Errors
-    /// It has fewer bytes than stand there.
+    /// The release is shorter than its FIT.
     pub fn name_chunks(&mut self) -> Result<(), RepositoryError> {
         let boot_bytes = usize::try_from(self.release.boot_bytes).unwrap_or(usize::MAX);
         let kernel = self.bytes.get(..boot_bytes).ok_or_else(|| RepositoryError::Release {
@@ -42,10 +42,10 @@ impl Released {
     }
 }
 
-/// The slot of an image: its FIT, padded to whole blocks, then the root with its verity tree.
+/// Makes a release of an image's slot: its FIT, padded to whole blocks, then the root with its verity tree.
 ///
 /// # Errors
-/// It is no image, or nobody has signed its slot.
+/// The file is no image, or nobody has signed its slot.
 pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
     let refused = |reason| RepositoryError::Release { path: image.display().to_string(), reason };
     let named = RepositoryError::of_image(image);
@@ -65,7 +65,7 @@ pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
     let version: Version =
         shown.version.parse().map_err(|_| refused("its version is no version"))?;
     let release = Release {
-        component: Component::Os,
+        subject: ReleaseSubject::Os,
         product: shown.product,
         board: shown.board.clone(),
         version,
@@ -81,10 +81,10 @@ pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
     Ok(released)
 }
 
-/// An app package, as it is.
+/// Makes a release of an app package, as it is.
 ///
 /// # Errors
-/// It is no app package.
+/// The file is no app package.
 pub fn of_package(path: &Path) -> Result<Released, RepositoryError> {
     let bytes = fs::read(path).map_err(FileError::at("read", path))?;
     let package = package::read(&bytes).map_err(|source| RepositoryError::Package {
@@ -94,7 +94,7 @@ pub fn of_package(path: &Path) -> Result<Released, RepositoryError> {
     let header = package.header;
     let name = holdfast_types::component_name::name_for(&package.manifest.name);
     let release = Release {
-        component: Component::App(header.component_id),
+        subject: ReleaseSubject::App(header.component_id),
         product: header.product.as_str().to_owned(),
         board: header.board.as_str().to_owned(),
         version: header.version,

@@ -8,15 +8,16 @@
 )]
 
 use holdfast_images::key::PrivateKey;
-use holdfast_release::client::Refusal;
+use holdfast_release::client::ClientError;
 use holdfast_release::metadata::{Key, MetadataError, Role, Targets};
 use holdfast_release::{Authority, Device, Release};
 use holdfast_repository::{
     Draft, Lifetimes, Released, Repository, RepositoryError, Roles, remove_release,
 };
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
+use holdfast_types::chain;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
@@ -51,7 +52,7 @@ fn create(directory: &Path) -> Repository {
 
 fn release(version: &str, rollback_index: u64) -> Release {
     Release {
-        component: Component::App(ID),
+        subject: ReleaseSubject::App(ID),
         product: String::new(),
         board: String::new(),
         version: version.parse().unwrap(),
@@ -83,7 +84,7 @@ fn version_for_a_device(directory: &Path, now: u64) -> Result<Version, Repositor
     let targets = Repository::verify(directory, &root, now)?;
     let device = Device { product: "p".to_owned(), board: "b".to_owned(), os: Version::default() };
     let authority = Authority::Apps(vec![ID]);
-    let app = Component::App(ID);
+    let app = ReleaseSubject::App(ID);
     let (_, _, release) = targets.release_for(app, &device, &authority, |_| true).unwrap();
     Ok(release.version)
 }
@@ -117,7 +118,7 @@ fn metadata_that_expires_is_signed_anew() {
         matches!(
             &expired,
             RepositoryError::Refused {
-                refusal: Refusal::Expired { role: Role::Timestamp, .. },
+                source: ClientError::Expired { role: Role::Timestamp, .. },
                 ..
             }
         ),
@@ -141,20 +142,19 @@ fn what_a_device_would_refuse_is_not_published() {
             matches!(
                 refused,
                 RepositoryError::Refused {
-                    refusal: Refusal::Metadata { source: MetadataError::Signatures { .. }, .. },
+                    source: ClientError::Metadata { error: MetadataError::Signatures { .. }, .. },
                     ..
                 }
             ),
             "{refused:?}"
         );
         // The whole reason, once.
-        let RepositoryError::Refused { refusal: Refusal::Metadata { source, .. }, .. } = &refused
+        let RepositoryError::Refused { source: ClientError::Metadata { error, .. }, .. } = &refused
         else {
             panic!("{refused:?}");
         };
-        let text = refused.to_string();
-        assert_eq!(text.matches(&source.to_string()).count(), 1, "{text}");
-        assert!(std::error::Error::source(&refused).is_none(), "{text}");
+        let text = chain(&refused);
+        assert_eq!(text.matches(&error.to_string()).count(), 1, "{text}");
     }
     // Targets that nobody has signed.
     let draft = repository.next_targets(repository.targets(), DAY, NOW).unwrap();

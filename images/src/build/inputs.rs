@@ -6,7 +6,7 @@ use crate::boot_loader::UBoot;
 use crate::key::PublicKey;
 use crate::manifest::ImageManifest;
 use crate::service::Service;
-use holdfast_release::Repository;
+use holdfast_release::RepositoryName;
 use std::path::PathBuf;
 
 /// Everything an image is made of.
@@ -50,7 +50,7 @@ pub struct Inputs<'a> {
 #[derive(Debug)]
 pub struct UpdateInputs {
     /// The root of each repository that the manifest names.
-    pub roots: Vec<(Repository, Vec<u8>)>,
+    pub roots: Vec<(RepositoryName, Vec<u8>)>,
     /// Certificates of the authorities that may vouch for the servers, in DER.
     pub authorities: Vec<Vec<u8>>,
     /// The part of it that belongs to development, if there is one.

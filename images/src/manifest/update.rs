@@ -1,7 +1,7 @@
 //! `[update]` of an image manifest: the repositories, and when and how much a device fetches.
 
 use crate::document::at_least_one;
-use holdfast_release::Repository;
+use holdfast_release::RepositoryName;
 use holdfast_release::config::Window;
 use holdfast_sandbox::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
 use serde::Deserialize;
@@ -61,8 +61,8 @@ fn default_mib_a_day() -> u32 {
 
 impl UpdateSource {
     /// Returns the repositories that are named.
-    pub fn repositories(&self) -> impl Iterator<Item = (Repository, &RepositorySource)> {
-        let all = [(Repository::Os, &self.os), (Repository::Oem, &self.oem)];
+    pub fn repositories(&self) -> impl Iterator<Item = (RepositoryName, &RepositorySource)> {
+        let all = [(RepositoryName::Os, &self.os), (RepositoryName::Oem, &self.oem)];
         all.into_iter().filter_map(|(repository, source)| Some((repository, source.as_ref()?)))
     }
 

@@ -17,7 +17,7 @@ use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::direct::Direct;
 use holdfast_linux::introduction::Introduction;
 use holdfast_linux::network_namespace::NetworkNamespace;
-use holdfast_sandbox::held::{Held, Running};
+use holdfast_sandbox::held::{Held, ReleaseSubject, Running};
 use holdfast_sandbox::network::{NetworkGrants, NetworkedApp};
 use holdfast_sandbox::policy::{Network, Requests};
 use holdfast_sandbox::reset_order::Order;
@@ -247,10 +247,10 @@ impl Supervision<'_> {
             data_bytes: package.header.data_bytes,
             on_trial: package.trial.is_some(),
         });
-        let (component, waits) = (holdfast_sandbox::held::Component::App(id), app_store::waits(id));
-        let floor = self.app_uids.of(component);
+        let (subject, waits) = (ReleaseSubject::App(id), app_store::waits(id));
+        let floor = self.app_uids.of(subject);
         // An app is tried beside an OS that has agreed to itself.
-        Held { component, floor, running, waits, disagreed: false }
+        Held { subject, floor, running, waits, disagreed: false }
     }
 
     /// Components with grants on the network.

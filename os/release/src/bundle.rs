@@ -12,57 +12,57 @@
 use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 
-/// First bytes of every bundle.
+/// First eight bytes of every bundle.
 pub const MAGIC: [u8; 8] = *b"HOLDFREL";
-/// Version of the format.
+/// Version of the bundle format.
 pub const FORMAT_VERSION: u16 = 1;
-/// What every place is a multiple of.
+/// Alignment of the index and of every file in a bundle, in bytes.
 pub const BLOCK_BYTES: u64 = 4096;
-/// Longest index in bytes.
+/// Longest encoded index in bytes.
 pub const MAX_INDEX_BYTES: u32 = 256 * 1024;
 
-/// One file of a bundle.
+/// One file of a bundle, by where it lies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Repository and path, such as `os/metadata/timestamp.json`.
+    /// The repository's name and the path in it, such as `os/metadata/timestamp.json`.
     pub path: String,
-    /// Where it begins, in bytes from the beginning of the bundle.
+    /// Offset of its first byte from the beginning of the bundle; a multiple of [`BLOCK_BYTES`].
     pub at: u64,
-    /// Its length in bytes.
+    /// Length of the file in bytes.
     pub length: u64,
 }
 
-/// What a bundle holds.
+/// The index of a bundle: its table of contents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
-    /// Its files, in the order of their paths.
+    /// Files of the bundle, sorted by path.
     pub entries: Vec<Entry>,
 }
 
-/// Why bytes are no bundle.
+/// Errors of a bundle's header and index; each text is the predicate of "the card".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BundleError {
-    /// Other first bytes: a card with something else.
+    /// The magic is missing: the card holds something else.
     #[error("is no bundle of releases")]
     Magic,
-    /// Another version of the format.
+    /// The header states another format version.
     #[error("has format version {0}, not {FORMAT_VERSION}")]
     FormatVersion(u16),
-    /// The index is too long.
+    /// The header states an index longer than [`MAX_INDEX_BYTES`].
     #[error("has an index of {0} bytes, more than {MAX_INDEX_BYTES}")]
     IndexLength(u32),
-    /// The index is none.
+    /// The index cannot be decoded or encoded.
     #[error("has an index that cannot be read")]
     Index(#[from] EncodingError),
-    /// A file lies where it cannot.
+    /// An entry is misaligned, or ends behind the end of the medium; with its path.
     #[error("has a file `{0}` that does not lie in it")]
     Place(String),
 }
 
-/// The length of the index, as the first block states it.
+/// Parses the header in the first block of a bundle and returns the length of the index in bytes.
 ///
 /// # Errors
-/// It is no first block of a bundle.
+/// The block is no header of a bundle.
 pub fn index_bytes(block: &[u8]) -> Result<u32, BundleError> {
     let Some((magic, rest)) = block.split_first_chunk::<8>() else {
         return Err(BundleError::Magic);
@@ -83,7 +83,7 @@ pub fn index_bytes(block: &[u8]) -> Result<u32, BundleError> {
 }
 
 impl Index {
-    /// An index of files with these lengths, in the order of their paths.
+    /// Lays out files with these paths and lengths, in this order, behind the room that their index needs.
     #[must_use]
     pub fn of(files: &[(String, u64)]) -> Self {
         let entry =
@@ -100,7 +100,7 @@ impl Index {
         index
     }
 
-    /// The first block and the index behind it.
+    /// Encodes the header, padded to a block, and the index behind it.
     ///
     /// # Errors
     /// The encoder's own, or more files than an index holds.
@@ -119,7 +119,7 @@ impl Index {
         Ok(bytes)
     }
 
-    /// Reads the index of a bundle on a medium of so many bytes.
+    /// Decodes the index of a bundle on a medium of `medium_bytes`, and checks where each file lies.
     ///
     /// # Errors
     /// See [`BundleError`].
@@ -136,7 +136,7 @@ impl Index {
         Ok(index)
     }
 
-    /// The file at a path.
+    /// Finds the entry of the file at `path`.
     #[must_use]
     pub fn find(&self, path: &str) -> Option<&Entry> {
         self.entries.iter().find(|entry| entry.path == path)

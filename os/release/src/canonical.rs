@@ -1,13 +1,13 @@
-//! The form of metadata that is signed: OLPC's canonical JSON, as TUF has it.
+//! Canonical JSON as TUF signs it (OLPC's form).
 
 use crate::metadata::MetadataError;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The canonical form of a value: what is signed.
+/// Encodes a value as canonical JSON: the bytes that are signed.
 ///
 /// # Errors
-/// It has numbers that are no integers.
+/// A number is no integer.
 pub fn canonical(value: &Value) -> Result<Vec<u8>, MetadataError> {
     let mut bytes = Vec::new();
     write_canonical(value, &mut bytes)?;

@@ -1,5 +1,5 @@
-//! The bytes of a slot as they come, each part judged before it is handed on: by hashes that are signed, or that
-//! follow from one that is.
+//! The bytes of a slot as they arrive: each part is verified by a hash that is signed, or that follows from one,
+//! before it is handed on.
 //!
 //! A part is a chunk of the FIT, whose hash the release names, or a block of the root, whose hash is a leaf of the tree
 //! that the release's root hash stands for. The tree itself follows from the leaves.
@@ -9,15 +9,15 @@ use crate::reuse::{self, CHUNK_BYTES, CHUNK_HASH_BYTES};
 use holdfast_sandbox::verity::{self, BLOCK_BYTES, DIGEST_BYTES, SLOT_SALT};
 use thiserror::Error;
 
-/// Bytes that are not those of the release.
+/// A part of a release has other bytes than its hash says.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error("what comes at byte {at} is not what was released")]
-pub struct Unlike {
-    /// Where the part lies in the release with which they are wrong.
+pub struct Mismatch {
+    /// Offset of that part in the release, in bytes.
     pub at: u64,
 }
 
-/// What is known of the bytes of a release of the OS.
+/// Hashes by which the bytes of an OS release are verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Known {
     length: u64,
@@ -27,11 +27,11 @@ pub struct Known {
     root: Option<Root>,
 }
 
-/// What is known of its root.
+/// Leaves and hash tree of the root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Root {
     leaves: Vec<[u8; DIGEST_BYTES]>,
-    /// The levels above and the leaves, as they follow the data.
+    /// The levels of the tree above the leaves, then the leaves, in the order in which they follow the data.
     tree: Vec<u8>,
 }
 
@@ -40,8 +40,9 @@ fn wide(number: usize) -> u64 {
 }
 
 impl Known {
-    /// Of a release of so many bytes, its root not yet. `None` where it does not name the hashes of its FIT, or has no
-    /// root.
+    /// Takes the hashes that the metadata name for a release of `length` bytes. Returns `None` where those of the FIT
+    /// are missing, or the release has no root; the leaves of the root come later, by
+    /// [`with_leaves`](Self::with_leaves).
     #[must_use]
     pub fn of(release: &Release, length: u64) -> Option<Self> {
         let (chunks, root_hash) = (release.boot_chunks()?, release.root_hash()?);
@@ -56,7 +57,7 @@ impl Known {
         Some(known)
     }
 
-    /// Takes the leaves of its tree. `None` where they are those of another root.
+    /// Adds the leaves of the root's hash tree. Returns `None` where they do not lead to the signed root hash.
     #[must_use]
     pub fn with_leaves(self, leaves: Vec<[u8; DIGEST_BYTES]>) -> Option<Self> {
         let tree = verity::tree(&SLOT_SALT, leaves.clone())?;
@@ -66,19 +67,20 @@ impl Known {
         fits.then_some(Self { root: Some(Root { leaves, tree: tree.bytes }), ..self })
     }
 
-    /// The leaves of its tree; none where they are not known.
+    /// Returns the leaves of the root's hash tree; none before they are known.
     #[must_use]
     pub fn leaves(&self) -> &[[u8; DIGEST_BYTES]] {
         self.root.as_ref().map_or(&[], |root| &root.leaves)
     }
 
-    /// The bytes of its tree; none where its leaves are not known.
+    /// Returns the bytes of the root's hash tree; none before its leaves are known.
     #[must_use]
     pub fn tree(&self) -> &[u8] {
         self.root.as_ref().map_or(&[], |root| &root.tree)
     }
 
-    /// How many bytes the part has that begins at `at`; `None` behind the end, and in a root whose leaves are not known.
+    /// Returns the length in bytes of the part that begins at offset `at`; `None` behind the end, and in a root whose
+    /// leaves are not known.
     #[must_use]
     pub fn part_at(&self, at: u64) -> Option<usize> {
         let (most, left) = match self.boot_bytes.checked_sub(at).filter(|left| *left > 0) {
@@ -89,12 +91,12 @@ impl Known {
         (bytes > 0).then_some(bytes)
     }
 
-    /// Judges the whole part that begins at `at`.
+    /// Verifies the whole part that begins at offset `at`.
     ///
     /// # Errors
-    /// They are other bytes, or no part begins there.
-    pub fn judge(&self, at: u64, part: &[u8]) -> Result<(), Unlike> {
-        if self.is_released(at, part) { Ok(()) } else { Err(Unlike { at }) }
+    /// The part has other bytes, or none begins there.
+    pub fn judge(&self, at: u64, part: &[u8]) -> Result<(), Mismatch> {
+        if self.is_released(at, part) { Ok(()) } else { Err(Mismatch { at }) }
     }
 
     fn is_released(&self, at: u64, part: &[u8]) -> bool {
@@ -120,28 +122,28 @@ impl Known {
     }
 }
 
-/// Judges the bytes of a release from the first to the last, in whatever pieces they come.
+/// Verifies the bytes of a release in order, in pieces of any length.
 #[derive(Debug)]
 pub struct Checker<'a> {
     known: &'a Known,
-    /// Where the part lies of which `part` has come.
+    /// Offset of the part that is collected in `part`.
     at: u64,
     part: Vec<u8>,
 }
 
 impl<'a> Checker<'a> {
-    /// At its first byte.
+    /// Begins at the first byte of the release.
     #[must_use]
     pub fn new(known: &'a Known) -> Self {
         Self { known, at: 0, part: Vec::new() }
     }
 
-    /// Takes the next bytes and hands on each part that is whole and right. A root of which nothing is known is handed
-    /// on as it comes.
+    /// Takes the next bytes and hands each part to `put` once it is whole and verified. Bytes of a root whose leaves
+    /// are not known are handed on as they come.
     ///
     /// # Errors
-    /// They are not those of the release, or what `put` says.
-    pub fn take<E: From<Unlike>>(
+    /// The bytes are not those of the release, or `put` fails.
+    pub fn take<E: From<Mismatch>>(
         &mut self,
         mut bytes: &[u8],
         mut put: impl FnMut(&[u8]) -> Result<(), E>,
@@ -150,7 +152,7 @@ impl<'a> Checker<'a> {
             let Some(length) = self.known.part_at(self.at) else {
                 let left = self.known.length.saturating_sub(self.at);
                 if self.known.root.is_some() || wide(bytes.len()) > left {
-                    return Err(Unlike { at: self.at }.into());
+                    return Err(Mismatch { at: self.at }.into());
                 }
                 self.at = self.at.saturating_add(wide(bytes.len()));
                 return put(bytes);
@@ -169,26 +171,26 @@ impl<'a> Checker<'a> {
         Ok(())
     }
 
-    /// How many bytes were handed on.
+    /// Returns how many bytes were handed on.
     #[must_use]
     pub fn checked(&self) -> u64 {
         self.at
     }
 
-    /// Says whether that was all of the release.
+    /// Checks that the whole release has come.
     ///
     /// # Errors
     /// Something is missing.
-    pub fn finish(&self) -> Result<(), Unlike> {
+    pub fn finish(&self) -> Result<(), Mismatch> {
         let whole = self.part.is_empty() && self.at == self.known.length;
-        if whole { Ok(()) } else { Err(Unlike { at: self.at }) }
+        if whole { Ok(()) } else { Err(Mismatch { at: self.at }) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_sandbox::held::Component;
+    use holdfast_sandbox::held::ReleaseSubject;
     use holdfast_types::Version;
     use holdfast_types::hex::hex;
     use proptest::prelude::*;
@@ -207,7 +209,7 @@ mod tests {
             data.chunks(BLOCK_BYTES).map(|block| verity::digest(&SLOT_SALT, block)).collect();
         let tree = verity::tree(&SLOT_SALT, leaves.clone()).unwrap();
         let release = Release {
-            component: Component::Os,
+            subject: ReleaseSubject::Os,
             product: String::new(),
             board: "qemu-virt".to_owned(),
             version: Version::default(),
@@ -223,12 +225,12 @@ mod tests {
     }
 
     /// What is handed on of bytes that come in such pieces, and how it ends.
-    fn handed_on(known: &Known, bytes: &[u8], piece: usize) -> (Vec<u8>, Result<(), Unlike>) {
+    fn handed_on(known: &Known, bytes: &[u8], piece: usize) -> (Vec<u8>, Result<(), Mismatch>) {
         let (mut put, mut checker) = (Vec::new(), Checker::new(known));
         let taken = bytes.chunks(piece).try_for_each(|piece| {
             checker.take(piece, |part| {
                 put.extend_from_slice(part);
-                Ok::<(), Unlike>(())
+                Ok::<(), Mismatch>(())
             })
         });
         (put, taken.and_then(|()| checker.finish()))
@@ -262,7 +264,7 @@ mod tests {
         assert_eq!(handed_on(&known, &bytes, 1000), (bytes.clone(), Ok(())));
         let mut wrong = bytes;
         wrong[5000] ^= 1;
-        assert_eq!(handed_on(&known, &wrong, 1000).1, Err(Unlike { at: 4096 }));
+        assert_eq!(handed_on(&known, &wrong, 1000).1, Err(Mismatch { at: 4096 }));
     }
 
     #[test]
@@ -278,13 +280,13 @@ mod tests {
             wrong[at] ^= 1;
             let part = if at < boot { at / CHUNK_BYTES * CHUNK_BYTES } else { at / 4096 * 4096 };
             let (put, result) = handed_on(&known, &wrong, 16_384);
-            assert_eq!(result, Err(Unlike { at: wide(part) }), "byte {at}");
+            assert_eq!(result, Err(Mismatch { at: wide(part) }), "byte {at}");
             assert!(put == bytes[..part], "{} bytes were handed on, byte {at} is wrong", put.len());
         }
         // Too few, and too many.
-        assert_eq!(handed_on(&known, &bytes[..boot], 999).1, Err(Unlike { at: wide(boot) }));
+        assert_eq!(handed_on(&known, &bytes[..boot], 999).1, Err(Mismatch { at: wide(boot) }));
         let more = [&bytes[..], &[0]].concat();
-        assert_eq!(handed_on(&known, &more, 999).1, Err(Unlike { at: wide(bytes.len()) }));
+        assert_eq!(handed_on(&known, &more, 999).1, Err(Mismatch { at: wide(bytes.len()) }));
     }
 
     #[test]
@@ -297,7 +299,7 @@ mod tests {
         assert_eq!(handed_on(&known, &wrong, 5000), (wrong, Ok(())));
         let mut wrong = bytes.clone();
         wrong[boot - 1] ^= 1;
-        assert_eq!(handed_on(&known, &wrong, 5000).1, Err(Unlike { at: 32_768 }));
+        assert_eq!(handed_on(&known, &wrong, 5000).1, Err(Mismatch { at: 32_768 }));
         let more = [&bytes[..], &[0]].concat();
         handed_on(&known, &more, 5000).1.unwrap_err();
     }

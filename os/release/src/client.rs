@@ -1,4 +1,4 @@
-//! A client of a repository: decides what to believe, and asks for one file after the other.
+//! The TUF client: decides which metadata of a repository is trusted, and which file to fetch next.
 //!
 //! It follows section 5 of the specification. It does no I/O: whoever drives it fetches what it
 //! [`wants`](Client::wants) and hands over the bytes. What was verified so far is in
@@ -10,7 +10,11 @@
 //! images, with a root each: what one has seen is kept for the other, also where it can verify that no more, or not
 //! yet, since a root in between is missing.
 
-use crate::Repository;
+mod error;
+
+pub use error::ClientError;
+
+use crate::RepositoryName;
 use crate::metadata::{
     self, Common, Envelope, FileMeta, Metadata, MetadataError, Role, Root, Snapshot, Targets,
     Timestamp,
@@ -18,9 +22,8 @@ use crate::metadata::{
 use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
-use thiserror::Error;
 
-/// Most roots that are taken in one run.
+/// Most roots that one run of a client takes.
 pub const MAX_ROOTS: usize = 64;
 /// Most bytes of roots that are kept: some 700 of the usual length.
 const MAX_ROOT_BYTES: usize = 3 << 19;
@@ -31,7 +34,7 @@ const _: () = {
     assert!(MAX_ROOT_BYTES as u64 + rest + (64 << 10) < Trusted::MAX_ENCODED_BYTES as u64);
 };
 
-/// What a device has verified of a repository, as it is kept on `state`.
+/// Verified metadata of a repository, as `update` keeps it on `state`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Trusted {
     /// Every root that was seen, and that of the image among them. First those from before it, for an older image that
@@ -47,7 +50,7 @@ impl Trusted {
     /// Longest encoding in bytes.
     pub const MAX_ENCODED_BYTES: usize = 2 * 1024 * 1024;
 
-    /// The bytes of the file.
+    /// Encodes the file.
     ///
     /// # Errors
     /// The encoder's own.
@@ -55,95 +58,24 @@ impl Trusted {
         encoding::encode(self)
     }
 
-    /// Reads the file.
+    /// Decodes the file.
     ///
     /// # Errors
-    /// Not what [`encode`](Self::encode) writes.
+    /// The bytes are not what [`encode`](Self::encode) writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         encoding::decode(bytes)
     }
 }
 
-/// A file of metadata to fetch.
+/// A file of metadata that the client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wanted {
-    /// Its role.
+    /// The role that signs the file.
     pub role: Role,
-    /// Its name in the repository.
+    /// Name of the file in the directory `metadata` of the repository.
     pub name: String,
-    /// How many bytes of it are read; a longer one is refused unread.
+    /// Most bytes that are read of the file; a longer one is refused unread.
     pub most_bytes: u64,
-}
-
-/// Why a run ends without release information that can be used.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum Refusal {
-    /// The file itself is no good, or too few have signed it.
-    #[error("{role} {source}")]
-    Metadata {
-        /// Which file.
-        role: Role,
-        /// What is wrong.
-        source: MetadataError,
-    },
-    /// It is not the version that it must be.
-    #[error("{role} has version {found}, not {expected}")]
-    Version {
-        /// Which file.
-        role: Role,
-        /// The version in it.
-        found: u32,
-        /// The version it must have.
-        expected: u32,
-    },
-    /// It is older than what was seen before.
-    #[error("{role} goes back from version {seen} to {found}")]
-    Rollback {
-        /// Which file.
-        role: Role,
-        /// The version that is offered.
-        found: u32,
-        /// The version that was seen.
-        seen: u32,
-    },
-    /// It does not hold any more.
-    #[error("{role} has expired: {expires}")]
-    Expired {
-        /// Which file.
-        role: Role,
-        /// Until when it held.
-        expires: String,
-    },
-    /// It was made when what it stands on held no more: the clock of whoever made it was wrong, or the other
-    /// has expired.
-    #[error("targets was made at {issued}, when {role} had expired: {expires}")]
-    Issued {
-        /// Which file had expired.
-        role: Role,
-        /// When the targets say that they were made.
-        issued: String,
-        /// Until when that file held.
-        expires: String,
-    },
-    /// It is not the file that others speak of.
-    #[error("{0} is not the file that the metadata names")]
-    OtherFile(Role),
-    /// A file is not there that must be.
-    #[error("{0} is not there")]
-    Missing(Role),
-    /// Files of the repository change in place.
-    #[error(
-        "root {0} is of a repository without consistent snapshots, which a device does not read"
-    )]
-    NotConsistent(u32),
-    /// More roots than can be kept.
-    #[error(
-        "the roots since the image's have more than {MAX_ROOT_BYTES} bytes: it takes an image with a newer one"
-    )]
-    TooManyRoots,
-    /// Nothing was asked for.
-    #[error("no file is wanted")]
-    Unasked,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,16 +85,17 @@ enum Step {
     Refused,
 }
 
-/// One run of a client.
+/// One run of the client against one repository.
 #[derive(Debug)]
 pub struct Client {
     trusted: Trusted,
-    /// When the run began, in seconds since 1970: what expiry is judged by.
+    /// Time by which expiry is judged, in seconds since 1970: when the run began.
     now: u64,
     root: Root,
-    /// So many of the roots that are kept are older than the image's: the first ones.
+    /// Number of roots at the beginning of `trusted.roots` that are older than the image's.
     earlier: usize,
-    /// Versions of those that follow them, which are beyond the next one: they are verified once it is there.
+    /// Versions of the roots that follow those in `trusted.roots`. They come after a missing version, and are verified
+    /// once that one is there.
     beyond: VecDeque<u32>,
     taken_roots: usize,
     timestamp: Option<Timestamp>,
@@ -171,8 +104,8 @@ pub struct Client {
     step: Step,
 }
 
-fn of(role: Role) -> impl FnOnce(MetadataError) -> Refusal {
-    move |source| Refusal::Metadata { role, source }
+fn of(role: Role) -> impl FnOnce(MetadataError) -> ClientError {
+    move |error| ClientError::Metadata { role, error }
 }
 
 impl Client {
@@ -183,7 +116,7 @@ impl Client {
     ///
     /// # Errors
     /// The root of the image is none, or no other can follow it and it has expired.
-    pub fn begin(image_root: &[u8], trusted: Trusted, now: u64) -> Result<Self, Refusal> {
+    pub fn begin(image_root: &[u8], trusted: Trusted, now: u64) -> Result<Self, ClientError> {
         let (root, envelope) = metadata::read::<Root>(image_root).map_err(of(Role::Root))?;
         root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
         let read = |bytes: Vec<u8>| Some((metadata::read::<Root>(&bytes).ok()?.0, bytes));
@@ -233,7 +166,7 @@ impl Client {
 
     /// Keeps a root that was verified. Those that are not verified make room for it: those from before the image's, the
     /// oldest first, then those beyond a missing version, the newest first, since each is verified from the one before.
-    fn keep_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+    fn keep_root(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let kept =
             |roots: &[Vec<u8>]| roots.iter().map(Vec::len).fold(bytes.len(), usize::saturating_add);
         while kept(&self.trusted.roots) > MAX_ROOT_BYTES {
@@ -243,7 +176,7 @@ impl Client {
             } else if self.beyond.pop_back().is_some() {
                 self.trusted.roots.remove(self.beyond.len());
             } else {
-                return Err(Refusal::TooManyRoots);
+                return Err(ClientError::TooManyRoots);
             }
         }
         self.trusted.roots.push(bytes);
@@ -266,8 +199,8 @@ impl Client {
         }
     }
 
-    /// Takes what was verified before, as far as the present root's keys have signed it. It may have
-    /// expired, and still tells what was seen.
+    /// Restores the timestamp, snapshot and targets of earlier runs, as far as keys of the present root have signed
+    /// them. They may have expired, and still say which versions were seen.
     fn recall(
         &mut self,
         timestamp: Option<Vec<u8>>,
@@ -297,14 +230,14 @@ impl Client {
         Some((bytes, found))
     }
 
-    /// What was verified so far, and the roots that are kept for the image of the other slot: to be saved once, in one
-    /// piece, when the run has ended.
+    /// Returns what was verified so far, and the roots that are kept for the image of the other slot. The caller saves
+    /// it once, in one piece, when the run has ended.
     #[must_use]
     pub fn trusted(&self) -> &Trusted {
         &self.trusted
     }
 
-    /// The next file to fetch; `None` when the run has ended.
+    /// Returns the next file to fetch; `None` when the run has ended.
     #[must_use]
     pub fn wants(&self) -> Option<Wanted> {
         let Step::Role(role) = self.step else {
@@ -323,16 +256,16 @@ impl Client {
         Some(Wanted { role, name: role.file(version), most_bytes })
     }
 
-    /// Takes the file that was wanted.
+    /// Verifies the file that was asked for, and takes it.
     ///
     /// # Errors
-    /// It is not to be believed; the run has then ended.
-    pub fn take(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
-        let wanted = self.wants().ok_or(Refusal::Unasked)?;
+    /// The file is refused; the run has then ended.
+    pub fn take(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
+        let wanted = self.wants().ok_or(ClientError::Unasked)?;
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         let taken = if length > wanted.most_bytes {
-            let source = MetadataError::TooLong { bytes: length, most: wanted.most_bytes };
-            Err(Refusal::Metadata { role: wanted.role, source })
+            let error = MetadataError::TooLong { bytes: length, most: wanted.most_bytes };
+            Err(ClientError::Metadata { role: wanted.role, error })
         } else {
             match wanted.role {
                 Role::Root => self.take_root(bytes),
@@ -344,41 +277,42 @@ impl Client {
         self.ended_by(taken)
     }
 
-    /// The server has no such file: the end of the roots (5.3.3), and of the run otherwise.
+    /// Notes that the repository has no such file, which ends the sequence of roots (5.3.3); any other file must be
+    /// there.
     ///
     /// # Errors
     /// The file must be there, or the newest root has expired.
-    pub fn is_missing(&mut self) -> Result<(), Refusal> {
-        let wanted = self.wants().ok_or(Refusal::Unasked)?;
+    pub fn mark_missing(&mut self) -> Result<(), ClientError> {
+        let wanted = self.wants().ok_or(ClientError::Unasked)?;
         let ended = match wanted.role {
             Role::Root => self.end_roots(),
-            role => Err(Refusal::Missing(role)),
+            role => Err(ClientError::Missing(role)),
         };
         self.ended_by(ended)
     }
 
-    fn ended_by(&mut self, result: Result<(), Refusal>) -> Result<(), Refusal> {
+    fn ended_by(&mut self, result: Result<(), ClientError>) -> Result<(), ClientError> {
         if result.is_err() {
             self.step = Step::Refused;
         }
         result
     }
 
-    /// What is released, once the run has come to its end: all of it verified, nothing expired.
+    /// Returns the targets once the run has come to its end: all metadata is verified, and none has expired.
     #[must_use]
     pub fn targets(&self) -> Option<&Targets> {
         self.targets.as_ref().filter(|_| self.step == Step::Done)
     }
 
-    /// When what is released was made, in seconds since 1970, where that is said and the run has come to its
-    /// end: no clock shows less. Nothing that the run has verified has expired by then.
+    /// Returns when the targets were made, in seconds since 1970, where they say it and the run has come to its end:
+    /// no clock shows less. No metadata of the run has expired by then.
     #[must_use]
     pub fn issued(&self) -> Option<u64> {
         self.targets().and_then(Targets::issued_seconds)
     }
 
-    /// Until when all holds that was verified so far, in seconds since 1970: the first expiry of the four. `None`
-    /// where one of them is not there yet.
+    /// Returns the first expiry of the four roles' metadata, in seconds since 1970; `None` where one of the four is
+    /// not verified yet.
     #[must_use]
     pub fn holds_until(&self) -> Option<u64> {
         let commons = self.commons(self.targets.as_ref()).into_iter();
@@ -386,7 +320,7 @@ impl Client {
         expires.collect::<Option<Vec<_>>>()?.into_iter().min()
     }
 
-    /// What the files of all roles have, with these targets.
+    /// Returns the common fields of each role's metadata, with these targets.
     fn commons<'a>(&'a self, targets: Option<&'a Targets>) -> [(Role, Option<&'a Common>); 4] {
         [
             (Role::Root, Some(&self.root.common)),
@@ -396,8 +330,8 @@ impl Client {
         ]
     }
 
-    /// 5.3.3 to 5.3.9.
-    fn take_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+    /// Takes the next root (5.3.3 to 5.3.9).
+    fn take_root(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         self.follow_root(bytes)?;
         self.taken_roots = self.taken_roots.saturating_add(1);
         self.follow_kept();
@@ -405,13 +339,13 @@ impl Client {
         if self.taken_roots >= MAX_ROOTS || self.is_last_root() { self.end_roots() } else { Ok(()) }
     }
 
-    /// No version is left for another root.
+    /// True when the version cannot rise any more.
     fn is_last_root(&self) -> bool {
         self.root.common.version == u32::MAX
     }
 
-    /// 5.3.4 to 5.3.8.
-    fn follow_root(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+    /// Verifies the next root and trusts it (5.3.4 to 5.3.8).
+    fn follow_root(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let (root, envelope) = metadata::read::<Root>(&bytes).map_err(of(Role::Root))?;
         // 5.3.4: by the keys of the root that is trusted, and by its own.
         self.root.verify(Role::Root, &envelope).map_err(of(Role::Root))?;
@@ -420,7 +354,7 @@ impl Client {
         let expected = self.root.common.version.saturating_add(1);
         let found = root.common.version;
         if found != expected {
-            return Err(Refusal::Version { role: Role::Root, found, expected });
+            return Err(ClientError::Version { role: Role::Root, found, expected });
         }
         self.keep_root(bytes)?;
         // 5.3.11: whoever held keys that were replaced may have run ahead with the versions.
@@ -433,12 +367,12 @@ impl Client {
         Ok(())
     }
 
-    /// 5.3.10: only the last root must not have expired.
-    fn end_roots(&mut self) -> Result<(), Refusal> {
+    /// Ends the sequence of roots (5.3.10): the last one, and only that, must not have expired.
+    fn end_roots(&mut self) -> Result<(), ClientError> {
         self.still_holds(&self.root)?;
         // 5.3.12, where this is stricter: names without versions and hashes can be mixed while they are replaced.
         if !self.root.consistent_snapshot {
-            return Err(Refusal::NotConsistent(self.root.common.version));
+            return Err(ClientError::NotConsistent(self.root.common.version));
         }
         if self.taken_roots > 0 {
             // 5.6.3 and its like: what the keys of an earlier root have signed is not used under this one.
@@ -451,8 +385,8 @@ impl Client {
         Ok(())
     }
 
-    /// 5.4.
-    fn take_timestamp(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+    /// Takes the timestamp (5.4).
+    fn take_timestamp(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let (found, _) = self.verified::<Timestamp>(&bytes)?;
         if let Some(seen) = &self.timestamp {
             // 5.4.3.1
@@ -476,8 +410,8 @@ impl Client {
         self.after_timestamp()
     }
 
-    /// Goes on with the snapshot, which may be known already.
-    fn after_timestamp(&mut self) -> Result<(), Refusal> {
+    /// Goes on with the snapshot, unless the one that the timestamp names is known already.
+    fn after_timestamp(&mut self) -> Result<(), ClientError> {
         let wanted = self.timestamp.as_ref().and_then(|t| t.snapshot().ok());
         let is_known = match (wanted, &self.snapshot, &self.trusted.snapshot) {
             (Some(wanted), Some(snapshot), Some(bytes)) => {
@@ -493,13 +427,13 @@ impl Client {
         self.after_snapshot()
     }
 
-    /// 5.5.
-    fn take_snapshot(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+    /// Takes the snapshot (5.5).
+    fn take_snapshot(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let wanted = self.timestamp.as_ref().and_then(|t| t.snapshot().ok());
-        let wanted = wanted.ok_or(Refusal::Missing(Role::Timestamp))?;
+        let wanted = wanted.ok_or(ClientError::Missing(Role::Timestamp))?;
         // 5.5.2
         if !wanted.fits(&bytes) {
-            return Err(Refusal::OtherFile(Role::Snapshot));
+            return Err(ClientError::OtherFile(Role::Snapshot));
         }
         // 5.5.3
         let (found, _) = self.verified::<Snapshot>(&bytes)?;
@@ -519,8 +453,8 @@ impl Client {
         self.after_snapshot()
     }
 
-    /// Goes on with the targets, which may be known already.
-    fn after_snapshot(&mut self) -> Result<(), Refusal> {
+    /// Goes on with the targets, unless those that the snapshot names are known already.
+    fn after_snapshot(&mut self) -> Result<(), ClientError> {
         let wanted = self.snapshot.as_ref().and_then(|s| s.targets().ok());
         let is_known = match (wanted, &self.targets, &self.trusted.targets) {
             (Some(wanted), Some(targets), Some(bytes)) => {
@@ -537,13 +471,13 @@ impl Client {
         Ok(())
     }
 
-    /// 5.6.
-    fn take_targets(&mut self, bytes: Vec<u8>) -> Result<(), Refusal> {
+    /// Takes the targets (5.6).
+    fn take_targets(&mut self, bytes: Vec<u8>) -> Result<(), ClientError> {
         let wanted = self.snapshot.as_ref().and_then(|s| s.targets().ok());
-        let wanted = wanted.ok_or(Refusal::Missing(Role::Snapshot))?;
+        let wanted = wanted.ok_or(ClientError::Missing(Role::Snapshot))?;
         // 5.6.2
         if !wanted.fits(&bytes) {
-            return Err(Refusal::OtherFile(Role::Targets));
+            return Err(ClientError::OtherFile(Role::Targets));
         }
         // 5.6.3
         let (found, _) = self.verified::<Targets>(&bytes)?;
@@ -556,9 +490,9 @@ impl Client {
         Ok(())
     }
 
-    /// 5.6.5; and the clock will show no less than when the targets were made: whatever has expired by then would
-    /// have expired on every device for good.
-    fn may_be_used(&self, targets: &Targets) -> Result<(), Refusal> {
+    /// Checks that the targets have not expired (5.6.5), and that no metadata had expired when they were made: the
+    /// clock will show no less than that time, at which it would have expired on every device for good.
+    fn may_be_used(&self, targets: &Targets) -> Result<(), ClientError> {
         self.still_holds(targets)?;
         let Some((issued, at)) = targets.issued.clone().zip(targets.issued_seconds()) else {
             return Ok(());
@@ -566,46 +500,46 @@ impl Client {
         for (role, common) in self.commons(Some(targets)) {
             let Some(common) = common else { continue };
             if common.expires_seconds().map_err(of(role))? <= at {
-                return Err(Refusal::Issued { role, issued, expires: common.expires.clone() });
+                return Err(ClientError::Issued { role, issued, expires: common.expires.clone() });
             }
         }
         Ok(())
     }
 
-    /// Metadata that enough keys of its role have signed.
-    fn verified<M: Metadata>(&self, bytes: &[u8]) -> Result<(M, Envelope), Refusal> {
+    /// Parses metadata and checks that enough keys of its role have signed it.
+    fn verified<M: Metadata>(&self, bytes: &[u8]) -> Result<(M, Envelope), ClientError> {
         let (found, envelope) = metadata::read::<M>(bytes).map_err(of(M::ROLE))?;
         self.root.verify(M::ROLE, &envelope).map_err(of(M::ROLE))?;
         Ok((found, envelope))
     }
 
-    fn still_holds<M: Metadata>(&self, metadata: &M) -> Result<(), Refusal> {
+    fn still_holds<M: Metadata>(&self, metadata: &M) -> Result<(), ClientError> {
         let common = metadata.common();
         let until = common.expires_seconds().map_err(of(M::ROLE))?;
         if until > self.now {
             return Ok(());
         }
-        Err(Refusal::Expired { role: M::ROLE, expires: common.expires.clone() })
+        Err(ClientError::Expired { role: M::ROLE, expires: common.expires.clone() })
     }
 }
 
-/// The time to which a run of a repository raises the clock's floor, in seconds since 1970.
+/// Returns the time to which a run of a repository raises the clock floor, in seconds since 1970.
 ///
 /// One clock judges both repositories. So `oem` leads it nowhere where something of `os` has expired: whoever
 /// signs for `oem`, or has stolen its keys, could end the updates of the OS else. `os` is what the device has of it;
 /// `None` for a device that has no such repository.
 #[must_use]
-pub fn raised_to(repository: Repository, run: &Client, os: Option<&Client>) -> Option<u64> {
+pub fn raised_to(repository: RepositoryName, run: &Client, os: Option<&Client>) -> Option<u64> {
     let issued = run.issued()?;
     match (repository, os) {
-        (Repository::Oem, Some(os)) => {
+        (RepositoryName::Oem, Some(os)) => {
             os.holds_until().filter(|until| issued < *until).map(|_| issued)
         }
         _ => Some(issued),
     }
 }
 
-/// True when a root names other keys than one before it for what is signed online.
+/// True when two roots name different keys for timestamp or snapshot, the roles that are signed online.
 fn replaces_online_keys(before: &Root, next: &Root) -> bool {
     [Role::Timestamp, Role::Snapshot].into_iter().any(|role| !same_keys(before, next, role))
 }
@@ -621,12 +555,12 @@ fn same_keys(one: &Root, other: &Root, role: Role) -> bool {
     of_role(one) == of_role(other)
 }
 
-fn is_version(role: Role, found: u32, expected: u32) -> Result<(), Refusal> {
-    if found == expected { Ok(()) } else { Err(Refusal::Version { role, found, expected }) }
+fn is_version(role: Role, found: u32, expected: u32) -> Result<(), ClientError> {
+    if found == expected { Ok(()) } else { Err(ClientError::Version { role, found, expected }) }
 }
 
-fn not_before(role: Role, found: u32, seen: u32) -> Result<(), Refusal> {
-    if found >= seen { Ok(()) } else { Err(Refusal::Rollback { role, found, seen }) }
+fn not_before(role: Role, found: u32, seen: u32) -> Result<(), ClientError> {
+    if found >= seen { Ok(()) } else { Err(ClientError::Rollback { role, found, seen }) }
 }
 
 #[cfg(test)]

@@ -1,55 +1,55 @@
-//! What an image says of its updates: in the verified root, one file for each of the two agents.
+//! Configuration of `update` and `uplink`: one file for each in the verified root.
 
-use crate::{Device, Repository};
+use crate::{Device, RepositoryName};
 use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 
-/// Longest root of a repository that an image brings, in bytes.
+/// Longest root of a repository in an image, in bytes.
 pub const MAX_ROOT_BYTES: usize = 32 * 1024;
-/// File of `update` in its directory.
+/// Name of `update`'s configuration in its directory.
 pub const UPDATE_FILE: &str = "update.config";
-/// File of `uplink` in its directory.
+/// Name of `uplink`'s configuration in its directory.
 pub const UPLINK_FILE: &str = "uplink.config";
-/// Longest encoding of either, in bytes.
+/// Longest encoding of either configuration, in bytes.
 pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 const MINUTES_OF_A_DAY: u16 = 24 * 60;
 
-/// The file in `update`'s directory with the root of a repository.
+/// Returns the name of the file with a repository's root in `update`'s directory.
 #[must_use]
-pub fn root_file(repository: Repository) -> String {
+pub fn root_file(repository: RepositoryName) -> String {
     format!("{repository}.root.json")
 }
 
-/// What `update` reads.
+/// Configuration of `update`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UpdateConfig {
-    /// The device that releases must be for.
+    /// The device that a release must be for.
     pub device: Device,
-    /// Which repositories there are.
-    pub repositories: Vec<Repository>,
-    /// So often it looks for releases, in seconds.
+    /// The repositories that the device trusts.
+    pub repositories: Vec<RepositoryName>,
+    /// Interval between checks for releases, in seconds.
     pub check_every_s: u32,
-    /// After a failure it looks again so soon, in seconds; twice as late with each further one.
+    /// Interval after a failed check, in seconds; it doubles with each further failure.
     pub retry_after_s: u32,
-    /// When the device may reboot for an update; at any time where there is none.
+    /// Maintenance window in which the device may reboot for an update; `None` for any time.
     pub window: Option<Window>,
-    /// Most bytes that are fetched for one release; `None` for as many as it takes.
+    /// Most bytes that a server may send for one release; `None` for no bound.
     pub most_bytes_a_release: Option<u64>,
 }
 
-/// What `uplink` reads.
+/// Configuration of `uplink`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UplinkConfig {
-    /// Where each repository is: an `https:` URL without a slash at its end.
-    pub servers: Vec<(Repository, String)>,
+    /// Server of each repository: an `https:` URL without a slash at its end.
+    pub servers: Vec<(RepositoryName, String)>,
     /// Certificates of the authorities that may vouch for the servers, in DER. No others do.
     pub authorities: Vec<Vec<u8>>,
-    /// Most bytes that it fetches in a day.
+    /// Most bytes that `uplink` fetches in a day.
     pub bytes_a_day: u64,
 }
 
 impl UpdateConfig {
-    /// The bytes of the file.
+    /// Encodes the file.
     ///
     /// # Errors
     /// The encoder's own.
@@ -57,17 +57,17 @@ impl UpdateConfig {
         encoding::encode(self)
     }
 
-    /// Reads the file.
+    /// Decodes the file.
     ///
     /// # Errors
-    /// Not what [`encode`](Self::encode) writes.
+    /// The bytes are not what [`encode`](Self::encode) writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         encoding::decode(bytes)
     }
 }
 
 impl UplinkConfig {
-    /// The bytes of the file.
+    /// Encodes the file.
     ///
     /// # Errors
     /// The encoder's own.
@@ -75,26 +75,26 @@ impl UplinkConfig {
         encoding::encode(self)
     }
 
-    /// Reads the file.
+    /// Decodes the file.
     ///
     /// # Errors
-    /// Not what [`encode`](Self::encode) writes.
+    /// The bytes are not what [`encode`](Self::encode) writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         encoding::decode(bytes)
     }
 }
 
-/// A time of each day, in UTC.
+/// A maintenance window: a period of each day, in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Window {
-    /// Minutes after midnight at which it begins.
+    /// First minute of the window, counted from midnight.
     from: u16,
-    /// Minutes after midnight at which it ends; before it begins where it lasts over midnight.
+    /// First minute behind the window, counted from midnight; below `from` where the window lasts over midnight.
     to: u16,
 }
 
 impl Window {
-    /// From text such as `02:00-04:30`.
+    /// Parses text such as `02:00-04:30`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let minutes = |text: &str| {
@@ -109,7 +109,7 @@ impl Window {
         (window.from != window.to).then_some(window)
     }
 
-    /// Seconds from `now`, seconds since 1970, until it is open; 0 while it is.
+    /// Returns the seconds from `now`, in seconds since 1970, until the window opens; 0 while it is open.
     #[must_use]
     pub fn opens_in(self, now: u64) -> u64 {
         let day = u64::from(MINUTES_OF_A_DAY).saturating_mul(60);

@@ -1,25 +1,26 @@
-//! Which release is taken next.
+//! The choice of the release to install next.
 
 use crate::memory::Memory;
 use crate::metadata::Targets;
-use crate::{Authority, Device, Release, Repository, Target};
+use crate::{Authority, Device, Release, RepositoryName, Target};
 use holdfast_sandbox::held::Held;
 
-/// The release of a repository to take next, if any: for the first component that can have a newer one.
+/// Chooses the release of a repository to install next: for the first subject that a newer one is offered for. `None`
+/// where there is none.
 ///
-/// Newer is a higher rollback index, then a higher version; never below the floor, never one that needs
-/// a newer OS than runs, and never one that has failed on this device, or could not reach the service a while ago.
+/// Newer is a higher rollback index, then a higher version. A release is never chosen below the floor, with a need for
+/// a newer OS than runs, after it has failed on this device, or while it is postponed.
 #[must_use]
 pub fn next_release<'a>(
     targets: &'a Targets,
-    repository: Repository,
+    repository: RepositoryName,
     device: &Device,
     held: &[Held],
     memory: &Memory,
 ) -> Option<(&'a str, &'a Target, &'a Release)> {
     let authority = match repository {
-        Repository::Os => Authority::Os,
-        Repository::Oem => Authority::Apps(held.iter().filter_map(|held| held.app()).collect()),
+        RepositoryName::Os => Authority::Os,
+        RepositoryName::Oem => Authority::Apps(held.iter().filter_map(|held| held.app()).collect()),
     };
     held.iter().find_map(|held| {
         let acceptable = |release: &Release| {
@@ -31,9 +32,9 @@ pub fn next_release<'a>(
             newer
                 && release.rollback_index >= held.floor
                 && release.least_os <= device.os
-                && !memory.excludes(held.component, release.root_hash())
+                && !memory.excludes(held.subject, release.root_hash())
         };
-        targets.release_for(held.component, device, &authority, acceptable)
+        targets.release_for(held.subject, device, &authority, acceptable)
     })
 }
 
@@ -41,12 +42,12 @@ pub fn next_release<'a>(
 mod tests {
     use super::*;
     use crate::{Outcome, Staged};
-    use holdfast_sandbox::held::{Component, Running};
+    use holdfast_sandbox::held::{ReleaseSubject, Running};
     use holdfast_types::ComponentId;
     use holdfast_types::Version;
     use std::collections::BTreeMap;
 
-    const APP: Component = Component::App(ComponentId([7; 16]));
+    const APP: ReleaseSubject = ReleaseSubject::App(ComponentId([7; 16]));
 
     fn device() -> Device {
         let os = "2.0.0".parse().unwrap();
@@ -55,7 +56,7 @@ mod tests {
 
     fn release(version: &str, rollback_index: u64, hash: u8) -> Release {
         Release {
-            component: APP,
+            subject: APP,
             product: String::new(),
             board: String::new(),
             version: version.parse().unwrap(),
@@ -72,7 +73,7 @@ mod tests {
         let root_hash = [hash; 32];
         let running =
             Some(Running { version, rollback_index, root_hash, data_bytes: 4096, on_trial: false });
-        Held { component: APP, floor, running, waits: false, disagreed: false }
+        Held { subject: APP, floor, running, waits: false, disagreed: false }
     }
 
     fn chosen(offered: &[Release], held: &[Held], memory: &Memory) -> Option<String> {
@@ -89,7 +90,7 @@ mod tests {
             };
             targets.targets.insert(format!("apps/{}", release.version), target);
         }
-        next_release(&targets, Repository::Oem, &device(), held, memory)
+        next_release(&targets, RepositoryName::Oem, &device(), held, memory)
             .map(|(_, _, release)| release.version.to_string())
     }
 
@@ -125,9 +126,9 @@ mod tests {
     fn what_has_failed_is_not_taken_again() {
         let mut memory = Memory::default();
         let has = [held("1.0.0", 3, 3, 1)];
-        memory.stages(Staged { component: APP, root_hash: [2; 32], reached: true });
-        memory.is_staged();
-        assert_eq!(memory.settle(&has), Some(Outcome::FellBack(APP)));
+        memory.begin_staging(Staged { subject: APP, root_hash: [2; 32], reached: true });
+        memory.mark_staged();
+        assert_eq!(memory.reconcile(&has), Some(Outcome::FellBack(APP)));
         assert_eq!(
             chosen(&[release("1.1.0", 3, 2)], &has, &Memory::default()).as_deref(),
             Some("1.1.0")

@@ -1,29 +1,28 @@
-//! Whether a release that is staged may have its reboot, or an app puts it off.
+//! Deferral of the reboot for a staged release, by apps.
 
 use thiserror::Error;
 
-/// Longest time for which all apps together put one reboot off, in minutes.
+/// Longest time for which all apps together may defer one reboot, in minutes.
 pub const MAX_DEFERRAL_MIN: u32 = 24 * 60;
-/// Time that apps have to say so, in milliseconds.
+/// Time that apps have for their first answer, in milliseconds.
 const NOTICE_MS: u64 = 10_000;
 const MINUTE_MS: u64 = 60_000;
 
-/// Why nothing is put off.
+/// Errors of an app's call to defer a reboot.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum DeferralError {
-    /// No release waits for its reboot.
+    /// No release waits for a reboot.
     #[error("no release waits for a reboot")]
     NothingWaits,
-    /// Zero, or more than a day.
+    /// The app asked for zero minutes, or for more than a day.
     #[error("a reboot is put off by 1 to {MAX_DEFERRAL_MIN} minutes")]
     Minutes,
-    /// The day is over.
+    /// The reboot was deferred for a day already.
     #[error("this reboot was put off for as long as it may be")]
     Exhausted,
 }
 
-/// What apps have said of the reboot that a staged release waits for. Times are milliseconds of a clock that never
-/// goes back.
+/// Deferrals of the reboot for a staged release. Times are milliseconds of the monotonic clock.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Deferral {
     waits: Option<Waits>,
@@ -32,14 +31,15 @@ pub struct Deferral {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Waits {
     since: u64,
-    /// Until then, by which app.
+    /// The apps that defer, each with the end of its deferral.
     until: Vec<(String, u64)>,
-    /// Until then, it is waited for what apps say.
+    /// End of the time in which apps answer first.
     notice: u64,
 }
 
 impl Deferral {
-    /// A release waits for its reboot. `is_heard` when an app listens: only then it is waited for what they say.
+    /// Notes that a release waits for its reboot, and only the first time. `is_heard`: an app is connected, so that
+    /// the reboot waits for a first answer.
     pub fn begin(&mut self, now: u64, is_heard: bool) {
         self.waits.get_or_insert_with(|| Waits {
             since: now,
@@ -48,8 +48,8 @@ impl Deferral {
         });
     }
 
-    /// An app puts the reboot off by so many minutes from now. Returns how many it gets: no more than are left of
-    /// the day.
+    /// Defers the reboot for an app by `minutes` from `now`. Returns how many minutes are granted: no more than are
+    /// left of the day.
     ///
     /// # Errors
     /// See [`DeferralError`].
@@ -71,7 +71,7 @@ impl Deferral {
         Ok(u32::try_from(granted).unwrap_or(minutes))
     }
 
-    /// An app has nothing against the reboot any more.
+    /// Ends an app's deferral.
     ///
     /// # Errors
     /// [`DeferralError::NothingWaits`].
@@ -82,7 +82,7 @@ impl Deferral {
         Ok(())
     }
 
-    /// Milliseconds until the reboot may be.
+    /// Returns the milliseconds from `now` until the device may reboot.
     #[must_use]
     pub fn left(&self, now: u64) -> u64 {
         let Some(waits) = &self.waits else { return 0 };
@@ -90,7 +90,7 @@ impl Deferral {
         until.unwrap_or(now).saturating_sub(now)
     }
 
-    /// Minutes by which the reboot can still be put off, from now.
+    /// Returns the minutes from `now` by which the reboot can still be deferred.
     #[must_use]
     pub fn minutes_left(&self, now: u64) -> u32 {
         let since = self.waits.as_ref().map_or(now, |waits| waits.since);

@@ -1,4 +1,4 @@
-//! A delta: a release written as what it shares with another one and what is new in it.
+//! Deltas: a release as what it shares with another one and what is new in it.
 //!
 //! It is one DEFLATE stream (RFC 1951) of steps. A step is the length of new bytes, those bytes, and the length of
 //! bytes that are copied; if there are any, then where they lie in the other release, as the distance from the
@@ -11,9 +11,9 @@ use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZFlush, MZStatus};
 use thiserror::Error;
 
-/// What is inflated at once, in bytes.
+/// Bytes that are inflated at once.
 const PIECE_BYTES: usize = 4096;
-/// Bytes of the longest number.
+/// Bytes of the longest LEB128 number.
 const MAX_NUMBER_BYTES: u32 = 10;
 /// Hexadecimal digits of the other release's root hash in the path of a delta: enough to tell one from another.
 const PATH_HASH_DIGITS: usize = 16;
@@ -21,55 +21,55 @@ const PATH_HASH_DIGITS: usize = 16;
 /// Stands for the root hash of a release without a byte: the delta from it is the release, compressed.
 pub const NOTHING: &str = "0000000000000000";
 
-/// The path of the delta that makes the release at `path` of the one with this root hash (in hexadecimal). It is
-/// a target as any other is, so its length is signed.
+/// Returns the path of the delta that makes the release at `path` from the one with this root hash (in hexadecimal). A
+/// delta is a target as any other file is, so that its length is signed.
 #[must_use]
 pub fn path(path: &str, from_root_hash: &str) -> String {
     let digits = from_root_hash.get(..PATH_HASH_DIGITS).unwrap_or(from_root_hash);
     format!("{path}.from-{digits}")
 }
 
-/// Why bytes are no delta of this release.
+/// Errors of a delta: its bytes do not make the release.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 pub enum DeltaError {
-    /// Not a stream as RFC 1951 has it.
+    /// The bytes are no DEFLATE stream (RFC 1951).
     #[error("the delta is not compressed as it should be")]
     Deflate,
-    /// A number beyond 64 bits.
+    /// A number has more than 64 bits.
     #[error("the delta has a number that is too long")]
     Number,
-    /// A step without bytes.
+    /// A step neither has new bytes nor copies any.
     #[error("the delta has a step that makes nothing")]
     Nothing,
-    /// It copies from in front of the other release.
+    /// A step copies from in front of the other release, or beyond 64 bits.
     #[error("the delta copies from nowhere")]
     Place,
-    /// It makes more bytes than the release has.
+    /// The delta makes more bytes than the release has.
     #[error("the delta makes more than the release")]
     TooLong,
-    /// It makes fewer bytes than the release has.
+    /// The delta makes fewer bytes than the release has.
     #[error("the delta ends too early")]
     TooShort,
-    /// Something follows it.
+    /// Bytes follow the end of the stream.
     #[error("something follows the delta")]
     Trailing,
 }
 
-/// Bytes of a release, in their order.
+/// A run of bytes of the release, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bytes<'a> {
-    /// These.
+    /// New bytes, from the delta itself.
     New(&'a [u8]),
-    /// Those that lie in the other release.
+    /// Bytes to copy from the other release.
     Copied {
-        /// From which byte on.
+        /// Offset of the first byte in the other release.
         at: u64,
-        /// How many.
+        /// Number of bytes.
         bytes: u64,
     },
 }
 
-/// What is read next.
+/// The part of a step that is read next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     NewLength,
@@ -78,18 +78,18 @@ enum Next {
     Place(u64),
 }
 
-/// Reads a delta piece by piece. It keeps some 45 KB, whatever the release.
+/// Reads a delta piece by piece. It keeps some 45 KB, whatever the release's size.
 pub struct Patcher {
     inflate: Box<InflateState>,
     has_ended: bool,
     next: Next,
     number: u64,
     number_bytes: u32,
-    /// Some new bytes stand in this step.
+    /// The present step has new bytes.
     has_new: bool,
-    /// Where the last copy ended.
+    /// Offset behind the last copy, in the other release.
     copied_to: u64,
-    /// Bytes that are still to be made.
+    /// Bytes of the release that are still to be made.
     left: u64,
 }
 
@@ -100,7 +100,7 @@ impl std::fmt::Debug for Patcher {
 }
 
 impl Patcher {
-    /// For a release of so many bytes.
+    /// Begins a delta that makes a release of `length` bytes.
     #[must_use]
     pub fn new(length: u64) -> Self {
         Self {
@@ -115,10 +115,10 @@ impl Patcher {
         }
     }
 
-    /// Takes the next piece of the delta, and hands on what of the release it makes.
+    /// Takes the next piece of the delta, and hands to `put` the bytes of the release that it makes.
     ///
     /// # Errors
-    /// It is no delta of such a release, or what `put` says.
+    /// The bytes are no delta of such a release, or `put` fails.
     pub fn take<E: From<DeltaError>>(
         &mut self,
         mut piece: &[u8],
@@ -147,10 +147,10 @@ impl Patcher {
         }
     }
 
-    /// Says whether that was all of the release.
+    /// Checks that the delta has made the whole release.
     ///
     /// # Errors
-    /// It was not.
+    /// [`DeltaError::TooShort`].
     pub fn finish(self) -> Result<(), DeltaError> {
         let between = self.next == Next::NewLength && self.number_bytes == 0;
         if self.has_ended && self.left == 0 && between { Ok(()) } else { Err(DeltaError::TooShort) }
@@ -173,13 +173,13 @@ impl Patcher {
             }
             bytes = rest;
             if let Some(number) = self.number(*first)? {
-                self.turn(number, put)?;
+                self.take_number(number, put)?;
             }
         }
         Ok(())
     }
 
-    /// Takes a byte of a number; returns the number with its last one.
+    /// Takes a byte of a number. Returns the number when this was its last byte.
     fn number(&mut self, byte: u8) -> Result<Option<u64>, DeltaError> {
         let shift = self.number_bytes.saturating_mul(7);
         let bits = u64::from(byte & 0x7f);
@@ -193,7 +193,7 @@ impl Patcher {
         if self.number_bytes == MAX_NUMBER_BYTES { Err(DeltaError::Number) } else { Ok(None) }
     }
 
-    fn turn<E: From<DeltaError>>(
+    fn take_number<E: From<DeltaError>>(
         &mut self,
         number: u64,
         put: &mut impl FnMut(Bytes<'_>) -> Result<(), E>,

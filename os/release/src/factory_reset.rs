@@ -1,38 +1,37 @@
-//! Orders to reset a device, as its `oem` repository holds them.
+//! Orders to reset a device, as targets of its `oem` repository.
 
-use crate::client::{Client, Refusal, Trusted, Wanted};
+use crate::client::{Client, ClientError, Trusted, Wanted};
 use crate::metadata::Targets;
 use holdfast_sandbox::reset_order::Order;
 use thiserror::Error;
 
-/// The orders among what a repository offers. A file with another name is none.
+/// Returns the orders to reset among the targets. A file with another name is none.
 pub fn orders(targets: &Targets) -> impl Iterator<Item = Order> {
     let files = targets.targets.iter();
     files.filter_map(|(path, target)| Order::at_path(path, target.sha256()?))
 }
 
-/// Why nobody has ordered a reset.
+/// Errors of the search for an order on a card.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum NoOrder<E: std::error::Error + 'static> {
-    /// The medium cannot be read.
+    /// A file of metadata cannot be read.
     #[error("its metadata cannot be read")]
     Read(#[source] E),
-    /// What is on it is not to be believed.
+    /// The client refuses the metadata on the card.
     #[error("its metadata is not to be believed")]
-    Refused(#[from] Refusal),
-    /// There are other orders there, or none.
+    Refused(#[from] ClientError),
+    /// The metadata is trusted, and has not this order.
     #[error("its metadata holds no such order")]
     Other,
 }
 
-/// Looks for an order in the metadata of the `oem` repository that somebody else reads from a card: each file of it is
-/// verified from the root that the image has, at `now` in seconds since 1970, and nothing that a device has kept is
-/// believed. `read` yields a file of metadata by its name, `None` where there is none, and no more bytes than are wanted and
-/// one.
+/// Finds an order in the metadata of the `oem` repository on a card that the caller reads. Each file is verified from
+/// the image's root, `image_root`, at `now` in seconds since 1970; nothing that a device has kept is trusted. `read`
+/// returns a file of metadata by its name, `None` where there is none, and at most one byte more than is wanted.
 ///
 /// # Errors
 /// See [`NoOrder`].
-pub fn look_for<E: std::error::Error + 'static>(
+pub fn find_order<E: std::error::Error + 'static>(
     order: &Order,
     image_root: &[u8],
     now: u64,
@@ -42,7 +41,7 @@ pub fn look_for<E: std::error::Error + 'static>(
     while let Some(wanted) = client.wants() {
         match read(&wanted).map_err(NoOrder::Read)? {
             Some(bytes) => client.take(bytes)?,
-            None => client.is_missing()?,
+            None => client.mark_missing()?,
         }
     }
     let found = client.targets().is_some_and(|targets| orders(targets).any(|o| o == *order));

@@ -1,76 +1,76 @@
-//! What `update` asks `uplink` for, and what it gets: one versioned postcard message each, over a
-//! `SEQPACKET` socket that init has made between the two.
+//! The protocol between `update` and `uplink`: one versioned postcard message each, over a `SEQPACKET` socket that
+//! init has made between the two.
 //!
 //! Each side holds the other's bytes for hostile: they are bounded and read whole or refused.
 
-use crate::Repository;
+use crate::RepositoryName;
 use holdfast_types::encoding::{self, EncodingError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// Version of the messages.
+/// Version of the protocol.
 const VERSION: u8 = 1;
 /// Longest path of a file in a repository, in bytes.
 pub const MAX_PATH_BYTES: usize = 320;
 /// Longest request in bytes.
 pub const MAX_REQUEST_BYTES: usize = MAX_PATH_BYTES + 64;
-/// Bytes of a file in one answer.
+/// Most bytes of a file in one answer.
 pub const PIECE_BYTES: usize = 16 * 1024;
 /// Longest answer in bytes.
 pub const MAX_ANSWER_BYTES: usize = PIECE_BYTES + 64;
-/// Longest reason in bytes.
+/// Longest reason of a failure, in bytes.
 const MAX_REASON_BYTES: usize = 512;
 
-/// A file to fetch.
+/// A request for a range of a file in a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
-    /// Of which repository.
-    pub repository: Repository,
-    /// Its path there, such as `metadata/timestamp.json`.
+    /// The repository that has the file.
+    pub repository: RepositoryName,
+    /// Path of the file there, such as `metadata/timestamp.json`.
     pub path: String,
-    /// Its first byte that is wanted.
+    /// Offset of the first byte that is wanted.
     pub from: u64,
-    /// How many bytes are wanted at most; nobody sends more.
+    /// Number of bytes that are wanted at most; `uplink` sends no more.
     pub most_bytes: u64,
 }
 
-/// What comes of it: pieces in order, then one of the others.
+/// An answer to a request: pieces in order, then one of the other variants, which ends it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The next bytes; never none.
     Piece(Vec<u8>),
-    /// There are no more.
+    /// No bytes follow.
     End,
     /// The server has no such file.
     Missing,
-    /// It could not be fetched, or not all of it; whoever asks again later may have more luck.
+    /// The file could not be fetched, or not all of it, for this reason. A later request may succeed.
     Failed(String),
 }
 
 impl Answer {
-    /// A failure, with as much of the reason as fits.
+    /// Makes a failure of as much of the reason as fits.
     #[must_use]
     pub fn failed(reason: &str) -> Self {
         Self::Failed(reason.chars().take(MAX_REASON_BYTES / 4).collect())
     }
 }
 
-/// Why bytes are no message.
+/// Errors of a message's encoding.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// Not the bytes of a message.
+    /// The bytes are no encoding of a message.
     #[error("the message cannot be decoded")]
     Malformed(#[from] EncodingError),
-    /// Another version.
+    /// The message has another version of the protocol.
     #[error("the message has version {0}, not {VERSION}")]
     Version(u8),
-    /// Something in it is out of bounds.
+    /// A field is out of bounds.
     #[error("{0}")]
     Bounds(&'static str),
 }
 
 impl Fetch {
-    /// The bytes of the message.
+    /// Encodes the request.
     ///
     /// # Errors
     /// A path that [`decode`](Self::decode) refuses.
@@ -79,7 +79,7 @@ impl Fetch {
         encode(self)
     }
 
-    /// The request in `bytes`.
+    /// Decodes a request.
     ///
     /// # Errors
     /// Malformed, of another version, or a path that leads out of a repository.
@@ -106,7 +106,7 @@ impl Fetch {
 }
 
 impl Answer {
-    /// The bytes of the message.
+    /// Encodes the answer.
     ///
     /// # Errors
     /// A piece that is empty or too long.
@@ -115,7 +115,7 @@ impl Answer {
         encode(self)
     }
 
-    /// The answer in `bytes`.
+    /// Decodes an answer.
     ///
     /// # Errors
     /// Malformed, of another version, or a piece that is empty or too long.
@@ -159,7 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn fetch(path: &str, most_bytes: u64) -> Fetch {
-        Fetch { repository: Repository::Oem, path: path.to_owned(), from: 7, most_bytes }
+        Fetch { repository: RepositoryName::Oem, path: path.to_owned(), from: 7, most_bytes }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Releases: what publishers say of them under their signatures, and what a device believes.
+//! Releases: their signed metadata, which a device verifies, and the choice of what it installs.
 //!
 //! A repository is one of TUF 1.0 (`theupdateframework.github.io/specification`, 1.0.34) with the four
 //! top-level roles, consistent snapshots, Ed25519 and no delegations: where it is narrower than the specification
@@ -29,4 +29,4 @@ mod target;
 pub use decision::next_release;
 pub use deferral::{Deferral, DeferralError, MAX_DEFERRAL_MIN};
 pub use memory::{Memory, Outcome, Staged};
-pub use target::{Authority, Device, Release, Repository, Target};
+pub use target::{Authority, Device, Release, RepositoryName, Target};

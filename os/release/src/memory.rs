@@ -1,74 +1,75 @@
-//! What `update` remembers from one boot to the next, beside the metadata that it trusts.
+//! The record of releases that were staged, failed or postponed, which `update` keeps on `state`.
 
-use holdfast_sandbox::held::Component;
 use holdfast_sandbox::held::Held;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 
-/// Failed releases that are remembered, and such that wait: the oldest are forgotten first.
+/// Most failed releases that are recorded, and most postponed ones: the oldest are dropped first.
 const MAX_FAILED: usize = 32;
-/// A release that is put off is tried again after so many seconds in which the device runs, twice as many after each
-/// further time.
+/// First wait of a postponed release, in seconds for which the device runs; it doubles each further time.
 const FIRST_WAIT_S: u32 = 3_600;
-/// The longest such wait: a week.
+/// Longest wait of a postponed release, in seconds: a week.
 const MAX_WAIT_S: u32 = 7 * 86_400;
 
-/// The memory. Losing it costs no security: a failed release may then be tried again.
+/// The record of releases. Its loss costs no security: a release that has failed may be tried again.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Memory {
     staged: Option<Staged>,
-    /// init has said that it is staged. Without that it may have been cut off before, and has then not failed.
+    /// init has answered that the release is staged. Without that, power may have been cut before: the release has not
+    /// failed.
     is_staged: bool,
-    failed: Vec<(Component, [u8; 32])>,
+    failed: Vec<(ReleaseSubject, [u8; 32])>,
     put_off: Vec<PutOff>,
 }
 
-/// A release that is not taken for a while. It was healthy and could not reach the service, or what came of it in the end was
-/// something else. Whoever drops packets or has the server makes that of any release: it is not failed for that.
+/// A postponed release: it was healthy and could not reach the service, or a download ended in other bytes. Whoever
+/// drops packets or holds the server can make that of any release, which has not failed for that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct PutOff {
-    component: Component,
+    subject: ReleaseSubject,
     root_hash: [u8; 32],
-    /// How often it was tried.
+    /// Number of times that the release was postponed.
     times: u8,
-    /// Seconds of the device's running until it is tried again. No clock says how long ago it was: who drops packets
-    /// forges time servers too.
+    /// Uptime until the release is tried again, in seconds. No clock is used, since whoever drops packets forges time
+    /// servers too.
     left_s: u32,
 }
 
-/// A release that was staged, before the reboot that tries it.
+/// A staged release, recorded before the reboot that tries it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Staged {
-    /// Of which component.
-    pub component: Component,
+    /// The OS or the app that it is a release of.
+    pub subject: ReleaseSubject,
     /// Root hash of its verity tree.
     pub root_hash: [u8; 32],
-    /// The release before it could reach the service: so must this one.
+    /// The release before could reach the service, and so must this one.
     pub reached: bool,
 }
 
-/// What became of a release that was staged.
+/// What became of a staged release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It waits for the next start.
-    Waits(Component),
-    /// It runs, and has not been committed.
+    /// The release waits for the next start.
+    Waits(ReleaseSubject),
+    /// The release runs on trial.
     OnTrial(Staged),
-    /// It runs, and was committed.
-    Committed(Component),
-    /// It does not run: it has failed, and is not taken again.
-    FellBack(Component),
-    /// It does not run: it was healthy and could not reach the service, and is tried again after so many seconds.
-    Unreached(Component, u32),
+    /// The release runs and is committed.
+    Committed(ReleaseSubject),
+    /// The release does not run: it has failed, and is not tried again.
+    FellBack(ReleaseSubject),
+    /// The release does not run: it was healthy and could not reach the service. It is tried again after so many
+    /// seconds of uptime.
+    Unreached(ReleaseSubject, u32),
 }
 
 impl Memory {
-    /// Name of the file.
+    /// Name of the file on `state`.
     pub const FILE_NAME: &str = "memory";
     /// Longest encoding in bytes.
     pub const MAX_ENCODED_BYTES: usize = 4096;
 
-    /// The bytes of the file.
+    /// Encodes the file.
     ///
     /// # Errors
     /// The encoder's own.
@@ -76,10 +77,10 @@ impl Memory {
         encoding::encode(self)
     }
 
-    /// Reads the file.
+    /// Decodes the file.
     ///
     /// # Errors
-    /// Not what [`encode`](Self::encode) writes.
+    /// The bytes are not what [`encode`](Self::encode) writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         let mut memory: Self = encoding::decode(bytes)?;
         memory.failed.truncate(MAX_FAILED);
@@ -87,27 +88,27 @@ impl Memory {
         Ok(memory)
     }
 
-    /// A release is about to be staged.
-    pub fn stages(&mut self, staged: Staged) {
+    /// Records that a release is about to be staged.
+    pub fn begin_staging(&mut self, staged: Staged) {
         (self.staged, self.is_staged) = (Some(staged), false);
     }
 
-    /// It is staged.
-    pub fn is_staged(&mut self) {
+    /// Records that init has staged the release.
+    pub fn mark_staged(&mut self) {
         self.is_staged = true;
     }
 
-    /// True for a release that is not taken now: it has failed on this device, or waits.
+    /// True for a release that is not to be installed now: it has failed on this device, or is postponed.
     #[must_use]
-    pub fn excludes(&self, component: Component, root_hash: Option<[u8; 32]>) -> bool {
-        let waits = |of: &PutOff| {
-            (of.component, Some(of.root_hash)) == (component, root_hash) && of.left_s > 0
-        };
-        self.has_failed(component, root_hash) || self.put_off.iter().any(waits)
+    pub fn excludes(&self, subject: ReleaseSubject, root_hash: Option<[u8; 32]>) -> bool {
+        let waits =
+            |of: &PutOff| (of.subject, Some(of.root_hash)) == (subject, root_hash) && of.left_s > 0;
+        self.has_failed(subject, root_hash) || self.put_off.iter().any(waits)
     }
 
-    /// The device has run for so many seconds more. True where something waits for that: the memory is then to be kept.
-    pub fn passes(&mut self, seconds: u64) -> bool {
+    /// Counts `seconds` of uptime down from the waits of postponed releases. True where one was waiting: the record is
+    /// then to be saved.
+    pub fn count_down(&mut self, seconds: u64) -> bool {
         let seconds = u32::try_from(seconds).unwrap_or(u32::MAX);
         let mut waited = false;
         for release in self.put_off.iter_mut().filter(|release| release.left_s > 0) {
@@ -117,10 +118,9 @@ impl Memory {
         waited
     }
 
-    /// A release that is not taken for a while, and for longer each time: how many seconds the device is to run before.
-    pub fn puts_off(&mut self, component: Component, root_hash: [u8; 32]) -> u32 {
-        let at =
-            self.put_off.iter().position(|r| (r.component, r.root_hash) == (component, root_hash));
+    /// Postpones a release, for twice as long each time. Returns the seconds of uptime until it is tried again.
+    pub fn postpone(&mut self, subject: ReleaseSubject, root_hash: [u8; 32]) -> u32 {
+        let at = self.put_off.iter().position(|r| (r.subject, r.root_hash) == (subject, root_hash));
         let before = at.map_or(0, |at| self.put_off.remove(at).times);
         let doubled = FIRST_WAIT_S.saturating_mul(2u32.saturating_pow(before.into()));
         let left_s = doubled.min(MAX_WAIT_S);
@@ -128,49 +128,49 @@ impl Memory {
             self.put_off.remove(0);
         }
         let times = before.saturating_add(1);
-        self.put_off.push(PutOff { component, root_hash, times, left_s });
+        self.put_off.push(PutOff { subject, root_hash, times, left_s });
         left_s
     }
 
     /// True for a release that has failed on this device.
     #[must_use]
-    pub fn has_failed(&self, component: Component, root_hash: Option<[u8; 32]>) -> bool {
-        root_hash.is_some_and(|hash| self.failed.contains(&(component, hash)))
+    pub fn has_failed(&self, subject: ReleaseSubject, root_hash: Option<[u8; 32]>) -> bool {
+        root_hash.is_some_and(|hash| self.failed.contains(&(subject, hash)))
     }
 
-    /// A release that can never be used here: it is not taken again.
-    pub fn fails(&mut self, component: Component, root_hash: [u8; 32]) {
-        if !self.has_failed(component, Some(root_hash)) {
+    /// Records that a release can never be used on this device: it is not tried again.
+    pub fn mark_failed(&mut self, subject: ReleaseSubject, root_hash: [u8; 32]) {
+        if !self.has_failed(subject, Some(root_hash)) {
             if self.failed.len() >= MAX_FAILED {
                 self.failed.remove(0);
             }
-            self.failed.push((component, root_hash));
+            self.failed.push((subject, root_hash));
         }
     }
 
-    /// Compares what was staged with what runs now; `None` where nothing was. What was committed or has
-    /// failed is not looked at again.
-    pub fn settle(&mut self, held: &[Held]) -> Option<Outcome> {
+    /// Compares the staged release with what runs now, and records how its trial ended. `None` where none was staged;
+    /// one that was committed or has failed is not reported again.
+    pub fn reconcile(&mut self, held: &[Held]) -> Option<Outcome> {
         let staged = self.staged?;
-        let component = staged.component;
-        let of_component = held.iter().find(|held| held.component == component);
-        if of_component.is_some_and(|held| held.waits) {
-            return Some(Outcome::Waits(component));
+        let subject = staged.subject;
+        let of_subject = held.iter().find(|held| held.subject == subject);
+        if of_subject.is_some_and(|held| held.waits) {
+            return Some(Outcome::Waits(subject));
         }
-        let running = of_component.and_then(|held| held.running.as_ref());
+        let running = of_subject.and_then(|held| held.running.as_ref());
         let running = running.filter(|running| running.root_hash == staged.root_hash);
         let outcome = match running {
             Some(running) if running.on_trial => return Some(Outcome::OnTrial(staged)),
             Some(_) => {
-                self.put_off.retain(|release| release.component != component);
-                Some(Outcome::Committed(component))
+                self.put_off.retain(|release| release.subject != subject);
+                Some(Outcome::Committed(subject))
             }
-            None if self.is_staged && of_component.is_some_and(|held| held.disagreed) => {
-                Some(Outcome::Unreached(component, self.puts_off(component, staged.root_hash)))
+            None if self.is_staged && of_subject.is_some_and(|held| held.disagreed) => {
+                Some(Outcome::Unreached(subject, self.postpone(subject, staged.root_hash)))
             }
             None if self.is_staged => {
-                self.fails(component, staged.root_hash);
-                Some(Outcome::FellBack(component))
+                self.mark_failed(subject, staged.root_hash);
+                Some(Outcome::FellBack(subject))
             }
             None => None,
         };
@@ -180,8 +180,8 @@ impl Memory {
 }
 
 impl Staged {
-    /// True when `update` has nothing against a commit: where the release before could reach the service,
-    /// this one has.
+    /// True when `update` has no objection to a commit: this release has reached the service, or the one before could
+    /// not.
     #[must_use]
     pub fn agrees(self, has_reached: bool) -> bool {
         has_reached || !self.reached
@@ -194,7 +194,8 @@ mod tests {
     use holdfast_sandbox::held::Running;
     use holdfast_types::Version;
 
-    const STAGED: Staged = Staged { component: Component::Os, root_hash: [2; 32], reached: true };
+    const STAGED: Staged =
+        Staged { subject: ReleaseSubject::Os, root_hash: [2; 32], reached: true };
 
     fn held(hash: u8, on_trial: bool) -> Vec<Held> {
         let version = Version::default();
@@ -206,72 +207,72 @@ mod tests {
             on_trial,
         };
         let running = Some(running);
-        let component = Component::Os;
-        vec![Held { component, floor: 0, running, waits: false, disagreed: false }]
+        let subject = ReleaseSubject::Os;
+        vec![Held { subject, floor: 0, running, waits: false, disagreed: false }]
     }
 
     /// What becomes of the release: it was staged, and the former one runs again for this reason.
     fn falls_back(memory: &mut Memory, disagreed: bool) -> Option<Outcome> {
-        memory.stages(STAGED);
-        memory.is_staged();
+        memory.begin_staging(STAGED);
+        memory.mark_staged();
         let mut held = held(1, false);
         held[0].disagreed = disagreed;
-        memory.settle(&held)
+        memory.reconcile(&held)
     }
 
     #[test]
     fn a_release_that_could_not_reach_the_service_is_tried_again() {
         const HOUR: u32 = 3_600;
         let mut memory = Memory::default();
-        let excluded = |memory: &Memory| memory.excludes(Component::Os, Some([2; 32]));
+        let excluded = |memory: &Memory| memory.excludes(ReleaseSubject::Os, Some([2; 32]));
         // Whoever drops packets does so time after time: that makes the waits longer, and none for ever.
         let mut waits = Vec::new();
         for _ in 0..300 {
             let outcome = falls_back(&mut memory, true);
-            let Some(Outcome::Unreached(Component::Os, wait)) = outcome else {
+            let Some(Outcome::Unreached(ReleaseSubject::Os, wait)) = outcome else {
                 panic!("{outcome:?}");
             };
             waits.push(wait);
-            assert!(excluded(&memory) && !memory.has_failed(Component::Os, Some([2; 32])));
+            assert!(excluded(&memory) && !memory.has_failed(ReleaseSubject::Os, Some([2; 32])));
             memory = Memory::decode(&memory.encode().unwrap()).unwrap();
-            assert!(memory.passes(u64::from(wait) - 1) && excluded(&memory));
-            assert!(memory.passes(1) && !excluded(&memory), "the wait is over");
-            assert!(!memory.passes(1), "nothing waits any more");
+            assert!(memory.count_down(u64::from(wait) - 1) && excluded(&memory));
+            assert!(memory.count_down(1) && !excluded(&memory), "the wait is over");
+            assert!(!memory.count_down(1), "nothing waits any more");
         }
         assert_eq!(waits[..4], [HOUR, 2 * HOUR, 4 * HOUR, 8 * HOUR]);
         assert_eq!((waits[8], waits[299]), (MAX_WAIT_S, MAX_WAIT_S));
         // Once it is good, nothing of that is left.
-        memory.stages(STAGED);
-        memory.is_staged();
-        assert_eq!(memory.settle(&held(2, false)), Some(Outcome::Committed(Component::Os)));
+        memory.begin_staging(STAGED);
+        memory.mark_staged();
+        assert_eq!(memory.reconcile(&held(2, false)), Some(Outcome::Committed(ReleaseSubject::Os)));
         assert!(memory.put_off.is_empty());
         // The control: what was not healthy has failed.
-        assert_eq!(falls_back(&mut memory, false), Some(Outcome::FellBack(Component::Os)));
-        assert!(excluded(&memory) && !memory.passes(u64::MAX) && excluded(&memory));
+        assert_eq!(falls_back(&mut memory, false), Some(Outcome::FellBack(ReleaseSubject::Os)));
+        assert!(excluded(&memory) && !memory.count_down(u64::MAX) && excluded(&memory));
     }
 
     #[test]
     fn a_staged_release_is_on_trial_then_committed_or_failed() {
         let mut memory = Memory::default();
-        assert_eq!(memory.settle(&held(1, false)), None);
-        memory.stages(STAGED);
+        assert_eq!(memory.reconcile(&held(1, false)), None);
+        memory.begin_staging(STAGED);
         let mut cut_off = memory.clone();
-        assert_eq!(cut_off.settle(&held(1, false)), None);
-        assert!(!cut_off.has_failed(Component::Os, Some([2; 32])), "it was never tried");
-        memory.is_staged();
+        assert_eq!(cut_off.reconcile(&held(1, false)), None);
+        assert!(!cut_off.has_failed(ReleaseSubject::Os, Some([2; 32])), "it was never tried");
+        memory.mark_staged();
         let mut waits = held(1, false);
         waits[0].waits = true;
-        assert_eq!(memory.settle(&waits), Some(Outcome::Waits(Component::Os)));
+        assert_eq!(memory.reconcile(&waits), Some(Outcome::Waits(ReleaseSubject::Os)));
         let mut memory = Memory::decode(&memory.encode().unwrap()).unwrap();
-        assert_eq!(memory.settle(&held(2, true)), Some(Outcome::OnTrial(STAGED)));
+        assert_eq!(memory.reconcile(&held(2, true)), Some(Outcome::OnTrial(STAGED)));
         let mut fails = memory.clone();
-        assert_eq!(memory.settle(&held(2, false)), Some(Outcome::Committed(Component::Os)));
-        assert_eq!(memory.settle(&held(2, false)), None);
-        assert!(!memory.has_failed(Component::Os, Some([2; 32])));
-        assert_eq!(fails.settle(&held(1, false)), Some(Outcome::FellBack(Component::Os)));
-        assert_eq!(fails.settle(&held(1, false)), None);
-        assert!(fails.has_failed(Component::Os, Some([2; 32])));
-        assert!(!fails.has_failed(Component::Os, Some([3; 32])));
+        assert_eq!(memory.reconcile(&held(2, false)), Some(Outcome::Committed(ReleaseSubject::Os)));
+        assert_eq!(memory.reconcile(&held(2, false)), None);
+        assert!(!memory.has_failed(ReleaseSubject::Os, Some([2; 32])));
+        assert_eq!(fails.reconcile(&held(1, false)), Some(Outcome::FellBack(ReleaseSubject::Os)));
+        assert_eq!(fails.reconcile(&held(1, false)), None);
+        assert!(fails.has_failed(ReleaseSubject::Os, Some([2; 32])));
+        assert!(!fails.has_failed(ReleaseSubject::Os, Some([3; 32])));
     }
 
     #[test]
@@ -284,13 +285,13 @@ mod tests {
     #[test]
     fn the_memory_is_bounded() {
         let mut memory = Memory::default();
-        memory.stages(STAGED);
+        memory.begin_staging(STAGED);
         for number in 0..=255 {
-            memory.fails(Component::Os, [number; 32]);
-            memory.puts_off(Component::Os, [number; 32]);
+            memory.mark_failed(ReleaseSubject::Os, [number; 32]);
+            memory.postpone(ReleaseSubject::Os, [number; 32]);
         }
         assert!(memory.encode().unwrap().len() <= Memory::MAX_ENCODED_BYTES);
-        assert!(memory.has_failed(Component::Os, Some([255; 32])));
-        assert!(!memory.has_failed(Component::Os, Some([0; 32])));
+        assert!(memory.has_failed(ReleaseSubject::Os, Some([255; 32])));
+        assert!(!memory.has_failed(ReleaseSubject::Os, Some([0; 32])));
     }
 }

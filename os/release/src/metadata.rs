@@ -1,4 +1,4 @@
-//! The metadata of a repository: what its four roles sign, as JSON.
+//! TUF metadata: what the four roles of a repository sign, as JSON.
 //!
 //! A signature is over the canonical form of what is signed (OLPC's canonical JSON, as TUF has it), which
 //! is made from the parsed value: fields that are not known here are signed too.
@@ -6,7 +6,7 @@
 pub use crate::canonical::canonical;
 use crate::target::{Authority, Device, Release, Target};
 use ed25519_dalek::{Signature as Ed25519, VerifyingKey};
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::KeyId;
 use holdfast_types::hex::{hex, sha256, unhex};
 use serde::de::{self, DeserializeOwned};
@@ -18,32 +18,32 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// Keys, and signatures of one file, that are looked at.
+/// Most keys of a root, and most signatures of a file.
 const MAX_KEYS: usize = 64;
-/// The only kind of key that is understood.
+/// Key type and scheme of the only keys that are understood.
 pub const ED25519: &str = "ed25519";
-/// Version of the specification that is written.
+/// Version of the TUF specification that is written.
 pub const SPEC_VERSION: &str = "1.0.34";
 
-/// The top-level roles.
+/// The four top-level roles of TUF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Who the others are.
+    /// Signs the keys of all roles.
     Root,
-    /// Which snapshot is the newest.
+    /// Signs which snapshot is the newest.
     Timestamp,
-    /// Which metadata belongs together.
+    /// Signs which versions of metadata belong together.
     Snapshot,
-    /// What is released.
+    /// Signs the files that are released.
     Targets,
 }
 
 impl Role {
-    /// All of them, in the order in which a client looks at them.
+    /// All roles, in the order in which a client verifies them.
     pub const ALL: [Self; 4] = [Self::Root, Self::Timestamp, Self::Snapshot, Self::Targets];
 
-    /// Its name.
+    /// Returns the name of the role.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl Role {
         }
     }
 
-    /// Longest file of this role that is read, in bytes.
+    /// Returns the length in bytes of the longest file of this role that is read.
     #[must_use]
     pub const fn most_bytes(self) -> u64 {
         match self {
@@ -64,7 +64,7 @@ impl Role {
         }
     }
 
-    /// Name of its file with this version, in a repository with consistent snapshots.
+    /// Returns the name of the role's file with this version, in a repository with consistent snapshots.
     #[must_use]
     pub fn file(self, version: u32) -> String {
         match self {
@@ -80,101 +80,103 @@ impl std::fmt::Display for Role {
     }
 }
 
-/// Why a file is no metadata, or not to be believed.
+/// Errors of a metadata file; each text is the predicate of the role or the path.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MetadataError {
-    /// Longer than it may be.
+    /// The file is longer than a file of its role may be.
     #[error("has {bytes} bytes, more than {most}")]
     TooLong {
-        /// How long it is.
+        /// Length of the file in bytes.
         bytes: u64,
-        /// How long it may be.
+        /// Longest length in bytes.
         most: u64,
     },
-    /// No JSON, or not of the shape that its role has.
+    /// The file is no JSON, or lacks a field of its role; with the parser's message.
     #[error("is not of its shape: {0}")]
     Shape(String),
-    /// It says that it is of another role.
+    /// The field `_type` names another role.
     #[error("is of the role `{0}`")]
     OtherRole(String),
-    /// It is of another major version of the specification.
+    /// The file follows another major version of the specification.
     #[error("follows version {0} of the specification, not 1")]
     Specification(String),
-    /// Versions begin with 1.
+    /// The version is 0; versions begin with 1.
     #[error("has version 0")]
     VersionZero,
-    /// Numbers that are no integers have no canonical form.
+    /// A number is no integer, and has no canonical form.
     #[error("has a number that is no integer, which has no canonical form")]
     NotCanonical,
-    /// The time of its end, or of its making, is not `YYYY-MM-DDTHH:MM:SSZ`.
+    /// A time is not written as `YYYY-MM-DDTHH:MM:SSZ`.
     #[error("says `{0}`, which is no time in UTC")]
     Time(String),
-    /// A list of keys that is too long, or a threshold that everybody reaches or, where it is to be published, nobody.
+    /// A role is missing in the root, has too many keys, or has a threshold of 0 or, where it is to be published,
+    /// above the number of its keys.
     #[error("has a role {0} with a threshold or keys that make no sense")]
     Threshold(Role),
-    /// The id of one key stands at two signatures.
+    /// Two signatures name the same key.
     #[error("has two signatures of key {0}")]
     SignedTwice(String),
-    /// Too few of its role's keys have signed it.
+    /// Too few keys of the role have signed the file.
     #[error("has {valid} of {threshold} signatures of the role's keys")]
     Signatures {
-        /// Different keys with a valid signature.
+        /// Number of different keys with a valid signature.
         valid: usize,
-        /// How many there must be.
+        /// Number of keys that must sign.
         threshold: usize,
     },
 }
 
-/// A file with its signatures.
+/// A metadata file: what is signed, with its signatures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Envelope {
     /// Signatures over the canonical form of `signed`.
     pub signatures: Vec<Signature>,
-    /// What is signed.
+    /// The signed part, as it was parsed.
     pub signed: Value,
 }
 
-/// One signature.
+/// A signature of one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
-    /// Which key.
+    /// Id of the key.
     pub keyid: String,
     /// The signature in hexadecimal.
     pub sig: String,
 }
 
-/// What the metadata of every role has.
+/// Fields that the metadata of every role has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Common {
-    /// The role.
+    /// Name of the role.
     #[serde(rename = "_type")]
     pub kind: String,
-    /// Version of the specification.
+    /// Version of the TUF specification that the file follows.
     pub spec_version: String,
-    /// Grows with each publication.
+    /// Version of the file, which grows with each publication.
     pub version: u32,
-    /// When it ends to hold, as RFC 3339 in UTC.
+    /// Expiry, as RFC 3339 in UTC.
     pub expires: String,
 }
 
-/// Who the roles are.
+/// Metadata of the root role: the keys of all roles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Root {
-    /// What all have.
+    /// The fields that all roles have.
     #[serde(flatten)]
     pub common: Common,
-    /// Files other than the timestamp have their version in front of their names.
+    /// File names begin with a version, but for the timestamp's.
     #[serde(default)]
     pub consistent_snapshot: bool,
     /// Keys by their ids, as far as they are understood: the others sign nothing here.
     #[serde(deserialize_with = "understood_keys")]
     pub keys: BTreeMap<String, Key>,
-    /// The top-level roles. There may be others, such as mirrors.
+    /// Keys and threshold of each top-level role. Others, such as mirrors, are left out.
     #[serde(deserialize_with = "known_roles")]
     pub roles: BTreeMap<Role, RoleKeys>,
 }
 
-/// A key is named by the hash of its canonical form (4.3), with whatever else it may say or without.
+/// Keeps the keys that are understood and whose id is the hash of their canonical form (4.3), with or without fields
+/// that are unknown here.
 fn understood_keys<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<String, Key>, D::Error> {
     let all = BTreeMap::<String, Value>::deserialize(from)?;
     let keys = all.into_iter().filter_map(|(id, value)| {
@@ -195,87 +197,87 @@ fn known_roles<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Role, Role
 /// A public key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
-    /// Such as `ed25519`.
+    /// Type of the key, such as `ed25519`.
     pub keytype: String,
-    /// Such as `ed25519`.
+    /// Signature scheme, such as `ed25519`.
     pub scheme: String,
-    /// Its value.
+    /// Value of the key.
     pub keyval: KeyValue,
 }
 
-/// The value of a public key.
+/// Value of a public key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyValue {
-    /// In hexadecimal, for Ed25519.
+    /// The key's bytes; in hexadecimal for Ed25519.
     pub public: String,
 }
 
-/// Which keys sign for a role.
+/// The keys that sign for a role.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoleKeys {
-    /// Ids of keys.
+    /// Ids of the role's keys.
     pub keyids: BTreeSet<String>,
-    /// So many of them must sign.
+    /// Number of them that must sign.
     pub threshold: usize,
 }
 
-/// Which snapshot is the newest.
+/// Metadata of the timestamp role: which snapshot is the newest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timestamp {
-    /// What all have.
+    /// The fields that all roles have.
     #[serde(flatten)]
     pub common: Common,
-    /// `snapshot.json` alone.
+    /// Version, length and hashes of `snapshot.json` alone.
     pub meta: BTreeMap<String, FileMeta>,
 }
 
-/// Which metadata belongs together.
+/// Metadata of the snapshot role: which targets belong to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// What all have.
+    /// The fields that all roles have.
     #[serde(flatten)]
     pub common: Common,
-    /// `targets.json`.
+    /// Version, length and hashes of `targets.json`.
     pub meta: BTreeMap<String, FileMeta>,
 }
 
-/// Which file of metadata.
+/// Reference of one metadata file to another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileMeta {
-    /// Its version.
+    /// Version of the other file.
     pub version: u32,
-    /// Its length in bytes.
+    /// Length of the other file in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub length: Option<u64>,
-    /// Its hashes in hexadecimal, by the names of the algorithms.
+    /// Hashes of the other file in hexadecimal, by algorithm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hashes: Option<BTreeMap<String, String>>,
 }
 
-/// What is released.
+/// Metadata of the targets role: the files that are released.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Targets {
-    /// What all have.
+    /// The fields that all roles have.
     #[serde(flatten)]
     pub common: Common,
-    /// When it was made, as RFC 3339 in UTC: a device's clock shows no less from then on. It stands here since
-    /// the keys of this role are offline: what raises a clock for good is not for a key that lies on a server.
+    /// When the targets were made, as RFC 3339 in UTC: a device's clock shows no less from then on. The field stands
+    /// here since the keys of this role are offline; a key on a server must not raise a clock for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issued: Option<String>,
-    /// Files by their paths.
+    /// Files of the repository by their paths.
     pub targets: BTreeMap<String, Target>,
 }
 
-/// Metadata of one of the roles.
+/// Metadata of one role.
 pub trait Metadata: DeserializeOwned + Serialize {
-    /// The role.
+    /// The role that signs this type.
     const ROLE: Role;
-    /// What the metadata of every role has.
+    /// Returns the fields that all roles have.
     fn common(&self) -> &Common;
-    /// What the shape of the JSON does not say.
+    /// Checks what the shape of the JSON does not say.
     ///
     /// # Errors
-    /// What does not hold.
+    /// [`MetadataError`] for a field that makes no sense.
     fn check(&self) -> Result<(), MetadataError> {
         Ok(())
     }
@@ -340,7 +342,7 @@ impl Metadata for Targets {
 }
 
 impl Targets {
-    /// When it was made, in seconds since 1970.
+    /// Returns when the targets were made, in seconds since 1970; `None` where they do not say it.
     #[must_use]
     pub fn issued_seconds(&self) -> Option<u64> {
         seconds(self.issued.as_deref()?).ok()
@@ -348,20 +350,20 @@ impl Targets {
 }
 
 impl Timestamp {
-    /// The newest snapshot.
+    /// Returns the reference to the newest snapshot.
     ///
     /// # Errors
-    /// It names none.
+    /// `snapshot.json` is missing.
     pub fn snapshot(&self) -> Result<&FileMeta, MetadataError> {
         named(&self.meta, Role::Snapshot)
     }
 }
 
 impl Snapshot {
-    /// The targets that belong to it.
+    /// Returns the reference to the targets that belong to this snapshot.
     ///
     /// # Errors
-    /// It names none.
+    /// `targets.json` is missing.
     pub fn targets(&self) -> Result<&FileMeta, MetadataError> {
         named(&self.meta, Role::Targets)
     }
@@ -373,16 +375,16 @@ fn named(meta: &BTreeMap<String, FileMeta>, role: Role) -> Result<&FileMeta, Met
 }
 
 impl Common {
-    /// When it ends to hold, in seconds since 1970.
+    /// Returns the expiry in seconds since 1970.
     ///
     /// # Errors
-    /// It is no time.
+    /// The field is no time.
     pub fn expires_seconds(&self) -> Result<u64, MetadataError> {
         seconds(&self.expires)
     }
 }
 
-/// Seconds since 1970 of a time as TUF writes it.
+/// Parses a time as TUF writes it, into seconds since 1970.
 fn seconds(text: &str) -> Result<u64, MetadataError> {
     let wrong = || MetadataError::Time(text.chars().take(32).collect());
     if text.len() != "2026-01-01T00:00:00Z".len() || !text.ends_with('Z') {
@@ -392,7 +394,7 @@ fn seconds(text: &str) -> Result<u64, MetadataError> {
     u64::try_from(time.unix_timestamp()).map_err(|_| wrong())
 }
 
-/// A time as TUF writes it; `None` beyond the year 9999.
+/// Formats seconds since 1970 as TUF writes a time; `None` beyond the year 9999.
 #[must_use]
 pub fn time(seconds: u64) -> Option<String> {
     let date = holdfast_types::date(seconds);
@@ -400,7 +402,7 @@ pub fn time(seconds: u64) -> Option<String> {
     (date.len() == 19).then(|| format!("{day}T{hour}Z"))
 }
 
-/// Reads the metadata of a role, without looking at its signatures.
+/// Parses a metadata file of a role and checks all but its signatures.
 ///
 /// # Errors
 /// See [`MetadataError`].
@@ -438,16 +440,16 @@ pub fn read<M: Metadata>(bytes: &[u8]) -> Result<(M, Envelope), MetadataError> {
 }
 
 impl Root {
-    /// The keys of a role.
+    /// Returns the keys and the threshold of a role.
     #[must_use]
     pub fn role(&self, role: Role) -> Option<&RoleKeys> {
         self.roles.get(&role)
     }
 
-    /// Checks that enough keys of a role have signed.
+    /// Checks that enough keys of a role have signed a file.
     ///
     /// # Errors
-    /// Too few have.
+    /// Too few keys have signed it.
     pub fn verify(&self, role: Role, envelope: &Envelope) -> Result<(), MetadataError> {
         let of_role = self.role(role).ok_or(MetadataError::Threshold(role))?;
         let message = canonical(&envelope.signed)?;
@@ -472,7 +474,7 @@ impl Root {
 }
 
 impl Key {
-    /// An Ed25519 key.
+    /// Makes an Ed25519 key of its 32 bytes.
     #[must_use]
     pub fn of(public: &[u8; 32]) -> Self {
         Self {
@@ -482,14 +484,14 @@ impl Key {
         }
     }
 
-    /// Its bytes, where it is one that is understood.
+    /// Returns the bytes of an Ed25519 key; `None` for a key of another type.
     #[must_use]
     pub fn ed25519(&self) -> Option<[u8; 32]> {
         let understood = self.keytype == ED25519 && self.scheme == ED25519;
         unhex(&self.keyval.public).filter(|_| understood)
     }
 
-    /// Its id: SHA-256 of its canonical form.
+    /// Returns the id of the key: the SHA-256 of its canonical form.
     #[must_use]
     pub fn id(&self) -> String {
         let value = serde_json::json!({
@@ -509,7 +511,7 @@ fn has_signed(public: &[u8; 32], message: &[u8], signature: &str) -> bool {
 }
 
 impl FileMeta {
-    /// Checks the bytes of a file against its length and hashes, as far as they are named.
+    /// True when a file has this length and these hashes, as far as they are named.
     #[must_use]
     pub fn fits(&self, bytes: &[u8]) -> bool {
         let length = self.length.is_none_or(|length| u64::try_from(bytes.len()) == Ok(length));
@@ -525,22 +527,21 @@ impl FileMeta {
 }
 
 impl Targets {
-    /// What of a component is released for a device, by an authority that may, and is acceptable: the target
-    /// and its path. `None` when there is nothing. Of several, the one with the highest rollback index, then
-    /// version.
+    /// Returns the path, target and release of the newest release of a subject that is for the device and acceptable,
+    /// where `authority` may release it. The newest has the highest rollback index, then the highest version.
     pub fn release_for(
         &self,
-        component: Component,
+        subject: ReleaseSubject,
         device: &Device,
         authority: &Authority,
         acceptable: impl Fn(&Release) -> bool,
     ) -> Option<(&str, &Target, &Release)> {
-        if !authority.covers(component) {
+        if !authority.covers(subject) {
             return None;
         }
         let releases = self.targets.iter().filter_map(|(path, target)| {
             let release = target.custom.as_ref()?;
-            let wanted = release.component == component && release.is_for(device);
+            let wanted = release.subject == subject && release.is_for(device);
             let taken = wanted && target.check(path).is_ok() && acceptable(release);
             taken.then_some((path.as_str(), target, release))
         });

@@ -1,45 +1,45 @@
-//! How fast bytes must come, how many may, and how long to wait until the next try.
+//! Bounds of downloads, in bytes and in time, and the interval between checks for releases.
 
 use crate::config::UpdateConfig;
 
 /// A day in milliseconds.
 const DAY_MS: u64 = 86_400_000;
-/// Milliseconds for which a server may take its time.
+/// Time in milliseconds before the rate of a download is judged.
 const PATIENCE_MS: u64 = 30_000;
-/// Bytes in a second that must come on the average, from then on.
+/// Least average rate of a download from then on, in bytes a second.
 const LEAST_BYTES_A_SECOND: u64 = 1024;
 
-/// True when a file comes so slowly that it is not waited for: so many bytes in so many milliseconds.
+/// True when a download of so many bytes in so many milliseconds is too slow, and to be ended.
 #[must_use]
 pub fn is_too_slow(bytes: u64, ms: u64) -> bool {
     let due = ms.saturating_sub(PATIENCE_MS) / 1000;
     bytes < due.saturating_mul(LEAST_BYTES_A_SECOND)
 }
 
-/// How long a file of so many bytes may take in all, in milliseconds.
+/// Returns the longest time in milliseconds for a download of so many bytes.
 #[must_use]
 pub fn longest_ms(bytes: u64) -> u64 {
     let at_least = bytes.checked_div(LEAST_BYTES_A_SECOND).unwrap_or(0);
     at_least.saturating_mul(1000).saturating_add(PATIENCE_MS)
 }
 
-/// How many bytes may still be fetched today.
+/// The bytes that may still be fetched today.
 #[derive(Debug, Clone)]
-pub struct Budget {
+pub struct DailyBudget {
     a_day: u64,
     left: u64,
-    /// When the day began, in milliseconds of the monotonic clock.
+    /// Begin of the day, in milliseconds of the monotonic clock.
     since: u64,
 }
 
-impl Budget {
-    /// So many bytes a day, from `now` on.
+impl DailyBudget {
+    /// Begins a day at `now`, with a budget of `a_day` bytes for each.
     #[must_use]
     pub fn new(a_day: u64, now: u64) -> Self {
         Self { a_day, left: a_day, since: now }
     }
 
-    /// How many bytes are left.
+    /// Returns the bytes that are left at `now`, and begins the next day when this one is over.
     pub fn left(&mut self, now: u64) -> u64 {
         if now.saturating_sub(self.since) >= DAY_MS {
             *self = Self::new(self.a_day, now);
@@ -47,17 +47,17 @@ impl Budget {
         self.left
     }
 
-    /// So many were fetched.
+    /// Takes fetched bytes off the budget of the day.
     pub fn spend(&mut self, bytes: u64) {
         self.left = self.left.saturating_sub(bytes);
     }
 }
 
 impl UpdateConfig {
-    /// Milliseconds until the next look, after so many failures in a row. `random` spreads a fleet's looks:
-    /// up to a tenth more or less, and anything up to twice the time after a failure.
+    /// Returns the milliseconds until the next check for releases, after so many failures in a row. `random` spreads
+    /// the checks of a fleet: by up to a tenth more or less, and by up to twice the time after a failure.
     #[must_use]
-    pub fn next_look_ms(&self, failures: u32, random: u32) -> u64 {
+    pub fn next_check_ms(&self, failures: u32, random: u32) -> u64 {
         let usual = u64::from(self.check_every_s).saturating_mul(1000);
         if failures == 0 {
             let tenth = usual / 10;
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn a_budget_is_for_a_day() {
-        let mut budget = Budget::new(100, 5);
+        let mut budget = DailyBudget::new(100, 5);
         budget.spend(60);
         assert_eq!(budget.left(6), 40);
         budget.spend(60);
@@ -119,7 +119,7 @@ mod tests {
     proptest! {
         #[test]
         fn looks_are_spread_and_failures_are_further_apart(failures in 0u32..100, random: u32) {
-            let wait = config().next_look_ms(failures, random);
+            let wait = config().next_check_ms(failures, random);
             match failures {
                 0 => prop_assert!((3_240_000..=3_960_000).contains(&wait)),
                 1 => prop_assert!((60_000..=120_000).contains(&wait)),

@@ -1,4 +1,4 @@
-//! Which parts of a new slot a device has already: what it holds is known by its hashes, and is not fetched.
+//! Block reuse: which parts of a new slot the running one has already, by their hashes, and which are fetched.
 //!
 //! A part is a block of the root, known by its leaf in the hash tree, or a chunk of the FIT, known by what the
 //! release says of it. Where a part lies does not matter, so that what moved is found.
@@ -9,33 +9,33 @@ use std::collections::HashMap;
 
 /// Bytes of a chunk of the FIT.
 pub const CHUNK_BYTES: usize = 32 * 1024;
-/// Bytes of what a release says of a chunk: enough to tell one from another. What is written is judged by its
-/// whole SHA-256.
+/// Bytes of a chunk's hash in a release, the first half of a SHA-256: enough to find a chunk. What is written is
+/// verified by its whole SHA-256.
 pub const CHUNK_HASH_BYTES: usize = 16;
-/// So many parts that the device has are fetched all the same where what lies around them is fetched: a request
-/// of its own costs more.
+/// Longest run of held parts, between two fetched ones, that is fetched with them: a request of its own costs more.
 const GAP: usize = 3;
 
-/// Some parts of a new slot, one behind the other.
+/// Consecutive parts of a new slot from one source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Run {
-    /// Parts that lie one behind the other in what the device has, from this one on.
+    /// Parts that the device has, in this order.
     Held {
-        /// The first, in the old slot.
+        /// Number of the first part in the running slot.
         from: usize,
-        /// How many.
+        /// Number of parts.
         count: usize,
     },
     /// Parts to be fetched.
     Fetched {
-        /// The first, in the new slot.
+        /// Number of the first part in the new slot.
         from: usize,
-        /// How many.
+        /// Number of parts.
         count: usize,
     },
 }
 
-/// How a new slot is put together from what is held: runs that follow one another without a gap.
+/// Splits a new slot, by the hashes of its parts, into runs that are held and runs that are to be fetched. They follow
+/// one another without a gap.
 #[must_use]
 pub fn runs<H: Eq + std::hash::Hash + Copy>(new: &[H], held: &[H]) -> Vec<Run> {
     let places: HashMap<H, usize> = held.iter().rev().copied().zip((0..held.len()).rev()).collect();
@@ -62,7 +62,7 @@ pub fn runs<H: Eq + std::hash::Hash + Copy>(new: &[H], held: &[H]) -> Vec<Run> {
     bridged(runs)
 }
 
-/// Fetches short runs that are held between two that are fetched.
+/// Turns short held runs between two fetched ones into fetched ones.
 fn bridged(runs: Vec<Run>) -> Vec<Run> {
     let mut bridged: Vec<Run> = Vec::new();
     let mut waiting: Vec<Run> = Vec::new();
@@ -89,7 +89,7 @@ fn bridged(runs: Vec<Run>) -> Vec<Run> {
 }
 
 impl Run {
-    /// How many parts it has.
+    /// Returns the number of parts.
     #[must_use]
     pub fn count(&self) -> usize {
         match self {
@@ -98,15 +98,15 @@ impl Run {
     }
 }
 
-/// What a release says of a chunk of its FIT.
+/// Returns the hash by which a release names a chunk of its FIT.
 #[must_use]
 pub fn chunk_hash(chunk: &[u8]) -> [u8; CHUNK_HASH_BYTES] {
     let digest: [u8; 32] = Sha256::digest(chunk).into();
     digest.first_chunk().copied().unwrap_or_default()
 }
 
-/// Where the leaves lie in data with their tree, and how many bytes they are with what fills their last block:
-/// the last level of the tree, behind all others. `None` where a single block has no tree.
+/// Returns the offset of the hash tree's leaves behind `data_bytes` of data, and their length with padding: they are
+/// the last level of the tree. `None` where a single block has no tree.
 #[must_use]
 pub fn leaves(data_bytes: u64) -> Option<(u64, usize)> {
     let block = u64::try_from(BLOCK_BYTES).ok()?;
@@ -117,7 +117,7 @@ pub fn leaves(data_bytes: u64) -> Option<(u64, usize)> {
     Some((at, usize::try_from(bytes).ok()?))
 }
 
-/// The digests in the bytes of a tree's last level, over so many bytes of data.
+/// Splits the last level of a hash tree over `data_bytes` of data into its digests.
 #[must_use]
 pub fn digests(level: &[u8], data_bytes: u64) -> Option<Vec<[u8; DIGEST_BYTES]>> {
     let blocks = usize::try_from(data_bytes).ok()?.checked_div(BLOCK_BYTES)?;

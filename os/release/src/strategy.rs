@@ -1,5 +1,4 @@
-//! How a release is put together: by a delta, of parts of the slot that runs, or as it is; what costs least, within
-//! what one release may cost.
+//! Download strategy of a release: by a delta, of parts of the running slot, or whole; the cheapest within the budget.
 //!
 //! A release of the OS is decided about twice. Before the leaves of its root are there, it is known what comes at
 //! least: the chunks of its FIT that the device has not, and the leaves ([`before_leaves`]). With them it is known
@@ -14,101 +13,101 @@ use holdfast_sandbox::wire::SlotPart;
 use holdfast_types::hex::hex;
 use thiserror::Error;
 
-/// A delta of no more bytes is held whole, and is the file that was released before anything is made of it.
+/// Longest delta in bytes that is kept in memory and verified by its own hash before it is applied.
 pub const SHORT_DELTA_BYTES: u64 = 256 * 1024;
 
-/// What is done for a new slot, one step behind the other.
+/// A step that makes the next bytes of a new slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// So many bytes are copied from a place in a part of the old slot.
+    /// Copies bytes from a part of the running slot.
     Copy {
-        /// From which part.
+        /// The part of the running slot.
         part: SlotPart,
-        /// From which byte on.
+        /// Offset in that part.
         at: u64,
-        /// How many.
+        /// Number of bytes.
         bytes: u64,
     },
-    /// So many bytes of the release are fetched.
+    /// Fetches bytes of the release.
     Fetch {
-        /// From which byte on.
+        /// Offset in the release.
         at: u64,
-        /// How many.
+        /// Number of bytes.
         bytes: u64,
     },
 }
 
-/// The hashes of what a slot holds; none where nothing of it is to be used.
+/// Hashes of the running slot's parts; none where nothing of it is reused.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hashes {
-    /// Of the chunks of its FIT.
+    /// Hashes of the chunks of the slot's FIT.
     pub chunks: Vec<[u8; CHUNK_HASH_BYTES]>,
-    /// The leaves of its root's tree.
+    /// Leaves of the hash tree of the slot's root.
     pub leaves: Vec<[u8; DIGEST_BYTES]>,
 }
 
-/// A file from which a release is made, with the one that runs or without.
+/// A delta that a repository offers for a release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delta {
-    /// Where a server has it.
+    /// Path of the delta's file on the server.
     pub place: String,
-    /// In bytes.
+    /// Length of the delta in bytes.
     pub length: u64,
-    /// Its SHA-256.
+    /// SHA-256 of the delta.
     pub sha256: [u8; 32],
-    /// It copies from the release that runs.
+    /// The delta copies from the release that runs.
     pub needs_running: bool,
 }
 
-/// What may be fetched for one release, in bytes; `None` for as much as it takes.
+/// Most bytes that may be fetched for one release; `None` for no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget(pub Option<u64>);
 
-/// A release costs more than one may.
+/// The cheapest way to a release costs more bytes than one release may.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error(
     "it costs {bytes} bytes and one release may cost {most} here: it waits for a card, or for a smaller step"
 )]
 pub struct TooExpensive {
-    /// What it costs.
+    /// Bytes that the release costs.
     pub bytes: u64,
-    /// What one release may cost.
+    /// Bytes that one release may cost.
     pub most: u64,
 }
 
-/// What is decided before the leaves of the new root are there.
+/// The choice before the leaves of the new root are fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum First {
-    /// It is made by this delta.
+    /// Applies a delta.
     Delta(ByDelta),
-    /// The leaves are fetched. This delta may still cost less than what they say is missing.
+    /// Fetches the leaves. The delta may still cost less than the parts that are missing by them.
     Leaves(Option<Delta>),
 }
 
-/// What is decided with the leaves.
+/// The choice once the leaves are fetched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Second {
-    /// It is made by this delta.
+    /// Applies a delta.
     Delta(ByDelta),
-    /// It is made of parts.
+    /// Copies and fetches parts.
     Parts {
-        /// What is fetched for it, in bytes.
+        /// Bytes that are fetched, with those of the leaves.
         fetched: u64,
     },
 }
 
-/// A release is made by a delta.
+/// A delta to apply, with its cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ByDelta {
-    /// By this one.
+    /// The delta.
     pub delta: Delta,
-    /// What is fetched for it, in bytes.
+    /// Bytes that are fetched, with those of the leaves where they are needed.
     pub fetched: u64,
 }
 
 impl Delta {
-    /// The smallest that is offered for the release at `path`, from what runs or from nothing, if it is smaller than
-    /// the release.
+    /// Returns the smallest delta that the targets offer for the release at `path`, from the running release or from
+    /// nothing; `None` where none is smaller than the release.
     #[must_use]
     pub fn smallest(
         targets: &Targets,
@@ -129,7 +128,8 @@ impl Delta {
         offered.min_by_key(|delta| delta.length)
     }
 
-    /// It is held whole, and judged by its own hash. What a longer one makes is judged by the leaves.
+    /// True when the delta is kept in memory and verified by its own hash. What a longer one makes is verified by the
+    /// leaves.
     #[must_use]
     pub fn is_short(&self) -> bool {
         self.length <= SHORT_DELTA_BYTES
@@ -137,16 +137,16 @@ impl Delta {
 }
 
 impl Budget {
-    /// True where so many bytes may be fetched for one release.
+    /// True when so many bytes may be fetched for one release.
     #[must_use]
     pub fn affords(self, bytes: u64) -> bool {
         self.0.is_none_or(|most| bytes <= most)
     }
 
-    /// Refuses what costs too much.
+    /// Checks that so many bytes may be fetched for one release.
     ///
     /// # Errors
-    /// It does.
+    /// They exceed the budget.
     pub fn afford(self, bytes: u64) -> Result<(), TooExpensive> {
         match self.0.filter(|most| bytes > *most) {
             Some(most) => Err(TooExpensive { bytes, most }),
@@ -155,8 +155,7 @@ impl Budget {
     }
 }
 
-/// Decides with what is known before the leaves are there: `boot_bytes` of the FIT are missing, and the leaves are
-/// `leaf_bytes`.
+/// Chooses before the leaves are fetched: `boot_bytes` of the FIT are missing, and the leaves have `leaf_bytes`.
 ///
 /// # Errors
 /// No way costs as little as it must.
@@ -179,7 +178,7 @@ pub fn before_leaves(
     Ok(First::Leaves(delta))
 }
 
-/// Decides with the leaves, which were fetched: parts of `part_bytes` are missing, and the leaves were `leaf_bytes`.
+/// Chooses once the leaves, of `leaf_bytes`, are fetched: parts of `part_bytes` are missing.
 ///
 /// # Errors
 /// Neither way costs as little as it must.
@@ -203,7 +202,7 @@ fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// Steps for the kernel's part of a release.
+/// Returns the steps for the FIT of a release.
 #[must_use]
 pub fn boot_steps(release: &Release, old: &Hashes) -> Vec<Step> {
     let Some(new) = release.boot_chunks() else {
@@ -213,7 +212,7 @@ pub fn boot_steps(release: &Release, old: &Hashes) -> Vec<Step> {
     steps(&runs, SlotPart::Boot, wide(CHUNK_BYTES), 0, release.boot_bytes)
 }
 
-/// Steps for the data of its root, whose leaves were fetched.
+/// Returns the steps for the data of a release's root, whose leaves are `new`.
 #[must_use]
 pub fn root_steps(release: &Release, new: &[[u8; DIGEST_BYTES]], old: &Hashes) -> Vec<Step> {
     let data_bytes = wide(new.len()).saturating_mul(wide(BLOCK_BYTES));
@@ -221,7 +220,7 @@ pub fn root_steps(release: &Release, new: &[[u8; DIGEST_BYTES]], old: &Hashes) -
     steps(&runs, SlotPart::Root, wide(BLOCK_BYTES), release.boot_bytes, data_bytes)
 }
 
-/// How many bytes are fetched in these steps.
+/// Returns the number of bytes that the steps fetch.
 #[must_use]
 pub fn fetched(steps: &[Step]) -> u64 {
     let fetched = steps.iter().map(|step| match step {
@@ -248,8 +247,8 @@ fn steps(runs: &[Run], part: SlotPart, unit: u64, offset: u64, length: u64) -> V
     steps
 }
 
-/// Where the leaves of a release's root lie in it, how many bytes they are, and those of the data that they stand for.
-/// `None` where its root is a single block.
+/// Returns the offset of the root's leaves in a release, their length, and the length of the data below them. `None`
+/// where the root is a single block.
 #[must_use]
 pub fn leaves_of(target: &Target, release: &Release) -> Option<(u64, u64, u64)> {
     let root_bytes = target.length.checked_sub(release.boot_bytes)?;

@@ -1,7 +1,7 @@
-//! What a repository releases, and what of it a device takes.
+//! Targets of a repository, and the releases that they are.
 
 use crate::reuse::{CHUNK_BYTES, CHUNK_HASH_BYTES};
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
 use holdfast_types::hex::unhex;
@@ -10,18 +10,18 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Longest path of a file in a repository.
+/// Longest path of a release in a repository, in bytes.
 const MAX_PATH_BYTES: usize = 200;
 
-/// A file of a repository.
+/// A file that the targets metadata name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// Its length in bytes.
+    /// Length of the file in bytes.
     pub length: u64,
-    /// Its hashes in hexadecimal, by the names of the algorithms: SHA-256 at least.
+    /// Hashes of the file in hexadecimal, by algorithm: SHA-256 at least.
     pub hashes: BTreeMap<String, String>,
-    /// The release that it is; other files mean nothing to a device. What somebody else has written there, or a later
-    /// version of this, is none: it must not take the others away (4.5).
+    /// The release that the file is; a device ignores files without one. A `custom` of another tool or of a later
+    /// version counts as none, since it must not make the other targets unreadable (4.5).
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
@@ -35,20 +35,20 @@ fn release_if_understood<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Re
     Ok(Release::deserialize(custom).ok())
 }
 
-/// The two repositories that a device trusts, each for what it may release.
+/// Name of one of the two repositories that a device trusts, each for what it may release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Repository {
-    /// Of those who make the OS.
+pub enum RepositoryName {
+    /// The repository of those who make the OS.
     Os,
-    /// Of those who make the device and its apps.
+    /// The repository of those who make the device and its apps.
     Oem,
 }
 
-impl Repository {
-    /// Both.
+impl RepositoryName {
+    /// Both names.
     pub const ALL: [Self; 2] = [Self::Os, Self::Oem];
 
-    /// `os` or `oem`.
+    /// Returns the name, `os` or `oem`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -58,37 +58,36 @@ impl Repository {
     }
 }
 
-impl fmt::Display for Repository {
+impl fmt::Display for RepositoryName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
 }
 
-/// One signed version of the OS or of an app, as `custom` of its target says it.
+/// One signed version of the OS or of an app, as the field `custom` of its target.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
-    /// `os`, or the component id of an app.
-    #[serde(with = "as_text")]
-    pub component: Component,
-    /// Product it is for; empty for any.
+    /// The OS or the app that this is a version of: `component` in JSON, as `os` or the app's component id.
+    #[serde(rename = "component", with = "as_text")]
+    pub subject: ReleaseSubject,
+    /// Product that the release is for; empty for any.
     pub product: String,
-    /// Board it is for; empty for any, where it is an app.
+    /// Board that the release is for; empty for any board, which an OS is never for.
     pub board: String,
-    /// Its version.
+    /// Version of the release.
     #[serde(with = "as_text")]
     pub version: Version,
     /// A number that only grows; a device refuses a lower one.
     pub rollback_index: u64,
-    /// Oldest OS that takes it.
+    /// Least version of the OS that may install the release.
     #[serde(with = "as_text")]
     pub least_os: Version,
-    /// Bytes of the kernel with its device trees in front of the root file system, for the OS; 0 for an
-    /// app.
+    /// Bytes of the FIT in front of the root file system, for the OS; 0 for an app.
     pub boot_bytes: u64,
-    /// Root hash of the verity tree, in hexadecimal.
+    /// Root hash of the verity tree in hexadecimal.
     pub root_hash: String,
-    /// Of each chunk of those `boot_bytes` the first half of its SHA-256, in hexadecimal: by which a device knows
-    /// what it has of them, and what comes. Nothing for an app.
+    /// Hashes of the FIT's chunks in hexadecimal, each the first half of a SHA-256: by them a device finds the chunks
+    /// that it has, and verifies those that it fetches. Empty for an app.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot_chunks: String,
 }
@@ -113,47 +112,47 @@ mod as_text {
     }
 }
 
-/// What a repository may release for a device.
+/// The subjects that a repository may release for a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Authority {
-    /// The OS and nothing else.
+    /// The OS alone.
     Os,
-    /// Apps with these component ids, which the signed image lists.
+    /// The apps with these component ids, which the signed image lists.
     Apps(Vec<ComponentId>),
 }
 
 impl Authority {
-    pub(crate) fn covers(&self, component: Component) -> bool {
-        match (self, component) {
-            (Self::Os, Component::Os) => true,
-            (Self::Apps(ids), Component::App(id)) => ids.contains(&id),
+    pub(crate) fn covers(&self, subject: ReleaseSubject) -> bool {
+        match (self, subject) {
+            (Self::Os, ReleaseSubject::Os) => true,
+            (Self::Apps(ids), ReleaseSubject::App(id)) => ids.contains(&id),
             _ => false,
         }
     }
 }
 
-/// The device that a release is for.
+/// The device that installs releases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// Its product.
+    /// Product of the device.
     pub product: String,
-    /// Its board.
+    /// Board of the device.
     pub board: String,
-    /// The OS that runs.
+    /// Version of the OS that runs.
     pub os: Version,
 }
 
 impl Release {
-    /// True when it is for the device.
+    /// True when the release is for this product and board.
     #[must_use]
     pub fn is_for(&self, device: &Device) -> bool {
         // A kernel is for one board.
-        let any_board = self.board.is_empty() && self.component != Component::Os;
+        let any_board = self.board.is_empty() && self.subject != ReleaseSubject::Os;
         (self.product.is_empty() || self.product == device.product)
             && (any_board || self.board == device.board)
     }
 
-    /// What it says of the chunks in front of the root; `None` where it does not say it of all of them.
+    /// Decodes the hashes of the FIT's chunks; `None` where they are malformed, or not one for each chunk.
     #[must_use]
     pub fn boot_chunks(&self) -> Option<Vec<[u8; CHUNK_HASH_BYTES]>> {
         let (hashes, rest) = self.boot_chunks.as_bytes().as_chunks::<{ CHUNK_HASH_BYTES * 2 }>();
@@ -163,7 +162,7 @@ impl Release {
         hashes.filter(|hashes| rest.is_empty() && u64::try_from(hashes.len()) == Ok(chunks))
     }
 
-    /// The root hash.
+    /// Decodes the root hash; `None` where it is malformed.
     #[must_use]
     pub fn root_hash(&self) -> Option<[u8; 32]> {
         unhex(&self.root_hash)
@@ -171,16 +170,16 @@ impl Release {
 }
 
 impl Target {
-    /// Its SHA-256.
+    /// Decodes the SHA-256 of the file; `None` where there is none.
     #[must_use]
     pub fn sha256(&self) -> Option<[u8; 32]> {
         unhex(self.hashes.get("sha256")?)
     }
 
-    /// Says why no device could take it from this path, if so.
+    /// Checks that a device could install this release from `path`.
     ///
     /// # Errors
-    /// The reason.
+    /// The reason why it could not.
     pub fn check(&self, path: &str) -> Result<(), &'static str> {
         let Some(release) = &self.custom else {
             return Err("says of no release which it is");
@@ -197,19 +196,19 @@ impl Target {
         if release.root_hash().is_none() {
             return Err("has no root hash of 64 hexadecimal digits");
         }
-        if release.component == Component::Os
+        if release.subject == ReleaseSubject::Os
             && (release.board.is_empty() || release.boot_bytes == 0)
         {
             return Err("is an OS, which is for one board and has a kernel");
         }
         // Without them, nobody could tell what comes before it has overwritten the other slot.
-        if release.component == Component::Os && release.boot_chunks().is_none() {
+        if release.subject == ReleaseSubject::Os && release.boot_chunks().is_none() {
             return Err("is an OS, and does not name the hashes of all chunks of its kernel");
         }
         Ok(())
     }
 
-    /// Where a server has it, in a repository with consistent snapshots: its hash stands before its name.
+    /// Returns the path of the file on a server with consistent snapshots: the hash stands before the name.
     #[must_use]
     pub fn place(&self, path: &str) -> Option<String> {
         let hash = self.hashes.get("sha256")?;
@@ -220,7 +219,7 @@ impl Target {
     }
 }
 
-/// True for a path that leads nowhere but down.
+/// True for a relative path of plain characters without `.` and `..`.
 fn is_plain(path: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
     path.len() <= MAX_PATH_BYTES
@@ -236,17 +235,21 @@ mod tests {
 
     const ID: ComponentId = ComponentId([7; 16]);
 
-    fn release(component: Component) -> Release {
+    fn release(subject: ReleaseSubject) -> Release {
         Release {
-            component,
+            subject,
             product: "pump".to_owned(),
             board: "qemu-virt".to_owned(),
             version: Version { major: 1, minor: 0, patch: 0 },
             rollback_index: 3,
             least_os: Version::default(),
-            boot_bytes: u64::from(component == Component::Os),
+            boot_bytes: u64::from(subject == ReleaseSubject::Os),
             root_hash: "00".repeat(32),
-            boot_chunks: if component == Component::Os { "0a".repeat(16) } else { String::new() },
+            boot_chunks: if subject == ReleaseSubject::Os {
+                "0a".repeat(16)
+            } else {
+                String::new()
+            },
         }
     }
 
@@ -287,7 +290,7 @@ mod tests {
 
     #[test]
     fn clause_4_5_a_custom_that_is_not_understood_takes_no_release_away() {
-        let app = Component::App(ID);
+        let app = ReleaseSubject::App(ID);
         let release = serde_json::to_value(release(app)).unwrap();
         let with = |field: &str, value: &str| {
             let mut later = release.clone();
@@ -319,26 +322,26 @@ mod tests {
 
     #[test]
     fn a_device_takes_what_is_for_it_and_from_whom_may_release_it() {
-        let app = Component::App(ID);
+        let app = ReleaseSubject::App(ID);
         let other = Release { board: "other".to_owned(), ..release(app) };
         let any = Release { board: String::new(), product: String::new(), ..release(app) };
-        let os_for_any = Release { board: String::new(), ..release(Component::Os) };
+        let os_for_any = Release { board: String::new(), ..release(ReleaseSubject::Os) };
         let apps = Authority::Apps(vec![ID]);
-        let find = |all: &[(&str, Release)], component, authority: &Authority| {
+        let find = |all: &[(&str, Release)], subject, authority: &Authority| {
             let targets = targets(all);
             targets
-                .release_for(component, &device(), authority, |_| true)
+                .release_for(subject, &device(), authority, |_| true)
                 .map(|found| found.0.to_owned())
         };
         assert_eq!(find(&[("a", release(app))], app, &apps).as_deref(), Some("a"));
         assert_eq!(find(&[("a", any)], app, &apps).as_deref(), Some("a"));
         assert_eq!(find(&[("a", other)], app, &apps), None);
-        assert_eq!(find(&[("a", os_for_any)], Component::Os, &Authority::Os), None);
-        let unnamed = Release { boot_chunks: String::new(), ..release(Component::Os) };
-        assert_eq!(find(&[("a", unnamed)], Component::Os, &Authority::Os), None);
-        let os = [("a", release(Component::Os))];
-        assert_eq!(find(&os, Component::Os, &Authority::Os).as_deref(), Some("a"));
-        assert_eq!(find(&os, Component::Os, &apps), None, "OEMs release no OS");
+        assert_eq!(find(&[("a", os_for_any)], ReleaseSubject::Os, &Authority::Os), None);
+        let unnamed = Release { boot_chunks: String::new(), ..release(ReleaseSubject::Os) };
+        assert_eq!(find(&[("a", unnamed)], ReleaseSubject::Os, &Authority::Os), None);
+        let os = [("a", release(ReleaseSubject::Os))];
+        assert_eq!(find(&os, ReleaseSubject::Os, &Authority::Os).as_deref(), Some("a"));
+        assert_eq!(find(&os, ReleaseSubject::Os, &apps), None, "OEMs release no OS");
         assert_eq!(find(&[("a", release(app))], app, &Authority::Os), None);
         assert_eq!(find(&[("a", release(app))], app, &Authority::Apps(Vec::new())), None);
         let higher = Release { rollback_index: 4, ..release(app) };
@@ -349,7 +352,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_no_release() {
-        let app = Component::App(ID);
+        let app = ReleaseSubject::App(ID);
         let find = |path: &str, release: Release| {
             let targets = targets(&[(path, release)]);
             targets.release_for(app, &device(), &Authority::Apps(vec![ID]), |_| true).is_some()
@@ -367,7 +370,7 @@ mod tests {
     fn chunks_are_named_all_or_none() {
         let of = |boot_bytes, boot_chunks: &str| {
             let boot_chunks = boot_chunks.to_owned();
-            Release { boot_bytes, boot_chunks, ..release(Component::Os) }.boot_chunks()
+            Release { boot_bytes, boot_chunks, ..release(ReleaseSubject::Os) }.boot_chunks()
         };
         let hash = "0a".repeat(16);
         assert_eq!(of(4096, &hash), Some(vec![[10; 16]]));
@@ -379,7 +382,7 @@ mod tests {
 
     #[test]
     fn a_file_lies_below_its_hash() {
-        let targets = targets(&[("os/a.img", release(Component::Os))]);
+        let targets = targets(&[("os/a.img", release(ReleaseSubject::Os))]);
         let target = &targets.targets["os/a.img"];
         let hash = "11".repeat(32);
         assert_eq!(target.place("os/a.img"), Some(format!("targets/os/{hash}.a.img")));

@@ -1,4 +1,4 @@
-//! Installed versions: init tells the update agent which version of the OS and of each app the device holds.
+//! What a device holds of everything that is released for it, as init says it to the update agent.
 
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 
-/// One thing that is released by itself: the OS, or an app.
+/// The subject of a release: what one signed version is a version of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Component {
-    /// The OS: what a slot holds.
+pub enum ReleaseSubject {
+    /// The OS, which a slot holds.
     Os,
-    /// An app package.
+    /// The app with this component id, which a package holds.
     App(ComponentId),
 }
 
-impl fmt::Display for Component {
+impl fmt::Display for ReleaseSubject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Os => f.write_str("os"),
@@ -24,7 +24,7 @@ impl fmt::Display for Component {
     }
 }
 
-impl FromStr for Component {
+impl FromStr for ReleaseSubject {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -35,11 +35,11 @@ impl FromStr for Component {
     }
 }
 
-/// The installed version of the OS or of one app, as init reports it.
+/// The state of one release subject on this device, as init reports it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    /// The OS, or the app's component id.
-    pub component: Component,
+    /// The OS or the app that this is about.
+    pub subject: ReleaseSubject,
     /// The least rollback index that init still takes of it.
     pub floor: u64,
     /// The version that runs; `None` for an app without a usable package.
@@ -53,15 +53,15 @@ pub struct Held {
 /// A release that runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Running {
-    /// Version of the OS or of the package.
+    /// Its version.
     pub version: Version,
-    /// Rollback index of the OS or of the package.
+    /// Its rollback index.
     pub rollback_index: u64,
     /// Root hash of its verity tree.
     pub root_hash: [u8; 32],
     /// Bytes of data that the tree is over.
     pub data_bytes: u64,
-    /// True on trial: the version has not been committed.
+    /// It has not been committed.
     pub on_trial: bool,
 }
 
@@ -69,9 +69,9 @@ impl Held {
     /// The app that it is, where it is one.
     #[must_use]
     pub fn app(&self) -> Option<ComponentId> {
-        match self.component {
-            Component::Os => None,
-            Component::App(id) => Some(id),
+        match self.subject {
+            ReleaseSubject::Os => None,
+            ReleaseSubject::App(id) => Some(id),
         }
     }
 }

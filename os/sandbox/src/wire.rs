@@ -362,7 +362,7 @@ fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], most: usize) -> Result<
 mod tests {
     use super::*;
     use crate::component::MAX_COMPONENTS;
-    use crate::held::{Component, Running};
+    use crate::held::{ReleaseSubject, Running};
     use crate::reset_order::Partitions;
     use holdfast_types::Version;
     use holdfast_types::component_name::MAX_NAME_BYTES;
@@ -400,7 +400,7 @@ mod tests {
         };
         // As many as an image may have components, each as large as it can be.
         let held = Held {
-            component: Component::App(ComponentId([255; 16])),
+            subject: ReleaseSubject::App(ComponentId([255; 16])),
             floor: u64::MAX,
             running: Some(Running {
                 version: Version { major: u32::MAX, minor: u32::MAX, patch: u32::MAX },

@@ -20,7 +20,7 @@ mod version;
 
 pub use component_id::{ComponentId, is_guid};
 pub use date::date;
-pub use error_chain::chain;
+pub use error_chain::{chain, escaped_chain};
 pub use escape::escape;
 pub use key_id::KeyId;
 pub use millis::Millis;

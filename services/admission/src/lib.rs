@@ -1,5 +1,5 @@
-//! Looks at the files of one app package and reads its manifest, so that PID 1 need not; or, with the argument `order`,
-//! looks for an order to reset on a card.
+//! Admission: validates the files and the manifest of one app package in a process of its own, so that PID 1 parses
+//! neither. With the argument `order`, it validates an order to reset on a card.
 //!
 //! It sees the package at `/app`, writes one answer to its standard output and ends. Whatever the
 //! package does to it, it can only lie within the bounds that init checks again
@@ -21,18 +21,18 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Why the package may not run.
+/// Errors of a package's contents: its app may not run.
 #[derive(Debug, thiserror::Error)]
-enum Refusal {
-    #[error("cannot read {}: {source}", path.display())]
+enum ContentsError {
+    #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{} {reason}", path.display())]
     Entry { path: PathBuf, reason: &'static str },
     #[error("{} {error}", path.display())]
     Elf { path: PathBuf, error: ElfError },
-    #[error("app_manifest.json: {0}")]
+    #[error("app_manifest.json")]
     Manifest(#[from] AppManifestError),
-    #[error("app_manifest.json: {0}")]
+    #[error("app_manifest.json")]
     Encoded(#[from] EncodedManifestError),
 }
 
@@ -41,13 +41,14 @@ enum Refusal {
 pub fn run() -> ExitCode {
     let mut arguments = env::args().skip(1);
     let answer = match (arguments.next(), arguments.next()) {
-        (Some(order), Some(argument)) if order == ORDER_ARGUMENT => match order::look(&argument) {
+        (Some(order), Some(argument)) if order == ORDER_ARGUMENT => match order::confirm(&argument)
+        {
             Ok(()) => admission::confirm(),
-            Err(refusal) => admission::refuse(&chain(&refusal)),
+            Err(error) => admission::refuse(&chain(&error)),
         },
-        _ => match look(Path::new(APP_DIRECTORY)) {
+        _ => match check(Path::new(APP_DIRECTORY)) {
             Ok(manifest) => admission::accept(&manifest),
-            Err(refusal) => admission::refuse(&refusal.to_string()),
+            Err(error) => admission::refuse(&chain(&error)),
         },
     };
     match io::stdout().write_all(&answer) {
@@ -56,48 +57,48 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn look(package: &Path) -> Result<Vec<u8>, Refusal> {
+fn check(package: &Path) -> Result<Vec<u8>, ContentsError> {
     let mut left = entry::MAX_ENTRIES;
-    look_below(package, package, 0, &mut left)?;
+    check_directory(package, package, 0, &mut left)?;
     let path = package.join(app_manifest::FILE_NAME);
     let manifest =
         holdfast_manifest::parse(&read(&path, app_manifest::MAX_BYTES.saturating_add(1))?)?;
     Ok(manifest.encode()?)
 }
 
-/// The first `limit` bytes of a file.
-fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Refusal> {
-    let failed = |source| Refusal::Read { path: path.to_owned(), source };
+/// Reads the first `limit` bytes of a file.
+fn read(path: &Path, limit: usize) -> Result<Vec<u8>, ContentsError> {
+    let failed = |source| ContentsError::Read { path: path.to_owned(), source };
     let limit = u64::try_from(limit).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
     Ok(bytes)
 }
 
-fn look_below(
+fn check_directory(
     package: &Path,
     directory: &Path,
     depth: usize,
     left: &mut usize,
-) -> Result<(), Refusal> {
-    let refuse = |path: &Path, reason| Err(Refusal::Entry { path: path.to_owned(), reason });
+) -> Result<(), ContentsError> {
+    let refuse = |path: &Path, reason| Err(ContentsError::Entry { path: path.to_owned(), reason });
     if depth > entry::MAX_DEPTH {
         return refuse(directory, "lies too deep");
     }
-    let failed = |source| Refusal::Read { path: directory.to_owned(), source };
+    let failed = |source| ContentsError::Read { path: directory.to_owned(), source };
     for found in fs::read_dir(directory).map_err(failed)? {
         let path = found.map_err(failed)?.path();
         *left = match left.checked_sub(1) {
             Some(left) => left,
             None => return refuse(&path, "is one entry too many"),
         };
-        let failed = |source| Refusal::Read { path: path.clone(), source };
+        let failed = |source| ContentsError::Read { path: path.clone(), source };
         let metadata = fs::symlink_metadata(&path).map_err(failed)?;
         if metadata.mode() & FORBIDDEN_MODE != 0 {
             return refuse(&path, "is setuid, setgid or sticky");
         }
         if metadata.is_dir() {
-            look_below(package, &path, depth.saturating_add(1), left)?;
+            check_directory(package, &path, depth.saturating_add(1), left)?;
         } else if metadata.is_symlink() {
             let target = fs::read_link(&path).map_err(failed)?;
             let inside = path.strip_prefix(package).unwrap_or(&path);
@@ -109,7 +110,7 @@ fn look_below(
             let start = read(&path, elf::SEGMENT_BYTES)?;
             if elf::is_elf(&start) {
                 elf::check_segments(&start)
-                    .map_err(|error| Refusal::Elf { path: path.clone(), error })?;
+                    .map_err(|error| ContentsError::Elf { path: path.clone(), error })?;
             }
         } else {
             return refuse(&path, "is neither a regular file nor a directory nor a link");
@@ -137,7 +138,7 @@ mod tests {
     }
 
     fn refusal(package: &tempfile::TempDir) -> String {
-        look(package.path()).expect_err("was accepted").to_string()
+        chain(&check(package.path()).unwrap_err())
     }
 
     #[test]
@@ -145,7 +146,7 @@ mod tests {
         let package = package();
         symlink("data", package.path().join("bin/link")).unwrap();
         symlink("../bin/data", package.path().join("bin/other")).unwrap();
-        let manifest = AppManifest::decode(&look(package.path()).unwrap()).unwrap();
+        let manifest = AppManifest::decode(&check(package.path()).unwrap()).unwrap();
         assert_eq!(manifest.name, "x");
     }
 

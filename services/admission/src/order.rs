@@ -1,9 +1,9 @@
-//! Looks for an order to reset on a card, so that the update agent alone cannot claim that there is one.
+//! Confirmation of an order to reset on a card, so that the update agent alone cannot claim one.
 //!
 //! The card is the standard input. Nothing on it is believed before it is verified from the root of the `oem`
 //! repository that the image has.
 
-use holdfast_release::Repository;
+use holdfast_release::RepositoryName;
 use holdfast_release::bundle::{self, BLOCK_BYTES, BundleError, Index};
 use holdfast_release::client::Wanted;
 use holdfast_release::config;
@@ -17,9 +17,9 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Why there is no such order.
+/// Errors of the confirmation: the order is not on the card.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NotOrdered {
+pub(crate) enum ConfirmError {
     #[error("no order was handed over")]
     Argument(#[source] OrderError),
     #[error("cannot read {}", path.display())]
@@ -32,22 +32,22 @@ pub(crate) enum NotOrdered {
     Order(#[from] NoOrder<io::Error>),
 }
 
-/// Looks for the order that `argument` says on the card at the standard input.
-pub(crate) fn look(argument: &str) -> Result<(), NotOrdered> {
-    let order = Order::from_argument(argument).map_err(NotOrdered::Argument)?;
+/// Confirms that the card at the standard input holds the order that `argument` names.
+pub(crate) fn confirm(argument: &str) -> Result<(), ConfirmError> {
+    let order = Order::from_argument(argument).map_err(ConfirmError::Argument)?;
     let card = io::stdin().as_fd().try_clone_to_owned()?;
-    let path = Path::new(APP_DIRECTORY).join(config::root_file(Repository::Oem));
-    look_on(File::from(card), &path, &order)
+    let path = Path::new(APP_DIRECTORY).join(config::root_file(RepositoryName::Oem));
+    confirm_on(File::from(card), &path, &order)
 }
 
-fn look_on(card: File, root: &Path, order: &Order) -> Result<(), NotOrdered> {
-    let failed = |source| NotOrdered::Root { path: root.to_owned(), source };
+fn confirm_on(card: File, root: &Path, order: &Order) -> Result<(), ConfirmError> {
+    let failed = |source| ConfirmError::Root { path: root.to_owned(), source };
     let limit = u64::try_from(config::MAX_ROOT_BYTES).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     File::open(root).and_then(|f| f.take(limit).read_to_end(&mut bytes)).map_err(failed)?;
     let card = Card::read(card)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    Ok(factory_reset::look_for(order, &bytes, now, |wanted| card.metadata(wanted))?)
+    Ok(factory_reset::find_order(order, &bytes, now, |wanted| card.metadata(wanted))?)
 }
 
 /// A card with a bundle of releases.
@@ -57,21 +57,21 @@ struct Card {
 }
 
 impl Card {
-    fn read(mut file: File) -> Result<Self, NotOrdered> {
+    fn read(mut file: File) -> Result<Self, ConfirmError> {
         let length = file.seek(SeekFrom::End(0))?;
         let narrow = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let mut first = vec![0; narrow(BLOCK_BYTES.min(length))];
         file.read_exact_at(&mut first, 0)?;
-        let bytes = bundle::index_bytes(&first).map_err(NotOrdered::Bundle)?;
+        let bytes = bundle::index_bytes(&first).map_err(ConfirmError::Bundle)?;
         let mut index = vec![0; narrow(bytes.into())];
         file.read_exact_at(&mut index, BLOCK_BYTES)?;
-        let index = Index::decode(&index, length).map_err(NotOrdered::Bundle)?;
+        let index = Index::decode(&index, length).map_err(ConfirmError::Bundle)?;
         Ok(Self { file, index })
     }
 
-    /// A file of the metadata of the `oem` repository; one byte more than is wanted of a longer one.
+    /// Reads a metadata file of the `oem` repository; at most one byte more than is wanted.
     fn metadata(&self, wanted: &Wanted) -> io::Result<Option<Vec<u8>>> {
-        let path = format!("{}/metadata/{}", Repository::Oem, wanted.name);
+        let path = format!("{}/metadata/{}", RepositoryName::Oem, wanted.name);
         let Some(entry) = self.index.find(&path) else {
             return Ok(None);
         };
@@ -127,7 +127,7 @@ mod tests {
         let root = directory.path().join("oem.root.json");
         let partitions = Partitions { state: true, apps: true, data: true };
         let order = Order { digest: [1; 32], partitions };
-        let refusal = |card: File| chain(&look_on(card, &root, &order).unwrap_err());
+        let refusal = |card: File| chain(&confirm_on(card, &root, &order).unwrap_err());
         assert!(refusal(card(&[])).starts_with("cannot read "), "there is no root");
         fs::write(&root, "{}").unwrap();
         let empty = tempfile::tempfile().unwrap();

@@ -1,39 +1,39 @@
-//! Turn after turn: what became of the last release, what is released now, and taking it.
+//! The agent's loop: how the last trial ended, which release is next, and its installation.
 
-use crate::bus::{Bus, State, Told};
+use crate::bus::{Bus, State, UpdateStatus};
 use crate::card::Card;
-use crate::connection::{Connection, RestError};
+use crate::connection::{Connection, WaitError};
 use crate::device::Source;
 use crate::download::{Downloader, Offer};
 use crate::install_error::InstallError;
-use crate::state::{self, KeepError};
+use crate::state::{self, StateError};
 use crate::uplink::{Fetched, UplinkError};
 use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
 use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::{PathError, file};
-use holdfast_release::Repository;
-use holdfast_release::client::{Client, Refusal, raised_to};
+use holdfast_release::RepositoryName;
+use holdfast_release::client::{Client, ClientError, raised_to};
 use holdfast_release::config::{self, UpdateConfig};
 use holdfast_release::factory_reset::orders;
 use holdfast_release::fetch::Fetch;
 use holdfast_release::metadata::Targets;
 use holdfast_release::{Memory, Outcome, Staged, next_release};
-use holdfast_sandbox::held::Component;
 use holdfast_sandbox::held::Held;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::policy::{APP_DIRECTORY, APP_STORE_DIRECTORY};
 use holdfast_sandbox::wire::{Listener, Reply, UpdateRequest};
 use holdfast_types::Version;
-use holdfast_types::chain;
-use holdfast_types::date;
 use holdfast_types::encoding::EncodingError;
+use holdfast_types::event::{self, Event};
+use holdfast_types::{chain, date, escaped_chain};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// What is counted of the device's running is kept no more often than this, in seconds.
-const PASS_EVERY_S: u64 = 600;
+/// Interval in seconds at which uptime is counted down from the waits of postponed releases.
+const UPTIME_SAVED_EVERY_S: u64 = 600;
 
-/// Why the agent cannot do its work. It ends then, and init starts it again.
+/// Errors that end the agent; init starts it again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AgentError {
     #[error(transparent)]
@@ -45,50 +45,63 @@ pub(crate) enum AgentError {
     #[error("{} is damaged", config::UPDATE_FILE)]
     Config(#[source] EncodingError),
     #[error(transparent)]
-    Rest(#[from] RestError),
+    Wait(#[from] WaitError),
     #[error("cannot listen to apps")]
     Bus(#[source] io::Error),
 }
 
-/// Why a turn brought nothing. There will be another.
+/// Errors that end the check of one repository; the next check comes in time.
 #[derive(Debug, thiserror::Error)]
-enum TurnError {
+enum PollError {
     #[error(transparent)]
     Init(#[from] InitError),
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] ClientError),
     #[error(transparent)]
     Uplink(#[from] UplinkError),
-    #[error("what was verified is not kept")]
-    Keep(#[from] KeepError),
-    #[error("release {version} of {component} is not taken")]
-    Install { component: Component, version: String, source: InstallError },
+    #[error("cannot save the verified metadata")]
+    State(#[from] StateError),
+    #[error("cannot install release {version} of {subject}")]
+    Install { subject: ReleaseSubject, version: String, source: InstallError },
 }
 
-/// The agent.
+impl PollError {
+    /// Returns the event in which a line of the log with this error ends.
+    fn event(&self) -> Event {
+        match self {
+            Self::Init(_) => event::update::UPDATE_SERVICE_FAILED,
+            Self::Refused(_) => event::update::UPDATE_METADATA_REFUSED,
+            Self::Uplink(_) => event::update::UPDATE_FETCH_FAILED,
+            Self::State(_) => event::update::UPDATE_METADATA_PERSIST_FAILED,
+            Self::Install { .. } => event::update::UPDATE_INSTALL_FAILED,
+        }
+    }
+}
+
+/// The update agent.
 #[derive(Debug)]
 pub(crate) struct Agent {
     connection: Connection,
     downloader: Downloader,
     config: UpdateConfig,
-    /// Of each repository, as the image has it.
-    roots: Vec<(Repository, Vec<u8>)>,
+    /// Root of each repository, as the image has it.
+    roots: Vec<(RepositoryName, Vec<u8>)>,
     memory: Memory,
-    /// The card that was looked at last.
+    /// Digest of the bundle on the card that was checked last.
     seen: Option<[u8; 32]>,
-    /// The OS that runs is on trial, and was staged by this agent.
+    /// The OS release on trial, if this agent has staged it.
     trial: Option<Staged>,
-    /// A release that costs too much, in this version of what is released.
-    declined: Option<(u32, Component, [u8; 32])>,
-    /// What apps are told.
+    /// A release that exceeds the budget, with the version of the targets that offer it.
+    declined: Option<(u32, ReleaseSubject, [u8; 32])>,
+    /// The D-Bus service for apps.
     bus: Bus,
-    /// init knows that there is nothing against a commit.
+    /// init was told that there is no objection to a commit.
     has_agreed: bool,
-    /// The service was reached since this agent runs.
+    /// A server was reached since the agent was started.
     has_reached: bool,
     failures: u32,
-    /// Until when it is counted how long the device runs, in milliseconds of the monotonic clock.
-    passed_at: u64,
+    /// Time up to which uptime was counted, in milliseconds of the monotonic clock.
+    uptime_counted_at_ms: u64,
 }
 
 impl Agent {
@@ -113,44 +126,44 @@ impl Agent {
             bus,
             config,
             roots,
-            memory: state::memory(),
+            memory: state::load_memory(),
             seen: None,
             trial: None,
             declined: None,
             has_agreed: false,
             has_reached: false,
             failures: 0,
-            passed_at: monotonic_ms(),
+            uptime_counted_at_ms: monotonic_ms(),
         })
     }
 
-    /// One look at everything. Returns after how many milliseconds the next one is due.
-    pub(crate) fn turn(&mut self) -> Result<u64, AgentError> {
-        self.connection.meet_uplink()?;
-        let held = self.held()?;
-        self.pass_time();
-        if self.settle(&held)? {
+    /// Checks the last trial, cards and repositories once. Returns the milliseconds until the next check is due.
+    pub(crate) fn poll_once(&mut self) -> Result<u64, AgentError> {
+        self.connection.accept_uplink()?;
+        let held = self.query_held()?;
+        self.count_uptime();
+        if self.reconcile(&held)? {
             return self.reboot();
         }
         // One thing at a time: what is on trial comes to its end first.
         let may_install =
             !held.iter().any(|held| held.running.as_ref().is_some_and(|r| r.on_trial));
-        if may_install && self.look_at_cards(&held)? {
+        if may_install && self.check_cards(&held)? {
             return self.reboot();
         }
         if self.connection.uplink.is_none() {
-            return Ok(self.config.next_look_ms(0, random()));
+            return Ok(self.config.next_check_ms(0, random()));
         }
         let mut failed = false;
         for (repository, root) in self.roots.clone() {
-            let looked = self.look(repository, &root, &held, may_install);
+            let looked = self.check_repository(repository, &root, &held, may_install);
             self.agree_if_reached()?;
             match looked {
                 Ok(true) => return self.reboot(),
                 Ok(false) => {}
-                Err(TurnError::Init(error)) => return Err(error.into()),
+                Err(PollError::Init(error)) => return Err(error.into()),
                 Err(error) => {
-                    println!("{repository}: {}", chain(&error));
+                    println!("{repository}: {} {}", escaped_chain(&error), error.event());
                     failed = true;
                 }
             }
@@ -158,75 +171,79 @@ impl Agent {
         self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
         // A trial does not wait for long.
         let failures = if may_install { self.failures } else { 1 };
-        Ok(self.config.next_look_ms(failures, random()))
+        Ok(self.config.next_check_ms(failures, random()))
     }
 
-    /// Waits until then, or until `uplink` is there.
-    pub(crate) fn rest(&mut self, until: u64) -> Result<(), AgentError> {
-        Ok(self.connection.rest(until)?)
+    /// Waits until a time of the monotonic clock in milliseconds, or until `uplink` connects.
+    pub(crate) fn wait_until(&mut self, until: u64) -> Result<(), AgentError> {
+        Ok(self.connection.wait_until(until)?)
     }
 
-    /// Releases that wait do so while the device runs.
-    fn pass_time(&mut self) {
+    /// Counts the uptime down from the waits of postponed releases.
+    fn count_uptime(&mut self) {
         let now = monotonic_ms();
-        let seconds = now.saturating_sub(self.passed_at) / 1000;
-        if seconds >= PASS_EVERY_S {
-            self.passed_at = now;
-            if self.memory.passes(seconds) {
-                self.keep_memory();
+        let seconds = now.saturating_sub(self.uptime_counted_at_ms) / 1000;
+        if seconds >= UPTIME_SAVED_EVERY_S {
+            self.uptime_counted_at_ms = now;
+            if self.memory.count_down(seconds) {
+                self.save_memory();
             }
         }
     }
 
-    /// What the device holds of the OS and of each app.
-    fn held(&mut self) -> Result<Vec<Held>, InitError> {
+    /// Asks init for what the device holds of the OS and of each app.
+    fn query_held(&mut self) -> Result<Vec<Held>, InitError> {
         match self.connection.init.ask(UpdateRequest::Held)? {
             (Reply::Held(held), _) => Ok(held),
             (reply, _) => Err(InitError::refused(reply)),
         }
     }
 
-    /// Looks at what became of the release that was staged last. True while one waits for a reboot.
-    fn settle(&mut self, held: &[Held]) -> Result<bool, InitError> {
+    /// Reconciles the record of releases with what runs. True while a staged release waits for the reboot.
+    fn reconcile(&mut self, held: &[Held]) -> Result<bool, InitError> {
         let before = self.memory.clone();
-        let outcome = self.memory.settle(held);
+        let outcome = self.memory.reconcile(held);
         match outcome {
-            Some(Outcome::Waits(component)) => {
-                self.tell(State::Waiting, component, None);
+            Some(Outcome::Waits(subject)) => {
+                self.publish_status(State::Waiting, subject, None);
                 return Ok(true);
             }
             Some(Outcome::OnTrial(staged)) => {
-                let component = staged.component;
-                let of_component = held.iter().find(|held| held.component == component);
-                let running = of_component.and_then(|held| held.running.as_ref());
-                self.tell(State::Trial, component, running.map(|running| running.version));
-                if component == Component::Os {
+                let subject = staged.subject;
+                let of_subject = held.iter().find(|held| held.subject == subject);
+                let running = of_subject.and_then(|held| held.running.as_ref());
+                self.publish_status(State::Trial, subject, running.map(|running| running.version));
+                if subject == ReleaseSubject::Os {
                     self.trial = Some(staged);
                 }
             }
-            Some(Outcome::Committed(component)) => println!("{component}: the new release is good"),
-            Some(Outcome::FellBack(component)) => {
-                println!("{component}: the new release has failed and is not tried again");
+            Some(Outcome::Committed(subject)) => {
+                println!("{subject}: the new release is good {}", event::update::UPDATE_COMMITTED);
             }
-            Some(Outcome::Unreached(component, wait_s)) => {
+            Some(Outcome::FellBack(subject)) => println!(
+                "{subject}: the new release has failed and is not tried again {}",
+                event::update::UPDATE_FELL_BACK
+            ),
+            Some(Outcome::Unreached(subject, wait_s)) => {
                 let minutes = wait_s / 60;
                 println!(
-                    "{component}: the new release did not reach the service, and is tried again in {minutes} minutes"
+                    "{subject}: the new release did not reach the service, and is tried again in {minutes} minutes {}",
+                    event::update::UPDATE_SERVER_UNREACHED
                 );
             }
             None => {}
         }
         if !matches!(outcome, Some(Outcome::OnTrial(_))) {
-            self.bus.tell(Told::IDLE);
+            self.bus.publish(UpdateStatus::IDLE);
         }
         if self.memory != before {
-            self.keep_memory();
+            self.save_memory();
         }
         self.agree_if_reached()?;
         Ok(false)
     }
 
-    /// Tells init, once, as soon as there is nothing against a commit.
+    /// Tells init, once, as soon as there is no objection to a commit.
     fn agree_if_reached(&mut self) -> Result<(), InitError> {
         let agrees = self.trial.is_none_or(|staged| staged.agrees(self.has_reached));
         if agrees && !self.has_agreed {
@@ -236,19 +253,23 @@ impl Agent {
         Ok(())
     }
 
-    fn tell(&self, state: State, component: Component, version: Option<Version>) {
+    fn publish_status(&self, state: State, subject: ReleaseSubject, version: Option<Version>) {
         let version = version.map(|version| version.to_string()).unwrap_or_default();
-        self.bus.tell(Told { state, component: component.to_string(), version });
+        self.bus.publish(UpdateStatus { state, component: subject.to_string(), version });
     }
 
-    fn keep_memory(&self) {
-        if let Err(error) = state::keep_memory(&self.memory) {
-            println!("what became of releases is not kept: {}", chain(&error));
+    fn save_memory(&self) {
+        if let Err(error) = state::save_memory(&self.memory) {
+            println!(
+                "cannot save the record of releases: {} {}",
+                chain(&error),
+                event::update::UPDATE_RECORD_PERSIST_FAILED
+            );
         }
     }
 
-    /// Looks at each card that was not looked at a moment ago. True when a release was staged.
-    fn look_at_cards(&mut self, held: &[Held]) -> Result<bool, InitError> {
+    /// Checks each card but the one that was checked last. True when a release was staged.
+    fn check_cards(&mut self, held: &[Held]) -> Result<bool, InitError> {
         let disks = match self.connection.init.ask(UpdateRequest::OtherDisks)? {
             (Reply::Accepted, disks) => disks,
             (reply, _) => return Err(InitError::refused(reply)),
@@ -258,14 +279,15 @@ impl Agent {
                 Ok(Some(card)) if self.seen != Some(card.digest) => card,
                 Ok(_) => continue,
                 Err(error) => {
-                    println!("{}", chain(&error));
+                    let read_failed = event::update::UPDATE_CARD_READ_FAILED;
+                    println!("{} {read_failed}", escaped_chain(&error));
                     continue;
                 }
             };
-            println!("a card with releases");
+            println!("a card with releases was found {}", event::update::UPDATE_CARD_FOUND);
             self.seen = Some(card.digest);
             self.connection.card = Some(card);
-            let staged = self.look_at_card(held);
+            let staged = self.check_card(held);
             self.connection.card = None;
             if staged? {
                 return Ok(true);
@@ -274,50 +296,55 @@ impl Agent {
         Ok(false)
     }
 
-    fn look_at_card(&mut self, held: &[Held]) -> Result<bool, InitError> {
+    fn check_card(&mut self, held: &[Held]) -> Result<bool, InitError> {
         for (repository, root) in self.roots.clone() {
-            match self.look(repository, &root, held, true) {
+            match self.check_repository(repository, &root, held, true) {
                 Ok(true) => return Ok(true),
                 Ok(false) => {}
-                Err(TurnError::Init(error)) => return Err(error),
-                Err(error) => println!("{repository}: {}", chain(&error)),
+                Err(PollError::Init(error)) => return Err(error),
+                Err(error) => {
+                    println!("{repository}: {} {}", escaped_chain(&error), error.event());
+                }
             }
         }
         Ok(false)
     }
 
-    /// Looks at a repository, and takes what is new there. True when a release was staged.
-    fn look(
+    /// Checks a repository, and installs the next release that it offers. True when one was staged.
+    fn check_repository(
         &mut self,
-        repository: Repository,
+        repository: RepositoryName,
         root: &[u8],
         held: &[Held],
         may_install: bool,
-    ) -> Result<bool, TurnError> {
-        let trusted = state::trusted(repository);
+    ) -> Result<bool, PollError> {
+        let trusted = state::load_trusted(repository);
         let mut client = Client::begin(root, trusted.clone(), realtime_seconds())?;
         let refreshed = self.refresh(repository, &mut client);
         // What was verified counts, however it ended, and is kept in one piece.
         if *client.trusted() != trusted {
-            state::keep_trusted(repository, client.trusted())?;
+            state::save_trusted(repository, client.trusted())?;
         }
         refreshed?;
         self.raise_time(repository, &client)?;
         let Some(targets) = client.targets().filter(|_| may_install) else {
             return Ok(false);
         };
-        if repository == Repository::Oem && self.connection.card.is_some() && self.obey(targets)? {
+        if repository == RepositoryName::Oem
+            && self.connection.card.is_some()
+            && self.apply_reset_order(targets)?
+        {
             return Ok(true);
         }
-        self.take_next(repository, targets, held)
+        self.take_next_release(repository, targets, held)
     }
 
-    /// No clock shows less than when what is released was made, as far as the OS's own repository lets that be.
-    fn raise_time(&mut self, repository: Repository, run: &Client) -> Result<(), TurnError> {
-        let of_os = self.roots.iter().find(|(repository, _)| *repository == Repository::Os);
-        let of_os = of_os.filter(|_| repository != Repository::Os);
-        let os =
-            of_os.map(|(os, root)| Client::begin(root, state::trusted(*os), realtime_seconds()));
+    /// Raises the clock floor to the time when the targets were made, unless metadata of `os` has expired by then.
+    fn raise_time(&mut self, repository: RepositoryName, run: &Client) -> Result<(), PollError> {
+        let of_os = self.roots.iter().find(|(repository, _)| *repository == RepositoryName::Os);
+        let of_os = of_os.filter(|_| repository != RepositoryName::Os);
+        let os = of_os
+            .map(|(os, root)| Client::begin(root, state::load_trusted(*os), realtime_seconds()));
         match raised_to(repository, run, os.transpose()?.as_ref()) {
             Some(seconds) => {
                 self.connection.init.tell(UpdateRequest::RaiseTime(seconds))?;
@@ -326,7 +353,8 @@ impl Agent {
                 if let Some(issued) = run.issued().filter(|issued| *issued > realtime_seconds()) {
                     let at = date(issued);
                     println!(
-                        "{repository}: the clock is not led to {at}: what is known of os does not hold then"
+                        "{repository}: cannot raise the clock to {at}: the metadata of os has expired by then {}",
+                        event::update::UPDATE_CLOCK_RAISE_REFUSED
                     );
                 }
             }
@@ -334,13 +362,17 @@ impl Agent {
         Ok(())
     }
 
-    /// Has an order of the owner carried out: from a card, since whoever has a server in hand has not the device in
-    /// hand. True when the device ends for it.
-    fn obey(&mut self, targets: &Targets) -> Result<bool, InitError> {
+    /// Passes the owner's orders to init; from a card alone, since whoever holds a server does not hold the device.
+    /// True when the device is about to be reset.
+    fn apply_reset_order(&mut self, targets: &Targets) -> Result<bool, InitError> {
         for order in orders(targets) {
             match self.connection.init.ask(UpdateRequest::Reset(order))?.0 {
                 Reply::Accepted => {
-                    println!("the owner orders a reset: {}", order.partitions);
+                    let accepted = event::update::UPDATE_RESET_ACCEPTED;
+                    println!(
+                        "the owner's reset order is accepted: {} {accepted}",
+                        order.partitions
+                    );
                     return Ok(true);
                 }
                 // It was carried out before, or cannot be.
@@ -351,7 +383,11 @@ impl Agent {
         Ok(false)
     }
 
-    fn refresh(&mut self, repository: Repository, client: &mut Client) -> Result<(), TurnError> {
+    fn refresh(
+        &mut self,
+        repository: RepositoryName,
+        client: &mut Client,
+    ) -> Result<(), PollError> {
         while let Some(wanted) = client.wants() {
             // One byte more, by which a file that is too long is known.
             let most_bytes = wanted.most_bytes.saturating_add(1);
@@ -360,86 +396,96 @@ impl Agent {
             let mut bytes = Vec::new();
             let fetched = self.connection.fetch(&fetch, |piece| {
                 bytes.extend_from_slice(piece);
-                Ok::<(), TurnError>(())
+                Ok::<(), PollError>(())
             })?;
             self.has_reached |= self.connection.is_remote();
             match fetched {
                 Fetched::All => client.take(bytes)?,
-                Fetched::Missing => client.is_missing()?,
+                Fetched::Missing => client.mark_missing()?,
             }
         }
         Ok(())
     }
 
-    fn take_next(
+    fn take_next_release(
         &mut self,
-        repository: Repository,
+        repository: RepositoryName,
         targets: &Targets,
         held: &[Held],
-    ) -> Result<bool, TurnError> {
+    ) -> Result<bool, PollError> {
         let mut memory = self.memory.clone();
-        if let Some((version, component, root_hash)) = self.declined
+        if let Some((version, subject, root_hash)) = self.declined
             && version == targets.common.version
         {
-            memory.fails(component, root_hash);
+            memory.mark_failed(subject, root_hash);
         }
         let next = next_release(targets, repository, &self.config.device, held, &memory);
         let Some((path, target, release)) = next else {
-            println!("{repository}: nothing new in version {}", targets.common.version);
+            let version = targets.common.version;
+            let up_to_date = event::update::UPDATE_UP_TO_DATE;
+            println!("{repository}: nothing new in version {version} {up_to_date}");
             return Ok(false);
         };
-        let (component, version) = (release.component, release.version);
-        println!("{component}: fetching release {version}, {} bytes", target.length);
-        self.tell(State::Fetching, component, Some(version));
-        let running = held.iter().find(|held| held.component == component);
+        let (subject, version) = (release.subject, release.version);
+        println!(
+            "{subject}: fetching release {version}, {} bytes {}",
+            target.length,
+            event::update::UPDATE_DOWNLOAD_STARTED
+        );
+        self.publish_status(State::Fetching, subject, Some(version));
+        let running = held.iter().find(|held| held.subject == subject);
         let running = running.and_then(|held| held.running.as_ref());
         let taken =
             self.take_release(Offer { repository, targets, path, target, release, running });
         if let (Err(InstallError::Costs(_)), Some(root_hash)) = (&taken, release.root_hash()) {
-            self.declined = Some((targets.common.version, component, root_hash));
+            self.declined = Some((targets.common.version, subject, root_hash));
         }
         if let (Err(error), Some(root_hash)) = (&taken, release.root_hash())
             && error.is_conclusive()
         {
-            self.memory.fails(component, root_hash);
-            self.keep_memory();
+            self.memory.mark_failed(subject, root_hash);
+            self.save_memory();
         }
-        if let (Err(InstallError::Unlike(_)), Some(root_hash)) = (&taken, release.root_hash())
+        if let (Err(InstallError::Mismatch(_)), Some(root_hash)) = (&taken, release.root_hash())
             && self.downloader.gave_up_slot()
             && self.connection.is_remote()
         {
             // A server that begins with the release and ends with something else has the slot written each time.
-            let minutes = self.memory.puts_off(component, root_hash) / 60;
-            println!("{component}: release {version} is tried again in {minutes} minutes");
-            self.keep_memory();
+            let minutes = self.memory.postpone(subject, root_hash) / 60;
+            println!(
+                "{subject}: release {version} is tried again in {minutes} minutes {}",
+                event::update::UPDATE_POSTPONED
+            );
+            self.save_memory();
         }
         if taken.is_err() {
-            self.bus.tell(Told::IDLE);
+            self.bus.publish(UpdateStatus::IDLE);
         }
         taken.map_err(|source| match source {
-            InstallError::Init(error) => TurnError::Init(error),
-            source => TurnError::Install { component, version: version.to_string(), source },
+            InstallError::Init(error) => PollError::Init(error),
+            source => PollError::Install { subject, version: version.to_string(), source },
         })?;
-        println!("{component}: release {version} is staged");
-        self.tell(State::Waiting, component, Some(version));
+        println!("{subject}: release {version} is staged {}", event::update::UPDATE_STAGED);
+        self.publish_status(State::Waiting, subject, Some(version));
         Ok(true)
     }
 
-    /// Has a release written, verified and staged, and keeps what there is to know of it.
+    /// Has a release written, verified and staged, and records it.
     fn take_release(&mut self, offer: Offer<'_>) -> Result<(), InstallError> {
         let root_hash = offer.release.root_hash().ok_or(InstallError::NoHash)?;
-        let component = offer.release.component;
-        let staged = Staged { component, root_hash, reached: self.has_reached };
+        let subject = offer.release.subject;
+        let staged = Staged { subject, root_hash, reached: self.has_reached };
         let memory = &mut self.memory;
         self.downloader.take(offer, &mut self.connection, || {
-            memory.stages(staged);
-            state::keep_memory(memory)
+            memory.begin_staging(staged);
+            state::save_memory(memory)
         })?;
-        self.memory.is_staged();
-        Ok(state::keep_memory(&self.memory)?)
+        self.memory.mark_staged();
+        Ok(state::save_memory(&self.memory)?)
     }
 
-    /// Has the device reboot, if it may now. Returns when to ask again.
+    /// Asks for the reboot, unless the window is closed or an app defers it. Returns the milliseconds until the next
+    /// try.
     fn reboot(&mut self) -> Result<u64, AgentError> {
         const MAX_WAIT_S: u64 = 3600;
         const ASK_AGAIN_MS: u64 = 1000;
@@ -452,14 +498,18 @@ impl Agent {
         if opens_in == 0 {
             self.connection.init.tell(UpdateRequest::Reboot)?;
         } else {
-            println!("the device reboots for it in {} minutes", opens_in / 60);
+            println!(
+                "the reboot waits {} minutes for the maintenance window {}",
+                opens_in / 60,
+                event::update::UPDATE_REBOOT_SCHEDULED
+            );
         }
         // The clock may be set meanwhile.
         Ok(opens_in.clamp(60, MAX_WAIT_S).saturating_mul(1000))
     }
 }
 
-/// The apps that have to do with updates, and the sockets at which they call.
+/// Asks init for the apps with access to the update interface, and the sockets at which they connect.
 fn listeners(init: &mut InitSocket<UpdateRequest>) -> Result<Vec<(Listener, OwnedFd)>, InitError> {
     match init.ask(UpdateRequest::Listeners)? {
         (Reply::Listeners(apps), sockets) if apps.len() == sockets.len() => {

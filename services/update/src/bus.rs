@@ -1,4 +1,4 @@
-//! What apps are told of updates, and how they put one off: D-Bus from one end to the other, without a bus.
+//! The D-Bus interface by which apps are told of updates and defer a reboot, peer to peer without a bus.
 //!
 //! Each app that its manifest grants it calls at a socket of its own, which init has made: that says who it is. What
 //! comes there is hostile. A message of more than [`bounded::MAX_MESSAGE_BYTES`] ends the connection before memory is
@@ -14,7 +14,7 @@ use holdfast_linux::clock::monotonic_ms;
 use holdfast_release::{Deferral, DeferralError};
 use holdfast_sandbox::app_manifest::UpdateAccess;
 use holdfast_sandbox::wire::Listener;
-use holdfast_types::chain;
+use holdfast_types::{escaped_chain, event};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,33 +26,33 @@ use tokio::time::timeout;
 use zbus::fdo;
 use zbus::object_server::SignalEmitter;
 
-/// The object.
+/// Path of the D-Bus object.
 pub(crate) const PATH: &str = "/org/holdfast/Update1";
-/// Time in which an app takes a message.
+/// Time in which an app must read a message.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The thread's stack.
+/// Stack of the thread that serves D-Bus, in bytes.
 const STACK_BYTES: usize = 256 * 1024;
 
-/// How updates are, as apps are told.
+/// Status of updates, as apps read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct UpdateStatus {
     pub(crate) state: State,
-    /// `os` or a component id; empty when there is no release.
+    /// The release subject, `os` or a component id; empty when there is no release.
     pub(crate) component: String,
-    /// Its version; empty likewise.
+    /// Version of the release; empty when there is none or it is not known.
     pub(crate) version: String,
 }
 
-/// What becomes of a release.
+/// State of a release, as apps read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// There is none.
+    /// No release is installed.
     Idle,
-    /// It is fetched and written.
+    /// A release is fetched and written.
     Fetching,
-    /// It is staged, and waits for the reboot.
+    /// A release is staged, and waits for the reboot.
     Waiting,
-    /// It runs, and is not committed yet.
+    /// A release runs on trial.
     Trial,
 }
 
@@ -67,12 +67,12 @@ impl State {
     }
 }
 
-impl Told {
+impl UpdateStatus {
     pub(crate) const IDLE: Self =
         Self { state: State::Idle, component: String::new(), version: String::new() };
 }
 
-/// The agent's end.
+/// The agent's handle of the D-Bus service.
 #[derive(Debug)]
 pub(crate) struct Bus {
     shared: Arc<Shared>,
@@ -81,8 +81,8 @@ pub(crate) struct Bus {
 #[derive(Debug)]
 struct Shared {
     deferral: Mutex<Deferral>,
-    told: watch::Sender<Told>,
-    /// Of those who may put a reboot off.
+    status: watch::Sender<UpdateStatus>,
+    /// Number of connections of apps that may defer a reboot.
     connections: AtomicUsize,
 }
 
@@ -93,14 +93,14 @@ impl Shared {
 }
 
 impl Bus {
-    /// Listens at these sockets from now on.
+    /// Starts to serve the apps that connect at these sockets.
     ///
     /// # Errors
     /// There is no thread for it.
     pub(crate) fn start(listeners: Vec<(Listener, OwnedFd)>) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             deferral: Mutex::new(Deferral::default()),
-            told: watch::Sender::new(Told::IDLE),
+            status: watch::Sender::new(UpdateStatus::IDLE),
             connections: AtomicUsize::new(0),
         });
         if !listeners.is_empty() {
@@ -116,16 +116,16 @@ impl Bus {
         Ok(Self { shared })
     }
 
-    /// Tells apps how updates are.
-    pub(crate) fn tell(&self, told: Told) {
-        self.shared.told.send_if_modified(|before| {
-            let differs = *before != told;
-            *before = told;
+    /// Publishes the status to all apps that are connected.
+    pub(crate) fn publish(&self, status: UpdateStatus) {
+        self.shared.status.send_if_modified(|before| {
+            let differs = *before != status;
+            *before = status;
             differs
         });
     }
 
-    /// Milliseconds for which apps put the reboot off that a release waits for. From the first call on, they may.
+    /// Returns the milliseconds for which apps defer the reboot. They may from the first call on.
     pub(crate) fn reboot_in(&self) -> u64 {
         let now = monotonic_ms();
         let mut deferral = self.shared.deferral();
@@ -134,7 +134,7 @@ impl Bus {
     }
 }
 
-/// Answers apps, as often as they call.
+/// Serves the connections of all apps.
 async fn serve_all(shared: Arc<Shared>, mut calls: mpsc::UnboundedReceiver<Call>) {
     while let Some(call) = calls.recv().await {
         let shared = Arc::clone(&shared);
@@ -143,26 +143,30 @@ async fn serve_all(shared: Arc<Shared>, mut calls: mpsc::UnboundedReceiver<Call>
             let counts = usize::from(call.app.access == UpdateAccess::Defers);
             shared.connections.fetch_add(counts, Ordering::Relaxed);
             if let Err(error) = serve_connection(Arc::clone(&shared), call).await {
-                println!("{name} is told no more: {}", chain(&error));
+                println!(
+                    "{name}: closing its D-Bus connection: {} {}",
+                    escaped_chain(&error),
+                    event::update::UPDATE_APP_CONNECTION_FAILED
+                );
             }
             shared.connections.fetch_sub(counts, Ordering::Relaxed);
         });
     }
 }
 
-/// Why a connection ends that the app has not ended.
+/// Errors that end a connection before the app does.
 #[derive(Debug, thiserror::Error)]
 enum ConnectionError {
     #[error(transparent)]
     DBus(#[from] zbus::Error),
-    #[error("it does not take what it is told")]
+    #[error("the app stopped reading its D-Bus socket")]
     Slow,
-    #[error("it cannot be listened to")]
+    #[error("cannot serve its D-Bus socket")]
     Socket(#[from] io::Error),
 }
 
 async fn serve_connection(shared: Arc<Shared>, call: Call) -> Result<(), ConnectionError> {
-    let told = shared.told.subscribe();
+    let status = shared.status.subscribe();
     let Call { app, stream, uid } = call;
     let stream = UnixStream::from_std(stream)?;
     let update = Update { app, shared };
@@ -172,26 +176,26 @@ async fn serve_connection(shared: Arc<Shared>, call: Call) -> Result<(), Connect
         .serve_at(PATH, update)
         .build();
     let connection = timeout(PATIENCE, connection).await.map_err(|_| ConnectionError::Slow)??;
-    let served = tell_changes(&connection, told).await;
+    let served = signal_changes(&connection, status).await;
     // It may have ended by itself.
     let _ = connection.close().await;
     served
 }
 
-/// Says what changes, until the connection ends.
-async fn tell_changes(
+/// Signals each change of the status, until the connection ends.
+async fn signal_changes(
     connection: &zbus::Connection,
-    mut told: watch::Receiver<Told>,
+    mut status: watch::Receiver<UpdateStatus>,
 ) -> Result<(), ConnectionError> {
     let object = connection.object_server().interface::<_, Update>(PATH).await?;
     loop {
         tokio::select! {
             () = connection.closed() => return Ok(()),
-            changed = told.changed() => {
+            changed = status.changed() => {
                 if changed.is_err() {
                     return Ok(());
                 }
-                let now = told.borrow_and_update().clone();
+                let now = status.borrow_and_update().clone();
                 let say = say(&object, &now);
                 timeout(PATIENCE, say).await.map_err(|_| ConnectionError::Slow)??;
             }
@@ -199,20 +203,23 @@ async fn tell_changes(
     }
 }
 
-async fn say(object: &zbus::object_server::InterfaceRef<Update>, told: &Told) -> zbus::Result<()> {
+async fn say(
+    object: &zbus::object_server::InterfaceRef<Update>,
+    status: &UpdateStatus,
+) -> zbus::Result<()> {
     let emitter = object.signal_emitter();
     let update = object.get().await;
     update.state_changed(emitter).await?;
     update.component_changed(emitter).await?;
     update.version_changed(emitter).await?;
-    if told.state == State::Waiting {
+    if status.state == State::Waiting {
         let minutes = update.deferrable_minutes();
-        Update::reboot_waits(emitter, &told.component, &told.version, minutes).await?;
+        Update::reboot_waits(emitter, &status.component, &status.version, minutes).await?;
     }
     Ok(())
 }
 
-/// The interface, for one app.
+/// The D-Bus object, for one app.
 struct Update {
     app: Listener,
     shared: Arc<Shared>,
@@ -246,7 +253,8 @@ impl Update {
         self.may_defer()?;
         let granted = self.shared.deferral().defer(&self.app.name, minutes, monotonic_ms());
         let granted = granted.map_err(refused)?;
-        println!("{} puts the reboot off by {granted} minutes", self.app.name);
+        let deferred = event::update::UPDATE_REBOOT_DEFERRED;
+        println!("{} puts the reboot off by {granted} minutes {deferred}", self.app.name);
         Ok(granted)
     }
 
@@ -254,26 +262,27 @@ impl Update {
     fn resume(&self) -> fdo::Result<()> {
         self.may_defer()?;
         self.shared.deferral().resume(&self.app.name, monotonic_ms()).map_err(refused)?;
-        println!("{} has nothing against the reboot", self.app.name);
+        let released = event::update::UPDATE_REBOOT_RELEASED;
+        println!("{} no longer puts the reboot off {released}", self.app.name);
         Ok(())
     }
 
     /// `idle`, `fetching`, `waiting` (for the reboot) or `trial`.
     #[zbus(property)]
     fn state(&self) -> &'static str {
-        self.shared.told.borrow().state.name()
+        self.shared.status.borrow().state.name()
     }
 
     /// What is updated: `os`, or the component id of an app.
     #[zbus(property)]
     fn component(&self) -> String {
-        self.shared.told.borrow().component.clone()
+        self.shared.status.borrow().component.clone()
     }
 
     /// The version that is fetched, waits or is on trial.
     #[zbus(property)]
     fn version(&self) -> String {
-        self.shared.told.borrow().version.clone()
+        self.shared.status.borrow().version.clone()
     }
 
     /// Minutes by which the reboot can still be put off.
@@ -299,8 +308,8 @@ mod tests {
 
     fn shared() -> Arc<Shared> {
         let deferral = Mutex::new(Deferral::default());
-        let told = watch::Sender::new(Told::IDLE);
-        Arc::new(Shared { deferral, told, connections: AtomicUsize::new(0) })
+        let status = watch::Sender::new(UpdateStatus::IDLE);
+        Arc::new(Shared { deferral, status, connections: AtomicUsize::new(0) })
     }
 
     fn listener(access: UpdateAccess) -> Listener {
@@ -360,8 +369,8 @@ mod tests {
         let granted: u32 = call(&app, "Defer", &5u32).await.unwrap().body().deserialize().unwrap();
         assert_eq!(granted, 5);
         assert!(bus.reboot_in() > 290_000, "{}", bus.reboot_in());
-        let told = client(&shared, UpdateAccess::Told).await;
-        let denied = call(&told, "Resume", &()).await.unwrap_err();
+        let listener = client(&shared, UpdateAccess::Told).await;
+        let denied = call(&listener, "Resume", &()).await.unwrap_err();
         assert!(denied.contains("AccessDenied"), "{denied}");
         call(&app, "Resume", &()).await.unwrap();
         assert_eq!(bus.reboot_in(), 0);

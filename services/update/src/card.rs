@@ -1,4 +1,4 @@
-//! A card with a bundle of releases, in the place of `uplink`.
+//! A card with a bundle of releases, read in the place of a server.
 
 use crate::uplink::{Fetched, UplinkError};
 use holdfast_linux::PathError;
@@ -8,7 +8,7 @@ use holdfast_release::fetch::Fetch;
 use sha2::{Digest, Sha256};
 use std::os::fd::OwnedFd;
 
-/// Why a disk is no such card.
+/// Errors of a card that holds a bundle.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CardError {
     #[error(transparent)]
@@ -17,17 +17,17 @@ pub(crate) enum CardError {
     Bundle(BundleError),
 }
 
-/// A card.
+/// A card with a bundle of releases.
 #[derive(Debug)]
 pub(crate) struct Card {
     disk: Direct,
     index: Index,
-    /// By which it is known again.
+    /// SHA-256 of the index, by which the card is recognized.
     pub(crate) digest: [u8; 32],
 }
 
 impl Card {
-    /// Reads what is on a disk. `None` where it is something else than a bundle.
+    /// Opens the bundle on a disk. `None` where the disk holds something else.
     pub(crate) fn read(disk: OwnedFd) -> Result<Option<Self>, CardError> {
         let mut disk = Direct::from_descriptor(disk, "the card");
         let length = disk.length()?;
@@ -44,7 +44,7 @@ impl Card {
         Ok(Some(Self { disk, index, digest }))
     }
 
-    /// Hands the pieces of a file on.
+    /// Reads a range of a file, and hands its pieces to `take`.
     ///
     /// # Errors
     /// The card cannot be read, or what `take` says.
@@ -61,22 +61,22 @@ impl Card {
         let read = self.disk.read_from(entry.at.saturating_add(fetch.from), left, |piece| {
             take(piece).map_err(|error| {
                 stopped = Some(error);
-                Stop::Told
+                Stop::Taker
             })
         });
         match (read, stopped) {
             (Ok(()), _) => Ok(Fetched::All),
             (Err(_), Some(error)) => Err(error),
             (Err(Stop::Card(error)), None) => Err(UplinkError::Card(error).into()),
-            (Err(Stop::Told), None) => Ok(Fetched::All),
+            (Err(Stop::Taker), None) => Ok(Fetched::All),
         }
     }
 }
 
-/// Why reading stops.
+/// Reasons to stop a read.
 enum Stop {
     Card(PathError),
-    Told,
+    Taker,
 }
 
 impl From<PathError> for Stop {

@@ -1,4 +1,4 @@
-//! What the agent is connected to: init, and whoever files come from.
+//! The agent's connections: to init, and to `uplink` or a card.
 
 use crate::card::Card;
 use crate::device::{Slots, Source};
@@ -9,31 +9,31 @@ use holdfast_linux::direct::Direct;
 use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::poll::Poll;
 use holdfast_release::fetch::Fetch;
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::wire::{Reply, SlotPart, UpdateRequest};
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// How long it waits for `uplink` to be there again, in milliseconds.
+/// Time in which `uplink` must connect again, in milliseconds.
 const UPLINK_WITHIN_MS: u64 = 30_000;
-/// Pause before a file is gone on with where it broke off, in milliseconds.
+/// Pause before a download is resumed, in milliseconds.
 const RESUME_AFTER_MS: u64 = 2_000;
 
-/// Why it cannot be waited.
+/// Errors of waiting.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum RestError {
+pub(crate) enum WaitError {
     #[error(transparent)]
     Init(#[from] InitError),
     #[error("cannot wait")]
     Wait(#[source] io::Error),
 }
 
-/// The sockets, and the card that is looked at.
+/// The sockets to init and to `uplink`, and the card that is checked.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) init: InitSocket<UpdateRequest>,
     pub(crate) uplink: Option<OwnedFd>,
-    /// What is looked at in the place of a server, for as long as it is.
+    /// The card that files are read from instead of a server, while it is checked.
     pub(crate) card: Option<Card>,
 }
 
@@ -42,23 +42,23 @@ impl Connection {
         Self { init, uplink: None, card: None }
     }
 
-    /// Waits until then, or until `uplink` is there.
-    pub(crate) fn rest(&mut self, until: u64) -> Result<(), RestError> {
+    /// Waits until a time of the monotonic clock in milliseconds, or until `uplink` connects.
+    pub(crate) fn wait_until(&mut self, until: u64) -> Result<(), WaitError> {
         let had_uplink = self.uplink.is_some();
         loop {
-            self.meet_uplink()?;
+            self.accept_uplink()?;
             let left = until.saturating_sub(monotonic_ms());
             if left == 0 || (!had_uplink && self.uplink.is_some()) {
                 return Ok(());
             }
             let mut poll = Poll::new();
             self.init.add_to(&mut poll);
-            poll.wait(left).map_err(RestError::Wait)?;
+            poll.wait(left).map_err(WaitError::Wait)?;
         }
     }
 
-    /// Takes the newest socket to `uplink` that init has handed over.
-    pub(crate) fn meet_uplink(&mut self) -> Result<(), InitError> {
+    /// Accepts the newest socket to `uplink` that init has handed over.
+    pub(crate) fn accept_uplink(&mut self) -> Result<(), InitError> {
         for (reply, socket) in self.init.unasked()? {
             if reply == Reply::Uplink {
                 self.uplink = Some(socket);
@@ -69,7 +69,7 @@ impl Connection {
 }
 
 impl Source for Connection {
-    /// From the card that is looked at, or over the socket that there is; one that is of no use any more is given up.
+    /// Fetches from the card that is checked, or over the socket; a socket that is spent is closed.
     fn fetch<E: From<UplinkError>>(
         &mut self,
         fetch: &Fetch,
@@ -91,13 +91,13 @@ impl Source for Connection {
         self.card.is_none()
     }
 
-    /// Waits a little, and for `uplink` if it is not there.
+    /// Pauses before a download is resumed, and waits for `uplink` where it is not connected.
     fn wait(&mut self) -> Result<(), InstallError> {
         let wait = if self.uplink.is_some() { RESUME_AFTER_MS } else { UPLINK_WITHIN_MS };
-        match self.rest(monotonic_ms().saturating_add(wait)) {
+        match self.wait_until(monotonic_ms().saturating_add(wait)) {
             Ok(()) => Ok(()),
-            Err(RestError::Init(error)) => Err(error.into()),
-            Err(RestError::Wait(_)) => Err(UplinkError::Nobody.into()),
+            Err(WaitError::Init(error)) => Err(error.into()),
+            Err(WaitError::Wait(_)) => Err(UplinkError::Nobody.into()),
         }
     }
 }
@@ -118,10 +118,10 @@ impl Slots for Connection {
         Ok(descriptor.map(|descriptor| Direct::from_descriptor(descriptor, part.name())))
     }
 
-    fn stage(&mut self, component: Component) -> Result<(), InstallError> {
-        self.init.tell(match component {
-            Component::Os => UpdateRequest::Stage,
-            Component::App(id) => UpdateRequest::StageApp(id),
+    fn stage(&mut self, subject: ReleaseSubject) -> Result<(), InstallError> {
+        self.init.tell(match subject {
+            ReleaseSubject::Os => UpdateRequest::Stage,
+            ReleaseSubject::App(id) => UpdateRequest::StageApp(id),
         })?;
         Ok(())
     }

@@ -1,57 +1,57 @@
-//! What taking a release needs of the device: where files come from, and where a slot goes.
+//! What an installation needs of the device: a source of files, and the slots.
 
 use crate::install_error::InstallError;
 use crate::uplink::{Fetched, UplinkError};
 use holdfast_linux::direct::Direct;
 use holdfast_release::fetch::Fetch;
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::wire::SlotPart;
 
-/// Where files of repositories come from: a server, by way of `uplink`, or a card.
+/// A source of files: a server, by way of `uplink`, or a card.
 pub(crate) trait Source {
-    /// Hands on the pieces of a file as they come.
+    /// Fetches a range of a file, and hands its pieces to `take` as they come.
     ///
     /// # Errors
-    /// It is not there, or not all of it; or what `take` says.
+    /// The file could not be fetched, or not all of it, or `take` fails.
     fn fetch<E: From<UplinkError>>(
         &mut self,
         fetch: &Fetch,
         take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<Fetched, E>;
 
-    /// True for a server: what it sends costs money, and may break off.
+    /// True for a server: its bytes cost money, and a download may break off.
     fn is_remote(&self) -> bool;
 
-    /// Waits before what broke off is gone on with.
+    /// Waits before a download is resumed.
     ///
     /// # Errors
     /// There is nothing to wait for.
     fn wait(&mut self) -> Result<(), InstallError>;
 }
 
-/// The slots, which are init's.
+/// The slots, which init hands over part by part.
 pub(crate) trait Slots {
-    /// A part of the slot that runs, for reading.
+    /// Opens a part of the running slot, read-only.
     ///
     /// # Errors
-    /// It is not handed over.
+    /// init does not hand the part over.
     fn running_part(&mut self, part: SlotPart) -> Result<Direct, InstallError>;
 
-    /// The other slot is about to be written: it is not to be booted from now on.
+    /// Has init mark the other slot unbootable, before it is written.
     ///
     /// # Errors
-    /// It is refused.
+    /// init refuses, or cannot save the boot state.
     fn announce(&mut self) -> Result<(), InstallError>;
 
-    /// A part of the other slot, which was announced. `None` where it has none.
+    /// Opens a part of the other slot, which was announced. `None` where the slot lacks the part.
     ///
     /// # Errors
-    /// It is not handed over.
+    /// init does not hand the part over.
     fn other_part(&mut self, part: SlotPart) -> Result<Option<Direct>, InstallError>;
 
-    /// What was written and verified for this component is to be tried at the next start.
+    /// Has init try the written and verified release of this subject at the next start.
     ///
     /// # Errors
-    /// It is refused.
-    fn stage(&mut self, component: Component) -> Result<(), InstallError>;
+    /// init refuses, or cannot stage the release.
+    fn stage(&mut self, subject: ReleaseSubject) -> Result<(), InstallError>;
 }

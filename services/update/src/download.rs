@@ -1,10 +1,10 @@
-//! Taking a release: what of it is fetched, and from where the rest comes.
+//! Downloading a release: by a delta, of parts of the running slot, or whole.
 
 use crate::device::{Slots, Source};
 use crate::install::{self, SlotWriter};
 use crate::install_error::InstallError;
 use crate::slot::{Old, Origin};
-use crate::state::KeepError;
+use crate::state::StateError;
 use crate::uplink::Fetched;
 use holdfast_linux::direct::Direct;
 use holdfast_release::checked::{Checker, Known};
@@ -12,51 +12,51 @@ use holdfast_release::delta::{Bytes, DeltaError, Patcher};
 use holdfast_release::fetch::Fetch;
 use holdfast_release::metadata::Targets;
 use holdfast_release::strategy::{self, Budget, ByDelta, Delta, First, Hashes, Second, Step};
-use holdfast_release::{Release, Repository, Target, reuse};
-use holdfast_sandbox::held::{Component, Running};
-use holdfast_types::{ComponentId, chain};
+use holdfast_release::{Release, RepositoryName, Target, reuse};
+use holdfast_sandbox::held::{ReleaseSubject, Running};
+use holdfast_types::{ComponentId, escaped_chain, event};
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
 
-/// Times that one file is gone on with where it broke off, in one turn.
+/// Most times that one download is resumed in one check.
 const MAX_RESUMES: u32 = 16;
-/// Of a delta that is not held whole, so many are fetched first: more than the first chunk of a release can take.
+/// Bytes of a long delta that are fetched first: more than the first chunk of a release can take.
 const FIRST_BYTES: u64 = 64 * 1024;
 
-/// A release that is to be taken.
+/// A release to be installed, with the targets that offer it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Offer<'a> {
-    pub(crate) repository: Repository,
+    pub(crate) repository: RepositoryName,
     pub(crate) targets: &'a Targets,
     pub(crate) path: &'a str,
     pub(crate) target: &'a Target,
     pub(crate) release: &'a Release,
-    /// What runs of its component.
+    /// The release of this subject that runs.
     pub(crate) running: Option<&'a Running>,
 }
 
-/// A file of a repository.
+/// A file of a repository, by its path on the server.
 #[derive(Debug, Clone, Copy)]
 struct File<'a> {
-    repository: Repository,
+    repository: RepositoryName,
     place: &'a str,
 }
 
-/// How a slot is put together.
+/// The strategy by which a slot is made.
 #[derive(Debug)]
-struct Plan {
-    way: Way,
-    /// What is known of what comes of it.
+struct Strategy {
+    method: Method,
+    /// Hashes by which the new slot is verified.
     known: Known,
-    /// What is fetched for it, in bytes.
+    /// Bytes that are fetched.
     fetched: u64,
 }
 
 #[derive(Debug)]
-enum Way {
-    /// From the running one, by a delta.
+enum Method {
+    /// Applies a delta to the running slot.
     Delta(Delta),
-    /// From parts of the running one and ranges of the release, one behind the other.
+    /// Copies parts of the running slot, and fetches ranges of the release.
     Parts(Vec<Step>),
 }
 
@@ -64,23 +64,24 @@ fn wide(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
-/// Takes releases, and remembers what about the device did not hold.
+/// Downloads releases, and stops using what has turned out wrong on this device.
 #[derive(Debug)]
 pub(crate) struct Downloader {
-    /// Where apps' packages are.
+    /// Directory of the apps' packages.
     store: PathBuf,
-    /// What a server may send for one release.
+    /// Budget of bytes that a server may send for one release.
     budget: Budget,
-    /// What the running slot has of a release is not fetched.
+    /// Parts of the running slot are reused; false once it had other bytes than its hashes say.
     reuses: bool,
-    /// A release is made of the one that runs, where that costs less.
+    /// Deltas are used; false once one has made other bytes than the release.
     uses_deltas: bool,
     /// The other slot was overwritten for the release that was taken last.
     gave_up_slot: bool,
 }
 
 impl Downloader {
-    /// `store`: where apps' packages are. `most_bytes`: what a server may send for one release, where that is bounded.
+    /// Makes a downloader. `store` is the directory of the apps' packages, `most_bytes` the bound of what a server may
+    /// send for one release.
     pub(crate) fn new(store: PathBuf, most_bytes: Option<u64>) -> Self {
         let budget = Budget(most_bytes);
         Self { store, budget, reuses: true, uses_deltas: true, gave_up_slot: false }
@@ -91,29 +92,29 @@ impl Downloader {
         self.gave_up_slot
     }
 
-    /// Has a release written and verified, and then staged. `remember` comes in between: whatever becomes of it at the
-    /// next start must be known.
+    /// Has a release written and verified, and then staged. `remember` is called in between, since the outcome of the
+    /// next start must find the release recorded.
     pub(crate) fn take(
         &mut self,
         offer: Offer<'_>,
         device: &mut (impl Source + Slots),
-        remember: impl FnOnce() -> Result<(), KeepError>,
+        remember: impl FnOnce() -> Result<(), StateError>,
     ) -> Result<(), InstallError> {
         self.gave_up_slot = false;
-        match offer.release.component {
-            Component::Os => self.take_slot(offer, device)?,
-            Component::App(id) => self.take_package(id, offer, device)?,
+        match offer.release.subject {
+            ReleaseSubject::Os => self.take_slot(offer, device)?,
+            ReleaseSubject::App(id) => self.take_package(id, offer, device)?,
         }
         remember()?;
-        device.stage(offer.release.component)
+        device.stage(offer.release.subject)
     }
 
-    /// What may be fetched from there. A card costs nothing.
+    /// Returns the budget for a source: a card has none.
     fn budget(&self, from: &impl Source) -> Budget {
         if from.is_remote() { self.budget } else { Budget(None) }
     }
 
-    /// The smallest delta that is offered and may be used.
+    /// Returns the smallest delta that is offered, where deltas are used.
     fn delta(&self, offer: Offer<'_>) -> Option<Delta> {
         let running = offer.running.map(|running| &running.root_hash);
         let delta = Delta::smallest(offer.targets, offer.path, offer.target, running);
@@ -130,15 +131,15 @@ impl Downloader {
         let file = File { repository, place: &place };
         let mut old = Old::open(device)?;
         old.has_room(target, release)?;
-        let Plan { way, known, fetched } = self.plan(file, offer, &old, device)?;
+        let Strategy { method, known, fetched } = self.choose(file, offer, &old, device)?;
         let mut checker = Checker::new(&known);
         // Not before the first of what comes was found to be what was released: until then, the other slot is one to
         // fall back to.
-        match way {
-            Way::Delta(delta) => {
+        match method {
+            Method::Delta(delta) => {
                 let origin = old.into_origin();
                 let begun = begin_delta(&delta, offer, &origin, &known, device);
-                self.judge_delta(&begun);
+                self.disable_deltas_if_wrong(&begun);
                 let begun = begun?;
                 let (boot, root) = install::open_slot(device, target, release)?;
                 self.gave_up_slot = true;
@@ -147,15 +148,15 @@ impl Downloader {
                     checker.take(piece, |part| writer.put(part))
                 });
                 let made = made.and_then(|()| Ok(checker.finish()?));
-                self.judge_delta(&made);
+                self.disable_deltas_if_wrong(&made);
                 made?;
-                println!("os: {fetched} of {} bytes were fetched", target.length);
+                log_fetched(release.subject, fetched, target);
                 writer.finish()?;
                 let verified = install::verify_slot(&boot, &root, target, release);
-                self.judge_delta(&verified);
+                self.disable_deltas_if_wrong(&verified);
                 verified
             }
-            Way::Parts(steps) => {
+            Method::Parts(steps) => {
                 let first = fetch_first(file, &steps, &known, device)?;
                 let (boot, root) = install::open_slot(device, target, release)?;
                 self.gave_up_slot = true;
@@ -168,35 +169,35 @@ impl Downloader {
                 // The tree follows from the leaves.
                 take(known.tree())?;
                 checker.finish()?;
-                println!("os: {fetched} of {} bytes were fetched", target.length);
+                log_fetched(release.subject, fetched, target);
                 writer.finish()?;
                 install::verify_slot(&boot, &root, target, release)
             }
         }
     }
 
-    /// A delta that makes something else than the release is not used again: the next try does without.
-    fn judge_delta<T>(&mut self, made: &Result<T, InstallError>) {
+    /// Stops using deltas once one has made other bytes than the release: the next try does without.
+    fn disable_deltas_if_wrong<T>(&mut self, made: &Result<T, InstallError>) {
         let is_wrong = |error: &InstallError| {
             matches!(
                 error,
                 InstallError::Delta(_)
                     | InstallError::OtherDelta
                     | InstallError::OtherBytes
-                    | InstallError::Unlike(_)
+                    | InstallError::Mismatch(_)
             )
         };
         self.uses_deltas &= !made.as_ref().is_err_and(is_wrong);
     }
 
-    /// The way that costs least.
-    fn plan(
+    /// Chooses the cheapest strategy.
+    fn choose(
         &mut self,
         file: File<'_>,
         offer: Offer<'_>,
         old: &Old,
         from: &mut impl Source,
-    ) -> Result<Plan, InstallError> {
+    ) -> Result<Strategy, InstallError> {
         let Offer { target, release, .. } = offer;
         let known = Known::of(release, target.length).ok_or(InstallError::NoHash)?;
         let hashes = match offer.running.filter(|_| self.reuses) {
@@ -212,7 +213,7 @@ impl Downloader {
             First::Delta(ByDelta { delta, fetched }) => {
                 let is_short = delta.is_short();
                 let known = if is_short { known } else { fetch_leaves(file, offer, known, from)? };
-                return Ok(Plan { way: Way::Delta(delta), known, fetched });
+                return Ok(Strategy { method: Method::Delta(delta), known, fetched });
             }
             First::Leaves(delta) => delta,
         };
@@ -221,9 +222,9 @@ impl Downloader {
         let part_bytes = strategy::fetched(&steps);
         Ok(match strategy::with_leaves(delta, part_bytes, leaf_bytes, budget)? {
             Second::Delta(ByDelta { delta, fetched }) => {
-                Plan { way: Way::Delta(delta), known, fetched }
+                Strategy { method: Method::Delta(delta), known, fetched }
             }
-            Second::Parts { fetched } => Plan { way: Way::Parts(steps), known, fetched },
+            Second::Parts { fetched } => Strategy { method: Method::Parts(steps), known, fetched },
         })
     }
 
@@ -245,7 +246,7 @@ impl Downloader {
         let fetched = delta.as_ref().map_or(target.length, |delta| delta.length);
         self.budget(from).afford(fetched)?;
         let begun = delta.as_ref().map(|delta| hold(delta, offer, from)).transpose();
-        self.judge_delta(&begun);
+        self.disable_deltas_if_wrong(&begun);
         let begun = begun?.unwrap_or_default();
         let package = install::create_package(&self.store, id)?;
         let by_delta = delta.is_some();
@@ -253,18 +254,23 @@ impl Downloader {
         let made = make_package(&package, file, offer, delta.zip(origin), &begun, from);
         let verified = made.and_then(|()| install::verify_package(&package, target, release));
         if by_delta {
-            self.judge_delta(&verified);
+            self.disable_deltas_if_wrong(&verified);
         }
         if verified.is_err() {
             install::remove_package(&self.store, id);
         }
         verified?;
-        println!("{id}: {fetched} of {} bytes were fetched", target.length);
+        log_fetched(release.subject, fetched, target);
         Ok(())
     }
 }
 
-/// Fetches the leaves of the new root, by which it is known what of it is there and what comes.
+fn log_fetched(subject: ReleaseSubject, fetched: u64, target: &Target) {
+    let finished = event::update::UPDATE_DOWNLOAD_FINISHED;
+    println!("{subject}: {fetched} of {} bytes were fetched {finished}", target.length);
+}
+
+/// Fetches the leaves of the new root, by which parts are found and verified.
 fn fetch_leaves(
     file: File<'_>,
     offer: Offer<'_>,
@@ -279,7 +285,7 @@ fn fetch_leaves(
     known.with_leaves(leaves).ok_or(InstallError::Leaves)
 }
 
-/// So many bytes of a file.
+/// Fetches a range of a file into memory.
 fn collect(
     file: File<'_>,
     at: u64,
@@ -294,8 +300,8 @@ fn collect(
     Ok(collected)
 }
 
-/// Fetches the first part that is not there, and judges it: whoever serves something else shows it by that, before the
-/// other slot is given up. Where it lies, and its bytes.
+/// Fetches the first part that is missing, and verifies it: a server with other bytes shows it before the other slot
+/// is given up. Returns the offset and the bytes.
 fn fetch_first(
     file: File<'_>,
     steps: &[Step],
@@ -314,7 +320,7 @@ fn fetch_first(
     Ok(Some((at, bytes)))
 }
 
-/// Puts a slot together from what the running one has and what is fetched.
+/// Makes a slot of copied and fetched parts.
 fn put_together(
     file: File<'_>,
     steps: &[Step],
@@ -328,7 +334,7 @@ fn put_together(
             Step::Copy { part, at, bytes } => {
                 let copied = old.copy(part, at, bytes, &mut *take);
                 copied.map_err(|error| match error {
-                    InstallError::Unlike(_) => InstallError::Held,
+                    InstallError::Mismatch(_) => InstallError::Held,
                     error => error,
                 })?;
             }
@@ -345,8 +351,8 @@ fn put_together(
     Ok(())
 }
 
-/// Fetches as much of a delta as it takes to know that it makes what was released: all of a short one, which is then the
-/// file that the metadata name, and the beginning of a long one.
+/// Fetches as much of a delta as proves that it makes the release: all of a short one, which the metadata name by its
+/// hash, or the beginning of a long one, whose first part is verified.
 fn begin_delta(
     delta: &Delta,
     offer: Offer<'_>,
@@ -372,7 +378,7 @@ fn begin_delta(
     Ok(begun)
 }
 
-/// All of a delta, if it is short and the file that was released; else what it begins with.
+/// Fetches a short delta whole and verifies its hash, or the beginning of a long one.
 fn hold(delta: &Delta, offer: Offer<'_>, from: &mut impl Source) -> Result<Vec<u8>, InstallError> {
     let file = File { repository: offer.repository, place: &delta.place };
     if !delta.is_short() {
@@ -401,7 +407,7 @@ fn make_package(
     Ok(writer.finish()?)
 }
 
-/// Makes a release of the one that runs, by a delta of which the first bytes are there.
+/// Applies a delta whose first bytes, `begun`, were fetched.
 fn patch(
     delta: &Delta,
     begun: &[u8],
@@ -424,7 +430,7 @@ fn patch(
     Ok(patcher.finish()?)
 }
 
-/// Fetches so many bytes of a file, and goes on where it broke off.
+/// Downloads a range of a file, and resumes it where it breaks off.
 fn download(
     file: File<'_>,
     begin: u64,
@@ -451,7 +457,11 @@ fn download(
             Ok(Fetched::Missing) => return Err(InstallError::Missing),
             Err(InstallError::Uplink(error)) if resumes < MAX_RESUMES && source.is_remote() => {
                 let at = begin.saturating_add(done);
-                println!("goes on at byte {at}: {}", chain(&error));
+                println!(
+                    "the download resumes at byte {at}: {} {}",
+                    escaped_chain(&error),
+                    event::update::UPDATE_DOWNLOAD_RESUMED
+                );
                 resumes = resumes.saturating_add(1);
                 source.wait()?;
             }

@@ -1,4 +1,4 @@
-//! Writing a release, and proving what was written.
+//! Writing a release to the medium, and verifying it by reading it back.
 
 use crate::device::Slots;
 use crate::install_error::InstallError;
@@ -7,17 +7,16 @@ use holdfast_linux::direct::{Direct, Writer};
 use holdfast_linux::file;
 use holdfast_release::{Release, Target};
 use holdfast_sandbox::component::Stored;
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::held::Running;
 use holdfast_sandbox::package::{HEADER_BYTES, Header};
 use holdfast_sandbox::verity::{self, SLOT_SALT};
 use holdfast_sandbox::wire::SlotPart;
-use holdfast_types::ComponentId;
-use holdfast_types::chain;
+use holdfast_types::{ComponentId, chain, event};
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 
-/// The parts of the other slot, which is not to be booted from then on.
+/// Has the other slot marked unbootable, and opens its two parts.
 pub(crate) fn open_slot(
     slots: &mut impl Slots,
     target: &Target,
@@ -36,7 +35,7 @@ pub(crate) fn open_slot(
     Ok((open(SlotPart::Boot, release.boot_bytes)?, open(SlotPart::Root, root_bytes)?))
 }
 
-/// Writes a slot: kernel and device trees first, then the root.
+/// Writer of a slot: the FIT first, then the root.
 #[derive(Debug)]
 pub(crate) struct SlotWriter<'a> {
     boot: Writer<'a>,
@@ -64,7 +63,7 @@ impl<'a> SlotWriter<'a> {
     }
 }
 
-/// Reads the whole slot back from the medium.
+/// Verifies a slot by reading all of it back from the medium.
 pub(crate) fn verify_slot(
     boot: &Direct,
     root: &Direct,
@@ -83,7 +82,7 @@ pub(crate) fn verify_slot(
     has_root_hash(tree, release)
 }
 
-/// Of anything else, nothing is concluded about the release.
+/// Checks the hash of what was read back. Where it differs, the release itself is not to blame.
 fn is_what_was_released(whole: Sha256, target: &Target) -> Result<(), InstallError> {
     let digest: [u8; 32] = whole.finalize().into();
     if target.sha256() == Some(digest) { Ok(()) } else { Err(InstallError::OtherBytes) }
@@ -99,30 +98,32 @@ fn package_path(store: &Path, id: ComponentId) -> PathBuf {
     store.join(Stored::Unfinished.file(id))
 }
 
-/// The package of an app that runs, for a delta; `None` where another one lies there, or it cannot be read: the
-/// whole is fetched then.
+/// Opens the package that an app runs, for a delta; `None` where another one lies there, or it cannot be read: the
+/// release is then fetched whole.
 pub(crate) fn open_package(store: &Path, id: ComponentId, running: &Running) -> Option<Origin> {
     let path = store.join(Stored::Current.file(id));
     let opened = Direct::open_to_read(&path).map_err(InstallError::from);
     opened.and_then(|package| Origin::of_package(package, running)).unwrap_or_else(|error| {
-        println!("{id}: without a delta: {}", chain(&error));
+        let read_failed = event::update::UPDATE_DELTA_BASE_READ_FAILED;
+        println!("{id}: cannot read its package for a delta: {} {read_failed}", chain(&error));
         None
     })
 }
 
-/// A file for a package that nobody looks at before it is staged.
+/// Creates the file of an unfinished package, which init ignores until it is staged.
 pub(crate) fn create_package(store: &Path, id: ComponentId) -> Result<Direct, InstallError> {
     Ok(Direct::create(&package_path(store, id))?)
 }
 
-/// Gives its room back.
+/// Removes the file of an unfinished package.
 pub(crate) fn remove_package(store: &Path, id: ComponentId) {
     if let Err(error) = file::remove(&package_path(store, id)) {
-        println!("an unfinished package stays: {}", chain(&error));
+        let remove_failed = event::update::UPDATE_PACKAGE_REMOVE_FAILED;
+        println!("{id}: cannot remove its unfinished package: {} {remove_failed}", chain(&error));
     }
 }
 
-/// Reads the whole package back from the medium. init looks at it again, at each start.
+/// Verifies a package by reading all of it back from the medium. init verifies it again at each start.
 pub(crate) fn verify_package(
     package: &Direct,
     target: &Target,
@@ -147,7 +148,7 @@ pub(crate) fn verify_package(
     let header = header.map_err(InstallError::Package)?;
     has_root_hash(tree, release)?;
     let differs = [
-        ("component id", Component::App(header.component_id) != release.component),
+        ("component id", ReleaseSubject::App(header.component_id) != release.subject),
         ("version", header.version != release.version),
         ("rollback index", header.rollback_index != release.rollback_index),
         ("least OS version", header.least_os != release.least_os),

@@ -1,15 +1,15 @@
-//! Why a release was not installed.
+//! Errors of the installation of a release.
 
-use crate::state::KeepError;
+use crate::state::StateError;
 use crate::uplink::UplinkError;
 use holdfast_linux::PathError;
 use holdfast_linux::init_socket::InitError;
-use holdfast_release::checked::Unlike;
+use holdfast_release::checked::Mismatch;
 use holdfast_release::delta::DeltaError;
 use holdfast_release::strategy::TooExpensive;
 use holdfast_sandbox::package::PackageError;
 
-/// Why a release was not installed.
+/// Errors of the installation of a release.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InstallError {
     #[error(transparent)]
@@ -19,7 +19,7 @@ pub(crate) enum InstallError {
     #[error(transparent)]
     Uplink(#[from] UplinkError),
     #[error(transparent)]
-    Keep(#[from] KeepError),
+    State(#[from] StateError),
     #[error("it has no hashes")]
     NoHash,
     #[error("the server does not have it")]
@@ -33,7 +33,7 @@ pub(crate) enum InstallError {
     #[error("the slot that runs has something else than its hashes say; nothing of it is used")]
     Held,
     #[error(transparent)]
-    Unlike(#[from] Unlike),
+    Mismatch(#[from] Mismatch),
     #[error("the hashes of its blocks that came are not those of its root hash")]
     Leaves,
     #[error(transparent)]
@@ -51,7 +51,7 @@ pub(crate) enum InstallError {
 }
 
 impl InstallError {
-    /// True when the bytes were those that were released, and can never be used.
+    /// True when the bytes were those of the release, and can never be used on this device.
     pub(crate) fn is_conclusive(&self) -> bool {
         matches!(self, Self::Room { .. } | Self::RootHash | Self::Package(_) | Self::Differs(_))
     }

@@ -1,5 +1,4 @@
-//! The update agent: it decides what of a repository to believe, writes what is released, and asks init to
-//! have it tried.
+//! The update agent: verifies the metadata of repositories, installs their releases, and has init try them.
 //!
 //! It has no network: whatever it looks at comes through a socket from `uplink`, and is hostile until
 //! verified. It cannot choose a slot, lower a floor or write the boot state: those are init's, which it
@@ -20,7 +19,7 @@ mod uplink;
 use crate::agent::Agent;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::init_socket::notify_ready;
-use holdfast_types::chain;
+use holdfast_types::{chain, event};
 use std::convert::Infallible;
 use std::error::Error;
 use std::process::ExitCode;
@@ -29,7 +28,7 @@ use std::process::ExitCode;
 #[must_use]
 pub fn run() -> ExitCode {
     let Err(error) = serve_forever();
-    println!("cannot go on: {}", chain(&*error));
+    println!("cannot go on: {} {}", chain(&*error), event::update::UPDATE_SERVICE_FAILED);
     ExitCode::FAILURE
 }
 
@@ -37,8 +36,8 @@ fn serve_forever() -> Result<Infallible, Box<dyn Error>> {
     let mut agent = Agent::begin()?;
     notify_ready()?;
     loop {
-        let wait = agent.turn()?;
+        let wait = agent.poll_once()?;
         let until = monotonic_ms().saturating_add(wait);
-        agent.rest(until)?;
+        agent.wait_until(until)?;
     }
 }

@@ -1,4 +1,4 @@
-//! What the running slot has of a release, and what an app's package has, for reading.
+//! Reading the running slot and the package that an app runs, for reuse and for deltas.
 
 use crate::device::Slots;
 use crate::install_error::InstallError;
@@ -11,11 +11,11 @@ use holdfast_sandbox::package::{HEADER_BYTES, Header};
 use holdfast_sandbox::verity::BLOCK_BYTES;
 use holdfast_sandbox::wire::SlotPart;
 
-/// The slot that runs.
+/// The running slot, opened for reading.
 #[derive(Debug)]
 pub(crate) struct Old {
     boot: Direct,
-    /// Of its kernel and device trees, whole blocks.
+    /// Length of the FIT in whole blocks, in bytes.
     boot_bytes: u64,
     root: Direct,
 }
@@ -37,7 +37,7 @@ impl Old {
         Ok(Self { boot, boot_bytes, root })
     }
 
-    /// Refuses what a slot has no room for: both are as large.
+    /// Checks that a slot has room for the release: both slots are as large.
     pub(crate) fn has_room(
         &mut self,
         target: &Target,
@@ -55,7 +55,7 @@ impl Old {
         Ok(())
     }
 
-    /// Reads the hashes of what it holds; those of its root are the leaves of its tree.
+    /// Reads the hashes of the slot's parts; those of its root are the leaves of its hash tree.
     pub(crate) fn hashes(&self, running: &Running) -> Result<Hashes, InstallError> {
         let (mut chunks, mut part) = (Vec::new(), Vec::new());
         self.boot.read(self.boot_bytes, |piece| {
@@ -77,12 +77,12 @@ impl Old {
         Ok(Hashes { chunks, leaves })
     }
 
-    /// The release that it holds, for a delta.
+    /// Turns the slot into the origin of a delta.
     pub(crate) fn into_origin(self) -> Origin {
         Origin { parts: vec![(self.boot, Some(self.boot_bytes)), (self.root, None)] }
     }
 
-    /// Hands on so many bytes of one of its parts.
+    /// Reads a range of a part, and hands it to `take`.
     pub(crate) fn copy(
         &self,
         part: SlotPart,
@@ -95,20 +95,20 @@ impl Old {
     }
 }
 
-/// The bytes of the release that runs, in the order in which it was released: what a delta copies from.
+/// Bytes of the running release in its order, from which a delta copies.
 #[derive(Debug)]
 pub(crate) struct Origin {
-    /// Each with its length; the last one has whatever is wanted of it.
+    /// Parts with their lengths; the last one, without, is read as far as a delta asks.
     parts: Vec<(Direct, Option<u64>)>,
 }
 
 impl Origin {
-    /// A release without a byte.
+    /// Makes an origin without a byte.
     pub(crate) fn nothing() -> Self {
         Self { parts: Vec::new() }
     }
 
-    /// The package of an app, if it is the one that runs.
+    /// Makes an origin of an app's package, if it is the one that runs.
     pub(crate) fn of_package(
         mut package: Direct,
         running: &Running,
@@ -119,7 +119,7 @@ impl Origin {
         Ok(runs.then(|| Self { parts: vec![(package, None)] }))
     }
 
-    /// Hands on what is copied. What comes of it is judged when it is read back.
+    /// Reads a range, and hands it to `take`. What is made of it is verified when it is read back.
     pub(crate) fn copy(
         &self,
         at: u64,

@@ -1,17 +1,17 @@
-//! What the agent keeps on `state`. Each file is replaced whole; a damaged one is said and counts as none.
+//! Files of the agent on `state`. Each is replaced whole; a damaged one is reported, and counts as missing.
 
 use holdfast_linux::{PathError, file};
 use holdfast_release::Memory;
-use holdfast_release::Repository;
+use holdfast_release::RepositoryName;
 use holdfast_release::client::Trusted;
 use holdfast_sandbox::policy::STATE_DIRECTORY;
-use holdfast_types::chain;
 use holdfast_types::encoding::EncodingError;
+use holdfast_types::{chain, event};
 use std::path::{Path, PathBuf};
 
-/// Why something was not kept.
+/// Errors of reading or writing a file on `state`.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum KeepError {
+pub(crate) enum StateError {
     #[error(transparent)]
     Path(#[from] PathError),
     #[error(transparent)]
@@ -20,27 +20,30 @@ pub(crate) enum KeepError {
     TooLong(usize),
 }
 
-/// What earlier runs have verified of a repository.
-pub(crate) fn trusted(repository: Repository) -> Trusted {
+/// Loads the verified metadata of a repository.
+pub(crate) fn load_trusted(repository: RepositoryName) -> Trusted {
     let path = trusted_file(repository);
     read(&path, Trusted::MAX_ENCODED_BYTES, Trusted::decode).unwrap_or_default()
 }
 
-/// Keeps it, in one piece.
-pub(crate) fn keep_trusted(repository: Repository, trusted: &Trusted) -> Result<(), KeepError> {
+/// Saves the verified metadata of a repository, in one file.
+pub(crate) fn save_trusted(
+    repository: RepositoryName,
+    trusted: &Trusted,
+) -> Result<(), StateError> {
     let bytes = trusted.encode()?;
     if bytes.len() > Trusted::MAX_ENCODED_BYTES {
-        return Err(KeepError::TooLong(bytes.len()));
+        return Err(StateError::TooLong(bytes.len()));
     }
     Ok(file::replace(&trusted_file(repository), &bytes)?)
 }
 
-/// What became of earlier releases.
-pub(crate) fn memory() -> Memory {
+/// Loads the record of releases.
+pub(crate) fn load_memory() -> Memory {
     read(&memory_file(), Memory::MAX_ENCODED_BYTES, Memory::decode).unwrap_or_default()
 }
 
-pub(crate) fn keep_memory(memory: &Memory) -> Result<(), KeepError> {
+pub(crate) fn save_memory(memory: &Memory) -> Result<(), StateError> {
     Ok(file::replace(&memory_file(), &memory.encode()?)?)
 }
 
@@ -49,19 +52,24 @@ fn read<T>(
     most: usize,
     decode: impl FnOnce(&[u8]) -> Result<T, EncodingError>,
 ) -> Option<T> {
-    let lost = |error: KeepError| {
-        println!("{} is lost: {}", path.display(), chain(&error));
+    let lost = |error: StateError| {
+        let read_failed = event::update::UPDATE_STATE_READ_FAILED;
+        println!(
+            "cannot read {}, going on without it: {} {read_failed}",
+            path.display(),
+            chain(&error)
+        );
         None
     };
     match file::read_bounded(path, most) {
         Ok(None) => None,
-        Ok(Some(bytes)) if bytes.len() > most => lost(KeepError::TooLong(bytes.len())),
+        Ok(Some(bytes)) if bytes.len() > most => lost(StateError::TooLong(bytes.len())),
         Ok(Some(bytes)) => decode(&bytes).map_or_else(|error| lost(error.into()), Some),
         Err(error) => lost(error.into()),
     }
 }
 
-fn trusted_file(repository: Repository) -> PathBuf {
+fn trusted_file(repository: RepositoryName) -> PathBuf {
     Path::new(STATE_DIRECTORY).join(format!("{repository}.trusted"))
 }
 

@@ -1,4 +1,4 @@
-//! Files from repositories, by way of `uplink`.
+//! Fetching files of repositories over the socket to `uplink`.
 
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::poll::Poll;
@@ -7,42 +7,42 @@ use holdfast_release::fetch::{Answer, Fetch, FetchError, MAX_ANSWER_BYTES};
 use std::io;
 use std::os::fd::OwnedFd;
 
-/// Longest silence of `uplink`, in milliseconds: more than it gives a server.
+/// Timeout of an answer of `uplink` in milliseconds: more than it gives a server.
 const SILENCE_MS: u64 = 180_000;
 
-/// Why there is no file.
+/// Errors of fetching a file.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UplinkError {
-    #[error("nobody is there to fetch it")]
+    #[error("uplink is not connected")]
     Nobody,
     #[error(transparent)]
     Card(PathError),
     #[error("cannot talk to uplink")]
     Socket(#[source] io::Error),
-    #[error("uplink says nothing")]
+    #[error("uplink does not answer")]
     Silent,
-    #[error("uplink sends something else than it was asked for")]
+    #[error("uplink sent a malformed answer")]
     Answer(#[from] FetchError),
-    #[error("more comes than was asked for")]
+    #[error("uplink sent more bytes than were asked for")]
     TooMuch,
-    #[error("it could not be fetched: {0}")]
+    #[error("fetch failed: {0}")]
     Failed(String),
 }
 
-/// What came of a file.
+/// Outcome of a fetch that did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fetched {
-    /// All that was wanted, or all there is.
+    /// The whole range was fetched, or the file to its end.
     All,
-    /// The server has none.
+    /// The server has no such file.
     Missing,
 }
 
-/// Fetches a file over the socket, and hands its pieces on. `spent` is set when the socket is of no use
-/// any more: the answer to this request may still come.
+/// Fetches a range of a file over the socket, and hands its pieces to `take`. `spent` is set when the socket must not
+/// be used again, since the answer to this request may still come.
 ///
 /// # Errors
-/// Why there is none, or not all of it; or what `take` says.
+/// The file could not be fetched, or not all of it, or `take` fails.
 pub(crate) fn fetch<E: From<UplinkError>>(
     socket: &OwnedFd,
     fetch: &Fetch,

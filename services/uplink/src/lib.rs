@@ -1,4 +1,4 @@
-//! The service that fetches releases over HTTPS for the update agent.
+//! The download client: fetches releases over HTTPS for the update agent.
 //!
 //! It reaches the servers of its configuration and nobody else, through a link of its own, and believes
 //! the authorities of its configuration and no others. What it fetches it hands on: it can write
@@ -13,8 +13,8 @@ use holdfast_release::config::{self, UplinkConfig};
 use holdfast_release::fetch::{Answer, Fetch, FetchError, MAX_REQUEST_BYTES};
 use holdfast_sandbox::policy::APP_DIRECTORY;
 use holdfast_sandbox::wire::{Reply, UplinkRequest};
-use holdfast_types::chain;
 use holdfast_types::encoding::EncodingError;
+use holdfast_types::{chain, event};
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -22,10 +22,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// Pause before it looks for the update agent again.
+/// Pause before init is asked for the update agent again.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// Why the service cannot do its work. It ends then, and init starts it again.
+/// Errors that end the service; init starts it again.
 #[derive(Debug, thiserror::Error)]
 enum ServiceError {
     #[error(transparent)]
@@ -40,12 +40,12 @@ enum ServiceError {
     Ready(#[source] io::Error),
 }
 
-/// Why nothing more can be said to the update agent. Its socket is given up, and another asked for.
+/// Errors that end the connection to the update agent; another one is asked for.
 #[derive(Debug, thiserror::Error)]
-enum AgentError {
+enum AgentSocketError {
     #[error("cannot talk to the update agent")]
     Socket(#[from] io::Error),
-    #[error("the update agent asks for something else than a file")]
+    #[error("the update agent sent a malformed request")]
     Fetch(#[from] FetchError),
 }
 
@@ -53,7 +53,7 @@ enum AgentError {
 #[must_use]
 pub fn run() -> ExitCode {
     let Err(error) = fetch_for_agents();
-    println!("cannot go on: {}", chain(&error));
+    println!("cannot go on: {} {}", chain(&error), event::uplink::UPLINK_SERVICE_FAILED);
     ExitCode::FAILURE
 }
 
@@ -69,7 +69,8 @@ fn fetch_for_agents() -> Result<Infallible, ServiceError> {
         match (reply, handed.into_iter().next()) {
             (Reply::Accepted, Some(agent)) => {
                 if let Err(error) = serve(&mut servers, &agent) {
-                    println!("{}", chain(&error));
+                    let failed = event::uplink::UPLINK_AGENT_SOCKET_FAILED;
+                    println!("closing the update agent's socket: {} {failed}", chain(&error));
                 }
             }
             // It is not there yet, or not any more.
@@ -80,8 +81,8 @@ fn fetch_for_agents() -> Result<Infallible, ServiceError> {
     }
 }
 
-/// Fetches what the agent asks for, one file after the other, until it is gone.
-fn serve(servers: &mut Servers, agent: &OwnedFd) -> Result<(), AgentError> {
+/// Serves the agent's requests, one file after the other, until it is gone.
+fn serve(servers: &mut Servers, agent: &OwnedFd) -> Result<(), AgentSocketError> {
     let mut buffer = [0; MAX_REQUEST_BYTES];
     loop {
         let length = match channel::receive_with(agent, &mut buffer) {
@@ -90,14 +91,15 @@ fn serve(servers: &mut Servers, agent: &OwnedFd) -> Result<(), AgentError> {
             Err(error) => return Err(error.into()),
         };
         let fetch = Fetch::decode(buffer.get(..length).unwrap_or_default())?;
-        let say = |answer: &Answer| -> Result<(), AgentError> {
+        let say = |answer: &Answer| -> Result<(), AgentSocketError> {
             Ok(channel::send_waiting(agent, &answer.encode()?)?)
         };
         let answer = match servers.fetch(&fetch, |piece| say(&Answer::Piece(piece.to_vec())))? {
             Fetched::All => Answer::End,
             Fetched::Missing => Answer::Missing,
             Fetched::Failed(reason) => {
-                println!("{}: {}: {reason}", fetch.repository, fetch.path);
+                let failed = event::uplink::UPLINK_FETCH_FAILED;
+                println!("{}: cannot fetch {}: {reason} {failed}", fetch.repository, fetch.path);
                 Answer::failed(&reason)
             }
         };

@@ -1,11 +1,11 @@
-//! HTTPS servers, and one file of them.
+//! The HTTPS client: fetches a range of one file from a server.
 
 use holdfast_linux::clock::monotonic_ms;
-use holdfast_release::Repository;
+use holdfast_release::RepositoryName;
 use holdfast_release::config::UplinkConfig;
 use holdfast_release::fetch::{Fetch, PIECE_BYTES};
-use holdfast_release::pace::{self, Budget};
-use holdfast_types::chain;
+use holdfast_release::pace::{self, DailyBudget};
+use holdfast_types::escaped_chain;
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,29 +14,29 @@ use ureq::http::Response;
 use ureq::http::header::{CONTENT_RANGE, RANGE};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
-/// For names, connection and handshake.
+/// Timeout of each of DNS, connection and response header.
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 const OK: u16 = 200;
 const PARTIAL: u16 = 206;
-/// What servers say of a file that they do not have: 403 is what stores of objects say to strangers.
+/// HTTP status codes of a file that a server does not have: object stores answer 403 to strangers.
 const MISSING: [u16; 3] = [403, 404, 410];
 
-/// The servers of all repositories.
+/// The servers of all repositories, by their names.
 #[derive(Debug)]
 pub(crate) struct Servers {
     agent: Agent,
-    servers: Vec<(Repository, String)>,
-    budget: Budget,
+    servers: Vec<(RepositoryName, String)>,
+    budget: DailyBudget,
 }
 
-/// What came of a file.
+/// Outcome of a fetch.
 #[derive(Debug)]
 pub(crate) enum Fetched {
-    /// All that was wanted, or all there is.
+    /// The whole range was fetched, or the file to its end.
     All,
-    /// The server has none.
+    /// The server has no such file.
     Missing,
-    /// Not all of it, for this reason.
+    /// The file was not fetched, or not all of it, for this reason.
     Failed(String),
 }
 
@@ -60,11 +60,11 @@ impl Servers {
             .max_response_header_size(16 * 1024)
             .build()
             .into();
-        let budget = Budget::new(config.bytes_a_day, monotonic_ms());
+        let budget = DailyBudget::new(config.bytes_a_day, monotonic_ms());
         Self { agent, servers: config.servers, budget }
     }
 
-    /// Fetches a file and hands its pieces on.
+    /// Fetches a range of a file, and hands its pieces to `take`.
     ///
     /// # Errors
     /// Those of `take` alone.
@@ -87,7 +87,7 @@ impl Servers {
         let request = request.config().timeout_global(Some(longest)).build();
         let response = match request.call() {
             Ok(response) => response,
-            Err(error) => return Ok(Fetched::Failed(chain(&error))),
+            Err(error) => return Ok(Fetched::Failed(escaped_chain(&error))),
         };
         match response.status().as_u16() {
             OK if fetch.from == 0 => {}
@@ -100,7 +100,7 @@ impl Servers {
         self.read(response, fetch.most_bytes, take)
     }
 
-    /// Reads a body, no more than is wanted.
+    /// Reads the body of a response, and no more than is wanted.
     fn read<E>(
         &mut self,
         response: Response<ureq::Body>,
@@ -124,7 +124,7 @@ impl Servers {
             let read = match body.read(buffer.get_mut(..at_once).unwrap_or_default()) {
                 Ok(0) => return Ok(Fetched::All),
                 Ok(read) => read,
-                Err(error) => return Ok(Fetched::Failed(chain(&error))),
+                Err(error) => return Ok(Fetched::Failed(escaped_chain(&error))),
             };
             let bytes = u64::try_from(read).unwrap_or(u64::MAX);
             self.budget.spend(bytes);
@@ -136,7 +136,7 @@ impl Servers {
     }
 }
 
-/// The first byte of a part (RFC 9110, 14.4): `bytes 7-10/100`.
+/// Parses the first byte of a `Content-Range` (RFC 9110, 14.4), such as `bytes 7-10/100`.
 fn first_byte<T>(response: &Response<T>) -> Option<u64> {
     let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()

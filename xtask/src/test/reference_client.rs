@@ -9,7 +9,7 @@ use holdfast_images::key::PrivateKey;
 use holdfast_release::Release;
 use holdfast_release::metadata::Role;
 use holdfast_repository::{Lifetimes, Repository, Roles};
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
 use holdfast_types::hex::sha256;
@@ -104,7 +104,7 @@ fn publish(directory: &Path, now: u64) -> Result<Repository> {
     let mut repository = Repository::create(directory, &root)?;
     for version in ["1.0.0", "1.1.0"] {
         let release = Release {
-            component: Component::App(ComponentId([7; 16])),
+            subject: ReleaseSubject::App(ComponentId([7; 16])),
             product: String::new(),
             board: String::new(),
             version: version.parse().context("no version")?,

@@ -160,13 +160,13 @@ impl Repository {
     }
 
     /// Runs a client to its end; gives what was asked for, and how it ended.
-    fn drive(&self, client: &mut Client) -> (Vec<String>, Result<(), Refusal>) {
+    fn drive(&self, client: &mut Client) -> (Vec<String>, Result<(), ClientError>) {
         let mut asked = Vec::new();
         while let Some(wanted) = client.wants() {
             asked.push(wanted.name.clone());
             let given = match self.files.get(&wanted.name) {
                 Some(bytes) => client.take(bytes.clone()),
-                None => client.is_missing(),
+                None => client.mark_missing(),
             };
             if given.is_err() {
                 assert_eq!(client.wants(), None, "a refused run goes on");
@@ -190,7 +190,7 @@ impl Repository {
         &self,
         image_root: &[u8],
         trusted: Trusted,
-    ) -> (Vec<String>, Result<(), Refusal>, Trusted) {
+    ) -> (Vec<String>, Result<(), ClientError>, Trusted) {
         let mut client = Client::begin(image_root, trusted, NOW).unwrap();
         let (asked, result) = self.drive(&mut client);
         assert_eq!(client.targets().is_some(), result.is_ok());
@@ -199,17 +199,17 @@ impl Repository {
 }
 
 /// How a fresh device's run on this repository ends.
-fn fresh(repository: &Repository) -> Result<(), Refusal> {
+fn fresh(repository: &Repository) -> Result<(), ClientError> {
     repository.run(&repository.image_root(), Trusted::default()).1
 }
 
 /// How a run of a device ends that has seen the first of two repositories.
-fn after(seen: &Repository, offered: &Repository) -> Result<(), Refusal> {
+fn after(seen: &Repository, offered: &Repository) -> Result<(), ClientError> {
     offered.run(&seen.image_root(), seen.settled()).1
 }
 
-fn too_few(role: Role, valid: usize, threshold: usize) -> Result<(), Refusal> {
-    Err(Refusal::Metadata { role, source: MetadataError::Signatures { valid, threshold } })
+fn too_few(role: Role, valid: usize, threshold: usize) -> Result<(), ClientError> {
+    Err(ClientError::Metadata { role, error: MetadataError::Signatures { valid, threshold } })
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn clause_5_1_expiry_is_judged_by_the_time_at_which_the_run_began() {
     };
     assert_eq!(at(NOW + 30 * DAY - 1), Ok(()));
     let expires = time(NOW + 30 * DAY).unwrap();
-    assert_eq!(at(NOW + 30 * DAY), Err(Refusal::Expired { role: Role::Root, expires }));
+    assert_eq!(at(NOW + 30 * DAY), Err(ClientError::Expired { role: Role::Root, expires }));
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn clause_5_3_3_no_more_than_the_limit_is_read() {
             let name = client.wants().unwrap().name;
             match repository.files.get(&name) {
                 Some(bytes) => client.take(bytes.clone()).unwrap(),
-                None => client.is_missing().unwrap(),
+                None => client.mark_missing().unwrap(),
             }
         }
         let wanted = client.wants().unwrap();
@@ -266,7 +266,7 @@ fn clause_5_3_3_no_more_than_the_limit_is_read() {
         let most = usize::try_from(wanted.most_bytes).unwrap();
         let refused = client.take(vec![b' '; most + 1]).unwrap_err();
         assert!(
-            matches!(refused, Refusal::Metadata { source: MetadataError::TooLong { .. }, .. }),
+            matches!(refused, ClientError::Metadata { error: MetadataError::TooLong { .. }, .. }),
             "{refused}"
         );
     }
@@ -293,8 +293,8 @@ fn clause_5_3_4_a_root_is_signed_by_the_old_keys_and_by_its_own() {
     assert_eq!(signed_by(&below), too_few(Role::Root, 1, 2));
     let twice = [&old[..1], &old[..1], &new[..]].concat();
     let id = Key::of(&old[0].verifying_key().to_bytes()).id();
-    let source = MetadataError::SignedTwice(id);
-    assert_eq!(signed_by(&twice), Err(Refusal::Metadata { role: Role::Root, source }));
+    let error = MetadataError::SignedTwice(id);
+    assert_eq!(signed_by(&twice), Err(ClientError::Metadata { role: Role::Root, error }));
 }
 
 #[test]
@@ -339,8 +339,8 @@ fn clause_5_3_4_a_threshold_that_no_keys_reach_is_mended_by_the_next_root() {
     repository.keys.insert(Role::Snapshot, (vec![key(4)], 0));
     repository.rotate(&signers);
     let refused = repository.run(&image_root, Trusted::default()).1;
-    let source = MetadataError::Threshold(Role::Snapshot);
-    assert_eq!(refused, Err(Refusal::Metadata { role: Role::Root, source }));
+    let error = MetadataError::Threshold(Role::Snapshot);
+    assert_eq!(refused, Err(ClientError::Metadata { role: Role::Root, error }));
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn clause_5_3_5_the_next_root_has_exactly_the_next_version() {
         offered.root_version = found;
         let root = envelope(&offered.root(), &signers);
         offered.files.insert("2.root.json".to_owned(), root);
-        let expected = Err(Refusal::Version { role: Role::Root, found, expected: 2 });
+        let expected = Err(ClientError::Version { role: Role::Root, found, expected: 2 });
         assert_eq!(after(&repository, &offered), expected);
     }
 }
@@ -366,7 +366,7 @@ fn clause_5_3_6_a_root_on_the_way_may_have_expired() {
     repository.rotate(&signers);
     assert!(matches!(
         repository.run(&image_root, Trusted::default()).1,
-        Err(Refusal::Expired { role: Role::Root, .. })
+        Err(ClientError::Expired { role: Role::Root, .. })
     ));
     repository.expires.insert(Role::Root, NOW + DAY);
     repository.rotate(&signers);
@@ -386,7 +386,7 @@ fn clause_5_3_8_a_root_counts_even_where_what_follows_is_withheld() {
     repository.rotate(&signers);
     repository.files.remove("timestamp.json");
     let (_, result, kept) = repository.run(&image_root, settled);
-    assert_eq!(result, Err(Refusal::Missing(Role::Timestamp)));
+    assert_eq!(result, Err(ClientError::Missing(Role::Timestamp)));
     let kept = Trusted::decode(&kept.encode().unwrap()).unwrap();
     assert_eq!(thief.run(&image_root, kept).1, too_few(Role::Timestamp, 0, 1));
 }
@@ -459,7 +459,7 @@ fn clause_5_3_11_replaced_keys_end_a_fast_forward() {
         // With the same keys nobody comes back from there.
         repository.release("app-2");
         let (_, result, fooled) = repository.run(&image_root, fooled);
-        assert!(matches!(result, Err(Refusal::Rollback { .. })), "{result:?}");
+        assert!(matches!(result, Err(ClientError::Rollback { .. })), "{result:?}");
         repository.keys.insert(role, (vec![key(50)], 1));
         let signers = repository.signers(Role::Root);
         repository.rotate(&signers);
@@ -495,7 +495,7 @@ fn clause_5_6_3_what_revoked_keys_have_signed_is_not_used_in_the_run_that_learns
     let mut seen = Repository::new();
     seen.release("app-2");
     let back = raised.run(&raised.image_root(), seen.settled()).1;
-    assert_eq!(back, Err(Refusal::Rollback { role: Role::Timestamp, found: 1, seen: 2 }));
+    assert_eq!(back, Err(ClientError::Rollback { role: Role::Timestamp, found: 1, seen: 2 }));
 }
 
 #[test]
@@ -510,7 +510,7 @@ fn clause_5_3_12_without_consistent_snapshots_nothing_is_read() {
         }
         let first = envelope(&root, &signers);
         let (_, result, trusted) = repository.run(&first, Trusted::default());
-        assert_eq!(result, Err(Refusal::NotConsistent(1)));
+        assert_eq!(result, Err(ClientError::NotConsistent(1)));
         // The next root can say otherwise.
         let mut mended = repository.clone();
         mended.rotate(&signers);
@@ -579,8 +579,8 @@ fn clause_4_3_versions_begin_with_1() {
                 repository.publish();
             }
         }
-        let source = MetadataError::VersionZero;
-        assert_eq!(fresh(&repository), Err(Refusal::Metadata { role, source }));
+        let error = MetadataError::VersionZero;
+        assert_eq!(fresh(&repository), Err(ClientError::Metadata { role, error }));
     }
 }
 
@@ -597,7 +597,7 @@ fn clause_5_4_3_a_timestamp_goes_back_neither_itself_nor_in_what_it_names() {
     let old = Repository::new();
     let mut seen = old.clone();
     seen.release("app-2");
-    let back = |role| Err(Refusal::Rollback { role, found: 1, seen: 2 });
+    let back = |role| Err(ClientError::Rollback { role, found: 1, seen: 2 });
     assert_eq!(after(&seen, &old), back(Role::Timestamp));
     // An older snapshot under a newer timestamp.
     let mut mixed = old.clone();
@@ -627,7 +627,7 @@ fn clauses_5_4_4_5_5_6_and_5_6_5_nothing_that_has_expired_is_used() {
         repository.expires.insert(role, NOW);
         repository.publish();
         let expires = time(NOW).unwrap();
-        let expired = Err(Refusal::Expired { role, expires });
+        let expired = Err(ClientError::Expired { role, expires });
         assert_eq!(fresh(&repository), expired);
         repository.bump(&Role::ALL[1..]);
         repository.publish();
@@ -642,7 +642,7 @@ fn clause_5_4_4_what_was_seen_before_freezes_nobody() {
     let settled = repository.settled();
     let mut client = Client::begin(&repository.image_root(), settled, NOW + 30 * DAY).unwrap();
     let (_, result) = repository.drive(&mut client);
-    assert!(matches!(result, Err(Refusal::Expired { .. })), "{result:?}");
+    assert!(matches!(result, Err(ClientError::Expired { .. })), "{result:?}");
 }
 
 #[test]
@@ -668,7 +668,7 @@ fn clauses_5_5_2_and_5_6_2_files_are_those_that_are_named() {
         other.publish();
         repository.files.insert(file.to_owned(), other.files[file].clone());
         let result = fresh(&repository);
-        let refused = Err(Refusal::OtherFile(role));
+        let refused = Err(ClientError::OtherFile(role));
         assert_eq!(result, refused);
     }
 }
@@ -697,7 +697,7 @@ fn clauses_5_5_4_and_5_6_4_versions_are_those_that_are_named() {
             repository.write_snapshot();
         }
         repository.write_timestamp();
-        assert_eq!(fresh(&repository), Err(Refusal::Version { role, found: 1, expected: 2 }));
+        assert_eq!(fresh(&repository), Err(ClientError::Version { role, found: 1, expected: 2 }));
     }
 }
 
@@ -709,7 +709,7 @@ fn clause_5_5_5_targets_neither_go_back_nor_go_away() {
     offered.versions.insert(Role::Targets, 1);
     offered.bump(&[Role::Snapshot, Role::Timestamp]);
     offered.publish();
-    let back = Err(Refusal::Rollback { role: Role::Targets, found: 1, seen: 2 });
+    let back = Err(ClientError::Rollback { role: Role::Targets, found: 1, seen: 2 });
     assert_eq!(after(&seen, &offered), back);
     // Gone from the snapshot altogether.
     let mut offered = seen.clone();
@@ -1011,7 +1011,7 @@ fn clause_5_3_11_compares_with_the_root_under_which_the_rest_was_verified() {
     // From then on the rest is verified under that root, and counts, a missing version or not.
     repository.versions.insert(Role::Timestamp, 1);
     repository.write_timestamp();
-    let back = Err(Refusal::Rollback { role: Role::Timestamp, found: 1, seen: 2 });
+    let back = Err(ClientError::Rollback { role: Role::Timestamp, found: 1, seen: 2 });
     assert_eq!(repository.run(newer, settled).1, back);
 }
 
@@ -1034,7 +1034,7 @@ fn clause_5_3_11_counts_where_the_image_brings_the_root() {
         // From then on it is the root of before as well: what was seen counts.
         repository.versions.insert(Role::Timestamp, 1);
         repository.write_timestamp();
-        let back = Err(Refusal::Rollback { role: Role::Timestamp, found: 1, seen: 2 });
+        let back = Err(ClientError::Rollback { role: Role::Timestamp, found: 1, seen: 2 });
         assert_eq!(repository.run(&newer, settled).1, back, "{role}");
     }
 }
@@ -1103,7 +1103,7 @@ fn looked_for(
     image_root: &[u8],
     order: &Order,
 ) -> Result<(), NoOrder<std::io::Error>> {
-    crate::factory_reset::look_for(order, image_root, NOW, |wanted| {
+    crate::factory_reset::find_order(order, image_root, NOW, |wanted| {
         Ok(repository.files.get(&wanted.name).cloned())
     })
 }
@@ -1138,14 +1138,14 @@ fn a_reset_is_ordered_by_whoever_signs_for_the_owner_and_by_nobody_else() {
     let mut nothing = repository.clone();
     nothing.files.clear();
     assert!(matches!(looked_for(&nothing, &root, &order), Err(NoOrder::Refused(_))));
-    let later = crate::factory_reset::look_for(&order, &root, NOW + 31 * DAY, |wanted| {
+    let later = crate::factory_reset::find_order(&order, &root, NOW + 31 * DAY, |wanted| {
         Ok::<_, std::io::Error>(repository.files.get(&wanted.name).cloned())
     });
-    assert!(matches!(later, Err(NoOrder::Refused(Refusal::Expired { .. }))));
+    assert!(matches!(later, Err(NoOrder::Refused(ClientError::Expired { .. }))));
 }
 
 /// A run to its end, at a time, of a fresh device.
-fn run_at(repository: &Repository, now: u64) -> (Result<(), Refusal>, Client) {
+fn run_at(repository: &Repository, now: u64) -> (Result<(), ClientError>, Client) {
     let mut client = Client::begin(&repository.image_root(), Trusted::default(), now).unwrap();
     let result = repository.drive(&mut client).1;
     (result, client)
@@ -1188,7 +1188,7 @@ fn a_clock_is_raised_to_no_time_at_which_something_has_expired() {
         repository.publish();
         let said = |at| time(at).unwrap();
         let issued = said(NOW + 10 * DAY);
-        let refused = Err(Refusal::Issued { role, expires: issued.clone(), issued });
+        let refused = Err(ClientError::Issued { role, expires: issued.clone(), issued });
         let (result, client) = run_at(&repository, NOW);
         assert_eq!((result, client.issued()), (refused.clone(), None), "{role}");
         assert_eq!(repository.run(&repository.image_root(), settled).1, refused, "{role}");
@@ -1197,7 +1197,7 @@ fn a_clock_is_raised_to_no_time_at_which_something_has_expired() {
 
 #[test]
 fn an_oem_leads_the_clock_nowhere_where_the_os_has_expired() {
-    use crate::client::Repository::{Oem, Os};
+    use crate::RepositoryName::{Oem, Os};
     let mut os = Repository::new();
     os.expires.insert(Role::Timestamp, NOW + 14 * DAY);
     os.publish();

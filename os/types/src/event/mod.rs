@@ -38,9 +38,12 @@ macro_rules! events {
 }
 
 pub mod init;
+pub mod update;
+pub mod uplink;
 
 /// Components and their events.
-pub const COMPONENTS: &[(&str, &[(Event, &str)])] = &[("init", init::ALL)];
+pub const COMPONENTS: &[(&str, &[(Event, &str)])] =
+    &[("init", init::ALL), ("update", update::ALL), ("uplink", uplink::ALL)];
 
 #[cfg(test)]
 mod tests {

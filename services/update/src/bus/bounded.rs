@@ -1,4 +1,4 @@
-//! A connection to a program that may want to harm: it cannot make this one take memory.
+//! A D-Bus socket with bounded messages: a hostile app cannot make the agent allocate memory.
 
 use rustix::net::Shutdown;
 use std::io;
@@ -10,14 +10,14 @@ use zbus::connection::socket::{ReadHalf, Socket, Split, WriteHalf};
 use zbus::export::async_trait::async_trait;
 use zbus::fdo::ConnectionCredentials;
 
-/// Longest message behind its header, in bytes: no call of this interface has a tenth of it.
+/// Longest message behind its fixed header, in bytes: no call of this interface has a tenth of it.
 pub(super) const MAX_MESSAGE_BYTES: u64 = 4096;
 
-/// A socket over which no long message comes.
+/// A socket whose messages are bounded.
 #[derive(Debug)]
 pub(super) struct Bounded {
     pub(super) stream: UnixStream,
-    /// Of whoever is at its other end.
+    /// Uid of the process at the other end.
     pub(super) uid: Option<u32>,
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Reader {
     bound: Bound,
 }
 
-/// Nobody reads any more, so nobody shall go on writing.
+/// Shuts the socket down in both directions once nobody reads it, so that the app does not go on writing.
 impl Drop for Reader {
     fn drop(&mut self) {
         let _ = rustix::net::shutdown(self.socket.as_ref(), Shutdown::Both);
@@ -86,20 +86,20 @@ impl WriteHalf for Writer {
     }
 }
 
-/// A message is longer than any of this interface.
+/// A message is longer than [`MAX_MESSAGE_BYTES`].
 #[derive(Debug, PartialEq, Eq)]
 struct TooLong;
 
-/// Follows what comes over a connection (D-Bus Specification, "Message Format"): lines of the handshake until
-/// `BEGIN`, then messages, each with a header that says how long it is. So much is read at once that a header
-/// is looked at before anything behind it is.
+/// Follows the bytes of a connection (D-Bus Specification, "Message Format"): lines of the handshake until `BEGIN`,
+/// then messages, each with a header that states its length. Reads end with the header, so that it is checked before
+/// anything behind it is read.
 #[derive(Debug, Default)]
 struct Bound {
     /// The last bytes of the handshake.
     line: Vec<u8>,
     has_begun: bool,
     header: Vec<u8>,
-    /// Of the message whose header was seen.
+    /// Bytes that are left of the present message.
     left: u64,
 }
 
@@ -107,7 +107,7 @@ impl Bound {
     const BEGIN: &[u8] = b"BEGIN\r\n";
     const HEADER_BYTES: usize = 16;
 
-    /// How many bytes may be read at once.
+    /// Returns the number of bytes that may be read at once.
     fn most(&self) -> usize {
         if !self.has_begun {
             return 1;
@@ -118,7 +118,7 @@ impl Bound {
         Self::HEADER_BYTES.saturating_sub(self.header.len())
     }
 
-    /// Takes what was read: no more than it said.
+    /// Follows bytes that were read: no more than [`most`](Self::most) has allowed.
     fn take(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
         if !self.has_begun {
             self.line.extend_from_slice(bytes);

@@ -1,4 +1,4 @@
-//! The threads that touch what apps send.
+//! Threads that relay the connections of apps, since a read or a close can be made to block.
 //!
 //! With its bytes an app can send descriptors, which are closed by the thread that reads over them or closes the
 //! connection, and a close can wait for as long as the app likes. So each connection has a thread of its own, which alone
@@ -6,6 +6,7 @@
 //! thread that waits is the app's loss: it is one of the app's few connections.
 
 use holdfast_sandbox::wire::Listener;
+use holdfast_types::event;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -17,28 +18,28 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Connections that an app may have at once.
+/// Most connections of one app.
 pub(super) const MAX_CONNECTIONS: usize = 2;
-/// A thread's stack.
+/// Stack of a relay's thread, in bytes.
 const STACK_BYTES: usize = 64 * 1024;
-/// Bytes that are handed on at once.
+/// Bytes that are relayed at once.
 const PIECE_BYTES: usize = 1024;
-/// A bus that does not take an app's bytes for this long has given the connection up, or never will.
+/// Timeout of a write to the D-Bus service: when it is over, the service has closed the connection.
 const BUS_PATIENCE: Duration = Duration::from_secs(10);
-/// Where no call can be taken, this long passes before the next try.
+/// Pause after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// An app that calls.
+/// A connection of an app.
 #[derive(Debug)]
 pub(super) struct Call {
     pub(super) app: Listener,
-    /// Over which its bytes come.
+    /// The socket over which the app's bytes come.
     pub(super) stream: UnixStream,
-    /// Who it is.
+    /// Uid of the process at the other end.
     pub(super) uid: Option<u32>,
 }
 
-/// Takes the calls of one app from now on, as many at once as it may have. `bus` is what the bus runs on.
+/// Starts to accept connections of one app, as many at once as it may have. `bus` is the runtime of the D-Bus service.
 ///
 /// # Errors
 /// There is no thread for it.
@@ -58,7 +59,11 @@ pub(super) fn take_calls(
         thread.spawn(move || {
             loop {
                 if let Err(error) = take_call(&listener, &app, &calls, &bus) {
-                    println!("no call of {} can be taken: {error}", app.name);
+                    println!(
+                        "{}: cannot accept its D-Bus connection: {error} {}",
+                        app.name,
+                        event::update::UPDATE_APP_ACCEPT_FAILED
+                    );
                     std::thread::sleep(PAUSE);
                 }
             }
@@ -85,8 +90,8 @@ fn take_call(
     Ok(())
 }
 
-/// A connection and the user at its other end. An app is in another process namespace, where its number is 0
-/// for this process: tokio's credentials can say that, and rustix's cannot.
+/// Returns a connection with the uid at its other end. An app is in another PID namespace, where its PID is 0 for this
+/// process: tokio's credentials can hold that, and rustix's cannot.
 fn with_uid(stream: UnixStream, bus: &Handle) -> io::Result<(UnixStream, Option<u32>)> {
     stream.set_nonblocking(true)?;
     let _context = bus.enter();
@@ -95,7 +100,7 @@ fn with_uid(stream: UnixStream, bus: &Handle) -> io::Result<(UnixStream, Option<
     Ok((stream.into_std()?, uid))
 }
 
-/// Hands bytes on, both ways, until one side ends.
+/// Relays bytes in both directions until one side ends.
 fn relay(app: &UnixStream, bus: &UnixStream) -> io::Result<()> {
     let mut piece = [0; PIECE_BYTES];
     // For the app, which may be slow to take it.
@@ -139,7 +144,7 @@ fn relay(app: &UnixStream, bus: &UnixStream) -> io::Result<()> {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            // The bus has given it up: it does not take what it is told.
+            // The bus has closed the connection: the app stopped reading its socket.
             if !waiting.is_empty() && bus_is.contains(PollFlags::HUP) {
                 return Ok(());
             }

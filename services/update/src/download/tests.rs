@@ -4,7 +4,7 @@
 
 use super::*;
 use crate::uplink::UplinkError;
-use holdfast_release::checked::Unlike;
+use holdfast_release::checked::Mismatch;
 use holdfast_release::metadata::Common;
 use holdfast_release::reuse::{CHUNK_BYTES, chunk_hash};
 use holdfast_release::strategy::TooExpensive;
@@ -59,9 +59,9 @@ fn root_hash(root: &[u8]) -> [u8; 32] {
     tree(&SLOT_SALT, leaves).unwrap().root_hash
 }
 
-fn release(component: Component, fit: &[u8], root_hash: [u8; 32]) -> Release {
+fn release(subject: ReleaseSubject, fit: &[u8], root_hash: [u8; 32]) -> Release {
     Release {
-        component,
+        subject,
         product: String::new(),
         board: "qemu-virt".to_owned(),
         version: Version { major: 2, minor: 0, patch: 0 },
@@ -156,7 +156,7 @@ impl Slots for Fake {
         Ok(Some(part_of(&self.other, part)))
     }
 
-    fn stage(&mut self, _: Component) -> Result<(), InstallError> {
+    fn stage(&mut self, _: ReleaseSubject) -> Result<(), InstallError> {
         self.asked.push("stage");
         Ok(())
     }
@@ -180,7 +180,7 @@ const CHANGED: [usize; 3] = [FIT_BLOCKS - 1, FIT_BLOCKS + 10, FIT_BLOCKS + 200];
 fn scene(most_bytes: Option<u64>) -> Scene {
     let (old, new) = (slot_bytes(&[], 0), slot_bytes(&CHANGED, 0x55));
     let whole = [&new.0[..], &new.1].concat();
-    let released = target(&whole, Some(release(Component::Os, &new.0, root_hash(&new.1))));
+    let released = target(&whole, Some(release(ReleaseSubject::Os, &new.0, root_hash(&new.1))));
     let place = released.place(PATH).unwrap();
     let common = Common {
         kind: "targets".to_owned(),
@@ -225,11 +225,11 @@ impl Scene {
 
     fn take_and(
         &mut self,
-        remember: impl FnOnce() -> Result<(), KeepError>,
+        remember: impl FnOnce() -> Result<(), StateError>,
     ) -> Result<(), InstallError> {
         let target = &self.targets.targets[PATH];
         let offer = Offer {
-            repository: Repository::Os,
+            repository: RepositoryName::Os,
             targets: &self.targets,
             path: PATH,
             target,
@@ -394,7 +394,10 @@ fn nothing_is_written_before_the_first_part_is_what_was_released() {
     scene.fake.files.get_mut(&place).unwrap()[CHUNK_BYTES + 7] ^= 1;
     let chunk = wide(CHUNK_BYTES);
     let taken = scene.take();
-    assert!(matches!(taken, Err(InstallError::Unlike(Unlike { at })) if at == chunk), "{taken:?}");
+    assert!(
+        matches!(taken, Err(InstallError::Mismatch(Mismatch { at })) if at == chunk),
+        "{taken:?}"
+    );
     assert!(scene.is_untouched(), "the other slot is one to fall back to");
     assert!(scene.fake.asked.is_empty() && !scene.downloader.gave_up_slot());
 }
@@ -416,7 +419,7 @@ fn what_goes_wrong_behind_the_first_part_is_not_staged() {
     let last = CHANGED[2] * BLOCK_BYTES;
     scene.fake.files.get_mut(&place).unwrap()[last + 7] ^= 1;
     let taken = scene.take();
-    assert!(matches!(taken, Err(InstallError::Unlike(Unlike { at })) if at == wide(last)));
+    assert!(matches!(taken, Err(InstallError::Mismatch(Mismatch { at })) if at == wide(last)));
     assert_eq!(scene.fake.asked, ["announce"]);
     assert!(scene.downloader.gave_up_slot());
 }
@@ -473,7 +476,7 @@ fn a_delta_that_makes_something_else_is_not_used_again() {
     scene.offer_delta(delta);
     scene.downloader.reuses = false;
     let taken = scene.take();
-    assert!(matches!(taken, Err(InstallError::Unlike(_))), "{taken:?}");
+    assert!(matches!(taken, Err(InstallError::Mismatch(_))), "{taken:?}");
     assert_eq!(scene.fake.asked, ["announce"], "and nothing of it is staged");
     scene.take().unwrap();
     assert!(scene.holds_the_release());
@@ -522,8 +525,8 @@ fn not_even_the_leaves_are_fetched_where_the_least_costs_too_much() {
 #[test]
 fn a_release_that_nobody_would_remember_is_not_staged() {
     let mut scene = scene(None);
-    let taken = scene.take_and(|| Err(KeepError::TooLong(7)));
-    assert!(matches!(taken, Err(InstallError::Keep(KeepError::TooLong(7)))));
+    let taken = scene.take_and(|| Err(StateError::TooLong(7)));
+    assert!(matches!(taken, Err(InstallError::State(StateError::TooLong(7)))));
     assert_eq!(scene.fake.asked, ["announce"]);
 }
 
@@ -554,7 +557,7 @@ fn a_package_that_is_not_what_was_released_is_removed_and_not_staged() {
     let mut scene = scene(None);
     let id = ComponentId([7; 16]);
     let package = vec![1; HEADER_BYTES + BLOCK_BYTES];
-    let app = release(Component::App(id), &[], [3; 32]);
+    let app = release(ReleaseSubject::App(id), &[], [3; 32]);
     let app = target(&package, Some(Release { boot_bytes: 0, ..app }));
     let place = app.place(PATH).unwrap();
     scene.targets.targets.insert(PATH.to_owned(), app);

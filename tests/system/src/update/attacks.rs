@@ -13,7 +13,7 @@ use holdfast_qemu::machine::{Guest, Machine};
 use holdfast_qemu::web_server::{Authority, WebAnswer, WebRequest};
 use holdfast_release::metadata::{self, Key, Role, Signature, Timestamp};
 use holdfast_repository::{Lifetimes, Released, Repository, Roles};
-use holdfast_sandbox::held::Component;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::ComponentId;
 use holdfast_types::hex::hex;
 use std::fs;
@@ -387,7 +387,7 @@ fn update_attack_for_another_device(siege: &mut Siege) -> Result<()> {
 fn update_attack_extraneous_dependencies(siege: &mut Siege) -> Result<()> {
     let app = siege.scene.app("9.0.0", 9, |_| {})?;
     let mut unknown = app.clone();
-    unknown.release.component = Component::App(ComponentId([9; 16]));
+    unknown.release.subject = ReleaseSubject::App(ComponentId([9; 16]));
     siege.scene.publish("oem", &[siege.release.clone(), unknown])?;
     siege.scene.publish("os", &[app])?;
     siege.refused("update: os: nothing new in version")?;
@@ -426,13 +426,13 @@ fn update_attack_slow_retrieval(siege: &mut Siege) -> Result<()> {
         }
         (_, answer) => answer,
     });
-    siege.refused("update: os: it could not be fetched: (it comes too slowly|timeout)")?;
+    siege.refused("update: os: fetch failed: (it comes too slowly|timeout)")?;
     siege.over()
 }
 
 fn update_attack_drop_request(siege: &mut Siege) -> Result<()> {
     siege.scene.lie(|_, _| WebAnswer::Status(503));
-    siege.refused("update: os: it could not be fetched: the server answers 503")?;
+    siege.refused("update: os: fetch failed: the server answers 503")?;
     siege.scene.lie(|asked, answer| match answer {
         // Some files are there, and others are not.
         WebAnswer::File(_) if asked.path.ends_with("timestamp.json") => WebAnswer::Status(404),

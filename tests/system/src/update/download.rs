@@ -106,7 +106,7 @@ fn a_release_that_costs_too_much_waits(artefacts: &Artefacts) -> Result<()> {
     scene.publish("os", std::slice::from_ref(&release))?;
     let mut guest = scene.machine(scratch.path())?.start(None)?;
     guest.wait(
-        "release 0.2.0 of os is not taken: it costs [0-9]+ bytes and one release may cost 65536",
+        "cannot install release 0.2.0 of os: it costs [0-9]+ bytes and one release may cost 65536",
         BOOT,
     )?;
     guest.wait("update: os: nothing new in version 2", WAIT)?;
@@ -132,7 +132,7 @@ fn a_download_goes_on_where_it_broke_off(artefacts: &Artefacts) -> Result<()> {
         answer => answer,
     });
     let mut guest = scene.machine(&scene.image())?.start(None)?;
-    guest.wait("update: goes on at byte [0-9]+: ", WAIT)?;
+    guest.wait("update: the download resumes at byte [0-9]+: ", WAIT)?;
     guest.wait("update: os: release 0.2.0 is staged", WAIT)?;
     let sent = scene.server.sent();
     let slots = sent.iter().filter(|(asked, _)| asked.path.ends_with(".slot"));
@@ -160,7 +160,7 @@ fn a_device_fetches_no_more_in_a_day_than_it_may(artefacts: &Artefacts) -> Resul
         root.add(path, encoded, false);
     })?;
     let mut guest = scene.machine(scratch.path())?.start(None)?;
-    guest.wait("update: goes on at byte [0-9]+: it could not be fetched: today's bytes", BOOT)?;
+    guest.wait("update: the download resumes at byte [0-9]+: fetch failed: today's bytes", BOOT)?;
     guest.wait("update: os: .*: today's bytes are used up", WAIT)?;
     guest.wait("hello: heartbeat", WAIT)?;
     Ok(())

@@ -102,7 +102,7 @@ fn no_cut_of_an_update_costs_the_trusted_state_or_an_app(updates: &mut Updates) 
     let data = show::read_root(&updates.scene.image())?;
     let agent = "/usr/lib/holdfast/services/update";
     let root_of = |name| root::read_file(&data, &format!("{agent}/{}", root_file(name)));
-    let os_root = root_of(holdfast_release::Repository::Os)?;
+    let os_root = root_of(holdfast_release::RepositoryName::Os)?;
     let id = hello()?;
     let state: Vec<String> = ["/services/update/os.trusted", "/services/update/memory"]
         .map(str::to_owned)

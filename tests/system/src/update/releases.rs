@@ -14,7 +14,7 @@ use holdfast_images::{root, show};
 use holdfast_lifecycle::slots::{Phase, Slot, SlotState, Status};
 use holdfast_qemu::machine::{Guest, Machine};
 use holdfast_qemu::web_server::WebAnswer;
-use holdfast_release::Repository as Name;
+use holdfast_release::RepositoryName;
 use holdfast_release::config::{UPLINK_FILE, UplinkConfig};
 use holdfast_release::metadata::Role;
 use holdfast_repository::{Lifetimes, Released, Repository, Roles};
@@ -154,7 +154,7 @@ fn releases_of_the_os_and_of_an_app_are_taken_one_after_the_other(life: &mut Lif
     life.scene.publish("os", &[os])?;
     // Which comes first is left to the moment of the looks; each is tried alone.
     for _ in 0..2 {
-        life.guest.wait("is staged\n", WAIT)?;
+        life.guest.wait("is staged event=", WAIT)?;
         life.guest.wait("init: rebooting", WAIT)?;
         life.guest.wait(r"init: slot [ab] committed", BOOT)?;
         life.guest.wait("the new release is good", WAIT)?;
@@ -316,7 +316,8 @@ fn a_release_on_a_card_is_verified_and_taken(artefacts: &Artefacts) -> Result<()
     scene.publish("os", &[release])?;
     scene.lie(|_, _| WebAnswer::Status(503));
     let card = scene.path("card.img");
-    let repositories = [Name::Os, Name::Oem].map(|name| (name, scene.repository(name.name())));
+    let repositories =
+        [RepositoryName::Os, RepositoryName::Oem].map(|name| (name, scene.repository(name.name())));
     holdfast_repository::bundle(&repositories, &card)?;
     // A card has a size that cards have.
     fs::File::options().write(true).open(&card)?.set_len(16 << 20)?;

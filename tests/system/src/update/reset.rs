@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use holdfast_images::disk::Layout;
 use holdfast_lifecycle::slots::Status;
 use holdfast_qemu::machine::Machine;
-use holdfast_release::Repository as Name;
+use holdfast_release::RepositoryName;
 use holdfast_repository::Repository;
 use holdfast_sandbox::reset_order::{Order, Partitions};
 use std::fs;
@@ -34,7 +34,7 @@ fn order(scene: &Scene, partitions: &str, number: u64) -> Result<PathBuf> {
     files.insert(path.clone(), repository.add_order(&path)?);
     scene.publish_files(&mut repository, files, now()?)?;
     let card = scene.path("reset.img");
-    holdfast_repository::bundle(&[(Name::Oem, scene.repository("oem"))], &card)?;
+    holdfast_repository::bundle(&[(RepositoryName::Oem, scene.repository("oem"))], &card)?;
     fs::File::options().write(true).open(&card)?.set_len(16 << 20)?;
     Ok(card)
 }
