@@ -67,7 +67,7 @@ pub struct Service {
     /// It sees the system's network, and may ask the kernel to change it.
     #[serde(default)]
     pub system_network: bool,
-    /// Whom it reaches through a link of its own.
+    /// Whom it reaches through a veth pair of its own.
     pub reaches: Option<Reach>,
     /// It keeps something on `state`.
     #[serde(default)]

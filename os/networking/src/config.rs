@@ -112,7 +112,7 @@ impl NetworkConfig {
             if name.is_empty() || name.len() > 15 || !name.bytes().all(plain) {
                 return refuse("name", "must be the name of a device, such as `eth0`");
             }
-            if name == "lo" || name.starts_with(holdfast_sandbox::network::address::LINK_NAMES) {
+            if name == "lo" || name.starts_with(holdfast_sandbox::network::address::VETH_NAMES) {
                 return refuse("name", "is one of the system's own devices");
             }
             if self.interfaces.iter().take(index).any(|earlier| earlier.name == *name) {

@@ -1,7 +1,7 @@
 //! The one firewall of a device, made from what its apps are granted.
 //!
 //! Everything is refused both ways but what stands here. An app's packets meet its own chain on the
-//! system's side of its link, so that nothing an app does in its own namespace changes what applies to
+//! system's side of its veth pair, so that nothing an app does in its own namespace changes what applies to
 //! it. Names are opened by putting their addresses into the app's sets for as long as they hold.
 //!
 //! The kernel has one table of connections for the whole device. Nobody takes more of it than a share: what an
@@ -15,7 +15,7 @@ use crate::netfilter::{
 };
 use crate::{name_proxy, refusal, sntp};
 use holdfast_sandbox::network::NetworkedApp;
-use holdfast_sandbox::network::address::{APPS, LINK_NAMES, Link};
+use holdfast_sandbox::network::address::{APPS, VETH_NAMES, Veth};
 use holdfast_sandbox::network::connections::{
     BEGUN_AT_ONCE, BEGUN_PER_SECOND, ENDED_S, MAX_CONNECTIONS, MAX_INCOMING, MAX_OF_ONE_ADDRESS,
     QUESTION_S,
@@ -145,11 +145,11 @@ fn udp(source: Option<u16>, destination: u16) -> Vec<Match> {
 }
 
 fn from_outside() -> [Match; 2] {
-    [Match::FromDevices(LINK_NAMES, false), Match::FromDevices(LOOPBACK, false)]
+    [Match::FromDevices(VETH_NAMES, false), Match::FromDevices(LOOPBACK, false)]
 }
 
 fn to_outside() -> [Match; 2] {
-    [Match::ToDevices(LINK_NAMES, false), Match::ToDevices(LOOPBACK, false)]
+    [Match::ToDevices(VETH_NAMES, false), Match::ToDevices(LOOPBACK, false)]
 }
 
 /// The whole ruleset of a device with these apps, whose network service has this uid. On the devices in
@@ -198,7 +198,7 @@ pub fn ruleset(apps: &[NetworkedApp], service_uid: u32, deaf: &[String]) -> Rule
         name: name.to_owned(),
         chains: apps
             .iter()
-            .map(|app| (app.link().device(), format!("{chain}-{}", app.uid)))
+            .map(|app| (app.veth().device(), format!("{chain}-{}", app.uid)))
             .collect(),
     };
     let maps = vec![
@@ -277,7 +277,7 @@ fn arriving() -> Chain {
 /// The answers of name proxies.
 fn sent() -> Chain {
     let answers = vec![
-        Match::ToDevices(LINK_NAMES, true),
+        Match::ToDevices(VETH_NAMES, true),
         Match::Protocol(Protocol::Udp.number()),
         Match::SourcePort(53),
     ];
@@ -294,7 +294,7 @@ fn asks(app: &NetworkedApp) -> Chain {
 
 /// What an app says to its name proxy.
 fn to_proxy(app: &NetworkedApp) -> Vec<Match> {
-    let mut matches = vec![Match::Destination(app.link().system_v4().into(), 32)];
+    let mut matches = vec![Match::Destination(app.veth().system_v4().into(), 32)];
     matches.extend(udp(None, 53));
     matches
 }
@@ -375,7 +375,7 @@ fn output(service_uid: u32) -> Chain {
     // Answers to apps, of which no connection is made.
     rules.push(rule(
         vec![
-            Match::ToDevices(LINK_NAMES, true),
+            Match::ToDevices(VETH_NAMES, true),
             Match::Owner(service_uid),
             Match::Protocol(Protocol::Udp.number()),
             Match::SourcePort(53),
@@ -398,8 +398,8 @@ fn output(service_uid: u32) -> Chain {
 
 /// What an app sends to the device itself: questions to its name proxy, and to nobody else.
 fn to_system(app: &NetworkedApp) -> Chain {
-    let link = app.link();
-    let mut rules = spoofed(link);
+    let veth = app.veth();
+    let mut rules = spoofed(veth);
     for kind in [icmp6::NEIGHBOUR_SOLICITATION, icmp6::NEIGHBOUR_ADVERTISEMENT] {
         rules.push(rule(vec![Match::Icmp6(kind)], Action::Accept));
     }
@@ -411,10 +411,10 @@ fn to_system(app: &NetworkedApp) -> Chain {
 }
 
 /// An app that claims to be somebody else.
-fn spoofed(link: Link) -> Vec<Rule> {
+fn spoofed(veth: Veth) -> Vec<Rule> {
     vec![
-        rule(vec![Match::Source(link.app_v4().into(), 32, false)], Action::Drop),
-        rule(vec![Match::Source(link.app_v6().into(), 128, false)], Action::Drop),
+        rule(vec![Match::Source(veth.app_v4().into(), 32, false)], Action::Drop),
+        rule(vec![Match::Source(veth.app_v6().into(), 128, false)], Action::Drop),
     ]
 }
 
@@ -430,16 +430,16 @@ fn refused_where(matches: &[Match], prefix: String) -> [Rule; 2] {
 
 /// What an app sends anywhere else.
 fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
-    let mut rules = spoofed(app.link());
+    let mut rules = spoofed(app.veth());
     for other in apps.iter().filter(|other| app.may_talk_to(other)) {
-        let link = other.link();
+        let veth = other.veth();
         for protocol in Protocol::ALL {
             for port in other.grants.server_ports(protocol) {
                 for (address, length) in
-                    [(IpAddr::V4(link.app_v4()), 32), (IpAddr::V6(link.app_v6()), 128)]
+                    [(IpAddr::V4(veth.app_v4()), 32), (IpAddr::V6(veth.app_v6()), 128)]
                 {
                     let matches = vec![
-                        Match::To(link.device()),
+                        Match::To(veth.device()),
                         Match::Destination(address, length),
                         Match::Protocol(protocol.number()),
                         Match::Ports(PortRange::one(*port)),
@@ -450,7 +450,7 @@ fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
         }
     }
     // No prefix and no name, however wide, leads to other apps.
-    let to_apps = [Match::ToDevices(LINK_NAMES, true)];
+    let to_apps = [Match::ToDevices(VETH_NAMES, true)];
     rules.extend(refused_where(&to_apps, app.uid.to_string()));
     for (index, condition) in name_conditions(app).into_iter().enumerate() {
         for version in [Version::V4, Version::V6] {
@@ -510,13 +510,13 @@ fn to_app(app: &NetworkedApp) -> Chain {
 fn prerouting(apps: &[NetworkedApp]) -> Chain {
     let mut rules = Vec::new();
     for app in apps {
-        let link = app.link();
+        let veth = app.veth();
         for protocol in Protocol::ALL {
             for port in app.grants.server_ports(protocol) {
                 for (version, set) in OWN_ADDRESSES {
                     let to = match version {
-                        Version::V4 => IpAddr::V4(link.app_v4()),
-                        Version::V6 => IpAddr::V6(link.app_v6()),
+                        Version::V4 => IpAddr::V4(veth.app_v4()),
+                        Version::V6 => IpAddr::V6(veth.app_v6()),
                     };
                     let mut matches = from_outside().to_vec();
                     matches.extend([

@@ -175,10 +175,10 @@ pub fn decide(
         let Some(other) = other else {
             return Decision::Refuse(reply(asked, Status::NoSuchName, &[]));
         };
-        let link = other.link();
+        let veth = other.veth();
         let record = match asked.kind {
-            Kind::A => Some(Record::address(IpAddr::V4(link.app_v4()), LEAST_TTL_S)),
-            Kind::Aaaa => Some(Record::address(IpAddr::V6(link.app_v6()), LEAST_TTL_S)),
+            Kind::A => Some(Record::address(IpAddr::V4(veth.app_v4()), LEAST_TTL_S)),
+            Kind::Aaaa => Some(Record::address(IpAddr::V6(veth.app_v6()), LEAST_TTL_S)),
             _ => None,
         };
         let records: Vec<Record> = record.into_iter().collect();

@@ -2,7 +2,7 @@
 
 use holdfast_netlink::{ACKNOWLEDGE, Message, Received};
 use holdfast_sandbox::network::NetworkedApp;
-use holdfast_sandbox::network::address::{Link, is_of_apps};
+use holdfast_sandbox::network::address::{Veth, is_of_apps};
 use holdfast_sandbox::network::connections::{MAX_CONNECTIONS, MAX_INCOMING, MAX_OF_ONE_ADDRESS};
 use holdfast_sandbox::network::grants::{Connection, Destination, PortRange, masked};
 use std::fmt;
@@ -165,11 +165,11 @@ impl Refusal {
     }
 
     fn explain_app(&self, app: &NetworkedApp, apps: &[NetworkedApp]) -> String {
-        let is = |link: Link| {
-            self.destination == IpAddr::V4(link.app_v4())
-                || self.destination == IpAddr::V6(link.app_v6())
+        let is = |veth: Veth| {
+            self.destination == IpAddr::V4(veth.app_v4())
+                || self.destination == IpAddr::V6(veth.app_v6())
         };
-        let Some(other) = apps.iter().find(|other| is(other.link())) else {
+        let Some(other) = apps.iter().find(|other| is(other.veth())) else {
             return "nothing on the device itself can be reached but name servers".to_owned();
         };
         if !app.may_talk_to(other) {
@@ -235,9 +235,9 @@ mod tests {
         let crowded = logged("1001 crowded", &v4(6, [198, 18, 0, 1], 80)).unwrap();
         assert_eq!((crowded.uid, crowded.over), (1001, Some(Side::Outside)));
         assert!(says(crowded, &one, None).starts_with("somebody outside has 16 connections"));
-        let other = Refusal { destination: IpAddr::V4(Link::of(1002).app_v4()), ..refusal };
+        let other = Refusal { destination: IpAddr::V4(Veth::of(1002).app_v4()), ..refusal };
         assert!(says(other, &one, None).contains("must name 02020202"));
-        let device = Refusal { destination: IpAddr::V4(Link::of(1001).system_v4()), ..refusal };
+        let device = Refusal { destination: IpAddr::V4(Veth::of(1001).system_v4()), ..refusal };
         assert!(says(device, &one, None).starts_with("nothing on the device"));
         let ping = Refusal { protocol: 1, ..refusal };
         assert!(says(ping, &one, None).starts_with("apps have TCP and UDP"));

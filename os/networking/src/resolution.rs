@@ -15,7 +15,7 @@ pub const MAX_SERVERS: usize = 4;
 /// the third.
 const WAITS_MS: [u64; 3] = [1_000, 2_000, 3_000];
 /// How long a question takes at most, in milliseconds. Apps wait a little longer
-/// (`Link::resolver_file`).
+/// (`Veth::resolver_file`).
 pub const WITHIN_MS: u64 = 6_000;
 /// A server that was silent, or refuses everything, is asked behind the others for so long.
 const ASIDE_MS: u64 = 60_000;

@@ -4,7 +4,7 @@
 use holdfast_netlink::{
     ACKNOWLEDGE, CREATE, DUMP, EXCLUSIVE, Message, REPLACE, Received, attributes,
 };
-use holdfast_sandbox::network::address::{APP_DEVICE, LINK_PREFIX_V4, LINK_PREFIX_V6, Link};
+use holdfast_sandbox::network::address::{APP_DEVICE, VETH_PREFIX_V4, VETH_PREFIX_V6, Veth};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const NEW_LINK: u16 = 16;
@@ -24,7 +24,7 @@ const AF_INET6: u8 = 10;
 const UP: u32 = 0x1;
 const RUNNING: u32 = 0x40;
 const LOWER_UP: u32 = 0x1_0000;
-const LINK_HEADER: usize = 16;
+const DEVICE_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
 const NEIGHBOUR_HEADER: usize = 12;
 /// `ARPHRD_ETHER`.
@@ -90,8 +90,8 @@ pub enum Event {
     Neighbour(u32, IpAddr, Option<[u8; 6]>),
 }
 
-fn link_header(index: u32, flags: u32, change: u32) -> [u8; LINK_HEADER] {
-    let mut header = [0; LINK_HEADER];
+fn device_header(index: u32, flags: u32, change: u32) -> [u8; DEVICE_HEADER] {
+    let mut header = [0; DEVICE_HEADER];
     let fields = [index, flags, change];
     for (place, value) in header.as_chunks_mut().0.iter_mut().skip(1).zip(fields) {
         *place = value.to_ne_bytes();
@@ -102,7 +102,7 @@ fn link_header(index: u32, flags: u32, change: u32) -> [u8; LINK_HEADER] {
 /// Asks for every device.
 #[must_use]
 pub fn list_devices() -> Message {
-    Message::new(GET_LINK, DUMP, &link_header(0, 0, 0))
+    Message::new(GET_LINK, DUMP, &device_header(0, 0, 0))
 }
 
 /// Asks for every address.
@@ -114,28 +114,28 @@ pub fn list_addresses() -> Message {
 /// Switches a device on.
 #[must_use]
 pub fn switch_on(device: u32) -> Message {
-    Message::new(NEW_LINK, ACKNOWLEDGE, &link_header(device, UP, UP))
+    Message::new(NEW_LINK, ACKNOWLEDGE, &device_header(device, UP, UP))
 }
 
 /// Takes a device away.
 #[must_use]
 pub fn delete_device(device: u32) -> Message {
-    Message::new(DELETE_LINK, ACKNOWLEDGE, &link_header(device, 0, 0))
+    Message::new(DELETE_LINK, ACKNOWLEDGE, &device_header(device, 0, 0))
 }
 
-/// Within an app's namespace: a pair of devices, of which one is for the namespace of the process
-/// `system`, as this process sees it.
+/// Makes a veth pair within an app's namespace, of which one end is for the namespace of the process `system`, as
+/// this process sees it.
 #[must_use]
-pub fn make_link(link: Link, system: u32) -> Message {
+pub fn make_veth(veth: Veth, system: u32) -> Message {
     const VETH_PEER: u16 = 1;
-    Message::new(NEW_LINK, ACKNOWLEDGE | CREATE | EXCLUSIVE, &link_header(0, 0, 0))
+    Message::new(NEW_LINK, ACKNOWLEDGE | CREATE | EXCLUSIVE, &device_header(0, 0, 0))
         .with_text(3, APP_DEVICE)
         .with_nested(18, |info| {
             info.put_text(1, "veth");
             info.put_nested(2, |data| {
                 data.put_nested(VETH_PEER, |peer| {
-                    peer.put_bytes(&link_header(0, 0, 0));
-                    peer.put_text(3, &link.device());
+                    peer.put_bytes(&device_header(0, 0, 0));
+                    peer.put_text(3, &veth.device());
                     peer.put(19, &system.to_ne_bytes());
                 });
             });
@@ -147,7 +147,7 @@ pub fn make_link(link: Link, system: u32) -> Message {
 pub fn without_own_addresses(device: u32) -> Message {
     const ADDRESS_GENERATION: u16 = 8;
     const NONE: u8 = 1;
-    Message::new(NEW_LINK, ACKNOWLEDGE, &link_header(device, 0, 0)).with_nested(26, |families| {
+    Message::new(NEW_LINK, ACKNOWLEDGE, &device_header(device, 0, 0)).with_nested(26, |families| {
         families.put_nested(AF_INET6.into(), |inet6| inet6.put(ADDRESS_GENERATION, &[NONE]));
     })
 }
@@ -188,10 +188,10 @@ pub fn add_address(device: u32, address: IpAddr, prefix: u8) -> Message {
     address_message(NEW_ADDRESS, CREATE | REPLACE, device, (address, prefix), EVERYWHERE)
 }
 
-/// Gives the system's end of a link its address, which the kernel must not take for what leaves by another
+/// Gives the system's end of a veth pair its address, which the kernel must not take for what leaves by another
 /// device that has none yet.
 #[must_use]
-pub fn add_link_address(device: u32, address: IpAddr, prefix: u8) -> Message {
+pub fn add_veth_address(device: u32, address: IpAddr, prefix: u8) -> Message {
     address_message(NEW_ADDRESS, CREATE | REPLACE, device, (address, prefix), ON_LINK)
 }
 
@@ -300,12 +300,12 @@ pub fn find_neighbour(device: u32, address: IpAddr) -> Message {
     neighbour_message(GET_NEIGHBOUR, 0, device, address, false)
 }
 
-/// The addresses of one end of an app's link with their prefixes.
+/// The addresses of one end of an app's veth pair with their prefixes.
 #[must_use]
-pub fn link_addresses(link: Link, of_app: bool) -> [(IpAddr, u8); 2] {
+pub fn veth_addresses(veth: Veth, of_app: bool) -> [(IpAddr, u8); 2] {
     let (v4, v6) =
-        if of_app { (link.app_v4(), link.app_v6()) } else { (link.system_v4(), link.system_v6()) };
-    [(IpAddr::V4(v4), LINK_PREFIX_V4), (IpAddr::V6(v6), LINK_PREFIX_V6)]
+        if of_app { (veth.app_v4(), veth.app_v6()) } else { (veth.system_v4(), veth.system_v6()) };
+    [(IpAddr::V4(v4), VETH_PREFIX_V4), (IpAddr::V6(v6), VETH_PREFIX_V6)]
 }
 
 /// Has the kernel answer at once that nobody is at the addresses of a prefix.
@@ -338,7 +338,7 @@ pub fn read(message: &Received<'_>) -> Option<Event> {
 }
 
 fn read_device(message: &Received<'_>) -> Option<Device> {
-    let (header, found) = message.split(LINK_HEADER)?;
+    let (header, found) = message.split(DEVICE_HEADER)?;
     let [_, _, kind0, kind1, i0, i1, i2, i3, f0, f1, f2, f3, ..] = *header else {
         return None;
     };
@@ -363,7 +363,7 @@ fn read_device(message: &Received<'_>) -> Option<Device> {
 /// managed, everything else is as well (RFC 4861, 4.2).
 fn read_router_flags(message: &Received<'_>) -> Option<Event> {
     const MANAGED_OR_OTHER: u32 = 0x40 | 0x80;
-    let (header, found) = message.split(LINK_HEADER)?;
+    let (header, found) = message.split(DEVICE_HEADER)?;
     let [_, _, _, _, i0, i1, i2, i3, ..] = *header else {
         return None;
     };

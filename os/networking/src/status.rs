@@ -50,7 +50,7 @@ pub struct LeaseStatus {
     pub seconds: Option<u32>,
 }
 
-/// What went over an app's link.
+/// What went over an app's veth pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
     /// Packets that the app has sent, whatever became of them.
@@ -68,7 +68,7 @@ pub struct Traffic {
 pub struct AppStatus {
     /// Component name.
     pub name: String,
-    /// Since its link was made.
+    /// Since its veth pair was made.
     pub traffic: Traffic,
     /// How often it was reported that something was refused to it: the firewall reports no more than ten
     /// a second.

@@ -39,8 +39,8 @@ pub enum Request {
     Manage(ManageRequest),
     /// To reboot or to power off.
     Shutdown(ShutdownRequest),
-    /// For the links of apps.
-    Links(LinksRequest),
+    /// For the veth pairs of apps.
+    Veths(VethsRequest),
     /// To set the clock.
     Clock(ClockRequest),
     /// What the update agent asks for.
@@ -92,9 +92,9 @@ pub enum ShutdownRequest {
     PowerOff,
 }
 
-/// For the links of apps.
+/// For the veth pairs of apps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LinksRequest {
+pub enum VethsRequest {
     /// The uids of all that have grants on the network.
     All,
     /// What the one with this uid is granted. With the reply comes a netlink socket within its namespace.
@@ -150,8 +150,8 @@ pub enum UplinkRequest {
 /// What the network service asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetworkRequest {
-    /// For the links of apps.
-    Links(LinksRequest),
+    /// For the veth pairs of apps.
+    Veths(VethsRequest),
     /// To set the clock.
     Clock(ClockRequest),
 }
@@ -159,7 +159,7 @@ pub enum NetworkRequest {
 impl From<NetworkRequest> for Request {
     fn from(request: NetworkRequest) -> Self {
         match request {
-            NetworkRequest::Links(request) => Self::Links(request),
+            NetworkRequest::Veths(request) => Self::Veths(request),
             NetworkRequest::Clock(request) => Self::Clock(request),
         }
     }
@@ -205,7 +205,7 @@ impl Request {
             Self::Status(_) => rights.status,
             Self::Manage(_) => rights.manage,
             Self::Shutdown(_) => rights.shutdown,
-            Self::Links(_) => rights.links,
+            Self::Veths(_) => rights.veths,
             Self::Clock(_) => rights.clock,
             Self::Update(_) => rights.update,
             Self::Uplink(_) => rights.uplink,
@@ -225,9 +225,9 @@ pub enum Reply {
     /// How the components are, in their start order.
     Components(Vec<ComponentStatus>),
     /// The uids of all that have grants on the network.
-    Links(Vec<u32>),
+    Veths(Vec<u32>),
     /// One that has grants on the network.
-    Link(NetworkedApp),
+    Veth(NetworkedApp),
     /// How the clock is.
     Clock(clock::Status),
     /// What becomes of a claim about the clock.
@@ -377,7 +377,7 @@ mod tests {
             Request::Manage(ManageRequest::Start(name.clone())),
             Request::Manage(ManageRequest::Restart(name.clone())),
             Request::Shutdown(ShutdownRequest::PowerOff),
-            NetworkRequest::Links(LinksRequest::Of(u32::MAX)).into(),
+            NetworkRequest::Veths(VethsRequest::Of(u32::MAX)).into(),
             NetworkRequest::Clock(ClockRequest::Behind(i64::MIN)).into(),
             UpdateRequest::OtherSlot(SlotPart::Root).into(),
             UpdateRequest::StageApp(ComponentId([255; 16])).into(),
@@ -418,7 +418,7 @@ mod tests {
             Reply::NotFound,
             Reply::Failed,
             Reply::Components(vec![status; MAX_COMPONENTS]),
-            Reply::Links(vec![u32::MAX; MAX_COMPONENTS]),
+            Reply::Veths(vec![u32::MAX; MAX_COMPONENTS]),
             Reply::Held(vec![held; MAX_COMPONENTS + 1]),
             Reply::Listeners(vec![listener; MAX_COMPONENTS]),
         ] {
@@ -444,7 +444,7 @@ mod tests {
             Request::Status(StatusRequest::Components),
             Request::Manage(ManageRequest::Start("a".into())),
             Request::Shutdown(ShutdownRequest::Reboot),
-            Request::Links(LinksRequest::All),
+            Request::Veths(VethsRequest::All),
             Request::Clock(ClockRequest::Behind(0)),
             UpdateRequest::Announce.into(),
             UplinkRequest::Agent.into(),
@@ -454,7 +454,7 @@ mod tests {
             Requests { status: true, ..none },
             Requests { manage: true, ..none },
             Requests { shutdown: true, ..none },
-            Requests { links: true, ..none },
+            Requests { veths: true, ..none },
             Requests { clock: true, ..none },
             Requests { update: true, ..none },
             Requests { uplink: true, ..none },

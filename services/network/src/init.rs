@@ -5,7 +5,7 @@ use holdfast_linux::netlink::NetlinkSocket;
 use holdfast_linux::poll::Poll;
 use holdfast_sandbox::clock::Verdict;
 use holdfast_sandbox::network::NetworkedApp;
-use holdfast_sandbox::wire::{ClockRequest, LinksRequest, NetworkRequest, Reply};
+use holdfast_sandbox::wire::{ClockRequest, NetworkRequest, Reply, VethsRequest};
 use std::os::fd::OwnedFd;
 
 /// The socket to init.
@@ -18,22 +18,22 @@ impl Init {
     }
 
     /// Everybody with grants on the network, with a socket in its namespace.
-    pub(crate) fn links(&mut self) -> Result<Vec<(NetworkedApp, NetlinkSocket)>, InitError> {
-        let uids = match self.0.ask(NetworkRequest::Links(LinksRequest::All))? {
-            (Reply::Links(uids), _) => uids,
+    pub(crate) fn veths(&mut self) -> Result<Vec<(NetworkedApp, NetlinkSocket)>, InitError> {
+        let uids = match self.0.ask(NetworkRequest::Veths(VethsRequest::All))? {
+            (Reply::Veths(uids), _) => uids,
             (reply, _) => return Err(InitError::refused(reply)),
         };
-        let mut links = Vec::new();
+        let mut veths = Vec::new();
         for uid in uids {
-            let (reply, handed) = self.0.ask(NetworkRequest::Links(LinksRequest::Of(uid)))?;
+            let (reply, handed) = self.0.ask(NetworkRequest::Veths(VethsRequest::Of(uid)))?;
             match (reply, handed.into_iter().next()) {
-                (Reply::Link(app), Some(socket)) => {
-                    links.push((app, NetlinkSocket::from_descriptor(socket)));
+                (Reply::Veth(app), Some(socket)) => {
+                    veths.push((app, NetlinkSocket::from_descriptor(socket)));
                 }
                 (reply, _) => return Err(InitError::refused(reply)),
             }
         }
-        Ok(links)
+        Ok(veths)
     }
 
     /// Says that the clock is behind by so many microseconds.

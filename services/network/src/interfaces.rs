@@ -1,7 +1,7 @@
 //! The device's own interfaces: their leases, addresses and ways out.
 
-use crate::links;
 use crate::reports::Said;
+use crate::veth;
 use holdfast_linux::entropy;
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use holdfast_linux::poll::Poll;
@@ -17,7 +17,7 @@ use holdfast_networking::resolution;
 use holdfast_networking::route::{self, Device, DeviceAddress, Event};
 use holdfast_networking::sntp;
 use holdfast_networking::status::{InterfaceStatus, LeaseStatus};
-use holdfast_sandbox::network::address::Link;
+use holdfast_sandbox::network::address::Veth;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 /// Most devices that are looked after.
@@ -72,7 +72,7 @@ impl Interfaces {
 
     /// Looks for devices and their addresses.
     pub(crate) fn find(&mut self, routes: &mut NetlinkSocket) -> Result<(), NetlinkError> {
-        let devices = links::devices(routes)?;
+        let devices = veth::devices(routes)?;
         let mut addresses = Vec::new();
         routes.dump(route::list_addresses(), &mut |message| {
             addresses.extend(route::read(message));
@@ -126,7 +126,7 @@ impl Interfaces {
     }
 
     fn on_device(&mut self, routes: &mut NetlinkSocket, device: Device, now: u64) {
-        let own = device.name == "lo" || Link::uid_of_device(&device.name).is_some();
+        let own = device.name == "lo" || Veth::uid_of_device(&device.name).is_some();
         if own || !device.is_ethernet || device.kind.is_some() {
             return;
         }

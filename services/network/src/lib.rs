@@ -1,4 +1,4 @@
-//! The network service: interfaces and their leases, the firewall, apps' links and their names.
+//! The network service: interfaces and their leases, the firewall, apps' veth pairs and their names.
 //!
 //! It is one process that waits on its sockets and deadlines; what to do is decided by
 //! `holdfast_networking`. It may change the network and nothing else: it sees no files but its own,
@@ -9,19 +9,19 @@
 
 mod init;
 mod interfaces;
-mod links;
 mod names;
 mod refusals;
 mod reports;
 mod time;
+mod veth;
 
 use crate::init::Init;
 use crate::interfaces::Interfaces;
-use crate::links::LinkError;
 use crate::names::Names;
 use crate::refusals::Refusals;
 use crate::reports::Reports;
 use crate::time::Time;
+use crate::veth::VethError;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::init_socket::{InitError, notify_ready};
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
@@ -63,8 +63,8 @@ enum ServiceError {
     Kernel { operation: &'static str, source: io::Error },
     #[error("cannot {operation}")]
     Netlink { operation: &'static str, source: NetlinkError },
-    #[error("cannot set up the link of {app}")]
-    Link { app: String, source: LinkError },
+    #[error("cannot set up the veth pair of {app}")]
+    Veth { app: String, source: VethError },
 }
 
 fn kernel(operation: &'static str) -> impl FnOnce(io::Error) -> ServiceError {
@@ -87,20 +87,20 @@ fn serve_forever() -> Result<std::convert::Infallible, ServiceError> {
     capabilities::keep_to_this_program().map_err(kernel("give up capabilities"))?;
     let mut init = Init::from_environment()?;
     let config = read_config()?;
-    let linked = init.links()?;
-    let apps: Vec<NetworkedApp> = linked.iter().map(|(app, _)| app.clone()).collect();
+    let networked = init.veths()?;
+    let apps: Vec<NetworkedApp> = networked.iter().map(|(app, _)| app.clone()).collect();
     let mut firewall = NetlinkSocket::netfilter().map_err(kernel("talk to the firewall"))?;
     install_firewall(&mut firewall, &config, &apps)?;
     let mut reports = Reports::default();
     let refusals = Refusals::listen().map_err(netlink("listen for refused packets"))?;
     let mut routes = NetlinkSocket::route(0).map_err(kernel("talk to the devices"))?;
     let changes = NetlinkSocket::route(route::GROUPS).map_err(kernel("listen to the devices"))?;
-    links::remove_all(&mut routes).map_err(netlink("remove old links"))?;
+    veth::remove_all(&mut routes).map_err(netlink("remove old veth pairs"))?;
     let mut names = Names::new();
-    for (app, socket) in linked {
+    for (app, socket) in networked {
         let name = app.name.clone();
-        let failed = |source| ServiceError::Link { app: name, source };
-        links::set_up(&app, socket, &mut routes).map_err(failed)?;
+        let failed = |source| ServiceError::Veth { app: name, source };
+        veth::set_up(&app, socket, &mut routes).map_err(failed)?;
         if app.grants.uses_names() {
             names.serve(&app).map_err(kernel("serve names"))?;
         }
@@ -166,12 +166,12 @@ fn serve_forever() -> Result<std::convert::Infallible, ServiceError> {
     }
 }
 
-/// What went over the link of each app.
+/// What went over the veth pair of each app.
 fn traffic<'app>(
     apps: &'app [NetworkedApp],
     routes: &mut NetlinkSocket,
 ) -> Result<impl Iterator<Item = (&'app NetworkedApp, Traffic)>, ServiceError> {
-    let traffic = links::traffic(routes).map_err(netlink("count packets"))?;
+    let traffic = veth::traffic(routes).map_err(netlink("count packets"))?;
     Ok(apps.iter().map(move |app| (app, traffic.get(&app.uid).copied().unwrap_or_default())))
 }
 

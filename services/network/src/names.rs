@@ -1,4 +1,4 @@
-//! Names: one proxy for each app, at the system's end of its link.
+//! Names: one proxy for each app, at the system's end of its veth pair.
 
 use crate::interfaces::Interfaces;
 use crate::reports::{Reports, Said};
@@ -130,7 +130,7 @@ impl Names {
 
     /// Answers an app's questions from now on.
     pub(crate) fn serve(&mut self, app: &NetworkedApp) -> io::Result<()> {
-        let address = SocketAddr::from((app.link().system_v4(), resolution::PORT));
+        let address = SocketAddr::from((app.veth().system_v4(), resolution::PORT));
         self.proxies.push(Proxy {
             uid: app.uid,
             socket: UdpSocket::bind(address)?,

@@ -106,7 +106,7 @@ pub enum Refusal {
     NoTime,
     /// The list of classless routes ends in the middle of one.
     RouteList,
-    /// A route that would lead apps' own links, or what is nobody's, to the network.
+    /// A route that would lead apps' own veth pairs, or what is nobody's, to the network.
     Route(Ipv4Addr, u8),
     /// Routes beyond [`MAX_ROUTES`].
     ManyRoutes,
@@ -428,7 +428,7 @@ fn usable(found: &[Ipv4Addr], left_out: &mut Vec<Refusal>) -> Vec<Ipv4Addr> {
     servers
 }
 
-/// True for an address that one host of a network can have, and that is none of our own links'.
+/// True for an address that one host of a network can have, and that is none of our own veth pairs'.
 pub(super) fn is_host(address: Ipv4Addr) -> bool {
     let first = address.octets()[0];
     first != 0 && !address.is_loopback() && first < 224 && !is_of_apps(address.into())

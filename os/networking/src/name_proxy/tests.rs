@@ -93,7 +93,7 @@ fn an_app_that_may_be_talked_to_has_a_name() {
     let RData::A(found) = &packet.answers[0].rdata else { panic!("{packet:?}") };
     assert_eq!(
         Ipv4Addr::from_bits(found.address),
-        holdfast_sandbox::network::address::Link::of(1002).app_v4()
+        holdfast_sandbox::network::address::Veth::of(1002).app_v4()
     );
 }
 

@@ -121,8 +121,8 @@ pub struct Requests {
     pub manage: bool,
     /// To reboot and to power off.
     pub shutdown: bool,
-    /// For the links of apps: their grants, and a netlink socket within the namespace of each.
-    pub links: bool,
+    /// For the veth pairs of apps: their grants, and a netlink socket within the namespace of each.
+    pub veths: bool,
     /// To set the clock within bounds.
     pub clock: bool,
     /// To write the other slot and to have releases tried: the update agent.
@@ -140,11 +140,11 @@ impl Requests {
 
     fn is_within(self, other: Self) -> bool {
         // Each by its name, so that a right that is added is compared, or does not compile.
-        let Self { status, manage, shutdown, links, clock, update, uplink } = self;
+        let Self { status, manage, shutdown, veths, clock, update, uplink } = self;
         (!status || other.status)
             && (!manage || other.manage)
             && (!shutdown || other.shutdown)
-            && (!links || other.links)
+            && (!veths || other.veths)
             && (!clock || other.clock)
             && (!update || other.update)
             && (!uplink || other.uplink)
@@ -228,7 +228,7 @@ pub struct ServiceGrants {
     pub system_view: bool,
     /// It sees the system's network, and may ask the kernel to change it.
     pub system_network: bool,
-    /// What it reaches through a link of its own, as an app does.
+    /// What it reaches through a veth pair of its own, as an app does.
     pub network: NetworkGrants,
     /// It traces an app.
     pub debugger: bool,
@@ -641,11 +641,11 @@ impl fmt::Display for Plan {
             )?;
         }
         if self.requests.any() {
-            let Requests { status, manage, shutdown, links, clock, update, uplink } = self.requests;
+            let Requests { status, manage, shutdown, veths, clock, update, uplink } = self.requests;
             writeln!(
                 f,
-                "init          status {status}, manage {manage}, shut down {shutdown}, links of apps \
-                 {links}, set the clock {clock}, update {update}, fetch for updates {uplink}"
+                "init          status {status}, manage {manage}, shut down {shutdown}, veth pairs \
+                 of apps {veths}, set the clock {clock}, update {update}, fetch for updates {uplink}"
             )?;
         }
         match self.updates {

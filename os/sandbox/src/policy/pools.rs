@@ -36,7 +36,7 @@ pub fn of_all<'plan>(plans: impl Iterator<Item = &'plan Plan> + Clone) -> Vec<Se
     ]
 }
 
-/// What all components with links together may take of the network.
+/// What all components with veth pairs together may take of the network.
 #[must_use]
 pub fn of_network<'plan>(plans: impl Iterator<Item = &'plan Plan> + Clone) -> Vec<Setting> {
     let linked = plans.filter_map(|plan| match &plan.network {
