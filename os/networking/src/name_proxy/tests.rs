@@ -4,7 +4,8 @@ use super::*;
 use holdfast_sandbox::network::{Connection, NetworkGrants};
 use holdfast_types::ComponentId;
 use proptest::prelude::*;
-use simple_dns::rdata::{CNAME, PTR, SRV};
+use simple_dns::TYPE;
+use simple_dns::rdata::{A, CNAME, PTR, RData, SRV};
 
 fn app(uid: u32, names: &[&str], friends: &[u8]) -> NetworkedApp {
     let id = u8::try_from(uid - 1000).unwrap();
