@@ -13,6 +13,3 @@ pub mod resolution;
 pub mod route;
 pub mod sntp;
 pub mod status;
-
-#[cfg(test)]
-mod exchanges;
