@@ -8,6 +8,7 @@
 //! with what was granted last, and names run out.
 
 mod init;
+mod interface;
 mod interfaces;
 mod names;
 mod refusals;

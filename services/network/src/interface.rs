@@ -1,0 +1,312 @@
+//! One outer interface: its lease, its addresses, and what routers and servers say on its link.
+
+use crate::reports::Said;
+use holdfast_linux::entropy;
+use holdfast_linux::netlink::NetlinkSocket;
+use holdfast_linux::udp::UdpSocket;
+use holdfast_networking::advertised::Advertised;
+use holdfast_networking::config::Addressing;
+use holdfast_networking::dhcp::{self, Client, Lease, Route};
+use holdfast_networking::dhcp6;
+use holdfast_networking::name_proxy;
+use holdfast_networking::route::{self, Device, DeviceAddress, Event};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// Most name servers that routers of one link advertise, and as many prefixes of translators.
+const MAX_ADVERTISED: usize = 4;
+/// How much a way out costs: less than what the kernel makes of router advertisements (1024).
+const METRIC: u32 = 100;
+
+/// One interface.
+#[derive(Debug)]
+pub(crate) struct OuterInterface {
+    pub(crate) device: Device,
+    pub(crate) client: Option<Client>,
+    /// For leases.
+    pub(crate) socket: Option<UdpSocket>,
+    /// Asks for what the router leaves to a DHCPv6 server.
+    pub(crate) information: dhcp6::Client,
+    pub(crate) information_socket: Option<UdpSocket>,
+    /// For names of the local link.
+    pub(crate) link_names: Option<UdpSocket>,
+    ipv4: Addressing,
+    pub(crate) ipv6: Addressing,
+    /// The address of the lease that is in place.
+    pub(crate) leased: Option<Lease>,
+    /// Addresses that it has, of whatever origin.
+    pub(crate) addresses: Vec<DeviceAddress>,
+    /// Name servers that routers advertise.
+    pub(crate) advertised: Advertised<Ipv6Addr>,
+    /// Name servers that a DHCPv6 server names.
+    informed: Advertised<Ipv6Addr>,
+    /// Prefixes behind which routers translate to IPv4.
+    pub(crate) translated: Advertised<(Ipv6Addr, u8)>,
+    /// Name servers of IPv6 that were said last.
+    named: Vec<Ipv6Addr>,
+    /// What strangers bring about is said so often and no more.
+    said: Said,
+}
+
+impl OuterInterface {
+    pub(crate) fn new(mut device: Device, ipv4: Addressing, ipv6: Addressing) -> Self {
+        // Being plugged in is an event, and this device has had none yet.
+        device.has_carrier = false;
+        let random = entropy::random().ok().and_then(|bytes| bytes.first_chunk().copied());
+        let random = u64::from_ne_bytes(random.unwrap_or_default());
+        let device_hardware = device.hardware;
+        let client = (ipv4 == Addressing::Automatic).then(|| Client::new(device.hardware, random));
+        Self {
+            device,
+            client,
+            socket: None,
+            information: dhcp6::Client::new(device_hardware, random),
+            information_socket: None,
+            link_names: None,
+            ipv4,
+            ipv6,
+            leased: None,
+            addresses: Vec::new(),
+            advertised: Advertised::new(MAX_ADVERTISED),
+            informed: Advertised::new(MAX_ADVERTISED),
+            translated: Advertised::new(MAX_ADVERTISED),
+            named: Vec::new(),
+            said: Said::default(),
+        }
+    }
+
+    /// Gives the device what it has without anybody's help, and switches it on.
+    pub(crate) fn switch_on(&mut self, routes: &mut NetlinkSocket) {
+        let (name, index) = (&self.device.name, self.device.index);
+        if self.client.is_some() {
+            let local = SocketAddr::from((Ipv4Addr::UNSPECIFIED, dhcp::CLIENT_PORT));
+            match UdpSocket::on_device(name, local) {
+                Ok(socket) => self.socket = Some(socket),
+                Err(error) => println!("{name}: cannot listen to DHCP servers: {error}"),
+            }
+        }
+        if self.ipv6 == Addressing::Automatic {
+            let local = SocketAddr::from((Ipv6Addr::UNSPECIFIED, dhcp6::CLIENT_PORT));
+            match UdpSocket::on_device(name, local) {
+                Ok(socket) => self.information_socket = Some(socket),
+                Err(error) => println!("{name}: cannot listen to DHCPv6 servers: {error}"),
+            }
+        }
+        let local = SocketAddr::from((Ipv4Addr::UNSPECIFIED, name_proxy::LINK_QUERY_PORT));
+        match UdpSocket::on_device(name, local) {
+            Ok(socket) => self.link_names = Some(socket),
+            Err(error) => println!("{name}: cannot ask for names of the link: {error}"),
+        }
+        let mut requests = vec![route::switch_on(index)];
+        for addressing in [&self.ipv4, &self.ipv6] {
+            if let Addressing::Static { address, prefix, gateway } = addressing {
+                requests.push(route::add_address(index, *address, *prefix));
+                if let Some(gateway) = gateway {
+                    requests.push(route::default_route(index, *gateway, METRIC));
+                }
+            }
+        }
+        if let Err(error) = routes.request(requests) {
+            println!("{name}: cannot be switched on: {error:?}");
+        }
+    }
+
+    /// Name servers of IPv6, those of routers first.
+    pub(crate) fn name_servers_v6(&self, now: u64) -> Vec<Ipv6Addr> {
+        let mut servers: Vec<Ipv6Addr> = Vec::new();
+        for server in self.advertised.at(now).chain(self.informed.at(now)) {
+            if !servers.contains(server) {
+                servers.push(*server);
+            }
+        }
+        servers
+    }
+
+    pub(crate) fn say_name_servers(&mut self, now: u64) {
+        let servers = self.name_servers_v6(now);
+        if servers != self.named {
+            let line = format!("{}: name servers {}", self.device.name, list(&servers));
+            self.said.say(now, line);
+            self.named = servers;
+        }
+    }
+
+    /// Prefixes on its link, and whoever forwards there.
+    pub(crate) fn near(&self) -> Vec<(IpAddr, u8)> {
+        let mut near: Vec<_> = self.addresses.iter().map(|a| (a.address, a.prefix)).collect();
+        for route in self.leased.iter().flat_map(|lease| &lease.routes) {
+            match route.gateway {
+                Some(gateway) => near.push((gateway.into(), 32)),
+                // Everybody is said to be on the link: nobody is nearer than others then.
+                None if route.length == 0 => {}
+                None => near.push((route.destination.into(), route.length)),
+            }
+        }
+        near
+    }
+
+    /// Takes what DHCPv6 servers have sent.
+    pub(crate) fn receive_information(&mut self, now: u64) {
+        let socket = self.information_socket.as_ref();
+        let taken = socket.map(|s| s.take(dhcp6::SERVER_PORT, dhcp6::MAX_MESSAGE_BYTES));
+        for (message, _) in taken.unwrap_or_default() {
+            match self.information.on_message(&message, now) {
+                None => {}
+                Some(Ok(answer)) => {
+                    // It is asked again in time; until that has an answer, this one holds a little longer.
+                    let seconds = answer.seconds.saturating_mul(2);
+                    self.informed.replace(&answer.name_servers, seconds, now);
+                    self.say_name_servers(now);
+                }
+                Some(Err(refusal)) => {
+                    let name = &self.device.name;
+                    let line = format!("{name}: a DHCPv6 server answers, but {refusal}");
+                    self.said.say(now, line);
+                }
+            }
+        }
+    }
+
+    /// Does what the client of leases wants; what that comes to, it is told.
+    pub(crate) fn act(&mut self, routes: &mut NetlinkSocket, events: Vec<dhcp::Event>, now: u64) {
+        let (name, index) = (self.device.name.clone(), self.device.index);
+        for event in events {
+            match event {
+                dhcp::Event::Send(to, message) => {
+                    let to = SocketAddr::from((to, dhcp::SERVER_PORT));
+                    let sent = self.socket.as_ref().map(|socket| socket.send(&message, to));
+                    if let Some(Err(error)) = sent {
+                        self.said.say(now, format!("{name}: cannot ask for a lease: {error}"));
+                    }
+                }
+                dhcp::Event::Probe(address) => {
+                    // What is known from before would be taken for an answer.
+                    let _ = routes.request(vec![route::forget_neighbour(index, address.into())]);
+                    let ask = route::ask_for_neighbour(index, address.into());
+                    if let Err(error) = routes.request(vec![ask]) {
+                        println!("{name}: cannot ask whether somebody has {address}: {error:?}");
+                    }
+                }
+                dhcp::Event::Look(address) => {
+                    let find = route::find_neighbour(index, address.into());
+                    let found = routes.ask(find, |message| match route::read(message) {
+                        Some(Event::Neighbour(_, _, holder)) => holder,
+                        _ => None,
+                    });
+                    let holder = found.unwrap_or_else(|error| {
+                        println!("{name}: cannot tell whether somebody has {address}: {error:?}");
+                        None
+                    });
+                    let events = self.client.as_mut().map(|c| c.on_neighbour(holder, now));
+                    self.act(routes, events.unwrap_or_default(), now);
+                }
+                dhcp::Event::Acquired(lease) => self.acquire(routes, lease),
+                dhcp::Event::Lost(reason) => {
+                    println!("{name}: {reason}");
+                    if let Some(lease) = self.leased.take() {
+                        self.drop_address(routes, &lease);
+                    }
+                }
+                dhcp::Event::Refused(refusal) => {
+                    let line = format!("{name}: a DHCP server answers, but {refusal}");
+                    self.said.say(now, line);
+                }
+                dhcp::Event::LeftOut(refusal) => {
+                    self.said.say(now, format!("{name}: of the lease is not used: {refusal}"));
+                }
+                dhcp::Event::Silence => {
+                    println!("{name}: no answer from a DHCP server; it is asked on");
+                }
+                dhcp::Event::Taken { address, holder, is_used } => {
+                    let [a, b, c, d, e, f] = holder;
+                    let holder = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+                    let what = if is_used {
+                        format!(
+                            "{holder} answers for every address; {address} is used all the same"
+                        )
+                    } else {
+                        format!("{holder} has {address} already; the lease is declined")
+                    };
+                    self.said.say(now, format!("{name}: {what}"));
+                }
+            }
+        }
+    }
+
+    fn acquire(&mut self, routes: &mut NetlinkSocket, lease: Lease) {
+        let (name, index) = (self.device.name.clone(), self.device.index);
+        let is_fresh = self.leased.as_ref().is_none_or(|old| old.address != lease.address);
+        let old = self.leased.take();
+        if let Some(old) = &old {
+            if (old.address, old.prefix) != (lease.address, lease.prefix) {
+                self.drop_address(routes, old);
+            } else {
+                let metric = self.metric();
+                for route in old.routes.iter().filter(|route| !lease.routes.contains(route)) {
+                    let (to, gateway) = ways(old, route);
+                    let delete = route::delete_route(index, to, gateway, metric);
+                    // The kernel has taken away itself what leads nowhere any more.
+                    let _ = routes.request(vec![delete]);
+                }
+            }
+        }
+        if is_fresh {
+            // What came of asking for it; from now on, it is our own.
+            let _ = routes.request(vec![route::forget_neighbour(index, lease.address.into())]);
+        }
+        let add = route::add_address(index, lease.address.into(), lease.prefix);
+        if let Err(error) = routes.request(vec![add]) {
+            println!("{name}: the lease cannot be used: {error:?}");
+        }
+        // Those straight to the link first: gateways of others may be there.
+        let (straight, through): (Vec<&Route>, Vec<&Route>) =
+            lease.routes.iter().partition(|route| route.gateway.is_none());
+        for one in straight.into_iter().chain(through) {
+            let (to, gateway) = ways(&lease, one);
+            let add = route::add_route(index, to, gateway, self.metric());
+            if let Err(error) = routes.request(vec![add]) {
+                println!("{name}: no route to {}/{}: {error:?}", to.0, to.1);
+            }
+        }
+        let time = lease.seconds.map_or("for ever".to_owned(), |s| format!("for {s} s"));
+        let gateway = lease.gateway().map_or("no gateway".to_owned(), |g| format!("gateway {g}"));
+        println!(
+            "{name}: leased {}/{} from {} {time}, {gateway}, name servers {}",
+            lease.address,
+            lease.prefix,
+            lease.server,
+            list(&lease.name_servers)
+        );
+        self.leased = Some(lease);
+    }
+
+    fn metric(&self) -> u32 {
+        METRIC.saturating_add(self.device.index)
+    }
+
+    fn drop_address(&self, routes: &mut NetlinkSocket, lease: &Lease) {
+        let index = self.device.index;
+        let delete = route::delete_address(index, lease.address.into(), lease.prefix);
+        if let Err(error) = routes.request(vec![delete]) {
+            println!("{}: cannot give up an address: {error:?}", self.device.name);
+        }
+        // The kernel takes away what the address made possible, and not what was straight to the link.
+        for one in &lease.routes {
+            let (to, gateway) = ways(lease, one);
+            let delete = route::delete_route(index, to, gateway, self.metric());
+            let _ = routes.request(vec![delete]);
+        }
+    }
+}
+
+/// Where a route of a lease leads, and through whom; and whether the lease's prefix covers who that is.
+fn ways(lease: &Lease, one: &Route) -> ((IpAddr, u8), Option<(IpAddr, bool)>) {
+    let gateway = one.gateway.map(|gateway| (gateway.into(), lease.is_on_link(gateway)));
+    ((one.destination.into(), one.length), gateway)
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
