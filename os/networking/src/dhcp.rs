@@ -8,7 +8,7 @@
 mod lease;
 
 pub use lease::{
-    ASSUMED_LEASE_S, Answer, LEAST_LEASE_S, Lease, MAX_ROUTES, MAX_SERVERS, Refusal, Route,
+    ASSUMED_LEASE_S, Answer, DhcpRejected, LEAST_LEASE_S, Lease, MAX_ROUTES, MAX_SERVERS, Route,
 };
 
 use lease::option;
@@ -70,9 +70,9 @@ pub enum Event {
     /// No lease holds any more, for this reason.
     Lost(&'static str),
     /// Say that somebody answers, and why nothing comes of it.
-    Refused(Refusal),
+    Rejected(DhcpRejected),
     /// Say what of a lease is not used.
-    LeftOut(Refusal),
+    Ignored(DhcpRejected),
     /// Say that nobody answers at all.
     Silence,
     /// Say that somebody with this hardware address has the address already.
@@ -126,7 +126,7 @@ pub struct Client {
     /// Silence was said.
     silence_said: bool,
     /// What was said, one of each kind.
-    said: Vec<Refusal>,
+    said: Vec<DhcpRejected>,
     /// How often servers took back what they had offered, one after the other.
     denied: u32,
     /// Addresses that were declined, one after the other, and who had them.
@@ -254,16 +254,16 @@ impl Client {
             return Vec::new();
         }
         match answer.lease(None) {
-            Ok((lease, mut left_out)) => {
+            Ok((lease, mut ignored)) => {
                 // There are servers that say it with the grant alone.
-                let says_time = !left_out.contains(&Refusal::NoTime);
-                left_out.retain(|refusal| *refusal != Refusal::NoTime);
-                let mut events = self.leave_out(left_out);
+                let says_time = !ignored.contains(&DhcpRejected::NoTime);
+                ignored.retain(|rejected| *rejected != DhcpRejected::NoTime);
+                let mut events = self.ignore(ignored);
                 self.enter(State::Requesting(lease, says_time), now);
                 events.extend(self.send(now));
                 events
             }
-            Err(refusal) => self.refuse(refusal),
+            Err(rejected) => self.reject(rejected),
         }
     }
 
@@ -275,22 +275,22 @@ impl Client {
             }
             _ => return Vec::new(),
         };
-        let (lease, mut left_out) = match answer.lease(Some(&earlier)) {
+        let (lease, mut ignored) = match answer.lease(Some(&earlier)) {
             Ok(granted) => granted,
-            Err(refusal) => return self.refuse(refusal),
+            Err(rejected) => return self.reject(rejected),
         };
         // Another address or another server is not what was asked for.
         if lease.address != earlier.address {
-            return self.refuse(Refusal::OtherAddress(lease.address));
+            return self.reject(DhcpRejected::OtherAddress(lease.address));
         }
         let asked_one = matches!(self.state, State::Requesting(..) | State::Renewing);
         if asked_one && lease.server != earlier.server {
-            return self.refuse(Refusal::OtherServer(lease.server));
+            return self.reject(DhcpRejected::OtherServer(lease.server));
         }
         if !had_time && !answer.says_time() {
-            left_out.push(Refusal::NoTime);
+            ignored.push(DhcpRejected::NoTime);
         }
-        let mut events = self.leave_out(left_out);
+        let mut events = self.ignore(ignored);
         if matches!(self.state, State::Requesting(..)) {
             let address = lease.address;
             self.enter(State::Probing(lease, now, 0), now);
@@ -308,7 +308,7 @@ impl Client {
             (State::Requesting(offer, _), _) if server == Some(offer.server) => {
                 let offered_by = offer.server;
                 self.look_again(now);
-                self.refuse(Refusal::Denied(offered_by))
+                self.reject(DhcpRejected::Denied(offered_by))
             }
             (State::Renewing, Some((held, _))) if server != Some(held.server) => Vec::new(),
             (State::Renewing | State::Rebinding | State::Confirming, Some(_)) => {
@@ -388,19 +388,20 @@ impl Client {
     }
 
     /// Says why a message is not used, unless that was said since the cable is plugged in.
-    fn refuse(&mut self, refusal: Refusal) -> Vec<Event> {
-        if self.was_said(refusal) { Vec::new() } else { vec![Event::Refused(refusal)] }
+    fn reject(&mut self, rejected: DhcpRejected) -> Vec<Event> {
+        if self.mark_said(rejected) { Vec::new() } else { vec![Event::Rejected(rejected)] }
     }
 
-    fn leave_out(&mut self, left_out: Vec<Refusal>) -> Vec<Event> {
-        let news = left_out.into_iter().filter(|refusal| !self.was_said(*refusal));
-        news.map(Event::LeftOut).collect()
+    fn ignore(&mut self, ignored: Vec<DhcpRejected>) -> Vec<Event> {
+        let news = ignored.into_iter().filter(|rejected| !self.mark_said(*rejected));
+        news.map(Event::Ignored).collect()
     }
 
-    fn was_said(&mut self, refusal: Refusal) -> bool {
-        let known = self.said.iter().any(|said| said.is_like(&refusal));
+    /// Remembers a reason as said. True where one of its kind was said before.
+    fn mark_said(&mut self, rejected: DhcpRejected) -> bool {
+        let known = self.said.iter().any(|said| said.is_like(&rejected));
         if !known {
-            self.said.push(refusal);
+            self.said.push(rejected);
         }
         known
     }

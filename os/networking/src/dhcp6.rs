@@ -43,14 +43,14 @@ pub struct Answer {
 
 /// What becomes of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Dhcp6Rejected {
     /// The server says that it has failed, by this number (RFC 8415, 21.13).
     Status(u16),
     /// An option is longer than the message.
     CutShort,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Dhcp6Rejected {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(1) => formatter.write_str("it says that it has failed (UnspecFail)"),
@@ -77,7 +77,7 @@ pub struct Client {
     /// A question is out, and nobody has answered it.
     awaited: bool,
     /// What was said of the last answer.
-    refused: Option<Refusal>,
+    rejected: Option<Dhcp6Rejected>,
 }
 
 impl Client {
@@ -93,7 +93,7 @@ impl Client {
             next: 0,
             wanted: false,
             awaited: false,
-            refused: None,
+            rejected: None,
         }
     }
 
@@ -150,8 +150,8 @@ impl Client {
     }
 
     /// Takes a message; `None` when it answers nothing that was asked, or when why it is refused was said already. Each
-    /// question takes one answer; after a refusal, the question is asked again when its time comes.
-    pub fn on_message(&mut self, bytes: &[u8], now: u64) -> Option<Result<Answer, Refusal>> {
+    /// question takes one answer; after a rejected one, the question is asked again when its time comes.
+    pub fn on_message(&mut self, bytes: &[u8], now: u64) -> Option<Result<Answer, Dhcp6Rejected>> {
         let [REPLY, a, b, c, options @ ..] = bytes else {
             return None;
         };
@@ -162,35 +162,35 @@ impl Client {
         self.awaited = false;
         match answer {
             Ok(answer) => {
-                (self.sent, self.refused) = (0, None);
+                (self.sent, self.rejected) = (0, None);
                 let holds = u64::from(answer.seconds).saturating_mul(1000);
                 self.next = now.saturating_add(holds);
                 Some(Ok(answer))
             }
-            Err(refusal) if self.refused == Some(refusal) => None,
-            Err(refusal) => {
-                self.refused = Some(refusal);
-                Some(Err(refusal))
+            Err(rejected) if self.rejected == Some(rejected) => None,
+            Err(rejected) => {
+                self.rejected = Some(rejected);
+                Some(Err(rejected))
             }
         }
     }
 
     /// Reads the options of a reply; `None` for one to somebody else.
-    fn read(&self, options: &[u8]) -> Option<Result<Answer, Refusal>> {
+    fn read(&self, options: &[u8]) -> Option<Result<Answer, Dhcp6Rejected>> {
         let mut answer = Answer { name_servers: Vec::new(), seconds: MOST_REFRESH_S };
         let mut rest = options;
         while !rest.is_empty() {
             let [k0, k1, l0, l1, more @ ..] = rest else {
-                return Some(Err(Refusal::CutShort));
+                return Some(Err(Dhcp6Rejected::CutShort));
             };
             let length = usize::from(u16::from_be_bytes([*l0, *l1]));
             let Some((value, behind)) = more.split_at_checked(length) else {
-                return Some(Err(Refusal::CutShort));
+                return Some(Err(Dhcp6Rejected::CutShort));
             };
             match (u16::from_be_bytes([*k0, *k1]), value) {
                 (option::CLIENT, other) if other != self.identifier() => return None,
                 (option::STATUS, [high, low, ..]) if (*high, *low) != (0, 0) => {
-                    return Some(Err(Refusal::Status(u16::from_be_bytes([*high, *low]))));
+                    return Some(Err(Dhcp6Rejected::Status(u16::from_be_bytes([*high, *low]))));
                 }
                 (option::NAME_SERVERS, _) => {
                     let servers = value.as_chunks().0.iter();
@@ -258,7 +258,7 @@ mod tests {
         let good = reply(&question, &name_server(5));
         for length in 5..good.len() {
             let cut = client.clone().on_message(&good[..length], 1);
-            assert_eq!(cut, Some(Err(Refusal::CutShort)), "{length}");
+            assert_eq!(cut, Some(Err(Dhcp6Rejected::CutShort)), "{length}");
         }
         let mut other = good.clone();
         other[1] ^= 1;
@@ -283,7 +283,7 @@ mod tests {
             let elapsed = u64::from(u16::from_be_bytes(*question.last_chunk().unwrap()));
             assert_eq!(elapsed, at / 10);
         }
-        assert_eq!(said, [Err(Refusal::Status(1))]);
+        assert_eq!(said, [Err(Dhcp6Rejected::Status(1))]);
         let waited = client.deadline().unwrap();
         assert!((32_000..=64_000).contains(&waited), "the usual wait, and not a day: {waited}");
     }

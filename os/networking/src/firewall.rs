@@ -13,7 +13,7 @@ use crate::netfilter::{
     Action, AddressSet, Chain, DeviceMap, Hook, Match, Rule, Ruleset, Side, Timeouts, Version,
     state,
 };
-use crate::{name_proxy, refusal, sntp};
+use crate::{name_proxy, packet_denied, sntp};
 use holdfast_sandbox::network::NetworkedApp;
 use holdfast_sandbox::network::address::{APPS, VETH_NAMES, Veth};
 use holdfast_sandbox::network::connections::{
@@ -24,7 +24,7 @@ use holdfast_sandbox::network::grants::{Destination, PortRange, Protocol};
 use std::net::IpAddr;
 
 /// Netlink group that refused packets are reported to.
-pub const REFUSALS: u16 = 1;
+pub const DENIED_PACKETS: u16 = 1;
 /// Refused packets of one app that are reported in a second.
 const REPORTS_PER_SECOND: u32 = 10;
 /// Addresses that the names of one app may have at once, of each IP version and kind of grant.
@@ -228,7 +228,7 @@ fn limits(app: &NetworkedApp) -> [Chain; 4] {
     let tcp = Match::Protocol(Protocol::Tcp.number());
     let fast = || vec![tcp.clone(), Match::OverRate(BEGUN_PER_SECOND, BEGUN_AT_ONCE)];
     let to = |name: &str| Action::Continue(format!("{name}-{uid}"));
-    let over = refused_where(&[], format!("{uid}{}", refusal::OVER)).to_vec();
+    let over = refused_where(&[], format!("{uid}{}", packet_denied::OVER)).to_vec();
     let begun = vec![
         rule(fast(), to("over")),
         // Counted once, so what is done then is a chain of its own.
@@ -236,9 +236,9 @@ fn limits(app: &NetworkedApp) -> [Chain; 4] {
         rule(Vec::new(), Action::Accept),
     ];
     // Those outside are told nothing; the log says it.
-    let prefix = format!("{uid}{}", refusal::CROWDED);
+    let prefix = format!("{uid}{}", packet_denied::CROWDED);
     let crowded = vec![
-        rule(vec![Match::Rate(REPORTS_PER_SECOND)], Action::Log(REFUSALS, prefix)),
+        rule(vec![Match::Rate(REPORTS_PER_SECOND)], Action::Log(DENIED_PACKETS, prefix)),
         rule(Vec::new(), Action::Drop),
     ];
     let mut incoming: Vec<Rule> = OUTSIDE
@@ -425,7 +425,7 @@ fn refused(app: &NetworkedApp) -> [Rule; 2] {
 
 fn refused_where(matches: &[Match], prefix: String) -> [Rule; 2] {
     let logged = matches.iter().cloned().chain([Match::Rate(REPORTS_PER_SECOND)]).collect();
-    [rule(logged, Action::Log(REFUSALS, prefix)), rule(matches.to_vec(), Action::Reject)]
+    [rule(logged, Action::Log(DENIED_PACKETS, prefix)), rule(matches.to_vec(), Action::Reject)]
 }
 
 /// What an app sends anywhere else.

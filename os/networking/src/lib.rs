@@ -8,7 +8,7 @@ pub mod dhcp6;
 pub mod firewall;
 pub mod name_proxy;
 pub mod netfilter;
-pub mod refusal;
+pub mod packet_denied;
 pub mod resolution;
 pub mod route;
 pub mod sntp;

@@ -310,7 +310,7 @@ pub fn veth_addresses(veth: Veth, of_app: bool) -> [(IpAddr, u8); 2] {
 
 /// Has the kernel answer at once that nobody is at the addresses of a prefix.
 #[must_use]
-pub fn refuse(prefix: IpAddr, length: u8) -> Message {
+pub fn add_unreachable_route(prefix: IpAddr, length: u8) -> Message {
     const MAIN_TABLE: u8 = 254;
     const STATIC: u8 = 4;
     const UNREACHABLE: u8 = 7;

@@ -109,8 +109,8 @@ impl Leases {
                     self.held = None;
                     said.push(format!("= lost: {why}"));
                 }
-                dhcp::Event::Refused(why) => said.push(format!("= refused: {why}")),
-                dhcp::Event::LeftOut(why) => said.push(format!("= left out: {why}")),
+                dhcp::Event::Rejected(why) => said.push(format!("= refused: {why}")),
+                dhcp::Event::Ignored(why) => said.push(format!("= left out: {why}")),
                 dhcp::Event::Silence => said.push("= silence".to_owned()),
                 dhcp::Event::Taken { address, is_used, .. } => {
                     let used = if is_used { ", and used all the same" } else { "" };

@@ -157,9 +157,9 @@ impl OuterInterface {
                     self.informed.replace(&answer.name_servers, seconds, now);
                     self.say_name_servers(now);
                 }
-                Some(Err(refusal)) => {
+                Some(Err(rejected)) => {
                     let name = &self.device.name;
-                    let line = format!("{name}: a DHCPv6 server answers, but {refusal}");
+                    let line = format!("{name}: a DHCPv6 server answers, but {rejected}");
                     self.said.say(now, line);
                 }
             }
@@ -206,12 +206,12 @@ impl OuterInterface {
                         self.drop_address(routes, &lease);
                     }
                 }
-                dhcp::Event::Refused(refusal) => {
-                    let line = format!("{name}: a DHCP server answers, but {refusal}");
+                dhcp::Event::Rejected(rejected) => {
+                    let line = format!("{name}: a DHCP server answers, but {rejected}");
                     self.said.say(now, line);
                 }
-                dhcp::Event::LeftOut(refusal) => {
-                    self.said.say(now, format!("{name}: of the lease is not used: {refusal}"));
+                dhcp::Event::Ignored(ignored) => {
+                    self.said.say(now, format!("{name}: of the lease is not used: {ignored}"));
                 }
                 dhcp::Event::Silence => {
                     println!("{name}: no answer from a DHCP server; it is asked on");

@@ -7,19 +7,19 @@
 //! The firewall is there before any device is switched on. When the service ends, the kernel goes on
 //! with what was granted last, and names run out.
 
+mod denied_packets;
 mod init;
 mod interface;
 mod interfaces;
 mod names;
-mod refusals;
 mod reports;
 mod time;
 mod veth;
 
+use crate::denied_packets::DeniedPackets;
 use crate::init::Init;
 use crate::interfaces::Interfaces;
 use crate::names::Names;
-use crate::refusals::Refusals;
 use crate::reports::Reports;
 use crate::time::Time;
 use crate::veth::VethError;
@@ -93,7 +93,7 @@ fn serve_forever() -> Result<std::convert::Infallible, ServiceError> {
     let mut firewall = NetlinkSocket::netfilter().map_err(kernel("talk to the firewall"))?;
     install_firewall(&mut firewall, &config, &apps)?;
     let mut reports = Reports::default();
-    let refusals = Refusals::listen().map_err(netlink("listen for refused packets"))?;
+    let denied = DeniedPackets::listen().map_err(netlink("listen for denied packets"))?;
     let mut routes = NetlinkSocket::route(0).map_err(kernel("talk to the devices"))?;
     let changes = NetlinkSocket::route(route::GROUPS).map_err(kernel("listen to the devices"))?;
     veth::remove_all(&mut routes).map_err(netlink("remove old veth pairs"))?;
@@ -140,7 +140,7 @@ fn serve_forever() -> Result<std::convert::Infallible, ServiceError> {
         let wait = deadline.map_or(LOOK_EVERY_MS, |at| at.saturating_sub(now)).min(LOOK_EVERY_MS);
         let mut poll = Poll::new();
         poll.add(&changes);
-        poll.add(refusals.socket());
+        poll.add(denied.socket());
         interfaces.add_to(&mut poll);
         names.add_to(&mut poll);
         time.add_to(&mut poll);
@@ -161,9 +161,9 @@ fn serve_forever() -> Result<std::convert::Infallible, ServiceError> {
         }
         interfaces.receive(&mut routes, now);
         names.receive(&apps, &mut interfaces, &mut reports, now);
-        refusals
+        denied
             .report(&apps, &names, &mut reports, now)
-            .map_err(kernel("listen for refused packets"))?;
+            .map_err(kernel("listen for denied packets"))?;
     }
 }
 

@@ -231,7 +231,8 @@ impl Names {
         let Some(app) = apps.iter().find(|app| app.uid == proxy.uid) else {
             return true;
         };
-        let (Some(asked), true) = (name_proxy::read_question(bytes), proxy.may_ask(now)) else {
+        let (Some(asked), true) = (name_proxy::read_question(bytes), proxy.pay_for_question(now))
+        else {
             return true;
         };
         let hosts: Vec<_> = proxy.hosts.iter().cloned().collect();
@@ -349,8 +350,8 @@ impl Proxy {
         found.map(|host| Some(host.port)).collect()
     }
 
-    /// Pays for a question, if there is anything to pay with.
-    fn may_ask(&mut self, now: u64) -> bool {
+    /// Takes a question out of the app's credit. False where it has none left.
+    fn pay_for_question(&mut self, now: u64) -> bool {
         let (credit, since) = self.credit;
         let earned = now.saturating_sub(since).saturating_mul(QUESTIONS_PER_SECOND);
         let most = 2 * QUESTIONS_PER_SECOND * 1000;

@@ -66,7 +66,7 @@ pub(crate) fn set_up(
     }
     // Without these, whoever connects to itself would wait for an answer from the other end of the pair.
     for (own, length) in LOOPBACK_ADDRESSES {
-        requests.push(route::refuse(own, length));
+        requests.push(route::add_unreachable_route(own, length));
     }
     inside.request(requests).map_err(VethError::Address)
 }

@@ -85,7 +85,7 @@ impl Lease {
 
 /// Why a message, or a part of it, is not used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum DhcpRejected {
     /// An option is longer than what is left of its field.
     CutShort,
     /// No host can have this address.
@@ -114,14 +114,14 @@ pub enum Refusal {
     Server(Ipv4Addr),
 }
 
-impl Refusal {
+impl DhcpRejected {
     /// True when both are of the same kind, whatever the numbers in them.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for DhcpRejected {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CutShort => formatter.write_str("an option is longer than its field"),
@@ -251,14 +251,17 @@ impl Answer {
     ///
     /// # Errors
     /// Why a device cannot use it.
-    pub fn lease(&self, earlier: Option<&Lease>) -> Result<(Lease, Vec<Refusal>), Refusal> {
-        let mut left_out = Vec::new();
+    pub fn lease(
+        &self,
+        earlier: Option<&Lease>,
+    ) -> Result<(Lease, Vec<DhcpRejected>), DhcpRejected> {
+        let mut ignored = Vec::new();
         if self.is_cut_short {
-            return Err(Refusal::CutShort);
+            return Err(DhcpRejected::CutShort);
         }
         let mask = self.addresses(option::MASK).and_then(|all| all.first().copied());
         let prefix = match (mask, earlier) {
-            (Some(mask), _) => length_of(mask).ok_or(Refusal::Mask(mask))?,
+            (Some(mask), _) => length_of(mask).ok_or(DhcpRejected::Mask(mask))?,
             (None, Some(earlier)) => earlier.prefix,
             (None, None) => class_length(self.address),
         };
@@ -266,37 +269,39 @@ impl Answer {
         let place = self.address.to_bits() & host;
         // Of two addresses both are hosts (RFC 3021), and one is one.
         if !is_host(self.address) || prefix < 31 && (place == 0 || place == host) {
-            return Err(Refusal::Address(self.address));
+            return Err(DhcpRejected::Address(self.address));
         }
         let seconds = match (self.number(option::LEASE), earlier) {
-            (Some(seconds), _) if seconds < LEAST_LEASE_S => return Err(Refusal::Short(seconds)),
+            (Some(seconds), _) if seconds < LEAST_LEASE_S => {
+                return Err(DhcpRejected::Short(seconds));
+            }
             (Some(u32::MAX), _) => None,
             (Some(seconds), _) => Some(seconds),
             (None, Some(earlier)) => earlier.seconds,
             (None, None) => {
-                left_out.push(Refusal::NoTime);
+                ignored.push(DhcpRejected::NoTime);
                 Some(ASSUMED_LEASE_S)
             }
         };
         let server = self.server().or_else(|| earlier.map(|earlier| earlier.server));
         let mut servers = |code, earlier: Option<&Vec<Ipv4Addr>>| match self.addresses(code) {
-            Some(found) => usable(&found, &mut left_out),
+            Some(found) => usable(&found, &mut ignored),
             None => earlier.cloned().unwrap_or_default(),
         };
         let name_servers = servers(option::NAME_SERVERS, earlier.map(|e| &e.name_servers));
         let time_servers = servers(option::TIME_SERVERS, earlier.map(|e| &e.time_servers));
-        let routes = self.routes(earlier, &mut left_out);
+        let routes = self.routes(earlier, &mut ignored);
         let lease = Lease {
             address: self.address,
             prefix,
             routes,
             name_servers,
             time_servers,
-            server: server.ok_or(Refusal::NoServer)?,
+            server: server.ok_or(DhcpRejected::NoServer)?,
             seconds,
             renewal: self.renewal(seconds, earlier),
         };
-        Ok((lease, left_out))
+        Ok((lease, ignored))
     }
 
     /// Seconds after which a lease is renewed, and rebound.
@@ -313,14 +318,14 @@ impl Answer {
     }
 
     /// The ways out. Classless routes stand in the place of routers and of the older kind (RFC 3442).
-    fn routes(&self, earlier: Option<&Lease>, left_out: &mut Vec<Refusal>) -> Vec<Route> {
+    fn routes(&self, earlier: Option<&Lease>, ignored: &mut Vec<DhcpRejected>) -> Vec<Route> {
         let classless = [option::CLASSLESS_ROUTES, option::CLASSLESS_ROUTES_OF_WINDOWS];
         let classless = classless.iter().find_map(|code| self.options.get(code));
         let found = match classless.map(|bytes| classless_routes(bytes)) {
             Some(Some(routes)) => Some(routes),
             malformed => {
-                left_out.extend(malformed.map(|_| Refusal::RouteList));
-                self.routes_by_class(left_out)
+                ignored.extend(malformed.map(|_| DhcpRejected::RouteList));
+                self.routes_by_class(ignored)
             }
         };
         let Some(found) = found else {
@@ -334,9 +339,9 @@ impl Answer {
                 (other.destination, other.length) == (route.destination, route.length)
             });
             if !leads_somewhere(route) {
-                left_out.push(Refusal::Route(route.destination, route.length));
+                ignored.push(DhcpRejected::Route(route.destination, route.length));
             } else if routes.len() >= MAX_ROUTES {
-                left_out.push(Refusal::ManyRoutes);
+                ignored.push(DhcpRejected::ManyRoutes);
             } else if !known {
                 routes.push(route);
             }
@@ -345,14 +350,14 @@ impl Answer {
     }
 
     /// Routers, and static routes to networks of the old classes; `None` where neither is said.
-    fn routes_by_class(&self, left_out: &mut Vec<Refusal>) -> Option<Vec<Route>> {
+    fn routes_by_class(&self, ignored: &mut Vec<DhcpRejected>) -> Option<Vec<Route>> {
         let routers = self.addresses(option::ROUTER);
         let to_networks = self.addresses(option::STATIC_ROUTES);
         if routers.is_none() && to_networks.is_none() {
             return None;
         }
         let mut routes = Vec::new();
-        let routers = usable(&routers.unwrap_or_default(), left_out);
+        let routers = usable(&routers.unwrap_or_default(), ignored);
         routes.extend(routers.first().map(|router| Route {
             destination: Ipv4Addr::UNSPECIFIED,
             length: 0,
@@ -366,7 +371,7 @@ impl Answer {
                 Some(IpAddr::V4(network)) if !destination.is_unspecified() => {
                     routes.push(Route { destination: network, length, gateway: Some(gateway) });
                 }
-                _ => left_out.push(Refusal::Route(destination, length)),
+                _ => ignored.push(DhcpRejected::Route(destination, length)),
             }
         }
         Some(routes)
@@ -417,8 +422,8 @@ fn leads_somewhere(route: Route) -> bool {
     (is_default || !nobody) && route.gateway.is_none_or(is_host)
 }
 
-fn usable(found: &[Ipv4Addr], left_out: &mut Vec<Refusal>) -> Vec<Ipv4Addr> {
-    left_out.extend(found.iter().filter(|s| !is_host(**s)).map(|s| Refusal::Server(*s)));
+fn usable(found: &[Ipv4Addr], ignored: &mut Vec<DhcpRejected>) -> Vec<Ipv4Addr> {
+    ignored.extend(found.iter().filter(|s| !is_host(**s)).map(|s| DhcpRejected::Server(*s)));
     let mut servers = Vec::new();
     for server in found.iter().filter(|server| is_host(**server)) {
         if servers.len() < MAX_SERVERS && !servers.contains(server) {

@@ -1,23 +1,23 @@
-//! Reports of refused packets, with the grant that would have allowed each.
+//! Reports of denied packets, with the grant that would have allowed each.
 
 use crate::names::Names;
 use crate::reports::Reports;
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use holdfast_networking::firewall;
-use holdfast_networking::refusal;
+use holdfast_networking::packet_denied;
 use holdfast_sandbox::network::NetworkedApp;
 use std::io;
 
 /// The socket on which the firewall reports.
 #[derive(Debug)]
-pub(crate) struct Refusals {
+pub(crate) struct DeniedPackets {
     socket: NetlinkSocket,
 }
 
-impl Refusals {
+impl DeniedPackets {
     pub(crate) fn listen() -> Result<Self, NetlinkError> {
         let mut socket = NetlinkSocket::netfilter().map_err(NetlinkError::Socket)?;
-        socket.request(vec![refusal::listen(firewall::REFUSALS)])?;
+        socket.request(vec![packet_denied::listen(firewall::DENIED_PACKETS)])?;
         Ok(Self { socket })
     }
 
@@ -33,12 +33,12 @@ impl Refusals {
         now: u64,
     ) -> io::Result<()> {
         let mut found = Vec::new();
-        self.socket.hear(&mut |message| found.extend(refusal::read(message)))?;
-        for refusal in found {
-            if let Some(app) = apps.iter().find(|app| app.uid == refusal.uid) {
-                let name = names.name_of(app.uid, refusal.destination);
-                let why = refusal.explain(app, apps, name);
-                reports.refused(now, app, format!("{refusal}: {why}"));
+        self.socket.hear(&mut |message| found.extend(packet_denied::read(message)))?;
+        for denied in found {
+            if let Some(app) = apps.iter().find(|app| app.uid == denied.uid) {
+                let name = names.name_of(app.uid, denied.destination);
+                let why = denied.explain(app, apps, name);
+                reports.refused(now, app, format!("{denied}: {why}"));
             }
         }
         Ok(())

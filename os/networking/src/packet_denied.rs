@@ -1,4 +1,4 @@
-//! Packets that the firewall has refused, and what would have allowed them.
+//! Packets that the firewall has denied, as the kernel reports them, and the grants that would have allowed them.
 
 use holdfast_netlink::{ACKNOWLEDGE, Message, Received};
 use holdfast_sandbox::network::NetworkedApp;
@@ -29,7 +29,7 @@ pub fn listen(group: u16) -> Message {
 
 /// A packet that was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Refusal {
+pub struct PacketDenied {
     /// Uid of the app that sent it, or that it was for.
     pub uid: u32,
     /// Where it was to go.
@@ -53,7 +53,7 @@ pub enum Side {
 
 /// Reads a refused packet; `None` when it is none.
 #[must_use]
-pub fn read(message: &Received<'_>) -> Option<Refusal> {
+pub fn read(message: &Received<'_>) -> Option<PacketDenied> {
     if message.kind != LOG {
         return None;
     }
@@ -80,10 +80,10 @@ pub fn read(message: &Received<'_>) -> Option<Refusal> {
         (6 | 17, [_, _, high, low, ..]) => Some(u16::from_be_bytes([*high, *low])),
         _ => None,
     };
-    Some(Refusal { uid, destination, protocol, port, over })
+    Some(PacketDenied { uid, destination, protocol, port, over })
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for PacketDenied {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.protocol {
             6 => formatter.write_str("TCP to ")?,
@@ -99,7 +99,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl Refusal {
+impl PacketDenied {
     /// Why it was refused, and which grant would allow it. `name` is the granted name that the
     /// address belonged to a while ago, if any.
     #[must_use]
@@ -190,7 +190,7 @@ mod tests {
     use holdfast_types::ComponentId;
     use proptest::prelude::*;
 
-    fn logged(prefix: &str, packet: &[u8]) -> Option<Refusal> {
+    fn logged(prefix: &str, packet: &[u8]) -> Option<PacketDenied> {
         let message = Message::new(LOG, 0, &[2, 0, 0, 1]).with_text(10, prefix).with(9, packet);
         let bytes = message.finish(0);
         messages(&bytes).next().and_then(|message| read(&message))
@@ -209,14 +209,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_and_which_grant_is_missing() {
-        let refusal = logged("1001", &v4(6, [192, 0, 2, 7], 443)).unwrap();
-        assert_eq!((refusal.uid, refusal.to_string().as_str()), (1001, "TCP to 192.0.2.7:443"));
+    fn a_denied_packet_says_what_and_which_grant_is_missing() {
+        let denied = logged("1001", &v4(6, [192, 0, 2, 7], 443)).unwrap();
+        assert_eq!((denied.uid, denied.to_string().as_str()), (1001, "TCP to 192.0.2.7:443"));
         let one = app(1001, 1, NetworkGrants::default());
-        let says = |refusal: Refusal, one: &NetworkedApp, name| {
-            refusal.explain(one, &[one.clone(), app(1002, 2, NetworkGrants::default())], name)
+        let says = |denied: PacketDenied, one: &NetworkedApp, name| {
+            denied.explain(one, &[one.clone(), app(1002, 2, NetworkGrants::default())], name)
         };
-        assert_eq!(says(refusal, &one, None), "AllowedConnections has no \"192.0.2.7\"");
+        assert_eq!(says(denied, &one, None), "AllowedConnections has no \"192.0.2.7\"");
         let mut granted = Connection::to(Destination::parse("192.0.2.0/24").unwrap());
         granted.ports = vec![PortRange::one(80)];
         let with = |granted| {
@@ -224,22 +224,22 @@ mod tests {
             app(1001, 1, grants)
         };
         assert_eq!(
-            says(refusal, &with(granted), None),
+            says(denied, &with(granted), None),
             "AllowedConnections has 192.0.2.0/24, TCP and UDP, port 80"
         );
         let named = with(Connection::to(Destination::parse("example.com").unwrap()));
-        let over = says(refusal, &named, Some("example.com"));
+        let over = says(denied, &named, Some("example.com"));
         assert!(over.contains("whose time is over"), "{over}");
         let over = logged("1001 over", &v4(6, [192, 0, 2, 7], 443)).unwrap();
         assert!(says(over, &one, None).starts_with("the app has 128 connections"));
         let crowded = logged("1001 crowded", &v4(6, [198, 18, 0, 1], 80)).unwrap();
         assert_eq!((crowded.uid, crowded.over), (1001, Some(Side::Outside)));
         assert!(says(crowded, &one, None).starts_with("somebody outside has 16 connections"));
-        let other = Refusal { destination: IpAddr::V4(Veth::of(1002).app_v4()), ..refusal };
+        let other = PacketDenied { destination: IpAddr::V4(Veth::of(1002).app_v4()), ..denied };
         assert!(says(other, &one, None).contains("must name 02020202"));
-        let device = Refusal { destination: IpAddr::V4(Veth::of(1001).system_v4()), ..refusal };
+        let device = PacketDenied { destination: IpAddr::V4(Veth::of(1001).system_v4()), ..denied };
         assert!(says(device, &one, None).starts_with("nothing on the device"));
-        let ping = Refusal { protocol: 1, ..refusal };
+        let ping = PacketDenied { protocol: 1, ..denied };
         assert!(says(ping, &one, None).starts_with("apps have TCP and UDP"));
     }
 
