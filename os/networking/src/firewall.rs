@@ -304,7 +304,7 @@ fn expected() -> [Vec<Match>; 3] {
     [
         udp(Some(67), 68),
         udp(Some(547), 546),
-        udp(Some(name_proxy::LINK_PORT), name_proxy::LINK_QUERY_PORT),
+        udp(Some(name_proxy::MDNS_PORT), name_proxy::MDNS_QUERY_PORT),
     ]
 }
 
@@ -387,7 +387,7 @@ fn output(service_uid: u32) -> Chain {
     asked.extend(udp(None, 53));
     rules.push(rule(asked, Action::Timeouts(ASKED.name)));
     // Names, leases of both versions, the time, and names of the local link.
-    for port in [53, 67, 547, sntp::PORT, name_proxy::LINK_PORT] {
+    for port in [53, 67, 547, sntp::PORT, name_proxy::MDNS_PORT] {
         let mut matches = to_outside().to_vec();
         matches.push(Match::Owner(service_uid));
         matches.extend(udp(None, port));

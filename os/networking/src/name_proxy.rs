@@ -20,11 +20,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Port of multicast DNS (RFC 6762), and the one that questions to it come from. Whoever answers says
 /// so by its own address, which the firewall could not know otherwise.
-pub const LINK_PORT: u16 = 5353;
-/// See [`LINK_PORT`].
-pub const LINK_QUERY_PORT: u16 = 53_530;
+pub const MDNS_PORT: u16 = 5353;
+/// See [`MDNS_PORT`].
+pub const MDNS_QUERY_PORT: u16 = 53_530;
 /// Where questions on the local link go.
-pub const LINK_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+pub const MDNS_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 /// Longest question of an app in bytes (RFC 1035, 4.2.1).
 pub const MAX_QUESTION_BYTES: usize = 512;
 /// Longest answer of a server that is read, in bytes: what is offered with EDNS (RFC 6891).

@@ -28,7 +28,7 @@ pub(crate) struct OuterInterface {
     pub(crate) information: dhcp6::Client,
     pub(crate) information_socket: Option<UdpSocket>,
     /// For names of the local link.
-    pub(crate) link_names: Option<UdpSocket>,
+    pub(crate) mdns_socket: Option<UdpSocket>,
     ipv4: Addressing,
     pub(crate) ipv6: Addressing,
     /// The address of the lease that is in place.
@@ -61,7 +61,7 @@ impl OuterInterface {
             socket: None,
             information: dhcp6::Client::new(device_hardware, random),
             information_socket: None,
-            link_names: None,
+            mdns_socket: None,
             ipv4,
             ipv6,
             leased: None,
@@ -91,9 +91,9 @@ impl OuterInterface {
                 Err(error) => println!("{name}: cannot listen to DHCPv6 servers: {error}"),
             }
         }
-        let local = SocketAddr::from((Ipv4Addr::UNSPECIFIED, name_proxy::LINK_QUERY_PORT));
+        let local = SocketAddr::from((Ipv4Addr::UNSPECIFIED, name_proxy::MDNS_QUERY_PORT));
         match UdpSocket::on_device(name, local) {
-            Ok(socket) => self.link_names = Some(socket),
+            Ok(socket) => self.mdns_socket = Some(socket),
             Err(error) => println!("{name}: cannot ask for names of the link: {error}"),
         }
         let mut requests = vec![route::switch_on(index)];

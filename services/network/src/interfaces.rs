@@ -199,7 +199,7 @@ impl Interfaces {
 
     pub(crate) fn add_to<'a>(&'a self, poll: &mut Poll<'a>) {
         for interface in &self.interfaces {
-            let sockets = interface.socket.iter().chain(&interface.link_names);
+            let sockets = interface.socket.iter().chain(&interface.mdns_socket);
             for socket in sockets.chain(&interface.information_socket) {
                 poll.add(socket);
             }
@@ -283,10 +283,10 @@ impl Interfaces {
 
     /// Asks everybody on the local link for a name. False when there is no link.
     pub(crate) fn ask_on_link(&self, question: &[u8]) -> bool {
-        let to = SocketAddr::from((name_proxy::LINK_GROUP, name_proxy::LINK_PORT));
+        let to = SocketAddr::from((name_proxy::MDNS_GROUP, name_proxy::MDNS_PORT));
         let connected = self.interfaces.iter().filter(|interface| interface.device.has_carrier);
         let sent = connected
-            .filter_map(|interface| interface.link_names.as_ref()?.send(question, to).ok())
+            .filter_map(|interface| interface.mdns_socket.as_ref()?.send(question, to).ok())
             .count();
         sent > 0
     }
@@ -296,11 +296,11 @@ impl Interfaces {
     pub(crate) fn answers_on_link(&self) -> Vec<(Vec<u8>, Surroundings)> {
         let mut answers = Vec::new();
         for interface in &self.interfaces {
-            let Some(socket) = &interface.link_names else {
+            let Some(socket) = &interface.mdns_socket else {
                 continue;
             };
             let here = Surroundings { near: interface.near(), translated: Vec::new() };
-            for (answer, from) in socket.take(name_proxy::LINK_PORT, name_proxy::MAX_ANSWER_BYTES) {
+            for (answer, from) in socket.take(name_proxy::MDNS_PORT, name_proxy::MAX_ANSWER_BYTES) {
                 if here.is_near(from.ip()) {
                     answers.push((answer, here.clone()));
                 }

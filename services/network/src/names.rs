@@ -69,7 +69,7 @@ struct Pending {
 #[derive(Debug)]
 enum Way {
     /// Everybody on the local link: under this id, so often so far, until when, and what came, where several may answer.
-    Link { id: u16, tries: u32, deadline: u64, gathered: Option<Outcome> },
+    Multicast { id: u16, tries: u32, deadline: u64, gathered: Option<Outcome> },
     /// Name servers: for each question that was sent, its server and the socket that awaits its answer.
     Servers { exchange: Exchange, sent: Vec<(SocketAddr, Option<UdpSocket>)> },
 }
@@ -372,7 +372,7 @@ impl Pending {
         now: u64,
     ) -> Self {
         let way = if lookup.on_link {
-            Way::Link { id: 0, tries: 0, deadline: now, gathered: None }
+            Way::Multicast { id: 0, tries: 0, deadline: now, gathered: None }
         } else {
             let order = servers.in_order(&interfaces.name_servers(now), now);
             Way::Servers { exchange: Exchange::new(&order, now), sent: Vec::new() }
@@ -382,14 +382,14 @@ impl Pending {
 
     fn deadline(&self) -> u64 {
         match &self.way {
-            Way::Link { deadline, .. } => *deadline,
+            Way::Multicast { deadline, .. } => *deadline,
             Way::Servers { exchange, .. } => exchange.deadline(),
         }
     }
 
     fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
         let sent: &[(SocketAddr, Option<UdpSocket>)] = match &self.way {
-            Way::Link { .. } => &[],
+            Way::Multicast { .. } => &[],
             Way::Servers { sent, .. } => sent,
         };
         sent.iter().filter_map(|(_, socket)| socket.as_ref())
@@ -400,7 +400,7 @@ impl Pending {
         let name = &self.lookup.name;
         let random = || entropy::random().ok().and_then(|bytes| bytes.first_chunk().copied());
         match &mut self.way {
-            Way::Link { id, tries, deadline, gathered } => {
+            Way::Multicast { id, tries, deadline, gathered } => {
                 if let Some(gathered) = gathered.take() {
                     return Progress::Known(gathered);
                 }
@@ -451,7 +451,7 @@ impl Pending {
         now: u64,
     ) -> Option<Outcome> {
         match &mut self.way {
-            Way::Link { id, gathered, .. } => {
+            Way::Multicast { id, gathered, .. } => {
                 for (bytes, here) in on_link {
                     let Some(Ok(outcome)) = self.lookup.read_answer(*id, bytes, here) else {
                         continue;

@@ -402,7 +402,7 @@ fn whatever_the_device_takes_is_not_followed() {
     let expected = [
         question.clone(),
         udp("eth0", "10.0.0.1", 67, 68),
-        udp("eth0", "10.0.0.9", 5353, name_proxy::LINK_QUERY_PORT),
+        udp("eth0", "10.0.0.9", 5353, name_proxy::MDNS_QUERY_PORT),
         udp("eth0", "10.0.0.9", 547, 546),
     ];
     for packet in &expected {
