@@ -71,7 +71,7 @@ fn manifest() -> Vec<u8> {
 fn network_status() -> Vec<u8> {
     let interface = InterfaceStatus {
         name: "eth0".to_owned(),
-        plugged_in: true,
+        is_up: true,
         addresses: vec![("10.77.0.50".parse().unwrap(), 24)],
         lease: None,
     };

@@ -13,6 +13,7 @@ pub use lease::{
 
 use lease::option;
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress};
+use std::fmt;
 use std::net::Ipv4Addr;
 
 /// Port of clients.
@@ -68,7 +69,7 @@ pub enum Event {
     /// This lease holds; it may be the one that has held already.
     Acquired(Lease),
     /// No lease holds any more, for this reason.
-    Lost(&'static str),
+    Lost(LeaseLost),
     /// Say that somebody answers, and why nothing comes of it.
     Rejected(DhcpRejected),
     /// Say what of a lease is not used.
@@ -84,6 +85,24 @@ pub enum Event {
         /// It is used all the same, since its holder answers for every address.
         is_used: bool,
     },
+}
+
+/// Why a lease holds no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseLost {
+    /// Its time is over, and no server has renewed it.
+    Expired,
+    /// The server has taken it back (DHCPNAK).
+    Revoked,
+}
+
+impl fmt::Display for LeaseLost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Expired => "lease expired",
+            Self::Revoked => "lease revoked by the server (DHCPNAK)",
+        })
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -193,7 +212,7 @@ impl Client {
             if self.state != State::Down {
                 self.enter(State::Selecting, now);
             }
-            return vec![Event::Lost("the lease has run out")];
+            return vec![Event::Lost(LeaseLost::Expired)];
         }
         if self.state == State::Down || now < self.next {
             return Vec::new();
@@ -314,7 +333,7 @@ impl Client {
             (State::Renewing | State::Rebinding | State::Confirming, Some(_)) => {
                 self.lease = None;
                 self.look_again(now);
-                vec![Event::Lost("the server has taken the lease back")]
+                vec![Event::Lost(LeaseLost::Revoked)]
             }
             _ => Vec::new(),
         }

@@ -29,8 +29,8 @@ pub struct NetworkStatus {
 pub struct InterfaceStatus {
     /// Name of the device.
     pub name: String,
-    /// A cable is plugged in.
-    pub plugged_in: bool,
+    /// The link is up: a cable is plugged in, and somebody is at its other end.
+    pub is_up: bool,
     /// Its addresses, and the lengths of their prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
     /// Its lease.
@@ -85,7 +85,7 @@ impl InterfaceStatus {
             IpAddr::V4(address) => !address.is_link_local(),
             IpAddr::V6(address) => !address.is_unicast_link_local(),
         };
-        self.plugged_in && self.addresses.iter().any(|(address, _)| reaches(address))
+        self.is_up && self.addresses.iter().any(|(address, _)| reaches(address))
     }
 }
 
@@ -135,8 +135,8 @@ impl fmt::Display for NetworkStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", if self.is_connected() { "connected" } else { "not connected" })?;
         for interface in &self.interfaces {
-            let plugged = if interface.plugged_in { "plugged in" } else { "unplugged" };
-            write!(f, "{}: {plugged}", interface.name)?;
+            let link = if interface.is_up { "link up" } else { "link down" };
+            write!(f, "{}: {link}", interface.name)?;
             for (address, prefix) in &interface.addresses {
                 write!(f, " {address}/{prefix}")?;
             }
@@ -183,7 +183,7 @@ mod tests {
         NetworkStatus {
             interfaces: vec![InterfaceStatus {
                 name: "eth0".to_owned(),
-                plugged_in: true,
+                is_up: true,
                 addresses: vec![(lease.address.into(), 24)],
                 lease: Some(lease),
             }],
@@ -200,7 +200,7 @@ mod tests {
         let text = status.to_string();
         for line in [
             "connected\n",
-            "eth0: plugged in 10.77.0.50/24, leased 10.77.0.50 from 10.77.0.1 for 3600 s\n",
+            "eth0: link up 10.77.0.50/24, leased 10.77.0.50 from 10.77.0.1 for 3600 s\n",
             "names from 10.77.0.53\ntime from nobody\n",
             "sensor: sent 3 packets of 180 bytes, received 0 of 0, refused 7\n",
         ] {
@@ -223,7 +223,7 @@ mod tests {
         assert!(!status.is_connected());
         status.interfaces[0].addresses.push(("2001:db8::1".parse().unwrap(), 64));
         assert!(status.is_connected());
-        status.interfaces[0].plugged_in = false;
+        status.interfaces[0].is_up = false;
         assert!(!status.is_connected());
     }
 }

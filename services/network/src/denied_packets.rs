@@ -6,6 +6,7 @@ use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use holdfast_networking::firewall;
 use holdfast_networking::packet_denied;
 use holdfast_sandbox::network::NetworkedApp;
+use holdfast_types::event::network::PACKET_DENIED;
 use std::io;
 
 /// The socket on which the firewall reports.
@@ -38,7 +39,7 @@ impl DeniedPackets {
             if let Some(app) = apps.iter().find(|app| app.uid == denied.uid) {
                 let name = names.name_of(app.uid, denied.destination);
                 let why = denied.explain(app, apps, name);
-                reports.refused(now, app, format!("{denied}: {why}"));
+                reports.refused(now, app, PACKET_DENIED, format!("{denied}: {why}"));
             }
         }
         Ok(())

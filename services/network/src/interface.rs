@@ -1,15 +1,24 @@
 //! One outer interface: its lease, its addresses, and what routers and servers say on its link.
 
+use crate::log::log;
 use crate::reports::Said;
 use holdfast_linux::entropy;
 use holdfast_linux::netlink::NetlinkSocket;
 use holdfast_linux::udp::UdpSocket;
 use holdfast_networking::advertised::Advertised;
 use holdfast_networking::config::Addressing;
-use holdfast_networking::dhcp::{self, Client, Lease, Route};
+use holdfast_networking::dhcp::{self, Client, Lease, LeaseLost, Route};
 use holdfast_networking::dhcp6;
 use holdfast_networking::name_proxy;
 use holdfast_networking::route::{self, Device, DeviceAddress, Event};
+use holdfast_types::chain;
+use holdfast_types::event::network::{
+    ADDRESS_ADD_FAILED, ADDRESS_CONFLICT, ADDRESS_PROBE_FAILED, ADDRESS_REMOVE_FAILED,
+    DHCP_MESSAGE_REJECTED, DHCP_NO_ANSWER, DHCP_OPTION_IGNORED, DHCP_SEND_FAILED,
+    DHCP_SOCKET_FAILED, DHCPV6_MESSAGE_REJECTED, DHCPV6_SOCKET_FAILED, INTERFACE_SETUP_FAILED,
+    LEASE_ACQUIRED, LEASE_EXPIRED, LEASE_REVOKED, MDNS_SOCKET_FAILED, NAME_SERVERS_CHANGED,
+    PROXY_ARP_DETECTED, ROUTE_ADD_FAILED,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// Most name servers that routers of one link advertise, and as many prefixes of translators.
@@ -81,20 +90,27 @@ impl OuterInterface {
             let local = SocketAddr::from((Ipv4Addr::UNSPECIFIED, dhcp::CLIENT_PORT));
             match UdpSocket::on_device(name, local) {
                 Ok(socket) => self.socket = Some(socket),
-                Err(error) => println!("{name}: cannot listen to DHCP servers: {error}"),
+                Err(error) => {
+                    log(DHCP_SOCKET_FAILED, format!("{name}: cannot open a DHCP socket: {error}"));
+                }
             }
         }
         if self.ipv6 == Addressing::Automatic {
             let local = SocketAddr::from((Ipv6Addr::UNSPECIFIED, dhcp6::CLIENT_PORT));
             match UdpSocket::on_device(name, local) {
                 Ok(socket) => self.information_socket = Some(socket),
-                Err(error) => println!("{name}: cannot listen to DHCPv6 servers: {error}"),
+                Err(error) => {
+                    let what = "cannot open a DHCPv6 socket";
+                    log(DHCPV6_SOCKET_FAILED, format!("{name}: {what}: {error}"));
+                }
             }
         }
         let local = SocketAddr::from((Ipv4Addr::UNSPECIFIED, name_proxy::MDNS_QUERY_PORT));
         match UdpSocket::on_device(name, local) {
             Ok(socket) => self.mdns_socket = Some(socket),
-            Err(error) => println!("{name}: cannot ask for names of the link: {error}"),
+            Err(error) => {
+                log(MDNS_SOCKET_FAILED, format!("{name}: cannot open an mDNS socket: {error}"));
+            }
         }
         let mut requests = vec![route::switch_on(index)];
         for addressing in [&self.ipv4, &self.ipv6] {
@@ -106,7 +122,8 @@ impl OuterInterface {
             }
         }
         if let Err(error) = routes.request(requests) {
-            println!("{name}: cannot be switched on: {error:?}");
+            let what = "cannot switch the interface on";
+            log(INTERFACE_SETUP_FAILED, format!("{name}: {what}: {}", chain(&error)));
         }
     }
 
@@ -125,7 +142,7 @@ impl OuterInterface {
         let servers = self.name_servers_v6(now);
         if servers != self.named {
             let line = format!("{}: name servers {}", self.device.name, list(&servers));
-            self.said.say(now, line);
+            self.said.say(now, NAME_SERVERS_CHANGED, line);
             self.named = servers;
         }
     }
@@ -159,8 +176,8 @@ impl OuterInterface {
                 }
                 Some(Err(rejected)) => {
                     let name = &self.device.name;
-                    let line = format!("{name}: a DHCPv6 server answers, but {rejected}");
-                    self.said.say(now, line);
+                    let line = format!("{name}: DHCPv6 message rejected: {rejected}");
+                    self.said.say(now, DHCPV6_MESSAGE_REJECTED, line);
                 }
             }
         }
@@ -175,7 +192,8 @@ impl OuterInterface {
                     let to = SocketAddr::from((to, dhcp::SERVER_PORT));
                     let sent = self.socket.as_ref().map(|socket| socket.send(&message, to));
                     if let Some(Err(error)) = sent {
-                        self.said.say(now, format!("{name}: cannot ask for a lease: {error}"));
+                        let line = format!("{name}: cannot send a DHCP message: {error}");
+                        self.said.say(now, DHCP_SEND_FAILED, line);
                     }
                 }
                 dhcp::Event::Probe(address) => {
@@ -183,7 +201,8 @@ impl OuterInterface {
                     let _ = routes.request(vec![route::forget_neighbour(index, address.into())]);
                     let ask = route::ask_for_neighbour(index, address.into());
                     if let Err(error) = routes.request(vec![ask]) {
-                        println!("{name}: cannot ask whether somebody has {address}: {error:?}");
+                        let what = format!("cannot send ARP probes for {address}");
+                        log(ADDRESS_PROBE_FAILED, format!("{name}: {what}: {}", chain(&error)));
                     }
                 }
                 dhcp::Event::Look(address) => {
@@ -193,40 +212,46 @@ impl OuterInterface {
                         _ => None,
                     });
                     let holder = found.unwrap_or_else(|error| {
-                        println!("{name}: cannot tell whether somebody has {address}: {error:?}");
+                        let what = format!("cannot read the answers to ARP probes for {address}");
+                        log(ADDRESS_PROBE_FAILED, format!("{name}: {what}: {}", chain(&error)));
                         None
                     });
                     let events = self.client.as_mut().map(|c| c.on_neighbour(holder, now));
                     self.act(routes, events.unwrap_or_default(), now);
                 }
                 dhcp::Event::Acquired(lease) => self.acquire(routes, lease),
-                dhcp::Event::Lost(reason) => {
-                    println!("{name}: {reason}");
+                dhcp::Event::Lost(lost) => {
+                    let event = match lost {
+                        LeaseLost::Expired => LEASE_EXPIRED,
+                        LeaseLost::Revoked => LEASE_REVOKED,
+                    };
+                    log(event, format!("{name}: {lost}"));
                     if let Some(lease) = self.leased.take() {
                         self.drop_address(routes, &lease);
                     }
                 }
                 dhcp::Event::Rejected(rejected) => {
-                    let line = format!("{name}: a DHCP server answers, but {rejected}");
-                    self.said.say(now, line);
+                    let line = format!("{name}: DHCP message rejected: {rejected}");
+                    self.said.say(now, DHCP_MESSAGE_REJECTED, line);
                 }
                 dhcp::Event::Ignored(ignored) => {
-                    self.said.say(now, format!("{name}: of the lease is not used: {ignored}"));
+                    let line = format!("{name}: DHCP option ignored: {ignored}");
+                    self.said.say(now, DHCP_OPTION_IGNORED, line);
                 }
                 dhcp::Event::Silence => {
-                    println!("{name}: no answer from a DHCP server; it is asked on");
+                    log(DHCP_NO_ANSWER, format!("{name}: no DHCP server answers; asking on"));
                 }
                 dhcp::Event::Taken { address, holder, is_used } => {
                     let [a, b, c, d, e, f] = holder;
                     let holder = format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
-                    let what = if is_used {
-                        format!(
-                            "{holder} answers for every address; {address} is used all the same"
-                        )
+                    let (event, what) = if is_used {
+                        let what = format!("proxy ARP: {holder} answers for every address");
+                        (PROXY_ARP_DETECTED, format!("{what}; {address} is used all the same"))
                     } else {
-                        format!("{holder} has {address} already; the lease is declined")
+                        let what = format!("address conflict: {holder} has {address}");
+                        (ADDRESS_CONFLICT, format!("{what}; lease declined (DHCPDECLINE)"))
                     };
-                    self.said.say(now, format!("{name}: {what}"));
+                    self.said.say(now, event, format!("{name}: {what}"));
                 }
             }
         }
@@ -255,7 +280,8 @@ impl OuterInterface {
         }
         let add = route::add_address(index, lease.address.into(), lease.prefix);
         if let Err(error) = routes.request(vec![add]) {
-            println!("{name}: the lease cannot be used: {error:?}");
+            let what = format!("cannot add leased address {}", lease.address);
+            log(ADDRESS_ADD_FAILED, format!("{name}: {what}: {}", chain(&error)));
         }
         // Those straight to the link first: gateways of others may be there.
         let (straight, through): (Vec<&Route>, Vec<&Route>) =
@@ -264,18 +290,15 @@ impl OuterInterface {
             let (to, gateway) = ways(&lease, one);
             let add = route::add_route(index, to, gateway, self.metric());
             if let Err(error) = routes.request(vec![add]) {
-                println!("{name}: no route to {}/{}: {error:?}", to.0, to.1);
+                let what = format!("cannot add a route to {}/{}", to.0, to.1);
+                log(ROUTE_ADD_FAILED, format!("{name}: {what}: {}", chain(&error)));
             }
         }
         let time = lease.seconds.map_or("for ever".to_owned(), |s| format!("for {s} s"));
         let gateway = lease.gateway().map_or("no gateway".to_owned(), |g| format!("gateway {g}"));
-        println!(
-            "{name}: leased {}/{} from {} {time}, {gateway}, name servers {}",
-            lease.address,
-            lease.prefix,
-            lease.server,
-            list(&lease.name_servers)
-        );
+        let leased = format!("{}/{} from {} {time}", lease.address, lease.prefix, lease.server);
+        let names = list(&lease.name_servers);
+        log(LEASE_ACQUIRED, format!("{name}: leased {leased}, {gateway}, name servers {names}"));
         self.leased = Some(lease);
     }
 
@@ -287,7 +310,9 @@ impl OuterInterface {
         let index = self.device.index;
         let delete = route::delete_address(index, lease.address.into(), lease.prefix);
         if let Err(error) = routes.request(vec![delete]) {
-            println!("{}: cannot give up an address: {error:?}", self.device.name);
+            let (name, address) = (&self.device.name, lease.address);
+            let what = format!("cannot remove address {address}");
+            log(ADDRESS_REMOVE_FAILED, format!("{name}: {what}: {}", chain(&error)));
         }
         // The kernel takes away what the address made possible, and not what was straight to the link.
         for one in &lease.routes {

@@ -1,6 +1,7 @@
 //! The device's own interfaces: their leases, addresses and ways out.
 
 use crate::interface::OuterInterface;
+use crate::log::log;
 use crate::veth;
 use holdfast_linux::netlink::{NetlinkError, NetlinkSocket};
 use holdfast_linux::poll::Poll;
@@ -15,6 +16,11 @@ use holdfast_networking::route::{self, Device, DeviceAddress, Event};
 use holdfast_networking::sntp;
 use holdfast_networking::status::{InterfaceStatus, LeaseStatus};
 use holdfast_sandbox::network::address::Veth;
+use holdfast_types::chain;
+use holdfast_types::event::network::{
+    ADDRESS_ADDED, ADDRESS_REMOVE_FAILED, ADDRESS_REMOVED, DHCPV6_SEND_FAILED,
+    FIREWALL_SET_UPDATE_FAILED, LINK_DOWN, LINK_UP,
+};
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 /// Most devices that are looked after.
@@ -56,7 +62,8 @@ impl Interfaces {
                 let DeviceAddress { device, address, prefix, .. } = address;
                 let delete = route::delete_address(device, address, prefix);
                 if let Err(error) = routes.request(vec![delete]) {
-                    println!("{address} of an earlier lease stays: {error:?}");
+                    let what = format!("cannot remove address {address} of an earlier lease");
+                    log(ADDRESS_REMOVE_FAILED, format!("{what}: {}", chain(&error)));
                 }
             }
             Event::Address(address) => self.on_address(address, address.is_usable),
@@ -114,13 +121,13 @@ impl Interfaces {
         }
         match (had_carrier, interface.device.has_carrier) {
             (false, true) => {
-                println!("{}: plugged in", interface.device.name);
+                log(LINK_UP, format!("{}: link up", interface.device.name));
                 if let Some(client) = &mut interface.client {
                     client.link_up(now);
                 }
             }
             (true, false) => {
-                println!("{}: unplugged", interface.device.name);
+                log(LINK_DOWN, format!("{}: link down", interface.device.name));
                 if let Some(client) = &mut interface.client {
                     client.link_down();
                 }
@@ -156,19 +163,21 @@ impl Interfaces {
         let name = &interface.device.name;
         let changed = match (known, is_there) {
             (None, true) => {
-                println!("{name}: address {}/{}", address.address, address.prefix);
+                let line = format!("{name}: address {}/{} added", address.address, address.prefix);
+                log(ADDRESS_ADDED, line);
                 interface.addresses.push(address);
-                self.firewall.request(netfilter::add_elements(&[element]))
+                self.firewall.request(netfilter::add_elements(std::slice::from_ref(&element)))
             }
             (Some(at), false) => {
-                println!("{name}: address {} is gone", address.address);
+                log(ADDRESS_REMOVED, format!("{name}: address {} removed", address.address));
                 interface.addresses.remove(at);
-                self.firewall.request(netfilter::delete_elements(&[element]))
+                self.firewall.request(netfilter::delete_elements(std::slice::from_ref(&element)))
             }
             _ => return,
         };
         if let Err(error) = changed {
-            println!("{name}: the firewall does not take the address: {error:?}");
+            let what = format!("cannot update the firewall set {}", element.set);
+            log(FIREWALL_SET_UPDATE_FAILED, format!("{name}: {what}: {}", chain(&error)));
         }
     }
 
@@ -191,7 +200,9 @@ impl Interfaces {
             {
                 let to = SocketAddr::from((dhcp6::SERVERS, dhcp6::SERVER_PORT));
                 if let Err(error) = socket.send(&question, to) {
-                    println!("{}: cannot ask DHCPv6 servers: {error}", interface.device.name);
+                    let name = &interface.device.name;
+                    let what = "cannot send a DHCPv6 information request";
+                    log(DHCPV6_SEND_FAILED, format!("{name}: {what}: {error}"));
                 }
             }
         }
@@ -264,7 +275,7 @@ impl Interfaces {
     pub(crate) fn status(&self) -> Vec<InterfaceStatus> {
         let of = |interface: &OuterInterface| InterfaceStatus {
             name: interface.device.name.clone(),
-            plugged_in: interface.device.has_carrier,
+            is_up: interface.device.has_carrier,
             addresses: interface.addresses.iter().map(|a| (a.address, a.prefix)).collect(),
             lease: interface.leased.as_ref().map(|lease| LeaseStatus {
                 address: lease.address,

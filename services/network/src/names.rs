@@ -1,6 +1,7 @@
 //! Names: one proxy for each app, at the system's end of its veth pair.
 
 use crate::interfaces::Interfaces;
+use crate::log::{log, shown};
 use crate::reports::{Reports, Said};
 use holdfast_linux::entropy;
 use holdfast_linux::poll::Poll;
@@ -13,6 +14,10 @@ use holdfast_networking::netfilter::{Element, Version};
 use holdfast_networking::resolution::{self, Exchange, Servers, Step};
 use holdfast_sandbox::network::Destination;
 use holdfast_sandbox::network::NetworkedApp;
+use holdfast_types::chain;
+use holdfast_types::event::network::{
+    DNS_ANSWER_DENIED, FIREWALL_SET_UPDATE_FAILED, NAME_DENIED, NAME_RESOLUTION_FAILED,
+};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -116,7 +121,7 @@ impl Names {
         let mut pending = Pending::new(Asker::Service, lookup, interfaces, &mut self.servers, now);
         match pending.go_on(interfaces, &mut self.servers, now) {
             Progress::Failed(why) => {
-                self.said.say(now, why);
+                self.said.say(now, NAME_RESOLUTION_FAILED, why);
                 self.resolved.push((name.to_owned(), Vec::new()));
             }
             _ => self.pending.push(pending),
@@ -239,13 +244,13 @@ impl Names {
         let reply = match name_proxy::decide(&asked, app, apps, &hosts) {
             Decision::Answer(reply) => reply,
             Decision::Refuse(reply) => {
-                let name = holdfast_types::escape(asked.name.as_bytes());
+                let name = shown(&asked.name);
                 let why = if app.grants.names(&asked.name) {
                     "nothing but addresses is asked for"
                 } else {
                     "AllowedConnections has no such name"
                 };
-                reports.refused(now, app, format!("the name {name}: {why}"));
+                reports.refused(now, app, NAME_DENIED, format!("the name {name}: {why}"));
                 reply
             }
             Decision::Ask(lookup) => {
@@ -285,7 +290,7 @@ impl Names {
         };
         let Asker::App(uid, asked, from) = &pending.asker else {
             if let Some(why) = failed {
-                self.said.say(now, why);
+                self.said.say(now, NAME_RESOLUTION_FAILED, why);
             }
             // Private addresses too: nobody but the image has named these servers.
             let found = outcome.records.iter().filter_map(|record| record.as_address());
@@ -300,7 +305,8 @@ impl Names {
             return;
         };
         for (address, why) in &outcome.forbidden {
-            reports.refused(now, app, format!("{address} for {name}: {why}"));
+            let what = format!("{address} for {}: {why}", shown(name));
+            reports.refused(now, app, DNS_ANSWER_DENIED, what);
         }
         let mut elements = Vec::new();
         for record in &outcome.records {
@@ -321,12 +327,15 @@ impl Names {
         let reply = match opened {
             Ok(()) => name_proxy::reply(asked, outcome.status, &outcome.records),
             Err(error) => {
-                println!("{}: the firewall does not take {name}: {error:?}", app.name);
+                let what =
+                    format!("cannot add addresses of {} to the firewall's sets", shown(name));
+                let line = format!("{}: {what}: {}", app.name, chain(&error));
+                log(FIREWALL_SET_UPDATE_FAILED, line);
                 name_proxy::reply(asked, Status::Failed, &[])
             }
         };
         if let Some(why) = failed {
-            reports.say(now, app, &why);
+            reports.say(now, app, NAME_RESOLUTION_FAILED, &why);
         }
         let _ = proxy.socket.send(&reply, *from);
     }
@@ -397,7 +406,7 @@ impl Pending {
 
     /// Asks whose turn it is, each time with a new id from a new port, or gives up.
     fn go_on(&mut self, interfaces: &Interfaces, servers: &mut Servers, now: u64) -> Progress {
-        let name = &self.lookup.name;
+        let name = &shown(&self.lookup.name);
         let random = || entropy::random().ok().and_then(|bytes| bytes.first_chunk().copied());
         match &mut self.way {
             Way::Multicast { id, tries, deadline, gathered } => {
@@ -405,7 +414,9 @@ impl Pending {
                     return Progress::Known(gathered);
                 }
                 if *tries >= TRIES {
-                    return Progress::Failed(format!("nobody answers for {name}"));
+                    return Progress::Failed(format!(
+                        "cannot resolve {name}: no host on the link answers (mDNS)"
+                    ));
                 }
                 *tries = tries.saturating_add(1);
                 *deadline = now.saturating_add(GATHER_MS);
@@ -417,11 +428,13 @@ impl Pending {
                 if question.is_some_and(|question| interfaces.ask_on_link(&question)) {
                     return Progress::Waits;
                 }
-                Progress::Failed(format!("nobody can be asked for {name}: no link is there"))
+                Progress::Failed(format!("cannot resolve {name}: no link is up (mDNS)"))
             }
             Way::Servers { exchange, sent } => loop {
                 let Some(random) = random() else {
-                    return Progress::Failed(format!("nobody is asked for {name}: no entropy"));
+                    return Progress::Failed(format!(
+                        "cannot resolve {name}: no entropy for the id of the question"
+                    ));
                 };
                 let id = u16::from_ne_bytes(random);
                 match exchange.next(&self.lookup, servers, id, now) {
@@ -492,11 +505,11 @@ impl Pending {
 fn why_nobody(name: &str, exchange: &Exchange) -> String {
     let failures: Vec<(SocketAddr, Failure)> = exchange.failures().collect();
     if failures.is_empty() {
-        return format!("nobody can be asked for {name}: no name server is known");
+        return format!("cannot resolve {name}: no name server is known");
     }
     if exchange.is_silence() {
-        return format!("nobody answers for {name}");
+        return format!("cannot resolve {name}: no name server answers");
     }
     let of_each = failures.iter().map(|(server, failure)| format!("{} {failure}", server.ip()));
-    format!("nobody can say what {name} is: {}", of_each.collect::<Vec<_>>().join(", "))
+    format!("cannot resolve {name}: {}", of_each.collect::<Vec<_>>().join(", "))
 }

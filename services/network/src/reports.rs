@@ -1,8 +1,11 @@
 //! What is said about apps, and about the strangers of a network: lines for the log that are not said again and
 //! again, and the refusals that anybody may ask for.
 
+use crate::log::log;
 use holdfast_networking::status::{AppStatus, MAX_REFUSALS, Traffic};
 use holdfast_sandbox::network::NetworkedApp;
+use holdfast_types::event::Event;
+use holdfast_types::event::network::TRAFFIC_COUNTED;
 use std::collections::{BTreeMap, VecDeque};
 
 /// The same line is said again no sooner, in milliseconds.
@@ -19,12 +22,12 @@ pub(crate) struct Said(BTreeMap<String, u64>);
 
 impl Said {
     /// Says a line, unless it was said a moment ago or too much was.
-    pub(crate) fn say(&mut self, now: u64, line: String) {
+    pub(crate) fn say(&mut self, now: u64, event: Event, line: String) {
         self.0.retain(|_, said| now.saturating_sub(*said) < SAY_EVERY_MS);
         if self.0.contains_key(&line) || self.0.len() >= MAX_REMEMBERED {
             return;
         }
-        println!("{line}");
+        log(event, &line);
         self.0.insert(line, now);
     }
 }
@@ -47,14 +50,14 @@ pub(crate) struct Reports {
 
 impl Reports {
     /// Says a line about an app, unless it was said a moment ago.
-    pub(crate) fn say(&mut self, now: u64, app: &NetworkedApp, line: &str) {
-        self.apps.entry(app.uid).or_default().said.say(now, format!("{}: {line}", app.name));
+    pub(crate) fn say(&mut self, now: u64, app: &NetworkedApp, event: Event, line: &str) {
+        self.apps.entry(app.uid).or_default().said.say(now, event, format!("{}: {line}", app.name));
     }
 
     /// Something was refused to an app.
-    pub(crate) fn refused(&mut self, now: u64, app: &NetworkedApp, what: String) {
+    pub(crate) fn refused(&mut self, now: u64, app: &NetworkedApp, event: Event, what: String) {
         let report = self.apps.entry(app.uid).or_default();
-        report.said.say(now, format!("{}: refused {what}", app.name));
+        report.said.say(now, event, format!("{}: refused {what}", app.name));
         report.refused = report.refused.saturating_add(1);
         report.refusals.retain(|known| *known != what);
         if report.refusals.len() >= MAX_REFUSALS {
@@ -70,7 +73,8 @@ impl Reports {
             .counted
             .is_none_or(|(said, at)| said != traffic && now.saturating_sub(at) >= COUNT_EVERY_MS);
         if due && traffic != Traffic::default() {
-            println!("{}: {traffic}, refused {}", app.name, report.refused);
+            let line = format!("{}: {traffic}, refused {}", app.name, report.refused);
+            log(TRAFFIC_COUNTED, line);
             report.counted = Some((traffic, now));
         }
     }
@@ -92,6 +96,7 @@ mod tests {
     use super::*;
     use holdfast_sandbox::network::NetworkGrants;
     use holdfast_types::ComponentId;
+    use holdfast_types::event::network::{NAME_DENIED, NAME_RESOLUTION_FAILED};
 
     fn app(uid: u32) -> NetworkedApp {
         NetworkedApp {
@@ -106,16 +111,16 @@ mod tests {
     fn one_apps_flood_hides_nothing_of_another_and_ends() {
         let mut reports = Reports::default();
         for number in 0..1000 {
-            reports.refused(0, &app(1), number.to_string());
+            reports.refused(0, &app(1), NAME_DENIED, number.to_string());
         }
         let said = |reports: &Reports, uid| reports.apps.get(&uid).map(|r| r.said.0.len());
         assert_eq!(said(&reports, 1), Some(MAX_REMEMBERED));
-        reports.say(0, &app(2), "other");
+        reports.say(0, &app(2), NAME_RESOLUTION_FAILED, "other");
         assert_eq!(said(&reports, 2), Some(1));
         let status = reports.status(&app(1), Traffic::default());
         assert_eq!((status.refused, status.refusals.len()), (1000, MAX_REFUSALS));
         assert_eq!(status.refusals.last().map(String::as_str), Some("999"));
-        reports.say(SAY_EVERY_MS, &app(1), "again");
+        reports.say(SAY_EVERY_MS, &app(1), NAME_RESOLUTION_FAILED, "again");
         assert_eq!(said(&reports, 1), Some(1), "the old ones are forgotten");
     }
 

@@ -2,6 +2,7 @@
 
 use crate::init::Init;
 use crate::interfaces::Interfaces;
+use crate::log::log;
 use crate::names::Names;
 use holdfast_linux::init_socket::InitError;
 use holdfast_linux::poll::Poll;
@@ -11,6 +12,10 @@ use holdfast_networking::name_proxy::Kind;
 use holdfast_networking::sntp::{self, Client, Instant, Outcome, Seconds};
 use holdfast_sandbox::clock::Verdict;
 use holdfast_sandbox::network::Destination;
+use holdfast_types::event::Event;
+use holdfast_types::event::network::{
+    TIME_AGREED, TIME_DISAGREED, TIME_NO_ANSWER, TIME_SERVER_UNKNOWN, TIME_SERVERS_RESTING,
+};
 use std::net::{IpAddr, SocketAddr};
 
 /// What servers admit to be off by is said from here on, in microseconds.
@@ -213,15 +218,20 @@ impl Time {
                     _ => format!(", give or take {} s", Seconds(doubt)),
                 };
                 let what = format!("{agreed}, {verdict}");
-                self.say_as(what, &format!("{agreed}{coarse}; the clock is {verdict}"));
+                let line = format!("{agreed}{coarse}; the clock is {verdict}");
+                self.say_as(what, TIME_AGREED, &line);
             }
             Outcome::Disagree(answered) => {
-                self.say(format!("time: {answered} servers answer, and no majority agrees"));
+                let line = format!("time: {answered} servers answer, and no majority agrees");
+                self.say(TIME_DISAGREED, line);
             }
             Outcome::Nobody if asked == 0 && self.some_rest => {
-                self.say("time: no server is asked; those that are known want it so".to_owned());
+                let why = "each known one has asked for a pause (kiss-o'-death)";
+                self.say(TIME_SERVERS_RESTING, format!("time: no server is asked: {why}"));
             }
-            Outcome::Nobody if asked == 0 => self.say("time: no server is known".to_owned()),
+            Outcome::Nobody if asked == 0 => {
+                self.say(TIME_SERVER_UNKNOWN, "time: no server is known".to_owned());
+            }
             Outcome::Nobody => {
                 let of_each = self.client.heard().iter().map(|heard| match heard.reason {
                     Some(reason) => format!("{} answers, but {reason}", heard.server),
@@ -232,20 +242,20 @@ impl Time {
                     (heard.server, heard.reason.map(|reason| std::mem::discriminant(&reason)))
                 });
                 let what = format!("{:?}", kinds.collect::<Vec<_>>());
-                self.say_as(what, &format!("time: {line}"));
+                self.say_as(what, TIME_NO_ANSWER, &format!("time: {line}"));
             }
         }
         Ok(())
     }
 
-    fn say(&mut self, line: String) {
-        self.say_as(line.clone(), &line);
+    fn say(&mut self, event: Event, line: String) {
+        self.say_as(line.clone(), event, &line);
     }
 
     /// Says a line that means `what`, whatever the numbers in it, unless just that was said last.
-    fn say_as(&mut self, what: String, line: &str) {
+    fn say_as(&mut self, what: String, event: Event, line: &str) {
         if what != self.said {
-            println!("{line}");
+            log(event, line);
             self.said = what;
         }
     }

@@ -38,9 +38,11 @@ macro_rules! events {
 }
 
 pub mod init;
+pub mod network;
 
 /// Components and their events.
-pub const COMPONENTS: &[(&str, &[(Event, &str)])] = &[("init", init::ALL)];
+pub const COMPONENTS: &[(&str, &[(Event, &str)])] =
+    &[("init", init::ALL), ("network", network::ALL)];
 
 #[cfg(test)]
 mod tests {
