@@ -15,6 +15,11 @@ use crate::tracee::Tracee;
 use gdbstub::conn::Connection;
 use gdbstub::stub::{DisconnectReason, GdbStub};
 use holdfast_linux::channel;
+use holdfast_types::chain;
+use holdfast_types::event::debug::{
+    DEBUG_ARGUMENT_MISSING, DEBUG_LINE_MISSING, DEBUG_PORT_OPENED, DEBUG_SESSION_FAILED,
+    DEBUGGED_APP_ENDED, DEBUGGER_CONNECTED, DEBUGGER_DETACHED, DEBUGGER_KILLED_APP, DEBUGGER_LOST,
+};
 use std::error::Error;
 use std::fs::File;
 use std::process::ExitCode;
@@ -25,20 +30,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
     let Some(app) = std::env::args().nth(1) else {
-        eprintln!("debug: the app is missing: debug APP");
+        eprintln!("the name of the app is missing: debug APP {DEBUG_ARGUMENT_MISSING}");
         return ExitCode::from(2);
     };
     let line = match channel::handed_over(3) {
         Ok(line) => File::from(line),
         Err(error) => {
-            eprintln!("debug: there is no line: {error}");
+            eprintln!("cannot take over the debugger's line: {error} {DEBUG_LINE_MISSING}");
             return ExitCode::FAILURE;
         }
     };
-    println!("the debug port of {app} is open");
+    println!("the debug port of {app} is open {DEBUG_PORT_OPENED}");
     loop {
         if let Err(error) = serve(&app, &line) {
-            println!("{error}");
+            println!("debug session failed: {} {DEBUG_SESSION_FAILED}", chain(&*error));
             std::thread::sleep(LOOK_EVERY);
         }
     }
@@ -48,7 +53,7 @@ fn main() -> ExitCode {
 fn serve(app: &str, port: &File) -> Result<(), Box<dyn Error>> {
     let line = Line::new(port)?;
     line.wait_for_peer()?;
-    println!("a debugger has come");
+    println!("debugger connected {DEBUGGER_CONNECTED}");
     let leader = loop {
         match process::main_of(app)? {
             Some(leader) => break leader,
@@ -63,18 +68,18 @@ fn serve(app: &str, port: &File) -> Result<(), Box<dyn Error>> {
             tracee.kill()?;
             // GDB kills by `vKill` and waits for this, which the library leaves out.
             Line::new(port)?.write_all(b"$OK#9a")?;
-            println!("the debugger has ended {app}");
+            println!("{app} killed by the debugger {DEBUGGER_KILLED_APP}");
         }
         Ok(DisconnectReason::TargetExited(_) | DisconnectReason::TargetTerminated(_)) => {
-            println!("{app} has ended");
+            println!("{app} ended while it was debugged {DEBUGGED_APP_ENDED}");
         }
         Ok(DisconnectReason::Disconnect) => {
             tracee.release()?;
-            println!("the debugger has gone");
+            println!("debugger detached {DEBUGGER_DETACHED}");
         }
         Err(error) => {
             tracee.release()?;
-            println!("the debugger is lost: {error}");
+            println!("connection to the debugger lost: {error} {DEBUGGER_LOST}");
         }
     }
     // What it says yet is not the next one's.

@@ -37,12 +37,13 @@ macro_rules! events {
     };
 }
 
+pub mod debug;
 pub mod init;
 pub mod network;
 
 /// Components and their events.
 pub const COMPONENTS: &[(&str, &[(Event, &str)])] =
-    &[("init", init::ALL), ("network", network::ALL)];
+    &[("init", init::ALL), ("network", network::ALL), ("debug", debug::ALL)];
 
 #[cfg(test)]
 mod tests {
