@@ -1,5 +1,5 @@
-//! Stateless DHCPv6 (RFC 8415, 6.1): asking for name servers where a router says that there is somebody
-//! to ask. Addresses come from router advertisements alone.
+//! A stateless DHCPv6 client (RFC 8415, 6.1), which asks for name servers where a router advertises other
+//! configuration. Addresses come from router advertisements alone.
 
 use crate::dhcp::MAX_SERVERS;
 use std::fmt;
@@ -9,14 +9,14 @@ use std::net::Ipv6Addr;
 pub const CLIENT_PORT: u16 = 546;
 /// Port of servers.
 pub const SERVER_PORT: u16 = 547;
-/// Every server of a link.
+/// Multicast address of all servers and relay agents of a link (RFC 8415, 7.1).
 pub const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 /// Longest message that is read, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1500;
 /// First wait for an answer, in milliseconds; each further one is twice as long, up to the last.
 const FIRST_WAIT_MS: u64 = 1_000;
 const LAST_WAIT_MS: u64 = 120_000;
-/// Bounds of the seconds after which it is asked again (RFC 8415, 21.23).
+/// Bounds of the information refresh time, in seconds (RFC 8415, 21.23).
 const LEAST_REFRESH_S: u32 = 600;
 const MOST_REFRESH_S: u32 = 86_400;
 
@@ -32,19 +32,19 @@ mod option {
     pub(super) const REFRESH: u16 = 32;
 }
 
-/// What a server said.
+/// The answer of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Servers for names.
+    /// Addresses of name servers, the best first.
     pub name_servers: Vec<Ipv6Addr>,
-    /// Seconds that this holds.
+    /// Information refresh time in seconds.
     pub seconds: u32,
 }
 
-/// What becomes of a message.
+/// Reason for which a message of a DHCPv6 server is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dhcp6Rejected {
-    /// The server says that it has failed, by this number (RFC 8415, 21.13).
+    /// The server reports a failure, by this status code (RFC 8415, 21.13).
     Status(u16),
     /// An option is longer than the message.
     CutShort,
@@ -60,28 +60,28 @@ impl fmt::Display for Dhcp6Rejected {
     }
 }
 
-/// The client of one link.
+/// The DHCPv6 client of one interface.
 #[derive(Debug, Clone)]
 pub struct Client {
     hardware: [u8; 6],
     transaction: [u8; 3],
-    /// Messages sent without an answer.
+    /// Number of messages without an answer.
     sent: u32,
-    /// When the first of them was sent.
+    /// Time at which the first of them was sent, in milliseconds.
     since: u64,
-    /// When to ask next. It stays while no router says that there is somebody, so that routers that do not agree make
-    /// nobody ask more often.
+    /// Time of the next message, in milliseconds. It stays while no router advertises other configuration, so that
+    /// routers that do not agree make nobody ask more often.
     next: u64,
-    /// A router says that there is somebody to ask.
+    /// A router advertises other configuration.
     wanted: bool,
-    /// A question is out, and nobody has answered it.
+    /// A message has no answer yet.
     awaited: bool,
-    /// What was said of the last answer.
+    /// Reason for which the last answer was rejected.
     rejected: Option<Dhcp6Rejected>,
 }
 
 impl Client {
-    /// A client of a link with this hardware address. `random` makes its number hard to guess.
+    /// Makes the client of an interface with this hardware address. `random` makes its transaction id hard to guess.
     #[must_use]
     pub fn new(hardware: [u8; 6], random: u64) -> Self {
         let [a, b, c, ..] = random.to_ne_bytes();
@@ -97,7 +97,7 @@ impl Client {
         }
     }
 
-    /// A router says that there is a server, or that there is none.
+    /// Takes the flags of a router advertisement: whether a DHCPv6 server has other configuration.
     pub fn on_router(&mut self, has_server: bool, now: u64) {
         if has_server && !self.wanted {
             self.next = self.next.max(now);
@@ -105,13 +105,13 @@ impl Client {
         self.wanted = has_server;
     }
 
-    /// When [`on_time`](Self::on_time) is to be called.
+    /// Returns the time at which [`on_time`](Self::on_time) is to be called, in milliseconds of the monotonic clock.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
         self.wanted.then_some(self.next)
     }
 
-    /// The message to send to all servers, if it is time.
+    /// Returns the message to send to all servers, if one is due at `now`.
     pub fn on_time(&mut self, now: u64) -> Option<Vec<u8>> {
         if !self.wanted || now < self.next {
             return None;
@@ -144,13 +144,14 @@ impl Client {
         Some(message)
     }
 
-    /// An identifier of the link layer, Ethernet (RFC 8415, 11.4).
+    /// Returns the DUID-LL of an Ethernet interface (RFC 8415, 11.4).
     fn identifier(&self) -> Vec<u8> {
         [&[0, 3, 0, 1][..], &self.hardware].concat()
     }
 
-    /// Takes a message; `None` when it answers nothing that was asked, or when why it is refused was said already. Each
-    /// question takes one answer; after a rejected one, the question is asked again when its time comes.
+    /// Takes a message; `None` when it answers nothing, or when the reason for which it is rejected was reported
+    /// already. Each request takes one answer; after one that is rejected, the request is sent again when its time
+    /// comes.
     pub fn on_message(&mut self, bytes: &[u8], now: u64) -> Option<Result<Answer, Dhcp6Rejected>> {
         let [REPLY, a, b, c, options @ ..] = bytes else {
             return None;
@@ -175,7 +176,7 @@ impl Client {
         }
     }
 
-    /// Reads the options of a reply; `None` for one to somebody else.
+    /// Reads the options of a reply; `None` for a reply to another client.
     fn read(&self, options: &[u8]) -> Option<Result<Answer, Dhcp6Rejected>> {
         let mut answer = Answer { name_servers: Vec::new(), seconds: MOST_REFRESH_S };
         let mut rest = options;
@@ -210,7 +211,7 @@ impl Client {
     }
 }
 
-/// True for an address that a server can have.
+/// True for an address that a host can have.
 #[must_use]
 pub fn is_host(address: Ipv6Addr) -> bool {
     !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()

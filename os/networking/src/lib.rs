@@ -1,4 +1,4 @@
-//! The network of a device as decisions: the firewall that sees to what apps may reach, leases, names, time. The
+//! Decisions about a device's network, without I/O: firewall rules, DHCP leases, name proxies, time servers. The
 //! `network` service carries them out.
 
 pub mod advertised;

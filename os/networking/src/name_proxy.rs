@@ -1,8 +1,8 @@
-//! What an app's questions for names are answered with.
+//! Decisions of an app's name proxy (DNS proxy): the names that it resolves, and its answers to the app.
 //!
-//! Only names that the app was granted are asked for, in a fresh question that holds nothing of the
-//! app's but the granted name; and of what comes back only addresses are handed on. So neither
-//! direction carries anything else. Names of DNS-SD services (RFC 6763) stay on the local link.
+//! The proxy resolves granted names only, by a fresh question that holds nothing of the app's but the granted name,
+//! and hands on addresses alone. So neither direction carries anything else. Names of DNS-SD services (RFC 6763) stay
+//! on the local link.
 
 mod lookup;
 mod record;
@@ -18,34 +18,34 @@ use simple_dns::{
 };
 use std::net::{IpAddr, Ipv4Addr};
 
-/// Port of multicast DNS (RFC 6762), and the one that questions to it come from. Whoever answers says
-/// so by its own address, which the firewall could not know otherwise.
+/// Port of multicast DNS (RFC 6762).
 pub const MDNS_PORT: u16 = 5353;
-/// See [`MDNS_PORT`].
+/// Source port of questions to multicast DNS. Any host of the link may answer, so that the firewall knows an answer
+/// by this port.
 pub const MDNS_QUERY_PORT: u16 = 53_530;
-/// Where questions on the local link go.
+/// Multicast group of multicast DNS (RFC 6762, 3).
 pub const MDNS_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 /// Longest question of an app in bytes (RFC 1035, 4.2.1).
 pub const MAX_QUESTION_BYTES: usize = 512;
-/// Longest answer of a server that is read, in bytes: what is offered with EDNS (RFC 6891).
+/// Longest answer of a server in bytes, as EDNS offers it (RFC 6891).
 pub const MAX_ANSWER_BYTES: usize = 1232;
 /// Domain of the apps of this device.
 pub const APP_DOMAIN: &str = "app.internal";
 
-/// A question of an app.
+/// A question that an app asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     id: u16,
-    /// As the app wrote it.
+    /// The name as the app wrote it.
     written: String,
-    /// In lower case.
+    /// The name in lower case.
     pub name: String,
-    /// What for.
+    /// The record type that the app asked for.
     pub kind: Kind,
     number: u16,
 }
 
-/// Reads a question; `None` for what is not exactly one.
+/// Parses a question; `None` for what is not exactly one.
 #[must_use]
 pub fn read_question(bytes: &[u8]) -> Option<Asked> {
     if bytes.len() > MAX_QUESTION_BYTES {
@@ -73,18 +73,18 @@ pub fn read_question(bytes: &[u8]) -> Option<Asked> {
     })
 }
 
-/// What becomes of a question.
+/// The decision about a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Ask somebody.
+    /// A server is asked.
     Ask(Lookup),
-    /// These bytes are the answer.
+    /// The app gets these bytes as its answer.
     Answer(Vec<u8>),
-    /// Nothing that was granted has this name, or not of this type; the answer says so.
+    /// No grant covers the name and this type; the app gets these bytes, which say so.
     Refuse(Vec<u8>),
 }
 
-/// Decides on a question. `hosts` are those that instances of the app's services were found on.
+/// Decides on a question. `hosts` are the hosts on which instances of the app's services were found.
 #[must_use]
 pub fn decide(
     asked: &Asked,
@@ -138,7 +138,7 @@ pub fn decide(
     Decision::Refuse(reply(asked, Status::NoSuchName, &[]))
 }
 
-/// The answer to an app.
+/// Encodes the answer to an app.
 #[must_use]
 pub fn reply(asked: &Asked, status: Status, records: &[Record]) -> Vec<u8> {
     let mut packet = Packet::new_reply(asked.id);

@@ -1,4 +1,4 @@
-//! The firewall's language: tables, chains, sets and rules as data (linux/netfilter/nf_tables.h).
+//! The firewall's ruleset as data: tables, chains, sets and rules of nftables (linux/netfilter/nf_tables.h).
 
 mod display;
 mod encoder;
@@ -13,77 +13,77 @@ const IPV6: u8 = 10;
 
 /// Connection states, as bits of [`Match::State`].
 pub mod state {
-    /// Nothing that the kernel can follow.
+    /// The kernel cannot follow the packet.
     pub const INVALID: u32 = 1;
-    /// Of a connection that both sides have seen.
+    /// The packet belongs to a connection that both sides have seen.
     pub const ESTABLISHED: u32 = 2;
-    /// An error about a connection.
+    /// The packet reports an error about a connection.
     pub const RELATED: u32 = 4;
 }
 
-/// Where a chain begins.
+/// The hook at which packets enter a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// What came in, before its connection is looked for.
+    /// Prerouting, with raw priority: before connection tracking.
     Arriving,
-    /// From this device, before its connection is looked for.
+    /// Output, with raw priority: before connection tracking.
     Sent,
-    /// Before routing: where destinations are translated.
+    /// Prerouting, for the translation of destinations.
     Prerouting,
-    /// To this device.
+    /// Input: packets to this device.
     Input,
-    /// Through this device.
+    /// Forward: packets through this device.
     Forward,
-    /// From this device.
+    /// Output: packets from this device.
     Output,
-    /// After routing: where sources are translated.
+    /// Postrouting, for the translation of sources.
     Postrouting,
 }
 
-/// What a packet must be like.
+/// A condition on a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match {
-    /// It came in through this device.
+    /// The packet came in through this network device.
     From(String),
-    /// It came in through a device whose name begins so, or does not.
+    /// The packet came in through a network device whose name has this prefix, or has not.
     FromDevices(&'static str, bool),
-    /// It leaves through this device.
+    /// The packet leaves through this network device.
     To(String),
-    /// It leaves through a device whose name begins so, or does not.
+    /// The packet leaves through a network device whose name has this prefix, or has not.
     ToDevices(&'static str, bool),
-    /// Its source is in a prefix, or is not.
+    /// The source address is in a prefix, or is not.
     Source(IpAddr, u8, bool),
-    /// Its destination is in a prefix.
+    /// The destination address is in a prefix.
     Destination(IpAddr, u8),
-    /// Its destination is in a set of addresses of the IP version.
+    /// The destination address is in a set, of this IP version.
     DestinationIn(String, Version),
-    /// Its destination and destination port are together in a set of the IP version.
+    /// Destination address and destination port are together in a set, of this IP version.
     DestinationAndPortIn(String, Version),
-    /// Its transport protocol.
+    /// The transport protocol has this number.
     Protocol(u8),
-    /// Its source port.
+    /// The source port.
     SourcePort(u16),
-    /// Its destination port.
+    /// The destination port is in this range.
     Ports(PortRange),
-    /// Its connection is in one of these states.
+    /// The connection is in one of these states.
     State(u32),
-    /// Its destination was translated.
+    /// The destination address was translated.
     Translated,
-    /// Its ICMPv6 type.
+    /// The packet is an ICMPv6 message of this type.
     Icmp6(u8),
-    /// The uid whose socket sent it.
+    /// The socket that sent the packet belongs to this uid.
     Owner(u32),
-    /// More connections than this have come so far.
+    /// More connections than this have met the rule.
     OverConnections(u32),
-    /// More connections than this have come so far from the same prefix of so many bits; counted in a set.
+    /// More connections than this have met the rule from one prefix, of so many bits; counted in this set.
     OverConnectionsFrom(&'static str, Version, u8, u32),
-    /// More than so many a second, beyond so many at once.
+    /// More packets a second than the first number, beyond a burst of the second.
     OverRate(u32, u32),
-    /// No more than so many a second, and as many again at once.
+    /// At most so many packets a second, with a burst of as many.
     Rate(u32),
 }
 
-/// A version of IP.
+/// An IP version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
     /// IPv4.
@@ -93,7 +93,7 @@ pub enum Version {
 }
 
 impl Version {
-    /// The version of an address.
+    /// Returns the version of an address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         if address.is_ipv4() { Self::V4 } else { Self::V6 }
@@ -114,120 +114,120 @@ impl Version {
     }
 }
 
-/// What is done with a packet that is like that.
+/// The verdict or statement of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// It passes.
+    /// The packet passes.
     Accept,
-    /// It is gone.
+    /// The packet is dropped.
     Drop,
-    /// It is gone, and its sender is told that this is forbidden.
+    /// The packet is dropped, and its sender gets an ICMP error (administratively prohibited).
     Reject,
-    /// Its head goes to a netlink group, under a prefix.
+    /// The head of the packet goes to a netlink group (`NFLOG`), under a prefix.
     Log(u16, String),
-    /// A chain of its own decides, if the device it came in through, or leaves by, has one.
+    /// A chain of the network device decides, where the map has one for it.
     Dispatch(Side, String),
     /// This chain decides.
     Continue(String),
-    /// No connection is made of it; what comes next decides.
+    /// Connection tracking leaves the packet out; the next rule decides.
     Untracked,
-    /// Its connection lasts as long as these timeouts say; what comes next decides.
+    /// The connection has these timeouts; the next rule decides.
     Timeouts(&'static str),
-    /// Its source becomes the address of the device it leaves by.
+    /// The source becomes the address of the device that the packet leaves by.
     Masquerade,
-    /// Its destination becomes this address.
+    /// The destination becomes this address.
     Translate(IpAddr),
 }
 
-/// By which device a packet is dispatched.
+/// The network device by which a packet is dispatched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The one it came in through.
+    /// The device that the packet came in through.
     From,
-    /// The one it leaves by.
+    /// The device that the packet leaves by.
     To,
 }
 
-/// Matches, all of which must hold, and what is done then.
+/// A rule: conditions that must all hold, and the action then.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// In this order.
+    /// Conditions, in the order in which the kernel looks at them.
     pub matches: Vec<Match>,
-    /// What is done.
+    /// Action where all conditions hold.
     pub action: Action,
 }
 
-/// One chain.
+/// A chain of rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
-    /// Its name.
+    /// Name of the chain.
     pub name: String,
-    /// Where packets enter it; `None` for one that is dispatched to.
+    /// Hook of a base chain; `None` for a chain that others dispatch to.
     pub base: Option<Hook>,
-    /// In this order.
+    /// Rules, in the order in which the kernel looks at them.
     pub rules: Vec<Rule>,
 }
 
 /// A set of addresses that changes while the rules stay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressSet {
-    /// Its name.
+    /// Name of the set.
     pub name: String,
-    /// IP version of its addresses.
+    /// IP version of the addresses.
     pub version: Version,
-    /// A port belongs to each of them.
+    /// True where each element is an address with a port.
     pub with_ports: bool,
-    /// Its elements have a time after which they are gone.
+    /// True where elements have a timeout after which the kernel removes them.
     pub timeouts: bool,
-    /// Rules put elements into it, each for as long as it has connections.
+    /// True where rules add elements, each for as long as it has connections.
     pub counts: bool,
-    /// Most elements.
+    /// Most elements that the set may have.
     pub most: u32,
 }
 
-/// How long connections of one protocol last, instead of what the kernel's settings say.
+/// Timeouts of connections of one protocol, in the place of the kernel's settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Name.
+    /// Name of the object.
     pub name: &'static str,
-    /// Number of the protocol.
+    /// Protocol number (IANA).
     pub protocol: u8,
     /// State (linux/netfilter/nfnetlink_cttimeout.h), and seconds without a packet after which a connection in it is
     /// forgotten.
     pub seconds: &'static [(u16, u32)],
 }
 
-/// From devices to chains.
+/// A map from network devices to chains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceMap {
-    /// Its name.
+    /// Name of the map.
     pub name: String,
-    /// Device and chain.
+    /// Names of network devices, each with the name of its chain.
     pub chains: Vec<(String, String)>,
 }
 
-/// Everything in the one table.
+/// The whole content of the firewall's table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ruleset {
-    /// How long connections last that rules give timeouts to.
+    /// Timeouts that rules give to connections.
     pub timeouts: Vec<Timeouts>,
     /// Sets of addresses.
     pub sets: Vec<AddressSet>,
-    /// Dispatches.
+    /// Maps from network devices to chains.
     pub maps: Vec<DeviceMap>,
     /// Chains; those without a base come before those that dispatch to them.
     pub chains: Vec<Chain>,
 }
 
-/// A change of a set.
+/// An element that is added to a set, or removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Element {
-    /// The set.
+    /// Name of the set.
     pub set: String,
-    /// Which element.
+    /// Address of the element.
     pub address: IpAddr,
     /// The port of the element, for a set with ports.
     pub port: Option<u16>,
-    /// Milliseconds that it stays, for a set with timeouts.
+    /// Milliseconds after which the kernel removes the element, for a set with timeouts.
     pub timeout_ms: Option<u64>,
 }

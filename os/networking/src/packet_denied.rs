@@ -11,12 +11,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// `NFNL_SUBSYS_ULOG`, as it stands in a message's type.
 const LOG: u16 = 4 << 8;
 const CONFIGURE: u16 = 1;
-/// Stands behind the uid where an app has as many connections as it may have.
+/// Suffix of the log prefix where an app has as many connections as it may have.
 pub const OVER: &str = " over";
-/// Stands there where the outside has as many connections to an app as it may have.
+/// Suffix of the log prefix where the outside has as many connections to an app as it may have.
 pub const CROWDED: &str = " crowded";
 
-/// Asks the kernel to send the packets of a group.
+/// Asks the kernel for the packets that rules log to a group.
 #[must_use]
 pub fn listen(group: u16) -> Message {
     const BIND: u8 = 1;
@@ -27,31 +27,31 @@ pub fn listen(group: u16) -> Message {
         .with(2, &[0, 0, 0, 64, COPY_PACKET, 0])
 }
 
-/// A packet that was refused.
+/// A packet that the firewall denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PacketDenied {
     /// Uid of the app that sent it, or that it was for.
     pub uid: u32,
-    /// Where it was to go.
+    /// Destination address.
     pub destination: IpAddr,
-    /// Number of its protocol.
+    /// Protocol number (IANA).
     pub protocol: u8,
-    /// Port, where the protocol has them.
+    /// Destination port, where the protocol has ports.
     pub port: Option<u16>,
-    /// Whose connections were too many, where it was that.
+    /// The side whose connections were too many, where that is the reason.
     pub over: Option<Side>,
 }
 
-/// Who has begun a connection.
+/// The side that began a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
     /// The app.
     App,
-    /// Somebody outside.
+    /// A host outside the device.
     Outside,
 }
 
-/// Reads a refused packet; `None` when it is none.
+/// Reads a packet that the firewall logged; `None` for any other message.
 #[must_use]
 pub fn read(message: &Received<'_>) -> Option<PacketDenied> {
     if message.kind != LOG {
@@ -100,8 +100,8 @@ impl fmt::Display for PacketDenied {
 }
 
 impl PacketDenied {
-    /// Why it was refused, and which grant would allow it. `name` is the granted name that the
-    /// address belonged to a while ago, if any.
+    /// Returns why the packet was denied, and which grant would allow it. `name` is the granted name that the address
+    /// belonged to a while ago, if any.
     #[must_use]
     pub fn explain(&self, app: &NetworkedApp, apps: &[NetworkedApp], name: Option<&str>) -> String {
         if self.protocol != 6 && self.protocol != 17 {

@@ -1,5 +1,5 @@
-//! How the network is, for whoever may ask: one message, which the network service writes to a socket
-//! that init has handed to both sides.
+//! The status of the network as one message, which the network service writes to a socket that init has handed to it
+//! and to the component that asks.
 
 use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
@@ -8,77 +8,76 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Longest message in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// Refusals of one app that are remembered.
+/// Most refusals of one app that are remembered.
 pub const MAX_REFUSALS: usize = 4;
 
-/// The network of a device.
+/// The status of a device's network.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NetworkStatus {
-    /// Interfaces, in the order of their numbers.
+    /// Interfaces, in the order of their indexes.
     pub interfaces: Vec<InterfaceStatus>,
-    /// Who is asked for names, the best first.
+    /// Addresses of the name servers that are asked, the best first.
     pub name_servers: Vec<IpAddr>,
-    /// Who was asked for the time last.
+    /// Addresses of the time servers that were asked last.
     pub time_servers: Vec<IpAddr>,
-    /// Apps that have grants.
+    /// Apps that have grants on the network.
     pub apps: Vec<AppStatus>,
 }
 
-/// One interface.
+/// The status of one interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceStatus {
-    /// Name of the device.
+    /// Name of the network device.
     pub name: String,
-    /// The link is up: a cable is plugged in, and somebody is at its other end.
+    /// True where the link is up: the device has a carrier.
     pub is_up: bool,
-    /// Its addresses, and the lengths of their prefixes.
+    /// Addresses of the interface, with the lengths of their prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
-    /// Its lease.
+    /// Lease that holds, where there is one.
     pub lease: Option<LeaseStatus>,
 }
 
-/// A lease.
+/// A DHCPv4 lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseStatus {
-    /// The address.
+    /// Leased address.
     pub address: Ipv4Addr,
-    /// Who granted it.
+    /// Address of the server that granted the lease.
     pub server: Ipv4Addr,
-    /// The way out.
+    /// Next hop of the default route.
     pub gateway: Option<Ipv4Addr>,
-    /// For how many seconds it was granted; `None` for ever.
+    /// Lease time in seconds; `None` for a lease without an end.
     pub seconds: Option<u32>,
 }
 
-/// What went over an app's veth pair.
+/// Counters of an app's veth pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
     /// Packets that the app has sent, whatever became of them.
     pub sent_packets: u64,
-    /// Their bytes.
+    /// Bytes of these packets.
     pub sent_bytes: u64,
     /// Packets that the app was given.
     pub received_packets: u64,
-    /// Their bytes.
+    /// Bytes of these packets.
     pub received_bytes: u64,
 }
 
-/// One app.
+/// The status of one app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppStatus {
-    /// Component name.
+    /// Name of the app's component.
     pub name: String,
-    /// Since its veth pair was made.
+    /// Traffic since the app's veth pair was made.
     pub traffic: Traffic,
-    /// How often it was reported that something was refused to it: the firewall reports no more than ten
-    /// a second.
+    /// Number of reports that something was refused to the app: the firewall makes no more than ten a second.
     pub refused: u64,
-    /// What was refused last, and which grant would allow it: the newest at the end.
+    /// The last refusals, each with the grant that would allow it: the newest at the end.
     pub refusals: Vec<String>,
 }
 
 impl InterfaceStatus {
-    /// True when others can be reached through it.
+    /// True when the interface is up with an address that reaches beyond its link.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         let reaches = |address: &IpAddr| match address {
@@ -90,16 +89,16 @@ impl InterfaceStatus {
 }
 
 impl NetworkStatus {
-    /// True when others can be reached.
+    /// True when an interface is up with an address that reaches beyond its link.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.interfaces.iter().any(InterfaceStatus::is_connected)
     }
 
-    /// The bytes of the message. Refusals are left out where it would be too long.
+    /// Returns the bytes of the message, without the refusals where it would be too long with them.
     ///
     /// # Errors
-    /// The encoder's own.
+    /// The encoder fails.
     pub fn encode(mut self) -> Result<Vec<u8>, EncodingError> {
         let bytes = encoding::encode(&self)?;
         if bytes.len() <= MAX_MESSAGE_BYTES {
@@ -111,10 +110,10 @@ impl NetworkStatus {
         encoding::encode(&self)
     }
 
-    /// Reads the message.
+    /// Reads the bytes of the message.
     ///
     /// # Errors
-    /// Not what [`encode`](Self::encode) writes.
+    /// The bytes are not what [`encode`](Self::encode) writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         encoding::decode(bytes)
     }

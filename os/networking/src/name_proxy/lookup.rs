@@ -1,4 +1,4 @@
-//! A question to servers for an app's name, and which of the addresses in their answers the name may have.
+//! Lookups of names for apps: the question to servers, and which addresses of an answer the name may have.
 
 use super::record::{Kind, LEAST_TTL_S, MAX_RECORDS, MOST_TTL_S, Record, Status, is_in};
 use holdfast_sandbox::network::address::is_of_apps;
@@ -8,32 +8,32 @@ use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Most names that lead from one to the next.
+/// Longest chain of aliases (CNAME) that is followed.
 pub const MAX_ALIASES: usize = 16;
-/// Domains whose names may have private addresses, since they are not of the public tree.
+/// Domains outside the public tree, whose names may have private addresses.
 const LOCAL_DOMAINS: [&str; 4] = ["local", "internal", "home.arpa", "lan"];
 
-/// A question that is asked for an app.
+/// A name that is looked up for an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lookup {
-    /// The granted destination that allows it.
+    /// The granted destination that allows the lookup.
     pub grant: Destination,
-    /// What is asked for.
+    /// The name, in lower case.
     pub name: String,
-    /// As which type.
+    /// The record type.
     pub kind: Kind,
-    /// On the local link (RFC 6762) instead of a name server.
+    /// True for a name of the local link (RFC 6762), for which no name server is asked.
     pub on_link: bool,
 }
 
-/// Why a server's answer is of no use. The next server may say more.
+/// Reason for which a server's answer is of no use. The next server may say more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Failure {
-    /// Nothing came.
+    /// No answer came.
     Silent,
-    /// Nothing can be sent there.
+    /// The server cannot be reached.
     Unreachable,
-    /// FORMERR: it does not understand the question.
+    /// FORMERR: the server does not understand the question.
     Format,
     /// SERVFAIL.
     Server,
@@ -41,15 +41,15 @@ pub enum Failure {
     NotImplemented,
     /// REFUSED.
     Refused,
-    /// BADVERS: it knows another version of EDNS.
+    /// BADVERS: the server knows another version of EDNS only.
     Version,
-    /// Another code.
+    /// The answer has another error code.
     Other,
-    /// What it says is no DNS message.
+    /// The answer is no DNS message.
     Malformed,
-    /// The answer is cut short, and holds nothing of what was asked for.
+    /// The answer is truncated, and holds no record of the question.
     Truncated,
-    /// More than [`MAX_ALIASES`] names lead from one to the next.
+    /// The answer has a chain of more than [`MAX_ALIASES`] aliases.
     LongChain,
 }
 
@@ -80,13 +80,12 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Where names must not lead, or must.
+/// The links and NAT64 prefixes of the device, which decide where names may lead.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Surroundings {
-    /// Prefixes of a link: of the one that the answer came in by for a question on the local link, and
-    /// else of all links of the device.
+    /// Prefixes of one link, the one that an answer of the local link came in by, or of all links of the device.
     pub near: Vec<(IpAddr, u8)>,
-    /// Prefixes behind which IPv4 addresses are reached (RFC 6052), beside the well-known one.
+    /// NAT64 prefixes of the network (RFC 6052), beside the well-known one.
     pub translated: Vec<(Ipv6Addr, u8)>,
 }
 
@@ -100,7 +99,7 @@ impl Surroundings {
         })
     }
 
-    /// The IPv4 address that a translator makes of this one (RFC 6052, 2.2).
+    /// Returns the IPv4 address that a NAT64 translator makes of this one (RFC 6052, 2.2).
     fn translated(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
         const WELL_KNOWN: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
         let is_in = |(prefix, length): &&(Ipv6Addr, u8)| {
@@ -116,25 +115,25 @@ impl Surroundings {
     }
 }
 
-/// What a server said.
+/// The outcome of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outcome {
-    /// Whether there is such a name.
+    /// The status that the app is told.
     pub status: Status,
-    /// What may be handed on.
+    /// Records that the app is given.
     pub records: Vec<Record>,
-    /// Addresses that such a name must not have, and why not.
+    /// Addresses that such a name must not have, each with the reason.
     pub forbidden: Vec<(IpAddr, &'static str)>,
 }
 
 impl Outcome {
-    /// Nobody could say.
+    /// Returns the outcome of a lookup that no server answered.
     #[must_use]
     pub fn failed() -> Self {
         Self { status: Status::Failed, records: Vec::new(), forbidden: Vec::new() }
     }
 
-    /// Adds what somebody else said.
+    /// Adds the outcome that another host's answer has.
     pub fn add(&mut self, other: Self) {
         if other.status == Status::Known {
             self.status = Status::Known;
@@ -149,7 +148,7 @@ impl Outcome {
 }
 
 impl Lookup {
-    /// The question to send, under an id that is hard to guess; with EDNS, where the server takes it.
+    /// Encodes the question to send, under an id that is hard to guess; with EDNS, where the server takes it.
     #[must_use]
     pub fn question(&self, id: u16, edns: bool) -> Option<Vec<u8>> {
         let mut packet = Packet::new_query(id);
@@ -175,7 +174,7 @@ impl Lookup {
     /// Reads an answer; `None` for what does not answer this question, and is to be ignored.
     ///
     /// # Errors
-    /// Why the answer says nothing, in the inner result.
+    /// The inner result has the reason for which the answer is of no use.
     #[must_use]
     pub fn read_answer(
         &self,
@@ -265,7 +264,7 @@ impl Lookup {
         Some(Ok(outcome))
     }
 
-    /// The name, and every name that the answer leads to from it; `None` where they are too many.
+    /// Returns the name and every alias that the answer leads to from it; `None` where they are too many.
     fn aliases(&self, answers: &[ResourceRecord<'_>]) -> Option<Vec<String>> {
         let mut names = vec![self.name.clone()];
         loop {
@@ -285,9 +284,9 @@ impl Lookup {
         }
     }
 
-    /// Whether the name may have this address, and why not. A name of the public tree that leads to somebody near would
-    /// turn the app against its neighbours; one of the local link that leads elsewhere would let a
-    /// neighbour open the way out.
+    /// Decides whether the name may have this address, with the reason where it may not. A name of the public tree
+    /// that leads to somebody near would turn the app against its neighbours; one of the local link that leads
+    /// elsewhere would let a neighbour open the way out.
     fn may_have(&self, address: IpAddr, surroundings: &Surroundings) -> Result<(), &'static str> {
         if let IpAddr::V6(six) = address
             && let Some(four) = surroundings.translated(six)
@@ -321,7 +320,8 @@ impl Lookup {
             }
         };
         let is_near = surroundings.is_near(address);
-        // Whoever has a public IPv4 address beside the device is a server more often than a neighbour; IPv6 gives one to all.
+        // Whoever has a public IPv4 address beside the device is a server more often than a neighbour; IPv6 gives one
+        // to all.
         let is_neighbour = is_near && address.is_ipv6();
         let is_local = !self.name.contains('.')
             || LOCAL_DOMAINS.iter().any(|domain| is_in(&self.name, domain));
@@ -336,7 +336,7 @@ impl Lookup {
     }
 }
 
-/// A message without what stands behind its answers.
+/// Returns the message without what stands behind its answers.
 fn without_rest_of(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut without = bytes.to_vec();
     // The numbers of name servers and of additional records (RFC 1035, 4.1.1).

@@ -1,31 +1,31 @@
-//! What names are asked for, and the records that a name has.
+//! Record types that apps may ask for, and the records that answer them.
 
 use holdfast_sandbox::network::grants::Destination;
 use simple_dns::rdata::{A, AAAA, RData};
 use simple_dns::{QTYPE, TYPE};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A name's addresses are open for at least so many seconds, whatever its time to live.
+/// Shortest time in seconds for which the addresses of a name are open, whatever their time to live.
 pub const LEAST_TTL_S: u32 = 30;
-/// And for at most so many.
+/// Longest time in seconds for which the addresses of a name are open.
 pub const MOST_TTL_S: u32 = 3600;
-/// Most records that are handed on in one answer.
+/// Most records in one answer to an app.
 pub const MAX_RECORDS: usize = 8;
 
-/// What is asked for.
+/// The record type of a question.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// IPv4 addresses.
+    /// A: IPv4 addresses.
     A,
-    /// IPv6 addresses.
+    /// AAAA: IPv6 addresses.
     Aaaa,
-    /// Instances of a service.
+    /// PTR: instances of a DNS-SD service.
     Ptr,
-    /// Host and port of an instance.
+    /// SRV: host and port of an instance.
     Srv,
-    /// What an instance says of itself.
+    /// TXT: properties of an instance.
     Txt,
-    /// Anything else: never asked for.
+    /// Any other type, for which nobody is asked.
     Other,
 }
 
@@ -59,11 +59,11 @@ impl Kind {
 /// A host on which an instance of a service was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Its name, in lower case.
+    /// Name of the host, in lower case.
     pub name: String,
-    /// The service that was granted.
+    /// The granted service.
     pub service: Destination,
-    /// The port that the instance is at.
+    /// Port of the instance.
     pub port: u16,
 }
 
@@ -72,21 +72,21 @@ pub(super) fn is_in(name: &str, domain: &str) -> bool {
     name.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
 }
 
-/// How an answer stands.
+/// The status of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
     /// The name exists.
     Known,
     /// There is no such name.
     NoSuchName,
-    /// Nobody could say.
+    /// No server has given an answer of use.
     Failed,
 }
 
-/// What is handed on.
+/// A record of an answer to an app.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Seconds that it holds.
+    /// Time to live in seconds.
     pub ttl: u32,
     pub(super) data: RData<'static>,
 }
@@ -100,7 +100,7 @@ impl Record {
         Self { ttl, data }
     }
 
-    /// The address, where it is one.
+    /// Returns the address of a record of type A or AAAA.
     #[must_use]
     pub fn as_address(&self) -> Option<IpAddr> {
         match &self.data {
@@ -110,7 +110,7 @@ impl Record {
         }
     }
 
-    /// The host of an instance of a service and its port, where it says them.
+    /// Returns host and port of a record of type SRV, for an instance of this service.
     #[must_use]
     pub fn as_host(&self, service: &Destination) -> Option<Host> {
         match &self.data {

@@ -3,7 +3,7 @@
 use super::{Action, Match, Rule, Side};
 use std::fmt;
 
-/// A rule for people, in the words of `nft`.
+/// Formats a rule in the words of `nft`.
 impl fmt::Display for Rule {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for one in &self.matches {

@@ -1,7 +1,7 @@
-//! Rulesets as the messages of `nfnetlink` that hand them to the kernel (linux/netfilter/nf_tables.h).
+//! Encoder of rulesets as `nfnetlink` messages to the kernel (linux/netfilter/nf_tables.h).
 //!
-//! A batch takes effect whole or not at all. Numbers of this family are big-endian; what is compared
-//! with a register is as the register has it.
+//! A batch takes effect whole or not at all. Numbers of this family are big-endian; a value that is compared with a
+//! register has the register's byte order.
 
 use super::{
     Action, AddressSet, Chain, DeviceMap, Element, Hook, Match, Rule, Ruleset, Side, Timeouts,
@@ -16,11 +16,11 @@ const INET: u8 = 1;
 const NFTABLES: u16 = 10;
 /// `NFT_OBJECT_CT_TIMEOUT`.
 const TIMEOUTS: u32 = 7;
-/// The register that everything is loaded to: 16 bytes wide.
+/// `NFT_REG_1`, the register that every value is loaded to: 16 bytes wide.
 const REGISTER: u32 = 1;
-/// `NFT_REG32_00`: the first four bytes of it.
+/// `NFT_REG32_00`, the first four bytes of it.
 const FIRST_SHORT_REGISTER: u32 = 8;
-/// The one table.
+/// Name of the one table.
 const TABLE: &str = "holdfast";
 
 const NEW_TABLE: u16 = 0;
@@ -43,8 +43,8 @@ fn message(kind: u16, flags: u16) -> Message {
     Message::new((NFTABLES << 8) | kind, flags, &header(INET, 0))
 }
 
-/// The messages between the marks that make them one transaction. The last one is answered: thousands of
-/// answers would not fit what may wait on a socket.
+/// Puts messages between the marks that make them one transaction. Only the last one is acknowledged: thousands of
+/// answers would not fit the queue of a socket.
 fn batch(mut messages: Vec<Message>) -> Vec<Message> {
     let mark = |kind| Message::new(kind, 0, &header(0, NFTABLES));
     let last = messages.pop().map(Message::acknowledged);
@@ -55,7 +55,7 @@ fn batch(mut messages: Vec<Message>) -> Vec<Message> {
     all
 }
 
-/// Puts the ruleset in the place of whatever was there.
+/// Makes the messages that replace the whole table by the ruleset.
 #[must_use]
 pub fn install(ruleset: &Ruleset) -> Vec<Message> {
     let table = |kind, flags| message(kind, flags).with_text(1, TABLE);
@@ -84,13 +84,13 @@ pub fn install(ruleset: &Ruleset) -> Vec<Message> {
     batch(messages)
 }
 
-/// Puts elements into sets; those that are there already stay for the new time.
+/// Makes the messages that add elements to sets; an element that is there already gets the new timeout.
 #[must_use]
 pub fn add_elements(elements: &[Element]) -> Vec<Message> {
     batch(elements.iter().map(|element| element_message(NEW_ELEMENT, CREATE, element)).collect())
 }
 
-/// Takes elements out of sets.
+/// Makes the messages that remove elements from sets.
 #[must_use]
 pub fn delete_elements(elements: &[Element]) -> Vec<Message> {
     batch(elements.iter().map(|element| element_message(DELETE_ELEMENT, 0, element)).collect())
@@ -153,7 +153,7 @@ fn set_message(set: &AddressSet, id: u32) -> Message {
     message
 }
 
-/// Bytes of a port in a key: registers are of four.
+/// Bytes of a port in a key: registers have four.
 const PORT_BYTES: u32 = 4;
 /// Bytes of a device's name in a register.
 const DEVICE_BYTES: u32 = 16;
@@ -269,7 +269,7 @@ fn compare(expressions: &mut Message, how: Compare, value: &[u8]) {
     });
 }
 
-/// Loads what the kernel knows of a packet beside its bytes (`enum nft_meta_keys`).
+/// Loads a property that the kernel knows of a packet beside its bytes (`enum nft_meta_keys`).
 fn load_meta(expressions: &mut Message, key: u32) {
     put_expression(expressions, "meta", |nest| {
         number(nest, 1, REGISTER);
@@ -312,7 +312,7 @@ fn mask(expressions: &mut Message, mask: &[u8]) {
     });
 }
 
-/// Matches bits of what connection tracking knows (`enum nft_ct_keys`).
+/// Matches bits of a property of the connection (`enum nft_ct_keys`).
 fn connection_bits(expressions: &mut Message, key: u32, bits: u32) {
     put_expression(expressions, "ct", |nest| {
         number(nest, 1, REGISTER);
@@ -327,7 +327,7 @@ fn version(expressions: &mut Message, version: Version) {
     compare(expressions, Compare::Equal, &[version.family()]);
 }
 
-/// Leaves so many bits of the address that was loaded.
+/// Masks the loaded address to its first bits.
 fn mask_prefix(expressions: &mut Message, of: Version, length: u8) {
     if u32::from(length) < of.bytes().saturating_mul(8) {
         let all = match of {
