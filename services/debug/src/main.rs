@@ -1,8 +1,8 @@
-//! The debug port of one app: GDB's remote protocol on the line that init has handed over.
+//! The debug port of one app: GDB's remote protocol on the serial line that init has handed over.
 //!
-//! It exists only in images that were built for debugging, which are never production images. The app waits in front
-//! of its program until a debugger has come; when the debugger goes, the app goes on. After the app has
-//! ended, init starts it again, and it waits again.
+//! The service exists only in images that were built for debugging, which are never production images. The app waits
+//! in front of its program until a debugger connects; when the debugger detaches, the app goes on. After the app has
+//! ended, init starts it again, and the app waits again.
 
 mod line;
 mod process;
@@ -25,7 +25,7 @@ use std::fs::File;
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// How often is looked for a process that is not there yet.
+/// Pause between two looks for a process that is not there yet.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 fn main() -> ExitCode {
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One debugger, from its first byte to its last.
+/// Serves one debugger, from its first byte to its last.
 fn serve(app: &str, port: &File) -> Result<(), Box<dyn Error>> {
     let line = Line::new(port)?;
     line.wait_for_peer()?;

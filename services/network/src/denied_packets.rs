@@ -1,4 +1,4 @@
-//! Reports of denied packets, with the grant that would have allowed each.
+//! Reports of the firewall on denied packets, each with the grant that would have allowed the packet.
 
 use crate::names::Names;
 use crate::reports::Reports;
@@ -9,7 +9,7 @@ use holdfast_sandbox::network::NetworkedApp;
 use holdfast_types::event::network::PACKET_DENIED;
 use std::io;
 
-/// The socket on which the firewall reports.
+/// The netlink socket on which the kernel logs denied packets (`NFLOG`).
 #[derive(Debug)]
 pub(crate) struct DeniedPackets {
     socket: NetlinkSocket,

@@ -1,4 +1,4 @@
-//! What the network service asks init for.
+//! Requests of the network service to init.
 
 use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::netlink::NetlinkSocket;
@@ -8,7 +8,7 @@ use holdfast_sandbox::network::NetworkedApp;
 use holdfast_sandbox::wire::{ClockRequest, NetworkRequest, Reply, VethsRequest};
 use std::os::fd::OwnedFd;
 
-/// The socket to init.
+/// The connection to init.
 #[derive(Debug)]
 pub(crate) struct Init(InitSocket<NetworkRequest>);
 
@@ -17,7 +17,7 @@ impl Init {
         InitSocket::from_environment().map(Self)
     }
 
-    /// Everybody with grants on the network, with a socket in its namespace.
+    /// Returns every component with grants on the network, with a netlink socket in its namespace.
     pub(crate) fn veths(&mut self) -> Result<Vec<(NetworkedApp, NetlinkSocket)>, InitError> {
         let uids = match self.0.ask(NetworkRequest::Veths(VethsRequest::All))? {
             (Reply::Veths(uids), _) => uids,
@@ -36,7 +36,7 @@ impl Init {
         Ok(veths)
     }
 
-    /// Says that the clock is behind by so many microseconds.
+    /// Tells init that the clock is behind by so many microseconds, and returns what init made of it.
     pub(crate) fn set_clock(&mut self, behind_us: i64) -> Result<Verdict, InitError> {
         match self.0.ask(NetworkRequest::Clock(ClockRequest::Behind(behind_us)))? {
             (Reply::Judged(verdict), _) => Ok(verdict),
@@ -48,7 +48,7 @@ impl Init {
         self.0.add_to(poll);
     }
 
-    /// Those who want to know how the network is, and whom nobody has told yet.
+    /// Returns the sockets of components that ask for the network's status and have no answer yet.
     pub(crate) fn asking(&mut self) -> Result<Vec<OwnedFd>, InitError> {
         Ok(self.0.unasked()?.into_iter().map(|(_, asking)| asking).collect())
     }

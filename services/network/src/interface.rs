@@ -21,38 +21,39 @@ use holdfast_types::event::network::{
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// Most name servers that routers of one link advertise, and as many prefixes of translators.
+/// Most name servers that routers of one link advertise, and most NAT64 prefixes.
 const MAX_ADVERTISED: usize = 4;
-/// How much a way out costs: less than what the kernel makes of router advertisements (1024).
+/// Metric of an interface's default route, lower than the kernel's for routes of router advertisements (1024). Routes
+/// of leases have the interface's index added.
 const METRIC: u32 = 100;
 
-/// One interface.
+/// One interface of the device.
 #[derive(Debug)]
 pub(crate) struct OuterInterface {
     pub(crate) device: Device,
     pub(crate) client: Option<Client>,
-    /// For leases.
+    /// Socket of the DHCPv4 client.
     pub(crate) socket: Option<UdpSocket>,
-    /// Asks for what the router leaves to a DHCPv6 server.
+    /// Client of stateless DHCPv6, for what a router leaves to a DHCPv6 server.
     pub(crate) information: dhcp6::Client,
     pub(crate) information_socket: Option<UdpSocket>,
-    /// For names of the local link.
+    /// Socket for questions to multicast DNS.
     pub(crate) mdns_socket: Option<UdpSocket>,
     ipv4: Addressing,
     pub(crate) ipv6: Addressing,
-    /// The address of the lease that is in place.
+    /// Lease whose address and routes are in the kernel.
     pub(crate) leased: Option<Lease>,
-    /// Addresses that it has, of whatever origin.
+    /// Addresses of the interface, of whatever origin.
     pub(crate) addresses: Vec<DeviceAddress>,
     /// Name servers that routers advertise.
     pub(crate) advertised: Advertised<Ipv6Addr>,
-    /// Name servers that a DHCPv6 server names.
+    /// Name servers of the last DHCPv6 answer.
     informed: Advertised<Ipv6Addr>,
-    /// Prefixes behind which routers translate to IPv4.
+    /// NAT64 prefixes that routers advertise.
     pub(crate) translated: Advertised<(Ipv6Addr, u8)>,
-    /// Name servers of IPv6 that were said last.
+    /// Name servers of IPv6 that were logged last.
     named: Vec<Ipv6Addr>,
-    /// What strangers bring about is said so often and no more.
+    /// Lines that other hosts can cause, which are rate-limited.
     said: Said,
 }
 
@@ -83,7 +84,7 @@ impl OuterInterface {
         }
     }
 
-    /// Gives the device what it has without anybody's help, and switches it on.
+    /// Gives the interface its sockets, and its static addresses and routes, and switches it on.
     pub(crate) fn switch_on(&mut self, routes: &mut NetlinkSocket) {
         let (name, index) = (&self.device.name, self.device.index);
         if self.client.is_some() {
@@ -127,7 +128,7 @@ impl OuterInterface {
         }
     }
 
-    /// Name servers of IPv6, those of routers first.
+    /// Returns the name servers of IPv6, those of routers before those of DHCPv6.
     pub(crate) fn name_servers_v6(&self, now: u64) -> Vec<Ipv6Addr> {
         let mut servers: Vec<Ipv6Addr> = Vec::new();
         for server in self.advertised.at(now).chain(self.informed.at(now)) {
@@ -147,7 +148,7 @@ impl OuterInterface {
         }
     }
 
-    /// Prefixes on its link, and whoever forwards there.
+    /// Returns the prefixes on the interface's link, and its gateways.
     pub(crate) fn near(&self) -> Vec<(IpAddr, u8)> {
         let mut near: Vec<_> = self.addresses.iter().map(|a| (a.address, a.prefix)).collect();
         for route in self.leased.iter().flat_map(|lease| &lease.routes) {
@@ -161,7 +162,7 @@ impl OuterInterface {
         near
     }
 
-    /// Takes what DHCPv6 servers have sent.
+    /// Takes the messages of DHCPv6 servers.
     pub(crate) fn receive_information(&mut self, now: u64) {
         let socket = self.information_socket.as_ref();
         let taken = socket.map(|s| s.take(dhcp6::SERVER_PORT, dhcp6::MAX_MESSAGE_BYTES));
@@ -183,7 +184,7 @@ impl OuterInterface {
         }
     }
 
-    /// Does what the client of leases wants; what that comes to, it is told.
+    /// Carries out what the DHCPv4 client decides, and tells the client what comes of it.
     pub(crate) fn act(&mut self, routes: &mut NetlinkSocket, events: Vec<dhcp::Event>, now: u64) {
         let (name, index) = (self.device.name.clone(), self.device.index);
         for event in events {
@@ -323,7 +324,7 @@ impl OuterInterface {
     }
 }
 
-/// Where a route of a lease leads, and through whom; and whether the lease's prefix covers who that is.
+/// Returns destination and gateway of a lease's route, and whether the lease's prefix covers the gateway.
 fn ways(lease: &Lease, one: &Route) -> ((IpAddr, u8), Option<(IpAddr, bool)>) {
     let gateway = one.gateway.map(|gateway| (gateway.into(), lease.is_on_link(gateway)));
     ((one.destination.into(), one.length), gateway)

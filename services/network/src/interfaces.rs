@@ -1,4 +1,4 @@
-//! The device's own interfaces: their leases, addresses and ways out.
+//! The device's own interfaces: their leases, addresses and routes.
 
 use crate::interface::OuterInterface;
 use crate::log::log;
@@ -23,10 +23,10 @@ use holdfast_types::event::network::{
 };
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-/// Most devices that are looked after.
+/// Most interfaces that the service looks after.
 const MAX_INTERFACES: usize = 8;
 
-/// All interfaces, and the firewall's view of them.
+/// All interfaces, and the sets of the firewall that depend on them.
 #[derive(Debug)]
 pub(crate) struct Interfaces {
     config: NetworkConfig,
@@ -39,7 +39,7 @@ impl Interfaces {
         Self { config, firewall, interfaces: Vec::new() }
     }
 
-    /// Looks for devices and their addresses.
+    /// Lists devices and addresses, and takes them as if they were new.
     pub(crate) fn find(&mut self, routes: &mut NetlinkSocket) -> Result<(), NetlinkError> {
         let devices = veth::devices(routes)?;
         let mut addresses = Vec::new();
@@ -53,7 +53,7 @@ impl Interfaces {
         Ok(())
     }
 
-    /// Takes what the kernel says.
+    /// Takes a change that the kernel reports.
     pub(crate) fn on_event(&mut self, routes: &mut NetlinkSocket, event: Event, now: u64) {
         match event {
             Event::Device(device) => self.on_device(routes, device, now),
@@ -136,7 +136,7 @@ impl Interfaces {
         }
     }
 
-    /// True for an address that an earlier run of this service has leased.
+    /// True for an address of a lease of an earlier run of this service.
     fn is_left_over(&self, found: &DeviceAddress) -> bool {
         self.interfaces.iter().any(|interface| {
             let leased = interface.leased.as_ref().map(|lease| IpAddr::V4(lease.address));
@@ -147,7 +147,7 @@ impl Interfaces {
         })
     }
 
-    /// The firewall knows the addresses by which the outside reaches server ports.
+    /// Keeps the firewall's set of own addresses current, by which the outside reaches server ports.
     fn on_address(&mut self, address: DeviceAddress, is_there: bool) {
         let Some(interface) = self.interfaces.iter_mut().find(|u| u.device.index == address.device)
         else {
@@ -181,7 +181,7 @@ impl Interfaces {
         }
     }
 
-    /// Opens addresses of names.
+    /// Adds the addresses of granted names to the firewall's sets.
     pub(crate) fn open(&mut self, elements: &[Element]) -> Result<(), NetlinkError> {
         self.firewall.request(netfilter::add_elements(elements))
     }
@@ -217,7 +217,7 @@ impl Interfaces {
         }
     }
 
-    /// Takes what servers have sent.
+    /// Takes the messages of DHCP and DHCPv6 servers.
     pub(crate) fn receive(&mut self, routes: &mut NetlinkSocket, now: u64) {
         for interface in &mut self.interfaces {
             let socket = interface.socket.as_ref();
@@ -230,7 +230,7 @@ impl Interfaces {
         }
     }
 
-    /// Servers for names, the best first, each with its port and the link that it is on.
+    /// Returns the name servers to ask, the best first, each with its port and its link.
     pub(crate) fn name_servers(&self, now: u64) -> Vec<SocketAddr> {
         if !self.config.name_servers.is_empty() {
             let configured = self.config.name_servers.iter();
@@ -249,7 +249,7 @@ impl Interfaces {
         servers
     }
 
-    /// What is near the device, on all of its links.
+    /// Returns the prefixes near the device on all of its links, and the NAT64 prefixes.
     pub(crate) fn surroundings(&self, now: u64) -> Surroundings {
         let near = self.interfaces.iter().flat_map(OuterInterface::near).collect();
         let translated =
@@ -257,7 +257,7 @@ impl Interfaces {
         Surroundings { near, translated: translated.collect() }
     }
 
-    /// Servers for time that leases name.
+    /// Returns the time servers that leases name.
     pub(crate) fn time_servers(&self) -> Vec<IpAddr> {
         let connected = self.interfaces.iter().filter(|interface| interface.device.has_carrier);
         let leases = connected.filter_map(|interface| interface.leased.as_ref());
@@ -271,7 +271,7 @@ impl Interfaces {
         servers
     }
 
-    /// How the interfaces are.
+    /// Returns the status of all interfaces.
     pub(crate) fn status(&self) -> Vec<InterfaceStatus> {
         let of = |interface: &OuterInterface| InterfaceStatus {
             name: interface.device.name.clone(),
@@ -287,12 +287,12 @@ impl Interfaces {
         self.interfaces.iter().map(of).collect()
     }
 
-    /// True when others can be reached.
+    /// True when an interface is up with an address that reaches beyond its link.
     pub(crate) fn is_connected(&self) -> bool {
         self.status().iter().any(InterfaceStatus::is_connected)
     }
 
-    /// Asks everybody on the local link for a name. False when there is no link.
+    /// Asks all hosts of all links for a name (multicast DNS). False when no link is up.
     pub(crate) fn ask_on_link(&self, question: &[u8]) -> bool {
         let to = SocketAddr::from((name_proxy::MDNS_GROUP, name_proxy::MDNS_PORT));
         let connected = self.interfaces.iter().filter(|interface| interface.device.has_carrier);
@@ -302,8 +302,8 @@ impl Interfaces {
         sent > 0
     }
 
-    /// What was answered on local links, with what is near on the link that it came by. What claims to come from
-    /// elsewhere is none of it (RFC 6762, 11).
+    /// Returns the answers of multicast DNS, each with the prefixes on the link that it came by. An answer with a
+    /// source address beyond that link is dropped (RFC 6762, 11).
     pub(crate) fn answers_on_link(&self) -> Vec<(Vec<u8>, Surroundings)> {
         let mut answers = Vec::new();
         for interface in &self.interfaces {

@@ -1,8 +1,8 @@
 //! The network service: interfaces and their leases, the firewall, apps' veth pairs and their names.
 //!
-//! It is one process that waits on its sockets and deadlines; what to do is decided by
-//! `holdfast_networking`. It may change the network and nothing else: it sees no files but its own,
-//! makes no process, and gets from init a netlink socket for each app's namespace.
+//! The service is one process that waits on its sockets and deadlines; `holdfast_networking` decides what to do. The
+//! service may change the network and nothing else: it sees no files but its own, makes no process, and gets from
+//! init a netlink socket for each app's namespace.
 //!
 //! The firewall is there before any device is switched on. When the service ends, the kernel goes on
 //! with what was granted last, and names run out.
@@ -46,13 +46,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Longest wait without a look around, in milliseconds.
+/// Longest wait before the service checks its deadlines again, in milliseconds.
 const LOOK_EVERY_MS: u64 = 60_000;
 
-/// What apps send and receive is first said after so many milliseconds.
+/// Time after the start at which traffic is first logged, in milliseconds.
 const FIRST_COUNT_MS: u64 = 10_000;
 
-/// Why the service cannot do its work. It ends then, and init starts it again.
+/// Error that ends the service; init starts it again.
 #[derive(Debug, thiserror::Error)]
 enum ServiceError {
     #[error(transparent)]
@@ -181,7 +181,7 @@ fn serve_forever() -> Result<std::convert::Infallible, ServiceError> {
     }
 }
 
-/// What went over the veth pair of each app.
+/// Returns the traffic of each app.
 fn traffic<'app>(
     apps: &'app [NetworkedApp],
     routes: &mut NetlinkSocket,

@@ -8,8 +8,8 @@ pub(crate) fn log(event: Event, text: impl Display) {
     println!("{text} {event}");
 }
 
-/// A name that an app or a neighbour has chosen, as a line can bear it: it neither begins another line nor stands for an
-/// event, wherever init cuts a line that is too long.
+/// Returns a name that an app or a neighbour has chosen as a line can bear it: the name neither begins another line
+/// nor stands for an event, wherever init cuts a line that is too long.
 pub(crate) fn shown(name: &str) -> String {
     holdfast_types::escape(name.as_bytes()).replace("event=", "event\\x3d")
 }

@@ -1,4 +1,4 @@
-//! Names: one proxy for each app, at the system's end of its veth pair.
+//! Name proxies (DNS proxies): one for each app, at the system's end of its veth pair.
 
 use crate::interfaces::Interfaces;
 use crate::log::{log, shown};
@@ -22,35 +22,35 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// Questions of one app that are being asked at once.
+/// Most questions of one app that wait for an answer at once.
 const MAX_PENDING: usize = 16;
-/// Questions of one app in a second, in the long run; and as many again at once.
+/// Questions of one app in a second, in the long run; the burst is as many again.
 const QUESTIONS_PER_SECOND: u64 = 20;
-/// Milliseconds in which everybody on the local link may answer.
+/// Time for the answers of multicast DNS, in milliseconds.
 const GATHER_MS: u64 = 1_000;
-/// Times that a question is asked on the local link.
+/// Number of times that a question is sent by multicast DNS.
 const TRIES: u32 = 3;
-/// Addresses of one app of which the names are remembered, and hosts of its services.
+/// Most addresses of one app whose names are remembered, and most hosts of its services.
 const MAX_REMEMBERED: usize = 128;
 const DATAGRAMS_PER_TURN: usize = 16;
 
-/// One app's proxy.
+/// The name proxy of one app.
 #[derive(Debug)]
 struct Proxy {
     uid: u32,
     socket: UdpSocket,
-    /// Questions that it may ask now, in thousandths, and when that was so.
+    /// Questions that the app may ask now, in thousandths, and the time of that count in milliseconds.
     credit: (u64, u64),
-    /// Hosts on which instances of its services were found.
+    /// Hosts on which instances of the app's services were found.
     hosts: VecDeque<Host>,
-    /// Which name an address belonged to last.
+    /// The granted name that each address belonged to last.
     addresses: VecDeque<(IpAddr, String)>,
 }
 
-/// Who wants to know.
+/// The origin of a question.
 #[derive(Debug, PartialEq, Eq)]
 enum Asker {
-    /// An app of this uid, whose question came from this address.
+    /// An app: its uid, its question, and the address that the question came from.
     App(u32, Asked, SocketAddr),
     /// This service itself.
     Service,
@@ -62,7 +62,7 @@ impl Asker {
     }
 }
 
-/// A question that somebody else is to answer.
+/// A question that waits for an answer of a server or neighbour.
 #[derive(Debug)]
 struct Pending {
     asker: Asker,
@@ -70,34 +70,35 @@ struct Pending {
     way: Way,
 }
 
-/// Whom a question has gone to.
+/// The servers or neighbours that a question was sent to.
 #[derive(Debug)]
 enum Way {
-    /// Everybody on the local link: under this id, so often so far, until when, and what came, where several may answer.
+    /// Multicast DNS: id of the question, how often it was sent, when its answers are due, and the outcome where
+    /// several hosts may answer.
     Multicast { id: u16, tries: u32, deadline: u64, gathered: Option<Outcome> },
     /// Name servers: for each question that was sent, its server and the socket that awaits its answer.
     Servers { exchange: Exchange, sent: Vec<(SocketAddr, Option<UdpSocket>)> },
 }
 
-/// How a question goes on.
+/// The progress of a question.
 #[derive(Debug)]
 enum Progress {
-    /// It waits.
+    /// The question waits for an answer.
     Waits,
-    /// It has come to this.
+    /// The question has this outcome.
     Known(Outcome),
-    /// Nobody has said anything of use, for this reason.
+    /// The question has no answer of use, for this reason.
     Failed(String),
 }
 
-/// All proxies.
+/// The name proxies of all apps, and the questions of the device itself.
 #[derive(Debug)]
 pub(crate) struct Names {
     proxies: Vec<Proxy>,
     pending: Vec<Pending>,
-    /// What is known of name servers.
+    /// Experience with name servers, which all questions share.
     servers: Servers,
-    /// What this service itself has asked for.
+    /// Addresses of names that this service itself has asked for.
     resolved: Vec<(String, Vec<IpAddr>)>,
     said: Said,
 }
@@ -113,8 +114,8 @@ impl Names {
         }
     }
 
-    /// Asks for a name that the device itself needs. Its addresses, or none, come by
-    /// [`take_resolved`](Self::take_resolved), once for each question.
+    /// Asks for a name that the device itself needs. [`take_resolved`](Self::take_resolved) returns its addresses, or
+    /// none, once for each question.
     pub(crate) fn resolve(&mut self, name: &str, kind: Kind, interfaces: &Interfaces, now: u64) {
         let grant = Destination::Name(name.to_owned());
         let lookup = Lookup { grant, name: name.to_owned(), kind, on_link: false };
@@ -128,12 +129,12 @@ impl Names {
         }
     }
 
-    /// Answers to questions of this service.
+    /// Returns the answers to questions of this service, and forgets them.
     pub(crate) fn take_resolved(&mut self) -> Vec<(String, Vec<IpAddr>)> {
         std::mem::take(&mut self.resolved)
     }
 
-    /// Answers an app's questions from now on.
+    /// Opens the socket of an app's name proxy.
     pub(crate) fn serve(&mut self, app: &NetworkedApp) -> io::Result<()> {
         let address = SocketAddr::from((app.veth().system_v4(), resolution::PORT));
         self.proxies.push(Proxy {
@@ -146,7 +147,7 @@ impl Names {
         Ok(())
     }
 
-    /// The granted name that an address has belonged to.
+    /// Returns the granted name that an address has belonged to.
     pub(crate) fn name_of(&self, uid: u32, address: IpAddr) -> Option<&str> {
         let proxy = self.proxies.iter().find(|proxy| proxy.uid == uid)?;
         let found = proxy.addresses.iter().rev().find(|(of, _)| *of == address)?;
@@ -184,7 +185,7 @@ impl Names {
         }
     }
 
-    /// Takes questions and answers.
+    /// Takes questions of apps and answers to them.
     pub(crate) fn receive(
         &mut self,
         apps: &[NetworkedApp],
@@ -273,7 +274,7 @@ impl Names {
         true
     }
 
-    /// Opens what was found and answers the app.
+    /// Opens the addresses that were found in the firewall and answers the app.
     fn finish(
         &mut self,
         pending: &Pending,
@@ -350,7 +351,8 @@ fn remember<T: PartialEq>(all: &mut VecDeque<T>, one: T) {
 }
 
 impl Proxy {
-    /// The ports at which a host that was found is open; for a name that was granted itself, those of the grant.
+    /// Returns the ports at which a host of a service is open; for a name that was granted itself, `None`: those of
+    /// the grant.
     fn ports_of(&self, name: &str, grant: &Destination) -> Vec<Option<u16>> {
         if !matches!(grant, Destination::Service(_)) {
             return vec![None];
@@ -372,7 +374,7 @@ impl Proxy {
 }
 
 impl Pending {
-    /// A question that nobody was asked yet.
+    /// Makes a question that was not sent yet.
     fn new(
         asker: Asker,
         lookup: Lookup,
@@ -404,7 +406,8 @@ impl Pending {
         sent.iter().filter_map(|(_, socket)| socket.as_ref())
     }
 
-    /// Asks whose turn it is, each time with a new id from a new port, or gives up.
+    /// Sends the question to the server or group whose turn it is, each time with a new id from a new port, or gives
+    /// up.
     fn go_on(&mut self, interfaces: &Interfaces, servers: &mut Servers, now: u64) -> Progress {
         let name = &shown(&self.lookup.name);
         let random = || entropy::random().ok().and_then(|bytes| bytes.first_chunk().copied());
@@ -455,7 +458,7 @@ impl Pending {
         }
     }
 
-    /// Takes answers; gives what they come to once that is certain.
+    /// Takes answers; returns the outcome once it is certain.
     fn take_answers(
         &mut self,
         on_link: &[(Vec<u8>, Surroundings)],
@@ -501,7 +504,7 @@ impl Pending {
     }
 }
 
-/// Why nobody has said anything of use of a name.
+/// Returns the line on a name that no server has given an answer of use for.
 fn why_nobody(name: &str, exchange: &Exchange) -> String {
     let failures: Vec<(SocketAddr, Failure)> = exchange.failures().collect();
     if failures.is_empty() {

@@ -1,5 +1,4 @@
-//! What is said about apps, and about the strangers of a network: lines for the log that are not said again and
-//! again, and the refusals that anybody may ask for.
+//! Reports on apps, and on other hosts of the network: rate-limited lines of the log, and the refusals in the status.
 
 use crate::log::log;
 use holdfast_networking::status::{AppStatus, MAX_REFUSALS, Traffic};
@@ -8,20 +7,20 @@ use holdfast_types::event::Event;
 use holdfast_types::event::network::TRAFFIC_COUNTED;
 use std::collections::{BTreeMap, VecDeque};
 
-/// The same line is said again no sooner, in milliseconds.
+/// Shortest time between two logs of the same line, in milliseconds.
 const SAY_EVERY_MS: u64 = 60_000;
-/// Lines about one app or network that are remembered; while there are so many, no other is said of it. Whoever
-/// asks for a new name each time hides nobody else's refusals.
+/// Most lines about one app or network that are remembered; while there are so many, no other is logged for it.
+/// Whoever asks for a new name each time hides nobody else's refusals.
 const MAX_REMEMBERED: usize = 32;
-/// How much an app sends and receives is said no more often, in milliseconds.
+/// Shortest time between two logs of one app's traffic, in milliseconds.
 const COUNT_EVERY_MS: u64 = 600_000;
 
-/// What was said of late, and when.
+/// Lines that were logged lately, with the time of each in milliseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Said(BTreeMap<String, u64>);
 
 impl Said {
-    /// Says a line, unless it was said a moment ago or too much was.
+    /// Logs a line, unless it was logged lately or too many were.
     pub(crate) fn say(&mut self, now: u64, event: Event, line: String) {
         self.0.retain(|_, said| now.saturating_sub(*said) < SAY_EVERY_MS);
         if self.0.contains_key(&line) || self.0.len() >= MAX_REMEMBERED {
@@ -32,29 +31,29 @@ impl Said {
     }
 }
 
-/// What is known of one app.
+/// The record of one app.
 #[derive(Debug, Default)]
 struct Report {
     said: Said,
     refused: u64,
     refusals: VecDeque<String>,
-    /// What was said of its traffic, and when.
+    /// Traffic that was logged last, and when, in milliseconds.
     counted: Option<(Traffic, u64)>,
 }
 
-/// What is known of each app, by uid.
+/// The records of all apps, by uid.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     apps: BTreeMap<u32, Report>,
 }
 
 impl Reports {
-    /// Says a line about an app, unless it was said a moment ago.
+    /// Logs a line about an app, unless it was logged lately.
     pub(crate) fn say(&mut self, now: u64, app: &NetworkedApp, event: Event, line: &str) {
         self.apps.entry(app.uid).or_default().said.say(now, event, format!("{}: {line}", app.name));
     }
 
-    /// Something was refused to an app.
+    /// Records that something was refused to an app, and logs it as [`say`](Self::say) does.
     pub(crate) fn refused(&mut self, now: u64, app: &NetworkedApp, event: Event, what: String) {
         let report = self.apps.entry(app.uid).or_default();
         report.said.say(now, event, format!("{}: refused {what}", app.name));
@@ -66,7 +65,7 @@ impl Reports {
         report.refusals.push_back(what);
     }
 
-    /// Says how much an app has sent and received, if that has changed and was not said for a while.
+    /// Logs how much an app has sent and received, if that has changed and was not logged for a while.
     pub(crate) fn count(&mut self, now: u64, app: &NetworkedApp, traffic: Traffic) {
         let report = self.apps.entry(app.uid).or_default();
         let due = report
@@ -79,7 +78,7 @@ impl Reports {
         }
     }
 
-    /// How an app is.
+    /// Returns the status of an app.
     pub(crate) fn status(&self, app: &NetworkedApp, traffic: Traffic) -> AppStatus {
         let report = self.apps.get(&app.uid);
         AppStatus {

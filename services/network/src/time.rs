@@ -1,4 +1,4 @@
-//! The time of servers, which init is told.
+//! Rounds of questions to time servers, whose outcome init is told.
 
 use crate::init::Init;
 use crate::interfaces::Interfaces;
@@ -18,34 +18,34 @@ use holdfast_types::event::network::{
 };
 use std::net::{IpAddr, SocketAddr};
 
-/// What servers admit to be off by is said from here on, in microseconds.
+/// Smallest error that servers admit which is logged, in microseconds.
 const WORTH_SAYING_US: u64 = 1_000_000;
 
-/// What is being done.
+/// The phase of a round.
 #[derive(Debug)]
 enum Phase {
-    /// Nothing, until the next round.
+    /// No round goes on.
     Idle,
-    /// Addresses of so many more names are being asked for.
+    /// The names of servers are resolved; so many answers are missing.
     Resolving(usize),
-    /// Servers are being asked.
+    /// Servers are asked.
     Asking,
 }
 
-/// Asks time servers.
+/// The client of time servers, with its sockets.
 #[derive(Debug)]
 pub(crate) struct Time {
-    /// From the image; those of leases where it names none.
+    /// Servers of the image; where it names none, those of leases are asked.
     configured: Vec<Destination>,
     client: Client,
     phase: Phase,
-    /// Addresses of each of the configured servers.
+    /// Addresses of each of the configured names.
     found: Vec<(String, Vec<IpAddr>)>,
     sockets: Vec<(SocketAddr, UdpSocket)>,
     was_connected: bool,
-    /// What was said last, which is not said again.
+    /// The meaning of the last line, which is not logged again.
     said: String,
-    /// Some servers that are known are not asked, since they want it so.
+    /// True where known servers are not asked, since they want to be left alone.
     some_rest: bool,
 }
 
@@ -63,12 +63,12 @@ impl Time {
         }
     }
 
-    /// Who was asked last.
+    /// Returns the servers that were asked last.
     pub(crate) fn servers(&self) -> Vec<IpAddr> {
         self.sockets.iter().map(|(server, _)| server.ip()).collect()
     }
 
-    /// When there is something to do that no socket says.
+    /// Returns the time at which there is something to do, in milliseconds of the monotonic clock.
     pub(crate) fn deadline(&self) -> Option<u64> {
         match self.phase {
             Phase::Idle if !self.was_connected => None,
@@ -144,7 +144,7 @@ impl Time {
         }
     }
 
-    /// The addresses to ask: one of each server, then a second of each, and so on.
+    /// Returns the addresses to ask: one of each server, then a second of each, and so on.
     fn addresses(&self, interfaces: &Interfaces) -> Vec<IpAddr> {
         if self.configured.is_empty() {
             return interfaces.time_servers();
@@ -202,7 +202,7 @@ impl Time {
         }
     }
 
-    /// Tells init what servers agree on.
+    /// Tells init what the majority says, and logs the outcome of the round.
     fn tell(&mut self, init: &mut Init, outcome: Outcome, now: u64) -> Result<(), InitError> {
         let asked = self.sockets.len();
         match outcome {
@@ -252,7 +252,7 @@ impl Time {
         self.say_as(line.clone(), event, &line);
     }
 
-    /// Says a line that means `what`, whatever the numbers in it, unless just that was said last.
+    /// Logs a line that means `what`, whatever the numbers in it, unless the last line meant the same.
     fn say_as(&mut self, what: String, event: Event, line: &str) {
         if what != self.said {
             log(event, line);

@@ -8,25 +8,24 @@ use holdfast_sandbox::network::address::{APP_DEVICE, Veth};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Addresses that stand for whoever uses them.
+/// Loopback prefixes, which stand for whoever uses them.
 const LOOPBACK_ADDRESSES: [(IpAddr, u8); 2] =
     [(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8), (IpAddr::V6(Ipv6Addr::LOCALHOST), 128)];
 
-/// Why an app has no veth pair.
+/// Reason for which an app has no veth pair.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VethError {
-    #[error("cannot make the pair")]
+    #[error("cannot make the pair of devices")]
     Make(#[source] NetlinkError),
-    #[error("cannot look at the devices of its namespace")]
-    Look(#[source] NetlinkError),
-    #[error("its device {0} is not there")]
-    Missing(&'static str),
-    #[error("cannot give its ends their addresses")]
+    #[error("cannot list the devices of its namespace")]
+    List(#[source] NetlinkError),
+    #[error("the pair was made without its device {0}")]
+    Missing(String),
+    #[error("cannot set addresses and routes of the pair")]
     Address(#[source] NetlinkError),
 }
 
-/// Takes away the veth pairs that an earlier run of this service has left; the ends in the namespaces go
-/// with them.
+/// Removes the veth pairs that an earlier run of this service has left; the ends in the namespaces go with them.
 pub(crate) fn remove_all(routes: &mut NetlinkSocket) -> Result<(), NetlinkError> {
     for device in devices(routes)? {
         if Veth::uid_of_device(&device.name).is_some() && device.kind.as_deref() == Some("veth") {
@@ -36,7 +35,7 @@ pub(crate) fn remove_all(routes: &mut NetlinkSocket) -> Result<(), NetlinkError>
     Ok(())
 }
 
-/// Makes the veth pair of an app. `inside` talks to the kernel about the app's namespace. Its loopback device stays off:
+/// Makes the veth pair of an app. `inside` is a netlink socket in the app's namespace. Its loopback device stays off:
 /// what a program sends to itself passes no firewall, and is on the account of nobody until it is accepted.
 pub(crate) fn set_up(
     app: &NetworkedApp,
@@ -45,13 +44,14 @@ pub(crate) fn set_up(
 ) -> Result<(), VethError> {
     let veth = app.veth();
     inside.request(vec![route::make_veth(veth, std::process::id())]).map_err(VethError::Make)?;
-    let within = devices(&mut inside).map_err(VethError::Look)?;
+    let within = devices(&mut inside).map_err(VethError::List)?;
     let number = |devices: &[Device], name: &str| {
         devices.iter().find(|device| device.name == name).map(|device| device.index)
     };
-    let system_end = number(&devices(routes).map_err(VethError::Look)?, &veth.device())
-        .ok_or(VethError::Missing("towards it"))?;
-    let app_end = number(&within, APP_DEVICE).ok_or(VethError::Missing(APP_DEVICE))?;
+    let system_end = number(&devices(routes).map_err(VethError::List)?, &veth.device())
+        .ok_or_else(|| VethError::Missing(veth.device()))?;
+    let app_end =
+        number(&within, APP_DEVICE).ok_or_else(|| VethError::Missing(APP_DEVICE.to_owned()))?;
     let mut requests = vec![route::without_own_addresses(system_end), route::switch_on(system_end)];
     for (address, prefix) in route::veth_addresses(veth, false) {
         requests.push(route::add_veth_address(system_end, address, prefix));
@@ -71,7 +71,7 @@ pub(crate) fn set_up(
     inside.request(requests).map_err(VethError::Address)
 }
 
-/// What went over the veth pairs of apps, by uid.
+/// Returns the traffic over the veth pairs of apps, by uid.
 pub(crate) fn traffic(routes: &mut NetlinkSocket) -> Result<BTreeMap<u32, Traffic>, NetlinkError> {
     let devices = devices(routes)?;
     let of_app = devices.iter().filter_map(|device| {
@@ -83,7 +83,7 @@ pub(crate) fn traffic(routes: &mut NetlinkSocket) -> Result<BTreeMap<u32, Traffi
     Ok(of_app.collect())
 }
 
-/// Every device that a socket is about.
+/// Returns every device in the namespace of a netlink socket.
 pub(crate) fn devices(routes: &mut NetlinkSocket) -> Result<Vec<Device>, NetlinkError> {
     let mut found = Vec::new();
     routes.dump(route::list_devices(), &mut |message| {
