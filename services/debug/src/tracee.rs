@@ -273,7 +273,7 @@ mod tests {
         child
     }
 
-    /// Whether each of its threads is stopped by who traces it.
+    /// Returns for each thread of a process whether its tracer has stopped it.
     fn are_stopped(child: &Child) -> Vec<bool> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
         let stats =

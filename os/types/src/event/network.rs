@@ -41,9 +41,9 @@ events! {
     DHCP_MESSAGE_REJECTED = "dhcp_message_rejected";
     /// An option of a lease cannot be used; the lease is.
     DHCP_OPTION_IGNORED = "dhcp_option_ignored";
-    /// It could not be found out whether somebody else has the address of a lease (RFC 5227).
+    /// The check of a lease for an address conflict failed (RFC 5227).
     ADDRESS_PROBE_FAILED = "address_probe_failed";
-    /// Somebody else has the address of a lease; the lease is declined.
+    /// Another host has the address of a lease; the lease is declined.
     ADDRESS_CONFLICT = "address_conflict";
     /// One host answers for every address of a link (proxy ARP), and is not heeded.
     PROXY_ARP_DETECTED = "proxy_arp_detected";
@@ -70,7 +70,7 @@ events! {
     NAME_DENIED = "name_denied";
     /// A name led to an address that such a name must not have (DNS rebinding).
     DNS_ANSWER_DENIED = "dns_answer_denied";
-    /// What an app has sent and received so far, and how often it was refused something.
+    /// The traffic of an app since its veth pair was made, and how often it was refused something.
     TRAFFIC_COUNTED = "traffic_counted";
 
     /// A majority of the time servers agrees, and init has judged what they say.
