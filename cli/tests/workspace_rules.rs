@@ -268,7 +268,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             "holdfast-admission",
             vec!["holdfast-manifest", "holdfast-release", "holdfast-sandbox", "holdfast-types"],
         ),
-        ("holdfast-debug", vec!["holdfast-linux"]),
+        ("holdfast-debug", vec!["holdfast-linux", "holdfast-types"]),
         (
             "holdfast-network",
             vec![

@@ -20,7 +20,7 @@ use holdfast_networking::config::NetworkConfig;
 use holdfast_networking::dhcp::{self, Answer, Client};
 use holdfast_networking::name_proxy::{self, Decision, Kind, Lookup, Surroundings};
 use holdfast_networking::status::NetworkStatus;
-use holdfast_networking::{dhcp6, refusal, route, sntp};
+use holdfast_networking::{dhcp6, packet_denied, route, sntp};
 use holdfast_release::Memory;
 use holdfast_release::bundle::{self, Index};
 use holdfast_release::client::{Client as ReleaseClient, Trusted};
@@ -202,9 +202,9 @@ pub fn dns_question(bytes: &[u8]) {
 pub fn netlink_message(bytes: &[u8]) {
     for message in netlink::messages(bytes) {
         let _ = (message.error(), route::read(&message));
-        if let Some(refusal) = refusal::read(&message) {
+        if let Some(denied) = packet_denied::read(&message) {
             let app = networked_app();
-            assert!(!refusal.explain(&app, std::slice::from_ref(&app), None).is_empty());
+            assert!(!denied.explain(&app, std::slice::from_ref(&app), None).is_empty());
         }
     }
 }

@@ -37,8 +37,8 @@ use holdfast_sandbox::peripheral::{Access, BoardPeripheral, Kind};
 use holdfast_sandbox::policy::{self, admission};
 use holdfast_sandbox::reset_order::{Order, Partitions};
 use holdfast_sandbox::wire::{
-    self, ClockRequest, ComponentState, ComponentStatus, LinksRequest, ManageRequest,
-    NetworkRequest, Reply, Request, ShutdownRequest,
+    self, ClockRequest, ComponentState, ComponentStatus, ManageRequest, NetworkRequest, Reply,
+    Request, ShutdownRequest, VethsRequest,
 };
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
@@ -71,7 +71,7 @@ fn manifest() -> Vec<u8> {
 fn network_status() -> Vec<u8> {
     let interface = InterfaceStatus {
         name: "eth0".to_owned(),
-        plugged_in: true,
+        is_up: true,
         addresses: vec![("10.77.0.50".parse().unwrap(), 24)],
         lease: None,
     };
@@ -360,7 +360,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
             vec![
                 request(&NetworkRequest::Clock(ClockRequest::Behind(-1)).into()),
                 request(&Request::Shutdown(ShutdownRequest::Reboot)),
-                request(&Request::Links(LinksRequest::Of(1003))),
+                request(&Request::Veths(VethsRequest::Of(1003))),
                 request(&Request::Manage(ManageRequest::Restart("hello".to_owned()))),
                 wire::encode_reply(&status).unwrap(),
             ],

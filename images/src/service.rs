@@ -69,7 +69,7 @@ pub struct Service {
     /// The service is in the system's network namespace, and may configure it by netlink.
     #[serde(default)]
     pub system_network: bool,
-    /// Destinations that the service reaches through a link of its own.
+    /// Whom it reaches through a veth pair of its own.
     pub reaches: Option<Reach>,
     /// The service has a directory of the `state` partition.
     #[serde(default)]

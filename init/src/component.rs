@@ -83,7 +83,7 @@ pub(crate) struct Supervised {
     /// What it may write to the medium, where it has storage there and the kernel can limit that.
     writes: Option<Writes>,
     pub(crate) starts: u32,
-    /// Where it finds its link, for an app with grants on the network.
+    /// Where it finds its veth pair, for an app with grants on the network.
     pub(crate) network: Option<NetworkNamespace>,
     /// Raw wait status of the last end.
     pub(crate) last_exit: Option<i32>,

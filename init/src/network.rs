@@ -4,7 +4,7 @@
 use crate::start_error::StartError;
 use holdfast_linux::network_namespace::NetworkNamespace;
 use holdfast_linux::{PathError, file, mount, sysctl};
-use holdfast_sandbox::network::address::{HOSTS_FILE, Link};
+use holdfast_sandbox::network::address::{HOSTS_FILE, Veth};
 use holdfast_sandbox::network::connections::ENDED_S;
 use holdfast_sandbox::policy::{Plan, pools};
 use std::path::{Path, PathBuf};
@@ -82,8 +82,8 @@ pub(crate) fn prepare(name: &str, uid: u32) -> Result<NetworkNamespace, StartErr
     let directory = resolver(name);
     mount::make_directory(Path::new(RESOLVERS))?;
     mount::make_directory(&directory)?;
-    let link = Link::of(uid);
-    file::publish(&directory.join("resolv.conf"), link.resolver_file().as_bytes())?;
+    let veth = Veth::of(uid);
+    file::publish(&directory.join("resolv.conf"), veth.resolver_file().as_bytes())?;
     file::publish(&directory.join("hosts"), HOSTS_FILE.as_bytes())?;
     Ok(NetworkNamespace::make()?)
 }

@@ -184,7 +184,7 @@ impl<'log> Supervision<'log> {
         for (name, value) in pools::of_all(plans.clone()) {
             sysctl::set(name, &value)?;
         }
-        if plans.clone().any(|plan| plan.requests.links) {
+        if plans.clone().any(|plan| plan.requests.veths) {
             network::harden(plans)?;
         }
         let disk = limited_disk(log, ready.iter().any(|component| component.plan.stores()))?;

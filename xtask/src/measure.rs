@@ -436,8 +436,8 @@ fn table(numbers: &Numbers) -> String {
     let _ = writeln!(
         text,
         "\nWith the network service a slot has {} bytes, and one more idle app with grants takes {} KiB, \
-         the kernel's part\nincluded. An app's bytes in a second are those through its link and the \
-         firewall as a share of the same\nprogram's in the system's namespace without a firewall, best \
+         the kernel's part\nincluded. An app's bytes in a second are those through its veth pair and \
+         the firewall as a share of the same\nprogram's in the system's namespace without a firewall, best \
          of several rounds by turns (host's clock).\n\n\
          | apps with grants | network service, start to ready (ms) | bytes in a second, share |\n\
          | ---: | ---: | ---: |",

@@ -22,8 +22,8 @@ use holdfast_sandbox::network::{NetworkGrants, NetworkedApp};
 use holdfast_sandbox::policy::{Network, Requests};
 use holdfast_sandbox::reset_order::Order;
 use holdfast_sandbox::wire::{
-    self, ClockRequest, LinksRequest, Listener, Reply, Request, StatusRequest, UpdateRequest,
-    UplinkRequest,
+    self, ClockRequest, Listener, Reply, Request, StatusRequest, UpdateRequest, UplinkRequest,
+    VethsRequest,
 };
 use holdfast_types::ComponentId;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -103,7 +103,7 @@ impl Supervision<'_> {
                 alone(Reply::Clock(self.clock.status(monotonic_ms())))
             }
             Request::Status(StatusRequest::Network) => {
-                self.introduce(index, |service| service.links, &Reply::NetworkWanted)
+                self.introduce(index, |service| service.veths, &Reply::NetworkWanted)
             }
             Request::Status(StatusRequest::Held) | Request::Update(UpdateRequest::Held) => {
                 alone(Reply::Held(self.held()))
@@ -112,11 +112,11 @@ impl Supervision<'_> {
             Request::Shutdown(end) => {
                 self.decide(Event::EndAsked { asking: index, end: end.into() })
             }
-            Request::Links(LinksRequest::All) => {
+            Request::Veths(VethsRequest::All) => {
                 let uids = self.networked().map(|(supervised, _)| supervised.component.uid);
-                alone(Reply::Links(uids.collect()))
+                alone(Reply::Veths(uids.collect()))
             }
-            Request::Links(LinksRequest::Of(uid)) => Some(self.link(uid)),
+            Request::Veths(VethsRequest::Of(uid)) => Some(self.veth(uid)),
             Request::Clock(ClockRequest::Behind(microseconds)) => {
                 let verdict = self.clock.claim(self.log, microseconds, monotonic_ms());
                 alone(Reply::Judged(verdict))
@@ -262,7 +262,7 @@ impl Supervision<'_> {
     }
 
     /// What a component with grants on the network may do there, and a socket in its namespace.
-    fn link(&self, uid: u32) -> Answer {
+    fn veth(&self, uid: u32) -> Answer {
         let mut networked = self.networked();
         let found = networked.find(|(supervised, _)| supervised.component.uid == uid);
         let Some((supervised, grants)) = found else {
@@ -279,10 +279,10 @@ impl Supervision<'_> {
                     uid,
                     grants: grants.clone(),
                 };
-                (Reply::Link(app), vec![socket.into_descriptor()])
+                (Reply::Veth(app), vec![socket.into_descriptor()])
             }
             Some(Err(error)) => {
-                self.log.failure(&format!("{name} gets no link"), &error);
+                self.log.failure(&format!("{name} gets no veth pair"), &error);
                 (Reply::Failed, Vec::new())
             }
             None => (Reply::Failed, Vec::new()),

@@ -1,32 +1,32 @@
 //! Netlink messages as bytes (RFC 3549; kernel document `userspace-api/netlink/intro`).
 //!
-//! Numbers are in the processor's order but where a family says otherwise. What the kernel sends is
-//! read with the same care as anything foreign: bounded, and never past its end.
+//! Numbers are in the processor's byte order but where a family says otherwise. What the kernel sends is read with
+//! the same care as anything foreign: bounded, and never past its end.
 
-/// Bytes of `struct nlmsghdr`.
+/// Length of `struct nlmsghdr` in bytes.
 const HEADER_BYTES: usize = 16;
-/// Bytes of `struct nlattr`.
+/// Length of `struct nlattr` in bytes.
 const ATTRIBUTE_BYTES: usize = 4;
-/// Bit of an attribute's type that says that it holds attributes.
+/// `NLA_F_NESTED`: the attribute holds attributes.
 const NESTED: u16 = 0x8000;
-/// Bits of an attribute's type that are not its number.
+/// Bits of an attribute's type that are not its number (`NLA_F_NESTED`, `NLA_F_NET_BYTEORDER`).
 const TYPE_FLAGS: u16 = 0xc000;
 
 /// `NLM_F_REQUEST`.
 pub const REQUEST: u16 = 0x1;
-/// `NLM_F_ACK`: an answer is wanted in any case.
+/// `NLM_F_ACK`: the kernel answers in any case.
 pub const ACKNOWLEDGE: u16 = 0x4;
-/// `NLM_F_EXCL`: it must not exist yet.
+/// `NLM_F_EXCL`: the object must not exist yet.
 pub const EXCLUSIVE: u16 = 0x200;
-/// `NLM_F_DUMP`: everything there is.
+/// `NLM_F_DUMP`: the kernel answers with all objects.
 pub const DUMP: u16 = 0x300;
-/// `NLM_F_REPLACE`: it may exist already, and is then changed.
+/// `NLM_F_REPLACE`: the object may exist already, and is then changed.
 pub const REPLACE: u16 = 0x100;
-/// `NLM_F_CREATE`: it may not exist yet, and is then made.
+/// `NLM_F_CREATE`: the object may not exist yet, and is then made.
 pub const CREATE: u16 = 0x400;
-/// `NLM_F_APPEND`: behind those that exist.
+/// `NLM_F_APPEND`: the object comes behind those that exist.
 pub const APPEND: u16 = 0x800;
-/// `NLMSG_ERROR`: an answer to a request; with error 0 it is done.
+/// `NLMSG_ERROR`: the answer to a request, with error 0 for success.
 pub const ERROR: u16 = 2;
 /// `NLMSG_DONE`: the end of a dump.
 pub const DONE: u16 = 3;
@@ -38,7 +38,7 @@ pub struct Message {
 }
 
 impl Message {
-    /// A message of a type with the header of its family.
+    /// Makes a message of a type, with the header of its family.
     #[must_use]
     pub fn new(kind: u16, flags: u16, header: &[u8]) -> Self {
         let mut bytes = vec![0; 4];
@@ -77,7 +77,7 @@ impl Message {
         self.put(kind, &[text.as_bytes(), &[0]].concat());
     }
 
-    /// As [`put_text`](Self::put_text).
+    /// Adds a text, as [`put_text`](Self::put_text) does.
     #[must_use]
     pub fn with_text(mut self, kind: u16, text: &str) -> Self {
         self.put_text(kind, text);
@@ -94,14 +94,14 @@ impl Message {
         self.patch(start, &length.to_ne_bytes());
     }
 
-    /// As [`put_nested`](Self::put_nested).
+    /// Adds an attribute that holds attributes, as [`put_nested`](Self::put_nested) does.
     #[must_use]
     pub fn with_nested(mut self, kind: u16, fill: impl FnOnce(&mut Self)) -> Self {
         self.put_nested(kind, fill);
         self
     }
 
-    /// Asks for an answer in any case; an error is answered without being asked for.
+    /// Asks for an answer in any case (`NLM_F_ACK`); the kernel reports an error without being asked.
     #[must_use]
     pub fn acknowledged(mut self) -> Self {
         let flags = self.bytes.get(6..).and_then(|rest| rest.first_chunk());
@@ -122,7 +122,7 @@ impl Message {
         }
     }
 
-    /// The bytes to send, under a number by which the answer is known.
+    /// Returns the bytes to send, under a sequence number that the answer repeats.
     #[must_use]
     pub fn finish(mut self, sequence: u32) -> Vec<u8> {
         let length = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
@@ -135,23 +135,23 @@ impl Message {
 /// A message that was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received<'a> {
-    /// Its type.
+    /// Type of the message.
     pub kind: u16,
-    /// Number of the request that it answers; 0 when it answers none.
+    /// Sequence number of the request that the message answers; 0 when it answers none.
     pub sequence: u32,
-    /// Header of the family and attributes.
+    /// Header of the family, and the attributes behind it.
     pub body: &'a [u8],
 }
 
 impl<'a> Received<'a> {
-    /// For an answer of type [`ERROR`]: the error number, 0 for success.
+    /// Returns the error number of an answer of type [`ERROR`], 0 for success.
     #[must_use]
     pub fn error(&self) -> Option<i32> {
         let number = i32::from_ne_bytes(*self.body.first_chunk()?);
         (self.kind == ERROR).then_some(number.saturating_neg())
     }
 
-    /// The header of the family, and the attributes behind it.
+    /// Splits the message into the header of the family and the attributes behind it.
     #[must_use]
     pub fn split(&self, header: usize) -> Option<(&'a [u8], Attributes<'a>)> {
         let (header, rest) = self.body.split_at_checked(header)?;
@@ -159,13 +159,13 @@ impl<'a> Received<'a> {
     }
 }
 
-/// The messages in what one receive gave, up to the first that is cut short.
+/// The messages of one datagram, up to the first that is cut short.
 #[derive(Debug, Clone)]
 pub struct Messages<'a> {
     rest: &'a [u8],
 }
 
-/// Reads what a netlink socket gave.
+/// Reads the messages of one datagram of a netlink socket.
 #[must_use]
 pub fn messages(bytes: &[u8]) -> Messages<'_> {
     Messages { rest: bytes }
@@ -188,32 +188,32 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// Attributes, up to the first that is cut short.
+/// The attributes of a message, up to the first that is cut short.
 #[derive(Debug, Clone, Copy)]
 pub struct Attributes<'a> {
     rest: &'a [u8],
 }
 
-/// The attributes in bytes.
+/// Reads the attributes in bytes.
 #[must_use]
 pub fn attributes(bytes: &[u8]) -> Attributes<'_> {
     Attributes { rest: bytes }
 }
 
 impl<'a> Attributes<'a> {
-    /// The first attribute of a type.
+    /// Returns the first attribute of a type.
     #[must_use]
     pub fn find(mut self, kind: u16) -> Option<&'a [u8]> {
         self.find_map(|(found, payload)| (found == kind).then_some(payload))
     }
 
-    /// A number in the processor's order.
+    /// Returns the first attribute of a type as a number in the processor's byte order.
     #[must_use]
     pub fn number(self, kind: u16) -> Option<u32> {
         self.find(kind)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
     }
 
-    /// A text, up to its NUL.
+    /// Returns the first attribute of a type as a text, up to its NUL.
     #[must_use]
     pub fn text(self, kind: u16) -> Option<&'a str> {
         let bytes = self.find(kind)?.split(|byte| *byte == 0).next()?;

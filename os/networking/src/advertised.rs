@@ -1,13 +1,13 @@
-//! What routers and DHCPv6 servers tell everybody on a link, each for its own time: name servers
-//! (RFC 8106, RFC 8415) and prefixes behind which IPv4 is reached (RFC 8781).
+//! Lists that routers and DHCPv6 servers advertise, each entry with its own lifetime: name servers (RFC 8106,
+//! RFC 8415) and NAT64 prefixes (RFC 8781).
 //!
 //! Several may speak at once. What one withdraws or leaves out takes nothing of what another has said, and no
 //! number of them makes the list grow.
 
-/// What "for ever" is written as (RFC 8106, 5.1).
+/// Lifetime that never ends (RFC 8106, 5.1).
 const FOR_EVER: u32 = u32::MAX;
 
-/// Things that hold for so long, in the order in which they were first said.
+/// A list of bounded length whose entries end by themselves, in the order in which they were first advertised.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advertised<T> {
     most: usize,
@@ -16,14 +16,14 @@ pub struct Advertised<T> {
 }
 
 impl<T: PartialEq + Clone> Advertised<T> {
-    /// Nothing yet, and never more than `most`.
+    /// Makes an empty list that never has more than `most` entries.
     #[must_use]
     pub fn new(most: usize) -> Self {
         Self { most, held: Vec::new() }
     }
 
-    /// Takes what was said together: each of these holds for so many seconds from now, whatever was said of it
-    /// before; for 0 seconds, it is withdrawn. Where there is no room, the one that ends first gives way.
+    /// Takes the entries of one advertisement: each holds for `seconds` from `now`, whatever was said of it before; 0
+    /// seconds withdraw it. Where there is no room, the entry that ends first gives way.
     pub fn take(&mut self, items: &[T], seconds: u32, now: u64) {
         let ends = (seconds != FOR_EVER)
             .then(|| now.saturating_add(u64::from(seconds).saturating_mul(1000)));
@@ -46,13 +46,13 @@ impl<T: PartialEq + Clone> Advertised<T> {
         }
     }
 
-    /// Takes an answer that stands for everything that was answered before.
+    /// Replaces the whole list, with an answer that stands for everything that was answered before.
     pub fn replace(&mut self, items: &[T], seconds: u32, now: u64) {
         self.held.clear();
         self.take(items, seconds, now);
     }
 
-    /// What holds now.
+    /// Returns the entries whose lifetime has not ended, in the order in which they were first advertised.
     pub fn at(&self, now: u64) -> impl Iterator<Item = &T> {
         let holds = move |ends: &Option<u64>| ends.is_none_or(|ends| now < ends);
         self.held.iter().filter(move |(_, ends)| holds(ends)).map(|(item, _)| item)

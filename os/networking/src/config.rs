@@ -1,5 +1,5 @@
-//! How a device's own interfaces get their addresses: what the image manifest says of it, as the
-//! network service reads it from the verified root.
+//! Addressing of a device's own interfaces: the part of the image manifest that the network service reads from the
+//! verified root.
 
 use crate::dhcp::MAX_SERVERS;
 use crate::sntp;
@@ -8,7 +8,7 @@ use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// Name of the file beside the service's program.
+/// Name of the file, which lies beside the service's program.
 pub const FILE_NAME: &str = "config";
 /// Longest encoding in bytes.
 pub const MAX_ENCODED_BYTES: usize = 4096;
@@ -26,38 +26,38 @@ pub struct NetworkConfig {
     pub time_servers: Vec<Destination>,
 }
 
-/// One interface.
+/// The settings of one interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
-    /// Name of the device.
+    /// Name of the network device, such as `eth0`.
     pub name: String,
-    /// IPv4 on it.
+    /// Addressing of IPv4.
     pub ipv4: Addressing,
-    /// IPv6 on it.
+    /// Addressing of IPv6.
     pub ipv6: Addressing,
 }
 
-/// Where addresses come from.
+/// The source of an interface's addresses of one IP version.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Addressing {
-    /// From the network: DHCP, or router advertisements.
+    /// The network gives them: DHCP for IPv4, router advertisements for IPv6.
     #[default]
     Automatic,
-    /// There are none.
+    /// The interface has none.
     Off,
-    /// As said here.
+    /// The image manifest gives one.
     Static {
         /// The address.
         address: IpAddr,
-        /// Length of its prefix.
+        /// Length of its prefix in bits.
         prefix: u8,
-        /// The way out.
+        /// The default gateway; `None` for no default route.
         gateway: Option<IpAddr>,
     },
 }
 
 impl NetworkConfig {
-    /// The bytes of the file.
+    /// Returns the bytes of the file.
     ///
     /// # Errors
     /// The encoder's own.
@@ -65,25 +65,25 @@ impl NetworkConfig {
         encoding::encode(self)
     }
 
-    /// Reads the file.
+    /// Reads the bytes of the file.
     ///
     /// # Errors
-    /// Not what [`encode`](Self::encode) writes.
+    /// The bytes are not what [`encode`](Self::encode) writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         encoding::decode(bytes)
     }
 
-    /// The settings of an interface.
+    /// Returns the addressing of an interface, IPv4 before IPv6: automatic where it has no entry.
     #[must_use]
     pub fn of(&self, name: &str) -> (Addressing, Addressing) {
         let found = self.interfaces.iter().find(|interface| interface.name == name);
         found.map_or_else(Default::default, |i| (i.ipv4.clone(), i.ipv6.clone()))
     }
 
-    /// Checks what a person wrote.
+    /// Checks settings that a person wrote.
     ///
     /// # Errors
-    /// The field below `network`, and what is wrong with it.
+    /// Names the field below `network`, and what is wrong with it.
     pub fn check(&self) -> Result<(), (String, &'static str)> {
         if self.interfaces.len() > MAX_INTERFACES {
             return Err(("interface".to_owned(), "there are more than 8"));
@@ -112,7 +112,7 @@ impl NetworkConfig {
             if name.is_empty() || name.len() > 15 || !name.bytes().all(plain) {
                 return refuse("name", "must be the name of a device, such as `eth0`");
             }
-            if name == "lo" || name.starts_with(holdfast_sandbox::network::address::LINK_NAMES) {
+            if name == "lo" || name.starts_with(holdfast_sandbox::network::address::VETH_NAMES) {
                 return refuse("name", "is one of the system's own devices");
             }
             if self.interfaces.iter().take(index).any(|earlier| earlier.name == *name) {

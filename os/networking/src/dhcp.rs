@@ -1,18 +1,19 @@
-//! A DHCPv4 client (RFC 2131) as a state machine: it is told what time it is, what the link does,
-//! what was received and who has an address, and says what to send and which lease holds.
+//! A DHCPv4 client (RFC 2131) as a state machine: its inputs are the time, the state of the link, received messages
+//! and the holder of an address; its outputs are messages to send and the lease that holds.
 //!
 //! Servers are strangers: what they say is bounded, checked against what was asked, and never
-//! makes the client send in a storm. What it refuses it says once, with the reason; that nobody answers
-//! is said of silence alone.
+//! makes the client send in a storm. The client reports each kind of message that it rejects once, with the reason;
+//! it reports that nobody answers for silence alone.
 
 mod lease;
 
 pub use lease::{
-    ASSUMED_LEASE_S, Answer, LEAST_LEASE_S, Lease, MAX_ROUTES, MAX_SERVERS, Refusal, Route,
+    ASSUMED_LEASE_S, Answer, DhcpRejected, LEAST_LEASE_S, Lease, MAX_ROUTES, MAX_SERVERS, Route,
 };
 
 use lease::option;
 use smoltcp::wire::{DhcpMessageType, DhcpPacket, DhcpRepr, EthernetAddress};
+use std::fmt;
 use std::net::Ipv4Addr;
 
 /// Port of clients.
@@ -21,27 +22,26 @@ pub const CLIENT_PORT: u16 = 68;
 pub const SERVER_PORT: u16 = 67;
 /// Longest message that is read, in bytes; longer ones are cut, and then malformed.
 pub const MAX_MESSAGE_BYTES: usize = 1500;
-/// What servers are told of it: without the headers below, on any Ethernet.
+/// Longest message as servers are told of it, in bytes: what fits any Ethernet frame without the headers below.
 const OFFERED_MESSAGE_BYTES: u16 = 1472;
-/// No lease is renewed more often, in milliseconds, but one that is shorter than twice this.
+/// Shortest time between renewals, in milliseconds; a lease that is shorter than twice this is renewed sooner.
 const SHORTEST_RENEWAL_MS: u64 = 30_000;
 /// First wait for an answer, in milliseconds; each further one is twice as long, up to the last.
 const FIRST_WAIT_MS: u64 = 4_000;
 const LAST_WAIT_MS: u64 = 64_000;
-/// Requests without an answer after which another offer is looked for.
+/// Requests without an answer after which the client looks for another offer.
 const REQUESTS: u32 = 4;
-/// How often it is looked whether somebody has the address already, and after how many milliseconds
-/// each time. The kernel asks three times, a second apart (RFC 5227, 2.1.1).
+/// Number of looks for a host that has the address already, and milliseconds before each. The kernel sends three ARP
+/// probes, a second apart (RFC 5227, 2.1.1).
 const LOOKS: u32 = 3;
 const LOOK_MS: u64 = 1_100;
-/// After an address that somebody has, nothing is asked for so many milliseconds (RFC 2131, 3.1.5), and twice
-/// as many each time.
+/// Wait after an address conflict, in milliseconds (RFC 2131, 3.1.5); twice as long each time.
 const DECLINED_MS: u64 = 10_000;
-/// After a server that has taken back what it offered, likewise.
+/// Wait after a server that has taken back what it offered, in milliseconds; twice as long each time.
 const DENIED_MS: u64 = 1_000;
-/// So many different addresses, all held by the same, are held by somebody who answers for everything.
+/// Number of different addresses, all held by one host, that show it to answer for every address (proxy ARP).
 const PROXIED: usize = 3;
-/// Options that are asked for. Classless routes stand before routers (RFC 3442).
+/// Parameter request list. Classless routes stand before routers (RFC 3442).
 const ASKED: &[u8] = &[
     option::MASK,
     option::CLASSLESS_ROUTES,
@@ -56,85 +56,104 @@ const ASKED: &[u8] = &[
     option::REBINDING,
 ];
 
-/// What is to be done.
+/// An instruction to the caller, or a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// Send this message from [`CLIENT_PORT`] to [`SERVER_PORT`] of the address.
+    /// The caller sends this message from [`CLIENT_PORT`] to [`SERVER_PORT`] of the address.
     Send(Ipv4Addr, Vec<u8>),
-    /// Have the kernel ask on the link who has this address.
+    /// The caller has the kernel send ARP probes for this address.
     Probe(Ipv4Addr),
-    /// Look who has answered for this address, and say so by [`Client::on_neighbour`].
+    /// The caller looks up who has answered for this address, and calls [`Client::on_neighbour`].
     Look(Ipv4Addr),
     /// This lease holds; it may be the one that has held already.
     Acquired(Lease),
-    /// No lease holds any more, for this reason.
-    Lost(&'static str),
-    /// Say that somebody answers, and why nothing comes of it.
-    Refused(Refusal),
-    /// Say what of a lease is not used.
-    LeftOut(Refusal),
-    /// Say that nobody answers at all.
+    /// The lease holds no more, for this reason.
+    Lost(LeaseLost),
+    /// A message of a server was rejected, for this reason.
+    Rejected(DhcpRejected),
+    /// A part of a lease is ignored, for this reason.
+    Ignored(DhcpRejected),
+    /// No server has answered.
     Silence,
-    /// Say that somebody with this hardware address has the address already.
+    /// Another host has the address already (address conflict, RFC 5227).
     Taken {
         /// The address that a server has granted.
         address: Ipv4Addr,
-        /// Who has it.
+        /// Hardware address of that host.
         holder: [u8; 6],
-        /// It is used all the same, since its holder answers for every address.
+        /// True where the address is used all the same, since the host answers for every address.
         is_used: bool,
     },
 }
 
+/// Reason for which a lease holds no more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseLost {
+    /// The time of the lease is over, and no server has renewed it.
+    Expired,
+    /// The server has taken the lease back (DHCPNAK).
+    Revoked,
+}
+
+impl fmt::Display for LeaseLost {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Expired => "lease expired",
+            Self::Revoked => "lease revoked by the server (DHCPNAK)",
+        })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
-    /// Nothing is plugged in.
+    /// The link is down.
     Down,
-    /// Looking for servers.
+    /// The client looks for servers (DHCPDISCOVER).
     Selecting,
-    /// Asking for what one of them has offered, and whether it has said for how long.
+    /// The client requests the lease that a server has offered; true where the offer said a lease time.
     Requesting(Lease, bool),
-    /// Looking whether somebody has the address that was granted, at a time, so many times already.
+    /// The client checks a granted lease for an address conflict: when it was granted, and how many looks found
+    /// nobody.
     Probing(Lease, u64, u32),
-    /// Asking whether the lease from before still holds here.
+    /// The client asks whether the lease from before the link was down still holds (INIT-REBOOT).
     Confirming,
-    /// Using a lease.
+    /// The client has a lease.
     Bound,
-    /// Asking the server for more time.
+    /// The client asks the server of the lease for more time.
     Renewing,
-    /// Asking all servers for more time.
+    /// The client asks all servers for more time.
     Rebinding,
 }
 
-/// The client of one link.
+/// The DHCPv4 client of one interface.
 #[derive(Debug, Clone)]
 pub struct Client {
     hardware: [u8; 6],
     random: u64,
     state: State,
-    /// The lease that holds, and when it began.
+    /// The lease that holds, and when it began, in milliseconds.
     lease: Option<(Lease, u64)>,
     transaction: u32,
-    /// Messages sent in this state.
+    /// Number of messages that were sent in this state.
     sent: u32,
-    /// When the state began.
+    /// Time at which the state began, in milliseconds.
     since: u64,
-    /// When to send next, or to change state.
+    /// Time of the next message or change of state, in milliseconds.
     next: u64,
-    /// Somebody has answered since servers are looked for.
+    /// A server has answered since the client looks for servers.
     heard: bool,
-    /// Silence was said.
+    /// [`Event::Silence`] was reported.
     silence_said: bool,
-    /// What was said, one of each kind.
-    said: Vec<Refusal>,
-    /// How often servers took back what they had offered, one after the other.
+    /// Reasons that were reported since the link came up, one of each kind.
+    said: Vec<DhcpRejected>,
+    /// Number of offers in a row that servers took back.
     denied: u32,
-    /// Addresses that were declined, one after the other, and who had them.
+    /// Addresses in a row that were declined, and the hardware addresses of their holders.
     declined: Vec<(Ipv4Addr, [u8; 6])>,
 }
 
 impl Client {
-    /// A client of a link with this hardware address. `random` makes its numbers hard to guess.
+    /// Makes the client of an interface with this hardware address. `random` makes its transaction ids hard to guess.
     #[must_use]
     pub fn new(hardware: [u8; 6], random: u64) -> Self {
         Self {
@@ -154,13 +173,13 @@ impl Client {
         }
     }
 
-    /// The lease that holds.
+    /// Returns the lease that holds.
     #[must_use]
     pub fn lease(&self) -> Option<&Lease> {
         self.lease.as_ref().map(|(lease, _)| lease)
     }
 
-    /// When [`on_time`](Self::on_time) is to be called.
+    /// Returns the time at which [`on_time`](Self::on_time) is to be called, in milliseconds of the monotonic clock.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
         let expiry = self.expiry();
@@ -170,7 +189,7 @@ impl Client {
         }
     }
 
-    /// Something was plugged in.
+    /// Takes note that the link came up at `now`.
     pub fn link_up(&mut self, now: u64) {
         if self.state == State::Down {
             let known = self.lease.is_some();
@@ -181,19 +200,19 @@ impl Client {
         }
     }
 
-    /// Nothing is plugged in any more. The lease holds on: it may be the same network that comes back.
+    /// Takes note that the link went down. The lease holds on: it may be the same network that comes back.
     pub fn link_down(&mut self) {
         self.state = State::Down;
     }
 
-    /// Does what is due.
+    /// Does what is due at `now`.
     pub fn on_time(&mut self, now: u64) -> Vec<Event> {
         if self.expiry().is_some_and(|expiry| now >= expiry) {
             self.lease = None;
             if self.state != State::Down {
                 self.enter(State::Selecting, now);
             }
-            return vec![Event::Lost("the lease has run out")];
+            return vec![Event::Lost(LeaseLost::Expired)];
         }
         if self.state == State::Down || now < self.next {
             return Vec::new();
@@ -232,7 +251,7 @@ impl Client {
         }
     }
 
-    /// Takes a message that was received.
+    /// Takes a message that was received; one that answers nothing is ignored.
     pub fn on_message(&mut self, bytes: &[u8], now: u64) -> Vec<Event> {
         let Some(answer) = Answer::parse(bytes) else {
             return Vec::new();
@@ -254,16 +273,16 @@ impl Client {
             return Vec::new();
         }
         match answer.lease(None) {
-            Ok((lease, mut left_out)) => {
+            Ok((lease, mut ignored)) => {
                 // There are servers that say it with the grant alone.
-                let says_time = !left_out.contains(&Refusal::NoTime);
-                left_out.retain(|refusal| *refusal != Refusal::NoTime);
-                let mut events = self.leave_out(left_out);
+                let says_time = !ignored.contains(&DhcpRejected::NoTime);
+                ignored.retain(|rejected| *rejected != DhcpRejected::NoTime);
+                let mut events = self.ignore(ignored);
                 self.enter(State::Requesting(lease, says_time), now);
                 events.extend(self.send(now));
                 events
             }
-            Err(refusal) => self.refuse(refusal),
+            Err(rejected) => self.reject(rejected),
         }
     }
 
@@ -275,22 +294,22 @@ impl Client {
             }
             _ => return Vec::new(),
         };
-        let (lease, mut left_out) = match answer.lease(Some(&earlier)) {
+        let (lease, mut ignored) = match answer.lease(Some(&earlier)) {
             Ok(granted) => granted,
-            Err(refusal) => return self.refuse(refusal),
+            Err(rejected) => return self.reject(rejected),
         };
         // Another address or another server is not what was asked for.
         if lease.address != earlier.address {
-            return self.refuse(Refusal::OtherAddress(lease.address));
+            return self.reject(DhcpRejected::OtherAddress(lease.address));
         }
         let asked_one = matches!(self.state, State::Requesting(..) | State::Renewing);
         if asked_one && lease.server != earlier.server {
-            return self.refuse(Refusal::OtherServer(lease.server));
+            return self.reject(DhcpRejected::OtherServer(lease.server));
         }
         if !had_time && !answer.says_time() {
-            left_out.push(Refusal::NoTime);
+            ignored.push(DhcpRejected::NoTime);
         }
-        let mut events = self.leave_out(left_out);
+        let mut events = self.ignore(ignored);
         if matches!(self.state, State::Requesting(..)) {
             let address = lease.address;
             self.enter(State::Probing(lease, now, 0), now);
@@ -308,19 +327,19 @@ impl Client {
             (State::Requesting(offer, _), _) if server == Some(offer.server) => {
                 let offered_by = offer.server;
                 self.look_again(now);
-                self.refuse(Refusal::Denied(offered_by))
+                self.reject(DhcpRejected::Denied(offered_by))
             }
             (State::Renewing, Some((held, _))) if server != Some(held.server) => Vec::new(),
             (State::Renewing | State::Rebinding | State::Confirming, Some(_)) => {
                 self.lease = None;
                 self.look_again(now);
-                vec![Event::Lost("the server has taken the lease back")]
+                vec![Event::Lost(LeaseLost::Revoked)]
             }
             _ => Vec::new(),
         }
     }
 
-    /// Looks for servers anew: at once the first time, and the later the more often it was in vain.
+    /// Looks for servers anew: at once the first time, and later each time that an offer was taken back.
     fn look_again(&mut self, now: u64) {
         self.enter(State::Selecting, now);
         if self.denied > 0 {
@@ -330,7 +349,8 @@ impl Client {
         self.denied = self.denied.saturating_add(1).min(16);
     }
 
-    /// Takes who has the address that was to be looked for; `None` where nobody has answered for it.
+    /// Takes the hardware address of the host that has the address of [`Event::Look`]; `None` where nobody has
+    /// answered.
     pub fn on_neighbour(&mut self, holder: Option<[u8; 6]>, now: u64) -> Vec<Event> {
         let State::Probing(lease, granted, looks) = &mut self.state else {
             return Vec::new();
@@ -379,33 +399,34 @@ impl Client {
         self.next = renewal.max(earliest).max(now.saturating_add(1_000));
     }
 
-    /// A part of the lease in milliseconds, or [`SHORTEST_RENEWAL_MS`] if that is less: how often a server is
-    /// asked for more time.
+    /// Returns a part of the lease in milliseconds, or [`SHORTEST_RENEWAL_MS`] if that is less: the shortest time
+    /// between requests for more time.
     fn part_of_lease(&self, parts: u64) -> u64 {
         let seconds = self.lease().and_then(|lease| lease.seconds);
         let part = seconds.map(|s| u64::from(s).saturating_mul(1000).checked_div(parts));
         part.flatten().unwrap_or(SHORTEST_RENEWAL_MS).clamp(1_000, SHORTEST_RENEWAL_MS)
     }
 
-    /// Says why a message is not used, unless that was said since the cable is plugged in.
-    fn refuse(&mut self, refusal: Refusal) -> Vec<Event> {
-        if self.was_said(refusal) { Vec::new() } else { vec![Event::Refused(refusal)] }
+    /// Reports why a message is rejected, unless a reason of the kind was reported since the link came up.
+    fn reject(&mut self, rejected: DhcpRejected) -> Vec<Event> {
+        if self.mark_said(rejected) { Vec::new() } else { vec![Event::Rejected(rejected)] }
     }
 
-    fn leave_out(&mut self, left_out: Vec<Refusal>) -> Vec<Event> {
-        let news = left_out.into_iter().filter(|refusal| !self.was_said(*refusal));
-        news.map(Event::LeftOut).collect()
+    fn ignore(&mut self, ignored: Vec<DhcpRejected>) -> Vec<Event> {
+        let news = ignored.into_iter().filter(|rejected| !self.mark_said(*rejected));
+        news.map(Event::Ignored).collect()
     }
 
-    fn was_said(&mut self, refusal: Refusal) -> bool {
-        let known = self.said.iter().any(|said| said.is_like(&refusal));
+    /// Remembers a reason as reported. True where one of its kind was reported before.
+    fn mark_said(&mut self, rejected: DhcpRejected) -> bool {
+        let known = self.said.iter().any(|said| said.is_like(&rejected));
         if !known {
-            self.said.push(refusal);
+            self.said.push(rejected);
         }
         known
     }
 
-    /// So many seconds after the lease began.
+    /// Returns the time that is so many seconds after the lease began, in milliseconds.
     fn at(&self, seconds: impl Fn(&Lease) -> u32) -> u64 {
         self.lease.as_ref().map_or(u64::MAX, |(lease, since)| {
             since.saturating_add(u64::from(seconds(lease)).saturating_mul(1000))
@@ -430,7 +451,7 @@ impl Client {
         self.next = now;
     }
 
-    /// The next random number (splitmix64).
+    /// Returns the next random number (splitmix64).
     fn draw(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut value = self.random;
@@ -478,7 +499,7 @@ impl Client {
         message.map(|bytes| Event::Send(to, bytes)).into_iter().collect()
     }
 
-    /// A message with the client's address, the address that is asked for, and the server that is meant.
+    /// Makes a message with the client's address, the address that it requests, and the identifier of the server.
     fn message(
         &self,
         kind: DhcpMessageType,

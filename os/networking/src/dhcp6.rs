@@ -1,5 +1,5 @@
-//! Stateless DHCPv6 (RFC 8415, 6.1): asking for name servers where a router says that there is somebody
-//! to ask. Addresses come from router advertisements alone.
+//! A stateless DHCPv6 client (RFC 8415, 6.1), which asks for name servers where a router advertises other
+//! configuration. Addresses come from router advertisements alone.
 
 use crate::dhcp::MAX_SERVERS;
 use std::fmt;
@@ -9,14 +9,14 @@ use std::net::Ipv6Addr;
 pub const CLIENT_PORT: u16 = 546;
 /// Port of servers.
 pub const SERVER_PORT: u16 = 547;
-/// Every server of a link.
+/// Multicast address of all servers and relay agents of a link (RFC 8415, 7.1).
 pub const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
 /// Longest message that is read, in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 1500;
 /// First wait for an answer, in milliseconds; each further one is twice as long, up to the last.
 const FIRST_WAIT_MS: u64 = 1_000;
 const LAST_WAIT_MS: u64 = 120_000;
-/// Bounds of the seconds after which it is asked again (RFC 8415, 21.23).
+/// Bounds of the information refresh time, in seconds (RFC 8415, 21.23).
 const LEAST_REFRESH_S: u32 = 600;
 const MOST_REFRESH_S: u32 = 86_400;
 
@@ -32,25 +32,25 @@ mod option {
     pub(super) const REFRESH: u16 = 32;
 }
 
-/// What a server said.
+/// The answer of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Servers for names.
+    /// Addresses of name servers, the best first.
     pub name_servers: Vec<Ipv6Addr>,
-    /// Seconds that this holds.
+    /// Information refresh time in seconds.
     pub seconds: u32,
 }
 
-/// What becomes of a message.
+/// Reason for which a message of a DHCPv6 server is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// The server says that it has failed, by this number (RFC 8415, 21.13).
+pub enum Dhcp6Rejected {
+    /// The server reports a failure, by this status code (RFC 8415, 21.13).
     Status(u16),
     /// An option is longer than the message.
     CutShort,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for Dhcp6Rejected {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Status(1) => formatter.write_str("it says that it has failed (UnspecFail)"),
@@ -60,28 +60,28 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The client of one link.
+/// The DHCPv6 client of one interface.
 #[derive(Debug, Clone)]
 pub struct Client {
     hardware: [u8; 6],
     transaction: [u8; 3],
-    /// Messages sent without an answer.
+    /// Number of messages without an answer.
     sent: u32,
-    /// When the first of them was sent.
+    /// Time at which the first of them was sent, in milliseconds.
     since: u64,
-    /// When to ask next. It stays while no router says that there is somebody, so that routers that do not agree make
-    /// nobody ask more often.
+    /// Time of the next message, in milliseconds. It stays while no router advertises other configuration, so that
+    /// routers that do not agree make nobody ask more often.
     next: u64,
-    /// A router says that there is somebody to ask.
+    /// A router advertises other configuration.
     wanted: bool,
-    /// A question is out, and nobody has answered it.
+    /// A message has no answer yet.
     awaited: bool,
-    /// What was said of the last answer.
-    refused: Option<Refusal>,
+    /// Reason for which the last answer was rejected.
+    rejected: Option<Dhcp6Rejected>,
 }
 
 impl Client {
-    /// A client of a link with this hardware address. `random` makes its number hard to guess.
+    /// Makes the client of an interface with this hardware address. `random` makes its transaction id hard to guess.
     #[must_use]
     pub fn new(hardware: [u8; 6], random: u64) -> Self {
         let [a, b, c, ..] = random.to_ne_bytes();
@@ -93,11 +93,11 @@ impl Client {
             next: 0,
             wanted: false,
             awaited: false,
-            refused: None,
+            rejected: None,
         }
     }
 
-    /// A router says that there is a server, or that there is none.
+    /// Takes the flags of a router advertisement: whether a DHCPv6 server has other configuration.
     pub fn on_router(&mut self, has_server: bool, now: u64) {
         if has_server && !self.wanted {
             self.next = self.next.max(now);
@@ -105,13 +105,13 @@ impl Client {
         self.wanted = has_server;
     }
 
-    /// When [`on_time`](Self::on_time) is to be called.
+    /// Returns the time at which [`on_time`](Self::on_time) is to be called, in milliseconds of the monotonic clock.
     #[must_use]
     pub fn deadline(&self) -> Option<u64> {
         self.wanted.then_some(self.next)
     }
 
-    /// The message to send to all servers, if it is time.
+    /// Returns the message to send to all servers, if one is due at `now`.
     pub fn on_time(&mut self, now: u64) -> Option<Vec<u8>> {
         if !self.wanted || now < self.next {
             return None;
@@ -144,14 +144,15 @@ impl Client {
         Some(message)
     }
 
-    /// An identifier of the link layer, Ethernet (RFC 8415, 11.4).
+    /// Returns the DUID-LL of an Ethernet interface (RFC 8415, 11.4).
     fn identifier(&self) -> Vec<u8> {
         [&[0, 3, 0, 1][..], &self.hardware].concat()
     }
 
-    /// Takes a message; `None` when it answers nothing that was asked, or when why it is refused was said already. Each
-    /// question takes one answer; after a refusal, the question is asked again when its time comes.
-    pub fn on_message(&mut self, bytes: &[u8], now: u64) -> Option<Result<Answer, Refusal>> {
+    /// Takes a message; `None` when it answers nothing, or when the reason for which it is rejected was reported
+    /// already. Each request takes one answer; after one that is rejected, the request is sent again when its time
+    /// comes.
+    pub fn on_message(&mut self, bytes: &[u8], now: u64) -> Option<Result<Answer, Dhcp6Rejected>> {
         let [REPLY, a, b, c, options @ ..] = bytes else {
             return None;
         };
@@ -162,35 +163,35 @@ impl Client {
         self.awaited = false;
         match answer {
             Ok(answer) => {
-                (self.sent, self.refused) = (0, None);
+                (self.sent, self.rejected) = (0, None);
                 let holds = u64::from(answer.seconds).saturating_mul(1000);
                 self.next = now.saturating_add(holds);
                 Some(Ok(answer))
             }
-            Err(refusal) if self.refused == Some(refusal) => None,
-            Err(refusal) => {
-                self.refused = Some(refusal);
-                Some(Err(refusal))
+            Err(rejected) if self.rejected == Some(rejected) => None,
+            Err(rejected) => {
+                self.rejected = Some(rejected);
+                Some(Err(rejected))
             }
         }
     }
 
-    /// Reads the options of a reply; `None` for one to somebody else.
-    fn read(&self, options: &[u8]) -> Option<Result<Answer, Refusal>> {
+    /// Reads the options of a reply; `None` for a reply to another client.
+    fn read(&self, options: &[u8]) -> Option<Result<Answer, Dhcp6Rejected>> {
         let mut answer = Answer { name_servers: Vec::new(), seconds: MOST_REFRESH_S };
         let mut rest = options;
         while !rest.is_empty() {
             let [k0, k1, l0, l1, more @ ..] = rest else {
-                return Some(Err(Refusal::CutShort));
+                return Some(Err(Dhcp6Rejected::CutShort));
             };
             let length = usize::from(u16::from_be_bytes([*l0, *l1]));
             let Some((value, behind)) = more.split_at_checked(length) else {
-                return Some(Err(Refusal::CutShort));
+                return Some(Err(Dhcp6Rejected::CutShort));
             };
             match (u16::from_be_bytes([*k0, *k1]), value) {
                 (option::CLIENT, other) if other != self.identifier() => return None,
                 (option::STATUS, [high, low, ..]) if (*high, *low) != (0, 0) => {
-                    return Some(Err(Refusal::Status(u16::from_be_bytes([*high, *low]))));
+                    return Some(Err(Dhcp6Rejected::Status(u16::from_be_bytes([*high, *low]))));
                 }
                 (option::NAME_SERVERS, _) => {
                     let servers = value.as_chunks().0.iter();
@@ -210,7 +211,7 @@ impl Client {
     }
 }
 
-/// True for an address that a server can have.
+/// True for an address that a host can have.
 #[must_use]
 pub fn is_host(address: Ipv6Addr) -> bool {
     !address.is_unspecified() && !address.is_loopback() && !address.is_multicast()
@@ -258,7 +259,7 @@ mod tests {
         let good = reply(&question, &name_server(5));
         for length in 5..good.len() {
             let cut = client.clone().on_message(&good[..length], 1);
-            assert_eq!(cut, Some(Err(Refusal::CutShort)), "{length}");
+            assert_eq!(cut, Some(Err(Dhcp6Rejected::CutShort)), "{length}");
         }
         let mut other = good.clone();
         other[1] ^= 1;
@@ -283,7 +284,7 @@ mod tests {
             let elapsed = u64::from(u16::from_be_bytes(*question.last_chunk().unwrap()));
             assert_eq!(elapsed, at / 10);
         }
-        assert_eq!(said, [Err(Refusal::Status(1))]);
+        assert_eq!(said, [Err(Dhcp6Rejected::Status(1))]);
         let waited = client.deadline().unwrap();
         assert!((32_000..=64_000).contains(&waited), "the usual wait, and not a day: {waited}");
     }

@@ -1,21 +1,21 @@
-//! The one firewall of a device, made from what its apps are granted.
+//! The ruleset of the firewall of a device, made from the grants of its apps.
 //!
-//! Everything is refused both ways but what stands here. An app's packets meet its own chain on the
-//! system's side of its link, so that nothing an app does in its own namespace changes what applies to
-//! it. Names are opened by putting their addresses into the app's sets for as long as they hold.
+//! The firewall denies everything both ways that no rule here accepts. An app's packets meet the app's own chain at
+//! the system's end of its veth pair, so that nothing an app does in its own namespace changes what applies to it. A
+//! granted name is opened by putting its addresses into the app's sets for as long as they hold.
 //!
-//! The kernel has one table of connections for the whole device. Nobody takes more of it than a share: what an
-//! app begins and what the outside begins towards it passes a limit on its way to every `accept`, and what the
-//! device itself speaks with apps and neighbours is not in the table at all. How large it must be for the shares
-//! of all follows from the same limits: `holdfast_sandbox::network::table_share`.
+//! The kernel has one connection tracking table for the whole device. Nobody takes more of it than a share:
+//! connections that an app begins, and those that the outside begins towards it, pass a limit on their way to every
+//! `accept`, and traffic of the device itself with apps and neighbours is not in the table at all. The size of the
+//! table follows from the same limits: `holdfast_sandbox::network::table_share`.
 
 use crate::netfilter::{
     Action, AddressSet, Chain, DeviceMap, Hook, Match, Rule, Ruleset, Side, Timeouts, Version,
     state,
 };
-use crate::{name_proxy, refusal, sntp};
+use crate::{name_proxy, packet_denied, sntp};
 use holdfast_sandbox::network::NetworkedApp;
-use holdfast_sandbox::network::address::{APPS, LINK_NAMES, Link};
+use holdfast_sandbox::network::address::{APPS, VETH_NAMES, Veth};
 use holdfast_sandbox::network::connections::{
     BEGUN_AT_ONCE, BEGUN_PER_SECOND, ENDED_S, MAX_CONNECTIONS, MAX_INCOMING, MAX_OF_ONE_ADDRESS,
     QUESTION_S,
@@ -23,30 +23,30 @@ use holdfast_sandbox::network::connections::{
 use holdfast_sandbox::network::grants::{Destination, PortRange, Protocol};
 use std::net::IpAddr;
 
-/// Netlink group that refused packets are reported to.
-pub const REFUSALS: u16 = 1;
-/// Refused packets of one app that are reported in a second.
+/// Netlink group (`NFLOG`) that denied packets are logged to.
+pub const DENIED_PACKETS: u16 = 1;
+/// Denied packets of one app that are logged in a second.
 const REPORTS_PER_SECOND: u32 = 10;
-/// Addresses that the names of one app may have at once, of each IP version and kind of grant.
+/// Most addresses that the names of one app have at once, of each IP version and kind of grant.
 pub const MAX_ADDRESSES: u32 = 128;
-/// Set of the device's own addresses on its outer interfaces.
+/// Sets of the device's own addresses on its outer interfaces.
 const OWN_ADDRESSES: [(Version, &str); 2] = [(Version::V4, "own4"), (Version::V6, "own6")];
 const LOOPBACK: &str = "lo";
-/// Sets in which connections are counted by who began them, and how many bits of an address are one. Whoever has one
+/// Sets in which connections are counted by the prefix that began them, and the bits of that prefix. Whoever has one
 /// IPv6 address has all of its /64.
 const OUTSIDE: [(&str, Version, u8); 2] =
     [("outside4", Version::V4, 32), ("outside6", Version::V6, 64)];
-/// Most addresses that are counted at once. What one more has is counted with what its app has, and nowhere else.
+/// Most prefixes that are counted at once. The connections of one more are counted with those of its app alone.
 const MAX_COUNTED: u32 = 1024;
-/// How long what the outside began lasts: whoever says nothing for ten minutes has to begin anew. That it has begun
-/// at all shows no more than that an answer reached it.
+/// Timeouts of connections that the outside began: one without a packet for ten minutes has to begin anew. That it
+/// has begun at all shows no more than that an answer reached its other end.
 const INCOMING: Timeouts = Timeouts {
     name: "incoming",
     protocol: 6,
     // SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, LAST_ACK, TIME_WAIT, CLOSE.
     seconds: &[(1, 10), (2, 10), (3, 600), (4, 30), (5, 60), (6, 10), (7, ENDED_S), (8, ENDED_S)],
 };
-/// How long a question of the device to a name server lasts.
+/// Timeouts of questions of the device to name servers.
 const ASKED: Timeouts =
     Timeouts { name: "asked", protocol: 17, seconds: &[(1, QUESTION_S), (2, QUESTION_S)] };
 /// Types of ICMPv6 (RFC 4443, RFC 4861, RFC 3810).
@@ -59,8 +59,8 @@ mod icmp6 {
     pub(super) const LISTENER_REPORT: u8 = 143;
 }
 
-/// What is granted to names, once for each protocol and list of ports: the addresses of all names
-/// with the same conditions share sets.
+/// Returns the conditions of grants to names and services, one for each protocol and list of ports: the addresses of
+/// all names with the same conditions share sets.
 fn name_conditions(app: &NetworkedApp) -> Vec<NameCondition<'_>> {
     let mut conditions = Vec::new();
     for condition in app.grants.connections.iter().filter_map(NameCondition::of) {
@@ -71,8 +71,8 @@ fn name_conditions(app: &NetworkedApp) -> Vec<NameCondition<'_>> {
     conditions
 }
 
-/// The sets that an address of this destination belongs to: one for each grant that names it. Those of a
-/// service hold its port as well.
+/// Returns the sets that an address of this destination belongs to, one for each grant that names it. Sets of a
+/// service hold the port of its instance as well.
 #[must_use]
 pub fn sets_of(app: &NetworkedApp, destination: &Destination, version: Version) -> Vec<String> {
     let conditions = name_conditions(app);
@@ -88,18 +88,18 @@ pub fn sets_of(app: &NetworkedApp, destination: &Destination, version: Version) 
     sets
 }
 
-/// What a grant to a name or a service says beside it.
+/// The conditions of a grant to a name or a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct NameCondition<'grant> {
     protocol: Option<Protocol>,
     ports: &'grant [PortRange],
-    /// The protocol that the service's own name says: it is open at the ports that its instances name, and
-    /// nowhere else (RFC 6763, 7).
+    /// The protocol in the name of a service: it is open at the ports that its instances name, and nowhere else (RFC
+    /// 6763, 7).
     service: Option<Protocol>,
 }
 
 impl<'grant> NameCondition<'grant> {
-    /// Of a grant to a name or service; `None` for one to a prefix.
+    /// Returns the conditions of a grant to a name or service; `None` for one to a prefix.
     fn of(granted: &'grant holdfast_sandbox::network::Connection) -> Option<Self> {
         let service = match &granted.to {
             Destination::Prefix(..) => return None,
@@ -110,7 +110,7 @@ impl<'grant> NameCondition<'grant> {
         Some(Self { protocol: granted.protocol, ports: &granted.ports, service })
     }
 
-    /// The rules that open a set.
+    /// Returns the rules that open a set.
     fn rules(self, set: String, version: Version) -> Vec<Rule> {
         let Some(service) = self.service else {
             return allowed(&Match::DestinationIn(set, version), self.protocol, self.ports);
@@ -127,7 +127,7 @@ fn set_name(uid: u32, condition: usize, version: Version) -> String {
     format!("names{version}-{uid}-{condition}")
 }
 
-/// The set of the device's own addresses of a version.
+/// Returns the name of the set of the device's own addresses of a version.
 #[must_use]
 pub fn own_addresses(version: Version) -> &'static str {
     OWN_ADDRESSES.iter().find(|(of, _)| *of == version).map_or("", |(_, name)| name)
@@ -145,15 +145,15 @@ fn udp(source: Option<u16>, destination: u16) -> Vec<Match> {
 }
 
 fn from_outside() -> [Match; 2] {
-    [Match::FromDevices(LINK_NAMES, false), Match::FromDevices(LOOPBACK, false)]
+    [Match::FromDevices(VETH_NAMES, false), Match::FromDevices(LOOPBACK, false)]
 }
 
 fn to_outside() -> [Match; 2] {
-    [Match::ToDevices(LINK_NAMES, false), Match::ToDevices(LOOPBACK, false)]
+    [Match::ToDevices(VETH_NAMES, false), Match::ToDevices(LOOPBACK, false)]
 }
 
-/// The whole ruleset of a device with these apps, whose network service has this uid. On the devices in
-/// `deaf` no router is listened to.
+/// Returns the whole ruleset of a device with these apps, whose network service has this uid. Router advertisements
+/// on the devices in `deaf` are dropped.
 #[must_use]
 pub fn ruleset(apps: &[NetworkedApp], service_uid: u32, deaf: &[String]) -> Ruleset {
     let mut chains = Vec::new();
@@ -198,7 +198,7 @@ pub fn ruleset(apps: &[NetworkedApp], service_uid: u32, deaf: &[String]) -> Rule
         name: name.to_owned(),
         chains: apps
             .iter()
-            .map(|app| (app.link().device(), format!("{chain}-{}", app.uid)))
+            .map(|app| (app.veth().device(), format!("{chain}-{}", app.uid)))
             .collect(),
     };
     let maps = vec![
@@ -221,14 +221,14 @@ fn chain(name: &str, uid: u32, rules: Vec<Rule>) -> Chain {
     Chain { name: format!("{name}-{uid}"), base: None, rules }
 }
 
-/// What every new connection of an app passes that a grant covers, and what every one to its server ports passes:
-/// no connection is accepted anywhere else.
+/// Returns the chains with an app's limits, which every new connection of the app that a grant covers passes, and
+/// every one to its server ports: no connection is accepted anywhere else.
 fn limits(app: &NetworkedApp) -> [Chain; 4] {
     let uid = app.uid;
     let tcp = Match::Protocol(Protocol::Tcp.number());
     let fast = || vec![tcp.clone(), Match::OverRate(BEGUN_PER_SECOND, BEGUN_AT_ONCE)];
     let to = |name: &str| Action::Continue(format!("{name}-{uid}"));
-    let over = refused_where(&[], format!("{uid}{}", refusal::OVER)).to_vec();
+    let over = refused_where(&[], format!("{uid}{}", packet_denied::OVER)).to_vec();
     let begun = vec![
         rule(fast(), to("over")),
         // Counted once, so what is done then is a chain of its own.
@@ -236,9 +236,9 @@ fn limits(app: &NetworkedApp) -> [Chain; 4] {
         rule(Vec::new(), Action::Accept),
     ];
     // Those outside are told nothing; the log says it.
-    let prefix = format!("{uid}{}", refusal::CROWDED);
+    let prefix = format!("{uid}{}", packet_denied::CROWDED);
     let crowded = vec![
-        rule(vec![Match::Rate(REPORTS_PER_SECOND)], Action::Log(REFUSALS, prefix)),
+        rule(vec![Match::Rate(REPORTS_PER_SECOND)], Action::Log(DENIED_PACKETS, prefix)),
         rule(Vec::new(), Action::Drop),
     ];
     let mut incoming: Vec<Rule> = OUTSIDE
@@ -262,8 +262,8 @@ fn limits(app: &NetworkedApp) -> [Chain; 4] {
     ]
 }
 
-/// What is not followed as a connection: the questions of apps to their name proxies, and what the device expects
-/// of its neighbours. Neither can fill the table then.
+/// Returns the chain that takes packets out of connection tracking as they arrive: questions of apps to their name
+/// proxies, and expected answers of neighbours. Neither can fill the table then.
 fn arriving() -> Chain {
     let mut rules = Vec::new();
     rules.push(rule(udp(None, 53), Action::Dispatch(Side::From, "asks".to_owned())));
@@ -274,10 +274,10 @@ fn arriving() -> Chain {
     base("arriving", Hook::Arriving, rules)
 }
 
-/// The answers of name proxies.
+/// Returns the chain that takes the answers of name proxies out of connection tracking.
 fn sent() -> Chain {
     let answers = vec![
-        Match::ToDevices(LINK_NAMES, true),
+        Match::ToDevices(VETH_NAMES, true),
         Match::Protocol(Protocol::Udp.number()),
         Match::SourcePort(53),
     ];
@@ -292,19 +292,20 @@ fn asks(app: &NetworkedApp) -> Chain {
     chain("asks", app.uid, rules)
 }
 
-/// What an app says to its name proxy.
+/// Returns the conditions on an app's questions to its name proxy.
 fn to_proxy(app: &NetworkedApp) -> Vec<Match> {
-    let mut matches = vec![Match::Destination(app.link().system_v4().into(), 32)];
+    let mut matches = vec![Match::Destination(app.veth().system_v4().into(), 32)];
     matches.extend(udp(None, 53));
     matches
 }
 
-/// What the device's services hear of neighbours: leases of both versions, and names of the local link.
+/// Returns the conditions on packets that neighbours may send to the device's services: leases of both IP versions,
+/// and names of the local link.
 fn expected() -> [Vec<Match>; 3] {
     [
         udp(Some(67), 68),
         udp(Some(547), 546),
-        udp(Some(name_proxy::LINK_PORT), name_proxy::LINK_QUERY_PORT),
+        udp(Some(name_proxy::MDNS_PORT), name_proxy::MDNS_QUERY_PORT),
     ]
 }
 
@@ -319,7 +320,7 @@ fn follow_connections() -> [Rule; 2] {
     ]
 }
 
-/// Somebody outside who claims to be an app.
+/// Returns the rules that drop packets of the outside with an app's source address.
 fn outside_spoofed() -> [Rule; 2] {
     APPS.map(|(address, length)| {
         let mut matches = from_outside().to_vec();
@@ -328,7 +329,7 @@ fn outside_spoofed() -> [Rule; 2] {
     })
 }
 
-/// `deaf`: devices on which routers are not listened to.
+/// Returns the chain of packets to the device. Router advertisements on the devices in `deaf` are dropped.
 fn input(deaf: &[String]) -> Chain {
     let mut rules = vec![rule(vec![Match::From(LOOPBACK.to_owned())], Action::Accept)];
     rules.extend(outside_spoofed());
@@ -375,7 +376,7 @@ fn output(service_uid: u32) -> Chain {
     // Answers to apps, of which no connection is made.
     rules.push(rule(
         vec![
-            Match::ToDevices(LINK_NAMES, true),
+            Match::ToDevices(VETH_NAMES, true),
             Match::Owner(service_uid),
             Match::Protocol(Protocol::Udp.number()),
             Match::SourcePort(53),
@@ -387,7 +388,7 @@ fn output(service_uid: u32) -> Chain {
     asked.extend(udp(None, 53));
     rules.push(rule(asked, Action::Timeouts(ASKED.name)));
     // Names, leases of both versions, the time, and names of the local link.
-    for port in [53, 67, 547, sntp::PORT, name_proxy::LINK_PORT] {
+    for port in [53, 67, 547, sntp::PORT, name_proxy::MDNS_PORT] {
         let mut matches = to_outside().to_vec();
         matches.push(Match::Owner(service_uid));
         matches.extend(udp(None, port));
@@ -396,10 +397,11 @@ fn output(service_uid: u32) -> Chain {
     base("output", Hook::Output, rules)
 }
 
-/// What an app sends to the device itself: questions to its name proxy, and to nobody else.
+/// Returns the chain of an app's packets to the device itself: it accepts questions to the app's name proxy, and
+/// nothing else.
 fn to_system(app: &NetworkedApp) -> Chain {
-    let link = app.link();
-    let mut rules = spoofed(link);
+    let veth = app.veth();
+    let mut rules = spoofed(veth);
     for kind in [icmp6::NEIGHBOUR_SOLICITATION, icmp6::NEIGHBOUR_ADVERTISEMENT] {
         rules.push(rule(vec![Match::Icmp6(kind)], Action::Accept));
     }
@@ -410,36 +412,36 @@ fn to_system(app: &NetworkedApp) -> Chain {
     Chain { name: format!("to-system-{}", app.uid), base: None, rules }
 }
 
-/// An app that claims to be somebody else.
-fn spoofed(link: Link) -> Vec<Rule> {
+/// Returns the rules that drop an app's packets with another source address than its own.
+fn spoofed(veth: Veth) -> Vec<Rule> {
     vec![
-        rule(vec![Match::Source(link.app_v4().into(), 32, false)], Action::Drop),
-        rule(vec![Match::Source(link.app_v6().into(), 128, false)], Action::Drop),
+        rule(vec![Match::Source(veth.app_v4().into(), 32, false)], Action::Drop),
+        rule(vec![Match::Source(veth.app_v6().into(), 128, false)], Action::Drop),
     ]
 }
 
-/// The end of an app's chains: reported, and said to the app at once.
+/// Returns the end of an app's chains: the packet is logged, and its sender is told at once.
 fn refused(app: &NetworkedApp) -> [Rule; 2] {
     refused_where(&[], app.uid.to_string())
 }
 
 fn refused_where(matches: &[Match], prefix: String) -> [Rule; 2] {
     let logged = matches.iter().cloned().chain([Match::Rate(REPORTS_PER_SECOND)]).collect();
-    [rule(logged, Action::Log(REFUSALS, prefix)), rule(matches.to_vec(), Action::Reject)]
+    [rule(logged, Action::Log(DENIED_PACKETS, prefix)), rule(matches.to_vec(), Action::Reject)]
 }
 
-/// What an app sends anywhere else.
+/// Returns the chain of an app's packets to others than the device itself.
 fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
-    let mut rules = spoofed(app.link());
+    let mut rules = spoofed(app.veth());
     for other in apps.iter().filter(|other| app.may_talk_to(other)) {
-        let link = other.link();
+        let veth = other.veth();
         for protocol in Protocol::ALL {
             for port in other.grants.server_ports(protocol) {
                 for (address, length) in
-                    [(IpAddr::V4(link.app_v4()), 32), (IpAddr::V6(link.app_v6()), 128)]
+                    [(IpAddr::V4(veth.app_v4()), 32), (IpAddr::V6(veth.app_v6()), 128)]
                 {
                     let matches = vec![
-                        Match::To(link.device()),
+                        Match::To(veth.device()),
                         Match::Destination(address, length),
                         Match::Protocol(protocol.number()),
                         Match::Ports(PortRange::one(*port)),
@@ -450,7 +452,7 @@ fn from_app(app: &NetworkedApp, apps: &[NetworkedApp]) -> Chain {
         }
     }
     // No prefix and no name, however wide, leads to other apps.
-    let to_apps = [Match::ToDevices(LINK_NAMES, true)];
+    let to_apps = [Match::ToDevices(VETH_NAMES, true)];
     rules.extend(refused_where(&to_apps, app.uid.to_string()));
     for (index, condition) in name_conditions(app).into_iter().enumerate() {
         for version in [Version::V4, Version::V6] {
@@ -489,7 +491,8 @@ fn allowed(to: &Match, protocol: Option<Protocol>, ports: &[PortRange]) -> Vec<R
     rules
 }
 
-/// What the outside sends to an app: to its server ports, by way of the device's own address.
+/// Returns the chain of packets from outside to an app, which reach its server ports by way of the device's own
+/// address.
 fn to_app(app: &NetworkedApp) -> Chain {
     let mut rules = Vec::new();
     for protocol in Protocol::ALL {
@@ -510,13 +513,13 @@ fn to_app(app: &NetworkedApp) -> Chain {
 fn prerouting(apps: &[NetworkedApp]) -> Chain {
     let mut rules = Vec::new();
     for app in apps {
-        let link = app.link();
+        let veth = app.veth();
         for protocol in Protocol::ALL {
             for port in app.grants.server_ports(protocol) {
                 for (version, set) in OWN_ADDRESSES {
                     let to = match version {
-                        Version::V4 => IpAddr::V4(link.app_v4()),
-                        Version::V6 => IpAddr::V6(link.app_v6()),
+                        Version::V4 => IpAddr::V4(veth.app_v4()),
+                        Version::V6 => IpAddr::V6(veth.app_v6()),
                     };
                     let mut matches = from_outside().to_vec();
                     matches.extend([

@@ -1,4 +1,4 @@
-//! The network of a device as decisions: the firewall that sees to what apps may reach, leases, names, time. The
+//! Decisions about a device's network, without I/O: firewall rules, DHCP leases, name proxies, time servers. The
 //! `network` service carries them out.
 
 pub mod advertised;
@@ -8,11 +8,8 @@ pub mod dhcp6;
 pub mod firewall;
 pub mod name_proxy;
 pub mod netfilter;
-pub mod refusal;
+pub mod packet_denied;
 pub mod resolution;
 pub mod route;
 pub mod sntp;
 pub mod status;
-
-#[cfg(test)]
-mod exchanges;

@@ -1,100 +1,51 @@
-//! What an app's questions for names are answered with.
+//! Decisions of an app's name proxy (DNS proxy): the names that it resolves, and its answers to the app.
 //!
-//! Only names that the app was granted are asked for, in a fresh question that holds nothing of the
-//! app's but the granted name; and of what comes back only addresses are handed on. So neither
-//! direction carries anything else. Names of DNS-SD services (RFC 6763) stay on the local link.
+//! The proxy resolves granted names only, by a fresh question that holds nothing of the app's but the granted name,
+//! and hands on addresses alone. So neither direction carries anything else. Names of DNS-SD services (RFC 6763) stay
+//! on the local link.
+
+mod lookup;
+mod record;
+
+pub use lookup::{Failure, Lookup, MAX_ALIASES, Outcome, Surroundings};
+pub use record::{Host, Kind, LEAST_TTL_S, MAX_RECORDS, MOST_TTL_S, Record, Status};
 
 use holdfast_sandbox::network::NetworkedApp;
-use holdfast_sandbox::network::address::is_of_apps;
-use holdfast_sandbox::network::grants::{Destination, masked};
-use simple_dns::rdata::{A, AAAA, RData};
-use simple_dns::{CLASS, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE};
-use simple_dns::{ResourceRecord, TYPE};
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use holdfast_sandbox::network::grants::Destination;
+use record::is_in;
+use simple_dns::{
+    CLASS, Name, OPCODE, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, ResourceRecord,
+};
+use std::net::{IpAddr, Ipv4Addr};
 
-/// Port of multicast DNS (RFC 6762), and the one that questions to it come from. Whoever answers says
-/// so by its own address, which the firewall could not know otherwise.
-pub const LINK_PORT: u16 = 5353;
-/// See [`LINK_PORT`].
-pub const LINK_QUERY_PORT: u16 = 53_530;
-/// Where questions on the local link go.
-pub const LINK_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
+/// Port of multicast DNS (RFC 6762).
+pub const MDNS_PORT: u16 = 5353;
+/// Source port of questions to multicast DNS. Any host of the link may answer, so that the firewall knows an answer
+/// by this port.
+pub const MDNS_QUERY_PORT: u16 = 53_530;
+/// Multicast group of multicast DNS (RFC 6762, 3).
+pub const MDNS_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 /// Longest question of an app in bytes (RFC 1035, 4.2.1).
 pub const MAX_QUESTION_BYTES: usize = 512;
-/// Longest answer of a server that is read, in bytes: what is offered with EDNS (RFC 6891).
+/// Longest answer of a server in bytes, as EDNS offers it (RFC 6891).
 pub const MAX_ANSWER_BYTES: usize = 1232;
-/// A name's addresses are open for at least so many seconds, whatever its time to live.
-pub const LEAST_TTL_S: u32 = 30;
-/// And for at most so many.
-pub const MOST_TTL_S: u32 = 3600;
-/// Most records that are handed on in one answer.
-pub const MAX_RECORDS: usize = 8;
-/// Most names that lead from one to the next.
-pub const MAX_ALIASES: usize = 16;
 /// Domain of the apps of this device.
 pub const APP_DOMAIN: &str = "app.internal";
-/// Domains whose names may have private addresses, since they are not of the public tree.
-const LOCAL_DOMAINS: [&str; 4] = ["local", "internal", "home.arpa", "lan"];
 
-/// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    /// IPv4 addresses.
-    A,
-    /// IPv6 addresses.
-    Aaaa,
-    /// Instances of a service.
-    Ptr,
-    /// Host and port of an instance.
-    Srv,
-    /// What an instance says of itself.
-    Txt,
-    /// Anything else: never asked for.
-    Other,
-}
-
-impl Kind {
-    fn of(kind: QTYPE) -> Self {
-        match kind {
-            QTYPE::TYPE(TYPE::A) => Self::A,
-            QTYPE::TYPE(TYPE::AAAA) => Self::Aaaa,
-            QTYPE::TYPE(TYPE::PTR) => Self::Ptr,
-            QTYPE::TYPE(TYPE::SRV) => Self::Srv,
-            QTYPE::TYPE(TYPE::TXT) => Self::Txt,
-            _ => Self::Other,
-        }
-    }
-
-    fn number(self) -> TYPE {
-        match self {
-            Self::A | Self::Other => TYPE::A,
-            Self::Aaaa => TYPE::AAAA,
-            Self::Ptr => TYPE::PTR,
-            Self::Srv => TYPE::SRV,
-            Self::Txt => TYPE::TXT,
-        }
-    }
-
-    fn is_address(self) -> bool {
-        matches!(self, Self::A | Self::Aaaa)
-    }
-}
-
-/// A question of an app.
+/// A question that an app asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
     id: u16,
-    /// As the app wrote it.
+    /// The name as the app wrote it.
     written: String,
-    /// In lower case.
+    /// The name in lower case.
     pub name: String,
-    /// What for.
+    /// The record type that the app asked for.
     pub kind: Kind,
     number: u16,
 }
 
-/// Reads a question; `None` for what is not exactly one.
+/// Parses a question; `None` for what is not exactly one.
 #[must_use]
 pub fn read_question(bytes: &[u8]) -> Option<Asked> {
     if bytes.len() > MAX_QUESTION_BYTES {
@@ -122,42 +73,18 @@ pub fn read_question(bytes: &[u8]) -> Option<Asked> {
     })
 }
 
-/// A question that is asked for an app.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lookup {
-    /// The granted destination that allows it.
-    pub grant: Destination,
-    /// What is asked for.
-    pub name: String,
-    /// As which type.
-    pub kind: Kind,
-    /// On the local link (RFC 6762) instead of a name server.
-    pub on_link: bool,
-}
-
-/// What becomes of a question.
+/// The decision about a question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Ask somebody.
+    /// A server is asked.
     Ask(Lookup),
-    /// These bytes are the answer.
+    /// The app gets these bytes as its answer.
     Answer(Vec<u8>),
-    /// Nothing that was granted has this name, or not of this type; the answer says so.
+    /// No grant covers the name and this type; the app gets these bytes, which say so.
     Refuse(Vec<u8>),
 }
 
-/// A host on which an instance of a service was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
-    /// Its name, in lower case.
-    pub name: String,
-    /// The service that was granted.
-    pub service: Destination,
-    /// The port that the instance is at.
-    pub port: u16,
-}
-
-/// Decides on a question. `hosts` are those that instances of the app's services were found on.
+/// Decides on a question. `hosts` are the hosts on which instances of the app's services were found.
 #[must_use]
 pub fn decide(
     asked: &Asked,
@@ -175,10 +102,10 @@ pub fn decide(
         let Some(other) = other else {
             return Decision::Refuse(reply(asked, Status::NoSuchName, &[]));
         };
-        let link = other.link();
+        let veth = other.veth();
         let record = match asked.kind {
-            Kind::A => Some(Record::address(IpAddr::V4(link.app_v4()), LEAST_TTL_S)),
-            Kind::Aaaa => Some(Record::address(IpAddr::V6(link.app_v6()), LEAST_TTL_S)),
+            Kind::A => Some(Record::address(IpAddr::V4(veth.app_v4()), LEAST_TTL_S)),
+            Kind::Aaaa => Some(Record::address(IpAddr::V6(veth.app_v6()), LEAST_TTL_S)),
             _ => None,
         };
         let records: Vec<Record> = record.into_iter().collect();
@@ -211,382 +138,7 @@ pub fn decide(
     Decision::Refuse(reply(asked, Status::NoSuchName, &[]))
 }
 
-/// True for names below a domain.
-fn is_in(name: &str, domain: &str) -> bool {
-    name.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.'))
-}
-
-/// How an answer stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// The name exists.
-    Known,
-    /// There is no such name.
-    NoSuchName,
-    /// Nobody could say.
-    Failed,
-}
-
-/// What is handed on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
-    /// Seconds that it holds.
-    pub ttl: u32,
-    data: RData<'static>,
-}
-
-impl Record {
-    fn address(address: IpAddr, ttl: u32) -> Self {
-        let data = match address {
-            IpAddr::V4(address) => RData::A(A { address: address.to_bits() }),
-            IpAddr::V6(address) => RData::AAAA(AAAA { address: address.to_bits() }),
-        };
-        Self { ttl, data }
-    }
-
-    /// The address, where it is one.
-    #[must_use]
-    pub fn as_address(&self) -> Option<IpAddr> {
-        match &self.data {
-            RData::A(found) => Some(IpAddr::V4(Ipv4Addr::from_bits(found.address))),
-            RData::AAAA(found) => Some(IpAddr::V6(Ipv6Addr::from_bits(found.address))),
-            _ => None,
-        }
-    }
-
-    /// The host of an instance of a service and its port, where it says them.
-    #[must_use]
-    pub fn as_host(&self, service: &Destination) -> Option<Host> {
-        match &self.data {
-            RData::SRV(found) => Some(Host {
-                name: found.target.to_string().to_ascii_lowercase(),
-                service: service.clone(),
-                port: Some(found.port).filter(|port| *port > 0)?,
-            }),
-            _ => None,
-        }
-    }
-}
-
-/// Why a server's answer is of no use. The next server may say more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// Nothing came.
-    Silent,
-    /// Nothing can be sent there.
-    Unreachable,
-    /// FORMERR: it does not understand the question.
-    Format,
-    /// SERVFAIL.
-    Server,
-    /// NOTIMP.
-    NotImplemented,
-    /// REFUSED.
-    Refused,
-    /// BADVERS: it knows another version of EDNS.
-    Version,
-    /// Another code.
-    Other,
-    /// What it says is no DNS message.
-    Malformed,
-    /// The answer is cut short, and holds nothing of what was asked for.
-    Truncated,
-    /// More than [`MAX_ALIASES`] names lead from one to the next.
-    LongChain,
-}
-
-impl Failure {
-    /// True where the question may do better without EDNS (RFC 6891, 6.2.2 and 7): such servers and
-    /// what stands before them refuse it in each of these ways.
-    #[must_use]
-    pub fn may_be_of_edns(self) -> bool {
-        matches!(self, Self::Format | Self::NotImplemented | Self::Version)
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Silent => "does not answer",
-            Self::Unreachable => "cannot be reached",
-            Self::Format => "does not understand the question (FORMERR)",
-            Self::Server => "has failed (SERVFAIL)",
-            Self::NotImplemented => "does not do this (NOTIMP)",
-            Self::Refused => "refuses to answer (REFUSED)",
-            Self::Version => "wants another version of EDNS (BADVERS)",
-            Self::Other => "answers with an error",
-            Self::Malformed => "answers with what is no DNS message",
-            Self::Truncated => "answers with too much for a datagram",
-            Self::LongChain => "answers with more than 16 aliases",
-        })
-    }
-}
-
-/// Where names must not lead, or must.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Surroundings {
-    /// Prefixes of a link: of the one that the answer came in by for a question on the local link, and
-    /// else of all links of the device.
-    pub near: Vec<(IpAddr, u8)>,
-    /// Prefixes behind which IPv4 addresses are reached (RFC 6052), beside the well-known one.
-    pub translated: Vec<(Ipv6Addr, u8)>,
-}
-
-impl Surroundings {
-    /// True for an address on the link, or on one of them.
-    #[must_use]
-    pub fn is_near(&self, address: IpAddr) -> bool {
-        self.near.iter().any(|(prefix, length)| {
-            prefix.is_ipv4() == address.is_ipv4()
-                && masked(address, *length) == masked(*prefix, *length)
-        })
-    }
-
-    /// The IPv4 address that a translator makes of this one (RFC 6052, 2.2).
-    fn translated(&self, address: Ipv6Addr) -> Option<Ipv4Addr> {
-        const WELL_KNOWN: (Ipv6Addr, u8) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
-        let is_in = |(prefix, length): &&(Ipv6Addr, u8)| {
-            masked(IpAddr::V6(address), *length) == masked(IpAddr::V6(*prefix), *length)
-        };
-        let (_, length) = [WELL_KNOWN].iter().chain(&self.translated).find(is_in)?;
-        let octets = address.octets();
-        let start = usize::from(length / 8);
-        // The ninth byte is left out, wherever the address begins.
-        let mut bytes = octets.iter().enumerate().skip(start).filter(|(place, _)| *place != 8);
-        let mut next = || bytes.next().map(|(_, byte)| *byte);
-        Some(Ipv4Addr::new(next()?, next()?, next()?, next()?))
-    }
-}
-
-/// What a server said.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// Whether there is such a name.
-    pub status: Status,
-    /// What may be handed on.
-    pub records: Vec<Record>,
-    /// Addresses that such a name must not have, and why not.
-    pub forbidden: Vec<(IpAddr, &'static str)>,
-}
-
-impl Outcome {
-    /// Nobody could say.
-    #[must_use]
-    pub fn failed() -> Self {
-        Self { status: Status::Failed, records: Vec::new(), forbidden: Vec::new() }
-    }
-
-    /// Adds what somebody else said.
-    pub fn add(&mut self, other: Self) {
-        if other.status == Status::Known {
-            self.status = Status::Known;
-        }
-        for record in other.records {
-            if self.records.len() < MAX_RECORDS && !self.records.contains(&record) {
-                self.records.push(record);
-            }
-        }
-        self.forbidden.extend(other.forbidden);
-    }
-}
-
-impl Lookup {
-    /// The question to send, under an id that is hard to guess; with EDNS, where the server takes it.
-    #[must_use]
-    pub fn question(&self, id: u16, edns: bool) -> Option<Vec<u8>> {
-        let mut packet = Packet::new_query(id);
-        if !self.on_link {
-            packet.set_flags(PacketFlag::RECURSION_DESIRED);
-        }
-        if !self.on_link && edns {
-            *packet.opt_mut() = Some(simple_dns::rdata::OPT {
-                opt_codes: Vec::new(),
-                udp_packet_size: 1232,
-                version: 0,
-            });
-        }
-        packet.questions.push(Question::new(
-            Name::new(&self.name).ok()?,
-            QTYPE::TYPE(self.kind.number()),
-            QCLASS::CLASS(CLASS::IN),
-            self.on_link,
-        ));
-        packet.build_bytes_vec().ok()
-    }
-
-    /// Reads an answer; `None` for what does not answer this question, and is to be ignored.
-    ///
-    /// # Errors
-    /// Why the answer says nothing, in the inner result.
-    #[must_use]
-    pub fn read_answer(
-        &self,
-        id: u16,
-        bytes: &[u8],
-        surroundings: &Surroundings,
-    ) -> Option<Result<Outcome, Failure>> {
-        const RESPONSE: u8 = 0x80;
-        let [high, low, flags, ..] = *bytes else {
-            return None;
-        };
-        if u16::from_be_bytes([high, low]) != id || flags & RESPONSE == 0 {
-            return None;
-        }
-        let without_rest;
-        let packet = match Packet::parse(bytes) {
-            Ok(packet) => packet,
-            // What stands behind the answers is not needed: there are boxes on the way that take records out
-            // and leave the number of them as it was.
-            Err(_) => {
-                without_rest = without_rest_of(bytes)?;
-                match Packet::parse(&without_rest) {
-                    Ok(packet) => packet,
-                    Err(_) => return Some(Err(Failure::Malformed)),
-                }
-            }
-        };
-        let failure = match packet.rcode() {
-            RCODE::NoError | RCODE::NameError => None,
-            RCODE::FormatError => Some(Failure::Format),
-            RCODE::ServerFailure => Some(Failure::Server),
-            RCODE::NotImplemented => Some(Failure::NotImplemented),
-            RCODE::Refused => Some(Failure::Refused),
-            RCODE::BADVERS => Some(Failure::Version),
-            _ => Some(Failure::Other),
-        };
-        let asked = |question: &Question<'_>| {
-            question.qname.to_string().eq_ignore_ascii_case(&self.name)
-                && Kind::of(question.qtype) == self.kind
-        };
-        match packet.questions.as_slice() {
-            [question] if asked(question) => {}
-            // A server that understands nothing may repeat nothing.
-            [] if self.on_link || failure.is_some() => {}
-            _ => return None,
-        }
-        if let Some(failure) = failure {
-            return Some(Err(failure));
-        }
-        let is_known = packet.rcode() == RCODE::NoError;
-        let status = if is_known { Status::Known } else { Status::NoSuchName };
-        let mut outcome = Outcome { status, records: Vec::new(), forbidden: Vec::new() };
-        if !is_known {
-            return Some(Ok(outcome));
-        }
-        let Some(names) = self.aliases(&packet.answers) else {
-            return Some(Err(Failure::LongChain));
-        };
-        for record in packet.answers.iter().filter(|record| record.class == CLASS::IN) {
-            let owner = record.name.to_string().to_ascii_lowercase();
-            if !names.contains(&owner)
-                || Kind::of(QTYPE::TYPE(record.rdata.type_code())) != self.kind
-            {
-                continue;
-            }
-            let ttl = record.ttl.clamp(LEAST_TTL_S, MOST_TTL_S);
-            let found = Record { ttl, data: record.rdata.clone().into_owned() };
-            match found.as_address() {
-                // Of no use to an app, which has no such address of its own.
-                Some(IpAddr::V6(address)) if self.on_link && address.is_unicast_link_local() => {}
-                Some(address) => match self.may_have(address, surroundings) {
-                    Ok(()) if outcome.records.len() < MAX_RECORDS => outcome.records.push(found),
-                    Ok(()) => {}
-                    Err(why) => outcome.forbidden.push((address, why)),
-                },
-                // The parser takes a record without data for one of its type.
-                None if self.kind.is_address() => {}
-                None if outcome.records.len() < MAX_RECORDS => outcome.records.push(found),
-                None => {}
-            }
-        }
-        // Some of a name's addresses are as good as all of them.
-        let is_empty = outcome.records.is_empty() && outcome.forbidden.is_empty();
-        if packet.has_flags(PacketFlag::TRUNCATION) && is_empty {
-            return Some(Err(Failure::Truncated));
-        }
-        Some(Ok(outcome))
-    }
-
-    /// The name, and every name that the answer leads to from it; `None` where they are too many.
-    fn aliases(&self, answers: &[ResourceRecord<'_>]) -> Option<Vec<String>> {
-        let mut names = vec![self.name.clone()];
-        loop {
-            let next = answers.iter().find_map(|record| match &record.rdata {
-                RData::CNAME(target) if self.kind.is_address() => {
-                    let owner = record.name.to_string().to_ascii_lowercase();
-                    let target = target.0.to_string().to_ascii_lowercase();
-                    (Some(&owner) == names.last() && !names.contains(&target)).then_some(target)
-                }
-                _ => None,
-            });
-            match next {
-                None => return Some(names),
-                Some(_) if names.len() > MAX_ALIASES => return None,
-                Some(next) => names.push(next),
-            }
-        }
-    }
-
-    /// Whether the name may have this address, and why not. A name of the public tree that leads to somebody near would
-    /// turn the app against its neighbours; one of the local link that leads elsewhere would let a
-    /// neighbour open the way out.
-    fn may_have(&self, address: IpAddr, surroundings: &Surroundings) -> Result<(), &'static str> {
-        if let IpAddr::V6(six) = address
-            && let Some(four) = surroundings.translated(six)
-            && !self.on_link
-        {
-            return self.may_have(IpAddr::V4(four), surroundings);
-        }
-        let (is_private, is_nobody) = match address {
-            IpAddr::V4(address) => {
-                let first = address.octets()[0];
-                let shared = Ipv4Addr::new(100, 64, 0, 0);
-                let shared = masked(IpAddr::V4(address), 10) == Some(IpAddr::V4(shared));
-                (
-                    address.is_private() || address.is_link_local() || shared,
-                    first == 0 || address.is_loopback() || first >= 224,
-                )
-            }
-            IpAddr::V6(address) => {
-                // What stands for an IPv4 address is asked for as one, but for a translator's.
-                let embeds_v4 = address.to_ipv4_mapped().is_some()
-                    || address.to_bits() >> 32 == 0
-                    || address.segments()[0] == 0x2002;
-                // RFC 8215, for translators that reach what is private; RFC 3879.
-                let of_translators = address.segments()[..3] == [0x64, 0xff9b, 1];
-                let of_site = address.segments()[0] & 0xffc0 == 0xfec0;
-                let private = address.is_unique_local() || address.is_unicast_link_local();
-                (
-                    private || of_translators || of_site,
-                    address.is_loopback() || address.is_multicast() || embeds_v4,
-                )
-            }
-        };
-        let is_near = surroundings.is_near(address);
-        // Whoever has a public IPv4 address beside the device is a server more often than a neighbour; IPv6 gives one to all.
-        let is_neighbour = is_near && address.is_ipv6();
-        let is_local = !self.name.contains('.')
-            || LOCAL_DOMAINS.iter().any(|domain| is_in(&self.name, domain));
-        match () {
-            () if is_of_apps(address) || is_nobody => Err("no host has this address"),
-            () if self.on_link && !is_near => Err("the address is not on the link that says so"),
-            () if is_local || self.on_link => Ok(()),
-            () if is_private => Err("the address is not public"),
-            () if is_neighbour => Err("the address is a neighbour's"),
-            () => Ok(()),
-        }
-    }
-}
-
-/// A message without what stands behind its answers.
-fn without_rest_of(bytes: &[u8]) -> Option<Vec<u8>> {
-    let mut without = bytes.to_vec();
-    // The numbers of name servers and of additional records (RFC 1035, 4.1.1).
-    without.get_mut(8..12)?.fill(0);
-    Some(without)
-}
-
-/// The answer to an app.
+/// Encodes the answer to an app.
 #[must_use]
 pub fn reply(asked: &Asked, status: Status, records: &[Record]) -> Vec<u8> {
     let mut packet = Packet::new_reply(asked.id);

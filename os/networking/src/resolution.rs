@@ -1,25 +1,24 @@
-//! One question, asked of several name servers until one of them says something: which of them next, when, and how.
+//! Resolution of one name by several name servers: which of them is asked next, when, and with EDNS or without.
 //!
-//! A server that answers with an error is left for the next at once; one that says nothing is left after
-//! a while, and may still answer later. Which servers were silent, and which refuse EDNS, is remembered, so that
-//! the next question does not wait for the same one again. What nobody could say ends with the reason of each.
+//! The exchange leaves a server that answers with an error for the next at once, and one that is silent after a
+//! while; it may still answer later. Silent servers and those that refuse EDNS are remembered, so that the next
+//! question does not wait for the same one again. An exchange without an answer ends with the reason of each server.
 
 use crate::name_proxy::{Failure, Lookup, Outcome, Surroundings};
 use std::net::SocketAddr;
 
-/// Port of name servers.
+/// UDP port of name servers.
 pub const PORT: u16 = 53;
 /// Most servers that are asked one question.
 pub const MAX_SERVERS: usize = 4;
-/// How long a server is waited for before the next one is asked, in milliseconds: the first time, the second,
-/// the third.
+/// Wait for a server's answer before the next server is asked, in milliseconds: in the first round, the second, the
+/// third.
 const WAITS_MS: [u64; 3] = [1_000, 2_000, 3_000];
-/// How long a question takes at most, in milliseconds. Apps wait a little longer
-/// (`Link::resolver_file`).
+/// Longest time for a question, in milliseconds. The resolvers of apps wait a little longer (`Veth::resolver_file`).
 pub const WITHIN_MS: u64 = 6_000;
-/// A server that was silent, or refuses everything, is asked behind the others for so long.
+/// Time for which a server that was silent, or refuses everything, is asked behind the others, in milliseconds.
 const ASIDE_MS: u64 = 60_000;
-/// A server that refuses EDNS is asked without it for so long.
+/// Time for which a server that refuses EDNS is asked without it, in milliseconds.
 const PLAIN_MS: u64 = 900_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,14 +28,14 @@ struct Standing {
     plain_until: u64,
 }
 
-/// What is remembered of name servers. It is bounded by those that there are.
+/// Experience with name servers, bounded by the number of those that there are.
 #[derive(Debug, Clone, Default)]
 pub struct Servers {
     known: Vec<Standing>,
 }
 
 impl Servers {
-    /// The servers in the order in which they are to be asked; others are forgotten.
+    /// Returns the servers in the order in which they are to be asked, and forgets others.
     pub fn in_order(&mut self, servers: &[SocketAddr], now: u64) -> Vec<SocketAddr> {
         self.known.retain(|known| servers.contains(&known.server));
         let mut ordered = Vec::new();
@@ -72,47 +71,48 @@ impl Servers {
     }
 }
 
-/// How a server stands in one exchange.
+/// The standing of one server in an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Asked {
     server: SocketAddr,
-    /// When it was asked last.
+    /// Time of the last question to it, in milliseconds.
     at: u64,
-    /// What came of it so far.
+    /// Failure that the last question has come to so far.
     failure: Option<Failure>,
-    /// It need not be asked again.
+    /// True when the server is not asked again.
     is_done: bool,
-    /// It is to be asked once more at once, in another way.
+    /// True when the server is asked once more at once, without EDNS.
     again: bool,
 }
 
-/// A question that is out.
+/// A question that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Sent {
     server: SocketAddr,
     id: u16,
     edns: bool,
-    /// It takes one answer; who repeats it buys no further question.
+    /// True once an answer has come: who repeats it buys no further question.
     answered: bool,
 }
 
-/// What is to be done next.
+/// The next step of an exchange.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Send these bytes to the server, from a port of their own; earlier questions are still waited for.
+    /// The caller sends these bytes to the server, from a port of their own, and goes on waiting for earlier
+    /// questions.
     Ask(SocketAddr, Vec<u8>),
-    /// Wait until [`Exchange::deadline`], or for an answer.
+    /// The caller waits until [`Exchange::deadline`], or for an answer.
     Wait,
-    /// Nobody has said anything of use.
+    /// No server has given an answer of use.
     Failed,
 }
 
-/// One question on its way.
+/// The exchange about one name, from its first question to its outcome.
 #[derive(Debug, Clone)]
 pub struct Exchange {
     asked: Vec<Asked>,
     sent: Vec<Sent>,
-    /// Which time it is that servers are asked, and whose turn it is.
+    /// Number of the round in which servers are asked, and place of the next server in it.
     round: usize,
     turn: usize,
     deadline: u64,
@@ -120,7 +120,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// A question for these servers, which are asked in this order.
+    /// Makes an exchange with these servers, which are asked in this order.
     #[must_use]
     pub fn new(servers: &[SocketAddr], now: u64) -> Self {
         let asked = |server: &SocketAddr| Asked {
@@ -140,13 +140,13 @@ impl Exchange {
         }
     }
 
-    /// When [`next`](Self::next) is to be called, in milliseconds of the monotonic clock.
+    /// Returns the time at which [`next`](Self::next) is to be called, in milliseconds of the monotonic clock.
     #[must_use]
     pub fn deadline(&self) -> u64 {
         self.deadline
     }
 
-    /// What is to be done at this time. `id` is a random number for a question, if there is one to send.
+    /// Decides the step at `now`. `id` is a random number for a question, if there is one to send.
     pub fn next(&mut self, lookup: &Lookup, servers: &mut Servers, id: u16, now: u64) -> Step {
         if now < self.deadline {
             return Step::Wait;
@@ -193,7 +193,8 @@ impl Exchange {
         None
     }
 
-    /// The server could not be sent to. It may be when its turn comes again; the next one is asked at once.
+    /// Takes note that the server cannot be reached. It may be when its turn comes again; the next one is asked at
+    /// once.
     pub fn unreachable(&mut self, server: SocketAddr, now: u64) {
         if let Some(asked) = self.asked.iter_mut().find(|asked| asked.server == server) {
             asked.failure = Some(Failure::Unreachable);
@@ -203,8 +204,8 @@ impl Exchange {
         }
     }
 
-    /// Takes what a server has sent to the port of the question at this place, counted from the first. Where it is an
-    /// error, [`next`](Self::next) says at once how it goes on.
+    /// Takes a message that came to the port of the question at this place, counted from the first. Where it is an
+    /// error, [`next`](Self::next) goes on at once.
     pub fn on_answer(
         &mut self,
         lookup: &Lookup,
@@ -255,12 +256,12 @@ impl Exchange {
         None
     }
 
-    /// What came of each server that was asked.
+    /// Returns the failure of each server that was asked.
     pub fn failures(&self) -> impl Iterator<Item = (SocketAddr, Failure)> {
         self.asked.iter().filter_map(|asked| Some((asked.server, asked.failure?)))
     }
 
-    /// True when nobody has said anything at all.
+    /// True when no server has answered at all.
     #[must_use]
     pub fn is_silence(&self) -> bool {
         self.failures().all(|(_, failure)| failure == Failure::Silent)

@@ -1,10 +1,10 @@
-//! Devices, addresses and routes as messages of `rtnetlink` (rtnetlink(7), kernel document
+//! Network devices, addresses, routes and neighbours as `rtnetlink` messages (rtnetlink(7), kernel document
 //! `networking/netlink_spec`).
 
 use holdfast_netlink::{
     ACKNOWLEDGE, CREATE, DUMP, EXCLUSIVE, Message, REPLACE, Received, attributes,
 };
-use holdfast_sandbox::network::address::{APP_DEVICE, LINK_PREFIX_V4, LINK_PREFIX_V6, Link};
+use holdfast_sandbox::network::address::{APP_DEVICE, VETH_PREFIX_V4, VETH_PREFIX_V6, Veth};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const NEW_LINK: u16 = 16;
@@ -24,74 +24,73 @@ const AF_INET6: u8 = 10;
 const UP: u32 = 0x1;
 const RUNNING: u32 = 0x40;
 const LOWER_UP: u32 = 0x1_0000;
-const LINK_HEADER: usize = 16;
+const DEVICE_HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
 const NEIGHBOUR_HEADER: usize = 12;
 /// `ARPHRD_ETHER`.
 const ETHERNET: u16 = 1;
 
-/// Multicast groups that say what changes, as bits: links, addresses of both versions, and what
-/// routers advertise (`RTNLGRP_LINK`, `IPV4_IFADDR`, `IPV6_IFADDR`, `IPV6_IFINFO`, `ND_USEROPT`).
+/// Multicast groups of changes, as bits: links, addresses of both IP versions, and router advertisements
+/// (`RTNLGRP_LINK`, `IPV4_IFADDR`, `IPV6_IFADDR`, `IPV6_IFINFO`, `ND_USEROPT`).
 pub const GROUPS: u32 = 1 | 1 << 4 | 1 << 8 | 1 << 11 | 1 << 19;
 
 /// A network device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// Its number.
+    /// Index of the device.
     pub index: u32,
-    /// Its name.
+    /// Name of the device, such as `eth0`.
     pub name: String,
-    /// An Ethernet device.
+    /// True for an Ethernet device.
     pub is_ethernet: bool,
-    /// Its hardware address.
+    /// Hardware address (MAC address).
     pub hardware: [u8; 6],
-    /// It was switched on.
+    /// True where the device was switched on (`IFF_UP`).
     pub is_up: bool,
-    /// Something is plugged in.
+    /// True where the link is up: the device has a carrier.
     pub has_carrier: bool,
-    /// What it is when no hardware stands behind it, such as `veth`.
+    /// Kind of a device without hardware (`IFLA_INFO_KIND`), such as `veth`.
     pub kind: Option<String>,
-    /// Packets that it has received, then sent, then bytes received and sent, since it exists.
+    /// Packets received, packets sent, bytes received and bytes sent since the device exists.
     pub traffic: [u64; 4],
 }
 
 /// An address of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeviceAddress {
-    /// Number of the device.
+    /// Index of the device.
     pub device: u32,
     /// The address.
     pub address: IpAddr,
-    /// Length of its prefix.
+    /// Length of the address's prefix in bits.
     pub prefix: u8,
-    /// It can be used: nobody else has it.
+    /// True where the address can be used: duplicate address detection has found nobody else.
     pub is_usable: bool,
 }
 
-/// Something that the kernel says about devices.
+/// A change of devices, addresses or neighbours that the kernel reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
-    /// A device is there, or has changed.
+    /// A device was made, or has changed.
     Device(Device),
-    /// A device is gone.
+    /// The device of this index was removed.
     DeviceGone(u32),
-    /// A device has an address, or it has changed.
+    /// A device has a new address, or an address has changed.
     Address(DeviceAddress),
-    /// A device has an address no more.
+    /// A device has lost an address.
     AddressGone(DeviceAddress),
-    /// The router of a device says whether a DHCPv6 server has more to say.
+    /// The router of a device says whether a DHCPv6 server has other configuration (RFC 4861, 4.2).
     OtherConfiguration(u32, bool),
     /// A router advertises name servers on a device, for so many seconds (RFC 8106).
     NameServers(u32, Vec<Ipv6Addr>, u32),
-    /// A router advertises, on a device and for so many seconds, the prefix behind which it translates
-    /// to IPv4 addresses, and its length (RFC 8781).
+    /// A router advertises a NAT64 prefix on a device, for so many seconds (RFC 8781): the prefix and its length.
     Translation(u32, (Ipv6Addr, u8), u32),
-    /// Who has an address on a device, as far as the kernel knows.
+    /// The hardware address of a neighbour on a device, where the kernel knows it.
     Neighbour(u32, IpAddr, Option<[u8; 6]>),
 }
 
-fn link_header(index: u32, flags: u32, change: u32) -> [u8; LINK_HEADER] {
-    let mut header = [0; LINK_HEADER];
+fn device_header(index: u32, flags: u32, change: u32) -> [u8; DEVICE_HEADER] {
+    let mut header = [0; DEVICE_HEADER];
     let fields = [index, flags, change];
     for (place, value) in header.as_chunks_mut().0.iter_mut().skip(1).zip(fields) {
         *place = value.to_ne_bytes();
@@ -99,13 +98,13 @@ fn link_header(index: u32, flags: u32, change: u32) -> [u8; LINK_HEADER] {
     header
 }
 
-/// Asks for every device.
+/// Requests a list of all devices.
 #[must_use]
 pub fn list_devices() -> Message {
-    Message::new(GET_LINK, DUMP, &link_header(0, 0, 0))
+    Message::new(GET_LINK, DUMP, &device_header(0, 0, 0))
 }
 
-/// Asks for every address.
+/// Requests a list of all addresses.
 #[must_use]
 pub fn list_addresses() -> Message {
     Message::new(GET_ADDRESS, DUMP, &[0; ADDRESS_HEADER])
@@ -114,40 +113,40 @@ pub fn list_addresses() -> Message {
 /// Switches a device on.
 #[must_use]
 pub fn switch_on(device: u32) -> Message {
-    Message::new(NEW_LINK, ACKNOWLEDGE, &link_header(device, UP, UP))
+    Message::new(NEW_LINK, ACKNOWLEDGE, &device_header(device, UP, UP))
 }
 
-/// Takes a device away.
+/// Removes a device.
 #[must_use]
 pub fn delete_device(device: u32) -> Message {
-    Message::new(DELETE_LINK, ACKNOWLEDGE, &link_header(device, 0, 0))
+    Message::new(DELETE_LINK, ACKNOWLEDGE, &device_header(device, 0, 0))
 }
 
-/// Within an app's namespace: a pair of devices, of which one is for the namespace of the process
-/// `system`, as this process sees it.
+/// Makes a veth pair within an app's namespace, of which one end is for the namespace of the process `system`, as
+/// this process sees it.
 #[must_use]
-pub fn make_link(link: Link, system: u32) -> Message {
+pub fn make_veth(veth: Veth, system: u32) -> Message {
     const VETH_PEER: u16 = 1;
-    Message::new(NEW_LINK, ACKNOWLEDGE | CREATE | EXCLUSIVE, &link_header(0, 0, 0))
+    Message::new(NEW_LINK, ACKNOWLEDGE | CREATE | EXCLUSIVE, &device_header(0, 0, 0))
         .with_text(3, APP_DEVICE)
         .with_nested(18, |info| {
             info.put_text(1, "veth");
             info.put_nested(2, |data| {
                 data.put_nested(VETH_PEER, |peer| {
-                    peer.put_bytes(&link_header(0, 0, 0));
-                    peer.put_text(3, &link.device());
+                    peer.put_bytes(&device_header(0, 0, 0));
+                    peer.put_text(3, &veth.device());
                     peer.put(19, &system.to_ne_bytes());
                 });
             });
         })
 }
 
-/// Has the kernel make up no address for a device: it has exactly those that it is given.
+/// Has the kernel generate no IPv6 address for a device, which has exactly those that it is given.
 #[must_use]
 pub fn without_own_addresses(device: u32) -> Message {
     const ADDRESS_GENERATION: u16 = 8;
     const NONE: u8 = 1;
-    Message::new(NEW_LINK, ACKNOWLEDGE, &link_header(device, 0, 0)).with_nested(26, |families| {
+    Message::new(NEW_LINK, ACKNOWLEDGE, &device_header(device, 0, 0)).with_nested(26, |families| {
         families.put_nested(AF_INET6.into(), |inet6| inet6.put(ADDRESS_GENERATION, &[NONE]));
     })
 }
@@ -188,20 +187,20 @@ pub fn add_address(device: u32, address: IpAddr, prefix: u8) -> Message {
     address_message(NEW_ADDRESS, CREATE | REPLACE, device, (address, prefix), EVERYWHERE)
 }
 
-/// Gives the system's end of a link its address, which the kernel must not take for what leaves by another
-/// device that has none yet.
+/// Gives the system's end of a veth pair its address, with link scope: the kernel must not take it for packets that
+/// leave by another device that has none yet.
 #[must_use]
-pub fn add_link_address(device: u32, address: IpAddr, prefix: u8) -> Message {
+pub fn add_veth_address(device: u32, address: IpAddr, prefix: u8) -> Message {
     address_message(NEW_ADDRESS, CREATE | REPLACE, device, (address, prefix), ON_LINK)
 }
 
-/// Takes an address from a device.
+/// Removes an address from a device.
 #[must_use]
 pub fn delete_address(device: u32, address: IpAddr, prefix: u8) -> Message {
     address_message(DELETE_ADDRESS, 0, device, (address, prefix), EVERYWHERE)
 }
 
-/// The way out of a device, in the place of an earlier one.
+/// Adds the default route of a device, in the place of an earlier one.
 #[must_use]
 pub fn default_route(device: u32, gateway: IpAddr, metric: u32) -> Message {
     let nowhere: IpAddr = match gateway {
@@ -211,8 +210,8 @@ pub fn default_route(device: u32, gateway: IpAddr, metric: u32) -> Message {
     add_route(device, (nowhere, 0), Some((gateway, true)), metric)
 }
 
-/// The way to a prefix, in the place of an earlier one: through a gateway, of which it is said whether an address of
-/// the device covers it, or straight to the link.
+/// Adds a route to a prefix, in the place of an earlier one: by a gateway, with whether an address of the device
+/// covers it, or straight to the link.
 #[must_use]
 pub fn add_route(
     device: u32,
@@ -223,7 +222,7 @@ pub fn add_route(
     route_message(NEW_ROUTE, CREATE | REPLACE, (device, metric), to, gateway)
 }
 
-/// Takes the way to a prefix away.
+/// Removes a route to a prefix.
 #[must_use]
 pub fn delete_route(
     device: u32,
@@ -244,7 +243,7 @@ fn route_message(
     const MAIN_TABLE: u8 = 254;
     const STATIC: u8 = 4;
     const UNICAST: u8 = 1;
-    /// `RTNH_F_ONLINK`: the gateway is on the link though no address says so.
+    /// `RTNH_F_ONLINK`: the gateway is on the link though no address covers it.
     const GATEWAY_ON_LINK: u8 = 4;
     let (family, bytes) = family_and_bytes(to);
     let scope = if gateway.is_some() { EVERYWHERE } else { ON_LINK };
@@ -272,7 +271,7 @@ fn family_and_bytes(address: IpAddr) -> (u8, Vec<u8>) {
 }
 
 fn neighbour_message(kind: u16, flags: u16, device: u32, address: IpAddr, use_it: bool) -> Message {
-    /// `NTF_USE`: as if a packet were to be sent there.
+    /// `NTF_USE`: the kernel looks for the neighbour as if a packet were to be sent there.
     const USE: u8 = 1;
     let (family, bytes) = family_and_bytes(address);
     let mut header = vec![family, 0, 0, 0];
@@ -281,36 +280,36 @@ fn neighbour_message(kind: u16, flags: u16, device: u32, address: IpAddr, use_it
     Message::new(kind, flags, &header).with(1, &bytes)
 }
 
-/// Has the kernel ask on a device's link who has an address: three times, a second apart. While the device has no
-/// address of its own, the questions are the probes of RFC 5227.
+/// Has the kernel look for a neighbour on a device's link: it asks three times, a second apart. While the device has
+/// no address of its own, these are the ARP probes of RFC 5227.
 #[must_use]
 pub fn ask_for_neighbour(device: u32, address: IpAddr) -> Message {
     neighbour_message(NEW_NEIGHBOUR, ACKNOWLEDGE | CREATE | REPLACE, device, address, true)
 }
 
-/// Has the kernel forget who has an address.
+/// Removes a neighbour from the kernel's table.
 #[must_use]
 pub fn forget_neighbour(device: u32, address: IpAddr) -> Message {
     neighbour_message(DELETE_NEIGHBOUR, ACKNOWLEDGE, device, address, false)
 }
 
-/// Asks who has an address; the kernel answers with [`Event::Neighbour`], or that it knows nothing of it.
+/// Requests a neighbour of the kernel's table; the answer is [`Event::Neighbour`], or an error where it has none.
 #[must_use]
 pub fn find_neighbour(device: u32, address: IpAddr) -> Message {
     neighbour_message(GET_NEIGHBOUR, 0, device, address, false)
 }
 
-/// The addresses of one end of an app's link with their prefixes.
+/// Returns the addresses of one end of an app's veth pair with the lengths of their prefixes.
 #[must_use]
-pub fn link_addresses(link: Link, of_app: bool) -> [(IpAddr, u8); 2] {
+pub fn veth_addresses(veth: Veth, of_app: bool) -> [(IpAddr, u8); 2] {
     let (v4, v6) =
-        if of_app { (link.app_v4(), link.app_v6()) } else { (link.system_v4(), link.system_v6()) };
-    [(IpAddr::V4(v4), LINK_PREFIX_V4), (IpAddr::V6(v6), LINK_PREFIX_V6)]
+        if of_app { (veth.app_v4(), veth.app_v6()) } else { (veth.system_v4(), veth.system_v6()) };
+    [(IpAddr::V4(v4), VETH_PREFIX_V4), (IpAddr::V6(v6), VETH_PREFIX_V6)]
 }
 
-/// Has the kernel answer at once that nobody is at the addresses of a prefix.
+/// Adds a route by which the kernel answers at once that nobody is at the addresses of a prefix.
 #[must_use]
-pub fn refuse(prefix: IpAddr, length: u8) -> Message {
+pub fn add_unreachable_route(prefix: IpAddr, length: u8) -> Message {
     const MAIN_TABLE: u8 = 254;
     const STATIC: u8 = 4;
     const UNREACHABLE: u8 = 7;
@@ -322,7 +321,7 @@ pub fn refuse(prefix: IpAddr, length: u8) -> Message {
     Message::new(NEW_ROUTE, ACKNOWLEDGE | CREATE | REPLACE, &header).with(1, &bytes)
 }
 
-/// Reads what the kernel says; `None` for what is of no interest.
+/// Reads a message of the kernel; `None` for one that is of no interest.
 #[must_use]
 pub fn read(message: &Received<'_>) -> Option<Event> {
     match message.kind {
@@ -338,7 +337,7 @@ pub fn read(message: &Received<'_>) -> Option<Event> {
 }
 
 fn read_device(message: &Received<'_>) -> Option<Device> {
-    let (header, found) = message.split(LINK_HEADER)?;
+    let (header, found) = message.split(DEVICE_HEADER)?;
     let [_, _, kind0, kind1, i0, i1, i2, i3, f0, f1, f2, f3, ..] = *header else {
         return None;
     };
@@ -359,11 +358,11 @@ fn read_device(message: &Received<'_>) -> Option<Device> {
     })
 }
 
-/// What IPv6 says of a device: `IFLA_PROTINFO` holds the flags of its last router advertisement. Where addresses are
-/// managed, everything else is as well (RFC 4861, 4.2).
+/// Reads what IPv6 says of a device: `IFLA_PROTINFO` holds the flags of its last router advertisement. Where
+/// addresses are managed, other configuration is as well (RFC 4861, 4.2).
 fn read_router_flags(message: &Received<'_>) -> Option<Event> {
     const MANAGED_OR_OTHER: u32 = 0x40 | 0x80;
-    let (header, found) = message.split(LINK_HEADER)?;
+    let (header, found) = message.split(DEVICE_HEADER)?;
     let [_, _, _, _, i0, i1, i2, i3, ..] = *header else {
         return None;
     };
@@ -393,7 +392,7 @@ fn read_address(message: &Received<'_>) -> Option<DeviceAddress> {
     })
 }
 
-/// `struct ndmsg` and its attributes.
+/// Reads `struct ndmsg` and its attributes.
 fn read_neighbour(message: &Received<'_>) -> Option<Event> {
     let (header, found) = message.split(NEIGHBOUR_HEADER)?;
     let [family, _, _, _, i0, i1, i2, i3, ..] = *header else {
@@ -410,7 +409,7 @@ fn read_neighbour(message: &Received<'_>) -> Option<Event> {
     Some(Event::Neighbour(u32::from_ne_bytes([i0, i1, i2, i3]), address, hardware))
 }
 
-/// `struct nduseroptmsg`, the option behind it, and attributes behind that.
+/// Reads `struct nduseroptmsg`, the option behind it, and the attributes behind that.
 fn read_router_option(message: &Received<'_>) -> Option<Event> {
     const ROUTER_ADVERTISEMENT: u8 = 134;
     const RDNSS: u8 = 25;

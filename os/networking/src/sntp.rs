@@ -1,56 +1,56 @@
-//! The time of servers: a client of SNTP (RFC 5905, section 14) that believes the majority.
+//! An SNTP client (RFC 5905, section 14) that believes the majority of several servers.
 //!
-//! An answer counts if it repeats the random number of its question, came within [`MOST_DELAY_US`] and
-//! is of a server that says that it knows the time, however coarsely: what it admits to be off by is weighed against
-//! what others admit. Nothing of that keeps out who sits on the way:
-//! answers are not signed. What they may do to the clock is for `holdfast_lifecycle::clock` to say.
+//! An answer counts if it repeats the random number of its question, came within [`MOST_DELAY_US`] and is of a server
+//! that says that it knows the time, however coarsely: the error that it admits is weighed against those of others.
+//! None of this stops an attacker on the way: answers are not signed. What answers may do to the clock is decided by
+//! `holdfast_lifecycle::clock`.
 //!
-//! A server that asks to be left alone is, and the others are not. Why an answer is of no use is said;
-//! that there is no answer is said of silence alone.
+//! A server that asks to be left alone is left alone, and the others are not. The client reports why an answer is of
+//! no use; it reports no answer for silence alone.
 
 use std::fmt;
 use std::net::IpAddr;
 
-/// Where servers listen.
+/// UDP port of servers.
 pub const PORT: u16 = 123;
-/// Length of a message without extensions, in bytes; more is not read.
+/// Length of a message without extensions, in bytes; the client reads no more.
 pub const MESSAGE_BYTES: usize = 48;
 /// Most servers that are asked at once.
 pub const MAX_SERVERS: usize = 4;
-/// Milliseconds that all servers of a round have together.
+/// Longest time for the answers of a round, in milliseconds.
 pub const ANSWER_WITHIN_MS: u64 = 3_000;
-/// Milliseconds until the time is asked for again when it is known.
+/// Time between rounds once the time is known, in milliseconds.
 const AGAIN_MS: u64 = 2_048_000;
-/// When nobody could say: so many the first time, and twice as many each time.
+/// Time to the next round after one without a majority, in milliseconds: at first, and twice as long each time.
 const RETRY_MS: u64 = 16_000;
-/// When what was said has to be heard again before it is believed.
+/// Time to the round that confirms a time before init believes it, in milliseconds.
 const CONFIRM_MS: u64 = holdfast_sandbox::clock::CONFIRM_AFTER_MS + 4_000;
-/// An answer that was longer on its way says too little, in microseconds.
+/// Longest round trip of an answer, in microseconds: one that took longer says too little.
 pub const MOST_DELAY_US: u64 = 2_000_000;
-/// A server that is as far from a clock itself is not believed, in microseconds: it is then called
-/// unsynchronised (RFC 5905, `MAXDISP`). Domain controllers admit 10 seconds.
+/// Largest distance from a reference clock at which a server is believed, in microseconds: beyond it, the server is
+/// called unsynchronised (RFC 5905, `MAXDISP`). Domain controllers admit 10 seconds.
 pub const MOST_DISTANCE_US: u64 = 16_000_000;
-/// A server that asks to be asked less is left alone for so long, in milliseconds; one that asks not to be asked
-/// at all, for so long (RFC 5905, 7.4).
+/// Time for which a server is left alone that asks to be asked less, in milliseconds, and for which one is that asks
+/// not to be asked at all (RFC 5905, 7.4).
 const LESS_MS: u64 = 2 * AGAIN_MS;
 const NEVER_MS: u64 = 86_400_000;
-/// Most servers that are remembered as such.
+/// Most servers that are remembered as left alone.
 const MAX_RESTING: usize = 2 * MAX_SERVERS;
-/// Two servers that are right may differ by so much more than they admit, in microseconds.
+/// Difference between two correct servers beyond the errors that they admit, in microseconds.
 const TOLERANCE_US: i64 = 100_000;
 /// Seconds from 1900, where NTP counts from, to 1970.
 const EPOCH_S: i64 = 2_208_988_800;
 
-/// What a client has on its own clocks when an answer comes, in microseconds.
+/// The client's clocks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instant {
-    /// Of the monotonic clock.
+    /// Microseconds of the monotonic clock.
     pub monotonic_us: u64,
-    /// Of the clock that is to be set, since 1970.
+    /// Microseconds since 1970 of the clock that is to be set.
     pub shown_us: u64,
 }
 
-/// The question to a server. It says nothing of the device but a number that comes back.
+/// Makes the question to a server, which says nothing of the device but a random number that comes back.
 #[must_use]
 pub fn question(nonce: [u8; 8]) -> [u8; MESSAGE_BYTES] {
     const VERSION_4_CLIENT: u8 = 0x23;
@@ -60,34 +60,34 @@ pub fn question(nonce: [u8; 8]) -> [u8; MESSAGE_BYTES] {
     message
 }
 
-/// What one server says.
+/// The answer of one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// The clock is behind by so many microseconds, give or take so many.
+    /// The clock is behind by the first number of microseconds, give or take the second.
     Behind(i64, i64),
-    /// Nothing of use, for this reason.
+    /// The answer is of no use, for this reason.
     Useless(Reason),
 }
 
-/// Why a server's answer is of no use.
+/// Reason for which a server's answer is of no use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// It says itself that it does not know the time.
+    /// The server says that it does not know the time.
     Unsynchronised,
-    /// It is so many microseconds from a clock.
+    /// The server admits to be so many microseconds from a reference clock.
     Far(u64),
     /// The answer took so many microseconds.
     Slow(u64),
-    /// Its times contradict each other.
+    /// The times in the answer contradict each other.
     Nonsense,
-    /// It wants to be asked less (kiss code RATE, or one that is not known).
+    /// The server asks to be asked less (kiss code RATE, or an unknown one).
     Less,
-    /// It wants not to be asked (kiss codes DENY and RSTR).
+    /// The server asks not to be asked (kiss codes DENY and RSTR).
     Never,
 }
 
 impl Reason {
-    /// How long the server is left alone, in milliseconds.
+    /// Returns the time for which the server is left alone, in milliseconds.
     fn rest_ms(self) -> Option<u64> {
         match self {
             Self::Less => Some(LESS_MS),
@@ -131,8 +131,8 @@ impl fmt::Display for Seconds {
     }
 }
 
-/// Reads the answer to the question with this number, which was asked at `asked_us` of the monotonic
-/// clock; `None` for what is no answer to it.
+/// Reads the answer to the question with this number, which was asked at `asked_us` of the monotonic clock; `None`
+/// for a message that does not answer it.
 #[must_use]
 pub fn read(bytes: &[u8], nonce: [u8; 8], asked_us: u64, at: Instant) -> Option<Answer> {
     let message: &[u8; MESSAGE_BYTES] = bytes.first_chunk()?;
@@ -153,7 +153,7 @@ pub fn read(bytes: &[u8], nonce: [u8; 8], asked_us: u64, at: Instant) -> Option<
     Some(judge(message, asked_us, at).unwrap_or_else(Answer::Useless))
 }
 
-/// What a server that knows the time says.
+/// Judges the answer of a server that knows the time.
 fn judge(message: &[u8; MESSAGE_BYTES], asked_us: u64, at: Instant) -> Result<Answer, Reason> {
     let field = |from: usize| -> Result<[u8; 8], Reason> {
         let chunk = message.get(from..).and_then(|rest| rest.first_chunk());
@@ -181,13 +181,13 @@ fn judge(message: &[u8; MESSAGE_BYTES], asked_us: u64, at: Instant) -> Result<An
     Ok(Answer::Behind(behind, back.saturating_add(signed(distance)?)))
 }
 
-/// Microseconds of a 16.16 fixed-point number of seconds.
+/// Returns the microseconds of a 16.16 fixed-point number of seconds.
 fn short_us(bytes: [u8; 4]) -> u64 {
     u64::from(u32::from_be_bytes(bytes)).saturating_mul(1_000_000) >> 16
 }
 
-/// Microseconds since 1970 of a time stamp, which says seconds since 1900 without whole 2^32 of them:
-/// the time nearest to `shown_us`. `None` for the stamp that means "unknown".
+/// Returns the microseconds since 1970 of an NTP timestamp, whose seconds since 1900 lack whole 2^32 of them: the
+/// time nearest to `shown_us`. `None` for the timestamp that means "unknown".
 fn stamp_us(stamp: [u8; 8], shown_us: u64) -> Option<i64> {
     let stamp = u64::from_be_bytes(stamp);
     if stamp == 0 {
@@ -203,36 +203,36 @@ fn stamp_us(stamp: [u8; 8], shown_us: u64) -> Option<i64> {
     since_1970.checked_mul(1_000_000)?.checked_add(parts)
 }
 
-/// What the servers of a round come to.
+/// The outcome of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// So many of those that answered agree that the clock is behind by so many microseconds.
+    /// A majority of the servers that answered agrees on the time.
     Agreed {
-        /// Negative where the clock is ahead.
+        /// Microseconds by which the clock is behind; negative where it is ahead.
         behind_us: i64,
-        /// What the surest of them admits to be off by, in microseconds.
+        /// Smallest error that one of them admits, in microseconds.
         doubt_us: i64,
-        /// Servers that agree.
+        /// Number of servers that agree.
         agree: usize,
-        /// Servers that have answered.
+        /// Number of servers that have answered.
         answered: usize,
     },
-    /// So many have answered, and no majority agrees.
+    /// So many servers have answered, and no majority agrees.
     Disagree(usize),
-    /// Nobody has said the time.
+    /// No server has said the time.
     Nobody,
 }
 
-/// What one server of a round came to, for those who want to know why.
+/// A server of a round that has not said the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heard {
-    /// The server.
+    /// Address of the server.
     pub server: IpAddr,
-    /// Why what it has said is of no use; `None` where it has said nothing.
+    /// Reason for which its answer is of no use; `None` where it has not answered.
     pub reason: Option<Reason>,
 }
 
-/// What answers come to: each says by how much the clock is behind, give or take how much.
+/// Returns the outcome of answers, each with how much the clock is behind and by how much that may be off.
 #[must_use]
 pub fn majority(answers: &[(i64, i64)]) -> Outcome {
     let margin = |doubt: i64| doubt.saturating_add(TOLERANCE_US / 2);
@@ -268,26 +268,26 @@ struct Asked {
     answer: Option<Answer>,
 }
 
-/// Asks servers for the time, again and again.
+/// An SNTP client, which asks servers in rounds.
 #[derive(Debug, Default)]
 pub struct Client {
-    /// When the next round begins, in milliseconds of the monotonic clock; `None` while one goes on.
+    /// Time at which the next round begins, in milliseconds of the monotonic clock; `None` while one goes on.
     due: Option<u64>,
     round: Vec<Asked>,
-    /// When the round ends whoever is missing.
+    /// Time at which the round ends even where an answer is missing, in milliseconds.
     until: u64,
-    /// When the last round ended.
+    /// Time at which the last round ended, in milliseconds.
     ended: Option<u64>,
-    /// How long is waited after the next round without a result.
+    /// Time to the round after the next one, where that has no result, in milliseconds.
     retry_ms: u64,
-    /// Servers that are left alone, and until when.
+    /// Servers that are left alone, each until a time in milliseconds.
     resting: Vec<(IpAddr, u64)>,
-    /// Those of the last round that have not said the time.
+    /// Servers of the last round that have not said the time.
     heard: Vec<Heard>,
 }
 
 impl Client {
-    /// A client that asks as soon as it may.
+    /// Makes a client that asks as soon as it may.
     #[must_use]
     pub fn new() -> Self {
         Self { due: Some(0), retry_ms: RETRY_MS, ..Self::default() }
@@ -299,14 +299,14 @@ impl Client {
         self.due.is_some_and(|due| now >= due)
     }
 
-    /// When there is something to do, in milliseconds of the monotonic clock.
+    /// Returns the time at which there is something to do, in milliseconds of the monotonic clock.
     #[must_use]
     pub fn deadline(&self) -> u64 {
         self.due.unwrap_or(self.until)
     }
 
-    /// There is a way to servers that was not there: they are asked at once, but never sooner after the
-    /// last time than 16 seconds.
+    /// Brings the next round forward, since servers may be reachable that were not: it begins at once, but no sooner
+    /// than 16 seconds after the last.
     pub fn hurry(&mut self, now: u64) {
         self.retry_ms = RETRY_MS;
         let soon = self.ended.map_or(now, |ended| now.max(ended.saturating_add(RETRY_MS)));
@@ -319,13 +319,13 @@ impl Client {
         !self.resting.iter().any(|(resting, until)| *resting == server && now < *until)
     }
 
-    /// Those servers of the last round that have not said the time, and why not.
+    /// Returns the servers of the last round that have not said the time, with their reasons.
     #[must_use]
     pub fn heard(&self) -> &[Heard] {
         &self.heard
     }
 
-    /// Begins a round. The question to send to each server is [`question`] with its number.
+    /// Begins a round. The question to each server is made by [`question`] of its number.
     pub fn ask(&mut self, servers: &[(IpAddr, [u8; 8])], now_us: u64) {
         let asked = |(server, nonce): &(IpAddr, [u8; 8])| Asked {
             server: *server,
@@ -338,14 +338,14 @@ impl Client {
         self.until = (now_us / 1000).saturating_add(ANSWER_WITHIN_MS);
     }
 
-    /// Takes what a server has sent.
+    /// Takes a message of a server.
     pub fn on_message(&mut self, from: IpAddr, bytes: &[u8], at: Instant) {
         for asked in self.round.iter_mut().filter(|a| a.server == from && a.answer.is_none()) {
             asked.answer = read(bytes, asked.nonce, asked.at_us, at);
         }
     }
 
-    /// The outcome of the round, once it is over.
+    /// Returns the outcome of the round, once it is over.
     pub fn on_time(&mut self, now: u64) -> Option<Outcome> {
         let complete = self.round.iter().all(|asked| asked.answer.is_some());
         if self.due.is_some() || !(complete || now >= self.until) {
@@ -384,7 +384,7 @@ impl Client {
         Some(outcome)
     }
 
-    /// What was agreed on has to be heard again.
+    /// Brings the next round forward, since init wants to have the time confirmed.
     pub fn confirm(&mut self, now: u64) {
         self.due = self.due.map(|due| due.min(now.saturating_add(CONFIRM_MS)));
     }

@@ -1,5 +1,5 @@
-//! How the network is, for whoever may ask: one message, which the network service writes to a socket
-//! that init has handed to both sides.
+//! The status of the network as one message, which the network service writes to a socket that init has handed to it
+//! and to the component that asks.
 
 use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
@@ -8,98 +8,97 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Longest message in bytes.
 pub const MAX_MESSAGE_BYTES: usize = 64 * 1024;
-/// Refusals of one app that are remembered.
+/// Most refusals of one app that are remembered.
 pub const MAX_REFUSALS: usize = 4;
 
-/// The network of a device.
+/// The status of a device's network.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct NetworkStatus {
-    /// Interfaces, in the order of their numbers.
+    /// Interfaces, in the order of their indexes.
     pub interfaces: Vec<InterfaceStatus>,
-    /// Who is asked for names, the best first.
+    /// Addresses of the name servers that are asked, the best first.
     pub name_servers: Vec<IpAddr>,
-    /// Who was asked for the time last.
+    /// Addresses of the time servers that were asked last.
     pub time_servers: Vec<IpAddr>,
-    /// Apps that have grants.
+    /// Apps that have grants on the network.
     pub apps: Vec<AppStatus>,
 }
 
-/// One interface.
+/// The status of one interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceStatus {
-    /// Name of the device.
+    /// Name of the network device.
     pub name: String,
-    /// A cable is plugged in.
-    pub plugged_in: bool,
-    /// Its addresses, and the lengths of their prefixes.
+    /// True where the link is up: the device has a carrier.
+    pub is_up: bool,
+    /// Addresses of the interface, with the lengths of their prefixes.
     pub addresses: Vec<(IpAddr, u8)>,
-    /// Its lease.
+    /// Lease that holds, where there is one.
     pub lease: Option<LeaseStatus>,
 }
 
-/// A lease.
+/// A DHCPv4 lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseStatus {
-    /// The address.
+    /// Leased address.
     pub address: Ipv4Addr,
-    /// Who granted it.
+    /// Address of the server that granted the lease.
     pub server: Ipv4Addr,
-    /// The way out.
+    /// Next hop of the default route.
     pub gateway: Option<Ipv4Addr>,
-    /// For how many seconds it was granted; `None` for ever.
+    /// Lease time in seconds; `None` for a lease without an end.
     pub seconds: Option<u32>,
 }
 
-/// What went over an app's link.
+/// Counters of an app's veth pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Traffic {
     /// Packets that the app has sent, whatever became of them.
     pub sent_packets: u64,
-    /// Their bytes.
+    /// Bytes of these packets.
     pub sent_bytes: u64,
     /// Packets that the app was given.
     pub received_packets: u64,
-    /// Their bytes.
+    /// Bytes of these packets.
     pub received_bytes: u64,
 }
 
-/// One app.
+/// The status of one app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppStatus {
-    /// Component name.
+    /// Name of the app's component.
     pub name: String,
-    /// Since its link was made.
+    /// Traffic since the app's veth pair was made.
     pub traffic: Traffic,
-    /// How often it was reported that something was refused to it: the firewall reports no more than ten
-    /// a second.
+    /// Number of reports that something was refused to the app: the firewall makes no more than ten a second.
     pub refused: u64,
-    /// What was refused last, and which grant would allow it: the newest at the end.
+    /// The last refusals, each with the grant that would allow it: the newest at the end.
     pub refusals: Vec<String>,
 }
 
 impl InterfaceStatus {
-    /// True when others can be reached through it.
+    /// True when the interface is up with an address that reaches beyond its link.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         let reaches = |address: &IpAddr| match address {
             IpAddr::V4(address) => !address.is_link_local(),
             IpAddr::V6(address) => !address.is_unicast_link_local(),
         };
-        self.plugged_in && self.addresses.iter().any(|(address, _)| reaches(address))
+        self.is_up && self.addresses.iter().any(|(address, _)| reaches(address))
     }
 }
 
 impl NetworkStatus {
-    /// True when others can be reached.
+    /// True when an interface is up with an address that reaches beyond its link.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.interfaces.iter().any(InterfaceStatus::is_connected)
     }
 
-    /// The bytes of the message. Refusals are left out where it would be too long.
+    /// Returns the bytes of the message, without the refusals where it would be too long with them.
     ///
     /// # Errors
-    /// The encoder's own.
+    /// The encoder fails.
     pub fn encode(mut self) -> Result<Vec<u8>, EncodingError> {
         let bytes = encoding::encode(&self)?;
         if bytes.len() <= MAX_MESSAGE_BYTES {
@@ -111,10 +110,10 @@ impl NetworkStatus {
         encoding::encode(&self)
     }
 
-    /// Reads the message.
+    /// Reads the bytes of the message.
     ///
     /// # Errors
-    /// Not what [`encode`](Self::encode) writes.
+    /// The bytes are not what [`encode`](Self::encode) writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
         encoding::decode(bytes)
     }
@@ -135,8 +134,8 @@ impl fmt::Display for NetworkStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", if self.is_connected() { "connected" } else { "not connected" })?;
         for interface in &self.interfaces {
-            let plugged = if interface.plugged_in { "plugged in" } else { "unplugged" };
-            write!(f, "{}: {plugged}", interface.name)?;
+            let link = if interface.is_up { "link up" } else { "link down" };
+            write!(f, "{}: {link}", interface.name)?;
             for (address, prefix) in &interface.addresses {
                 write!(f, " {address}/{prefix}")?;
             }
@@ -183,7 +182,7 @@ mod tests {
         NetworkStatus {
             interfaces: vec![InterfaceStatus {
                 name: "eth0".to_owned(),
-                plugged_in: true,
+                is_up: true,
                 addresses: vec![(lease.address.into(), 24)],
                 lease: Some(lease),
             }],
@@ -200,7 +199,7 @@ mod tests {
         let text = status.to_string();
         for line in [
             "connected\n",
-            "eth0: plugged in 10.77.0.50/24, leased 10.77.0.50 from 10.77.0.1 for 3600 s\n",
+            "eth0: link up 10.77.0.50/24, leased 10.77.0.50 from 10.77.0.1 for 3600 s\n",
             "names from 10.77.0.53\ntime from nobody\n",
             "sensor: sent 3 packets of 180 bytes, received 0 of 0, refused 7\n",
         ] {
@@ -223,7 +222,7 @@ mod tests {
         assert!(!status.is_connected());
         status.interfaces[0].addresses.push(("2001:db8::1".parse().unwrap(), 64));
         assert!(status.is_connected());
-        status.interfaces[0].plugged_in = false;
+        status.interfaces[0].is_up = false;
         assert!(!status.is_connected());
     }
 }

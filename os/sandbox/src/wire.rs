@@ -39,8 +39,8 @@ pub enum Request {
     Manage(ManageRequest),
     /// Reboots or powers off the machine.
     Shutdown(ShutdownRequest),
-    /// Asks for the links of apps.
-    Links(LinksRequest),
+    /// Asks for the veth pairs of apps.
+    Veths(VethsRequest),
     /// Claims that the clock is wrong.
     Clock(ClockRequest),
     /// A request of the update agent.
@@ -92,9 +92,9 @@ pub enum ShutdownRequest {
     PowerOff,
 }
 
-/// Asks for the links of apps.
+/// Asks for the veth pairs of apps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LinksRequest {
+pub enum VethsRequest {
     /// Asks for the uids of all apps that have grants on the network.
     All,
     /// Asks for the network grants of the app with this uid. With the reply comes a netlink socket within the app's
@@ -151,8 +151,8 @@ pub enum UplinkRequest {
 /// Requests of the network service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NetworkRequest {
-    /// Asks for the links of apps.
-    Links(LinksRequest),
+    /// Asks for the veth pairs of apps.
+    Veths(VethsRequest),
     /// Claims that the clock is wrong.
     Clock(ClockRequest),
 }
@@ -160,7 +160,7 @@ pub enum NetworkRequest {
 impl From<NetworkRequest> for Request {
     fn from(request: NetworkRequest) -> Self {
         match request {
-            NetworkRequest::Links(request) => Self::Links(request),
+            NetworkRequest::Veths(request) => Self::Veths(request),
             NetworkRequest::Clock(request) => Self::Clock(request),
         }
     }
@@ -206,7 +206,7 @@ impl Request {
             Self::Status(_) => rights.status,
             Self::Manage(_) => rights.manage,
             Self::Shutdown(_) => rights.shutdown,
-            Self::Links(_) => rights.links,
+            Self::Veths(_) => rights.veths,
             Self::Clock(_) => rights.clock,
             Self::Update(_) => rights.update,
             Self::Uplink(_) => rights.uplink,
@@ -226,9 +226,9 @@ pub enum Reply {
     /// Status of the components, in their start order.
     Components(Vec<ComponentStatus>),
     /// The uids of all that have grants on the network.
-    Links(Vec<u32>),
+    Veths(Vec<u32>),
     /// An app that has grants on the network.
-    Link(NetworkedApp),
+    Veth(NetworkedApp),
     /// Status of the clock.
     Clock(clock::Status),
     /// Verdict on a claim about the clock.
@@ -378,7 +378,7 @@ mod tests {
             Request::Manage(ManageRequest::Start(name.clone())),
             Request::Manage(ManageRequest::Restart(name.clone())),
             Request::Shutdown(ShutdownRequest::PowerOff),
-            NetworkRequest::Links(LinksRequest::Of(u32::MAX)).into(),
+            NetworkRequest::Veths(VethsRequest::Of(u32::MAX)).into(),
             NetworkRequest::Clock(ClockRequest::Behind(i64::MIN)).into(),
             UpdateRequest::OtherSlot(SlotPart::Root).into(),
             UpdateRequest::StageApp(ComponentId([255; 16])).into(),
@@ -419,7 +419,7 @@ mod tests {
             Reply::NotFound,
             Reply::Failed,
             Reply::Components(vec![status; MAX_COMPONENTS]),
-            Reply::Links(vec![u32::MAX; MAX_COMPONENTS]),
+            Reply::Veths(vec![u32::MAX; MAX_COMPONENTS]),
             Reply::Held(vec![held; MAX_COMPONENTS + 1]),
             Reply::Listeners(vec![listener; MAX_COMPONENTS]),
         ] {
@@ -445,7 +445,7 @@ mod tests {
             Request::Status(StatusRequest::Components),
             Request::Manage(ManageRequest::Start("a".into())),
             Request::Shutdown(ShutdownRequest::Reboot),
-            Request::Links(LinksRequest::All),
+            Request::Veths(VethsRequest::All),
             Request::Clock(ClockRequest::Behind(0)),
             UpdateRequest::Announce.into(),
             UplinkRequest::Agent.into(),
@@ -455,7 +455,7 @@ mod tests {
             Requests { status: true, ..none },
             Requests { manage: true, ..none },
             Requests { shutdown: true, ..none },
-            Requests { links: true, ..none },
+            Requests { veths: true, ..none },
             Requests { clock: true, ..none },
             Requests { update: true, ..none },
             Requests { uplink: true, ..none },

@@ -1,4 +1,4 @@
-//! The line to the debugger.
+//! The serial line to the debugger.
 
 use gdbstub::conn::{Connection, ConnectionExt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::time::Duration;
 
-/// How long a line is left alone whose other end nobody holds.
+/// Pause before a line is polled again whose other end nobody has open.
 const UNCONNECTED: Duration = Duration::from_millis(200);
 
 /// A serial line in raw mode.
@@ -17,12 +17,12 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// A line of its own on the same device.
+    /// Makes another handle of the same line.
     pub(crate) fn new(line: &File) -> io::Result<Self> {
         Ok(Self { line: line.try_clone()?, peeked: None })
     }
 
-    /// Waits until somebody at the other end has said something.
+    /// Waits until a debugger at the other end has sent a byte.
     pub(crate) fn wait_for_peer(&self) -> io::Result<()> {
         loop {
             match self.poll(None)? {
@@ -34,12 +34,12 @@ impl Line {
         }
     }
 
-    /// True when there is something to read, or nobody to read it from any more, within the time.
+    /// True when there is a byte to read, or the other end was closed, within the time.
     pub(crate) fn is_ready(&self, within: Duration) -> io::Result<bool> {
         Ok(self.peeked.is_some() || !self.poll(Some(within))?.is_empty())
     }
 
-    /// Reads until nothing has come for a while, or nobody is there.
+    /// Reads and drops bytes until none has come for a while, or the other end was closed.
     pub(crate) fn drain(&mut self) -> io::Result<()> {
         while self.is_ready(UNCONNECTED)? && self.read().is_ok() {}
         Ok(())

@@ -1,14 +1,14 @@
-//! Which process is an app's program.
+//! The processes and threads of an app, as `/proc` and its control group show them (proc(5)).
 
 use rustix::process::Pid;
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// init, whose children are stubs.
+/// Process id of init, whose children are stubs.
 const INIT: i32 = 1;
 
-/// The first process of an app's program: the one that its stub has made. `None` while it does not run.
+/// Returns the first process of an app's program: the one that its stub has made. `None` while it does not run.
 ///
 /// # Errors
 /// The app has no control group.
@@ -24,14 +24,14 @@ pub(crate) fn main_of(app: &str) -> io::Result<Option<Pid>> {
     Ok(program(&processes).and_then(Pid::from_raw))
 }
 
-/// Of processes and their parents.
+/// Returns the child of init's child, of process ids with those of their parents.
 fn program(processes: &[(i32, i32)]) -> Option<i32> {
     let (stub, _) = processes.iter().find(|(_, parent)| *parent == INIT)?;
     let (program, _) = processes.iter().find(|(_, parent)| parent == stub)?;
     Some(*program)
 }
 
-/// The fourth field of `/proc/PID/stat`; the second one is in brackets and may hold anything.
+/// Returns the fourth field of `/proc/PID/stat`; the second one is in brackets and may hold anything.
 fn parent(stat: &str) -> Option<i32> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(1)?.parse().ok()
@@ -46,7 +46,7 @@ pub(crate) fn is_held(process: Pid) -> io::Result<bool> {
     Ok(program(process.as_raw_nonzero().get())? == Path::new("/sbin/init"))
 }
 
-/// The threads of a process.
+/// Returns the threads of a process.
 ///
 /// # Errors
 /// The process is gone.

@@ -1,4 +1,4 @@
-//! A traced process as GDB's remote protocol wants it.
+//! The traced process as a target of GDB's remote protocol (`gdbstub`).
 //!
 //! GDB steps by breakpoints and writes these itself, since no ARM kernel steps for it.
 
@@ -20,7 +20,7 @@ use rustix::process::{Pid, Signal as LinuxSignal};
 use std::io;
 use std::time::Duration;
 
-/// How often is looked whether the process has stopped.
+/// Pause between two looks whether the process has stopped.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Signals whose numbers differ: Linux's, and GDB's (its `signals.def`).
@@ -48,18 +48,18 @@ fn to_linux(signal: Signal) -> i32 {
     known.map_or_else(|| i32::from(signal.0), |(linux, _)| linux.as_raw())
 }
 
-/// What GDB debugs.
+/// The target that GDB debugs.
 #[derive(Debug)]
 pub(crate) struct Target {
     tracee: Tracee,
     resumption: Resumption,
 }
 
-/// Which threads go on next.
+/// The threads that go on next.
 #[derive(Debug, Default)]
 struct Resumption {
     named: Vec<Pid>,
-    /// Those alone that are named.
+    /// True where the named threads alone go on (scheduler locking).
     locked: bool,
 }
 
@@ -171,7 +171,7 @@ impl MultiThreadSchedulerLocking for Target {
     }
 }
 
-/// Waits for the process and the debugger at once.
+/// The event loop, which waits for the process and the debugger at once.
 #[derive(Debug)]
 pub(crate) enum EventLoop {}
 

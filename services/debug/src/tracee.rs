@@ -1,4 +1,4 @@
-//! A process that is traced: all of its threads run, or none does.
+//! A traced process (ptrace(2)), of which all threads run, or none does.
 
 use crate::process;
 use holdfast_linux::ptrace::{self, Event};
@@ -14,26 +14,26 @@ pub(crate) struct Tracee {
     threads: BTreeMap<i32, Thread>,
 }
 
-/// One of its threads.
+/// The state of one thread.
 #[derive(Debug, Clone, Copy, Default)]
 struct Thread {
     stopped: bool,
-    /// What it gets when it goes on; 0 for none.
+    /// Signal that the thread gets when it goes on; 0 for none.
     signal: i32,
 }
 
-/// Why a traced process does not run.
+/// Reason for which a traced process does not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
     /// A thread is about to get a signal.
     Signal(Pid, i32),
-    /// It is gone, with this exit code.
+    /// The process has ended with this exit code.
     Exited(i32),
-    /// It is gone, by this signal.
+    /// The process was ended by this signal.
     Killed(i32),
 }
 
-/// Why a process cannot be traced.
+/// Reason for which a process cannot be traced.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TraceError {
     #[error("cannot {operation} process {process}")]
@@ -98,12 +98,12 @@ impl Tracee {
         Ok(())
     }
 
-    /// The first thread.
+    /// Returns the first thread.
     pub(crate) fn leader(&self) -> Pid {
         self.leader
     }
 
-    /// All threads.
+    /// Returns all threads.
     pub(crate) fn threads(&self) -> impl Iterator<Item = Pid> {
         self.threads.keys().filter_map(|thread| Pid::from_raw(*thread))
     }
@@ -120,7 +120,7 @@ impl Tracee {
         self.threads.remove(&thread.as_raw_nonzero().get());
     }
 
-    /// What a thread is to get when it goes on; 0 for nothing.
+    /// Sets the signal that a thread gets when it goes on; 0 for none.
     pub(crate) fn set_signal(&mut self, thread: Pid, signal: i32) {
         if let Some(thread) = self.threads.get_mut(&thread.as_raw_nonzero().get()) {
             thread.signal = signal;
@@ -156,7 +156,7 @@ impl Tracee {
         Pid::from_raw(*thread)
     }
 
-    /// Threads that were made by one that is traced.
+    /// Adds the threads that were made by one that is traced.
     fn look_for_threads(&mut self) {
         for thread in process::threads(self.leader).unwrap_or_default() {
             if self.thread(thread).is_none() {
@@ -184,7 +184,7 @@ impl Tracee {
         Ok(())
     }
 
-    /// What the debugger has to know of, if there is anything; every thread is then stopped.
+    /// Returns the stop that the debugger has to know of, if there is one; every thread is then stopped.
     ///
     /// # Errors
     /// As [`stop`](Self::stop).
@@ -247,7 +247,7 @@ impl Tracee {
     }
 }
 
-/// SIGTRAP, by which a breakpoint stops a thread.
+/// SIGTRAP, with which a breakpoint stops a thread.
 const TRAP: i32 = Signal::TRAP.as_raw();
 
 fn is_gone(error: &io::Error) -> bool {
@@ -273,7 +273,7 @@ mod tests {
         child
     }
 
-    /// Whether each of its threads is stopped by who traces it.
+    /// Returns for each thread of a process whether its tracer has stopped it.
     fn are_stopped(child: &Child) -> Vec<bool> {
         let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
         let stats =

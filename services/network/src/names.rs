@@ -1,6 +1,7 @@
-//! Names: one proxy for each app, at the system's end of its link.
+//! Name proxies (DNS proxies): one for each app, at the system's end of its veth pair.
 
 use crate::interfaces::Interfaces;
+use crate::log::{log, shown};
 use crate::reports::{Reports, Said};
 use holdfast_linux::entropy;
 use holdfast_linux::poll::Poll;
@@ -13,39 +14,43 @@ use holdfast_networking::netfilter::{Element, Version};
 use holdfast_networking::resolution::{self, Exchange, Servers, Step};
 use holdfast_sandbox::network::Destination;
 use holdfast_sandbox::network::NetworkedApp;
+use holdfast_types::chain;
+use holdfast_types::event::network::{
+    DNS_ANSWER_DENIED, FIREWALL_SET_UPDATE_FAILED, NAME_DENIED, NAME_RESOLUTION_FAILED,
+};
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-/// Questions of one app that are being asked at once.
+/// Most questions of one app that wait for an answer at once.
 const MAX_PENDING: usize = 16;
-/// Questions of one app in a second, in the long run; and as many again at once.
+/// Questions of one app in a second, in the long run; the burst is as many again.
 const QUESTIONS_PER_SECOND: u64 = 20;
-/// Milliseconds in which everybody on the local link may answer.
+/// Time for the answers of multicast DNS, in milliseconds.
 const GATHER_MS: u64 = 1_000;
-/// Times that a question is asked on the local link.
+/// Number of times that a question is sent by multicast DNS.
 const TRIES: u32 = 3;
-/// Addresses of one app of which the names are remembered, and hosts of its services.
+/// Most addresses of one app whose names are remembered, and most hosts of its services.
 const MAX_REMEMBERED: usize = 128;
 const DATAGRAMS_PER_TURN: usize = 16;
 
-/// One app's proxy.
+/// The name proxy of one app.
 #[derive(Debug)]
 struct Proxy {
     uid: u32,
     socket: UdpSocket,
-    /// Questions that it may ask now, in thousandths, and when that was so.
+    /// Questions that the app may ask now, in thousandths, and the time of that count in milliseconds.
     credit: (u64, u64),
-    /// Hosts on which instances of its services were found.
+    /// Hosts on which instances of the app's services were found.
     hosts: VecDeque<Host>,
-    /// Which name an address belonged to last.
+    /// The granted name that each address belonged to last.
     addresses: VecDeque<(IpAddr, String)>,
 }
 
-/// Who wants to know.
+/// The origin of a question.
 #[derive(Debug, PartialEq, Eq)]
 enum Asker {
-    /// An app of this uid, whose question came from this address.
+    /// An app: its uid, its question, and the address that the question came from.
     App(u32, Asked, SocketAddr),
     /// This service itself.
     Service,
@@ -57,7 +62,7 @@ impl Asker {
     }
 }
 
-/// A question that somebody else is to answer.
+/// A question that waits for an answer of a server or neighbour.
 #[derive(Debug)]
 struct Pending {
     asker: Asker,
@@ -65,34 +70,35 @@ struct Pending {
     way: Way,
 }
 
-/// Whom a question has gone to.
+/// The servers or neighbours that a question was sent to.
 #[derive(Debug)]
 enum Way {
-    /// Everybody on the local link: under this id, so often so far, until when, and what came, where several may answer.
-    Link { id: u16, tries: u32, deadline: u64, gathered: Option<Outcome> },
+    /// Multicast DNS: id of the question, how often it was sent, when its answers are due, and the outcome where
+    /// several hosts may answer.
+    Multicast { id: u16, tries: u32, deadline: u64, gathered: Option<Outcome> },
     /// Name servers: for each question that was sent, its server and the socket that awaits its answer.
     Servers { exchange: Exchange, sent: Vec<(SocketAddr, Option<UdpSocket>)> },
 }
 
-/// How a question goes on.
+/// The progress of a question.
 #[derive(Debug)]
 enum Progress {
-    /// It waits.
+    /// The question waits for an answer.
     Waits,
-    /// It has come to this.
+    /// The question has this outcome.
     Known(Outcome),
-    /// Nobody has said anything of use, for this reason.
+    /// The question has no answer of use, for this reason.
     Failed(String),
 }
 
-/// All proxies.
+/// The name proxies of all apps, and the questions of the device itself.
 #[derive(Debug)]
 pub(crate) struct Names {
     proxies: Vec<Proxy>,
     pending: Vec<Pending>,
-    /// What is known of name servers.
+    /// Experience with name servers, which all questions share.
     servers: Servers,
-    /// What this service itself has asked for.
+    /// Addresses of names that this service itself has asked for.
     resolved: Vec<(String, Vec<IpAddr>)>,
     said: Said,
 }
@@ -108,29 +114,29 @@ impl Names {
         }
     }
 
-    /// Asks for a name that the device itself needs. Its addresses, or none, come by
-    /// [`take_resolved`](Self::take_resolved), once for each question.
+    /// Asks for a name that the device itself needs. [`take_resolved`](Self::take_resolved) returns its addresses, or
+    /// none, once for each question.
     pub(crate) fn resolve(&mut self, name: &str, kind: Kind, interfaces: &Interfaces, now: u64) {
         let grant = Destination::Name(name.to_owned());
         let lookup = Lookup { grant, name: name.to_owned(), kind, on_link: false };
         let mut pending = Pending::new(Asker::Service, lookup, interfaces, &mut self.servers, now);
         match pending.go_on(interfaces, &mut self.servers, now) {
             Progress::Failed(why) => {
-                self.said.say(now, why);
+                self.said.say(now, NAME_RESOLUTION_FAILED, why);
                 self.resolved.push((name.to_owned(), Vec::new()));
             }
             _ => self.pending.push(pending),
         }
     }
 
-    /// Answers to questions of this service.
+    /// Returns the answers to questions of this service, and forgets them.
     pub(crate) fn take_resolved(&mut self) -> Vec<(String, Vec<IpAddr>)> {
         std::mem::take(&mut self.resolved)
     }
 
-    /// Answers an app's questions from now on.
+    /// Opens the socket of an app's name proxy.
     pub(crate) fn serve(&mut self, app: &NetworkedApp) -> io::Result<()> {
-        let address = SocketAddr::from((app.link().system_v4(), resolution::PORT));
+        let address = SocketAddr::from((app.veth().system_v4(), resolution::PORT));
         self.proxies.push(Proxy {
             uid: app.uid,
             socket: UdpSocket::bind(address)?,
@@ -141,7 +147,7 @@ impl Names {
         Ok(())
     }
 
-    /// The granted name that an address has belonged to.
+    /// Returns the granted name that an address has belonged to.
     pub(crate) fn name_of(&self, uid: u32, address: IpAddr) -> Option<&str> {
         let proxy = self.proxies.iter().find(|proxy| proxy.uid == uid)?;
         let found = proxy.addresses.iter().rev().find(|(of, _)| *of == address)?;
@@ -179,7 +185,7 @@ impl Names {
         }
     }
 
-    /// Takes questions and answers.
+    /// Takes questions of apps and answers to them.
     pub(crate) fn receive(
         &mut self,
         apps: &[NetworkedApp],
@@ -231,20 +237,21 @@ impl Names {
         let Some(app) = apps.iter().find(|app| app.uid == proxy.uid) else {
             return true;
         };
-        let (Some(asked), true) = (name_proxy::read_question(bytes), proxy.may_ask(now)) else {
+        let (Some(asked), true) = (name_proxy::read_question(bytes), proxy.pay_for_question(now))
+        else {
             return true;
         };
         let hosts: Vec<_> = proxy.hosts.iter().cloned().collect();
         let reply = match name_proxy::decide(&asked, app, apps, &hosts) {
             Decision::Answer(reply) => reply,
             Decision::Refuse(reply) => {
-                let name = holdfast_types::escape(asked.name.as_bytes());
+                let name = shown(&asked.name);
                 let why = if app.grants.names(&asked.name) {
                     "nothing but addresses is asked for"
                 } else {
                     "AllowedConnections has no such name"
                 };
-                reports.refused(now, app, format!("the name {name}: {why}"));
+                reports.refused(now, app, NAME_DENIED, format!("the name {name}: {why}"));
                 reply
             }
             Decision::Ask(lookup) => {
@@ -267,7 +274,7 @@ impl Names {
         true
     }
 
-    /// Opens what was found and answers the app.
+    /// Opens the addresses that were found in the firewall and answers the app.
     fn finish(
         &mut self,
         pending: &Pending,
@@ -284,7 +291,7 @@ impl Names {
         };
         let Asker::App(uid, asked, from) = &pending.asker else {
             if let Some(why) = failed {
-                self.said.say(now, why);
+                self.said.say(now, NAME_RESOLUTION_FAILED, why);
             }
             // Private addresses too: nobody but the image has named these servers.
             let found = outcome.records.iter().filter_map(|record| record.as_address());
@@ -299,7 +306,8 @@ impl Names {
             return;
         };
         for (address, why) in &outcome.forbidden {
-            reports.refused(now, app, format!("{address} for {name}: {why}"));
+            let what = format!("{address} for {}: {why}", shown(name));
+            reports.refused(now, app, DNS_ANSWER_DENIED, what);
         }
         let mut elements = Vec::new();
         for record in &outcome.records {
@@ -320,12 +328,15 @@ impl Names {
         let reply = match opened {
             Ok(()) => name_proxy::reply(asked, outcome.status, &outcome.records),
             Err(error) => {
-                println!("{}: the firewall does not take {name}: {error:?}", app.name);
+                let what =
+                    format!("cannot add addresses of {} to the firewall's sets", shown(name));
+                let line = format!("{}: {what}: {}", app.name, chain(&error));
+                log(FIREWALL_SET_UPDATE_FAILED, line);
                 name_proxy::reply(asked, Status::Failed, &[])
             }
         };
         if let Some(why) = failed {
-            reports.say(now, app, &why);
+            reports.say(now, app, NAME_RESOLUTION_FAILED, &why);
         }
         let _ = proxy.socket.send(&reply, *from);
     }
@@ -340,7 +351,8 @@ fn remember<T: PartialEq>(all: &mut VecDeque<T>, one: T) {
 }
 
 impl Proxy {
-    /// The ports at which a host that was found is open; for a name that was granted itself, those of the grant.
+    /// Returns the ports at which a host of a service is open; for a name that was granted itself, `None`: those of
+    /// the grant.
     fn ports_of(&self, name: &str, grant: &Destination) -> Vec<Option<u16>> {
         if !matches!(grant, Destination::Service(_)) {
             return vec![None];
@@ -349,8 +361,8 @@ impl Proxy {
         found.map(|host| Some(host.port)).collect()
     }
 
-    /// Pays for a question, if there is anything to pay with.
-    fn may_ask(&mut self, now: u64) -> bool {
+    /// Takes a question out of the app's credit. False where it has none left.
+    fn pay_for_question(&mut self, now: u64) -> bool {
         let (credit, since) = self.credit;
         let earned = now.saturating_sub(since).saturating_mul(QUESTIONS_PER_SECOND);
         let most = 2 * QUESTIONS_PER_SECOND * 1000;
@@ -362,7 +374,7 @@ impl Proxy {
 }
 
 impl Pending {
-    /// A question that nobody was asked yet.
+    /// Makes a question that was not sent yet.
     fn new(
         asker: Asker,
         lookup: Lookup,
@@ -371,7 +383,7 @@ impl Pending {
         now: u64,
     ) -> Self {
         let way = if lookup.on_link {
-            Way::Link { id: 0, tries: 0, deadline: now, gathered: None }
+            Way::Multicast { id: 0, tries: 0, deadline: now, gathered: None }
         } else {
             let order = servers.in_order(&interfaces.name_servers(now), now);
             Way::Servers { exchange: Exchange::new(&order, now), sent: Vec::new() }
@@ -381,30 +393,33 @@ impl Pending {
 
     fn deadline(&self) -> u64 {
         match &self.way {
-            Way::Link { deadline, .. } => *deadline,
+            Way::Multicast { deadline, .. } => *deadline,
             Way::Servers { exchange, .. } => exchange.deadline(),
         }
     }
 
     fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
         let sent: &[(SocketAddr, Option<UdpSocket>)] = match &self.way {
-            Way::Link { .. } => &[],
+            Way::Multicast { .. } => &[],
             Way::Servers { sent, .. } => sent,
         };
         sent.iter().filter_map(|(_, socket)| socket.as_ref())
     }
 
-    /// Asks whose turn it is, each time with a new id from a new port, or gives up.
+    /// Sends the question to the server or group whose turn it is, each time with a new id from a new port, or gives
+    /// up.
     fn go_on(&mut self, interfaces: &Interfaces, servers: &mut Servers, now: u64) -> Progress {
-        let name = &self.lookup.name;
+        let name = &shown(&self.lookup.name);
         let random = || entropy::random().ok().and_then(|bytes| bytes.first_chunk().copied());
         match &mut self.way {
-            Way::Link { id, tries, deadline, gathered } => {
+            Way::Multicast { id, tries, deadline, gathered } => {
                 if let Some(gathered) = gathered.take() {
                     return Progress::Known(gathered);
                 }
                 if *tries >= TRIES {
-                    return Progress::Failed(format!("nobody answers for {name}"));
+                    return Progress::Failed(format!(
+                        "cannot resolve {name}: no host on the link answers (mDNS)"
+                    ));
                 }
                 *tries = tries.saturating_add(1);
                 *deadline = now.saturating_add(GATHER_MS);
@@ -416,11 +431,13 @@ impl Pending {
                 if question.is_some_and(|question| interfaces.ask_on_link(&question)) {
                     return Progress::Waits;
                 }
-                Progress::Failed(format!("nobody can be asked for {name}: no link is there"))
+                Progress::Failed(format!("cannot resolve {name}: no link is up (mDNS)"))
             }
             Way::Servers { exchange, sent } => loop {
                 let Some(random) = random() else {
-                    return Progress::Failed(format!("nobody is asked for {name}: no entropy"));
+                    return Progress::Failed(format!(
+                        "cannot resolve {name}: no entropy for the id of the question"
+                    ));
                 };
                 let id = u16::from_ne_bytes(random);
                 match exchange.next(&self.lookup, servers, id, now) {
@@ -441,7 +458,7 @@ impl Pending {
         }
     }
 
-    /// Takes answers; gives what they come to once that is certain.
+    /// Takes answers; returns the outcome once it is certain.
     fn take_answers(
         &mut self,
         on_link: &[(Vec<u8>, Surroundings)],
@@ -450,7 +467,7 @@ impl Pending {
         now: u64,
     ) -> Option<Outcome> {
         match &mut self.way {
-            Way::Link { id, gathered, .. } => {
+            Way::Multicast { id, gathered, .. } => {
                 for (bytes, here) in on_link {
                     let Some(Ok(outcome)) = self.lookup.read_answer(*id, bytes, here) else {
                         continue;
@@ -487,15 +504,15 @@ impl Pending {
     }
 }
 
-/// Why nobody has said anything of use of a name.
+/// Returns the line on a name that no server has given an answer of use for.
 fn why_nobody(name: &str, exchange: &Exchange) -> String {
     let failures: Vec<(SocketAddr, Failure)> = exchange.failures().collect();
     if failures.is_empty() {
-        return format!("nobody can be asked for {name}: no name server is known");
+        return format!("cannot resolve {name}: no name server is known");
     }
     if exchange.is_silence() {
-        return format!("nobody answers for {name}");
+        return format!("cannot resolve {name}: no name server answers");
     }
     let of_each = failures.iter().map(|(server, failure)| format!("{} {failure}", server.ip()));
-    format!("nobody can say what {name} is: {}", of_each.collect::<Vec<_>>().join(", "))
+    format!("cannot resolve {name}: {}", of_each.collect::<Vec<_>>().join(", "))
 }

@@ -1,60 +1,62 @@
-//! What is said about apps, and about the strangers of a network: lines for the log that are not said again and
-//! again, and the refusals that anybody may ask for.
+//! Reports on apps, and on other hosts of the network: rate-limited lines of the log, and the refusals in the status.
 
+use crate::log::log;
 use holdfast_networking::status::{AppStatus, MAX_REFUSALS, Traffic};
 use holdfast_sandbox::network::NetworkedApp;
+use holdfast_types::event::Event;
+use holdfast_types::event::network::TRAFFIC_COUNTED;
 use std::collections::{BTreeMap, VecDeque};
 
-/// The same line is said again no sooner, in milliseconds.
+/// Shortest time between two logs of the same line, in milliseconds.
 const SAY_EVERY_MS: u64 = 60_000;
-/// Lines about one app or network that are remembered; while there are so many, no other is said of it. Whoever
-/// asks for a new name each time hides nobody else's refusals.
+/// Most lines about one app or network that are remembered; while there are so many, no other is logged for it.
+/// Whoever asks for a new name each time hides nobody else's refusals.
 const MAX_REMEMBERED: usize = 32;
-/// How much an app sends and receives is said no more often, in milliseconds.
+/// Shortest time between two logs of one app's traffic, in milliseconds.
 const COUNT_EVERY_MS: u64 = 600_000;
 
-/// What was said of late, and when.
+/// Lines that were logged lately, with the time of each in milliseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Said(BTreeMap<String, u64>);
 
 impl Said {
-    /// Says a line, unless it was said a moment ago or too much was.
-    pub(crate) fn say(&mut self, now: u64, line: String) {
+    /// Logs a line, unless it was logged lately or too many were.
+    pub(crate) fn say(&mut self, now: u64, event: Event, line: String) {
         self.0.retain(|_, said| now.saturating_sub(*said) < SAY_EVERY_MS);
         if self.0.contains_key(&line) || self.0.len() >= MAX_REMEMBERED {
             return;
         }
-        println!("{line}");
+        log(event, &line);
         self.0.insert(line, now);
     }
 }
 
-/// What is known of one app.
+/// The record of one app.
 #[derive(Debug, Default)]
 struct Report {
     said: Said,
     refused: u64,
     refusals: VecDeque<String>,
-    /// What was said of its traffic, and when.
+    /// Traffic that was logged last, and when, in milliseconds.
     counted: Option<(Traffic, u64)>,
 }
 
-/// What is known of each app, by uid.
+/// The records of all apps, by uid.
 #[derive(Debug, Default)]
 pub(crate) struct Reports {
     apps: BTreeMap<u32, Report>,
 }
 
 impl Reports {
-    /// Says a line about an app, unless it was said a moment ago.
-    pub(crate) fn say(&mut self, now: u64, app: &NetworkedApp, line: &str) {
-        self.apps.entry(app.uid).or_default().said.say(now, format!("{}: {line}", app.name));
+    /// Logs a line about an app, unless it was logged lately.
+    pub(crate) fn say(&mut self, now: u64, app: &NetworkedApp, event: Event, line: &str) {
+        self.apps.entry(app.uid).or_default().said.say(now, event, format!("{}: {line}", app.name));
     }
 
-    /// Something was refused to an app.
-    pub(crate) fn refused(&mut self, now: u64, app: &NetworkedApp, what: String) {
+    /// Records that something was refused to an app, and logs it as [`say`](Self::say) does.
+    pub(crate) fn refused(&mut self, now: u64, app: &NetworkedApp, event: Event, what: String) {
         let report = self.apps.entry(app.uid).or_default();
-        report.said.say(now, format!("{}: refused {what}", app.name));
+        report.said.say(now, event, format!("{}: refused {what}", app.name));
         report.refused = report.refused.saturating_add(1);
         report.refusals.retain(|known| *known != what);
         if report.refusals.len() >= MAX_REFUSALS {
@@ -63,19 +65,20 @@ impl Reports {
         report.refusals.push_back(what);
     }
 
-    /// Says how much an app has sent and received, if that has changed and was not said for a while.
+    /// Logs how much an app has sent and received, if that has changed and was not logged for a while.
     pub(crate) fn count(&mut self, now: u64, app: &NetworkedApp, traffic: Traffic) {
         let report = self.apps.entry(app.uid).or_default();
         let due = report
             .counted
             .is_none_or(|(said, at)| said != traffic && now.saturating_sub(at) >= COUNT_EVERY_MS);
         if due && traffic != Traffic::default() {
-            println!("{}: {traffic}, refused {}", app.name, report.refused);
+            let line = format!("{}: {traffic}, refused {}", app.name, report.refused);
+            log(TRAFFIC_COUNTED, line);
             report.counted = Some((traffic, now));
         }
     }
 
-    /// How an app is.
+    /// Returns the status of an app.
     pub(crate) fn status(&self, app: &NetworkedApp, traffic: Traffic) -> AppStatus {
         let report = self.apps.get(&app.uid);
         AppStatus {
@@ -92,6 +95,7 @@ mod tests {
     use super::*;
     use holdfast_sandbox::network::NetworkGrants;
     use holdfast_types::ComponentId;
+    use holdfast_types::event::network::{NAME_DENIED, NAME_RESOLUTION_FAILED};
 
     fn app(uid: u32) -> NetworkedApp {
         NetworkedApp {
@@ -106,16 +110,16 @@ mod tests {
     fn one_apps_flood_hides_nothing_of_another_and_ends() {
         let mut reports = Reports::default();
         for number in 0..1000 {
-            reports.refused(0, &app(1), number.to_string());
+            reports.refused(0, &app(1), NAME_DENIED, number.to_string());
         }
         let said = |reports: &Reports, uid| reports.apps.get(&uid).map(|r| r.said.0.len());
         assert_eq!(said(&reports, 1), Some(MAX_REMEMBERED));
-        reports.say(0, &app(2), "other");
+        reports.say(0, &app(2), NAME_RESOLUTION_FAILED, "other");
         assert_eq!(said(&reports, 2), Some(1));
         let status = reports.status(&app(1), Traffic::default());
         assert_eq!((status.refused, status.refusals.len()), (1000, MAX_REFUSALS));
         assert_eq!(status.refusals.last().map(String::as_str), Some("999"));
-        reports.say(SAY_EVERY_MS, &app(1), "again");
+        reports.say(SAY_EVERY_MS, &app(1), NAME_RESOLUTION_FAILED, "again");
         assert_eq!(said(&reports, 1), Some(1), "the old ones are forgotten");
     }
 

@@ -1,7 +1,8 @@
-//! The time of servers, which init is told.
+//! Rounds of questions to time servers, whose outcome init is told.
 
 use crate::init::Init;
 use crate::interfaces::Interfaces;
+use crate::log::log;
 use crate::names::Names;
 use holdfast_linux::init_socket::InitError;
 use holdfast_linux::poll::Poll;
@@ -11,36 +12,40 @@ use holdfast_networking::name_proxy::Kind;
 use holdfast_networking::sntp::{self, Client, Instant, Outcome, Seconds};
 use holdfast_sandbox::clock::Verdict;
 use holdfast_sandbox::network::Destination;
+use holdfast_types::event::Event;
+use holdfast_types::event::network::{
+    TIME_AGREED, TIME_DISAGREED, TIME_NO_ANSWER, TIME_SERVER_UNKNOWN, TIME_SERVERS_RESTING,
+};
 use std::net::{IpAddr, SocketAddr};
 
-/// What servers admit to be off by is said from here on, in microseconds.
+/// Smallest error that servers admit which is logged, in microseconds.
 const WORTH_SAYING_US: u64 = 1_000_000;
 
-/// What is being done.
+/// The phase of a round.
 #[derive(Debug)]
 enum Phase {
-    /// Nothing, until the next round.
+    /// No round goes on.
     Idle,
-    /// Addresses of so many more names are being asked for.
+    /// The names of servers are resolved; so many answers are missing.
     Resolving(usize),
-    /// Servers are being asked.
+    /// Servers are asked.
     Asking,
 }
 
-/// Asks time servers.
+/// The client of time servers, with its sockets.
 #[derive(Debug)]
 pub(crate) struct Time {
-    /// From the image; those of leases where it names none.
+    /// Servers of the image; where it names none, those of leases are asked.
     configured: Vec<Destination>,
     client: Client,
     phase: Phase,
-    /// Addresses of each of the configured servers.
+    /// Addresses of each of the configured names.
     found: Vec<(String, Vec<IpAddr>)>,
     sockets: Vec<(SocketAddr, UdpSocket)>,
     was_connected: bool,
-    /// What was said last, which is not said again.
+    /// The meaning of the last line, which is not logged again.
     said: String,
-    /// Some servers that are known are not asked, since they want it so.
+    /// True where known servers are not asked, since they want to be left alone.
     some_rest: bool,
 }
 
@@ -58,12 +63,12 @@ impl Time {
         }
     }
 
-    /// Who was asked last.
+    /// Returns the servers that were asked last.
     pub(crate) fn servers(&self) -> Vec<IpAddr> {
         self.sockets.iter().map(|(server, _)| server.ip()).collect()
     }
 
-    /// When there is something to do that no socket says.
+    /// Returns the time at which there is something to do, in milliseconds of the monotonic clock.
     pub(crate) fn deadline(&self) -> Option<u64> {
         match self.phase {
             Phase::Idle if !self.was_connected => None,
@@ -139,7 +144,7 @@ impl Time {
         }
     }
 
-    /// The addresses to ask: one of each server, then a second of each, and so on.
+    /// Returns the addresses to ask: one of each server, then a second of each, and so on.
     fn addresses(&self, interfaces: &Interfaces) -> Vec<IpAddr> {
         if self.configured.is_empty() {
             return interfaces.time_servers();
@@ -197,7 +202,7 @@ impl Time {
         }
     }
 
-    /// Tells init what servers agree on.
+    /// Tells init what the majority says, and logs the outcome of the round.
     fn tell(&mut self, init: &mut Init, outcome: Outcome, now: u64) -> Result<(), InitError> {
         let asked = self.sockets.len();
         match outcome {
@@ -213,15 +218,20 @@ impl Time {
                     _ => format!(", give or take {} s", Seconds(doubt)),
                 };
                 let what = format!("{agreed}, {verdict}");
-                self.say_as(what, &format!("{agreed}{coarse}; the clock is {verdict}"));
+                let line = format!("{agreed}{coarse}; the clock is {verdict}");
+                self.say_as(what, TIME_AGREED, &line);
             }
             Outcome::Disagree(answered) => {
-                self.say(format!("time: {answered} servers answer, and no majority agrees"));
+                let line = format!("time: {answered} servers answer, and no majority agrees");
+                self.say(TIME_DISAGREED, line);
             }
             Outcome::Nobody if asked == 0 && self.some_rest => {
-                self.say("time: no server is asked; those that are known want it so".to_owned());
+                let why = "each known one has asked for a pause (kiss-o'-death)";
+                self.say(TIME_SERVERS_RESTING, format!("time: no server is asked: {why}"));
             }
-            Outcome::Nobody if asked == 0 => self.say("time: no server is known".to_owned()),
+            Outcome::Nobody if asked == 0 => {
+                self.say(TIME_SERVER_UNKNOWN, "time: no server is known".to_owned());
+            }
             Outcome::Nobody => {
                 let of_each = self.client.heard().iter().map(|heard| match heard.reason {
                     Some(reason) => format!("{} answers, but {reason}", heard.server),
@@ -232,20 +242,20 @@ impl Time {
                     (heard.server, heard.reason.map(|reason| std::mem::discriminant(&reason)))
                 });
                 let what = format!("{:?}", kinds.collect::<Vec<_>>());
-                self.say_as(what, &format!("time: {line}"));
+                self.say_as(what, TIME_NO_ANSWER, &format!("time: {line}"));
             }
         }
         Ok(())
     }
 
-    fn say(&mut self, line: String) {
-        self.say_as(line.clone(), &line);
+    fn say(&mut self, event: Event, line: String) {
+        self.say_as(line.clone(), event, &line);
     }
 
-    /// Says a line that means `what`, whatever the numbers in it, unless just that was said last.
-    fn say_as(&mut self, what: String, line: &str) {
+    /// Logs a line that means `what`, whatever the numbers in it, unless the last line meant the same.
+    fn say_as(&mut self, what: String, event: Event, line: &str) {
         if what != self.said {
-            println!("{line}");
+            log(event, line);
             self.said = what;
         }
     }

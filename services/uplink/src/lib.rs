@@ -1,6 +1,6 @@
 //! The download client: fetches releases over HTTPS for the update agent.
 //!
-//! It reaches the servers of its configuration and nobody else, through a link of its own, and believes
+//! It reaches the servers of its configuration and nobody else, through a veth pair of its own, and believes
 //! the authorities of its configuration and no others. What it fetches it hands on: it can write
 //! nothing, and believes nothing of it.
 

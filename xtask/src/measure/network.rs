@@ -46,7 +46,7 @@ const IDLE_SECONDS: f64 = 30.0;
 pub(super) struct Crowd {
     /// How many.
     pub(super) apps: u16,
-    /// From the start of the network service until firewall and links are there.
+    /// From the start of the network service until firewall and veth pairs are there.
     pub(super) ready_ms: f64,
     /// Memory in use when idle.
     memory_kib: u64,

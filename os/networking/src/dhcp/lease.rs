@@ -1,8 +1,8 @@
-//! What a DHCPv4 server says, and the lease that it comes to.
+//! Messages of DHCPv4 servers, and the leases in them.
 //!
-//! Options stand in three fields of a message and may be cut into parts (RFC 2131, 4.1; RFC 3396); what a
-//! message does not say stays as it was agreed before. Servers are strangers: everything is bounded, and
-//! what is refused has a reason.
+//! Options stand in three fields of a message and may be cut into parts (RFC 2131, 4.1; RFC 3396); what a message
+//! does not say stays as it was agreed before. Servers are strangers: everything is bounded, and each rejected part
+//! has a reason.
 
 use holdfast_sandbox::network::address::is_of_apps;
 use holdfast_sandbox::network::grants::masked;
@@ -13,9 +13,9 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Most name servers, and most time servers, that are taken from a lease.
 pub const MAX_SERVERS: usize = 3;
-/// A lease shorter than this cannot be kept alive without a storm, in seconds.
+/// Shortest lease that is accepted, in seconds: a shorter one could not be kept alive without a storm.
 pub const LEAST_LEASE_S: u32 = 10;
-/// What is assumed of a server that says no time at all, in seconds.
+/// Lease time that is assumed of a server that says none, in seconds.
 pub const ASSUMED_LEASE_S: u32 = 3600;
 /// Most routes that are taken from a lease, the default route included.
 pub const MAX_ROUTES: usize = 16;
@@ -36,40 +36,40 @@ pub(super) mod option {
     pub(crate) const CLASSLESS_ROUTES_OF_WINDOWS: u8 = 249;
 }
 
-/// A way to some addresses.
+/// A route to a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// The first of them.
+    /// First address of the prefix.
     pub destination: Ipv4Addr,
-    /// Length of their prefix; 0 for the default route.
+    /// Length of the prefix in bits; 0 for the default route.
     pub length: u8,
-    /// Who forwards to them; `None` where they are on the link themselves.
+    /// Next hop; `None` where the prefix is on the link.
     pub gateway: Option<Ipv4Addr>,
 }
 
-/// What a server has granted.
+/// A lease, as a server has offered or granted it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// The address.
+    /// Address of the device.
     pub address: Ipv4Addr,
-    /// Length of its prefix; 32 where nobody but the gateway is on the link.
+    /// Length of the address's prefix in bits; 32 where nobody but the gateway is on the link.
     pub prefix: u8,
-    /// The ways out.
+    /// Routes by way of this interface, the default route among them.
     pub routes: Vec<Route>,
-    /// Servers for names.
+    /// Addresses of name servers, the best first.
     pub name_servers: Vec<Ipv4Addr>,
-    /// Servers for time.
+    /// Addresses of time servers.
     pub time_servers: Vec<Ipv4Addr>,
-    /// Who granted it.
+    /// Address of the server that offered or granted the lease.
     pub server: Ipv4Addr,
-    /// Seconds for which it holds; `None` for ever.
+    /// Lease time in seconds; `None` for a lease without an end.
     pub seconds: Option<u32>,
-    /// Seconds after which it is renewed, and rebound.
+    /// Seconds from the grant to renewal (T1) and to rebinding (T2).
     pub renewal: (u32, u32),
 }
 
 impl Lease {
-    /// The way out to everybody.
+    /// Returns the next hop of the default route.
     #[must_use]
     pub fn gateway(&self) -> Option<Ipv4Addr> {
         self.routes.iter().find(|route| route.length == 0)?.gateway
@@ -83,45 +83,45 @@ impl Lease {
     }
 }
 
-/// Why a message, or a part of it, is not used.
+/// Reason for which a message of a DHCPv4 server, or a part of it, is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum DhcpRejected {
     /// An option is longer than what is left of its field.
     CutShort,
-    /// No host can have this address.
+    /// The address is none that a host can have.
     Address(Ipv4Addr),
     /// The mask has holes, or is wider than any network.
     Mask(Ipv4Addr),
-    /// The lease ends after so many seconds.
+    /// The lease is shorter than [`LEAST_LEASE_S`]: so many seconds.
     Short(u32),
-    /// The message does not say who sent it.
+    /// The message does not identify its server.
     NoServer,
-    /// It grants another address than was asked for.
+    /// The message grants another address than was requested.
     OtherAddress(Ipv4Addr),
-    /// Another server than the one that was asked says this.
+    /// The message is from another server than the one that was asked.
     OtherServer(Ipv4Addr),
     /// The server does not grant what it has offered (DHCPNAK).
     Denied(Ipv4Addr),
-    /// No lease time is said; [`ASSUMED_LEASE_S`] is assumed.
+    /// The message says no lease time; [`ASSUMED_LEASE_S`] is assumed.
     NoTime,
     /// The list of classless routes ends in the middle of one.
     RouteList,
-    /// A route that would lead apps' own links, or what is nobody's, to the network.
+    /// The route would lead apps' own veth pairs, or addresses that nobody has, to the network.
     Route(Ipv4Addr, u8),
-    /// Routes beyond [`MAX_ROUTES`].
+    /// The message has more than [`MAX_ROUTES`] routes.
     ManyRoutes,
-    /// A router, name server or time server that no host can be.
+    /// The router, name server or time server has an address that no host can have.
     Server(Ipv4Addr),
 }
 
-impl Refusal {
+impl DhcpRejected {
     /// True when both are of the same kind, whatever the numbers in them.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for DhcpRejected {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::CutShort => formatter.write_str("an option is longer than its field"),
@@ -161,7 +161,7 @@ pub struct Answer {
     pub(super) transaction: u32,
     pub(super) hardware: [u8; 6],
     address: Ipv4Addr,
-    /// `siaddr`: what names the server where option 54 does not.
+    /// `siaddr`, which identifies the server where option 54 does not.
     next_server: Ipv4Addr,
     is_cut_short: bool,
     options: BTreeMap<u8, Vec<u8>>,
@@ -187,7 +187,7 @@ fn walk(field: &[u8], into: &mut BTreeMap<u8, Vec<u8>>) -> Option<()> {
 }
 
 impl Answer {
-    /// Reads a server's message; `None` when it is none.
+    /// Parses a server's message; `None` for any other.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         const FIELD_FILE: std::ops::Range<usize> = 108..236;
@@ -227,38 +227,41 @@ impl Answer {
         self.options.get(&code)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))
     }
 
-    /// The addresses of an option; `None` where it is not there or holds no whole one.
+    /// Returns the addresses of an option; `None` where the option is missing or holds no whole address.
     fn addresses(&self, code: u8) -> Option<Vec<Ipv4Addr>> {
         let chunks = self.options.get(&code)?.as_chunks().0.iter().take(2 * MAX_ROUTES);
         let found: Vec<_> = chunks.map(|octets: &[u8; 4]| Ipv4Addr::from_octets(*octets)).collect();
         (!found.is_empty()).then_some(found)
     }
 
-    /// Who sent it, as far as it says so.
+    /// Returns the address of the server, by option 54 or else by `siaddr`.
     #[must_use]
     pub fn server(&self) -> Option<Ipv4Addr> {
         let said = self.addresses(option::SERVER).and_then(|all| all.first().copied());
         said.or(Some(self.next_server)).filter(|server| is_host(*server))
     }
 
-    /// True where it says how long a lease holds.
+    /// True where the message says a lease time.
     pub(super) fn says_time(&self) -> bool {
         self.number(option::LEASE).is_some()
     }
 
-    /// The lease that it offers or grants, and what of it is left out. What it does not say is as in
-    /// `earlier`: the lease that it renews, or the offer that it grants.
+    /// Returns the lease that the message offers or grants, with the parts of it that are ignored. What the message
+    /// does not say is as in `earlier`: the lease that it renews, or the offer that it grants.
     ///
     /// # Errors
-    /// Why a device cannot use it.
-    pub fn lease(&self, earlier: Option<&Lease>) -> Result<(Lease, Vec<Refusal>), Refusal> {
-        let mut left_out = Vec::new();
+    /// The reason for which a device cannot use the lease.
+    pub fn lease(
+        &self,
+        earlier: Option<&Lease>,
+    ) -> Result<(Lease, Vec<DhcpRejected>), DhcpRejected> {
+        let mut ignored = Vec::new();
         if self.is_cut_short {
-            return Err(Refusal::CutShort);
+            return Err(DhcpRejected::CutShort);
         }
         let mask = self.addresses(option::MASK).and_then(|all| all.first().copied());
         let prefix = match (mask, earlier) {
-            (Some(mask), _) => length_of(mask).ok_or(Refusal::Mask(mask))?,
+            (Some(mask), _) => length_of(mask).ok_or(DhcpRejected::Mask(mask))?,
             (None, Some(earlier)) => earlier.prefix,
             (None, None) => class_length(self.address),
         };
@@ -266,40 +269,42 @@ impl Answer {
         let place = self.address.to_bits() & host;
         // Of two addresses both are hosts (RFC 3021), and one is one.
         if !is_host(self.address) || prefix < 31 && (place == 0 || place == host) {
-            return Err(Refusal::Address(self.address));
+            return Err(DhcpRejected::Address(self.address));
         }
         let seconds = match (self.number(option::LEASE), earlier) {
-            (Some(seconds), _) if seconds < LEAST_LEASE_S => return Err(Refusal::Short(seconds)),
+            (Some(seconds), _) if seconds < LEAST_LEASE_S => {
+                return Err(DhcpRejected::Short(seconds));
+            }
             (Some(u32::MAX), _) => None,
             (Some(seconds), _) => Some(seconds),
             (None, Some(earlier)) => earlier.seconds,
             (None, None) => {
-                left_out.push(Refusal::NoTime);
+                ignored.push(DhcpRejected::NoTime);
                 Some(ASSUMED_LEASE_S)
             }
         };
         let server = self.server().or_else(|| earlier.map(|earlier| earlier.server));
         let mut servers = |code, earlier: Option<&Vec<Ipv4Addr>>| match self.addresses(code) {
-            Some(found) => usable(&found, &mut left_out),
+            Some(found) => usable(&found, &mut ignored),
             None => earlier.cloned().unwrap_or_default(),
         };
         let name_servers = servers(option::NAME_SERVERS, earlier.map(|e| &e.name_servers));
         let time_servers = servers(option::TIME_SERVERS, earlier.map(|e| &e.time_servers));
-        let routes = self.routes(earlier, &mut left_out);
+        let routes = self.routes(earlier, &mut ignored);
         let lease = Lease {
             address: self.address,
             prefix,
             routes,
             name_servers,
             time_servers,
-            server: server.ok_or(Refusal::NoServer)?,
+            server: server.ok_or(DhcpRejected::NoServer)?,
             seconds,
             renewal: self.renewal(seconds, earlier),
         };
-        Ok((lease, left_out))
+        Ok((lease, ignored))
     }
 
-    /// Seconds after which a lease is renewed, and rebound.
+    /// Returns the seconds from the grant to renewal (T1) and to rebinding (T2).
     fn renewal(&self, seconds: Option<u32>, earlier: Option<&Lease>) -> (u32, u32) {
         let most = seconds.unwrap_or(u32::MAX);
         let said = (self.number(option::RENEWAL), self.number(option::REBINDING));
@@ -312,15 +317,15 @@ impl Answer {
         if first > 0 && first < last && last < most { (first, last) } else { usual }
     }
 
-    /// The ways out. Classless routes stand in the place of routers and of the older kind (RFC 3442).
-    fn routes(&self, earlier: Option<&Lease>, left_out: &mut Vec<Refusal>) -> Vec<Route> {
+    /// Returns the routes. Classless routes stand in the place of routers and of class-based routes (RFC 3442).
+    fn routes(&self, earlier: Option<&Lease>, ignored: &mut Vec<DhcpRejected>) -> Vec<Route> {
         let classless = [option::CLASSLESS_ROUTES, option::CLASSLESS_ROUTES_OF_WINDOWS];
         let classless = classless.iter().find_map(|code| self.options.get(code));
         let found = match classless.map(|bytes| classless_routes(bytes)) {
             Some(Some(routes)) => Some(routes),
             malformed => {
-                left_out.extend(malformed.map(|_| Refusal::RouteList));
-                self.routes_by_class(left_out)
+                ignored.extend(malformed.map(|_| DhcpRejected::RouteList));
+                self.routes_by_class(ignored)
             }
         };
         let Some(found) = found else {
@@ -334,9 +339,9 @@ impl Answer {
                 (other.destination, other.length) == (route.destination, route.length)
             });
             if !leads_somewhere(route) {
-                left_out.push(Refusal::Route(route.destination, route.length));
+                ignored.push(DhcpRejected::Route(route.destination, route.length));
             } else if routes.len() >= MAX_ROUTES {
-                left_out.push(Refusal::ManyRoutes);
+                ignored.push(DhcpRejected::ManyRoutes);
             } else if !known {
                 routes.push(route);
             }
@@ -344,15 +349,16 @@ impl Answer {
         routes
     }
 
-    /// Routers, and static routes to networks of the old classes; `None` where neither is said.
-    fn routes_by_class(&self, left_out: &mut Vec<Refusal>) -> Option<Vec<Route>> {
+    /// Returns the default route by the router option, and the class-based static routes; `None` where the message
+    /// has neither.
+    fn routes_by_class(&self, ignored: &mut Vec<DhcpRejected>) -> Option<Vec<Route>> {
         let routers = self.addresses(option::ROUTER);
         let to_networks = self.addresses(option::STATIC_ROUTES);
         if routers.is_none() && to_networks.is_none() {
             return None;
         }
         let mut routes = Vec::new();
-        let routers = usable(&routers.unwrap_or_default(), left_out);
+        let routers = usable(&routers.unwrap_or_default(), ignored);
         routes.extend(routers.first().map(|router| Route {
             destination: Ipv4Addr::UNSPECIFIED,
             length: 0,
@@ -366,21 +372,21 @@ impl Answer {
                 Some(IpAddr::V4(network)) if !destination.is_unspecified() => {
                     routes.push(Route { destination: network, length, gateway: Some(gateway) });
                 }
-                _ => left_out.push(Refusal::Route(destination, length)),
+                _ => ignored.push(DhcpRejected::Route(destination, length)),
             }
         }
         Some(routes)
     }
 }
 
-/// The length of the prefix that a mask stands for.
+/// Returns the length of the prefix of a netmask; `None` for one with holes, and for one shorter than 8 bits.
 fn length_of(mask: Ipv4Addr) -> Option<u8> {
     let (ones, zeros) = (mask.to_bits().leading_ones(), mask.to_bits().trailing_zeros());
     let whole = ones.checked_add(zeros) == Some(32);
     u8::try_from(ones).ok().filter(|ones| whole && *ones >= 8)
 }
 
-/// The length of the prefix of an address's class (RFC 791): what a server means that says no mask.
+/// Returns the length of the prefix of an address's class (RFC 791), for a server that says no netmask.
 fn class_length(address: Ipv4Addr) -> u8 {
     match address.octets()[0] {
         0..128 => 8,
@@ -389,7 +395,7 @@ fn class_length(address: Ipv4Addr) -> u8 {
     }
 }
 
-/// The routes of option 121; `None` where it is cut short or says a prefix that there is not.
+/// Parses the routes of option 121; `None` where it is cut short or has a prefix longer than an address.
 fn classless_routes(bytes: &[u8]) -> Option<Vec<Route>> {
     let (mut rest, mut routes) = (bytes, Vec::new());
     while let [length, more @ ..] = rest {
@@ -407,8 +413,8 @@ fn classless_routes(bytes: &[u8]) -> Option<Vec<Route>> {
     (!routes.is_empty()).then_some(routes)
 }
 
-/// True for a route that a network may ask for: none takes over what leads to apps, and none is
-/// to or by an address that nobody has.
+/// True for a route that a network may ask for: none takes over the addresses of apps, and none is to or by an
+/// address that nobody has.
 fn leads_somewhere(route: Route) -> bool {
     let to = route.destination;
     let first = to.octets()[0];
@@ -417,8 +423,8 @@ fn leads_somewhere(route: Route) -> bool {
     (is_default || !nobody) && route.gateway.is_none_or(is_host)
 }
 
-fn usable(found: &[Ipv4Addr], left_out: &mut Vec<Refusal>) -> Vec<Ipv4Addr> {
-    left_out.extend(found.iter().filter(|s| !is_host(**s)).map(|s| Refusal::Server(*s)));
+fn usable(found: &[Ipv4Addr], ignored: &mut Vec<DhcpRejected>) -> Vec<Ipv4Addr> {
+    ignored.extend(found.iter().filter(|s| !is_host(**s)).map(|s| DhcpRejected::Server(*s)));
     let mut servers = Vec::new();
     for server in found.iter().filter(|server| is_host(**server)) {
         if servers.len() < MAX_SERVERS && !servers.contains(server) {
@@ -428,7 +434,7 @@ fn usable(found: &[Ipv4Addr], left_out: &mut Vec<Refusal>) -> Vec<Ipv4Addr> {
     servers
 }
 
-/// True for an address that one host of a network can have, and that is none of our own links'.
+/// True for an address that one host of a network can have, and that is none of apps' veth pairs.
 pub(super) fn is_host(address: Ipv4Addr) -> bool {
     let first = address.octets()[0];
     first != 0 && !address.is_loopback() && first < 224 && !is_of_apps(address.into())

@@ -162,7 +162,8 @@ fn another_server_may_renew_only_what_all_were_asked_for() {
     for kind in [DhcpMessageType::Ack, DhcpMessageType::Nak] {
         let bytes = other(&client, kind);
         let events = client.on_message(&bytes, at);
-        let refused = |event: &Event| matches!(event, Event::Refused(Refusal::OtherServer(_)));
+        let refused =
+            |event: &Event| matches!(event, Event::Rejected(DhcpRejected::OtherServer(_)));
         assert!(events.iter().all(refused), "while renewing: {events:?}");
     }
     let at = loop {
@@ -245,7 +246,9 @@ fn lies_are_not_believed() {
         match events.as_slice() {
             // What is meant for somebody else is nobody's business.
             [] => assert_eq!(why, "", "{name}"),
-            [Event::Refused(refusal)] => assert!(refusal.to_string().contains(why), "{refusal}"),
+            [Event::Rejected(rejected)] => {
+                assert!(rejected.to_string().contains(why), "{rejected}");
+            }
             _ => panic!("{name}: {events:?}"),
         }
         assert_eq!(client.on_message(&said.bytes(), 1), [], "it is said once");
@@ -256,7 +259,7 @@ fn lies_are_not_believed() {
     next(&mut client);
     said.transaction = client.transaction;
     let events = client.on_message(&said.bytes(), 1_800_000);
-    assert_eq!(events, [Event::Refused(Refusal::OtherAddress(said.address))]);
+    assert_eq!(events, [Event::Rejected(DhcpRejected::OtherAddress(said.address))]);
 }
 
 #[test]

@@ -167,11 +167,11 @@ fn connecting(connections: Vec<Connection>) -> NetworkGrants {
 /// A first packet of an app to somebody outside.
 fn outward(uid: u32, destination: &str, port: u16) -> Packet {
     let destination: IpAddr = destination.parse().unwrap();
-    let link = Link::of(uid);
+    let veth = Veth::of(uid);
     Packet {
-        from: link.device(),
+        from: veth.device(),
         to: "eth0".to_owned(),
-        source: if destination.is_ipv4() { link.app_v4().into() } else { link.app_v6().into() },
+        source: if destination.is_ipv4() { veth.app_v4().into() } else { veth.app_v6().into() },
         destination,
         protocol: 6,
         from_port: 40_000,
@@ -270,12 +270,12 @@ fn apps_talk_where_both_name_each_other_and_nowhere_else() {
     ];
     let kernel = Kernel::new(&apps);
     let between = |from, other: u32, port| {
-        let link = Link::of(other);
-        let mut packet = outward(from, &link.app_v4().to_string(), port);
-        packet.to = link.device();
+        let veth = Veth::of(other);
+        let mut packet = outward(from, &veth.app_v4().to_string(), port);
+        packet.to = veth.device();
         let v6 = Packet {
-            source: Link::of(from).app_v6().into(),
-            destination: link.app_v6().into(),
+            source: Veth::of(from).app_v6().into(),
+            destination: veth.app_v6().into(),
             ..packet.clone()
         };
         let ends = (kernel.hook(Hook::Forward, &packet), kernel.hook(Hook::Forward, &v6));
@@ -297,12 +297,12 @@ fn the_outside_reaches_server_ports_by_the_devices_address_alone() {
     kernel.elements.insert("own4".to_owned(), vec![own]);
     let mut packet = outward(1001, "10.0.0.5", 80);
     (packet.from, packet.source) = ("eth0".to_owned(), "10.0.0.77".parse().unwrap());
-    let app_address = IpAddr::V4(Link::of(1001).app_v4());
+    let app_address = IpAddr::V4(Veth::of(1001).app_v4());
     assert_eq!(kernel.hook(Hook::Prerouting, &packet), End::Translate(app_address));
     let elsewhere = Packet { destination: "10.0.0.6".parse().unwrap(), ..packet.clone() };
     assert_eq!(kernel.hook(Hook::Prerouting, &elsewhere), End::Accept);
     assert_eq!(kernel.hook(Hook::Prerouting, &Packet { port: 81, ..packet.clone() }), End::Accept);
-    packet.to = Link::of(1001).device();
+    packet.to = Veth::of(1001).device();
     packet.destination = app_address;
     assert_eq!(kernel.hook(Hook::Forward, &packet), End::Drop, "routed past the translation");
     let packet = Packet { translated: true, ..packet };
@@ -389,7 +389,7 @@ fn no_new_connection_is_accepted_but_through_a_limit() {
 fn whatever_the_device_takes_is_not_followed() {
     let apps = serving();
     let mut kernel = Kernel::new(&apps);
-    let link = Link::of(1001);
+    let veth = Veth::of(1001);
     let udp = |from: &str, source: &str, from_port, port| Packet {
         from: from.to_owned(),
         source: source.parse().unwrap(),
@@ -397,12 +397,12 @@ fn whatever_the_device_takes_is_not_followed() {
         from_port,
         ..outward(1001, "10.0.0.5", port)
     };
-    let mut question = udp(&link.device(), &link.app_v4().to_string(), 40_000, 53);
-    question.destination = link.system_v4().into();
+    let mut question = udp(&veth.device(), &veth.app_v4().to_string(), 40_000, 53);
+    question.destination = veth.system_v4().into();
     let expected = [
         question.clone(),
         udp("eth0", "10.0.0.1", 67, 68),
-        udp("eth0", "10.0.0.9", 5353, name_proxy::LINK_QUERY_PORT),
+        udp("eth0", "10.0.0.9", 5353, name_proxy::MDNS_QUERY_PORT),
         udp("eth0", "10.0.0.9", 547, 546),
     ];
     for packet in &expected {
@@ -413,7 +413,7 @@ fn whatever_the_device_takes_is_not_followed() {
     let others = [
         Packet { destination: "198.18.0.3".parse().unwrap(), ..question.clone() },
         Packet { protocol: 6, ..question.clone() },
-        Packet { from: Link::of(1002).device(), ..question.clone() },
+        Packet { from: Veth::of(1002).device(), ..question.clone() },
         udp("eth0", "10.0.0.1", 68, 68),
         udp("eth0", "10.0.0.1", 53, 53),
     ];
@@ -424,7 +424,7 @@ fn whatever_the_device_takes_is_not_followed() {
     assert_eq!(kernel.hook(Hook::Input, &question), End::Accept, "no number of connections counts");
     let answer = Packet {
         from: String::new(),
-        to: link.device(),
+        to: veth.device(),
         owner: Some(SERVICE),
         ..udp("", "198.18.0.0", 53, 40_000)
     };
@@ -459,12 +459,12 @@ fn a_share_is_what_the_limits_on_an_apps_paths_let_through() {
 #[test]
 fn the_device_itself_answers_to_nobody() {
     let kernel = Kernel::new(&[app(1001, connecting(vec![to("example.com")]))]);
-    let link = Link::of(1001);
+    let veth = Veth::of(1001);
     for port in [22u16, 53, 67, 68, 80, 123, 546] {
         let mut packet = outward(1001, "10.0.0.5", port);
         for protocol in [6, 17] {
             packet.protocol = protocol;
-            let named = Packet { destination: link.system_v4().into(), ..packet.clone() };
+            let named = Packet { destination: veth.system_v4().into(), ..packet.clone() };
             let expected = if (protocol, port) == (17, 53) { End::Accept } else { End::Reject };
             assert_eq!(kernel.hook(Hook::Input, &named), expected, "{protocol} {port}");
             assert_eq!(kernel.hook(Hook::Input, &packet), End::Reject);
@@ -487,7 +487,7 @@ fn the_device_itself_answers_to_nobody() {
         kernel.hook(Hook::Input, &Packet { source: link_local, ..packet })
     };
     assert_eq!(advertisement("eth0"), End::Accept);
-    assert_eq!(advertisement(&link.device()), End::Drop, "an app is no router");
+    assert_eq!(advertisement(&veth.device()), End::Drop, "an app is no router");
 }
 
 #[test]

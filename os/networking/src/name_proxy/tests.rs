@@ -4,7 +4,8 @@ use super::*;
 use holdfast_sandbox::network::{Connection, NetworkGrants};
 use holdfast_types::ComponentId;
 use proptest::prelude::*;
-use simple_dns::rdata::{CNAME, PTR, SRV};
+use simple_dns::TYPE;
+use simple_dns::rdata::{A, CNAME, PTR, RData, SRV};
 
 fn app(uid: u32, names: &[&str], friends: &[u8]) -> NetworkedApp {
     let id = u8::try_from(uid - 1000).unwrap();
@@ -93,7 +94,7 @@ fn an_app_that_may_be_talked_to_has_a_name() {
     let RData::A(found) = &packet.answers[0].rdata else { panic!("{packet:?}") };
     assert_eq!(
         Ipv4Addr::from_bits(found.address),
-        holdfast_sandbox::network::address::Link::of(1002).app_v4()
+        holdfast_sandbox::network::address::Veth::of(1002).app_v4()
     );
 }
 

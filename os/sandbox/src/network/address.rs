@@ -1,4 +1,4 @@
-//! The pair of devices and addresses between the system and an app's network namespace.
+//! The veth pair (veth(4)) and its addresses between the system and an app's network namespace.
 //!
 //! Everything follows from the app's uid, so that init, the service and a test say the same
 //! without asking each other. IPv4 addresses are of 198.18.0.0/15 (RFC 2544), which no network
@@ -18,29 +18,29 @@ pub const APPS: [(IpAddr, u8); 2] = [
     (IpAddr::V4(Ipv4Addr::new(198, 18, 0, 0)), 15),
     (IpAddr::V6(Ipv6Addr::new(0xfd68, 0x6f6c, 0x6466, 0, 0, 0, 0, 0)), 48),
 ];
-/// Length of an IPv4 link's prefix (RFC 3021).
-pub const LINK_PREFIX_V4: u8 = 31;
-/// Length of an IPv6 link's prefix (RFC 6164).
-pub const LINK_PREFIX_V6: u8 = 127;
-/// Prefix of the interface names of the system's ends of all links.
-pub const LINK_NAMES: &str = "app";
+/// Length of the IPv4 prefix of a veth pair (RFC 3021).
+pub const VETH_PREFIX_V4: u8 = 31;
+/// Length of the IPv6 prefix of a veth pair (RFC 6164).
+pub const VETH_PREFIX_V6: u8 = 127;
+/// Prefix of the names of the system's ends of all veth pairs.
+pub const VETH_NAMES: &str = "app";
 /// Name of the device that an app sees.
 pub const APP_DEVICE: &str = "eth0";
 
-/// True for an address of a link between the system and an app.
+/// True for an address of a veth pair between the system and an app.
 #[must_use]
 pub fn is_of_apps(address: IpAddr) -> bool {
     APPS.iter().any(|(prefix, length)| masked(address, *length) == Some(*prefix))
 }
 
-/// One app's link.
+/// The veth pair (veth(4)) between the system and one app's network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
+pub struct Veth {
     uid: u32,
 }
 
-impl Link {
-    /// The link of the app with this uid.
+impl Veth {
+    /// Returns the veth pair of the app with this uid.
     #[must_use]
     pub fn of(uid: u32) -> Self {
         Self { uid }
@@ -57,13 +57,13 @@ impl Link {
     /// Name of the system's end.
     #[must_use]
     pub fn device(self) -> String {
-        format!("{LINK_NAMES}{}", self.uid)
+        format!("{VETH_NAMES}{}", self.uid)
     }
 
     /// The uid in the name of a system's end.
     #[must_use]
     pub fn uid_of_device(name: &str) -> Option<u32> {
-        name.strip_prefix(LINK_NAMES)?.parse().ok()
+        name.strip_prefix(VETH_NAMES)?.parse().ok()
     }
 
     /// The system's address, which is the app's gateway and name server.
@@ -111,17 +111,17 @@ mod tests {
     fn everybody_has_addresses_of_its_own_in_the_range_of_apps() {
         let mut seen = BTreeSet::new();
         for uid in FIRST_SERVICE_UID..=LAST_UID {
-            let link = Link::of(uid);
-            for address in [link.system_v4(), link.app_v4()] {
+            let veth = Veth::of(uid);
+            for address in [veth.system_v4(), veth.app_v4()] {
                 assert!(seen.insert(u128::from(address.to_bits())), "{address} is given twice");
                 assert!(is_of_apps(address.into()), "{address}");
             }
-            for address in [link.system_v6(), link.app_v6()] {
+            for address in [veth.system_v6(), veth.app_v6()] {
                 assert!(seen.insert(address.to_bits()), "{address} is given twice");
                 assert!(is_of_apps(address.into()), "{address}");
             }
-            assert_eq!(Link::uid_of_device(&link.device()), Some(uid));
-            assert!(link.device().len() < 16, "longer than a device's name may be");
+            assert_eq!(Veth::uid_of_device(&veth.device()), Some(uid));
+            assert!(veth.device().len() < 16, "longer than a device's name may be");
         }
     }
 }

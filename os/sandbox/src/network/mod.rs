@@ -1,4 +1,4 @@
-//! Network of an app: grants, addresses of the link, and bounds of connections.
+//! What an app may reach on the network: its grants, the addresses of its veth pair, and how many connections it may have.
 
 pub mod address;
 pub mod connections;
@@ -16,8 +16,8 @@ pub enum Network {
     /// A namespace of its own with nothing in it.
     #[default]
     None,
-    /// A namespace of its own that lasts as long as the system, with a link to the network service
-    /// and what that lets through.
+    /// A namespace of its own that lasts as long as the system, with a veth pair to the system
+    /// and what the network service lets through.
     Granted(NetworkGrants),
     /// The system's. The network service has it, and the probe of test images; no app can.
     System,

@@ -1,6 +1,6 @@
 //! An app with grants on the network, as init says it to the network service.
 
-use crate::network::address::Link;
+use crate::network::address::Veth;
 use crate::network::grants::NetworkGrants;
 use holdfast_types::ComponentId;
 use serde::{Deserialize, Serialize};
@@ -12,17 +12,17 @@ pub struct NetworkedApp {
     pub name: String,
     /// Component id of the app.
     pub component_id: ComponentId,
-    /// Uid of the app, from which names and addresses of its link are derived.
+    /// Its uid, which names and addresses of its veth pair follow from.
     pub uid: u32,
     /// Network grants of the app's manifest.
     pub grants: NetworkGrants,
 }
 
 impl NetworkedApp {
-    /// Returns the app's link, which is derived from the uid.
+    /// Returns the veth pair of the app.
     #[must_use]
-    pub fn link(&self) -> Link {
-        Link::of(self.uid)
+    pub fn veth(&self) -> Veth {
+        Veth::of(self.uid)
     }
 
     /// True when both name each other.

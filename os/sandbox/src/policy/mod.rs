@@ -121,9 +121,9 @@ pub struct Requests {
     pub manage: bool,
     /// May reboot and power off.
     pub shutdown: bool,
-    /// May ask for the links of apps: their grants, and a netlink socket within the namespace of each.
-    pub links: bool,
-    /// May set the clock within bounds.
+    /// For the veth pairs of apps: their grants, and a netlink socket within the namespace of each.
+    pub veths: bool,
+    /// To set the clock within bounds.
     pub clock: bool,
     /// May write the other slot and stage releases: the update agent.
     pub update: bool,
@@ -140,11 +140,11 @@ impl Requests {
 
     fn is_within(self, other: Self) -> bool {
         // Each by its name, so that a right that is added is compared, or does not compile.
-        let Self { status, manage, shutdown, links, clock, update, uplink } = self;
+        let Self { status, manage, shutdown, veths, clock, update, uplink } = self;
         (!status || other.status)
             && (!manage || other.manage)
             && (!shutdown || other.shutdown)
-            && (!links || other.links)
+            && (!veths || other.veths)
             && (!clock || other.clock)
             && (!update || other.update)
             && (!uplink || other.uplink)

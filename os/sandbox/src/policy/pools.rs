@@ -36,7 +36,7 @@ pub fn of_all<'plan>(plans: impl Iterator<Item = &'plan Plan> + Clone) -> Vec<Se
     ]
 }
 
-/// Returns the kernel's pools of the network: the sum for all components with links, and a reserve.
+/// Returns the kernel's pools of the network: the sum for all components with veth pairs, and a reserve.
 #[must_use]
 pub fn of_network<'plan>(plans: impl Iterator<Item = &'plan Plan> + Clone) -> Vec<Setting> {
     let linked = plans.filter_map(|plan| match &plan.network {

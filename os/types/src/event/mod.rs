@@ -37,13 +37,20 @@ macro_rules! events {
     };
 }
 
+pub mod debug;
 pub mod init;
+pub mod network;
 pub mod update;
 pub mod uplink;
 
 /// Components and their events.
-pub const COMPONENTS: &[(&str, &[(Event, &str)])] =
-    &[("init", init::ALL), ("update", update::ALL), ("uplink", uplink::ALL)];
+pub const COMPONENTS: &[(&str, &[(Event, &str)])] = &[
+    ("init", init::ALL),
+    ("network", network::ALL),
+    ("update", update::ALL),
+    ("uplink", uplink::ALL),
+    ("debug", debug::ALL),
+];
 
 #[cfg(test)]
 mod tests {

@@ -41,7 +41,7 @@ fn an_app_is_debugged_from_its_first_instruction_on(artefacts: &Artefacts) -> Re
     for expected in ["hello::main () at", "beat = ", "start: 1}", "tv_sec: ", "* 1 ", "detached"] {
         ensure!(seen.contains(expected), "no `{expected}` in: {seen}");
     }
-    guest.wait("debug: the debugger has gone", WAIT)?;
+    guest.wait("debug: debugger detached", WAIT)?;
     guest.wait("hello: heartbeat 3", WAIT)?;
 
     // Another one, who finds it in the middle of its work and ends it. It waits again, as at first.

@@ -134,7 +134,7 @@ fn the_network_can_be_asked_how_it_is(guest: &mut Guest) -> Result<()> {
     let status = guest.probe.ask("network", ANSWER)?;
     for line in [
         "connected\n",
-        "eth0: plugged in ",
+        "eth0: link up ",
         " 10.77.0.50/24",
         ", leased 10.77.0.50 from 10.77.0.1 for 86400 s\n",
         "names from 10.77.0.53\ntime from nobody\n",
@@ -187,7 +187,7 @@ fn another_address_takes_the_place_of_a_lease_that_was_taken_back(guest: &mut Gu
     guest.peer()?.change(|world| world.dhcp.address = OTHER);
     // The server is asked again when the cable comes back.
     replug(guest)?;
-    guest.wait_anywhere("the server has taken the lease back", WAIT)?;
+    guest.wait_anywhere("eth0: lease revoked by the server", WAIT)?;
     guest.wait_anywhere("eth0: leased 10\\.77\\.0\\.60/24", WAIT)?;
     still_reaches(guest)?;
     let peer = guest.peer()?;

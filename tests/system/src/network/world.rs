@@ -26,6 +26,6 @@ pub(crate) fn machine(image: &Path, world: World) -> Machine {
 
 /// Pulls the cable until the guest has noticed, and plugs it in again.
 pub(crate) fn replug(guest: &mut Guest) -> Result<()> {
-    once_more(guest, "eth0: unplugged", |guest| Ok(guest.plug(false)?))?;
-    once_more(guest, "eth0: plugged in", |guest| Ok(guest.plug(true)?))
+    once_more(guest, "network: eth0: link down", |guest| Ok(guest.plug(false)?))?;
+    once_more(guest, "network: eth0: link up", |guest| Ok(guest.plug(true)?))
 }

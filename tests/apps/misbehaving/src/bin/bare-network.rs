@@ -1,4 +1,4 @@
-//! Gives `eth0` an address and nothing else: a network without namespaces, links and a firewall, which
+//! Gives `eth0` an address and nothing else: a network without namespaces, veth pairs and a firewall, which
 //! `measure` compares ours with. QEMU's user network forwards to this address.
 
 use holdfast_linux::netlink::NetlinkSocket;

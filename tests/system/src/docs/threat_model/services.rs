@@ -113,7 +113,7 @@ pub(super) const TAKEN_OVER: &[(&str, &str, Verdict)] = &[
     (
         "network",
         "read, change and withhold what apps send and the names that they ask for",
-        Open("it makes their links; what must not be read or changed goes over TLS"),
+        Open("it makes their veth pairs; what must not be read or changed goes over TLS"),
     ),
     (
         "network",

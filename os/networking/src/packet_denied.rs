@@ -1,8 +1,8 @@
-//! Packets that the firewall has refused, and what would have allowed them.
+//! Packets that the firewall has denied, as the kernel reports them, and the grants that would have allowed them.
 
 use holdfast_netlink::{ACKNOWLEDGE, Message, Received};
 use holdfast_sandbox::network::NetworkedApp;
-use holdfast_sandbox::network::address::{Link, is_of_apps};
+use holdfast_sandbox::network::address::{Veth, is_of_apps};
 use holdfast_sandbox::network::connections::{MAX_CONNECTIONS, MAX_INCOMING, MAX_OF_ONE_ADDRESS};
 use holdfast_sandbox::network::grants::{Connection, Destination, PortRange, masked};
 use std::fmt;
@@ -11,12 +11,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// `NFNL_SUBSYS_ULOG`, as it stands in a message's type.
 const LOG: u16 = 4 << 8;
 const CONFIGURE: u16 = 1;
-/// Stands behind the uid where an app has as many connections as it may have.
+/// Suffix of the log prefix where an app has as many connections as it may have.
 pub const OVER: &str = " over";
-/// Stands there where the outside has as many connections to an app as it may have.
+/// Suffix of the log prefix where the outside has as many connections to an app as it may have.
 pub const CROWDED: &str = " crowded";
 
-/// Asks the kernel to send the packets of a group.
+/// Asks the kernel for the packets that rules log to a group.
 #[must_use]
 pub fn listen(group: u16) -> Message {
     const BIND: u8 = 1;
@@ -27,33 +27,33 @@ pub fn listen(group: u16) -> Message {
         .with(2, &[0, 0, 0, 64, COPY_PACKET, 0])
 }
 
-/// A packet that was refused.
+/// A packet that the firewall denied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Refusal {
+pub struct PacketDenied {
     /// Uid of the app that sent it, or that it was for.
     pub uid: u32,
-    /// Where it was to go.
+    /// Destination address.
     pub destination: IpAddr,
-    /// Number of its protocol.
+    /// Protocol number (IANA).
     pub protocol: u8,
-    /// Port, where the protocol has them.
+    /// Destination port, where the protocol has ports.
     pub port: Option<u16>,
-    /// Whose connections were too many, where it was that.
+    /// The side whose connections were too many, where that is the reason.
     pub over: Option<Side>,
 }
 
-/// Who has begun a connection.
+/// The side that began a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
     /// The app.
     App,
-    /// Somebody outside.
+    /// A host outside the device.
     Outside,
 }
 
-/// Reads a refused packet; `None` when it is none.
+/// Reads a packet that the firewall logged; `None` for any other message.
 #[must_use]
-pub fn read(message: &Received<'_>) -> Option<Refusal> {
+pub fn read(message: &Received<'_>) -> Option<PacketDenied> {
     if message.kind != LOG {
         return None;
     }
@@ -80,10 +80,10 @@ pub fn read(message: &Received<'_>) -> Option<Refusal> {
         (6 | 17, [_, _, high, low, ..]) => Some(u16::from_be_bytes([*high, *low])),
         _ => None,
     };
-    Some(Refusal { uid, destination, protocol, port, over })
+    Some(PacketDenied { uid, destination, protocol, port, over })
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for PacketDenied {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.protocol {
             6 => formatter.write_str("TCP to ")?,
@@ -99,9 +99,9 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl Refusal {
-    /// Why it was refused, and which grant would allow it. `name` is the granted name that the
-    /// address belonged to a while ago, if any.
+impl PacketDenied {
+    /// Returns why the packet was denied, and which grant would allow it. `name` is the granted name that the address
+    /// belonged to a while ago, if any.
     #[must_use]
     pub fn explain(&self, app: &NetworkedApp, apps: &[NetworkedApp], name: Option<&str>) -> String {
         if self.protocol != 6 && self.protocol != 17 {
@@ -165,11 +165,11 @@ impl Refusal {
     }
 
     fn explain_app(&self, app: &NetworkedApp, apps: &[NetworkedApp]) -> String {
-        let is = |link: Link| {
-            self.destination == IpAddr::V4(link.app_v4())
-                || self.destination == IpAddr::V6(link.app_v6())
+        let is = |veth: Veth| {
+            self.destination == IpAddr::V4(veth.app_v4())
+                || self.destination == IpAddr::V6(veth.app_v6())
         };
-        let Some(other) = apps.iter().find(|other| is(other.link())) else {
+        let Some(other) = apps.iter().find(|other| is(other.veth())) else {
             return "nothing on the device itself can be reached but name servers".to_owned();
         };
         if !app.may_talk_to(other) {
@@ -190,7 +190,7 @@ mod tests {
     use holdfast_types::ComponentId;
     use proptest::prelude::*;
 
-    fn logged(prefix: &str, packet: &[u8]) -> Option<Refusal> {
+    fn logged(prefix: &str, packet: &[u8]) -> Option<PacketDenied> {
         let message = Message::new(LOG, 0, &[2, 0, 0, 1]).with_text(10, prefix).with(9, packet);
         let bytes = message.finish(0);
         messages(&bytes).next().and_then(|message| read(&message))
@@ -209,14 +209,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_and_which_grant_is_missing() {
-        let refusal = logged("1001", &v4(6, [192, 0, 2, 7], 443)).unwrap();
-        assert_eq!((refusal.uid, refusal.to_string().as_str()), (1001, "TCP to 192.0.2.7:443"));
+    fn a_denied_packet_says_what_and_which_grant_is_missing() {
+        let denied = logged("1001", &v4(6, [192, 0, 2, 7], 443)).unwrap();
+        assert_eq!((denied.uid, denied.to_string().as_str()), (1001, "TCP to 192.0.2.7:443"));
         let one = app(1001, 1, NetworkGrants::default());
-        let says = |refusal: Refusal, one: &NetworkedApp, name| {
-            refusal.explain(one, &[one.clone(), app(1002, 2, NetworkGrants::default())], name)
+        let says = |denied: PacketDenied, one: &NetworkedApp, name| {
+            denied.explain(one, &[one.clone(), app(1002, 2, NetworkGrants::default())], name)
         };
-        assert_eq!(says(refusal, &one, None), "AllowedConnections has no \"192.0.2.7\"");
+        assert_eq!(says(denied, &one, None), "AllowedConnections has no \"192.0.2.7\"");
         let mut granted = Connection::to(Destination::parse("192.0.2.0/24").unwrap());
         granted.ports = vec![PortRange::one(80)];
         let with = |granted| {
@@ -224,22 +224,22 @@ mod tests {
             app(1001, 1, grants)
         };
         assert_eq!(
-            says(refusal, &with(granted), None),
+            says(denied, &with(granted), None),
             "AllowedConnections has 192.0.2.0/24, TCP and UDP, port 80"
         );
         let named = with(Connection::to(Destination::parse("example.com").unwrap()));
-        let over = says(refusal, &named, Some("example.com"));
+        let over = says(denied, &named, Some("example.com"));
         assert!(over.contains("whose time is over"), "{over}");
         let over = logged("1001 over", &v4(6, [192, 0, 2, 7], 443)).unwrap();
         assert!(says(over, &one, None).starts_with("the app has 128 connections"));
         let crowded = logged("1001 crowded", &v4(6, [198, 18, 0, 1], 80)).unwrap();
         assert_eq!((crowded.uid, crowded.over), (1001, Some(Side::Outside)));
         assert!(says(crowded, &one, None).starts_with("somebody outside has 16 connections"));
-        let other = Refusal { destination: IpAddr::V4(Link::of(1002).app_v4()), ..refusal };
+        let other = PacketDenied { destination: IpAddr::V4(Veth::of(1002).app_v4()), ..denied };
         assert!(says(other, &one, None).contains("must name 02020202"));
-        let device = Refusal { destination: IpAddr::V4(Link::of(1001).system_v4()), ..refusal };
+        let device = PacketDenied { destination: IpAddr::V4(Veth::of(1001).system_v4()), ..denied };
         assert!(says(device, &one, None).starts_with("nothing on the device"));
-        let ping = Refusal { protocol: 1, ..refusal };
+        let ping = PacketDenied { protocol: 1, ..denied };
         assert!(says(ping, &one, None).starts_with("apps have TCP and UDP"));
     }
 

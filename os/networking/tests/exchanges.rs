@@ -1,16 +1,24 @@
-//! Plays exchanges on networks as they are to the decisions of this module: `exchanges/*.txt`, of which
+//! Plays exchanges on networks as they are to the decisions of this crate: `exchanges/*.txt`, of which
 //! `exchanges/README.md` says how they are written. Each is what a client has met somewhere, and what is to
 //! come of it.
-#![allow(clippy::arithmetic_side_effects, reason = "a test that overflows has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::tests_outside_test_module,
+    reason = "a panic is a failed test"
+)]
 
-use crate::advertised::Advertised;
-use crate::dhcp::{self, Lease};
-use crate::dhcp6;
-use crate::name_proxy::{Kind, Lookup, Outcome, Status, Surroundings};
-use crate::resolution::{self, Servers, Step};
-use crate::route;
-use crate::sntp::{self, Instant, Seconds};
 use holdfast_netlink::{Message, messages};
+use holdfast_networking::advertised::Advertised;
+use holdfast_networking::dhcp::{self, Lease};
+use holdfast_networking::dhcp6;
+use holdfast_networking::name_proxy::{Kind, Lookup, Outcome, Status, Surroundings};
+use holdfast_networking::resolution::{self, Servers, Step};
+use holdfast_networking::route;
+use holdfast_networking::sntp::{self, Instant, Seconds};
 use holdfast_sandbox::network::grants::Destination;
 use simple_dns::rdata::{A, AAAA, CNAME, RData};
 use simple_dns::{CLASS, Name, Packet, PacketFlag, RCODE, ResourceRecord};
@@ -101,8 +109,8 @@ impl Leases {
                     self.held = None;
                     said.push(format!("= lost: {why}"));
                 }
-                dhcp::Event::Refused(why) => said.push(format!("= refused: {why}")),
-                dhcp::Event::LeftOut(why) => said.push(format!("= left out: {why}")),
+                dhcp::Event::Rejected(why) => said.push(format!("= refused: {why}")),
+                dhcp::Event::Ignored(why) => said.push(format!("= left out: {why}")),
                 dhcp::Event::Silence => said.push("= silence".to_owned()),
                 dhcp::Event::Taken { address, is_used, .. } => {
                     let used = if is_used { ", and used all the same" } else { "" };
@@ -634,7 +642,7 @@ fn play(name: &str, text: &str) {
 #[test]
 fn exchanges_on_networks_as_they_are_end_as_they_should() {
     // Cargo runs tests in the directory of their package.
-    let directory = Path::new("src/exchanges");
+    let directory = Path::new("tests/exchanges");
     let mut files: Vec<_> =
         std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
