@@ -31,6 +31,7 @@ use holdfast_sandbox::policy::system_calls::SystemCalls;
 use holdfast_sandbox::policy::{Network, Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE};
 use holdfast_sandbox::wire::{ComponentState, ComponentStatus};
 use holdfast_sandbox::{component, policy, wire};
+use holdfast_types::event::init as event;
 use std::cell::OnceCell;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -311,7 +312,8 @@ impl Supervised {
         let writes = disk.filter(|_| plan.stores()).and_then(|disk| {
             // An app that cannot be limited is started all the same: the medium has lasted so far.
             let begun = limit_writes(&cgroup, disk, &plan.limits).inspect_err(|error| {
-                log.failure(&format!("{name}: what it writes is not limited"), error);
+                let what = format!("{name}: cannot limit what it writes");
+                log.failure(event::WRITE_LIMIT_FAILED, &what, error);
             });
             begun.ok()
         });
@@ -492,8 +494,8 @@ impl Supervised {
             let (name, before) = (&self.component.name, self.events);
             self.events = events;
             let limits = &self.component.plan.limits;
-            for line in group_events::told(name, before, events, limits) {
-                log.warning(&line);
+            for (event, text) in group_events::told(name, before, events, limits) {
+                log.warning(event, &text);
             }
         }
         self.look_at_writes(log);
@@ -511,10 +513,11 @@ impl Supervised {
         };
         for step in budget.look(monotonic_ms(), written) {
             match step {
-                Step::Tell(line) => log.warning(&format!("{name} {line}")),
+                Step::Tell(event, text) => log.warning(event, &format!("{name} {text}")),
                 Step::Set(rate) => {
                     if let Err(error) = self.cgroup.limit_writes(disk, Some(rate)) {
-                        log.failure(&format!("{name}: how fast it writes stays as it is"), &error);
+                        let what = format!("{name}: cannot change how fast it writes");
+                        log.failure(event::WRITE_LIMIT_FAILED, &what, &error);
                     }
                 }
             }
@@ -527,7 +530,8 @@ impl Supervised {
         if let Some(Writes { disk, .. }) = self.writes.take()
             && let Err(error) = self.cgroup.limit_writes(&disk, None)
         {
-            log.failure(&format!("{}: its writes take their time", self.component.name), &error);
+            let what = format!("{}: cannot lift the limit of its writes", self.component.name);
+            log.failure(event::WRITE_LIMIT_FAILED, &what, &error);
         }
     }
 

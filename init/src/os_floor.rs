@@ -4,6 +4,7 @@ use crate::log::Log;
 use holdfast_lifecycle::slots::Floor;
 use holdfast_linux::{PathError, file};
 use holdfast_types::encoding::EncodingError;
+use holdfast_types::event::init as event;
 use std::path::{Path, PathBuf};
 
 /// Why a floor cannot be read or written.
@@ -27,7 +28,7 @@ pub(crate) fn read(log: &Log) -> Floor {
     };
     // A device must boot without it: nobody could mend one that does not.
     let floor = stored().unwrap_or_else(|error| {
-        log.failure("the rollback floor is lost", &error);
+        log.failure(event::OS_FLOOR_READ_FAILED, "cannot read the rollback floor", &error);
         None
     });
     floor.unwrap_or_default()

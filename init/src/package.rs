@@ -31,6 +31,7 @@ use holdfast_sandbox::policy::admission::{self, AdmissionError};
 use holdfast_sandbox::policy::shares::{self, Machine, Shortage};
 use holdfast_sandbox::policy::{self, Network, Plan, Root, Source};
 use holdfast_types::ComponentId;
+use holdfast_types::event::init as event;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -119,14 +120,19 @@ pub(crate) fn admit(
         Ok(Some(left)) => match admit_stored(gate, known, app, Stored::Trial(left)) {
             Ok(component) => return Ok(component),
             Err(error) => {
-                log.failure(&format!("{name}: its new package is refused"), &error);
+                let what = format!("{name}: its new package is refused");
+                log.failure(event::APP_TRIAL_REFUSED, &what, &error);
                 // What is refused now would be refused at each start.
                 if let Err(error) = app_store::give_up(app.component_id) {
-                    log.failure(&format!("{name}: its new package stays"), &error);
+                    let what = format!("{name}: cannot remove its new package");
+                    log.failure(event::APP_TRIAL_REMOVE_FAILED, &what, &error);
                 }
             }
         },
-        Err(error) => log.failure(&format!("{name}: no new package is tried"), &error),
+        Err(error) => {
+            let what = format!("{name}: cannot take a try of its new package");
+            log.failure(event::APP_TRIAL_BEGIN_FAILED, &what, &error);
+        }
     }
     let refused = match admit_stored(gate, known, app, Stored::Current) {
         Ok(component) => return Ok(component),
@@ -135,7 +141,8 @@ pub(crate) fn admit(
     // Its own reasons are of no interest: what is told is why the current one is not used.
     match admit_stored(gate, known, app, Stored::Previous) {
         Ok(component) => {
-            log.failure(&format!("{name} runs from its previous package"), &refused);
+            let what = format!("{name} runs from its previous package");
+            log.failure(event::APP_RUNS_PREVIOUS, &what, &refused);
             Ok(component)
         }
         Err(_) => Err(refused),
@@ -162,12 +169,12 @@ fn admit_stored(
         .inspect_err(|_| unmount(log, &mounted))?;
     let (name, version, index) = (&app.name, header.version, header.rollback_index);
     let on_trial = if trial.is_some() { ", on trial" } else { "" };
-    log.notice(&format!(
-        "{name}: package {version}, rollback index {index}, uid {}{on_trial}",
-        app_uid.uid
-    ));
+    let uid = app_uid.uid;
+    let text = format!("{name}: package {version}, rollback index {index}, uid {uid}{on_trial}");
+    log.notice(event::APP_ADMITTED, &text);
     if development {
-        log.warning(&format!("{name}: its package is signed with a development key"));
+        let text = format!("{name}: its package is signed with a development key");
+        log.warning(event::APP_DEVELOPMENT_KEY, &text);
     }
     Ok(Component { name: app.name.clone(), uid: app_uid.uid, plan, package: Some(mounted) })
 }
@@ -266,7 +273,7 @@ fn mount_package(
 pub(crate) fn unmount(log: &Log, mounted: &Mounted) {
     let taken = mount::detach(&mounted.path).and_then(|()| mounted.device.remove());
     if let Err(error) = taken {
-        log.failure("a package stays mounted", &error);
+        log.failure(event::APP_UNMOUNT_FAILED, "cannot unmount a package", &error);
     }
 }
 
@@ -295,7 +302,8 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
     gate.pet();
     // Whatever of it still runs ends before its answer is believed.
     if let Err(error) = cgroup.kill() {
-        log.failure("cannot end the look at a package", &error);
+        let what = "cannot kill the validation of a package";
+        log.failure(event::ADMISSION_KILL_FAILED, what, &error);
     }
     let (pid, status, answer) = match answer {
         Ok(answered) => answered,
@@ -310,7 +318,8 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
         let ended = channel::read_status(&status).ok().flatten().map(Exit::from_raw);
         let events = cgroup.events().unwrap_or_default();
         let ended = ended.map_or("was killed".to_owned(), |exit| format!("ended with {exit}"));
-        log.warning(&format!("the look at a package {ended} ({events:?})"));
+        let text = format!("the validation of a package {ended} ({events:?})");
+        log.warning(event::ADMISSION_FAILED, &text);
     }
     let manifest = admission::read(&answer)?;
     let header = &mounted.header;

@@ -32,6 +32,7 @@ use holdfast_sandbox::held;
 use holdfast_sandbox::notify::Notification;
 use holdfast_sandbox::policy::pools;
 use holdfast_sandbox::policy::shares::{self, Machine};
+use holdfast_types::event::init as event;
 use holdfast_types::{ComponentId, chain};
 use std::error::Error;
 use std::io;
@@ -109,9 +110,10 @@ fn machine(log: &Log, services: &[Component]) -> Result<Machine, PathError> {
     let taken = taken.fold(0, u64::saturating_add);
     let all = machine.memory_kib;
     if taken > all {
-        log.warning(&format!(
+        let text = format!(
             "the services may take {taken} KiB of memory, and the machine has {all} KiB: no app is started"
-        ));
+        );
+        log.warning(event::MEMORY_OVERCOMMITTED, &text);
     }
     Ok(machine)
 }
@@ -123,10 +125,9 @@ fn limited_disk(log: &Log, somebody_writes: bool) -> Result<Option<String>, Path
         return Ok(None);
     }
     if !cgroup::limits_writes()? {
-        log.warning(
-            "what apps write to the medium is not limited: this kernel has no io controller (BLK_CGROUP and \
-             BLK_DEV_THROTTLING)",
-        );
+        let text = "cannot limit what apps write to the medium: this kernel has no io controller (BLK_CGROUP and \
+                    BLK_DEV_THROTTLING)";
+        log.warning(event::WRITE_LIMIT_UNSUPPORTED, text);
         return Ok(None);
     }
     block::root_disk_number()
@@ -171,13 +172,17 @@ impl<'log> Supervision<'log> {
             match package::admit(gate, &mut app_uids, app) {
                 Ok(mut component) => {
                     if list.image.debugged.as_ref() == Some(&component.name) {
-                        log.warning(&format!("{} waits for a debugger", component.name));
+                        let text = format!("{} waits for a debugger", component.name);
+                        log.warning(event::APP_DEBUGGED, &text);
                         component.be_debugged();
                         starter.hold(component.uid);
                     }
                     ready.push(component);
                 }
-                Err(error) => log.failure(&format!("{} is not started", app.name), &error),
+                Err(error) => {
+                    let what = format!("{} is not started", app.name);
+                    log.failure(event::APP_REFUSED, &what, &error);
+                }
             }
         }
         let plans = ready.iter().map(|component| &component.plan);
@@ -253,9 +258,10 @@ impl<'log> Supervision<'log> {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Log(Level::Notice, line) => self.log.notice(&line),
-            Effect::Log(Level::Warning, line) => self.log.warning(&line),
-            Effect::Log(Level::Error, line) => self.log.error(&line),
+            Effect::Log(Level::Notice, event, line) => self.log.notice(event, &line),
+            Effect::Log(Level::Warning, event, line) => self.log.warning(event, &line),
+            Effect::Log(Level::Error, event, line) => self.log.error(event, &line),
+            Effect::LogStatus(line) => self.log.status(&line),
             Effect::Pet => self.pet(),
             Effect::Start(component) => self.start(component),
             Effect::Kill(component) => self.kill(component),
@@ -480,7 +486,8 @@ impl<'log> Supervision<'log> {
         if let Some(supervised) = self.components.get(index)
             && let Err(error) = supervised.cgroup.kill()
         {
-            self.log.failure(&format!("cannot kill {}", supervised.component.name), &error);
+            let what = format!("cannot kill {}", supervised.component.name);
+            self.log.failure(event::COMPONENT_KILL_FAILED, &what, &error);
         }
     }
 }

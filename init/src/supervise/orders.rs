@@ -16,6 +16,7 @@ use holdfast_sandbox::policy::admission::{self, AdmissionError};
 use holdfast_sandbox::policy::order_plan;
 use holdfast_sandbox::reset_order::Order;
 use holdfast_types::encoding::EncodingError;
+use holdfast_types::event::init as event;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -73,7 +74,7 @@ impl Look {
     /// A look at every disk that is there now, which begins at a time of the monotonic clock.
     pub(super) fn begin(log: &Log, asking: usize, order: Order, not_before: u64) -> Self {
         let disks = block::other_disks().unwrap_or_else(|error| {
-            log.failure("cannot look for cards", &error);
+            log.failure(event::CARD_LOOKUP_FAILED, "cannot look for cards", &error);
             Vec::new()
         });
         Self { asking, order, disks: disks.into_iter(), not_before, at: None }
@@ -91,7 +92,8 @@ impl Look {
             return Outcome::Goes;
         }
         let Some(admission) = admission else {
-            log.warning("this image has nothing to look for orders with");
+            let text = "cannot check an order to reset: this image has no admission";
+            log.warning(event::RESET_ORDER_UNCHECKED, text);
             return Outcome::Nowhere;
         };
         if let Some(reading) = &mut self.at {
@@ -101,7 +103,10 @@ impl Look {
             self.at = None;
             match answered {
                 Ok(()) => return Outcome::Confirmed,
-                Err(error) => log.failure("no such order on this card", &error),
+                Err(error) => {
+                    let what = "a card does not confirm the order to reset";
+                    log.failure(event::CARD_CHECK_FAILED, what, &error);
+                }
             }
         }
         let Some(disk) = self.disks.next() else {
@@ -110,7 +115,10 @@ impl Look {
         match Reading::begin(starter, admission, &self.order, &disk, now) {
             Ok(reading) => self.at = Some(reading),
             // The next turn takes the next disk.
-            Err(error) => log.failure("a card cannot be looked at", &error),
+            Err(error) => {
+                let what = "cannot check a card for the order to reset";
+                log.failure(event::CARD_CHECK_FAILED, what, &error);
+            }
         }
         Outcome::Goes
     }

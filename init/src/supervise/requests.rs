@@ -26,6 +26,7 @@ use holdfast_sandbox::wire::{
     UplinkRequest,
 };
 use holdfast_types::ComponentId;
+use holdfast_types::event::init as event;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Stands for a service where an app's component id is asked for. No app can name it: it would have to be
@@ -66,11 +67,13 @@ impl Supervision<'_> {
         let answer = match wire::decode_request(message.get(..length).unwrap_or_default()) {
             Ok(request) if request.is_allowed(plan.requests) => self.answer(index, request),
             Ok(request) => {
-                self.log.warning(&format!("{name} may not ask for {request:?}"));
+                let text = format!("{name} may not ask for {request:?}");
+                self.log.warning(event::REQUEST_DENIED, &text);
                 alone(Reply::PermissionDenied)
             }
             Err(error) => {
-                self.log.failure(&format!("{name} sent no valid request"), &error);
+                let what = format!("{name} sent no valid request");
+                self.log.failure(event::REQUEST_INVALID, &what, &error);
                 alone(Reply::NotFound)
             }
         };
@@ -151,11 +154,12 @@ impl Supervision<'_> {
             UpdateRequest::Stage => self.done(Slots::stage),
             UpdateRequest::StageApp(id) => match app_store::stage(id) {
                 Ok(()) => {
-                    self.log.notice(&format!("a package of {id} is staged"));
+                    self.log.notice(event::APP_STAGED, &format!("a package of {id} is staged"));
                     Reply::Accepted
                 }
                 Err(error) => {
-                    self.log.failure(&format!("the package of {id} is not staged"), &error);
+                    let what = format!("cannot stage the package of {id}");
+                    self.log.failure(event::APP_STAGE_FAILED, &what, &error);
                     Reply::Failed
                 }
             },
@@ -193,7 +197,8 @@ impl Supervision<'_> {
             Outcome::Confirmed => self.reset(order),
             Outcome::Nowhere => {
                 let partitions = order.partitions;
-                self.log.warning(&format!("nobody but update sees an order to reset {partitions}"));
+                let text = format!("no card confirms the order to reset {partitions}");
+                self.log.warning(event::RESET_ORDER_UNCONFIRMED, &text);
                 Reply::Failed
             }
         };
@@ -215,7 +220,8 @@ impl Supervision<'_> {
             }
             Ok(false) => Reply::NotFound,
             Err(error) => {
-                self.log.failure("the reset that was ordered does not begin", &error);
+                let what = "cannot record the order to reset";
+                self.log.failure(event::RESET_ORDER_PERSIST_FAILED, what, &error);
                 Reply::Failed
             }
         }
@@ -225,7 +231,8 @@ impl Supervision<'_> {
         match step(&mut self.slots, self.log) {
             Ok(()) => Reply::Accepted,
             Err(error) => {
-                self.log.failure("the boot state stays as it is", &error);
+                let what = "cannot change the boot state";
+                self.log.failure(event::BOOT_STATE_CHANGE_FAILED, what, &error);
                 Reply::Failed
             }
         }
@@ -282,7 +289,8 @@ impl Supervision<'_> {
                 (Reply::Link(app), vec![socket.into_descriptor()])
             }
             Some(Err(error)) => {
-                self.log.failure(&format!("{name} gets no link"), &error);
+                let what = format!("cannot open a netlink socket for {name}");
+                self.log.failure(event::NETLINK_OPEN_FAILED, &what, &error);
                 (Reply::Failed, Vec::new())
             }
             None => (Reply::Failed, Vec::new()),
@@ -302,7 +310,10 @@ impl Supervision<'_> {
                     apps.push(Listener { name: name.clone(), access: plan.updates });
                     sockets.push(socket);
                 }
-                Err(error) => self.log.failure(&format!("{name} is told of no updates"), &error),
+                Err(error) => {
+                    let what = format!("cannot hand over the update socket of {name}");
+                    self.log.failure(event::UPDATE_SOCKET_FAILED, &what, &error);
+                }
             }
         }
         (Reply::Listeners(apps), sockets)
@@ -312,7 +323,8 @@ impl Supervision<'_> {
         match part {
             Ok(descriptor) => (Reply::Accepted, vec![descriptor]),
             Err(error) => {
-                self.log.failure("a slot cannot be handed over", &error);
+                let what = "cannot hand over a partition of a slot";
+                self.log.failure(event::SLOT_OPEN_FAILED, what, &error);
                 (Reply::Failed, Vec::new())
             }
         }
@@ -321,7 +333,7 @@ impl Supervision<'_> {
     /// The disks that the system does not run from, for reading. A reader without a card is none.
     fn other_disks(&self) -> Answer {
         let disks = block::other_disks().unwrap_or_else(|error| {
-            self.log.failure("cannot look for cards", &error);
+            self.log.failure(event::CARD_LOOKUP_FAILED, "cannot look for cards", &error);
             Vec::new()
         });
         let open = disks.iter().filter_map(|path| Direct::open_to_read(path).ok());
@@ -352,7 +364,8 @@ impl Supervision<'_> {
         match (Introduction { wanted, message, asking, accepted, refused }).make() {
             Ok(()) => None,
             Err(error) => {
-                self.log.failure("no service is told of another", &error);
+                let what = "cannot connect two services";
+                self.log.failure(event::SERVICE_CONNECT_FAILED, what, &error);
                 alone(Reply::Failed)
             }
         }

@@ -13,6 +13,7 @@
 use holdfast_sandbox::app_manifest::RestartPolicy;
 use holdfast_sandbox::policy::Readiness;
 use holdfast_types::Millis;
+use holdfast_types::event::{Event as LogEvent, init as log_event};
 
 /// Pause before the first restart.
 pub const FIRST_BACKOFF_MS: Millis = 100;
@@ -48,7 +49,17 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The fault in words for the log.
+    /// Returns the event that the line of the log ends in.
+    #[must_use]
+    pub fn event(self) -> LogEvent {
+        match self {
+            Self::NotReady => log_event::COMPONENT_READY_TIMEOUT,
+            Self::Watchdog => log_event::COMPONENT_WATCHDOG_TIMEOUT,
+            Self::StillRunning => log_event::COMPONENT_STOP_TIMEOUT,
+        }
+    }
+
+    /// Returns the fault in words for the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,6 +5,7 @@
 //! with the system's start. What the journal of a file system writes is on no component's account.
 
 use holdfast_sandbox::app_manifest::Limits;
+use holdfast_types::event::{Event, init as event};
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
@@ -60,8 +61,8 @@ pub struct Written {
 pub enum Step {
     /// The kernel is told another rate.
     Set(Rate),
-    /// A line for the log.
-    Tell(String),
+    /// A line for the log, behind the component's name, which ends in the event.
+    Tell(Event, String),
 }
 
 /// How much a component has written today.
@@ -99,26 +100,28 @@ impl WriteBudget {
             if std::mem::take(&mut self.slowed) {
                 steps.push(Step::Set(Rate::of(&self.limits)));
                 let line = "may write as before: a new day has begun".to_owned();
-                steps.push(Step::Tell(line));
+                steps.push(Step::Tell(event::WRITE_BUDGET_RENEWED, line));
             }
         } else if !self.slowed && written.bytes.saturating_sub(at_begin) >= budget(&self.limits) {
             self.slowed = true;
             let slow = Rate::slow(&self.limits);
             steps.push(Step::Set(slow));
-            steps.push(Step::Tell(format!(
+            let line = format!(
                 "has written the {} MiB that it may in a day (WriteMiBPerDay): until the day is over it \
                  may write {} KiB and {} times a second",
                 self.limits.write_mib_per_day,
                 slow.bytes / 1024,
                 slow.writes
-            )));
+            );
+            steps.push(Step::Tell(event::WRITE_BUDGET_SPENT, line));
         }
         if !self.slowed && !self.told_of_rate && self.is_at_rate(now, written) {
             self.told_of_rate = true;
-            steps.push(Step::Tell(format!(
+            let line = format!(
                 "writes as much as it may: {} KiB or {} times a second (WriteKiBPerSecond, WritesPerSecond)",
                 self.limits.write_kib_per_second, self.limits.writes_per_second
-            )));
+            );
+            steps.push(Step::Tell(event::WRITE_RATE_REACHED, line));
         }
         self.last = (now, written);
         steps
@@ -158,7 +161,7 @@ mod tests {
 
     fn told(steps: &[Step]) -> Vec<&str> {
         let lines = steps.iter().filter_map(|step| match step {
-            Step::Tell(line) => Some(line.as_str()),
+            Step::Tell(_, line) => Some(line.as_str()),
             Step::Set(_) => None,
         });
         lines.collect()

@@ -3,11 +3,10 @@
 use super::event::End;
 use crate::exit::Exit;
 use holdfast_sandbox::wire::Reply;
-use serde::{Deserialize, Serialize};
+use holdfast_types::event::Event as LogEvent;
 
 /// How important a line of the log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Something failed.
     Error,
@@ -18,11 +17,12 @@ pub enum Level {
 }
 
 /// Something to be done. Components are named by their places.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Write a line to the log.
-    Log(Level, String),
+    /// Write a line to the log, which ends in the event.
+    Log(Level, LogEvent, String),
+    /// Write to the log how the device stands: the line that programs read to its end, and that ends in no event.
+    LogStatus(String),
     /// Pet the watchdog where [`State::is_alive`](super::State::is_alive): what comes next may take long, or what came before has.
     Pet,
     /// Start it: [`Event::Started`](super::Event::Started) or [`Event::StartFailed`](super::Event::StartFailed).
