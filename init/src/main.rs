@@ -20,6 +20,7 @@ mod os_floor;
 mod package;
 mod slots;
 mod start_error;
+mod starter;
 mod supervise;
 
 use crate::app_uids::AppUids;

@@ -5,11 +5,12 @@
 
 use crate::app_store;
 use crate::app_uids::{AppUids, NoUid};
-use crate::component::{self, Component, Starter, Surroundings};
+use crate::component::Component;
 use crate::floors::Floors;
 use crate::log::Log;
 use crate::mounted::Mounted;
 use crate::start_error::StartError;
+use crate::starter::{self, Starter, Surroundings};
 use holdfast_lifecycle::exit::Exit;
 use holdfast_lifecycle::patience::{self, PET_EVERY_MS};
 use holdfast_lifecycle::uid_table::AppUid;
@@ -280,7 +281,7 @@ pub(crate) fn unmount(log: &Log, mounted: &Mounted) {
 /// Has a process of its own look at the files and read the manifest, and makes the plan.
 fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, PackageRefusal> {
     let Gate { log, starter, peripherals, machine, earlier, .. } = gate;
-    let cgroup = component::limited_group(&admission.name, admission.uid, &admission.plan.limits)?;
+    let cgroup = starter::limited_group(&admission.name, admission.uid, &admission.plan.limits)?;
     let (output, output_child) =
         channel::output_pipe().map_err(|e| PackageRefusal::Kernel("make a pipe", e))?;
     let trees = |source: &Source| match source {

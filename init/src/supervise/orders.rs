@@ -4,9 +4,9 @@
 //! input, verifies the metadata on it from the root in the image, and says yes or no. The loop goes on meanwhile, and
 //! whoever asks waits for its reply.
 
-use crate::component::{self, Starter, Surroundings};
 use crate::log::Log;
 use crate::start_error::StartError;
+use crate::starter::{self, Starter, Surroundings};
 use holdfast_lifecycle::patience::ORDER_MS;
 use holdfast_linux::cgroup::Cgroup;
 use holdfast_linux::channel;
@@ -151,7 +151,7 @@ impl Reading {
     ) -> Result<Self, OrderError> {
         let disk = block::open_disk(disk)?;
         let plan = order_plan(&admission.plan, order)?;
-        let cgroup = component::limited_group(&admission.name, admission.uid, &plan.limits)?;
+        let cgroup = starter::limited_group(&admission.name, admission.uid, &plan.limits)?;
         let pipe = channel::output_pipe();
         let (output, theirs) = pipe.map_err(|e| OrderError::Kernel("make a pipe", e))?;
         let surroundings = Surroundings {
