@@ -147,6 +147,7 @@ impl Supervised {
             });
             begun.ok()
         });
+        // Made once, and not at each start: link, addresses and firewall of an app outlive its programs.
         let network = match plan.network {
             Network::Granted(_) => Some(network::prepare(name, *uid)?),
             Network::None | Network::System => None,
@@ -175,7 +176,8 @@ impl Supervised {
     pub(crate) fn start(&self, starter: &Starter) -> Result<Running, StartError> {
         let Component { name, plan, uid, package } = &self.component;
         let (output, output_child) = channel::output_pipe().map_err(StartError::Channel)?;
-        // init opens, since it may; the component gets what is open, and can open no other.
+        // init opens, since it may; the component gets what is open, and can open no other. What is not there is found before
+        // there is a process: a component is started in full or not at all.
         let mut devices = Vec::new();
         for path in &plan.descriptors {
             devices.push(open_device(Path::new(path))?);
@@ -320,6 +322,7 @@ impl Supervised {
 
     /// Says what its limits have stopped since the last look.
     pub(crate) fn log_events(&mut self, log: &Log) {
+        // The kernel counts from the group's beginning: a look that fails is made up for by the next.
         if let Ok(events) = self.cgroup.events() {
             let (name, before) = (&self.component.name, self.events);
             self.events = events;

@@ -87,6 +87,7 @@ fn erase_ordered(log: &Log, watchdog: Option<&Watchdog>) -> Result<Option<UnderW
     // The record stays until everything is done: a cut of power has the next start begin anew.
     for (name, _) in order.partitions.each().into_iter().filter(|(_, erased)| *erased) {
         let path = block::partition_beside_root(name)?.ok_or(ResetFailure::NoPartition(name))?;
+        // All of it, and not its superblock alone: what an owner gives away must not be read from the blocks that are free.
         erase::overwrite(&path, &Blank::parse(&blank(name)?)?, || pet(watchdog))?;
         log.notice(event::PARTITION_ERASED, &format!("partition {name} is erased"));
     }

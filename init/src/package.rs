@@ -113,6 +113,7 @@ pub(crate) fn admit(
     app_uids: &mut AppUids,
     app: &App,
 ) -> Result<Component, PackageRefusal> {
+    // Before its package is opened: an app whose packages are all refused keeps its number, and with it its storage.
     let app_uid = app_uids.assign(gate.log, app.component_id)?;
     let known = (app_uid, app_uids.of(holdfast_sandbox::held::Component::App(app.component_id)));
     let (log, name) = (gate.log, &app.name);
@@ -197,6 +198,8 @@ fn open(
 ) -> Result<Opened, PackageRefusal> {
     let path = app_store::path(component_id, stored);
     let missing = || PackageRefusal::Missing(stored.file(component_id));
+    // One descriptor from here to the mount: the update agent may rename or replace files meanwhile, and what was verified
+    // is what the loop device reads.
     let package = package_file::open(&path, HEADER_BYTES)?.ok_or_else(missing)?;
     let header = Header::parse(&package.start, package.length).map_err(PackageRefusal::Header)?;
     // The signature comes before anything that the header says is compared.
@@ -225,6 +228,7 @@ pub(crate) fn may_run(
 /// Checks the signature with the key that the header names, from the verified root. True when it is
 /// a development key.
 fn verify(header: &Header, start: &[u8]) -> Result<bool, PackageRefusal> {
+    // A key that is among both is one of production: nobody is warned of it.
     for development in [false, true] {
         let path = list::trusted_key_path(header.key_id, development);
         if let Some(key) = file::read_bounded(Path::new(&path), 32)? {

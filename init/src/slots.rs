@@ -243,6 +243,7 @@ impl Slots {
 
     /// A part of the slot that runs, for reading.
     pub(crate) fn running_part(&self, part: SlotPart) -> Result<OwnedFd, SaveError> {
+        // For reading alone: the agent copies blocks of it, and must not be able to write what the system runs from.
         Ok(Direct::open_to_read(&partition(part, self.status.slot)?)?.into_descriptor())
     }
 

@@ -85,6 +85,7 @@ impl Starter {
         tree: impl Fn(&Source) -> Option<PathBuf>,
     ) -> Result<Started, StartError> {
         let Surroundings { uid, network, cgroup, input, output, notify } = *surroundings;
+        // A pipe for each, and none of them shared: what a component could write into another's would pass for that one's.
         let (status, status_child) = channel::output_pipe().map_err(StartError::Channel)?;
         let (signs, signs_child) = channel::output_pipe().map_err(StartError::Channel)?;
         // As detached mounts: the child attaches them where it builds its root, and looks nothing

@@ -149,8 +149,11 @@ impl<'log> Supervision<'log> {
         watchdog: Option<Watchdog>,
     ) -> Result<Self, SuperviseError> {
         let Holdings { slots, clock, mut app_uids } = held;
+        // Before anything is started: until then the kernel drops SIGTERM and SIGINT, as it does for a PID 1 that handles
+        // neither (kill(2)), and whoever sends one would wait for an end that does not come.
         let signals = SignalDescriptor::open().map_err(kernel("watch for signals"))?;
         let mut starter = Starter::prepare()?;
+        // Services come first: apps are admitted to what these leave of the machine.
         let mut ready = Vec::new();
         for service in list.services {
             let (name, uid, plan) = (service.name, service.uid, service.plan);
@@ -186,10 +189,12 @@ impl<'log> Supervision<'log> {
                 }
             }
         }
+        // Known only now: each pool of the kernel has room for the shares of all that were admitted (decision 28).
         let plans = ready.iter().map(|component| &component.plan);
         for (name, value) in pools::of_all(plans.clone()) {
             sysctl::set(name, &value)?;
         }
+        // Without a network service no device is ever switched on: nothing comes or goes that these settings are about.
         if plans.clone().any(|plan| plan.requests.links) {
             network::harden(plans)?;
         }
@@ -231,11 +236,14 @@ impl<'log> Supervision<'log> {
     pub(crate) fn run(&mut self) -> Result<End, SuperviseError> {
         loop {
             self.take_signals()?;
+            // Before anything is heard: a slow console may keep init here for seconds, and what components say meanwhile
+            // must be heard before their deadlines are judged.
             self.write_outputs();
             let heard = self.hear_components();
             self.look_for_order();
             self.look_at_limits();
             self.reap()?;
+            // A component that has just missed a deadline is not ready any more when health is judged.
             self.act(Event::Deadline { heard: heard.0 });
             self.act(Event::Judge { heard: heard.0 });
             if let Some(end) = self.ended {
@@ -327,6 +335,7 @@ impl<'log> Supervision<'log> {
             && let Some(left) = package.trial
         {
             let outcome = app_store::commit(package.header.component_id, left);
+            // Otherwise its file still has the name of a trial, and whoever asks what is held is told so.
             if outcome.is_ok() {
                 package.trial = None;
             }
@@ -337,6 +346,7 @@ impl<'log> Supervision<'log> {
     /// Reports what limits have stopped while components run, now and then.
     fn look_at_limits(&mut self) {
         let now = monotonic_ms();
+        // A component that prints or asks much has the loop turn often, and a look reads several files of each group.
         if now.saturating_sub(self.looked_at) < LOOK_EVERY_MS {
             return;
         }
@@ -350,6 +360,7 @@ impl<'log> Supervision<'log> {
         let now = monotonic_ms();
         let mut poll = Poll::new();
         poll.add(self.signals.descriptor());
+        // The watchdog is petted before and behind this wait, and nowhere within it.
         let mut wait_ms = PET_EVERY_MS;
         for supervised in &self.components {
             let running = supervised.running.as_ref();
@@ -386,6 +397,7 @@ impl<'log> Supervision<'log> {
     /// Asks a program to end. It may have ended already; it is then reaped like any other.
     fn terminate(&self, component: usize) {
         if let Some(running) = self.components.get(component).and_then(|c| c.running.as_ref()) {
+            // Its number is still its own: a child keeps it until it is reaped, which init alone does (wait(2)).
             let _ = spawn::terminate(running.pid);
         }
     }
@@ -441,6 +453,8 @@ impl<'log> Supervision<'log> {
 
     fn reap(&mut self) -> Result<(), SuperviseError> {
         while let Some((pid, exit)) = wait::reap().map_err(kernel("reap processes"))? {
+            // Others are orphans that PID 1 has adopted, and its own children that look at cards or introduce services: they
+            // are reaped, since each zombie keeps a number and a slot of the system's limit, and nothing follows from them.
             let of_pid = |c: &Supervised| c.running.as_ref().is_some_and(|r| r.pid == pid);
             if let Some(component) = self.components.iter().position(of_pid) {
                 self.act(Event::StubEnded { component, exit });
@@ -455,6 +469,7 @@ impl<'log> Supervision<'log> {
         let Some(supervised) = self.components.get_mut(index) else {
             return;
         };
+        // Its last words stand above the line on its end as well.
         let (log, console) = (self.log, &mut self.console);
         supervised.log_last_output(&mut Room { log, console, index, now: monotonic_ms() });
         let status = supervised.running.take().map(|running| channel::read_status(&running.status));
@@ -463,6 +478,7 @@ impl<'log> Supervision<'log> {
             Some(Ok(Some(status))) => Exit::from_raw(status),
             _ => exit,
         };
+        // Above the line on its end, of which it may be the reason.
         supervised.log_events(self.log);
         supervised.last_exit = Some(exit.raw());
         let exited = Event::Exited {

@@ -88,6 +88,7 @@ impl Look {
         admission: Option<&Service>,
         now: u64,
     ) -> Outcome {
+        // Each look starts a process for each disk: an agent that was taken over could have init do nothing else.
         if now < self.not_before {
             return Outcome::Goes;
         }
@@ -149,6 +150,8 @@ impl Reading {
         disk: &Path,
         now: u64,
     ) -> Result<Self, OrderError> {
+        // The disk is its standard input and its only descriptor of one: a program that a card takes over reads no other
+        // disk, and writes none.
         let disk = block::open_disk(disk)?;
         let plan = order_plan(&admission.plan, order)?;
         let cgroup = starter::limited_group(&admission.name, admission.uid, &plan.limits)?;
@@ -175,6 +178,7 @@ impl Reading {
     fn answered(&mut self, now: u64) -> Option<Result<(), OrderError>> {
         let mut buffer = [0u8; MAX_ANSWER_BYTES];
         match channel::read(&self.output, &mut buffer) {
+            // Only once the pipe has ended: what came before may be a part of an answer.
             Ok(Some(0)) => {
                 return Some(admission::read_confirmed(&self.answer).map_err(OrderError::from));
             }
@@ -184,6 +188,7 @@ impl Reading {
             Ok(None) => {}
             Err(error) => return Some(Err(OrderError::Kernel("read its answer", error))),
         }
+        // The metadata on a card are somebody's who may want to keep init: time and length have their bounds.
         let is_late = now >= self.deadline || self.answer.len() > MAX_ANSWER_BYTES;
         is_late.then_some(Err(OrderError::Answer(AdmissionError::NoAnswer)))
     }

@@ -52,6 +52,9 @@ impl Supervision<'_> {
         let Some(requests) = &running.requests else {
             return;
         };
+        // One request of each component in a turn: whoever asks without end gets no more of init than the others. Who asks is
+        // known by the pipe, which this program alone was handed at its start; a message names nobody.
+        //
         // One byte more than a request has: what is longer is cut there, and told by it.
         let mut message = [0u8; wire::MAX_REQUEST_BYTES + 1];
         let length = match channel::read(requests.requests(), &mut message) {
@@ -145,6 +148,8 @@ impl Supervision<'_> {
             UpdateRequest::OtherDisks => return Some(self.other_disks()),
             // It is replied to when somebody else has found the order, or has not.
             UpdateRequest::Reset(order) => {
+                // The agent asks one thing at a time: a look that is still under way was asked for by a program that has ended,
+                // or has given up waiting, and its process ends when this one takes its place.
                 let begins = monotonic_ms().max(self.next_look);
                 self.next_look = begins.saturating_add(BETWEEN_ORDERS_MS);
                 self.look = Some(Look::begin(self.log, index, order, begins));
@@ -194,6 +199,8 @@ impl Supervision<'_> {
         let (asking, order) = (look.asking, look.order);
         let reply = match outcome {
             Outcome::Goes => return,
+            // The word of the update agent alone would not do: it reads what the network brings, and whoever takes it over
+            // could erase the device.
             Outcome::Confirmed => self.reset(order),
             Outcome::Nowhere => {
                 let partitions = order.partitions;
@@ -208,6 +215,8 @@ impl Supervision<'_> {
 
     /// Takes an order for the next start, with what has to come through it.
     fn reset(&mut self, order: Order) -> Reply {
+        // They lie on `state`, which may be among what is erased. A reset that lowered a floor would let a release or a time
+        // back in that this device has left behind (decision 17).
         let kept = Kept {
             os_floor: self.app_uids.os_floor,
             time_floor: self.clock.saved_floor(),
@@ -275,6 +284,7 @@ impl Supervision<'_> {
         let Some((supervised, grants)) = found else {
             return (Reply::NotFound, Vec::new());
         };
+        // Entering a namespace takes CAP_SYS_ADMIN (setns(2)), which no service has: it gets a socket that was made there.
         let socket = supervised.network.as_ref().map(NetworkNamespace::netlink);
         let name = supervised.component.name.clone();
         let package = supervised.component.package.as_ref();
@@ -322,6 +332,7 @@ impl Supervision<'_> {
     fn slot_part(&self, part: Result<OwnedFd, SaveError>) -> Answer {
         match part {
             Ok(descriptor) => (Reply::Accepted, vec![descriptor]),
+            // Not a reason to end: the agent writes nothing then, and tries the release again.
             Err(error) => {
                 let what = "cannot hand over a partition of a slot";
                 self.log.failure(event::SLOT_OPEN_FAILED, what, &error);
@@ -336,6 +347,7 @@ impl Supervision<'_> {
             self.log.failure(event::CARD_LOOKUP_FAILED, "cannot look for cards", &error);
             Vec::new()
         });
+        // The agent cannot open a disk by itself, so that it never has the whole of that which the system runs from.
         let open = disks.iter().filter_map(|path| Direct::open_to_read(path).ok());
         let open = open.map(Direct::into_descriptor).take(wire::MAX_DESCRIPTORS);
         (Reply::Accepted, open.collect())
@@ -352,11 +364,13 @@ impl Supervision<'_> {
         fn wire(service: &Supervised) -> Option<&InitEnd> {
             service.running.as_ref()?.requests.as_ref()
         }
+        // By its right and not by its name: which program has it, the image decides.
         let asking = self.components.get(asking).and_then(wire);
         let wanted = self.components.iter().find(|c| has_right(c.component.plan.requests));
         let (Some(asking), Some(wanted)) = (asking, wanted.and_then(wire)) else {
             return alone(Reply::NotFound);
         };
+        // All of it before the child is made, which has no way to report a failure.
         let encoded = [message, &Reply::Accepted, &Reply::PermissionDenied].map(wire::encode_reply);
         let [Ok(message), Ok(accepted), Ok(refused)] = &encoded else {
             return alone(Reply::NotFound);

@@ -46,6 +46,8 @@ pub fn root_disk() -> Result<Option<RootDisk>, PathError> {
         return Ok(None);
     };
     let mut partitions = Vec::new();
+    // As the kernel has them, and not as the table on the disk has them: that may be another one by now, and what is
+    // mounted and written goes by the kernel's.
     for entry in read_dir(&directory)? {
         if let Some(name) = label_of(&entry) {
             let (start, length) = (bytes_of(&entry, "start")?, bytes_of(&entry, "size")?);
@@ -84,6 +86,8 @@ fn root_disk_directory() -> Result<Option<PathBuf>, PathError> {
 
 /// The name of a partition, from its directory in sysfs.
 fn label_of(partition: &Path) -> Option<String> {
+    // Only partitions whose table names them have the line (`part_uevent` in block/partitions/core.c): neither the disk's
+    // other directories nor a whole disk are taken for one.
     let uevent = fs::read_to_string(partition.join("uevent")).ok()?;
     let label = uevent.lines().find_map(|line| line.strip_prefix("PARTNAME="));
     label.map(str::to_owned)
@@ -133,6 +137,7 @@ fn read_dir(path: &Path) -> Result<Vec<PathBuf>, PathError> {
     for entry in fs::read_dir(path).map_err(list)? {
         entries.push(entry.map_err(list)?.path());
     }
+    // No order of directory entries is promised (readdir(3)); cards are looked at in the same one at each start.
     entries.sort();
     Ok(entries)
 }

@@ -83,6 +83,7 @@ impl<R: Into<Request>> InitSocket<R> {
     pub fn ask(&mut self, request: R) -> Result<(Reply, Vec<OwnedFd>), InitError> {
         let request = wire::encode_request(&request.into())?;
         channel::send_request(&self.requests, &request).map_err(InitError::Socket)?;
+        // One deadline for all that comes: messages that nobody has asked for do not put it off.
         let deadline = monotonic_ms().saturating_add(ANSWER_WITHIN_MS);
         loop {
             let received = channel::try_receive_with(&self.replies, &mut self.buffer);
@@ -127,6 +128,8 @@ impl<R: Into<Request>> InitSocket<R> {
             channel::try_receive_with(&self.replies, &mut self.buffer).map_err(InitError::Socket)?
         {
             let reply = self.reply(length)?;
+            // No request is under way: an answer now is to one that has run into its deadline, and would be taken for the
+            // answer to the next one.
             if !is_unasked(&reply) {
                 return Err(InitError::refused(reply));
             }
@@ -164,6 +167,8 @@ fn is_unasked(reply: &Reply) -> bool {
 /// # Errors
 /// init does not listen.
 pub fn notify_ready() -> io::Result<()> {
+    // Not over the channel to init, which has to do with requests alone: the stub hears services as it hears apps
+    // (sd_notify(3)).
     let path = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
     UnixDatagram::unbound()?.send_to(b"READY=1", path)?;
     Ok(())

@@ -36,6 +36,7 @@ impl Introduction<'_> {
                 send_with(self.wanted.answers(), self.message, &[theirs.as_fd()])?;
                 Ok(others)
             });
+            // Nobody is left to tell of an error: whoever asked runs into its deadline.
             let _ = match handed {
                 Ok(others) => send_with(self.asking.answers(), self.accepted, &[others.as_fd()]),
                 Err(_) => send(self.asking.answers(), self.refused),

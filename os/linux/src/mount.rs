@@ -53,6 +53,7 @@ pub fn mount(
     }
     fsconfig_create(&context).map_err(fail("create the file system for"))?;
     let mut flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    // Whatever a caller asks for: what can be written is not executed, or a component could run code that nobody has signed.
     let executable = access.executable && access.read_only;
     flags.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, !executable);
     flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, !access.devices);
@@ -137,6 +138,7 @@ pub(crate) fn set_attributes(mount: &OwnedFd, attributes: MountAttrFlags) -> Res
 /// # Errors
 /// It is in use or is no mount.
 pub fn detach(target: &Path) -> Result<(), PathError> {
+    // NOFOLLOW: a link in the place of a mount point would have something else unmounted (umount(2)).
     unmount(target, UnmountFlags::NOFOLLOW)
         .map_err(|error| PathError::new("unmount", target, error))
 }

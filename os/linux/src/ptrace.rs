@@ -74,6 +74,8 @@ fn of_nix(thread: Pid) -> nix::unistd::Pid {
 /// # Errors
 /// There is no such thread, or it may not be traced.
 pub fn seize(thread: Pid) -> io::Result<()> {
+    // CLONE: a new thread is traced before its first instruction, so that it runs past no breakpoint. EXEC: what is known
+    // of the old program's memory says nothing of the new one's (ptrace(2)).
     let options = Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_TRACECLONE;
     Ok(ptrace::seize(of_nix(thread), options)?)
 }
@@ -150,9 +152,12 @@ pub fn read_memory(thread: Pid, address: usize, bytes: &mut [u8]) -> io::Result<
 /// # Errors
 /// Something of it cannot be written; what is before that then was.
 pub fn write_memory(thread: Pid, address: usize, bytes: &[u8]) -> io::Result<()> {
+    // By PTRACE_POKEDATA, which writes into a copy of pages that the process itself may not write; process_vm_writev(2)
+    // keeps to their protection, and no breakpoint could be set in code.
     let mut written = 0usize;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
         let (word_at, offset) = word_of(address.wrapping_add(written));
+        // ptrace(2) knows whole words alone: the bytes beside those that are meant go back as they came.
         let mut word = peek(thread, word_at)?.to_ne_bytes();
         let target = word.get_mut(offset..).unwrap_or_default();
         let count = target.len().min(rest.len());
