@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where each app's storage is.
+/// Directory of each app's storage.
 pub(crate) const DATA: &str = "/data";
 const STATE: &str = "/state";
 
@@ -26,7 +26,7 @@ pub(crate) struct AppUids {
     pub(crate) os_floor: Floor,
 }
 
-/// Why an app has no app_uid.
+/// An app that cannot be given a uid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoUid {
     #[error("the table of uids is damaged; it is kept, and no app is started")]

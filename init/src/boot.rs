@@ -11,7 +11,7 @@ use holdfast_types::event::init as event;
 use std::io;
 use std::path::Path;
 
-/// Where init makes the notify sockets.
+/// Directory of the notify sockets, one directory below for each component.
 pub(crate) const NOTIFY_DIRECTORY: &str = "/run/notify";
 const SEED_FILE: &str = "/state/entropy-seed";
 
@@ -123,7 +123,7 @@ pub(crate) fn mount_partitions(log: &Log, watchdog: Option<&Watchdog>) {
                     || mount::mount("ext4", Some(&device), target, Access::default(), &options);
                 // Only after it was refused: a superblock that the kernel takes is not touched.
                 let mounted = mount().or_else(|error| {
-                    if is_mended(log, watchdog, label, &device) { mount() } else { Err(error) }
+                    if mend_partition(log, watchdog, label, &device) { mount() } else { Err(error) }
                 });
                 if let Err(error) = mounted {
                     let what = format!("partition {label} is kept as it is, unused");
@@ -166,9 +166,14 @@ pub(crate) fn mend_partition_tables(log: &Log) {
     }
 }
 
-/// True when a partition that could not be mounted may be another time: its superblock was torn, or it held nothing at
-/// all. What is damaged otherwise is kept.
-fn is_mended(log: &Log, watchdog: Option<&Watchdog>, label: &'static str, device: &Path) -> bool {
+/// Mends a partition that could not be mounted: a superblock that was torn, or one that holds nothing at all. What is
+/// damaged otherwise is kept. True when it may be mounted now.
+fn mend_partition(
+    log: &Log,
+    watchdog: Option<&Watchdog>,
+    label: &'static str,
+    device: &Path,
+) -> bool {
     match superblock::mend(device) {
         Ok(true) => {
             let text = format!("partition {label}: its torn superblock is mended");
@@ -208,7 +213,7 @@ pub(crate) fn unmount_partitions(log: &Log) {
 
 /// Mixes the seed that the last boot left into the kernel's pool, and leaves another for the next one.
 ///
-/// It does not count as entropy: whoever wrote `state` may have chosen it, and one that cannot be replaced comes again
+/// The seed does not count as entropy: whoever wrote `state` may have chosen it, and one that cannot be replaced comes again
 /// at each boot. No component starts before the kernel has gathered enough by itself.
 pub(crate) fn renew_entropy_seed(log: &Log) -> Result<(), BootError> {
     let path = Path::new(SEED_FILE);

@@ -10,7 +10,7 @@ use holdfast_linux::{PathError, block, file};
 use holdfast_types::event::init as event;
 use std::path::Path;
 
-/// Why the boot loader stays as it is. Whatever it is, the copy that has started this boot is whole, or the
+/// A boot loader that was not updated. Whatever the reason, the copy that has started this boot is whole, or the
 /// other one is.
 #[derive(Debug, thiserror::Error)]
 enum RenewalError {

@@ -18,7 +18,7 @@ const QUIET_US: u64 = 100_000;
 #[error("cannot set the clock")]
 pub(crate) struct ClockError(#[source] io::Error);
 
-/// Why the floor cannot be read or written.
+/// A clock floor that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FloorError {
     #[error(transparent)]
@@ -32,7 +32,7 @@ pub(crate) enum FloorError {
 pub(crate) struct Clock {
     judge: Judge,
     build_time: u64,
-    /// What `state` says.
+    /// The floor that `state` has.
     saved: TimeFloor,
 }
 

@@ -34,14 +34,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where services keep things.
+/// Directory of what services keep.
 const STATE: &str = "/state/services";
 const LOST_STATE: &str = "/run/lost-state";
 const LOST_APPS: &str = "/run/lost-apps";
-/// What a service that keeps something on `state` leaves for init: floors, uids and a seed, each replaced whole.
+/// KiB that a service which keeps something on `state` leaves for init: floors, uids and a seed, each replaced whole.
 const STATE_RESERVE_KIB: u64 = 1024;
 
-/// What is read of a component's output in one turn, in bytes.
+/// Bytes that are read of a component's output in one turn.
 const PAGE: usize = 4096;
 
 /// A component that may be started.
@@ -55,7 +55,7 @@ pub(crate) struct Component {
 }
 
 impl Component {
-    /// Whoever debugs it decides when it is ready and whether it is alive.
+    /// Leaves to the debugger when the component is ready and whether it is alive.
     pub(crate) fn be_debugged(&mut self) {
         self.plan.readiness = Readiness::Started;
         self.plan.watchdog_ms = None;
@@ -73,14 +73,14 @@ pub(crate) struct Supervised {
     pub(crate) updates: Option<ListeningSocket>,
     pub(crate) lines: LineAssembler,
     pub(crate) running: Option<Running>,
-    /// What its last program printed and nobody has read yet.
+    /// The output of its last program that nobody has read yet.
     left: Option<OwnedFd>,
-    /// What had happened in its group when it was last looked at.
+    /// The counts of its control group at the last look.
     pub(crate) events: GroupEvents,
-    /// What it may write to the medium, where it has storage there and the kernel can limit that.
+    /// Its budget of writes to the medium, where it has storage there and the kernel can limit that.
     writes: Option<Writes>,
     pub(crate) starts: u32,
-    /// Where it finds its link, for an app with grants on the network.
+    /// Its network namespace, for an app with grants on the network.
     pub(crate) network: Option<NetworkNamespace>,
     /// Raw wait status of the last end.
     pub(crate) last_exit: Option<i32>,
@@ -94,12 +94,12 @@ struct Writes {
     budget: WriteBudget,
 }
 
-/// Where the lines of one component go, as far as the console has room for them.
+/// The log for the lines of one component, as far as the console has room for them.
 #[derive(Debug)]
 pub(crate) struct Room<'a> {
     pub(crate) log: &'a Log,
     pub(crate) console: &'a mut Console,
-    /// Of the component.
+    /// The component's place.
     pub(crate) index: usize,
     /// Milliseconds of the monotonic clock.
     pub(crate) now: u64,
@@ -115,16 +115,16 @@ impl Room<'_> {
     }
 }
 
-/// What exists only while the component runs.
+/// The process of a component with its pipes, while it runs.
 #[derive(Debug)]
 pub(crate) struct Running {
-    /// Of its stub.
+    /// The process id of its stub.
     pub(crate) pid: Pid,
-    /// Where its stub leaves the raw wait status of the program.
+    /// The pipe in which its stub leaves the raw wait status of the program.
     pub(crate) status: OwnedFd,
     /// `None` once the program has closed its end.
     pub(crate) output: Option<OwnedFd>,
-    /// Where its stub says what it has heard from it; `None` once the stub is gone.
+    /// The pipe by which its stub hands on notifications; `None` once the stub is gone.
     pub(crate) signs: Option<OwnedFd>,
     /// The way to a service that may ask for something; `None` once it has closed its end.
     pub(crate) requests: Option<InitEnd>,
@@ -237,7 +237,7 @@ impl Supervised {
         Ok(Running { pid, status, output: Some(output), signs: Some(signs), requests })
     }
 
-    /// What decides about it.
+    /// Returns the part of it that the reducer decides by.
     pub(crate) fn setup(&self) -> reducer::Component {
         let Component { name, plan, package, .. } = &self.component;
         reducer::Component {
@@ -255,7 +255,7 @@ impl Supervised {
         }
     }
 
-    /// What the program has said by `sd_notify` since the last look, as its stub has heard it.
+    /// Reads what the program has said by `sd_notify` since the last look, as its stub has heard it.
     pub(crate) fn hear(&mut self) -> Notification {
         let Some(running) = &mut self.running else {
             return Notification::default();
@@ -271,7 +271,7 @@ impl Supervised {
         }
     }
 
-    /// What the program prints next, or what it has left.
+    /// Returns the pipe with what the program prints next, or with what an ended one has left.
     pub(crate) fn output(&self) -> Option<&OwnedFd> {
         self.left.as_ref().or_else(|| self.running.as_ref()?.output.as_ref())
     }
@@ -303,7 +303,7 @@ impl Supervised {
         }
     }
 
-    /// Its program has ended: what it left unread is logged page by page, the first one now.
+    /// Logs what an ended program has left unread, page by page, the first one now.
     pub(crate) fn log_last_output(&mut self, room: &mut Room<'_>) {
         // Two starts in a row may leave more than is kept: the rest of the earlier one goes.
         if self.left.is_some() {
@@ -313,7 +313,7 @@ impl Supervised {
         self.log_output(room);
     }
 
-    /// What is still unread of an ended program is not read any more.
+    /// Drops what is still unread of an ended program.
     fn forget_output(&mut self, room: &mut Room<'_>) {
         self.left = None;
         let name = &self.component.name;
@@ -368,7 +368,7 @@ impl Supervised {
         }
     }
 
-    /// How it is, for whoever may ask.
+    /// Returns its state and what it uses, for services that may ask.
     pub(crate) fn status(&self, state: State) -> ComponentStatus {
         // It is shown to people; nothing is decided by it.
         let usage = self.cgroup.usage().unwrap_or_default();
@@ -406,7 +406,7 @@ fn limit_writes(cgroup: &Cgroup, disk: &str, limits: &Limits) -> Result<Writes, 
     Ok(Writes { disk: disk.to_owned(), budget })
 }
 
-/// Where a service finds what it keeps. A partition that is lost is stood in for by memory: the device can
+/// Prepares the directories that a service keeps things in. A partition that is lost is stood in for by memory: the device can
 /// be updated all the same.
 fn kept(plan: &Plan, name: &str, uid: u32) -> Result<Vec<(Source, PathBuf)>, PathError> {
     let mut kept = Vec::new();

@@ -19,7 +19,7 @@ use std::path::Path;
 /// Longest short form of a file system, in bytes.
 const MAX_BLANK_BYTES: usize = 4 << 20;
 
-/// Why a reset does not come about. It is tried again at the next start.
+/// A reset that was not carried out; the next start tries it again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResetFailure {
     #[error(transparent)]

@@ -11,7 +11,7 @@ use holdfast_lifecycle::slots::Floor;
 use holdfast_sandbox::held::Component;
 use holdfast_types::event::init as event;
 
-/// Where floors are kept.
+/// A store of rollback floors.
 pub(crate) trait Floors {
     /// The floor of a component; zero where none is known, since a device must boot without.
     fn of(&self, component: Component) -> u64;

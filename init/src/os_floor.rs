@@ -7,7 +7,7 @@ use holdfast_types::encoding::EncodingError;
 use holdfast_types::event::init as event;
 use std::path::{Path, PathBuf};
 
-/// Why a floor cannot be read or written.
+/// A rollback floor that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FloorError {
     #[error(transparent)]
@@ -20,7 +20,7 @@ fn path() -> PathBuf {
     Path::new("/state").join(Floor::FILE_NAME)
 }
 
-/// The floor of the OS, as `state` has it.
+/// Reads the floor of the OS from `state`; zero where there is none.
 pub(crate) fn read(log: &Log) -> Floor {
     let stored = || -> Result<Option<Floor>, FloorError> {
         let bytes = file::read_bounded(&path(), Floor::MAX_ENCODED_BYTES)?;
@@ -34,7 +34,7 @@ pub(crate) fn read(log: &Log) -> Floor {
     floor.unwrap_or_default()
 }
 
-/// Replaces it.
+/// Replaces the floor of the OS.
 pub(crate) fn write(floor: Floor) -> Result<(), FloorError> {
     Ok(file::replace(&path(), &floor.encode()?)?)
 }

@@ -37,10 +37,10 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-/// Where packages are mounted; nobody but init can write there.
+/// Directory of the mount points of packages; nobody but init can write there.
 const MOUNTS: &str = "/run/packages";
 
-/// Why an app's package is not used.
+/// A package that is refused or could not be mounted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PackageRefusal {
     #[error(transparent)]
@@ -79,19 +79,19 @@ pub(crate) enum PackageRefusal {
     AppUid(#[from] NoUid),
 }
 
-/// Who looks at packages, and for which image.
+/// The image, the machine and the process that packages are validated with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gate<'a> {
     pub(crate) log: &'a Log,
     pub(crate) watchdog: Option<&'a Watchdog>,
-    /// When the first look at a package began, in milliseconds of the monotonic clock.
+    /// The first look at a package began at this time, in milliseconds of the monotonic clock.
     pub(crate) began: u64,
     pub(crate) starter: &'a Starter,
     pub(crate) image: &'a ImageDescription,
     pub(crate) admission: Option<&'a Service>,
-    /// What the board offers.
+    /// The peripherals that the board offers.
     pub(crate) peripherals: &'a [BoardPeripheral],
-    /// What there is for all components.
+    /// The memory and storage that all components share.
     pub(crate) machine: Machine,
     /// Components that have theirs already.
     pub(crate) earlier: &'a [Component],
@@ -185,7 +185,7 @@ fn admit_stored(
 struct Opened {
     header: Header,
     file: OwnedFd,
-    /// It is signed with a development key.
+    /// True where the key is one for development.
     development: bool,
 }
 

@@ -40,7 +40,7 @@ pub(crate) enum SlotError {
     Floor(#[from] FloorError),
 }
 
-/// Why the boot state or the floor was not saved, or nothing can be staged.
+/// A boot state that was not saved, or a release that cannot be staged.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SaveError {
     #[error(transparent)]
@@ -53,7 +53,7 @@ pub(crate) enum SaveError {
     Stage(#[from] StageError),
 }
 
-/// What init knows of the slots.
+/// The slots, as the boot state and the command line have them.
 #[derive(Debug)]
 pub(crate) struct Slots {
     device: Option<BootStateDevice>,
@@ -206,7 +206,7 @@ impl Slots {
         Ok(device.save(after)?)
     }
 
-    /// What the device holds of the OS.
+    /// Returns the release of the OS that runs, with its floor.
     pub(crate) fn held(&self) -> Held {
         let running = Running {
             version: self.version,

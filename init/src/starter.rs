@@ -19,21 +19,21 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Where a plan is started.
+/// The uid, the namespaces and the pipes that a plan is started with.
 #[derive(Debug)]
 pub(crate) struct Surroundings<'a> {
     pub(crate) uid: u32,
     pub(crate) network: Option<&'a NetworkNamespace>,
     pub(crate) cgroup: &'a Cgroup,
-    /// Its standard input, where that is something.
+    /// The standard input; `/dev/null` where there is none.
     pub(crate) input: Option<BorrowedFd<'a>>,
-    /// Its standard output and error.
+    /// The standard output and error.
     pub(crate) output: &'a OwnedFd,
-    /// Where it says that it is ready and alive.
+    /// The socket for `sd_notify`, where the plan has one.
     pub(crate) notify: Option<&'a NotifyPath>,
 }
 
-/// What has been started: its stub, and what that says of it.
+/// A stub that was started, with the pipes by which it reports.
 #[derive(Debug)]
 pub(crate) struct Started {
     pub(crate) pid: Pid,
@@ -41,13 +41,13 @@ pub(crate) struct Started {
     pub(crate) signs: OwnedFd,
 }
 
-/// What every start needs, read once from the verified root.
+/// The seccomp filters and descriptors that every start needs, read once from the verified root.
 #[derive(Debug)]
 pub(crate) struct Starter {
     /// Read when a component first needs them.
     filters: [(SystemCalls, OnceCell<Filter>); SystemCalls::ALL.len()],
     null: OwnedFd,
-    /// Of the app that waits for a debugger.
+    /// The uid of the app that waits for a debugger.
     held: Option<u32>,
 }
 

@@ -67,11 +67,11 @@ pub(crate) struct Supervision<'log> {
     watchdog: Option<Watchdog>,
     starter: Starter,
     image: ImageDescription,
-    /// Who looks at packages, and for orders.
+    /// The service that validates packages and orders.
     admission: Option<Service>,
     /// An order that the update agent has asked for.
     look: Option<Look>,
-    /// When the next look for an order may begin.
+    /// The next look for an order begins no sooner, in milliseconds of the monotonic clock.
     next_look: u64,
     app_uids: AppUids,
     components: Vec<Supervised>,
@@ -79,17 +79,17 @@ pub(crate) struct Supervision<'log> {
     apps: Vec<ComponentId>,
     slots: Slots,
     clock: Clock,
-    /// What decides.
+    /// The reducer, which decides.
     state: State,
-    /// When limits were last asked what they have stopped.
+    /// Limits were last asked at this time what they have stopped, in milliseconds of the monotonic clock.
     looked_at: u64,
-    /// What all components together write to.
+    /// The budget of the console that all components share.
     console: Console,
-    /// Nothing runs any more, and how the system ends.
+    /// The end of the system, once nothing runs any more.
     ended: Option<End>,
 }
 
-/// What init alone holds of the device.
+/// The parts of the device that init alone changes.
 #[derive(Debug)]
 pub(crate) struct Holdings {
     pub(crate) slots: Slots,
@@ -102,7 +102,7 @@ pub(crate) struct Holdings {
 #[derive(Debug, Clone, Copy)]
 struct Heard(u64);
 
-/// What the machine has for its components. The services have theirs in any case.
+/// Measures the machine's memory and storage for components. The services have theirs in any case.
 fn machine(log: &Log, services: &[Component]) -> Result<Machine, PathError> {
     // That the partition is lost is said already.
     let storage_kib = storage::capacity_kib(Path::new(DATA))?;
@@ -134,7 +134,7 @@ fn limited_disk(log: &Log, somebody_writes: bool) -> Result<Option<String>, Path
     block::root_disk_number()
 }
 
-/// Why something failed, for the reducer's lines.
+/// Returns the chain of causes for the reducer's lines; `None` where nothing failed.
 fn error_text(outcome: Result<(), impl Error>) -> Option<String> {
     outcome.err().map(|error| chain(&error))
 }
@@ -258,7 +258,7 @@ impl<'log> Supervision<'log> {
 
     /// Lets the reducer decide, and does what it says, one thing behind the other.
     ///
-    /// What becomes of one is an event in its turn. That ends: no outcome asks for what it came of.
+    /// The outcome of an effect is an event in its turn. That ends: no outcome asks for what it came of.
     fn act(&mut self, event: Event) {
         for effect in self.state.step(event, monotonic_ms()) {
             self.carry_out(effect);

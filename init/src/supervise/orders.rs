@@ -25,7 +25,7 @@ use std::vec::IntoIter;
 /// Longest answer that is read: one byte and a reason.
 const MAX_ANSWER_BYTES: usize = 4096;
 
-/// Why a card confirms no order.
+/// A card that confirms no order.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OrderError {
     #[error(transparent)]
@@ -51,13 +51,13 @@ pub(super) struct Look {
     at: Option<Reading>,
 }
 
-/// What becomes of a look.
+/// The state of a look for an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It is not at its end.
+    /// The look goes on.
     Goes,
     Confirmed,
-    /// It is on no disk.
+    /// No disk has the order.
     Nowhere,
 }
 
@@ -124,12 +124,12 @@ impl Look {
         Outcome::Goes
     }
 
-    /// What is to be waited for, if something is.
+    /// Returns the pipe of the process that reads a disk, while there is one.
     pub(super) fn output(&self) -> Option<&OwnedFd> {
         self.at.as_ref().map(|reading| &reading.output)
     }
 
-    /// When to go on at the latest.
+    /// Returns the time of the monotonic clock at which to go on at the latest, in milliseconds.
     pub(super) fn deadline(&self) -> u64 {
         self.at.as_ref().map_or(self.not_before, |reading| reading.deadline)
     }

@@ -33,7 +33,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 /// named by the service as well.
 const NO_APP: ComponentId = ComponentId([0; 16]);
 
-/// What a component is replied, with the descriptors that come with it.
+/// A reply to a component, with the descriptors that go with it.
 type Answer = (Reply, Vec<OwnedFd>);
 
 /// A reply with which nothing comes.
@@ -95,7 +95,7 @@ impl Supervision<'_> {
         }
     }
 
-    /// What a component asks for that may. `None` where it is replied to by somebody else, or later.
+    /// Answers a request that the component's plan allows. `None` where somebody else replies, or later.
     fn answer(&mut self, index: usize, request: Request) -> Option<Answer> {
         match request {
             Request::Status(StatusRequest::Components) => {
@@ -134,7 +134,7 @@ impl Supervision<'_> {
         }
     }
 
-    /// What the update agent asks for.
+    /// Answers a request of the update agent.
     fn update(&mut self, index: usize, request: UpdateRequest) -> Option<Answer> {
         let reply = match request {
             UpdateRequest::Held => Reply::Held(self.held()),
@@ -247,7 +247,7 @@ impl Supervision<'_> {
         }
     }
 
-    /// What the device holds of the OS, and of each app of the image.
+    /// Returns what runs of the OS and of each app of the image, with their floors.
     fn held(&self) -> Vec<Held> {
         let apps = self.apps.iter().map(|id| self.held_of_app(*id));
         std::iter::once(self.slots.held()).chain(apps).collect()
@@ -277,7 +277,7 @@ impl Supervision<'_> {
         })
     }
 
-    /// What a component with grants on the network may do there, and a socket in its namespace.
+    /// Returns the network grants of a component, and a netlink socket in its namespace.
     fn link(&self, uid: u32) -> Answer {
         let mut networked = self.networked();
         let found = networked.find(|(supervised, _)| supervised.component.uid == uid);

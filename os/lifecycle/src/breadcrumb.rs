@@ -7,7 +7,7 @@ use holdfast_types::component_name::check_name;
 use holdfast_types::event::{self, Event};
 use std::fmt;
 
-/// What init's lines begin with in the kernel's log.
+/// Beginning of init's lines in the kernel's log.
 const OF_INIT: &str = "init: ";
 const STOPPING: &str = "stopping all components";
 const UNHEALTHY: &str = "not healthy: ";
@@ -32,7 +32,7 @@ pub enum Breadcrumb {
 pub struct Unhealthy {
     /// The component's name.
     pub component: String,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -42,10 +42,10 @@ impl fmt::Display for Unhealthy {
     }
 }
 
-/// What is wrong with a critical component.
+/// The reason why a critical component keeps a release from being healthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// It ends, or is not ready, again and again.
+    /// The component ends, or is not ready, again and again.
     NotReady,
     /// The release on trial is healthy, and the update agent has not agreed to it in time: it has not reached the
     /// service, which the release before could.

@@ -29,7 +29,7 @@ pub struct Crash {
     pub lr: u32,
 }
 
-/// What a log says of its device and of the crashes on it.
+/// The crashes in a log, with the device that it is of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CrashLog {
     /// Name and board of the image, as init's first line names them.

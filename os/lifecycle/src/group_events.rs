@@ -4,7 +4,7 @@
 use holdfast_sandbox::app_manifest::Limits;
 use holdfast_types::event::{Event, init as event};
 
-/// What has happened in the control group of a component since it was made.
+/// Counts of what has happened in the control group of a component since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GroupEvents {
     /// Times that its own limit of memory was reached and nothing could be given back (`oom` of `memory.events`).

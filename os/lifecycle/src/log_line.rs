@@ -82,7 +82,7 @@ impl LineAssembler {
     }
 
     fn finish_line(&mut self, emit: &mut dyn FnMut(&[&str]) -> bool) {
-        if self.tokens > 0 && self.is_emitted(emit) {
+        if self.tokens > 0 && self.try_to_emit(emit) {
             self.tokens = self.tokens.saturating_sub(1);
             self.dropped = 0;
         } else {
@@ -91,7 +91,7 @@ impl LineAssembler {
         self.pending.clear();
     }
 
-    fn is_emitted(&self, emit: &mut dyn FnMut(&[&str]) -> bool) -> bool {
+    fn try_to_emit(&self, emit: &mut dyn FnMut(&[&str]) -> bool) -> bool {
         let line = escape(&self.pending);
         match self.dropped {
             0 => emit(&[&line]),

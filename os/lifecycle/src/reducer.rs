@@ -31,7 +31,7 @@ use holdfast_types::Millis;
 use holdfast_types::event::{Event as LogEvent, init as log_event};
 use serde::{Deserialize, Serialize};
 
-/// What is supervised, and how the system stands when that begins.
+/// The components, and the state of the slot when supervision begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// In their start order. Events and effects name a component by its place here.
@@ -47,11 +47,11 @@ pub struct Setup {
 pub struct Component {
     /// By which the log and other components call it.
     pub name: String,
-    /// How it is known that it is ready.
+    /// The way by which it gets ready.
     pub readiness: Readiness,
-    /// It shows that it is alive at least this often.
+    /// Longest time between two signs of life, in milliseconds.
     pub watchdog_ms: Option<u32>,
-    /// When it is started again.
+    /// The policy for its restarts.
     pub restart: RestartPolicy,
     /// The boot is healthy only if it is ready and stays so.
     pub critical: bool,
@@ -59,7 +59,7 @@ pub struct Component {
     pub stable_for_ms: u32,
     /// Its package, where it has one.
     pub package: Option<Package>,
-    /// It is the update agent, without whose agreement no slot on trial is committed.
+    /// True for the update agent, without whose agreement no slot on trial is committed.
     pub agrees: bool,
 }
 
@@ -96,25 +96,25 @@ struct Supervised {
     life: Life,
 }
 
-/// What there is of a component.
+/// The stage of a component's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
-    /// Nothing.
+    /// Nothing of it exists.
     None,
     /// A start, of which it is not known what became.
     BeingStarted,
-    /// Its stub.
+    /// Its stub runs.
     Runs,
-    /// What its stub has left.
+    /// Its stub has ended, and what it has left is not collected yet.
     Ended,
 }
 
-/// What of a commit has been done in this boot.
+/// The progress of the commit in this boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Commit {
-    /// Nothing.
+    /// Nothing was tried.
     NotBegun,
-    /// It is not known what became of it.
+    /// It was begun, and its outcome is not known.
     Begun,
     /// It was tried.
     Over,
@@ -147,7 +147,7 @@ fn cannot_fall_back(name: &str, causes: &str) -> Effect {
 }
 
 impl State {
-    /// Nothing runs, and every component is to be started at once.
+    /// Makes a state in which nothing runs, and every component is to be started at once.
     #[must_use]
     pub fn new(setup: Setup, now: Millis) -> Self {
         let counts = |c: &Component| c.critical || c.package == Some(Package::OnTrial);
@@ -177,7 +177,7 @@ impl State {
         }
     }
 
-    /// What is to be done after `event`, in this order. An event of a component that is not there, or of something
+    /// Returns what is to be done after `event`, in this order. An event of a component that is not there, or of something
     /// that was not begun, has no effect.
     pub fn step(&mut self, event: Event, now: Millis) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -186,13 +186,13 @@ impl State {
         effects
     }
 
-    /// Where a component stands.
+    /// Returns the state of a component.
     #[must_use]
     pub fn component(&self, index: usize) -> Option<supervision::State> {
         self.components.get(index).map(|component| component.supervisor.state())
     }
 
-    /// When [`Event::Deadline`] or [`Event::Judge`] next has something to do, as far as the clock alone brings it.
+    /// Returns the time at which [`Event::Deadline`] or [`Event::Judge`] next has something to do, as far as the clock alone brings it.
     #[must_use]
     pub fn deadline(&self, heard: Millis) -> Option<Millis> {
         let health = match self.verdict(heard) {

@@ -13,7 +13,7 @@ const DAY_MS: u64 = 86_400_000;
 /// file system, and must not be so for minutes.
 const SLOWEST: Rate = Rate { bytes: 64 * 1024, writes: 16 };
 
-/// What may be written in a second.
+/// A rate of writes: the most in a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// Bytes.
@@ -23,7 +23,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// What limits allow.
+    /// Returns the rate that limits allow.
     #[must_use]
     pub fn of(limits: &Limits) -> Self {
         Self {
@@ -32,7 +32,7 @@ impl Rate {
         }
     }
 
-    /// What is left to whoever has written as much as it may in a day.
+    /// Returns the rate for a component that has written as much as it may in a day.
     fn slow(limits: &Limits) -> Self {
         let full = Self::of(limits);
         let even = budget(limits).checked_div(DAY_MS / 1000).unwrap_or(0);
@@ -47,7 +47,7 @@ fn budget(limits: &Limits) -> u64 {
     u64::from(limits.write_mib_per_day).saturating_mul(1024 * 1024)
 }
 
-/// What a group has written since it was made.
+/// The writes of a group since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Written {
     /// Bytes.
@@ -56,7 +56,7 @@ pub struct Written {
     pub writes: u64,
 }
 
-/// What is to be done after a look.
+/// A step that follows from a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// The kernel is told another rate.
@@ -65,11 +65,11 @@ pub enum Step {
     Tell(Event, String),
 }
 
-/// How much a component has written today.
+/// The writes of a component today.
 #[derive(Debug, Clone)]
 pub struct WriteBudget {
     limits: Limits,
-    /// When the day began, and what had been written then.
+    /// The time at which the day began, and the bytes that had been written then.
     day: (u64, u64),
     /// The last look.
     last: (u64, Written),

@@ -71,7 +71,7 @@ pub fn root_disk_number() -> Result<Option<String>, PathError> {
     Ok(Some(text.trim().to_owned()))
 }
 
-/// Where sysfs has the disk that holds the verity root.
+/// Finds the directory of sysfs for the disk that holds the verity root.
 fn root_disk_directory() -> Result<Option<PathBuf>, PathError> {
     let below_root = read_dir(Path::new("/sys/block/dm-0/slaves"))?;
     // The kernel makes `dm-0` of its command line (`dm-mod.create`) before init runs, so no other
@@ -93,7 +93,7 @@ fn label_of(partition: &Path) -> Option<String> {
     label.map(str::to_owned)
 }
 
-/// What sysfs says in sectors of 512 bytes, whatever the disk's own are.
+/// Reads an attribute that sysfs has in sectors of 512 bytes, whatever the disk's own are.
 fn bytes_of(partition: &Path, attribute: &str) -> Result<u64, PathError> {
     let path = partition.join(attribute);
     let text = fs::read_to_string(&path).map_err(|error| PathError::new("read", &path, error))?;
@@ -122,10 +122,10 @@ pub fn other_disks() -> Result<Vec<PathBuf>, PathError> {
     Ok(disks)
 }
 
-/// A disk, for reading. Nothing is waited for.
+/// Opens a disk for reading, without waiting.
 ///
 /// # Errors
-/// It cannot be opened: a reader without a card, among others.
+/// The disk cannot be opened: a reader without a card, among others.
 pub fn open_disk(path: &Path) -> Result<OwnedFd, PathError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     open(path, flags, Mode::empty()).map_err(|error| PathError::new("open", path, error))

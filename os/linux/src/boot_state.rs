@@ -29,7 +29,7 @@ impl BootStateDevice {
     /// Opens the partition at `path`.
     ///
     /// # Errors
-    /// It cannot be opened, or has no length.
+    /// The partition cannot be opened, or has no length.
     pub fn open(path: &Path) -> Result<Self, PathError> {
         // A write returns when the medium has it, and a read asks the medium.
         let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::DSYNC | OFlags::CLOEXEC;
@@ -61,7 +61,7 @@ impl BootStateDevice {
     /// Writes `state` over the older copy and reads it back.
     ///
     /// # Errors
-    /// It cannot be written, or is another when it is read; the other copy then still holds.
+    /// The copy cannot be written, or reads back as another; the other copy then still holds.
     pub fn save(&self, state: &BootState) -> Result<(), PathError> {
         // The older copy alone, and which one that is, the medium says: cut anywhere in between, the boot loader finds the
         // other copy whole (redundant environment of U-Boot, env/common.c).

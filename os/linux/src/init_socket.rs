@@ -14,7 +14,7 @@ const ANSWER_WITHIN_MS: u64 = 120_000;
 /// Messages that came unasked and wait: so many at once, the oldest go first.
 const MAX_UNASKED: usize = 4;
 
-/// Why init could not be asked.
+/// A request to init that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// This service has no right to ask for anything.
@@ -27,7 +27,7 @@ pub enum InitError {
     /// The kernel refuses.
     #[error("cannot talk to init")]
     Socket(#[source] io::Error),
-    /// It was lost: init sends none to a socket that is full of messages that came unasked.
+    /// The answer was lost: init sends none to a socket that is full of messages that came unasked.
     #[error("init does not answer")]
     NoAnswer,
     /// Something else than a message.
@@ -53,7 +53,7 @@ pub struct InitSocket<R> {
     requests: OwnedFd,
     replies: OwnedFd,
     buffer: Vec<u8>,
-    /// What came unasked, with the socket in it.
+    /// Messages that came unasked, with their sockets.
     unasked: Vec<(Reply, OwnedFd)>,
 }
 
@@ -61,7 +61,7 @@ impl<R: Into<Request>> InitSocket<R> {
     /// The one that init has handed over.
     ///
     /// # Errors
-    /// It has handed over none.
+    /// init has handed over no channel.
     pub fn from_environment() -> Result<Self, InitError> {
         let handed = |variable: &str| {
             let number = std::env::var(variable).ok().and_then(|number| number.parse().ok());
@@ -119,7 +119,7 @@ impl<R: Into<Request>> InitSocket<R> {
         }
     }
 
-    /// What came unasked, without waiting.
+    /// Takes the messages that came unasked, without waiting.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).

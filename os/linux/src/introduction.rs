@@ -9,18 +9,18 @@ use crate::child::in_a_child;
 use std::io;
 use std::os::fd::AsFd;
 
-/// What is said to whom.
+/// Two services to be connected, with the messages that they get.
 #[derive(Debug, Clone, Copy)]
 pub struct Introduction<'a> {
     /// The way to the one that is asked for.
     pub wanted: &'a InitEnd,
-    /// What it is told; one end comes with it.
+    /// The message to it, with which one end of the pair goes.
     pub message: &'a [u8],
     /// The way to the one that asks.
     pub asking: &'a InitEnd,
-    /// What that one is told; the other end comes with it.
+    /// The message to that one, with which the other end goes.
     pub accepted: &'a [u8],
-    /// What it is told where the wanted one does not listen.
+    /// The message to that one where the wanted one does not listen.
     pub refused: &'a [u8],
 }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 /// Longest text of a record in bytes, well below the kernel's own bound of about 1000.
 pub const MAX_RECORD_BYTES: usize = 960;
 
-/// How loud a record is, as in `syslog(2)`.
+/// The level of a record, as in `syslog(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Something failed that should not have.

@@ -18,13 +18,13 @@ const QUEUE_BYTES: usize = 128 * 1024;
 /// that a manifest can grant is a few hundred bytes.
 const TRANSACTION_BYTES: usize = 32 * 1024 * 1024;
 
-/// Why the kernel did not do what was asked.
+/// A request that the kernel did not carry out.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// The socket failed.
     #[error("cannot ask the kernel")]
     Socket(#[source] io::Error),
-    /// It refused one of the messages.
+    /// The kernel refused one of the messages.
     #[error("the kernel refuses message {0}")]
     Refused(u32, #[source] io::Error),
 }

@@ -12,16 +12,16 @@ use std::path::Path;
 const BLOCK_BYTES: u64 = 4096;
 const SECTOR: u64 = 512;
 
-/// What was found and mended.
+/// The state in which the tables were found, and which one was mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mended {
-    /// Both were whole.
+    /// Both tables were whole.
     Nothing,
     /// The first was lost.
     First,
     /// The second was lost, or was not at the end of the disk.
     Second,
-    /// Both are lost, and stay so.
+    /// Both tables are lost, and stay so.
     Lost,
 }
 

@@ -78,7 +78,7 @@ impl UdpSocket {
     /// Takes one datagram, cut to the buffer, and who sent it; `None` when there is none.
     ///
     /// # Errors
-    /// What an earlier datagram has met, or the socket fails.
+    /// The socket reports an error, possibly that of an earlier datagram.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
         loop {
             return match recvfrom(&self.socket, &mut *buffer, RecvFlags::DONTWAIT) {

@@ -5,7 +5,7 @@ use crate::exit::Exit;
 use holdfast_sandbox::wire::Reply;
 use holdfast_types::event::Event as LogEvent;
 
-/// How important a line of the log is.
+/// The level of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Something failed.
@@ -34,9 +34,9 @@ pub enum Effect {
     /// Hear what its program said and printed last, and learn how it ended: [`Event::Notified`](super::Event::Notified), where it said
     /// something, and [`Event::Exited`](super::Event::Exited).
     Collect {
-        /// Its place.
+        /// The component's place.
         component: usize,
-        /// How its stub ended, which stands for the program's end where the stub has left none.
+        /// The end of its stub, which stands for the program's end where the stub has left none.
         exit: Exit,
     },
     /// Let what it has written reach the medium at once: the system ends.
@@ -61,6 +61,6 @@ pub enum Effect {
     FallBack(usize),
     /// Reply to a request.
     Reply(usize, Reply),
-    /// Nothing runs any more: end the system.
+    /// End the system; nothing runs any more.
     End(End),
 }

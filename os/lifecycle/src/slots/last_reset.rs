@@ -11,7 +11,7 @@ use std::fmt;
 /// Longest cause in words, in bytes.
 const MAX_CAUSE_BYTES: usize = 120;
 
-/// Why the last run of the machine ended.
+/// The reason for which the last run of the machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LastReset {
     /// There is no log of an earlier run: the machine was switched on.

@@ -38,10 +38,10 @@ use rustix::process::{Signal, kill_process};
 use std::io;
 use step::{Refused, Step, at};
 
-/// Where a process says how soon it is ended when there is no memory left; its children begin with the same.
+/// The file in which a process says how soon it is ended when there is no memory left; its children begin with the same.
 const ADJUSTMENT: &str = "/proc/self/oom_score_adj";
 
-/// Why a component was not started.
+/// A start that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// No process could be made.
@@ -61,7 +61,7 @@ pub enum SpawnError {
     Step {
         /// The step, as an infinitive.
         step: &'static str,
-        /// What the kernel answered.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
