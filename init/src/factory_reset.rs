@@ -134,7 +134,8 @@ impl UnderWay {
             Ok(clock::write_floor(TimeFloor(self.kept.time_floor))?)
         };
         if let Err(error) = put_back() {
-            log.failure(event::RESET_FLOOR_RESTORE_FAILED, "a floor is lost", &error);
+            let what = "cannot restore the floors after the reset";
+            log.failure(event::RESET_FLOOR_RESTORE_FAILED, what, &error);
         }
     }
 
