@@ -258,7 +258,10 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-lifecycle", vec!["holdfast-sandbox", "holdfast-types"]),
         ("holdfast-release", vec!["holdfast-sandbox", "holdfast-types"]),
         ("holdfast-networking", vec!["holdfast-netlink", "holdfast-sandbox", "holdfast-types"]),
-        ("holdfast-linux", vec!["holdfast-lifecycle", "holdfast-netlink", "holdfast-sandbox"]),
+        (
+            "holdfast-linux",
+            vec!["holdfast-lifecycle", "holdfast-netlink", "holdfast-sandbox", "holdfast-types"],
+        ),
         // Nothing that parses what others write.
         (
             "holdfast-init",

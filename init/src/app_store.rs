@@ -10,10 +10,10 @@ use holdfast_sandbox::component::Stored;
 use holdfast_types::ComponentId;
 use std::path::{Path, PathBuf};
 
-/// Where the packages are.
+/// Directory of the packages.
 pub(crate) const APPS: &str = "/apps";
 
-/// Where a package is.
+/// Returns the path of a package.
 pub(crate) fn path(id: ComponentId, stored: Stored) -> PathBuf {
     Path::new(APPS).join(stored.file(id))
 }
@@ -47,7 +47,7 @@ pub(crate) fn waits(id: ComponentId) -> bool {
     path(id, Stored::Trial(TRIES)).symlink_metadata().is_ok()
 }
 
-/// What the update agent has written is to be tried.
+/// Puts what the update agent has written on trial, with all tries.
 pub(crate) fn stage(id: ComponentId) -> Result<(), PathError> {
     give_up(id)?;
     // What it holds is proved when it is tried; only its name changes now.

@@ -6,11 +6,12 @@ use holdfast_lifecycle::slots::Floor;
 use holdfast_lifecycle::uid_table::{self, AppUid, UidTable, UidTableError};
 use holdfast_linux::file;
 use holdfast_types::ComponentId;
+use holdfast_types::event::init as event;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where each app's storage is.
+/// Directory of each app's storage.
 pub(crate) const DATA: &str = "/data";
 const STATE: &str = "/state";
 
@@ -25,7 +26,7 @@ pub(crate) struct AppUids {
     pub(crate) os_floor: Floor,
 }
 
-/// Why an app has no app_uid.
+/// An app that cannot be given a uid.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NoUid {
     #[error("the table of uids is damaged; it is kept, and no app is started")]
@@ -44,12 +45,14 @@ impl AppUids {
                 Ok(table) => Some(table),
                 Err(error) => {
                     // A new table would number apps anew, and give one the files of another.
-                    log.failure("the table of uids is damaged and kept", &error);
+                    let what = "the table of uids is damaged and kept";
+                    log.failure(event::UID_TABLE_DAMAGED, what, &error);
                     None
                 }
             },
             Err(error) => {
-                log.failure("the table of uids cannot be read and is kept", &error);
+                let what = "cannot read the table of uids, which is kept";
+                log.failure(event::UID_TABLE_READ_FAILED, what, &error);
                 None
             }
         };
@@ -101,7 +104,8 @@ impl AppUids {
             .map_err(Box::<dyn std::error::Error>::from)
             .and_then(|bytes| Ok(file::replace(&path(), &bytes)?));
         if let Err(error) = stored {
-            log.failure("the table of uids cannot be stored", &*error);
+            let what = "cannot persist the table of uids";
+            log.failure(event::UID_TABLE_PERSIST_FAILED, what, &*error);
         }
     }
 }

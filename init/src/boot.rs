@@ -7,10 +7,11 @@ use holdfast_linux::partition_table::{self, Mended};
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, cgroup, entropy, file, superblock, sysctl};
 use holdfast_sandbox::component::{self, ComponentList, ComponentListError, ImageDescription};
+use holdfast_types::event::init as event;
 use std::io;
 use std::path::Path;
 
-/// Where init makes the notify sockets.
+/// Directory of the notify sockets, one directory below for each component.
 pub(crate) const NOTIFY_DIRECTORY: &str = "/run/notify";
 const SEED_FILE: &str = "/state/entropy-seed";
 
@@ -122,14 +123,21 @@ pub(crate) fn mount_partitions(log: &Log, watchdog: Option<&Watchdog>) {
                     || mount::mount("ext4", Some(&device), target, Access::default(), &options);
                 // Only after it was refused: a superblock that the kernel takes is not touched.
                 let mounted = mount().or_else(|error| {
-                    if is_mended(log, watchdog, label, &device) { mount() } else { Err(error) }
+                    if mend_partition(log, watchdog, label, &device) { mount() } else { Err(error) }
                 });
                 if let Err(error) = mounted {
-                    log.failure(&format!("partition {label} is kept as it is, unused"), &error);
+                    let what = format!("partition {label} is kept as it is, unused");
+                    log.failure(event::PARTITION_MOUNT_FAILED, &what, &error);
                 }
             }
-            Ok(None) => log.warning(&format!("there is no partition {label}")),
-            Err(error) => log.failure(&format!("cannot look for partition {label}"), &error),
+            Ok(None) => {
+                let text = format!("there is no partition {label}");
+                log.warning(event::PARTITION_MISSING, &text);
+            }
+            Err(error) => {
+                let what = format!("cannot look for partition {label}");
+                log.failure(event::PARTITION_LOOKUP_FAILED, &what, &error);
+            }
         }
     }
 }
@@ -140,38 +148,55 @@ pub(crate) fn mend_partition_tables(log: &Log) {
     match partition_table::mend() {
         Ok(Mended::Nothing) => {}
         Ok(Mended::First) => {
-            log.warning("the partition table was lost: it is made of the second one");
+            let text = "the partition table was lost: it is made of the second one";
+            log.warning(event::PARTITION_TABLE_RESTORED, text);
         }
         Ok(Mended::Second) => {
-            log.notice("the second partition table is written to the end of the disk");
+            let text = "the second partition table is written to the end of the disk";
+            log.notice(event::PARTITION_TABLE_BACKED_UP, text);
         }
-        Ok(Mended::Lost) => log.warning("neither partition table is whole; the disk is as it is"),
-        Err(error) => log.failure("the partition tables cannot be kept whole", &error),
+        Ok(Mended::Lost) => {
+            let text = "neither partition table is whole; the disk is as it is";
+            log.warning(event::PARTITION_TABLES_DAMAGED, text);
+        }
+        Err(error) => {
+            let what = "cannot repair the partition tables";
+            log.failure(event::PARTITION_TABLE_REPAIR_FAILED, what, &error);
+        }
     }
 }
 
-/// True when a partition that could not be mounted may be another time: its superblock was torn, or it held nothing at
-/// all. What is damaged otherwise is kept.
-fn is_mended(log: &Log, watchdog: Option<&Watchdog>, label: &'static str, device: &Path) -> bool {
+/// Mends a partition that could not be mounted: a superblock that was torn, or one that holds nothing at all. What is
+/// damaged otherwise is kept. True when it may be mounted now.
+fn mend_partition(
+    log: &Log,
+    watchdog: Option<&Watchdog>,
+    label: &'static str,
+    device: &Path,
+) -> bool {
     match superblock::mend(device) {
         Ok(true) => {
-            log.notice(&format!("partition {label}: its torn superblock is mended"));
+            let text = format!("partition {label}: its torn superblock is mended");
+            log.notice(event::SUPERBLOCK_REPAIRED, &text);
             return true;
         }
         Ok(false) => {}
         Err(error) => {
-            log.failure(&format!("partition {label} cannot be mended"), &error);
+            let what = format!("cannot repair the superblock of partition {label}");
+            log.failure(event::SUPERBLOCK_REPAIR_FAILED, &what, &error);
             return false;
         }
     }
     match factory_reset::make_anew(watchdog, label, device) {
         Ok(true) => {
-            log.warning(&format!("partition {label} held nothing but zeros: it is made anew"));
+            let text = format!("partition {label} held nothing but zeros: it is made anew");
+            log.warning(event::PARTITION_RECREATED, &text);
             true
         }
         Ok(false) => false,
         Err(error) => {
-            log.failure(&format!("partition {label} cannot be made anew"), &error);
+            let what = format!("cannot make the file system of partition {label} anew");
+            log.failure(event::PARTITION_RECREATE_FAILED, &what, &error);
             false
         }
     }
@@ -180,26 +205,30 @@ fn is_mended(log: &Log, watchdog: Option<&Watchdog>, label: &'static str, device
 pub(crate) fn unmount_partitions(log: &Log) {
     for (label, target, _) in PARTITIONS.iter().rev() {
         if let Err(error) = mount::detach(Path::new(target)) {
-            log.failure(&format!("partition {label} stays mounted"), &error);
+            let what = format!("cannot unmount partition {label}");
+            log.failure(event::PARTITION_UNMOUNT_FAILED, &what, &error);
         }
     }
 }
 
 /// Mixes the seed that the last boot left into the kernel's pool, and leaves another for the next one.
 ///
-/// It does not count as entropy: whoever wrote `state` may have chosen it, and one that cannot be replaced comes again
+/// The seed does not count as entropy: whoever wrote `state` may have chosen it, and one that cannot be replaced comes again
 /// at each boot. No component starts before the kernel has gathered enough by itself.
 pub(crate) fn renew_entropy_seed(log: &Log) -> Result<(), BootError> {
     let path = Path::new(SEED_FILE);
     match entropy::load_seed(path).and_then(|seed| seed.as_ref().map(entropy::mix).transpose()) {
         Ok(Some(())) => {}
-        Ok(None) => log.notice("no entropy seed yet"),
-        Err(error) => log.failure("the entropy seed is lost", &error),
+        Ok(None) => log.notice(event::ENTROPY_SEED_MISSING, "no entropy seed yet"),
+        Err(error) => {
+            log.failure(event::ENTROPY_SEED_LOAD_FAILED, "cannot load the entropy seed", &error);
+        }
     }
     // At once, and not when the system ends: a seed is used for one boot, however that one ends.
     let next = entropy::random().map_err(BootError::Random)?;
     if let Err(error) = file::replace(path, &next) {
-        log.failure("no entropy seed for the next boot", &error);
+        let what = "cannot save an entropy seed for the next boot";
+        log.failure(event::ENTROPY_SEED_PERSIST_FAILED, what, &error);
     }
     Ok(())
 }

@@ -7,9 +7,10 @@ use holdfast_lifecycle::boot_loader::{
 use holdfast_linux::direct::Direct;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, file};
+use holdfast_types::event::init as event;
 use std::path::Path;
 
-/// Why the boot loader stays as it is. Whatever it is, the copy that has started this boot is whole, or the
+/// A boot loader that was not updated. Whatever the reason, the copy that has started this boot is whole, or the
 /// other one is.
 #[derive(Debug, thiserror::Error)]
 enum RenewalError {
@@ -27,7 +28,7 @@ enum RenewalError {
 /// Only a slot that is good may: one on trial might have to give way to another.
 pub(crate) fn renew(log: &Log, watchdog: Option<&Watchdog>) {
     if let Err(error) = try_to_renew(log, watchdog) {
-        log.failure("the boot loader is not brought up to date", &error);
+        log.failure(event::BOOT_LOADER_UPDATE_FAILED, "cannot update the boot loader", &error);
     }
 }
 
@@ -58,7 +59,8 @@ fn try_to_renew(log: &Log, watchdog: Option<&Watchdog>) -> Result<(), RenewalErr
             Place::First => "first",
             Place::Spare => "spare",
         };
-        log.notice(&format!("the boot loader's {name} copy is written and verified"));
+        let text = format!("the boot loader's {name} copy is written and verified");
+        log.notice(event::BOOT_LOADER_WRITTEN, &text);
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use holdfast_linux::{PathError, file};
 use holdfast_sandbox::clock::{Source, Status, Verdict};
 use holdfast_types::date;
 use holdfast_types::encoding::EncodingError;
+use holdfast_types::event::init as event;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +18,7 @@ const QUIET_US: u64 = 100_000;
 #[error("cannot set the clock")]
 pub(crate) struct ClockError(#[source] io::Error);
 
-/// Why the floor cannot be read or written.
+/// A clock floor that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FloorError {
     #[error(transparent)]
@@ -31,7 +32,7 @@ pub(crate) enum FloorError {
 pub(crate) struct Clock {
     judge: Judge,
     build_time: u64,
-    /// What `state` says.
+    /// The floor that `state` has.
     saved: TimeFloor,
 }
 
@@ -56,7 +57,7 @@ impl Clock {
     pub(crate) fn raise_to_saved(&mut self, log: &Log) -> Result<(), ClockError> {
         // A device must boot without `state`, with the image's own time as its floor.
         self.saved = read_floor().unwrap_or_else(|error| {
-            log.failure("the floor of the clock is lost", &error);
+            log.failure(event::CLOCK_FLOOR_READ_FAILED, "cannot read the clock floor", &error);
             TimeFloor::default()
         });
         let floor = self.saved.0;
@@ -65,11 +66,9 @@ impl Clock {
         }
         self.judge.raise_floor(floor);
         let Status { seconds, floor, source, .. } = self.status(0);
-        log.notice(&format!(
-            "clock shows {}, source {source}, floor {}",
-            date(seconds),
-            date(floor)
-        ));
+        let (shows, floor) = (date(seconds), date(floor));
+        let text = format!("clock shows {shows}, source {source}, floor {floor}");
+        log.notice(event::CLOCK_STARTED, &text);
         Ok(())
     }
 
@@ -80,9 +79,16 @@ impl Clock {
         if floor <= self.saved {
             return;
         }
+        self.save(log, floor);
+    }
+
+    fn save(&mut self, log: &Log, floor: TimeFloor) {
         match write_floor(floor) {
             Ok(()) => self.saved = floor,
-            Err(error) => log.failure("the floor of the clock does not rise", &error),
+            Err(error) => {
+                let what = "cannot persist the clock floor";
+                log.failure(event::CLOCK_FLOOR_PERSIST_FAILED, what, &error);
+            }
         }
     }
 
@@ -96,14 +102,11 @@ impl Clock {
         match clock::raise_to(seconds) {
             Ok(true) => self.judge.forget_source(),
             Ok(false) => {}
-            Err(error) => log.failure("cannot set the clock", &error),
+            Err(error) => log.failure(event::CLOCK_SET_FAILED, "cannot set the clock", &error),
         }
         // For this run even where `state` cannot be written.
         self.judge.raise_floor(seconds);
-        match write_floor(floor) {
-            Ok(()) => self.saved = floor,
-            Err(error) => log.failure("the floor of the clock does not rise", &error),
-        }
+        self.save(log, floor);
     }
 
     /// Somebody says that the clock is behind by so many microseconds.
@@ -117,7 +120,7 @@ impl Clock {
             Verdict::Unconfirmed | Verdict::BeforeFloor | Verdict::TooLate => Ok(()),
         };
         if let Err(error) = done {
-            log.failure("cannot set the clock", &error);
+            log.failure(event::CLOCK_SET_FAILED, "cannot set the clock", &error);
         }
         let Status { seconds, source, .. } = self.status(now);
         let quiet = behind_us.unsigned_abs() < QUIET_US && before == source;
@@ -127,9 +130,10 @@ impl Clock {
             let (sign, behind) = (if behind_us < 0 { "-" } else { "+" }, behind_us.unsigned_abs());
             let (whole, parts) = (behind / 1_000_000, behind % 1_000_000 / 1000);
             let shows = date(seconds);
-            log.notice(&format!(
+            let text = format!(
                 "clock {verdict} ({sign}{whole}.{parts:03} s): shows {shows}, source {source}"
-            ));
+            );
+            log.notice(event::CLOCK_CLAIM_JUDGED, &text);
         }
         verdict
     }

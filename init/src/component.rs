@@ -7,44 +7,41 @@ use crate::log::Log;
 use crate::mounted::Mounted;
 use crate::network;
 use crate::start_error::StartError;
+use crate::starter::{Started, Starter, Surroundings, limited_group};
 use holdfast_lifecycle::console::Console;
 use holdfast_lifecycle::group_events;
 use holdfast_lifecycle::log_line::LineAssembler;
-use holdfast_lifecycle::patience::START_MS;
 use holdfast_lifecycle::reducer;
 use holdfast_lifecycle::supervision::State;
 use holdfast_lifecycle::writes::{Rate, Step, WriteBudget};
-use holdfast_linux::cgroup::{Cgroup, GroupEvents, GroupLimits};
+use holdfast_linux::cgroup::{Cgroup, GroupEvents};
 use holdfast_linux::channel::{self, InitEnd, ListeningSocket, NotifyPath};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::device::open_device;
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::network_namespace::NetworkNamespace;
-use holdfast_linux::seccomp::{Filter, Filters};
-use holdfast_linux::spawn::{self, Command, Notify, Pid};
+use holdfast_linux::spawn::Pid;
 use holdfast_linux::{PathError, gpio, storage};
 use holdfast_sandbox::app_manifest::{Limits, UpdateAccess};
 use holdfast_sandbox::notify::Notification;
 use holdfast_sandbox::peripheral::{self, BoardPeripheral};
 use holdfast_sandbox::policy::Readiness;
-use holdfast_sandbox::policy::system_calls::SystemCalls;
-use holdfast_sandbox::policy::{Network, Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE};
+use holdfast_sandbox::policy::{Network, Plan, Root, Source, UPDATE_SOCKET};
+use holdfast_sandbox::wire;
 use holdfast_sandbox::wire::{ComponentState, ComponentStatus};
-use holdfast_sandbox::{component, policy, wire};
-use std::cell::OnceCell;
-use std::ffi::CString;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use holdfast_types::event::init as event;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// Where services keep things.
+/// Directory of what services keep.
 const STATE: &str = "/state/services";
 const LOST_STATE: &str = "/run/lost-state";
 const LOST_APPS: &str = "/run/lost-apps";
-/// What a service that keeps something on `state` leaves for init: floors, uids and a seed, each replaced whole.
+/// KiB that a service which keeps something on `state` leaves for init: floors, uids and a seed, each replaced whole.
 const STATE_RESERVE_KIB: u64 = 1024;
 
-/// What is read of a component's output in one turn, in bytes.
+/// Bytes that are read of a component's output in one turn.
 const PAGE: usize = 4096;
 
 /// A component that may be started.
@@ -58,7 +55,7 @@ pub(crate) struct Component {
 }
 
 impl Component {
-    /// Whoever debugs it decides when it is ready and whether it is alive.
+    /// Leaves to the debugger when the component is ready and whether it is alive.
     pub(crate) fn be_debugged(&mut self) {
         self.plan.readiness = Readiness::Started;
         self.plan.watchdog_ms = None;
@@ -76,14 +73,14 @@ pub(crate) struct Supervised {
     pub(crate) updates: Option<ListeningSocket>,
     pub(crate) lines: LineAssembler,
     pub(crate) running: Option<Running>,
-    /// What its last program printed and nobody has read yet.
+    /// The output of its last program that nobody has read yet.
     left: Option<OwnedFd>,
-    /// What had happened in its group when it was last looked at.
+    /// The counts of its control group at the last look.
     pub(crate) events: GroupEvents,
-    /// What it may write to the medium, where it has storage there and the kernel can limit that.
+    /// Its budget of writes to the medium, where it has storage there and the kernel can limit that.
     writes: Option<Writes>,
     pub(crate) starts: u32,
-    /// Where it finds its veth pair, for an app with grants on the network.
+    /// Its network namespace, for an app with grants on the network.
     pub(crate) network: Option<NetworkNamespace>,
     /// Raw wait status of the last end.
     pub(crate) last_exit: Option<i32>,
@@ -97,12 +94,12 @@ struct Writes {
     budget: WriteBudget,
 }
 
-/// Where the lines of one component go, as far as the console has room for them.
+/// The log for the lines of one component, as far as the console has room for them.
 #[derive(Debug)]
 pub(crate) struct Room<'a> {
     pub(crate) log: &'a Log,
     pub(crate) console: &'a mut Console,
-    /// Of the component.
+    /// The component's place.
     pub(crate) index: usize,
     /// Milliseconds of the monotonic clock.
     pub(crate) now: u64,
@@ -118,185 +115,19 @@ impl Room<'_> {
     }
 }
 
-/// What exists only while the component runs.
+/// The process of a component with its pipes, while it runs.
 #[derive(Debug)]
 pub(crate) struct Running {
-    /// Of its stub.
+    /// The process id of its stub.
     pub(crate) pid: Pid,
-    /// Where its stub leaves the raw wait status of the program.
+    /// The pipe in which its stub leaves the raw wait status of the program.
     pub(crate) status: OwnedFd,
     /// `None` once the program has closed its end.
     pub(crate) output: Option<OwnedFd>,
-    /// Where its stub says what it has heard from it; `None` once the stub is gone.
+    /// The pipe by which its stub hands on notifications; `None` once the stub is gone.
     pub(crate) signs: Option<OwnedFd>,
     /// The way to a service that may ask for something; `None` once it has closed its end.
     pub(crate) requests: Option<InitEnd>,
-}
-
-/// Where a plan is started.
-#[derive(Debug)]
-pub(crate) struct Surroundings<'a> {
-    pub(crate) uid: u32,
-    pub(crate) network: Option<&'a NetworkNamespace>,
-    pub(crate) cgroup: &'a Cgroup,
-    /// Its standard input, where that is something.
-    pub(crate) input: Option<BorrowedFd<'a>>,
-    /// Its standard output and error.
-    pub(crate) output: &'a OwnedFd,
-    /// Where it says that it is ready and alive.
-    pub(crate) notify: Option<&'a NotifyPath>,
-}
-
-/// What has been started: its stub, and what that says of it.
-#[derive(Debug)]
-pub(crate) struct Started {
-    pub(crate) pid: Pid,
-    pub(crate) status: OwnedFd,
-    pub(crate) signs: OwnedFd,
-}
-
-/// What every start needs, read once from the verified root.
-#[derive(Debug)]
-pub(crate) struct Starter {
-    /// Read when a component first needs them.
-    filters: [(SystemCalls, OnceCell<Filter>); SystemCalls::ALL.len()],
-    null: OwnedFd,
-    /// Of the app that waits for a debugger.
-    held: Option<u32>,
-}
-
-impl Starter {
-    pub(crate) fn prepare() -> Result<Self, StartError> {
-        let filters = SystemCalls::ALL.map(|set| (set, OnceCell::new()));
-        Ok(Self { filters, null: open_device(Path::new("/dev/null"))?, held: None })
-    }
-
-    /// From now on, what has this uid waits for a debugger when it is started.
-    pub(crate) fn hold(&mut self, uid: u32) {
-        self.held = Some(uid);
-    }
-
-    fn filter(&self, set: SystemCalls) -> Result<&Filter, StartError> {
-        // Loaded once: a component that is started again does not have init wait for the medium.
-        let found = self.filters.iter().find(|(of, _)| *of == set);
-        let (_, cell) = found.ok_or(StartError::NoFilter(set))?;
-        match cell.get() {
-            Some(filter) => Ok(filter),
-            None => {
-                let paths = [component::filter_path(set, 0), component::filter_path(set, 1)];
-                let filter = Filter::load(&paths)?;
-                Ok(cell.get_or_init(|| filter))
-            }
-        }
-    }
-
-    /// Starts a plan. `tree` says where those of its mounts are that are not the same for every component.
-    pub(crate) fn start_plan(
-        &self,
-        plan: &Plan,
-        surroundings: &Surroundings<'_>,
-        handed: Vec<(Option<&str>, BorrowedFd<'_>)>,
-        tree: impl Fn(&Source) -> Option<PathBuf>,
-    ) -> Result<Started, StartError> {
-        let Surroundings { uid, network, cgroup, input, output, notify } = *surroundings;
-        let (status, status_child) = channel::output_pipe().map_err(StartError::Channel)?;
-        let (signs, signs_child) = channel::output_pipe().map_err(StartError::Channel)?;
-        // As detached mounts: the child attaches them where it builds its root, and looks nothing
-        // up.
-        let mut trees = Vec::new();
-        if let Root::Own(mounts) = &plan.root {
-            for mount in mounts {
-                let path = match &mount.source {
-                    Source::Directory(path) => Some(PathBuf::from(path)),
-                    Source::Temporary(_) | Source::Devices => None,
-                    other => tree(other),
-                };
-                if let Some(path) = path {
-                    let access = Access {
-                        read_only: !mount.source.is_writable(),
-                        executable: mount.source.is_executable(),
-                        devices: false,
-                    };
-                    let copy = mount::detached_copy(&path, access)?;
-                    trees.push((mount.target.as_str(), copy));
-                }
-            }
-        }
-        let mut environment = Vec::new();
-        for (index, (variable, _)) in handed.iter().enumerate() {
-            if let Some(variable) = variable {
-                // Behind standard input, output and error.
-                let number = index.saturating_add(3);
-                environment.push(CString::new(format!("{variable}={number}"))?);
-            }
-        }
-        if let Some(notify) = notify {
-            // Its own root shows the directory of its socket in another place.
-            let path = match plan.root {
-                Root::Own(_) => Path::new(policy::RUN_DIRECTORY).join("notify"),
-                Root::System => notify.path().to_owned(),
-            };
-            environment.push(CString::new(format!("NOTIFY_SOCKET={}", path.display()))?);
-        }
-        if plan.updates != UpdateAccess::None {
-            let address = format!("unix:path={}/{UPDATE_SOCKET}", policy::RUN_DIRECTORY);
-            environment.push(CString::new(format!("{UPDATE_VARIABLE}={address}"))?);
-        }
-        if let Some(ms) = plan.watchdog_ms {
-            // sd_watchdog_enabled(3) has them so.
-            let microseconds = u64::from(ms).saturating_mul(1000);
-            environment.push(CString::new(format!("WATCHDOG_USEC={microseconds}"))?);
-        }
-        // Channels of services have variables of their own, and are not among these.
-        let listed = plan.descriptors.len().saturating_add(plan.peripherals.len());
-        environment.push(CString::new(format!("LISTEN_FDS={listed}"))?);
-        if !plan.peripherals.is_empty() {
-            // sd_listen_fds(3); no service has both.
-            let nodes = plan.descriptors.iter().map(|_| "unknown");
-            let named = plan.peripherals.iter().map(|p| p.name.trim_start_matches('$'));
-            let names: Vec<&str> = nodes.chain(named).collect();
-            environment.push(CString::new(format!("LISTEN_FDNAMES={}", names.join(":")))?);
-        }
-        let filters = Filters {
-            component: self.filter(plan.system_calls)?,
-            stub: self.filter(SystemCalls::Stub)?,
-        };
-        // init waits until the program runs: what it may use of the processors begins with its own code.
-        cgroup.lift_processor_limit()?;
-        let pid = spawn::spawn(&Command {
-            plan,
-            environment,
-            uid,
-            input: input.unwrap_or(self.null.as_fd()),
-            output: output.as_fd(),
-            error: output.as_fd(),
-            descriptors: handed.into_iter().map(|(_, descriptor)| descriptor).collect(),
-            trees,
-            network,
-            cgroup: cgroup.directory().as_fd(),
-            status: status_child.as_fd(),
-            notify: notify.map(|path| Notify { path, signs: signs_child.as_fd() }),
-            filters,
-            held: self.held == Some(uid),
-            within_ms: START_MS,
-        })?;
-        // The program has replaced init's copy: from here on the time is its own.
-        cgroup.limit_processor(plan.limits.cpu_percent)?;
-        Ok(Started { pid, status, signs })
-    }
-}
-
-/// The control group of a component, with what its plan allows.
-pub(crate) fn limited_group(name: &str, uid: u32, limits: &Limits) -> Result<Cgroup, PathError> {
-    let cgroup = Cgroup::create(name)?;
-    cgroup.limit(&GroupLimits {
-        memory_kib: limits.memory_kib,
-        kept_kib: policy::kept_kib(uid, limits),
-        // The stub is one of them.
-        processes: limits.processes.saturating_add(1),
-        cpu_percent: limits.cpu_percent,
-    })?;
-    Ok(cgroup)
 }
 
 impl Supervised {
@@ -311,10 +142,12 @@ impl Supervised {
         let writes = disk.filter(|_| plan.stores()).and_then(|disk| {
             // An app that cannot be limited is started all the same: the medium has lasted so far.
             let begun = limit_writes(&cgroup, disk, &plan.limits).inspect_err(|error| {
-                log.failure(&format!("{name}: what it writes is not limited"), error);
+                let what = format!("{name}: cannot limit what it writes");
+                log.failure(event::WRITE_LIMIT_FAILED, &what, error);
             });
             begun.ok()
         });
+        // Made once, and not at each start: link, addresses and firewall of an app outlive its programs.
         let network = match plan.network {
             Network::Granted(_) => Some(network::prepare(name, *uid)?),
             Network::None | Network::System => None,
@@ -343,7 +176,8 @@ impl Supervised {
     pub(crate) fn start(&self, starter: &Starter) -> Result<Running, StartError> {
         let Component { name, plan, uid, package } = &self.component;
         let (output, output_child) = channel::output_pipe().map_err(StartError::Channel)?;
-        // init opens, since it may; the component gets what is open, and can open no other.
+        // init opens, since it may; the component gets what is open, and can open no other. What is not there is found before
+        // there is a process: a component is started in full or not at all.
         let mut devices = Vec::new();
         for path in &plan.descriptors {
             devices.push(open_device(Path::new(path))?);
@@ -403,7 +237,7 @@ impl Supervised {
         Ok(Running { pid, status, output: Some(output), signs: Some(signs), requests })
     }
 
-    /// What decides about it.
+    /// Returns the part of it that the reducer decides by.
     pub(crate) fn setup(&self) -> reducer::Component {
         let Component { name, plan, package, .. } = &self.component;
         reducer::Component {
@@ -421,7 +255,7 @@ impl Supervised {
         }
     }
 
-    /// What the program has said by `sd_notify` since the last look, as its stub has heard it.
+    /// Reads what the program has said by `sd_notify` since the last look, as its stub has heard it.
     pub(crate) fn hear(&mut self) -> Notification {
         let Some(running) = &mut self.running else {
             return Notification::default();
@@ -437,7 +271,7 @@ impl Supervised {
         }
     }
 
-    /// What the program prints next, or what it has left.
+    /// Returns the pipe with what the program prints next, or with what an ended one has left.
     pub(crate) fn output(&self) -> Option<&OwnedFd> {
         self.left.as_ref().or_else(|| self.running.as_ref()?.output.as_ref())
     }
@@ -469,7 +303,7 @@ impl Supervised {
         }
     }
 
-    /// Its program has ended: what it left unread is logged page by page, the first one now.
+    /// Logs what an ended program has left unread, page by page, the first one now.
     pub(crate) fn log_last_output(&mut self, room: &mut Room<'_>) {
         // Two starts in a row may leave more than is kept: the rest of the earlier one goes.
         if self.left.is_some() {
@@ -479,7 +313,7 @@ impl Supervised {
         self.log_output(room);
     }
 
-    /// What is still unread of an ended program is not read any more.
+    /// Drops what is still unread of an ended program.
     fn forget_output(&mut self, room: &mut Room<'_>) {
         self.left = None;
         let name = &self.component.name;
@@ -488,12 +322,13 @@ impl Supervised {
 
     /// Says what its limits have stopped since the last look.
     pub(crate) fn log_events(&mut self, log: &Log) {
+        // The kernel counts from the group's beginning: a look that fails is made up for by the next.
         if let Ok(events) = self.cgroup.events() {
             let (name, before) = (&self.component.name, self.events);
             self.events = events;
             let limits = &self.component.plan.limits;
-            for line in group_events::told(name, before, events, limits) {
-                log.warning(&line);
+            for (event, text) in group_events::told(name, before, events, limits) {
+                log.warning(event, &text);
             }
         }
         self.look_at_writes(log);
@@ -511,10 +346,11 @@ impl Supervised {
         };
         for step in budget.look(monotonic_ms(), written) {
             match step {
-                Step::Tell(line) => log.warning(&format!("{name} {line}")),
+                Step::Tell(event, text) => log.warning(event, &format!("{name} {text}")),
                 Step::Set(rate) => {
                     if let Err(error) = self.cgroup.limit_writes(disk, Some(rate)) {
-                        log.failure(&format!("{name}: how fast it writes stays as it is"), &error);
+                        let what = format!("{name}: cannot change how fast it writes");
+                        log.failure(event::WRITE_LIMIT_FAILED, &what, &error);
                     }
                 }
             }
@@ -527,11 +363,12 @@ impl Supervised {
         if let Some(Writes { disk, .. }) = self.writes.take()
             && let Err(error) = self.cgroup.limit_writes(&disk, None)
         {
-            log.failure(&format!("{}: its writes take their time", self.component.name), &error);
+            let what = format!("{}: cannot lift the limit of its writes", self.component.name);
+            log.failure(event::WRITE_LIMIT_FAILED, &what, &error);
         }
     }
 
-    /// How it is, for whoever may ask.
+    /// Returns its state and what it uses, for services that may ask.
     pub(crate) fn status(&self, state: State) -> ComponentStatus {
         // It is shown to people; nothing is decided by it.
         let usage = self.cgroup.usage().unwrap_or_default();
@@ -569,7 +406,7 @@ fn limit_writes(cgroup: &Cgroup, disk: &str, limits: &Limits) -> Result<Writes, 
     Ok(Writes { disk: disk.to_owned(), budget })
 }
 
-/// Where a service finds what it keeps. A partition that is lost is stood in for by memory: the device can
+/// Prepares the directories that a service keeps things in. A partition that is lost is stood in for by memory: the device can
 /// be updated all the same.
 fn kept(plan: &Plan, name: &str, uid: u32) -> Result<Vec<(Source, PathBuf)>, PathError> {
     let mut kept = Vec::new();

@@ -13,12 +13,13 @@ use holdfast_linux::direct::Direct;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_linux::{PathError, block, erase, file};
 use holdfast_sandbox::reset_order::Order;
+use holdfast_types::event::init as event;
 use std::path::Path;
 
 /// Longest short form of a file system, in bytes.
 const MAX_BLANK_BYTES: usize = 4 << 20;
 
-/// Why a reset does not come about. It is tried again at the next start.
+/// A reset that was not carried out; the next start tries it again.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ResetFailure {
     #[error(transparent)]
@@ -29,9 +30,9 @@ pub(crate) enum ResetFailure {
     NoBlank(&'static str),
     #[error("the record of resets")]
     Record(#[from] ResetError),
-    #[error("what comes through it is not kept")]
+    #[error("cannot save the rollback floor that survives the reset")]
     Floor(#[from] os_floor::FloorError),
-    #[error("what comes through it is not kept")]
+    #[error("cannot save the clock floor that survives the reset")]
     Time(#[from] clock::FloorError),
 }
 
@@ -72,7 +73,7 @@ pub(crate) fn begin(log: &Log, watchdog: Option<&Watchdog>) -> Option<UnderWay> 
     match erase_ordered(log, watchdog) {
         Ok(under_way) => under_way,
         Err(error) => {
-            log.failure("the reset that was ordered has failed", &error);
+            log.failure(event::RESET_FAILED, "cannot carry out the reset", &error);
             None
         }
     }
@@ -86,8 +87,9 @@ fn erase_ordered(log: &Log, watchdog: Option<&Watchdog>) -> Result<Option<UnderW
     // The record stays until everything is done: a cut of power has the next start begin anew.
     for (name, _) in order.partitions.each().into_iter().filter(|(_, erased)| *erased) {
         let path = block::partition_beside_root(name)?.ok_or(ResetFailure::NoPartition(name))?;
+        // All of it, and not its superblock alone: what an owner gives away must not be read from the blocks that are free.
         erase::overwrite(&path, &Blank::parse(&blank(name)?)?, || pet(watchdog))?;
-        log.notice(&format!("partition {name} is erased"));
+        log.notice(event::PARTITION_ERASED, &format!("partition {name} is erased"));
     }
     Ok(Some(UnderWay { place, order, kept }))
 }
@@ -132,7 +134,8 @@ impl UnderWay {
             Ok(clock::write_floor(TimeFloor(self.kept.time_floor))?)
         };
         if let Err(error) = put_back() {
-            log.failure("a floor is lost", &error);
+            let what = "cannot restore the floors after the reset";
+            log.failure(event::RESET_FLOOR_RESTORE_FAILED, what, &error);
         }
     }
 
@@ -141,15 +144,22 @@ impl UnderWay {
         if self.order.partitions.state {
             for (id, floor) in &self.kept.app_floors {
                 if let Err(error) = app_uids.assign(log, *id) {
-                    log.failure(&format!("the floor of {id} is lost"), &error);
+                    let what = format!("cannot save the rollback floor of {id}");
+                    log.failure(event::RESET_APP_FLOOR_RESTORE_FAILED, &what, &error);
                 }
                 app_uids.raise_app_floor(log, *id, *floor);
             }
         }
         // Last of all: where this is cut off, the reset is done once more, which does no harm.
         match self.place.write(&Record { pending: None, done: Some(self.order.digest) }) {
-            Ok(()) => log.notice(&format!("the device is reset: {}", self.order.partitions)),
-            Err(error) => log.failure("the reset will be repeated", &error),
+            Ok(()) => {
+                let text = format!("the device is reset: {}", self.order.partitions);
+                log.notice(event::RESET_DONE, &text);
+            }
+            Err(error) => {
+                let what = "cannot record that the reset is done; it will be repeated";
+                log.failure(event::RESET_DONE_PERSIST_FAILED, what, &error);
+            }
         }
     }
 }

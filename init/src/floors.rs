@@ -9,8 +9,9 @@ use crate::log::Log;
 use crate::os_floor;
 use holdfast_lifecycle::slots::Floor;
 use holdfast_sandbox::held::ReleaseSubject;
+use holdfast_types::event::init as event;
 
-/// Where floors are kept.
+/// A store of rollback floors.
 pub(crate) trait Floors {
     /// The floor of a component; zero where none is known, since a device must boot without.
     fn of(&self, component: ReleaseSubject) -> u64;
@@ -42,7 +43,10 @@ impl Floors for AppUids {
                 // First on the medium: a floor that holds for this run alone would be no promise.
                 match os_floor::write(floor) {
                     Ok(()) => self.os_floor = floor,
-                    Err(error) => log.failure("the rollback floor does not rise", &error),
+                    Err(error) => {
+                        let what = "cannot persist the rollback floor";
+                        log.failure(event::OS_FLOOR_PERSIST_FAILED, what, &error);
+                    }
                 }
             }
         }

@@ -1,9 +1,13 @@
-//! Where init's words go: the console until `/dev` is mounted, the kernel's log from then on.
+//! The log of init: lines go to the console until `/dev` is mounted, and to the kernel's log from then on.
+//!
+//! Each line of init ends in its event. Two kinds of lines have none: the status, which programs read to its end, and
+//! what components print, which is theirs.
 
 use holdfast_linux::PathError;
 use holdfast_linux::kmsg::{Kmsg, Level};
 use holdfast_sandbox::component::ImageDescription;
 use holdfast_types::chain;
+use holdfast_types::event::{Event, init as event};
 use std::cell::OnceCell;
 use std::error::Error;
 use std::time::Duration;
@@ -33,41 +37,53 @@ impl Log {
     pub(crate) fn banner(&self, image: &ImageDescription, entered: Duration) {
         let ImageDescription { name, version, board, development, .. } = image;
         let (seconds, nanoseconds) = (entered.as_secs(), entered.subsec_nanos());
-        self.notice(&format!(
-            "image {name} {version} for {board}, main at {seconds}.{nanoseconds:09}s"
-        ));
+        let text =
+            format!("image {name} {version} for {board}, main at {seconds}.{nanoseconds:09}s");
+        self.notice(event::IMAGE_STARTED, &text);
         if *development {
-            self.warning("development image: not for production");
+            self.warning(event::DEVELOPMENT_IMAGE, "development image: not for production");
         }
     }
 
-    pub(crate) fn notice(&self, text: &str) {
-        self.write(Level::Notice, "init", text);
+    /// Logs part of a normal life.
+    pub(crate) fn notice(&self, event: Event, text: &str) {
+        self.write(Level::Notice, "init", text, Some(event));
     }
 
-    pub(crate) fn warning(&self, text: &str) {
-        self.write(Level::Warning, "init", text);
+    /// Logs something that is not as it should be.
+    pub(crate) fn warning(&self, event: Event, text: &str) {
+        self.write(Level::Warning, "init", text, Some(event));
     }
 
     /// Logs an error with its whole chain of causes.
-    pub(crate) fn failure(&self, what: &str, error: &dyn Error) {
-        self.error(&format!("{what}: {}", chain(error)));
+    pub(crate) fn failure(&self, event: Event, what: &str, error: &dyn Error) {
+        self.error(event, &format!("{what}: {}", chain(error)));
     }
 
-    pub(crate) fn error(&self, text: &str) {
-        self.write(Level::Error, "init", text);
+    /// Logs a failure whose causes stand in the text.
+    pub(crate) fn error(&self, event: Event, text: &str) {
+        self.write(Level::Error, "init", text, Some(event));
+    }
+
+    /// Logs how the device stands.
+    pub(crate) fn status(&self, status: &str) {
+        // Its last field goes on to the end of the line (`slots::Status::last_in`): an event there would be read as
+        // part of the reason of the last reset, by host tools that are in the field already too.
+        self.write(Level::Notice, "init", status, None);
     }
 
     /// Logs a line that a component printed.
     pub(crate) fn component(&self, name: &str, line: &str) {
-        self.write(Level::Notice, name, line);
+        // A service ends its line in an event of its own; an app may print what it likes, under its own name.
+        self.write(Level::Notice, name, line, None);
     }
 
-    fn write(&self, level: Level, tag: &str, text: &str) {
-        match self.kmsg.get() {
-            Some(kmsg) => kmsg.log(level, tag, text),
+    fn write(&self, level: Level, tag: &str, text: &str, event: Option<Event>) {
+        match (self.kmsg.get(), event) {
+            (Some(kmsg), event) => kmsg.log(level, tag, text, event),
             // The kernel has opened the console as standard error of PID 1, before there is a /dev.
-            None => eprintln!("{tag}: {text}"),
+            (None, Some(event)) => eprintln!("{tag}: {text} {event}"),
+            (None, None) => eprintln!("{tag}: {text}"),
         }
     }
 }

@@ -20,6 +20,7 @@ mod os_floor;
 mod package;
 mod slots;
 mod start_error;
+mod starter;
 mod supervise;
 
 use crate::app_uids::AppUids;
@@ -34,6 +35,7 @@ use holdfast_linux::memory;
 use holdfast_linux::power;
 use holdfast_linux::watchdog::Watchdog;
 use holdfast_types::chain;
+use holdfast_types::event::init as event;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -49,16 +51,17 @@ fn main() -> ExitCode {
     let end = match run(&log, entered) {
         Ok(end) => end,
         Err(error) => {
-            log.error(&Breadcrumb::CannotGoOn(chain(&*error)).to_string());
+            let breadcrumb = Breadcrumb::CannotGoOn(chain(&*error));
+            log.error(breadcrumb.event(), &breadcrumb.to_string());
             End::Reboot
         }
     };
-    log.notice(match end {
-        End::Reboot => "rebooting",
-        End::PowerOff => "powering off",
-    });
+    match end {
+        End::Reboot => log.notice(event::REBOOTING, "rebooting"),
+        End::PowerOff => log.notice(event::POWERING_OFF, "powering off"),
+    }
     let refused = power::end(end);
-    log.failure("the kernel refused to end", &refused);
+    log.failure(event::SHUTDOWN_FAILED, "cannot shut down", &refused);
     // The kernel panics when PID 1 ends, and a panic reboots.
     std::process::abort()
 }
@@ -72,7 +75,7 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     // Before there is a component that could use up the memory: what the kernel takes back of
     // init's it reads again from a medium that may be slow, or gone.
     if let Err(error) = memory::stay() {
-        log.failure("init's own memory may be taken back", &error);
+        log.failure(event::MEMORY_LOCK_FAILED, "cannot lock init's memory", &error);
     }
     // Before there is a component that could use what these settings close.
     boot::harden_kernel(&list.image)?;
@@ -81,7 +84,11 @@ fn run(log: &Log, entered: Duration) -> Result<End, Box<dyn std::error::Error>> 
     let mut clock = Clock::start(list.image.build_time)?;
     // From here on, whatever hangs is reset.
     let watchdog = Watchdog::arm(WATCHDOG_S);
-    log.notice(if watchdog.is_some() { "watchdog armed" } else { "there is no watchdog" });
+    if watchdog.is_some() {
+        log.notice(event::WATCHDOG_ARMED, "watchdog armed");
+    } else {
+        log.warning(event::WATCHDOG_MISSING, "there is no watchdog");
+    }
     boot::mend_partition_tables(log);
     // Only what is not mounted can be erased.
     let reset = factory_reset::begin(log, watchdog.as_ref());

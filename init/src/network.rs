@@ -9,7 +9,7 @@ use holdfast_sandbox::network::connections::ENDED_S;
 use holdfast_sandbox::policy::{Plan, pools};
 use std::path::{Path, PathBuf};
 
-/// Where each networked app's resolver files are; nobody but init can write there.
+/// Directory of each networked app's resolver files; nobody but init can write there.
 const RESOLVERS: &str = "/run/resolver";
 
 /// Settings of the system's network, and what namespaces and devices that are made later start with
@@ -77,7 +77,7 @@ pub(crate) fn harden<'plan>(
     Ok(())
 }
 
-/// The namespace of an app, and its resolver files.
+/// Makes the network namespace of an app, and its resolver files.
 pub(crate) fn prepare(name: &str, uid: u32) -> Result<NetworkNamespace, StartError> {
     let directory = resolver(name);
     mount::make_directory(Path::new(RESOLVERS))?;
@@ -88,7 +88,7 @@ pub(crate) fn prepare(name: &str, uid: u32) -> Result<NetworkNamespace, StartErr
     Ok(NetworkNamespace::make()?)
 }
 
-/// Where the resolver files of an app are.
+/// Returns the directory of an app's resolver files.
 pub(crate) fn resolver(name: &str) -> PathBuf {
     Path::new(RESOLVERS).join(name)
 }

@@ -5,11 +5,12 @@
 
 use crate::app_store;
 use crate::app_uids::{AppUids, NoUid};
-use crate::component::{self, Component, Starter, Surroundings};
+use crate::component::Component;
 use crate::floors::Floors;
 use crate::log::Log;
 use crate::mounted::Mounted;
 use crate::start_error::StartError;
+use crate::starter::{self, Starter, Surroundings};
 use holdfast_lifecycle::exit::Exit;
 use holdfast_lifecycle::patience::{self, PET_EVERY_MS};
 use holdfast_lifecycle::uid_table::AppUid;
@@ -32,14 +33,15 @@ use holdfast_sandbox::policy::admission::{self, AdmissionError};
 use holdfast_sandbox::policy::shares::{self, Machine, Shortage};
 use holdfast_sandbox::policy::{self, Network, Plan, Root, Source};
 use holdfast_types::ComponentId;
+use holdfast_types::event::init as event;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-/// Where packages are mounted; nobody but init can write there.
+/// Directory of the mount points of packages; nobody but init can write there.
 const MOUNTS: &str = "/run/packages";
 
-/// Why an app's package is not used.
+/// A package that is refused or could not be mounted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PackageRefusal {
     #[error(transparent)]
@@ -78,19 +80,19 @@ pub(crate) enum PackageRefusal {
     AppUid(#[from] NoUid),
 }
 
-/// Who looks at packages, and for which image.
+/// The image, the machine and the process that packages are validated with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Gate<'a> {
     pub(crate) log: &'a Log,
     pub(crate) watchdog: Option<&'a Watchdog>,
-    /// When the first look at a package began, in milliseconds of the monotonic clock.
+    /// The first look at a package began at this time, in milliseconds of the monotonic clock.
     pub(crate) began: u64,
     pub(crate) starter: &'a Starter,
     pub(crate) image: &'a ImageDescription,
     pub(crate) admission: Option<&'a Service>,
-    /// What the board offers.
+    /// The peripherals that the board offers.
     pub(crate) peripherals: &'a [BoardPeripheral],
-    /// What there is for all components.
+    /// The memory and storage that all components share.
     pub(crate) machine: Machine,
     /// Components that have theirs already.
     pub(crate) earlier: &'a [Component],
@@ -112,6 +114,7 @@ pub(crate) fn admit(
     app_uids: &mut AppUids,
     app: &App,
 ) -> Result<Component, PackageRefusal> {
+    // Before its package is opened: an app whose packages are all refused keeps its number, and with it its storage.
     let app_uid = app_uids.assign(gate.log, app.component_id)?;
     let known = (app_uid, app_uids.of(ReleaseSubject::App(app.component_id)));
     let (log, name) = (gate.log, &app.name);
@@ -120,14 +123,19 @@ pub(crate) fn admit(
         Ok(Some(left)) => match admit_stored(gate, known, app, Stored::Trial(left)) {
             Ok(component) => return Ok(component),
             Err(error) => {
-                log.failure(&format!("{name}: its new package is refused"), &error);
+                let what = format!("{name}: its new package is refused");
+                log.failure(event::APP_TRIAL_REFUSED, &what, &error);
                 // What is refused now would be refused at each start.
                 if let Err(error) = app_store::give_up(app.component_id) {
-                    log.failure(&format!("{name}: its new package stays"), &error);
+                    let what = format!("{name}: cannot remove its new package");
+                    log.failure(event::APP_TRIAL_REMOVE_FAILED, &what, &error);
                 }
             }
         },
-        Err(error) => log.failure(&format!("{name}: no new package is tried"), &error),
+        Err(error) => {
+            let what = format!("{name}: cannot take a try of its new package");
+            log.failure(event::APP_TRIAL_BEGIN_FAILED, &what, &error);
+        }
     }
     let refused = match admit_stored(gate, known, app, Stored::Current) {
         Ok(component) => return Ok(component),
@@ -136,7 +144,8 @@ pub(crate) fn admit(
     // Its own reasons are of no interest: what is told is why the current one is not used.
     match admit_stored(gate, known, app, Stored::Previous) {
         Ok(component) => {
-            log.failure(&format!("{name} runs from its previous package"), &refused);
+            let what = format!("{name} runs from its previous package");
+            log.failure(event::APP_RUNS_PREVIOUS, &what, &refused);
             Ok(component)
         }
         Err(_) => Err(refused),
@@ -163,12 +172,12 @@ fn admit_stored(
         .inspect_err(|_| unmount(log, &mounted))?;
     let (name, version, index) = (&app.name, header.version, header.rollback_index);
     let on_trial = if trial.is_some() { ", on trial" } else { "" };
-    log.notice(&format!(
-        "{name}: package {version}, rollback index {index}, uid {}{on_trial}",
-        app_uid.uid
-    ));
+    let uid = app_uid.uid;
+    let text = format!("{name}: package {version}, rollback index {index}, uid {uid}{on_trial}");
+    log.notice(event::APP_ADMITTED, &text);
     if development {
-        log.warning(&format!("{name}: its package is signed with a development key"));
+        let text = format!("{name}: its package is signed with a development key");
+        log.warning(event::APP_DEVELOPMENT_KEY, &text);
     }
     Ok(Component { name: app.name.clone(), uid: app_uid.uid, plan, package: Some(mounted) })
 }
@@ -177,7 +186,7 @@ fn admit_stored(
 struct Opened {
     header: Header,
     file: OwnedFd,
-    /// It is signed with a development key.
+    /// True where the key is one for development.
     development: bool,
 }
 
@@ -190,6 +199,8 @@ fn open(
 ) -> Result<Opened, PackageRefusal> {
     let path = app_store::path(component_id, stored);
     let missing = || PackageRefusal::Missing(stored.file(component_id));
+    // One descriptor from here to the mount: the update agent may rename or replace files meanwhile, and what was verified
+    // is what the loop device reads.
     let package = package_file::open(&path, HEADER_BYTES)?.ok_or_else(missing)?;
     let header = Header::parse(&package.start, package.length).map_err(PackageRefusal::Header)?;
     // The signature comes before anything that the header says is compared.
@@ -218,6 +229,7 @@ pub(crate) fn may_run(
 /// Checks the signature with the key that the header names, from the verified root. True when it is
 /// a development key.
 fn verify(header: &Header, start: &[u8]) -> Result<bool, PackageRefusal> {
+    // A key that is among both is one of production: nobody is warned of it.
     for development in [false, true] {
         let path = list::trusted_key_path(header.key_id, development);
         if let Some(key) = file::read_bounded(Path::new(&path), 32)? {
@@ -267,14 +279,14 @@ fn mount_package(
 pub(crate) fn unmount(log: &Log, mounted: &Mounted) {
     let taken = mount::detach(&mounted.path).and_then(|()| mounted.device.remove());
     if let Err(error) = taken {
-        log.failure("a package stays mounted", &error);
+        log.failure(event::APP_UNMOUNT_FAILED, "cannot unmount a package", &error);
     }
 }
 
 /// Has a process of its own look at the files and read the manifest, and makes the plan.
 fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, PackageRefusal> {
     let Gate { log, starter, peripherals, machine, earlier, .. } = gate;
-    let cgroup = component::limited_group(&admission.name, admission.uid, &admission.plan.limits)?;
+    let cgroup = starter::limited_group(&admission.name, admission.uid, &admission.plan.limits)?;
     let (output, output_child) =
         channel::output_pipe().map_err(|e| PackageRefusal::Kernel("make a pipe", e))?;
     let trees = |source: &Source| match source {
@@ -296,7 +308,8 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
     gate.pet();
     // Whatever of it still runs ends before its answer is believed.
     if let Err(error) = cgroup.kill() {
-        log.failure("cannot end the look at a package", &error);
+        let what = "cannot kill the validation of a package";
+        log.failure(event::ADMISSION_KILL_FAILED, what, &error);
     }
     let (pid, status, answer) = match answer {
         Ok(answered) => answered,
@@ -311,7 +324,8 @@ fn look(gate: Gate<'_>, admission: &Service, mounted: &Mounted) -> Result<Plan, 
         let ended = channel::read_status(&status).ok().flatten().map(Exit::from_raw);
         let events = cgroup.events().unwrap_or_default();
         let ended = ended.map_or("was killed".to_owned(), |exit| format!("ended with {exit}"));
-        log.warning(&format!("the look at a package {ended} ({events:?})"));
+        let text = format!("the validation of a package {ended} ({events:?})");
+        log.warning(event::ADMISSION_FAILED, &text);
     }
     let manifest = admission::read(&answer)?;
     let header = &mounted.header;

@@ -15,6 +15,7 @@ use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::held::{Held, Running};
 use holdfast_sandbox::wire::SlotPart;
 use holdfast_types::Version;
+use holdfast_types::event::init as event;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +40,7 @@ pub(crate) enum SlotError {
     Floor(#[from] FloorError),
 }
 
-/// Why the boot state or the floor was not saved, or nothing can be staged.
+/// A boot state that was not saved, or a release that cannot be staged.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SaveError {
     #[error(transparent)]
@@ -52,7 +53,7 @@ pub(crate) enum SaveError {
     Stage(#[from] StageError),
 }
 
-/// What init knows of the slots.
+/// The slots, as the boot state and the command line have them.
 #[derive(Debug)]
 pub(crate) struct Slots {
     device: Option<BootStateDevice>,
@@ -116,7 +117,7 @@ impl Slots {
         let boot_state = read(log, self.device.as_ref());
         // Taken once: this run's own log takes its place, and says why the next run is started.
         let earlier = boot_log::take().unwrap_or_else(|error| {
-            log.failure("the log of the last run is lost", &error);
+            log.failure(event::LAST_LOG_READ_FAILED, "cannot read the log of the last run", &error);
             None
         });
         let fired = watchdog.is_some_and(Watchdog::has_fired);
@@ -137,7 +138,10 @@ impl Slots {
         let after = before.renew(self.status.slot, last_reset);
         match self.save(&before, &after) {
             Ok(()) => self.status.boot_state = Some(after),
-            Err(error) => log.failure("the slot does not get its tries back", &error),
+            Err(error) => {
+                let what = "cannot give the slot its tries back";
+                log.failure(event::SLOT_TRIES_PERSIST_FAILED, what, &error);
+            }
         }
     }
 
@@ -150,7 +154,7 @@ impl Slots {
     }
 
     fn say(&self, log: &Log) {
-        log.notice(&self.status.to_string());
+        log.status(&self.status.to_string());
     }
 
     /// The slot that runs.
@@ -202,7 +206,7 @@ impl Slots {
         Ok(device.save(after)?)
     }
 
-    /// What the device holds of the OS.
+    /// Returns the release of the OS that runs, with its floor.
     pub(crate) fn held(&self) -> Held {
         let running = Running {
             version: self.version,
@@ -239,6 +243,7 @@ impl Slots {
 
     /// A part of the slot that runs, for reading.
     pub(crate) fn running_part(&self, part: SlotPart) -> Result<OwnedFd, SaveError> {
+        // For reading alone: the agent copies blocks of it, and must not be able to write what the system runs from.
         Ok(Direct::open_to_read(&partition(part, self.status.slot)?)?.into_descriptor())
     }
 
@@ -264,7 +269,8 @@ impl Slots {
         if let Some(before) = read(log, self.device.as_ref())
             && let Err(error) = self.save(&before, &before.does_not_verify(self.status.slot))
         {
-            log.failure("the slot keeps its tries", &error);
+            let what = "cannot take the tries of the slot that is refused";
+            log.failure(event::SLOT_GIVE_UP_FAILED, what, &error);
         }
     }
 }
@@ -277,14 +283,18 @@ fn partition(part: SlotPart, slot: Slot) -> Result<PathBuf, SaveError> {
 fn open(log: &Log) -> Option<BootStateDevice> {
     match block::partition_beside_root(PARTITION) {
         Ok(Some(path)) => BootStateDevice::open(&path)
-            .inspect_err(|error| log.failure("the boot state cannot be used", error))
+            .inspect_err(|error| {
+                log.failure(event::BOOT_STATE_OPEN_FAILED, "cannot open the boot state", error);
+            })
             .ok(),
         Ok(None) => {
-            log.warning(&format!("there is no partition {PARTITION}"));
+            let text = format!("there is no partition {PARTITION}");
+            log.warning(event::PARTITION_MISSING, &text);
             None
         }
         Err(error) => {
-            log.failure(&format!("cannot look for partition {PARTITION}"), &error);
+            let what = format!("cannot look for partition {PARTITION}");
+            log.failure(event::PARTITION_LOOKUP_FAILED, &what, &error);
             None
         }
     }
@@ -294,12 +304,12 @@ fn read(log: &Log, device: Option<&BootStateDevice>) -> Option<BootState> {
     match device?.read() {
         Ok(copies) => {
             if copies.state().is_none() {
-                log.warning("no copy of the boot state is valid");
+                log.warning(event::BOOT_STATE_DAMAGED, "no copy of the boot state is valid");
             }
             copies.state()
         }
         Err(error) => {
-            log.failure("the boot state cannot be read", &error);
+            log.failure(event::BOOT_STATE_READ_FAILED, "cannot read the boot state", &error);
             None
         }
     }

@@ -7,7 +7,7 @@ use holdfast_sandbox::policy::system_calls::SystemCalls;
 use std::ffi::NulError;
 use std::io;
 
-/// Why a component was not started.
+/// A step of a component's start that failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
     #[error("cannot make a channel to it")]

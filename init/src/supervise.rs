@@ -7,13 +7,14 @@ use crate::app_store;
 use crate::app_uids::{AppUids, DATA};
 use crate::boot_loader;
 use crate::clock::Clock;
-use crate::component::{Component, Room, Starter, Supervised};
+use crate::component::{Component, Room, Supervised};
 use crate::floors::Floors;
 use crate::log::Log;
 use crate::network;
 use crate::package::{self, Gate};
 use crate::slots::Slots;
 use crate::start_error::StartError;
+use crate::starter::Starter;
 use crate::supervise::orders::Look;
 use holdfast_lifecycle::console::Console;
 use holdfast_lifecycle::exit::Exit;
@@ -32,6 +33,7 @@ use holdfast_sandbox::held;
 use holdfast_sandbox::notify::Notification;
 use holdfast_sandbox::policy::pools;
 use holdfast_sandbox::policy::shares::{self, Machine};
+use holdfast_types::event::init as event;
 use holdfast_types::{ComponentId, chain};
 use std::error::Error;
 use std::io;
@@ -65,11 +67,11 @@ pub(crate) struct Supervision<'log> {
     watchdog: Option<Watchdog>,
     starter: Starter,
     image: ImageDescription,
-    /// Who looks at packages, and for orders.
+    /// The service that validates packages and orders.
     admission: Option<Service>,
     /// An order that the update agent has asked for.
     look: Option<Look>,
-    /// When the next look for an order may begin.
+    /// The next look for an order begins no sooner, in milliseconds of the monotonic clock.
     next_look: u64,
     app_uids: AppUids,
     components: Vec<Supervised>,
@@ -77,17 +79,17 @@ pub(crate) struct Supervision<'log> {
     apps: Vec<ComponentId>,
     slots: Slots,
     clock: Clock,
-    /// What decides.
+    /// The reducer, which decides.
     state: State,
-    /// When limits were last asked what they have stopped.
+    /// Limits were last asked at this time what they have stopped, in milliseconds of the monotonic clock.
     looked_at: u64,
-    /// What all components together write to.
+    /// The budget of the console that all components share.
     console: Console,
-    /// Nothing runs any more, and how the system ends.
+    /// The end of the system, once nothing runs any more.
     ended: Option<End>,
 }
 
-/// What init alone holds of the device.
+/// The parts of the device that init alone changes.
 #[derive(Debug)]
 pub(crate) struct Holdings {
     pub(crate) slots: Slots,
@@ -100,7 +102,7 @@ pub(crate) struct Holdings {
 #[derive(Debug, Clone, Copy)]
 struct Heard(u64);
 
-/// What the machine has for its components. The services have theirs in any case.
+/// Measures the machine's memory and storage for components. The services have theirs in any case.
 fn machine(log: &Log, services: &[Component]) -> Result<Machine, PathError> {
     // That the partition is lost is said already.
     let storage_kib = storage::capacity_kib(Path::new(DATA))?;
@@ -109,9 +111,10 @@ fn machine(log: &Log, services: &[Component]) -> Result<Machine, PathError> {
     let taken = taken.fold(0, u64::saturating_add);
     let all = machine.memory_kib;
     if taken > all {
-        log.warning(&format!(
+        let text = format!(
             "the services may take {taken} KiB of memory, and the machine has {all} KiB: no app is started"
-        ));
+        );
+        log.warning(event::MEMORY_OVERCOMMITTED, &text);
     }
     Ok(machine)
 }
@@ -123,16 +126,15 @@ fn limited_disk(log: &Log, somebody_writes: bool) -> Result<Option<String>, Path
         return Ok(None);
     }
     if !cgroup::limits_writes()? {
-        log.warning(
-            "what apps write to the medium is not limited: this kernel has no io controller (BLK_CGROUP and \
-             BLK_DEV_THROTTLING)",
-        );
+        let text = "cannot limit what apps write to the medium: this kernel has no io controller (BLK_CGROUP and \
+                    BLK_DEV_THROTTLING)";
+        log.warning(event::WRITE_LIMIT_UNSUPPORTED, text);
         return Ok(None);
     }
     block::root_disk_number()
 }
 
-/// Why something failed, for the reducer's lines.
+/// Returns the chain of causes for the reducer's lines; `None` where nothing failed.
 fn error_text(outcome: Result<(), impl Error>) -> Option<String> {
     outcome.err().map(|error| chain(&error))
 }
@@ -147,8 +149,11 @@ impl<'log> Supervision<'log> {
         watchdog: Option<Watchdog>,
     ) -> Result<Self, SuperviseError> {
         let Holdings { slots, clock, mut app_uids } = held;
+        // Before anything is started: until then the kernel drops SIGTERM and SIGINT, as it does for a PID 1 that handles
+        // neither (kill(2)), and whoever sends one would wait for an end that does not come.
         let signals = SignalDescriptor::open().map_err(kernel("watch for signals"))?;
         let mut starter = Starter::prepare()?;
+        // Services come first: apps are admitted to what these leave of the machine.
         let mut ready = Vec::new();
         for service in list.services {
             let (name, uid, plan) = (service.name, service.uid, service.plan);
@@ -171,19 +176,25 @@ impl<'log> Supervision<'log> {
             match package::admit(gate, &mut app_uids, app) {
                 Ok(mut component) => {
                     if list.image.debugged.as_ref() == Some(&component.name) {
-                        log.warning(&format!("{} waits for a debugger", component.name));
+                        let text = format!("{} waits for a debugger", component.name);
+                        log.warning(event::APP_DEBUGGED, &text);
                         component.be_debugged();
                         starter.hold(component.uid);
                     }
                     ready.push(component);
                 }
-                Err(error) => log.failure(&format!("{} is not started", app.name), &error),
+                Err(error) => {
+                    let what = format!("{} is not started", app.name);
+                    log.failure(event::APP_REFUSED, &what, &error);
+                }
             }
         }
+        // Known only now: each pool of the kernel has room for the shares of all that were admitted (decision 28).
         let plans = ready.iter().map(|component| &component.plan);
         for (name, value) in pools::of_all(plans.clone()) {
             sysctl::set(name, &value)?;
         }
+        // Without a network service no device is ever switched on: nothing comes or goes that these settings are about.
         if plans.clone().any(|plan| plan.requests.veths) {
             network::harden(plans)?;
         }
@@ -225,11 +236,14 @@ impl<'log> Supervision<'log> {
     pub(crate) fn run(&mut self) -> Result<End, SuperviseError> {
         loop {
             self.take_signals()?;
+            // Before anything is heard: a slow console may keep init here for seconds, and what components say meanwhile
+            // must be heard before their deadlines are judged.
             self.write_outputs();
             let heard = self.hear_components();
             self.look_for_order();
             self.look_at_limits();
             self.reap()?;
+            // A component that has just missed a deadline is not ready any more when health is judged.
             self.act(Event::Deadline { heard: heard.0 });
             self.act(Event::Judge { heard: heard.0 });
             if let Some(end) = self.ended {
@@ -244,7 +258,7 @@ impl<'log> Supervision<'log> {
 
     /// Lets the reducer decide, and does what it says, one thing behind the other.
     ///
-    /// What becomes of one is an event in its turn. That ends: no outcome asks for what it came of.
+    /// The outcome of an effect is an event in its turn. That ends: no outcome asks for what it came of.
     fn act(&mut self, event: Event) {
         for effect in self.state.step(event, monotonic_ms()) {
             self.carry_out(effect);
@@ -253,9 +267,10 @@ impl<'log> Supervision<'log> {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Log(Level::Notice, line) => self.log.notice(&line),
-            Effect::Log(Level::Warning, line) => self.log.warning(&line),
-            Effect::Log(Level::Error, line) => self.log.error(&line),
+            Effect::Log(Level::Notice, event, line) => self.log.notice(event, &line),
+            Effect::Log(Level::Warning, event, line) => self.log.warning(event, &line),
+            Effect::Log(Level::Error, event, line) => self.log.error(event, &line),
+            Effect::LogStatus(line) => self.log.status(&line),
             Effect::Pet => self.pet(),
             Effect::Start(component) => self.start(component),
             Effect::Kill(component) => self.kill(component),
@@ -320,6 +335,7 @@ impl<'log> Supervision<'log> {
             && let Some(left) = package.trial
         {
             let outcome = app_store::commit(package.header.component_id, left);
+            // Otherwise its file still has the name of a trial, and whoever asks what is held is told so.
             if outcome.is_ok() {
                 package.trial = None;
             }
@@ -330,6 +346,7 @@ impl<'log> Supervision<'log> {
     /// Reports what limits have stopped while components run, now and then.
     fn look_at_limits(&mut self) {
         let now = monotonic_ms();
+        // A component that prints or asks much has the loop turn often, and a look reads several files of each group.
         if now.saturating_sub(self.looked_at) < LOOK_EVERY_MS {
             return;
         }
@@ -343,6 +360,7 @@ impl<'log> Supervision<'log> {
         let now = monotonic_ms();
         let mut poll = Poll::new();
         poll.add(self.signals.descriptor());
+        // The watchdog is petted before and behind this wait, and nowhere within it.
         let mut wait_ms = PET_EVERY_MS;
         for supervised in &self.components {
             let running = supervised.running.as_ref();
@@ -379,6 +397,7 @@ impl<'log> Supervision<'log> {
     /// Asks a program to end. It may have ended already; it is then reaped like any other.
     fn terminate(&self, component: usize) {
         if let Some(running) = self.components.get(component).and_then(|c| c.running.as_ref()) {
+            // Its number is still its own: a child keeps it until it is reaped, which init alone does (wait(2)).
             let _ = spawn::terminate(running.pid);
         }
     }
@@ -434,6 +453,8 @@ impl<'log> Supervision<'log> {
 
     fn reap(&mut self) -> Result<(), SuperviseError> {
         while let Some((pid, exit)) = wait::reap().map_err(kernel("reap processes"))? {
+            // Others are orphans that PID 1 has adopted, and its own children that look at cards or introduce services: they
+            // are reaped, since each zombie keeps a number and a slot of the system's limit, and nothing follows from them.
             let of_pid = |c: &Supervised| c.running.as_ref().is_some_and(|r| r.pid == pid);
             if let Some(component) = self.components.iter().position(of_pid) {
                 self.act(Event::StubEnded { component, exit });
@@ -448,6 +469,7 @@ impl<'log> Supervision<'log> {
         let Some(supervised) = self.components.get_mut(index) else {
             return;
         };
+        // Its last words stand above the line on its end as well.
         let (log, console) = (self.log, &mut self.console);
         supervised.log_last_output(&mut Room { log, console, index, now: monotonic_ms() });
         let status = supervised.running.take().map(|running| channel::read_status(&running.status));
@@ -456,6 +478,7 @@ impl<'log> Supervision<'log> {
             Some(Ok(Some(status))) => Exit::from_raw(status),
             _ => exit,
         };
+        // Above the line on its end, of which it may be the reason.
         supervised.log_events(self.log);
         supervised.last_exit = Some(exit.raw());
         let exited = Event::Exited {
@@ -480,7 +503,8 @@ impl<'log> Supervision<'log> {
         if let Some(supervised) = self.components.get(index)
             && let Err(error) = supervised.cgroup.kill()
         {
-            self.log.failure(&format!("cannot kill {}", supervised.component.name), &error);
+            let what = format!("cannot kill {}", supervised.component.name);
+            self.log.failure(event::COMPONENT_KILL_FAILED, &what, &error);
         }
     }
 }

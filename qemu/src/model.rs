@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// init's last line before the machine restarts, and the kernel's where nothing can switch it off.
 const LAST_LINES: &str =
-    r"init: rebooting\n|reboot: Power off not available: System halted instead";
+    r"init: rebooting event=rebooting\n|reboot: Power off not available: System halted instead";
 
 /// A machine of QEMU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

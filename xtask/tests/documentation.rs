@@ -8,6 +8,7 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
+use holdfast_types::event::COMPONENTS;
 use regex::Regex;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -292,6 +293,52 @@ fn every_line_of_the_page_on_troubleshooting_is_in_the_sources() {
 fn a_quoted_line_falls_into_the_parts_that_are_in_the_sources() {
     assert_eq!(parts("init: … is not started: …"), ["is not started"]);
     assert_eq!(parts("update: …: … has … of … keys"), ["has", "of", "keys"]);
+}
+
+#[test]
+fn the_page_on_events_is_current() {
+    const ABOUT: &str = "# Events of the log\n\n\
+         What a line of the log reports, by a name that stays the same however the line is worded: what alerts, dashboards and reports key on. What to do\n\
+         about a line stands in [troubleshooting.md](troubleshooting.md).\n\n\
+         ```text\n\
+         [    4.218310] init: cannot persist the clock floor: No space left on device (os error 28) event=clock_floor_persist_failed\n\
+         ```\n\n\
+         - A line of init, and of a service of the OS, begins with the component's name and ends in ` event=NAME`. A name counts only below the heading of\n  \
+           the component that the line begins with: init puts that in front of each line, so that an app, which may print `event=` as\n  \
+           well, prints it under its own name, where it means nothing. No app of an image has the name of one of its services, or `init`.\n\
+         - A name is never given to another event. One that nothing logs any more goes, and the CHANGELOG says so.\n\
+         - The text between is for people: it may be reworded, and is cut where it is too long, while the event is not. A line of a service that is longer\n  \
+           than 240 bytes goes on in the next, under the same name, and that one ends in the event.\n\
+         - init's `status:` line has no event, since programs read it to its end (`device status`); nor has what apps print, or what the kernel\n  \
+           says. Releases up to 0.1.0 had no events.\n\n\
+         Written by a test of `xtask` from `os/types/src/event` (`HOLDFAST_WRITE_DOCS=1`); do not edit this page.\n";
+    let mut text = ABOUT.to_owned();
+    for (component, events) in COMPONENTS {
+        write!(text, "\n## {component}\n\n| event | meaning |\n| --- | --- |\n").unwrap();
+        for (event, meaning) in *events {
+            writeln!(text, "| `{}` | {} |", event.name(), meaning.trim().replace('|', "\\|"))
+                .unwrap();
+        }
+    }
+    assert_is_current("docs/events.md", &text);
+}
+
+#[test]
+fn every_event_is_logged_somewhere() {
+    let printable = printable();
+    let mut words: BTreeMap<&str, usize> = BTreeMap::new();
+    let is_of_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    for word in printable.split(|c| !is_of_word(c)) {
+        *words.entry(word).or_default() += 1;
+    }
+    for (component, events) in COMPONENTS {
+        for (event, _) in *events {
+            let constant = event.name().to_uppercase();
+            let times = words.get(constant.as_str()).copied().unwrap_or(0);
+            // Once where it is declared.
+            assert!(times > 1, "{component}: nothing logs {constant}");
+        }
+    }
 }
 
 /// `cargo holdfast …` in the blocks of a page, without what a shell does with its output.

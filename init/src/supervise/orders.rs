@@ -4,9 +4,9 @@
 //! input, verifies the metadata on it from the root in the image, and says yes or no. The loop goes on meanwhile, and
 //! whoever asks waits for its reply.
 
-use crate::component::{self, Starter, Surroundings};
 use crate::log::Log;
 use crate::start_error::StartError;
+use crate::starter::{self, Starter, Surroundings};
 use holdfast_lifecycle::patience::ORDER_MS;
 use holdfast_linux::cgroup::Cgroup;
 use holdfast_linux::channel;
@@ -16,6 +16,7 @@ use holdfast_sandbox::policy::admission::{self, AdmissionError};
 use holdfast_sandbox::policy::order_plan;
 use holdfast_sandbox::reset_order::Order;
 use holdfast_types::encoding::EncodingError;
+use holdfast_types::event::init as event;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -24,7 +25,7 @@ use std::vec::IntoIter;
 /// Longest answer that is read: one byte and a reason.
 const MAX_ANSWER_BYTES: usize = 4096;
 
-/// Why a card confirms no order.
+/// A card that confirms no order.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OrderError {
     #[error(transparent)]
@@ -50,13 +51,13 @@ pub(super) struct Look {
     at: Option<Reading>,
 }
 
-/// What becomes of a look.
+/// The state of a look for an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
-    /// It is not at its end.
+    /// The look goes on.
     Goes,
     Confirmed,
-    /// It is on no disk.
+    /// No disk has the order.
     Nowhere,
 }
 
@@ -73,7 +74,7 @@ impl Look {
     /// A look at every disk that is there now, which begins at a time of the monotonic clock.
     pub(super) fn begin(log: &Log, asking: usize, order: Order, not_before: u64) -> Self {
         let disks = block::other_disks().unwrap_or_else(|error| {
-            log.failure("cannot look for cards", &error);
+            log.failure(event::CARD_LOOKUP_FAILED, "cannot look for cards", &error);
             Vec::new()
         });
         Self { asking, order, disks: disks.into_iter(), not_before, at: None }
@@ -87,11 +88,13 @@ impl Look {
         admission: Option<&Service>,
         now: u64,
     ) -> Outcome {
+        // Each look starts a process for each disk: an agent that was taken over could have init do nothing else.
         if now < self.not_before {
             return Outcome::Goes;
         }
         let Some(admission) = admission else {
-            log.warning("this image has nothing to look for orders with");
+            let text = "cannot check an order to reset: this image has no admission";
+            log.warning(event::RESET_ORDER_UNCHECKED, text);
             return Outcome::Nowhere;
         };
         if let Some(reading) = &mut self.at {
@@ -101,7 +104,10 @@ impl Look {
             self.at = None;
             match answered {
                 Ok(()) => return Outcome::Confirmed,
-                Err(error) => log.failure("no such order on this card", &error),
+                Err(error) => {
+                    let what = "a card does not confirm the order to reset";
+                    log.failure(event::CARD_CHECK_FAILED, what, &error);
+                }
             }
         }
         let Some(disk) = self.disks.next() else {
@@ -110,17 +116,20 @@ impl Look {
         match Reading::begin(starter, admission, &self.order, &disk, now) {
             Ok(reading) => self.at = Some(reading),
             // The next turn takes the next disk.
-            Err(error) => log.failure("a card cannot be looked at", &error),
+            Err(error) => {
+                let what = "cannot check a card for the order to reset";
+                log.failure(event::CARD_CHECK_FAILED, what, &error);
+            }
         }
         Outcome::Goes
     }
 
-    /// What is to be waited for, if something is.
+    /// Returns the pipe of the process that reads a disk, while there is one.
     pub(super) fn output(&self) -> Option<&OwnedFd> {
         self.at.as_ref().map(|reading| &reading.output)
     }
 
-    /// When to go on at the latest.
+    /// Returns the time of the monotonic clock at which to go on at the latest, in milliseconds.
     pub(super) fn deadline(&self) -> u64 {
         self.at.as_ref().map_or(self.not_before, |reading| reading.deadline)
     }
@@ -141,9 +150,11 @@ impl Reading {
         disk: &Path,
         now: u64,
     ) -> Result<Self, OrderError> {
+        // The disk is its standard input and its only descriptor of one: a program that a card takes over reads no other
+        // disk, and writes none.
         let disk = block::open_disk(disk)?;
         let plan = order_plan(&admission.plan, order)?;
-        let cgroup = component::limited_group(&admission.name, admission.uid, &plan.limits)?;
+        let cgroup = starter::limited_group(&admission.name, admission.uid, &plan.limits)?;
         let pipe = channel::output_pipe();
         let (output, theirs) = pipe.map_err(|e| OrderError::Kernel("make a pipe", e))?;
         let surroundings = Surroundings {
@@ -167,6 +178,7 @@ impl Reading {
     fn answered(&mut self, now: u64) -> Option<Result<(), OrderError>> {
         let mut buffer = [0u8; MAX_ANSWER_BYTES];
         match channel::read(&self.output, &mut buffer) {
+            // Only once the pipe has ended: what came before may be a part of an answer.
             Ok(Some(0)) => {
                 return Some(admission::read_confirmed(&self.answer).map_err(OrderError::from));
             }
@@ -176,6 +188,7 @@ impl Reading {
             Ok(None) => {}
             Err(error) => return Some(Err(OrderError::Kernel("read its answer", error))),
         }
+        // The metadata on a card are somebody's who may want to keep init: time and length have their bounds.
         let is_late = now >= self.deadline || self.answer.len() > MAX_ANSWER_BYTES;
         is_late.then_some(Err(OrderError::Answer(AdmissionError::NoAnswer)))
     }

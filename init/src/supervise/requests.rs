@@ -26,13 +26,14 @@ use holdfast_sandbox::wire::{
     VethsRequest,
 };
 use holdfast_types::ComponentId;
+use holdfast_types::event::init as event;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Stands for a service where an app's component id is asked for. No app can name it: it would have to be
 /// named by the service as well.
 const NO_APP: ComponentId = ComponentId([0; 16]);
 
-/// What a component is replied, with the descriptors that come with it.
+/// A reply to a component, with the descriptors that go with it.
 type Answer = (Reply, Vec<OwnedFd>);
 
 /// A reply with which nothing comes.
@@ -51,6 +52,9 @@ impl Supervision<'_> {
         let Some(requests) = &running.requests else {
             return;
         };
+        // One request of each component in a turn: whoever asks without end gets no more of init than the others. Who asks is
+        // known by the pipe, which this program alone was handed at its start; a message names nobody.
+        //
         // One byte more than a request has: what is longer is cut there, and told by it.
         let mut message = [0u8; wire::MAX_REQUEST_BYTES + 1];
         let length = match channel::read(requests.requests(), &mut message) {
@@ -66,11 +70,13 @@ impl Supervision<'_> {
         let answer = match wire::decode_request(message.get(..length).unwrap_or_default()) {
             Ok(request) if request.is_allowed(plan.requests) => self.answer(index, request),
             Ok(request) => {
-                self.log.warning(&format!("{name} may not ask for {request:?}"));
+                let text = format!("{name} may not ask for {request:?}");
+                self.log.warning(event::REQUEST_DENIED, &text);
                 alone(Reply::PermissionDenied)
             }
             Err(error) => {
-                self.log.failure(&format!("{name} sent no valid request"), &error);
+                let what = format!("{name} sent no valid request");
+                self.log.failure(event::REQUEST_INVALID, &what, &error);
                 alone(Reply::NotFound)
             }
         };
@@ -89,7 +95,7 @@ impl Supervision<'_> {
         }
     }
 
-    /// What a component asks for that may. `None` where it is replied to by somebody else, or later.
+    /// Answers a request that the component's plan allows. `None` where somebody else replies, or later.
     fn answer(&mut self, index: usize, request: Request) -> Option<Answer> {
         match request {
             Request::Status(StatusRequest::Components) => {
@@ -128,7 +134,7 @@ impl Supervision<'_> {
         }
     }
 
-    /// What the update agent asks for.
+    /// Answers a request of the update agent.
     fn update(&mut self, index: usize, request: UpdateRequest) -> Option<Answer> {
         let reply = match request {
             UpdateRequest::Held => Reply::Held(self.held()),
@@ -142,6 +148,8 @@ impl Supervision<'_> {
             UpdateRequest::OtherDisks => return Some(self.other_disks()),
             // It is replied to when somebody else has found the order, or has not.
             UpdateRequest::Reset(order) => {
+                // The agent asks one thing at a time: a look that is still under way was asked for by a program that has ended,
+                // or has given up waiting, and its process ends when this one takes its place.
                 let begins = monotonic_ms().max(self.next_look);
                 self.next_look = begins.saturating_add(BETWEEN_ORDERS_MS);
                 self.look = Some(Look::begin(self.log, index, order, begins));
@@ -151,11 +159,12 @@ impl Supervision<'_> {
             UpdateRequest::Stage => self.done(Slots::stage),
             UpdateRequest::StageApp(id) => match app_store::stage(id) {
                 Ok(()) => {
-                    self.log.notice(&format!("a package of {id} is staged"));
+                    self.log.notice(event::APP_STAGED, &format!("a package of {id} is staged"));
                     Reply::Accepted
                 }
                 Err(error) => {
-                    self.log.failure(&format!("the package of {id} is not staged"), &error);
+                    let what = format!("cannot stage the package of {id}");
+                    self.log.failure(event::APP_STAGE_FAILED, &what, &error);
                     Reply::Failed
                 }
             },
@@ -190,10 +199,13 @@ impl Supervision<'_> {
         let (asking, order) = (look.asking, look.order);
         let reply = match outcome {
             Outcome::Goes => return,
+            // The word of the update agent alone would not do: it reads what the network brings, and whoever takes it over
+            // could erase the device.
             Outcome::Confirmed => self.reset(order),
             Outcome::Nowhere => {
                 let partitions = order.partitions;
-                self.log.warning(&format!("nobody but update sees an order to reset {partitions}"));
+                let text = format!("no card confirms the order to reset {partitions}");
+                self.log.warning(event::RESET_ORDER_UNCONFIRMED, &text);
                 Reply::Failed
             }
         };
@@ -203,6 +215,8 @@ impl Supervision<'_> {
 
     /// Takes an order for the next start, with what has to come through it.
     fn reset(&mut self, order: Order) -> Reply {
+        // They lie on `state`, which may be among what is erased. A reset that lowered a floor would let a release or a time
+        // back in that this device has left behind (decision 17).
         let kept = Kept {
             os_floor: self.app_uids.os_floor,
             time_floor: self.clock.saved_floor(),
@@ -215,7 +229,8 @@ impl Supervision<'_> {
             }
             Ok(false) => Reply::NotFound,
             Err(error) => {
-                self.log.failure("the reset that was ordered does not begin", &error);
+                let what = "cannot record the order to reset";
+                self.log.failure(event::RESET_ORDER_PERSIST_FAILED, what, &error);
                 Reply::Failed
             }
         }
@@ -225,13 +240,14 @@ impl Supervision<'_> {
         match step(&mut self.slots, self.log) {
             Ok(()) => Reply::Accepted,
             Err(error) => {
-                self.log.failure("the boot state stays as it is", &error);
+                let what = "cannot change the boot state";
+                self.log.failure(event::BOOT_STATE_CHANGE_FAILED, what, &error);
                 Reply::Failed
             }
         }
     }
 
-    /// What the device holds of the OS, and of each app of the image.
+    /// Returns what runs of the OS and of each app of the image, with their floors.
     fn held(&self) -> Vec<Held> {
         let apps = self.apps.iter().map(|id| self.held_of_app(*id));
         std::iter::once(self.slots.held()).chain(apps).collect()
@@ -261,13 +277,14 @@ impl Supervision<'_> {
         })
     }
 
-    /// What a component with grants on the network may do there, and a socket in its namespace.
+    /// Returns the network grants of a component, and a netlink socket in its namespace.
     fn veth(&self, uid: u32) -> Answer {
         let mut networked = self.networked();
         let found = networked.find(|(supervised, _)| supervised.component.uid == uid);
         let Some((supervised, grants)) = found else {
             return (Reply::NotFound, Vec::new());
         };
+        // Entering a namespace takes CAP_SYS_ADMIN (setns(2)), which no service has: it gets a socket that was made there.
         let socket = supervised.network.as_ref().map(NetworkNamespace::netlink);
         let name = supervised.component.name.clone();
         let package = supervised.component.package.as_ref();
@@ -282,7 +299,8 @@ impl Supervision<'_> {
                 (Reply::Veth(app), vec![socket.into_descriptor()])
             }
             Some(Err(error)) => {
-                self.log.failure(&format!("{name} gets no veth pair"), &error);
+                let what = format!("cannot open a netlink socket for {name}");
+                self.log.failure(event::NETLINK_OPEN_FAILED, &what, &error);
                 (Reply::Failed, Vec::new())
             }
             None => (Reply::Failed, Vec::new()),
@@ -302,7 +320,10 @@ impl Supervision<'_> {
                     apps.push(Listener { name: name.clone(), access: plan.updates });
                     sockets.push(socket);
                 }
-                Err(error) => self.log.failure(&format!("{name} is told of no updates"), &error),
+                Err(error) => {
+                    let what = format!("cannot hand over the update socket of {name}");
+                    self.log.failure(event::UPDATE_SOCKET_FAILED, &what, &error);
+                }
             }
         }
         (Reply::Listeners(apps), sockets)
@@ -311,8 +332,10 @@ impl Supervision<'_> {
     fn slot_part(&self, part: Result<OwnedFd, SaveError>) -> Answer {
         match part {
             Ok(descriptor) => (Reply::Accepted, vec![descriptor]),
+            // Not a reason to end: the agent writes nothing then, and tries the release again.
             Err(error) => {
-                self.log.failure("a slot cannot be handed over", &error);
+                let what = "cannot hand over a partition of a slot";
+                self.log.failure(event::SLOT_OPEN_FAILED, what, &error);
                 (Reply::Failed, Vec::new())
             }
         }
@@ -321,9 +344,10 @@ impl Supervision<'_> {
     /// The disks that the system does not run from, for reading. A reader without a card is none.
     fn other_disks(&self) -> Answer {
         let disks = block::other_disks().unwrap_or_else(|error| {
-            self.log.failure("cannot look for cards", &error);
+            self.log.failure(event::CARD_LOOKUP_FAILED, "cannot look for cards", &error);
             Vec::new()
         });
+        // The agent cannot open a disk by itself, so that it never has the whole of that which the system runs from.
         let open = disks.iter().filter_map(|path| Direct::open_to_read(path).ok());
         let open = open.map(Direct::into_descriptor).take(wire::MAX_DESCRIPTORS);
         (Reply::Accepted, open.collect())
@@ -340,11 +364,13 @@ impl Supervision<'_> {
         fn wire(service: &Supervised) -> Option<&InitEnd> {
             service.running.as_ref()?.requests.as_ref()
         }
+        // By its right and not by its name: which program has it, the image decides.
         let asking = self.components.get(asking).and_then(wire);
         let wanted = self.components.iter().find(|c| has_right(c.component.plan.requests));
         let (Some(asking), Some(wanted)) = (asking, wanted.and_then(wire)) else {
             return alone(Reply::NotFound);
         };
+        // All of it before the child is made, which has no way to report a failure.
         let encoded = [message, &Reply::Accepted, &Reply::PermissionDenied].map(wire::encode_reply);
         let [Ok(message), Ok(accepted), Ok(refused)] = &encoded else {
             return alone(Reply::NotFound);
@@ -352,7 +378,8 @@ impl Supervision<'_> {
         match (Introduction { wanted, message, asking, accepted, refused }).make() {
             Ok(()) => None,
             Err(error) => {
-                self.log.failure("no service is told of another", &error);
+                let what = "cannot connect two services";
+                self.log.failure(event::SERVICE_CONNECT_FAILED, what, &error);
                 alone(Reply::Failed)
             }
         }

@@ -31,7 +31,7 @@ pub struct BootLoader {
     pub partitions: Vec<Partition>,
     /// Where each copy lies, in the order in which the boot ROM looks.
     pub copies: [Copy; 2],
-    /// What both first stages start.
+    /// The U-Boot that both first stages start.
     pub u_boot: Vec<u8>,
 }
 
@@ -57,7 +57,7 @@ pub struct Partition {
     pub length: u64,
 }
 
-/// What a boot ROM checks of a first stage before it starts it.
+/// The check of a first stage that a boot ROM makes before it starts it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
@@ -75,7 +75,7 @@ pub enum Place {
     Spare,
 }
 
-/// How a copy was found.
+/// The state of a copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Found {
     /// The boot ROM accepts its first stage.
@@ -95,7 +95,7 @@ pub enum Step<'a> {
     Compare(u64, &'a [u8]),
 }
 
-/// Why the boot loader on the card stays as it is.
+/// A boot loader that is not written to the card.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BootLoaderError {
     /// Not a whole boot loader.

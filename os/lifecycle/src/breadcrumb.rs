@@ -1,11 +1,13 @@
 //! How init's run ends, as the last lines that it logs: what the next boot reads of them is the type that wrote them.
 //!
-//! The texts stay as they are: a slot reads what the release in the other one has logged.
+//! The texts stay as they are: a slot reads what the release in the other one has logged. The event at the end of the
+//! line is no part of them; lines of releases before there were events are read as well.
 
 use holdfast_types::component_name::check_name;
+use holdfast_types::event::{self, Event};
 use std::fmt;
 
-/// What init's lines begin with in the kernel's log.
+/// Beginning of init's lines in the kernel's log.
 const OF_INIT: &str = "init: ";
 const STOPPING: &str = "stopping all components";
 const UNHEALTHY: &str = "not healthy: ";
@@ -30,7 +32,7 @@ pub enum Breadcrumb {
 pub struct Unhealthy {
     /// The component's name.
     pub component: String,
-    /// What is wrong with it.
+    /// The reason.
     pub reason: Reason,
 }
 
@@ -40,10 +42,10 @@ impl fmt::Display for Unhealthy {
     }
 }
 
-/// What is wrong with a critical component.
+/// The reason why a critical component keeps a release from being healthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// It ends, or is not ready, again and again.
+    /// The component ends, or is not ready, again and again.
     NotReady,
     /// The release on trial is healthy, and the update agent has not agreed to it in time: it has not reached the
     /// service, which the release before could.
@@ -76,11 +78,28 @@ impl fmt::Display for Breadcrumb {
 }
 
 impl Breadcrumb {
-    /// What a line of the kernel's log, without its time, says of the end of init's run; `None` for any other line,
+    /// Returns the event that the line of this text ends in.
+    #[must_use]
+    pub fn event(&self) -> Event {
+        match self {
+            Self::Stopping => event::init::COMPONENTS_STOPPING,
+            Self::Unhealthy(Unhealthy { reason: Reason::NotReady, .. }) => {
+                event::init::BOOT_UNHEALTHY
+            }
+            Self::Unhealthy(Unhealthy { reason: Reason::DoesNotAgree, .. }) => {
+                event::init::RELEASE_NOT_AGREED
+            }
+            Self::CannotGoOn(_) => event::init::INIT_FAILED,
+            Self::Panicked(_) => event::init::INIT_PANICKED,
+        }
+    }
+
+    /// Reads what a line of the kernel's log, without its time, says of the end of init's run; `None` for any other line,
     /// and for one of a component, which has the component's name in front.
     #[must_use]
     pub fn parse(line: &str) -> Option<Self> {
-        let text = line.strip_prefix(OF_INIT)?;
+        // A cause is shown in the status of the next boot, which has an end of its own.
+        let (text, _) = event::split(line.strip_prefix(OF_INIT)?);
         if text == STOPPING {
             return Some(Self::Stopping);
         }
@@ -117,12 +136,13 @@ mod tests {
     proptest! {
         #[test]
         fn what_init_logs_is_what_the_next_boot_reads(breadcrumb in breadcrumbs()) {
-            let line = format!("init: {breadcrumb}");
+            let event = breadcrumb.event();
+            let line = format!("init: {breadcrumb} {event}");
             prop_assert_eq!(Breadcrumb::parse(&line), Some(breadcrumb.clone()));
             // A component that says the same has its name in front.
-            let by_another = format!("hello: {breadcrumb}");
+            let by_another = format!("hello: {breadcrumb} {event}");
             prop_assert_eq!(Breadcrumb::parse(&by_another), None);
-            let quoted = format!("hello: init: {breadcrumb}");
+            let quoted = format!("hello: init: {breadcrumb} {event}");
             prop_assert_eq!(Breadcrumb::parse(&quoted), None);
         }
     }
@@ -140,6 +160,8 @@ mod tests {
             (Breadcrumb::Panicked("a.rs:1:2: b".to_owned()), "panicked at a.rs:1:2: b"),
         ] {
             assert_eq!(breadcrumb.to_string(), text);
+            // As releases before there were events have logged it.
+            assert_eq!(Breadcrumb::parse(&format!("init: {text}")), Some(breadcrumb));
         }
     }
 
@@ -150,6 +172,7 @@ mod tests {
             "init: not healthy: pump is tired",
             "init: not healthy: ../pump does not stay ready",
             "init: stopping all components now",
+            "init: stopping all components now event=components_stopping",
             "init: slot a committed",
             "stopping all components",
             "",

@@ -124,7 +124,7 @@ impl Judge {
         if heard >= CONFIRMATIONS { Verdict::Step } else { Verdict::Unconfirmed }
     }
 
-    /// How the clock is that shows `seconds` since 1970.
+    /// Returns the status of a clock that shows `seconds` since 1970.
     #[must_use]
     pub fn status(&self, seconds: u64, now: u64) -> Status {
         Status {

@@ -12,7 +12,7 @@ pub fn without_time(line: &str) -> &str {
 pub struct ConsoleLine {
     /// Seconds since the kernel started; empty where the line has no time of the kernel's.
     pub time: String,
-    /// What was said.
+    /// The text of the line.
     pub text: String,
 }
 
@@ -49,7 +49,7 @@ const NAMES: [&str; 19] = [
     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
 ];
 
-/// What stands around times.
+/// Characters around times.
 const BRACKETS: [char; 5] = ['[', ']', '(', ')', ','];
 
 /// True for a word that is part of a time, or of what stands around one.
@@ -75,7 +75,7 @@ fn kernel_time(word: &str) -> Option<&str> {
     (digits(whole) && digits(part)).then_some(time)
 }
 
-/// What follows the kernel's level, such as `<4>`.
+/// Returns what follows the kernel's level, such as `<4>`.
 fn level(text: &str) -> Option<&str> {
     let (number, behind) = text.strip_prefix('<')?.split_once('>')?;
     (number.len() <= 3 && number.parse::<u8>().is_ok()).then_some(behind)

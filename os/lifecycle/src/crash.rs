@@ -5,6 +5,7 @@
 //! lines begin with their names.
 
 use crate::console_line::ConsoleLine;
+use holdfast_types::event;
 use serde::Serialize;
 
 /// A process that a signal killed.
@@ -28,7 +29,7 @@ pub struct Crash {
     pub lr: u32,
 }
 
-/// What a log says of its device and of the crashes on it.
+/// The crashes in a log, with the device that it is of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CrashLog {
     /// Name and board of the image, as init's first line names them.
@@ -63,6 +64,7 @@ impl CrashLog {
             let text = text.as_str();
             if let Some(init) = text.strip_prefix("init: ") {
                 found.of_a_device = true;
+                let (init, _) = event::split(init);
                 if let Some(image) = image(init) {
                     (found.image, found.debugged) = (Some(image), false);
                 }
@@ -211,8 +213,8 @@ mod tests {
 
     /// As a device has printed it.
     const LOG: &str = "\
-[    2.810097] init: image fleet 1.2.0 for qemu-virt, main at 2.790000000s
-[    3.210097] init: valve: package 0.1.0, rollback index 0, uid 1002
+[    2.810097] init: image fleet 1.2.0 for qemu-virt, main at 2.790000000s event=image_started
+[    3.210097] init: valve: package 0.1.0, rollback index 0, uid 1002 event=app_admitted
 [    3.799836] CPU: 0 UID: 1002 PID: 75 Comm: worker 1 Not tainted 6.12.117-holdfast #1 \r
 [    3.800295] Hardware name: Generic DT based system
 [    3.801084] PC is at 0x0002e124

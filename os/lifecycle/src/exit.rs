@@ -8,7 +8,7 @@ const SIGNAL_BITS: i32 = 0x7f;
 /// Bits of an exit code.
 const CODE_BITS: i32 = 0xff;
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Exit {
@@ -28,7 +28,7 @@ impl fmt::Display for Exit {
 }
 
 impl Exit {
-    /// How a process ended, from its raw wait status.
+    /// Reads a raw wait status.
     #[must_use]
     pub fn from_raw(status: i32) -> Self {
         match status & SIGNAL_BITS {

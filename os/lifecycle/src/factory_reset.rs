@@ -20,7 +20,7 @@ pub const FACTORY_DIRECTORY: &str = "/usr/lib/holdfast/factory";
 const MAGIC: [u8; 8] = *b"HFRESET1";
 const FACTORY_MAGIC: [u8; 8] = *b"HFBLANK1";
 
-/// What comes through a reset.
+/// The floors that survive a reset.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Kept {
     /// The rollback floor of the OS.
@@ -31,7 +31,7 @@ pub struct Kept {
     pub app_floors: Vec<(ComponentId, u64)>,
 }
 
-/// What the device knows of orders.
+/// The record of orders on the device.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Record {
     /// One that is to be carried out, and what it must not take.
@@ -40,7 +40,7 @@ pub struct Record {
     pub done: Option<[u8; 32]>,
 }
 
-/// Why bytes are no record, or no file system.
+/// Bytes that are no record, or no file system.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ResetError {
     /// Another length, magic or checksum.
@@ -128,7 +128,7 @@ impl<'a> Blank<'a> {
     /// Reads the short form.
     ///
     /// # Errors
-    /// It is damaged.
+    /// The record is damaged.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, ResetError> {
         let (magic, rest) = bytes.split_first_chunk::<8>().ok_or(ResetError::Damaged)?;
         let (blocks, rest) = rest.split_first_chunk::<4>().ok_or(ResetError::Damaged)?;

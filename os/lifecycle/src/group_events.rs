@@ -2,8 +2,9 @@
 //! memory left, in words.
 
 use holdfast_sandbox::app_manifest::Limits;
+use holdfast_types::event::{Event, init as event};
 
-/// What has happened in the control group of a component since it was made.
+/// Counts of what has happened in the control group of a component since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GroupEvents {
     /// Times that its own limit of memory was reached and nothing could be given back (`oom` of `memory.events`).
@@ -14,24 +15,32 @@ pub struct GroupEvents {
     pub forks_refused: u64,
 }
 
-/// What has happened between two looks, a line for each.
+/// Returns what has happened between two looks: for each, the event and the text of its line.
 #[must_use]
-pub fn told(name: &str, before: GroupEvents, now: GroupEvents, limits: &Limits) -> Vec<String> {
+pub fn told(
+    name: &str,
+    before: GroupEvents,
+    now: GroupEvents,
+    limits: &Limits,
+) -> Vec<(Event, String)> {
     let mut lines = Vec::new();
     let refused = now.forks_refused.saturating_sub(before.forks_refused);
     if refused > 0 {
-        lines.push(format!(
+        let text = format!(
             "{name} is at its limit of {} processes: {refused} forks refused",
             limits.processes
-        ));
+        );
+        lines.push((event::PROCESS_LIMIT_REACHED, text));
     }
     if now.over_memory > before.over_memory {
-        lines.push(format!("{name} went over its limit of {} KiB memory", limits.memory_kib));
+        let text = format!("{name} went over its limit of {} KiB memory", limits.memory_kib);
+        lines.push((event::MEMORY_LIMIT_REACHED, text));
     } else if now.ended > before.ended {
-        lines.push(format!(
+        let text = format!(
             "{name} was ended because the machine had no memory left; its own limit of {} KiB was not reached",
             limits.memory_kib
-        ));
+        );
+        lines.push((event::OUT_OF_MEMORY, text));
     }
     lines
 }
@@ -42,7 +51,10 @@ mod tests {
 
     #[test]
     fn who_ran_out_of_memory_is_said_as_it_was() {
-        let said = |now| told("a", GroupEvents::default(), now, &Limits::default()).join("\n");
+        let said = |now| {
+            let lines = told("a", GroupEvents::default(), now, &Limits::default());
+            lines.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n")
+        };
         assert_eq!(said(GroupEvents::default()), "");
         let own = GroupEvents { over_memory: 1, ended: 3, ..GroupEvents::default() };
         assert_eq!(said(own), "a went over its limit of 8192 KiB memory");

@@ -6,8 +6,10 @@
 
 use holdfast_types::escape;
 
-/// Longest line in bytes of input; a longer one continues as a line of its own.
+/// Longest line in bytes of input; a longer one continues as a line of its own, from a blank on where one is near.
 pub const MAX_LINE_BYTES: usize = 240;
+/// A line is cut at a blank that so many bytes come after at most.
+const MAX_WORD_BYTES: usize = 64;
 /// So many times the lines of a second may come at once.
 pub const BURST_SECONDS: u32 = 4;
 
@@ -46,7 +48,7 @@ impl LineAssembler {
             }
             self.pending.push(*byte);
             if self.pending.len() >= MAX_LINE_BYTES {
-                self.finish_line(emit);
+                self.cut(emit);
             }
         }
     }
@@ -70,8 +72,17 @@ impl LineAssembler {
         self.tokens = self.tokens.saturating_add(earned).min(most);
     }
 
+    fn cut(&mut self, emit: &mut dyn FnMut(&[&str]) -> bool) {
+        const LEAST: usize = MAX_LINE_BYTES - MAX_WORD_BYTES;
+        // A line of a service ends in its event, which nothing finds where it is cut in two.
+        let blank = self.pending.iter().rposition(|byte| *byte == b' ');
+        let rest = blank.filter(|at| *at >= LEAST).map(|at| self.pending.split_off(at));
+        self.finish_line(emit);
+        self.pending.extend(rest.iter().flatten().skip(1));
+    }
+
     fn finish_line(&mut self, emit: &mut dyn FnMut(&[&str]) -> bool) {
-        if self.tokens > 0 && self.is_emitted(emit) {
+        if self.tokens > 0 && self.try_to_emit(emit) {
             self.tokens = self.tokens.saturating_sub(1);
             self.dropped = 0;
         } else {
@@ -80,7 +91,7 @@ impl LineAssembler {
         self.pending.clear();
     }
 
-    fn is_emitted(&self, emit: &mut dyn FnMut(&[&str]) -> bool) -> bool {
+    fn try_to_emit(&self, emit: &mut dyn FnMut(&[&str]) -> bool) -> bool {
         let line = escape(&self.pending);
         match self.dropped {
             0 => emit(&[&line]),
@@ -108,6 +119,18 @@ mod tests {
         let mut assembler = LineAssembler::new(16);
         assert!(lines(&mut assembler, b"heart", 0).is_empty());
         assert_eq!(lines(&mut assembler, b"beat\nnext", 0), ["heartbeat"]);
+    }
+
+    #[test]
+    fn a_long_line_is_cut_between_words_where_one_ends_nearby() {
+        let text = "x".repeat(MAX_LINE_BYTES - 10);
+        let line = format!("{text} event=clock_floor_persist_failed\n");
+        let mut assembler = LineAssembler::new(16);
+        let cut = lines(&mut assembler, line.as_bytes(), 0);
+        assert_eq!(cut, [text.as_str(), "event=clock_floor_persist_failed"]);
+        let word = "x".repeat(MAX_LINE_BYTES + 1) + "\n";
+        let cut = lines(&mut assembler, word.as_bytes(), 0);
+        assert_eq!(cut.iter().map(String::len).collect::<Vec<_>>(), [MAX_LINE_BYTES, 1]);
     }
 
     #[test]

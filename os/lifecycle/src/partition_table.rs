@@ -111,10 +111,10 @@ impl Table {
     }
 }
 
-/// What is to be done.
+/// The writes that make both tables whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mending {
-    /// Nothing: both say the same.
+    /// No write: both tables say the same.
     None,
     /// The first table is lost: these sectors, in this order.
     First(Vec<(u64, Vec<u8>)>),

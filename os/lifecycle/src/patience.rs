@@ -38,7 +38,7 @@ const _: () = assert!(
 );
 const _: () = assert!(LEAST_LOOK_MS <= LOOK_MS && LOOK_MS <= ALL_LOOKS_MS);
 
-/// How long the next look at a package may take, when those before it took `spent` altogether.
+/// Returns how long the next look at a package may take, when those before it took `spent` altogether.
 #[must_use]
 pub fn look_ms(spent: Millis) -> Millis {
     ALL_LOOKS_MS.saturating_sub(spent).clamp(LEAST_LOOK_MS, LOOK_MS)

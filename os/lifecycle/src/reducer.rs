@@ -28,9 +28,10 @@ use holdfast_sandbox::component::Recovery;
 use holdfast_sandbox::policy::Readiness;
 use holdfast_sandbox::wire::{ManageRequest, Reply};
 use holdfast_types::Millis;
+use holdfast_types::event::{Event as LogEvent, init as log_event};
 use serde::{Deserialize, Serialize};
 
-/// What is supervised, and how the system stands when that begins.
+/// The components, and the state of the slot when supervision begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// In their start order. Events and effects name a component by its place here.
@@ -46,11 +47,11 @@ pub struct Setup {
 pub struct Component {
     /// By which the log and other components call it.
     pub name: String,
-    /// How it is known that it is ready.
+    /// The way by which it gets ready.
     pub readiness: Readiness,
-    /// It shows that it is alive at least this often.
+    /// Longest time between two signs of life, in milliseconds.
     pub watchdog_ms: Option<u32>,
-    /// When it is started again.
+    /// The policy for its restarts.
     pub restart: RestartPolicy,
     /// The boot is healthy only if it is ready and stays so.
     pub critical: bool,
@@ -58,7 +59,7 @@ pub struct Component {
     pub stable_for_ms: u32,
     /// Its package, where it has one.
     pub package: Option<Package>,
-    /// It is the update agent, without whose agreement no slot on trial is committed.
+    /// True for the update agent, without whose agreement no slot on trial is committed.
     pub agrees: bool,
 }
 
@@ -95,25 +96,25 @@ struct Supervised {
     life: Life,
 }
 
-/// What there is of a component.
+/// The stage of a component's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
-    /// Nothing.
+    /// Nothing of it exists.
     None,
     /// A start, of which it is not known what became.
     BeingStarted,
-    /// Its stub.
+    /// Its stub runs.
     Runs,
-    /// What its stub has left.
+    /// Its stub has ended, and what it has left is not collected yet.
     Ended,
 }
 
-/// What of a commit has been done in this boot.
+/// The progress of the commit in this boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Commit {
-    /// Nothing.
+    /// Nothing was tried.
     NotBegun,
-    /// It is not known what became of it.
+    /// It was begun, and its outcome is not known.
     Begun,
     /// It was tried.
     Over,
@@ -126,21 +127,27 @@ struct Ending {
     since: Millis,
 }
 
-fn notice(line: String) -> Effect {
-    Effect::Log(Level::Notice, line)
+fn notice(event: LogEvent, line: String) -> Effect {
+    Effect::Log(Level::Notice, event, line)
 }
 
-fn warning(line: String) -> Effect {
-    Effect::Log(Level::Warning, line)
+fn warning(event: LogEvent, line: String) -> Effect {
+    Effect::Log(Level::Warning, event, line)
 }
 
-/// A failure with its causes, as init writes all of them.
-fn failure(what: &str, causes: &str) -> Effect {
-    Effect::Log(Level::Error, format!("{what}: {causes}"))
+/// Makes the line of a failure with its causes, as init writes all of them.
+fn failure(event: LogEvent, what: &str, causes: &str) -> Effect {
+    Effect::Log(Level::Error, event, format!("{what}: {causes}"))
+}
+
+/// Makes the line of an app that keeps its damaged package, since its previous one is refused or cannot be renamed.
+fn cannot_fall_back(name: &str, causes: &str) -> Effect {
+    let what = format!("{name}: cannot fall back to its previous package");
+    failure(log_event::APP_FALLBACK_FAILED, &what, causes)
 }
 
 impl State {
-    /// Nothing runs, and every component is to be started at once.
+    /// Makes a state in which nothing runs, and every component is to be started at once.
     #[must_use]
     pub fn new(setup: Setup, now: Millis) -> Self {
         let counts = |c: &Component| c.critical || c.package == Some(Package::OnTrial);
@@ -170,7 +177,7 @@ impl State {
         }
     }
 
-    /// What is to be done after `event`, in this order. An event of a component that is not there, or of something
+    /// Returns what is to be done after `event`, in this order. An event of a component that is not there, or of something
     /// that was not begun, has no effect.
     pub fn step(&mut self, event: Event, now: Millis) -> Vec<Effect> {
         let mut effects = Vec::new();
@@ -179,13 +186,13 @@ impl State {
         effects
     }
 
-    /// Where a component stands.
+    /// Returns the state of a component.
     #[must_use]
     pub fn component(&self, index: usize) -> Option<supervision::State> {
         self.components.get(index).map(|component| component.supervisor.state())
     }
 
-    /// When [`Event::Deadline`] or [`Event::Judge`] next has something to do, as far as the clock alone brings it.
+    /// Returns the time at which [`Event::Deadline`] or [`Event::Judge`] next has something to do, as far as the clock alone brings it.
     #[must_use]
     pub fn deadline(&self, heard: Millis) -> Option<Millis> {
         let health = match self.verdict(heard) {
@@ -215,7 +222,8 @@ impl State {
                 // Its time begins when it runs.
                 let was_stopped = component.supervisor.state() == supervision::State::Stopped;
                 component.supervisor.on_started(now);
-                effects.push(notice(format!("{} started", component.name)));
+                let line = format!("{} started", component.name);
+                effects.push(notice(log_event::COMPONENT_STARTED, line));
                 if !component.reports_readiness {
                     component.raise_floor(index, effects);
                 }
@@ -225,7 +233,8 @@ impl State {
             }
             Event::StartFailed { component: index, error } => {
                 let component = self.in_life(index, Life::BeingStarted)?;
-                effects.push(failure(&format!("{} cannot be started", component.name), &error));
+                let what = format!("{} cannot be started", component.name);
+                effects.push(failure(log_event::COMPONENT_START_FAILED, &what, &error));
                 // Whatever was made of it goes with it.
                 effects.push(Effect::Kill(index));
                 component.life = Life::None;
@@ -240,7 +249,8 @@ impl State {
                 let ready =
                     ready && component.supervisor.on_ready(now) && component.reports_readiness;
                 if ready {
-                    effects.push(notice(format!("{} is ready", component.name)));
+                    let line = format!("{} is ready", component.name);
+                    effects.push(notice(log_event::COMPONENT_READY, line));
                 }
                 if watchdog {
                     component.supervisor.on_watchdog(now);
@@ -260,13 +270,11 @@ impl State {
                 let component = self.in_life(index, Life::Ended)?;
                 component.life = Life::None;
                 let name = &component.name;
-                effects.push(notice(format!(
-                    "{name} ended with {exit}, memory peak {memory_peak_kib} KiB"
-                )));
+                let line = format!("{name} ended with {exit}, memory peak {memory_peak_kib} KiB");
+                effects.push(notice(log_event::COMPONENT_ENDED, line));
                 if package_is_damaged {
-                    effects.push(warning(format!(
-                        "{name}: its package is damaged; it is not started again"
-                    )));
+                    let line = format!("{name}: its package is damaged; it is not started again");
+                    effects.push(warning(log_event::APP_PACKAGE_DAMAGED, line));
                     component.supervisor.stop(now);
                 }
                 component.schedule_restart(now, exit.is_success(), effects);
@@ -277,22 +285,23 @@ impl State {
                 }
             }
             Event::PreviousChecked { component: index, refusal } => {
-                self.components.get(index)?.package?;
+                let Supervised { name, package, .. } = self.components.get(index)?;
+                (*package)?;
                 if let Some(refusal) = &refusal {
-                    effects.push(failure("its previous package cannot take its place", refusal));
+                    effects.push(cannot_fall_back(name, refusal));
                 }
                 self.recover(index, || refusal.is_none(), effects);
             }
             Event::FellBack { component, error } => {
-                self.components.get(component)?.package?;
+                let Supervised { name, package, .. } = self.components.get(component)?;
+                (*package)?;
                 match error {
                     None => {
-                        effects.push(notice("its previous package takes its place".to_owned()));
+                        let line = format!("{name}: its previous package takes its place");
+                        effects.push(notice(log_event::APP_FELL_BACK, line));
                         self.end(End::Reboot, now, effects);
                     }
-                    Some(error) => {
-                        effects.push(failure("its previous package cannot take its place", &error));
-                    }
+                    Some(error) => effects.push(cannot_fall_back(name, &error)),
                 }
             }
             Event::PackageGivenUp { component, error } => {
@@ -301,8 +310,14 @@ impl State {
                     return None;
                 }
                 effects.push(match error {
-                    None => warning(format!("{name}: its new package is given up")),
-                    Some(error) => failure(&format!("{name}: its new package stays"), &error),
+                    None => {
+                        let line = format!("{name}: its new package is given up");
+                        warning(log_event::APP_TRIAL_GIVEN_UP, line)
+                    }
+                    Some(error) => {
+                        let what = format!("{name}: cannot remove its new package");
+                        failure(log_event::APP_TRIAL_REMOVE_FAILED, &what, &error)
+                    }
                 });
                 self.end(End::Reboot, now, effects);
             }
@@ -318,11 +333,12 @@ impl State {
                 let name = &component.name;
                 match error {
                     Some(error) => {
-                        let what = format!("{name}: its new package is not committed");
-                        effects.push(failure(&what, &error));
+                        let what = format!("{name}: cannot commit its new package");
+                        effects.push(failure(log_event::APP_COMMIT_FAILED, &what, &error));
                     }
                     None => {
-                        effects.push(notice(format!("{name}: its new package is committed")));
+                        let line = format!("{name}: its new package is committed");
+                        effects.push(notice(log_event::APP_COMMITTED, line));
                         effects.push(Effect::Pet);
                         component.package = Some(Package::Current);
                         component.raise_floor(index, effects);
@@ -334,19 +350,22 @@ impl State {
             }
             Event::Manage { asking, request } => {
                 let name = &self.components.get(asking)?.name;
-                effects.push(notice(format!("{name} asks for {request:?}")));
+                let line = format!("{name} asks for {request:?}");
+                effects.push(notice(log_event::COMPONENT_CONTROL_REQUESTED, line));
                 let reply = self.manage(&request, now, effects);
                 effects.push(Effect::Reply(asking, reply));
             }
             Event::EndAsked { asking, end } => {
                 let name = &self.components.get(asking)?.name;
-                effects.push(notice(format!("{name} asks for {end:?}")));
+                let line = format!("{name} asks for {end:?}");
+                effects.push(notice(log_event::SHUTDOWN_REQUESTED, line));
                 self.end(end, now, effects);
                 effects.push(Effect::Reply(asking, Reply::Accepted));
             }
             Event::EndSignalled { end } => self.end(end, now, effects),
             Event::ResetOrdered { partitions } => {
-                effects.push(notice(format!("the owner resets the device: {partitions}")));
+                let line = format!("the owner resets the device: {partitions}");
+                effects.push(notice(log_event::RESET_ORDERED, line));
                 self.end(End::Reboot, now, effects);
             }
             Event::Agreed => self.agreement = Agreement::NotNeeded,
@@ -374,7 +393,8 @@ impl State {
                     effects.push(Effect::Start(index));
                 }
                 Action::Kill(fault) => {
-                    effects.push(warning(format!("{} {}: killed", component.name, fault.as_str())));
+                    let line = format!("{} {}: killed", component.name, fault.as_str());
+                    effects.push(warning(fault.event(), line));
                     effects.push(Effect::Kill(index));
                 }
             }
@@ -416,7 +436,7 @@ impl State {
                         _ => Reason::NotReady,
                     };
                     let breadcrumb = Breadcrumb::Unhealthy(Unhealthy { component, reason });
-                    effects.push(warning(breadcrumb.to_string()));
+                    effects.push(warning(breadcrumb.event(), breadcrumb.to_string()));
                     if failed.package == Some(Package::OnTrial) {
                         effects.push(Effect::GiveUpPackage(index));
                     }
@@ -433,10 +453,14 @@ impl State {
         match outcome {
             Ok(status) => {
                 self.slot_on_trial = false;
-                effects.push(notice(format!("slot {} committed", self.slot.letter())));
-                effects.push(notice(status));
+                let line = format!("slot {} committed", self.slot.letter());
+                effects.push(notice(log_event::SLOT_COMMITTED, line));
+                effects.push(Effect::LogStatus(status));
             }
-            Err(error) => effects.push(failure("the slot is not committed", &error)),
+            Err(error) => {
+                let what = "cannot commit the slot";
+                effects.push(failure(log_event::SLOT_COMMIT_FAILED, what, &error));
+            }
         }
         effects.push(Effect::CommitClock);
         let components = self.components.iter().enumerate();
@@ -485,7 +509,7 @@ impl State {
             return;
         }
         self.ending = Some(Ending { end, since: now });
-        effects.push(notice(Breadcrumb::Stopping.to_string()));
+        effects.push(notice(Breadcrumb::Stopping.event(), Breadcrumb::Stopping.to_string()));
         for (index, component) in self.components.iter_mut().enumerate() {
             component.stop(index, now, effects);
             effects.push(Effect::HurryWrites(index));
@@ -533,9 +557,11 @@ impl Supervised {
             return;
         };
         let (name, delay) = (&self.name, restart.delay_ms);
-        effects.push(notice(format!("{name} will be started again in {delay} ms")));
+        let line = format!("{name} will be started again in {delay} ms");
+        effects.push(notice(log_event::COMPONENT_RESTART_SCHEDULED, line));
         if restart.crash_loop {
-            effects.push(warning(format!("{name} is in a crash loop")));
+            let line = format!("{name} is in a crash loop");
+            effects.push(warning(log_event::COMPONENT_CRASH_LOOP, line));
         }
     }
 }

@@ -6,9 +6,9 @@
 
 use crc::{Algorithm, Crc, NoTable};
 
-/// Where it begins, in bytes.
+/// Place of the superblock, in bytes.
 pub const OFFSET: usize = 1024;
-/// Its bytes.
+/// Length of the superblock, in bytes.
 pub const BYTES: usize = 1024;
 
 const MAGIC: (usize, u16) = (0x38, 0xef53);

@@ -13,6 +13,7 @@
 use holdfast_sandbox::app_manifest::RestartPolicy;
 use holdfast_sandbox::policy::Readiness;
 use holdfast_types::Millis;
+use holdfast_types::event::{Event as LogEvent, init as log_event};
 
 /// Pause before the first restart.
 pub const FIRST_BACKOFF_MS: Millis = 100;
@@ -23,7 +24,7 @@ pub const STABLE_AFTER_MS: Millis = 60_000;
 /// Time between asking a component to end (SIGTERM) and ending it (SIGKILL).
 pub const STOP_GRACE_MS: Millis = 3_000;
 
-/// What init is to do with the component now.
+/// An action of init on the component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Nothing.
@@ -36,7 +37,7 @@ pub enum Action {
     Terminate,
 }
 
-/// What a component did wrong while it ran.
+/// A fault of a component while it ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// Not ready within its time.
@@ -48,7 +49,17 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The fault in words for the log.
+    /// Returns the event that the line of the log ends in.
+    #[must_use]
+    pub fn event(self) -> LogEvent {
+        match self {
+            Self::NotReady => log_event::COMPONENT_READY_TIMEOUT,
+            Self::Watchdog => log_event::COMPONENT_WATCHDOG_TIMEOUT,
+            Self::StillRunning => log_event::COMPONENT_STOP_TIMEOUT,
+        }
+    }
+
+    /// Returns the fault in words for the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -59,7 +70,7 @@ impl Fault {
     }
 }
 
-/// What an exit means for the next start.
+/// The next start after an exit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Restart {
     /// Pause before it.
@@ -68,7 +79,7 @@ pub struct Restart {
     pub crash_loop: bool,
 }
 
-/// Where a component stands.
+/// The state of a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// To be started at the given time.
@@ -99,7 +110,7 @@ pub struct Supervisor {
     last_ping: Millis,
     /// Between its start and its exit.
     running: bool,
-    /// It was asked to end in order to be started again.
+    /// True where it was asked to end in order to be started again.
     again: bool,
 }
 
@@ -122,13 +133,13 @@ impl Supervisor {
         }
     }
 
-    /// Where it stands.
+    /// Returns its state.
     #[must_use]
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Since when it is ready, while it is.
+    /// Returns the time since which it is ready, while it is.
     #[must_use]
     pub fn ready_since(&self) -> Option<Millis> {
         (self.state == State::Ready).then_some(self.ready_at)
@@ -164,7 +175,7 @@ impl Supervisor {
         }
     }
 
-    /// It was started.
+    /// Takes note that it was started.
     pub fn on_started(&mut self, now: Millis) {
         self.started_at = now;
         self.running = true;
@@ -174,7 +185,7 @@ impl Supervisor {
         }
     }
 
-    /// It said `READY=1`. True when that is news.
+    /// Takes note of `READY=1`. True when that is news.
     pub fn on_ready(&mut self, now: Millis) -> bool {
         if self.state != State::Starting {
             return false;
@@ -183,12 +194,12 @@ impl Supervisor {
         true
     }
 
-    /// It said `WATCHDOG=1`.
+    /// Takes note of `WATCHDOG=1`.
     pub fn on_watchdog(&mut self, now: Millis) {
         self.last_ping = now;
     }
 
-    /// It ended, `well` when by itself with exit code 0, or could not be started. `None` means that
+    /// Takes note that it ended, `well` when by itself with exit code 0, or could not be started. `None` means that
     /// it stays ended.
     pub fn on_exit(&mut self, now: Millis, well: bool) -> Option<Restart> {
         self.running = false;

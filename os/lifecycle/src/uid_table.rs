@@ -40,7 +40,7 @@ pub struct UidTable {
     apps: Vec<AppUid>,
 }
 
-/// Why a table was refused.
+/// A table that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum UidTableError {
     /// Longer than [`MAX_ENCODED_BYTES`], or too short for its digest.
@@ -140,7 +140,7 @@ impl UidTable {
         &self.apps
     }
 
-    /// What is known of an app.
+    /// Finds an app by its component id.
     #[must_use]
     pub fn find(&self, component_id: ComponentId) -> Option<&AppUid> {
         self.apps.iter().find(|app| app.component_id == component_id)

@@ -5,6 +5,7 @@
 //! with the system's start. What the journal of a file system writes is on no component's account.
 
 use holdfast_sandbox::app_manifest::Limits;
+use holdfast_types::event::{Event, init as event};
 
 /// Milliseconds of a day.
 const DAY_MS: u64 = 86_400_000;
@@ -12,7 +13,7 @@ const DAY_MS: u64 = 86_400_000;
 /// file system, and must not be so for minutes.
 const SLOWEST: Rate = Rate { bytes: 64 * 1024, writes: 16 };
 
-/// What may be written in a second.
+/// A rate of writes: the most in a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// Bytes.
@@ -22,7 +23,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// What limits allow.
+    /// Returns the rate that limits allow.
     #[must_use]
     pub fn of(limits: &Limits) -> Self {
         Self {
@@ -31,7 +32,7 @@ impl Rate {
         }
     }
 
-    /// What is left to whoever has written as much as it may in a day.
+    /// Returns the rate for a component that has written as much as it may in a day.
     fn slow(limits: &Limits) -> Self {
         let full = Self::of(limits);
         let even = budget(limits).checked_div(DAY_MS / 1000).unwrap_or(0);
@@ -46,7 +47,7 @@ fn budget(limits: &Limits) -> u64 {
     u64::from(limits.write_mib_per_day).saturating_mul(1024 * 1024)
 }
 
-/// What a group has written since it was made.
+/// The writes of a group since it was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Written {
     /// Bytes.
@@ -55,20 +56,20 @@ pub struct Written {
     pub writes: u64,
 }
 
-/// What is to be done after a look.
+/// A step that follows from a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// The kernel is told another rate.
     Set(Rate),
-    /// A line for the log.
-    Tell(String),
+    /// A line for the log, behind the component's name, which ends in the event.
+    Tell(Event, String),
 }
 
-/// How much a component has written today.
+/// The writes of a component today.
 #[derive(Debug, Clone)]
 pub struct WriteBudget {
     limits: Limits,
-    /// When the day began, and what had been written then.
+    /// The time at which the day began, and the bytes that had been written then.
     day: (u64, u64),
     /// The last look.
     last: (u64, Written),
@@ -99,26 +100,28 @@ impl WriteBudget {
             if std::mem::take(&mut self.slowed) {
                 steps.push(Step::Set(Rate::of(&self.limits)));
                 let line = "may write as before: a new day has begun".to_owned();
-                steps.push(Step::Tell(line));
+                steps.push(Step::Tell(event::WRITE_BUDGET_RENEWED, line));
             }
         } else if !self.slowed && written.bytes.saturating_sub(at_begin) >= budget(&self.limits) {
             self.slowed = true;
             let slow = Rate::slow(&self.limits);
             steps.push(Step::Set(slow));
-            steps.push(Step::Tell(format!(
+            let line = format!(
                 "has written the {} MiB that it may in a day (WriteMiBPerDay): until the day is over it \
                  may write {} KiB and {} times a second",
                 self.limits.write_mib_per_day,
                 slow.bytes / 1024,
                 slow.writes
-            )));
+            );
+            steps.push(Step::Tell(event::WRITE_BUDGET_SPENT, line));
         }
         if !self.slowed && !self.told_of_rate && self.is_at_rate(now, written) {
             self.told_of_rate = true;
-            steps.push(Step::Tell(format!(
+            let line = format!(
                 "writes as much as it may: {} KiB or {} times a second (WriteKiBPerSecond, WritesPerSecond)",
                 self.limits.write_kib_per_second, self.limits.writes_per_second
-            )));
+            );
+            steps.push(Step::Tell(event::WRITE_RATE_REACHED, line));
         }
         self.last = (now, written);
         steps
@@ -158,7 +161,7 @@ mod tests {
 
     fn told(steps: &[Step]) -> Vec<&str> {
         let lines = steps.iter().filter_map(|step| match step {
-            Step::Tell(line) => Some(line.as_str()),
+            Step::Tell(_, line) => Some(line.as_str()),
             Step::Set(_) => None,
         });
         lines.collect()

@@ -46,6 +46,8 @@ pub fn root_disk() -> Result<Option<RootDisk>, PathError> {
         return Ok(None);
     };
     let mut partitions = Vec::new();
+    // As the kernel has them, and not as the table on the disk has them: that may be another one by now, and what is
+    // mounted and written goes by the kernel's.
     for entry in read_dir(&directory)? {
         if let Some(name) = label_of(&entry) {
             let (start, length) = (bytes_of(&entry, "start")?, bytes_of(&entry, "size")?);
@@ -69,7 +71,7 @@ pub fn root_disk_number() -> Result<Option<String>, PathError> {
     Ok(Some(text.trim().to_owned()))
 }
 
-/// Where sysfs has the disk that holds the verity root.
+/// Finds the directory of sysfs for the disk that holds the verity root.
 fn root_disk_directory() -> Result<Option<PathBuf>, PathError> {
     let below_root = read_dir(Path::new("/sys/block/dm-0/slaves"))?;
     // The kernel makes `dm-0` of its command line (`dm-mod.create`) before init runs, so no other
@@ -84,12 +86,14 @@ fn root_disk_directory() -> Result<Option<PathBuf>, PathError> {
 
 /// The name of a partition, from its directory in sysfs.
 fn label_of(partition: &Path) -> Option<String> {
+    // Only partitions whose table names them have the line (`part_uevent` in block/partitions/core.c): neither the disk's
+    // other directories nor a whole disk are taken for one.
     let uevent = fs::read_to_string(partition.join("uevent")).ok()?;
     let label = uevent.lines().find_map(|line| line.strip_prefix("PARTNAME="));
     label.map(str::to_owned)
 }
 
-/// What sysfs says in sectors of 512 bytes, whatever the disk's own are.
+/// Reads an attribute that sysfs has in sectors of 512 bytes, whatever the disk's own are.
 fn bytes_of(partition: &Path, attribute: &str) -> Result<u64, PathError> {
     let path = partition.join(attribute);
     let text = fs::read_to_string(&path).map_err(|error| PathError::new("read", &path, error))?;
@@ -118,10 +122,10 @@ pub fn other_disks() -> Result<Vec<PathBuf>, PathError> {
     Ok(disks)
 }
 
-/// A disk, for reading. Nothing is waited for.
+/// Opens a disk for reading, without waiting.
 ///
 /// # Errors
-/// It cannot be opened: a reader without a card, among others.
+/// The disk cannot be opened: a reader without a card, among others.
 pub fn open_disk(path: &Path) -> Result<OwnedFd, PathError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     open(path, flags, Mode::empty()).map_err(|error| PathError::new("open", path, error))
@@ -133,6 +137,7 @@ fn read_dir(path: &Path) -> Result<Vec<PathBuf>, PathError> {
     for entry in fs::read_dir(path).map_err(list)? {
         entries.push(entry.map_err(list)?.path());
     }
+    // No order of directory entries is promised (readdir(3)); cards are looked at in the same one at each start.
     entries.sort();
     Ok(entries)
 }

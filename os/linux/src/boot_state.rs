@@ -29,7 +29,7 @@ impl BootStateDevice {
     /// Opens the partition at `path`.
     ///
     /// # Errors
-    /// It cannot be opened, or has no length.
+    /// The partition cannot be opened, or has no length.
     pub fn open(path: &Path) -> Result<Self, PathError> {
         // A write returns when the medium has it, and a read asks the medium.
         let flags = OFlags::RDWR | OFlags::DIRECT | OFlags::DSYNC | OFlags::CLOEXEC;
@@ -50,6 +50,8 @@ impl BootStateDevice {
         match (self.read_at(first), self.read_at(second)) {
             (Err(error), Err(_)) => Err(error),
             (first, second) => {
+                // A sector that cannot be read is as good as a damaged one, and the other copy may be whole: zeros have no
+                // valid checksum.
                 let bytes = |read: Result<Sector, PathError>| read.map_or([0; COPY_BYTES], |s| s.0);
                 Ok(Copies::read(&bytes(first), &bytes(second)))
             }
@@ -59,14 +61,17 @@ impl BootStateDevice {
     /// Writes `state` over the older copy and reads it back.
     ///
     /// # Errors
-    /// It cannot be written, or is another when it is read; the other copy then still holds.
+    /// The copy cannot be written, or reads back as another; the other copy then still holds.
     pub fn save(&self, state: &BootState) -> Result<(), PathError> {
+        // The older copy alone, and which one that is, the medium says: cut anywhere in between, the boot loader finds the
+        // other copy whole (redundant environment of U-Boot, env/common.c).
         let (index, bytes) = self.read()?.save(state);
         let start = self.starts.get(index).copied().unwrap_or(0);
         let failed = |error| PathError::new("write the boot state to", &self.path, error);
         let sector = Sector(bytes);
         self.file.write_all_at(&sector.0, start).map_err(failed)?;
         self.file.sync_all().map_err(failed)?;
+        // A worn-out card reports success and keeps what it had: only what it reads back is saved.
         if self.read_at(start)?.0 == bytes {
             return Ok(());
         }

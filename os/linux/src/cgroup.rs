@@ -10,7 +10,7 @@ use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// Where init mounts the hierarchy.
+/// Mount point of the hierarchy.
 pub const ROOT: &str = "/sys/fs/cgroup";
 
 /// Lets the groups below [`ROOT`] limit memory, processes and processor time, and what they write where the kernel
@@ -44,7 +44,7 @@ fn lists(file: &str, word: &str) -> Result<bool, PathError> {
     Ok(text.split_whitespace().any(|found| found == word))
 }
 
-/// What a group may use at most.
+/// The limits of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GroupLimits {
     /// Memory in KiB.
@@ -57,7 +57,7 @@ pub struct GroupLimits {
     pub cpu_percent: u32,
 }
 
-/// What a group uses now.
+/// The current use of a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GroupUse {
     /// Memory in bytes.
@@ -130,7 +130,7 @@ impl Cgroup {
         self.write("io.max", write_limit(disk, rate))
     }
 
-    /// What the group has written to a disk since it was made.
+    /// Reads what the group has written to a disk since it was made.
     ///
     /// # Errors
     /// The kernel's file cannot be read.
@@ -151,7 +151,7 @@ impl Cgroup {
         fs::write(&path, value).map_err(|error| PathError::new("write", path, error))
     }
 
-    /// What has happened in the group.
+    /// Reads how often limits of the group were reached.
     ///
     /// # Errors
     /// The kernel's files cannot be read.
@@ -163,7 +163,7 @@ impl Cgroup {
         })
     }
 
-    /// What the group uses.
+    /// Reads what the group uses.
     ///
     /// # Errors
     /// The kernel's files cannot be read.
@@ -207,7 +207,7 @@ impl Cgroup {
     }
 }
 
-/// What `cpu.max` says for a share of so many processors.
+/// Makes the line of `cpu.max` for a share of so many processors.
 fn processor_limit(percent: u32, processors: usize) -> String {
     const PERIOD_US: u64 = 100_000;
     /// The kernel takes no less.
@@ -217,7 +217,7 @@ fn processor_limit(percent: u32, processors: usize) -> String {
     format!("{} {PERIOD_US}", quota.max(LEAST_US))
 }
 
-/// What `io.max` says.
+/// Makes the line of `io.max`.
 fn write_limit(disk: &str, rate: Option<Rate>) -> String {
     match rate {
         // Reads are not limited: a key that is not named keeps what it had, which is no limit.
@@ -226,7 +226,7 @@ fn write_limit(disk: &str, rate: Option<Rate>) -> String {
     }
 }
 
-/// What `io.stat` says of a disk. It has no line for one to which nothing was written.
+/// Reads what `io.stat` says of a disk, which has no line for one to which nothing was written.
 fn read_written(text: &str, disk: &str) -> Written {
     let line = text.lines().find_map(|line| line.strip_prefix(disk)?.strip_prefix(' '));
     let value = |name: &str| {

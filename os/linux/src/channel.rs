@@ -61,13 +61,13 @@ pub struct InitEnd {
 /// The service's end of the same.
 #[derive(Debug)]
 pub struct ServiceEnd {
-    /// It writes requests here.
+    /// The pipe that it writes requests to.
     pub requests: OwnedFd,
-    /// It receives answers here, and can send nothing.
+    /// The socket that it receives answers at; it can send nothing there.
     pub answers: OwnedFd,
 }
 
-/// Both ends of the way between init and a service; none of them blocks init.
+/// Makes both ends of the channel between init and a service; none of them blocks init.
 ///
 /// # Errors
 /// No descriptors are left.
@@ -126,13 +126,13 @@ impl NotifyPath {
         Ok(Self { path: directory.join("notify"), gid })
     }
 
-    /// What `NOTIFY_SOCKET` says where the system's root is seen.
+    /// Returns the value of `NOTIFY_SOCKET` for a program that sees the system's root.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its directory.
+    /// Returns the directory that the socket is in.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.path.parent().unwrap_or(&self.path)
@@ -153,7 +153,7 @@ impl NotifyPath {
 /// A socket at which one component calls a service: only its gid can reach it, so that whoever calls there is
 /// known. init makes it and hands it on.
 ///
-/// Whoever calls can send descriptors before the call is taken. They are closed by the service that takes it, or by whoever is
+/// A caller can send descriptors before its call is accepted. They are closed by the service that takes it, or by whoever is
 /// the last to close this socket: that is never init, which takes no call and keeps it until the machine stops.
 #[derive(Debug)]
 pub struct ListeningSocket {
@@ -352,7 +352,7 @@ pub fn read(pipe: impl AsFd, buffer: &mut [u8]) -> io::Result<Option<usize>> {
     }
 }
 
-/// What a component has said since the last look, as its stub hands it on: one byte for each datagram. All that lay there
+/// Reads what a component has said since the last look, as its stub hands it on: one byte for each datagram. All that lay there
 /// is heard at once, and no more than a pipe holds, however fast more comes. `None` once the stub is gone and everything
 /// was heard.
 ///

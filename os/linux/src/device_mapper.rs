@@ -35,7 +35,7 @@ const DEV_SUSPEND: Opcode = command(6);
 const TABLE_LOAD: Opcode = command(9);
 const TABLE_STATUS: Opcode = command(12);
 
-/// What a verity device checks.
+/// The table of a verity device.
 #[derive(Debug, Clone, Copy)]
 pub struct VerityTable<'a> {
     /// Block device that holds data blocks of 4096 bytes, and the hash tree behind them.
@@ -44,7 +44,7 @@ pub struct VerityTable<'a> {
     pub data_blocks: u64,
     /// Hash of the top block of the tree.
     pub root_hash: [u8; 32],
-    /// What every block is hashed behind.
+    /// The salt that is hashed before each block.
     pub salt: [u8; 32],
 }
 
@@ -99,7 +99,7 @@ impl VerityDevice {
         Ok(device)
     }
 
-    /// Its device node.
+    /// Returns its device node.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -121,7 +121,7 @@ impl VerityDevice {
     /// Takes the device away.
     ///
     /// # Errors
-    /// It is in use.
+    /// The device is in use.
     pub fn remove(&self) -> Result<(), PathError> {
         Request::new(&self.name, 0)
             .call(&self.control, DEV_REMOVE)
@@ -181,7 +181,7 @@ impl Request {
         (dev & 0xff) | ((dev >> 12) & 0xf_ff00)
     }
 
-    /// What the first target says of itself.
+    /// Returns what the first target says of itself.
     fn status_text(&self) -> &[u8] {
         self.bytes.get(HEADER_BYTES.saturating_add(TARGET_BYTES)..).unwrap_or_default()
     }

@@ -10,7 +10,7 @@ use std::io::{Error, ErrorKind, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-/// What every place and length is a multiple of, in bytes.
+/// Every place and length is a multiple of this, in bytes.
 const BLOCK_BYTES: usize = 4096;
 /// Bytes that go at once.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -36,7 +36,7 @@ impl Direct {
     /// A partition, for reading and writing.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// The kernel refuses to open it.
     pub fn open(path: &Path) -> Result<Self, PathError> {
         Self::open_with(path, OFlags::RDWR)
     }
@@ -44,7 +44,7 @@ impl Direct {
     /// A disk, for reading.
     ///
     /// # Errors
-    /// It cannot be opened.
+    /// The kernel refuses to open it.
     pub fn open_to_read(path: &Path) -> Result<Self, PathError> {
         Self::open_with(path, OFlags::RDONLY)
     }
@@ -52,7 +52,7 @@ impl Direct {
     /// A new file, in the place of one that is there.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// The file cannot be made, or somebody has made one meanwhile.
     pub fn create(path: &Path) -> Result<Self, PathError> {
         // The old file goes first: it may be a link, or somebody may have it open. EXCL then
         // follows no link and takes nothing that came meanwhile.
@@ -66,22 +66,22 @@ impl Direct {
         Ok(Self { file: File::from(file), path: path.to_owned() })
     }
 
-    /// What somebody else has opened so; errors name it `name`.
+    /// Takes a descriptor that somebody else has opened with `O_DIRECT`; errors name it `name`.
     #[must_use]
     pub fn from_descriptor(descriptor: OwnedFd, name: &str) -> Self {
         Self { file: File::from(descriptor), path: PathBuf::from(name) }
     }
 
-    /// For handing it on.
+    /// Returns the descriptor, to hand it on.
     #[must_use]
     pub fn into_descriptor(self) -> OwnedFd {
         self.file.into()
     }
 
-    /// Its length in bytes.
+    /// Returns the length in bytes.
     ///
     /// # Errors
-    /// It cannot be measured.
+    /// The end cannot be found.
     pub fn length(&mut self) -> Result<u64, PathError> {
         // The metadata of a block device have no length; the end of one is found by going there.
         let end = self.file.seek(SeekFrom::End(0));
@@ -91,7 +91,7 @@ impl Direct {
     /// Reads its first `length` bytes, piece by piece.
     ///
     /// # Errors
-    /// It cannot be read, or ends before.
+    /// The medium cannot be read, or ends before.
     pub fn read(&self, length: u64, mut take: impl FnMut(&[u8])) -> Result<(), PathError> {
         self.read_from(0, length, |piece| {
             take(piece);
@@ -102,7 +102,7 @@ impl Direct {
     /// Reads `length` bytes from `at` on, piece by piece.
     ///
     /// # Errors
-    /// It cannot be read, or ends before; or what `take` says.
+    /// The medium cannot be read, or ends before; or what `take` says.
     pub fn read_from<E: From<PathError>>(
         &self,
         at: u64,
@@ -142,7 +142,7 @@ impl Direct {
     /// The `length` bytes from `at` on.
     ///
     /// # Errors
-    /// It cannot be read, or ends before.
+    /// The medium cannot be read, or ends before.
     pub fn bytes(&self, at: u64, length: usize) -> Result<Vec<u8>, PathError> {
         let mut bytes = Vec::new();
         self.read_from(at, u64::try_from(length).unwrap_or(u64::MAX), |piece| {
@@ -178,7 +178,7 @@ impl Writer<'_> {
     /// The next bytes.
     ///
     /// # Errors
-    /// They cannot be written.
+    /// The medium refuses a write.
     pub fn put(&mut self, mut bytes: &[u8]) -> Result<(), PathError> {
         while !bytes.is_empty() {
             let room = BUFFER_BYTES.saturating_sub(self.filled);
@@ -198,7 +198,7 @@ impl Writer<'_> {
     /// Writes what is left, zeros behind it to the end of its block, and waits for the medium.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The medium refuses a write or the flush.
     pub fn finish(mut self) -> Result<(), PathError> {
         let whole = self.filled.next_multiple_of(BLOCK_BYTES);
         if let Some(rest) = self.buffer.0.get_mut(self.filled..whole) {

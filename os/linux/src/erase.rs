@@ -70,7 +70,7 @@ pub fn is_zero(path: &Path, alive: impl Fn()) -> Result<bool, PathError> {
     }
 }
 
-/// Why reading stops.
+/// A reason to stop reading.
 enum Stop {
     Something,
     Unreadable(PathError),
@@ -82,7 +82,7 @@ impl From<PathError> for Stop {
     }
 }
 
-/// What is written, block by block: the file system, and zeros for as long as anybody asks.
+/// Iterates over the blocks that are written: the file system, and zeros for as long as anybody asks.
 fn content<'a>(blank: &'a Blank<'_>) -> impl Iterator<Item = &'a [u8]> {
     const ZEROS: &[u8] = &[0; BLOCK_BYTES];
     let mut used = blank.used.iter().peekable();

@@ -10,7 +10,7 @@ use std::path::Path;
 /// symbolic link is not followed.
 ///
 /// # Errors
-/// It cannot be opened or read, or is something else than a file.
+/// The file cannot be opened or read, or is no regular file.
 pub fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, PathError> {
     // What lies there may be of somebody else's making: a link must not lead anywhere else, and the
     // open of a FIFO must not wait for its writer.

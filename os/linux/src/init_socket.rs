@@ -14,7 +14,7 @@ const ANSWER_WITHIN_MS: u64 = 120_000;
 /// Messages that came unasked and wait: so many at once, the oldest go first.
 const MAX_UNASKED: usize = 4;
 
-/// Why init could not be asked.
+/// A request to init that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// This service has no right to ask for anything.
@@ -27,7 +27,7 @@ pub enum InitError {
     /// The kernel refuses.
     #[error("cannot talk to init")]
     Socket(#[source] io::Error),
-    /// It was lost: init sends none to a socket that is full of messages that came unasked.
+    /// The answer was lost: init sends none to a socket that is full of messages that came unasked.
     #[error("init does not answer")]
     NoAnswer,
     /// Something else than a message.
@@ -53,7 +53,7 @@ pub struct InitSocket<R> {
     requests: OwnedFd,
     replies: OwnedFd,
     buffer: Vec<u8>,
-    /// What came unasked, with the socket in it.
+    /// Messages that came unasked, with their sockets.
     unasked: Vec<(Reply, OwnedFd)>,
 }
 
@@ -61,7 +61,7 @@ impl<R: Into<Request>> InitSocket<R> {
     /// The one that init has handed over.
     ///
     /// # Errors
-    /// It has handed over none.
+    /// init has handed over no channel.
     pub fn from_environment() -> Result<Self, InitError> {
         let handed = |variable: &str| {
             let number = std::env::var(variable).ok().and_then(|number| number.parse().ok());
@@ -83,6 +83,7 @@ impl<R: Into<Request>> InitSocket<R> {
     pub fn ask(&mut self, request: R) -> Result<(Reply, Vec<OwnedFd>), InitError> {
         let request = wire::encode_request(&request.into())?;
         channel::send_request(&self.requests, &request).map_err(InitError::Socket)?;
+        // One deadline for all that comes: messages that nobody has asked for do not put it off.
         let deadline = monotonic_ms().saturating_add(ANSWER_WITHIN_MS);
         loop {
             let received = channel::try_receive_with(&self.replies, &mut self.buffer);
@@ -118,7 +119,7 @@ impl<R: Into<Request>> InitSocket<R> {
         }
     }
 
-    /// What came unasked, without waiting.
+    /// Takes the messages that came unasked, without waiting.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
@@ -127,6 +128,8 @@ impl<R: Into<Request>> InitSocket<R> {
             channel::try_receive_with(&self.replies, &mut self.buffer).map_err(InitError::Socket)?
         {
             let reply = self.reply(length)?;
+            // No request is under way: an answer now is to one that has run into its deadline, and would be taken for the
+            // answer to the next one.
             if !is_unasked(&reply) {
                 return Err(InitError::refused(reply));
             }
@@ -164,6 +167,8 @@ fn is_unasked(reply: &Reply) -> bool {
 /// # Errors
 /// init does not listen.
 pub fn notify_ready() -> io::Result<()> {
+    // Not over the channel to init, which has to do with requests alone: the stub hears services as it hears apps
+    // (sd_notify(3)).
     let path = std::env::var_os("NOTIFY_SOCKET").unwrap_or_default();
     UnixDatagram::unbound()?.send_to(b"READY=1", path)?;
     Ok(())

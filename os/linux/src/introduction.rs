@@ -9,18 +9,18 @@ use crate::child::in_a_child;
 use std::io;
 use std::os::fd::AsFd;
 
-/// What is said to whom.
+/// Two services to be connected, with the messages that they get.
 #[derive(Debug, Clone, Copy)]
 pub struct Introduction<'a> {
     /// The way to the one that is asked for.
     pub wanted: &'a InitEnd,
-    /// What it is told; one end comes with it.
+    /// The message to it, with which one end of the pair goes.
     pub message: &'a [u8],
     /// The way to the one that asks.
     pub asking: &'a InitEnd,
-    /// What that one is told; the other end comes with it.
+    /// The message to that one, with which the other end goes.
     pub accepted: &'a [u8],
-    /// What it is told where the wanted one does not listen.
+    /// The message to that one where the wanted one does not listen.
     pub refused: &'a [u8],
 }
 
@@ -36,6 +36,7 @@ impl Introduction<'_> {
                 send_with(self.wanted.answers(), self.message, &[theirs.as_fd()])?;
                 Ok(others)
             });
+            // Nobody is left to tell of an error: whoever asked runs into its deadline.
             let _ = match handed {
                 Ok(others) => send_with(self.asking.answers(), self.accepted, &[others.as_fd()]),
                 Err(_) => send(self.asking.answers(), self.refused),

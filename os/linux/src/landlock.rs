@@ -87,7 +87,7 @@ fn bind_ports(network: &Network) -> Vec<u16> {
     }
 }
 
-/// What may be done below a mount.
+/// Returns the rights below a mount.
 fn rights(source: &Source) -> BitFlags<AccessFs> {
     match source {
         Source::Package | Source::Directory(_) => {

@@ -50,11 +50,11 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {operation} {}", path.display())]
 pub struct PathError {
-    /// What was tried, as an infinitive.
+    /// The operation, as an infinitive.
     pub operation: &'static str,
-    /// On which path.
+    /// The path that it was tried on.
     pub path: PathBuf,
-    /// What the kernel answered.
+    /// The kernel's error.
     #[source]
     pub source: std::io::Error,
 }

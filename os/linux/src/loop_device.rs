@@ -56,14 +56,14 @@ impl LoopDevice {
         Err(PathError::new("find a free device by", control_path, Errno::BUSY))
     }
 
-    /// Its device node.
+    /// Returns its device node.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// What is asked of a device; what is zero is left to the kernel.
+/// Makes the configuration of a device; what is zero is left to the kernel.
 fn configuration(file: BorrowedFd<'_>, offset: u64) -> loop_config {
     // Direct reads keep the same bytes from being cached twice.
     // AUTOCLEAR: nobody has to detach the device, which is free when its last user has closed it.

@@ -12,7 +12,7 @@ use rustix::mount::{
 };
 use std::path::Path;
 
-/// What may be done on a mount. `nodev`, `nosuid` and `noexec` hold unless a field says otherwise.
+/// The rights on a mount. `nodev`, `nosuid` and `noexec` hold unless a field says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Access {
     /// No writes.
@@ -53,6 +53,7 @@ pub fn mount(
     }
     fsconfig_create(&context).map_err(fail("create the file system for"))?;
     let mut flags = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    // Whatever a caller asks for: what can be written is not executed, or a component could run code that nobody has signed.
     let executable = access.executable && access.read_only;
     flags.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, !executable);
     flags.set(MountAttrFlags::MOUNT_ATTR_NODEV, !access.devices);
@@ -66,7 +67,7 @@ pub fn mount(
 /// Makes a mount point with its parents, or takes the one that is there.
 ///
 /// # Errors
-/// It cannot be made.
+/// The directory cannot be made.
 pub fn make_directory(path: &Path) -> Result<(), PathError> {
     std::fs::create_dir_all(path).map_err(|error| PathError::new("make directory", path, error))
 }
@@ -135,8 +136,9 @@ pub(crate) fn set_attributes(mount: &OwnedFd, attributes: MountAttrFlags) -> Res
 /// Takes the mount at `target` away.
 ///
 /// # Errors
-/// It is in use or is no mount.
+/// The mount is in use, or there is none.
 pub fn detach(target: &Path) -> Result<(), PathError> {
+    // NOFOLLOW: a link in the place of a mount point would have something else unmounted (umount(2)).
     unmount(target, UnmountFlags::NOFOLLOW)
         .map_err(|error| PathError::new("unmount", target, error))
 }

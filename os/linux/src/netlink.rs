@@ -18,13 +18,13 @@ const QUEUE_BYTES: usize = 128 * 1024;
 /// that a manifest can grant is a few hundred bytes.
 const TRANSACTION_BYTES: usize = 32 * 1024 * 1024;
 
-/// Why the kernel did not do what was asked.
+/// A request that the kernel did not carry out.
 #[derive(Debug, thiserror::Error)]
 pub enum NetlinkError {
     /// The socket failed.
     #[error("cannot ask the kernel")]
     Socket(#[source] io::Error),
-    /// It refused one of the messages.
+    /// The kernel refused one of the messages.
     #[error("the kernel refuses message {0}")]
     Refused(u32, #[source] io::Error),
 }
@@ -83,6 +83,7 @@ impl NetlinkSocket {
     /// # Errors
     /// The kernel refuses one of them, named by its place.
     pub fn request(&mut self, requests: Vec<Message>) -> Result<(), NetlinkError> {
+        // NLM_F_ACK is in the first byte of the flags, behind the length and the type (`struct nlmsghdr`, netlink(7)).
         const ACKNOWLEDGE_AT: usize = 6;
         let first = self.sequence.wrapping_add(1);
         let (mut bytes, mut expected) = (Vec::new(), 0usize);
@@ -95,6 +96,8 @@ impl NetlinkSocket {
             }
             bytes.extend(message);
         }
+        // In one piece: a batch is one transaction of the firewall only within one message to the kernel
+        // (`nfnetlink_rcv_batch` in net/netfilter/nfnetlink.c).
         self.send(&bytes).map_err(NetlinkError::Socket)?;
         let mut refused = None;
         while expected > 0 && refused.is_none() {

@@ -28,13 +28,13 @@ pub struct NetworkNamespace {
     descriptor: OwnedFd,
 }
 
-/// Why there is no such namespace.
+/// A network namespace that could not be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum NamespaceError {
     /// The kernel refuses one.
     #[error("cannot make a network namespace")]
     Make(#[source] io::Error),
-    /// It cannot be entered.
+    /// The namespace cannot be entered.
     #[error("cannot enter a network namespace")]
     Enter(#[source] io::Error),
     /// No socket can be made in it.
@@ -73,7 +73,7 @@ impl NetworkNamespace {
     /// A socket for the devices and addresses in it, usable from anywhere.
     ///
     /// # Errors
-    /// It cannot be entered, or no descriptors are left.
+    /// The namespace cannot be entered, or no descriptors are left.
     pub fn netlink(&self) -> Result<NetlinkSocket, NamespaceError> {
         let home = current().map_err(NamespaceError::Enter)?;
         self.enter().map_err(|error| NamespaceError::Enter(error.into()))?;

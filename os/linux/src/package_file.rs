@@ -21,7 +21,7 @@ pub struct PackageFile {
 /// all it has. `None` where there is none.
 ///
 /// # Errors
-/// It is no regular file, or cannot be opened or read.
+/// The package is no regular file, or cannot be opened or read.
 pub fn open(path: &Path, bytes: usize) -> Result<Option<PackageFile>, PathError> {
     // The update agent may put anything there: a link must not be followed, nor a FIFO's writer be
     // waited for.

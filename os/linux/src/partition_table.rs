@@ -12,16 +12,16 @@ use std::path::Path;
 const BLOCK_BYTES: u64 = 4096;
 const SECTOR: u64 = 512;
 
-/// What was found and mended.
+/// The state in which the tables were found, and which one was mended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mended {
-    /// Both were whole.
+    /// Both tables were whole.
     Nothing,
     /// The first was lost.
     First,
     /// The second was lost, or was not at the end of the disk.
     Second,
-    /// Both are lost, and stay so.
+    /// Both tables are lost, and stay so.
     Lost,
 }
 
@@ -48,6 +48,7 @@ fn mend_on(path: &Path) -> Result<Mended, PathError> {
         Mending::First(writes) => (Mended::First, writes),
         Mending::Second(writes) => (Mended::Second, writes),
     };
+    // In their order: a header comes behind the entries that it has the checksum of, so that one that is cut off is none.
     for (sector, bytes) in writes {
         write(&disk, path, sector.saturating_mul(SECTOR), &bytes)?;
     }
@@ -78,6 +79,8 @@ fn write(disk: &Direct, path: &Path, at: u64, bytes: &[u8]) -> Result<(), PathEr
     let skip = usize::try_from(before).unwrap_or(usize::MAX);
     let end = skip.saturating_add(bytes.len());
     let whole = end.next_multiple_of(usize::try_from(BLOCK_BYTES).unwrap_or(usize::MAX));
+    // Direct access is by whole blocks, and the boot ROM's first stage may lie in one of them, between a header and its
+    // entries: what is around goes back as it came.
     let mut blocks = disk.bytes(start, whole)?;
     if let Some(place) = blocks.get_mut(skip..end) {
         place.copy_from_slice(bytes);
@@ -85,6 +88,7 @@ fn write(disk: &Direct, path: &Path, at: u64, bytes: &[u8]) -> Result<(), PathEr
     let mut writer = disk.writer_from(start);
     writer.put(&blocks)?;
     writer.finish()?;
+    // A worn-out card reports success and keeps what it had.
     if disk.bytes(at, bytes.len())? == bytes {
         return Ok(());
     }

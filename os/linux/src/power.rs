@@ -4,6 +4,7 @@ use crate::child;
 use crate::kmsg::{Kmsg, Level};
 use holdfast_lifecycle::breadcrumb::Breadcrumb;
 use holdfast_lifecycle::reducer::End;
+use holdfast_types::event::init as event;
 use rustix::system::{RebootCommand, reboot};
 use std::io;
 
@@ -25,14 +26,14 @@ pub fn end(how: End) -> io::Error {
 /// Makes a panic of PID 1 say where it was, in the kernel's log, and reboot.
 pub fn reboot_on_panic() {
     on_panic(|panic| {
-        let panic = panic.to_string();
+        let (text, panicked, rebooting) = (panic.to_string(), panic.event(), event::REBOOTING);
         match Kmsg::open() {
             Ok(kmsg) => {
-                kmsg.log(Level::Error, "init", &panic);
-                kmsg.log(Level::Error, "init", "rebooting");
+                kmsg.log(Level::Error, "init", &text, Some(panicked));
+                kmsg.log(Level::Error, "init", "rebooting", Some(rebooting));
             }
             // So early that there is no /dev: standard error is the console.
-            Err(_) => eprintln!("init: {panic}\ninit: rebooting"),
+            Err(_) => eprintln!("init: {text} {panicked}\ninit: rebooting {rebooting}"),
         }
         // Should the kernel refuse, the abort behind this hook makes it panic, and reboot.
         let _ = end(End::Reboot);

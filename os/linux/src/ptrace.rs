@@ -12,20 +12,20 @@ use std::mem::size_of;
 /// system call.
 pub type Registers = [u32; 18];
 
-/// What the kernel tells of a traced thread.
+/// A change of a traced thread's state, as the kernel reports it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// It is gone, with this exit code.
+    /// The thread is gone, with this exit code.
     Exited(i32),
-    /// It is gone, by this signal.
+    /// The thread is gone, by this signal.
     Killed(i32),
-    /// It has stopped because it is about to get this signal.
+    /// The thread has stopped because it is about to get this signal.
     Signal(i32),
-    /// It has stopped in front of its new program's first instruction.
+    /// The thread has stopped in front of its new program's first instruction.
     Executed,
-    /// It has stopped because it was interrupted, because its process is stopped, or as a new thread.
+    /// The thread has stopped because it was interrupted, because its process is stopped, or as a new thread.
     Halted,
-    /// It has stopped because it has made a thread, which is traced as well.
+    /// The thread has stopped because it has made another, which is traced as well.
     Cloned,
 }
 
@@ -74,6 +74,8 @@ fn of_nix(thread: Pid) -> nix::unistd::Pid {
 /// # Errors
 /// There is no such thread, or it may not be traced.
 pub fn seize(thread: Pid) -> io::Result<()> {
+    // CLONE: a new thread is traced before its first instruction, so that it runs past no breakpoint. EXEC: what is known
+    // of the old program's memory says nothing of the new one's (ptrace(2)).
     let options = Options::PTRACE_O_TRACEEXEC | Options::PTRACE_O_TRACECLONE;
     Ok(ptrace::seize(of_nix(thread), options)?)
 }
@@ -81,7 +83,7 @@ pub fn seize(thread: Pid) -> io::Result<()> {
 /// Has a running thread stop; [`wait`] tells when it has.
 ///
 /// # Errors
-/// It is not traced, or on its way out.
+/// The thread is not traced, or on its way out.
 pub fn interrupt(thread: Pid) -> io::Result<()> {
     Ok(ptrace::interrupt(of_nix(thread))?)
 }
@@ -89,7 +91,7 @@ pub fn interrupt(thread: Pid) -> io::Result<()> {
 /// Lets a stopped thread go on, with a signal or, for 0, without one; see [`release`].
 ///
 /// # Errors
-/// It is not stopped, or gone.
+/// The thread is not stopped, or gone.
 pub fn resume(thread: Pid, signal: i32) -> io::Result<()> {
     request(thread, Request::Continue { signal })
 }
@@ -98,7 +100,7 @@ pub fn resume(thread: Pid, signal: i32) -> io::Result<()> {
 /// signal for a thread that was not stopped by one (ptrace(2)).
 ///
 /// # Errors
-/// It is not stopped, or gone.
+/// The thread is not stopped, or gone.
 pub fn release(thread: Pid, signal: i32) -> io::Result<()> {
     request(thread, Request::Detach { signal })
 }
@@ -106,7 +108,7 @@ pub fn release(thread: Pid, signal: i32) -> io::Result<()> {
 /// The registers of a stopped thread.
 ///
 /// # Errors
-/// It is not stopped, or gone.
+/// The thread is not stopped, or gone.
 pub fn registers(thread: Pid) -> io::Result<Registers> {
     let mut registers = Registers::default();
     request(thread, Request::GetRegisters(&mut registers))?;
@@ -116,7 +118,7 @@ pub fn registers(thread: Pid) -> io::Result<Registers> {
 /// Sets the registers of a stopped thread.
 ///
 /// # Errors
-/// It is not stopped, or gone, or the kernel refuses the processor's mode.
+/// The thread is not stopped, or gone, or the kernel refuses the processor's mode.
 pub fn set_registers(thread: Pid, registers: &Registers) -> io::Result<()> {
     let mut registers = *registers;
     request(thread, Request::SetRegisters(&mut registers))
@@ -150,9 +152,12 @@ pub fn read_memory(thread: Pid, address: usize, bytes: &mut [u8]) -> io::Result<
 /// # Errors
 /// Something of it cannot be written; what is before that then was.
 pub fn write_memory(thread: Pid, address: usize, bytes: &[u8]) -> io::Result<()> {
+    // By PTRACE_POKEDATA, which writes into a copy of pages that the process itself may not write; process_vm_writev(2)
+    // keeps to their protection, and no breakpoint could be set in code.
     let mut written = 0usize;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
         let (word_at, offset) = word_of(address.wrapping_add(written));
+        // ptrace(2) knows whole words alone: the bytes beside those that are meant go back as they came.
         let mut word = peek(thread, word_at)?.to_ne_bytes();
         let target = word.get_mut(offset..).unwrap_or_default();
         let count = target.len().min(rest.len());
@@ -181,7 +186,7 @@ fn pointer(address: usize) -> AddressType {
     std::ptr::without_provenance_mut(address)
 }
 
-/// What has happened to this traced thread, or to any; `None` when nothing has and `block` is false, or nothing
+/// Returns what has happened to this traced thread, or to any; `None` when nothing has and `block` is false, or nothing
 /// is traced.
 ///
 /// # Errors

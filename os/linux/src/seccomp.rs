@@ -60,7 +60,7 @@ fn decode(bytes: &[u8]) -> Option<BpfProgram> {
     Some(decoded.collect())
 }
 
-/// What is applied at one start.
+/// The filters that are applied at one start.
 #[derive(Debug, Clone, Copy)]
 pub struct Filters<'a> {
     /// To the program.

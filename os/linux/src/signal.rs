@@ -8,7 +8,7 @@ use std::io;
 /// Signals that PID 1 waits for.
 const WATCHED: [Number; 3] = [Number::SIGCHLD, Number::SIGTERM, Number::SIGINT];
 
-/// What arrived.
+/// A signal that arrived, by what it asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     /// A child ended.

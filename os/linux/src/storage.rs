@@ -155,7 +155,7 @@ fn set_project(directory: &OwnedFd, project: u32) -> Result<(), Errno> {
     unsafe { rustix::ioctl::ioctl(directory, set) }
 }
 
-/// What a project may have at most.
+/// The limits of a project.
 #[derive(Debug, Clone, Copy)]
 struct Quota {
     kib: u64,

@@ -38,7 +38,8 @@ impl UdpSocket {
         let socket = Self::of_version(local.ip())?;
         sockopt::set_socket_reuseaddr(&socket.socket, true)?;
         sockopt::set_socket_broadcast(&socket.socket, true)?;
-        // Which a socket that is bound to no device may set without a capability.
+        // Before it has a port: in between it would take what comes in through other devices. A socket that is bound to no
+        // device yet may set it without a capability.
         setsockopt(&socket.socket, BindToDevice, &OsString::from(device))?;
         bind(&socket.socket, &local)?;
         Ok(socket)
@@ -49,6 +50,8 @@ impl UdpSocket {
     /// # Errors
     /// No descriptors or ports are left.
     pub fn towards(server: IpAddr) -> io::Result<Self> {
+        // A port of its own for each exchange: who answers without having seen the question must guess that as well
+        // (RFC 5452, section 9.2).
         let any: IpAddr = match server {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -75,7 +78,7 @@ impl UdpSocket {
     /// Takes one datagram, cut to the buffer, and who sent it; `None` when there is none.
     ///
     /// # Errors
-    /// What an earlier datagram has met, or the socket fails.
+    /// The socket reports an error, possibly that of an earlier datagram.
     pub fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>> {
         loop {
             return match recvfrom(&self.socket, &mut *buffer, RecvFlags::DONTWAIT) {

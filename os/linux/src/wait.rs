@@ -8,7 +8,7 @@ use std::io;
 /// Waits for the end of a child that has just been killed, and reaps it.
 ///
 /// # Errors
-/// It is no child.
+/// The process is no child of this one.
 pub fn reap_killed(pid: Pid) -> io::Result<()> {
     loop {
         match waitpid(Some(pid), WaitOptions::empty()) {

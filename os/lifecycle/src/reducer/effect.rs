@@ -3,11 +3,10 @@
 use super::event::End;
 use crate::exit::Exit;
 use holdfast_sandbox::wire::Reply;
-use serde::{Deserialize, Serialize};
+use holdfast_types::event::Event as LogEvent;
 
-/// How important a line of the log is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// The level of a line of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// Something failed.
     Error,
@@ -18,11 +17,12 @@ pub enum Level {
 }
 
 /// Something to be done. Components are named by their places.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Write a line to the log.
-    Log(Level, String),
+    /// Write a line to the log, which ends in the event.
+    Log(Level, LogEvent, String),
+    /// Write to the log how the device stands: the line that programs read to its end, and that ends in no event.
+    LogStatus(String),
     /// Pet the watchdog where [`State::is_alive`](super::State::is_alive): what comes next may take long, or what came before has.
     Pet,
     /// Start it: [`Event::Started`](super::Event::Started) or [`Event::StartFailed`](super::Event::StartFailed).
@@ -34,9 +34,9 @@ pub enum Effect {
     /// Hear what its program said and printed last, and learn how it ended: [`Event::Notified`](super::Event::Notified), where it said
     /// something, and [`Event::Exited`](super::Event::Exited).
     Collect {
-        /// Its place.
+        /// The component's place.
         component: usize,
-        /// How its stub ended, which stands for the program's end where the stub has left none.
+        /// The end of its stub, which stands for the program's end where the stub has left none.
         exit: Exit,
     },
     /// Let what it has written reach the medium at once: the system ends.
@@ -61,6 +61,6 @@ pub enum Effect {
     FallBack(usize),
     /// Reply to a request.
     Reply(usize, Reply),
-    /// Nothing runs any more: end the system.
+    /// End the system; nothing runs any more.
     End(End),
 }

@@ -5,7 +5,7 @@ use holdfast_sandbox::wire::{ManageRequest, ShutdownRequest};
 use holdfast_types::Millis;
 use serde::{Deserialize, Serialize};
 
-/// How the system ends.
+/// The end of the system that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum End {
@@ -40,19 +40,19 @@ pub enum Event {
     },
     /// [`Effect::Start`](super::Effect::Start): it runs.
     Started {
-        /// Its place.
+        /// The component's place.
         component: usize,
     },
     /// [`Effect::Start`](super::Effect::Start): it could not be started.
     StartFailed {
-        /// Its place.
+        /// The component's place.
         component: usize,
-        /// Why.
+        /// The chain of causes.
         error: String,
     },
     /// It has said something by `sd_notify`.
     Notified {
-        /// Its place.
+        /// The component's place.
         component: usize,
         /// `READY=1`.
         ready: bool,
@@ -61,16 +61,16 @@ pub enum Event {
     },
     /// Its stub has ended, and with it everything in its namespace.
     StubEnded {
-        /// Its place.
+        /// The component's place.
         component: usize,
-        /// How the stub ended.
+        /// The end of the stub.
         exit: Exit,
     },
     /// [`Effect::Collect`](super::Effect::Collect): nothing of it is left.
     Exited {
-        /// Its place.
+        /// The component's place.
         component: usize,
-        /// How its program ended.
+        /// The end of its program.
         exit: Exit,
         /// Most memory it has used since boot.
         memory_peak_kib: u64,
@@ -79,44 +79,44 @@ pub enum Event {
     },
     /// [`Effect::CheckPrevious`](super::Effect::CheckPrevious): whether its previous package could take its place.
     PreviousChecked {
-        /// Its place.
+        /// The component's place.
         component: usize,
-        /// Why not, where it could not.
+        /// The reason why it could not; `None` where it could.
         refusal: Option<String>,
     },
     /// [`Effect::FallBack`](super::Effect::FallBack) was carried out.
     FellBack {
-        /// Its place.
+        /// The component's place.
         component: usize,
-        /// What failed, where something did.
+        /// The chain of causes; `None` where nothing failed.
         error: Option<String>,
     },
     /// [`Effect::GiveUpPackage`](super::Effect::GiveUpPackage) was carried out.
     PackageGivenUp {
-        /// Its place.
+        /// The component's place.
         component: usize,
-        /// What failed, where something did.
+        /// The chain of causes; `None` where nothing failed.
         error: Option<String>,
     },
     /// [`Effect::CommitPackage`](super::Effect::CommitPackage) was carried out.
     PackageCommitted {
-        /// Its place.
+        /// The component's place.
         component: usize,
-        /// What failed, where something did.
+        /// The chain of causes; `None` where nothing failed.
         error: Option<String>,
     },
     /// [`Effect::CommitSlot`](super::Effect::CommitSlot) was carried out.
     SlotCommitted {
         /// The slot that runs is good now, whether by this or before.
         good: bool,
-        /// How the device stands then, for the log, or what failed.
+        /// The status of the device then, for the log, or the chain of causes.
         outcome: Result<String, String>,
     },
     /// A component that may asks for another one to be started or stopped.
     Manage {
         /// Place of the one that asks.
         asking: usize,
-        /// What it asks for.
+        /// The component to start, stop or restart.
         request: ManageRequest,
     },
     /// A component that may asks for the end of the system.
@@ -133,7 +133,7 @@ pub enum Event {
     },
     /// An order of the owner was taken, and is carried out at the next start.
     ResetOrdered {
-        /// What is reset, for the log.
+        /// The partitions that are reset, for the log.
         partitions: String,
     },
     /// The update agent has nothing against a commit.

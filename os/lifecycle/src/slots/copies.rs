@@ -16,11 +16,11 @@ use std::fmt::Write;
 
 /// Bytes of a copy: one sector.
 pub const COPY_BYTES: usize = 512;
-/// Where the variables begin.
+/// Place of the first variable.
 const DATA: usize = 5;
 const CRC: Crc<u32, NoTable> = Crc::<u32, NoTable>::new(&crc::CRC_32_ISO_HDLC);
 
-/// Why a copy says nothing.
+/// A copy that is not valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CopyError {
     /// Shorter or longer than a copy.

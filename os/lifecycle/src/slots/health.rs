@@ -52,7 +52,7 @@ impl Member {
     }
 }
 
-/// What is known of this boot.
+/// The health of this boot, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Not yet; ask again at the given time.
@@ -79,7 +79,7 @@ impl Agreement {
         Self::Awaited(index, now.saturating_add(AGREEMENT_MS))
     }
 
-    /// What a verdict on the components is worth.
+    /// Weighs a verdict on the components.
     #[must_use]
     pub fn weigh(self, verdict: Verdict, now: Millis) -> Verdict {
         match (self, verdict) {
@@ -122,7 +122,7 @@ impl Health {
         self.members.retain(|member| member.index != index);
     }
 
-    /// What is known now.
+    /// Returns what is known at this time.
     #[must_use]
     pub fn verdict(&self, now: Millis) -> Verdict {
         if let Some(failed) = self.members.iter().find(|member| member.fails_at() <= now) {

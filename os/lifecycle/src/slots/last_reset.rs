@@ -11,7 +11,7 @@ use std::fmt;
 /// Longest cause in words, in bytes.
 const MAX_CAUSE_BYTES: usize = 120;
 
-/// Why the last run of the machine ended.
+/// The reason for which the last run of the machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LastReset {
     /// There is no log of an earlier run: the machine was switched on.
@@ -112,6 +112,11 @@ mod tests {
             ),
             ("init: cannot go on: no list", LastReset::Init("no list".to_owned())),
             ("init: stopping all components", LastReset::Orderly),
+            ("init: stopping all components event=components_stopping", LastReset::Orderly),
+            (
+                "init: panicked at a.rs:1:2: b event=init_panicked",
+                LastReset::Init("a.rs:1:2: b".to_owned()),
+            ),
             ("hello: heartbeat 7", LastReset::Unknown),
             // What a component says of the kernel is no word of the kernel.
             ("hello: Kernel panic - not syncing: boo", LastReset::Unknown),
@@ -122,6 +127,10 @@ mod tests {
         assert_eq!(last_reset(None, false), LastReset::PowerOn);
         for (end, disagrees) in [
             ("init: not healthy: update does not agree to the release", true),
+            (
+                "init: not healthy: update does not agree to the release event=release_not_agreed",
+                true,
+            ),
             ("init: not healthy: update does not stay ready", false),
             ("hello: not healthy: update does not agree to the release", false),
             ("init: hello: not healthy: update does not agree to the release", false),

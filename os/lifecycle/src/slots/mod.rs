@@ -67,12 +67,12 @@ impl Slot {
     }
 }
 
-/// What is known of one slot.
+/// The state of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 pub struct SlotState {
-    /// How often it may still be booted before the other slot is taken, at most [`TRIES`].
+    /// The boots that are left before the other slot is taken, at most [`TRIES`].
     pub tries: u8,
-    /// It has been healthy, and is not known to have become unfit since.
+    /// True where it has been healthy, and is not known to have become unfit since.
     pub good: bool,
 }
 
@@ -94,7 +94,7 @@ pub struct BootState {
     pub b: SlotState,
 }
 
-/// Where a device stands with its slots.
+/// The phase of a device with its slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -108,7 +108,7 @@ pub enum Phase {
     FallingBack,
 }
 
-/// Why a release cannot be staged.
+/// A release that cannot be staged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum StageError {
     /// The slot that runs has not been committed, so there would be nothing to fall back to.
@@ -119,7 +119,7 @@ pub enum StageError {
     NotAnnounced(Slot),
 }
 
-/// What the boot loader does.
+/// A choice of the boot loader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     /// Boot this slot, and hold that it is not fit where it does not verify.
@@ -129,19 +129,19 @@ pub enum Choice {
 }
 
 impl BootState {
-    /// Of a device as it leaves the factory: slot A holds the system, slot B nothing.
+    /// Returns the state of a device as it leaves the factory: slot A holds the system, slot B nothing.
     #[must_use]
     pub fn factory() -> Self {
         Self { slot: Slot::A, a: COMMITTED, b: UNBOOTABLE }
     }
 
-    /// Where nothing is known: A, then B, once each.
+    /// Returns the state where nothing is known: A, then B, once each.
     #[must_use]
     pub fn unknown() -> Self {
         Self { slot: Slot::A, a: LAST_TRY, b: LAST_TRY }
     }
 
-    /// What is known of `slot`.
+    /// Returns the state of `slot`.
     #[must_use]
     pub fn of(&self, slot: Slot) -> SlotState {
         match slot {
@@ -186,14 +186,14 @@ impl BootState {
         (Choice::Boot(slot), next)
     }
 
-    /// What the boot loader holds after `slot` did not verify: it has no try left.
+    /// Returns the state after `slot` did not verify: it has no try left.
     #[must_use]
     pub fn does_not_verify(mut self, slot: Slot) -> Self {
         self.of_mut(slot).tries = 0;
         self
     }
 
-    /// Where the device stands while `running` runs.
+    /// Returns the phase while `running` runs.
     #[must_use]
     pub fn phase(&self, running: Slot) -> Phase {
         if self.of(running).good {

@@ -16,7 +16,7 @@ pub struct RunningSlot {
     pub rollback_index: u32,
 }
 
-/// Why a command line names no release.
+/// A command line that names no release.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the kernel's command line has no usable {0}")]
 pub struct CommandLineError(pub &'static str);
@@ -25,10 +25,10 @@ pub struct CommandLineError(pub &'static str);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Floor(pub u32);
 
-/// Why a release is not run.
+/// A release that is not run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FloorError {
-    /// It is older than what this device has committed.
+    /// The release is older than what this device has committed.
     #[error("its rollback index {index} is below this device's floor {floor}")]
     Below {
         /// The release's.
@@ -47,7 +47,7 @@ impl Floor {
     /// Lets a release run.
     ///
     /// # Errors
-    /// Its rollback index is below the floor.
+    /// The rollback index is below the floor.
     pub fn admit(self, release: &RunningSlot) -> Result<(), FloorError> {
         if release.rollback_index < self.0 {
             return Err(FloorError::Below { index: release.rollback_index, floor: self.0 });
@@ -72,7 +72,7 @@ impl Floor {
     }
 }
 
-/// What the verity table of a command line says of the root (kernel document
+/// The verity table of a command line: what it says of the root (kernel document
 /// `admin-guide/device-mapper/verity`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RootTable {

@@ -4,15 +4,15 @@ use crate::console_line::ConsoleLine;
 use crate::slots::{BootState, Phase, Slot, SlotState};
 use std::fmt;
 
-/// What stands in front of the fields.
+/// Text in front of the fields.
 const MARK: &str = "status: ";
 
-/// How a device stands.
+/// The status of a device.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Status {
     /// The slot that runs.
     pub slot: Slot,
-    /// Where it stands.
+    /// The phase of that slot.
     pub phase: Phase,
     /// The boot state; none where it cannot be read.
     pub boot_state: Option<BootState>,
@@ -26,7 +26,7 @@ pub struct Status {
     pub rollback_index: u32,
     /// The device's floor.
     pub floor: u32,
-    /// Why the last run of the machine ended, in words.
+    /// The reason for which the last run ended, in words.
     pub last_reset: String,
 }
 

@@ -6,6 +6,7 @@ use holdfast_lifecycle::slots::Slot;
 use holdfast_sandbox::app_manifest::RestartPolicy;
 use holdfast_sandbox::policy::Readiness;
 use holdfast_types::Millis;
+use holdfast_types::event::Event as LogEvent;
 
 /// From SIGKILL to the end of a stub, and what other steps of a program take.
 const STEP_MS: Millis = 5;
@@ -83,8 +84,8 @@ pub(crate) struct Device {
     starts: Vec<u32>,
     due: Vec<Due>,
     pub(crate) effects: Vec<(Millis, Effect)>,
-    /// What was said in the log, with its times.
-    pub(crate) log: Vec<(Millis, Level, String)>,
+    /// What was said in the log, with its times and its events; the status has none.
+    pub(crate) log: Vec<(Millis, Level, String, Option<LogEvent>)>,
     pub(crate) has_ended: bool,
 }
 
@@ -167,7 +168,10 @@ impl Device {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Log(level, line) => self.log.push((self.now, level, line)),
+            Effect::Log(level, event, line) => {
+                self.log.push((self.now, level, line, Some(event)));
+            }
+            Effect::LogStatus(line) => self.log.push((self.now, Level::Notice, line, None)),
             Effect::Start(component) => {
                 let unstartable = self.unstartable.iter().find(|(index, _)| *index == component);
                 if let Some((_, error)) = unstartable {
@@ -246,16 +250,21 @@ impl Device {
         format!("slot={} phase=committed", self.slot.letter())
     }
 
-    /// Lines of the log, each with the second and its thousandths.
+    /// Lines of the log without their events, each with the second and its thousandths.
     pub(crate) fn transcript(&self) -> Vec<String> {
         let lines = self.log.iter();
-        lines.map(|(at, _, line)| format!("{}.{:03} {line}", at / 1000, at % 1000)).collect()
+        lines.map(|(at, _, line, _)| format!("{}.{:03} {line}", at / 1000, at % 1000)).collect()
     }
 
     /// Effects on the device itself, without lines, replies and pets.
     pub(crate) fn done(&self) -> Vec<Effect> {
         let effects = self.effects.iter().map(|(_, effect)| effect);
-        let is_noise = |e: &&Effect| matches!(e, Effect::Log(..) | Effect::Pet | Effect::Reply(..));
+        let is_noise = |effect: &&Effect| {
+            matches!(
+                effect,
+                Effect::Log(..) | Effect::LogStatus(_) | Effect::Pet | Effect::Reply(..)
+            )
+        };
         effects.filter(|effect| !is_noise(effect)).cloned().collect()
     }
 
@@ -265,9 +274,12 @@ impl Device {
 
     /// The log as the console of a device shows it, where the kernel stamps a line with microseconds.
     pub(crate) fn console(&self) -> String {
-        let line = |(at, _, line): &(Millis, Level, String)| {
-            format!("[{:5}.{:06}] init: {line}\n", at / 1000, at % 1000 * 1000)
-        };
-        self.log.iter().map(line).collect()
+        let mut console = String::new();
+        for (at, _, line, event) in &self.log {
+            let event = event.map_or_else(String::new, |event| format!(" {event}"));
+            let (seconds, micros) = (at / 1000, at % 1000 * 1000);
+            console.push_str(&format!("[{seconds:5}.{micros:06}] init: {line}{event}\n"));
+        }
+        console
     }
 }

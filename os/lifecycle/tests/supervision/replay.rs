@@ -1,5 +1,5 @@
 //! Runs that were recorded, replayed: what a device's log says that happened is given to the reducer, which must say
-//! the same lines as the device did, in the same order and at about the same time.
+//! the same lines as the device did, with the same events, in the same order and at about the same time.
 //!
 //! A recording is the log of init as the console shows it, behind lines that begin with `#`: where it is from, and
 //! the setup of the reducer as JSON (decision 32). Lines of others, and those of init that are not the reducer's, may
@@ -12,7 +12,7 @@ use holdfast_lifecycle::reducer::{Component, Effect, End, Event, Package, Setup,
 use holdfast_lifecycle::supervision;
 use holdfast_sandbox::policy::Readiness;
 use holdfast_sandbox::wire::ManageRequest;
-use holdfast_types::Millis;
+use holdfast_types::{Millis, event};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,8 @@ const SLACK_MS: Millis = 50;
 struct Line {
     at: Millis,
     text: String,
+    /// The name of the event that it ends in; lines of releases before there were events have none.
+    event: Option<String>,
 }
 
 /// A recording.
@@ -37,17 +39,16 @@ struct Recording {
 }
 
 /// Beginnings of lines that the reducer says and that name no component first.
-const BEGINNINGS: [&str; 7] = [
+const BEGINNINGS: [&str; 6] = [
     "stopping all components",
     "not healthy: ",
-    "its previous package ",
     "the owner resets the device: ",
     "slot a committed",
     "slot b committed",
-    "the slot is not committed: ",
+    "cannot commit the slot: ",
 ];
 /// What follows a component's name in such lines.
-const ENDINGS: [&str; 10] = [
+const ENDINGS: [&str; 14] = [
     " started",
     " is ready",
     " cannot be started: ",
@@ -56,7 +57,11 @@ const ENDINGS: [&str; 10] = [
     " is in a crash loop",
     " asks for ",
     ": its new package ",
+    ": cannot commit its new package: ",
+    ": cannot remove its new package: ",
     ": its package is damaged; ",
+    ": its previous package ",
+    ": cannot fall back to its previous package: ",
     " was not ready in time: killed",
 ];
 const KILLS: [&str; 2] = [" missed its watchdog: killed", " did not end when asked: killed"];
@@ -76,7 +81,9 @@ impl Recording {
                 let (seconds, micros) = time.split_once('.').expect("a time");
                 let (seconds, micros): (u64, u64) =
                     (seconds.parse().unwrap(), micros.parse().unwrap());
-                lines.push(Line { at: seconds * 1000 + micros / 1000, text: text.to_owned() });
+                let (text, event) = event::split(text);
+                let (text, event) = (text.to_owned(), event.map(str::to_owned));
+                lines.push(Line { at: seconds * 1000 + micros / 1000, text, event });
             }
         }
         let setup = setup.expect("a line `# setup: {...}`");
@@ -148,7 +155,8 @@ impl Replay {
             return Ok(false);
         };
         let said = self.said.remove(place);
-        if said.text != line.text {
+        let other_event = line.event.is_some() && said.event != line.event;
+        if said.text != line.text || other_event {
             return Err(format!("the device said {line:?}, and the reducer {said:?}"));
         }
         if line.at.abs_diff(said.at) > LATE_MS {
@@ -245,9 +253,10 @@ impl Replay {
     /// What became of an effect stands in the lines that follow.
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            // How a device stands is said behind a commit.
-            Effect::Log(_, text) if text.contains(" phase=") => {}
-            Effect::Log(_, text) => self.said.push(Line { at: self.now, text }),
+            Effect::Log(_, event, text) => {
+                let event = Some(event.name().to_owned());
+                self.said.push(Line { at: self.now, text, event });
+            }
             Effect::Start(component) => {
                 let failed = self.next_of(component, " cannot be started: ", &[" started"]);
                 self.act(match failed {
@@ -268,25 +277,28 @@ impl Replay {
                 });
             }
             Effect::CommitSlot => {
-                let error = self.follows("the slot is not committed: ");
-                let outcome = error.map_or_else(|| Ok(" phase=".to_owned()), Err);
+                let error = self.follows("cannot commit the slot: ");
+                let outcome = error.map_or_else(|| Ok(String::new()), Err);
                 self.act(Event::SlotCommitted { good: outcome.is_ok(), outcome });
             }
             Effect::CommitPackage(component) => {
-                let error = self.next_of(component, ": its new package is not committed: ", &[]);
+                let error = self.next_of(component, ": cannot commit its new package: ", &[]);
                 self.act(Event::PackageCommitted { component, error });
             }
             Effect::GiveUpPackage(component) => {
-                let error = self.next_of(component, ": its new package stays: ", &[]);
+                let error = self.next_of(component, ": cannot remove its new package: ", &[]);
                 self.act(Event::PackageGivenUp { component, error });
             }
             Effect::CheckPrevious(component) => {
-                let refusal = self.follows("its previous package cannot take its place: ");
+                let marker = ": cannot fall back to its previous package: ";
+                let refusal = self.next_of(component, marker, &[]);
                 self.act(Event::PreviousChecked { component, refusal });
             }
             Effect::FallBack(component) => self.act(Event::FellBack { component, error: None }),
             Effect::End(_) => self.has_ended = true,
-            Effect::Pet
+            // How a device stands is said behind a commit, and is not the reducer's.
+            Effect::LogStatus(_)
+            | Effect::Pet
             | Effect::Kill(_)
             | Effect::Terminate(_)
             | Effect::HurryWrites(_)
@@ -363,13 +375,14 @@ fn a_recording_in_which_something_else_was_decided_is_found_out() {
         ("again in 800 ms", "again in 100 ms"),
         ("watched missed its watchdog: killed", "watched was not ready in time: killed"),
         ("slot a committed", "slot b committed"),
+        ("event=component_crash_loop", "event=component_ready"),
     ] {
         assert!(text.contains(was), "{text}");
         let changed = text.replacen(was, is, 1);
         Replay::new(Recording::read(&changed)).run().unwrap_err();
     }
     let without: Vec<&str> =
-        text.lines().filter(|line| !line.ends_with("crash is in a crash loop")).collect();
+        text.lines().filter(|line| !line.contains("crash is in a crash loop")).collect();
     assert!(without.len() + 1 == text.lines().count(), "{text}");
     Replay::new(Recording::read(&without.join("\n"))).run().unwrap_err();
     // A restart three seconds before its time, and one three seconds behind it.
@@ -384,8 +397,8 @@ fn a_recording_in_which_something_else_was_decided_is_found_out() {
 fn lines_of_others_and_other_lines_of_inits_are_passed_over() {
     let text = recording(crash_loop());
     let more = text.replacen(
-        "[    0.000000] init: crash started\n",
-        "[    0.000000] init: crash started\n\
+        "[    0.000000] init: crash started event=component_started\n",
+        "[    0.000000] init: crash started event=component_started\n\
          [    0.001000] crash: init: crash started\n\
          [    0.001100] init: crash is at its limit of 16 processes: 3 forks refused\n\
          [    0.001200] eth0: link up\n",
@@ -393,6 +406,14 @@ fn lines_of_others_and_other_lines_of_inits_are_passed_over() {
     );
     assert_ne!(more, text);
     assert_eq!(Replay::new(Recording::read(&more)).run(), Ok(()));
+}
+
+#[test]
+fn a_log_of_a_release_without_events_is_replayed() {
+    let text = recording(crash_loop());
+    let without = text.lines().map(|line| event::split(line).0).collect::<Vec<_>>().join("\n");
+    assert_ne!(without, text.trim_end());
+    assert_eq!(Replay::new(Recording::read(&without)).run(), Ok(()));
 }
 
 /// A device whose runs are recorded: what it is made of, and its run.

@@ -207,7 +207,7 @@ fn an_app_on_trial_decides_and_is_given_up_where_it_fails() {
     device.media.give_up_fails = Some("read-only".to_owned());
     device.run_until(600_000);
     let said = device.transcript().join("\n");
-    assert!(said.contains(" new: its new package stays: read-only\n"), "{said}");
+    assert!(said.contains(" new: cannot remove its new package: read-only\n"), "{said}");
     assert!(device.has_ended);
 }
 
@@ -229,7 +229,7 @@ fn a_package_that_cannot_be_committed_stays_on_trial_and_raises_no_floor() {
     device.media.commit_fails = Some("no room".to_owned());
     device.run_until(30_000);
     let said = device.transcript();
-    assert_eq!(said.last().unwrap(), "5.000 new: its new package is not committed: no room");
+    assert_eq!(said.last().unwrap(), "5.000 new: cannot commit its new package: no room");
     assert_eq!(device.count(&Effect::RaiseFloor(0)), 0);
     assert_eq!(device.count(&Effect::CommitPackage(0)), 1, "it is not tried in each turn");
 }
@@ -251,7 +251,7 @@ fn a_damaged_package_gives_way_to_the_one_before() {
         [
             "0.500 a ended with signal 7, memory peak 640 KiB",
             "0.500 a: its package is damaged; it is not started again",
-            "0.500 its previous package takes its place",
+            "0.500 a: its previous package takes its place",
             "0.500 stopping all components",
             "0.505 other ended with exit code 0, memory peak 640 KiB",
         ]
@@ -269,7 +269,7 @@ fn a_damaged_package_without_one_before_stays_and_its_app_is_not_started_again()
         [
             "0.500 a ended with signal 7, memory peak 640 KiB",
             "0.500 a: its package is damaged; it is not started again",
-            "0.500 its previous package cannot take its place: there is no package /apps/x",
+            "0.500 a: cannot fall back to its previous package: there is no package /apps/x",
         ]
     );
     assert!(!device.has_ended, "all others go on");
@@ -283,7 +283,7 @@ fn a_damaged_package_whose_place_cannot_be_taken_ends_nothing() {
     let fails = Some("read-only".to_owned());
     let device = damaged(Package::Current, Media { fall_back_fails: fails, ..Media::default() });
     let said = device.transcript();
-    assert_eq!(said[4], "0.500 its previous package cannot take its place: read-only");
+    assert_eq!(said[4], "0.500 a: cannot fall back to its previous package: read-only");
     assert!(!device.has_ended);
 }
 
@@ -344,7 +344,7 @@ fn a_commit_that_cannot_be_saved_is_said_and_not_tried_again() {
     device.run_until(60_000);
     assert_eq!(
         device.transcript()[3..],
-        ["5.300 the slot is not committed: no copy of the boot state can be written"]
+        ["5.300 cannot commit the slot: no copy of the boot state can be written"]
     );
     assert_eq!(device.count(&Effect::CommitSlot), 1);
     assert_eq!(

@@ -13,7 +13,7 @@ use std::ffi::{CString, NulError};
 /// A component to start.
 #[derive(Debug)]
 pub struct Command<'a> {
-    /// What it is given.
+    /// Everything that it may do and is given.
     pub plan: &'a Plan,
     /// The whole environment, as `KEY=value`.
     pub environment: Vec<CString>,
@@ -36,11 +36,11 @@ pub struct Command<'a> {
     pub cgroup: BorrowedFd<'a>,
     /// Pipe for the raw wait status of the program, four bytes in native order.
     pub status: BorrowedFd<'a>,
-    /// How it says that it is ready and alive, if it does.
+    /// The socket and the pipe for its notifications, if it sends any.
     pub notify: Option<Notify<'a>>,
     /// System calls of the program and of the stub.
     pub filters: Filters<'a>,
-    /// It stops in front of its program until a debugger lets it go on. Whether the program itself can be
+    /// True where the process stops in front of its program until a debugger lets it go on. Whether the program itself can be
     /// executed is then not told.
     pub held: bool,
     /// Milliseconds until the program itself must run.
@@ -50,7 +50,7 @@ pub struct Command<'a> {
 /// The way of a component's `sd_notify` datagrams: its stub receives them, and hands on what they say.
 #[derive(Debug, Clone, Copy)]
 pub struct Notify<'a> {
-    /// Where the stub listens.
+    /// The path that the stub binds its socket to.
     pub path: &'a NotifyPath,
     /// Pipe for one byte of each datagram: `holdfast_sandbox::notify::Notification::to_byte`.
     pub signs: BorrowedFd<'a>,

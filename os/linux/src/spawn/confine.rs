@@ -94,6 +94,7 @@ fn arrange_descriptors(command: &Command<'_>, report: RawFd) -> Result<(), Errno
         duplicate(copy.as_raw_fd(), target)?;
         target = target.checked_add(1).ok_or(Errno::OVERFLOW)?;
     }
+    // They are closed by number with the range below; an owner would close its number once more.
     std::mem::forget(copies);
     close_range(target, report.checked_sub(1).ok_or(Errno::BADF)?)?;
     close_range(report.checked_add(1).ok_or(Errno::OVERFLOW)?, RawFd::MAX)
@@ -101,6 +102,8 @@ fn arrange_descriptors(command: &Command<'_>, report: RawFd) -> Result<(), Errno
 
 fn set_limits(command: &Command<'_>) -> Result<(), Errno> {
     umask(Mode::from_raw_mode(0o077));
+    // Message queues and queued signals are counted by user (getrlimit(2)), so that the group's limits do not stand in front
+    // of them; locked memory is never given back, and a core would have the memory of a component on the medium.
     let open_files = u64::from(command.plan.limits.open_files);
     for (resource, limit) in [
         (Resource::Core, 0),

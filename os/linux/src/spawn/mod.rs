@@ -38,10 +38,10 @@ use rustix::process::{Signal, kill_process};
 use std::io;
 use step::{Refused, Step, at};
 
-/// Where a process says how soon it is ended when there is no memory left; its children begin with the same.
+/// The file in which a process says how soon it is ended when there is no memory left; its children begin with the same.
 const ADJUSTMENT: &str = "/proc/self/oom_score_adj";
 
-/// Why a component was not started.
+/// A start that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
     /// No process could be made.
@@ -61,7 +61,7 @@ pub enum SpawnError {
     Step {
         /// The step, as an infinitive.
         step: &'static str,
-        /// What the kernel answered.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
@@ -119,7 +119,8 @@ fn become_stub(command: &Command<'_>, program: &Program, report: &mut Report) ->
         // Out of init's session and process group: no terminal is theirs (setsid(2)).
         rustix::process::setsid().map_err(at(Step::Session))?;
         stub::block_signals().map_err(at(Step::Signals))?;
-        // While the system's root is still there.
+        // While the system's root is still there, with /proc in it. A child inherits the value, and raising it takes no
+        // capability; lowering it does (proc_pid_oom_score_adj(5)), so that no app makes itself the last to be ended.
         let adjustment = ended_first(command.uid).to_string();
         rustix::fs::open(ADJUSTMENT, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
             .and_then(|file| rustix::io::write(file, adjustment.as_bytes()))

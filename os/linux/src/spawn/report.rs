@@ -18,7 +18,7 @@ impl Report {
         Self { pipe: Some(pipe) }
     }
 
-    /// Its number, for those who close all others.
+    /// Returns the descriptor's number, for those who close all others.
     pub(super) fn number(&self) -> Result<RawFd, Errno> {
         self.pipe.as_ref().map(AsRawFd::as_raw_fd).ok_or(Errno::BADF)
     }

@@ -55,6 +55,7 @@ impl Step {
     ];
 
     pub(super) fn words(number: u8) -> &'static str {
+        // The number comes through a pipe from a child that may have failed in any way: one that no step has gets a word too.
         let found = Self::ALL.iter().find(|(step, _)| *step as u8 == number);
         found.map_or("prepare", |(_, words)| words)
     }

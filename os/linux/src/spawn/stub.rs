@@ -32,7 +32,7 @@ const DATAGRAMS_PER_TURN: usize = 8;
 /// Turns that take all that a socket may hold (`net.unix.max_dgram_qlen`, 10, and one more).
 const LAST_TURNS: usize = 2;
 
-/// What a stub has.
+/// The descriptors of a stub.
 #[derive(Debug)]
 pub(super) struct Ends {
     status: OwnedFd,
@@ -40,7 +40,7 @@ pub(super) struct Ends {
     notify: Option<NotifyEnds>,
 }
 
-/// Where the program's datagrams come, and where their bytes go.
+/// The socket at which the program's datagrams come in, and the pipe that their bytes go to.
 #[derive(Debug)]
 struct NotifyEnds {
     socket: OwnedFd,

@@ -80,11 +80,11 @@ impl fmt::Display for Plan {
             )?;
         }
         if self.requests.any() {
-            let Requests { status, manage, shutdown, links, clock, update, uplink } = self.requests;
+            let Requests { status, manage, shutdown, veths, clock, update, uplink } = self.requests;
             writeln!(
                 f,
-                "init          status {status}, manage {manage}, shut down {shutdown}, links of apps \
-                 {links}, set the clock {clock}, update {update}, fetch for updates {uplink}"
+                "init          status {status}, manage {manage}, shut down {shutdown}, veth pairs of apps \
+                 {veths}, set the clock {clock}, update {update}, fetch for updates {uplink}"
             )?;
         }
         match self.updates {

@@ -365,7 +365,7 @@ fn a_corrupt_package_on_trial_costs_no_good_one(image: &Path) -> Result<()> {
     let mut guest = boot_probe(&Machine::new(disk.path(), 64))?;
     guest.wait_anywhere("verity: .* block .* is corrupted", BOOT)?;
     guest.wait_anywhere("hello: its new package is (refused|given up)", BOOT)?;
-    guest.wait_anywhere(r"hello: package [0-9.]+, rollback index 1, uid 1001\n", BOOT)?;
+    guest.wait_anywhere(r"hello: package [0-9.]+, rollback index 1, uid 1001 event=", BOOT)?;
     guest.wait_anywhere("hello: heartbeat 1", BOOT)?;
     let text = guest.console.text();
     ensure!(!text.contains("takes its place"), "{}", guest.console.tail());

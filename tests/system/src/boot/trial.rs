@@ -93,7 +93,7 @@ impl Trial {
 
     /// Waits until init commits a slot, and gives the status that it then prints.
     pub(crate) fn committed(&mut self) -> Result<Status> {
-        self.guest.wait(r"init: slot [ab] committed\n", BOOT)?;
+        self.guest.wait(r"init: slot [ab] committed event=slot_committed\n", BOOT)?;
         self.guest.wait("init: status: .*\n", BOOT)?;
         Ok(Status::last_in(&self.guest.console.text())?)
     }

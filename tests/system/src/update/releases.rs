@@ -120,7 +120,8 @@ fn an_app_that_crashes_gives_way_to_its_former_package(life: &mut Life) -> Resul
     life.guest.wait("init: not healthy: hello does not stay ready", WAIT)?;
     life.guest.wait("init: hello: its new package is given up", WAIT)?;
     // Index 2 is not below the floor: 3 was never committed.
-    life.guest.wait(r"init: hello: package [01]\.1\.0, rollback index [02], uid 1001\n", BOOT)?;
+    life.guest
+        .wait(r"init: hello: package [01]\.1\.0, rollback index [02], uid 1001 event=", BOOT)?;
     life.guest.wait("the new release has failed and is not tried again", WAIT)?;
     life.guest.wait("update: oem: nothing new in version [0-9]+", WAIT)?;
     Ok(())
@@ -154,7 +155,7 @@ fn releases_of_the_os_and_of_an_app_are_taken_one_after_the_other(life: &mut Lif
     life.scene.publish("os", &[os])?;
     // Which comes first is left to the moment of the looks; each is tried alone.
     for _ in 0..2 {
-        life.guest.wait("is staged event=", WAIT)?;
+        life.guest.wait("release [0-9.]+ is staged", WAIT)?;
         life.guest.wait("init: rebooting", WAIT)?;
         life.guest.wait(r"init: slot [ab] committed", BOOT)?;
         life.guest.wait("the new release is good", WAIT)?;

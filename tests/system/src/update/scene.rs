@@ -227,7 +227,7 @@ impl Scene {
 
     /// Waits until init says how the slots are, behind what was waited for.
     pub(crate) fn committed(guest: &mut Guest) -> Result<Status> {
-        guest.wait(r"init: slot [ab] committed\n", WAIT)?;
+        guest.wait(r"init: slot [ab] committed event=slot_committed\n", WAIT)?;
         guest.wait("init: status: .*\n", BOOT)?;
         Ok(Status::last_in(&guest.console.text())?)
     }
