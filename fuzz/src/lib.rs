@@ -553,3 +553,6 @@ pub fn wire(bytes: &[u8]) {
         assert_eq!(encoded.as_deref(), Some(bytes), "two encodings of one reply");
     }
 }
+
+#[cfg(test)]
+mod corpora;

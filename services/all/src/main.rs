@@ -15,10 +15,10 @@ const SERVICES: &[Service] = &[
     ("admission", holdfast_admission::run),
     #[cfg(feature = "network")]
     ("network", holdfast_network::run),
-    #[cfg(feature = "uplink")]
-    ("uplink", holdfast_uplink::run),
     #[cfg(feature = "update")]
     ("update", holdfast_update::run),
+    #[cfg(feature = "uplink")]
+    ("uplink", holdfast_uplink::run),
 ];
 
 fn main() -> ExitCode {

@@ -287,7 +287,11 @@ impl Lookup {
     /// Decides whether the name may have this address, with the reason where it may not. A name of the public tree
     /// that leads to somebody near would turn the app against its neighbours; one of the local link that leads
     /// elsewhere would let a neighbour open the way out.
-    pub(super) fn may_have(&self, address: IpAddr, surroundings: &Surroundings) -> Result<(), &'static str> {
+    pub(super) fn may_have(
+        &self,
+        address: IpAddr,
+        surroundings: &Surroundings,
+    ) -> Result<(), &'static str> {
         if let IpAddr::V6(six) = address
             && let Some(four) = surroundings.translated(six)
             && !self.on_link

@@ -1,5 +1,7 @@
 //! Every file of a corpus is run through its target by the unit tests too, without a fuzzer.
 //!
+//! This is no integration test: for one, `cargo test` would build and link every target's program as well.
+//!
 //! `HOLDFAST_WRITE_FIXTURES=1` writes seeds that are missing: something valid for each target.
 #![allow(
     clippy::unwrap_used,
@@ -7,10 +9,10 @@
     clippy::panic,
     clippy::arithmetic_side_effects,
     clippy::tests_outside_test_module,
-    reason = "a panic is a failed test"
+    reason = "the module is there in tests alone, and a panic is a failed test"
 )]
 
-use holdfast_fuzz::TARGETS;
+use crate::TARGETS;
 use holdfast_images::board::Board;
 use holdfast_images::boot::{self, Parts};
 use holdfast_images::disk;
