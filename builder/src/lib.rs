@@ -24,4 +24,5 @@ pub mod progress;
 pub mod source_package;
 pub mod toolchain;
 pub mod u_boot;
+mod watchdog;
 pub mod workspace;

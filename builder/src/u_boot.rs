@@ -7,7 +7,7 @@ use crate::kconfig::{self, lost_options, options};
 use crate::pins::{self, Pin, Pins};
 use crate::progress::Step;
 use crate::workspace::{self, Workspace};
-use crate::{host, process, source_package};
+use crate::{host, kernel, process, source_package, watchdog};
 use anyhow::{Context, Result, bail};
 use holdfast_images::board::Board;
 use holdfast_images::{hex, sha256};
@@ -81,13 +81,16 @@ pub struct SpareFirstStage {
 /// Builds the board's U-Boot, or finds it in the cache.
 ///
 /// # Errors
-/// U-Boot's source cannot be had or is not the pinned one, or it does not build as the board says.
+/// U-Boot's source cannot be had or is not the pinned one, U-Boot does not build as the board says, or nothing arms the
+/// board's watchdog before init is there, without a reason.
 pub fn build(workspace: &Workspace, board: &Board, pins: &Pins, locked: bool) -> Result<UBoot> {
     host::ensure(&[host::KERNEL])?;
     let _lock = workspace.lock("u-boot")?;
     let (source, tree) = source_package::fetch(workspace, pins, pins::U_BOOT, locked)?;
     let compiler = cross_make::compiler()?;
     let Inputs { fragments, spare_fragments, environment } = Inputs::read(workspace, board)?;
+    let of_kernel = kernel::merged_fragments(workspace, board)?;
+    watchdog::check(workspace, board, &fragments, &of_kernel)?;
     let spare_key = spare_fragments.as_deref().unwrap_or_default();
     let parts = [RECIPE, &source.sha256, &compiler, &fragments, spare_key, &environment].join("\0");
     let key = hex(&sha256(&[parts.as_bytes()]));

@@ -20,7 +20,7 @@ pub enum Model {
     Virt,
     /// `orangepi-pc`, which starts what is on the card as the board's boot ROM does.
     OrangePiPc,
-    /// `mcimx6ul-evk`, which has neither a boot ROM nor the counter that U-Boot waits by: the kernel and the
+    /// `mcimx6ul-evk`, which has no boot ROM and refuses registers that U-Boot begins with: the kernel and the
     /// device tree of slot A are started without them, unverified.
     Imx6ulEvk,
 }

@@ -22,6 +22,8 @@ pub struct BootLoader {
     pub end_kib: u32,
     /// U-Boot's number of the medium that the slots are on.
     pub medium: u32,
+    /// What U-Boot's driver model calls the watchdog that it pets: the script stops that one before it halts.
+    pub watchdog: Option<String>,
     /// Medium that the boot ROM reads the boot loader from.
     #[serde(rename = "in")]
     pub place: Place,
@@ -89,6 +91,14 @@ impl BootLoader {
         let refuse = |field: &str, reason: String| Err((format!("boot_loader.{field}"), reason));
         if !(64..=3072).contains(&self.end_kib) {
             return refuse("end_kib", "must be from 64 to 3072".to_owned());
+        }
+        // It becomes a word of the script.
+        let is_word = |name: &str| {
+            !name.is_empty()
+                && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"@-_".contains(&b))
+        };
+        if self.watchdog.as_deref().is_some_and(|name| !is_word(name)) {
+            return refuse("watchdog", "must be the name of a node".to_owned());
         }
         if let (Place::Rom, Some(_)) = (self.place, &self.spare) {
             return refuse("spare", "is for a boot loader on a `card`".to_owned());

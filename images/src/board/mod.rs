@@ -452,6 +452,11 @@ mod tests {
             ("at_kib = 8", "at_kib = 0", "boot_loader.first_stage.at_kib: must be 1 or more"),
             ("end_kib = 1024", "end_kib = 4096", "boot_loader.end_kib: must be from 64 to 3072"),
             (
+                "watchdog = \"watchdog@1c20ca0\"",
+                "watchdog = \"x; reset\"",
+                "boot_loader.watchdog: must be the name of a node",
+            ),
+            (
                 "in = \"card\"",
                 "in = \"rom\"",
                 "boot_loader.spare: is for a boot loader on a `card`",

@@ -60,7 +60,7 @@ pub fn write(board: &Board, layout: &Layout) -> Option<String> {
         memory: addresses.fit,
     };
     let mut script = Script::default();
-    define_halt(&mut script);
+    define_halt(&mut script, board.boot_loader.watchdog.as_deref());
     define_copies(&mut script, &places);
     define_choice(&mut script);
     define_saving(&mut script, &places);
@@ -81,11 +81,14 @@ pub fn write(board: &Board, layout: &Layout) -> Option<String> {
     Some(script.text)
 }
 
-fn define_halt(script: &mut Script) {
-    script.define(
-        "halt",
-        &["echo holdfast: halted, code $code: $why", "while test 1 = 1; do sleep 3600; done"],
-    );
+/// Halting is for good: only somebody who switches the device off and on starts it again. U-Boot's driver model counts
+/// the time between two pets in 32 bits of microseconds and pets no more after 71 minutes, so that its watchdog is stopped.
+fn define_halt(script: &mut Script, watchdog: Option<&str>) {
+    let stop = watchdog.map(|name| format!("if wdt dev {name}; then wdt stop; fi"));
+    let mut lines = vec!["echo holdfast: halted, code $code: $why"];
+    lines.extend(stop.as_deref());
+    lines.push("while test 1 = 1; do sleep 3600; done");
+    script.define("halt", &lines);
 }
 
 /// Returns the address that copy `index` of the boot state is read to.
@@ -314,4 +317,22 @@ fn define_slot(script: &mut Script, slot: Slot, board: &str, places: &Places) {
         &format!("unsaved_{letter}"),
         &[&format!("if test $boot_unsaved_{letter} = 1; then run boot_{letter}; fi")],
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watchdog_that_is_not_petted_for_ever_is_stopped_before_a_halt() {
+        let halt = |watchdog| {
+            let mut script = Script::default();
+            define_halt(&mut script, watchdog);
+            script.text
+        };
+        let (without, with) = (halt(None), halt(Some("watchdog@1c20ca0")));
+        assert!(!without.contains("wdt"), "{without}");
+        let stop = with.find("; if wdt dev watchdog@1c20ca0; then wdt stop; fi; while ");
+        assert!(stop > with.find("halted, code"), "{with}");
+    }
 }

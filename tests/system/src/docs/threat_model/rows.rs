@@ -449,6 +449,11 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
         ]),
     ),
     (
+        "P before",
+        "what hangs before there is a PID 1, in the boot loader or the kernel, hangs for ever",
+        Tests(&["every_board_arms_its_watchdog_before_init_or_says_why_not"]),
+    ),
+    (
         "P look",
         "a large package on a slow medium keeps PID 1 until the watchdog fires",
         Tests(&["looks_come_to_an_end", "a_turn_ends_before_the_watchdog_does"]),
