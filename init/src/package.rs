@@ -64,11 +64,11 @@ pub(crate) enum PackageRefusal {
     Differs,
     #[error("the package asks for {0}: not supported by this OS version")]
     Unsupported(String),
-    #[error("the package asks for {0}")]
+    #[error("the package is not granted what it asks for")]
     NotGranted(#[from] NotGranted),
     #[error("the package asks for {0}, which {1} has")]
     Taken(String, String),
-    #[error("the package asks for {0}")]
+    #[error("the package is not granted what it asks for")]
     Shortage(#[from] Shortage),
     #[error("{0}: {1}")]
     Plan(&'static str, &'static str),

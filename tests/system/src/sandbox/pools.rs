@@ -226,7 +226,10 @@ fn refuses_more(image: &Path, usual: &str, more: &str, why: &str) -> Result<()> 
         Ok(())
     })?;
     let mut guest = boot_probe(&Machine::new(disk.path(), 64))?;
-    guest.wait_anywhere(&format!("hello is not started: the package asks for {why}"), BOOT)?;
+    guest.wait_anywhere(
+        &format!("hello is not started: the package is not granted what it asks for: {why}"),
+        BOOT,
+    )?;
     Ok(())
 }
 
