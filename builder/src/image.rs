@@ -1,16 +1,20 @@
 //! Building images from their manifests, with everything that goes into them.
 
 mod bill;
+pub mod parts;
+pub mod programs;
 mod provenance;
 
 use crate::development_keys;
 use crate::device_build::{self, DebugInfo, DeviceBuilder, Package};
-use crate::kernel::{self, Purpose};
+use crate::kernel::{self, Kernel, Purpose};
 use crate::pins::{self, Pins};
-use crate::toolchain::Toolchain;
+use crate::toolchain::{Rust, Toolchain};
+use crate::u_boot::UBoot;
 use crate::workspace::{self, Workspace};
 use crate::{host, u_boot};
 use anyhow::{Context, Result, anyhow, bail};
+use bill::Libc;
 use holdfast_images::app::{self, App};
 use holdfast_images::board::Board;
 use holdfast_images::boards::Boards;
@@ -24,10 +28,12 @@ use holdfast_images::own_services;
 use holdfast_images::package;
 use holdfast_images::service::Service;
 use holdfast_qemu::machine;
-use provenance::Provenance;
+use parts::Parts;
+use provenance::{Compilers, Provenance};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The image that commands use when none is named.
@@ -53,7 +59,10 @@ pub struct Built {
 pub struct ImageBuilder<'a> {
     workspace: &'a Workspace,
     pins: Pins,
-    devices: DeviceBuilder<'a>,
+    /// None where nothing is compiled: what is needed then comes built.
+    devices: Option<DeviceBuilder<'a>>,
+    /// What was built elsewhere and is taken instead of building it.
+    parts: Option<Parts>,
     locked: bool,
     production: bool,
     /// The app that waits for a debugger.
@@ -74,8 +83,33 @@ impl<'a> ImageBuilder<'a> {
         let locked = locked || production;
         let toolchain = Toolchain::prepare(workspace, &pins, locked)?;
         let devices = DeviceBuilder::new(workspace, toolchain, pins::pin(&pins, pins::ZIG)?)?;
-        let (debugged, memory_mib) = (None, None);
-        Ok(Self { workspace, pins, devices, locked, production, debugged, memory_mib })
+        let devices = Some(devices);
+        let (parts, debugged, memory_mib) = (None, None, None);
+        Ok(Self { workspace, pins, devices, parts, locked, production, debugged, memory_mib })
+    }
+
+    /// A builder that compiles nothing: kernel, boot loader and all programs were built elsewhere. `locked` and
+    /// `production` are as for [`new`](Self::new).
+    ///
+    /// # Errors
+    /// The host lacks something that cannot be installed, or the pins cannot be read.
+    pub fn of_parts(
+        workspace: &'a Workspace,
+        parts: Parts,
+        locked: bool,
+        production: bool,
+    ) -> Result<Self> {
+        host::ensure(&[host::IMAGE])?;
+        let pins = pins::load(workspace)?;
+        let (locked, parts) = (locked || production, Some(parts));
+        let (devices, debugged, memory_mib) = (None, None, None);
+        Ok(Self { workspace, pins, devices, parts, locked, production, debugged, memory_mib })
+    }
+
+    /// From now on, takes kernel, boot loader and those programs that are there from parts that were built
+    /// elsewhere, and builds the others.
+    pub fn take_parts(&mut self, parts: Option<Parts>) {
+        self.parts = parts;
     }
 
     /// Sets the app that waits for a debugger in the images that are built from now on.
@@ -183,10 +217,8 @@ impl<'a> ImageBuilder<'a> {
             Some(source) => Some(self.update_inputs(&manifest, source)?),
             None => None,
         };
-        let init = self.build_program("holdfast-init", "init", &symbols)?;
-        let kernel =
-            kernel::build(self.workspace, &board, &self.pins, self.locked, Purpose::Image)?;
-        let boot_loader = u_boot::build(self.workspace, &board, &self.pins, self.locked)?;
+        let init = self.build_init(&symbols)?;
+        let (kernel, boot_loader) = self.kernel_and_boot_loader(&board)?;
         let (boot_keys, boot_signer) = self.boot_keys(&manifest)?;
         // A machine of QEMU makes its own.
         let device_tree = match &kernel.device_tree {
@@ -199,13 +231,17 @@ impl<'a> ImageBuilder<'a> {
         let spare = boot_loader.spare.as_ref().map(|spare| workspace::read(&spare.image));
         let spare_first_stage = spare.transpose()?;
         let control_tree = read(&boot_loader.device_tree)?;
-        let zig = pins::pin(&self.pins, pins::ZIG)?;
-        let provenance = Provenance::of(
-            self.workspace,
-            &manifest,
-            (&kernel, &boot_loader),
-            (&self.devices.toolchain().rust, zig),
-        )?;
+        let (rust, libc) = self.rust_and_libc()?;
+        let compilers = Compilers {
+            rust: &rust,
+            zig: match self.parts {
+                Some(_) => None,
+                None => Some(pins::pin(&self.pins, pins::ZIG)?),
+            },
+            built_by: self.parts.as_ref().map(|parts| parts.built_by.as_str()),
+        };
+        let provenance =
+            Provenance::of(self.workspace, &manifest, (&kernel, &boot_loader), compilers)?;
         let inputs = Inputs {
             manifest: &manifest,
             board: &board,
@@ -236,16 +272,71 @@ impl<'a> ImageBuilder<'a> {
             &manifest,
             &bill::Parts {
                 kernel: &kernel,
-                kernel_source: &kernel::source::unpack(self.workspace, &kernel.source)?,
+                kernel_source: &match &self.parts {
+                    Some(parts) => parts.kernel_source().to_owned(),
+                    None => kernel::source::unpack(self.workspace, &kernel.source)?,
+                },
                 boot_loader: &boot_loader,
                 boot_loader_source: &boot_loader.tree,
-                toolchain: self.devices.toolchain(),
-                zig,
+                rust: &rust,
+                libc: &libc,
                 packages: &self.packages(&services, &directories)?,
-                project: &self.workspace.root,
+                project: self.sources(),
             },
         )?;
         Ok(Built { path, symbols, sizes, memory_mib, manifest: manifest.clone() })
+    }
+
+    /// Kernel and boot loader of a board: those that were built elsewhere, or built here.
+    fn kernel_and_boot_loader(&self, board: &Board) -> Result<(Kernel, UBoot)> {
+        let Self { workspace, pins, locked, .. } = self;
+        if let Some(parts) = &self.parts {
+            parts.check_board(board)?;
+            let kernel = parts.kernel(workspace, board, pins, *locked)?;
+            return Ok((kernel, parts.boot_loader(workspace, board, pins, *locked)?));
+        }
+        let kernel = kernel::build(workspace, board, pins, *locked, Purpose::Image)?;
+        Ok((kernel, u_boot::build(workspace, board, pins, *locked)?))
+    }
+
+    /// What the programs were compiled with.
+    fn rust_and_libc(&self) -> Result<(Rust, Libc)> {
+        if let Some(parts) = &self.parts {
+            return Ok((parts.rust(self.workspace)?, parts.libc()));
+        }
+        let toolchain = self.devices()?.toolchain();
+        let libc = Libc::of_zig(pins::pin(&self.pins, pins::ZIG)?, &toolchain.zig);
+        Ok((toolchain.rust.clone(), libc))
+    }
+
+    /// Where cargo finds the packages of this checkout.
+    fn sources(&self) -> &Path {
+        self.parts.as_ref().map_or(&self.workspace.root, Parts::sources)
+    }
+
+    /// A directory of this checkout as it is among its sources; another one as it is.
+    fn among_sources(&self, directory: &Path) -> PathBuf {
+        let real = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+        match real.strip_prefix(&self.workspace.root) {
+            Ok(inside) if self.parts.is_some() => self.sources().join(inside),
+            _ => directory.to_owned(),
+        }
+    }
+
+    /// A program that was built elsewhere, by its path below the root of a device. Where nothing is built here, it
+    /// has to be there.
+    fn given(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let Some(parts) = &self.parts else { return Ok(None) };
+        match (parts.program(path)?, &self.devices) {
+            (None, None) => Err(parts.no_program(path)),
+            (None, Some(_)) => {
+                eprintln!(
+                    "NOTE: {path}: is not among the parts that were built elsewhere; building it here"
+                );
+                Ok(None)
+            }
+            (found, _) => Ok(found),
+        }
     }
 
     /// Refuses an output that is, or would lie among, what the image is made from; its boot loader lies beside it.
@@ -275,17 +366,17 @@ impl<'a> ImageBuilder<'a> {
 
     /// Returns the packages of all programs in an image, each with the directory that cargo builds it in.
     fn packages(&self, services: &[Service], apps: &[PathBuf]) -> Result<BTreeSet<Package>> {
-        let mut packages = BTreeSet::from([self.package("holdfast-init")]);
+        let mut packages = BTreeSet::from([self.package(programs::INIT_PACKAGE)]);
         packages.extend(services.iter().map(|service| self.service_package(service, services)));
         for app in apps.iter().filter(|app| app.join("Cargo.toml").is_file()) {
-            packages.insert(Package::new(app, &cargo_package(app)?));
+            packages.insert(Package::new(&self.among_sources(app), &cargo_package(app)?));
         }
         Ok(packages)
     }
 
     /// Returns a package of this checkout.
     fn package(&self, name: &str) -> Package {
-        Package::new(&self.workspace.root, name)
+        Package::new(self.sources(), name)
     }
 
     /// Returns the package of one of an image's services, with the features of all services that are in it.
@@ -363,11 +454,18 @@ impl<'a> ImageBuilder<'a> {
         let mut stripped: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
         let mut programs = Vec::new();
         for service in services {
+            if let Some(program) = self.given(&service.program_path())? {
+                programs.push(program);
+                continue;
+            }
             let built = match packages.get(service.package.as_str()) {
                 Some(built) => built,
                 None => {
-                    let package = self.service_package(service, services);
-                    let built = self.devices.build(&package, DebugInfo::Lines)?;
+                    let package = Package {
+                        directory: self.workspace.root.clone(),
+                        ..self.service_package(service, services)
+                    };
+                    let built = self.devices()?.build(&package, DebugInfo::Lines)?;
                     packages.entry(&service.package).or_insert(built)
                 }
             };
@@ -388,8 +486,13 @@ impl<'a> ImageBuilder<'a> {
         Ok(programs)
     }
 
-    fn build_program(&self, package: &str, program: &str, symbols: &Path) -> Result<Vec<u8>> {
-        let programs = self.devices.build(&self.package(package), DebugInfo::Lines)?;
+    fn build_init(&self, symbols: &Path) -> Result<Vec<u8>> {
+        if let Some(program) = self.given(programs::INIT)? {
+            return Ok(program);
+        }
+        let (package, program) = (programs::INIT_PACKAGE, programs::INIT_BINARY);
+        let whole = Package::new(&self.workspace.root, package);
+        let programs = self.devices()?.build(&whole, DebugInfo::Lines)?;
         let path = programs
             .get(program)
             .with_context(|| format!("package {package} has no program `{program}`"))?;
@@ -408,14 +511,30 @@ impl<'a> ImageBuilder<'a> {
     fn build_app(&self, directory: &Path, symbols: &Path) -> Result<App> {
         let cargo = directory.join("Cargo.toml");
         if !cargo.is_file() {
-            let program = self.devices.build_c(directory)?;
+            if self.devices.is_none() && !directory.join("root").is_dir() {
+                bail!(
+                    "{}: is built from C, and nothing is compiled where parts are put together; pack it with \
+                     `app pack` and name the package, or put its program below root/",
+                    directory.display()
+                );
+            }
+            let program = match &self.devices {
+                Some(devices) => devices.build_c(directory)?,
+                None => None,
+            };
             let program =
                 program.map(|program| device_build::strip(&program, symbols)).transpose()?;
             return Ok(app::load(directory, program)?);
         }
+        // A debugger wants the symbols of what it sees.
+        if (self.debugged.is_none() || self.devices.is_none())
+            && let Some(program) = self.given(&programs::app_path(directory)?)?
+        {
+            return Ok(app::load(directory, Some(program))?);
+        }
         let package = cargo_package(directory)?;
         let debug_info = if self.debugged.is_some() { DebugInfo::Full } else { DebugInfo::Lines };
-        let programs = self.devices.build(&Package::new(directory, &package), debug_info)?;
+        let programs = self.devices()?.build(&Package::new(directory, &package), debug_info)?;
         let mut found = programs.iter();
         let (Some((_, program)), None) = (found.next(), found.next()) else {
             bail!(
@@ -450,8 +569,11 @@ impl<'a> ImageBuilder<'a> {
     }
 
     /// Returns the builder of programs for the device.
-    pub fn devices(&self) -> &DeviceBuilder<'a> {
-        &self.devices
+    ///
+    /// # Errors
+    /// Nothing is compiled here.
+    pub fn devices(&self) -> Result<&DeviceBuilder<'a>> {
+        self.devices.as_ref().context("nothing is compiled where parts are put together")
     }
 
     /// Returns the pinned sources.
@@ -461,7 +583,7 @@ impl<'a> ImageBuilder<'a> {
 }
 
 /// Returns the name of the cargo package in a directory.
-fn cargo_package(directory: &Path) -> Result<String> {
+pub(crate) fn cargo_package(directory: &Path) -> Result<String> {
     let path = directory.join("Cargo.toml");
     let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
         .with_context(|| path.display().to_string())?;

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// Rust's name of the device.
 pub const TARGET: &str = "armv7-unknown-linux-musleabihf";
+/// Name of a compiler that another build system brings; it is not pinned here.
+const GIVEN: &str = "rust-given";
 /// Zig's name of the device.
 const ZIG_TARGET: &str = "arm-linux-musleabihf";
 /// Zig's name of the processor.
@@ -142,6 +144,15 @@ fn rustup_rust(workspace: &Workspace) -> Result<Option<Rust>> {
 
 fn debian_rust(workspace: &Workspace) -> Result<Option<Rust>> {
     rust(workspace, DEBIAN, "/usr/bin/rustc".into(), "/usr/bin/cargo".into())
+}
+
+/// The compiler of another build system; `None` where it or the sources of its std are not there, or it is too old.
+pub(crate) fn given_rust(
+    workspace: &Workspace,
+    rustc: &Path,
+    cargo: &Path,
+) -> Result<Option<Rust>> {
+    rust(workspace, GIVEN, rustc.to_owned(), cargo.to_owned())
 }
 
 /// The compiler with its version and hashes, `None` where it or the sources of its std are not

@@ -202,6 +202,17 @@ impl Inputs {
     }
 }
 
+/// Checks the configuration of a board's U-Boot that was built elsewhere, or that of its spare copy's first stage.
+pub(crate) fn check_given(
+    workspace: &Workspace,
+    board: &Board,
+    config: &str,
+    of_spare: bool,
+) -> Result<()> {
+    let Inputs { fragments, spare_fragments, .. } = Inputs::read(workspace, board)?;
+    check(spare_fragments.filter(|_| of_spare).as_ref().unwrap_or(&fragments), config)
+}
+
 /// Fails when Kconfig dropped what was asked for, or something is on that never may be.
 fn check(fragments: &str, config: &str) -> Result<()> {
     let lost = lost_options(fragments, config);

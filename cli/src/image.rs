@@ -1,10 +1,12 @@
 //! The commands of `image`: building images and looking at them.
 
+mod assemble;
 mod show;
 mod sign;
 mod sources;
 mod verify;
 
+pub(crate) use assemble::{AssembleArgs, ProgramsArgs, assemble_command, programs_command};
 pub(crate) use show::{ShowArgs, show_command, show_image};
 pub(crate) use sign::{SignArgs, sign_command};
 pub(crate) use sources::{SourcesArgs, sources_command};
@@ -14,7 +16,7 @@ use crate::arguments::{ImageArgs, SourceArgs};
 use crate::invocation::Invocation;
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use holdfast_builder::image::{DEFAULT_MANIFEST, ImageBuilder};
+use holdfast_builder::image::{Built, DEFAULT_MANIFEST, ImageBuilder};
 use holdfast_builder::process;
 use holdfast_builder::workspace::Workspace;
 use holdfast_images::append;
@@ -81,8 +83,13 @@ pub(crate) fn build_command(invocation: &Invocation, args: &BuildArgs) -> Result
     let mut builder = ImageBuilder::new(&workspace, args.sources.locked, args.production)?;
     builder.set_debugged(debug.as_deref());
     let built = builder.build_for(board.as_deref(), &manifest, apps, args.output.as_deref())?;
+    report(invocation, &built, args.json)
+}
+
+/// Says what was built, and what is left to do.
+fn report(invocation: &Invocation, built: &Built, json: bool) -> Result<()> {
     let image = holdfast_images::show::show(&built.path)?;
-    if args.json {
+    if json {
         println!(
             "{}",
             serde_json::json!({

@@ -57,6 +57,10 @@ pub enum Command {
 pub enum ImageCommand {
     /// Build an image from an image manifest.
     Build(image::BuildArgs),
+    /// Put an image together from what another build system has built.
+    Assemble(image::AssembleArgs),
+    /// List the programs that another build system builds for an image.
+    Programs(image::ProgramsArgs),
     /// Say what is in an image.
     Show(image::ShowArgs),
     /// Sign the slot of an image that was built without the key.
@@ -105,6 +109,8 @@ pub fn run(invocation: &Invocation, command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(invocation, &args),
         Command::Image(ImageCommand::Build(args)) => image::build_command(invocation, &args),
+        Command::Image(ImageCommand::Assemble(args)) => image::assemble_command(invocation, &args),
+        Command::Image(ImageCommand::Programs(args)) => image::programs_command(invocation, &args),
         Command::Image(ImageCommand::Show(args)) => image::show_command(&args),
         Command::Image(ImageCommand::Sign(args)) => image::sign_command(&args),
         Command::Image(ImageCommand::Verify(args)) => image::verify_command(&args),

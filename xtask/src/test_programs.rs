@@ -14,7 +14,7 @@ pub(crate) fn build(
 ) -> Result<()> {
     let symbols = directory.with_extension("symbols");
     let package = Package::new(&workspace.root, "holdfast-test-apps");
-    let programs = builder.devices().build(&package, DebugInfo::Lines)?;
+    let programs = builder.devices()?.build(&package, DebugInfo::Lines)?;
     for (name, program) in programs {
         let program = device_build::strip(&program, &symbols)?;
         workspace::write(&directory.join(name), program)?;

@@ -7,7 +7,7 @@ use crate::device_build::Package;
 use crate::kernel::Kernel;
 use crate::pins::Pin;
 use crate::process;
-use crate::toolchain::{TARGET, Toolchain};
+use crate::toolchain::{Rust, TARGET};
 use crate::u_boot::UBoot;
 use crate::workspace;
 use anyhow::{Context, Result};
@@ -47,12 +47,36 @@ pub(super) struct Parts<'a> {
     pub(super) kernel_source: &'a Path,
     pub(super) boot_loader: &'a UBoot,
     pub(super) boot_loader_source: &'a Path,
-    pub(super) toolchain: &'a Toolchain,
-    pub(super) zig: &'a Pin,
+    pub(super) rust: &'a Rust,
+    pub(super) libc: &'a Libc,
     /// Packages of the programs in it.
     pub(super) packages: &'a BTreeSet<Package>,
     /// The project's own root, whose licence files stand for its crates.
     pub(super) project: &'a Path,
+}
+
+/// The C runtime in the programs.
+#[derive(Debug, Clone)]
+pub(super) struct Libc {
+    pub(super) version: String,
+    /// Of its source, where somebody knows it.
+    pub(super) sha256: Option<String>,
+    /// Package URL.
+    pub(super) purl: String,
+    /// Where its licence's text is.
+    pub(super) texts: Vec<PathBuf>,
+}
+
+impl Libc {
+    /// The one in a release of Zig, which has its source in its own tree, so that its hash is the source's.
+    pub(super) fn of_zig(zig: &Pin, directory: &Path) -> Self {
+        Self {
+            version: zig.version.clone(),
+            sha256: Some(zig.sha256.clone()),
+            purl: format!("pkg:pypi/ziglang@{}#lib/libc/musl", percent_encoded(&zig.version)),
+            texts: vec![directory.join("lib/libc/musl/COPYRIGHT")],
+        }
+    }
 }
 
 /// Writes `IMAGE.cdx.json` and `IMAGE.licences.txt`.
@@ -88,9 +112,8 @@ fn system(parts: &Parts<'_>) -> Result<BTreeSet<Item>> {
     let of_debian = |name: &str, pin: &Pin| {
         format!("pkg:deb/debian/{name}@{}?arch=source", percent_encoded(&pin.version))
     };
-    let Parts { kernel, boot_loader, toolchain, zig, .. } = parts;
-    let rust = &toolchain.rust.pin;
-    let musl = toolchain.zig.join("lib/libc/musl/COPYRIGHT");
+    let Parts { kernel, boot_loader, libc, .. } = parts;
+    let rust = &parts.rust.pin;
     let licences = |source: &Path, names: &[&str]| -> Vec<PathBuf> {
         names.iter().map(|name| source.join(name)).collect()
     };
@@ -123,15 +146,16 @@ fn system(parts: &Parts<'_>) -> Result<BTreeSet<Item>> {
             "GPL-2.0-or-later",
             licences(parts.boot_loader_source, &["Licenses/README", "Licenses/gpl-2.0.txt"]),
         ),
-        // Zig's release has it in its own tree, so that its hash is the source's.
-        item(
-            "musl",
-            zig,
-            "library",
-            format!("pkg:pypi/ziglang@{}#lib/libc/musl", percent_encoded(&zig.version)),
-            "MIT",
-            vec![musl],
-        ),
+        Item {
+            name: "musl".to_owned(),
+            version: libc.version.clone(),
+            kind: "library",
+            purl: libc.purl.clone(),
+            licence: Some("MIT".to_owned()),
+            sha256: libc.sha256.clone(),
+            texts: libc.texts.clone(),
+            patches: Vec::new(),
+        },
         item(
             "rust-std",
             rust,
@@ -151,7 +175,7 @@ fn crates(
     items: &mut BTreeSet<Item>,
     edges: &mut BTreeMap<String, BTreeSet<String>>,
 ) -> Result<()> {
-    let rust = &parts.toolchain.rust;
+    let rust = parts.rust;
     let mut command = Command::new(&rust.cargo);
     command
         .current_dir(directory)

@@ -38,7 +38,21 @@ pub(super) struct Provenance<'a> {
     boot_loader_patches: Vec<String>,
     rust: &'a Pin,
     rust_kind: &'a str,
-    zig: &'a Pin,
+    /// Of what was built in a checkout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    zig: Option<&'a Pin>,
+    /// The build system of parts that were built elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    built_by: Option<&'a str>,
+}
+
+/// What compiled the programs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Compilers<'a> {
+    pub(super) rust: &'a Rust,
+    /// None for parts that were built elsewhere.
+    pub(super) zig: Option<&'a Pin>,
+    pub(super) built_by: Option<&'a str>,
 }
 
 /// The same, and how large it became.
@@ -54,8 +68,9 @@ impl<'a> Provenance<'a> {
         workspace: &Workspace,
         manifest: &'a ImageManifest,
         (kernel, boot_loader): (&'a Kernel, &'a UBoot),
-        (rust, zig): (&'a Rust, &'a Pin),
+        compilers: Compilers<'a>,
     ) -> Result<Self> {
+        let Compilers { rust, zig, built_by } = compilers;
         let spare = boot_loader.spare.as_ref().map(|s| workspace::sha256_file(&s.config));
         let board = workspace.root.join(format!("images/boards/{}.toml", manifest.board));
         Ok(Self {
@@ -78,6 +93,7 @@ impl<'a> Provenance<'a> {
             rust: &rust.pin,
             rust_kind: rust.name,
             zig,
+            built_by,
         })
     }
 

@@ -33,7 +33,8 @@ pub(crate) fn load(workspace: &Workspace) -> Result<Vec<Patch>> {
     read(&workspace.root.join(DIRECTORY))
 }
 
-fn read(directory: &Path) -> Result<Vec<Patch>> {
+/// The patches of a directory, in order.
+pub(crate) fn read(directory: &Path) -> Result<Vec<Patch>> {
     let list = || format!("cannot list {}", directory.display());
     let mut paths = Vec::new();
     for entry in fs::read_dir(directory).with_context(list)? {

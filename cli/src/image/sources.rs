@@ -44,6 +44,12 @@ pub(crate) fn sources_command(invocation: &Invocation, args: &SourcesArgs) -> Re
     let provenance = shown
         .provenance
         .with_context(|| format!("{image}: does not say what it was made from; build it again"))?;
+    if let Some(built_by) = provenance.get("built_by").and_then(Value::as_str) {
+        bail!(
+            "{image}: its kernel and boot loader were built by {built_by}, which has their sources; with Buildroot, \
+             `make legal-info` collects them"
+        );
+    }
     let boards = workspace.root.join("images/boards");
     let board = Board::load(&boards, &shown.board, &args.image)?;
     let pins = pins::load(workspace)?;

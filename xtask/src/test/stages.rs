@@ -192,7 +192,7 @@ const DEBUGGED: &str = "hello";
 pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let mut builder = ImageBuilder::new(&test_run.workspace, false, false)?;
     let programs = program_directory(test_run)?;
-    let dynamic = dynamic_app::build(test_run, builder.devices(), &programs)?;
+    let dynamic = dynamic_app::build(test_run, builder.devices()?, &programs)?;
     let board = test_run.board.as_deref();
     let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
     for manifest in IMAGES.into_iter().chain(more.into_iter().flatten()) {

@@ -1,0 +1,437 @@
+//! Parts of images that another build system has made: kernel, boot loader and programs, as a file names them.
+//!
+//! The file is TOML; paths in it are relative to its directory. Whatever is in an image is held to the same rules,
+//! whoever has built it.
+
+use super::bill::Libc;
+use crate::kconfig::lost_options;
+use crate::kernel::{self, Kernel, patches, rules};
+use crate::pins::{self, Pin, Pins};
+use crate::toolchain::{self, Rust};
+use crate::u_boot::{self, SpareFirstStage, UBoot};
+use crate::workspace::{self, Workspace};
+use anyhow::{Context, Result, bail};
+use holdfast_images::board::Board;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Ending of the file beside an image that names its parts.
+pub const ENDING: &str = "parts.toml";
+
+/// What was built elsewhere.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parts {
+    /// The build system and its version, as `Buildroot 2026.08`.
+    pub built_by: String,
+    /// The board that kernel and boot loader are for.
+    pub board: String,
+    kernel: KernelParts,
+    boot_loader: BootLoaderParts,
+    programs: Programs,
+    libc: LibcPart,
+    /// The file that says this.
+    #[serde(skip)]
+    path: PathBuf,
+}
+
+/// A source: its version and the SHA-256 of its archive, and where it lies unpacked, with its licences.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    version: String,
+    sha256: String,
+    directory: PathBuf,
+}
+
+impl Source {
+    fn pin(&self) -> Pin {
+        Pin { version: self.version.clone(), sha256: self.sha256.clone() }
+    }
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KernelParts {
+    /// The zImage.
+    image: PathBuf,
+    /// Its whole configuration.
+    config: PathBuf,
+    /// For a board that QEMU makes none for.
+    device_tree: Option<PathBuf>,
+    /// The C compiler in its own words.
+    compiler: String,
+    source: Source,
+    /// Directory of the patches that were applied to the source; none without it.
+    patches: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BootLoaderParts {
+    /// `u-boot-nodtb.bin`.
+    image: PathBuf,
+    /// Its whole configuration.
+    config: PathBuf,
+    /// For a board whose boot loader is on the card.
+    first_stage: Option<PathBuf>,
+    /// For a board with a spare copy.
+    spare_first_stage: Option<PathBuf>,
+    /// The whole configuration of that.
+    spare_config: Option<PathBuf>,
+    /// `u-boot.dtb`, for a board that QEMU makes none for.
+    device_tree: Option<PathBuf>,
+    source: Source,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Programs {
+    /// Directory in which each lies where it does on a device, stripped; apps' below [`APPS`].
+    directory: PathBuf,
+    /// The checkout as it was when they were built, with the crates that they are made of.
+    sources: PathBuf,
+    cargo: PathBuf,
+    rustc: PathBuf,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LibcPart {
+    version: String,
+    /// Of its source's archive, where that was built as well.
+    sha256: Option<String>,
+    /// Its package URL; a generic one where it is not given.
+    purl: Option<String>,
+    /// The file of its licence.
+    licence: Option<PathBuf>,
+}
+
+/// Directory of the apps' programs, below that of all programs.
+pub(super) const APPS: &str = "usr/lib/holdfast/apps";
+
+impl Parts {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// It cannot be read, or a field is missing or unknown; the message names it.
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = workspace::read_text(path)?;
+        let mut parts: Self = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        parts.path = std::path::absolute(path).with_context(|| path.display().to_string())?;
+        let KernelParts { image, config, device_tree, source, patches, .. } = &mut parts.kernel;
+        let kernel = [Some(image), Some(config), device_tree.as_mut(), patches.as_mut()];
+        let kernel = kernel.into_iter().flatten().chain([&mut source.directory]);
+        let loader = &mut parts.boot_loader;
+        let boot_loader = [
+            Some(&mut loader.image),
+            Some(&mut loader.config),
+            loader.first_stage.as_mut(),
+            loader.spare_first_stage.as_mut(),
+            loader.spare_config.as_mut(),
+            loader.device_tree.as_mut(),
+            Some(&mut loader.source.directory),
+        ];
+        let Programs { directory, sources, cargo, rustc } = &mut parts.programs;
+        let programs = [directory, sources, cargo, rustc].into_iter();
+        let all = kernel.chain(boot_loader.into_iter().flatten()).chain(programs);
+        let base = path.parent().unwrap_or(Path::new(""));
+        for place in all.chain(parts.libc.licence.as_mut()) {
+            *place = std::path::absolute(base.join(&*place))
+                .with_context(|| path.display().to_string())?;
+        }
+        Ok(parts)
+    }
+
+    /// What is wrong with a field.
+    fn wrong(&self, field: &str, reason: impl std::fmt::Display) -> anyhow::Error {
+        anyhow::anyhow!("{}: {field}: {reason}", self.path.display())
+    }
+
+    /// A file that a field names, where the board has to have it and only there.
+    fn file(&self, field: &str, found: Option<&Path>, wanted: bool) -> Result<Option<PathBuf>> {
+        match found {
+            Some(path) if wanted && path.is_file() => Ok(Some(path.to_owned())),
+            Some(path) if wanted => {
+                Err(self.wrong(field, format_args!("{}: is no file", path.display())))
+            }
+            Some(_) => {
+                Err(self.wrong(field, format_args!("board {} has none; leave it out", self.board)))
+            }
+            None if wanted => {
+                Err(self
+                    .wrong(field, format_args!("is missing, and board {} needs it", self.board)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn needed(&self, field: &str, found: &Path) -> Result<PathBuf> {
+        self.file(field, Some(found), true).map(Option::unwrap_or_default)
+    }
+
+    /// Fails for another board than that which kernel and boot loader are for.
+    pub(super) fn check_board(&self, board: &Board) -> Result<()> {
+        if board.name == self.board {
+            return Ok(());
+        }
+        bail!(
+            "{}: board: kernel and boot loader are for {}, and the image is for {}; build them for that, or name \
+             an image manifest for {}",
+            self.path.display(),
+            self.board,
+            board.name,
+            self.board
+        );
+    }
+
+    /// The kernel, which is configured as the board's fragments say and holds every rule of `required.toml`.
+    pub(super) fn kernel(
+        &self,
+        workspace: &Workspace,
+        board: &Board,
+        pins: &Pins,
+        locked: bool,
+    ) -> Result<Kernel> {
+        let parts = &self.kernel;
+        let source = parts.source.pin();
+        pins::accept(pins, pins::KERNEL, &source, locked)?;
+        let tree = self.file(
+            "kernel.device_tree",
+            parts.device_tree.as_deref(),
+            board.device_tree.kernel.is_some(),
+        )?;
+        let kernel = Kernel {
+            image: self.needed("kernel.image", &parts.image)?,
+            device_tree: tree,
+            config: self.needed("kernel.config", &parts.config)?,
+            source,
+            patches: match &parts.patches {
+                Some(directory) => patches::read(directory)?,
+                None => Vec::new(),
+            },
+            compiler: parts.compiler.clone(),
+        };
+        let config = workspace::read_text(&kernel.config)?;
+        let named = || kernel.config.display().to_string();
+        rules::check_required(workspace, &config).with_context(named)?;
+        let lost = lost_options(&kernel::merged_fragments(workspace, board)?, &config);
+        if !lost.is_empty() {
+            bail!("{}: is not as kernel-config/ has it:\n  {}", named(), lost.join("\n  "));
+        }
+        Ok(kernel)
+    }
+
+    /// The boot loader, configured as the board's fragments say and with no door open.
+    pub(super) fn boot_loader(
+        &self,
+        workspace: &Workspace,
+        board: &Board,
+        pins: &Pins,
+        locked: bool,
+    ) -> Result<UBoot> {
+        let parts = &self.boot_loader;
+        let source = parts.source.pin();
+        pins::accept(pins, pins::U_BOOT, &source, locked)?;
+        let file = |field: &str, found: &Option<PathBuf>, wanted: bool| {
+            self.file(&format!("boot_loader.{field}"), found.as_deref(), wanted)
+        };
+        let has_spare = board.boot_loader.spare.is_some();
+        let spare_image = file("spare_first_stage", &parts.spare_first_stage, has_spare)?;
+        let spare_config = file("spare_config", &parts.spare_config, has_spare)?;
+        let first_stage = board.boot_loader.first_stage.is_some();
+        let loader = UBoot {
+            image: self.needed("boot_loader.image", &parts.image)?,
+            first_stage: file("first_stage", &parts.first_stage, first_stage)?,
+            spare: spare_image
+                .zip(spare_config)
+                .map(|(image, config)| SpareFirstStage { image, config }),
+            device_tree: file("device_tree", &parts.device_tree, board.device_tree.qemu.is_none())?,
+            config: self.needed("boot_loader.config", &parts.config)?,
+            source,
+            tree: parts.source.directory.clone(),
+        };
+        let configs = [Some(&loader.config), loader.spare.as_ref().map(|spare| &spare.config)];
+        for (config, of_spare) in configs.into_iter().flatten().zip([false, true]) {
+            u_boot::check_given(workspace, board, &workspace::read_text(config)?, of_spare)
+                .with_context(|| config.display().to_string())?;
+        }
+        Ok(loader)
+    }
+
+    /// Where the kernel's source is unpacked.
+    pub(super) fn kernel_source(&self) -> &Path {
+        &self.kernel.source.directory
+    }
+
+    /// The program at a path below the root of a device, where there is one.
+    pub(super) fn program(&self, path: &str) -> Result<Option<Vec<u8>>> {
+        let file = self.programs.directory.join(path);
+        if !file.is_file() {
+            return Ok(None);
+        }
+        workspace::read(&file).map(Some)
+    }
+
+    /// What is said where a program is not there.
+    pub(super) fn no_program(&self, path: &str) -> anyhow::Error {
+        let there = self.programs.directory.join(path);
+        let reason = format!(
+            "{}: is no file; build what `image programs` lists for this image manifest",
+            there.display()
+        );
+        self.wrong("programs.directory", reason)
+    }
+
+    /// Where the sources of the checkout's packages lie with their crates.
+    pub(super) fn sources(&self) -> &Path {
+        &self.programs.sources
+    }
+
+    /// The compiler that has built the programs.
+    pub(super) fn rust(&self, workspace: &Workspace) -> Result<Rust> {
+        let Programs { cargo, rustc, .. } = &self.programs;
+        toolchain::given_rust(workspace, rustc, cargo)?.ok_or_else(|| {
+            let reason = format!(
+                "{}: is no Rust from 1.96 on with the sources of its std, which time beyond 2038 needs",
+                rustc.display()
+            );
+            self.wrong("programs.rustc", reason)
+        })
+    }
+
+    /// The C runtime in the programs.
+    pub(super) fn libc(&self) -> Libc {
+        let LibcPart { version, sha256, purl, licence } = &self.libc;
+        Libc {
+            version: version.clone(),
+            sha256: sha256.clone(),
+            purl: purl.clone().unwrap_or_else(|| format!("pkg:generic/musl@{version}")),
+            texts: licence.iter().cloned().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    const GOOD: &str = r#"
+built_by = "Buildroot 2026.08"
+board = "qemu-virt"
+[kernel]
+image = "zImage"
+config = "linux.config"
+compiler = "gcc 14"
+source = { version = "6.12.1", sha256 = "aa", directory = "linux" }
+[boot_loader]
+image = "u-boot-nodtb.bin"
+config = "u-boot.config"
+source = { version = "2023.01", sha256 = "bb", directory = "u-boot" }
+[programs]
+directory = "target"
+sources = "holdfast"
+cargo = "bin/cargo"
+rustc = "/usr/bin/rustc"
+[libc]
+version = "1.2.5"
+"#;
+
+    fn checkout() -> Workspace {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        Workspace { root, cache: "/".into(), jobs: None }
+    }
+
+    fn board(name: &str) -> Board {
+        Board::load(&checkout().root.join("images/boards"), name, Path::new("test")).unwrap()
+    }
+
+    fn pins() -> Pins {
+        let pin = |sha256: &str| Pin { version: "1".to_owned(), sha256: sha256.to_owned() };
+        Pins::from([(pins::KERNEL.to_owned(), pin("aa")), (pins::U_BOOT.to_owned(), pin("bb"))])
+    }
+
+    /// A directory with the parts that [`GOOD`] names, and the file that names them.
+    fn parts(text: &str) -> (tempfile::TempDir, Result<Parts>) {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let merged = kernel::merged_fragments(&checkout(), &board("qemu-virt")).unwrap();
+        for (name, bytes) in [
+            ("zImage", "kernel"),
+            ("linux.config", merged.as_str()),
+            ("u-boot-nodtb.bin", "loader"),
+            ("u-boot.config", ""),
+            ("target/sbin/init", "init"),
+            ("parts.toml", text),
+        ] {
+            workspace::write(&at(name), bytes).unwrap();
+        }
+        let parts = Parts::load(&at("parts.toml"));
+        (directory, parts)
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_that_names_them() {
+        let (directory, parts) = parts(GOOD);
+        let parts = parts.unwrap();
+        assert_eq!(parts.program("sbin/init").unwrap().as_deref(), Some(&b"init"[..]));
+        assert_eq!(parts.program("sbin/other").unwrap(), None);
+        assert_eq!(parts.kernel_source(), directory.path().join("linux"));
+        assert_eq!(parts.programs.rustc, Path::new("/usr/bin/rustc"));
+        assert_eq!(parts.libc().purl, "pkg:generic/musl@1.2.5");
+    }
+
+    #[test]
+    fn a_wrong_field_and_a_missing_part_are_named_with_the_file() {
+        let said = |from: &str, to: &str| {
+            assert!(GOOD.contains(from));
+            let (_directory, parts) = parts(&GOOD.replace(from, to));
+            match parts {
+                Err(error) => format!("{error:#}"),
+                Ok(parts) => {
+                    let kernel = parts.kernel(&checkout(), &board("qemu-virt"), &pins(), false);
+                    format!("{:#}", kernel.expect_err("was accepted"))
+                }
+            }
+        };
+        assert!(said("compiler", "kompiler").contains("parts.toml: "), "an unknown field");
+        let message = said("\"zImage\"", "\"vmlinux\"");
+        assert!(message.contains("parts.toml: kernel.image: ") && message.ends_with("is no file"));
+        let message = said("compiler", "device_tree = \"x.dtb\"\ncompiler");
+        assert!(message.contains("kernel.device_tree: board qemu-virt has none"), "{message}");
+        let (_directory, parts) = parts(GOOD);
+        let parts = parts.unwrap();
+        let message = parts.check_board(&board("orangepi-pc")).unwrap_err().to_string();
+        assert!(message.contains("are for qemu-virt, and the image is for orangepi-pc"));
+        let loader = parts.boot_loader(&checkout(), &board("orangepi-pc"), &pins(), false);
+        let message = loader.unwrap_err().to_string();
+        assert!(message.contains("boot_loader.spare_first_stage: is missing"), "{message}");
+        assert!(parts.no_program("sbin/x").to_string().contains("`image programs`"));
+    }
+
+    #[test]
+    fn a_kernel_that_breaks_a_rule_is_refused_whoever_built_it() {
+        let (directory, parts) = parts(GOOD);
+        let (parts, config) = (parts.unwrap(), directory.path().join("linux.config"));
+        let kernel = || parts.kernel(&checkout(), &board("qemu-virt"), &pins(), false);
+        // A fragment says less than a whole configuration does; rules that hold by default are added.
+        let merged = fs::read_to_string(&config).unwrap();
+        let rules = rules::required(&checkout()).unwrap();
+        let whole: String =
+            rules.iter().map(|(n, r)| format!("CONFIG_{n}={}\n", r.value)).collect();
+        fs::write(&config, format!("{merged}{whole}")).unwrap();
+        kernel().unwrap();
+        fs::write(&config, format!("{merged}{whole}CONFIG_KALLSYMS=y\n")).unwrap();
+        let message = format!("{:#}", kernel().unwrap_err());
+        assert!(message.contains("linux.config: kernel-config/required.toml does not hold"));
+        assert!(message.contains("CONFIG_KALLSYMS: must be n, is y"), "{message}");
+    }
+
+    #[test]
+    fn another_source_than_the_pinned_one_is_refused_where_it_must_be_that() {
+        let (_directory, parts) = parts(&GOOD.replace("\"aa\"", "\"cc\""));
+        let kernel = parts.unwrap().kernel(&checkout(), &board("qemu-virt"), &pins(), true);
+        assert!(kernel.unwrap_err().to_string().contains("--locked takes no other"));
+    }
+}

@@ -1,0 +1,129 @@
+//! The programs of an image: what a build system has to build, and where it puts each for `image assemble`.
+
+use super::cargo_package;
+use super::parts::APPS;
+use crate::workspace::{self, Workspace};
+use anyhow::{Context, Result, bail};
+use holdfast_images::manifest::ImageManifest;
+use holdfast_images::own_services;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where PID 1 lies on a device, below its root.
+pub(super) const INIT: &str = "sbin/init";
+/// Its package.
+pub(super) const INIT_PACKAGE: &str = "holdfast-init";
+/// Its binary in that package.
+pub(super) const INIT_BINARY: &str = "init";
+
+/// A program of an image that is made from source with cargo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Cargo package, in the checkout's workspace.
+    pub package: String,
+    /// Cargo features that the package is built with, and not its default ones; empty for the default ones.
+    pub features: BTreeSet<String>,
+    /// Binary of that package.
+    pub binary: String,
+    /// Where it goes, below the directory of all programs.
+    pub place: String,
+}
+
+/// The programs of the image that a manifest describes, with further apps: PID 1 first, then services, then apps.
+///
+/// # Errors
+/// The manifest or an app's `Cargo.toml` cannot be read, or an app that has one lies outside the checkout.
+pub fn list(
+    workspace: &Workspace,
+    manifest: &ImageManifest,
+    more_apps: &[PathBuf],
+) -> Result<Vec<Program>> {
+    let apps: Vec<PathBuf> = manifest.app_paths().chain(more_apps.iter().cloned()).collect();
+    let own = own_services::load_all(&workspace.root.join("services"))?;
+    let services = own_services::of_image(&own, manifest, !apps.is_empty());
+    let mut programs = vec![Program {
+        package: INIT_PACKAGE.to_owned(),
+        features: BTreeSet::new(),
+        binary: INIT_BINARY.to_owned(),
+        place: INIT.to_owned(),
+    }];
+    for service in &services {
+        let beside = services.iter().filter(|other| other.package == service.package);
+        programs.push(Program {
+            package: service.package.clone(),
+            features: beside.flat_map(|other| other.features.iter().cloned()).collect(),
+            binary: service.binary.clone(),
+            place: service.program_path(),
+        });
+    }
+    for app in apps.iter().filter(|app| app.join("Cargo.toml").is_file()) {
+        let real =
+            fs::canonicalize(app).with_context(|| format!("cannot find {}", app.display()))?;
+        if !real.starts_with(&workspace.root) {
+            bail!(
+                "{}: is built from source and lies outside the checkout; pack it with `app pack`, and name the \
+                 package",
+                app.display()
+            );
+        }
+        let package = cargo_package(app)?;
+        programs.push(Program {
+            binary: binary(app)?.unwrap_or_else(|| package.clone()),
+            package,
+            features: BTreeSet::new(),
+            place: app_path(app)?,
+        });
+    }
+    Ok(programs)
+}
+
+/// Where the program of an app directory goes.
+pub(super) fn app_path(directory: &Path) -> Result<String> {
+    let real = fs::canonicalize(directory)
+        .with_context(|| format!("cannot find {}", directory.display()))?;
+    let name = real.file_name().and_then(|name| name.to_str());
+    let name = name.with_context(|| format!("{}: has no name", directory.display()))?;
+    Ok(format!("{APPS}/{name}"))
+}
+
+/// The name of the binary that a `Cargo.toml` names, where it names one.
+fn binary(app: &Path) -> Result<Option<String>> {
+    let path = app.join("Cargo.toml");
+    let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
+        .with_context(|| path.display().to_string())?;
+    let named = table.get("bin").and_then(toml::Value::as_array).and_then(|bins| bins.first());
+    Ok(named.and_then(|bin| Some(bin.get("name")?.as_str()?.to_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkout() -> Workspace {
+        let root = fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).unwrap();
+        Workspace { root, cache: "/".into(), jobs: None }
+    }
+
+    #[test]
+    fn an_image_has_init_its_services_and_the_programs_of_its_apps() {
+        let workspace = checkout();
+        let manifest = ImageManifest::load(&workspace.root.join("images/hello.toml")).unwrap();
+        let programs = list(&workspace, &manifest, &[]).unwrap();
+        let places: Vec<&str> = programs.iter().map(|program| program.place.as_str()).collect();
+        let admission = "usr/lib/holdfast/services/admission/admission";
+        assert_eq!(places, ["sbin/init", admission, "usr/lib/holdfast/apps/hello"]);
+        assert_eq!(programs[1].features, BTreeSet::from(["admission".to_owned()]));
+        assert_eq!(programs[2].package, "hello");
+    }
+
+    #[test]
+    fn an_app_that_cargo_would_build_outside_the_checkout_is_refused() {
+        let workspace = checkout();
+        let manifest = ImageManifest::load(&workspace.root.join("images/hello.toml")).unwrap();
+        let outside = tempfile::tempdir().unwrap();
+        fs::write(outside.path().join("Cargo.toml"), "[package]\nname = \"x\"\n").unwrap();
+        let refused = list(&workspace, &manifest, &[outside.path().to_owned()]).unwrap_err();
+        assert!(refused.to_string().contains("outside the checkout; pack it with `app pack`"));
+    }
+}
