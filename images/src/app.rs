@@ -185,6 +185,17 @@ pub fn check_together(
 /// # Errors
 /// See [`AppError`].
 pub fn load(directory: &Path, program: Option<Vec<u8>>) -> Result<App, AppError> {
+    let mut app = begin(directory)?;
+    let entry = app.manifest.entry_point.trim_start_matches('/').to_owned();
+    if let Some(bytes) = program {
+        app.files.insert(entry.clone(), AppFile { bytes, executable: true });
+    }
+    app.check(&entry)?;
+    Ok(app)
+}
+
+/// An app with what lies below `root/` of its directory, not checked yet.
+pub(crate) fn begin(directory: &Path) -> Result<App, AppError> {
     let manifest = load_manifest(directory)?;
     let manifest_path = directory.join(app_manifest::FILE_NAME);
     check_supported(&manifest, &manifest_path)?;
@@ -194,13 +205,7 @@ pub fn load(directory: &Path, program: Option<Vec<u8>>) -> Result<App, AppError>
     if root.is_dir() {
         collect(&root, "", &mut files, &mut links)?;
     }
-    let entry = manifest.entry_point.trim_start_matches('/').to_owned();
-    if let Some(bytes) = program {
-        files.insert(entry.clone(), AppFile { bytes, executable: true });
-    }
-    let app = App { directory: directory.to_owned(), manifest, manifest_text, files, links };
-    app.check(&entry)?;
-    Ok(app)
+    Ok(App { directory: directory.to_owned(), manifest, manifest_text, files, links })
 }
 
 /// Directories of an app whose files make it.
@@ -265,7 +270,7 @@ impl App {
         self.directory.join("root").join(file)
     }
 
-    fn check(&self, entry: &str) -> Result<(), AppError> {
+    pub(crate) fn check(&self, entry: &str) -> Result<(), AppError> {
         let path = self.host_path(entry);
         match self.files.get(entry) {
             None => {

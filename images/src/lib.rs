@@ -19,6 +19,7 @@ pub mod document;
 pub mod ext4;
 mod fdt;
 pub mod flash;
+pub mod foreign_root;
 pub mod key;
 mod key_file;
 pub mod manifest;

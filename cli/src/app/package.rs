@@ -9,6 +9,7 @@ use holdfast_builder::output;
 use holdfast_builder::workspace;
 use holdfast_images::app;
 use holdfast_images::destination;
+use holdfast_images::foreign_root;
 use holdfast_images::hex;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::package::{self, PackError};
@@ -30,10 +31,22 @@ pub struct BuildArgs {
 
 /// Arguments of `app pack`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: holdfast app pack examples/hello --output hello.package")]
+#[command(
+    after_help = "With --root, nothing is compiled: the program is the one that lies at EntryPoint below that \
+                  directory (as Buildroot's target/), and the loader and libraries that it needs come with it. What \
+                  lies in root/ of the app directory is taken as well, and instead of a file from there.\n\n\
+                  Example: holdfast app pack examples/hello --output hello.package\n         \
+                  holdfast app pack apps/meter --root output/target --with usr/share/meter --output meter.package"
+)]
 pub struct PackArgs {
     /// App directory.
     directory: PathBuf,
+    /// Root file system of another system that the app's files come from.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// File or directory below that root which the app needs as well; may be given several times.
+    #[arg(long, value_name = "PATH", requires = "root")]
+    with: Vec<PathBuf>,
     /// Path to write the package to.
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -104,9 +117,17 @@ pub(crate) fn pack(invocation: &Invocation, args: &PackArgs) -> Result<()> {
     }
     destination::check(&args.output)?;
     app::refuse_output(&args.directory, &args.output)?;
-    let workspace = invocation.workspace(COMPILES)?;
-    workspace.refuse_tracked(&args.output)?;
-    let app = ImageBuilder::new(&workspace, false, false)?.app(&args.directory)?;
+    let app = match &args.root {
+        Some(root) => {
+            destination::refuse_inside(&args.output, [root.as_path()])?;
+            foreign_root::load(&args.directory, root, &args.with)?
+        }
+        None => {
+            let workspace = invocation.workspace(COMPILES)?;
+            workspace.refuse_tracked(&args.output)?;
+            ImageBuilder::new(&workspace, false, false)?.app(&args.directory)?
+        }
+    };
     let bytes = package::pack(&app, &args.product, &args.board)?;
     workspace::write(&args.output, &bytes)?;
     let output = args.output.display();
