@@ -27,12 +27,20 @@ use std::time::Duration;
 #[command(after_help = "On a terminal, Ctrl-A x quits.\n\n\
                         Example: holdfast run --until 'heartbeat 3' --timeout 120\n\
                         Example: holdfast run --image images/connected.toml --forward 8080:8080\n\
-                        Example: holdfast run --debug hello")]
+                        Example: holdfast run --debug hello\n\
+                        Example: holdfast run --image-file output/images/hello.img")]
 pub struct RunArgs {
     #[command(flatten)]
     image: ImageArgs,
     #[command(flatten)]
     sources: SourceArgs,
+    /// Run this image as it is, whoever built it, instead of building one.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["manifest", "board", "apps", "debug", "locked", "memory", "with_update_server"]
+    )]
+    image_file: Option<PathBuf>,
     /// Memory of the guest, which the image is built for; the manifest's when not given.
     #[arg(long, value_name = "MIB")]
     memory: Option<u32>,
@@ -121,10 +129,13 @@ fn check_memory(workspace: &Workspace, args: &RunArgs, manifest: &ImageManifest)
 }
 
 pub(crate) fn run(invocation: &Invocation, args: &RunArgs) -> Result<()> {
-    let workspace = &invocation.workspace(image::BUILDS)?;
     if let Some(until) = &args.until {
         Regex::new(until).map_err(|error| HostLacks(format!("--until: {error}")))?;
     }
+    if let Some(file) = &args.image_file {
+        return run_file(args, file);
+    }
+    let workspace = &invocation.workspace(image::BUILDS)?;
     let manifest = image::manifest_path(workspace, args.image.manifest.as_ref());
     check_memory(workspace, args, &ImageManifest::load(&manifest)?)?;
     let mut builder = ImageBuilder::new(workspace, args.sources.locked, false)?;
@@ -162,7 +173,28 @@ pub(crate) fn run(invocation: &Invocation, args: &RunArgs) -> Result<()> {
         Some(directory) => Some(update_server(workspace, &built.manifest, directory)?),
         None => None,
     };
-    eprintln!("starting {} in QEMU with {memory} MiB", built.path.display());
+    start(args, machine)
+}
+
+/// Runs an image that was built already; it needs no checkout.
+fn run_file(args: &RunArgs, file: &Path) -> Result<()> {
+    let shown = show::show(file).with_context(|| file.display().to_string())?;
+    if shown.boot == BootStatus::Unsigned {
+        bail!("{}: its slot is not signed yet; sign it with `image sign`", file.display());
+    }
+    let mut machine = Machine { rom: Rom::Drive, ..Machine::new(file, shown.memory_mib) };
+    if shown.components.iter().any(|name| name == "network") {
+        machine.networks = vec![Network::User { forwards: args.forwards.clone() }];
+    } else if !args.forwards.is_empty() {
+        bail!("{}: has no network, so nothing can be forwarded to", file.display());
+    }
+    start(args, machine)
+}
+
+/// Starts a machine, and shows its console until it ends or what was asked for has happened.
+fn start(args: &RunArgs, machine: Machine) -> Result<()> {
+    let memory = machine.memory_mib;
+    eprintln!("starting {} in QEMU with {memory} MiB", machine.image.display());
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if on_terminal && !args.headless && args.until.is_none() && args.timeout.is_none() {
         eprintln!("Ctrl-A x quits");

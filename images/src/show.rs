@@ -23,6 +23,8 @@ pub struct Image {
     pub version: String,
     /// Board that the image was made for.
     pub board: String,
+    /// Memory of the device that it was made for, in MiB.
+    pub memory_mib: u32,
     /// True unless it was built with `--production`.
     pub development: bool,
     /// The app that waits for a debugger.
@@ -207,6 +209,7 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
         product: list.image.product,
         version: list.image.version.to_string(),
         board: list.image.board,
+        memory_mib: list.image.memory_kib / 1024,
         development: list.image.development,
         debugged: list.image.debugged.clone(),
         boot: if is_signed { BootStatus::Signed } else { BootStatus::Unsigned },
