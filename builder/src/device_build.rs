@@ -21,6 +21,29 @@ use std::process::{Command, Stdio};
 /// Changes with the way programs are built here, so that no older one is taken for a new one.
 const RECIPE: &str = "1";
 
+/// Options of cargo: std is built along, for size.
+pub(crate) const CARGO_OPTIONS: [&str; 6] = [
+    "-Zbuild-std=std,panic_abort",
+    "-Zbuild-std-features=optimize_for_size",
+    "--profile",
+    "device",
+    "--target",
+    TARGET,
+];
+/// Flags of the Rust compiler. Thumb-2 code is a quarter smaller. Nobody unwinds: a panic aborts, and addresses are
+/// looked up on a host.
+pub(crate) const RUST_FLAGS: [&str; 4] = [
+    "-Clink-self-contained=no",
+    "-Ctarget-cpu=cortex-a7",
+    "-Ctarget-feature=+thumb-mode",
+    "-Cforce-unwind-tables=no",
+];
+/// Flags of the C compiler, for what crates have in C.
+pub(crate) const C_FLAGS: &str = "-Os -mthumb -fstack-protector-strong -D_TIME_BITS=64";
+/// Variables by which std is built with 64-bit time, on a stable compiler.
+pub(crate) const CARGO_ENVIRONMENT: [(&str, &str); 2] =
+    [("RUSTC_BOOTSTRAP", "1"), ("RUST_LIBC_UNSTABLE_MUSL_V1_2_3", "1")];
+
 /// Variables that change what cargo builds for this host, or where, and are not meant for the device.
 pub const FOR_THE_HOST: [&str; 6] = [
     "CARGO",
@@ -237,8 +260,7 @@ impl<'a> DeviceBuilder<'a> {
     /// Arguments by which cargo builds a package.
     fn arguments(&self, package: &Package, debug_info: DebugInfo) -> Vec<String> {
         let mut arguments = vec!["build", "--quiet", "--message-format=json-render-diagnostics"];
-        arguments.extend(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"]);
-        arguments.extend(["--profile", "device", "--target", TARGET]);
+        arguments.extend(CARGO_OPTIONS);
         for setting in &self.profile {
             arguments.extend(["--config", setting]);
         }
@@ -319,23 +341,17 @@ fn warn(complaint: &str) {
 
 /// The variables with which cargo builds for the device, with `places` for the directories of this host.
 fn environment(places: Vec<(PathBuf, &'static str)>) -> [(&'static str, String); 6] {
-    // Thumb-2 code is a quarter smaller. Nobody unwinds: a panic aborts, and addresses are looked up on a host.
-    let flags = [
-        "-Clink-self-contained=no",
-        "-Ctarget-cpu=cortex-a7",
-        "-Ctarget-feature=+thumb-mode",
-        "-Cforce-unwind-tables=no",
-    ];
-    let mut flags: Vec<String> = flags.map(str::to_owned).into();
-    let mut c_flags = "-Os -mthumb -fstack-protector-strong -D_TIME_BITS=64".to_owned();
+    let mut flags: Vec<String> = RUST_FLAGS.map(str::to_owned).into();
+    let mut c_flags = C_FLAGS.to_owned();
     for (place, name) in places {
         flags.push(format!("--remap-path-prefix={}={name}", place.display()));
         let map = format!("-ffile-prefix-map={}={name}", place.display());
         c_flags.push_str(&format!(" {}", process::shell_word(&map)));
     }
+    let [bootstrap, wide_time] = CARGO_ENVIRONMENT.map(|(name, value)| (name, value.to_owned()));
     [
-        ("RUSTC_BOOTSTRAP", "1".to_owned()),
-        ("RUST_LIBC_UNSTABLE_MUSL_V1_2_3", "1".to_owned()),
+        bootstrap,
+        wide_time,
         ("AR_armv7_unknown_linux_musleabihf", "arm-linux-gnueabihf-ar".to_owned()),
         ("CFLAGS_armv7_unknown_linux_musleabihf", c_flags),
         // `cc` takes them apart as a shell does, and not at every blank.

@@ -9,6 +9,7 @@
 #[macro_use]
 pub mod output;
 
+pub mod buildroot;
 pub mod cross_make;
 pub mod development_keys;
 pub mod device_build;

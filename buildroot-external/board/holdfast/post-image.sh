@@ -1,0 +1,76 @@
+#!/bin/sh
+# Puts the image together: `holdfast image assemble` from what this build has made.
+#
+# Buildroot calls it with the directory of the images. What else it needs is exported by kernel-and-boot-loader.mk.
+set -eu
+
+images=$1
+# The time in an image is that of Holdfast's commit, and not of Buildroot's release.
+unset SOURCE_DATE_EPOCH
+
+name=$(sed -n 's/^name *= *"\(.*\)".*/\1/p' "$HOLDFAST_IMAGE" | head -n 1)
+if [ -z "$name" ]; then
+	echo "Holdfast: $HOLDFAST_IMAGE: name: is missing" >&2
+	exit 1
+fi
+parts=$images/$name.parts.toml
+
+# A line of the file, where there is something to say.
+line() {
+	if [ -n "$2" ]; then
+		printf '%s = "%s"\n' "$1" "$2"
+	fi
+}
+
+source_line() {
+	printf 'source = { version = "%s", sha256 = "%s", directory = "%s" }\n' "$1" "$2" "$3"
+}
+
+compiler=$($HOLDFAST_COMPILER --version | head -n 1)
+{
+	echo '# Written by board/holdfast/post-image.sh: what the image is put together from.'
+	line built_by "Buildroot $BR2_VERSION_FULL"
+	line board "$HOLDFAST_BOARD"
+	echo
+	echo '[kernel]'
+	line image zImage
+	line config "$HOLDFAST_LINUX_DIR/.config"
+	line device_tree "$HOLDFAST_LINUX_DTB"
+	line compiler "$compiler"
+	line patches "$HOLDFAST_CHECKOUT/kernel-config/patches"
+	source_line "$HOLDFAST_LINUX_VERSION" "$HOLDFAST_LINUX_SHA256" "$HOLDFAST_LINUX_DIR"
+	echo
+	echo '[boot_loader]'
+	line image u-boot-nodtb.bin
+	line config "$HOLDFAST_UBOOT_DIR/.config"
+	line device_tree "$HOLDFAST_UBOOT_DTB"
+	line first_stage "${HOLDFAST_FIRST_STAGE##*/}"
+	if [ -n "$HOLDFAST_SPARE_FRAGMENTS" ]; then
+		line spare_first_stage spare-first-stage
+		line spare_config "$HOLDFAST_UBOOT_DIR/.holdfast-spare-config"
+	fi
+	source_line "$HOLDFAST_UBOOT_VERSION" "$HOLDFAST_UBOOT_SHA256" "$HOLDFAST_UBOOT_DIR"
+	echo
+	echo '[programs]'
+	line directory "$TARGET_DIR"
+	line sources "$HOLDFAST_PROGRAMS_DIR"
+	line cargo "$HOST_DIR/bin/cargo"
+	line rustc "$HOST_DIR/bin/rustc"
+	echo
+	echo '[libc]'
+	if [ -n "$HOLDFAST_MUSL_VERSION" ]; then
+		line version "$HOLDFAST_MUSL_VERSION"
+		line licence "$HOLDFAST_MUSL_DIR/COPYRIGHT"
+	else
+		line version "of the toolchain ($compiler)"
+	fi
+} >"$parts"
+
+set -- image assemble --image "$HOLDFAST_IMAGE" --parts "$parts" --output "$images/$name.img"
+for app in $HOLDFAST_MORE_APPS; do
+	set -- "$@" --app "$app"
+done
+if grep -q '^BR2_HOLDFAST_PRODUCTION=y' "$BR2_CONFIG"; then
+	set -- "$@" --production
+fi
+exec "$HOLDFAST_HOST_TOOL" --checkout "$HOLDFAST_CHECKOUT" "$@"

@@ -1,0 +1,15 @@
+################################################################################
+#
+# What all packages of Holdfast have in common, and what is changed for its
+# image in the packages of Buildroot
+#
+################################################################################
+
+include $(BR2_EXTERNAL_HOLDFAST_PATH)/flags.mk
+include $(BR2_EXTERNAL_HOLDFAST_PATH)/boards.mk
+include $(BR2_EXTERNAL_HOLDFAST_PATH)/holdfast.mk
+include $(sort $(wildcard $(BR2_EXTERNAL_HOLDFAST_PATH)/package/*/*.mk))
+ifeq ($(BR2_HOLDFAST),y)
+include $(BR2_EXTERNAL_HOLDFAST_PATH)/checks.mk
+include $(BR2_EXTERNAL_HOLDFAST_PATH)/kernel-and-boot-loader.mk
+endif

@@ -1,0 +1,87 @@
+################################################################################
+#
+# How the programs of Holdfast are built
+#
+################################################################################
+
+HOLDFAST_CHECKOUT = $(realpath $(BR2_EXTERNAL_HOLDFAST_PATH)/..)
+HOLDFAST_VERSION = $(HOLDFAST_WORKSPACE_VERSION)
+HOLDFAST_BOARD = $(call qstrip,$(BR2_HOLDFAST_BOARD))
+HOLDFAST_IMAGE = $(call qstrip,$(BR2_HOLDFAST_IMAGE))
+HOLDFAST_MORE_APPS = $(call qstrip,$(BR2_HOLDFAST_APPS))
+HOLDFAST_HOST_TOOL = $(or $(call qstrip,$(BR2_HOLDFAST_TOOL)),$(HOST_DIR)/bin/holdfast)
+HOLDFAST_HOST_TOOL_PACKAGE = $(if $(call qstrip,$(BR2_HOLDFAST_TOOL)),,host-holdfast-tool)
+
+# A checkout has what cargo has built in it, and keys that are nobody else's.
+HOLDFAST_RSYNC_EXCLUSIONS = \
+	--exclude /target \
+	--exclude /fuzz/target \
+	--exclude /images/keys \
+	--exclude /buildroot-external
+
+# Where cargo finds all crates, those of std included.
+HOLDFAST_CARGO_HOME = $(HOST_DIR)/share/holdfast
+
+# All programs share what is built of std. Directories of this build are named
+# in programs as they are in every other.
+HOLDFAST_TARGET_DIR = $(BUILD_DIR)/holdfast-cargo
+HOLDFAST_PLACES = \
+	$(@D)=/holdfast \
+	$(HOLDFAST_CARGO_HOME)/crates=/cargo \
+	$(HOST_DIR)=/host
+
+# Buildroot lets libgcc and Rust's own compiler-rt define the same symbols.
+HOLDFAST_ALL_RUSTFLAGS = \
+	$(HOLDFAST_RUSTFLAGS) \
+	-Clink-arg=-Wl,--allow-multiple-definition \
+	$(addprefix --remap-path-prefix=,$(HOLDFAST_PLACES))
+
+HOLDFAST_ALL_CFLAGS = \
+	$(HOLDFAST_CFLAGS) \
+	$(addprefix -ffile-prefix-map=,$(HOLDFAST_PLACES))
+
+HOLDFAST_BUILD_ENV = \
+	$(TARGET_MAKE_ENV) \
+	$(TARGET_CONFIGURE_OPTS) \
+	$(PKG_CARGO_ENV) \
+	$(HOLDFAST_CARGO_ENV) \
+	RUSTFLAGS="$(HOLDFAST_ALL_RUSTFLAGS)" \
+	CC_$(HOLDFAST_TARGET_WORD)="$(TARGET_CC)" \
+	AR_$(HOLDFAST_TARGET_WORD)="$(TARGET_AR)" \
+	CFLAGS_$(HOLDFAST_TARGET_WORD)="$(HOLDFAST_ALL_CFLAGS)"
+
+# cargo's configuration of a checkout's copy, with the crates of this build.
+define HOLDFAST_USE_CRATES
+	grep -q vendored-sources $(@D)/.cargo/config.toml || \
+		cat $(HOLDFAST_CARGO_HOME)/cargo.toml >>$(@D)/.cargo/config.toml
+endef
+
+# $(1): programs are built that go below this directory of a device
+define HOLDFAST_BUILD_PROGRAMS
+	$(HOLDFAST_HOST_TOOL) --checkout $(HOLDFAST_CHECKOUT) image programs \
+		--image $(HOLDFAST_IMAGE) $(addprefix --app ,$(HOLDFAST_MORE_APPS)) \
+		>$(@D)/holdfast-programs
+	cd $(@D) && \
+		$(HOLDFAST_BUILD_ENV) \
+		$(BR2_EXTERNAL_HOLDFAST_PATH)/support/build-programs.sh \
+			$(@D)/holdfast-programs $(1) \
+			$(HOLDFAST_TARGET_DIR)/$(HOLDFAST_TARGET)/device \
+			$(@D)/holdfast-built \
+			build --offline --locked $(HOLDFAST_CARGO_OPTS) \
+			--target-dir $(HOLDFAST_TARGET_DIR)
+endef
+
+# Buildroot strips what is in the target directory; the symbols are kept.
+define HOLDFAST_INSTALL_PROGRAMS
+	mkdir -p $(@D)/holdfast-built
+	cp -a $(@D)/holdfast-built/. $(TARGET_DIR)/
+endef
+
+define HOLDFAST_INSTALL_SYMBOLS
+	mkdir -p $(@D)/holdfast-built $(BINARIES_DIR)/holdfast.symbols
+	find $(@D)/holdfast-built -type f \
+		-exec cp -f -t $(BINARIES_DIR)/holdfast.symbols {} +
+endef
+
+# What board/holdfast/post-image.sh reads.
+export HOLDFAST_CHECKOUT HOLDFAST_BOARD HOLDFAST_IMAGE HOLDFAST_MORE_APPS HOLDFAST_HOST_TOOL
