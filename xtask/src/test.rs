@@ -1,6 +1,7 @@
 //! `test`: everything that CI runs, as stages side by side, with a time table.
 
 mod boards;
+mod buildroot;
 mod dynamic_app;
 mod fuzz;
 mod graph;
@@ -18,8 +19,9 @@ mod tools;
 
 pub(crate) use test_run::{CheckArgs, TestArgs};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use graph::Graph;
+use holdfast_builder::failure::HostLacks;
 use holdfast_builder::host;
 use holdfast_builder::workspace::Workspace;
 use holdfast_qemu::process_tree;
@@ -27,7 +29,7 @@ use holdfast_qemu::processor_time::ProcessorTime;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use table::{STAGES, Stage};
-use test_run::{OF_CHECK, TestRun, WITHOUT_IMAGES};
+use test_run::{BUILDROOT, OF_CHECK, TestRun, WITHOUT_IMAGES};
 
 pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let started = Instant::now();
@@ -36,6 +38,13 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let mut test_run = TestRun::new(workspace, args, &table::names())?;
     if args.list {
         return stages::list(&test_run);
+    }
+    test_run.buildroot = std::env::var_os(buildroot::VARIABLE).is_some();
+    if test_run.named.contains(&BUILDROOT) && !test_run.buildroot {
+        bail!(HostLacks(format!(
+            "stage {BUILDROOT}: {} is not set; set it to an unpacked release of Buildroot (docs/buildroot.md)",
+            buildroot::VARIABLE
+        )));
     }
     let makes_images = |stage: &Stage| {
         test_run.is_chosen(stage.node.name) && !WITHOUT_IMAGES.contains(&stage.node.name)

@@ -12,8 +12,9 @@ use holdfast_builder::kernel::{self, Purpose, rules};
 use holdfast_builder::workspace;
 use holdfast_builder::{pins, process, u_boot};
 use holdfast_images::board::Board;
+use holdfast_images::{build, show};
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The OEM's tool, and its package.
@@ -191,13 +192,16 @@ const DEBUGGED: &str = "hello";
 
 pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let mut builder = ImageBuilder::new(&test_run.workspace, false, false)?;
+    builder.take_parts(test_run.given.as_ref().map(|(_, parts)| parts.clone()));
     let programs = program_directory(test_run)?;
     let dynamic = dynamic_app::build(test_run, builder.devices()?, &programs)?;
     let board = test_run.board.as_deref();
     let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
     for manifest in IMAGES.into_iter().chain(more.into_iter().flatten()) {
         let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
-        builder.build_for(board, &test_run.workspace.root.join(manifest), apps, None)?;
+        let output = given_output(test_run, manifest, "")?;
+        let manifest = test_run.workspace.root.join(manifest);
+        builder.build_for(board, &manifest, apps, output.as_deref())?;
     }
     test_programs::build(&test_run.workspace, &builder, &programs)?;
     for (name, directory) in
@@ -207,10 +211,37 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
         workspace::write(&programs.join(name), program)?;
     }
     builder.set_debugged(Some(DEBUGGED));
-    builder.build_for(board, &test_run.workspace.root.join(IMAGES[0]), &[], None)?;
+    let output = given_output(test_run, IMAGES[0], "-debug")?;
+    let manifest = test_run.workspace.root.join(IMAGES[0]);
+    builder.build_for(board, &manifest, &[], output.as_deref())?;
+    take_given(test_run)?;
     let control = control_kernel(test_run, &builder, board.unwrap_or(DEFAULT_BOARD))?;
     workspace::write(&image_directory(test_run)?.join("control-zImage"), control)?;
     Ok(Counts::PASSED)
+}
+
+/// Where an image goes that is put together from what somebody else has built; its usual place otherwise.
+fn given_output(test_run: &TestRun, manifest: &str, mark: &str) -> Result<Option<PathBuf>> {
+    if test_run.given.is_none() {
+        return Ok(None);
+    }
+    let directory = image_directory(test_run)?;
+    workspace::make_directory(&directory)?;
+    let stem = Path::new(manifest).file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Some(directory.join(format!("{stem}{mark}.img"))))
+}
+
+/// Puts the image that was given, byte for byte, in the place of the one of its name.
+fn take_given(test_run: &TestRun) -> Result<()> {
+    let Some((image, _)) = &test_run.given else { return Ok(()) };
+    let name = show::show(image)?.name;
+    let place = image_directory(test_run)?.join(name).with_extension("img");
+    let pairs = [(image.clone(), place.clone()), (build::rom_path(image), build::rom_path(&place))];
+    for (from, to) in pairs.iter().filter(|(from, _)| from.is_file()) {
+        std::fs::copy(from, to)
+            .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
+    }
+    Ok(())
 }
 
 /// The kernel that the control of attacks runs on.

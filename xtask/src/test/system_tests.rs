@@ -12,6 +12,9 @@ pub(super) const SYSTEM_TESTS: &str = "holdfast-system-tests";
 /// Directory of the images that tests look at.
 pub(super) fn image_directory(test_run: &TestRun) -> Result<PathBuf> {
     let output = test_run.workspace.output()?;
+    if test_run.given.is_some() {
+        return Ok(output.join("given"));
+    }
     // As the image builder has it: only another board than the manifests' has a directory of its own.
     let board = test_run.board.as_ref().filter(|board| *board != DEFAULT_BOARD);
     Ok(board.map_or(output.clone(), |board| output.join(board)))

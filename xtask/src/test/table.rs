@@ -2,8 +2,11 @@
 
 use super::graph::{Lane, Node, Rank};
 use super::stage_log::StageLog;
-use super::test_run::{BOARD_KERNELS, Counts, HOST_PROGRAMS, TestRun, UNIT_PROGRAMS, UNIT_PURE};
-use super::{boards, fuzz, reference_client, reproducible, stages};
+use super::test_run::{
+    BOARD_KERNELS, BUILDROOT, BUILDROOT_TREE, Counts, HOST_PROGRAMS, TestRun, UNIT_PROGRAMS,
+    UNIT_PURE,
+};
+use super::{boards, buildroot, fuzz, reference_client, reproducible, stages};
 use anyhow::Result;
 
 /// A row of the table of stages.
@@ -41,7 +44,7 @@ const KERNEL: &[Lane] = &[Lane::KernelBuilds];
 const BOTH: &[Lane] = &[Lane::HostTarget, Lane::DeviceBuilds];
 
 /// Stages: what the longest one waits for, the longest one, and what fills the gaps.
-pub(super) const STAGES: [Stage; 17] = [
+pub(super) const STAGES: [Stage; 19] = [
     stage("kernels", stages::kernels, &[], KERNEL).rank(Rank::Urgent),
     stage(HOST_PROGRAMS, stages::host_programs, &[], HOST).rank(Rank::Urgent).prepares(),
     stage("images", stages::images, &["kernels"], DEVICE).rank(Rank::Urgent),
@@ -55,6 +58,8 @@ pub(super) const STAGES: [Stage; 17] = [
     // No filler: where it is not in the cache, the guests of `boards` would be left over at the end.
     stage(BOARD_KERNELS, stages::board_kernels, &[], KERNEL).prepares(),
     stage("boards", boards::run, &[BOARD_KERNELS, HOST_PROGRAMS], DEVICE),
+    stage(BUILDROOT, buildroot::run, &[HOST_PROGRAMS, "images"], DEVICE),
+    stage(BUILDROOT_TREE, buildroot::tree, &[], &[]).rank(Rank::Filler),
     stage("lint", stages::lint, &[], HOST).rank(Rank::Filler),
     stage("docs", stages::docs, &[], HOST).rank(Rank::Filler),
     stage("fuzz", fuzz::run, &[], &[]).rank(Rank::Filler),
@@ -92,9 +97,12 @@ mod tests {
     #[test]
     fn names_choose_stages_and_tests_choose_what_runs_them() {
         let everything = chosen(None, &[]).1;
-        let others = STAGES.iter().filter(|stage| stage.node.name != UNIT_PURE);
+        let others =
+            STAGES.iter().filter(|stage| ![UNIT_PURE, BUILDROOT].contains(&stage.node.name));
         assert_eq!(everything.len(), others.count());
         assert!(!everything.contains(&UNIT_PURE), "it is a part of `unit`");
+        assert!(!everything.contains(&BUILDROOT), "Buildroot is where BUILDROOT_DIR says");
+        assert!(chosen(None, &[BUILDROOT]).1.contains(&BUILDROOT));
         assert_eq!(chosen(None, &OF_CHECK).1, [UNIT_PURE, "lint", "format"]);
         assert_eq!(chosen(None, &["lint", "docs"]).1, ["lint", "docs"]);
         assert_eq!(chosen(None, &["system"]).1, ["host-programs", "system"]);

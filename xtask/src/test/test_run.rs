@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result};
 use clap::Args;
+use holdfast_builder::image::parts::{self, Parts};
 use holdfast_builder::workspace::Workspace;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The step that builds what other stages start on this host.
@@ -15,11 +16,15 @@ pub(super) const UNIT_PROGRAMS: &str = "unit-programs";
 pub(super) const BOARD_KERNELS: &str = "board-kernels";
 /// The part of `unit` that needs nothing but this host's compiler; a run of everything has it in `unit`.
 pub(super) const UNIT_PURE: &str = "unit-pure";
+/// What real Buildroot makes of our tree: where somebody says where it is.
+pub(super) const BUILDROOT: &str = "buildroot";
+/// What can be said of our tree without it.
+pub(super) const BUILDROOT_TREE: &str = "buildroot-tree";
 /// Stages of `check`.
 pub(super) const OF_CHECK: [&str; 3] = ["format", "lint", UNIT_PURE];
 /// Stages that make no image: they do without the Debian packages for it.
-pub(super) const WITHOUT_IMAGES: [&str; 6] =
-    ["format", "lint", "docs", "dependencies", "fuzz", UNIT_PURE];
+pub(super) const WITHOUT_IMAGES: [&str; 7] =
+    ["format", "lint", "docs", "dependencies", "fuzz", UNIT_PURE, BUILDROOT_TREE];
 /// Stages that a test's name chooses.
 const OF_TESTS: [&str; 4] = ["kernels", "images", "system", "unit"];
 /// Stages that `--board` chooses.
@@ -32,14 +37,15 @@ pub(super) const FULL_CASES: u32 = 4096;
 /// Arguments of `test`.
 #[derive(Debug, Default, Args)]
 #[command(
-    after_help = "Stages: kernels, images, system, unit, reproducible, boards, lint, docs, fuzz, dependencies, \
-                  reference-client, kernel-config, format; and unit-pure, a part of unit that runs when it is \
-                  named. They run side by side, as many as there are processors; \
+    after_help = "Stages: kernels, images, system, unit, reproducible, boards, buildroot-tree, lint, docs, fuzz, \
+                  dependencies, reference-client, kernel-config, format; unit-pure, a part of unit that runs when it \
+                  is named; and buildroot, which runs real Buildroot where BUILDROOT_DIR names it. They run side by side, as many as there are processors; \
                   each line of output has its stage in front.\n\n\
                   Example: cargo holdfast test\n         \
                   cargo holdfast test a_zombie_storm_is_reaped\n         \
                   cargo holdfast test lint docs an_unsigned_slot\n         \
                   cargo holdfast test --board orangepi-pc\n         \
+                  cargo holdfast test --image output/images/hello.img\n         \
                   cargo holdfast test --list update\n         \
                   cargo holdfast test --full --jobs 8\n         \
                   cargo holdfast test system --shard 1/3 --junit checks.xml\n         \
@@ -52,6 +58,10 @@ pub(crate) struct TestArgs {
     /// Build the images for this board, as `orangepi-pc`, and run the system tests on them alone.
     #[arg(long)]
     pub(super) board: Option<String>,
+    /// Run the system tests on what somebody else (Buildroot) has built: on this image, and on test images that are
+    /// put together from the parts that the file beside it (`NAME.parts.toml`) names.
+    #[arg(long, value_name = "FILE", conflicts_with = "board")]
+    pub(super) image: Option<PathBuf>,
     /// Compile and run guests on so many processors, as 4, instead of on all.
     #[arg(long, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
@@ -132,6 +142,10 @@ pub(super) struct TestRun {
     pub(super) full: bool,
     /// Of the images; the board of their manifests when none is named.
     pub(super) board: Option<String>,
+    /// An image that somebody else has built, with the parts that it was put together from.
+    pub(super) given: Option<(PathBuf, Parts)>,
+    /// True where somebody says where Buildroot is.
+    pub(super) buildroot: bool,
     /// Stages that were named; those run whole.
     pub(super) named: Vec<&'static str>,
     /// Parts of test names; empty for all.
@@ -161,10 +175,13 @@ impl TestRun {
         let stage_of =
             |filter: &String| stages.iter().find(|stage| **stage == filter.as_str()).copied();
         let absolute = |path: &PathBuf| std::path::absolute(path).context("--junit: no path");
+        let given = args.image.as_deref().map(given).transpose()?;
         Ok(Self {
             workspace: workspace.clone(),
             full: args.full,
-            board: args.board.clone(),
+            board: given.as_ref().map(|(_, parts)| parts.board.clone()).or(args.board.clone()),
+            given,
+            buildroot: false,
             named: args.filters.iter().filter_map(stage_of).collect(),
             tests: args.filters.iter().filter(|f| stage_of(f).is_none()).cloned().collect(),
             jobs,
@@ -179,7 +196,7 @@ impl TestRun {
     /// True for a stage that is part of this run.
     pub(super) fn is_chosen(&self, name: &str) -> bool {
         if name == HOST_PROGRAMS {
-            return ["system", "boards"].iter().any(|stage| self.is_chosen(stage));
+            return ["system", "boards", BUILDROOT].iter().any(|stage| self.is_chosen(stage));
         }
         if name == UNIT_PROGRAMS {
             return self.is_chosen("unit");
@@ -188,14 +205,21 @@ impl TestRun {
             return self.is_chosen("boards");
         }
         let named = self.named.contains(&name);
+        if name == BUILDROOT {
+            return named || (self.buildroot && self.is_everything() && self.board.is_none());
+        }
         if name == UNIT_PURE {
             return named;
         }
         if self.board.is_some() {
             return OF_BOARD.contains(&name) && (named || self.named.is_empty());
         }
-        let everything = self.named.is_empty() && self.tests.is_empty();
-        everything || named || (!self.tests.is_empty() && OF_TESTS.contains(&name))
+        self.is_everything() || named || (!self.tests.is_empty() && OF_TESTS.contains(&name))
+    }
+
+    /// True where no stage and no test was named.
+    fn is_everything(&self) -> bool {
+        self.named.is_empty() && self.tests.is_empty()
     }
 
     /// Parts of the names of the tests that a stage runs; empty for all.
@@ -211,6 +235,19 @@ impl TestRun {
             [HOST_PROGRAMS, UNIT_PROGRAMS, BOARD_KERNELS].contains(&result.name) || for_tests;
         prepares && !self.named.contains(&result.name) && result.counts.failed == 0
     }
+}
+
+/// An image that somebody else has built, and the parts that the file beside it names.
+fn given(image: &Path) -> Result<(PathBuf, Parts)> {
+    let image = std::fs::canonicalize(image)
+        .with_context(|| format!("--image: cannot find {}", image.display()))?;
+    let parts = Parts::load(&image.with_extension(parts::ENDING)).with_context(|| {
+        format!(
+            "--image: {}: nothing beside it names what it was put together from",
+            image.display()
+        )
+    })?;
+    Ok((image, parts))
 }
 
 #[cfg(test)]

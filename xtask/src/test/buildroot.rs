@@ -1,0 +1,394 @@
+//! The stages `buildroot-tree` and `buildroot`: what can be said of `buildroot-external/` without Buildroot, and what
+//! real Buildroot makes of it.
+//!
+//! Real Buildroot is what `BUILDROOT_DIR` names: an unpacked release. `BUILDROOT_FRAGMENT` may name a file of lines that
+//! are put behind each defconfig, `BUILDROOT_OVERRIDE` one of `PACKAGE_OVERRIDE_SRCDIR`, and `BUILDROOT_EXTERNAL` further
+//! trees: by these, a toolchain or a source that cannot be had is replaced outside the tree.
+
+use super::stage_log::StageLog;
+use super::test_run::{Counts, DEFAULT_BOARD, TestRun};
+use anyhow::{Context, Result, bail, ensure};
+use holdfast_builder::buildroot::{self, DIRECTORY};
+use holdfast_builder::host::{self, Need};
+use holdfast_builder::process;
+use holdfast_builder::progress::Step;
+use holdfast_builder::workspace;
+use holdfast_images::{board, show, verify};
+use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The variable that names Buildroot's release.
+pub(super) const VARIABLE: &str = "BUILDROOT_DIR";
+/// For lines behind each defconfig.
+const FRAGMENT: &str = "BUILDROOT_FRAGMENT";
+/// For Buildroot's `BR2_PACKAGE_OVERRIDE_FILE`.
+const OVERRIDE: &str = "BUILDROOT_OVERRIDE";
+/// For trees behind ours in `BR2_EXTERNAL`, with `:` between them.
+const EXTERNAL: &str = "BUILDROOT_EXTERNAL";
+/// The board of which the image's boot and signature checks run, beside [`DEFAULT_BOARD`].
+const OTHER_BOARD: &str = "orangepi-pc";
+/// What reads Kconfig, with its hash.
+const REQUIREMENTS: &str = "buildroot-external/support/requirements.txt";
+/// A linter of shell files.
+const SHELL_LINTER: &[Need] = &[Need { what: "shellcheck", package: "shellcheck" }];
+/// Prints the names of all symbols that a Kconfig file defines.
+const SYMBOLS: &str = "import kconfiglib, sys\n\
+                       for symbol in kconfiglib.Kconfig(sys.argv[1], warn=False).defined_syms:\n    \
+                       print(symbol.name)\n";
+
+/// Counts checks, and says how each went.
+struct Checks<'a> {
+    log: &'a StageLog,
+    counts: Counts,
+}
+
+impl Checks<'_> {
+    fn check(&mut self, name: &str, result: Result<()>) {
+        match result {
+            Ok(()) => {
+                self.log.print(format!("test {name} ... ok"));
+                self.counts.add(Counts::PASSED);
+            }
+            Err(error) => {
+                self.log.print(format!("test {name} ... FAILED\n{error:#}"));
+                self.counts.add(Counts::FAILED);
+            }
+        }
+    }
+}
+
+/// What needs no Buildroot.
+pub(super) fn tree(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    let mut checks = Checks { log, counts: Counts::default() };
+    checks.check("the_generated_parts_of_the_tree_are_current", generated_is_current(test_run));
+    checks.check("the_tree_is_kconfig_and_defines_what_its_defconfigs_set", kconfig(test_run));
+    checks.check("its_shell_files_pass_a_linter", shell_files(test_run));
+    Ok(checks.counts)
+}
+
+fn generated_is_current(test_run: &TestRun) -> Result<()> {
+    for (name, text) in buildroot::files(&test_run.workspace)? {
+        let found = workspace::read_text(&test_run.workspace.root.join(&name))?;
+        ensure!(
+            found == text,
+            "{}: is not current; run HOLDFAST_WRITE_DOCS=1 cargo test -p holdfast-builder --test buildroot",
+            name.display()
+        );
+    }
+    Ok(())
+}
+
+fn kconfig(test_run: &TestRun) -> Result<()> {
+    let root = &test_run.workspace.root;
+    let python = python(test_run)?;
+    let tree = root.join(DIRECTORY);
+    let mut command = Command::new(python);
+    command.current_dir(&tree).args(["-c", SYMBOLS, "Config.in"]);
+    command.env("BR2_EXTERNAL_HOLDFAST_PATH", &tree).env("srctree", &tree);
+    let output = process::output(&mut command)?;
+    let defined: BTreeSet<&str> = output.lines().collect();
+    for (name, text) in buildroot::files(&test_run.workspace)? {
+        for line in
+            text.lines().filter(|line| line.contains("HOLDFAST") && line.starts_with("BR2_"))
+        {
+            let symbol = line.split('=').next().unwrap_or_default();
+            let is_own =
+                symbol.starts_with("BR2_HOLDFAST") || symbol.starts_with("BR2_PACKAGE_HOLDFAST");
+            ensure!(
+                !is_own || defined.contains(symbol),
+                "{}: {symbol} is not defined",
+                name.display()
+            );
+        }
+    }
+    ensure!(defined.contains("BR2_HOLDFAST"), "Config.in defines {defined:?}");
+    Ok(())
+}
+
+/// A Python with kconfiglib, as pinned.
+fn python(test_run: &TestRun) -> Result<PathBuf> {
+    let workspace = &test_run.workspace;
+    let requirements = workspace.root.join(REQUIREMENTS);
+    let pinned = workspace::sha256_file(&requirements)?;
+    let root = workspace.cache.join(format!("kconfiglib-{}", pinned.get(..16).unwrap_or(&pinned)));
+    let (python, finished) = (root.join("bin/python3"), root.join("installed"));
+    if !finished.is_file() {
+        let mut step = Step::begin("installing kconfiglib");
+        let mut make = Command::new("python3");
+        process::follow(make.args(["-m", "venv", "--clear"]).arg(&root), &mut step)
+            .context("Python cannot make an environment (Debian's package is `python3-venv`)")?;
+        let mut install = Command::new(&python);
+        install.args(["-m", "pip", "--disable-pip-version-check", "--no-input", "install"]);
+        install.args(["--quiet", "--no-deps", "--require-hashes", "-r"]).arg(&requirements);
+        process::follow(&mut install, &mut step)
+            .context("kconfiglib cannot be installed; is the network there?")?;
+        workspace::write(&finished, "")?;
+        step.done("installed");
+    }
+    Ok(python)
+}
+
+fn shell_files(test_run: &TestRun) -> Result<()> {
+    host::ensure(&[SHELL_LINTER])?;
+    let tree = test_run.workspace.root.join(DIRECTORY);
+    let mut command = Command::new("shellcheck");
+    for directory in ["support", "board/holdfast"] {
+        let list = || format!("cannot list {directory}");
+        for entry in fs::read_dir(tree.join(directory)).with_context(list)? {
+            let path = entry.with_context(list)?.path();
+            if path.extension().is_some_and(|extension| extension == "sh") {
+                command.arg(path);
+            }
+        }
+    }
+    process::output(&mut command).map(drop)
+}
+
+/// What real Buildroot makes of the tree.
+pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    let buildroot = Buildroot::new(test_run)?;
+    let mut checks = Checks { log, counts: Counts::default() };
+    let boards = board::names(&test_run.workspace.root.join("images/boards"));
+    checks.check("check_package_finds_nothing_wrong", buildroot.check_package());
+    for name in &boards {
+        let label = |what: &str| format!("{what}_of_{}", name.replace('-', "_"));
+        checks.check(&label("savedefconfig_gives_back_the_defconfig"), buildroot.round_trip(name));
+        checks.check(&label("show_info_names_the_packages"), buildroot.show_info(name));
+    }
+    for name in &boards {
+        let is_built = test_run.full || [DEFAULT_BOARD, OTHER_BOARD].contains(&name.as_str());
+        if !is_built {
+            continue;
+        }
+        let label = |what: &str| format!("{what}_of_{}", name.replace('-', "_"));
+        let image = buildroot.build(name, "first");
+        checks.check(
+            &label("the_image_is_sound"),
+            image.as_ref().map_err(again).and_then(|i| is_sound(i, name)),
+        );
+        let Ok(image) = image else { continue };
+        checks.check(&label("legal_info_and_the_bill_agree"), buildroot.legal_info(name, &image));
+        let filters: &[&str] = if name == DEFAULT_BOARD {
+            &[]
+        } else {
+            &["the_image_boots", "the_app_runs", "an_unsigned_slot_never_starts"]
+        };
+        checks.check(
+            &label("the_system_tests_pass_on_the_image"),
+            system_tests(test_run, &image, filters),
+        );
+        if name == DEFAULT_BOARD {
+            let second = buildroot.build(name, "second");
+            let same = second.and_then(|second| same_slots(&image, &second));
+            checks.check(&label("two_builds_in_two_directories_have_the_same_slots"), same);
+        }
+    }
+    Ok(checks.counts)
+}
+
+/// An error that is said a second time.
+fn again(error: &anyhow::Error) -> anyhow::Error {
+    anyhow::anyhow!("{error:#}")
+}
+
+/// A release of Buildroot, and where it builds.
+struct Buildroot {
+    source: PathBuf,
+    external: PathBuf,
+    output: PathBuf,
+    host_tool: PathBuf,
+}
+
+impl Buildroot {
+    fn new(test_run: &TestRun) -> Result<Self> {
+        let source =
+            env::var_os(VARIABLE).map(PathBuf::from).context("BUILDROOT_DIR is not set")?;
+        ensure!(
+            source.join("Makefile").is_file() && source.join("package").is_dir(),
+            "BUILDROOT_DIR: {}: is no unpacked release of Buildroot",
+            source.display()
+        );
+        let output = test_run.workspace.output()?;
+        Ok(Self {
+            source: std::path::absolute(source).context("BUILDROOT_DIR is no path")?,
+            external: test_run.workspace.root.join(DIRECTORY),
+            host_tool: output.join("host/holdfast"),
+            output: output.join("buildroot"),
+        })
+    }
+
+    /// `make` with one output directory; a variable of this run's own build is none of Buildroot's.
+    fn make(&self, output: &Path) -> Command {
+        let mut command = Command::new("make");
+        command.arg("-C").arg(&self.source);
+        let pair = |name: &str, value: &Path| {
+            let mut word = OsString::from(format!("{name}="));
+            word.push(value);
+            word
+        };
+        let mut trees = pair("BR2_EXTERNAL", &self.external);
+        if let Some(more) = env::var_os(EXTERNAL) {
+            trees.push(":");
+            trees.push(more);
+        }
+        command.arg(pair("O", output)).arg(trees);
+        for name in ["MAKEFLAGS", "MFLAGS", "CARGO", "RUSTC", "RUSTFLAGS", "CARGO_BUILD_BUILD_DIR"]
+        {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    fn configured(&self, board: &str, place: &str) -> Result<PathBuf> {
+        let output = self.output.join(place).join(board);
+        workspace::make_directory(&output)?;
+        process::output(self.make(&output).arg(defconfig(board)))?;
+        Ok(output)
+    }
+
+    fn check_package(&self) -> Result<()> {
+        let mut files = Vec::new();
+        below(&self.external, &mut files)?;
+        let mut command = Command::new(self.source.join("utils/check-package"));
+        let mut ignored = OsString::from("--ignore-list=");
+        ignored.push(self.external.join(".checkpackageignore"));
+        command.arg("--br2-external").arg(ignored).args(files);
+        process::output(&mut command).map(drop)
+    }
+
+    fn round_trip(&self, board: &str) -> Result<()> {
+        let output = self.configured(board, "defconfig")?;
+        let saved = output.join("saved");
+        let mut word = OsString::from("BR2_DEFCONFIG=");
+        word.push(&saved);
+        process::output(self.make(&output).arg(word).arg("savedefconfig"))?;
+        let (was, is) = (
+            workspace::read_text(&self.external.join("configs").join(defconfig(board)))?,
+            workspace::read_text(&saved)?,
+        );
+        let differing: Vec<&str> = was
+            .lines()
+            .filter(|line| !is.lines().any(|other| other == *line))
+            .chain(is.lines().filter(|line| !was.lines().any(|other| other == *line)))
+            .collect();
+        ensure!(was == is, "savedefconfig has it otherwise:\n{}", differing.join("\n"));
+        Ok(())
+    }
+
+    fn show_info(&self, board: &str) -> Result<()> {
+        let output = self.configured(board, "defconfig")?;
+        let said = process::output(self.make(&output).args(["--silent", "show-info"]))?;
+        let info: serde_json::Value =
+            serde_json::from_str(&said).context("show-info is no JSON")?;
+        for package in ["linux", "uboot", "holdfast-init", "holdfast-services"] {
+            ensure!(info.get(package).is_some(), "show-info has no {package}");
+        }
+        ensure!(info.get("busybox").is_none(), "show-info has busybox");
+        Ok(())
+    }
+
+    /// Builds a board's image.
+    fn build(&self, board: &str, place: &str) -> Result<PathBuf> {
+        let output = self.configured(board, place)?;
+        let mut lines = format!("BR2_HOLDFAST_TOOL=\"{}\"\n", self.host_tool.display());
+        if let Some(fragment) = env::var_os(FRAGMENT) {
+            lines.push_str(&workspace::read_text(Path::new(&fragment))?);
+        }
+        if let Some(file) = env::var_os(OVERRIDE) {
+            let file = Path::new(&file).display();
+            lines.push_str(&format!("BR2_PACKAGE_OVERRIDE_FILE=\"{file}\"\n"));
+        }
+        let config = output.join(".config");
+        let before = workspace::read_text(&config)?;
+        workspace::write(&config, format!("{before}{lines}"))?;
+        process::output(self.make(&output).arg("olddefconfig"))?;
+        let mut step = Step::begin(format!("Buildroot's image for {board}"));
+        process::follow(&mut self.make(&output), &mut step)?;
+        step.done("built");
+        Ok(output.join("images/hello.img"))
+    }
+
+    /// What Buildroot says of licences and sources is what the bill of materials says.
+    fn legal_info(&self, board: &str, image: &Path) -> Result<()> {
+        let output = self.output.join("first").join(board);
+        process::output(self.make(&output).arg("legal-info"))?;
+        let manifest = workspace::read_text(&output.join("legal-info/manifest.csv"))?;
+        let bill = workspace::read_text(&image.with_extension("cdx.json"))?;
+        for (package, component) in [("linux", "linux"), ("uboot", "u-boot")] {
+            let line = manifest.lines().find(|line| line.starts_with(&format!("\"{package}\",")));
+            let line = line.with_context(|| format!("manifest.csv has no {package}"))?;
+            ensure!(line.contains("GPL-2.0"), "manifest.csv: {line}");
+            ensure!(
+                bill.contains(&format!("\"name\": \"{component}\"")),
+                "no {component} in the bill"
+            );
+        }
+        Ok(())
+    }
+}
+
+fn defconfig(board: &str) -> String {
+    format!("holdfast_{}_defconfig", board.replace('-', "_"))
+}
+
+fn below(directory: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
+    let list = || format!("cannot list {}", directory.display());
+    for entry in fs::read_dir(directory).with_context(list)? {
+        let path = entry.with_context(list)?.path();
+        if path.is_dir() {
+            below(&path, files)?;
+        } else if path.extension().is_some() || path.to_string_lossy().ends_with("_defconfig") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(())
+}
+
+fn is_sound(image: &Path, board: &str) -> Result<()> {
+    let chain = verify::verify(image, None, Some(board))?;
+    ensure!(chain.is_sound(), "the boot loader would not start it");
+    let shown = show::show(image)?;
+    ensure!(shown.board == board, "the root file system is for {}", shown.board);
+    let built_by = shown.provenance.as_ref().and_then(|p| p.get("built_by")?.as_str());
+    ensure!(
+        built_by.is_some_and(|by| by.starts_with("Buildroot ")),
+        "the image does not say who has built it: {built_by:?}"
+    );
+    Ok(())
+}
+
+fn system_tests(test_run: &TestRun, image: &Path, filters: &[&str]) -> Result<()> {
+    // Not its path: a stage may have built another program there meanwhile.
+    let mut command = Command::new(format!("/proc/{}/exe", std::process::id()));
+    command.current_dir(&test_run.workspace.root).arg("test").arg("--image").arg(image);
+    command.args(if filters.is_empty() { &["system", "images"][..] } else { filters });
+    command.args(["--jobs", &test_run.jobs.to_string()]).stdin(Stdio::null());
+    process::output(&mut command).map(drop)
+}
+
+/// Fails with the parts of slot A in which two images differ.
+fn same_slots(one: &Path, other: &Path) -> Result<()> {
+    let mut differing = Vec::new();
+    for partition in ["boot-a", "root-a"] {
+        let read = |image: &Path| show::read_partition(image, partition);
+        if read(one)? != read(other)? {
+            differing.push(partition);
+        }
+    }
+    if differing.is_empty() {
+        return Ok(());
+    }
+    let files = |image: &Path| -> Result<BTreeSet<String>> {
+        let shown = show::show(image)?;
+        Ok(shown.files.iter().map(|f| format!("{} {:?}", f.path, f.sha256)).collect())
+    };
+    let (first, second) = (files(one)?, files(other)?);
+    let named: Vec<&String> = first.symmetric_difference(&second).collect();
+    bail!("two builds differ in {}: {named:?}", differing.join(" and "))
+}
