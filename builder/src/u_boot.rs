@@ -210,6 +210,7 @@ pub(crate) fn check_given(
     of_spare: bool,
 ) -> Result<()> {
     let Inputs { fragments, spare_fragments, .. } = Inputs::read(workspace, board)?;
+    watchdog::check(workspace, board, &fragments, &kernel::merged_fragments(workspace, board)?)?;
     check(spare_fragments.filter(|_| of_spare).as_ref().unwrap_or(&fragments), config)
 }
 
