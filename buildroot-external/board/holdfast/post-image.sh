@@ -26,7 +26,16 @@ source_line() {
 	printf 'source = { version = "%s", sha256 = "%s", directory = "%s" }\n' "$1" "$2" "$3"
 }
 
+# Without the path of the environment's file, which is another in each checkout.
+without_environment() {
+	grep -v '^CONFIG_DEFAULT_ENV_FILE=' "$1" >"$2"
+}
+
 compiler=$($HOLDFAST_COMPILER --version | head -n 1)
+without_environment "$HOLDFAST_UBOOT_DIR/.config" "$images/u-boot.config"
+if [ -n "$HOLDFAST_SPARE_FRAGMENTS" ]; then
+	without_environment "$HOLDFAST_UBOOT_DIR/.holdfast-spare-config" "$images/u-boot-spare.config"
+fi
 {
 	echo '# Written by board/holdfast/post-image.sh: what the image is put together from.'
 	line built_by "Buildroot $BR2_VERSION_FULL"
@@ -42,12 +51,12 @@ compiler=$($HOLDFAST_COMPILER --version | head -n 1)
 	echo
 	echo '[boot_loader]'
 	line image u-boot-nodtb.bin
-	line config "$HOLDFAST_UBOOT_DIR/.config"
+	line config u-boot.config
 	line device_tree "$HOLDFAST_UBOOT_DTB"
 	line first_stage "${HOLDFAST_FIRST_STAGE##*/}"
 	if [ -n "$HOLDFAST_SPARE_FRAGMENTS" ]; then
 		line spare_first_stage spare-first-stage
-		line spare_config "$HOLDFAST_UBOOT_DIR/.holdfast-spare-config"
+		line spare_config u-boot-spare.config
 	fi
 	source_line "$HOLDFAST_UBOOT_VERSION" "$HOLDFAST_UBOOT_SHA256" "$HOLDFAST_UBOOT_DIR"
 	echo
