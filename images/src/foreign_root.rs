@@ -181,7 +181,7 @@ mod tests {
         fn refusal(&self, with: &[&str]) -> String {
             let with: Vec<PathBuf> = with.iter().map(PathBuf::from).collect();
             let loaded = load(&self.at("app"), &self.at("target"), &with);
-            crate::with_causes(&loaded.expect_err("was accepted"))
+            holdfast_types::chain(&loaded.expect_err("was accepted"))
         }
     }
 
