@@ -4,6 +4,7 @@
 mod c_app;
 mod cache;
 mod inputs;
+mod package;
 
 use crate::pins::Pin;
 use crate::process;
@@ -12,8 +13,10 @@ use crate::toolchain::{TARGET, Toolchain};
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
 use inputs::{Inputs, Workspaces, cargo_home};
+pub use package::Package;
+pub(crate) use package::cargo_package;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -64,35 +67,6 @@ pub struct DeviceBuilder<'a> {
     workspaces: Workspaces,
     /// The settings of `[profile.device]`, for packages outside the workspace.
     profile: Vec<String>,
-}
-
-/// A package whose programs are built for the device.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Package {
-    /// The directory that cargo builds it in.
-    pub directory: PathBuf,
-    /// Name of the package.
-    pub name: String,
-    /// The cargo features that it is built with, and not its default ones; empty for the default ones.
-    pub features: BTreeSet<String>,
-}
-
-impl Package {
-    /// The package with its default features.
-    pub fn new(directory: &Path, name: &str) -> Self {
-        let (directory, name) = (directory.to_owned(), name.to_owned());
-        Self { directory, name, features: BTreeSet::new() }
-    }
-
-    /// Arguments by which cargo takes its features, wherever in its workspace it is asked.
-    pub(crate) fn feature_arguments(&self) -> Vec<String> {
-        if self.features.is_empty() {
-            return Vec::new();
-        }
-        let named = self.features.iter().map(|feature| format!("{}/{feature}", self.name));
-        let named = named.collect::<Vec<_>>().join(",");
-        vec!["--no-default-features".to_owned(), "--features".to_owned(), named]
-    }
 }
 
 /// The detail of a program's debug information. Its instructions are the same, a few bytes further on.

@@ -6,7 +6,7 @@ pub mod programs;
 mod provenance;
 
 use crate::development_keys;
-use crate::device_build::{self, DebugInfo, DeviceBuilder, Package};
+use crate::device_build::{self, DebugInfo, DeviceBuilder, Package, cargo_package};
 use crate::kernel::{self, Kernel, Purpose};
 use crate::pins::{self, Pins};
 use crate::toolchain::{Rust, Toolchain};
@@ -580,16 +580,6 @@ impl<'a> ImageBuilder<'a> {
     pub fn pins(&self) -> &Pins {
         &self.pins
     }
-}
-
-/// Returns the name of the cargo package in a directory.
-pub(crate) fn cargo_package(directory: &Path) -> Result<String> {
-    let path = directory.join("Cargo.toml");
-    let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
-        .with_context(|| path.display().to_string())?;
-    let name = table.get("package").and_then(|package| package.get("name")?.as_str());
-    let name = name.with_context(|| format!("{}: package.name is missing", path.display()))?;
-    Ok(name.to_owned())
 }
 
 /// Returns the certificates of a PEM file, in DER.

@@ -1,7 +1,7 @@
 //! The programs of an image: what a build system has to build, and where it puts each for `image assemble`.
 
-use super::cargo_package;
 use super::parts::APPS;
+use crate::device_build::cargo_package;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
 use holdfast_images::manifest::ImageManifest;
