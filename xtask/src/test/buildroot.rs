@@ -7,6 +7,7 @@
 
 use super::stage_log::StageLog;
 use super::test_run::{Counts, DEFAULT_BOARD, TestRun};
+use super::tools;
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_builder::buildroot::{self, DIRECTORY};
 use holdfast_builder::host::{self, Need};
@@ -84,7 +85,14 @@ fn generated_is_current(test_run: &TestRun) -> Result<()> {
 
 fn kconfig(test_run: &TestRun) -> Result<()> {
     let root = &test_run.workspace.root;
-    let python = python(test_run)?;
+    let (requirements, hashes) = (root.join(REQUIREMENTS), ["--require-hashes"]);
+    let python = tools::python_with(
+        &test_run.workspace,
+        "kconfiglib",
+        "kconfiglib",
+        &requirements,
+        &hashes,
+    )?;
     let tree = root.join(DIRECTORY);
     let mut command = Command::new(python);
     command.current_dir(&tree).args(["-c", SYMBOLS, "Config.in"]);
@@ -107,29 +115,6 @@ fn kconfig(test_run: &TestRun) -> Result<()> {
     }
     ensure!(defined.contains("BR2_HOLDFAST"), "Config.in defines {defined:?}");
     Ok(())
-}
-
-/// A Python with kconfiglib, as pinned.
-fn python(test_run: &TestRun) -> Result<PathBuf> {
-    let workspace = &test_run.workspace;
-    let requirements = workspace.root.join(REQUIREMENTS);
-    let pinned = workspace::sha256_file(&requirements)?;
-    let root = workspace.cache.join(format!("kconfiglib-{}", pinned.get(..16).unwrap_or(&pinned)));
-    let (python, finished) = (root.join("bin/python3"), root.join("installed"));
-    if !finished.is_file() {
-        let mut step = Step::begin("installing kconfiglib");
-        let mut make = Command::new("python3");
-        process::follow(make.args(["-m", "venv", "--clear"]).arg(&root), &mut step)
-            .context("Python cannot make an environment (Debian's package is `python3-venv`)")?;
-        let mut install = Command::new(&python);
-        install.args(["-m", "pip", "--disable-pip-version-check", "--no-input", "install"]);
-        install.args(["--quiet", "--no-deps", "--require-hashes", "-r"]).arg(&requirements);
-        process::follow(&mut install, &mut step)
-            .context("kconfiglib cannot be installed; is the network there?")?;
-        workspace::write(&finished, "")?;
-        step.done("installed");
-    }
-    Ok(python)
 }
 
 fn shell_files(test_run: &TestRun) -> Result<()> {

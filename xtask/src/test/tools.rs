@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use holdfast_builder::progress::Step;
 use holdfast_builder::workspace::{self, Workspace};
 use holdfast_builder::{host, process};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const CARGO_DENY: &str = "0.20.2";
@@ -29,23 +29,34 @@ pub(crate) fn cargo_deny(workspace: &Workspace) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// A Python that has the reference client of TUF, as pinned in `tests/reference-client`.
+/// Returns a Python that has the reference client of TUF, as pinned in `tests/reference-client`.
 pub(crate) fn reference_client(workspace: &Workspace) -> Result<PathBuf> {
     let requirements = workspace.root.join("tests/reference-client/requirements.txt");
-    let pinned = workspace::sha256_file(&requirements)?;
-    let root = workspace.cache.join(format!("tuf-{}", pinned.get(..16).unwrap_or(&pinned)));
-    let python = root.join("bin/python3");
-    let finished = root.join("installed");
+    python_with(workspace, "tuf", "the reference client of TUF", &requirements, &[])
+}
+
+/// Returns a Python in the cache that has what a file of requirements pins. `name` begins its directory's name there,
+/// `what` is for messages, and `options` are further ones of `pip install`.
+pub(super) fn python_with(
+    workspace: &Workspace,
+    name: &str,
+    what: &str,
+    requirements: &Path,
+    options: &[&str],
+) -> Result<PathBuf> {
+    let pinned = workspace::sha256_file(requirements)?;
+    let root = workspace.cache.join(format!("{name}-{}", pinned.get(..16).unwrap_or(&pinned)));
+    let (python, finished) = (root.join("bin/python3"), root.join("installed"));
     if !finished.is_file() {
-        let mut step = Step::begin("installing the reference client of TUF");
+        let mut step = Step::begin(format!("installing {what}"));
         let mut make = Command::new("python3");
         process::follow(make.args(["-m", "venv", "--clear"]).arg(&root), &mut step)
             .context("Python cannot make an environment (Debian's package is `python3-venv`)")?;
         let mut install = Command::new(&python);
         install.args(["-m", "pip", "--disable-pip-version-check", "--no-input", "install"]);
-        install.args(["--quiet", "--no-deps", "-r"]).arg(&requirements);
+        install.args(["--quiet", "--no-deps"]).args(options).arg("-r").arg(requirements);
         process::follow(&mut install, &mut step)
-            .context("the reference client cannot be installed; is the network there?")?;
+            .with_context(|| format!("{what} cannot be installed; is the network there?"))?;
         workspace::write(&finished, "")?;
         step.done("installed");
     }
