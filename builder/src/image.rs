@@ -61,7 +61,7 @@ pub struct ImageBuilder<'a> {
     pins: Pins,
     /// None where nothing is compiled: what is needed then comes built.
     devices: Option<DeviceBuilder<'a>>,
-    /// What was built elsewhere and is taken instead of building it.
+    /// Parts built by another build system, which are taken instead of building them.
     parts: Option<Parts>,
     locked: bool,
     production: bool,
@@ -299,7 +299,7 @@ impl<'a> ImageBuilder<'a> {
         Ok((kernel, u_boot::build(workspace, board, pins, *locked)?))
     }
 
-    /// What the programs were compiled with.
+    /// Returns the Rust and the C runtime that the programs were compiled with.
     fn rust_and_libc(&self) -> Result<(Rust, Libc)> {
         if let Some(parts) = &self.parts {
             return Ok((parts.rust(self.workspace)?, parts.libc()));
@@ -309,7 +309,7 @@ impl<'a> ImageBuilder<'a> {
         Ok((toolchain.rust.clone(), libc))
     }
 
-    /// Where cargo finds the packages of this checkout.
+    /// Returns the directory in which cargo finds the packages of this checkout.
     fn sources(&self) -> &Path {
         self.parts.as_ref().map_or(&self.workspace.root, Parts::sources)
     }
@@ -381,8 +381,7 @@ impl<'a> ImageBuilder<'a> {
 
     /// Returns the package of one of an image's services, with the features of all services that are in it.
     fn service_package(&self, service: &Service, services: &[Service]) -> Package {
-        let beside = services.iter().filter(|other| other.package == service.package);
-        let features = beside.flat_map(|other| other.features.iter().cloned()).collect();
+        let features = own_services::features_of(&service.package, services);
         Package { features, ..self.package(&service.package) }
     }
 

@@ -9,6 +9,7 @@ use holdfast_sandbox::component;
 use holdfast_sandbox::network::NetworkGrants;
 use holdfast_sandbox::policy::{self, ServiceGrants};
 use holdfast_types::uid::FIRST_SERVICE_UID;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -76,6 +77,13 @@ fn load(path: &Path) -> Result<Service, ManifestError> {
     }
     service.check()?;
     Ok(service)
+}
+
+/// Returns the cargo features that a package is built with for these services: those that any of them names.
+#[must_use]
+pub fn features_of(package: &str, services: &[Service]) -> BTreeSet<String> {
+    let beside = services.iter().filter(|service| service.package == package);
+    beside.flat_map(|service| service.features.iter().cloned()).collect()
 }
 
 /// The services of an image: those of the product's own that it needs, in the order of their uids, then its

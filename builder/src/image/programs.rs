@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Where PID 1 lies on a device, below its root.
+/// Path of PID 1 on a device, below its root.
 pub(super) const INIT: &str = "sbin/init";
-/// Its package.
+/// Cargo package of PID 1.
 pub(super) const INIT_PACKAGE: &str = "holdfast-init";
-/// Its binary in that package.
+/// Binary of PID 1 in that package.
 pub(super) const INIT_BINARY: &str = "init";
 
 /// A program of an image that is made from source with cargo.
@@ -26,7 +26,7 @@ pub struct Program {
     pub features: BTreeSet<String>,
     /// Binary of that package.
     pub binary: String,
-    /// Where it goes, below the directory of all programs.
+    /// Path of the program, below the directory of all programs.
     pub place: String,
 }
 
@@ -49,10 +49,9 @@ pub fn list(
         place: INIT.to_owned(),
     }];
     for service in &services {
-        let beside = services.iter().filter(|other| other.package == service.package);
         programs.push(Program {
             package: service.package.clone(),
-            features: beside.flat_map(|other| other.features.iter().cloned()).collect(),
+            features: own_services::features_of(&service.package, &services),
             binary: service.binary.clone(),
             place: service.program_path(),
         });
@@ -78,7 +77,7 @@ pub fn list(
     Ok(programs)
 }
 
-/// Where the program of an app directory goes.
+/// Returns the path at which the program of an app directory goes.
 pub(super) fn app_path(directory: &Path) -> Result<String> {
     let real = fs::canonicalize(directory)
         .with_context(|| format!("cannot find {}", directory.display()))?;
@@ -90,8 +89,7 @@ pub(super) fn app_path(directory: &Path) -> Result<String> {
 /// The name of the binary that a `Cargo.toml` names, where it names one.
 fn binary(app: &Path) -> Result<Option<String>> {
     let path = app.join("Cargo.toml");
-    let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
-        .with_context(|| path.display().to_string())?;
+    let table: toml::Table = workspace::read_toml(&path)?;
     let named = table.get("bin").and_then(toml::Value::as_array).and_then(|bins| bins.first());
     Ok(named.and_then(|bin| Some(bin.get("name")?.as_str()?.to_owned())))
 }
