@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 /// The tree, below the root of a checkout.
 pub const DIRECTORY: &str = "buildroot-external";
-/// How the tree names itself in defconfigs.
+/// The tree's own path, as defconfigs name it.
 const TREE: &str = "$(BR2_EXTERNAL_HOLDFAST_PATH)";
 /// The kernel's source, where Debian's package has it on a host.
 const LINUX_ARCHIVE: &str = crate::kernel::source::ARCHIVE;
@@ -44,11 +44,10 @@ pub fn files(workspace: &Workspace) -> Result<BTreeMap<PathBuf, String>> {
     Ok(files)
 }
 
-/// What make is told of compilers, flags and sources.
+/// Returns `flags.mk`: variables of make for compilers, flags and sources.
 fn flags(workspace: &Workspace, pins: &Pins) -> Result<String> {
     let path = workspace.root.join("Cargo.toml");
-    let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
-        .with_context(|| path.display().to_string())?;
+    let table: toml::Table = workspace::read_toml(&path)?;
     let version = table
         .get("workspace")
         .and_then(|workspace| workspace.get("package")?.get("version")?.as_str())
@@ -80,7 +79,7 @@ fn header(of: &str) -> String {
     )
 }
 
-/// What make is told of each board.
+/// Returns `boards.mk`: variables of make for each board.
 fn board_variables(boards: &[Board]) -> String {
     let mut text = header("images/boards/");
     for board in boards {

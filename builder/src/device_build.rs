@@ -82,8 +82,7 @@ impl<'a> DeviceBuilder<'a> {
     /// A builder with this toolchain, whose Zig is `zig`.
     pub(crate) fn new(workspace: &'a Workspace, toolchain: Toolchain, zig: &Pin) -> Result<Self> {
         let path = workspace.root.join("Cargo.toml");
-        let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
-            .with_context(|| path.display().to_string())?;
+        let table: toml::Table = workspace::read_toml(&path)?;
         let profile = table
             .get("profile")
             .and_then(|profiles| profiles.get("device")?.as_table())

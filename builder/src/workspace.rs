@@ -3,6 +3,7 @@
 use crate::failure::HostLacks;
 use anyhow::{Context, Result, bail};
 use holdfast_images::destination;
+use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::Read;
@@ -281,6 +282,14 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 /// The file cannot be read, or is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+/// Reads a TOML file.
+///
+/// # Errors
+/// It cannot be read, or is not what is expected; the message names the file, the line and the field.
+pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    toml::from_str(&read_text(path)?).with_context(|| path.display().to_string())
 }
 
 /// Reads a text file, or standard input where none is named, with what to call it in a complaint. A byte order mark

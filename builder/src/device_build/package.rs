@@ -37,8 +37,7 @@ impl Package {
 /// Returns the name of the cargo package in a directory.
 pub(crate) fn cargo_package(directory: &Path) -> Result<String> {
     let path = directory.join("Cargo.toml");
-    let table: toml::Table = toml::from_str(&workspace::read_text(&path)?)
-        .with_context(|| path.display().to_string())?;
+    let table: toml::Table = workspace::read_toml(&path)?;
     let name = table.get("package").and_then(|package| package.get("name")?.as_str());
     let name = name.with_context(|| format!("{}: package.name is missing", path.display()))?;
     Ok(name.to_owned())

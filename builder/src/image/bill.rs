@@ -59,11 +59,11 @@ pub(super) struct Parts<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Libc {
     pub(super) version: String,
-    /// Of its source, where somebody knows it.
+    /// SHA-256 of its source, where somebody knows it.
     pub(super) sha256: Option<String>,
     /// Package URL.
     pub(super) purl: String,
-    /// Where its licence's text is.
+    /// Files with the text of its licence.
     pub(super) texts: Vec<PathBuf>,
 }
 
@@ -252,8 +252,7 @@ fn crates(
 /// The hashes in a workspace's Cargo.lock, by name and version.
 fn checksums(root: &Path) -> Result<BTreeMap<(String, String), String>> {
     let path = root.join("Cargo.lock");
-    let lock: toml::Table = toml::from_str(&workspace::read_text(&path)?)
-        .with_context(|| path.display().to_string())?;
+    let lock: toml::Table = workspace::read_toml(&path)?;
     let packages = lock.get("package").and_then(toml::Value::as_array);
     let field = |package: &toml::Value, name: &str| Some(package.get(name)?.as_str()?.to_owned());
     let entry = |package: &toml::Value| {

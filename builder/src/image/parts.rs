@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 /// Ending of the file beside an image that names its parts.
 pub const ENDING: &str = "parts.toml";
 
-/// What was built elsewhere.
+/// Parts of an image that another build system has built.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Parts {
@@ -99,7 +99,7 @@ struct Programs {
 #[serde(deny_unknown_fields)]
 struct LibcPart {
     version: String,
-    /// Of its source's archive, where that was built as well.
+    /// SHA-256 of its source's archive, where that was built as well.
     sha256: Option<String>,
     /// Its package URL; a generic one where it is not given.
     purl: Option<String>,
@@ -143,7 +143,7 @@ impl Parts {
         Ok(parts)
     }
 
-    /// What is wrong with a field.
+    /// Returns the error for a wrong field.
     fn wrong(&self, field: &str, reason: impl std::fmt::Display) -> anyhow::Error {
         anyhow::anyhow!("{}: {field}: {reason}", self.path.display())
     }
@@ -259,7 +259,7 @@ impl Parts {
         Ok(loader)
     }
 
-    /// Where the kernel's source is unpacked.
+    /// Returns the directory of the kernel's unpacked source.
     pub(super) fn kernel_source(&self) -> &Path {
         &self.kernel.source.directory
     }
@@ -273,7 +273,7 @@ impl Parts {
         workspace::read(&file).map(Some)
     }
 
-    /// What is said where a program is not there.
+    /// Returns the error for a program that is not there.
     pub(super) fn no_program(&self, path: &str) -> anyhow::Error {
         let there = self.programs.directory.join(path);
         let reason = format!(
@@ -283,7 +283,7 @@ impl Parts {
         self.wrong("programs.directory", reason)
     }
 
-    /// Where the sources of the checkout's packages lie with their crates.
+    /// Returns the directory with the sources of the checkout's packages and their crates.
     pub(super) fn sources(&self) -> &Path {
         &self.programs.sources
     }

@@ -23,7 +23,7 @@ pub struct Required {
 /// The file is missing, or is no TOML of rules.
 pub fn required(workspace: &Workspace) -> Result<BTreeMap<String, Required>> {
     let path = workspace.root.join("kernel-config/required.toml");
-    toml::from_str(&workspace::read_text(&path)?).with_context(|| path.display().to_string())
+    workspace::read_toml(&path)
 }
 
 /// Fails when a configuration breaks a rule of `required.toml`.
