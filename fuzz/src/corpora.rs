@@ -1,6 +1,6 @@
 //! Every file of a corpus is run through its target by the unit tests too, without a fuzzer.
 //!
-//! This is no integration test: for one, `cargo test` would build and link every target's program as well.
+//! This is no integration test: for one, `cargo test` would build and link libFuzzer's program as well.
 //!
 //! `HOLDFAST_WRITE_FIXTURES=1` writes seeds that are missing: something valid for each target.
 #![allow(

@@ -2,7 +2,7 @@
 //! was accepted is written and read again as the same.
 //!
 //! `cargo holdfast test fuzz` runs each function here as a libFuzzer target, from the corpus in
-//! `fuzz/corpora/NAME`. A panic is a finding.
+//! `fuzz/corpora/NAME`. A panic is a finding. All of them are in one program (`main.rs`), which is told a name.
 #![allow(clippy::panic, reason = "a panic is a finding")]
 
 use holdfast_images::boot::{self, signature};
@@ -42,7 +42,7 @@ use std::net::{IpAddr, Ipv4Addr};
 /// One parser under test.
 pub type Target = fn(&[u8]);
 
-/// Every target by the name of its program and its corpus.
+/// Every target by its name, which is that of its corpus as well.
 pub const TARGETS: [(&str, Target); 32] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),

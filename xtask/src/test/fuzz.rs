@@ -10,6 +10,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+/// The program with every target, and its package.
+const PROGRAM: &str = "holdfast-fuzz";
 /// Inputs of each target.
 const RUNS: u32 = 20_000;
 /// The same with `--full`.
@@ -29,22 +31,22 @@ pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     let workspace = &test_run.workspace;
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let directory = workspace.root.join("target/fuzz");
-    let step = Step::begin("building fuzz targets".to_owned());
+    let step = Step::begin("building the fuzz program".to_owned());
     let mut build = cargo(test_run);
     // With a target named, build scripts and macros are built without the flags.
     build
-        .args(["build", "--quiet", "--package", "holdfast-fuzz", "--bins", "--profile", "fuzz"])
+        .args(["build", "--quiet", "--package", PROGRAM, "--bins", "--profile", "fuzz"])
         .args(["--target", &target, "--target-dir"])
         .arg(&directory)
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\u{1f}"))
         .env_remove("RUSTFLAGS");
     process::output(&mut build)?;
     step.done("built");
-    let programs = directory.join(&target).join("fuzz");
+    let program = directory.join(&target).join("fuzz").join(PROGRAM);
     let corpora = workspace.root.join("fuzz/corpora");
     let mut counts = Counts::default();
     for name in names(&corpora)? {
-        match fuzz(test_run, &programs.join(&name), &corpora.join(&name)) {
+        match fuzz(test_run, &program, &name, &corpora.join(&name)) {
             Ok(()) => {
                 log.print(format!("fuzz {name} ... ok"));
                 counts.passed = counts.passed.saturating_add(1);
@@ -69,7 +71,7 @@ fn names(corpora: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn fuzz(test_run: &TestRun, program: &Path, corpus: &Path) -> Result<()> {
+fn fuzz(test_run: &TestRun, program: &Path, target: &str, corpus: &Path) -> Result<()> {
     let findings = test_run.workspace.root.join("target/fuzz/findings");
     workspace::make_directory(&findings)?;
     // What it learns on the way is gone afterwards: the corpus in the tree grows by hand alone.
@@ -77,6 +79,7 @@ fn fuzz(test_run: &TestRun, program: &Path, corpus: &Path) -> Result<()> {
     let runs = if test_run.full { FULL_RUNS } else { RUNS };
     let mut command = Command::new(program);
     command
+        .env("HOLDFAST_FUZZ_TARGET", target)
         .arg(format!("-runs={runs}"))
         .arg(format!("-seed={}", test_run.seed & 0xffff_ffff))
         .arg(format!("-artifact_prefix={}/", findings.display()))
