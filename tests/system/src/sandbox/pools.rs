@@ -236,10 +236,10 @@ fn refuses_more(image: &Path, usual: &str, more: &str, why: &str) -> Result<()> 
 /// An app that writes and syncs as fast as it can is held to its rate, and slowed down once it has written what it may
 /// in a day; another goes on.
 fn a_storm_of_writes_is_slowed_down_and_told(guest: &mut Guest) -> Result<()> {
-    guest.wait_anywhere("storm writes as much as it may: 1024 KiB or 16 times a second", BOOT)?;
+    guest.wait_anywhere("storm writes as much as it may: 1024 KiB or 8 times a second", BOOT)?;
     guest.wait_anywhere("storm has written the 1 MiB that it may in a day", BOOT)?;
     let limit = guest.probe.ask("read /sys/fs/cgroup/storm/io.max", ANSWER)?;
-    ensure!(limit.contains("wbps=65536") && limit.contains("wiops=16"), "{limit}");
+    ensure!(limit.contains("wbps=65536") && limit.contains("wiops=8"), "{limit}");
     let told = guest.console.text().matches("storm writes as much as it may").count();
     ensure!(told == 1, "told {told} times");
     once_more(guest, "hello: heartbeat", |_| Ok(()))
