@@ -10,9 +10,11 @@
 mod boards;
 mod guest;
 mod network;
+mod services;
 mod update;
 
 use self::network::NetworkNumbers;
+use self::services::ServicesNumbers;
 use self::update::UpdateNumbers;
 use crate::busybox;
 use anyhow::{Context, Result};
@@ -110,6 +112,7 @@ struct Numbers {
     idle_user_kib: u64,
     app: AppCost,
     network: NetworkNumbers,
+    services: ServicesNumbers,
     update: UpdateNumbers,
     boards: Vec<BoardSizes>,
     largest_files: Vec<FileSize>,
@@ -131,6 +134,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     let idle = (idle_memory_kib, idle_user_kib);
     let app = measure_app(workspace, &builder, &probed, &hello, idle)?;
     let network = network::measure(workspace, &builder)?;
+    let services = services::measure(workspace, &builder)?;
     let update = update::measure(workspace, &builder)?;
     let boards = boards::measure(workspace, &builder)?;
     let busybox = measure_busybox(workspace, &shipped, (program, &pin), hello, offset)?;
@@ -156,6 +160,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
         idle_user_kib,
         app,
         network,
+        services,
         update,
         boards,
         largest_files: files,
@@ -447,6 +452,7 @@ fn table(numbers: &Numbers) -> String {
         let network::Crowd { apps, ready_ms, share_of_bare, .. } = crowd;
         let _ = writeln!(text, "| {apps} | {ready_ms} | {share_of_bare} |");
     }
+    text.push_str(&services::section(&numbers.services));
     text.push_str(&update::table(&numbers.update));
     let _ = writeln!(text, "\n| largest files | bytes |\n| --- | ---: |");
     for file in &numbers.largest_files {

@@ -100,8 +100,8 @@ fn links(directory: &str) -> Answer {
     Ok(text)
 }
 
-/// Every process that is not a kernel thread: pid, name, state, parent, and the lines of its
-/// status that say what it may do.
+/// Every process that is not a kernel thread: pid, name, state, parent, the lines of its status that say what it may
+/// do, and its resident memory.
 fn processes() -> Answer {
     let mut text = String::new();
     for pid in list("/proc")?.lines().filter(|name| name.bytes().all(|b| b.is_ascii_digit())) {
@@ -123,17 +123,22 @@ fn processes() -> Answer {
         for name in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
             write!(text, " {name}={}", field(name))?;
         }
+        for name in ["RssAnon", "RssFile", "RssShmem"] {
+            write!(text, " {name}={}", kib(&status, name)?)?;
+        }
         writeln!(text)?;
     }
     Ok(text)
 }
 
-/// Memory in KiB: all, available, and what is in the address spaces of processes, each page once.
+/// Memory in KiB: all, available, and what is in the address spaces of processes, each page once; of it, what is
+/// mapped of files.
 fn memory() -> Answer {
     let info = fs::read_to_string("/proc/meminfo")?;
     let (total, available) = (kib(&info, "MemTotal")?, kib(&info, "MemAvailable")?);
-    let user = kib(&info, "AnonPages")?.saturating_add(kib(&info, "Mapped")?);
-    Ok(format!("total={total} available={available} user={user}"))
+    let mapped = kib(&info, "Mapped")?;
+    let user = kib(&info, "AnonPages")?.saturating_add(mapped);
+    Ok(format!("total={total} available={available} user={user} mapped={mapped}"))
 }
 
 fn kib(text: &str, name: &str) -> Result<u64, Box<dyn Error>> {
