@@ -35,6 +35,8 @@ struct Line {
 #[derive(Debug)]
 struct Recording {
     setup: Setup,
+    /// When supervision began: behind what init says before it, and the first start takes a while.
+    begun: Millis,
     lines: Vec<Line>,
 }
 
@@ -87,8 +89,11 @@ impl Recording {
             }
         }
         let setup = setup.expect("a line `# setup: {...}`");
+        let first = lines.iter().position(|line| is_the_reducers(&setup, &line.text));
+        let before = lines.get(first.unwrap_or(0).saturating_sub(1));
+        let begun = before.map_or(0, |line| line.at);
         lines.retain(|line| is_the_reducers(&setup, &line.text));
-        Self { setup, lines }
+        Self { setup, begun, lines }
     }
 }
 
@@ -120,9 +125,8 @@ struct Replay {
 
 impl Replay {
     fn new(recording: Recording) -> Self {
-        let Recording { setup, lines } = recording;
-        let state = State::new(setup.clone(), lines.first().map_or(0, |line| line.at));
-        let now = lines.first().map_or(0, |line| line.at);
+        let Recording { setup, begun: now, lines } = recording;
+        let state = State::new(setup.clone(), now);
         Self { setup, state, recorded: lines.into(), said: Vec::new(), now, has_ended: false }
     }
 
