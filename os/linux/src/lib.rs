@@ -39,6 +39,7 @@ pub mod spawn;
 pub mod storage;
 pub mod superblock;
 pub mod sysctl;
+pub mod tcp;
 pub mod terminal;
 pub mod udp;
 pub mod wait;

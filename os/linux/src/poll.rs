@@ -23,6 +23,11 @@ impl<'fd> Poll<'fd> {
         self.descriptors.push(PollFd::new(descriptor, PollFlags::IN));
     }
 
+    /// Also waits until this one takes bytes, has failed, or is closed.
+    pub fn add_to_send(&mut self, descriptor: &'fd impl AsFd) {
+        self.descriptors.push(PollFd::new(descriptor, PollFlags::OUT));
+    }
+
     /// Returns when a descriptor is ready, the time is over, or a signal came; the caller looks
     /// at all of them without waiting.
     ///
