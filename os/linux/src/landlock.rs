@@ -55,13 +55,19 @@ fn apply(mounts: &[Mount], network: &Network) -> Result<(), Box<dyn std::error::
     Ok(())
 }
 
+/// TCP port of name servers.
+const NAMES: u16 = 53;
+
 /// TCP ports that may be connected to; `None` where they are not a short list. No app, and no service,
-/// has TCP otherwise.
+/// has TCP otherwise. Of the components with the system's network, the network service alone has a root of its own
+/// and comes here: it asks name servers.
 fn connect_ports(network: &Network) -> Option<Vec<u16>> {
     /// Rules that are worth having: what is longer is left to the firewall.
     const MOST: usize = 64;
-    let Network::Granted(grants) = network else {
-        return Some(Vec::new());
+    let grants = match network {
+        Network::None => return Some(Vec::new()),
+        Network::System => return Some(vec![NAMES]),
+        Network::Granted(grants) => grants,
     };
     // What other apps serve does not stand in this one's plan, nor what an instance's port is.
     let unknown = |connection: &holdfast_sandbox::network::Connection| {
@@ -138,6 +144,7 @@ mod tests {
         };
         let range = PortRange { first: 80, last: 82 };
         assert_eq!(connect_ports(&Network::None), Some(vec![]));
+        assert_eq!(connect_ports(&Network::System), Some(vec![53]), "name servers");
         assert_eq!(connect_ports(&granted(&[range], "a.example")), Some(vec![80, 81, 82]));
         assert_eq!(connect_ports(&granted(&[], "a.example")), None);
         assert_eq!(connect_ports(&granted(&[range], "_http._tcp.local")), None);

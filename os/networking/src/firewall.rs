@@ -13,7 +13,7 @@ use crate::netfilter::{
     Action, AddressSet, Chain, DeviceMap, Hook, Match, Rule, Ruleset, Side, Timeouts, Version,
     state,
 };
-use crate::{name_proxy, packet_denied, sntp};
+use crate::{name_proxy, packet_denied, resolution, sntp};
 use holdfast_sandbox::network::NetworkedApp;
 use holdfast_sandbox::network::address::{APPS, VETH_NAMES, Veth};
 use holdfast_sandbox::network::connections::{
@@ -49,6 +49,23 @@ const INCOMING: Timeouts = Timeouts {
 /// Timeouts of questions of the device to name servers.
 const ASKED: Timeouts =
     Timeouts { name: "asked", protocol: 17, seconds: &[(1, QUESTION_S), (2, QUESTION_S)] };
+/// Timeouts of questions of the device to name servers over TCP, each of which is over sooner than any of these. A
+/// server that takes no connection, or does not hear of its end, would have one in the table for hours.
+const ASKED_OVER_TCP: Timeouts = Timeouts {
+    name: "asked-tcp",
+    protocol: 6,
+    // SYN_SENT, SYN_RECV, ESTABLISHED, FIN_WAIT, CLOSE_WAIT, LAST_ACK, TIME_WAIT, CLOSE.
+    seconds: &[
+        (1, QUESTION_S),
+        (2, QUESTION_S),
+        (3, QUESTION_S),
+        (4, QUESTION_S),
+        (5, QUESTION_S),
+        (6, QUESTION_S),
+        (7, QUESTION_S),
+        (8, QUESTION_S),
+    ],
+};
 /// Types of ICMPv6 (RFC 4443, RFC 4861, RFC 3810).
 mod icmp6 {
     pub(super) const LISTENER_QUERY: u8 = 130;
@@ -214,7 +231,7 @@ pub fn ruleset(apps: &[NetworkedApp], service_uid: u32, deaf: &[String]) -> Rule
     chains.push(output(service_uid));
     chains.push(prerouting(apps));
     chains.push(postrouting());
-    Ruleset { timeouts: vec![INCOMING, ASKED], sets, maps, chains }
+    Ruleset { timeouts: vec![INCOMING, ASKED, ASKED_OVER_TCP], sets, maps, chains }
 }
 
 fn chain(name: &str, uid: u32, rules: Vec<Rule>) -> Chain {
@@ -383,17 +400,25 @@ fn output(service_uid: u32) -> Chain {
         ],
         Action::Accept,
     ));
-    let mut asked = to_outside().to_vec();
-    asked.push(Match::Owner(service_uid));
-    asked.extend(udp(None, 53));
-    rules.push(rule(asked, Action::Timeouts(ASKED.name)));
+    let of_service = |matches: Vec<Match>| {
+        let mut all = to_outside().to_vec();
+        all.push(Match::Owner(service_uid));
+        all.extend(matches);
+        all
+    };
+    let names = udp(None, resolution::PORT);
+    rules.push(rule(of_service(names), Action::Timeouts(ASKED.name)));
     // Names, leases of both versions, the time, and names of the local link.
-    for port in [53, 67, 547, sntp::PORT, name_proxy::MDNS_PORT] {
-        let mut matches = to_outside().to_vec();
-        matches.push(Match::Owner(service_uid));
-        matches.extend(udp(None, port));
-        rules.push(rule(matches, Action::Accept));
+    for port in [resolution::PORT, 67, 547, sntp::PORT, name_proxy::MDNS_PORT] {
+        rules.push(rule(of_service(udp(None, port)), Action::Accept));
     }
+    // Names whose answers fit no datagram, and nothing else by TCP.
+    let names = vec![
+        Match::Protocol(Protocol::Tcp.number()),
+        Match::Ports(PortRange::one(resolution::PORT)),
+    ];
+    rules.push(rule(of_service(names.clone()), Action::Timeouts(ASKED_OVER_TCP.name)));
+    rules.push(rule(of_service(names), Action::Accept));
     base("output", Hook::Output, rules)
 }
 

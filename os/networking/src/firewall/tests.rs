@@ -11,6 +11,8 @@ use holdfast_types::ComponentId;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+mod questions;
+
 /// A packet, as the firewall sees it.
 #[derive(Debug, Clone)]
 struct Packet {

@@ -25,6 +25,14 @@ const NOTICED_WITHIN_S: u32 = 10;
 const QUESTIONS: u32 = 320;
 /// Seconds until a question to a name server is forgotten.
 pub const QUESTION_S: u32 = 5;
+/// TCP connections to name servers that one app's questions may begin within [`TCP_QUESTION_S`], and so have at once.
+pub const TCP_QUESTIONS: u32 = 4;
+/// Seconds that a question over TCP may take, from the first packet of its connection to the last of its answer.
+pub const TCP_QUESTION_S: u32 = 2;
+/// Questions over TCP that stand in the table at once for one app: as many as begin while one lasts, is forgotten, and
+/// that is noticed.
+const TCP_QUESTIONS_COUNTED: u32 =
+    TCP_QUESTIONS * (1 + (TCP_QUESTION_S + QUESTION_S + NOTICED_WITHIN_S) / TCP_QUESTION_S);
 /// Connections that are kept for the services of the device, beyond the shares of all apps.
 pub const RESERVE: u32 = 512;
 /// Bytes of the kernel's memory that one connection takes, on the account of nobody.
@@ -41,7 +49,8 @@ pub fn table_share(grants: &NetworkGrants) -> u32 {
         MAX_CONNECTIONS.saturating_add(ended)
     };
     let incoming = if grants.serves() { MAX_INCOMING.saturating_add(ended) } else { 0 };
-    let questions = if grants.uses_names() { QUESTIONS } else { 0 };
+    let questions =
+        if grants.uses_names() { QUESTIONS.saturating_add(TCP_QUESTIONS_COUNTED) } else { 0 };
     begun.saturating_add(incoming).saturating_add(questions)
 }
 

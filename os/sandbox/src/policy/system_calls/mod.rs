@@ -29,7 +29,7 @@ pub enum SystemCalls {
     NetworkedPeripherals,
     /// [`SystemCalls::Serving`], and those requests.
     ServingPeripherals,
-    /// [`SystemCalls::Local`], UDP, and the kernel's settings of the network.
+    /// [`SystemCalls::Local`], UDP, TCP without `listen`, and the kernel's settings of the network.
     NetworkService,
     /// [`SystemCalls::Local`], and tracing: the debug service, which development images alone can have.
     Debugger,
@@ -285,6 +285,25 @@ mod tests {
         for set in [SystemCalls::Local, SystemCalls::NetworkService, SystemCalls::Debugger] {
             assert!(!set.rules().iter().any(|rule| rule.name == "listen"), "{set}");
         }
+    }
+
+    #[test]
+    fn the_network_service_has_udp_tcp_and_netlink_and_no_other_sockets() {
+        let rules = SystemCalls::NetworkService.rules();
+        let socket = rules.iter().find(|rule| rule.name == "socket").unwrap();
+        let mut allowed = Vec::new();
+        for family in 0..64 {
+            for kind in 0..16 {
+                for protocol in [0, 1, 6, 12, 17, 58, 132, 136, 255, 262] {
+                    if allows(socket, [family, kind, protocol, 0, 0, 0]) && family != 1 {
+                        allowed.push((family, kind, protocol));
+                    }
+                }
+            }
+        }
+        // AF_INET and AF_INET6, as stream with TCP and datagrams with UDP; AF_NETLINK, raw.
+        let expected = [(2, 1, 6), (2, 2, 17), (10, 1, 6), (10, 2, 17), (16, 3, 0), (16, 3, 12)];
+        assert_eq!(allowed, expected);
     }
 
     #[test]

@@ -100,12 +100,15 @@ pub(super) const NETWORKED_SOCKETS: &[&[Condition]] = &[
     &[is(0, AF_INET6), DATAGRAM, is(2, UDP)],
 ];
 
-/// UDP alone, and two protocols of netlink: devices and routes (0), and the firewall (12).
+/// UDP, TCP for questions to name servers (no `listen` is in the set), and two protocols of netlink: devices and routes
+/// (0), and the firewall (12).
 pub(super) const NETWORK_SERVICE_SOCKETS: &[&[Condition]] = &[
     &[is(0, AF_UNIX), STREAM],
     &[is(0, AF_UNIX), DATAGRAM],
     &[is(0, AF_UNIX), bits(1, SOCKET_TYPE, 5)],
+    &[is(0, AF_INET), STREAM, is(2, TCP)],
     &[is(0, AF_INET), DATAGRAM, is(2, UDP)],
+    &[is(0, AF_INET6), STREAM, is(2, TCP)],
     &[is(0, AF_INET6), DATAGRAM, is(2, UDP)],
     &[is(0, AF_NETLINK), RAW, is(2, 0)],
     &[is(0, AF_NETLINK), RAW, is(2, 12)],
