@@ -19,6 +19,7 @@ use holdfast_netlink as netlink;
 use holdfast_networking::config::NetworkConfig;
 use holdfast_networking::dhcp::{self, Answer, Client};
 use holdfast_networking::name_proxy::{self, Decision, Kind, Lookup, Surroundings};
+use holdfast_networking::resolution::Arriving;
 use holdfast_networking::status::NetworkStatus;
 use holdfast_networking::{dhcp6, packet_denied, route, sntp};
 use holdfast_release::Memory;
@@ -148,8 +149,11 @@ fn networked_app() -> NetworkedApp {
     }
 }
 
-/// A name server's answer, or one of the local link.
+/// A name server's answer, or one of the local link. Over TCP, a length stands in front of it.
 pub fn dns_answer(bytes: &[u8]) {
+    if let Ok(Some(message)) = Arriving::default().take(bytes) {
+        assert!(message.len() <= name_proxy::MAX_TCP_ANSWER_BYTES);
+    }
     let id = bytes.first_chunk().map_or(0, |id| u16::from_be_bytes(*id));
     let app = networked_app();
     for (name, kind) in [

@@ -7,7 +7,7 @@
 mod lookup;
 mod record;
 
-pub use lookup::{Failure, Lookup, MAX_ALIASES, Outcome, Surroundings};
+pub use lookup::{Failure, Lookup, MAX_ALIASES, MAX_TCP_ANSWER_BYTES, Outcome, Surroundings};
 pub use record::{Host, Kind, LEAST_TTL_S, MAX_RECORDS, MOST_TTL_S, Record, Status};
 
 use holdfast_sandbox::network::NetworkedApp;
@@ -27,7 +27,7 @@ pub const MDNS_QUERY_PORT: u16 = 53_530;
 pub const MDNS_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 251);
 /// Longest question of an app in bytes (RFC 1035, 4.2.1).
 pub const MAX_QUESTION_BYTES: usize = 512;
-/// Longest answer of a server in bytes, as EDNS offers it (RFC 6891).
+/// Longest answer of a server by UDP in bytes, as EDNS offers it (RFC 6891).
 pub const MAX_ANSWER_BYTES: usize = 1232;
 /// Domain of the apps of this device.
 pub const APP_DOMAIN: &str = "app.internal";

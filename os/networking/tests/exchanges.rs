@@ -15,7 +15,7 @@ use holdfast_netlink::{Message, messages};
 use holdfast_networking::advertised::Advertised;
 use holdfast_networking::dhcp::{self, Lease};
 use holdfast_networking::dhcp6;
-use holdfast_networking::name_proxy::{Kind, Lookup, Outcome, Status, Surroundings};
+use holdfast_networking::name_proxy::{Failure, Kind, Lookup, Outcome, Status, Surroundings};
 use holdfast_networking::resolution::{self, Servers, Step};
 use holdfast_networking::route;
 use holdfast_networking::sntp::{self, Instant, Seconds};
@@ -356,6 +356,8 @@ struct Question {
     servers: Servers,
     asked: Option<(Lookup, resolution::Exchange)>,
     sent: Vec<(SocketAddr, Vec<u8>)>,
+    /// The question that was sent last over TCP.
+    over_tcp: Vec<u8>,
 }
 
 impl Question {
@@ -431,6 +433,11 @@ impl Side for Question {
                 self.sent.push((server, question));
                 vec![format!("> ask {server} {how}")]
             }
+            Step::Connect(server, framed) => {
+                self.over_tcp = framed[2..].to_vec();
+                vec![format!("> ask {server} over TCP")]
+            }
+            Step::Close => vec!["> close TCP".to_owned()],
             Step::Failed => {
                 let said = self.say(None);
                 self.asked = None;
@@ -464,7 +471,30 @@ impl Side for Question {
                 let lookup = Lookup { grant, name: (*name).to_owned(), kind, on_link: false };
                 let order = self.servers.in_order(&self.list, now);
                 self.sent.clear();
-                self.asked = Some((lookup, resolution::Exchange::new(&order, now)));
+                self.asked = Some((lookup, resolution::Exchange::new(1001, &order, now)));
+            }
+            [_, "TCP", words @ ..] => {
+                let Some((lookup, exchange)) = &mut self.asked else { panic!("too late") };
+                let servers = &mut self.servers;
+                let outcome = match words {
+                    ["refused"] => {
+                        exchange.on_tcp_failure(Failure::TcpRefused, servers, now);
+                        None
+                    }
+                    ["closed"] => {
+                        exchange.on_tcp_failure(Failure::TcpClosed, servers, now);
+                        None
+                    }
+                    _ => {
+                        let bytes = said_by_name_server(&self.over_tcp, words, body);
+                        exchange.on_tcp_answer(lookup, &bytes, &self.around, servers, now)
+                    }
+                };
+                if outcome.is_some() {
+                    let said = self.say(outcome);
+                    self.asked = None;
+                    return vec![said];
+                }
             }
             [server, words @ ..] => {
                 let from = |(to, _): &(SocketAddr, Vec<u8>)| to.ip().to_string() == *server;

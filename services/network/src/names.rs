@@ -1,5 +1,8 @@
 //! Name proxies (DNS proxies): one for each app, at the system's end of its veth pair.
 
+mod connection;
+
+use self::connection::Connection;
 use crate::interfaces::Interfaces;
 use crate::log::{log, shown};
 use crate::reports::{Reports, Said};
@@ -57,6 +60,14 @@ enum Asker {
 }
 
 impl Asker {
+    /// Returns the uid of the app, or 0 for this service.
+    fn uid(&self) -> u32 {
+        match self {
+            Self::App(uid, ..) => *uid,
+            Self::Service => 0,
+        }
+    }
+
     fn is_app(&self, uid: u32) -> bool {
         matches!(self, Self::App(of, ..) if *of == uid)
     }
@@ -76,8 +87,13 @@ enum Way {
     /// Multicast DNS: id of the question, how often it was sent, when its answers are due, and the outcome where
     /// several hosts may answer.
     Multicast { id: u16, tries: u32, deadline: u64, gathered: Option<Outcome> },
-    /// Name servers: for each question that was sent, its server and the socket that awaits its answer.
-    Servers { exchange: Exchange, sent: Vec<(SocketAddr, Option<UdpSocket>)> },
+    /// Name servers: for each question that was sent by UDP, its server and the socket that awaits its answer, and the
+    /// one over TCP.
+    Servers {
+        exchange: Exchange,
+        sent: Vec<(SocketAddr, Option<UdpSocket>)>,
+        connection: Option<Connection>,
+    },
 }
 
 /// The progress of a question.
@@ -162,8 +178,8 @@ impl Names {
         for proxy in &self.proxies {
             poll.add(&proxy.socket);
         }
-        for socket in self.pending.iter().flat_map(Pending::sockets) {
-            poll.add(socket);
+        for pending in &self.pending {
+            pending.add_to(poll);
         }
     }
 
@@ -386,7 +402,8 @@ impl Pending {
             Way::Multicast { id: 0, tries: 0, deadline: now, gathered: None }
         } else {
             let order = servers.in_order(&interfaces.name_servers(now), now);
-            Way::Servers { exchange: Exchange::new(&order, now), sent: Vec::new() }
+            let exchange = Exchange::new(asker.uid(), &order, now);
+            Way::Servers { exchange, sent: Vec::new(), connection: None }
         };
         Self { asker, lookup, way }
     }
@@ -398,12 +415,15 @@ impl Pending {
         }
     }
 
-    fn sockets(&self) -> impl Iterator<Item = &UdpSocket> {
-        let sent: &[(SocketAddr, Option<UdpSocket>)] = match &self.way {
-            Way::Multicast { .. } => &[],
-            Way::Servers { sent, .. } => sent,
-        };
-        sent.iter().filter_map(|(_, socket)| socket.as_ref())
+    fn add_to<'a>(&'a self, poll: &mut Poll<'a>) {
+        if let Way::Servers { sent, connection, .. } = &self.way {
+            for socket in sent.iter().filter_map(|(_, socket)| socket.as_ref()) {
+                poll.add(socket);
+            }
+            if let Some(connection) = connection {
+                connection.add_to(poll);
+            }
+        }
     }
 
     /// Sends the question to the server or group whose turn it is, each time with a new id from a new port, or gives
@@ -433,7 +453,7 @@ impl Pending {
                 }
                 Progress::Failed(format!("cannot resolve {name}: no link is up (mDNS)"))
             }
-            Way::Servers { exchange, sent } => loop {
+            Way::Servers { exchange, sent, connection } => loop {
                 let Some(random) = random() else {
                     return Progress::Failed(format!(
                         "cannot resolve {name}: no entropy for the id of the question"
@@ -453,6 +473,14 @@ impl Pending {
                         }
                         sent.push((server, asked.ok()));
                     }
+                    Step::Connect(server, question) => match Connection::begin(server, question) {
+                        Ok(begun) => *connection = Some(begun),
+                        Err(error) => {
+                            let failure = Failure::of_connection(error.kind());
+                            exchange.on_tcp_failure(failure, servers, now);
+                        }
+                    },
+                    Step::Close => *connection = None,
                 }
             },
         }
@@ -483,7 +511,7 @@ impl Pending {
                 }
                 None
             }
-            Way::Servers { exchange, sent } => {
+            Way::Servers { exchange, sent, connection } => {
                 for (place, (server, socket)) in sent.iter().enumerate() {
                     let taken = socket
                         .as_ref()
@@ -498,7 +526,15 @@ impl Pending {
                         }
                     }
                 }
-                None
+                let end = connection.as_mut().and_then(Connection::go_on)?;
+                *connection = None;
+                match end {
+                    Ok(bytes) => exchange.on_tcp_answer(&self.lookup, &bytes, around, servers, now),
+                    Err(failure) => {
+                        exchange.on_tcp_failure(failure, servers, now);
+                        None
+                    }
+                }
             }
         }
     }

@@ -6,10 +6,13 @@ use holdfast_sandbox::network::grants::{Destination, masked};
 use simple_dns::rdata::RData;
 use simple_dns::{CLASS, Name, Packet, PacketFlag, QCLASS, QTYPE, Question, RCODE, ResourceRecord};
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Longest chain of aliases (CNAME) that is followed.
 pub const MAX_ALIASES: usize = 16;
+/// Longest answer over TCP in bytes. That is some 250 addresses, of which [`MAX_RECORDS`] are used.
+pub const MAX_TCP_ANSWER_BYTES: usize = 4096;
 /// Domains outside the public tree, whose names may have private addresses.
 const LOCAL_DOMAINS: [&str; 4] = ["local", "internal", "home.arpa", "lan"];
 
@@ -51,14 +54,55 @@ pub enum Failure {
     Truncated,
     /// The answer has a chain of more than [`MAX_ALIASES`] aliases.
     LongChain,
+    /// The answer is truncated, and the question was given no TCP connection in time.
+    NoConnection,
+    /// The answer is truncated, and the server refuses TCP connections.
+    TcpRefused,
+    /// The answer is truncated, and the server cannot be reached over TCP.
+    TcpUnreachable,
+    /// The answer is truncated, and no whole one has come over TCP in time.
+    TcpSilent,
+    /// The answer is truncated, and the server has closed the TCP connection before a whole one came.
+    TcpClosed,
+    /// The length in front of the answer over TCP is above [`MAX_TCP_ANSWER_BYTES`].
+    TooLong,
+    /// The message over TCP has another id or another question.
+    OtherQuestion,
 }
 
 impl Failure {
+    /// Returns the failure of a TCP connection to a server for which the kernel has an error of this kind.
+    #[must_use]
+    pub fn of_connection(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::ConnectionRefused => Self::TcpRefused,
+            ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::BrokenPipe
+            | ErrorKind::UnexpectedEof => Self::TcpClosed,
+            ErrorKind::TimedOut => Self::TcpSilent,
+            _ => Self::TcpUnreachable,
+        }
+    }
+
     /// True where the question may do better without EDNS (RFC 6891, 6.2.2 and 7): such servers and
     /// what stands before them refuse it in each of these ways.
     #[must_use]
     pub fn may_be_of_edns(self) -> bool {
         matches!(self, Self::Format | Self::NotImplemented | Self::Version)
+    }
+
+    /// True where the server is likely to do the same to a question for another name.
+    #[must_use]
+    pub fn is_for_every_name(self) -> bool {
+        matches!(
+            self,
+            Self::Refused
+                | Self::TcpRefused
+                | Self::TcpUnreachable
+                | Self::TcpSilent
+                | Self::TcpClosed
+        )
     }
 }
 
@@ -76,6 +120,19 @@ impl fmt::Display for Failure {
             Self::Malformed => "answers with what is no DNS message",
             Self::Truncated => "answers with too much for a datagram",
             Self::LongChain => "answers with more than 16 aliases",
+            Self::NoConnection => {
+                "answers with too much for a datagram, while all TCP connections are taken"
+            }
+            Self::TcpRefused => "answers with too much for a datagram but refuses TCP",
+            Self::TcpUnreachable => {
+                "answers with too much for a datagram but cannot be reached over TCP"
+            }
+            Self::TcpSilent => "answers with too much for a datagram but not in time over TCP",
+            Self::TcpClosed => {
+                "answers with too much for a datagram but closes the TCP connection early"
+            }
+            Self::TooLong => "answers over TCP with more than 4096 bytes",
+            Self::OtherQuestion => "answers over TCP to another question",
         })
     }
 }

@@ -5,6 +5,8 @@ use crate::name_proxy::Kind;
 use holdfast_sandbox::network::Destination;
 use proptest::prelude::*;
 
+mod over_tcp;
+
 fn lookup() -> Lookup {
     let grant = Destination::parse("example.com").unwrap();
     Lookup { grant, name: "example.com".to_owned(), kind: Kind::A, on_link: false }
@@ -36,12 +38,13 @@ fn play(
     says: impl Fn(SocketAddr, bool) -> Option<(u8, bool)>,
 ) -> (Vec<(SocketAddr, u64)>, Option<Outcome>, Exchange) {
     let order = servers.in_order(list, start);
-    let mut exchange = Exchange::new(&order, start);
+    let mut exchange = Exchange::new(1001, &order, start);
     let (mut asked, mut now) = (Vec::new(), start);
     loop {
         match exchange.next(&lookup(), servers, 7, now) {
             Step::Failed => return (asked, None, exchange),
             Step::Wait => now = exchange.deadline().max(now + 1),
+            Step::Connect(..) | Step::Close => panic!("nothing was truncated: {exchange:?}"),
             Step::Ask(to, question) => {
                 asked.push((to, now - start));
                 let Some((code, with_address)) = says(to, question[11] == 1) else {
@@ -130,7 +133,7 @@ fn silence_of_all_ends_in_time_and_is_called_so() {
 #[test]
 fn an_answer_that_comes_late_counts() {
     let mut servers = Servers::default();
-    let mut exchange = Exchange::new(&[server(1), server(2)], 0);
+    let mut exchange = Exchange::new(1001, &[server(1), server(2)], 0);
     let Step::Ask(_, first) = exchange.next(&lookup(), &mut servers, 7, 0) else { panic!() };
     assert!(matches!(exchange.next(&lookup(), &mut servers, 8, 1_000), Step::Ask(..)));
     let late = answer(&first, 0, true);

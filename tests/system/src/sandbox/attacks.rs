@@ -242,7 +242,7 @@ pub(crate) const NETWORK_ATTACKS: &[Attack] = &[
     attack("network-names-over-tcp", "N names", EHOSTUNREACH, "firewall"),
     attack("network-names-over-tls", "N names", EHOSTUNREACH, "firewall"),
     attack("network-names-over-https", "N names", EHOSTUNREACH, "firewall"),
-    attack("network-slow-drip", "N names", EHOSTUNREACH, "no TCP in the name proxy, firewall"),
+    attack("network-slow-drip", "N names", EHOSTUNREACH, "name proxy: UDP alone, firewall"),
     attack("network-other-link-name", "N names", ENODATA, "name proxy"),
     attack("network-name-flood", "N names", EAGAIN, "name proxy: questions in a second"),
     attack("network-raw-socket", "N packets", EPERM, "seccomp, no capability"),
