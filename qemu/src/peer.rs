@@ -293,7 +293,7 @@ fn answers(world: &World, frame: &Frame) -> Vec<Frame> {
             547 => servers::information(world, frame, &segment).into_iter().collect(),
             _ => vec![echo(&packet, &segment)],
         },
-        (TCP, Some(segment)) => tcp(&packet, &segment).into_iter().collect(),
+        (TCP, Some(segment)) => tcp(world, &packet, &segment).into_iter().collect(),
         (ICMP6, None) => icmp6(world, &packet).into_iter().collect(),
         _ => Vec::new(),
     };
@@ -323,15 +323,26 @@ fn echo(packet: &Packet, segment: &Segment) -> Packet {
 }
 
 /// Every port of every address echoes but [`DEAF_PORT`], which takes a connection and acknowledges nothing of what
-/// comes there. What the guest acknowledges is what was sent to it, so that
+/// comes there, and the name servers that truncate. What the guest acknowledges is what was sent to it, so that
 /// nothing needs to be remembered on a link that loses nothing.
-fn tcp(packet: &Packet, segment: &Segment) -> Option<Packet> {
+fn tcp(world: &World, packet: &Packet, segment: &Segment) -> Option<Packet> {
     let begins = segment.flags & flag::SYN != 0;
     if segment.flags & flag::RST != 0 || (segment.destination == DEAF_PORT && !begins) {
         return None;
     }
     let length = u32::try_from(segment.payload.len()).ok()?;
+    let manner = servers::manner(world, packet.destination);
+    let is_for_names = segment.destination == 53;
+    let payload = match manner {
+        Manner::Truncates if is_for_names && length > 0 => {
+            servers::name_over_tcp(world, &segment.payload)?
+        }
+        _ => segment.payload.clone(),
+    };
     let (sequence, advance, flags) = match segment.flags & (flag::SYN | flag::FIN) {
+        flag::SYN if is_for_names && manner == Manner::TruncatesWithoutTcp => {
+            (0, 1, flag::RST | flag::ACK)
+        }
         flag::SYN if segment.flags & flag::ACK == 0 => (1000, 1, flag::SYN | flag::ACK),
         flag::SYN => return None,
         0 if length == 0 => return None,
@@ -344,7 +355,7 @@ fn tcp(packet: &Packet, segment: &Segment) -> Option<Packet> {
         sequence,
         acknowledgement: segment.sequence.wrapping_add(advance),
         flags,
-        payload: segment.payload.clone(),
+        payload,
     };
     Some(Packet::with(packet.destination, packet.source, TCP, &answer))
 }

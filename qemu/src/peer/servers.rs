@@ -155,19 +155,46 @@ pub(super) fn information(world: &World, frame: &Frame, segment: &Segment) -> Op
     Some(Packet::with(ROUTER_V6.into(), asker, UDP, &answer))
 }
 
-/// Answers a question for a name, from whichever server it was sent to.
+/// How whoever has this address answers questions for names.
+pub(super) fn manner(world: &World, address: IpAddr) -> Manner {
+    let server = world.name_servers.iter().find(|(server, _)| address == *server);
+    server.map_or(Manner::Answers, |(_, manner)| *manner)
+}
+
+/// Answers a question for a name by UDP, from whichever server it was sent to.
 pub(super) fn name(world: &World, packet: &Packet, segment: &Segment) -> Option<Packet> {
-    let asked = simple_dns::Packet::parse(&segment.payload).ok()?;
-    let question = asked.questions.first()?.clone();
-    let server = world.name_servers.iter().find(|(server, _)| packet.destination == *server);
-    match server.map_or(Manner::Answers, |(_, manner)| *manner) {
+    let question = &segment.payload;
+    let has_edns = simple_dns::Packet::parse(question).ok()?.opt().is_some();
+    let payload = match manner(world, packet.destination) {
         Manner::Silent => return None,
-        Manner::Refuses => return Some(back(packet, segment, error(&segment.payload, 5, true)?)),
-        Manner::RefusesEdns if asked.opt().is_some() => {
-            return Some(back(packet, segment, error(&segment.payload, 1, false)?));
+        Manner::Refuses => error(question, 5, true)?,
+        Manner::RefusesEdns if has_edns => error(question, 1, false)?,
+        Manner::Truncates | Manner::TruncatesWithoutTcp => {
+            let mut bytes = error(question, 0, true)?;
+            // TC (RFC 1035, 4.1.1).
+            *bytes.get_mut(2)? |= 0x02;
+            bytes
         }
-        Manner::RefusesEdns | Manner::Answers => {}
+        Manner::RefusesEdns | Manner::Answers => answer(world, question)?,
+    };
+    Some(back(packet, segment, payload))
+}
+
+/// The answer to a question over TCP that came in one piece, behind its length as the question is.
+pub(super) fn name_over_tcp(world: &World, payload: &[u8]) -> Option<Vec<u8>> {
+    let (length, question) = payload.split_first_chunk()?;
+    if usize::from(u16::from_be_bytes(*length)) != question.len() {
+        return None;
     }
+    let answer = answer(world, question)?;
+    let length = u16::try_from(answer.len()).ok()?;
+    Some([&length.to_be_bytes()[..], &answer].concat())
+}
+
+/// What a server says that knows every name of the world.
+fn answer(world: &World, question: &[u8]) -> Option<Vec<u8>> {
+    let asked = simple_dns::Packet::parse(question).ok()?;
+    let question = asked.questions.first()?.clone();
     let written = question.qname.to_string();
     let written = written.to_ascii_lowercase();
     let known = world.names.iter().find(|(name, _)| match name.strip_prefix("*.") {
@@ -214,8 +241,7 @@ pub(super) fn name(world: &World, packet: &Packet, segment: &Segment) -> Option<
             }
         }
     }
-    let payload = reply.build_bytes_vec().ok()?;
-    Some(back(packet, segment, payload))
+    reply.build_bytes_vec().ok()
 }
 
 /// What is known of instances of services.
@@ -234,7 +260,7 @@ fn instances(world: &World, asked: &str, kind: QTYPE) -> Vec<RData<'static>> {
     found.collect()
 }
 
-/// An error: the header of a question alone, or with the question.
+/// An error, or an answer with nothing in it: the header of a question alone, or with the question.
 fn error(question: &[u8], code: u8, repeats: bool) -> Option<Vec<u8>> {
     let mut asked = simple_dns::Packet::parse(question).ok()?;
     *asked.opt_mut() = None;

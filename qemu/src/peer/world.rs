@@ -41,6 +41,10 @@ pub enum Manner {
     Refuses,
     /// It answers with FORMERR whatever has EDNS in it, in 12 bytes.
     RefusesEdns,
+    /// It truncates every answer by UDP to nothing, and answers over TCP.
+    Truncates,
+    /// It truncates every answer by UDP to nothing, and refuses TCP.
+    TruncatesWithoutTcp,
 }
 
 /// A time server (RFC 5905).

@@ -9,7 +9,7 @@ use holdfast_images::root::Root;
 use holdfast_images::variant;
 use holdfast_networking::config::{Addressing, Interface, NetworkConfig};
 use holdfast_qemu::machine::{Guest, Machine};
-use holdfast_qemu::packet::{Packet, UDP};
+use holdfast_qemu::packet::{Packet, TCP, UDP};
 use holdfast_qemu::peer::{
     Advertisement, GUEST, LeaseForm, Manner, NAME_SERVER, Peer, ROUTER, ROUTER_V6, World,
     router_advertisement,
@@ -35,6 +35,7 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check!(suite.with(Needs::Peer), an_address_that_somebody_has_is_declined(&lease()));
     check!(suite, a_lease_of_one_address_has_its_routes_in_options(&image()));
     check!(suite, one_name_server_of_several_is_enough(&image()));
+    check!(suite, a_name_whose_answers_fit_no_datagram_is_resolved_over_tcp(&image()));
     check!(suite.with(Needs::Peer), a_rogue_dhcp_server_is_not_believed(&lease()));
     check!(suite.with(Needs::Peer), a_lease_storm_is_harmless(&lease()));
     check!(suite, a_router_gives_addresses_and_name_servers(&lease(), &artefacts.board));
@@ -153,6 +154,37 @@ fn one_name_server_of_several_is_enough(image: &Path) -> Result<()> {
     });
     // What nobody says has its reason, and is not called silence.
     guest.wait_anywhere("cannot resolve collector\\.example\\.com: .*\\(REFUSED\\)", WAIT)?;
+    let text = guest.console.text();
+    ensure!(!text.contains("collector.example.com: no name server answers"), "{text}");
+    Ok(())
+}
+
+/// Both servers truncate every answer by UDP to nothing; one of them answers over TCP.
+fn a_name_whose_answers_fit_no_datagram_is_resolved_over_tcp(image: &Path) -> Result<()> {
+    let other = Ipv4Addr::new(10, 77, 0, 54);
+    let mut world = usual_world();
+    world.name_servers =
+        vec![(other, Manner::TruncatesWithoutTcp), (NAME_SERVER, Manner::Truncates)];
+    let mut guest = machine(image, world).start(None)?;
+    guest.wait_anywhere("collector\\.example\\.com has taken reading", BOOT)?;
+    let peer = guest.peer()?;
+    let over_tcp = |to: Ipv4Addr| {
+        move |packet: &Packet| {
+            packet.protocol == TCP
+                && packet.destination == to
+                && packet.segment().is_some_and(|segment| segment.destination == 53)
+        }
+    };
+    for server in [other, NAME_SERVER] {
+        ensure!(count(peer, over_tcp(server)) > 0, "{server} was not asked over TCP");
+    }
+    // It is the answer over TCP that was used: without it there is none, and that is not called silence.
+    peer.change(|world| {
+        for (_, manner) in &mut world.name_servers {
+            *manner = Manner::TruncatesWithoutTcp;
+        }
+    });
+    guest.wait_anywhere("cannot resolve collector\\.example\\.com: .*but refuses TCP", WAIT)?;
     let text = guest.console.text();
     ensure!(!text.contains("collector.example.com: no name server answers"), "{text}");
     Ok(())
