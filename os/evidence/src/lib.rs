@@ -1,0 +1,23 @@
+//! What a device attests, and how that is verified: the same code on the device and in the service.
+//!
+//! A device sends [`claims`], a quote of PCR 8 by its attestation key, and keys that are certified by it. [`verify()`] takes
+//! these bytes and returns what they attest as one value; what it does not return was only said. All of it is bound to one
+//! TLS connection by the [`qualifying`] data.
+//!
+//! Nothing here does I/O or knows the time. Structures are those of the TPM 2.0 Library, revision 1.59, for keys of P-256 and
+//! SHA-256 alone. What only the verifying side links is behind the feature `service`.
+
+pub mod attest;
+pub mod claims;
+pub mod policy;
+pub mod public;
+pub mod qualifying;
+#[cfg(feature = "service")]
+pub mod service;
+pub mod software;
+pub mod verify;
+
+mod structure;
+
+pub use structure::StructureError;
+pub use verify::verify;
