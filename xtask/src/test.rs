@@ -29,7 +29,7 @@ use holdfast_qemu::processor_time::ProcessorTime;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use table::{STAGES, Stage};
-use test_run::{BUILDROOT, OF_CHECK, TestRun, WITHOUT_IMAGES};
+use test_run::{BUILDROOT, OF_CHECK, TestRun, UNIT_PURE, WITHOUT_IMAGES};
 
 pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let started = Instant::now();
@@ -55,6 +55,8 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     }
     for (stage, needs) in [
         ("fuzz", host::FUZZ),
+        ("unit", host::TPM),
+        (UNIT_PURE, host::TPM),
         ("images", host::DEBIAN_LIBC),
         ("images", host::SOURCE_PACKAGES),
         ("boards", host::SOURCE_PACKAGES),

@@ -4,14 +4,19 @@
 //! these bytes and returns what they attest as one value; what it does not return was only said. All of it is bound to one
 //! TLS connection by the [`qualifying`] data.
 //!
-//! Nothing here does I/O or knows the time. Structures are those of the TPM 2.0 Library, revision 1.59, for keys of P-256 and
+//! Nothing here does I/O or knows the time. [`command`] makes the bytes that a TPM is sent, and [`response`] reads what it
+//! answers; `os/linux` carries them. Structures are those of the TPM 2.0 Library, revision 1.59, for keys of P-256 and
 //! SHA-256 alone. What only the verifying side links is behind the feature `service`.
 
 pub mod attest;
 pub mod claims;
+pub mod command;
+pub mod credential;
+pub mod object;
 pub mod policy;
 pub mod public;
 pub mod qualifying;
+pub mod response;
 #[cfg(feature = "service")]
 pub mod service;
 pub mod software;

@@ -36,6 +36,10 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.0
+    }
+
     pub(crate) fn take(
         &mut self,
         field: &'static str,
