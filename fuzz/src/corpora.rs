@@ -12,7 +12,7 @@
     reason = "the module is there in tests alone, and a panic is a failed test"
 )]
 
-use crate::TARGETS;
+use crate::{TARGETS, evidence};
 use holdfast_images::board::Board;
 use holdfast_images::boot::{self, Parts};
 use holdfast_images::disk;
@@ -322,7 +322,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     }]);
     let release = RunningSlot { slot: Slot::B, board: "qemu-virt".to_owned(), rollback_index: 3 };
     let request = |request: &Request| wire::encode_request(request).unwrap();
-    BTreeMap::from([
+    let mut seeds = BTreeMap::from([
         ("admission_answer", vec![admission::accept(&encoded), admission::refuse("why")]),
         ("app_manifest", vec![manifest()]),
         ("app_package", vec![golden()]),
@@ -367,7 +367,9 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
                 wire::encode_reply(&status).unwrap(),
             ],
         ),
-    ])
+    ]);
+    seeds.extend(evidence::seeds());
+    seeds
 }
 
 #[test]

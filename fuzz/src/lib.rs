@@ -40,17 +40,22 @@ use holdfast_types::ComponentId;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+mod evidence;
+
+pub use evidence::{claims, tpm_attest, tpm_public, tpm_response};
+
 /// One parser under test.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus as well.
-pub const TARGETS: [(&str, Target); 32] = [
+pub const TARGETS: [(&str, Target); 36] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
     ("boot_loader", boot_loader),
     ("boot_partition", boot_partition),
     ("boot_state", boot_state),
+    ("claims", claims),
     ("command_line", command_line),
     ("component_list", component_list),
     ("dhcp6_message", dhcp6_message),
@@ -73,6 +78,9 @@ pub const TARGETS: [(&str, Target); 32] = [
     ("release_metadata", release_metadata),
     ("reset_record", reset_record),
     ("sntp_answer", sntp_answer),
+    ("tpm_attest", tpm_attest),
+    ("tpm_public", tpm_public),
+    ("tpm_response", tpm_response),
     ("trusted_releases", trusted_releases),
     ("update_memory", update_memory),
     ("update_message", update_message),
