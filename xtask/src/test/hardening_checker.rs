@@ -1,7 +1,7 @@
 //! What kernel-hardening-checker would have in a kernel's configuration, except where `docs/security/kernel.md` says why
 //! not.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use holdfast_builder::kconfig::{options, value};
 use holdfast_builder::workspace::{self, Workspace};
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,10 +46,7 @@ pub(super) struct HardeningChecker(BTreeMap<String, Wanted>);
 impl HardeningChecker {
     /// Reads the list of a checkout.
     pub(super) fn load(workspace: &Workspace) -> Result<Self> {
-        let path = workspace.root.join(CHECKER);
-        let table = toml::from_str(&workspace::read_text(&path)?)
-            .with_context(|| path.display().to_string())?;
-        Ok(Self(table))
+        Ok(Self(workspace::read_toml(&workspace.root.join(CHECKER))?))
     }
 
     /// How many options it looks at.

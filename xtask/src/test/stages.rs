@@ -159,9 +159,7 @@ fn pure_packages(root: &Path) -> Result<Vec<String>> {
         if entry.file_name() == "linux" || !manifest.is_file() {
             continue;
         }
-        let table: toml::Table = workspace::read_text(&manifest)?
-            .parse()
-            .with_context(|| format!("{}: is no TOML", manifest.display()))?;
+        let table: toml::Table = workspace::read_toml(&manifest)?;
         let name = table.get("package").and_then(|package| package.get("name")?.as_str());
         let name =
             name.with_context(|| format!("{}: package.name: is missing", manifest.display()))?;
