@@ -22,13 +22,18 @@ HOLDFAST_RSYNC_EXCLUSIONS = \
 # Where cargo finds all crates, those of std included.
 HOLDFAST_CARGO_HOME = $(HOST_DIR)/share/holdfast
 
-# All programs share what is built of std. Directories of this build are named
-# in programs as they are in every other.
+# All programs share what is built of std, for which they have to have the same
+# flags. Directories of this build are named in programs as they are in every
+# other; of several that fit, compilers take the last one.
 HOLDFAST_TARGET_DIR = $(BUILD_DIR)/holdfast-cargo
 HOLDFAST_PLACES = \
-	$(@D)=/holdfast \
+	$(HOST_DIR)=/host \
 	$(HOLDFAST_CARGO_HOME)/crates=/cargo \
-	$(HOST_DIR)=/host
+	$(HOST_DIR)/lib/rustlib/src/rust/library=/rust/library \
+	$(HOLDFAST_TARGET_DIR)=/holdfast/target \
+	$(HOLDFAST_INIT_DIR)=/holdfast \
+	$(HOLDFAST_SERVICES_DIR)=/holdfast \
+	$(HOLDFAST_APPS_DIR)=/holdfast
 
 # Buildroot lets libgcc and Rust's own compiler-rt define the same symbols.
 HOLDFAST_ALL_RUSTFLAGS = \
@@ -45,6 +50,7 @@ HOLDFAST_BUILD_ENV = \
 	$(TARGET_CONFIGURE_OPTS) \
 	$(PKG_CARGO_ENV) \
 	$(HOLDFAST_CARGO_ENV) \
+	CARGO_BUILD_JOBS=$(PARALLEL_JOBS) \
 	RUSTFLAGS="$(HOLDFAST_ALL_RUSTFLAGS)" \
 	CC_$(HOLDFAST_TARGET_WORD)="$(TARGET_CC)" \
 	AR_$(HOLDFAST_TARGET_WORD)="$(TARGET_AR)" \

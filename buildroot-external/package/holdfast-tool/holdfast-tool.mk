@@ -20,6 +20,7 @@ endef
 define HOST_HOLDFAST_TOOL_BUILD_CMDS
 	cd $(@D) && \
 		$(HOST_MAKE_ENV) $(HOST_CONFIGURE_OPTS) $(HOST_PKG_CARGO_ENV) \
+		CARGO_BUILD_JOBS=$(PARALLEL_JOBS) \
 		cargo build --offline --locked --release --package holdfast
 endef
 
