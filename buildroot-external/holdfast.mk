@@ -89,5 +89,11 @@ define HOLDFAST_INSTALL_SYMBOLS
 		-exec cp -f -t $(BINARIES_DIR)/holdfast.symbols {} +
 endef
 
+# The packages that are switched on and have programs for the device.
+HOLDFAST_PROGRAM_PACKAGES = \
+	$(if $(BR2_PACKAGE_HOLDFAST_INIT),HOLDFAST_INIT) \
+	$(if $(BR2_PACKAGE_HOLDFAST_SERVICES),HOLDFAST_SERVICES) \
+	$(if $(BR2_PACKAGE_HOLDFAST_APPS),HOLDFAST_APPS)
+
 # What board/holdfast/post-image.sh reads.
 export HOLDFAST_CHECKOUT HOLDFAST_BOARD HOLDFAST_IMAGE HOLDFAST_MORE_APPS HOLDFAST_HOST_TOOL

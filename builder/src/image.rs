@@ -192,6 +192,10 @@ impl<'a> ImageBuilder<'a> {
         let directories: Vec<PathBuf> =
             app_paths.iter().filter(|p| !p.is_file()).cloned().collect();
         app::check_together(&directories, &board.offered())?;
+        if let Some(parts) = &self.parts {
+            let wanted = programs::table(self.workspace, &manifest, more_apps)?;
+            parts.check_programs(&wanted, self.devices.is_none())?;
+        }
         let mut app_keys = manifest
             .app_key_paths()
             .map(|path| PublicKey::load(&path))

@@ -18,6 +18,7 @@ shift 4
 tab=$(printf '\t')
 rm -rf "$output"
 while IFS=$tab read -r package features binary place; do
+	# Neither the line about the sources nor another package's program.
 	case $place in
 	"$prefix"*) ;;
 	*) continue ;;

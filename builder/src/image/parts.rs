@@ -4,6 +4,7 @@
 //! whoever has built it.
 
 use super::bill::Libc;
+use super::programs;
 use crate::kconfig::lost_options;
 use crate::kernel::{self, Kernel, patches, rules};
 use crate::pins::{self, Pin, Pins};
@@ -87,12 +88,15 @@ struct BootLoaderParts {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Programs {
-    /// Directory in which each lies where it does on a device, stripped; apps' below [`APPS`].
+    /// Directory in which each lies where it does on a device, stripped; apps' below [`programs::APPS`].
     directory: PathBuf,
     /// The checkout as it was when they were built, with the crates that they are made of.
     sources: PathBuf,
     cargo: PathBuf,
     rustc: PathBuf,
+    /// What `image programs` printed when they were built; not compared where none is named.
+    #[serde(default)]
+    lists: Vec<PathBuf>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -106,9 +110,6 @@ struct LibcPart {
     /// The file of its licence.
     licence: Option<PathBuf>,
 }
-
-/// Directory of the apps' programs, below that of all programs.
-pub(super) const APPS: &str = "usr/lib/holdfast/apps";
 
 impl Parts {
     /// Reads the file at `path`.
@@ -132,8 +133,8 @@ impl Parts {
             loader.device_tree.as_mut(),
             Some(&mut loader.source.directory),
         ];
-        let Programs { directory, sources, cargo, rustc } = &mut parts.programs;
-        let programs = [directory, sources, cargo, rustc].into_iter();
+        let Programs { directory, sources, cargo, rustc, lists } = &mut parts.programs;
+        let programs = [directory, sources, cargo, rustc].into_iter().chain(lists);
         let all = kernel.chain(boot_loader.into_iter().flatten()).chain(programs);
         let base = path.parent().unwrap_or(Path::new(""));
         for place in all.chain(parts.libc.licence.as_mut()) {
@@ -283,6 +284,26 @@ impl Parts {
         self.wrong("programs.directory", reason)
     }
 
+    /// Fails for programs that were built from other sources than the checkout has now, which the image's provenance
+    /// would name all the same; and, where `complete` is set, for those of an image that lacks one of this.
+    pub(super) fn check_programs(&self, wanted: &str, complete: bool) -> Result<()> {
+        let lists = &self.programs.lists;
+        if lists.is_empty() {
+            return Ok(());
+        }
+        let built: Vec<String> =
+            lists.iter().map(|path| workspace::read_text(path)).collect::<Result<_>>()?;
+        match programs::staleness(&built, wanted, complete) {
+            Some(reason) => Err(self.wrong(
+                "programs.lists",
+                format_args!(
+                    "the programs {reason}; build them again (with Buildroot, `make holdfast-rebuild`)"
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// Returns the directory with the sources of the checkout's packages and their crates.
     pub(super) fn sources(&self) -> &Path {
         &self.programs.sources
@@ -426,6 +447,21 @@ version = "1.2.5"
         let message = format!("{:#}", kernel().unwrap_err());
         assert!(message.contains("linux.config: kernel-config/required.toml does not hold"));
         assert!(message.contains("CONFIG_KALLSYMS: must be n, is y"), "{message}");
+    }
+
+    #[test]
+    fn programs_that_were_built_from_other_sources_are_refused() {
+        let wanted = "holdfast-init\t-\tinit\tsbin/init\n# sources 1\n";
+        let (directory, parts) =
+            parts(&GOOD.replace("[libc]", "lists = [\"init.programs\"]\n[libc]"));
+        let parts = parts.unwrap();
+        let list = directory.path().join("init.programs");
+        fs::write(&list, wanted).unwrap();
+        parts.check_programs(wanted, true).unwrap();
+        fs::write(&list, wanted.replace("sources 1", "sources 2")).unwrap();
+        let message = parts.check_programs(wanted, false).unwrap_err().to_string();
+        assert!(message.contains("parts.toml: programs.lists: the programs were built from other"));
+        assert!(message.contains("`make holdfast-rebuild`"), "{message}");
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! The programs of an image: what a build system has to build, and where it puts each for `image assemble`.
 
-use super::parts::APPS;
 use crate::device_build::cargo_package;
 use crate::workspace::{self, Workspace};
 use anyhow::{Context, Result, bail};
 use holdfast_images::manifest::ImageManifest;
 use holdfast_images::own_services;
+use holdfast_images::{hex, sha256};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Directory of the apps' programs, below that of all programs.
+pub(super) const APPS: &str = "usr/lib/holdfast/apps";
 
 /// Path of PID 1 on a device, below its root.
 pub(super) const INIT: &str = "sbin/init";
@@ -77,6 +80,62 @@ pub fn list(
     Ok(programs)
 }
 
+/// What `image programs` prints: a line for each program, its fields separated by tabs, and one by which is known from
+/// which sources they are built.
+///
+/// # Errors
+/// As [`list`]; a directory has a blank in its name, or a source cannot be read.
+pub fn table(
+    workspace: &Workspace,
+    manifest: &ImageManifest,
+    more_apps: &[PathBuf],
+) -> Result<String> {
+    let mut text = String::new();
+    for Program { package, features, binary, place } in list(workspace, manifest, more_apps)? {
+        let features: Vec<String> = features.into_iter().collect();
+        let features = if features.is_empty() { "-".to_owned() } else { features.join(",") };
+        if place.contains(char::is_whitespace) {
+            bail!(
+                "{place}: has a blank, which no line of a table can hold; rename the app's directory"
+            );
+        }
+        text.push_str(&format!("{package}\t{features}\t{binary}\t{place}\n"));
+    }
+    text.push_str(&format!("{SOURCES}{}\n", sources(workspace)?));
+    Ok(text)
+}
+
+/// Beginning of the line about the sources.
+const SOURCES: &str = "# sources ";
+
+/// SHA-256 over what the programs of a checkout are built from.
+fn sources(workspace: &Workspace) -> Result<String> {
+    let root = &workspace.root;
+    let mut parts = Vec::new();
+    for file in ["Cargo.toml", "Cargo.lock"] {
+        parts.push(workspace::sha256_file(&root.join(file))?);
+    }
+    for directory in ["os", "init", "services", "examples"] {
+        parts.push(workspace::sha256_tree(&root.join(directory))?);
+    }
+    Ok(hex(&sha256(&[parts.concat().as_bytes()])))
+}
+
+/// Returns what is wrong with programs that were built when `image programs` printed `built`, for an image of which it
+/// prints `wanted` now. Where `complete` is not set, those that are not there are built later.
+pub(super) fn staleness(built: &[String], wanted: &str, complete: bool) -> Option<String> {
+    let of_sources =
+        |text: &str| text.lines().find_map(|line| line.strip_prefix(SOURCES)).map(str::to_owned);
+    let now = of_sources(wanted);
+    if built.iter().any(|text| of_sources(text) != now) {
+        return Some("were built from other sources than this checkout has".to_owned());
+    }
+    let has = |line: &str| built.iter().any(|text| text.lines().any(|other| other == line));
+    let missing = wanted.lines().find(|line| complete && !has(line))?;
+    let place = missing.rsplit('\t').next().unwrap_or(missing);
+    Some(format!("do not have {place} as this image manifest wants it"))
+}
+
 /// Returns the path at which the program of an app directory goes.
 pub(super) fn app_path(directory: &Path) -> Result<String> {
     let real = fs::canonicalize(directory)
@@ -113,6 +172,27 @@ mod tests {
         assert_eq!(places, ["sbin/init", admission, "usr/lib/holdfast/apps/hello"]);
         assert_eq!(programs[1].features, BTreeSet::from(["admission".to_owned()]));
         assert_eq!(programs[2].package, "hello");
+    }
+
+    #[test]
+    fn programs_of_other_sources_or_of_another_image_are_found_out() {
+        let workspace = checkout();
+        let image = |name: &str| {
+            let manifest = ImageManifest::load(&workspace.root.join("images").join(name)).unwrap();
+            table(&workspace, &manifest, &[]).unwrap()
+        };
+        let (hello, connected) = (image("hello.toml"), image("connected.toml"));
+        let stale = |built: &str, wanted: &str, complete| {
+            staleness(&[hello.clone(), built.to_owned()], wanted, complete)
+        };
+        assert_eq!(stale(&hello, &hello, true), None);
+        assert_eq!(stale(&connected, &connected, true), None);
+        let missing = stale(&hello, &connected, true).unwrap();
+        assert!(missing.starts_with("do not have usr/lib/holdfast/"), "{missing}");
+        assert_eq!(stale(&hello, &connected, false), None, "what is missing is built");
+        let older = hello.replace("# sources ", "# sources 0");
+        assert!(stale(&older, &hello, false).unwrap().contains("other sources"));
+        assert!(stale("", &hello, true).unwrap().contains("other sources"));
     }
 
     #[test]

@@ -65,6 +65,11 @@ fi
 	line sources "$HOLDFAST_PROGRAMS_DIR"
 	line cargo "$HOST_DIR/bin/cargo"
 	line rustc "$HOST_DIR/bin/rustc"
+	printf 'lists = ['
+	for list in $HOLDFAST_PROGRAM_LISTS; do
+		printf '"%s", ' "$list"
+	done
+	echo ']'
 	echo
 	echo '[libc]'
 	if [ -n "$HOLDFAST_MUSL_VERSION" ]; then

@@ -3,7 +3,7 @@
 use super::{manifest_path, report};
 use crate::arguments::SourceArgs;
 use crate::invocation::Invocation;
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::image::parts::Parts;
@@ -51,7 +51,9 @@ pub struct AssembleArgs {
 #[command(
     after_help = "One line for each program that is built with cargo, its fields separated by tabs: package, \
                   features (by commas, `-` for the default ones), binary, and where `image assemble` looks for it \
-                  below `programs.directory`.\n\n\
+                  below `programs.directory`. A last line, which begins with `#`, has a hash over the sources: \
+                  `programs.lists` names files with such tables, and `image assemble` takes no program that was \
+                  built from other sources or for another image.\n\n\
                   Example: holdfast image programs --image images/hello.toml"
 )]
 pub struct ProgramsArgs {
@@ -78,16 +80,6 @@ pub(crate) fn assemble_command(invocation: &Invocation, args: &AssembleArgs) -> 
 pub(crate) fn programs_command(invocation: &Invocation, args: &ProgramsArgs) -> Result<()> {
     let workspace = invocation.workspace(READS)?;
     let manifest = ImageManifest::load(&manifest_path(&workspace, args.manifest.as_ref()))?;
-    for program in programs::list(&workspace, &manifest, &args.apps)? {
-        let programs::Program { package, features, binary, place } = program;
-        let features: Vec<String> = features.into_iter().collect();
-        let features = if features.is_empty() { "-".to_owned() } else { features.join(",") };
-        if place.contains(char::is_whitespace) {
-            bail!(
-                "{place}: has a blank, which no line of a table can hold; rename the app's directory"
-            );
-        }
-        println!("{package}\t{features}\t{binary}\t{place}");
-    }
+    print!("{}", programs::table(&workspace, &manifest, &args.apps)?);
     Ok(())
 }
