@@ -7,7 +7,7 @@
 //! monotonic clock read by the first statement of its `main`; the probe tells how far the two
 //! clocks are apart, which is a constant of the kernel and the device tree.
 
-mod boards;
+pub(crate) mod boards;
 mod guest;
 mod network;
 mod services;
@@ -167,7 +167,8 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
         busybox,
     };
     let path = workspace.root.join("docs/numbers.md");
-    workspace::write(&path, table(&numbers))?;
+    let of_buildroot = boards::buildroot_section(workspace, &workspace::read_text(&path)?)?;
+    workspace::write(&path, table(&numbers) + &of_buildroot)?;
     eprintln!("written: {}", path.display());
     if args.json {
         println!("{}", serde_json::to_string_pretty(&numbers).context("cannot write JSON")?);

@@ -5,9 +5,14 @@
 //! are put behind each defconfig, `BUILDROOT_OVERRIDE` one of `PACKAGE_OVERRIDE_SRCDIR`, and `BUILDROOT_EXTERNAL` further
 //! trees: by these, a toolchain or a source that cannot be had is replaced outside the tree.
 
+mod legal_info;
+mod oem;
+mod refusals;
+
 use super::stage_log::StageLog;
 use super::test_run::{Counts, DEFAULT_BOARD, TestRun};
 use super::tools;
+use crate::measure::boards::{self, BoardSizes, OfBuildroot};
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_builder::buildroot::{self, DIRECTORY};
 use holdfast_builder::host::{self, Need};
@@ -26,12 +31,24 @@ use std::process::{Command, Stdio};
 pub(super) const VARIABLE: &str = "BUILDROOT_DIR";
 /// For lines behind each defconfig.
 const FRAGMENT: &str = "BUILDROOT_FRAGMENT";
+/// The tree of an OEM, below ours.
+const OEM_TREE: &str = "example-oem";
+/// What switches on its package.
+const OEM_PACKAGE: &str = "BR2_PACKAGE_METER=y\n";
 /// For Buildroot's `BR2_PACKAGE_OVERRIDE_FILE`.
 const OVERRIDE: &str = "BUILDROOT_OVERRIDE";
 /// For trees behind ours in `BR2_EXTERNAL`, with `:` between them.
 const EXTERNAL: &str = "BUILDROOT_EXTERNAL";
 /// The board of which the image's boot and signature checks run, beside [`DEFAULT_BOARD`].
 const OTHER_BOARD: &str = "orangepi-pc";
+/// Those checks.
+const OTHER_CHECKS: [&str; 5] = [
+    "the_image_boots",
+    "the_app_runs",
+    "a_slot_that_a_key_has_signed_boots",
+    "a_key_that_was_rotated_out_boots_nothing",
+    "an_unsigned_slot_never_starts",
+];
 /// What reads Kconfig, with its hash.
 const REQUIREMENTS: &str = "buildroot-external/support/requirements.txt";
 /// A linter of shell files.
@@ -144,6 +161,10 @@ pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
         checks.check(&label("savedefconfig_gives_back_the_defconfig"), buildroot.round_trip(name));
         checks.check(&label("show_info_names_the_packages"), buildroot.show_info(name));
     }
+    let mut images = Vec::new();
+    for (mistake, result) in buildroot.refusals() {
+        checks.check(&format!("a_configuration_with_{mistake}_ends_with_a_sentence"), result);
+    }
     for name in &boards {
         let is_built = test_run.full || [DEFAULT_BOARD, OTHER_BOARD].contains(&name.as_str());
         if !is_built {
@@ -156,12 +177,10 @@ pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
             image.as_ref().map_err(again).and_then(|i| is_sound(i, name)),
         );
         let Ok(image) = image else { continue };
-        checks.check(&label("legal_info_and_the_bill_agree"), buildroot.legal_info(name, &image));
-        let filters: &[&str] = if name == DEFAULT_BOARD {
-            &[]
-        } else {
-            &["the_image_boots", "the_app_runs", "an_unsigned_slot_never_starts"]
-        };
+        images.push(image.clone());
+        let agree = buildroot.legal_info(&buildroot.output.join("first").join(name), &image);
+        checks.check(&label("legal_info_and_the_bill_agree"), agree);
+        let filters: &[&str] = if name == DEFAULT_BOARD { &[] } else { &OTHER_CHECKS };
         checks.check(
             &label("the_system_tests_pass_on_the_image"),
             system_tests(test_run, &image, filters),
@@ -170,9 +189,27 @@ pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
             let second = buildroot.build(name, "second");
             let same = second.and_then(|second| same_slots(&image, &second));
             checks.check(&label("two_builds_in_two_directories_have_the_same_slots"), same);
+            buildroot.check_oem(&mut checks);
         }
     }
+    checks.check("sizes_are_kept_for_docs_numbers", keep_sizes(test_run, &images));
     Ok(checks.counts)
+}
+
+/// Leaves the sizes of images for `measure`.
+fn keep_sizes(test_run: &TestRun, images: &[PathBuf]) -> Result<()> {
+    let sizes = images.iter().map(|image| BoardSizes::of(image)).collect::<Result<_>>()?;
+    let first = images.first().context("no image was built")?;
+    let built_by = built_by(first)?;
+    let text = serde_json::to_string_pretty(&OfBuildroot { built_by, boards: sizes })?;
+    workspace::write(&boards::of_buildroot(&test_run.workspace)?, text)
+}
+
+/// Who has built an image, as it says itself.
+fn built_by(image: &Path) -> Result<String> {
+    let shown = show::show(image)?;
+    let said = shown.provenance.as_ref().and_then(|p| p.get("built_by")?.as_str());
+    said.map(str::to_owned).context("the image does not say who has built it")
 }
 
 /// An error that is said a second time.
@@ -216,6 +253,8 @@ impl Buildroot {
             word
         };
         let mut trees = pair("BR2_EXTERNAL", &self.external);
+        trees.push(":");
+        trees.push(self.external.join(OEM_TREE));
         if let Some(more) = env::var_os(EXTERNAL) {
             trees.push(":");
             trees.push(more);
@@ -234,6 +273,17 @@ impl Buildroot {
         workspace::make_directory(&output)?;
         process::output(self.make(&output).arg(defconfig(board)))?;
         Ok(output)
+    }
+
+    /// A board's configuration with lines behind it.
+    fn configured_with(&self, board: &str, place: &str, lines: &str) -> Result<PathBuf> {
+        let output = self.configured(board, place)?;
+        self.reconfigure(&output, lines)?;
+        Ok(output)
+    }
+
+    fn old_config(&self, output: &Path) -> Result<()> {
+        process::output(self.make(output).arg("olddefconfig")).map(drop)
     }
 
     fn check_package(&self) -> Result<()> {
@@ -277,10 +327,10 @@ impl Buildroot {
         Ok(())
     }
 
-    /// Builds a board's image.
+    /// Builds a board's image, with an OEM's package beside it, of which nothing may get into the image.
     fn build(&self, board: &str, place: &str) -> Result<PathBuf> {
-        let output = self.configured(board, place)?;
         let mut lines = format!("BR2_HOLDFAST_TOOL=\"{}\"\n", self.host_tool.display());
+        lines.push_str(OEM_PACKAGE);
         if let Some(fragment) = env::var_os(FRAGMENT) {
             lines.push_str(&workspace::read_text(Path::new(&fragment))?);
         }
@@ -288,32 +338,11 @@ impl Buildroot {
             let file = Path::new(&file).display();
             lines.push_str(&format!("BR2_PACKAGE_OVERRIDE_FILE=\"{file}\"\n"));
         }
-        let config = output.join(".config");
-        let before = workspace::read_text(&config)?;
-        workspace::write(&config, format!("{before}{lines}"))?;
-        process::output(self.make(&output).arg("olddefconfig"))?;
+        let output = self.configured_with(board, place, &lines)?;
         let mut step = Step::begin(format!("Buildroot's image for {board}"));
         process::follow(&mut self.make(&output), &mut step)?;
         step.done("built");
         Ok(output.join("images/hello.img"))
-    }
-
-    /// What Buildroot says of licences and sources is what the bill of materials says.
-    fn legal_info(&self, board: &str, image: &Path) -> Result<()> {
-        let output = self.output.join("first").join(board);
-        process::output(self.make(&output).arg("legal-info"))?;
-        let manifest = workspace::read_text(&output.join("legal-info/manifest.csv"))?;
-        let bill = workspace::read_text(&image.with_extension("cdx.json"))?;
-        for (package, component) in [("linux", "linux"), ("uboot", "u-boot")] {
-            let line = manifest.lines().find(|line| line.starts_with(&format!("\"{package}\",")));
-            let line = line.with_context(|| format!("manifest.csv has no {package}"))?;
-            ensure!(line.contains("GPL-2.0"), "manifest.csv: {line}");
-            ensure!(
-                bill.contains(&format!("\"name\": \"{component}\"")),
-                "no {component} in the bill"
-            );
-        }
-        Ok(())
     }
 }
 
@@ -340,11 +369,8 @@ fn is_sound(image: &Path, board: &str) -> Result<()> {
     ensure!(chain.is_sound(), "the boot loader would not start it");
     let shown = show::show(image)?;
     ensure!(shown.board == board, "the root file system is for {}", shown.board);
-    let built_by = shown.provenance.as_ref().and_then(|p| p.get("built_by")?.as_str());
-    ensure!(
-        built_by.is_some_and(|by| by.starts_with("Buildroot ")),
-        "the image does not say who has built it: {built_by:?}"
-    );
+    let built_by = built_by(image)?;
+    ensure!(built_by.starts_with("Buildroot "), "the image was built by {built_by}");
     Ok(())
 }
 
