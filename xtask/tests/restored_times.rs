@@ -115,6 +115,16 @@ fn a_clone_at_another_path_keeps_its_times() {
 }
 
 #[test]
+fn what_is_no_checkout_of_git_is_built_all_the_same() {
+    let checkout = Checkout::new();
+    checkout.clone("here", FIRST);
+    checkout.restore("here");
+    fs::remove_dir_all(checkout.path("here/.git")).unwrap();
+    checkout.restore("here");
+    assert!(!checkout.path("build/source-times").exists(), "the next clone would be believed");
+}
+
+#[test]
 fn after_a_checkout_with_changes_nothing_is_restored() {
     let checkout = Checkout::new();
     checkout.clone("here", FIRST);
