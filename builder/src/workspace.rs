@@ -287,7 +287,7 @@ pub fn read_text(path: &Path) -> Result<String> {
 /// Reads a TOML file.
 ///
 /// # Errors
-/// It cannot be read, or is not what is expected; the message names the file, the line and the field.
+/// The file cannot be read, or is not what is expected; the message names the file, the line and the field.
 pub fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T> {
     toml::from_str(&read_text(path)?).with_context(|| path.display().to_string())
 }

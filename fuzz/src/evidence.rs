@@ -17,7 +17,7 @@ pub fn claims(bytes: &[u8]) {
     }
 }
 
-/// What a TPM has signed, and the signature.
+/// An attestation of a TPM, and its signature.
 pub fn tpm_attest(bytes: &[u8]) {
     if let Ok(quote) = Quote::read(bytes) {
         assert_eq!(quote.to_bytes(), bytes, "it is written as another");

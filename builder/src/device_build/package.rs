@@ -35,7 +35,10 @@ impl Package {
 }
 
 /// Returns the name of the cargo package in a directory.
-pub(crate) fn cargo_package(directory: &Path) -> Result<String> {
+///
+/// # Errors
+/// Its Cargo.toml cannot be read, or names no package.
+pub fn cargo_package(directory: &Path) -> Result<String> {
     let path = directory.join("Cargo.toml");
     let table: toml::Table = workspace::read_toml(&path)?;
     let name = table.get("package").and_then(|package| package.get("name")?.as_str());

@@ -94,7 +94,7 @@ struct Programs {
     sources: PathBuf,
     cargo: PathBuf,
     rustc: PathBuf,
-    /// What `image programs` printed when they were built; not compared where none is named.
+    /// Files with the output of `image programs` when they were built; not compared where none is named.
     #[serde(default)]
     lists: Vec<PathBuf>,
 }

@@ -80,8 +80,8 @@ pub fn list(
     Ok(programs)
 }
 
-/// What `image programs` prints: a line for each program, its fields separated by tabs, and one by which is known from
-/// which sources they are built.
+/// Returns the output of `image programs`: a line for each program, its fields separated by tabs, and one by which is
+/// known from which sources they are built.
 ///
 /// # Errors
 /// As [`list`]; a directory has a blank in its name, or a source cannot be read.

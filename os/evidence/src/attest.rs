@@ -45,7 +45,7 @@ impl ClockInfo {
     }
 }
 
-/// What every attestation begins with.
+/// The fields that every attestation begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// Qualified name of the key that has signed.
@@ -61,7 +61,7 @@ pub struct Header {
 /// A quote of PCR 8 in the bank of SHA-256, and of no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quote {
-    /// What it begins with.
+    /// The fields that every attestation begins with.
     pub header: Header,
     /// SHA-256 over the value of PCR 8.
     pub pcr: PcrDigest,
@@ -70,7 +70,7 @@ pub struct Quote {
 /// A certification: the key of this name is in the TPM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Certification {
-    /// What it begins with.
+    /// The fields that every attestation begins with.
     pub header: Header,
     /// The key's name.
     pub name: Name,
@@ -240,7 +240,7 @@ mod tests {
         assert_eq!((bytes.len(), Signature::read(&bytes)), (MAX_SIGNATURE_BYTES, Ok(signature)));
     }
 
-    /// Where each field lies, what it is changed to, and how it is refused.
+    /// Each field's place, the bytes that it is changed to, and the error that refuses it.
     #[test]
     fn each_field_that_has_one_value_is_compared() {
         let quote = Quote { header: header(), pcr: PcrDigest([4; 32]) }.to_bytes();

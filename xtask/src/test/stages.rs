@@ -7,6 +7,7 @@ use super::test_run::{Counts, DEFAULT_BOARD, FULL_CASES, HOST_PROGRAMS, TestRun}
 use super::{boards, dynamic_app, tools};
 use crate::test_programs;
 use anyhow::{Context, Result, ensure};
+use holdfast_builder::device_build::cargo_package;
 use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::kernel::{self, Purpose, rules};
 use holdfast_builder::workspace;
@@ -155,15 +156,11 @@ fn pure_packages(root: &Path) -> Result<Vec<String>> {
     let mut packages = Vec::new();
     for entry in directory.read_dir().with_context(list)? {
         let entry = entry.with_context(list)?;
-        let manifest = entry.path().join("Cargo.toml");
-        if entry.file_name() == "linux" || !manifest.is_file() {
+        let package = entry.path();
+        if entry.file_name() == "linux" || !package.join("Cargo.toml").is_file() {
             continue;
         }
-        let table: toml::Table = workspace::read_toml(&manifest)?;
-        let name = table.get("package").and_then(|package| package.get("name")?.as_str());
-        let name =
-            name.with_context(|| format!("{}: package.name: is missing", manifest.display()))?;
-        packages.push(name.to_owned());
+        packages.push(cargo_package(&package)?);
     }
     packages.sort();
     ensure!(!packages.is_empty(), "{}: has no packages", directory.display());
