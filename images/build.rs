@@ -17,8 +17,13 @@ fn main() -> io::Result<()> {
     files.sort();
     let rows: String = files
         .iter()
-        .filter_map(|path| Some((path.file_stem()?.to_str()?, path.to_str()?)))
-        .map(|(name, path)| format!("    ({name:?}, include_str!({path:?})),\n"))
+        .filter_map(|path| Some((path.file_stem()?.to_str()?, path.file_name()?.to_str()?)))
+        // Cargo compiles this anew where the directory of the package is another.
+        .map(|(name, file)| {
+            let path =
+                format!("concat!(env!(\"CARGO_MANIFEST_DIR\"), {:?})", format!("/boards/{file}"));
+            format!("    ({name:?}, include_str!({path})),\n")
+        })
         .collect();
     let output = env::var_os("OUT_DIR").ok_or_else(|| io::Error::other("OUT_DIR is not set"))?;
     fs::write(Path::new(&output).join("boards.rs"), format!("&[\n{rows}]\n"))
