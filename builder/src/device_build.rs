@@ -5,6 +5,7 @@ mod c_app;
 mod cache;
 mod inputs;
 mod package;
+mod relevant;
 
 use crate::pins::Pin;
 use crate::process;
