@@ -1,6 +1,7 @@
 //! QEMU's command line for a machine.
 
 use crate::HarnessError;
+use crate::armed_watchdog;
 use crate::machine::{DEBUG_SOCKET, DebugLine, Machine, Network, PROGRAM, Rom, WRITE_LOG, write};
 use crate::model::Model;
 use crate::option_value::{doubled, value};
@@ -36,7 +37,11 @@ impl Machine {
         }
         if self.without_boot_loader || model == Model::Imx6ulEvk {
             let boot = show::read_boot(&at("disk.img"))?;
-            write(&at("kernel"), &boot.kernel)?;
+            let kernel = match model {
+                Model::Imx6ulEvk => armed_watchdog::before(&boot.kernel),
+                _ => boot.kernel,
+            };
+            write(&at("kernel"), &kernel)?;
             write(&at("device-tree"), &boot.device_tree)?;
             command.arg("-kernel").arg(at("kernel")).arg("-dtb").arg(at("device-tree"));
         } else {

@@ -4,6 +4,7 @@
 //! Every wait has a deadline, multiplied by the patience of the [`settings`] and of the guest's model; a wait
 //! that fails carries the console's last lines.
 
+mod armed_watchdog;
 mod command_line;
 pub mod console;
 mod console_log;

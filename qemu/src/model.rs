@@ -21,7 +21,7 @@ pub enum Model {
     /// `orangepi-pc`, which starts what is on the card as the board's boot ROM does.
     OrangePiPc,
     /// `mcimx6ul-evk`, which has no boot ROM and refuses registers that U-Boot begins with: the kernel and the
-    /// device tree of slot A are started without them, unverified.
+    /// device tree of slot A are started without them, unverified, and with the watchdog armed as U-Boot leaves it.
     Imx6ulEvk,
 }
 

@@ -1,10 +1,13 @@
 //! What the machines of QEMU lack of the boards that they stand for, and the checks that need it.
 
+use crate::boot::integrity::ASLEEP;
 use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{ANSWER, BOOT};
-use crate::harness::suite::{Lack, Suite, checks};
+use crate::harness::suite::{Lack, Suite, check, checks};
 use crate::sandbox::crowd::longest_answer_us;
 use anyhow::{Result, ensure};
+use holdfast_images::root::Root;
+use holdfast_images::variant;
 use holdfast_qemu::machine::{Guest, Machine};
 use regex::Regex;
 use std::io::{Read, Write};
@@ -72,6 +75,9 @@ const ORANGEPI_PC: &[Lack] = &[
 ];
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    if artefacts.board == "imx6ul-evk" {
+        check!(suite, a_watchdog_that_init_does_not_open_resets_the_board(artefacts));
+    }
     if artefacts.board != "orangepi-pc" {
         return;
     }
@@ -85,6 +91,54 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
         move || Ok(Machine::new(&image(), 64).start(None)?),
         checks![a_line_that_still_sends_keeps_nobody_waiting],
     );
+}
+
+/// The time for which the kernel pets a watchdog that U-Boot has armed (`WATCHDOG_OPEN_TIMEOUT`), and the one after which
+/// that of the i.MX6UL resets the board then.
+const PETTED_FOR: Duration = Duration::from_secs(60);
+const FIRES_AFTER: Duration = Duration::from_secs(60);
+
+/// The watchdog runs from U-Boot on. The kernel pets it until init opens it, and for a minute at most: an init that
+/// never comes so far is reset, and not before that minute. That init in time opens it is what `the_app_runs` shows, on the same machine.
+fn a_watchdog_that_init_does_not_open_resets_the_board(artefacts: &Artefacts) -> Result<()> {
+    let directory = tempfile::tempdir()?;
+    let variant = directory.path().join("variant.img");
+    let asleep = |root: &mut Root| root.add("sbin/init", sleeping_program(), true);
+    variant::with_root(&artefacts.image("hello"), &variant, &artefacts.signer()?, asleep)?;
+    let mut guest = Machine::new(&variant, 512).start(None)?;
+    let began = Instant::now();
+    guest.wait_reset(PETTED_FOR.saturating_add(FIRES_AFTER).saturating_add(BOOT))?;
+    let took = began.elapsed();
+    ensure!(took >= PETTED_FOR, "it was reset after {took:?}:\n{}", guest.console.tail());
+    let text = guest.console.text();
+    ensure!(!text.contains("Kernel panic"), "the kernel itself has given up:\n{text}");
+    Ok(())
+}
+
+/// A static program that sleeps for good: an ELF header, one segment of code, and [`ASLEEP`] as ARM code.
+fn sleeping_program() -> Vec<u8> {
+    const BASE: u32 = 0x1_0000;
+    const HEADERS: u32 = 52 + 32;
+    let [_, code] = ASLEEP;
+    let length = HEADERS.saturating_add(u32::try_from(code.len()).unwrap_or_default());
+    // ELF32, little-endian, executable, ARM, EABI version 5 (ELF for the Arm Architecture, 5.2).
+    let mut program = b"\x7fELF\x01\x01\x01".to_vec();
+    program.resize(16, 0);
+    for half in [2_u16, 40] {
+        program.extend(half.to_le_bytes());
+    }
+    for word in [1, BASE + HEADERS, 52, 0, 0x0500_0000_u32] {
+        program.extend(word.to_le_bytes());
+    }
+    for half in [52_u16, 32, 1, 40, 0, 0] {
+        program.extend(half.to_le_bytes());
+    }
+    // PT_LOAD of the whole file, readable and executable.
+    for word in [1, 0, BASE, BASE, length, length, 5, 0x1000_u32] {
+        program.extend(word.to_le_bytes());
+    }
+    program.extend_from_slice(code);
+    program
 }
 
 /// The longest time in which init may answer a service, in microseconds. The kernel would have it wait for 30 seconds.

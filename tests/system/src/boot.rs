@@ -2,7 +2,7 @@
 
 mod contents;
 mod fallback;
-mod integrity;
+pub(crate) mod integrity;
 mod loader;
 pub(crate) mod power_cuts;
 mod script;

@@ -42,7 +42,8 @@ const ORANGEPI_PC: [&str; 13] = [
     "the_spare_boot_loader_starts",
 ];
 /// Those that run on the i.MX6UL EVK's, which starts the kernel itself.
-const IMX6UL_EVK: [&str; 2] = ["the_image_boots", "the_app_runs"];
+const IMX6UL_EVK: [&str; 3] =
+    ["the_image_boots", "the_app_runs", "a_watchdog_that_init_does_not_open_resets_the_board"];
 
 /// The boards that the stage looks at.
 pub(super) fn looked_at(test_run: &TestRun) -> Vec<String> {
