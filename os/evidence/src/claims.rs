@@ -4,6 +4,7 @@
 //! [`Claims::read`] reads the same.
 
 use crate::policy::BootDigest;
+pub use holdfast_types::TpmState;
 use holdfast_types::hex::{hex, unhex};
 use holdfast_types::{ComponentId, Version};
 use serde::{Deserialize, Serialize};
@@ -109,18 +110,6 @@ pub enum ClockSource {
     Hardware,
     /// Time servers.
     Network,
-}
-
-/// The state of a device's TPM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TpmState {
-    /// The TPM answers.
-    Ok,
-    /// The board has a TPM that does not answer, or answers with errors.
-    Failed,
-    /// The board has none.
-    None,
 }
 
 /// Errors of claims.

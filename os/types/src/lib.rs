@@ -16,6 +16,7 @@ mod escape;
 mod key_id;
 mod millis;
 mod path;
+mod tpm_state;
 mod version;
 
 pub use component_id::{ComponentId, is_guid};
@@ -25,4 +26,5 @@ pub use escape::escape;
 pub use key_id::KeyId;
 pub use millis::Millis;
 pub use path::is_clean_absolute;
+pub use tpm_state::TpmState;
 pub use version::{NoVersion, Version};
