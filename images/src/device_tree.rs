@@ -1,10 +1,11 @@
 //! A board's device tree as Linux gets it: the kernel's own, with what the board's file changes in it.
 
-use crate::board::{Board, PciDevice, SpiDevice};
+use crate::board::{Board, PciDevice, SpiDevice, Tpm, TpmRegisters};
 use crate::boot_error::BootError;
 use crate::fdt;
 use dtoolkit::Node;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
+use holdfast_types::TpmState;
 
 /// A `compatible` that spidev binds to and that no real chip on these boards has: kernel source `drivers/spi/spidev.c`.
 const SPIDEV: &str = "rohm,bh2228fv";
@@ -86,7 +87,61 @@ pub fn adjust(board: &Board, bytes: &[u8]) -> Result<Vec<u8>, DeviceTreeError> {
         device.add_property(fdt::property("spi-max-frequency", *max_hz));
         controller.add_child(device);
     }
+    // Nobody but the boot script switches it on: a kernel that probes a TPM which does not answer would wait for it, and
+    // where there are no registers, take an abort.
+    if add_tpm(board, &mut tree, "disabled")? {
+        if tree.find_node("/chosen").is_none() {
+            tree.root.add_child(DeviceTreeNode::new_unchecked("chosen"));
+        }
+        let chosen = find(&mut tree, board, "tpm", "/chosen")?;
+        chosen.remove_property(TpmState::PROPERTY);
+        chosen.add_property(fdt::property(TpmState::PROPERTY, TpmState::Failed.word()));
+    }
     Ok(tree.to_dtb())
+}
+
+/// Adds the node of the board's TPM with this status, in place of one that is there already; false on a board without one.
+/// Its path is [`Board::tpm_node`].
+/// Source: the kernel's `devicetree/bindings/tpm/tcg,tpm-tis-mmio.yaml` and `tcg,tpm_tis-spi.yaml`; U-Boot takes the same.
+///
+/// # Errors
+/// The tree lacks the bus that the file names.
+pub(crate) fn add_tpm(
+    board: &Board,
+    tree: &mut DeviceTree,
+    status: &str,
+) -> Result<bool, DeviceTreeError> {
+    let wanted = &board.device_tree;
+    match (board.tpm, &wanted.tpm_registers, &wanted.tpm_chip) {
+        (Tpm::TisMmio, Some(TpmRegisters { address, length, .. }), _) => {
+            let (address_cells, size_cells) = fdt::root_cells(tree);
+            let reg = [fdt::cells(address_cells, *address), fdt::cells(size_cells, *length)];
+            let node = tpm(*address, "tcg,tpm-tis-mmio", reg.concat(), status);
+            tree.root.remove_child(node.name());
+            tree.root.add_child(node);
+        }
+        (Tpm::Spi, _, Some(SpiDevice { bus, chip_select, max_hz })) => {
+            let reg = chip_select.to_be_bytes().to_vec();
+            let mut node = tpm(*chip_select, "tcg,tpm_tis-spi", reg, status);
+            node.add_property(fdt::property("spi-max-frequency", *max_hz));
+            let bus = find(tree, board, "tpm_chip", bus)?;
+            bus.remove_property("status");
+            bus.add_property(fdt::property("status", "okay"));
+            bus.remove_child(node.name());
+            bus.add_child(node);
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// The node of a TPM at this address of its bus.
+fn tpm(address: u32, compatible: &str, reg: Vec<u8>, status: &str) -> DeviceTreeNode {
+    let mut node = DeviceTreeNode::new_unchecked(format!("tpm@{address:x}"));
+    node.add_property(fdt::property("compatible", compatible));
+    node.add_property(fdt::property("reg", reg));
+    node.add_property(fdt::property("status", status));
+    node
 }
 
 /// `bytes` with nothing in the place of properties of these names. What is no device tree stays as it is, for the
@@ -215,6 +270,52 @@ mod tests {
         let fdt = fdt::parse(&bytes, "it").unwrap();
         let node = fdt.find_node("/soc/mmc@1,0").unwrap();
         assert_eq!(node.property("reg").unwrap().value()[..4], [0, 0, 8, 0]);
+    }
+
+    #[test]
+    fn a_tpm_is_off_for_the_kernel_until_the_boot_script_switches_it_on() {
+        let load = |name| {
+            let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("boards");
+            Board::load(&directory, name, Path::new("image.toml")).unwrap()
+        };
+        // The root has two cells for an address and one for a length, as where it says nothing.
+        let mut machine = load("qemu-virt");
+        machine.device_tree = crate::board::DeviceTree {
+            tpm_registers: machine.device_tree.tpm_registers,
+            ..board().device_tree
+        };
+        let mut chip = board();
+        chip.tpm = Tpm::Spi;
+        let bus = "/soc/spi@1c68000".to_owned();
+        chip.device_tree.tpm_chip = Some(SpiDevice { bus, chip_select: 1, max_hz: 10_000_000 });
+        for (board, compatible, reg) in [
+            (&machine, "tcg,tpm-tis-mmio", &[0, 0, 0, 0, 12, 0, 0, 0, 0, 0, 0x50, 0][..]),
+            (&chip, "tcg,tpm_tis-spi", &[0, 0, 0, 1][..]),
+        ] {
+            let node = board.tpm_node().unwrap();
+            let bytes = adjust(board, &tree("nothing")).unwrap();
+            let fdt = fdt::parse(&bytes, "it").unwrap();
+            let text = |path: &str, name: &str| fdt::string(&fdt, path, name, "it").unwrap();
+            assert_eq!(text(&node, "compatible"), compatible);
+            assert_eq!(text(&node, "status"), "disabled");
+            assert_eq!(text("/chosen", TpmState::PROPERTY), "failed");
+            assert_eq!(fdt.find_node(&node).unwrap().property("reg").unwrap().value(), reg);
+            // U-Boot's own tree can be made of this one.
+            let mut for_u_boot = fdt::parse_tree(&bytes, "it").unwrap();
+            assert!(add_tpm(board, &mut for_u_boot, "okay").unwrap());
+            let bytes = for_u_boot.to_dtb();
+            let fdt = fdt::parse(&bytes, "it").unwrap();
+            assert_eq!(fdt::string(&fdt, &node, "status", "it").unwrap(), "okay");
+        }
+        let bytes = adjust(&board(), &tree("nothing")).unwrap();
+        let fdt = fdt::parse(&bytes, "it").unwrap();
+        let chosen = fdt.find_node("/chosen");
+        assert!(chosen.is_none_or(|chosen| chosen.property(TpmState::PROPERTY).is_none()));
+        chip.device_tree.tpm_chip.as_mut().unwrap().bus = "/soc/spi@0".to_owned();
+        let error = adjust(&chip, &tree("nothing")).unwrap_err().to_string();
+        let expected =
+            "board orangepi-pc: device_tree.tpm_chip: the device tree has no node /soc/spi@0";
+        assert_eq!(error, expected);
     }
 
     #[test]

@@ -72,6 +72,12 @@ pub(crate) fn string(
     String::from_utf8(text.to_vec()).map_err(|_| missing())
 }
 
+/// Encodes `value` in so many cells of 32 bits.
+pub(crate) fn cells(count: u32, value: u32) -> Vec<u8> {
+    let high = usize::try_from(count.saturating_sub(1)).unwrap_or(0).saturating_mul(4);
+    [vec![0; high], value.to_be_bytes().to_vec()].concat()
+}
+
 /// Returns `#address-cells` and `#size-cells` of the tree's root: Devicetree Specification 2.3.5.
 pub(crate) fn root_cells(tree: &DeviceTree) -> (u32, u32) {
     let cells = |name: &str, otherwise: u32| {

@@ -47,6 +47,10 @@ pub struct Image {
     pub slot_bytes: usize,
     /// Verity root hash, in hexadecimal.
     pub root_hash: String,
+    /// Digest of the FIT, which the boot loader extends PCR 8 with where the board has a TPM; in hexadecimal.
+    pub boot_digest: String,
+    /// True for a board that can have a TPM, of whose state the boot loader tells the kernel.
+    pub tpm: bool,
     /// The kernel's command line.
     pub command_line: String,
     /// The provenance file of the image; `None` in images without one.
@@ -223,6 +227,8 @@ pub fn show(path: &Path) -> Result<Image, ShowError> {
         root_bytes,
         slot_bytes: root_bytes.saturating_add(fit_bytes),
         root_hash: hex(&verity.root_hash),
+        boot_digest: signature::boot_digest(&boot_partition).map_or_else(String::new, |d| hex(&d)),
+        tpm: boot::tells_of_a_tpm(&boot)?,
         command_line: boot.command_line,
         provenance: root::read_file(&data, PROVENANCE)
             .ok()

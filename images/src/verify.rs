@@ -1,6 +1,6 @@
 //! Checking an image offline as its boot loader and its kernel would: `image verify`.
 
-use crate::boot::{self, BootError, BootKey};
+use crate::boot::{self, BootError, BootKey, signature};
 use crate::boot_loader::{self, BootLoaderError};
 use crate::show::{self, ShowError};
 use crate::{FileError, build, disk, flash, hex, sha256};
@@ -50,6 +50,8 @@ pub struct SlotFound {
     pub rollback_index: u32,
     /// Verity root hash of its root file system, in hexadecimal.
     pub root_hash: String,
+    /// Digest of its FIT, which the boot loader extends PCR 8 with where the board has a TPM; in hexadecimal.
+    pub boot_digest: String,
     /// Whether the first and the spare copy of the boot loader are those that it brings; none where it
     /// brings none.
     pub boot_loader_copies: Option<[bool; 2]>,
@@ -212,6 +214,7 @@ fn check(
         board: release.board,
         rollback_index: release.rollback_index,
         root_hash: hex(&verity.root_hash),
+        boot_digest: signature::boot_digest(partition).map_or_else(String::new, |d| hex(&d)),
         boot_loader_copies: brought
             .map(|brought| boot_loader::copies(loader, &brought).map(|copy| copy.is_current)),
     })

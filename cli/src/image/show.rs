@@ -50,6 +50,8 @@ fn print_image(image: &Image) {
     let grade = if image.brings_boot_loader { "comes with the slot" } else { "fixed" };
     println!("boot loader: {grade}");
     println!("root hash: {}", image.root_hash);
+    println!("boot digest: {}", image.boot_digest);
+    println!("TPM: {}", if image.tpm { "measures what is booted" } else { "none" });
     println!(
         "slot {}: {} bytes (kernel {}, root with verity tree {})",
         image.slot.letter(),

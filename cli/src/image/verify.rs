@@ -76,6 +76,7 @@ fn print(chain: &Chain) {
                     "slot {letter}: sound, signed by key {}, for {}, rollback index {}, root hash {}",
                     found.key, found.board, found.rollback_index, found.root_hash
                 );
+                println!("slot {letter}: boot digest {}", found.boot_digest);
                 if let Some([first, spare]) = found.boot_loader_copies {
                     let is = |current| if current { "this one" } else { "another" };
                     println!(

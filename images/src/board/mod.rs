@@ -2,6 +2,7 @@
 //! configuration that it names, and nowhere in code.
 
 mod boot_loader;
+mod tpm;
 
 use crate::FieldError;
 use crate::document;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+pub use tpm::{PluggedIn, Tpm, TpmRegisters};
 
 /// Room for the end of the log of the last run.
 pub(crate) const BOOT_LOG_BYTES: u32 = 0x8000;
@@ -69,14 +71,6 @@ pub enum PartitionTable {
     Gpt,
 }
 
-/// The kinds of TPM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Tpm {
-    /// The board has no TPM.
-    None,
-}
-
 /// Configuration of the kernel.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -109,6 +103,10 @@ pub struct DeviceTree {
     /// Nodes of devices on a PCI bus, which the tree does not have and an alias names.
     #[serde(default)]
     pub pci_devices: Vec<PciDevice>,
+    /// The registers of a TPM in memory, for which a node is made.
+    pub tpm_registers: Option<TpmRegisters>,
+    /// The chip select that a TPM is on, for which a node is made.
+    pub tpm_chip: Option<SpiDevice>,
 }
 
 /// A device on a PCI bus.
@@ -272,6 +270,7 @@ impl Board {
             );
         }
         self.boot_loader.check()?;
+        self.check_tpm()?;
         let Addresses { memory, kernel, device_tree, fit, fit_end, boot_log } = self.addresses;
         if !(memory < kernel
             && kernel < device_tree

@@ -15,12 +15,14 @@ use crate::board::{Addresses, BOOT_LOG_BYTES, compatible};
 pub use crate::boot_error::BootError;
 use crate::boot_error::COMMAND_LINE_BYTES;
 use crate::disk;
-use crate::fdt::{bytes, node, parse, parse_tree, property, root_cells, string};
+use crate::fdt::{bytes, cells, node, parse, parse_tree, property, root_cells, string};
 use crate::verity::{BLOCK_BYTES, Verity};
 use crate::{hex, sha256};
+use dtoolkit::Node;
 use dtoolkit::fdt::Fdt;
 use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 use holdfast_lifecycle::slots::{RunningSlot, Slot};
+use holdfast_types::TpmState;
 
 /// A kernel, its device tree and its command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,6 +203,16 @@ pub fn read(partition: &[u8], slot: Slot) -> Result<Boot, BootError> {
     Ok(Boot { kernel, device_tree, command_line })
 }
 
+/// True if the device tree has the place at which the boot loader tells the state of a TPM.
+///
+/// # Errors
+/// The device tree is none.
+pub(crate) fn tells_of_a_tpm(boot: &Boot) -> Result<bool, BootError> {
+    let tree = parse(&boot.device_tree, "the device tree in the boot partition")?;
+    let chosen = tree.find_node("/chosen");
+    Ok(chosen.is_some_and(|chosen| chosen.property(TpmState::PROPERTY).is_some()))
+}
+
 /// The device tree of a slot: the board's, with the command line and the area of the boot log.
 fn for_slot(parts: &Parts<'_>, command_line: &str) -> Result<Vec<u8>, BootError> {
     const WHAT: &str = "the board's device tree";
@@ -217,8 +229,8 @@ fn for_slot(parts: &Parts<'_>, command_line: &str) -> Result<Vec<u8>, BootError>
     chosen.remove_property("bootargs");
     chosen.add_property(property("bootargs", command_line));
     tree.root.remove_child("reserved-memory");
-    let cells = root_cells(&tree);
-    tree.root.add_child(reserved_memory(parts.addresses.boot_log, cells));
+    let of_root = root_cells(&tree);
+    tree.root.add_child(reserved_memory(parts.addresses.boot_log, of_root));
     Ok(tree.to_dtb())
 }
 
@@ -227,22 +239,18 @@ fn for_slot(parts: &Parts<'_>, command_line: &str) -> Result<Vec<u8>, BootError>
 /// `devicetree/bindings/reserved-memory/ramoops.yaml`, and `drivers/of/of_reserved_mem.c`.
 fn reserved_memory(boot_log: u32, (address_cells, size_cells): (u32, u32)) -> DeviceTreeNode {
     let length = BOOT_LOG_BYTES;
-    let wide = |cells: u32, value: u32| -> Vec<u8> {
-        let high = if cells > 1 { vec![0; 4] } else { Vec::new() };
-        [high, value.to_be_bytes().to_vec()].concat()
-    };
-    let reg = [wide(address_cells, boot_log), wide(size_cells, length)].concat();
+    let reg = [cells(address_cells, boot_log), cells(size_cells, length)].concat();
     let area = node(
         &format!("ramoops@{boot_log:x}"),
         [property("compatible", "ramoops"), property("reg", reg), property("console-size", length)],
         [],
     );
-    let cells = [
+    let of_node = [
         property("#address-cells", address_cells),
         property("#size-cells", size_cells),
         property("ranges", Vec::<u8>::new()),
     ];
-    node("reserved-memory", cells, [area])
+    node("reserved-memory", of_node, [area])
 }
 
 fn image_node(name: &str, data: &[u8], kind: &str, load: u32) -> DeviceTreeNode {
@@ -332,6 +340,19 @@ mod tests {
             assert_eq!(boot.command_line.matches(&device).count(), 3, "{}", boot.command_line);
             assert!(!boot.command_line.contains("PART"), "a second card can have that as well");
         }
+    }
+
+    #[test]
+    fn what_the_boot_loader_measures_is_the_fit_and_nothing_behind_it() {
+        let mut partition = fit();
+        let expected = Some(sha256(&[&partition]));
+        assert_eq!(signature::boot_digest(&partition), expected);
+        partition.resize(partition.len() + 4096, 7);
+        assert_eq!(signature::boot_digest(&partition), expected);
+        partition[100] ^= 1;
+        assert_ne!(signature::boot_digest(&partition), expected);
+        assert_eq!(signature::boot_digest(&partition[..200]), None);
+        assert_eq!(signature::boot_digest(b"no FIT"), None);
     }
 
     #[test]

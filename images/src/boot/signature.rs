@@ -8,6 +8,7 @@
 
 use super::key::{BootKey, KEY_BYTES};
 use crate::boot_error::BootError;
+use crate::sha256;
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -54,6 +55,14 @@ struct Tags<'a> {
 pub fn fit_length(bytes: &[u8]) -> Option<usize> {
     let length = usize::try_from(word(bytes, 4)?).ok()?;
     (word(bytes, 0)? == MAGIC && length <= bytes.len()).then_some(length)
+}
+
+/// Returns the digest of the FIT at the start of `bytes`, of as many of them as its header states: what the boot loader
+/// extends PCR 8 with. Both slots have the same FIT, and so has whoever publishes it. `None` where there is none.
+#[must_use]
+pub fn boot_digest(bytes: &[u8]) -> Option<[u8; 32]> {
+    let fit = bytes.get(..fit_length(bytes)?)?;
+    Some(sha256(&[fit]))
 }
 
 /// Returns the bytes that a signature of configuration `name` is over.

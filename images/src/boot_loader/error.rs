@@ -1,6 +1,7 @@
 //! Errors of boot loaders.
 
 use crate::boot::BootError;
+use crate::device_tree::DeviceTreeError;
 
 /// An error of assembling or reading a boot loader.
 #[derive(Debug, thiserror::Error)]
@@ -8,6 +9,9 @@ pub enum BootLoaderError {
     /// A device tree is malformed or lacks a part.
     #[error(transparent)]
     Boot(#[from] BootError),
+    /// U-Boot's control device tree lacks what the board's file names.
+    #[error("the boot loader's device tree does not fit the board")]
+    DeviceTree(#[from] DeviceTreeError),
     /// The disk has not the partitions that the script names.
     #[error("the disk lacks a partition that the boot loader reads")]
     Layout,

@@ -7,6 +7,7 @@
 
 pub mod card;
 mod error;
+mod measuring;
 pub mod script;
 
 use self::card::{FirstStageAt, Piece};
@@ -205,6 +206,7 @@ fn with_control_tree(
     config.add_property(fdt::property(BOARD, board.name.as_str()));
     tree.root.remove_child("config");
     tree.root.add_child(config);
+    device_tree::add_tpm(board, &mut tree, "okay")?;
     let mut whole = built.image.to_vec();
     whole.resize(whole.len().next_multiple_of(4), 0);
     whole.extend_from_slice(&tree.to_dtb());

@@ -7,6 +7,7 @@
 //! (`itest.s`) and set anew to what they were found equal to, and what is not equal to anything
 //! expected makes the copy invalid.
 
+use super::measuring::{self, Measuring};
 use crate::board::Board;
 use crate::disk::{Layout, SECTOR_BYTES};
 use holdfast_lifecycle::slots::{COPY_BYTES, Slot};
@@ -24,13 +25,13 @@ pub mod halt {
 
 /// Variables and commands of the script in the order in which they are set.
 #[derive(Debug, Default)]
-struct Script {
-    text: String,
+pub(super) struct Script {
+    pub(super) text: String,
 }
 
 impl Script {
     /// Names a sequence of commands, for `run`.
-    fn define(&mut self, name: &str, lines: &[&str]) {
+    pub(super) fn define(&mut self, name: &str, lines: &[&str]) {
         debug_assert!(lines.iter().all(|line| !line.contains('\'')), "{name} holds a quote");
         // Writing to a string cannot fail.
         let _ = writeln!(self.text, "setenv {name} '{}'", lines.join("; "));
@@ -45,6 +46,7 @@ struct Places {
     /// Longest FIT that is read.
     room: u64,
     memory: u32,
+    measuring: Option<Measuring>,
 }
 
 /// Returns the whole script for a board and a disk.
@@ -53,13 +55,14 @@ pub fn write(board: &Board, layout: &Layout) -> Option<String> {
     let addresses = &board.addresses;
     let sector =
         |name: &str| layout.partition(name).ok().map(|partition| partition.start / SECTOR_BYTES);
+    let mut script = Script::default();
     let places = Places {
         copies: layout.boot_state_copies().ok()?.map(|start| start / SECTOR_BYTES),
         boot: [sector("boot-a")?, sector("boot-b")?],
         room: layout.partition("boot-a").ok()?.length.min(addresses.fit_room()),
         memory: addresses.fit,
+        measuring: measuring::define(&mut script, board),
     };
-    let mut script = Script::default();
     define_halt(&mut script, board.boot_loader.watchdog.as_deref());
     define_copies(&mut script, &places);
     define_choice(&mut script);
@@ -68,6 +71,8 @@ pub fn write(board: &Board, layout: &Layout) -> Option<String> {
         define_slot(&mut script, slot, &board.name, &places);
     }
     let medium = board.boot_loader.medium;
+    let begin = places.measuring.map(|measuring| format!("run {}\n", measuring.begin));
+    let begin = begin.unwrap_or_default();
     // Writing to a string cannot fail.
     let _ = write!(
         script.text,
@@ -75,6 +80,7 @@ pub fn write(board: &Board, layout: &Layout) -> Option<String> {
          mmc list\n\
          if mmc dev {medium}; then setenv code 0; else setenv code 1; setenv why no medium; run halt; fi\n\
          run load\n\
+         {begin}\
          while test 1 = 1; do run choose; run save; if test $saved = 1; then run boot; else run unsaved; \
          fi; done\n"
     );
@@ -278,7 +284,7 @@ fn define_slot(script: &mut Script, slot: Slot, board: &str, places: &Places) {
         Slot::A => places.boot[0],
         Slot::B => places.boot[1],
     };
-    let Places { memory, room, .. } = places;
+    let Places { memory, room, measuring, .. } = places;
     // The length stands in the FIT itself. It is compared as a signed number, so both ends count.
     script.define(
         &format!("read_{letter}"),
@@ -293,12 +299,22 @@ fn define_slot(script: &mut Script, slot: Slot, board: &str, places: &Places) {
             ),
         ],
     );
+    // What is measured is what lies in memory, before it is verified. What was verified and copied to where the kernel
+    // finds it is told of the TPM, so that `bootm` is called by its steps; each is part of one command, which keeps the name
+    // of the configuration for as long as the steps need it.
+    let boot = match measuring {
+        None => format!("bootm {memory:x}#slot-{letter}"),
+        Some(Measuring { measure, tell, .. }) => format!(
+            "run {measure}; if bootm start {memory:x}#slot-{letter}; then run {tell}; \
+             if bootm loados; then if bootm prep; then bootm go; fi; fi; fi"
+        ),
+    };
     script.define(
         &format!("start_{letter}"),
         &[&format!(
             "if fdt addr {memory:x}; then \
              if fdt get addr of_board /configurations/slot-{letter} compatible; then \
-             if itest.s *$of_board == {}; then bootm {memory:x}#slot-{letter}; \
+             if itest.s *$of_board == {}; then {boot}; \
              else echo holdfast: for another board; fi; fi; fi",
             crate::board::compatible(board)
         )],
