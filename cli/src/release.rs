@@ -525,6 +525,9 @@ fn show(args: &ShowArgs) -> Result<()> {
             release.product,
             release.board
         );
+        if !release.boot_digest.is_empty() {
+            println!("{path}: boot digest {}", release.boot_digest);
+        }
     }
     Ok(())
 }

@@ -26,11 +26,12 @@ pub struct Released {
 }
 
 impl Released {
-    /// Fills in the hashes of the chunks that stand in front of the root.
+    /// Fills in what is said of the bytes in front of the root: the hashes of their chunks, and the digest of the FIT that
+    /// they begin with.
     ///
     /// # Errors
     /// The release is shorter than its FIT.
-    pub fn name_chunks(&mut self) -> Result<(), RepositoryError> {
+    pub fn name_kernel(&mut self) -> Result<(), RepositoryError> {
         let boot_bytes = usize::try_from(self.release.boot_bytes).unwrap_or(usize::MAX);
         let kernel = self.bytes.get(..boot_bytes).ok_or_else(|| RepositoryError::Release {
             path: self.path.clone(),
@@ -38,6 +39,8 @@ impl Released {
         })?;
         let hashes = kernel.chunks(CHUNK_BYTES).map(|chunk| hex(&chunk_hash(chunk)));
         self.release.boot_chunks = hashes.collect();
+        let digest = signature::boot_digest(kernel).map(|digest| hex(&digest));
+        self.release.boot_digest = digest.unwrap_or_default();
         Ok(())
     }
 }
@@ -74,10 +77,11 @@ pub fn of_image(image: &Path) -> Result<Released, RepositoryError> {
         boot_bytes: u64::try_from(boot_bytes).unwrap_or(u64::MAX),
         root_hash: shown.root_hash,
         boot_chunks: String::new(),
+        boot_digest: String::new(),
     };
     let path = format!("os/{}-{version}.slot", shown.name);
     let mut released = Released { path, bytes, release };
-    released.name_chunks()?;
+    released.name_kernel()?;
     Ok(released)
 }
 
@@ -103,6 +107,7 @@ pub fn of_package(path: &Path) -> Result<Released, RepositoryError> {
         boot_bytes: 0,
         root_hash: hex(&header.root_hash),
         boot_chunks: String::new(),
+        boot_digest: String::new(),
     };
     Ok(Released { path: format!("apps/{name}-{}.package", header.version), bytes, release })
 }

@@ -61,6 +61,7 @@ fn release(version: &str, rollback_index: u64) -> Release {
         boot_bytes: 0,
         root_hash: "5a".repeat(32),
         boot_chunks: String::new(),
+        boot_digest: String::new(),
     }
 }
 

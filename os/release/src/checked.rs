@@ -218,6 +218,7 @@ mod tests {
             boot_bytes: wide(bytes.len()),
             root_hash: hex(&tree.root_hash),
             boot_chunks,
+            boot_digest: String::new(),
         };
         bytes.extend(data);
         bytes.extend(tree.bytes);

@@ -65,6 +65,7 @@ mod tests {
             boot_bytes: 0,
             root_hash: format!("{hash:02x}").repeat(32),
             boot_chunks: String::new(),
+            boot_digest: String::new(),
         }
     }
 

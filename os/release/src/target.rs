@@ -90,6 +90,10 @@ pub struct Release {
     /// that it has, and verifies those that it fetches. Empty for an app.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot_chunks: String,
+    /// SHA-256 of the FIT in hexadecimal, of as many bytes as its header says: what the boot loader extends PCR 8 with. It is
+    /// for whoever believes a quote, and a device does not need it. Empty for an app, and in releases before this was there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub boot_digest: String,
 }
 
 mod as_text {
@@ -160,6 +164,12 @@ impl Release {
             hashes.iter().map(|hash| unhex(str::from_utf8(hash).ok()?)).collect();
         let chunks = self.boot_bytes.div_ceil(u64::try_from(CHUNK_BYTES).ok()?);
         hashes.filter(|hashes| rest.is_empty() && u64::try_from(hashes.len()) == Ok(chunks))
+    }
+
+    /// Decodes the digest of the FIT; `None` where there is none, or it is malformed.
+    #[must_use]
+    pub fn boot_digest(&self) -> Option<[u8; 32]> {
+        unhex(&self.boot_digest)
     }
 
     /// Decodes the root hash; `None` where it is malformed.
@@ -250,6 +260,7 @@ mod tests {
             } else {
                 String::new()
             },
+            boot_digest: String::new(),
         }
     }
 
@@ -280,6 +291,8 @@ mod tests {
             "something_newer": [1]
         });
         let release: Release = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!((release.boot_digest(), release.boot_digest.as_str()), (None, ""));
+        assert!(serde_json::to_value(&release).unwrap().get("boot_digest").is_none());
         assert_eq!(release.version, Version { major: 1, minor: 2, patch: 3 });
         for (field, wrong) in [("component", "oss"), ("version", "1.2"), ("rollback_index", "3")] {
             let mut json = json.clone();

@@ -268,7 +268,7 @@ fn measure_device(workspace: &Workspace, image: &Path, next: &Released) -> Resul
             let mut next = next.clone();
             let kernel = usize::try_from(next.release.boot_bytes).context("too large")?;
             next.bytes.iter_mut().take(kernel).for_each(|byte| *byte ^= 0xff);
-            next.name_chunks()?;
+            next.name_kernel()?;
             let Released { path, bytes, release } = next;
             files.insert(path.clone(), repository.add_file(&path, &bytes, release)?);
         }

@@ -113,6 +113,7 @@ fn publish(directory: &Path, now: u64) -> Result<Repository> {
             boot_bytes: 0,
             root_hash: "5a".repeat(32),
             boot_chunks: String::new(),
+            boot_digest: String::new(),
         };
         let target = repository.add_file(PATH, &content(version), release)?;
         let mut files = repository.targets();

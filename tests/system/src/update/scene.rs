@@ -238,7 +238,7 @@ pub(crate) fn with_foreign_kernel(mut release: Released) -> Result<Released> {
     let kernel = usize::try_from(release.release.boot_bytes)?;
     let kernel = release.bytes.get_mut(..kernel).context("too short")?;
     kernel.iter_mut().for_each(|byte| *byte ^= 0x55);
-    release.name_chunks()?;
+    release.name_kernel()?;
     Ok(release)
 }
 
