@@ -54,6 +54,7 @@ fn status(args: &StatusArgs) -> Result<()> {
     }
     println!("image           {} {} for {}", status.image, status.version, status.board);
     println!("rollback index  {}, floor {}", status.rollback_index, status.floor);
+    println!("TPM             {}", status.tpm.word());
     println!("last reset      {}", status.last_reset);
     Ok(())
 }

@@ -9,13 +9,13 @@ use holdfast_lifecycle::slots::{
 use holdfast_linux::boot_state::BootStateDevice;
 use holdfast_linux::direct::Direct;
 use holdfast_linux::watchdog::Watchdog;
-use holdfast_linux::{PathError, block, boot_log, file};
+use holdfast_linux::{PathError, block, boot_log, file, measured_boot};
 use holdfast_sandbox::component::ImageDescription;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::held::{Held, Running};
 use holdfast_sandbox::wire::SlotPart;
-use holdfast_types::Version;
 use holdfast_types::event::init as event;
+use holdfast_types::{TpmState, Version};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -94,6 +94,7 @@ impl Slots {
             board: release.board.clone(),
             rollback_index: release.rollback_index,
             floor: floor.0,
+            tpm: TpmState::Failed,
             last_reset: LastReset::Unknown.to_string(),
         };
         let version = image.version;
@@ -126,6 +127,7 @@ impl Slots {
         let last_reset = last_reset(earlier.as_deref(), fired);
         self.status.last_reset = last_reset.to_string();
         self.disagreed = last_reset.is_disagreement();
+        self.status.tpm = tpm(log);
         self.say(log);
         if let Some(before) = boot_state {
             // A slot on trial keeps the tries it has: that is the boot loader's count.
@@ -271,6 +273,23 @@ impl Slots {
         {
             let what = "cannot take the tries of the slot that is refused";
             log.failure(event::SLOT_GIVE_UP_FAILED, what, &error);
+        }
+    }
+}
+
+/// Returns the state of the TPM, which changes nothing about the boot, and says it where it has failed.
+fn tpm(log: &Log) -> TpmState {
+    match measured_boot::state() {
+        Ok(TpmState::Failed) => {
+            let text = "the TPM does not answer: nothing uses it in this run";
+            log.warning(event::TPM_FAILED, text);
+            TpmState::Failed
+        }
+        Ok(state) => state,
+        Err(error) => {
+            let what = "cannot read what the boot loader says of the TPM";
+            log.failure(event::TPM_STATE_READ_FAILED, what, &error);
+            TpmState::Failed
         }
     }
 }

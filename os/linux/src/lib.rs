@@ -24,6 +24,7 @@ pub mod introduction;
 pub mod kmsg;
 mod landlock;
 pub mod loop_device;
+pub mod measured_boot;
 pub mod memory;
 pub mod mount;
 pub mod netlink;

@@ -2,6 +2,7 @@
 
 use crate::console_line::ConsoleLine;
 use crate::slots::{BootState, Phase, Slot, SlotState};
+use holdfast_types::TpmState;
 use std::fmt;
 
 /// Text in front of the fields.
@@ -26,6 +27,8 @@ pub struct Status {
     pub rollback_index: u32,
     /// The device's floor.
     pub floor: u32,
+    /// The state of the TPM; [`TpmState::None`] also in a log of a release that did not say it.
+    pub tpm: TpmState,
     /// The reason for which the last run ended, in words.
     pub last_reset: String,
 }
@@ -63,9 +66,9 @@ impl fmt::Display for Status {
         }
         let Self { board, rollback_index, .. } = self;
         write!(f, " image={} version={} board={board}", self.image, self.version)?;
-        // The last field: it goes on to the end of the line.
+        // The reason is the last field: it goes on to the end of the line.
         write!(f, " rollback_index={rollback_index} floor={} ", self.floor)?;
-        write!(f, "last_reset={}", self.last_reset)
+        write!(f, "tpm={} last_reset={}", self.tpm.word(), self.last_reset)
     }
 }
 
@@ -119,6 +122,10 @@ impl Status {
             board: field("board")?.to_owned(),
             rollback_index: number("rollback_index")?,
             floor: number("floor")?,
+            tpm: match optional("tpm") {
+                None => TpmState::None,
+                Some(word) => TpmState::from_word(word).ok_or(StatusError::Field("tpm"))?,
+            },
             last_reset: last_reset.trim_end().to_owned(),
         })
     }
@@ -139,6 +146,7 @@ mod tests {
             board: "qemu-virt".to_owned(),
             rollback_index: 4,
             floor: 2,
+            tpm: TpmState::Failed,
             last_reset: "kernel panic: a = b".to_owned(),
         };
         let unknown = Status { boot_state: None, ..status.clone() };
@@ -147,6 +155,19 @@ mod tests {
             assert_eq!(Status::last_in(&log), Ok(expected));
         }
         assert_eq!(Status::last_in("hello: heartbeat"), Err(StatusError::None));
+        let line = |tpm| {
+            format!(
+                "init: status: slot=b phase=trying image=pump version=1.0.0 board=x rollback_index=4 floor=2 \
+                 {tpm}last_reset=power-on"
+            )
+        };
+        for (tpm, expected) in [
+            ("", Ok(TpmState::None)),
+            ("tpm=ok ", Ok(TpmState::Ok)),
+            ("tpm=fine ", Err(StatusError::Field("tpm"))),
+        ] {
+            assert_eq!(Status::last_in(&line(tpm)).map(|status| status.tpm), expected, "{tpm}");
+        }
         let cut = "init: status: slot=b last_reset=x";
         assert_eq!(Status::last_in(cut), Err(StatusError::Field("phase")));
     }

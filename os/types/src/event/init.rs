@@ -76,6 +76,11 @@ events! {
     /// The table of uids could not be written to `state`.
     UID_TABLE_PERSIST_FAILED = "uid_table_persist_failed";
 
+    /// The board has a TPM that did not answer the boot loader or the kernel; nothing uses it in this run.
+    TPM_FAILED = "tpm_failed";
+    /// What the boot loader says of the TPM could not be read; it counts as failed.
+    TPM_STATE_READ_FAILED = "tpm_state_read_failed";
+
     /// The log of the last run could not be read; why the machine was reset is unknown.
     LAST_LOG_READ_FAILED = "last_log_read_failed";
     /// The partition of the boot state could not be opened.
