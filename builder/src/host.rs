@@ -63,8 +63,8 @@ pub const TESTS: &[Need] = &[
     need("/usr/sbin/debugfs", "e2fsprogs"),
     need("gdb-multiarch", "gdb-multiarch"),
 ];
-/// For the tests of evidence: a TPM in software.
-pub const TPM: &[Need] = &[need("/usr/bin/swtpm", "swtpm")];
+/// For machines with a TPM, and for the tests of evidence: one in software.
+pub const TPM: &[Need] = &[need("swtpm", "swtpm")];
 /// For fuzz targets: libFuzzer is C++.
 pub const FUZZ: &[Need] = &[need("c++", "g++")];
 /// For fetching Debian source packages.

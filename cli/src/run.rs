@@ -8,13 +8,15 @@ use clap::Args;
 use holdfast_builder::failure::HostLacks;
 use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::workspace::Workspace;
-use holdfast_builder::{development_keys, process};
+use holdfast_builder::{development_keys, host, process};
 use holdfast_images::board::Board;
 use holdfast_images::boards::Boards;
 use holdfast_images::manifest::ImageManifest;
 use holdfast_images::show::{self, BootStatus};
 use holdfast_qemu::HarnessError;
 use holdfast_qemu::machine::{DebugLine, Machine, Network, Rom};
+use holdfast_qemu::model::Model;
+use holdfast_qemu::tpm::Tpm;
 use holdfast_qemu::web_server::{self, WebServer};
 use holdfast_sandbox::network::Destination;
 use regex::Regex;
@@ -54,6 +56,9 @@ pub struct RunArgs {
     /// TCP port of this host's loopback for the debugger of `--debug`.
     #[arg(long, value_name = "PORT", default_value_t = 1234)]
     debug_port: u16,
+    /// Leave the board's TPM out, which QEMU's machine otherwise has, by swtpm; its state lies beside the image.
+    #[arg(long)]
+    without_tpm: bool,
     /// Only print the console; nothing that is typed reaches the guest.
     #[arg(long)]
     headless: bool,
@@ -143,7 +148,8 @@ pub(crate) fn run(invocation: &Invocation, args: &RunArgs) -> Result<()> {
     let ImageArgs { board, apps, debug, .. } = &args.image;
     builder.set_debugged(debug.as_deref());
     let built = builder.build_for(board.as_deref(), &manifest, apps, None)?;
-    if show::show(&built.path)?.boot == BootStatus::Unsigned {
+    let shown = show::show(&built.path)?;
+    if shown.boot == BootStatus::Unsigned {
         bail!(
             "{}: trust.boot: names keys that are kept elsewhere, so nothing here can sign the slot; \
              leave it out to run with this checkout's development keys",
@@ -152,6 +158,7 @@ pub(crate) fn run(invocation: &Invocation, args: &RunArgs) -> Result<()> {
     }
     let memory = built.memory_mib;
     let mut machine = Machine { rom: Rom::Drive, ..Machine::new(&built.path, memory) };
+    machine.tpm = tpm(args, &shown, &built.path)?;
     if built.manifest.network.is_some() {
         let forwards = args.forwards.clone();
         machine.networks = vec![Network::User { forwards }];
@@ -183,12 +190,24 @@ fn run_file(args: &RunArgs, file: &Path) -> Result<()> {
         bail!("{}: its slot is not signed yet; sign it with `image sign`", file.display());
     }
     let mut machine = Machine { rom: Rom::Drive, ..Machine::new(file, shown.memory_mib) };
+    machine.tpm = tpm(args, &shown, file)?;
     if shown.components.iter().any(|name| name == "network") {
         machine.networks = vec![Network::User { forwards: args.forwards.clone() }];
     } else if !args.forwards.is_empty() {
         bail!("{}: has no network, so nothing can be forwarded to", file.display());
     }
     start(args, machine)
+}
+
+/// Returns the TPM of the machine that an image is for. Its state lies beside the image, so that a device which is started
+/// again has the same.
+fn tpm(args: &RunArgs, image: &show::Image, path: &Path) -> Result<Option<Tpm>> {
+    if args.without_tpm || !image.tpm || Model::of(path)? != Model::Virt {
+        return Ok(None);
+    }
+    host::ensure(&[host::TPM]).context("the board has a TPM; `--without-tpm` leaves it out")?;
+    let state = Some(path.with_extension("tpm"));
+    Ok(Some(Tpm { state, fault: None }))
 }
 
 /// Starts a machine, and shows its console until it ends or what was asked for has happened.

@@ -8,6 +8,7 @@ use crate::peer::Peer;
 use crate::probe::Probe;
 use crate::process::Process;
 use crate::qmp::Qmp;
+use crate::tpm::RunningTpm;
 use crate::write_log::{self, Step};
 use regex::Regex;
 use std::io::Write;
@@ -30,6 +31,8 @@ pub struct Guest {
     pub probe: Probe,
     pub(crate) keyboard: Option<ChildStdin>,
     pub(crate) process: Process,
+    /// Ends behind QEMU, which would complain.
+    pub(crate) tpm: Option<RunningTpm>,
     pub(crate) directory: TempDir,
     /// What it is plugged into, for a machine with such a network.
     pub(crate) peer: Option<Peer>,
@@ -178,6 +181,13 @@ impl Guest {
     #[must_use]
     pub fn debug_socket(&self) -> PathBuf {
         self.directory.path().join(DEBUG_SOCKET)
+    }
+
+    /// Codes of the commands that the guest has sent to its TPM since that was reset last. Only one with a
+    /// [fault](crate::tpm::Tpm::fault) knows them.
+    #[must_use]
+    pub fn tpm_commands(&self) -> Vec<u32> {
+        self.tpm.as_ref().map(RunningTpm::commands).unwrap_or_default()
     }
 
     /// The guest's disk.

@@ -23,6 +23,7 @@ pub mod processor_time;
 pub mod qmp;
 pub mod relay;
 pub mod settings;
+pub mod tpm;
 pub mod web_server;
 pub mod write_log;
 
@@ -93,6 +94,12 @@ pub enum HarnessError {
     /// A log of writes that cannot be read.
     #[error("{} is no whole log of writes", .0.display())]
     WriteLog(PathBuf),
+    /// swtpm did not start.
+    #[error("swtpm did not start: {0}")]
+    Tpm(String),
+    /// The image's machine has no place for a TPM.
+    #[error("{}: its board has no TPM that QEMU could stand in for", .0.display())]
+    NoTpm(PathBuf),
     /// The probe answered with an error or not at all.
     #[error("the probe answered `{answer}` to `{command}`")]
     Probe {

@@ -11,6 +11,7 @@ use crate::probe::Probe;
 use crate::process::Process;
 use crate::qmp::Qmp;
 use crate::settings;
+use crate::tpm::{RunningTpm, Tpm};
 use holdfast_images::build;
 use std::fs;
 use std::io::{Read, Seek, SeekFrom};
@@ -65,6 +66,8 @@ pub struct Machine {
     pub card: Option<PathBuf>,
     /// Where an app's debugger connects, which then has the line that is otherwise the probe's.
     pub debug_line: Option<DebugLine>,
+    /// The TPM that is plugged in. Without one the board's is missing.
+    pub tpm: Option<Tpm>,
 }
 
 /// How the boot loader's ROM gets into the machine.
@@ -122,6 +125,7 @@ impl Machine {
             networks: Vec::new(),
             card: None,
             debug_line: None,
+            tpm: None,
         }
     }
 
@@ -140,9 +144,9 @@ impl Machine {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_again(&self, earlier: Guest) -> Result<Guest, HarnessError> {
-        let Guest { process, directory, peer, .. } = earlier;
+        let Guest { process, directory, peer, tpm, .. } = earlier;
         drop(process);
-        drop(peer);
+        drop((peer, tpm));
         self.start_on(directory, None)
     }
 
@@ -155,6 +159,7 @@ impl Machine {
         let model = Model::of(&self.image)?;
         let mut command = self.command(model, directory.path())?;
         self.plug_in(model, &mut command, &directory.path().join(PEER));
+        let _tpm = self.plug_tpm_in(model, &mut command, directory.path())?;
         command.args(["-serial", "mon:stdio"]);
         if let Some(line) = self.debug_line {
             let line = line.character_device(directory.path());
@@ -234,6 +239,7 @@ impl Machine {
         };
         let mut command = self.command(model, directory.path())?;
         self.plug_in(model, &mut command, &at(PEER));
+        let tpm = self.plug_tpm_in(model, &mut command, directory.path())?;
         let mut process = command
             .args(["-monitor", "none", "-serial", "stdio"])
             .arg("-gdb")
@@ -297,7 +303,35 @@ impl Machine {
         };
         let (qmp, reset) = (negotiate(&qmp_listener)?, negotiate(&reset_listener)?);
         model.stand_in(&console, reset);
-        Ok(Guest { console, position: 0, qmp, probe, keyboard, process, directory, peer, patience })
+        let position = 0;
+        Ok(Guest {
+            console,
+            position,
+            qmp,
+            probe,
+            keyboard,
+            process,
+            tpm,
+            directory,
+            peer,
+            patience,
+        })
+    }
+
+    /// Starts the machine's TPM, if it has one, and plugs it in.
+    fn plug_tpm_in(
+        &self,
+        model: Model,
+        command: &mut Command,
+        directory: &Path,
+    ) -> Result<Option<RunningTpm>, HarnessError> {
+        let Some(tpm) = &self.tpm else { return Ok(None) };
+        if model != Model::Virt {
+            return Err(HarnessError::NoTpm(self.image.clone()));
+        }
+        let running = tpm.start(directory)?;
+        running.plug_in(command);
+        Ok(Some(running))
     }
 }
 

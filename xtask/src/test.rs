@@ -55,6 +55,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     }
     for (stage, needs) in [
         ("fuzz", host::FUZZ),
+        ("system", host::TPM),
         ("unit", host::TPM),
         (UNIT_PURE, host::TPM),
         ("images", host::DEBIAN_LIBC),
