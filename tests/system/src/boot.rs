@@ -4,6 +4,7 @@ mod contents;
 mod fallback;
 pub(crate) mod integrity;
 mod loader;
+mod measured;
 pub(crate) mod power_cuts;
 mod script;
 mod start;
@@ -21,6 +22,7 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     verified::register(suite, artefacts);
     script::register(suite, artefacts);
     loader::register(suite, artefacts);
+    measured::register(suite, artefacts);
     fallback::register(suite, artefacts);
     power_cuts::register(suite, artefacts);
 }

@@ -67,13 +67,13 @@ fn shipped_fit(artefacts: &Artefacts) -> Result<Vec<u8>> {
     read_fit(&shipped(artefacts))
 }
 
-fn read_fit(image: &Path) -> Result<Vec<u8>> {
+pub(super) fn read_fit(image: &Path) -> Result<Vec<u8>> {
     let mut bytes = show::read_partition(image, "boot-a")?;
     bytes.truncate(signature::fit_length(&bytes).context("no FIT")?);
     Ok(bytes)
 }
 
-fn write_fit(scratch: &Scratch, fit: &[u8]) -> Result<()> {
+pub(super) fn write_fit(scratch: &Scratch, fit: &[u8]) -> Result<()> {
     let (mut file, partition) = scratch.partition("boot-a")?;
     Ok(partition.replace(&mut file, scratch.path(), "a FIT", fit)?)
 }
@@ -138,28 +138,28 @@ fn a_key_that_was_rotated_out_boots_nothing(artefacts: &Artefacts) -> Result<()>
     Ok(())
 }
 
-fn parse(fit: &[u8]) -> Result<DeviceTree> {
+pub(super) fn parse(fit: &[u8]) -> Result<DeviceTree> {
     let tree = Fdt::new(fit).map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(DeviceTree::from_fdt(&tree))
 }
 
-fn node<'a>(tree: &'a mut DeviceTree, path: &str) -> Result<&'a mut DeviceTreeNode> {
+pub(super) fn node<'a>(tree: &'a mut DeviceTree, path: &str) -> Result<&'a mut DeviceTreeNode> {
     tree.find_node_mut(path).with_context(|| format!("no {path}"))
 }
 
-fn set(node: &mut DeviceTreeNode, name: &str, value: Vec<u8>) -> Result<()> {
+pub(super) fn set(node: &mut DeviceTreeNode, name: &str, value: Vec<u8>) -> Result<()> {
     node.property_mut(name).with_context(|| format!("no {name}"))?.set_value(value);
     Ok(())
 }
 
-fn value(node: &mut DeviceTreeNode, name: &str) -> Result<Vec<u8>> {
+pub(super) fn value(node: &mut DeviceTreeNode, name: &str) -> Result<Vec<u8>> {
     use dtoolkit::Property;
     let property = node.property_mut(name).with_context(|| format!("no {name}"))?;
     Ok((&*property).value().to_vec())
 }
 
 /// Flips one bit in the middle.
-fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
+pub(super) fn flipped(mut bytes: Vec<u8>) -> Vec<u8> {
     let middle = bytes.len() / 2;
     if let Some(byte) = bytes.get_mut(middle) {
         *byte ^= 1;

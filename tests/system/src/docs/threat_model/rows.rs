@@ -454,6 +454,42 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
         ]),
     ),
     (
+        "M release",
+        "a device passes for one that runs another release than it does: by a slot that was only looked at, or by measuring behind its own",
+        Tests(&[
+            "what_the_boot_loader_measures_is_the_fit_and_nothing_behind_it",
+            "pcr_8_is_the_digest_of_the_release_that_runs_after_each_start",
+            "an_update_changes_pcr_8_to_the_new_release",
+            "a_slot_that_failed_to_start_is_measured_too",
+        ]),
+    ),
+    (
+        "M silence",
+        "a TPM that is missing, fails, is slow, or says nothing keeps the device from booting, or its silence counts as an answer",
+        Tests(&[
+            "a_tpm_that_may_be_missing_is_looked_for_before_it_is_touched",
+            "a_device_without_its_tpm_boots_and_says_so",
+            "a_tpm_in_failure_mode_is_left_alone_and_said",
+            "a_tpm_that_stops_answering_does_not_hold_up_the_boot",
+            "a_tpm_that_stops_answering_the_kernel_does_not_hold_it_up",
+            "a_slow_tpm_is_waited_for_and_one_that_is_too_slow_is_not",
+        ]),
+    ),
+    (
+        "M reset",
+        "a TPM that is not reset with the board, or without it, shows what another run has measured",
+        Open(
+            "it is the board's wiring: porting.md demands the reset pin, and no verifier takes a PCR 8 that did not begin at zero",
+        ),
+    ),
+    (
+        "M platform",
+        "the OS, once taken over, clears the TPM or changes its endorsement seed by the platform hierarchy, whose authorisation nobody has set",
+        Open(
+            "U-Boot 2023.01 has no command that closes it; the device loses its identity that way, and gets no other's",
+        ),
+    ),
+    (
         "P before",
         "what hangs before there is a PID 1, in the boot loader or the kernel, hangs for ever",
         Tests(&["every_board_arms_its_watchdog_before_init_or_says_why_not"]),
