@@ -12,6 +12,8 @@ pub mod attest;
 pub mod claims;
 pub mod command;
 pub mod credential;
+pub mod exchange;
+pub mod messages;
 pub mod object;
 pub mod policy;
 pub mod public;

@@ -1,0 +1,132 @@
+//! The protocol between `uplink`, which has the connection, and `identity`, which has the keys: one versioned postcard
+//! message each, over a `SEQPACKET` socket that init has made between the two.
+//!
+//! Each side holds the other's bytes for hostile: they are bounded, and read whole or refused. A secret of a credential and
+//! a private key never cross: `uplink` gets what it sends on, and nothing else.
+
+use crate::messages::{DeviceId, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
+use crate::qualifying::Exporter;
+use holdfast_types::encoding::{self, EncodingError};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Version of the protocol.
+const VERSION: u8 = 1;
+/// Longest message in bytes: the answer of the service, handed on.
+pub const MAX_MESSAGE_BYTES: usize = MAX_ANSWER_BYTES + 64;
+
+/// A request of `uplink`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IdentityRequest {
+    /// Who is the device, and is it enrolled?
+    Describe,
+    /// The body of a request to enrol, for the connection with this exporter.
+    Enrol([u8; 32]),
+    /// The body of the request that ends an enrolment: the service's answer to the first, and this connection's exporter.
+    Finish {
+        /// Body of the service's answer.
+        answer: Vec<u8>,
+        /// The exporter.
+        exporter: [u8; 32],
+    },
+    /// The service has enrolled the device.
+    Enrolled,
+    /// The body of a check-in for the connection with this exporter.
+    CheckIn([u8; 32]),
+    /// The service's answer to a check-in: certificates and receipt, to be kept.
+    Keep(Vec<u8>),
+}
+
+impl IdentityRequest {
+    /// Returns the exporter of a request that has one.
+    #[must_use]
+    pub fn exporter(&self) -> Option<Exporter> {
+        match self {
+            Self::Enrol(exporter) | Self::CheckIn(exporter) | Self::Finish { exporter, .. } => {
+                Some(Exporter(*exporter))
+            }
+            Self::Describe | Self::Enrolled | Self::Keep(_) => None,
+        }
+    }
+}
+
+/// A reply of `identity`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IdentityReply {
+    /// The device.
+    Device {
+        /// Its id, which is the exporter's context.
+        id: [u8; 32],
+        /// True once the service has enrolled it.
+        enrolled: bool,
+    },
+    /// The body of a request.
+    Body(Vec<u8>),
+    /// It is kept.
+    Kept {
+        /// Seconds until the next check-in.
+        next_s: u32,
+    },
+    /// It was not done; the log of `identity` says why. A later request may succeed.
+    Failed,
+}
+
+impl IdentityReply {
+    /// Returns the description of a device.
+    #[must_use]
+    pub fn device(id: &DeviceId, enrolled: bool) -> Self {
+        Self::Device { id: id.0, enrolled }
+    }
+}
+
+/// Errors of a message's encoding.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ExchangeError {
+    /// The bytes are no encoding of a message.
+    #[error("the message cannot be decoded")]
+    Malformed(#[from] EncodingError),
+    /// The message has another version of the protocol.
+    #[error("the message has version {0}, not {VERSION}")]
+    Version(u8),
+    /// The message, or a body in it, is longer than it may be.
+    #[error("the message has {0} bytes, too many")]
+    TooLong(usize),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    version: u8,
+    message: T,
+}
+
+/// Returns the bytes of a request or a reply.
+///
+/// # Errors
+/// It is longer than [`MAX_MESSAGE_BYTES`].
+pub fn encode<T: Serialize>(message: &T) -> Result<Vec<u8>, ExchangeError> {
+    let bytes = encoding::encode(&Envelope { version: VERSION, message })?;
+    if bytes.len() > MAX_MESSAGE_BYTES {
+        return Err(ExchangeError::TooLong(bytes.len()));
+    }
+    Ok(bytes)
+}
+
+/// Reads a request or a reply.
+///
+/// # Errors
+/// It is too long, malformed, or of another version.
+pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, ExchangeError> {
+    if bytes.len() > MAX_MESSAGE_BYTES {
+        return Err(ExchangeError::TooLong(bytes.len()));
+    }
+    match bytes.first() {
+        Some(&VERSION) => {}
+        Some(other) => return Err(ExchangeError::Version(*other)),
+        None => return Err(ExchangeError::TooLong(0)),
+    }
+    let envelope: Envelope<T> = encoding::decode(bytes)?;
+    Ok(envelope.message)
+}
+
+const _: () = assert!(MAX_REQUEST_BYTES < MAX_MESSAGE_BYTES, "a body has room in a message");
