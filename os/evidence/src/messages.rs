@@ -319,6 +319,8 @@ pub enum EvidenceMessage {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CheckInRequest {
+    /// Id of the catalog that the device's image names.
+    pub catalog: CatalogId,
     /// Id of the device.
     pub device: DeviceId,
     /// The claims, as they are hashed: JSON within base64url, at most [`MAX_CLAIMS_BYTES`].
