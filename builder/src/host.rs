@@ -65,6 +65,8 @@ pub const TESTS: &[Need] = &[
 ];
 /// For machines with a TPM, and for the tests of evidence: one in software.
 pub const TPM: &[Need] = &[need("swtpm", "swtpm")];
+/// For the tests of the security service: the other of its two databases.
+pub const DATABASE: &[Need] = &[need("/usr/lib/postgresql/15/bin/initdb", "postgresql-15")];
 /// For fuzz targets: libFuzzer is C++.
 pub const FUZZ: &[Need] = &[need("c++", "g++")];
 /// For fetching Debian source packages.

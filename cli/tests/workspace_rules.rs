@@ -295,6 +295,43 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ),
         ("holdfast-images", DECISIONS.to_vec()),
         ("holdfast-qemu", vec!["holdfast-images"]),
+        // The security service runs on hosts, and shares with devices what both verify: nothing of their effects.
+        ("holdfast-service-domain", vec!["holdfast-evidence", "holdfast-types"]),
+        (
+            "holdfast-service-issuing",
+            vec!["holdfast-evidence", "holdfast-service-domain", "holdfast-types"],
+        ),
+        (
+            "holdfast-service-store",
+            vec![
+                "holdfast-evidence",
+                "holdfast-service-domain",
+                // Itself, with the feature that its tests are of.
+                "holdfast-service-store",
+                "holdfast-types",
+            ],
+        ),
+        (
+            "holdfast-service-api",
+            vec![
+                "holdfast-evidence",
+                "holdfast-service-domain",
+                "holdfast-service-issuing",
+                "holdfast-service-store",
+                "holdfast-types",
+            ],
+        ),
+        (
+            "holdfast-service",
+            vec![
+                "holdfast-evidence",
+                "holdfast-service-api",
+                "holdfast-service-domain",
+                "holdfast-service-issuing",
+                "holdfast-service-store",
+                "holdfast-types",
+            ],
+        ),
         ("holdfast-repository", with(&["holdfast-images"])),
         // Both host tools build by it, and it knows nothing of their commands.
         ("holdfast-builder", with(&["holdfast-images", "holdfast-qemu", "holdfast-repository"])),
@@ -445,8 +482,21 @@ fn manifests(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Directories of the packages that run on hosts alone.
-const ON_HOSTS: [&str; 8] =
-    ["builder", "cli", "fuzz", "images", "qemu", "repository", "tests/system", "xtask"];
+const ON_HOSTS: [&str; 13] = [
+    "builder",
+    "cli",
+    "fuzz",
+    "images",
+    "qemu",
+    "repository",
+    "security-service/api",
+    "security-service/domain",
+    "security-service/issuing",
+    "security-service/server",
+    "security-service/store",
+    "tests/system",
+    "xtask",
+];
 
 /// The cache of programs relies on it: a program depends on the files of the packages that it reaches by path,
 /// and on nothing else.

@@ -57,6 +57,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         ("fuzz", host::FUZZ),
         ("system", host::TPM),
         ("unit", host::TPM),
+        ("unit", host::DATABASE),
         (UNIT_PURE, host::TPM),
         ("images", host::DEBIAN_LIBC),
         ("images", host::SOURCE_PACKAGES),

@@ -60,6 +60,7 @@ macro_rules! events {
 pub mod debug;
 pub mod init;
 pub mod network;
+pub mod security_service;
 pub mod update;
 pub mod uplink;
 
@@ -70,6 +71,7 @@ pub const COMPONENTS: &[(&str, &[(Event, &str)])] = &[
     ("update", update::ALL),
     ("uplink", uplink::ALL),
     ("debug", debug::ALL),
+    ("holdfast-service", security_service::ALL),
 ];
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Rows A1 to F10 are the published weaknesses of Azure Sphere, the system that Holdfast takes the
 //! place of; rows C4 are escapes from container runtimes; rows S were found in reviews of Holdfast itself; rows L are losses;
 //! rows N are ways around grants on the network; rows K are what all components share of the kernel and of the machine;
-//! rows M are about measured boot.
+//! rows M are about measured boot; rows I are ways to an identity that is somebody else's.
 //! Every row has its tests, a reason why it does not apply, or is open.
 
 mod rows;
@@ -59,8 +59,8 @@ fn page() -> String {
          A1 to F10 are published weaknesses of Azure Sphere; C4 rows are escapes from container runtimes; N\n\
          rows are ways around grants on the network; U rows are the attacks on updates of the lists of TUF and Uptane; P rows\n\
          are ways to keep PID 1 from its work; L rows are losses that cost more than what was lost; K rows are what all\n\
-         components share of the kernel and of the machine; M rows are about measured boot; S rows were found in reviews of\n\
-         Holdfast itself.\n\n\
+         components share of the kernel and of the machine; M rows are about measured boot; I rows are ways to an identity\n\
+         that is somebody else's; S rows were found in reviews of Holdfast itself.\n\n\
          | row | what happened | here |\n| --- | --- | --- |\n",
     );
     for (row, about, verdict) in ROWS {

@@ -3,7 +3,6 @@
 use super::Verdict::{self, NotApplicable, Open, Tests};
 
 const NO_SECURE_WORLD: &str = "there is no secure world that takes calls from this one";
-const SERVICE: &str = "the service is not there yet";
 
 /// Row, what happened, and what becomes of it here.
 pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
@@ -172,7 +171,14 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
         "an app is loaded during an update",
         Tests(&["releases_of_the_os_and_of_an_app_are_taken_one_after_the_other"]),
     ),
-    ("F7", "a certificate that no two verifiers agree on", Open(SERVICE)),
+    (
+        "F7",
+        "a certificate that no two verifiers agree on",
+        Tests(&[
+            "openssl_takes_full_certificates_and_refuses_those_for_updates",
+            "the_second_verifier_takes_the_authority_and_another_root_is_refused",
+        ]),
+    ),
     ("F8", "the page cache of a read-only file is written", Tests(&[])),
     ("F9", "a new kernel brings an old fault back", Tests(&["the_table_of_attacks_is_whole"])),
     ("F10", "an error is taken for a value", NotApplicable("errors are a type of their own")),
@@ -318,6 +324,62 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
         Open(
             "what the journal of the file system writes is on the kernel's account, which no control group limits; the quota bounds how many there are, not how often",
         ),
+    ),
+    (
+        "I evidence",
+        "evidence is replayed, relayed, or of something else than what runs",
+        Tests(&[
+            "a_replayed_check_in_is_refused",
+            "evidence_relayed_over_another_connection_is_refused",
+            "each_of_10_000_nonces_differs",
+            "a_quote_of_other_pcrs_is_refused",
+            "a_wrong_pcr_gets_no_certificate",
+            "claims_that_disagree_with_the_measurement_get_no_certificate",
+            "an_attestation_key_of_another_tpm_is_refused",
+        ]),
+    ),
+    (
+        "I keys",
+        "a certificate is made out for a key that the device's TPM does not hold for this release and purpose",
+        Tests(&[
+            "a_key_outside_the_tpm_is_not_certified",
+            "a_certified_key_with_another_policy_is_refused",
+            "a_key_that_was_certified_for_another_purpose_is_refused",
+            "an_unrestricted_attestation_key_is_not_enrolled",
+            "a_credential_for_another_tpm_is_not_opened",
+        ]),
+    ),
+    (
+        "I copies",
+        "a device is copied, or its state or its TPM is put back",
+        Tests(&[
+            "a_copied_software_device_is_found",
+            "a_copied_device_is_found",
+            "a_tpm_clock_that_went_back_is_a_finding",
+            "a_device_does_not_change_its_kind",
+        ]),
+    ),
+    (
+        "I catalogs",
+        "somebody enrols, sees or changes what is another's",
+        Tests(&[
+            "another_catalogs_device_is_not_seen",
+            "a_catalogs_rows_are_not_seen_from_another",
+            "roles_may_do_what_they_may_and_nobody_else_anything",
+            "an_emulated_tpm_is_refused_by_a_catalog_that_does_not_take_it",
+            "two_first_enrolments_of_one_secret_have_one_winner",
+        ]),
+    ),
+    (
+        "I service",
+        "the service is made to wait, to grow, or to forget what it has answered",
+        Tests(&[
+            "who_is_slow_is_closed_and_nobody_waits_for_him",
+            "a_body_of_more_than_16_kib_is_refused_whatever_its_headers_say",
+            "a_device_is_told_to_go_on_before_it_sends_its_body_or_to_come_later",
+            "an_address_has_as_many_connections_as_it_may",
+            "no_answer_is_given_before_it_is_stored",
+        ]),
     ),
     (
         "N names",

@@ -1,0 +1,38 @@
+//! Events of the Security Service, which runs on a host and logs to its standard error.
+
+events! {
+    /// It listens for devices and for management.
+    SERVICE_LISTENING = "service_listening";
+    /// It was told to end, and answers what it is being asked.
+    SERVICE_ENDING = "service_ending";
+    /// A connection could not be accepted, as while there are no more descriptors.
+    ACCEPT_FAILED = "accept_failed";
+    /// Connections did not end in time, and were closed.
+    CONNECTIONS_CUT = "connections_cut";
+    /// The service's own certificate could not be made or read anew; the old one is used until it ends.
+    SERVER_CERTIFICATE_RENEWAL_FAILED = "server_certificate_renewal_failed";
+    /// The database failed, and the request was not answered.
+    STORE_FAILED = "store_failed";
+    /// The first owner has taken the ticket, and has a token.
+    FIRST_OWNER_MADE = "first_owner_made";
+    /// A device is enrolled.
+    DEVICE_ENROLLED = "device_enrolled";
+    /// A device was refused enrolment.
+    ENROLMENT_REFUSED = "enrolment_refused";
+    /// Evidence is not that of the device, of this connection, or of the form that is taken.
+    EVIDENCE_REFUSED = "evidence_refused";
+    /// A device whose evidence is good was refused certificates.
+    CHECK_IN_REFUSED = "check_in_refused";
+    /// Something was found about a device, which stays open until somebody closes it.
+    FINDING_NOTED = "finding_noted";
+    /// The authority of a new catalog could not be made.
+    AUTHORITY_FAILED = "authority_failed";
+    /// A certificate could not be issued.
+    ISSUING_FAILED = "issuing_failed";
+    /// The next issuing certificate of a catalog could not be made; the last one is used until it ends.
+    ISSUING_RENEWAL_FAILED = "issuing_renewal_failed";
+    /// The next issuing certificate of a catalog is due, and the key of its root is kept elsewhere.
+    ISSUING_RENEWAL_WAITS = "issuing_renewal_waits";
+    /// A row of the audit log is not the one that was written, or is missing.
+    AUDIT_LOG_BROKEN = "audit_log_broken";
+}

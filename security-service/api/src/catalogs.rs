@@ -1,0 +1,74 @@
+//! How a catalog comes to be: its authority is made, read by another verifier, and kept, before anybody can name it.
+
+use crate::issuers::IssuersError;
+use crate::refusal::Refusal;
+use crate::secret;
+use crate::service::Service;
+use holdfast_evidence::messages::CatalogId;
+use holdfast_service_domain::grade::Grades;
+use holdfast_service_domain::name;
+use holdfast_service_domain::problem::Problem;
+use holdfast_service_issuing::authority::{make_issuing, make_root};
+use holdfast_service_issuing::lint;
+use holdfast_service_store::audit::Entry;
+use holdfast_service_store::authority::{self, Authority, AuthorityKind};
+use holdfast_service_store::catalog::Catalog;
+use holdfast_types::chain;
+use holdfast_types::event::security_service::AUTHORITY_FAILED;
+
+/// Makes a catalog with its root and first issuing certificate, and returns its id.
+///
+/// # Errors
+/// The name is none or taken, or the authority cannot be made or kept.
+pub async fn make(
+    service: &Service,
+    name: &str,
+    grades: Grades,
+    who: &str,
+    digest: [u8; 32],
+) -> Result<CatalogId, Refusal> {
+    let named = name::check(name);
+    named.map_err(|rule| Refusal::new(Problem::Malformed, format!("name: {rule}")))?;
+    let now = service.now();
+    let id = CatalogId(secret::random()?);
+    let authorities = authorities(service, &id, now).map_err(|error| {
+        eprintln!("catalog {id}: cannot make its authority: {} {AUTHORITY_FAILED}", chain(&error));
+        Refusal::from(Problem::Internal)
+    })?;
+    let catalog = Catalog { id, name: name.to_owned(), grades, created_at: now };
+    let (object, verb) = (id.to_string(), "catalog.create");
+    let entry = Entry { who: who.to_owned(), verb, object, digest, at: now };
+    let made = service.store.make_catalog(catalog, entry, move |connection, scope| {
+        Box::pin(async move {
+            for row in authorities {
+                authority::add(connection, scope, row).await?;
+            }
+            Ok(())
+        })
+    });
+    made.await?;
+    Ok(id)
+}
+
+/// Makes root and issuing certificate, and keeps the root's key where the service keeps such.
+fn authorities(
+    service: &Service,
+    id: &CatalogId,
+    now: u64,
+) -> Result<Vec<Authority>, IssuersError> {
+    let root = make_root(id, now)?;
+    let issuing = make_issuing(id, root.key.serialized_der(), now)?;
+    let row = service.issuers.row(id, &issuing)?;
+    lint::check(id, &service.issuers.open(id, &row)?, &root.certificate, now)?;
+    let kept = service.issuers.roots().keep(id, root.key.serialized_der());
+    kept.map_err(IssuersError::Root)?;
+    let root = Authority {
+        serial: root.serial,
+        kind: AuthorityKind::Root,
+        certificate: root.certificate,
+        wrapped_key: None,
+        not_before: root.not_before,
+        not_after: root.not_after,
+    };
+    Ok(vec![root, row])
+}

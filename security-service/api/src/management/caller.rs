@@ -1,0 +1,175 @@
+//! Who calls, and what he may: bearer tokens, scopes, and changes with their idempotency key.
+
+use super::shapes::Page;
+use crate::body;
+use crate::refusal::Refusal;
+use crate::secret;
+use crate::service::Service;
+use axum::body::Bytes;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use holdfast_evidence::messages::CatalogId;
+use holdfast_service_domain::problem::Problem;
+use holdfast_service_domain::role::Need;
+use holdfast_service_store::audit::Entry;
+use holdfast_service_store::change::Answer;
+use holdfast_service_store::scope::Actor;
+use holdfast_service_store::{Connection, Scope, Step};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// Most bytes of a body: a list of some thousand claims.
+const MAX_BODY_BYTES: usize = 512 * 1024;
+/// Longest idempotency key in bytes.
+const MAX_KEY_BYTES: usize = 64;
+
+/// The holder of a token.
+#[derive(Debug)]
+pub(super) struct Caller(pub(super) Actor);
+
+impl FromRequestParts<Arc<Service>> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(
+        parts: &mut Parts,
+        service: &Arc<Service>,
+    ) -> Result<Self, Refusal> {
+        let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = header.and_then(|value| value.strip_prefix("Bearer "));
+        let token = token.ok_or_else(|| Refusal::from(Problem::Unauthenticated))?;
+        let actor = service.store.actor(&secret::hash(token), service.now()).await?;
+        actor.map(Self).ok_or_else(|| Problem::Unauthenticated.into())
+    }
+}
+
+impl Caller {
+    /// Returns the scope of a catalog, if the caller may do there what needs this. A catalog that is not his does not exist
+    /// for him.
+    pub(super) async fn scope(
+        &self,
+        service: &Service,
+        catalog: &str,
+        need: Need,
+    ) -> Result<Scope, Refusal> {
+        let unknown = || Refusal::from(Problem::UnknownCatalog);
+        let catalog = CatalogId::parse(catalog).ok_or_else(unknown)?;
+        let scope = service.store.scope_of(&self.0, catalog).await?.ok_or_else(unknown)?;
+        if self.0.may(need) { Ok(scope) } else { Err(Problem::Forbidden.into()) }
+    }
+
+    /// Demands a token of the whole service.
+    pub(super) fn of_service(&self, need: Need) -> Result<(), Refusal> {
+        if self.0.catalog.is_none() && self.0.may(need) {
+            Ok(())
+        } else {
+            Err(Problem::Forbidden.into())
+        }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Page {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let query = Query::try_from_uri(&parts.uri);
+        let query: Query<Self> =
+            query.map_err(|error| Refusal::new(Problem::Malformed, error.body_text()))?;
+        Ok(query.0)
+    }
+}
+
+/// A request that changes something. Its body is read once the token is good.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub(super) caller: Caller,
+    body: Bytes,
+    key: Option<String>,
+}
+
+impl FromRequest<Arc<Service>> for Change {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, service: &Arc<Service>) -> Result<Self, Refusal> {
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::from_request_parts(&mut parts, service).await?;
+        let key = key(&parts.headers)?;
+        let body = body::read(body, MAX_BODY_BYTES).await?;
+        Ok(Self { caller, body, key })
+    }
+}
+
+/// Returns the idempotency key.
+fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let rule = "Idempotency-Key: must be 1 to 64 printable characters";
+    let malformed = || Refusal::new(Problem::Malformed, rule);
+    let Some(value) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = value.to_str().map_err(|_| malformed())?;
+    if key.is_empty() || key.len() > MAX_KEY_BYTES {
+        Err(malformed())
+    } else {
+        Ok(Some(key.to_owned()))
+    }
+}
+
+impl Change {
+    /// Reads the body.
+    pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
+        body::json(&self.body)
+    }
+
+    /// Returns the digest of the body, which the audit log has.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        Sha256::digest(&self.body).into()
+    }
+
+    /// Returns what the audit log says of the change.
+    pub(super) fn entry(&self, verb: &'static str, object: &str, at: u64) -> Entry {
+        let (who, object) = (self.caller.0.name.clone(), object.to_owned());
+        Entry { who, verb, object, digest: self.digest(), at }
+    }
+
+    /// Makes the change with its row of the audit log, or repeats the answer that it got before.
+    pub(super) async fn make<F>(
+        self,
+        service: &Service,
+        scope: Scope,
+        verb: &'static str,
+        object: &str,
+        work: F,
+    ) -> Result<Response, Refusal>
+    where
+        F: for<'c> FnOnce(&'c mut Connection, Scope) -> Step<'c, Answer> + Send + 'static,
+    {
+        let entry = self.entry(verb, object, service.now());
+        let answer = service.store.change(scope, entry, self.key, work).await?;
+        let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
+        Ok(json(status, answer.body))
+    }
+}
+
+/// An answer of 200 with this body.
+pub(super) fn done<T: Serialize>(body: &T) -> Answer {
+    Answer { status: 200, body: serde_json::to_string(body).unwrap_or_else(|_| "null".to_owned()) }
+}
+
+/// Returns a body as a response.
+pub(super) fn shown<T: Serialize>(body: &T) -> Result<Response, Refusal> {
+    let text = serde_json::to_string(body);
+    let text = text.map_err(|error| Refusal::new(Problem::Internal, error.to_string()))?;
+    Ok(json(StatusCode::OK, text))
+}
+
+pub(super) fn json(status: StatusCode, text: String) -> Response {
+    let mut response = (status, text).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,210 @@
+//! Catalogs, products, groups, and the catalog's own certificates.
+
+use super::caller::{Caller, Change, done, shown};
+use super::shapes::{
+    AuthorityShape, CatalogChange, CatalogShape, Done, GroupShape, Listed, NewCatalog, Page,
+    ProblemShape,
+};
+use crate::catalogs;
+use crate::refusal::Refusal;
+use crate::secret;
+use crate::service::Service;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use holdfast_service_domain::grade::{Grade, Grades};
+use holdfast_service_domain::name;
+use holdfast_service_domain::problem::Problem;
+use holdfast_service_domain::role::Need;
+use holdfast_service_store::catalog::{self, Catalog, Group};
+use std::sync::Arc;
+
+type Shared = State<Arc<Service>>;
+
+fn shape(catalog: Catalog) -> CatalogShape {
+    CatalogShape {
+        id: catalog.id.to_string(),
+        name: catalog.name,
+        grades: catalog.grades.list(),
+        created_at: catalog.created_at,
+    }
+}
+
+/// Checks the name of a field.
+pub(super) fn named(field: &str, name: &str) -> Result<(), Refusal> {
+    name::check(name).map_err(|rule| Refusal::new(Problem::Malformed, format!("{field}: {rule}")))
+}
+
+/// Lists the catalogs that the token may see.
+#[utoipa::path(get, path = "/v1/catalogs", params(Page), security(("token" = [])),
+    responses((status = 200, body = Listed<CatalogShape>), (status = 401, body = ProblemShape)))]
+pub(super) async fn list(
+    State(service): Shared,
+    caller: Caller,
+    page: Page,
+) -> Result<Response, Refusal> {
+    if !caller.0.may(Need::See) {
+        return Err(Problem::Forbidden.into());
+    }
+    let rows = service.store.catalogs(&caller.0, &page.after, page.most()).await?;
+    let items = rows.into_iter().map(shape).collect();
+    shown(&Listed::new(items, page.most(), |item: &CatalogShape| item.id.clone()))
+}
+
+/// Makes a catalog with an authority of its own. Needs a token of the whole service.
+#[utoipa::path(post, path = "/v1/catalogs", request_body = NewCatalog, security(("token" = [])),
+    responses((status = 200, body = CatalogShape), (status = 409, body = ProblemShape)))]
+pub(super) async fn make(State(service): Shared, change: Change) -> Result<Response, Refusal> {
+    change.caller.of_service(Need::Own)?;
+    let new: NewCatalog = change.json()?;
+    let grades = new.grades.map_or(Grades::OF_NEW_CATALOGS, |grades| Grades::of(&grades));
+    let who = change.caller.0.name.clone();
+    let id = catalogs::make(&service, &new.name, grades, &who, change.digest()).await?;
+    let created_at = service.now();
+    shown(&shape(Catalog { id, name: new.name, grades, created_at }))
+}
+
+/// Shows a catalog.
+#[utoipa::path(get, path = "/v1/catalogs/{catalog}", params(("catalog" = String, Path)),
+    security(("token" = [])),
+    responses((status = 200, body = CatalogShape), (status = 404, body = ProblemShape)))]
+pub(super) async fn show(
+    State(service): Shared,
+    caller: Caller,
+    Path(catalog): Path<String>,
+) -> Result<Response, Refusal> {
+    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    shown(&shape(service.store.catalog(scope).await?))
+}
+
+/// Changes the grades that a catalog takes.
+#[utoipa::path(patch, path = "/v1/catalogs/{catalog}", params(("catalog" = String, Path)),
+    request_body = CatalogChange, security(("token" = [])),
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+pub(super) async fn change(
+    State(service): Shared,
+    Path(catalog): Path<String>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    let scope = change.caller.scope(&service, &catalog, Need::Own).await?;
+    let new: CatalogChange = change.json()?;
+    let work =
+        change.make(&service, scope, "catalog.change", &catalog, move |connection, scope| {
+            Box::pin(async move {
+                catalog::set_grades(connection, scope, Grades::of(&new.grades)).await?;
+                Ok(done(&Done { done: true }))
+            })
+        });
+    work.await
+}
+
+/// Lists products.
+#[utoipa::path(get, path = "/v1/catalogs/{catalog}/products",
+    params(("catalog" = String, Path), Page), security(("token" = [])),
+    responses((status = 200, body = Listed<String>), (status = 404, body = ProblemShape)))]
+pub(super) async fn products(
+    State(service): Shared,
+    caller: Caller,
+    Path(catalog): Path<String>,
+    page: Page,
+) -> Result<Response, Refusal> {
+    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let names = service.store.products(scope, &page.after, page.most()).await?;
+    shown(&Listed::new(names, page.most(), String::clone))
+}
+
+/// Makes a product. One that is there stays as it is.
+#[utoipa::path(put, path = "/v1/catalogs/{catalog}/products/{product}",
+    params(("catalog" = String, Path), ("product" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Done), (status = 400, body = ProblemShape)))]
+pub(super) async fn put_product(
+    State(service): Shared,
+    Path((catalog, product)): Path<(String, String)>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    named("product", &product)?;
+    let (now, object) = (service.now(), product.clone());
+    let work = change.make(&service, scope, "product.put", &object, move |connection, scope| {
+        Box::pin(async move {
+            catalog::put_product(connection, scope, product, now).await?;
+            Ok(done(&Done { done: true }))
+        })
+    });
+    work.await
+}
+
+/// Lists the groups of a product.
+#[utoipa::path(get, path = "/v1/catalogs/{catalog}/products/{product}/groups",
+    params(("catalog" = String, Path), ("product" = String, Path), Page), security(("token" = [])),
+    responses((status = 200, body = Listed<GroupShape>), (status = 404, body = ProblemShape)))]
+pub(super) async fn groups(
+    State(service): Shared,
+    caller: Caller,
+    Path((catalog, product)): Path<(String, String)>,
+    page: Page,
+) -> Result<Response, Refusal> {
+    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let rows = service.store.groups(scope, &product, &page.after, page.most()).await?;
+    let shape = |group: Group| GroupShape {
+        name: group.name,
+        least_index: group.least_index,
+        grades: group.grades.map(Grades::list),
+    };
+    let items = rows.into_iter().map(shape).collect();
+    shown(&Listed::new(items, page.most(), |item: &GroupShape| item.name.clone()))
+}
+
+/// Makes a group, or changes what it takes.
+#[utoipa::path(put, path = "/v1/catalogs/{catalog}/products/{product}/groups/{group}",
+    params(("catalog" = String, Path), ("product" = String, Path), ("group" = String, Path)),
+    request_body = GroupShape, security(("token" = [])),
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+pub(super) async fn put_group(
+    State(service): Shared,
+    Path((catalog, product, group)): Path<(String, String, String)>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    named("group", &group)?;
+    let new: GroupShape = change.json()?;
+    let now = service.now();
+    let object = format!("{product}/{group}");
+    let grades = new.grades.map(|grades: Vec<Grade>| Grades::of(&grades));
+    let row = Group { product, name: group, least_index: new.least_index, grades };
+    let work = change.make(&service, scope, "group.put", &object, move |connection, scope| {
+        Box::pin(async move {
+            catalog::put_group(connection, scope, row, now).await?;
+            Ok(done(&Done { done: true }))
+        })
+    });
+    work.await
+}
+
+/// Lists the certificates of the catalog's authority, those that end last first.
+#[utoipa::path(get, path = "/v1/catalogs/{catalog}/ca-certificates",
+    params(("catalog" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Listed<AuthorityShape>), (status = 404, body = ProblemShape)))]
+pub(super) async fn authorities(
+    State(service): Shared,
+    caller: Caller,
+    Path(catalog): Path<String>,
+) -> Result<Response, Refusal> {
+    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let rows = service.store.authorities(scope).await?;
+    let items = rows.into_iter().map(|row| AuthorityShape {
+        serial: row.serial,
+        kind: row.kind.word().to_owned(),
+        pem: pem(&row.certificate),
+        not_before: row.not_before,
+        not_after: row.not_after,
+    });
+    shown(&Listed { items: items.collect(), next: None })
+}
+
+/// PEM of a certificate (RFC 7468).
+fn pem(certificate: &[u8]) -> String {
+    let text = secret::base64(certificate);
+    let lines = text.as_bytes().chunks(64).map(String::from_utf8_lossy);
+    let lines: Vec<_> = lines.collect();
+    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+}

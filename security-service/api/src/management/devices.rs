@@ -1,0 +1,201 @@
+//! Devices: claimed by list, listed, shown, moved, quarantined, retired.
+
+use super::caller::{Caller, Change, done, shown};
+use super::shapes::{
+    ClaimShape, Claimed, Claims, DeviceShape, Done, Listed, Page, Place, ProblemShape,
+};
+use crate::refusal::Refusal;
+use crate::service::Service;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use holdfast_evidence::messages::DeviceId;
+use holdfast_service_domain::device::{Kind, State as DeviceState};
+use holdfast_service_domain::grade::Grade;
+use holdfast_service_domain::problem::Problem;
+use holdfast_service_domain::role::Need;
+use holdfast_service_store::device::{self, Claim};
+use std::sync::Arc;
+
+type Shared = State<Arc<Service>>;
+
+/// Most claims of a request.
+const MAX_CLAIMS: usize = 1000;
+/// Longest serial number or board in bytes.
+const MAX_TEXT_BYTES: usize = 64;
+
+/// Reads a device's id.
+pub(super) fn device_id(text: &str) -> Result<DeviceId, Refusal> {
+    text.parse()
+        .map_err(|_| Refusal::new(Problem::Malformed, "device: must be 64 lower-case hex digits"))
+}
+
+/// Lists devices.
+#[utoipa::path(get, path = "/v1/catalogs/{catalog}/devices", params(("catalog" = String, Path), Page),
+    security(("token" = [])),
+    responses((status = 200, body = Listed<DeviceShape>), (status = 404, body = ProblemShape)))]
+pub(super) async fn list(
+    State(service): Shared,
+    caller: Caller,
+    Path(catalog): Path<String>,
+    page: Page,
+) -> Result<Response, Refusal> {
+    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let state = page.state.as_deref().map(|word| {
+        let rule = "state: must be waiting, claimed, enrolled or retired";
+        DeviceState::of_word(word).ok_or_else(|| Refusal::new(Problem::Malformed, rule))
+    });
+    let rows = service.store.devices(scope, state.transpose()?, &page.after, page.most()).await?;
+    let items = rows.into_iter().map(DeviceShape::from).collect();
+    shown(&Listed::new(items, page.most(), |item: &DeviceShape| item.id.clone()))
+}
+
+/// Shows a device.
+#[utoipa::path(get, path = "/v1/catalogs/{catalog}/devices/{device}",
+    params(("catalog" = String, Path), ("device" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = DeviceShape), (status = 404, body = ProblemShape)))]
+pub(super) async fn show(
+    State(service): Shared,
+    caller: Caller,
+    Path((catalog, device)): Path<(String, String)>,
+) -> Result<Response, Refusal> {
+    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let row = service.store.device(scope, &device_id(&device)?).await?;
+    shown(&DeviceShape::from(row.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?))
+}
+
+/// Claims devices by a list: all of them, or none where one claim is malformed.
+#[utoipa::path(post, path = "/v1/catalogs/{catalog}/claims", params(("catalog" = String, Path)),
+    request_body = Claims, security(("token" = [])),
+    responses((status = 200, body = Listed<Claimed>), (status = 400, body = ProblemShape)))]
+pub(super) async fn claim(
+    State(service): Shared,
+    Path(catalog): Path<String>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    let scope = change.caller.scope(&service, &catalog, Need::Claim).await?;
+    let list: Claims = change.json()?;
+    if list.devices.is_empty() || list.devices.len() > MAX_CLAIMS {
+        return Err(Refusal::new(Problem::Malformed, "devices: must be 1 to 1000"));
+    }
+    let claims = list.devices.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+    let object = format!("{} devices", claims.len());
+    let now = service.now();
+    let work = change.make(&service, scope, "device.claim", &object, move |connection, scope| {
+        Box::pin(async move {
+            let mut items = Vec::new();
+            for claim in claims {
+                let device = claim.device.to_string();
+                let state = device::claim(connection, scope, claim, now).await?;
+                items.push(Claimed { device, state: state.word().to_owned() });
+            }
+            Ok(done(&Listed { items, next: None }))
+        })
+    });
+    work.await
+}
+
+/// Reads a claim; an error names its place in the list.
+fn read((index, claim): (usize, ClaimShape)) -> Result<Claim, Refusal> {
+    let malformed = |field: &str, rule: &str| {
+        Refusal::new(Problem::Malformed, format!("devices[{index}].{field}: {rule}"))
+    };
+    let device = claim.device.parse();
+    let device = device.map_err(|_| malformed("device", "must be 64 lower-case hex digits"))?;
+    for (field, text) in [("board", &claim.board), ("serial", &claim.serial)] {
+        let is_good = |text: &String| {
+            text.len() <= MAX_TEXT_BYTES && text.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        if text.as_ref().is_some_and(|text| !is_good(text)) {
+            return Err(malformed(field, "must be at most 64 printable characters without blanks"));
+        }
+    }
+    let kind = if claim.grade == Grade::Software { Kind::Software } else { Kind::Tpm };
+    let group = claim.place.map(|place| (place.product, place.group));
+    let ClaimShape { grade, board, serial, .. } = claim;
+    Ok(Claim { device, kind, grade, board, serial, group })
+}
+
+/// Moves a device to another group.
+#[utoipa::path(post, path = "/v1/catalogs/{catalog}/devices/{device}/move",
+    params(("catalog" = String, Path), ("device" = String, Path)), request_body = Place,
+    security(("token" = [])),
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+pub(super) async fn move_to(
+    State(service): Shared,
+    Path((catalog, device)): Path<(String, String)>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    let id = device_id(&device)?;
+    let place: Place = change.json()?;
+    let work = change.make(&service, scope, "device.move", &device, move |connection, scope| {
+        Box::pin(async move {
+            device::move_to(connection, scope, &id, place.product, place.group).await?;
+            Ok(done(&Done { done: true }))
+        })
+    });
+    work.await
+}
+
+/// Quarantines a device: from its next check-in on it gets a certificate for updates alone.
+#[utoipa::path(post, path = "/v1/catalogs/{catalog}/devices/{device}/quarantine",
+    params(("catalog" = String, Path), ("device" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+pub(super) async fn quarantine(
+    State(service): Shared,
+    Path((catalog, device)): Path<(String, String)>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    set_quarantine(&service, &catalog, &device, change, true).await
+}
+
+/// Ends the quarantine of a device.
+#[utoipa::path(post, path = "/v1/catalogs/{catalog}/devices/{device}/end-quarantine",
+    params(("catalog" = String, Path), ("device" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+pub(super) async fn end_quarantine(
+    State(service): Shared,
+    Path((catalog, device)): Path<(String, String)>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    set_quarantine(&service, &catalog, &device, change, false).await
+}
+
+async fn set_quarantine(
+    service: &Service,
+    catalog: &str,
+    device: &str,
+    change: Change,
+    quarantined: bool,
+) -> Result<Response, Refusal> {
+    let scope = change.caller.scope(service, catalog, Need::Operate).await?;
+    let id = device_id(device)?;
+    let verb = if quarantined { "device.quarantine" } else { "device.end-quarantine" };
+    let work = change.make(service, scope, verb, device, move |connection, scope| {
+        Box::pin(async move {
+            device::set_quarantine(connection, scope, &id, quarantined).await?;
+            Ok(done(&Done { done: true }))
+        })
+    });
+    work.await
+}
+
+/// Retires a device: it is refused until it is claimed again.
+#[utoipa::path(post, path = "/v1/catalogs/{catalog}/devices/{device}/retire",
+    params(("catalog" = String, Path), ("device" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+pub(super) async fn retire(
+    State(service): Shared,
+    Path((catalog, device)): Path<(String, String)>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    let id = device_id(&device)?;
+    let work = change.make(&service, scope, "device.retire", &device, move |connection, scope| {
+        Box::pin(async move {
+            device::retire(connection, scope, &id).await?;
+            Ok(done(&Done { done: true }))
+        })
+    });
+    work.await
+}

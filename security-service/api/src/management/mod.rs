@@ -1,0 +1,63 @@
+//! Management, `/v1`: catalogs, products, groups, devices, releases, authorities, tokens and the audit log.
+
+mod caller;
+mod catalogs;
+mod devices;
+mod logs;
+mod openapi;
+mod releases;
+mod shapes;
+mod tokens;
+
+use crate::refusal::Refusal;
+use crate::service::Service;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::routing::{get, post, put};
+use holdfast_service_domain::problem::Problem;
+use std::sync::Arc;
+
+pub use openapi::document;
+
+/// Returns the routes of management.
+pub fn router(service: Arc<Service>) -> Router {
+    let catalog = Router::new()
+        .route("/", get(catalogs::show).patch(catalogs::change))
+        .route("/products", get(catalogs::products))
+        .route("/products/{product}", put(catalogs::put_product))
+        .route("/products/{product}/groups", get(catalogs::groups))
+        .route("/products/{product}/groups/{group}", put(catalogs::put_group))
+        .route("/claims", post(devices::claim))
+        .route("/devices", get(devices::list))
+        .route("/devices/{device}", get(devices::show))
+        .route("/devices/{device}/move", post(devices::move_to))
+        .route("/devices/{device}/quarantine", post(devices::quarantine))
+        .route("/devices/{device}/end-quarantine", post(devices::end_quarantine))
+        .route("/devices/{device}/retire", post(devices::retire))
+        .route("/releases", get(releases::list).post(releases::add))
+        .route("/releases/{boot}/withdraw", post(releases::withdraw))
+        .route("/releases/{boot}/restore", post(releases::restore))
+        .route("/makers", get(releases::makers).post(releases::put_maker))
+        .route("/ca-certificates", get(catalogs::authorities))
+        .route("/findings", get(logs::findings))
+        .route("/findings/close", post(logs::close_finding))
+        .route("/audit", get(logs::audit))
+        .route("/audit/verify", post(logs::verify_audit))
+        .route("/tokens", get(tokens::list).post(tokens::make))
+        .route("/tokens/{name}/remove", post(tokens::remove));
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/openapi.json", get(async || axum::Json(document())))
+        .route("/v1/first-owner/{ticket}", post(tokens::first_owner))
+        .route("/v1/catalogs", get(catalogs::list).post(catalogs::make))
+        .nest("/v1/catalogs/{catalog}", catalog)
+        .fallback(async || Refusal::from(Problem::NotFound))
+        .layer(DefaultBodyLimit::disable())
+        .with_state(service)
+}
+
+async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Refusal> {
+    service.store.ping().await?;
+    Ok("ready\n")
+}

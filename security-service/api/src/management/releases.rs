@@ -1,0 +1,170 @@
+//! Releases by what they measure, and makers of TPMs.
+
+use super::caller::{Caller, Change, done, shown};
+use super::shapes::{
+    Done, Listed, MakerShape, NewMaker, NewRelease, Page, ProblemShape, ReleaseShape,
+};
+use crate::refusal::Refusal;
+use crate::service::Service;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use holdfast_evidence::policy::BootDigest;
+use holdfast_service_domain::endorsement::Maker;
+use holdfast_service_domain::measurement::Release;
+use holdfast_service_domain::problem::Problem;
+use holdfast_service_domain::role::Need;
+use holdfast_service_store::release;
+use holdfast_types::hex::{hex, unhex};
+use std::sync::Arc;
+
+type Shared = State<Arc<Service>>;
+
+/// Largest rollback index that both databases take.
+const MAX_INDEX: u64 = i64::MAX as u64;
+/// Longest certificate of a maker in bytes.
+const MAX_MAKER_BYTES: usize = 4096;
+
+fn boot_digest(text: &str) -> Result<BootDigest, Refusal> {
+    let digest = unhex(text).map(BootDigest);
+    digest.ok_or_else(|| Refusal::new(Problem::Malformed, "boot: must be 64 hex digits"))
+}
+
+/// Lists releases.
+#[utoipa::path(get, path = "/v1/catalogs/{catalog}/releases", params(("catalog" = String, Path), Page),
+    security(("token" = [])),
+    responses((status = 200, body = Listed<ReleaseShape>), (status = 404, body = ProblemShape)))]
+pub(super) async fn list(
+    State(service): Shared,
+    caller: Caller,
+    Path(catalog): Path<String>,
+    page: Page,
+) -> Result<Response, Refusal> {
+    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let rows = service.store.releases(scope, &page.after, page.most()).await?;
+    let items = rows.into_iter().map(|(pcr, release)| ReleaseShape {
+        boot: hex(&release.boot.0),
+        pcr,
+        version: release.version.to_string(),
+        index: release.index,
+        withdrawn: release.withdrawn,
+    });
+    shown(&Listed::new(items.collect(), page.most(), |item: &ReleaseShape| item.pcr.clone()))
+}
+
+/// Adds a release: what it measures, as its signed target says. It is never deleted.
+#[utoipa::path(post, path = "/v1/catalogs/{catalog}/releases", params(("catalog" = String, Path)),
+    request_body = NewRelease, security(("token" = [])),
+    responses((status = 200, body = Done), (status = 409, body = ProblemShape)))]
+pub(super) async fn add(
+    State(service): Shared,
+    Path(catalog): Path<String>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    let scope = change.caller.scope(&service, &catalog, Need::Release).await?;
+    let new: NewRelease = change.json()?;
+    let boot = boot_digest(&new.boot)?;
+    let version = new.version.parse();
+    let rule = "version: must be three numbers, such as 1.0.0";
+    let version = version.map_err(|_| Refusal::new(Problem::Malformed, rule))?;
+    if new.index > MAX_INDEX {
+        return Err(Refusal::new(Problem::Malformed, "index: must be below 2^63"));
+    }
+    let release = Release { boot, version, index: new.index, withdrawn: false };
+    let now = service.now();
+    let work = change.make(&service, scope, "release.add", &new.boot, move |connection, scope| {
+        Box::pin(async move {
+            release::add(connection, scope, release, now).await?;
+            Ok(done(&Done { done: true }))
+        })
+    });
+    work.await
+}
+
+/// Withdraws a release: devices that run it get a certificate for updates alone, until they run another.
+#[utoipa::path(post, path = "/v1/catalogs/{catalog}/releases/{boot}/withdraw",
+    params(("catalog" = String, Path), ("boot" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+pub(super) async fn withdraw(
+    State(service): Shared,
+    Path((catalog, boot)): Path<(String, String)>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    set_withdrawn(&service, &catalog, &boot, change, true).await
+}
+
+/// Takes the withdrawal of a release back.
+#[utoipa::path(post, path = "/v1/catalogs/{catalog}/releases/{boot}/restore",
+    params(("catalog" = String, Path), ("boot" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+pub(super) async fn restore(
+    State(service): Shared,
+    Path((catalog, boot)): Path<(String, String)>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    set_withdrawn(&service, &catalog, &boot, change, false).await
+}
+
+async fn set_withdrawn(
+    service: &Service,
+    catalog: &str,
+    boot: &str,
+    change: Change,
+    withdrawn: bool,
+) -> Result<Response, Refusal> {
+    let scope = change.caller.scope(service, catalog, Need::Release).await?;
+    let digest = boot_digest(boot)?;
+    let verb = if withdrawn { "release.withdraw" } else { "release.restore" };
+    let at = withdrawn.then(|| service.now());
+    let work = change.make(service, scope, verb, boot, move |connection, scope| {
+        Box::pin(async move {
+            release::set_withdrawn(connection, scope, &digest, at).await?;
+            Ok(done(&Done { done: true }))
+        })
+    });
+    work.await
+}
+
+/// Lists makers of TPMs.
+#[utoipa::path(get, path = "/v1/catalogs/{catalog}/makers", params(("catalog" = String, Path)),
+    security(("token" = [])),
+    responses((status = 200, body = Listed<MakerShape>), (status = 404, body = ProblemShape)))]
+pub(super) async fn makers(
+    State(service): Shared,
+    caller: Caller,
+    Path(catalog): Path<String>,
+) -> Result<Response, Refusal> {
+    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let rows = service.store.makers(scope).await?.into_iter();
+    let items = rows.map(|row| MakerShape { fingerprint: row.fingerprint, grade: row.grade });
+    shown(&Listed { items: items.collect(), next: None })
+}
+
+/// Lists a maker of TPMs, or changes the grade that its certificates vouch for.
+#[utoipa::path(post, path = "/v1/catalogs/{catalog}/makers", params(("catalog" = String, Path)),
+    request_body = NewMaker, security(("token" = [])),
+    responses((status = 200, body = MakerShape), (status = 400, body = ProblemShape)))]
+pub(super) async fn put_maker(
+    State(service): Shared,
+    Path(catalog): Path<String>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    let scope = change.caller.scope(&service, &catalog, Need::Own).await?;
+    let new: NewMaker = change.json()?;
+    let rule = "certificate: must be the DER of an authority's certificate in base64";
+    let malformed = || Refusal::new(Problem::Malformed, rule);
+    let certificate = STANDARD.decode(&new.certificate).map_err(|_| malformed())?;
+    if certificate.len() > MAX_MAKER_BYTES || Maker::read(&certificate, new.grade).is_err() {
+        return Err(malformed());
+    }
+    let (now, grade) = (service.now(), new.grade);
+    let work = change.make(&service, scope, "maker.put", grade.word(), move |connection, scope| {
+        Box::pin(async move {
+            let fingerprint =
+                release::put_maker(connection, scope, certificate, grade, now).await?;
+            Ok(done(&MakerShape { fingerprint, grade }))
+        })
+    });
+    work.await
+}

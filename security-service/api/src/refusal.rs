@@ -1,0 +1,86 @@
+//! Refusals, as problems (RFC 9457).
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use holdfast_service_domain::problem::Problem;
+use holdfast_service_store::StoreError;
+use serde_json::json;
+use std::fmt;
+
+/// Media type of a problem.
+const PROBLEM_JSON: &str = "application/problem+json";
+/// Seconds after which whoever was told that the service is busy comes again.
+const BUSY_S: u32 = 60;
+
+/// A request that was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The kind.
+    pub problem: Problem,
+    /// What happened, for people. Nothing of a secret, and nothing that a stranger could not know, is in it.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// Makes one.
+    #[must_use]
+    pub fn new(problem: Problem, detail: impl Into<String>) -> Self {
+        Self { problem, detail: detail.into() }
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::new(problem, "")
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.problem.slug())?;
+        if self.detail.is_empty() { Ok(()) } else { write!(f, ": {}", self.detail) }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    /// What an owner can do something about keeps its text. What is the service's own fault has none, for the log has it.
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Missing(_) => Self::new(Problem::NotFound, error.to_string()),
+            StoreError::There(_) => Self::new(Problem::Conflict, error.to_string()),
+            StoreError::Overtaken => Self::new(Problem::Conflict, error.to_string()),
+            StoreError::KeyReused => Self::new(Problem::KeyReused, ""),
+            error => {
+                let event = holdfast_types::event::security_service::STORE_FAILED;
+                eprintln!("the database failed: {} {event}", holdfast_types::escaped_chain(&error));
+                Self::new(Problem::Internal, "")
+            }
+        }
+    }
+}
+
+impl From<crate::secret::NoRandom> for Refusal {
+    fn from(error: crate::secret::NoRandom) -> Self {
+        Self::new(Problem::Internal, error.to_string())
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let status = self.problem.status();
+        let body = json!({
+            "type": self.problem.uri(),
+            "title": self.problem.title(),
+            "status": status,
+            "detail": self.detail,
+        });
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, body.to_string()).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if self.problem == Problem::Busy {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(BUSY_S));
+        }
+        response
+    }
+}

@@ -1,0 +1,38 @@
+//! What handlers share.
+
+use crate::issuers::Issuers;
+use holdfast_service_domain::receipt::ReceiptKey;
+use holdfast_service_store::Store;
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// Returns the time, in seconds since 1970. Tests pass another one in.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// The service, as handlers see it.
+pub struct Service {
+    /// The database.
+    pub store: Store,
+    /// What issues certificates.
+    pub issuers: Issuers,
+    /// The key of receipts.
+    pub receipts: ReceiptKey,
+    /// The time.
+    pub clock: Clock,
+    /// Requests of devices that are served at once; who comes beyond them is told to come later, before he sends a body.
+    pub admission: Arc<Semaphore>,
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+impl Service {
+    /// Returns the time, in seconds since 1970.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        (self.clock)()
+    }
+}

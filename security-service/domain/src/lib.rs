@@ -1,0 +1,21 @@
+//! What the Security Service decides: pure functions of rows, of what was attested, and of the time that the caller says.
+//!
+//! Nothing here does I/O, reads a clock, waits, or draws a random number. A decision is a verdict together with what is to
+//! be written, as one value, so that no answer is given of which a part was not stored. What a device *says* never
+//! reaches a decision: only [`Attested`](holdfast_evidence::verify::Attested) and
+//! [`SoftwareAttested`](holdfast_evidence::software::SoftwareAttested) do, which the verifier alone makes.
+
+pub mod audit;
+pub mod check_in;
+pub mod device;
+pub mod endorsement;
+pub mod enrolment;
+pub mod grade;
+pub mod leaf;
+pub mod measurement;
+pub mod name;
+pub mod policy;
+pub mod problem;
+pub mod receipt;
+pub mod role;
+pub mod schedule;

@@ -1,0 +1,117 @@
+//! Problem types (RFC 9457): why a request was refused, or why a certificate is good for less. Published, and never renamed.
+
+use serde::{Deserialize, Serialize};
+
+/// What each type's URI begins with.
+pub const BASE: &str = "https://holdfast.dev/problems/";
+
+macro_rules! problems {
+    ($($(#[doc = $doc:literal])+ $name:ident = $slug:literal, $status:literal, $title:literal;)+) => {
+        /// A kind of problem.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Problem { $($(#[doc = $doc])+ #[serde(rename = $slug)] $name),+ }
+
+        impl Problem {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// Returns the last part of its URI.
+            #[must_use]
+            pub fn slug(self) -> &'static str {
+                match self { $(Self::$name => $slug),+ }
+            }
+
+            /// Returns the HTTP status of a request that is refused for it.
+            #[must_use]
+            pub fn status(self) -> u16 {
+                match self { $(Self::$name => $status),+ }
+            }
+
+            /// Returns the sentence for it.
+            #[must_use]
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),+ }
+            }
+        }
+    };
+}
+
+problems! {
+    /// The device has not been claimed yet.
+    Waiting = "waiting", 403, "The device waits for its owner to claim it";
+    /// The owner has retired the device.
+    Released = "released", 403, "The device was retired by its owner";
+    /// No device of this id is enrolled in this catalog.
+    UnknownDevice = "unknown-device", 404, "No such device is enrolled in this catalog";
+    /// There is no such catalog.
+    UnknownCatalog = "unknown-catalog", 404, "There is no such catalog";
+    /// The device is enrolled with another attestation key or kind.
+    KeyChanged = "key-changed", 409, "The device is enrolled with another key";
+    /// The attestation key, the endorsement key or its certificate is refused.
+    KeyRefused = "key-refused", 403, "A key is not of the one form that is taken";
+    /// The catalog or the group does not take evidence of this grade.
+    GradeRefused = "grade-refused", 403, "Evidence of this grade is not taken here";
+    /// The enrolment was ended, has expired, or never was.
+    EnrolmentGone = "enrolment-gone", 403, "The enrolment is over; begin again";
+    /// The evidence is not that of the device on this connection.
+    EvidenceRefused = "evidence-refused", 403, "The evidence is refused";
+    /// What was measured is no release that the owner has added.
+    MeasurementUnknown = "measurement-unknown", 403, "What was measured is no known release";
+    /// The owner has quarantined the device.
+    Quarantined = "quarantined", 403, "The owner has quarantined the device";
+    /// The owner has withdrawn the release that runs.
+    ReleaseWithdrawn = "release-withdrawn", 403, "The release that runs was withdrawn";
+    /// The release that runs is below the least rollback index of the group.
+    BelowLeastIndex = "below-least-index", 403, "The release that runs is older than the group takes";
+    /// The image that runs has a debug port.
+    DebugBuild = "debug-build", 403, "The image that runs has a debug port";
+    /// A slot has failed to start before the one that runs.
+    SlotFailed = "slot-failed", 403, "A slot failed to start before the one that runs";
+    /// The receipt is none that the device may still have: there are two of it, or its state was put back.
+    ReceiptForked = "receipt-forked", 403, "The receipt is not the last one";
+    /// The TPM's clock shows less than before.
+    TpmClockWentBack = "tpm-clock-went-back", 403, "The TPM's clock went back";
+    /// The body or a field of it breaks a rule.
+    Malformed = "malformed", 400, "The request is malformed";
+    /// The body has more bytes than are taken.
+    TooLarge = "too-large", 413, "The body is too large";
+    /// The body did not come in time.
+    TooSlow = "too-slow", 408, "The body did not come in time";
+    /// The service has too much to do, or too many devices wait for their owner.
+    Busy = "busy", 503, "The service has too much to do; come again later";
+    /// There is no such path.
+    NotFound = "not-found", 404, "There is no such thing here";
+    /// There is no token, or it is none, or it has expired.
+    Unauthenticated = "unauthenticated", 401, "A token is needed";
+    /// The token's role may not do this.
+    Forbidden = "forbidden", 403, "The token's role may not do this";
+    /// What is to be made is there, or what is to be changed has changed.
+    Conflict = "conflict", 409, "It is there already, or has changed";
+    /// The idempotency key was used for another request.
+    KeyReused = "idempotency-key-reused", 422, "The idempotency key was used for another request";
+    /// The service failed; its log says how.
+    Internal = "internal", 500, "The service failed";
+}
+
+impl Problem {
+    /// Returns its URI.
+    #[must_use]
+    pub fn uri(self) -> String {
+        format!("{BASE}{}", self.slug())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn each_problem_has_a_slug_of_its_own_and_a_status_of_an_error() {
+        let slugs: BTreeSet<_> = Problem::ALL.iter().map(|problem| problem.slug()).collect();
+        assert_eq!(slugs.len(), Problem::ALL.len());
+        let of_slug = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+        assert!(slugs.iter().all(|slug| slug.bytes().all(of_slug)));
+        assert!(Problem::ALL.iter().all(|problem| (400..600).contains(&problem.status())));
+    }
+}

@@ -1,0 +1,62 @@
+//! When a device checks in next: at a second of the day that is its own, so that a fleet's minutes fill evenly.
+
+use holdfast_evidence::messages::DeviceId;
+
+/// Seconds of a day.
+pub const DAY_S: u64 = 24 * 60 * 60;
+/// Seconds for which certificates are good.
+pub const CERTIFICATE_S: u64 = 48 * 60 * 60;
+/// Seconds for which certificates of a release on trial are good.
+pub const TRIAL_CERTIFICATE_S: u64 = 2 * 60 * 60;
+/// Seconds by which certificates are dated back, for clocks that are behind.
+pub const BACKDATED_S: u64 = 10 * 60;
+/// Seconds after which a device on trial checks in again: once its certificates are half over.
+pub const TRIAL_NEXT_S: u32 = 60 * 60;
+/// Seconds after which a device that nobody has claimed asks again.
+pub const WAITING_NEXT_S: u32 = 15 * 60;
+/// Least seconds between two check-ins of the schedule.
+const LEAST_S: u64 = 12 * 60 * 60;
+
+/// Returns the seconds from `now` (since 1970) until the device's second of the day: 12 to 36 hours, so that a certificate
+/// still has 12 hours of its 48 then.
+#[must_use]
+pub fn next_s(device: &DeviceId, now: u64) -> u32 {
+    let hash = device.0.iter().take(8).fold(0u64, |hash, byte| hash << 8 | u64::from(*byte));
+    let own = hash % DAY_S;
+    let earliest = now.saturating_add(LEAST_S) % DAY_S;
+    let wait = own.saturating_add(DAY_S).saturating_sub(earliest) % DAY_S;
+    u32::try_from(wait.saturating_add(LEAST_S)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "an overflow is a failed test")]
+
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_device_has_one_second_of_the_day(id in any::<[u8; 32]>(), now in 0..1u64 << 40) {
+            let device = DeviceId(id);
+            let next = u64::from(next_s(&device, now));
+            prop_assert!((LEAST_S..LEAST_S + DAY_S).contains(&next));
+            let at = now + next;
+            let after = at + u64::from(next_s(&device, at));
+            prop_assert_eq!(after - at, DAY_S);
+        }
+    }
+
+    #[test]
+    fn the_minutes_of_a_fleet_fill_evenly() {
+        use sha2::{Digest, Sha256};
+        let mut minutes = vec![0u32; 1440];
+        for number in 0..144_000u32 {
+            let device = DeviceId(Sha256::digest(number.to_be_bytes()).into());
+            let at = (1_000_000 + u64::from(next_s(&device, 1_000_000))) % DAY_S;
+            minutes[usize::try_from(at / 60).unwrap()] += 1;
+        }
+        let (least, most) = (minutes.iter().min().unwrap(), minutes.iter().max().unwrap());
+        assert!(*least > 55 && *most < 155, "{least} to {most}, of 100 a minute");
+    }
+}

@@ -1,0 +1,92 @@
+//! Makes a new folder: settings, keys, database, a catalog with its authority, and the ticket of the first owner.
+
+use crate::error::{ServerError, file};
+use crate::folder;
+use crate::run;
+use crate::settings::{self, Settings};
+use holdfast_evidence::messages::CatalogId;
+use holdfast_service_api::catalogs;
+use holdfast_service_api::secret::Secret;
+use holdfast_service_api::service::{Clock, Service};
+use holdfast_service_domain::grade::Grades;
+use holdfast_service_issuing::authority::make_service_root;
+use holdfast_service_issuing::wrapping::KeyEncryptionKey;
+use holdfast_service_store::authority::AuthorityKind;
+use std::path::Path;
+
+/// Seconds for which the ticket of the first owner is good.
+const TICKET_S: u64 = 24 * 60 * 60;
+
+/// What was made.
+#[derive(Debug)]
+pub struct Made {
+    /// Id of the catalog.
+    pub catalog: CatalogId,
+    /// The ticket of the first owner.
+    pub ticket: Secret,
+}
+
+/// Makes a folder that is not there yet, with a catalog of this name.
+///
+/// # Errors
+/// It is there, or something cannot be made. What was made is left, so that it can be looked at.
+pub async fn init(
+    folder: &Path,
+    settings: &Settings,
+    catalog: &str,
+    grades: Grades,
+    clock: Clock,
+) -> Result<Made, ServerError> {
+    if folder.exists() {
+        return Err(ServerError::There(folder.to_owned()));
+    }
+    let now = clock();
+    folder::make_directory(folder)?;
+    folder::make_directory(&folder.join(&settings.keys.roots))?;
+    let write = |path: &Path, text: &str| {
+        let path = folder.join(path);
+        folder::write_secret(&path, text).map_err(file("write", path))
+    };
+    write(Path::new(settings::FILE), &toml::to_string(settings)?)?;
+    write(&settings.keys.key_encryption_key, &KeyEncryptionKey::make()?.to_text())?;
+    if let Some(root_key) = &settings.tls.root_key {
+        let root = make_service_root(now)?;
+        write(root_key, &folder::pem("PRIVATE KEY", root.key.serialized_der()))?;
+        let certificate = folder::pem("CERTIFICATE", &root.certificate);
+        write(Path::new("authorities.pem"), &certificate)?;
+    }
+    let service = run::open(folder, settings, clock).await?;
+    let made = catalogs::make(&service, catalog, grades, "service", [0; 32]).await;
+    let id = made.map_err(|refusal| ServerError::Catalog(refusal.to_string()))?;
+    write_root(&service, folder, id).await?;
+    let ticket = first_owner(&service).await?;
+    service.store.clone().close().await;
+    Ok(Made { catalog: id, ticket })
+}
+
+/// Writes the certificate of a catalog's root, which goes into images.
+async fn write_root(service: &Service, folder: &Path, id: CatalogId) -> Result<(), ServerError> {
+    let scope = service.store.scope_of_device(id).await?;
+    let scope = scope.ok_or_else(|| ServerError::NoCatalog(id.to_string()))?;
+    let rows = service.store.authorities(scope).await?;
+    for root in rows.iter().filter(|row| row.kind == AuthorityKind::Root) {
+        let path = folder.join(format!("catalog-{id}.pem"));
+        let text = folder::pem("CERTIFICATE", &root.certificate);
+        folder::write_secret(&path, &text).map_err(file("write", path))?;
+    }
+    Ok(())
+}
+
+/// Makes a ticket of the first owner, in place of an earlier one.
+///
+/// # Errors
+/// Somebody has a token already.
+pub async fn first_owner(service: &Service) -> Result<Secret, ServerError> {
+    let ticket = Secret::make("first").map_err(|_| ServerError::Random)?;
+    let ends_at = service.now().saturating_add(TICKET_S);
+    if service.store.put_ticket(ticket.hash(), ends_at).await? {
+        Ok(ticket)
+    } else {
+        Err(ServerError::Owned)
+    }
+}

@@ -1,0 +1,162 @@
+//! Runs the service: opens what the folder has, listens on both ports, and ends when it is told to.
+
+use crate::error::ServerError;
+use crate::folder::{self, RootFiles};
+use crate::listener::{self, Configuration, Limits};
+use crate::settings::Settings;
+use crate::tls;
+use holdfast_service_api::issuers::Issuers;
+use holdfast_service_api::service::Clock;
+use holdfast_service_api::{Service, device_port, management};
+use holdfast_service_store::Store;
+use holdfast_types::chain;
+use holdfast_types::event::security_service as event;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+/// Connections of management at once, and of one address.
+const MANAGEMENT: Limits = Limits { most_connections: 256, most_per_address: 64 };
+/// Pause after a certificate that could not be made.
+const TRY_AGAIN: Duration = Duration::from_secs(60 * 60);
+
+/// Returns the system's time, in seconds since 1970.
+#[must_use]
+pub fn system_clock() -> Clock {
+    Arc::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+/// A service that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// Where it listens for devices.
+    pub device: SocketAddr,
+    /// Where it listens for management.
+    pub management: SocketAddr,
+    end: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+    store: Store,
+}
+
+impl Running {
+    /// Ends it: requests that are being served are answered first, and what was begun is stored.
+    pub async fn end(self) {
+        let _ = self.end.send(true);
+        for task in self.tasks {
+            let _ = task.await;
+        }
+        self.store.close().await;
+    }
+}
+
+/// Opens what the folder has.
+///
+/// # Errors
+/// A file or the database cannot be opened.
+pub async fn open(
+    folder: &Path,
+    settings: &Settings,
+    clock: Clock,
+) -> Result<Arc<Service>, ServerError> {
+    let key = folder::key_encryption_key(&folder.join(&settings.keys.key_encryption_key))?;
+    let store = Store::open(&settings.database_url(folder)).await?;
+    let roots = Arc::new(RootFiles(folder.join(&settings.keys.roots)));
+    let receipts = key.receipt_key();
+    let issuers = Issuers::new(key, roots);
+    let admission = Arc::new(Semaphore::new(settings.device.most_requests));
+    Ok(Arc::new(Service { store, issuers, receipts, clock, admission }))
+}
+
+/// Starts the service of a folder.
+///
+/// # Errors
+/// What it needs cannot be opened, or an address cannot be listened at.
+pub async fn start(
+    folder: &Path,
+    settings: &Settings,
+    clock: Clock,
+) -> Result<Running, ServerError> {
+    let service = open(folder, settings, clock.clone()).await?;
+    let config = tls::load(folder, &settings.tls, clock())?;
+    let configuration: Configuration = Arc::new(RwLock::new(Arc::new(config)));
+    let (device, device_address) = listen(settings.device.listen).await?;
+    let (management, management_address) = listen(settings.management.listen).await?;
+    let (end, ended) = watch::channel(false);
+    let limits = Limits {
+        most_connections: settings.device.most_connections,
+        most_per_address: settings.device.most_per_address,
+    };
+    let devices = device_port::router(service.clone());
+    let people = management::router(service.clone());
+    let renewed = (folder.to_owned(), settings.clone(), clock, configuration.clone());
+    let tasks = vec![
+        tokio::spawn(listener::serve(
+            device,
+            configuration.clone(),
+            devices,
+            limits,
+            ended.clone(),
+        )),
+        tokio::spawn(listener::serve(management, configuration, people, MANAGEMENT, ended.clone())),
+        tokio::spawn(renew_certificate(renewed, ended)),
+    ];
+    let store = service.store.clone();
+    Ok(Running { device: device_address, management: management_address, end, tasks, store })
+}
+
+async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
+    let failed = |source| ServerError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Makes or reads the service's certificate anew at half of its time, and has new connections get it.
+async fn renew_certificate(
+    (folder, settings, clock, configuration): (PathBuf, Settings, Clock, Configuration),
+    mut end: watch::Receiver<bool>,
+) {
+    let mut pause = Duration::from_secs(tls::RENEW_S);
+    loop {
+        tokio::select! {
+            _ = end.wait_for(|end| *end) => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        pause = match tls::load(&folder, &settings.tls, clock()) {
+            Ok(config) => {
+                *configuration.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+                Duration::from_secs(tls::RENEW_S)
+            }
+            Err(error) => {
+                let event = event::SERVER_CERTIFICATE_RENEWAL_FAILED;
+                eprintln!("cannot renew the service's certificate: {} {event}", chain(&error));
+                TRY_AGAIN
+            }
+        };
+    }
+}
+
+/// Runs the service of a folder until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It cannot be started.
+pub async fn run(folder: &Path) -> Result<(), ServerError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Start)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Start)?;
+    let settings = Settings::load(folder)?;
+    let running = start(folder, &settings, system_clock()).await?;
+    let Running { device, management, .. } = &running;
+    eprintln!("devices at {device}, management at {management} {}", event::SERVICE_LISTENING);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    eprintln!("ending, what is being asked is answered {}", event::SERVICE_ENDING);
+    running.end().await;
+    Ok(())
+}

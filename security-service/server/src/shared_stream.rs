@@ -1,0 +1,61 @@
+//! A TLS connection that both the HTTP codec and a handler hold: the one reads and writes, the other asks for the exporter.
+
+use holdfast_evidence::qualifying::EXPORTER_LABEL;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+type Inner = TlsStream<TcpStream>;
+
+/// A TLS connection that is shared within one task. It is locked while a call is made, and never across a wait.
+#[derive(Debug, Clone)]
+pub(crate) struct SharedStream(Arc<Mutex<Inner>>);
+
+impl SharedStream {
+    pub(crate) fn new(stream: Inner) -> Self {
+        Self(Arc::new(Mutex::new(stream)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the exporter of the connection for this context (RFC 8446, 7.5).
+    pub(crate) fn export(&self, context: &[u8; 32]) -> Option<[u8; 32]> {
+        let stream = self.lock();
+        let (_, connection) = stream.get_ref();
+        connection.export_keying_material([0; 32], EXPORTER_LABEL, Some(context)).ok()
+    }
+}
+
+impl AsyncRead for SharedStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for SharedStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.lock()).poll_write(context, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.lock()).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,23 @@
+//! The whole service: real TPMs in software and copied software keys against a server on loopback, over real TLS.
+
+#![allow(
+    clippy::arithmetic_side_effects,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::tests_outside_test_module,
+    clippy::unwrap_used,
+    reason = "an integration test is a test module, and a panic is a failed test"
+)]
+
+mod client;
+mod crash;
+mod device;
+#[path = "../../../../os/evidence/tests/swtpm/emulator.rs"]
+#[expect(dead_code, reason = "the tests of evidence use the rest of it")]
+mod emulator;
+mod evidence;
+mod installation;
+mod limits;
+mod management;
+mod tpm;

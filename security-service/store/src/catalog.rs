@@ -1,0 +1,244 @@
+//! Catalogs, products and groups.
+
+use crate::audit::{self, Entry};
+use crate::columns::{self, stored};
+use crate::error::StoreError;
+use crate::scope::{Actor, Scope};
+use crate::step::{Connection, Step};
+use crate::store::Store;
+use holdfast_evidence::messages::CatalogId;
+use holdfast_service_domain::audit::BEGIN;
+use holdfast_service_domain::check_in::Rules;
+use holdfast_service_domain::grade::Grades;
+use sqlx::any::AnyRow;
+
+/// A catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalog {
+    /// Its id.
+    pub id: CatalogId,
+    /// Its name.
+    pub name: String,
+    /// The grades that it takes, where a group does not say otherwise.
+    pub grades: Grades,
+    /// When it was made, in seconds since 1970.
+    pub created_at: u64,
+}
+
+/// A group of a product's devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The product.
+    pub product: String,
+    /// Its name.
+    pub name: String,
+    /// The least rollback index that it takes.
+    pub least_index: u64,
+    /// The grades that it takes; none where the catalog's are.
+    pub grades: Option<Grades>,
+}
+
+impl Store {
+    /// Makes a catalog, with `more` in the same transaction: what it cannot be without.
+    ///
+    /// # Errors
+    /// There is one of this id or name, or those of the database and of `more`.
+    pub async fn make_catalog(
+        &self,
+        catalog: Catalog,
+        entry: Entry,
+        more: impl for<'c> FnOnce(&'c mut Connection, Scope) -> Step<'c, ()> + Send + 'static,
+    ) -> Result<Scope, StoreError> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                let scope = Scope::new(catalog.id);
+                let insert =
+                    "INSERT INTO catalog (id, name, grades, audit_number, audit_head, created_at)
+                    VALUES ($1, $2, $3, 0, $4, $5) ON CONFLICT DO NOTHING";
+                let made = sqlx::query(insert)
+                    .bind(scope.key())
+                    .bind(catalog.name)
+                    .bind(catalog.grades.to_string())
+                    .bind(BEGIN.to_vec())
+                    .bind(stored(catalog.created_at))
+                    .execute(&mut *connection)
+                    .await?;
+                if made.rows_affected() == 0 {
+                    return Err(StoreError::There("catalog"));
+                }
+                more(connection, scope).await?;
+                audit::append(connection, scope, entry).await?;
+                Ok(scope)
+            })
+        })
+        .await
+    }
+
+    /// Returns the catalogs that an actor may see, by id behind `after`.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn catalogs(
+        &self,
+        actor: &Actor,
+        after: &str,
+        most: u32,
+    ) -> Result<Vec<Catalog>, StoreError> {
+        let mut connection = self.read().await?;
+        let own = actor.catalog.map(|id| id.to_string()).unwrap_or_default();
+        let query = "SELECT id, name, grades, created_at FROM catalog
+            WHERE id > $1 AND ($2 = '' OR id = $2) ORDER BY id LIMIT $3";
+        let query = sqlx::query(query).bind(after.to_owned()).bind(own).bind(i64::from(most));
+        query.fetch_all(&mut *connection).await?.iter().map(catalog_of).collect()
+    }
+
+    /// Returns a catalog.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn catalog(&self, scope: Scope) -> Result<Catalog, StoreError> {
+        let mut connection = self.read().await?;
+        let query = "SELECT id, name, grades, created_at FROM catalog WHERE id = $1";
+        let row = sqlx::query(query).bind(scope.key()).fetch_optional(&mut *connection).await?;
+        catalog_of(&row.ok_or(StoreError::Missing("catalog"))?)
+    }
+
+    /// Returns names of products behind `after`.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn products(
+        &self,
+        scope: Scope,
+        after: &str,
+        most: u32,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut connection = self.read().await?;
+        let query =
+            "SELECT name FROM product WHERE catalog = $1 AND name > $2 ORDER BY name LIMIT $3";
+        let query =
+            sqlx::query(query).bind(scope.key()).bind(after.to_owned()).bind(i64::from(most));
+        let rows = query.fetch_all(&mut *connection).await?;
+        rows.iter().map(|row| columns::text(row, "name")).collect()
+    }
+
+    /// Returns groups of a product behind the one named `after`.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn groups(
+        &self,
+        scope: Scope,
+        product: &str,
+        after: &str,
+        most: u32,
+    ) -> Result<Vec<Group>, StoreError> {
+        let mut connection = self.read().await?;
+        let query = "SELECT product, name, least_index, grades FROM grp
+            WHERE catalog = $1 AND product = $2 AND name > $3 ORDER BY name LIMIT $4";
+        let query = sqlx::query(query).bind(scope.key()).bind(product.to_owned());
+        let query = query.bind(after.to_owned()).bind(i64::from(most));
+        query.fetch_all(&mut *connection).await?.iter().map(group_of).collect()
+    }
+
+    /// Returns the rules that hold for a device: its group's, where it has one, and the catalog's otherwise.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn rules(&self, scope: Scope, device: &str) -> Result<Rules, StoreError> {
+        let mut connection = self.read().await?;
+        let query = "SELECT c.grades AS grades, g.grades AS of_group, g.least_index AS least_index
+            FROM catalog c
+            LEFT JOIN device d ON d.catalog = c.id AND d.id = $2
+            LEFT JOIN grp g ON g.catalog = d.catalog AND g.product = d.product AND g.name = d.grp
+            WHERE c.id = $1";
+        let query = sqlx::query(query).bind(scope.key()).bind(device.to_owned());
+        let row = query.fetch_optional(&mut *connection).await?;
+        let row = row.ok_or(StoreError::Missing("catalog"))?;
+        let grades = columns::grades_if_any(&row, "grades")?;
+        let grades = grades.ok_or(StoreError::Damaged("grades"))?;
+        Ok(Rules {
+            least_index: columns::number_if_any(&row, "least_index")?.unwrap_or(0),
+            grades: columns::grades_if_any(&row, "of_group")?.unwrap_or(grades),
+        })
+    }
+}
+
+/// Sets the grades that a catalog takes.
+///
+/// # Errors
+/// Those of the database.
+pub async fn set_grades(
+    connection: &mut Connection,
+    scope: Scope,
+    grades: Grades,
+) -> Result<(), StoreError> {
+    let update = sqlx::query("UPDATE catalog SET grades = $2 WHERE id = $1");
+    update.bind(scope.key()).bind(grades.to_string()).execute(connection).await?;
+    Ok(())
+}
+
+/// Makes a product. One that is there stays as it is.
+///
+/// # Errors
+/// Those of the database.
+pub async fn put_product(
+    connection: &mut Connection,
+    scope: Scope,
+    name: String,
+    at: u64,
+) -> Result<(), StoreError> {
+    let insert = "INSERT INTO product (catalog, name, created_at) VALUES ($1, $2, $3)
+        ON CONFLICT (catalog, name) DO NOTHING";
+    sqlx::query(insert).bind(scope.key()).bind(name).bind(stored(at)).execute(connection).await?;
+    Ok(())
+}
+
+/// Makes a group, or changes it.
+///
+/// # Errors
+/// There is no such product, or those of the database.
+pub async fn put_group(
+    connection: &mut Connection,
+    scope: Scope,
+    group: Group,
+    at: u64,
+) -> Result<(), StoreError> {
+    let product = "SELECT name FROM product WHERE catalog = $1 AND name = $2";
+    let product = sqlx::query(product).bind(scope.key()).bind(group.product.clone());
+    if product.fetch_optional(&mut *connection).await?.is_none() {
+        return Err(StoreError::Missing("product"));
+    }
+    let put = "INSERT INTO grp (catalog, product, name, least_index, grades, created_at)
+        VALUES ($1, $2, $3, $4, $5, $6)
+        ON CONFLICT (catalog, product, name) DO UPDATE SET least_index = $4, grades = $5";
+    sqlx::query(put)
+        .bind(scope.key())
+        .bind(group.product)
+        .bind(group.name)
+        .bind(stored(group.least_index))
+        .bind(group.grades.map(|grades| grades.to_string()))
+        .bind(stored(at))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn catalog_of(row: &AnyRow) -> Result<Catalog, StoreError> {
+    let grades = columns::grades_if_any(row, "grades")?;
+    Ok(Catalog {
+        id: columns::catalog(row, "id")?,
+        name: columns::text(row, "name")?,
+        grades: grades.ok_or(StoreError::Damaged("grades"))?,
+        created_at: columns::number(row, "created_at")?,
+    })
+}
+
+fn group_of(row: &AnyRow) -> Result<Group, StoreError> {
+    Ok(Group {
+        product: columns::text(row, "product")?,
+        name: columns::text(row, "name")?,
+        least_index: columns::number(row, "least_index")?,
+        grades: columns::grades_if_any(row, "grades")?,
+    })
+}

@@ -1,0 +1,77 @@
+//! From columns to the domain's types: what cannot be read there was not written by this program.
+
+use crate::error::StoreError;
+use holdfast_evidence::messages::{CatalogId, DeviceId};
+use holdfast_service_domain::grade::{Grade, Grades};
+use holdfast_types::Version;
+use sqlx::Row;
+use sqlx::any::AnyRow;
+
+pub(crate) fn text(row: &AnyRow, column: &'static str) -> Result<String, StoreError> {
+    row.try_get(column).map_err(|_| StoreError::Damaged(column))
+}
+
+pub(crate) fn text_if_any(
+    row: &AnyRow,
+    column: &'static str,
+) -> Result<Option<String>, StoreError> {
+    row.try_get(column).map_err(|_| StoreError::Damaged(column))
+}
+
+pub(crate) fn bytes(row: &AnyRow, column: &'static str) -> Result<Vec<u8>, StoreError> {
+    row.try_get(column).map_err(|_| StoreError::Damaged(column))
+}
+
+pub(crate) fn bytes_if_any(
+    row: &AnyRow,
+    column: &'static str,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    row.try_get(column).map_err(|_| StoreError::Damaged(column))
+}
+
+pub(crate) fn digest(row: &AnyRow, column: &'static str) -> Result<[u8; 32], StoreError> {
+    bytes(row, column)?.try_into().map_err(|_| StoreError::Damaged(column))
+}
+
+pub(crate) fn number(row: &AnyRow, column: &'static str) -> Result<u64, StoreError> {
+    let number: i64 = row.try_get(column).map_err(|_| StoreError::Damaged(column))?;
+    u64::try_from(number).map_err(|_| StoreError::Damaged(column))
+}
+
+pub(crate) fn number_if_any(row: &AnyRow, column: &'static str) -> Result<Option<u64>, StoreError> {
+    let number: Option<i64> = row.try_get(column).map_err(|_| StoreError::Damaged(column))?;
+    number.map(u64::try_from).transpose().map_err(|_| StoreError::Damaged(column))
+}
+
+pub(crate) fn catalog(row: &AnyRow, column: &'static str) -> Result<CatalogId, StoreError> {
+    CatalogId::parse(&text(row, column)?).ok_or(StoreError::Damaged(column))
+}
+
+pub(crate) fn device(row: &AnyRow, column: &'static str) -> Result<DeviceId, StoreError> {
+    text(row, column)?.parse().map_err(|_| StoreError::Damaged(column))
+}
+
+pub(crate) fn grade_if_any(
+    row: &AnyRow,
+    column: &'static str,
+) -> Result<Option<Grade>, StoreError> {
+    let word = text_if_any(row, column)?;
+    word.map(|word| word.parse()).transpose().map_err(|_| StoreError::Damaged(column))
+}
+
+pub(crate) fn grades_if_any(
+    row: &AnyRow,
+    column: &'static str,
+) -> Result<Option<Grades>, StoreError> {
+    let words = text_if_any(row, column)?;
+    words.map(|words| words.parse()).transpose().map_err(|_| StoreError::Damaged(column))
+}
+
+pub(crate) fn version(row: &AnyRow, column: &'static str) -> Result<Version, StoreError> {
+    text(row, column)?.parse().map_err(|_| StoreError::Damaged(column))
+}
+
+/// A number as both databases have it. What is larger than they take has no meaning here: rollback indexes, milliseconds.
+pub(crate) fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,142 @@
+//! Enrolments under way, each good for one answer, and the write that ends one.
+
+use crate::audit::{self, Entry};
+use crate::columns::{self, stored};
+use crate::error::StoreError;
+use crate::scope::Scope;
+use crate::store::Store;
+use holdfast_evidence::messages::DeviceId;
+use holdfast_service_domain::grade::Grade;
+use holdfast_types::hex::sha256;
+
+/// An enrolment that waits for its answer.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// The device.
+    pub device: DeviceId,
+    /// `TPM2B_PUBLIC` of the attestation key.
+    pub key: Vec<u8>,
+    /// The secret of the credential.
+    pub secret: Vec<u8>,
+    /// The grade that it is to be enrolled with.
+    pub grade: Grade,
+    /// Its end, in seconds since 1970.
+    pub ends_at: u64,
+}
+
+impl std::fmt::Debug for Enrolment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Enrolment").field("device", &self.device).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Keeps an enrolment below the hash of its number, in place of the device's earlier ones and of those that have ended.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn begin_enrolment(
+        &self,
+        scope: Scope,
+        number: &[u8],
+        enrolment: Enrolment,
+        now: u64,
+    ) -> Result<(), StoreError> {
+        let number = sha256(number);
+        self.write(move |connection| {
+            Box::pin(async move {
+                let old =
+                    "DELETE FROM enrolment WHERE catalog = $1 AND (device = $2 OR ends_at <= $3)";
+                let old = sqlx::query(old).bind(scope.key()).bind(enrolment.device.to_string());
+                old.bind(stored(now)).execute(&mut *connection).await?;
+                let insert = "INSERT INTO enrolment
+                        (catalog, number, device, evidence_key, secret, grade, ends_at)
+                    VALUES ($1, $2, $3, $4, $5, $6, $7)";
+                sqlx::query(insert)
+                    .bind(scope.key())
+                    .bind(number)
+                    .bind(enrolment.device.to_string())
+                    .bind(enrolment.key)
+                    .bind(enrolment.secret)
+                    .bind(enrolment.grade.word().to_owned())
+                    .bind(stored(enrolment.ends_at))
+                    .execute(connection)
+                    .await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Takes an enrolment, which is gone then: of all who come with one number, one gets it. Its number is random, and names the
+    /// catalog.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn take_enrolment(
+        &self,
+        number: &[u8],
+        now: u64,
+    ) -> Result<Option<(Scope, Enrolment)>, StoreError> {
+        let number = sha256(number);
+        self.write(move |connection| {
+            Box::pin(async move {
+                let delete = "DELETE FROM enrolment WHERE number = $1
+                    RETURNING catalog, device, evidence_key, secret, grade, ends_at";
+                let row = sqlx::query(delete).bind(number).fetch_optional(connection).await?;
+                let Some(row) = row else {
+                    return Ok(None);
+                };
+                let scope = Scope::new(columns::catalog(&row, "catalog")?);
+                let enrolment = Enrolment {
+                    device: columns::device(&row, "device")?,
+                    key: columns::bytes(&row, "evidence_key")?,
+                    secret: columns::bytes(&row, "secret")?,
+                    grade: columns::grade_if_any(&row, "grade")?
+                        .ok_or(StoreError::Damaged("grade"))?,
+                    ends_at: columns::number(&row, "ends_at")?,
+                };
+                Ok((enrolment.ends_at > now).then_some((scope, enrolment)))
+            })
+        })
+        .await
+    }
+
+    /// Enrols a device with the key that its evidence is verified by. A device that is enrolled keeps its key.
+    ///
+    /// # Errors
+    /// [`StoreError::Overtaken`] where the device's row is not one that may be enrolled with this key any more.
+    pub async fn enrol(
+        &self,
+        scope: Scope,
+        device: DeviceId,
+        key: Vec<u8>,
+        grade: Grade,
+        at: u64,
+    ) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                let update = "UPDATE device SET state = 'enrolled', evidence_key = $3, grade = $4, seen_at = $5,
+                        revision = revision + 1
+                    WHERE catalog = $1 AND id = $2 AND state IN ('claimed', 'enrolled')
+                        AND (evidence_key IS NULL OR evidence_key = $3)";
+                let enrolled = sqlx::query(update)
+                    .bind(scope.key())
+                    .bind(device.to_string())
+                    .bind(key)
+                    .bind(grade.word().to_owned())
+                    .bind(stored(at))
+                    .execute(&mut *connection)
+                    .await?;
+                if enrolled.rows_affected() == 0 {
+                    return Err(StoreError::Overtaken);
+                }
+                let object = device.to_string();
+                let verb = "device.enrol";
+                let entry = Entry { who: object.clone(), verb, object, digest: [0; 32], at };
+                audit::append(connection, scope, entry).await
+            })
+        })
+        .await
+    }
+}

@@ -1,0 +1,57 @@
+//! Errors of the store.
+
+use thiserror::Error;
+
+/// Errors of the store.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The URL names no database that is known.
+    #[error("database.url: must begin with `sqlite:` or `postgres:`")]
+    Url,
+    /// The database cannot be opened.
+    #[error("cannot open the database")]
+    Open(#[source] sqlx::Error),
+    /// The database's tables cannot be made.
+    #[error("cannot make the database's tables of version {version}")]
+    Migrate {
+        /// The version.
+        version: i64,
+        /// The cause.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The database was made by a newer program.
+    #[error(
+        "the database has version {found} of the tables, and this program knows {known}: update the program"
+    )]
+    Newer {
+        /// The version that was found.
+        found: i64,
+        /// The newest that is known.
+        known: i64,
+    },
+    /// A statement failed.
+    #[error("a statement failed")]
+    Statement(#[from] sqlx::Error),
+    /// A transaction was not committed. Nothing of it is stored.
+    #[error("a transaction could not be committed: {0}")]
+    Commit(String),
+    /// The writer has ended.
+    #[error("the writer has ended")]
+    Stopped,
+    /// A column has what was never written there.
+    #[error("the database is damaged: a row has no {0} that can be read")]
+    Damaged(&'static str),
+    /// The row has changed since it was read. Decide anew.
+    #[error("the row has changed since it was read")]
+    Overtaken,
+    /// There is no such row.
+    #[error("there is no such {0}")]
+    Missing(&'static str),
+    /// There is such a row already.
+    #[error("there is such a {0} already")]
+    There(&'static str),
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    KeyReused,
+}

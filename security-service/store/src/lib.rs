@@ -1,0 +1,30 @@
+//! What the Security Service keeps, on SQLite by default and on PostgreSQL by setting: one SQL text with `$1` parameters runs
+//! on both, and so does each test.
+//!
+//! Every table begins with the catalog, and is read and written through a [`Scope`], which the [authoriser](scope) alone makes.
+//! Writes go through [`Store::write`]: on SQLite to one writer, which commits what has come meanwhile together; on PostgreSQL
+//! in a transaction each. Either way the future ends after the commit, so that no answer is given before it is stored.
+
+pub mod audit;
+pub mod authority;
+pub mod catalog;
+pub mod change;
+pub mod device;
+pub mod enrolment;
+#[cfg(feature = "postgres-harness")]
+pub mod postgres_harness;
+pub mod release;
+pub mod scope;
+pub mod token;
+
+mod columns;
+mod error;
+mod schema;
+mod step;
+mod store;
+mod writer;
+
+pub use error::StoreError;
+pub use scope::Scope;
+pub use step::{Connection, Step};
+pub use store::Store;
