@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What each type's URI begins with.
-pub const BASE: &str = "https://holdfast.dev/problems/";
+/// What each type's URI begins with: a reference that is relative to the service (RFC 9457, 3.1.1), which publishes it there.
+pub const BASE: &str = "/problems/";
 
 macro_rules! problems {
     ($($(#[doc = $doc:literal])+ $name:ident = $slug:literal, $status:literal, $title:literal;)+) => {
@@ -94,6 +94,12 @@ problems! {
 }
 
 impl Problem {
+    /// Returns the kind with this last part of its URI.
+    #[must_use]
+    pub fn of_slug(slug: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|problem| problem.slug() == slug)
+    }
+
     /// Returns its URI.
     #[must_use]
     pub fn uri(self) -> String {

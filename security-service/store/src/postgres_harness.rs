@@ -18,6 +18,8 @@ const DEADLINE: Duration = Duration::from_secs(60);
 pub struct Postgres {
     directory: TempDir,
     process: Child,
+    /// What stops it.
+    stop: Command,
 }
 
 /// A step of its start failed.
@@ -64,15 +66,7 @@ impl Postgres {
         let directory = tempfile::tempdir().map_err(failed("make a directory"))?;
         let data = directory.path().join("data");
         let is_root = directory.path().metadata().map_err(failed("read a directory"))?.uid() == 0;
-        let run = |program: &str| {
-            let path = programs.join(program);
-            if !is_root {
-                return Command::new(path);
-            }
-            let mut command = Command::new("/usr/bin/setpriv");
-            command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(path);
-            command
-        };
+        let run = |program: &str| command(&programs, program, is_root);
         if is_root {
             let open = std::fs::Permissions::from_mode(0o777);
             let opened = std::fs::set_permissions(directory.path(), open);
@@ -100,7 +94,10 @@ impl Postgres {
         start.args(["-c", "listen_addresses=", "-c", "max_connections=200"]);
         start.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let process = start.spawn().map_err(failed("start postgres"))?;
-        let mut postgres = Self { directory, process };
+        let mut stop = run("pg_ctl");
+        stop.args(["stop", "--silent", "--mode", "immediate", "--pgdata"]).arg(&data);
+        stop.current_dir("/").stdout(Stdio::null()).stderr(Stdio::null());
+        let mut postgres = Self { directory, process, stop };
         postgres.wait()?;
         Ok(postgres)
     }
@@ -150,10 +147,23 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
-        // Its children end with it; the data goes with the directory.
-        let _ = self.process.kill();
+        // A kill would leave its shared memory behind, and children that still write into the directory.
+        if !self.stop.status().is_ok_and(|status| status.success()) {
+            let _ = self.process.kill();
+        }
         let _ = self.process.wait();
     }
+}
+
+/// A program of PostgreSQL, as a user that it runs as.
+fn command(programs: &Path, program: &str, is_root: bool) -> Command {
+    let path = programs.join(program);
+    if !is_root {
+        return Command::new(path);
+    }
+    let mut command = Command::new("/usr/bin/setpriv");
+    command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(path);
+    command
 }
 
 fn programs() -> Result<PathBuf, HarnessError> {

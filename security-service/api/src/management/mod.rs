@@ -12,7 +12,7 @@ mod tokens;
 use crate::refusal::Refusal;
 use crate::service::Service;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::routing::{get, post, put};
 use holdfast_service_domain::problem::Problem;
 use std::sync::Arc;
@@ -48,6 +48,7 @@ pub fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
+        .route("/problems/{problem}", get(problem))
         .route("/openapi.json", get(async || axum::Json(document())))
         .route("/v1/first-owner/{ticket}", post(tokens::first_owner))
         .route("/v1/catalogs", get(catalogs::list).post(catalogs::make))
@@ -55,6 +56,12 @@ pub fn router(service: Arc<Service>) -> Router {
         .fallback(async || Refusal::from(Problem::NotFound))
         .layer(DefaultBodyLimit::disable())
         .with_state(service)
+}
+
+/// Says what a type of problem is.
+async fn problem(Path(slug): Path<String>) -> Result<String, Refusal> {
+    let problem = Problem::of_slug(&slug).ok_or_else(|| Refusal::from(Problem::NotFound))?;
+    Ok(format!("{}: {}\n", problem.status(), problem.title()))
 }
 
 async fn ready(State(service): State<Arc<Service>>) -> Result<&'static str, Refusal> {

@@ -28,7 +28,7 @@ fn until_closed(stream: &mut impl Read) -> (Vec<u8>, Duration) {
 
 fn is_in_time(took: Duration, limit_s: u64) {
     let least = Duration::from_secs(limit_s.saturating_sub(2));
-    let most = Duration::from_secs(limit_s + 10);
+    let most = Duration::from_secs(limit_s + 20);
     assert!(took >= least && took < most, "{took:?} for a limit of {limit_s} s");
 }
 

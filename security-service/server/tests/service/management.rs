@@ -205,6 +205,12 @@ fn a_root_that_is_kept_elsewhere_is_asked_for_in_time() {
 #[test]
 fn what_is_malformed_is_refused_with_its_place() {
     let service = Installation::new();
+    // What a problem is stands where its type leads to.
+    let kind =
+        service.ask("POST", "/claims", &json!({})).json()["type"].as_str().unwrap().to_owned();
+    let about = service.management.ask("GET", &kind, "", b"");
+    assert_eq!((about.status, &about.body[..]), (200, &b"400: The request is malformed\n"[..]));
+    assert_eq!(service.management.ask("GET", "/problems/other", "", b"").status, 404);
     let ask = |path: &str, body: Value| {
         let answer = service.ask("POST", path, &body);
         assert_eq!((answer.status, answer.problem().as_str()), (400, "malformed"), "{answer:?}");
