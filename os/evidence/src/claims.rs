@@ -4,8 +4,8 @@
 //! [`Claims::read`] reads the same.
 
 use crate::policy::BootDigest;
-pub use holdfast_types::TpmState;
 use holdfast_types::hex::{hex, unhex};
+pub use holdfast_types::{ClockSource, Phase, Slot, TpmState};
 use holdfast_types::{ComponentId, Version};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -74,42 +74,6 @@ pub struct AppClaim {
     pub index: u64,
     /// Root hash of the package's dm-verity tree.
     pub root: [u8; 32],
-}
-
-/// One of the two slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Slot {
-    /// The first.
-    A,
-    /// The second.
-    B,
-}
-
-/// The phase of a device with its slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// The slot that runs is the one to boot, and is good.
-    Committed,
-    /// A release waits in the other slot for a reboot.
-    Staged,
-    /// The slot that runs is on trial.
-    Trying,
-    /// The slot that runs is not the one that was to be booted.
-    FallingBack,
-}
-
-/// The source of the clock's time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ClockSource {
-    /// Nobody has said the time.
-    Floor,
-    /// The board's clock.
-    Hardware,
-    /// Time servers.
-    Network,
 }
 
 /// Errors of claims.

@@ -4,7 +4,8 @@
 //! Each side holds the other's bytes for hostile: they are bounded, and read whole or refused. A secret of a credential and
 //! a private key never cross: `uplink` gets what it sends on, and nothing else.
 
-use crate::messages::{DeviceId, MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
+use crate::device_id::DeviceId;
+use crate::messages::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
 use crate::qualifying::Exporter;
 use holdfast_types::encoding::{self, EncodingError};
 use serde::de::DeserializeOwned;
@@ -18,7 +19,7 @@ pub const MAX_MESSAGE_BYTES: usize = MAX_ANSWER_BYTES + 64;
 
 /// A request of `uplink`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum IdentityRequest {
+pub enum ExchangeRequest {
     /// Who is the device, and is it enrolled?
     Describe,
     /// The body of a request to enrol, for the connection with this exporter.
@@ -38,7 +39,7 @@ pub enum IdentityRequest {
     Keep(Vec<u8>),
 }
 
-impl IdentityRequest {
+impl ExchangeRequest {
     /// Returns the exporter of a request that has one.
     #[must_use]
     pub fn exporter(&self) -> Option<Exporter> {
@@ -53,13 +54,15 @@ impl IdentityRequest {
 
 /// A reply of `identity`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum IdentityReply {
+pub enum ExchangeReply {
     /// The device.
     Device {
         /// Its id, which is the exporter's context.
         id: [u8; 32],
         /// True once the service has enrolled it.
-        enrolled: bool,
+        is_enrolled: bool,
+        /// True while the release that runs is on trial: what is attested changes with its commit.
+        is_on_trial: bool,
     },
     /// The body of a request.
     Body(Vec<u8>),
@@ -70,13 +73,15 @@ pub enum IdentityReply {
     },
     /// It was not done; the log of `identity` says why. A later request may succeed.
     Failed,
+    /// The device has no identity until the next start: its TPM has failed, as the log of `identity` says.
+    NoIdentity,
 }
 
-impl IdentityReply {
+impl ExchangeReply {
     /// Returns the description of a device.
     #[must_use]
-    pub fn device(id: &DeviceId, enrolled: bool) -> Self {
-        Self::Device { id: id.0, enrolled }
+    pub fn device(id: &DeviceId, is_enrolled: bool, is_on_trial: bool) -> Self {
+        Self::Device { id: id.0, is_enrolled, is_on_trial }
     }
 }
 
@@ -130,3 +135,72 @@ pub fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, Exchan
 }
 
 const _: () = assert!(MAX_REQUEST_BYTES < MAX_MESSAGE_BYTES, "a body has room in a message");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn messages_are_read_as_they_were_written_and_fit() {
+        let exporter = [0xee; 32];
+        for request in [
+            ExchangeRequest::Describe,
+            ExchangeRequest::Enrol(exporter),
+            ExchangeRequest::Finish { answer: vec![1; MAX_ANSWER_BYTES], exporter },
+            ExchangeRequest::Enrolled,
+            ExchangeRequest::CheckIn(exporter),
+            ExchangeRequest::Keep(vec![2; MAX_ANSWER_BYTES]),
+        ] {
+            assert_eq!(decode(&encode(&request).unwrap()), Ok(request.clone()));
+            let has = matches!(
+                request,
+                ExchangeRequest::Enrol(_)
+                    | ExchangeRequest::CheckIn(_)
+                    | ExchangeRequest::Finish { .. }
+            );
+            assert_eq!(request.exporter(), has.then_some(Exporter(exporter)));
+        }
+        let id = DeviceId([7; 32]);
+        for reply in [
+            ExchangeReply::device(&id, true, false),
+            ExchangeReply::Body(vec![3; MAX_REQUEST_BYTES]),
+            ExchangeReply::Kept { next_s: u32::MAX },
+            ExchangeReply::Failed,
+            ExchangeReply::NoIdentity,
+        ] {
+            assert_eq!(decode(&encode(&reply).unwrap()), Ok(reply));
+        }
+    }
+
+    #[test]
+    fn other_versions_trailing_bytes_and_lengths_are_refused() {
+        let good = encode(&ExchangeRequest::Describe).unwrap();
+        assert_eq!(decode(&good), Ok(ExchangeRequest::Describe), "the control");
+        let refused = |bytes: &[u8]| decode::<ExchangeRequest>(bytes).unwrap_err();
+        let [_, rest @ ..] = good.as_slice() else { panic!("it is empty") };
+        assert_eq!(refused(&[&[2], rest].concat()), ExchangeError::Version(2));
+        let longer = refused(&[&good[..], &[0]].concat());
+        assert_eq!(longer, EncodingError::TrailingBytes(1).into());
+        assert_eq!(refused(&[]), ExchangeError::TooLong(0));
+        assert!(matches!(refused(&[VERSION, 99]), ExchangeError::Malformed(_)));
+        let long = vec![VERSION; MAX_MESSAGE_BYTES + 1];
+        assert_eq!(refused(&long), ExchangeError::TooLong(MAX_MESSAGE_BYTES + 1));
+        let long = encode(&ExchangeRequest::Keep(vec![0; MAX_MESSAGE_BYTES]));
+        assert!(matches!(long, Err(ExchangeError::TooLong(_))));
+        // A body that says that it is longer than the message.
+        let begun = [VERSION, 5, 0xff, 0xff, 0xff, 0xff, 0x0f, 1];
+        assert!(matches!(refused(&begun), ExchangeError::Malformed(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let versioned = [&[VERSION], bytes.as_slice()].concat();
+            for bytes in [&bytes, &versioned] {
+                let _ = decode::<ExchangeRequest>(bytes);
+                let _ = decode::<ExchangeReply>(bytes);
+            }
+        }
+    }
+}

@@ -6,16 +6,16 @@
 
 use crate::attest::Signed;
 use crate::claims::MAX_CLAIMS_BYTES;
+pub use crate::device_id::DeviceId;
+pub use crate::issued::MAX_CERTIFICATE_BYTES;
 use crate::qualifying::{Exporter, Purpose};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+pub use holdfast_types::CatalogId;
 use holdfast_types::ComponentId;
-use holdfast_types::hex::{hex, unhex};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
-use std::fmt;
-use std::str::FromStr;
 
 /// Path of the request to enrol.
 pub const ENROL_PATH: &str = "/device/v1/enrol";
@@ -29,8 +29,6 @@ pub const MAX_REQUEST_BYTES: usize = 16 * 1024;
 pub const MAX_ANSWER_BYTES: usize = 48 * 1024;
 /// Most bytes of an endorsement key's certificate.
 pub const MAX_EK_CERTIFICATE_BYTES: usize = 4096;
-/// Most bytes of one certificate in an answer, DER.
-pub const MAX_CERTIFICATE_BYTES: usize = 2048;
 /// Most bytes of a receipt.
 pub const MAX_RECEIPT_BYTES: usize = 96;
 
@@ -49,94 +47,6 @@ impl<'de> Deserialize<'de> for Bytes {
         let text = String::deserialize(deserializer)?;
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(D::Error::custom)?;
         Ok(Self(bytes))
-    }
-}
-
-/// The id of a device: the hash of the key that its grade rests on, so that no device of another grade has it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DeviceId(pub [u8; 32]);
-
-impl DeviceId {
-    /// Returns the id of a device with a TPM, from the public area of its endorsement key (`TPM2B_PUBLIC`).
-    #[must_use]
-    pub fn of_endorsement_key(public: &[u8]) -> Self {
-        Self::of(b"tpm", public)
-    }
-
-    /// Returns the id of a device without a TPM, from its software key's uncompressed point.
-    #[must_use]
-    pub fn of_software_key(point: &[u8; 65]) -> Self {
-        Self::of(b"software", point)
-    }
-
-    /// `SHA-256("holdfast-device-1" ‖ 0 ‖ kind ‖ 0 ‖ key)`.
-    fn of(kind: &[u8], key: &[u8]) -> Self {
-        let hash = Sha256::new().chain_update(b"holdfast-device-1\0").chain_update(kind);
-        Self(hash.chain_update([0]).chain_update(key).finalize().into())
-    }
-}
-
-impl fmt::Display for DeviceId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
-    }
-}
-
-/// A text is no id of a device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a device's id has 64 lower-case hex digits")]
-pub struct NotADeviceId;
-
-impl FromStr for DeviceId {
-    type Err = NotADeviceId;
-
-    fn from_str(text: &str) -> Result<Self, NotADeviceId> {
-        let id = unhex(text).map(Self).ok_or(NotADeviceId)?;
-        // One id has one text.
-        if text.bytes().any(|byte| byte.is_ascii_uppercase()) { Err(NotADeviceId) } else { Ok(id) }
-    }
-}
-
-impl Serialize for DeviceId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for DeviceId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-/// The id of a catalog: a GUID in lower case.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CatalogId(pub [u8; 16]);
-
-impl CatalogId {
-    /// Reads a GUID of either case.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        ComponentId::parse(text).map(|id| Self(id.0))
-    }
-}
-
-impl fmt::Display for CatalogId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        ComponentId(self.0).fmt(f)
-    }
-}
-
-impl Serialize for CatalogId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for CatalogId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| D::Error::custom("must be a GUID"))
     }
 }
 
@@ -254,7 +164,7 @@ impl Serialize for Holder {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Purpose::Device => serializer.serialize_str("device"),
-            Purpose::App(id) => serializer.collect_str(&id),
+            Purpose::App(id) => serializer.serialize_str(&id.to_string()),
         }
     }
 }
@@ -382,7 +292,130 @@ pub struct Problem {
     pub detail: String,
 }
 
+impl Problem {
+    /// The last part of a problem's type where the service does not know the device.
+    pub const UNKNOWN_DEVICE: &str = "unknown-device";
+
+    /// Returns the last part of the type, by which a program tells problems apart.
+    #[must_use]
+    pub fn word(&self) -> &str {
+        self.kind.rsplit(['/', ':']).next().unwrap_or(&self.kind)
+    }
+}
+
 const _: () = assert!(
     MAX_CLAIMS_BYTES * 4 / 3 < MAX_REQUEST_BYTES,
     "the longest claims have room in a request"
 );
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::de::DeserializeOwned;
+    use serde_json::{Value, json};
+
+    const ID: &str = "25025d2c-66da-4448-bae1-ac26fcdd3627";
+
+    /// Reads a message, compares what is written of it, and returns it.
+    fn read<T: Serialize + DeserializeOwned>(value: &Value) -> T {
+        let message: T = serde_json::from_value(value.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&message).unwrap(), *value);
+        message
+    }
+
+    fn refused<T: DeserializeOwned>(value: Value) -> String {
+        serde_json::from_value::<T>(value).map(drop).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn requests_have_these_fields_and_no_others() {
+        let device = "ab".repeat(32);
+        let enrol = json!({"catalog": ID, "board": "qemu-virt", "image": "pump-fw",
+            "key": {"tpm": {"ek": "AQI", "ek_certificate": null, "ak": "Aw"}}});
+        let EnrolRequest { catalog, key, .. } = read(&enrol);
+        assert_eq!(catalog, CatalogId::parse(ID).unwrap());
+        let expected =
+            EnrolKey::Tpm { ek: Bytes(vec![1, 2]), ek_certificate: None, ak: Bytes(vec![3]) };
+        assert_eq!(key, expected);
+        let software = json!({"software": {"point": "AQI", "signature": ""}});
+        read::<EnrolKey>(&software);
+        let finish = json!({"enrolment": "AA", "proof": "AQ"});
+        read::<FinishRequest>(&finish);
+        let signed = json!({"attest": "AQ", "signature": "Ag"});
+        let check_in = json!({"device": device, "claims": "e30", "receipt": null, "evidence":
+            {"tpm": {"quote": signed, "keys": [
+                {"for": "device", "public": "AA", "certification": signed},
+                {"for": ID, "public": "AA", "certification": signed}]}}});
+        let CheckInRequest { evidence, claims, .. } = read(&check_in);
+        assert_eq!(claims.0, b"{}");
+        let EvidenceMessage::Tpm { keys, quote } = evidence else { panic!("{evidence:?}") };
+        let holders: Vec<Purpose> = keys.iter().map(|key| key.holder.0).collect();
+        let app = Purpose::App(ComponentId::parse(ID).unwrap());
+        assert_eq!(holders, [Purpose::Device, app]);
+        assert_eq!(quote.signed(), Signed { attest: &[1], signature: &[2] });
+        read::<EvidenceMessage>(&json!({"software": {"signature": "AA", "keys":
+            [{"for": "device", "point": "AA"}]}}));
+        for (mut message, pointer) in [
+            (enrol, "/key/tpm"),
+            (finish, ""),
+            (check_in.clone(), ""),
+            (check_in.clone(), "/evidence/tpm"),
+            (check_in.clone(), "/evidence/tpm/quote"),
+            (check_in, "/evidence/tpm/keys/0"),
+        ] {
+            message.pointer_mut(pointer).unwrap()["more"] = json!(1);
+            let says = [
+                refused::<EnrolRequest>(message.clone()),
+                { refused::<FinishRequest>(message.clone()) },
+                refused::<CheckInRequest>(message),
+            ];
+            assert!(says.iter().any(|says| says.contains("unknown field `more`")), "{says:?}");
+        }
+    }
+
+    #[test]
+    fn answers_may_have_more_fields_than_a_device_knows() {
+        let device = "ab".repeat(32);
+        read::<EnrolAnswer>(&json!({"state": "challenge", "enrolment": "AA", "id_object": "AA",
+            "encrypted_seed": "AA", "within_s": 600}));
+        read::<EnrolAnswer>(&json!({"state": "enrolled", "device": device}));
+        let waiting = json!({"state": "waiting", "device": device, "next_s": 600, "more": 1});
+        let waiting: EnrolAnswer = serde_json::from_value(waiting).unwrap();
+        assert!(matches!(waiting, EnrolAnswer::Waiting { next_s: 600, .. }));
+        let answer = json!({"profile": "update-only", "certificates": [
+            {"for": "device", "chain": ["AA", "AQ"]}], "until": 1_790_000_000u64,
+            "next_s": 86_912, "receipt": "AA", "assignment": {"os": "1.4.0"}});
+        let answer: CheckInAnswer = serde_json::from_value(answer).unwrap();
+        assert_eq!((answer.profile, answer.reasons.len()), (Profile::UpdateOnly, 0));
+        let problem = json!({"type": "https://a.example/problems/unknown-device", "status": 404});
+        let problem: Problem = serde_json::from_value(problem).unwrap();
+        assert_eq!((problem.word(), problem.status), ("unknown-device", 404));
+    }
+
+    #[test]
+    fn bytes_and_ids_have_one_text() {
+        for wrong in ["AQ==", "A", "A+8", "AR", "A\nQ"] {
+            assert!(refused::<Bytes>(json!(wrong)).contains("nvalid"), "{wrong}");
+        }
+        assert!(refused::<Holder>(json!("Device")).contains("must be `device`"));
+        assert!(refused::<DeviceId>(json!("AB".repeat(32))).contains("lower-case"));
+        assert!(refused::<CatalogId>(json!("x")).contains("GUID"));
+    }
+
+    /// Calculated beside this program, with Python.
+    #[test]
+    fn what_an_enrolment_signs_is_as_calculated_elsewhere() {
+        let exporter = Exporter([0x11; 32]);
+        let proof = enrolment_proof(&exporter, b"ak");
+        assert_eq!(proof.len(), 17 + 32 + 32);
+        assert_eq!(
+            holdfast_types::hex::sha256(&proof),
+            "4f55f01a889d3c8363153b1a53438c746e391544a23724e90a344dc18141ef84"
+        );
+        let software = software_enrolment(&exporter, &[4; 65]);
+        assert_eq!(
+            holdfast_types::hex::sha256(&software),
+            "215564b0f5521e4638c79fe61db4e114653c3a1fa3276e2fef9cebc92513c063"
+        );
+    }
+}

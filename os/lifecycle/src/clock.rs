@@ -5,13 +5,11 @@
 //! floor, comes from signed sources alone, so that no answer of a time server lasts beyond the next
 //! one that is right.
 
+pub use holdfast_sandbox::clock::MOST_AFTER_FLOOR_S;
 use holdfast_sandbox::clock::{CONFIRM_AFTER_MS, Source, Status, Verdict};
 use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 
-/// The clock is set to no more than so many seconds after the floor: 20 years, which a device may lie
-/// unused and be updated for.
-pub const MOST_AFTER_FLOOR_S: u64 = 20 * 31_556_952;
 /// Once the clock was set, it is brought nearer bit by bit where it is wrong by no more than this: what
 /// the kernel makes good in 1,000 s (`adjtime`, 500 parts in a million).
 pub const MOST_SLEWED_US: i64 = 500_000;

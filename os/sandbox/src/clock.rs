@@ -1,31 +1,15 @@
 //! Status of the clock, and verdicts on claims about it, as init reports them to services.
 
+pub use holdfast_types::ClockSource as Source;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Least time between two claims of which the second confirms the first, in milliseconds.
 pub const CONFIRM_AFTER_MS: u64 = 60_000;
 
-/// The source of the clock's time, which is how far the time can be trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Source {
-    /// Nobody has said the time: it is not earlier than shown, and that is all.
-    Floor,
-    /// The board's clock, which nobody has checked.
-    Hardware,
-    /// Time servers, whose answers nobody has signed.
-    Network,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Floor => "floor",
-            Self::Hardware => "hardware",
-            Self::Network => "network",
-        })
-    }
-}
+/// The clock is set to no more than so many seconds after the floor: 20 years, which a device may lie
+/// unused and be updated for.
+pub const MOST_AFTER_FLOOR_S: u64 = 20 * 31_556_952;
 
 /// Status of the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

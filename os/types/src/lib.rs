@@ -9,6 +9,8 @@ pub mod event;
 pub mod hex;
 pub mod uid;
 
+mod catalog_id;
+mod clock_source;
 mod component_id;
 mod date;
 mod error_chain;
@@ -16,9 +18,12 @@ mod escape;
 mod key_id;
 mod millis;
 mod path;
+mod slot;
 mod tpm_state;
 mod version;
 
+pub use catalog_id::CatalogId;
+pub use clock_source::ClockSource;
 pub use component_id::{ComponentId, is_guid};
 pub use date::date;
 pub use error_chain::{chain, escaped_chain};
@@ -26,5 +31,6 @@ pub use escape::escape;
 pub use key_id::KeyId;
 pub use millis::Millis;
 pub use path::is_clean_absolute;
+pub use slot::{Phase, Slot};
 pub use tpm_state::TpmState;
 pub use version::{NoVersion, Version};

@@ -33,6 +33,21 @@ pub enum LastReset {
 }
 
 impl LastReset {
+    /// Returns a word for it: at most 24 of `a-z` and `-`, and nothing of what the last run has logged.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::PowerOn => "power-on",
+            Self::Orderly => "orderly",
+            Self::Verity => "verity",
+            Self::Panic(_) => "kernel-panic",
+            Self::Init(_) => "init-failed",
+            Self::Unhealthy(_) => "not-healthy",
+            Self::Watchdog => "watchdog",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// True where nothing was wrong with the last run but that the update agent did not agree to its release.
     #[must_use]
     pub fn is_disagreement(&self) -> bool {
@@ -144,6 +159,26 @@ mod tests {
         let component = "pump".to_owned();
         assert_eq!(told, LastReset::Unhealthy(Unhealthy { component, reason: Reason::NotReady }));
         assert_eq!(told.to_string(), "not healthy: pump does not stay ready");
+    }
+
+    #[test]
+    fn a_reason_has_one_word() {
+        let component = "pump".to_owned();
+        let reason = Reason::NotReady;
+        for (reset, word) in [
+            (LastReset::PowerOn, "power-on"),
+            (LastReset::Orderly, "orderly"),
+            (LastReset::Verity, "verity"),
+            (LastReset::Panic("Oops, 1".to_owned()), "kernel-panic"),
+            (LastReset::Init("no list".to_owned()), "init-failed"),
+            (LastReset::Unhealthy(Unhealthy { component, reason }), "not-healthy"),
+            (LastReset::Watchdog, "watchdog"),
+            (LastReset::Unknown, "unknown"),
+        ] {
+            assert_eq!(reset.word(), word);
+            let is_word = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+            assert!(word.len() <= 24 && word.bytes().all(is_word), "{word}");
+        }
     }
 
     proptest! {

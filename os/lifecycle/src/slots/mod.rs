@@ -23,49 +23,11 @@ pub use last_reset::{LastReset, last_reset};
 pub use running_slot::{CommandLineError, Floor, FloorError, RootTable, RunningSlot};
 pub use status::{Status, StatusError};
 
-use serde::{Deserialize, Serialize};
+pub use holdfast_types::{Phase, Slot};
+use serde::Serialize;
 
 /// Tries of a slot that was staged, or that was healthy when it ran last.
 pub const TRIES: u8 = 3;
-
-/// One of the two slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Slot {
-    /// The first.
-    A,
-    /// The second.
-    B,
-}
-
-impl Slot {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::A, Self::B];
-
-    /// `a` or `b`, as in partition names.
-    #[must_use]
-    pub fn letter(self) -> char {
-        match self {
-            Self::A => 'a',
-            Self::B => 'b',
-        }
-    }
-
-    /// The other one.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-
-    /// The slot of that letter.
-    #[must_use]
-    pub fn from_letter(letter: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|slot| letter.chars().eq([slot.letter()]))
-    }
-}
 
 /// The state of one slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -92,20 +54,6 @@ pub struct BootState {
     pub a: SlotState,
     /// Slot B.
     pub b: SlotState,
-}
-
-/// The phase of a device with its slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Phase {
-    /// The slot that runs is the one to boot, and is good.
-    Committed,
-    /// A release waits in the other slot for a reboot.
-    Staged,
-    /// The slot that runs is on trial.
-    Trying,
-    /// The slot that runs is not the one that was to be booted: that one has used up its tries.
-    FallingBack,
 }
 
 /// A release that cannot be staged.

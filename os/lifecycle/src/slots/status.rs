@@ -44,19 +44,6 @@ pub enum StatusError {
     Field(&'static str),
 }
 
-impl Phase {
-    /// The phase as a word.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Committed => "committed",
-            Self::Staged => "staged",
-            Self::Trying => "trying",
-            Self::FallingBack => "falling-back",
-        }
-    }
-}
-
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{MARK}slot={} phase={}", self.slot.letter(), self.phase.as_str())?;
