@@ -42,6 +42,7 @@ pub mod superblock;
 pub mod sysctl;
 pub mod tcp;
 pub mod terminal;
+pub mod tpm;
 pub mod udp;
 pub mod wait;
 pub mod watchdog;
