@@ -12,7 +12,7 @@
     reason = "the module is there in tests alone, and a panic is a failed test"
 )]
 
-use crate::{TARGETS, evidence};
+use crate::{TARGETS, device_port, evidence};
 use holdfast_images::board::Board;
 use holdfast_images::boot::{self, Parts};
 use holdfast_images::disk;
@@ -39,11 +39,10 @@ use holdfast_sandbox::peripheral::{Access, BoardPeripheral, Kind};
 use holdfast_sandbox::policy::{self, admission};
 use holdfast_sandbox::reset_order::{Order, Partitions};
 use holdfast_sandbox::wire::{
-    self, ClockRequest, ComponentState, ComponentStatus, ManageRequest, NetworkRequest, Reply,
-    Request, ShutdownRequest, VethsRequest,
+    self, ClaimedApp, ClockRequest, ComponentState, ComponentStatus, DeviceClaims, IdentityRequest,
+    ManageRequest, NetworkRequest, Reply, Request, ShutdownRequest, VethsRequest,
 };
-use holdfast_types::ComponentId;
-use holdfast_types::Version;
+use holdfast_types::{CatalogId, ClockSource, ComponentId, Phase, Version};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -68,6 +67,30 @@ fn manifest() -> Vec<u8> {
  "TemporaryKiB": 64, "LogLinesPerSecond": 4}, "RestartPolicy": "OnFailure",
  "ReadyWithinMs": 1000, "WatchdogMs": 1000, "Critical": true}}"#
         .to_vec()
+}
+
+fn claims() -> Reply {
+    let version = Version { major: 1, minor: 4, patch: 0 };
+    Reply::Claims(DeviceClaims {
+        boot_id: [0x6b; 16],
+        image: "pump".to_owned(),
+        board: "qemu-virt".to_owned(),
+        version,
+        rollback_index: 7,
+        slot: Slot::B,
+        phase: Phase::Committed,
+        apps: vec![ClaimedApp {
+            id: ComponentId([0xa1; 16]),
+            version,
+            rollback_index: 3,
+            root_hash: [0x41; 32],
+            catalog: Some(CatalogId([0xca; 16])),
+        }],
+        is_debugged: false,
+        clock: ClockSource::Network,
+        last_reset: "power-on".to_owned(),
+        has_tpm: true,
+    })
 }
 
 fn network_status() -> Vec<u8> {
@@ -111,6 +134,7 @@ fn list() -> ComponentList {
             build_time: 1_700_000_000,
             development: true,
             debugged: None,
+            has_tpm: true,
         },
         services: vec![Service { name: "probe".to_owned(), uid: 101, plan: plan.clone() }],
         apps: vec![App { name: "app".to_owned(), component_id: ComponentId([7; 16]) }],
@@ -365,10 +389,13 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
                 request(&Request::Veths(VethsRequest::Of(1003))),
                 request(&Request::Manage(ManageRequest::Restart("hello".to_owned()))),
                 wire::encode_reply(&status).unwrap(),
+                request(&IdentityRequest::Claims.into()),
+                wire::encode_reply(&claims()).unwrap(),
             ],
         ),
     ]);
     seeds.extend(evidence::seeds());
+    seeds.extend(device_port::seeds());
     seeds
 }
 

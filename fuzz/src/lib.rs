@@ -40,15 +40,17 @@ use holdfast_types::ComponentId;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+mod device_port;
 mod evidence;
 
+pub use device_port::{device_message, http_head, identity_exchange, issued_certificate};
 pub use evidence::{claims, tpm_attest, tpm_public, tpm_response};
 
 /// One parser under test.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus as well.
-pub const TARGETS: [(&str, Target); 36] = [
+pub const TARGETS: [(&str, Target); 40] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -58,6 +60,7 @@ pub const TARGETS: [(&str, Target); 36] = [
     ("claims", claims),
     ("command_line", command_line),
     ("component_list", component_list),
+    ("device_message", device_message),
     ("dhcp6_message", dhcp6_message),
     ("dhcp_message", dhcp_message),
     ("dns_answer", dns_answer),
@@ -65,6 +68,9 @@ pub const TARGETS: [(&str, Target); 36] = [
     ("elf", elf),
     ("encoded_manifest", encoded_manifest),
     ("erofs_image", erofs_image),
+    ("http_head", http_head),
+    ("identity_exchange", identity_exchange),
+    ("issued_certificate", issued_certificate),
     ("uid_table", uid_table),
     ("log_line", log_line),
     ("netlink_message", netlink_message),

@@ -26,7 +26,7 @@ use holdfast_sandbox::app_manifest::{Limits, UpdateAccess};
 use holdfast_sandbox::notify::Notification;
 use holdfast_sandbox::peripheral::{self, BoardPeripheral};
 use holdfast_sandbox::policy::Readiness;
-use holdfast_sandbox::policy::{Network, Plan, Root, Source, UPDATE_SOCKET};
+use holdfast_sandbox::policy::{IDENTITY_SOCKET, Network, Plan, Root, Source, UPDATE_SOCKET};
 use holdfast_sandbox::wire;
 use holdfast_sandbox::wire::{ComponentState, ComponentStatus};
 use holdfast_types::event::init as event;
@@ -71,6 +71,8 @@ pub(crate) struct Supervised {
     pub(crate) notify: NotifyPath,
     /// At which it calls the update agent, if it has to do with updates.
     pub(crate) updates: Option<ListeningSocket>,
+    /// At which it calls `identity`, if it authenticates as a part of the device.
+    pub(crate) identity: Option<ListeningSocket>,
     pub(crate) lines: LineAssembler,
     pub(crate) running: Option<Running>,
     /// The output of its last program that nobody has read yet.
@@ -137,7 +139,7 @@ impl Supervised {
         component: Component,
         disk: Option<&str>,
     ) -> Result<Self, StartError> {
-        let Component { name, uid, plan, .. } = &component;
+        let Component { name, uid, plan, package } = &component;
         let cgroup = limited_group(name, *uid, &plan.limits)?;
         let writes = disk.filter(|_| plan.stores()).and_then(|disk| {
             // An app that cannot be limited is started all the same: the medium has lasted so far.
@@ -158,6 +160,9 @@ impl Supervised {
             notify: NotifyPath::prepare(run, name, *uid)?,
             updates: (plan.updates != UpdateAccess::None)
                 .then(|| ListeningSocket::bind(run, name, UPDATE_SOCKET, *uid))
+                .transpose()?,
+            identity: (plan.catalog.is_some() && package.is_some())
+                .then(|| ListeningSocket::bind(run, name, IDENTITY_SOCKET, *uid))
                 .transpose()?,
             lines: LineAssembler::new(plan.limits.log_lines_per_second),
             running: None,

@@ -61,8 +61,7 @@ pub(crate) struct Slots {
     root: RootTable,
     version: Version,
     committed: bool,
-    /// The run before this one was ended since the update agent did not agree to its release.
-    disagreed: bool,
+    last_reset: LastReset,
 }
 
 impl Slots {
@@ -98,8 +97,14 @@ impl Slots {
             last_reset: LastReset::Unknown.to_string(),
         };
         let version = image.version;
-        let mut slots =
-            Self { device: None, status, root, version, committed: false, disagreed: false };
+        let mut slots = Self {
+            device: None,
+            status,
+            root,
+            version,
+            committed: false,
+            last_reset: LastReset::Unknown,
+        };
         // It would be refused at each start, so that its tries go at once and the boot loader takes
         // the other slot.
         if let Err(error) = floor.admit(&release) {
@@ -126,7 +131,7 @@ impl Slots {
         self.status.phase = boot_state.map_or(Phase::Trying, |state| state.phase(self.status.slot));
         let last_reset = last_reset(earlier.as_deref(), fired);
         self.status.last_reset = last_reset.to_string();
-        self.disagreed = last_reset.is_disagreement();
+        self.last_reset = last_reset.clone();
         self.status.tpm = tpm(log);
         self.say(log);
         if let Some(before) = boot_state {
@@ -162,6 +167,21 @@ impl Slots {
     /// The slot that runs.
     pub(crate) fn running(&self) -> Slot {
         self.status.slot
+    }
+
+    /// The phase of the device with its slots.
+    pub(crate) fn phase(&self) -> Phase {
+        self.status.phase
+    }
+
+    /// The release's rollback index.
+    pub(crate) fn rollback_index(&self) -> u64 {
+        self.status.rollback_index.into()
+    }
+
+    /// The reason for which the last run ended.
+    pub(crate) fn last_reset(&self) -> &LastReset {
+        &self.last_reset
     }
 
     /// True while the slot that runs is good: committed in this boot, or in an earlier one.
@@ -223,7 +243,7 @@ impl Slots {
             floor,
             running: Some(running),
             waits: self.status.phase == Phase::Staged,
-            disagreed: self.disagreed,
+            disagreed: self.last_reset.is_disagreement(),
         }
     }
 

@@ -12,7 +12,9 @@ use holdfast_linux::seccomp::{Filter, Filters};
 use holdfast_linux::spawn::{self, Command, Notify, Pid};
 use holdfast_sandbox::app_manifest::{Limits, UpdateAccess};
 use holdfast_sandbox::policy::system_calls::SystemCalls;
-use holdfast_sandbox::policy::{Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE};
+use holdfast_sandbox::policy::{
+    IDENTITY_SOCKET, IDENTITY_VARIABLE, Plan, Root, Source, UPDATE_SOCKET, UPDATE_VARIABLE,
+};
 use holdfast_sandbox::{component, policy};
 use std::cell::OnceCell;
 use std::ffi::CString;
@@ -128,6 +130,10 @@ impl Starter {
         if plan.updates != UpdateAccess::None {
             let address = format!("unix:path={}/{UPDATE_SOCKET}", policy::RUN_DIRECTORY);
             environment.push(CString::new(format!("{UPDATE_VARIABLE}={address}"))?);
+        }
+        if plan.catalog.is_some() {
+            let address = format!("unix:path={}/{IDENTITY_SOCKET}", policy::RUN_DIRECTORY);
+            environment.push(CString::new(format!("{IDENTITY_VARIABLE}={address}"))?);
         }
         if let Some(ms) = plan.watchdog_ms {
             // sd_watchdog_enabled(3) has them so.

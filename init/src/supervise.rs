@@ -1,5 +1,6 @@
 //! The loop that init spends its life in: what it hears becomes events, and what the reducer makes of them is done.
 
+mod attestation;
 mod orders;
 mod requests;
 

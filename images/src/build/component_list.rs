@@ -4,6 +4,7 @@ use super::error::BuildError;
 use super::inputs::Inputs;
 use crate::FieldError;
 use crate::acceptance::{self, Unacceptable};
+use crate::board::Tpm;
 use crate::own_services;
 use crate::package::Package;
 use holdfast_sandbox::component::{self, App, ComponentList, ImageDescription};
@@ -69,6 +70,7 @@ pub(super) fn component_list(
         build_time: inputs.build_time,
         development: !inputs.production,
         debugged: manifest.debugged.clone(),
+        has_tpm: inputs.board.tpm != Tpm::None,
     };
     Ok(ComponentList {
         format_version: component::FORMAT_VERSION,

@@ -22,8 +22,8 @@ use holdfast_sandbox::network::{NetworkGrants, NetworkedApp};
 use holdfast_sandbox::policy::{Network, Requests};
 use holdfast_sandbox::reset_order::Order;
 use holdfast_sandbox::wire::{
-    self, ClockRequest, Listener, Reply, Request, StatusRequest, UpdateRequest, UplinkRequest,
-    VethsRequest,
+    self, ClockRequest, IdentityRequest, Listener, Reply, Request, SlotPart, StatusRequest,
+    UpdateRequest, UplinkRequest, VethsRequest,
 };
 use holdfast_types::ComponentId;
 use holdfast_types::event::init as event;
@@ -34,7 +34,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 const NO_APP: ComponentId = ComponentId([0; 16]);
 
 /// A reply to a component, with the descriptors that go with it.
-type Answer = (Reply, Vec<OwnedFd>);
+pub(super) type Answer = (Reply, Vec<OwnedFd>);
 
 /// A reply with which nothing comes.
 fn alone(reply: Reply) -> Option<Answer> {
@@ -105,9 +105,6 @@ impl Supervision<'_> {
                 });
                 alone(Reply::Components(statuses.collect()))
             }
-            Request::Status(StatusRequest::Clock) => {
-                alone(Reply::Clock(self.clock.status(monotonic_ms())))
-            }
             Request::Status(StatusRequest::Network) => {
                 self.introduce(index, |service| service.veths, &Reply::NetworkWanted)
             }
@@ -130,6 +127,18 @@ impl Supervision<'_> {
             Request::Uplink(UplinkRequest::Agent) => {
                 self.introduce(index, |service| service.update, &Reply::Uplink)
             }
+            Request::Uplink(UplinkRequest::Identity) => {
+                self.introduce(index, |service| service.identity, &Reply::Identity)
+            }
+            Request::Status(StatusRequest::Clock) | Request::Uplink(UplinkRequest::Clock) => {
+                alone(Reply::Clock(self.clock.status(monotonic_ms())))
+            }
+            Request::Identity(IdentityRequest::Claims) => alone(self.claims()),
+            Request::Identity(IdentityRequest::RunningBoot) => {
+                Some(self.slot_part(self.slots.running_part(SlotPart::Boot)))
+            }
+            Request::Identity(IdentityRequest::Tpm) => Some(self.tpm()),
+            Request::Identity(IdentityRequest::Listeners) => Some(self.authenticating()),
             Request::Update(request) => self.update(index, request),
         }
     }

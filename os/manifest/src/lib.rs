@@ -90,7 +90,7 @@ mod tests {
         EncodedManifestError, Limits, RestartPolicy, UpdateAccess,
     };
     use holdfast_sandbox::network::{Connection, Destination, NetworkGrants};
-    use holdfast_types::ComponentId;
+    use holdfast_types::{CatalogId, ComponentId};
     use proptest::prelude::*;
 
     const MINIMAL: &str = r#"{"SchemaVersion": 1, "Name": "hello", "EntryPoint": "/bin/app",
@@ -171,7 +171,8 @@ mod tests {
         );
         // Everything but storage and network has to wait for a later version, and each is named.
         assert_eq!(manifest.updates, UpdateAccess::Defers);
-        assert_eq!(manifest.unsupported.len(), 16, "{:?}", manifest.unsupported);
+        assert_eq!(manifest.catalog, CatalogId::parse("77304f1f-9530-4157-8598-30bc1f3d66f0"));
+        assert_eq!(manifest.unsupported.len(), 15, "{:?}", manifest.unsupported);
         assert!(manifest.unsupported.contains(&"Capabilities.SystemTime".to_owned()));
         assert!(!manifest.unsupported.iter().any(|path| path.contains("MutableStorage")));
     }

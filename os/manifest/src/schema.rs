@@ -321,8 +321,8 @@ const CAPABILITIES: &[Field] = &[
         "DeviceAuthentication",
         Kind::Guid,
         false,
-        Support::NotYet,
-        "Owner for whose service the device's certificate may be used.",
+        Support::Full,
+        "Catalog for whose service the app gets a certificate of its own: that of the image's `[service]`.",
     ),
     field(
         "PowerControls",

@@ -6,7 +6,7 @@ use holdfast_sandbox::app_manifest::{
     AppManifest, DEFAULT_STABLE_FOR_MS, Limits, Peripheral, RestartPolicy, UpdateAccess,
 };
 use holdfast_sandbox::network::{Connection, Destination, NetworkGrants, PortRange, Protocol};
-use holdfast_types::{ComponentId, Version};
+use holdfast_types::{CatalogId, ComponentId, Version};
 
 /// The typed form of a document that the schema accepts.
 pub(super) fn typed(document: &Value) -> AppManifest {
@@ -40,6 +40,7 @@ pub(super) fn typed(document: &Value) -> AppManifest {
             write_mib_per_day: limit("WriteMiBPerDay", default.write_mib_per_day),
         },
         updates: update_access(document),
+        catalog: text(document, "Capabilities.DeviceAuthentication").and_then(CatalogId::parse),
         restart: match holdfast.and_then(|h| text(h, "RestartPolicy")) {
             Some("OnFailure") => RestartPolicy::OnFailure,
             Some("Never") => RestartPolicy::Never,

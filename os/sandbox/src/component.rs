@@ -18,7 +18,7 @@ use thiserror::Error;
 /// Path of the component list in the root file system.
 pub const PATH: &str = "/etc/holdfast/components";
 /// Version of the encoding; a list with another one is refused.
-pub const FORMAT_VERSION: u16 = 10;
+pub const FORMAT_VERSION: u16 = 11;
 /// Largest encoded list in bytes that init will look at.
 pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 /// Most components in one image.
@@ -62,6 +62,8 @@ pub struct ImageDescription {
     pub development: bool,
     /// The app that waits for a debugger when it is started; none but in development images.
     pub debugged: Option<String>,
+    /// True where the board has a TPM.
+    pub has_tpm: bool,
 }
 
 /// A service of the OS.
@@ -325,6 +327,7 @@ mod tests {
                 build_time: 1_700_000_000,
                 development: true,
                 debugged: None,
+                has_tpm: false,
             },
             services,
             apps: vec![App { name: "app".to_owned(), component_id: ComponentId([7; 16]) }],

@@ -10,8 +10,8 @@ use crate::held::Held;
 use crate::network::NetworkedApp;
 use crate::policy::Requests;
 use crate::reset_order::Order;
-use holdfast_types::ComponentId;
 use holdfast_types::encoding::{self, EncodingError};
+use holdfast_types::{CatalogId, ClockSource, ComponentId, Phase, Slot, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -21,7 +21,7 @@ pub const REQUESTS_VARIABLE: &str = "HOLDFAST_REQUESTS";
 /// Environment variable that holds the number of the socket by which init replies.
 pub const REPLIES_VARIABLE: &str = "HOLDFAST_REPLIES";
 /// Version of the messages.
-pub const VERSION: u8 = 7;
+pub const VERSION: u8 = 8;
 /// Longest request in bytes: less than a packet of a pipe may have (`PIPE_BUF`, 4096).
 pub const MAX_REQUEST_BYTES: usize = 64;
 /// Longest reply in bytes.
@@ -45,8 +45,10 @@ pub enum Request {
     Clock(ClockRequest),
     /// A request of the update agent.
     Update(UpdateRequest),
-    /// A socket to the update agent: with the reply comes one end, and the agent gets the other.
+    /// A request of `uplink`.
     Uplink(UplinkRequest),
+    /// A request of `identity`.
+    Identity(IdentityRequest),
 }
 
 /// Requests for the status of the device.
@@ -141,11 +143,29 @@ pub enum UpdateRequest {
     Reboot,
 }
 
-/// Requests of `uplink`, which fetches for the update agent.
+/// Requests of `uplink`, which fetches for the update agent and checks in for `identity`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum UplinkRequest {
-    /// A socket to the agent.
+    /// A socket to the update agent: with the reply comes one end, and the agent gets the other.
     Agent,
+    /// A socket to `identity`, in the same way.
+    Identity,
+    /// Asks for the status of the clock, by which certificates of servers are judged.
+    Clock,
+}
+
+/// Requests of `identity`, which has the device's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IdentityRequest {
+    /// Asks for what init knows of the device: what runs, and since when.
+    Claims,
+    /// Kernel and device trees of the slot that runs, for reading: their digest is what the boot loader measures.
+    RunningBoot,
+    /// The TPM's device. With the reply comes its descriptor; `NotFound` for a board that has none.
+    Tpm,
+    /// The apps that authenticate as parts of the device. With the reply come the sockets at which they call, one of
+    /// each.
+    Listeners,
 }
 
 /// Requests of the network service.
@@ -175,6 +195,12 @@ impl From<UpdateRequest> for Request {
 impl From<UplinkRequest> for Request {
     fn from(request: UplinkRequest) -> Self {
         Self::Uplink(request)
+    }
+}
+
+impl From<IdentityRequest> for Request {
+    fn from(request: IdentityRequest) -> Self {
+        Self::Identity(request)
     }
 }
 
@@ -210,6 +236,7 @@ impl Request {
             Self::Clock(_) => rights.clock,
             Self::Update(_) => rights.update,
             Self::Uplink(_) => rights.uplink,
+            Self::Identity(_) => rights.identity,
         }
     }
 }
@@ -243,6 +270,56 @@ pub enum Reply {
     Failed,
     /// The apps that have to do with updates, in the order of the sockets that come with this.
     Listeners(Vec<Listener>),
+    /// To `identity`, unasked: with it comes a socket to `uplink`.
+    Identity,
+    /// What init knows of the device.
+    Claims(DeviceClaims),
+    /// The apps that authenticate as parts of the device, in the order of the sockets that come with this.
+    Authenticating(Vec<ComponentId>),
+}
+
+/// What init knows of the device, for its attestation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceClaims {
+    /// The kernel's random id of this boot.
+    pub boot_id: [u8; 16],
+    /// Name of the image.
+    pub image: String,
+    /// Name of the board.
+    pub board: String,
+    /// Version of the OS.
+    pub version: Version,
+    /// Rollback index of the OS.
+    pub rollback_index: u64,
+    /// The slot that runs.
+    pub slot: Slot,
+    /// The phase of the device with its slots.
+    pub phase: Phase,
+    /// The apps that were admitted.
+    pub apps: Vec<ClaimedApp>,
+    /// True if the image was built with a debug port.
+    pub is_debugged: bool,
+    /// The source of the clock's time.
+    pub clock: ClockSource,
+    /// Word for the reason of the last reset.
+    pub last_reset: String,
+    /// True if the board has a TPM.
+    pub has_tpm: bool,
+}
+
+/// An app that was admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimedApp {
+    /// The component id.
+    pub id: ComponentId,
+    /// Version of the package.
+    pub version: Version,
+    /// Rollback index of the package.
+    pub rollback_index: u64,
+    /// Root hash of the package's verity tree.
+    pub root_hash: [u8; 32],
+    /// The catalog for whose service the app authenticates.
+    pub catalog: Option<CatalogId>,
 }
 
 /// An app that has to do with updates.
@@ -364,7 +441,6 @@ mod tests {
     use crate::component::MAX_COMPONENTS;
     use crate::held::{ReleaseSubject, Running};
     use crate::reset_order::Partitions;
-    use holdfast_types::Version;
     use holdfast_types::component_name::MAX_NAME_BYTES;
     use proptest::prelude::*;
 
@@ -385,6 +461,10 @@ mod tests {
             UpdateRequest::Reset(order).into(),
             UpdateRequest::RaiseTime(u64::MAX).into(),
             UplinkRequest::Agent.into(),
+            UplinkRequest::Identity.into(),
+            UplinkRequest::Clock.into(),
+            IdentityRequest::Claims.into(),
+            IdentityRequest::Listeners.into(),
         ] {
             assert_eq!(decode_request(&encode_request(&request).unwrap()), Ok(request));
         }
@@ -412,6 +492,28 @@ mod tests {
             waits: true,
             disagreed: true,
         };
+        let version = Version { major: u32::MAX, minor: u32::MAX, patch: u32::MAX };
+        let app = ClaimedApp {
+            id: ComponentId([255; 16]),
+            version,
+            rollback_index: u64::MAX,
+            root_hash: [255; 32],
+            catalog: Some(CatalogId([255; 16])),
+        };
+        let claims = DeviceClaims {
+            boot_id: [255; 16],
+            image: status.name.clone(),
+            board: status.name.clone(),
+            version,
+            rollback_index: u64::MAX,
+            slot: Slot::B,
+            phase: Phase::FallingBack,
+            apps: vec![app; MAX_COMPONENTS],
+            is_debugged: true,
+            clock: ClockSource::Network,
+            last_reset: "unhealthy".to_owned(),
+            has_tpm: true,
+        };
         let listener = Listener { name: status.name.clone(), access: UpdateAccess::Defers };
         for reply in [
             Reply::Accepted,
@@ -422,6 +524,9 @@ mod tests {
             Reply::Veths(vec![u32::MAX; MAX_COMPONENTS]),
             Reply::Held(vec![held; MAX_COMPONENTS + 1]),
             Reply::Listeners(vec![listener; MAX_COMPONENTS]),
+            Reply::Identity,
+            Reply::Claims(claims),
+            Reply::Authenticating(vec![ComponentId([255; 16]); MAX_COMPONENTS]),
         ] {
             assert_eq!(decode_reply(&encode_reply(&reply).unwrap()), Ok(reply));
         }
@@ -449,6 +554,7 @@ mod tests {
             Request::Clock(ClockRequest::Behind(0)),
             UpdateRequest::Announce.into(),
             UplinkRequest::Agent.into(),
+            IdentityRequest::Claims.into(),
         ];
         let none = Requests::default();
         let each = [
@@ -459,9 +565,10 @@ mod tests {
             Requests { clock: true, ..none },
             Requests { update: true, ..none },
             Requests { uplink: true, ..none },
+            Requests { identity: true, ..none },
         ];
         let allowed = |rights| requests.each_ref().map(|request| request.is_allowed(rights));
-        assert_eq!(allowed(none), [false; 7]);
+        assert_eq!(allowed(none), [false; 8]);
         for (index, rights) in each.into_iter().enumerate() {
             assert_eq!(allowed(rights), std::array::from_fn(|at| at == index), "{rights:?}");
         }

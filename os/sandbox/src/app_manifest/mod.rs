@@ -6,10 +6,9 @@
 pub mod bounds;
 
 use crate::network::NetworkGrants;
-use holdfast_types::ComponentId;
 use holdfast_types::Version;
 use holdfast_types::encoding::{self, EncodingError};
-use holdfast_types::is_clean_absolute;
+use holdfast_types::{CatalogId, ComponentId, is_clean_absolute};
 use thiserror::Error;
 
 /// Milliseconds for which a critical component must stay ready, unless its manifest says otherwise.
@@ -44,6 +43,8 @@ pub struct AppManifest {
     pub limits: Limits,
     /// Access to updates.
     pub updates: UpdateAccess,
+    /// The catalog for whose service the app authenticates as a part of the device.
+    pub catalog: Option<CatalogId>,
     /// When it is started again.
     pub restart: RestartPolicy,
     /// Milliseconds within which it must say that it is ready; without it, it is ready at once.

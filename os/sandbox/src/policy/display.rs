@@ -80,17 +80,22 @@ impl fmt::Display for Plan {
             )?;
         }
         if self.requests.any() {
-            let Requests { status, manage, shutdown, veths, clock, update, uplink } = self.requests;
+            let Requests { status, manage, shutdown, veths, clock, update, uplink, identity } =
+                self.requests;
             writeln!(
                 f,
                 "init          status {status}, manage {manage}, shut down {shutdown}, veth pairs of apps \
-                 {veths}, set the clock {clock}, update {update}, fetch for updates {uplink}"
+                 {veths}, set the clock {clock}, update {update}, fetch for updates {uplink}, \
+                 attest the device {identity}"
             )?;
         }
         match self.updates {
             UpdateAccess::None => {}
             UpdateAccess::Told => writeln!(f, "updates       is told of them")?,
             UpdateAccess::Defers => writeln!(f, "updates       is told of them, may put them off")?,
+        }
+        if let Some(catalog) = self.catalog {
+            writeln!(f, "authenticates as a part of the device, for catalog {catalog}")?;
         }
         let ready = match self.readiness {
             Readiness::Started => "once it runs".to_owned(),

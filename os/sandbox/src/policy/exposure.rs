@@ -192,7 +192,8 @@ pub fn findings(plan: &Plan) -> Vec<Finding> {
                     (u32::from(!none), 1)
                 }
                 Check::NoRequests => {
-                    let more = plan.requests.any() || plan.updates != UpdateAccess::None;
+                    let calls = plan.updates != UpdateAccess::None || plan.catalog.is_some();
+                    let more = plan.requests.any() || calls;
                     (u32::from(more), 1)
                 }
                 Check::NoNetwork => (u32::from(plan.network != Network::None), 1),

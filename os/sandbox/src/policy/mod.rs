@@ -18,8 +18,8 @@ use crate::peripheral::{self, BoardPeripheral};
 pub use grants::{
     ORDER_ARGUMENT, ServiceGrants, admission_plan, app_plan, order_plan, readiness, service_plan,
 };
-use holdfast_types::is_clean_absolute;
 use holdfast_types::uid::FIRST_APP_UID;
+use holdfast_types::{CatalogId, is_clean_absolute};
 use serde::{Deserialize, Serialize};
 use system_calls::SystemCalls;
 
@@ -51,6 +51,10 @@ pub const RUN_DIRECTORY: &str = "/run";
 pub const UPDATE_SOCKET: &str = "update";
 /// Environment variable with the D-Bus address of that socket.
 pub const UPDATE_VARIABLE: &str = "HOLDFAST_UPDATE";
+/// Name of the socket in [`RUN_DIRECTORY`] at which an app calls `identity` by D-Bus.
+pub const IDENTITY_SOCKET: &str = "identity";
+/// Environment variable with the D-Bus address of that socket.
+pub const IDENTITY_VARIABLE: &str = "HOLDFAST_IDENTITY";
 /// Directory of a service's part of the `state` partition in its own root.
 pub const STATE_DIRECTORY: &str = "/state";
 /// Directory of the `apps` partition in the update agent's root.
@@ -87,6 +91,8 @@ pub struct Plan {
     pub requests: Requests,
     /// Access to updates, over a socket of the component's own in `/run`.
     pub updates: UpdateAccess,
+    /// The catalog for whose service the component authenticates, by a key of its own in `identity`.
+    pub catalog: Option<CatalogId>,
     /// How init learns that the component is ready.
     pub readiness: Readiness,
     /// Watchdog interval in milliseconds: once ready, the component must send `WATCHDOG=1` at least this often.
@@ -127,8 +133,10 @@ pub struct Requests {
     pub clock: bool,
     /// May write the other slot and stage releases: the update agent.
     pub update: bool,
-    /// May ask for a socket to the update agent: `uplink`, which fetches for it.
+    /// May ask for sockets to the update agent and to `identity`, and for the clock: `uplink`, which has the network.
     pub uplink: bool,
+    /// May ask for what runs, for the TPM, and for the apps that authenticate: `identity`, which has the keys.
+    pub identity: bool,
 }
 
 impl Requests {
@@ -140,7 +148,7 @@ impl Requests {
 
     fn is_within(self, other: Self) -> bool {
         // Each by its name, so that a right that is added is compared, or does not compile.
-        let Self { status, manage, shutdown, veths, clock, update, uplink } = self;
+        let Self { status, manage, shutdown, veths, clock, update, uplink, identity } = self;
         (!status || other.status)
             && (!manage || other.manage)
             && (!shutdown || other.shutdown)
@@ -148,6 +156,7 @@ impl Requests {
             && (!clock || other.clock)
             && (!update || other.update)
             && (!uplink || other.uplink)
+            && (!identity || other.identity)
     }
 }
 
@@ -251,6 +260,10 @@ impl Plan {
         if writes_what_boots && self.network != Network::None {
             return Err(("network", "whoever writes what boots has no network"));
         }
+        // Whoever takes over what faces the network must not have the keys as well.
+        if self.requests.identity && self.network != Network::None {
+            return Err(("network", "whoever has the device's keys has no network"));
+        }
         let Root::Own(mounts) = &self.root else {
             return match self.network {
                 Network::System => Ok(()),
@@ -308,6 +321,7 @@ impl Plan {
             peripherals,
             requests,
             updates,
+            catalog,
             readiness: _,
             watchdog_ms: _,
             restart: _,
@@ -332,6 +346,7 @@ impl Plan {
             && peripherals.iter().all(|p| other.peripherals.contains(p))
             && requests.is_within(other.requests)
             && *updates <= other.updates
+            && (catalog.is_none() || *catalog == other.catalog)
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn manifest() -> AppManifest {
         network: NetworkGrants::default(),
         limits: Limits::default(),
         updates: UpdateAccess::None,
+        catalog: None,
         restart: RestartPolicy::Always,
         ready_within_ms: None,
         watchdog_ms: None,
@@ -100,6 +101,28 @@ fn no_service_faces_the_network_and_writes_what_boots() {
     assert_eq!(with(|g| g.requests.uplink = true), Ok(()));
     assert_eq!(with(|g| g.app_store = true), Err(refused));
     assert_eq!(with(|g| g.requests.update = true), Err(refused));
+}
+
+#[test]
+fn no_service_faces_the_network_and_has_the_devices_keys() {
+    let mut keys = grants();
+    keys.requests.identity = true;
+    assert_eq!(service_plan(&keys).check(), Ok(()));
+    keys.network = NetworkGrants { tcp_server_ports: vec![80], ..NetworkGrants::default() };
+    let refused = "whoever has the device's keys has no network";
+    assert_eq!(service_plan(&keys).check(), Err(("network", refused)));
+    let mut system = grants();
+    (system.requests.identity, system.system_network) = (true, true);
+    assert_eq!(service_plan(&system).check(), Err(("network", refused)));
+}
+
+#[test]
+fn an_app_authenticates_for_the_catalog_that_its_manifest_names() {
+    let with = |catalog| plan_of(|manifest| manifest.catalog = catalog);
+    let [one, other] = [Some(CatalogId([1; 16])), Some(CatalogId([2; 16]))];
+    assert_eq!(with(one).catalog, one);
+    assert!(with(None).is_within(&with(one)) && with(one).is_within(&with(one)));
+    assert!(!with(one).is_within(&with(other)) && !with(one).is_within(&with(None)));
 }
 
 #[test]

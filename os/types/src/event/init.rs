@@ -147,6 +147,12 @@ events! {
     NETLINK_OPEN_FAILED = "netlink_open_failed";
     /// The socket at which an app hears of updates could not be handed to the update agent.
     UPDATE_SOCKET_FAILED = "update_socket_failed";
+    /// The socket at which an app authenticates could not be handed to `identity`.
+    IDENTITY_SOCKET_FAILED = "identity_socket_failed";
+    /// The kernel's id of this boot could not be read, so that the device cannot attest what it runs.
+    BOOT_ID_READ_FAILED = "boot_id_read_failed";
+    /// The board has a TPM whose device could not be opened.
+    TPM_OPEN_FAILED = "tpm_open_failed";
 
     /// A component reached its limit of memory, and a process of it was killed.
     MEMORY_LIMIT_REACHED = "memory_limit_reached";
