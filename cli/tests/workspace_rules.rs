@@ -250,6 +250,52 @@ fn uplink_links_these_crates() {
 }
 
 #[test]
+fn identity_links_these_crates() {
+    is_linked(
+        "holdfast-identity",
+        &[
+            "base64",
+            "bitflags",
+            "block-buffer",
+            "cfg-if",
+            "cobs",
+            "const-oid",
+            "crc",
+            "crc-catalog",
+            "crypto-common",
+            "curve25519-dalek",
+            "digest",
+            "ed25519",
+            "ed25519-dalek",
+            "enumflags2",
+            "getrandom",
+            "hybrid-array",
+            "itoa",
+            "landlock",
+            "libc",
+            "linux-raw-sys",
+            "memchr",
+            "memoffset",
+            "nix",
+            "postcard",
+            "ring",
+            "rustix",
+            "seccompiler",
+            "serde",
+            "serde_core",
+            "serde_json",
+            "sha2",
+            "signature",
+            "subtle",
+            "thiserror",
+            "typenum",
+            "untrusted",
+            "zmij",
+        ],
+    );
+}
+
+#[test]
 fn dependency_arrows_point_only_where_the_architecture_lets_them() {
     let allowed = BTreeMap::from([
         ("holdfast-types", vec![]),
@@ -291,7 +337,18 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ),
         (
             "holdfast-uplink",
-            vec!["holdfast-linux", "holdfast-release", "holdfast-sandbox", "holdfast-types"],
+            vec![
+                "holdfast-evidence",
+                "holdfast-linux",
+                "holdfast-release",
+                "holdfast-sandbox",
+                "holdfast-types",
+            ],
+        ),
+        // The keys: nothing that reads what the network sends but the bodies of one protocol.
+        (
+            "holdfast-identity",
+            vec!["holdfast-evidence", "holdfast-linux", "holdfast-sandbox", "holdfast-types"],
         ),
         ("holdfast-images", DECISIONS.to_vec()),
         ("holdfast-qemu", vec!["holdfast-images"]),
@@ -354,7 +411,13 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         // All but what belongs to development.
         (
             "holdfast-services",
-            vec!["holdfast-admission", "holdfast-network", "holdfast-update", "holdfast-uplink"],
+            vec![
+                "holdfast-admission",
+                "holdfast-identity",
+                "holdfast-network",
+                "holdfast-update",
+                "holdfast-uplink",
+            ],
         ),
         (
             "holdfast-system-tests",

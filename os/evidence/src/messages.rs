@@ -342,7 +342,7 @@ mod tests {
         let finish = json!({"enrolment": "AA", "proof": "AQ"});
         read::<FinishRequest>(&finish);
         let signed = json!({"attest": "AQ", "signature": "Ag"});
-        let check_in = json!({"device": device, "claims": "e30", "receipt": null, "evidence":
+        let check_in = json!({"catalog": ID, "device": device, "claims": "e30", "receipt": null, "evidence":
             {"tpm": {"quote": signed, "keys": [
                 {"for": "device", "public": "AA", "certification": signed},
                 {"for": ID, "public": "AA", "certification": signed}]}}});

@@ -1,12 +1,19 @@
-//! The download client: fetches releases over HTTPS for the update agent.
+//! The HTTPS client: fetches releases for the update agent, and checks in with the service for `identity`.
 //!
 //! It reaches the servers of its configuration and nobody else, through a veth pair of its own, and believes
 //! the authorities of its configuration and no others. What it fetches it hands on: it can write
-//! nothing, and believes nothing of it.
+//! nothing, has no key, and believes nothing of it. Neither of the two waits for the other: each has a thread.
 
+mod check_in;
+mod device_port;
 mod server;
+mod verifier;
 
+use crate::check_in::CheckInError;
 use crate::server::{Fetched, Servers};
+use holdfast_evidence::config::{
+    MAX_ENCODED_BYTES as MAX_SERVICE_BYTES, SERVICE_FILE, ServiceConfig,
+};
 use holdfast_linux::init_socket::{InitError, InitSocket, notify_ready};
 use holdfast_linux::{PathError, channel, file};
 use holdfast_release::config::{self, UplinkConfig};
@@ -20,6 +27,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
 use std::time::Duration;
 
 /// Pause before init is asked for the update agent again.
@@ -32,10 +41,16 @@ enum ServiceError {
     Init(#[from] InitError),
     #[error(transparent)]
     File(#[from] PathError),
-    #[error("there is no {}", config::UPLINK_FILE)]
+    #[error("there is no {} and no {SERVICE_FILE}", config::UPLINK_FILE)]
     NoConfig,
-    #[error("{} is damaged", config::UPLINK_FILE)]
-    Config(#[source] EncodingError),
+    #[error("{0} is damaged")]
+    Config(&'static str, #[source] EncodingError),
+    #[error(transparent)]
+    CheckIn(#[from] CheckInError),
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+    #[error("its threads have ended")]
+    Ended,
     #[error("cannot say that it is ready")]
     Ready(#[source] io::Error),
 }
@@ -52,20 +67,74 @@ enum AgentSocketError {
 /// Runs the service until it ends.
 #[must_use]
 pub fn run() -> ExitCode {
-    let Err(error) = fetch_for_agents();
+    let Err(error) = serve_forever();
     println!("cannot go on: {} {}", chain(&error), event::uplink::UPLINK_SERVICE_FAILED);
     ExitCode::FAILURE
 }
 
-fn fetch_for_agents() -> Result<Infallible, ServiceError> {
-    let mut init = InitSocket::from_environment()?;
-    let path = Path::new(APP_DIRECTORY).join(config::UPLINK_FILE);
-    let bytes = file::read_bounded(&path, config::MAX_ENCODED_BYTES)?;
-    let config = UplinkConfig::decode(&bytes.ok_or(ServiceError::NoConfig)?);
-    let mut servers = Servers::new(config.map_err(ServiceError::Config)?);
+/// Reads a file of the service's configuration, if the image has it.
+fn configured<T>(
+    name: &'static str,
+    most: usize,
+    decode: impl FnOnce(&[u8]) -> Result<T, EncodingError>,
+) -> Result<Option<T>, ServiceError> {
+    let bytes = file::read_bounded(&Path::new(APP_DIRECTORY).join(name), most)?;
+    let decoded = bytes.map(|bytes| decode(&bytes)).transpose();
+    decoded.map_err(|error| ServiceError::Config(name, error))
+}
+
+fn serve_forever() -> Result<Infallible, ServiceError> {
+    let init = Mutex::new(InitSocket::from_environment()?);
+    let releases =
+        configured(config::UPLINK_FILE, config::MAX_ENCODED_BYTES, UplinkConfig::decode)?;
+    let service = configured(SERVICE_FILE, MAX_SERVICE_BYTES, ServiceConfig::decode)?;
     notify_ready().map_err(ServiceError::Ready)?;
+    match (releases, service) {
+        (None, None) => Err(ServiceError::NoConfig),
+        (Some(releases), None) => fetch_for_agents(releases, &init),
+        (None, Some(service)) => Ok(check_in::check_in_forever(service, &init)?),
+        (Some(releases), Some(service)) => both(releases, service, init),
+    }
+}
+
+/// Does both, each in a thread, until one of them ends.
+fn both(
+    releases: UplinkConfig,
+    service: ServiceConfig,
+    init: Mutex<InitSocket<UplinkRequest>>,
+) -> Result<Infallible, ServiceError> {
+    let init = Arc::new(init);
+    let (ends, ended) = mpsc::channel();
+    let fetches = (ends.clone(), Arc::clone(&init));
+    let start = |name: &str| thread::Builder::new().name(name.to_owned());
+    start("fetch")
+        .spawn(move || {
+            let (ends, init) = fetches;
+            let _ = ends.send(fetch_for_agents(releases, &init));
+        })
+        .map_err(ServiceError::Thread)?;
+    start("check-in")
+        .spawn(move || {
+            let end = check_in::check_in_forever(service, &init);
+            let _ = ends.send(end.map_err(ServiceError::from));
+        })
+        .map_err(ServiceError::Thread)?;
+    // The other one ends with the process.
+    ended.recv().map_err(|_| ServiceError::Ended)?
+}
+
+fn fetch_for_agents(
+    config: UplinkConfig,
+    init: &Mutex<InitSocket<UplinkRequest>>,
+) -> Result<Infallible, ServiceError> {
+    let mut servers = Servers::new(config);
     loop {
-        let (reply, handed) = init.ask(UplinkRequest::Agent)?;
+        let asked = {
+            // It is held for one question, which init answers at once.
+            let mut init = init.lock().unwrap_or_else(PoisonError::into_inner);
+            init.ask(UplinkRequest::Agent)?
+        };
+        let (reply, handed) = asked;
         match (reply, handed.into_iter().next()) {
             (Reply::Accepted, Some(agent)) => {
                 if let Err(error) = serve(&mut servers, &agent) {
@@ -77,7 +146,7 @@ fn fetch_for_agents() -> Result<Infallible, ServiceError> {
             (Reply::NotFound | Reply::PermissionDenied | Reply::Failed, None) => {}
             (reply, _) => return Err(InitError::refused(reply).into()),
         }
-        std::thread::sleep(ASK_EVERY);
+        thread::sleep(ASK_EVERY);
     }
 }
 
@@ -106,3 +175,6 @@ fn serve(servers: &mut Servers, agent: &OwnedFd) -> Result<(), AgentSocketError>
         say(&answer)?;
     }
 }
+
+#[cfg(test)]
+mod service_in_tests;

@@ -58,6 +58,7 @@ macro_rules! events {
 }
 
 pub mod debug;
+pub mod identity;
 pub mod init;
 pub mod network;
 pub mod security_service;
@@ -70,6 +71,7 @@ pub const COMPONENTS: &[(&str, &[(Event, &str)])] = &[
     ("network", network::ALL),
     ("update", update::ALL),
     ("uplink", uplink::ALL),
+    ("identity", identity::ALL),
     ("debug", debug::ALL),
     ("holdfast-service", security_service::ALL),
 ];

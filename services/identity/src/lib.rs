@@ -1,0 +1,159 @@
+//! The device's identity: keys that never leave it, evidence of what it runs, and certificates for both.
+//!
+//! It has no network: `uplink` has the connection to the service, and asks here for the bodies that it sends. Whatever comes
+//! from there is hostile; whoever takes `uplink` over can have the device attested to a service of his, and gets no key and
+//! no secret. A TPM that fails leaves a device that runs, says so, and has no identity until its next start.
+
+pub mod budget;
+pub mod device;
+pub mod keys;
+pub mod measured;
+pub mod software_keys;
+pub mod state;
+pub mod tpm;
+pub mod tpm_keys;
+
+mod start;
+
+use crate::budget::{Budget, Taken};
+use crate::device::Device;
+use crate::start::{Init, StartError};
+use holdfast_evidence::config::{self, IdentityConfig};
+use holdfast_evidence::exchange::{
+    self, ExchangeError, ExchangeReply, ExchangeRequest, MAX_MESSAGE_BYTES,
+};
+use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::init_socket::{InitError, InitSocket, notify_ready};
+use holdfast_linux::poll::Poll;
+use holdfast_linux::{PathError, channel, file};
+use holdfast_sandbox::policy::APP_DIRECTORY;
+use holdfast_sandbox::wire::Reply;
+use holdfast_types::encoding::EncodingError;
+use holdfast_types::{chain, event::identity as event};
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Longest wait for something to do, in milliseconds.
+const WAIT_MS: u64 = 3_600_000;
+
+/// Errors that end the service; init starts it again.
+#[derive(Debug, thiserror::Error)]
+enum ServiceError {
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error(transparent)]
+    File(#[from] PathError),
+    #[error("there is no {}", config::IDENTITY_FILE)]
+    NoConfig,
+    #[error("{} is damaged", config::IDENTITY_FILE)]
+    Config(#[source] EncodingError),
+    #[error("cannot say that it is ready")]
+    Ready(#[source] io::Error),
+    #[error("cannot wait")]
+    Wait(#[source] io::Error),
+}
+
+/// Errors that end the connection to `uplink`, which asks for another one.
+#[derive(Debug, thiserror::Error)]
+enum UplinkSocketError {
+    #[error("cannot talk to uplink")]
+    Socket(#[from] io::Error),
+    #[error("uplink sent a malformed request")]
+    Exchange(#[from] ExchangeError),
+}
+
+/// Runs the service until it ends.
+#[must_use]
+pub fn run() -> ExitCode {
+    let Err(error) = serve_forever();
+    println!("cannot go on: {} {}", chain(&error), event::IDENTITY_SERVICE_FAILED);
+    ExitCode::FAILURE
+}
+
+fn serve_forever() -> Result<Infallible, ServiceError> {
+    let mut init = Init::new(InitSocket::from_environment()?);
+    let path = Path::new(APP_DIRECTORY).join(config::IDENTITY_FILE);
+    let bytes = file::read_bounded(&path, config::MAX_ENCODED_BYTES)?;
+    let config = IdentityConfig::decode(&bytes.ok_or(ServiceError::NoConfig)?);
+    let config = config.map_err(ServiceError::Config)?;
+    // Before anything is asked of a TPM: a slow one is no reason to hold a boot up, or to hold a release for bad.
+    notify_ready().map_err(ServiceError::Ready)?;
+    let mut device = match start::begin(config, &mut init) {
+        Ok(device) => {
+            let (id, grade) = (device.keys().id(), device.keys().grade());
+            println!("device {id}, keys in {grade} {}", event::IDENTITY_STARTED);
+            Some(device)
+        }
+        Err(StartError::Init(error)) => return Err(error.into()),
+        // No key of another kind takes its place: a stolen device cannot come back one grade lower as another one.
+        Err(error) => {
+            println!("no identity until the next start: {} {}", chain(&error), error.event());
+            None
+        }
+    };
+    let mut budget = Budget::new(monotonic_ms());
+    let mut uplink: Option<OwnedFd> = None;
+    let mut buffer = vec![0; MAX_MESSAGE_BYTES];
+    loop {
+        for (reply, socket) in init.socket.unasked()? {
+            if reply == Reply::Identity {
+                uplink = Some(socket);
+            }
+        }
+        if let Some(socket) = &uplink {
+            let served = serve(socket, &mut buffer, device.as_mut(), &mut init, &mut budget);
+            match served {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(UplinkSocketError::Socket(error))
+                    if error.kind() == io::ErrorKind::UnexpectedEof =>
+                {
+                    uplink = None;
+                }
+                Err(error) => {
+                    let failed = event::IDENTITY_UPLINK_SOCKET_FAILED;
+                    println!("closing uplink's socket: {} {failed}", chain(&error));
+                    uplink = None;
+                }
+            }
+        }
+        let mut poll = Poll::new();
+        init.socket.add_to(&mut poll);
+        if let Some(uplink) = &uplink {
+            poll.add(uplink);
+        }
+        poll.wait(WAIT_MS).map_err(ServiceError::Wait)?;
+    }
+}
+
+/// Serves one request of `uplink`. False where there is none.
+fn serve(
+    uplink: &OwnedFd,
+    buffer: &mut [u8],
+    device: Option<&mut Device>,
+    init: &mut Init,
+    budget: &mut Budget,
+) -> Result<bool, UplinkSocketError> {
+    let Some((length, _)) = channel::try_receive_with(uplink, buffer)? else {
+        return Ok(false);
+    };
+    let request: ExchangeRequest = exchange::decode(buffer.get(..length).unwrap_or_default())?;
+    // What has the TPM work, or writes to the medium.
+    let costs = request.exporter().is_some() || request == ExchangeRequest::Enrolled;
+    let reply = match (device, costs.then(|| budget.take(monotonic_ms()))) {
+        (None, _) => ExchangeReply::NoIdentity,
+        (Some(device), None | Some(Taken::Yes)) => device.answer(&request, init),
+        (Some(_), Some(taken)) => {
+            if taken == Taken::First {
+                let limited = event::IDENTITY_REQUESTS_LIMITED;
+                println!("uplink asks for evidence too often, and gets none {limited}");
+            }
+            ExchangeReply::Failed
+        }
+    };
+    channel::send(uplink, &exchange::encode(&reply)?)?;
+    Ok(true)
+}

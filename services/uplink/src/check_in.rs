@@ -1,0 +1,367 @@
+//! Checking in: what `identity` attests goes to the service, and its answer goes back. When, the schedule says.
+
+use crate::device_port::{Answer, DevicePort, PATIENCE, PortConfigError, PortError};
+use crate::verifier::Moment;
+use holdfast_evidence::config::ServiceConfig;
+use holdfast_evidence::device_id::DeviceId;
+use holdfast_evidence::exchange::{
+    self, ExchangeError, ExchangeReply, ExchangeRequest, MAX_MESSAGE_BYTES,
+};
+use holdfast_evidence::messages::{CHECK_IN_PATH, ENROL_PATH, EnrolAnswer, FINISH_PATH, Problem};
+use holdfast_evidence::qualifying::Exporter;
+use holdfast_evidence::schedule::{Action, Outcome, Schedule};
+use holdfast_linux::channel;
+use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::init_socket::{InitError, InitSocket};
+use holdfast_linux::poll::Poll;
+use holdfast_sandbox::clock::{MOST_AFTER_FLOOR_S, Source, Status};
+use holdfast_sandbox::wire::{Reply, UplinkRequest};
+use holdfast_types::event::uplink as event;
+use holdfast_types::{chain, escape};
+use rustls::crypto::ring::default_provider;
+use std::convert::Infallible;
+use std::io;
+use std::mem::{Discriminant, discriminant};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+/// Timeout of an answer of `identity`, whose TPM may be slow, in milliseconds.
+const IDENTITY_WITHIN_MS: u64 = 120_000;
+/// Most bytes of a service's word that are logged.
+const MAX_WORD_BYTES: usize = 48;
+
+/// Errors of an attempt to check in.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AttemptError {
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error("there is no way to identity yet")]
+    NoIdentityService,
+    #[error("cannot talk to identity")]
+    IdentitySocket(#[source] io::Error),
+    #[error("identity does not answer")]
+    Silent,
+    #[error("identity sent a malformed reply")]
+    Exchange(#[from] ExchangeError),
+    #[error("identity did not do it, as its log says")]
+    IdentityFailed,
+    #[error("the device has no identity until its next start, as the log of identity says")]
+    NoIdentity,
+    #[error("identity sent another reply than was asked for")]
+    OtherReply,
+    #[error(transparent)]
+    Port(#[from] PortError),
+    #[error("the service's answer is no JSON of its fields")]
+    Answer(#[source] serde_json::Error),
+    #[error("the service has enrolled another device")]
+    OtherDevice,
+    #[error("the service has enrolled the device again instead of an end")]
+    Endless,
+    #[error("the service answers {status}{word}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The problem's word, with a blank in front, or nothing.
+        word: String,
+        retry_after_s: Option<u32>,
+        is_unknown: bool,
+    },
+}
+
+impl AttemptError {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::NoIdentity => Outcome::NoIdentity,
+            Self::Refused { retry_after_s, is_unknown, .. } => {
+                Outcome::Failed { retry_after_s: *retry_after_s, is_unknown: *is_unknown }
+            }
+            _ => Outcome::Failed { retry_after_s: None, is_unknown: false },
+        }
+    }
+}
+
+/// The parts of the device that a check-in needs.
+pub(crate) trait Parts {
+    /// Asks `identity`.
+    ///
+    /// # Errors
+    /// It does not answer, or not what could be used.
+    fn identity(&mut self, request: &ExchangeRequest) -> Result<ExchangeReply, AttemptError>;
+
+    /// Returns the bounds of the time.
+    ///
+    /// # Errors
+    /// init does not answer.
+    fn moment(&mut self) -> Result<Moment, AttemptError>;
+}
+
+/// Asks `identity` for a body.
+fn body(parts: &mut impl Parts, request: &ExchangeRequest) -> Result<Vec<u8>, AttemptError> {
+    match parts.identity(request)? {
+        ExchangeReply::Body(body) => Ok(body),
+        other => Err(not(other)),
+    }
+}
+
+/// The error of a reply that is not the one that was asked for.
+fn not(reply: ExchangeReply) -> AttemptError {
+    match reply {
+        ExchangeReply::Failed => AttemptError::IdentityFailed,
+        ExchangeReply::NoIdentity => AttemptError::NoIdentity,
+        _ => AttemptError::OtherReply,
+    }
+}
+
+/// Posts a body that `identity` makes for the connection.
+fn post(
+    parts: &mut impl Parts,
+    port: &DevicePort,
+    (path, device): (&str, &DeviceId),
+    request: impl FnOnce(Exporter) -> ExchangeRequest,
+) -> Result<Vec<u8>, AttemptError> {
+    let moment = parts.moment()?;
+    let make = |exporter| body(parts, &request(exporter));
+    let Answer { head, body } = port.post(path, device, moment, make)?;
+    if (200..300).contains(&head.status) {
+        return Ok(body);
+    }
+    let problem: Option<Problem> = serde_json::from_slice(&body).ok();
+    let word = problem.as_ref().map(Problem::word).unwrap_or_default();
+    let is_unknown = head.status == 404 || word == Problem::UNKNOWN_DEVICE;
+    Err(AttemptError::Refused {
+        status: head.status,
+        word: said(word),
+        retry_after_s: head.retry_after_s,
+        is_unknown,
+    })
+}
+
+/// A word of the service's for the log, with a blank in front: bounded and escaped.
+fn said(word: &str) -> String {
+    let short = word.as_bytes().get(..MAX_WORD_BYTES).unwrap_or(word.as_bytes());
+    if short.is_empty() { String::new() } else { format!(" {}", escape(short)) }
+}
+
+fn read<T: serde::de::DeserializeOwned>(answer: &[u8]) -> Result<T, AttemptError> {
+    serde_json::from_slice(answer).map_err(AttemptError::Answer)
+}
+
+/// Enrols the device. An outcome where it cannot go on to check in.
+fn enrol(
+    parts: &mut impl Parts,
+    port: &DevicePort,
+    id: &DeviceId,
+) -> Result<Option<Outcome>, AttemptError> {
+    let first = |exporter: Exporter| ExchangeRequest::Enrol(exporter.0);
+    let answer = post(parts, port, (ENROL_PATH, id), first)?;
+    let mut state = read(&answer)?;
+    if matches!(state, EnrolAnswer::Challenge { .. }) {
+        let second = |exporter: Exporter| ExchangeRequest::Finish { answer, exporter: exporter.0 };
+        state = read(&post(parts, port, (FINISH_PATH, id), second)?)?;
+    }
+    match state {
+        EnrolAnswer::Challenge { .. } => Err(AttemptError::Endless),
+        EnrolAnswer::Enrolled { device } if device != *id => Err(AttemptError::OtherDevice),
+        EnrolAnswer::Enrolled { .. } => match parts.identity(&ExchangeRequest::Enrolled)? {
+            ExchangeReply::Kept { .. } => Ok(None),
+            other => Err(not(other)),
+        },
+        EnrolAnswer::Waiting { next_s, .. } => Ok(Some(Outcome::Unclaimed { next_s })),
+    }
+}
+
+/// Checks in once, after an enrolment where there is none yet.
+fn attempt(
+    parts: &mut impl Parts,
+    port: &DevicePort,
+    schedule: &mut Schedule,
+) -> Result<Outcome, AttemptError> {
+    let (id, is_enrolled, is_on_trial) = describe(parts)?;
+    if !is_enrolled || schedule.must_enrol() {
+        if let Some(outcome) = enrol(parts, port, &id)? {
+            return Ok(outcome);
+        }
+        schedule.enrolled();
+    }
+    let request = |exporter: Exporter| ExchangeRequest::CheckIn(exporter.0);
+    let answer = post(parts, port, (CHECK_IN_PATH, &id), request)?;
+    if let Ok(EnrolAnswer::Waiting { next_s, .. }) = serde_json::from_slice(&answer) {
+        return Ok(Outcome::Unclaimed { next_s });
+    }
+    match parts.identity(&ExchangeRequest::Keep(answer))? {
+        ExchangeReply::Kept { next_s } => Ok(Outcome::CheckedIn { next_s, is_on_trial }),
+        other => Err(not(other)),
+    }
+}
+
+/// Asks `identity` for the device's id, whether it is enrolled, and whether its release is on trial.
+fn describe(parts: &mut impl Parts) -> Result<(DeviceId, bool, bool), AttemptError> {
+    match parts.identity(&ExchangeRequest::Describe)? {
+        ExchangeReply::Device { id, is_enrolled, is_on_trial } => {
+            Ok((DeviceId(id), is_enrolled, is_on_trial))
+        }
+        other => Err(not(other)),
+    }
+}
+
+/// What was said last, so that a failure that goes on is said once.
+#[derive(Debug, Default)]
+struct Said {
+    failure: Option<(Discriminant<AttemptError>, Option<u16>)>,
+    is_unclaimed: bool,
+}
+
+impl Said {
+    /// Returns the line for the log of an attempt's end, if there is one.
+    fn line(&mut self, ended: &Result<Outcome, AttemptError>, host: &str) -> Option<String> {
+        match ended {
+            Ok(Outcome::Unclaimed { .. }) => {
+                self.failure = None;
+                let is_new = !std::mem::replace(&mut self.is_unclaimed, true);
+                let unclaimed = event::UPLINK_DEVICE_UNCLAIMED;
+                is_new.then(|| {
+                    format!("{host} knows the device, which nobody has claimed {unclaimed}")
+                })
+            }
+            Ok(_) => {
+                *self = Self::default();
+                None
+            }
+            Err(error) => {
+                let status = match error {
+                    AttemptError::Refused { status, .. } => Some(*status),
+                    _ => None,
+                };
+                let kind = Some((discriminant(error), status));
+                let is_new = std::mem::replace(&mut self.failure, kind) != kind;
+                let failed = event::UPLINK_CHECK_IN_FAILED;
+                is_new.then(|| format!("cannot check in at {host}: {} {failed}", chain(error)))
+            }
+        }
+    }
+}
+
+/// The real parts: sockets to init and to `identity`.
+struct Sockets<'a> {
+    init: &'a Mutex<InitSocket<UplinkRequest>>,
+    identity: Option<OwnedFd>,
+    buffer: Vec<u8>,
+}
+
+impl Sockets<'_> {
+    fn ask_init(&self, request: UplinkRequest) -> Result<(Reply, Vec<OwnedFd>), InitError> {
+        // It is held for one question, which init answers at once.
+        self.init.lock().unwrap_or_else(PoisonError::into_inner).ask(request)
+    }
+
+    fn connect(&mut self) -> Result<OwnedFd, AttemptError> {
+        if let Some(socket) = self.identity.take() {
+            return Ok(socket);
+        }
+        let (reply, handed) = self.ask_init(UplinkRequest::Identity)?;
+        match (reply, handed.into_iter().next()) {
+            (Reply::Accepted, Some(socket)) => Ok(socket),
+            // It is not there yet, or not any more.
+            (Reply::NotFound | Reply::PermissionDenied | Reply::Failed, _) => {
+                Err(AttemptError::NoIdentityService)
+            }
+            (reply, _) => Err(InitError::refused(reply).into()),
+        }
+    }
+}
+
+impl Parts for Sockets<'_> {
+    /// A socket at which something went wrong is not used again: the reply to this request may still come.
+    fn identity(&mut self, request: &ExchangeRequest) -> Result<ExchangeReply, AttemptError> {
+        let encoded = exchange::encode(request)?;
+        let socket = self.connect()?;
+        channel::send(&socket, &encoded).map_err(AttemptError::IdentitySocket)?;
+        let until = monotonic_ms().saturating_add(IDENTITY_WITHIN_MS);
+        loop {
+            let received = channel::try_receive_with(&socket, &mut self.buffer);
+            if let Some((length, _)) = received.map_err(AttemptError::IdentitySocket)? {
+                let reply = exchange::decode(self.buffer.get(..length).unwrap_or_default())?;
+                self.identity = Some(socket);
+                return Ok(reply);
+            }
+            let left = until.saturating_sub(monotonic_ms());
+            if left == 0 {
+                return Err(AttemptError::Silent);
+            }
+            let mut poll = Poll::new();
+            poll.add(&socket);
+            poll.wait(left).map_err(AttemptError::IdentitySocket)?;
+        }
+    }
+
+    fn moment(&mut self) -> Result<Moment, AttemptError> {
+        match self.ask_init(UplinkRequest::Clock)? {
+            (Reply::Clock(status), _) => Ok(moment(&status)),
+            (reply, _) => Err(InitError::refused(reply).into()),
+        }
+    }
+}
+
+/// The bounds of the time, by what init says of the clock.
+fn moment(status: &Status) -> Moment {
+    let earliest_s = status.seconds.max(status.floor);
+    let latest_s = match status.source {
+        Source::Floor => status.floor.saturating_add(MOST_AFTER_FLOOR_S).max(earliest_s),
+        Source::Hardware | Source::Network => earliest_s,
+    };
+    Moment { earliest_s, latest_s }
+}
+
+/// Random bits, for the schedule. Without any, all devices would do the same at once: it is no secret.
+fn random() -> u64 {
+    let mut bytes = [0; 8];
+    let _ = default_provider().secure_random.fill(&mut bytes);
+    u64::from_le_bytes(bytes)
+}
+
+/// Errors that end the service; init starts it again.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CheckInError {
+    #[error("the configuration of the service is unusable")]
+    Config(#[from] PortConfigError),
+    #[error(transparent)]
+    Init(InitError),
+}
+
+/// Checks in as long as the service runs.
+pub(crate) fn check_in_forever(
+    config: ServiceConfig,
+    init: &Mutex<InitSocket<UplinkRequest>>,
+) -> Result<Infallible, CheckInError> {
+    let host = config.host_field();
+    let port = DevicePort::new(config, PATIENCE)?;
+    let mut parts = Sockets { init, identity: None, buffer: vec![0; MAX_MESSAGE_BYTES] };
+    let mut schedule = Schedule::new(monotonic_ms(), random());
+    let mut said = Said::default();
+    loop {
+        match schedule.action(monotonic_ms()) {
+            Action::Wait(ms) => std::thread::sleep(Duration::from_millis(ms)),
+            Action::Look => {
+                // A look that fails is one of a release that is still on trial: the next one is soon.
+                let is_on_trial = describe(&mut parts).map_or(true, |(_, _, on_trial)| on_trial);
+                schedule.looked(is_on_trial, monotonic_ms(), random());
+            }
+            Action::CheckIn => {
+                let ended = attempt(&mut parts, &port, &mut schedule);
+                if let Some(line) = said.line(&ended, &host) {
+                    println!("{line}");
+                }
+                let outcome = match ended {
+                    Ok(outcome) => outcome,
+                    Err(AttemptError::Init(error)) => return Err(CheckInError::Init(error)),
+                    Err(error) => error.outcome(),
+                };
+                schedule.ended(outcome, monotonic_ms(), random());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
