@@ -20,10 +20,10 @@ use holdfast_images::board::Board;
 use holdfast_images::boards::Boards;
 use holdfast_images::boot::{BootKey, BootSigningKey};
 use holdfast_images::boot_loader;
-use holdfast_images::build::{self, Development, Inputs, Sizes, UpdateInputs};
+use holdfast_images::build::{self, Development, Inputs, ServiceInputs, Sizes, UpdateInputs};
 use holdfast_images::destination;
 use holdfast_images::key::PublicKey;
-use holdfast_images::manifest::{ImageManifest, UpdateSource};
+use holdfast_images::manifest::{ImageManifest, SecurityServiceSource, UpdateSource};
 use holdfast_images::own_services;
 use holdfast_images::package;
 use holdfast_images::service::Service;
@@ -221,6 +221,10 @@ impl<'a> ImageBuilder<'a> {
             Some(source) => Some(self.update_inputs(&manifest, source)?),
             None => None,
         };
+        let service = match &manifest.service {
+            Some(source) => Some(service_inputs(&manifest, source)?),
+            None => None,
+        };
         let init = self.build_init(&symbols)?;
         let (kernel, boot_loader) = self.kernel_and_boot_loader(&board)?;
         let (boot_keys, boot_signer) = self.boot_keys(&manifest)?;
@@ -263,6 +267,7 @@ impl<'a> ImageBuilder<'a> {
             init,
             services: services.iter().zip(programs).collect(),
             update,
+            service,
             apps,
             app_keys,
             build_time: self.workspace.build_time()?,
@@ -356,6 +361,10 @@ impl<'a> ImageBuilder<'a> {
         if let Some(update) = &manifest.update {
             let roots = update.repositories().filter_map(|(_, source)| source.root.as_ref());
             read.extend(roots.chain(&update.authorities).map(|path| manifest.beside(path)));
+        }
+        if let Some(service) = &manifest.service {
+            let root = std::iter::once(&service.catalog_root);
+            read.extend(root.chain(&service.authorities).map(|path| manifest.beside(path)));
         }
         read.extend(apps.iter().cloned());
         for written in [output, &build::rom_path(output)] {
@@ -583,6 +592,28 @@ impl<'a> ImageBuilder<'a> {
     pub fn pins(&self) -> &Pins {
         &self.pins
     }
+}
+
+/// Returns the certificates by which the device knows its service and its catalog.
+fn service_inputs(
+    manifest: &ImageManifest,
+    source: &SecurityServiceSource,
+) -> Result<ServiceInputs> {
+    let mut authorities = Vec::new();
+    for path in &source.authorities {
+        let path = manifest.beside(path);
+        authorities.extend(certificates(&workspace::read(&path)?, &path)?);
+    }
+    let path = manifest.beside(&source.catalog_root);
+    let roots = certificates(&workspace::read(&path)?, &path)?;
+    let [catalog_root]: [Vec<u8>; 1] = roots.try_into().map_err(|roots: Vec<_>| {
+        let count = roots.len();
+        anyhow!(
+            "{}: has {count} certificates; leave the catalog's root in it alone",
+            path.display()
+        )
+    })?;
+    Ok(ServiceInputs { authorities, catalog_root })
 }
 
 /// Returns the certificates of a PEM file, in DER.

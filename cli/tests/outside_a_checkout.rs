@@ -188,6 +188,7 @@ impl Outside {
             init: program.clone(),
             services: services.iter().map(|service| (service, program.clone())).collect(),
             update: None,
+            service: None,
             apps: Vec::new(),
             app_keys: manifest.app_key_paths().map(|p| PublicKey::load(&p).unwrap()).collect(),
             build_time: 1_700_000_000,

@@ -7,7 +7,7 @@ use holdfast_sandbox::package::Device;
 use holdfast_sandbox::peripheral::{self, BoardPeripheral};
 use holdfast_sandbox::policy::shares::{self, Machine, Shortage};
 use holdfast_sandbox::policy::{Plan, app_plan};
-use holdfast_types::Version;
+use holdfast_types::{CatalogId, Version};
 
 /// An image, as far as packages are concerned.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +24,8 @@ pub(crate) struct Acceptance<'a> {
     pub(crate) offered: &'a [BoardPeripheral],
     /// True when the image has the network service.
     pub(crate) network: bool,
+    /// The catalog that the image's devices belong to.
+    pub(crate) catalog: Option<CatalogId>,
 }
 
 /// A reason for which a package is not taken.
@@ -60,6 +62,21 @@ pub(crate) fn fit_together(
     Ok(())
 }
 
+/// Compares the catalog for whose service an app authenticates with the image's.
+fn check_catalog(asked: Option<CatalogId>, image: Option<CatalogId>) -> Result<(), String> {
+    let field = "Capabilities.DeviceAuthentication";
+    match (asked, image) {
+        (None, _) => Ok(()),
+        (Some(asked), Some(image)) if asked == image => Ok(()),
+        (Some(asked), Some(image)) => Err(format!(
+            "asks for {field} with {asked}, and the image's devices belong to catalog {image}; name that one"
+        )),
+        (Some(_), None) => Err(format!(
+            "asks for {field}, and this image has no service; its image manifest needs `[service]`"
+        )),
+    }
+}
+
 impl Acceptance<'_> {
     /// Reads a package and refuses what the device would refuse.
     pub(crate) fn accept(&self, bytes: &[u8]) -> Result<Package, Unacceptable> {
@@ -85,6 +102,7 @@ impl Acceptance<'_> {
                           needs `[network]`, as images/connected.toml has it";
             return Err(refused(reason.to_owned()));
         }
+        check_catalog(manifest.catalog, self.catalog).map_err(refused)?;
         Ok(package)
     }
 }
@@ -106,6 +124,18 @@ mod tests {
         });
         package.manifest = holdfast_manifest::parse(document.to_string().as_bytes()).unwrap();
         package
+    }
+
+    #[test]
+    fn an_app_authenticates_for_its_devices_catalog_alone() {
+        let [one, other] = [CatalogId([1; 16]), CatalogId([2; 16])];
+        assert_eq!(check_catalog(None, None), Ok(()));
+        assert_eq!(check_catalog(None, Some(one)), Ok(()));
+        assert_eq!(check_catalog(Some(one), Some(one)), Ok(()));
+        let refused = check_catalog(Some(one), Some(other)).unwrap_err();
+        assert!(refused.contains(&other.to_string()), "{refused}");
+        let refused = check_catalog(Some(one), None).unwrap_err();
+        assert!(refused.contains("needs `[service]`"), "{refused}");
     }
 
     #[test]

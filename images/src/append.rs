@@ -12,17 +12,22 @@ use crate::ext4::{self, Ext4Error};
 use crate::key::PublicKey;
 use crate::package::{self, Package};
 use crate::root::{self, RootError};
+use crate::service::DIRECTORY;
 use crate::show::{self, ShowError};
+use holdfast_evidence::config::{IDENTITY_FILE, IdentityConfig};
 use holdfast_sandbox::app_manifest::AppManifest;
 use holdfast_sandbox::component::{self, ComponentList, ComponentListError, Stored};
 use holdfast_sandbox::policy::Plan;
 use holdfast_sandbox::policy::shares::Machine;
-use holdfast_types::ComponentId;
+use holdfast_types::encoding::EncodingError;
+use holdfast_types::{CatalogId, ComponentId};
 use std::fs::{self, File};
 use std::path::Path;
 
 /// Name of the network service.
 const NETWORK: &str = "network";
+/// Name of the service with the device's keys.
+const IDENTITY: &str = "identity";
 
 /// An error of appending an app. The image is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,9 @@ pub enum AppendError {
     /// The component list of the image.
     #[error(transparent)]
     Components(#[from] ComponentListError),
+    /// What the image's devices are known by.
+    #[error("the image's file on the device's identity is damaged")]
+    Identity(#[source] EncodingError),
     /// The image's partitions.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -108,6 +116,16 @@ pub struct Appended {
     pub packages_bytes: u64,
 }
 
+/// The catalog that the image's devices belong to, where they have a service.
+fn catalog(root: &[u8], list: &ComponentList) -> Result<Option<CatalogId>, AppendError> {
+    if !list.services.iter().any(|service| service.name == IDENTITY) {
+        return Ok(None);
+    }
+    let file = root::read_file(root, &format!("/{DIRECTORY}/{IDENTITY}/{IDENTITY_FILE}"))?;
+    let config = IdentityConfig::decode(&file).map_err(AppendError::Identity)?;
+    Ok(Some(config.catalog))
+}
+
 /// Puts the package at `package` into the image at `image`: whole, or not at all.
 ///
 /// # Errors
@@ -125,6 +143,7 @@ pub fn append(image: &Path, package: &Path) -> Result<Appended, AppendError> {
         keys: &keys,
         offered: &list.peripherals,
         network: list.services.iter().any(|service| service.name == NETWORK),
+        catalog: catalog(&root, &list)?,
     };
     let appended = acceptance.accept(&bytes)?;
     let id = appended.header.component_id;

@@ -328,6 +328,7 @@ mod tests {
             trust: crate::manifest::Trust::default(),
             services: Vec::new(),
             update: None,
+            service: None,
             network: None,
             slots: Slots { boot_mib: 8, root_mib: 8 },
             storage: Storage { state_mib: 8, apps_mib: 32, data_mib: 16 },

@@ -25,6 +25,7 @@ fn is_in(part: Part, manifest: &ImageManifest, has_apps: bool) -> bool {
         Part::Network => manifest.network.is_some(),
         Part::Update => manifest.update.is_some(),
         Part::Debug => manifest.debugged.is_some(),
+        Part::Service => manifest.service.is_some(),
     }
 }
 
@@ -72,7 +73,7 @@ fn load(path: &Path) -> Result<Service, ManifestError> {
         return Err(service.refused("uid", reason).into());
     }
     if service.with.is_empty() {
-        let reason = "must name a part of image manifests that it comes with: \"apps\", \"network\", \"update\" or \"debug\"";
+        let reason = "must name a part of image manifests that it comes with: \"apps\", \"network\", \"update\", \"service\" or \"debug\"";
         return Err(service.refused("with", reason).into());
     }
     service.check()?;
@@ -135,16 +136,25 @@ fn component(
 
 /// Returns the network grants of a service.
 fn network(service: &Service, manifest: &ImageManifest) -> Result<NetworkGrants, FieldError> {
-    match (service.reaches, &manifest.update) {
-        (Some(Reach::UpdateServers), Some(update)) => {
-            update.grants().map_err(|(field, reason)| FieldError {
-                path: manifest.path.clone(),
-                field: format!("update.{field}"),
-                reason: reason.to_owned(),
-            })
+    let mut all = NetworkGrants::default();
+    for reach in &service.reaches {
+        let (table, grants) = match reach {
+            Reach::UpdateServers => ("update", manifest.update.as_ref().map(|of| of.grants())),
+            Reach::Service => ("service", manifest.service.as_ref().map(|of| of.grants())),
+        };
+        let grants = grants.transpose().map_err(|(field, reason)| FieldError {
+            path: manifest.path.clone(),
+            field: format!("{table}.{field}"),
+            reason: reason.to_owned(),
+        })?;
+        // Releases and service may lie on one host.
+        for connection in grants.into_iter().flat_map(|grants| grants.connections) {
+            if !all.connections.contains(&connection) {
+                all.connections.push(connection);
+            }
         }
-        (Some(Reach::UpdateServers) | None, _) => Ok(NetworkGrants::default()),
     }
+    Ok(all)
 }
 
 /// Returns the device nodes of a service, with the board's own name for [`TEST_LINE`].
@@ -215,12 +225,35 @@ mod tests {
         assert_eq!(names(&manifest(""), true), ["admission"]);
         assert_eq!(names(&manifest("[network]\n"), true), ["admission", "network"]);
         let update = "[network]\n[update]\nos = { url = \"https://a.example.com/os\" }\n";
+        // An image without a service has no identity, and pays nothing for it.
         let all = ["admission", "network", "uplink", "update"];
         assert_eq!(names(&manifest(update), false), all);
+        let service = "[network]\n[service]\nurl = \"https://a.example.com\"\n\
+            authorities = [\"a.pem\"]\ncatalog = \"25025d2c-66da-4448-bae1-ac26fcdd3627\"\n\
+            catalog_root = \"r.pem\"\n";
+        assert_eq!(names(&manifest(service), false), ["network", "uplink", "identity"]);
         let mut debugged = manifest("");
         debugged.debugged = Some("hello".to_owned());
         let services = of_image(&own(), &debugged, true);
         assert_eq!(services.last().unwrap().args, ["hello"]);
+    }
+
+    #[test]
+    fn uplink_reaches_whom_the_manifest_names_and_nobody_else() {
+        let own = own();
+        let uplink = own.iter().find(|service| service.name == "uplink").unwrap();
+        let reached = |more: &str| -> Vec<String> {
+            let grants = network(uplink, &manifest(more)).unwrap();
+            grants.connections.iter().map(ToString::to_string).collect()
+        };
+        let service = "[service]\nurl = \"https://a.example.com\"\nauthorities = [\"a.pem\"]\n\
+            catalog = \"25025d2c-66da-4448-bae1-ac26fcdd3627\"\ncatalog_root = \"r.pem\"\n";
+        let update = "[update]\nos = { url = \"https://b.example.com/os\" }\n";
+        let same = "[update]\nos = { url = \"https://a.example.com/os\" }\n";
+        assert_eq!(reached(&format!("[network]\n{service}")).len(), 1);
+        assert_eq!(reached(&format!("[network]\n{update}{service}")).len(), 2);
+        assert_eq!(reached(&format!("[network]\n{same}{service}")).len(), 1);
+        assert_eq!(reached(""), Vec::<String>::new());
     }
 
     #[test]

@@ -70,7 +70,8 @@ pub struct Service {
     #[serde(default)]
     pub system_network: bool,
     /// Whom it reaches through a veth pair of its own.
-    pub reaches: Option<Reach>,
+    #[serde(default)]
+    pub reaches: Vec<Reach>,
     /// The service has a directory of the `state` partition.
     #[serde(default)]
     pub state: bool,
@@ -97,6 +98,8 @@ pub enum Part {
     Update,
     /// An app that is debugged.
     Debug,
+    /// `[service]`.
+    Service,
 }
 
 /// Destinations that a service reaches on the network.
@@ -105,6 +108,8 @@ pub enum Part {
 pub enum Reach {
     /// The servers of `[update]`.
     UpdateServers,
+    /// The service of `[service]`.
+    Service,
 }
 
 impl Service {
@@ -141,7 +146,7 @@ impl Service {
             ("with", !self.with.is_empty()),
             ("one_shot", self.one_shot),
             ("system_network", self.system_network),
-            ("reaches", self.reaches.is_some()),
+            ("reaches", !self.reaches.is_empty()),
             ("state", self.state),
             ("app_store", self.app_store),
             ("debugger", self.debugger),

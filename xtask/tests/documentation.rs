@@ -265,7 +265,7 @@ fn printable() -> String {
 
 /// The parts of a quoted line that stand in the sources as they are: between what differs and what is put together.
 fn parts(line: &str) -> Vec<&str> {
-    let programs = ["init: ", "network: ", "update: ", "uplink: ", "holdfast: "];
+    let programs = ["init: ", "network: ", "update: ", "uplink: ", "identity: ", "holdfast: "];
     let line = programs.iter().find_map(|program| line.strip_prefix(program)).unwrap_or(line);
     let parts = line.split('…').flat_map(|part| part.split(": ")).flat_map(|part| part.split("; "));
     parts.map(|part| part.trim_matches([' ', ':'])).filter(|part| !part.is_empty()).collect()

@@ -34,6 +34,8 @@ pub struct Inputs<'a> {
     pub services: Vec<(&'a Service, Vec<u8>)>,
     /// Trust of the update agents; needed where the manifest has updates.
     pub update: Option<UpdateInputs>,
+    /// Trust in the service; needed where the manifest has one.
+    pub service: Option<ServiceInputs>,
     /// The signed packages of the apps, with where each came from.
     pub apps: Vec<(PathBuf, Vec<u8>)>,
     /// Keys whose app packages the device takes.
@@ -55,6 +57,15 @@ pub struct UpdateInputs {
     pub authorities: Vec<Vec<u8>>,
     /// The part of it that belongs to development, if there is one.
     pub development: Option<Development>,
+}
+
+/// Certificates by which the device knows its service and its catalog.
+#[derive(Debug)]
+pub struct ServiceInputs {
+    /// Certificates of the authorities that may vouch for the service, in DER.
+    pub authorities: Vec<Vec<u8>>,
+    /// Certificate of the catalog's root, in DER.
+    pub catalog_root: Vec<u8>,
 }
 
 /// A part of an image that belongs to development.

@@ -24,7 +24,7 @@ use holdfast_lifecycle::slots::{self, BootState};
 use holdfast_manifest::elf;
 use holdfast_sandbox::component::{self, Stored};
 use holdfast_sandbox::policy::system_calls::SystemCalls;
-pub use inputs::{Development, Inputs, UpdateInputs};
+pub use inputs::{Development, Inputs, ServiceInputs, UpdateInputs};
 pub use production::refuse_app_directories;
 use production::refuse_development;
 use settings::settings;
@@ -228,6 +228,7 @@ fn read_packages(inputs: &Inputs<'_>) -> Result<Vec<Package>, BuildError> {
         keys: &inputs.app_keys,
         offered: &offered,
         network: inputs.manifest.network.is_some(),
+        catalog: inputs.manifest.service.as_ref().and_then(|service| service.catalog_id().ok()),
     };
     let packages = inputs.apps.iter().map(|(path, bytes)| {
         acceptance.accept(bytes).map_err(|source| BuildError::App { path: path.clone(), source })

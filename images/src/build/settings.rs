@@ -5,6 +5,8 @@ use super::inputs::{Inputs, UpdateInputs};
 use crate::FieldError;
 use crate::manifest::{ImageManifest, UpdateSource};
 use crate::service::Service;
+use holdfast_evidence::config as identity_config;
+use holdfast_evidence::config::{IdentityConfig, ServiceConfig};
 use holdfast_networking::config;
 use holdfast_release as release;
 use holdfast_release::client::{Client, Trusted};
@@ -30,19 +32,57 @@ pub(super) fn settings(
             let encoded = config.encode().map_err(ComponentListError::from)?;
             Ok(vec![(config::FILE_NAME.to_owned(), encoded)])
         }
-        ("uplink", _, Some(source), Some(update)) => {
-            let servers = source.repositories().map(|(of, from)| (of, from.url.clone())).collect();
-            let config = UplinkConfig {
-                servers,
-                authorities: update.authorities.clone(),
-                bytes_a_day: u64::from(source.mib_a_day).saturating_mul(1024 * 1024),
-            };
-            let encoded = config.encode().map_err(ComponentListError::from)?;
-            Ok(vec![(update_config::UPLINK_FILE.to_owned(), encoded)])
-        }
+        ("uplink", ..) => uplink_settings(inputs),
+        ("identity", ..) => identity_settings(inputs),
         ("update", _, Some(source), Some(update)) => update_settings(manifest, source, update),
         _ => Ok(Vec::new()),
     }
+}
+
+/// Returns the settings of what has the connections: to the servers of releases, and to the service.
+fn uplink_settings(inputs: &Inputs<'_>) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
+    let manifest = inputs.manifest;
+    let mut files = Vec::new();
+    if let (Some(source), Some(update)) = (&manifest.update, &inputs.update) {
+        let servers = source.repositories().map(|(of, from)| (of, from.url.clone())).collect();
+        let config = UplinkConfig {
+            servers,
+            authorities: update.authorities.clone(),
+            bytes_a_day: u64::from(source.mib_a_day).saturating_mul(1024 * 1024),
+        };
+        let encoded = config.encode().map_err(ComponentListError::from)?;
+        files.push((update_config::UPLINK_FILE.to_owned(), encoded));
+    }
+    if let (Some(source), Some(service)) = (&manifest.service, &inputs.service) {
+        let (host, port) = source.server().map_err(|error| in_service(manifest, error))?;
+        let authorities = service.authorities.clone();
+        let config = ServiceConfig { host: host.to_string(), port, authorities };
+        let encoded = config.encode().map_err(ComponentListError::from)?;
+        files.push((identity_config::SERVICE_FILE.to_owned(), encoded));
+    }
+    Ok(files)
+}
+
+/// Returns the settings of what has the device's keys.
+fn identity_settings(inputs: &Inputs<'_>) -> Result<Vec<(String, Vec<u8>)>, BuildError> {
+    let manifest = inputs.manifest;
+    let (Some(source), Some(service)) = (&manifest.service, &inputs.service) else {
+        return Ok(Vec::new());
+    };
+    let config = IdentityConfig {
+        catalog: source.catalog_id().map_err(|error| in_service(manifest, error))?,
+        catalog_root: service.catalog_root.clone(),
+        // A device begins with its first owner.
+        epoch: 0,
+    };
+    let encoded = config.encode().map_err(ComponentListError::from)?;
+    Ok(vec![(identity_config::IDENTITY_FILE.to_owned(), encoded)])
+}
+
+/// The error of a field of `[service]`.
+fn in_service(manifest: &ImageManifest, (field, reason): (String, &'static str)) -> FieldError {
+    let path = manifest.path.clone();
+    FieldError { path, field: format!("service.{field}"), reason: reason.to_owned() }
 }
 
 /// Returns the settings of the update agent.

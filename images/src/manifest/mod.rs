@@ -1,6 +1,7 @@
 //! The image manifest: which board, services and apps make one image.
 
 mod network;
+mod security_service;
 mod update;
 
 use crate::document::{self, DocumentError};
@@ -11,6 +12,7 @@ use holdfast_sandbox::package::ShortName;
 use holdfast_types::ComponentId;
 use holdfast_types::Version;
 pub use network::{AddressingSource, InterfaceSource, NetworkSource};
+pub use security_service::SecurityServiceSource;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 pub use update::{RepositorySource, UpdateSource};
@@ -50,6 +52,8 @@ pub struct ImageManifest {
     pub services: Vec<Service>,
     /// Sources of releases; without it the device takes none.
     pub update: Option<UpdateSource>,
+    /// The service that the device checks in with; without it the device has no identity.
+    pub service: Option<SecurityServiceSource>,
     /// The network; without it no device is switched on, and no app can be granted a connection.
     pub network: Option<NetworkSource>,
     /// Room for each slot.
@@ -299,6 +303,15 @@ impl ImageManifest {
                 return refuse(&format!("update.{field}"), reason);
             }
         }
+        if let Some(service) = &self.service {
+            if self.network.is_none() {
+                return refuse("service", "needs the network; add `[network]`");
+            }
+            if let Err((field, reason)) = service.check(self.apps.len()) {
+                let field = format!("service.{field}");
+                return refuse(field.trim_end_matches('.'), reason);
+            }
+        }
         self.services.iter().try_for_each(Service::check_in_manifest)?;
         Ok(())
     }
@@ -427,6 +440,7 @@ data_mib = 16
             ("[[network.interface]]", "[slots]", "[[network.interface]]\nx = 1\n[slots]"),
             ("[update]", "[slots]", "[update]\nx = 1\n[slots]"),
             ("[update.os]", "[slots]", "[update.os]\nx = 1\n[slots]"),
+            ("[service]", "[slots]", "[service]\nx = 1\n[slots]"),
             ("[[services]]", "[slots]", "[[services]]\nx = 1\n[slots]"),
             ("[slots]", "[slots]", "[slots]\nx = 1"),
             ("[storage]", "[storage]", "[storage]\nx = 1"),

@@ -112,7 +112,7 @@ impl UpdateSource {
 }
 
 /// Returns host and port of an `https:` URL.
-fn server(url: &str) -> Option<(Destination, u16)> {
+pub(super) fn server(url: &str) -> Option<(Destination, u16)> {
     let rest = url.strip_prefix("https://")?;
     let (authority, path) = rest.split_once('/').unwrap_or((rest, "a"));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);

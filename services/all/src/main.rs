@@ -13,6 +13,8 @@ type Service = (&'static str, fn() -> ExitCode);
 const SERVICES: &[Service] = &[
     #[cfg(feature = "admission")]
     ("admission", holdfast_admission::run),
+    #[cfg(feature = "identity")]
+    ("identity", holdfast_identity::run),
     #[cfg(feature = "network")]
     ("network", holdfast_network::run),
     #[cfg(feature = "update")]

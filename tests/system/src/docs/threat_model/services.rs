@@ -111,6 +111,77 @@ pub(super) const TAKEN_OVER: &[(&str, &str, Verdict)] = &[
         Open("`update` waits two minutes for an answer, ends, and starts anew"),
     ),
     (
+        "uplink",
+        "read the device's keys, or have something else signed than evidence",
+        Tests(&[
+            "no_service_faces_the_network_and_has_the_devices_keys",
+            "messages_are_read_as_they_were_written_and_fit",
+        ]),
+    ),
+    (
+        "uplink",
+        "have one app's certificate made out for another app's key",
+        Tests(&[
+            "each_input_changes_the_qualifying_data",
+            "certificates_for_other_keys_are_refused",
+        ]),
+    ),
+    (
+        "uplink",
+        "bring `identity` answers of its own: damaged, too long, for another key",
+        Tests(&[
+            "an_answer_to_an_enrolment_that_is_wrong_is_refused",
+            "certificates_for_other_keys_are_refused",
+        ]),
+    ),
+    (
+        "uplink",
+        "have evidence made for a connection of its own",
+        Open(
+            "it owns the connection, as whoever ends TLS does: the device is attested as what it runs, to a service that the image names",
+        ),
+    ),
+    (
+        "uplink",
+        "have the TPM work without end",
+        Tests(&["what_is_spent_comes_back_by_the_minute_and_its_end_is_said_once"]),
+    ),
+    (
+        "identity",
+        "take keys out of the TPM, or use them after another release has booted",
+        Tests(&["a_certificate_key_does_not_sign_after_another_release_boots"]),
+    ),
+    (
+        "identity",
+        "claim to the service what does not run",
+        Open(
+            "claims are its word; the release is what PCR 8 names, which it can extend and not set back",
+        ),
+    ),
+    (
+        "identity",
+        "sign for apps what they have not asked for, as long as it runs",
+        Open("the keys are its own to use; with the next release, or 48 hours later, that ends"),
+    ),
+    (
+        "identity",
+        "copy a device of the software grade",
+        Open("its key lies in `state`; two devices with it are found by their receipts"),
+    ),
+    (
+        "identity",
+        "reach the network, or another service than `uplink`",
+        Tests(&[
+            "no_service_faces_the_network_and_has_the_devices_keys",
+            "each_right_opens_its_requests_and_no_others",
+        ]),
+    ),
+    (
+        "identity",
+        "write what boots: it is handed the running slot's boot partition",
+        Tests(&["no_service_faces_the_network_and_writes_what_boots"]),
+    ),
+    (
         "network",
         "read, change and withhold what apps send and the names that they ask for",
         Open("it makes their veth pairs; what must not be read or changed goes over TLS"),
