@@ -11,8 +11,6 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
-#[allow(dead_code, reason = "it is that of the tests of os/evidence, which use more of it")]
-#[path = "../../../../os/evidence/tests/swtpm/emulator.rs"]
 mod emulator;
 mod service;
 mod transport;
