@@ -85,10 +85,10 @@ mod tests {
                 "encrypted_seed": "AA", "within_s": 600}),
             serde_json::json!({"state": "waiting", "device": device, "next_s": 600}),
             serde_json::json!({"enrolment": "AA", "proof": "AQ"}),
-            serde_json::json!({"device": device, "claims": "e30", "receipt": "AA", "evidence":
+            serde_json::json!({"catalog": id, "device": device, "claims": "e30", "receipt": "AA", "evidence":
                 {"tpm": {"quote": signed, "keys": [
                     {"for": id, "public": "AA", "certification": signed}]}}}),
-            serde_json::json!({"device": device, "claims": "e30", "receipt": null, "evidence":
+            serde_json::json!({"catalog": id, "device": device, "claims": "e30", "receipt": null, "evidence":
                 {"software": {"signature": "AA", "keys": [{"for": "device", "point": "AA"}]}}}),
             serde_json::json!({"profile": "update-only", "reasons": ["withdrawn"],
                 "certificates": [{"for": "device", "chain": ["AA"]}], "until": 1, "next_s": 2,
