@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use holdfast_builder::failure::HostLacks;
 use holdfast_builder::image::ImageBuilder;
-use holdfast_builder::workspace::Workspace;
+use holdfast_builder::workspace::{self, Workspace};
 use holdfast_builder::{development_keys, host, process};
 use holdfast_images::board::Board;
 use holdfast_images::boards::Boards;
@@ -20,6 +20,7 @@ use holdfast_qemu::tpm::Tpm;
 use holdfast_qemu::web_server::{self, WebServer};
 use holdfast_sandbox::network::Destination;
 use regex::Regex;
+use std::fs::File;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -158,7 +159,8 @@ pub(crate) fn run(invocation: &Invocation, args: &RunArgs) -> Result<()> {
     }
     let memory = built.memory_mib;
     let mut machine = Machine { rom: Rom::Drive, ..Machine::new(&built.path, memory) };
-    machine.tpm = tpm(args, &shown, &built.path)?;
+    let kept = tpm(args, &shown, &built.path)?;
+    machine.tpm = kept.as_ref().map(|kept| kept.tpm.clone());
     if built.manifest.network.is_some() {
         let forwards = args.forwards.clone();
         machine.networks = vec![Network::User { forwards }];
@@ -190,7 +192,8 @@ fn run_file(args: &RunArgs, file: &Path) -> Result<()> {
         bail!("{}: its slot is not signed yet; sign it with `image sign`", file.display());
     }
     let mut machine = Machine { rom: Rom::Drive, ..Machine::new(file, shown.memory_mib) };
-    machine.tpm = tpm(args, &shown, file)?;
+    let kept = tpm(args, &shown, file)?;
+    machine.tpm = kept.as_ref().map(|kept| kept.tpm.clone());
     if shown.components.iter().any(|name| name == "network") {
         machine.networks = vec![Network::User { forwards: args.forwards.clone() }];
     } else if !args.forwards.is_empty() {
@@ -199,15 +202,32 @@ fn run_file(args: &RunArgs, file: &Path) -> Result<()> {
     start(args, machine)
 }
 
+/// A TPM for a machine, and the lock on its state, which this run holds.
+struct KeptTpm {
+    tpm: Tpm,
+    _lock: Option<File>,
+}
+
 /// Returns the TPM of the machine that an image is for. Its state lies beside the image, so that a device which is started
-/// again has the same.
-fn tpm(args: &RunArgs, image: &show::Image, path: &Path) -> Result<Option<Tpm>> {
+/// again has the same. A second guest beside the first gets a new one: two with one TPM would be one device.
+fn tpm(args: &RunArgs, image: &show::Image, path: &Path) -> Result<Option<KeptTpm>> {
     if args.without_tpm || !image.tpm || Model::of(path)? != Model::Virt {
         return Ok(None);
     }
-    host::ensure(&[host::TPM]).context("the board has a TPM; `--without-tpm` leaves it out")?;
-    let state = Some(path.with_extension("tpm"));
-    Ok(Some(Tpm { state, fault: None }))
+    const REMEDY: &str = "the board has a TPM; `--without-tpm` leaves it out";
+    host::ensure(&[host::TPM]).context(REMEDY)?;
+    let state = path.with_extension("tpm");
+    workspace::make_directory(&state).context(REMEDY)?;
+    let lock = state.join("in-use");
+    let lock = File::create(&lock)
+        .with_context(|| format!("cannot create {}", lock.display()))
+        .context(REMEDY)?;
+    if lock.try_lock().is_err() {
+        eprintln!("the TPM in {} is another guest's: this one gets a new one", state.display());
+        return Ok(Some(KeptTpm { tpm: Tpm::default(), _lock: None }));
+    }
+    let tpm = Tpm { state: Some(state), fault: None };
+    Ok(Some(KeptTpm { tpm, _lock: Some(lock) }))
 }
 
 /// Starts a machine, and shows its console until it ends or what was asked for has happened.

@@ -3,10 +3,10 @@
 use crate::HarnessError;
 use crate::console::Console;
 use crate::debugger::Debugger;
-use crate::machine::{DEBUG_SOCKET, SERIAL_LINE, START_WITHIN, WRITE_LOG};
+use crate::machine::{DEBUG_SOCKET, SERIAL_LINE, WRITE_LOG};
 use crate::peer::Peer;
 use crate::probe::Probe;
-use crate::process::Process;
+use crate::process::{Process, START_WITHIN};
 use crate::qmp::Qmp;
 use crate::tpm::RunningTpm;
 use crate::write_log::{self, Step};

@@ -8,7 +8,7 @@ use crate::model::Model;
 use crate::option_value::value;
 use crate::peer::{Peer, World};
 use crate::probe::Probe;
-use crate::process::Process;
+use crate::process::{Process, START_WITHIN};
 use crate::qmp::Qmp;
 use crate::settings;
 use crate::tpm::{RunningTpm, Tpm};
@@ -34,8 +34,6 @@ pub(crate) const SERIAL_LINE: &str = "line";
 pub(crate) const DEBUG_SOCKET: &str = "debug-line";
 /// Name of the peer's socket.
 const PEER: &str = "peer";
-/// Time for QEMU to open its sockets.
-pub(crate) const START_WITHIN: Duration = Duration::from_secs(60);
 
 /// What a machine is made of.
 #[derive(Debug, Clone)]

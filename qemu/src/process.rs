@@ -3,11 +3,14 @@
 use crate::HarnessError;
 use std::io;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 /// Waits for the end of its standard input, which only the harness holds, and kills the process whose number
 /// it is given.
 const GUARD: &str = "read -r _; kill -s KILL \"$0\"";
 const SHELL: &str = "sh";
+/// Time for a process to open its sockets.
+pub(crate) const START_WITHIN: Duration = Duration::from_secs(60);
 
 /// A process that ends when this is dropped, and also when the harness is killed and drops nothing.
 #[derive(Debug)]

@@ -3,13 +3,14 @@
 //! It begins with the machine and is reset with it (QEMU sends swtpm `CMD_INIT`), so that its PCRs are zero at each start of the
 //! guest; seeds and what it keeps lie in a directory.
 
+mod fault;
 mod relay;
 
+pub use self::fault::TpmFault;
 use self::relay::Relay;
 use crate::HarnessError;
-use crate::machine::START_WITHIN;
 use crate::option_value::value;
-use crate::process::Process;
+use crate::process::{Process, START_WITHIN};
 use crate::settings;
 use std::fs;
 use std::os::unix::net::UnixStream;
@@ -35,20 +36,6 @@ pub struct Tpm {
     pub state: Option<PathBuf>,
     /// What is wrong with it.
     pub fault: Option<TpmFault>,
-}
-
-/// What is wrong with a TPM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TpmFault {
-    /// It is in failure mode: `TPM_RC_FAILURE` is its answer to everything.
-    FailureMode,
-    /// It answers so many commands after each reset and then none, until the guest gives one up.
-    Silent {
-        /// The commands that it answers.
-        after: usize,
-    },
-    /// It takes so much longer for each answer.
-    Slow(Duration),
 }
 
 /// A TPM that runs.

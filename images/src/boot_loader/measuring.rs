@@ -7,7 +7,7 @@
 //! `drivers/tpm/tpm2_tis_core.c` returns 0 bytes, `tpm_xfer` then success): PCR 8 is read before and after, and must have become
 //! the hash of what was there and the digest.
 
-use super::script::Script;
+use super::commands::Script;
 use crate::board::{Board, PluggedIn};
 use holdfast_types::TpmState;
 

@@ -6,6 +6,7 @@
 //! (`bootcmd`). The control device tree lies behind `u-boot-nodtb.bin` (`CONFIG_OF_SEPARATE`).
 
 pub mod card;
+mod commands;
 mod error;
 mod measuring;
 pub mod script;

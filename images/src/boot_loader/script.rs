@@ -7,6 +7,7 @@
 //! (`itest.s`) and set anew to what they were found equal to, and what is not equal to anything
 //! expected makes the copy invalid.
 
+use super::commands::Script;
 use super::measuring::{self, Measuring};
 use crate::board::Board;
 use crate::disk::{Layout, SECTOR_BYTES};
@@ -21,21 +22,6 @@ pub mod halt {
     pub const EXHAUSTED: u32 = 2;
     /// The boot state cannot be saved, and no committed slot boots.
     pub const CANNOT_SAVE: u32 = 3;
-}
-
-/// Variables and commands of the script in the order in which they are set.
-#[derive(Debug, Default)]
-pub(super) struct Script {
-    pub(super) text: String,
-}
-
-impl Script {
-    /// Names a sequence of commands, for `run`.
-    pub(super) fn define(&mut self, name: &str, lines: &[&str]) {
-        debug_assert!(lines.iter().all(|line| !line.contains('\'')), "{name} holds a quote");
-        // Writing to a string cannot fail.
-        let _ = writeln!(self.text, "setenv {name} '{}'", lines.join("; "));
-    }
 }
 
 /// Places on the medium, in sectors, and in memory.

@@ -4,7 +4,7 @@
 //! The control connection carries one request and one answer at a time; with `CMD_SET_DATAFD` comes a descriptor, by which the
 //! TPM's commands go then. Source: swtpm's `include/swtpm/tpm_ioctl.h` and `man/man3/swtpm_ioctls.pod`.
 
-use super::TpmFault;
+use super::fault::TpmFault;
 use crate::HarnessError;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
