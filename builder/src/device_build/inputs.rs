@@ -1,6 +1,6 @@
 //! Inputs of a program's build, as a key: programs of one key have the same bytes.
 
-use super::relevant;
+use super::relevant::Relevant;
 use crate::process;
 use crate::toolchain::Rust;
 use crate::workspace;
@@ -105,13 +105,12 @@ impl Workspaces {
             hash.add("configuration", &workspace::read(&path)?);
         }
         hash.add("package", package.as_bytes());
-        let lock = workspace::read_text(&lock)?;
-        hash.add("lock", relevant::of_lock(&lock, package).as_bytes());
+        let relevant = Relevant::of(&workspace::read_text(&lock)?, package);
+        hash.add("lock", relevant.lock.as_bytes());
         for root in &roots {
             hash.add_name("workspace", checkout, root);
             let manifest = workspace::read_text(&root.join("Cargo.toml"))?;
-            let manifest = relevant::of_manifest(&manifest, &lock, package);
-            hash.add("manifest", manifest.as_bytes());
+            hash.add("manifest", relevant.of_manifest(&manifest).as_bytes());
         }
         for directory in &directories {
             hash.add_name("directory", checkout, directory);

@@ -7,31 +7,45 @@ use toml::{Table, Value};
 /// Tables and keys of `[workspace]` that are about other packages than those that a manifest names.
 const OF_MEMBERS: [&str; 3] = ["members", "default-members", "exclude"];
 
-/// Returns the lock's entries of a package and of everything that it reaches, one after the other by name and version;
-/// all of the lock where it has no entry of that package. Dependencies of tests are among them, since a lock does not
-/// tell them from others.
-pub(super) fn of_lock(lock: &str, package: &str) -> String {
-    entries(lock, package).map_or_else(|| lock.to_owned(), |(text, _)| text)
+/// What a package reaches, by the `Cargo.lock` of its workspace.
+#[derive(Debug)]
+pub(super) struct Relevant {
+    /// The lock's entries of the package and of everything that it reaches, one after the other by name and version; all of
+    /// the lock where it has no entry of the package. Dependencies of tests are among them, since a lock does not tell
+    /// them from others.
+    pub(super) lock: String,
+    /// Names of the packages with these entries; `None` where the whole lock counts.
+    reached: Option<BTreeSet<String>>,
 }
 
-/// Returns the root manifest without its members and without those dependencies that the package does not reach; all
-/// of it where the lock has no entry of that package, or it is no TOML.
-pub(super) fn of_manifest(manifest: &str, lock: &str, package: &str) -> String {
-    let Some((_, reached)) = entries(lock, package) else { return manifest.to_owned() };
-    let Ok(mut table) = manifest.parse::<Table>() else { return manifest.to_owned() };
-    if let Some(workspace) = table.get_mut("workspace").and_then(Value::as_table_mut) {
-        for key in OF_MEMBERS {
-            workspace.remove(key);
-        }
-        if let Some(all) = workspace.get_mut("dependencies").and_then(Value::as_table_mut) {
-            // A dependency may be called otherwise than its package.
-            all.retain(|key, value| {
-                let renamed = value.get("package").and_then(Value::as_str);
-                reached.contains(renamed.unwrap_or(key))
-            });
+impl Relevant {
+    /// What `package` reaches by this lock.
+    pub(super) fn of(lock: &str, package: &str) -> Self {
+        match entries(lock, package) {
+            Some((lock, reached)) => Self { lock, reached: Some(reached) },
+            None => Self { lock: lock.to_owned(), reached: None },
         }
     }
-    table.to_string()
+
+    /// Returns a root manifest without its members and without those dependencies that the package does not reach; all
+    /// of it where the whole lock counts, or it is no TOML.
+    pub(super) fn of_manifest(&self, manifest: &str) -> String {
+        let Some(reached) = &self.reached else { return manifest.to_owned() };
+        let Ok(mut table) = manifest.parse::<Table>() else { return manifest.to_owned() };
+        if let Some(workspace) = table.get_mut("workspace").and_then(Value::as_table_mut) {
+            for key in OF_MEMBERS {
+                workspace.remove(key);
+            }
+            if let Some(all) = workspace.get_mut("dependencies").and_then(Value::as_table_mut) {
+                // A dependency may be called otherwise than its package.
+                all.retain(|key, value| {
+                    let renamed = value.get("package").and_then(Value::as_str);
+                    reached.contains(renamed.unwrap_or(key))
+                });
+            }
+        }
+        table.to_string()
+    }
 }
 
 /// The entries of a package and of what it reaches, and the names of all of these.
@@ -110,6 +124,14 @@ name = "twice"
 version = "2.0.0"
 checksum = "cc"
 "#;
+    fn of_lock(lock: &str, package: &str) -> String {
+        Relevant::of(lock, package).lock
+    }
+
+    fn of_manifest(manifest: &str, lock: &str, package: &str) -> String {
+        Relevant::of(lock, package).of_manifest(manifest)
+    }
+
     const MANIFEST: &str = r#"[workspace]
 members = ["app", "other"]
 
