@@ -9,6 +9,7 @@ pub mod device_port;
 pub mod issuers;
 pub mod management;
 pub mod peer;
+pub mod pem;
 pub mod secret;
 pub mod service;
 

@@ -1,7 +1,7 @@
 //! Random numbers and secrets, and the hashes by which secrets are kept.
 
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use holdfast_types::hex::sha256;
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
@@ -57,10 +57,4 @@ impl Secret {
 #[must_use]
 pub fn hash(secret: &str) -> String {
     sha256(secret.as_bytes())
-}
-
-/// Returns bytes in base64 (RFC 4648, 4), as PEM has them.
-#[must_use]
-pub fn base64(bytes: &[u8]) -> String {
-    STANDARD.encode(bytes)
 }

@@ -3,6 +3,7 @@
 use crate::error::{ServerError, file};
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service_api::issuers::Roots;
+use holdfast_service_api::pem::pem;
 use holdfast_service_issuing::wrapping::KeyEncryptionKey;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -94,15 +95,6 @@ impl Roots for RootFiles {
     fn keep(&self, catalog: &CatalogId, key: &[u8]) -> io::Result<()> {
         write_secret(&self.path(catalog), &pem("PRIVATE KEY", key))
     }
-}
-
-/// PEM (RFC 7468).
-#[must_use]
-pub fn pem(label: &str, der: &[u8]) -> String {
-    let text = holdfast_service_api::secret::base64(der);
-    let lines = text.as_bytes().chunks(64).map(String::from_utf8_lossy);
-    let lines: Vec<_> = lines.collect();
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use crate::run;
 use crate::settings::{self, Settings};
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service_api::catalogs;
+use holdfast_service_api::pem::pem;
 use holdfast_service_api::secret::Secret;
 use holdfast_service_api::service::{Clock, Service};
 use holdfast_service_domain::grade::Grades;
@@ -51,8 +52,8 @@ pub async fn init(
     write(&settings.keys.key_encryption_key, &KeyEncryptionKey::make()?.to_text())?;
     if let Some(root_key) = &settings.tls.root_key {
         let root = make_service_root(now)?;
-        write(root_key, &folder::pem("PRIVATE KEY", root.key.serialized_der()))?;
-        let certificate = folder::pem("CERTIFICATE", &root.certificate);
+        write(root_key, &pem("PRIVATE KEY", root.key.serialized_der()))?;
+        let certificate = pem("CERTIFICATE", &root.certificate);
         write(Path::new("authorities.pem"), &certificate)?;
     }
     let service = run::open(folder, settings, clock).await?;
@@ -71,7 +72,7 @@ async fn write_root(service: &Service, folder: &Path, id: CatalogId) -> Result<(
     let rows = service.store.authorities(scope).await?;
     for root in rows.iter().filter(|row| row.kind == AuthorityKind::Root) {
         let path = folder.join(format!("catalog-{id}.pem"));
-        let text = folder::pem("CERTIFICATE", &root.certificate);
+        let text = pem("CERTIFICATE", &root.certificate);
         folder::write_secret(&path, &text).map_err(file("write", path))?;
     }
     Ok(())

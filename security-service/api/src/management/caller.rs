@@ -1,6 +1,6 @@
 //! Who calls, and what he may: bearer tokens, scopes, and changes with their idempotency key.
 
-use super::shapes::Page;
+use super::shapes::{Done, Page};
 use crate::body;
 use crate::refusal::Refusal;
 use crate::secret;
@@ -152,6 +152,27 @@ impl Change {
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::OK);
         Ok(json(status, answer.body))
     }
+
+    /// Makes a change of which there is nothing to tell but that it is done.
+    pub(super) async fn carry_out<F>(
+        self,
+        service: &Service,
+        scope: Scope,
+        verb: &'static str,
+        object: &str,
+        work: F,
+    ) -> Result<Response, Refusal>
+    where
+        F: for<'c> FnOnce(&'c mut Connection, Scope) -> Step<'c, ()> + Send + 'static,
+    {
+        let make = self.make(service, scope, verb, object, move |connection, scope| {
+            Box::pin(async move {
+                work(connection, scope).await?;
+                Ok(done(&Done { done: true }))
+            })
+        });
+        make.await
+    }
 }
 
 /// An answer of 200 with this body.
@@ -166,7 +187,7 @@ pub(super) fn shown<T: Serialize>(body: &T) -> Result<Response, Refusal> {
     Ok(json(StatusCode::OK, text))
 }
 
-pub(super) fn json(status: StatusCode, text: String) -> Response {
+fn json(status: StatusCode, text: String) -> Response {
     let mut response = (status, text).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,13 +1,13 @@
 //! Catalogs, products, groups, and the catalog's own certificates.
 
-use super::caller::{Caller, Change, done, shown};
+use super::caller::{Caller, Change, shown};
 use super::shapes::{
     AuthorityShape, CatalogChange, CatalogShape, Done, GroupShape, Listed, NewCatalog, Page,
     ProblemShape,
 };
 use crate::catalogs;
+use crate::pem::pem;
 use crate::refusal::Refusal;
-use crate::secret;
 use crate::service::Service;
 use axum::extract::{Path, State};
 use axum::response::Response;
@@ -88,10 +88,9 @@ pub(super) async fn change(
     let scope = change.caller.scope(&service, &catalog, Need::Own).await?;
     let new: CatalogChange = change.json()?;
     let work =
-        change.make(&service, scope, "catalog.change", &catalog, move |connection, scope| {
+        change.carry_out(&service, scope, "catalog.change", &catalog, move |connection, scope| {
             Box::pin(async move {
-                catalog::set_grades(connection, scope, Grades::of(&new.grades)).await?;
-                Ok(done(&Done { done: true }))
+                catalog::set_grades(connection, scope, Grades::of(&new.grades)).await
             })
         });
     work.await
@@ -124,12 +123,10 @@ pub(super) async fn put_product(
     let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
     named("product", &product)?;
     let (now, object) = (service.now(), product.clone());
-    let work = change.make(&service, scope, "product.put", &object, move |connection, scope| {
-        Box::pin(async move {
-            catalog::put_product(connection, scope, product, now).await?;
-            Ok(done(&Done { done: true }))
-        })
-    });
+    let work =
+        change.carry_out(&service, scope, "product.put", &object, move |connection, scope| {
+            Box::pin(async move { catalog::put_product(connection, scope, product, now).await })
+        });
     work.await
 }
 
@@ -171,11 +168,8 @@ pub(super) async fn put_group(
     let object = format!("{product}/{group}");
     let grades = new.grades.map(|grades: Vec<Grade>| Grades::of(&grades));
     let row = Group { product, name: group, least_index: new.least_index, grades };
-    let work = change.make(&service, scope, "group.put", &object, move |connection, scope| {
-        Box::pin(async move {
-            catalog::put_group(connection, scope, row, now).await?;
-            Ok(done(&Done { done: true }))
-        })
+    let work = change.carry_out(&service, scope, "group.put", &object, move |connection, scope| {
+        Box::pin(async move { catalog::put_group(connection, scope, row, now).await })
     });
     work.await
 }
@@ -194,17 +188,9 @@ pub(super) async fn authorities(
     let items = rows.into_iter().map(|row| AuthorityShape {
         serial: row.serial,
         kind: row.kind.word().to_owned(),
-        pem: pem(&row.certificate),
+        pem: pem("CERTIFICATE", &row.certificate),
         not_before: row.not_before,
         not_after: row.not_after,
     });
     shown(&Listed { items: items.collect(), next: None })
-}
-
-/// PEM of a certificate (RFC 7468).
-fn pem(certificate: &[u8]) -> String {
-    let text = secret::base64(certificate);
-    let lines = text.as_bytes().chunks(64).map(String::from_utf8_lossy);
-    let lines: Vec<_> = lines.collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
 }

@@ -128,12 +128,12 @@ pub(super) async fn move_to(
     let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
     let id = device_id(&device)?;
     let place: Place = change.json()?;
-    let work = change.make(&service, scope, "device.move", &device, move |connection, scope| {
-        Box::pin(async move {
-            device::move_to(connection, scope, &id, place.product, place.group).await?;
-            Ok(done(&Done { done: true }))
-        })
-    });
+    let work =
+        change.carry_out(&service, scope, "device.move", &device, move |connection, scope| {
+            Box::pin(async move {
+                device::move_to(connection, scope, &id, place.product, place.group).await
+            })
+        });
     work.await
 }
 
@@ -171,11 +171,8 @@ async fn set_quarantine(
     let scope = change.caller.scope(service, catalog, Need::Operate).await?;
     let id = device_id(device)?;
     let verb = if quarantined { "device.quarantine" } else { "device.end-quarantine" };
-    let work = change.make(service, scope, verb, device, move |connection, scope| {
-        Box::pin(async move {
-            device::set_quarantine(connection, scope, &id, quarantined).await?;
-            Ok(done(&Done { done: true }))
-        })
+    let work = change.carry_out(service, scope, verb, device, move |connection, scope| {
+        Box::pin(async move { device::set_quarantine(connection, scope, &id, quarantined).await })
     });
     work.await
 }
@@ -191,11 +188,9 @@ pub(super) async fn retire(
 ) -> Result<Response, Refusal> {
     let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
     let id = device_id(&device)?;
-    let work = change.make(&service, scope, "device.retire", &device, move |connection, scope| {
-        Box::pin(async move {
-            device::retire(connection, scope, &id).await?;
-            Ok(done(&Done { done: true }))
-        })
-    });
+    let work =
+        change.carry_out(&service, scope, "device.retire", &device, move |connection, scope| {
+            Box::pin(async move { device::retire(connection, scope, &id).await })
+        });
     work.await
 }

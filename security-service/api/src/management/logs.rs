@@ -1,6 +1,6 @@
 //! Findings and the audit log.
 
-use super::caller::{Caller, Change, done, shown};
+use super::caller::{Caller, Change, shown};
 use super::devices::device_id;
 use super::shapes::{
     AuditShape, AuditVerdict, Done, FindingShape, FindingToClose, Listed, Page, ProblemShape,
@@ -76,12 +76,10 @@ pub(super) async fn close_finding(
         kind.ok_or_else(|| Refusal::new(Problem::Malformed, "kind: is no kind of finding"))?;
     let object = format!("{} {}", new.device, new.kind);
     let now = service.now();
-    let work = change.make(&service, scope, "finding.close", &object, move |connection, scope| {
-        Box::pin(async move {
-            device::close_finding(connection, scope, &id, kind, now).await?;
-            Ok(done(&Done { done: true }))
-        })
-    });
+    let work =
+        change.carry_out(&service, scope, "finding.close", &object, move |connection, scope| {
+            Box::pin(async move { device::close_finding(connection, scope, &id, kind, now).await })
+        });
     work.await
 }
 

@@ -73,12 +73,10 @@ pub(super) async fn add(
     }
     let release = Release { boot, version, index: new.index, withdrawn: false };
     let now = service.now();
-    let work = change.make(&service, scope, "release.add", &new.boot, move |connection, scope| {
-        Box::pin(async move {
-            release::add(connection, scope, release, now).await?;
-            Ok(done(&Done { done: true }))
-        })
-    });
+    let work =
+        change.carry_out(&service, scope, "release.add", &new.boot, move |connection, scope| {
+            Box::pin(async move { release::add(connection, scope, release, now).await })
+        });
     work.await
 }
 
@@ -117,11 +115,8 @@ async fn set_withdrawn(
     let digest = boot_digest(boot)?;
     let verb = if withdrawn { "release.withdraw" } else { "release.restore" };
     let at = withdrawn.then(|| service.now());
-    let work = change.make(service, scope, verb, boot, move |connection, scope| {
-        Box::pin(async move {
-            release::set_withdrawn(connection, scope, &digest, at).await?;
-            Ok(done(&Done { done: true }))
-        })
+    let work = change.carry_out(service, scope, verb, boot, move |connection, scope| {
+        Box::pin(async move { release::set_withdrawn(connection, scope, &digest, at).await })
     });
     work.await
 }

@@ -1,13 +1,12 @@
 //! Tokens, and how the first owner gets one: there is no default account.
 
-use super::caller::{Caller, Change, done, json, shown};
+use super::caller::{Caller, Change, shown};
 use super::catalogs::named;
 use super::shapes::{Done, Listed, MadeToken, NewToken, ProblemShape, TokenShape};
 use crate::refusal::Refusal;
 use crate::secret::{self, Secret};
 use crate::service::Service;
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::{Need, Role};
@@ -83,9 +82,7 @@ pub(super) async fn make(
     let (name, role, hash) = (new.name, new.role, secret.hash());
     service.store.add_token(scope, Token { hash, name, role, created_at, ends_at }, entry).await?;
     let made = MadeToken { token: secret.text().to_owned(), ends_at };
-    let text = serde_json::to_string(&made);
-    let text = text.map_err(|error| Refusal::new(Problem::Internal, error.to_string()))?;
-    Ok(json(StatusCode::OK, text))
+    shown(&made)
 }
 
 /// Ends the tokens of a name.
@@ -99,11 +96,9 @@ pub(super) async fn remove(
 ) -> Result<Response, Refusal> {
     let scope = change.caller.scope(&service, &catalog, Need::Own).await?;
     let object = name.clone();
-    let work = change.make(&service, scope, "token.remove", &object, move |connection, scope| {
-        Box::pin(async move {
-            token::remove(connection, scope, name).await?;
-            Ok(done(&Done { done: true }))
-        })
-    });
+    let work =
+        change.carry_out(&service, scope, "token.remove", &object, move |connection, scope| {
+            Box::pin(async move { token::remove(connection, scope, name).await })
+        });
     work.await
 }
