@@ -47,7 +47,7 @@ pub enum AppendError {
     /// The component list of the image.
     #[error(transparent)]
     Components(#[from] ComponentListError),
-    /// What the image's devices are known by.
+    /// The file in the image that says how its devices are known (`identity`).
     #[error("the image's file on the device's identity is damaged")]
     Identity(#[source] EncodingError),
     /// The image's partitions.

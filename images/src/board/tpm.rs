@@ -9,9 +9,9 @@ use serde::Deserialize;
 pub enum Tpm {
     /// The board has no TPM.
     None,
-    /// Its registers lie in memory: TCG PC Client Platform TPM Profile, FIFO interface (TIS).
+    /// A TPM whose registers lie in memory: TCG PC Client Platform TPM Profile, FIFO interface (TIS).
     TisMmio,
-    /// It is on a chip select of an SPI bus, with the same registers behind a protocol of its own.
+    /// A TPM on a chip select of an SPI bus, with the same registers behind a protocol of its own.
     Spi,
 }
 
@@ -43,7 +43,7 @@ pub struct TpmRegisters {
     pub address: u32,
     /// Bytes that they take: 4 KiB for each locality.
     pub length: u32,
-    /// Where the machine itself says whether a TPM is plugged in. Without this it always is.
+    /// Place at which the machine itself says whether a TPM is plugged in. Without this it always is.
     pub plugged_in: Option<PluggedIn>,
 }
 

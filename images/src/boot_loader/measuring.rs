@@ -18,13 +18,13 @@ const DIGEST: u32 = 32;
 
 /// Places in memory of 32 bytes each, as words of the script. The second lies right behind the first, so that both are hashed at once.
 struct Memory {
-    /// PCR 8 before it is extended.
+    /// Value of PCR 8 before it is extended.
     before: u32,
     /// Digest of the FIT.
     digest: u32,
-    /// What PCR 8 must be then.
+    /// Value that PCR 8 must have then: the hash of the first two.
     expected: u32,
-    /// What it is.
+    /// Value that it has.
     after: u32,
 }
 

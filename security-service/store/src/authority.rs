@@ -32,7 +32,7 @@ impl AuthorityKind {
 pub struct Authority {
     /// Its serial number, in hexadecimal.
     pub serial: String,
-    /// What it is.
+    /// Kind of the authority: a root, or one that issues.
     pub kind: AuthorityKind,
     /// The certificate, DER.
     pub certificate: Vec<u8>,
