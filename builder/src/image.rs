@@ -311,7 +311,7 @@ impl<'a> ImageBuilder<'a> {
     /// Returns the Rust and the C runtime that the programs were compiled with.
     fn rust_and_libc(&self) -> Result<(Rust, Libc)> {
         if let Some(parts) = &self.parts {
-            return Ok((parts.rust(self.workspace)?, parts.libc()));
+            return Ok((parts.rust(self.workspace)?, parts.libc()?));
         }
         let toolchain = self.devices()?.toolchain();
         let libc = Libc::of_zig(pins::pin(&self.pins, pins::ZIG)?, &toolchain.zig);

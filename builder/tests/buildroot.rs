@@ -3,10 +3,13 @@
 #[cfg(test)]
 mod tests {
     use holdfast_builder::buildroot::{self, DIRECTORY};
+    use holdfast_builder::image::parts::Parts;
+    use holdfast_builder::process;
     use holdfast_builder::workspace::{self, Workspace};
     use std::collections::BTreeSet;
     use std::fs;
     use std::path::{Path, PathBuf};
+    use std::process::Command;
 
     fn checkout() -> Workspace {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -59,6 +62,109 @@ mod tests {
             }
         }
         assert!(named > 20, "{named}");
+    }
+
+    /// What a build of Buildroot leaves for `board/holdfast/post-image.sh`, with a C library that holds `libc`.
+    fn build_results(libc: &[u8]) -> tempfile::TempDir {
+        let scratch = tempfile::tempdir().unwrap();
+        let at = |name: &str| scratch.path().join(name);
+        let library = at("libc.a").display().to_string();
+        let compiler =
+            format!("case $1 in\n--version) echo gcc 14 ;;\n*) echo {library} ;;\nesac\n");
+        let files: [(&str, &[u8]); 8] = [
+            ("libc.a", libc),
+            ("gcc", compiler.as_bytes()),
+            ("config", b"BR2_HOLDFAST_PRODUCTION=y\n"),
+            ("linux/.config", b"CONFIG_ARM=y\n"),
+            ("u-boot/.config", b"CONFIG_FIT=y\nCONFIG_DEFAULT_ENV_FILE=\"/home/me/environment\"\n"),
+            ("u-boot/.holdfast-spare-config", b"CONFIG_FIT=y\n"),
+            ("image.toml", b"schema = 1\nname = \"hello\"\n"),
+            ("images/.kept", b""),
+        ];
+        for (name, bytes) in files {
+            workspace::write(&at(name), bytes).unwrap();
+        }
+        scratch
+    }
+
+    /// Runs `board/holdfast/post-image.sh` there, for a board with a spare boot loader, and returns what it prints.
+    fn post_image(results: &Path) -> anyhow::Result<String> {
+        let at = |name: &str| results.join(name);
+        let mut command = Command::new("sh");
+        command.arg(tree().join("board/holdfast/post-image.sh")).arg(at("images"));
+        for (name, place) in [
+            ("BR2_CONFIG", "config"),
+            ("HOLDFAST_CHECKOUT", "checkout"),
+            ("HOLDFAST_IMAGE", "image.toml"),
+            ("HOLDFAST_LINUX_DIR", "linux"),
+            ("HOLDFAST_PROGRAMS_DIR", "programs"),
+            ("HOLDFAST_PROGRAM_LISTS", "programs/list"),
+            ("HOLDFAST_UBOOT_DIR", "u-boot"),
+            ("HOST_DIR", "host"),
+            ("TARGET_DIR", "target"),
+        ] {
+            command.env(name, at(place));
+        }
+        command.env("HOLDFAST_COMPILER", format!("sh {}", at("gcc").display()));
+        for (name, value) in [
+            ("BR2_VERSION_FULL", "2026.08"),
+            ("HOLDFAST_BOARD", "orangepi-pc"),
+            // Prints the arguments of the host tool.
+            ("HOLDFAST_HOST_TOOL", "/bin/echo"),
+            ("HOLDFAST_FIRST_STAGE", "spl/sunxi-spl.bin"),
+            ("HOLDFAST_LINUX_DTB", "sun8i-h3-orangepi-pc.dtb"),
+            ("HOLDFAST_LINUX_SHA256", "aa"),
+            ("HOLDFAST_LINUX_VERSION", "6.12.1"),
+            ("HOLDFAST_MORE_APPS", "one.package two.package"),
+            ("HOLDFAST_MUSL_DIR", ""),
+            ("HOLDFAST_SPARE_FRAGMENTS", "spare.config"),
+            ("HOLDFAST_UBOOT_DTB", "u-boot.dtb"),
+            ("HOLDFAST_UBOOT_SHA256", "bb"),
+            ("HOLDFAST_UBOOT_VERSION", "2023.01"),
+        ] {
+            command.env(name, value);
+        }
+        process::output(&mut command)
+    }
+
+    #[test]
+    fn the_post_image_script_names_every_part_in_a_file_that_image_assemble_reads() {
+        // A version is looked for as a word of its own.
+        let results = build_results(b"\x7fELF127.0.0.1\0\x011.2.5\0/etc/musl-1.1.1\0");
+        let said = post_image(results.path()).unwrap();
+        let at = |name: &str| results.path().join(name);
+        let parts = Parts::load(&at("images/hello.parts.toml")).unwrap();
+        assert_eq!(
+            (parts.built_by.as_str(), parts.board.as_str()),
+            ("Buildroot 2026.08", "orangepi-pc")
+        );
+        let text = fs::read_to_string(at("images/hello.parts.toml")).unwrap();
+        for line in [
+            "first_stage = \"sunxi-spl.bin\"",
+            "spare_first_stage = \"spare-first-stage\"",
+            "spare_config = \"u-boot-spare.config\"",
+            "compiler = \"gcc 14\"",
+            "version = \"1.2.5\"",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}:\n{text}");
+        }
+        assert_eq!(fs::read_to_string(at("images/u-boot.config")).unwrap(), "CONFIG_FIT=y\n");
+        let wanted = format!(
+            "--checkout {} image assemble --image {} --parts {} --output {} --app one.package --app two.package \
+             --production\n",
+            at("checkout").display(),
+            at("image.toml").display(),
+            at("images/hello.parts.toml").display(),
+            at("images/hello.img").display()
+        );
+        assert_eq!(said, wanted);
+    }
+
+    #[test]
+    fn a_c_library_that_says_no_version_ends_the_post_image_script() {
+        let results = build_results(b"GNU C Library 2.36");
+        let message = format!("{:#}", post_image(results.path()).unwrap_err());
+        assert!(message.contains("libc.a: does not say which release of musl it is"), "{message}");
     }
 
     #[test]

@@ -371,7 +371,7 @@ fn licences(items: &BTreeSet<Item>) -> Result<String> {
 }
 
 /// Encodes a text for a package URL: everything but letters, digits and `.-_~` by its bytes in percent form.
-fn percent_encoded(text: &str) -> String {
+pub(super) fn percent_encoded(text: &str) -> String {
     text.bytes()
         .map(|byte| match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'~' => {

@@ -3,7 +3,7 @@
 //! The file is TOML; paths in it are relative to its directory. Whatever is in an image is held to the same rules,
 //! whoever has built it.
 
-use super::bill::Libc;
+use super::bill::{self, Libc};
 use super::programs;
 use crate::kconfig::lost_options;
 use crate::kernel::{self, Kernel, patches, rules};
@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 /// Ending of the file beside an image that names its parts.
 pub const ENDING: &str = "parts.toml";
+/// The first musl with the types that std is built for, whose time goes on beyond 2038.
+const MUSL_FLOOR: [u32; 3] = [1, 2, 3];
 
 /// Parts of an image that another build system has built.
 #[derive(Debug, Clone, Deserialize)]
@@ -102,6 +104,7 @@ struct Programs {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LibcPart {
+    /// The release of musl, in numbers.
     version: String,
     /// SHA-256 of its source's archive, where that was built as well.
     sha256: Option<String>,
@@ -321,15 +324,27 @@ impl Parts {
         })
     }
 
-    /// The C runtime in the programs.
-    pub(super) fn libc(&self) -> Libc {
+    /// The C runtime in the programs, which is a musl whose time goes on beyond 2038.
+    pub(super) fn libc(&self) -> Result<Libc> {
         let LibcPart { version, sha256, purl, licence } = &self.libc;
-        Libc {
+        let numbers: Option<Vec<u32>> = version.split('.').map(|part| part.parse().ok()).collect();
+        let Some(numbers) = numbers else {
+            let reason = format!("`{version}` is no release of musl; write it as 1.2.5");
+            return Err(self.wrong("libc.version", reason));
+        };
+        if numbers < MUSL_FLOOR.to_vec() {
+            let reason = format!(
+                "musl {version} is older than 1.2.3, which time beyond 2038 needs; build with a newer toolchain"
+            );
+            return Err(self.wrong("libc.version", reason));
+        }
+        let generic = || format!("pkg:generic/musl@{}", bill::percent_encoded(version));
+        Ok(Libc {
             version: version.clone(),
             sha256: sha256.clone(),
-            purl: purl.clone().unwrap_or_else(|| format!("pkg:generic/musl@{version}")),
+            purl: purl.clone().unwrap_or_else(generic),
             texts: licence.iter().cloned().collect(),
-        }
+        })
     }
 }
 
@@ -400,7 +415,7 @@ version = "1.2.5"
         assert_eq!(parts.program("sbin/other").unwrap(), None);
         assert_eq!(parts.kernel_source(), directory.path().join("linux"));
         assert_eq!(parts.programs.rustc, Path::new("/usr/bin/rustc"));
-        assert_eq!(parts.libc().purl, "pkg:generic/musl@1.2.5");
+        assert_eq!(parts.libc().unwrap().purl, "pkg:generic/musl@1.2.5");
     }
 
     #[test]
@@ -462,6 +477,24 @@ version = "1.2.5"
         let message = parts.check_programs(wanted, false).unwrap_err().to_string();
         assert!(message.contains("parts.toml: programs.lists: the programs were built from other"));
         assert!(message.contains("`make holdfast-rebuild`"), "{message}");
+    }
+
+    #[test]
+    fn a_c_runtime_that_is_no_musl_of_today_is_refused() {
+        let said = |version: &str| {
+            let text = GOOD.replace("\"1.2.5\"", &format!("\"{version}\""));
+            let (_directory, parts) = parts(&text);
+            parts.unwrap().libc().map_err(|error| error.to_string())
+        };
+        said("1.2.3").unwrap();
+        said("1.3").unwrap();
+        for old in ["1.1.24", "1.2.2", "1.2"] {
+            let message = said(old).unwrap_err();
+            assert!(message.contains("parts.toml: libc.version: musl"), "{message}");
+            assert!(message.contains("older than 1.2.3"), "{message}");
+        }
+        let message = said("of the toolchain (gcc 12)").unwrap_err();
+        assert!(message.contains("is no release of musl; write it as 1.2.5"), "{message}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ images=$1
 # The time in an image is that of Holdfast's commit, and not of Buildroot's release.
 unset SOURCE_DATE_EPOCH
 
-name=$(sed -n 's/^name *= *"\(.*\)".*/\1/p' "$HOLDFAST_IMAGE" | head -n 1)
+name=$(sed -n 's/^name *= *"\([^"]*\)".*/\1/p' "$HOLDFAST_IMAGE" | head -n 1)
 if [ -z "$name" ]; then
 	echo "Holdfast: $HOLDFAST_IMAGE: name: is missing" >&2
 	exit 1
@@ -26,12 +26,23 @@ source_line() {
 	printf 'source = { version = "%s", sha256 = "%s", directory = "%s" }\n' "$1" "$2" "$3"
 }
 
+# The release of musl, as the library says that programs are linked with.
+musl_version() {
+	tr -c '[:print:]' '\n' <"$1" | grep -xE '[0-9]+\.[0-9]+\.[0-9]+' | head -n 1
+}
+
 # Without the path of the environment's file, which is another in each checkout.
 without_environment() {
 	grep -v '^CONFIG_DEFAULT_ENV_FILE=' "$1" >"$2"
 }
 
 compiler=$($HOLDFAST_COMPILER --version | head -n 1)
+libc=$($HOLDFAST_COMPILER -print-file-name=libc.a)
+musl=$(musl_version "$libc")
+if [ -z "$musl" ]; then
+	echo "Holdfast: $libc: does not say which release of musl it is" >&2
+	exit 1
+fi
 without_environment "$HOLDFAST_UBOOT_DIR/.config" "$images/u-boot.config"
 if [ -n "$HOLDFAST_SPARE_FRAGMENTS" ]; then
 	without_environment "$HOLDFAST_UBOOT_DIR/.holdfast-spare-config" "$images/u-boot-spare.config"
@@ -72,11 +83,9 @@ fi
 	echo ']'
 	echo
 	echo '[libc]'
-	if [ -n "$HOLDFAST_MUSL_VERSION" ]; then
-		line version "$HOLDFAST_MUSL_VERSION"
+	line version "$musl"
+	if [ -n "$HOLDFAST_MUSL_DIR" ]; then
 		line licence "$HOLDFAST_MUSL_DIR/COPYRIGHT"
-	else
-		line version "of the toolchain ($compiler)"
 	fi
 } >"$parts"
 
