@@ -12,12 +12,21 @@ HOLDFAST_MORE_APPS = $(call qstrip,$(BR2_HOLDFAST_APPS))
 HOLDFAST_HOST_TOOL = $(or $(call qstrip,$(BR2_HOLDFAST_TOOL)),$(HOST_DIR)/bin/holdfast)
 HOLDFAST_HOST_TOOL_PACKAGE = $(if $(call qstrip,$(BR2_HOLDFAST_TOOL)),,host-holdfast-tool)
 
-# A checkout has what cargo has built in it, and keys that are nobody else's.
+# What a caller may have set for his own cargo, and would change programs here or
+# put them elsewhere.
+unexport CARGO CARGO_BUILD_BUILD_DIR CARGO_BUILD_TARGET CARGO_ENCODED_RUSTFLAGS
+unexport CARGO_TARGET_DIR RUSTC RUSTC_WORKSPACE_WRAPPER RUSTC_WRAPPER RUSTFLAGS
+unexport RUSTUP_TOOLCHAIN
+
+# A checkout has what cargo has built in it, and keys that are nobody else's; and
+# where somebody has put it there, what Buildroot builds and downloads.
 HOLDFAST_RSYNC_EXCLUSIONS = \
 	--exclude /target \
 	--exclude /fuzz/target \
 	--exclude /images/keys \
-	--exclude /buildroot-external
+	--exclude /buildroot-external \
+	$(patsubst $(HOLDFAST_CHECKOUT)/%,--exclude /%,\
+		$(filter $(HOLDFAST_CHECKOUT)/%,$(BASE_DIR) $(DL_DIR)))
 
 # Where cargo finds all crates, those of std included.
 HOLDFAST_CARGO_HOME = $(HOST_DIR)/share/holdfast

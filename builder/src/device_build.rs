@@ -48,10 +48,11 @@ pub(crate) const CARGO_ENVIRONMENT: [(&str, &str); 2] =
     [("RUSTC_BOOTSTRAP", "1"), ("RUST_LIBC_UNSTABLE_MUSL_V1_2_3", "1")];
 
 /// Variables that change what cargo builds for this host, or where, and are not meant for the device.
-pub const FOR_THE_HOST: [&str; 6] = [
+pub const FOR_THE_HOST: [&str; 7] = [
     "CARGO",
     "CARGO_BUILD_BUILD_DIR",
     "CARGO_BUILD_TARGET",
+    "RUSTC_WORKSPACE_WRAPPER",
     "RUSTC_WRAPPER",
     "RUSTFLAGS",
     "RUSTUP_TOOLCHAIN",

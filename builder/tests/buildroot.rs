@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod tests {
     use holdfast_builder::buildroot::{self, DIRECTORY};
+    use holdfast_builder::device_build::FOR_THE_HOST;
     use holdfast_builder::image::parts::Parts;
     use holdfast_builder::process;
     use holdfast_builder::workspace::{self, Workspace};
@@ -62,6 +63,47 @@ mod tests {
             }
         }
         assert!(named > 20, "{named}");
+    }
+
+    /// Returns what a recipe prints in a makefile that includes the tree's files about programs. `variables` are lines
+    /// before that, and `environment` is what the caller of make has set.
+    fn make(variables: &str, recipe: &str, environment: &[(&str, &str)]) -> String {
+        let tree = tree();
+        let makefile = format!(
+            "BR2_EXTERNAL_HOLDFAST_PATH = {}\n{variables}\n\
+             include $(BR2_EXTERNAL_HOLDFAST_PATH)/flags.mk $(BR2_EXTERNAL_HOLDFAST_PATH)/holdfast.mk\n\
+             all:\n\t@{recipe}\n",
+            tree.display()
+        );
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("Makefile");
+        fs::write(&path, makefile).unwrap();
+        let mut command = Command::new("make");
+        command.arg("-f").arg(&path).envs(environment.iter().copied());
+        process::output(&mut command).unwrap()
+    }
+
+    #[test]
+    fn what_a_caller_sets_for_his_own_cargo_does_not_reach_programs() {
+        let more = ["CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR", "RUSTC", "HOLDFAST_CONTROL"];
+        let names = FOR_THE_HOST.iter().chain(&more);
+        let environment: Vec<(&str, &str)> = names.map(|name| (*name, "of a caller")).collect();
+        let said = make("", "env", &environment);
+        let reached: Vec<&str> =
+            said.lines().filter(|line| line.ends_with("=of a caller")).collect();
+        assert_eq!(reached, ["HOLDFAST_CONTROL=of a caller"]);
+    }
+
+    #[test]
+    fn an_output_directory_in_the_checkout_is_not_copied_into_itself() {
+        let exclusions = |variables: &str| {
+            let said = make(variables, "echo '$(HOLDFAST_RSYNC_EXCLUSIONS)'", &[]);
+            said.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        let outside = exclusions("BASE_DIR = /somewhere/output\nDL_DIR = /somewhere/dl");
+        assert!(outside.ends_with("--exclude /buildroot-external"), "{outside}");
+        let inside = exclusions("BASE_DIR = $(HOLDFAST_CHECKOUT)/out/a\nDL_DIR = $(BASE_DIR)/dl");
+        assert_eq!(inside, format!("{outside} --exclude /out/a --exclude /out/a/dl"));
     }
 
     /// What a build of Buildroot leaves for `board/holdfast/post-image.sh`, with a C library that holds `libc`.
