@@ -44,10 +44,12 @@ HOLDFAST_PLACES = \
 	$(HOLDFAST_SERVICES_DIR)=/holdfast \
 	$(HOLDFAST_APPS_DIR)=/holdfast
 
-# Buildroot lets libgcc and Rust's own compiler-rt define the same symbols.
+# Buildroot lets libgcc and Rust's own compiler-rt define the same symbols. In
+# support/lib, what std links as libunwind is gcc's unwinder.
 HOLDFAST_ALL_RUSTFLAGS = \
 	$(HOLDFAST_RUSTFLAGS) \
 	-Clink-arg=-Wl,--allow-multiple-definition \
+	-Lnative=$(BR2_EXTERNAL_HOLDFAST_PATH)/support/lib \
 	$(addprefix --remap-path-prefix=,$(HOLDFAST_PLACES))
 
 HOLDFAST_ALL_CFLAGS = \
