@@ -15,6 +15,7 @@ use super::tools;
 use crate::measure::boards::{self, BoardSizes, OfBuildroot};
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_builder::buildroot::{self, DIRECTORY};
+use holdfast_builder::device_build::FOR_THE_HOST;
 use holdfast_builder::host::{self, Need};
 use holdfast_builder::process;
 use holdfast_builder::progress::Step;
@@ -22,7 +23,7 @@ use holdfast_builder::workspace;
 use holdfast_images::{board, show, verify};
 use std::collections::BTreeSet;
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -51,8 +52,22 @@ const OTHER_CHECKS: [&str; 5] = [
 ];
 /// What reads Kconfig, with its hash.
 const REQUIREMENTS: &str = "buildroot-external/support/requirements.txt";
+/// What Buildroot's `utils/check-package` imports, with the hashes.
+const CHECK_PACKAGE: &str = "buildroot-external/support/check-package-requirements.txt";
 /// A linter of shell files.
 const SHELL_LINTER: &[Need] = &[Need { what: "shellcheck", package: "shellcheck" }];
+/// A linker for the device, of gcc.
+const LINKER: &[Need] =
+    &[Need { what: "arm-linux-gnueabihf-gcc", package: "gcc-arm-linux-gnueabihf" }];
+/// What Buildroot looks for on a host before it begins, and images are not made with.
+const BUILDROOT_NEEDS: &[Need] = &[
+    Need { what: "rsync", package: "rsync" },
+    Need { what: "cpio", package: "cpio" },
+    Need { what: "file", package: "file" },
+    Need { what: "wget", package: "wget" },
+    Need { what: "unzip", package: "unzip" },
+    Need { what: "g++", package: "g++" },
+];
 /// Prints the names of all symbols that a Kconfig file defines.
 const SYMBOLS: &str = "import kconfiglib, sys\n\
                        for symbol in kconfiglib.Kconfig(sys.argv[1], warn=False).defined_syms:\n    \
@@ -85,7 +100,41 @@ pub(super) fn tree(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     checks.check("the_generated_parts_of_the_tree_are_current", generated_is_current(test_run));
     checks.check("the_tree_is_kconfig_and_defines_what_its_defconfigs_set", kconfig(test_run));
     checks.check("its_shell_files_pass_a_linter", shell_files(test_run));
+    checks.check("programs_get_the_unwinder_of_gcc", unwinder(test_run));
     Ok(checks.counts)
+}
+
+/// What std asks the linker for, `-lunwind`, is found by a toolchain of gcc, and is the unwinder.
+fn unwinder(test_run: &TestRun) -> Result<()> {
+    host::ensure(&[LINKER])?;
+    let scratch = tempfile::tempdir().context("cannot make a directory")?;
+    let (source, program) = (scratch.path().join("unwind.c"), scratch.path().join("unwind"));
+    workspace::write(
+        &source,
+        "int _Unwind_Backtrace(void *, void *);\nint main(void) { return _Unwind_Backtrace(0, 0); }\n",
+    )?;
+    let link = |libraries: &[&OsStr]| {
+        let mut command = Command::new("arm-linux-gnueabihf-gcc");
+        // No C library: that of a device is another.
+        command.args([
+            "-static",
+            "-nostdlib",
+            "-Wl,--entry=main",
+            "-Wl,--unresolved-symbols=ignore-all",
+        ]);
+        process::output(command.arg("-o").arg(&program).arg(&source).args(libraries))
+    };
+    let has_unwinder = || -> Result<bool> {
+        let symbols = process::output(Command::new("arm-linux-gnueabihf-nm").arg(&program))?;
+        Ok(symbols.lines().any(|line| line.ends_with(" T _Unwind_Backtrace")))
+    };
+    link(&[])?;
+    ensure!(!has_unwinder()?, "a program without the library has an unwinder");
+    let mut place = OsString::from("-L");
+    place.push(test_run.workspace.root.join(DIRECTORY).join("support/lib"));
+    link(&[place.as_os_str(), OsStr::new("-Wl,-Bstatic"), OsStr::new("-lunwind")])?;
+    ensure!(has_unwinder()?, "-lunwind has no unwinder");
+    Ok(())
 }
 
 fn generated_is_current(test_run: &TestRun) -> Result<()> {
@@ -152,10 +201,11 @@ fn shell_files(test_run: &TestRun) -> Result<()> {
 
 /// What real Buildroot makes of the tree.
 pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    host::ensure(&[SHELL_LINTER, BUILDROOT_NEEDS])?;
     let buildroot = Buildroot::new(test_run)?;
     let mut checks = Checks { log, counts: Counts::default() };
     let boards = board::names(&test_run.workspace.root.join("images/boards"));
-    checks.check("check_package_finds_nothing_wrong", buildroot.check_package());
+    checks.check("check_package_finds_nothing_wrong", buildroot.check_package(test_run));
     for name in &boards {
         let label = |what: &str| format!("{what}_of_{}", name.replace('-', "_"));
         checks.check(&label("savedefconfig_gives_back_the_defconfig"), buildroot.round_trip(name));
@@ -260,8 +310,7 @@ impl Buildroot {
             trees.push(more);
         }
         command.arg(pair("O", output)).arg(trees);
-        for name in ["MAKEFLAGS", "MFLAGS", "CARGO", "RUSTC", "RUSTFLAGS", "CARGO_BUILD_BUILD_DIR"]
-        {
+        for name in ["MAKEFLAGS", "MFLAGS"].iter().chain(&FOR_THE_HOST) {
             command.env_remove(name);
         }
         command.stdin(Stdio::null());
@@ -286,10 +335,21 @@ impl Buildroot {
         process::output(self.make(output).arg("olddefconfig")).map(drop)
     }
 
-    fn check_package(&self) -> Result<()> {
+    fn check_package(&self, test_run: &TestRun) -> Result<()> {
+        let requirements = test_run.workspace.root.join(CHECK_PACKAGE);
+        let what = "what check-package imports";
+        let options = ["--require-hashes"];
+        let python = tools::python_with(
+            &test_run.workspace,
+            "check-package",
+            what,
+            &requirements,
+            &options,
+        )?;
         let mut files = Vec::new();
         below(&self.external, &mut files)?;
-        let mut command = Command::new(self.source.join("utils/check-package"));
+        let mut command = Command::new(python);
+        command.arg(self.source.join("utils/check-package"));
         let mut ignored = OsString::from("--ignore-list=");
         ignored.push(self.external.join(".checkpackageignore"));
         command.arg("--br2-external").arg(ignored).args(files);
