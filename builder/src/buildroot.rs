@@ -142,8 +142,8 @@ fn defconfig(board: &Board, pins: &Pins) -> Result<String> {
         split(&format!("{TREE}/../boot-loader"), &board.boot_loader.fragments);
     let mut lines = vec![
         on("arm"),
-        on("cortex_a7"),
-        on("ARM_FPU_NEON_VFPV4"),
+        on("cortex_a8"),
+        on("ARM_FPU_NEON"),
         on("ARM_INSTRUCTIONS_THUMB2"),
         on("TOOLCHAIN_BUILDROOT_MUSL"),
         on("PACKAGE_HOST_LINUX_HEADERS_CUSTOM_6_12"),

@@ -34,10 +34,11 @@ pub(crate) const CARGO_OPTIONS: [&str; 6] = [
     TARGET,
 ];
 /// Flags of the Rust compiler. Thumb-2 code is a quarter smaller. Nobody unwinds: a panic aborts, and addresses are
-/// looked up on a host.
+/// looked up on a host. The processor is the least of all boards', that of the BeagleBone Black, which has no instruction
+/// for division and none that multiplies and adds at once: a package runs on every board, whoever has built it.
 pub(crate) const RUST_FLAGS: [&str; 4] = [
     "-Clink-self-contained=no",
-    "-Ctarget-cpu=cortex-a7",
+    "-Ctarget-cpu=cortex-a8",
     "-Ctarget-feature=+thumb-mode",
     "-Cforce-unwind-tables=no",
 ];

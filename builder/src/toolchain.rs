@@ -22,8 +22,8 @@ pub const TARGET: &str = "armv7-unknown-linux-musleabihf";
 const GIVEN: &str = "rust-given";
 /// Zig's name of the device.
 const ZIG_TARGET: &str = "arm-linux-musleabihf";
-/// Zig's name of the processor.
-const ZIG_CPU: &str = "cortex_a7";
+/// Zig's name of the processor, the same as that of [`RUST_FLAGS`](crate::device_build::RUST_FLAGS).
+const ZIG_CPU: &str = "cortex_a8";
 /// Pins of the two possible compilers.
 const RUSTUP: &str = "rust-rustup";
 const DEBIAN: &str = "rust-debian";

@@ -52,7 +52,7 @@ impl Sources {
         if let Some(path) = found.iter().find(|path| ends(path, &CPP)) {
             bail!(
                 "{}: is C++, and only C is compiled here; build the program with a tool of your own \
-                 (`zig c++ -target arm-linux-musleabihf -mcpu=cortex_a7 -static`), put it below root/ where \
+                 (`zig c++ -target arm-linux-musleabihf -mcpu=cortex_a8 -static`), put it below root/ where \
                  EntryPoint names it, and rename src/",
                 path.display()
             );

@@ -2,6 +2,7 @@
 
 mod contents;
 mod fallback;
+mod instructions;
 pub(crate) mod integrity;
 mod loader;
 mod measured;
@@ -17,6 +18,7 @@ use crate::harness::suite::Suite;
 /// Registers the checks of this folder.
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     contents::register(suite, artefacts);
+    instructions::register(suite, artefacts);
     start::register(suite, artefacts);
     integrity::register(suite, artefacts);
     verified::register(suite, artefacts);
