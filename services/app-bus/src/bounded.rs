@@ -1,4 +1,4 @@
-//! A D-Bus socket with bounded messages: a hostile app cannot make the agent allocate memory.
+//! A D-Bus socket with bounded messages: a hostile app cannot make the service allocate memory.
 
 use rustix::net::Shutdown;
 use std::io;
@@ -11,14 +11,15 @@ use zbus::export::async_trait::async_trait;
 use zbus::fdo::ConnectionCredentials;
 
 /// Longest message behind its fixed header, in bytes: no call of this interface has a tenth of it.
-pub(super) const MAX_MESSAGE_BYTES: u64 = 4096;
+pub const MAX_MESSAGE_BYTES: u64 = 4096;
 
 /// A socket whose messages are bounded.
 #[derive(Debug)]
-pub(super) struct Bounded {
-    pub(super) stream: UnixStream,
+pub struct Bounded {
+    /// The socket.
+    pub stream: UnixStream,
     /// Uid of the process at the other end.
-    pub(super) uid: Option<u32>,
+    pub uid: Option<u32>,
 }
 
 impl Socket for Bounded {
@@ -32,8 +33,9 @@ impl Socket for Bounded {
     }
 }
 
+/// The half that messages are read from, each no longer than [`MAX_MESSAGE_BYTES`].
 #[derive(Debug)]
-pub(super) struct Reader {
+pub struct Reader {
     socket: OwnedReadHalf,
     uid: Option<u32>,
     bound: Bound,
@@ -72,8 +74,9 @@ impl ReadHalf for Reader {
     }
 }
 
+/// The half that messages are written to.
 #[derive(Debug)]
-pub(super) struct Writer(OwnedWriteHalf);
+pub struct Writer(OwnedWriteHalf);
 
 #[async_trait]
 impl WriteHalf for Writer {

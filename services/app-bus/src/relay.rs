@@ -5,8 +5,7 @@
 //! reads, writes and closes it; the bus is behind another pair of sockets, over which come bytes and nothing else. A
 //! thread that waits is the app's loss: it is one of the app's few connections.
 
-use holdfast_sandbox::wire::Listener;
-use holdfast_types::event;
+use holdfast_types::event::Event;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
@@ -19,7 +18,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Most connections of one app.
-pub(super) const MAX_CONNECTIONS: usize = 2;
+pub const MAX_CONNECTIONS: usize = 2;
 /// Stack of a relay's thread, in bytes.
 const STACK_BYTES: usize = 64 * 1024;
 /// Bytes that are relayed at once.
@@ -29,25 +28,34 @@ const BUS_PATIENCE: Duration = Duration::from_secs(10);
 /// Pause after a connection could not be accepted.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// A connection of an app.
-#[derive(Debug)]
-pub(super) struct Call {
-    pub(super) app: Listener,
-    /// The socket over which the app's bytes come.
-    pub(super) stream: UnixStream,
-    /// Uid of the process at the other end.
-    pub(super) uid: Option<u32>,
+/// An app that calls, as a service knows it.
+pub trait Caller: Clone + Send + 'static {
+    /// Returns the name of its component.
+    fn name(&self) -> &str;
 }
 
-/// Starts to accept connections of one app, as many at once as it may have. `bus` is the runtime of the D-Bus service.
+/// A connection of an app.
+#[derive(Debug)]
+pub struct Call<A> {
+    /// The app.
+    pub app: A,
+    /// The socket over which the app's bytes come.
+    pub stream: UnixStream,
+    /// Uid of the process at the other end.
+    pub uid: Option<u32>,
+}
+
+/// Starts to accept connections of one app, as many at once as it may have. `bus` is the runtime of the D-Bus service, and
+/// `failed` the event of a connection that cannot be accepted.
 ///
 /// # Errors
 /// There is no thread for it.
-pub(super) fn take_calls(
-    app: &Listener,
+pub fn take_calls<A: Caller>(
+    app: &A,
     socket: OwnedFd,
-    calls: &UnboundedSender<Call>,
+    calls: &UnboundedSender<Call<A>>,
     bus: &Handle,
+    failed: Event,
 ) -> io::Result<()> {
     let listener = UnixListener::from(socket);
     listener.set_nonblocking(false)?;
@@ -60,9 +68,8 @@ pub(super) fn take_calls(
             loop {
                 if let Err(error) = take_call(&listener, &app, &calls, &bus) {
                     println!(
-                        "{}: cannot accept its D-Bus connection: {error} {}",
-                        app.name,
-                        event::update::UPDATE_APP_ACCEPT_FAILED
+                        "{}: cannot accept its D-Bus connection: {error} {failed}",
+                        app.name()
                     );
                     std::thread::sleep(PAUSE);
                 }
@@ -72,10 +79,10 @@ pub(super) fn take_calls(
     Ok(())
 }
 
-fn take_call(
+fn take_call<A: Caller>(
     listener: &UnixListener,
-    app: &Listener,
-    calls: &UnboundedSender<Call>,
+    app: &A,
+    calls: &UnboundedSender<Call<A>>,
     bus: &Handle,
 ) -> io::Result<()> {
     let (stream, _) = listener.accept()?;
@@ -155,13 +162,19 @@ fn relay(app: &UnixStream, bus: &UnixStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_sandbox::app_manifest::UpdateAccess;
+    use holdfast_types::event::update::UPDATE_APP_ACCEPT_FAILED;
     use std::io::Read;
     use std::net::{TcpListener, TcpStream};
     use std::os::fd::AsFd;
     use std::time::Instant;
 
     const LINGER: Duration = Duration::from_secs(60);
+
+    impl Caller for &'static str {
+        fn name(&self) -> &str {
+            self
+        }
+    }
 
     /// A connection whose last close waits: what it sent is not taken, and it lingers.
     fn lingering() -> (OwnedFd, TcpStream) {
@@ -180,9 +193,9 @@ mod tests {
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(&path).unwrap();
         let (calls, mut taken) = tokio::sync::mpsc::unbounded_channel();
-        let app = Listener { name: "app".to_owned(), access: UpdateAccess::Told };
         let bus = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        take_calls(&app, listener.into(), &calls, bus.handle()).unwrap();
+        let handle = bus.handle();
+        take_calls(&"app", listener.into(), &calls, handle, UPDATE_APP_ACCEPT_FAILED).unwrap();
         let mut taken = || {
             let call = taken.blocking_recv().unwrap();
             assert_eq!(call.uid, Some(rustix::process::getuid().as_raw()));
