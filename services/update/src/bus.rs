@@ -3,7 +3,7 @@
 //! Each app that its manifest grants it calls at a socket of its own, and what comes there is hostile
 //! ([`holdfast_app_bus`]). All of it runs in one thread beside the agent's, which does not wait for it.
 
-use holdfast_app_bus::relay::{self, Call, Caller};
+use holdfast_app_bus::relay::{self, Call, Caller, Terms};
 use holdfast_app_bus::{ConnectionError, STACK_BYTES, connect, within_patience};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_release::{Deferral, DeferralError};
@@ -105,9 +105,10 @@ impl Bus {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let served = Arc::clone(&shared);
             let (calls, taken) = mpsc::unbounded_channel();
-            let failed = event::update::UPDATE_APP_ACCEPT_FAILED;
+            let accept_failed = event::update::UPDATE_APP_ACCEPT_FAILED;
+            let terms = Terms { accept_failed, pace: None };
             for (app, socket) in listeners {
-                relay::take_calls(&App(app), socket, &calls, runtime.handle(), failed)?;
+                relay::take_calls(&App(app), socket, &calls, runtime.handle(), terms)?;
             }
             let thread = std::thread::Builder::new().name("bus".to_owned()).stack_size(STACK_BYTES);
             thread.spawn(move || runtime.block_on(serve_all(served, taken)))?;
