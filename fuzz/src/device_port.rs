@@ -3,7 +3,7 @@
 
 use holdfast_evidence::exchange::{self, ExchangeReply, ExchangeRequest, MAX_MESSAGE_BYTES};
 use holdfast_evidence::http::{self, MAX_HEAD_BYTES};
-use holdfast_evidence::issued::{MAX_CERTIFICATE_BYTES, certified_key};
+use holdfast_evidence::issued::{MAX_CERTIFICATE_BYTES, certified_grade, certified_key};
 use holdfast_evidence::messages::{
     CheckInAnswer, CheckInRequest, EnrolAnswer, EnrolRequest, FinishRequest, Problem,
 };
@@ -49,6 +49,10 @@ pub fn issued_certificate(bytes: &[u8]) {
         assert!(bytes.len() <= MAX_CERTIFICATE_BYTES);
         let key = point.uncompressed();
         assert!(bytes.windows(key.len()).any(|part| part == key), "a key that is not in it");
+    }
+    if let Ok(Some(_)) = certified_grade(bytes) {
+        // 2.5.29.32.
+        assert!(bytes.windows(3).any(|part| part == [0x55, 0x1d, 0x20]), "no policies in it");
     }
 }
 

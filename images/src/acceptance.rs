@@ -63,7 +63,10 @@ pub(crate) fn fit_together(
 }
 
 /// Compares the catalog for whose service an app authenticates with the image's.
-fn check_catalog(asked: Option<CatalogId>, image: Option<CatalogId>) -> Result<(), String> {
+///
+/// # Errors
+/// The field of the app's manifest, what is wrong with it, and the remedy.
+pub fn check_catalog(asked: Option<CatalogId>, image: Option<CatalogId>) -> Result<(), String> {
     let field = "Capabilities.DeviceAuthentication";
     match (asked, image) {
         (None, _) => Ok(()),

@@ -33,6 +33,7 @@ pub mod variant;
 pub mod verify;
 pub mod verity;
 
+pub use acceptance::check_catalog;
 pub use holdfast_types::hex::hex;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};

@@ -3,7 +3,8 @@
 use crate::invocation::Invocation;
 use anyhow::{Result, bail};
 use clap::Args;
-use holdfast_images::app;
+use holdfast_images::manifest::ImageManifest;
+use holdfast_images::{app, check_catalog};
 use holdfast_sandbox::app_manifest::{self, AppManifest};
 use holdfast_sandbox::peripheral;
 use std::path::PathBuf;
@@ -11,9 +12,10 @@ use std::path::PathBuf;
 /// Arguments of `app check`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --board, only the schema is checked. Prints one line for each fault and \
+    after_help = "Without --board and --image, only the schema is checked. Prints one line for each fault and \
                   ends with exit code 1 when there is any.\n\n\
-                  Example: holdfast app check examples/hello --board qemu-virt"
+                  Example: holdfast app check examples/hello --board qemu-virt\n         \
+                  holdfast app check pump --image images/pump.toml"
 )]
 pub struct CheckArgs {
     /// App directories or manifests; several are checked against each other too.
@@ -22,6 +24,9 @@ pub struct CheckArgs {
     /// Also refuse what this board, or this OS version, cannot grant.
     #[arg(long, value_name = "NAME")]
     board: Option<String>,
+    /// Also refuse another catalog in `DeviceAuthentication` than that of this image manifest.
+    #[arg(long, value_name = "IMAGE_MANIFEST")]
+    image: Option<PathBuf>,
     /// Print the faults as JSON.
     #[arg(long)]
     json: bool,
@@ -32,6 +37,7 @@ pub(crate) fn run(invocation: &Invocation, args: &CheckArgs) -> Result<()> {
         Some(board) => Some(invocation.boards()?.of_option(board)?.offered()),
         None => None,
     };
+    let image = args.image.as_deref().map(ImageManifest::load).transpose()?;
     let mut faults = Vec::new();
     let mut sound: Vec<(PathBuf, AppManifest)> = Vec::new();
     for app in &args.apps {
@@ -45,6 +51,11 @@ pub(crate) fn run(invocation: &Invocation, args: &CheckArgs) -> Result<()> {
                     if let Err(error) = peripheral::grant(&manifest, offered) {
                         faults.push(format!("{}: {error}", path.display()));
                     }
+                }
+                let catalog =
+                    image.as_ref().map(|image| check_catalog(manifest.catalog, image.catalog()));
+                if let Some(Err(fault)) = catalog {
+                    faults.push(format!("{}: {fault}", path.display()));
                 }
                 sound.push((path, manifest));
             }

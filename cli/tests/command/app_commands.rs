@@ -59,6 +59,30 @@ fn check_prints_one_line_for_each_fault_of_each_manifest() {
 }
 
 #[test]
+fn check_compares_the_catalog_with_the_image_manifests() {
+    const CATALOG: &str = "4f6b8f3e-0c55-4d3a-9d0e-6d2f7c1b5a90";
+    let directory = tempfile::tempdir().unwrap();
+    let asks = |name: &str, catalog: &str| {
+        let granted = format!(r#"{{"DeviceAuthentication": "{catalog}"}}"#);
+        manifest(directory.path(), name, &APP.replace("{}", &granted))
+    };
+    let (own, other) = (asks("own.json", CATALOG), asks("other.json", &CATALOG.replace('4', "5")));
+    let check = |app_manifest: &str, image: &str| {
+        let output = app(&["check", app_manifest, "--image", image]);
+        (output.status.code(), stdout(&output))
+    };
+    // The control.
+    assert_eq!(check(&own, "tests/images/service.toml"), (Some(0), "no faults\n".to_owned()));
+    let (code, said) = check(&other, "tests/images/service.toml");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("other.json: asks for Capabilities.DeviceAuthentication with"), "{said}");
+    assert!(said.contains(&format!("belong to catalog {CATALOG}; name that one")), "{said}");
+    let (code, said) = check(&own, "images/hello.toml");
+    assert_eq!(code, Some(1));
+    assert!(said.contains("its image manifest needs `[service]`"), "{said}");
+}
+
+#[test]
 fn check_of_a_file_that_is_not_there_names_it() {
     let output = app(&["check", "nowhere/app_manifest.json"]);
     assert_eq!(output.status.code(), Some(1));

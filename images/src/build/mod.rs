@@ -228,7 +228,7 @@ fn read_packages(inputs: &Inputs<'_>) -> Result<Vec<Package>, BuildError> {
         keys: &inputs.app_keys,
         offered: &offered,
         network: inputs.manifest.network.is_some(),
-        catalog: inputs.manifest.service.as_ref().and_then(|service| service.catalog_id().ok()),
+        catalog: inputs.manifest.catalog(),
     };
     let packages = inputs.apps.iter().map(|(path, bytes)| {
         acceptance.accept(bytes).map_err(|source| BuildError::App { path: path.clone(), source })

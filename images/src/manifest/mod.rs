@@ -9,8 +9,7 @@ use crate::service::Service;
 use crate::{FieldError, FileError};
 use holdfast_sandbox::component::App;
 use holdfast_sandbox::package::ShortName;
-use holdfast_types::ComponentId;
-use holdfast_types::Version;
+use holdfast_types::{CatalogId, ComponentId, Version};
 pub use network::{AddressingSource, InterfaceSource, NetworkSource};
 pub use security_service::SecurityServiceSource;
 use serde::Deserialize;
@@ -233,6 +232,12 @@ impl ImageManifest {
     #[must_use]
     pub fn beside(&self, path: &Path) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    /// Returns the catalog that the image's devices belong to, where they have a service.
+    #[must_use]
+    pub fn catalog(&self) -> Option<CatalogId> {
+        self.service.as_ref().and_then(|service| service.catalog_id().ok())
     }
 
     fn check(&self) -> Result<(), FieldError> {

@@ -4,7 +4,7 @@ use super::Supervision;
 use super::requests::Answer;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::{PathError, file, tpm};
-use holdfast_sandbox::wire::{ClaimedApp, DeviceClaims, Reply};
+use holdfast_sandbox::wire::{AuthenticatingApp, ClaimedApp, DeviceClaims, Reply};
 use holdfast_types::ComponentId;
 use holdfast_types::event::init as event;
 use std::path::Path;
@@ -84,13 +84,14 @@ impl Supervision<'_> {
             else {
                 continue;
             };
+            let name = &supervised.component.name;
             match socket.descriptor() {
                 Ok(socket) => {
-                    apps.push(package.header.component_id);
+                    let id = package.header.component_id;
+                    apps.push(AuthenticatingApp { name: name.clone(), id });
                     sockets.push(socket);
                 }
                 Err(error) => {
-                    let name = &supervised.component.name;
                     let what = format!("cannot hand over the identity socket of {name}");
                     self.log.failure(event::IDENTITY_SOCKET_FAILED, &what, &error);
                 }

@@ -173,7 +173,27 @@ impl Certification {
     }
 }
 
+/// A number of 32 bytes or fewer as an `INTEGER` in DER: without the zeros in front, and never with a sign.
+fn der_integer(number: &[u8]) -> Vec<u8> {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    let digits = number.get(zeros..).unwrap_or_default();
+    let is_signed = digits.first().is_none_or(|first| *first >= 0x80);
+    let digits = [if is_signed { &[0][..] } else { &[] }, digits].concat();
+    let length = u8::try_from(digits.len()).unwrap_or(u8::MAX);
+    [&[0x02, length][..], &digits].concat()
+}
+
 impl Signature {
+    /// Returns the `Ecdsa-Sig-Value` in DER (RFC 3279, 2.2.3), as TLS has it.
+    #[must_use]
+    pub fn to_der(&self) -> Vec<u8> {
+        let (r, s) = self.0.split_at(32);
+        let numbers = [der_integer(r), der_integer(s)].concat();
+        // Two numbers of at most 35 bytes each: the length has one byte.
+        let length = u8::try_from(numbers.len()).unwrap_or(u8::MAX);
+        [&[0x30, length][..], &numbers].concat()
+    }
+
     /// Reads a `TPMT_SIGNATURE`, of which r and s may be shorter than 32 bytes.
     ///
     /// # Errors
@@ -286,6 +306,18 @@ mod tests {
         for earlier in [(5, 2, 999), (5, 1, 2000), (4, 9, 2000), (0, 0, 0)] {
             assert!(!clock(earlier).is_not_before(&last), "{earlier:?}");
         }
+    }
+
+    /// Numbers with a leading zero, with the sign's bit, and of nothing but zeros (X.690, 8.3).
+    #[test]
+    fn a_signature_in_der_has_each_number_in_as_few_bytes_as_it_needs() {
+        let mut signature = Signature([0; 64]);
+        assert_eq!(signature.to_der(), [0x30, 6, 2, 1, 0, 2, 1, 0]);
+        signature.0[31] = 0x7f;
+        signature.0[63] = 0x80;
+        assert_eq!(signature.to_der(), [0x30, 7, 2, 1, 0x7f, 2, 2, 0, 0x80]);
+        let longest = Signature([0xff; 64]).to_der();
+        assert_eq!((longest.len(), &longest[..5]), (72, &[0x30, 70, 2, 33, 0][..]));
     }
 
     /// A TPM may leave out leading zeros of a number.

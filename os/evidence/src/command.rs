@@ -5,7 +5,7 @@
 //! between the processor and its TPM; what he could change there, signatures show.
 
 use crate::credential::Credential;
-use crate::object::{Created, Handle, MAX_PROPERTIES, MAX_RANDOM_BYTES};
+use crate::object::{Created, Handle, MAX_NV_BYTES, MAX_PROPERTIES, MAX_RANDOM_BYTES, NvIndex};
 use crate::policy::{ENDORSEMENT, PCR_SELECTION, POLICY_PCR, POLICY_SECRET};
 use crate::public::{NULL, SHA256, Template};
 use crate::qualifying::QualifyingData;
@@ -98,6 +98,19 @@ pub fn get_properties(first: u32, count: u32) -> Vec<u8> {
 #[must_use]
 pub fn get_random(bytes: u16) -> Vec<u8> {
     command([0, 0, 1, 0x7b], &[], &[], &bytes.min(MAX_RANDOM_BYTES).to_be_bytes())
+}
+
+/// `TPM2_NV_ReadPublic` of an index of the TPM's memory.
+#[must_use]
+pub fn nv_read_public(index: NvIndex) -> Vec<u8> {
+    command([0, 0, 1, 0x69], &[index.0.to_be_bytes()], &[], &[])
+}
+
+/// `TPM2_NV_Read` of an index that anybody may read, by its own authorization, which is empty; at most [`MAX_NV_BYTES`].
+#[must_use]
+pub fn nv_read(index: NvIndex, bytes: u16, offset: u16) -> Vec<u8> {
+    let parameters = [bytes.min(MAX_NV_BYTES).to_be_bytes(), offset.to_be_bytes()].concat();
+    command([0, 0, 1, 0x4e], &[index.0.to_be_bytes(); 2], &[Authorization::Empty], &parameters)
 }
 
 /// `TPM2_CreatePrimary` of a template. The same `unique` gives the same key again, until the hierarchy's seed changes.
@@ -237,6 +250,8 @@ mod tests {
         for bytes in [
             get_properties(0x100, 1),
             get_random(32),
+            nv_read_public(NvIndex::ENDORSEMENT_CERTIFICATE),
+            nv_read(NvIndex::ENDORSEMENT_CERTIFICATE, 100, 1),
             create_primary(Hierarchy::Endorsement, &Template::Endorsement, &[0; 32]),
             create(key, &template),
             start_policy_session(&[0; 32]),
@@ -259,6 +274,15 @@ mod tests {
         assert_eq!(hex(&get_random(4096)), "80010000000c0000017b0020");
         let properties = hex(&get_properties(0x100, 9999));
         assert_eq!(properties, "8001000000160000017a000000060000010000000040");
+        let read = hex(&nv_read(NvIndex::ENDORSEMENT_CERTIFICATE, 9999, 512));
+        let expected = [
+            "800200000023",
+            "0000014e",
+            "01c0000a01c0000a",
+            "00000009400000090000010000",
+            "02000200",
+        ];
+        assert_eq!(read, expected.concat());
     }
 
     /// The bytes of part 3 for a policy session's use, put down by hand.

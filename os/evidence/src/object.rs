@@ -11,6 +11,20 @@ pub const MAX_RANDOM_BYTES: u16 = 32;
 /// Most properties that are asked for at once.
 pub const MAX_PROPERTIES: u32 = 64;
 
+/// Most bytes that are read at once of an index of the TPM's memory: what every TPM gives (PC Client Platform TPM Profile, 1.05,
+/// `TPM_PT_NV_BUFFER_MAX`).
+pub const MAX_NV_BYTES: u16 = 512;
+
+/// An index of the TPM's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NvIndex(pub u32);
+
+impl NvIndex {
+    /// Where a TPM has the certificate of the endorsement key of [`Template::Endorsement`](crate::public::Template::Endorsement)
+    /// (TCG EK Credential Profile 2.5, 2.2.1.4: ECC NIST P256 EK Certificate).
+    pub const ENDORSEMENT_CERTIFICATE: Self = Self(0x01c0_000a);
+}
+
 /// A handle of a key or a session in the TPM. Whoever gets one flushes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Handle(pub u32);

@@ -3,7 +3,8 @@
 
 use crate::attest::{CERTIFICATION_BYTES, QUOTE_BYTES, Signature, Signed};
 use crate::object::{
-    Created, Handle, MAX_BYTES, MAX_PRIVATE_BYTES, MAX_PROPERTIES, MAX_RANDOM_BYTES, Primary,
+    Created, Handle, MAX_BYTES, MAX_NV_BYTES, MAX_PRIVATE_BYTES, MAX_PROPERTIES, MAX_RANDOM_BYTES,
+    Primary,
 };
 use crate::public::MAX_PUBLIC_BYTES;
 use crate::structure::{Reader, StructureError};
@@ -178,6 +179,37 @@ pub fn random(response: &[u8]) -> Result<&[u8], ResponseError> {
     let bytes = reader.sized("randomBytes", usize::from(MAX_RANDOM_BYTES))?;
     reader.end()?;
     Ok(bytes)
+}
+
+/// Reads the response to [`nv_read_public`](crate::command::nv_read_public): how many bytes the index has.
+///
+/// # Errors
+/// See [`ResponseError`].
+pub fn nv_length(response: &[u8]) -> Result<u16, ResponseError> {
+    // nvIndex, nameAlg, attributes and dataSize, and a policy in between.
+    let most = MAX_DIGEST_BYTES.saturating_add(14);
+    let mut reader = without_handle(response, 0)?;
+    let mut public = Reader::new(reader.sized("nvPublic", most)?);
+    reader.sized("nvName", MAX_DIGEST_BYTES.saturating_add(2))?;
+    reader.end()?;
+    public.u32("nvIndex")?;
+    public.u16("nameAlg")?;
+    public.u32("attributes")?;
+    public.sized("authPolicy", MAX_DIGEST_BYTES)?;
+    let length = public.u16("dataSize")?;
+    public.end()?;
+    Ok(length)
+}
+
+/// Reads the response to [`nv_read`](crate::command::nv_read).
+///
+/// # Errors
+/// See [`ResponseError`].
+pub fn nv_data(response: &[u8]) -> Result<&[u8], ResponseError> {
+    let mut reader = without_handle(response, 1)?;
+    let data = reader.sized("data", usize::from(MAX_NV_BYTES))?;
+    reader.end()?;
+    Ok(data)
 }
 
 /// Reads the response to [`create_primary`](crate::command::create_primary).
@@ -366,6 +398,32 @@ mod tests {
         let too_many = response(0x8002, 0, &[&[0, 0, 1, 0][..], &secret].concat());
         let short = StructureError::Short("parameters");
         assert_eq!(activated(&too_many), Err(ResponseError::Malformed(short)));
+    }
+
+    /// An index of 600 bytes, and a piece of it.
+    #[test]
+    fn an_index_says_its_length_and_no_more_is_read_than_is_asked_for() {
+        let public = [
+            &[0, 14][..],
+            &[0x01, 0xc0, 0, 0x0a, 0, 0x0b, 2, 6, 0, 2, 0, 0, 2, 0x58],
+            &[0, 2, 0, 0x0b],
+        ]
+        .concat();
+        assert_eq!(nv_length(&response(0x8001, 0, &public)), Ok(600));
+        for cut in 0..public.len() {
+            let short = response(0x8001, 0, &public[..cut]);
+            assert!(matches!(nv_length(&short), Err(ResponseError::Malformed(_))), "{cut}");
+        }
+        let piece = |length: u16| {
+            let data = vec![7; usize::from(length)];
+            let parameters = [&length.to_be_bytes()[..], &data].concat();
+            let size = u32::try_from(parameters.len()).unwrap().to_be_bytes();
+            response(0x8002, 0, &[&size[..], &parameters, &[0, 0, 1, 0, 0]].concat())
+        };
+        assert_eq!(nv_data(&piece(512)), Ok(&[7; 512][..]));
+        assert!(matches!(nv_data(&piece(513)), Err(ResponseError::Malformed(_))));
+        let missing = Err(ResponseError::Refused(ResponseCode(0x18b)));
+        assert_eq!(nv_length(&response(0x8001, 0x18b, &[])), missing);
     }
 
     #[test]

@@ -275,7 +275,7 @@ pub enum Reply {
     /// What init knows of the device.
     Claims(DeviceClaims),
     /// The apps that authenticate as parts of the device, in the order of the sockets that come with this.
-    Authenticating(Vec<ComponentId>),
+    Authenticating(Vec<AuthenticatingApp>),
 }
 
 /// What init knows of the device, for its attestation.
@@ -320,6 +320,15 @@ pub struct ClaimedApp {
     pub root_hash: [u8; 32],
     /// The catalog for whose service the app authenticates.
     pub catalog: Option<CatalogId>,
+}
+
+/// An app that authenticates as a part of the device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthenticatingApp {
+    /// Name of the component.
+    pub name: String,
+    /// The component id, for which its key is attested.
+    pub id: ComponentId,
 }
 
 /// An app that has to do with updates.
@@ -515,6 +524,8 @@ mod tests {
             has_tpm: true,
         };
         let listener = Listener { name: status.name.clone(), access: UpdateAccess::Defers };
+        let authenticating =
+            AuthenticatingApp { name: status.name.clone(), id: ComponentId([255; 16]) };
         for reply in [
             Reply::Accepted,
             Reply::PermissionDenied,
@@ -526,7 +537,7 @@ mod tests {
             Reply::Listeners(vec![listener; MAX_COMPONENTS]),
             Reply::Identity,
             Reply::Claims(claims),
-            Reply::Authenticating(vec![ComponentId([255; 16]); MAX_COMPONENTS]),
+            Reply::Authenticating(vec![authenticating; MAX_COMPONENTS]),
         ] {
             assert_eq!(decode_reply(&encode_reply(&reply).unwrap()), Ok(reply));
         }

@@ -9,7 +9,7 @@ use holdfast_evidence::claims::{AppClaim, BootId, Claims, ClaimsError, OsClaim, 
 use holdfast_evidence::config::IdentityConfig;
 use holdfast_evidence::credential::Credential;
 use holdfast_evidence::exchange::{ExchangeReply, ExchangeRequest};
-use holdfast_evidence::issued::{CertificateError, certified_key};
+use holdfast_evidence::issued::{CertificateError, certified_grade, certified_key};
 use holdfast_evidence::messages::{
     Bytes, CheckInAnswer, CheckInRequest, EnrolAnswer, EnrolRequest, FinishRequest, IssuedChain,
     MAX_ANSWER_BYTES, MAX_RECEIPT_BYTES, MAX_REQUEST_BYTES, enrolment_proof,
@@ -109,7 +109,12 @@ struct Certified {
     key: Key,
     /// The leaf first, DER.
     chain: Vec<Vec<u8>>,
+    /// Word for the grade that the leaf has.
+    grade: &'static str,
 }
+
+/// Word for the grade of a certificate that has none of those known here.
+const UNKNOWN_GRADE: &str = "unknown";
 
 /// The device.
 #[derive(Debug)]
@@ -142,6 +147,18 @@ impl Device {
     #[must_use]
     pub fn chain(&self, purpose: &Purpose) -> Option<&[Vec<u8>]> {
         self.certified.iter().find(|one| one.purpose == *purpose).map(|one| one.chain.as_slice())
+    }
+
+    /// Returns the word for the grade that the certificates of a holder have.
+    #[must_use]
+    pub fn grade(&self, purpose: &Purpose) -> Option<&'static str> {
+        self.certified.iter().find(|one| one.purpose == *purpose).map(|one| one.grade)
+    }
+
+    /// Returns the end of the certificates of the last check-in, in seconds since 1970; 0 before the first.
+    #[must_use]
+    pub fn until(&self) -> u64 {
+        self.enrolment.as_ref().map_or(0, |enrolment| enrolment.until)
     }
 
     /// Signs a message with the key of a holder, for which there are certificates. `None` where there are none.
@@ -339,7 +356,8 @@ impl Device {
             .filter_map(|(purpose, key)| {
                 let at = chains.iter().position(|(of, _)| *of == purpose)?;
                 let (_, chain) = chains.swap_remove(at);
-                Some(Certified { purpose, key, chain })
+                let grade = chain.first().and_then(|leaf| certified_grade(leaf).ok().flatten());
+                Some(Certified { purpose, key, chain, grade: grade.unwrap_or(UNKNOWN_GRADE) })
             })
             .collect();
         let count = self.certified.len();
@@ -406,6 +424,7 @@ fn check_chain(issued: &IssuedChain, attested: &[(Purpose, Key)]) -> Result<(), 
         certified_key(&certificate.0).map_err(|error| RequestError::Certificate(purpose, error))?;
     }
     let refused = |error| RequestError::Certificate(purpose, error);
+    certified_grade(&leaf.0).map_err(refused)?;
     if certified_key(&leaf.0).map_err(refused)? == *key.point() {
         Ok(())
     } else {

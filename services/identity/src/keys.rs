@@ -97,10 +97,9 @@ impl Keys {
     /// See [`KeysError`].
     pub fn enrol(&self, exporter: &Exporter) -> Result<EnrolKey, KeysError> {
         Ok(match self {
-            // No certificate is read from the TPM's memory: whoever wants one has a list of endorsement keys.
             Self::Tpm(keys) => EnrolKey::Tpm {
                 ek: Bytes(keys.endorsement()),
-                ek_certificate: None,
+                ek_certificate: keys.endorsement_certificate()?.map(Bytes),
                 ak: Bytes(keys.attestation()),
             },
             Self::Software(keys) => EnrolKey::Software {

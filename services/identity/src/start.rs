@@ -14,7 +14,7 @@ use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::tpm::{ANSWER_WITHIN_MS, Tpm as TpmDevice};
 use holdfast_linux::{PathError, file};
 use holdfast_sandbox::policy::STATE_DIRECTORY;
-use holdfast_sandbox::wire::{DeviceClaims, IdentityRequest, Reply};
+use holdfast_sandbox::wire::{AuthenticatingApp, DeviceClaims, IdentityRequest, Reply};
 use holdfast_types::chain;
 use holdfast_types::event::Event;
 use holdfast_types::event::identity as event;
@@ -59,6 +59,16 @@ pub(crate) struct Init {
 impl Init {
     pub(crate) fn new(socket: InitSocket<IdentityRequest>) -> Self {
         Self { socket, measured: None }
+    }
+
+    /// The apps that authenticate as parts of the device, with the sockets at which they call.
+    pub(crate) fn apps(&mut self) -> Result<Vec<(AuthenticatingApp, OwnedFd)>, InitError> {
+        match self.socket.ask(IdentityRequest::Listeners)? {
+            (Reply::Authenticating(apps), sockets) if apps.len() == sockets.len() => {
+                Ok(apps.into_iter().zip(sockets).collect())
+            }
+            (reply, _) => Err(InitError::refused(reply)),
+        }
     }
 
     /// The TPM's descriptor; `None` for a board that has none.

@@ -5,8 +5,11 @@ use holdfast_evidence::attest::{Quote, Signature};
 use holdfast_evidence::command::{self, Authorization, Hierarchy};
 use holdfast_evidence::credential::Credential;
 use holdfast_evidence::device_id::DeviceId;
-use holdfast_evidence::messages::{Bytes, CertifiedKey, EvidenceMessage, Holder, SignedMessage};
-use holdfast_evidence::object::Created;
+use holdfast_evidence::issued;
+use holdfast_evidence::messages::{
+    Bytes, CertifiedKey, EvidenceMessage, Holder, MAX_EK_CERTIFICATE_BYTES, SignedMessage,
+};
+use holdfast_evidence::object::{Created, MAX_NV_BYTES, NvIndex};
 use holdfast_evidence::policy::PolicyDigest;
 use holdfast_evidence::public::{AttestationKey, EndorsementKey, Point, Public, Template};
 use holdfast_evidence::qualifying::{Purpose, QualifyingData};
@@ -23,6 +26,7 @@ const CERTIFY: &str = "certify a key";
 const SESSION: &str = "start a session";
 const ACTIVATE: &str = "activate a credential";
 const SIGN: &str = "sign";
+const READ_CERTIFICATE: &str = "read the endorsement key's certificate";
 
 /// A key as it lies outside its TPM, encrypted.
 #[derive(Debug)]
@@ -117,6 +121,41 @@ impl TpmKeys {
         self.endorsement.public().to_bytes()
     }
 
+    /// Returns the certificate of the endorsement key, DER, where the TPM has one that fits a request.
+    ///
+    /// # Errors
+    /// See [`TpmError`]. A TPM that refuses to be read is one without a certificate.
+    pub fn endorsement_certificate(&self) -> Result<Option<Vec<u8>>, TpmError> {
+        match self.read_certificate() {
+            Ok(bytes) => Ok(bytes.and_then(|bytes| Some(issued::certificate_in(&bytes)?.to_vec()))),
+            Err(TpmError::Refused(..)) if !self.has_failed() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read_certificate(&self) -> Result<Option<Vec<u8>>, TpmError> {
+        let index = NvIndex::ENDORSEMENT_CERTIFICATE;
+        let command = command::nv_read_public(index);
+        let length = self.tpm.ask(READ_CERTIFICATE, &command, response::nv_length)?;
+        if usize::from(length) > MAX_EK_CERTIFICATE_BYTES {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let mut offset = 0;
+        while offset < length {
+            let most = length.saturating_sub(offset).min(MAX_NV_BYTES);
+            let command = command::nv_read(index, most, offset);
+            let read = |response: &[u8]| response::nv_data(response).map(<[u8]>::to_vec);
+            let piece = self.tpm.ask(READ_CERTIFICATE, &command, read)?;
+            if piece.len() != usize::from(most) {
+                return Ok(None);
+            }
+            bytes.extend(piece);
+            offset = offset.saturating_add(most);
+        }
+        Ok(Some(bytes))
+    }
+
     /// Returns the public area of the attestation key, `TPM2B_PUBLIC`.
     #[must_use]
     pub fn attestation(&self) -> Vec<u8> {
@@ -202,6 +241,8 @@ impl TpmKeys {
     pub fn sign(&self, key: &TpmKey, message: &[u8]) -> Result<Signature, TpmError> {
         let parent = storage_root(&self.tpm)?;
         let loaded = self.tpm.load(LOAD, &parent, &key.created)?;
+        // The kernel saves and loads each key around each command.
+        drop(parent);
         let session = self.tpm.policy_session(SESSION)?;
         self.tpm.ask(SIGN, &command::policy_pcr(session.handle()), response::done)?;
         let authorization = Authorization::Policy(session.handle());

@@ -1,15 +1,10 @@
 //! The D-Bus interface by which apps are told of updates and defer a reboot, peer to peer without a bus.
 //!
-//! Each app that its manifest grants it calls at a socket of its own, which init has made: that says who it is. What
-//! comes there is hostile. A message of more than [`bounded::MAX_MESSAGE_BYTES`] ends the connection before memory is
-//! taken for it, and an app has no more than [`relay::MAX_CONNECTIONS`]. All of it runs in one thread beside the agent's,
-//! which does not wait for it; only what apps send is read by threads of their own ([`relay`]).
+//! Each app that its manifest grants it calls at a socket of its own, and what comes there is hostile
+//! ([`holdfast_app_bus`]). All of it runs in one thread beside the agent's, which does not wait for it.
 
-mod bounded;
-mod relay;
-
-use self::bounded::Bounded;
-use self::relay::Call;
+use holdfast_app_bus::relay::{self, Call, Caller, Terms};
+use holdfast_app_bus::{ConnectionError, STACK_BYTES, connect, within_patience};
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_release::{Deferral, DeferralError};
 use holdfast_sandbox::app_manifest::UpdateAccess;
@@ -19,19 +14,22 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
-use tokio::time::timeout;
 use zbus::fdo;
 use zbus::object_server::SignalEmitter;
 
 /// Path of the D-Bus object.
 pub(crate) const PATH: &str = "/org/holdfast/Update1";
-/// Time in which an app must read a message.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Stack of the thread that serves D-Bus, in bytes.
-const STACK_BYTES: usize = 256 * 1024;
+
+/// An app that has to do with updates.
+#[derive(Debug, Clone)]
+struct App(Listener);
+
+impl Caller for App {
+    fn name(&self) -> &str {
+        &self.0.name
+    }
+}
 
 /// Status of updates, as apps read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,8 +105,10 @@ impl Bus {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let served = Arc::clone(&shared);
             let (calls, taken) = mpsc::unbounded_channel();
+            let accept_failed = event::update::UPDATE_APP_ACCEPT_FAILED;
+            let terms = Terms { accept_failed, pace: None };
             for (app, socket) in listeners {
-                relay::take_calls(&app, socket, &calls, runtime.handle())?;
+                relay::take_calls(&App(app), socket, &calls, runtime.handle(), terms)?;
             }
             let thread = std::thread::Builder::new().name("bus".to_owned()).stack_size(STACK_BYTES);
             thread.spawn(move || runtime.block_on(serve_all(served, taken)))?;
@@ -135,12 +135,13 @@ impl Bus {
 }
 
 /// Serves the connections of all apps.
-async fn serve_all(shared: Arc<Shared>, mut calls: mpsc::UnboundedReceiver<Call>) {
+async fn serve_all(shared: Arc<Shared>, mut calls: mpsc::UnboundedReceiver<Call<App>>) {
     while let Some(call) = calls.recv().await {
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
-            let name = call.app.name.clone();
-            let counts = usize::from(call.app.access == UpdateAccess::Defers);
+            let App(listener) = &call.app;
+            let name = listener.name.clone();
+            let counts = usize::from(listener.access == UpdateAccess::Defers);
             shared.connections.fetch_add(counts, Ordering::Relaxed);
             if let Err(error) = serve_connection(Arc::clone(&shared), call).await {
                 println!(
@@ -154,28 +155,10 @@ async fn serve_all(shared: Arc<Shared>, mut calls: mpsc::UnboundedReceiver<Call>
     }
 }
 
-/// Errors that end a connection before the app does.
-#[derive(Debug, thiserror::Error)]
-enum ConnectionError {
-    #[error(transparent)]
-    DBus(#[from] zbus::Error),
-    #[error("the app stopped reading its D-Bus socket")]
-    Slow,
-    #[error("cannot serve its D-Bus socket")]
-    Socket(#[from] io::Error),
-}
-
-async fn serve_connection(shared: Arc<Shared>, call: Call) -> Result<(), ConnectionError> {
+async fn serve_connection(shared: Arc<Shared>, call: Call<App>) -> Result<(), ConnectionError> {
     let status = shared.status.subscribe();
-    let Call { app, stream, uid } = call;
-    let stream = UnixStream::from_std(stream)?;
-    let update = Update { app, shared };
-    let connection = zbus::connection::Builder::socket(Bounded { stream, uid })
-        .server(zbus::Guid::generate())
-        .p2p()
-        .serve_at(PATH, update)
-        .build();
-    let connection = timeout(PATIENCE, connection).await.map_err(|_| ConnectionError::Slow)??;
+    let Call { app: App(app), stream, uid } = call;
+    let connection = connect(stream, uid, PATH, Update { app, shared }).await?;
     let served = signal_changes(&connection, status).await;
     // It may have ended by itself.
     let _ = connection.close().await;
@@ -196,8 +179,7 @@ async fn signal_changes(
                     return Ok(());
                 }
                 let now = status.borrow_and_update().clone();
-                let say = say(&object, &now);
-                timeout(PATIENCE, say).await.map_err(|_| ConnectionError::Slow)??;
+                within_patience(say(&object, &now)).await?;
             }
         }
     }
@@ -304,6 +286,9 @@ impl Update {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use holdfast_app_bus::PATIENCE;
+    use tokio::net::UnixStream;
+    use tokio::time::timeout;
     use zbus::object_server::Interface;
 
     fn shared() -> Arc<Shared> {
@@ -336,9 +321,9 @@ mod tests {
         rustix::process::getuid().as_raw().to_string()
     }
 
-    fn call_over(stream: UnixStream, access: UpdateAccess) -> Call {
+    fn call_over(stream: UnixStream, access: UpdateAccess) -> Call<App> {
         let uid = Some(rustix::process::getuid().as_raw());
-        Call { app: listener(access), stream: stream.into_std().unwrap(), uid }
+        Call { app: App(listener(access)), stream: stream.into_std().unwrap(), uid }
     }
 
     async fn client(shared: &Arc<Shared>, access: UpdateAccess) -> zbus::Connection {

@@ -12,6 +12,7 @@ mod boards;
 mod boot;
 mod docs;
 mod harness;
+mod identity;
 mod network;
 mod sandbox;
 mod update;
@@ -46,6 +47,7 @@ fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     sandbox::register(suite, artefacts);
     network::register(suite, artefacts);
     update::register(suite, artefacts);
+    identity::register(suite, artefacts);
     docs::register(suite, artefacts);
 }
 

@@ -5,7 +5,7 @@ mod download;
 mod power_cuts;
 mod releases;
 mod reset;
-mod scene;
+pub(crate) mod scene;
 
 use crate::harness::artefacts::Artefacts;
 use crate::harness::suite::Suite;

@@ -20,6 +20,8 @@ use std::process::{Command, Stdio};
 
 /// The OEM's tool, and its package.
 const HOST_TOOL: &str = "holdfast";
+/// The program of the Security Service, and its package.
+const SERVICE: &str = "holdfast-service";
 
 /// The cargo that runs this program, in the workspace, with its share of the processors.
 pub(super) fn cargo(test_run: &TestRun) -> Command {
@@ -99,7 +101,7 @@ fn build_kernels(test_run: &TestRun, board: &str, purposes: &[Purpose]) -> Resul
 /// replaces what it has built in `target/debug`.
 pub(super) fn host_programs(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     let mut build = build_system_tests(test_run);
-    let counts = log.passes(build.args(["--package", HOST_TOOL]))?;
+    let counts = log.passes(build.args(["--package", HOST_TOOL, "--package", SERVICE]))?;
     if counts.failed > 0 {
         return Ok(counts);
     }
@@ -107,7 +109,7 @@ pub(super) fn host_programs(test_run: &TestRun, log: &StageLog) -> Result<Counts
     let built = test_run.workspace.root.join(target).join("debug");
     let directory = host_directory(test_run)?;
     workspace::make_directory(&directory)?;
-    for program in [SYSTEM_TESTS, HOST_TOOL] {
+    for program in [SYSTEM_TESTS, HOST_TOOL, SERVICE] {
         let (from, to) = (built.join(program), directory.join(program));
         // Whoever runs the former one keeps it.
         let _ = std::fs::remove_file(&to);
@@ -169,7 +171,7 @@ fn pure_packages(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Manifests of the images that the system tests look at.
-const IMAGES: [&str; 11] = [
+const IMAGES: [&str; 12] = [
     "images/hello.toml",
     "images/connected.toml",
     "tests/images/probe.toml",
@@ -181,6 +183,7 @@ const IMAGES: [&str; 11] = [
     "tests/images/deferral.toml",
     "tests/images/lingering.toml",
     "tests/images/crowd.toml",
+    "tests/images/service.toml",
 ];
 
 /// The app of the first of them that waits for a debugger in an image of its own.
@@ -200,9 +203,11 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
         builder.build_for(board, &manifest, apps, output.as_deref())?;
     }
     test_programs::build(&test_run.workspace, &builder, &programs)?;
-    for (name, directory) in
-        [("hostile", "tests/apps/hostile"), ("hostile-network", "tests/apps/hostile-network")]
-    {
+    for (name, directory) in [
+        ("hostile", "tests/apps/hostile"),
+        ("hostile-network", "tests/apps/hostile-network"),
+        ("authenticating", "tests/apps/authenticating"),
+    ] {
         let program = builder.app_program(&test_run.workspace.root.join(directory))?;
         workspace::write(&programs.join(name), program)?;
     }

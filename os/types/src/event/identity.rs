@@ -27,4 +27,14 @@ events! {
     IDENTITY_APPS_LIMITED = "identity_apps_limited";
     /// The socket to `uplink` failed or brought a malformed request.
     IDENTITY_UPLINK_SOCKET_FAILED = "identity_uplink_socket_failed";
+    /// A D-Bus connection of an app could not be accepted.
+    IDENTITY_APP_ACCEPT_FAILED = "identity_app_accept_failed";
+    /// The D-Bus connection of an app was closed after an error.
+    IDENTITY_APP_CONNECTION_FAILED = "identity_app_connection_failed";
+    /// An app asks for signatures more often than it may; said once a minute at most.
+    IDENTITY_SIGNATURES_LIMITED = "identity_signatures_limited";
+    /// An app asks to have something signed that is no hash of a TLS 1.3 handshake; said once a minute at most.
+    IDENTITY_SIGNATURE_DENIED = "identity_signature_denied";
+    /// A signature for an app could not be made; said once a minute at most.
+    IDENTITY_SIGNATURE_FAILED = "identity_signature_failed";
 }

@@ -20,7 +20,8 @@ use holdfast_evidence::claims::{ClockSource, Phase, Slot, TpmState};
 use holdfast_evidence::config::IdentityConfig;
 use holdfast_evidence::exchange::{ExchangeReply, ExchangeRequest};
 use holdfast_evidence::messages::{
-    Bytes, CheckInAnswer, EnrolAnswer, Holder, IssuedChain, MAX_ANSWER_BYTES,
+    Bytes, CheckInAnswer, EnrolAnswer, EnrolKey, EnrolRequest, Holder, IssuedChain,
+    MAX_ANSWER_BYTES,
 };
 use holdfast_evidence::policy::BootDigest;
 use holdfast_evidence::public::{AttestationKey, EndorsementKey};
@@ -223,6 +224,39 @@ fn a_device_enrols_and_checks_in() {
         assert_eq!((saved.receipt, saved.until), (service.receipt, 1_800_000_000));
     }
     assert_eq!(tpm.borrow().loaded.len(), 0, "something was not flushed");
+}
+
+/// A maker's certificate goes with the enrolment, without what its index is filled up with; a TPM without one enrols all the same.
+#[test]
+fn a_tpms_certificate_is_sent_with_its_enrolment() {
+    let tpm = measured();
+    let mut device = tpm_device(&tpm);
+    let mut around = Around::default();
+    let sent = |device: &mut Device, around: &mut Around| {
+        let body = body(device, around, ExchangeRequest::Enrol(E1));
+        let request: EnrolRequest = serde_json::from_slice(&body).unwrap();
+        match request.key {
+            EnrolKey::Tpm { ek_certificate, .. } => ek_certificate.map(|bytes| bytes.0),
+            other @ EnrolKey::Software { .. } => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(sent(&mut device, &mut around), None);
+    let certificate = [&[0x30, 0x82, 0x04, 0x00][..], &[7; 1024]].concat();
+    let padded = [&certificate[..], &[0xff; 100]].concat();
+    tpm.borrow_mut().tpm.put_index(0x01c0_000a, &padded);
+    assert_eq!(sent(&mut device, &mut around), Some(certificate.clone()));
+    // Refused at each of its commands, it is a TPM without a certificate; and it has one the next time.
+    for at in 0..4 {
+        let beginning = tpm.borrow().commands;
+        tpm.borrow_mut().fault = Some((beginning + at, Fault::Refusal));
+        assert_eq!(sent(&mut device, &mut around), None, "{at}");
+        tpm.borrow_mut().fault = None;
+        assert_eq!(sent(&mut device, &mut around), Some(certificate.clone()), "{at}");
+    }
+    let beginning = tpm.borrow().commands;
+    tpm.borrow_mut().fault = Some((beginning + 1, Fault::Cut));
+    let cut = device.answer(&ExchangeRequest::Enrol(E1), &mut around);
+    assert_eq!(cut, ExchangeReply::NoIdentity, "it does not know what it says");
 }
 
 /// After a start with the same TPM it is the same device, which is enrolled and has its receipt.

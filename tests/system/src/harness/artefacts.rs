@@ -82,7 +82,16 @@ impl Artefacts {
 
 /// The host tool beside this program.
 pub(crate) fn host_tool() -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("holdfast");
+    beside("holdfast")
+}
+
+/// The program of the Security Service beside this one.
+pub(crate) fn security_service() -> Result<PathBuf> {
+    beside("holdfast-service")
+}
+
+fn beside(program: &str) -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(program);
     ensure!(path.is_file(), "{} is missing; run `cargo holdfast test`", path.display());
     Ok(path)
 }

@@ -1,0 +1,19 @@
+//! A device has an identity by which its service, its apps and others know it, and nobody else has it.
+
+mod apps;
+mod check_in;
+mod installation;
+mod world;
+
+use crate::harness::artefacts::Artefacts;
+use crate::harness::suite::Suite;
+
+/// Registers the checks of this folder.
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    // Of the machines that stand for boards, this one alone can have a TPM, and a second network device.
+    if artefacts.board != "qemu-virt" {
+        return;
+    }
+    check_in::register(suite, artefacts);
+    apps::register(suite, artefacts);
+}
