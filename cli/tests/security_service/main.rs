@@ -12,6 +12,7 @@
 mod accounts;
 mod devices;
 mod doctor;
+mod guest;
 mod installation;
 mod refusals;
 mod verbs;
