@@ -69,6 +69,8 @@ pub struct ImageBuilder<'a> {
     debugged: Option<String>,
     /// Memory of the machine, instead of the manifest's.
     memory_mib: Option<u32>,
+    /// The service that devices check in with, instead of the manifest's.
+    service: Option<SecurityServiceSource>,
 }
 
 impl<'a> ImageBuilder<'a> {
@@ -83,9 +85,7 @@ impl<'a> ImageBuilder<'a> {
         let locked = locked || production;
         let toolchain = Toolchain::prepare(workspace, &pins, locked)?;
         let devices = DeviceBuilder::new(workspace, toolchain, pins::pin(&pins, pins::ZIG)?)?;
-        let devices = Some(devices);
-        let (parts, debugged, memory_mib) = (None, None, None);
-        Ok(Self { workspace, pins, devices, parts, locked, production, debugged, memory_mib })
+        Ok(Self { devices: Some(devices), ..Self::with(workspace, pins, locked, production) })
     }
 
     /// A builder that compiles nothing: kernel, boot loader and all programs were built elsewhere. `locked` and
@@ -101,9 +101,22 @@ impl<'a> ImageBuilder<'a> {
     ) -> Result<Self> {
         host::ensure(&[host::IMAGE])?;
         let pins = pins::load(workspace)?;
-        let (locked, parts) = (locked || production, Some(parts));
-        let (devices, debugged, memory_mib) = (None, None, None);
-        Ok(Self { workspace, pins, devices, parts, locked, production, debugged, memory_mib })
+        let builder = Self::with(workspace, pins, locked || production, production);
+        Ok(Self { parts: Some(parts), ..builder })
+    }
+
+    fn with(workspace: &'a Workspace, pins: Pins, locked: bool, production: bool) -> Self {
+        Self {
+            workspace,
+            pins,
+            devices: None,
+            parts: None,
+            locked,
+            production,
+            debugged: None,
+            memory_mib: None,
+            service: None,
+        }
     }
 
     /// From now on, takes kernel, boot loader and those programs that are there from parts that were built
@@ -122,6 +135,24 @@ impl<'a> ImageBuilder<'a> {
     /// find out by themselves.
     pub fn set_memory_mib(&mut self, mib: Option<u32>) {
         self.memory_mib = mib;
+    }
+
+    /// Sets the service that devices of the images check in with which are built from now on, instead of the manifest's. An
+    /// image without a network gets one, whose addresses the network gives.
+    pub fn set_service(&mut self, service: Option<SecurityServiceSource>) {
+        self.service = service;
+    }
+
+    /// Returns the usual place of the image of a manifest, for its board or for another one.
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn usual_path(&self, board: Option<&str>, manifest: &ImageManifest) -> Result<PathBuf> {
+        let mut directory = self.workspace.output()?;
+        // Only another board than the manifest's has a directory of its own.
+        directory.extend(board.filter(|board| **board != manifest.board));
+        let mark = if self.debugged.is_some() { "-debug" } else { "" };
+        Ok(directory.join(format!("{}{mark}.img", manifest.name)))
     }
 
     /// Builds the image of a manifest with further apps, to `output` or its usual place.
@@ -151,13 +182,13 @@ impl<'a> ImageBuilder<'a> {
         output: Option<&Path>,
     ) -> Result<Built> {
         let mut manifest = ImageManifest::load(manifest_path)?;
-        let mut directory = self.workspace.output()?;
+        let usual = self.usual_path(board, &manifest)?;
+        let directory = usual.parent().context("the image has no directory")?.to_owned();
         let boards = self.workspace.root.join("images/boards");
         let board = match board.filter(|board| **board != manifest.board) {
             Some(name) => {
                 let board = Boards::Directory(boards).of_option(name)?;
                 name.clone_into(&mut manifest.board);
-                directory.push(name);
                 board
             }
             None => Board::load(&boards, &manifest.board, manifest_path)?,
@@ -166,7 +197,11 @@ impl<'a> ImageBuilder<'a> {
         let memory_mib = board
             .memory_for(manifest.memory_mib)
             .map_err(|reason| anyhow!("{}: memory_mib: {reason}", manifest_path.display()))?;
-        let mut file = manifest.name.clone();
+        if let Some(service) = &self.service {
+            manifest.network.get_or_insert_default();
+            manifest.set_service(service.clone())?;
+        }
+        let file = usual.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         if let Some(app) = &self.debugged {
             if board.test_line.is_none() {
                 bail!(
@@ -175,14 +210,10 @@ impl<'a> ImageBuilder<'a> {
                 );
             }
             manifest.debugged = Some(app.clone());
-            file.push_str("-debug");
         }
         let app_paths: Vec<PathBuf> =
             manifest.app_paths().chain(more_apps.iter().cloned()).collect();
-        let path = match output {
-            Some(output) => output.to_owned(),
-            None => directory.join(format!("{file}.img")),
-        };
+        let path = output.map_or(usual, Path::to_owned);
         // Cheap mistakes are said before expensive work begins.
         build::check_output(&path)?;
         self.refuse_output(&path, &manifest, &app_paths)?;

@@ -1,5 +1,6 @@
-//! `device`: what a device says of itself.
+//! `device`: what a device says of itself, and what its Security Service knows of it.
 
+use crate::security_service::device;
 use anyhow::{Context, Result, anyhow};
 use clap::{Args, Subcommand};
 use holdfast_builder::workspace;
@@ -11,6 +12,20 @@ use std::path::PathBuf;
 pub enum DeviceCommand {
     /// Say how a device stands: slot, tries, versions, why it was reset.
     Status(StatusArgs),
+    /// Claim devices: from then on they are enrolled, attested and get certificates.
+    Claim(device::ClaimArgs),
+    /// List the devices of a catalog.
+    List(device::ListArgs),
+    /// Show a device: last verdict, measured release, end of its certificates.
+    Show(device::ShowArgs),
+    /// Move a device to another group.
+    Move(device::MoveArgs),
+    /// Give a device certificates for updates alone.
+    Quarantine(device::QuarantineArgs),
+    /// Take a device out of quarantine.
+    EndQuarantine(device::EndQuarantineArgs),
+    /// Give a device up: it is refused until it is claimed again.
+    Retire(device::RetireArgs),
 }
 
 /// Arguments of `device status`.
@@ -31,6 +46,13 @@ pub struct StatusArgs {
 pub(crate) fn run(command: &DeviceCommand) -> Result<()> {
     match command {
         DeviceCommand::Status(args) => status(args),
+        DeviceCommand::Claim(args) => device::claim(args),
+        DeviceCommand::List(args) => device::list(args),
+        DeviceCommand::Show(args) => device::show(args),
+        DeviceCommand::Move(args) => device::move_to(args),
+        DeviceCommand::Quarantine(args) => device::quarantine(args),
+        DeviceCommand::EndQuarantine(args) => device::end_quarantine(args),
+        DeviceCommand::Retire(args) => device::retire(args),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The commands of `holdfast`, the OEM's host tool: apps, keys, images, releases, cards, and what devices say.
+//! The commands of `holdfast`, the OEM's host tool: apps, keys, images, releases, cards, devices, and their Security Service.
 //!
 //! `main.rs` is the tool that is installed; in a checkout, `cargo holdfast` has the same commands beside those of
 //! contributors (`xtask`).
@@ -16,10 +16,15 @@ mod invocation;
 mod keys;
 mod release;
 mod run;
+mod security_service;
 
 use anyhow::Result;
 use clap::Subcommand;
 pub use invocation::{Invocation, Options};
+use security_service::{
+    account, audit, ca_certificate, catalog, device_group, finding, installation, maker, product,
+    token,
+};
 
 /// Meaning of the exit codes of the host tools, for their help.
 pub const EXIT_CODES: &str = "Exit codes: 0 done, 1 bad input or a failed check, 2 usage or the host lacks \
@@ -41,15 +46,46 @@ pub enum Command {
     Key(keys::KeyCommand),
     /// Write an image to a card.
     Flash(flash::FlashArgs),
-    /// Repositories of releases, from which devices update themselves.
+    /// Repositories of releases, from which devices update themselves, and the releases that a Security Service knows.
     #[command(subcommand)]
     Release(release::ReleaseCommand),
-    /// Status of a device, from the log of its console.
+    /// Devices: status from the log of a console, and what a Security Service knows.
     #[command(subcommand)]
     Device(device::DeviceCommand),
     /// Crashes that a device's log tells of.
     #[command(subcommand)]
     Crash(crash::CrashCommand),
+    /// Log in to a Security Service.
+    Login(account::LoginArgs),
+    /// Forget the session with a Security Service.
+    Logout(account::LogoutArgs),
+    /// Catalogs of a Security Service: fleets, each with an authority of its own.
+    #[command(subcommand)]
+    Catalog(catalog::CatalogCommand),
+    /// Products: kinds of devices in a catalog.
+    #[command(subcommand)]
+    Product(product::ProductCommand),
+    /// Groups: the devices of a product that are treated alike.
+    #[command(subcommand)]
+    DeviceGroup(device_group::DeviceGroupCommand),
+    /// Certificates of a catalog's authority.
+    #[command(subcommand)]
+    CaCertificate(ca_certificate::CaCertificateCommand),
+    /// Makers of TPMs whose certificates a catalog believes.
+    #[command(subcommand)]
+    Maker(maker::MakerCommand),
+    /// Findings about devices.
+    #[command(subcommand)]
+    Finding(finding::FindingCommand),
+    /// Tokens: who else may do what.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// The audit log of a catalog.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
+    /// An installation of the Security Service on this host.
+    #[command(subcommand)]
+    Service(installation::ServiceCommand),
 }
 
 /// Commands about images.
@@ -122,6 +158,17 @@ pub fn run(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Release(command) => release::run(invocation, &command),
         Command::Device(command) => device::run(&command),
         Command::Crash(command) => crash::run(invocation, &command),
+        Command::Login(args) => account::login(invocation, &args),
+        Command::Logout(args) => account::logout(&args),
+        Command::Catalog(command) => catalog::run(&command),
+        Command::Product(command) => product::run(&command),
+        Command::DeviceGroup(command) => device_group::run(&command),
+        Command::CaCertificate(command) => ca_certificate::run(&command),
+        Command::Maker(command) => maker::run(&command),
+        Command::Finding(command) => finding::run(&command),
+        Command::Token(command) => token::run(&command),
+        Command::Audit(command) => audit::run(&command),
+        Command::Service(command) => installation::run(invocation, &command),
     }
 }
 

@@ -1,9 +1,10 @@
-//! `release`: repositories of releases, and `key rotate`.
+//! `release`: repositories of releases, what the Security Service knows of them, and `key rotate`.
 //!
 //! Whatever is signed can be signed elsewhere: the metadata waits as a draft in the repository until it
 //! has its signatures.
 
 use crate::invocation::Invocation;
+use crate::security_service::release as known;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_builder::development_keys;
@@ -22,7 +23,7 @@ use holdfast_sandbox::reset_order::{Order, Partitions};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Commands about repositories of releases.
+/// Commands about releases: repositories of them, and what the Security Service knows.
 #[derive(Debug, Subcommand)]
 pub enum ReleaseCommand {
     /// Make a repository.
@@ -39,6 +40,14 @@ pub enum ReleaseCommand {
     Verify(VerifyArgs),
     /// Put repositories into one file, for a card that is carried to devices without a network.
     Bundle(BundleArgs),
+    /// Tell the Security Service of releases: it knows devices by what they measure.
+    Add(known::AddArgs),
+    /// List the releases that the Security Service knows.
+    List(known::ListArgs),
+    /// Have devices that run a release get certificates for updates alone.
+    Withdraw(known::WithdrawArgs),
+    /// Take the withdrawal of a release back.
+    Restore(known::RestoreArgs),
 }
 
 /// The keys of each role. One `--key` for all when none is named: this checkout's development key.
@@ -237,6 +246,10 @@ pub(crate) fn run(invocation: &Invocation, command: &ReleaseCommand) -> Result<(
         ReleaseCommand::Show(args) => show(args),
         ReleaseCommand::Verify(args) => verify(args),
         ReleaseCommand::Bundle(args) => bundle(args),
+        ReleaseCommand::Add(args) => known::add(args),
+        ReleaseCommand::List(args) => known::list(args),
+        ReleaseCommand::Withdraw(args) => known::withdraw(args),
+        ReleaseCommand::Restore(args) => known::restore(args),
     }
 }
 

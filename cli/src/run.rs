@@ -3,10 +3,13 @@
 use crate::arguments::{ImageArgs, SourceArgs};
 use crate::image;
 use crate::invocation::Invocation;
+use crate::security_service::loopback::{self, Prepared, Running};
+use crate::security_service::release::{self, Measured};
+use crate::security_service::watcher::{Printed, Watcher};
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use holdfast_builder::failure::HostLacks;
-use holdfast_builder::image::ImageBuilder;
+use holdfast_builder::image::{Built, ImageBuilder};
 use holdfast_builder::workspace::{self, Workspace};
 use holdfast_builder::{development_keys, host, process};
 use holdfast_images::board::Board;
@@ -21,9 +24,12 @@ use holdfast_qemu::web_server::{self, WebServer};
 use holdfast_sandbox::network::Destination;
 use regex::Regex;
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Bytes of a guest's console in which its device is looked for: its boot has a hundredth of that.
+const BEGINNING_BYTES: u64 = 1024 * 1024;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -31,6 +37,7 @@ use std::time::Duration;
                         Example: holdfast run --until 'heartbeat 3' --timeout 120\n\
                         Example: holdfast run --image images/connected.toml --forward 8080:8080\n\
                         Example: holdfast run --debug hello\n\
+                        Example: holdfast run --with-service\n\
                         Example: holdfast run --image-file output/images/hello.img")]
 pub struct RunArgs {
     #[command(flatten)]
@@ -41,7 +48,9 @@ pub struct RunArgs {
     #[arg(
         long,
         value_name = "FILE",
-        conflicts_with_all = ["manifest", "board", "apps", "debug", "locked", "memory", "with_update_server"]
+        conflicts_with_all = [
+            "manifest", "board", "apps", "debug", "locked", "memory", "with_update_server", "with_service"
+        ]
     )]
     image_file: Option<PathBuf>,
     /// Memory of the guest, which the image is built for; the manifest's when not given.
@@ -54,6 +63,16 @@ pub struct RunArgs {
     /// as in the path of their URLs.
     #[arg(long, value_name = "DIR")]
     with_update_server: Option<PathBuf>,
+    /// Start a Security Service on this host's loopback, instead of the one that the image manifest names, and claim the device. The
+    /// service's folder lies beside the image, as NAME.service.
+    #[arg(long, conflicts_with = "without_tpm")]
+    with_service: bool,
+    /// TCP port of this host's loopback at which the device finds that service; its management is at the next one.
+    #[arg(
+        long, value_name = "PORT", default_value_t = 8543, requires = "with_service",
+        value_parser = clap::value_parser!(u16).range(1..65535)
+    )]
+    service_port: u16,
     /// TCP port of this host's loopback for the debugger of `--debug`.
     #[arg(long, value_name = "PORT", default_value_t = 1234)]
     debug_port: u16,
@@ -143,11 +162,17 @@ pub(crate) fn run(invocation: &Invocation, args: &RunArgs) -> Result<()> {
     }
     let workspace = &invocation.workspace(image::BUILDS)?;
     let manifest = image::manifest_path(workspace, args.image.manifest.as_ref());
-    check_memory(workspace, args, &ImageManifest::load(&manifest)?)?;
+    let loaded = ImageManifest::load(&manifest)?;
+    check_memory(workspace, args, &loaded)?;
     let mut builder = ImageBuilder::new(workspace, args.sources.locked, false)?;
     builder.set_memory_mib(args.memory);
     let ImageArgs { board, apps, debug, .. } = &args.image;
     builder.set_debugged(debug.as_deref());
+    let service = match args.with_service {
+        true => Some(prepare_service(invocation, args, &builder, &loaded)?),
+        false => None,
+    };
+    builder.set_service(service.as_ref().map(Prepared::source));
     let built = builder.build_for(board.as_deref(), &manifest, apps, None)?;
     let shown = show::show(&built.path)?;
     if shown.boot == BootStatus::Unsigned {
@@ -182,7 +207,61 @@ pub(crate) fn run(invocation: &Invocation, args: &RunArgs) -> Result<()> {
         Some(directory) => Some(update_server(workspace, &built.manifest, directory)?),
         None => None,
     };
-    start(args, machine)
+    let attesting = service.as_ref().map(|service| serve(invocation, service, &built, &shown));
+    let attesting = attesting.transpose()?;
+    machine.console_copy = service.as_ref().map(Prepared::console);
+    start(args, machine, attesting.as_ref())
+}
+
+/// Prepares the service of `--with-service`, of which the image has to know.
+fn prepare_service(
+    invocation: &Invocation,
+    args: &RunArgs,
+    builder: &ImageBuilder<'_>,
+    manifest: &ImageManifest,
+) -> Result<Prepared> {
+    let image = builder.usual_path(args.image.board.as_deref(), manifest)?;
+    let apps: Vec<PathBuf> = manifest.app_paths().chain(args.image.apps.iter().cloned()).collect();
+    let catalog = loopback::catalog_of_apps(&apps)?;
+    let folder = image.with_extension("service");
+    Prepared::new(invocation, &folder, (&manifest.name, catalog), args.service_port)
+}
+
+/// The service that an image's device checks in with, and the board by which it is claimed.
+struct Attesting {
+    service: Running,
+    board: String,
+}
+
+/// Starts the service of `--with-service`, and tells it what the image measures.
+fn serve(
+    invocation: &Invocation,
+    service: &Prepared,
+    built: &Built,
+    shown: &show::Image,
+) -> Result<Attesting> {
+    let running = service.start()?;
+    let measured = Measured {
+        boot: shown.boot_digest.clone(),
+        version: shown.version.clone(),
+        index: built.manifest.rollback_index.into(),
+    };
+    release::tell(&running.catalog(), &measured)?;
+    eprintln!("a Security Service waits for the device: {}", service.login(invocation.program));
+    Ok(Attesting { service: running, board: shown.board.clone() })
+}
+
+impl Attesting {
+    fn watch(&self, printed: Printed) -> Watcher {
+        Watcher::start(self.service.catalog(), self.board.clone(), printed)
+    }
+}
+
+/// Returns the beginning of what a guest has printed, in which its device has named itself.
+fn beginning(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(BEGINNING_BYTES).read_to_end(&mut bytes));
+    if read.is_ok() { String::from_utf8_lossy(&bytes).into_owned() } else { String::new() }
 }
 
 /// Runs an image that was built already; it needs no checkout.
@@ -199,7 +278,7 @@ fn run_file(args: &RunArgs, file: &Path) -> Result<()> {
     } else if !args.forwards.is_empty() {
         bail!("{}: has no network, so nothing can be forwarded to", file.display());
     }
-    start(args, machine)
+    start(args, machine, None)
 }
 
 /// A TPM for a machine, and the lock on its state, which this run holds.
@@ -231,15 +310,22 @@ fn tpm(args: &RunArgs, image: &show::Image, path: &Path) -> Result<Option<KeptTp
 }
 
 /// Starts a machine, and shows its console until it ends or what was asked for has happened.
-fn start(args: &RunArgs, machine: Machine) -> Result<()> {
+fn start(args: &RunArgs, machine: Machine, attesting: Option<&Attesting>) -> Result<()> {
     let memory = machine.memory_mib;
     eprintln!("starting {} in QEMU with {memory} MiB", machine.image.display());
     let on_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
     if on_terminal && !args.headless && args.until.is_none() && args.timeout.is_none() {
         eprintln!("Ctrl-A x quits");
+        let _watcher = attesting.zip(machine.console_copy.clone()).map(|(attesting, copy)| {
+            // That of another start names no device of this one.
+            let _ = std::fs::remove_file(&copy);
+            attesting.watch(Box::new(move || beginning(&copy)))
+        });
         return machine.run_on_terminal().context("the guest failed");
     }
     let mut guest = machine.start(Some(Box::new(std::io::stdout())))?;
+    let console = guest.console.clone();
+    let _watcher = attesting.map(|attesting| attesting.watch(Box::new(move || console.text())));
     let within = Duration::from_secs(args.timeout.unwrap_or(u64::from(u32::MAX)));
     if let Some(until) = &args.until {
         guest.wait(until, within)?;

@@ -9,6 +9,11 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
+#[path = "security_service/installation.rs"]
+#[expect(dead_code, reason = "the tests of the commands about the service use the rest of it")]
+mod installation;
+
+use crate::installation::Installation;
 use holdfast_images::boards::Boards;
 use holdfast_images::boot::BootKey;
 use holdfast_images::boot_loader::UBoot;
@@ -323,6 +328,33 @@ fn releases_are_published_with_keys_that_are_named() {
     assert!(outside.succeeds(&["release", "verify", "os"]).contains("a device takes it"));
     outside.succeeds(&["release", "bundle", "--os", "os", "--output", "card.img"]);
     assert!(outside.at("card.img").is_file());
+}
+
+#[test]
+fn a_service_is_told_of_a_release_by_its_image_and_by_what_was_published() {
+    let outside = Outside::new();
+    outside.built();
+    let service = Installation::owned();
+    let (image, repository) = (outside.at("pump.img"), outside.at("os"));
+    let (image, repository) = (image.to_str().unwrap(), repository.to_str().unwrap());
+    let by_image = ["release", "add", "--image", image];
+    service.fails(1, &by_image, &["nobody has signed its slot"]);
+    outside.succeeds(&["image", "sign", "pump.img", "--key", "current.pem"]);
+    outside.succeeds(&["key", "new", "--for", "release", "--output", "key.pem"]);
+    let key = "key.pub.pem";
+    let roles = ["--root", key, "--targets", key, "--online", key, "--key", "key.pem"];
+    outside.succeeds(&[&["release", "new", "os"][..], &roles].concat());
+    let by_repository = ["release", "add", repository];
+    service.fails(1, &by_repository, &["has no release of the OS with a boot digest"]);
+    outside.succeeds(&["release", "publish", "os", "--image", "pump.img", "--key", "key.pem"]);
+    assert_eq!(service.items(&by_repository).len(), 1);
+    // The image is the same release.
+    service.succeeds(&by_image);
+    let listed = service.items(&["release", "list"]);
+    let shown = outside.json(&["image", "show", "pump.img", "--json"]);
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0]["boot"], shown["boot_digest"]);
+    assert_eq!((&listed[0]["version"], &listed[0]["index"]), (&"1.0.0".into(), &3.into()));
 }
 
 #[test]

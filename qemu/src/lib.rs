@@ -17,7 +17,7 @@ mod option_value;
 pub mod packet;
 pub mod peer;
 pub mod probe;
-mod process;
+pub mod process;
 pub mod process_tree;
 pub mod processor_time;
 pub mod qmp;

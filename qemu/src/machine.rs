@@ -66,6 +66,8 @@ pub struct Machine {
     pub debug_line: Option<DebugLine>,
     /// The TPM that is plugged in. Without one the board's is missing.
     pub tpm: Option<Tpm>,
+    /// File to which [`run_on_terminal`](Self::run_on_terminal) copies what the guest prints.
+    pub console_copy: Option<PathBuf>,
 }
 
 /// How the boot loader's ROM gets into the machine.
@@ -124,6 +126,7 @@ impl Machine {
             card: None,
             debug_line: None,
             tpm: None,
+            console_copy: None,
         }
     }
 
@@ -158,7 +161,14 @@ impl Machine {
         let mut command = self.command(model, directory.path())?;
         self.plug_in(model, &mut command, &directory.path().join(PEER));
         let _tpm = self.plug_tpm_in(model, &mut command, directory.path())?;
-        command.args(["-serial", "mon:stdio"]);
+        match &self.console_copy {
+            None => command.args(["-serial", "mon:stdio"]),
+            // The same, said in full.
+            Some(copy) => command
+                .arg("-chardev")
+                .arg(format!("stdio,id=terminal,mux=on,signal=off,logfile={}", value(copy)))
+                .args(["-serial", "chardev:terminal", "-mon", "chardev=terminal,mode=readline"]),
+        };
         if let Some(line) = self.debug_line {
             let line = line.character_device(directory.path());
             command.arg("-chardev").arg(line).args(model.second_line());

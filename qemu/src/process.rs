@@ -1,4 +1,4 @@
-//! QEMU's process, which does not outlive the harness.
+//! Processes that do not outlive the harness: QEMU, the TPM, and what a guest talks to.
 
 use crate::HarnessError;
 use std::io;
@@ -14,7 +14,7 @@ pub(crate) const START_WITHIN: Duration = Duration::from_secs(60);
 
 /// A process that ends when this is dropped, and also when the harness is killed and drops nothing.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     child: Child,
     guard: Child,
 }
@@ -24,7 +24,7 @@ impl Process {
     ///
     /// # Errors
     /// The guard cannot be started.
-    pub(crate) fn new(mut child: Child) -> Result<Self, HarnessError> {
+    pub fn new(mut child: Child) -> Result<Self, HarnessError> {
         // Not the kernel's signal at a parent's death: it comes when the thread that started QEMU ends.
         let guard = Command::new(SHELL)
             .args(["-c", GUARD, &child.id().to_string()])
@@ -42,11 +42,17 @@ impl Process {
         }
     }
 
+    /// Returns its number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it has ended, if it has.
     ///
     /// # Errors
     /// The system does not say.
-    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let ended = self.child.try_wait()?;
         if ended.is_some() {
             self.dismiss_guard();

@@ -1,32 +1,39 @@
 //! `app build`, `app pack`, `app sign` and `app show`.
 
 use crate::invocation::Invocation;
-use anyhow::{Context, Error, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use clap::Args;
 use holdfast_builder::failure::HostLacks;
 use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::output;
 use holdfast_builder::workspace;
-use holdfast_images::app;
+use holdfast_images::app::{self, App};
 use holdfast_images::destination;
 use holdfast_images::foreign_root;
 use holdfast_images::hex;
 use holdfast_images::key::{PrivateKey, PublicKey};
 use holdfast_images::package::{self, PackError};
 use holdfast_images::root::EntryKind;
+use holdfast_sandbox::app_manifest;
 use holdfast_sandbox::package::SIGNATURE_BYTES;
-use std::path::PathBuf;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
 
 /// Arguments of `app build`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Compiles a Cargo package, or the C files in src/, for the device. An app without \
                   either brings its program below root/.\n\n\
-                  Example: holdfast app build examples/hello"
+                  Example: holdfast app build examples/hello\n\
+                  Example: holdfast app build examples/mqtt --output target/mqtt"
 )]
 pub struct BuildArgs {
     /// App directory.
     directory: PathBuf,
+    /// Make an app directory here of what was built: its manifest can be changed for a site, and nothing is compiled for it.
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
 }
 
 /// Arguments of `app pack`.
@@ -103,9 +110,35 @@ const COMPILES: &str =
 
 pub(crate) fn build(invocation: &Invocation, args: &BuildArgs) -> Result<()> {
     let workspace = invocation.workspace(COMPILES)?;
+    if let Some(output) = &args.output {
+        app::refuse_output(&args.directory, output)?;
+        if output.exists() {
+            bail!("{}: is there already; name a directory that is made", output.display());
+        }
+    }
     let app = ImageBuilder::new(&workspace, false, false)?.app(&args.directory)?;
     for (path, file) in &app.files {
         println!("{:>9}  /{path}", file.bytes.len());
+    }
+    args.output.as_ref().map_or(Ok(()), |output| write_directory(&app, output))
+}
+
+/// Writes what an app consists of as a directory without sources.
+fn write_directory(app: &App, directory: &Path) -> Result<()> {
+    workspace::write(&directory.join(app_manifest::FILE_NAME), &app.manifest_text)?;
+    let root = directory.join("root");
+    for (name, file) in &app.files {
+        let path = root.join(name);
+        workspace::write(&path, &file.bytes)?;
+        if file.executable {
+            fs::set_permissions(&path, Permissions::from_mode(0o755))
+                .with_context(|| format!("cannot make {} executable", path.display()))?;
+        }
+    }
+    for (name, target) in &app.links {
+        let path = root.join(name);
+        workspace::make_directory(path.parent().unwrap_or(&root))?;
+        symlink(target, &path).with_context(|| format!("cannot make {}", path.display()))?;
     }
     Ok(())
 }

@@ -49,6 +49,26 @@ fn a_new_app_never_overwrites_and_has_a_name_that_a_component_can_have() {
 }
 
 #[test]
+fn what_was_built_is_an_app_directory_that_needs_no_compiler() {
+    let directory = tempfile::tempdir().unwrap();
+    let here = directory.path();
+    succeeds(here, &["app", "new", "pump", "--lang", "c"]);
+    fs::create_dir_all(here.join("pump/root")).unwrap();
+    fs::write(here.join("pump/root/ca.pem"), "text").unwrap();
+    symlink("ca.pem", here.join("pump/root/link")).unwrap();
+    let build = ["app", "build", "pump", "--output", "built"];
+    succeeds(here, &build);
+    refused(here, &build, &["built: is there already"]);
+    refused(here, &["app", "build", "pump", "--output", "pump/src"], &["pump/src"]);
+    assert!(!here.join("built/src").exists());
+    for (app, package) in [("pump", "pump.package"), ("built", "built.package")] {
+        succeeds(here, &["app", "pack", app, "--output", package]);
+    }
+    let read = |name: &str| fs::read(here.join(name)).unwrap();
+    assert_eq!(read("pump.package"), read("built.package"));
+}
+
+#[test]
 fn a_package_is_packed_signed_shown_and_checked() {
     let directory = tempfile::tempdir().unwrap();
     let here = directory.path();

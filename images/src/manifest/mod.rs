@@ -240,6 +240,32 @@ impl ImageManifest {
         self.service.as_ref().and_then(|service| service.catalog_id().ok())
     }
 
+    /// Has the device check in with another service than the manifest's, or with one where it has none.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), of `[service]`.
+    pub fn set_service(&mut self, service: SecurityServiceSource) -> Result<(), FieldError> {
+        self.service = Some(service);
+        self.check_service()
+    }
+
+    fn check_service(&self) -> Result<(), FieldError> {
+        let Some(service) = &self.service else { return Ok(()) };
+        let refused = |field: &str, reason: &str| FieldError {
+            path: self.path.clone(),
+            field: field.to_owned(),
+            reason: reason.to_owned(),
+        };
+        if self.network.is_none() {
+            return Err(refused("service", "needs the network; add `[network]`"));
+        }
+        let checked = service.check(self.apps.len());
+        checked.map_err(|(field, reason)| {
+            let field = format!("service.{field}");
+            refused(field.trim_end_matches('.'), reason)
+        })
+    }
+
     fn check(&self) -> Result<(), FieldError> {
         let refuse = |field: &str, reason: &str| {
             Err(FieldError {
@@ -308,15 +334,7 @@ impl ImageManifest {
                 return refuse(&format!("update.{field}"), reason);
             }
         }
-        if let Some(service) = &self.service {
-            if self.network.is_none() {
-                return refuse("service", "needs the network; add `[network]`");
-            }
-            if let Err((field, reason)) = service.check(self.apps.len()) {
-                let field = format!("service.{field}");
-                return refuse(field.trim_end_matches('.'), reason);
-            }
-        }
+        self.check_service()?;
         self.services.iter().try_for_each(Service::check_in_manifest)?;
         Ok(())
     }

@@ -74,6 +74,7 @@ impl SecurityServiceSource {
 
 #[cfg(test)]
 mod tests {
+    use super::SecurityServiceSource;
     use crate::manifest::tests::{GOOD, load};
 
     const SERVICE: &str = "[network]\n[service]\nurl = \"https://devices.example.com:8443\"\n\
@@ -88,6 +89,22 @@ mod tests {
         assert_eq!((to.to_string().as_str(), port), ("devices.example.com", 8443));
         assert_eq!(service.grants().unwrap().connections.len(), 1);
         assert_eq!(service.catalog_id().unwrap().to_string(), service.catalog);
+    }
+
+    #[test]
+    fn another_service_takes_the_place_of_the_manifests_by_the_same_rules() {
+        let mut manifest = load(&format!("{GOOD}{SERVICE}")).unwrap();
+        let own = manifest.service.clone().unwrap();
+        let at = |url: &str| SecurityServiceSource { url: url.to_owned(), ..own.clone() };
+        manifest.set_service(at("https://10.0.2.2:8543")).unwrap();
+        assert_eq!(manifest.service.as_ref().unwrap().server().unwrap().1, 8543);
+        let refused = manifest.set_service(at("http://10.0.2.2")).unwrap_err().to_string();
+        assert!(refused.contains("service.url: must be such as"), "{refused}");
+        let mut without = load(GOOD).unwrap();
+        let refused = without.set_service(at("https://10.0.2.2:8543")).unwrap_err().to_string();
+        assert!(refused.contains("service: needs the network"), "{refused}");
+        without.network.get_or_insert_default();
+        without.set_service(at("https://10.0.2.2:8543")).unwrap();
     }
 
     /// Text that is put in place of another, and what the error says.

@@ -27,10 +27,26 @@ pub async fn make(
     who: &str,
     digest: [u8; 32],
 ) -> Result<CatalogId, Refusal> {
+    let id = CatalogId(secret::random()?);
+    make_with_id(service, id, name, grades, who, digest).await?;
+    Ok(id)
+}
+
+/// Makes a catalog as [`make`] does, of an id that images or apps name already.
+///
+/// # Errors
+/// As [`make`], and the id is taken.
+pub async fn make_with_id(
+    service: &Service,
+    id: CatalogId,
+    name: &str,
+    grades: Grades,
+    who: &str,
+    digest: [u8; 32],
+) -> Result<(), Refusal> {
     let named = name::check(name);
     named.map_err(|rule| Refusal::new(Problem::Malformed, format!("name: {rule}")))?;
     let now = service.now();
-    let id = CatalogId(secret::random()?);
     let authorities = authorities(service, &id, now).map_err(|error| {
         eprintln!("catalog {id}: cannot make its authority: {} {AUTHORITY_FAILED}", chain(&error));
         Refusal::from(Problem::Internal)
@@ -47,7 +63,7 @@ pub async fn make(
         })
     });
     made.await?;
-    Ok(id)
+    Ok(())
 }
 
 /// Makes root and issuing certificate, and keeps the root's key where the service keeps such.

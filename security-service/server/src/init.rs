@@ -38,6 +38,20 @@ pub async fn init(
     grades: Grades,
     clock: Clock,
 ) -> Result<Made, ServerError> {
+    init_with_id(folder, settings, (catalog, None), grades, clock).await
+}
+
+/// Makes a folder as [`init`] does, with a catalog of this name whose id images or apps name already, where one is given.
+///
+/// # Errors
+/// As [`init`].
+pub async fn init_with_id(
+    folder: &Path,
+    settings: &Settings,
+    (catalog, id): (&str, Option<CatalogId>),
+    grades: Grades,
+    clock: Clock,
+) -> Result<Made, ServerError> {
     if folder.exists() {
         return Err(ServerError::There(folder.to_owned()));
     }
@@ -57,7 +71,14 @@ pub async fn init(
         write(Path::new("authorities.pem"), &certificate)?;
     }
     let service = run::open(folder, settings, clock).await?;
-    let made = catalogs::make(&service, catalog, grades, "service", [0; 32]).await;
+    let (who, digest) = ("service", [0; 32]);
+    let made = match id {
+        Some(id) => {
+            let made = catalogs::make_with_id(&service, id, catalog, grades, who, digest).await;
+            made.map(|()| id)
+        }
+        None => catalogs::make(&service, catalog, grades, who, digest).await,
+    };
     let id = made.map_err(|refusal| ServerError::Catalog(refusal.to_string()))?;
     write_root(&service, folder, id).await?;
     let ticket = first_owner(&service).await?;

@@ -7,6 +7,7 @@ use holdfast_service::{ServerError, doctor, folder, init, run};
 use holdfast_service_domain::grade::Grades;
 use holdfast_service_store::authority::AuthorityKind;
 use holdfast_types::chain;
+use serde_json::json;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -29,7 +30,7 @@ enum Command {
     /// Run the service until SIGTERM.
     Run,
     /// Say what is wrong with the installation.
-    Doctor,
+    Doctor(DoctorArguments),
     /// Make another ticket of the first owner, while nobody has a token.
     FirstOwner,
     /// Make the next issuing certificate of a catalog, as by a key of the root that is kept elsewhere.
@@ -41,6 +42,9 @@ struct InitArguments {
     /// Name of the first catalog, as `pumps`.
     #[arg(long)]
     catalog: String,
+    /// Id of that catalog, a GUID, where images or apps name it already; a random one when not given.
+    #[arg(long, value_name = "GUID", value_parser = catalog_id)]
+    catalog_id: Option<CatalogId>,
     /// Names and addresses that devices reach the service by, as `service.example`.
     #[arg(long = "name", required = true)]
     names: Vec<String>,
@@ -59,6 +63,13 @@ struct InitArguments {
 }
 
 #[derive(Debug, Args)]
+struct DoctorArguments {
+    /// Print what was found as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
 struct RenewArguments {
     /// Id of the catalog.
     #[arg(long)]
@@ -66,6 +77,11 @@ struct RenewArguments {
     /// The key of its root, PKCS #8 as PEM.
     #[arg(long, value_name = "FILE")]
     root_key: PathBuf,
+}
+
+fn catalog_id(text: &str) -> Result<CatalogId, String> {
+    let id = CatalogId::parse(text);
+    id.ok_or_else(|| "must be a GUID, such as 25025d2c-66da-4448-bae1-ac26fcdd3627".to_owned())
 }
 
 fn main() -> ExitCode {
@@ -89,7 +105,7 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, ServerError> {
     match arguments.command {
         Command::Init(arguments) => make(folder, arguments).await,
         Command::Run => run::run(&folder).await.map(|()| ExitCode::SUCCESS),
-        Command::Doctor => examine(folder).await,
+        Command::Doctor(arguments) => examine(folder, &arguments).await,
         Command::FirstOwner => {
             let settings = Settings::load(&folder)?;
             let service = run::open(&folder, &settings, run::system_clock()).await?;
@@ -103,9 +119,11 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, ServerError> {
 }
 
 async fn make(folder: PathBuf, arguments: InitArguments) -> Result<ExitCode, ServerError> {
-    let InitArguments { catalog, names, device, management, database, grades } = arguments;
+    let InitArguments { catalog, catalog_id, names, device, management, database, grades } =
+        arguments;
     let settings = Settings::new(device, management, names, database);
-    let made = init::init(&folder, &settings, &catalog, grades, run::system_clock()).await?;
+    let named = (catalog.as_str(), catalog_id);
+    let made = init::init_with_id(&folder, &settings, named, grades, run::system_clock()).await?;
     println!("catalog {catalog}: {}", made.catalog);
     println!("root of the catalog, for images: {}/catalog-{}.pem", folder.display(), made.catalog);
     println!("authorities of the service, for images: {}/authorities.pem", folder.display());
@@ -120,19 +138,22 @@ fn print_ticket(settings: &Settings, ticket: &str) {
     println!("POST https://{host}:{}/v1/first-owner/{ticket}", address.port());
 }
 
-async fn examine(folder: PathBuf) -> Result<ExitCode, ServerError> {
-    let mut code = ExitCode::SUCCESS;
-    for finding in doctor::examine(&folder, run::system_clock()).await? {
-        match finding {
-            doctor::Finding::Good(text) => println!("good   {text}"),
-            doctor::Finding::Soon(text) => println!("soon   {text}"),
-            doctor::Finding::Wrong(text) => {
-                println!("wrong  {text}");
-                code = ExitCode::FAILURE;
-            }
-        }
+async fn examine(folder: PathBuf, arguments: &DoctorArguments) -> Result<ExitCode, ServerError> {
+    let findings = doctor::examine(&folder, run::system_clock()).await?;
+    let said = findings.iter().map(|finding| match finding {
+        doctor::Finding::Good(text) => ("good", text),
+        doctor::Finding::Soon(text) => ("soon", text),
+        doctor::Finding::Wrong(text) => ("wrong", text),
+    });
+    if arguments.json {
+        let items: Vec<_> =
+            said.map(|(kind, text)| json!({ "kind": kind, "text": text })).collect();
+        println!("{:#}", json!({ "items": items }));
+    } else {
+        said.for_each(|(kind, text)| println!("{kind:<5}  {text}"));
     }
-    Ok(code)
+    let is_wrong = findings.iter().any(|finding| matches!(finding, doctor::Finding::Wrong(_)));
+    Ok(if is_wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 async fn renew(folder: PathBuf, arguments: RenewArguments) -> Result<ExitCode, ServerError> {

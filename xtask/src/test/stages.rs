@@ -22,6 +22,8 @@ use std::process::{Command, Stdio};
 const HOST_TOOL: &str = "holdfast";
 /// The program of the Security Service, and its package.
 const SERVICE: &str = "holdfast-service";
+/// Names the program of the service to the tests of the tool's commands.
+const SERVICE_VARIABLE: &str = "HOLDFAST_SERVICE_PROGRAM";
 
 /// The cargo that runs this program, in the workspace, with its share of the processors.
 pub(super) fn cargo(test_run: &TestRun) -> Command {
@@ -105,8 +107,7 @@ pub(super) fn host_programs(test_run: &TestRun, log: &StageLog) -> Result<Counts
     if counts.failed > 0 {
         return Ok(counts);
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let built = test_run.workspace.root.join(target).join("debug");
+    let built = built_directory(test_run);
     let directory = host_directory(test_run)?;
     workspace::make_directory(&directory)?;
     for program in [SYSTEM_TESTS, HOST_TOOL, SERVICE] {
@@ -117,6 +118,12 @@ pub(super) fn host_programs(test_run: &TestRun, log: &StageLog) -> Result<Counts
             .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     }
     Ok(counts)
+}
+
+/// Where cargo puts what it has built for this host.
+fn built_directory(test_run: &TestRun) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    test_run.workspace.root.join(target).join("debug")
 }
 
 /// The programs of the unit tests, which are built beside the guests and run later.
@@ -130,6 +137,8 @@ pub(super) fn unit(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     command.env("PROPTEST_RNG_SEED", test_run.seed.to_string());
     // libtest takes no tokens; with a thread for each processor it would starve the guests beside it.
     command.env("RUST_TEST_THREADS", test_run.jobs.div_ceil(2).to_string());
+    // Built for the tests of its own package, so that no test has to build it.
+    command.env(SERVICE_VARIABLE, built_directory(test_run).join(SERVICE));
     if test_run.full {
         command.env("PROPTEST_CASES", FULL_CASES.to_string());
     }

@@ -1,4 +1,4 @@
-//! `docs/updates.md`, block by block, as a reader would.
+//! Pages with commands, block by block, as a reader would.
 
 use crate::harness::artefacts::{Artefacts, host_tool};
 use crate::harness::suite::{Needs, Suite, check};
@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// Time for a page, whose commands build images.
 const PAGE: Duration = Duration::from_secs(900);
+/// Most commands from nothing to a device with certificates.
+const MOST_COMMANDS: usize = 12;
 /// Time for each line of the guest's console.
 const WAIT: Duration = Duration::from_secs(240);
 /// What the reader types as `cargo holdfast`.
@@ -22,6 +24,10 @@ const CARGO: &str = "cargo() { test \"$1\" = holdfast; shift; \"$HOLDFAST\" \"$@
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, _artefacts: &'a Artefacts) {
     check!(suite.with(Needs::Alone).within(PAGE), the_page_on_updates_works_as_printed());
     check!(suite.with(Needs::Alone).within(PAGE), the_page_on_operations_works_as_printed());
+    check!(
+        suite.with(Needs::Alone).within(PAGE),
+        the_page_on_the_security_service_works_as_printed()
+    );
 }
 
 fn checkout() -> PathBuf {
@@ -30,15 +36,28 @@ fn checkout() -> PathBuf {
 
 fn the_page_on_updates_works_as_printed() -> Result<()> {
     let root = checkout();
-    let page = fs::read_to_string(root.join("docs/updates.md"))?;
-    let blocks = blocks(&page);
-    ensure!(blocks.len() > 6, "the blocks were not found");
     let _ = fs::remove_dir_all(root.join("target/updates"));
+    with_a_device(&root, "docs/updates.md")
+}
+
+fn the_page_on_the_security_service_works_as_printed() -> Result<()> {
+    let root = checkout();
+    let _ = fs::remove_dir_all(root.join("target/holdfast/attested.service"));
+    let page = fs::read_to_string(root.join("docs/security-service.md"))?;
+    let commands: usize = blocks(&page).iter().map(Block::commands).sum();
+    ensure!(commands <= MOST_COMMANDS, "the page has {commands} commands");
+    with_a_device(&root, "docs/security-service.md")
+}
+
+/// Runs a page's commands and its device, and waits for what the device prints.
+fn with_a_device(root: &Path, page: &str) -> Result<()> {
+    let blocks = blocks(&fs::read_to_string(root.join(page))?);
+    ensure!(blocks.len() > 4, "the blocks were not found");
     let mut guest: Option<Device> = None;
     for Block { kind, text } in blocks {
         match kind.as_str() {
-            "sh" => shell(&root, &text)?,
-            "sh guest" => guest = Some(Device::start(&root, &text)?),
+            "sh" => shell(root, &text)?,
+            "sh guest" => guest = Some(Device::start(root, &text)?),
             "console" => {
                 let guest = guest.as_mut().context("no device yet")?;
                 text.lines().try_for_each(|line| guest.shows(line))?;
@@ -67,6 +86,14 @@ struct Block {
     text: String,
 }
 
+impl Block {
+    /// How many commands a reader types in it: lines, but for those that go on.
+    fn commands(&self) -> usize {
+        let goes_on = |line: &&str| !line.ends_with('\\');
+        if self.kind.starts_with("sh") { self.text.lines().filter(goes_on).count() } else { 0 }
+    }
+}
+
 fn blocks(page: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut rest = page;
@@ -85,6 +112,8 @@ fn command(root: &Path, text: &str) -> Result<Command> {
         .args(["-e", "-c", &format!("{CARGO}\n{text}")])
         .current_dir(root)
         .env("HOLDFAST", host_tool()?)
+        // A session that a page opens is not the one of whoever runs the tests.
+        .env("HOLDFAST_CONFIG", root.join("target/session-of-pages"))
         .stdin(Stdio::null());
     Ok(command)
 }
@@ -96,7 +125,7 @@ fn shell(root: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// The guest of the page.
+/// The guest of the page, in a terminal of its own.
 struct Device {
     process: Child,
     console: Console,
@@ -142,7 +171,11 @@ mod tests {
     #[test]
     fn blocks_are_found_with_their_kinds() {
         let found = blocks("a\n```sh\none\ntwo\n```\nb\n```console\nthree\n```\n");
-        let found: Vec<_> = found.iter().map(|b| (b.kind.as_str(), b.text.as_str())).collect();
-        assert_eq!(found, [("sh", "one\ntwo"), ("console", "three")]);
+        let parts: Vec<_> = found.iter().map(|b| (b.kind.as_str(), b.text.as_str())).collect();
+        assert_eq!(parts, [("sh", "one\ntwo"), ("console", "three")]);
+        let commands: Vec<usize> = found.iter().map(Block::commands).collect();
+        assert_eq!(commands, [2, 0]);
+        let long = Block { kind: "sh guest".to_owned(), text: "a \\\n  b\nc".to_owned() };
+        assert_eq!(long.commands(), 2);
     }
 }

@@ -1,0 +1,427 @@
+//! A client of the service's management API, over HTTPS.
+
+use super::refusal::{PROBLEM_JSON, Refusal};
+use super::session::{Session, Token};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+use ureq::Agent;
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use ureq::http::{Method, Request, Response, Uri};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+
+/// Timeout of each of DNS, connection and response header.
+const CONNECT_WITHIN: Duration = Duration::from_secs(30);
+/// Timeout of a whole request.
+const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+/// Longest answer in bytes: a page of a thousand devices has less than one MiB.
+const MAX_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
+/// Entries of a page, as many as the service gives.
+const PAGE: &str = "1000";
+
+/// Path below which the tickets of first owners lie.
+const TICKETS: &str = "/v1/first-owner/";
+
+/// Errors of a request to the service.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ClientError {
+    /// The URL is none of a service.
+    #[error(
+        "{0}: must be the https: URL of host and port of the service's management, such as https://service.example:8444"
+    )]
+    Url(String),
+    /// There is no authority that could vouch for the service.
+    #[error("the file of authorities has no certificate; it must have a block BEGIN CERTIFICATE")]
+    NoAuthority,
+    /// The certificate of whoever answers is refused.
+    #[error(
+        "{service}: its certificate is refused; `login --authorities FILE` takes those that vouch for it (`authorities.pem` in the \
+         service's folder), and the URL's host must be one of the service's names"
+    )]
+    Certificate {
+        /// URL of the service.
+        service: String,
+        /// What is wrong with it.
+        #[source]
+        source: rustls::Error,
+    },
+    /// There was no connection, or no answer.
+    #[error("{service}: does not answer; `holdfast-service run` starts the service")]
+    Connection {
+        /// URL of the service.
+        service: String,
+        /// What has failed.
+        #[source]
+        source: ureq::Error,
+    },
+    /// The service has refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The answer is not one of this API.
+    #[error(
+        "{service}: answers {status} with what is no JSON of the management API; is this a Holdfast Security Service?"
+    )]
+    Answer {
+        /// URL of the service.
+        service: String,
+        /// HTTP status.
+        status: u16,
+    },
+}
+
+impl ClientError {
+    /// Returns the kind of problem for which the service has refused, where it has.
+    pub(crate) fn refused_for(&self) -> Option<&str> {
+        match self {
+            Self::Refused(refusal) => Some(&refusal.kind),
+            _ => None,
+        }
+    }
+}
+
+/// A client of one service, with a token or without.
+#[derive(Debug, Clone)]
+pub(crate) struct Client {
+    agent: Agent,
+    service: String,
+    token: Option<Token>,
+}
+
+/// Returns the certificates of a PEM file.
+fn certificates(pem: &str) -> Result<Vec<Certificate<'static>>, ClientError> {
+    let items = parse_pem(pem.as_bytes());
+    let certificates: Vec<_> = items
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect();
+    if certificates.is_empty() { Err(ClientError::NoAuthority) } else { Ok(certificates) }
+}
+
+/// Splits an `https:` URL into that of host and port, and its path.
+///
+/// # Errors
+/// It is none, or names a user or a query.
+fn split(url: &str) -> Result<(String, String), ClientError> {
+    let wrong = || ClientError::Url(url.to_owned());
+    let uri: Uri = url.trim().parse().map_err(|_| wrong())?;
+    let authority = uri.authority().map(|authority| authority.as_str()).ok_or_else(wrong)?;
+    if uri.scheme_str() != Some("https") || authority.contains('@') || uri.query().is_some() {
+        return Err(wrong());
+    }
+    Ok((format!("https://{authority}"), uri.path().to_owned()))
+}
+
+/// Finds the URL of a first owner's token in what the service's program has printed: the last one.
+pub(crate) fn ticket_url(text: &str) -> Option<&str> {
+    let mut words = text.split_whitespace().rev();
+    words.find(|word| word.starts_with("https://") && word.contains(TICKETS))
+}
+
+/// Splits a URL into that of the service, and the ticket of a first owner in it, if it has one.
+///
+/// # Errors
+/// It is neither a service's URL nor that of a ticket.
+pub(crate) fn split_ticket(url: &str) -> Result<(String, Option<String>), ClientError> {
+    let (service, path) = split(url)?;
+    match path.strip_prefix(TICKETS) {
+        Some(ticket) if !ticket.is_empty() && !ticket.contains('/') => {
+            Ok((service, Some(ticket.to_owned())))
+        }
+        None if path.is_empty() || path == "/" => Ok((service, None)),
+        _ => Err(ClientError::Url(url.to_owned())),
+    }
+}
+
+/// True for a host that is this one: no proxy leads there.
+fn is_loopback(service: &str) -> bool {
+    let host = service.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+    host.is_some_and(|host| host == "localhost" || host == "[::1]" || host.starts_with("127."))
+}
+
+impl Client {
+    /// Makes a client of the service at a URL of host and port, which these authorities (PEM) vouch for.
+    ///
+    /// # Errors
+    /// There is no certificate among the authorities.
+    pub(crate) fn new(
+        service: &str,
+        authorities: &str,
+        token: Option<Token>,
+    ) -> Result<Self, ClientError> {
+        let tls = TlsConfig::builder()
+            .root_certs(RootCerts::from(certificates(authorities)?))
+            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .build();
+        let mut config = Agent::config_builder()
+            .tls_config(tls)
+            .https_only(true)
+            .max_redirects(0)
+            .http_status_as_error(false)
+            .user_agent("holdfast")
+            .timeout_resolve(Some(CONNECT_WITHIN))
+            .timeout_connect(Some(CONNECT_WITHIN))
+            .timeout_recv_response(Some(ANSWER_WITHIN))
+            .timeout_global(Some(ANSWER_WITHIN));
+        if is_loopback(service) {
+            config = config.proxy(None);
+        }
+        Ok(Self { agent: config.build().into(), service: service.to_owned(), token })
+    }
+
+    /// Makes a client of a session.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn of(session: &Session) -> Result<Self, ClientError> {
+        Self::new(&session.service, &session.authorities, Some(session.token.clone()))
+    }
+
+    /// Returns the client with another token.
+    pub(crate) fn with_token(self, token: Token) -> Self {
+        Self { token: Some(token), ..self }
+    }
+
+    /// Asks for what lies at a path, given by its segments.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) fn get(&self, path: &[&str]) -> Result<Value, ClientError> {
+        self.ask(&Method::GET, path, &[], None)
+    }
+
+    /// Has something made or done.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) fn post(&self, path: &[&str], body: &Value) -> Result<Value, ClientError> {
+        self.ask(&Method::POST, path, &[], Some(body))
+    }
+
+    /// Puts something at a path.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) fn put(&self, path: &[&str], body: &Value) -> Result<Value, ClientError> {
+        self.ask(&Method::PUT, path, &[], Some(body))
+    }
+
+    /// Changes what lies at a path.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) fn patch(&self, path: &[&str], body: &Value) -> Result<Value, ClientError> {
+        self.ask(&Method::PATCH, path, &[], Some(body))
+    }
+
+    /// Returns all pages of a list as one: `{"items": […]}`.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) fn list(&self, path: &[&str], query: &[(&str, &str)]) -> Result<Value, ClientError> {
+        let mut items = Vec::new();
+        let mut after = String::new();
+        loop {
+            let mut query = query.to_vec();
+            query.push(("limit", PAGE));
+            if !after.is_empty() {
+                query.push(("after", &after));
+            }
+            let mut page = self.ask(&Method::GET, path, &query, None)?;
+            let Some(Value::Array(more)) = page.get_mut("items").map(Value::take) else {
+                return Err(self.answer(200));
+            };
+            items.extend(more);
+            match page.get("next").and_then(Value::as_str) {
+                // A list that leads back to where it was would never end.
+                Some(next) if next != after && !next.is_empty() => after = next.to_owned(),
+                Some(_) => return Err(self.answer(200)),
+                None => return Ok(json!({ "items": items })),
+            }
+        }
+    }
+
+    fn answer(&self, status: u16) -> ClientError {
+        ClientError::Answer { service: self.service.clone(), status }
+    }
+
+    fn failed(&self, source: ureq::Error) -> ClientError {
+        let service = self.service.clone();
+        let of_tls = match &source {
+            ureq::Error::Rustls(error) => Some(error.clone()),
+            // The handshake is made by the first write.
+            ureq::Error::Io(error) => {
+                error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).cloned()
+            }
+            _ => None,
+        };
+        match of_tls {
+            Some(source @ rustls::Error::InvalidCertificate(_)) => {
+                ClientError::Certificate { service, source }
+            }
+            _ => ClientError::Connection { service, source },
+        }
+    }
+
+    fn ask(
+        &self,
+        method: &Method,
+        path: &[&str],
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Value, ClientError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{}", self.service, target(path, query)))
+            .header(ACCEPT, "application/json");
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.secret()));
+        }
+        let http = |error: ureq::http::Error| self.failed(error.into());
+        let answer = match body {
+            None => self.agent.run(request.body(()).map_err(http)?),
+            Some(body) => {
+                let request = request.header(CONTENT_TYPE, "application/json");
+                let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+                self.agent.run(request.body(bytes).map_err(http)?)
+            }
+        };
+        self.read(answer.map_err(|error| self.failed(error))?)
+    }
+
+    fn read(&self, mut response: Response<ureq::Body>) -> Result<Value, ClientError> {
+        let status = response.status().as_u16();
+        let header =
+            |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
+        let retry_after_s = header(RETRY_AFTER).and_then(|text| text.parse().ok());
+        let is_problem = header(CONTENT_TYPE).is_some_and(|kind| kind.starts_with(PROBLEM_JSON));
+        let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
+        let body = body.map_err(|error| self.failed(error))?;
+        if (200..300).contains(&status) {
+            return serde_json::from_slice(&body).map_err(|_| self.answer(status));
+        }
+        let refusal = Refusal::read(status, retry_after_s, &body).filter(|_| is_problem);
+        Err(refusal.map_or_else(|| self.answer(status), ClientError::Refused))
+    }
+
+    /// True once the service says that it is ready.
+    pub(crate) fn is_ready(&self) -> bool {
+        let ready = self.agent.get(format!("{}/readyz", self.service)).call();
+        ready.is_ok_and(|answer| answer.status().is_success())
+    }
+
+    /// Takes the ticket of the first owner, and returns his token with its end in seconds since 1970.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) fn take_ticket(&self, ticket: &str) -> Result<(Token, Option<u64>), ClientError> {
+        let made = self.post(&["v1", "first-owner", ticket], &Value::Null)?;
+        let token = made.get("token").and_then(Value::as_str).unwrap_or_default();
+        let token = Token::of_text(token).map_err(|_| self.answer(200))?;
+        Ok((token, made.get("ends_at").and_then(Value::as_u64)))
+    }
+}
+
+/// Returns path and query of a URL. What stands in them is escaped, so that a name is never more than a name.
+fn target(path: &[&str], query: &[(&str, &str)]) -> String {
+    let mut target = String::new();
+    for segment in path {
+        target.push('/');
+        target.push_str(&escaped(segment));
+    }
+    for (index, (name, value)) in query.iter().enumerate() {
+        target.push(if index == 0 { '?' } else { '&' });
+        target.extend([name, "=", &escaped(value)]);
+    }
+    target
+}
+
+/// Escapes all but the unreserved characters (RFC 3986, 2.3). Segments of dots alone, which mean another directory,
+/// are escaped as a whole.
+fn escaped(text: &str) -> String {
+    let is_dots = matches!(text, "." | "..");
+    let mut escaped = String::new();
+    for byte in text.bytes() {
+        let is_plain = byte.is_ascii_alphanumeric() || b"-_~".contains(&byte);
+        if is_plain || byte == b'.' && !is_dots {
+            escaped.push(char::from(byte));
+        } else {
+            // Writing to a string does not fail.
+            let _ = write!(escaped, "%{byte:02X}");
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_host_and_port_and_a_path() {
+        let split = |url: &str| split(url).ok();
+        let service = "https://service.example:8444".to_owned();
+        assert_eq!(split(&service), Some((service.clone(), "/".to_owned())));
+        let ticket = format!("{service}/v1/first-owner/first_ab");
+        assert_eq!(split(&ticket), Some((service, "/v1/first-owner/first_ab".to_owned())));
+        for bad in [
+            "http://service.example:8444",
+            "service.example",
+            "https://",
+            "https://token@service.example",
+            "https://service.example?token=1",
+            "/v1",
+            "",
+        ] {
+            assert_eq!(split(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_of_the_service_or_of_one_ticket() {
+        let said = "the first owner's token, once and within 24 hours, while the service runs:\n\
+                    POST https://a.example:8444/v1/first-owner/first_1\n\
+                    POST https://a.example:8444/v1/first-owner/first_2\n";
+        let url = ticket_url(said).unwrap();
+        let service = "https://a.example:8444".to_owned();
+        let ticket = |url: &str| split_ticket(url).ok();
+        assert_eq!(ticket(url), Some((service.clone(), Some("first_2".to_owned()))));
+        assert_eq!(ticket(&service), Some((service.clone(), None)));
+        assert_eq!(ticket(&format!("{service}/")), Some((service.clone(), None)));
+        for bad in ["/v1/first-owner/", "/v1/first-owner/a/b", "/v1/catalogs", "/v1"] {
+            assert_eq!(ticket(&format!("{service}{bad}")), None, "{bad}");
+        }
+        assert_eq!(ticket_url("https://a.example:8444/v1/catalogs hft_1"), None);
+    }
+
+    #[test]
+    fn a_name_stays_one_segment_whatever_is_in_it() {
+        assert_eq!(target(&["v1", "pump-eu_1.0~"], &[]), "/v1/pump-eu_1.0~");
+        assert_eq!(
+            target(&["a/b", "..", "c?d#e", "\u{e9} "], &[]),
+            "/a%2Fb/%2E%2E/c%3Fd%23e/%C3%A9%20"
+        );
+        let query = [("limit", "10"), ("after", "a&b=c")];
+        assert_eq!(target(&["v1"], &query), "/v1?limit=10&after=a%26b%3Dc");
+    }
+
+    #[test]
+    fn no_proxy_leads_to_this_host() {
+        for near in ["https://127.0.0.1:8444", "https://localhost:8444", "https://127.9.9.9"] {
+            assert!(is_loopback(near), "{near}");
+        }
+        for far in ["https://service.example:8444", "https://10.0.2.2:8543", "https://192.0.2.1"] {
+            assert!(!is_loopback(far), "{far}");
+        }
+    }
+
+    #[test]
+    fn authorities_without_a_certificate_are_refused() {
+        for pem in ["", "text", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+            let refused = Client::new("https://127.0.0.1", pem, None);
+            assert!(matches!(refused, Err(ClientError::NoAuthority)), "{pem}");
+        }
+    }
+}
