@@ -1,11 +1,11 @@
 //! An installation of a test's own, with a catalog, an owner, and a clock that the test sets.
 
-use crate::client::{Answer, Target};
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service::init;
 use holdfast_service::run::{self, Running};
 use holdfast_service::settings::Settings;
 use holdfast_service_api::service::Clock;
+use holdfast_service_clients::{Answer, Target};
 use holdfast_service_domain::grade::{Grade, Grades};
 use holdfast_types::hex::hex;
 use rustls::RootCertStore;
@@ -67,7 +67,8 @@ impl Installation {
         authorities.add(service_root).unwrap();
         let root = folder.join(format!("catalog-{}.pem", made.catalog));
         let root = CertificateDer::from_pem_file(root).unwrap().to_vec();
-        let target = |address| Target { address, authorities: authorities.clone() };
+        let target =
+            |address| Target { address, authorities: authorities.clone(), before: Vec::new() };
         let (device, management) = (target(running.device), target(running.management));
         let path = format!("/v1/first-owner/{}", made.ticket.text());
         let first = management.ask("POST", &path, "", b"");

@@ -1,6 +1,6 @@
 //! Management: tokens and roles, idempotency, issuing certificates that are renewed, and what the doctor says.
 
-use crate::device::{SoftwareDevice, checked_in};
+use crate::device::{SoftwareDevice, checked_in, software_device};
 use crate::installation::Installation;
 use holdfast_evidence::messages::Profile;
 use holdfast_service::doctor::{self, Finding};
@@ -142,7 +142,7 @@ fn a_request_that_is_repeated_is_done_once() {
 #[test]
 fn the_issuing_certificate_is_renewed_at_half_time_and_both_are_believed() {
     let service = Installation::new();
-    let mut device = SoftwareDevice::enrolled(&service);
+    let mut device = software_device(&service);
     let chain = |device: &mut SoftwareDevice| {
         let answer = checked_in(&device.check_in(&service.device));
         assert_eq!(answer.profile, Profile::Full);
@@ -173,7 +173,7 @@ fn the_issuing_certificate_is_renewed_at_half_time_and_both_are_believed() {
 #[test]
 fn a_root_that_is_kept_elsewhere_is_asked_for_in_time() {
     let mut service = Installation::new();
-    let mut device = SoftwareDevice::enrolled(&service);
+    let mut device = software_device(&service);
     let file = service.folder.join(format!("roots/{}.key", service.catalog));
     let away = service.folder.join("usb-stick.key");
     std::fs::rename(&file, &away).unwrap();
