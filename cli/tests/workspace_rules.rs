@@ -362,8 +362,15 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         // The security service runs on hosts, and shares with devices what both verify: nothing of their effects.
         (
             "holdfast-service-domain",
-            // The TPM is of its tests.
-            vec!["holdfast-evidence", "holdfast-swtpm", "holdfast-types"],
+            vec![
+                "holdfast-evidence",
+                // What signed metadata says, as devices read it.
+                "holdfast-release",
+                "holdfast-sandbox",
+                // Of its tests.
+                "holdfast-swtpm",
+                "holdfast-types",
+            ],
         ),
         (
             "holdfast-service-issuing",
@@ -398,13 +405,31 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-service-issuing",
                 "holdfast-service-store",
                 "holdfast-types",
-                // Of its tests.
+                // Of its tests: devices, and a repository to take releases from.
+                "holdfast-images",
+                "holdfast-release",
+                "holdfast-repository",
+                "holdfast-sandbox",
                 "holdfast-service-clients",
                 "holdfast-swtpm",
             ],
         ),
         ("holdfast-swtpm", vec!["holdfast-evidence", "holdfast-types"]),
         ("holdfast-service-clients", vec!["holdfast-evidence", "holdfast-swtpm"]),
+        (
+            "holdfast-service-load",
+            vec!["holdfast-evidence", "holdfast-service-clients", "holdfast-service-store"],
+        ),
+        (
+            "holdfast-interrupted-service",
+            vec![
+                "holdfast-evidence",
+                "holdfast-service",
+                "holdfast-service-clients",
+                "holdfast-service-store",
+                "holdfast-types",
+            ],
+        ),
         ("holdfast-repository", with(&["holdfast-images"])),
         // Both host tools build by it, and it knows nothing of their commands.
         ("holdfast-builder", with(&["holdfast-images", "holdfast-qemu", "holdfast-repository"])),
@@ -440,7 +465,10 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             with(&["holdfast-images", "holdfast-qemu", "holdfast-repository"]),
         ),
         ("holdfast-test-apps", with(&["holdfast-linux"])),
-        ("holdfast-fuzz", with(&["holdfast-images", "holdfast-repository"])),
+        (
+            "holdfast-fuzz",
+            with(&["holdfast-images", "holdfast-repository", "holdfast-service-domain"]),
+        ),
         ("hello", vec![]),
         ("tcp-server", vec![]),
         ("update-deferral", vec![]),
@@ -561,7 +589,7 @@ fn manifests(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Directories of the packages that run on hosts alone.
-const ON_HOSTS: [&str; 15] = [
+const ON_HOSTS: [&str; 17] = [
     "builder",
     "cli",
     "fuzz",
@@ -573,7 +601,9 @@ const ON_HOSTS: [&str; 15] = [
     "security-service/issuing",
     "security-service/server",
     "security-service/store",
+    "tests/interrupted-service",
     "tests/security-service",
+    "tests/service-load",
     "tests/swtpm",
     "tests/system",
     "xtask",

@@ -10,7 +10,7 @@
 )]
 
 use holdfast_evidence::attest::{Certification, ClockInfo, Header, Quote, Signature, Signed};
-use holdfast_evidence::claims::Phase;
+use holdfast_evidence::claims::{Claims, Phase};
 use holdfast_evidence::messages::{CatalogId, DeviceId, Profile};
 use holdfast_evidence::policy::{BootDigest, PcrDigest, PolicyDigest};
 use holdfast_evidence::public::{AttestationKey, Point, Public, Template};

@@ -30,7 +30,6 @@ pub fn post<T: Serialize>(client: &mut Client, path: &str, body: &T) -> Answer {
 }
 
 /// Reads the answer to a check-in, which must be one.
-#[must_use]
 pub fn checked_in(answer: &Answer) -> CheckInAnswer {
     assert_eq!(answer.status, 200, "{answer:?}");
     serde_json::from_slice(&answer.body).unwrap()

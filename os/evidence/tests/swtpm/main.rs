@@ -11,7 +11,7 @@
 )]
 
 use holdfast_evidence::attest::Signed;
-use holdfast_evidence::command::{self, Hierarchy};
+use holdfast_evidence::command::{self, Authorization, Hierarchy};
 use holdfast_evidence::credential::{Agreement, Credential};
 use holdfast_evidence::object::{Created, Handle};
 use holdfast_evidence::policy::{BootDigest, PcrDigest, PolicyDigest};

@@ -96,6 +96,18 @@ impl Installation {
     pub(crate) fn restart(&mut self) {
         let running = self.running.take().unwrap();
         self.runtime.block_on(running.end());
+        self.begin();
+    }
+
+    /// Ends the service and removes its folder.
+    pub(crate) fn destroy(&mut self) {
+        let running = self.running.take().unwrap();
+        self.runtime.block_on(running.end());
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+
+    /// Starts the service of the folder, where none runs.
+    pub(crate) fn begin(&mut self) {
         let start = run::start(&self.folder, &self.settings, clock(&self.now));
         let running = self.runtime.block_on(start).unwrap();
         (self.device.address, self.management.address) = (running.device, running.management);

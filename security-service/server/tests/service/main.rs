@@ -10,9 +10,13 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
+mod backup;
+mod changes;
 mod crash;
 mod device;
 mod evidence;
 mod installation;
 mod limits;
 mod management;
+mod proxy;
+mod releases;
