@@ -67,6 +67,12 @@ pub const TESTS: &[Need] = &[
 pub const TPM: &[Need] = &[need("swtpm", "swtpm")];
 /// For the tests of the security service: the other of its two databases.
 pub const DATABASE: &[Need] = &[need("/usr/lib/postgresql/15/bin/initdb", "postgresql-15")];
+/// For the tests of the security service: programs that devices' certificates are shown to.
+pub const RELYING_PARTIES: &[Need] =
+    &[need("curl", "curl"), need("/usr/sbin/mosquitto", "mosquitto")];
+/// For the stage `service-peers`: Go, and a hardware security module in software.
+pub const SERVICE_PEERS: &[Need] =
+    &[need("/usr/bin/go", "golang-go"), need("/usr/bin/softhsm2-util", "softhsm2")];
 /// For fuzz targets: libFuzzer is C++.
 pub const FUZZ: &[Need] = &[need("c++", "g++")];
 /// For fetching Debian source packages.

@@ -320,7 +320,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
     let allowed = BTreeMap::from([
         ("holdfast-types", vec![]),
         // Itself, with the feature that its tests are of.
-        ("holdfast-evidence", vec!["holdfast-evidence", "holdfast-types"]),
+        ("holdfast-evidence", vec!["holdfast-evidence", "holdfast-swtpm", "holdfast-types"]),
         ("holdfast-netlink", vec![]),
         ("holdfast-sandbox", vec!["holdfast-types"]),
         ("holdfast-manifest", vec!["holdfast-sandbox", "holdfast-types"]),
@@ -381,13 +381,26 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-evidence",
                 "holdfast-linux",
                 "holdfast-sandbox",
+                // Of its tests.
+                "holdfast-swtpm",
                 "holdfast-types",
             ],
         ),
         ("holdfast-images", DECISIONS.to_vec()),
         ("holdfast-qemu", vec!["holdfast-images"]),
         // The security service runs on hosts, and shares with devices what both verify: nothing of their effects.
-        ("holdfast-service-domain", vec!["holdfast-evidence", "holdfast-types"]),
+        (
+            "holdfast-service-domain",
+            vec![
+                "holdfast-evidence",
+                // What signed metadata says, as devices read it.
+                "holdfast-release",
+                "holdfast-sandbox",
+                // Of its tests.
+                "holdfast-swtpm",
+                "holdfast-types",
+            ],
+        ),
         (
             "holdfast-service-issuing",
             vec!["holdfast-evidence", "holdfast-service-domain", "holdfast-types"],
@@ -419,6 +432,29 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-service-api",
                 "holdfast-service-domain",
                 "holdfast-service-issuing",
+                "holdfast-service-store",
+                "holdfast-types",
+                // Of its tests: devices, and a repository to take releases from.
+                "holdfast-images",
+                "holdfast-release",
+                "holdfast-repository",
+                "holdfast-sandbox",
+                "holdfast-service-clients",
+                "holdfast-swtpm",
+            ],
+        ),
+        ("holdfast-swtpm", vec!["holdfast-evidence", "holdfast-types"]),
+        ("holdfast-service-clients", vec!["holdfast-evidence", "holdfast-swtpm"]),
+        (
+            "holdfast-service-load",
+            vec!["holdfast-evidence", "holdfast-service-clients", "holdfast-service-store"],
+        ),
+        (
+            "holdfast-interrupted-service",
+            vec![
+                "holdfast-evidence",
+                "holdfast-service",
+                "holdfast-service-clients",
                 "holdfast-service-store",
                 "holdfast-types",
             ],
@@ -460,7 +496,10 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         // It reads its own certificate.
         ("authenticating", vec!["holdfast-evidence"]),
         ("holdfast-test-apps", with(&["holdfast-linux"])),
-        ("holdfast-fuzz", with(&["holdfast-images", "holdfast-repository"])),
+        (
+            "holdfast-fuzz",
+            with(&["holdfast-images", "holdfast-repository", "holdfast-service-domain"]),
+        ),
         ("hello", vec![]),
         ("tcp-server", vec![]),
         ("update-deferral", vec![]),
@@ -581,7 +620,7 @@ fn manifests(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Directories of the packages that run on hosts alone.
-const ON_HOSTS: [&str; 13] = [
+const ON_HOSTS: [&str; 17] = [
     "builder",
     "cli",
     "fuzz",
@@ -593,6 +632,10 @@ const ON_HOSTS: [&str; 13] = [
     "security-service/issuing",
     "security-service/server",
     "security-service/store",
+    "tests/interrupted-service",
+    "tests/security-service",
+    "tests/service-load",
+    "tests/swtpm",
     "tests/system",
     "xtask",
 ];

@@ -42,15 +42,17 @@ use std::net::{IpAddr, Ipv4Addr};
 
 mod device_port;
 mod evidence;
+mod service;
 
 pub use device_port::{device_message, http_head, identity_exchange, issued_certificate};
 pub use evidence::{claims, tpm_attest, tpm_public, tpm_response};
+pub use service::{endorsement_certificate, proxy_header, service_settings};
 
 /// One parser under test.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus as well.
-pub const TARGETS: [(&str, Target); 40] = [
+pub const TARGETS: [(&str, Target); 43] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -67,6 +69,7 @@ pub const TARGETS: [(&str, Target); 40] = [
     ("dns_question", dns_question),
     ("elf", elf),
     ("encoded_manifest", encoded_manifest),
+    ("endorsement_certificate", endorsement_certificate),
     ("erofs_image", erofs_image),
     ("http_head", http_head),
     ("identity_exchange", identity_exchange),
@@ -79,10 +82,12 @@ pub const TARGETS: [(&str, Target); 40] = [
     ("notification", notification),
     ("package_header", package_header),
     ("partition_table", partition_table),
+    ("proxy_header", proxy_header),
     ("release_bundle", release_bundle),
     ("release_delta", release_delta),
     ("release_metadata", release_metadata),
     ("reset_record", reset_record),
+    ("service_settings", service_settings),
     ("sntp_answer", sntp_answer),
     ("tpm_attest", tpm_attest),
     ("tpm_public", tpm_public),

@@ -10,10 +10,12 @@
 pub(crate) mod boards;
 mod guest;
 mod network;
+mod security_service;
 mod services;
 mod update;
 
 use self::network::NetworkNumbers;
+use self::security_service::ServiceNumbers;
 use self::services::ServicesNumbers;
 use self::update::UpdateNumbers;
 use crate::busybox;
@@ -39,11 +41,16 @@ use std::process::Command;
 
 /// Arguments of `measure`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: cargo holdfast measure --json")]
+#[command(
+    after_help = "Example: cargo holdfast measure --json\n         cargo holdfast measure --security-service"
+)]
 pub(crate) struct MeasureArgs {
     /// Also print the numbers as JSON.
     #[arg(long)]
     json: bool,
+    /// Measure the Security Service alone, and leave the rest of the page as it is.
+    #[arg(long)]
+    security_service: bool,
 }
 
 /// An image with the probe beside the app.
@@ -115,11 +122,15 @@ struct Numbers {
     services: ServicesNumbers,
     update: UpdateNumbers,
     boards: Vec<BoardSizes>,
+    security_service: ServiceNumbers,
     largest_files: Vec<FileSize>,
     busybox: BusyBox,
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
+    if args.security_service {
+        return run_security_service(workspace, args.json);
+    }
     host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL])?;
     let builder = ImageBuilder::new(workspace, false, false)?;
     let shipped = builder.build(&workspace.root.join(DEFAULT_MANIFEST), &[], None)?;
@@ -137,6 +148,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     let services = services::measure(workspace, &builder)?;
     let update = update::measure(workspace, &builder)?;
     let boards = boards::measure(workspace, &builder)?;
+    let security_service = security_service::measure(workspace)?;
     let busybox = measure_busybox(workspace, &shipped, (program, &pin), hello, offset)?;
     let mut files: Vec<FileSize> = image
         .files
@@ -163,17 +175,38 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
         services,
         update,
         boards,
+        security_service,
         largest_files: files,
         busybox,
     };
     let path = workspace.root.join("docs/numbers.md");
     let of_buildroot = boards::buildroot_section(workspace, &workspace::read_text(&path)?)?;
-    workspace::write(&path, table(&numbers) + &of_buildroot)?;
+    let service = security_service::section(&numbers.security_service, &measured_by(workspace));
+    workspace::write(&path, table(&numbers) + &service + &of_buildroot)?;
     eprintln!("written: {}", path.display());
     if args.json {
         println!("{}", serde_json::to_string_pretty(&numbers).context("cannot write JSON")?);
     }
     Ok(())
+}
+
+/// Measures the Security Service, and replaces its section of the page.
+fn run_security_service(workspace: &Workspace, json: bool) -> Result<()> {
+    let numbers = security_service::measure(workspace)?;
+    let path = workspace.root.join("docs/numbers.md");
+    let section = security_service::section(&numbers, &measured_by(workspace));
+    let page = workspace::read_text(&path)?;
+    workspace::write(&path, security_service::replaced(&page, &section, boards::BUILDROOT))?;
+    eprintln!("written: {}", path.display());
+    if json {
+        println!("{}", serde_json::to_string_pretty(&numbers).context("cannot write JSON")?);
+    }
+    Ok(())
+}
+
+/// What was measured, and on what.
+fn measured_by(workspace: &Workspace) -> String {
+    format!("at commit {} on {}", workspace.commit(), processor_name())
 }
 
 /// Time begins with the kernel: the boot loader is left out.
@@ -352,13 +385,17 @@ fn seconds(line: &str) -> Result<f64> {
 
 /// Processor, cores and emulator, for whoever compares.
 fn machine_name() -> String {
-    let cpus = workspace::read_text(Path::new("/proc/cpuinfo")).unwrap_or_default();
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let qemu =
         process::output(Command::new("qemu-system-arm").arg("--version")).unwrap_or_default();
     let qemu = qemu.lines().next().unwrap_or("QEMU");
-    format!("{} with {cores} cores, {qemu}", model.unwrap_or("an unknown processor"))
+    format!("{}, {qemu}", processor_name())
+}
+
+fn processor_name() -> String {
+    let cpus = workspace::read_text(Path::new("/proc/cpuinfo")).unwrap_or_default();
+    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    format!("{} with {cores} cores", model.unwrap_or("an unknown processor"))
 }
 
 fn table(numbers: &Numbers) -> String {

@@ -10,6 +10,7 @@ mod reference_client;
 mod report;
 mod reproducible;
 mod schedule;
+mod service_peers;
 mod stage_log;
 mod stages;
 mod system_tests;
@@ -29,7 +30,7 @@ use holdfast_qemu::processor_time::ProcessorTime;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use table::{STAGES, Stage};
-use test_run::{BUILDROOT, OF_CHECK, TestRun, UNIT_PURE, WITHOUT_IMAGES};
+use test_run::{BUILDROOT, OF_CHECK, SERVICE_PEERS, TestRun, UNIT_PURE, WITHOUT_IMAGES};
 
 pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let started = Instant::now();
@@ -58,6 +59,8 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         ("system", host::TPM),
         ("unit", host::TPM),
         ("unit", host::DATABASE),
+        ("unit", host::RELYING_PARTIES),
+        (SERVICE_PEERS, host::SERVICE_PEERS),
         (UNIT_PURE, host::TPM),
         ("images", host::DEBIAN_LIBC),
         ("images", host::SOURCE_PACKAGES),

@@ -12,9 +12,7 @@
 )]
 
 use holdfast_evidence::attest::{Certification, ClockInfo, Header, Quote, Signature, Signed};
-use holdfast_evidence::claims::{
-    AppClaim, BootId, Claims, ClockSource, OsClaim, Phase, Slot, TpmState,
-};
+use holdfast_evidence::claims::{AppClaim, Claims};
 use holdfast_evidence::policy::{BootDigest, PcrDigest, PolicyDigest};
 use holdfast_evidence::public::{AttestationKey, Point, Public, Template};
 use holdfast_evidence::qualifying::{Exporter, Purpose, QualifyingData};
@@ -22,13 +20,12 @@ use holdfast_evidence::service::Ring;
 use holdfast_evidence::software::{SoftwareEvidence, message, verify_software};
 use holdfast_evidence::verify;
 use holdfast_evidence::verify::{Attested, Evidence, EvidenceError, KeyEvidence, MAX_KEYS};
-use holdfast_types::{ComponentId, Version};
+use holdfast_swtpm::{APP, BOOT};
+use holdfast_types::ComponentId;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 
 const EXPORTER: Exporter = Exporter([0x0e; 32]);
-const BOOT: BootDigest = BootDigest([0xb0; 32]);
-const APP: ComponentId = ComponentId([0xa1; 16]);
 const OTHER_APP: ComponentId = ComponentId([0xa2; 16]);
 
 /// A key in this process, in place of one in a TPM.
@@ -82,20 +79,12 @@ struct Device {
     keys: [Key; 3],
 }
 
+/// The sample, with another app.
 fn claims() -> Claims {
-    let version = Version { major: 1, minor: 4, patch: 0 };
-    let app = |id| AppClaim { id, version, index: 3, root: [0x41; 32] };
-    Claims {
-        boot: BootId([0x6b; 16]),
-        image: "pump-fw".to_owned(),
-        board: "qemu-virt".to_owned(),
-        os: OsClaim { version, index: 7, digest: BOOT, slot: Slot::B, phase: Phase::Committed },
-        apps: vec![app(APP), app(OTHER_APP)],
-        debug: false,
-        clock: ClockSource::Network,
-        reset: "reboot".to_owned(),
-        tpm: TpmState::Ok,
-    }
+    let mut claims = holdfast_swtpm::claims();
+    let other = AppClaim { id: OTHER_APP, ..claims.apps[0].clone() };
+    claims.apps.push(other);
+    claims
 }
 
 fn pcr() -> PcrDigest {

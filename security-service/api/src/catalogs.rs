@@ -8,7 +8,7 @@ use holdfast_evidence::messages::CatalogId;
 use holdfast_service_domain::grade::Grades;
 use holdfast_service_domain::name;
 use holdfast_service_domain::problem::Problem;
-use holdfast_service_issuing::authority::{make_issuing, make_root};
+use holdfast_service_issuing::authority::{make_issuing_by, make_root_by};
 use holdfast_service_issuing::lint;
 use holdfast_service_store::audit::Entry;
 use holdfast_service_store::authority::{self, Authority, AuthorityKind};
@@ -51,7 +51,7 @@ pub async fn make_with_id(
         eprintln!("catalog {id}: cannot make its authority: {} {AUTHORITY_FAILED}", chain(&error));
         Refusal::from(Problem::Internal)
     })?;
-    let catalog = Catalog { id, name: name.to_owned(), grades, created_at: now };
+    let catalog = Catalog { id, name: name.to_owned(), grades, created_at: now, revision: 0 };
     let (object, verb) = (id.to_string(), "catalog.create");
     let entry = Entry { who: who.to_owned(), verb, object, digest, at: now };
     let made = service.store.make_catalog(catalog, entry, move |connection, scope| {
@@ -66,18 +66,17 @@ pub async fn make_with_id(
     Ok(())
 }
 
-/// Makes root and issuing certificate, and keeps the root's key where the service keeps such.
+/// Makes root and issuing certificate, of a key that the service has made where it keeps such.
 fn authorities(
     service: &Service,
     id: &CatalogId,
     now: u64,
 ) -> Result<Vec<Authority>, IssuersError> {
-    let root = make_root(id, now)?;
-    let issuing = make_issuing(id, root.key.serialized_der(), now)?;
+    let key = service.issuers.roots().make(id).map_err(IssuersError::Root)?;
+    let root = make_root_by(id, &key, now)?;
+    let issuing = make_issuing_by(id, &key, now)?;
     let row = service.issuers.row(id, &issuing)?;
     lint::check(id, &service.issuers.open(id, &row)?, &root.certificate, now)?;
-    let kept = service.issuers.roots().keep(id, root.key.serialized_der());
-    kept.map_err(IssuersError::Root)?;
     let root = Authority {
         serial: root.serial,
         kind: AuthorityKind::Root,

@@ -2,9 +2,10 @@
 
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service_issuing::IssuingError;
-use holdfast_service_issuing::authority::{Made, make_issuing, next_is_due};
+use holdfast_service_issuing::authority::{Made, make_issuing_by, next_is_due};
 use holdfast_service_issuing::issuer::LeafIssuer;
 use holdfast_service_issuing::lint;
+use holdfast_service_issuing::root_key::RootKey;
 use holdfast_service_issuing::wrapping::KeyEncryptionKey;
 use holdfast_service_store::audit::{self, Entry};
 use holdfast_service_store::authority::{self, Authority, AuthorityKind};
@@ -22,17 +23,17 @@ const LOOK_AGAIN_S: u64 = 60 * 60;
 
 /// Where keys of roots are, if they are at hand.
 pub trait Roots: Send + Sync {
-    /// Returns the key of a catalog's root (PKCS #8), or nothing where it is kept elsewhere.
+    /// Returns what signs as a catalog's root, or nothing where its key is kept elsewhere.
     ///
     /// # Errors
-    /// It cannot be read.
-    fn load(&self, catalog: &CatalogId) -> io::Result<Option<Vec<u8>>>;
+    /// It cannot be read or reached.
+    fn find(&self, catalog: &CatalogId) -> io::Result<Option<RootKey>>;
 
-    /// Keeps the key of a new catalog's root.
+    /// Makes the key of a new catalog's root, and keeps it before it is used.
     ///
     /// # Errors
-    /// It cannot be written.
-    fn keep(&self, catalog: &CatalogId, key: &[u8]) -> io::Result<()>;
+    /// It cannot be made or written.
+    fn make(&self, catalog: &CatalogId) -> io::Result<RootKey>;
 }
 
 /// Errors of issuers.
@@ -80,7 +81,8 @@ impl Issuers {
     }
 
     /// Returns where keys of roots are.
-    pub(crate) fn roots(&self) -> &dyn Roots {
+    #[must_use]
+    pub fn roots(&self) -> &dyn Roots {
         &*self.roots
     }
 
@@ -177,30 +179,30 @@ impl Issuers {
         let catalog = scope.catalog();
         let root = authorities.iter().find(|row| row.kind == AuthorityKind::Root);
         let (Some(root), Some(key)) =
-            (root, self.roots.load(&catalog).map_err(IssuersError::Root)?)
+            (root, self.roots.find(&catalog).map_err(IssuersError::Root)?)
         else {
             eprintln!(
                 "catalog {catalog}: the next issuing certificate waits for the key of the root {ISSUING_RENEWAL_WAITS}"
             );
             return Ok(None);
         };
-        self.renew_with(store, scope, root, &key, now).await.map(Some)
+        self.renew_by(store, scope, root, &key, now).await.map(Some)
     }
 
-    /// Makes the next issuing certificate by the key of the root (PKCS #8), has webpki read it, and keeps it.
+    /// Makes the next issuing certificate by what signs as the root, has webpki read it, and keeps it.
     ///
     /// # Errors
     /// See [`IssuersError`].
-    pub async fn renew_with(
+    pub async fn renew_by(
         &self,
         store: &Store,
         scope: Scope,
         root: &Authority,
-        key: &[u8],
+        key: &RootKey,
         now: u64,
     ) -> Result<Authority, IssuersError> {
         let catalog = scope.catalog();
-        let made = make_issuing(&catalog, key, now)?;
+        let made = make_issuing_by(&catalog, key, now)?;
         let row = self.row(&catalog, &made)?;
         lint::check(&catalog, &self.open(&catalog, &row)?, &root.certificate, now)?;
         let kept = row.clone();

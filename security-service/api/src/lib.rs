@@ -12,6 +12,7 @@ pub mod peer;
 pub mod pem;
 pub mod secret;
 pub mod service;
+pub mod signed_releases;
 
 mod body;
 mod refusal;

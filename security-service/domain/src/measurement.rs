@@ -4,6 +4,32 @@ use holdfast_evidence::claims::OsClaim;
 use holdfast_evidence::policy::{BootDigest, PcrDigest};
 use holdfast_types::Version;
 
+/// Who says that a measurement is a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Signed targets of the repository whose root the catalog trusts.
+    Signed,
+    /// The holder of a token, while the catalog trusts no root.
+    ByHand,
+}
+
+impl Source {
+    /// Returns the word for it, as JSON and the database have it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Signed => "signed",
+            Self::ByHand => "by-hand",
+        }
+    }
+
+    /// Reads the word for it.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Signed, Self::ByHand].into_iter().find(|source| source.word() == word)
+    }
+}
+
 /// A release that the owner has added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Release {

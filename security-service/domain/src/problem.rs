@@ -89,6 +89,12 @@ problems! {
     Conflict = "conflict", 409, "It is there already, or has changed";
     /// The idempotency key was used for another request.
     KeyReused = "idempotency-key-reused", 422, "The idempotency key was used for another request";
+    /// The catalog takes releases from the signed metadata of its repository, and not by hand.
+    ReleaseNotSigned = "release-not-signed", 409, "The catalog takes releases from signed metadata alone";
+    /// The metadata of releases is not what the trusted root and those that follow it have signed.
+    MetadataRefused = "metadata-refused", 422, "The metadata of releases is refused";
+    /// What is to be changed is not what the caller has seen (`If-Match`).
+    PreconditionFailed = "precondition-failed", 412, "It is not what was seen: it has changed since";
     /// The service failed; its log says how.
     Internal = "internal", 500, "The service failed";
 }

@@ -10,9 +10,7 @@
 )]
 
 use holdfast_evidence::attest::{Certification, ClockInfo, Header, Quote, Signature, Signed};
-use holdfast_evidence::claims::{
-    AppClaim, BootId, Claims, ClockSource, OsClaim, Phase, Slot, TpmState,
-};
+use holdfast_evidence::claims::{Claims, Phase};
 use holdfast_evidence::messages::{CatalogId, DeviceId, Profile};
 use holdfast_evidence::policy::{BootDigest, PcrDigest, PolicyDigest};
 use holdfast_evidence::public::{AttestationKey, Point, Public, Template};
@@ -28,37 +26,16 @@ use holdfast_service_domain::leaf::policy_of;
 use holdfast_service_domain::measurement::Release;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::receipt::Receipts;
-use holdfast_types::{ComponentId, Version};
+use holdfast_swtpm::{APP, BOOT, claims};
+use holdfast_types::Version;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 
 const NOW: u64 = 1_800_000_000;
-const APP: ComponentId = ComponentId([0xa1; 16]);
-const BOOT: BootDigest = BootDigest([0xb0; 32]);
 const VERSION: Version = Version { major: 1, minor: 4, patch: 0 };
 const CLOCK: ClockInfo = ClockInfo { clock_ms: 1000, reset_count: 2, restart_count: 0, safe: true };
 const RULES: Rules = Rules { least_index: 7, grades: Grades::OF_NEW_CATALOGS };
 const RELEASE: Release = Release { boot: BOOT, version: VERSION, index: 7, withdrawn: false };
-
-fn claims() -> Claims {
-    Claims {
-        boot: BootId([0x6b; 16]),
-        image: "pump-fw".to_owned(),
-        board: "qemu-virt".to_owned(),
-        os: OsClaim {
-            version: VERSION,
-            index: 7,
-            digest: BOOT,
-            slot: Slot::A,
-            phase: Phase::Committed,
-        },
-        apps: vec![AppClaim { id: APP, version: VERSION, index: 3, root: [0x41; 32] }],
-        debug: false,
-        clock: ClockSource::Network,
-        reset: "reboot".to_owned(),
-        tpm: TpmState::Ok,
-    }
-}
 
 fn device() -> Device {
     Device {

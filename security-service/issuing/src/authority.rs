@@ -1,9 +1,11 @@
 //! A catalog's authority: the root, which may be offline, and issuing certificates, of which the next comes at half time.
 
 use crate::certificate::{self, IssuingError};
+use crate::root_key::{self, RootKey};
 use holdfast_evidence::messages::CatalogId;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SigningKey,
 };
 
 /// Seconds of a day.
@@ -34,7 +36,20 @@ pub struct Made {
     pub not_after: u64,
 }
 
-/// Makes a catalog's root.
+/// A certificate of an authority whose key is elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certified {
+    /// Serial number, in hexadecimal.
+    pub serial: String,
+    /// The certificate, DER.
+    pub certificate: Vec<u8>,
+    /// Begin, in seconds since 1970.
+    pub not_before: u64,
+    /// End, in seconds since 1970.
+    pub not_after: u64,
+}
+
+/// Makes a catalog's root, with its key.
 ///
 /// # Errors
 /// See [`IssuingError`].
@@ -55,12 +70,35 @@ pub(crate) const SERVICE_ROOT: &str = "Holdfast service";
 
 fn make_self_signed(common_name: &str, now: u64, valid_s: u64) -> Result<Made, IssuingError> {
     let key = KeyPair::generate().map_err(IssuingError::Make)?;
+    let Certified { serial, certificate, not_before, not_after } =
+        self_sign(common_name, &key, now, valid_s)?;
+    Ok(Made { serial, certificate, key, not_before, not_after })
+}
+
+fn self_sign(
+    common_name: &str,
+    key: &(dyn SigningKey + Send + Sync),
+    now: u64,
+    valid_s: u64,
+) -> Result<Certified, IssuingError> {
     let not_before = now.saturating_sub(BACKDATED_S);
     let not_after = now.saturating_add(valid_s);
     let (mut parameters, serial) = certificate::parameters(common_name, not_before, not_after)?;
     constrain(&mut parameters, 1);
     let made = parameters.self_signed(&key).map_err(IssuingError::Make)?;
-    Ok(Made { serial, certificate: made.der().to_vec(), key, not_before, not_after })
+    Ok(Certified { serial, certificate: made.der().to_vec(), not_before, not_after })
+}
+
+/// Makes the certificate of a catalog's root, whose key may be anywhere.
+///
+/// # Errors
+/// See [`IssuingError`].
+pub fn make_root_by(
+    catalog: &CatalogId,
+    key: &RootKey,
+    now: u64,
+) -> Result<Certified, IssuingError> {
+    self_sign(&root_name(catalog), &**key, now, ROOT_S)
 }
 
 /// Makes an issuing certificate of a catalog, by the key of its root (PKCS #8).
@@ -68,7 +106,18 @@ fn make_self_signed(common_name: &str, now: u64, valid_s: u64) -> Result<Made, I
 /// # Errors
 /// See [`IssuingError`].
 pub fn make_issuing(catalog: &CatalogId, root: &[u8], now: u64) -> Result<Made, IssuingError> {
-    let root = KeyPair::try_from(root).map_err(IssuingError::Key)?;
+    make_issuing_by(catalog, &root_key::software(root)?, now)
+}
+
+/// Makes an issuing certificate of a catalog, by what signs as its root.
+///
+/// # Errors
+/// See [`IssuingError`].
+pub fn make_issuing_by(
+    catalog: &CatalogId,
+    root: &RootKey,
+    now: u64,
+) -> Result<Made, IssuingError> {
     let key = KeyPair::generate().map_err(IssuingError::Make)?;
     let not_before = now.saturating_sub(BACKDATED_S);
     let not_after = now.saturating_add(ISSUING_S);
@@ -79,7 +128,7 @@ pub fn make_issuing(catalog: &CatalogId, root: &[u8], now: u64) -> Result<Made, 
     parameters.use_authority_key_identifier_extension = true;
     let policies = CustomExtension::from_oid_content(CERTIFICATE_POLICIES, ANY_POLICY.to_vec());
     parameters.custom_extensions = vec![policies];
-    let made = parameters.signed_by(&key, &issuer_of(&root_name(catalog), &root)?);
+    let made = parameters.signed_by(&key, &issuer_of(&root_name(catalog), &**root)?);
     let certificate = made.map_err(IssuingError::Make)?.der().to_vec();
     Ok(Made { serial, certificate, key, not_before, not_after })
 }
@@ -90,10 +139,10 @@ fn constrain(parameters: &mut CertificateParams, path_length: u8) {
 }
 
 /// Returns an issuer of this name.
-pub(crate) fn issuer_of<'k>(
+pub(crate) fn issuer_of<K: SigningKey>(
     common_name: &str,
-    key: &'k KeyPair,
-) -> Result<Issuer<'static, &'k KeyPair>, IssuingError> {
+    key: K,
+) -> Result<Issuer<'static, K>, IssuingError> {
     let (mut parameters, _) = certificate::parameters(common_name, 0, 0)?;
     constrain(&mut parameters, 0);
     Ok(Issuer::new(parameters, key))

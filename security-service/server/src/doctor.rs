@@ -1,12 +1,10 @@
 //! Examines an installation, and says what is wrong with it and what to do about it.
 
 use crate::error::ServerError;
-use crate::folder::RootFiles;
 use crate::run;
-use crate::settings::Settings;
+use crate::settings;
 use crate::tls;
 use holdfast_service_api::Service;
-use holdfast_service_api::issuers::Roots;
 use holdfast_service_api::service::Clock;
 use holdfast_service_domain::role::Role;
 use holdfast_service_issuing::authority::next_is_due;
@@ -36,7 +34,7 @@ pub enum Finding {
 /// # Errors
 /// It cannot be opened at all; the error says why.
 pub async fn examine(folder: &Path, clock: Clock) -> Result<Vec<Finding>, ServerError> {
-    let settings = Settings::load(folder)?;
+    let settings = settings::load(folder)?;
     let now = clock();
     let mut findings = vec![Finding::Good("the settings can be read".to_owned())];
     findings.push(match tls::load(folder, &settings.tls, now) {
@@ -45,7 +43,6 @@ pub async fn examine(folder: &Path, clock: Clock) -> Result<Vec<Finding>, Server
     });
     let service = run::open(folder, &settings, clock).await?;
     findings.push(Finding::Good("the database is open, with the newest tables".to_owned()));
-    let roots = RootFiles(folder.join(&settings.keys.roots));
     let actor = Actor { name: "doctor".to_owned(), role: Role::Reader, catalog: None };
     let mut after = String::new();
     loop {
@@ -54,7 +51,7 @@ pub async fn examine(folder: &Path, clock: Clock) -> Result<Vec<Finding>, Server
         after = last.id.to_string();
         for catalog in &catalogs {
             let Some(scope) = service.store.scope_of(&actor, catalog.id).await? else { continue };
-            findings.extend(of_catalog(&service, &roots, catalog, scope, now).await?);
+            findings.extend(of_catalog(&service, catalog, scope, now).await?);
         }
     }
     service.store.clone().close().await;
@@ -63,7 +60,6 @@ pub async fn examine(folder: &Path, clock: Clock) -> Result<Vec<Finding>, Server
 
 async fn of_catalog(
     service: &Service,
-    roots: &RootFiles,
     catalog: &Catalog,
     scope: Scope,
     now: u64,
@@ -77,7 +73,7 @@ async fn of_catalog(
     let rows = service.store.authorities(scope).await?;
     let issuing = rows.iter().find(|row| row.kind == AuthorityKind::Issuing);
     let due = next_is_due(issuing.map(|row| (row.not_before, row.not_after)), now);
-    let has_root = roots.load(&catalog.id).ok().flatten().is_some();
+    let has_root = service.issuers.roots().find(&catalog.id).ok().flatten().is_some();
     findings.push(match issuing {
         Some(row) if now >= row.not_after => Finding::Wrong(format!(
             "{name}: the issuing certificate has ended: run `holdfast-service renew`"

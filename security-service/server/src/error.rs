@@ -36,6 +36,33 @@ pub enum ServerError {
     /// The folder is in use already.
     #[error("{}: is there already; `init` makes a new folder", .0.display())]
     There(PathBuf),
+    /// A file that is to be made is there already.
+    #[error("{}: is there already, and is not overwritten", .0.display())]
+    FileThere(PathBuf),
+    /// A file's name is no text.
+    #[error("{}: its name is no UTF-8 text; rename it or take it out of the folder", .0.display())]
+    NameIsNoText(PathBuf),
+    /// A file is larger than any of a service's folder.
+    #[error("{}: is no file of a service's folder; move it out of it", .0.display())]
+    NotOfTheFolder(PathBuf),
+    /// A file is no backup that this program can read.
+    #[error("{}: is no backup of a version that this program knows", .0.display())]
+    BackupFormat(PathBuf),
+    /// An entry of a backup is missing, or has a name that leads out of the folder.
+    #[error("the backup has no entry `{0}`, or one that leads out of the folder")]
+    BackupName(String),
+    /// A backup lacks rows that were there when it was made.
+    #[error("catalog {0}: the backup lacks rows of the audit log that its manifest names")]
+    BackupLacks(String),
+    /// The audit log of a catalog is not what was written.
+    #[error("catalog {catalog}: the audit log is no whole chain; see `holdfast-service doctor`")]
+    Audit {
+        /// The catalog.
+        catalog: String,
+        /// Where it breaks.
+        #[source]
+        broken: holdfast_service_domain::audit::Broken,
+    },
     /// A secret can be read by others.
     #[error("{}: can be read by others; run `chmod 600`", .0.display())]
     OpenToOthers(PathBuf),
@@ -48,6 +75,12 @@ pub enum ServerError {
     /// Whoever made the catalog was refused.
     #[error("cannot make the catalog: {0}")]
     Catalog(String),
+    /// The settings name a token, which this program cannot use.
+    #[cfg(not(feature = "pkcs11"))]
+    #[error(
+        "keys.token: this program was built without the feature `pkcs11`; build it with `--features pkcs11`"
+    )]
+    WithoutTokens,
     /// TLS cannot be set up.
     #[error("cannot set up TLS")]
     Tls(#[from] rustls::Error),
@@ -77,6 +110,12 @@ pub enum ServerError {
     /// There is an owner already.
     #[error("there is a token already: whoever has one makes others")]
     Owned,
+    /// The key of a root cannot be read or reached.
+    #[error("the key of the root cannot be read")]
+    Root(#[source] io::Error),
+    /// The key of a root is elsewhere.
+    #[error("catalog {0}: the key of its root is not here; name its file with --root-key")]
+    NoRootKey(String),
     /// A catalog named in a command is not there.
     #[error("there is no catalog {0}")]
     NoCatalog(String),

@@ -4,7 +4,9 @@ use crate::error::{ServerError, file};
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service_api::issuers::Roots;
 use holdfast_service_api::pem::pem;
+use holdfast_service_issuing::root_key::{self, RootKey};
 use holdfast_service_issuing::wrapping::KeyEncryptionKey;
+use holdfast_types::chain;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::pki_types::pem::PemObject;
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -27,9 +29,9 @@ pub fn make_directory(path: &Path) -> Result<(), ServerError> {
 ///
 /// # Errors
 /// It is there, or cannot be written.
-pub fn write_secret(path: &Path, text: &str) -> io::Result<()> {
+pub fn write_secret(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(content.as_ref())?;
     file.sync_all()?;
     let directory = path.parent().unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
@@ -82,18 +84,22 @@ impl RootFiles {
 }
 
 impl Roots for RootFiles {
-    fn load(&self, catalog: &CatalogId) -> io::Result<Option<Vec<u8>>> {
+    fn find(&self, catalog: &CatalogId) -> io::Result<Option<RootKey>> {
         let path = self.path(catalog);
         if !path.try_exists()? {
             return Ok(None);
         }
-        let failed = |error: ServerError| io::Error::other(holdfast_types::chain(&error));
+        let failed = |error: ServerError| io::Error::other(chain(&error));
         let text = read_secret(&path).map_err(failed)?;
-        key_of_pem(&path, &text).map(Some).map_err(failed)
+        let key = key_of_pem(&path, &text).map_err(failed)?;
+        root_key::software(&key).map(Some).map_err(|error| failed(error.into()))
     }
 
-    fn keep(&self, catalog: &CatalogId, key: &[u8]) -> io::Result<()> {
-        write_secret(&self.path(catalog), &pem("PRIVATE KEY", key))
+    fn make(&self, catalog: &CatalogId) -> io::Result<RootKey> {
+        let made = root_key::make_software();
+        let (key, pkcs8) = made.map_err(|error| io::Error::other(chain(&error)))?;
+        write_secret(&self.path(catalog), pem("PRIVATE KEY", &pkcs8))?;
+        Ok(key)
     }
 }
 
@@ -118,8 +124,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let roots = RootFiles(directory.path().to_owned());
         let catalog = CatalogId([1; 16]);
-        assert_eq!(roots.load(&catalog).unwrap(), None);
-        roots.keep(&catalog, &[7; 138]).unwrap();
-        assert_eq!(roots.load(&catalog).unwrap().unwrap(), [7; 138]);
+        assert!(roots.find(&catalog).unwrap().is_none());
+        let made = roots.make(&catalog).unwrap();
+        let found = roots.find(&catalog).unwrap().unwrap();
+        assert_eq!(found.subject_public_key_info(), made.subject_public_key_info());
+        assert!(roots.make(&catalog).is_err(), "a key is not overwritten");
     }
 }

@@ -62,7 +62,7 @@ pub async fn init_with_id(
         let path = folder.join(path);
         folder::write_secret(&path, text).map_err(file("write", path))
     };
-    write(Path::new(settings::FILE), &toml::to_string(settings)?)?;
+    write(Path::new(settings::FILE), &settings.to_text()?)?;
     write(&settings.keys.key_encryption_key, &KeyEncryptionKey::make()?.to_text())?;
     if let Some(root_key) = &settings.tls.root_key {
         let root = make_service_root(now)?;

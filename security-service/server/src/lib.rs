@@ -1,14 +1,17 @@
 //! The Security Service as a program: its folder, settings, listeners, and the commands that make, run and examine it.
 
+pub mod backup;
 pub mod doctor;
 pub mod folder;
 pub mod init;
 pub mod listener;
+pub mod roots;
 pub mod run;
 pub mod settings;
 pub mod tls;
 
 mod error;
+mod repositories;
 mod shared_stream;
 
 pub use error::ServerError;

@@ -4,7 +4,10 @@ use crate::shared_stream::SharedStream;
 use axum::Router;
 use axum::extract::Extension;
 use holdfast_service_api::peer::{Export, Peer};
-use holdfast_types::event::security_service::{ACCEPT_FAILED, CONNECTIONS_CUT};
+use holdfast_service_domain::proxy::{PREFIX_BYTES, Prefix, ProxyError};
+use holdfast_types::event::security_service::{
+    ACCEPT_FAILED, CONNECTIONS_CUT, PROXY_HEADER_REFUSED,
+};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -14,6 +17,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -90,12 +94,16 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
+/// Load balancers of layer 4: from these addresses alone, a connection begins with a header that says where it came from.
+pub type Proxies = Arc<[IpAddr]>;
+
 /// Serves connections until it is told to end, and returns when those that were there have ended, or 30 seconds later.
 pub async fn serve(
     listener: TcpListener,
     configuration: Configuration,
     router: Router,
     limits: Limits,
+    proxies: Proxies,
     mut end: watch::Receiver<bool>,
 ) {
     let room = Arc::new(Semaphore::new(limits.most_connections));
@@ -108,16 +116,27 @@ pub async fn serve(
         };
         while connections.try_join_next().is_some() {}
         let Some((stream, address, permit)) = accepted else { continue };
-        let Some(place) = Place::take(&counts, address, limits.most_per_address) else {
+        let is_proxy = proxies.contains(&address.to_canonical());
+        let most = limits.most_per_address;
+        let place = if is_proxy { None } else { Place::take(&counts, address, most) };
+        if place.is_none() && !is_proxy {
             continue;
-        };
+        }
         let config = configuration.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (router, end) = (router.clone(), end.clone());
+        let (router, end, counts) = (router.clone(), end.clone(), counts.clone());
         connections.spawn(async move {
-            let served = serve_one(stream, address, TlsAcceptor::from(config), router, end);
-            // Whatever comes of it, the place is free then.
+            let served = async {
+                let from = match place {
+                    Some(place) => Some((stream, address, place)),
+                    None => from_proxy(stream, address, &counts, most).await,
+                };
+                // Whatever comes of it, the place is free then.
+                if let Some((stream, address, _place)) = from {
+                    serve_one(stream, address, TlsAcceptor::from(config), router, end).await;
+                }
+            };
             let _ = tokio::time::timeout(CONNECTION, served).await;
-            drop((place, permit));
+            drop(permit);
         });
     }
     drop(listener);
@@ -144,6 +163,50 @@ async fn accept(
             None
         }
     }
+}
+
+/// Reads the header that a load balancer puts before a connection, and takes a place for the address that it names.
+async fn from_proxy(
+    mut stream: TcpStream,
+    proxy: IpAddr,
+    counts: &Counts,
+    most: usize,
+) -> Option<(TcpStream, IpAddr, Place)> {
+    let read = tokio::time::timeout(HANDSHAKE, read_header(&mut stream)).await;
+    let address = match read {
+        Ok(Ok(source)) => source.unwrap_or(proxy),
+        // A balancer that looks whether the port is open says nothing, and ends.
+        Ok(Err(HeaderError::Ended)) => return None,
+        Ok(Err(HeaderError::Refused(error))) => {
+            eprintln!(
+                "{proxy}: header of the PROXY protocol refused: {error} {PROXY_HEADER_REFUSED}"
+            );
+            return None;
+        }
+        Err(_) => {
+            eprintln!("{proxy}: no header of the PROXY protocol in time {PROXY_HEADER_REFUSED}");
+            return None;
+        }
+    };
+    let place = Place::take(counts, address, most)?;
+    Some((stream, address, place))
+}
+
+/// Why there is no header.
+enum HeaderError {
+    /// The connection has ended before its end.
+    Ended,
+    /// It is none that is taken.
+    Refused(ProxyError),
+}
+
+async fn read_header(stream: &mut TcpStream) -> Result<Option<IpAddr>, HeaderError> {
+    let mut prefix = [0; PREFIX_BYTES];
+    stream.read_exact(&mut prefix).await.map_err(|_| HeaderError::Ended)?;
+    let prefix = Prefix::read(&prefix).map_err(HeaderError::Refused)?;
+    let mut rest = vec![0; prefix.rest];
+    stream.read_exact(&mut rest).await.map_err(|_| HeaderError::Ended)?;
+    prefix.source(&rest).map_err(HeaderError::Refused)
 }
 
 async fn serve_one(

@@ -2,9 +2,10 @@
 
 use clap::{Args, Parser, Subcommand};
 use holdfast_evidence::messages::CatalogId;
-use holdfast_service::settings::Settings;
-use holdfast_service::{ServerError, doctor, folder, init, run};
+use holdfast_service::settings::{self, Settings, Token};
+use holdfast_service::{ServerError, backup, doctor, folder, init, run};
 use holdfast_service_domain::grade::Grades;
+use holdfast_service_issuing::root_key;
 use holdfast_service_store::authority::AuthorityKind;
 use holdfast_types::chain;
 use serde_json::json;
@@ -26,14 +27,33 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a new folder: settings, keys, database, a catalog, and a ticket for its first owner.
+    #[command(after_help = "Example: holdfast-service init --catalog pumps --name service.example")]
     Init(InitArguments),
     /// Run the service until SIGTERM.
+    #[command(after_help = "Example: holdfast-service --folder /srv/holdfast run")]
     Run,
     /// Say what is wrong with the installation.
+    #[command(after_help = "Example: holdfast-service --folder /srv/holdfast doctor")]
     Doctor(DoctorArguments),
+    /// Write a backup of SQLite's database and of the folder into a new file, while the service runs or not.
+    #[command(
+        after_help = "Example: holdfast-service --folder /srv/holdfast backup /backup/holdfast-monday"
+    )]
+    Backup(BackupArguments),
+    /// Make the folder anew from a backup.
+    #[command(
+        after_help = "Example: holdfast-service --folder /srv/holdfast restore /backup/holdfast-monday \
+                      --key-encryption-key /media/usb/key-encryption-key"
+    )]
+    Restore(RestoreArguments),
     /// Make another ticket of the first owner, while nobody has a token.
+    #[command(after_help = "Example: holdfast-service --folder /srv/holdfast first-owner")]
     FirstOwner,
     /// Make the next issuing certificate of a catalog, as by a key of the root that is kept elsewhere.
+    #[command(
+        after_help = "Example: holdfast-service renew --catalog 25025d2c-66da-4448-bae1-ac26fcdd3627 \
+                      --root-key /media/usb/root.key"
+    )]
     Renew(RenewArguments),
 }
 
@@ -57,6 +77,15 @@ struct InitArguments {
     /// The database: `sqlite:PATH`, of the folder, or `postgres://…`.
     #[arg(long, default_value = "sqlite:service.db")]
     database: String,
+    /// Module of PKCS #11 of a token that has the keys of catalogs' roots, as `/usr/lib/softhsm/libsofthsm2.so`.
+    #[arg(long, value_name = "FILE", requires_all = ["token_label", "token_pin"])]
+    token_module: Option<PathBuf>,
+    /// Label of the token.
+    #[arg(long, value_name = "LABEL", requires = "token_module")]
+    token_label: Option<String>,
+    /// File of the token's PIN.
+    #[arg(long, value_name = "FILE", requires = "token_module")]
+    token_pin: Option<PathBuf>,
     /// Grades that the catalog takes, as `hardware-verified,hardware`; `emulated` is for tests.
     #[arg(long, default_value = "hardware-verified,hardware,software")]
     grades: Grades,
@@ -70,13 +99,30 @@ struct DoctorArguments {
 }
 
 #[derive(Debug, Args)]
+struct BackupArguments {
+    /// The file that is made.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RestoreArguments {
+    /// The backup.
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The key encryption key of the installation that was backed up; without it, `HOLDFAST_SERVICE_KEK` is taken.
+    #[arg(long, value_name = "FILE", default_value = "key-encryption-key")]
+    key_encryption_key: PathBuf,
+}
+
+#[derive(Debug, Args)]
 struct RenewArguments {
     /// Id of the catalog.
     #[arg(long)]
     catalog: String,
-    /// The key of its root, PKCS #8 as PEM.
+    /// The key of its root, PKCS #8 as PEM; without it, the one in the folder or in the token is taken.
     #[arg(long, value_name = "FILE")]
-    root_key: PathBuf,
+    root_key: Option<PathBuf>,
 }
 
 fn catalog_id(text: &str) -> Result<CatalogId, String> {
@@ -107,7 +153,7 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, ServerError> {
         Command::Run => run::run(&folder).await.map(|()| ExitCode::SUCCESS),
         Command::Doctor(arguments) => examine(folder, &arguments).await,
         Command::FirstOwner => {
-            let settings = Settings::load(&folder)?;
+            let settings = settings::load(&folder)?;
             let service = run::open(&folder, &settings, run::system_clock()).await?;
             let ticket = init::first_owner(&service).await?;
             service.store.clone().close().await;
@@ -115,13 +161,35 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, ServerError> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Renew(arguments) => renew(folder, arguments).await,
+        Command::Backup(arguments) => {
+            let made = backup::back_up(&folder, &arguments.file, run::system_clock()).await?;
+            println!("{}: {} catalogs", arguments.file.display(), made.catalogs.len());
+            println!("the key encryption key is not in it: keep it elsewhere");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Restore(arguments) => {
+            let key = folder::key_encryption_key(&arguments.key_encryption_key)?;
+            let clock = run::system_clock();
+            let made = backup::restore(&arguments.file, &folder, &key, clock).await?;
+            println!("{}: {} catalogs", folder.display(), made.catalogs.len());
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
 async fn make(folder: PathBuf, arguments: InitArguments) -> Result<ExitCode, ServerError> {
-    let InitArguments { catalog, catalog_id, names, device, management, database, grades } =
+    let InitArguments { catalog, catalog_id, names, device, management, database, grades, .. } =
         arguments;
-    let settings = Settings::new(device, management, names, database);
+    let mut settings = Settings::new(device, management, names, database);
+    let token = arguments.token_module.zip(arguments.token_label).zip(arguments.token_pin);
+    // Its files are outside the folder that is made.
+    let absolute = |path: &PathBuf| std::path::absolute(path).map_err(ServerError::Start);
+    settings.keys.token = match token {
+        Some(((module, label), pin)) => {
+            Some(Token { module: absolute(&module)?, label, pin: absolute(&pin)? })
+        }
+        None => None,
+    };
     let named = (catalog.as_str(), catalog_id);
     let made = init::init_with_id(&folder, &settings, named, grades, run::system_clock()).await?;
     println!("catalog {catalog}: {}", made.catalog);
@@ -159,16 +227,40 @@ async fn examine(folder: PathBuf, arguments: &DoctorArguments) -> Result<ExitCod
 async fn renew(folder: PathBuf, arguments: RenewArguments) -> Result<ExitCode, ServerError> {
     let unknown = || ServerError::NoCatalog(arguments.catalog.clone());
     let catalog = CatalogId::parse(&arguments.catalog).ok_or_else(unknown)?;
-    let key = folder::read_secret(&arguments.root_key)?;
-    let key = folder::key_of_pem(&arguments.root_key, &key)?;
-    let settings = Settings::load(&folder)?;
+    let settings = settings::load(&folder)?;
     let service = run::open(&folder, &settings, run::system_clock()).await?;
+    let key = match &arguments.root_key {
+        Some(path) => {
+            let text = folder::read_secret(path)?;
+            root_key::software(&folder::key_of_pem(path, &text)?)?
+        }
+        None => {
+            let found = service.issuers.roots().find(&catalog).map_err(ServerError::Root)?;
+            found.ok_or_else(|| ServerError::NoRootKey(arguments.catalog.clone()))?
+        }
+    };
     let scope = service.store.scope_of_device(catalog).await?.ok_or_else(unknown)?;
     let rows = service.store.authorities(scope).await?;
     let root = rows.iter().find(|row| row.kind == AuthorityKind::Root).ok_or_else(unknown)?;
     let now = service.now();
-    let made = service.issuers.renew_with(&service.store, scope, root, &key, now).await?;
+    let made = service.issuers.renew_by(&service.store, scope, root, &key, now).await?;
     service.store.clone().close().await;
     println!("issuing certificate {}", made.serial);
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_help_with_an_example() {
+        let command = Arguments::command();
+        command.clone().debug_assert();
+        for one in command.get_subcommands() {
+            let help = one.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example: holdfast-service "), "{}", one.get_name());
+        }
+    }
 }

@@ -1,14 +1,17 @@
 //! Runs the service: opens what the folder has, listens on both ports, and ends when it is told to.
 
 use crate::error::ServerError;
-use crate::folder::{self, RootFiles};
+use crate::folder;
 use crate::listener::{self, Configuration, Limits};
-use crate::settings::Settings;
+use crate::repositories;
+use crate::roots;
+use crate::settings::{self, Settings};
 use crate::tls;
 use holdfast_service_api::issuers::Issuers;
 use holdfast_service_api::service::Clock;
 use holdfast_service_api::{Service, device_port, management};
 use holdfast_service_store::Store;
+use holdfast_service_store::moment::Observer;
 use holdfast_types::chain;
 use holdfast_types::event::security_service as event;
 use std::net::SocketAddr;
@@ -62,9 +65,18 @@ pub async fn open(
     settings: &Settings,
     clock: Clock,
 ) -> Result<Arc<Service>, ServerError> {
+    open_observed(folder, settings, clock, Observer::nobody()).await
+}
+
+async fn open_observed(
+    folder: &Path,
+    settings: &Settings,
+    clock: Clock,
+    observer: Observer,
+) -> Result<Arc<Service>, ServerError> {
     let key = folder::key_encryption_key(&folder.join(&settings.keys.key_encryption_key))?;
-    let store = Store::open(&settings.database_url(folder)).await?;
-    let roots = Arc::new(RootFiles(folder.join(&settings.keys.roots)));
+    let store = Store::open_observed(&settings.database_url(folder), observer).await?;
+    let roots = roots::open(folder, settings)?;
     let receipts = key.receipt_key();
     let issuers = Issuers::new(key, roots);
     let admission = Arc::new(Semaphore::new(settings.device.most_requests));
@@ -80,7 +92,20 @@ pub async fn start(
     settings: &Settings,
     clock: Clock,
 ) -> Result<Running, ServerError> {
-    let service = open(folder, settings, clock.clone()).await?;
+    start_observed(folder, settings, clock, Observer::nobody()).await
+}
+
+/// Starts it as [`start`] does, for an observer that is told of each moment of a request, and may stop the service there.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_observed(
+    folder: &Path,
+    settings: &Settings,
+    clock: Clock,
+    observer: Observer,
+) -> Result<Running, ServerError> {
+    let service = open_observed(folder, settings, clock.clone(), observer).await?;
     let config = tls::load(folder, &settings.tls, clock())?;
     let configuration: Configuration = Arc::new(RwLock::new(Arc::new(config)));
     let (device, device_address) = listen(settings.device.listen).await?;
@@ -93,17 +118,30 @@ pub async fn start(
     let devices = device_port::router(service.clone());
     let people = management::router(service.clone());
     let renewed = (folder.to_owned(), settings.clone(), clock, configuration.clone());
-    let tasks = vec![
+    let watching = ended.clone();
+    let mut tasks = vec![
         tokio::spawn(listener::serve(
             device,
             configuration.clone(),
             devices,
             limits,
+            Arc::from(settings.device.proxies.as_slice()),
             ended.clone(),
         )),
-        tokio::spawn(listener::serve(management, configuration, people, MANAGEMENT, ended.clone())),
+        tokio::spawn(listener::serve(
+            management,
+            configuration,
+            people,
+            MANAGEMENT,
+            Arc::from([]),
+            ended.clone(),
+        )),
         tokio::spawn(renew_certificate(renewed, ended)),
     ];
+    for watched in &settings.repositories {
+        let watch = repositories::watch(service.clone(), watched.clone(), watching.clone());
+        tasks.push(tokio::spawn(watch));
+    }
     let store = service.store.clone();
     Ok(Running { device: device_address, management: management_address, end, tasks, store })
 }
@@ -148,7 +186,7 @@ pub async fn run(folder: &Path) -> Result<(), ServerError> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).map_err(ServerError::Start)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServerError::Start)?;
-    let settings = Settings::load(folder)?;
+    let settings = settings::load(folder)?;
     let running = start(folder, &settings, system_clock()).await?;
     let Running { device, management, .. } = &running;
     eprintln!("devices at {device}, management at {management} {}", event::SERVICE_LISTENING);

@@ -23,6 +23,8 @@ pub struct Catalog {
     pub grades: Grades,
     /// When it was made, in seconds since 1970.
     pub created_at: u64,
+    /// How often it was changed.
+    pub revision: u64,
 }
 
 /// A group of a product's devices.
@@ -36,6 +38,8 @@ pub struct Group {
     pub least_index: u64,
     /// The grades that it takes; none where the catalog's are.
     pub grades: Option<Grades>,
+    /// How often it was changed; of no effect where it is written.
+    pub revision: u64,
 }
 
 impl Store {
@@ -86,7 +90,7 @@ impl Store {
     ) -> Result<Vec<Catalog>, StoreError> {
         let mut connection = self.read().await?;
         let own = actor.catalog.map(|id| id.to_string()).unwrap_or_default();
-        let query = "SELECT id, name, grades, created_at FROM catalog
+        let query = "SELECT id, name, grades, created_at, revision FROM catalog
             WHERE id > $1 AND ($2 = '' OR id = $2) ORDER BY id LIMIT $3";
         let query = sqlx::query(query).bind(after.to_owned()).bind(own).bind(i64::from(most));
         query.fetch_all(&mut *connection).await?.iter().map(catalog_of).collect()
@@ -98,7 +102,7 @@ impl Store {
     /// Those of the database.
     pub async fn catalog(&self, scope: Scope) -> Result<Catalog, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT id, name, grades, created_at FROM catalog WHERE id = $1";
+        let query = "SELECT id, name, grades, created_at, revision FROM catalog WHERE id = $1";
         let row = sqlx::query(query).bind(scope.key()).fetch_optional(&mut *connection).await?;
         catalog_of(&row.ok_or(StoreError::Missing("catalog"))?)
     }
@@ -134,11 +138,29 @@ impl Store {
         most: u32,
     ) -> Result<Vec<Group>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT product, name, least_index, grades FROM grp
+        let query = "SELECT product, name, least_index, grades, revision FROM grp
             WHERE catalog = $1 AND product = $2 AND name > $3 ORDER BY name LIMIT $4";
         let query = sqlx::query(query).bind(scope.key()).bind(product.to_owned());
         let query = query.bind(after.to_owned()).bind(i64::from(most));
         query.fetch_all(&mut *connection).await?.iter().map(group_of).collect()
+    }
+
+    /// Returns a group.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn group(
+        &self,
+        scope: Scope,
+        product: &str,
+        name: &str,
+    ) -> Result<Option<Group>, StoreError> {
+        let mut connection = self.read().await?;
+        let query = "SELECT product, name, least_index, grades, revision FROM grp
+            WHERE catalog = $1 AND product = $2 AND name = $3";
+        let query = sqlx::query(query).bind(scope.key());
+        let query = query.bind(product.to_owned()).bind(name.to_owned());
+        query.fetch_optional(&mut *connection).await?.as_ref().map(group_of).transpose()
     }
 
     /// Returns the rules that hold for a device: its group's, where it has one, and the catalog's otherwise.
@@ -173,7 +195,8 @@ pub async fn set_grades(
     scope: Scope,
     grades: Grades,
 ) -> Result<(), StoreError> {
-    let update = sqlx::query("UPDATE catalog SET grades = $2 WHERE id = $1");
+    let update =
+        sqlx::query("UPDATE catalog SET grades = $2, revision = revision + 1 WHERE id = $1");
     update.bind(scope.key()).bind(grades.to_string()).execute(connection).await?;
     Ok(())
 }
@@ -211,7 +234,8 @@ pub async fn put_group(
     }
     let put = "INSERT INTO grp (catalog, product, name, least_index, grades, created_at)
         VALUES ($1, $2, $3, $4, $5, $6)
-        ON CONFLICT (catalog, product, name) DO UPDATE SET least_index = $4, grades = $5";
+        ON CONFLICT (catalog, product, name)
+        DO UPDATE SET least_index = $4, grades = $5, revision = grp.revision + 1";
     sqlx::query(put)
         .bind(scope.key())
         .bind(group.product)
@@ -231,6 +255,7 @@ fn catalog_of(row: &AnyRow) -> Result<Catalog, StoreError> {
         name: columns::text(row, "name")?,
         grades: grades.ok_or(StoreError::Damaged("grades"))?,
         created_at: columns::number(row, "created_at")?,
+        revision: columns::number(row, "revision")?,
     })
 }
 
@@ -240,5 +265,6 @@ fn group_of(row: &AnyRow) -> Result<Group, StoreError> {
         name: columns::text(row, "name")?,
         least_index: columns::number(row, "least_index")?,
         grades: columns::grades_if_any(row, "grades")?,
+        revision: columns::number(row, "revision")?,
     })
 }

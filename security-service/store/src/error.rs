@@ -45,6 +45,23 @@ pub enum StoreError {
     /// The row has changed since it was read. Decide anew.
     #[error("the row has changed since it was read")]
     Overtaken,
+    /// The database is not SQLite's.
+    #[error(
+        "only SQLite's database is backed up here; for PostgreSQL run `pg_dump`, and copy the service's folder"
+    )]
+    OnlySqlite,
+    /// A path is no text.
+    #[error("the path is no UTF-8 text")]
+    PathIsNoText,
+    /// A file is no backup, or a part of it is damaged.
+    #[error("it is no backup, or it is damaged")]
+    NoBackup,
+    /// The row is not the one that the caller has seen.
+    #[error("it has changed since it was seen")]
+    Changed,
+    /// Releases are taken from signed metadata alone.
+    #[error("the catalog trusts a root of releases, and takes none by hand")]
+    SignedAlone,
     /// There is no such row.
     #[error("there is no such {0}")]
     Missing(&'static str),

@@ -7,12 +7,15 @@
 
 pub mod audit;
 pub mod authority;
+pub mod backup;
 pub mod catalog;
 pub mod change;
 pub mod device;
 pub mod enrolment;
+pub mod moment;
 #[cfg(feature = "postgres-harness")]
 pub mod postgres_harness;
+pub mod precondition;
 pub mod release;
 pub mod scope;
 pub mod token;

@@ -7,9 +7,49 @@ use crate::step::Connection;
 use crate::store::Store;
 use holdfast_evidence::policy::{BootDigest, PcrDigest};
 use holdfast_service_domain::grade::Grade;
-use holdfast_service_domain::measurement::Release;
+use holdfast_service_domain::measurement::{Release, Source};
+use holdfast_service_domain::reference_values::Known;
 use holdfast_types::hex::{hex, sha256, unhex};
 use sqlx::any::AnyRow;
+
+/// A release with what is known beside it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReleaseRow {
+    /// The release.
+    pub release: Release,
+    /// Who says that it is one.
+    pub source: Source,
+}
+
+/// The root of releases that a catalog trusts, with what was seen of its repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseRoot {
+    /// What metadata is verified from.
+    pub known: Known,
+    /// Version of the targets that were taken last; none before the first.
+    pub targets: Option<u64>,
+    /// When the root was set, in seconds since 1970.
+    pub set_at: u64,
+    /// When metadata was taken last, in seconds since 1970.
+    pub taken_at: Option<u64>,
+    /// How often the row has changed.
+    pub revision: u64,
+}
+
+/// What is written of verified metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenWrite {
+    /// Revision of the root's row that the metadata was verified from.
+    pub revision: u64,
+    /// What is to be remembered of the repository.
+    pub memory: Vec<u8>,
+    /// Version of the targets.
+    pub targets: u64,
+    /// The releases.
+    pub releases: Vec<Release>,
+    /// The time, in seconds since 1970.
+    pub at: u64,
+}
 
 /// An authority of a maker, as it was listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,14 +87,39 @@ impl Store {
         scope: Scope,
         after: &str,
         most: u32,
-    ) -> Result<Vec<(String, Release)>, StoreError> {
+    ) -> Result<Vec<(String, ReleaseRow)>, StoreError> {
         let mut connection = self.read().await?;
         let query =
             "SELECT * FROM measurement WHERE catalog = $1 AND pcr > $2 ORDER BY pcr LIMIT $3";
         let query =
             sqlx::query(query).bind(scope.key()).bind(after.to_owned()).bind(i64::from(most));
         let rows = query.fetch_all(&mut *connection).await?;
-        rows.iter().map(|row| Ok((columns::text(row, "pcr")?, release_of(row)?))).collect()
+        let row_of = |row: &AnyRow| {
+            let source = Source::of_word(&columns::text(row, "source")?);
+            let source = source.ok_or(StoreError::Damaged("source"))?;
+            Ok((columns::text(row, "pcr")?, ReleaseRow { release: release_of(row)?, source }))
+        };
+        rows.iter().map(row_of).collect()
+    }
+
+    /// Returns the root of releases that the catalog trusts, if its owner has set one.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn release_root(&self, scope: Scope) -> Result<Option<ReleaseRoot>, StoreError> {
+        let mut connection = self.read().await?;
+        let query = sqlx::query("SELECT * FROM release_root WHERE catalog = $1").bind(scope.key());
+        let Some(row) = query.fetch_optional(&mut *connection).await? else {
+            return Ok(None);
+        };
+        let (root, memory) = (columns::bytes(&row, "root")?, columns::bytes(&row, "memory")?);
+        Ok(Some(ReleaseRoot {
+            known: Known { root, memory },
+            targets: columns::number_if_any(&row, "targets")?,
+            set_at: columns::number(&row, "set_at")?,
+            taken_at: columns::number_if_any(&row, "taken_at")?,
+            revision: columns::number(&row, "revision")?,
+        }))
     }
 
     /// Returns all makers that the owner has listed.
@@ -69,18 +134,80 @@ impl Store {
     }
 }
 
-/// Adds a release. One that is there must be the same, and stays withdrawn if it was.
+/// Adds a release by hand, which a catalog that trusts a root does not take. One that is there must be the same, and stays
+/// withdrawn if it was.
 ///
 /// # Errors
-/// There is another with this measurement, or those of the database.
+/// [`StoreError::SignedAlone`], there is another with this measurement, or those of the database.
 pub async fn add(
     connection: &mut Connection,
     scope: Scope,
     release: Release,
     at: u64,
 ) -> Result<(), StoreError> {
-    let insert = "INSERT INTO measurement (catalog, pcr, boot, version, rollback_index, added_at)
-        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (catalog, pcr) DO NOTHING";
+    let root = sqlx::query("SELECT catalog FROM release_root WHERE catalog = $1").bind(scope.key());
+    if root.fetch_optional(&mut *connection).await?.is_some() {
+        return Err(StoreError::SignedAlone);
+    }
+    put(connection, scope, &release, Source::ByHand, at).await.map(|_| ())
+}
+
+/// Sets the root of releases that a catalog trusts from now on. What was seen of the repository is still remembered, as far as it can
+/// be verified from this root.
+///
+/// # Errors
+/// Those of the database.
+pub async fn set_root(
+    connection: &mut Connection,
+    scope: Scope,
+    root: Vec<u8>,
+    at: u64,
+) -> Result<(), StoreError> {
+    let put = "INSERT INTO release_root (catalog, root, memory, set_at, revision)
+        VALUES ($1, $2, $3, $4, 0) ON CONFLICT (catalog)
+        DO UPDATE SET root = $2, set_at = $4, revision = release_root.revision + 1";
+    let put = sqlx::query(put).bind(scope.key()).bind(root).bind(Vec::<u8>::new());
+    put.bind(stored(at)).execute(connection).await?;
+    Ok(())
+}
+
+/// Writes what verified metadata says, if the root is still the one that it was verified from. Returns for each release whether it is
+/// new, or was typed by hand before.
+///
+/// # Errors
+/// [`StoreError::Overtaken`] where it is another, there is another signed release with a measurement, or those of the database.
+pub async fn take_signed(
+    connection: &mut Connection,
+    scope: Scope,
+    write: TakenWrite,
+) -> Result<Vec<bool>, StoreError> {
+    let update = "UPDATE release_root
+        SET memory = $3, targets = $4, taken_at = $5, revision = revision + 1
+        WHERE catalog = $1 AND revision = $2";
+    let update = sqlx::query(update).bind(scope.key()).bind(stored(write.revision));
+    let update = update.bind(write.memory).bind(stored(write.targets)).bind(stored(write.at));
+    if update.execute(&mut *connection).await?.rows_affected() != 1 {
+        return Err(StoreError::Overtaken);
+    }
+    let mut are_new = Vec::new();
+    for release in &write.releases {
+        are_new.push(put(connection, scope, release, Source::Signed, write.at).await?);
+    }
+    Ok(are_new)
+}
+
+/// Puts a release, and says whether the row is another than before. What is signed replaces what was typed by hand, and nothing
+/// replaces what is signed.
+async fn put(
+    connection: &mut Connection,
+    scope: Scope,
+    release: &Release,
+    source: Source,
+    at: u64,
+) -> Result<bool, StoreError> {
+    let insert =
+        "INSERT INTO measurement (catalog, pcr, boot, version, rollback_index, added_at, source)
+        VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (catalog, pcr) DO NOTHING";
     let pcr = hex(&release.pcr().0);
     let added = sqlx::query(insert)
         .bind(scope.key())
@@ -89,16 +216,26 @@ pub async fn add(
         .bind(release.version.to_string())
         .bind(stored(release.index))
         .bind(stored(at))
+        .bind(source.word().to_owned())
         .execute(&mut *connection)
         .await?;
     if added.rows_affected() == 1 {
-        return Ok(());
+        return Ok(true);
+    }
+    if source == Source::Signed {
+        let update = "UPDATE measurement SET version = $3, rollback_index = $4, source = 'signed'
+            WHERE catalog = $1 AND pcr = $2 AND source = 'by-hand'";
+        let update = sqlx::query(update).bind(scope.key()).bind(pcr.clone());
+        let update = update.bind(release.version.to_string()).bind(stored(release.index));
+        if update.execute(&mut *connection).await?.rows_affected() == 1 {
+            return Ok(true);
+        }
     }
     let query = sqlx::query("SELECT * FROM measurement WHERE catalog = $1 AND pcr = $2");
     let row = query.bind(scope.key()).bind(pcr).fetch_one(connection).await?;
     let known = release_of(&row)?;
     let same = (known.version, known.index) == (release.version, release.index);
-    if same { Ok(()) } else { Err(StoreError::There("release")) }
+    if same { Ok(false) } else { Err(StoreError::There("release")) }
 }
 
 /// Withdraws a release, or takes that back.

@@ -1,6 +1,7 @@
 //! The database: opened, brought to the newest version of the tables, read from a pool, and written through one door.
 
 use crate::error::StoreError;
+use crate::moment::{Moment, Observer};
 use crate::schema::VERSIONS;
 use crate::step::{Connection, Step};
 use crate::writer::{Work, Writer};
@@ -26,6 +27,7 @@ const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(4702111234474983745)"
 pub struct Store {
     pool: AnyPool,
     writer: Option<Writer>,
+    observer: Observer,
 }
 
 /// Which database it is.
@@ -42,6 +44,14 @@ impl Store {
     /// # Errors
     /// It cannot be opened, or was made by a newer program.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
+        Self::open_observed(url, Observer::nobody()).await
+    }
+
+    /// Opens it as [`open`](Self::open) does, for an observer that is told of each [`Moment`].
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_observed(url: &str, observer: Observer) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let kind = match url.split_once(':') {
             Some(("sqlite", _)) => Kind::Sqlite,
@@ -60,8 +70,18 @@ impl Store {
         let pool = AnyPoolOptions::new().max_connections(READERS).acquire_timeout(ACQUIRE);
         let pool = pool.after_connect(move |connection, _| Box::pin(prepare(connection, kind)));
         let pool = pool.connect_with(options).await.map_err(StoreError::Open)?;
-        let writer = (kind == Kind::Sqlite).then(|| Writer::start(first));
-        Ok(Self { pool, writer })
+        let writer = (kind == Kind::Sqlite).then(|| Writer::start(first, observer.clone()));
+        Ok(Self { pool, writer, observer })
+    }
+
+    /// Tells the observer of a moment.
+    pub fn reached(&self, moment: Moment) {
+        self.observer.reached(moment);
+    }
+
+    /// True if the database is SQLite's.
+    pub(crate) fn is_sqlite(&self) -> bool {
+        self.writer.is_some()
     }
 
     /// Returns a connection to read from.
@@ -84,8 +104,11 @@ impl Store {
     {
         let Some(writer) = &self.writer else {
             let mut transaction = self.pool.begin().await?;
+            self.reached(Moment::Begun);
             let done = work(&mut transaction).await?;
+            self.reached(Moment::Written);
             transaction.commit().await.map_err(|error| StoreError::Commit(error.to_string()))?;
+            self.reached(Moment::Committed);
             return Ok(done);
         };
         let erased: Work = Box::new(move |connection| {
@@ -153,7 +176,9 @@ async fn migrate(connection: &mut AnyConnection, kind: Kind) -> Result<(), Store
         // Both are texts of this program.
         let text = sqlx::raw_sql(sqlx::AssertSqlSafe(text));
         connection.execute(text).await.map_err(failed)?;
-        connection.execute(sqlx::raw_sql(own)).await.map_err(failed)?;
+        if !own.is_empty() {
+            connection.execute(sqlx::raw_sql(own)).await.map_err(failed)?;
+        }
         let insert = sqlx::query("INSERT INTO schema_version (version) VALUES ($1)").bind(version);
         insert.execute(&mut *connection).await.map_err(failed)?;
     }

@@ -4,6 +4,7 @@
 //! meanwhile, whatever the timeout; so there is one writer, and it begins with `BEGIN IMMEDIATE`.
 
 use crate::error::StoreError;
+use crate::moment::{Moment, Observer};
 use crate::step::{Connection, Step};
 use sqlx::Executor;
 use std::any::Any;
@@ -41,9 +42,9 @@ impl std::fmt::Debug for Writer {
 
 impl Writer {
     /// Starts the writer with a connection of its own.
-    pub(crate) fn start(connection: Connection) -> Self {
+    pub(crate) fn start(connection: Connection, observer: Observer) -> Self {
         let (jobs, receiver) = mpsc::channel(QUEUE);
-        tokio::spawn(run(connection, receiver));
+        tokio::spawn(run(connection, receiver, observer));
         Self { jobs }
     }
 
@@ -60,17 +61,23 @@ impl Writer {
     }
 }
 
-async fn run(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {
+async fn run(mut connection: Connection, mut jobs: mpsc::Receiver<Job>, observer: Observer) {
     while let Some(first) = jobs.recv().await {
-        commit_together(&mut connection, first, &mut jobs).await;
+        commit_together(&mut connection, first, &mut jobs, &observer).await;
     }
 }
 
-async fn commit_together(connection: &mut Connection, first: Job, jobs: &mut mpsc::Receiver<Job>) {
+async fn commit_together(
+    connection: &mut Connection,
+    first: Job,
+    jobs: &mut mpsc::Receiver<Job>,
+    observer: &Observer,
+) {
     if let Err(error) = connection.execute(sqlx::raw_sql("BEGIN IMMEDIATE")).await {
         let _ = first.reply.send(Err(StoreError::Statement(error)));
         return;
     }
+    observer.reached(Moment::Begun);
     let began = Instant::now();
     let mut done = Vec::new();
     let mut next = Some(first);
@@ -79,10 +86,14 @@ async fn commit_together(connection: &mut Connection, first: Job, jobs: &mut mps
         let has_room = done.len() < MOST && began.elapsed() < LONGEST;
         next = if has_room { jobs.try_recv().ok() } else { None };
     }
+    observer.reached(Moment::Written);
     match connection.execute(sqlx::raw_sql("COMMIT")).await {
-        Ok(_) => done.into_iter().for_each(|(reply, done)| {
-            let _ = reply.send(done);
-        }),
+        Ok(_) => {
+            observer.reached(Moment::Committed);
+            done.into_iter().for_each(|(reply, done)| {
+                let _ = reply.send(done);
+            });
+        }
         Err(error) => {
             let _ = connection.execute(sqlx::raw_sql("ROLLBACK")).await;
             let error = error.to_string();

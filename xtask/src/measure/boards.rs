@@ -72,7 +72,7 @@ pub(crate) fn of_buildroot(workspace: &Workspace) -> Result<PathBuf> {
 }
 
 /// Title of the section of `docs/numbers.md` about them.
-const BUILDROOT: &str = "\n## Images of Buildroot\n";
+pub(super) const BUILDROOT: &str = "\n## Images of Buildroot\n";
 
 /// That section: of the last run of the stage, or else as `before`, the page until now, has it.
 pub(super) fn buildroot_section(workspace: &Workspace, before: &str) -> Result<String> {

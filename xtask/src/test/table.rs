@@ -3,10 +3,10 @@
 use super::graph::{Lane, Node, Rank};
 use super::stage_log::StageLog;
 use super::test_run::{
-    BOARD_KERNELS, BUILDROOT, BUILDROOT_TREE, Counts, HOST_PROGRAMS, TestRun, UNIT_PROGRAMS,
-    UNIT_PURE,
+    BOARD_KERNELS, BUILDROOT, BUILDROOT_TREE, Counts, HOST_PROGRAMS, SERVICE_PEERS, TestRun,
+    UNIT_PROGRAMS, UNIT_PURE,
 };
-use super::{boards, buildroot, fuzz, reference_client, reproducible, stages};
+use super::{boards, buildroot, fuzz, reference_client, reproducible, service_peers, stages};
 use anyhow::Result;
 
 /// A row of the table of stages.
@@ -44,7 +44,7 @@ const KERNEL: &[Lane] = &[Lane::KernelBuilds];
 const BOTH: &[Lane] = &[Lane::HostTarget, Lane::DeviceBuilds];
 
 /// Stages: what the longest one waits for, the longest one, and what fills the gaps.
-pub(super) const STAGES: [Stage; 19] = [
+pub(super) const STAGES: [Stage; 20] = [
     stage("kernels", stages::kernels, &[], KERNEL).rank(Rank::Urgent),
     stage(HOST_PROGRAMS, stages::host_programs, &[], HOST).rank(Rank::Urgent).prepares(),
     stage("images", stages::images, &["kernels"], DEVICE).rank(Rank::Urgent),
@@ -65,6 +65,7 @@ pub(super) const STAGES: [Stage; 19] = [
     stage("fuzz", fuzz::run, &[], &[]).rank(Rank::Filler),
     stage("dependencies", stages::dependencies, &[], &[]).rank(Rank::Filler),
     stage("reference-client", reference_client::run, &[], &[]).rank(Rank::Filler),
+    stage(SERVICE_PEERS, service_peers::run, &[], HOST).rank(Rank::Filler),
     stage("kernel-config", stages::kernel_config, &[], KERNEL).rank(Rank::Filler),
     stage("format", stages::format, &[], &[]).rank(Rank::Filler),
 ];
@@ -97,12 +98,15 @@ mod tests {
     #[test]
     fn names_choose_stages_and_tests_choose_what_runs_them() {
         let everything = chosen(None, &[]).1;
-        let others =
-            STAGES.iter().filter(|stage| ![UNIT_PURE, BUILDROOT].contains(&stage.node.name));
+        let others = STAGES.iter();
+        let others = others
+            .filter(|stage| ![UNIT_PURE, BUILDROOT, SERVICE_PEERS].contains(&stage.node.name));
         assert_eq!(everything.len(), others.count());
         assert!(!everything.contains(&UNIT_PURE), "it is a part of `unit`");
         assert!(!everything.contains(&BUILDROOT), "Buildroot is where BUILDROOT_DIR says");
         assert!(chosen(None, &[BUILDROOT]).1.contains(&BUILDROOT));
+        assert!(!everything.contains(&SERVICE_PEERS), "Go is large");
+        assert!(chosen(None, &[SERVICE_PEERS]).1.contains(&SERVICE_PEERS));
         assert_eq!(chosen(None, &OF_CHECK).1, [UNIT_PURE, "lint", "format"]);
         assert_eq!(chosen(None, &["lint", "docs"]).1, ["lint", "docs"]);
         assert_eq!(chosen(None, &["system"]).1, ["host-programs", "system"]);

@@ -35,6 +35,12 @@ pub(crate) fn reference_client(workspace: &Workspace) -> Result<PathBuf> {
     python_with(workspace, "tuf", "the reference client of TUF", &requirements, &[])
 }
 
+/// Returns a Python that has schemathesis, as pinned in `tests/openapi`.
+pub(crate) fn schemathesis(workspace: &Workspace) -> Result<PathBuf> {
+    let requirements = workspace.root.join("tests/openapi/requirements.txt");
+    python_with(workspace, "schemathesis", "schemathesis", &requirements, &[])
+}
+
 /// Returns a Python in the cache that has what a file of requirements pins. `name` begins its directory's name there,
 /// `what` is for messages, and `options` are further ones of `pip install`.
 pub(super) fn python_with(

@@ -10,16 +10,10 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
-mod emulator;
-
-use emulator::Tpm;
 use holdfast_evidence::attest::Signed;
-use holdfast_evidence::claims::{
-    AppClaim, BootId, Claims, ClockSource, OsClaim, Phase, Slot, TpmState,
-};
 use holdfast_evidence::command::{self, Authorization, Hierarchy};
 use holdfast_evidence::credential::{Agreement, Credential};
-use holdfast_evidence::object::{Created, Handle, Primary};
+use holdfast_evidence::object::{Created, Handle};
 use holdfast_evidence::policy::{BootDigest, PcrDigest, PolicyDigest};
 use holdfast_evidence::public::{AttestationKey, EndorsementKey, Public, Template};
 use holdfast_evidence::qualifying::{Exporter, Purpose, QualifyingData};
@@ -27,30 +21,13 @@ use holdfast_evidence::response::{self, Meaning, ResponseError};
 use holdfast_evidence::service::Ring;
 use holdfast_evidence::verify;
 use holdfast_evidence::verify::{Attested, Evidence, EvidenceError, KeyEvidence, VerifySignature};
-use holdfast_types::{ComponentId, Version};
+use holdfast_swtpm::{APP, BOOT, Tpm, claims};
 use sha2::{Digest, Sha256};
 
 const EXPORTER: Exporter = Exporter([0x0e; 32]);
-const BOOT: BootDigest = BootDigest([0xb0; 32]);
 const OTHER_BOOT: BootDigest = BootDigest([0xb1; 32]);
-const APP: ComponentId = ComponentId([0xa1; 16]);
 /// Of catalog root and epoch.
 const UNIQUE: [u8; 32] = [0xca; 32];
-
-fn claims() -> Claims {
-    let version = Version { major: 1, minor: 4, patch: 0 };
-    Claims {
-        boot: BootId([0x6b; 16]),
-        image: "pump-fw".to_owned(),
-        board: "qemu-virt".to_owned(),
-        os: OsClaim { version, index: 7, digest: BOOT, slot: Slot::A, phase: Phase::Committed },
-        apps: vec![AppClaim { id: APP, version, index: 3, root: [0x41; 32] }],
-        debug: false,
-        clock: ClockSource::Network,
-        reset: "reboot".to_owned(),
-        tpm: TpmState::Ok,
-    }
-}
 
 fn refused<T: std::fmt::Debug>(answer: Result<T, ResponseError>) -> Meaning {
     match answer {
@@ -59,79 +36,25 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, ResponseError>) -> Meaning {
     }
 }
 
-/// What `identity` does with a TPM, one command after the other.
-impl Tpm {
-    fn primary(&mut self, hierarchy: Hierarchy, template: &Template, unique: [u8; 32]) -> Primary {
-        let answer = self.send(&command::create_primary(hierarchy, template, &unique));
-        response::primary(&answer).unwrap()
-    }
+/// The attestation key, read back from the TPM's own answer.
+fn attestation_key(tpm: &mut Tpm) -> (Handle, AttestationKey) {
+    let ak = tpm.attestation_key();
+    (ak.handle, AttestationKey::read(&ak.public).unwrap())
+}
 
-    fn attestation_key(&mut self) -> (Handle, AttestationKey) {
-        let ak = self.primary(Hierarchy::Endorsement, &Template::Attestation, UNIQUE);
-        (ak.handle, AttestationKey::read(&ak.public).unwrap())
-    }
+fn endorsement_key(tpm: &mut Tpm) -> (Handle, EndorsementKey) {
+    let ek = tpm.endorsement_key();
+    (ek.handle, EndorsementKey::read(&ek.public).unwrap())
+}
 
-    fn endorsement_key(&mut self) -> (Handle, EndorsementKey) {
-        let ek = self.primary(Hierarchy::Endorsement, &Template::Endorsement, [0; 32]);
-        (ek.handle, EndorsementKey::read(&ek.public).unwrap())
-    }
-
-    fn storage_root(&mut self) -> Handle {
-        let srk = self.primary(Hierarchy::Owner, &Template::StorageRoot, [0; 32]);
-        Public::read(&srk.public, &Template::StorageRoot).unwrap();
-        srk.handle
-    }
-
-    fn create(&mut self, template: &Template) -> Created {
-        let parent = self.storage_root();
-        let answer = self.send(&command::create(parent, template));
-        self.flush(parent);
-        response::created(&answer).unwrap()
-    }
-
-    fn load(&mut self, key: &Created) -> Handle {
-        let parent = self.storage_root();
-        let answer = self.send(&command::load(parent, key));
-        self.flush(parent);
-        response::loaded(&answer).unwrap()
-    }
-
-    fn flush(&mut self, handle: Handle) {
-        response::done(&self.send(&command::flush_context(handle))).unwrap();
-    }
-
-    fn session(&mut self) -> Handle {
-        response::session(&self.send(&command::start_policy_session(&[7; 32]))).unwrap()
-    }
-
-    fn activate(
-        &mut self,
-        named: Handle,
-        ek: Handle,
-        credential: &Credential,
-    ) -> Result<[u8; 32], ResponseError> {
-        let session = self.session();
-        response::policy_secret(&self.send(&command::policy_secret(session))).unwrap();
-        let answer = self.send(&command::activate_credential(named, ek, session, credential));
-        self.flush(session);
-        response::activated(&answer)
-    }
-
-    /// Signs while PCR 8 is as it was when the key was made. True if the signature is the key's.
-    fn sign(&mut self, key: &Created) -> Result<bool, ResponseError> {
-        let loaded = self.load(key);
-        let session = self.session();
-        response::done(&self.send(&command::policy_pcr(session))).unwrap();
-        let digest = Sha256::digest(b"a handshake").into();
-        let authorization = Authorization::Policy(session);
-        let answer = self.send(&command::sign(loaded, authorization, &digest));
-        self.flush(session);
-        self.flush(loaded);
-        let template = Template::Signing(policy(&BOOT));
-        let public = Public::read(key.public(), &template).unwrap();
-        let signature = response::signature(&answer)?;
-        Ok(Ring.is_valid(public.point(), b"a handshake", &signature))
-    }
+/// Signs while PCR 8 is as it was when the key was made. True if the signature is the key's.
+fn sign(tpm: &mut Tpm, key: &Created) -> Result<bool, ResponseError> {
+    let digest = Sha256::digest(b"a handshake").into();
+    let answer = tpm.sign(key, &digest);
+    let template = Template::Signing(policy(&BOOT));
+    let public = Public::read(key.public(), &template).unwrap();
+    let signature = response::signature(&answer)?;
+    Ok(Ring.is_valid(public.point(), b"a handshake", &signature))
 }
 
 fn policy(boot: &BootDigest) -> PolicyDigest {
@@ -149,7 +72,7 @@ impl CheckIn {
     fn make(tpm: &mut Tpm, keys: &[(Purpose, &Created)]) -> Self {
         let claims = claims().to_bytes().unwrap();
         let data = QualifyingData::of_quote(&EXPORTER, &claims);
-        let (ak, _) = tpm.attestation_key();
+        let (ak, _) = attestation_key(tpm);
         let quote = tpm.send(&command::quote(ak, &data));
         let certify = |(purpose, key): &(Purpose, &Created)| {
             let loaded = tpm.load(key);
@@ -192,13 +115,13 @@ fn a_device_enrols_and_checks_in_with_a_real_tpm() {
     tpm.extend_pcr_8(&BOOT.0);
 
     // Enrolment: attestation key and endorsement key are in one TPM.
-    let (ak_handle, ak) = tpm.attestation_key();
-    let (ek_handle, ek) = tpm.endorsement_key();
+    let (ak_handle, ak) = attestation_key(&mut tpm);
+    let (ek_handle, ek) = endorsement_key(&mut tpm);
     let agreement = Agreement::with(&ek).unwrap();
     let secret = [0x5e; 32];
     let credential = Credential::make(&ek, &ak.public().name(), &secret, &agreement);
     let received = Credential::read(&credential.id_object(), &credential.encrypted_seed());
-    assert_eq!(tpm.activate(ak_handle, ek_handle, &received.unwrap()), Ok(secret));
+    assert_eq!(tpm.activate_with(ak_handle, ek_handle, &received.unwrap()), Ok(secret));
     tpm.flush(ek_handle);
     tpm.flush(ak_handle);
 
@@ -215,7 +138,7 @@ fn a_device_enrols_and_checks_in_with_a_real_tpm() {
     assert_eq!(points, [point(&own), point(&app)]);
 
     // The keys sign while this release runs, and by their policy alone.
-    assert_eq!(tpm.sign(&own), Ok(true));
+    assert_eq!(sign(&mut tpm, &own), Ok(true));
     let loaded = tpm.load(&own);
     let by_password = tpm.send(&command::sign(loaded, Authorization::Empty, &[0; 32]));
     assert_eq!(refused(response::signature(&by_password)), Meaning::Authorization);
@@ -223,7 +146,7 @@ fn a_device_enrols_and_checks_in_with_a_real_tpm() {
 
     // Another release extends its digest behind this one's.
     tpm.extend_pcr_8(&OTHER_BOOT.0);
-    assert_eq!(refused(tpm.sign(&own)), Meaning::Policy);
+    assert_eq!(refused(sign(&mut tpm, &own)), Meaning::Policy);
     let after = CheckIn::make(&mut tpm, &keys).verify(&ak);
     let says = format!("{:?}", after.unwrap_err());
     assert!(says.contains("OtherTemplate(\"authPolicy\")"), "{says}");
@@ -232,17 +155,17 @@ fn a_device_enrols_and_checks_in_with_a_real_tpm() {
 #[test]
 fn a_credential_opens_in_its_tpm_and_for_its_key_alone() {
     let (mut tpm, mut other) = (Tpm::start(), Tpm::start());
-    let (ak_handle, ak) = tpm.attestation_key();
-    let (ek_handle, ek) = tpm.endorsement_key();
-    let (_, other_ek) = other.endorsement_key();
-    let (_, other_ak) = other.attestation_key();
+    let (ak_handle, ak) = attestation_key(&mut tpm);
+    let (ek_handle, ek) = endorsement_key(&mut tpm);
+    let (_, other_ek) = endorsement_key(&mut other);
+    let (_, other_ak) = attestation_key(&mut other);
     assert_ne!((ek.public().point(), ak.public().point()), {
         (other_ek.public().point(), other_ak.public().point())
     });
     let mut opened = |ek: &EndorsementKey, ak: &AttestationKey| {
         let agreement = Agreement::with(ek).unwrap();
         let credential = Credential::make(ek, &ak.public().name(), &[0x5e; 32], &agreement);
-        tpm.activate(ak_handle, ek_handle, &credential)
+        tpm.activate_with(ak_handle, ek_handle, &credential)
     };
     assert_eq!(opened(&ek, &ak), Ok([0x5e; 32]), "the control");
     assert_eq!(refused(opened(&ek, &other_ak)), Meaning::Integrity, "for another key");
@@ -255,12 +178,12 @@ fn an_attestation_key_of_another_tpm_is_refused() {
     for tpm in [&mut tpm, &mut other] {
         tpm.extend_pcr_8(&BOOT.0);
     }
-    let (handle, ak) = tpm.attestation_key();
+    let (handle, ak) = attestation_key(&mut tpm);
     tpm.flush(handle);
     let key = tpm.create(&Template::Signing(policy(&BOOT)));
     let check_in = CheckIn::make(&mut tpm, &[(Purpose::Device, &key)]);
     check_in.verify(&ak).expect("the control");
-    let (_, other_ak) = other.attestation_key();
+    let (_, other_ak) = attestation_key(&mut other);
     let says = format!("{:?}", check_in.verify(&other_ak).unwrap_err());
     assert_eq!(says, "Quote(Signer)");
 }
@@ -270,22 +193,22 @@ fn an_attestation_key_of_another_tpm_is_refused() {
 fn a_certificate_key_does_not_sign_after_another_release_boots() {
     let mut tpm = Tpm::start();
     tpm.extend_pcr_8(&BOOT.0);
-    let (handle, ak) = tpm.attestation_key();
+    let (handle, ak) = attestation_key(&mut tpm);
     tpm.flush(handle);
     let key = tpm.create(&Template::Signing(policy(&BOOT)));
     let first = CheckIn::make(&mut tpm, &[(Purpose::Device, &key)]).verify(&ak).unwrap();
 
     tpm.reset();
-    assert_eq!(refused(tpm.sign(&key)), Meaning::Policy, "nothing has been measured");
+    assert_eq!(refused(sign(&mut tpm, &key)), Meaning::Policy, "nothing has been measured");
     tpm.extend_pcr_8(&BOOT.0);
-    assert_eq!(tpm.sign(&key), Ok(true), "the same release");
+    assert_eq!(sign(&mut tpm, &key), Ok(true), "the same release");
     let second = CheckIn::make(&mut tpm, &[(Purpose::Device, &key)]).verify(&ak).unwrap();
     assert!(second.clock.reset_count > first.clock.reset_count);
     assert!(second.clock.is_not_before(&first.clock) && !first.clock.is_not_before(&second.clock));
 
     tpm.reset();
     tpm.extend_pcr_8(&OTHER_BOOT.0);
-    assert_eq!(refused(tpm.sign(&key)), Meaning::Policy, "another release");
+    assert_eq!(refused(sign(&mut tpm, &key)), Meaning::Policy, "another release");
 }
 
 /// PCR 8 of what runs is one extend. A release whose digest follows another's is none, and a TPM that was not reset with
@@ -295,7 +218,7 @@ fn extending_another_release_later_does_not_pass_for_it() {
     let mut tpm = Tpm::start();
     let data = QualifyingData::of_quote(&EXPORTER, b"");
     let quoted = |tpm: &mut Tpm| {
-        let (ak, _) = tpm.attestation_key();
+        let (ak, _) = attestation_key(tpm);
         let answer = tpm.send(&command::quote(ak, &data));
         tpm.flush(ak);
         let quote = response::quoted(&answer).unwrap();

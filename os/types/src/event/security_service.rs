@@ -23,6 +23,12 @@ events! {
     EVIDENCE_REFUSED = "evidence_refused";
     /// A device whose evidence is good was refused certificates.
     CHECK_IN_REFUSED = "check_in_refused";
+    /// Releases were taken from the signed metadata of a repository that is watched.
+    RELEASES_TAKEN = "releases_taken";
+    /// Metadata of releases was refused; what was known before stays.
+    METADATA_REFUSED = "metadata_refused";
+    /// A connection from a listed load balancer did not begin with a header of the PROXY protocol that is taken.
+    PROXY_HEADER_REFUSED = "proxy_header_refused";
     /// Something was found about a device, which stays open until somebody closes it.
     FINDING_NOTED = "finding_noted";
     /// The authority of a new catalog could not be made.

@@ -20,6 +20,7 @@ use holdfast_evidence::verify::{Evidence, KeyEvidence};
 use holdfast_service_domain::check_in::{CheckIn, Issue, Verdict, Verified, decide};
 use holdfast_service_domain::device::{Device, Kind, State as DeviceState};
 use holdfast_service_domain::problem::Problem;
+use holdfast_service_store::moment::Moment;
 use holdfast_service_store::{Scope, StoreError};
 use holdfast_types::event::security_service::{
     CHECK_IN_REFUSED, EVIDENCE_REFUSED, FINDING_NOTED, ISSUING_FAILED,
@@ -36,12 +37,14 @@ pub(super) async fn check_in(
     body: Body,
 ) -> Result<Response, Refusal> {
     let (request, _place) = admit::<CheckInRequest>(&service, body).await?;
+    service.store.reached(Moment::Admitted);
     let scope = service.store.scope_of_device(request.catalog).await?;
     let scope = scope.ok_or_else(|| Refusal::from(Problem::UnknownCatalog))?;
     let exporter = peer.exporter(&request.device.0);
     let exporter = exporter.ok_or_else(|| Refusal::from(Problem::Internal))?;
     for _ in 0..TRIES {
         if let Some(answered) = decide_once(&service, scope, &request, &exporter).await? {
+            service.store.reached(Moment::Answering);
             return answer(StatusCode::OK, &answered);
         }
     }
@@ -59,6 +62,7 @@ async fn decide_once(
     let shown = service.store.device(scope, &id).await?;
     let device = shown.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?.device;
     let verified = verified(&device, request, exporter)?;
+    service.store.reached(Moment::Verified);
     let rules = service.store.rules(scope, &id.to_string()).await?;
     let measured = verified.measured();
     let release = service.store.release(scope, &measured).await?;
@@ -74,10 +78,12 @@ async fn decide_once(
         returned: number,
         now,
     });
+    service.store.reached(Moment::Decided);
     let answered = match &decision.verdict {
         Verdict::Issue(issue) => Ok(issued(service, scope, &device, issue, now).await?),
         Verdict::Refused(problem) => Err(*problem),
     };
+    service.store.reached(Moment::Issued);
     for finding in &decision.write.findings {
         eprintln!("device {id}: found: {} {FINDING_NOTED}", finding.word());
     }

@@ -16,6 +16,7 @@ use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
 use holdfast_service_store::audit::Entry;
 use holdfast_service_store::change::Answer;
+use holdfast_service_store::precondition::{Precondition, Seen, Subject};
 use holdfast_service_store::scope::Actor;
 use holdfast_service_store::{Connection, Scope, Step};
 use serde::Serialize;
@@ -23,8 +24,10 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 
-/// Most bytes of a body: a list of some thousand claims.
-const MAX_BODY_BYTES: usize = 512 * 1024;
+/// Most bytes of a body: a list of some thousand claims, or the metadata of a repository with some roots.
+const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// Most entity tags of `If-Match`.
+const MAX_TAGS: usize = 8;
 /// Longest idempotency key in bytes.
 const MAX_KEY_BYTES: usize = 64;
 
@@ -89,6 +92,7 @@ pub(super) struct Change {
     pub(super) caller: Caller,
     body: Bytes,
     key: Option<String>,
+    seen: Option<Seen>,
 }
 
 impl FromRequest<Arc<Service>> for Change {
@@ -98,8 +102,9 @@ impl FromRequest<Arc<Service>> for Change {
         let (mut parts, body) = request.into_parts();
         let caller = Caller::from_request_parts(&mut parts, service).await?;
         let key = key(&parts.headers)?;
+        let seen = seen(&parts.headers)?;
         let body = body::read(body, MAX_BODY_BYTES).await?;
-        Ok(Self { caller, body, key })
+        Ok(Self { caller, body, key, seen })
     }
 }
 
@@ -118,7 +123,35 @@ fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     }
 }
 
+/// Returns what `If-Match` names (RFC 9110, 13.1.1). A weak entity tag is none of ours and matches nothing.
+fn seen(headers: &HeaderMap) -> Result<Option<Seen>, Refusal> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        return Ok(None);
+    };
+    let rule = "If-Match: must be `*` or entity tags as `ETag` has them";
+    let malformed = || Refusal::new(Problem::Malformed, rule);
+    let text = value.to_str().map_err(|_| malformed())?.trim();
+    if text == "*" {
+        return Ok(Some(Seen::Any));
+    }
+    let tags: Vec<&str> = text.split(',').map(str::trim).collect();
+    let is_tag = |tag: &&str| {
+        let strong = tag.strip_prefix("W/").unwrap_or(tag);
+        strong.len() >= 2 && strong.starts_with('"') && strong.ends_with('"')
+    };
+    if tags.len() > MAX_TAGS || !tags.iter().all(is_tag) {
+        return Err(malformed());
+    }
+    let revision = |tag: &&str| tag.strip_prefix('"')?.strip_suffix('"')?.parse().ok();
+    Ok(Some(Seen::Revisions(tags.iter().filter_map(revision).collect())))
+}
+
 impl Change {
+    /// Returns what the caller demands of the row that he changes, if he has said as what he has seen it.
+    pub(super) fn precondition(&self, subject: Subject) -> Option<Precondition> {
+        self.seen.clone().map(|seen| Precondition { subject, seen })
+    }
+
     /// Reads the body.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, Refusal> {
         body::json(&self.body)
@@ -185,6 +218,15 @@ pub(super) fn shown<T: Serialize>(body: &T) -> Result<Response, Refusal> {
     let text = serde_json::to_string(body);
     let text = text.map_err(|error| Refusal::new(Problem::Internal, error.to_string()))?;
     Ok(json(StatusCode::OK, text))
+}
+
+/// Returns a body as a response, with the entity tag of a row's revision, by which `If-Match` names it.
+pub(super) fn shown_at<T: Serialize>(body: &T, revision: u64) -> Result<Response, Refusal> {
+    let mut response = shown(body)?;
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(response)
 }
 
 fn json(status: StatusCode, text: String) -> Response {

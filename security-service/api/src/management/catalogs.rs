@@ -1,9 +1,9 @@
 //! Catalogs, products, groups, and the catalog's own certificates.
 
-use super::caller::{Caller, Change, shown};
+use super::caller::{Caller, Change, shown, shown_at};
 use super::shapes::{
-    AuthorityShape, CatalogChange, CatalogShape, Done, GroupShape, Listed, NewCatalog, Page,
-    ProblemShape,
+    AuthorityShape, CatalogChange, CatalogShape, Done, GroupShape, IfMatch, Listed, NewCatalog,
+    Page, ProblemShape,
 };
 use crate::catalogs;
 use crate::pem::pem;
@@ -16,6 +16,7 @@ use holdfast_service_domain::name;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
 use holdfast_service_store::catalog::{self, Catalog, Group};
+use holdfast_service_store::precondition::{self, Subject};
 use std::sync::Arc;
 
 type Shared = State<Arc<Service>>;
@@ -60,7 +61,7 @@ pub(super) async fn make(State(service): Shared, change: Change) -> Result<Respo
     let who = change.caller.0.name.clone();
     let id = catalogs::make(&service, &new.name, grades, &who, change.digest()).await?;
     let created_at = service.now();
-    shown(&shape(Catalog { id, name: new.name, grades, created_at }))
+    shown_at(&shape(Catalog { id, name: new.name, grades, created_at, revision: 0 }), 0)
 }
 
 /// Shows a catalog.
@@ -73,13 +74,16 @@ pub(super) async fn show(
     Path(catalog): Path<String>,
 ) -> Result<Response, Refusal> {
     let scope = caller.scope(&service, &catalog, Need::See).await?;
-    shown(&shape(service.store.catalog(scope).await?))
+    let catalog = service.store.catalog(scope).await?;
+    let revision = catalog.revision;
+    shown_at(&shape(catalog), revision)
 }
 
-/// Changes the grades that a catalog takes.
-#[utoipa::path(patch, path = "/v1/catalogs/{catalog}", params(("catalog" = String, Path)),
+/// Changes the grades that a catalog takes. With `If-Match`, only if it is what was seen.
+#[utoipa::path(patch, path = "/v1/catalogs/{catalog}", params(("catalog" = String, Path), IfMatch),
     request_body = CatalogChange, security(("token" = [])),
-    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape),
+        (status = 412, body = ProblemShape)))]
 pub(super) async fn change(
     State(service): Shared,
     Path(catalog): Path<String>,
@@ -87,9 +91,11 @@ pub(super) async fn change(
 ) -> Result<Response, Refusal> {
     let scope = change.caller.scope(&service, &catalog, Need::Own).await?;
     let new: CatalogChange = change.json()?;
+    let seen = change.precondition(Subject::Catalog);
     let work =
         change.carry_out(&service, scope, "catalog.change", &catalog, move |connection, scope| {
             Box::pin(async move {
+                precondition::hold(connection, scope, seen.as_ref()).await?;
                 catalog::set_grades(connection, scope, Grades::of(&new.grades)).await
             })
         });
@@ -142,20 +148,38 @@ pub(super) async fn groups(
 ) -> Result<Response, Refusal> {
     let scope = caller.scope(&service, &catalog, Need::See).await?;
     let rows = service.store.groups(scope, &product, &page.after, page.most()).await?;
-    let shape = |group: Group| GroupShape {
-        name: group.name,
-        least_index: group.least_index,
-        grades: group.grades.map(Grades::list),
-    };
-    let items = rows.into_iter().map(shape).collect();
+    let items = rows.into_iter().map(shape_of_group).collect();
     shown(&Listed::new(items, page.most(), |item: &GroupShape| item.name.clone()))
 }
 
-/// Makes a group, or changes what it takes.
-#[utoipa::path(put, path = "/v1/catalogs/{catalog}/products/{product}/groups/{group}",
+fn shape_of_group(group: Group) -> GroupShape {
+    let grades = group.grades.map(Grades::list);
+    GroupShape { name: group.name, least_index: group.least_index, grades }
+}
+
+/// Shows a group.
+#[utoipa::path(get, path = "/v1/catalogs/{catalog}/products/{product}/groups/{group}",
     params(("catalog" = String, Path), ("product" = String, Path), ("group" = String, Path)),
+    security(("token" = [])),
+    responses((status = 200, body = GroupShape), (status = 404, body = ProblemShape)))]
+pub(super) async fn show_group(
+    State(service): Shared,
+    caller: Caller,
+    Path((catalog, product, group)): Path<(String, String, String)>,
+) -> Result<Response, Refusal> {
+    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let group = service.store.group(scope, &product, &group).await?;
+    let group = group.ok_or_else(|| Refusal::from(Problem::NotFound))?;
+    let revision = group.revision;
+    shown_at(&shape_of_group(group), revision)
+}
+
+/// Makes a group, or changes what it takes. With `If-Match`, only if it is what was seen.
+#[utoipa::path(put, path = "/v1/catalogs/{catalog}/products/{product}/groups/{group}",
+    params(("catalog" = String, Path), ("product" = String, Path), ("group" = String, Path), IfMatch),
     request_body = GroupShape, security(("token" = [])),
-    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape),
+        (status = 412, body = ProblemShape)))]
 pub(super) async fn put_group(
     State(service): Shared,
     Path((catalog, product, group)): Path<(String, String, String)>,
@@ -167,9 +191,14 @@ pub(super) async fn put_group(
     let now = service.now();
     let object = format!("{product}/{group}");
     let grades = new.grades.map(|grades: Vec<Grade>| Grades::of(&grades));
-    let row = Group { product, name: group, least_index: new.least_index, grades };
+    let subject = Subject::Group { product: product.clone(), group: group.clone() };
+    let seen = change.precondition(subject);
+    let row = Group { product, name: group, least_index: new.least_index, grades, revision: 0 };
     let work = change.carry_out(&service, scope, "group.put", &object, move |connection, scope| {
-        Box::pin(async move { catalog::put_group(connection, scope, row, now).await })
+        Box::pin(async move {
+            precondition::hold(connection, scope, seen.as_ref()).await?;
+            catalog::put_group(connection, scope, row, now).await
+        })
     });
     work.await
 }

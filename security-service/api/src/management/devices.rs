@@ -1,8 +1,8 @@
 //! Devices: claimed by list, listed, shown, moved, quarantined, retired.
 
-use super::caller::{Caller, Change, done, shown};
+use super::caller::{Caller, Change, done, shown, shown_at};
 use super::shapes::{
-    ClaimShape, Claimed, Claims, DeviceShape, Done, Listed, Page, Place, ProblemShape,
+    ClaimShape, Claimed, Claims, DeviceShape, Done, IfMatch, Listed, Page, Place, ProblemShape,
 };
 use crate::refusal::Refusal;
 use crate::service::Service;
@@ -14,6 +14,7 @@ use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
 use holdfast_service_store::device::{self, Claim};
+use holdfast_service_store::precondition::{self, Subject};
 use std::sync::Arc;
 
 type Shared = State<Arc<Service>>;
@@ -60,7 +61,9 @@ pub(super) async fn show(
 ) -> Result<Response, Refusal> {
     let scope = caller.scope(&service, &catalog, Need::See).await?;
     let row = service.store.device(scope, &device_id(&device)?).await?;
-    shown(&DeviceShape::from(row.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?))
+    let row = row.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?;
+    let revision = row.device.revision;
+    shown_at(&DeviceShape::from(row), revision)
 }
 
 /// Claims devices by a list: all of them, or none where one claim is malformed.
@@ -117,9 +120,10 @@ fn read((index, claim): (usize, ClaimShape)) -> Result<Claim, Refusal> {
 
 /// Moves a device to another group.
 #[utoipa::path(post, path = "/v1/catalogs/{catalog}/devices/{device}/move",
-    params(("catalog" = String, Path), ("device" = String, Path)), request_body = Place,
+    params(("catalog" = String, Path), ("device" = String, Path), IfMatch), request_body = Place,
     security(("token" = [])),
-    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape),
+        (status = 412, body = ProblemShape)))]
 pub(super) async fn move_to(
     State(service): Shared,
     Path((catalog, device)): Path<(String, String)>,
@@ -128,9 +132,11 @@ pub(super) async fn move_to(
     let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
     let id = device_id(&device)?;
     let place: Place = change.json()?;
+    let seen = change.precondition(Subject::Device(id));
     let work =
         change.carry_out(&service, scope, "device.move", &device, move |connection, scope| {
             Box::pin(async move {
+                precondition::hold(connection, scope, seen.as_ref()).await?;
                 device::move_to(connection, scope, &id, place.product, place.group).await
             })
         });
@@ -139,8 +145,9 @@ pub(super) async fn move_to(
 
 /// Quarantines a device: from its next check-in on it gets a certificate for updates alone.
 #[utoipa::path(post, path = "/v1/catalogs/{catalog}/devices/{device}/quarantine",
-    params(("catalog" = String, Path), ("device" = String, Path)), security(("token" = [])),
-    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+    params(("catalog" = String, Path), ("device" = String, Path), IfMatch), security(("token" = [])),
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape),
+        (status = 412, body = ProblemShape)))]
 pub(super) async fn quarantine(
     State(service): Shared,
     Path((catalog, device)): Path<(String, String)>,
@@ -151,8 +158,9 @@ pub(super) async fn quarantine(
 
 /// Ends the quarantine of a device.
 #[utoipa::path(post, path = "/v1/catalogs/{catalog}/devices/{device}/end-quarantine",
-    params(("catalog" = String, Path), ("device" = String, Path)), security(("token" = [])),
-    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+    params(("catalog" = String, Path), ("device" = String, Path), IfMatch), security(("token" = [])),
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape),
+        (status = 412, body = ProblemShape)))]
 pub(super) async fn end_quarantine(
     State(service): Shared,
     Path((catalog, device)): Path<(String, String)>,
@@ -171,16 +179,21 @@ async fn set_quarantine(
     let scope = change.caller.scope(service, catalog, Need::Operate).await?;
     let id = device_id(device)?;
     let verb = if quarantined { "device.quarantine" } else { "device.end-quarantine" };
+    let seen = change.precondition(Subject::Device(id));
     let work = change.carry_out(service, scope, verb, device, move |connection, scope| {
-        Box::pin(async move { device::set_quarantine(connection, scope, &id, quarantined).await })
+        Box::pin(async move {
+            precondition::hold(connection, scope, seen.as_ref()).await?;
+            device::set_quarantine(connection, scope, &id, quarantined).await
+        })
     });
     work.await
 }
 
 /// Retires a device: it is refused until it is claimed again.
 #[utoipa::path(post, path = "/v1/catalogs/{catalog}/devices/{device}/retire",
-    params(("catalog" = String, Path), ("device" = String, Path)), security(("token" = [])),
-    responses((status = 200, body = Done), (status = 404, body = ProblemShape)))]
+    params(("catalog" = String, Path), ("device" = String, Path), IfMatch), security(("token" = [])),
+    responses((status = 200, body = Done), (status = 404, body = ProblemShape),
+        (status = 412, body = ProblemShape)))]
 pub(super) async fn retire(
     State(service): Shared,
     Path((catalog, device)): Path<(String, String)>,
@@ -188,9 +201,13 @@ pub(super) async fn retire(
 ) -> Result<Response, Refusal> {
     let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
     let id = device_id(&device)?;
+    let seen = change.precondition(Subject::Device(id));
     let work =
         change.carry_out(&service, scope, "device.retire", &device, move |connection, scope| {
-            Box::pin(async move { device::retire(connection, scope, &id).await })
+            Box::pin(async move {
+                precondition::hold(connection, scope, seen.as_ref()).await?;
+                device::retire(connection, scope, &id).await
+            })
         });
     work.await
 }

@@ -7,6 +7,7 @@ mod logs;
 mod openapi;
 mod releases;
 mod shapes;
+mod signed_releases;
 mod tokens;
 
 use crate::refusal::Refusal;
@@ -26,7 +27,10 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/products", get(catalogs::products))
         .route("/products/{product}", put(catalogs::put_product))
         .route("/products/{product}/groups", get(catalogs::groups))
-        .route("/products/{product}/groups/{group}", put(catalogs::put_group))
+        .route(
+            "/products/{product}/groups/{group}",
+            get(catalogs::show_group).put(catalogs::put_group),
+        )
         .route("/claims", post(devices::claim))
         .route("/devices", get(devices::list))
         .route("/devices/{device}", get(devices::show))
@@ -35,6 +39,8 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/devices/{device}/end-quarantine", post(devices::end_quarantine))
         .route("/devices/{device}/retire", post(devices::retire))
         .route("/releases", get(releases::list).post(releases::add))
+        .route("/releases/metadata", post(signed_releases::take))
+        .route("/release-root", get(signed_releases::root).put(signed_releases::set_root))
         .route("/releases/{boot}/withdraw", post(releases::withdraw))
         .route("/releases/{boot}/restore", post(releases::restore))
         .route("/makers", get(releases::makers).post(releases::put_maker))

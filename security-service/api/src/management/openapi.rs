@@ -1,8 +1,11 @@
 //! The OpenAPI document of management, made from the handlers.
 
-use super::{catalogs, devices, logs, releases, tokens};
+use super::{catalogs, devices, logs, releases, signed_releases, tokens};
+use holdfast_service_domain::problem::Problem;
+use std::collections::BTreeSet;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, RefOr, Response, ResponseBuilder};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,6 +21,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
         catalogs::products,
         catalogs::put_product,
         catalogs::groups,
+        catalogs::show_group,
         catalogs::put_group,
         catalogs::authorities,
         devices::list,
@@ -31,6 +35,9 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
         releases::add,
         releases::withdraw,
         releases::restore,
+        signed_releases::root,
+        signed_releases::set_root,
+        signed_releases::take,
         releases::makers,
         releases::put_maker,
         logs::findings,
@@ -47,12 +54,35 @@ struct Document;
 
 /// Returns the OpenAPI document.
 #[must_use]
-pub fn document() -> utoipa::openapi::OpenApi {
+pub fn document() -> OpenApiDocument {
     let mut document = Document::openapi();
     let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     let components = document.components.get_or_insert_default();
     components.add_security_scheme("token", token);
+    say_problems(&mut document);
     document
+}
+
+/// Says of each operation with which statuses it may be refused: those of problems, each of which is a document of one form.
+fn say_problems(document: &mut OpenApiDocument) {
+    let statuses: BTreeSet<u16> = Problem::ALL.iter().map(|problem| problem.status()).collect();
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch];
+        for operation in operations.into_iter().flatten() {
+            for status in &statuses {
+                operation.responses.responses.insert(status.to_string(), problem(*status));
+            }
+        }
+    }
+}
+
+/// A refusal of this status.
+fn problem(status: u16) -> RefOr<Response> {
+    let titles = Problem::ALL.iter().filter(|problem| problem.status() == status);
+    let titles: Vec<&str> = titles.map(|problem| problem.title()).collect();
+    let content = Content::new(Some(Ref::from_schema_name("ProblemShape")));
+    let response = ResponseBuilder::new().description(titles.join("; "));
+    RefOr::T(response.content("application/problem+json", content).build())
 }
 
 #[cfg(test)]
@@ -70,6 +100,22 @@ mod tests {
                 assert_eq!(secured, !path.contains("first-owner"), "{method} {path}");
             }
         }
-        assert_eq!(operations, 30, "of the routes");
+        assert_eq!(operations, 34, "of the routes");
+    }
+
+    #[test]
+    fn every_refusal_is_said_to_be_a_problem() {
+        let document = serde_json::to_value(document()).unwrap();
+        assert!(document["components"]["schemas"]["ProblemShape"].is_object());
+        for (path, methods) in document["paths"].as_object().unwrap() {
+            for (method, operation) in methods.as_object().unwrap() {
+                for problem in Problem::ALL {
+                    let refused = &operation["responses"][problem.status().to_string()];
+                    let schema = &refused["content"]["application/problem+json"]["schema"];
+                    let expected = "#/components/schemas/ProblemShape";
+                    assert_eq!(schema["$ref"], expected, "{method} {path} {problem:?}");
+                }
+            }
+        }
     }
 }

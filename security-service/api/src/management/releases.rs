@@ -2,7 +2,7 @@
 
 use super::caller::{Caller, Change, done, shown};
 use super::shapes::{
-    Done, Listed, MakerShape, NewMaker, NewRelease, Page, ProblemShape, ReleaseShape,
+    AddedByHand, Done, Listed, MakerShape, NewMaker, NewRelease, Page, ProblemShape, ReleaseShape,
 };
 use crate::refusal::Refusal;
 use crate::service::Service;
@@ -12,17 +12,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use holdfast_evidence::policy::BootDigest;
 use holdfast_service_domain::endorsement::Maker;
-use holdfast_service_domain::measurement::Release;
+use holdfast_service_domain::measurement::{Release, Source};
 use holdfast_service_domain::problem::Problem;
+use holdfast_service_domain::reference_values::MAX_INDEX;
 use holdfast_service_domain::role::Need;
-use holdfast_service_store::release;
+use holdfast_service_store::release::{self, ReleaseRow};
 use holdfast_types::hex::{hex, unhex};
 use std::sync::Arc;
 
 type Shared = State<Arc<Service>>;
 
-/// Largest rollback index that both databases take.
-const MAX_INDEX: u64 = i64::MAX as u64;
 /// Longest certificate of a maker in bytes.
 const MAX_MAKER_BYTES: usize = 4096;
 
@@ -43,20 +42,22 @@ pub(super) async fn list(
 ) -> Result<Response, Refusal> {
     let scope = caller.scope(&service, &catalog, Need::See).await?;
     let rows = service.store.releases(scope, &page.after, page.most()).await?;
-    let items = rows.into_iter().map(|(pcr, release)| ReleaseShape {
+    let items = rows.into_iter().map(|(pcr, ReleaseRow { release, source })| ReleaseShape {
         boot: hex(&release.boot.0),
         pcr,
         version: release.version.to_string(),
         index: release.index,
         withdrawn: release.withdrawn,
+        source: source.word().to_owned(),
     });
     shown(&Listed::new(items.collect(), page.most(), |item: &ReleaseShape| item.pcr.clone()))
 }
 
-/// Adds a release: what it measures, as its signed target says. It is never deleted.
+/// Adds a release by hand: what it measures, as its signed target says. It is never deleted. A catalog that trusts a root of
+/// releases takes none by hand.
 #[utoipa::path(post, path = "/v1/catalogs/{catalog}/releases", params(("catalog" = String, Path)),
     request_body = NewRelease, security(("token" = [])),
-    responses((status = 200, body = Done), (status = 409, body = ProblemShape)))]
+    responses((status = 200, body = AddedByHand), (status = 409, body = ProblemShape)))]
 pub(super) async fn add(
     State(service): Shared,
     Path(catalog): Path<String>,
@@ -73,10 +74,14 @@ pub(super) async fn add(
     }
     let release = Release { boot, version, index: new.index, withdrawn: false };
     let now = service.now();
-    let work =
-        change.carry_out(&service, scope, "release.add", &new.boot, move |connection, scope| {
-            Box::pin(async move { release::add(connection, scope, release, now).await })
-        });
+    let verb = "release.add-by-hand";
+    let work = change.make(&service, scope, verb, &new.boot, move |connection, scope| {
+        Box::pin(async move {
+            release::add(connection, scope, release, now).await?;
+            let source = Source::ByHand.word().to_owned();
+            Ok(done(&AddedByHand { done: true, source }))
+        })
+    });
     work.await
 }
 

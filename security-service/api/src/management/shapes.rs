@@ -4,6 +4,7 @@ use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::role::Role;
 use holdfast_service_store::device::Shown;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 
 /// Most entries of a page.
@@ -28,6 +29,16 @@ impl Page {
     pub(super) fn most(&self) -> u32 {
         self.limit.unwrap_or(USUAL_PAGE).clamp(1, MAX_PAGE)
     }
+}
+
+/// The precondition of a change.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "the document alone is made of it")]
+pub(super) struct IfMatch {
+    /// Entity tags as `ETag` has them, or `*`: what is changed must still be what was seen, or the change is refused with 412.
+    #[param(rename = "If-Match")]
+    if_match: Option<String>,
 }
 
 /// A list's page.
@@ -233,6 +244,89 @@ pub(super) struct ReleaseShape {
     pub(super) index: u64,
     /// True once it was withdrawn.
     pub(super) withdrawn: bool,
+    /// `signed` where signed targets name it, `by-hand` where somebody has typed it.
+    pub(super) source: String,
+}
+
+/// A release that was added by hand.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AddedByHand {
+    /// True.
+    pub(super) done: bool,
+    /// `by-hand`: nobody but the holder of the token vouches for it.
+    pub(super) source: String,
+}
+
+/// The root of releases that a catalog is to trust.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewReleaseRoot {
+    /// The text of a `root.json` of the repository that the OS is released from: the one that images have.
+    pub(super) root: String,
+}
+
+/// The root of releases that a catalog trusts.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReleaseRootShape {
+    /// Its version.
+    pub(super) version: u32,
+    /// Its expiry, as RFC 3339.
+    pub(super) expires: String,
+    /// SHA-256 of the file, in hexadecimal.
+    pub(super) sha256: String,
+    /// When it was set, in seconds since 1970.
+    pub(super) set_at: u64,
+    /// Version of the targets that were taken last.
+    pub(super) targets: Option<u64>,
+    /// When metadata was taken last, in seconds since 1970.
+    pub(super) taken_at: Option<u64>,
+}
+
+/// Signed metadata of a repository.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewMetadata {
+    /// Texts of the files in the repository's directory `metadata`, by their names: `timestamp.json`, the snapshot and the targets
+    /// that belong to it, and roots that are newer than the trusted one.
+    #[schema(value_type = std::collections::HashMap<String, String>)]
+    pub(super) metadata: BTreeMap<String, String>,
+}
+
+/// What was taken of signed metadata.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct TakenShape {
+    /// `signed`.
+    pub(super) source: String,
+    /// Version of the targets.
+    pub(super) targets: u32,
+    /// Releases of the OS that they name.
+    pub(super) releases: Vec<SignedShape>,
+    /// Releases of the OS that cannot be attested, and why.
+    pub(super) ignored: Vec<IgnoredShape>,
+}
+
+/// A release that signed targets name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SignedShape {
+    /// Path of the target.
+    pub(super) path: String,
+    /// What the boot loader extends into PCR 8.
+    pub(super) boot: String,
+    /// Its version.
+    pub(super) version: String,
+    /// Its rollback index.
+    pub(super) index: u64,
+    /// True if it was not known, or was typed by hand before.
+    pub(super) new: bool,
+}
+
+/// A release that is not taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct IgnoredShape {
+    /// Path of the target.
+    pub(super) path: String,
+    /// Why.
+    pub(super) reason: String,
 }
 
 /// A new release.

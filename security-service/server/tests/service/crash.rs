@@ -1,9 +1,9 @@
 //! What was answered is stored, wherever the service is killed, on both databases.
 
-use crate::client::{Client, Target};
-use crate::device::{SoftwareDevice, checked_in, post};
+use crate::device::{SoftwareDevice, checked_in, post, software_device};
 use crate::installation::{BOOT, Installation};
 use holdfast_evidence::messages::{Bytes, CHECK_IN_PATH, CatalogId, CheckInAnswer, Profile};
+use holdfast_service_clients::{Client, Target};
 use holdfast_service_store::postgres_harness::Postgres;
 use holdfast_types::hex::hex;
 use rustls::RootCertStore;
@@ -33,7 +33,7 @@ async fn hold(url: &str, is_sqlite: bool) -> AnyConnection {
 }
 
 fn is_held_back(service: &Installation, is_sqlite: bool) {
-    let mut device = SoftwareDevice::enrolled(service);
+    let mut device = software_device(service);
     checked_in(&device.check_in(&service.device));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let url = service.settings.database_url(&service.folder);
@@ -102,6 +102,7 @@ impl Program {
         let target = Target {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             authorities: authorities.clone(),
+            before: Vec::new(),
         };
         let mut this = Self {
             folder,

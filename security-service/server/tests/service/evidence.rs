@@ -1,7 +1,8 @@
 //! Evidence: what is attested gets certificates, and what is only said does not. Each hostile check has its control.
 
-use crate::client::Answer;
-use crate::device::{SoftwareDevice, TpmDevice, checked_in, post, software_key};
+use crate::device::{
+    SoftwareDevice, TpmDevice, checked_in, post, software_device, software_key, tpm_device,
+};
 use crate::installation::{BOOT, Installation, OTHER_BOOT};
 use holdfast_evidence::claims::{Phase, TpmState};
 use holdfast_evidence::messages::{
@@ -11,6 +12,7 @@ use holdfast_evidence::messages::{
 use holdfast_evidence::policy::{BootDigest, PcrDigest, PolicyDigest};
 use holdfast_evidence::public::{Point, Template};
 use holdfast_evidence::qualifying::{Exporter, Purpose};
+use holdfast_service_clients::Answer;
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_issuing::lint::verify_chain;
 use holdfast_types::Version;
@@ -83,7 +85,7 @@ fn a_device_with_a_tpm_gets_certificates_that_others_believe() {
 #[test]
 fn a_replayed_check_in_is_refused() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     let mut client = service.device.connect();
     let request = device.request(&client.exporter(&device.id.0));
     checked_in(&post(&mut client, CHECK_IN_PATH, &request));
@@ -94,7 +96,7 @@ fn a_replayed_check_in_is_refused() {
 #[test]
 fn evidence_relayed_over_another_connection_is_refused() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     // Both connections are open at once: a relay sits between them.
     let (near, mut far) = (service.device.connect(), service.device.connect());
     let relayed = device.request(&near.exporter(&device.id.0));
@@ -110,7 +112,7 @@ fn evidence_relayed_over_another_connection_is_refused() {
 #[test]
 fn a_quote_of_other_pcrs_is_refused() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     let changed = changed(&service, &mut device, |request| {
         let EvidenceMessage::Tpm { quote, .. } = &mut request.evidence else { panic!() };
         // The second octet of the selection: PCR 9 in place of 8.
@@ -125,7 +127,7 @@ fn a_quote_of_other_pcrs_is_refused() {
 #[test]
 fn a_wrong_pcr_gets_no_certificate() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     checked_in(&device.check_in(&service.device));
     // Another release extends its digest behind this one's, and a device that measures nothing.
     for extends in [&[][..], &[OTHER_BOOT], &[OTHER_BOOT, BOOT], &[BOOT, BOOT]] {
@@ -155,7 +157,7 @@ fn a_wrong_pcr_gets_no_certificate() {
 #[test]
 fn claims_that_disagree_with_the_measurement_get_no_certificate() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     let good = device.claims.clone();
     device.claims.os.version = Version { major: 1, minor: 5, patch: 0 };
     is_refused(&device.check_in(&service.device), "measurement-unknown");
@@ -170,7 +172,7 @@ fn claims_that_disagree_with_the_measurement_get_no_certificate() {
 #[test]
 fn an_attestation_key_of_another_tpm_is_refused() {
     let service = Installation::new();
-    let (mut device, mut other) = (TpmDevice::enrolled(&service), TpmDevice::enrolled(&service));
+    let (mut device, mut other) = (tpm_device(&service), tpm_device(&service));
     let mut client = service.device.connect();
     let mut request = other.request(&client.exporter(&device.id.0));
     request.device = device.id;
@@ -208,7 +210,7 @@ fn a_credential_for_another_tpm_is_not_opened() {
 #[test]
 fn a_device_with_another_attestation_key_is_refused_and_found() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     let id = device.id.to_string();
     let mut request = device.enrol_request();
     let EnrolKey::Tpm { ak, .. } = &mut request.key else { panic!() };
@@ -245,7 +247,7 @@ fn an_unrestricted_attestation_key_is_not_enrolled() {
 #[test]
 fn a_key_outside_the_tpm_is_not_certified() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     let outside = changed(&service, &mut device, |request| {
         let EvidenceMessage::Tpm { keys, .. } = &mut request.evidence else { panic!() };
         let point = Point::from_uncompressed(&crate::device::point(&software_key())).unwrap();
@@ -261,7 +263,7 @@ fn a_key_outside_the_tpm_is_not_certified() {
 #[test]
 fn a_certified_key_with_another_policy_is_refused() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     let policy = PolicyDigest::of_pcr(&PcrDigest::of_one_extend(&BootDigest(OTHER_BOOT)));
     let mut client = service.device.connect();
     let exporter = client.exporter(&device.id.0);
@@ -274,7 +276,7 @@ fn a_certified_key_with_another_policy_is_refused() {
 #[test]
 fn a_key_that_was_certified_for_another_purpose_is_refused() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     let swapped = changed(&service, &mut device, |request| {
         let EvidenceMessage::Tpm { keys, .. } = &mut request.evidence else { panic!() };
         let (first, second) = (keys[0].holder, keys[1].holder);
@@ -287,7 +289,7 @@ fn a_key_that_was_certified_for_another_purpose_is_refused() {
 #[test]
 fn a_tpm_clock_that_went_back_is_a_finding() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     device.tpm.reset();
     device.tpm.extend_pcr_8(&BOOT);
     assert_eq!(checked_in(&device.check_in(&service.device)).profile, Profile::Full);
@@ -305,7 +307,7 @@ fn a_tpm_clock_that_went_back_is_a_finding() {
 #[test]
 fn a_copied_software_device_is_found() {
     let service = Installation::new();
-    let mut device = SoftwareDevice::enrolled(&service);
+    let mut device = software_device(&service);
     assert_eq!(checked_in(&device.check_in(&service.device)).profile, Profile::Full);
     let mut copy = device.clone();
     let first = checked_in(&device.check_in(&service.device));
@@ -326,7 +328,7 @@ fn a_copied_software_device_is_found() {
 #[test]
 fn an_answer_that_was_lost_costs_nothing() {
     let service = Installation::new();
-    let mut device = SoftwareDevice::enrolled(&service);
+    let mut device = software_device(&service);
     for lost in [true, true, false, true, false] {
         let before = device.receipt.clone();
         assert_eq!(checked_in(&device.check_in(&service.device)).profile, Profile::Full);
@@ -340,7 +342,7 @@ fn an_answer_that_was_lost_costs_nothing() {
 #[test]
 fn another_catalogs_device_is_not_seen() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     let headers = format!("Authorization: Bearer {}\r\n", service.token);
     let made = service.management.ask("POST", "/v1/catalogs", &headers, br#"{"name":"other"}"#);
     let other = made.json()["id"].as_str().unwrap().to_owned();
@@ -358,7 +360,7 @@ fn another_catalogs_device_is_not_seen() {
 #[test]
 fn an_emulated_tpm_is_refused_by_a_catalog_that_does_not_take_it() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     checked_in(&device.check_in(&service.device));
     service.done("PATCH", "", &json!({"grades": ["hardware-verified", "hardware", "software"]}));
     is_refused(&device.check_in(&service.device), "grade-refused");
@@ -376,7 +378,7 @@ fn an_emulated_tpm_is_refused_by_a_catalog_that_does_not_take_it() {
 #[test]
 fn a_device_whose_release_was_withdrawn_heals_itself() {
     let service = Installation::new();
-    let mut device = TpmDevice::enrolled(&service);
+    let mut device = tpm_device(&service);
     assert_eq!(checked_in(&device.check_in(&service.device)).profile, Profile::Full);
     service.done("POST", &format!("/releases/{}/withdraw", hex(&BOOT)), &Value::Null);
     let withdrawn = checked_in(&device.check_in(&service.device));
@@ -406,7 +408,7 @@ fn a_device_whose_release_was_withdrawn_heals_itself() {
 #[test]
 fn what_the_owner_decides_takes_effect_at_the_next_check_in() {
     let service = Installation::new();
-    let mut device = SoftwareDevice::enrolled(&service);
+    let mut device = software_device(&service);
     let id = device.id.to_string();
     let profile = |device: &mut SoftwareDevice| {
         let answer = checked_in(&device.check_in(&service.device));
@@ -433,8 +435,8 @@ fn what_the_owner_decides_takes_effect_at_the_next_check_in() {
 #[test]
 fn a_device_does_not_change_its_kind() {
     let service = Installation::new();
-    let mut tpm = TpmDevice::enrolled(&service);
-    let software = SoftwareDevice::enrolled(&service);
+    let mut tpm = tpm_device(&service);
+    let software = software_device(&service);
     let mut client = service.device.connect();
     let mut request = software.request(&client.exporter(&tpm.id.0));
     request.device = tpm.id;

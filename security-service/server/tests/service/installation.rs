@@ -1,11 +1,11 @@
 //! An installation of a test's own, with a catalog, an owner, and a clock that the test sets.
 
-use crate::client::{Answer, Target};
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service::init;
 use holdfast_service::run::{self, Running};
 use holdfast_service::settings::Settings;
 use holdfast_service_api::service::Clock;
+use holdfast_service_clients::{Answer, Target};
 use holdfast_service_domain::grade::{Grade, Grades};
 use holdfast_types::hex::hex;
 use rustls::RootCertStore;
@@ -67,7 +67,8 @@ impl Installation {
         authorities.add(service_root).unwrap();
         let root = folder.join(format!("catalog-{}.pem", made.catalog));
         let root = CertificateDer::from_pem_file(root).unwrap().to_vec();
-        let target = |address| Target { address, authorities: authorities.clone() };
+        let target =
+            |address| Target { address, authorities: authorities.clone(), before: Vec::new() };
         let (device, management) = (target(running.device), target(running.management));
         let path = format!("/v1/first-owner/{}", made.ticket.text());
         let first = management.ask("POST", &path, "", b"");
@@ -95,6 +96,18 @@ impl Installation {
     pub(crate) fn restart(&mut self) {
         let running = self.running.take().unwrap();
         self.runtime.block_on(running.end());
+        self.begin();
+    }
+
+    /// Ends the service and removes its folder.
+    pub(crate) fn destroy(&mut self) {
+        let running = self.running.take().unwrap();
+        self.runtime.block_on(running.end());
+        std::fs::remove_dir_all(&self.folder).unwrap();
+    }
+
+    /// Starts the service of the folder, where none runs.
+    pub(crate) fn begin(&mut self) {
         let start = run::start(&self.folder, &self.settings, clock(&self.now));
         let running = self.runtime.block_on(start).unwrap();
         (self.device.address, self.management.address) = (running.device, running.management);

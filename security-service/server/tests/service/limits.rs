@@ -1,9 +1,9 @@
 //! Limits of the device port: who is slow, large or many waits for nobody but himself.
 
-use crate::client::Target;
-use crate::device::{SoftwareDevice, checked_in, post};
+use crate::device::{SoftwareDevice, checked_in, post, software_device};
 use crate::installation::Installation;
 use holdfast_evidence::messages::CHECK_IN_PATH;
+use holdfast_service_clients::Target;
 use rustls::{ClientConfig, RootCertStore};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -36,7 +36,7 @@ fn is_in_time(took: Duration, limit_s: u64) {
 #[test]
 fn who_is_slow_is_closed_and_nobody_waits_for_him() {
     let service = Installation::new();
-    let mut device = SoftwareDevice::enrolled(&service);
+    let mut device = software_device(&service);
     let address = service.device.address;
     let handshake = std::thread::spawn(move || {
         let mut stream = TcpStream::connect(address).unwrap();
@@ -105,8 +105,8 @@ fn a_body_of_more_than_16_kib_is_refused_whatever_its_headers_say() {
 #[test]
 fn a_device_is_told_to_go_on_before_it_sends_its_body_or_to_come_later() {
     let service = Installation::with(|settings| settings.device.most_requests = 1);
-    let device = SoftwareDevice::enrolled(&service);
-    let ask = |client: &mut crate::client::Client| {
+    let device = software_device(&service);
+    let ask = |client: &mut holdfast_service_clients::Client| {
         let head = b"POST /device/v1/check-in HTTP/1.1\r\nHost: s\r\nExpect: 100-continue\r\n\
             Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n";
         client.stream.write_all(head).unwrap();

@@ -10,14 +10,13 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
-mod client;
+mod backup;
+mod changes;
 mod crash;
 mod device;
-#[path = "../../../../os/evidence/tests/swtpm/emulator.rs"]
-#[expect(dead_code, reason = "the tests of evidence use the rest of it")]
-mod emulator;
 mod evidence;
 mod installation;
 mod limits;
 mod management;
-mod tpm;
+mod proxy;
+mod releases;

@@ -1,9 +1,10 @@
 //! Management: tokens and roles, idempotency, issuing certificates that are renewed, and what the doctor says.
 
-use crate::device::{SoftwareDevice, checked_in};
+use crate::device::{checked_in, software_device};
 use crate::installation::Installation;
 use holdfast_evidence::messages::Profile;
 use holdfast_service::doctor::{self, Finding};
+use holdfast_service_clients::SoftwareDevice;
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_issuing::lint::verify_chain;
 use holdfast_types::hex::hex;
@@ -41,6 +42,7 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
     let nothing = Value::Null;
     let claim = json!({"devices": [{"device": device, "grade": "hardware"}]});
     let release = json!({"boot": "0".repeat(64), "version": "1.0.0", "index": 1});
+    let (metadata, root) = (json!({"metadata": {}}), json!({"root": "{}"}));
     let maker = json!({"certificate": "", "grade": "hardware"});
     let finding = json!({"device": device, "kind": "debug-build"});
     let place = json!({"product": "pump", "group": "test"});
@@ -50,6 +52,7 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
         ("PUT", "/products/pump".to_owned(), &nothing, operate),
         ("GET", "/products/pump/groups".to_owned(), &nothing, see),
         ("PUT", "/products/pump/groups/test".to_owned(), &nothing, operate),
+        ("GET", "/products/pump/groups/test".to_owned(), &nothing, see),
         ("POST", "/claims".to_owned(), &claim, [true, true, true, false, false]),
         ("GET", "/devices".to_owned(), &nothing, see),
         ("GET", format!("/devices/{device}"), &nothing, see),
@@ -58,6 +61,9 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
         ("POST", of_device("end-quarantine"), &nothing, operate),
         ("GET", "/releases".to_owned(), &nothing, see),
         ("POST", "/releases".to_owned(), &release, operate),
+        ("POST", "/releases/metadata".to_owned(), &metadata, operate),
+        ("GET", "/release-root".to_owned(), &nothing, see),
+        ("PUT", "/release-root".to_owned(), &root, own),
         ("POST", format!("/releases/{}/withdraw", "0".repeat(64)), &nothing, operate),
         ("POST", format!("/releases/{}/restore", "0".repeat(64)), &nothing, operate),
         ("GET", "/makers".to_owned(), &nothing, see),
@@ -142,7 +148,7 @@ fn a_request_that_is_repeated_is_done_once() {
 #[test]
 fn the_issuing_certificate_is_renewed_at_half_time_and_both_are_believed() {
     let service = Installation::new();
-    let mut device = SoftwareDevice::enrolled(&service);
+    let mut device = software_device(&service);
     let chain = |device: &mut SoftwareDevice| {
         let answer = checked_in(&device.check_in(&service.device));
         assert_eq!(answer.profile, Profile::Full);
@@ -173,7 +179,7 @@ fn the_issuing_certificate_is_renewed_at_half_time_and_both_are_believed() {
 #[test]
 fn a_root_that_is_kept_elsewhere_is_asked_for_in_time() {
     let mut service = Installation::new();
-    let mut device = SoftwareDevice::enrolled(&service);
+    let mut device = software_device(&service);
     let file = service.folder.join(format!("roots/{}.key", service.catalog));
     let away = service.folder.join("usb-stick.key");
     std::fs::rename(&file, &away).unwrap();

@@ -19,10 +19,18 @@ impl Database {
     }
 
     /// Executes a statement beside the store, as somebody with the database's password could.
-    pub(crate) async fn execute(&self, statement: &'static str) -> Result<(), sqlx::Error> {
+    pub(crate) async fn execute(&self, statements: impl Into<String>) -> Result<(), sqlx::Error> {
         sqlx::any::install_default_drivers();
-        let mut connection = sqlx::AnyConnection::connect(&self.url).await.unwrap();
-        connection.execute(sqlx::raw_sql(statement)).await.map(|_| ())
+        let url =
+            if self.is_sqlite() { format!("{}?mode=rwc", self.url) } else { self.url.clone() };
+        let mut connection = sqlx::AnyConnection::connect(&url).await.unwrap();
+        // A test's own text.
+        let statements = sqlx::raw_sql(sqlx::AssertSqlSafe(statements.into()));
+        connection.execute(statements).await.map(|_| ())
+    }
+
+    pub(crate) fn is_sqlite(&self) -> bool {
+        self.url.starts_with("sqlite:")
     }
 
     pub(crate) async fn count(&self, query: &'static str) -> i64 {

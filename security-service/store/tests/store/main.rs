@@ -10,6 +10,7 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
+mod changes;
 mod databases;
 
 use databases::on_both;
@@ -46,6 +47,7 @@ async fn catalog(store: &Store, number: u8) -> Scope {
         name: format!("catalog-{number}"),
         grades: Grades::OF_NEW_CATALOGS,
         created_at: 1000,
+        revision: 0,
     };
     let nothing = store
         .make_catalog(made, entry("catalog.create", 0), |_, _| Box::pin(async { Ok(()) }))
@@ -414,7 +416,8 @@ fn a_groups_rules_hold_for_its_devices() {
             Box::pin(async move {
                 catalog::put_product(connection, scope, "pump".to_owned(), 1000).await?;
                 let (product, name) = ("pump".to_owned(), "test".to_owned());
-                let group = Group { product, name, least_index: 9, grades: Some(grades) };
+                let grades = Some(grades);
+                let group = Group { product, name, least_index: 9, grades, revision: 0 };
                 catalog::put_group(connection, scope, group, 1000).await?;
                 let (product, name) = ("pump".to_owned(), "test".to_owned());
                 device::move_to(connection, scope, &DEVICE, product, name).await

@@ -11,11 +11,9 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
-mod emulator;
 mod service;
 mod transport;
 
-use emulator::Tpm as Emulator;
 use holdfast_evidence::claims::{ClockSource, Phase, Slot, TpmState};
 use holdfast_evidence::config::IdentityConfig;
 use holdfast_evidence::exchange::{ExchangeReply, ExchangeRequest};
@@ -35,6 +33,7 @@ use holdfast_identity::state::Enrolment;
 use holdfast_identity::tpm::{Cause, Tpm};
 use holdfast_identity::tpm_keys::TpmKeys;
 use holdfast_sandbox::wire::{ClaimedApp, DeviceClaims};
+use holdfast_swtpm::Tpm as Emulator;
 use holdfast_types::event::Event;
 use holdfast_types::event::identity as event;
 use holdfast_types::{CatalogId, ComponentId, Version};

@@ -1,6 +1,5 @@
 //! Ways to swtpm: one that counts what is loaded, and that fails, refuses or lies at one command.
 
-use crate::emulator;
 use holdfast_identity::tpm::{Cause, Transport};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -25,7 +24,7 @@ pub(crate) enum Fault {
 /// A TPM with what was sent to it.
 #[derive(Debug)]
 pub(crate) struct Watched {
-    pub(crate) tpm: emulator::Tpm,
+    pub(crate) tpm: holdfast_swtpm::Tpm,
     /// Handles of keys and sessions that were not flushed.
     pub(crate) loaded: BTreeSet<[u8; 4]>,
     /// Commands so far.
@@ -39,7 +38,7 @@ pub(crate) struct Watched {
 #[derive(Debug)]
 pub(crate) struct Way(pub(crate) Shared);
 
-pub(crate) fn shared(tpm: emulator::Tpm) -> Shared {
+pub(crate) fn shared(tpm: holdfast_swtpm::Tpm) -> Shared {
     let loaded = BTreeSet::new();
     Rc::new(RefCell::new(Watched { tpm, loaded, commands: 0, fault: None, is_closed: false }))
 }

@@ -390,6 +390,7 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
             "a_body_of_more_than_16_kib_is_refused_whatever_its_headers_say",
             "a_device_is_told_to_go_on_before_it_sends_its_body_or_to_come_later",
             "an_address_has_as_many_connections_as_it_may",
+            "a_header_from_an_address_that_is_not_listed_is_refused",
             "no_answer_is_given_before_it_is_stored",
         ]),
     ),

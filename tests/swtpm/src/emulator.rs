@@ -13,7 +13,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A TPM that has been started, `TPM2_Startup(CLEAR)` included.
 #[derive(Debug)]
-pub(crate) struct Tpm {
+pub struct Tpm {
     directory: TempDir,
     process: Child,
     stream: UnixStream,
@@ -21,21 +21,28 @@ pub(crate) struct Tpm {
 
 impl Tpm {
     /// Makes a new TPM.
-    pub(crate) fn start() -> Self {
+    #[must_use]
+    pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("state")).unwrap();
         let (process, stream) = begin(directory.path());
         Self { directory, process, stream }
     }
 
+    /// Takes power from it and gives it back: PCRs are zero then, and keys and sessions gone.
+    pub fn reset(&mut self) {
+        self.end();
+        (self.process, self.stream) = begin(self.directory.path());
+    }
+
     /// Takes its state away and has it write there, by `TPM2_Shutdown`: it goes into failure mode.
-    pub(crate) fn fail(&mut self) {
+    pub fn fail(&mut self) {
         std::fs::remove_dir_all(self.directory.path().join("state")).unwrap();
         self.send(&[0x80, 0x01, 0, 0, 0, 12, 0, 0, 1, 0x45, 0, 0]);
     }
 
     /// Sends a command and returns the response.
-    pub(crate) fn send(&mut self, command: &[u8]) -> Vec<u8> {
+    pub fn send(&mut self, command: &[u8]) -> Vec<u8> {
         self.stream.write_all(command).unwrap();
         let mut response = vec![0; 10];
         self.stream.read_exact(&mut response).unwrap();
@@ -46,7 +53,7 @@ impl Tpm {
     }
 
     /// `TPM2_PCR_Extend` of PCR 8 in the bank of SHA-256, as the boot loader does it.
-    pub(crate) fn extend_pcr_8(&mut self, digest: &[u8; 32]) {
+    pub fn extend_pcr_8(&mut self, digest: &[u8; 32]) {
         let authorization = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 1, 0, 0];
         let digests = [&[0, 0, 0, 1, 0, 0x0b][..], digest].concat();
         let body = [&[0, 0, 1, 0x82, 0, 0, 0, 8][..], &authorization, &digests].concat();

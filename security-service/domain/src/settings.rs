@@ -1,0 +1,236 @@
+//! `settings.toml`: where the service listens, and where its database and keys are.
+
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+/// Name of the file in the service's folder.
+pub const FILE: &str = "settings.toml";
+
+/// The settings. Paths are of the service's folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// The port of devices.
+    pub device: DevicePort,
+    /// The port of management.
+    pub management: ManagementPort,
+    /// The database.
+    pub database: Database,
+    /// The service's own certificate.
+    pub tls: Tls,
+    /// Keys.
+    pub keys: Keys,
+    /// Repositories whose releases are taken as they are published.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<WatchedRepository>,
+}
+
+/// A repository that lies in a directory of this host, where whoever publishes releases puts it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WatchedRepository {
+    /// Id of the catalog that takes its releases, and whose owner has set its root.
+    pub catalog: String,
+    /// The directory, which has `metadata` in it.
+    pub directory: PathBuf,
+    /// Seconds from one look to the next.
+    #[serde(default = "usual_look_s")]
+    pub look_every_s: u32,
+}
+
+/// The port of devices.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DevicePort {
+    /// The address.
+    pub listen: SocketAddr,
+    /// Most requests that are served at once; others are told to come later, before they send a body.
+    #[serde(default = "usual_requests")]
+    pub most_requests: usize,
+    /// Most connections at once.
+    #[serde(default = "usual_connections")]
+    pub most_connections: usize,
+    /// Most connections of one address (IPv6: of one /64) at once.
+    #[serde(default = "usual_per_address")]
+    pub most_per_address: usize,
+    /// Addresses of load balancers of layer 4, whose connections begin with a header of the PROXY protocol, version 2. From any
+    /// other address, such a header is no handshake.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proxies: Vec<IpAddr>,
+}
+
+/// The port of management.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ManagementPort {
+    /// The address.
+    pub listen: SocketAddr,
+}
+
+/// The database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// `sqlite:PATH` or `postgres://…`.
+    pub url: String,
+}
+
+/// The service's own certificate: made at each start by a root of the service's own, or one that somebody else has made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// Names and addresses that devices and people reach the service by.
+    pub names: Vec<String>,
+    /// Key of the service's root, PKCS #8 as PEM: a certificate is made by it at each start, and each 45 days.
+    pub root_key: Option<PathBuf>,
+    /// A chain of certificates as PEM, where there is no root key here.
+    pub certificate: Option<PathBuf>,
+    /// Its key.
+    pub key: Option<PathBuf>,
+}
+
+/// Keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// File of the key that issuing keys are wrapped by. The variable `HOLDFAST_SERVICE_KEK` comes first, where it is set.
+    pub key_encryption_key: PathBuf,
+    /// Directory of the keys of catalogs' roots. What is not there is kept elsewhere, and asked for at half time.
+    pub roots: PathBuf,
+    /// The token that has the keys of catalogs' roots in place of the directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<Token>,
+}
+
+/// A token, by PKCS #11. Only a program that was built with the feature `pkcs11` can use one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Token {
+    /// The module: a shared library of whoever has made the token.
+    pub module: PathBuf,
+    /// Label of the token.
+    pub label: String,
+    /// File of the user's PIN.
+    pub pin: PathBuf,
+}
+
+fn usual_requests() -> usize {
+    256
+}
+
+fn usual_connections() -> usize {
+    4096
+}
+
+fn usual_look_s() -> u32 {
+    60
+}
+
+fn usual_per_address() -> usize {
+    8
+}
+
+impl Settings {
+    /// Returns those of a new folder.
+    #[must_use]
+    pub fn new(
+        device: SocketAddr,
+        management: SocketAddr,
+        names: Vec<String>,
+        url: String,
+    ) -> Self {
+        Self {
+            device: DevicePort {
+                listen: device,
+                most_requests: usual_requests(),
+                most_connections: usual_connections(),
+                most_per_address: usual_per_address(),
+                proxies: Vec::new(),
+            },
+            management: ManagementPort { listen: management },
+            database: Database { url },
+            tls: Tls {
+                names,
+                root_key: Some("service-root.key".into()),
+                certificate: None,
+                key: None,
+            },
+            keys: Keys {
+                key_encryption_key: "key-encryption-key".into(),
+                roots: "roots".into(),
+                token: None,
+            },
+            repositories: Vec::new(),
+        }
+    }
+
+    /// Reads them from text.
+    ///
+    /// # Errors
+    /// It has what settings do not have.
+    pub fn read(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    /// Returns their text, which [`read`](Self::read) reads.
+    ///
+    /// # Errors
+    /// A path is no text.
+    pub fn to_text(&self) -> Result<String, toml::ser::Error> {
+        toml::to_string(self)
+    }
+
+    /// Returns the URL of the database, with a path of SQLite taken from the folder.
+    #[must_use]
+    pub fn database_url(&self, folder: &Path) -> String {
+        let path = self.database.url.strip_prefix("sqlite:").filter(|path| !path.starts_with('/'));
+        path.map_or_else(
+            || self.database.url.clone(),
+            |path| format!("sqlite:{}", folder.join(path).display()),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let names = vec!["service.example".to_owned()];
+        Settings::new(address(8443), address(8444), names, "sqlite:service.db".to_owned())
+    }
+
+    #[test]
+    fn settings_are_read_as_they_are_written() {
+        let mut settings = settings();
+        settings.keys.token = Some(Token {
+            module: "/usr/lib/softhsm/libsofthsm2.so".into(),
+            label: "holdfast".to_owned(),
+            pin: "token-pin".into(),
+        });
+        settings.repositories = vec![WatchedRepository {
+            catalog: "25025d2c-66da-4448-bae1-ac26fcdd3627".to_owned(),
+            directory: "/srv/repository".into(),
+            look_every_s: 60,
+        }];
+        settings.device.proxies =
+            vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        let text = settings.to_text().unwrap();
+        assert_eq!(Settings::read(&text).unwrap(), settings);
+        let unknown = format!("{text}\n[extra]\n");
+        Settings::read(&unknown).unwrap_err();
+    }
+
+    #[test]
+    fn a_path_of_sqlite_is_of_the_folder() {
+        let mut settings = settings();
+        let folder = Path::new("/srv/holdfast");
+        assert_eq!(settings.database_url(folder), "sqlite:/srv/holdfast/service.db");
+        for url in ["sqlite:/other/service.db", "postgres://holdfast@db/holdfast"] {
+            settings.database.url = url.to_owned();
+            assert_eq!(settings.database_url(folder), url);
+        }
+    }
+}

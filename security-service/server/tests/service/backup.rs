@@ -1,0 +1,141 @@
+//! The drill: a service is backed up while devices check in, destroyed, and made anew from the backup; its devices go on.
+
+use crate::device::{checked_in, software_device, tpm_device};
+use crate::installation::{Installation, OTHER_BOOT};
+use holdfast_evidence::messages::Profile;
+use holdfast_service::{ServerError, backup, folder};
+use holdfast_service_api::service::Clock;
+use holdfast_service_domain::grade::Grade;
+use holdfast_service_issuing::wrapping::KeyEncryptionKey;
+use holdfast_service_store::postgres_harness::Postgres;
+use serde_json::{Value, json};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(2).enable_all().build().unwrap().block_on(work)
+}
+
+fn clock(service: &Installation) -> Clock {
+    let now = service.now();
+    Arc::new(move || now)
+}
+
+fn key(service: &Installation) -> KeyEncryptionKey {
+    folder::key_encryption_key(&service.folder.join("key-encryption-key")).unwrap()
+}
+
+#[test]
+fn a_service_that_was_destroyed_is_restored_and_its_devices_go_on() {
+    let mut service = Installation::new();
+    let (mut with_tpm, mut busy) = (tpm_device(&service), software_device(&service));
+    let mut idle = software_device(&service);
+    checked_in(&idle.check_in(&service.device));
+    checked_in(&with_tpm.check_in(&service.device));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("backup");
+    // One device checks in all the while: the backup is of one moment, and holds nobody up.
+    let ends = Arc::new(AtomicBool::new(false));
+    let (target, until) = (service.device.clone(), ends.clone());
+    let checking_in = std::thread::spawn(move || {
+        let mut times = 0;
+        while !until.load(Ordering::SeqCst) || times < 3 {
+            assert_eq!(checked_in(&busy.check_in(&target)).profile, Profile::Full);
+            times += 1;
+        }
+        busy
+    });
+    let made = run(backup::back_up(&service.folder, &file, clock(&service))).unwrap();
+    ends.store(true, Ordering::SeqCst);
+    let mut busy = checking_in.join().unwrap();
+    assert_eq!(made.catalogs.len(), 1);
+    assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600, "nobody else reads it");
+    let again = run(backup::back_up(&service.folder, &file, clock(&service)));
+    assert!(matches!(again, Err(ServerError::FileThere(_))), "no backup is overwritten");
+    // What came behind the backup is lost with the service: a device that was claimed, and a release.
+    let lost = software_device(&service);
+    service.add_release(&OTHER_BOOT, "1.4.1", 8);
+    checked_in(&with_tpm.check_in(&service.device));
+    let key = key(&service);
+    service.destroy();
+    assert!(!service.folder.exists());
+    run(backup::restore(&file, &service.folder, &key, clock(&service))).unwrap();
+    service.begin();
+    // Receipts that are newer than the backup are the service's own, by their HMAC.
+    for (name, answer) in [
+        ("newer", busy.check_in(&service.device)),
+        ("as in the backup", idle.check_in(&service.device)),
+        ("with a TPM, newer", with_tpm.check_in(&service.device)),
+    ] {
+        let answer = checked_in(&answer);
+        assert_eq!((answer.profile, answer.reasons.len()), (Profile::Full, 0), "{name}");
+    }
+    assert_eq!(service.ask("GET", &format!("/devices/{}", lost.id), &Value::Null).status, 404);
+    service.claim(&lost.id.to_string(), Grade::Software);
+    assert_eq!(lost.enrol(&service.device).status, 200, "who was lost is claimed again");
+    assert_eq!(service.done("GET", "/findings", &Value::Null)["items"], json!([]));
+    assert_eq!(service.done("POST", "/audit/verify", &Value::Null)["broken"], Value::Null);
+    // The restored service is whole: it backs itself up.
+    let second = elsewhere.path().join("second");
+    run(backup::back_up(&service.folder, &second, clock(&service))).unwrap();
+}
+
+#[test]
+fn a_backup_opens_by_its_key_alone_and_a_damaged_one_is_refused() {
+    let service = Installation::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("backup");
+    run(backup::back_up(&service.folder, &file, clock(&service))).unwrap();
+    let restore = |file: &Path, folder: &str, key: &KeyEncryptionKey| {
+        let folder = elsewhere.path().join(folder);
+        run(backup::restore(file, &folder, key, clock(&service)))
+    };
+    restore(&file, "good", &key(&service)).unwrap();
+    let there = restore(&file, "good", &key(&service));
+    assert!(matches!(there, Err(ServerError::There(_))), "no folder is overwritten: {there:?}");
+    let other = KeyEncryptionKey::make().unwrap();
+    let refused = restore(&file, "other-key", &other);
+    assert!(matches!(refused, Err(ServerError::Issuing(_))), "{refused:?}");
+    assert!(!elsewhere.path().join("other-key").exists(), "nothing was made");
+    // No secret of the folder can be read in it.
+    let bytes = std::fs::read(&file).unwrap();
+    for secret in ["service-root.key", "key-encryption-key"] {
+        let text = folder::read_secret(&service.folder.join(secret)).unwrap();
+        let line = text.lines().find(|line| !line.starts_with("---")).unwrap();
+        assert!(line.len() >= 64 && !holds(&bytes, line.as_bytes()), "{secret} is in the backup");
+    }
+    assert!(holds(&bytes, b"CREATE TABLE backup"), "the control: it is searched as it lies there");
+    // A half of it, another's file, and one that is not there.
+    let half = elsewhere.path().join("half");
+    std::fs::write(&half, &bytes[..bytes.len() / 2]).unwrap();
+    let text = elsewhere.path().join("text");
+    std::fs::write(&text, "no database").unwrap();
+    for (name, path) in
+        [("half", &half), ("text", &text), ("database", &service.folder.join("service.db"))]
+    {
+        let refused = restore(path, &format!("from-{name}"), &key(&service));
+        assert!(matches!(refused, Err(ServerError::Store(_))), "{name}: {refused:?}");
+    }
+    let missing = restore(&elsewhere.path().join("missing"), "from-nothing", &key(&service));
+    assert!(matches!(missing, Err(ServerError::File { .. })), "{missing:?}");
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+#[test]
+fn a_backup_of_postgresql_is_left_to_its_own_program() {
+    let postgres = Postgres::start().unwrap();
+    let url = postgres.url();
+    let service = Installation::with(|settings| settings.database.url = url);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = elsewhere.path().join("backup");
+    let refused = run(backup::back_up(&service.folder, &file, clock(&service)));
+    let error = refused.unwrap_err();
+    assert!(holdfast_types::chain(&error).contains("pg_dump"), "{error:?}");
+    assert!(!file.exists());
+}
