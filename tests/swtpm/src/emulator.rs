@@ -63,7 +63,7 @@ impl Tpm {
     }
 
     /// `TPM2_NV_DefineSpace` and `TPM2_NV_Write` by the owner, of an index that anybody reads, as makers leave one behind.
-    pub(crate) fn put_index(&mut self, index: u32, bytes: &[u8]) {
+    pub fn put_index(&mut self, index: u32, bytes: &[u8]) {
         const OWNER: [u8; 4] = [0x40, 0, 0, 1];
         let authorization = [0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 1, 0, 0];
         let index = index.to_be_bytes();
