@@ -85,39 +85,54 @@ fn written(directory: &Path, group: &Group) -> Vec<PathBuf> {
     group.leaves.iter().enumerate().map(write).collect()
 }
 
+/// Verifies leaves of a group at a time, by their files.
+fn verified(directory: &Path, files: &[PathBuf], time: u64, more: &[&str]) -> BTreeSet<PathBuf> {
+    let time = time.to_string();
+    taken(directory, files, &[&["-attime", time.as_str()][..], more].concat())
+}
+
+/// Files of those leaves for which this is true.
+fn those(
+    leaves: &[leaves::Issued],
+    files: &[PathBuf],
+    is_good: impl Fn(&leaves::Issued) -> bool,
+) -> BTreeSet<PathBuf> {
+    let good = leaves.iter().zip(files).filter(|(issued, _)| is_good(issued));
+    good.map(|(_, path)| path.clone()).collect()
+}
+
+fn openssl_agrees(group: &Group, grade: Grade) {
+    let directory = tempfile::tempdir().unwrap();
+    let (directory, leaves) = (directory.path(), &group.leaves);
+    let files = written(directory, group);
+    let verify = |more: &[&str]| verified(directory, &files, group.now, more);
+    assert_eq!(verify(&[]).len(), files.len(), "the control: every chain is good");
+    let full = those(leaves, &files, |issued| issued.profile == Profile::Full);
+    assert!(full.len() > files.len() / 2 && full.len() < files.len());
+    for purpose in ["sslclient", "sslserver"] {
+        assert_eq!(verify(&["-purpose", purpose]), full, "{purpose}");
+    }
+    let policy: Vec<String> = policy_of(grade).iter().map(u64::to_string).collect();
+    let of_grade = verify(&["-explicit_policy", "-policy", &policy.join(".")]);
+    assert_eq!(of_grade, those(leaves, &files, |issued| issued.grade == grade), "{grade}");
+    // A second before the end of the shortest, and a second behind it; and the same at their beginning.
+    let files = &files[..BATCH / 2];
+    let end = leaves.iter().map(|issued| issued.leaf.not_after).min().unwrap();
+    let at = |time: u64| verified(directory, files, time, &[]);
+    assert_eq!(at(end - 1).len(), files.len());
+    assert_eq!(at(end + 1), those(leaves, files, |issued| issued.leaf.not_after > end + 1));
+    let begin = leaves.iter().map(|issued| issued.leaf.not_before).max().unwrap();
+    assert_eq!(at(begin).len(), files.len());
+    assert_eq!(at(begin - 1).len(), 0);
+}
+
 #[test]
 fn ten_thousand_leaves_are_what_openssl_takes_and_refuses() {
-    for group in groups() {
-        let directory = tempfile::tempdir().unwrap();
-        let files = written(directory.path(), &group);
-        let those = |is_good: &dyn Fn(&leaves::Issued) -> bool| -> BTreeSet<PathBuf> {
-            let good = group.leaves.iter().zip(&files).filter(|(issued, _)| is_good(issued));
-            good.map(|(_, path)| path.clone()).collect()
-        };
-        let at = |time: u64| ["-attime".to_owned(), time.to_string()];
-        let verify = |time: u64, more: &[&str]| {
-            let at = at(time);
-            let arguments = [&[at[0].as_str(), at[1].as_str()][..], more].concat();
-            taken(directory.path(), &files, &arguments)
-        };
-        assert_eq!(verify(group.now, &[]).len(), files.len(), "the control: every chain is good");
-        let full = those(&|issued| issued.profile == Profile::Full);
-        assert!(full.len() > files.len() / 2 && full.len() < files.len());
-        for purpose in ["sslclient", "sslserver"] {
-            assert_eq!(verify(group.now, &["-purpose", purpose]), full, "{purpose}");
+    let groups = groups();
+    std::thread::scope(|scope| {
+        for (index, group) in groups.iter().enumerate() {
+            let grade = Grade::ALL[index % Grade::ALL.len()];
+            scope.spawn(move || openssl_agrees(group, grade));
         }
-        for grade in Grade::ALL {
-            let policy: Vec<String> = policy_of(grade).iter().map(u64::to_string).collect();
-            let policy = policy.join(".");
-            let of_grade = verify(group.now, &["-explicit_policy", "-policy", &policy]);
-            assert_eq!(of_grade, those(&|issued| issued.grade == grade), "{grade}");
-        }
-        // A second before the end of the shortest, and a second behind it.
-        let end = group.leaves.iter().map(|issued| issued.leaf.not_after).min().unwrap();
-        assert_eq!(verify(end - 1, &[]).len(), files.len());
-        assert_eq!(verify(end + 1, &[]), those(&|issued| issued.leaf.not_after > end + 1));
-        let begin = group.leaves.iter().map(|issued| issued.leaf.not_before).max().unwrap();
-        assert_eq!(verify(begin, &[]).len(), files.len());
-        assert_eq!(verify(begin - 1, &[]).len(), 0);
-    }
+    });
 }
