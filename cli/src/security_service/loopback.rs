@@ -331,7 +331,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         fs::write(at("catalog-nonsense.pem"), "").unwrap();
-        assert!(catalog_of(folder.path()).is_err());
+        assert!(catalog_of(folder.path()).is_err(), "the name has no id");
         fs::write(at(&format!("catalog-{ID}.pem")), "").unwrap();
         assert_eq!(catalog_of(folder.path()).unwrap().to_string(), ID);
         fs::write(at(&format!("catalog-{}.pem", ID.replace('2', "3"))), "").unwrap();
@@ -356,7 +356,7 @@ mod tests {
         let plain = app("plain", "");
         let one = app("one", &format!("\"DeviceAuthentication\": \"{ID}\""));
         let two = app("two", &format!("\"DeviceAuthentication\": \"{other}\""));
-        assert_eq!(catalog_of_apps(&[plain.clone()]).unwrap(), None);
+        assert_eq!(catalog_of_apps(std::slice::from_ref(&plain)).unwrap(), None);
         let found = catalog_of_apps(&[plain, one.clone(), one.clone()]).unwrap();
         assert_eq!(found.unwrap().to_string(), ID);
         let error = catalog_of_apps(&[one, two]).unwrap_err().to_string();

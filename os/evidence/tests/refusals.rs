@@ -82,7 +82,7 @@ struct Device {
 /// The sample, with another app.
 fn claims() -> Claims {
     let mut claims = holdfast_swtpm::claims();
-    let other = AppClaim { id: OTHER_APP, ..claims.apps[0].clone() };
+    let other = AppClaim { id: OTHER_APP, ..claims.apps[0] };
     claims.apps.push(other);
     claims
 }

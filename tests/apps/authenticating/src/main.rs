@@ -8,8 +8,11 @@ mod flood;
 
 use holdfast_evidence::issued::certified_key;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
+use std::future::poll_fn;
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
+use zbus::export::futures_core::Stream;
 use zbus::export::ordered_stream::OrderedStreamExt;
 
 /// The socket of an app with the grant.
@@ -76,7 +79,7 @@ async fn authenticate(address: &str) -> Result<(), Box<dyn std::error::Error>> {
     loop {
         tokio::select! {
             Some(_) = renewed.next() => show(&identity).await?,
-            Some(changed) = readiness.next() => {
+            Some(changed) = next(&mut readiness) => {
                 let was_ready = std::mem::replace(&mut is_ready, changed.get().await?);
                 if was_ready && !is_ready {
                     println!("has no certificate any more");
@@ -89,6 +92,11 @@ async fn authenticate(address: &str) -> Result<(), Box<dyn std::error::Error>> {
             }
         }
     }
+}
+
+/// The next item of a stream without an order among others, such as changes of a property.
+async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
+    poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
 }
 
 fn said(error: Option<zbus::Error>) -> String {
