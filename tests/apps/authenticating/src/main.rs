@@ -64,7 +64,6 @@ async fn authenticate(address: &str) -> Result<(), Box<dyn std::error::Error>> {
     let connection = zbus::connection::Builder::address(address).p2p().build().await?;
     let identity = IdentityProxy::builder(&connection).destination("org.holdfast").build().await?;
     let mut renewed = identity.receive_renewed().await?;
-    let mut readiness = identity.receive_ready_changed().await;
     let mut is_ready = identity.ready().await?;
     if is_ready {
         show(&identity).await?;
@@ -76,13 +75,11 @@ async fn authenticate(address: &str) -> Result<(), Box<dyn std::error::Error>> {
     loop {
         tokio::select! {
             Some(_) = renewed.next() => show(&identity).await?,
-            Some(changed) = readiness.next() => {
-                let was_ready = std::mem::replace(&mut is_ready, changed.get().await?);
+            () = tokio::time::sleep(Duration::from_millis(250)) => {
+                let was_ready = std::mem::replace(&mut is_ready, identity.ready().await?);
                 if was_ready && !is_ready {
                     println!("has no certificate any more");
                 }
-            }
-            () = tokio::time::sleep(Duration::from_millis(250)) => {
                 if is_ready {
                     rounds.sign(&identity).await;
                 }
