@@ -8,11 +8,8 @@ mod flood;
 
 use holdfast_evidence::issued::certified_key;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
-use std::future::poll_fn;
 use std::os::unix::net::UnixStream;
-use std::pin::Pin;
 use std::time::{Duration, Instant};
-use zbus::export::futures_core::Stream;
 use zbus::export::ordered_stream::OrderedStreamExt;
 
 /// The socket of an app with the grant.
@@ -67,7 +64,6 @@ async fn authenticate(address: &str) -> Result<(), Box<dyn std::error::Error>> {
     let connection = zbus::connection::Builder::address(address).p2p().build().await?;
     let identity = IdentityProxy::builder(&connection).destination("org.holdfast").build().await?;
     let mut renewed = identity.receive_renewed().await?;
-    let mut readiness = identity.receive_ready_changed().await;
     let mut is_ready = identity.ready().await?;
     if is_ready {
         show(&identity).await?;
@@ -79,24 +75,17 @@ async fn authenticate(address: &str) -> Result<(), Box<dyn std::error::Error>> {
     loop {
         tokio::select! {
             Some(_) = renewed.next() => show(&identity).await?,
-            Some(changed) = next(&mut readiness) => {
-                let was_ready = std::mem::replace(&mut is_ready, changed.get().await?);
+            () = tokio::time::sleep(Duration::from_millis(250)) => {
+                let was_ready = std::mem::replace(&mut is_ready, identity.ready().await?);
                 if was_ready && !is_ready {
                     println!("has no certificate any more");
                 }
-            }
-            () = tokio::time::sleep(Duration::from_millis(250)) => {
                 if is_ready {
                     rounds.sign(&identity).await;
                 }
             }
         }
     }
-}
-
-/// The next item of a stream without an order among others, such as changes of a property.
-async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
-    poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
 }
 
 fn said(error: Option<zbus::Error>) -> String {
