@@ -13,5 +13,7 @@ pub mod tls;
 mod error;
 mod repositories;
 mod shared_stream;
+#[cfg(feature = "pkcs11")]
+mod token_roots;
 
 pub use error::ServerError;

@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use webpki::KeyUsage;
 
@@ -166,6 +166,8 @@ fn a_root_in_a_token_signs_what_others_believe_and_its_key_stays_there() {
     let first = chain();
     verify_chain(&first[0].0, &first[1].0, &root, KeyUsage::client_auth(), now).unwrap();
     // The token signs the next issuing certificate as well, which the service finds at its next start.
+    // Two that end in the same second would be sorted by their serial numbers.
+    std::thread::sleep(Duration::from_millis(1100));
     let renewed = place.service().args(["renew", "--catalog", &catalog.to_string()]).output();
     assert!(renewed.as_ref().unwrap().status.success(), "{renewed:?}");
     drop(service);

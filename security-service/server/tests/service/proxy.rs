@@ -55,7 +55,7 @@ fn a_listed_balancer_without_a_header_is_closed() {
     datagrams[13] = 0x12;
     let text = b"PROXY TCP4 192.0.2.7 127.0.0.1 1 2\r\n".to_vec();
     for bad in [Vec::new(), text, datagrams, good[..20].to_vec()] {
-        assert!(with(bad).is_err(), "no header that is known");
+        with(bad).unwrap_err();
     }
 }
 
@@ -75,7 +75,6 @@ fn a_header_from_an_address_that_is_not_listed_is_refused() {
         let _ = stream.read_to_end(&mut said);
         assert!(!said.windows(4).any(|part| part == b"HTTP"), "{said:?}");
         // The port of management knows no balancers at all.
-        let management = from(&service.management, "203.0.113.9");
-        assert!(management.try_connect().is_err(), "a header is no TLS");
+        from(&service.management, "203.0.113.9").try_connect().unwrap_err();
     }
 }
