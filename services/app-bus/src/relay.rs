@@ -256,7 +256,8 @@ mod tests {
         assert_eq!(paced.take(1, begin + ms(1500)), ms(1));
         assert_eq!(paced.take(2001, begin + ms(500_000)), ms(1));
         // Looks that come often lose nothing.
-        let mut paced = Paced::new(Some(Pace { bytes_per_second: 10 }));
+        let slow = Some(Pace { bytes_per_second: 10 });
+        let mut paced = Paced { filled: begin, ..Paced::new(slow) };
         assert_eq!(paced.take(10, begin), Duration::ZERO);
         for at in [30, 60, 90] {
             assert_eq!(paced.take(0, begin + ms(at)), Duration::ZERO);
