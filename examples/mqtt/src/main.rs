@@ -128,7 +128,8 @@ async fn talk(
                 }
             }
             () = identity.outdated(credentials) => {
-                let gone = mqtt.disconnect(&DisconnectOptions::new());
+                let options = DisconnectOptions::new();
+                let gone = mqtt.disconnect(&options);
                 timeout(PATIENCE, gone).await?.map_err(failed("cannot disconnect"))?;
                 return Ok(());
             }
