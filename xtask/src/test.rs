@@ -57,7 +57,9 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     for (stage, needs) in [
         ("fuzz", host::FUZZ),
         ("system", host::TPM),
+        ("system", host::BROKER),
         ("unit", host::TPM),
+        ("unit", host::BROKER),
         ("unit", host::DATABASE),
         ("unit", host::RELYING_PARTIES),
         (SERVICE_PEERS, host::SERVICE_PEERS),
