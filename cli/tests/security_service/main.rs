@@ -12,7 +12,6 @@
 mod accounts;
 mod devices;
 mod doctor;
-mod guest;
 mod installation;
 mod refusals;
 mod verbs;
