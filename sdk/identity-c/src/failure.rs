@@ -1,6 +1,6 @@
 //! Why something failed, as the header has it.
 
-use crate::memory::write_to;
+use crate::place::write_to;
 use holdfast_sdk_identity::{CertificateError, IdentityError, PeerRefusal};
 use holdfast_types::chain;
 use std::io;

@@ -7,6 +7,7 @@ mod connection;
 mod failure;
 mod memory;
 mod peer;
+mod place;
 
 pub use self::failure::HoldfastError;
 pub use self::peer::{HoldfastPeer, HoldfastPolicy};
@@ -14,7 +15,8 @@ pub use self::peer::{HoldfastPeer, HoldfastPolicy};
 pub use self::connection::HoldfastConnection;
 use self::connection::{accept_peer, connect_peer, connect_server};
 use self::failure::{Code, Failure, report};
-use self::memory::{reference, slice, slice_mut, socket, text, write_to};
+use self::memory::{reference, slice, slice_mut, socket, text};
+use self::place::write_to;
 use holdfast_sdk_identity::Identity;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;

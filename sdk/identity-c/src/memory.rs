@@ -1,4 +1,4 @@
-//! What C hands over, as what Rust takes: texts, buffers, sockets, and places for results.
+//! What C hands over, as what Rust takes: texts, buffers and sockets.
 
 use crate::failure::Failure;
 use std::ffi::{CStr, c_char, c_int, c_void};
@@ -29,17 +29,6 @@ pub(crate) unsafe fn reference<'a, T>(pointer: *const T, name: &str) -> Result<&
     // SAFETY: the caller says so.
     let found = unsafe { pointer.as_ref() };
     found.ok_or_else(|| Failure::argument(&format!("{name} is NULL")))
-}
-
-/// Writes a value to where C wants it, if it does.
-///
-/// # Safety
-/// `place` is NULL or has room for a `T`.
-pub(crate) unsafe fn write_to<T>(place: *mut T, value: T) {
-    if !place.is_null() {
-        // SAFETY: the caller says so. What was there has nothing to drop: it is C's.
-        unsafe { place.write(value) };
-    }
 }
 
 /// Returns a buffer that is read from.

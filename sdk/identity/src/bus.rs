@@ -1,14 +1,12 @@
 //! The connection to the identity service: D-Bus, peer to peer, in a thread of its own, which connects again when it ends.
 
-use crate::certificate::CertificateError;
 use crate::credentials::Credentials;
-use crate::identity::Shared;
-use crate::signing::Handshake;
+use crate::handshake::Handshake;
+use crate::request::{PATIENCE, ServiceError, SignRequest};
+use crate::shared::Shared;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
-use thiserror::Error;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until, timeout};
 use zbus::connection::Builder;
@@ -18,57 +16,12 @@ use zbus::proxy::CacheProperties;
 
 /// Stack of the thread, in bytes.
 const STACK_BYTES: usize = 512 * 1024;
-/// Time in which the service must accept a connection and answer a call.
-const PATIENCE: Duration = Duration::from_secs(15);
 /// Pause before the second connection; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Pause after which a service is asked again that had no certificate and signals none.
 const ASK_AGAIN: Duration = Duration::from_secs(30);
-
-/// Errors of the identity service.
-#[derive(Debug, Clone, Error)]
-pub enum ServiceError {
-    /// It cannot be connected to.
-    #[error("cannot connect to the identity service")]
-    Connect(#[source] zbus::Error),
-    /// It does not accept a connection in time.
-    #[error("the identity service has not accepted a connection within {PATIENCE:?}")]
-    Slow,
-    /// A call has failed.
-    #[error("{method} of the identity service has failed")]
-    Call {
-        /// The D-Bus name of method, property or signal.
-        method: &'static str,
-        /// The error of D-Bus.
-        #[source]
-        source: zbus::Error,
-    },
-    /// It has returned what is no certificate of a Security Service.
-    #[error("the identity service has returned a wrong certificate")]
-    Certificate(#[source] CertificateError),
-    /// The device has no certificate for the app: it has not checked in yet, was not claimed, or was refused.
-    #[error("the device has no certificate for the app yet: it has not checked in, or was refused")]
-    NoCertificate,
-    /// It has closed the connection.
-    #[error("the identity service has closed the connection")]
-    Ended,
-}
-
-/// A handshake that waits for its signature.
-#[derive(Debug)]
-pub(crate) struct SignRequest {
-    pub(crate) handshake: Handshake,
-    pub(crate) answer: SyncSender<Result<Vec<u8>, ServiceError>>,
-}
-
-impl SignRequest {
-    /// Answers it. Whoever has asked may have given up.
-    fn answer(self, signature: Result<Vec<u8>, ServiceError>) {
-        let _ = self.answer.try_send(signature);
-    }
-}
 
 /// Path of the service's object.
 const PATH: &str = "/org/holdfast/Identity1";

@@ -1,27 +1,13 @@
 //! Configurations of rustls with the app's identity.
 
+use crate::cryptography::crypto_provider;
 use crate::identity::{Identity, IdentityError};
 use crate::verifier::{PeerPolicy, PeerVerifier};
 use rustls::client::Resumption;
-use rustls::crypto::CryptoProvider;
 use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
-use rustls::{
-    CipherSuite, ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier,
-};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, WantsVerifier};
 use std::sync::Arc;
-
-/// Cipher suites whose transcript hash is SHA-256 (RFC 8446, B.4): no other is signed.
-const CIPHER_SUITES: [CipherSuite; 2] =
-    [CipherSuite::TLS13_AES_128_GCM_SHA256, CipherSuite::TLS13_CHACHA20_POLY1305_SHA256];
-
-/// Returns rustls' provider of cryptography with the cipher suites whose handshakes can be signed, and no others.
-#[must_use]
-pub fn crypto_provider() -> CryptoProvider {
-    let mut provider = rustls::crypto::ring::default_provider();
-    provider.cipher_suites.retain(|suite| CIPHER_SUITES.contains(&suite.suite()));
-    provider
-}
 
 fn client() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, IdentityError> {
     let builder = ClientConfig::builder_with_provider(Arc::new(crypto_provider()));

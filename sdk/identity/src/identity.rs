@@ -1,14 +1,16 @@
 //! The app's identity: the newest certificate, and what makes configurations of TLS with it.
 
-use crate::bus::{self, ServiceError, SignRequest};
+use crate::bus;
 use crate::credentials::Credentials;
+use crate::request::{ServiceError, SignRequest};
+use crate::shared::Shared;
 use crate::signing::IdentityKey;
 use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::io;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
@@ -38,38 +40,6 @@ pub enum IdentityError {
     /// A configuration of TLS cannot be made.
     #[error("cannot make a configuration of TLS")]
     Tls(#[source] rustls::Error),
-}
-
-/// What the thread that talks to the service has found out.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    newest: watch::Sender<Option<Arc<Credentials>>>,
-    /// The last error since the last certificate. It is held while `newest` is changed, so that nobody misses a change.
-    last: Mutex<Option<ServiceError>>,
-    changed: Condvar,
-}
-
-impl Shared {
-    fn last(&self) -> MutexGuard<'_, Option<ServiceError>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes a certificate.
-    pub(crate) fn renew(&self, credentials: Arc<Credentials>) {
-        let mut last = self.last();
-        *last = None;
-        self.newest.send_replace(Some(credentials));
-        self.changed.notify_all();
-    }
-
-    /// Takes an error. A service that has no certificate any more leaves none here; others may come back with the same.
-    pub(crate) fn fail(&self, error: ServiceError) {
-        let mut last = self.last();
-        if matches!(error, ServiceError::NoCertificate) {
-            self.newest.send_replace(None);
-        }
-        *last = Some(error);
-    }
 }
 
 /// The identity of this app. Clones are the same identity.

@@ -1,7 +1,8 @@
 //! Signatures of TLS 1.3 handshakes: what rustls wants signed becomes a role and a transcript hash, and anything else nothing.
 
-use crate::bus::{ServiceError, SignRequest};
 use crate::credentials::Credentials;
+use crate::handshake::{Handshake, Role};
+use crate::request::{ServiceError, SignRequest};
 use rustls::sign::{Signer, SigningKey};
 use rustls::{OtherError, SignatureAlgorithm, SignatureScheme};
 use rustls_pki_types::{CertificateDer, SubjectPublicKeyInfoDer};
@@ -43,30 +44,6 @@ impl From<SigningError> for rustls::Error {
     fn from(error: SigningError) -> Self {
         Self::Other(OtherError(Arc::new(error)))
     }
-}
-
-/// The side of a connection whose handshake is signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    Client,
-    Server,
-}
-
-impl Role {
-    /// Returns the service's word for it.
-    pub(crate) fn word(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Server => "server",
-        }
-    }
-}
-
-/// A handshake, as it is signed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Handshake {
-    pub(crate) role: Role,
-    pub(crate) transcript_hash: [u8; 32],
 }
 
 impl Handshake {

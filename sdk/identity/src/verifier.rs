@@ -1,7 +1,7 @@
 //! The verifier of peers of the same catalog: who they are, and what their devices run.
 
 use crate::certificate::CertificateError;
-use crate::config::crypto_provider;
+use crate::cryptography::crypto_provider;
 use crate::identity::Identity;
 use crate::peer::{DeviceId, Grade, Peer};
 use holdfast_types::{CatalogId, ComponentId};
