@@ -2,6 +2,7 @@
 //! change its bytes. Those of the checkout are cached by everything that goes into them.
 
 mod c_app;
+mod c_library;
 mod cache;
 mod inputs;
 mod package;
@@ -252,6 +253,7 @@ impl<'a> DeviceBuilder<'a> {
         let Some(sources) = c_app::Sources::find(directory)? else {
             return Ok(None);
         };
+        let library = self.library_for(&sources)?;
         let place = fs::canonicalize(directory)
             .with_context(|| format!("cannot find {}", directory.display()))?;
         let name = place.file_name().map_or("app".into(), |name| name.to_string_lossy());
@@ -267,9 +269,15 @@ impl<'a> DeviceBuilder<'a> {
             .args(c_app::FLAGS)
             .arg(format!("-ffile-prefix-map={}=/app", place.display()))
             .args(sources.include_directories().iter().map(|path| format!("-I{}", path.display())))
+            .args(library.iter().map(|library| format!("-I{}", library.include.display())))
             .arg("-o")
             .arg(&program)
             .args(&sources.files)
+            .args(
+                library
+                    .iter()
+                    .flat_map(|library| [library.archive.as_path(), Path::new("-lunwind")]),
+            )
             .env("ZIG_GLOBAL_CACHE_DIR", &self.toolchain.zig_cache)
             .env("ZIG_LOCAL_CACHE_DIR", &self.toolchain.zig_cache)
             .stdin(Stdio::null());
@@ -333,15 +341,19 @@ fn environment(places: Vec<(PathBuf, &'static str)>) -> [(&'static str, String);
     ]
 }
 
-/// The programs in cargo's messages, by the names of their targets.
+/// The programs in cargo's messages, by the names of their targets, and libraries for C by the names of their files.
 fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .filter_map(|message| {
-            let program = message.get("executable")?.as_str()?.to_owned();
-            let name = message.get("target")?.get("name")?.as_str()?.to_owned();
-            Some((name, PathBuf::from(program)))
+            if let Some(program) = message.get("executable")?.as_str() {
+                let name = message.get("target")?.get("name")?.as_str()?.to_owned();
+                return Some((name, PathBuf::from(program)));
+            }
+            let mut files = message.get("filenames")?.as_array()?.iter().filter_map(Value::as_str);
+            let archive = PathBuf::from(files.find(|file| file.ends_with(".a"))?);
+            Some((archive.file_name()?.to_str()?.to_owned(), archive))
         })
         .collect()
 }

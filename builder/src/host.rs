@@ -65,6 +65,9 @@ pub const TESTS: &[Need] = &[
 ];
 /// For machines with a TPM, and for the tests of evidence: one in software.
 pub const TPM: &[Need] = &[need("swtpm", "swtpm")];
+/// For the tests of certificates: a broker that knows nothing of us, and its clients.
+pub const BROKER: &[Need] =
+    &[need("/usr/sbin/mosquitto", "mosquitto"), need("mosquitto_pub", "mosquitto-clients")];
 /// For the tests of the security service: the other of its two databases.
 pub const DATABASE: &[Need] = &[need("/usr/lib/postgresql/15/bin/initdb", "postgresql-15")];
 /// For fuzz targets: libFuzzer is C++.

@@ -56,7 +56,9 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     for (stage, needs) in [
         ("fuzz", host::FUZZ),
         ("system", host::TPM),
+        ("system", host::BROKER),
         ("unit", host::TPM),
+        ("unit", host::BROKER),
         ("unit", host::DATABASE),
         (UNIT_PURE, host::TPM),
         ("images", host::DEBIAN_LIBC),

@@ -77,6 +77,33 @@ impl Sources {
         }
     }
 
+    /// True if a source or a header of the app includes the header of this name.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub(super) fn includes(&self, header: &str) -> Result<bool> {
+        let headers = ["src", "include"].map(|name| self.directory.join(name));
+        let mut files = self.files.clone();
+        for directory in headers.iter().filter(|path| path.is_dir()) {
+            let found = below(directory, &|_| true)?.into_iter();
+            files.extend(found.filter(|path| path.extension().is_some_and(|own| own == "h")));
+        }
+        let names = [format!("<{header}>"), format!("\"{header}\"")];
+        let is_it = |line: &str| {
+            let directive = line.trim_start().strip_prefix('#').map(str::trim_start);
+            let name = directive.and_then(|rest| rest.strip_prefix("include")).map(str::trim_start);
+            name.is_some_and(|name| names.iter().any(|wanted| name.starts_with(wanted)))
+        };
+        for file in files {
+            let text =
+                fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
+            if String::from_utf8_lossy(&text).lines().any(is_it) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The directories in which headers are looked for: `src/`, and `include/` where there is one.
     pub(super) fn include_directories(&self) -> Vec<PathBuf> {
         let all = ["src", "include"].map(|name| self.directory.join(name));
@@ -153,6 +180,23 @@ mod tests {
             said.contains("main.c: is not below ") && said.ends_with("move it there"),
             "{said}"
         );
+    }
+
+    #[test]
+    fn a_header_is_included_by_a_line_of_its_own() {
+        for (text, included) in [
+            ("#include <x.h>\n", true),
+            ("int a;\n  # include \"x.h\" // mine\n", true),
+            ("/* #include <x.h> would do */\n#include <y/x.h>\n#include <x.hpp>\n", false),
+        ] {
+            let scratch = app(&["src/main.c", "include/own.h"]);
+            for file in ["src/main.c", "include/own.h"] {
+                fs::write(scratch.path().join(file), text).unwrap();
+                let sources = Sources::find(scratch.path()).unwrap().unwrap();
+                assert_eq!(sources.includes("x.h").unwrap(), included, "{file}: {text}");
+                fs::write(scratch.path().join(file), "").unwrap();
+            }
+        }
     }
 
     #[test]

@@ -382,6 +382,19 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
         ]),
     ),
     (
+        "I peers",
+        "an app talks to a device that is of another catalog, out of date, for updates alone, or not verified at all",
+        Tests(&[
+            "a_peer_of_another_catalog_is_refused",
+            "a_peer_whose_release_is_too_old_is_refused",
+            "a_peer_whose_certificate_is_good_for_updates_alone_is_refused",
+            "a_peer_whose_certificate_has_ended_is_refused",
+            "another_app_another_device_and_another_grade_are_refused",
+            "two_apps_connect_by_tls_13_and_know_each_other",
+            "tls_12_is_refused",
+        ]),
+    ),
+    (
         "N names",
         "a granted name opens more than its addresses, or names carry something else",
         Tests(&[
