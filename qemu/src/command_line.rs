@@ -2,7 +2,9 @@
 
 use crate::HarnessError;
 use crate::armed_watchdog;
-use crate::machine::{DEBUG_SOCKET, DebugLine, Machine, Network, PROGRAM, Rom, WRITE_LOG, write};
+use crate::machine::{
+    CableEnd, DEBUG_SOCKET, DebugLine, Machine, Network, PROGRAM, Rom, WRITE_LOG, write,
+};
 use crate::model::Model;
 use crate::option_value::{doubled, value};
 use crate::settings;
@@ -99,8 +101,16 @@ impl Machine {
                         served.collect::<String>()
                     )
                 }
+                Network::Cable { path, end } => {
+                    let server = if *end == CableEnd::First { "on" } else { "off" };
+                    let path = value(path);
+                    format!("stream,id=net{index},server={server},addr.type=unix,addr.path={path}")
+                }
             };
-            let last = index.saturating_add(0x56);
+            // No two machines on a cable have one address.
+            let is_second = matches!(network, Network::Cable { end: CableEnd::Second, .. });
+            let first = if is_second { 0xa6 } else { 0x56 };
+            let last = index.saturating_add(first);
             let mac = format!("52:54:00:12:34:{last:02x}");
             command.args(["-netdev", &plug]);
             match model {

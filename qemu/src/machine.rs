@@ -104,6 +104,22 @@ pub enum Network {
         /// which talks on its standard input and output.
         servers: Vec<(SocketAddrV4, String)>,
     },
+    /// A cable to another machine, with nothing between the two.
+    Cable {
+        /// Socket at which the ends meet.
+        path: PathBuf,
+        /// The end of the machine that is started first, and stays.
+        end: CableEnd,
+    },
+}
+
+/// An end of a cable between two machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CableEnd {
+    /// It makes the socket. What is sent before the other end is there is lost.
+    First,
+    /// It connects to the socket, which must be there.
+    Second,
 }
 
 impl Machine {
