@@ -180,7 +180,7 @@ fn pure_packages(root: &Path) -> Result<Vec<String>> {
 }
 
 /// Manifests of the images that the system tests look at.
-const IMAGES: [&str; 12] = [
+const IMAGES: [&str; 11] = [
     "images/hello.toml",
     "images/connected.toml",
     "tests/images/probe.toml",
@@ -192,8 +192,10 @@ const IMAGES: [&str; 12] = [
     "tests/images/deferral.toml",
     "tests/images/lingering.toml",
     "tests/images/crowd.toml",
-    "tests/images/service.toml",
 ];
+/// The one whose guests check in, which they do with `--full` alone; and the app in it.
+const CHECKING_IN: &str = "tests/images/service.toml";
+const AUTHENTICATING: (&str, &str) = ("authenticating", "tests/apps/authenticating");
 
 /// The app of the first of them that waits for a debugger in an image of its own.
 const DEBUGGED: &str = "hello";
@@ -205,18 +207,17 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let dynamic = dynamic_app::build(test_run, builder.devices()?, &programs)?;
     let board = test_run.board.as_deref();
     let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
-    for manifest in IMAGES.into_iter().chain(more.into_iter().flatten()) {
+    let full = test_run.full.then_some(CHECKING_IN);
+    for manifest in IMAGES.into_iter().chain(more.into_iter().flatten()).chain(full) {
         let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
         let output = given_output(test_run, manifest, "")?;
         let manifest = test_run.workspace.root.join(manifest);
         builder.build_for(board, &manifest, apps, output.as_deref())?;
     }
     test_programs::build(&test_run.workspace, &builder, &programs)?;
-    for (name, directory) in [
-        ("hostile", "tests/apps/hostile"),
-        ("hostile-network", "tests/apps/hostile-network"),
-        ("authenticating", "tests/apps/authenticating"),
-    ] {
+    let hostile =
+        [("hostile", "tests/apps/hostile"), ("hostile-network", "tests/apps/hostile-network")];
+    for (name, directory) in hostile.into_iter().chain(test_run.full.then_some(AUTHENTICATING)) {
         let program = builder.app_program(&test_run.workspace.root.join(directory))?;
         workspace::write(&programs.join(name), program)?;
     }
