@@ -5,6 +5,7 @@
 //! since a handshake with it could only fail.
 
 use crate::public::Point;
+use holdfast_types::Grade;
 use thiserror::Error;
 
 /// Most bytes of a certificate that is read.
@@ -164,10 +165,7 @@ pub fn certified_grade(certificate: &[u8]) -> Result<Option<&'static str>, Certi
 /// Returns the word for the grade whose policy this is.
 fn grade_of_policy(policy: &[u8]) -> Option<&'static str> {
     match policy.strip_prefix(&GRADES)? {
-        [1] => Some("hardware-verified"),
-        [2] => Some("hardware"),
-        [3] => Some("emulated"),
-        [4] => Some("software"),
+        [number] => Grade::of_policy(u64::from(*number)).map(Grade::word),
         _ => None,
     }
 }

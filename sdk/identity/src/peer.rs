@@ -1,7 +1,7 @@
 //! Who the other side of a connection is, as its certificate says.
 
 use crate::certificate::{self, CertificateError};
-use holdfast_types::{CatalogId, ComponentId, Version};
+use holdfast_types::{CatalogId, ComponentId, Grade, Version};
 use rustls_pki_types::CertificateDer;
 use std::fmt;
 use std::str::FromStr;
@@ -46,54 +46,6 @@ impl fmt::Display for DeviceId {
     }
 }
 
-/// How far a device's evidence can be trusted, by who vouches for its key, from the least on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum Grade {
-    /// A key in the device's `state`: nothing is measured, and whoever copies the card has it.
-    Software,
-    /// A TPM in software, of QEMU and of CI: whoever runs the host can do as he likes.
-    Emulated,
-    /// A TPM that a claim list or a maker's certificate vouches for.
-    Hardware,
-    /// A TPM with a certificate of a listed maker, on boards whose first stage fuses or a ROM verify.
-    HardwareVerified,
-}
-
-impl Grade {
-    /// Every grade, from the least on.
-    pub const ALL: [Self; 4] =
-        [Self::Software, Self::Emulated, Self::Hardware, Self::HardwareVerified];
-
-    /// Returns the last arc of its certificate policy.
-    #[must_use]
-    pub fn policy(self) -> u32 {
-        match self {
-            Self::HardwareVerified => 1,
-            Self::Hardware => 2,
-            Self::Emulated => 3,
-            Self::Software => 4,
-        }
-    }
-
-    /// Returns the word for it, as the Security Service has it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Software => "software",
-            Self::Emulated => "emulated",
-            Self::Hardware => "hardware",
-            Self::HardwareVerified => "hardware-verified",
-        }
-    }
-}
-
-impl fmt::Display for Grade {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
-
 /// The release of the OS that a device has attested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Release {
@@ -133,7 +85,7 @@ impl Peer {
         let version = version.parse::<Version>();
         let version = version.map_err(|_| CertificateError::Foreign("release extension"))?;
         let policy = certificate::grade(certificate)?;
-        let grade = Grade::ALL.into_iter().find(|grade| grade.policy() == policy);
+        let grade = Grade::of_policy(policy.into());
         let grade = grade.ok_or(CertificateError::Foreign("certificatePolicies"))?;
         let release = Release { version, rollback_index };
         Ok(Self { catalog, device, component, release, grade })

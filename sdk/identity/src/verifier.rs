@@ -3,8 +3,8 @@
 use crate::certificate::CertificateError;
 use crate::cryptography::crypto_provider;
 use crate::identity::Identity;
-use crate::peer::{DeviceId, Grade, Peer};
-use holdfast_types::{CatalogId, ComponentId};
+use crate::peer::{DeviceId, Peer};
+use holdfast_types::{CatalogId, ComponentId, Grade};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};

@@ -1,67 +1,16 @@
-//! Grades of evidence: how far it can be trusted, by who vouches for a device's key and never by what a TPM says of itself.
+//! Grades of evidence, and sets of them: those that a catalog or a group takes.
 
-use serde::{Deserialize, Serialize};
+pub use holdfast_types::{Grade, NoGrade};
 use std::fmt;
 use std::str::FromStr;
-use thiserror::Error;
 
-/// The grade of a device's evidence.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Grade {
-    /// A key in the device's `state`: nothing is measured, and whoever copies the card has it.
-    Software,
-    /// A TPM in software, of QEMU and of CI: whoever runs the host can do as he likes.
-    Emulated,
-    /// A TPM that a claim list or a maker's certificate vouches for.
-    Hardware,
-    /// A TPM with a certificate of a listed maker, on boards whose first stage fuses or a ROM verify.
-    HardwareVerified,
-}
-
-impl Grade {
-    /// Every grade, from the least on.
-    pub const ALL: [Self; 4] =
-        [Self::Software, Self::Emulated, Self::Hardware, Self::HardwareVerified];
-
-    /// Returns the word for it, as JSON and the database have it.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Software => "software",
-            Self::Emulated => "emulated",
-            Self::Hardware => "hardware",
-            Self::HardwareVerified => "hardware-verified",
-        }
-    }
-
-    fn bit(self) -> u8 {
-        match self {
-            Self::Software => 1,
-            Self::Emulated => 2,
-            Self::Hardware => 4,
-            Self::HardwareVerified => 8,
-        }
-    }
-}
-
-impl fmt::Display for Grade {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
-    }
-}
-
-/// A text is no grade.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` is no grade; write software, emulated, hardware or hardware-verified")]
-pub struct NoGrade(pub String);
-
-impl FromStr for Grade {
-    type Err = NoGrade;
-
-    fn from_str(text: &str) -> Result<Self, NoGrade> {
-        let found = Self::ALL.into_iter().find(|grade| grade.word() == text);
-        found.ok_or_else(|| NoGrade(text.chars().take(32).collect()))
+/// The bit of a grade in a set.
+fn bit(grade: Grade) -> u8 {
+    match grade {
+        Grade::Software => 1,
+        Grade::Emulated => 2,
+        Grade::Hardware => 4,
+        Grade::HardwareVerified => 8,
     }
 }
 
@@ -76,13 +25,13 @@ impl Grades {
     /// Returns the set of these.
     #[must_use]
     pub fn of(grades: &[Grade]) -> Self {
-        Self(grades.iter().fold(0, |set, grade| set | grade.bit()))
+        Self(grades.iter().fold(0, |set, grade| set | bit(*grade)))
     }
 
     /// True if the grade is in it.
     #[must_use]
     pub fn has(self, grade: Grade) -> bool {
-        self.0 & grade.bit() != 0
+        self.0 & bit(grade) != 0
     }
 
     /// Returns the grades in it, from the least on.

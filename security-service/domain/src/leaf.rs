@@ -22,13 +22,7 @@ fn ours(last: [u64; 2]) -> Vec<u64> {
 /// Returns the certificate policy of a grade: `ARC.1.N`.
 #[must_use]
 pub fn policy_of(grade: Grade) -> Vec<u64> {
-    let number = match grade {
-        Grade::HardwareVerified => 1,
-        Grade::Hardware => 2,
-        Grade::Emulated => 3,
-        Grade::Software => 4,
-    };
-    ours([1, number])
+    ours([1, grade.policy().into()])
 }
 
 /// Returns the extended key usage of certificates that are good for updates alone: `ARC.2.1`. Whoever asks for `clientAuth`
