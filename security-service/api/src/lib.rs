@@ -9,7 +9,6 @@ pub mod device_port;
 pub mod issuers;
 pub mod management;
 pub mod peer;
-pub mod pem;
 pub mod secret;
 pub mod service;
 pub mod signed_releases;

@@ -8,6 +8,7 @@
 pub mod authority;
 pub mod issuer;
 pub mod lint;
+pub mod pem;
 pub mod root_key;
 pub mod server_certificate;
 #[cfg(feature = "pkcs11")]

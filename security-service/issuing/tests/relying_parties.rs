@@ -17,6 +17,7 @@ use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::leaf::{Common, Leaf};
 use holdfast_service_issuing::authority::{make_issuing, make_root, make_service_root};
 use holdfast_service_issuing::issuer::LeafIssuer;
+use holdfast_service_issuing::pem::pem;
 use holdfast_service_issuing::server_certificate;
 use holdfast_types::Version;
 use rcgen::{KeyPair, PublicKeyData};
@@ -39,14 +40,6 @@ struct Files {
     directory: TempDir,
 }
 
-fn pem(der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-}
-
 impl Files {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
@@ -58,8 +51,8 @@ impl Files {
         let (certificate, key) = (issuing.certificate.clone(), issuing.key.serialize_der());
         let end = issuing.not_after;
         let issuer = LeafIssuer::new(&catalog, &issuing.serial, certificate, &key, end).unwrap();
-        this.write("catalog.pem", &pem(&root.certificate));
-        this.write("issuing.pem", &pem(&issuing.certificate));
+        this.write("catalog.pem", &pem("CERTIFICATE", &root.certificate));
+        this.write("issuing.pem", &pem("CERTIFICATE", &issuing.certificate));
         for (name, profile, id) in [
             ("full", Profile::Full, 0xde),
             ("update-only", Profile::UpdateOnly, 0xdf),
@@ -79,15 +72,18 @@ impl Files {
             let point = Point::from_uncompressed(key.der_bytes()).unwrap();
             let leaf = issuer.issue(&Leaf::new(&common, Purpose::Device, point)).unwrap();
             // As devices send it: the leaf, and what has issued it.
-            this.write(&format!("{name}.pem"), &(pem(&leaf) + &pem(&issuing.certificate)));
+            this.write(
+                &format!("{name}.pem"),
+                &(pem("CERTIFICATE", &leaf) + &pem("CERTIFICATE", &issuing.certificate)),
+            );
             this.write(&format!("{name}.key"), &key.serialize_pem());
         }
         let root = make_service_root(now).unwrap();
-        let names = ["broker.example".to_owned()];
+        let names = ["broker.example", "localhost"].map(str::to_owned);
         let (certificate, key) =
             server_certificate::make(root.key.serialized_der(), &names, now).unwrap();
-        this.write("authorities.pem", &pem(&root.certificate));
-        this.write("broker.pem", &pem(&certificate));
+        this.write("authorities.pem", &pem("CERTIFICATE", &root.certificate));
+        this.write("broker.pem", &pem("CERTIFICATE", &certificate));
         this.write("broker.key", &key.serialize_pem());
         this
     }
@@ -147,6 +143,7 @@ impl Server {
                 "user root\npersistence false\nallow_anonymous false\n".to_owned(),
                 format!("listener {port} 127.0.0.1\nrequire_certificate true\n"),
                 "use_identity_as_username true\ntls_version tlsv1.3\n".to_owned(),
+                line("log_dest file", "mosquitto.log".to_owned()),
                 line("cafile", "catalog.pem".to_owned()),
                 line("certfile", format!("{certificate}.pem")),
                 line("keyfile", format!("{certificate}.key")),
@@ -214,6 +211,29 @@ fn mosquitto_takes_a_device_with_a_full_certificate_and_refuses_one_for_updates_
     std::fs::copy(foreign.path("full.key"), files.path("foreign.key")).unwrap();
     assert_eq!(connect("foreign"), b"");
     assert_eq!(connect("full"), ACCEPTED, "the control, afterwards");
+}
+
+/// Mosquitto's own client publishes, and the broker's log says who it is, or why it is refused.
+#[test]
+fn mosquitto_takes_full_certificates_and_refuses_those_for_updates() {
+    let files = Files::new();
+    let server = Server::mosquitto(&files, "broker");
+    let log = || std::fs::read_to_string(files.path("mosquitto.log")).unwrap();
+    let takes = |device: &str| {
+        let mut client = Command::new("timeout");
+        client.args([&DEADLINE.as_secs().to_string(), "mosquitto_pub"]);
+        client.args(["-h", "localhost", "-p", &server.address.port().to_string(), "-q", "1"]);
+        client.args(["-t", "readings", "-m", "1", "--cafile"]).arg(files.path("authorities.pem"));
+        client.arg("--cert").arg(files.path(&format!("{device}.pem")));
+        client.arg("--key").arg(files.path(&format!("{device}.key")));
+        client.output().unwrap().status.success()
+    };
+    assert!(takes("full"), "{}", log());
+    let user = format!("u'{}'", "de".repeat(32));
+    assert!(log().contains(&user), "{}", log());
+    assert!(!log().contains("certificate verify failed"), "{}", log());
+    assert!(!takes("update-only"), "{}", log());
+    assert!(log().contains("certificate verify failed"), "{}", log());
 }
 
 /// Devices among themselves: the broker is a device as well, with a full certificate or with none that is one of a server.

@@ -3,7 +3,7 @@
 use crate::error::{ServerError, file};
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service_api::issuers::Roots;
-use holdfast_service_api::pem::pem;
+use holdfast_service_issuing::pem::pem;
 use holdfast_service_issuing::root_key::{self, RootKey};
 use holdfast_service_issuing::wrapping::KeyEncryptionKey;
 use holdfast_types::chain;

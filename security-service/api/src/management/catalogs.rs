@@ -6,7 +6,6 @@ use super::shapes::{
     Page, ProblemShape,
 };
 use crate::catalogs;
-use crate::pem::pem;
 use crate::refusal::Refusal;
 use crate::service::Service;
 use axum::extract::{Path, State};
@@ -15,6 +14,7 @@ use holdfast_service_domain::grade::{Grade, Grades};
 use holdfast_service_domain::name;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
+use holdfast_service_issuing::pem::pem;
 use holdfast_service_store::catalog::{self, Catalog, Group};
 use holdfast_service_store::precondition::{self, Subject};
 use std::sync::Arc;

@@ -120,12 +120,3 @@ pub(crate) fn serial(der: &[u8]) -> &[u8] {
     let length = usize::from(der[at]);
     &der[at + 1..at + 1 + length]
 }
-
-/// Returns a certificate as PEM.
-pub(crate) fn pem(der: &[u8]) -> String {
-    use base64::Engine;
-    let text = base64::engine::general_purpose::STANDARD.encode(der);
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-}

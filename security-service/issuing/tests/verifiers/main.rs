@@ -18,7 +18,8 @@ use holdfast_evidence::messages::Profile;
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::leaf::policy_of;
 use holdfast_service_issuing::lint::verify_chain;
-use leaves::{Group, LEAVES, groups, pem};
+use holdfast_service_issuing::pem::pem;
+use leaves::{Group, LEAVES, groups};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -75,11 +76,13 @@ fn taken(directory: &Path, files: &[PathBuf], arguments: &[&str]) -> BTreeSet<Pa
 
 /// Writes a group as files, and returns those of the leaves.
 fn written(directory: &Path, group: &Group) -> Vec<PathBuf> {
-    std::fs::write(directory.join("root.pem"), pem(&group.root.certificate)).unwrap();
-    std::fs::write(directory.join("issuing.pem"), pem(&group.issuing.certificate)).unwrap();
+    std::fs::write(directory.join("root.pem"), pem("CERTIFICATE", &group.root.certificate))
+        .unwrap();
+    std::fs::write(directory.join("issuing.pem"), pem("CERTIFICATE", &group.issuing.certificate))
+        .unwrap();
     let write = |(number, issued): (usize, &leaves::Issued)| {
         let path = directory.join(format!("{number}.pem"));
-        std::fs::write(&path, pem(&issued.der)).unwrap();
+        std::fs::write(&path, pem("CERTIFICATE", &issued.der)).unwrap();
         path
     };
     group.leaves.iter().enumerate().map(write).collect()
