@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(inside, format!("{outside} --exclude /out/a --exclude /out/a/dl"));
     }
 
-    /// What a build of Buildroot leaves for `board/holdfast/post-image.sh`, with a C library that holds `libc`.
+    /// The files that a build of Buildroot leaves for `board/holdfast/post-image.sh`, with a C library that holds `libc`.
     fn build_results(libc: &[u8]) -> tempfile::TempDir {
         let scratch = tempfile::tempdir().unwrap();
         let at = |name: &str| scratch.path().join(name);

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// The header of `sdk/identity-c`.
 const HEADER: &str = "holdfast_identity.h";
-/// Its package, and where that lies in the checkout.
+/// Package of the C library, and its directory in the checkout.
 const PACKAGE: (&str, &str) = ("holdfast-sdk-identity-c", "sdk/identity-c");
 /// The library that the package is built to.
 const LIBRARY: &str = "libholdfast_identity.a";

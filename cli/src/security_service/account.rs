@@ -49,7 +49,7 @@ pub struct LoginArgs {
 )]
 pub struct LogoutArgs {}
 
-/// What is shown to the service.
+/// The ticket or token that `login` shows to the service.
 enum Key {
     /// The ticket of the first owner.
     Ticket(String),

@@ -42,7 +42,7 @@ pub(crate) enum ClientError {
     Certificate {
         /// URL of the service.
         service: String,
-        /// What is wrong with it.
+        /// The error of TLS that says what is wrong with the certificate.
         #[source]
         source: rustls::Error,
     },
@@ -51,7 +51,7 @@ pub(crate) enum ClientError {
     Connection {
         /// URL of the service.
         service: String,
-        /// What has failed.
+        /// The error of the request.
         #[source]
         source: ureq::Error,
     },
@@ -103,7 +103,7 @@ fn certificates(pem: &str) -> Result<Vec<Certificate<'static>>, ClientError> {
 /// Splits an `https:` URL into that of host and port, and its path.
 ///
 /// # Errors
-/// It is none, or names a user or a query.
+/// The text is no such URL, or names a user or a query.
 fn split(url: &str) -> Result<(String, String), ClientError> {
     let wrong = || ClientError::Url(url.to_owned());
     let uri: Uri = url.trim().parse().map_err(|_| wrong())?;
@@ -123,7 +123,7 @@ pub(crate) fn ticket_url(text: &str) -> Option<&str> {
 /// Splits a URL into that of the service, and the ticket of a first owner in it, if it has one.
 ///
 /// # Errors
-/// It is neither a service's URL nor that of a ticket.
+/// The URL is neither a service's nor a ticket's.
 pub(crate) fn split_ticket(url: &str) -> Result<(String, Option<String>), ClientError> {
     let (service, path) = split(url)?;
     match path.strip_prefix(TICKETS) {

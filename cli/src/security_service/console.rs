@@ -6,7 +6,7 @@ use regex::Regex;
 /// A device as it has named itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Named {
-    /// Its id: 64 hex digits.
+    /// The id that the device has named: 64 hex digits.
     pub(crate) id: String,
     /// True where its keys are in a TPM.
     pub(crate) in_tpm: bool,
