@@ -1,12 +1,12 @@
 //! `login` and `logout`: tickets, tokens, and whom they are shown to.
 
-use crate::installation::{Installation, assert_said, read, text};
+use crate::installation::{Installation, assert_said, text};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::Command;
 
 fn secret(installation: &Installation) -> String {
-    let session = read(&installation.at("config/session.json"));
+    let session = fs::read(installation.at("config/session.json")).unwrap();
     let session: serde_json::Value = serde_json::from_slice(&session).unwrap();
     session["token"].as_str().unwrap().to_owned()
 }
@@ -58,7 +58,7 @@ fn a_token_comes_from_a_file_or_standard_input_and_never_from_an_argument() {
     let installation = Installation::owned();
     let file = installation.token("reader-1", "reader");
     assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
-    let token = text(&read(file.as_ref()));
+    let token = text(&fs::read(&file).unwrap());
     // Authorities are known from the session before, and a token that others can read is none.
     let by_file = ["login", &installation.url, "--token-file", &file];
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();

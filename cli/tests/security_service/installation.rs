@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -267,13 +267,6 @@ pub(crate) fn assert_said(output: &Output, code: i32, parts: &[&str]) {
 /// An id as devices have it.
 pub(crate) fn id(number: u32) -> String {
     format!("{number:064x}")
-}
-
-/// All bytes of a file.
-pub(crate) fn read(path: &Path) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    fs::File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
-    bytes
 }
 
 impl Drop for Installation {
