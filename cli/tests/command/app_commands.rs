@@ -72,12 +72,12 @@ fn check_compares_the_catalog_with_the_image_manifests() {
         (output.status.code(), stdout(&output))
     };
     // The control.
-    assert_eq!(check(&own, "tests/images/service.toml"), (Some(0), "no faults\n".to_owned()));
-    let (code, said) = check(&other, "tests/images/service.toml");
+    assert_eq!(check(&own, "../tests/images/service.toml"), (Some(0), "no faults\n".to_owned()));
+    let (code, said) = check(&other, "../tests/images/service.toml");
     assert_eq!(code, Some(1));
     assert!(said.contains("other.json: asks for Capabilities.DeviceAuthentication with"), "{said}");
     assert!(said.contains(&format!("belong to catalog {CATALOG}; name that one")), "{said}");
-    let (code, said) = check(&own, "images/hello.toml");
+    let (code, said) = check(&own, "../images/hello.toml");
     assert_eq!(code, Some(1));
     assert!(said.contains("its image manifest needs `[service]`"), "{said}");
 }
