@@ -5,10 +5,13 @@
 const ROOM: usize = 4096;
 /// ARM code. It leaves `r0` to `r2` as QEMU's own loader sets them for the kernel. Source of registers and bits: i.MX 6UltraLite
 /// Reference Manual, 57 (WDOG1 at 0x020b_c000; WCR: WT in units of 0.5 s, WDA, SRS, WDE).
+///
+/// The time is the one that the kernel's driver sets, which leaves the register alone then: QEMU's model forgets WDE when WCR is
+/// written a second time, where the chip keeps it until its next reset.
 const CODE: [u32; 5] = [
     0xe30c_3000, // movw r3, #0xc000
     0xe340_320b, // movt r3, #0x020b
-    0xe30f_4f34, // movw r4, #0xff34: 128 s, and no reset before
+    0xe307_4734, // movw r4, #0x7734: 60 s, and no reset before
     0xe1c3_40b0, // strh r4, [r3]
     0xea00_03fa, // b to the kernel, 4096 bytes from the first instruction
 ];
