@@ -30,8 +30,13 @@ impl std::fmt::Debug for Enrolment {
     }
 }
 
+/// Most enrolments of one device that are under way. Keys are public, so a stranger who knows those of a claimed device can begin
+/// as many as he likes: one more must not end the device's own, and they must not be without end.
+pub const MAX_UNDER_WAY: u32 = 64;
+
 impl Store {
-    /// Keeps an enrolment below the hash of its number, in place of the device's earlier ones and of those that have ended.
+    /// Keeps an enrolment below the hash of its number, in place of those that have ended, and of the device's oldest where it has
+    /// [`MAX_UNDER_WAY`].
     ///
     /// # Errors
     /// Those of the database.
@@ -45,10 +50,19 @@ impl Store {
         let number = sha256(number);
         self.write(move |connection| {
             Box::pin(async move {
-                let old =
-                    "DELETE FROM enrolment WHERE catalog = $1 AND (device = $2 OR ends_at <= $3)";
-                let old = sqlx::query(old).bind(scope.key()).bind(enrolment.device.to_string());
-                old.bind(stored(now)).execute(&mut *connection).await?;
+                let ended = "DELETE FROM enrolment WHERE catalog = $1 AND ends_at <= $2";
+                let ended = sqlx::query(ended).bind(scope.key()).bind(stored(now));
+                ended.execute(&mut *connection).await?;
+                let oldest =
+                    "DELETE FROM enrolment WHERE catalog = $1 AND device = $2 AND number NOT IN (
+                        SELECT number FROM enrolment WHERE catalog = $1 AND device = $2
+                        ORDER BY ends_at DESC, number LIMIT $3)";
+                sqlx::query(oldest)
+                    .bind(scope.key())
+                    .bind(enrolment.device.to_string())
+                    .bind(i64::from(MAX_UNDER_WAY.saturating_sub(1)))
+                    .execute(&mut *connection)
+                    .await?;
                 let insert = "INSERT INTO enrolment
                         (catalog, number, device, evidence_key, secret, grade, ends_at)
                     VALUES ($1, $2, $3, $4, $5, $6, $7)";

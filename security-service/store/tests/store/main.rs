@@ -27,7 +27,7 @@ use holdfast_service_store::audit::Entry;
 use holdfast_service_store::catalog::{self, Catalog, Group};
 use holdfast_service_store::change::Answer;
 use holdfast_service_store::device::{self, Claim, FindingKey};
-use holdfast_service_store::enrolment::Enrolment;
+use holdfast_service_store::enrolment::{Enrolment, MAX_UNDER_WAY};
 use holdfast_service_store::scope::Actor;
 use holdfast_service_store::token::Token;
 use holdfast_service_store::{Scope, Store, StoreError, release};
@@ -180,13 +180,44 @@ fn two_first_enrolments_of_one_secret_have_one_winner() {
             }
             assert_eq!(taken, [(scope, enrolment(DEVICE))], "round {round}");
         }
-        // One that has ended is not taken, and another of the device takes the place of the first.
+        // One that has ended is not taken.
         store.begin_enrolment(scope, &[1; 16], enrolment(DEVICE), 1000).await.unwrap();
         assert_eq!(store.take_enrolment(&[1; 16], 1600).await.unwrap(), None);
-        store.begin_enrolment(scope, &[2; 16], enrolment(DEVICE), 1000).await.unwrap();
-        store.begin_enrolment(scope, &[3; 16], enrolment(DEVICE), 1000).await.unwrap();
-        assert_eq!(store.take_enrolment(&[2; 16], 1100).await.unwrap(), None);
-        assert!(store.take_enrolment(&[3; 16], 1100).await.unwrap().is_some());
+        store.close().await;
+    });
+}
+
+#[test]
+fn a_stranger_who_begins_enrolments_does_not_end_the_device_s_own() {
+    on_both(async |database| {
+        let store = database.open().await;
+        let scope = catalog(&store, 1).await;
+        let begin = async |number: u32, now: u64| {
+            let enrolment = Enrolment {
+                device: DEVICE,
+                key: vec![7; 90],
+                secret: vec![5; 32],
+                grade: Grade::Hardware,
+                ends_at: now + 600,
+            };
+            store.begin_enrolment(scope, &number.to_be_bytes(), enrolment, now).await.unwrap();
+        };
+        let take = async |number: u32| {
+            store.take_enrolment(&number.to_be_bytes(), 1100).await.unwrap().is_some()
+        };
+        // The device's own is the oldest of as many as there may be.
+        begin(0, 1000).await;
+        for number in 1..MAX_UNDER_WAY {
+            begin(number, 1001).await;
+        }
+        assert!(take(0).await);
+        // With one more than may be, the oldest goes: there is no end of them otherwise.
+        begin(MAX_UNDER_WAY, 1000).await;
+        begin(MAX_UNDER_WAY + 1, 1001).await;
+        assert!(!take(MAX_UNDER_WAY).await);
+        for number in (1..MAX_UNDER_WAY).chain([MAX_UNDER_WAY + 1]) {
+            assert!(take(number).await, "{number}");
+        }
         store.close().await;
     });
 }

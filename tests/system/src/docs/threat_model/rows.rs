@@ -368,6 +368,7 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
             "roles_may_do_what_they_may_and_nobody_else_anything",
             "an_emulated_tpm_is_refused_by_a_catalog_that_does_not_take_it",
             "two_first_enrolments_of_one_secret_have_one_winner",
+            "a_stranger_who_begins_enrolments_does_not_end_the_device_s_own",
         ]),
     ),
     (
