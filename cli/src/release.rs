@@ -42,6 +42,8 @@ pub enum ReleaseCommand {
     Bundle(BundleArgs),
     /// Tell the Security Service of releases: it knows devices by what they measure.
     Add(known::AddArgs),
+    /// Have the Security Service take releases from signed metadata alone.
+    Trust(known::TrustArgs),
     /// List the releases that the Security Service knows.
     List(known::ListArgs),
     /// Have devices that run a release get certificates for updates alone.
@@ -248,6 +250,7 @@ pub(crate) fn run(invocation: &Invocation, command: &ReleaseCommand) -> Result<(
         ReleaseCommand::Bundle(args) => bundle(args),
         ReleaseCommand::Add(args) => known::add(args),
         ReleaseCommand::List(args) => known::list(args),
+        ReleaseCommand::Trust(args) => known::trust(args),
         ReleaseCommand::Withdraw(args) => known::withdraw(args),
         ReleaseCommand::Restore(args) => known::restore(args),
     }

@@ -5,16 +5,20 @@ use super::shown;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use holdfast_builder::failure::HostLacks;
+use holdfast_builder::workspace;
+use holdfast_release::metadata::Role;
 use holdfast_repository::{Repository, of_image};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// Arguments of `release add`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Devices that run a release which the service does not know get no certificate. A release is what the boot \
                   loader measures, with version and rollback index: an image has that, and so have the signed targets of a repository \
-                  that `release publish` has made.\n\n\
+                  that `release publish` has made. Where the catalog trusts a root of releases (`release trust`), the service \
+                  is sent the repository's signed metadata and verifies them itself.\n\n\
                   Example: holdfast release add target/updates/os\n\
                   Example: holdfast release add --image target/holdfast/pump.img"
 )]
@@ -37,6 +41,20 @@ pub struct AddArgs {
     /// Rollback index of the release with this digest.
     #[arg(long, value_name = "N", requires = "boot")]
     index: Option<u64>,
+    #[command(flatten)]
+    catalog: CatalogArgs,
+}
+
+/// Arguments of `release trust`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "From then on the service takes releases from metadata that lead back to this root, and none by hand.\n\n\
+                  Example: holdfast release trust target/updates/os\n\
+                  Example: holdfast release trust target/updates/os/metadata/1.root.json"
+)]
+pub struct TrustArgs {
+    /// Directory of the repository that the OS is released from, whose newest root is trusted; or the file of a root.
+    root: PathBuf,
     #[command(flatten)]
     catalog: CatalogArgs,
 }
@@ -137,10 +155,54 @@ fn releases(args: &AddArgs) -> Result<Vec<Measured>> {
     Ok(found)
 }
 
+/// Returns the texts of a repository's metadata, by the names of their files.
+fn metadata(directory: &Path) -> Result<BTreeMap<String, String>> {
+    let mut files = BTreeMap::new();
+    for path in Repository::open(directory)?.metadata_files() {
+        let name = path.rsplit('/').next().unwrap_or(&path).to_owned();
+        files.insert(name, workspace::read_text(&directory.join(&path))?);
+    }
+    Ok(files)
+}
+
+/// True if the catalog takes releases from signed metadata alone.
+fn trusts_a_root(catalog: &InCatalog) -> Result<bool> {
+    match catalog.get(&["release-root"]) {
+        Ok(_) => Ok(true),
+        Err(error) if error.refused_for() == Some("not-found") => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Has the service take what a repository's signed metadata name.
+fn add_signed(args: &AddArgs, catalog: &InCatalog, directory: &Path) -> Result<()> {
+    let body = json!({ "metadata": metadata(directory)? });
+    let answer = catalog.post(&["releases", "metadata"], &body);
+    let answer = answer.with_context(|| directory.display().to_string())?;
+    if args.catalog.json {
+        return shown::json(&answer);
+    }
+    let of = |member: &str| answer.get(member).and_then(Value::as_array).cloned();
+    for release in of("releases").unwrap_or_default() {
+        let [version, index, boot] = ["version", "index", "boot"].map(|m| shown::cell(&release, m));
+        println!("release {version}, rollback index {index}: {boot}");
+    }
+    for ignored in of("ignored").unwrap_or_default() {
+        let [path, reason] = ["path", "reason"].map(|m| shown::cell(&ignored, m));
+        eprintln!("{path} is not taken: it {reason}");
+    }
+    Ok(())
+}
+
 /// Adds releases.
 pub(crate) fn add(args: &AddArgs) -> Result<()> {
     let releases = releases(args)?;
     let catalog = in_catalog::open(&args.catalog)?;
+    if let Some(directory) = &args.directory
+        && trusts_a_root(&catalog)?
+    {
+        return add_signed(args, &catalog, directory);
+    }
     let mut answers = Vec::new();
     for release in &releases {
         answers.push(tell(&catalog, release)?);
@@ -150,6 +212,21 @@ pub(crate) fn add(args: &AddArgs) -> Result<()> {
         }
     }
     if args.catalog.json { shown::json(&json!({ "items": answers })) } else { Ok(()) }
+}
+
+/// Sets the root of releases that the catalog trusts.
+pub(crate) fn trust(args: &TrustArgs) -> Result<()> {
+    let path = if args.root.is_dir() {
+        let version = Repository::open(&args.root)?.root().common.version;
+        args.root.join("metadata").join(Role::Root.file(version))
+    } else {
+        args.root.clone()
+    };
+    let body = json!({ "root": workspace::read_text(&path)? });
+    let answer = in_catalog::open(&args.catalog)?.put(&["release-root"], &body);
+    let answer = answer.with_context(|| path.display().to_string())?;
+    let sentence = format!("releases are taken from what {} vouches for", path.display());
+    shown::done(&answer, args.catalog.json, &sentence)
 }
 
 /// Lists releases.

@@ -14,4 +14,5 @@ mod devices;
 mod doctor;
 mod installation;
 mod refusals;
+mod signed_releases;
 mod verbs;

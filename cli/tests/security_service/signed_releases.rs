@@ -1,0 +1,74 @@
+//! Releases that the service takes from a repository's signed metadata.
+
+use crate::installation::Installation;
+use holdfast_images::key::PrivateKey;
+use holdfast_release::Release;
+use holdfast_release::metadata::Role;
+use holdfast_release::reuse::CHUNK_BYTES;
+use holdfast_repository::{Lifetimes, Repository, Roles};
+use holdfast_sandbox::held::ReleaseSubject;
+use holdfast_types::Version;
+use serde_json::{Value, json};
+use std::path::Path;
+
+const YEAR_S: u64 = 365 * 86_400;
+
+/// A repository with one key for all roles, which offers one release of the OS.
+fn publish(directory: &Path, seed: u8, version: &str, boot: &str) {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let key = PrivateKey::from_secret(&[seed; 32], true);
+    let roles = [Role::Root, Role::Timestamp, Role::Snapshot, Role::Targets];
+    let roles = Roles { keys: roles.map(|role| (role, (vec![key.public()], 1))).into() };
+    let mut root = Repository::first_root(&roles, YEAR_S, now).unwrap();
+    root.sign(&key);
+    let mut repository = Repository::create(directory, &root).unwrap();
+    let release = Release {
+        subject: ReleaseSubject::Os,
+        product: "pump".to_owned(),
+        board: "qemu-virt".to_owned(),
+        version: version.parse().unwrap(),
+        rollback_index: 7,
+        least_os: Version::default(),
+        boot_bytes: CHUNK_BYTES as u64,
+        root_hash: "5a".repeat(32),
+        boot_chunks: "0a".repeat(16),
+        boot_digest: boot.to_owned(),
+    };
+    let path = format!("pump-{version}.slot");
+    let target = repository.add_file(&path, &vec![0x5a; CHUNK_BYTES * 2], release).unwrap();
+    let mut targets = repository.next_targets([(path, target)].into(), YEAR_S, now).unwrap();
+    targets.sign(&key);
+    repository.publish(&targets, &[key], Lifetimes::default(), now).unwrap();
+}
+
+#[test]
+fn a_catalog_that_trusts_a_root_takes_what_the_root_vouches_for() {
+    let installation = Installation::owned();
+    let (boot, other) = ("8d".repeat(32), "9e".repeat(32));
+    publish(&installation.at("os"), 1, "1.4.0", &boot);
+    publish(&installation.at("stranger"), 2, "1.5.0", &other);
+    let known = || -> Vec<(Value, Value)> {
+        let items = installation.items(&["release", "list"]).into_iter();
+        items.map(|item| (item["version"].clone(), item["source"].clone())).collect()
+    };
+    // Before a root is trusted, the tool says what the repository offers.
+    installation.succeeds(&["release", "add", "os"]);
+    assert_eq!(known(), [(json!("1.4.0"), json!("by-hand"))]);
+    let said = installation.succeeds(&["release", "trust", "os"]);
+    assert_eq!(said, "releases are taken from what os/metadata/1.root.json vouches for\n");
+    let said = installation.succeeds(&["release", "add", "os"]);
+    assert_eq!(said, format!("release 1.4.0, rollback index 7: {boot}\n"));
+    assert_eq!(known(), [(json!("1.4.0"), json!("signed"))]);
+    let taken = installation.json(&["release", "add", "os"]);
+    assert_eq!((&taken["source"], &taken["releases"][0]["new"]), (&json!("signed"), &json!(false)));
+    // What others have signed, and what nobody has, is refused.
+    installation.fails(1, &["release", "add", "stranger"], &["stranger", "422 metadata-refused"]);
+    let typed = ["release", "add", "--boot", &other, "--version", "1.5.0", "--index", "8"];
+    installation.fails(1, &typed, &["release-not-signed"]);
+    assert_eq!(known().len(), 1);
+    // The root of somebody else is trusted by its file.
+    installation.succeeds(&["release", "trust", "stranger/metadata/1.root.json"]);
+    installation.succeeds(&["release", "add", "stranger"]);
+    assert_eq!(known().len(), 2);
+    installation.fails(1, &["release", "trust", "nowhere.json"], &["nowhere.json"]);
+}
