@@ -193,8 +193,8 @@ const IMAGES: [&str; 11] = [
     "tests/images/lingering.toml",
     "tests/images/crowd.toml",
 ];
-/// The one whose guests check in, which they do with `--full` alone; and the app in it.
-const CHECKING_IN: &str = "tests/images/service.toml";
+/// Those whose guests check in, which they do with `--full` alone; and the app in the first.
+const CHECKING_IN: [&str; 2] = ["tests/images/service.toml", "tests/images/identity-apps.toml"];
 const AUTHENTICATING: (&str, &str) = ("authenticating", "tests/apps/authenticating");
 
 /// The app of the first of them that waits for a debugger in an image of its own.
@@ -207,7 +207,7 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let dynamic = dynamic_app::build(test_run, builder.devices()?, &programs)?;
     let board = test_run.board.as_deref();
     let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
-    let full = test_run.full.then_some(CHECKING_IN);
+    let full = test_run.full.then_some(CHECKING_IN).into_iter().flatten();
     for manifest in IMAGES.into_iter().chain(more.into_iter().flatten()).chain(full) {
         let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
         let output = given_output(test_run, manifest, "")?;
