@@ -6,6 +6,7 @@ mod check_in;
 mod example_apps;
 mod installation;
 mod mosquitto;
+mod peers;
 mod world;
 
 use crate::harness::artefacts::Artefacts;
@@ -20,4 +21,5 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check_in::register(suite, artefacts);
     apps::register(suite, artefacts);
     broker::register(suite, artefacts);
+    peers::register(suite, artefacts);
 }

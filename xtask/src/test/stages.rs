@@ -193,9 +193,10 @@ const IMAGES: [&str; 11] = [
     "tests/images/lingering.toml",
     "tests/images/crowd.toml",
 ];
-/// Those whose guests check in, which they do with `--full` alone; and the app in the first.
+/// Those whose guests check in, which they do with `--full` alone; and the apps that tests put in the place of others in them.
 const CHECKING_IN: [&str; 2] = ["tests/images/service.toml", "tests/images/identity-apps.toml"];
-const AUTHENTICATING: (&str, &str) = ("authenticating", "tests/apps/authenticating");
+const AUTHENTICATING: [(&str, &str); 2] =
+    [("authenticating", "tests/apps/authenticating"), ("peer-in-c", "tests/apps/peer-in-c")];
 
 /// The app of the first of them that waits for a debugger in an image of its own.
 const DEBUGGED: &str = "hello";
@@ -217,7 +218,8 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     test_programs::build(&test_run.workspace, &builder, &programs)?;
     let hostile =
         [("hostile", "tests/apps/hostile"), ("hostile-network", "tests/apps/hostile-network")];
-    for (name, directory) in hostile.into_iter().chain(test_run.full.then_some(AUTHENTICATING)) {
+    let full = test_run.full.then_some(AUTHENTICATING).into_iter().flatten();
+    for (name, directory) in hostile.into_iter().chain(full) {
         let program = builder.app_program(&test_run.workspace.root.join(directory))?;
         workspace::write(&programs.join(name), program)?;
     }
