@@ -2,7 +2,9 @@
 
 use crate::HarnessError;
 use crate::armed_watchdog;
-use crate::machine::{DEBUG_SOCKET, DebugLine, Machine, Network, PROGRAM, Rom, WRITE_LOG, write};
+use crate::machine::{
+    CableEnd, DEBUG_SOCKET, DebugLine, Machine, Network, PROGRAM, Rom, WRITE_LOG, write,
+};
 use crate::model::Model;
 use crate::option_value::{doubled, value};
 use crate::settings;
@@ -99,9 +101,13 @@ impl Machine {
                         served.collect::<String>()
                     )
                 }
+                Network::Cable { path, end } => {
+                    let server = if *end == CableEnd::First { "on" } else { "off" };
+                    let path = value(path);
+                    format!("stream,id=net{index},server={server},addr.type=unix,addr.path={path}")
+                }
             };
-            let last = index.saturating_add(0x56);
-            let mac = format!("52:54:00:12:34:{last:02x}");
+            let mac = hardware_address(index, network);
             command.args(["-netdev", &plug]);
             match model {
                 Model::Virt => command.arg("-device").arg(format!(
@@ -149,6 +155,14 @@ impl Machine {
     }
 }
 
+/// The hardware address of the network device at a place. The two ends of a cable differ, or neither machine would take what the
+/// other sends.
+fn hardware_address(index: usize, network: &Network) -> String {
+    let is_second = matches!(network, Network::Cable { end: CableEnd::Second, .. });
+    let last = index.saturating_add(if is_second { 0xa6 } else { 0x56 });
+    format!("52:54:00:12:34:{last:02x}")
+}
+
 impl DebugLine {
     /// The line's outer end, as QEMU's `-chardev` takes it.
     pub(crate) fn character_device(self, directory: &Path) -> String {
@@ -175,5 +189,26 @@ mod tests {
         );
         let line = DebugLine::Socket.character_device(directory);
         assert_eq!(line, "socket,id=probe,path=/tmp/Meier,, Anna/debug-line,server=on,wait=off");
+    }
+
+    #[test]
+    fn the_ends_of_a_cable_meet_at_one_socket_and_have_two_addresses() {
+        let plugged = |end| {
+            let cable = Network::Cable { path: "/tmp/Meier, Anna/cable".into(), end };
+            let networks = vec![Network::User { forwards: Vec::new() }, cable];
+            let machine = Machine { networks, ..Machine::new(Path::new("hello.img"), 64) };
+            let mut command = Command::new(PROGRAM);
+            machine.plug_in(Model::Virt, &mut command, Path::new("peer"));
+            let words = command.get_args().map(|word| word.to_string_lossy().into_owned());
+            words.filter(|word| word.contains("net1")).collect::<Vec<_>>()
+        };
+        let meet = |server| {
+            format!(
+                "stream,id=net1,server={server},addr.type=unix,addr.path=/tmp/Meier,, Anna/cable"
+            )
+        };
+        let device = |mac| format!("virtio-net-pci,id=network1,netdev=net1,mac={mac},romfile=");
+        assert_eq!(plugged(CableEnd::First), [meet("on"), device("52:54:00:12:34:57")]);
+        assert_eq!(plugged(CableEnd::Second), [meet("off"), device("52:54:00:12:34:a7")]);
     }
 }

@@ -106,6 +106,22 @@ pub enum Network {
         /// which talks on its standard input and output.
         servers: Vec<(SocketAddrV4, String)>,
     },
+    /// A cable to another machine, with nothing between the two.
+    Cable {
+        /// UNIX socket at which the ends meet.
+        path: PathBuf,
+        /// The end that is plugged into this machine.
+        end: CableEnd,
+    },
+}
+
+/// An end of a cable between two machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CableEnd {
+    /// The end of the machine that is started first and makes the socket. What it sends before the other end is there is lost.
+    First,
+    /// The end of the machine that connects to the socket. QEMU tries once, so that the socket must be there.
+    Second,
 }
 
 impl Machine {

@@ -4,7 +4,7 @@
 //! It speaks as much of HTTP/1.1 (RFC 9112) as a client of ours asks for: GET, one range, connections that
 //! are kept.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, Certificate, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::fs;
@@ -84,9 +84,7 @@ impl Authority {
     /// # Errors
     /// A name that is none.
     pub fn certify(&self, names: &[&str]) -> Result<Arc<ServerConfig>, WebError> {
-        let key = KeyPair::generate()?;
-        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names)?.signed_by(&key, &self.issuer)?;
+        let (certificate, key) = self.issue(names)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(provider)
@@ -94,6 +92,22 @@ impl Authority {
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key)?;
         Ok(Arc::new(config))
+    }
+
+    /// The same in PEM, for a server that is a program of others: the certificate, and its key.
+    ///
+    /// # Errors
+    /// A name that is none.
+    pub fn certify_pem(&self, names: &[&str]) -> Result<(String, String), WebError> {
+        let (certificate, key) = self.issue(names)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+
+    /// A certificate for these names or addresses, and its key.
+    fn issue(&self, names: &[&str]) -> Result<(Certificate, KeyPair), WebError> {
+        let key = KeyPair::generate()?;
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        Ok((CertificateParams::new(names)?.signed_by(&key, &self.issuer)?, key))
     }
 }
 

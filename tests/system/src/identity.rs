@@ -1,8 +1,12 @@
 //! A device has an identity by which its service, its apps and others know it, and nobody else has it.
 
 mod apps;
+mod broker;
 mod check_in;
+mod example_apps;
 mod installation;
+mod mosquitto;
+mod peers;
 mod world;
 
 use crate::harness::artefacts::Artefacts;
@@ -16,4 +20,6 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     }
     check_in::register(suite, artefacts);
     apps::register(suite, artefacts);
+    broker::register(suite, artefacts);
+    peers::register(suite, artefacts);
 }

@@ -193,9 +193,10 @@ const IMAGES: [&str; 11] = [
     "tests/images/lingering.toml",
     "tests/images/crowd.toml",
 ];
-/// The one whose guests check in, which they do with `--full` alone; and the app in it.
-const CHECKING_IN: &str = "tests/images/service.toml";
-const AUTHENTICATING: (&str, &str) = ("authenticating", "tests/apps/authenticating");
+/// Those whose guests check in, which they do with `--full` alone; and the apps that tests put in the place of others in them.
+const CHECKING_IN: [&str; 2] = ["tests/images/service.toml", "tests/images/identity-apps.toml"];
+const AUTHENTICATING: [(&str, &str); 2] =
+    [("authenticating", "tests/apps/authenticating"), ("peer-in-c", "tests/apps/peer-in-c")];
 
 /// The app of the first of them that waits for a debugger in an image of its own.
 const DEBUGGED: &str = "hello";
@@ -207,7 +208,7 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let dynamic = dynamic_app::build(test_run, builder.devices()?, &programs)?;
     let board = test_run.board.as_deref();
     let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
-    let full = test_run.full.then_some(CHECKING_IN);
+    let full = test_run.full.then_some(CHECKING_IN).into_iter().flatten();
     for manifest in IMAGES.into_iter().chain(more.into_iter().flatten()).chain(full) {
         let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
         let output = given_output(test_run, manifest, "")?;
@@ -217,7 +218,8 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     test_programs::build(&test_run.workspace, &builder, &programs)?;
     let hostile =
         [("hostile", "tests/apps/hostile"), ("hostile-network", "tests/apps/hostile-network")];
-    for (name, directory) in hostile.into_iter().chain(test_run.full.then_some(AUTHENTICATING)) {
+    let full = test_run.full.then_some(AUTHENTICATING).into_iter().flatten();
+    for (name, directory) in hostile.into_iter().chain(full) {
         let program = builder.app_program(&test_run.workspace.root.join(directory))?;
         workspace::write(&programs.join(name), program)?;
     }

@@ -11,7 +11,7 @@ use regex::Regex;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,8 @@ pub(crate) struct Installation {
     pub(crate) catalog: CatalogId,
     /// Certificate of the catalog's root, DER.
     pub(crate) root: Vec<u8>,
+    /// The file that the service has it in, PEM, for programs of others that are to take the catalog's devices.
+    pub(crate) root_file: PathBuf,
     /// Certificates of those who vouch for the service, DER.
     pub(crate) authorities: Vec<Vec<u8>>,
     token: String,
@@ -78,7 +80,8 @@ impl Installation {
         ensure!(made.status.success(), "{said}{}", String::from_utf8_lossy(&made.stderr));
         let catalog = CatalogId::parse(behind(&said, "catalog pumps: ")?).context("no catalog")?;
         let ticket = behind(&said, "/v1/first-owner/")?;
-        let root = certificates(&folder.join(format!("catalog-{catalog}.pem")))?;
+        let root_file = folder.join(format!("catalog-{catalog}.pem"));
+        let root = certificates(&root_file)?;
         let root = root.into_iter().next().context("the catalog has no root")?;
         let authorities = certificates(&folder.join("authorities.pem"))?;
         let mut process = Command::new(&program)
@@ -100,6 +103,7 @@ impl Installation {
             devices: 0,
             catalog,
             root,
+            root_file,
             authorities,
             token: String::new(),
             _directory: directory,

@@ -74,8 +74,14 @@ pub(crate) fn with_app(
 }
 
 impl World {
+    /// The world of devices with the image that has `authenticating`.
     pub(crate) fn new(artefacts: &Artefacts) -> Result<Self> {
-        let scene = Scene::new(artefacts)?.on("service");
+        Self::of(artefacts, "service")
+    }
+
+    /// The world of devices with an image, whose manifest must have `[service]`.
+    pub(crate) fn of(artefacts: &Artefacts, image: &'static str) -> Result<Self> {
+        let scene = Scene::new(artefacts)?.on(image);
         Ok(Self { scene, service: Installation::start()? })
     }
 
