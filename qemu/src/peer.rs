@@ -300,7 +300,8 @@ fn answers(world: &World, frame: &Frame) -> Vec<Frame> {
     packets.iter().map(|packet| framed(packet, frame.from)).collect()
 }
 
-/// Everybody is here, but for the guest; whoever looks whether an address is taken hears of those that are.
+/// Everybody is here, but for the guest; whoever looks whether an address is taken hears of those that are. Linux looks with the
+/// address of another interface where it has one (arp(7), `arp_announce`), so that the guest's own is nobody's either.
 fn arp(world: &World, frame: &Frame) -> Option<Frame> {
     let [_, _, _, _, _, _, 0, 1, question @ ..] = frame.body.as_slice() else {
         return None;
@@ -308,7 +309,8 @@ fn arp(world: &World, frame: &Frame) -> Option<Frame> {
     let (asker, target) = (question.get(..10)?, question.get(16..20)?);
     let source = asker.get(6..10)?;
     let is_taken = world.taken.iter().any(|taken| taken.octets() == *target);
-    if source == [0; 4] && !is_taken || source == target {
+    let is_probe = source == [0; 4] || world.dhcp.address.octets() == *target;
+    if is_probe && !is_taken || source == target {
         return None;
     }
     let mut body = vec![0, 1, 8, 0, 6, 4, 0, 2];

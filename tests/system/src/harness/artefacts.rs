@@ -37,8 +37,8 @@ pub(crate) struct Effort {
     pub(crate) updates_booted: usize,
     /// Seconds of guest time under all attacks at once.
     pub(crate) crowd_seconds: f64,
-    /// True if devices check in with a service of their own, and the page on that is run as printed. No guest has
-    /// passed these yet: they run with `--full` alone until one has.
+    /// True if devices check in with a service of their own, and the page on that is run as printed: images with
+    /// programs of their own, and a quarter of an hour of guests that mostly wait.
     pub(crate) check_ins: bool,
 }
 

@@ -375,7 +375,10 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
         "I apps",
         "an app has something else signed than its own handshakes, by another's key, or so much that others wait",
         Tests(&[
+            "an_app_has_nothing_signed_but_handshakes",
+            "an_app_without_the_grant_has_no_socket",
             "what_is_signed_is_the_example_of_the_rfc",
+            "an_app_that_floods_identity_is_limited_and_others_go_on",
             "an_app_that_asks_for_much_waits_for_those_that_ask_for_little",
             "no_more_is_read_than_is_answered",
         ]),

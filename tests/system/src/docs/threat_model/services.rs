@@ -121,7 +121,10 @@ pub(super) const TAKEN_OVER: &[(&str, &str, Verdict)] = &[
     (
         "uplink",
         "sign as an app, or call at an app's socket",
-        Tests(&["each_right_opens_its_requests_and_no_others"]),
+        Tests(&[
+            "an_uplink_that_was_taken_over_signs_nothing_for_an_app",
+            "each_right_opens_its_requests_and_no_others",
+        ]),
     ),
     (
         "uplink",
