@@ -14,7 +14,7 @@ use std::time::Duration;
 
 /// Time for a page, whose commands build images.
 const PAGE: Duration = Duration::from_secs(900);
-/// Most commands from nothing to a device with certificates.
+/// Most commands from nothing to a device that talks to a broker.
 const MOST_COMMANDS: usize = 12;
 /// Time for each line of the guest's console.
 const WAIT: Duration = Duration::from_secs(240);
@@ -44,7 +44,9 @@ fn the_page_on_updates_works_as_printed() -> Result<()> {
 
 fn the_page_on_the_security_service_works_as_printed() -> Result<()> {
     let root = checkout();
-    let _ = fs::remove_dir_all(root.join("target/holdfast/attested.service"));
+    for made in ["target/holdfast/attested.service", "target/mqtt"] {
+        let _ = fs::remove_dir_all(root.join(made));
+    }
     let page = fs::read_to_string(root.join("docs/security-service.md"))?;
     let commands: usize = blocks(&page).iter().map(Block::commands).sum();
     ensure!(commands <= MOST_COMMANDS, "the page has {commands} commands");
@@ -55,11 +57,12 @@ fn the_page_on_the_security_service_works_as_printed() -> Result<()> {
 fn with_a_device(root: &Path, page: &str) -> Result<()> {
     let blocks = blocks(&fs::read_to_string(root.join(page))?);
     ensure!(blocks.len() > 4, "the blocks were not found");
-    let mut guest: Option<Device> = None;
+    let (mut guest, mut servers): (Option<Terminal>, Vec<Terminal>) = (None, Vec::new());
     for Block { kind, text } in blocks {
         match kind.as_str() {
             "sh" => shell(root, &text)?,
-            "sh guest" => guest = Some(Device::start(root, &text)?),
+            "sh server" => servers.push(Terminal::start(root, &text)?),
+            "sh guest" => guest = Some(Terminal::start(root, &text)?),
             "console" => {
                 let guest = guest.as_mut().context("no device yet")?;
                 text.lines().try_for_each(|line| guest.shows(line))?;
@@ -127,17 +130,20 @@ fn shell(root: &Path, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// The guest of the page, in a terminal of its own.
-struct Device {
+/// A command of the page in a terminal of its own: the guest, or a server.
+struct Terminal {
     process: Child,
     console: Console,
     position: usize,
 }
 
-impl Device {
+impl Terminal {
     fn start(root: &Path, text: &str) -> Result<Self> {
         // In place of the shell, so that it ends with this test.
-        let text = text.replacen("cargo holdfast", "exec \"$HOLDFAST\"", 1);
+        let text = match text.strip_prefix("cargo holdfast") {
+            Some(arguments) => format!("exec \"$HOLDFAST\"{arguments}"),
+            None => format!("exec {text}"),
+        };
         let mut process = command(root, &text)?
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -157,7 +163,7 @@ impl Device {
     }
 }
 
-impl Drop for Device {
+impl Drop for Terminal {
     fn drop(&mut self) {
         // With the guest that it has started.
         let group = format!("-{}", self.process.id());
