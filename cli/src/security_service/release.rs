@@ -118,8 +118,8 @@ pub(crate) fn tell(catalog: &InCatalog, release: &Measured) -> Result<Value> {
         .with_context(|| format!("release {version}, boot digest {boot}"))
 }
 
-/// Returns the releases that the arguments name.
-fn releases(args: &AddArgs) -> Result<Vec<Measured>> {
+/// Returns the releases that the arguments name; `repository` is what their directory has.
+fn releases(args: &AddArgs, repository: Option<&Repository>) -> Result<Vec<Measured>> {
     if let Some(boot) = &args.boot {
         let (version, index) = args.version.as_ref().zip(args.index).ok_or_else(|| {
             HostLacks("--boot: needs --version and --index of the release as well".to_owned())
@@ -133,8 +133,8 @@ fn releases(args: &AddArgs) -> Result<Vec<Measured>> {
         let (boot, version) = (release.boot_digest, release.version.to_string());
         found.push(Measured { boot, version, index: release.rollback_index });
     }
-    if let Some(directory) = &args.directory {
-        for (_, target) in Repository::open(directory)?.targets() {
+    if let Some((directory, repository)) = args.directory.as_ref().zip(repository) {
+        for (_, target) in repository.targets() {
             // Releases of apps have none: apps are in the claims, and a package's signature says whose they are.
             let measured = target.custom.filter(|release| !release.boot_digest.is_empty());
             found.extend(measured.map(|release| Measured {
@@ -156,9 +156,9 @@ fn releases(args: &AddArgs) -> Result<Vec<Measured>> {
 }
 
 /// Returns the texts of a repository's metadata, by the names of their files.
-fn metadata(directory: &Path) -> Result<BTreeMap<String, String>> {
+fn metadata(directory: &Path, repository: &Repository) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
-    for path in Repository::open(directory)?.metadata_files() {
+    for path in repository.metadata_files() {
         let name = path.rsplit('/').next().unwrap_or(&path).to_owned();
         files.insert(name, workspace::read_text(&directory.join(&path))?);
     }
@@ -175,8 +175,13 @@ fn trusts_a_root(catalog: &InCatalog) -> Result<bool> {
 }
 
 /// Has the service take what a repository's signed metadata name.
-fn add_signed(args: &AddArgs, catalog: &InCatalog, directory: &Path) -> Result<()> {
-    let body = json!({ "metadata": metadata(directory)? });
+fn add_signed(
+    args: &AddArgs,
+    catalog: &InCatalog,
+    directory: &Path,
+    repository: &Repository,
+) -> Result<()> {
+    let body = json!({ "metadata": metadata(directory, repository)? });
     let answer = catalog.post(&["releases", "metadata"], &body);
     let answer = answer.with_context(|| directory.display().to_string())?;
     if args.catalog.json {
@@ -196,12 +201,13 @@ fn add_signed(args: &AddArgs, catalog: &InCatalog, directory: &Path) -> Result<(
 
 /// Adds releases.
 pub(crate) fn add(args: &AddArgs) -> Result<()> {
-    let releases = releases(args)?;
+    let repository = args.directory.as_deref().map(Repository::open).transpose()?;
+    let releases = releases(args, repository.as_ref())?;
     let catalog = in_catalog::open(&args.catalog)?;
-    if let Some(directory) = &args.directory
+    if let Some((directory, repository)) = args.directory.as_ref().zip(repository.as_ref())
         && trusts_a_root(&catalog)?
     {
-        return add_signed(args, &catalog, directory);
+        return add_signed(args, &catalog, directory, repository);
     }
     let mut answers = Vec::new();
     for release in &releases {
