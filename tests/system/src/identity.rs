@@ -7,6 +7,7 @@ mod example_apps;
 mod installation;
 mod mosquitto;
 mod peers;
+mod server;
 mod world;
 
 use crate::harness::artefacts::Artefacts;

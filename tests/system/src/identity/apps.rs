@@ -1,6 +1,8 @@
 //! An app has what its grant gives it; without the grant it has nothing, and whoever asks for too much is limited alone.
 
-use super::world::{CHECK_IN, MEMORY_MIB, TPM, World, check_in_again, edit_manifest, with_app};
+use super::world::{
+    CHECK_IN, FULL_WITH_TWO_APPS, MEMORY_MIB, TPM, World, check_in_again, edit_manifest, with_app,
+};
 use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{ANSWER, BOOT, WAIT};
 use crate::harness::packages::hello;
@@ -76,7 +78,7 @@ fn an_app_that_floods_identity_is_limited_and_others_go_on(artefacts: &Artefacts
     world.add_release(image.path())?;
     let mut guest = world.machine(image.path(), TPM)?.start(None)?;
     world.claim(&mut guest, "tpm", "emulated")?;
-    guest.wait("identity: checked in: Full, 3 certificates event=identity_checked_in", CHECK_IN)?;
+    guest.wait(FULL_WITH_TWO_APPS, CHECK_IN)?;
     let limited =
         "identity: hello gets no signature: more than .* event=identity_signatures_limited";
     guest.wait(limited, WAIT)?;
@@ -91,7 +93,7 @@ fn an_app_that_floods_identity_is_limited_and_others_go_on(artefacts: &Artefacts
     }
     // The device goes on, too.
     check_in_again(&mut guest)?;
-    guest.wait("identity: checked in: Full, 3 certificates event=identity_checked_in", CHECK_IN)?;
+    guest.wait(FULL_WITH_TWO_APPS, CHECK_IN)?;
     guest.wait("authenticating: signed 16 times, 0 failed", WAIT)?;
     let (peak, restarts) =
         (status(&mut guest, "identity", "peak_kib")?, status(&mut guest, "identity", "restarts")?);

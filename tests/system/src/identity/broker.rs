@@ -1,8 +1,8 @@
 //! An app talks to a broker with its certificate in place of a password, and is gone from it once the device has lost that.
 
-use super::example_apps::{self, FULL, MQTT};
+use super::example_apps::{self, MQTT};
 use super::mosquitto::{Mosquitto, NAME};
-use super::world::{CHECK_IN, TPM, World, check_in_again};
+use super::world::{CHECK_IN, FULL_WITH_TWO_APPS, TPM, World, check_in_again};
 use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{WAIT, once_more};
 use crate::harness::scratch::Scratch;
@@ -17,7 +17,7 @@ use holdfast_repository::Released;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-/// Where the broker is for a device: an address that no other server has, and the port of the app's manifest.
+/// Address of the broker for a device: an address that no other server has, and the port of the app's manifest.
 const BROKER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 60), 8883);
 /// A boot and three check-ins, each of which comes within a minute of being asked for, on an idle machine.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -71,11 +71,11 @@ impl AtBroker {
         }
         let mut guest = machine.start(None)?;
         let device = world.claim(&mut guest, "tpm", "emulated")?;
-        guest.wait(FULL, CHECK_IN)?;
+        guest.wait(FULL_WITH_TWO_APPS, CHECK_IN)?;
         Ok(Self { world, broker, guest, device, released, _image: image })
     }
 
-    /// What the line ends in that the broker logs of each connection of the app: the user, which is from its certificate alone.
+    /// The end of the line that the broker logs of each connection of the app: the user, which is from its certificate alone.
     fn connected(&self) -> String {
         format!(", u'{}').", self.device)
     }
@@ -121,7 +121,7 @@ fn a_device_whose_release_was_withdrawn_is_gone_from_the_broker(at: &mut AtBroke
     world.service.set_withdrawn(released, false)?;
     once_more(guest, "mqtt: connected to broker.example.com", |guest| {
         check_in_again(guest)?;
-        guest.wait(FULL, CHECK_IN)?;
+        guest.wait(FULL_WITH_TWO_APPS, CHECK_IN)?;
         Ok(())
     })?;
     broker.wait("one more connection", |broker| broker.times(&connected) > connections)?;

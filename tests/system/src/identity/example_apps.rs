@@ -10,9 +10,6 @@ use holdfast_types::ComponentId;
 
 /// The image with the examples.
 const IMAGE: &str = "identity-apps";
-/// What a device says of a check-in with nothing held against it: its own certificate, and those of the two apps.
-pub(super) const FULL: &str =
-    "identity: checked in: Full, 3 certificates event=identity_checked_in";
 /// The component id of examples/mqtt.
 pub(super) const MQTT: &str = "8f1b6a52-1c0e-4f35-9a57-5a0f3b0d8a06";
 /// The component id of examples/device-to-device.

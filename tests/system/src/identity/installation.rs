@@ -1,9 +1,9 @@
 //! A Security Service that runs on this host, and what its owner asks of it.
 
+use super::server::Server;
 use crate::harness::artefacts::security_service;
 use anyhow::{Context, Result, ensure};
 use holdfast_images::hex;
-use holdfast_qemu::console::Console;
 use holdfast_qemu::settings;
 use holdfast_repository::Released;
 use holdfast_types::CatalogId;
@@ -12,7 +12,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -28,8 +28,7 @@ const LISTENS: &str = r"devices at 127\.0\.0\.1:([0-9]+), management at 127\.0\.
 
 /// A service that runs, with a catalog, until it is dropped.
 pub(crate) struct Installation {
-    process: Child,
-    log: Console,
+    server: Server,
     agent: Agent,
     management: u16,
     /// Port of this host's loopback at which devices are taken.
@@ -43,13 +42,6 @@ pub(crate) struct Installation {
     pub(crate) authorities: Vec<Vec<u8>>,
     token: String,
     _directory: TempDir,
-}
-
-impl Drop for Installation {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
 }
 
 /// Returns what follows a text, up to the end of its line.
@@ -84,20 +76,10 @@ impl Installation {
         let root = certificates(&root_file)?;
         let root = root.into_iter().next().context("the catalog has no root")?;
         let authorities = certificates(&folder.join("authorities.pem"))?;
-        let mut process = Command::new(&program)
-            .arg("--folder")
-            .arg(&folder)
-            .arg("run")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start the service")?;
-        let stderr = process.stderr.take().context("the service has no output")?;
-        let log = Console::collect(stderr, None);
+        let mut run = Command::new(&program);
+        let server = Server::start(run.arg("--folder").arg(&folder).arg("run"))?;
         let mut installation = Self {
-            process,
-            log,
+            server,
             agent: agent(&authorities),
             management: 0,
             devices: 0,
@@ -110,7 +92,7 @@ impl Installation {
         };
         let listens = Regex::new(LISTENS)?;
         let within = settings::scaled(WITHIN);
-        let (line, _) = installation.log.wait_from(0, &listens, within)?;
+        let (line, _) = installation.server.log.wait_from(0, &listens, within)?;
         let ports = listens.captures(&line).context("no ports")?;
         let port =
             |index| -> Result<u16> { Ok(ports.get(index).context("no port")?.as_str().parse()?) };
@@ -180,7 +162,7 @@ impl Installation {
 
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
-        self.log.text()
+        self.server.log.text()
     }
 }
 

@@ -1,32 +1,32 @@
 //! A broker on this host that asks for certificates of a catalog, and knows nothing else of it: Debian's Mosquitto.
 
+use super::server::Server;
 use anyhow::{Context, Result, bail, ensure};
-use holdfast_qemu::console::Console;
 use holdfast_qemu::settings;
 use holdfast_qemu::web_server::Authority;
 use regex::Regex;
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Its name, for which its certificate is.
+/// Name of the broker, for which its certificate is.
 pub(crate) const NAME: &str = "broker.example.com";
 const PROGRAM: &str = "/usr/sbin/mosquitto";
 /// For its start, for each of its clients on this host, and for what it logs of what has happened.
 const WITHIN: Duration = Duration::from_secs(60);
 /// Starts until it has ports that nobody has taken meanwhile.
 const STARTS: usize = 5;
-/// What it logs once it listens at all of its ports.
+/// Mosquitto's log line once it listens at all of its ports.
 const RUNS: &str = "mosquitto version [0-9.]+ running";
-/// What it logs, and ends, where somebody has one of them.
+/// Mosquitto's last log line where somebody has one of them.
 const TAKEN: &str = "Address already in use";
 
 /// A broker that runs, until it is dropped.
 pub(crate) struct Mosquitto {
-    process: Process,
+    server: Server,
     /// The port at which devices are taken, of this host's loopback.
     pub(crate) port: u16,
     /// The port of the test's own clients, which are not asked who they are.
@@ -34,55 +34,31 @@ pub(crate) struct Mosquitto {
     directory: TempDir,
 }
 
-/// Its process, and what that logs.
-struct Process {
-    child: Child,
-    log: Console,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 /// A port that is free now: Mosquitto does not say which one it has been given for 0.
 fn free_port() -> Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
 
-impl Process {
-    /// Starts the program at these ports, with what lies in a directory. Settings are for the listener that they follow.
-    fn start(directory: &Path, port: u16, observer: u16) -> Result<Self> {
-        let at = directory.display();
-        let config = format!(
-            "per_listener_settings true\nuser root\nlog_dest stderr\nlog_type all\n\
-             listener {port} 127.0.0.1\ncafile {at}/catalog.pem\ncertfile {at}/broker.pem\n\
-             keyfile {at}/broker.key\nrequire_certificate true\nuse_identity_as_username true\n\
-             acl_file {at}/acl\ntls_version tlsv1.3\n\
-             listener {observer} 127.0.0.1\nallow_anonymous true\n"
-        );
-        let path = directory.join("broker.conf");
-        fs::write(&path, config)?;
-        let mut child = Command::new(PROGRAM)
-            .arg("-c")
-            .arg(&path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("cannot start the broker")?;
-        let stderr = child.stderr.take().context("the broker has no output")?;
-        Ok(Self { child, log: Console::collect(stderr, None) })
-    }
+/// Starts the program at these ports, with what lies in a directory. Settings are for the listener that they follow.
+fn start(directory: &Path, port: u16, observer: u16) -> Result<Server> {
+    let at = directory.display();
+    let config = format!(
+        "per_listener_settings true\nuser root\nlog_dest stderr\nlog_type all\n\
+         listener {port} 127.0.0.1\ncafile {at}/catalog.pem\ncertfile {at}/broker.pem\n\
+         keyfile {at}/broker.key\nrequire_certificate true\nuse_identity_as_username true\n\
+         acl_file {at}/acl\ntls_version tlsv1.3\n\
+         listener {observer} 127.0.0.1\nallow_anonymous true\n"
+    );
+    let path = directory.join("broker.conf");
+    fs::write(&path, config)?;
+    Server::start(Command::new(PROGRAM).arg("-c").arg(&path))
+}
 
-    /// Waits until it listens. False where it has not got its ports.
-    fn listens(&self) -> Result<bool> {
-        let outcome = Regex::new(&format!("{RUNS}|{TAKEN}"))?;
-        let (said, _) = self.log.wait_from(0, &outcome, settings::scaled(WITHIN))?;
-        Ok(said != TAKEN)
-    }
+/// Waits until the broker listens. False where it has not got its ports.
+fn listens(server: &Server) -> Result<bool> {
+    let outcome = Regex::new(&format!("{RUNS}|{TAKEN}"))?;
+    let (said, _) = server.log.wait_from(0, &outcome, settings::scaled(WITHIN))?;
+    Ok(said != TAKEN)
 }
 
 impl Mosquitto {
@@ -96,12 +72,14 @@ impl Mosquitto {
         write("authority.pem", authority.certificate.as_bytes())?;
         write("broker.pem", certificate.as_bytes())?;
         write("broker.key", key.as_bytes())?;
-        write("acl", b"pattern write readings/%u\npattern read commands/%u\n")?;
+        // The one of the example, as whoever follows it has it.
+        let acl = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/mqtt/acl");
+        write("acl", &fs::read(acl)?)?;
         for _ in 0..STARTS {
             let (port, observer) = (free_port()?, free_port()?);
-            let process = Process::start(directory.path(), port, observer)?;
-            if process.listens()? {
-                return Ok(Self { process, port, observer, directory });
+            let server = start(directory.path(), port, observer)?;
+            if listens(&server)? {
+                return Ok(Self { server, port, observer, directory });
             }
         }
         bail!("there are no ports for the broker")
@@ -109,7 +87,7 @@ impl Mosquitto {
 
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
-        self.process.log.text()
+        self.server.log.text()
     }
 
     /// How often it has logged a text.

@@ -1,7 +1,9 @@
 //! Two devices of a catalog know each other by their certificates, over a cable with nothing between them.
 
-use super::example_apps::{self, DEVICE_TO_DEVICE, FULL};
-use super::world::{CHECK_IN, TPM, World, edit_manifest};
+use super::example_apps::{self, DEVICE_TO_DEVICE};
+use super::world::{
+    CHECK_IN, FULL_WITH_TWO_APPS, TPM, World, edit_manifest, replace_configuration,
+};
 use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{BOOT, WAIT, once_more};
 use crate::harness::scratch::Scratch;
@@ -48,10 +50,7 @@ fn set_address(root: &mut Root, address: Ipv4Addr) -> Result<()> {
     let ipv4 = Addressing::Static { address: IpAddr::V4(address), prefix: 24, gateway: None };
     let interface = Interface { name: INTERFACE.to_owned(), ipv4, ipv6: Addressing::Off };
     let config = NetworkConfig { interfaces: vec![interface], ..NetworkConfig::default() };
-    let path = format!("usr/lib/holdfast/services/network/{FILE_NAME}");
-    ensure!(root.files().any(|(found, ..)| found == path), "the image has no {path}");
-    root.add(path, config.encode()?, false);
-    Ok(())
+    replace_configuration(root, "network", FILE_NAME, config.encode()?)
 }
 
 /// A device at one end of the cable.
@@ -138,7 +137,7 @@ fn on_one_cable(
     let mut first = Device::start(world, &cable, CableEnd::First, first, None)?;
     let mut second = Device::start(world, &cable, CableEnd::Second, second, program)?;
     for device in [&mut first, &mut second] {
-        device.guest.wait(FULL, CHECK_IN)?;
+        device.guest.wait(FULL_WITH_TWO_APPS, CHECK_IN)?;
     }
     Ok((first, second, directory))
 }

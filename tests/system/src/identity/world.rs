@@ -34,6 +34,9 @@ const PORT: u16 = 8443;
 pub(crate) const MEMORY_MIB: u32 = 96;
 /// A device checks in within a minute of its boot, and of its network's.
 pub(crate) const CHECK_IN: Duration = Duration::from_secs(150);
+/// The log line of a check-in with nothing held against the device: its own certificate, and those of two apps.
+pub(crate) const FULL_WITH_TWO_APPS: &str =
+    "identity: checked in: Full, 3 certificates event=identity_checked_in";
 /// What is plugged into a machine.
 pub(crate) const TPM: bool = true;
 pub(crate) const NO_TPM: bool = false;
@@ -73,6 +76,19 @@ pub(crate) fn with_app(
     Ok(scratch)
 }
 
+/// Puts a configuration in the place of the one that a service of the image has.
+pub(crate) fn replace_configuration(
+    root: &mut Root,
+    service: &str,
+    file: &str,
+    encoded: Vec<u8>,
+) -> Result<()> {
+    let path = format!("usr/lib/holdfast/services/{service}/{file}");
+    ensure!(root.files().any(|(found, ..)| found == path), "the image has no {path}");
+    root.add(path, encoded, false);
+    Ok(())
+}
+
 impl World {
     /// The world of devices with the image that has `authenticating`.
     pub(crate) fn new(artefacts: &Artefacts) -> Result<Self> {
@@ -96,10 +112,7 @@ impl World {
             ("identity", IDENTITY_FILE, identity.encode()?),
             ("uplink", SERVICE_FILE, service.encode()?),
         ] {
-            let path = format!("usr/lib/holdfast/services/{service}/{file}");
-            let is_there = root.files().any(|(found, ..)| found == path);
-            ensure!(is_there, "the image has no {path}");
-            root.add(path, encoded, false);
+            replace_configuration(root, service, file, encoded)?;
         }
         Ok(())
     }
