@@ -10,9 +10,16 @@ use object::{Object, ObjectSection, ObjectSymbol, SymbolKind};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use toml::{Table, Value};
 
 /// An image with network, update agents and the probe.
 const MANIFEST: &str = "tests/images/update.toml";
+/// An image whose devices check in at a Security Service: its `[service]` is put into the former for a comparison.
+const CHECKING_IN: &str = "tests/images/service.toml";
+/// The keys of `[service]` that name files.
+const SERVICE_FILES: [&str; 2] = ["authorities", "catalog_root"];
+/// The processes that have something to do with check-ins.
+const OF_CHECK_INS: [&str; 2] = ["identity", "uplink"];
 /// The service whose program is looked at: all of an image's services are one program, under several names.
 const PROGRAM: &str = "network";
 /// Seconds of guest time after which the services are idle but for what they do now and then.
@@ -49,6 +56,18 @@ pub(super) struct ServicesNumbers {
     program_bytes: usize,
     sections: Vec<Part>,
     crates: Vec<Part>,
+    check_ins: CheckInNumbers,
+}
+
+/// What it costs an image that its devices check in.
+#[derive(Debug, Clone, Serialize)]
+struct CheckInNumbers {
+    /// Bytes that the one program of the services has more.
+    program_bytes: i64,
+    /// Bytes that the slot has more.
+    slot_bytes: i64,
+    /// The processes that check-ins are made by, with keys in files, as on a board without a TPM.
+    processes: Vec<ProcessMemory>,
 }
 
 pub(super) fn measure(
@@ -56,14 +75,76 @@ pub(super) fn measure(
     builder: &ImageBuilder<'_>,
 ) -> Result<ServicesNumbers> {
     let built = builder.build(&workspace.root.join(MANIFEST), &[], None)?;
+    let (program_bytes, slot_bytes) = sizes(&built)?;
+    let program = workspace::read(&built.symbols.join(PROGRAM))?;
+    let (sections, crates) = content(&program)?;
+    let (processes, mapped) = memory(&built)?;
+    let with_service = with_service(workspace, builder)?;
+    let (program_with, slot_with) = sizes(&with_service)?;
+    let (mut of_check_ins, _) = memory(&with_service)?;
+    of_check_ins.retain(|process| OF_CHECK_INS.contains(&process.name.as_str()));
+    let more = |with: usize, without: usize| -> Result<i64> {
+        Ok(i64::try_from(with)?.saturating_sub(i64::try_from(without)?))
+    };
+    let check_ins = CheckInNumbers {
+        program_bytes: more(program_with, program_bytes)?,
+        slot_bytes: more(slot_with, slot_bytes)?,
+        processes: of_check_ins,
+    };
+    Ok(ServicesNumbers { processes, mapped, program_bytes, sections, crates, check_ins })
+}
+
+/// Bytes of the one program of an image's services, and of a slot.
+fn sizes(built: &Built) -> Result<(usize, usize)> {
     let path = format!("/usr/lib/holdfast/services/{PROGRAM}/{PROGRAM}");
     let image = holdfast_images::show::show(&built.path)?;
     let shipped = image.files.iter().find(|file| file.path == path);
     let program_bytes = usize::try_from(shipped.with_context(|| format!("no {path}"))?.size)?;
-    let program = workspace::read(&built.symbols.join(PROGRAM))?;
-    let (sections, crates) = content(&program)?;
-    let (processes, mapped) = memory(&built)?;
-    Ok(ServicesNumbers { processes, mapped, program_bytes, sections, crates })
+    Ok((program_bytes, image.slot_bytes))
+}
+
+/// Builds the image of [`MANIFEST`] with the `[service]` of [`CHECKING_IN`] and nothing else beside it.
+fn with_service(workspace: &Workspace, builder: &ImageBuilder<'_>) -> Result<Built> {
+    let load = |name: &str| workspace::read_toml::<Table>(&workspace.root.join(name));
+    let manifest = manifest_with_service(&load(MANIFEST)?, &load(CHECKING_IN)?, |name, path| {
+        let directory = workspace.root.join(name).with_file_name("");
+        directory.join(path).to_string_lossy().into_owned()
+    })?;
+    let directory = workspace.output()?.join("measured");
+    workspace::make_directory(&directory)?;
+    let path = directory.join("update-with-service.toml");
+    workspace::write(&path, toml::to_string(&manifest).context("cannot write a manifest")?)?;
+    builder.build(&path, &[], Some(&path.with_extension("img")))
+}
+
+/// Returns `manifest` with the `[service]` of `checking_in`. `place` says where a path of either file leads.
+fn manifest_with_service(
+    manifest: &Table,
+    checking_in: &Table,
+    place: impl Fn(&str, &str) -> String,
+) -> Result<Table> {
+    let mut whole = manifest.clone();
+    let apps = whole.get_mut("app").and_then(Value::as_array_mut);
+    for app in apps.into_iter().flatten() {
+        if let Some(Value::String(path)) = app.get_mut("path") {
+            *path = place(MANIFEST, path);
+        }
+    }
+    let service = checking_in.get("service").and_then(Value::as_table);
+    let mut service = service.with_context(|| format!("{CHECKING_IN} has no [service]"))?.clone();
+    for key in SERVICE_FILES {
+        let paths = match service.get_mut(key) {
+            Some(Value::Array(several)) => several.iter_mut().collect(),
+            one => one.into_iter().collect::<Vec<_>>(),
+        };
+        for path in paths {
+            if let Value::String(path) = path {
+                *path = place(CHECKING_IN, path);
+            }
+        }
+    }
+    whole.insert("service".to_owned(), Value::Table(service));
+    Ok(whole)
 }
 
 fn memory(built: &Built) -> Result<(Vec<ProcessMemory>, u64)> {
@@ -184,6 +265,16 @@ pub(super) fn section(numbers: &ServicesNumbers) -> String {
     let rest = numbers.crates.iter().skip(TOP_CRATES);
     let rest = rest.map(|code| code.bytes).fold(0, u64::saturating_add);
     let _ = writeln!(text, "| others | {rest} |");
+    let CheckInNumbers { program_bytes, slot_bytes, processes } = &numbers.check_ins;
+    let _ = writeln!(
+        text,
+        "\nWith `[service]`, so that devices check in, the program has {program_bytes} bytes more and the slot \
+         {slot_bytes}; the aim is at most\n204800 for `identity` and what is new in `uplink`. Memory of the two when \
+         idle, in KiB, on a device without a TPM:\n\n| process | own | of files |\n| --- | ---: | ---: |"
+    );
+    for ProcessMemory { name, own, of_files } in processes {
+        let _ = writeln!(text, "| `{name}` | {own} | {of_files} |");
+    }
     text
 }
 
@@ -214,6 +305,25 @@ mod tests {
             processes("pid=1 State=S").unwrap_err().to_string(),
             "`pid=1 State=S` has no name"
         );
+    }
+
+    #[test]
+    fn an_image_is_compared_with_itself_and_a_service() {
+        let without: Table = toml::from_str("name = \"a\"\n[[app]]\npath = \"../x\"\n").unwrap();
+        let with: Table = toml::from_str(
+            "name = \"b\"\n[service]\nurl = \"u\"\nauthorities = [\"c\"]\ncatalog_root = \"d\"\n",
+        )
+        .unwrap();
+        let place = |file: &str, path: &str| format!("{file}:{path}");
+        let whole = manifest_with_service(&without, &with, place).unwrap();
+        let expected: Table = toml::from_str(&format!(
+            "name = \"a\"\n[[app]]\npath = \"{MANIFEST}:../x\"\n[service]\nurl = \"u\"\n\
+             authorities = [\"{CHECKING_IN}:c\"]\ncatalog_root = \"{CHECKING_IN}:d\"\n"
+        ))
+        .unwrap();
+        assert_eq!(whole, expected);
+        let error = manifest_with_service(&with, &without, place).unwrap_err().to_string();
+        assert_eq!(error, format!("{CHECKING_IN} has no [service]"));
     }
 
     #[test]

@@ -225,6 +225,28 @@ fn a_device_enrols_and_checks_in() {
     assert_eq!(tpm.borrow().loaded.len(), 0, "something was not flushed");
 }
 
+/// TPM commands of an enrolment, of a check-in with `keys` certified keys, and of a signature: a TPM on a slow bus takes a
+/// tenth of a second for most of them, and `docs/security-service.md` tells how many there are.
+#[test]
+fn tpm_commands_are_counted() {
+    let tpm = measured();
+    let mut device = tpm_device(&tpm);
+    let (mut around, mut service) = (Around::default(), Service::new());
+    let count = |work: &mut dyn FnMut()| {
+        let before = tpm.borrow().commands;
+        work();
+        tpm.borrow().commands - before
+    };
+    let enrolment = count(&mut || enrol(&mut device, &mut around, &mut service));
+    let keys = holders().len();
+    let first = count(&mut || drop(check_in(&mut device, &mut around, &mut service)));
+    let next = count(&mut || drop(check_in(&mut device, &mut around, &mut service)));
+    let signature = count(&mut || {
+        device.sign(&Purpose::App(APP), b"a handshake").unwrap().unwrap();
+    });
+    assert_eq!((enrolment, first, next, signature), (9, 5 + 4 * keys, 5 + 4 * keys, 8));
+}
+
 /// A maker's certificate goes with the enrolment, without what its index is filled up with; a TPM without one enrols all the same.
 #[test]
 fn a_tpms_certificate_is_sent_with_its_enrolment() {
