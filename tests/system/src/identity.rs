@@ -7,6 +7,7 @@ mod example_apps;
 mod installation;
 mod mosquitto;
 mod peers;
+mod run_with_service;
 mod server;
 mod world;
 
@@ -16,11 +17,12 @@ use crate::harness::suite::Suite;
 /// Registers the checks of this folder.
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     // Of the machines that stand for boards, this one alone can have a TPM, and a second network device.
-    if artefacts.board != "qemu-virt" || !artefacts.effort.check_ins {
+    if artefacts.board != "qemu-virt" {
         return;
     }
     check_in::register(suite, artefacts);
     apps::register(suite, artefacts);
     broker::register(suite, artefacts);
     peers::register(suite, artefacts);
+    run_with_service::register(suite, artefacts);
 }

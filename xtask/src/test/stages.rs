@@ -193,10 +193,15 @@ const IMAGES: [&str; 11] = [
     "tests/images/lingering.toml",
     "tests/images/crowd.toml",
 ];
-/// Those whose guests check in, which they do with `--full` alone; and the apps that tests put in the place of others in them.
+/// Those whose guests check in, for the one board whose stand-in can have a TPM.
 const CHECKING_IN: [&str; 2] = ["tests/images/service.toml", "tests/images/identity-apps.toml"];
-const AUTHENTICATING: [(&str, &str); 2] =
-    [("authenticating", "tests/apps/authenticating"), ("peer-in-c", "tests/apps/peer-in-c")];
+/// Programs of apps that tests put in the place of others.
+const OTHER_PROGRAMS: [(&str, &str); 4] = [
+    ("hostile", "tests/apps/hostile"),
+    ("hostile-network", "tests/apps/hostile-network"),
+    ("authenticating", "tests/apps/authenticating"),
+    ("peer-in-c", "tests/apps/peer-in-c"),
+];
 
 /// The app of the first of them that waits for a debugger in an image of its own.
 const DEBUGGED: &str = "hello";
@@ -208,18 +213,16 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let dynamic = dynamic_app::build(test_run, builder.devices()?, &programs)?;
     let board = test_run.board.as_deref();
     let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
-    let full = test_run.full.then_some(CHECKING_IN).into_iter().flatten();
-    for manifest in IMAGES.into_iter().chain(more.into_iter().flatten()).chain(full) {
+    let checking_in = board.is_none_or(|board| board == DEFAULT_BOARD).then_some(CHECKING_IN);
+    let more = more.into_iter().flatten().chain(checking_in.into_iter().flatten());
+    for manifest in IMAGES.into_iter().chain(more) {
         let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
         let output = given_output(test_run, manifest, "")?;
         let manifest = test_run.workspace.root.join(manifest);
         builder.build_for(board, &manifest, apps, output.as_deref())?;
     }
     test_programs::build(&test_run.workspace, &builder, &programs)?;
-    let hostile =
-        [("hostile", "tests/apps/hostile"), ("hostile-network", "tests/apps/hostile-network")];
-    let full = test_run.full.then_some(AUTHENTICATING).into_iter().flatten();
-    for (name, directory) in hostile.into_iter().chain(full) {
+    for (name, directory) in OTHER_PROGRAMS {
         let program = builder.app_program(&test_run.workspace.root.join(directory))?;
         workspace::write(&programs.join(name), program)?;
     }

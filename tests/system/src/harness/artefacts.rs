@@ -37,9 +37,6 @@ pub(crate) struct Effort {
     pub(crate) updates_booted: usize,
     /// Seconds of guest time under all attacks at once.
     pub(crate) crowd_seconds: f64,
-    /// True if devices check in with a service of their own, and the page on that is run as printed: images with
-    /// programs of their own, and a quarter of an hour of guests that mostly wait.
-    pub(crate) check_ins: bool,
 }
 
 pub(crate) const USUAL: Effort = Effort {
@@ -50,7 +47,6 @@ pub(crate) const USUAL: Effort = Effort {
     updates_read_back: 24,
     updates_booted: 4,
     crowd_seconds: 12.0,
-    check_ins: false,
 };
 pub(crate) const FULL: Effort = Effort {
     cuts: 10_000,
@@ -60,7 +56,6 @@ pub(crate) const FULL: Effort = Effort {
     updates_read_back: 1_000,
     updates_booted: 50,
     crowd_seconds: 600.0,
-    check_ins: true,
 };
 
 impl Artefacts {
