@@ -22,7 +22,9 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     }
     check_in::register(suite, artefacts);
     apps::register(suite, artefacts);
-    broker::register(suite, artefacts);
-    peers::register(suite, artefacts);
-    run_with_service::register(suite, artefacts);
+    if artefacts.effort.authentication {
+        broker::register(suite, artefacts);
+        peers::register(suite, artefacts);
+        run_with_service::register(suite);
+    }
 }

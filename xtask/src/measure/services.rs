@@ -18,6 +18,8 @@ const MANIFEST: &str = "tests/images/update.toml";
 const CHECKING_IN: &str = "tests/images/service.toml";
 /// The keys of `[service]` that name files.
 const SERVICE_FILES: [&str; 2] = ["authorities", "catalog_root"];
+/// The key of a machine's memory.
+const MEMORY: &str = "memory_mib";
 /// The processes that have something to do with check-ins.
 const OF_CHECK_INS: [&str; 2] = ["identity", "uplink"];
 /// The service whose program is looked at: all of an image's services are one program, under several names.
@@ -144,6 +146,10 @@ fn manifest_with_service(
         }
     }
     whole.insert("service".to_owned(), Value::Table(service));
+    // One service more does not fit into what the former has.
+    let memory =
+        checking_in.get(MEMORY).with_context(|| format!("{CHECKING_IN} has no {MEMORY}"))?;
+    whole.insert(MEMORY.to_owned(), memory.clone());
     Ok(whole)
 }
 
@@ -311,13 +317,13 @@ mod tests {
     fn an_image_is_compared_with_itself_and_a_service() {
         let without: Table = toml::from_str("name = \"a\"\n[[app]]\npath = \"../x\"\n").unwrap();
         let with: Table = toml::from_str(
-            "name = \"b\"\n[service]\nurl = \"u\"\nauthorities = [\"c\"]\ncatalog_root = \"d\"\n",
+            "name = \"b\"\nmemory_mib = 96\n[service]\nurl = \"u\"\nauthorities = [\"c\"]\ncatalog_root = \"d\"\n",
         )
         .unwrap();
         let place = |file: &str, path: &str| format!("{file}:{path}");
         let whole = manifest_with_service(&without, &with, place).unwrap();
         let expected: Table = toml::from_str(&format!(
-            "name = \"a\"\n[[app]]\npath = \"{MANIFEST}:../x\"\n[service]\nurl = \"u\"\n\
+            "name = \"a\"\nmemory_mib = 96\n[[app]]\npath = \"{MANIFEST}:../x\"\n[service]\nurl = \"u\"\n\
              authorities = [\"{CHECKING_IN}:c\"]\ncatalog_root = \"{CHECKING_IN}:d\"\n"
         ))
         .unwrap();

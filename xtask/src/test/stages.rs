@@ -193,15 +193,17 @@ const IMAGES: [&str; 11] = [
     "tests/images/lingering.toml",
     "tests/images/crowd.toml",
 ];
-/// Those whose guests check in, for the one board whose stand-in can have a TPM.
-const CHECKING_IN: [&str; 2] = ["tests/images/service.toml", "tests/images/identity-apps.toml"];
+/// The one whose guests check in, for the one board whose stand-in can have a TPM.
+const CHECKING_IN: &str = "tests/images/service.toml";
 /// Programs of apps that tests put in the place of others.
-const OTHER_PROGRAMS: [(&str, &str); 4] = [
+const OTHER_PROGRAMS: [(&str, &str); 3] = [
     ("hostile", "tests/apps/hostile"),
     ("hostile-network", "tests/apps/hostile-network"),
     ("authenticating", "tests/apps/authenticating"),
-    ("peer-in-c", "tests/apps/peer-in-c"),
 ];
+/// An image whose apps authenticate to a broker and to each other, and one of those, with `--full` alone.
+const AUTHENTICATING: &str = "tests/images/identity-apps.toml";
+const PEER_IN_C: (&str, &str) = ("peer-in-c", "tests/apps/peer-in-c");
 
 /// The app of the first of them that waits for a debugger in an image of its own.
 const DEBUGGED: &str = "hello";
@@ -214,7 +216,8 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let board = test_run.board.as_deref();
     let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
     let checking_in = board.is_none_or(|board| board == DEFAULT_BOARD).then_some(CHECKING_IN);
-    let more = more.into_iter().flatten().chain(checking_in.into_iter().flatten());
+    let authenticating = checking_in.filter(|_| test_run.full).map(|_| AUTHENTICATING);
+    let more = more.into_iter().flatten().chain(checking_in).chain(authenticating);
     for manifest in IMAGES.into_iter().chain(more) {
         let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
         let output = given_output(test_run, manifest, "")?;
@@ -222,7 +225,7 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
         builder.build_for(board, &manifest, apps, output.as_deref())?;
     }
     test_programs::build(&test_run.workspace, &builder, &programs)?;
-    for (name, directory) in OTHER_PROGRAMS {
+    for (name, directory) in OTHER_PROGRAMS.into_iter().chain(test_run.full.then_some(PEER_IN_C)) {
         let program = builder.app_program(&test_run.workspace.root.join(directory))?;
         workspace::write(&programs.join(name), program)?;
     }

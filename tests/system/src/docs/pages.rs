@@ -21,13 +21,15 @@ const WAIT: Duration = Duration::from_secs(240);
 /// What the reader types as `cargo holdfast`.
 const CARGO: &str = "cargo() { test \"$1\" = holdfast; shift; \"$HOLDFAST\" \"$@\"; }";
 
-pub(crate) fn register<'a>(suite: &mut Suite<'a>, _: &'a Artefacts) {
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check!(suite.with(Needs::Alone).within(PAGE), the_page_on_updates_works_as_printed());
     check!(suite.with(Needs::Alone).within(PAGE), the_page_on_operations_works_as_printed());
-    check!(
-        suite.with(Needs::Alone).within(PAGE),
-        the_page_on_the_security_service_works_as_printed()
-    );
+    if artefacts.effort.authentication {
+        check!(
+            suite.with(Needs::Alone).within(PAGE),
+            the_page_on_the_security_service_works_as_printed()
+        );
+    }
 }
 
 fn checkout() -> PathBuf {

@@ -37,6 +37,9 @@ pub(crate) struct Effort {
     pub(crate) updates_booted: usize,
     /// Seconds of guest time under all attacks at once.
     pub(crate) crowd_seconds: f64,
+    /// True if apps authenticate to a broker and to each other, and the page on the service is run as printed: that takes
+    /// images with programs of their own.
+    pub(crate) authentication: bool,
 }
 
 pub(crate) const USUAL: Effort = Effort {
@@ -47,6 +50,7 @@ pub(crate) const USUAL: Effort = Effort {
     updates_read_back: 24,
     updates_booted: 4,
     crowd_seconds: 12.0,
+    authentication: false,
 };
 pub(crate) const FULL: Effort = Effort {
     cuts: 10_000,
@@ -56,6 +60,7 @@ pub(crate) const FULL: Effort = Effort {
     updates_read_back: 1_000,
     updates_booted: 50,
     crowd_seconds: 600.0,
+    authentication: true,
 };
 
 impl Artefacts {

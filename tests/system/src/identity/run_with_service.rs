@@ -1,6 +1,6 @@
 //! `run --with-service`: a service, a TPM and a claimed guest by one command, and the same device at each further start.
 
-use crate::harness::artefacts::{Artefacts, host_tool};
+use crate::harness::artefacts::host_tool;
 use crate::harness::suite::{Needs, Suite, check};
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -18,7 +18,7 @@ const IMAGE: &str = "images/attested.toml";
 /// Where the tool keeps the service of that image, from there.
 const SERVICE: &str = "target/holdfast/attested.service";
 
-pub(super) fn register<'a>(suite: &mut Suite<'a>, _: &'a Artefacts) {
+pub(super) fn register(suite: &mut Suite<'_>) {
     check!(
         suite.with(Needs::Alone).within(BOTH),
         a_further_start_with_a_service_is_the_same_device()
