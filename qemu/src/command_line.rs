@@ -13,8 +13,9 @@ use std::path::Path;
 use std::process::Command;
 
 /// QEMU's translator with a buffer in MiB. By itself it takes an eighth of the host's memory, up to 1 GiB,
-/// for each guest.
-const ACCELERATOR: &str = "tcg,tb-size=64";
+/// for each guest. Each processor of a guest has its part of it, and where one is full all code is translated anew: with
+/// 64 MiB a boot took an eighth more of the host's processors.
+const ACCELERATOR: &str = "tcg,tb-size=256";
 
 impl Machine {
     /// QEMU with everything but the serial lines.
