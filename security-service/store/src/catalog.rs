@@ -177,12 +177,7 @@ impl Store {
         let query = sqlx::query(query).bind(scope.key()).bind(device.to_owned());
         let row = query.fetch_optional(&mut *connection).await?;
         let row = row.ok_or(StoreError::Missing("catalog"))?;
-        let grades = columns::grades_if_any(&row, "grades")?;
-        let grades = grades.ok_or(StoreError::Damaged("grades"))?;
-        Ok(Rules {
-            least_index: columns::number_if_any(&row, "least_index")?.unwrap_or(0),
-            grades: columns::grades_if_any(&row, "of_group")?.unwrap_or(grades),
-        })
+        columns::rules(&row)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use holdfast_evidence::messages::{CatalogId, DeviceId};
+use holdfast_service_domain::check_in::Rules;
 use holdfast_service_domain::grade::{Grade, Grades};
 use holdfast_types::Version;
 use sqlx::Row;
@@ -69,6 +70,15 @@ pub(crate) fn grades_if_any(
 
 pub(crate) fn version(row: &AnyRow, column: &'static str) -> Result<Version, StoreError> {
     text(row, column)?.parse().map_err(|_| StoreError::Damaged(column))
+}
+
+/// The rules for a device: those of its group, where they are not its catalog's.
+pub(crate) fn rules(row: &AnyRow) -> Result<Rules, StoreError> {
+    let of_catalog = grades_if_any(row, "grades")?.ok_or(StoreError::Damaged("grades"))?;
+    Ok(Rules {
+        least_index: number_if_any(row, "least_index")?.unwrap_or(0),
+        grades: grades_if_any(row, "of_group")?.unwrap_or(of_catalog),
+    })
 }
 
 /// A number as both databases have it. What is larger than they take has no meaning here: rollback indexes, milliseconds.

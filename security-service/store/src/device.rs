@@ -1,4 +1,4 @@
-//! Devices: claimed, seen, moved, quarantined; and the one write of a check-in.
+//! Devices: claimed, seen, moved, quarantined, and what was found about them.
 
 use crate::columns::{self, stored};
 use crate::error::StoreError;
@@ -168,33 +168,6 @@ impl Store {
         .await
     }
 
-    /// Writes all of a check-in, or nothing: the device's row, what was found, and the evidence of a failure.
-    ///
-    /// # Errors
-    /// [`StoreError::Overtaken`] where the row is another than that which was decided on.
-    pub async fn check_in(
-        &self,
-        scope: Scope,
-        id: DeviceId,
-        write: CheckInWrite,
-        measured: PcrDigest,
-        claims: Vec<u8>,
-    ) -> Result<(), StoreError> {
-        self.write(move |connection| {
-            Box::pin(async move {
-                write_check_in(connection, scope, &id, &write, &claims).await?;
-                for finding in &write.findings {
-                    find(connection, scope, &id, *finding, write.at).await?;
-                }
-                if write.verdict != "full" {
-                    keep_evidence(connection, scope, &id, &write, measured, claims).await?;
-                }
-                Ok(())
-            })
-        })
-        .await
-    }
-
     /// Returns findings by device, kind and end behind `after`, open ones alone unless `closed`.
     ///
     /// # Errors
@@ -234,50 +207,8 @@ impl Store {
     }
 }
 
-async fn write_check_in(
-    connection: &mut Connection,
-    scope: Scope,
-    id: &DeviceId,
-    write: &CheckInWrite,
-    claims: &[u8],
-) -> Result<(), StoreError> {
-    let update = "UPDATE device SET receipt_newest = $4, receipt_returned = $5, clock_ms = $6,
-            clock_resets = $7, clock_restarts = $8, clock_safe = $9, verdict = $10, version = $11,
-            rollback_index = $12, phase = $13, claims = $14,
-            certificate_end = COALESCE($15, certificate_end), next_at = COALESCE($16, next_at),
-            seen_at = $17, revision = revision + 1
-        WHERE catalog = $1 AND id = $2 AND revision = $3";
-    let clock = write.clock;
-    let phase = match write.phase {
-        holdfast_evidence::claims::Phase::Committed => "committed",
-        holdfast_evidence::claims::Phase::Staged => "staged",
-        holdfast_evidence::claims::Phase::Trying => "trying",
-        holdfast_evidence::claims::Phase::FallingBack => "falling-back",
-    };
-    let done = sqlx::query(update)
-        .bind(scope.key())
-        .bind(id.to_string())
-        .bind(stored(write.revision))
-        .bind(stored(write.receipts.newest))
-        .bind(stored(write.receipts.returned))
-        .bind(clock.map(|clock| stored(clock.clock_ms)))
-        .bind(clock.map(|clock| i64::from(clock.reset_count)))
-        .bind(clock.map(|clock| i64::from(clock.restart_count)))
-        .bind(clock.map(|clock| i64::from(clock.safe)))
-        .bind(write.verdict.to_owned())
-        .bind(write.release.map(|release| release.version.to_string()))
-        .bind(write.release.map(|release| stored(release.index)))
-        .bind(phase.to_owned())
-        .bind(claims.to_vec())
-        .bind(write.certificate_end.map(stored))
-        .bind(write.next_at.map(stored))
-        .bind(stored(write.at))
-        .execute(connection)
-        .await?;
-    if done.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Overtaken) }
-}
-
-async fn find(
+/// Notes what was found, within a transaction.
+pub(crate) async fn find(
     connection: &mut Connection,
     scope: Scope,
     id: &DeviceId,
@@ -298,7 +229,8 @@ async fn find(
     Ok(())
 }
 
-async fn keep_evidence(
+/// Keeps the evidence of a check-in that failed.
+pub(crate) async fn keep_evidence(
     connection: &mut Connection,
     scope: Scope,
     id: &DeviceId,
@@ -470,7 +402,7 @@ fn shown_of(row: &AnyRow) -> Result<Shown, StoreError> {
     })
 }
 
-fn device_of(row: &AnyRow) -> Result<Device, StoreError> {
+pub(crate) fn device_of(row: &AnyRow) -> Result<Device, StoreError> {
     let kind = Kind::of_word(&columns::text(row, "kind")?);
     let state = State::of_word(&columns::text(row, "state")?);
     Ok(Device {

@@ -3,13 +3,15 @@
 //!
 //! Every table begins with the catalog, and is read and written through a [`Scope`], which the [authoriser](scope) alone makes.
 //! Writes go through [`Store::write`]: on SQLite to one writer, which commits what has come meanwhile together; on PostgreSQL
-//! in a transaction each. Either way the future ends after the commit, so that no answer is given before it is stored.
+//! in a transaction each, but for check-ins, which are committed together there as well. Either way the future ends after the
+//! commit, so that no answer is given before it is stored.
 
 pub mod audit;
 pub mod authority;
 pub mod backup;
 pub mod catalog;
 pub mod change;
+pub mod check_in;
 pub mod device;
 pub mod enrolment;
 pub mod moment;

@@ -280,7 +280,7 @@ pub async fn put_maker(
     Ok(fingerprint)
 }
 
-fn release_of(row: &AnyRow) -> Result<Release, StoreError> {
+pub(crate) fn release_of(row: &AnyRow) -> Result<Release, StoreError> {
     let boot = unhex(&columns::text(row, "boot")?).ok_or(StoreError::Damaged("boot"))?;
     Ok(Release {
         boot: BootDigest(boot),

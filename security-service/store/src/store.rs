@@ -1,12 +1,13 @@
 //! The database: opened, brought to the newest version of the tables, read from a pool, and written through one door.
 
+use crate::check_in::Row as CheckInRow;
 use crate::error::StoreError;
 use crate::moment::{Moment, Observer};
 use crate::schema::VERSIONS;
 use crate::step::{Connection, Step};
-use crate::writer::{Work, Writer};
+use crate::writer::{Work, Writer, in_transaction};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyConnection, AnyPool, ConnectOptions, Executor, Row};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection as _, Executor, Row};
 use std::any::Any;
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,6 +16,8 @@ use std::time::Duration;
 const READERS: u32 = 8;
 /// Longest wait for a connection.
 const ACQUIRE: Duration = Duration::from_secs(10);
+/// Time for which a connection to PostgreSQL that was used is believed to be there; then it is asked before it is used again.
+const TRUSTED: Duration = Duration::from_secs(1);
 /// What each connection to SQLite begins with. Readers do not block the writer (WAL), what is committed is on the disk
 /// (FULL), and another process, such as a backup, is waited for.
 const SQLITE: &str =
@@ -26,7 +29,8 @@ const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(4702111234474983745)"
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: AnyPool,
-    writer: Option<Writer>,
+    kind: Kind,
+    writer: Writer,
     observer: Observer,
 }
 
@@ -69,9 +73,22 @@ impl Store {
         migrate(&mut first, kind).await?;
         let pool = AnyPoolOptions::new().max_connections(READERS).acquire_timeout(ACQUIRE);
         let pool = pool.after_connect(move |connection, _| Box::pin(prepare(connection, kind)));
+        // A question before each use would cost as much as the use.
+        let pool = pool.test_before_acquire(false).before_acquire(move |connection, of| {
+            let is_asked = kind == Kind::Postgres && of.idle_for >= TRUSTED;
+            Box::pin(async move {
+                if is_asked {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        });
         let pool = pool.connect_with(options).await.map_err(StoreError::Open)?;
-        let writer = (kind == Kind::Sqlite).then(|| Writer::start(first, observer.clone()));
-        Ok(Self { pool, writer, observer })
+        let writer = match kind {
+            Kind::Sqlite => Writer::start(first, observer.clone()),
+            Kind::Postgres => Writer::start_of_check_ins(pool.clone(), observer.clone()),
+        };
+        Ok(Self { pool, kind, writer, observer })
     }
 
     /// Tells the observer of a moment.
@@ -81,7 +98,7 @@ impl Store {
 
     /// True if the database is SQLite's.
     pub(crate) fn is_sqlite(&self) -> bool {
-        self.writer.is_some()
+        self.kind == Kind::Sqlite
     }
 
     /// Returns a connection to read from.
@@ -102,15 +119,9 @@ impl Store {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Connection) -> Step<'c, T> + Send + 'static,
     {
-        let Some(writer) = &self.writer else {
-            let mut transaction = self.pool.begin().await?;
-            self.reached(Moment::Begun);
-            let done = work(&mut transaction).await?;
-            self.reached(Moment::Written);
-            transaction.commit().await.map_err(|error| StoreError::Commit(error.to_string()))?;
-            self.reached(Moment::Committed);
-            return Ok(done);
-        };
+        if self.kind == Kind::Postgres {
+            return in_transaction(&self.pool, &self.observer, work).await;
+        }
         let erased: Work = Box::new(move |connection| {
             let work = work(connection);
             Box::pin(async move {
@@ -118,9 +129,14 @@ impl Store {
                 Ok(done)
             })
         });
-        let done = writer.write(erased).await?;
+        let done = self.writer.write(erased).await?;
         // The writer returns what the work has returned.
         done.downcast::<T>().map(|done| *done).map_err(|_| StoreError::Stopped)
+    }
+
+    /// Writes the row of a check-in, together with what others write, and returns once it is committed.
+    pub(crate) async fn write_row(&self, row: CheckInRow) -> Result<(), StoreError> {
+        self.writer.write_row(row).await
     }
 
     /// True if the database answers.
@@ -135,8 +151,8 @@ impl Store {
 
     /// Waits until what was begun is committed, and closes the database.
     pub async fn close(self) {
-        if let Some(writer) = self.writer {
-            writer.end().await;
+        if self.kind == Kind::Sqlite {
+            self.writer.end().await;
         }
         self.pool.close().await;
     }

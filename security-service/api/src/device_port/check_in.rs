@@ -9,9 +9,11 @@ use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use holdfast_evidence::attest::Signature;
+use holdfast_evidence::claims::Claims;
 use holdfast_evidence::messages::{
     Bytes, CheckInAnswer, CheckInRequest, EvidenceMessage, Holder, IssuedChain,
 };
+use holdfast_evidence::policy::PcrDigest;
 use holdfast_evidence::public::{AttestationKey, Point};
 use holdfast_evidence::qualifying::{Exporter, Purpose};
 use holdfast_evidence::service::Ring;
@@ -20,6 +22,7 @@ use holdfast_evidence::verify::{Evidence, KeyEvidence};
 use holdfast_service_domain::check_in::{CheckIn, Issue, Verdict, Verified, decide};
 use holdfast_service_domain::device::{Device, Kind, State as DeviceState};
 use holdfast_service_domain::problem::Problem;
+use holdfast_service_store::check_in::Facts;
 use holdfast_service_store::moment::Moment;
 use holdfast_service_store::{Scope, StoreError};
 use holdfast_types::event::security_service::{
@@ -38,12 +41,14 @@ pub(super) async fn check_in(
 ) -> Result<Response, Refusal> {
     let (request, _place) = admit::<CheckInRequest>(&service, body).await?;
     service.store.reached(Moment::Admitted);
-    let scope = service.store.scope_of_device(request.catalog).await?;
-    let scope = scope.ok_or_else(|| Refusal::from(Problem::UnknownCatalog))?;
     let exporter = peer.exporter(&request.device.0);
     let exporter = exporter.ok_or_else(|| Refusal::from(Problem::Internal))?;
+    // Only where to look first: what is decided on is the release that is found by what was verified.
+    let claimed = Claims::read(&request.claims.0).ok();
+    let expected = claimed.map(|claims| PcrDigest::of_one_extend(&claims.os.digest));
     for _ in 0..TRIES {
-        if let Some(answered) = decide_once(&service, scope, &request, &exporter).await? {
+        let answered = decide_once(&service, &request, expected.as_ref(), &exporter).await?;
+        if let Some(answered) = answered {
             service.store.reached(Moment::Answering);
             return answer(StatusCode::OK, &answered);
         }
@@ -54,18 +59,23 @@ pub(super) async fn check_in(
 /// Decides on the device's row as it is now. Nothing is returned where it has changed before the decision was written.
 async fn decide_once(
     service: &Service,
-    scope: Scope,
     request: &CheckInRequest,
+    expected: Option<&PcrDigest>,
     exporter: &Exporter,
 ) -> Result<Option<CheckInAnswer>, Refusal> {
     let id = request.device;
-    let shown = service.store.device(scope, &id).await?;
-    let device = shown.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?.device;
+    let facts = service.store.facts(request.catalog, &id, expected).await?;
+    let (scope, facts) = facts.ok_or_else(|| Refusal::from(Problem::UnknownCatalog))?;
+    let Facts { device, rules, expected: release } =
+        facts.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?;
     let verified = verified(&device, request, exporter)?;
     service.store.reached(Moment::Verified);
-    let rules = service.store.rules(scope, &id.to_string()).await?;
     let measured = verified.measured();
-    let release = service.store.release(scope, &measured).await?;
+    let release = if expected == Some(&measured) {
+        release
+    } else {
+        service.store.release(scope, &measured).await?
+    };
     let receipt = request.receipt.as_ref().map(|receipt| receipt.0.as_slice());
     let number =
         receipt.map(|receipt| service.receipts.number(&scope.catalog(), &id, receipt).unwrap_or(0));

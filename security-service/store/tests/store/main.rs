@@ -11,6 +11,7 @@
 )]
 
 mod changes;
+mod check_ins;
 mod databases;
 
 use databases::on_both;
