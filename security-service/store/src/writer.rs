@@ -148,13 +148,13 @@ fn refuse(check_ins: Vec<CheckIn>, error: &str) {
     }
 }
 
-/// Writes the rows of check-ins on SQLite, where a statement that fails is undone alone: then each row is tried by itself.
+/// Writes the rows of check-ins on SQLite. Where a statement fails, those before it are undone as well, and each row is tried by itself.
 async fn run_check_ins_within(
     connection: &mut Connection,
     check_ins: &[CheckIn],
 ) -> Vec<Result<(), StoreError>> {
     let rows: Vec<&Row> = check_ins.iter().map(|check_in| &*check_in.row).collect();
-    if let Ok(written) = write_rows(connection, &rows).await {
+    if let Ok(written) = write_all_or_none(connection, &rows).await {
         return written.into_iter().map(of_written).collect();
     }
     let mut each = Vec::new();
@@ -162,6 +162,23 @@ async fn run_check_ins_within(
         each.push(write_row(connection, row).await);
     }
     each
+}
+
+/// Writes rows so that nothing is written of any where one statement of several fails.
+async fn write_all_or_none(
+    connection: &mut Connection,
+    rows: &[&Row],
+) -> Result<Vec<bool>, StoreError> {
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    connection.execute(sqlx::raw_sql("SAVEPOINT rows")).await?;
+    let written = write_rows(connection, rows).await;
+    if written.is_err() {
+        connection.execute(sqlx::raw_sql("ROLLBACK TO rows")).await?;
+    }
+    connection.execute(sqlx::raw_sql("RELEASE rows")).await?;
+    written
 }
 
 fn of_written(is_written: bool) -> Result<(), StoreError> {

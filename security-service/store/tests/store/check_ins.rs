@@ -86,6 +86,44 @@ fn each_of_the_check_ins_that_are_committed_together_is_written_as_its_own() {
     });
 }
 
+/// A database that refuses the row of device 39.
+const REFUSING_SQLITE: &str = "CREATE TRIGGER refused BEFORE UPDATE ON device
+    WHEN NEW.receipt_newest = 139 BEGIN SELECT RAISE(ABORT, 'refused'); END";
+const REFUSING_POSTGRES: &str = "CREATE FUNCTION refused() RETURNS trigger AS $$
+        BEGIN RAISE EXCEPTION 'refused'; END $$ LANGUAGE plpgsql;
+    CREATE TRIGGER refused BEFORE UPDATE ON device FOR EACH ROW
+    WHEN (NEW.receipt_newest = 139) EXECUTE FUNCTION refused()";
+
+/// Several statements write what is committed together; where the last one fails, those before it are undone before each check-in is
+/// written alone, or each would find its own row and be told that it was overtaken.
+#[test]
+fn a_check_in_that_the_database_refuses_undoes_nobody_else_s() {
+    on_both(async |database| {
+        let store = database.open().await;
+        let scope = catalog(&store, 1).await;
+        for number in 0..40u8 {
+            claim(&store, scope, DeviceId([number; 32])).await;
+        }
+        let refusing = if database.is_sqlite() { REFUSING_SQLITE } else { REFUSING_POSTGRES };
+        database.execute(refusing).await.unwrap();
+        let mut jobs = Vec::new();
+        for number in 0..40u8 {
+            let store = store.clone();
+            jobs.push(tokio::spawn(async move { write_own(&store, scope, number, 0).await }));
+        }
+        for (number, job) in (0..40u8).zip(jobs) {
+            let done = timeout(DEADLINE, job).await.unwrap().unwrap();
+            match number {
+                39 => assert!(matches!(done, Err(StoreError::Statement(_))), "{done:?}"),
+                _ => assert!(done.is_ok(), "{number}: {done:?}"),
+            }
+        }
+        let written = "SELECT COUNT(*) AS n FROM device WHERE revision = 1";
+        assert_eq!(database.count(written).await, 39);
+        store.close().await;
+    });
+}
+
 /// Whoever holds a device's row holds up that device's check-in, and on PostgreSQL nobody else's.
 #[test]
 fn a_row_that_is_held_holds_up_no_other_device_s_check_in() {
