@@ -124,7 +124,9 @@ fn processes() -> Answer {
             write!(text, " {name}={}", field(name))?;
         }
         for name in ["RssAnon", "RssFile", "RssShmem"] {
-            write!(text, " {name}={}", kib(&status, name)?)?;
+            // A process that is ending has no address space any more, and no such lines.
+            let resident = if status.contains("\nVmRSS:") { kib(&status, name)? } else { 0 };
+            write!(text, " {name}={resident}")?;
         }
         writeln!(text)?;
     }
