@@ -34,6 +34,24 @@ pub fn value<'a>(have: &BTreeMap<&str, &'a str>, name: &str) -> &'a str {
     have.get(format!("CONFIG_{name}").as_str()).copied().unwrap_or("n")
 }
 
+/// Beginnings of the options by which Kconfig notes what the host has beside the compiler: Rust, pahole, and a C
+/// library to link programs with. No kernel of ours has anything of it.
+const OF_THE_HOST: [&str; 4] =
+    ["CONFIG_CC_CAN_LINK", "CONFIG_PAHOLE_", "CONFIG_RUSTC_", "CONFIG_RUST_IS_AVAILABLE"];
+
+/// A configuration without what it says of the host, so that it is the same on every host with this compiler.
+pub(crate) fn without_host(config: &str) -> String {
+    let mut kept = String::with_capacity(config.len());
+    for line in config.lines() {
+        let option = line.trim_start_matches("# ");
+        if !OF_THE_HOST.iter().any(|beginning| option.starts_with(beginning)) {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
 /// Returns the options that the fragments ask for and the configuration does not have.
 pub(crate) fn lost_options(fragments: &str, config: &str) -> Vec<String> {
     let have = options(config);
@@ -49,6 +67,17 @@ pub(crate) fn lost_options(fragments: &str, config: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_configuration_is_the_same_on_hosts_with_and_without_rust_and_a_c_library() {
+        let with = "CONFIG_GCC_VERSION=120200\nCONFIG_RUSTC_VERSION=109500\nCONFIG_RUSTC_LLVM_VERSION=220102\n\
+                    CONFIG_RUSTC_HAS_UNNECESSARY_TRANSMUTES=y\nCONFIG_RUST_IS_AVAILABLE=y\nCONFIG_CC_CAN_LINK=y\n\
+                    CONFIG_CC_CAN_LINK_STATIC=y\nCONFIG_PAHOLE_VERSION=124\n# CONFIG_RUST is not set\n";
+        let without = "CONFIG_GCC_VERSION=120200\nCONFIG_RUSTC_VERSION=0\nCONFIG_RUSTC_LLVM_VERSION=0\n\
+                       # CONFIG_CC_CAN_LINK is not set\nCONFIG_PAHOLE_VERSION=0\n# CONFIG_RUST is not set\n";
+        assert_eq!(without_host(with), without_host(without));
+        assert_eq!(without_host(with), "CONFIG_GCC_VERSION=120200\n# CONFIG_RUST is not set\n");
+    }
 
     #[test]
     fn an_option_that_did_not_survive_is_named_with_both_values() {

@@ -153,6 +153,18 @@ pub fn build(
     Ok(kernel)
 }
 
+impl Kernel {
+    /// SHA-256 of the configuration without what Kconfig notes of the host in it: this is in an image, which is to be
+    /// the same on every host.
+    ///
+    /// # Errors
+    /// The configuration cannot be read.
+    pub fn config_sha256(&self) -> Result<String> {
+        let config = workspace::read_text(&self.config)?;
+        Ok(hex(&sha256(&[kconfig::without_host(&config).as_bytes()])))
+    }
+}
+
 /// Runs Kconfig, and fails when it drops what was asked for.
 fn configure(
     make: &mut Command,

@@ -27,6 +27,7 @@ pub(super) struct Provenance<'a> {
     cargo_lock_sha256: String,
     kernel: &'a Pin,
     kernel_compiler: &'a str,
+    /// Without what Kconfig notes of the host: [`Kernel::config_sha256`].
     kernel_config_sha256: String,
     /// Patches to the kernel's source, beyond Debian's.
     kernel_patches: &'a [Patch],
@@ -84,7 +85,7 @@ impl<'a> Provenance<'a> {
             cargo_lock_sha256: workspace::sha256_file(&workspace.root.join("Cargo.lock"))?,
             kernel: &kernel.source,
             kernel_compiler: &kernel.compiler,
-            kernel_config_sha256: workspace::sha256_file(&kernel.config)?,
+            kernel_config_sha256: kernel.config_sha256()?,
             kernel_patches: &kernel.patches,
             boot_loader: &boot_loader.source,
             boot_loader_config_sha256: workspace::sha256_file(&boot_loader.config)?,

@@ -31,9 +31,10 @@ musl_version() {
 	tr -c '[:print:]' '\n' <"$1" | grep -xE '[0-9]+\.[0-9]+\.[0-9]+' | head -n 1
 }
 
-# Without the path of the environment's file, which is another in each checkout.
+# Without the path of the environment's file, which is another in each checkout; byte for byte as `image build` has it,
+# which ends no last line.
 without_environment() {
-	grep -v '^CONFIG_DEFAULT_ENV_FILE=' "$1" >"$2"
+	printf '%s' "$(grep -v '^CONFIG_DEFAULT_ENV_FILE=' "$1")" >"$2"
 }
 
 compiler=$($HOLDFAST_COMPILER --version | head -n 1)

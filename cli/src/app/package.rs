@@ -40,8 +40,8 @@ pub struct BuildArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "With --root, nothing is compiled: the program is the one that lies at EntryPoint below that \
-                  directory (as Buildroot's target/), and the loader and libraries that it needs come with it. What \
-                  lies in root/ of the app directory is taken as well, and instead of a file from there.\n\n\
+                  directory (as Buildroot's target/), and the loader and libraries that it needs come with it. The app \
+                  sees all files below /app. What lies in root/ of the app directory is taken as well, and instead of a file from there.\n\n\
                   Example: holdfast app pack examples/hello --output hello.package\n         \
                   holdfast app pack apps/meter --root output/target --with usr/share/meter --output meter.package"
 )]

@@ -59,11 +59,7 @@ pub(crate) fn sources_command(invocation: &Invocation, args: &SourcesArgs) -> Re
     let spare = boot_loader.spare.as_ref().map(|spare| workspace::sha256_file(&spare.config));
     for (what, path, here) in [
         ("kernel", "/kernel/sha256", kernel.source.sha256.clone()),
-        (
-            "kernel's configuration",
-            "/kernel_config_sha256",
-            workspace::sha256_file(&kernel.config)?,
-        ),
+        ("kernel's configuration", "/kernel_config_sha256", kernel.config_sha256()?),
         ("boot loader", "/boot_loader/sha256", boot_loader.source.sha256.clone()),
         (
             "boot loader's configuration",

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 OR MIT
  *
  * Prints a reading every second: a program with a library and a file of its own, all of which come into an app
- * from Buildroot's target directory.
+ * from Buildroot's target directory. The argument names the file, which an app has below /app.
  */
 
 #include "reading.h"
@@ -9,13 +9,14 @@
 #include <stdio.h>
 #include <unistd.h>
 
-int main(void)
+int main(int argc, char **argv)
 {
+	const char *path = argc > 1 ? argv[1] : "/usr/share/meter/unit";
 	char unit[16] = "";
-	FILE *file = fopen("/usr/share/meter/unit", "r");
+	FILE *file = fopen(path, "r");
 
 	if (!file || fscanf(file, "%15s", unit) != 1) {
-		perror("/usr/share/meter/unit");
+		perror(path);
 		return 1;
 	}
 	fclose(file);
