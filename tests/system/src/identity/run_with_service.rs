@@ -3,6 +3,7 @@
 use crate::harness::artefacts::host_tool;
 use crate::harness::suite::{Needs, Suite, check};
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -60,9 +61,10 @@ fn healthy(service: &Path) -> Result<()> {
         .arg(service)
         .stdin(Stdio::null())
         .output()?;
-    let found: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let findings = found["items"].as_array().context("no findings")?;
-    let good = findings.iter().all(|finding| finding["kind"] == "good");
+    let found: Value = serde_json::from_slice(&output.stdout)?;
+    let findings = found.get("items").and_then(Value::as_array).context("no findings")?;
+    let is_good = |finding: &Value| finding.get("kind").is_some_and(|kind| kind == "good");
+    let good = findings.iter().all(is_good);
     ensure!(output.status.success() && good && !findings.is_empty(), "{found:#}");
     Ok(())
 }
