@@ -22,6 +22,7 @@ pub mod release;
 pub mod scope;
 pub mod token;
 
+mod check_in_row;
 mod columns;
 mod error;
 mod schema;

@@ -1,6 +1,6 @@
 //! The database: opened, brought to the newest version of the tables, read from a pool, and written through one door.
 
-use crate::check_in::Row as CheckInRow;
+use crate::check_in_row::Row as CheckInRow;
 use crate::error::StoreError;
 use crate::moment::{Moment, Observer};
 use crate::schema::VERSIONS;

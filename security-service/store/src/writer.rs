@@ -4,7 +4,7 @@
 //! another has written meanwhile, whatever the timeout; so there is one writer, and it begins with `BEGIN IMMEDIATE`. PostgreSQL has one
 //! of check-ins alone, and each other piece of work has a transaction of its own there.
 
-use crate::check_in::{Row, write_row, write_rows};
+use crate::check_in_row::{MOST, Row, write_row, write_rows};
 use crate::error::StoreError;
 use crate::moment::{Moment, Observer};
 use crate::step::{Connection, Step};
@@ -13,8 +13,6 @@ use std::any::Any;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
-/// Most pieces of work that are committed together.
-pub(crate) const MOST: usize = 128;
 /// Time after which no more work is taken into a transaction.
 const LONGEST: Duration = Duration::from_millis(5);
 /// Most pieces of work that wait; who comes then waits for room.
