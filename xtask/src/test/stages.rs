@@ -8,7 +8,7 @@ use super::{boards, dynamic_app, tools};
 use crate::test_programs;
 use anyhow::{Context, Result, ensure};
 use holdfast_builder::device_build::cargo_package;
-use holdfast_builder::image::ImageBuilder;
+use holdfast_builder::image::{Built, ImageBuilder};
 use holdfast_builder::kernel::{self, Purpose, rules};
 use holdfast_builder::workspace;
 use holdfast_builder::{pins, process, u_boot};
@@ -205,6 +205,9 @@ const OTHER_PROGRAMS: [(&str, &str); 3] = [
 const AUTHENTICATING: &str = "tests/images/identity-apps.toml";
 const PEER_IN_C: (&str, &str) = ("peer-in-c", "tests/apps/peer-in-c");
 
+/// Directory of the programs with their symbols beside an image that Buildroot has made (`buildroot-external/holdfast.mk`).
+const GIVEN_SYMBOLS: &str = "holdfast.symbols";
+
 /// The app of the first of them that waits for a debugger in an image of its own.
 const DEBUGGED: &str = "hello";
 
@@ -222,7 +225,8 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
         let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
         let output = given_output(test_run, manifest, "")?;
         let manifest = test_run.workspace.root.join(manifest);
-        builder.build_for(board, &manifest, apps, output.as_deref())?;
+        let built = builder.build_for(board, &manifest, apps, output.as_deref())?;
+        take_symbols(&built, output.as_deref())?;
     }
     test_programs::build(&test_run.workspace, &builder, &programs)?;
     for (name, directory) in OTHER_PROGRAMS.into_iter().chain(test_run.full.then_some(PEER_IN_C)) {
@@ -232,7 +236,8 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     builder.set_debugged(Some(DEBUGGED));
     let output = given_output(test_run, IMAGES[0], "-debug")?;
     let manifest = test_run.workspace.root.join(IMAGES[0]);
-    builder.build_for(board, &manifest, &[], output.as_deref())?;
+    let built = builder.build_for(board, &manifest, &[], output.as_deref())?;
+    take_symbols(&built, output.as_deref())?;
     take_given(test_run)?;
     let control = control_kernel(test_run, &builder, board.unwrap_or(DEFAULT_BOARD))?;
     workspace::write(&image_directory(test_run)?.join("control-zImage"), control)?;
@@ -250,7 +255,28 @@ fn given_output(test_run: &TestRun, manifest: &str, mark: &str) -> Result<Option
     Ok(Some(directory.join(format!("{stem}{mark}.img"))))
 }
 
-/// Puts the image that was given, byte for byte, in the place of the one of its name.
+/// Puts the symbols of an image's programs beside it, where tests look for them, if it is not in its usual place.
+fn take_symbols(built: &Built, output: Option<&Path>) -> Result<()> {
+    output.map_or(Ok(()), |output| copy_files(&built.symbols, &output.with_extension("symbols")))
+}
+
+/// Copies the files of a directory, where there is one.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    if !from.is_dir() {
+        return Ok(());
+    }
+    workspace::make_directory(to)?;
+    let list = || format!("cannot list {}", from.display());
+    for entry in from.read_dir().with_context(list)? {
+        let entry = entry.with_context(list)?;
+        let (file, copy) = (entry.path(), to.join(entry.file_name()));
+        std::fs::copy(&file, &copy)
+            .with_context(|| format!("cannot copy {} to {}", file.display(), copy.display()))?;
+    }
+    Ok(())
+}
+
+/// Puts the image that was given, byte for byte, in the place of the one of its name, with the symbols of its programs.
 fn take_given(test_run: &TestRun) -> Result<()> {
     let Some((image, _)) = &test_run.given else { return Ok(()) };
     let name = show::show(image)?.name;
@@ -260,7 +286,7 @@ fn take_given(test_run: &TestRun) -> Result<()> {
         std::fs::copy(from, to)
             .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     }
-    Ok(())
+    copy_files(&image.with_file_name(GIVEN_SYMBOLS), &place.with_extension("symbols"))
 }
 
 /// The kernel that the control of attacks runs on.
