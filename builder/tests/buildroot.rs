@@ -190,7 +190,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|other| other == line), "{line}:\n{text}");
         }
-        assert_eq!(fs::read_to_string(at("images/u-boot.config")).unwrap(), "CONFIG_FIT=y\n");
+        assert_eq!(fs::read_to_string(at("images/u-boot.config")).unwrap(), "CONFIG_FIT=y");
         let wanted = format!(
             "--checkout {} image assemble --image {} --parts {} --output {} --app one.package --app two.package \
              --production\n",
