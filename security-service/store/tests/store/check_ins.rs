@@ -24,7 +24,7 @@ fn own(number: u8, revision: u64) -> (CheckInWrite, Vec<u8>) {
     let mut write = check_in(revision, "full", vec![]);
     write.receipts = Receipts { newest: 100 + value, returned: 50 + value };
     write.certificate_end = Some(5000 + value);
-    write.next_at = (number % 3 > 0).then_some(4000 + value);
+    write.next_at = (!number.is_multiple_of(3)).then_some(4000 + value);
     write.at = 2000 + value;
     (write, format!("{{\"of\":{number}}}").into_bytes())
 }
@@ -75,7 +75,7 @@ fn each_of_the_check_ins_that_are_committed_together_is_written_as_its_own() {
             let receipts = Receipts { newest: 100 + value, returned: 50 + value };
             assert_eq!((shown.device.revision, shown.device.receipts), (1, receipts), "{number}");
             assert_eq!(shown.certificate_end, Some(5000 + value));
-            assert_eq!(shown.next_at, (number % 3 > 0).then_some(4000 + value));
+            assert_eq!(shown.next_at, (!number.is_multiple_of(3)).then_some(4000 + value));
             assert_eq!(shown.seen_at, Some(2000 + value));
         }
         let untouched = store.device(other, &DeviceId([0; 32])).await.unwrap().unwrap();
