@@ -14,7 +14,7 @@ use holdfast_service_domain::device::Device;
 use holdfast_service_domain::measurement::Release;
 use holdfast_types::hex::hex;
 
-/// What a check-in is decided by, as it was at one moment.
+/// The device, rules and release that a check-in is decided by, as they were at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// The device's row.
@@ -85,12 +85,12 @@ impl Store {
         claims: Vec<u8>,
     ) -> Result<(), StoreError> {
         let is_full = write.verdict == "full";
-        if is_full && write.findings.is_empty() {
-            return self.write_row(Row { catalog: scope.catalog(), id, write, claims }).await;
+        let row = Row { catalog: scope.catalog(), id, write, claims };
+        if is_full && row.write.findings.is_empty() {
+            return self.write_row(row).await;
         }
         self.write(move |connection| {
             Box::pin(async move {
-                let row = Row { catalog: scope.catalog(), id, write, claims };
                 write_row(connection, &row).await?;
                 let Row { write, claims, .. } = row;
                 for finding in &write.findings {

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
-/// What is written of a check-in in the device's row.
+/// The values that a check-in writes into the device's row.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
     pub(crate) catalog: CatalogId,

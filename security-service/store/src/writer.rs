@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 const LONGEST: Duration = Duration::from_millis(5);
 /// Most pieces of work that wait; who comes then waits for room.
 const QUEUE: usize = 1024;
-/// How check-ins are begun together on PostgreSQL. Whoever holds the row of one of them, such as a change of that device that is under way,
+/// The statement that begins a transaction of several check-ins on PostgreSQL. Whoever holds the row of one of them, such as a change of that device that is under way,
 /// holds up the others no longer than this: then each is written alone.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '500ms'";
 
@@ -97,11 +97,10 @@ async fn commit_together(
     observer: &Observer,
 ) {
     if let Err(error) = connection.execute(sqlx::raw_sql("BEGIN IMMEDIATE")).await {
+        let error = StoreError::Statement(error);
         match first {
-            Job::Work { reply, .. } => drop(reply.send(Err(StoreError::Statement(error)))),
-            Job::CheckIn(CheckIn { reply, .. }) => {
-                drop(reply.send(Err(StoreError::Statement(error))));
-            }
+            Job::Work { reply, .. } => drop(reply.send(Err(error))),
+            Job::CheckIn(CheckIn { reply, .. }) => drop(reply.send(Err(error))),
         }
         return;
     }
@@ -170,12 +169,9 @@ async fn write_all_or_none(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    connection.execute(sqlx::raw_sql("SAVEPOINT rows")).await?;
+    begin_savepoint(connection).await?;
     let written = write_rows(connection, rows).await;
-    if written.is_err() {
-        connection.execute(sqlx::raw_sql("ROLLBACK TO rows")).await?;
-    }
-    connection.execute(sqlx::raw_sql("RELEASE rows")).await?;
+    end_savepoint(connection, written.is_ok()).await?;
     written
 }
 
@@ -185,13 +181,25 @@ fn of_written(is_written: bool) -> Result<(), StoreError> {
 
 /// Runs one piece of work so that its failure undoes it and nothing else.
 async fn run_one(connection: &mut Connection, work: Work) -> Result<Done, StoreError> {
-    connection.execute(sqlx::raw_sql("SAVEPOINT work")).await?;
+    begin_savepoint(connection).await?;
     let done = work(connection).await;
-    if done.is_err() {
+    end_savepoint(connection, done.is_ok()).await?;
+    done
+}
+
+/// Begins what [`end_savepoint`] keeps or undoes within a transaction.
+async fn begin_savepoint(connection: &mut Connection) -> Result<(), StoreError> {
+    connection.execute(sqlx::raw_sql("SAVEPOINT work")).await?;
+    Ok(())
+}
+
+/// Keeps what was done since [`begin_savepoint`], or undoes it.
+async fn end_savepoint(connection: &mut Connection, is_kept: bool) -> Result<(), StoreError> {
+    if !is_kept {
         connection.execute(sqlx::raw_sql("ROLLBACK TO work")).await?;
     }
     connection.execute(sqlx::raw_sql("RELEASE work")).await?;
-    done
+    Ok(())
 }
 
 async fn run_check_ins(pool: AnyPool, mut jobs: mpsc::Receiver<Job>, observer: Observer) {
