@@ -61,7 +61,7 @@ pub(super) struct ServicesNumbers {
     check_ins: CheckInNumbers,
 }
 
-/// What it costs an image that its devices check in.
+/// The cost of check-ins to an image.
 #[derive(Debug, Clone, Serialize)]
 struct CheckInNumbers {
     /// Bytes that the one program of the services has more.

@@ -1,6 +1,6 @@
 //! What a device does with app packages, and with the table of uids that it keeps.
 
-use crate::harness::artefacts::Artefacts;
+use crate::harness::artefacts::{Artefacts, checkout};
 use crate::harness::guest::{ANSWER, BOOT, boot_probe};
 use crate::harness::packages::{hello, package_of, repacked, sign, with_package};
 use crate::harness::partitions::{edited, on_partition, put};
@@ -52,8 +52,7 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
 /// A hostile package of the image builder's tests, which is one of hello's, signed anew with the
 /// development key of this checkout.
 fn hostile_package(name: &str) -> Result<Vec<u8>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let path = root.join(format!("images/tests/packages/hostile-{name}.app"));
+    let path = checkout().join(format!("images/tests/packages/hostile-{name}.app"));
     let mut bytes = fs::read(&path).with_context(|| path.display().to_string())?;
     let header = Header::parse(&bytes, u64::try_from(bytes.len())?)?;
     sign(&mut bytes, header)?;

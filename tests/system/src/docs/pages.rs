@@ -1,6 +1,6 @@
 //! Pages with commands, block by block, as a reader would.
 
-use crate::harness::artefacts::{Artefacts, host_tool};
+use crate::harness::artefacts::{Artefacts, checkout, host_tool};
 use crate::harness::suite::{Needs, Suite, check};
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_qemu::console::Console;
@@ -8,7 +8,7 @@ use holdfast_qemu::settings;
 use regex::Regex;
 use std::fs;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -30,10 +30,6 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
             the_page_on_the_security_service_works_as_printed()
         );
     }
-}
-
-fn checkout() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 fn the_page_on_updates_works_as_printed() -> Result<()> {

@@ -75,7 +75,7 @@ impl Artefacts {
 
     /// The board of all images.
     pub(crate) fn board(&self) -> Result<Board> {
-        let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../images/boards");
+        let boards = checkout().join("images/boards");
         Ok(Board::load(&boards, &self.board, &boards)?)
     }
 
@@ -83,6 +83,11 @@ impl Artefacts {
     pub(crate) fn signer(&self) -> Result<Signer> {
         Ok(Signer { board: self.board()?, key: self.boot_key("current")? })
     }
+}
+
+/// The root of the checkout that this program was built from.
+pub(crate) fn checkout() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// The host tool beside this program.

@@ -1,12 +1,12 @@
 //! `run --with-service`: a service, a TPM and a claimed guest by one command, and the same device at each further start.
 
-use crate::harness::artefacts::host_tool;
+use crate::harness::artefacts::{checkout, host_tool};
 use crate::harness::suite::{Needs, Suite, check};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const BOTH: Duration = Duration::from_secs(900);
 const GUEST_SECONDS: &str = "400";
 /// The image, from the root of the checkout.
 const IMAGE: &str = "images/attested.toml";
-/// Where the tool keeps the service of that image, from there.
+/// The directory in which the tool keeps the service of that image, from there.
 const SERVICE: &str = "target/holdfast/attested.service";
 
 pub(super) fn register(suite: &mut Suite<'_>) {
@@ -27,7 +27,7 @@ pub(super) fn register(suite: &mut Suite<'_>) {
 }
 
 fn a_further_start_with_a_service_is_the_same_device() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = checkout();
     let service = root.join(SERVICE);
     let _ = fs::remove_dir_all(&service);
     let taken = TcpListener::bind(("127.0.0.1", 0)).context("no free port")?;
@@ -54,7 +54,7 @@ fn a_further_start_with_a_service_is_the_same_device() -> Result<()> {
     healthy(&service)
 }
 
-/// What the doctor of installations finds in the directory of a service: nothing.
+/// Checks that `service doctor` finds no fault in the directory of a service.
 fn healthy(service: &Path) -> Result<()> {
     let output = Command::new(host_tool()?)
         .args(["service", "doctor", "--json"])
@@ -79,13 +79,12 @@ fn started(root: &Path, port: u16, until: &str) -> Result<String> {
 }
 
 fn run(root: &Path, port: u16, until: &str) -> Result<Output> {
-    let configuration: PathBuf = root.join("target/session-of-pages");
     Command::new(host_tool()?)
         .args(["run", "--headless", "--with-service", "--image", IMAGE])
         .args(["--service-port", &port.to_string()])
         .args(["--until", until, "--timeout", GUEST_SECONDS])
         .current_dir(root)
-        .env("HOLDFAST_CONFIG", configuration)
+        .env("HOLDFAST_CONFIG", root.join("target/session-of-pages"))
         .stdin(Stdio::null())
         .output()
         .context("cannot run the tool")
