@@ -1,6 +1,7 @@
 //! Connections: a socket with rustls over it, driven by whoever reads and writes.
 
 use crate::failure::{Code, Failure};
+use crate::peer_socket::PeerSocket;
 use holdfast_sdk_identity::{Identity, Peer, PeerPolicy};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -10,7 +11,7 @@ use rustls::{
 };
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::Ipv4Addr;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -20,11 +21,13 @@ trait Tls: Read + Write + Send {
     fn state(&self) -> &CommonState;
     /// Ends the handshake.
     fn shake_hands(&mut self) -> io::Result<()>;
+    /// Returns why the peer has ended the connection, where it has said so.
+    fn alert(&mut self) -> Option<rustls::Error>;
     /// Says that nothing follows.
     fn say_end(&mut self);
 }
 
-impl<C, S> Tls for StreamOwned<C, TcpStream>
+impl<C, S> Tls for StreamOwned<C, PeerSocket>
 where
     C: DerefMut + Deref<Target = ConnectionCommon<S>> + Send,
     S: SideData + 'static,
@@ -38,6 +41,15 @@ where
             self.conn.complete_io(&mut self.sock)?;
         }
         Ok(())
+    }
+
+    fn alert(&mut self) -> Option<rustls::Error> {
+        while self.conn.read_tls(&mut self.sock.arrived()).is_ok_and(|read| read > 0) {
+            if let Err(error) = self.conn.process_new_packets() {
+                return Some(error);
+            }
+        }
+        None
     }
 
     fn say_end(&mut self) {
@@ -56,9 +68,17 @@ impl fmt::Debug for HoldfastConnection {
     }
 }
 
+/// Returns why a connection has failed: where the peer has closed it, what its last alert says.
+fn explain(connection: &mut dyn Tls, error: io::Error) -> Failure {
+    let is_closed =
+        matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset);
+    let alert = is_closed.then(|| connection.alert()).flatten();
+    alert.map_or_else(|| error.into(), Failure::from)
+}
+
 impl HoldfastConnection {
     fn open(mut stream: impl Tls + 'static) -> Result<Self, Failure> {
-        stream.shake_hands()?;
+        stream.shake_hands().map_err(|error| explain(&mut stream, error))?;
         Ok(Self(Box::new(stream)))
     }
 
@@ -73,9 +93,10 @@ impl HoldfastConnection {
         Ok(self.0.read(buffer)?)
     }
 
+    /// Writes all of it.
     pub(crate) fn write(&mut self, buffer: &[u8]) -> Result<(), Failure> {
-        self.0.write_all(buffer)?;
-        Ok(self.0.flush()?)
+        let written = self.0.write_all(buffer).and_then(|()| self.0.flush());
+        written.map_err(|error| explain(&mut *self.0, error))
     }
 
     pub(crate) fn end(mut self) {
@@ -85,7 +106,7 @@ impl HoldfastConnection {
 
 fn connect(
     config: ClientConfig,
-    socket: TcpStream,
+    socket: PeerSocket,
     name: ServerName<'static>,
 ) -> Result<HoldfastConnection, Failure> {
     let client = ClientConnection::new(Arc::new(config), name)?;
@@ -94,7 +115,7 @@ fn connect(
 
 pub(crate) fn connect_peer(
     identity: &Identity,
-    socket: TcpStream,
+    socket: PeerSocket,
     policy: PeerPolicy,
 ) -> Result<HoldfastConnection, Failure> {
     // Nobody asks for a name, and none is sent with an address.
@@ -104,7 +125,7 @@ pub(crate) fn connect_peer(
 
 pub(crate) fn accept_peer(
     identity: &Identity,
-    socket: TcpStream,
+    socket: PeerSocket,
     policy: PeerPolicy,
 ) -> Result<HoldfastConnection, Failure> {
     let server = ServerConnection::new(Arc::new(identity.server_for_peers(policy)?))?;
@@ -113,7 +134,7 @@ pub(crate) fn accept_peer(
 
 pub(crate) fn connect_server(
     identity: &Identity,
-    socket: TcpStream,
+    socket: PeerSocket,
     name: &str,
     authorities: &str,
 ) -> Result<HoldfastConnection, Failure> {

@@ -7,6 +7,7 @@ mod connection;
 mod failure;
 mod memory;
 mod peer;
+mod peer_socket;
 mod place;
 
 pub use self::failure::HoldfastError;

@@ -1,6 +1,7 @@
 //! What C hands over, as what Rust takes: texts, buffers and sockets.
 
 use crate::failure::Failure;
+use crate::peer_socket::PeerSocket;
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::net::TcpStream;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -71,10 +72,11 @@ fn check(pointer: *const c_void, length: usize) -> Result<(), Failure> {
 ///
 /// # Safety
 /// It is nobody else's from then on.
-pub(crate) unsafe fn socket(fd: c_int) -> Result<TcpStream, Failure> {
+pub(crate) unsafe fn socket(fd: c_int) -> Result<PeerSocket, Failure> {
     if fd < 0 {
         return Err(Failure::argument("socket is negative"));
     }
     // SAFETY: the caller gives it away, and it is not -1.
-    Ok(TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    Ok(PeerSocket::new(TcpStream::from(socket)))
 }

@@ -67,9 +67,14 @@ fn start(service: &Service, arguments: &[&str], socket: UnixStream) -> Child {
 
 /// What both sides have said: the one that connects, and the one that accepts.
 fn connect(camera: &Service, pump: &Service, least: [u64; 2]) -> [String; 2] {
+    connect_as("connect", camera, pump, least)
+}
+
+/// The same, with the word for what the one that connects does.
+fn connect_as(word: &str, camera: &Service, pump: &Service, least: [u64; 2]) -> [String; 2] {
     let (near, far) = UnixStream::pair().unwrap();
     let least = least.map(|least| least.to_string());
-    let client = start(camera, &["connect", &least[0]], near);
+    let client = start(camera, &[word, &least[0]], near);
     let server = start(pump, &["accept", &least[1]], far);
     [client, server].map(|side| String::from_utf8(side.wait_with_output().unwrap().stdout).unwrap())
 }
@@ -108,6 +113,16 @@ fn a_peer_whose_release_is_too_old_has_a_code_of_its_own_in_c() {
     assert_eq!(server, refused);
     // It has heard of it with its first read, or when it wrote.
     assert!(client.starts_with("read 6 ") || client.starts_with("write 6 "), "{client}");
+}
+
+#[test]
+fn writing_to_a_peer_that_has_closed_is_a_failure_and_no_signal() {
+    let (camera, pump) = devices();
+    let [client, server] = connect_as("connect-and-wait", &camera, &pump, [INDEX, INDEX + 1]);
+    assert!(server.starts_with("connection 10 "), "{server}");
+    // Why the peer has closed is said by its alert, which has arrived before.
+    assert!(client.starts_with("write 6 "), "{client:?}");
+    assert!(client.contains("alert"), "{client:?}");
 }
 
 #[test]

@@ -1,6 +1,8 @@
-/* One side of a connection, whose socket is standard input: `peer ADDRESS connect|accept LEAST`. Says who the peer is, or why there
+/* One side of a connection, whose socket is standard input: `peer ADDRESS connect|connect-and-wait|accept LEAST`. Says who the peer is, or why there
  * is none, by its code. */
+#define _GNU_SOURCE
 #include <holdfast_identity.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,10 +64,14 @@ int main(int argc, char **argv)
     if (!identity || holdfast_identity_wait(identity, 20000, &own, &error))
         return say("identity", &error);
     policy.least_rollback_index = strtoull(argv[3], NULL, 10);
-    holdfast_connection *connection = !strcmp(argv[2], "connect") ? holdfast_connect_peer(identity, dup(0), &policy, &error)
+    holdfast_connection *connection = !strncmp(argv[2], "connect", strlen("connect")) ? holdfast_connect_peer(identity, dup(0), &policy, &error)
                                                                   : holdfast_accept_peer(identity, dup(0), &policy, &error);
     if (!connection)
         return say("connection", &error);
+    /* The peer closes the connection, which is what the write then meets. */
+    struct pollfd closed = { .fd = 0, .events = POLLRDHUP };
+    if (!strcmp(argv[2], "connect-and-wait") && poll(&closed, 1, 20000) != 1)
+        return 2;
     if (holdfast_write(connection, "hello", sizeof heard, &error))
         return say("write", &error);
     for (size_t at = 0; at < sizeof heard; at += length) {
