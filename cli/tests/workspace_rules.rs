@@ -44,8 +44,9 @@ fn packages() -> BTreeMap<String, Vec<String>> {
 }
 
 /// The crates of decisions, which programs of a host link as they need them.
-const DECISIONS: [&str; 8] = [
+const DECISIONS: [&str; 9] = [
     "holdfast-evidence",
+    "holdfast-failure-reports",
     "holdfast-lifecycle",
     "holdfast-manifest",
     "holdfast-netlink",
@@ -321,6 +322,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-types", vec![]),
         // Itself, with the feature that its tests are of.
         ("holdfast-evidence", vec!["holdfast-evidence", "holdfast-swtpm", "holdfast-types"]),
+        ("holdfast-failure-reports", vec!["holdfast-types"]),
         ("holdfast-netlink", vec![]),
         ("holdfast-sandbox", vec!["holdfast-types"]),
         ("holdfast-manifest", vec!["holdfast-sandbox", "holdfast-types"]),

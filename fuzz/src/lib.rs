@@ -42,17 +42,19 @@ use std::net::{IpAddr, Ipv4Addr};
 
 mod device_port;
 mod evidence;
+mod reports;
 mod service;
 
 pub use device_port::{device_message, http_head, identity_exchange, issued_certificate};
 pub use evidence::{claims, tpm_attest, tpm_public, tpm_response};
+pub use reports::{report_batch, report_spool};
 pub use service::{endorsement_certificate, proxy_header, service_settings};
 
 /// One parser under test.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus as well.
-pub const TARGETS: [(&str, Target); 43] = [
+pub const TARGETS: [(&str, Target); 45] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -86,6 +88,8 @@ pub const TARGETS: [(&str, Target); 43] = [
     ("release_bundle", release_bundle),
     ("release_delta", release_delta),
     ("release_metadata", release_metadata),
+    ("report_batch", report_batch),
+    ("report_spool", report_spool),
     ("reset_record", reset_record),
     ("service_settings", service_settings),
     ("sntp_answer", sntp_answer),

@@ -1,0 +1,18 @@
+//! Failure reports: what a device records of itself, what of that may leave it, and how it is kept and sent.
+//!
+//! The device's service `report` and the Security Service use the same code. Nothing here does I/O, and nothing holds a
+//! text that is not a name from a manifest: see [`privacy`].
+
+pub mod batch;
+pub mod frame;
+pub mod privacy;
+pub mod quota;
+pub mod record;
+pub mod samples;
+pub mod signature;
+pub mod spool;
+pub mod urgent;
+
+mod level;
+
+pub use level::Level;

@@ -1,0 +1,681 @@
+//! The spool: two bounded files in which records wait for the service, and what a cut of power leaves of them.
+//!
+//! Records are appended to one file; once it is full, the other is begun anew, with which the older half is lost and
+//! counted. Nothing is sent that does not lie in a file, so that a number is never given twice. What the service has
+//! stored is noted with the next records that are written, and costs no write of its own: after a cut of power some
+//! records are sent again, and the service knows them by their numbers.
+//!
+//! ```text
+//! "HFS" | version: u8 | epoch: 8 bytes | first sequence number: u64 | stored through: u64 | CRC-32 of these 28 bytes | frames of entries
+//! ```
+
+use crate::batch::{self, Epoch};
+use crate::frame::{self, Frame, FrameError, Frames};
+use crate::quota::Waiting;
+use crate::record::{Body, Lost, LostWhy, Record};
+use serde::{Deserialize, Serialize};
+
+/// Most bytes of a file: what a device records in a week.
+pub const MAX_FILE_BYTES: usize = 128 * 1024;
+/// Bytes in front of a file's entries.
+pub const HEADER_BYTES: usize = 32;
+/// Bytes of a block, the least that is written to a medium.
+pub const BLOCK_BYTES: usize = 4096;
+/// Most blocks that are written at once after a long silence.
+pub const MOST_BLOCKS: i32 = 5;
+/// Seconds after which one block more may be written: four a day.
+pub const BLOCK_EVERY_S: u64 = 6 * 60 * 60;
+
+const MAGIC: [u8; 4] = *b"HFS\x01";
+/// No device comes to this number; a file that has a higher one is none of the spool's.
+const MAX_SEQUENCE: u64 = 1 << 62;
+
+/// One of the two files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum File {
+    /// The first.
+    A,
+    /// The second.
+    B,
+}
+
+impl File {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::A, Self::B];
+
+    /// Returns the file's name in the service's directory.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::A => "spool-a",
+            Self::B => "spool-b",
+        }
+    }
+
+    fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// A change of a file, which is synchronised before the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The file is cut to nothing and these bytes are written.
+    Begin(File, Vec<u8>),
+    /// The bytes are written at this place, the file's end, and what is behind them is cut off.
+    Write(File, u64, Vec<u8>),
+    /// The file is removed.
+    Remove(File),
+}
+
+/// An entry of a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+enum Entry {
+    Record(Record),
+    /// The service has stored every record up to this number.
+    Stored(u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Header {
+    epoch: Epoch,
+    first: u64,
+    stored: u64,
+}
+
+impl Header {
+    fn encode(self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(BLOCK_BYTES);
+        bytes.extend(MAGIC);
+        bytes.extend(self.epoch.0);
+        bytes.extend(self.first.to_le_bytes());
+        bytes.extend(self.stored.to_le_bytes());
+        let sum = frame::checksum(&bytes);
+        bytes.extend(sum.to_le_bytes());
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (header, _) = bytes.split_first_chunk::<HEADER_BYTES>()?;
+        let (told, sum) = header.split_last_chunk()?;
+        if frame::checksum(told) != u32::from_le_bytes(*sum) {
+            return None;
+        }
+        let (epoch, rest) = told.strip_prefix(&MAGIC)?.split_first_chunk()?;
+        let (first, stored) = rest.split_first_chunk()?;
+        let stored = u64::from_le_bytes(*stored.first_chunk()?);
+        Some(Self { epoch: Epoch(*epoch), first: u64::from_le_bytes(*first), stored })
+    }
+}
+
+/// What a file was found to hold.
+#[derive(Debug, Clone, Copy)]
+struct Found {
+    header: Header,
+    /// Bytes up to the end of the last whole entry.
+    whole: usize,
+    torn: bool,
+    last: u64,
+    stored: u64,
+}
+
+impl Found {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let header = Header::decode(bytes).filter(|header| header.first <= MAX_SEQUENCE)?;
+        let mut found = Self {
+            header,
+            whole: 0,
+            torn: false,
+            last: header.first.saturating_sub(1),
+            stored: header.stored,
+        };
+        let mut entries = Frames::<Entry>::of(bytes.get(HEADER_BYTES..)?);
+        for entry in entries.by_ref() {
+            match entry {
+                Frame::Known(Entry::Record(record)) => {
+                    found.last = found.last.max(record.sequence.min(MAX_SEQUENCE));
+                }
+                Frame::Known(Entry::Stored(through)) => found.stored = found.stored.max(through),
+                // Of a later release, which has given it the next number.
+                Frame::Unknown => found.last = found.last.saturating_add(1),
+            }
+        }
+        found.whole = bytes.len().saturating_sub(entries.rest().len());
+        found.torn = !entries.rest().is_empty();
+        Some(found)
+    }
+}
+
+/// One file, as far as it is known without reading it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    length: usize,
+    first: u64,
+    last: u64,
+}
+
+/// The spool's state. What lies in the files stays there and is read when it is sent.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    epoch: Epoch,
+    current: File,
+    files: [Option<Held>; 2],
+    next: u64,
+    stored: u64,
+    /// The highest number that a file says was stored.
+    stored_noted: u64,
+    /// Blocks that may be written; less than 0 after a write that took more.
+    blocks: i32,
+    renewed_at: u64,
+}
+
+/// What was found at the start.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// The spool.
+    pub spool: Spool,
+    /// Records that a cut of power has cost, to be recorded.
+    pub torn: Option<Lost>,
+    /// Bytes of records that wait in the files.
+    pub waiting_bytes: usize,
+}
+
+fn place(file: File) -> usize {
+    match file {
+        File::A => 0,
+        File::B => 1,
+    }
+}
+
+impl Spool {
+    /// Reads what the files hold, at the start of the service. `fresh` is a random number, which is used where there is no file.
+    #[must_use]
+    pub fn open(contents: [Option<&[u8]>; 2], fresh: Epoch) -> Opened {
+        let [a, b] = contents.map(|bytes| bytes.map(Found::read));
+        // What is no file of the spool is a write that was cut at its beginning, and holds nothing whole.
+        let is_torn = |found: &Option<Option<Found>>| match found {
+            Some(Some(found)) => found.torn,
+            Some(None) => true,
+            None => false,
+        };
+        let torn = u32::from(is_torn(&a)).saturating_add(u32::from(is_torn(&b)));
+        let mut found = [(File::A, a.flatten()), (File::B, b.flatten())];
+        found.sort_by_key(|(_, found)| found.map(|found| found.header.first));
+        let [(_, older), (current, newest)] = found;
+        let Some(newest) = newest else {
+            let spool = Self {
+                epoch: fresh,
+                current: File::B,
+                files: [None; 2],
+                next: 1,
+                stored: 0,
+                stored_noted: 0,
+                blocks: MOST_BLOCKS,
+                renewed_at: 0,
+            };
+            return Opened { spool, torn: lost(LostWhy::Torn, torn), waiting_bytes: 0 };
+        };
+        // Another epoch is of a spool that was removed.
+        let older = older.filter(|older| older.header.epoch == newest.header.epoch);
+        let last = older.map_or(newest.last, |older| older.last.max(newest.last));
+        let stored = older.map_or(newest.stored, |older| older.stored.max(newest.stored)).min(last);
+        let mut files = [None; 2];
+        for (file, found) in [(current, Some(newest)), (current.other(), older)] {
+            if let (Some(held), Some(found)) = (files.get_mut(place(file)), found) {
+                let first = found.header.first;
+                *held = Some(Held { length: found.whole, first, last: found.last });
+            }
+        }
+        let waiting = files.iter().flatten().filter(|held| held.last > stored);
+        let waiting_bytes = waiting.map(|held| held.length).sum();
+        let spool = Self {
+            epoch: newest.header.epoch,
+            current,
+            files,
+            next: last.saturating_add(1),
+            stored,
+            stored_noted: stored,
+            // A device that starts again and again does not write more for it.
+            blocks: 2,
+            renewed_at: 0,
+        };
+        Opened { spool, torn: lost(LostWhy::Torn, torn), waiting_bytes }
+    }
+
+    /// Returns the epoch.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// True where a file holds records that the service is not known to have.
+    #[must_use]
+    pub fn has_unsent(&self) -> bool {
+        self.files.iter().flatten().any(|held| held.last > self.stored)
+    }
+
+    /// The service has stored every record up to this number.
+    pub fn stored(&mut self, through: u64) {
+        // Nobody stores what was not recorded.
+        self.stored = self.stored.max(through.min(self.next.saturating_sub(1)));
+    }
+
+    /// True where blocks may be written at `now`, in seconds since the boot.
+    #[must_use]
+    pub fn may_write(&mut self, now: u64) -> bool {
+        let renewed = now.saturating_sub(self.renewed_at).checked_div(BLOCK_EVERY_S).unwrap_or(0);
+        if renewed > 0 {
+            let more = i32::try_from(renewed).unwrap_or(i32::MAX);
+            self.blocks = self.blocks.saturating_add(more).min(MOST_BLOCKS);
+            self.renewed_at = self.renewed_at.saturating_add(renewed.saturating_mul(BLOCK_EVERY_S));
+        }
+        self.blocks > 0
+    }
+
+    /// Puts what waits into the files, and returns the changes in their order. Records that a file begun anew costs are told in one
+    /// more record.
+    ///
+    /// # Errors
+    /// A record that cannot be encoded; nothing is changed then.
+    pub fn append(&mut self, waiting: Vec<Waiting>) -> Result<Vec<Change>, FrameError> {
+        let mut spool = self.clone();
+        let mut changes = Vec::new();
+        let mut bytes = Vec::new();
+        if !waiting.is_empty() && spool.stored > spool.stored_noted {
+            bytes = frame::encode(&Entry::Stored(spool.stored))?;
+        }
+        for waiting in waiting {
+            let mut entry = spool.encode(&waiting)?;
+            let length = spool.held(spool.current).map_or(MAX_FILE_BYTES, |held| held.length);
+            let all = length.saturating_add(bytes.len()).saturating_add(entry.len());
+            if all > MAX_FILE_BYTES {
+                spool.write(&mut changes, std::mem::take(&mut bytes));
+                if let Some(lost) = spool.begin(&mut changes) {
+                    bytes = spool.encode(&Waiting { body: Body::Lost(lost), ..waiting.clone() })?;
+                    spool.take_number();
+                    entry = spool.encode(&waiting)?;
+                }
+            }
+            bytes.extend(entry);
+            spool.take_number();
+        }
+        spool.write(&mut changes, bytes);
+        spool.stored_noted = spool.stored;
+        *self = spool;
+        Ok(changes)
+    }
+
+    /// Removes everything: reports were switched off. Numbers go on where they were, under the same epoch, until the
+    /// service ends.
+    pub fn erase(&mut self) -> Vec<Change> {
+        self.files = [None; 2];
+        self.stored = self.next.saturating_sub(1);
+        self.stored_noted = self.stored;
+        File::ALL.map(Change::Remove).to_vec()
+    }
+
+    /// Returns the next batch of what the files hold and the service is not known to have, with its highest number; `None`
+    /// where there is nothing. `most` bounds its bytes.
+    #[must_use]
+    pub fn batch(&self, contents: [Option<&[u8]>; 2], most: usize) -> Option<(Vec<u8>, u64)> {
+        let mut bytes = batch::begin(self.epoch);
+        let mut through = None;
+        for file in [self.current.other(), self.current] {
+            let held = self.held(file);
+            let content = contents.get(place(file)).copied().flatten();
+            let (Some(held), Some(content)) = (held, content) else {
+                continue;
+            };
+            let entries = content.get(HEADER_BYTES..held.length).unwrap_or_default();
+            for entry in Frames::<Entry>::of(entries) {
+                let Frame::Known(Entry::Record(record)) = entry else {
+                    continue;
+                };
+                if record.sequence <= through.unwrap_or(self.stored) {
+                    continue;
+                }
+                let Ok(frame) = frame::encode(&record) else {
+                    continue;
+                };
+                if bytes.len().saturating_add(frame.len()) > most {
+                    return through.map(|through| (bytes, through));
+                }
+                bytes.extend(frame);
+                through = Some(record.sequence);
+            }
+        }
+        through.map(|through| (bytes, through))
+    }
+
+    fn held(&self, file: File) -> Option<Held> {
+        self.files.get(place(file)).copied().flatten()
+    }
+
+    fn encode(&self, waiting: &Waiting) -> Result<Vec<u8>, FrameError> {
+        frame::encode(&Entry::Record(Record {
+            sequence: self.next,
+            at: waiting.at,
+            uptime_s: u32::try_from(waiting.uptime_s).unwrap_or(u32::MAX),
+            body: waiting.body.clone(),
+        }))
+    }
+
+    fn take_number(&mut self) {
+        if let Some(Some(held)) = self.files.get_mut(place(self.current)) {
+            held.last = self.next;
+        }
+        self.next = self.next.saturating_add(1);
+    }
+
+    /// Begins the other file anew, and returns what that costs.
+    fn begin(&mut self, changes: &mut Vec<Change>) -> Option<Lost> {
+        self.current = self.current.other();
+        let dropped = self.held(self.current);
+        let header = Header { epoch: self.epoch, first: self.next, stored: self.stored };
+        let last = self.next.saturating_sub(1);
+        if let Some(held) = self.files.get_mut(place(self.current)) {
+            *held = Some(Held { length: HEADER_BYTES, first: self.next, last });
+        }
+        self.blocks = self.blocks.saturating_sub(1);
+        changes.push(Change::Begin(self.current, header.encode()));
+        let dropped = dropped?;
+        let unsent = dropped.last.saturating_sub(self.stored.max(dropped.first.saturating_sub(1)));
+        lost(LostWhy::Spool, u32::try_from(unsent).unwrap_or(u32::MAX))
+    }
+
+    fn write(&mut self, changes: &mut Vec<Change>, bytes: Vec<u8>) {
+        if bytes.is_empty() {
+            return;
+        }
+        let Some(Some(held)) = self.files.get_mut(place(self.current)) else {
+            return;
+        };
+        let at = held.length;
+        let end = at.saturating_add(bytes.len());
+        held.length = end;
+        // A file that was begun just now is one write with its first entries.
+        if let Some(Change::Begin(file, begun)) = changes.last_mut()
+            && *file == self.current
+        {
+            begun.extend(bytes);
+            self.blocks = self.blocks.saturating_sub(blocks(HEADER_BYTES, end).saturating_sub(1));
+            return;
+        }
+        self.blocks = self.blocks.saturating_sub(blocks(at, end));
+        changes.push(Change::Write(self.current, u64::try_from(at).unwrap_or(u64::MAX), bytes));
+    }
+}
+
+/// Returns the number of blocks that hold the bytes from `from` to `to`.
+fn blocks(from: usize, to: usize) -> i32 {
+    let first = from.checked_div(BLOCK_BYTES).unwrap_or(0);
+    i32::try_from(to.div_ceil(BLOCK_BYTES).saturating_sub(first)).unwrap_or(i32::MAX)
+}
+
+fn lost(why: LostWhy, count: u32) -> Option<Lost> {
+    (count > 0).then_some(Lost { why, count })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Level;
+    use crate::batch::{Batch, MAX_BATCH_BYTES};
+    use crate::quota::{Quota, RECORDS_A_DAY};
+    use crate::record::{End, Ended};
+    use crate::samples;
+    use proptest::prelude::*;
+
+    const EPOCH: Epoch = Epoch([9; 8]);
+
+    /// The two files, as a medium has them.
+    #[derive(Debug, Clone, Default)]
+    struct Disk([Option<Vec<u8>>; 2]);
+
+    impl Disk {
+        fn contents(&self) -> [Option<&[u8]>; 2] {
+            self.0.each_ref().map(|file| file.as_deref())
+        }
+
+        /// Carries out a change, of which power leaves so many bytes.
+        fn carry_out(&mut self, change: &Change, keep: usize) {
+            match change {
+                Change::Begin(file, bytes) => {
+                    self.0[place(*file)] = Some(bytes[..keep.min(bytes.len())].to_vec());
+                }
+                Change::Write(file, at, bytes) => {
+                    let content = self.0[place(*file)].as_mut().unwrap();
+                    content.truncate(usize::try_from(*at).unwrap());
+                    content.extend(&bytes[..keep.min(bytes.len())]);
+                }
+                Change::Remove(file) => self.0[place(*file)] = None,
+            }
+        }
+
+        fn open(&self) -> Opened {
+            Spool::open(self.contents(), Epoch([1; 8]))
+        }
+    }
+
+    fn event(code: u8) -> Waiting {
+        let body = Body::Ended(Ended { end: End::Exit(code), ..samples::ended() });
+        Waiting { uptime_s: u64::from(code), at: Some(1), body }
+    }
+
+    fn append(spool: &mut Spool, disk: &mut Disk, events: Vec<Waiting>) {
+        for change in spool.append(events).unwrap() {
+            disk.carry_out(&change, usize::MAX);
+        }
+    }
+
+    fn numbers(spool: &Spool, disk: &Disk) -> Vec<u64> {
+        let Some((batch, through)) = spool.batch(disk.contents(), usize::MAX) else {
+            return Vec::new();
+        };
+        let mut frames = Frames::<Record>::of(&batch[batch::HEADER_BYTES..]);
+        let numbers: Vec<u64> = frames
+            .by_ref()
+            .map(|frame| match frame {
+                Frame::Known(record) => record.sequence,
+                Frame::Unknown => panic!("no frame of ours is unknown"),
+            })
+            .collect();
+        assert_eq!(numbers.last(), Some(&through));
+        numbers
+    }
+
+    #[test]
+    fn records_wait_until_the_service_has_stored_them() {
+        let mut disk = Disk::default();
+        let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+        assert!(!spool.has_unsent());
+        append(&mut spool, &mut disk, vec![event(1), event(2), event(3)]);
+        assert_eq!(numbers(&spool, &disk), [1, 2, 3]);
+        spool.stored(2);
+        assert_eq!(numbers(&spool, &disk), [3]);
+        // Without a write between, it is not known after the next start: they are sent again.
+        assert_eq!(numbers(&disk.open().spool, &disk), [1, 2, 3]);
+        append(&mut spool, &mut disk, vec![event(4)]);
+        assert_eq!(numbers(&disk.open().spool, &disk), [3, 4]);
+        // A service that claims more than there was does not make the next one be taken for known.
+        spool.stored(100);
+        assert!(!spool.has_unsent());
+        append(&mut spool, &mut disk, vec![event(5)]);
+        assert_eq!(numbers(&spool, &disk), [5]);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_the_next_one_goes_on() {
+        let mut disk = Disk::default();
+        let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+        for _ in 0..40 {
+            append(&mut spool, &mut disk, (0..100).map(event).collect());
+        }
+        let mut seen = Vec::new();
+        while let Some((bytes, through)) = spool.batch(disk.contents(), MAX_BATCH_BYTES) {
+            let batch = Batch::decode(&bytes).unwrap();
+            seen.extend(batch.records.iter().map(|record| record.sequence));
+            spool.stored(through);
+        }
+        assert!(seen.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seen:?}");
+        assert_eq!(seen.last(), Some(&(spool.next - 1)));
+    }
+
+    #[test]
+    fn a_full_spool_loses_its_older_half_and_says_how_many() {
+        let mut disk = Disk::default();
+        let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+        for _ in 0..200 {
+            append(&mut spool, &mut disk, (0..100).map(event).collect());
+        }
+        for content in disk.0.iter().flatten() {
+            assert!(content.len() <= MAX_FILE_BYTES);
+        }
+        let (batch, _) = spool.batch(disk.contents(), usize::MAX).unwrap();
+        let mut told = 0;
+        let mut kept = 0;
+        for frame in Frames::<Record>::of(&batch[batch::HEADER_BYTES..]) {
+            let Frame::Known(record) = frame else { panic!() };
+            match record.body {
+                Body::Lost(lost) => {
+                    assert_eq!(lost.why, LostWhy::Spool);
+                    told += u64::from(lost.count);
+                }
+                _ => kept += 1,
+            }
+        }
+        assert!(kept > 1000, "{kept}");
+        assert!(told > 0);
+        let first = numbers(&spool, &disk)[0];
+        assert_eq!(numbers(&spool, &disk).len() as u64, spool.next - first, "no gap");
+    }
+
+    #[test]
+    fn erased_records_are_not_sent_and_their_numbers_not_given_again() {
+        let mut disk = Disk::default();
+        let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+        append(&mut spool, &mut disk, vec![event(1), event(2)]);
+        for change in spool.erase() {
+            disk.carry_out(&change, usize::MAX);
+        }
+        assert_eq!(disk.0, [None, None]);
+        assert!(!spool.has_unsent());
+        append(&mut spool, &mut disk, vec![event(3)]);
+        assert_eq!(numbers(&spool, &disk), [3]);
+        assert_eq!(numbers(&disk.open().spool, &disk), [3]);
+    }
+
+    #[test]
+    fn what_a_device_records_in_a_week_fits_a_file() {
+        let longest = samples::records().into_iter().map(|record| {
+            let record = Record { sequence: u64::from(u32::MAX), uptime_s: u32::MAX, ..record };
+            frame::encode(&Entry::Record(record)).unwrap().len()
+        });
+        let week = longest.max().unwrap() * usize::from(RECORDS_A_DAY) * 7;
+        assert!(HEADER_BYTES + week <= MAX_FILE_BYTES, "{week}");
+    }
+
+    /// What a device writes in a day stays within ten blocks, however often something happens.
+    #[test]
+    fn at_most_ten_blocks_are_written_a_day() {
+        let mut disk = Disk::default();
+        let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+        let mut quota = Quota::new(Level::Health);
+        let mut written = 0;
+        for now in (0..24 * 60 * 60).step_by(60) {
+            quota.take(event((now % 251) as u8).body, now, Some(now));
+            if now % 600 == 0 && spool.may_write(now) {
+                for change in spool.append(quota.flush(now, Some(now))).unwrap() {
+                    written += match &change {
+                        Change::Begin(_, bytes) => blocks(0, bytes.len()),
+                        Change::Write(_, at, bytes) => {
+                            let at = usize::try_from(*at).unwrap();
+                            blocks(at, at + bytes.len())
+                        }
+                        Change::Remove(_) => 0,
+                    };
+                    disk.carry_out(&change, usize::MAX);
+                }
+            }
+        }
+        assert!((5..=10).contains(&written), "{written}");
+    }
+
+    /// Power is cut at every byte of every change: what was synchronised before is there, and no number is given twice.
+    #[test]
+    fn no_cut_of_power_costs_a_record_that_was_synchronised() {
+        let mut disk = Disk::default();
+        let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+        // So much that files are begun anew on the way.
+        for round in 0..9u8 {
+            let before = disk.clone();
+            let mut known = numbers(&before.open().spool, &before);
+            known.retain(|number| *number > spool.stored);
+            let events = (0..=255).chain(0..150).map(event).collect();
+            let changes = spool.append(events).unwrap();
+            let mut done = before;
+            for change in &changes {
+                let length = match change {
+                    Change::Begin(_, bytes) | Change::Write(_, _, bytes) => bytes.len(),
+                    Change::Remove(_) => 0,
+                };
+                // What the change overwrites is lost on purpose, and told.
+                let begins_anew = matches!(change, Change::Begin(..));
+                for keep in (0..=length).step_by(if round == 0 { 131 } else { 1009 }) {
+                    let mut cut = done.clone();
+                    cut.carry_out(change, keep);
+                    let opened = cut.open();
+                    let kept = numbers(&opened.spool, &cut);
+                    if begins_anew {
+                        assert!(kept.iter().all(|number| *number < spool.next));
+                    } else {
+                        assert!(known.iter().all(|number| kept.contains(number)), "{round} {keep}");
+                    }
+                    assert!(kept.iter().all(|number| *number < opened.spool.next));
+                    // The spool goes on from there.
+                    let mut again = opened.spool;
+                    let before = again.next;
+                    append(&mut again, &mut cut, vec![event(200)]);
+                    assert_eq!(numbers(&cut.open().spool, &cut).last(), Some(&before));
+                }
+                done.carry_out(change, usize::MAX);
+            }
+            disk = done;
+            if round % 3 == 2 {
+                spool.stored(spool.next - 5);
+            }
+        }
+    }
+
+    #[test]
+    fn a_torn_file_is_told() {
+        let mut disk = Disk::default();
+        let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+        append(&mut spool, &mut disk, vec![event(1), event(2)]);
+        assert_eq!(disk.open().torn, None);
+        for damaged in [0, 1] {
+            let mut disk = disk.clone();
+            disk.0[damaged] = match &disk.0[damaged] {
+                Some(content) => Some(content[..content.len() - 1].to_vec()),
+                None => Some(vec![0; 10]),
+            };
+            assert_eq!(disk.open().torn, Some(Lost { why: LostWhy::Torn, count: 1 }));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_files_are_opened(a in prop::collection::vec(any::<u8>(), 0..300), b in prop::option::of(prop::collection::vec(any::<u8>(), 0..300)), headed in any::<bool>()) {
+            let mut content = if headed { Header { epoch: EPOCH, first: 1, stored: 0 }.encode() } else { Vec::new() };
+            content.extend(a);
+            let disk = Disk([Some(content), b]);
+            let mut spool = disk.open().spool;
+            let mut disk = disk;
+            append(&mut spool, &mut disk, vec![event(1)]);
+            prop_assert!(!numbers(&spool, &disk).is_empty());
+        }
+    }
+}
