@@ -343,6 +343,16 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             vec!["holdfast-manifest", "holdfast-release", "holdfast-sandbox", "holdfast-types"],
         ),
         ("holdfast-debug", vec!["holdfast-linux", "holdfast-types"]),
+        // Nothing that reads what anybody but init and uplink says.
+        (
+            "holdfast-report",
+            vec![
+                "holdfast-failure-reports",
+                "holdfast-linux",
+                "holdfast-sandbox",
+                "holdfast-types",
+            ],
+        ),
         (
             "holdfast-network",
             vec![
@@ -369,6 +379,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             "holdfast-uplink",
             vec![
                 "holdfast-evidence",
+                "holdfast-failure-reports",
                 "holdfast-linux",
                 "holdfast-release",
                 "holdfast-sandbox",
@@ -487,6 +498,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-admission",
                 "holdfast-identity",
                 "holdfast-network",
+                "holdfast-report",
                 "holdfast-update",
                 "holdfast-uplink",
             ],

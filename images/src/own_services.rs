@@ -26,6 +26,7 @@ fn is_in(part: Part, manifest: &ImageManifest, has_apps: bool) -> bool {
         Part::Update => manifest.update.is_some(),
         Part::Debug => manifest.debugged.is_some(),
         Part::Service => manifest.service.is_some(),
+        Part::Reports => manifest.service.as_ref().is_some_and(|service| service.reports),
     }
 }
 
@@ -73,7 +74,7 @@ fn load(path: &Path) -> Result<Service, ManifestError> {
         return Err(service.refused("uid", reason).into());
     }
     if service.with.is_empty() {
-        let reason = "must name a part of image manifests that it comes with: \"apps\", \"network\", \"update\", \"service\" or \"debug\"";
+        let reason = "must name a part of image manifests that it comes with: \"apps\", \"network\", \"update\", \"service\", \"reports\" or \"debug\"";
         return Err(service.refused("with", reason).into());
     }
     service.check()?;
@@ -231,7 +232,9 @@ mod tests {
         let service = "[network]\n[service]\nurl = \"https://a.example.com\"\n\
             authorities = [\"a.pem\"]\ncatalog = \"25025d2c-66da-4448-bae1-ac26fcdd3627\"\n\
             catalog_root = \"r.pem\"\n";
-        assert_eq!(names(&manifest(service), false), ["network", "uplink", "identity"]);
+        assert_eq!(names(&manifest(service), false), ["network", "uplink", "identity", "report"]);
+        let silent = manifest(&format!("{service}reports = false\n"));
+        assert_eq!(names(&silent, false), ["network", "uplink", "identity"]);
         let mut debugged = manifest("");
         debugged.debugged = Some("hello".to_owned());
         let services = of_image(&own(), &debugged, true);

@@ -100,6 +100,8 @@ pub enum Part {
     Debug,
     /// `[service]`.
     Service,
+    /// `[service]`, unless it has `reports = false`.
+    Reports,
 }
 
 /// Destinations that a service reaches on the network.

@@ -86,6 +86,8 @@ pub(crate) struct Supervised {
     pub(crate) network: Option<NetworkNamespace>,
     /// Raw wait status of the last end.
     pub(crate) last_exit: Option<i32>,
+    /// The kernel has ended a process of it since its start, because memory ran out.
+    pub(crate) was_out_of_memory: bool,
 }
 
 /// The writes of one component.
@@ -169,6 +171,7 @@ impl Supervised {
             left: None,
             starts: 0,
             last_exit: None,
+            was_out_of_memory: false,
             // The group may have a past; what is told later are differences.
             events: cgroup.events()?,
             writes,
@@ -331,6 +334,7 @@ impl Supervised {
         if let Ok(events) = self.cgroup.events() {
             let (name, before) = (&self.component.name, self.events);
             self.events = events;
+            self.was_out_of_memory |= events.ended > before.ended;
             let limits = &self.component.plan.limits;
             for (event, text) in group_events::told(name, before, events, limits) {
                 log.warning(event, &text);

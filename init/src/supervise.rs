@@ -1,6 +1,7 @@
 //! The loop that init spends its life in: what it hears becomes events, and what the reducer makes of them is done.
 
 mod attestation;
+mod ends;
 mod orders;
 mod requests;
 
@@ -18,6 +19,7 @@ use crate::start_error::StartError;
 use crate::starter::Starter;
 use crate::supervise::orders::Look;
 use holdfast_lifecycle::console::Console;
+use holdfast_lifecycle::ends::EndLog;
 use holdfast_lifecycle::exit::Exit;
 use holdfast_lifecycle::patience::PET_EVERY_MS;
 use holdfast_lifecycle::reducer::{Effect, End, Event, Level, Setup, State};
@@ -82,6 +84,8 @@ pub(crate) struct Supervision<'log> {
     clock: Clock,
     /// The reducer, which decides.
     state: State,
+    /// How components have ended, where a service reports it; without one, nothing is kept.
+    ends: Option<EndLog>,
     /// Limits were last asked at this time what they have stopped, in milliseconds of the monotonic clock.
     looked_at: u64,
     /// The budget of the console that all components share.
@@ -223,6 +227,10 @@ impl<'log> Supervision<'log> {
             next_look: 0,
             app_uids,
             console: Console::new(components.len()),
+            ends: components
+                .iter()
+                .any(|supervised| supervised.component.plan.requests.report)
+                .then(EndLog::default),
             components,
             apps: list.apps.iter().map(|app| app.component_id).collect(),
             slots,
@@ -277,6 +285,9 @@ impl<'log> Supervision<'log> {
             Effect::Kill(component) => self.kill(component),
             Effect::Terminate(component) => self.terminate(component),
             Effect::Collect { component, exit } => self.collect(component, exit),
+            Effect::RecordEnd { component, cause, ran_ms } => {
+                self.record_end(component, cause, ran_ms);
+            }
             Effect::HurryWrites(component) => {
                 if let Some(supervised) = self.components.get_mut(component) {
                     supervised.hurry_writes(self.log);
@@ -388,6 +399,7 @@ impl<'log> Supervision<'log> {
             Ok(running) => {
                 supervised.running = Some(running);
                 supervised.starts = supervised.starts.saturating_add(1);
+                supervised.was_out_of_memory = false;
                 Event::Started { component }
             }
             Err(error) => Event::StartFailed { component, error: chain(&error) },
@@ -487,6 +499,7 @@ impl<'log> Supervision<'log> {
             exit,
             memory_peak_kib: supervised.cgroup.usage().map_or(0, |usage| usage.memory_peak / 1024),
             package_is_damaged: supervised.package_is_corrupt(),
+            was_out_of_memory: supervised.was_out_of_memory,
         };
         self.act(exited);
     }

@@ -8,6 +8,7 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
+use holdfast_failure_reports::privacy::FIELDS;
 use holdfast_types::event::COMPONENTS;
 use regex::Regex;
 use serde_json::Value;
@@ -322,6 +323,21 @@ fn the_page_on_events_is_current() {
         }
     }
     assert_is_current("docs/events.md", &text);
+}
+
+#[test]
+fn the_page_on_failure_reports_lists_every_field_that_is_sent() {
+    let page = read(&root().join("docs/failure-reports.md"));
+    let (front, rest) = page.split_once("<!-- fields -->\n").unwrap();
+    let (_, back) = rest.split_once("<!-- end of fields -->").unwrap();
+    let mut table =
+        "| field | kind of information | what it tells |\n| --- | --- | --- |\n".to_owned();
+    for field in FIELDS {
+        let class = format!("{:?}", field.class).to_lowercase();
+        writeln!(table, "| `{}` | {class} | {} |", field.name, field.tells).unwrap();
+    }
+    let text = format!("{front}<!-- fields -->\n{table}<!-- end of fields -->{back}");
+    assert_is_current("docs/failure-reports.md", &text);
 }
 
 #[test]

@@ -176,6 +176,7 @@ impl Prepared {
             authorities: vec![self.folder.join("authorities.pem")],
             catalog: self.catalog.to_string(),
             catalog_root: self.folder.join(format!("catalog-{}.pem", self.catalog)),
+            reports: true,
         }
     }
 

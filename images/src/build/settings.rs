@@ -56,7 +56,8 @@ fn uplink_settings(inputs: &Inputs<'_>) -> Result<Vec<(String, Vec<u8>)>, BuildE
     if let (Some(source), Some(service)) = (&manifest.service, &inputs.service) {
         let (host, port) = source.server().map_err(|error| in_service(manifest, error))?;
         let authorities = service.authorities.clone();
-        let config = ServiceConfig { host: host.to_string(), port, authorities };
+        let config =
+            ServiceConfig { host: host.to_string(), port, authorities, reports: source.reports };
         let encoded = config.encode().map_err(ComponentListError::from)?;
         files.push((identity_config::SERVICE_FILE.to_owned(), encoded));
     }

@@ -21,6 +21,13 @@ pub struct SecurityServiceSource {
     pub catalog: String,
     /// Certificate of the catalog's root: a PEM file, relative to the manifest.
     pub catalog_root: PathBuf,
+    /// False for devices that record and report no failures, whatever the service asks for.
+    #[serde(default = "yes")]
+    pub reports: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl SecurityServiceSource {

@@ -22,8 +22,8 @@ use holdfast_sandbox::network::{NetworkGrants, NetworkedApp};
 use holdfast_sandbox::policy::{Network, Requests};
 use holdfast_sandbox::reset_order::Order;
 use holdfast_sandbox::wire::{
-    self, ClockRequest, IdentityRequest, Listener, Reply, Request, SlotPart, StatusRequest,
-    UpdateRequest, UplinkRequest, VethsRequest,
+    self, ClockRequest, IdentityRequest, Listener, Reply, ReportRequest, Request, SlotPart,
+    StatusRequest, UpdateRequest, UplinkRequest, VethsRequest,
 };
 use holdfast_types::ComponentId;
 use holdfast_types::event::init as event;
@@ -98,14 +98,15 @@ impl Supervision<'_> {
     /// Answers a request that the component's plan allows. `None` where somebody else replies, or later.
     fn answer(&mut self, index: usize, request: Request) -> Option<Answer> {
         match request {
-            Request::Status(StatusRequest::Components) => {
+            Request::Status(StatusRequest::Components)
+            | Request::Report(ReportRequest::Components) => {
                 let components = self.components.iter().enumerate();
                 let statuses = components.filter_map(|(index, supervised)| {
                     Some(supervised.status(self.state.component(index)?))
                 });
                 alone(Reply::Components(statuses.collect()))
             }
-            Request::Status(StatusRequest::Network) => {
+            Request::Status(StatusRequest::Network) | Request::Report(ReportRequest::Network) => {
                 self.introduce(index, |service| service.veths, &Reply::NetworkWanted)
             }
             Request::Status(StatusRequest::Held) | Request::Update(UpdateRequest::Held) => {
@@ -130,10 +131,18 @@ impl Supervision<'_> {
             Request::Uplink(UplinkRequest::Identity) => {
                 self.introduce(index, |service| service.identity, &Reply::Identity)
             }
-            Request::Status(StatusRequest::Clock) | Request::Uplink(UplinkRequest::Clock) => {
+            Request::Uplink(UplinkRequest::Report) => {
+                self.introduce(index, |service| service.report, &Reply::Report)
+            }
+            Request::Status(StatusRequest::Clock)
+            | Request::Uplink(UplinkRequest::Clock)
+            | Request::Report(ReportRequest::Clock) => {
                 alone(Reply::Clock(self.clock.status(monotonic_ms())))
             }
-            Request::Identity(IdentityRequest::Claims) => alone(self.claims()),
+            Request::Identity(IdentityRequest::Claims) | Request::Report(ReportRequest::Claims) => {
+                alone(self.claims())
+            }
+            Request::Report(ReportRequest::Ends) => alone(self.take_ends()),
             Request::Identity(IdentityRequest::RunningBoot) => {
                 Some(self.slot_part(self.slots.running_part(SlotPart::Boot)))
             }

@@ -58,6 +58,8 @@ pub struct ServiceConfig {
     pub port: u16,
     /// Certificates of the authorities that may vouch for it, in DER. No others do.
     pub authorities: Vec<Vec<u8>>,
+    /// True where the image has a service that records failures.
+    pub reports: bool,
 }
 
 impl ServiceConfig {
@@ -113,7 +115,8 @@ mod tests {
     #[test]
     fn a_host_has_its_port_where_it_is_none_that_goes_without_saying() {
         let field = |host: &str, port| {
-            ServiceConfig { host: host.to_owned(), port, authorities: Vec::new() }.host_field()
+            ServiceConfig { host: host.to_owned(), port, authorities: Vec::new(), reports: true }
+                .host_field()
         };
         assert_eq!(field("a.example", 443), "a.example");
         assert_eq!(field("a.example", 8443), "a.example:8443");

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Version of the protocol.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Longest message in bytes: the answer of the service, handed on.
 pub const MAX_MESSAGE_BYTES: usize = MAX_ANSWER_BYTES + 64;
 
@@ -37,6 +37,10 @@ pub enum ExchangeRequest {
     CheckIn([u8; 32]),
     /// The service's answer to a check-in: certificates and receipt, to be kept.
     Keep(Vec<u8>),
+    /// The device's certificates of the last check-in, for a connection to the service by them.
+    Chain,
+    /// The end of a client's handshake of TLS 1.3 with this transcript hash (SHA-256), signed by the device's key.
+    SignHandshake([u8; 32]),
 }
 
 impl ExchangeRequest {
@@ -47,7 +51,11 @@ impl ExchangeRequest {
             Self::Enrol(exporter) | Self::CheckIn(exporter) | Self::Finish { exporter, .. } => {
                 Some(Exporter(*exporter))
             }
-            Self::Describe | Self::Enrolled | Self::Keep(_) => None,
+            Self::Describe
+            | Self::Enrolled
+            | Self::Keep(_)
+            | Self::Chain
+            | Self::SignHandshake(_) => None,
         }
     }
 }
@@ -71,6 +79,10 @@ pub enum ExchangeReply {
         /// Seconds until the next check-in.
         next_s: u32,
     },
+    /// Certificates, DER, the leaf first.
+    Chain(Vec<Vec<u8>>),
+    /// A signature, DER.
+    Signature(Vec<u8>),
     /// It was not done; the log of `identity` says why. A later request may succeed.
     Failed,
     /// The device has no identity until the next start: its TPM has failed, as the log of `identity` says.
@@ -151,6 +163,8 @@ mod tests {
             ExchangeRequest::Enrolled,
             ExchangeRequest::CheckIn(exporter),
             ExchangeRequest::Keep(vec![2; MAX_ANSWER_BYTES]),
+            ExchangeRequest::Chain,
+            ExchangeRequest::SignHandshake(exporter),
         ] {
             assert_eq!(decode(&encode(&request).unwrap()), Ok(request.clone()));
             let has = matches!(
@@ -166,6 +180,8 @@ mod tests {
             ExchangeReply::device(&id, true, false),
             ExchangeReply::Body(vec![3; MAX_REQUEST_BYTES]),
             ExchangeReply::Kept { next_s: u32::MAX },
+            ExchangeReply::Chain(vec![vec![5; 600]; 3]),
+            ExchangeReply::Signature(vec![6; 72]),
             ExchangeReply::Failed,
             ExchangeReply::NoIdentity,
         ] {
@@ -179,7 +195,7 @@ mod tests {
         assert_eq!(decode(&good), Ok(ExchangeRequest::Describe), "the control");
         let refused = |bytes: &[u8]| decode::<ExchangeRequest>(bytes).unwrap_err();
         let [_, rest @ ..] = good.as_slice() else { panic!("it is empty") };
-        assert_eq!(refused(&[&[2], rest].concat()), ExchangeError::Version(2));
+        assert_eq!(refused(&[&[1], rest].concat()), ExchangeError::Version(1));
         let longer = refused(&[&good[..], &[0]].concat());
         assert_eq!(longer, EncodingError::TrailingBytes(1).into());
         assert_eq!(refused(&[]), ExchangeError::TooLong(0));

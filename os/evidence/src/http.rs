@@ -51,14 +51,17 @@ pub enum HttpError {
     TransferCoding,
 }
 
-/// Returns the head of a request. `host` is the host of the URL, with its port where the URL has one.
+/// Media type of the bodies of enrolments and check-ins.
+pub const JSON: &str = "application/json";
+
+/// Returns the head of a request with a body of a media type. `host` is the host of the URL, with its port where the URL has one.
 #[must_use]
-pub fn request_head(path: &str, host: &str) -> Vec<u8> {
+pub fn request_head(path: &str, host: &str, media_type: &str) -> Vec<u8> {
     let lines = [
         &format!("POST {path} HTTP/1.1"),
         &format!("Host: {host}"),
         "User-Agent: holdfast",
-        "Content-Type: application/json",
+        &format!("Content-Type: {media_type}"),
         "Accept: application/json",
         "Expect: 100-continue",
         "Transfer-Encoding: chunked",
@@ -233,7 +236,8 @@ mod tests {
 
     #[test]
     fn a_request_waits_for_the_word_to_go_on() {
-        let head = String::from_utf8(request_head("/device/v1/enrol", "a.example:8443")).unwrap();
+        let head =
+            String::from_utf8(request_head("/device/v1/enrol", "a.example:8443", JSON)).unwrap();
         assert!(head.starts_with("POST /device/v1/enrol HTTP/1.1\r\nHost: a.example:8443\r\n"));
         assert!(head.contains("\r\nExpect: 100-continue\r\n") && head.ends_with("close\r\n\r\n"));
         assert_eq!(chunked(&[b'x'; 17]), b"11\r\nxxxxxxxxxxxxxxxxx\r\n0\r\n\r\n");

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod console;
 pub mod console_line;
 pub mod crash;
+pub mod ends;
 pub mod exit;
 pub mod factory_reset;
 pub mod group_events;

@@ -20,16 +20,20 @@ pub use effect::{Effect, Level};
 pub use event::{End, Event};
 
 use crate::breadcrumb::{Breadcrumb, Reason, Unhealthy};
+use crate::exit::Exit;
 use crate::patience::END_WITHIN_MS;
 use crate::slots::{Agreement, Health, Member, Slot, Verdict};
-use crate::supervision::{self, Action, Supervisor};
+use crate::supervision::{self, Action, Fault, Supervisor};
 use holdfast_sandbox::app_manifest::RestartPolicy;
 use holdfast_sandbox::component::Recovery;
 use holdfast_sandbox::policy::Readiness;
-use holdfast_sandbox::wire::{ManageRequest, Reply};
+use holdfast_sandbox::wire::{EndCause, ManageRequest, Reply};
 use holdfast_types::Millis;
 use holdfast_types::event::{Event as LogEvent, init as log_event};
 use serde::{Deserialize, Serialize};
+
+/// The signal of a system call that a filter refuses (signal(7); the same number on ARM and x86).
+const SIGSYS: i32 = 31;
 
 /// The components, and the state of the slot when supervision begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +98,8 @@ struct Supervised {
     package: Option<Package>,
     supervisor: Supervisor,
     life: Life,
+    /// The fault that its program was killed for.
+    fault: Option<Fault>,
 }
 
 /// The stage of a component's life.
@@ -219,6 +225,7 @@ impl State {
             Event::Started { component: index } => {
                 let component = self.in_life(index, Life::BeingStarted)?;
                 component.life = Life::Runs;
+                component.fault = None;
                 // Its time begins when it runs.
                 let was_stopped = component.supervisor.state() == supervision::State::Stopped;
                 component.supervisor.on_started(now);
@@ -266,9 +273,23 @@ impl State {
                 // What it has said last, its stub has handed on before it ended.
                 effects.push(Effect::Collect { component: index, exit });
             }
-            Event::Exited { component: index, exit, memory_peak_kib, package_is_damaged } => {
+            Event::Exited {
+                component: index,
+                exit,
+                memory_peak_kib,
+                package_is_damaged,
+                was_out_of_memory,
+            } => {
                 let component = self.in_life(index, Life::Ended)?;
                 component.life = Life::None;
+                let cause = match package_is_damaged {
+                    true => Some(EndCause::Verity),
+                    false => component.end_cause(exit, was_out_of_memory),
+                };
+                if let Some(cause) = cause {
+                    let ran_ms = component.supervisor.ran_ms(now);
+                    effects.push(Effect::RecordEnd { component: index, cause, ran_ms });
+                }
                 let name = &component.name;
                 let line = format!("{name} ended with {exit}, memory peak {memory_peak_kib} KiB");
                 effects.push(notice(log_event::COMPONENT_ENDED, line));
@@ -393,6 +414,7 @@ impl State {
                     effects.push(Effect::Start(index));
                 }
                 Action::Kill(fault) => {
+                    component.fault = Some(fault);
                     let line = format!("{} {}: killed", component.name, fault.as_str());
                     effects.push(warning(fault.event(), line));
                     effects.push(Effect::Kill(index));
@@ -535,6 +557,7 @@ impl Supervised {
             package,
             supervisor: Supervisor::new(readiness, watchdog_ms, restart),
             life: Life::None,
+            fault: None,
         }
     }
 
@@ -549,6 +572,24 @@ impl Supervised {
     fn raise_floor(&self, index: usize, effects: &mut Vec<Effect>) {
         if self.package == Some(Package::Current) {
             effects.push(Effect::RaiseFloor(index));
+        }
+    }
+
+    /// Returns how its program has ended; `None` where it was asked to, or has ended well.
+    fn end_cause(&self, exit: Exit, was_out_of_memory: bool) -> Option<EndCause> {
+        use supervision::State;
+        if matches!(self.supervisor.state(), State::Stopping(_) | State::Stopped) {
+            return None;
+        }
+        let byte = |number: i32| u8::try_from(number).unwrap_or(u8::MAX);
+        match (self.fault, exit) {
+            (Some(Fault::Watchdog), _) => Some(EndCause::Watchdog),
+            (Some(Fault::NotReady), _) => Some(EndCause::NotReady),
+            (Some(Fault::StillRunning), _) | (None, Exit::Code(0)) => None,
+            (None, Exit::Signal(_)) if was_out_of_memory => Some(EndCause::Memory),
+            (None, Exit::Signal(SIGSYS)) => Some(EndCause::Sandbox),
+            (None, Exit::Signal(signal)) => Some(EndCause::Signal(byte(signal))),
+            (None, Exit::Code(code)) => Some(EndCause::Exit(byte(code))),
         }
     }
 

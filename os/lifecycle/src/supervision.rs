@@ -115,6 +115,12 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
+    /// Returns the milliseconds since its last start.
+    #[must_use]
+    pub fn ran_ms(&self, now: Millis) -> Millis {
+        now.saturating_sub(self.started_at)
+    }
+
     /// A component to be started at once.
     #[must_use]
     pub fn new(readiness: Readiness, watchdog_ms: Option<u32>, restart: RestartPolicy) -> Self {

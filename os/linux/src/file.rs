@@ -4,6 +4,7 @@ use crate::PathError;
 use rustix::fs::{Mode, OFlags, open};
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// The bytes of a regular file, at most one more than `limit`; `None` where there is none. A
@@ -54,6 +55,22 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     rename(&next, path)
 }
 
+/// Writes `bytes` at byte `at` of a file, which ends with them then, and waits until that is on the medium. Makes the file where
+/// there is none.
+///
+/// # Errors
+/// The partition refuses. Some of it may be written then.
+pub fn write_from(path: &Path, at: u64, bytes: &[u8]) -> Result<(), PathError> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = open(path, flags, Mode::from_raw_mode(0o600))
+        .map_err(|error| PathError::new("open", path, error))?;
+    let file = File::from(file);
+    file.set_len(at)
+        .and_then(|()| file.write_all_at(bytes, at))
+        .and_then(|()| file.sync_all())
+        .map_err(|error| PathError::new("write", path, error))
+}
+
 /// Renames a file, over another one if need be, and waits until that is on the medium.
 ///
 /// # Errors
@@ -95,6 +112,20 @@ pub fn publish(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_ends_with_what_was_written_to_it() {
+        let directory = std::env::temp_dir().join(format!("holdfast-from-{}", std::process::id()));
+        fs::create_dir_all(&directory).map_err(|e| e.to_string()).unwrap_or_default();
+        let path = directory.join("spool");
+        for (at, bytes, whole) in
+            [(0, &b"header"[..], &b"header"[..]), (6, b"one", b"headerone"), (6, b"b", b"headerb")]
+        {
+            assert!(write_from(&path, at, bytes).is_ok());
+            assert!(matches!(read_bounded(&path, 100), Ok(Some(found)) if found == whole));
+        }
+        assert!(fs::remove_dir_all(&directory).is_ok());
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_links_are_not_followed() {

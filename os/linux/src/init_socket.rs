@@ -159,7 +159,7 @@ impl<R: Into<Request>> InitSocket<R> {
 }
 
 fn is_unasked(reply: &Reply) -> bool {
-    matches!(reply, Reply::NetworkWanted | Reply::Uplink | Reply::Identity)
+    matches!(reply, Reply::NetworkWanted | Reply::Uplink | Reply::Identity | Reply::Report)
 }
 
 /// Says that this component is ready.

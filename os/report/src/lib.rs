@@ -4,10 +4,12 @@
 //! text that is not a name from a manifest: see [`privacy`].
 
 pub mod batch;
+pub mod exchange;
 pub mod frame;
 pub mod privacy;
 pub mod quota;
 pub mod record;
+pub mod recorder;
 pub mod samples;
 pub mod signature;
 pub mod spool;

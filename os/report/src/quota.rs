@@ -108,6 +108,12 @@ impl Quota {
         true
     }
 
+    /// Returns what waits.
+    #[must_use]
+    pub fn waiting(&self) -> &[Waiting] {
+        &self.waiting
+    }
+
     /// True where nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {

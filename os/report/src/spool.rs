@@ -251,6 +251,12 @@ impl Spool {
         self.epoch
     }
 
+    /// Returns the number of the next record.
+    #[must_use]
+    pub fn next_number(&self) -> u64 {
+        self.next
+    }
+
     /// True where a file holds records that the service is not known to have.
     #[must_use]
     pub fn has_unsent(&self) -> bool {

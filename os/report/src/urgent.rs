@@ -9,7 +9,7 @@ pub const MAX_A_DAY: usize = 4;
 /// Seconds of a day.
 pub const DAY_S: u64 = 24 * 60 * 60;
 /// An urgent upload waits for less than this, in seconds, so that a fleet does not come at once.
-pub const JITTER_S: u64 = 300;
+pub const JITTER_S: u64 = 180;
 /// A refusal is urgent from this many addresses in an hour on, as a power of 2.
 pub const ADDRESSES_LOG2: u8 = 5;
 /// Most signatures that are remembered as seen. Once there are so many, no other is new.
@@ -42,7 +42,7 @@ impl Urgency {
         self.due_at.is_some_and(|due| due <= now)
     }
 
-    /// An urgent upload has failed at `now`: it is tried again after five to ten minutes.
+    /// An urgent upload has failed at `now`: it is tried again after three to six minutes.
     pub fn failed(&mut self, now: u64, random: u64) {
         if self.is_due(now) {
             let wait = JITTER_S.saturating_add(random.checked_rem(JITTER_S).unwrap_or(0));
@@ -94,12 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn a_new_failure_is_sent_within_five_minutes_and_the_same_one_once() {
+    fn a_new_failure_is_sent_within_three_minutes_and_the_same_one_once() {
         let mut urgency = Urgency::default();
-        urgency.take(&ended(End::Signal(11)), 100, 599);
-        assert!(!urgency.is_due(398));
-        assert!(urgency.is_due(399));
-        urgency.uploaded(399);
+        urgency.take(&ended(End::Signal(11)), 100, 359);
+        assert!(!urgency.is_due(278));
+        assert!(urgency.is_due(279));
+        urgency.uploaded(279);
         assert!(!urgency.is_due(u64::MAX));
         urgency.take(&ended(End::Signal(11)), 500, 0);
         assert!(!urgency.is_due(500), "it is known");
@@ -112,8 +112,8 @@ mod tests {
         let mut urgency = Urgency::default();
         urgency.take(&ended(End::Signal(11)), 0, 0);
         urgency.failed(0, 10);
-        assert!(!urgency.is_due(309));
-        assert!(urgency.is_due(310));
+        assert!(!urgency.is_due(189));
+        assert!(urgency.is_due(190));
     }
 
     #[test]

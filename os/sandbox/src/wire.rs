@@ -21,7 +21,7 @@ pub const REQUESTS_VARIABLE: &str = "HOLDFAST_REQUESTS";
 /// Environment variable that holds the number of the socket by which init replies.
 pub const REPLIES_VARIABLE: &str = "HOLDFAST_REPLIES";
 /// Version of the messages.
-pub const VERSION: u8 = 8;
+pub const VERSION: u8 = 9;
 /// Longest request in bytes: less than a packet of a pipe may have (`PIPE_BUF`, 4096).
 pub const MAX_REQUEST_BYTES: usize = 64;
 /// Longest reply in bytes.
@@ -49,6 +49,8 @@ pub enum Request {
     Uplink(UplinkRequest),
     /// A request of `identity`.
     Identity(IdentityRequest),
+    /// A request of `report`.
+    Report(ReportRequest),
 }
 
 /// Requests for the status of the device.
@@ -150,6 +152,8 @@ pub enum UplinkRequest {
     Agent,
     /// A socket to `identity`, in the same way.
     Identity,
+    /// A socket to `report`, in the same way.
+    Report,
     /// Asks for the status of the clock, by which certificates of servers are judged.
     Clock,
 }
@@ -166,6 +170,21 @@ pub enum IdentityRequest {
     /// The apps that authenticate as parts of the device. With the reply come the sockets at which they call, one of
     /// each.
     Listeners,
+}
+
+/// Requests of `report`, which records what fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReportRequest {
+    /// Asks for what init knows of the device: what runs, and since when.
+    Claims,
+    /// Asks how components have ended since the last such request. init forgets them with its reply.
+    Ends,
+    /// All components, in their start order.
+    Components,
+    /// The network. With the reply comes a socket, on which the network service says it.
+    Network,
+    /// Asks for the status of the clock.
+    Clock,
 }
 
 /// Requests of the network service.
@@ -195,6 +214,12 @@ impl From<UpdateRequest> for Request {
 impl From<UplinkRequest> for Request {
     fn from(request: UplinkRequest) -> Self {
         Self::Uplink(request)
+    }
+}
+
+impl From<ReportRequest> for Request {
+    fn from(request: ReportRequest) -> Self {
+        Self::Report(request)
     }
 }
 
@@ -237,6 +262,7 @@ impl Request {
             Self::Update(_) => rights.update,
             Self::Uplink(_) => rights.uplink,
             Self::Identity(_) => rights.identity,
+            Self::Report(_) => rights.report,
         }
     }
 }
@@ -276,6 +302,68 @@ pub enum Reply {
     Claims(DeviceClaims),
     /// The apps that authenticate as parts of the device, in the order of the sockets that come with this.
     Authenticating(Vec<AuthenticatingApp>),
+    /// How components have ended, the first at the beginning.
+    Ends(ComponentEnds),
+    /// To `report`, unasked: with it comes a socket to `uplink`.
+    Report,
+}
+
+/// How components have ended without being asked to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ComponentEnds {
+    /// The ends, each of one component in one way.
+    pub ends: Vec<ComponentEnd>,
+    /// Ends that were not kept, since there were too many different ones.
+    pub lost: u32,
+    /// True for the first answer of this boot.
+    pub is_first: bool,
+}
+
+/// How a component has ended, once or several times.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentEnd {
+    /// Name of the component.
+    pub name: String,
+    /// The package of an app.
+    pub app: Option<EndedApp>,
+    /// The way it ended.
+    pub cause: EndCause,
+    /// Seconds from its start to its end, the first time.
+    pub ran_s: u32,
+    /// Seconds from the boot to its end, the first time.
+    pub uptime_s: u32,
+    /// How often it has ended so.
+    pub count: u32,
+}
+
+/// The package of an app that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndedApp {
+    /// The component id.
+    pub id: ComponentId,
+    /// Version of the package.
+    pub version: Version,
+    /// First bytes of the root hash of the package's verity tree.
+    pub package: [u8; 8],
+}
+
+/// The way a component has ended without being asked to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndCause {
+    /// By itself, with this exit code, which is not 0.
+    Exit(u8),
+    /// By this signal.
+    Signal(u8),
+    /// It has missed its watchdog.
+    Watchdog,
+    /// It was not ready in time.
+    NotReady,
+    /// It, or the machine, had no memory left.
+    Memory,
+    /// It has made a system call that its sandbox refuses (SIGSYS).
+    Sandbox,
+    /// A block of its package did not fit its hash.
+    Verity,
 }
 
 /// What init knows of the device, for its attestation.

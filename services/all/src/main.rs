@@ -17,6 +17,8 @@ const SERVICES: &[Service] = &[
     ("identity", holdfast_identity::run),
     #[cfg(feature = "network")]
     ("network", holdfast_network::run),
+    #[cfg(feature = "report")]
+    ("report", holdfast_report::run),
     #[cfg(feature = "update")]
     ("update", holdfast_update::run),
     #[cfg(feature = "uplink")]

@@ -1,5 +1,6 @@
 //! The device as the service knows it: what `uplink` asks for is answered here, and everything that it brings is hostile.
 
+use crate::handshake::{Role, signed_content};
 use crate::keys::{Key, Keys, KeysError};
 use crate::state::Enrolment;
 use crate::tpm::Cause;
@@ -88,6 +89,9 @@ pub enum RequestError {
     /// There is no check-in that this is the answer to.
     #[error("there was no check-in that this would be the answer to")]
     NoCheckIn,
+    /// The device has no certificate: there was no check-in since the start.
+    #[error("there is no certificate since the start")]
+    NoCertificate,
     /// The receipt is too long.
     #[error("the service's receipt has {0} bytes, more than {MAX_RECEIPT_BYTES}")]
     Receipt(usize),
@@ -209,6 +213,17 @@ impl Device {
             ExchangeRequest::Enrolled => Ok(self.enrolled(world)),
             ExchangeRequest::CheckIn(exporter) => self.check_in(&Exporter(*exporter), world),
             ExchangeRequest::Keep(answer) => self.keep(answer, world),
+            // Before the first check-in of a boot there is none, which is no failure.
+            ExchangeRequest::Chain => Ok(match self.chain(&Purpose::Device) {
+                Some(chain) => ExchangeReply::Chain(chain.to_vec()),
+                None => ExchangeReply::Failed,
+            }),
+            ExchangeRequest::SignHandshake(transcript_hash) => {
+                let content = signed_content(Role::Client, transcript_hash);
+                let signed = self.sign(&Purpose::Device, &content);
+                let signature = signed.ok_or(RequestError::NoCertificate)??;
+                Ok(ExchangeReply::Signature(signature.to_der()))
+            }
         }
     }
 
@@ -387,6 +402,8 @@ fn failure(request: &ExchangeRequest) -> &'static str {
         ExchangeRequest::Enrolled => "cannot remember the enrolment",
         ExchangeRequest::CheckIn(_) => "cannot attest the device",
         ExchangeRequest::Keep(_) => "cannot keep what a check-in has brought",
+        ExchangeRequest::Chain => "cannot hand over the device's certificates",
+        ExchangeRequest::SignHandshake(_) => "cannot sign a handshake for the device",
     }
 }
 

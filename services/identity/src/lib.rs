@@ -217,7 +217,8 @@ fn serve(
     };
     let request: ExchangeRequest = exchange::decode(buffer.get(..length).unwrap_or_default())?;
     // What has the TPM work, or writes to the medium.
-    let costs = request.exporter().is_some() || request == ExchangeRequest::Enrolled;
+    let costs = request.exporter().is_some()
+        || matches!(request, ExchangeRequest::Enrolled | ExchangeRequest::SignHandshake(_));
     let reply = match (device, costs.then(|| budget.take(monotonic_ms()))) {
         (None, _) => ExchangeReply::NoIdentity,
         (Some(device), None | Some(Taken::Yes)) => device.answer(&request, init),

@@ -1,100 +1,29 @@
 //! Checking in: what `identity` attests goes to the service, and its answer goes back. When, the schedule says.
 
-use crate::device_port::{Answer, DevicePort, PATIENCE, PortConfigError, PortError};
-use crate::verifier::Moment;
+use crate::device_port::{Answer, DevicePort, PATIENCE, PortConfigError};
+use crate::parts::{AttemptError, Parts, Sockets};
+use crate::uploads::Uploads;
 use holdfast_evidence::config::ServiceConfig;
 use holdfast_evidence::device_id::DeviceId;
-use holdfast_evidence::exchange::{
-    self, ExchangeError, ExchangeReply, ExchangeRequest, MAX_MESSAGE_BYTES,
-};
+use holdfast_evidence::exchange::{ExchangeReply, ExchangeRequest, MAX_MESSAGE_BYTES};
 use holdfast_evidence::messages::{CHECK_IN_PATH, ENROL_PATH, EnrolAnswer, FINISH_PATH, Problem};
 use holdfast_evidence::qualifying::Exporter;
 use holdfast_evidence::schedule::{Action, Outcome, Schedule};
-use holdfast_linux::channel;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::init_socket::{InitError, InitSocket};
-use holdfast_linux::poll::Poll;
-use holdfast_sandbox::clock::{MOST_AFTER_FLOOR_S, Source, Status};
-use holdfast_sandbox::wire::{Reply, UplinkRequest};
+use holdfast_sandbox::wire::UplinkRequest;
 use holdfast_types::event::uplink as event;
 use holdfast_types::{chain, escape};
 use rustls::crypto::ring::default_provider;
 use std::convert::Infallible;
-use std::io;
 use std::mem::{Discriminant, discriminant};
-use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
-/// Timeout of an answer of `identity`, whose TPM may be slow, in milliseconds.
-const IDENTITY_WITHIN_MS: u64 = 120_000;
+/// Pause between two questions whether something urgent is to be sent, in milliseconds.
+const LOOK_EVERY_MS: u64 = 30_000;
 /// Most bytes of a service's word that are logged.
 const MAX_WORD_BYTES: usize = 48;
-
-/// Errors of an attempt to check in.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AttemptError {
-    #[error(transparent)]
-    Init(#[from] InitError),
-    #[error("there is no way to identity yet")]
-    NoIdentityService,
-    #[error("cannot talk to identity")]
-    IdentitySocket(#[source] io::Error),
-    #[error("identity does not answer")]
-    Silent,
-    #[error("identity sent a malformed reply")]
-    Exchange(#[from] ExchangeError),
-    #[error("identity did not do it, as its log says")]
-    IdentityFailed,
-    #[error("the device has no identity until its next start, as the log of identity says")]
-    NoIdentity,
-    #[error("identity sent another reply than was asked for")]
-    OtherReply,
-    #[error(transparent)]
-    Port(#[from] PortError),
-    #[error("the service's answer is no JSON of its fields")]
-    Answer(#[source] serde_json::Error),
-    #[error("the service has enrolled another device")]
-    OtherDevice,
-    #[error("the service has enrolled the device again instead of an end")]
-    Endless,
-    #[error("the service answers {status}{word}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// The problem's word, with a blank in front, or nothing.
-        word: String,
-        retry_after_s: Option<u32>,
-        is_unknown: bool,
-    },
-}
-
-impl AttemptError {
-    fn outcome(&self) -> Outcome {
-        match self {
-            Self::NoIdentity => Outcome::NoIdentity,
-            Self::Refused { retry_after_s, is_unknown, .. } => {
-                Outcome::Failed { retry_after_s: *retry_after_s, is_unknown: *is_unknown }
-            }
-            _ => Outcome::Failed { retry_after_s: None, is_unknown: false },
-        }
-    }
-}
-
-/// The parts of the device that a check-in needs.
-pub(crate) trait Parts {
-    /// Asks `identity`.
-    ///
-    /// # Errors
-    /// It does not answer, or not what could be used.
-    fn identity(&mut self, request: &ExchangeRequest) -> Result<ExchangeReply, AttemptError>;
-
-    /// Returns the bounds of the time.
-    ///
-    /// # Errors
-    /// init does not answer.
-    fn moment(&mut self) -> Result<Moment, AttemptError>;
-}
 
 /// Asks `identity` for a body.
 fn body(parts: &mut impl Parts, request: &ExchangeRequest) -> Result<Vec<u8>, AttemptError> {
@@ -242,77 +171,6 @@ impl Said {
     }
 }
 
-/// The real parts: sockets to init and to `identity`.
-struct Sockets<'a> {
-    init: &'a Mutex<InitSocket<UplinkRequest>>,
-    identity: Option<OwnedFd>,
-    buffer: Vec<u8>,
-}
-
-impl Sockets<'_> {
-    fn ask_init(&self, request: UplinkRequest) -> Result<(Reply, Vec<OwnedFd>), InitError> {
-        // It is held for one question, which init answers at once.
-        self.init.lock().unwrap_or_else(PoisonError::into_inner).ask(request)
-    }
-
-    fn connect(&mut self) -> Result<OwnedFd, AttemptError> {
-        if let Some(socket) = self.identity.take() {
-            return Ok(socket);
-        }
-        let (reply, handed) = self.ask_init(UplinkRequest::Identity)?;
-        match (reply, handed.into_iter().next()) {
-            (Reply::Accepted, Some(socket)) => Ok(socket),
-            // It is not there yet, or not any more.
-            (Reply::NotFound | Reply::PermissionDenied | Reply::Failed, _) => {
-                Err(AttemptError::NoIdentityService)
-            }
-            (reply, _) => Err(InitError::refused(reply).into()),
-        }
-    }
-}
-
-impl Parts for Sockets<'_> {
-    /// A socket at which something went wrong is not used again: the reply to this request may still come.
-    fn identity(&mut self, request: &ExchangeRequest) -> Result<ExchangeReply, AttemptError> {
-        let encoded = exchange::encode(request)?;
-        let socket = self.connect()?;
-        channel::send(&socket, &encoded).map_err(AttemptError::IdentitySocket)?;
-        let until = monotonic_ms().saturating_add(IDENTITY_WITHIN_MS);
-        loop {
-            let received = channel::try_receive_with(&socket, &mut self.buffer);
-            if let Some((length, _)) = received.map_err(AttemptError::IdentitySocket)? {
-                let reply = exchange::decode(self.buffer.get(..length).unwrap_or_default())?;
-                self.identity = Some(socket);
-                return Ok(reply);
-            }
-            let left = until.saturating_sub(monotonic_ms());
-            if left == 0 {
-                return Err(AttemptError::Silent);
-            }
-            let mut poll = Poll::new();
-            poll.add(&socket);
-            poll.wait(left).map_err(AttemptError::IdentitySocket)?;
-        }
-    }
-
-    fn moment(&mut self) -> Result<Moment, AttemptError> {
-        match self.ask_init(UplinkRequest::Clock)? {
-            (Reply::Clock(status), _) => Ok(moment(&status)),
-            (reply, _) => Err(InitError::refused(reply).into()),
-        }
-    }
-}
-
-/// The bounds of the time, by what init says of the clock.
-fn moment(status: &Status) -> Moment {
-    let earliest_s = status.seconds.max(status.floor);
-    let latest_s = match status.source {
-        Source::Floor => status.floor.saturating_add(MOST_AFTER_FLOOR_S).max(earliest_s),
-        Source::Hardware | Source::Network => earliest_s,
-    };
-    Moment { earliest_s, latest_s }
-}
-
 /// Random bits, for the schedule. Without any, all devices would do the same at once: it is no secret.
 fn random() -> u64 {
     let mut bytes = [0; 8];
@@ -335,13 +193,18 @@ pub(crate) fn check_in_forever(
     init: &Mutex<InitSocket<UplinkRequest>>,
 ) -> Result<Infallible, CheckInError> {
     let host = config.host_field();
+    let mut uploads = Uploads::new(config.reports, init, host.clone());
     let port = DevicePort::new(config, PATIENCE)?;
     let mut parts = Sockets { init, identity: None, buffer: vec![0; MAX_MESSAGE_BYTES] };
     let mut schedule = Schedule::new(monotonic_ms(), random());
     let mut said = Said::default();
     loop {
         match schedule.action(monotonic_ms()) {
-            Action::Wait(ms) => std::thread::sleep(Duration::from_millis(ms)),
+            Action::Wait(ms) => {
+                let most = if uploads.is_reporting() { LOOK_EVERY_MS } else { ms };
+                std::thread::sleep(Duration::from_millis(ms.min(most)));
+                uploads.look(&mut parts, &port);
+            }
             Action::Look => {
                 // A look that fails is one of a release that is still on trial: the next one is soon.
                 let is_on_trial = describe(&mut parts).map_or(true, |(_, _, on_trial)| on_trial);
@@ -352,6 +215,7 @@ pub(crate) fn check_in_forever(
                 if let Some(line) = said.line(&ended, &host) {
                     println!("{line}");
                 }
+                uploads.checked_in(&ended, &mut parts, &port);
                 let outcome = match ended {
                     Ok(outcome) => outcome,
                     Err(AttemptError::Init(error)) => return Err(CheckInError::Init(error)),

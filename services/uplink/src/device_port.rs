@@ -7,8 +7,11 @@ use holdfast_evidence::http::{self, Head, HttpError, MAX_HEAD_BYTES, MAX_INTERIM
 use holdfast_evidence::messages::MAX_ANSWER_BYTES;
 use holdfast_evidence::qualifying::{EXPORTER_LABEL, Exporter};
 use holdfast_linux::clock::monotonic_ms;
-use rustls::client::{Resumption, VerifierBuilderError, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::ring::cipher_suite::{
+    TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256,
+};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
 use rustls::version::TLS13;
@@ -123,6 +126,8 @@ pub(crate) struct DevicePort {
     config: ServiceConfig,
     name: ServerName<'static>,
     provider: Arc<CryptoProvider>,
+    /// With the cipher suites alone whose transcript hash is SHA-256.
+    sha256: Arc<CryptoProvider>,
     chains: Arc<WebPkiServerVerifier>,
     patience: Patience,
 }
@@ -131,6 +136,8 @@ impl DevicePort {
     pub(crate) fn new(config: ServiceConfig, patience: Patience) -> Result<Self, PortConfigError> {
         let name = ServerName::try_from(config.host.clone())?;
         let provider = Arc::new(default_provider());
+        let cipher_suites = vec![TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256];
+        let sha256 = Arc::new(CryptoProvider { cipher_suites, ..default_provider() });
         let mut roots = RootCertStore::empty();
         for authority in &config.authorities {
             let authority = CertificateDer::from_slice(authority).into_owned();
@@ -139,18 +146,27 @@ impl DevicePort {
         let chains = Arc::clone(&provider);
         let chains =
             WebPkiServerVerifier::builder_with_provider(Arc::new(roots), chains).build()?;
-        Ok(Self { config, name, provider, chains, patience })
+        Ok(Self { config, name, provider, sha256, chains, patience })
     }
 
     /// The client's side of a handshake: TLS 1.3 alone, nothing of an earlier connection, and no early data.
-    fn tls(&self, moment: Moment) -> Result<ClientConfig, PortError> {
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider));
+    fn tls(
+        &self,
+        moment: Moment,
+        certificate: Option<Arc<dyn ResolvesClientCert>>,
+    ) -> Result<ClientConfig, PortError> {
+        // `identity` signs SHA-256 transcripts, and no others.
+        let provider = if certificate.is_some() { &self.sha256 } else { &self.provider };
+        let builder = ClientConfig::builder_with_provider(Arc::clone(provider));
         let builder = builder.with_protocol_versions(&[&TLS13]).map_err(PortError::Tls)?;
         let chains = Arc::clone(&self.chains);
         let verifier = Arc::new(ServerVerifier { chains, moment });
         // Not less than what the library does, but at another time: `ServerVerifier` asks its verifier.
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
-        let mut config = builder.with_no_client_auth();
+        let mut config = match certificate {
+            Some(certificate) => builder.with_client_cert_resolver(certificate),
+            None => builder.with_no_client_auth(),
+        };
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
         Ok(config)
@@ -182,15 +198,25 @@ impl DevicePort {
         moment: Moment,
         body: impl FnOnce(Exporter) -> Result<Vec<u8>, E>,
     ) -> Result<Answer, E> {
-        let (mut stream, exporter) = self.open(device, moment)?;
-        let head = http::request_head(path, &self.config.host_field());
+        let (stream, exporter) = self.open(device, moment)?;
+        self.exchange(stream, (path, http::JSON), || body(exporter))
+    }
+
+    /// Sends one request, and reads its answer. The body is made once the service has said that it wants it.
+    fn exchange<E: From<PortError>>(
+        &self,
+        mut stream: StreamOwned<ClientConnection, Timed>,
+        (path, media_type): (&str, &str),
+        body: impl FnOnce() -> Result<Vec<u8>, E>,
+    ) -> Result<Answer, E> {
+        let head = http::request_head(path, &self.config.host_field(), media_type);
         stream.write_all(&head).and_then(|()| stream.flush()).map_err(PortError::Talk)?;
         let mut read = Vec::new();
         let head = answer_head(&mut stream, &mut read)?;
         if head.status != 100 {
             return Ok(answer_body(&mut stream, head, read)?);
         }
-        let body = http::chunked(&body(exporter)?);
+        let body = http::chunked(&body()?);
         stream.sock.until_ms = monotonic_ms().saturating_add(self.patience.answer_ms);
         stream.write_all(&body).and_then(|()| stream.flush()).map_err(PortError::Talk)?;
         for _ in 0..MAX_INTERIM_ANSWERS {
@@ -202,23 +228,47 @@ impl DevicePort {
         Err(PortError::Interim.into())
     }
 
+    /// Posts a body over a connection that the device has authenticated by its certificate.
+    ///
+    /// # Errors
+    /// There is no connection or no answer.
+    pub(crate) fn post_authenticated(
+        &self,
+        (path, media_type): (&str, &str),
+        moment: Moment,
+        certificate: Arc<dyn ResolvesClientCert>,
+        body: Vec<u8>,
+    ) -> Result<Answer, PortError> {
+        let stream = self.connect_tls(moment, Some(certificate))?;
+        self.exchange(stream, (path, media_type), || Ok(body))
+    }
+
     /// Opens a connection, and returns its exporter.
     fn open(
         &self,
         device: &DeviceId,
         moment: Moment,
     ) -> Result<(StreamOwned<ClientConnection, Timed>, Exporter), PortError> {
-        let config = Arc::new(self.tls(moment)?);
+        let stream = self.connect_tls(moment, None)?;
+        let exported = stream.conn.export_keying_material([0; 32], EXPORTER_LABEL, Some(&device.0));
+        let exporter = Exporter(exported.map_err(PortError::Tls)?);
+        Ok((stream, exporter))
+    }
+
+    fn connect_tls(
+        &self,
+        moment: Moment,
+        certificate: Option<Arc<dyn ResolvesClientCert>>,
+    ) -> Result<StreamOwned<ClientConnection, Timed>, PortError> {
+        let config = Arc::new(self.tls(moment, certificate)?);
         let mut tls = ClientConnection::new(config, self.name.clone()).map_err(PortError::Tls)?;
         let tcp = self.connect()?;
         let mut tcp = Timed { tcp, until_ms: monotonic_ms().saturating_add(self.patience.step_ms) };
         while tls.is_handshaking() {
             tls.complete_io(&mut tcp).map_err(PortError::Handshake)?;
         }
-        let exported = tls.export_keying_material([0; 32], EXPORTER_LABEL, Some(&device.0));
-        let exporter = Exporter(exported.map_err(PortError::Tls)?);
         tcp.until_ms = monotonic_ms().saturating_add(self.patience.step_ms);
-        Ok((StreamOwned::new(tls, tcp), exporter))
+        Ok(StreamOwned::new(tls, tcp))
     }
 }
 

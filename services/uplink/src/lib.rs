@@ -5,8 +5,12 @@
 //! nothing, has no key, and believes nothing of it. Neither of the two waits for the other: each has a thread.
 
 mod check_in;
+mod device_certificate;
 mod device_port;
+mod parts;
+mod reports;
 mod server;
+mod uploads;
 mod verifier;
 
 use crate::check_in::CheckInError;

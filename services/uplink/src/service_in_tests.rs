@@ -19,8 +19,12 @@ use rcgen::{
 };
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{WantsServerCert, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, ServerConnection, StreamOwned, SupportedProtocolVersion};
+use rustls::{
+    ConfigBuilder, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+    SupportedProtocolVersion,
+};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
@@ -64,8 +68,8 @@ impl Authority {
 
 /// A certificate with its key.
 pub(crate) struct Identity {
-    der: Vec<u8>,
-    key: Vec<u8>,
+    pub(crate) der: Vec<u8>,
+    pub(crate) key: Vec<u8>,
 }
 
 /// One request, as the service has it.
@@ -80,6 +84,11 @@ impl Request {
     /// The path of the request.
     pub(crate) fn path(&self) -> &str {
         self.head.split(' ').nth(1).unwrap()
+    }
+
+    /// The certificate of the device, DER.
+    pub(crate) fn certificate(&self) -> Option<Vec<u8>> {
+        Some(self.stream.conn.peer_certificates()?.first()?.to_vec())
     }
 
     /// Says that the body is wanted, and returns it.
@@ -117,6 +126,32 @@ pub(crate) fn serve_with(
 ) -> u16 {
     let config = ServerConfig::builder_with_provider(Arc::new(default_provider()));
     let config = config.with_protocol_versions(versions).unwrap().with_no_client_auth();
+    serve_by(config, identity, serve)
+}
+
+/// Serves devices with certificates of this authority, and others without.
+pub(crate) fn service_for(
+    devices: &Authority,
+    serve: impl Fn(&mut Request) + Send + Sync + 'static,
+) -> DevicePort {
+    let authority = Authority::new();
+    let identity = authority.certificate("127.0.0.1", (2025, 2027));
+    let provider = Arc::new(default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(devices.der.clone())).unwrap();
+    let clients =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider));
+    let clients = clients.allow_unauthenticated().build().unwrap();
+    let config = ServerConfig::builder_with_provider(provider);
+    let config = config.with_protocol_versions(NEW).unwrap().with_client_cert_verifier(clients);
+    device_port(serve_by(config, identity, serve), vec![authority.der])
+}
+
+fn serve_by(
+    config: ConfigBuilder<ServerConfig, WantsServerCert>,
+    identity: Identity,
+    serve: impl Fn(&mut Request) + Send + Sync + 'static,
+) -> u16 {
     let chain = vec![CertificateDer::from(identity.der)];
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key));
     let config = Arc::new(config.with_single_cert(chain, key).unwrap());
@@ -171,6 +206,6 @@ pub(crate) const OLD: &[&SupportedProtocolVersion] = &[&TLS12];
 pub(crate) const NEW: &[&SupportedProtocolVersion] = &[&TLS13];
 
 pub(crate) fn device_port(port: u16, authorities: Vec<Vec<u8>>) -> DevicePort {
-    let config = ServiceConfig { host: "127.0.0.1".to_owned(), port, authorities };
+    let config = ServiceConfig { host: "127.0.0.1".to_owned(), port, authorities, reports: true };
     DevicePort::new(config, PATIENCE).unwrap()
 }

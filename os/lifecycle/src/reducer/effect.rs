@@ -2,7 +2,8 @@
 
 use super::event::End;
 use crate::exit::Exit;
-use holdfast_sandbox::wire::Reply;
+use holdfast_sandbox::wire::{EndCause, Reply};
+use holdfast_types::Millis;
 use holdfast_types::event::Event as LogEvent;
 
 /// The level of a line of the log.
@@ -38,6 +39,15 @@ pub enum Effect {
         component: usize,
         /// The end of its stub, which stands for the program's end where the stub has left none.
         exit: Exit,
+    },
+    /// Record that it has ended without being asked to, for whoever reports it.
+    RecordEnd {
+        /// The component's place.
+        component: usize,
+        /// The way it ended.
+        cause: EndCause,
+        /// How long it ran.
+        ran_ms: Millis,
     },
     /// Let what it has written reach the medium at once: the system ends.
     HurryWrites(usize),

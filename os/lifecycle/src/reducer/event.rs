@@ -76,6 +76,8 @@ pub enum Event {
         memory_peak_kib: u64,
         /// A block of its package did not fit its hash.
         package_is_damaged: bool,
+        /// The kernel has ended a process of it since its start because memory ran out.
+        was_out_of_memory: bool,
     },
     /// [`Effect::CheckPrevious`](super::Effect::CheckPrevious): whether its previous package could take its place.
     PreviousChecked {

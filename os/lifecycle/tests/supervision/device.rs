@@ -5,6 +5,7 @@ use holdfast_lifecycle::reducer::{Component, Effect, Event, Level, Package, Setu
 use holdfast_lifecycle::slots::Slot;
 use holdfast_sandbox::app_manifest::RestartPolicy;
 use holdfast_sandbox::policy::Readiness;
+use holdfast_sandbox::wire::EndCause;
 use holdfast_types::Millis;
 use holdfast_types::event::Event as LogEvent;
 
@@ -76,6 +77,10 @@ pub(crate) struct Device {
     pub(crate) media: Media,
     /// Components whose packages are damaged.
     pub(crate) damaged: Vec<usize>,
+    /// Components that the kernel ends for their memory.
+    pub(crate) out_of_memory: Vec<usize>,
+    /// How components have ended, as it is recorded.
+    pub(crate) ends: Vec<(usize, EndCause, Millis)>,
     /// Components that cannot be started, and why.
     pub(crate) unstartable: Vec<(usize, String)>,
     /// Whether the slot has been good before.
@@ -100,6 +105,8 @@ impl Device {
             programs: vec![Program::default(); count],
             media: Media::default(),
             damaged: Vec::new(),
+            out_of_memory: Vec::new(),
+            ends: Vec::new(),
             unstartable: Vec::new(),
             starts: vec![0; count],
             due: Vec::new(),
@@ -211,6 +218,7 @@ impl Device {
                     exit,
                     memory_peak_kib: 640,
                     package_is_damaged: self.damaged.contains(&component),
+                    was_out_of_memory: self.out_of_memory.contains(&component),
                 });
             }
             Effect::CommitSlot => {
@@ -236,6 +244,9 @@ impl Device {
                 self.act(Event::FellBack { component, error });
             }
             Effect::End(_) => self.has_ended = true,
+            Effect::RecordEnd { component, cause, ran_ms } => {
+                self.ends.push((component, cause, ran_ms));
+            }
             Effect::Pet
             | Effect::HurryWrites(_)
             | Effect::RaiseFloor(_)
@@ -262,7 +273,11 @@ impl Device {
         let is_noise = |effect: &&Effect| {
             matches!(
                 effect,
-                Effect::Log(..) | Effect::LogStatus(_) | Effect::Pet | Effect::Reply(..)
+                Effect::Log(..)
+                    | Effect::LogStatus(_)
+                    | Effect::Pet
+                    | Effect::RecordEnd { .. }
+                    | Effect::Reply(..)
             )
         };
         effects.filter(|effect| !is_noise(effect)).cloned().collect()

@@ -73,12 +73,13 @@ fn an_event() -> impl Strategy<Value = Event> {
         ),
         2 => (place.clone(), exit.clone())
             .prop_map(|(component, exit)| Event::StubEnded { component, exit }),
-        2 => (place.clone(), exit, any::<bool>()).prop_map(
-            |(component, exit, package_is_damaged)| Event::Exited {
+        2 => (place.clone(), exit, any::<bool>(), any::<bool>()).prop_map(
+            |(component, exit, package_is_damaged, was_out_of_memory)| Event::Exited {
                 component,
                 exit,
                 memory_peak_kib: 1,
                 package_is_damaged,
+                was_out_of_memory,
             }
         ),
         1 => (place.clone(), error())
@@ -109,6 +110,7 @@ fn place(effect: &Effect) -> Option<usize> {
         | Effect::Kill(component)
         | Effect::Terminate(component)
         | Effect::Collect { component, .. }
+        | Effect::RecordEnd { component, .. }
         | Effect::HurryWrites(component)
         | Effect::RaiseFloor(component)
         | Effect::CommitPackage(component)
@@ -252,13 +254,14 @@ fn events_are_data_that_a_log_can_hold() {
             exit: Exit::Signal(11),
             memory_peak_kib: 640,
             package_is_damaged: false,
+            was_out_of_memory: false,
         },
         Event::SlotCommitted { good: true, outcome: Ok("slot=a".to_owned()) },
     ];
     let written = serde_json::to_string(&events).unwrap();
     assert_eq!(
         written,
-        r#"[{"exited":{"component":1,"exit":{"signal":11},"memory_peak_kib":640,"package_is_damaged":false}},{"slot-committed":{"good":true,"outcome":{"Ok":"slot=a"}}}]"#
+        r#"[{"exited":{"component":1,"exit":{"signal":11},"memory_peak_kib":640,"package_is_damaged":false,"was_out_of_memory":false}},{"slot-committed":{"good":true,"outcome":{"Ok":"slot=a"}}}]"#
     );
     assert_eq!(serde_json::from_str::<Vec<Event>>(&written).unwrap(), events);
 }

@@ -278,6 +278,8 @@ impl Replay {
                     package_is_damaged: self
                         .next_of(component, ": its package is damaged; ", &[" started"])
                         .is_some(),
+                    // What is recorded of an end is in no log.
+                    was_out_of_memory: false,
                 });
             }
             Effect::CommitSlot => {
@@ -306,6 +308,7 @@ impl Replay {
             | Effect::Kill(_)
             | Effect::Terminate(_)
             | Effect::HurryWrites(_)
+            | Effect::RecordEnd { .. }
             | Effect::RaiseFloor(_)
             | Effect::CommitClock
             | Effect::RenewBootLoader

@@ -7,7 +7,7 @@ use holdfast_lifecycle::reducer::{Component, Effect, End, Event, Level, Package,
 use holdfast_lifecycle::supervision::{BACKOFF_CEILING_MS, STOP_GRACE_MS, State};
 use holdfast_sandbox::app_manifest::RestartPolicy;
 use holdfast_sandbox::policy::Readiness;
-use holdfast_sandbox::wire::{ManageRequest, Reply};
+use holdfast_sandbox::wire::{EndCause, ManageRequest, Reply};
 
 /// Of a component that says when it is ready.
 const NOTIFIES: Readiness = Readiness::Notify { within_ms: 1_000 };
@@ -78,6 +78,32 @@ fn a_missed_watchdog_is_a_kill_and_a_restart() {
         ]
     );
     assert_eq!(device.log[1].1, Level::Warning);
+}
+
+#[test]
+fn an_end_that_nobody_asked_for_is_recorded_with_its_cause() {
+    let ends = |exit: Exit, prepare: &dyn Fn(&mut Device)| {
+        let watched = Component { watchdog_ms: Some(500), ..component("a") };
+        let mut device = Device::new(setup(vec![watched]));
+        device.programs[0].ends = Some((10, exit));
+        prepare(&mut device);
+        device.run_until(550);
+        device.ends.first().copied()
+    };
+    let alone = |exit| ends(exit, &|_| {});
+    assert_eq!(alone(Exit::Signal(11)), Some((0, EndCause::Signal(11), 10)));
+    assert_eq!(alone(Exit::Signal(31)), Some((0, EndCause::Sandbox, 10)));
+    assert_eq!(alone(Exit::Code(3)), Some((0, EndCause::Exit(3), 10)));
+    assert_eq!(alone(Exit::Code(0)), None, "it has ended well");
+    let memory = ends(Exit::Signal(9), &|device| device.out_of_memory = vec![0]);
+    assert_eq!(memory, Some((0, EndCause::Memory, 10)));
+    let damaged = ends(Exit::Signal(7), &|device| device.damaged = vec![0]);
+    assert_eq!(damaged, Some((0, EndCause::Verity, 10)));
+    let silent = ends(Exit::Code(0), &|device| device.programs[0].ends = None);
+    assert_eq!(silent.map(|(_, cause, _)| cause), Some(EndCause::Watchdog));
+    let stop = Event::Manage { asking: 0, request: ManageRequest::Stop("a".to_owned()) };
+    let asked = ends(Exit::Signal(11), &|device| device.at(5, stop.clone()));
+    assert_eq!(asked, None, "it was asked to");
 }
 
 #[test]

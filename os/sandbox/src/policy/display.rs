@@ -80,13 +80,22 @@ impl fmt::Display for Plan {
             )?;
         }
         if self.requests.any() {
-            let Requests { status, manage, shutdown, veths, clock, update, uplink, identity } =
-                self.requests;
+            let Requests {
+                status,
+                manage,
+                shutdown,
+                veths,
+                clock,
+                update,
+                uplink,
+                identity,
+                report,
+            } = self.requests;
             writeln!(
                 f,
                 "init          status {status}, manage {manage}, shut down {shutdown}, veth pairs of apps \
                  {veths}, set the clock {clock}, update {update}, fetch for updates {uplink}, \
-                 attest the device {identity}"
+                 attest the device {identity}, report failures {report}"
             )?;
         }
         match self.updates {

@@ -133,10 +133,12 @@ pub struct Requests {
     pub clock: bool,
     /// May write the other slot and stage releases: the update agent.
     pub update: bool,
-    /// May ask for sockets to the update agent and to `identity`, and for the clock: `uplink`, which has the network.
+    /// May ask for sockets to the update agent, to `identity` and to `report`, and for the clock: `uplink`, which has the network.
     pub uplink: bool,
     /// May ask for what runs, for the TPM, and for the apps that authenticate: `identity`, which has the keys.
     pub identity: bool,
+    /// May ask how components have ended, and for the status of all that is reported: `report`.
+    pub report: bool,
 }
 
 impl Requests {
@@ -148,7 +150,8 @@ impl Requests {
 
     fn is_within(self, other: Self) -> bool {
         // Each by its name, so that a right that is added is compared, or does not compile.
-        let Self { status, manage, shutdown, veths, clock, update, uplink, identity } = self;
+        let Self { status, manage, shutdown, veths, clock, update, uplink, identity, report } =
+            self;
         (!status || other.status)
             && (!manage || other.manage)
             && (!shutdown || other.shutdown)
@@ -157,6 +160,7 @@ impl Requests {
             && (!update || other.update)
             && (!uplink || other.uplink)
             && (!identity || other.identity)
+            && (!report || other.report)
     }
 }
 
@@ -263,6 +267,10 @@ impl Plan {
         // Whoever takes over what faces the network must not have the keys as well.
         if self.requests.identity && self.network != Network::None {
             return Err(("network", "whoever has the device's keys has no network"));
+        }
+        // Nor what is recorded of every component.
+        if self.requests.report && self.network != Network::None {
+            return Err(("network", "whoever records failures has no network"));
         }
         let Root::Own(mounts) = &self.root else {
             return match self.network {

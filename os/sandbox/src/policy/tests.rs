@@ -117,6 +117,16 @@ fn no_service_faces_the_network_and_has_the_devices_keys() {
 }
 
 #[test]
+fn no_service_faces_the_network_and_records_failures() {
+    let mut records = grants();
+    records.requests.report = true;
+    assert_eq!(service_plan(&records).check(), Ok(()));
+    records.network = NetworkGrants { tcp_server_ports: vec![80], ..NetworkGrants::default() };
+    let refused = "whoever records failures has no network";
+    assert_eq!(service_plan(&records).check(), Err(("network", refused)));
+}
+
+#[test]
 fn an_app_authenticates_for_the_catalog_that_its_manifest_names() {
     let with = |catalog| plan_of(|manifest| manifest.catalog = catalog);
     let [one, other] = [Some(CatalogId([1; 16])), Some(CatalogId([2; 16]))];

@@ -61,6 +61,7 @@ pub mod debug;
 pub mod identity;
 pub mod init;
 pub mod network;
+pub mod report;
 pub mod security_service;
 pub mod update;
 pub mod uplink;
@@ -72,6 +73,7 @@ pub const COMPONENTS: &[(&str, &[(Event, &str)])] = &[
     ("update", update::ALL),
     ("uplink", uplink::ALL),
     ("identity", identity::ALL),
+    ("report", report::ALL),
     ("debug", debug::ALL),
     ("holdfast-service", security_service::ALL),
 ];

@@ -9,6 +9,8 @@ events! {
     UPLINK_FETCH_FAILED = "uplink_fetch_failed";
     /// The device could not check in with its service; said once for each kind of failure in a row.
     UPLINK_CHECK_IN_FAILED = "uplink_check_in_failed";
+    /// Failure reports could not be sent, and are kept; said once for each kind of failure in a row.
+    UPLINK_REPORT_FAILED = "uplink_report_failed";
     /// The service knows the device, and nobody has claimed it.
     UPLINK_DEVICE_UNCLAIMED = "uplink_device_unclaimed";
 }

@@ -2,7 +2,9 @@
 #![allow(clippy::arithmetic_side_effects, reason = "a test that overflows has failed")]
 
 use super::*;
-use crate::service_in_tests::{DEVICE, IN_2026, NOW, Request, service};
+use crate::device_certificate::SignHandshake;
+use crate::service_in_tests::{DEVICE, NOW, Request, service};
+use crate::verifier::Moment;
 use holdfast_evidence::messages::Bytes;
 use serde_json::json;
 use std::sync::{Arc, Mutex as Lock};
@@ -30,6 +32,8 @@ impl Fake {
             ExchangeRequest::Enrolled => "enrolled",
             ExchangeRequest::CheckIn(_) => "check-in",
             ExchangeRequest::Keep(_) => "keep",
+            ExchangeRequest::Chain => "chain",
+            ExchangeRequest::SignHandshake(_) => "sign",
         };
         self.asked.iter().map(name).collect::<Vec<_>>().join(" ")
     }
@@ -52,11 +56,16 @@ impl Parts for Fake {
                 ExchangeReply::Kept { next_s: 0 }
             }
             ExchangeRequest::Keep(_) => ExchangeReply::Kept { next_s: 86_400 },
+            ExchangeRequest::Chain | ExchangeRequest::SignHandshake(_) => ExchangeReply::Failed,
         })
     }
 
     fn moment(&mut self) -> Result<Moment, AttemptError> {
         Ok(NOW)
+    }
+
+    fn signer(&mut self) -> Result<Arc<SignHandshake>, AttemptError> {
+        Err(AttemptError::NoIdentityService)
     }
 }
 
@@ -257,16 +266,4 @@ fn a_failure_that_goes_on_is_said_once() {
     let checked_in = Ok(Outcome::CheckedIn { next_s: 60, is_on_trial: false });
     assert_eq!(line(&mut said, &checked_in), None);
     assert!(line(&mut said, &failed(503)).is_some(), "after a success it is said again");
-}
-
-#[test]
-fn the_time_is_what_init_says_of_the_clock() {
-    let status =
-        |source| Status { seconds: IN_2026 + 10, floor: IN_2026, source, checked_s_ago: None };
-    let exact = Moment { earliest_s: IN_2026 + 10, latest_s: IN_2026 + 10 };
-    assert_eq!(moment(&status(Source::Network)), exact);
-    assert_eq!(moment(&status(Source::Hardware)), exact);
-    let at_floor = moment(&status(Source::Floor));
-    assert_eq!(at_floor.earliest_s, IN_2026 + 10);
-    assert_eq!(at_floor.latest_s, IN_2026 + MOST_AFTER_FLOOR_S);
 }

@@ -113,6 +113,7 @@ fn only_the_services_authorities_vouch_for_it() {
     let refused = says(post(&device_port(port, vec![authority.der]), NOW));
     assert!(refused.contains("not valid for name"), "{refused}");
     let config = ServiceConfig {
+        reports: false,
         host: "127.0.0.1".to_owned(),
         port,
         authorities: vec![b"no certificate".to_vec()],

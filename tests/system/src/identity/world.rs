@@ -106,8 +106,12 @@ impl World {
         let Installation { catalog, root: catalog_root, authorities, .. } = &self.service;
         let identity =
             IdentityConfig { catalog: *catalog, catalog_root: catalog_root.clone(), epoch: 0 };
-        let service =
-            ServiceConfig { host: HOST.to_owned(), port: PORT, authorities: authorities.clone() };
+        let service = ServiceConfig {
+            host: HOST.to_owned(),
+            port: PORT,
+            authorities: authorities.clone(),
+            reports: true,
+        };
         for (service, file, encoded) in [
             ("identity", IDENTITY_FILE, identity.encode()?),
             ("uplink", SERVICE_FILE, service.encode()?),

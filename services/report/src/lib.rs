@@ -1,0 +1,340 @@
+//! Failure reports: records what fails on the device, keeps it until the service has it, and hands it to `uplink`.
+//!
+//! It has no network. What happens it learns from init alone, which tells no more than numbers and names of manifests; whoever takes
+//! `uplink` over reads what is sent anyway. What may be recorded, written and sent is decided by `os/report`.
+
+mod files;
+mod told;
+
+use crate::files::Files;
+use holdfast_failure_reports::Level;
+use holdfast_failure_reports::batch::Epoch;
+use holdfast_failure_reports::exchange::{
+    self, MAX_MESSAGE_BYTES, ReportExchangeError, ReportExchangeReply, ReportExchangeRequest,
+};
+use holdfast_failure_reports::record::{Body, CheckIn, Clock};
+use holdfast_failure_reports::recorder::{Moment, Recorder};
+use holdfast_failure_reports::spool::Change;
+use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
+use holdfast_linux::init_socket::{InitError, InitSocket, notify_ready};
+use holdfast_linux::poll::Poll;
+use holdfast_linux::{PathError, channel, entropy};
+use holdfast_sandbox::clock::{Source, Status};
+use holdfast_sandbox::policy::STATE_DIRECTORY;
+use holdfast_sandbox::wire::{Reply, ReportRequest};
+use holdfast_types::{chain, event::report as event};
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Pause between two questions to init how components have ended, in milliseconds.
+const ASK_EVERY_MS: u64 = 15_000;
+/// Pause between two records of what components have used, in seconds.
+const USED_EVERY_S: u64 = 24 * 60 * 60;
+/// Pause between two writes of what waits where no upload asks for one, in seconds.
+const WRITE_EVERY_S: u64 = 6 * 60 * 60;
+/// The clock has been set where it is off by more than this, in seconds.
+const LEAST_STEP_S: i64 = 2;
+
+/// Errors that end the service; init starts it again.
+#[derive(Debug, thiserror::Error)]
+enum ServiceError {
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error(transparent)]
+    File(#[from] PathError),
+    #[error("there are no random numbers")]
+    Random(#[source] io::Error),
+    #[error("cannot say that it is ready")]
+    Ready(#[source] io::Error),
+    #[error("cannot wait")]
+    Wait(#[source] io::Error),
+}
+
+/// Errors that end the connection to `uplink`, which asks for another one.
+#[derive(Debug, thiserror::Error)]
+enum UplinkSocketError {
+    #[error("cannot talk to uplink")]
+    Socket(#[from] io::Error),
+    #[error("uplink sent a malformed request")]
+    Exchange(#[from] ReportExchangeError),
+}
+
+/// Runs the service until it ends.
+#[must_use]
+pub fn run() -> ExitCode {
+    let Err(error) = serve_forever();
+    println!("cannot go on: {} {}", chain(&error), event::REPORT_SERVICE_FAILED);
+    ExitCode::FAILURE
+}
+
+fn serve_forever() -> Result<Infallible, ServiceError> {
+    let mut service = Service::begin(InitSocket::from_environment()?)?;
+    notify_ready().map_err(ServiceError::Ready)?;
+    let mut uplink: Option<OwnedFd> = None;
+    let mut buffer = vec![0; MAX_MESSAGE_BYTES];
+    let mut ask_at = 0;
+    loop {
+        if monotonic_ms() >= ask_at {
+            service.ask_init()?;
+            ask_at = monotonic_ms().saturating_add(ASK_EVERY_MS);
+        }
+        for (reply, socket) in service.init.unasked()? {
+            if reply == Reply::Report {
+                uplink = Some(socket);
+            }
+        }
+        if let Some(socket) = &uplink {
+            match service.serve(socket, &mut buffer) {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(UplinkSocketError::Socket(error))
+                    if error.kind() == io::ErrorKind::UnexpectedEof =>
+                {
+                    uplink = None;
+                }
+                Err(error) => {
+                    let failed = event::REPORT_UPLINK_SOCKET_FAILED;
+                    println!("closing uplink's socket: {} {failed}", chain(&error));
+                    uplink = None;
+                }
+            }
+        }
+        let mut poll = Poll::new();
+        service.init.add_to(&mut poll);
+        if let Some(uplink) = &uplink {
+            poll.add(uplink);
+        }
+        poll.wait(ask_at.saturating_sub(monotonic_ms())).map_err(ServiceError::Wait)?;
+    }
+}
+
+struct Service {
+    init: InitSocket<ReportRequest>,
+    files: Files,
+    recorder: Recorder,
+    /// What init said of the clock last, and the monotonic time of that in seconds.
+    clock: Option<(Status, u64)>,
+    used_at_s: u64,
+    written_at_s: u64,
+    /// A failed write is said once, until one succeeds.
+    write_has_failed: bool,
+}
+
+fn uptime_s() -> u64 {
+    monotonic_ms() / 1000
+}
+
+/// A random number, for jitter.
+fn random() -> Result<u64, ServiceError> {
+    let [a, b, c, d, e, f, g, h, ..] = entropy::random().map_err(ServiceError::Random)?;
+    Ok(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+}
+
+fn fresh_epoch() -> Result<Epoch, ServiceError> {
+    Ok(Epoch(random()?.to_le_bytes()))
+}
+
+impl Service {
+    fn begin(mut init: InitSocket<ReportRequest>) -> Result<Self, ServiceError> {
+        let files = Files::new(Path::new(STATE_DIRECTORY));
+        let clock = clock(&mut init)?;
+        let now = moment(clock);
+        let level = files.level()?.unwrap_or_default();
+        let recorder = Recorder::new(level, files.read()?.get(), fresh_epoch()?, now);
+        println!("recording at level {level} {}", event::REPORT_STARTED);
+        Ok(Self {
+            init,
+            files,
+            recorder,
+            clock: Some((clock, uptime_s())),
+            used_at_s: 0,
+            written_at_s: uptime_s(),
+            write_has_failed: false,
+        })
+    }
+
+    fn now(&self) -> Moment {
+        match self.clock {
+            Some((status, _)) => moment(status),
+            None => Moment { uptime_s: uptime_s(), at: None },
+        }
+    }
+
+    /// Learns what has happened since the last time.
+    fn ask_init(&mut self) -> Result<(), ServiceError> {
+        let (reply, _) = self.init.ask(ReportRequest::Ends)?;
+        let Reply::Ends(ends) = reply else {
+            return Err(InitError::refused(reply).into());
+        };
+        self.look_at_clock()?;
+        let now = self.now();
+        if ends.is_first {
+            let (reply, _) = self.init.ask(ReportRequest::Claims)?;
+            match reply {
+                Reply::Claims(claims) => self.record(told::boot(&claims), now)?,
+                // init's log says why.
+                Reply::Failed => {}
+                reply => return Err(InitError::refused(reply).into()),
+            }
+        }
+        for (uptime_s, body) in told::ended(&ends) {
+            let ago = now.uptime_s.saturating_sub(uptime_s);
+            let at = now.at.map(|at| at.saturating_sub(ago));
+            self.record(body, Moment { uptime_s, at })?;
+        }
+        self.look_at_use(now)?;
+        if now.uptime_s.saturating_sub(self.written_at_s) >= WRITE_EVERY_S {
+            self.write(now)?;
+        }
+        Ok(())
+    }
+
+    /// Records when somebody has set the clock.
+    fn look_at_clock(&mut self) -> Result<(), ServiceError> {
+        let (status, uptime_s) = (clock(&mut self.init)?, uptime_s());
+        if let Some((before, at)) = self.clock.replace((status, uptime_s)) {
+            let expected = before.seconds.saturating_add(uptime_s.saturating_sub(at));
+            let step_s = i64::try_from(status.seconds)
+                .unwrap_or(i64::MAX)
+                .saturating_sub(i64::try_from(expected).unwrap_or(i64::MAX));
+            let is_set = step_s.saturating_abs() >= LEAST_STEP_S;
+            if is_set || before.source != status.source {
+                let body = Clock { source: status.source, step_s, is_refused: false };
+                self.record(Body::Clock(body), moment(status))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Once a day records what components have used.
+    fn look_at_use(&mut self, now: Moment) -> Result<(), ServiceError> {
+        let is_due = now.uptime_s.saturating_sub(self.used_at_s) >= USED_EVERY_S;
+        if self.recorder.level() < Level::Full || !is_due {
+            return Ok(());
+        }
+        self.used_at_s = now.uptime_s;
+        let (reply, _) = self.init.ask(ReportRequest::Components)?;
+        let Reply::Components(components) = reply else {
+            return Err(InitError::refused(reply).into());
+        };
+        told::used(&components).into_iter().try_for_each(|body| self.record(body, now))
+    }
+
+    fn record(&mut self, body: Body, now: Moment) -> Result<(), ServiceError> {
+        self.recorder.record(body, now, random()?);
+        Ok(())
+    }
+
+    /// Puts what waits into the spool.
+    fn write(&mut self, now: Moment) -> Result<(), ServiceError> {
+        self.written_at_s = now.uptime_s;
+        match self.recorder.write(now) {
+            Ok(changes) => self.carry_out(changes, now),
+            Err(error) => {
+                println!("cannot record: {} {}", chain(&error), event::REPORT_RECORD_FAILED);
+                Ok(())
+            }
+        }
+    }
+
+    /// A change that fails is no reason to end: what waits is lost, and told once the medium takes something again.
+    fn carry_out(&mut self, changes: Vec<Change>, now: Moment) -> Result<(), ServiceError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let outcome = changes.iter().try_for_each(|change| self.files.carry_out(change));
+        let Err(error) = outcome else {
+            self.write_has_failed = false;
+            return Ok(());
+        };
+        if !std::mem::replace(&mut self.write_has_failed, true) {
+            let failed = event::REPORT_SPOOL_FAILED;
+            println!("cannot write the spool: {} {failed}", chain(&error));
+        }
+        let contents = self.files.read().unwrap_or_default();
+        self.recorder.write_failed(contents.get(), fresh_epoch()?, now);
+        Ok(())
+    }
+
+    /// Serves one request of `uplink`. False where there is none.
+    fn serve(&mut self, uplink: &OwnedFd, buffer: &mut [u8]) -> Result<bool, UplinkSocketError> {
+        let Some((length, _)) = channel::try_receive_with(uplink, buffer)? else {
+            return Ok(false);
+        };
+        let request = exchange::decode(buffer.get(..length).unwrap_or_default())?;
+        let reply = self.answer(request).unwrap_or_else(|error| {
+            println!("cannot answer uplink: {} {}", chain(&error), event::REPORT_REQUEST_FAILED);
+            ReportExchangeReply::Nothing
+        });
+        channel::send_waiting(uplink, &exchange::encode(&reply)?)?;
+        Ok(true)
+    }
+
+    fn answer(
+        &mut self,
+        request: ReportExchangeRequest,
+    ) -> Result<ReportExchangeReply, ServiceError> {
+        let now = self.now();
+        let now = Moment { uptime_s: uptime_s(), ..now };
+        Ok(match request {
+            ReportExchangeRequest::IsDue => ReportExchangeReply::Due(self.recorder.is_due(now)),
+            ReportExchangeRequest::Begin => {
+                self.write(now)?;
+                self.batch()?
+            }
+            ReportExchangeRequest::Next => self.batch()?,
+            ReportExchangeRequest::Stored(through) => {
+                self.recorder.stored(through, now);
+                ReportExchangeReply::Done
+            }
+            ReportExchangeRequest::Failed => {
+                self.recorder.failed(now, random()?);
+                ReportExchangeReply::Done
+            }
+            ReportExchangeRequest::CheckedIn(outcome) => {
+                self.record(Body::CheckIn(CheckIn { outcome, count: 1 }), now)?;
+                ReportExchangeReply::Done
+            }
+            ReportExchangeRequest::SetLevel(level) => {
+                self.set_level(level, now)?;
+                ReportExchangeReply::Done
+            }
+        })
+    }
+
+    fn batch(&self) -> Result<ReportExchangeReply, ServiceError> {
+        let contents = self.files.read()?;
+        Ok(match self.recorder.batch(contents.get()) {
+            Some((bytes, through)) => ReportExchangeReply::Batch { bytes, through },
+            None => ReportExchangeReply::Nothing,
+        })
+    }
+
+    fn set_level(&mut self, level: Level, now: Moment) -> Result<(), ServiceError> {
+        if level == self.recorder.level() {
+            return Ok(());
+        }
+        println!("recording at level {level} from now on {}", event::REPORT_LEVEL_CHANGED);
+        // What is to be forgotten is forgotten first.
+        let changes = self.recorder.set_level(level);
+        self.carry_out(changes, now)?;
+        self.files.keep_level(level)?;
+        Ok(())
+    }
+}
+
+fn clock(init: &mut InitSocket<ReportRequest>) -> Result<Status, ServiceError> {
+    match init.ask(ReportRequest::Clock)? {
+        (Reply::Clock(status), _) => Ok(status),
+        (reply, _) => Err(InitError::refused(reply).into()),
+    }
+}
+
+/// Now, with the time of the clock where somebody has told it.
+fn moment(status: Status) -> Moment {
+    let at = (status.source != Source::Floor).then(realtime_seconds);
+    Moment { uptime_s: uptime_s(), at }
+}

@@ -1,0 +1,78 @@
+//! What init tells, as records.
+
+use holdfast_failure_reports::record::{
+    App, Body, Boot, Component, End, Ended, Lost, LostWhy, Name, NoName, Reset, Used,
+};
+use holdfast_sandbox::wire::{
+    ComponentEnd, ComponentEnds, ComponentStatus, DeviceClaims, EndCause,
+};
+
+/// Returns the record of the boot.
+pub(crate) fn boot(claims: &DeviceClaims) -> Body {
+    Body::Boot(Boot {
+        boot_id: claims.boot_id,
+        version: claims.version,
+        slot: claims.slot,
+        phase: claims.phase,
+        reset: Reset::from_word(&claims.last_reset),
+        fault: None,
+    })
+}
+
+fn component(end: &ComponentEnd) -> Result<Component, NoName> {
+    let name = Name::try_from(end.name.clone())?;
+    Ok(match &end.app {
+        Some(app) => {
+            Component::App(App { id: app.id, name, version: app.version, package: app.package })
+        }
+        None => Component::Service(name),
+    })
+}
+
+fn end(cause: EndCause) -> End {
+    match cause {
+        EndCause::Exit(code) => End::Exit(code),
+        EndCause::Signal(signal) => End::Signal(signal),
+        EndCause::Watchdog => End::Watchdog,
+        EndCause::NotReady => End::NotReady,
+        EndCause::Memory => End::Memory,
+        EndCause::Sandbox => End::Sandbox,
+        EndCause::Verity => End::Verity,
+    }
+}
+
+/// Returns the records of ends, each with the seconds from the boot to it.
+pub(crate) fn ended(told: &ComponentEnds) -> Vec<(u64, Body)> {
+    let ends = told.ends.iter().filter_map(|told| {
+        // A name that init has for a component is one of a manifest.
+        let component = component(told).ok()?;
+        let body = Body::Ended(Ended {
+            component,
+            end: end(told.cause),
+            crash: None,
+            panic: None,
+            ran_s: told.ran_s,
+            count: told.count,
+        });
+        Some((u64::from(told.uptime_s), body))
+    });
+    let mut bodies: Vec<(u64, Body)> = ends.collect();
+    if told.lost > 0 {
+        let at = bodies.last().map_or(0, |(at, _)| *at);
+        bodies.push((at, Body::Lost(Lost { why: LostWhy::Init, count: told.lost })));
+    }
+    bodies
+}
+
+/// Returns the records of what components have used, of services alone: init's status says no package of an app.
+pub(crate) fn used(components: &[ComponentStatus]) -> Vec<Body> {
+    let used = components.iter().filter_map(|status| {
+        let name = Name::try_from(status.name.clone()).ok()?;
+        Some(Body::Used(Used {
+            component: Component::Service(name),
+            memory_peak_kib: status.memory_peak_kib,
+            restarts: status.restarts,
+        }))
+    });
+    used.collect()
+}

@@ -1,0 +1,152 @@
+//! When failure reports are sent: with each check-in, and in between where `report` has something urgent.
+
+use crate::device_port::DevicePort;
+use crate::parts::{AttemptError, Parts};
+use crate::reports::{self, Reports, UploadError};
+use holdfast_evidence::schedule::Outcome;
+use holdfast_failure_reports::exchange::{
+    self, MAX_MESSAGE_BYTES, ReportExchangeReply, ReportExchangeRequest,
+};
+use holdfast_failure_reports::record::CheckInOutcome;
+use holdfast_linux::channel;
+use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::init_socket::{InitError, InitSocket};
+use holdfast_linux::poll::Poll;
+use holdfast_sandbox::wire::{Reply, UplinkRequest};
+use holdfast_types::chain;
+use holdfast_types::event::uplink as event;
+use std::mem::{Discriminant, discriminant};
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+
+/// Timeout of an answer of `report`, in milliseconds: it may write to the medium before.
+const REPORT_WITHIN_MS: u64 = 30_000;
+
+/// The socket to `report`.
+struct ReportSocket<'a> {
+    init: &'a Mutex<InitSocket<UplinkRequest>>,
+    socket: Option<OwnedFd>,
+    buffer: Vec<u8>,
+}
+
+impl ReportSocket<'_> {
+    fn connect(&mut self) -> Result<OwnedFd, UploadError> {
+        if let Some(socket) = self.socket.take() {
+            return Ok(socket);
+        }
+        let mut init = self.init.lock().unwrap_or_else(PoisonError::into_inner);
+        let asked = init.ask(UplinkRequest::Report);
+        match asked.map_err(AttemptError::from)? {
+            (Reply::Accepted, handed) => {
+                handed.into_iter().next().ok_or(UploadError::NoReportService)
+            }
+            // It is not there yet, or not any more.
+            (Reply::NotFound | Reply::PermissionDenied | Reply::Failed, _) => {
+                Err(UploadError::NoReportService)
+            }
+            (reply, _) => Err(AttemptError::from(InitError::refused(reply)).into()),
+        }
+    }
+}
+
+impl Reports for ReportSocket<'_> {
+    fn ask(&mut self, request: &ReportExchangeRequest) -> Result<ReportExchangeReply, UploadError> {
+        let encoded = exchange::encode(request)?;
+        let socket = self.connect()?;
+        channel::send(&socket, &encoded)?;
+        let until = monotonic_ms().saturating_add(REPORT_WITHIN_MS);
+        loop {
+            if let Some((length, _)) = channel::try_receive_with(&socket, &mut self.buffer)? {
+                let reply = self.buffer.get(..length).unwrap_or_default();
+                let reply = exchange::decode(reply)?;
+                self.socket = Some(socket);
+                return Ok(reply);
+            }
+            let left = until.saturating_sub(monotonic_ms());
+            if left == 0 {
+                return Err(UploadError::Silent);
+            }
+            let mut poll = Poll::new();
+            poll.add(&socket);
+            poll.wait(left)?;
+        }
+    }
+}
+
+/// What becomes of failure reports beside check-ins.
+pub(crate) struct Uploads<'a> {
+    reports: Option<ReportSocket<'a>>,
+    /// A failure that goes on is said once.
+    said: Option<Discriminant<UploadError>>,
+    host: String,
+}
+
+impl<'a> Uploads<'a> {
+    /// `is_reporting`: the image has the service `report`.
+    pub(crate) fn new(
+        is_reporting: bool,
+        init: &'a Mutex<InitSocket<UplinkRequest>>,
+        host: String,
+    ) -> Self {
+        let reports = is_reporting.then(|| ReportSocket {
+            init,
+            socket: None,
+            buffer: vec![0; MAX_MESSAGE_BYTES],
+        });
+        Self { reports, said: None, host }
+    }
+
+    /// True where there is something to look after.
+    pub(crate) fn is_reporting(&self) -> bool {
+        self.reports.is_some()
+    }
+
+    /// A check-in has ended: `report` is told, and after one that has brought certificates everything is sent.
+    pub(crate) fn checked_in(
+        &mut self,
+        ended: &Result<Outcome, AttemptError>,
+        parts: &mut impl Parts,
+        port: &DevicePort,
+    ) {
+        let Some(reports) = &mut self.reports else {
+            return;
+        };
+        let outcome = match ended {
+            Ok(Outcome::CheckedIn { .. }) => CheckInOutcome::Certified,
+            Ok(_) => return,
+            Err(AttemptError::Refused { .. }) => CheckInOutcome::Refused,
+            Err(AttemptError::NoIdentity) => CheckInOutcome::TpmFailed,
+            Err(_) => CheckInOutcome::Unreachable,
+        };
+        let mut done = reports::checked_in(reports, outcome);
+        if done.is_ok() && outcome == CheckInOutcome::Certified {
+            done = reports::upload(parts, reports, port).map(|_| ());
+        }
+        self.say(done);
+    }
+
+    /// Sends what is urgent.
+    pub(crate) fn look(&mut self, parts: &mut impl Parts, port: &DevicePort) {
+        let Some(reports) = &mut self.reports else {
+            return;
+        };
+        let done = match reports::is_due(reports) {
+            Ok(true) => reports::upload(parts, reports, port).map(|_| ()),
+            Ok(false) => return,
+            Err(error) => Err(error),
+        };
+        self.say(done);
+    }
+
+    fn say(&mut self, done: Result<(), UploadError>) {
+        let Err(error) = done else {
+            self.said = None;
+            return;
+        };
+        let kind = Some(discriminant(&error));
+        if std::mem::replace(&mut self.said, kind) != kind {
+            let (host, failed) = (&self.host, event::UPLINK_REPORT_FAILED);
+            println!("cannot send failure reports to {host}: {} {failed}", chain(&error));
+        }
+    }
+}
