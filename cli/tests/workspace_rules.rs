@@ -349,6 +349,8 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             vec![
                 "holdfast-failure-reports",
                 "holdfast-linux",
+                // The status that the network service writes.
+                "holdfast-networking",
                 "holdfast-sandbox",
                 "holdfast-types",
             ],

@@ -24,6 +24,7 @@ use holdfast_lifecycle::partition_table::{ENTRIES_BYTES, Header, Mending, Table,
 use holdfast_lifecycle::slots::{self, BootState, RunningSlot, Slot};
 use holdfast_lifecycle::uid_table::UidTable;
 use holdfast_networking::config::NetworkConfig;
+use holdfast_networking::refused_traffic::{Place, RefusedGroup};
 use holdfast_networking::route;
 use holdfast_networking::status::{AppStatus, InterfaceStatus, NetworkStatus, Traffic};
 use holdfast_release::RepositoryName;
@@ -105,6 +106,15 @@ fn network_status() -> Vec<u8> {
         traffic: Traffic::default(),
         refused: 1,
         refusals: vec!["TCP".to_owned()],
+        component_id: ComponentId([7; 16]),
+        refused_groups: vec![RefusedGroup {
+            protocol: 6,
+            port: Some(23),
+            place: Place::Public,
+            is_granted_name: false,
+            count: 3,
+            addresses_log2: 1,
+        }],
     };
     let (interfaces, apps) = (vec![interface], vec![app]);
     NetworkStatus { interfaces, apps, ..NetworkStatus::default() }.encode().unwrap()

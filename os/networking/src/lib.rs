@@ -9,6 +9,7 @@ pub mod firewall;
 pub mod name_proxy;
 pub mod netfilter;
 pub mod packet_denied;
+pub mod refused_traffic;
 pub mod resolution;
 pub mod route;
 pub mod sntp;

@@ -1,6 +1,8 @@
 //! The status of the network as one message, which the network service writes to a socket that init has handed to it
 //! and to the component that asks.
 
+use crate::refused_traffic::RefusedGroup;
+use holdfast_types::ComponentId;
 use holdfast_types::encoding::{self, EncodingError};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -74,6 +76,10 @@ pub struct AppStatus {
     pub refused: u64,
     /// The last refusals, each with the grant that would allow it: the newest at the end.
     pub refusals: Vec<String>,
+    /// The component id; that of no app for a service.
+    pub component_id: ComponentId,
+    /// What the firewall has refused to it, in groups.
+    pub refused_groups: Vec<RefusedGroup>,
 }
 
 impl InterfaceStatus {
@@ -172,6 +178,8 @@ mod tests {
             traffic: Traffic { sent_packets: 3, sent_bytes: 180, ..Traffic::default() },
             refused: 7,
             refusals: vec!["TCP to 203.0.113.8:443: AllowedConnections has no …".repeat(3); 4],
+            component_id: ComponentId([7; 16]),
+            refused_groups: Vec::new(),
         };
         let lease = LeaseStatus {
             address: Ipv4Addr::new(10, 77, 0, 50),

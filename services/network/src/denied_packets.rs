@@ -38,6 +38,7 @@ impl DeniedPackets {
         for denied in found {
             if let Some(app) = apps.iter().find(|app| app.uid == denied.uid) {
                 let name = names.name_of(app.uid, denied.destination);
+                reports.denied(now, app, &denied, name.is_some());
                 let why = denied.explain(app, apps, name);
                 reports.refused(now, app, PACKET_DENIED, format!("{denied}: {why}"));
             }

@@ -1,6 +1,8 @@
 //! Reports on apps, and on other hosts of the network: rate-limited lines of the log, and the refusals in the status.
 
 use crate::log::log;
+use holdfast_networking::packet_denied::PacketDenied;
+use holdfast_networking::refused_traffic::RefusedTraffic;
 use holdfast_networking::status::{AppStatus, MAX_REFUSALS, Traffic};
 use holdfast_sandbox::network::NetworkedApp;
 use holdfast_types::event::Event;
@@ -37,6 +39,7 @@ struct Report {
     said: Said,
     refused: u64,
     refusals: VecDeque<String>,
+    traffic: RefusedTraffic,
     /// Traffic that was logged last, and when, in milliseconds.
     counted: Option<(Traffic, u64)>,
 }
@@ -65,6 +68,18 @@ impl Reports {
         report.refusals.push_back(what);
     }
 
+    /// Counts a packet that the firewall has denied to an app.
+    pub(crate) fn denied(
+        &mut self,
+        now: u64,
+        app: &NetworkedApp,
+        denied: &PacketDenied,
+        is_granted_name: bool,
+    ) {
+        let report = self.apps.entry(app.uid).or_default();
+        report.traffic.add(denied, is_granted_name, now);
+    }
+
     /// Logs how much an app has sent and received, if that has changed and was not logged for a while.
     pub(crate) fn count(&mut self, now: u64, app: &NetworkedApp, traffic: Traffic) {
         let report = self.apps.entry(app.uid).or_default();
@@ -86,6 +101,8 @@ impl Reports {
             traffic,
             refused: report.map_or(0, |report| report.refused),
             refusals: report.map(|r| r.refusals.iter().cloned().collect()).unwrap_or_default(),
+            component_id: app.component_id,
+            refused_groups: report.map(|report| report.traffic.groups()).unwrap_or_default(),
         }
     }
 }

@@ -4,9 +4,11 @@
 //! `uplink` over reads what is sent anyway. What may be recorded, written and sent is decided by `os/report`.
 
 mod files;
+mod network;
 mod told;
 
 use crate::files::Files;
+use crate::network::NetworkCounters;
 use holdfast_failure_reports::Level;
 use holdfast_failure_reports::batch::Epoch;
 use holdfast_failure_reports::exchange::{
@@ -19,9 +21,10 @@ use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
 use holdfast_linux::init_socket::{InitError, InitSocket, notify_ready};
 use holdfast_linux::poll::Poll;
 use holdfast_linux::{PathError, channel, entropy};
+use holdfast_networking::status::{MAX_MESSAGE_BYTES as MAX_STATUS_BYTES, NetworkStatus};
 use holdfast_sandbox::clock::{Source, Status};
 use holdfast_sandbox::policy::STATE_DIRECTORY;
-use holdfast_sandbox::wire::{Reply, ReportRequest};
+use holdfast_sandbox::wire::{ClaimedApp, Reply, ReportRequest};
 use holdfast_types::{chain, event::report as event};
 use std::convert::Infallible;
 use std::io;
@@ -31,6 +34,10 @@ use std::process::ExitCode;
 
 /// Pause between two questions to init how components have ended, in milliseconds.
 const ASK_EVERY_MS: u64 = 15_000;
+/// Pause between two looks at what the network service tells, in seconds.
+const NETWORK_EVERY_S: u64 = 2 * 60;
+/// Timeout of the network service's status, in milliseconds.
+const NETWORK_WITHIN_MS: u64 = 2_000;
 /// Pause between two records of what components have used, in seconds.
 const USED_EVERY_S: u64 = 24 * 60 * 60;
 /// Pause between two writes of what waits where no upload asks for one, in seconds.
@@ -117,6 +124,10 @@ struct Service {
     recorder: Recorder,
     /// What init said of the clock last, and the monotonic time of that in seconds.
     clock: Option<(Status, u64)>,
+    /// The apps that init has admitted in this boot.
+    apps: Vec<ClaimedApp>,
+    network: NetworkCounters,
+    network_at_s: u64,
     used_at_s: u64,
     written_at_s: u64,
     /// A failed write is said once, until one succeeds.
@@ -150,6 +161,9 @@ impl Service {
             files,
             recorder,
             clock: Some((clock, uptime_s())),
+            apps: Vec::new(),
+            network: NetworkCounters::default(),
+            network_at_s: 0,
             used_at_s: 0,
             written_at_s: uptime_s(),
             write_has_failed: false,
@@ -171,10 +185,15 @@ impl Service {
         };
         self.look_at_clock()?;
         let now = self.now();
-        if ends.is_first {
+        if ends.is_first || self.apps.is_empty() {
             let (reply, _) = self.init.ask(ReportRequest::Claims)?;
             match reply {
-                Reply::Claims(claims) => self.record(told::boot(&claims), now)?,
+                Reply::Claims(claims) => {
+                    if ends.is_first {
+                        self.record(told::boot(&claims), now)?;
+                    }
+                    self.apps = claims.apps;
+                }
                 // init's log says why.
                 Reply::Failed => {}
                 reply => return Err(InitError::refused(reply).into()),
@@ -185,6 +204,7 @@ impl Service {
             let at = now.at.map(|at| at.saturating_sub(ago));
             self.record(body, Moment { uptime_s, at })?;
         }
+        self.look_at_network(now)?;
         self.look_at_use(now)?;
         if now.uptime_s.saturating_sub(self.written_at_s) >= WRITE_EVERY_S {
             self.write(now)?;
@@ -207,6 +227,27 @@ impl Service {
             }
         }
         Ok(())
+    }
+
+    /// Now and then records what was refused to apps, and what they have sent.
+    fn look_at_network(&mut self, now: Moment) -> Result<(), ServiceError> {
+        let is_due = now.uptime_s.saturating_sub(self.network_at_s) >= NETWORK_EVERY_S;
+        if self.apps.is_empty() || self.recorder.level() == Level::Off || !is_due {
+            return Ok(());
+        }
+        self.network_at_s = now.uptime_s;
+        let (reply, handed) = self.init.ask(ReportRequest::Network)?;
+        let socket = match (reply, handed.into_iter().next()) {
+            (Reply::Accepted, Some(socket)) => socket,
+            // It is not there yet, or not any more.
+            (Reply::NotFound | Reply::PermissionDenied | Reply::Failed, _) => return Ok(()),
+            (reply, _) => return Err(InitError::refused(reply).into()),
+        };
+        let Some(status) = network_status(&socket) else {
+            return Ok(());
+        };
+        let news = self.network.news(&status, &self.apps, now.uptime_s);
+        news.into_iter().try_for_each(|body| self.record(body, now))
     }
 
     /// Once a day records what components have used.
@@ -323,6 +364,22 @@ impl Service {
         self.carry_out(changes, now)?;
         self.files.keep_level(level)?;
         Ok(())
+    }
+}
+
+/// Reads the one message that the network service writes to a socket. What does not come in time, or cannot be read, is asked for
+/// again at the next look.
+fn network_status(socket: &OwnedFd) -> Option<NetworkStatus> {
+    let mut buffer = vec![0; MAX_STATUS_BYTES];
+    let until = monotonic_ms().saturating_add(NETWORK_WITHIN_MS);
+    loop {
+        if let Some((length, _)) = channel::try_receive_with(socket, &mut buffer).ok()? {
+            return NetworkStatus::decode(buffer.get(..length)?).ok();
+        }
+        let left = until.checked_sub(monotonic_ms()).filter(|left| *left > 0)?;
+        let mut poll = Poll::new();
+        poll.add(socket);
+        poll.wait(left).ok()?;
     }
 }
 
