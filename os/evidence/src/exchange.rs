@@ -78,6 +78,10 @@ pub enum ExchangeReply {
     Kept {
         /// Seconds until the next check-in.
         next_s: u32,
+        /// True where the certificates are for updates alone.
+        is_for_updates_alone: bool,
+        /// Word for the level of failure reports that the service asks for, if it has said one.
+        reports: Option<String>,
     },
     /// Certificates, DER, the leaf first.
     Chain(Vec<Vec<u8>>),
@@ -179,7 +183,11 @@ mod tests {
         for reply in [
             ExchangeReply::device(&id, true, false),
             ExchangeReply::Body(vec![3; MAX_REQUEST_BYTES]),
-            ExchangeReply::Kept { next_s: u32::MAX },
+            ExchangeReply::Kept {
+                next_s: u32::MAX,
+                is_for_updates_alone: true,
+                reports: Some("health".to_owned()),
+            },
             ExchangeReply::Chain(vec![vec![5; 600]; 3]),
             ExchangeReply::Signature(vec![6; 72]),
             ExchangeReply::Failed,

@@ -277,6 +277,17 @@ pub struct CheckInAnswer {
     pub next_s: u32,
     /// Returned in the next check-in.
     pub receipt: Bytes,
+    /// What the device is to report; a service that takes no reports says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reports: Option<ReportsPolicy>,
+}
+
+/// What a device is to report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportsPolicy {
+    /// Word for the level: `off`, `health` or `full`. A later service may have others, and none of them makes a check-in fail: a device
+    /// that does not know one keeps the level that it has.
+    pub level: String,
 }
 
 /// A problem (RFC 9457), as a device reads it.
@@ -387,6 +398,12 @@ mod tests {
             "next_s": 86_912, "receipt": "AA", "assignment": {"os": "1.4.0"}});
         let answer: CheckInAnswer = serde_json::from_value(answer).unwrap();
         assert_eq!((answer.profile, answer.reasons.len()), (Profile::UpdateOnly, 0));
+        assert_eq!(answer.reports, None, "of a service that takes none");
+        let mut later = serde_json::to_value(answer).unwrap();
+        assert_eq!(later.get("reports"), None);
+        later["reports"] = json!({"level": "all", "most": 65_536});
+        let answer: CheckInAnswer = serde_json::from_value(later).unwrap();
+        assert_eq!(answer.reports, Some(ReportsPolicy { level: "all".to_owned() }));
         let problem = json!({"type": "https://a.example/problems/unknown-device", "status": 404});
         let problem: Problem = serde_json::from_value(problem).unwrap();
         assert_eq!((problem.word(), problem.status), ("unknown-device", 404));

@@ -13,7 +13,7 @@ use holdfast_evidence::exchange::{ExchangeReply, ExchangeRequest};
 use holdfast_evidence::issued::{CertificateError, certified_grade, certified_key};
 use holdfast_evidence::messages::{
     Bytes, CheckInAnswer, CheckInRequest, EnrolAnswer, EnrolRequest, FinishRequest, IssuedChain,
-    MAX_ANSWER_BYTES, MAX_RECEIPT_BYTES, MAX_REQUEST_BYTES, enrolment_proof,
+    MAX_ANSWER_BYTES, MAX_RECEIPT_BYTES, MAX_REQUEST_BYTES, Profile, enrolment_proof,
 };
 use holdfast_evidence::policy::BootDigest;
 use holdfast_evidence::qualifying::{Exporter, Purpose};
@@ -26,6 +26,8 @@ use serde::Serialize;
 
 /// Most certificates of a chain: the leaf, and what has issued it, up to below the root.
 pub const MAX_CHAIN: usize = 4;
+/// Longest word for a level of failure reports that is handed on, in bytes.
+const MAX_LEVEL_BYTES: usize = 16;
 /// Bytes of an enrolment's number.
 const ENROLMENT_BYTES: usize = 16;
 
@@ -265,7 +267,7 @@ impl Device {
         let text = format!("device {id} is enrolled in catalog {}", self.config.catalog);
         world.log(event::IDENTITY_ENROLLED, &text);
         self.remember(enrolment, world);
-        ExchangeReply::Kept { next_s: 0 }
+        ExchangeReply::Kept { next_s: 0, is_for_updates_alone: false, reports: None }
     }
 
     /// Keeps an enrolment, in memory where `state` does not take it: the next start enrols again, and nothing is lost.
@@ -389,7 +391,13 @@ impl Device {
         enrolment.receipt = Some(answer.receipt.0);
         enrolment.until = answer.until;
         self.remember(enrolment, world);
-        Ok(ExchangeReply::Kept { next_s: answer.next_s })
+        // A word that is longer is none of the levels that there are.
+        let reports = answer.reports.map(|reports| reports.level);
+        Ok(ExchangeReply::Kept {
+            next_s: answer.next_s,
+            is_for_updates_alone: answer.profile == Profile::UpdateOnly,
+            reports: reports.filter(|level| level.len() <= MAX_LEVEL_BYTES),
+        })
     }
 }
 

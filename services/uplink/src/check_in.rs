@@ -2,7 +2,7 @@
 
 use crate::device_port::{Answer, DevicePort, PATIENCE, PortConfigError};
 use crate::parts::{AttemptError, Parts, Sockets};
-use crate::uploads::Uploads;
+use crate::uploads::{Issued, Uploads};
 use holdfast_evidence::config::ServiceConfig;
 use holdfast_evidence::device_id::DeviceId;
 use holdfast_evidence::exchange::{ExchangeReply, ExchangeRequest, MAX_MESSAGE_BYTES};
@@ -105,6 +105,7 @@ fn attempt(
     parts: &mut impl Parts,
     port: &DevicePort,
     schedule: &mut Schedule,
+    issued: &mut Option<Issued>,
 ) -> Result<Outcome, AttemptError> {
     let (id, is_enrolled, is_on_trial) = describe(parts)?;
     if !is_enrolled || schedule.must_enrol() {
@@ -119,7 +120,10 @@ fn attempt(
         return Ok(Outcome::Unclaimed { next_s });
     }
     match parts.identity(&ExchangeRequest::Keep(answer))? {
-        ExchangeReply::Kept { next_s } => Ok(Outcome::CheckedIn { next_s, is_on_trial }),
+        ExchangeReply::Kept { next_s, is_for_updates_alone, reports } => {
+            *issued = Some(Issued { is_for_updates_alone, reports });
+            Ok(Outcome::CheckedIn { next_s, is_on_trial })
+        }
         other => Err(not(other)),
     }
 }
@@ -211,11 +215,12 @@ pub(crate) fn check_in_forever(
                 schedule.looked(is_on_trial, monotonic_ms(), random());
             }
             Action::CheckIn => {
-                let ended = attempt(&mut parts, &port, &mut schedule);
+                let mut issued = None;
+                let ended = attempt(&mut parts, &port, &mut schedule, &mut issued);
                 if let Some(line) = said.line(&ended, &host) {
                     println!("{line}");
                 }
-                uploads.checked_in(&ended, &mut parts, &port);
+                uploads.checked_in(&ended, issued.as_ref(), &mut parts, &port);
                 let outcome = match ended {
                     Ok(outcome) => outcome,
                     Err(AttemptError::Init(error)) => return Err(CheckInError::Init(error)),

@@ -4,6 +4,7 @@ use crate::device_certificate::DeviceCertificate;
 use crate::device_port::{Answer, DevicePort, PortError};
 use crate::parts::{AttemptError, Parts};
 use holdfast_evidence::exchange::{ExchangeReply, ExchangeRequest};
+use holdfast_failure_reports::Level;
 use holdfast_failure_reports::batch::{MEDIA_TYPE, PATH};
 use holdfast_failure_reports::exchange::{
     ReportExchangeError, ReportExchangeReply, ReportExchangeRequest,
@@ -61,6 +62,14 @@ pub(crate) fn checked_in(
     outcome: CheckInOutcome,
 ) -> Result<(), UploadError> {
     match reports.ask(&ReportExchangeRequest::CheckedIn(outcome))? {
+        ReportExchangeReply::Done => Ok(()),
+        _ => Err(UploadError::OtherReply),
+    }
+}
+
+/// Has `report` record at a level from now on.
+pub(crate) fn set_level(reports: &mut impl Reports, level: Level) -> Result<(), UploadError> {
+    match reports.ask(&ReportExchangeRequest::SetLevel(level))? {
         ReportExchangeReply::Done => Ok(()),
         _ => Err(UploadError::OtherReply),
     }

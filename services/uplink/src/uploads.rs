@@ -73,6 +73,15 @@ impl Reports for ReportSocket<'_> {
     }
 }
 
+/// What a check-in has brought.
+#[derive(Debug)]
+pub(crate) struct Issued {
+    /// The certificates are for updates alone.
+    pub(crate) is_for_updates_alone: bool,
+    /// Word for the level of failure reports that the service asks for.
+    pub(crate) reports: Option<String>,
+}
+
 /// What becomes of failure reports beside check-ins.
 pub(crate) struct Uploads<'a> {
     reports: Option<ReportSocket<'a>>,
@@ -105,6 +114,7 @@ impl<'a> Uploads<'a> {
     pub(crate) fn checked_in(
         &mut self,
         ended: &Result<Outcome, AttemptError>,
+        issued: Option<&Issued>,
         parts: &mut impl Parts,
         port: &DevicePort,
     ) {
@@ -112,14 +122,22 @@ impl<'a> Uploads<'a> {
             return;
         };
         let outcome = match ended {
-            Ok(Outcome::CheckedIn { .. }) => CheckInOutcome::Certified,
+            Ok(Outcome::CheckedIn { .. }) => match issued {
+                Some(issued) if issued.is_for_updates_alone => CheckInOutcome::UpdateOnly,
+                _ => CheckInOutcome::Certified,
+            },
             Ok(_) => return,
             Err(AttemptError::Refused { .. }) => CheckInOutcome::Refused,
             Err(AttemptError::NoIdentity) => CheckInOutcome::TpmFailed,
             Err(_) => CheckInOutcome::Unreachable,
         };
         let mut done = reports::checked_in(reports, outcome);
-        if done.is_ok() && outcome == CheckInOutcome::Certified {
+        // A level of a later release leaves the device at the one that it has.
+        let level = issued.and_then(|issued| issued.reports.as_deref()?.parse().ok());
+        if let (Ok(()), Some(level)) = (&done, level) {
+            done = reports::set_level(reports, level);
+        }
+        if done.is_ok() && issued.is_some() {
             done = reports::upload(parts, reports, port).map(|_| ());
         }
         self.say(done);

@@ -50,6 +50,12 @@ const E1: [u8; 32] = [1; 32];
 const E2: [u8; 32] = [2; 32];
 const E3: [u8; 32] = [3; 32];
 
+/// What identity says once it has kept the service's answer.
+fn kept_for_a_day() -> ExchangeReply {
+    let reports = Some("full".to_owned());
+    ExchangeReply::Kept { next_s: 86_912, is_for_updates_alone: false, reports }
+}
+
 /// What a device finds around it.
 #[derive(Debug, Default)]
 struct Around {
@@ -162,7 +168,7 @@ fn enrol(device: &mut Device, around: &mut Around, service: &mut Service) {
         EnrolAnswer::Waiting { .. } => panic!("nothing waits here"),
     }
     let kept = device.answer(&ExchangeRequest::Enrolled, around);
-    assert_eq!(kept, ExchangeReply::Kept { next_s: 0 });
+    assert_eq!(kept, ExchangeReply::Kept { next_s: 0, is_for_updates_alone: false, reports: None });
     assert!(around.has_logged(event::IDENTITY_ENROLLED, &device.keys().id().to_string()));
 }
 
@@ -172,7 +178,7 @@ fn check_in(device: &mut Device, around: &mut Around, service: &mut Service) -> 
     let believed = service.believe(&sent, &Exporter(E3)).unwrap();
     let answer = service.answer(&believed.keys);
     let kept = device.answer(&ExchangeRequest::Keep(json(&answer)), around);
-    assert_eq!(kept, ExchangeReply::Kept { next_s: 86_912 }, "{:?}", around.log);
+    assert_eq!(kept, kept_for_a_day(), "{:?}", around.log);
     answer
 }
 
@@ -454,7 +460,7 @@ fn certificates_for_other_keys_are_refused() {
     }
     let keep = ExchangeRequest::Keep(json(&right));
     let kept = device.answer(&keep, &mut around);
-    assert_eq!(kept, ExchangeReply::Kept { next_s: 86_912 }, "the control");
+    assert_eq!(kept, kept_for_a_day(), "the control");
     // One answer for one check-in.
     assert_eq!(device.answer(&keep, &mut around), ExchangeReply::Failed);
     assert!(around.has_logged(event::IDENTITY_REQUEST_FAILED, "there was no check-in"));

@@ -7,7 +7,8 @@ use holdfast_evidence::credential::{Agreement, Credential};
 use holdfast_evidence::device_id::DeviceId;
 use holdfast_evidence::messages::{
     Bytes, CheckInAnswer, CheckInRequest, EnrolAnswer, EnrolKey, EnrolRequest, EvidenceMessage,
-    FinishRequest, Holder, IssuedChain, Profile, enrolment_proof, software_enrolment,
+    FinishRequest, Holder, IssuedChain, Profile, ReportsPolicy, enrolment_proof,
+    software_enrolment,
 };
 use holdfast_evidence::policy::PcrDigest;
 use holdfast_evidence::public::{AttestationKey, EndorsementKey, Point};
@@ -170,6 +171,7 @@ impl Service {
             until: 1_800_000_000,
             next_s: 86_912,
             receipt: Bytes(receipt),
+            reports: Some(ReportsPolicy { level: "full".to_owned() }),
         }
     }
 }

@@ -53,9 +53,11 @@ impl Parts for Fake {
             | ExchangeRequest::Finish { exporter, .. } => ExchangeReply::Body(exporter.to_vec()),
             ExchangeRequest::Enrolled => {
                 self.is_enrolled = true;
-                ExchangeReply::Kept { next_s: 0 }
+                ExchangeReply::Kept { next_s: 0, is_for_updates_alone: false, reports: None }
             }
-            ExchangeRequest::Keep(_) => ExchangeReply::Kept { next_s: 86_400 },
+            ExchangeRequest::Keep(_) => {
+                ExchangeReply::Kept { next_s: 86_400, is_for_updates_alone: false, reports: None }
+            }
             ExchangeRequest::Chain | ExchangeRequest::SignHandshake(_) => ExchangeReply::Failed,
         })
     }
@@ -113,7 +115,7 @@ fn kept() -> serde_json::Value {
 
 /// Runs one attempt: its outcome, and what identity was asked.
 fn run(fake: &mut Fake, script: Script, schedule: &mut Schedule) -> Result<Outcome, AttemptError> {
-    attempt(fake, &scripted(script), schedule)
+    attempt(fake, &scripted(script), schedule, &mut None)
 }
 
 /// The answers of the service, the outcome, and what identity is asked.
@@ -206,7 +208,7 @@ fn identity_may_fail_at_each_step() {
         for reply in [
             ExchangeReply::Failed,
             ExchangeReply::NoIdentity,
-            ExchangeReply::Kept { next_s: 1 },
+            ExchangeReply::Kept { next_s: 1, is_for_updates_alone: false, reports: None },
             ExchangeReply::Body(vec![0; 4]),
         ] {
             let mut fake = Fake::new(false);
