@@ -365,6 +365,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("boot_state", vec![slots::copy(&BootState::factory(), 1)[..64].to_vec()]),
         ("command_line", vec![release.words().into_bytes()]),
         ("component_list", vec![list().encode().unwrap()]),
+        ("core_notes", vec![core_notes()]),
         ("dhcp6_message", vec![[vec![7, 0, 0, 0, 0, 23, 0, 16], vec![0x20; 16]].concat()]),
         ("dhcp_message", vec![dhcp_offer()]),
         ("dns_answer", vec![dns_answer()]),
@@ -431,4 +432,9 @@ fn every_corpus_is_survived_by_its_target() {
         }
     }
     assert!(seeds.is_empty(), "seeds without a target: {seeds:?}");
+}
+
+/// Notes of the kernel on a crash.
+fn core_notes() -> Vec<u8> {
+    include_bytes!("../../os/lifecycle/src/core_notes/crash.bin").to_vec()
 }

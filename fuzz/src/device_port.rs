@@ -111,7 +111,11 @@ mod tests {
             exchange::encode(&ExchangeRequest::Describe),
             exchange::encode(&ExchangeRequest::Finish { answer: vec![1; 9], exporter: [2; 32] }),
             exchange::encode(&ExchangeReply::device(&DeviceId([3; 32]), true, false)),
-            exchange::encode(&ExchangeReply::Kept { next_s: 86_400 }),
+            exchange::encode(&ExchangeReply::Kept {
+                next_s: 86_400,
+                is_for_updates_alone: false,
+                reports: Some("health".to_owned()),
+            }),
         ];
         let messages = messages.map(Result::unwrap);
         [

@@ -40,11 +40,13 @@ use holdfast_types::ComponentId;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+mod core_notes;
 mod device_port;
 mod evidence;
 mod reports;
 mod service;
 
+pub use core_notes::core_notes;
 pub use device_port::{device_message, http_head, identity_exchange, issued_certificate};
 pub use evidence::{claims, tpm_attest, tpm_public, tpm_response};
 pub use reports::{report_batch, report_spool};
@@ -54,7 +56,7 @@ pub use service::{endorsement_certificate, proxy_header, service_settings};
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus as well.
-pub const TARGETS: [(&str, Target); 45] = [
+pub const TARGETS: [(&str, Target); 46] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -64,6 +66,7 @@ pub const TARGETS: [(&str, Target); 45] = [
     ("claims", claims),
     ("command_line", command_line),
     ("component_list", component_list),
+    ("core_notes", core_notes),
     ("device_message", device_message),
     ("dhcp6_message", dhcp6_message),
     ("dhcp_message", dhcp_message),

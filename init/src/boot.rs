@@ -5,8 +5,9 @@ use crate::log::Log;
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::partition_table::{self, Mended};
 use holdfast_linux::watchdog::Watchdog;
-use holdfast_linux::{PathError, block, cgroup, entropy, file, superblock, sysctl};
+use holdfast_linux::{PathError, block, cgroup, core_directory, entropy, file, superblock, sysctl};
 use holdfast_sandbox::component::{self, ComponentList, ComponentListError, ImageDescription};
+use holdfast_sandbox::policy;
 use holdfast_types::event::init as event;
 use std::io;
 use std::path::Path;
@@ -57,7 +58,7 @@ pub(crate) fn read_component_list() -> Result<ComponentList, BootError> {
 
 /// Settings that the kernel's configuration cannot make, or that must not depend on it. All of
 /// them exist in our kernel, so one that is refused means that this is not our kernel.
-const SYSCTLS: [(&str, &str); 16] = [
+const SYSCTLS: [(&str, &str); 18] = [
     // Programs that the kernel itself would start get no capability at all.
     ("kernel/usermodehelper/bset", "0 0"),
     ("kernel/usermodehelper/inheritable", "0 0"),
@@ -68,6 +69,9 @@ const SYSCTLS: [(&str, &str); 16] = [
     ("kernel/panic_on_oops", "1"),
     ("kernel/panic", "-1"),
     ("kernel/sysctl_writes_strict", "1"),
+    // The notes of a crash lie in memory of the component's own; elsewhere there is no such directory, and no file is made.
+    ("kernel/core_pattern", policy::CORE_PATTERN),
+    ("kernel/core_uses_pid", "0"),
     // What runs with rights that its starter lacks dumps no core, and links, FIFOs and files in
     // directories that all may write to are no traps (kernel document `admin-guide/sysctl/fs`).
     ("fs/suid_dumpable", "0"),
@@ -92,6 +96,7 @@ pub(crate) fn harden_kernel(image: &ImageDescription) -> Result<(), BootError> {
     // `admin-guide/LSM/Yama`).
     let no_tracing = if image.debugged.is_some() { "2" } else { "3" };
     sysctl::set("kernel/yama/ptrace_scope", no_tracing)?;
+    core_directory::dump_no_memory()?;
     if image.development {
         sysctl::set("kernel/print-fatal-signals", "1")?;
     }

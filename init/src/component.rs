@@ -17,6 +17,7 @@ use holdfast_lifecycle::writes::{Rate, Step, WriteBudget};
 use holdfast_linux::cgroup::{Cgroup, GroupEvents};
 use holdfast_linux::channel::{self, InitEnd, ListeningSocket, NotifyPath};
 use holdfast_linux::clock::monotonic_ms;
+use holdfast_linux::core_directory::CoreDirectory;
 use holdfast_linux::device::open_device;
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::network_namespace::NetworkNamespace;
@@ -88,6 +89,18 @@ pub(crate) struct Supervised {
     pub(crate) last_exit: Option<i32>,
     /// The kernel has ended a process of it since its start, because memory ran out.
     pub(crate) was_out_of_memory: bool,
+    /// What its last crash has left, until somebody takes it.
+    pub(crate) crash: Option<Crashed>,
+}
+
+/// A crash for which the kernel wrote notes.
+#[derive(Debug)]
+pub(crate) struct Crashed {
+    pub(crate) signal: i32,
+    /// Milliseconds of the monotonic clock.
+    pub(crate) ended_ms: u64,
+    /// The file with the notes. init reads nothing of it: the component may have written it itself.
+    pub(crate) notes: OwnedFd,
 }
 
 /// The writes of one component.
@@ -132,6 +145,8 @@ pub(crate) struct Running {
     pub(crate) signs: Option<OwnedFd>,
     /// The way to a service that may ask for something; `None` once it has closed its end.
     pub(crate) requests: Option<InitEnd>,
+    /// Where the kernel notes a crash of it.
+    pub(crate) crash: Option<CoreDirectory>,
 }
 
 impl Supervised {
@@ -172,6 +187,7 @@ impl Supervised {
             starts: 0,
             last_exit: None,
             was_out_of_memory: false,
+            crash: None,
             // The group may have a past; what is told later are differences.
             events: cgroup.events()?,
             writes,
@@ -239,10 +255,10 @@ impl Supervised {
             output: &output_child,
             notify: Some(&self.notify),
         };
-        let Started { pid, status, signs } =
+        let Started { pid, status, signs, crash } =
             starter.start_plan(plan, &surroundings, handed, tree)?;
         let requests = requests.map(|(ours, _)| ours);
-        Ok(Running { pid, status, output: Some(output), signs: Some(signs), requests })
+        Ok(Running { pid, status, output: Some(output), signs: Some(signs), requests, crash })
     }
 
     /// Returns the part of it that the reducer decides by.
@@ -326,6 +342,15 @@ impl Supervised {
         self.left = None;
         let name = &self.component.name;
         self.lines.flush(&mut |lines| room.write(name, lines));
+    }
+
+    /// Keeps what its crash has left, in the place of what an earlier one has. It is opened and no more: that takes no longer
+    /// for a component that crashes often, and its memory stays the component's own (kernel document
+    /// `admin-guide/cgroup-v2`, memory).
+    pub(crate) fn keep_crash(&mut self, signal: i32, directory: &CoreDirectory) {
+        // Without a file there is nothing to tell but the end, which init's log has.
+        let notes = directory.file().ok();
+        self.crash = notes.map(|notes| Crashed { signal, ended_ms: monotonic_ms(), notes });
     }
 
     /// Says what its limits have stopped since the last look.

@@ -5,6 +5,7 @@ use holdfast_lifecycle::patience::START_MS;
 use holdfast_linux::PathError;
 use holdfast_linux::cgroup::{Cgroup, GroupLimits};
 use holdfast_linux::channel::{self, NotifyPath};
+use holdfast_linux::core_directory::CoreDirectory;
 use holdfast_linux::device::open_device;
 use holdfast_linux::mount::{self, Access};
 use holdfast_linux::network_namespace::NetworkNamespace;
@@ -41,6 +42,8 @@ pub(crate) struct Started {
     pub(crate) pid: Pid,
     pub(crate) status: OwnedFd,
     pub(crate) signs: OwnedFd,
+    /// Where the kernel notes a crash of it.
+    pub(crate) crash: Option<CoreDirectory>,
 }
 
 /// The seccomp filters and descriptors that every start needs, read once from the verified root.
@@ -92,12 +95,19 @@ impl Starter {
         let (signs, signs_child) = channel::output_pipe().map_err(StartError::Channel)?;
         // As detached mounts: the child attaches them where it builds its root, and looks nothing
         // up.
-        let mut trees = Vec::new();
+        let (mut trees, mut crash) = (Vec::new(), None);
         if let Root::Own(mounts) = &plan.root {
             for mount in mounts {
                 let path = match &mount.source {
                     Source::Directory(path) => Some(PathBuf::from(path)),
                     Source::Temporary(_) | Source::Devices => None,
+                    Source::Crash => {
+                        // New for each start: what an earlier program has left there is not this one's.
+                        let directory = CoreDirectory::create(uid)?;
+                        trees.push((mount.target.as_str(), directory.tree()?));
+                        crash = Some(directory);
+                        None
+                    }
                     other => tree(other),
                 };
                 if let Some(path) = path {
@@ -175,7 +185,7 @@ impl Starter {
         })?;
         // The program has replaced init's copy: from here on the time is its own.
         cgroup.limit_processor(plan.limits.cpu_percent)?;
-        Ok(Started { pid, status, signs })
+        Ok(Started { pid, status, signs, crash })
     }
 }
 

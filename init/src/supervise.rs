@@ -20,7 +20,7 @@ use crate::starter::Starter;
 use crate::supervise::orders::Look;
 use holdfast_lifecycle::console::Console;
 use holdfast_lifecycle::ends::EndLog;
-use holdfast_lifecycle::exit::Exit;
+use holdfast_lifecycle::exit::{self, Exit};
 use holdfast_lifecycle::patience::PET_EVERY_MS;
 use holdfast_lifecycle::reducer::{Effect, End, Event, Level, Setup, State};
 use holdfast_linux::channel::{self, InitEnd};
@@ -485,10 +485,18 @@ impl<'log> Supervision<'log> {
         // Its last words stand above the line on its end as well.
         let (log, console) = (self.log, &mut self.console);
         supervised.log_last_output(&mut Room { log, console, index, now: monotonic_ms() });
-        let status = supervised.running.take().map(|running| channel::read_status(&running.status));
+        let running = supervised.running.take();
+        let status = running.as_ref().map(|running| channel::read_status(&running.status));
+        // Its pipes end here.
+        let crash = running.and_then(|running| running.crash);
         // A stub that was killed has left no status; its own end then stands for the program's.
         let exit = match status {
-            Some(Ok(Some(status))) => Exit::from_raw(status),
+            Some(Ok(Some(status))) => {
+                if let (Some(signal), Some(directory)) = (exit::dumped(status), crash) {
+                    supervised.keep_crash(signal, &directory);
+                }
+                Exit::from_raw(status)
+            }
             _ => exit,
         };
         // Above the line on its end, of which it may be the reason.

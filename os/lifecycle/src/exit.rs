@@ -5,6 +5,8 @@ use std::fmt;
 
 /// Bits of a raw wait status (`wait(2)`) that hold the signal; 0 where the process ended by itself.
 const SIGNAL_BITS: i32 = 0x7f;
+/// Bit of a raw wait status of a signal that says that the kernel has dumped a core (`WCOREDUMP`).
+const CORE_BIT: i32 = 0x80;
 /// Bits of an exit code.
 const CODE_BITS: i32 = 0xff;
 
@@ -53,6 +55,16 @@ impl Exit {
     }
 }
 
+/// Returns the signal in a raw wait status for which the kernel has dumped a core; `None` where it has dumped none. A program
+/// that has only left a file in the place of one does not set the bit.
+#[must_use]
+pub fn dumped(status: i32) -> Option<i32> {
+    match status & SIGNAL_BITS {
+        0 => None,
+        signal => (status & CORE_BIT != 0).then_some(signal),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +74,10 @@ mod tests {
         assert_eq!(Exit::from_raw(7 << 8), Exit::Code(7));
         assert_eq!(Exit::from_raw(11), Exit::Signal(11));
         assert_eq!(Exit::from_raw(11 | 0x80), Exit::Signal(11), "with a core");
+        assert_eq!(dumped(11 | 0x80), Some(11));
+        for without in [11, 0, 7 << 8, 0x80 << 8, 0x80] {
+            assert_eq!(dumped(without), None, "{without:x}");
+        }
         assert!(Exit::from_raw(0).is_success());
         for exit in [Exit::Code(7), Exit::Signal(9)] {
             assert_eq!(Exit::from_raw(exit.raw()), exit);

@@ -6,6 +6,7 @@ pub mod breadcrumb;
 pub mod clock;
 pub mod console;
 pub mod console_line;
+pub mod core_notes;
 pub mod crash;
 pub mod ends;
 pub mod exit;

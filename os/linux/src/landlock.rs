@@ -124,6 +124,8 @@ fn rights(source: &Source) -> BitFlags<AccessFs> {
         }
         Source::Devices => AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::ReadDir,
         Source::Resolver => AccessFs::ReadFile | AccessFs::ReadDir,
+        // As the kernel writes its notes with the rights of who crashes, it takes a file away and makes one; nobody reads it.
+        Source::Crash => AccessFs::WriteFile | AccessFs::RemoveFile | AccessFs::MakeReg,
         // A socket is reached by its path, for which Linux 6.12 has no right.
         Source::Notify => BitFlags::empty(),
     }
@@ -164,6 +166,7 @@ mod tests {
             Source::Devices,
             Source::Notify,
             Source::Resolver,
+            Source::Crash,
         ] {
             let rights = rights(&source);
             assert_eq!(rights.contains(AccessFs::Execute), source.is_executable());

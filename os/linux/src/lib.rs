@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod channel;
 pub mod child;
 pub mod clock;
+pub mod core_directory;
 pub mod device;
 pub mod device_mapper;
 pub mod direct;

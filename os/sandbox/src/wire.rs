@@ -185,6 +185,9 @@ pub enum ReportRequest {
     Network,
     /// Asks for the status of the clock.
     Clock,
+    /// Takes the earliest crash that init has kept, one of each component at most. With [`Reply::Crash`] comes the file
+    /// with the kernel's notes, for reading; `NotFound` when there is none.
+    Crash,
 }
 
 /// Requests of the network service.
@@ -217,15 +220,15 @@ impl From<UplinkRequest> for Request {
     }
 }
 
-impl From<ReportRequest> for Request {
-    fn from(request: ReportRequest) -> Self {
-        Self::Report(request)
-    }
-}
-
 impl From<IdentityRequest> for Request {
     fn from(request: IdentityRequest) -> Self {
         Self::Identity(request)
+    }
+}
+
+impl From<ReportRequest> for Request {
+    fn from(request: ReportRequest) -> Self {
+        Self::Report(request)
     }
 }
 
@@ -306,6 +309,9 @@ pub enum Reply {
     Ends(ComponentEnds),
     /// To `report`, unasked: with it comes a socket to `uplink`.
     Report,
+    /// A component has crashed. The descriptor that comes with this is of a regular file of at most
+    /// [`CORE_KIB`](crate::policy::CORE_KIB), which the component may have written itself.
+    Crash(Crash),
 }
 
 /// How components have ended without being asked to.
@@ -364,6 +370,19 @@ pub enum EndCause {
     Sandbox,
     /// A block of its package did not fit its hash.
     Verity,
+}
+
+/// The end of a component for which the kernel wrote notes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Crash {
+    /// Name of the component.
+    pub name: String,
+    /// The component id of an app.
+    pub id: Option<ComponentId>,
+    /// The signal that ended the component's program, as its stub has seen it.
+    pub signal: i32,
+    /// When it ended, in milliseconds of the monotonic clock.
+    pub ended_ms: u64,
 }
 
 /// What init knows of the device, for its attestation.
@@ -533,151 +552,4 @@ fn decode<T: Serialize + DeserializeOwned>(bytes: &[u8], most: usize) -> Result<
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::component::MAX_COMPONENTS;
-    use crate::held::{ReleaseSubject, Running};
-    use crate::reset_order::Partitions;
-    use holdfast_types::component_name::MAX_NAME_BYTES;
-    use proptest::prelude::*;
-
-    #[test]
-    fn messages_survive_the_wire_and_fit_it() {
-        let name = "n".repeat(MAX_NAME_BYTES);
-        let order = Order { digest: [255; 32], partitions: Partitions::default() };
-        for request in [
-            Request::Status(StatusRequest::Components),
-            Request::Status(StatusRequest::Held),
-            Request::Manage(ManageRequest::Start(name.clone())),
-            Request::Manage(ManageRequest::Restart(name.clone())),
-            Request::Shutdown(ShutdownRequest::PowerOff),
-            NetworkRequest::Veths(VethsRequest::Of(u32::MAX)).into(),
-            NetworkRequest::Clock(ClockRequest::Behind(i64::MIN)).into(),
-            UpdateRequest::OtherSlot(SlotPart::Root).into(),
-            UpdateRequest::StageApp(ComponentId([255; 16])).into(),
-            UpdateRequest::Reset(order).into(),
-            UpdateRequest::RaiseTime(u64::MAX).into(),
-            UplinkRequest::Agent.into(),
-            UplinkRequest::Identity.into(),
-            UplinkRequest::Clock.into(),
-            IdentityRequest::Claims.into(),
-            IdentityRequest::Listeners.into(),
-        ] {
-            assert_eq!(decode_request(&encode_request(&request).unwrap()), Ok(request));
-        }
-        let status = ComponentStatus {
-            name,
-            state: ComponentState::Stopped,
-            uid: u32::MAX,
-            memory_kib: u32::MAX,
-            memory_peak_kib: u32::MAX,
-            processes: u32::MAX,
-            restarts: u32::MAX,
-            last_exit: Some(i32::MIN),
-        };
-        // As many as an image may have components, each as large as it can be.
-        let held = Held {
-            subject: ReleaseSubject::App(ComponentId([255; 16])),
-            floor: u64::MAX,
-            running: Some(Running {
-                version: Version { major: u32::MAX, minor: u32::MAX, patch: u32::MAX },
-                rollback_index: u64::MAX,
-                root_hash: [255; 32],
-                data_bytes: u64::MAX,
-                on_trial: true,
-            }),
-            waits: true,
-            disagreed: true,
-        };
-        let version = Version { major: u32::MAX, minor: u32::MAX, patch: u32::MAX };
-        let app = ClaimedApp {
-            id: ComponentId([255; 16]),
-            version,
-            rollback_index: u64::MAX,
-            root_hash: [255; 32],
-            catalog: Some(CatalogId([255; 16])),
-        };
-        let claims = DeviceClaims {
-            boot_id: [255; 16],
-            image: status.name.clone(),
-            board: status.name.clone(),
-            version,
-            rollback_index: u64::MAX,
-            slot: Slot::B,
-            phase: Phase::FallingBack,
-            apps: vec![app; MAX_COMPONENTS],
-            is_debugged: true,
-            clock: ClockSource::Network,
-            last_reset: "unhealthy".to_owned(),
-            has_tpm: true,
-        };
-        let listener = Listener { name: status.name.clone(), access: UpdateAccess::Defers };
-        let authenticating =
-            AuthenticatingApp { name: status.name.clone(), id: ComponentId([255; 16]) };
-        for reply in [
-            Reply::Accepted,
-            Reply::PermissionDenied,
-            Reply::NotFound,
-            Reply::Failed,
-            Reply::Components(vec![status; MAX_COMPONENTS]),
-            Reply::Veths(vec![u32::MAX; MAX_COMPONENTS]),
-            Reply::Held(vec![held; MAX_COMPONENTS + 1]),
-            Reply::Listeners(vec![listener; MAX_COMPONENTS]),
-            Reply::Identity,
-            Reply::Claims(claims),
-            Reply::Authenticating(vec![authenticating; MAX_COMPONENTS]),
-        ] {
-            assert_eq!(decode_reply(&encode_reply(&reply).unwrap()), Ok(reply));
-        }
-    }
-
-    #[test]
-    fn another_version_trailing_bytes_and_length_are_refused() {
-        assert_eq!(decode_request(&[1, 0]), Err(WireError::Version(1)));
-        assert_eq!(
-            decode_request(&[VERSION, 6, 0, 0]),
-            Err(EncodingError::TrailingBytes(1).into())
-        );
-        assert_eq!(decode_request(&[VERSION; 65]), Err(WireError::TooLong(65)));
-        let long = Request::Manage(ManageRequest::Stop("n".repeat(100)));
-        assert!(matches!(encode_request(&long), Err(WireError::TooLong(_))));
-    }
-
-    #[test]
-    fn each_right_opens_its_requests_and_no_others() {
-        let requests = [
-            Request::Status(StatusRequest::Components),
-            Request::Manage(ManageRequest::Start("a".into())),
-            Request::Shutdown(ShutdownRequest::Reboot),
-            Request::Veths(VethsRequest::All),
-            Request::Clock(ClockRequest::Behind(0)),
-            UpdateRequest::Announce.into(),
-            UplinkRequest::Agent.into(),
-            IdentityRequest::Claims.into(),
-        ];
-        let none = Requests::default();
-        let each = [
-            Requests { status: true, ..none },
-            Requests { manage: true, ..none },
-            Requests { shutdown: true, ..none },
-            Requests { veths: true, ..none },
-            Requests { clock: true, ..none },
-            Requests { update: true, ..none },
-            Requests { uplink: true, ..none },
-            Requests { identity: true, ..none },
-        ];
-        let allowed = |rights| requests.each_ref().map(|request| request.is_allowed(rights));
-        assert_eq!(allowed(none), [false; 8]);
-        for (index, rights) in each.into_iter().enumerate() {
-            assert_eq!(allowed(rights), std::array::from_fn(|at| at == index), "{rights:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = decode_request(&bytes);
-            let _ = decode_reply(&bytes);
-        }
-    }
-}
+mod tests;

@@ -1,5 +1,6 @@
 //! Apps are started from packages that are whole, supervised, and debugged.
 
+mod crashes;
 mod debugging;
 mod packages;
 mod supervision;
@@ -11,5 +12,6 @@ use crate::harness::suite::Suite;
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     packages::register(suite, artefacts);
     supervision::register(suite, artefacts);
+    crashes::register(suite, artefacts);
     debugging::register(suite, artefacts);
 }

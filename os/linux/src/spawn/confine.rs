@@ -7,7 +7,7 @@ use super::report::Report;
 use super::step::{Refused, Step, at};
 use crate::errno::{self, last_errno};
 use crate::landlock;
-use holdfast_sandbox::policy::Root;
+use holdfast_sandbox::policy::{CORE_KIB, Root};
 use nix::sys::signal::SigSet;
 use rustix::fd::{AsRawFd, RawFd};
 use rustix::fs::Mode;
@@ -103,10 +103,12 @@ fn arrange_descriptors(command: &Command<'_>, report: RawFd) -> Result<(), Errno
 fn set_limits(command: &Command<'_>) -> Result<(), Errno> {
     umask(Mode::from_raw_mode(0o077));
     // Message queues and queued signals are counted by user (getrlimit(2)), so that the group's limits do not stand in front
-    // of them; locked memory is never given back, and a core would have the memory of a component on the medium.
+    // of them; and locked memory is never given back. The kernel notes a crash where there is a place for it, and of no more
+    // than what fits there (core(5)).
+    let core = if command.plan.notes_crashes() { u64::from(CORE_KIB) << 10 } else { 0 };
     let open_files = u64::from(command.plan.limits.open_files);
     for (resource, limit) in [
-        (Resource::Core, 0),
+        (Resource::Core, core),
         (Resource::Memlock, 0),
         (Resource::Msgqueue, 0),
         (Resource::Nice, 0),

@@ -54,7 +54,8 @@ pub(super) fn build(mounts: &[Mount], trees: &[(&str, OwnedFd)], uid: u32) -> Re
             | Source::Notify
             | Source::Resolver
             | Source::State
-            | Source::AppStore => {
+            | Source::AppStore
+            | Source::Crash => {
                 let tree = trees.iter().find(|(target, _)| *target == mount.target);
                 attach(&tree.ok_or(Errno::NOENT)?.1)?;
             }

@@ -1,6 +1,6 @@
 //! A plan as text for people, one line for each thing that it allows.
 
-use super::{Network, Plan, Readiness, Requests, Root, Source};
+use super::{CORE_KIB, Network, Plan, Readiness, Requests, Root, Source};
 use crate::app_manifest::{Limits, RestartPolicy, UpdateAccess};
 use crate::network::Protocol;
 use std::fmt;
@@ -25,6 +25,7 @@ impl fmt::Display for Plan {
                         Source::Resolver => ("resolv.conf, hosts".to_owned(), None),
                         Source::State => ("its part of the state partition".to_owned(), None),
                         Source::AppStore => ("the app packages".to_owned(), None),
+                        Source::Crash => ("where it crashes".to_owned(), Some(&CORE_KIB)),
                     };
                     let access = match (mount.source.is_writable(), mount.source.is_executable()) {
                         (true, _) => "read write",

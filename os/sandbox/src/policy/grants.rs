@@ -2,8 +2,8 @@
 
 use super::system_calls::SystemCalls;
 use super::{
-    APP_DIRECTORY, APP_STORE_DIRECTORY, Mount, Network, Plan, RUN_DIRECTORY, Readiness, Requests,
-    Root, STATE_DIRECTORY, STORAGE_DIRECTORY, Source, UPDATE_DIRECTORY,
+    APP_DIRECTORY, APP_STORE_DIRECTORY, CRASH_DIRECTORY, Mount, Network, Plan, RUN_DIRECTORY,
+    Readiness, Requests, Root, STATE_DIRECTORY, STORAGE_DIRECTORY, Source, UPDATE_DIRECTORY,
 };
 use crate::app_manifest::{
     AppManifest, DEFAULT_STABLE_FOR_MS, Limits, RestartPolicy, UpdateAccess,
@@ -232,6 +232,7 @@ fn component_mounts(files: Source, limits: &Limits) -> Vec<Mount> {
         mount(APP_DIRECTORY, files),
         mount("/dev", Source::Devices),
         mount(RUN_DIRECTORY, Source::Notify),
+        mount(CRASH_DIRECTORY, Source::Crash),
     ];
     if limits.temporary_kib > 0 {
         mounts.push(mount("/tmp", Source::Temporary(limits.temporary_kib)));

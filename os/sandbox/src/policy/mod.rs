@@ -55,6 +55,15 @@ pub const UPDATE_VARIABLE: &str = "HOLDFAST_UPDATE";
 pub const IDENTITY_SOCKET: &str = "identity";
 /// Environment variable with the D-Bus address of that socket.
 pub const IDENTITY_VARIABLE: &str = "HOLDFAST_IDENTITY";
+/// Directory in a component's own root in which the kernel leaves the notes of its crash, by the setting [`CORE_PATTERN`].
+pub const CRASH_DIRECTORY: &str = "/crash";
+/// Name of the file with these notes.
+pub const CORE_FILE: &str = "core";
+/// Path of that file, as the setting `kernel.core_pattern` has it: the kernel looks it up in the root of whoever crashes
+/// (kernel document `admin-guide/sysctl/kernel`), so that it is another file for every component.
+pub const CORE_PATTERN: &str = "/crash/core";
+/// KiB that the directory holds and the kernel writes of one crash.
+pub const CORE_KIB: u32 = 64;
 /// Directory of a service's part of the `state` partition in its own root.
 pub const STATE_DIRECTORY: &str = "/state";
 /// Directory of the `apps` partition in the update agent's root.
@@ -206,13 +215,19 @@ pub enum Source {
     State,
     /// The `apps` partition, for the update agent. Writable.
     AppStore,
+    /// Memory for the notes of one crash, [`CORE_KIB`] of it, new at every start; init reads the file when the component has
+    /// ended. Writable.
+    Crash,
 }
 
 impl Source {
     /// True when files can be written there.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        matches!(self, Self::Temporary(_) | Self::Storage(_) | Self::State | Self::AppStore)
+        matches!(
+            self,
+            Self::Temporary(_) | Self::Storage(_) | Self::State | Self::AppStore | Self::Crash
+        )
     }
 
     /// True when programs can be executed from there.
@@ -306,6 +321,13 @@ impl Plan {
     pub fn stores(&self) -> bool {
         let storage = |mount: &Mount| matches!(mount.source, Source::Storage(_));
         matches!(&self.root, Root::Own(mounts) if mounts.iter().any(storage))
+    }
+
+    /// True when the kernel notes where it crashes.
+    #[must_use]
+    pub fn notes_crashes(&self) -> bool {
+        let crash = |mount: &Mount| mount.source == Source::Crash;
+        matches!(&self.root, Root::Own(mounts) if mounts.iter().any(crash))
     }
 
     fn writes_apps(&self) -> bool {

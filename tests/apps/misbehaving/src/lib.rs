@@ -14,3 +14,12 @@ pub fn notify(message: &str) -> io::Result<()> {
     sendto(&socket, message.as_bytes(), SendFlags::NOSIGNAL, &address)?;
     Ok(())
 }
+
+/// Bits of a number that a program keeps in a floating-point register.
+pub const FLOAT_SECRET: u64 = 0x5ec7_e7f1_0a7e_d0de;
+
+/// Returns a text that a program keeps in its memory. It is made of two halves, so that it does not stand in the program's own file.
+#[must_use]
+pub fn secret() -> String {
+    [std::hint::black_box("kept-in-"), std::hint::black_box("memory-alone")].concat()
+}

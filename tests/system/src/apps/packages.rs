@@ -99,7 +99,7 @@ fn an_app_sees_nothing_but_its_own_root(guest: &mut Guest) -> Result<()> {
     let mounts = guest.probe.ask(&format!("read /proc/{pid}/mounts"), ANSWER)?;
     let mut targets: Vec<&str> = mounts.lines().filter_map(|m| m.split(' ').nth(1)).collect();
     targets.sort_unstable();
-    ensure!(targets == ["/", "/app", "/dev", "/run", "/tmp"], "mounts:\n{mounts}");
+    ensure!(targets == ["/", "/app", "/crash", "/dev", "/run", "/tmp"], "mounts:\n{mounts}");
     for mount in mounts.lines() {
         let mut words = mount.split(' ').skip(1);
         let (target, kind, options) = (
@@ -111,7 +111,7 @@ fn an_app_sees_nothing_but_its_own_root(guest: &mut Guest) -> Result<()> {
         ensure!(has("nosuid"), "{mount}");
         ensure!(has("nodev") || target == "/dev", "{mount}");
         ensure!(has("noexec") || (kind == "erofs" && target == "/app"), "{mount}");
-        ensure!(has("ro") || target == "/tmp", "{mount}");
+        ensure!(has("ro") || ["/tmp", "/crash"].contains(&target), "{mount}");
     }
     Ok(())
 }

@@ -137,7 +137,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack("real-time", "D2", EPERM, "seccomp, limit of 0"),
     attack("lock-memory", "D2", EPERM, "seccomp, limit of 0"),
     attack("splice", "F8", EPERM, "seccomp"),
-    attack("usermode-helper", "B6", ENOENT, "no /proc").on_bare_kernel(ENOENT),
+    attack("usermode-helper", "B6", ENOENT, "no /proc"),
     attack("system-request", "D2", ENOENT, "no /proc").on_bare_kernel(ENOENT),
     attack("physical-memory", "B2", ENOENT, "own /dev").on_bare_kernel(ENOENT),
     attack("kernel-symbols", "C1", ENOENT, "no /proc").on_bare_kernel(ENOENT),

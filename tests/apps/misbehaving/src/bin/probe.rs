@@ -4,19 +4,23 @@
 //! the right to read about other processes, and a socket over which it may ask init to end the
 //! system.
 
+use holdfast_lifecycle::core_notes::{CoreNotes, Fault, Place, ReadAt};
 use holdfast_linux::init_socket::InitSocket;
 use holdfast_linux::{channel, clock};
 use holdfast_networking::status::{MAX_MESSAGE_BYTES, NetworkStatus};
 use holdfast_sandbox::wire::{
-    self, ClockRequest, ManageRequest, Reply, Request, ShutdownRequest, StatusRequest,
+    self, ClockRequest, ManageRequest, Reply, ReportRequest, Request, ShutdownRequest,
+    StatusRequest,
 };
+use holdfast_test_apps::FLOAT_SECRET;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
 use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketType, bind, recv, socket};
 use rustix::rand::{GetRandomFlags, getrandom};
+use std::cell::RefCell;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -73,6 +77,7 @@ fn answer(command: &str) -> Answer {
         "clock" => ask_init(&Request::Status(StatusRequest::Clock)),
         "claim" => ask_init(&Request::Clock(ClockRequest::Behind(argument.parse()?))),
         "answer-times" => answer_times(argument.parse()?),
+        "crashes" => crashes(),
         "network" => network(),
         "send-descriptor" => send_descriptor(),
         other => Err(format!("unknown command `{other}`").into()),
@@ -210,6 +215,86 @@ fn network() -> Answer {
     let mut status = vec![0u8; MAX_MESSAGE_BYTES];
     let (length, _) = recv(&socket, &mut status, RecvFlags::empty())?;
     Ok(NetworkStatus::decode(status.get(..length).unwrap_or_default())?.to_string())
+}
+
+/// A file of notes, and the ranges that were read of it.
+struct Noted {
+    bytes: Vec<u8>,
+    read: RefCell<Vec<std::ops::Range<usize>>>,
+}
+
+impl ReadAt for Noted {
+    fn read_at(&self, offset: u32, into: &mut [u8]) -> Option<()> {
+        let start = usize::try_from(offset).ok()?;
+        self.read.borrow_mut().push(start..start.checked_add(into.len())?);
+        self.bytes.read_at(offset, into)
+    }
+}
+
+/// Crashes that are taken at once.
+const MOST_CRASHES: usize = 4;
+
+/// Takes the crashes that init has kept, some at once, one a line: who, the signal, what the notes say, how large the file is, where it has
+/// what the program keeps, and whether that was read.
+fn crashes() -> Answer {
+    let mut text = String::new();
+    // New ones may come as fast as these are taken.
+    for _ in 0..MOST_CRASHES {
+        let (reply, handed) = exchange_with(&Request::Report(ReportRequest::Crash))?;
+        let (Reply::Crash(crash), Some(file)) = (&reply, handed.into_iter().next()) else {
+            return if reply == Reply::NotFound {
+                Ok(text)
+            } else {
+                Err(format!("{reply:?}").into())
+            };
+        };
+        let (mut bytes, mut file) = (Vec::new(), File::from(file));
+        file.read_to_end(&mut bytes)?;
+        let file = Noted { bytes, read: RefCell::default() };
+        let notes = match CoreNotes::read(&file) {
+            Ok(CoreNotes { signal, code, pc, lr, fault, .. }) => {
+                let place = |place| match place {
+                    Place::Program(offset) => format!("program+{offset:#x}"),
+                    Place::Library(offset) => format!("library+{offset:#x}"),
+                    Place::Elsewhere => "elsewhere".to_owned(),
+                };
+                let fault = fault.map_or("none", |fault| match fault {
+                    Fault::Null => "null",
+                    Fault::Stack => "stack",
+                    Fault::Code => "code",
+                    Fault::Other => "other",
+                });
+                format!(
+                    "signal={signal} code={code} pc={} lr={} fault={fault}",
+                    place(pc),
+                    place(lr)
+                )
+            }
+            Err(error) => format!("notes={}", error.to_string().replace(' ', "_")),
+        };
+        let (secret, float) = (holdfast_test_apps::secret(), FLOAT_SECRET.to_le_bytes());
+        let kept: [(&str, &[u8]); 3] =
+            [("memory", secret.as_bytes()), ("environment", b"NOTIFY_SOCKET"), ("float", &float)];
+        write!(
+            text,
+            "name={} ended={} {notes} bytes={}",
+            crash.name,
+            crash.signal,
+            file.bytes.len()
+        )?;
+        for (name, kept) in kept {
+            let place = file.bytes.windows(kept.len()).position(|window| window == kept);
+            let found =
+                place.map(|at| at..at.saturating_add(kept.len())).map_or("absent", |kept| {
+                    let reads = file.read.borrow();
+                    let touched = reads.iter().any(|r| r.start < kept.end && kept.start < r.end);
+                    if touched { "read" } else { "unread" }
+                });
+            write!(text, " {name}={found}")?;
+        }
+        writeln!(text)?;
+    }
+    Ok(text)
 }
 
 /// The longest of so many times in which init answers, in microseconds.

@@ -223,6 +223,24 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
         Tests(&["a_number_that_stands_for_no_channel_is_refused"]),
     ),
     (
+        "S crash",
+        "what a crash leaves says more than where it was: memory, environment, arguments, registers with data",
+        Tests(&[
+            "a_crash_says_where_it_was_and_no_memory_of_the_process",
+            "no_process_dumps_memory",
+            "floats_arguments_and_other_registers_are_not_read",
+            "a_register_that_is_not_in_code_is_left_out",
+        ]),
+    ),
+    (
+        "S forged crash",
+        "a component forges another's crash, has PID 1 read what it wrote, or takes the kernel's memory by crashing",
+        Tests(&[
+            "a_forged_core_is_the_apps_own_and_does_no_harm",
+            "the_reads_of_any_file_are_bounded",
+        ]),
+    ),
+    (
         "L package",
         "a corrupt package on trial takes the place of a good one",
         Tests(&[
