@@ -430,6 +430,8 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-types",
             ],
         ),
+        // What reads programs of others: nothing but the types of what it answers.
+        ("holdfast-service-symbols", vec!["holdfast-service-domain", "holdfast-types"]),
         (
             "holdfast-service-api",
             vec![
@@ -437,6 +439,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-service-domain",
                 "holdfast-service-issuing",
                 "holdfast-service-store",
+                "holdfast-service-symbols",
                 "holdfast-types",
             ],
         ),
@@ -448,6 +451,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-service-domain",
                 "holdfast-service-issuing",
                 "holdfast-service-store",
+                "holdfast-service-symbols",
                 "holdfast-types",
                 // Of its tests: devices, and a repository to take releases from.
                 "holdfast-images",
@@ -463,6 +467,10 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         (
             "holdfast-service-load",
             vec!["holdfast-evidence", "holdfast-service-clients", "holdfast-service-store"],
+        ),
+        (
+            "holdfast-symbol-worker-tests",
+            vec!["holdfast-service", "holdfast-service-api", "holdfast-service-symbols"],
         ),
         (
             "holdfast-interrupted-service",
@@ -514,7 +522,12 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-test-apps", with(&["holdfast-linux"])),
         (
             "holdfast-fuzz",
-            with(&["holdfast-images", "holdfast-repository", "holdfast-service-domain"]),
+            with(&[
+                "holdfast-images",
+                "holdfast-repository",
+                "holdfast-service-domain",
+                "holdfast-service-symbols",
+            ]),
         ),
         // For apps: ids and nothing else of ours. Its tests issue certificates as the security service does.
         (

@@ -12,6 +12,7 @@ pub mod peer;
 pub mod secret;
 pub mod service;
 pub mod signed_releases;
+pub mod symbolizer;
 
 mod body;
 mod refusal;

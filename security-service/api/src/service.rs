@@ -1,6 +1,7 @@
 //! What handlers share.
 
 use crate::issuers::Issuers;
+use crate::symbolizer::Symbolizer;
 use holdfast_service_domain::receipt::ReceiptKey;
 use holdfast_service_store::Store;
 use std::sync::Arc;
@@ -17,6 +18,8 @@ pub struct Service {
     pub issuers: Issuers,
     /// The key of receipts.
     pub receipts: ReceiptKey,
+    /// Symbols of programs, and what reads them.
+    pub symbolizer: Symbolizer,
     /// The time.
     pub clock: Clock,
     /// Requests of devices that are served at once; who comes beyond them is told to come later, before he sends a body.

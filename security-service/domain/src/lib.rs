@@ -22,3 +22,5 @@ pub mod reference_values;
 pub mod role;
 pub mod schedule;
 pub mod settings;
+pub mod signature;
+pub mod symbols;

@@ -93,6 +93,8 @@ problems! {
     ReleaseNotSigned = "release-not-signed", 409, "The catalog takes releases from signed metadata alone";
     /// The metadata of releases is not what the trusted root and those that follow it have signed.
     MetadataRefused = "metadata-refused", 422, "The metadata of releases is refused";
+    /// The file is none of a program with symbols, or is another program's.
+    SymbolsRefused = "symbols-refused", 422, "The symbols are refused";
     /// What is to be changed is not what the caller has seen (`If-Match`).
     PreconditionFailed = "precondition-failed", 412, "It is not what was seen: it has changed since";
     /// The service failed; its log says how.

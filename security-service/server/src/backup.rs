@@ -151,6 +151,8 @@ pub async fn restore(
     fs::copy(backup_path, &database).map_err(file("write", &database))?;
     backup::strip(&database).await?;
     let service = run::open(folder, &settings, clock).await?;
+    // Their files are not in a backup: whoever has the programs brings them again.
+    service.store.forget_symbols().await?;
     // Each chain is followed to its end, and has the rows that the manifest names: what came between the two is behind them.
     heads(&service).await?;
     for head in &manifest.catalogs {

@@ -69,6 +69,12 @@ pub enum ServerError {
     /// The database failed.
     #[error("the database failed")]
     Store(#[from] StoreError),
+    /// The directory of symbols failed.
+    #[error("the directory of symbols failed")]
+    Symbols(#[from] holdfast_service_store::blobs::BlobError),
+    /// The symbol worker failed.
+    #[error("the symbol worker failed")]
+    Worker(#[from] crate::worker::WorkerError),
     /// A certificate or key failed.
     #[error("a certificate or key failed")]
     Issuing(#[from] IssuingError),

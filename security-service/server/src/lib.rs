@@ -9,6 +9,7 @@ pub mod roots;
 pub mod run;
 pub mod settings;
 pub mod tls;
+pub mod worker;
 
 mod error;
 mod repositories;

@@ -3,7 +3,8 @@
 use clap::{Args, Parser, Subcommand};
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service::settings::{self, Settings, Token};
-use holdfast_service::{ServerError, backup, doctor, folder, init, run};
+use holdfast_service::{ServerError, backup, doctor, folder, init, run, worker};
+use holdfast_service_api::symbolizer::Limits;
 use holdfast_service_domain::grade::Grades;
 use holdfast_service_issuing::root_key;
 use holdfast_service_store::authority::AuthorityKind;
@@ -26,6 +27,18 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Service(ServiceCommand),
+    /// Read a program's symbols from standard input: what the service starts by itself.
+    #[command(
+        hide = true,
+        after_help = "Example: holdfast-service symbol-worker 768 20 65540 < program"
+    )]
+    SymbolWorker(WorkerArguments),
+}
+
+#[derive(Debug, Subcommand)]
+enum ServiceCommand {
     /// Make a new folder: settings, keys, database, a catalog, and a ticket for its first owner.
     #[command(after_help = "Example: holdfast-service init --catalog pumps --name service.example")]
     Init(InitArguments),
@@ -55,6 +68,16 @@ enum Command {
                       --root-key /media/usb/root.key"
     )]
     Renew(RenewArguments),
+}
+
+#[derive(Debug, Args)]
+struct WorkerArguments {
+    /// Most MiB of memory.
+    memory_mib: u64,
+    /// Most seconds of a processor.
+    seconds: u64,
+    /// Addresses of which the functions are named.
+    addresses: Vec<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -131,11 +154,17 @@ fn catalog_id(text: &str) -> Result<CatalogId, String> {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let done = match runtime {
-        Ok(runtime) => runtime.block_on(carry_out(arguments)),
-        Err(error) => Err(ServerError::Start(error)),
+    let Arguments { folder, command } = Arguments::parse();
+    let done = match command {
+        // A worker has one thread, which is confined.
+        Command::SymbolWorker(WorkerArguments { memory_mib, seconds, addresses }) => {
+            worker::run(Limits { memory_mib, seconds }, &addresses).map_err(ServerError::Worker)
+        }
+        Command::Service(command) => {
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            let runtime = runtime.map_err(ServerError::Start);
+            runtime.and_then(|runtime| runtime.block_on(carry_out(folder, command)))
+        }
     };
     match done {
         Ok(code) => code,
@@ -146,13 +175,12 @@ fn main() -> ExitCode {
     }
 }
 
-async fn carry_out(arguments: Arguments) -> Result<ExitCode, ServerError> {
-    let folder = arguments.folder;
-    match arguments.command {
-        Command::Init(arguments) => make(folder, arguments).await,
-        Command::Run => run::run(&folder).await.map(|()| ExitCode::SUCCESS),
-        Command::Doctor(arguments) => examine(folder, &arguments).await,
-        Command::FirstOwner => {
+async fn carry_out(folder: PathBuf, command: ServiceCommand) -> Result<ExitCode, ServerError> {
+    match command {
+        ServiceCommand::Init(arguments) => make(folder, arguments).await,
+        ServiceCommand::Run => run::run(&folder).await.map(|()| ExitCode::SUCCESS),
+        ServiceCommand::Doctor(arguments) => examine(folder, &arguments).await,
+        ServiceCommand::FirstOwner => {
             let settings = settings::load(&folder)?;
             let service = run::open(&folder, &settings, run::system_clock()).await?;
             let ticket = init::first_owner(&service).await?;
@@ -160,14 +188,14 @@ async fn carry_out(arguments: Arguments) -> Result<ExitCode, ServerError> {
             print_ticket(&settings, ticket.text());
             Ok(ExitCode::SUCCESS)
         }
-        Command::Renew(arguments) => renew(folder, arguments).await,
-        Command::Backup(arguments) => {
+        ServiceCommand::Renew(arguments) => renew(folder, arguments).await,
+        ServiceCommand::Backup(arguments) => {
             let made = backup::back_up(&folder, &arguments.file, run::system_clock()).await?;
             println!("{}: {} catalogs", arguments.file.display(), made.catalogs.len());
             println!("the key encryption key is not in it: keep it elsewhere");
             Ok(ExitCode::SUCCESS)
         }
-        Command::Restore(arguments) => {
+        ServiceCommand::Restore(arguments) => {
             let key = folder::key_encryption_key(&arguments.key_encryption_key)?;
             let clock = run::system_clock();
             let made = backup::restore(&arguments.file, &folder, &key, clock).await?;

@@ -9,8 +9,10 @@ use crate::settings::{self, Settings};
 use crate::tls;
 use holdfast_service_api::issuers::Issuers;
 use holdfast_service_api::service::Clock;
+use holdfast_service_api::symbolizer::{Symbolizer, Worker};
 use holdfast_service_api::{Service, device_port, management};
 use holdfast_service_store::Store;
+use holdfast_service_store::blobs::Blobs;
 use holdfast_service_store::moment::Observer;
 use holdfast_types::chain;
 use holdfast_types::event::security_service as event;
@@ -24,6 +26,8 @@ use tokio::task::JoinHandle;
 
 /// Connections of management at once, and of one address.
 const MANAGEMENT: Limits = Limits { most_connections: 256, most_per_address: 64 };
+/// Directory of symbols in the folder.
+const SYMBOLS: &str = "symbols";
 /// Pause after a certificate that could not be made.
 const TRY_AGAIN: Duration = Duration::from_secs(60 * 60);
 
@@ -65,14 +69,19 @@ pub async fn open(
     settings: &Settings,
     clock: Clock,
 ) -> Result<Arc<Service>, ServerError> {
-    open_observed(folder, settings, clock, Observer::nobody()).await
+    open_with(folder, settings, clock, Observer::nobody(), Worker::of_this_program()).await
 }
 
-async fn open_observed(
+/// Opens it as [`open`] does, for an observer, and with another program as the symbol worker.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_with(
     folder: &Path,
     settings: &Settings,
     clock: Clock,
     observer: Observer,
+    worker: Worker,
 ) -> Result<Arc<Service>, ServerError> {
     let key = folder::key_encryption_key(&folder.join(&settings.keys.key_encryption_key))?;
     let store = Store::open_observed(&settings.database_url(folder), observer).await?;
@@ -80,7 +89,8 @@ async fn open_observed(
     let receipts = key.receipt_key();
     let issuers = Issuers::new(key, roots);
     let admission = Arc::new(Semaphore::new(settings.device.most_requests));
-    Ok(Arc::new(Service { store, issuers, receipts, clock, admission }))
+    let symbolizer = Symbolizer::new(Blobs::open(&folder.join(SYMBOLS))?, worker);
+    Ok(Arc::new(Service { store, issuers, receipts, symbolizer, clock, admission }))
 }
 
 /// Starts the service of a folder.
@@ -92,7 +102,8 @@ pub async fn start(
     settings: &Settings,
     clock: Clock,
 ) -> Result<Running, ServerError> {
-    start_observed(folder, settings, clock, Observer::nobody()).await
+    let worker = Worker::of_this_program();
+    start_with(folder, settings, clock, Observer::nobody(), worker).await
 }
 
 /// Starts it as [`start`] does, for an observer that is told of each moment of a request, and may stop the service there.
@@ -105,7 +116,22 @@ pub async fn start_observed(
     clock: Clock,
     observer: Observer,
 ) -> Result<Running, ServerError> {
-    let service = open_observed(folder, settings, clock.clone(), observer).await?;
+    start_with(folder, settings, clock, observer, Worker::of_this_program()).await
+}
+
+/// Starts it as [`start`] does, with an observer, and with another program as the symbol worker.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_with(
+    folder: &Path,
+    settings: &Settings,
+    clock: Clock,
+    observer: Observer,
+    worker: Worker,
+) -> Result<Running, ServerError> {
+    let service = open_with(folder, settings, clock.clone(), observer, worker).await?;
+    service.symbolizer.files.remove_partial()?;
     let config = tls::load(folder, &settings.tls, clock())?;
     let configuration: Configuration = Arc::new(RwLock::new(Arc::new(config)));
     let (device, device_address) = listen(settings.device.listen).await?;

@@ -68,6 +68,14 @@ pub enum StoreError {
     /// There is such a row already.
     #[error("there is such a {0} already")]
     There(&'static str),
+    /// There are as many rows as there may be.
+    #[error("there are {most} {what} already, as many as there may be; remove some")]
+    Full {
+        /// Of what.
+        what: &'static str,
+        /// How many there may be.
+        most: u32,
+    },
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,

@@ -9,6 +9,7 @@
 pub mod audit;
 pub mod authority;
 pub mod backup;
+pub mod blobs;
 pub mod catalog;
 pub mod change;
 pub mod check_in;
@@ -20,6 +21,7 @@ pub mod postgres_harness;
 pub mod precondition;
 pub mod release;
 pub mod scope;
+pub mod symbols;
 pub mod token;
 
 mod check_in_row;

@@ -18,4 +18,5 @@ pub(crate) const VERSIONS: &[Version] = &[
         postgres: include_str!("schema/1-postgres.sql"),
     },
     Version { tables: include_str!("schema/2.sql"), sqlite: "", postgres: "" },
+    Version { tables: include_str!("schema/3.sql"), sqlite: "", postgres: "" },
 ];

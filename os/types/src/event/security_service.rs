@@ -27,6 +27,10 @@ events! {
     RELEASES_TAKEN = "releases_taken";
     /// Metadata of releases was refused; what was known before stays.
     METADATA_REFUSED = "metadata_refused";
+    /// A file of symbols could not be read: the worker that reads it did not answer.
+    SYMBOL_WORKER_FAILED = "symbol_worker_failed";
+    /// A file of symbols could not be written or removed.
+    SYMBOLS_STORE_FAILED = "symbols_store_failed";
     /// A connection from a listed load balancer did not begin with a header of the PROXY protocol that is taken.
     PROXY_HEADER_REFUSED = "proxy_header_refused";
     /// Something was found about a device, which stays open until somebody closes it.

@@ -109,7 +109,7 @@ impl FromRequest<Arc<Service>> for Change {
 }
 
 /// Returns the idempotency key.
-fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+pub(super) fn key(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
     let rule = "Idempotency-Key: must be 1 to 64 printable characters";
     let malformed = || Refusal::new(Problem::Malformed, rule);
     let Some(value) = headers.get("idempotency-key") else {
@@ -229,7 +229,8 @@ pub(super) fn shown_at<T: Serialize>(body: &T, revision: u64) -> Result<Response
     Ok(response)
 }
 
-fn json(status: StatusCode, text: String) -> Response {
+/// Returns JSON as a response that nobody keeps.
+pub(super) fn json(status: StatusCode, text: String) -> Response {
     let mut response = (status, text).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,4 +1,4 @@
-//! Management, `/v1`: catalogs, products, groups, devices, releases, authorities, tokens and the audit log.
+//! Management, `/v1`: catalogs, products, groups, devices, releases, symbols, authorities, tokens and the audit log.
 
 mod caller;
 mod catalogs;
@@ -8,6 +8,7 @@ mod openapi;
 mod releases;
 mod shapes;
 mod signed_releases;
+mod symbols;
 mod tokens;
 
 use crate::refusal::Refusal;
@@ -43,6 +44,9 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/release-root", get(signed_releases::root).put(signed_releases::set_root))
         .route("/releases/{boot}/withdraw", post(releases::withdraw))
         .route("/releases/{boot}/restore", post(releases::restore))
+        .route("/symbols", get(symbols::list))
+        .route("/symbols/{build_id}", get(symbols::show).put(symbols::put))
+        .route("/symbols/{build_id}/remove", post(symbols::remove))
         .route("/makers", get(releases::makers).post(releases::put_maker))
         .route("/ca-certificates", get(catalogs::authorities))
         .route("/findings", get(logs::findings))

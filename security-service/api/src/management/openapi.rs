@@ -1,6 +1,6 @@
 //! The OpenAPI document of management, made from the handlers.
 
-use super::{catalogs, devices, logs, releases, signed_releases, tokens};
+use super::{catalogs, devices, logs, releases, signed_releases, symbols, tokens};
 use holdfast_service_domain::problem::Problem;
 use std::collections::BTreeSet;
 use utoipa::OpenApi;
@@ -38,6 +38,10 @@ use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, RefOr, Response,
         signed_releases::root,
         signed_releases::set_root,
         signed_releases::take,
+        symbols::list,
+        symbols::show,
+        symbols::put,
+        symbols::remove,
         releases::makers,
         releases::put_maker,
         logs::findings,
@@ -100,7 +104,7 @@ mod tests {
                 assert_eq!(secured, !path.contains("first-owner"), "{method} {path}");
             }
         }
-        assert_eq!(operations, 34, "of the routes");
+        assert_eq!(operations, 38, "of the routes");
     }
 
     #[test]

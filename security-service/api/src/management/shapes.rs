@@ -473,3 +473,27 @@ pub(super) struct Done {
     /// True.
     pub(super) done: bool,
 }
+
+/// Symbols of a program.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SymbolsShape {
+    /// The program's build id, in hexadecimal.
+    pub(super) build_id: String,
+    /// SHA-256 of its file, in hexadecimal.
+    pub(super) sha256: String,
+    /// Bytes of its file.
+    pub(super) bytes: u64,
+    /// Name of the token that has added them.
+    pub(super) added_by: String,
+    /// When they were added, in seconds since 1970.
+    pub(super) added_at: u64,
+}
+
+/// Symbols that were taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AddedSymbols {
+    /// The program's build id, in hexadecimal.
+    pub(super) build_id: String,
+    /// True if there were none of it before.
+    pub(super) new: bool,
+}

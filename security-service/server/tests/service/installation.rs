@@ -5,8 +5,10 @@ use holdfast_service::init;
 use holdfast_service::run::{self, Running};
 use holdfast_service::settings::Settings;
 use holdfast_service_api::service::Clock;
+use holdfast_service_api::symbolizer::{Limits, Worker};
 use holdfast_service_clients::{Answer, Target};
 use holdfast_service_domain::grade::{Grade, Grades};
+use holdfast_service_store::moment::Observer;
 use holdfast_types::hex::hex;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
@@ -61,7 +63,8 @@ impl Installation {
         let grades = Grades::of(&Grade::ALL);
         let made = init::init(&folder, &settings, "pumps", grades, clock(&now));
         let made = runtime.block_on(made).unwrap();
-        let running = runtime.block_on(run::start(&folder, &settings, clock(&now))).unwrap();
+        let start = run::start_with(&folder, &settings, clock(&now), Observer::nobody(), worker());
+        let running = runtime.block_on(start).unwrap();
         let mut authorities = RootCertStore::empty();
         let service_root = CertificateDer::from_pem_file(folder.join("authorities.pem")).unwrap();
         authorities.add(service_root).unwrap();
@@ -108,7 +111,9 @@ impl Installation {
 
     /// Starts the service of the folder, where none runs.
     pub(crate) fn begin(&mut self) {
-        let start = run::start(&self.folder, &self.settings, clock(&self.now));
+        let clock = clock(&self.now);
+        let observer = Observer::nobody();
+        let start = run::start_with(&self.folder, &self.settings, clock, observer, worker());
         let running = self.runtime.block_on(start).unwrap();
         (self.device.address, self.management.address) = (running.device, running.management);
         self.running = Some(running);
@@ -170,6 +175,11 @@ impl Drop for Installation {
             self.runtime.block_on(running.end());
         }
     }
+}
+
+/// The worker of the program that is tested: this test is another one.
+fn worker() -> Worker {
+    Worker::new(PathBuf::from(env!("CARGO_BIN_EXE_holdfast-service")), Limits::default())
 }
 
 fn clock(now: &Arc<AtomicU64>) -> Clock {

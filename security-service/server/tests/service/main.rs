@@ -20,3 +20,4 @@ mod limits;
 mod management;
 mod proxy;
 mod releases;
+mod symbols;

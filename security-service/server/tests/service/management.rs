@@ -46,6 +46,7 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
     let maker = json!({"certificate": "", "grade": "hardware"});
     let finding = json!({"device": device, "kind": "debug-build"});
     let place = json!({"product": "pump", "group": "test"});
+    let build = "00a1b2c3d4e5f607";
     let operations: Vec<(&str, String, &Value, [bool; 5])> = vec![
         ("GET", String::new(), &nothing, see),
         ("GET", "/products".to_owned(), &nothing, see),
@@ -66,6 +67,10 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
         ("PUT", "/release-root".to_owned(), &root, own),
         ("POST", format!("/releases/{}/withdraw", "0".repeat(64)), &nothing, operate),
         ("POST", format!("/releases/{}/restore", "0".repeat(64)), &nothing, operate),
+        ("GET", "/symbols".to_owned(), &nothing, see),
+        ("GET", format!("/symbols/{build}"), &nothing, see),
+        ("PUT", format!("/symbols/{build}"), &nothing, operate),
+        ("POST", format!("/symbols/{build}/remove"), &nothing, operate),
         ("GET", "/makers".to_owned(), &nothing, see),
         ("POST", "/makers".to_owned(), &maker, own),
         ("GET", "/ca-certificates".to_owned(), &nothing, see),

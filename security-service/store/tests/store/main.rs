@@ -13,6 +13,7 @@
 mod changes;
 mod check_ins;
 mod databases;
+mod symbols;
 
 use databases::on_both;
 use holdfast_evidence::claims::Phase;

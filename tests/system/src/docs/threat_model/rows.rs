@@ -411,6 +411,8 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
             "an_address_has_as_many_connections_as_it_may",
             "a_header_from_an_address_that_is_not_listed_is_refused",
             "no_answer_is_given_before_it_is_stored",
+            "a_worker_opens_connects_executes_and_begins_nothing",
+            "a_crash_storm_costs_one_worker_and_one_that_fails_harms_nobody",
         ]),
     ),
     (
