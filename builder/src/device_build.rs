@@ -1,12 +1,14 @@
 //! Building programs for the device: one package at a time, so that what else is built can never
 //! change its bytes. Those of the checkout are cached by everything that goes into them.
 
+mod build_id;
 mod c_app;
 mod c_library;
 mod cache;
 mod inputs;
 mod package;
 mod relevant;
+mod symbols;
 
 use crate::pins::Pin;
 use crate::process;
@@ -21,6 +23,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+pub use symbols::strip;
+pub(crate) use symbols::{keep_symbols, strip_symbols};
 
 /// Changes with the way programs are built here, so that no older one is taken for a new one.
 const RECIPE: &str = "1";
@@ -325,6 +329,7 @@ fn warn(complaint: &str) {
 /// The variables with which cargo builds for the device, with `places` for the directories of this host.
 fn environment(places: Vec<(PathBuf, &'static str)>) -> [(&'static str, String); 6] {
     let mut flags: Vec<String> = RUST_FLAGS.map(str::to_owned).into();
+    flags.push(format!("-Clink-arg={}", build_id::ROOM));
     let mut c_flags = C_FLAGS.to_owned();
     for (place, name) in places {
         flags.push(format!("--remap-path-prefix={}={name}", place.display()));
@@ -358,47 +363,6 @@ fn executables(messages: &str) -> BTreeMap<String, PathBuf> {
             Some((archive.file_name()?.to_str()?.to_owned(), archive))
         })
         .collect()
-}
-
-/// Returns the bytes of a program without its symbols, and keeps the program with them in `symbols`.
-///
-/// # Errors
-/// `strip` is missing or fails, or the files cannot be written.
-pub fn strip(program: &Path, symbols: &Path) -> Result<Vec<u8>> {
-    let name = program.file_name().with_context(|| format!("{} is no file", program.display()))?;
-    keep_symbols(program, Path::new(name), symbols)?;
-    strip_symbols(program)
-}
-
-/// Keeps a program with its symbols in the directory `symbols`, under `name`, by which the kernel's log knows it on
-/// the device.
-///
-/// # Errors
-/// The file cannot be written.
-pub(crate) fn keep_symbols(program: &Path, name: &Path, symbols: &Path) -> Result<()> {
-    workspace::make_directory(symbols)?;
-    let kept = symbols.join(name);
-    // Replaced whole: a debugger, or a test beside this build, may be reading the former one.
-    let context = || format!("cannot write {}", kept.display());
-    let copy = tempfile::NamedTempFile::new_in(symbols).with_context(context)?;
-    fs::copy(program, copy.path()).with_context(context)?;
-    copy.persist(&kept).map_err(|error| error.error).with_context(context)?;
-    Ok(())
-}
-
-/// Returns the bytes of a program without its symbols.
-///
-/// # Errors
-/// `strip` is missing or fails.
-pub(crate) fn strip_symbols(program: &Path) -> Result<Vec<u8>> {
-    let stripped = tempfile::NamedTempFile::new().context("cannot make a file")?;
-    process::output(
-        Command::new("arm-linux-gnueabihf-strip")
-            .args(["--strip-all", "--enable-deterministic-archives", "-o"])
-            .arg(stripped.path())
-            .arg(program),
-    )?;
-    workspace::read(stripped.path())
 }
 
 #[cfg(test)]

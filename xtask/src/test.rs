@@ -62,6 +62,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         ("unit", host::BROKER),
         ("unit", host::DATABASE),
         ("unit", host::RELYING_PARTIES),
+        ("unit", host::COMPILERS),
         (SERVICE_PEERS, host::SERVICE_PEERS),
         (UNIT_PURE, host::TPM),
         ("images", host::DEBIAN_LIBC),

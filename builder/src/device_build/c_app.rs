@@ -18,7 +18,7 @@ pub(super) const FLAGS: [&str; 11] = [
     "-D_FORTIFY_SOURCE=2",
     "-D_TIME_BITS=64",
     "-Wl,-z,noexecstack,-z,relro,-z,now",
-    "-Wl,--build-id=none",
+    super::build_id::ROOM,
 ];
 /// Endings of what the compiler is given: C, and assembler.
 const COMPILED: [&str; 3] = ["c", "s", "S"];

@@ -42,7 +42,6 @@ impl ImageBuilder<'_> {
                 let there = built.keys().cloned().collect::<Vec<_>>().join(", ");
                 service.no_binary(&there)
             })?;
-            device_build::keep_symbols(program, service.name.as_ref(), symbols)?;
             let bytes = match stripped.get(program) {
                 Some(bytes) => bytes,
                 None => {
@@ -50,6 +49,7 @@ impl ImageBuilder<'_> {
                     stripped.entry(program.clone()).or_insert(bytes)
                 }
             };
+            device_build::keep_symbols(program, bytes, service.name.as_ref(), symbols)?;
             programs.push(bytes.clone());
         }
         Ok(programs)
