@@ -5,6 +5,7 @@
 
 use crate::invocation::Invocation;
 use crate::security_service::release as known;
+use crate::security_service::symbols;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_builder::development_keys;
@@ -113,7 +114,8 @@ pub struct NewArgs {
 #[command(
     after_help = "A release takes the place of an earlier one of the same component, product and board. What is \
                   published was verified first, by the code that devices have.\n\n\
-                  Example: holdfast release publish target/updates/os --image target/holdfast/fleet.img"
+                  Example: holdfast release publish target/updates/os --image target/holdfast/fleet.img\n\
+                  Example: holdfast release publish target/updates/os --image target/holdfast/fleet.img --upload-symbols"
 )]
 pub struct PublishArgs {
     /// Directory of the repository.
@@ -131,6 +133,8 @@ pub struct PublishArgs {
     /// Path of a release or an order that is offered no longer; may be given several times.
     #[arg(long = "remove", value_name = "PATH")]
     removed: Vec<String>,
+    #[command(flatten)]
+    symbols: symbols::ReleaseArgs,
     #[command(flatten)]
     keys: KeyArgs,
 }
@@ -412,6 +416,7 @@ fn publish(invocation: &Invocation, args: &PublishArgs) -> Result<()> {
         )
         .into());
     }
+    args.symbols.upload(&args.images, &args.apps)?;
     let lifetimes = lifetimes(args.keys.days);
     let mut draft = prepare(&args.keys, &args.directory, Waiting::Targets, || {
         let mut files = repository.targets();

@@ -19,5 +19,6 @@ pub(crate) mod refusal;
 pub(crate) mod release;
 pub(crate) mod session;
 pub(crate) mod shown;
+pub(crate) mod symbols;
 pub(crate) mod token;
 pub(crate) mod watcher;

@@ -25,8 +25,9 @@ use holdfast_images::{app, package};
 use holdfast_qemu::machine;
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 const IMAGE: &str = r#"
 schema = 1
@@ -346,7 +347,23 @@ fn a_service_is_told_of_a_release_by_its_image_and_by_what_was_published() {
     outside.succeeds(&[&["release", "new", "os"][..], &roles].concat());
     let by_repository = ["release", "add", repository];
     service.fails(1, &by_repository, &["has no release of the OS with a boot digest"]);
-    outside.succeeds(&["release", "publish", "os", "--image", "pump.img", "--key", "key.pem"]);
+    // One command publishes, and gives the service the programs' symbols; without them, nothing is published.
+    let (key, publish) =
+        (outside.at("key.pem"), ["release", "publish", repository, "--image", image]);
+    let publish = [&publish[..], &["--key", key.to_str().unwrap(), "--upload-symbols"]].concat();
+    service.fails(1, &publish, &["pump.symbols: there are no symbols"]);
+    service.fails(1, &by_repository, &["has no release of the OS with a boot digest"]);
+    fs::create_dir(outside.at("pump.symbols")).unwrap();
+    let mut cc = Command::new("cc");
+    cc.args(["-g", "-Wl,--build-id=sha1", "-x", "c", "-", "-o"])
+        .arg(outside.at("pump.symbols/init"));
+    let mut cc = cc.stdin(Stdio::piped()).spawn().unwrap();
+    cc.stdin.take().unwrap().write_all(b"int main(void) { return 0; }").unwrap();
+    assert!(cc.wait().unwrap().success());
+    let said = service.succeeds(&publish);
+    assert!(said.contains("symbols of 1 programs, 1 of them new\n"), "{said}");
+    assert!(said.contains("published: "), "{said}");
+    assert_eq!(service.items(&["symbols", "list"]).len(), 1);
     assert_eq!(service.items(&by_repository).len(), 1);
     // The image is the same release.
     service.succeeds(&by_image);

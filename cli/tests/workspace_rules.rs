@@ -676,7 +676,7 @@ fn manifests(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Directories of the packages that run on hosts alone.
-const ON_HOSTS: [&str; 18] = [
+const ON_HOSTS: [&str; 20] = [
     "builder",
     "cli",
     "fuzz",
@@ -688,10 +688,12 @@ const ON_HOSTS: [&str; 18] = [
     "security-service/issuing",
     "security-service/server",
     "security-service/store",
+    "security-service/symbols",
     "tests/interrupted-service",
     "tests/security-service",
     "tests/service-load",
     "tests/swtpm",
+    "tests/symbol-worker",
     "tests/identity",
     "tests/system",
     "xtask",

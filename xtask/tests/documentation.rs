@@ -49,7 +49,13 @@ fn sources(directories: &[&str]) -> String {
 #[test]
 fn every_promise_names_a_test_that_exists() {
     let page = read(&root().join("docs/promises.md"));
-    let of_tests = ["tests/system/src", "tests/interrupted-service", "security-service", "sdk"];
+    let of_tests = [
+        "tests/system/src",
+        "tests/interrupted-service",
+        "tests/symbol-worker",
+        "security-service",
+        "sdk",
+    ];
     let (tests, all) = (sources(&of_tests), sources(&["."]));
     let rows = page.lines().filter(|line| line.starts_with("| "));
     let promises: Vec<&str> =

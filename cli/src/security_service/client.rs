@@ -7,7 +7,8 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::Agent;
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderName, RETRY_AFTER};
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, HeaderName, RETRY_AFTER};
+use ureq::http::request::Builder;
 use ureq::http::{Method, Request, Response, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
@@ -15,6 +16,8 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 /// Timeout of a whole request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
+/// Timeout of a whole request with a file: what the service waits for it.
+const FILE_WITHIN: Duration = Duration::from_secs(240);
 /// Longest answer in bytes: a page of a thousand devices has less than one MiB.
 const MAX_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 /// Entries of a page, as many as the service gives.
@@ -208,6 +211,21 @@ impl Client {
         self.ask(&Method::PUT, path, &[], Some(body))
     }
 
+    /// Puts a file at a path. Its bytes are sent once the service has said that it takes them: who is refused before would not read why.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) fn put_bytes(&self, path: &[&str], file: Vec<u8>) -> Result<Value, ClientError> {
+        let request = self.request(&Method::PUT, path, &[]);
+        let request = request.header(CONTENT_TYPE, "application/octet-stream");
+        let request = request.header(EXPECT, "100-continue").body(file);
+        let request = request.map_err(|error| self.failed(error.into()))?;
+        let request = self.agent.configure_request(request);
+        let request = request.timeout_recv_response(Some(FILE_WITHIN));
+        let answer = self.agent.run(request.timeout_global(Some(FILE_WITHIN)).build());
+        self.read(answer.map_err(|error| self.failed(error))?)
+    }
+
     /// Changes what lies at a path.
     ///
     /// # Errors
@@ -265,6 +283,18 @@ impl Client {
         }
     }
 
+    /// Begins a request, with the token where there is one.
+    fn request(&self, method: &Method, path: &[&str], query: &[(&str, &str)]) -> Builder {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{}", self.service, target(path, query)))
+            .header(ACCEPT, "application/json");
+        match &self.token {
+            Some(token) => request.header(AUTHORIZATION, format!("Bearer {}", token.secret())),
+            None => request,
+        }
+    }
+
     fn ask(
         &self,
         method: &Method,
@@ -272,13 +302,7 @@ impl Client {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value, ClientError> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(format!("{}{}", self.service, target(path, query)))
-            .header(ACCEPT, "application/json");
-        if let Some(token) = &self.token {
-            request = request.header(AUTHORIZATION, format!("Bearer {}", token.secret()));
-        }
+        let request = self.request(method, path, query);
         let http = |error: ureq::http::Error| self.failed(error.into());
         let answer = match body {
             None => self.agent.run(request.body(()).map_err(http)?),

@@ -116,6 +116,14 @@ impl InCatalog {
         self.client.put(&self.path(below), body)
     }
 
+    /// Puts a file below the catalog.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) fn put_bytes(&self, below: &[&str], file: Vec<u8>) -> Result<Value, ClientError> {
+        self.client.put_bytes(&self.path(below), file)
+    }
+
     /// Changes the catalog itself.
     ///
     /// # Errors

@@ -55,6 +55,9 @@ impl Refusal {
             "unknown-device" => "`device list` has those of the catalog",
             "malformed" => "the field that is named first must be said otherwise",
             "conflict" => "look at what is there, with `show` or `list`",
+            "symbols-refused" => {
+                "send the programs as `image build` and `app pack` keep them, with their symbols"
+            }
             "too-large" => "send less at once",
             "internal" => "the log of the service says what has failed",
             "busy" => {

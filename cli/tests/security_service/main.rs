@@ -15,4 +15,5 @@ mod doctor;
 mod installation;
 mod refusals;
 mod signed_releases;
+mod symbols;
 mod verbs;

@@ -30,6 +30,11 @@ impl Write for Bounded {
     }
 }
 
+/// True if a name says where the function is, and not only in its parameters.
+pub(crate) fn has_path(name: &str) -> bool {
+    name.starts_with('<') || name.split('<').next().is_some_and(|begin| begin.contains("::"))
+}
+
 /// Returns a text up to the bound of a name.
 pub(crate) fn bounded(text: fmt::Arguments<'_>) -> String {
     let mut name = Bounded(String::new());
@@ -84,6 +89,20 @@ mod tests {
             assert_eq!(readable(mangled).as_deref(), Some(expected), "{mangled}");
         }
         assert_eq!(readable(""), None);
+    }
+
+    #[test]
+    fn a_path_is_of_the_function_and_not_of_its_parameters() {
+        for (name, expected) in [
+            ("pump::valve::read", true),
+            ("<alloc::vec::Vec<pump::Valve>>::push", true),
+            ("core::ptr::read<pump::Valve>", true),
+            ("read", false),
+            ("push<pump::Valve, alloc::alloc::Global>", false),
+            ("{closure#0}", false),
+        ] {
+            assert_eq!(has_path(name), expected, "{name}");
+        }
     }
 
     /// C++'s names can say in few bytes what has many.

@@ -1,6 +1,6 @@
 //! A program with its symbols: an ELF file, its build id, and the functions that its DWARF and its table of symbols name.
 
-use crate::name::{bounded, readable};
+use crate::name::{bounded, has_path, readable};
 use addr2line::{Context, LookupResult};
 use gimli::{Dwarf, EndianSlice, RunTimeEndian, SectionId};
 use holdfast_service_domain::symbols::{BuildId, Frames};
@@ -82,7 +82,7 @@ pub fn names(file: &[u8], addresses: &[u64]) -> Result<Named, ProgramError> {
         let function = function.filter(|function| Some(function) != outer.as_ref());
         let function = match function {
             // The same DWARF names what is inlined without its path as well: one `{closure#0}` is not every other.
-            Some(short) if !short.contains("::") && outer_name.contains("::") => {
+            Some(short) if !has_path(&short) && has_path(&outer_name) => {
                 bounded(format_args!("{short} in {outer_name}"))
             }
             Some(whole) => whole,

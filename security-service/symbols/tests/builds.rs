@@ -1,6 +1,7 @@
 //! Real programs of real compilers: names of their functions, and what stays the same from one build to the next.
 
 #![allow(
+    clippy::arithmetic_side_effects,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,

@@ -1,6 +1,7 @@
 //! A worker that was taken over gets nowhere, and whoever has started it goes on.
 
 #![allow(
+    clippy::arithmetic_side_effects,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
