@@ -12,7 +12,7 @@
     reason = "the module is there in tests alone, and a panic is a failed test"
 )]
 
-use crate::{TARGETS, device_port, evidence, reports, service};
+use crate::{TARGETS, device_port, evidence, reports, service, symbols};
 use holdfast_images::board::Board;
 use holdfast_images::boot::{self, Parts};
 use holdfast_images::disk;
@@ -409,6 +409,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
     seeds.extend(device_port::seeds());
     seeds.extend(reports::seeds());
     seeds.extend(service::seeds());
+    seeds.extend(symbols::seeds());
     seeds
 }
 

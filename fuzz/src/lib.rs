@@ -45,18 +45,20 @@ mod device_port;
 mod evidence;
 mod reports;
 mod service;
+mod symbols;
 
 pub use core_notes::core_notes;
 pub use device_port::{device_message, http_head, identity_exchange, issued_certificate};
 pub use evidence::{claims, tpm_attest, tpm_public, tpm_response};
 pub use reports::{report_batch, report_spool};
 pub use service::{endorsement_certificate, proxy_header, service_settings};
+pub use symbols::{program_symbols, symbol_answer, symbol_name};
 
 /// One parser under test.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus as well.
-pub const TARGETS: [(&str, Target); 46] = [
+pub const TARGETS: [(&str, Target); 49] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -87,6 +89,7 @@ pub const TARGETS: [(&str, Target); 46] = [
     ("notification", notification),
     ("package_header", package_header),
     ("partition_table", partition_table),
+    ("program_symbols", program_symbols),
     ("proxy_header", proxy_header),
     ("release_bundle", release_bundle),
     ("release_delta", release_delta),
@@ -96,6 +99,8 @@ pub const TARGETS: [(&str, Target); 46] = [
     ("reset_record", reset_record),
     ("service_settings", service_settings),
     ("sntp_answer", sntp_answer),
+    ("symbol_answer", symbol_answer),
+    ("symbol_name", symbol_name),
     ("tpm_attest", tpm_attest),
     ("tpm_public", tpm_public),
     ("tpm_response", tpm_response),
