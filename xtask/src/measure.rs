@@ -42,7 +42,8 @@ use std::process::Command;
 /// Arguments of `measure`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example: cargo holdfast measure --json\n         cargo holdfast measure --security-service"
+    after_help = "Example: cargo holdfast measure --json\n         cargo holdfast measure --security-service\n         \
+                  cargo holdfast measure --buildroot"
 )]
 pub(crate) struct MeasureArgs {
     /// Also print the numbers as JSON.
@@ -51,8 +52,13 @@ pub(crate) struct MeasureArgs {
     /// Measure the Security Service alone, and leave the rest of the page as it is.
     #[arg(long)]
     security_service: bool,
+    /// Measure nothing, and write what the last run of the tests' stage `buildroot` has found into the page.
+    #[arg(long, conflicts_with_all = ["json", "security_service"])]
+    buildroot: bool,
 }
 
+/// The page that is written.
+const PAGE: &str = "docs/numbers.md";
 /// An image with the probe beside the app.
 const PROBE_MANIFEST: &str = "tests/images/probe.toml";
 /// Seconds of guest time after which a system counts as idle.
@@ -131,6 +137,9 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
     if args.security_service {
         return run_security_service(workspace, args.json);
     }
+    if args.buildroot {
+        return boards::write_buildroot(workspace, &workspace.root.join(PAGE));
+    }
     host::ensure(&[host::IMAGE, host::TOOLCHAIN, host::KERNEL])?;
     let builder = ImageBuilder::new(workspace, false, false)?;
     let shipped = builder.build(&workspace.root.join(DEFAULT_MANIFEST), &[], None)?;
@@ -179,7 +188,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
         largest_files: files,
         busybox,
     };
-    let path = workspace.root.join("docs/numbers.md");
+    let path = workspace.root.join(PAGE);
     let of_buildroot = boards::buildroot_section(workspace, &workspace::read_text(&path)?)?;
     let service = security_service::section(&numbers.security_service, &measured_by(workspace));
     workspace::write(&path, table(&numbers) + &service + &of_buildroot)?;
@@ -193,7 +202,7 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
 /// Measures the Security Service, and replaces its section of the page.
 fn run_security_service(workspace: &Workspace, json: bool) -> Result<()> {
     let numbers = security_service::measure(workspace)?;
-    let path = workspace.root.join("docs/numbers.md");
+    let path = workspace.root.join(PAGE);
     let section = security_service::section(&numbers, &measured_by(workspace));
     let page = workspace::read_text(&path)?;
     workspace::write(&path, security_service::replaced(&page, &section, boards::BUILDROOT))?;

@@ -1,6 +1,6 @@
 //! What a slot and a boot loader weigh on every board.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use holdfast_builder::image::{DEFAULT_MANIFEST, ImageBuilder};
 use holdfast_builder::workspace::{self, Workspace};
 use holdfast_images::{board, show};
@@ -86,10 +86,28 @@ pub(super) fn buildroot_section(workspace: &Workspace, before: &str) -> Result<S
     Ok(section_of_buildroot(&found))
 }
 
+/// Replaces that section alone.
+///
+/// # Errors
+/// The stage has not run to its end in this checkout, or the page cannot be read or written.
+pub(super) fn write_buildroot(workspace: &Workspace, page: &Path) -> Result<()> {
+    let file = of_buildroot(workspace)?;
+    ensure!(
+        file.is_file(),
+        "{}: is missing; run `cargo holdfast test buildroot` first",
+        file.display()
+    );
+    let before = workspace::read_text(page)?;
+    let kept = before.find(BUILDROOT).and_then(|at| before.get(..at)).unwrap_or(&before);
+    workspace::write(page, format!("{kept}{}", buildroot_section(workspace, &before)?))?;
+    eprintln!("written: {}", page.display());
+    Ok(())
+}
+
 fn section_of_buildroot(found: &OfBuildroot) -> String {
     let rows: String = found.boards.iter().map(BoardSizes::row).collect();
     format!(
-        "{BUILDROOT}\nThe same images, put together from what {} has built, in bytes, with the toolchain that \n\
+        "{BUILDROOT}\nThe same images, put together from what {} has built, in bytes, with the toolchain that\n\
          [buildroot-external](../buildroot-external/README.md#what-was-run) names.\n\n{COLUMNS}{rows}",
         found.built_by
     )
@@ -126,8 +144,16 @@ mod tests {
         let page = format!("# Numbers\n\n## Boards\n\nx\n{text}");
         assert_eq!(buildroot_section(&workspace, &page).unwrap(), text);
         assert_eq!(buildroot_section(&workspace, "# Numbers\n").unwrap(), "");
+        let written = scratch.path().join("numbers.md");
+        assert!(write_buildroot(&workspace, &written).is_err(), "nothing was found yet");
         let file = of_buildroot(&workspace).unwrap();
         workspace::write(&file, serde_json::to_string(&found).unwrap()).unwrap();
         assert_eq!(buildroot_section(&workspace, "# Numbers\n").unwrap(), text);
+        let old = page.replace("| `qemu-virt` | 3 |", "| `qemu-virt` | 5 |");
+        for before in ["# Numbers\n\n## Boards\n\nx\n", &old] {
+            workspace::write(&written, before).unwrap();
+            write_buildroot(&workspace, &written).unwrap();
+            assert_eq!(workspace::read_text(&written).unwrap(), page);
+        }
     }
 }
