@@ -6,8 +6,9 @@
 ################################################################################
 
 include $(BR2_EXTERNAL_HOLDFAST_PATH)/flags.mk
-include $(BR2_EXTERNAL_HOLDFAST_PATH)/boards.mk
 include $(BR2_EXTERNAL_HOLDFAST_PATH)/holdfast.mk
+# Behind what says which board it is.
+include $(BR2_EXTERNAL_HOLDFAST_PATH)/boards.mk
 include $(sort $(wildcard $(BR2_EXTERNAL_HOLDFAST_PATH)/package/*/*.mk))
 ifeq ($(BR2_HOLDFAST),y)
 include $(BR2_EXTERNAL_HOLDFAST_PATH)/checks.mk

@@ -40,6 +40,8 @@ const OEM_PACKAGE: &str = "BR2_PACKAGE_METER=y\n";
 const OVERRIDE: &str = "BUILDROOT_OVERRIDE";
 /// For trees behind ours in `BR2_EXTERNAL`, with `:` between them.
 const EXTERNAL: &str = "BUILDROOT_EXTERNAL";
+/// What make has to know of boards; generated.
+const BOARDS: &str = "boards.mk";
 /// The board of which the image's boot and signature checks run, beside [`DEFAULT_BOARD`].
 const OTHER_BOARD: &str = "orangepi-pc";
 /// Those checks.
@@ -100,8 +102,43 @@ pub(super) fn tree(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     checks.check("the_generated_parts_of_the_tree_are_current", generated_is_current(test_run));
     checks.check("the_tree_is_kconfig_and_defines_what_its_defconfigs_set", kconfig(test_run));
     checks.check("its_shell_files_pass_a_linter", shell_files(test_run));
+    checks.check("make_knows_of_each_board_what_it_is_told", boards_in_make(test_run));
     checks.check("programs_get_the_unwinder_of_gcc", unwinder(test_run));
     Ok(checks.counts)
+}
+
+/// What `boards.mk` says of a board is what a package sees when make has read the tree.
+fn boards_in_make(test_run: &TestRun) -> Result<()> {
+    let tree = test_run.workspace.root.join(DIRECTORY);
+    let text = workspace::read_text(&tree.join(BOARDS))?;
+    for board in board::names(&test_run.workspace.root.join("images/boards")) {
+        let begin = format!("ifeq ($(HOLDFAST_BOARD),{board})\n");
+        let section = text.split_once(&begin).and_then(|(_, rest)| rest.split_once("endif\n"));
+        let (section, _) = section.with_context(|| format!("{BOARDS} has no {board}"))?;
+        // make reads the value again, so that what it refers to is the same.
+        let compared: String = section
+            .lines()
+            .filter_map(|line| line.split_once(" = "))
+            .map(|(name, value)| {
+                format!("$(if $(filter-out x$({name}),x{value}),$(error {name} is `$({name})`))\n")
+            })
+            .collect();
+        let scratch = tempfile::tempdir().context("cannot make a directory")?;
+        let file = scratch.path().join("Makefile");
+        let makefile = format!(
+            "BR2_EXTERNAL_HOLDFAST_PATH := {}\nBR2_HOLDFAST_BOARD := \"{board}\"\nqstrip = $(subst \",,$(1))\n\
+             include $(BR2_EXTERNAL_HOLDFAST_PATH)/external.mk\n{compared}all: ;\n",
+            tree.display()
+        );
+        workspace::write(&file, makefile)?;
+        let mut command = Command::new("make");
+        for name in ["MAKEFLAGS", "MFLAGS"] {
+            command.env_remove(name);
+        }
+        command.arg("--silent").arg("--file").arg(&file).arg("all");
+        process::output(&mut command).with_context(|| format!("{BOARDS}: {board}"))?;
+    }
+    Ok(())
 }
 
 /// What std asks the linker for, `-lunwind`, is found by a toolchain of gcc, and is the unwinder.
