@@ -348,6 +348,8 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             "holdfast-report",
             vec![
                 "holdfast-failure-reports",
+                // The kernel's notes on a crash.
+                "holdfast-lifecycle",
                 "holdfast-linux",
                 // The status that the network service writes.
                 "holdfast-networking",

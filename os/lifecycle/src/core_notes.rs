@@ -32,6 +32,16 @@ const PRSTATUS_SP: u32 = 72 + 13 * 4;
 /// `siginfo_t`: as much of it as is read.
 const SIGINFO: u32 = 16;
 
+/// Bytes of a page of this kernel.
+const PAGE: u32 = 4096;
+/// Headers of segments that are looked at in a program.
+const MAX_PROGRAM_HEADERS: u32 = 16;
+/// `\x7fELF`, and 32 bits, little-endian, version 1; the ABI behind it may be any.
+const ELF32: [u32; 2] = [0x464c_457f, 0x0001_0101];
+/// `EM_ARM` with `ET_EXEC`, and with `ET_DYN`.
+const KIND_PROGRAM: u32 = 40 << 16 | 2;
+const KIND_SHARED: u32 = 40 << 16 | 3;
+
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 const PF_X: u32 = 1;
@@ -90,8 +100,21 @@ pub struct CoreNotes {
     pub pc: Place,
     /// Where the function that it was in would have returned to, while `lr` still said so.
     pub lr: Place,
+    /// The file in which pc lies, where the kernel has written its first page.
+    pub pc_file: Option<ElfFile>,
+    /// The file in which lr lies.
+    pub lr_file: Option<ElfFile>,
     /// The kind of address that failed, where the kernel has sent the signal for one.
     pub fault: Option<Fault>,
+}
+
+/// A program or a library, as the headers on its first page have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ElfFile {
+    /// The build id (`NT_GNU_BUILD_ID`), where it has one of 20 bytes.
+    pub build_id: Option<[u8; 20]>,
+    /// The page of the first `PT_LOAD`'s `p_vaddr`: added to a [`Place`] it makes an address of the file.
+    pub first_page: u32,
 }
 
 /// A place in a program's code. What is in no file is left out as a whole: a register may hold anything else at that moment.
@@ -151,10 +174,20 @@ impl CoreNotes {
                 let program = notes.auxiliary.map(|note| Program::read(&file, note)).transpose()?;
                 places(&file, files, program.unwrap_or_default(), [pc, lr])?
             }
-            None => [Place::Elsewhere; 2],
+            None => [(Place::Elsewhere, 0); 2],
         };
-        let [pc_place, lr_place] = places;
+        let [(pc_place, pc_page), (lr_place, lr_page)] = places;
         let of_code = |place, is_code| if is_code { place } else { Place::Elsewhere };
+        // What is in no file has no headers; those of a file are looked for once.
+        let elf_file = |place, page, is_code| {
+            let place = of_code(place, is_code);
+            if place == Place::Elsewhere { None } else { ElfFile::at(&file, &segments, page) }
+        };
+        let pc_file = elf_file(pc_place, pc_page, pc_in_code);
+        let lr_file = match lr_page == pc_page && pc_in_code && lr_in_code {
+            true => pc_file,
+            false => elf_file(lr_place, lr_page, lr_in_code),
+        };
         let fault = (signal, code, address, address_in_code);
         Ok(Self {
             signal,
@@ -162,6 +195,8 @@ impl CoreNotes {
             pid,
             pc: of_code(pc_place, pc_in_code),
             lr: of_code(lr_place, lr_in_code),
+            pc_file,
+            lr_file,
             fault: Fault::of(fault, pc, sp),
         })
     }
@@ -349,17 +384,88 @@ impl Program {
     }
 }
 
-/// Returns where addresses are in the files that are mapped. Code is mapped in one piece: a range is of the program where the
+impl ElfFile {
+    /// Reads the headers on the page that the kernel has written for the first page of a file in memory (bit 4 of
+    /// `coredump_filter`, core(5)). `None` where it has written none, or where they are not those of a program.
+    fn at(
+        file: &Bounded<'_, impl ReadAt + ?Sized>,
+        segments: &Segments,
+        page: u32,
+    ) -> Option<Self> {
+        let of_page = segments.each(file).filter_map(Result::ok).find(|segment| {
+            let [kind, _, start, _, bytes, ..] = *segment;
+            kind == PT_LOAD && start == page && bytes >= PAGE
+        });
+        let [_, start, ..] = of_page?;
+        let end = start.checked_add(PAGE)?;
+        let [magic, class, _, _, kind, _, _, table, _, _, sizes, counts, _] =
+            file.words::<13>(start).ok()?;
+        let is_program = matches!(kind, KIND_PROGRAM | KIND_SHARED);
+        if [magic, class & 0x00ff_ffff] != ELF32 || !is_program || sizes >> 16 != SEGMENT {
+            return None;
+        }
+        let (mut first_page, mut build_id) = (None, None);
+        for index in 0..(counts & 0xffff).min(MAX_PROGRAM_HEADERS) {
+            let header = start.checked_add(table)?.checked_add(index.checked_mul(SEGMENT)?)?;
+            if header.checked_add(SEGMENT)? > end {
+                break;
+            }
+            let [kind, offset, address, _, bytes, ..] = file.words::<8>(header).ok()?;
+            match kind {
+                PT_LOAD if first_page.is_none() => first_page = Some(address & !(PAGE - 1)),
+                PT_NOTE if build_id.is_none() => {
+                    build_id = build_id_in(file, start.checked_add(offset)?, bytes, end);
+                }
+                _ => {}
+            }
+        }
+        Some(Self { build_id, first_page: first_page? })
+    }
+}
+
+/// Returns the build id among notes that lie before `end`.
+fn build_id_in(
+    file: &Bounded<'_, impl ReadAt + ?Sized>,
+    mut offset: u32,
+    bytes: u32,
+    end: u32,
+) -> Option<[u8; 20]> {
+    /// `GNU` with a zero byte behind it.
+    const GNU: u32 = 0x0055_4e47;
+    const NT_GNU_BUILD_ID: u32 = 3;
+    let end = offset.checked_add(bytes)?.min(end);
+    for _ in 0..MAX_NOTES {
+        if offset.checked_add(NOTE_HEADER)? > end {
+            return None;
+        }
+        let [name_bytes, bytes, kind] = file.words(offset).ok()?;
+        let name = offset.checked_add(NOTE_HEADER)?;
+        let contents = name.checked_add(aligned(name_bytes).ok()?)?;
+        offset = contents.checked_add(aligned(bytes).ok()?)?;
+        if offset > end {
+            return None;
+        }
+        if (name_bytes, bytes, kind) == (4, 20, NT_GNU_BUILD_ID) && file.word(name).ok()? == GNU {
+            let words: [u32; 5] = file.words(contents).ok()?;
+            let mut build_id = [0; 20];
+            let bytes = words.iter().flat_map(|word| word.to_le_bytes());
+            build_id.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+            return Some(build_id);
+        }
+    }
+    None
+}
+
+/// Returns where addresses are in the files that are mapped, each with the first page of its file in memory. Code is mapped in one piece: a range is of the program where the
 /// entry point is in it as well.
 fn places<const N: usize>(
     file: &Bounded<'_, impl ReadAt + ?Sized>,
     note: Note,
     program: Program,
     addresses: [u32; N],
-) -> Result<[Place; N], CoreNotesError> {
+) -> Result<[(Place, u32); N], CoreNotesError> {
     const RANGE: u32 = 12;
-    const PAGE: u32 = 4096;
-    let mut places = [Place::Elsewhere; N];
+    let mut places = [(Place::Elsewhere, 0); N];
     let missing = CoreNotesError::Missing(NT_FILE);
     let room = note.bytes.checked_sub(8).ok_or(missing)?;
     // The names of files stand behind the ranges, and are not read.
@@ -384,10 +490,11 @@ fn places<const N: usize>(
                 continue;
             }
             *place = if of_program {
-                let first = program.headers.map(|headers| headers & !PAGE.saturating_sub(1));
-                first.and_then(from).map_or(Place::Elsewhere, Place::Program)
+                let first = program.headers.map(|headers| headers & !(PAGE - 1));
+                let inside = first.and_then(from).map_or(Place::Elsewhere, Place::Program);
+                (inside, first.unwrap_or(0))
             } else {
-                from(first_page).map_or(Place::Elsewhere, Place::Library)
+                (from(first_page).map_or(Place::Elsewhere, Place::Library), first_page)
             };
         }
     }

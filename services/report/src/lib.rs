@@ -3,6 +3,7 @@
 //! It has no network. What happens it learns from init alone, which tells no more than numbers and names of manifests; whoever takes
 //! `uplink` over reads what is sent anyway. What may be recorded, written and sent is decided by `os/report`.
 
+mod crashes;
 mod files;
 mod network;
 mod told;
@@ -34,6 +35,8 @@ use std::process::ExitCode;
 
 /// Pause between two questions to init how components have ended, in milliseconds.
 const ASK_EVERY_MS: u64 = 15_000;
+/// Most crashes whose notes are read at a time: one of each component that a device may have.
+const MOST_CRASHES: usize = 32;
 /// Pause between two looks at what the network service tells, in seconds.
 const NETWORK_EVERY_S: u64 = 2 * 60;
 /// Timeout of the network service's status, in milliseconds.
@@ -199,7 +202,9 @@ impl Service {
                 reply => return Err(InitError::refused(reply).into()),
             }
         }
-        for (uptime_s, body) in told::ended(&ends) {
+        let mut ended = told::ended(&ends);
+        self.take_crashes(&mut ended)?;
+        for (uptime_s, body) in ended {
             let ago = now.uptime_s.saturating_sub(uptime_s);
             let at = now.at.map(|at| at.saturating_sub(ago));
             self.record(body, Moment { uptime_s, at })?;
@@ -208,6 +213,24 @@ impl Service {
         self.look_at_use(now)?;
         if now.uptime_s.saturating_sub(self.written_at_s) >= WRITE_EVERY_S {
             self.write(now)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what crashes have left, and puts places into the ends that they were. No more are taken at a time than components
+    /// have ended: one that crashes again and again leaves them as fast as they are read.
+    fn take_crashes(&mut self, ended: &mut [(u64, Body)]) -> Result<(), ServiceError> {
+        for _ in 0..MOST_CRASHES {
+            let (reply, handed) = self.init.ask(ReportRequest::Crash)?;
+            match (reply, handed.into_iter().next()) {
+                (Reply::Crash(told), Some(notes)) => {
+                    if let Some(crash) = crashes::place(&told, notes) {
+                        crashes::join(ended, &told, crash);
+                    }
+                }
+                (Reply::NotFound, _) => break,
+                (reply, _) => return Err(InitError::refused(reply).into()),
+            }
         }
         Ok(())
     }

@@ -134,6 +134,8 @@ fn a_crash_is_read_as_places_in_files_and_a_kind_of_address() {
         pid: 2,
         pc: Place::Program(0x1_1234),
         lr: Place::Library(0x1_0020),
+        pc_file: None,
+        lr_file: None,
         fault: Some(Fault::Stack),
     };
     assert_eq!(Core::new().read(), expected);
@@ -154,6 +156,8 @@ fn what_the_kernel_has_written_is_read() {
         // 0x2ebe0 and 0x2331e of a program that begins at 0x10000.
         pc: Place::Program(0x1_ebe0),
         lr: Place::Program(0x1_331e),
+        pc_file: None,
+        lr_file: None,
         fault: Some(Fault::Stack),
     };
     let watched = Watched { file: WRITTEN, read: RefCell::default() };
@@ -257,5 +261,57 @@ proptest! {
         let _ = CoreNotes::read(&watched);
         let bytes: usize = watched.read.into_inner().iter().map(Range::len).sum();
         prop_assert!(bytes <= 3 * usize::try_from(MAX_BYTES).unwrap());
+    }
+}
+
+/// The first page of a program: its header, two segments, and a note behind another.
+fn first_page(build_id: [u8; 20]) -> Vec<u8> {
+    let mut page = bytes(&[0x464c_457f, 0x0001_0101, 0, 0, KIND_SHARED, 1, 0, FILE_HEADER, 0, 0]);
+    page.extend(bytes(&[SEGMENT << 16 | FILE_HEADER, 2, 0]));
+    page.extend(bytes(&[PT_LOAD, 0, 0x0040_0034, 0, 0x8000, 0x8000, 5, 4096]));
+    page.extend(bytes(&[PT_NOTE, 0x100, 0, 0, 56, 56, 4, 4]));
+    page.resize(0x100, 0);
+    page.extend(bytes(&[4, 4, 1, 0x0055_4e47, 7, 4, 20, 3, 0x0055_4e47]));
+    page.extend(build_id);
+    page.resize(4096, 0xee);
+    page
+}
+
+/// A core with the first page of the program behind the notes.
+fn with_first_page(page: &[u8]) -> Vec<u8> {
+    let (mut file, _) = Core::new().write();
+    file.resize(file.len().next_multiple_of(4096), 0);
+    let start = u32::try_from(file.len()).unwrap();
+    // The second segment is the first of the program.
+    let segment = usize::try_from(FILE_HEADER + SEGMENT).unwrap();
+    file[segment + 4..segment + 8].copy_from_slice(&start.to_le_bytes());
+    file[segment + 16..segment + 20].copy_from_slice(&4096u32.to_le_bytes());
+    file.extend(page);
+    file
+}
+
+#[test]
+fn the_first_page_of_a_program_says_which_it_is() {
+    let build_id = std::array::from_fn(|index| u8::try_from(index).unwrap());
+    let file = with_first_page(&first_page(build_id));
+    let notes = CoreNotes::read(file.as_slice()).unwrap();
+    let expected = ElfFile { build_id: Some(build_id), first_page: 0x0040_0000 };
+    assert_eq!((notes.pc_file, notes.lr_file), (Some(expected), None));
+    assert_eq!(notes.pc, Place::Program(0x1_1234), "the place is what it was");
+    // A page that was cut, or is no program's, says nothing, and the rest is read all the same.
+    let cut = &file[..file.len() - 4000];
+    for other in [cut.to_vec(), with_first_page(&[0xee; 4096]), with_first_page(&[0; 4096])] {
+        let notes = CoreNotes::read(other.as_slice()).unwrap();
+        assert_eq!((notes.pc_file, notes.pc), (None, Place::Program(0x1_1234)));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_first_page_is_read_within_bounds(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..400) {
+        let mut page = first_page([7; 20]);
+        page[at..at + bytes.len()].copy_from_slice(&bytes);
+        let notes = CoreNotes::read(with_first_page(&page).as_slice()).unwrap();
+        prop_assert_eq!(notes.pc, Place::Program(0x1_1234));
     }
 }

@@ -144,7 +144,7 @@ fn no_process_dumps_memory(scene: &mut Scene) -> Result<()> {
             continue;
         };
         if !filter.trim().is_empty() {
-            ensure!(filter.trim() == "00000000", "{filter}: {process}");
+            ensure!(filter.trim() == "00000010", "{filter}: {process}");
             looked_at = looked_at.saturating_add(1);
         }
     }
