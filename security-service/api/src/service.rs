@@ -1,9 +1,10 @@
 //! What handlers share.
 
 use crate::issuers::Issuers;
-use crate::symbolizer::Symbolizer;
+use crate::symbolizer::{Symbolizer, SymbolizerError};
 use holdfast_service_domain::receipt::ReceiptKey;
-use holdfast_service_store::Store;
+use holdfast_service_domain::symbols::{BuildId, Frames};
+use holdfast_service_store::{Scope, Store};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
@@ -37,5 +38,19 @@ impl Service {
     #[must_use]
     pub fn now(&self) -> u64 {
         (self.clock)()
+    }
+
+    /// Names the functions at addresses of a program, as [`Symbolizer::function_names`] does.
+    ///
+    /// # Errors
+    /// See [`SymbolizerError`].
+    pub async fn function_names(
+        &self,
+        scope: Scope,
+        build_id: &BuildId,
+        addresses: &[u64],
+    ) -> Result<Vec<Option<Frames>>, SymbolizerError> {
+        let (store, now) = (&self.store, self.now());
+        self.symbolizer.function_names(store, scope, build_id, addresses, now).await
     }
 }

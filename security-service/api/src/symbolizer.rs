@@ -3,11 +3,10 @@
 //! Symbols are files that others have made, in a language in which much can be said. The service never reads them itself: it opens the
 //! file and hands it to a [`Worker`], a process that can do nothing but compute, and believes of its answer no more than its bounds.
 
-use crate::service::Service;
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service_domain::symbols::{BuildId, Frames};
 use holdfast_service_store::blobs::{BlobError, Blobs};
-use holdfast_service_store::{Scope, StoreError};
+use holdfast_service_store::{Scope, Store, StoreError};
 use holdfast_service_symbols::answer::{self, AnswerError, MAX_ADDRESSES, MAX_ANSWER_BYTES};
 use holdfast_service_symbols::program::{Named, ProgramError};
 use std::collections::BTreeMap;
@@ -221,6 +220,60 @@ impl Symbolizer {
         Self { files, worker, uploads, turn, failed: Failed::default() }
     }
 
+    /// Names the functions at addresses of a program, as a catalog has its symbols; `None` for an address that lies in none. A
+    /// [return address](holdfast_service_domain::symbols::of_return_address) is turned into one of its call first.
+    ///
+    /// An address that was asked about before costs no worker, and however many ask about one at the same time, one worker reads it.
+    ///
+    /// # Errors
+    /// There are no symbols, or they cannot be read; nothing else is the worse for it.
+    pub async fn function_names(
+        &self,
+        store: &Store,
+        scope: Scope,
+        build_id: &BuildId,
+        addresses: &[u64],
+        now: u64,
+    ) -> Result<Vec<Option<Frames>>, SymbolizerError> {
+        if addresses.len() > MAX_ASKED {
+            return Err(SymbolizerError::TooMany);
+        }
+        let known = store.symbol_names(scope, build_id, addresses).await?;
+        if let Some(all) = all_of(addresses, &known) {
+            return Ok(all);
+        }
+        let row = store.symbols_of(scope, build_id).await?;
+        let row = row.ok_or(SymbolizerError::NoSymbols)?;
+        let turn = tokio::time::timeout(TURN, self.turn.acquire()).await;
+        let _turn = turn.map_err(|_| SymbolizerError::Busy)?.map_err(|_| SymbolizerError::Busy)?;
+        // Whoever had the turn before may have asked the same.
+        let mut known = store.symbol_names(scope, build_id, addresses).await?;
+        let of = (scope.catalog(), build_id.clone());
+        let mut unknown: Vec<u64> = addresses.to_vec();
+        unknown.retain(|address| !known.contains_key(address));
+        unknown.sort_unstable();
+        unknown.dedup();
+        if !unknown.is_empty() && self.has_failed(&of, now) {
+            return Err(SymbolizerError::FailedBefore);
+        }
+        for some in unknown.chunks(MAX_ADDRESSES) {
+            let file = self.files.read(&row.digest)?.ok_or(SymbolizerError::NoSymbols)?;
+            let named = self.worker.names(file, some).await.map_err(|error| {
+                if error.is_of_the_file() {
+                    self.remember(of.clone(), now);
+                }
+                SymbolizerError::Worker(error)
+            })?;
+            if named.build_id != *build_id {
+                return Err(SymbolizerError::OtherProgram);
+            }
+            let names: Vec<_> = some.iter().copied().zip(named.frames).collect();
+            known.extend(names.iter().cloned());
+            store.keep_symbol_names(scope, build_id.clone(), names).await?;
+        }
+        Ok(all_of(addresses, &known).unwrap_or_default())
+    }
+
     fn has_failed(&self, of: &(CatalogId, BuildId), now: u64) -> bool {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         failed.retain(|_, at| now < at.saturating_add(AGAIN_S));
@@ -233,61 +286,6 @@ impl Symbolizer {
             failed.pop_first();
         }
         failed.insert(of, now);
-    }
-}
-
-impl Service {
-    /// Names the functions at addresses of a program, as a catalog has its symbols; `None` for an address that lies in none. A
-    /// [return address](holdfast_service_domain::symbols::of_return_address) is turned into one of its call first.
-    ///
-    /// An address that was asked about before costs no worker, and however many ask about one at the same time, one worker reads it.
-    ///
-    /// # Errors
-    /// There are no symbols, or they cannot be read; nothing else is the worse for it.
-    pub async fn function_names(
-        &self,
-        scope: Scope,
-        build_id: &BuildId,
-        addresses: &[u64],
-    ) -> Result<Vec<Option<Frames>>, SymbolizerError> {
-        if addresses.len() > MAX_ASKED {
-            return Err(SymbolizerError::TooMany);
-        }
-        let symbolizer = &self.symbolizer;
-        let known = self.store.symbol_names(scope, build_id, addresses).await?;
-        if let Some(all) = all_of(addresses, &known) {
-            return Ok(all);
-        }
-        let row = self.store.symbols_of(scope, build_id).await?;
-        let row = row.ok_or(SymbolizerError::NoSymbols)?;
-        let turn = tokio::time::timeout(TURN, symbolizer.turn.acquire()).await;
-        let _turn = turn.map_err(|_| SymbolizerError::Busy)?.map_err(|_| SymbolizerError::Busy)?;
-        // Whoever had the turn before may have asked the same.
-        let mut known = self.store.symbol_names(scope, build_id, addresses).await?;
-        let of = (scope.catalog(), build_id.clone());
-        let mut unknown: Vec<u64> = addresses.to_vec();
-        unknown.retain(|address| !known.contains_key(address));
-        unknown.sort_unstable();
-        unknown.dedup();
-        if !unknown.is_empty() && symbolizer.has_failed(&of, self.now()) {
-            return Err(SymbolizerError::FailedBefore);
-        }
-        for some in unknown.chunks(MAX_ADDRESSES) {
-            let file = symbolizer.files.read(&row.digest)?.ok_or(SymbolizerError::NoSymbols)?;
-            let named = symbolizer.worker.names(file, some).await.map_err(|error| {
-                if error.is_of_the_file() {
-                    symbolizer.remember(of.clone(), self.now());
-                }
-                SymbolizerError::Worker(error)
-            })?;
-            if named.build_id != *build_id {
-                return Err(SymbolizerError::OtherProgram);
-            }
-            let names: Vec<_> = some.iter().copied().zip(named.frames).collect();
-            known.extend(names.iter().cloned());
-            self.store.keep_symbol_names(scope, build_id.clone(), names).await?;
-        }
-        Ok(all_of(addresses, &known).unwrap_or_default())
     }
 }
 
