@@ -193,8 +193,8 @@ const IMAGES: [&str; 11] = [
     "tests/images/lingering.toml",
     "tests/images/crowd.toml",
 ];
-/// The one whose guests check in, for the one board whose stand-in can have a TPM.
-const CHECKING_IN: &str = "tests/images/service.toml";
+/// Those whose guests check in, for the one board whose stand-in can have a TPM.
+const CHECKING_IN: [&str; 2] = ["tests/images/service.toml", "tests/images/reports.toml"];
 /// Programs of apps that tests put in the place of others.
 const OTHER_PROGRAMS: [(&str, &str); 3] = [
     ("hostile", "tests/apps/hostile"),
@@ -220,6 +220,7 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     let more = (board == Some(boards::WITH_PERIPHERALS)).then_some(boards::PERIPHERALS);
     let checking_in = board.is_none_or(|board| board == DEFAULT_BOARD).then_some(CHECKING_IN);
     let authenticating = checking_in.filter(|_| test_run.full).map(|_| AUTHENTICATING);
+    let checking_in = checking_in.into_iter().flatten();
     let more = more.into_iter().flatten().chain(checking_in).chain(authenticating);
     for manifest in IMAGES.into_iter().chain(more) {
         let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };

@@ -1,6 +1,6 @@
 //! A device enrols, is claimed, and has certificates for as long as it runs what its owner wants it to.
 
-use super::world::{CHECK_IN, NO_TPM, TPM, World, check_in_again, device_id};
+use super::world::{CHECK_IN, FULL, NO_TPM, TPM, World, check_in_again, device_id};
 use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{BOOT, WAIT, clock};
 use crate::harness::scratch::Scratch;
@@ -13,8 +13,6 @@ use holdfast_repository::Released;
 use holdfast_sandbox::component::{self, ComponentList};
 use serde_json::Value;
 
-/// What the device says of a check-in with nothing held against it: its own certificate, and the app's.
-const FULL: &str = "identity: checked in: Full, 2 certificates event=identity_checked_in";
 const FOR_UPDATES: &str =
     r"identity: checked in: UpdateOnly \([a-z, -]+\), 1 certificates event=identity_checked_in";
 const ENROLLED: &str = "is enrolled in catalog [0-9a-f-]{36} event=identity_enrolled";

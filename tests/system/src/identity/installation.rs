@@ -160,6 +160,25 @@ impl Installation {
         Ok(items.clone())
     }
 
+    /// Gives the service a program with its symbols.
+    pub(crate) fn add_symbols(&self, build_id: &str, program: &[u8]) -> Result<()> {
+        let path = format!("catalogs/{}/symbols/{build_id}", self.catalog);
+        let url = format!("https://127.0.0.1:{}/v1/{path}", self.management);
+        let token = format!("Bearer {}", self.token);
+        let put = self.agent.put(&url).header("Authorization", &token);
+        let mut answer = put.send(program).with_context(|| format!("PUT {path}"))?;
+        let text = answer.body_mut().read_to_string()?;
+        ensure!((200..300).contains(&answer.status().as_u16()), "PUT {path}: {text}");
+        Ok(())
+    }
+
+    /// Returns the crash groups, as they are shown to the owner.
+    pub(crate) fn crashes(&self) -> Result<Vec<Value>> {
+        let listed = self.of_catalog("GET", "crashes", None)?;
+        let items = listed.get("items").and_then(Value::as_array).context("no list")?;
+        Ok(items.clone())
+    }
+
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         self.server.log.text()

@@ -34,6 +34,9 @@ const PORT: u16 = 8443;
 pub(crate) const MEMORY_MIB: u32 = 96;
 /// A device checks in within a minute of its boot, and of its network's.
 pub(crate) const CHECK_IN: Duration = Duration::from_secs(150);
+/// The log line of a check-in with nothing held against the device: its own certificate, and an app's.
+pub(crate) const FULL: &str =
+    "identity: checked in: Full, 2 certificates event=identity_checked_in";
 /// The log line of a check-in with nothing held against the device: its own certificate, and those of two apps.
 pub(crate) const FULL_WITH_TWO_APPS: &str =
     "identity: checked in: Full, 3 certificates event=identity_checked_in";

@@ -1,0 +1,87 @@
+//! A device reports what fails on it, and its owner sees one crash group, by the name of a function.
+
+use super::world::{CHECK_IN, FULL, TPM, World};
+use crate::harness::artefacts::Artefacts;
+use crate::harness::guest::{ANSWER, BOOT};
+use crate::harness::suite::{Suite, check};
+use anyhow::{Context, Result, ensure};
+use holdfast_images::hex;
+use holdfast_qemu::machine::Guest;
+use object::Object;
+use serde_json::Value;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// From a crash to its group in the service: `report` asks init every 15 s, an urgent upload waits for three minutes at most, and
+/// `uplink` looks every half minute.
+const REPORTED: Duration = Duration::from_secs(360);
+/// Most memory of `report`, in KiB.
+const MOST_KIB: u64 = 512;
+
+pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
+    check!(suite, a_crash_is_a_group_with_the_name_of_its_function(artefacts));
+}
+
+fn text<'a>(group: &'a Value, field: &str) -> &'a str {
+    group.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The memory peak of a component, in KiB, and its restarts.
+fn used(guest: &mut Guest, name: &str) -> Result<(u64, u64)> {
+    let status = guest.probe.ask("status", ANSWER)?;
+    let line = status.lines().find(|line| line.contains(&format!("name={name} ")));
+    let number = |field: &str| -> Result<u64> {
+        let value = line.and_then(|line| line.split(&format!("{field}=")).nth(1));
+        let value = value.and_then(|rest| rest.split(' ').next());
+        Ok(value.with_context(|| status.clone())?.parse()?)
+    };
+    Ok((number("peak_kib")?, number("restarts")?))
+}
+
+fn a_crash_is_a_group_with_the_name_of_its_function(artefacts: &Artefacts) -> Result<()> {
+    let world = World::of(artefacts, "reports")?;
+    let image = world.image(|_| Ok(()))?;
+    world.add_release(image.path())?;
+    let symbols = artefacts.image("reports").with_extension("symbols").join("crash");
+    let program = fs::read(&symbols).with_context(|| symbols.display().to_string())?;
+    let build_id = object::File::parse(program.as_slice())?.build_id()?.context("no build id")?;
+    world.service.add_symbols(&hex(build_id), &program)?;
+    let mut guest = world.machine(image.path(), TPM)?.start(None)?;
+    guest.wait("crash ended with signal 11", BOOT)?;
+    world.claim(&mut guest, "tpm", "emulated")?;
+    guest.wait(FULL, CHECK_IN)?;
+    let crash = reported(&world, &guest)?;
+    ensure!(text(&crash, "kind") == "signal 11", "{crash:#}");
+    // It overflows its stack while it copies into its frame; the copying may be a function of its own.
+    let functions = [text(&crash, "at"), text(&crash, "called_from")];
+    ensure!(functions.iter().any(|name| name.contains("descend")), "{crash:#}");
+    ensure!(crash.get("devices").and_then(Value::as_u64) == Some(1), "{crash:#}");
+    // The crash loop goes on, and is the same group; nothing of the device is the worse for reporting it.
+    ensure!(crash.get("events").and_then(Value::as_u64) > Some(0), "{crash:#}");
+    let (peak_kib, restarts) = used(&mut guest, "report")?;
+    ensure!(peak_kib <= MOST_KIB && restarts == 0, "{peak_kib} KiB, {restarts} restarts");
+    guest.wait("hello: heartbeat", BOOT)?;
+    Ok(())
+}
+
+/// The one group of the component that crashes, once it is there.
+fn reported(world: &World, guest: &Guest) -> Result<Value> {
+    let begun = Instant::now();
+    loop {
+        let groups = world.service.crashes()?;
+        let mut of_crash =
+            groups.iter().filter(|group| text(group, "component") == "service:crash");
+        if let Some(group) = of_crash.next() {
+            ensure!(of_crash.next().is_none(), "more than one group: {groups:#?}");
+            return Ok(group.clone());
+        }
+        ensure!(
+            begun.elapsed() < guest.scaled(REPORTED),
+            "no group of it, but {groups:#?}\nthe service says:\n{}\nthe device says:\n{}",
+            world.service.log(),
+            guest.console.text()
+        );
+        thread::sleep(Duration::from_millis(500));
+    }
+}
