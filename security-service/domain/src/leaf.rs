@@ -39,6 +39,12 @@ pub fn release_extension() -> Vec<u64> {
     ours([3, 1])
 }
 
+/// Returns the name of a device in its own certificate.
+#[must_use]
+pub fn device_uri(catalog: &CatalogId, device: &DeviceId) -> String {
+    format!("spiffe://{catalog}.holdfast/device/{device}")
+}
+
 /// What a leaf says. Its serial number is random, and its issuer's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaf {
@@ -90,7 +96,7 @@ impl Leaf {
     #[must_use]
     pub fn new(common: &Common, purpose: Purpose, point: Point) -> Self {
         let Common { catalog, device, .. } = common;
-        let of_device = format!("spiffe://{catalog}.holdfast/device/{device}");
+        let of_device = device_uri(catalog, device);
         let uri = match purpose {
             Purpose::Device => of_device,
             Purpose::App(id) => format!("{of_device}/app/{id}"),

@@ -7,10 +7,12 @@
 
 pub mod audit;
 pub mod check_in;
+pub mod crash;
 pub mod device;
 pub mod endorsement;
 pub mod enrolment;
 pub mod grade;
+pub mod insight;
 pub mod leaf;
 pub mod measurement;
 pub mod name;
@@ -19,6 +21,9 @@ pub mod problem;
 pub mod proxy;
 pub mod receipt;
 pub mod reference_values;
+pub mod report_batch;
+pub mod report_rate;
+pub mod reporter;
 pub mod role;
 pub mod schedule;
 pub mod settings;

@@ -79,6 +79,12 @@ problems! {
     TooSlow = "too-slow", 408, "The body did not come in time";
     /// The service has too much to do, or too many devices wait for their owner.
     Busy = "busy", 503, "The service has too much to do; come again later";
+    /// No certificate of a device was shown, or its catalog does not vouch for it.
+    CertificateRefused = "certificate-refused", 403, "The client's certificate is missing or refused";
+    /// The device's group takes no reports.
+    ReportsOff = "reports-off", 403, "The owner has switched off reports of this device";
+    /// The device has sent as much as it may for now.
+    TooMany = "too-many", 429, "It has asked for this too often; come again later";
     /// There is no such path.
     NotFound = "not-found", 404, "There is no such thing here";
     /// There is no token, or it is none, or it has expired.
