@@ -17,6 +17,7 @@ use holdfast_evidence::messages::Profile;
 use holdfast_evidence::policy::PcrDigest;
 use holdfast_evidence::software::SoftwareAttested;
 use holdfast_evidence::verify::{Attested, AttestedKey};
+use holdfast_failure_reports::Level;
 
 /// What was verified of a check-in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +69,8 @@ pub struct Rules {
     pub least_index: u64,
     /// The grades that are taken.
     pub grades: Grades,
+    /// How much devices are to report.
+    pub reports: Level,
 }
 
 /// What a check-in is decided by.

@@ -17,6 +17,7 @@ use holdfast_evidence::public::{AttestationKey, Point, Public, Template};
 use holdfast_evidence::qualifying::{Exporter, Purpose, QualifyingData};
 use holdfast_evidence::service::Ring;
 use holdfast_evidence::verify::{Evidence, KeyEvidence};
+use holdfast_failure_reports::Level;
 use holdfast_service_domain::check_in::{
     CheckIn, CheckInWrite, Decision, Issue, Rules, Verdict, Verified, decide,
 };
@@ -34,7 +35,8 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 const NOW: u64 = 1_800_000_000;
 const VERSION: Version = Version { major: 1, minor: 4, patch: 0 };
 const CLOCK: ClockInfo = ClockInfo { clock_ms: 1000, reset_count: 2, restart_count: 0, safe: true };
-const RULES: Rules = Rules { least_index: 7, grades: Grades::OF_NEW_CATALOGS };
+const RULES: Rules =
+    Rules { least_index: 7, grades: Grades::OF_NEW_CATALOGS, reports: Level::Health };
 const RELEASE: Release = Release { boot: BOOT, version: VERSION, index: 7, withdrawn: false };
 
 fn device() -> Device {

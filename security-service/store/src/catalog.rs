@@ -7,6 +7,7 @@ use crate::scope::{Actor, Scope};
 use crate::step::{Connection, Step};
 use crate::store::Store;
 use holdfast_evidence::messages::CatalogId;
+use holdfast_failure_reports::Level;
 use holdfast_service_domain::audit::BEGIN;
 use holdfast_service_domain::check_in::Rules;
 use holdfast_service_domain::grade::Grades;
@@ -38,6 +39,8 @@ pub struct Group {
     pub least_index: u64,
     /// The grades that it takes; none where the catalog's are.
     pub grades: Option<Grades>,
+    /// How much its devices are to report; where it is written, none leaves it as it is.
+    pub reports: Option<Level>,
     /// How often it was changed; of no effect where it is written.
     pub revision: u64,
 }
@@ -138,7 +141,7 @@ impl Store {
         most: u32,
     ) -> Result<Vec<Group>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT product, name, least_index, grades, revision FROM grp
+        let query = "SELECT product, name, least_index, grades, report_level, revision FROM grp
             WHERE catalog = $1 AND product = $2 AND name > $3 ORDER BY name LIMIT $4";
         let query = sqlx::query(query).bind(scope.key()).bind(product.to_owned());
         let query = query.bind(after.to_owned()).bind(i64::from(most));
@@ -156,7 +159,7 @@ impl Store {
         name: &str,
     ) -> Result<Option<Group>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT product, name, least_index, grades, revision FROM grp
+        let query = "SELECT product, name, least_index, grades, report_level, revision FROM grp
             WHERE catalog = $1 AND product = $2 AND name = $3";
         let query = sqlx::query(query).bind(scope.key());
         let query = query.bind(product.to_owned()).bind(name.to_owned());
@@ -169,7 +172,8 @@ impl Store {
     /// Those of the database.
     pub async fn rules(&self, scope: Scope, device: &str) -> Result<Rules, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT c.grades AS grades, g.grades AS of_group, g.least_index AS least_index
+        let query = "SELECT c.grades AS grades, g.grades AS of_group, g.least_index AS least_index,
+            g.report_level AS report_level
             FROM catalog c
             LEFT JOIN device d ON d.catalog = c.id AND d.id = $2
             LEFT JOIN grp g ON g.catalog = d.catalog AND g.product = d.product AND g.name = d.grp
@@ -227,10 +231,12 @@ pub async fn put_group(
     if product.fetch_optional(&mut *connection).await?.is_none() {
         return Err(StoreError::Missing("product"));
     }
-    let put = "INSERT INTO grp (catalog, product, name, least_index, grades, created_at)
-        VALUES ($1, $2, $3, $4, $5, $6)
-        ON CONFLICT (catalog, product, name)
-        DO UPDATE SET least_index = $4, grades = $5, revision = grp.revision + 1";
+    // Who does not know of reports does not switch them on again by what he writes.
+    let put = "INSERT INTO grp
+            (catalog, product, name, least_index, grades, created_at, report_level)
+        VALUES ($1, $2, $3, $4, $5, $6, COALESCE($7, $8))
+        ON CONFLICT (catalog, product, name) DO UPDATE SET least_index = $4, grades = $5,
+            report_level = COALESCE($7, grp.report_level), revision = grp.revision + 1";
     sqlx::query(put)
         .bind(scope.key())
         .bind(group.product)
@@ -238,6 +244,8 @@ pub async fn put_group(
         .bind(stored(group.least_index))
         .bind(group.grades.map(|grades| grades.to_string()))
         .bind(stored(at))
+        .bind(group.reports.map(|level| level.word().to_owned()))
+        .bind(Level::default().word().to_owned())
         .execute(connection)
         .await?;
     Ok(())
@@ -260,6 +268,7 @@ fn group_of(row: &AnyRow) -> Result<Group, StoreError> {
         name: columns::text(row, "name")?,
         least_index: columns::number(row, "least_index")?,
         grades: columns::grades_if_any(row, "grades")?,
+        reports: Some(columns::level(row)?),
         revision: columns::number(row, "revision")?,
     })
 }

@@ -45,6 +45,7 @@ impl Store {
                 d.clock_resets AS clock_resets, d.clock_restarts AS clock_restarts,
                 d.clock_safe AS clock_safe, d.revision AS revision,
                 c.grades AS grades, g.grades AS of_group, g.least_index AS least_index,
+                g.report_level AS report_level,
                 m.boot AS boot, m.version AS version, m.rollback_index AS rollback_index,
                 m.withdrawn_at AS withdrawn_at
             FROM catalog c

@@ -2,6 +2,7 @@
 
 use crate::error::StoreError;
 use holdfast_evidence::messages::{CatalogId, DeviceId};
+use holdfast_failure_reports::Level;
 use holdfast_service_domain::check_in::Rules;
 use holdfast_service_domain::grade::{Grade, Grades};
 use holdfast_types::Version;
@@ -72,12 +73,20 @@ pub(crate) fn version(row: &AnyRow, column: &'static str) -> Result<Version, Sto
     text(row, column)?.parse().map_err(|_| StoreError::Damaged(column))
 }
 
+/// The level of a group's reports; the usual one for a device that is in none.
+pub(crate) fn level(row: &AnyRow) -> Result<Level, StoreError> {
+    let word = text_if_any(row, "report_level")?;
+    let level = word.map(|word| word.parse()).transpose();
+    Ok(level.map_err(|_| StoreError::Damaged("report_level"))?.unwrap_or_default())
+}
+
 /// The rules for a device: those of its group, where they are not its catalog's.
 pub(crate) fn rules(row: &AnyRow) -> Result<Rules, StoreError> {
     let of_catalog = grades_if_any(row, "grades")?.ok_or(StoreError::Damaged("grades"))?;
     Ok(Rules {
         least_index: number_if_any(row, "least_index")?.unwrap_or(0),
         grades: grades_if_any(row, "of_group")?.unwrap_or(of_catalog),
+        reports: level(row)?,
     })
 }
 

@@ -85,6 +85,16 @@ impl Store {
         self.scope_of_device(catalog).await
     }
 
+    /// Returns the scopes of all catalogs, for work of the service's own that is done in each.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn scopes(&self) -> Result<Vec<Scope>, StoreError> {
+        let mut connection = self.read().await?;
+        let rows = sqlx::query("SELECT id FROM catalog ORDER BY id").fetch_all(&mut *connection);
+        rows.await?.iter().map(|row| columns::catalog(row, "id").map(Scope::new)).collect()
+    }
+
     /// Returns the scope of the catalog that a device names. The device port alone asks for it, and reads and writes no more
     /// than the row of the device whose key has signed.
     ///

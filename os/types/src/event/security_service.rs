@@ -35,6 +35,12 @@ events! {
     PROXY_HEADER_REFUSED = "proxy_header_refused";
     /// Something was found about a device, which stays open until somebody closes it.
     FINDING_NOTED = "finding_noted";
+    /// A device's reports were refused: its certificate, its state or its group does not let it report.
+    REPORTS_REFUSED = "reports_refused";
+    /// A batch of reports had more failures or counters than one adds to; the records are kept.
+    REPORTS_LEFT_OUT = "reports_left_out";
+    /// What was reported long ago could not be removed, or what devices run not be counted; it is tried again.
+    REPORTS_UPKEEP_FAILED = "reports_upkeep_failed";
     /// The authority of a new catalog could not be made.
     AUTHORITY_FAILED = "authority_failed";
     /// A certificate could not be issued.

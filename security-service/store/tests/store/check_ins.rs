@@ -196,7 +196,14 @@ fn a_check_in_is_decided_by_what_the_rows_say_at_one_moment() {
                 release::add(connection, scope, known, 1000).await?;
                 put_product(connection, scope, "pump".to_owned(), 1000).await?;
                 let (product, name) = ("pump".to_owned(), "test".to_owned());
-                let of = Group { product, name, least_index: 9, grades: Some(grades), revision: 0 };
+                let of = Group {
+                    product,
+                    name,
+                    least_index: 9,
+                    grades: Some(grades),
+                    reports: None,
+                    revision: 0,
+                };
                 put_group(connection, scope, of, 1000).await?;
                 let (product, name) = ("pump".to_owned(), "test".to_owned());
                 device::move_to(connection, scope, &DEVICE, product, name).await
