@@ -15,6 +15,7 @@ pub struct Peer {
     /// Its address.
     pub address: IpAddr,
     export: Export,
+    certificates: Arc<[Vec<u8>]>,
 }
 
 impl fmt::Debug for Peer {
@@ -26,8 +27,14 @@ impl fmt::Debug for Peer {
 impl Peer {
     /// Makes one.
     #[must_use]
-    pub fn new(address: IpAddr, export: Export) -> Self {
-        Self { address, export }
+    pub fn new(address: IpAddr, export: Export, certificates: Vec<Vec<u8>>) -> Self {
+        Self { address, export, certificates: certificates.into() }
+    }
+
+    /// Returns the certificates that it has shown, DER, its own first. It has the key of that one; whose it is nobody has verified.
+    #[must_use]
+    pub fn certificates(&self) -> &[Vec<u8>] {
+        &self.certificates
     }
 
     /// Returns the exporter of the connection for a device's id.

@@ -10,7 +10,7 @@ use std::fmt;
 /// Media type of a problem.
 const PROBLEM_JSON: &str = "application/problem+json";
 /// Seconds after which whoever was told that the service is busy comes again.
-const BUSY_S: u32 = 60;
+const BUSY_S: u64 = 60;
 
 /// A request that was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,13 +19,22 @@ pub struct Refusal {
     pub problem: Problem,
     /// What happened, for people. Nothing of a secret, and nothing that a stranger could not know, is in it.
     pub detail: String,
+    /// Seconds after which it may come again, where that is known.
+    pub retry_after_s: Option<u64>,
 }
 
 impl Refusal {
     /// Makes one.
     #[must_use]
     pub fn new(problem: Problem, detail: impl Into<String>) -> Self {
-        Self { problem, detail: detail.into() }
+        let retry_after_s = (problem == Problem::Busy).then_some(BUSY_S);
+        Self { problem, detail: detail.into(), retry_after_s }
+    }
+
+    /// Makes one of whoever has asked too often, and may ask again after so many seconds.
+    #[must_use]
+    pub fn too_many(retry_after_s: u64) -> Self {
+        Self { retry_after_s: Some(retry_after_s), ..Self::from(Problem::TooMany) }
     }
 }
 
@@ -81,8 +90,8 @@ impl IntoResponse for Refusal {
         let mut response = (status, body.to_string()).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if self.problem == Problem::Busy {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(BUSY_S));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

@@ -3,9 +3,10 @@
 use crate::issuers::Issuers;
 use crate::symbolizer::{Symbolizer, SymbolizerError};
 use holdfast_service_domain::receipt::ReceiptKey;
+use holdfast_service_domain::report_rate::Rates;
 use holdfast_service_domain::symbols::{BuildId, Frames};
 use holdfast_service_store::{Scope, Store};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
 
 /// Returns the time, in seconds since 1970. Tests pass another one in.
@@ -25,6 +26,8 @@ pub struct Service {
     pub clock: Clock,
     /// Requests of devices that are served at once; who comes beyond them is told to come later, before he sends a body.
     pub admission: Arc<Semaphore>,
+    /// How often devices have reported to this instance.
+    pub report_rates: Mutex<Rates>,
 }
 
 impl std::fmt::Debug for Service {

@@ -11,10 +11,12 @@ pub mod settings;
 pub mod tls;
 pub mod worker;
 
+mod client_certificate;
 mod error;
 mod repositories;
 mod shared_stream;
 #[cfg(feature = "pkcs11")]
 mod token_roots;
+mod upkeep;
 
 pub use error::ServerError;

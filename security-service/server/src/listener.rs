@@ -224,7 +224,8 @@ async fn serve_one(
     let stream = SharedStream::new(stream);
     let exported = stream.clone();
     let export: Export = Arc::new(move |context| exported.export(context));
-    let router = router.layer(Extension(Peer::new(address, export)));
+    let peer = Peer::new(address, export, stream.certificates());
+    let router = router.layer(Extension(peer));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(MAX_HEADERS_BYTES);
     let service = TowerToHyperService::new(router);

@@ -6,7 +6,8 @@ use crate::listener::{self, Configuration, Limits};
 use crate::repositories;
 use crate::roots;
 use crate::settings::{self, Settings};
-use crate::tls;
+use crate::tls::{self, Configurations};
+use crate::upkeep;
 use holdfast_service_api::issuers::Issuers;
 use holdfast_service_api::service::Clock;
 use holdfast_service_api::symbolizer::{Symbolizer, Worker};
@@ -18,7 +19,7 @@ use holdfast_types::chain;
 use holdfast_types::event::security_service as event;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -90,7 +91,16 @@ pub async fn open_with(
     let issuers = Issuers::new(key, roots);
     let admission = Arc::new(Semaphore::new(settings.device.most_requests));
     let symbolizer = Symbolizer::new(Blobs::open(&folder.join(SYMBOLS))?, worker);
-    Ok(Arc::new(Service { store, issuers, receipts, symbolizer, clock, admission }))
+    let report_rates = Mutex::default();
+    Ok(Arc::new(Service {
+        store,
+        issuers,
+        receipts,
+        symbolizer,
+        clock,
+        admission,
+        report_rates,
+    }))
 }
 
 /// Starts the service of a folder.
@@ -132,8 +142,7 @@ pub async fn start_with(
 ) -> Result<Running, ServerError> {
     let service = open_with(folder, settings, clock.clone(), observer, worker).await?;
     service.symbolizer.files.remove_partial()?;
-    let config = tls::load(folder, &settings.tls, clock())?;
-    let configuration: Configuration = Arc::new(RwLock::new(Arc::new(config)));
+    let configurations = Ports::new(tls::load(folder, &settings.tls, clock())?);
     let (device, device_address) = listen(settings.device.listen).await?;
     let (management, management_address) = listen(settings.management.listen).await?;
     let (end, ended) = watch::channel(false);
@@ -143,12 +152,12 @@ pub async fn start_with(
     };
     let devices = device_port::router(service.clone());
     let people = management::router(service.clone());
-    let renewed = (folder.to_owned(), settings.clone(), clock, configuration.clone());
+    let renewed = (folder.to_owned(), settings.clone(), clock, configurations.clone());
     let watching = ended.clone();
     let mut tasks = vec![
         tokio::spawn(listener::serve(
             device,
-            configuration.clone(),
+            configurations.device,
             devices,
             limits,
             Arc::from(settings.device.proxies.as_slice()),
@@ -156,13 +165,14 @@ pub async fn start_with(
         )),
         tokio::spawn(listener::serve(
             management,
-            configuration,
+            configurations.management,
             people,
             MANAGEMENT,
             Arc::from([]),
             ended.clone(),
         )),
         tokio::spawn(renew_certificate(renewed, ended)),
+        tokio::spawn(upkeep::keep_up(service.clone(), watching.clone())),
     ];
     for watched in &settings.repositories {
         let watch = repositories::watch(service.clone(), watched.clone(), watching.clone());
@@ -170,6 +180,26 @@ pub async fn start_with(
     }
     let store = service.store.clone();
     Ok(Running { device: device_address, management: management_address, end, tasks, store })
+}
+
+/// The configurations of both ports, which are replaced while connections are made.
+#[derive(Clone)]
+struct Ports {
+    device: Configuration,
+    management: Configuration,
+}
+
+impl Ports {
+    fn new(made: Configurations) -> Self {
+        let shared = |config| Arc::new(RwLock::new(Arc::new(config)));
+        Self { device: shared(made.device), management: shared(made.management) }
+    }
+
+    fn set(&self, made: Configurations) {
+        for (port, config) in [(&self.device, made.device), (&self.management, made.management)] {
+            *port.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+        }
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServerError> {
@@ -181,7 +211,7 @@ async fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), Server
 
 /// Makes or reads the service's certificate anew at half of its time, and has new connections get it.
 async fn renew_certificate(
-    (folder, settings, clock, configuration): (PathBuf, Settings, Clock, Configuration),
+    (folder, settings, clock, configurations): (PathBuf, Settings, Clock, Ports),
     mut end: watch::Receiver<bool>,
 ) {
     let mut pause = Duration::from_secs(tls::RENEW_S);
@@ -191,8 +221,8 @@ async fn renew_certificate(
             () = tokio::time::sleep(pause) => {}
         }
         pause = match tls::load(&folder, &settings.tls, clock()) {
-            Ok(config) => {
-                *configuration.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(config);
+            Ok(renewed) => {
+                configurations.set(renewed);
                 Duration::from_secs(tls::RENEW_S)
             }
             Err(error) => {

@@ -32,6 +32,16 @@ impl SharedStream {
     }
 }
 
+impl SharedStream {
+    /// Returns the certificates that the other end has shown, DER, its own first; none where it has shown none.
+    pub(crate) fn certificates(&self) -> Vec<Vec<u8>> {
+        let stream = self.lock();
+        let (_, connection) = stream.get_ref();
+        let shown = connection.peer_certificates().unwrap_or_default();
+        shown.iter().map(|certificate| certificate.to_vec()).collect()
+    }
+}
+
 impl AsyncRead for SharedStream {
     fn poll_read(
         self: Pin<&mut Self>,

@@ -121,7 +121,11 @@ impl Target {
         self.try_connect_with(config).expect("a handshake")
     }
 
-    fn try_connect_with(&self, config: ClientConfig) -> io::Result<Client> {
+    /// Connects by a configuration of TLS that the caller has made, where the handshake may fail.
+    ///
+    /// # Errors
+    /// It has failed.
+    pub fn try_connect_with(&self, config: ClientConfig) -> io::Result<Client> {
         let name = ServerName::try_from("service.example").unwrap();
         let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
         let mut stream = TcpStream::connect(self.address)?;

@@ -14,10 +14,12 @@
 )]
 
 mod client;
+mod reporter;
 mod software_device;
 mod tpm_device;
 
 pub use client::{Answer, Client, Target};
+pub use reporter::{Shown, batch, report};
 pub use software_device::{SoftwareDevice, point, software_key};
 pub use tpm_device::TpmDevice;
 

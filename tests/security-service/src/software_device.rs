@@ -1,11 +1,12 @@
 //! A device without a TPM: its key is in the memory of the test.
 
 use crate::client::{Answer, Target};
+use crate::reporter::of_keys;
 use crate::{checked_in, post};
 use holdfast_evidence::claims::{Claims, TpmState};
 use holdfast_evidence::messages::{
     Bytes, CHECK_IN_PATH, CatalogId, CheckInRequest, DeviceId, ENROL_PATH, EnrolKey, EnrolRequest,
-    EvidenceMessage, Holder, SoftwareKey, software_enrolment,
+    EvidenceMessage, software_enrolment,
 };
 use holdfast_evidence::public::Point;
 use holdfast_evidence::qualifying::{Exporter, Purpose};
@@ -77,12 +78,23 @@ impl SoftwareDevice {
     /// Makes a check-in for a connection, with a new key.
     #[must_use]
     pub fn request(&self, exporter: &Exporter) -> CheckInRequest {
+        self.request_with(exporter, &[(Purpose::Device, point(&software_key()))])
+    }
+
+    /// Makes a check-in for a connection, with these keys.
+    #[must_use]
+    pub fn request_with(
+        &self,
+        exporter: &Exporter,
+        keys: &[(Purpose, [u8; 65])],
+    ) -> CheckInRequest {
         let claims = self.claims.to_bytes().unwrap();
-        let leaf = point(&software_key());
-        let keys = [(Purpose::Device, Point::from_uncompressed(&leaf).unwrap())];
-        let signature = self.sign(&software::message(exporter, &claims, &keys));
-        let keys =
-            vec![SoftwareKey { holder: Holder(Purpose::Device), point: Bytes(leaf.to_vec()) }];
+        let points = keys
+            .iter()
+            .map(|(purpose, point)| (*purpose, Point::from_uncompressed(point).unwrap()));
+        let points: Vec<(Purpose, Point)> = points.collect();
+        let signature = self.sign(&software::message(exporter, &claims, &points));
+        let keys = of_keys(keys);
         CheckInRequest {
             catalog: self.catalog,
             device: self.id,

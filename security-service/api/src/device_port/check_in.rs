@@ -11,7 +11,7 @@ use axum::response::Response;
 use holdfast_evidence::attest::Signature;
 use holdfast_evidence::claims::Claims;
 use holdfast_evidence::messages::{
-    Bytes, CheckInAnswer, CheckInRequest, EvidenceMessage, Holder, IssuedChain,
+    Bytes, CheckInAnswer, CheckInRequest, EvidenceMessage, Holder, IssuedChain, ReportsPolicy,
 };
 use holdfast_evidence::policy::PcrDigest;
 use holdfast_evidence::public::{AttestationKey, Point};
@@ -90,7 +90,11 @@ async fn decide_once(
     });
     service.store.reached(Moment::Decided);
     let answered = match &decision.verdict {
-        Verdict::Issue(issue) => Ok(issued(service, scope, &device, issue, now).await?),
+        Verdict::Issue(issue) => {
+            let mut answer = issued(service, scope, &device, issue, now).await?;
+            answer.reports = Some(ReportsPolicy { level: rules.reports.word().to_owned() });
+            Ok(answer)
+        }
         Verdict::Refused(problem) => Err(*problem),
     };
     service.store.reached(Moment::Issued);
@@ -193,5 +197,6 @@ async fn issued(
         until: issue.until,
         next_s: issue.next_s,
         receipt: Bytes(receipt),
+        reports: None,
     })
 }

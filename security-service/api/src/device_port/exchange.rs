@@ -12,14 +12,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::OwnedSemaphorePermit;
 
+/// Takes a place among the requests that are served at once.
+///
+/// # Errors
+/// There is none.
+pub(super) fn place(service: &Service) -> Result<OwnedSemaphorePermit, Refusal> {
+    let place = service.admission.clone().try_acquire_owned();
+    place.map_err(|_| Refusal::from(Problem::Busy))
+}
+
 /// Takes a place among the requests that are served at once, and only then reads the body: a device sends headers with
 /// `Expect: 100-continue`, and wakes its TPM when it is told to go on.
 pub(super) async fn admit<T: DeserializeOwned>(
     service: &Service,
     body: Body,
 ) -> Result<(T, OwnedSemaphorePermit), Refusal> {
-    let place = service.admission.clone().try_acquire_owned();
-    let place = place.map_err(|_| Refusal::from(Problem::Busy))?;
+    let place = place(service)?;
     let body = body::read(body, MAX_REQUEST_BYTES).await?;
     Ok((body::json(&body)?, place))
 }

@@ -1,8 +1,9 @@
-//! The device port: enrolment and check-in.
+//! The device port: enrolment, check-in and reports.
 
 mod check_in;
 mod enrol;
 mod exchange;
+mod reports;
 
 use crate::refusal::Refusal;
 use crate::service::Service;
@@ -10,6 +11,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 use holdfast_evidence::messages::{CHECK_IN_PATH, ENROL_PATH, FINISH_PATH};
+use holdfast_failure_reports::batch;
 use holdfast_service_domain::problem::Problem;
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(ENROL_PATH, post(enrol::begin))
         .route(FINISH_PATH, post(enrol::finish))
         .route(CHECK_IN_PATH, post(check_in::check_in))
+        .route(batch::PATH, post(reports::take))
         .fallback(async || Refusal::from(Problem::NotFound))
         .layer(DefaultBodyLimit::disable())
         .with_state(service)

@@ -154,7 +154,8 @@ pub(super) async fn groups(
 
 fn shape_of_group(group: Group) -> GroupShape {
     let grades = group.grades.map(Grades::list);
-    GroupShape { name: group.name, least_index: group.least_index, grades }
+    let reports = group.reports;
+    GroupShape { name: group.name, least_index: group.least_index, grades, reports }
 }
 
 /// Shows a group.
@@ -193,7 +194,8 @@ pub(super) async fn put_group(
     let grades = new.grades.map(|grades: Vec<Grade>| Grades::of(&grades));
     let subject = Subject::Group { product: product.clone(), group: group.clone() };
     let seen = change.precondition(subject);
-    let row = Group { product, name: group, least_index: new.least_index, grades, revision: 0 };
+    let GroupShape { least_index, reports, .. } = new;
+    let row = Group { product, name: group, least_index, grades, reports, revision: 0 };
     let work = change.carry_out(&service, scope, "group.put", &object, move |connection, scope| {
         Box::pin(async move {
             precondition::hold(connection, scope, seen.as_ref()).await?;

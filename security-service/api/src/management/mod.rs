@@ -6,6 +6,8 @@ mod devices;
 mod logs;
 mod openapi;
 mod releases;
+mod report_shapes;
+mod reports;
 mod shapes;
 mod signed_releases;
 mod symbols;
@@ -51,6 +53,11 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/ca-certificates", get(catalogs::authorities))
         .route("/findings", get(logs::findings))
         .route("/findings/close", post(logs::close_finding))
+        .route("/reports", get(reports::reports))
+        .route("/crashes", get(reports::crashes))
+        .route("/crashes/{group}", get(reports::show_crash))
+        .route("/crashes/{group}/close", post(reports::close))
+        .route("/crashes/{group}/reopen", post(reports::reopen))
         .route("/audit", get(logs::audit))
         .route("/audit/verify", post(logs::verify_audit))
         .route("/tokens", get(tokens::list).post(tokens::make))

@@ -1,6 +1,6 @@
 //! The OpenAPI document of management, made from the handlers.
 
-use super::{catalogs, devices, logs, releases, signed_releases, symbols, tokens};
+use super::{catalogs, devices, logs, releases, reports, signed_releases, symbols, tokens};
 use holdfast_service_domain::problem::Problem;
 use std::collections::BTreeSet;
 use utoipa::OpenApi;
@@ -46,6 +46,11 @@ use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, RefOr, Response,
         releases::put_maker,
         logs::findings,
         logs::close_finding,
+        reports::reports,
+        reports::crashes,
+        reports::show_crash,
+        reports::close,
+        reports::reopen,
         logs::audit,
         logs::verify_audit,
         tokens::first_owner,
@@ -104,7 +109,7 @@ mod tests {
                 assert_eq!(secured, !path.contains("first-owner"), "{method} {path}");
             }
         }
-        assert_eq!(operations, 38, "of the routes");
+        assert_eq!(operations, 43, "of the routes");
     }
 
     #[test]

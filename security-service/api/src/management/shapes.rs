@@ -1,5 +1,6 @@
 //! The JSON of management: bodies of requests and answers.
 
+use holdfast_failure_reports::Level;
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::role::Role;
 use holdfast_service_store::device::Shown;
@@ -107,6 +108,9 @@ pub(super) struct GroupShape {
     /// The grades that it takes; the catalog's where none are said.
     #[schema(value_type = Option<Vec<String>>)]
     pub(super) grades: Option<Vec<Grade>>,
+    /// How much its devices report: `off`, `health` or `full`. In a request, it stays as it is where it is not said.
+    #[schema(value_type = Option<String>)]
+    pub(super) reports: Option<Level>,
 }
 
 /// A product and a group.

@@ -4,7 +4,7 @@ use crate::installation::Installation;
 use holdfast_service_domain::grade::Grade;
 
 pub(crate) use holdfast_service_clients::{
-    SoftwareDevice, TpmDevice, checked_in, point, post, software_key,
+    Shown, SoftwareDevice, TpmDevice, batch, checked_in, point, post, report, software_key,
 };
 pub(crate) use holdfast_swtpm::APP;
 

@@ -456,7 +456,7 @@ fn each_of_10_000_nonces_differs() {
     // configuration.
     let service = Installation::new();
     let config = holdfast_service::tls::load(&service.folder, &service.settings.tls, service.now());
-    let server = std::sync::Arc::new(config.unwrap());
+    let server = std::sync::Arc::new(config.unwrap().device);
     let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
     let client = rustls::ClientConfig::builder_with_provider(provider);
     let client = client.with_safe_default_protocol_versions().unwrap();

@@ -20,4 +20,5 @@ mod limits;
 mod management;
 mod proxy;
 mod releases;
+mod reports;
 mod symbols;

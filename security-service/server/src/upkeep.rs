@@ -1,0 +1,48 @@
+//! Upkeep of reports: what was reported long ago is removed, and what devices run is counted, each hour.
+
+use holdfast_service_api::Service;
+use holdfast_service_store::StoreError;
+use holdfast_types::escaped_chain;
+use holdfast_types::event::security_service::REPORTS_UPKEEP_FAILED;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Time from the start to the first round: a service that has come back has devices to serve first.
+const FIRST: Duration = Duration::from_secs(10 * 60);
+/// Time from one round to the next.
+const EVERY: Duration = Duration::from_secs(60 * 60);
+/// Rows of each table that one transaction removes, so that devices do not wait for it.
+const ROWS_AT_ONCE: u32 = 500;
+/// Pause between two of those transactions.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Does it until it is told to end. Several instances may: what is removed is removed once, and of counts the highest stays.
+pub(crate) async fn keep_up(service: Arc<Service>, mut end: watch::Receiver<bool>) {
+    let mut pause = FIRST;
+    loop {
+        tokio::select! {
+            _ = end.wait_for(|end| *end) => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let done = tokio::select! {
+            _ = end.wait_for(|end| *end) => return,
+            done = round(&service) => done,
+        };
+        if let Err(error) = done {
+            let cause = escaped_chain(&error);
+            eprintln!("upkeep of reports failed: {cause} {REPORTS_UPKEEP_FAILED}");
+        }
+        pause = EVERY;
+    }
+}
+
+async fn round(service: &Service) -> Result<(), StoreError> {
+    for scope in service.store.scopes().await? {
+        service.store.count_exposure(scope, service.now()).await?;
+    }
+    while service.store.expire_reports(service.now(), ROWS_AT_ONCE).await? {
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
