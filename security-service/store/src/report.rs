@@ -188,11 +188,7 @@ async fn take(
     names: &BTreeMap<Address, String>,
     now: u64,
 ) -> Result<Outcome, StoreError> {
-    let query = "SELECT d.state AS state, d.product AS product, d.grp AS grp, d.version AS version,
-            g.report_level AS report_level
-        FROM device d
-        LEFT JOIN grp g ON g.catalog = d.catalog AND g.product = d.product AND g.name = d.grp
-        WHERE d.catalog = $1 AND d.id = $2";
+    let query = "SELECT state, product, grp, version FROM device WHERE catalog = $1 AND id = $2";
     let query = sqlx::query(query).bind(scope.key()).bind(device.to_string());
     let Some(row) = query.fetch_optional(&mut *connection).await? else {
         return Ok(Outcome::Unknown);
@@ -203,17 +199,17 @@ async fn take(
         Some(State::Waiting | State::Claimed) => return Ok(Outcome::Unknown),
         None => return Err(StoreError::Damaged("state")),
     }
-    let level = columns::level(&row)?;
-    if level == Level::Off {
-        return Ok(Outcome::Off);
-    }
-    let version = columns::text_if_any(&row, "version")?.map(|version| version.parse());
-    let os = version.transpose().map_err(|_| StoreError::Damaged("version"))?.unwrap_or_default();
     let reporter = Reporter {
         device,
         product: columns::text_if_any(&row, "product")?.unwrap_or_default(),
         group: columns::text_if_any(&row, "grp")?.unwrap_or_default(),
     };
+    let level = held_level(connection, scope, &reporter).await?;
+    if level == Level::Off {
+        return Ok(Outcome::Off);
+    }
+    let version = columns::text_if_any(&row, "version")?.map(|version| version.parse());
+    let os = version.transpose().map_err(|_| StoreError::Damaged("version"))?.unwrap_or_default();
     // The row is locked from here on: another batch of this epoch waits, and finds what this one has stored.
     let source = "INSERT INTO report_source
             (catalog, device, epoch, last_sequence, unknown_frames, first_at, received_at)
@@ -223,15 +219,15 @@ async fn take(
     let source = sqlx::query(source).bind(scope.key()).bind(device.to_string());
     let source = source.bind(hex(&batch.epoch.0)).bind(stored(now));
     let known = columns::number(&source.fetch_one(&mut *connection).await?, "last_sequence")?;
+    if known == 0 {
+        forget_epochs(connection, scope, &reporter, batch.epoch).await?;
+    }
     let reporting = Reporting { level, os, stored: known, now };
     let write = report_batch::write(batch, &reporting, |address| names.get(address).cloned());
     if write.stored == known {
         return Ok(Outcome::Stored { stored: known, records: 0, left_out: 0 });
     }
     note_source(connection, scope, &reporter, batch, write.stored).await?;
-    if known == 0 {
-        forget_epochs(connection, scope, &reporter).await?;
-    }
     keep_records(connection, scope, &reporter, batch.epoch, &write, now).await?;
     let counters: Vec<(&CounterKey, &u64)> = write.counters.iter().collect();
     for some in counters.chunks(COUNTERS_AT_ONCE) {
@@ -244,6 +240,20 @@ async fn take(
     }
     let records = u64::try_from(write.records.len()).unwrap_or(u64::MAX);
     Ok(Outcome::Stored { stored: write.stored, records, left_out })
+}
+
+/// Returns the level of a device's group, and locks the group's row until the end of the transaction: once somebody has been told that reports are off,
+/// nothing is stored that was begun before.
+async fn held_level(
+    connection: &mut Connection,
+    scope: Scope,
+    reporter: &Reporter,
+) -> Result<Level, StoreError> {
+    let query = "UPDATE grp SET revision = revision
+        WHERE catalog = $1 AND product = $2 AND name = $3 RETURNING report_level";
+    let query = sqlx::query(query).bind(scope.key()).bind(reporter.product.clone());
+    let row = query.bind(reporter.group.clone()).fetch_optional(connection).await?;
+    row.map_or(Ok(Level::default()), |row| columns::level(&row))
 }
 
 /// Notes the highest number of an epoch, and frames that nobody here has understood.
@@ -268,17 +278,20 @@ async fn note_source(
     Ok(())
 }
 
-/// Forgets the epochs of a device that were used longest ago.
+/// Forgets the epochs of a device that were used longest ago, and never this one.
 async fn forget_epochs(
     connection: &mut Connection,
     scope: Scope,
     reporter: &Reporter,
+    epoch: Epoch,
 ) -> Result<(), StoreError> {
-    let delete = "DELETE FROM report_source WHERE catalog = $1 AND device = $2 AND epoch NOT IN (
-        SELECT epoch FROM report_source WHERE catalog = $1 AND device = $2
-        ORDER BY received_at DESC, epoch LIMIT $3)";
+    let delete = "DELETE FROM report_source
+        WHERE catalog = $1 AND device = $2 AND epoch <> $3 AND epoch NOT IN (
+            SELECT epoch FROM report_source WHERE catalog = $1 AND device = $2 AND epoch <> $3
+            ORDER BY received_at DESC, epoch LIMIT $4)";
     let delete = sqlx::query(delete).bind(scope.key()).bind(reporter.device.to_string());
-    delete.bind(stored(MOST_EPOCHS)).execute(connection).await?;
+    let others = MOST_EPOCHS.saturating_sub(1);
+    delete.bind(hex(&epoch.0)).bind(stored(others)).execute(connection).await?;
     Ok(())
 }
 

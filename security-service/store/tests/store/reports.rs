@@ -65,6 +65,26 @@ fn version(minor: u32) -> Version {
     Version { major: 2, minor, patch: 0 }
 }
 
+/// Sets the level of the group `old`, and commits that after a while.
+async fn set_level(store: &Store, scope: Scope, level: Level, after_ms: u64) {
+    let group = Group {
+        product: "pump".to_owned(),
+        name: "old".to_owned(),
+        least_index: 3,
+        grades: None,
+        reports: Some(level),
+        revision: 0,
+    };
+    let set = store.write(move |connection| {
+        Box::pin(async move {
+            catalog::put_group(connection, scope, group, 2).await?;
+            tokio::time::sleep(std::time::Duration::from_millis(after_ms)).await;
+            Ok(())
+        })
+    });
+    set.await.unwrap();
+}
+
 /// Of many who send the same batch at once, each record is counted once.
 #[test]
 fn a_batch_that_is_sent_many_times_at_once_is_stored_once() {
@@ -192,6 +212,10 @@ fn what_a_device_can_keep_of_reports_is_bounded() {
         for epoch in 10..30 {
             let now = NOW + u64::from(epoch);
             take_at(&store, scope, DEVICE, batch(epoch, &[ended(1, version(1))]), now).await;
+        }
+        // Neither do batches of nothing, all at once, leave more.
+        for epoch in 100..120 {
+            take_at(&store, scope, DEVICE, batch(epoch, &[]), NOW + 10).await;
         }
         let epochs = "SELECT COUNT(*) AS n FROM report_source";
         assert_eq!(u64::try_from(database.count(epochs).await), Ok(MOST_EPOCHS));
@@ -348,18 +372,7 @@ fn what_the_release_before_writes_is_right_in_the_new_tables() {
         database.execute(old).await.unwrap();
         let level = async || store.group(scope, "pump", "old").await.unwrap().unwrap().reports;
         assert_eq!(level().await, Some(Level::Health));
-        let off = Group {
-            product: "pump".to_owned(),
-            name: "old".to_owned(),
-            least_index: 3,
-            grades: None,
-            reports: Some(Level::Off),
-            revision: 0,
-        };
-        let set = store.write(move |connection| {
-            Box::pin(async move { catalog::put_group(connection, scope, off, 2).await })
-        });
-        set.await.unwrap();
+        set_level(&store, scope, Level::Off, 0).await;
         let place = ("pump".to_owned(), "old".to_owned());
         let put = store.write(move |connection| {
             Box::pin(
@@ -371,6 +384,14 @@ fn what_the_release_before_writes_is_right_in_the_new_tables() {
         assert_eq!(level().await, Some(Level::Off), "it does not switch them on");
         let refused = take(&store, scope, batch(7, &samples::records())).await;
         assert_eq!(refused, Outcome::Off);
+        // A batch that comes while somebody switches them off waits for that, and is refused.
+        set_level(&store, scope, Level::Health, 0).await;
+        let slow = store.clone();
+        let off = tokio::spawn(async move { set_level(&slow, scope, Level::Off, 500).await });
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        let refused = take(&store, scope, batch(7, &samples::records())).await;
+        assert_eq!(refused, Outcome::Off);
+        off.await.unwrap();
         assert_eq!(kept(&store, scope).await, []);
         let sources = "SELECT COUNT(*) AS n FROM report_source";
         assert_eq!(database.count(sources).await, 0);
