@@ -1,6 +1,7 @@
-//! `crash`: from a crash in a device's log to the line of the program.
+//! `crash`: from a crash in a device's log to the line of the program, and crashes that devices have reported.
 
 use crate::invocation::Invocation;
+use crate::security_service::crash_group::{self, CrashGroupCommand};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use holdfast_builder::workspace;
@@ -15,6 +16,9 @@ use std::process::Command;
 pub enum CrashCommand {
     /// Say at which lines of their programs the crashes in a log happened.
     Decode(DecodeArgs),
+    /// What devices have reported to their Security Service.
+    #[command(flatten)]
+    Reported(CrashGroupCommand),
 }
 
 /// Arguments of `crash decode`.
@@ -60,6 +64,7 @@ struct Decoded {
 pub(crate) fn run(invocation: &Invocation, command: &CrashCommand) -> Result<()> {
     match command {
         CrashCommand::Decode(args) => decode(invocation, args),
+        CrashCommand::Reported(command) => crash_group::run(command),
     }
 }
 

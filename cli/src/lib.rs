@@ -52,7 +52,7 @@ pub enum Command {
     /// Devices: status from the log of a console, and what a Security Service knows.
     #[command(subcommand)]
     Device(device::DeviceCommand),
-    /// Crashes that a device's log tells of.
+    /// Crashes: those that a device's log tells of, and those that devices have reported.
     #[command(subcommand)]
     Crash(crash::CrashCommand),
     /// Log in to a Security Service.

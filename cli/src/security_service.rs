@@ -6,6 +6,7 @@ pub(crate) mod ca_certificate;
 pub(crate) mod catalog;
 pub(crate) mod client;
 pub(crate) mod console;
+pub(crate) mod crash_group;
 pub(crate) mod device;
 pub(crate) mod device_group;
 pub(crate) mod finding;

@@ -410,6 +410,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             "holdfast-service-domain",
             vec![
                 "holdfast-evidence",
+                "holdfast-failure-reports",
                 // What signed metadata says, as devices read it.
                 "holdfast-release",
                 "holdfast-sandbox",
@@ -426,6 +427,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             "holdfast-service-store",
             vec![
                 "holdfast-evidence",
+                "holdfast-failure-reports",
                 "holdfast-service-domain",
                 // Itself, with the feature that its tests are of.
                 "holdfast-service-store",
@@ -438,6 +440,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             "holdfast-service-api",
             vec![
                 "holdfast-evidence",
+                "holdfast-failure-reports",
                 "holdfast-service-domain",
                 "holdfast-service-issuing",
                 "holdfast-service-store",
@@ -455,7 +458,8 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-service-store",
                 "holdfast-service-symbols",
                 "holdfast-types",
-                // Of its tests: devices, and a repository to take releases from.
+                // Of its tests: devices, what they report, and a repository to take releases from.
+                "holdfast-failure-reports",
                 "holdfast-images",
                 "holdfast-release",
                 "holdfast-repository",
@@ -465,7 +469,10 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             ],
         ),
         ("holdfast-swtpm", vec!["holdfast-evidence", "holdfast-types"]),
-        ("holdfast-service-clients", vec!["holdfast-evidence", "holdfast-swtpm"]),
+        (
+            "holdfast-service-clients",
+            vec!["holdfast-evidence", "holdfast-failure-reports", "holdfast-swtpm"],
+        ),
         (
             "holdfast-service-load",
             vec!["holdfast-evidence", "holdfast-service-clients", "holdfast-service-store"],

@@ -42,6 +42,9 @@ pub(crate) struct TakenArgs {
     /// Grades that are taken, or `catalog` for those of the catalog.
     #[arg(long, value_name = "GRADE", value_delimiter = ',')]
     grades: Option<Vec<String>>,
+    /// How much devices report: `off`, `health` (failures, updates, refusals) or `full` (traffic and use as well).
+    #[arg(long, value_name = "LEVEL")]
+    reports: Option<String>,
 }
 
 /// Arguments of `device-group list`.
@@ -97,7 +100,12 @@ pub(crate) fn run(command: &DeviceGroupCommand) -> Result<()> {
         DeviceGroupCommand::Show(ShowArgs { group, product }) => {
             let shown = named(&groups(&in_catalog::open(&product.catalog)?, product)?, group);
             let shown = shown.with_context(|| none(group, product))?;
-            let members = [("group", "name"), ("least index", "least_index"), ("grades", "grades")];
+            let members = [
+                ("group", "name"),
+                ("least index", "least_index"),
+                ("grades", "grades"),
+                ("reports", "reports"),
+            ];
             shown::object(&shown, product.catalog.json, &members)
         }
         DeviceGroupCommand::Create(CreateArgs { group, product, taken }) => {
@@ -113,8 +121,8 @@ pub(crate) fn run(command: &DeviceGroupCommand) -> Result<()> {
             put(&catalog, product, group, &json!({ "least_index": 0, "grades": null }), taken)
         }
         DeviceGroupCommand::Update(UpdateArgs { group, product, taken }) => {
-            if taken.least_index.is_none() && taken.grades.is_none() {
-                bail!("nothing is changed; give --least-index or --grades");
+            if taken.least_index.is_none() && taken.grades.is_none() && taken.reports.is_none() {
+                bail!("nothing is changed; give --least-index, --grades or --reports");
             }
             let catalog = in_catalog::open(&product.catalog)?;
             let before = named(&groups(&catalog, product)?, group);
@@ -153,7 +161,11 @@ fn put(
         Some(index) => json!(index),
         None => now.get("least_index").cloned().unwrap_or(json!(0)),
     };
-    let body = json!({ "least_index": least_index, "grades": grades });
+    let mut body = json!({ "least_index": least_index, "grades": grades });
+    // Unsaid, it stays as it is, and a service that takes no reports is not asked about them.
+    if let (Some(level), Some(members)) = (&taken.reports, body.as_object_mut()) {
+        members.insert("reports".to_owned(), json!(level));
+    }
     let answer = catalog.put(&["products", &product.product, "groups", group], &body)?;
     let sentence = format!("group {}/{group}: {body}", product.product);
     shown::done(&answer, product.catalog.json, &sentence)

@@ -7,8 +7,12 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 /// Columns of a list of groups.
-pub(crate) const GROUP_COLUMNS: [(&str, &str); 3] =
-    [("GROUP", "name"), ("LEAST INDEX", "least_index"), ("GRADES", "grades")];
+pub(crate) const GROUP_COLUMNS: [(&str, &str); 4] = [
+    ("GROUP", "name"),
+    ("LEAST INDEX", "least_index"),
+    ("GRADES", "grades"),
+    ("REPORTS", "reports"),
+];
 
 /// Commands about products.
 #[derive(Debug, Subcommand)]

@@ -5,18 +5,22 @@ use holdfast_types::{date, escape};
 use serde_json::Value;
 
 /// Members that are seconds since 1970.
-const TIMES: [&str; 12] = [
+const TIMES: [&str; 16] = [
     "at",
     "certificate_end",
     "closed_at",
     "created_at",
+    "end_at",
     "ends_at",
+    "first_at",
     "last_at",
     "next_at",
     "not_after",
     "not_before",
     "opened_at",
+    "regressed_at",
     "seen_at",
+    "start_at",
     "until",
 ];
 

@@ -50,7 +50,8 @@ fn products_and_groups_are_made_shown_and_changed() {
     installation.succeeds(&create);
     installation.fails(1, &create, &["has a group production already", "device-group update"]);
     let show = of_pump("show", "production", &[]);
-    let group = json!({"name": "production", "least_index": 3, "grades": ["hardware"]});
+    let group = json!({"name": "production", "least_index": 3, "grades": ["hardware"],
+        "reports": "health"});
     assert_eq!(installation.json(&show), group);
     // What is not said stays as it was.
     installation.succeeds(&of_pump("update", "production", &["--least-index", "7"]));
@@ -59,6 +60,13 @@ fn products_and_groups_are_made_shown_and_changed() {
     installation.succeeds(&of_pump("update", "production", &["--grades", "catalog"]));
     assert_eq!(installation.json(&show)["least_index"], 7);
     assert_eq!(installation.json(&show)["grades"], Value::Null);
+    installation.succeeds(&of_pump("update", "production", &["--reports", "off"]));
+    assert_eq!(installation.json(&show)["reports"], "off");
+    assert_eq!(installation.json(&show)["least_index"], 7);
+    installation.succeeds(&of_pump("update", "production", &["--least-index", "8"]));
+    assert_eq!(installation.json(&show)["reports"], "off", "it is not switched on by that");
+    let level = of_pump("update", "production", &["--reports", "all"]);
+    installation.fails(1, &level, &["400 malformed"]);
     let groups = installation.items(&["device-group", "list", "--product", "pump"]);
     assert_eq!(groups.len(), 2);
     assert_eq!(installation.items(&["product", "show", "pump"]), groups);
@@ -66,7 +74,7 @@ fn products_and_groups_are_made_shown_and_changed() {
     installation.fails(1, &of_pump("show", "spare", &[]), &none);
     installation.fails(1, &of_pump("update", "spare", &["--least-index", "1"]), &none);
     let nothing = of_pump("update", "production", &[]);
-    installation.fails(1, &nothing, &["give --least-index or --grades"]);
+    installation.fails(1, &nothing, &["give --least-index, --grades or --reports"]);
     let grade = of_pump("update", "production", &["--grades", "hard"]);
     installation.fails(1, &grade, &["400 malformed"]);
 }
@@ -188,6 +196,24 @@ fn the_audit_log_is_shown_and_followed() {
     assert_eq!(verdict["broken"], Value::Null);
     let text = installation.succeeds(&["audit", "verify"]);
     assert_eq!(text, format!("{} rows are a chain\n", rows.len()));
+}
+
+#[test]
+fn crash_groups_are_listed_shown_closed_and_exported() {
+    let installation = Installation::owned();
+    assert_eq!(installation.items(&["crash", "list"]), Vec::<Value>::new());
+    assert_eq!(installation.items(&["crash", "list", "--closed"]), Vec::<Value>::new());
+    let none = "0".repeat(32);
+    for verb in ["show", "close", "reopen"] {
+        installation.fails(1, &["crash", verb, &none], &["404 not-found"]);
+        installation.fails(1, &["crash", verb, "../devices"], &["404 not-found"]);
+    }
+    let head = "Device ID,Event Type,Event Class,Event Category,Event Count,Description,Start Time,End Time";
+    assert_eq!(installation.succeeds(&["crash", "export", "--csv"]).trim_end(), head);
+    installation.succeeds(&["crash", "export", "--output", "reports.csv"]);
+    let written = fs::read_to_string(installation.at("reports.csv")).unwrap();
+    assert_eq!(written, format!("{head}\r\n"));
+    assert_eq!(installation.json(&["crash", "export"]), json!({"items": []}));
 }
 
 #[test]

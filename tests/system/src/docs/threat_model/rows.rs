@@ -416,6 +416,20 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
         ]),
     ),
     (
+        "I reports",
+        "somebody reports for another's device, makes failures up, or has reports pile up",
+        Tests(&[
+            "another_catalogs_certificate_reports_nothing",
+            "a_device_cannot_report_for_another",
+            "an_apps_certificate_reports_nothing",
+            "a_device_reaches_the_groups_of_its_own_product_alone",
+            "groups_of_several_devices_are_not_displaced_by_one_that_makes_some_up",
+            "what_a_device_can_keep_of_reports_is_bounded",
+            "reports_beyond_the_limit_are_refused_with_a_time",
+            "what_a_group_switches_off_is_not_stored",
+        ]),
+    ),
+    (
         "I peers",
         "an app talks to a device that is of another catalog, out of date, for updates alone, or not verified at all",
         Tests(&[
