@@ -92,15 +92,7 @@ pub async fn open_with(
     let admission = Arc::new(Semaphore::new(settings.device.most_requests));
     let symbolizer = Symbolizer::new(Blobs::open(&folder.join(SYMBOLS))?, worker);
     let report_rates = Mutex::default();
-    Ok(Arc::new(Service {
-        store,
-        issuers,
-        receipts,
-        symbolizer,
-        clock,
-        admission,
-        report_rates,
-    }))
+    Ok(Arc::new(Service { store, issuers, receipts, symbolizer, clock, admission, report_rates }))
 }
 
 /// Starts the service of a folder.

@@ -13,8 +13,8 @@
 mod changes;
 mod check_ins;
 mod databases;
-mod symbols;
 mod reports;
+mod symbols;
 
 use databases::on_both;
 use holdfast_evidence::claims::Phase;
