@@ -2,11 +2,11 @@
 
 use crate::columns::{self, stored};
 use crate::error::StoreError;
-use crate::report::Reporter;
 use crate::scope::Scope;
 use crate::step::Connection;
 use crate::store::Store;
 use holdfast_evidence::claims::Claims;
+use holdfast_evidence::messages::DeviceId;
 use holdfast_service_domain::crash::{
     Algorithm, Exposure, GroupId, GroupState, SeenVersion, Subject, Taken, is_gone, take,
 };
@@ -26,6 +26,15 @@ const RUNS_S: u64 = DAY_S + 2 * 60 * 60;
 /// Devices that are read at once.
 const DEVICES_AT_ONCE: u32 = 1000;
 const DAY_S: u64 = 24 * 60 * 60;
+
+/// What a device was put into when it reported.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reporter {
+    pub(crate) device: DeviceId,
+    /// Empty where it is in no product.
+    pub(crate) product: String,
+    pub(crate) group: String,
+}
 
 /// A crash group.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Reports of devices: taken once, counted, grouped, and kept for a while, in one transaction a batch.
 
 use crate::columns::{self, stored};
-use crate::crash;
+use crate::crash::{self, Reporter};
 use crate::error::StoreError;
 use crate::scope::Scope;
 use crate::step::Connection;
@@ -30,15 +30,6 @@ const COUNTERS_AT_ONCE: usize = 64;
 const COUNTER_COLUMNS: usize = 8;
 /// Batches that are read at once for a page of records.
 const BATCHES_AT_ONCE: u32 = 16;
-
-/// What a device was put into when it reported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reporter {
-    pub(crate) device: DeviceId,
-    /// Empty where it is in no product.
-    pub(crate) product: String,
-    pub(crate) group: String,
-}
 
 /// What has become of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use crate::client::{Answer, Client, Target};
 use crate::post;
 use crate::software_device::{SoftwareDevice, point, software_key};
 use holdfast_evidence::claims::AppClaim;
-use holdfast_evidence::messages::{Bytes, CHECK_IN_PATH, Holder, SoftwareKey};
+use holdfast_evidence::messages::CHECK_IN_PATH;
 use holdfast_evidence::qualifying::Purpose;
 use holdfast_failure_reports::batch::{Epoch, MEDIA_TYPE, PATH, begin};
 use holdfast_failure_reports::frame;
@@ -107,12 +107,4 @@ impl SoftwareDevice {
         let issued = issued.find(|issued| issued.holder.0 == purpose).unwrap();
         Shown { chain: issued.chain.into_iter().map(|bytes| bytes.0).collect(), key: pkcs8 }
     }
-}
-
-pub(crate) fn of_keys(keys: &[(Purpose, [u8; 65])]) -> Vec<SoftwareKey> {
-    let of = |(purpose, point): &(Purpose, [u8; 65])| SoftwareKey {
-        holder: Holder(*purpose),
-        point: Bytes(point.to_vec()),
-    };
-    keys.iter().map(of).collect()
 }

@@ -1,12 +1,11 @@
 //! A device without a TPM: its key is in the memory of the test.
 
 use crate::client::{Answer, Target};
-use crate::reporter::of_keys;
 use crate::{checked_in, post};
 use holdfast_evidence::claims::{Claims, TpmState};
 use holdfast_evidence::messages::{
     Bytes, CHECK_IN_PATH, CatalogId, CheckInRequest, DeviceId, ENROL_PATH, EnrolKey, EnrolRequest,
-    EvidenceMessage, software_enrolment,
+    EvidenceMessage, Holder, SoftwareKey, software_enrolment,
 };
 use holdfast_evidence::public::Point;
 use holdfast_evidence::qualifying::{Exporter, Purpose};
@@ -114,4 +113,12 @@ impl SoftwareDevice {
         }
         answer
     }
+}
+
+fn of_keys(keys: &[(Purpose, [u8; 65])]) -> Vec<SoftwareKey> {
+    let of = |(purpose, point): &(Purpose, [u8; 65])| SoftwareKey {
+        holder: Holder(*purpose),
+        point: Bytes(point.to_vec()),
+    };
+    keys.iter().map(of).collect()
 }

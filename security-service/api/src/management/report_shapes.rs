@@ -1,6 +1,5 @@
 //! The JSON of reports and crash groups.
 
-use super::reports::cursor;
 use holdfast_service_domain::insight::Insight;
 use holdfast_service_store::report::ReportKey;
 use serde::{Deserialize, Serialize};
@@ -28,6 +27,12 @@ impl ReportsPage {
     pub(super) fn most(&self) -> u32 {
         self.limit.unwrap_or(USUAL_PAGE).clamp(1, MAX_PAGE)
     }
+}
+
+/// What a page begins behind: when it came, device, epoch and number, with dots between.
+pub(super) fn cursor(key: &ReportKey) -> String {
+    let ReportKey { received_at, device, epoch, sequence } = key;
+    format!("{received_at}.{device}.{epoch}.{sequence}")
 }
 
 /// Something that a device has reported, in the eight columns of Azure Sphere's error reports.

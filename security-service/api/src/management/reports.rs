@@ -1,7 +1,9 @@
 //! Reports of devices and the crash groups that they are part of.
 
 use super::caller::{Caller, Change, shown};
-use super::report_shapes::{CrashShape, CrashVersionShape, ReportShape, ReportsPage, ShownCrash};
+use super::report_shapes::{
+    CrashShape, CrashVersionShape, ReportShape, ReportsPage, ShownCrash, cursor,
+};
 use super::shapes::{Done, Listed, Page, ProblemShape};
 use crate::refusal::Refusal;
 use crate::service::Service;
@@ -95,12 +97,6 @@ fn csv(
         }
     }
     response
-}
-
-/// What a page begins behind: when it came, device, epoch and number, with dots between.
-pub(super) fn cursor(key: &ReportKey) -> String {
-    let ReportKey { received_at, device, epoch, sequence } = key;
-    format!("{received_at}.{device}.{epoch}.{sequence}")
 }
 
 fn report_key(after: &str) -> Result<ReportKey, Refusal> {
