@@ -27,5 +27,4 @@ pub mod reporter;
 pub mod role;
 pub mod schedule;
 pub mod settings;
-pub mod signature;
 pub mod symbols;

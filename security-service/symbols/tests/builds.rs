@@ -10,15 +10,16 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
-use holdfast_service_domain::signature::{Kind, Place, Signature};
+use holdfast_failure_reports::record::{Body, BuildId, Crash, End, Ended, Place};
+use holdfast_failure_reports::samples;
+use holdfast_service_domain::crash::{Address, Key};
 use holdfast_service_domain::symbols::{Frames, of_return_address};
 use holdfast_service_symbols::program::{Named, ProgramError, names};
-use holdfast_types::ComponentId;
+use holdfast_types::Version;
 use object::read::{File, Object, ObjectSymbol};
 use std::process::Command;
 
-const APP: ComponentId = ComponentId([1; 16]);
-const FAULT: Kind = Kind::Signal(11);
+const VERSION: Version = Version { major: 1, minor: 0, patch: 0 };
 
 /// `crash_here` stands where a valve is read, in a function that is inlined, and `returned_here` behind the call that leads there.
 const RUST: &str = r#"
@@ -101,9 +102,29 @@ fn crash(program: &[u8]) -> (Named, u64) {
     (names(program, &[pc, caller]).unwrap(), pc)
 }
 
-fn signature(named: &Named) -> Signature {
-    let [Some(at), Some(from)] = &named.frames[..] else { panic!("{named:?}") };
-    Signature::v1(&APP, FAULT, Place::Named { at, called_from: Some(from) })
+/// The key of the group that a crash there belongs to. `frames` are of its instruction, and of where that would have returned to.
+fn key(build_id: [u8; 20], pc: u64, frames: &[Option<Frames>]) -> Key {
+    let place = |offset: u64| Place {
+        build_id: Some(BuildId(build_id)),
+        offset: u32::try_from(offset).unwrap(),
+    };
+    let (pc, lr) = (place(pc), place(0));
+    let crash = Some(Crash { pc, lr: Some(lr), ..samples::ended().crash.unwrap() });
+    let body = Body::Ended(Ended { end: End::Signal(11), crash, panic: None, ..samples::ended() });
+    let name = |address: &Address| {
+        let frames = match address {
+            Address::Instruction(_) => frames.first(),
+            Address::Return(_) => frames.get(1),
+        };
+        Some(frames?.as_ref()?.function.clone())
+    };
+    Key::of(&body, VERSION, name).unwrap().0
+}
+
+/// The key of a crash with its names.
+fn group(named: &Named, pc: u64) -> Key {
+    assert!(named.frames.iter().all(Option::is_some), "{named:?}");
+    key(named.build_id.bytes().try_into().unwrap(), pc, &named.frames)
 }
 
 const MOVING: &str = "#[inline(never)] pub fn added(n: u64) -> u64 { std::hint::black_box(n) + 3 }\n\
@@ -124,7 +145,7 @@ fn the_same_function_across_two_builds_is_one_group() {
         let ((one, pc), (two, other_pc)) = (crash(&first), crash(&next));
         assert_ne!(one.build_id, two.build_id, "they are two builds");
         assert_ne!(pc, other_pc, "and the code of one lies elsewhere in the other");
-        assert_eq!(signature(&one), signature(&two), "{:?} {:?}", one.frames, two.frames);
+        assert_eq!(group(&one, pc), group(&two, other_pc), "{:?} {:?}", one.frames, two.frames);
         let frames = |function: &str, outer: &str| {
             Some(Frames { function: function.to_owned(), outer: outer.to_owned() })
         };
@@ -132,10 +153,10 @@ fn the_same_function_across_two_builds_is_one_group() {
         let expected = [frames(function, "pump::valve::position"), frames(supervise, supervise)];
         assert_eq!(one.frames, expected);
     }
-    let (named, pc) = crash(&rust("", &lines));
     // Without names, two builds are two groups, and never one for all.
-    let unnamed = |build_id, pc| Signature::v1(&APP, FAULT, Place::Unnamed { build_id, pc });
-    assert_ne!(unnamed(&named.build_id, pc), unnamed(&named.build_id, pc + 2));
+    let (_, pc) = crash(&rust("", &lines));
+    assert_ne!(key([1; 20], pc, &[]), key([1; 20], pc + 2, &[]));
+    assert_ne!(key([1; 20], pc, &[]), key([2; 20], pc, &[]));
 }
 
 #[test]
@@ -148,7 +169,7 @@ fn a_program_for_the_device_is_read_with_dwarf_and_without() {
     };
     assert_eq!(one.frames, [frames("read_valve", "position"), frames("supervise", "supervise")]);
     assert_ne!(pc, other_pc);
-    assert_eq!(signature(&one), signature(&two));
+    assert_eq!(group(&one, pc), group(&two, other_pc));
     // The table of symbols alone knows nothing of what is inlined.
     let (without, _) = crash(&thumb("", &["-Os"]));
     assert_eq!(without.frames, [frames("position", "position"), frames("supervise", "supervise")]);
