@@ -16,6 +16,7 @@ CREATE TABLE symbol_name (
     function TEXT,
     outer_function TEXT,
     PRIMARY KEY (catalog, build_id, address)
+);
 ALTER TABLE grp ADD COLUMN report_level TEXT NOT NULL DEFAULT 'health';
 CREATE TABLE report_source (
     catalog TEXT NOT NULL,
