@@ -1,0 +1,282 @@
+//! The register: findings that stay open until a person closes them, whatever becomes of the devices.
+//!
+//! The same threat is one finding whose evidence grows. A finding that was closed is opened again when it goes on: when a
+//! rule still finds it and something of it was seen after the closing.
+
+use super::finding::{Detection, Evidence, Key, Severity};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Most findings of a register. The oldest that are closed make room.
+pub const MAX_FINDINGS: usize = 1000;
+/// Longest reason for closing, in bytes.
+pub const MAX_REASON_BYTES: usize = 1000;
+
+/// A finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetFinding {
+    /// Its number in the register, from 1 on.
+    pub number: u64,
+    /// The threat.
+    pub key: Key,
+    /// The worst severity that it has had since it was opened.
+    pub severity: Severity,
+    /// What shows it.
+    pub evidence: Evidence,
+    /// When it was opened for the first time, in seconds since 1970.
+    pub opened_at: u64,
+    /// How often it was opened again.
+    pub reopened: u32,
+    /// Whether somebody has closed it.
+    pub state: State,
+}
+
+/// Whether a finding is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Somebody is to look at it.
+    Open,
+    /// Somebody has.
+    Closed(Closing),
+}
+
+/// Who has closed a finding, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closing {
+    /// When, in seconds since 1970.
+    pub at: u64,
+    /// Who.
+    pub by: String,
+    /// Why: 1 to [`MAX_REASON_BYTES`] bytes.
+    pub reason: String,
+}
+
+/// What has become of a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Change {
+    /// It is new.
+    Opened(u64),
+    /// It was closed, and goes on.
+    Reopened(u64),
+    /// It is worse than it was.
+    Worsened(u64),
+    /// There is more evidence.
+    Grown(u64),
+    /// The register is full of open findings, and this one is not in it.
+    NoRoom,
+}
+
+/// A finding cannot be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum CloseError {
+    /// There is none of this number.
+    #[error("there is no finding {0}")]
+    NotFound(u64),
+    /// Somebody has closed it before.
+    #[error("finding {0} is closed")]
+    Closed(u64),
+    /// The reason is empty or too long.
+    #[error("a reason has 1 to {MAX_REASON_BYTES} bytes")]
+    Reason,
+}
+
+/// Findings of a group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Register {
+    findings: Vec<FleetFinding>,
+    last: u64,
+}
+
+impl Register {
+    /// Makes one of findings that were stored.
+    #[must_use]
+    pub fn new(findings: Vec<FleetFinding>) -> Self {
+        let last = findings.iter().map(|finding| finding.number).max().unwrap_or(0);
+        Self { findings, last }
+    }
+
+    /// Returns all findings.
+    #[must_use]
+    pub fn findings(&self) -> &[FleetFinding] {
+        &self.findings
+    }
+
+    /// Returns a finding by its number.
+    #[must_use]
+    pub fn get(&self, number: u64) -> Option<&FleetFinding> {
+        self.findings.iter().find(|finding| finding.number == number)
+    }
+
+    /// Takes what rules have found at `now`, and says what has changed. What they no longer find stays as it is.
+    pub fn take(&mut self, detections: &[Detection], now: u64) -> Vec<Change> {
+        detections.iter().filter_map(|detection| self.take_one(detection, now)).collect()
+    }
+
+    fn take_one(&mut self, detection: &Detection, now: u64) -> Option<Change> {
+        let known = self.findings.iter_mut().find(|finding| finding.key == detection.key);
+        let Some(finding) = known else { return Some(self.open(detection, now)) };
+        let number = finding.number;
+        if let State::Closed(closing) = &finding.state {
+            if detection.evidence.last <= closing.at {
+                return None;
+            }
+            // What was closed is over: evidence and severity begin anew.
+            finding.state = State::Open;
+            finding.reopened = finding.reopened.saturating_add(1);
+            finding.severity = detection.severity;
+            finding.evidence = detection.evidence.clone();
+            return Some(Change::Reopened(number));
+        }
+        let before = finding.evidence.clone();
+        finding.evidence.grow(&detection.evidence);
+        if detection.severity < finding.severity {
+            finding.severity = detection.severity;
+            return Some(Change::Worsened(number));
+        }
+        (finding.evidence != before).then_some(Change::Grown(number))
+    }
+
+    fn open(&mut self, detection: &Detection, now: u64) -> Change {
+        if self.findings.len() >= MAX_FINDINGS {
+            let closed = |finding: &FleetFinding| matches!(finding.state, State::Closed(_));
+            let Some(place) = self.findings.iter().position(closed) else {
+                return Change::NoRoom;
+            };
+            self.findings.remove(place);
+        }
+        self.last = self.last.saturating_add(1);
+        self.findings.push(FleetFinding {
+            number: self.last,
+            key: detection.key.clone(),
+            severity: detection.severity,
+            evidence: detection.evidence.clone(),
+            opened_at: now,
+            reopened: 0,
+            state: State::Open,
+        });
+        Change::Opened(self.last)
+    }
+
+    /// Closes a finding. Nothing else does: a device that is well again does not.
+    ///
+    /// # Errors
+    /// See [`CloseError`].
+    pub fn close(&mut self, number: u64, closing: Closing) -> Result<(), CloseError> {
+        if closing.reason.is_empty() || closing.reason.len() > MAX_REASON_BYTES {
+            return Err(CloseError::Reason);
+        }
+        let finding = self.findings.iter_mut().find(|finding| finding.number == number);
+        let finding = finding.ok_or(CloseError::NotFound(number))?;
+        if matches!(finding.state, State::Closed(_)) {
+            return Err(CloseError::Closed(number));
+        }
+        finding.state = State::Closed(closing);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::detection::finding::About;
+    use crate::detection::rule::Rule;
+    use crate::detection::sightings::Seen;
+    use crate::detection::subject::{Destination, Part, Subject};
+    use holdfast_evidence::messages::DeviceId;
+    use holdfast_failure_reports::record::{Protocol, Where};
+
+    fn detection(about: About, severity: Severity, seen: &[(u8, u64)]) -> Detection {
+        let seen: Vec<_> = seen
+            .iter()
+            .map(|(number, at)| (DeviceId([*number; 32]), Seen::once(*at, 1, 0, 0)))
+            .collect();
+        let evidence = Evidence::of(seen.iter().map(|(device, seen)| (device, seen)));
+        Detection { key: Key { rule: Rule::Sandbox, about }, severity, evidence }
+    }
+
+    fn closing(at: u64) -> Closing {
+        Closing { at, by: "ines".to_owned(), reason: "a defect of the app".to_owned() }
+    }
+
+    #[test]
+    fn the_same_threat_is_one_finding_whose_evidence_grows() {
+        let mut register = Register::default();
+        let one = detection(About::Group, Severity::SomeDay, &[(1, 10)]);
+        assert_eq!(register.take(std::slice::from_ref(&one), 10), [Change::Opened(1)]);
+        assert_eq!(register.take(&[one], 70), []);
+        let two = detection(About::Group, Severity::SomeDay, &[(1, 10), (2, 80)]);
+        assert_eq!(register.take(&[two], 130), [Change::Grown(1)]);
+        let worse = detection(About::Group, Severity::Now, &[(2, 80)]);
+        assert_eq!(register.take(&[worse], 190), [Change::Worsened(1)]);
+        let finding = register.get(1).unwrap();
+        assert_eq!((finding.severity, finding.evidence.count), (Severity::Now, 2));
+        assert_eq!(finding.opened_at, 10);
+    }
+
+    #[test]
+    fn a_finding_stays_open_when_devices_are_well_again() {
+        let mut register = Register::default();
+        register.take(&[detection(About::Group, Severity::Now, &[(1, 10)])], 10);
+        for minute in 0..100_000 {
+            assert_eq!(register.take(&[], minute * 60), []);
+        }
+        assert_eq!(register.get(1).unwrap().state, State::Open);
+    }
+
+    #[test]
+    fn a_closed_finding_is_opened_again_only_when_it_goes_on() {
+        let mut register = Register::default();
+        let old = detection(About::Group, Severity::Now, &[(1, 10)]);
+        register.take(std::slice::from_ref(&old), 10);
+        assert_eq!(register.close(1, closing(100)), Ok(()));
+        assert_eq!(register.take(&[old], 160), [], "nothing has happened since");
+        let goes_on = detection(About::Group, Severity::SomeDay, &[(1, 10), (2, 101)]);
+        assert_eq!(register.take(&[goes_on], 200), [Change::Reopened(1)]);
+        let finding = register.get(1).unwrap();
+        assert_eq!((finding.reopened, &finding.state), (1, &State::Open));
+        assert_eq!(register.findings().len(), 1);
+    }
+
+    #[test]
+    fn a_finding_is_closed_once_and_with_a_reason() {
+        let mut register = Register::default();
+        register.take(&[detection(About::Group, Severity::Now, &[(1, 10)])], 10);
+        for reason in [String::new(), "x".repeat(MAX_REASON_BYTES + 1)] {
+            let closing = Closing { reason, ..closing(20) };
+            assert_eq!(register.close(1, closing), Err(CloseError::Reason));
+        }
+        assert_eq!(register.close(2, closing(20)), Err(CloseError::NotFound(2)));
+        assert_eq!(register.close(1, closing(20)), Ok(()));
+        assert_eq!(register.close(1, closing(20)), Err(CloseError::Closed(1)));
+    }
+
+    #[test]
+    fn a_full_register_forgets_what_is_closed_and_nothing_open() {
+        let about = |port: usize| {
+            let port = u16::try_from(port).ok();
+            let to = Destination { protocol: Protocol::Tcp, port, to: Where::Public };
+            About::Destination(Part::Os, to)
+        };
+        let mut register = Register::default();
+        for port in 0..MAX_FINDINGS {
+            register.take(&[detection(about(port), Severity::SomeDay, &[(1, 10)])], 10);
+        }
+        let more = [detection(About::Group, Severity::Now, &[(1, 10)])];
+        assert_eq!(register.take(&more, 10), [Change::NoRoom]);
+        register.close(500, closing(20)).unwrap();
+        assert_eq!(register.take(&more, 30), [Change::Opened(1001)]);
+        assert_eq!(register.get(500), None);
+    }
+
+    #[test]
+    fn findings_are_read_as_they_are_written() {
+        let subject = Subject { part: Part::Os, version: None };
+        let mut register = Register::default();
+        register.take(&[detection(About::Subject(subject), Severity::Now, &[(1, 10)])], 10);
+        register.close(1, closing(20)).unwrap();
+        let text = serde_json::to_string(register.findings()).unwrap();
+        let read: Vec<FleetFinding> = serde_json::from_str(&text).unwrap();
+        assert_eq!(Register::new(read), register);
+    }
+}

@@ -1,0 +1,109 @@
+//! What a rule speaks of: a part of the software in one version, a destination, the place of a crash, a network.
+
+use holdfast_failure_reports::record::{Crash, End, Ended, Name, Panic, Protocol, Refused, Where};
+use holdfast_types::{ComponentId, Version};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// A part of a device's software.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// An app that a device of the group has attested.
+    App(ComponentId),
+    /// A service of the OS.
+    Service(Name),
+    /// The OS.
+    Os,
+    /// Whatever nobody has attested: all of it is one, so that a device that invents names makes one key of them.
+    Unknown,
+}
+
+/// A part in one version; `None` for a version that nobody has attested.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Subject {
+    /// The part.
+    pub part: Part,
+    /// Its version; that of a service is the OS's.
+    pub version: Option<Version>,
+}
+
+/// Where refused packets were sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Destination {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port, where the protocol has ports.
+    pub port: Option<u16>,
+    /// The kind of place.
+    pub to: Where,
+}
+
+impl Destination {
+    /// Returns the destination of refused packets.
+    #[must_use]
+    pub fn of(refused: &Refused) -> Self {
+        Self { protocol: refused.protocol, port: refused.port, to: refused.to }
+    }
+}
+
+/// What makes two ends of one component the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CrashSite {
+    /// The way it ended.
+    pub end: End,
+    /// Where it was.
+    pub crash: Option<Crash>,
+    /// Where it has panicked.
+    pub panic: Option<Panic>,
+}
+
+impl CrashSite {
+    /// Returns that of an end.
+    #[must_use]
+    pub fn of(ended: &Ended) -> Self {
+        Self { end: ended.end, crash: ended.crash, panic: ended.panic }
+    }
+}
+
+/// A network that strangers come from: a /24 of IPv4 or a /48 of IPv6, since one host may have all of its addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// The first three bytes of an address of IPv4.
+    V4([u8; 3]),
+    /// The first six bytes of an address of IPv6.
+    V6([u8; 6]),
+}
+
+impl Network {
+    /// Returns the network of an address. An address of IPv4 within IPv6 is one of IPv4.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => {
+                let [a, b, c, _] = address.octets();
+                Self::V4([a, b, c])
+            }
+            IpAddr::V6(address) => {
+                let [a, b, c, d, e, f, ..] = address.octets();
+                Self::V6([a, b, c, d, e, f])
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_are_of_one_network() {
+        let network = |text: &str| Network::of(text.parse().unwrap());
+        assert_eq!(network("192.0.2.1"), network("192.0.2.254"));
+        assert_eq!(network("192.0.2.1"), network("::ffff:192.0.2.9"));
+        assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
+        assert_eq!(network("2001:db8:1:2::3"), network("2001:db8:1:ffff::"));
+        assert_ne!(network("2001:db8:1::"), network("2001:db8:2::"));
+    }
+}
