@@ -5,6 +5,7 @@
 //! person closes them. Nothing of it is stored but the register and the [`baseline::Baseline`]: a window is made anew
 //! from the records of the last day.
 
+pub mod alert;
 pub mod baseline;
 pub mod containment;
 pub mod evaluation;

@@ -4,7 +4,7 @@
 //! happened after something else on one device is told by that device's own seconds since its boot.
 
 use super::baseline::{Baseline, DAY_S, HOUR_S, Hour};
-use super::observation::{Event, Observation, OfDevice};
+use super::observation::{Event, GRACE_S, Observation, OfDevice};
 use super::population::Population;
 use super::sightings::{Noted, Seen, Sightings};
 use super::subject::{CrashSite, Destination, Network, Part, Subject};
@@ -25,6 +25,8 @@ const MAX_ENDING_DEVICES: usize = 1 << 15;
 const MAX_ENDS: usize = 4;
 /// Most networks of strangers that are counted.
 const MAX_NETWORKS: usize = 4096;
+/// Hours of check-ins that are kept by the minute: the grace of devices after the service was away, and an hour.
+const KEPT_HOURS: u64 = 3;
 /// What is over is forgotten so often.
 const SWEEP_S: u64 = 15 * 60;
 /// Amount of a clock that was to be set to what the device refuses.
@@ -273,9 +275,9 @@ impl Window {
         self.forget(now.saturating_sub(DAY_S), now);
     }
 
-    /// Learns each hour that is over by an hour.
+    /// Learns each hour that [`attendance`](Self::attendance) asks for no longer.
     fn learn_hours(&mut self, now: u64, baseline: &mut Baseline) {
-        let over = (now / HOUR_S).saturating_sub(1);
+        let over = (now / HOUR_S).saturating_sub(KEPT_HOURS);
         while let Some((&minute, _)) = self.attendance.first_key_value() {
             let hour = minute / 60;
             if hour >= over {
@@ -333,12 +335,22 @@ impl Window {
         }
     }
 
-    /// Returns how many devices have checked in and were found missing within the hour before `now`.
+    /// Returns how many devices have checked in and were found missing within the hour before `now`. Where the service was away
+    /// shortly before, since its return: then all devices that were due meanwhile come at once, and all that do not are found
+    /// missing at once, when the others have come.
     #[must_use]
     pub fn attendance(&self, now: u64) -> (u32, u32) {
-        let since = now.saturating_sub(HOUR_S) / 60;
-        let minutes = self.attendance.range(since..).map(|(_, counts)| counts);
+        let minutes = self.attendance.range(self.attended_since(now) / 60..).map(|(_, n)| n);
         minutes.fold((0, 0), |(a, b), (c, m)| (a.saturating_add(*c), b.saturating_add(*m)))
+    }
+
+    /// Returns the second since which [`attendance`](Self::attendance) counts.
+    #[must_use]
+    pub fn attended_since(&self, now: u64) -> u64 {
+        let hour_ago = now.saturating_sub(HOUR_S);
+        let owed_since = hour_ago.saturating_sub(GRACE_S);
+        let returned = self.gap.map(|(_, end)| end).filter(|end| *end >= owed_since);
+        returned.map_or(hour_ago, |end| end.min(hour_ago))
     }
 
     /// Returns the networks with failed enrolments within the hour before `now`, and how many.

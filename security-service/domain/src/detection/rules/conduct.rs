@@ -81,7 +81,7 @@ pub(crate) fn silence(view: &View<'_>) -> Vec<Detection> {
     let usual = due * view.baseline.usually_missing().max(least);
     if poisson_deviations(missed, usual) > f64::from(thresholds.silence_deviations) {
         let severity = if fallback(view).is_empty() { Severity::Today } else { Severity::Now };
-        let since = view.now.saturating_sub(60 * 60);
+        let since = view.window.attended_since(view.now);
         let missing = view.window.missing.at(&());
         let missing = missing.into_iter().flatten().filter(|(_, seen)| seen.last >= since);
         let evidence = Evidence { count: missed, ..Evidence::of(missing) };
