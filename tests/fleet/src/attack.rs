@@ -1,8 +1,9 @@
 //! What somebody does to the fleet, or a mistake of its owner.
 
-use crate::churn::{Rollout, crash, refused};
+use crate::churn::{crash, refused};
 use crate::device::CAMERA;
-use crate::simulation::{Due, Simulation, version};
+use crate::rates::{Rollout, version};
+use crate::simulation::{Due, Simulation};
 use holdfast_failure_reports::record::{
     Body, Clock, End, Outcome, Protocol, Reset, Traffic, Update, Where,
 };

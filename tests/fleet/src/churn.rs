@@ -1,71 +1,18 @@
-//! What happens to devices from day to day: restarts, crashes, networks, clocks, misconfigured apps, updates.
+//! Days without an attack: restarts, crashes, networks, clocks, misconfigured apps, updates.
 
 use crate::device::CAMERA;
-use crate::simulation::{BEGIN, DAY_S, Simulation, version};
+use crate::rates::{Churn, DAY_S, Rollout};
+use crate::simulation::Simulation;
 use holdfast_failure_reports::record::{
     Body, BuildId, Clock, Crash, End, Ended, Fault, Outcome, Place, Protocol, Refused, Reset,
     Traffic, Update, Where,
 };
-use holdfast_types::{ClockSource, Version};
+use holdfast_types::ClockSource;
 
-/// How often things happen, in events of a device in a day.
-#[derive(Debug, Clone)]
-pub struct Churn {
-    /// Orderly restarts and lost power.
-    pub restarts: f64,
-    /// Boots after a failure.
-    pub failures: f64,
-    /// Crashes of the app.
-    pub crashes: f64,
-    /// Times without a network: hours, of 6 on average.
-    pub offline: f64,
-    /// Clocks that were ahead by hours.
-    pub clocks: f64,
-    /// Refused packets to some port that nobody knows.
-    pub stray: f64,
-    /// Releases that are rolled out.
-    pub rollouts: Vec<Rollout>,
-}
-
-/// A release on its way through the fleet.
-#[derive(Debug, Clone)]
-pub struct Rollout {
-    /// When it begins, in seconds since 1970.
-    pub at: u64,
-    /// Seconds until the last device has tried it.
-    pub takes_s: u64,
-    /// True for the OS, false for the app.
-    pub is_os: bool,
-    /// The version.
-    pub to: Version,
-    /// How many in a thousand fall back.
-    pub fails_permille: u64,
-}
-
-impl Default for Churn {
-    fn default() -> Self {
-        let rollout = |day, is_os, to| Rollout {
-            at: BEGIN + day * DAY_S,
-            takes_s: 3 * DAY_S,
-            is_os,
-            to,
-            fails_permille: 3,
-        };
-        Self {
-            restarts: 0.1,
-            failures: 0.01,
-            crashes: 0.05,
-            offline: 0.03,
-            clocks: 0.000_05,
-            stray: 0.01,
-            rollouts: vec![
-                rollout(5, false, version(2, 1)),
-                rollout(12, true, version(1, 1)),
-                rollout(20, false, version(2, 2)),
-                rollout(25, true, version(1, 2)),
-            ],
-        }
-    }
+/// Makes a fleet to which things happen as they do every day.
+#[must_use]
+pub fn fleet(devices: u32, seed: u64) -> Simulation {
+    Simulation::new(devices, seed, Churn::default(), minute)
 }
 
 /// One device of so many has an app that asks for time servers and a database that no manifest grants.
@@ -135,7 +82,7 @@ fn each(simulation: &mut Simulation, mean: f64, act: impl Fn(&mut Simulation, u3
 }
 
 fn misconfigured(simulation: &mut Simulation, number: u32) {
-    if u64::from(number) % MISCONFIGURED_EACH == 0 {
+    if u64::from(number).is_multiple_of(MISCONFIGURED_EACH) {
         let body = refused(simulation, number, Protocol::Udp, 123, Where::Private, 0, false);
         simulation.record(number, body);
         let body = refused(simulation, number, Protocol::Tcp, 8086, Where::Public, 2, false);
@@ -153,7 +100,7 @@ fn rollouts(simulation: &mut Simulation) {
         // The turn is the first bytes of the id.
         let turn = |device: &crate::device::Device| {
             let [a, b, c, d, ..] = device.id.0;
-            u64::from(u32::from_be_bytes([a, b, c, d])) * rollout.takes_s >> 32
+            (u64::from(u32::from_be_bytes([a, b, c, d])) * rollout.takes_s) >> 32
         };
         let mut numbers = std::mem::take(&mut simulation.turns);
         if numbers.0 != rollout.at {

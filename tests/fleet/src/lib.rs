@@ -17,5 +17,6 @@ pub mod attack;
 pub mod churn;
 pub mod device;
 pub mod random;
+pub mod rates;
 pub mod service;
 pub mod simulation;

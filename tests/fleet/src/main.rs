@@ -7,7 +7,8 @@
     reason = "it measures"
 )]
 
-use holdfast_fleet::simulation::{BEGIN, DAY_S, Simulation};
+use holdfast_fleet::churn::fleet;
+use holdfast_fleet::rates::{BEGIN, DAY_S};
 use std::time::Instant;
 
 fn main() {
@@ -19,7 +20,7 @@ fn main() {
     };
     let (devices, days) = (next(1_000_000), next(1));
     let began = Instant::now();
-    let mut simulation = Simulation::new(devices, 1);
+    let mut simulation = fleet(devices, 1);
     simulation.run_until(BEGIN + u64::from(days) * DAY_S);
     let taken = simulation.service.taken;
     println!(

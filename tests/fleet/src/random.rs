@@ -12,7 +12,7 @@ impl Random {
     }
 
     /// Returns the next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -22,7 +22,7 @@ impl Random {
 
     /// Returns a number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end.max(1)
+        self.number() % end.max(1)
     }
 
     /// Returns how many of events come in a step, of which `mean` come on average: a Poisson process (D. Knuth).
@@ -36,6 +36,6 @@ impl Random {
     }
 
     fn unit(&mut self) -> f64 {
-        f64::from((self.next() >> 32) as u32) / f64::from(u32::MAX)
+        f64::from((self.number() >> 32) as u32) / f64::from(u32::MAX)
     }
 }

@@ -1,21 +1,17 @@
 //! The run: minutes, in each of which what is due happens, and at the end of which the rules are evaluated.
 
-use crate::churn::Churn;
 use crate::device::Device;
 use crate::random::Random;
+use crate::rates::{BEGIN, Churn, version};
 use crate::service::Service;
 use holdfast_evidence::schedule::Outcome;
 use holdfast_failure_reports::Level;
 use holdfast_failure_reports::record::{Body, Boot, Reset};
 use holdfast_service_domain::detection::register::{Change, FleetFinding};
 use holdfast_service_domain::detection::rule::Rule;
-use holdfast_types::{Phase, Slot, Version};
+use holdfast_types::{Phase, Slot};
 use std::collections::BTreeMap;
 
-/// When runs begin, in seconds since 1970.
-pub const BEGIN: u64 = 1_800_000_000;
-/// Seconds of a day.
-pub const DAY_S: u64 = 24 * 60 * 60;
 /// One of so many devices reports all that it may.
 const FULL_EACH: u32 = 50;
 
@@ -45,8 +41,10 @@ pub struct Simulation {
     pub now: u64,
     /// The service is off until then.
     pub service_off_until: u64,
-    /// What happens to devices from day to day.
+    /// How often things happen to devices.
     pub churn: Churn,
+    /// Makes them happen.
+    each_minute: fn(&mut Self),
     pub(crate) random: Random,
     pub(crate) copies: BTreeMap<u32, Device>,
     /// Devices that have not tried the release yet that is rolled out, the next one last.
@@ -57,19 +55,20 @@ pub struct Simulation {
 }
 
 impl Simulation {
-    /// Makes a fleet that is switched on within its first hours.
+    /// Makes a fleet that is switched on within its first hours. `each_minute` makes things happen to it.
     #[must_use]
-    pub fn new(devices: u32, seed: u64) -> Self {
+    pub fn new(devices: u32, seed: u64, churn: Churn, each_minute: fn(&mut Self)) -> Self {
         let mut random = Random::new(seed);
         let (os, camera) = (version(1, 0), version(2, 0));
-        let made = (0..devices).map(|n| Device::new(n, os, camera, BEGIN, random.next()));
+        let made = (0..devices).map(|n| Device::new(n, os, camera, BEGIN, random.number()));
         let devices_made: Vec<Device> = made.collect();
         let mut this = Self {
             devices: devices_made,
             service: Service::new(devices, BEGIN),
             now: BEGIN,
             service_off_until: 0,
-            churn: Churn::default(),
+            churn,
+            each_minute,
             random,
             copies: BTreeMap::new(),
             turns: (0, Vec::new()),
@@ -98,7 +97,7 @@ impl Simulation {
 
     /// Lets a minute pass.
     pub fn minute(&mut self) {
-        crate::churn::minute(self);
+        (self.each_minute)(self);
         let minute = self.now / 60;
         while let Some(entry) = self.due.first_entry().filter(|entry| *entry.key() <= minute) {
             for (number, due) in entry.remove() {
@@ -136,7 +135,7 @@ impl Simulation {
                 if at <= self.now {
                     let id = self.devices[number as usize].id;
                     self.service.missed(number, id, self.now);
-                } else if at < self.now + 2 * DAY_S && at < u64::MAX {
+                } else if at < self.now + 2 * 24 * 60 * 60 && at < u64::MAX {
                     // It has checked in meanwhile, and is looked for again, by what that check-in has put.
                     if self.service_off_until > 0 {
                         self.put(at + 60, number, Due::Overdue);
@@ -156,7 +155,7 @@ impl Simulation {
     }
 
     fn check_in(&mut self, number: u32) {
-        let (now, random) = (self.now, self.random.next());
+        let (now, random) = (self.now, self.random.number());
         let is_listening = self.is_listening();
         let device = &mut self.devices[number as usize];
         // What was due and is not any more: the device has booted meanwhile, or waits.
@@ -188,7 +187,7 @@ impl Simulation {
     }
 
     fn upload(&mut self, number: u32) {
-        let (now, random) = (self.now, self.random.next());
+        let (now, random) = (self.now, self.random.number());
         let is_listening = self.is_listening();
         let device = &mut self.devices[number as usize];
         if !device.is_urgent(now + 59) {
@@ -206,8 +205,8 @@ impl Simulation {
 
     /// Something happens on a device.
     pub fn record(&mut self, number: u32, body: Body) {
-        let level = if number % FULL_EACH == 0 { Level::Full } else { Level::Health };
-        let (now, random) = (self.now, self.random.next());
+        let level = if number.is_multiple_of(FULL_EACH) { Level::Full } else { Level::Health };
+        let (now, random) = (self.now, self.random.number());
         let urgent = self.devices[number as usize].record(body, level, now, random);
         if let Some(at) = urgent {
             self.put(at, number, Due::Upload);
@@ -217,7 +216,7 @@ impl Simulation {
 
     /// A device boots.
     pub fn boot(&mut self, number: u32, reset: Reset) {
-        let (now, random) = (self.now, self.random.next());
+        let (now, random) = (self.now, self.random.number());
         let device = &mut self.devices[number as usize];
         device.boot(now, random);
         let mut boot_id = [0; 16];
@@ -240,10 +239,4 @@ impl Simulation {
     pub fn finding(&self, number: u64) -> Option<&FleetFinding> {
         self.service.register.get(number)
     }
-}
-
-/// Returns a version.
-#[must_use]
-pub fn version(major: u32, minor: u32) -> Version {
-    Version { major, minor, patch: 0 }
 }

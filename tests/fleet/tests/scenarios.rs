@@ -10,7 +10,9 @@
 
 use holdfast_failure_reports::record::Outcome;
 use holdfast_fleet::attack;
-use holdfast_fleet::simulation::{BEGIN, DAY_S, Simulation};
+use holdfast_fleet::churn::fleet;
+use holdfast_fleet::rates::{BEGIN, DAY_S};
+use holdfast_fleet::simulation::Simulation;
 use holdfast_service_domain::detection::finding::{About, Severity};
 use holdfast_service_domain::detection::rule::Rule;
 use holdfast_service_domain::detection::thresholds::Thresholds;
@@ -31,7 +33,7 @@ fn findings(simulation: &Simulation) -> Vec<String> {
 fn learned() -> Simulation {
     static LEARNED: OnceLock<Simulation> = OnceLock::new();
     let learned = LEARNED.get_or_init(|| {
-        let mut simulation = Simulation::new(DEVICES, 3);
+        let mut simulation = fleet(DEVICES, 3);
         simulation.run_until(BEGIN + 10 * DAY_S);
         assert!(findings(&simulation).is_empty(), "{:#?}", findings(&simulation));
         simulation
@@ -54,7 +56,7 @@ fn found(simulation: &mut Simulation, rule: Rule, others: &[Rule], within_s: u64
 #[test]
 fn thirty_benign_days_yield_no_finding() {
     let devices = if std::env::var_os("HOLDFAST_FULL").is_some() { 200_000 } else { 20_000 };
-    let mut simulation = Simulation::new(devices, 1);
+    let mut simulation = fleet(devices, 1);
     simulation.run_until(BEGIN + 30 * DAY_S);
     assert!(findings(&simulation).is_empty(), "{:#?}", findings(&simulation));
     let taken = simulation.service.taken;
@@ -67,7 +69,7 @@ fn thirty_benign_days_yield_no_finding() {
 /// The control: these days are not so quiet that no rule could find anything in them.
 #[test]
 fn the_same_days_yield_findings_where_thresholds_are_low() {
-    let mut simulation = Simulation::new(2_000, 1);
+    let mut simulation = fleet(2_000, 1);
     for name in ["learning_days", "fallback_devices", "fallback_permille", "clock_devices"] {
         let least = Thresholds::ALL.iter().find(|it| it.name == name).unwrap().least;
         simulation.service.thresholds = simulation.service.thresholds.with(name, least).unwrap();
@@ -236,7 +238,7 @@ fn strangers_who_enrol_in_vain_are_found_within_a_minute() {
 #[test]
 fn the_same_seed_yields_the_same_run() {
     let run = || {
-        let mut simulation = Simulation::new(300, 9);
+        let mut simulation = fleet(300, 9);
         simulation.run_until(BEGIN + 2 * DAY_S);
         attack::worm(&mut simulation, 10);
         simulation.run_until(BEGIN + 3 * DAY_S);
