@@ -141,8 +141,6 @@ pub(super) fn unit(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     command.env(SERVICE_VARIABLE, built_directory(test_run).join(SERVICE));
     if test_run.full {
         command.env("PROPTEST_CASES", FULL_CASES.to_string());
-        // Fleets of `tests/fleet` are ten times as large.
-        command.env("HOLDFAST_FULL", "1");
     }
     let filters = test_run.filters_of("unit");
     if !filters.is_empty() {
