@@ -4,7 +4,7 @@ use crate::boot::integrity::ASLEEP;
 use crate::harness::artefacts::Artefacts;
 use crate::harness::guest::{ANSWER, BOOT};
 use crate::harness::suite::{Lack, Suite, check, checks};
-use crate::sandbox::crowd::longest_answer_us;
+use crate::sandbox::crowd::longest_of;
 use anyhow::{Result, ensure};
 use holdfast_images::root::Root;
 use holdfast_images::variant;
@@ -150,7 +150,8 @@ fn a_line_that_still_sends_keeps_nobody_waiting(guest: &mut Guest) -> Result<()>
     let _reads_nothing = guest.serial_line()?;
     for _ in 0..2 {
         guest.wait("line: the line is full after ", BOOT)?;
-        let time = longest_answer_us(guest, BOOT)?;
+        // While its end waits for the line, and before it is started again: that takes init long on a machine under load.
+        let time = longest_of(5, guest, BOOT)?;
         ensure!(time <= ANSWERS_WITHIN_US, "init took {time} us to answer");
         guest.wait("line: begins", BOOT)?;
     }

@@ -65,7 +65,12 @@ fn hostile_apps_all_at_once_delay_neither_init_nor_others(
 
 /// The longest of twenty times in which init answers a service, in microseconds of guest time.
 pub(crate) fn longest_answer_us(guest: &mut Guest, within: Duration) -> Result<u64> {
-    let answer = guest.probe.ask("answer-times 20", within)?;
+    longest_of(20, guest, within)
+}
+
+/// The same, of so many answers.
+pub(crate) fn longest_of(count: u32, guest: &mut Guest, within: Duration) -> Result<u64> {
+    let answer = guest.probe.ask(&format!("answer-times {count}"), within)?;
     let time = answer.strip_prefix("longest_us=").and_then(|time| time.parse().ok());
     time.with_context(|| answer.clone())
 }
