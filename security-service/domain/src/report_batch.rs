@@ -81,7 +81,7 @@ pub struct BatchWrite {
     pub left_out: u64,
 }
 
-/// Returns the addresses of a batch's failures whose names [`write`] asks for.
+/// Returns the addresses of a batch's failures whose names [`write()`] asks for.
 #[must_use]
 pub fn addresses(batch: &Batch) -> BTreeSet<Address> {
     batch.records.iter().flat_map(|record| Key::addresses(&record.body)).collect()
