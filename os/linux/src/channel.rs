@@ -7,6 +7,8 @@
 
 use crate::PathError;
 use crate::child::in_a_child_until_its_end;
+use crate::clock::monotonic_ms;
+use crate::poll::Poll;
 use holdfast_sandbox::notify::Notification;
 use holdfast_sandbox::wire::MAX_DESCRIPTORS;
 use rustix::fs::{Gid, Mode, Uid};
@@ -309,6 +311,27 @@ pub fn try_receive_with(
     }
 }
 
+/// As [`receive_with`], for no longer than until `until_ms`, in milliseconds of the monotonic clock; `None` when there is no message by then.
+///
+/// # Errors
+/// As [`receive_with`], or the kernel refuses to wait.
+pub fn receive_until(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    until_ms: u64,
+) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
+    loop {
+        let received = try_receive_with(&socket, buffer)?;
+        let left = until_ms.saturating_sub(monotonic_ms());
+        if received.is_some() || left == 0 {
+            return Ok(received);
+        }
+        let mut poll = Poll::new();
+        poll.add(&socket);
+        poll.wait(left)?;
+    }
+}
+
 fn receive_message(
     socket: impl AsFd,
     buffer: &mut [u8],
@@ -404,6 +427,19 @@ mod tests {
         assert_eq!(refused, Some(libc::ENOTSOCK));
         let kind = rustix::fs::fstat(init.requests()).unwrap().st_mode;
         assert_eq!(rustix::fs::FileType::from_raw_mode(kind), rustix::fs::FileType::Fifo);
+    }
+
+    #[test]
+    fn a_message_is_waited_for_until_a_moment_and_no_longer() {
+        let (here, there) = UnixDatagram::pair().unwrap();
+        let mut buffer = [0; 8];
+        let began = monotonic_ms();
+        assert!(receive_until(&here, &mut buffer, began + 20).unwrap().is_none());
+        assert!(monotonic_ms() >= began + 20);
+        there.send(b"late").unwrap();
+        // One that lies there is taken, even where the moment has passed.
+        let received = receive_until(&here, &mut buffer, 0).unwrap();
+        assert_eq!(received.map(|(length, _)| length), Some(4));
     }
 
     #[test]

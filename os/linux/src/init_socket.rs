@@ -86,17 +86,9 @@ impl<R: Into<Request>> InitSocket<R> {
         // One deadline for all that comes: messages that nobody has asked for do not put it off.
         let deadline = monotonic_ms().saturating_add(ANSWER_WITHIN_MS);
         loop {
-            let received = channel::try_receive_with(&self.replies, &mut self.buffer);
-            let Some((length, handed)) = received.map_err(InitError::Socket)? else {
-                let left = deadline.saturating_sub(monotonic_ms());
-                if left == 0 {
-                    return Err(InitError::NoAnswer);
-                }
-                let mut poll = Poll::new();
-                poll.add(&self.replies);
-                poll.wait(left).map_err(InitError::Socket)?;
-                continue;
-            };
+            let received = channel::receive_until(&self.replies, &mut self.buffer, deadline);
+            let (length, handed) =
+                received.map_err(InitError::Socket)?.ok_or(InitError::NoAnswer)?;
             let reply = self.reply(length)?;
             // Only this thread asks, and it asks one thing at a time: what is not unasked is its
             // answer.

@@ -395,15 +395,8 @@ impl Service {
 fn network_status(socket: &OwnedFd) -> Option<NetworkStatus> {
     let mut buffer = vec![0; MAX_STATUS_BYTES];
     let until = monotonic_ms().saturating_add(NETWORK_WITHIN_MS);
-    loop {
-        if let Some((length, _)) = channel::try_receive_with(socket, &mut buffer).ok()? {
-            return NetworkStatus::decode(buffer.get(..length)?).ok();
-        }
-        let left = until.checked_sub(monotonic_ms()).filter(|left| *left > 0)?;
-        let mut poll = Poll::new();
-        poll.add(socket);
-        poll.wait(left).ok()?;
-    }
+    let (length, _) = channel::receive_until(socket, &mut buffer, until).ok()??;
+    NetworkStatus::decode(buffer.get(..length)?).ok()
 }
 
 fn clock(init: &mut InitSocket<ReportRequest>) -> Result<Status, ServiceError> {

@@ -1,7 +1,6 @@
 //! Fetching files of repositories over the socket to `uplink`.
 
 use holdfast_linux::clock::monotonic_ms;
-use holdfast_linux::poll::Poll;
 use holdfast_linux::{PathError, channel};
 use holdfast_release::fetch::{Answer, Fetch, FetchError, MAX_ANSWER_BYTES};
 use std::io;
@@ -73,17 +72,7 @@ pub(crate) fn fetch<E: From<UplinkError>>(
 
 fn answer(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Answer, UplinkError> {
     let deadline = monotonic_ms().saturating_add(SILENCE_MS);
-    loop {
-        let received = channel::try_receive_with(socket, buffer).map_err(UplinkError::Socket)?;
-        if let Some((length, _)) = received {
-            return Ok(Answer::decode(buffer.get(..length).unwrap_or_default())?);
-        }
-        let left = deadline.saturating_sub(monotonic_ms());
-        if left == 0 {
-            return Err(UplinkError::Silent);
-        }
-        let mut poll = Poll::new();
-        poll.add(socket);
-        poll.wait(left).map_err(UplinkError::Socket)?;
-    }
+    let received = channel::receive_until(socket, buffer, deadline).map_err(UplinkError::Socket)?;
+    let (length, _) = received.ok_or(UplinkError::Silent)?;
+    Ok(Answer::decode(buffer.get(..length).unwrap_or_default())?)
 }

@@ -5,7 +5,6 @@ use holdfast_evidence::exchange::{
 };
 use holdfast_linux::channel;
 use holdfast_linux::clock::monotonic_ms;
-use holdfast_linux::poll::Poll;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::sign::{CertifiedKey, Signer, SigningKey};
@@ -65,21 +64,11 @@ pub(crate) fn signer(socket: OwnedFd) -> Arc<SignHandshake> {
         channel::send(&socket, &exchange::encode(&request)?)?;
         let until = monotonic_ms().saturating_add(SIGNED_WITHIN_MS);
         let mut buffer = vec![0; MAX_MESSAGE_BYTES];
-        loop {
-            if let Some((length, _)) = channel::try_receive_with(&socket, &mut buffer)? {
-                let reply = exchange::decode(buffer.get(..length).unwrap_or_default())?;
-                return match reply {
-                    ExchangeReply::Signature(signature) => Ok(signature),
-                    _ => Err(SigningError::Refused),
-                };
-            }
-            let left = until.saturating_sub(monotonic_ms());
-            if left == 0 {
-                return Err(SigningError::Silent);
-            }
-            let mut poll = Poll::new();
-            poll.add(&socket);
-            poll.wait(left)?;
+        let received = channel::receive_until(&socket, &mut buffer, until)?;
+        let (length, _) = received.ok_or(SigningError::Silent)?;
+        match exchange::decode(buffer.get(..length).unwrap_or_default())? {
+            ExchangeReply::Signature(signature) => Ok(signature),
+            _ => Err(SigningError::Refused),
         }
     })
 }

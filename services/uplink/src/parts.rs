@@ -8,7 +8,6 @@ use holdfast_evidence::schedule::Outcome;
 use holdfast_linux::channel;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::init_socket::{InitError, InitSocket};
-use holdfast_linux::poll::Poll;
 use holdfast_sandbox::clock::{MOST_AFTER_FLOOR_S, Source, Status};
 use holdfast_sandbox::wire::{Reply, UplinkRequest};
 use std::io;
@@ -96,25 +95,33 @@ pub(crate) struct Sockets<'a> {
     pub(crate) buffer: Vec<u8>,
 }
 
-impl Sockets<'_> {
-    fn ask_init(&self, request: UplinkRequest) -> Result<(Reply, Vec<OwnedFd>), InitError> {
-        // It is held for one question, which init answers at once.
-        self.init.lock().unwrap_or_else(PoisonError::into_inner).ask(request)
-    }
+fn ask_init(
+    init: &Mutex<InitSocket<UplinkRequest>>,
+    request: UplinkRequest,
+) -> Result<(Reply, Vec<OwnedFd>), InitError> {
+    // It is held for one question, which init answers at once.
+    init.lock().unwrap_or_else(PoisonError::into_inner).ask(request)
+}
 
+/// Asks init for a socket to another service; `None` where that is not there yet, or not any more.
+pub(crate) fn socket_to(
+    init: &Mutex<InitSocket<UplinkRequest>>,
+    request: UplinkRequest,
+) -> Result<Option<OwnedFd>, InitError> {
+    let (reply, handed) = ask_init(init, request)?;
+    match (reply, handed.into_iter().next()) {
+        (Reply::Accepted, Some(socket)) => Ok(Some(socket)),
+        (Reply::NotFound | Reply::PermissionDenied | Reply::Failed, _) => Ok(None),
+        (reply, _) => Err(InitError::refused(reply)),
+    }
+}
+
+impl Sockets<'_> {
     fn connect(&mut self) -> Result<OwnedFd, AttemptError> {
         if let Some(socket) = self.identity.take() {
             return Ok(socket);
         }
-        let (reply, handed) = self.ask_init(UplinkRequest::Identity)?;
-        match (reply, handed.into_iter().next()) {
-            (Reply::Accepted, Some(socket)) => Ok(socket),
-            // It is not there yet, or not any more.
-            (Reply::NotFound | Reply::PermissionDenied | Reply::Failed, _) => {
-                Err(AttemptError::NoIdentityService)
-            }
-            (reply, _) => Err(InitError::refused(reply).into()),
-        }
+        socket_to(self.init, UplinkRequest::Identity)?.ok_or(AttemptError::NoIdentityService)
     }
 }
 
@@ -132,25 +139,16 @@ impl Parts for Sockets<'_> {
         let socket = self.connect()?;
         channel::send(&socket, &encoded).map_err(AttemptError::IdentitySocket)?;
         let until = monotonic_ms().saturating_add(IDENTITY_WITHIN_MS);
-        loop {
-            let received = channel::try_receive_with(&socket, &mut self.buffer);
-            if let Some((length, _)) = received.map_err(AttemptError::IdentitySocket)? {
-                let reply = exchange::decode(self.buffer.get(..length).unwrap_or_default())?;
-                self.identity = Some(socket);
-                return Ok(reply);
-            }
-            let left = until.saturating_sub(monotonic_ms());
-            if left == 0 {
-                return Err(AttemptError::Silent);
-            }
-            let mut poll = Poll::new();
-            poll.add(&socket);
-            poll.wait(left).map_err(AttemptError::IdentitySocket)?;
-        }
+        let received = channel::receive_until(&socket, &mut self.buffer, until);
+        let received = received.map_err(AttemptError::IdentitySocket)?;
+        let (length, _) = received.ok_or(AttemptError::Silent)?;
+        let reply = exchange::decode(self.buffer.get(..length).unwrap_or_default())?;
+        self.identity = Some(socket);
+        Ok(reply)
     }
 
     fn moment(&mut self) -> Result<Moment, AttemptError> {
-        match self.ask_init(UplinkRequest::Clock)? {
+        match ask_init(self.init, UplinkRequest::Clock)? {
             (Reply::Clock(status), _) => Ok(moment(&status)),
             (reply, _) => Err(InitError::refused(reply).into()),
         }

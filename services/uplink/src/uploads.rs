@@ -1,7 +1,7 @@
 //! When failure reports are sent: with each check-in, and in between where `report` has something urgent.
 
 use crate::device_port::DevicePort;
-use crate::parts::{AttemptError, Parts};
+use crate::parts::{AttemptError, Parts, socket_to};
 use crate::reports::{self, Reports, UploadError};
 use holdfast_evidence::schedule::Outcome;
 use holdfast_failure_reports::exchange::{
@@ -10,14 +10,13 @@ use holdfast_failure_reports::exchange::{
 use holdfast_failure_reports::record::CheckInOutcome;
 use holdfast_linux::channel;
 use holdfast_linux::clock::monotonic_ms;
-use holdfast_linux::init_socket::{InitError, InitSocket};
-use holdfast_linux::poll::Poll;
-use holdfast_sandbox::wire::{Reply, UplinkRequest};
+use holdfast_linux::init_socket::InitSocket;
+use holdfast_sandbox::wire::UplinkRequest;
 use holdfast_types::chain;
 use holdfast_types::event::uplink as event;
 use std::mem::{Discriminant, discriminant};
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 /// Timeout of an answer of `report`, in milliseconds: it may write to the medium before.
 const REPORT_WITHIN_MS: u64 = 30_000;
@@ -34,18 +33,8 @@ impl ReportSocket<'_> {
         if let Some(socket) = self.socket.take() {
             return Ok(socket);
         }
-        let mut init = self.init.lock().unwrap_or_else(PoisonError::into_inner);
-        let asked = init.ask(UplinkRequest::Report);
-        match asked.map_err(AttemptError::from)? {
-            (Reply::Accepted, handed) => {
-                handed.into_iter().next().ok_or(UploadError::NoReportService)
-            }
-            // It is not there yet, or not any more.
-            (Reply::NotFound | Reply::PermissionDenied | Reply::Failed, _) => {
-                Err(UploadError::NoReportService)
-            }
-            (reply, _) => Err(AttemptError::from(InitError::refused(reply)).into()),
-        }
+        let found = socket_to(self.init, UplinkRequest::Report).map_err(AttemptError::from)?;
+        found.ok_or(UploadError::NoReportService)
     }
 }
 
@@ -55,21 +44,11 @@ impl Reports for ReportSocket<'_> {
         let socket = self.connect()?;
         channel::send(&socket, &encoded)?;
         let until = monotonic_ms().saturating_add(REPORT_WITHIN_MS);
-        loop {
-            if let Some((length, _)) = channel::try_receive_with(&socket, &mut self.buffer)? {
-                let reply = self.buffer.get(..length).unwrap_or_default();
-                let reply = exchange::decode(reply)?;
-                self.socket = Some(socket);
-                return Ok(reply);
-            }
-            let left = until.saturating_sub(monotonic_ms());
-            if left == 0 {
-                return Err(UploadError::Silent);
-            }
-            let mut poll = Poll::new();
-            poll.add(&socket);
-            poll.wait(left)?;
-        }
+        let received = channel::receive_until(&socket, &mut self.buffer, until)?;
+        let (length, _) = received.ok_or(UploadError::Silent)?;
+        let reply = exchange::decode(self.buffer.get(..length).unwrap_or_default())?;
+        self.socket = Some(socket);
+        Ok(reply)
     }
 }
 
