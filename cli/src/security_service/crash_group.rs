@@ -4,6 +4,7 @@ use super::in_catalog::{self, CatalogArgs};
 use super::shown::{self, items};
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
+use holdfast_builder::workspace;
 use holdfast_types::date;
 use serde_json::Value;
 use std::io::Write;
@@ -142,8 +143,7 @@ pub(crate) fn run(command: &CrashGroupCommand) -> Result<()> {
                 csv(&list)
             };
             match &args.output {
-                Some(path) => std::fs::write(path, text)
-                    .with_context(|| format!("cannot write {}", path.display())),
+                Some(path) => workspace::write(path, text),
                 None => std::io::stdout()
                     .write_all(text.as_bytes())
                     .context("cannot write to standard output"),

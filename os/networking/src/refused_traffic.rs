@@ -73,6 +73,15 @@ pub struct RefusedGroup {
     pub addresses_log2: u8,
 }
 
+impl RefusedGroup {
+    /// True where both are of the same protocol, port, kind of place and kind of name, whatever their counts.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let kind = |of: &Self| (of.protocol, of.port, of.place, of.is_granted_name);
+        kind(self) == kind(other)
+    }
+}
+
 #[derive(Debug, Clone)]
 struct Group {
     told: RefusedGroup,
@@ -125,8 +134,7 @@ impl RefusedTraffic {
     }
 
     fn position(&self, like: &RefusedGroup) -> Option<usize> {
-        let kind = |of: &RefusedGroup| (of.protocol, of.port, of.place, of.is_granted_name);
-        self.groups.iter().position(|group| kind(&group.told) == kind(like))
+        self.groups.iter().position(|group| group.told.is_like(like))
     }
 
     /// Returns the groups, the oldest first.

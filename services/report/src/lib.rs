@@ -126,7 +126,7 @@ struct Service {
     files: Files,
     recorder: Recorder,
     /// What init said of the clock last, and the monotonic time of that in seconds.
-    clock: Option<(Status, u64)>,
+    clock: (Status, u64),
     /// The apps that init has admitted in this boot.
     apps: Vec<ClaimedApp>,
     network: NetworkCounters,
@@ -163,7 +163,7 @@ impl Service {
             init,
             files,
             recorder,
-            clock: Some((clock, uptime_s())),
+            clock: (clock, uptime_s()),
             apps: Vec::new(),
             network: NetworkCounters::default(),
             network_at_s: 0,
@@ -174,10 +174,7 @@ impl Service {
     }
 
     fn now(&self) -> Moment {
-        match self.clock {
-            Some((status, _)) => moment(status),
-            None => Moment { uptime_s: uptime_s(), at: None },
-        }
+        moment(self.clock.0)
     }
 
     /// Learns what has happened since the last time.
@@ -238,16 +235,14 @@ impl Service {
     /// Records when somebody has set the clock.
     fn look_at_clock(&mut self) -> Result<(), ServiceError> {
         let (status, uptime_s) = (clock(&mut self.init)?, uptime_s());
-        if let Some((before, at)) = self.clock.replace((status, uptime_s)) {
-            let expected = before.seconds.saturating_add(uptime_s.saturating_sub(at));
-            let step_s = i64::try_from(status.seconds)
-                .unwrap_or(i64::MAX)
-                .saturating_sub(i64::try_from(expected).unwrap_or(i64::MAX));
-            let is_set = step_s.saturating_abs() >= LEAST_STEP_S;
-            if is_set || before.source != status.source {
-                let body = Clock { source: status.source, step_s, is_refused: false };
-                self.record(Body::Clock(body), moment(status))?;
-            }
+        let (before, at) = std::mem::replace(&mut self.clock, (status, uptime_s));
+        let expected = before.seconds.saturating_add(uptime_s.saturating_sub(at));
+        let seconds = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
+        let step_s = seconds(status.seconds).saturating_sub(seconds(expected));
+        let is_set = step_s.saturating_abs() >= LEAST_STEP_S;
+        if is_set || before.source != status.source {
+            let body = Clock { source: status.source, step_s, is_refused: false };
+            self.record(Body::Clock(body), moment(status))?;
         }
         Ok(())
     }
@@ -342,7 +337,6 @@ impl Service {
         request: ReportExchangeRequest,
     ) -> Result<ReportExchangeReply, ServiceError> {
         let now = self.now();
-        let now = Moment { uptime_s: uptime_s(), ..now };
         Ok(match request {
             ReportExchangeRequest::IsDue => ReportExchangeReply::Due(self.recorder.is_due(now)),
             ReportExchangeRequest::Begin => {

@@ -68,8 +68,7 @@ impl NetworkCounters {
 
 impl Seen {
     fn count_of(&self, like: &RefusedGroup) -> u32 {
-        let kind = |of: &RefusedGroup| (of.protocol, of.port, of.place, of.is_granted_name);
-        let known = self.groups.iter().find(|group| kind(group) == kind(like));
+        let known = self.groups.iter().find(|group| group.is_like(like));
         // A network service that was started again counts from 0.
         known.map_or(0, |known| if known.count > like.count { 0 } else { known.count })
     }

@@ -1,16 +1,17 @@
 //! An app has what its grant gives it; without the grant it has nothing, and whoever asks for too much is limited alone.
 
 use super::world::{
-    CHECK_IN, FULL_WITH_TWO_APPS, MEMORY_MIB, TPM, World, check_in_again, edit_manifest, with_app,
+    CHECK_IN, FULL_WITH_TWO_APPS, MEMORY_MIB, TPM, World, check_in_again, edit_manifest, status,
+    with_app,
 };
 use crate::harness::artefacts::Artefacts;
-use crate::harness::guest::{ANSWER, BOOT, WAIT};
+use crate::harness::guest::{BOOT, WAIT};
 use crate::harness::packages::hello;
 use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::root::Root;
 use holdfast_images::variant;
-use holdfast_qemu::machine::{Guest, Machine};
+use holdfast_qemu::machine::Machine;
 use holdfast_qemu::tpm::Tpm;
 use serde_json::{Value, json};
 use std::fs;
@@ -51,15 +52,6 @@ fn an_app_without_the_grant_has_no_socket(artefacts: &Artefacts) -> Result<()> {
     guest
         .wait_anywhere("authenticating: has no certificate: .*no certificate for this app", BOOT)?;
     Ok(())
-}
-
-/// A field of a component's status.
-fn status(guest: &mut Guest, component: &str, field: &str) -> Result<u64> {
-    let status = guest.probe.ask("status", ANSWER)?;
-    let line = status.lines().find(|line| line.contains(&format!("name={component} ")));
-    let value = line.and_then(|line| line.split(&format!("{field}=")).nth(1));
-    let value = value.and_then(|rest| rest.split(' ').next()).with_context(|| status.clone())?;
-    Ok(value.parse()?)
 }
 
 /// hello floods, and the other app signs all the while.

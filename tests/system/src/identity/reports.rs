@@ -1,8 +1,8 @@
 //! A device reports what fails on it, and its owner sees one crash group, by the name of a function.
 
-use super::world::{CHECK_IN, TPM, World};
+use super::world::{CHECK_IN, TPM, World, status};
 use crate::harness::artefacts::Artefacts;
-use crate::harness::guest::{ANSWER, BOOT};
+use crate::harness::guest::BOOT;
 use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::hex;
@@ -27,18 +27,6 @@ fn text<'a>(group: &'a Value, field: &str) -> &'a str {
     group.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// The memory peak of a component, in KiB, and its restarts.
-fn used(guest: &mut Guest, name: &str) -> Result<(u64, u64)> {
-    let status = guest.probe.ask("status", ANSWER)?;
-    let line = status.lines().find(|line| line.contains(&format!("name={name} ")));
-    let number = |field: &str| -> Result<u64> {
-        let value = line.and_then(|line| line.split(&format!("{field}=")).nth(1));
-        let value = value.and_then(|rest| rest.split(' ').next());
-        Ok(value.with_context(|| status.clone())?.parse()?)
-    };
-    Ok((number("peak_kib")?, number("restarts")?))
-}
-
 fn a_crash_is_a_group_with_the_name_of_its_function(artefacts: &Artefacts) -> Result<()> {
     let world = World::of(artefacts, "reports")?;
     let image = world.image(|_| Ok(()))?;
@@ -60,7 +48,8 @@ fn a_crash_is_a_group_with_the_name_of_its_function(artefacts: &Artefacts) -> Re
     ensure!(crash.get("devices").and_then(Value::as_u64) == Some(1), "{crash:#}");
     // The crash loop goes on, and is the same group; nothing of the device is the worse for reporting it.
     ensure!(crash.get("events").and_then(Value::as_u64) > Some(0), "{crash:#}");
-    let (peak_kib, restarts) = used(&mut guest, "report")?;
+    let peak_kib = status(&mut guest, "report", "peak_kib")?;
+    let restarts = status(&mut guest, "report", "restarts")?;
     ensure!(peak_kib <= MOST_KIB && restarts == 0, "{peak_kib} KiB, {restarts} restarts");
     guest.wait("hello: heartbeat", BOOT)?;
     Ok(())

@@ -2,7 +2,7 @@
 
 use super::installation::{HOST, Installation};
 use crate::harness::artefacts::Artefacts;
-use crate::harness::guest::BOOT;
+use crate::harness::guest::{ANSWER, BOOT};
 use crate::harness::packages::with_files_of;
 use crate::harness::scratch::Scratch;
 use crate::network::world::usual_world;
@@ -189,4 +189,13 @@ pub(crate) fn check_in_again(guest: &mut Guest) -> Result<()> {
     let reply = guest.probe.ask("restart uplink", BOOT)?;
     ensure!(reply.contains("Accepted"), "init says {reply}");
     Ok(())
+}
+
+/// A field of a component's status.
+pub(crate) fn status(guest: &mut Guest, component: &str, field: &str) -> Result<u64> {
+    let status = guest.probe.ask("status", ANSWER)?;
+    let line = status.lines().find(|line| line.contains(&format!("name={component} ")));
+    let value = line.and_then(|line| line.split(&format!("{field}=")).nth(1));
+    let value = value.and_then(|rest| rest.split(' ').next()).with_context(|| status.clone())?;
+    Ok(value.parse()?)
 }
