@@ -1,0 +1,259 @@
+//! Spools on a medium whose power is cut, and files that are none.
+
+use super::*;
+use crate::Level;
+use crate::batch::{Batch, MAX_BATCH_BYTES};
+use crate::quota::{Quota, RECORDS_A_DAY};
+use crate::record::{End, Ended};
+use crate::samples;
+use proptest::prelude::*;
+
+const EPOCH: Epoch = Epoch([9; 8]);
+
+/// The two files, as a medium has them.
+#[derive(Debug, Clone, Default)]
+struct Disk([Option<Vec<u8>>; 2]);
+
+impl Disk {
+    fn contents(&self) -> [Option<&[u8]>; 2] {
+        self.0.each_ref().map(|file| file.as_deref())
+    }
+
+    /// Carries out a change, of which power leaves so many bytes.
+    fn carry_out(&mut self, change: &Change, keep: usize) {
+        match change {
+            Change::Begin(file, bytes) => {
+                self.0[place(*file)] = Some(bytes[..keep.min(bytes.len())].to_vec());
+            }
+            Change::Write(file, at, bytes) => {
+                let content = self.0[place(*file)].as_mut().unwrap();
+                content.truncate(usize::try_from(*at).unwrap());
+                content.extend(&bytes[..keep.min(bytes.len())]);
+            }
+            Change::Remove(file) => self.0[place(*file)] = None,
+        }
+    }
+
+    fn open(&self) -> Opened {
+        Spool::open(self.contents(), Epoch([1; 8]))
+    }
+}
+
+fn event(code: u8) -> Waiting {
+    let body = Body::Ended(Ended { end: End::Exit(code), ..samples::ended() });
+    Waiting { uptime_s: u64::from(code), at: Some(1), body }
+}
+
+fn append(spool: &mut Spool, disk: &mut Disk, events: Vec<Waiting>) {
+    for change in spool.append(events).unwrap() {
+        disk.carry_out(&change, usize::MAX);
+    }
+}
+
+fn numbers(spool: &Spool, disk: &Disk) -> Vec<u64> {
+    let Some((batch, through)) = spool.batch(disk.contents(), usize::MAX) else {
+        return Vec::new();
+    };
+    let mut frames = Frames::<Record>::of(&batch[batch::HEADER_BYTES..]);
+    let numbers: Vec<u64> = frames
+        .by_ref()
+        .map(|frame| match frame {
+            Frame::Known(record) => record.sequence,
+            Frame::Unknown => panic!("no frame of ours is unknown"),
+        })
+        .collect();
+    assert_eq!(numbers.last(), Some(&through));
+    numbers
+}
+
+#[test]
+fn records_wait_until_the_service_has_stored_them() {
+    let mut disk = Disk::default();
+    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    assert!(!spool.has_unsent());
+    append(&mut spool, &mut disk, vec![event(1), event(2), event(3)]);
+    assert_eq!(numbers(&spool, &disk), [1, 2, 3]);
+    spool.stored(2);
+    assert_eq!(numbers(&spool, &disk), [3]);
+    // Without a write between, it is not known after the next start: they are sent again.
+    assert_eq!(numbers(&disk.open().spool, &disk), [1, 2, 3]);
+    append(&mut spool, &mut disk, vec![event(4)]);
+    assert_eq!(numbers(&disk.open().spool, &disk), [3, 4]);
+    // A service that claims more than there was does not make the next one be taken for known.
+    spool.stored(100);
+    assert!(!spool.has_unsent());
+    append(&mut spool, &mut disk, vec![event(5)]);
+    assert_eq!(numbers(&spool, &disk), [5]);
+}
+
+#[test]
+fn a_batch_is_bounded_and_the_next_one_goes_on() {
+    let mut disk = Disk::default();
+    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    for _ in 0..40 {
+        append(&mut spool, &mut disk, (0..100).map(event).collect());
+    }
+    let mut seen = Vec::new();
+    while let Some((bytes, through)) = spool.batch(disk.contents(), MAX_BATCH_BYTES) {
+        let batch = Batch::decode(&bytes).unwrap();
+        seen.extend(batch.records.iter().map(|record| record.sequence));
+        spool.stored(through);
+    }
+    assert!(seen.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seen:?}");
+    assert_eq!(seen.last(), Some(&(spool.next - 1)));
+}
+
+#[test]
+fn a_full_spool_loses_its_older_half_and_says_how_many() {
+    let mut disk = Disk::default();
+    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    for _ in 0..200 {
+        append(&mut spool, &mut disk, (0..100).map(event).collect());
+    }
+    for content in disk.0.iter().flatten() {
+        assert!(content.len() <= MAX_FILE_BYTES);
+    }
+    let (batch, _) = spool.batch(disk.contents(), usize::MAX).unwrap();
+    let mut told = 0;
+    let mut kept = 0;
+    for frame in Frames::<Record>::of(&batch[batch::HEADER_BYTES..]) {
+        let Frame::Known(record) = frame else { panic!() };
+        match record.body {
+            Body::Lost(lost) => {
+                assert_eq!(lost.why, LostWhy::Spool);
+                told += u64::from(lost.count);
+            }
+            _ => kept += 1,
+        }
+    }
+    assert!(kept > 1000, "{kept}");
+    assert!(told > 0);
+    let first = numbers(&spool, &disk)[0];
+    assert_eq!(numbers(&spool, &disk).len() as u64, spool.next - first, "no gap");
+}
+
+#[test]
+fn erased_records_are_not_sent_and_their_numbers_not_given_again() {
+    let mut disk = Disk::default();
+    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    append(&mut spool, &mut disk, vec![event(1), event(2)]);
+    for change in spool.erase() {
+        disk.carry_out(&change, usize::MAX);
+    }
+    assert_eq!(disk.0, [None, None]);
+    assert!(!spool.has_unsent());
+    append(&mut spool, &mut disk, vec![event(3)]);
+    assert_eq!(numbers(&spool, &disk), [3]);
+    assert_eq!(numbers(&disk.open().spool, &disk), [3]);
+}
+
+#[test]
+fn what_a_device_records_in_a_week_fits_a_file() {
+    let longest = samples::records().into_iter().map(|record| {
+        let record = Record { sequence: u64::from(u32::MAX), uptime_s: u32::MAX, ..record };
+        frame::encode(&Entry::Record(record)).unwrap().len()
+    });
+    let week = longest.max().unwrap() * usize::from(RECORDS_A_DAY) * 7;
+    assert!(HEADER_BYTES + week <= MAX_FILE_BYTES, "{week}");
+}
+
+/// What a device writes in a day stays within ten blocks, however often something happens.
+#[test]
+fn at_most_ten_blocks_are_written_a_day() {
+    let mut disk = Disk::default();
+    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    let mut quota = Quota::new(Level::Health);
+    let mut written = 0;
+    for now in (0..24 * 60 * 60).step_by(60) {
+        quota.take(event((now % 251) as u8).body, now, Some(now));
+        if now % 600 == 0 && spool.may_write(now) {
+            for change in spool.append(quota.flush(now, Some(now))).unwrap() {
+                written += match &change {
+                    Change::Begin(_, bytes) => blocks(0, bytes.len()),
+                    Change::Write(_, at, bytes) => {
+                        let at = usize::try_from(*at).unwrap();
+                        blocks(at, at + bytes.len())
+                    }
+                    Change::Remove(_) => 0,
+                };
+                disk.carry_out(&change, usize::MAX);
+            }
+        }
+    }
+    assert!((5..=10).contains(&written), "{written}");
+}
+
+/// Power is cut at every byte of every change: what was synchronised before is there, and no number is given twice.
+#[test]
+fn no_cut_of_power_costs_a_record_that_was_synchronised() {
+    let mut disk = Disk::default();
+    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    // So much that files are begun anew on the way.
+    for round in 0..9u8 {
+        let before = disk.clone();
+        let mut known = numbers(&before.open().spool, &before);
+        known.retain(|number| *number > spool.stored);
+        let events = (0..=255).chain(0..150).map(event).collect();
+        let changes = spool.append(events).unwrap();
+        let mut done = before;
+        for change in &changes {
+            let length = match change {
+                Change::Begin(_, bytes) | Change::Write(_, _, bytes) => bytes.len(),
+                Change::Remove(_) => 0,
+            };
+            // What the change overwrites is lost on purpose, and told.
+            let begins_anew = matches!(change, Change::Begin(..));
+            for keep in (0..=length).step_by(if round == 0 { 131 } else { 1009 }) {
+                let mut cut = done.clone();
+                cut.carry_out(change, keep);
+                let opened = cut.open();
+                let kept = numbers(&opened.spool, &cut);
+                if begins_anew {
+                    assert!(kept.iter().all(|number| *number < spool.next));
+                } else {
+                    assert!(known.iter().all(|number| kept.contains(number)), "{round} {keep}");
+                }
+                assert!(kept.iter().all(|number| *number < opened.spool.next));
+                // The spool goes on from there.
+                let mut again = opened.spool;
+                let before = again.next;
+                append(&mut again, &mut cut, vec![event(200)]);
+                assert_eq!(numbers(&cut.open().spool, &cut).last(), Some(&before));
+            }
+            done.carry_out(change, usize::MAX);
+        }
+        disk = done;
+        if round % 3 == 2 {
+            spool.stored(spool.next - 5);
+        }
+    }
+}
+
+#[test]
+fn a_torn_file_is_told() {
+    let mut disk = Disk::default();
+    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    append(&mut spool, &mut disk, vec![event(1), event(2)]);
+    assert_eq!(disk.open().torn, None);
+    for damaged in [0, 1] {
+        let mut disk = disk.clone();
+        disk.0[damaged] = match &disk.0[damaged] {
+            Some(content) => Some(content[..content.len() - 1].to_vec()),
+            None => Some(vec![0; 10]),
+        };
+        assert_eq!(disk.open().torn, Some(Lost { why: LostWhy::Torn, count: 1 }));
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_files_are_opened(a in prop::collection::vec(any::<u8>(), 0..300), b in prop::option::of(prop::collection::vec(any::<u8>(), 0..300)), headed in any::<bool>()) {
+        let mut content = if headed { Header { epoch: EPOCH, first: 1, stored: 0 }.encode() } else { Vec::new() };
+        content.extend(a);
+        let disk = Disk([Some(content), b]);
+        let mut spool = disk.open().spool;
+        let mut disk = disk;
+        append(&mut spool, &mut disk, vec![event(1)]);
+        prop_assert!(!numbers(&spool, &disk).is_empty());
+    }
+}
