@@ -3,9 +3,11 @@
 mod boards;
 mod buildroot;
 mod dynamic_app;
+mod fleet;
 mod fuzz;
 mod graph;
 mod hardening_checker;
+mod names;
 mod reference_client;
 mod report;
 mod reproducible;

@@ -16,6 +16,8 @@
 pub mod attack;
 pub mod churn;
 pub mod device;
+pub mod outbreak;
+pub mod quiet;
 pub mod random;
 pub mod rates;
 pub mod service;

@@ -1,37 +1,91 @@
-//! `holdfast-fleet [DEVICES [DAYS]]`: what a fleet costs the rules of threat detection. Prints numbers as JSON; 1,000,000 devices and
-//! one day unless told otherwise.
+//! `holdfast-fleet`: a fleet that is not attacked, and one that is, judged by the rules of threat detection. Each command fails where a
+//! bound is missed that the project promises.
 #![allow(
     clippy::print_stdout,
-    clippy::panic,
+    clippy::print_stderr,
     clippy::arithmetic_side_effects,
-    reason = "it measures"
+    reason = "a program prints, and a simulation counts"
 )]
 
-use holdfast_fleet::churn::fleet;
-use holdfast_fleet::rates::{BEGIN, DAY_S};
-use std::time::Instant;
+use clap::{Args, Parser, Subcommand};
+use holdfast_fleet::outbreak::{self, Outbreak};
+use holdfast_fleet::quiet::{self, Quiet};
+use serde::Serialize;
+use std::process::ExitCode;
 
-fn main() {
-    let mut arguments = std::env::args().skip(1).map(|text| text.parse::<u32>());
-    let mut next = |usual| match arguments.next() {
-        None => usual,
-        Some(Ok(number)) => number,
-        Some(Err(error)) => panic!("holdfast-fleet [DEVICES [DAYS]]: {error}"),
+/// A fleet of simulated devices, which report to the rules of threat detection by the product's own code.
+#[derive(Debug, Parser)]
+#[command(
+    name = "holdfast-fleet",
+    after_help = "Example: holdfast-fleet quiet --devices 20000 --days 30\n         holdfast-fleet outbreak"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Let days pass in which nobody attacks the fleet: whatever is found is false.
+    Quiet(QuietArgs),
+    /// Let a worm spread through the fleet, and tell when which rule sees it.
+    Outbreak(OutbreakArgs),
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: holdfast-fleet quiet --devices 1000000 --days 1 --json")]
+struct QuietArgs {
+    /// Devices of the fleet.
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..=4_000_000))]
+    devices: u32,
+    /// Days that pass.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=365))]
+    days: u32,
+    /// Print what was counted as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example: holdfast-fleet outbreak --devices 9000 --json")]
+struct OutbreakArgs {
+    /// Devices of the fleet: with fewer than the least, an outbreak of nine is none of one in a thousand.
+    #[arg(long, default_value_t = 9000, value_parser = clap::value_parser!(u32).range(1000..=1_000_000))]
+    devices: u32,
+    /// Days before it, in which the rules learn what is usual.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(8..=365))]
+    days: u32,
+    /// Print what has happened as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Quiet(args) => {
+            let quiet = quiet::run(args.devices, args.days);
+            print(&quiet, args.json, Quiet::text).and_then(|()| quiet.check())
+        }
+        Command::Outbreak(args) => {
+            let outbreak = outbreak::run(args.devices, args.days);
+            print(&outbreak, args.json, Outbreak::text).and_then(|()| outbreak.check())
+        }
     };
-    let (devices, days) = (next(1_000_000), next(1));
-    let began = Instant::now();
-    let mut simulation = fleet(devices, 1);
-    simulation.run_until(BEGIN + u64::from(days) * DAY_S);
-    let taken = simulation.service.taken;
-    println!(
-        "{{\"devices\": {devices}, \"days\": {days}, \"seconds\": {:.1}, \"check_ins\": {}, \"records\": {}, \"bytes\": {}, \
-         \"findings\": {}, \"most_entries\": {}, \"dropped\": {}}}",
-        began.elapsed().as_secs_f64(),
-        taken.check_ins,
-        taken.records,
-        taken.bytes,
-        simulation.service.register.findings().len(),
-        taken.most_entries,
-        simulation.service.window.dropped(),
-    );
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(missed) => {
+            eprintln!("error: {missed}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print<T: Serialize>(run: &T, json: bool, text: fn(&T) -> String) -> Result<(), String> {
+    if json {
+        let text = serde_json::to_string_pretty(run).map_err(|error| error.to_string())?;
+        println!("{text}");
+    } else {
+        print!("{}", text(run));
+    }
+    Ok(())
 }

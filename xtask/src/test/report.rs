@@ -32,7 +32,7 @@ pub(super) fn report(
     }
     if !test_run.full && ran(&["unit", "reproducible", "boards", "fuzz"]) {
         println!(
-            "left to --full: images of every board; reproducible from two empty caches; {FULL_CASES} cases a property; \
+            "left to --full: images of every board; reproducible from two empty caches; a fleet of 1000000 devices; {FULL_CASES} cases a property; \
              {} inputs a fuzz target",
             fuzz::FULL_RUNS
         );

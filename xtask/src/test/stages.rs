@@ -4,7 +4,7 @@ use super::hardening_checker::{self, HardeningChecker};
 use super::stage_log::StageLog;
 use super::system_tests::{self, SYSTEM_TESTS, host_directory, image_directory, program_directory};
 use super::test_run::{Counts, DEFAULT_BOARD, FULL_CASES, HOST_PROGRAMS, TestRun};
-use super::{boards, dynamic_app, tools};
+use super::{boards, dynamic_app, names, tools};
 use crate::test_programs;
 use anyhow::{Context, Result, ensure};
 use holdfast_builder::device_build::cargo_package;
@@ -14,6 +14,7 @@ use holdfast_builder::workspace;
 use holdfast_builder::{pins, process, u_boot};
 use holdfast_images::board::Board;
 use holdfast_images::{build, show};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,6 +23,8 @@ use std::process::{Command, Stdio};
 const HOST_TOOL: &str = "holdfast";
 /// The program of the Security Service, and its package.
 const SERVICE: &str = "holdfast-service";
+/// The simulator of fleets, and its package.
+const SIMULATOR: &str = "holdfast-fleet";
 /// Names the program of the service to the tests of the tool's commands.
 const SERVICE_VARIABLE: &str = "HOLDFAST_SERVICE_PROGRAM";
 
@@ -103,14 +106,15 @@ fn build_kernels(test_run: &TestRun, board: &str, purposes: &[Purpose]) -> Resul
 /// replaces what it has built in `target/debug`.
 pub(super) fn host_programs(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
     let mut build = build_system_tests(test_run);
-    let counts = log.passes(build.args(["--package", HOST_TOOL, "--package", SERVICE]))?;
+    build.args(["--package", HOST_TOOL, "--package", SERVICE, "--package", SIMULATOR]);
+    let counts = log.passes(&mut build)?;
     if counts.failed > 0 {
         return Ok(counts);
     }
     let built = built_directory(test_run);
     let directory = host_directory(test_run)?;
     workspace::make_directory(&directory)?;
-    for program in [SYSTEM_TESTS, HOST_TOOL, SERVICE] {
+    for program in [SYSTEM_TESTS, HOST_TOOL, SERVICE, SIMULATOR] {
         let (from, to) = (built.join(program), directory.join(program));
         // Whoever runs the former one keeps it.
         let _ = std::fs::remove_file(&to);
@@ -128,12 +132,38 @@ fn built_directory(test_run: &TestRun) -> PathBuf {
 
 /// The programs of the unit tests, which are built beside the guests and run later.
 pub(super) fn unit_programs(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
-    log.passes(cargo(test_run).args(["test", "--quiet", "--workspace", "--no-run"]))
+    let Some(packages) = tested_packages(test_run)? else { return Ok(Counts::PASSED) };
+    log.passes(cargo(test_run).args(["test", "--quiet", "--no-run"]).args(packages))
+}
+
+/// Arguments by which cargo builds every package whose unit tests are run: all of them, or those whose sources have a function that the
+/// filters name. `None` where there is no such function: nothing has to be compiled to find that out.
+fn tested_packages(test_run: &TestRun) -> Result<Option<Vec<String>>> {
+    let filters = test_run.filters_of("unit");
+    if filters.is_empty() {
+        return Ok(Some(vec!["--workspace".to_owned()]));
+    }
+    let mut metadata = cargo(test_run);
+    let metadata = metadata.args(["metadata", "--no-deps", "--format-version", "1", "--quiet"]);
+    let metadata: Value = serde_json::from_str(&process::output(metadata)?)
+        .context("cargo describes the workspace in no JSON")?;
+    let mut arguments = Vec::new();
+    for package in metadata["packages"].as_array().into_iter().flatten() {
+        let text = |field: &str| package[field].as_str().unwrap_or_default();
+        let directory = Path::new(text("manifest_path")).parent();
+        if let Some(directory) = directory
+            && names::has_function(directory, filters)?
+        {
+            arguments.extend(["--package".to_owned(), text("name").to_owned()]);
+        }
+    }
+    Ok(Some(arguments).filter(|arguments| !arguments.is_empty()))
 }
 
 pub(super) fn unit(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    let Some(packages) = tested_packages(test_run)? else { return Ok(Counts::default()) };
     let mut command = cargo(test_run);
-    command.args(["test", "--workspace", "--no-fail-fast", "--quiet"]);
+    command.args(["test", "--no-fail-fast", "--quiet"]).args(packages);
     command.env("PROPTEST_RNG_SEED", test_run.seed.to_string());
     // libtest takes no tokens; with a thread for each processor it would starve the guests beside it.
     command.env("RUST_TEST_THREADS", test_run.jobs.div_ceil(2).to_string());

@@ -3,10 +3,12 @@
 use super::graph::{Lane, Node, Rank};
 use super::stage_log::StageLog;
 use super::test_run::{
-    BOARD_KERNELS, BUILDROOT, BUILDROOT_TREE, Counts, HOST_PROGRAMS, SERVICE_PEERS, TestRun,
+    BOARD_KERNELS, BUILDROOT, BUILDROOT_TREE, Counts, FLEET, HOST_PROGRAMS, SERVICE_PEERS, TestRun,
     UNIT_PROGRAMS, UNIT_PURE,
 };
-use super::{boards, buildroot, fuzz, reference_client, reproducible, service_peers, stages};
+use super::{
+    boards, buildroot, fleet, fuzz, reference_client, reproducible, service_peers, stages,
+};
 use anyhow::Result;
 
 /// A row of the table of stages.
@@ -44,7 +46,7 @@ const KERNEL: &[Lane] = &[Lane::KernelBuilds];
 const BOTH: &[Lane] = &[Lane::HostTarget, Lane::DeviceBuilds];
 
 /// Stages: what the longest one waits for, the longest one, and what fills the gaps.
-pub(super) const STAGES: [Stage; 20] = [
+pub(super) const STAGES: [Stage; 21] = [
     stage("kernels", stages::kernels, &[], KERNEL).rank(Rank::Urgent),
     stage(HOST_PROGRAMS, stages::host_programs, &[], HOST).rank(Rank::Urgent).prepares(),
     stage("images", stages::images, &["kernels"], DEVICE).rank(Rank::Urgent),
@@ -66,6 +68,7 @@ pub(super) const STAGES: [Stage; 20] = [
     stage("dependencies", stages::dependencies, &[], &[]).rank(Rank::Filler),
     stage("reference-client", reference_client::run, &[], &[]).rank(Rank::Filler),
     stage(SERVICE_PEERS, service_peers::run, &[], HOST).rank(Rank::Filler),
+    stage(FLEET, fleet::run, &[], HOST).rank(Rank::Filler),
     stage("kernel-config", stages::kernel_config, &[], KERNEL).rank(Rank::Filler),
     stage("format", stages::format, &[], &[]).rank(Rank::Filler),
 ];
@@ -99,14 +102,18 @@ mod tests {
     fn names_choose_stages_and_tests_choose_what_runs_them() {
         let everything = chosen(None, &[]).1;
         let others = STAGES.iter();
-        let others = others
-            .filter(|stage| ![UNIT_PURE, BUILDROOT, SERVICE_PEERS].contains(&stage.node.name));
+        let others = others.filter(|stage| {
+            ![UNIT_PURE, BUILDROOT, SERVICE_PEERS, FLEET].contains(&stage.node.name)
+        });
         assert_eq!(everything.len(), others.count());
         assert!(!everything.contains(&UNIT_PURE), "it is a part of `unit`");
         assert!(!everything.contains(&BUILDROOT), "Buildroot is where BUILDROOT_DIR says");
         assert!(chosen(None, &[BUILDROOT]).1.contains(&BUILDROOT));
-        assert!(!everything.contains(&SERVICE_PEERS), "Go is large");
-        assert!(chosen(None, &[SERVICE_PEERS]).1.contains(&SERVICE_PEERS));
+        for (name, why) in [(SERVICE_PEERS, "Go is large"), (FLEET, "a million devices take long")]
+        {
+            assert!(!everything.contains(&name), "{why}");
+            assert!(chosen(None, &[name]).1.contains(&name));
+        }
         assert_eq!(chosen(None, &OF_CHECK).1, [UNIT_PURE, "lint", "format"]);
         assert_eq!(chosen(None, &["lint", "docs"]).1, ["lint", "docs"]);
         assert_eq!(chosen(None, &["system"]).1, ["host-programs", "system"]);

@@ -22,11 +22,22 @@ pub(super) const BUILDROOT: &str = "buildroot";
 pub(super) const BUILDROOT_TREE: &str = "buildroot-tree";
 /// What the security service is tried with that is large to install: with `--full`, or where it is named.
 pub(super) const SERVICE_PEERS: &str = "service-peers";
+/// A large fleet of simulated devices: with `--full`, or where it is named.
+pub(super) const FLEET: &str = "fleet";
 /// Stages of `check`.
 pub(super) const OF_CHECK: [&str; 3] = ["format", "lint", UNIT_PURE];
 /// Stages that make no image: they do without the Debian packages for it.
-pub(super) const WITHOUT_IMAGES: [&str; 8] =
-    ["format", "lint", "docs", "dependencies", "fuzz", UNIT_PURE, BUILDROOT_TREE, SERVICE_PEERS];
+pub(super) const WITHOUT_IMAGES: [&str; 9] = [
+    "format",
+    "lint",
+    "docs",
+    "dependencies",
+    "fuzz",
+    UNIT_PURE,
+    BUILDROOT_TREE,
+    SERVICE_PEERS,
+    FLEET,
+];
 /// Stages that a test's name chooses.
 const OF_TESTS: [&str; 4] = ["kernels", "images", "system", "unit"];
 /// Stages that `--board` chooses.
@@ -41,7 +52,7 @@ pub(super) const FULL_CASES: u32 = 4096;
 #[command(
     after_help = "Stages: kernels, images, system, unit, reproducible, boards, buildroot-tree, lint, docs, fuzz, \
                   dependencies, reference-client, kernel-config, format; unit-pure, a part of unit that runs when it \
-                  is named; service-peers, which needs Go and more, with --full; and buildroot, which runs real Buildroot where \
+                  is named; service-peers, which needs Go and more, and fleet, a million simulated devices, with --full; and buildroot, which runs real Buildroot where \
                   BUILDROOT_DIR names it. They run side by side, as many as there are processors; \
                   each line of output has its stage in front.\n\n\
                   Example: cargo holdfast test\n         \
@@ -214,7 +225,7 @@ impl TestRun {
         if name == UNIT_PURE {
             return named;
         }
-        if name == SERVICE_PEERS {
+        if [SERVICE_PEERS, FLEET].contains(&name) {
             return named || (self.full && self.is_everything() && self.board.is_none());
         }
         if self.board.is_some() {

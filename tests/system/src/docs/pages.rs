@@ -1,6 +1,6 @@
 //! Pages with commands, block by block, as a reader would.
 
-use crate::harness::artefacts::{Artefacts, checkout, host_tool};
+use crate::harness::artefacts::{Artefacts, checkout, fleet_simulator, host_tool};
 use crate::harness::suite::{Needs, Suite, check};
 use anyhow::{Context, Result, bail, ensure};
 use holdfast_qemu::console::Console;
@@ -18,8 +18,9 @@ const PAGE: Duration = Duration::from_secs(900);
 const MOST_COMMANDS: usize = 12;
 /// Time for each line of the guest's console.
 const WAIT: Duration = Duration::from_secs(240);
-/// What the reader types as `cargo holdfast`.
-const CARGO: &str = "cargo() { test \"$1\" = holdfast; shift; \"$HOLDFAST\" \"$@\"; }";
+/// What the reader types as `cargo holdfast`, and as `cargo run` of the simulator: programs that are built already.
+const CARGO: &str = "cargo() { if test \"$*\" = 'run --package holdfast-fleet -- outbreak'; then \"$FLEET\" outbreak; \
+                     else test \"$1\" = holdfast; shift; \"$HOLDFAST\" \"$@\"; fi; }";
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check!(suite.with(Needs::Alone).within(PAGE), the_page_on_updates_works_as_printed());
@@ -28,6 +29,10 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
         check!(
             suite.with(Needs::Alone).within(PAGE),
             the_page_on_the_security_service_works_as_printed()
+        );
+        check!(
+            suite.with(Needs::Alone).within(PAGE),
+            the_page_on_failure_reports_works_as_printed()
         );
     }
 }
@@ -47,6 +52,14 @@ fn the_page_on_the_security_service_works_as_printed() -> Result<()> {
     let commands: usize = blocks(&page).iter().map(Block::commands).sum();
     ensure!(commands <= MOST_COMMANDS, "the page has {commands} commands");
     with_a_device(&root, "docs/security-service.md")
+}
+
+fn the_page_on_failure_reports_works_as_printed() -> Result<()> {
+    let root = checkout();
+    for made in ["target/holdfast/attested.service", "target/pump"] {
+        let _ = fs::remove_dir_all(root.join(made));
+    }
+    with_a_device(&root, "docs/failure-reports.md")
 }
 
 /// Runs a page's commands and its device, and waits for what the device prints.
@@ -113,6 +126,7 @@ fn command(root: &Path, text: &str) -> Result<Command> {
         .args(["-e", "-c", &format!("{CARGO}\n{text}")])
         .current_dir(root)
         .env("HOLDFAST", host_tool()?)
+        .env("FLEET", fleet_simulator()?)
         // A session that a page opens is not the one of whoever runs the tests.
         .env("HOLDFAST_CONFIG", root.join("target/session-of-pages"))
         .stdin(Stdio::null());

@@ -37,8 +37,8 @@ pub(crate) struct Effort {
     pub(crate) updates_booted: usize,
     /// Seconds of guest time under all attacks at once.
     pub(crate) crowd_seconds: f64,
-    /// True if apps authenticate to a broker and to each other, and the page on the service is run as printed: that takes
-    /// images with programs of their own.
+    /// True if apps authenticate to a broker and to each other, and the pages on the service and on failure reports are run as printed:
+    /// that takes images with programs of their own.
     pub(crate) authentication: bool,
 }
 
@@ -98,6 +98,11 @@ pub(crate) fn host_tool() -> Result<PathBuf> {
 /// The program of the Security Service beside this one.
 pub(crate) fn security_service() -> Result<PathBuf> {
     beside("holdfast-service")
+}
+
+/// The simulator of fleets beside this one.
+pub(crate) fn fleet_simulator() -> Result<PathBuf> {
+    beside("holdfast-fleet")
 }
 
 fn beside(program: &str) -> Result<PathBuf> {

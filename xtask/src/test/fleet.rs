@@ -1,0 +1,20 @@
+//! The stage `fleet`: a million simulated devices for a day in which nobody attacks them, and an outbreak among them.
+
+use super::stage_log::StageLog;
+use super::stages::cargo;
+use super::test_run::{Counts, TestRun};
+use anyhow::Result;
+
+const PACKAGE: &str = "holdfast-fleet";
+/// Devices of the large fleet.
+const DEVICES: &str = "1000000";
+
+pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for arguments in [["quiet", "--days", "1"], ["outbreak", "--days", "8"]] {
+        let mut command = cargo(test_run);
+        command.args(["run", "--quiet", "--package", PACKAGE, "--"]).args(arguments);
+        counts.add(log.passes(command.args(["--devices", DEVICES]))?);
+    }
+    Ok(counts)
+}
