@@ -5,7 +5,7 @@
 
 use crate::invocation::Invocation;
 use crate::security_service::release as known;
-use crate::security_service::symbols;
+use crate::security_service::{repository, symbols};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::{Args, Subcommand, ValueEnum};
 use holdfast_builder::development_keys;
@@ -45,6 +45,8 @@ pub enum ReleaseCommand {
     Add(known::AddArgs),
     /// Have the Security Service take releases from signed metadata alone.
     Trust(known::TrustArgs),
+    /// Have the Security Service serve a repository to devices.
+    Serve(repository::ServeArgs),
     /// List the releases that the Security Service knows.
     List(known::ListArgs),
     /// Have devices that run a release get certificates for updates alone.
@@ -115,7 +117,8 @@ pub struct NewArgs {
     after_help = "A release takes the place of an earlier one of the same component, product and board. What is \
                   published was verified first, by the code that devices have.\n\n\
                   Example: holdfast release publish target/updates/os --image target/holdfast/fleet.img\n\
-                  Example: holdfast release publish target/updates/os --image target/holdfast/fleet.img --upload-symbols"
+                  Example: holdfast release publish target/updates/os --image target/holdfast/fleet.img --upload-symbols --to \
+                  https://service.example:8444"
 )]
 pub struct PublishArgs {
     /// Directory of the repository.
@@ -133,6 +136,8 @@ pub struct PublishArgs {
     /// Path of a release or an order that is offered no longer; may be given several times.
     #[arg(long = "remove", value_name = "PATH")]
     removed: Vec<String>,
+    #[command(flatten)]
+    to: repository::ToArgs,
     #[command(flatten)]
     symbols: symbols::ReleaseArgs,
     #[command(flatten)]
@@ -195,6 +200,8 @@ pub struct RefreshArgs {
     /// Private key at hand; may be given several times. This checkout's development key when none is.
     #[arg(long = "key", value_name = "PEM")]
     keys: Vec<PathBuf>,
+    #[command(flatten)]
+    to: repository::ToArgs,
     /// Days for which the metadata that is signed now holds at least. Devices whose clocks were led ahead by a signed
     /// mistake take
     /// nothing else.
@@ -254,6 +261,7 @@ pub(crate) fn run(invocation: &Invocation, command: &ReleaseCommand) -> Result<(
         ReleaseCommand::Bundle(args) => bundle(args),
         ReleaseCommand::Add(args) => known::add(args),
         ReleaseCommand::List(args) => known::list(args),
+        ReleaseCommand::Serve(args) => repository::serve(args),
         ReleaseCommand::Trust(args) => known::trust(args),
         ReleaseCommand::Withdraw(args) => known::withdraw(args),
         ReleaseCommand::Restore(args) => known::restore(args),
@@ -416,6 +424,7 @@ fn publish(invocation: &Invocation, args: &PublishArgs) -> Result<()> {
         )
         .into());
     }
+    args.to.check(&args.directory)?;
     args.symbols.upload(&args.images, &args.apps)?;
     let lifetimes = lifetimes(args.keys.days);
     let mut draft = prepare(&args.keys, &args.directory, Waiting::Targets, || {
@@ -456,7 +465,7 @@ fn publish(invocation: &Invocation, args: &PublishArgs) -> Result<()> {
     repository.publish(&draft, &keys, lifetimes, now()?)?;
     forget_draft(&args.directory, Waiting::Targets)?;
     println!("published: {}", args.directory.display());
-    Ok(())
+    args.to.serve(&args.directory, args.symbols.catalog())
 }
 
 fn partitions(text: &str) -> Result<Partitions, String> {
@@ -499,11 +508,12 @@ pub(crate) fn rotate(invocation: &Invocation, args: &RotateArgs) -> Result<()> {
 fn refresh(invocation: &Invocation, args: &RefreshArgs) -> Result<()> {
     let keys = load_keys(invocation, &args.keys)?;
     let mut repository = Repository::open(&args.directory)?;
+    args.to.check(&args.directory)?;
     repository.refresh(&keys, lifetimes(args.days), now()?)?;
     for (role, expires) in repository.expires() {
         println!("{role} holds until {expires}");
     }
-    Ok(())
+    args.to.serve(&args.directory, None)
 }
 
 fn show(args: &ShowArgs) -> Result<()> {

@@ -1,11 +1,13 @@
 //! What the service knows of releases: the digests that devices measure, and which of them were withdrawn.
 
 use super::in_catalog::{self, CatalogArgs, InCatalog};
+use super::repository::NameArgs;
 use super::shown;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use holdfast_builder::failure::HostLacks;
 use holdfast_builder::workspace;
+use holdfast_release::RepositoryName;
 use holdfast_release::metadata::Role;
 use holdfast_repository::{Repository, of_image};
 use serde_json::{Value, json};
@@ -50,11 +52,14 @@ pub struct AddArgs {
 #[command(
     after_help = "From then on the service takes releases from metadata that lead back to this root, and none by hand.\n\n\
                   Example: holdfast release trust target/updates/os\n\
-                  Example: holdfast release trust target/updates/os/metadata/1.root.json"
+                  Example: holdfast release trust target/updates/oem/metadata/1.root.json --repository oem"
 )]
 pub struct TrustArgs {
-    /// Directory of the repository that the OS is released from, whose newest root is trusted; or the file of a root.
+    /// Directory of the repository, whose newest root is trusted; or the file of a root. Where the service is to serve devices, take the
+    /// oldest root that their images have: they follow the others from it one by one.
     root: PathBuf,
+    #[command(flatten)]
+    name: NameArgs,
     #[command(flatten)]
     catalog: CatalogArgs,
 }
@@ -156,7 +161,10 @@ fn releases(args: &AddArgs, repository: Option<&Repository>) -> Result<Vec<Measu
 }
 
 /// Returns the texts of a repository's metadata, by the names of their files.
-fn metadata(directory: &Path, repository: &Repository) -> Result<BTreeMap<String, String>> {
+pub(crate) fn metadata(
+    directory: &Path,
+    repository: &Repository,
+) -> Result<BTreeMap<String, String>> {
     let mut files = BTreeMap::new();
     for path in repository.metadata_files() {
         let name = path.rsplit('/').next().unwrap_or(&path).to_owned();
@@ -167,7 +175,7 @@ fn metadata(directory: &Path, repository: &Repository) -> Result<BTreeMap<String
 
 /// True if the catalog takes releases from signed metadata alone.
 fn trusts_a_root(catalog: &InCatalog) -> Result<bool> {
-    match catalog.get(&["release-root"]) {
+    match catalog.get(&["repositories", RepositoryName::Os.name()]) {
         Ok(_) => Ok(true),
         Err(error) if error.refused_for() == Some("not-found") => Ok(false),
         Err(error) => Err(error.into()),
@@ -182,7 +190,7 @@ fn add_signed(
     repository: &Repository,
 ) -> Result<()> {
     let body = json!({ "metadata": metadata(directory, repository)? });
-    let answer = catalog.post(&["releases", "metadata"], &body);
+    let answer = catalog.post(&["repositories", RepositoryName::Os.name(), "metadata"], &body);
     let answer = answer.with_context(|| directory.display().to_string())?;
     if args.catalog.json {
         return shown::json(&answer);
@@ -192,11 +200,17 @@ fn add_signed(
         let [version, index, boot] = ["version", "index", "boot"].map(|m| shown::cell(&release, m));
         println!("release {version}, rollback index {index}: {boot}");
     }
-    for ignored in of("ignored").unwrap_or_default() {
-        let [path, reason] = ["path", "reason"].map(|m| shown::cell(&ignored, m));
+    say_ignored(&answer);
+    Ok(())
+}
+
+/// Says which releases of the OS the service cannot attest, and why.
+pub(crate) fn say_ignored(answer: &Value) {
+    let ignored = answer.get("ignored").and_then(Value::as_array).into_iter().flatten();
+    for ignored in ignored {
+        let [path, reason] = ["path", "reason"].map(|m| shown::cell(ignored, m));
         eprintln!("{path} is not taken: it {reason}");
     }
-    Ok(())
 }
 
 /// Adds releases.
@@ -228,8 +242,15 @@ pub(crate) fn trust(args: &TrustArgs) -> Result<()> {
     } else {
         args.root.clone()
     };
+    let name = if args.root.is_dir() {
+        args.name.of(&args.root)?
+    } else {
+        // The directory of a root's file is `metadata` in the repository's.
+        args.name.of(args.root.parent().and_then(Path::parent).unwrap_or(&args.root))?
+    };
     let body = json!({ "root": workspace::read_text(&path)? });
-    let answer = in_catalog::open(&args.catalog)?.put(&["release-root"], &body);
+    let answer =
+        in_catalog::open(&args.catalog)?.put(&["repositories", name.name(), "root"], &body);
     let answer = answer.with_context(|| path.display().to_string())?;
     let sentence = format!("releases are taken from what {} vouches for", path.display());
     shown::done(&answer, args.catalog.json, &sentence)

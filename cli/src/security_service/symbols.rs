@@ -65,12 +65,17 @@ pub(crate) struct ReleaseArgs {
     /// a package; may be given several times.
     #[arg(long = "symbols", value_name = "DIR", requires = "upload_symbols")]
     directories: Vec<PathBuf>,
-    /// Id or name of the catalog that gets the symbols.
-    #[arg(long, value_name = "CATALOG", requires = "upload_symbols")]
+    /// Id or name of the catalog that gets the symbols, or whose devices are served.
+    #[arg(long, value_name = "CATALOG")]
     catalog: Option<String>,
 }
 
 impl ReleaseArgs {
+    /// Returns the catalog that was named.
+    pub(crate) fn catalog(&self) -> Option<&String> {
+        self.catalog.as_ref()
+    }
+
     /// Uploads the symbols of what is released, if that was asked for.
     ///
     /// # Errors

@@ -67,8 +67,39 @@ fn a_catalog_that_trusts_a_root_takes_what_the_root_vouches_for() {
     installation.fails(1, &typed, &["release-not-signed"]);
     assert_eq!(known().len(), 1);
     // The root of somebody else is trusted by its file.
-    installation.succeeds(&["release", "trust", "stranger/metadata/1.root.json"]);
+    installation.succeeds(&[
+        "release",
+        "trust",
+        "stranger/metadata/1.root.json",
+        "--repository",
+        "os",
+    ]);
     installation.succeeds(&["release", "add", "stranger"]);
     assert_eq!(known().len(), 2);
     installation.fails(1, &["release", "trust", "nowhere.json"], &["nowhere.json"]);
+    installation.fails(1, &["release", "trust", "stranger"], &["--repository"]);
+}
+
+#[test]
+fn a_service_serves_what_is_published_to_it() {
+    let installation = Installation::owned();
+    let boot = "8d".repeat(32);
+    publish(&installation.at("os"), 1, "1.4.0", &boot);
+    installation.fails(1, &["release", "serve", "os"], &["os", "trusts no root"]);
+    installation.succeeds(&["release", "trust", "os"]);
+    let said = installation.succeeds(&["release", "serve", "os"]);
+    assert_eq!(said, "served: os, targets 1; 1 files were sent\n");
+    // What is there is not sent again.
+    let again = installation.json(&["release", "serve", "os"]);
+    assert_eq!((&again["sent"], &again["served"]), (&json!(0), &json!(true)));
+    // A file that was changed behind the signature is not sent at all.
+    publish(&installation.at("changed"), 1, "1.4.1", &"9e".repeat(32));
+    let targets = installation.at("changed").join("targets");
+    let file = std::fs::read_dir(targets).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&file).unwrap();
+    bytes[0] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    installation.fails(1, &["release", "serve", "changed"], &["--repository"]);
+    let changed = ["release", "serve", "changed", "--repository", "os"];
+    installation.fails(1, &changed, &["is not what the targets name"]);
 }

@@ -237,6 +237,30 @@ impl Client {
         &self.trusted
     }
 
+    /// Returns every file of metadata that was verified, by its name in the directory `metadata`, byte for byte: the roots from the
+    /// image's on, and the newest timestamp, snapshot and targets. Whoever serves others what he has verified serves these.
+    #[must_use]
+    pub fn verified_files(&self) -> Vec<(String, &[u8])> {
+        let unverified = self.earlier.saturating_add(self.beyond.len());
+        let roots = self.trusted.roots.get(unverified..).unwrap_or_default();
+        let newest = self.root.common.version;
+        let behind = (0..).zip(roots.iter().rev());
+        let mut files: Vec<_> = behind
+            .map(|(behind, bytes)| (Role::Root.file(newest.saturating_sub(behind)), &**bytes))
+            .collect();
+        files.reverse();
+        let Trusted { timestamp, snapshot, targets, .. } = &self.trusted;
+        let versions = [
+            (Role::Timestamp, timestamp, self.timestamp.as_ref().map(|it| it.common.version)),
+            (Role::Snapshot, snapshot, self.snapshot.as_ref().map(|it| it.common.version)),
+            (Role::Targets, targets, self.targets.as_ref().map(|it| it.common.version)),
+        ];
+        for (role, bytes, version) in versions {
+            files.extend(bytes.as_deref().zip(version).map(|(bytes, it)| (role.file(it), bytes)));
+        }
+        files
+    }
+
     /// Returns the next file to fetch; `None` when the run has ended.
     #[must_use]
     pub fn wants(&self) -> Option<Wanted> {

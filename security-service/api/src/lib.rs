@@ -9,6 +9,7 @@ pub mod device_port;
 pub mod issuers;
 pub mod management;
 pub mod peer;
+pub mod release_files;
 pub mod secret;
 pub mod service;
 pub mod signed_releases;

@@ -5,6 +5,7 @@ use crate::symbolizer::{Symbolizer, SymbolizerError};
 use holdfast_service_domain::receipt::ReceiptKey;
 use holdfast_service_domain::report_rate::Rates;
 use holdfast_service_domain::symbols::{BuildId, Frames};
+use holdfast_service_store::blobs::Blobs;
 use holdfast_service_store::{Scope, Store};
 use std::sync::{Arc, Mutex};
 use tokio::sync::Semaphore;
@@ -22,6 +23,10 @@ pub struct Service {
     pub receipts: ReceiptKey,
     /// Symbols of programs, and what reads them.
     pub symbolizer: Symbolizer,
+    /// Files of releases.
+    pub release_files: Blobs,
+    /// Files of releases that are taken at once.
+    pub release_uploads: Arc<Semaphore>,
     /// The time.
     pub clock: Clock,
     /// Requests of devices that are served at once; who comes beyond them is told to come later, before he sends a body.

@@ -1,9 +1,10 @@
 //! Releases from the signed metadata of a repository: what the request of management and the watch of a directory have in common.
 
 use crate::service::Service;
+use holdfast_release::RepositoryName;
 use holdfast_service_domain::reference_values::{self, ReferenceError, Taken};
 use holdfast_service_store::audit::{self, Entry};
-use holdfast_service_store::release::{self, TakenWrite};
+use holdfast_service_store::repository::{self, TakenWrite};
 use holdfast_service_store::{Scope, StoreError};
 use std::collections::BTreeMap;
 use thiserror::Error;
@@ -15,7 +16,7 @@ pub(crate) const VERB: &str = "release.add-signed";
 #[derive(Debug, Error)]
 pub enum TakeError {
     /// The catalog trusts no root.
-    #[error("the catalog trusts no root of releases: its owner sets one by PUT release-root")]
+    #[error("the catalog trusts no root of this repository: its owner sets one by PUT root")]
     NoRoot,
     /// The metadata is refused.
     #[error("the metadata is refused")]
@@ -42,13 +43,17 @@ pub(crate) struct Verified {
 pub(crate) async fn verify(
     service: &Service,
     scope: Scope,
+    repository: RepositoryName,
     files: &BTreeMap<String, String>,
 ) -> Result<Verified, TakeError> {
-    let root = service.store.release_root(scope).await?.ok_or(TakeError::NoRoot)?;
+    let root = service.store.repository(scope, repository).await?.ok_or(TakeError::NoRoot)?;
     let now = service.now();
-    let taken = reference_values::take(&root.known, files, now).map_err(TakeError::Refused)?;
-    let object = format!("targets {}: {} releases", taken.targets, taken.releases.len());
+    let taken = reference_values::take(&root.known, repository, files, now);
+    let taken = taken.map_err(TakeError::Refused)?;
+    let (targets, count) = (taken.targets, taken.releases.len());
+    let object = format!("{repository} targets {targets}: {count} releases");
     let write = TakenWrite {
+        repository,
         revision: root.revision,
         memory: taken.memory.clone(),
         targets: taken.targets.into(),
@@ -59,7 +64,7 @@ pub(crate) async fn verify(
     Ok(Verified { taken, write, object, is_known })
 }
 
-/// Takes what a repository has published since the last time, for the service itself. Nothing is written where that is nothing.
+/// Takes what the repository of the OS has published since the last time, for the service itself. Nothing is written where that is nothing.
 ///
 /// # Errors
 /// See [`TakeError`].
@@ -68,7 +73,8 @@ pub async fn take(
     scope: Scope,
     files: &BTreeMap<String, String>,
 ) -> Result<Option<Taken>, TakeError> {
-    let Verified { taken, write, object, is_known } = verify(service, scope, files).await?;
+    let Verified { taken, write, object, is_known } =
+        verify(service, scope, RepositoryName::Os, files).await?;
     if is_known {
         return Ok(None);
     }
@@ -76,7 +82,7 @@ pub async fn take(
         Entry { who: "service".to_owned(), verb: VERB, object, digest: [0; 32], at: write.at };
     let written = service.store.write(move |connection| {
         Box::pin(async move {
-            release::take_signed(connection, scope, write).await?;
+            repository::take_signed(connection, scope, write).await?;
             audit::append(connection, scope, entry).await
         })
     });

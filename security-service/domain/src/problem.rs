@@ -99,6 +99,10 @@ problems! {
     ReleaseNotSigned = "release-not-signed", 409, "The catalog takes releases from signed metadata alone";
     /// The metadata of releases is not what the trusted root and those that follow it have signed.
     MetadataRefused = "metadata-refused", 422, "The metadata of releases is refused";
+    /// The metadata name files that the service does not hold.
+    FilesMissing = "files-missing", 409, "Files that the metadata name were not sent";
+    /// A file is not what it was said to be.
+    FileRefused = "file-refused", 422, "The file is not the one that was named";
     /// The file is none of a program with symbols, or is another program's.
     SymbolsRefused = "symbols-refused", 422, "The symbols are refused";
     /// What is to be changed is not what the caller has seen (`If-Match`).

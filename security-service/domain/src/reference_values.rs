@@ -7,9 +7,9 @@
 
 use crate::measurement::Release;
 use holdfast_evidence::policy::BootDigest;
-use holdfast_release::Target;
 use holdfast_release::client::{Client, ClientError, Trusted};
 use holdfast_release::metadata::{self, MetadataError, Role, Root, Targets};
+use holdfast_release::{RepositoryName, Target};
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_types::encoding::EncodingError;
 use std::collections::BTreeMap;
@@ -84,6 +84,19 @@ pub struct Taken {
     pub releases: Vec<Signed>,
     /// Releases of the OS that are not taken.
     pub ignored: Vec<Ignored>,
+    /// Files of metadata that were verified, by their paths in the repository.
+    pub metadata: BTreeMap<String, Vec<u8>>,
+    /// Files that the targets name, by their paths in the repository.
+    pub files: BTreeMap<String, NamedFile>,
+}
+
+/// A file that verified targets name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NamedFile {
+    /// SHA-256 of its content.
+    pub digest: [u8; 32],
+    /// Length in bytes.
+    pub length: u64,
 }
 
 /// Reads a root that is to be trusted. Its keys have to have signed it; whether it has expired is asked when it is used, since
@@ -97,12 +110,14 @@ pub fn read_root(bytes: &[u8]) -> Result<RootFacts, ReferenceError> {
     Ok(RootFacts { version: root.common.version, expires: root.common.expires })
 }
 
-/// Verifies metadata files, by their names, from what the catalog knows, at `now` in seconds since 1970.
+/// Verifies metadata files of a repository, by their names, from what the catalog knows, at `now` in seconds since 1970. Only the
+/// repository of the OS has reference values: a release of the OS in another is none that a device takes.
 ///
 /// # Errors
 /// See [`ReferenceError`].
 pub fn take(
     known: &Known,
+    repository: RepositoryName,
     files: &BTreeMap<String, String>,
     now: u64,
 ) -> Result<Taken, ReferenceError> {
@@ -120,8 +135,24 @@ pub fn take(
     let memory = client.trusted().encode()?;
     let targets = client.targets();
     let targets = targets.ok_or(ReferenceError::Refused(ClientError::Missing(Role::Targets)))?;
-    let (releases, ignored) = releases_of_os(targets);
-    Ok(Taken { memory, targets: targets.common.version, releases, ignored })
+    let (releases, ignored) = match repository {
+        RepositoryName::Os => releases_of_os(targets),
+        RepositoryName::Oem => (Vec::new(), Vec::new()),
+    };
+    let files = targets.targets.iter().filter_map(|(path, target)| {
+        let named = NamedFile { digest: target.sha256()?, length: target.length };
+        Some((target.place(path)?, named))
+    });
+    let metadata = client.verified_files().into_iter();
+    let metadata = metadata.map(|(name, bytes)| (format!("metadata/{name}"), bytes.to_vec()));
+    Ok(Taken {
+        memory,
+        targets: targets.common.version,
+        releases,
+        ignored,
+        metadata: metadata.collect(),
+        files: files.collect(),
+    })
 }
 
 fn releases_of_os(targets: &Targets) -> (Vec<Signed>, Vec<Ignored>) {

@@ -153,6 +153,7 @@ pub async fn restore(
     let service = run::open(folder, &settings, clock).await?;
     // Their files are not in a backup: whoever has the programs brings them again.
     service.store.forget_symbols().await?;
+    service.store.forget_release_files().await?;
     // Each chain is followed to its end, and has the rows that the manifest names: what came between the two is behind them.
     heads(&service).await?;
     for head in &manifest.catalogs {

@@ -9,6 +9,7 @@ use crate::settings::{self, Settings};
 use crate::tls::{self, Configurations};
 use crate::upkeep;
 use holdfast_service_api::issuers::Issuers;
+use holdfast_service_api::release_files::UPLOADS;
 use holdfast_service_api::service::Clock;
 use holdfast_service_api::symbolizer::{Symbolizer, Worker};
 use holdfast_service_api::{Service, device_port, management};
@@ -29,6 +30,8 @@ use tokio::task::JoinHandle;
 const MANAGEMENT: Limits = Limits { most_connections: 256, most_per_address: 64 };
 /// Directory of symbols in the folder.
 const SYMBOLS: &str = "symbols";
+/// Directory of files of releases in the folder.
+const RELEASES: &str = "releases";
 /// Pause after a certificate that could not be made.
 const TRY_AGAIN: Duration = Duration::from_secs(60 * 60);
 
@@ -91,8 +94,17 @@ pub async fn open_with(
     let issuers = Issuers::new(key, roots);
     let admission = Arc::new(Semaphore::new(settings.device.most_requests));
     let symbolizer = Symbolizer::new(Blobs::open(&folder.join(SYMBOLS))?, worker);
-    let report_rates = Mutex::default();
-    Ok(Arc::new(Service { store, issuers, receipts, symbolizer, clock, admission, report_rates }))
+    Ok(Arc::new(Service {
+        store,
+        issuers,
+        receipts,
+        symbolizer,
+        release_files: Blobs::open(&folder.join(RELEASES))?,
+        release_uploads: Arc::new(Semaphore::new(UPLOADS)),
+        clock,
+        admission,
+        report_rates: Mutex::default(),
+    }))
 }
 
 /// Starts the service of a folder.
@@ -134,6 +146,7 @@ pub async fn start_with(
 ) -> Result<Running, ServerError> {
     let service = open_with(folder, settings, clock.clone(), observer, worker).await?;
     service.symbolizer.files.remove_partial()?;
+    service.release_files.remove_partial()?;
     let configurations = Ports::new(tls::load(folder, &settings.tls, clock())?);
     let (device, device_address) = listen(settings.device.listen).await?;
     let (management, management_address) = listen(settings.management.listen).await?;

@@ -1,9 +1,10 @@
-//! Upkeep of reports: what was reported long ago is removed, and what devices run is counted, each hour.
+//! Upkeep: what was reported long ago and files of releases that nothing names are removed, and what devices run is counted, each hour.
 
 use holdfast_service_api::Service;
 use holdfast_service_store::StoreError;
+use holdfast_service_store::blobs::BlobError;
 use holdfast_types::escaped_chain;
-use holdfast_types::event::security_service::REPORTS_UPKEEP_FAILED;
+use holdfast_types::event::security_service::{RELEASE_FILES_FAILED, REPORTS_UPKEEP_FAILED};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -33,7 +34,41 @@ pub(crate) async fn keep_up(service: Arc<Service>, mut end: watch::Receiver<bool
             let cause = escaped_chain(&error);
             eprintln!("upkeep of reports failed: {cause} {REPORTS_UPKEEP_FAILED}");
         }
+        if let Err(error) = forget_files(&service).await {
+            let cause = escaped_chain(&error);
+            eprintln!("upkeep of files of releases failed: {cause} {RELEASE_FILES_FAILED}");
+        }
         pause = EVERY;
+    }
+}
+
+/// Why files of releases are not removed.
+#[derive(Debug, thiserror::Error)]
+enum FilesError {
+    /// The database failed.
+    #[error("the database failed")]
+    Store(#[from] StoreError),
+    /// A file cannot be removed.
+    #[error("a file cannot be removed")]
+    Blob(#[from] BlobError),
+}
+
+/// Removes files of releases that no metadata name any more.
+async fn forget_files(service: &Service) -> Result<(), FilesError> {
+    loop {
+        // Whoever adds a file or has it served meanwhile waits.
+        let changing = service.release_files.change().await;
+        let unnamed = service.store.forget_unnamed(service.now(), ROWS_AT_ONCE).await?;
+        for digest in &unnamed {
+            if !service.store.is_named_by_repositories(digest).await? {
+                service.release_files.remove(&changing, digest).await?;
+            }
+        }
+        drop(changing);
+        if unnamed.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

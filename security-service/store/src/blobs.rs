@@ -119,7 +119,9 @@ impl Blobs {
         Ok(())
     }
 
-    fn path(&self, digest: &[u8; 32]) -> PathBuf {
+    /// Returns where the file of this content lies, if there is one.
+    #[must_use]
+    pub fn path(&self, digest: &[u8; 32]) -> PathBuf {
         self.directory.join(hex(digest))
     }
 

@@ -22,6 +22,7 @@ pub mod postgres_harness;
 pub mod precondition;
 pub mod release;
 pub mod report;
+pub mod repository;
 pub mod scope;
 pub mod symbols;
 pub mod token;

@@ -2,13 +2,14 @@
 
 use crate::columns::{self, stored};
 use crate::error::StoreError;
+use crate::repository;
 use crate::scope::Scope;
 use crate::step::Connection;
 use crate::store::Store;
 use holdfast_evidence::policy::{BootDigest, PcrDigest};
+use holdfast_release::RepositoryName;
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::measurement::{Release, Source};
-use holdfast_service_domain::reference_values::Known;
 use holdfast_types::hex::{hex, sha256, unhex};
 use sqlx::any::AnyRow;
 
@@ -19,36 +20,6 @@ pub struct ReleaseRow {
     pub release: Release,
     /// Who says that it is one.
     pub source: Source,
-}
-
-/// The root of releases that a catalog trusts, with what was seen of its repository.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReleaseRoot {
-    /// What metadata is verified from.
-    pub known: Known,
-    /// Version of the targets that were taken last; none before the first.
-    pub targets: Option<u64>,
-    /// When the root was set, in seconds since 1970.
-    pub set_at: u64,
-    /// When metadata was taken last, in seconds since 1970.
-    pub taken_at: Option<u64>,
-    /// How often the row has changed.
-    pub revision: u64,
-}
-
-/// What is written of verified metadata.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TakenWrite {
-    /// Revision of the root's row that the metadata was verified from.
-    pub revision: u64,
-    /// What is to be remembered of the repository.
-    pub memory: Vec<u8>,
-    /// Version of the targets.
-    pub targets: u64,
-    /// The releases.
-    pub releases: Vec<Release>,
-    /// The time, in seconds since 1970.
-    pub at: u64,
 }
 
 /// An authority of a maker, as it was listed.
@@ -102,26 +73,6 @@ impl Store {
         rows.iter().map(row_of).collect()
     }
 
-    /// Returns the root of releases that the catalog trusts, if its owner has set one.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn release_root(&self, scope: Scope) -> Result<Option<ReleaseRoot>, StoreError> {
-        let mut connection = self.read().await?;
-        let query = sqlx::query("SELECT * FROM release_root WHERE catalog = $1").bind(scope.key());
-        let Some(row) = query.fetch_optional(&mut *connection).await? else {
-            return Ok(None);
-        };
-        let (root, memory) = (columns::bytes(&row, "root")?, columns::bytes(&row, "memory")?);
-        Ok(Some(ReleaseRoot {
-            known: Known { root, memory },
-            targets: columns::number_if_any(&row, "targets")?,
-            set_at: columns::number(&row, "set_at")?,
-            taken_at: columns::number_if_any(&row, "taken_at")?,
-            revision: columns::number(&row, "revision")?,
-        }))
-    }
-
     /// Returns all makers that the owner has listed.
     ///
     /// # Errors
@@ -145,60 +96,15 @@ pub async fn add(
     release: Release,
     at: u64,
 ) -> Result<(), StoreError> {
-    let root = sqlx::query("SELECT catalog FROM release_root WHERE catalog = $1").bind(scope.key());
-    if root.fetch_optional(&mut *connection).await?.is_some() {
+    if repository::trusts_a_root(connection, scope, RepositoryName::Os).await? {
         return Err(StoreError::SignedAlone);
     }
     put(connection, scope, &release, Source::ByHand, at).await.map(|_| ())
 }
 
-/// Sets the root of releases that a catalog trusts from now on. What was seen of the repository is still remembered, as far as it can
-/// be verified from this root.
-///
-/// # Errors
-/// Those of the database.
-pub async fn set_root(
-    connection: &mut Connection,
-    scope: Scope,
-    root: Vec<u8>,
-    at: u64,
-) -> Result<(), StoreError> {
-    let put = "INSERT INTO release_root (catalog, root, memory, set_at, revision)
-        VALUES ($1, $2, $3, $4, 0) ON CONFLICT (catalog)
-        DO UPDATE SET root = $2, set_at = $4, revision = release_root.revision + 1";
-    let put = sqlx::query(put).bind(scope.key()).bind(root).bind(Vec::<u8>::new());
-    put.bind(stored(at)).execute(connection).await?;
-    Ok(())
-}
-
-/// Writes what verified metadata says, if the root is still the one that it was verified from. Returns for each release whether it is
-/// new, or was typed by hand before.
-///
-/// # Errors
-/// [`StoreError::Overtaken`] where it is another, there is another signed release with a measurement, or those of the database.
-pub async fn take_signed(
-    connection: &mut Connection,
-    scope: Scope,
-    write: TakenWrite,
-) -> Result<Vec<bool>, StoreError> {
-    let update = "UPDATE release_root
-        SET memory = $3, targets = $4, taken_at = $5, revision = revision + 1
-        WHERE catalog = $1 AND revision = $2";
-    let update = sqlx::query(update).bind(scope.key()).bind(stored(write.revision));
-    let update = update.bind(write.memory).bind(stored(write.targets)).bind(stored(write.at));
-    if update.execute(&mut *connection).await?.rows_affected() != 1 {
-        return Err(StoreError::Overtaken);
-    }
-    let mut are_new = Vec::new();
-    for release in &write.releases {
-        are_new.push(put(connection, scope, release, Source::Signed, write.at).await?);
-    }
-    Ok(are_new)
-}
-
 /// Puts a release, and says whether the row is another than before. What is signed replaces what was typed by hand, and nothing
 /// replaces what is signed.
-async fn put(
+pub(crate) async fn put(
     connection: &mut Connection,
     scope: Scope,
     release: &Release,

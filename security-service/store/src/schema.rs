@@ -19,4 +19,5 @@ pub(crate) const VERSIONS: &[Version] = &[
     },
     Version { tables: include_str!("schema/2.sql"), sqlite: "", postgres: "" },
     Version { tables: include_str!("schema/3.sql"), sqlite: "", postgres: "" },
+    Version { tables: include_str!("schema/7.sql"), sqlite: "", postgres: "" },
 ];

@@ -31,6 +31,8 @@ events! {
     SYMBOL_WORKER_FAILED = "symbol_worker_failed";
     /// A file of symbols could not be written or removed.
     SYMBOLS_STORE_FAILED = "symbols_store_failed";
+    /// A file of a release could not be written, read or removed.
+    RELEASE_FILES_FAILED = "release_files_failed";
     /// A connection from a listed load balancer did not begin with a header of the PROXY protocol that is taken.
     PROXY_HEADER_REFUSED = "proxy_header_refused";
     /// Something was found about a device, which stays open until somebody closes it.

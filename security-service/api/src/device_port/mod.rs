@@ -1,4 +1,4 @@
-//! The device port: enrolment, check-in and reports.
+//! The device port: enrolment, check-in, reports, and files of releases.
 
 mod check_in;
 mod enrol;
@@ -6,10 +6,11 @@ mod exchange;
 mod reports;
 
 use crate::refusal::Refusal;
+use crate::release_files;
 use crate::service::Service;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::post;
+use axum::routing::{get, post};
 use holdfast_evidence::messages::{CHECK_IN_PATH, ENROL_PATH, FINISH_PATH};
 use holdfast_failure_reports::batch;
 use holdfast_service_domain::problem::Problem;
@@ -22,6 +23,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(FINISH_PATH, post(enrol::finish))
         .route(CHECK_IN_PATH, post(check_in::check_in))
         .route(batch::PATH, post(reports::take))
+        .route(release_files::ROUTE, get(release_files::serve))
         .fallback(async || Refusal::from(Problem::NotFound))
         .layer(DefaultBodyLimit::disable())
         .with_state(service)

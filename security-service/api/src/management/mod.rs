@@ -8,8 +8,8 @@ mod openapi;
 mod releases;
 mod report_shapes;
 mod reports;
+mod repositories;
 mod shapes;
-mod signed_releases;
 mod symbols;
 mod tokens;
 
@@ -42,8 +42,11 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/devices/{device}/end-quarantine", post(devices::end_quarantine))
         .route("/devices/{device}/retire", post(devices::retire))
         .route("/releases", get(releases::list).post(releases::add))
-        .route("/releases/metadata", post(signed_releases::take))
-        .route("/release-root", get(signed_releases::root).put(signed_releases::set_root))
+        .route("/repositories/{repository}", get(repositories::show))
+        .route("/repositories/{repository}/root", put(repositories::set_root))
+        .route("/repositories/{repository}/metadata", post(repositories::take))
+        .route("/release-files", get(repositories::files))
+        .route("/release-files/{sha256}", put(repositories::put_file))
         .route("/releases/{boot}/withdraw", post(releases::withdraw))
         .route("/releases/{boot}/restore", post(releases::restore))
         .route("/symbols", get(symbols::list))

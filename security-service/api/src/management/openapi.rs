@@ -1,6 +1,6 @@
 //! The OpenAPI document of management, made from the handlers.
 
-use super::{catalogs, devices, logs, releases, reports, signed_releases, symbols, tokens};
+use super::{catalogs, devices, logs, releases, reports, repositories, symbols, tokens};
 use holdfast_service_domain::problem::Problem;
 use std::collections::BTreeSet;
 use utoipa::OpenApi;
@@ -35,9 +35,11 @@ use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, RefOr, Response,
         releases::add,
         releases::withdraw,
         releases::restore,
-        signed_releases::root,
-        signed_releases::set_root,
-        signed_releases::take,
+        repositories::show,
+        repositories::set_root,
+        repositories::take,
+        repositories::files,
+        repositories::put_file,
         symbols::list,
         symbols::show,
         symbols::put,
@@ -109,7 +111,7 @@ mod tests {
                 assert_eq!(secured, !path.contains("first-owner"), "{method} {path}");
             }
         }
-        assert_eq!(operations, 43, "of the routes");
+        assert_eq!(operations, 45, "of the routes");
     }
 
     #[test]

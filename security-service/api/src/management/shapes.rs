@@ -261,18 +261,18 @@ pub(super) struct AddedByHand {
     pub(super) source: String,
 }
 
-/// The root of releases that a catalog is to trust.
+/// The root that a catalog is to trust for a repository.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct NewReleaseRoot {
-    /// The text of a `root.json` of the repository that the OS is released from: the one that images have.
+pub(super) struct NewRoot {
+    /// The text of a `root.json` of the repository: the oldest that devices' images have.
     pub(super) root: String,
 }
 
-/// The root of releases that a catalog trusts.
+/// A repository whose root a catalog trusts.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct ReleaseRootShape {
-    /// Its version.
+pub(super) struct RepositoryShape {
+    /// Version of the root.
     pub(super) version: u32,
     /// Its expiry, as RFC 3339.
     pub(super) expires: String,
@@ -284,6 +284,10 @@ pub(super) struct ReleaseRootShape {
     pub(super) targets: Option<u64>,
     /// When metadata was taken last, in seconds since 1970.
     pub(super) taken_at: Option<u64>,
+    /// When what devices are served has changed last, in seconds since 1970; none where they are served nothing.
+    pub(super) served_at: Option<u64>,
+    /// Where devices find it, below the URL of the device port.
+    pub(super) served_at_path: String,
 }
 
 /// Signed metadata of a repository.
@@ -294,6 +298,31 @@ pub(super) struct NewMetadata {
     /// that belong to it, and roots that are newer than the trusted one.
     #[schema(value_type = std::collections::HashMap<String, String>)]
     pub(super) metadata: BTreeMap<String, String>,
+    /// True if devices are to be served the metadata and the files that they name.
+    #[serde(default)]
+    pub(super) serve: bool,
+}
+
+/// A file of a release that the catalog holds.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct HeldFileShape {
+    /// SHA-256 of its content, in hexadecimal.
+    pub(super) sha256: String,
+    /// Bytes of its content.
+    pub(super) bytes: u64,
+    /// Name of the token that has added it.
+    pub(super) added_by: String,
+    /// When it was added last, in seconds since 1970.
+    pub(super) added_at: u64,
+}
+
+/// A file of a release that was taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AddedFile {
+    /// SHA-256 of its content, in hexadecimal.
+    pub(super) sha256: String,
+    /// True if the catalog did not hold it before.
+    pub(super) new: bool,
 }
 
 /// What was taken of signed metadata.
@@ -307,6 +336,8 @@ pub(super) struct TakenShape {
     pub(super) releases: Vec<SignedShape>,
     /// Releases of the OS that cannot be attested, and why.
     pub(super) ignored: Vec<IgnoredShape>,
+    /// True if devices are served it from now on.
+    pub(super) served: bool,
 }
 
 /// A release that signed targets name.

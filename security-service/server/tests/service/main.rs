@@ -21,4 +21,5 @@ mod management;
 mod proxy;
 mod releases;
 mod reports;
+mod served;
 mod symbols;

@@ -21,7 +21,7 @@ use tempfile::TempDir;
 
 const DAY_S: u64 = 86_400;
 
-fn key(seed: u8) -> PrivateKey {
+pub(crate) fn key(seed: u8) -> PrivateKey {
     PrivateKey::from_secret(&[seed; 32], true)
 }
 
@@ -38,15 +38,15 @@ fn roles(root: u8, online: u8, targets: u8) -> Roles {
 }
 
 /// A repository of a test's own.
-struct Published {
-    repository: Repository,
+pub(crate) struct Published {
+    pub(crate) repository: Repository,
     online: u8,
     targets: u8,
-    directory: TempDir,
+    pub(crate) directory: TempDir,
 }
 
 impl Published {
-    fn new(root: u8, now: u64) -> Self {
+    pub(crate) fn new(root: u8, now: u64) -> Self {
         // No two repositories have a key in common.
         let (online, targets) = (10 + root, 20 + root);
         let directory = tempfile::tempdir().unwrap();
@@ -57,7 +57,7 @@ impl Published {
         Self { repository, online, targets, directory }
     }
 
-    fn publish(&mut self, releases: &[(&str, Release)], now: u64) {
+    pub(crate) fn publish(&mut self, releases: &[(&str, Release)], now: u64) {
         let mut files = BTreeMap::new();
         for (path, release) in releases {
             let bytes = vec![0x5a; CHUNK_BYTES * 2];
@@ -69,12 +69,12 @@ impl Published {
         self.repository.publish(&draft, &[key(self.online)], Lifetimes::default(), now).unwrap();
     }
 
-    fn text(&self, name: &str) -> String {
+    pub(crate) fn text(&self, name: &str) -> String {
         std::fs::read_to_string(self.directory.path().join("metadata").join(name)).unwrap()
     }
 
     /// Every file of metadata, as somebody sends a whole directory.
-    fn metadata(&self) -> Value {
+    pub(crate) fn metadata(&self) -> Value {
         let directory = self.directory.path().join("metadata");
         let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
         let files = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -83,7 +83,7 @@ impl Published {
     }
 }
 
-fn release(version: &str, rollback_index: u64, boot: &[u8; 32]) -> Release {
+pub(crate) fn release(version: &str, rollback_index: u64, boot: &[u8; 32]) -> Release {
     Release {
         subject: ReleaseSubject::Os,
         product: "pump".to_owned(),
@@ -100,7 +100,7 @@ fn release(version: &str, rollback_index: u64, boot: &[u8; 32]) -> Release {
 
 fn trust(service: &Installation, published: &Published) {
     let root = json!({"root": published.text("1.root.json")});
-    assert_eq!(service.done("PUT", "/release-root", &root)["done"], json!(true));
+    assert_eq!(service.done("PUT", "/repositories/os/root", &root)["done"], json!(true));
 }
 
 /// Boot digests that the service knows, with where each is from.
@@ -141,10 +141,10 @@ fn releases_are_taken_from_signed_targets_alone_once_a_root_is_trusted() {
         ],
         now,
     );
-    let early = service.ask("POST", "/releases/metadata", &published.metadata());
+    let early = service.ask("POST", "/repositories/os/metadata", &published.metadata());
     assert_eq!((early.status, early.problem().as_str()), (409, "conflict"), "no root is trusted");
     trust(&service, &published);
-    let taken = service.done("POST", "/releases/metadata", &published.metadata());
+    let taken = service.done("POST", "/repositories/os/metadata", &published.metadata());
     assert_eq!(taken["source"], json!("signed"));
     let paths: Vec<&str> = taken["releases"]
         .as_array()
@@ -176,7 +176,7 @@ fn releases_are_taken_from_signed_targets_alone_once_a_root_is_trusted() {
     for verb in ["release.add-by-hand", "release-root.set", "release.add-signed"] {
         assert!(verbs.contains(&verb), "{verb} is not in {verbs:?}");
     }
-    let root = service.done("GET", "/release-root", &Value::Null);
+    let root = service.done("GET", "/repositories/os", &Value::Null);
     assert_eq!((&root["version"], &root["targets"]), (&json!(1), &json!(1)));
 }
 
@@ -194,12 +194,12 @@ fn a_signed_release_replaces_what_was_typed_of_the_same_measurement() {
     let mut published = Published::new(1, service.now());
     published.publish(&[("os/a.slot", release("1.4.1", 8, &OTHER_BOOT))], service.now());
     trust(&service, &published);
-    let taken = service.done("POST", "/releases/metadata", &published.metadata());
+    let taken = service.done("POST", "/repositories/os/metadata", &published.metadata());
     assert_eq!(taken["releases"][0]["new"], json!(true));
     let row = known(&service).remove(&hex(&OTHER_BOOT)).unwrap();
     assert_eq!(row, ("1.4.1".to_owned(), "signed".to_owned()));
     assert_eq!(checked_in(&device.check_in(&service.device)).profile, Profile::Full);
-    let again = service.done("POST", "/releases/metadata", &published.metadata());
+    let again = service.done("POST", "/repositories/os/metadata", &published.metadata());
     assert_eq!(again["releases"][0]["new"], json!(false));
 }
 
@@ -211,12 +211,12 @@ fn metadata_that_a_device_would_refuse_is_refused() {
     published.publish(&[("os/a.slot", release("1.4.0", 7, &BOOT))], now);
     trust(&service, &published);
     let first = published.metadata();
-    service.done("POST", "/releases/metadata", &first);
+    service.done("POST", "/repositories/os/metadata", &first);
     published.publish(&[("os/b.slot", release("1.4.1", 8, &OTHER_BOOT))], now);
     let second = published.metadata();
     let refused = |body: &Value, said: &str| {
         let before = known(&service);
-        let answer = service.ask("POST", "/releases/metadata", body);
+        let answer = service.ask("POST", "/repositories/os/metadata", body);
         assert_eq!((answer.status, answer.problem().as_str()), (422, "metadata-refused"));
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(detail.contains(said), "{said} is not in: {detail}");
@@ -237,7 +237,7 @@ fn metadata_that_a_device_would_refuse_is_refused() {
     less["metadata"].as_object_mut().unwrap().remove(name);
     refused(&less, name);
     // The control, and then what is older than the last.
-    let taken = service.done("POST", "/releases/metadata", &second);
+    let taken = service.done("POST", "/repositories/os/metadata", &second);
     assert_eq!((&taken["targets"], &taken["releases"][0]["new"]), (&json!(2), &json!(true)));
     refused(&first, "a device refuses this metadata");
     assert!(known(&service).contains_key(&hex(&BOOT)), "what is offered no more stays known");
@@ -246,7 +246,7 @@ fn metadata_that_a_device_would_refuse_is_refused() {
     refused(&second, "a device refuses this metadata");
     let online = key(published.online);
     published.repository.refresh(&[online], Lifetimes::default(), service.now()).unwrap();
-    service.done("POST", "/releases/metadata", &published.metadata());
+    service.done("POST", "/repositories/os/metadata", &published.metadata());
 }
 
 #[test]
@@ -257,17 +257,17 @@ fn a_rotated_root_is_followed_and_a_root_that_nobody_has_signed_is_not_set() {
     published.publish(&[("os/a.slot", release("1.4.0", 7, &BOOT))], now);
     let unsigned = published.text("1.root.json").replace("\"version\":1", "\"version\":2");
     for bad in [unsigned.as_str(), "{}", ""] {
-        let answer = service.ask("PUT", "/release-root", &json!({"root": bad}));
+        let answer = service.ask("PUT", "/repositories/os/root", &json!({"root": bad}));
         assert_eq!((answer.status, answer.problem().as_str()), (422, "metadata-refused"), "{bad}");
     }
-    assert_eq!(service.ask("GET", "/release-root", &Value::Null).status, 404);
+    assert_eq!(service.ask("GET", "/repositories/os", &Value::Null).status, 404);
     trust(&service, &published);
     let mut next = published.repository.next_root(&roles(2, 12, 21), 365 * DAY_S, now).unwrap();
     [1, 2].iter().for_each(|seed| next.sign(&key(*seed)));
     published.repository.rotate(&next, &[key(12)], Lifetimes::default(), now).unwrap();
     published.online = 12;
     published.publish(&[("os/b.slot", release("1.4.1", 8, &OTHER_BOOT))], now);
-    let taken = service.done("POST", "/releases/metadata", &published.metadata());
+    let taken = service.done("POST", "/repositories/os/metadata", &published.metadata());
     assert_eq!(taken["releases"][0]["version"], json!("1.4.1"));
     // The root that was followed is remembered: the new online key needs no root beside it.
     published.publish(&[("os/c.slot", release("1.4.2", 9, &[0xb2; 32]))], now);
@@ -275,7 +275,7 @@ fn a_rotated_root_is_followed_and_a_root_that_nobody_has_signed_is_not_set() {
     for name in ["1.root.json", "2.root.json"] {
         without["metadata"].as_object_mut().unwrap().remove(name);
     }
-    let taken = service.done("POST", "/releases/metadata", &without);
+    let taken = service.done("POST", "/repositories/os/metadata", &without);
     assert_eq!(taken["releases"][0]["version"], json!("1.4.2"));
 }
 

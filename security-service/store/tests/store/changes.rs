@@ -3,12 +3,16 @@
 use crate::databases::{Database, on_both};
 use crate::{BOOT, DEVICE, catalog, claim};
 use holdfast_evidence::policy::BootDigest;
+use holdfast_release::RepositoryName;
 use holdfast_service_domain::grade::{Grade, Grades};
 use holdfast_service_domain::measurement::{Release, Source};
 use holdfast_service_store::precondition::{Precondition, Seen, Subject, hold};
-use holdfast_service_store::release::{self, TakenWrite};
+use holdfast_service_store::release;
+use holdfast_service_store::repository::{self, TakenWrite};
 use holdfast_service_store::{Scope, Store, StoreError};
 use holdfast_types::Version;
+
+const OS: RepositoryName = RepositoryName::Os;
 
 /// Sets grades if the catalog is as it was seen, after a pause in which others do the same.
 async fn set_grades(store: &Store, scope: Scope, seen: Seen) -> Result<(), StoreError> {
@@ -73,9 +77,10 @@ async fn take(
     revision: u64,
     releases: Vec<Release>,
 ) -> Result<Vec<bool>, StoreError> {
-    let write = TakenWrite { revision, memory: vec![7; 9], targets: 3, releases, at: 2000 };
+    let write =
+        TakenWrite { repository: OS, revision, memory: vec![7; 9], targets: 3, releases, at: 2000 };
     let work = store.write(move |connection| {
-        Box::pin(async move { release::take_signed(connection, scope, write).await })
+        Box::pin(async move { repository::take_signed(connection, scope, write).await })
     });
     work.await
 }
@@ -93,14 +98,16 @@ fn signed_releases_are_written_whole_and_by_the_root_that_they_were_verified_fro
         let store = database.open().await;
         let (scope, other) = (catalog(&store, 1).await, catalog(&store, 2).await);
         add(&store, scope, release(BOOT, 9)).await.unwrap();
-        assert!(store.release_root(scope).await.unwrap().is_none());
+        assert!(store.repository(scope, OS).await.unwrap().is_none());
         let set = store.write(move |connection| {
-            Box::pin(async move { release::set_root(connection, scope, vec![5; 5], 1500).await })
+            Box::pin(
+                async move { repository::set_root(connection, scope, OS, vec![5; 5], 1500).await },
+            )
         });
         set.await.unwrap();
-        let root = store.release_root(scope).await.unwrap().unwrap();
+        let root = store.repository(scope, OS).await.unwrap().unwrap();
         assert_eq!((&root.known.root[..], &root.known.memory[..]), (&[5; 5][..], &[][..]));
-        assert!(store.release_root(other).await.unwrap().is_none(), "of another catalog");
+        assert!(store.repository(other, OS).await.unwrap().is_none(), "of another catalog");
         let by_hand = add(&store, scope, release(BootDigest([1; 32]), 0)).await;
         assert!(matches!(by_hand, Err(StoreError::SignedAlone)));
         add(&store, other, release(BootDigest([1; 32]), 0)).await.unwrap();
@@ -111,7 +118,7 @@ fn signed_releases_are_written_whole_and_by_the_root_that_they_were_verified_fro
         assert_eq!(take(&store, scope, root.revision, both.clone()).await.unwrap(), [true, true]);
         let rows = store.releases(scope, "", 10).await.unwrap();
         assert!(rows.iter().all(|(_, row)| row.source == Source::Signed), "{rows:?}");
-        let root = store.release_root(scope).await.unwrap().unwrap();
+        let root = store.repository(scope, OS).await.unwrap().unwrap();
         assert_eq!(
             (root.known.memory, root.targets, root.taken_at),
             (vec![7; 9], Some(3), Some(2000))

@@ -45,8 +45,10 @@ struct Life {
 impl Life {
     fn begin(artefacts: &Artefacts) -> Result<Self> {
         let world = World::new(artefacts)?;
-        let image = world.image(|_| Ok(()))?;
+        let image = world.image(|root| world.update_from_service(root))?;
         let released = world.add_release(image.path())?;
+        world.service.trust("os", &world.scene.repository("os"))?;
+        world.service.serve("os", &world.scene.repository("os"))?;
         let mut guest = world.machine(image.path(), TPM)?.start(None)?;
         let device = device_id(&mut guest, "tpm")?;
         Ok(Self { world, guest, device, released, _image: image })
@@ -159,9 +161,13 @@ fn a_device_of_a_withdrawn_release_heals_itself_by_the_next_one(life: &mut Life)
     life.world.service.set_withdrawn(&life.released, true)?;
     check_in_again(&mut life.guest)?;
     life.guest.wait(FOR_UPDATES, CHECK_IN)?;
-    let release = life.world.scene.os("0.2.0", 1, |root, _| life.world.configure(root))?;
-    life.world.service.add_release(&release)?;
+    let release = life.world.scene.os("0.2.0", 1, |root, _| {
+        life.world.configure(root)?;
+        life.world.update_from_service(root)
+    })?;
+    // Whoever serves the release knows by its signatures what it measures.
     life.world.scene.publish("os", &[release])?;
+    life.world.service.serve("os", &life.world.scene.repository("os"))?;
     life.guest.wait("update: os: release 0.2.0 is staged", WAIT)?;
     life.guest.wait("init: image service 0.2.0 for ", BOOT)?;
     life.guest.wait(FULL, CHECK_IN)?;

@@ -5,12 +5,14 @@ use crate::harness::artefacts::security_service;
 use anyhow::{Context, Result, ensure};
 use holdfast_images::hex;
 use holdfast_qemu::settings;
-use holdfast_repository::Released;
+use holdfast_repository::{Released, Repository};
 use holdfast_types::CatalogId;
 use regex::Regex;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -162,11 +164,41 @@ impl Installation {
 
     /// Gives the service a program with its symbols.
     pub(crate) fn add_symbols(&self, build_id: &str, program: &[u8]) -> Result<()> {
-        let path = format!("catalogs/{}/symbols/{build_id}", self.catalog);
+        self.put(&format!("symbols/{build_id}"), program)
+    }
+
+    /// Has the catalog trust the root of a repository.
+    pub(crate) fn trust(&self, name: &str, directory: &Path) -> Result<()> {
+        let root = fs::read_to_string(directory.join("metadata/1.root.json"))?;
+        let root = json!({ "root": root }).to_string();
+        self.put(&format!("repositories/{name}/root"), root.as_bytes())
+    }
+
+    /// Sends the files of a repository and has devices served it.
+    pub(crate) fn serve(&self, name: &str, directory: &Path) -> Result<()> {
+        let repository = Repository::open(directory)?;
+        for (path, target) in repository.targets() {
+            let place = target.place(&path).with_context(|| path.clone())?;
+            let digest = target.sha256().with_context(|| path.clone())?;
+            let bytes = fs::read(directory.join(place))?;
+            self.put(&format!("release-files/{}", hex(&digest)), &bytes)?;
+        }
+        let mut metadata = BTreeMap::new();
+        for path in repository.metadata_files() {
+            let file = path.rsplit('/').next().unwrap_or_default().to_owned();
+            metadata.insert(file, fs::read_to_string(directory.join(&path))?);
+        }
+        let body = json!({ "metadata": metadata, "serve": true });
+        self.of_catalog("POST", &format!("repositories/{name}/metadata"), Some(&body)).map(drop)
+    }
+
+    /// Puts something below the catalog.
+    fn put(&self, below: &str, body: &[u8]) -> Result<()> {
+        let path = format!("catalogs/{}/{below}", self.catalog);
         let url = format!("https://127.0.0.1:{}/v1/{path}", self.management);
         let token = format!("Bearer {}", self.token);
         let put = self.agent.put(&url).header("Authorization", &token);
-        let mut answer = put.send(program).with_context(|| format!("PUT {path}"))?;
+        let mut answer = put.send(body).with_context(|| format!("PUT {path}"))?;
         let text = answer.body_mut().read_to_string()?;
         ensure!((200..300).contains(&answer.status().as_u16()), "PUT {path}: {text}");
         Ok(())

@@ -15,6 +15,8 @@ use holdfast_qemu::machine::{Guest, Machine, Network};
 use holdfast_qemu::peer::Answer;
 use holdfast_qemu::relay::relay_command;
 use holdfast_qemu::tpm::Tpm;
+use holdfast_release::RepositoryName;
+use holdfast_release::config::{UPLINK_FILE, UplinkConfig};
 use holdfast_repository::{Released, of_image};
 use holdfast_sandbox::app_manifest::FILE_NAME;
 use holdfast_types::ComponentId;
@@ -122,6 +124,21 @@ impl World {
             replace_configuration(root, service, file, encoded)?;
         }
         Ok(())
+    }
+
+    /// Has a device take releases of the OS from the service, in the place of the update server.
+    pub(crate) fn update_from_service(&self, root: &mut Root) -> Result<()> {
+        let path = format!("usr/lib/holdfast/services/uplink/{UPLINK_FILE}");
+        let found = root.files().find(|(found, ..)| *found == path);
+        let mut config = UplinkConfig::decode(found.context("no configuration of uplink")?.1)?;
+        let Installation { catalog, authorities, .. } = &self.service;
+        for (name, server) in &mut config.servers {
+            if *name == RepositoryName::Os {
+                *server = format!("https://{HOST}:{PORT}/repositories/{catalog}/os");
+            }
+        }
+        config.authorities.extend(authorities.iter().cloned());
+        replace_configuration(root, "uplink", UPLINK_FILE, config.encode()?)
     }
 
     /// Lets an app authenticate for the catalog.
