@@ -22,8 +22,8 @@ use anyhow::Result;
 use clap::Subcommand;
 pub use invocation::{Invocation, Options};
 use security_service::{
-    account, audit, ca_certificate, catalog, device_group, finding, installation, maker, product,
-    symbols, token,
+    account, audit, ca_certificate, catalog, device_group, finding, import, installation, maker,
+    product, symbols, token,
 };
 
 /// Meaning of the exit codes of the host tools, for their help.
@@ -77,6 +77,9 @@ pub enum Command {
     /// Findings about devices.
     #[command(subcommand)]
     Finding(finding::FindingCommand),
+    /// Recreate what another service has kept.
+    #[command(subcommand)]
+    Import(import::ImportCommand),
     /// Symbols of programs, by which a Security Service names where they have failed.
     #[command(subcommand)]
     Symbols(symbols::SymbolsCommand),
@@ -169,6 +172,7 @@ pub fn run(invocation: &Invocation, command: Command) -> Result<()> {
         Command::CaCertificate(command) => ca_certificate::run(&command),
         Command::Maker(command) => maker::run(&command),
         Command::Finding(command) => finding::run(&command),
+        Command::Import(command) => import::run(&command),
         Command::Symbols(command) => symbols::run(&command),
         Command::Token(command) => token::run(&command),
         Command::Audit(command) => audit::run(&command),

@@ -10,6 +10,7 @@
 
 mod app_commands;
 mod app_packages;
+mod azure_sphere;
 mod bad_input;
 mod device_status;
 mod holdfast;

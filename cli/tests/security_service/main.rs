@@ -12,6 +12,7 @@
 mod accounts;
 mod devices;
 mod doctor;
+mod imports;
 mod installation;
 mod refusals;
 mod signed_releases;
