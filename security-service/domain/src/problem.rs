@@ -107,6 +107,8 @@ problems! {
     SymbolsRefused = "symbols-refused", 422, "The symbols are refused";
     /// What is to be changed is not what the caller has seen (`If-Match`).
     PreconditionFailed = "precondition-failed", 412, "It is not what was seen: it has changed since";
+    /// The disk of the service has no room for what is to be stored.
+    DiskFull = "disk-full", 507, "The service's disk is nearly full";
     /// The service failed; its log says how.
     Internal = "internal", 500, "The service failed";
 }

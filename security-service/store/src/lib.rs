@@ -6,6 +6,7 @@
 //! in a transaction each, but for check-ins, which are committed together there as well. Either way the future ends after the
 //! commit, so that no answer is given before it is stored.
 
+pub mod alert_delivery;
 pub mod audit;
 pub mod authority;
 pub mod backup;
@@ -16,6 +17,7 @@ pub mod check_in;
 pub mod crash;
 pub mod device;
 pub mod enrolment;
+pub mod latency;
 pub mod moment;
 #[cfg(feature = "postgres-harness")]
 pub mod postgres_harness;
@@ -26,6 +28,7 @@ pub mod repository;
 pub mod scope;
 pub mod symbols;
 pub mod token;
+pub mod webhook;
 
 mod check_in_row;
 mod columns;

@@ -2,6 +2,7 @@
 
 use crate::check_in_row::Row as CheckInRow;
 use crate::error::StoreError;
+use crate::latency::Latency;
 use crate::moment::{Moment, Observer};
 use crate::schema::VERSIONS;
 use crate::step::{Connection, Step};
@@ -10,7 +11,7 @@ use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection as _, Executor, Row};
 use std::any::Any;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connections that read.
 const READERS: u32 = 8;
@@ -32,6 +33,7 @@ pub struct Store {
     kind: Kind,
     writer: Writer,
     observer: Observer,
+    latency: Latency,
 }
 
 /// Which database it is.
@@ -88,12 +90,18 @@ impl Store {
             Kind::Sqlite => Writer::start(first, observer.clone()),
             Kind::Postgres => Writer::start_of_check_ins(pool.clone(), observer.clone()),
         };
-        Ok(Self { pool, kind, writer, observer })
+        Ok(Self { pool, kind, writer, observer, latency: Latency::default() })
     }
 
     /// Tells the observer of a moment.
     pub fn reached(&self, moment: Moment) {
         self.observer.reached(moment);
+    }
+
+    /// Returns how long writes took.
+    #[must_use]
+    pub fn latency(&self) -> &Latency {
+        &self.latency
     }
 
     /// True if the database is SQLite's.
@@ -119,6 +127,17 @@ impl Store {
         T: Send + 'static,
         F: for<'c> FnOnce(&'c mut Connection) -> Step<'c, T> + Send + 'static,
     {
+        let began = Instant::now();
+        let written = self.write_now(work).await;
+        self.latency.add(began.elapsed());
+        written
+    }
+
+    async fn write_now<T, F>(&self, work: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: for<'c> FnOnce(&'c mut Connection) -> Step<'c, T> + Send + 'static,
+    {
         if self.kind == Kind::Postgres {
             return in_transaction(&self.pool, &self.observer, work).await;
         }
@@ -136,7 +155,10 @@ impl Store {
 
     /// Writes the row of a check-in, together with what others write, and returns once it is committed.
     pub(crate) async fn write_row(&self, row: CheckInRow) -> Result<(), StoreError> {
-        self.writer.write_row(row).await
+        let began = Instant::now();
+        let written = self.writer.write_row(row).await;
+        self.latency.add(began.elapsed());
+        written
     }
 
     /// True if the database answers.
