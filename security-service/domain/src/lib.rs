@@ -10,6 +10,7 @@ pub mod check_in;
 pub mod crash;
 pub mod detection;
 pub mod device;
+pub mod disk;
 pub mod endorsement;
 pub mod enrolment;
 pub mod grade;

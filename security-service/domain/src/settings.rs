@@ -24,6 +24,114 @@ pub struct Settings {
     /// Repositories whose releases are taken as they are published.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<WatchedRepository>,
+    /// Where alerts go.
+    #[serde(default, skip_serializing_if = "AlertSettings::is_usual")]
+    pub alerts: AlertSettings,
+    /// The port of metrics, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsPort>,
+    /// How much of the disk has to be free.
+    #[serde(default, skip_serializing_if = "DiskSettings::is_usual")]
+    pub disk: DiskSettings,
+}
+
+/// Where alerts go. Webhooks are no setting: catalogs have them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AlertSettings {
+    /// File of the authorities that vouch for receivers, as PEM; the system's where it is not said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<PathBuf>,
+    /// Addresses of the installation's own network that webhooks may go to, beside public ones.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub private_receivers: Vec<IpAddr>,
+    /// Mail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mail: Option<MailSettings>,
+    /// A collector of OpenTelemetry.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<OtlpSettings>,
+}
+
+impl AlertSettings {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How mail is sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailSettings {
+    /// Name or address of the server.
+    pub server: String,
+    /// Its port.
+    #[serde(default = "usual_mail_port")]
+    pub port: u16,
+    /// How the connection is secured.
+    #[serde(default)]
+    pub security: MailSecurity,
+    /// Whom it is from, as `name@example.com`.
+    pub from: String,
+    /// Whom it is to.
+    pub to: Vec<String>,
+    /// File with user and password, a line each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<PathBuf>,
+}
+
+/// How a connection to a server of mail is secured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MailSecurity {
+    /// By STARTTLS (RFC 3207), without which nothing is sent.
+    #[default]
+    Starttls,
+    /// By TLS from the first byte on (RFC 8314).
+    Tls,
+    /// Not at all, to a loopback address.
+    None,
+}
+
+/// A collector that logs are sent to, by OTLP over HTTP.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OtlpSettings {
+    /// Its URL, without `/v1/logs`.
+    pub endpoint: String,
+    /// File with the value of the header `Authorization`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorization: Option<PathBuf>,
+}
+
+/// The port of metrics, which speaks HTTP without TLS and asks for no token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MetricsPort {
+    /// The address.
+    pub listen: SocketAddr,
+}
+
+/// How much of the file system of the service's folder has to be free.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DiskSettings {
+    /// Percent below which reports and symbols are refused.
+    pub reports_percent: u8,
+    /// Percent below which nothing but check-ins is written.
+    pub writes_percent: u8,
+}
+
+impl Default for DiskSettings {
+    fn default() -> Self {
+        Self { reports_percent: 10, writes_percent: 5 }
+    }
+}
+
+impl DiskSettings {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// A repository that lies in a directory of this host, where whoever publishes releases puts it.
@@ -123,6 +231,10 @@ fn usual_connections() -> usize {
     4096
 }
 
+fn usual_mail_port() -> u16 {
+    587
+}
+
 fn usual_look_s() -> u32 {
     60
 }
@@ -162,6 +274,9 @@ impl Settings {
                 token: None,
             },
             repositories: Vec::new(),
+            alerts: AlertSettings::default(),
+            metrics: None,
+            disk: DiskSettings::default(),
         }
     }
 
@@ -217,10 +332,38 @@ mod tests {
         }];
         settings.device.proxies =
             vec!["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
+        settings.alerts = AlertSettings {
+            authorities: Some("authorities.pem".into()),
+            private_receivers: vec!["10.0.0.5".parse().unwrap()],
+            mail: Some(MailSettings {
+                server: "mail.example.com".to_owned(),
+                port: 465,
+                security: MailSecurity::Tls,
+                from: "holdfast@example.com".to_owned(),
+                to: vec!["ops@example.com".to_owned()],
+                credentials: Some("mail-credentials".into()),
+            }),
+            otlp: Some(OtlpSettings {
+                endpoint: "https://collector.example:4318".to_owned(),
+                authorization: None,
+            }),
+        };
+        settings.metrics = Some(MetricsPort { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) });
+        settings.disk = DiskSettings { reports_percent: 20, writes_percent: 2 };
         let text = settings.to_text().unwrap();
         assert_eq!(Settings::read(&text).unwrap(), settings);
         let unknown = format!("{text}\n[extra]\n");
         Settings::read(&unknown).unwrap_err();
+    }
+
+    #[test]
+    fn settings_of_before_alerts_and_metrics_are_read() {
+        let settings = settings();
+        let text = settings.to_text().unwrap();
+        assert!(!text.contains("alerts") && !text.contains("disk"), "{text}");
+        let more = "[alerts.mail]\nserver = \"mail.example\"\nfrom = \"a@b.c\"\nto = [\"d@e.f\"]\n";
+        let mail = Settings::read(&format!("{text}{more}")).unwrap().alerts.mail.unwrap();
+        assert_eq!((mail.port, mail.security), (587, MailSecurity::Starttls));
     }
 
     #[test]
