@@ -23,7 +23,7 @@ use clap::Subcommand;
 pub use invocation::{Invocation, Options};
 use security_service::{
     account, audit, ca_certificate, catalog, device_group, finding, import, installation, maker,
-    product, symbols, token,
+    product, symbols, token, webhook,
 };
 
 /// Meaning of the exit codes of the host tools, for their help.
@@ -86,6 +86,9 @@ pub enum Command {
     /// Tokens: who else may do what.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Webhooks: where alerts of a catalog go.
+    #[command(subcommand)]
+    Webhook(webhook::WebhookCommand),
     /// The audit log of a catalog.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -175,6 +178,7 @@ pub fn run(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Import(command) => import::run(&command),
         Command::Symbols(command) => symbols::run(&command),
         Command::Token(command) => token::run(&command),
+        Command::Webhook(command) => webhook::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Service(command) => installation::run(invocation, &command),
     }

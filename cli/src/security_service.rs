@@ -25,3 +25,4 @@ pub(crate) mod shown;
 pub(crate) mod symbols;
 pub(crate) mod token;
 pub(crate) mod watcher;
+pub(crate) mod webhook;

@@ -7,7 +7,9 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::Agent;
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, HeaderName, RETRY_AFTER};
+use ureq::http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, EXPECT, HeaderName, LINK, RETRY_AFTER,
+};
 use ureq::http::request::Builder;
 use ureq::http::{Method, Request, Response, Uri};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
@@ -261,6 +263,38 @@ impl Client {
         }
     }
 
+    /// Hands each page of what lies at a path to `take`, as the service writes it, until it names no other.
+    ///
+    /// # Errors
+    /// See [`ClientError`], and those of `take`.
+    pub(crate) fn pages(
+        &self,
+        path: &[&str],
+        query: &[(&str, &str)],
+        mut take: impl FnMut(&str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut after = String::new();
+        loop {
+            let mut query = query.to_vec();
+            query.push(("limit", PAGE));
+            if !after.is_empty() {
+                query.push(("after", &after));
+            }
+            let request = self.request(&Method::GET, path, &query).body(());
+            let request = request.map_err(|error| self.failed(error.into()))?;
+            let answer = self.agent.run(request).map_err(|error| self.failed(error))?;
+            let next = answer.headers().get(LINK).and_then(|value| value.to_str().ok());
+            let next = next.and_then(next_of_link).map(str::to_owned);
+            let body = self.body(answer)?;
+            take(&String::from_utf8(body).map_err(|_| self.answer(200))?)?;
+            match next {
+                // A page that leads back to where it was would never end.
+                Some(next) if next != after => after = next,
+                _ => return Ok(()),
+            }
+        }
+    }
+
     fn answer(&self, status: u16) -> ClientError {
         ClientError::Answer { service: self.service.clone(), status }
     }
@@ -315,7 +349,13 @@ impl Client {
         self.read(answer.map_err(|error| self.failed(error))?)
     }
 
-    fn read(&self, mut response: Response<ureq::Body>) -> Result<Value, ClientError> {
+    fn read(&self, response: Response<ureq::Body>) -> Result<Value, ClientError> {
+        let status = response.status().as_u16();
+        serde_json::from_slice(&self.body(response)?).map_err(|_| self.answer(status))
+    }
+
+    /// Returns the body of an answer that refuses nothing.
+    fn body(&self, mut response: Response<ureq::Body>) -> Result<Vec<u8>, ClientError> {
         let status = response.status().as_u16();
         let header =
             |name: HeaderName| response.headers().get(name).and_then(|value| value.to_str().ok());
@@ -324,7 +364,7 @@ impl Client {
         let body = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
         let body = body.map_err(|error| self.failed(error))?;
         if (200..300).contains(&status) {
-            return serde_json::from_slice(&body).map_err(|_| self.answer(status));
+            return Ok(body);
         }
         let refusal = Refusal::read(status, retry_after_s, &body).filter(|_| is_problem);
         Err(refusal.map_or_else(|| self.answer(status), ClientError::Refused))
@@ -346,6 +386,14 @@ impl Client {
         let token = Token::of_text(token).map_err(|_| self.answer(200))?;
         Ok((token, made.get("ends_at").and_then(Value::as_u64)))
     }
+}
+
+/// Returns what `after` is for the next page that a header `Link` names (RFC 8288), as it stands there: the service's cursors need no escaping.
+fn next_of_link(link: &str) -> Option<&str> {
+    let (url, relation) = link.strip_prefix('<')?.split_once('>')?;
+    let query = url.split_once('?')?.1;
+    let after = query.split('&').find_map(|pair| pair.strip_prefix("after="));
+    after.filter(|after| !after.is_empty() && relation.contains("rel=\"next\""))
 }
 
 /// Returns path and query of a URL. What stands in them is escaped, so that a name is never more than a name.
@@ -382,6 +430,17 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_next_page_is_what_the_service_names() {
+        let link = "</v1/catalogs/c/reports?format=csv&limit=1000&after=17.de.07.1>; rel=\"next\"";
+        assert_eq!(next_of_link(link), Some("17.de.07.1"));
+        for none in
+            ["", "</v1>; rel=\"next\"", "</v1?after=>; rel=\"next\"", "</v1?after=a>; rel=\"prev\""]
+        {
+            assert_eq!(next_of_link(none), None, "{none}");
+        }
+    }
 
     #[test]
     fn a_url_is_host_and_port_and_a_path() {

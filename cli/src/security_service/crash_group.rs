@@ -1,11 +1,10 @@
 //! `crash list` and what follows: failures that devices have reported, in groups of the same one, and all reports as CSV.
 
 use super::in_catalog::{self, CatalogArgs};
-use super::shown::{self, items};
+use super::shown;
 use anyhow::{Context, Result};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use holdfast_builder::workspace;
-use holdfast_types::date;
 use serde_json::Value;
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,7 +20,7 @@ pub enum CrashGroupCommand {
     Close(GroupArgs),
     /// Open a crash group that was closed.
     Reopen(GroupArgs),
-    /// Write all reports of the last 14 days as CSV, in the columns of Azure Sphere's error reports.
+    /// Write all reports of the last 14 days as CSV, in the columns of Azure Sphere's error reports, or open crash groups as logs of OpenTelemetry.
     Export(ExportArgs),
 }
 
@@ -46,31 +45,32 @@ pub struct GroupArgs {
     catalog: CatalogArgs,
 }
 
+/// What `crash export` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Reports as CSV.
+    Csv,
+    /// Crash groups as logs of OpenTelemetry.
+    Otlp,
+}
+
 /// Arguments of `crash export`.
 #[derive(Debug, Args)]
-#[command(after_help = "Example: holdfast crash export --csv --output reports.csv")]
+#[command(after_help = "Examples: holdfast crash export --csv --output reports.csv\n          \
+                        holdfast crash export --format otlp --output crashes.jsonl")]
 pub struct ExportArgs {
     /// Write CSV, which is usual; `--json` writes what the service answers.
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "format"])]
     csv: bool,
+    /// Format: `csv` of reports, or `otlp` of crash groups (OTLP's JSON, a request of logs a line).
+    #[arg(long, value_enum)]
+    format: Option<Format>,
     /// File to write, in place of standard output.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
     catalog: CatalogArgs,
 }
-
-/// Heads of the columns of CSV, and the members that they have.
-const EXPORTED: [(&str, &str); 8] = [
-    ("Device ID", "device"),
-    ("Event Type", "event_type"),
-    ("Event Class", "event_class"),
-    ("Event Category", "event_category"),
-    ("Event Count", "event_count"),
-    ("Description", "description"),
-    ("Start Time", "start_at"),
-    ("End Time", "end_at"),
-];
 
 const MEMBERS: [(&str, &str); 17] = [
     ("group", "group"),
@@ -135,19 +135,34 @@ pub(crate) fn run(command: &CrashGroupCommand) -> Result<()> {
         }
         CrashGroupCommand::Close(args) => change(args, "close", "is closed"),
         CrashGroupCommand::Reopen(args) => change(args, "reopen", "is open again"),
-        CrashGroupCommand::Export(args) => {
-            let list = in_catalog::open(&args.catalog)?.list(&["reports"], &[])?;
-            let text = if args.catalog.json {
-                serde_json::to_string_pretty(&list).context("cannot write JSON")? + "\n"
-            } else {
-                csv(&list)
-            };
-            match &args.output {
-                Some(path) => workspace::write(path, text),
-                None => std::io::stdout()
-                    .write_all(text.as_bytes())
-                    .context("cannot write to standard output"),
-            }
+        CrashGroupCommand::Export(args) => export(args),
+    }
+}
+
+/// Writes what the service writes, page behind page: its CSV has the heads once, and its logs are a document a line.
+fn export(args: &ExportArgs) -> Result<()> {
+    let catalog = in_catalog::open(&args.catalog)?;
+    let mut text = String::new();
+    let is_otlp = matches!(args.format, Some(Format::Otlp));
+    if args.catalog.json && !is_otlp {
+        let list = catalog.list(&["reports"], &[])?;
+        text = serde_json::to_string_pretty(&list).context("cannot write JSON")? + "\n";
+    } else if is_otlp {
+        catalog.pages(&["crashes"], &[("format", "otlp")], |page| {
+            text.push_str(page.trim_end());
+            text.push('\n');
+            Ok(())
+        })?;
+    } else {
+        catalog.pages(&["reports"], &[("format", "csv")], |page| {
+            text.push_str(page);
+            Ok(())
+        })?;
+    }
+    match &args.output {
+        Some(path) => workspace::write(path, text),
+        None => {
+            std::io::stdout().write_all(text.as_bytes()).context("cannot write to standard output")
         }
     }
 }
@@ -157,53 +172,4 @@ fn change(args: &GroupArgs, verb: &str, done: &str) -> Result<()> {
         in_catalog::open(&args.catalog)?.post(&["crashes", &args.group, verb], &Value::Null)?;
     let sentence = format!("crash group {}: {done}", args.group);
     shown::done(&answer, args.catalog.json, &sentence)
-}
-
-/// Returns reports as CSV (RFC 4180), as the service's own has them.
-fn csv(list: &Value) -> String {
-    let mut text = EXPORTED.map(|(head, _)| head).join(",") + "\r\n";
-    for report in items(list) {
-        let cells = EXPORTED.map(|(_, member)| match report.get(member) {
-            Some(Value::String(text)) => quoted(text),
-            Some(Value::Number(number)) => match number.as_u64() {
-                Some(seconds) if member.ends_with("_at") => date(seconds),
-                _ => number.to_string(),
-            },
-            _ => String::new(),
-        });
-        text.push_str(&cells.join(","));
-        text.push_str("\r\n");
-    }
-    text
-}
-
-fn quoted(cell: &str) -> String {
-    if cell.contains(['"', ',', '\r', '\n']) {
-        format!("\"{}\"", cell.replace('"', "\"\""))
-    } else {
-        cell.to_owned()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    #[test]
-    fn a_report_is_a_line_of_eight_cells() {
-        let report = json!({"device": "de", "event_type": "unplanned", "event_class": "app",
-            "event_category": "AppCrash", "event_count": 3, "description": "AppCrash (a=\"b\", c=d)",
-            "start_at": 0, "end_at": 60, "epoch": "07", "sequence": 1});
-        let text = csv(&json!({"items": [report]}));
-        let lines: Vec<&str> = text.split("\r\n").collect();
-        assert_eq!(
-            lines,
-            [
-                "Device ID,Event Type,Event Class,Event Category,Event Count,Description,Start Time,End Time",
-                "de,unplanned,app,AppCrash,3,\"AppCrash (a=\"\"b\"\", c=d)\",1970-01-01 00:00:00,1970-01-01 00:01:00",
-                ""
-            ]
-        );
-    }
 }

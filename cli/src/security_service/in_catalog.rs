@@ -132,6 +132,19 @@ impl InCatalog {
         self.client.patch(&self.path(&[]), body)
     }
 
+    /// Hands each page of what lies below the catalog to `take`, as the service writes it.
+    ///
+    /// # Errors
+    /// See [`ClientError`], and those of `take`.
+    pub(crate) fn pages(
+        &self,
+        below: &[&str],
+        query: &[(&str, &str)],
+        take: impl FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        self.client.pages(&self.path(below), query, take)
+    }
+
     /// Returns all pages of a list below the catalog.
     ///
     /// # Errors

@@ -5,13 +5,15 @@ use holdfast_types::{date, escape};
 use serde_json::Value;
 
 /// Members that are seconds since 1970.
-const TIMES: [&str; 16] = [
+const TIMES: [&str; 18] = [
     "at",
     "certificate_end",
     "closed_at",
     "created_at",
+    "delivered_at",
     "end_at",
     "ends_at",
+    "failed_at",
     "first_at",
     "last_at",
     "next_at",

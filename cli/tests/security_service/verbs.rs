@@ -214,6 +214,30 @@ fn crash_groups_are_listed_shown_closed_and_exported() {
     let written = fs::read_to_string(installation.at("reports.csv")).unwrap();
     assert_eq!(written, format!("{head}\r\n"));
     assert_eq!(installation.json(&["crash", "export"]), json!({"items": []}));
+    let logs = installation.succeeds(&["crash", "export", "--format", "otlp"]);
+    assert_eq!(logs, "{\"resourceLogs\":[]}\n", "a request of logs a line");
+    assert_eq!(installation.succeeds(&["crash", "export", "--format", "csv"]).trim_end(), head);
+    installation.fails(2, &["crash", "export", "--format", "xml"], &["otlp"]);
+}
+
+#[test]
+fn webhooks_are_added_listed_tested_and_removed() {
+    let installation = Installation::owned();
+    let add = ["webhook", "add", "ops", "https://alerts.invalid/hook", "--output"];
+    let made = installation.json(&[&add[..], &["ops.secret"]].concat());
+    assert!(made.get("secret").is_none(), "what is in the file is not printed: {made}");
+    let secret = fs::read_to_string(installation.at("ops.secret")).unwrap();
+    assert!(secret.starts_with("hws_") && secret.lines().count() == 1, "{secret}");
+    installation.fails(1, &[&add[..], &["-"]].concat(), &["409 conflict"]);
+    let text = installation.succeeds(&["webhook", "list"]);
+    assert!(text.contains("ops   https://alerts.invalid/hook  0"), "{text}");
+    assert!(!text.contains(secret.trim()), "the secret is told once");
+    installation.fails(1, &["webhook", "test", "ops"], &["no public address"]);
+    let plain = ["webhook", "add", "b", "http://alerts.invalid/", "--output", "-"];
+    installation.fails(1, &plain, &["400 malformed", "must be an https: URL"]);
+    installation.succeeds(&["webhook", "remove", "ops"]);
+    assert_eq!(installation.items(&["webhook", "list"]).len(), 0);
+    installation.fails(1, &["webhook", "remove", "ops"], &["404 not-found"]);
 }
 
 #[test]

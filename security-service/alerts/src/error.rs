@@ -108,7 +108,9 @@ pub enum SettingError {
         rule: &'static str,
     },
     /// An address of mail is none.
-    #[error("alerts.mail.{setting}: `{text}` is no address of mail; write it as `name@example.com`")]
+    #[error(
+        "alerts.mail.{setting}: `{text}` is no address of mail; write it as `name@example.com`"
+    )]
     Mailbox {
         /// The setting.
         setting: &'static str,

@@ -32,7 +32,10 @@ pub struct Mail {
 
 impl std::fmt::Debug for Mail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mail").field("from", &self.from).field("to", &self.to).finish_non_exhaustive()
+        f.debug_struct("Mail")
+            .field("from", &self.from)
+            .field("to", &self.to)
+            .finish_non_exhaustive()
     }
 }
 
@@ -106,15 +109,17 @@ impl Mail {
 
 fn mailbox(setting: &'static str, text: &str) -> Result<Mailbox, SettingError> {
     let address = text.parse::<Address>();
-    let address = address.map_err(|source| {
-        SettingError::Mailbox { setting, text: text.to_owned(), source }
+    let address = address.map_err(|source| SettingError::Mailbox {
+        setting,
+        text: text.to_owned(),
+        source,
     })?;
     Ok(Mailbox::new(None, address))
 }
 
 fn tls(settings: &MailSettings, trust: &Trust) -> Result<TlsParameters, SettingError> {
-    let mut builder: TlsParametersBuilder = TlsParameters::builder(settings.server.clone())
-        .certificate_store(CertificateStore::None);
+    let mut builder: TlsParametersBuilder =
+        TlsParameters::builder(settings.server.clone()).certificate_store(CertificateStore::None);
     for authority in &trust.authorities {
         // One that is none vouches for nobody.
         if let Ok(certificate) = Certificate::from_der(authority.to_vec()) {

@@ -156,7 +156,8 @@ impl Logs {
         }
         let scope = Scope { name: "holdfast-service", version: env!("CARGO_PKG_VERSION") };
         let scope_logs = [ScopeLogs { scope, log_records: records }];
-        self.resource_logs.push(ResourceLogs { resource: Resource { attributes: resource }, scope_logs });
+        self.resource_logs
+            .push(ResourceLogs { resource: Resource { attributes: resource }, scope_logs });
     }
 
     /// Returns an alert as logs: a record for each finding. `alert` is its catalog and number.
@@ -331,7 +332,10 @@ mod tests {
         let record = &of_resource["scopeLogs"][0]["logRecords"][0];
         assert_eq!(record["timeUnixNano"], "1800000060000000000");
         assert_eq!(record["observedTimeUnixNano"], "1800000200000000000");
-        assert_eq!((&record["severityNumber"], &record["severityText"]), (&json!(17), &json!("ERROR")));
+        assert_eq!(
+            (&record["severityNumber"], &record["severityText"]),
+            (&json!(17), &json!("ERROR"))
+        );
         assert_eq!(record["body"], json!({"stringValue": "outbreak: camera 2.1.0"}));
         let attributes = record["attributes"].as_array().unwrap();
         let number = json!({"key": "holdfast.finding.number", "value": {"intValue": "7"}});

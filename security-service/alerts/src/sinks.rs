@@ -9,11 +9,29 @@ use crate::webhook::Webhooks;
 use holdfast_service_domain::settings::AlertSettings;
 use std::path::Path;
 
-/// The sinks.
+impl Webhooks {
+    /// Sets up what sends webhooks; paths are of the folder.
+    ///
+    /// # Errors
+    /// The file of authorities cannot be read.
+    pub fn of(
+        folder: &Path,
+        settings: &AlertSettings,
+        resolver: Resolver,
+    ) -> Result<Self, SettingError> {
+        let trust = Trust::read(folder, settings.authorities.as_deref())?;
+        Ok(Self::new(resolver, reach(settings), trust))
+    }
+}
+
+/// Where webhooks may go.
+fn reach(settings: &AlertSettings) -> Reach {
+    Reach::Public { and: settings.private_receivers.clone() }
+}
+
+/// The sinks of an installation's own. What sends webhooks is the service's.
 #[derive(Debug, Clone)]
 pub struct Sinks {
-    /// What sends webhooks, of whichever catalog.
-    pub webhooks: Webhooks,
     /// Mail, where the settings have it.
     pub mail: Option<Mail>,
     /// A collector, where the settings have one.
@@ -38,9 +56,6 @@ impl Sinks {
         let otlp = settings.otlp.as_ref();
         let collector = |otlp| Collector::new(folder, otlp, resolver.clone(), trust.clone());
         let collector = otlp.map(collector).transpose()?;
-        let reach = Reach::Public { and: settings.private_receivers.clone() };
-        let has_authorities = !trust.authorities.is_empty();
-        let webhooks = Webhooks::new(resolver, reach, trust);
-        Ok(Self { webhooks, mail, collector, has_authorities })
+        Ok(Self { mail, collector, has_authorities: !trust.authorities.is_empty() })
     }
 }

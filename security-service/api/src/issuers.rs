@@ -80,6 +80,11 @@ impl Issuers {
         Self { key, roots, held, opening: tokio::sync::Mutex::new(()) }
     }
 
+    /// Returns the key that secrets are wrapped by.
+    pub(crate) fn key_encryption_key(&self) -> &KeyEncryptionKey {
+        &self.key
+    }
+
     /// Returns where keys of roots are.
     #[must_use]
     pub fn roots(&self) -> &dyn Roots {

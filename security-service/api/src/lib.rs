@@ -5,6 +5,7 @@
 //! [`Peer`](peer::Peer), which can tell the TLS exporter of the connection.
 
 pub mod catalogs;
+pub mod counts;
 pub mod device_port;
 pub mod issuers;
 pub mod management;
@@ -14,6 +15,7 @@ pub mod secret;
 pub mod service;
 pub mod signed_releases;
 pub mod symbolizer;
+pub mod webhooks;
 
 mod body;
 mod refusal;

@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use holdfast_service_domain::disk;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_store::StoreError;
 use serde_json::json;
@@ -27,7 +28,11 @@ impl Refusal {
     /// Makes one.
     #[must_use]
     pub fn new(problem: Problem, detail: impl Into<String>) -> Self {
-        let retry_after_s = (problem == Problem::Busy).then_some(BUSY_S);
+        let retry_after_s = match problem {
+            Problem::Busy => Some(BUSY_S),
+            Problem::DiskFull => Some(disk::RETRY_S),
+            _ => None,
+        };
         Self { problem, detail: detail.into(), retry_after_s }
     }
 
@@ -88,6 +93,8 @@ impl IntoResponse for Refusal {
         });
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, body.to_string()).into_response();
+        // For whoever counts refusals by their kind.
+        response.extensions_mut().insert(self.problem);
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(seconds) = self.retry_after_s {

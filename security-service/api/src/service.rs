@@ -1,9 +1,14 @@
 //! What handlers share.
 
+use crate::counts::Counts;
 use crate::issuers::Issuers;
+use crate::refusal::Refusal;
 use crate::symbolizer::{Symbolizer, SymbolizerError};
+use holdfast_service_alerts::webhook::Webhooks;
+use holdfast_service_domain::disk::{self, Room, Space, Write};
 use holdfast_service_domain::receipt::ReceiptKey;
 use holdfast_service_domain::report_rate::Rates;
+use holdfast_service_domain::settings::DiskSettings;
 use holdfast_service_domain::symbols::{BuildId, Frames};
 use holdfast_service_store::blobs::Blobs;
 use holdfast_service_store::{Scope, Store};
@@ -12,6 +17,26 @@ use tokio::sync::Semaphore;
 
 /// Returns the time, in seconds since 1970. Tests pass another one in.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Returns the space of the file system that the service writes to; nothing where it cannot be asked.
+pub type Measure = Arc<dyn Fn() -> Option<Space> + Send + Sync>;
+
+/// The disk of the service.
+#[derive(Clone)]
+pub struct Disk {
+    /// How much space it has.
+    pub measure: Measure,
+    /// How much of it has to be free.
+    pub settings: DiskSettings,
+}
+
+impl Disk {
+    /// Returns how much room there is. A file system that cannot be asked refuses nothing: writing to it says more.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        (self.measure)().map_or(Room::All, |space| disk::room(space, &self.settings))
+    }
+}
 
 /// The service, as handlers see it.
 pub struct Service {
@@ -33,6 +58,12 @@ pub struct Service {
     pub admission: Arc<Semaphore>,
     /// How often devices have reported to this instance.
     pub report_rates: Mutex<Rates>,
+    /// What sends webhooks.
+    pub webhooks: Webhooks,
+    /// The disk.
+    pub disk: Disk,
+    /// What is counted for metrics.
+    pub counts: Counts,
 }
 
 impl std::fmt::Debug for Service {
@@ -46,6 +77,14 @@ impl Service {
     #[must_use]
     pub fn now(&self) -> u64 {
         (self.clock)()
+    }
+
+    /// Refuses what the disk has no room for.
+    ///
+    /// # Errors
+    /// [`Problem::DiskFull`](holdfast_service_domain::problem::Problem::DiskFull).
+    pub fn admit(&self, write: Write) -> Result<(), Refusal> {
+        Ok(self.disk.room().admit(write)?)
     }
 
     /// Names the functions at addresses of a program, as [`Symbolizer::function_names`] does.

@@ -1,5 +1,5 @@
-//! Backups: one file with a snapshot of SQLite's database and the files of the folder, each of which is wrapped by the key encryption
-//! key. That key is the one thing that is not in it: it has to be kept elsewhere, or the backup would open itself.
+//! Backups: one file with a snapshot of SQLite's database, the files of symbols, and the files of the folder, each of which is wrapped by
+//! the key encryption key. That key is the one thing that is not in it: it has to be kept elsewhere, or the backup would open itself.
 //!
 //! A device's receipt that is newer than the backup is taken by the restored service as its own, so devices go on as if nothing had
 //! been; what people changed since is gone.
@@ -14,6 +14,7 @@ use holdfast_service_domain::role::Role;
 use holdfast_service_issuing::wrapping::KeyEncryptionKey;
 use holdfast_service_store::Scope;
 use holdfast_service_store::backup::{self, Entry};
+use holdfast_service_store::blobs::Blobs;
 use holdfast_service_store::scope::Actor;
 use holdfast_types::hex::hex;
 use serde::{Deserialize, Serialize};
@@ -22,7 +23,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Version of what a backup consists of.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// The version before, without files of symbols, which is read as well.
+const WITHOUT_SYMBOLS: u32 = 1;
 /// Name of the entry that says what the backup is.
 const MANIFEST: &str = "manifest";
 /// Catalogs that are read at once.
@@ -86,7 +89,8 @@ pub async fn back_up(
     let _ = fs::remove_file(&partial);
     let empty = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
     empty.map_err(file("write", &partial))?;
-    let written = service.store.back_up(&partial, entries).await;
+    let files = &service.symbolizer.files;
+    let written = service.store.back_up(&partial, entries, files).await;
     if written.is_err() {
         let _ = fs::remove_file(&partial);
     }
@@ -123,7 +127,7 @@ pub async fn restore(
     let manifest: Manifest = String::from_utf8(manifest)
         .ok()
         .and_then(|text| toml::from_str(&text).ok())
-        .filter(|manifest: &Manifest| manifest.format == FORMAT)
+        .filter(|manifest: &Manifest| [WITHOUT_SYMBOLS, FORMAT].contains(&manifest.format))
         .ok_or_else(|| ServerError::BackupFormat(backup_path.to_owned()))?;
     let of_settings = opened(key, &entries, &format!("file {}", settings::FILE))?;
     let text = String::from_utf8_lossy(&of_settings).into_owned();
@@ -148,11 +152,14 @@ pub async fn restore(
     if database.exists() {
         return Err(ServerError::FileThere(database));
     }
+    let blobs = Blobs::open(&folder.join(run::SYMBOLS))?;
+    backup::restore_blobs(backup_path, &blobs).await?;
     fs::copy(backup_path, &database).map_err(file("write", &database))?;
     backup::strip(&database).await?;
     let service = run::open(folder, &settings, clock).await?;
-    // Their files are not in a backup: whoever has the programs brings them again.
-    service.store.forget_symbols().await?;
+    // A backup of before has no files of symbols: whoever has the programs brings them again.
+    service.store.forget_missing_symbols(&blobs).await?;
+    // None has the files of releases: whoever has published them has them served again.
     service.store.forget_release_files().await?;
     // Each chain is followed to its end, and has the rows that the manifest names: what came between the two is behind them.
     heads(&service).await?;

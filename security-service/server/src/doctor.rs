@@ -1,12 +1,18 @@
 //! Examines an installation, and says what is wrong with it and what to do about it.
 
+use crate::disk;
 use crate::error::ServerError;
 use crate::run;
 use crate::settings;
 use crate::tls;
+use holdfast_service_alerts::connect::system_resolver;
+use holdfast_service_alerts::sinks::Sinks;
+use holdfast_service_alerts::trust::USUAL_AUTHORITIES;
 use holdfast_service_api::Service;
 use holdfast_service_api::service::Clock;
+use holdfast_service_domain::disk::{Room, Space, room};
 use holdfast_service_domain::role::Role;
+use holdfast_service_domain::settings::DiskSettings;
 use holdfast_service_issuing::authority::next_is_due;
 use holdfast_service_store::Scope;
 use holdfast_service_store::authority::AuthorityKind;
@@ -17,6 +23,9 @@ use std::path::Path;
 
 /// Catalogs that are read at once.
 const PAGE: u32 = 100;
+
+/// Bytes of a MiB.
+const MIB: u64 = 1024 * 1024;
 
 /// What was looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +50,16 @@ pub async fn examine(folder: &Path, clock: Clock) -> Result<Vec<Finding>, Server
         Ok(_) => Finding::Good("the service has a certificate of its own".to_owned()),
         Err(error) => Finding::Wrong(format!("no certificate for the service: {}", chain(&error))),
     });
+    findings.push(match Sinks::new(folder, &settings.alerts, system_resolver()) {
+        Ok(sinks) if sinks.has_authorities => {
+            Finding::Good("alerts can be delivered as the settings have it".to_owned())
+        }
+        Ok(_) => Finding::Soon(format!(
+            "nobody vouches for receivers of alerts: {USUAL_AUTHORITIES} is missing; set alerts.authorities"
+        )),
+        Err(error) => Finding::Wrong(chain(&error)),
+    });
+    findings.push(of_disk(disk::of(folder)(), &settings.disk));
     let service = run::open(folder, &settings, clock).await?;
     findings.push(Finding::Good("the database is open, with the newest tables".to_owned()));
     let actor = Actor { name: "doctor".to_owned(), role: Role::Reader, catalog: None };
@@ -56,6 +75,23 @@ pub async fn examine(folder: &Path, clock: Clock) -> Result<Vec<Finding>, Server
     }
     service.store.clone().close().await;
     Ok(findings)
+}
+
+/// Says how much room the disk has.
+fn of_disk(space: Option<Space>, settings: &DiskSettings) -> Finding {
+    let Some(space) = space else {
+        return Finding::Soon("how much of the disk is free cannot be asked".to_owned());
+    };
+    let free = space.free_bytes / MIB;
+    match room(space, settings) {
+        Room::All => Finding::Good(format!("the disk has room: {free} MiB are free")),
+        Room::NoReports => Finding::Soon(format!(
+            "the disk is nearly full: {free} MiB are free, and reports and symbols are refused; make room"
+        )),
+        Room::CheckIns => Finding::Wrong(format!(
+            "the disk is full: {free} MiB are free, and nothing but check-ins is written; make room"
+        )),
+    }
 }
 
 async fn of_catalog(
@@ -92,4 +128,20 @@ async fn of_catalog(
         findings.push(Finding::Wrong(format!("{name}: cannot issue: {}", chain(&error))));
     }
     Ok(findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_fills_is_said_before_it_is_full() {
+        let of = |free_bytes| {
+            of_disk(Some(Space { free_bytes, total_bytes: 1000 * MIB }), &DiskSettings::default())
+        };
+        assert!(matches!(of(100 * MIB), Finding::Good(_)));
+        assert!(matches!(of(99 * MIB), Finding::Soon(text) if text.contains("99 MiB are free")));
+        assert!(matches!(of(49 * MIB), Finding::Wrong(_)));
+        assert!(matches!(of_disk(None, &DiskSettings::default()), Finding::Soon(_)));
+    }
 }

@@ -110,6 +110,9 @@ pub enum ServerError {
     /// The program cannot run.
     #[error("cannot start")]
     Start(#[source] io::Error),
+    /// A sink of alerts cannot be set up.
+    #[error("alerts cannot be set up")]
+    Alerts(#[from] holdfast_service_alerts::SettingError),
     /// There are no random numbers.
     #[error("there are no random numbers")]
     Random,

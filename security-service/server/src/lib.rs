@@ -1,10 +1,13 @@
 //! The Security Service as a program: its folder, settings, listeners, and the commands that make, run and examine it.
 
 pub mod backup;
+pub mod deliveries;
+pub mod disk;
 pub mod doctor;
 pub mod folder;
 pub mod init;
 pub mod listener;
+pub mod metrics;
 pub mod roots;
 pub mod run;
 pub mod settings;

@@ -4,6 +4,8 @@ use crate::settings::WatchedRepository;
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service_api::service::Service;
 use holdfast_service_api::signed_releases::{self, TakeError};
+use holdfast_service_domain::disk::Write;
+use holdfast_service_domain::problem::Problem;
 use holdfast_types::escaped_chain;
 use holdfast_types::event::security_service::{METADATA_REFUSED, RELEASES_TAKEN};
 use std::collections::BTreeMap;
@@ -28,6 +30,9 @@ enum WatchError {
     /// It cannot be read.
     #[error("cannot read its metadata")]
     Read(#[from] io::Error),
+    /// The disk has no room for what is new.
+    #[error("the disk has no room for what is new: {}", .0.title())]
+    NoRoom(Problem),
     /// The settings name a catalog that is not there.
     #[error("repositories.catalog: there is no such catalog")]
     NoCatalog,
@@ -73,6 +78,7 @@ async fn look(
     if taken.as_ref() == Some(&timestamp) {
         return Ok(());
     }
+    service.disk.room().admit(Write::Other).map_err(WatchError::NoRoom)?;
     let catalog = CatalogId::parse(&watched.catalog).ok_or(WatchError::NoCatalog)?;
     let scope = service.store.scope_of_device(catalog).await.map_err(TakeError::from)?;
     let scope = scope.ok_or(WatchError::NoCatalog)?;

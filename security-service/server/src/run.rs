@@ -1,16 +1,23 @@
 //! Runs the service: opens what the folder has, listens on both ports, and ends when it is told to.
 
+use crate::deliveries::{self, Deliveries};
+use crate::disk;
 use crate::error::ServerError;
 use crate::folder;
 use crate::listener::{self, Configuration, Limits};
+use crate::metrics;
 use crate::repositories;
 use crate::roots;
 use crate::settings::{self, Settings};
 use crate::tls::{self, Configurations};
 use crate::upkeep;
+use holdfast_service_alerts::connect::system_resolver;
+use holdfast_service_alerts::sinks::Sinks;
+use holdfast_service_alerts::webhook::Webhooks;
+use holdfast_service_api::counts::Counts;
 use holdfast_service_api::issuers::Issuers;
 use holdfast_service_api::release_files::UPLOADS;
-use holdfast_service_api::service::Clock;
+use holdfast_service_api::service::{Clock, Disk, Measure};
 use holdfast_service_api::symbolizer::{Symbolizer, Worker};
 use holdfast_service_api::{Service, device_port, management};
 use holdfast_service_store::Store;
@@ -29,9 +36,9 @@ use tokio::task::JoinHandle;
 /// Connections of management at once, and of one address.
 const MANAGEMENT: Limits = Limits { most_connections: 256, most_per_address: 64 };
 /// Directory of symbols in the folder.
-const SYMBOLS: &str = "symbols";
+pub(crate) const SYMBOLS: &str = "symbols";
 /// Directory of files of releases in the folder.
-const RELEASES: &str = "releases";
+pub(crate) const RELEASES: &str = "releases";
 /// Pause after a certificate that could not be made.
 const TRY_AGAIN: Duration = Duration::from_secs(60 * 60);
 
@@ -48,6 +55,8 @@ pub struct Running {
     pub device: SocketAddr,
     /// Where it listens for management.
     pub management: SocketAddr,
+    /// Where it listens for whoever collects metrics, if it does.
+    pub metrics: Option<SocketAddr>,
     end: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
     store: Store,
@@ -87,7 +96,23 @@ pub async fn open_with(
     observer: Observer,
     worker: Worker,
 ) -> Result<Arc<Service>, ServerError> {
+    open_on(folder, settings, clock, observer, worker, disk::of(folder)).await
+}
+
+/// Opens it as [`open_with`] does, on a disk that is measured by `measure`.
+///
+/// # Errors
+/// As [`open`].
+pub async fn open_on(
+    folder: &Path,
+    settings: &Settings,
+    clock: Clock,
+    observer: Observer,
+    worker: Worker,
+    measure: Measure,
+) -> Result<Arc<Service>, ServerError> {
     let key = folder::key_encryption_key(&folder.join(&settings.keys.key_encryption_key))?;
+    let webhooks = Webhooks::of(folder, &settings.alerts, system_resolver())?;
     let store = Store::open_observed(&settings.database_url(folder), observer).await?;
     let roots = roots::open(folder, settings)?;
     let receipts = key.receipt_key();
@@ -104,6 +129,9 @@ pub async fn open_with(
         clock,
         admission,
         report_rates: Mutex::default(),
+        webhooks,
+        disk: Disk { measure, settings: settings.disk.clone() },
+        counts: Counts::default(),
     }))
 }
 
@@ -144,7 +172,29 @@ pub async fn start_with(
     observer: Observer,
     worker: Worker,
 ) -> Result<Running, ServerError> {
-    let service = open_with(folder, settings, clock.clone(), observer, worker).await?;
+    start_on(folder, settings, clock, observer, worker, disk::of(folder)).await
+}
+
+/// Starts it as [`start_with`] does, on a disk that is measured by `measure`.
+///
+/// # Errors
+/// As [`start`].
+pub async fn start_on(
+    folder: &Path,
+    settings: &Settings,
+    clock: Clock,
+    observer: Observer,
+    worker: Worker,
+    measure: Measure,
+) -> Result<Running, ServerError> {
+    let service = open_on(folder, settings, clock.clone(), observer, worker, measure).await?;
+    let sinks = Sinks::new(folder, &settings.alerts, system_resolver())?;
+    if !sinks.has_authorities {
+        eprintln!(
+            "nobody vouches for receivers of alerts: set alerts.authorities {}",
+            event::ALERT_AUTHORITIES_MISSING
+        );
+    }
     service.symbolizer.files.remove_partial()?;
     service.release_files.remove_partial()?;
     let configurations = Ports::new(tls::load(folder, &settings.tls, clock())?);
@@ -179,12 +229,31 @@ pub async fn start_with(
         tokio::spawn(renew_certificate(renewed, ended)),
         tokio::spawn(upkeep::keep_up(service.clone(), watching.clone())),
     ];
+    tasks.push(tokio::spawn(disk::watch(service.clone(), watching.clone())));
+    let deliveries = Deliveries::new(service.clone(), sinks);
+    tasks.push(tokio::spawn(deliveries::deliver(deliveries, watching.clone())));
+    let mut metrics_address = None;
+    if let Some(port) = &settings.metrics {
+        let (listener, address) = listen(port.listen).await?;
+        eprintln!("metrics at {address} {}", event::METRICS_LISTENING);
+        // Who stores the findings of rules gives what counts them.
+        let router = metrics::router(service.clone(), None);
+        tasks.push(tokio::spawn(metrics::serve(listener, router, watching.clone())));
+        metrics_address = Some(address);
+    }
     for watched in &settings.repositories {
         let watch = repositories::watch(service.clone(), watched.clone(), watching.clone());
         tasks.push(tokio::spawn(watch));
     }
     let store = service.store.clone();
-    Ok(Running { device: device_address, management: management_address, end, tasks, store })
+    Ok(Running {
+        device: device_address,
+        management: management_address,
+        metrics: metrics_address,
+        end,
+        tasks,
+        store,
+    })
 }
 
 /// The configurations of both ports, which are replaced while connections are made.

@@ -294,8 +294,7 @@ impl Store {
     /// Those of the database.
     pub async fn delivery_record(&self, sink: &Sink) -> Result<Record, StoreError> {
         let mut connection = self.read().await?;
-        let query =
-            "SELECT * FROM alert_delivery WHERE catalog = $1 AND kind = $2 AND name = $3";
+        let query = "SELECT * FROM alert_delivery WHERE catalog = $1 AND kind = $2 AND name = $3";
         let query = sqlx::query(query).bind(sink.scope.key()).bind(sink.kind.word());
         let row = query.bind(sink.name.clone()).fetch_optional(&mut *connection).await?;
         row.as_ref().map(record).transpose().map(Option::unwrap_or_default)

@@ -1,12 +1,21 @@
 //! Backups of SQLite's database: a snapshot of one moment, taken while the service runs, with the files of the service's folder in a
-//! table of its own. PostgreSQL has `pg_dump` for that.
+//! table of its own, and those of symbols in another. PostgreSQL has `pg_dump` for that.
 
+use crate::blobs::Blobs;
+use crate::columns;
 use crate::error::StoreError;
 use crate::store::Store;
+use holdfast_service_domain::symbols::MAX_SYMBOLS_BYTES;
+use holdfast_types::hex::unhex;
 use sqlx::any::AnyConnectOptions;
-use sqlx::{ConnectOptions, Connection, Executor, Row};
+use sqlx::{AnyConnection, ConnectOptions, Connection, Executor, Row};
+use std::fs::File;
 use std::path::Path;
 use std::str::FromStr;
+use tokio::io::AsyncReadExt;
+
+/// Bytes of a part of a file: what is in memory of it at once.
+const PART_BYTES: u64 = 1024 * 1024;
 
 /// A file that goes with the database, sealed by whoever made it.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,12 +33,18 @@ impl std::fmt::Debug for Entry {
 }
 
 impl Store {
-    /// Writes a snapshot of the database and these entries into a file, which must be empty or not there. Whoever writes to the
-    /// database meanwhile is not held up.
+    /// Writes a snapshot of the database, these entries and the files of symbols into a file, which must be empty or not there, and returns how
+    /// many files of symbols it has. Whoever writes to the database meanwhile is not held up. A file that was removed since the snapshot is
+    /// not in it, and the program is without symbols after a restore.
     ///
     /// # Errors
     /// [`StoreError::OnlySqlite`] for another database, and those of the database, as for a file that has something.
-    pub async fn back_up(&self, path: &Path, entries: Vec<Entry>) -> Result<(), StoreError> {
+    pub async fn back_up(
+        &self,
+        path: &Path,
+        entries: Vec<Entry>,
+        blobs: &Blobs,
+    ) -> Result<u32, StoreError> {
         if !self.is_sqlite() {
             return Err(StoreError::OnlySqlite);
         }
@@ -44,9 +59,87 @@ impl Store {
             let insert = sqlx::query("INSERT INTO backup (name, content) VALUES ($1, $2)");
             insert.bind(name).bind(content).execute(&mut copy).await?;
         }
+        let count = copy_blobs(&mut copy, blobs).await?;
         copy.execute(sqlx::raw_sql("COMMIT")).await?;
-        Ok(copy.close().await?)
+        copy.close().await?;
+        Ok(count)
     }
+}
+
+/// Copies the files that the snapshot's rows of symbols name.
+async fn copy_blobs(copy: &mut AnyConnection, blobs: &Blobs) -> Result<u32, StoreError> {
+    let table = "CREATE TABLE backup_blob (sha256 TEXT NOT NULL, part BIGINT NOT NULL,
+        content BLOB NOT NULL, PRIMARY KEY (sha256, part))";
+    copy.execute(sqlx::raw_sql(table)).await?;
+    let rows = sqlx::query("SELECT DISTINCT sha256 FROM symbols ORDER BY sha256");
+    let mut count: u32 = 0;
+    for row in rows.fetch_all(&mut *copy).await? {
+        let name = columns::text(&row, "sha256")?;
+        let digest = unhex(&name).ok_or(StoreError::Damaged("sha256"))?;
+        if let Some(file) = blobs.read(&digest)? {
+            copy_blob(copy, name, file).await?;
+            count = count.saturating_add(1);
+        }
+    }
+    Ok(count)
+}
+
+async fn copy_blob(copy: &mut AnyConnection, name: String, file: File) -> Result<(), StoreError> {
+    let mut file = tokio::fs::File::from_std(file);
+    for part in 0_i64.. {
+        let mut content = Vec::new();
+        let read = (&mut file).take(PART_BYTES).read_to_end(&mut content).await;
+        // A file of no bytes has one part as well, so that it is there.
+        if read.map_err(StoreError::ReadBlob)? == 0 && part > 0 {
+            break;
+        }
+        let insert = "INSERT INTO backup_blob (sha256, part, content) VALUES ($1, $2, $3)";
+        let insert = sqlx::query(insert).bind(name.clone()).bind(part).bind(content);
+        insert.execute(&mut *copy).await?;
+    }
+    Ok(())
+}
+
+/// Brings the files of symbols of a backup back, and returns how many they are. A backup of before they were a part of it has none.
+///
+/// # Errors
+/// A file is not what its name says, or cannot be written, or those of the database.
+pub async fn restore_blobs(path: &Path, blobs: &Blobs) -> Result<u32, StoreError> {
+    let mut copy = connect(path.to_str().ok_or(StoreError::PathIsNoText)?).await?;
+    let query = "SELECT count(*) AS n FROM sqlite_master WHERE name = 'backup_blob'";
+    let row = sqlx::query(query).fetch_one(&mut copy).await?;
+    let mut count: u32 = 0;
+    if columns::number(&row, "n")? > 0 {
+        let names = sqlx::query("SELECT DISTINCT sha256 FROM backup_blob ORDER BY sha256");
+        for row in names.fetch_all(&mut copy).await? {
+            restore_blob(&mut copy, columns::text(&row, "sha256")?, blobs).await?;
+            count = count.saturating_add(1);
+        }
+    }
+    copy.close().await?;
+    Ok(count)
+}
+
+async fn restore_blob(
+    copy: &mut AnyConnection,
+    name: String,
+    blobs: &Blobs,
+) -> Result<(), StoreError> {
+    let digest: [u8; 32] = unhex(&name).ok_or(StoreError::NoBackup)?;
+    let mut draft = blobs.begin(u64::try_from(MAX_SYMBOLS_BYTES).unwrap_or(u64::MAX)).await?;
+    for part in 0_i64.. {
+        let query = "SELECT content FROM backup_blob WHERE sha256 = $1 AND part = $2";
+        let query = sqlx::query(query).bind(name.clone()).bind(part);
+        let Some(row) = query.fetch_optional(&mut *copy).await? else { break };
+        draft.write(&columns::bytes(&row, "content")?).await?;
+    }
+    let written = draft.finish().await?;
+    // What is read by a worker later is what was backed up, or nothing.
+    if written.digest != digest {
+        return Err(StoreError::NoBackup);
+    }
+    let changing = blobs.change().await;
+    Ok(blobs.keep(&changing, written).await?)
 }
 
 /// Reads the entries of a backup, if every page of it is whole.
@@ -78,7 +171,8 @@ pub async fn entries(path: &Path) -> Result<Vec<Entry>, StoreError> {
 /// Those of the database.
 pub async fn strip(path: &Path) -> Result<(), StoreError> {
     let mut copy = connect(path.to_str().ok_or(StoreError::PathIsNoText)?).await?;
-    copy.execute(sqlx::raw_sql("DROP TABLE backup; VACUUM")).await?;
+    copy.execute(sqlx::raw_sql("DROP TABLE backup; DROP TABLE IF EXISTS backup_blob; VACUUM"))
+        .await?;
     Ok(copy.close().await?)
 }
 

@@ -56,6 +56,12 @@ pub enum StoreError {
     /// A file is no backup, or a part of it is damaged.
     #[error("it is no backup, or it is damaged")]
     NoBackup,
+    /// A file beside the database failed.
+    #[error("a file of symbols failed")]
+    Blob(#[from] crate::blobs::BlobError),
+    /// A file cannot be read.
+    #[error("a file of symbols cannot be read")]
+    ReadBlob(#[source] std::io::Error),
     /// The row is not the one that the caller has seen.
     #[error("it has changed since it was seen")]
     Changed,

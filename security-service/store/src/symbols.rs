@@ -1,5 +1,6 @@
 //! Which programs there are symbols of, by build id, and names that were made of them.
 
+use crate::blobs::Blobs;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -127,16 +128,37 @@ impl Store {
         .await
     }
 
-    /// Forgets all symbols of all catalogs, as where the files are not that the rows name.
+    /// Forgets the symbols of all catalogs whose files are not there, and returns how many programs they were of.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn forget_symbols(&self) -> Result<(), StoreError> {
+    /// A file cannot be opened, or those of the database.
+    pub async fn forget_missing_symbols(&self, blobs: &Blobs) -> Result<u64, StoreError> {
+        let rows = {
+            let mut connection = self.read().await?;
+            let query = "SELECT DISTINCT sha256 FROM symbols";
+            sqlx::query(query).fetch_all(&mut *connection).await?
+        };
+        let mut missing = Vec::new();
+        for row in &rows {
+            let name = columns::text(row, "sha256")?;
+            let digest = unhex(&name).ok_or(StoreError::Damaged("sha256"))?;
+            if blobs.read(&digest)?.is_none() {
+                missing.push(name);
+            }
+        }
         self.write(move |connection| {
             Box::pin(async move {
-                sqlx::query("DELETE FROM symbol_name").execute(&mut *connection).await?;
-                sqlx::query("DELETE FROM symbols").execute(&mut *connection).await?;
-                Ok(())
+                let mut programs: u64 = 0;
+                for name in missing {
+                    let names = "DELETE FROM symbol_name WHERE EXISTS (SELECT 1 FROM symbols s
+                        WHERE s.catalog = symbol_name.catalog
+                        AND s.build_id = symbol_name.build_id AND s.sha256 = $1)";
+                    sqlx::query(names).bind(name.clone()).execute(&mut *connection).await?;
+                    let delete = sqlx::query("DELETE FROM symbols WHERE sha256 = $1").bind(name);
+                    let deleted = delete.execute(&mut *connection).await?.rows_affected();
+                    programs = programs.saturating_add(deleted);
+                }
+                Ok(programs)
             })
         })
         .await

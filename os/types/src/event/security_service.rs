@@ -51,6 +51,22 @@ events! {
     ISSUING_RENEWAL_FAILED = "issuing_renewal_failed";
     /// The next issuing certificate of a catalog is due, and the key of its root is kept elsewhere.
     ISSUING_RENEWAL_WAITS = "issuing_renewal_waits";
+    /// An alert could not be delivered, and is tried again.
+    ALERT_DELIVERY_FAILED = "alert_delivery_failed";
+    /// An alert could not be delivered, and is not tried again.
+    ALERT_GIVEN_UP = "alert_given_up";
+    /// Alerts were too old to be delivered.
+    ALERTS_DROPPED = "alerts_dropped";
+    /// What is to be delivered could not be read, or what was delivered not be written; it is tried again.
+    ALERTS_STORE_FAILED = "alerts_store_failed";
+    /// Nobody vouches for receivers of alerts: the system has no file of authorities, and the settings name none.
+    ALERT_AUTHORITIES_MISSING = "alert_authorities_missing";
+    /// It listens for whoever collects metrics.
+    METRICS_LISTENING = "metrics_listening";
+    /// The disk has less room than before, and what needs more is refused.
+    DISK_LOW = "disk_low";
+    /// The disk has room again.
+    DISK_RECOVERED = "disk_recovered";
     /// A row of the audit log is not the one that was written, or is missing.
     AUDIT_LOG_BROKEN = "audit_log_broken";
 }

@@ -20,6 +20,7 @@ use holdfast_evidence::public::{AttestationKey, EndorsementKey, Point};
 use holdfast_evidence::service::Ring;
 use holdfast_evidence::verify::VerifySignature;
 use holdfast_service_domain::device::{Finding, Kind, State as DeviceState};
+use holdfast_service_domain::disk::Write;
 use holdfast_service_domain::endorsement::{self, Maker};
 use holdfast_service_domain::enrolment::{self, Decision, Request, WITHIN_S};
 use holdfast_service_domain::grade::Grade;
@@ -44,6 +45,7 @@ pub(super) async fn begin(
     Extension(peer): Extension<Peer>,
     body: Body,
 ) -> Result<Response, Refusal> {
+    service.admit(Write::Other)?;
     let (request, _place) = admit::<EnrolRequest>(&service, body).await?;
     let board = board(&request.board)?;
     let scope = service.store.scope_of_device(request.catalog).await?;
@@ -109,6 +111,7 @@ pub(super) async fn finish(
     Extension(peer): Extension<Peer>,
     body: Body,
 ) -> Result<Response, Refusal> {
+    service.admit(Write::Other)?;
     let (request, _place) = admit::<FinishRequest>(&service, body).await?;
     let now = service.now();
     // Whoever comes with the number takes it away, right or wrong: there is one try.

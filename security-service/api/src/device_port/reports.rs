@@ -13,6 +13,7 @@ use axum::response::Response;
 use holdfast_evidence::messages::DeviceId;
 use holdfast_failure_reports::batch::{Batch, MAX_BATCH_BYTES, MEDIA_TYPE};
 use holdfast_service_domain::crash::Address;
+use holdfast_service_domain::disk::Write;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::report_batch;
 use holdfast_service_domain::reporter::{self, ReporterError};
@@ -47,6 +48,7 @@ pub(super) async fn take(
     body: Body,
 ) -> Result<Response, Refusal> {
     let _place = place(&service)?;
+    service.admit(Write::Report)?;
     let (scope, device) = reporter(&service, &peer).await?;
     let now = service.now();
     let waited = {

@@ -12,6 +12,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use holdfast_evidence::messages::CatalogId;
+use holdfast_service_domain::disk::Write;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
 use holdfast_service_store::audit::Entry;
@@ -103,6 +104,7 @@ impl FromRequest<Arc<Service>> for Change {
         let caller = Caller::from_request_parts(&mut parts, service).await?;
         let key = key(&parts.headers)?;
         let seen = seen(&parts.headers)?;
+        service.admit(Write::Other)?;
         let body = body::read(body, MAX_BODY_BYTES).await?;
         Ok(Self { caller, body, key, seen })
     }

@@ -2,6 +2,7 @@
 
 mod caller;
 mod catalogs;
+mod crash_logs;
 mod devices;
 mod logs;
 mod openapi;
@@ -12,11 +13,16 @@ mod repositories;
 mod shapes;
 mod symbols;
 mod tokens;
+mod webhook_shapes;
+mod webhooks;
 
+use crate::counts::Operation;
 use crate::refusal::Refusal;
 use crate::service::Service;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::middleware::map_response_with_state;
+use axum::response::Response;
 use axum::routing::{get, post, put};
 use holdfast_service_domain::problem::Problem;
 use std::sync::Arc;
@@ -64,7 +70,10 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/audit", get(logs::audit))
         .route("/audit/verify", post(logs::verify_audit))
         .route("/tokens", get(tokens::list).post(tokens::make))
-        .route("/tokens/{name}/remove", post(tokens::remove));
+        .route("/tokens/{name}/remove", post(tokens::remove))
+        .route("/webhooks", get(webhooks::list).post(webhooks::make))
+        .route("/webhooks/{name}/remove", post(webhooks::remove))
+        .route("/webhooks/{name}/test", post(webhooks::test));
     Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
@@ -75,7 +84,13 @@ pub fn router(service: Arc<Service>) -> Router {
         .nest("/v1/catalogs/{catalog}", catalog)
         .fallback(async || Refusal::from(Problem::NotFound))
         .layer(DefaultBodyLimit::disable())
+        .layer(map_response_with_state(service.clone(), counted))
         .with_state(service)
+}
+
+async fn counted(State(service): State<Arc<Service>>, response: Response) -> Response {
+    service.counts.answered(Operation::Management, &response);
+    response
 }
 
 /// Says what a type of problem is.

@@ -1,6 +1,6 @@
 //! The OpenAPI document of management, made from the handlers.
 
-use super::{catalogs, devices, logs, releases, reports, repositories, symbols, tokens};
+use super::{catalogs, devices, logs, releases, reports, repositories, symbols, tokens, webhooks};
 use holdfast_service_domain::problem::Problem;
 use std::collections::BTreeSet;
 use utoipa::OpenApi;
@@ -59,6 +59,10 @@ use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, RefOr, Response,
         tokens::list,
         tokens::make,
         tokens::remove,
+        webhooks::list,
+        webhooks::make,
+        webhooks::remove,
+        webhooks::test,
     )
 )]
 struct Document;
@@ -111,7 +115,7 @@ mod tests {
                 assert_eq!(secured, !path.contains("first-owner"), "{method} {path}");
             }
         }
-        assert_eq!(operations, 45, "of the routes");
+        assert_eq!(operations, 49, "of the routes");
     }
 
     #[test]

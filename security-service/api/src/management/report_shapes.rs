@@ -29,6 +29,27 @@ impl ReportsPage {
     }
 }
 
+/// A page of crash groups.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CrashesPage {
+    /// Behind which group the page begins: the `next` of the page before.
+    #[serde(default)]
+    pub(super) after: String,
+    /// Most groups, 1 to 1000.
+    pub(super) limit: Option<u32>,
+    /// `closed` for those that were closed as well.
+    pub(super) state: Option<String>,
+    /// `json` or `otlp`.
+    pub(super) format: Option<String>,
+}
+
+impl CrashesPage {
+    pub(super) fn most(&self) -> u32 {
+        self.limit.unwrap_or(USUAL_PAGE).clamp(1, MAX_PAGE)
+    }
+}
+
 /// What a page begins behind: when it came, device, epoch and number, with dots between.
 pub(super) fn cursor(key: &ReportKey) -> String {
     let ReportKey { received_at, device, epoch, sequence } = key;

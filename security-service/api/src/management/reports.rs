@@ -1,10 +1,11 @@
 //! Reports of devices and the crash groups that they are part of.
 
 use super::caller::{Caller, Change, shown};
+use super::crash_logs;
 use super::report_shapes::{
-    CrashShape, CrashVersionShape, ReportShape, ReportsPage, ShownCrash, cursor,
+    CrashShape, CrashVersionShape, CrashesPage, ReportShape, ReportsPage, ShownCrash, cursor,
 };
-use super::shapes::{Done, Listed, Page, ProblemShape};
+use super::shapes::{Done, Listed, ProblemShape};
 use crate::refusal::Refusal;
 use crate::service::Service;
 use axum::extract::{FromRequestParts, Path, Query, State};
@@ -23,6 +24,17 @@ use std::sync::Arc;
 type Shared = State<Arc<Service>>;
 
 impl<S: Sync> FromRequestParts<S> for ReportsPage {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
+        let query = Query::try_from_uri(&parts.uri);
+        let query: Query<Self> =
+            query.map_err(|error| Refusal::new(Problem::Malformed, error.body_text()))?;
+        Ok(query.0)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for CrashesPage {
     type Rejection = Refusal;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
@@ -87,16 +99,18 @@ fn csv(
     let kind = HeaderValue::from_static("text/csv; charset=utf-8");
     headers.insert(header::CONTENT_TYPE, kind);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    if let Some(next) = next {
-        let limit = page.most();
-        let link = format!(
-            "</v1/catalogs/{catalog}/reports?format=csv&limit={limit}&after={next}>; rel=\"next\""
-        );
-        if let Ok(link) = HeaderValue::from_str(&link) {
-            headers.insert(header::LINK, link);
-        }
-    }
+    let query = format!("reports?format=csv&limit={}", page.most());
+    link(&mut response, catalog, &query, next);
     response
+}
+
+/// Names the next page of what is below the catalog (RFC 8288), where there is one.
+fn link(response: &mut Response, catalog: &str, query: &str, next: Option<String>) {
+    let Some(next) = next else { return };
+    let link = format!("</v1/catalogs/{catalog}/{query}&after={next}>; rel=\"next\"");
+    if let Ok(link) = HeaderValue::from_str(&link) {
+        response.headers_mut().insert(header::LINK, link);
+    }
 }
 
 fn report_key(after: &str) -> Result<ReportKey, Refusal> {
@@ -116,23 +130,37 @@ fn report_key(after: &str) -> Result<ReportKey, Refusal> {
     key.ok_or_else(|| Refusal::new(Problem::Malformed, "after: must be the `next` of a page"))
 }
 
-/// Lists crash groups by id: open ones, and with `state=closed` all.
-#[utoipa::path(get, path = "/v1/catalogs/{catalog}/crashes", params(("catalog" = String, Path), Page),
+/// Lists crash groups by id: open ones, and with `state=closed` all. As JSON of this API, or with `format=otlp` as logs of OpenTelemetry (OTLP's JSON), whose
+/// next page is named by `Link`.
+#[utoipa::path(get, path = "/v1/catalogs/{catalog}/crashes", params(("catalog" = String, Path), CrashesPage),
     security(("token" = [])),
     responses((status = 200, body = Listed<CrashShape>), (status = 404, body = ProblemShape)))]
 pub(super) async fn crashes(
     State(service): Shared,
     caller: Caller,
     Path(catalog): Path<String>,
-    page: Page,
+    page: CrashesPage,
 ) -> Result<Response, Refusal> {
     let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let is_otlp = match page.format.as_deref() {
+        None | Some("json") => false,
+        Some("otlp") => true,
+        Some(_) => return Err(Refusal::new(Problem::Malformed, "format: must be json or otlp")),
+    };
     let closed = page.state.as_deref() == Some("closed");
     let rows = service.store.crashes(scope, closed, &page.after, page.most()).await?;
     let exposures = service.store.exposures(scope).await?;
     let now = service.now();
-    let items = rows.into_iter().map(|row| shape(row, &exposures, now)).collect();
-    shown(&Listed::new(items, page.most(), |item: &CrashShape| item.group.clone()))
+    let items: Vec<_> = rows.into_iter().map(|row| shape(row, &exposures, now)).collect();
+    if !is_otlp {
+        return shown(&Listed::new(items, page.most(), |item: &CrashShape| item.group.clone()));
+    }
+    let mut response = shown(&crash_logs::logs(&items, now))?;
+    let listed = Listed::new(items, page.most(), |item: &CrashShape| item.group.clone());
+    let state = if closed { "&state=closed" } else { "" };
+    let query = format!("crashes?format=otlp{state}&limit={}", page.most());
+    link(&mut response, &catalog, &query, listed.next);
+    Ok(response)
 }
 
 /// Shows a crash group, and how often it was seen in each version.

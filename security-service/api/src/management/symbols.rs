@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use holdfast_service_domain::disk::Write;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
 use holdfast_service_domain::symbols::{BuildId, MAX_SYMBOLS_BYTES};
@@ -87,6 +88,7 @@ pub(super) async fn put(
 ) -> Result<Response, Refusal> {
     let scope = caller.scope(&service, &catalog, Need::Release).await?;
     let (id, key) = (build_id(&id)?, key(&headers)?);
+    service.admit(Write::Report)?;
     let place = service.symbolizer.uploads.clone().try_acquire_owned();
     let place = place.map_err(|_| Refusal::from(Problem::Busy))?;
     let written = tokio::time::timeout(LONGEST, receive(&service, body)).await;

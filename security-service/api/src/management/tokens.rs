@@ -8,6 +8,7 @@ use crate::secret::{self, Secret};
 use crate::service::Service;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use holdfast_service_domain::disk::Write;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::{Need, Role};
 use holdfast_service_store::token::{self, Token};
@@ -28,6 +29,7 @@ pub(super) async fn first_owner(
     State(service): Shared,
     Path(ticket): Path<String>,
 ) -> Result<Response, Refusal> {
+    service.admit(Write::Other)?;
     let secret = Secret::make("hft")?;
     let created_at = service.now();
     let ends_at = created_at.saturating_add(u64::from(MAX_DAYS).saturating_mul(DAY_S));

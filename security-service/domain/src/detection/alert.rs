@@ -119,14 +119,22 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 #[must_use]
 pub fn metrics(register: &Register) -> String {
     let open = |finding: &&FleetFinding| finding.state == State::Open;
+    metrics_of(|rule, severity| {
+        let of = |finding: &&FleetFinding| finding.key.rule == rule && finding.severity == severity;
+        let count = register.findings().iter().filter(open).filter(of).count();
+        u64::try_from(count).unwrap_or(u64::MAX)
+    })
+}
+
+/// Returns counts of open findings in Prometheus' text format, with a line for each rule and severity.
+#[must_use]
+pub fn metrics_of(count: impl Fn(Rule, Severity) -> u64) -> String {
     let mut text = "# HELP holdfast_findings Findings of threat detection that are open.\n\
                     # TYPE holdfast_findings gauge\n"
         .to_owned();
     for rule in Rule::ALL {
         for severity in Severity::ALL {
-            let of =
-                |finding: &&FleetFinding| finding.key.rule == rule && finding.severity == severity;
-            let count = register.findings().iter().filter(open).filter(of).count();
+            let count = count(rule, severity);
             let (rule, severity) = (rule.word(), u8::from(severity));
             // Writing to a text does not fail.
             let _ = writeln!(

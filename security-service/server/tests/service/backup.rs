@@ -2,6 +2,7 @@
 
 use crate::device::{checked_in, software_device, tpm_device};
 use crate::installation::{Installation, OTHER_BOOT};
+use crate::symbols::program;
 use holdfast_evidence::messages::Profile;
 use holdfast_service::{ServerError, backup, folder};
 use holdfast_service_api::service::Clock;
@@ -81,6 +82,63 @@ fn a_service_that_was_destroyed_is_restored_and_its_devices_go_on() {
     // The restored service is whole: it backs itself up.
     let second = elsewhere.path().join("second");
     run(backup::back_up(&service.folder, &second, clock(&service))).unwrap();
+}
+
+/// Symbols are in a backup, however large and however many parts they have, and a damaged one is not brought back.
+#[test]
+fn symbols_are_backed_up_and_restored() {
+    let mut service = Installation::new();
+    let scratch = tempfile::tempdir().unwrap();
+    // More than one part, and one that another catalog could have as well.
+    let large = "int main(void) { return 0; } const char large[3 << 20] = {1};";
+    let (file, id) = program(scratch.path(), large, &[]);
+    let (other, other_id) = program(scratch.path(), "int main(void) { return 1; }", &[]);
+    assert!(file.len() > 2 << 20, "{}", file.len());
+    let put = |service: &Installation, id: &str, body: &[u8]| {
+        let headers = format!("Authorization: Bearer {}\r\n", service.token);
+        let path = format!("/v1/catalogs/{}/symbols/{id}", service.catalog);
+        service.management.ask("PUT", &path, &headers, body)
+    };
+    for (id, file) in [(&id, &file), (&other_id, &other)] {
+        let answer = put(&service, id, file);
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+    // The file of one of them is lost: it is not in the backup, and the service does not claim to have it then.
+    let digest = holdfast_types::hex::sha256(&other);
+    std::fs::remove_file(service.folder.join("symbols").join(digest)).unwrap();
+    let backup_file = scratch.path().join("backup");
+    run(backup::back_up(&service.folder, &backup_file, clock(&service))).unwrap();
+    // A backup in which a byte of the file is another.
+    let damaged = scratch.path().join("damaged");
+    std::fs::copy(&backup_file, &damaged).unwrap();
+    run(async {
+        sqlx::any::install_default_drivers();
+        let url = format!("sqlite:{}", damaged.display());
+        let mut connection =
+            <sqlx::AnyConnection as sqlx::Connection>::connect(&url).await.unwrap();
+        let change = "UPDATE backup_blob SET content = x'00' WHERE part = 1";
+        sqlx::query(change).execute(&mut connection).await.unwrap();
+    });
+    let key = key(&service);
+    let elsewhere = scratch.path().join("elsewhere");
+    let refused = run(backup::restore(&damaged, &elsewhere, &key, clock(&service)));
+    assert!(matches!(refused, Err(ServerError::Store(_))), "{refused:?}");
+    service.destroy();
+    run(backup::restore(&backup_file, &service.folder, &key, clock(&service))).unwrap();
+    service.begin();
+    let list = service.done("GET", "/symbols", &Value::Null);
+    let ids: Vec<&str> = list["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["build_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, [id.as_str()]);
+    let restored = service.folder.join("symbols").join(holdfast_types::hex::sha256(&file));
+    assert_eq!(std::fs::read(&restored).unwrap(), file);
+    assert_eq!(restored.metadata().unwrap().mode() & 0o777, 0o600);
+    assert_eq!(put(&service, &id, &file).json()["new"], Value::Bool(false));
+    assert_eq!(put(&service, &other_id, &other).json()["new"], Value::Bool(true));
 }
 
 #[test]

@@ -4,9 +4,11 @@ use holdfast_evidence::messages::CatalogId;
 use holdfast_service::init;
 use holdfast_service::run::{self, Running};
 use holdfast_service::settings::Settings;
-use holdfast_service_api::service::Clock;
+use holdfast_service_api::Service;
+use holdfast_service_api::service::{Clock, Measure};
 use holdfast_service_api::symbolizer::{Limits, Worker};
 use holdfast_service_clients::{Answer, Target};
+use holdfast_service_domain::disk::Space;
 use holdfast_service_domain::grade::{Grade, Grades};
 use holdfast_service_store::moment::Observer;
 use holdfast_types::hex::hex;
@@ -36,6 +38,8 @@ pub(crate) struct Installation {
     pub(crate) token: String,
     pub(crate) folder: PathBuf,
     pub(crate) settings: Settings,
+    pub(crate) metrics: Option<SocketAddr>,
+    free_percent: Arc<AtomicU64>,
     now: Arc<AtomicU64>,
     running: Option<Running>,
     runtime: Runtime,
@@ -63,7 +67,10 @@ impl Installation {
         let grades = Grades::of(&Grade::ALL);
         let made = init::init(&folder, &settings, "pumps", grades, clock(&now));
         let made = runtime.block_on(made).unwrap();
-        let start = run::start_with(&folder, &settings, clock(&now), Observer::nobody(), worker());
+        let free_percent = Arc::new(AtomicU64::new(50));
+        let disk = measure(&free_percent);
+        let observer = Observer::nobody();
+        let start = run::start_on(&folder, &settings, clock(&now), observer, worker(), disk);
         let running = runtime.block_on(start).unwrap();
         let mut authorities = RootCertStore::empty();
         let service_root = CertificateDer::from_pem_file(folder.join("authorities.pem")).unwrap();
@@ -86,6 +93,8 @@ impl Installation {
             token,
             folder,
             settings,
+            metrics: running.metrics,
+            free_percent,
             now,
             running: Some(running),
             runtime,
@@ -113,10 +122,35 @@ impl Installation {
     pub(crate) fn begin(&mut self) {
         let clock = clock(&self.now);
         let observer = Observer::nobody();
-        let start = run::start_with(&self.folder, &self.settings, clock, observer, worker());
+        let disk = measure(&self.free_percent);
+        let start = run::start_on(&self.folder, &self.settings, clock, observer, worker(), disk);
         let running = self.runtime.block_on(start).unwrap();
         (self.device.address, self.management.address) = (running.device, running.management);
         self.running = Some(running);
+    }
+
+    /// Ends the service, so that a test does itself what would be done behind it.
+    pub(crate) fn stop(&mut self) {
+        let running = self.running.take().unwrap();
+        self.runtime.block_on(running.end());
+    }
+
+    /// Opens what the folder has, as another instance would.
+    pub(crate) fn replica(&self) -> Arc<Service> {
+        let (clock, observer) = (clock(&self.now), Observer::nobody());
+        let disk = measure(&self.free_percent);
+        let open = run::open_on(&self.folder, &self.settings, clock, observer, worker(), disk);
+        self.runtime.block_on(open).unwrap()
+    }
+
+    /// Runs a future on the runtime of the service.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    /// Has so much of the disk be free, in percent.
+    pub(crate) fn set_free_percent(&self, percent: u64) {
+        self.free_percent.store(percent, Ordering::SeqCst);
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -180,6 +214,14 @@ impl Drop for Installation {
 /// The worker of the program that is tested: this test is another one.
 fn worker() -> Worker {
     Worker::new(PathBuf::from(env!("CARGO_BIN_EXE_holdfast-service")), Limits::default())
+}
+
+/// A disk of which so many percent are free.
+fn measure(free_percent: &Arc<AtomicU64>) -> Measure {
+    let free_percent = free_percent.clone();
+    Arc::new(move || {
+        Some(Space { free_bytes: free_percent.load(Ordering::SeqCst), total_bytes: 100 })
+    })
 }
 
 fn clock(now: &Arc<AtomicU64>) -> Clock {

@@ -10,15 +10,19 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
+mod alerts;
 mod backup;
 mod changes;
 mod crash;
 mod device;
+mod disk;
 mod evidence;
 mod installation;
 mod limits;
 mod management;
+mod metrics;
 mod proxy;
+mod receiver;
 mod releases;
 mod reports;
 mod served;

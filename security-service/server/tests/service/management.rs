@@ -46,6 +46,7 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
     let maker = json!({"certificate": "", "grade": "hardware"});
     let finding = json!({"device": device, "kind": "debug-build"});
     let place = json!({"product": "pump", "group": "test"});
+    let webhook = json!({"name": "ops", "url": "http://a.example/"});
     let build = "00a1b2c3d4e5f607";
     let operations: Vec<(&str, String, &Value, [bool; 5])> = vec![
         ("GET", String::new(), &nothing, see),
@@ -87,6 +88,10 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
         ("POST", "/audit/verify".to_owned(), &nothing, [true, false, false, false, true]),
         ("GET", "/tokens".to_owned(), &nothing, own),
         ("POST", "/tokens/nobody/remove".to_owned(), &nothing, own),
+        ("GET", "/webhooks".to_owned(), &nothing, operate),
+        ("POST", "/webhooks".to_owned(), &webhook, operate),
+        ("POST", "/webhooks/nobody/test".to_owned(), &nothing, operate),
+        ("POST", "/webhooks/nobody/remove".to_owned(), &nothing, operate),
         ("PATCH", String::new(), &nothing, own),
         ("POST", of_device("retire"), &nothing, operate),
     ];

@@ -1,0 +1,44 @@
+//! A disk that fills: reports are refused first, then all but check-ins, and when there is room again, nothing.
+
+use crate::device::{checked_in, software_device};
+use crate::installation::Installation;
+use holdfast_evidence::messages::Profile;
+use holdfast_service_domain::grade::Grade;
+use holdfast_types::hex::hex;
+use serde_json::{Value, json};
+
+#[test]
+fn a_disk_that_fills_refuses_reports_and_symbols_then_all_but_check_ins() {
+    let service = Installation::new();
+    let mut device = software_device(&service);
+    let claim = |number: u8| {
+        let claim = json!({"devices": [{"device": hex(&[number; 32]), "grade": "hardware"}]});
+        service.ask("POST", "/claims", &claim).status
+    };
+    let symbols = || {
+        let headers = format!("Authorization: Bearer {}\r\n", service.token);
+        let path = format!("/v1/catalogs/{}/symbols/{}", service.catalog, "00".repeat(20));
+        service.management.ask("PUT", &path, &headers, b"text")
+    };
+    // Whether there is room is known before anything of the device is.
+    let report = || service.device.ask("POST", "/device/v1/reports", "", b"");
+    for (percent, claimed, sent) in [(10, 200, 422), (9, 200, 507), (5, 200, 507), (4, 507, 507)] {
+        service.set_free_percent(percent);
+        assert_eq!(claim(u8::try_from(percent).unwrap()), claimed, "{percent} %");
+        assert_eq!(symbols().status, sent, "{percent} %");
+        let reported = report();
+        assert_eq!(reported.status == 507, sent == 507, "{percent} %: {reported:?}");
+        if reported.status == 507 {
+            assert_eq!(reported.problem(), "disk-full");
+            assert_eq!(reported.header("retry-after"), Some("900"), "{reported:?}");
+        }
+        let checked = checked_in(&device.check_in(&service.device));
+        assert_eq!(checked.profile, Profile::Full, "{percent} %");
+        assert_eq!(service.ask("GET", "/devices", &Value::Null).status, 200, "{percent} %");
+    }
+    let enrolment = service.device.ask("POST", "/device/v1/enrol", "", b"{}");
+    assert_eq!((enrolment.status, enrolment.problem().as_str()), (507, "disk-full"));
+    service.set_free_percent(50);
+    service.claim(&hex(&[1; 32]), Grade::Hardware);
+    assert_ne!(report().status, 507);
+}
