@@ -30,6 +30,12 @@ pub struct Disk {
     pub settings: DiskSettings,
 }
 
+impl std::fmt::Debug for Disk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Disk").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
 impl Disk {
     /// Returns how much room there is. A file system that cannot be asked refuses nothing: writing to it says more.
     #[must_use]

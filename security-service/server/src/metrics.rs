@@ -133,7 +133,8 @@ fn latency(text: &mut String, histogram: &Histogram) {
 /// A number of parts of a second as seconds.
 fn seconds(parts: u64, of: u64) -> String {
     let digits = usize::try_from(of.ilog10()).unwrap_or(0);
-    let (whole, rest) = (parts / of.max(1), parts % of.max(1));
+    let whole = parts.checked_div(of).unwrap_or(0);
+    let rest = parts.checked_rem(of).unwrap_or(0);
     format!("{whole}.{rest:0digits$}")
 }
 

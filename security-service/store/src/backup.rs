@@ -159,8 +159,8 @@ pub async fn entries(path: &Path) -> Result<Vec<Entry>, StoreError> {
     let rows = rows.fetch_all(&mut copy).await.map_err(|_| StoreError::NoBackup)?;
     copy.close().await?;
     let entry = |row: &sqlx::any::AnyRow| {
-        let name = crate::columns::text(row, "name")?;
-        Ok(Entry { name, content: crate::columns::bytes(row, "content")? })
+        let name = columns::text(row, "name")?;
+        Ok(Entry { name, content: columns::bytes(row, "content")? })
     };
     rows.iter().map(entry).collect()
 }
@@ -176,7 +176,7 @@ pub async fn strip(path: &Path) -> Result<(), StoreError> {
     Ok(copy.close().await?)
 }
 
-async fn connect(path: &str) -> Result<sqlx::AnyConnection, StoreError> {
+async fn connect(path: &str) -> Result<AnyConnection, StoreError> {
     sqlx::any::install_default_drivers();
     let options = AnyConnectOptions::from_str(&format!("sqlite:{path}"));
     let options = options.map_err(StoreError::Open)?.disable_statement_logging();
