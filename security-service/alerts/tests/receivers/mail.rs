@@ -37,9 +37,8 @@ fn data(server: &Server) -> Vec<String> {
 #[tokio::test]
 async fn a_mail_says_severity_rule_and_place() {
     let server = start(Kind::Plain).await;
-    let sent =
-        mail(&server, MailSecurity::None).send("catalog.3", &message("pump", "camera 2.1.0"));
-    sent.await.unwrap();
+    let alert = message("pump", "camera 2.1.0");
+    mail(&server, MailSecurity::None).send("catalog.3", &alert).await.unwrap();
     let data = data(&server);
     let has = |line: &str| assert!(data.iter().any(|one| one == line), "{line}: {data:#?}");
     has("Subject: [holdfast] severity 1: outbreak, pump/production");
@@ -56,8 +55,8 @@ async fn a_name_that_a_device_has_chosen_adds_no_header_receiver_or_command() {
     let attack =
         "camera\r\n.\r\nRCPT TO:<victim@example.com>\r\nBcc: victim@example.com\r\n\r\nbody";
     let plain = start(Kind::Plain).await;
-    let control = mail(&plain, MailSecurity::None).send("c.1", &message("pump", "camera"));
-    control.await.unwrap();
+    let harmless = message("pump", "camera");
+    mail(&plain, MailSecurity::None).send("c.1", &harmless).await.unwrap();
     let server = start(Kind::Plain).await;
     let sent = mail(&server, MailSecurity::None).send("c.1", &message(attack, attack)).await;
     sent.unwrap();
@@ -88,8 +87,9 @@ async fn a_mail_goes_over_tls_or_not_at_all() {
     }
     // A server, or somebody on the way to it, that offers no TLS.
     let server = start(Kind::Plain).await;
-    let failed = mail(&server, MailSecurity::Starttls).send("c.1", &message("pump", "camera"));
-    assert!(matches!(failed.await, Err(SinkError::Smtp(_))));
+    let failed =
+        mail(&server, MailSecurity::Starttls).send("c.1", &message("pump", "camera")).await;
+    assert!(matches!(failed, Err(SinkError::Smtp(_))), "{failed:?}");
     let said = server.said();
     assert!(
         !said.iter().any(|line| line.starts_with("MAIL") || line.starts_with("AUTH")),

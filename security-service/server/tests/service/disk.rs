@@ -30,7 +30,7 @@ fn a_disk_that_fills_refuses_reports_and_symbols_then_all_but_check_ins() {
         assert_eq!(reported.status == 507, sent == 507, "{percent} %: {reported:?}");
         if reported.status == 507 {
             assert_eq!(reported.problem(), "disk-full");
-            assert_eq!(reported.header("retry-after"), Some("900"), "{reported:?}");
+            assert_eq!(reported.header("retry-after").as_deref(), Some("900"), "{reported:?}");
         }
         let checked = checked_in(&device.check_in(&service.device));
         assert_eq!(checked.profile, Profile::Full, "{percent} %");
