@@ -10,6 +10,7 @@
     reason = "an integration test is a test module, and a panic is a failed test"
 )]
 
+mod alerts;
 mod changes;
 mod check_ins;
 mod databases;
