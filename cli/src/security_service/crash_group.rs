@@ -47,7 +47,7 @@ pub struct GroupArgs {
 
 /// What `crash export` writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
+pub(crate) enum Format {
     /// Reports as CSV.
     Csv,
     /// Crash groups as logs of OpenTelemetry.
