@@ -89,12 +89,17 @@ pub fn features_of(package: &str, services: &[Service]) -> BTreeSet<String> {
 }
 
 /// The services of an image: those of the product's own that it needs, in the order of their uids, then its
-/// manifest's.
+/// manifest's. The features of each are all that it has in this image.
 #[must_use]
 pub fn of_image(own: &[Service], manifest: &ImageManifest, has_apps: bool) -> Vec<Service> {
     let needed =
         |service: &&Service| service.with.iter().any(|part| is_in(*part, manifest, has_apps));
     let mut services: Vec<Service> = own.iter().filter(needed).cloned().collect();
+    for service in &mut services {
+        let with = std::mem::take(&mut service.features_with).into_iter();
+        let with = with.filter(|(part, _)| is_in(*part, manifest, has_apps));
+        service.features.extend(with.flat_map(|(_, features)| features));
+    }
     for service in services.iter_mut().filter(|service| service.debugger) {
         service.args.extend(manifest.debugged.clone());
     }
@@ -239,6 +244,24 @@ mod tests {
         debugged.debugged = Some("hello".to_owned());
         let services = of_image(&own(), &debugged, true);
         assert_eq!(services.last().unwrap().args, ["hello"]);
+    }
+
+    #[test]
+    fn an_image_without_a_service_has_no_code_of_check_ins_and_reports() {
+        let features = |more: &str| {
+            features_of("holdfast-services", &of_image(&own(), &manifest(more), true))
+        };
+        let update = "[network]\n[update]\nos = { url = \"https://b.example.com/os\" }\n";
+        let service = "[service]\nurl = \"https://a.example.com\"\nauthorities = [\"a.pem\"]\n\
+            catalog = \"25025d2c-66da-4448-bae1-ac26fcdd3627\"\ncatalog_root = \"r.pem\"\n";
+        let without = features(update);
+        assert_eq!(
+            without.iter().map(String::as_str).collect::<Vec<_>>(),
+            ["admission", "network", "uplink", "update"]
+        );
+        let with = features(&format!("{update}{service}"));
+        let more: Vec<&str> = with.difference(&without).map(String::as_str).collect();
+        assert_eq!(more, ["check-in", "identity", "report"]);
     }
 
     #[test]

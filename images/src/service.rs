@@ -9,6 +9,7 @@ use holdfast_sandbox::app_manifest::Limits;
 use holdfast_sandbox::policy::Requests;
 use holdfast_types::component_name::check_name;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -27,6 +28,9 @@ pub struct Service {
     /// with those that its services in the image name, and without its default ones.
     #[serde(default)]
     pub features: Vec<String>,
+    /// Further cargo features of that package, by the part of an image manifest with which they come.
+    #[serde(default)]
+    pub features_with: BTreeMap<Part, Vec<String>>,
     /// Binary of that package; on the device, it has the service's name.
     pub binary: String,
     /// Arguments.
@@ -87,7 +91,7 @@ pub struct Service {
 }
 
 /// A part of an image manifest with which services of the product's own come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
     /// Apps, now or later.
@@ -146,6 +150,7 @@ impl Service {
         let own = [
             ("uid", self.uid.is_some()),
             ("with", !self.with.is_empty()),
+            ("features_with", !self.features_with.is_empty()),
             ("one_shot", self.one_shot),
             ("system_network", self.system_network),
             ("reaches", !self.reaches.is_empty()),

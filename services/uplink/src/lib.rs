@@ -2,22 +2,28 @@
 //!
 //! It reaches the servers of its configuration and nobody else, through a veth pair of its own, and believes
 //! the authorities of its configuration and no others. What it fetches it hands on: it can write
-//! nothing, has no key, and believes nothing of it. Neither of the two waits for the other: each has a thread.
+//! nothing, has no key, and believes nothing of it. Neither of the two waits for the other: each has a thread. Checking in is the
+//! cargo feature `check-in`, which images without a service are built without.
 
+#[cfg(feature = "check-in")]
 mod check_in;
+#[cfg(feature = "check-in")]
 mod device_certificate;
+#[cfg(feature = "check-in")]
 mod device_port;
+#[cfg(feature = "check-in")]
 mod parts;
+#[cfg(feature = "check-in")]
 mod reports;
 mod server;
+#[cfg(feature = "check-in")]
 mod uploads;
+#[cfg(feature = "check-in")]
 mod verifier;
+#[cfg(feature = "check-in")]
+mod with_service;
 
-use crate::check_in::CheckInError;
 use crate::server::{Fetched, Servers};
-use holdfast_evidence::config::{
-    MAX_ENCODED_BYTES as MAX_SERVICE_BYTES, SERVICE_FILE, ServiceConfig,
-};
 use holdfast_linux::init_socket::{InitError, InitSocket, notify_ready};
 use holdfast_linux::{PathError, channel, file};
 use holdfast_release::config::{self, UplinkConfig};
@@ -31,7 +37,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -45,16 +51,13 @@ enum ServiceError {
     Init(#[from] InitError),
     #[error(transparent)]
     File(#[from] PathError),
-    #[error("there is no {} and no {SERVICE_FILE}", config::UPLINK_FILE)]
+    #[error("there is no {}, and no service to check in at", config::UPLINK_FILE)]
     NoConfig,
     #[error("{0} is damaged")]
     Config(&'static str, #[source] EncodingError),
+    #[cfg(feature = "check-in")]
     #[error(transparent)]
-    CheckIn(#[from] CheckInError),
-    #[error("cannot start a thread")]
-    Thread(#[source] io::Error),
-    #[error("its threads have ended")]
-    Ended,
+    WithService(#[from] with_service::WithServiceError),
     #[error("cannot say that it is ready")]
     Ready(#[source] io::Error),
 }
@@ -91,40 +94,14 @@ fn serve_forever() -> Result<Infallible, ServiceError> {
     let init = Mutex::new(InitSocket::from_environment()?);
     let releases =
         configured(config::UPLINK_FILE, config::MAX_ENCODED_BYTES, UplinkConfig::decode)?;
-    let service = configured(SERVICE_FILE, MAX_SERVICE_BYTES, ServiceConfig::decode)?;
-    notify_ready().map_err(ServiceError::Ready)?;
-    match (releases, service) {
-        (None, None) => Err(ServiceError::NoConfig),
-        (Some(releases), None) => fetch_for_agents(releases, &init),
-        (None, Some(service)) => Ok(check_in::check_in_forever(service, &init)?),
-        (Some(releases), Some(service)) => both(releases, service, init),
+    #[cfg(feature = "check-in")]
+    if let Some(service) = with_service::configuration()? {
+        notify_ready().map_err(ServiceError::Ready)?;
+        return with_service::serve_forever(releases, service, init);
     }
-}
-
-/// Does both, each in a thread, until one of them ends.
-fn both(
-    releases: UplinkConfig,
-    service: ServiceConfig,
-    init: Mutex<InitSocket<UplinkRequest>>,
-) -> Result<Infallible, ServiceError> {
-    let init = Arc::new(init);
-    let (ends, ended) = mpsc::channel();
-    let fetches = (ends.clone(), Arc::clone(&init));
-    let start = |name: &str| thread::Builder::new().name(name.to_owned());
-    start("fetch")
-        .spawn(move || {
-            let (ends, init) = fetches;
-            let _ = ends.send(fetch_for_agents(releases, &init));
-        })
-        .map_err(ServiceError::Thread)?;
-    start("check-in")
-        .spawn(move || {
-            let end = check_in::check_in_forever(service, &init);
-            let _ = ends.send(end.map_err(ServiceError::from));
-        })
-        .map_err(ServiceError::Thread)?;
-    // The other one ends with the process.
-    ended.recv().map_err(|_| ServiceError::Ended)?
+    let releases = releases.ok_or(ServiceError::NoConfig)?;
+    notify_ready().map_err(ServiceError::Ready)?;
+    fetch_for_agents(releases, &init)
 }
 
 fn fetch_for_agents(
@@ -180,5 +157,5 @@ fn serve(servers: &mut Servers, agent: &OwnedFd) -> Result<(), AgentSocketError>
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "check-in"))]
 mod service_in_tests;

@@ -14,6 +14,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use holdfast_release::RepositoryName;
+use holdfast_service_domain::disk::Write;
 use holdfast_service_domain::measurement::Source;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::reference_values::{self, ReferenceError, Taken};
@@ -178,6 +179,7 @@ pub(super) async fn put_file(
     let key = key(&headers)?;
     let rule = || Refusal::new(Problem::Malformed, "sha256: must be 64 hexadecimal digits");
     let digest: [u8; 32] = unhex(&expected).ok_or_else(rule)?;
+    service.admit(Write::Report)?;
     let place = service.release_uploads.clone().try_acquire_owned();
     let place = place.map_err(|_| Refusal::from(Problem::Busy))?;
     let received = release_files::receive(&service, body);
