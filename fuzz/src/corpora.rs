@@ -41,7 +41,7 @@ use holdfast_sandbox::policy::{self, admission};
 use holdfast_sandbox::reset_order::{Order, Partitions};
 use holdfast_sandbox::wire::{
     self, ClaimedApp, ClockRequest, ComponentState, ComponentStatus, DeviceClaims, IdentityRequest,
-    ManageRequest, NetworkRequest, Reply, Request, ShutdownRequest, VethsRequest,
+    ManageRequest, NetworkRequest, Reply, ReportRequest, Request, ShutdownRequest, VethsRequest,
 };
 use holdfast_types::{CatalogId, ClockSource, ComponentId, Phase, Version};
 use std::collections::BTreeMap;
@@ -378,7 +378,13 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("netlink_message", vec![route::add_address(3, [10, 0, 0, 5].into(), 24).finish(1)]),
         ("network_config", vec![NetworkConfig::default().encode().unwrap()]),
         ("network_status", vec![NetworkStatus::default().encode().unwrap(), network_status()]),
-        ("notification", vec![b"STATUS=warm\nREADY=1\nWATCHDOG=1\nSTOPPING=1".to_vec()]),
+        (
+            "notification",
+            vec![
+                b"STATUS=warm\nREADY=1\nWATCHDOG=1\nSTOPPING=1".to_vec(),
+                b"X_HOLDFAST_REPORTS=off".to_vec(),
+            ],
+        ),
         ("package_header", vec![golden()[..4096].to_vec()]),
         ("partition_table", vec![partition_table()]),
         ("release_bundle", vec![release_bundle()]),
@@ -402,6 +408,7 @@ fn seeds() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
                 wire::encode_reply(&status).unwrap(),
                 request(&IdentityRequest::Claims.into()),
                 wire::encode_reply(&claims()).unwrap(),
+                request(&ReportRequest::LastOutput.into()),
             ],
         ),
     ]);

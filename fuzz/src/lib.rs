@@ -50,7 +50,7 @@ mod symbols;
 pub use core_notes::core_notes;
 pub use device_port::{device_message, http_head, identity_exchange, issued_certificate};
 pub use evidence::{claims, tpm_attest, tpm_public, tpm_response};
-pub use reports::{report_batch, report_spool};
+pub use reports::{panic_text, report_batch, report_spool};
 pub use service::{endorsement_certificate, proxy_header, service_settings};
 pub use symbols::{program_symbols, symbol_answer, symbol_name};
 
@@ -58,7 +58,7 @@ pub use symbols::{program_symbols, symbol_answer, symbol_name};
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus as well.
-pub const TARGETS: [(&str, Target); 49] = [
+pub const TARGETS: [(&str, Target); 50] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -88,6 +88,7 @@ pub const TARGETS: [(&str, Target); 49] = [
     ("network_status", network_status),
     ("notification", notification),
     ("package_header", package_header),
+    ("panic_text", panic_text),
     ("partition_table", partition_table),
     ("program_symbols", program_symbols),
     ("proxy_header", proxy_header),

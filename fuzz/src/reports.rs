@@ -3,6 +3,7 @@
 
 use holdfast_failure_reports::batch::{Batch, Epoch, MAX_BATCH_BYTES};
 use holdfast_failure_reports::frame;
+use holdfast_failure_reports::panic_text::last_panic;
 use holdfast_failure_reports::quota::Waiting;
 use holdfast_failure_reports::record::{Body, Lost, LostWhy};
 use holdfast_failure_reports::spool::{Change, File, Spool};
@@ -16,6 +17,14 @@ pub fn report_batch(bytes: &[u8]) {
             let frame = frame::encode(record).unwrap_or_default();
             assert!(bytes.windows(frame.len()).any(|part| part == frame), "another encoding");
         }
+    }
+}
+
+/// What a program has written last: what it says of a panic is in its last line of that kind, whatever stands before.
+pub fn panic_text(bytes: &[u8]) {
+    if let Some(panic) = last_panic(bytes) {
+        let before = b"thread 'x' panicked at y:1:2:\nz\n";
+        assert_eq!(last_panic(&[before, bytes].concat()), Some(panic));
     }
 }
 
@@ -68,7 +77,7 @@ mod tests {
     use holdfast_failure_reports::samples;
 
     /// Every kind of record in a batch, and in a spool with one file and with two.
-    pub(crate) fn seeds() -> [(&'static str, Vec<Vec<u8>>); 2] {
+    pub(crate) fn seeds() -> [(&'static str, Vec<Vec<u8>>); 3] {
         let records = samples::records();
         let mut sent = batch::begin(Epoch([7; 8]));
         sent.extend(records.iter().flat_map(|record| frame::encode(record).unwrap()));
@@ -83,6 +92,12 @@ mod tests {
         let length = u16::try_from(file.len()).unwrap().to_le_bytes();
         let one = [&length[..], file].concat();
         let two = [&length[..], file, file].concat();
-        [("report_batch", vec![sent]), ("report_spool", vec![one, two])]
+        let panic =
+            b"\nthread 'main' (17) panicked at src/main.rs:10:5:\nno door 7: shut\n".to_vec();
+        [
+            ("panic_text", vec![panic]),
+            ("report_batch", vec![sent]),
+            ("report_spool", vec![one, two]),
+        ]
     }
 }

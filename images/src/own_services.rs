@@ -248,9 +248,8 @@ mod tests {
 
     #[test]
     fn an_image_without_a_service_has_no_code_of_check_ins_and_reports() {
-        let features = |more: &str| {
-            features_of("holdfast-services", &of_image(&own(), &manifest(more), true))
-        };
+        let features =
+            |more: &str| features_of("holdfast-services", &of_image(&own(), &manifest(more), true));
         let update = "[network]\n[update]\nos = { url = \"https://b.example.com/os\" }\n";
         let service = "[service]\nurl = \"https://a.example.com\"\nauthorities = [\"a.pem\"]\n\
             catalog = \"25025d2c-66da-4448-bae1-ac26fcdd3627\"\ncatalog_root = \"r.pem\"\n";

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 /// Directory of each app's storage.
 pub(crate) const DATA: &str = "/data";
-const STATE: &str = "/state";
+pub(crate) const STATE: &str = "/state";
 
 /// The table, and whether it can be trusted.
 #[derive(Debug)]

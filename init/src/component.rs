@@ -9,7 +9,9 @@ use crate::network;
 use crate::start_error::StartError;
 use crate::starter::{Started, Starter, Surroundings, limited_group};
 use holdfast_lifecycle::console::Console;
+use holdfast_lifecycle::exit::Exit;
 use holdfast_lifecycle::group_events;
+use holdfast_lifecycle::last_output::LastOutput;
 use holdfast_lifecycle::log_line::LineAssembler;
 use holdfast_lifecycle::reducer;
 use holdfast_lifecycle::supervision::State;
@@ -91,6 +93,10 @@ pub(crate) struct Supervised {
     pub(crate) was_out_of_memory: bool,
     /// What its last crash has left, until somebody takes it.
     pub(crate) crash: Option<Crashed>,
+    /// What it has written last, where somebody reports failures.
+    written: Option<LastOutput>,
+    /// What it had written last when it ended as programs do that panic, until somebody takes it.
+    pub(crate) last_output: Option<Vec<u8>>,
 }
 
 /// A crash for which the kernel wrote notes.
@@ -150,11 +156,12 @@ pub(crate) struct Running {
 }
 
 impl Supervised {
-    /// `disk`: number of the disk on which writes are limited, where they are.
+    /// `disk`: number of the disk on which writes are limited, where they are; `is_reported`: somebody reports how components end.
     pub(crate) fn prepare(
         log: &Log,
         component: Component,
         disk: Option<&str>,
+        is_reported: bool,
     ) -> Result<Self, StartError> {
         let Component { name, uid, plan, package } = &component;
         let cgroup = limited_group(name, *uid, &plan.limits)?;
@@ -188,6 +195,8 @@ impl Supervised {
             last_exit: None,
             was_out_of_memory: false,
             crash: None,
+            written: is_reported.then(LastOutput::default),
+            last_output: None,
             // The group may have a past; what is told later are differences.
             events: cgroup.events()?,
             writes,
@@ -311,6 +320,9 @@ impl Supervised {
         let name = &self.component.name;
         if let Ok(Some(length)) = read {
             let bytes = buffer.get(..length).unwrap_or_default();
+            if let Some(written) = &mut self.written {
+                written.push(bytes);
+            }
             self.lines.push(bytes, room.now, &mut |lines| room.write(name, lines));
         }
         match (self.left.is_some(), read) {
@@ -351,6 +363,14 @@ impl Supervised {
         // Without a file there is nothing to tell but the end, which init's log has.
         let notes = directory.file().ok();
         self.crash = notes.map(|notes| Crashed { signal, ended_ms: monotonic_ms(), notes });
+    }
+
+    /// Keeps what it has written last, if it has ended as programs do that panic; the next program begins without.
+    pub(crate) fn keep_last_output(&mut self, exit: Exit) {
+        let written = self.written.as_mut().map(LastOutput::take);
+        if let Some(written) = written.filter(|_| exit.may_be_panic()) {
+            self.last_output = Some(written);
+        }
     }
 
     /// Says what its limits have stopped since the last look.

@@ -204,10 +204,11 @@ impl<'log> Supervision<'log> {
             network::harden(plans)?;
         }
         let disk = limited_disk(log, ready.iter().any(|component| component.plan.stores()))?;
+        let is_reported = ready.iter().any(|component| component.plan.requests.report);
         let mut components = Vec::with_capacity(ready.len());
         for component in ready {
             let name = component.name.clone();
-            let supervised = Supervised::prepare(log, component, disk.as_deref())
+            let supervised = Supervised::prepare(log, component, disk.as_deref(), is_reported)
                 .map_err(|source| SuperviseError::Prepare { name, source })?;
             components.push(supervised);
         }
@@ -227,10 +228,7 @@ impl<'log> Supervision<'log> {
             next_look: 0,
             app_uids,
             console: Console::new(components.len()),
-            ends: components
-                .iter()
-                .any(|supervised| supervised.component.plan.requests.report)
-                .then(EndLog::default),
+            ends: is_reported.then(EndLog::default),
             components,
             apps: list.apps.iter().map(|app| app.component_id).collect(),
             slots,
@@ -283,6 +281,7 @@ impl<'log> Supervision<'log> {
             Effect::Pet => self.pet(),
             Effect::Start(component) => self.start(component),
             Effect::Kill(component) => self.kill(component),
+            Effect::Abort(component) => self.abort(component),
             Effect::Terminate(component) => self.terminate(component),
             Effect::Collect { component, exit } => self.collect(component, exit),
             Effect::RecordEnd { component, cause, ran_ms } => {
@@ -415,6 +414,16 @@ impl<'log> Supervision<'log> {
         }
     }
 
+    /// Has a program abort, so that the kernel notes where it was. Without somebody who reports that, nothing is waited for.
+    fn abort(&self, component: usize) {
+        let running = self.components.get(component).and_then(|c| c.running.as_ref());
+        match (&self.ends, running) {
+            // A program that cannot be asked is killed once its grace is over.
+            (Some(_), Some(running)) => drop(spawn::abort(running.pid)),
+            _ => self.kill(component),
+        }
+    }
+
     fn take_signals(&mut self) -> Result<(), SuperviseError> {
         while let Some(signal) = self.signals.next().map_err(kernel("read signals"))? {
             match signal {
@@ -449,7 +458,11 @@ impl<'log> Supervision<'log> {
         let Some(supervised) = self.components.get_mut(component) else {
             return;
         };
-        let Notification { ready, watchdog, .. } = supervised.hear();
+        let Notification { ready, watchdog, report_level, .. } = supervised.hear();
+        let may_say = supervised.component.plan.sets_report_level;
+        if let (Some(level), Some(ends)) = (report_level.filter(|_| may_say), &mut self.ends) {
+            ends.set_owner_level(level);
+        }
         if ready || watchdog {
             self.act(Event::Notified { component, ready, watchdog });
         }
@@ -499,6 +512,7 @@ impl<'log> Supervision<'log> {
             }
             _ => exit,
         };
+        supervised.keep_last_output(exit);
         // Above the line on its end, of which it may be the reason.
         supervised.log_events(self.log);
         supervised.last_exit = Some(exit.raw());

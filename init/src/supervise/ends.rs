@@ -1,9 +1,29 @@
 //! How components have ended, for the service that reports it.
 
 use super::Supervision;
+use crate::app_store::APPS;
+use crate::app_uids::{DATA, STATE};
 use holdfast_linux::clock::monotonic_ms;
-use holdfast_sandbox::wire::{ComponentEnd, EndCause, EndedApp, Reply};
+use holdfast_linux::storage;
+use holdfast_sandbox::wire::{
+    ComponentEnd, EndCause, EndedApp, LastOutput, PartitionFill, Reply, WrittenPartition,
+};
 use holdfast_types::Millis;
+use std::path::Path;
+
+/// Returns how full the partitions are that are written. One that is lost, or does not answer, is left out.
+pub(super) fn fill() -> Vec<PartitionFill> {
+    let partitions = [
+        (WrittenPartition::State, STATE),
+        (WrittenPartition::Apps, APPS),
+        (WrittenPartition::Data, DATA),
+    ];
+    let fill = partitions.into_iter().filter_map(|(partition, place)| {
+        let percent = storage::fill_percent(Path::new(place)).ok()??;
+        Some(PartitionFill { partition, percent })
+    });
+    fill.collect()
+}
 
 impl Supervision<'_> {
     pub(super) fn record_end(&mut self, component: usize, cause: EndCause, ran_ms: Millis) {
@@ -29,6 +49,15 @@ impl Supervision<'_> {
             uptime_s: seconds(monotonic_ms()),
             count: 1,
         });
+    }
+
+    /// Hands on what a component has written last that may have panicked.
+    pub(super) fn take_last_output(&mut self) -> Reply {
+        let taken = self.components.iter_mut().find_map(|supervised| {
+            let bytes = supervised.last_output.take()?;
+            Some(LastOutput { name: supervised.component.name.clone(), bytes })
+        });
+        taken.map_or(Reply::NotFound, Reply::LastOutput)
     }
 
     /// Hands on what is recorded, and forgets it.

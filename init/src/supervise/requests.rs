@@ -1,6 +1,7 @@
 //! What components ask init for, over the pipes that it handed to them.
 
 use super::Supervision;
+use super::ends::fill;
 use super::orders::{Look, Outcome};
 use crate::app_store;
 use crate::component::{Component, Supervised};
@@ -149,6 +150,8 @@ impl Supervision<'_> {
             Request::Identity(IdentityRequest::Tpm) => Some(self.tpm()),
             Request::Identity(IdentityRequest::Listeners) => Some(self.authenticating()),
             Request::Report(ReportRequest::Crash) => Some(self.take_crash()),
+            Request::Report(ReportRequest::LastOutput) => alone(self.take_last_output()),
+            Request::Report(ReportRequest::Fill) => alone(Reply::Fill(fill())),
             Request::Update(request) => self.update(index, request),
         }
     }
@@ -193,6 +196,12 @@ impl Supervision<'_> {
             }
             UpdateRequest::RaiseTime(seconds) => {
                 self.clock.raise_signed(self.log, seconds);
+                Reply::Accepted
+            }
+            UpdateRequest::Tell(news) => {
+                if let Some(ends) = &mut self.ends {
+                    ends.push_update(news);
+                }
                 Reply::Accepted
             }
             UpdateRequest::Reboot => {

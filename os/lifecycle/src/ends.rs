@@ -1,20 +1,26 @@
 //! How components have ended without being asked to, until whoever reports it has taken them.
 
-use holdfast_sandbox::wire::{ComponentEnd, ComponentEnds};
+use holdfast_sandbox::wire::{ComponentEnd, ComponentEnds, UpdateNews};
+use holdfast_types::ReportLevel;
 
 /// Most different ends that are kept: two of each component that a device may have.
 pub const MAX_ENDS: usize = 32;
+/// Most outcomes of releases that are kept: those of the OS and of each app, and some metadata.
+pub const MAX_UPDATES: usize = 16;
 
 /// Ends that nobody has taken yet. A component that ends again and again in the same way has one.
 #[derive(Debug, Clone)]
 pub struct EndLog {
     kept: ComponentEnds,
+    /// It holds for the whole boot, and is told each time: an answer may be lost.
+    owner_level: Option<ReportLevel>,
 }
 
 impl Default for EndLog {
     /// Begins the log of a boot.
     fn default() -> Self {
-        Self { kept: ComponentEnds { is_first: true, ..ComponentEnds::default() } }
+        let kept = ComponentEnds { is_first: true, ..ComponentEnds::default() };
+        Self { kept, owner_level: None }
     }
 }
 
@@ -33,16 +39,35 @@ impl EndLog {
         }
     }
 
-    /// Takes what is kept, which is forgotten.
+    /// Adds what has become of a release.
+    pub fn push_update(&mut self, news: UpdateNews) {
+        let ComponentEnds { updates, lost, .. } = &mut self.kept;
+        if updates.contains(&news) {
+            return;
+        }
+        if updates.len() >= MAX_UPDATES {
+            *lost = lost.saturating_add(1);
+            return;
+        }
+        updates.push(news);
+    }
+
+    /// The device's owner lets it report no more than this.
+    pub fn set_owner_level(&mut self, level: ReportLevel) {
+        self.owner_level = Some(level);
+    }
+
+    /// Takes what is kept, which is forgotten but for what the owner has said.
     pub fn take(&mut self) -> ComponentEnds {
-        std::mem::take(&mut self.kept)
+        ComponentEnds { owner_level: self.owner_level, ..std::mem::take(&mut self.kept) }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_sandbox::wire::EndCause;
+    use holdfast_sandbox::wire::{EndCause, UpdateOutcome};
+    use holdfast_types::Version;
 
     fn end(name: &str, cause: EndCause) -> ComponentEnd {
         let name = name.to_owned();
@@ -62,6 +87,27 @@ mod tests {
         assert_eq!(taken.ends[0].uptime_s, 0, "the first time");
         assert!(taken.is_first);
         assert_eq!(log.take(), ComponentEnds::default(), "it is forgotten");
+    }
+
+    #[test]
+    fn outcomes_of_releases_are_bounded_and_what_the_owner_says_stays() {
+        let mut log = EndLog::default();
+        let news = |patch| UpdateNews {
+            app: None,
+            from: Version::default(),
+            to: Version { patch, ..Version::default() },
+            outcome: UpdateOutcome::Failed,
+            fetched_bytes: 0,
+        };
+        for patch in [0, 0, 0].into_iter().chain(1..20) {
+            log.push_update(news(patch));
+        }
+        log.set_owner_level(ReportLevel::Off);
+        let taken = log.take();
+        assert_eq!((taken.updates.len(), taken.lost), (MAX_UPDATES, 4));
+        assert_eq!(taken.owner_level, Some(ReportLevel::Off));
+        let again = log.take();
+        assert_eq!((again.updates.len(), again.owner_level), (0, Some(ReportLevel::Off)));
     }
 
     #[test]

@@ -48,12 +48,23 @@ impl Exit {
         }
     }
 
+    /// True where a panic of a program in Rust may have been its end.
+    #[must_use]
+    pub fn may_be_panic(self) -> bool {
+        matches!(self, Self::Code(PANIC_CODE) | Self::Signal(SIGABRT))
+    }
+
     /// True when it ended by itself with 0.
     #[must_use]
     pub fn is_success(self) -> bool {
         self == Self::Code(0)
     }
 }
+
+/// Exit code of a program in Rust whose main thread has panicked.
+const PANIC_CODE: i32 = 101;
+/// Signal of a program that has called `abort` (signal(7); the same number on ARM and x86).
+pub const SIGABRT: i32 = 6;
 
 /// Returns the signal in a raw wait status for which the kernel has dumped a core; `None` where it has dumped none. A program
 /// that has only left a file in the place of one does not set the bit.
@@ -79,6 +90,9 @@ mod tests {
             assert_eq!(dumped(without), None, "{without:x}");
         }
         assert!(Exit::from_raw(0).is_success());
+        let panics = [Exit::Code(101), Exit::Signal(6)];
+        assert!(panics.into_iter().all(Exit::may_be_panic));
+        assert!(!Exit::Code(1).may_be_panic() && !Exit::Signal(11).may_be_panic());
         for exit in [Exit::Code(7), Exit::Signal(9)] {
             assert_eq!(Exit::from_raw(exit.raw()), exit);
         }

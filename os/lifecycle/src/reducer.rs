@@ -413,12 +413,16 @@ impl State {
                     component.life = Life::BeingStarted;
                     effects.push(Effect::Start(index));
                 }
-                Action::Kill(fault) => {
+                action @ (Action::Kill(fault) | Action::Abort(fault)) => {
                     component.fault = Some(fault);
                     let line = format!("{} {}: killed", component.name, fault.as_str());
                     effects.push(warning(fault.event(), line));
-                    effects.push(Effect::Kill(index));
+                    effects.push(match action {
+                        Action::Abort(_) => Effect::Abort(index),
+                        _ => Effect::Kill(index),
+                    });
                 }
+                Action::Finish => effects.push(Effect::Kill(index)),
             }
         }
         // The last start may have taken most of the watchdog's time, and a commit comes next.

@@ -23,6 +23,9 @@ pub const BACKOFF_CEILING_MS: Millis = 60_000;
 pub const STABLE_AFTER_MS: Millis = 60_000;
 /// Time between asking a component to end (SIGTERM) and ending it (SIGKILL).
 pub const STOP_GRACE_MS: Millis = 3_000;
+/// Time between aborting a component that has missed its watchdog (SIGABRT, of which the kernel writes where it was) and ending it
+/// (SIGKILL).
+pub const ABORT_GRACE_MS: Millis = 2_000;
 
 /// An action of init on the component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,10 @@ pub enum Action {
     Start,
     /// Kill all its processes at once, because of the given fault.
     Kill(Fault),
+    /// Have it abort because of the given fault, so that it is known where it was.
+    Abort(Fault),
+    /// Kill all its processes at once: it has not ended when it was aborted.
+    Finish,
     /// Ask it to end.
     Terminate,
 }
@@ -88,7 +95,7 @@ pub enum State {
     Starting,
     /// Runs and is ready.
     Ready,
-    /// Was killed for a fault; its exit is awaited.
+    /// Was killed or aborted for a fault; its exit is awaited.
     Killed,
     /// Was asked to end; killed at the given time.
     Stopping(Millis),
@@ -108,6 +115,8 @@ pub struct Supervisor {
     started_at: Millis,
     ready_at: Millis,
     last_ping: Millis,
+    /// When it is killed, where it was aborted.
+    kill_at: Option<Millis>,
     /// Between its start and its exit.
     running: bool,
     /// True where it was asked to end in order to be started again.
@@ -134,6 +143,7 @@ impl Supervisor {
             started_at: 0,
             ready_at: 0,
             last_ping: 0,
+            kill_at: None,
             running: false,
             again: false,
         }
@@ -163,7 +173,8 @@ impl Supervisor {
                 Readiness::Started => None,
             },
             State::Ready => self.watchdog_ms.map(|ms| self.last_ping.saturating_add(ms)),
-            State::Killed | State::Stopped => None,
+            State::Killed => self.kill_at,
+            State::Stopped => None,
         }
     }
 
@@ -175,15 +186,20 @@ impl Supervisor {
         match self.state {
             State::Waiting(_) => Action::Start,
             State::Starting => self.kill(Fault::NotReady),
-            State::Ready => self.kill(Fault::Watchdog),
+            State::Ready => self.abort(now, Fault::Watchdog),
             State::Stopping(_) => self.kill_for_good(),
-            State::Killed | State::Stopped => Action::None,
+            State::Killed => {
+                self.kill_at = None;
+                Action::Finish
+            }
+            State::Stopped => Action::None,
         }
     }
 
     /// Takes note that it was started.
     pub fn on_started(&mut self, now: Millis) {
         self.started_at = now;
+        self.kill_at = None;
         self.running = true;
         self.state = State::Starting;
         if self.readiness == Readiness::Started {
@@ -209,6 +225,7 @@ impl Supervisor {
     /// it stays ended.
     pub fn on_exit(&mut self, now: Millis, well: bool) -> Option<Restart> {
         self.running = false;
+        self.kill_at = None;
         let by_policy = match self.restart {
             RestartPolicy::Always => true,
             RestartPolicy::OnFailure => !well,
@@ -279,6 +296,12 @@ impl Supervisor {
         Action::Kill(fault)
     }
 
+    fn abort(&mut self, now: Millis, fault: Fault) -> Action {
+        self.state = State::Killed;
+        self.kill_at = Some(now.saturating_add(ABORT_GRACE_MS));
+        Action::Abort(fault)
+    }
+
     fn kill_for_good(&mut self) -> Action {
         self.state = State::Stopped;
         Action::Kill(Fault::StillRunning)
@@ -346,13 +369,18 @@ mod tests {
     }
 
     #[test]
-    fn a_missed_watchdog_kills_and_a_kept_one_does_not() {
+    fn a_missed_watchdog_aborts_then_kills_and_a_kept_one_does_not() {
         let mut supervisor = started(Readiness::Started, Some(1_000));
         for now in [900, 1_800, 2_700] {
             assert_eq!(supervisor.on_deadline(now), Action::None);
             supervisor.on_watchdog(now);
         }
-        assert_eq!(supervisor.on_deadline(3_700), Action::Kill(Fault::Watchdog));
+        assert_eq!(supervisor.on_deadline(3_700), Action::Abort(Fault::Watchdog));
+        // One that does not end of it has its grace, once.
+        assert_eq!(supervisor.deadline(), Some(3_700 + ABORT_GRACE_MS));
+        assert_eq!(supervisor.on_deadline(3_700 + ABORT_GRACE_MS), Action::Finish);
+        assert_eq!(supervisor.deadline(), None);
+        assert!(supervisor.on_exit(6_000, false).is_some());
     }
 
     #[test]
@@ -458,7 +486,9 @@ mod tests {
                                 running = true;
                                 supervisor.on_started(now);
                             }
-                            Action::Kill(_) => prop_assert!(running),
+                            Action::Kill(_) | Action::Abort(_) | Action::Finish => {
+                                prop_assert!(running);
+                            }
                             Action::None | Action::Terminate => {}
                         }
                     }

@@ -332,6 +332,30 @@ pub fn receive_until(
     }
 }
 
+/// Returns the bytes of the message that comes next, without taking it, and waits for one for no longer than until `until_ms`, in
+/// milliseconds of the monotonic clock; `None` when there is none by then.
+///
+/// # Errors
+/// As [`receive_with`], or the kernel refuses to wait.
+pub fn next_length_until(socket: impl AsFd, until_ms: u64) -> io::Result<Option<usize>> {
+    loop {
+        let mut control = RecvAncillaryBuffer::default();
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK | RecvFlags::TRUNC;
+        match recvmsg(&socket, &mut [], &mut control, flags) {
+            Ok(received) => return Ok(Some(received.bytes)),
+            Err(Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let left = until_ms.saturating_sub(monotonic_ms());
+        if left == 0 {
+            return Ok(None);
+        }
+        let mut poll = Poll::new();
+        poll.add(&socket);
+        poll.wait(left)?;
+    }
+}
+
 fn receive_message(
     socket: impl AsFd,
     buffer: &mut [u8],

@@ -22,10 +22,13 @@ pub fn read_bounded(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, PathEr
         Err(error) => return Err(PathError::new("open", path, error)),
     };
     let failed = |error| PathError::new("read", path, error);
-    if !file.metadata().map_err(failed)?.is_file() {
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
         return Err(failed(ErrorKind::InvalidInput.into()));
     }
-    let mut bytes = Vec::new();
+    // In one piece: a vector that grows has each size once more on its way. One byte more is asked for at its end.
+    let length = usize::try_from(metadata.len()).unwrap_or(usize::MAX).min(limit);
+    let mut bytes = Vec::with_capacity(length.saturating_add(1));
     // One byte more tells a file that is too long from one that just fits.
     let limit = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
     file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
@@ -95,6 +98,32 @@ pub fn remove(path: &Path) -> Result<(), PathError> {
         }
         _ => Ok(()),
     }
+}
+
+/// Removes a file, if it is there, whose bytes shall not be found in its blocks any more: zeros are written over them first, and reach the
+/// medium. What the medium itself keeps of older blocks is its own affair.
+///
+/// # Errors
+/// The partition refuses.
+pub fn erase(path: &Path) -> Result<(), PathError> {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = match open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(rustix::io::Errno::NOENT) => return Ok(()),
+        Err(error) => return Err(PathError::new("open", path, error)),
+    };
+    let failed = |error| PathError::new("write over", path, error);
+    let length = file.metadata().map_err(failed)?.len();
+    let mut left = length;
+    while left > 0 {
+        let piece = usize::try_from(left).unwrap_or(ZEROS.len()).min(ZEROS.len());
+        let zeros = ZEROS.get(..piece).unwrap_or(&ZEROS);
+        file.write_all_at(zeros, length.saturating_sub(left)).map_err(failed)?;
+        left = left.saturating_sub(u64::try_from(piece).unwrap_or(u64::MAX));
+    }
+    file.sync_all().map_err(failed)?;
+    remove(path)
 }
 
 /// Puts `bytes` at `path` for everybody to read, where nobody looks yet and a cut of power matters to

@@ -63,6 +63,15 @@ impl<R: Into<Request>> InitSocket<R> {
     /// # Errors
     /// init has handed over no channel.
     pub fn from_environment() -> Result<Self, InitError> {
+        Self::from_environment_with_room(wire::MAX_REPLY_BYTES)
+    }
+
+    /// The one that init has handed over, for a service that asks for nothing whose reply is longer than `most_bytes`: it is
+    /// memory that the service has as long as it runs.
+    ///
+    /// # Errors
+    /// As [`from_environment`](Self::from_environment).
+    pub fn from_environment_with_room(most_bytes: usize) -> Result<Self, InitError> {
         let handed = |variable: &str| {
             let number = std::env::var(variable).ok().and_then(|number| number.parse().ok());
             channel::handed_over(number.ok_or(InitError::NoSocket)?).map_err(InitError::Socket)
@@ -71,7 +80,7 @@ impl<R: Into<Request>> InitSocket<R> {
             asks: PhantomData,
             requests: handed(wire::REQUESTS_VARIABLE)?,
             replies: handed(wire::REPLIES_VARIABLE)?,
-            buffer: vec![0u8; wire::MAX_REPLY_BYTES],
+            buffer: vec![0u8; most_bytes],
             unasked: Vec::new(),
         })
     }

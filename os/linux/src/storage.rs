@@ -6,7 +6,7 @@
 use crate::PathError;
 use rustix::fd::{AsRawFd, OwnedFd};
 use rustix::fs::{
-    CWD, Gid, Mode, OFlags, ResolveFlags, Uid, fchmod, fchown, mkdirat, openat2, statvfs,
+    CWD, Gid, Mode, OFlags, ResolveFlags, StatVfs, Uid, fchmod, fchown, mkdirat, openat2, statvfs,
 };
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, Setter};
@@ -121,16 +121,35 @@ pub fn own(parent: &Path, name: &str, uid: u32) -> Result<OwnedFd, PathError> {
 /// # Errors
 /// The kernel refuses.
 pub fn capacity_kib(place: &Path) -> Result<Option<u64>, PathError> {
+    Ok(blocks_of(place)?.map(|found| {
+        // Free blocks that only a privileged process may have.
+        let kept = found.f_bfree.saturating_sub(found.f_bavail);
+        found.f_blocks.saturating_sub(kept).saturating_mul(found.f_frsize) / 1024
+    }))
+}
+
+/// Percent of a partition's blocks that are in use, rounded up; what the file system keeps for itself counts as used. `Ok(None)` means
+/// that nothing is mounted there.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn fill_percent(place: &Path) -> Result<Option<u8>, PathError> {
+    Ok(blocks_of(place)?.map(|found| {
+        let used = found.f_blocks.saturating_sub(found.f_bavail);
+        let percent = used.saturating_mul(100).div_ceil(found.f_blocks.max(1));
+        u8::try_from(percent.min(100)).unwrap_or(100)
+    }))
+}
+
+/// Returns the blocks of the file system at the place of a partition; `None` where nothing is mounted there.
+fn blocks_of(place: &Path) -> Result<Option<StatVfs>, PathError> {
     let fail = |error: Errno| PathError::new("ask for the size of", place, error);
     let device = |path: &Path| rustix::fs::stat(path).map(|found| found.st_dev);
     let parent = place.parent().unwrap_or(place);
     if device(place).map_err(fail)? == device(parent).map_err(fail)? {
         return Ok(None);
     }
-    let found = rustix::fs::statvfs(place).map_err(fail)?;
-    // Free blocks that only a privileged process may have.
-    let kept = found.f_bfree.saturating_sub(found.f_bavail);
-    Ok(Some(found.f_blocks.saturating_sub(kept).saturating_mul(found.f_frsize) / 1024))
+    Ok(Some(rustix::fs::statvfs(place).map_err(fail)?))
 }
 
 /// Gives the directory that a partition is mounted at to `uid`; others look.

@@ -368,6 +368,13 @@ const EXTENSIONS: &[Field] = &[
         Support::Full,
         "Oldest OS version that the app runs on.",
     ),
+    field(
+        "SetsReportLevel",
+        Kind::Boolean,
+        false,
+        Support::Full,
+        "May say for the device's owner how much the device reports of its failures at most, by `sd_notify`.",
+    ),
     field("Limits", Kind::Object(LIMITS), false, Support::Full, "What the app may use at most."),
     field(
         "RestartPolicy",

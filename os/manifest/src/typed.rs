@@ -41,6 +41,8 @@ pub(super) fn typed(document: &Value) -> AppManifest {
         },
         updates: update_access(document),
         catalog: text(document, "Capabilities.DeviceAuthentication").and_then(CatalogId::parse),
+        sets_report_level: holdfast.and_then(|h| at(h, "SetsReportLevel"))
+            == Some(&Value::Boolean(true)),
         restart: match holdfast.and_then(|h| text(h, "RestartPolicy")) {
             Some("OnFailure") => RestartPolicy::OnFailure,
             Some("Never") => RestartPolicy::Never,

@@ -17,6 +17,9 @@ const VERSION: u8 = 1;
 /// Longest message in bytes.
 pub const MAX_MESSAGE_BYTES: usize = MAX_BATCH_BYTES + 64;
 
+/// Longest request in bytes: what `report` has room for.
+pub const MAX_REQUEST_BYTES: usize = 64;
+
 /// A request of `uplink`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReportExchangeRequest {
@@ -119,7 +122,9 @@ mod tests {
             ReportExchangeRequest::CheckedIn(CheckInOutcome::Certified),
             ReportExchangeRequest::SetLevel(Level::Full),
         ] {
-            assert_eq!(decode(&encode(&request).unwrap()), Ok(request));
+            let encoded = encode(&request).unwrap();
+            assert!(encoded.len() <= MAX_REQUEST_BYTES);
+            assert_eq!(decode(&encoded), Ok(request));
         }
         for reply in [
             ReportExchangeReply::Due(true),

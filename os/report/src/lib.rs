@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod exchange;
 pub mod frame;
+pub mod panic_text;
 pub mod privacy;
 pub mod quota;
 pub mod record;
@@ -15,6 +16,4 @@ pub mod signature;
 pub mod spool;
 pub mod urgent;
 
-mod level;
-
-pub use level::Level;
+pub use holdfast_types::ReportLevel as Level;

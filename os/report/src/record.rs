@@ -329,8 +329,10 @@ pub enum Fault {
 /// Where a program in Rust has panicked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Panic {
-    /// Hash of the message without what was put into it.
+    /// Hash of the message's beginning ([`crate::panic_text`]).
     pub message: u64,
+    /// Hash of the source file's name.
+    pub file: u64,
     /// Line of the source.
     pub line: u32,
 }
@@ -338,11 +340,11 @@ pub struct Panic {
 /// A release or a package was taken or refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Update {
-    /// The app; `None` for the OS.
+    /// The app; `None` for the OS, and for metadata of a repository.
     pub app: Option<ComponentId>,
     /// The version before.
     pub from: Version,
-    /// The version that was offered.
+    /// The version that was offered; the same as before where metadata was refused, and none is known.
     pub to: Version,
     /// What has become of it.
     pub outcome: Outcome,
@@ -368,6 +370,8 @@ pub enum Outcome {
     RefusedContent,
     /// It could not be fetched or written.
     Failed,
+    /// It costs more than the image lets a release cost.
+    Declined,
 }
 
 /// Packets of an app to one port of one kind of place, in one hour.

@@ -5,7 +5,7 @@ use crate::batch::{Epoch, MAX_BATCH_BYTES};
 use crate::frame::FrameError;
 use crate::quota::{Quota, Waiting};
 use crate::record::{Body, Lost, LostWhy};
-use crate::spool::{Change, Spool};
+use crate::spool::{Change, File, Found, Spool};
 use crate::urgent::Urgency;
 
 /// A moment, as records have it.
@@ -29,7 +29,18 @@ impl Recorder {
     /// Begins with what the spool's files hold. `fresh` is a random number.
     #[must_use]
     pub fn new(level: Level, contents: [Option<&[u8]>; 2], fresh: Epoch, now: Moment) -> Self {
-        let opened = Spool::open(contents, fresh);
+        Self::begin(level, contents.map(|content| content.map(Found::read)), fresh, now)
+    }
+
+    /// As [`new`](Self::new), of files that were read one after the other.
+    #[must_use]
+    pub fn begin(
+        level: Level,
+        found: [Option<Option<Found>>; 2],
+        fresh: Epoch,
+        now: Moment,
+    ) -> Self {
+        let opened = Spool::open_found(found, fresh);
         let (quota, urgency) = (Quota::new(level), Urgency::default());
         let mut recorder = Self { quota, urgency, spool: opened.spool };
         if let Some(torn) = opened.torn {
@@ -81,9 +92,9 @@ impl Recorder {
 
     /// The files are not as the last changes would have them, since one of them failed: goes on with what they hold, and tells what
     /// that has cost.
-    pub fn write_failed(&mut self, contents: [Option<&[u8]>; 2], fresh: Epoch, now: Moment) {
+    pub fn write_failed(&mut self, found: [Option<Option<Found>>; 2], fresh: Epoch, now: Moment) {
         let before = self.spool.next_number();
-        self.spool = Spool::open(contents, fresh).spool;
+        self.spool = Spool::open_found(found, fresh).spool;
         // In a spool that was made anew, no number says how many there were.
         let lost = before.saturating_sub(self.spool.next_number());
         let count = u32::try_from(lost).unwrap_or(u32::MAX);
@@ -97,6 +108,11 @@ impl Recorder {
     #[must_use]
     pub fn batch(&self, contents: [Option<&[u8]>; 2]) -> Option<(Vec<u8>, u64)> {
         self.spool.batch(contents, MAX_BATCH_BYTES)
+    }
+
+    /// Returns the files that batches come from, in the order in which they are sent.
+    pub fn unsent(&self) -> impl Iterator<Item = File> {
+        self.spool.unsent()
     }
 
     /// The service has stored every record up to this number.
@@ -190,6 +206,46 @@ mod tests {
         assert_eq!(bodies, [ended(4)]);
     }
 
+    /// The service is away for a week in which something fails every minute; `report` writes every six hours.
+    #[test]
+    fn a_week_without_a_service_loses_what_shares_drop_alone_and_says_how_much() {
+        const HOUR_S: u64 = 3600;
+        let mut files = [None, None];
+        let mut recorder = Recorder::new(Level::Health, [None, None], Epoch([1; 8]), moment(0));
+        let week = 7 * 24 * HOUR_S;
+        let mut happened = 0u32;
+        for now in (0..week).step_by(60) {
+            let code = u8::try_from(now / 60 % 200).unwrap();
+            let ended = Ended { end: End::Exit(code), count: 1, ..samples::ended() };
+            recorder.record(Body::Ended(ended), moment(now), now);
+            happened += 1;
+            if now % (6 * HOUR_S) == 0 {
+                carry_out(&mut files, recorder.write(moment(now)).unwrap());
+                // The device starts again now and then, and begins with what lies there.
+                if now % (48 * HOUR_S) == 0 && recorder.waiting().is_empty() {
+                    let level = recorder.level();
+                    recorder = Recorder::new(level, contents(&files), Epoch([2; 8]), moment(now));
+                }
+            }
+        }
+        carry_out(&mut files, recorder.write(moment(week + 24 * HOUR_S)).unwrap());
+        let (mut kept, mut dropped, mut last) = (0, 0, 0);
+        while let Some((bytes, through)) = recorder.batch(contents(&files)) {
+            for record in crate::batch::Batch::decode(&bytes).unwrap().records {
+                assert_eq!(record.sequence, last + 1, "without a gap");
+                last = record.sequence;
+                match record.body {
+                    Body::Ended(ended) => kept += ended.count,
+                    Body::Lost(Lost { why: LostWhy::Quota, count }) => dropped += count,
+                    body => panic!("{body:?}"),
+                }
+            }
+            recorder.stored(through, moment(week + 24 * HOUR_S));
+        }
+        assert_eq!(kept + dropped, happened, "{dropped} were dropped");
+        assert!(kept > 7 * 100, "{kept}");
+    }
+
     #[test]
     fn a_write_that_fails_is_told_and_nothing_stops() {
         let mut files = [None, None];
@@ -199,7 +255,8 @@ mod tests {
         recorder.record(ended(2), moment(2), 0);
         recorder.record(ended(3), moment(2), 0);
         assert_eq!(recorder.write(moment(2)).unwrap().len(), 1, "which the medium refuses");
-        recorder.write_failed(contents(&files), Epoch([2; 8]), moment(2));
+        let found = contents(&files).map(|content| content.map(Found::read));
+        recorder.write_failed(found, Epoch([2; 8]), moment(2));
         recorder.record(ended(4), moment(3), 0);
         carry_out(&mut files, recorder.write(moment(3)).unwrap());
         let (bytes, _) = recorder.batch(contents(&files)).unwrap();

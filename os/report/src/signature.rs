@@ -17,7 +17,9 @@ impl Signature {
     pub fn of(body: &Body) -> Option<Self> {
         match body {
             Body::Ended(Ended { component, end, crash, panic, .. }) => {
-                Some(Self::Ended(component.clone(), *end, *crash, *panic))
+                // Where its watchdog has met it is not what it has failed at: it may be anywhere in a loop.
+                let crash = crash.filter(|_| *end != End::Watchdog);
+                Some(Self::Ended(component.clone(), *end, crash, *panic))
             }
             Body::Refused(Refused { component, protocol, port, to, is_granted_name, .. }) => {
                 Some(Self::Refused(component.clone(), *protocol, *port, *to, *is_granted_name))

@@ -111,9 +111,9 @@ impl Header {
     }
 }
 
-/// What a file was found to hold.
+/// What a file was found to hold, whose content is not needed any more then.
 #[derive(Debug, Clone, Copy)]
-struct Found {
+pub struct Found {
     header: Header,
     /// Bytes up to the end of the last whole entry.
     whole: usize,
@@ -123,7 +123,9 @@ struct Found {
 }
 
 impl Found {
-    fn read(bytes: &[u8]) -> Option<Self> {
+    /// Reads the content of a file; `None` where it is none of the spool's.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<Self> {
         let header = Header::decode(bytes).filter(|header| header.first <= MAX_SEQUENCE)?;
         let mut found = Self {
             header,
@@ -194,7 +196,13 @@ impl Spool {
     /// Reads what the files hold, at the start of the service. `fresh` is a random number, which is used where there is no file.
     #[must_use]
     pub fn open(contents: [Option<&[u8]>; 2], fresh: Epoch) -> Opened {
-        let [a, b] = contents.map(|bytes| bytes.map(Found::read));
+        Self::open_found(contents.map(|bytes| bytes.map(Found::read)), fresh)
+    }
+
+    /// As [`open`](Self::open), of files that were read one after the other; what is no file of the spool is `Some(None)`.
+    #[must_use]
+    pub fn open_found(found: [Option<Option<Found>>; 2], fresh: Epoch) -> Opened {
+        let [a, b] = found;
         // What is no file of the spool is a write that was cut at its beginning, and holds nothing whole.
         let is_torn = |found: &Option<Option<Found>>| match found {
             Some(Some(found)) => found.torn,
@@ -263,6 +271,12 @@ impl Spool {
         self.files.iter().flatten().any(|held| held.last > self.stored)
     }
 
+    /// Returns the files with records that the service is not known to have, the older one first.
+    pub fn unsent(&self) -> impl Iterator<Item = File> {
+        let held = |file: &File| self.held(*file).is_some_and(|held| held.last > self.stored);
+        [self.current.other(), self.current].into_iter().filter(held)
+    }
+
     /// The service has stored every record up to this number.
     pub fn stored(&mut self, through: u64) {
         // Nobody stores what was not recorded.
@@ -324,10 +338,13 @@ impl Spool {
     }
 
     /// Returns the next batch of what the files hold and the service is not known to have, with its highest number; `None`
-    /// where there is nothing. `most` bounds its bytes.
+    /// where there is nothing. `most` bounds its bytes. A file whose content is left out has no part in it.
     #[must_use]
     pub fn batch(&self, contents: [Option<&[u8]>; 2], most: usize) -> Option<(Vec<u8>, u64)> {
         let mut bytes = batch::begin(self.epoch);
+        // In one piece: a vector that grows has each size once more on its way.
+        let lengths = contents.iter().flatten().map(|content| content.len());
+        bytes.reserve_exact(lengths.fold(0, usize::saturating_add).min(most));
         let mut through = None;
         for file in [self.current.other(), self.current] {
             let held = self.held(file);

@@ -18,7 +18,7 @@ use thiserror::Error;
 /// Path of the component list in the root file system.
 pub const PATH: &str = "/etc/holdfast/components";
 /// Version of the encoding; a list with another one is refused.
-pub const FORMAT_VERSION: u16 = 12;
+pub const FORMAT_VERSION: u16 = 13;
 /// Largest encoded list in bytes that init will look at.
 pub const MAX_ENCODED_BYTES: usize = 64 * 1024;
 /// Most components in one image.

@@ -11,7 +11,7 @@ use crate::network::NetworkedApp;
 use crate::policy::Requests;
 use crate::reset_order::Order;
 use holdfast_types::encoding::{self, EncodingError};
-use holdfast_types::{CatalogId, ClockSource, ComponentId, Phase, Slot, Version};
+use holdfast_types::{CatalogId, ClockSource, ComponentId, Phase, ReportLevel, Slot, Version};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -21,11 +21,13 @@ pub const REQUESTS_VARIABLE: &str = "HOLDFAST_REQUESTS";
 /// Environment variable that holds the number of the socket by which init replies.
 pub const REPLIES_VARIABLE: &str = "HOLDFAST_REPLIES";
 /// Version of the messages.
-pub const VERSION: u8 = 9;
+pub const VERSION: u8 = 10;
 /// Longest request in bytes: less than a packet of a pipe may have (`PIPE_BUF`, 4096).
-pub const MAX_REQUEST_BYTES: usize = 64;
+pub const MAX_REQUEST_BYTES: usize = 96;
 /// Longest reply in bytes.
 pub const MAX_REPLY_BYTES: usize = 64 * 1024;
+/// Longest reply to a request of `report`, in bytes.
+pub const MAX_REPORT_REPLY_BYTES: usize = 16 * 1024;
 /// Most descriptors that come with one reply: those of all apps.
 pub const MAX_DESCRIPTORS: usize = 64;
 
@@ -143,6 +145,8 @@ pub enum UpdateRequest {
     RaiseTime(u64),
     /// Start the machine again, for a release that is staged.
     Reboot,
+    /// What has become of a release, for whoever reports it.
+    Tell(UpdateNews),
 }
 
 /// Requests of `uplink`, which fetches for the update agent and checks in for `identity`.
@@ -188,6 +192,11 @@ pub enum ReportRequest {
     /// Takes the earliest crash that init has kept, one of each component at most. With [`Reply::Crash`] comes the file
     /// with the kernel's notes, for reading; `NotFound` when there is none.
     Crash,
+    /// Takes what a component has written last that may have ended by a panic, one of each component at most; `NotFound` when there
+    /// is none.
+    LastOutput,
+    /// Asks how full the partitions are that are written.
+    Fill,
 }
 
 /// Requests of the network service.
@@ -312,6 +321,10 @@ pub enum Reply {
     /// A component has crashed. The descriptor that comes with this is of a regular file of at most
     /// [`CORE_KIB`](crate::policy::CORE_KIB), which the component may have written itself.
     Crash(Crash),
+    /// A component may have panicked.
+    LastOutput(LastOutput),
+    /// How full the partitions are that are there.
+    Fill(Vec<PartitionFill>),
 }
 
 /// How components have ended without being asked to.
@@ -323,6 +336,75 @@ pub struct ComponentEnds {
     pub lost: u32,
     /// True for the first answer of this boot.
     pub is_first: bool,
+    /// What has become of releases, as the update agent has told it.
+    pub updates: Vec<UpdateNews>,
+    /// The most that the device's owner lets it report, where an app that may say so has said it since the last answer.
+    pub owner_level: Option<ReportLevel>,
+}
+
+/// What has become of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UpdateNews {
+    /// The app; `None` for the OS, and for metadata of a repository.
+    pub app: Option<ComponentId>,
+    /// The version before.
+    pub from: Version,
+    /// The version that was offered; the same as before where none is known.
+    pub to: Version,
+    /// What has become of it.
+    pub outcome: UpdateOutcome,
+    /// Bytes that were fetched for it.
+    pub fetched_bytes: u64,
+}
+
+/// What has become of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UpdateOutcome {
+    /// It runs and was committed.
+    Committed,
+    /// It was tried, and the one before runs again.
+    FellBack,
+    /// A signature of its repository does not hold.
+    RefusedSignature,
+    /// Its metadata has expired.
+    RefusedExpired,
+    /// It is older than the device may take.
+    RefusedRollback,
+    /// It is not what targets say.
+    RefusedContent,
+    /// It could not be fetched or written.
+    Failed,
+    /// It costs more than the image lets a release cost.
+    Declined,
+}
+
+/// How full a partition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionFill {
+    /// The partition.
+    pub partition: WrittenPartition,
+    /// Percent of its blocks that are in use.
+    pub percent: u8,
+}
+
+/// A partition that is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WrittenPartition {
+    /// `state`.
+    State,
+    /// `apps`.
+    Apps,
+    /// `data`.
+    Data,
+}
+
+/// What a component has written before it ended as programs do that panic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastOutput {
+    /// Name of the component.
+    pub name: String,
+    /// The last bytes, which the component has chosen.
+    pub bytes: Vec<u8>,
 }
 
 /// How a component has ended, once or several times.

@@ -235,7 +235,8 @@ fn of_end(ended: &Ended) -> Read {
     let facts = facts.with_some("pc", ended.crash.map(|crash| place(crash.pc)));
     let mut facts = facts.with_some("lr", ended.crash.and_then(|crash| crash.lr).map(place));
     if let Some(panic) = ended.panic {
-        facts = facts.with("panic", format!("{:016x}", panic.message)).with("line", panic.line);
+        facts = facts.with("panic", format!("{:016x}", panic.message));
+        facts = facts.with("file", format!("{:016x}", panic.file)).with("line", panic.line);
     }
     facts = facts.with("uptime_s", ended.ran_s);
     facts.0.extend(component(&ended.component).0);

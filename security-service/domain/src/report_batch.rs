@@ -211,6 +211,7 @@ pub fn of_update(outcome: Outcome) -> &'static str {
         Outcome::RefusedRollback => "update-refused-rollback",
         Outcome::RefusedContent => "update-refused-content",
         Outcome::Failed => "update-failed",
+        Outcome::Declined => "update-declined",
     }
 }
 

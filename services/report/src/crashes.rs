@@ -1,7 +1,9 @@
 //! Where components have crashed, of the kernel's notes that init hands over.
 
+use holdfast_failure_reports::panic_text;
 use holdfast_failure_reports::record::{Body, BuildId, Component, Crash, End, Fault, Place};
 use holdfast_lifecycle::core_notes::{self, CoreNotes, ElfFile, ReadAt};
+use holdfast_lifecycle::exit::{Exit, SIGABRT};
 use holdfast_sandbox::wire;
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -43,23 +45,52 @@ fn in_file(place: core_notes::Place, file: Option<ElfFile>) -> Option<Place> {
     Some(Place { build_id, offset: offset.wrapping_add(first_page) })
 }
 
+/// Returns the name of a component.
+fn name(component: &Component) -> &str {
+    match component {
+        Component::App(app) => app.name.as_str(),
+        Component::Service(name) => name.as_str(),
+    }
+}
+
+/// True where a panic of a program in Rust may have been this end.
+pub(crate) fn may_be_panic(end: End) -> bool {
+    match end {
+        End::Exit(code) => Exit::Code(code.into()).may_be_panic(),
+        End::Signal(signal) => Exit::Signal(signal.into()).may_be_panic(),
+        End::Watchdog | End::NotReady | End::Memory | End::Sandbox | End::Verity => false,
+    }
+}
+
+/// Puts the place of a panic into the record of the end that it was.
+pub(crate) fn join_panic(bodies: &mut [(u64, Body)], written: &wire::LastOutput) {
+    let Some(panic) = panic_text::last_panic(&written.bytes) else {
+        return;
+    };
+    let ended = bodies.iter_mut().find_map(|(_, body)| match body {
+        Body::Ended(ended) if name(&ended.component) == written.name && may_be_panic(ended.end) => {
+            Some(ended)
+        }
+        _ => None,
+    });
+    if let Some(ended) = ended {
+        ended.panic = Some(panic);
+    }
+}
+
 /// Puts the place of a crash into the record of the end that it was, among those that were told with it.
 pub(crate) fn join(bodies: &mut [(u64, Body)], told: &wire::Crash, crash: Crash) {
-    let name = |component: &Component| match component {
-        Component::App(app) => app.name.clone(),
-        Component::Service(name) => name.clone(),
-    };
     let is_of = |end: End| match end {
         End::Signal(signal) => i32::from(signal) == told.signal,
         // SIGSYS, and whatever has ended a program whose package is damaged.
         End::Sandbox | End::Verity => true,
-        End::Exit(_) | End::Watchdog | End::NotReady | End::Memory => false,
+        // init has aborted it to learn where it was.
+        End::Watchdog => told.signal == SIGABRT,
+        End::Exit(_) | End::NotReady | End::Memory => false,
     };
     let ended = bodies.iter_mut().find_map(|(_, body)| match body {
         Body::Ended(ended)
-            if name(&ended.component).as_str() == told.name
-                && ended.crash.is_none()
-                && is_of(ended.end) =>
+            if name(&ended.component) == told.name && ended.crash.is_none() && is_of(ended.end) =>
         {
             Some(ended)
         }
@@ -72,7 +103,7 @@ pub(crate) fn join(bodies: &mut [(u64, Body)], told: &wire::Crash, crash: Crash)
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
+    #![allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "a panic is a failed test")]
     use super::*;
     use holdfast_failure_reports::record::Ended;
     use holdfast_failure_reports::samples;
@@ -91,6 +122,7 @@ mod tests {
                 (1, ended(End::Exit(1))),
                 (2, ended(End::Signal(6))),
                 (3, ended(End::Sandbox)),
+                (4, ended(End::Watchdog)),
             ];
             join(&mut bodies, &told(name, signal), crash);
             let has = |(_, body): &(u64, Body)| matches!(body, Body::Ended(e) if e.crash.is_some());
@@ -99,6 +131,31 @@ mod tests {
         assert_eq!(joined("camera", 6), Some(1));
         assert_eq!(joined("camera", 31), Some(2));
         assert_eq!(joined("pump", 6), None);
+        let mut bodies = vec![(1, ended(End::NotReady)), (2, ended(End::Watchdog))];
+        join(&mut bodies, &told("camera", 6), crash);
+        let has = |at: usize| matches!(&bodies[at].1, Body::Ended(ended) if ended.crash.is_some());
+        assert_eq!((has(0), has(1)), (false, true), "what the watchdog aborts");
+    }
+
+    #[test]
+    fn a_panic_goes_to_the_end_that_it_was_and_its_text_nowhere() {
+        let ended = |end| Body::Ended(Ended { end, panic: None, ..samples::ended() });
+        let joined = |name: &str, bytes: &[u8]| {
+            let mut bodies = vec![(1, ended(End::Exit(1))), (2, ended(End::Signal(6)))];
+            let written = wire::LastOutput { name: name.to_owned(), bytes: bytes.to_vec() };
+            join_panic(&mut bodies, &written);
+            bodies
+                .into_iter()
+                .filter_map(|(at, body)| match body {
+                    Body::Ended(ended) => Some((at, ended.panic?.line)),
+                    _ => None,
+                })
+                .collect::<Vec<_>>()
+        };
+        let text = b"thread 'main' (1) panicked at src/main.rs:42:1:\nthe door is open\n";
+        assert_eq!(joined("camera", text), [(2, 42)]);
+        assert_eq!(joined("pump", text), []);
+        assert_eq!(joined("camera", b"the door is open\n"), []);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Failure reports: records what fails on the device, keeps it until the service has it, and hands it to `uplink`.
 //!
-//! It has no network. What happens it learns from init alone, which tells no more than numbers and names of manifests; whoever takes
-//! `uplink` over reads what is sent anyway. What may be recorded, written and sent is decided by `os/report`.
+//! It has no network. What happens it learns from init alone, which tells numbers, names of manifests, and the last output of programs that may
+//! have panicked, of which no text goes any further; whoever takes `uplink` over reads what is sent anyway. What may be recorded, written and sent is decided by `os/report`.
 
 mod crashes;
 mod files;
@@ -13,7 +13,7 @@ use crate::network::NetworkCounters;
 use holdfast_failure_reports::Level;
 use holdfast_failure_reports::batch::Epoch;
 use holdfast_failure_reports::exchange::{
-    self, MAX_MESSAGE_BYTES, ReportExchangeError, ReportExchangeReply, ReportExchangeRequest,
+    self, MAX_REQUEST_BYTES, ReportExchangeError, ReportExchangeReply, ReportExchangeRequest,
 };
 use holdfast_failure_reports::record::{Body, CheckIn, Clock};
 use holdfast_failure_reports::recorder::{Moment, Recorder};
@@ -25,7 +25,7 @@ use holdfast_linux::{PathError, channel, entropy};
 use holdfast_networking::status::{MAX_MESSAGE_BYTES as MAX_STATUS_BYTES, NetworkStatus};
 use holdfast_sandbox::clock::{Source, Status};
 use holdfast_sandbox::policy::STATE_DIRECTORY;
-use holdfast_sandbox::wire::{ClaimedApp, Reply, ReportRequest};
+use holdfast_sandbox::wire::{ClaimedApp, MAX_REPORT_REPLY_BYTES, Reply, ReportRequest};
 use holdfast_types::{chain, event::report as event};
 use std::convert::Infallible;
 use std::io;
@@ -81,10 +81,12 @@ pub fn run() -> ExitCode {
 }
 
 fn serve_forever() -> Result<Infallible, ServiceError> {
-    let mut service = Service::begin(InitSocket::from_environment()?)?;
+    let mut service =
+        Service::begin(InitSocket::from_environment_with_room(MAX_REPORT_REPLY_BYTES)?)?;
     notify_ready().map_err(ServiceError::Ready)?;
     let mut uplink: Option<OwnedFd> = None;
-    let mut buffer = vec![0; MAX_MESSAGE_BYTES];
+    // One byte more: what is longer is cut there, and malformed.
+    let mut buffer = [0; MAX_REQUEST_BYTES + 1];
     let mut ask_at = 0;
     loop {
         if monotonic_ms() >= ask_at {
@@ -125,6 +127,10 @@ struct Service {
     init: InitSocket<ReportRequest>,
     files: Files,
     recorder: Recorder,
+    /// The level that the service has asked for, and the most that the device's owner lets it report.
+    levels: (Level, Level),
+    /// A failure to keep what the owner has said is said once, until it is kept.
+    owner_level_is_kept: bool,
     /// What init said of the clock last, and the monotonic time of that in seconds.
     clock: (Status, u64),
     /// The apps that init has admitted in this boot.
@@ -156,13 +162,17 @@ impl Service {
         let files = Files::new(Path::new(STATE_DIRECTORY));
         let clock = clock(&mut init)?;
         let now = moment(clock);
-        let level = files.level()?.unwrap_or_default();
-        let recorder = Recorder::new(level, files.read()?.get(), fresh_epoch()?, now);
+        let levels =
+            (files.level()?.unwrap_or_default(), files.owner_level()?.unwrap_or(Level::Full));
+        let level = Level::effective(levels.0, levels.1);
+        let recorder = Recorder::begin(level, files.found()?, fresh_epoch()?, now);
         println!("recording at level {level} {}", event::REPORT_STARTED);
-        Ok(Self {
+        let mut service = Self {
             init,
             files,
             recorder,
+            levels,
+            owner_level_is_kept: true,
             clock: (clock, uptime_s()),
             apps: Vec::new(),
             network: NetworkCounters::default(),
@@ -170,7 +180,13 @@ impl Service {
             used_at_s: 0,
             written_at_s: uptime_s(),
             write_has_failed: false,
-        })
+        };
+        if level == Level::Off {
+            // Power may have been cut after `off` was kept, and before everything was erased.
+            let changes = service.recorder.set_level(level);
+            service.carry_out(changes, now)?;
+        }
+        Ok(service)
     }
 
     fn now(&self) -> Moment {
@@ -183,6 +199,10 @@ impl Service {
         let Reply::Ends(ends) = reply else {
             return Err(InitError::refused(reply).into());
         };
+        // What the owner says holds before anything is recorded.
+        if let Some(level) = ends.owner_level {
+            self.set_owner_level(level)?;
+        }
         self.look_at_clock()?;
         let now = self.now();
         if ends.is_first || self.apps.is_empty() {
@@ -201,6 +221,9 @@ impl Service {
         }
         let mut ended = told::ended(&ends);
         self.take_crashes(&mut ended)?;
+        self.take_panics(&mut ended)?;
+        let updates = ends.updates.iter().map(|news| (now.uptime_s, told::update(news)));
+        ended.extend(updates);
         for (uptime_s, body) in ended {
             let ago = now.uptime_s.saturating_sub(uptime_s);
             let at = now.at.map(|at| at.saturating_sub(ago));
@@ -217,7 +240,9 @@ impl Service {
     /// Takes what crashes have left, and puts places into the ends that they were. No more are taken at a time than components
     /// have ended: one that crashes again and again leaves them as fast as they are read.
     fn take_crashes(&mut self, ended: &mut [(u64, Body)]) -> Result<(), ServiceError> {
-        for _ in 0..MOST_CRASHES {
+        // Where nothing has ended, nothing has crashed.
+        let most = if ended.is_empty() { 0 } else { MOST_CRASHES };
+        for _ in 0..most {
             let (reply, handed) = self.init.ask(ReportRequest::Crash)?;
             match (reply, handed.into_iter().next()) {
                 (Reply::Crash(told), Some(notes)) => {
@@ -227,6 +252,23 @@ impl Service {
                 }
                 (Reply::NotFound, _) => break,
                 (reply, _) => return Err(InitError::refused(reply).into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what programs have written last that may have panicked, and puts where they have into the ends that they were.
+    fn take_panics(&mut self, ended: &mut [(u64, Body)]) -> Result<(), ServiceError> {
+        let may_be_panic = |(_, body): &(u64, Body)| match body {
+            Body::Ended(ended) => crashes::may_be_panic(ended.end),
+            _ => false,
+        };
+        let most = if ended.iter().any(may_be_panic) { MOST_CRASHES } else { 0 };
+        for _ in 0..most {
+            match self.init.ask(ReportRequest::LastOutput)?.0 {
+                Reply::LastOutput(written) => crashes::join_panic(ended, &written),
+                Reply::NotFound => break,
+                reply => return Err(InitError::refused(reply).into()),
             }
         }
         Ok(())
@@ -268,7 +310,7 @@ impl Service {
         news.into_iter().try_for_each(|body| self.record(body, now))
     }
 
-    /// Once a day records what components have used.
+    /// Once a day records what components have used, and how full partitions are.
     fn look_at_use(&mut self, now: Moment) -> Result<(), ServiceError> {
         let is_due = now.uptime_s.saturating_sub(self.used_at_s) >= USED_EVERY_S;
         if self.recorder.level() < Level::Full || !is_due {
@@ -279,7 +321,13 @@ impl Service {
         let Reply::Components(components) = reply else {
             return Err(InitError::refused(reply).into());
         };
-        told::used(&components).into_iter().try_for_each(|body| self.record(body, now))
+        told::used(&components).into_iter().try_for_each(|body| self.record(body, now))?;
+        match self.init.ask(ReportRequest::Fill)?.0 {
+            Reply::Fill(fill) => {
+                told::storage(&fill).into_iter().try_for_each(|body| self.record(body, now))
+            }
+            reply => Err(InitError::refused(reply).into()),
+        }
     }
 
     fn record(&mut self, body: Body, now: Moment) -> Result<(), ServiceError> {
@@ -313,8 +361,8 @@ impl Service {
             let failed = event::REPORT_SPOOL_FAILED;
             println!("cannot write the spool: {} {failed}", chain(&error));
         }
-        let contents = self.files.read().unwrap_or_default();
-        self.recorder.write_failed(contents.get(), fresh_epoch()?, now);
+        let found = self.files.found().unwrap_or_default();
+        self.recorder.write_failed(found, fresh_epoch()?, now);
         Ok(())
     }
 
@@ -357,38 +405,68 @@ impl Service {
                 ReportExchangeReply::Done
             }
             ReportExchangeRequest::SetLevel(level) => {
-                self.set_level(level, now)?;
+                self.set_asked_level(level)?;
                 ReportExchangeReply::Done
             }
         })
     }
 
     fn batch(&self) -> Result<ReportExchangeReply, ServiceError> {
-        let contents = self.files.read()?;
-        Ok(match self.recorder.batch(contents.get()) {
+        // What could not be erased is not sent either.
+        if self.recorder.level() == Level::Off {
+            return Ok(ReportExchangeReply::Nothing);
+        }
+        Ok(match self.files.batch(&self.recorder)? {
             Some((bytes, through)) => ReportExchangeReply::Batch { bytes, through },
             None => ReportExchangeReply::Nothing,
         })
     }
 
-    fn set_level(&mut self, level: Level, now: Moment) -> Result<(), ServiceError> {
+    /// The service asks for a level.
+    fn set_asked_level(&mut self, level: Level) -> Result<(), ServiceError> {
+        if level == self.levels.0 {
+            return Ok(());
+        }
+        self.levels.0 = level;
+        self.apply_levels()?;
+        Ok(self.files.keep_level(level)?)
+    }
+
+    /// The device's owner lets it report no more than this. It holds even where it cannot be kept.
+    fn set_owner_level(&mut self, level: Level) -> Result<(), ServiceError> {
+        if level == self.levels.1 && self.owner_level_is_kept {
+            return Ok(());
+        }
+        self.levels.1 = level;
+        // Kept before what it lets be recorded changes: whatever is cut, the service begins with what was said.
+        let kept = self.files.keep_owner_level(level);
+        let was_kept = std::mem::replace(&mut self.owner_level_is_kept, kept.is_ok());
+        if let (Err(error), true) = (kept, was_kept) {
+            let failed = event::REPORT_LEVEL_PERSIST_FAILED;
+            println!("cannot keep what the owner lets be reported: {} {failed}", chain(&error));
+        }
+        self.apply_levels()
+    }
+
+    fn apply_levels(&mut self) -> Result<(), ServiceError> {
+        let level = Level::effective(self.levels.0, self.levels.1);
         if level == self.recorder.level() {
             return Ok(());
         }
         println!("recording at level {level} from now on {}", event::REPORT_LEVEL_CHANGED);
         // What is to be forgotten is forgotten first.
         let changes = self.recorder.set_level(level);
-        self.carry_out(changes, now)?;
-        self.files.keep_level(level)?;
-        Ok(())
+        self.carry_out(changes, self.now())
     }
 }
 
 /// Reads the one message that the network service writes to a socket. What does not come in time, or cannot be read, is asked for
 /// again at the next look.
 fn network_status(socket: &OwnedFd) -> Option<NetworkStatus> {
-    let mut buffer = vec![0; MAX_STATUS_BYTES];
     let until = monotonic_ms().saturating_add(NETWORK_WITHIN_MS);
+    // No more than the message has: few devices have one of the longest.
+    let most = channel::next_length_until(socket, until).ok()??.min(MAX_STATUS_BYTES);
+    let mut buffer = vec![0; most];
     let (length, _) = channel::receive_until(socket, &mut buffer, until).ok()??;
     NetworkStatus::decode(buffer.get(..length)?).ok()
 }

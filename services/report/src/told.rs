@@ -1,10 +1,12 @@
 //! What init tells, as records.
 
 use holdfast_failure_reports::record::{
-    App, Body, Boot, Component, End, Ended, Lost, LostWhy, Name, NoName, Reset, Used,
+    App, Body, Boot, Component, End, Ended, Lost, LostWhy, Name, NoName, Outcome, Partition, Reset,
+    Storage, Update, Used,
 };
 use holdfast_sandbox::wire::{
-    ComponentEnd, ComponentEnds, ComponentStatus, DeviceClaims, EndCause,
+    ComponentEnd, ComponentEnds, ComponentStatus, DeviceClaims, EndCause, PartitionFill,
+    UpdateNews, UpdateOutcome, WrittenPartition,
 };
 
 /// Returns the record of the boot.
@@ -62,6 +64,35 @@ pub(crate) fn ended(told: &ComponentEnds) -> Vec<(u64, Body)> {
         bodies.push((at, Body::Lost(Lost { why: LostWhy::Init, count: told.lost })));
     }
     bodies
+}
+
+/// Returns the record of what has become of a release.
+pub(crate) fn update(news: &UpdateNews) -> Body {
+    let outcome = match news.outcome {
+        UpdateOutcome::Committed => Outcome::Committed,
+        UpdateOutcome::FellBack => Outcome::FellBack,
+        UpdateOutcome::RefusedSignature => Outcome::RefusedSignature,
+        UpdateOutcome::RefusedExpired => Outcome::RefusedExpired,
+        UpdateOutcome::RefusedRollback => Outcome::RefusedRollback,
+        UpdateOutcome::RefusedContent => Outcome::RefusedContent,
+        UpdateOutcome::Failed => Outcome::Failed,
+        UpdateOutcome::Declined => Outcome::Declined,
+    };
+    let UpdateNews { app, from, to, fetched_bytes, .. } = *news;
+    Body::Update(Update { app, from, to, outcome, fetched_bytes })
+}
+
+/// Returns the records of how full partitions are.
+pub(crate) fn storage(fill: &[PartitionFill]) -> Vec<Body> {
+    let storage = fill.iter().map(|PartitionFill { partition, percent }| {
+        let partition = match partition {
+            WrittenPartition::State => Partition::State,
+            WrittenPartition::Apps => Partition::Apps,
+            WrittenPartition::Data => Partition::Data,
+        };
+        Body::Storage(Storage { partition, percent: (*percent).min(100) })
+    });
+    storage.collect()
 }
 
 /// Returns the records of what components have used, of services alone: init's status says no package of an app.

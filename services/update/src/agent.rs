@@ -6,6 +6,7 @@ use crate::connection::{Connection, WaitError};
 use crate::device::Source;
 use crate::download::{Downloader, Offer};
 use crate::install_error::InstallError;
+use crate::news::{self, Told, Tried};
 use crate::state::{self, StateError};
 use crate::uplink::{Fetched, UplinkError};
 use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
@@ -21,7 +22,7 @@ use holdfast_release::{Memory, Outcome, Staged, next_release};
 use holdfast_sandbox::held::Held;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::policy::{APP_DIRECTORY, APP_STORE_DIRECTORY};
-use holdfast_sandbox::wire::{Listener, Reply, UpdateRequest};
+use holdfast_sandbox::wire::{Listener, Reply, UpdateNews, UpdateOutcome, UpdateRequest};
 use holdfast_types::Version;
 use holdfast_types::encoding::EncodingError;
 use holdfast_types::event::{self, Event};
@@ -100,6 +101,8 @@ pub(crate) struct Agent {
     /// A server was reached since the agent was started.
     has_reached: bool,
     failures: u32,
+    /// What was told of releases.
+    told: Told,
     /// Time up to which uptime was counted, in milliseconds of the monotonic clock.
     uptime_counted_at_ms: u64,
 }
@@ -133,6 +136,7 @@ impl Agent {
             has_agreed: false,
             has_reached: false,
             failures: 0,
+            told: Told::default(),
             uptime_counted_at_ms: monotonic_ms(),
         })
     }
@@ -219,11 +223,15 @@ impl Agent {
             }
             Some(Outcome::Committed(subject)) => {
                 println!("{subject}: the new release is good {}", event::update::UPDATE_COMMITTED);
+                self.tell_end(subject, UpdateOutcome::Committed, held)?;
             }
-            Some(Outcome::FellBack(subject)) => println!(
-                "{subject}: the new release has failed and is not tried again {}",
-                event::update::UPDATE_FELL_BACK
-            ),
+            Some(Outcome::FellBack(subject)) => {
+                println!(
+                    "{subject}: the new release has failed and is not tried again {}",
+                    event::update::UPDATE_FELL_BACK
+                );
+                self.tell_end(subject, UpdateOutcome::FellBack, held)?;
+            }
             Some(Outcome::Unreached(subject, wait_s)) => {
                 let minutes = wait_s / 60;
                 println!(
@@ -241,6 +249,24 @@ impl Agent {
         }
         self.agree_if_reached()?;
         Ok(false)
+    }
+
+    /// Tells what has become of the release that was staged last.
+    fn tell_end(
+        &mut self,
+        subject: ReleaseSubject,
+        outcome: UpdateOutcome,
+        held: &[Held],
+    ) -> Result<(), InitError> {
+        self.tell(Some(news::ended(subject, outcome, state::load_tried(), held)))
+    }
+
+    /// Tells init what has become of a release, for whoever reports it.
+    fn tell(&mut self, news: Option<UpdateNews>) -> Result<(), InitError> {
+        if let Some(news) = news.filter(|news| self.told.is_new(*news, monotonic_ms())) {
+            self.connection.init.tell(UpdateRequest::Tell(news))?;
+        }
+        Ok(())
     }
 
     /// Tells init, once, as soon as there is no objection to a commit.
@@ -310,8 +336,22 @@ impl Agent {
         Ok(false)
     }
 
-    /// Checks a repository, and installs the next release that it offers. True when one was staged.
+    /// Checks a repository, and installs the next release that it offers. True when one was staged. What is refused is told.
     fn check_repository(
+        &mut self,
+        repository: RepositoryName,
+        root: &[u8],
+        held: &[Held],
+        may_install: bool,
+    ) -> Result<bool, PollError> {
+        let checked = self.take_from(repository, root, held, may_install);
+        if let Err(PollError::Refused(error)) = &checked {
+            self.tell(news::refused(error, news::running(held, ReleaseSubject::Os)))?;
+        }
+        checked
+    }
+
+    fn take_from(
         &mut self,
         repository: RepositoryName,
         root: &[u8],
@@ -458,8 +498,12 @@ impl Agent {
             );
             self.save_memory();
         }
-        if taken.is_err() {
+        if let Err(error) = &taken {
             self.bus.publish(UpdateStatus::IDLE);
+            let fetched_bytes = self.connection.fetched_bytes;
+            let tried =
+                Tried { subject, from: news::running(held, subject), to: version, fetched_bytes };
+            self.tell(news::not_installed(tried, error))?;
         }
         taken.map_err(|source| match source {
             InstallError::Init(error) => PollError::Init(error),
@@ -473,7 +517,9 @@ impl Agent {
     /// Has a release written, verified and staged, and records it.
     fn take_release(&mut self, offer: Offer<'_>) -> Result<(), InstallError> {
         let root_hash = offer.release.root_hash().ok_or(InstallError::NoHash)?;
-        let subject = offer.release.subject;
+        let (subject, to) = (offer.release.subject, offer.release.version);
+        let from = offer.running.map_or_else(Version::default, |running| running.version);
+        self.connection.fetched_bytes = 0;
         let staged = Staged { subject, root_hash, reached: self.has_reached };
         let memory = &mut self.memory;
         self.downloader.take(offer, &mut self.connection, || {
@@ -481,7 +527,11 @@ impl Agent {
             state::save_memory(memory)
         })?;
         self.memory.mark_staged();
-        Ok(state::save_memory(&self.memory)?)
+        state::save_memory(&self.memory)?;
+        // Its loss costs a report its versions, and the release nothing.
+        let fetched_bytes = self.connection.fetched_bytes;
+        state::save_tried(&Tried { subject, from, to, fetched_bytes });
+        Ok(())
     }
 
     /// Asks for the reboot, unless the window is closed or an app defers it. Returns the milliseconds until the next

@@ -35,11 +35,13 @@ pub(crate) struct Connection {
     pub(crate) uplink: Option<OwnedFd>,
     /// The card that files are read from instead of a server, while it is checked.
     pub(crate) card: Option<Card>,
+    /// Bytes that came for the release that is taken.
+    pub(crate) fetched_bytes: u64,
 }
 
 impl Connection {
     pub(crate) fn new(init: InitSocket<UpdateRequest>) -> Self {
-        Self { init, uplink: None, card: None }
+        Self { init, uplink: None, card: None, fetched_bytes: 0 }
     }
 
     /// Waits until a time of the monotonic clock in milliseconds, or until `uplink` connects.
@@ -73,8 +75,14 @@ impl Source for Connection {
     fn fetch<E: From<UplinkError>>(
         &mut self,
         fetch: &Fetch,
-        take: impl FnMut(&[u8]) -> Result<(), E>,
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<Fetched, E> {
+        let fetched_bytes = &mut self.fetched_bytes;
+        let take = |piece: &[u8]| {
+            let bytes = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            *fetched_bytes = fetched_bytes.saturating_add(bytes);
+            take(piece)
+        };
         if let Some(card) = &self.card {
             return card.fetch(fetch, take);
         }

@@ -12,6 +12,7 @@ mod device;
 mod download;
 mod install;
 mod install_error;
+mod news;
 mod slot;
 mod state;
 mod uplink;

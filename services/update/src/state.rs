@@ -1,5 +1,6 @@
 //! Files of the agent on `state`. Each is replaced whole; a damaged one is reported, and counts as missing.
 
+use crate::news::Tried;
 use holdfast_linux::{PathError, file};
 use holdfast_release::Memory;
 use holdfast_release::RepositoryName;
@@ -47,6 +48,21 @@ pub(crate) fn save_memory(memory: &Memory) -> Result<(), StateError> {
     Ok(file::replace(&memory_file(), &memory.encode()?)?)
 }
 
+/// Loads what was kept of the release that was staged last.
+pub(crate) fn load_tried() -> Option<Tried> {
+    read(&tried_file(), Tried::MAX_ENCODED_BYTES, Tried::decode)
+}
+
+/// Keeps what is told later of the release that was staged.
+pub(crate) fn save_tried(tried: &Tried) {
+    let saved = tried.encode().map_err(StateError::from);
+    let saved = saved.and_then(|bytes| Ok(file::replace(&tried_file(), &bytes)?));
+    if let Err(error) = saved {
+        let failed = event::update::UPDATE_RECORD_PERSIST_FAILED;
+        println!("cannot save what is staged, to report it: {} {failed}", chain(&error));
+    }
+}
+
 fn read<T>(
     path: &Path,
     most: usize,
@@ -71,6 +87,10 @@ fn read<T>(
 
 fn trusted_file(repository: RepositoryName) -> PathBuf {
     Path::new(STATE_DIRECTORY).join(format!("{repository}.trusted"))
+}
+
+fn tried_file() -> PathBuf {
+    Path::new(STATE_DIRECTORY).join(Tried::FILE_NAME)
 }
 
 fn memory_file() -> PathBuf {

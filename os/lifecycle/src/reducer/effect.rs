@@ -30,6 +30,8 @@ pub enum Effect {
     Start(usize),
     /// Kill all its processes.
     Kill(usize),
+    /// Have its program abort, of which the kernel notes where it was, where somebody reports that; kill all its processes elsewhere.
+    Abort(usize),
     /// Ask its program to end.
     Terminate(usize),
     /// Hear what its program said and printed last, and learn how it ended: [`Event::Notified`](super::Event::Notified), where it said

@@ -45,6 +45,8 @@ pub(crate) struct Program {
     pub(crate) ends: Option<(Millis, Exit)>,
     /// It does not end when asked.
     pub(crate) ignores_terminate: bool,
+    /// It does not end when it is aborted.
+    pub(crate) ignores_abort: bool,
 }
 
 /// What becomes of effects on media.
@@ -198,6 +200,12 @@ impl Device {
                 }
                 if let Some((after, exit)) = ends {
                     self.after(component, after, Event::StubEnded { component, exit });
+                }
+            }
+            Effect::Abort(component) => {
+                if !self.programs[component].ignores_abort {
+                    let exit = Exit::Signal(6);
+                    self.after(component, STEP_MS, Event::StubEnded { component, exit });
                 }
             }
             Effect::Kill(component) => {

@@ -108,6 +108,7 @@ fn place(effect: &Effect) -> Option<usize> {
     match effect {
         Effect::Start(component)
         | Effect::Kill(component)
+        | Effect::Abort(component)
         | Effect::Terminate(component)
         | Effect::Collect { component, .. }
         | Effect::RecordEnd { component, .. }
@@ -172,7 +173,9 @@ proptest! {
                         prop_assert!(!begun[*component], "{event:?}: started twice");
                         begun[*component] = true;
                     }
-                    Effect::Kill(component) | Effect::Terminate(component) => {
+                    Effect::Kill(component)
+                    | Effect::Abort(component)
+                    | Effect::Terminate(component) => {
                         prop_assert!(begun[*component], "{event:?}: {effect:?} of nothing");
                     }
                     Effect::CommitSlot => commits += 1,

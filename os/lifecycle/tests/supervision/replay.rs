@@ -306,6 +306,7 @@ impl Replay {
             Effect::LogStatus(_)
             | Effect::Pet
             | Effect::Kill(_)
+            | Effect::Abort(_)
             | Effect::Terminate(_)
             | Effect::HurryWrites(_)
             | Effect::RecordEnd { .. }

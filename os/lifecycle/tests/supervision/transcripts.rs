@@ -72,12 +72,30 @@ fn a_missed_watchdog_is_a_kill_and_a_restart() {
         device.transcript()[1..],
         [
             "3.700 a missed its watchdog: killed",
-            "3.705 a ended with signal 9, memory peak 640 KiB",
+            "3.705 a ended with signal 6, memory peak 640 KiB",
             "3.705 a will be started again in 100 ms",
             "3.805 a started",
         ]
     );
     assert_eq!(device.log[1].1, Level::Warning);
+}
+
+#[test]
+fn one_that_does_not_end_when_it_is_aborted_is_killed() {
+    let watched = Component { watchdog_ms: Some(500), ..component("a") };
+    let mut device = Device::new(setup(vec![watched]));
+    device.programs[0].ignores_abort = true;
+    device.run_until(2_600);
+    assert_eq!(
+        device.transcript()[1..],
+        [
+            "0.500 a missed its watchdog: killed",
+            "2.505 a ended with signal 9, memory peak 640 KiB",
+            "2.505 a will be started again in 100 ms",
+        ]
+    );
+    let cause = device.ends.first().map(|(_, cause, _)| *cause);
+    assert_eq!(cause, Some(EndCause::Watchdog));
 }
 
 #[test]
@@ -116,9 +134,9 @@ fn what_was_said_in_time_is_no_missed_deadline_however_late_it_is_looked_at() {
     device.act(Event::Deadline { heard: 100 });
     device.act(Event::Notified { component: 0, ready: false, watchdog: true });
     device.act(Event::Deadline { heard: 9_100 });
-    assert_eq!(device.count(&Effect::Kill(0)), 0);
+    assert_eq!(device.count(&Effect::Abort(0)), 0);
     device.act(Event::Deadline { heard: 9_600 });
-    assert_eq!(device.count(&Effect::Kill(0)), 1);
+    assert_eq!(device.count(&Effect::Abort(0)), 1);
 }
 
 #[test]

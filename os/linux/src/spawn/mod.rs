@@ -113,6 +113,15 @@ pub fn terminate(pid: Pid) -> io::Result<()> {
     Ok(kill_process(pid, Signal::TERM)?)
 }
 
+/// Has the program abort (`SIGABRT`, which its stub forwards), of which the kernel notes where it was. `pid` must be a child that
+/// was not reaped yet.
+///
+/// # Errors
+/// There is no such process.
+pub fn abort(pid: Pid) -> io::Result<()> {
+    Ok(kill_process(pid, Signal::ABORT)?)
+}
+
 /// Everything in the first child: the root, the second child, and then the life of a stub.
 fn become_stub(command: &Command<'_>, program: &Program, report: &mut Report) -> Refused {
     let forked = || -> Result<(Option<Pid>, Option<OwnedFd>), Refused> {

@@ -45,6 +45,8 @@ pub struct AppManifest {
     pub updates: UpdateAccess,
     /// The catalog for whose service the app authenticates as a part of the device.
     pub catalog: Option<CatalogId>,
+    /// It may say for the device's owner how much the device reports at most.
+    pub sets_report_level: bool,
     /// When it is started again.
     pub restart: RestartPolicy,
     /// Milliseconds within which it must say that it is ready; without it, it is ready at once.

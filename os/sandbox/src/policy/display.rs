@@ -107,6 +107,9 @@ impl fmt::Display for Plan {
         if let Some(catalog) = self.catalog {
             writeln!(f, "authenticates as a part of the device, for catalog {catalog}")?;
         }
+        if self.sets_report_level {
+            writeln!(f, "reports       may say how much the device reports at most")?;
+        }
         let ready = match self.readiness {
             Readiness::Started => "once it runs".to_owned(),
             Readiness::Notify { within_ms } => format!("when it says so, within {within_ms} ms"),

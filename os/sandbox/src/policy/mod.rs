@@ -102,6 +102,8 @@ pub struct Plan {
     pub updates: UpdateAccess,
     /// The catalog for whose service the component authenticates, by a key of its own in `identity`.
     pub catalog: Option<CatalogId>,
+    /// The component may say how much the device reports of its failures at most.
+    pub sets_report_level: bool,
     /// How init learns that the component is ready.
     pub readiness: Readiness,
     /// Watchdog interval in milliseconds: once ready, the component must send `WATCHDOG=1` at least this often.
@@ -352,6 +354,7 @@ impl Plan {
             requests,
             updates,
             catalog,
+            sets_report_level,
             readiness: _,
             watchdog_ms: _,
             restart: _,
@@ -377,6 +380,7 @@ impl Plan {
             && requests.is_within(other.requests)
             && *updates <= other.updates
             && (catalog.is_none() || *catalog == other.catalog)
+            && *sets_report_level <= other.sets_report_level
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn manifest() -> AppManifest {
         network: NetworkGrants::default(),
         limits: Limits::default(),
         updates: UpdateAccess::None,
+        sets_report_level: false,
         catalog: None,
         restart: RestartPolicy::Always,
         ready_within_ms: None,

@@ -7,6 +7,17 @@ use crate::reset_order::Partitions;
 use holdfast_types::component_name::MAX_NAME_BYTES;
 use proptest::prelude::*;
 
+fn news() -> UpdateNews {
+    let version = Version { major: u32::MAX, minor: u32::MAX, patch: u32::MAX };
+    UpdateNews {
+        app: Some(ComponentId([255; 16])),
+        from: version,
+        to: version,
+        outcome: UpdateOutcome::Declined,
+        fetched_bytes: u64::MAX,
+    }
+}
+
 #[test]
 fn messages_survive_the_wire_and_fit_it() {
     let name = "n".repeat(MAX_NAME_BYTES);
@@ -29,6 +40,9 @@ fn messages_survive_the_wire_and_fit_it() {
         IdentityRequest::Claims.into(),
         IdentityRequest::Listeners.into(),
         ReportRequest::Crash.into(),
+        ReportRequest::LastOutput.into(),
+        ReportRequest::Fill.into(),
+        UpdateRequest::Tell(news()).into(),
     ] {
         assert_eq!(decode_request(&encode_request(&request).unwrap()), Ok(request));
     }
@@ -99,8 +113,38 @@ fn messages_survive_the_wire_and_fit_it() {
             ended_ms: u64::MAX,
         }),
         Reply::Authenticating(vec![authenticating; MAX_COMPONENTS]),
+        Reply::LastOutput(LastOutput { name: "n".repeat(MAX_NAME_BYTES), bytes: vec![255; 1024] }),
+        Reply::Fill(vec![PartitionFill { partition: WrittenPartition::Data, percent: u8::MAX }; 3]),
+        Reply::Ends(ComponentEnds {
+            ends: vec![
+                ComponentEnd {
+                    name: "n".repeat(MAX_NAME_BYTES),
+                    app: Some(EndedApp { id: ComponentId([255; 16]), version, package: [255; 8] }),
+                    cause: EndCause::Signal(255),
+                    ran_s: u32::MAX,
+                    uptime_s: u32::MAX,
+                    count: u32::MAX,
+                };
+                32
+            ],
+            lost: u32::MAX,
+            updates: vec![news(); 16],
+            owner_level: Some(ReportLevel::Full),
+            ..ComponentEnds::default()
+        }),
     ] {
-        assert_eq!(decode_reply(&encode_reply(&reply).unwrap()), Ok(reply));
+        let encoded = encode_reply(&reply).unwrap();
+        // Which `report` gets, and no other.
+        if let Reply::Components(_)
+        | Reply::Claims(_)
+        | Reply::Crash(_)
+        | Reply::LastOutput(_)
+        | Reply::Fill(_)
+        | Reply::Ends(_) = &reply
+        {
+            assert!(encoded.len() <= MAX_REPORT_REPLY_BYTES, "{} bytes", encoded.len());
+        }
+        assert_eq!(decode_reply(&encoded), Ok(reply));
     }
 }
 
@@ -108,7 +152,7 @@ fn messages_survive_the_wire_and_fit_it() {
 fn another_version_trailing_bytes_and_length_are_refused() {
     assert_eq!(decode_request(&[1, 0]), Err(WireError::Version(1)));
     assert_eq!(decode_request(&[VERSION, 6, 0, 0]), Err(EncodingError::TrailingBytes(1).into()));
-    assert_eq!(decode_request(&[VERSION; 65]), Err(WireError::TooLong(65)));
+    assert_eq!(decode_request(&[VERSION; 97]), Err(WireError::TooLong(97)));
     let long = Request::Manage(ManageRequest::Stop("n".repeat(100)));
     assert!(matches!(encode_request(&long), Err(WireError::TooLong(_))));
 }

@@ -107,7 +107,7 @@ impl Algorithm {
 /// What makes two failures the same, by the first algorithm.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
-    /// A program in Rust has panicked: by the hash of its message and the line. Where the signal came is the same in every panic.
+    /// A program in Rust has panicked: by the hashes of its message and its file's name, and the line. Where the signal came is the same in every panic.
     Panic {
         /// The program.
         subject: Subject,
@@ -233,6 +233,11 @@ impl Key {
             return Some((Self::Functions { subject, failure, at, from }, version));
         }
         let of_version = if at.build_id.is_none() { Some(version) } else { None };
+        // The place is where the watchdog has met it, which is another one each time: without names, these are one failure.
+        if seen.failure == Failure::Ended(End::Watchdog) {
+            let Seen { subject, failure, .. } = seen;
+            return Some((Self::Kind { subject, version, failure }, version));
+        }
         let key = Self::Instruction {
             subject: seen.subject,
             build_id: at.build_id,
@@ -266,7 +271,8 @@ impl Key {
     pub fn place(&self) -> Option<String> {
         match self {
             Self::Panic { panic, .. } => {
-                Some(format!("panic {:016x} line {}", panic.message, panic.line))
+                let Panic { message, file, line } = panic;
+                Some(format!("panic {message:016x} file {file:016x} line {line}"))
             }
             Self::Functions { at, .. } => Some(at.clone()),
             Self::Instruction { build_id: Some(build_id), offset, .. } => {
@@ -298,6 +304,7 @@ impl Key {
             Self::Panic { panic, .. } => {
                 hash.update([1]);
                 hash.update(panic.message.to_be_bytes());
+                hash.update(panic.file.to_be_bytes());
                 hash.update(panic.line.to_be_bytes());
             }
             Self::Functions { failure, at, from, .. } => {
@@ -442,9 +449,22 @@ mod tests {
     }
 
     #[test]
+    fn victims_of_a_watchdog_are_grouped_by_functions_and_never_by_addresses() {
+        let [one, two] = [1, 2].map(|offset| ended(Some(place(1, offset)), None, End::Watchdog));
+        assert_eq!(group(&one, no_names), group(&two, no_names));
+        let named = |address: &Address| {
+            let (Address::Instruction(place) | Address::Return(place)) = address;
+            Some(format!("f{}", place.offset))
+        };
+        assert_ne!(group(&one, named), group(&two, named), "the control");
+        let [one, two] = [1, 2].map(|offset| ended(Some(place(1, offset)), None, End::Signal(6)));
+        assert_ne!(group(&one, no_names), group(&two, no_names), "the control");
+    }
+
+    #[test]
     fn panics_are_told_apart_by_message_and_line_and_not_by_where_they_abort() {
         let panic = |message, line, pc| {
-            let panic = Some(Panic { message, line });
+            let panic = Some(Panic { message, file: 7, line });
             let crash = Some(Crash { pc: place(1, pc), lr: None, fault: Fault::None });
             let end = End::Signal(6);
             group(&Body::Ended(Ended { panic, crash, end, ..samples::ended() }), no_names)

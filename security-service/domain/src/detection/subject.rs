@@ -52,7 +52,7 @@ impl Destination {
 pub struct CrashSite {
     /// The way it ended.
     pub end: End,
-    /// Where it was.
+    /// Where it was; `None` for one that its watchdog has ended, which may have been anywhere.
     pub crash: Option<Crash>,
     /// Where it has panicked.
     pub panic: Option<Panic>,
@@ -62,7 +62,8 @@ impl CrashSite {
     /// Returns that of an end.
     #[must_use]
     pub fn of(ended: &Ended) -> Self {
-        Self { end: ended.end, crash: ended.crash, panic: ended.panic }
+        let crash = ended.crash.filter(|_| ended.end != End::Watchdog);
+        Self { end: ended.end, crash, panic: ended.panic }
     }
 }
 

@@ -171,7 +171,9 @@ impl Window {
             }
             Body::Update(Update { app, to, outcome, .. }) => {
                 let subject = app.map_or_else(|| population.os(*to), |id| population.app(id, *to));
-                if *outcome != Outcome::Committed && *outcome != Outcome::Failed {
+                let is_refused =
+                    !matches!(outcome, Outcome::Committed | Outcome::Failed | Outcome::Declined);
+                if is_refused {
                     self.updates.note(&(subject, *outcome), &of.device, seen(0), |_, _| {});
                 }
             }

@@ -75,9 +75,11 @@ pub(crate) fn rollback(view: &View<'_>) -> Vec<Detection> {
                 let least = scaled(thresholds.rollback_expired_devices, permille, devices);
                 (least, Severity::Today)
             }
-            Outcome::Committed | Outcome::FellBack | Outcome::RefusedContent | Outcome::Failed => {
-                continue;
-            }
+            Outcome::Committed
+            | Outcome::FellBack
+            | Outcome::RefusedContent
+            | Outcome::Failed
+            | Outcome::Declined => continue,
         };
         let evidence = Evidence::of(devices);
         if evidence.count >= least {

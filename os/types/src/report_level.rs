@@ -1,4 +1,4 @@
-//! How much a device reports.
+//! How much a device reports of its failures.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -10,7 +10,7 @@ use thiserror::Error;
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 #[serde(rename_all = "kebab-case")]
-pub enum Level {
+pub enum ReportLevel {
     /// Nothing is recorded, and what was recorded is erased.
     Off,
     /// Boots, ends, updates, refusals, clock and attestation.
@@ -23,9 +23,9 @@ pub enum Level {
 /// The text is no level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("must be off, health or full")]
-pub struct NoLevel;
+pub struct NoReportLevel;
 
-impl Level {
+impl ReportLevel {
     /// All levels, the least first.
     pub const ALL: [Self; 3] = [Self::Off, Self::Health, Self::Full];
 
@@ -39,24 +39,24 @@ impl Level {
         }
     }
 
-    /// Returns the level that holds: what the service asks for, unless the device's owner has switched reports off.
+    /// Returns the level that holds: what the service asks for, and no more than the device's owner lets it report.
     #[must_use]
-    pub fn effective(asked: Self, owner_is_off: bool) -> Self {
-        if owner_is_off { Self::Off } else { asked }
+    pub fn effective(asked: Self, owner: Self) -> Self {
+        asked.min(owner)
     }
 }
 
-impl fmt::Display for Level {
+impl fmt::Display for ReportLevel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.word())
     }
 }
 
-impl FromStr for Level {
-    type Err = NoLevel;
+impl FromStr for ReportLevel {
+    type Err = NoReportLevel;
 
-    fn from_str(text: &str) -> Result<Self, NoLevel> {
-        Self::ALL.into_iter().find(|level| level.word() == text).ok_or(NoLevel)
+    fn from_str(text: &str) -> Result<Self, NoReportLevel> {
+        Self::ALL.into_iter().find(|level| level.word() == text).ok_or(NoReportLevel)
     }
 }
 
@@ -65,12 +65,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn off_of_the_owner_wins() {
-        for level in Level::ALL {
+    fn the_owner_lets_a_device_report_no_more_than_he_says() {
+        for level in ReportLevel::ALL {
             assert_eq!(level.word().parse(), Ok(level));
-            assert_eq!(Level::effective(level, true), Level::Off);
-            assert_eq!(Level::effective(level, false), level);
+            assert_eq!(ReportLevel::effective(level, ReportLevel::Off), ReportLevel::Off);
+            assert_eq!(ReportLevel::effective(level, ReportLevel::Full), level);
         }
-        assert_eq!("none".parse::<Level>(), Err(NoLevel));
+        assert_eq!("none".parse::<ReportLevel>(), Err(NoReportLevel));
     }
 }
