@@ -16,8 +16,11 @@ use std::time::{Duration, Instant};
 /// From a crash to its group in the service: `report` asks init every 15 s, an urgent upload waits for three minutes at most, and
 /// `uplink` looks every half minute.
 const REPORTED: Duration = Duration::from_secs(360);
-/// Most memory of `report`, in KiB, its share of the program's pages included.
+/// Most memory of `report`, in KiB, its share of the program's pages included: it has used 208.
 const MOST_KIB: u64 = 512;
+/// What the kernel charges a group in advance on a processor, in KiB (64 pages, `MEMCG_CHARGE_BATCH` in its `mm/memcontrol.c`): a peak has it of both
+/// processors, whatever is used.
+const CHARGED_IN_ADVANCE_KIB: u64 = 256;
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check!(suite, a_crash_is_a_group_with_the_name_of_its_function(artefacts));
@@ -53,9 +56,14 @@ fn a_crash_is_a_group_with_the_name_of_its_function(artefacts: &Artefacts) -> Re
     ensure!(text(&hung, "kind") == "watchdog", "{hung:#}");
     // The crash loop goes on, and is the same group; nothing of the device is the worse for reporting it.
     ensure!(crash.get("events").and_then(Value::as_u64) > Some(0), "{crash:#}");
+    let memory_kib = status(&mut guest, "report", "memory_kib")?;
     let peak_kib = status(&mut guest, "report", "peak_kib")?;
     let restarts = status(&mut guest, "report", "restarts")?;
-    ensure!(peak_kib <= MOST_KIB && restarts == 0, "{peak_kib} KiB, {restarts} restarts");
+    let is_small = memory_kib <= MOST_KIB && peak_kib <= MOST_KIB + CHARGED_IN_ADVANCE_KIB;
+    ensure!(
+        is_small && restarts == 0,
+        "{memory_kib} KiB, at its peak {peak_kib}, {restarts} restarts"
+    );
     guest.wait("hello: heartbeat", BOOT)?;
     Ok(())
 }
