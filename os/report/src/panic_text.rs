@@ -27,7 +27,9 @@ pub fn last_panic(written: &[u8]) -> Option<Panic> {
             // A message may be empty, and what is cut may be all of it.
             let message = lines.clone().next().unwrap_or_default();
             let message = hash(&without_values(bounded(message)));
-            found = Some(Panic { message, file: hash(bounded(file)), line });
+            let [.., high, low] = hash(bounded(file)).to_be_bytes();
+            let file = u16::from_be_bytes([high, low]);
+            found = Some(Panic { message, file, line });
         }
     }
     found

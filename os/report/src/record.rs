@@ -331,8 +331,8 @@ pub enum Fault {
 pub struct Panic {
     /// Hash of the message's beginning ([`crate::panic_text`]).
     pub message: u64,
-    /// Hash of the source file's name.
-    pub file: u64,
+    /// Hash of the source file's name: so much of it as tells files with one message and line apart.
+    pub file: u16,
     /// Line of the source.
     pub line: u32,
 }

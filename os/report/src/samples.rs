@@ -35,7 +35,7 @@ pub fn ended() -> Ended {
             lr: Some(place(0x0001_2b10)),
             fault: Fault::Null,
         }),
-        panic: Some(Panic { message: 0x0123_4567_89ab_cdef, file: 0x3333_4444, line: 42 }),
+        panic: Some(Panic { message: 0x0123_4567_89ab_cdef, file: 0x3344, line: 42 }),
         ran_s: 3600,
         count: 3,
     }

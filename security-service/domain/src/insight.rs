@@ -236,7 +236,7 @@ fn of_end(ended: &Ended) -> Read {
     let mut facts = facts.with_some("lr", ended.crash.and_then(|crash| crash.lr).map(place));
     if let Some(panic) = ended.panic {
         facts = facts.with("panic", format!("{:016x}", panic.message));
-        facts = facts.with("file", format!("{:016x}", panic.file)).with("line", panic.line);
+        facts = facts.with("file", format!("{:04x}", panic.file)).with("line", panic.line);
     }
     facts = facts.with("uptime_s", ended.ran_s);
     facts.0.extend(component(&ended.component).0);
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(
             event.description,
             format!(
-                "AppCrash (signo=11; pc={build_id}+0x12a44; lr={build_id}+0x12b10; panic=0123456789abcdef; line=42; \
+                "AppCrash (signo=11; pc={build_id}+0x12a44; lr={build_id}+0x12b10; panic=0123456789abcdef; file=3344; line=42; \
                 uptime_s=3600; component_id=25025d2c-66da-4448-bae1-ac26fcdd3627; name=camera; version=2.1.0)"
             )
         );

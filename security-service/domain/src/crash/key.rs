@@ -272,7 +272,7 @@ impl Key {
         match self {
             Self::Panic { panic, .. } => {
                 let Panic { message, file, line } = panic;
-                Some(format!("panic {message:016x} file {file:016x} line {line}"))
+                Some(format!("panic {message:016x} file {file:04x} line {line}"))
             }
             Self::Functions { at, .. } => Some(at.clone()),
             Self::Instruction { build_id: Some(build_id), offset, .. } => {
