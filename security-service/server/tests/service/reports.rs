@@ -460,6 +460,42 @@ fn reports_are_exported_as_csv_and_in_pages_that_have_each_once() {
     assert_eq!(reports(&service), Vec::<Value>::new());
 }
 
+/// As logs of OpenTelemetry, with a page for each request of logs.
+#[test]
+fn crash_groups_are_exported_as_logs_in_pages_that_have_each_once() {
+    let service = Installation::new();
+    for product in ["pump", "valve"] {
+        let (device, shown) = reporting(&service);
+        service.done("PUT", &format!("/products/{product}"), &Value::Null);
+        service.done("PUT", &format!("/products/{product}/groups/test"), &json!({}));
+        let place = json!({"product": product, "group": "test"});
+        service.done("POST", &format!("/devices/{}/move", device.id), &place);
+        assert_eq!(stored(&shown.report(&service.device, &batch(7, &[crash()]))), 2);
+    }
+    let groups: Vec<String> =
+        crashes(&service).iter().map(|one| one["group"].as_str().unwrap().to_owned()).collect();
+    let (mut path, mut exported) = ("/crashes?format=otlp&limit=1".to_owned(), Vec::new());
+    loop {
+        let page = service.ask("GET", &path, &Value::Null);
+        assert_eq!(page.status, 200, "{page:?}");
+        for of_resource in page.json()["resourceLogs"].as_array().unwrap() {
+            let record = &of_resource["scopeLogs"][0]["logRecords"][0];
+            assert_eq!(
+                (&record["eventName"], &record["severityText"]),
+                (&json!("app.crash"), &json!("FATAL"))
+            );
+            let attributes = record["attributes"].as_array().unwrap();
+            let group = attributes.iter().find(|one| one["key"] == "holdfast.crash.group").unwrap();
+            exported.push(group["value"]["stringValue"].as_str().unwrap().to_owned());
+        }
+        let Some(link) = page.header("link") else { break };
+        let (_, below) = link.split_once(&service.catalog.to_string()).unwrap();
+        path = below.split_once('>').unwrap().0.to_owned();
+    }
+    assert_eq!(exported, groups);
+    is_refused(&service.ask("GET", "/crashes?format=csv", &Value::Null), 400, "malformed");
+}
+
 #[test]
 fn a_device_without_claim_or_key_is_as_unknown_to_reports_as_to_check_ins() {
     let service = Installation::new();

@@ -49,7 +49,7 @@ fn one_holds_a_sink_and_its_number_goes_on_by_one() {
             put(database, scope, number, NOW).await;
         }
         let sink = Webhook::sink(scope, "ops");
-        assert_eq!(due(&store, NOW).await, [sink.clone()]);
+        assert_eq!(due(&store, NOW).await, std::slice::from_ref(&sink));
         let take = async |holder: &str, now| {
             store.take_lease(sink.clone(), holder.to_owned(), now, LEASE_S).await.unwrap()
         };
