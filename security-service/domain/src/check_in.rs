@@ -3,6 +3,7 @@
 //! Size, JSON, the device's row and the verification come before it (`holdfast_evidence::verify`), issuing and the one write
 //! after it. The write names the revision of the row that was decided on, so that whoever was overtaken decides anew.
 
+use crate::detection::containment::Contained;
 use crate::device::{Device, Finding};
 use crate::grade::{Grade, Grades};
 use crate::leaf::{Common, Leaf};
@@ -80,6 +81,8 @@ pub struct CheckIn<'a> {
     pub device: &'a Device,
     /// The rules of its group.
     pub rules: &'a Rules,
+    /// What is contained in its group.
+    pub contained: &'a Contained,
     /// What was verified.
     pub verified: &'a Verified,
     /// The release that [`Verified::measured`] finds, where there is one.
@@ -153,7 +156,7 @@ pub struct Decision {
 /// Decides on a check-in.
 #[must_use]
 pub fn decide(check_in: &CheckIn<'_>) -> Decision {
-    let CheckIn { device, rules, verified, release, returned, now } = *check_in;
+    let CheckIn { device, rules, contained, verified, release, returned, now } = *check_in;
     let claims = verified.claims();
     let clock = verified.clock();
     let grade = device.grade.unwrap_or(Grade::Software);
@@ -165,6 +168,7 @@ pub fn decide(check_in: &CheckIn<'_>) -> Decision {
     let (standing, findings) = judge(&Facts {
         state: device.state,
         quarantined: device.quarantined,
+        contained: contained.is_quarantined(&device.id, claims),
         grade_is_taken: rules.grades.has(grade),
         release: release.map(|release| ReleaseFacts {
             withdrawn: release.withdrawn,

@@ -15,6 +15,8 @@ pub struct Facts {
     pub state: State,
     /// True while the owner has it quarantined.
     pub quarantined: bool,
+    /// True while the owner contains a threat that it, or a version it has attested, is part of.
+    pub contained: bool,
     /// True if its group takes evidence of its grade.
     pub grade_is_taken: bool,
     /// The release that was measured, where it is known.
@@ -77,9 +79,10 @@ pub fn judge(facts: &Facts) -> (Standing, Vec<Finding>) {
     let below = release.index < facts.least_index;
     let forked = facts.receipt == Returned::Forked;
     let failed = facts.phase == Phase::FallingBack;
-    // Quarantine is the owner's own doing, and so no finding.
+    // Quarantine and containment are the owner's own doing, and so no finding.
     let rows = [
         (facts.quarantined, Problem::Quarantined, None),
+        (facts.contained, Problem::Contained, None),
         (release.withdrawn, Problem::ReleaseWithdrawn, Some(Finding::ReleaseWithdrawn)),
         (below, Problem::BelowLeastIndex, Some(Finding::BelowLeastIndex)),
         (facts.debug, Problem::DebugBuild, Some(Finding::DebugBuild)),
@@ -104,6 +107,7 @@ mod tests {
     const GOOD: Facts = Facts {
         state: State::Enrolled,
         quarantined: false,
+        contained: false,
         grade_is_taken: true,
         release: Some(ReleaseFacts { withdrawn: false, index: 7, agrees: true }),
         least_index: 7,
@@ -131,8 +135,9 @@ mod tests {
     #[test]
     fn each_fact_has_its_reason_and_its_finding() {
         let withdrawn = ReleaseFacts { withdrawn: true, index: 7, agrees: true };
-        let rows: [(Facts, Problem, Option<Finding>); 7] = [
+        let rows: [(Facts, Problem, Option<Finding>); 8] = [
             (with(|facts| facts.quarantined = true), Problem::Quarantined, None),
+            (with(|facts| facts.contained = true), Problem::Contained, None),
             (
                 with(|facts| facts.release = Some(withdrawn)),
                 Problem::ReleaseWithdrawn,
@@ -214,12 +219,13 @@ mod tests {
             index,
             agrees,
         });
-        let bits = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+        let bits = (any::<[bool; 2]>(), any::<bool>(), any::<bool>(), any::<bool>());
         (states, phases, receipts, proptest::option::of(release), bits, 0..4u64).prop_map(
-            |(state, phase, receipt, release, (quarantined, grade, debug, clock), least_index)| {
+            |(state, phase, receipt, release, ([quarantined, contained], grade, debug, clock), least_index)| {
                 Facts {
                     state,
                     quarantined,
+                    contained,
                     grade_is_taken: grade,
                     release,
                     least_index,
@@ -240,6 +246,7 @@ mod tests {
             let release = facts.release.filter(|release| release.agrees);
             let faultless = facts.state == State::Enrolled
                 && !facts.quarantined
+                && !facts.contained
                 && facts.grade_is_taken
                 && release.is_some_and(|it| !it.withdrawn && it.index >= facts.least_index)
                 && !facts.debug

@@ -59,6 +59,8 @@ problems! {
     MeasurementUnknown = "measurement-unknown", 403, "What was measured is no known release";
     /// The owner has quarantined the device.
     Quarantined = "quarantined", 403, "The owner has quarantined the device";
+    /// The owner contains a threat that the device, or a version that it runs, is part of.
+    Contained = "contained", 403, "The owner contains a threat that the device or a version on it is part of";
     /// The owner has withdrawn the release that runs.
     ReleaseWithdrawn = "release-withdrawn", 403, "The release that runs was withdrawn";
     /// The release that runs is below the least rollback index of the group.

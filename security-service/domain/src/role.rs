@@ -12,6 +12,8 @@ pub enum Role {
     Operator,
     /// May claim devices.
     Factory,
+    /// May see everything but secrets and the audit log, and close what was found.
+    Analyst,
     /// May see everything but secrets and the audit log.
     Reader,
     /// May see the audit log, and what a reader sees.
@@ -23,6 +25,8 @@ pub enum Role {
 pub enum Need {
     /// To see devices, products, groups, releases, certificates of authorities and findings.
     See,
+    /// To close findings, threats and crash groups, and to open crash groups again.
+    Close,
     /// To claim devices.
     Claim,
     /// To change products, groups and devices.
@@ -37,8 +41,14 @@ pub enum Need {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 5] =
-        [Self::Owner, Self::Operator, Self::Factory, Self::Reader, Self::Auditor];
+    pub const ALL: [Self; 6] = [
+        Self::Owner,
+        Self::Operator,
+        Self::Factory,
+        Self::Analyst,
+        Self::Reader,
+        Self::Auditor,
+    ];
 
     /// Returns the word for it, as JSON and the database have it.
     #[must_use]
@@ -47,6 +57,7 @@ impl Role {
             Self::Owner => "owner",
             Self::Operator => "operator",
             Self::Factory => "factory",
+            Self::Analyst => "analyst",
             Self::Reader => "reader",
             Self::Auditor => "auditor",
         }
@@ -64,9 +75,13 @@ impl Role {
         match self {
             Self::Owner => true,
             Self::Operator => {
-                matches!(need, Need::See | Need::Claim | Need::Operate | Need::Release)
+                matches!(
+                    need,
+                    Need::See | Need::Close | Need::Claim | Need::Operate | Need::Release
+                )
             }
             Self::Factory => need == Need::Claim,
+            Self::Analyst => matches!(need, Need::See | Need::Close),
             Self::Reader => need == Need::See,
             Self::Auditor => matches!(need, Need::See | Need::Audit),
         }
@@ -77,16 +92,25 @@ impl Role {
 mod tests {
     use super::*;
 
-    /// Needs by role, in the order of `See`, `Claim`, `Operate`, `Release`, `Audit`, `Own`.
+    /// Needs by role, in the order of `See`, `Close`, `Claim`, `Operate`, `Release`, `Audit`, `Own`.
     #[test]
     fn roles_may_do_what_the_table_says() {
-        let needs = [Need::See, Need::Claim, Need::Operate, Need::Release, Need::Audit, Need::Own];
+        let needs = [
+            Need::See,
+            Need::Close,
+            Need::Claim,
+            Need::Operate,
+            Need::Release,
+            Need::Audit,
+            Need::Own,
+        ];
         for (role, expected) in [
-            (Role::Owner, [true; 6]),
-            (Role::Operator, [true, true, true, true, false, false]),
-            (Role::Factory, [false, true, false, false, false, false]),
-            (Role::Reader, [true, false, false, false, false, false]),
-            (Role::Auditor, [true, false, false, false, true, false]),
+            (Role::Owner, [true; 7]),
+            (Role::Operator, [true, true, true, true, true, false, false]),
+            (Role::Factory, [false, false, true, false, false, false, false]),
+            (Role::Analyst, [true, true, false, false, false, false, false]),
+            (Role::Reader, [true, false, false, false, false, false, false]),
+            (Role::Auditor, [true, false, false, false, false, true, false]),
         ] {
             assert_eq!(needs.map(|need| role.may(need)), expected, "{role:?}");
             assert_eq!(Role::of_word(role.word()), Some(role));

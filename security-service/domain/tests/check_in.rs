@@ -21,6 +21,8 @@ use holdfast_failure_reports::Level;
 use holdfast_service_domain::check_in::{
     CheckIn, CheckInWrite, Decision, Issue, Rules, Verdict, Verified, decide,
 };
+use holdfast_service_domain::detection::containment::{Action, Contained};
+use holdfast_service_domain::detection::subject::{Part, Subject};
 use holdfast_service_domain::device::{Device, Finding, Kind, State};
 use holdfast_service_domain::grade::{Grade, Grades};
 use holdfast_service_domain::leaf::policy_of;
@@ -123,7 +125,33 @@ fn decided(
     release: Option<&Release>,
     returned: Option<u64>,
 ) -> Decision {
-    decide(&CheckIn { device, rules: &RULES, verified, release, returned, now: NOW })
+    decided_with(&Contained::default(), device, verified, release, returned)
+}
+
+fn decided_with(
+    contained: &Contained,
+    device: &Device,
+    verified: &Verified,
+    release: Option<&Release>,
+    returned: Option<u64>,
+) -> Decision {
+    decide(&CheckIn { device, rules: &RULES, contained, verified, release, returned, now: NOW })
+}
+
+/// Whoever attests a version that is contained gets certificates for updates alone, and is told why.
+#[test]
+fn a_version_that_is_contained_gets_certificates_for_updates_alone() {
+    let with = |version| {
+        let mut contained = Contained::default();
+        let subject = Subject { part: Part::App(APP), version: Some(version) };
+        contained.apply(&Action::QuarantineVersion(subject), 1).unwrap();
+        let decision = decided_with(&contained, &device(), &good(), Some(&RELEASE), Some(5));
+        (issue(&decision).profile, issue(&decision).reasons.clone(), decision.write.verdict)
+    };
+    let attested = claims().apps[0].version;
+    assert_eq!(with(attested), (Profile::UpdateOnly, vec![Problem::Contained], "update-only"));
+    let corrected = Version { patch: attested.patch + 1, ..attested };
+    assert_eq!(with(corrected), (Profile::Full, vec![], "full"), "the control");
 }
 
 fn issue(decision: &Decision) -> &Issue {

@@ -103,6 +103,7 @@ impl Service {
         let (_, findings) = judge(&Facts {
             state: State::Enrolled,
             quarantined: false,
+            contained: false,
             grade_is_taken: true,
             release,
             least_index: 0,

@@ -1,10 +1,11 @@
-//! Alerts: which changes of findings somebody is told of at once, what the hourly digest has, and how a webhook is signed,
-//! addressed and tried again. Nothing here sends anything.
+//! Alerts: which changes of findings somebody is told of at once, what the hourly digest has and what is told, and how a webhook is
+//! signed, addressed and tried again. Nothing here sends anything.
 
 use super::finding::Severity;
 use super::register::{Change, FleetFinding, Register, State};
 use super::rule::Rule;
 use ring::hmac;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,8 +26,11 @@ pub enum Alert {
     Digest(BTreeSet<u64>),
 }
 
+/// Most findings that one alert tells of: a digest of more is several alerts.
+pub const MAX_TOLD: usize = 100;
+
 /// What was told already.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alerts {
     grown: BTreeSet<u64>,
     digest_at: u64,
@@ -53,6 +57,115 @@ impl Alerts {
         }
         alerts
     }
+}
+
+impl Alerts {
+    /// True while something has grown that the next digest is to tell of.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        !self.grown.is_empty()
+    }
+}
+
+/// Whose findings an alert tells of.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The catalog's id.
+    pub catalog: &'a str,
+    /// The product; empty for devices that are in none.
+    pub product: &'a str,
+    /// The group.
+    pub group: &'a str,
+}
+
+/// An alert, as it is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The worst severity of what it tells of.
+    pub severity: Severity,
+    /// `finding` or `digest`.
+    pub kind: &'static str,
+    /// JSON.
+    pub body: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    catalog: &'a str,
+    product: &'a str,
+    group: &'a str,
+    at: u64,
+    kind: &'static str,
+    findings: Vec<Told>,
+}
+
+#[derive(Serialize)]
+struct Told {
+    number: u64,
+    rule: Rule,
+    severity: Severity,
+    about: String,
+    devices: u32,
+    first: u64,
+    last: u64,
+    sees: &'static str,
+    remedy: &'static str,
+}
+
+impl Told {
+    fn of(finding: &FleetFinding) -> Self {
+        let FleetFinding { number, key, severity, evidence, .. } = finding;
+        Self {
+            number: *number,
+            rule: key.rule,
+            severity: *severity,
+            about: key.about.to_string(),
+            devices: evidence.count,
+            first: evidence.first,
+            last: evidence.last,
+            sees: key.rule.sees(),
+            remedy: key.rule.remedy(),
+        }
+    }
+}
+
+/// Returns alerts of a group as they are sent at `now`. What has no finding any more is not told of.
+#[must_use]
+pub fn messages(
+    alerts: &[Alert],
+    register: &Register,
+    place: Place<'_>,
+    now: u64,
+) -> Vec<Message> {
+    let mut messages = Vec::new();
+    for alert in alerts {
+        let (kind, numbers) = match alert {
+            Alert::Finding(number) => ("finding", vec![*number]),
+            Alert::Digest(numbers) => ("digest", numbers.iter().copied().collect()),
+        };
+        let findings = numbers.iter().filter_map(|number| register.get(*number));
+        let mut findings: Vec<&FleetFinding> = findings.collect();
+        findings.sort_by_key(|finding| (finding.severity, finding.number));
+        for some in findings.chunks(MAX_TOLD) {
+            messages.extend(message(kind, some, place, now));
+        }
+    }
+    messages
+}
+
+fn message(
+    kind: &'static str,
+    findings: &[&FleetFinding],
+    place: Place<'_>,
+    now: u64,
+) -> Option<Message> {
+    let severity = findings.iter().map(|finding| finding.severity).min()?;
+    let Place { catalog, product, group } = place;
+    let findings = findings.iter().map(|finding| Told::of(finding)).collect();
+    let body = Body { catalog, product, group, at: now, kind, findings };
+    // Texts and numbers: nothing in it fails to be written.
+    let body = serde_json::to_string(&body).ok()?;
+    Some(Message { severity, kind, body })
 }
 
 /// Returns the value of [`SIGNATURE_HEADER`] for a body that is sent at `now`. The time is signed with it, so that whoever
@@ -151,6 +264,8 @@ mod tests {
     use super::*;
     use crate::detection::finding::{About, Detection, Evidence, Key};
     use crate::detection::register::Closing;
+    use crate::detection::subject::{Destination, Part};
+    use holdfast_failure_reports::record::{Protocol, Where};
 
     #[test]
     fn a_finding_is_told_once_and_its_growth_once_an_hour() {
@@ -167,6 +282,50 @@ mod tests {
         assert_eq!(alerts.take(&[], start + 10 * DIGEST_S), [], "nothing has grown");
         let worse = [Change::Worsened(1), Change::Reopened(2), Change::NoRoom];
         assert_eq!(alerts.take(&worse, start), [Alert::Finding(1), Alert::Finding(2)]);
+    }
+
+    #[test]
+    fn an_alert_says_of_each_finding_what_it_is_and_what_to_do() {
+        let mut register = Register::default();
+        let evidence = Evidence { count: 9, first: 3, last: 5, ..Evidence::default() };
+        for (about, severity) in
+            [(About::Group, Severity::Today), (About::Service, Severity::Now)]
+        {
+            let key = Key { rule: Rule::Silence, about };
+            register.take(&[Detection { key, severity, evidence: evidence.clone() }], 5);
+        }
+        let place = Place { catalog: "c", product: "pump", group: "eval" };
+        let told = messages(&[Alert::Finding(1)], &register, place, 60);
+        assert_eq!((told.len(), told[0].kind, told[0].severity), (1, "finding", Severity::Today));
+        let expected = format!(
+            "{{\"catalog\":\"c\",\"product\":\"pump\",\"group\":\"eval\",\"at\":60,\"kind\":\"finding\",\
+            \"findings\":[{{\"number\":1,\"rule\":\"silence\",\"severity\":2,\
+            \"about\":\"all devices of the group\",\"devices\":9,\"first\":3,\"last\":5,\
+            \"sees\":\"{}\",\"remedy\":\"{}\"}}]}}",
+            Rule::Silence.sees(),
+            Rule::Silence.remedy()
+        );
+        assert_eq!(told[0].body, expected);
+        let digest = Alert::Digest(BTreeSet::from([1, 2, 3]));
+        let told = messages(&[digest, Alert::Finding(7)], &register, place, 60);
+        assert_eq!((told.len(), told[0].kind, told[0].severity), (1, "digest", Severity::Now));
+        assert!(told[0].body.find("\"number\":2") < told[0].body.find("\"number\":1"), "the worst first");
+    }
+
+    #[test]
+    fn a_digest_of_many_findings_is_several_alerts() {
+        let mut register = Register::default();
+        for port in 0..250u16 {
+            let to = Destination { protocol: Protocol::Tcp, port: Some(port), to: Where::Public };
+            let key = Key { rule: Rule::NewDestination, about: About::Destination(Part::Os, to) };
+            let (severity, evidence) = (Severity::Today, Evidence::default());
+            register.take(&[Detection { key, severity, evidence }], 5);
+        }
+        let place = Place { catalog: "c", product: "", group: "" };
+        let digest = Alert::Digest((1..=250).collect());
+        let told = messages(&[digest], &register, place, 60);
+        let counts = told.iter().map(|one| one.body.matches("\"number\"").count());
+        assert_eq!(counts.collect::<Vec<_>>(), [100, 100, 50]);
     }
 
     /// As `printf '%s' '1800000000.{}' | openssl dgst -sha256 -hmac secret` has it.

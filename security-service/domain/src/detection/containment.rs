@@ -173,6 +173,29 @@ impl Contained {
         Ok(())
     }
 
+    /// Undoes all that was done because of a finding, whatever the finding asks for by now. What others ask for stays. Returns true
+    /// where there was something.
+    pub fn release(&mut self, finding: u64) -> bool {
+        let mut was_there = false;
+        for (_, findings) in &mut self.0 {
+            was_there |= findings.remove(&finding);
+        }
+        self.0.retain(|(_, findings)| !findings.is_empty());
+        was_there
+    }
+
+    /// Returns the numbers of the findings because of which something is contained.
+    #[must_use]
+    pub fn findings(&self) -> BTreeSet<u64> {
+        self.0.iter().flat_map(|(_, findings)| findings).copied().collect()
+    }
+
+    /// Returns what is done because of a finding.
+    pub fn of(&self, finding: u64) -> impl Iterator<Item = &Action> {
+        let of = self.0.iter().filter(move |(_, findings)| findings.contains(&finding));
+        of.map(|(action, _)| action)
+    }
+
     fn has(&self, action: &Action) -> bool {
         self.0.iter().any(|(known, _)| known == action)
     }
@@ -315,6 +338,23 @@ mod tests {
             contained.apply(&action.inverse(), 1).unwrap();
             assert!(contained.is_empty());
         }
+    }
+
+    #[test]
+    fn what_was_done_because_of_a_finding_is_undone_as_a_whole() {
+        let mut contained = Contained::default();
+        let device = Action::QuarantineDevice(DEVICE);
+        let halt = Action::HaltDeployments(Part::Os);
+        for (action, number) in [(&device, 1), (&halt, 1), (&halt, 2)] {
+            contained.apply(action, number).unwrap();
+        }
+        assert_eq!(contained.of(1).collect::<Vec<_>>(), [&device, &halt]);
+        assert_eq!(contained.findings(), BTreeSet::from([1, 2]));
+        assert!(contained.release(1) && !contained.release(1));
+        assert!(contained.is_halted(&Part::Os) && contained.of(1).next().is_none());
+        assert!(contained.release(2) && contained.is_empty());
+        let text = serde_json::to_string(&contained).unwrap();
+        assert_eq!(serde_json::from_str::<Contained>(&text).unwrap(), contained);
     }
 
     #[test]

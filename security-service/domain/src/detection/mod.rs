@@ -10,6 +10,7 @@ pub mod baseline;
 pub mod containment;
 pub mod evaluation;
 pub mod finding;
+pub mod fleet;
 pub mod observation;
 pub mod population;
 pub mod register;
@@ -19,6 +20,8 @@ pub mod statistics;
 pub mod subject;
 pub mod thresholds;
 pub mod view;
+pub mod watch;
 pub mod window;
 
 mod rules;
+mod words;

@@ -21,6 +21,8 @@ pub enum Observation {
         at: u64,
         /// Where it came from.
         network: Network,
+        /// How often it has failed in that minute.
+        times: u32,
     },
 }
 

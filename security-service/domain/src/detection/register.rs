@@ -5,6 +5,7 @@
 
 use super::finding::{Detection, Evidence, Key, Severity};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use thiserror::Error;
 
 /// Most findings of a register. The oldest that are closed make room.
@@ -86,6 +87,9 @@ pub enum CloseError {
 pub struct Register {
     findings: Vec<FleetFinding>,
     last: u64,
+    /// Findings that are contained: none of them makes room.
+    #[serde(default)]
+    kept: BTreeSet<u64>,
 }
 
 impl Register {
@@ -93,7 +97,25 @@ impl Register {
     #[must_use]
     pub fn new(findings: Vec<FleetFinding>) -> Self {
         let last = findings.iter().map(|finding| finding.number).max().unwrap_or(0);
-        Self { findings, last }
+        Self { findings, last, kept: BTreeSet::new() }
+    }
+
+    /// Numbers findings that are new behind `last`: the registers of a catalog's groups count together, so that a number names one finding.
+    #[must_use]
+    pub fn numbered_behind(self, last: u64) -> Self {
+        Self { last: self.last.max(last), ..self }
+    }
+
+    /// Keeps findings, though they are closed: whoever contains one has to find it again to undo that.
+    #[must_use]
+    pub fn keeping(self, kept: BTreeSet<u64>) -> Self {
+        Self { kept, ..self }
+    }
+
+    /// Returns the number of the newest finding.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last
     }
 
     /// Returns all findings.
@@ -139,7 +161,9 @@ impl Register {
 
     fn open(&mut self, detection: &Detection, now: u64) -> Change {
         if self.findings.len() >= MAX_FINDINGS {
-            let closed = |finding: &FleetFinding| matches!(finding.state, State::Closed(_));
+            let closed = |finding: &FleetFinding| {
+                matches!(finding.state, State::Closed(_)) && !self.kept.contains(&finding.number)
+            };
             let Some(place) = self.findings.iter().position(closed) else {
                 return Change::NoRoom;
             };
@@ -267,6 +291,31 @@ mod tests {
         register.close(500, closing(20)).unwrap();
         assert_eq!(register.take(&more, 30), [Change::Opened(1001)]);
         assert_eq!(register.get(500), None);
+    }
+
+    #[test]
+    fn what_is_contained_does_not_make_room() {
+        let about = |port: u16| {
+            let (protocol, to) = (Protocol::Tcp, Where::Public);
+            About::Destination(Part::Os, Destination { protocol, port: Some(port), to })
+        };
+        let mut register = Register::default();
+        for port in 0..u16::try_from(MAX_FINDINGS).unwrap() {
+            register.take(&[detection(about(port), Severity::SomeDay, &[(1, 10)])], 10);
+        }
+        register.close(1, closing(20)).unwrap();
+        let more = [detection(About::Group, Severity::Now, &[(1, 10)])];
+        let mut kept = register.clone().keeping(BTreeSet::from([1]));
+        assert_eq!(kept.take(&more, 30), [Change::NoRoom]);
+        assert_eq!(register.take(&more, 30), [Change::Opened(1001)], "the control");
+    }
+
+    #[test]
+    fn registers_of_one_catalog_count_together() {
+        let mut register = Register::default().numbered_behind(41);
+        let new = [detection(About::Group, Severity::Now, &[(1, 10)])];
+        assert_eq!((register.take(&new, 10), register.last()), (vec![Change::Opened(42)], 42));
+        assert_eq!(Register::new(register.findings().to_vec()).numbered_behind(7).last(), 42);
     }
 
     #[test]

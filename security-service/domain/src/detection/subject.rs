@@ -4,6 +4,8 @@ use holdfast_failure_reports::record::{Crash, End, Ended, Name, Panic, Protocol,
 use holdfast_types::{ComponentId, Version};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
+use std::str::FromStr;
+use thiserror::Error;
 
 /// A part of a device's software.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -94,6 +96,21 @@ impl Network {
     }
 }
 
+/// The text is no network as [`Network`] writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("is no network of /24 or /48")]
+pub struct NoNetwork;
+
+impl FromStr for Network {
+    type Err = NoNetwork;
+
+    fn from_str(text: &str) -> Result<Self, NoNetwork> {
+        let (address, _) = text.split_once('/').ok_or(NoNetwork)?;
+        let network = Self::of(address.parse().map_err(|_| NoNetwork)?);
+        if network.to_string() == text { Ok(network) } else { Err(NoNetwork) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,5 +123,18 @@ mod tests {
         assert_ne!(network("192.0.2.1"), network("192.0.3.1"));
         assert_eq!(network("2001:db8:1:2::3"), network("2001:db8:1:ffff::"));
         assert_ne!(network("2001:db8:1::"), network("2001:db8:2::"));
+    }
+
+    #[test]
+    fn a_network_is_read_as_it_is_written() {
+        for (text, written) in
+            [("192.0.2.1", "192.0.2.0/24"), ("2001:db8:1:2::3", "2001:db8:1::/48")]
+        {
+            let network = Network::of(text.parse().unwrap());
+            assert_eq!((network.to_string(), written.parse()), (written.to_owned(), Ok(network)));
+        }
+        for text in ["192.0.2.0", "192.0.2.1/24", "192.0.2.0/16", "2001:db8::/32", "x/24"] {
+            assert_eq!(text.parse::<Network>(), Err(NoNetwork), "{text}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::rule::Rule;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use thiserror::Error;
 
 /// What a threshold is, for pages and for checks.
@@ -19,6 +20,51 @@ pub struct Threshold {
     pub least: u32,
     /// The most.
     pub most: u32,
+}
+
+/// Thresholds of a group that differ from their defaults, by name. A default that a later release changes changes the others.
+pub type Overrides = BTreeMap<String, u32>;
+
+/// A change of thresholds is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ChangeError {
+    /// There is no such threshold.
+    #[error("{0}: there is no such threshold; docs/threat-detection.md lists them")]
+    Unknown(String),
+    /// The value is out of bounds.
+    #[error(transparent)]
+    Bounds(#[from] OutOfBounds),
+    /// It is counted over a whole catalog.
+    #[error("{0}: is counted over the whole catalog; set it without a product and a group")]
+    OfCatalog(&'static str),
+}
+
+/// Returns overrides after a change: a value of `None` brings the default back. `of_group` is false for devices that are in no group,
+/// and for what is counted over a whole catalog.
+///
+/// # Errors
+/// See [`ChangeError`].
+pub fn changed(
+    mut overrides: Overrides,
+    changes: &BTreeMap<String, Option<u32>>,
+    of_group: bool,
+) -> Result<Overrides, ChangeError> {
+    for (name, value) in changes {
+        let known = Thresholds::ALL.into_iter().find(|known| known.name == name);
+        let Threshold { name, rules, least, most, .. } =
+            known.ok_or_else(|| ChangeError::Unknown(name.clone()))?;
+        if of_group && rules == [Rule::Enrol] {
+            return Err(ChangeError::OfCatalog(name));
+        }
+        match *value {
+            None => drop(overrides.remove(name)),
+            Some(value) if !(least..=most).contains(&value) => {
+                return Err(OutOfBounds { name, value, least, most }.into());
+            }
+            Some(value) => drop(overrides.insert(name.to_owned(), value)),
+        }
+    }
+    Ok(overrides)
 }
 
 /// A threshold has a value that it may not have.
@@ -62,7 +108,8 @@ macro_rules! thresholds {
             }),+];
 
             /// Returns the values, in the order of [`ALL`](Self::ALL).
-            fn values(&self) -> [u32; Self::ALL.len()] {
+            #[must_use]
+            pub fn values(&self) -> [u32; Self::ALL.len()] {
                 [$(self.$name),+]
             }
 
@@ -144,6 +191,14 @@ thresholds! {
 }
 
 impl Thresholds {
+    /// Returns them with a group's overrides. One that this release does not know or take is left alone: a newer one beside it has set it.
+    #[must_use]
+    pub fn with_overrides(overrides: &Overrides) -> Self {
+        overrides.iter().fold(Self::default(), |before, (name, value)| {
+            before.with(name, *value).filter(|after| after.check().is_ok()).unwrap_or(before)
+        })
+    }
+
     /// Checks that each has a value that it may have.
     ///
     /// # Errors
@@ -183,6 +238,32 @@ mod tests {
         let set: Thresholds = toml::from_str("outbreak_devices = 9").unwrap();
         assert_eq!(Some(set), Thresholds::default().with("outbreak_devices", 9));
         toml::from_str::<Thresholds>("outbreak = 9").unwrap_err();
+    }
+
+    #[test]
+    fn a_change_names_what_it_changes_and_leaves_the_rest() {
+        let change = |name: &str, value| BTreeMap::from([(name.to_owned(), value)]);
+        let none = Overrides::new();
+        let set = changed(none.clone(), &change("outbreak_devices", Some(9)), true).unwrap();
+        let set = changed(set, &change("flood_mib", Some(20)), true).unwrap();
+        let with = Thresholds::with_overrides(&set);
+        assert_eq!((with.outbreak_devices, with.flood_mib, with.scan_ports), (9, 20, 3));
+        let back = changed(set, &change("outbreak_devices", None), true).unwrap();
+        assert_eq!(back.keys().collect::<Vec<_>>(), ["flood_mib"]);
+        let error = changed(back, &change("outbreak_devices", Some(1)), true).unwrap_err();
+        assert_eq!(error.to_string(), "outbreak_devices: 1 is not within 2 and 1000");
+        let unknown = changed(none.clone(), &change("scan", Some(9)), true).unwrap_err();
+        assert!(unknown.to_string().starts_with("scan: there is no such threshold"));
+        let enrol = change("enrol_failures", Some(9));
+        let refused = changed(none.clone(), &enrol, true).unwrap_err();
+        assert_eq!(refused, ChangeError::OfCatalog("enrol_failures"));
+        assert_eq!(changed(none, &enrol, false).unwrap().len(), 1, "the control");
+    }
+
+    #[test]
+    fn an_override_that_is_not_known_or_taken_changes_nothing() {
+        let overrides = Overrides::from([("later".to_owned(), 1), ("scan_ports".to_owned(), 99)]);
+        assert_eq!(Thresholds::with_overrides(&overrides), Thresholds::default());
     }
 
     #[test]

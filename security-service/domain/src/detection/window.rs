@@ -26,7 +26,7 @@ const MAX_ENDS: usize = 4;
 /// Most networks of strangers that are counted.
 const MAX_NETWORKS: usize = 4096;
 /// Hours of check-ins that are kept by the minute: the grace of devices after the service was away, and an hour.
-const KEPT_HOURS: u64 = 3;
+pub const KEPT_HOURS: u64 = 3;
 /// What is over is forgotten so often.
 const SWEEP_S: u64 = 15 * 60;
 /// Amount of a clock that was to be set to what the device refuses.
@@ -94,7 +94,9 @@ impl Window {
         baseline: &mut Baseline,
     ) {
         match observation {
-            Observation::EnrolmentFailed { at, network } => self.enrolment_failed(*at, *network),
+            Observation::EnrolmentFailed { at, network, times } => {
+                self.enrolment_failed(*at, *network, *times);
+            }
             Observation::Device(of) => {
                 baseline.begin(of.at);
                 self.of_device(of, population, baseline);
@@ -239,7 +241,7 @@ impl Window {
         }
     }
 
-    fn enrolment_failed(&mut self, at: u64, network: Network) {
+    fn enrolment_failed(&mut self, at: u64, network: Network, times: u32) {
         if !self.enrolments.contains_key(&network) && self.enrolments.len() >= MAX_NETWORKS {
             // Of strangers' networks, those that have tried least make room.
             let tries =
@@ -254,7 +256,7 @@ impl Window {
         }
         let minutes = self.enrolments.entry(network).or_default();
         let count = minutes.entry(at / 60).or_default();
-        *count = count.saturating_add(1);
+        *count = count.saturating_add(times);
         while minutes.len() > 60 {
             minutes.pop_first();
         }

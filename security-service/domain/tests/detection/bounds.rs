@@ -72,7 +72,7 @@ fn strangers_from_everywhere_fill_no_memory_and_hide_nobody_who_tries_more() {
     let mut scene = Scene::of(10);
     let mut failed = |network| {
         let at = scene.now;
-        scene.observe(&Observation::EnrolmentFailed { at, network });
+        scene.observe(&Observation::EnrolmentFailed { at, network, times: 1 });
     };
     for _ in 0..30 {
         failed(Network::V4([192, 0, 2]));

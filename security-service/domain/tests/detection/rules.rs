@@ -359,7 +359,7 @@ fn a_network_that_enrols_in_vain_is_found_within_an_hour() {
     let network = |text: &str| Network::of(text.parse().unwrap());
     let failed = |scene: &mut Scene, text| {
         let (at, network) = (scene.now, network(text));
-        scene.observe(&Observation::EnrolmentFailed { at, network });
+        scene.observe(&Observation::EnrolmentFailed { at, network, times: 1 });
     };
     for _ in 0..20 {
         failed(&mut scene, "192.0.2.1");

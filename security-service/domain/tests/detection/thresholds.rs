@@ -63,7 +63,7 @@ fn rows() -> Vec<(&'static str, u32, Scene, Rule)> {
         let network = Network::V4([192, 0, 2]);
         (0..21).for_each(|_| {
             let at = scene.now;
-            scene.observe(&Observation::EnrolmentFailed { at, network });
+            scene.observe(&Observation::EnrolmentFailed { at, network, times: 1 });
         });
     };
     let learned = |scene: &mut Scene| each(5, || refused(23, 0))(scene);
