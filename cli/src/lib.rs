@@ -23,7 +23,7 @@ use clap::Subcommand;
 pub use invocation::{Invocation, Options};
 use security_service::{
     account, audit, ca_certificate, catalog, device_group, finding, import, installation, maker,
-    product, symbols, token, webhook,
+    product, symbols, threat, token, webhook,
 };
 
 /// Meaning of the exit codes of the host tools, for their help.
@@ -80,6 +80,9 @@ pub enum Command {
     /// Recreate what another service has kept.
     #[command(subcommand)]
     Import(import::ImportCommand),
+    /// Threats: what the rules of a Security Service have found in groups of devices.
+    #[command(subcommand)]
+    Threat(threat::ThreatCommand),
     /// Symbols of programs, by which a Security Service names where they have failed.
     #[command(subcommand)]
     Symbols(symbols::SymbolsCommand),
@@ -176,6 +179,7 @@ pub fn run(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Maker(command) => maker::run(&command),
         Command::Finding(command) => finding::run(&command),
         Command::Import(command) => import::run(&command),
+        Command::Threat(command) => threat::run(&command),
         Command::Symbols(command) => symbols::run(&command),
         Command::Token(command) => token::run(&command),
         Command::Webhook(command) => webhook::run(&command),

@@ -23,6 +23,7 @@ pub(crate) mod repository;
 pub(crate) mod session;
 pub(crate) mod shown;
 pub(crate) mod symbols;
+pub(crate) mod threat;
 pub(crate) mod token;
 pub(crate) mod watcher;
 pub(crate) mod webhook;

@@ -124,6 +124,14 @@ impl InCatalog {
         self.client.put_bytes(&self.path(below), file)
     }
 
+    /// Changes something below the catalog.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) fn change(&self, below: &[&str], body: &Value) -> Result<Value, ClientError> {
+        self.client.patch(&self.path(below), body)
+    }
+
     /// Changes the catalog itself.
     ///
     /// # Errors

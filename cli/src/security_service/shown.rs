@@ -5,10 +5,11 @@ use holdfast_types::{date, escape};
 use serde_json::Value;
 
 /// Members that are seconds since 1970.
-const TIMES: [&str; 18] = [
+const TIMES: [&str; 19] = [
     "at",
     "certificate_end",
     "closed_at",
+    "contained_at",
     "created_at",
     "delivered_at",
     "end_at",

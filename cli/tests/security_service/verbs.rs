@@ -248,3 +248,45 @@ fn findings_are_listed_and_closed() {
     let close = ["finding", "close", &"ab".repeat(32), "other"];
     installation.fails(1, &close, &["400 malformed", "kind: is no kind of finding"]);
 }
+
+/// What rules find is the service's own tests' matter: here is how it is asked for, and how thresholds are set.
+#[test]
+fn threats_are_listed_and_their_thresholds_set() {
+    let installation = Installation::owned();
+    assert_eq!(installation.items(&["threat", "list"]), Vec::<Value>::new());
+    let of_pump = ["threat", "list", "--closed", "--product", "pump", "--group", "eval"];
+    assert_eq!(installation.items(&of_pump), Vec::<Value>::new());
+    for verb in ["show", "contain", "release"] {
+        installation.fails(1, &["threat", verb, "7"], &["404 not-found"]);
+    }
+    installation.fails(1, &["threat", "close", "7", "--reason", "a drill"], &["404 not-found"]);
+    installation.fails(
+        1,
+        &["threat", "close", "7", "--reason", ""],
+        &["400 malformed", "reason: "],
+    );
+    installation.fails(2, &["threat", "close", "7"], &["--reason"]);
+    installation.succeeds(&["product", "create", "pump"]);
+    installation.succeeds(&["device-group", "create", "eval", "--product", "pump"]);
+    let thresholds = |more: &[&'static str]| {
+        let of_group = ["threat", "thresholds", "--product", "pump", "--group", "eval"];
+        [&of_group, more].concat()
+    };
+    let set = thresholds(&["--set", "outbreak_devices=5", "--set", "flood_mib=20"]);
+    assert_eq!(installation.json(&set)["done"], true);
+    let values = |arguments: &[&str]| {
+        let items = installation.items(arguments);
+        let is_set = items.into_iter().filter(|item| item["is_set"] == true);
+        is_set.map(|item| (item["name"].clone(), item["value"].clone())).collect::<Vec<_>>()
+    };
+    let five = (json!("outbreak_devices"), json!(5));
+    assert_eq!(values(&thresholds(&[])), [five.clone(), (json!("flood_mib"), json!(20))]);
+    installation.succeeds(&thresholds(&["--set", "flood_mib=default"]));
+    assert_eq!(values(&thresholds(&[])), [five]);
+    assert_eq!(values(&["threat", "thresholds"]), [], "of devices in no group");
+    let bounds = "outbreak_devices: 1 is not within 2 and 1000";
+    let wrong = thresholds(&["--set", "outbreak_devices=1"]);
+    installation.fails(1, &wrong, &["400 malformed", bounds]);
+    installation.fails(1, &thresholds(&["--set", "outbreak"]), &["--set: ", "NAME=VALUE"]);
+    installation.fails(2, &["threat", "thresholds", "--product", "pump"], &["--group"]);
+}

@@ -65,6 +65,7 @@ impl From<StoreError> for Refusal {
             StoreError::Overtaken => Self::new(Problem::Conflict, error.to_string()),
             StoreError::Changed => Self::new(Problem::PreconditionFailed, error.to_string()),
             StoreError::SignedAlone => Self::new(Problem::ReleaseNotSigned, error.to_string()),
+            StoreError::NotContainable => Self::new(Problem::Conflict, error.to_string()),
             StoreError::Full { .. } => Self::new(Problem::Conflict, error.to_string()),
             StoreError::KeyReused => Self::new(Problem::KeyReused, ""),
             error => {

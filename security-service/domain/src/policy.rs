@@ -221,7 +221,14 @@ mod tests {
         });
         let bits = (any::<[bool; 2]>(), any::<bool>(), any::<bool>(), any::<bool>());
         (states, phases, receipts, proptest::option::of(release), bits, 0..4u64).prop_map(
-            |(state, phase, receipt, release, ([quarantined, contained], grade, debug, clock), least_index)| {
+            |(
+                state,
+                phase,
+                receipt,
+                release,
+                ([quarantined, contained], grade, debug, clock),
+                least_index,
+            )| {
                 Facts {
                     state,
                     quarantined,

@@ -41,14 +41,8 @@ pub enum Need {
 
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 6] = [
-        Self::Owner,
-        Self::Operator,
-        Self::Factory,
-        Self::Analyst,
-        Self::Reader,
-        Self::Auditor,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Owner, Self::Operator, Self::Factory, Self::Analyst, Self::Reader, Self::Auditor];
 
     /// Returns the word for it, as JSON and the database have it.
     #[must_use]

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod deliveries;
+pub mod detection;
 pub mod disk;
 pub mod doctor;
 pub mod folder;

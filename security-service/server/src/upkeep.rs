@@ -79,5 +79,8 @@ async fn round(service: &Service) -> Result<(), StoreError> {
     while service.store.expire_reports(service.now(), ROWS_AT_ONCE).await? {
         tokio::time::sleep(PAUSE).await;
     }
+    while service.store.expire_detection(service.now(), ROWS_AT_ONCE).await? {
+        tokio::time::sleep(PAUSE).await;
+    }
     Ok(())
 }

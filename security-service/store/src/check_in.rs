@@ -2,6 +2,7 @@
 
 use crate::check_in_row::{Row, write_row};
 use crate::columns;
+use crate::detection::containment;
 use crate::device::{self, device_of};
 use crate::error::StoreError;
 use crate::release::release_of;
@@ -10,6 +11,7 @@ use crate::store::Store;
 use holdfast_evidence::messages::{CatalogId, DeviceId};
 use holdfast_evidence::policy::PcrDigest;
 use holdfast_service_domain::check_in::{CheckInWrite, Rules};
+use holdfast_service_domain::detection::containment::Contained;
 use holdfast_service_domain::device::Device;
 use holdfast_service_domain::measurement::Release;
 use holdfast_types::hex::hex;
@@ -21,6 +23,8 @@ pub struct Facts {
     pub device: Device,
     /// The rules of its group, or of its catalog.
     pub rules: Rules,
+    /// What is contained in its group.
+    pub contained: Contained,
     /// The release that measures what was expected, where there is one.
     pub expected: Option<Release>,
 }
@@ -47,10 +51,12 @@ impl Store {
                 c.grades AS grades, g.grades AS of_group, g.least_index AS least_index,
                 g.report_level AS report_level,
                 m.boot AS boot, m.version AS version, m.rollback_index AS rollback_index,
-                m.withdrawn_at AS withdrawn_at
+                m.withdrawn_at AS withdrawn_at, k.contained AS contained
             FROM catalog c
             LEFT JOIN device d ON d.catalog = c.id AND d.id = $2
             LEFT JOIN grp g ON g.catalog = d.catalog AND g.product = d.product AND g.name = d.grp
+            LEFT JOIN containment k ON k.catalog = d.catalog
+                AND k.product = COALESCE(d.product, '') AND k.grp = COALESCE(d.grp, '')
             LEFT JOIN measurement m ON m.catalog = c.id AND m.pcr = $3
             WHERE c.id = $1";
         let scope = Scope::new(catalog);
@@ -68,6 +74,7 @@ impl Store {
         let facts = Facts {
             device: device_of(&row)?,
             rules: columns::rules(&row)?,
+            contained: containment::contained_of(&row)?,
             expected: if is_known { Some(release_of(&row)?) } else { None },
         };
         Ok(Some((scope, Some(facts))))

@@ -297,7 +297,7 @@ pub async fn claim(
     State::of_word(&columns::text(&row, "state")?).ok_or(StoreError::Damaged("state"))
 }
 
-async fn must_have_group(
+pub(crate) async fn must_have_group(
     connection: &mut Connection,
     scope: Scope,
     product: &str,

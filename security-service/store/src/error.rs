@@ -82,6 +82,14 @@ pub enum StoreError {
         /// How many there may be.
         most: u32,
     },
+    /// Another instance evaluates threats.
+    #[error("another instance evaluates threats")]
+    NotHolder,
+    /// Nothing that the service could withhold contains a threat.
+    #[error(
+        "nothing that the service could withhold contains this threat; `threat show` says what helps"
+    )]
+    NotContainable,
     /// The idempotency key was used for another request.
     #[error("the idempotency key was used for another request")]
     KeyReused,

@@ -362,7 +362,7 @@ async fn count(
     Ok(())
 }
 
-fn batch_of(row: &AnyRow) -> Result<(ReportKey, Vec<Record>), StoreError> {
+pub(crate) fn batch_of(row: &AnyRow) -> Result<(ReportKey, Vec<Record>), StoreError> {
     let frames = columns::bytes(row, "frames")?;
     let mut read = Frames::<Record>::of(&frames);
     let mut records = Vec::new();

@@ -123,6 +123,10 @@ pub fn call(simulation: &mut Simulation, number: u32, port: u16) {
 pub fn enrol(simulation: &mut Simulation, times: u32) {
     for _ in 0..times {
         let (at, network) = (simulation.now, Network::V4([192, 0, 2]));
-        simulation.service.enrolment_failed(&Observation::EnrolmentFailed { at, network, times: 1 });
+        simulation.service.enrolment_failed(&Observation::EnrolmentFailed {
+            at,
+            network,
+            times: 1,
+        });
     }
 }

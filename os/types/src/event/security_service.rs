@@ -37,6 +37,18 @@ events! {
     PROXY_HEADER_REFUSED = "proxy_header_refused";
     /// Something was found about a device, which stays open until somebody closes it.
     FINDING_NOTED = "finding_noted";
+    /// Threat detection has found something in a fleet, or what it had found is worse or goes on after it was closed.
+    THREAT_FOUND = "threat_found";
+    /// A group has as many open findings as are kept, and what was found beside them is not.
+    THREATS_LEFT_OUT = "threats_left_out";
+    /// Threats could not be evaluated, since the database has failed; it is tried again.
+    DETECTION_FAILED = "detection_failed";
+    /// Rows could not be read, or the threats of a group not be stored; the others are evaluated.
+    DETECTION_ROWS_DAMAGED = "detection_rows_damaged";
+    /// Threat detection reads what devices have reported more slowly than it comes.
+    DETECTION_BEHIND = "detection_behind";
+    /// More was reported than the windows of threat detection have room for; what the fewest devices have was left out.
+    DETECTION_WINDOWS_FULL = "detection_windows_full";
     /// A device's reports were refused: its certificate, its state or its group does not let it report.
     REPORTS_REFUSED = "reports_refused";
     /// A batch of reports had more failures or counters than one adds to; the records are kept.

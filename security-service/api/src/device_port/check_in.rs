@@ -66,7 +66,7 @@ async fn decide_once(
     let id = request.device;
     let facts = service.store.facts(request.catalog, &id, expected).await?;
     let (scope, facts) = facts.ok_or_else(|| Refusal::from(Problem::UnknownCatalog))?;
-    let Facts { device, rules, expected: release } =
+    let Facts { device, rules, contained, expected: release } =
         facts.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?;
     let verified = verified(&device, request, exporter)?;
     service.store.reached(Moment::Verified);
@@ -83,6 +83,7 @@ async fn decide_once(
     let decision = decide(&CheckIn {
         device: &device,
         rules: &rules,
+        contained: &contained,
         verified: &verified,
         release: release.as_ref(),
         returned: number,

@@ -19,6 +19,7 @@ use holdfast_evidence::messages::{
 use holdfast_evidence::public::{AttestationKey, EndorsementKey, Point};
 use holdfast_evidence::service::Ring;
 use holdfast_evidence::verify::VerifySignature;
+use holdfast_service_domain::detection::subject::Network;
 use holdfast_service_domain::device::{Finding, Kind, State as DeviceState};
 use holdfast_service_domain::disk::Write;
 use holdfast_service_domain::endorsement::{self, Maker};
@@ -53,9 +54,18 @@ pub(super) async fn begin(
     let read = match &request.key {
         EnrolKey::Tpm { ek, ek_certificate, ak } => {
             let certificate = ek_certificate.as_ref().map(|bytes| bytes.0.as_slice());
-            read_tpm(&service, scope, &ek.0, certificate, &ak.0).await?
+            read_tpm(&service, scope, &ek.0, certificate, &ak.0).await
         }
-        EnrolKey::Software { point, signature } => read_software(&peer, &point.0, &signature.0)?,
+        EnrolKey::Software { point, signature } => read_software(&peer, &point.0, &signature.0),
+    };
+    let read = match read {
+        Ok(read) => read,
+        Err(refusal) => {
+            if refusal.problem == Problem::KeyRefused {
+                note_failed(&service, scope, &peer).await?;
+            }
+            return Err(refusal);
+        }
     };
     let id = read.id;
     let known = service.store.device(scope, &id).await?.map(|shown| shown.device);
@@ -122,6 +132,7 @@ pub(super) async fn finish(
     let proof = enrolment_proof(&exporter, &enrolment.key);
     let key = hmac::Key::new(hmac::HMAC_SHA256, &enrolment.secret);
     if hmac::verify(&key, &proof, &request.proof.0).is_err() {
+        note_failed(&service, scope, &peer).await?;
         eprintln!(
             "device {id}: enrolment refused: the proof is not the secret's {ENROLMENT_REFUSED}"
         );
@@ -132,6 +143,13 @@ pub(super) async fn finish(
     }
     enrol(&service, scope, id, enrolment.key, enrolment.grade, now).await?;
     answer(StatusCode::OK, &EnrolAnswer::Enrolled { device: id })
+}
+
+/// Notes that somebody has tried to enrol who does not hold the key, by his network: threat detection counts these.
+async fn note_failed(service: &Service, scope: Scope, peer: &Peer) -> Result<(), Refusal> {
+    let network = Network::of(peer.address);
+    service.store.note_failed_enrolment(scope, network, service.now()).await?;
+    Ok(())
 }
 
 async fn enrol(

@@ -68,7 +68,7 @@ pub(super) async fn close_finding(
     Path(catalog): Path<String>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    let scope = change.caller.scope(&service, &catalog, Need::Close).await?;
     let new: FindingToClose = change.json()?;
     let id = device_id(&new.device)?;
     let kind = Finding::of_word(&new.kind);

@@ -1,4 +1,4 @@
-//! Management, `/v1`: catalogs, products, groups, devices, releases, symbols, authorities, tokens and the audit log.
+//! Management, `/v1`: catalogs, products, groups, devices, releases, symbols, authorities, threats, tokens and the audit log.
 
 mod caller;
 mod catalogs;
@@ -12,6 +12,8 @@ mod reports;
 mod repositories;
 mod shapes;
 mod symbols;
+mod threat_shapes;
+mod threats;
 mod tokens;
 mod webhook_shapes;
 mod webhooks;
@@ -62,6 +64,19 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/ca-certificates", get(catalogs::authorities))
         .route("/findings", get(logs::findings))
         .route("/findings/close", post(logs::close_finding))
+        .route("/threats", get(threats::list))
+        .route("/threats/{number}", get(threats::show))
+        .route("/threats/{number}/close", post(threats::close))
+        .route("/threats/{number}/contain", post(threats::contain))
+        .route("/threats/{number}/release", post(threats::release))
+        .route(
+            "/thresholds",
+            get(threats::catalog_thresholds).patch(threats::set_catalog_thresholds),
+        )
+        .route(
+            "/products/{product}/groups/{group}/thresholds",
+            get(threats::thresholds).patch(threats::set_thresholds),
+        )
         .route("/reports", get(reports::reports))
         .route("/crashes", get(reports::crashes))
         .route("/crashes/{group}", get(reports::show_crash))

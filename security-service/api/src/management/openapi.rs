@@ -1,6 +1,8 @@
 //! The OpenAPI document of management, made from the handlers.
 
-use super::{catalogs, devices, logs, releases, reports, repositories, symbols, tokens, webhooks};
+use super::{
+    catalogs, devices, logs, releases, reports, repositories, symbols, threats, tokens, webhooks,
+};
 use holdfast_service_domain::problem::Problem;
 use std::collections::BTreeSet;
 use utoipa::OpenApi;
@@ -48,6 +50,15 @@ use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, RefOr, Response,
         releases::put_maker,
         logs::findings,
         logs::close_finding,
+        threats::list,
+        threats::show,
+        threats::close,
+        threats::contain,
+        threats::release,
+        threats::thresholds,
+        threats::set_thresholds,
+        threats::catalog_thresholds,
+        threats::set_catalog_thresholds,
         reports::reports,
         reports::crashes,
         reports::show_crash,
@@ -115,7 +126,7 @@ mod tests {
                 assert_eq!(secured, !path.contains("first-owner"), "{method} {path}");
             }
         }
-        assert_eq!(operations, 49, "of the routes");
+        assert_eq!(operations, 58, "of the routes");
     }
 
     #[test]

@@ -202,7 +202,7 @@ pub(super) async fn close(
     Path((catalog, group)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    let scope = change.caller.scope(&service, &catalog, Need::Close).await?;
     let (id, now) = (group_id(&group)?, service.now());
     let work =
         change.carry_out(&service, scope, "crash.close", &group, move |connection, scope| {
@@ -220,7 +220,7 @@ pub(super) async fn reopen(
     Path((catalog, group)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    let scope = change.caller.scope(&service, &catalog, Need::Close).await?;
     let id = group_id(&group)?;
     let work =
         change.carry_out(&service, scope, "crash.reopen", &group, move |connection, scope| {

@@ -131,12 +131,7 @@ impl Told {
 
 /// Returns alerts of a group as they are sent at `now`. What has no finding any more is not told of.
 #[must_use]
-pub fn messages(
-    alerts: &[Alert],
-    register: &Register,
-    place: Place<'_>,
-    now: u64,
-) -> Vec<Message> {
+pub fn messages(alerts: &[Alert], register: &Register, place: Place<'_>, now: u64) -> Vec<Message> {
     let mut messages = Vec::new();
     for alert in alerts {
         let (kind, numbers) = match alert {
@@ -288,8 +283,7 @@ mod tests {
     fn an_alert_says_of_each_finding_what_it_is_and_what_to_do() {
         let mut register = Register::default();
         let evidence = Evidence { count: 9, first: 3, last: 5, ..Evidence::default() };
-        for (about, severity) in
-            [(About::Group, Severity::Today), (About::Service, Severity::Now)]
+        for (about, severity) in [(About::Group, Severity::Today), (About::Service, Severity::Now)]
         {
             let key = Key { rule: Rule::Silence, about };
             register.take(&[Detection { key, severity, evidence: evidence.clone() }], 5);
@@ -309,7 +303,10 @@ mod tests {
         let digest = Alert::Digest(BTreeSet::from([1, 2, 3]));
         let told = messages(&[digest, Alert::Finding(7)], &register, place, 60);
         assert_eq!((told.len(), told[0].kind, told[0].severity), (1, "digest", Severity::Now));
-        assert!(told[0].body.find("\"number\":2") < told[0].body.find("\"number\":1"), "the worst first");
+        assert!(
+            told[0].body.find("\"number\":2") < told[0].body.find("\"number\":1"),
+            "the worst first"
+        );
     }
 
     #[test]

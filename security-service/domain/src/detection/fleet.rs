@@ -63,6 +63,8 @@ impl Software {
 struct Member {
     group: Arc<GroupName>,
     software: Option<Arc<Software>>,
+    /// When it is to check in next, in seconds since 1970; 0 where it has come since.
+    due: u64,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -81,12 +83,19 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// A device is in this group, and has attested this, where it has attested anything.
-    pub fn put(&mut self, device: DeviceId, group: &GroupName, software: Option<Software>) {
-        if let Some(known) = self.devices.get(&device)
+    /// A device is in this group, has attested this, where it has attested anything, and is to come at `due`, where it has not come since.
+    pub fn put(
+        &mut self,
+        device: DeviceId,
+        group: &GroupName,
+        software: Option<Software>,
+        due: u64,
+    ) {
+        if let Some(known) = self.devices.get_mut(&device)
             && *known.group == *group
             && known.software.as_deref() == software.as_ref()
         {
+            known.due = due;
             return;
         }
         self.remove(&device);
@@ -107,12 +116,12 @@ impl Fleet {
             *count = count.saturating_add(1);
             software
         });
-        self.devices.insert(device, Member { group: name, software });
+        self.devices.insert(device, Member { group: name, software, due });
     }
 
     /// A device is not enrolled any more.
     pub fn remove(&mut self, device: &DeviceId) {
-        let Some(Member { group, software }) = self.devices.remove(device) else { return };
+        let Some(Member { group, software, .. }) = self.devices.remove(device) else { return };
         let Some(members) = self.groups.get_mut(&group) else { return };
         members.devices = members.devices.saturating_sub(1);
         members.population = None;
@@ -144,6 +153,16 @@ impl Fleet {
             population
         });
         population.clone()
+    }
+
+    /// Returns devices that were due behind the second `after` and until the second `until`, with their groups and when they were.
+    pub fn due(
+        &self,
+        after: u64,
+        until: u64,
+    ) -> impl Iterator<Item = (&DeviceId, &GroupName, u64)> {
+        let due = self.devices.iter().filter(move |(_, it)| it.due > after && it.due <= until);
+        due.map(|(device, it)| (device, &*it.group, it.due))
     }
 
     /// True while a device is in the group.
@@ -192,11 +211,11 @@ mod tests {
     fn a_device_counts_once_as_what_it_has_attested_last() {
         let (mut fleet, group) = (Fleet::default(), group("eval"));
         for number in 0..10 {
-            fleet.put(DeviceId([number; 32]), &group, software(4, 1));
+            fleet.put(DeviceId([number; 32]), &group, software(4, 1), 0);
         }
-        fleet.put(DeviceId([10; 32]), &group, None);
+        fleet.put(DeviceId([10; 32]), &group, None, 0);
         for _ in 0..3 {
-            fleet.put(DeviceId([1; 32]), &group, software(5, 2));
+            fleet.put(DeviceId([1; 32]), &group, software(5, 2), 0);
         }
         assert_eq!(fleet.population(&group).devices(), 11);
         assert_eq!(running(&mut fleet, &group, Part::Os, 4), 9);
@@ -208,11 +227,28 @@ mod tests {
     }
 
     #[test]
+    fn a_device_is_due_until_it_has_come() {
+        let (mut fleet, group) = (Fleet::default(), group("eval"));
+        for (number, due) in [(1, 100), (2, 200), (3, 0)] {
+            fleet.put(DeviceId([number; 32]), &group, None, due);
+        }
+        let due = |fleet: &Fleet, after, until| {
+            let mut due: Vec<u64> = fleet.due(after, until).map(|(_, _, due)| due).collect();
+            due.sort_unstable();
+            due
+        };
+        assert_eq!(due(&fleet, 0, 200), [100, 200]);
+        assert_eq!(due(&fleet, 100, 199), Vec::<u64>::new());
+        fleet.put(DeviceId([1; 32]), &group, None, 300);
+        assert_eq!(due(&fleet, 0, 299), [200]);
+    }
+
+    #[test]
     fn a_device_that_moves_is_counted_where_it_is() {
         let (mut fleet, old, new) = (Fleet::default(), group("eval"), group("production"));
         let device = DeviceId([1; 32]);
-        fleet.put(device, &old, software(4, 1));
-        fleet.put(device, &new, software(4, 1));
+        fleet.put(device, &old, software(4, 1), 0);
+        fleet.put(device, &new, software(4, 1), 0);
         assert_eq!(fleet.population(&old), Population::default());
         assert_eq!(running(&mut fleet, &new, Part::Os, 4), 1);
         fleet.remove(&device);

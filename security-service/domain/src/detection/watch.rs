@@ -7,7 +7,7 @@ use super::baseline::{Baseline, DAY_S};
 use super::evaluation::evaluate;
 use super::finding::{About, Detection};
 use super::fleet::{Fleet, GroupName};
-use super::observation::{Event, Observation, OfDevice};
+use super::observation::{Event, Observation, OfDevice, missed_at};
 use super::population::Population;
 use super::subject::Network;
 use super::thresholds::{Overrides, Thresholds};
@@ -55,6 +55,21 @@ struct GroupWatch {
     learned_until: u64,
     thresholds: Thresholds,
     is_changed: bool,
+}
+
+impl GroupWatch {
+    fn begin(presence: Presence, is_made: bool) -> Self {
+        let mut watched = Self::default();
+        if !is_made {
+            // So that the window knows when the service was away.
+            for at in [presence.away_since, presence.listening_since, presence.evaluated_at] {
+                if at > 0 {
+                    watched.window.tick(at, &mut Baseline::default(), &watched.thresholds);
+                }
+            }
+        }
+        watched
+    }
 }
 
 /// A catalog that is watched.
@@ -107,18 +122,7 @@ impl Watch {
 
     fn group(&mut self, name: &GroupName) -> &mut GroupWatch {
         let (presence, is_made) = (self.presence, self.is_made);
-        self.groups.entry(name.clone()).or_insert_with(|| {
-            let mut watched = GroupWatch::default();
-            if !is_made {
-                // So that the window knows when the service was away.
-                for at in [presence.away_since, presence.listening_since, presence.evaluated_at] {
-                    if at > 0 {
-                        watched.window.tick(at, &mut Baseline::default(), &watched.thresholds);
-                    }
-                }
-            }
-            watched
-        })
+        self.groups.entry(name.clone()).or_insert_with(|| GroupWatch::begin(presence, is_made))
     }
 
     /// Something was learned of a device of a group. What a record tells has come at `of.at`.
@@ -148,6 +152,23 @@ impl Watch {
     /// A device has checked in.
     pub fn checked_in(&mut self, group: &GroupName, device: DeviceId, os: Version, at: u64) {
         self.observe(group, OfDevice { at, device, os, event: Event::CheckedIn });
+    }
+
+    /// Devices that were due behind `after` and until `until` have not come. Who was due while the service was away is owed since its return.
+    pub fn missed(&mut self, after: u64, until: u64, listening_since: u64) {
+        let Self { groups, fleet, presence, is_made, .. } = self;
+        for (device, group, due) in fleet.due(after, until) {
+            let watched = match groups.get_mut(group) {
+                Some(watched) => watched,
+                None => groups
+                    .entry(group.clone())
+                    .or_insert_with(|| GroupWatch::begin(*presence, *is_made)),
+            };
+            let (at, os) = (missed_at(due, listening_since), Version::default());
+            let of = OfDevice { at, device: *device, os, event: Event::Missed };
+            let GroupWatch { window, baseline, .. } = watched;
+            window.observe(&Observation::Device(of), &Population::default(), baseline);
+        }
     }
 
     /// Strangers have tried to enrol in vain. They are of no group.
@@ -232,7 +253,7 @@ mod tests {
         let Component::App(app) = samples::app() else { unreachable!() };
         let software = Software { os: os(), apps: vec![(app.id, app.version)] };
         for number in 0..20 {
-            watch.fleet.put(DeviceId([number; 32]), &pump(), Some(software.clone()));
+            watch.fleet.put(DeviceId([number; 32]), &pump(), Some(software.clone()), 0);
         }
         watch
     }

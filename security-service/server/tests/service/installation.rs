@@ -111,6 +111,17 @@ impl Installation {
         self.begin();
     }
 
+    /// Ends the service.
+    pub(crate) fn end(&mut self) {
+        let running = self.running.take().unwrap();
+        self.runtime.block_on(running.end());
+    }
+
+    /// Returns its clock.
+    pub(crate) fn clock(&self) -> Clock {
+        clock(&self.now)
+    }
+
     /// Ends the service and removes its folder.
     pub(crate) fn destroy(&mut self) {
         let running = self.running.take().unwrap();

@@ -27,3 +27,4 @@ mod releases;
 mod reports;
 mod served;
 mod symbols;
+mod threats;

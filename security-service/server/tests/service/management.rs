@@ -47,6 +47,7 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
     let finding = json!({"device": device, "kind": "debug-build"});
     let place = json!({"product": "pump", "group": "test"});
     let webhook = json!({"name": "ops", "url": "http://a.example/"});
+    let (reason, thresholds) = (json!({"reason": "a drill"}), json!({"thresholds": {}}));
     let build = "00a1b2c3d4e5f607";
     let operations: Vec<(&str, String, &Value, [bool; 5])> = vec![
         ("GET", String::new(), &nothing, see),
@@ -79,6 +80,15 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
         ("GET", "/ca-certificates".to_owned(), &nothing, see),
         ("GET", "/findings".to_owned(), &nothing, see),
         ("POST", "/findings/close".to_owned(), &finding, operate),
+        ("GET", "/threats".to_owned(), &nothing, see),
+        ("GET", "/threats/1".to_owned(), &nothing, see),
+        ("POST", "/threats/1/close".to_owned(), &reason, operate),
+        ("POST", "/threats/1/contain".to_owned(), &nothing, operate),
+        ("POST", "/threats/1/release".to_owned(), &nothing, operate),
+        ("GET", "/thresholds".to_owned(), &nothing, see),
+        ("PATCH", "/thresholds".to_owned(), &thresholds, operate),
+        ("GET", "/products/pump/groups/test/thresholds".to_owned(), &nothing, see),
+        ("PATCH", "/products/pump/groups/test/thresholds".to_owned(), &thresholds, operate),
         ("GET", "/reports".to_owned(), &nothing, see),
         ("GET", "/crashes".to_owned(), &nothing, see),
         ("GET", format!("/crashes/{}", "0".repeat(32)), &nothing, see),

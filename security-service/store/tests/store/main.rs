@@ -14,6 +14,7 @@ mod alerts;
 mod changes;
 mod check_ins;
 mod databases;
+mod detection;
 mod reports;
 mod symbols;
 
