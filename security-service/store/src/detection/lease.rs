@@ -8,12 +8,13 @@ use holdfast_service_domain::detection::watch::Presence;
 
 /// Seconds for which an instance evaluates alone unless it renews that: three rounds.
 pub const LEASE_S: u64 = 3 * 60;
+/// Seconds by which clocks of instances may differ: an end that lies further ahead is one of a clock that was wrong, and holds nobody up.
+const SKEW_S: u64 = 60 * 60;
 /// Name of the one lease.
 const NAME: &str = "evaluator";
 
 impl Store {
     /// Takes or renews the lease for an instance, and returns when the service was there. Returns nothing while another holds it.
-    /// An end that lies further away than leases last is one of a clock that was wrong.
     ///
     /// # Errors
     /// Those of the database.
@@ -36,7 +37,7 @@ impl Store {
                     .bind(holder)
                     .bind(stored(now.saturating_add(LEASE_S)))
                     .bind(stored(now))
-                    .bind(stored(now.saturating_add(2 * LEASE_S)))
+                    .bind(stored(now.saturating_add(SKEW_S)))
                     .fetch_optional(connection)
                     .await?;
                 let presence = row.map(|row| {
