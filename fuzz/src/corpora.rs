@@ -28,9 +28,11 @@ use holdfast_networking::refused_traffic::{Place, RefusedGroup};
 use holdfast_networking::route;
 use holdfast_networking::status::{AppStatus, InterfaceStatus, NetworkStatus, Traffic};
 use holdfast_release::RepositoryName;
+use holdfast_release::assignment::Assigned;
+use holdfast_release::assignment::Assigned;
 use holdfast_release::bundle::Index;
 use holdfast_release::client::{Client, Trusted};
-use holdfast_release::fetch::{Answer, Fetch};
+use holdfast_release::fetch::{AgentRequest, Answer, Fetch};
 use holdfast_release::metadata::Role;
 use holdfast_release::{Memory, Staged};
 use holdfast_repository::{self as repositories, Lifetimes, Roles};
@@ -324,9 +326,11 @@ fn reset_records() -> Vec<Vec<u8>> {
 fn update_messages() -> Vec<Vec<u8>> {
     let path = "metadata/timestamp.json".to_owned();
     let fetch = Fetch { repository: RepositoryName::Os, path, from: 7, most_bytes: 4097 };
-    let answers = [Answer::Piece(b"abc".to_vec()), Answer::End, Answer::failed("why")];
+    let assigned = Answer::Assigned(Some(Assigned::new([], 1000)));
+    let answers = [Answer::Piece(b"abc".to_vec()), Answer::End, Answer::failed("why"), assigned];
     let answers = answers.map(|answer| answer.encode().unwrap());
-    std::iter::once(fetch.encode().unwrap()).chain(answers).collect()
+    let requests = [AgentRequest::Fetch(fetch), AgentRequest::Assigned(None)];
+    requests.map(|request| request.encode().unwrap()).into_iter().chain(answers).collect()
 }
 
 /// Something valid for every target, made by the code that writes it.

@@ -26,7 +26,7 @@ use holdfast_release::Memory;
 use holdfast_release::bundle::{self, Index};
 use holdfast_release::client::{Client as ReleaseClient, Trusted};
 use holdfast_release::delta::{Bytes, DeltaError, Patcher};
-use holdfast_release::fetch::{self, Fetch};
+use holdfast_release::fetch::{self, AgentRequest};
 use holdfast_release::metadata::{self, Metadata, Root, Snapshot, Targets, Timestamp};
 use holdfast_sandbox::app_manifest::AppManifest;
 use holdfast_sandbox::component::ComponentList;
@@ -386,10 +386,12 @@ pub fn update_memory(bytes: &[u8]) {
 
 /// What `update` and `uplink` say to each other.
 pub fn update_message(bytes: &[u8]) {
-    if let Ok(fetch) = Fetch::decode(bytes) {
-        assert_eq!(fetch.encode().as_deref(), Ok(bytes), "it is written as another");
-        let leads_out = |part| matches!(part, "" | "." | "..");
-        assert!(!fetch.path.split('/').any(leads_out), "{}", fetch.path);
+    if let Ok(request) = AgentRequest::decode(bytes) {
+        assert_eq!(request.encode().as_deref(), Ok(bytes), "it is written as another");
+        if let AgentRequest::Fetch(fetch) = request {
+            let leads_out = |part| matches!(part, "" | "." | "..");
+            assert!(!fetch.path.split('/').any(leads_out), "{}", fetch.path);
+        }
     }
     if let Ok(answer) = fetch::Answer::decode(bytes) {
         assert_eq!(answer.encode().as_deref(), Ok(bytes), "it is written as another");

@@ -7,13 +7,14 @@
 use crate::device_id::DeviceId;
 use crate::messages::{MAX_ANSWER_BYTES, MAX_REQUEST_BYTES};
 use crate::qualifying::Exporter;
+use holdfast_types::UpdateWait;
 use holdfast_types::encoding::{self, EncodingError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Version of the protocol.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 /// Longest message in bytes: the answer of the service, handed on.
 pub const MAX_MESSAGE_BYTES: usize = MAX_ANSWER_BYTES + 64;
 
@@ -35,6 +36,13 @@ pub enum ExchangeRequest {
     Enrolled,
     /// The body of a check-in for the connection with this exporter.
     CheckIn([u8; 32]),
+    /// The same, of a device that does not take a release which it was assigned.
+    CheckInWaiting {
+        /// The exporter.
+        exporter: [u8; 32],
+        /// Why not.
+        update: UpdateWait,
+    },
     /// The service's answer to a check-in: certificates and receipt, to be kept.
     Keep(Vec<u8>),
     /// The device's certificates of the last check-in, for a connection to the service by them.
@@ -48,9 +56,10 @@ impl ExchangeRequest {
     #[must_use]
     pub fn exporter(&self) -> Option<Exporter> {
         match self {
-            Self::Enrol(exporter) | Self::CheckIn(exporter) | Self::Finish { exporter, .. } => {
-                Some(Exporter(*exporter))
-            }
+            Self::Enrol(exporter)
+            | Self::CheckIn(exporter)
+            | Self::CheckInWaiting { exporter, .. }
+            | Self::Finish { exporter, .. } => Some(Exporter(*exporter)),
             Self::Describe
             | Self::Enrolled
             | Self::Keep(_)
@@ -166,6 +175,7 @@ mod tests {
             ExchangeRequest::Finish { answer: vec![1; MAX_ANSWER_BYTES], exporter },
             ExchangeRequest::Enrolled,
             ExchangeRequest::CheckIn(exporter),
+            ExchangeRequest::CheckInWaiting { exporter, update: UpdateWait::Declined },
             ExchangeRequest::Keep(vec![2; MAX_ANSWER_BYTES]),
             ExchangeRequest::Chain,
             ExchangeRequest::SignHandshake(exporter),
@@ -175,6 +185,7 @@ mod tests {
                 request,
                 ExchangeRequest::Enrol(_)
                     | ExchangeRequest::CheckIn(_)
+                    | ExchangeRequest::CheckInWaiting { .. }
                     | ExchangeRequest::Finish { .. }
             );
             assert_eq!(request.exporter(), has.then_some(Exporter(exporter)));

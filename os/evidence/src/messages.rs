@@ -13,6 +13,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 pub use holdfast_types::CatalogId;
 use holdfast_types::ComponentId;
+pub use holdfast_types::UpdateWait;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
@@ -239,6 +240,10 @@ pub struct CheckInRequest {
     pub evidence: EvidenceMessage,
     /// The receipt of the last check-in; `null` in the first, and after a reset.
     pub receipt: Option<Bytes>,
+    /// Why a release that was assigned is not taken. It is said to a service alone that has assigned something, since an older one
+    /// would refuse the field; and it is shown to people, and counts as a failure at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<UpdateWait>,
 }
 
 /// What the certificates of a check-in are good for.
@@ -280,6 +285,34 @@ pub struct CheckInAnswer {
     /// What the device is to report; a service that takes no reports says nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reports: Option<ReportsPolicy>,
+    /// What the device may take of its components. A service that says nothing leaves it to what is signed; so does an assignment
+    /// that a device cannot read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assignments: Option<Vec<AssignmentMessage>>,
+}
+
+/// What a device may take of one component, and when. It narrows what is signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignmentMessage {
+    /// Name of the deployment that is the reason; empty where the device is to stay as it is.
+    #[serde(default)]
+    pub deployment: String,
+    /// `os`, or the component id of an app.
+    pub component: String,
+    /// The newest version that may be taken.
+    pub newest: String,
+    /// Versions up to it that may not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
+    /// When the device may restart for it, such as `sa,su 02:00-04:00+60`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<String>,
+    /// Time from which the window does not count, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<u64>,
+    /// Interval between checks for releases, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check_every_s: Option<u32>,
 }
 
 /// What a device is to report.
@@ -359,6 +392,11 @@ mod tests {
                 {"for": ID, "public": "AA", "certification": signed}]}}});
         let CheckInRequest { evidence, claims, .. } = read(&check_in);
         assert_eq!(claims.0, b"{}");
+        let mut waiting = check_in.clone();
+        waiting["update"] = json!("failed-before");
+        assert_eq!(read::<CheckInRequest>(&waiting).update, Some(UpdateWait::FailedBefore));
+        waiting["update"] = json!("a text of the device's own");
+        assert!(refused::<CheckInRequest>(waiting).contains("unknown variant"));
         let EvidenceMessage::Tpm { keys, quote } = evidence else { panic!("{evidence:?}") };
         let holders: Vec<Purpose> = keys.iter().map(|key| key.holder.0).collect();
         let app = Purpose::App(ComponentId::parse(ID).unwrap());
@@ -399,11 +437,19 @@ mod tests {
         let answer: CheckInAnswer = serde_json::from_value(answer).unwrap();
         assert_eq!((answer.profile, answer.reasons.len()), (Profile::UpdateOnly, 0));
         assert_eq!(answer.reports, None, "of a service that takes none");
+        assert_eq!(answer.assignments, None, "of a service without deployments");
         let mut later = serde_json::to_value(answer).unwrap();
         assert_eq!(later.get("reports"), None);
         later["reports"] = json!({"level": "all", "most": 65_536});
         let answer: CheckInAnswer = serde_json::from_value(later).unwrap();
         assert_eq!(answer.reports, Some(ReportsPolicy { level: "all".to_owned() }));
+        read::<AssignmentMessage>(
+            &json!({"deployment": "d1", "component": "os", "newest": "1.4.0",
+            "except": ["1.3.9"], "window": "02:00-04:00+60", "deadline": 5, "check_every_s": 900}),
+        );
+        let least = json!({"component": ID, "newest": "1.4.0", "more": 1});
+        let least: AssignmentMessage = serde_json::from_value(least).unwrap();
+        assert_eq!((least.deployment.as_str(), least.except.len()), ("", 0));
         let problem = json!({"type": "https://a.example/problems/unknown-device", "status": 404});
         let problem: Problem = serde_json::from_value(problem).unwrap();
         assert_eq!((problem.word(), problem.status), ("unknown-device", 404));

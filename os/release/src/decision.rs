@@ -1,5 +1,6 @@
 //! The choice of the release to install next.
 
+use crate::assignment::Assigned;
 use crate::memory::Memory;
 use crate::metadata::Targets;
 use crate::{Authority, Device, Release, RepositoryName, Target};
@@ -9,7 +10,8 @@ use holdfast_sandbox::held::Held;
 /// where there is none.
 ///
 /// Newer is a higher rollback index, then a higher version. A release is never chosen below the floor, with a need for
-/// a newer OS than runs, after it has failed on this device, or while it is postponed.
+/// a newer OS than runs, after it has failed on this device, or while it is postponed. Where the Security Service has assigned
+/// something, it is one that this allows as well: what is signed is narrowed, and never widened.
 #[must_use]
 pub fn next_release<'a>(
     targets: &'a Targets,
@@ -17,6 +19,7 @@ pub fn next_release<'a>(
     device: &Device,
     held: &[Held],
     memory: &Memory,
+    assigned: Option<&Assigned>,
 ) -> Option<(&'a str, &'a Target, &'a Release)> {
     let authority = match repository {
         RepositoryName::Os => Authority::Os,
@@ -33,6 +36,7 @@ pub fn next_release<'a>(
                 && release.rollback_index >= held.floor
                 && release.least_os <= device.os
                 && !memory.excludes(held.subject, release.root_hash())
+                && assigned.is_none_or(|assigned| assigned.allows(held.subject, release.version))
         };
         targets.release_for(held.subject, device, &authority, acceptable)
     })
@@ -41,10 +45,12 @@ pub fn next_release<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::assignment::Assignment;
     use crate::{Outcome, Staged};
     use holdfast_sandbox::held::{ReleaseSubject, Running};
     use holdfast_types::ComponentId;
     use holdfast_types::Version;
+    use proptest::prelude::*;
     use std::collections::BTreeMap;
 
     const APP: ReleaseSubject = ReleaseSubject::App(ComponentId([7; 16]));
@@ -78,6 +84,15 @@ mod tests {
     }
 
     fn chosen(offered: &[Release], held: &[Held], memory: &Memory) -> Option<String> {
+        chosen_of(offered, held, memory, None)
+    }
+
+    fn chosen_of(
+        offered: &[Release],
+        held: &[Held],
+        memory: &Memory,
+        assigned: Option<&Assigned>,
+    ) -> Option<String> {
         let json = serde_json::json!({
             "_type": "targets", "spec_version": "1.0.0", "version": 1,
             "expires": "2030-01-01T00:00:00Z", "targets": {}
@@ -91,7 +106,7 @@ mod tests {
             };
             targets.targets.insert(format!("apps/{}", release.version), target);
         }
-        next_release(&targets, RepositoryName::Oem, &device(), held, memory)
+        next_release(&targets, RepositoryName::Oem, &device(), held, memory, assigned)
             .map(|(_, _, release)| release.version.to_string())
     }
 
@@ -137,5 +152,61 @@ mod tests {
         assert_eq!(chosen(&[release("1.1.0", 3, 2)], &has, &memory), None);
         let next = chosen(&[release("1.1.0", 3, 2), release("1.1.1", 3, 3)], &has, &memory);
         assert_eq!(next.as_deref(), Some("1.1.1"));
+    }
+
+    fn assigned(newest: &str, except: &[&str]) -> Assigned {
+        let assignment = Assignment {
+            deployment: "d1".to_owned(),
+            subject: APP,
+            newest: newest.parse().unwrap(),
+            except: except.iter().map(|version| version.parse().unwrap()).collect(),
+            window: None,
+            deadline: None,
+            check_every_s: None,
+        };
+        Assigned::new([assignment], u64::MAX)
+    }
+
+    #[test]
+    fn an_assignment_chooses_nothing_that_is_not_offered() {
+        let memory = Memory::default();
+        let has = [held("1.0.0", 3, 3, 1)];
+        let offered = [release("1.1.0", 3, 2), release("1.2.0", 3, 4)];
+        let with = |assigned: &Assigned| chosen_of(&offered, &has, &memory, Some(assigned));
+        assert_eq!(with(&assigned("1.2.0", &[])).as_deref(), Some("1.2.0"), "the control");
+        assert_eq!(with(&assigned("1.1.9", &[])).as_deref(), Some("1.1.0"));
+        assert_eq!(with(&assigned("1.2.0", &["1.2.0"])).as_deref(), Some("1.1.0"));
+        assert_eq!(with(&assigned("1.0.0", &[])), None);
+        assert_eq!(
+            with(&assigned("9.0.0", &[])).as_deref(),
+            Some("1.2.0"),
+            "no more than is signed"
+        );
+        // What has failed here is not taken for being assigned.
+        let mut failed = Memory::default();
+        failed.mark_failed(APP, [4; 32]);
+        assert_eq!(chosen_of(&offered, &has, &failed, Some(&assigned("1.2.0", &["1.1.0"]))), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_assigned_is_chosen_from_what_targets_leave(
+            offered in proptest::collection::vec((0u32..4, 0u64..5, 0u8..6), 0..6),
+            newest in 0u32..4, except in proptest::collection::vec(0u32..4, 0..3),
+        ) {
+            let offered: Vec<Release> = offered.iter()
+                .map(|(minor, index, hash)| release(&format!("1.{minor}.0"), *index, *hash)).collect();
+            let except: Vec<String> = except.iter().map(|minor| format!("1.{minor}.0")).collect();
+            let except: Vec<&str> = except.iter().map(String::as_str).collect();
+            let newest = format!("1.{newest}.0");
+            let has = [held("1.1.0", 2, 2, 1)];
+            let memory = Memory::default();
+            let narrowed: Vec<Release> = offered.iter()
+                .filter(|release| release.version.to_string() <= newest
+                    && !except.contains(&release.version.to_string().as_str()))
+                .cloned().collect();
+            let of_assigned = chosen_of(&offered, &has, &memory, Some(&assigned(&newest, &except)));
+            prop_assert_eq!(of_assigned, chosen(&narrowed, &has, &memory));
+        }
     }
 }

@@ -1,15 +1,17 @@
 //! The protocol between `update` and `uplink`: one versioned postcard message each, over a `SEQPACKET` socket that
-//! init has made between the two.
+//! init has made between the two. `update` asks for files, and for what a check-in has assigned.
 //!
 //! Each side holds the other's bytes for hostile: they are bounded and read whole or refused.
 
 use crate::RepositoryName;
+use crate::assignment::Assigned;
+use holdfast_types::UpdateWait;
 use holdfast_types::encoding::{self, EncodingError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// Longest path of a file in a repository, in bytes.
 pub const MAX_PATH_BYTES: usize = 320;
 /// Longest request in bytes.
@@ -20,6 +22,15 @@ pub const PIECE_BYTES: usize = 16 * 1024;
 pub const MAX_ANSWER_BYTES: usize = PIECE_BYTES + 64;
 /// Longest reason of a failure, in bytes.
 const MAX_REASON_BYTES: usize = 512;
+
+/// A request of `update`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AgentRequest {
+    /// For a range of a file in a repository.
+    Fetch(Fetch),
+    /// For what the last check-in has assigned. With it comes why the device does not take what it was assigned, if it does not.
+    Assigned(Option<UpdateWait>),
+}
 
 /// A request for a range of a file in a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,7 +45,7 @@ pub struct Fetch {
     pub most_bytes: u64,
 }
 
-/// An answer to a request: pieces in order, then one of the other variants, which ends it.
+/// An answer to a request: pieces in order, then one of the other variants, which ends it. Another than the last is of files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// The next bytes; never none.
@@ -45,6 +56,8 @@ pub enum Answer {
     Missing,
     /// The file could not be fetched, or not all of it, for this reason. A later request may succeed.
     Failed(String),
+    /// What the last check-in has assigned; `None` where there was none since `uplink` was started.
+    Assigned(Option<Assigned>),
 }
 
 impl Answer {
@@ -69,7 +82,7 @@ pub enum FetchError {
     Bounds(&'static str),
 }
 
-impl Fetch {
+impl AgentRequest {
     /// Encodes the request.
     ///
     /// # Errors
@@ -84,11 +97,20 @@ impl Fetch {
     /// # Errors
     /// Malformed, of another version, or a path that leads out of a repository.
     pub fn decode(bytes: &[u8]) -> Result<Self, FetchError> {
-        let fetch: Self = decode(bytes, MAX_REQUEST_BYTES)?;
-        fetch.check()?;
-        Ok(fetch)
+        let request: Self = decode(bytes, MAX_REQUEST_BYTES)?;
+        request.check()?;
+        Ok(request)
     }
 
+    fn check(&self) -> Result<(), FetchError> {
+        match self {
+            Self::Fetch(fetch) => fetch.check(),
+            Self::Assigned(_) => Ok(()),
+        }
+    }
+}
+
+impl Fetch {
     fn check(&self) -> Result<(), FetchError> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         let down = self
@@ -133,6 +155,9 @@ impl Answer {
             Self::Failed(reason) if reason.len() > MAX_REASON_BYTES => {
                 Err(FetchError::Bounds("a reason is too long"))
             }
+            Self::Assigned(Some(assigned)) if *assigned != assigned.clone().bounded() => {
+                Err(FetchError::Bounds("what is assigned is out of bounds"))
+            }
             _ => Ok(()),
         }
     }
@@ -158,8 +183,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn fetch(path: &str, most_bytes: u64) -> Fetch {
-        Fetch { repository: RepositoryName::Oem, path: path.to_owned(), from: 7, most_bytes }
+    fn fetch(path: &str, most_bytes: u64) -> AgentRequest {
+        let path = path.to_owned();
+        AgentRequest::Fetch(Fetch { repository: RepositoryName::Oem, path, from: 7, most_bytes })
     }
 
     #[test]
@@ -168,8 +194,14 @@ mod tests {
         for request in [fetch("metadata/timestamp.json", 1), fetch(&longest, u64::MAX - 7)] {
             let bytes = request.encode().unwrap();
             assert!(bytes.len() <= MAX_REQUEST_BYTES);
-            assert_eq!(Fetch::decode(&bytes), Ok(request));
+            assert_eq!(AgentRequest::decode(&bytes), Ok(request));
         }
+        for wait in [None, Some(UpdateWait::Window)] {
+            let request = AgentRequest::Assigned(wait);
+            assert_eq!(AgentRequest::decode(&request.encode().unwrap()), Ok(request));
+        }
+        let assigned = Answer::Assigned(Some(Assigned::new([], 1000)));
+        assert_eq!(Answer::decode(&assigned.encode().unwrap()), Ok(assigned));
         let piece = Answer::Piece(vec![255; PIECE_BYTES]);
         for answer in [piece, Answer::End, Answer::Missing, Answer::failed(&"ä".repeat(1000))] {
             let bytes = answer.encode().unwrap();
@@ -188,14 +220,14 @@ mod tests {
         fetch("a", u64::MAX).encode().unwrap_err();
         Answer::Piece(Vec::new()).encode().unwrap_err();
         Answer::Piece(vec![0; PIECE_BYTES + 1]).encode().unwrap_err();
-        assert_eq!(Answer::decode(&[2, 1]), Err(FetchError::Version(2)));
+        assert_eq!(Answer::decode(&[1, 1]), Err(FetchError::Version(1)));
         Answer::decode(&[VERSION, 1, 0]).unwrap_err();
     }
 
     proptest! {
         #[test]
         fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
-            let _ = Fetch::decode(&bytes);
+            let _ = AgentRequest::decode(&bytes);
             let _ = Answer::decode(&bytes);
         }
     }

@@ -8,6 +8,7 @@
 //! What a device takes of it is decided here as well. `update` cannot reach the network and `uplink` cannot reach the
 //! flash: between them goes one request at a time for one file, and its bytes ([`fetch`]).
 
+pub mod assignment;
 pub mod bundle;
 pub mod checked;
 pub mod client;

@@ -98,6 +98,11 @@ impl Memory {
         self.is_staged = true;
     }
 
+    /// Records that the staged release is not tried after all: it has not failed.
+    pub fn take_back(&mut self) {
+        (self.staged, self.is_staged) = (None, false);
+    }
+
     /// True for a release that is not to be installed now: it has failed on this device, or is postponed.
     #[must_use]
     pub fn excludes(&self, subject: ReleaseSubject, root_hash: Option<[u8; 32]>) -> bool {

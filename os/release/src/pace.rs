@@ -54,6 +54,13 @@ impl DailyBudget {
 }
 
 impl UpdateConfig {
+    /// Returns it with another interval between checks.
+    #[must_use]
+    pub fn every(&self, check_every_s: u32) -> Self {
+        let retry_after_s = self.retry_after_s.min(check_every_s);
+        Self { check_every_s, retry_after_s, ..self.clone() }
+    }
+
     /// Returns the milliseconds until the next check for releases, after so many failures in a row. `random` spreads
     /// the checks of a fleet: by up to a tenth more or less, and by up to twice the time after a failure.
     #[must_use]

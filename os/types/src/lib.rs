@@ -22,6 +22,7 @@ mod path;
 mod report_level;
 mod slot;
 mod tpm_state;
+mod update_wait;
 mod version;
 
 pub use catalog_id::CatalogId;
@@ -37,4 +38,5 @@ pub use path::is_clean_absolute;
 pub use report_level::{NoReportLevel, ReportLevel};
 pub use slot::{Phase, Slot};
 pub use tpm_state::TpmState;
+pub use update_wait::UpdateWait;
 pub use version::{NoVersion, Version};

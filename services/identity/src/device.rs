@@ -13,7 +13,7 @@ use holdfast_evidence::exchange::{ExchangeReply, ExchangeRequest};
 use holdfast_evidence::issued::{CertificateError, certified_grade, certified_key};
 use holdfast_evidence::messages::{
     Bytes, CheckInAnswer, CheckInRequest, EnrolAnswer, EnrolRequest, FinishRequest, IssuedChain,
-    MAX_ANSWER_BYTES, MAX_RECEIPT_BYTES, MAX_REQUEST_BYTES, Profile, enrolment_proof,
+    MAX_ANSWER_BYTES, MAX_RECEIPT_BYTES, MAX_REQUEST_BYTES, Profile, UpdateWait, enrolment_proof,
 };
 use holdfast_evidence::policy::BootDigest;
 use holdfast_evidence::qualifying::{Exporter, Purpose};
@@ -213,7 +213,10 @@ impl Device {
                 self.finish(answer, &Exporter(*exporter))
             }
             ExchangeRequest::Enrolled => Ok(self.enrolled(world)),
-            ExchangeRequest::CheckIn(exporter) => self.check_in(&Exporter(*exporter), world),
+            ExchangeRequest::CheckIn(exporter) => self.check_in(&Exporter(*exporter), None, world),
+            ExchangeRequest::CheckInWaiting { exporter, update } => {
+                self.check_in(&Exporter(*exporter), Some(*update), world)
+            }
             ExchangeRequest::Keep(answer) => self.keep(answer, world),
             // Before the first check-in of a boot there is none, which is no failure.
             ExchangeRequest::Chain => Ok(match self.chain(&Purpose::Device) {
@@ -282,6 +285,7 @@ impl Device {
     fn check_in(
         &mut self,
         exporter: &Exporter,
+        update: Option<UpdateWait>,
         world: &mut dyn World,
     ) -> Result<ExchangeReply, RequestError> {
         let known = world.claims().map_err(RequestError::Claims)?;
@@ -295,6 +299,7 @@ impl Device {
             claims: Bytes(claims),
             evidence,
             receipt: self.enrolment.as_ref().and_then(|of| of.receipt.clone()).map(Bytes),
+            update,
         })?;
         self.attested = keys;
         Ok(reply)
@@ -408,7 +413,9 @@ fn failure(request: &ExchangeRequest) -> &'static str {
         ExchangeRequest::Enrol(_) => "cannot begin the enrolment",
         ExchangeRequest::Finish { .. } => "cannot finish the enrolment",
         ExchangeRequest::Enrolled => "cannot remember the enrolment",
-        ExchangeRequest::CheckIn(_) => "cannot attest the device",
+        ExchangeRequest::CheckIn(_) | ExchangeRequest::CheckInWaiting { .. } => {
+            "cannot attest the device"
+        }
         ExchangeRequest::Keep(_) => "cannot keep what a check-in has brought",
         ExchangeRequest::Chain => "cannot hand over the device's certificates",
         ExchangeRequest::SignHandshake(_) => "cannot sign a handshake for the device",

@@ -1,5 +1,6 @@
 //! The agent's loop: how the last trial ended, which release is next, and its installation.
 
+use crate::assigned::Assignments;
 use crate::bus::{Bus, State, UpdateStatus};
 use crate::card::Card;
 use crate::connection::{Connection, WaitError};
@@ -23,9 +24,9 @@ use holdfast_sandbox::held::Held;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::policy::{APP_DIRECTORY, APP_STORE_DIRECTORY};
 use holdfast_sandbox::wire::{Listener, Reply, UpdateNews, UpdateOutcome, UpdateRequest};
-use holdfast_types::Version;
 use holdfast_types::encoding::EncodingError;
 use holdfast_types::event::{self, Event};
+use holdfast_types::{UpdateWait, Version};
 use holdfast_types::{chain, date, escaped_chain};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -94,6 +95,8 @@ pub(crate) struct Agent {
     trial: Option<Staged>,
     /// A release that exceeds the budget, with the version of the targets that offer it.
     declined: Option<(u32, ReleaseSubject, [u8; 32])>,
+    /// What the service has assigned.
+    assigned: Assignments,
     /// The D-Bus service for apps.
     bus: Bus,
     /// init was told that there is no objection to a commit.
@@ -130,6 +133,7 @@ impl Agent {
             config,
             roots,
             memory: state::load_memory(),
+            assigned: Assignments::load(),
             seen: None,
             trial: None,
             declined: None,
@@ -146,8 +150,14 @@ impl Agent {
         self.connection.accept_uplink()?;
         let held = self.query_held()?;
         self.count_uptime();
+        self.assigned.refresh(&mut self.connection);
+        self.assigned.wait(None);
         if self.reconcile(&held)? {
-            return self.reboot();
+            match self.assigned.barred() {
+                // Another one may be assigned in its place.
+                Some(subject) => self.take_back(subject)?,
+                None => return self.reboot(),
+            }
         }
         // One thing at a time: what is on trial comes to its end first.
         let may_install =
@@ -175,7 +185,9 @@ impl Agent {
         self.failures = if failed { self.failures.saturating_add(1) } else { 0 };
         // A trial does not wait for long.
         let failures = if may_install { self.failures } else { 1 };
-        Ok(self.config.next_check_ms(failures, random()))
+        let usual = self.config.check_every_s;
+        let check_every_s = self.assigned.now().map_or(usual, |now| now.check_every_s(usual));
+        Ok(self.config.every(check_every_s).next_check_ms(failures, random()))
     }
 
     /// Waits until a time of the monotonic clock in milliseconds, or until `uplink` connects.
@@ -189,6 +201,7 @@ impl Agent {
         let seconds = now.saturating_sub(self.uptime_counted_at_ms) / 1000;
         if seconds >= UPTIME_SAVED_EVERY_S {
             self.uptime_counted_at_ms = now;
+            self.assigned.count_down(seconds);
             if self.memory.count_down(seconds) {
                 self.save_memory();
             }
@@ -265,6 +278,21 @@ impl Agent {
     fn tell(&mut self, news: Option<UpdateNews>) -> Result<(), InitError> {
         if let Some(news) = news.filter(|news| self.told.is_new(*news, monotonic_ms())) {
             self.connection.init.tell(UpdateRequest::Tell(news))?;
+        }
+        Ok(())
+    }
+
+    /// Has what is staged not be tried, since it may not be taken any more. A package of an app stays staged, and is tried at the next
+    /// start for whatever reason.
+    fn take_back(&mut self, subject: ReleaseSubject) -> Result<(), InitError> {
+        if subject == ReleaseSubject::Os {
+            self.memory.take_back();
+            self.save_memory();
+            self.connection.init.tell(UpdateRequest::Announce)?;
+            self.assigned.stage(None);
+            self.bus.publish(UpdateStatus::IDLE);
+            let taken_back = event::update::UPDATE_TAKEN_BACK;
+            println!("{subject}: the staged release may not be taken any more {taken_back}");
         }
         Ok(())
     }
@@ -459,8 +487,20 @@ impl Agent {
         {
             memory.mark_failed(subject, root_hash);
         }
-        let next = next_release(targets, repository, &self.config.device, held, &memory);
+        let device = &self.config.device;
+        // Who stands before the device with a card may install what is signed.
+        let assigned = self.assigned.now().filter(|_| self.connection.is_remote());
+        let next = next_release(targets, repository, device, held, &memory, assigned);
         let Some((path, target, release)) = next else {
+            let untried = Memory::default();
+            if assigned.is_some()
+                && next_release(targets, repository, device, held, &untried, assigned).is_some()
+            {
+                // What failed here, or costs too much, was assigned.
+                let declined = self.declined.is_some_and(|(of, ..)| of == targets.common.version);
+                let waits = if declined { UpdateWait::Declined } else { UpdateWait::FailedBefore };
+                self.assigned.wait(Some(waits));
+            }
             let version = targets.common.version;
             let up_to_date = event::update::UPDATE_UP_TO_DATE;
             println!("{repository}: nothing new in version {version} {up_to_date}");
@@ -527,6 +567,8 @@ impl Agent {
             state::save_memory(memory)
         })?;
         self.memory.mark_staged();
+        let from_service = self.connection.is_remote();
+        self.assigned.stage(from_service.then_some((subject, to)));
         state::save_memory(&self.memory)?;
         // Its loss costs a report its versions, and the release nothing.
         let fetched_bytes = self.connection.fetched_bytes;
@@ -540,7 +582,10 @@ impl Agent {
         const MAX_WAIT_S: u64 = 3600;
         const ASK_AGAIN_MS: u64 = 1000;
         let opens_in = self.config.window.map_or(0, |window| window.opens_in(realtime_seconds()));
+        let opens_in = opens_in.max(self.assigned.opens_in());
         let deferred_ms = self.bus.reboot_in();
+        let waits = if opens_in > 0 { UpdateWait::Window } else { UpdateWait::Deferred };
+        self.assigned.wait((opens_in > 0 || deferred_ms > 0).then_some(waits));
         if opens_in == 0 && deferred_ms > 0 {
             // An app may have nothing against it any more.
             return Ok(deferred_ms.min(ASK_AGAIN_MS));

@@ -5,6 +5,7 @@
 //! asks for steps one after the other.
 
 mod agent;
+mod assigned;
 mod bus;
 mod card;
 mod connection;

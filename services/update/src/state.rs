@@ -63,7 +63,8 @@ pub(crate) fn save_tried(tried: &Tried) {
     }
 }
 
-fn read<T>(
+/// Reads a file; a damaged one is reported, and counts as missing.
+pub(crate) fn read<T>(
     path: &Path,
     most: usize,
     decode: impl FnOnce(&[u8]) -> Result<T, EncodingError>,

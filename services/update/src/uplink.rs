@@ -2,7 +2,9 @@
 
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::{PathError, channel};
-use holdfast_release::fetch::{Answer, Fetch, FetchError, MAX_ANSWER_BYTES};
+use holdfast_release::assignment::Assigned;
+use holdfast_release::fetch::{AgentRequest, Answer, Fetch, FetchError, MAX_ANSWER_BYTES};
+use holdfast_types::UpdateWait;
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -24,6 +26,8 @@ pub(crate) enum UplinkError {
     Answer(#[from] FetchError),
     #[error("uplink sent more bytes than were asked for")]
     TooMuch,
+    #[error("uplink sent another answer than was asked for")]
+    Other,
     #[error("fetch failed: {0}")]
     Failed(String),
 }
@@ -49,7 +53,7 @@ pub(crate) fn fetch<E: From<UplinkError>>(
     spent: &mut bool,
 ) -> Result<Fetched, E> {
     *spent = true;
-    let encoded = fetch.encode().map_err(UplinkError::from)?;
+    let encoded = AgentRequest::Fetch(fetch.clone()).encode().map_err(UplinkError::from)?;
     channel::send(socket, &encoded).map_err(UplinkError::Socket)?;
     let mut buffer = vec![0; MAX_ANSWER_BYTES];
     let mut left = fetch.most_bytes;
@@ -64,10 +68,30 @@ pub(crate) fn fetch<E: From<UplinkError>>(
             Answer::End => Ok(Fetched::All),
             Answer::Missing => Ok(Fetched::Missing),
             Answer::Failed(reason) => Err(UplinkError::Failed(reason).into()),
+            Answer::Assigned(_) => return Err(UplinkError::Other.into()),
         };
         *spent = false;
         return end;
     }
+}
+
+/// Asks over the socket for what the last check-in has assigned, and says why it is not taken. `spent` is set as by [`fetch`].
+///
+/// # Errors
+/// `uplink` does not answer, or not what was asked.
+pub(crate) fn assigned(
+    socket: &OwnedFd,
+    waits: Option<UpdateWait>,
+    spent: &mut bool,
+) -> Result<Option<Assigned>, UplinkError> {
+    *spent = true;
+    channel::send(socket, &AgentRequest::Assigned(waits).encode()?).map_err(UplinkError::Socket)?;
+    let assigned = match answer(socket, &mut vec![0; MAX_ANSWER_BYTES])? {
+        Answer::Assigned(assigned) => assigned,
+        _ => return Err(UplinkError::Other),
+    };
+    *spent = false;
+    Ok(assigned)
 }
 
 fn answer(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Answer, UplinkError> {

@@ -1,5 +1,6 @@
 //! Checking in: what `identity` attests goes to the service, and its answer goes back. When, the schedule says.
 
+use crate::assigned::Board;
 use crate::device_port::{Answer, DevicePort, PATIENCE, PortConfigError};
 use crate::parts::{AttemptError, Parts, Sockets};
 use crate::uploads::{Issued, Uploads};
@@ -106,6 +107,7 @@ fn attempt(
     port: &DevicePort,
     schedule: &mut Schedule,
     issued: &mut Option<Issued>,
+    board: &Board,
 ) -> Result<Outcome, AttemptError> {
     let (id, is_enrolled, is_on_trial) = describe(parts)?;
     if !is_enrolled || schedule.must_enrol() {
@@ -114,13 +116,18 @@ fn attempt(
         }
         schedule.enrolled();
     }
-    let request = |exporter: Exporter| ExchangeRequest::CheckIn(exporter.0);
+    let waits = board.waits();
+    let request = |Exporter(exporter): Exporter| match waits {
+        Some(update) => ExchangeRequest::CheckInWaiting { exporter, update },
+        None => ExchangeRequest::CheckIn(exporter),
+    };
     let answer = post(parts, port, (CHECK_IN_PATH, &id), request)?;
     if let Ok(EnrolAnswer::Waiting { next_s, .. }) = serde_json::from_slice(&answer) {
         return Ok(Outcome::Unclaimed { next_s });
     }
-    match parts.identity(&ExchangeRequest::Keep(answer))? {
+    match parts.identity(&ExchangeRequest::Keep(answer.clone()))? {
         ExchangeReply::Kept { next_s, is_for_updates_alone, reports } => {
+            board.checked_in(&answer);
             *issued = Some(Issued { is_for_updates_alone, reports });
             Ok(Outcome::CheckedIn { next_s, is_on_trial })
         }
@@ -195,6 +202,7 @@ pub(crate) enum CheckInError {
 pub(crate) fn check_in_forever(
     config: ServiceConfig,
     init: &Mutex<InitSocket<UplinkRequest>>,
+    board: &Board,
 ) -> Result<Infallible, CheckInError> {
     let host = config.host_field();
     let mut uploads = Uploads::new(config.reports, init, host.clone());
@@ -216,7 +224,7 @@ pub(crate) fn check_in_forever(
             }
             Action::CheckIn => {
                 let mut issued = None;
-                let ended = attempt(&mut parts, &port, &mut schedule, &mut issued);
+                let ended = attempt(&mut parts, &port, &mut schedule, &mut issued, board);
                 if let Some(line) = said.line(&ended, &host) {
                     println!("{line}");
                 }

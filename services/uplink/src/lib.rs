@@ -5,6 +5,7 @@
 //! nothing, has no key, and believes nothing of it. Neither of the two waits for the other: each has a thread. Checking in is the
 //! cargo feature `check-in`, which images without a service are built without.
 
+mod assigned;
 #[cfg(feature = "check-in")]
 mod check_in;
 #[cfg(feature = "check-in")]
@@ -23,11 +24,12 @@ mod verifier;
 #[cfg(feature = "check-in")]
 mod with_service;
 
+use crate::assigned::Board;
 use crate::server::{Fetched, Servers};
 use holdfast_linux::init_socket::{InitError, InitSocket, notify_ready};
 use holdfast_linux::{PathError, channel, file};
 use holdfast_release::config::{self, UplinkConfig};
-use holdfast_release::fetch::{Answer, Fetch, FetchError, MAX_REQUEST_BYTES};
+use holdfast_release::fetch::{AgentRequest, Answer, FetchError, MAX_REQUEST_BYTES};
 use holdfast_sandbox::policy::APP_DIRECTORY;
 use holdfast_sandbox::wire::{Reply, UplinkRequest};
 use holdfast_types::encoding::EncodingError;
@@ -101,12 +103,13 @@ fn serve_forever() -> Result<Infallible, ServiceError> {
     }
     let releases = releases.ok_or(ServiceError::NoConfig)?;
     notify_ready().map_err(ServiceError::Ready)?;
-    fetch_for_agents(releases, &init)
+    fetch_for_agents(releases, &init, &Board::default())
 }
 
 fn fetch_for_agents(
     config: UplinkConfig,
     init: &Mutex<InitSocket<UplinkRequest>>,
+    board: &Board,
 ) -> Result<Infallible, ServiceError> {
     let mut servers = Servers::new(config);
     loop {
@@ -118,7 +121,7 @@ fn fetch_for_agents(
         let (reply, handed) = asked;
         match (reply, handed.into_iter().next()) {
             (Reply::Accepted, Some(agent)) => {
-                if let Err(error) = serve(&mut servers, &agent) {
+                if let Err(error) = serve(&mut servers, board, &agent) {
                     let failed = event::uplink::UPLINK_AGENT_SOCKET_FAILED;
                     println!("closing the update agent's socket: {} {failed}", chain(&error));
                 }
@@ -132,7 +135,7 @@ fn fetch_for_agents(
 }
 
 /// Serves the agent's requests, one file after the other, until it is gone.
-fn serve(servers: &mut Servers, agent: &OwnedFd) -> Result<(), AgentSocketError> {
+fn serve(servers: &mut Servers, board: &Board, agent: &OwnedFd) -> Result<(), AgentSocketError> {
     let mut buffer = [0; MAX_REQUEST_BYTES];
     loop {
         let length = match channel::receive_with(agent, &mut buffer) {
@@ -140,9 +143,16 @@ fn serve(servers: &mut Servers, agent: &OwnedFd) -> Result<(), AgentSocketError>
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let fetch = Fetch::decode(buffer.get(..length).unwrap_or_default())?;
+        let request = AgentRequest::decode(buffer.get(..length).unwrap_or_default())?;
         let say = |answer: &Answer| -> Result<(), AgentSocketError> {
             Ok(channel::send_waiting(agent, &answer.encode()?)?)
+        };
+        let fetch = match request {
+            AgentRequest::Fetch(fetch) => fetch,
+            AgentRequest::Assigned(waits) => {
+                say(&Answer::Assigned(board.exchange(waits)))?;
+                continue;
+            }
         };
         let answer = match servers.fetch(&fetch, |piece| say(&Answer::Piece(piece.to_vec())))? {
             Fetched::All => Answer::End,

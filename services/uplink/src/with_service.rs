@@ -1,5 +1,6 @@
 //! What `uplink` does in an image with a service: it checks in, and fetches releases beside that where the image takes them.
 
+use crate::assigned::Board;
 use crate::check_in::{self, CheckInError};
 use crate::{ServiceError, configured, fetch_for_agents};
 use holdfast_evidence::config::{MAX_ENCODED_BYTES, SERVICE_FILE, ServiceConfig};
@@ -37,22 +38,23 @@ pub(crate) fn serve_forever(
     init: Mutex<InitSocket<UplinkRequest>>,
 ) -> Result<Infallible, ServiceError> {
     let Some(releases) = releases else {
-        let end = check_in::check_in_forever(service, &init);
+        let end = check_in::check_in_forever(service, &init, &Board::default());
         return Ok(end.map_err(WithServiceError::from)?);
     };
     let init = Arc::new(init);
     let (ends, ended) = mpsc::channel();
-    let fetches = (ends.clone(), Arc::clone(&init));
+    let board = Arc::new(Board::default());
+    let fetches = (ends.clone(), Arc::clone(&init), Arc::clone(&board));
     let start = |name: &str| thread::Builder::new().name(name.to_owned());
     start("fetch")
         .spawn(move || {
-            let (ends, init) = fetches;
-            let _ = ends.send(fetch_for_agents(releases, &init));
+            let (ends, init, board) = fetches;
+            let _ = ends.send(fetch_for_agents(releases, &init, &board));
         })
         .map_err(WithServiceError::Thread)?;
     start("check-in")
         .spawn(move || {
-            let end = check_in::check_in_forever(service, &init);
+            let end = check_in::check_in_forever(service, &init, &board);
             let _ = ends.send(end.map_err(|error| WithServiceError::from(error).into()));
         })
         .map_err(WithServiceError::Thread)?;

@@ -100,6 +100,7 @@ impl SoftwareDevice {
             claims: Bytes(claims),
             evidence: EvidenceMessage::Software { signature, keys },
             receipt: self.receipt.clone(),
+            update: None,
         }
     }
 

@@ -116,6 +116,7 @@ impl TpmDevice {
             claims: Bytes(claims),
             evidence: EvidenceMessage::Tpm { quote, keys },
             receipt: self.receipt.clone(),
+            update: None,
         }
     }
 

@@ -42,6 +42,12 @@ events! {
     /// The release that was on trial could not reach the update server; the one before runs again.
     UPDATE_SERVER_UNREACHED = "update_server_unreached";
 
+    /// The Security Service has assigned which releases may be taken.
+    UPDATE_ASSIGNED = "update_assigned";
+    /// What is assigned cannot be learnt from `uplink`; what was kept goes on.
+    UPDATE_ASSIGNMENT_UNKNOWN = "update_assignment_unknown";
+    /// The staged release may not be taken any more and is not tried.
+    UPDATE_TAKEN_BACK = "update_taken_back";
     /// The reboot for a staged release waits for the maintenance window.
     UPDATE_REBOOT_SCHEDULED = "update_reboot_scheduled";
     /// An app puts the reboot for a staged release off.

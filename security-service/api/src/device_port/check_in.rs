@@ -199,5 +199,6 @@ async fn issued(
         next_s: issue.next_s,
         receipt: Bytes(receipt),
         reports: None,
+        assignments: None,
     })
 }

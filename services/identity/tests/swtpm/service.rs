@@ -172,6 +172,7 @@ impl Service {
             next_s: 86_912,
             receipt: Bytes(receipt),
             reports: Some(ReportsPolicy { level: "full".to_owned() }),
+            assignments: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::device_certificate::SignHandshake;
 use crate::service_in_tests::{DEVICE, NOW, Request, service};
 use crate::verifier::Moment;
 use holdfast_evidence::messages::Bytes;
+use holdfast_types::UpdateWait;
 use serde_json::json;
 use std::sync::{Arc, Mutex as Lock};
 
@@ -31,6 +32,7 @@ impl Fake {
             ExchangeRequest::Finish { .. } => "finish",
             ExchangeRequest::Enrolled => "enrolled",
             ExchangeRequest::CheckIn(_) => "check-in",
+            ExchangeRequest::CheckInWaiting { .. } => "check-in-waiting",
             ExchangeRequest::Keep(_) => "keep",
             ExchangeRequest::Chain => "chain",
             ExchangeRequest::SignHandshake(_) => "sign",
@@ -50,6 +52,7 @@ impl Parts for Fake {
             ExchangeRequest::Describe => ExchangeReply::device(&DEVICE, self.is_enrolled, true),
             ExchangeRequest::Enrol(exporter)
             | ExchangeRequest::CheckIn(exporter)
+            | ExchangeRequest::CheckInWaiting { exporter, .. }
             | ExchangeRequest::Finish { exporter, .. } => ExchangeReply::Body(exporter.to_vec()),
             ExchangeRequest::Enrolled => {
                 self.is_enrolled = true;
@@ -115,7 +118,7 @@ fn kept() -> serde_json::Value {
 
 /// Runs one attempt: its outcome, and what identity was asked.
 fn run(fake: &mut Fake, script: Script, schedule: &mut Schedule) -> Result<Outcome, AttemptError> {
-    attempt(fake, &scripted(script), schedule, &mut None)
+    attempt(fake, &scripted(script), schedule, &mut None, &Board::default())
 }
 
 /// The answers of the service, the outcome, and what identity is asked.
@@ -268,4 +271,33 @@ fn a_failure_that_goes_on_is_said_once() {
     let checked_in = Ok(Outcome::CheckedIn { next_s: 60, is_on_trial: false });
     assert_eq!(line(&mut said, &checked_in), None);
     assert!(line(&mut said, &failed(503)).is_some(), "after a success it is said again");
+}
+
+#[test]
+fn what_is_assigned_waits_for_the_agent_and_its_reason_for_the_next_check_in() {
+    let board = Board::default();
+    let once = |fake: &mut Fake, answer| {
+        let port = scripted(vec![(CHECK_IN_PATH, 200, answer)]);
+        attempt(fake, &port, &mut Schedule::new(0, 0), &mut None, &board).unwrap()
+    };
+    let mut answer = kept();
+    answer["assignments"] = json!([{"component": "os", "newest": "1.4.0"}]);
+    let mut fake = Fake::new(true);
+    assert_eq!(board.exchange(Some(UpdateWait::Window)), None);
+    once(&mut fake, answer);
+    assert_eq!(fake.story(), "describe check-in keep", "nothing was assigned before");
+    assert!(board.exchange(Some(UpdateWait::Declined)).is_some_and(|it| !it.is_empty()));
+    once(&mut fake, kept());
+    assert!(fake.story().ends_with("describe check-in-waiting keep"), "{}", fake.story());
+    // This service has taken back what it had assigned, and is asked nothing new.
+    once(&mut fake, kept());
+    assert!(fake.story().ends_with("describe check-in keep"), "{}", fake.story());
+    // What identity does not keep was not assigned.
+    let mut answer = kept();
+    answer["assignments"] = json!([{"component": "os", "newest": "1.4.0"}]);
+    let mut fake = Fake::new(true);
+    fake.instead = vec![(2, ExchangeReply::Failed)];
+    let port = scripted(vec![(CHECK_IN_PATH, 200, answer)]);
+    attempt(&mut fake, &port, &mut Schedule::new(0, 0), &mut None, &board).unwrap_err();
+    assert!(board.exchange(None).is_some_and(|it| it.is_empty()));
 }
