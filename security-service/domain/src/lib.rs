@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod check_in;
 pub mod crash;
+pub mod deployment;
 pub mod detection;
 pub mod device;
 pub mod disk;
