@@ -428,6 +428,9 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             vec![
                 "holdfast-evidence",
                 "holdfast-failure-reports",
+                // Assignments, and what they are of.
+                "holdfast-release",
+                "holdfast-sandbox",
                 "holdfast-service-domain",
                 // Itself, with the feature that its tests are of.
                 "holdfast-service-store",
@@ -448,6 +451,8 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-evidence",
                 "holdfast-failure-reports",
                 "holdfast-service-alerts",
+                // Bounds of assignments.
+                "holdfast-release",
                 "holdfast-service-domain",
                 "holdfast-service-issuing",
                 "holdfast-service-store",

@@ -16,6 +16,7 @@ pub mod tls;
 pub mod worker;
 
 mod client_certificate;
+mod deployments;
 mod error;
 mod repositories;
 mod shared_stream;

@@ -1,6 +1,7 @@
 //! Runs the service: opens what the folder has, listens on both ports, and ends when it is told to.
 
 use crate::deliveries::{self, Deliveries};
+use crate::deployments;
 use crate::detection;
 use crate::disk;
 use crate::error::ServerError;
@@ -230,6 +231,7 @@ pub async fn start_on(
         tokio::spawn(renew_certificate(renewed, ended)),
         tokio::spawn(upkeep::keep_up(service.clone(), watching.clone())),
         tokio::spawn(detection::watch(service.clone(), watching.clone())),
+        tokio::spawn(deployments::tend(service.clone(), watching.clone())),
     ];
     tasks.push(tokio::spawn(disk::watch(service.clone(), watching.clone())));
     let deliveries = Deliveries::new(service.clone(), sinks);

@@ -41,6 +41,10 @@ pub struct Group {
     pub grades: Option<Grades>,
     /// How much its devices are to report; where it is written, none leaves it as it is.
     pub reports: Option<Level>,
+    /// True if deployments need two people; where it is written, none leaves it as it is.
+    pub is_production: Option<bool>,
+    /// True if devices are given releases by deployments; where it is written, none leaves it as it is.
+    pub is_update_on: Option<bool>,
     /// How often it was changed; of no effect where it is written.
     pub revision: u64,
 }
@@ -141,7 +145,8 @@ impl Store {
         most: u32,
     ) -> Result<Vec<Group>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT product, name, least_index, grades, report_level, revision FROM grp
+        let query = "SELECT product, name, least_index, grades, report_level, production,
+            update_mode, revision FROM grp
             WHERE catalog = $1 AND product = $2 AND name > $3 ORDER BY name LIMIT $4";
         let query = sqlx::query(query).bind(scope.key()).bind(product.to_owned());
         let query = query.bind(after.to_owned()).bind(i64::from(most));
@@ -159,7 +164,8 @@ impl Store {
         name: &str,
     ) -> Result<Option<Group>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT product, name, least_index, grades, report_level, revision FROM grp
+        let query = "SELECT product, name, least_index, grades, report_level, production,
+            update_mode, revision FROM grp
             WHERE catalog = $1 AND product = $2 AND name = $3";
         let query = sqlx::query(query).bind(scope.key());
         let query = query.bind(product.to_owned()).bind(name.to_owned());
@@ -216,6 +222,25 @@ pub async fn put_product(
     Ok(())
 }
 
+/// Makes a group. One that is there stays as it is.
+///
+/// # Errors
+/// There is no such product, or those of the database.
+pub async fn make_group(
+    connection: &mut Connection,
+    scope: Scope,
+    group: Group,
+    at: u64,
+) -> Result<(), StoreError> {
+    let query = "SELECT name FROM grp WHERE catalog = $1 AND product = $2 AND name = $3";
+    let query = sqlx::query(query).bind(scope.key());
+    let query = query.bind(group.product.clone()).bind(group.name.clone());
+    if query.fetch_optional(&mut *connection).await?.is_some() {
+        return Ok(());
+    }
+    put_group(connection, scope, group, at).await
+}
+
 /// Makes a group, or changes it.
 ///
 /// # Errors
@@ -231,12 +256,15 @@ pub async fn put_group(
     if product.fetch_optional(&mut *connection).await?.is_none() {
         return Err(StoreError::Missing("product"));
     }
-    // Who does not know of reports does not switch them on again by what he writes.
+    // Who does not know of reports or deployments does not switch them on again by what he writes.
     let put = "INSERT INTO grp
-            (catalog, product, name, least_index, grades, created_at, report_level)
-        VALUES ($1, $2, $3, $4, $5, $6, COALESCE($7, $8))
+            (catalog, product, name, least_index, grades, created_at, report_level, production,
+            update_mode)
+        VALUES ($1, $2, $3, $4, $5, $6, COALESCE($7, $8), COALESCE($9, 0), COALESCE($10, 'on'))
         ON CONFLICT (catalog, product, name) DO UPDATE SET least_index = $4, grades = $5,
-            report_level = COALESCE($7, grp.report_level), revision = grp.revision + 1";
+            report_level = COALESCE($7, grp.report_level),
+            production = COALESCE($9, grp.production),
+            update_mode = COALESCE($10, grp.update_mode), revision = grp.revision + 1";
     sqlx::query(put)
         .bind(scope.key())
         .bind(group.product)
@@ -246,6 +274,8 @@ pub async fn put_group(
         .bind(stored(at))
         .bind(group.reports.map(|level| level.word().to_owned()))
         .bind(Level::default().word().to_owned())
+        .bind(group.is_production.map(i64::from))
+        .bind(group.is_update_on.map(|on| if on { "on" } else { "off" }.to_owned()))
         .execute(connection)
         .await?;
     Ok(())
@@ -269,6 +299,8 @@ fn group_of(row: &AnyRow) -> Result<Group, StoreError> {
         least_index: columns::number(row, "least_index")?,
         grades: columns::grades_if_any(row, "grades")?,
         reports: Some(columns::level(row)?),
+        is_production: Some(columns::number(row, "production")? > 0),
+        is_update_on: Some(columns::text(row, "update_mode")? == "on"),
         revision: columns::number(row, "revision")?,
     })
 }

@@ -7,6 +7,7 @@ use crate::device::{self, device_of};
 use crate::error::StoreError;
 use crate::release::release_of;
 use crate::scope::Scope;
+use crate::step::Connection;
 use crate::store::Store;
 use holdfast_evidence::messages::{CatalogId, DeviceId};
 use holdfast_evidence::policy::PcrDigest;
@@ -15,6 +16,7 @@ use holdfast_service_domain::detection::containment::Contained;
 use holdfast_service_domain::device::Device;
 use holdfast_service_domain::measurement::Release;
 use holdfast_types::hex::hex;
+use sqlx::any::AnyRow;
 
 /// The device, rules and release that a check-in is decided by, as they were at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct Facts {
     pub rules: Rules,
     /// What is contained in its group.
     pub contained: Contained,
+    /// True if its group has deployments, or has its updates switched off: then what the device may take is decided as well.
+    pub has_deployments: bool,
     /// The release that measures what was expected, where there is one.
     pub expected: Option<Release>,
 }
@@ -49,7 +53,7 @@ impl Store {
                 d.clock_resets AS clock_resets, d.clock_restarts AS clock_restarts,
                 d.clock_safe AS clock_safe, d.revision AS revision,
                 c.grades AS grades, g.grades AS of_group, g.least_index AS least_index,
-                g.report_level AS report_level,
+                g.report_level AS report_level, g.deployments AS deployments, g.update_mode AS update_mode,
                 m.boot AS boot, m.version AS version, m.rollback_index AS rollback_index,
                 m.withdrawn_at AS withdrawn_at, k.contained AS contained
             FROM catalog c
@@ -75,6 +79,7 @@ impl Store {
             device: device_of(&row)?,
             rules: columns::rules(&row)?,
             contained: containment::contained_of(&row)?,
+            has_deployments: has_deployments(&row)?,
             expected: if is_known { Some(release_of(&row)?) } else { None },
         };
         Ok(Some((scope, Some(facts))))
@@ -92,24 +97,41 @@ impl Store {
         measured: PcrDigest,
         claims: Vec<u8>,
     ) -> Result<(), StoreError> {
-        let is_full = write.verdict == "full";
         let row = Row { catalog: scope.catalog(), id, write, claims };
-        if is_full && row.write.findings.is_empty() {
+        if is_full(&row) && row.write.findings.is_empty() {
             return self.write_row(row).await;
         }
         self.write(move |connection| {
-            Box::pin(async move {
-                write_row(connection, &row).await?;
-                let Row { write, claims, .. } = row;
-                for finding in &write.findings {
-                    device::find(connection, scope, &id, *finding, write.at).await?;
-                }
-                if !is_full {
-                    device::keep_evidence(connection, scope, &id, &write, measured, claims).await?;
-                }
-                Ok(())
-            })
+            Box::pin(async move { write_all(connection, scope, row, measured).await })
         })
         .await
     }
+}
+
+fn is_full(row: &Row) -> bool {
+    row.write.verdict == "full"
+}
+
+fn has_deployments(row: &AnyRow) -> Result<bool, StoreError> {
+    let is_off = columns::text_if_any(row, "update_mode")?.is_some_and(|mode| mode != "on");
+    Ok(is_off || columns::number_if_any(row, "deployments")?.unwrap_or(0) > 0)
+}
+
+/// Writes all of a check-in within a transaction.
+pub(crate) async fn write_all(
+    connection: &mut Connection,
+    scope: Scope,
+    row: Row,
+    measured: PcrDigest,
+) -> Result<(), StoreError> {
+    write_row(connection, &row).await?;
+    let is_full = is_full(&row);
+    let Row { id, write, claims, .. } = row;
+    for finding in &write.findings {
+        device::find(connection, scope, &id, *finding, write.at).await?;
+    }
+    if !is_full {
+        device::keep_evidence(connection, scope, &id, &write, measured, claims).await?;
+    }
+    Ok(())
 }

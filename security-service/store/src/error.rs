@@ -68,6 +68,9 @@ pub enum StoreError {
     /// Releases are taken from signed metadata alone.
     #[error("the catalog trusts a root of releases, and takes none by hand")]
     SignedAlone,
+    /// A deployment is not in a state for it.
+    #[error(transparent)]
+    Deployment(#[from] holdfast_service_domain::deployment::state::Refusal),
     /// There is no such row.
     #[error("there is no such {0}")]
     Missing(&'static str),

@@ -15,6 +15,7 @@ pub mod catalog;
 pub mod change;
 pub mod check_in;
 pub mod crash;
+pub mod deployment;
 pub mod detection;
 pub mod device;
 pub mod enrolment;

@@ -21,5 +21,6 @@ pub(crate) const VERSIONS: &[Version] = &[
     Version { tables: include_str!("schema/3.sql"), sqlite: "", postgres: "" },
     Version { tables: include_str!("schema/4.sql"), sqlite: "", postgres: "" },
     Version { tables: include_str!("schema/5.sql"), sqlite: "", postgres: "" },
+    Version { tables: include_str!("schema/6.sql"), sqlite: "", postgres: "" },
     Version { tables: include_str!("schema/7.sql"), sqlite: "", postgres: "" },
 ];

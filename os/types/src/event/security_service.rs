@@ -55,6 +55,8 @@ events! {
     REPORTS_LEFT_OUT = "reports_left_out";
     /// What was reported long ago could not be removed, or what devices run not be counted; it is tried again.
     REPORTS_UPKEEP_FAILED = "reports_upkeep_failed";
+    /// Deployments could not be taken further; it is tried again.
+    DEPLOYMENTS_FAILED = "deployments_failed";
     /// The authority of a new catalog could not be made.
     AUTHORITY_FAILED = "authority_failed";
     /// A certificate could not be issued.

@@ -23,6 +23,7 @@ use holdfast_service_domain::check_in::{CheckIn, Issue, Verdict, Verified, decid
 use holdfast_service_domain::device::{Device, Kind, State as DeviceState};
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_store::check_in::Facts;
+use holdfast_service_store::deployment::check_in::StagedCheckIn;
 use holdfast_service_store::moment::Moment;
 use holdfast_service_store::{Scope, StoreError};
 use holdfast_types::event::security_service::{
@@ -66,7 +67,7 @@ async fn decide_once(
     let id = request.device;
     let facts = service.store.facts(request.catalog, &id, expected).await?;
     let (scope, facts) = facts.ok_or_else(|| Refusal::from(Problem::UnknownCatalog))?;
-    let Facts { device, rules, contained, expected: release } =
+    let Facts { device, rules, contained, has_deployments, expected: release } =
         facts.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?;
     let verified = verified(&device, request, exporter)?;
     service.store.reached(Moment::Verified);
@@ -90,7 +91,7 @@ async fn decide_once(
         now,
     });
     service.store.reached(Moment::Decided);
-    let answered = match &decision.verdict {
+    let mut answered = match &decision.verdict {
         Verdict::Issue(issue) => {
             let mut answer = issued(service, scope, &device, issue, now).await?;
             answer.reports = Some(ReportsPolicy { level: rules.reports.word().to_owned() });
@@ -103,10 +104,19 @@ async fn decide_once(
         eprintln!("device {id}: found: {} {FINDING_NOTED}", finding.word());
     }
     let claims = request.claims.0.clone();
-    match service.store.check_in(scope, id, decision.write, measured, claims).await {
-        Ok(()) => {}
-        Err(StoreError::Overtaken) => return Ok(None),
-        Err(error) => return Err(error.into()),
+    let written = if has_deployments {
+        let update = request.update;
+        let check_in = StagedCheckIn { id, decision, measured, claims, update };
+        service.store.check_in_with_deployments(scope, check_in).await.map(Some)
+    } else {
+        let written = service.store.check_in(scope, id, decision.write, measured, claims).await;
+        written.map(|()| None)
+    };
+    match (written, &mut answered) {
+        (Ok(assignments), Ok(answer)) => answer.assignments = assignments,
+        (Ok(_), Err(_)) => {}
+        (Err(StoreError::Overtaken), _) => return Ok(None),
+        (Err(error), _) => return Err(error.into()),
     }
     match answered {
         Ok(answer) => Ok(Some(answer)),

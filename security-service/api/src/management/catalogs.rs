@@ -3,7 +3,7 @@
 use super::caller::{Caller, Change, shown, shown_at};
 use super::shapes::{
     AuthorityShape, CatalogChange, CatalogShape, Done, GroupShape, IfMatch, Listed, NewCatalog,
-    Page, ProblemShape,
+    Page, ProblemShape, UpdateMode,
 };
 use crate::catalogs;
 use crate::refusal::Refusal;
@@ -154,8 +154,10 @@ pub(super) async fn groups(
 
 fn shape_of_group(group: Group) -> GroupShape {
     let grades = group.grades.map(Grades::list);
-    let reports = group.reports;
-    GroupShape { name: group.name, least_index: group.least_index, grades, reports }
+    let (reports, production) = (group.reports, group.is_production);
+    let update = group.is_update_on.map(UpdateMode::of);
+    let (name, least_index) = (group.name, group.least_index);
+    GroupShape { name, least_index, grades, reports, production, update }
 }
 
 /// Shows a group.
@@ -194,8 +196,18 @@ pub(super) async fn put_group(
     let grades = new.grades.map(|grades: Vec<Grade>| Grades::of(&grades));
     let subject = Subject::Group { product: product.clone(), group: group.clone() };
     let seen = change.precondition(subject);
-    let GroupShape { least_index, reports, .. } = new;
-    let row = Group { product, name: group, least_index, grades, reports, revision: 0 };
+    let GroupShape { least_index, reports, production: is_production, update, .. } = new;
+    let is_update_on = update.map(|mode| mode == UpdateMode::On);
+    let row = Group {
+        product,
+        name: group,
+        least_index,
+        grades,
+        reports,
+        is_production,
+        is_update_on,
+        revision: 0,
+    };
     let work = change.carry_out(&service, scope, "group.put", &object, move |connection, scope| {
         Box::pin(async move {
             precondition::hold(connection, scope, seen.as_ref()).await?;

@@ -3,6 +3,8 @@
 mod caller;
 mod catalogs;
 mod crash_logs;
+mod deployment_shapes;
+mod deployments;
 mod devices;
 mod logs;
 mod openapi;
@@ -42,6 +44,11 @@ pub fn router(service: Arc<Service>) -> Router {
             "/products/{product}/groups/{group}",
             get(catalogs::show_group).put(catalogs::put_group),
         )
+        .route("/products/{product}/default-groups", post(deployments::default_groups))
+        .route("/deployments", get(deployments::list).post(deployments::create))
+        .route("/deployments/{deployment}", get(deployments::show))
+        .route("/deployments/{deployment}/devices", get(deployments::devices))
+        .route("/deployments/{deployment}/{action}", post(deployments::act))
         .route("/claims", post(devices::claim))
         .route("/devices", get(devices::list))
         .route("/devices/{device}", get(devices::show))

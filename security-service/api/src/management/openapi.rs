@@ -1,7 +1,8 @@
 //! The OpenAPI document of management, made from the handlers.
 
 use super::{
-    catalogs, devices, logs, releases, reports, repositories, symbols, threats, tokens, webhooks,
+    catalogs, deployments, devices, logs, releases, reports, repositories, symbols, threats, tokens,
+    webhooks,
 };
 use holdfast_service_domain::problem::Problem;
 use std::collections::BTreeSet;
@@ -26,6 +27,12 @@ use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, RefOr, Response,
         catalogs::show_group,
         catalogs::put_group,
         catalogs::authorities,
+        deployments::default_groups,
+        deployments::list,
+        deployments::create,
+        deployments::show,
+        deployments::devices,
+        deployments::act,
         devices::list,
         devices::show,
         devices::claim,
@@ -126,7 +133,7 @@ mod tests {
                 assert_eq!(secured, !path.contains("first-owner"), "{method} {path}");
             }
         }
-        assert_eq!(operations, 58, "of the routes");
+        assert_eq!(operations, 64, "of the routes");
     }
 
     #[test]

@@ -111,6 +111,26 @@ pub(super) struct GroupShape {
     /// How much its devices report: `off`, `health` or `full`. In a request, it stays as it is where it is not said.
     #[schema(value_type = Option<String>)]
     pub(super) reports: Option<Level>,
+    /// True if deployments need two people. In a request, it stays as it is where it is not said.
+    pub(super) production: Option<bool>,
+    /// `on`, or `off`: then no deployment gives its devices anything. In a request, it stays as it is where it is not said.
+    pub(super) update: Option<UpdateMode>,
+}
+
+/// Whether deployments give devices of a group releases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum UpdateMode {
+    /// They do.
+    On,
+    /// They do not.
+    Off,
+}
+
+impl UpdateMode {
+    pub(super) fn of(is_on: bool) -> Self {
+        if is_on { Self::On } else { Self::Off }
+    }
 }
 
 /// A product and a group.

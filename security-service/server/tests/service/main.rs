@@ -14,6 +14,7 @@ mod alerts;
 mod backup;
 mod changes;
 mod crash;
+mod deployments;
 mod device;
 mod disk;
 mod evidence;

@@ -14,6 +14,7 @@ mod alerts;
 mod changes;
 mod check_ins;
 mod databases;
+mod deployments;
 mod detection;
 mod reports;
 mod symbols;
@@ -453,8 +454,16 @@ fn a_groups_rules_hold_for_its_devices() {
                 catalog::put_product(connection, scope, "pump".to_owned(), 1000).await?;
                 let (product, name) = ("pump".to_owned(), "test".to_owned());
                 let grades = Some(grades);
-                let group =
-                    Group { product, name, least_index: 9, grades, reports: None, revision: 0 };
+                let group = Group {
+                    product,
+                    name,
+                    least_index: 9,
+                    grades,
+                    reports: None,
+                    is_production: None,
+                    is_update_on: None,
+                    revision: 0,
+                };
                 catalog::put_group(connection, scope, group, 1000).await?;
                 let (product, name) = ("pump".to_owned(), "test".to_owned());
                 device::move_to(connection, scope, &DEVICE, product, name).await

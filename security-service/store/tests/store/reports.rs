@@ -73,6 +73,8 @@ async fn set_level(store: &Store, scope: Scope, level: Level, after_ms: u64) {
         least_index: 3,
         grades: None,
         reports: Some(level),
+        is_production: None,
+        is_update_on: None,
         revision: 0,
     };
     let set = store.write(move |connection| {

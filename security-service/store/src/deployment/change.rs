@@ -1,0 +1,230 @@
+//! What people do to deployments, within the transaction of the change.
+
+use super::check_in::MOST_OF_GROUP;
+use super::progress::find;
+use super::row::{self, DeploymentRow, deployment_of};
+use crate::columns::{self, stored};
+use crate::error::StoreError;
+use crate::scope::Scope;
+use crate::step::Connection;
+use holdfast_release::assignment::LocalWindow;
+use holdfast_sandbox::held::ReleaseSubject;
+use holdfast_service_domain::deployment::order::Frozen;
+use holdfast_service_domain::deployment::plan::Plan;
+use holdfast_service_domain::deployment::slot::{Tally, Target};
+use holdfast_service_domain::deployment::state::{Command, Hold};
+
+/// A draft.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draft {
+    /// A name that no other deployment has.
+    pub id: String,
+    /// The product.
+    pub product: String,
+    /// The group.
+    pub group: String,
+    /// What is deployed.
+    pub target: Target,
+    /// Its stages.
+    pub plan: Plan,
+    /// When devices may restart for it.
+    pub window: Option<LocalWindow>,
+    /// Seconds after which a device waits for the window no longer.
+    pub deadline_s: Option<u64>,
+    /// How often devices check for it, in seconds.
+    pub check_every_s: Option<u32>,
+    /// When it begins at the earliest, in seconds since 1970.
+    pub begins_at: u64,
+    /// Who has drafted it.
+    pub who: String,
+}
+
+/// What a person does to a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Approves it.
+    Approve,
+    /// Pauses it.
+    Pause,
+    /// Has it go on.
+    Resume,
+    /// Halts it.
+    Halt,
+    /// Gives it up.
+    Withdraw,
+}
+
+/// Makes a draft. From then on devices of the group take of its component what deployments give them.
+///
+/// # Errors
+/// There is no such group, there are as many deployments as there may be, or those of the database.
+pub async fn create(
+    connection: &mut Connection,
+    scope: Scope,
+    draft: Draft,
+    now: u64,
+) -> Result<DeploymentRow, StoreError> {
+    // The group is locked before any deployment, as everybody does.
+    let count = "UPDATE grp SET deployments = deployments + 1
+        WHERE catalog = $1 AND product = $2 AND name = $3 RETURNING production";
+    let count = sqlx::query(count).bind(scope.key()).bind(draft.product.clone());
+    let group = count.bind(draft.group.clone()).fetch_optional(&mut *connection).await?;
+    let group = group.ok_or(StoreError::Missing("group"))?;
+    make_room(connection, scope, &draft).await?;
+    let insert = "INSERT INTO deployment (catalog, id, product, grp, component, version, plan,
+            restart_window, deadline_s, check_every_s, begins_at, drafted_by, production, created_at,
+            frozen_last, since, progress, hold, stage, resumed_at, began_at, frozen_devices,
+            frozen_allowance, slots, granted, committed, failed, silent, revision)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $14,
+            'draft', '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        ON CONFLICT DO NOTHING RETURNING *";
+    let made = sqlx::query(insert)
+        .bind(scope.key())
+        .bind(draft.id)
+        .bind(draft.product)
+        .bind(draft.group)
+        .bind(draft.target.subject.to_string())
+        .bind(draft.target.version.to_string())
+        .bind(draft.plan.to_string())
+        .bind(draft.window.map(|window| window.to_string()))
+        .bind(draft.deadline_s.map(stored))
+        .bind(draft.check_every_s.map(i64::from))
+        .bind(stored(draft.begins_at))
+        .bind(draft.who)
+        .bind(stored(columns::number(&group, "production")?))
+        .bind(stored(now))
+        .bind(Frozen::NOTHING.last.text())
+        .fetch_optional(connection)
+        .await?;
+    deployment_of(&made.ok_or(StoreError::There("deployment"))?)
+}
+
+/// Makes room for another deployment of a group: where there are as many as there may be, the oldest goes that was withdrawn, or that a
+/// later one of its component is done after.
+async fn make_room(
+    connection: &mut Connection,
+    scope: Scope,
+    draft: &Draft,
+) -> Result<(), StoreError> {
+    let query = "SELECT COUNT(*) AS deployments FROM deployment
+        WHERE catalog = $1 AND product = $2 AND grp = $3";
+    let query = sqlx::query(query).bind(scope.key()).bind(draft.product.clone());
+    let there = query.bind(draft.group.clone()).fetch_one(&mut *connection).await?;
+    if columns::number(&there, "deployments")? < u64::from(MOST_OF_GROUP) {
+        return Ok(());
+    }
+    let oldest = "DELETE FROM deployment WHERE catalog = $1 AND id IN (
+            SELECT id FROM deployment p WHERE p.catalog = $1 AND p.product = $2 AND p.grp = $3
+                AND (p.progress = 'withdrawn' OR (p.progress = 'done' AND EXISTS (
+                    SELECT 1 FROM deployment q WHERE q.catalog = p.catalog AND q.product = p.product
+                        AND q.grp = p.grp AND q.component = p.component AND q.progress = 'done'
+                        AND q.since > p.since)))
+            ORDER BY p.created_at, p.id LIMIT 1)
+        RETURNING id";
+    let oldest = sqlx::query(oldest).bind(scope.key()).bind(draft.product.clone());
+    let gone = oldest.bind(draft.group.clone()).fetch_optional(&mut *connection).await?;
+    let full = StoreError::Full { what: "deployments of this group", most: MOST_OF_GROUP };
+    let gone = columns::text(&gone.ok_or(full)?, "id")?;
+    let slots = sqlx::query("DELETE FROM slot_given WHERE catalog = $1 AND deployment = $2");
+    slots.bind(scope.key()).bind(gone).execute(connection).await?;
+    Ok(())
+}
+
+/// Does to a deployment what a person wants.
+///
+/// # Errors
+/// There is none of this name, it is not in a state for it, what is deployed is no known release, or those of the database.
+pub async fn act(
+    connection: &mut Connection,
+    scope: Scope,
+    id: &str,
+    action: Action,
+    who: String,
+    now: u64,
+) -> Result<DeploymentRow, StoreError> {
+    // What never changes is read before the group is locked, and that before the deployment.
+    let found = find(connection, scope, id).await?;
+    let mut another_runs = false;
+    let mut is_production = false;
+    if matches!(action, Action::Approve | Action::Resume) {
+        is_production = lock_group(connection, scope, &found).await?;
+        another_runs = another_hinders(connection, scope, &found).await?;
+    }
+    if action == Action::Approve && found.target.subject == ReleaseSubject::Os {
+        must_be_known(connection, scope, &found.target).await?;
+    }
+    let mut row = row::lock(connection, scope, id, Tally::default()).await?;
+    let command = match action {
+        Action::Approve => Command::Approve { who, is_production, another_runs },
+        Action::Pause => Command::Pause,
+        Action::Resume => Command::Resume { another_runs },
+        Action::Halt => Command::Halt,
+        Action::Withdraw => Command::Withdraw,
+    };
+    let was_halted = matches!(row.state.hold, Hold::Halted(_));
+    row.state = row.state.command(&command, now)?;
+    row::save(connection, scope, &row).await?;
+    if was_halted && action == Action::Resume {
+        return forgive(connection, scope, row).await;
+    }
+    Ok(row)
+}
+
+/// Locks the group of a deployment, and says whether it is marked `production`.
+async fn lock_group(
+    connection: &mut Connection,
+    scope: Scope,
+    row: &DeploymentRow,
+) -> Result<bool, StoreError> {
+    let update = "UPDATE grp SET revision = revision
+        WHERE catalog = $1 AND product = $2 AND name = $3 RETURNING production";
+    let update = sqlx::query(update).bind(scope.key()).bind(row.product.clone());
+    let locked = update.bind(row.group.clone()).fetch_optional(connection).await?;
+    Ok(columns::number(&locked.ok_or(StoreError::Missing("group"))?, "production")? > 0)
+}
+
+async fn another_hinders(
+    connection: &mut Connection,
+    scope: Scope,
+    row: &DeploymentRow,
+) -> Result<bool, StoreError> {
+    let query = "SELECT * FROM deployment
+        WHERE catalog = $1 AND product = $2 AND grp = $3 AND component = $4 AND id <> $5";
+    let query = sqlx::query(query).bind(scope.key()).bind(row.product.clone());
+    let query = query.bind(row.group.clone()).bind(row.target.subject.to_string());
+    let rows = query.bind(row.id.clone()).fetch_all(connection).await?;
+    let others: Result<Vec<DeploymentRow>, StoreError> = rows.iter().map(deployment_of).collect();
+    Ok(others?.iter().any(|other| other.state.hinders()))
+}
+
+/// A release of the OS that no measurement is known of could never succeed.
+async fn must_be_known(
+    connection: &mut Connection,
+    scope: Scope,
+    target: &Target,
+) -> Result<(), StoreError> {
+    let query = "SELECT pcr FROM measurement
+        WHERE catalog = $1 AND version = $2 AND withdrawn_at IS NULL LIMIT 1";
+    let query = sqlx::query(query).bind(scope.key()).bind(target.version.to_string());
+    let known = query.fetch_optional(connection).await?;
+    known.map(|_| ()).ok_or(StoreError::Missing("release of this version; add it first"))
+}
+
+/// Has what has failed until now count no longer.
+async fn forgive(
+    connection: &mut Connection,
+    scope: Scope,
+    row: DeploymentRow,
+) -> Result<DeploymentRow, StoreError> {
+    let update = "UPDATE slot_given SET forgiven = 1
+        WHERE catalog = $1 AND deployment = $2 AND forgiven = 0 AND outcome IN ('fell-back', 'refused', 'silent')
+        RETURNING outcome";
+    let update = sqlx::query(update).bind(scope.key()).bind(row.id.clone());
+    let mut moved = Tally::default();
+    for slot in &update.fetch_all(&mut *connection).await? {
+        let silent = i64::from(columns::text(slot, "outcome")? == "silent");
+        let failed = 1i64.saturating_sub(silent);
+        moved = moved.minus(Tally { granted: 1, committed: 0, failed, silent });
+    }
+    row::lock(connection, scope, &row.id, moved).await
+}
