@@ -22,8 +22,8 @@ use anyhow::Result;
 use clap::Subcommand;
 pub use invocation::{Invocation, Options};
 use security_service::{
-    account, audit, ca_certificate, catalog, device_group, finding, import, installation, maker,
-    product, symbols, threat, token, webhook,
+    account, audit, ca_certificate, catalog, deployment, device_group, finding, import,
+    installation, maker, product, symbols, threat, token, webhook,
 };
 
 /// Meaning of the exit codes of the host tools, for their help.
@@ -68,6 +68,9 @@ pub enum Command {
     /// Groups: the devices of a product that are treated alike.
     #[command(subcommand)]
     DeviceGroup(device_group::DeviceGroupCommand),
+    /// Deployments: a release on its way through a group, in stages.
+    #[command(subcommand)]
+    Deployment(deployment::DeploymentCommand),
     /// Certificates of a catalog's authority.
     #[command(subcommand)]
     CaCertificate(ca_certificate::CaCertificateCommand),
@@ -175,6 +178,7 @@ pub fn run(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Catalog(command) => catalog::run(&command),
         Command::Product(command) => product::run(&command),
         Command::DeviceGroup(command) => device_group::run(&command),
+        Command::Deployment(command) => deployment::run(&command),
         Command::CaCertificate(command) => ca_certificate::run(&command),
         Command::Maker(command) => maker::run(&command),
         Command::Finding(command) => finding::run(&command),

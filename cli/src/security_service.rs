@@ -7,6 +7,7 @@ pub(crate) mod catalog;
 pub(crate) mod client;
 pub(crate) mod console;
 pub(crate) mod crash_group;
+pub(crate) mod deployment;
 pub(crate) mod device;
 pub(crate) mod device_group;
 pub(crate) mod finding;

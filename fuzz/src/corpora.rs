@@ -29,7 +29,6 @@ use holdfast_networking::route;
 use holdfast_networking::status::{AppStatus, InterfaceStatus, NetworkStatus, Traffic};
 use holdfast_release::RepositoryName;
 use holdfast_release::assignment::Assigned;
-use holdfast_release::assignment::Assigned;
 use holdfast_release::bundle::Index;
 use holdfast_release::client::{Client, Trusted};
 use holdfast_release::fetch::{AgentRequest, Answer, Fetch};

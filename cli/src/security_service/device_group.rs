@@ -21,6 +21,8 @@ pub enum DeviceGroupCommand {
     Create(CreateArgs),
     /// Change what is taken of the devices of a group.
     Update(UpdateArgs),
+    /// Make `development`, `field-test` and `production` of a product; groups that are there stay as they are.
+    CreateDefaults(DefaultsArgs),
 }
 
 /// A group's product.
@@ -45,6 +47,20 @@ pub(crate) struct TakenArgs {
     /// How much devices report: `off`, `health` (failures, updates, refusals) or `full` (traffic and use as well).
     #[arg(long, value_name = "LEVEL")]
     reports: Option<String>,
+    /// `yes` where deployments need two people, or `no`.
+    #[arg(long, value_name = "YES|NO", value_parser = ["yes", "no"])]
+    production: Option<String>,
+    /// `off` has no deployment give anything to its devices, and `on` again.
+    #[arg(long, value_name = "ON|OFF", value_parser = ["on", "off"])]
+    update: Option<String>,
+}
+
+/// Arguments of `device-group create-defaults`.
+#[derive(Debug, Args)]
+#[command(after_help = "Example: holdfast device-group create-defaults --product pump")]
+pub struct DefaultsArgs {
+    #[command(flatten)]
+    product: ProductArgs,
 }
 
 /// Arguments of `device-group list`.
@@ -105,6 +121,8 @@ pub(crate) fn run(command: &DeviceGroupCommand) -> Result<()> {
                 ("least index", "least_index"),
                 ("grades", "grades"),
                 ("reports", "reports"),
+                ("production", "production"),
+                ("update", "update"),
             ];
             shown::object(&shown, product.catalog.json, &members)
         }
@@ -121,14 +139,33 @@ pub(crate) fn run(command: &DeviceGroupCommand) -> Result<()> {
             put(&catalog, product, group, &json!({ "least_index": 0, "grades": null }), taken)
         }
         DeviceGroupCommand::Update(UpdateArgs { group, product, taken }) => {
-            if taken.least_index.is_none() && taken.grades.is_none() && taken.reports.is_none() {
-                bail!("nothing is changed; give --least-index, --grades or --reports");
+            if taken.says_nothing() {
+                bail!(
+                    "nothing is changed; give --least-index, --grades, --reports, --production or --update"
+                );
             }
             let catalog = in_catalog::open(&product.catalog)?;
             let before = named(&groups(&catalog, product)?, group);
             let before = before.with_context(|| none(group, product))?;
             put(&catalog, product, group, &before, taken)
         }
+        DeviceGroupCommand::CreateDefaults(DefaultsArgs { product }) => {
+            let catalog = in_catalog::open(&product.catalog)?;
+            let path = ["products", product.product.as_str(), "default-groups"];
+            let answer = catalog.post(&path, &Value::Null)?;
+            let sentence =
+                format!("product {} has development, field-test and production", product.product);
+            shown::done(&answer, product.catalog.json, &sentence)
+        }
+    }
+}
+
+impl TakenArgs {
+    fn says_nothing(&self) -> bool {
+        let texts = [&self.reports, &self.production, &self.update];
+        self.least_index.is_none()
+            && self.grades.is_none()
+            && texts.iter().all(|text| text.is_none())
     }
 }
 
@@ -162,9 +199,19 @@ fn put(
         None => now.get("least_index").cloned().unwrap_or(json!(0)),
     };
     let mut body = json!({ "least_index": least_index, "grades": grades });
-    // Unsaid, it stays as it is, and a service that takes no reports is not asked about them.
-    if let (Some(level), Some(members)) = (&taken.reports, body.as_object_mut()) {
-        members.insert("reports".to_owned(), json!(level));
+    // Unsaid, it stays as it is, and a service that does not know of it is not asked about it.
+    if let Some(members) = body.as_object_mut() {
+        let production = taken.production.as_ref().map(|word| json!(word == "yes"));
+        let said = [
+            ("reports", taken.reports.as_ref().map(|level| json!(level))),
+            ("production", production),
+            ("update", taken.update.as_ref().map(|word| json!(word))),
+        ];
+        for (name, value) in said {
+            if let Some(value) = value {
+                members.insert(name.to_owned(), value);
+            }
+        }
     }
     let answer = catalog.put(&["products", &product.product, "groups", group], &body)?;
     let sentence = format!("group {}/{group}: {body}", product.product);

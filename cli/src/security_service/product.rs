@@ -7,11 +7,13 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 /// Columns of a list of groups.
-pub(crate) const GROUP_COLUMNS: [(&str, &str); 4] = [
+pub(crate) const GROUP_COLUMNS: [(&str, &str); 6] = [
     ("GROUP", "name"),
     ("LEAST INDEX", "least_index"),
     ("GRADES", "grades"),
     ("REPORTS", "reports"),
+    ("PRODUCTION", "production"),
+    ("UPDATE", "update"),
 ];
 
 /// Commands about products.

@@ -16,6 +16,7 @@ const TIMES: [&str; 19] = [
     "ends_at",
     "failed_at",
     "first_at",
+    "granted_at",
     "last_at",
     "next_at",
     "not_after",
@@ -23,6 +24,8 @@ const TIMES: [&str; 19] = [
     "opened_at",
     "regressed_at",
     "seen_at",
+    "since",
+    "soaks_until",
     "start_at",
     "until",
 ];

@@ -10,6 +10,7 @@
 )]
 
 mod accounts;
+mod deployments;
 mod devices;
 mod doctor;
 mod imports;
