@@ -1,8 +1,8 @@
 //! The OpenAPI document of management, made from the handlers.
 
 use super::{
-    catalogs, deployments, devices, logs, releases, reports, repositories, symbols, threats, tokens,
-    webhooks,
+    catalogs, deployments, devices, logs, releases, reports, repositories, symbols, threats,
+    tokens, webhooks,
 };
 use holdfast_service_domain::problem::Problem;
 use std::collections::BTreeSet;
