@@ -5,7 +5,7 @@ use holdfast_types::{date, escape};
 use serde_json::Value;
 
 /// Members that are seconds since 1970.
-const TIMES: [&str; 19] = [
+const TIMES: [&str; 22] = [
     "at",
     "certificate_end",
     "closed_at",

@@ -8,16 +8,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use holdfast_service_api::Service;
 use holdfast_service_domain::detection::alert;
-use holdfast_service_domain::detection::finding::Severity;
-use holdfast_service_domain::detection::rule::Rule;
-use holdfast_service_store::StoreError;
 use holdfast_service_store::latency::{BOUNDS_MS, Histogram};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::fmt::Write;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -37,41 +32,20 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Media type of the text format of Prometheus.
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 
-/// How many open findings there are of a rule and severity, in all catalogs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FindingCount {
-    /// The rule.
-    pub rule: Rule,
-    /// The severity.
-    pub severity: Severity,
-    /// How many.
-    pub count: u64,
-}
+type Shown = State<Arc<Service>>;
 
-/// What counts findings returns.
-pub type Counted = Pin<Box<dyn Future<Output = Result<Vec<FindingCount>, StoreError>> + Send>>;
-/// Counts open findings.
-pub type CountFindings = Arc<dyn Fn() -> Counted + Send + Sync>;
-
-/// What the port shows.
-#[derive(Clone)]
-struct Shown {
-    service: Arc<Service>,
-    findings: Option<CountFindings>,
-}
-
-/// Returns the routes of the port. Without `findings` the text has no line of them.
-pub fn router(service: Arc<Service>, findings: Option<CountFindings>) -> Router {
+/// Returns the routes of the port.
+pub fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .fallback(async || StatusCode::NOT_FOUND)
-        .with_state(Shown { service, findings })
+        .with_state(service)
 }
 
-async fn ready(State(shown): State<Shown>) -> Response {
-    let answered = tokio::time::timeout(DATABASE, shown.service.store.ping()).await;
+async fn ready(State(service): Shown) -> Response {
+    let answered = tokio::time::timeout(DATABASE, service.store.ping()).await;
     if matches!(answered, Ok(Ok(()))) {
         "ready\n".into_response()
     } else {
@@ -79,12 +53,11 @@ async fn ready(State(shown): State<Shown>) -> Response {
     }
 }
 
-async fn metrics(State(shown): State<Shown>) -> Response {
-    let service = &shown.service;
+async fn metrics(State(service): Shown) -> Response {
     let mut text = String::new();
-    if let Some(findings) = &shown.findings
-        && let Ok(Ok(counts)) = tokio::time::timeout(DATABASE, findings()).await
-    {
+    // Of all catalogs. A database that does not answer costs these lines and no others.
+    let counted = tokio::time::timeout(DATABASE, service.store.open_threats(None)).await;
+    if let Ok(Ok(counts)) = counted {
         text.push_str(&alert::metrics_of(|rule, severity| {
             let of = counts.iter().filter(|one| one.rule == rule && one.severity == severity);
             of.map(|one| one.count).sum()

@@ -241,7 +241,7 @@ pub async fn start_on(
         let (listener, address) = listen(port.listen).await?;
         eprintln!("metrics at {address} {}", event::METRICS_LISTENING);
         // Who stores the findings of rules gives what counts them.
-        let router = metrics::router(service.clone(), None);
+        let router = metrics::router(service.clone());
         tasks.push(tokio::spawn(metrics::serve(listener, router, watching.clone())));
         metrics_address = Some(address);
     }

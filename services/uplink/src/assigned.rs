@@ -81,7 +81,8 @@ fn assignment(message: &AssignmentMessage) -> Option<Assignment> {
     })
 }
 
-#[cfg(all(test, feature = "check-in"))]
+#[cfg(test)]
+#[cfg(feature = "check-in")]
 mod tests {
     use super::*;
     use holdfast_sandbox::held::ReleaseSubject;

@@ -66,8 +66,8 @@ impl Display for CrashSite {
             f.write_str(" at ")?;
             place(pc, f)?;
         }
-        if let Some(Panic { message, line }) = &self.panic {
-            write!(f, ", panic {message:016x} at line {line}")?;
+        if let Some(Panic { message, file, line }) = &self.panic {
+            write!(f, ", panic {message:016x} in file {file:04x} at line {line}")?;
         }
         Ok(())
     }
@@ -82,6 +82,7 @@ fn outcome(outcome: Outcome) -> &'static str {
         Outcome::RefusedRollback => "refused below the floor",
         Outcome::RefusedContent => "refused for its content",
         Outcome::Failed => "failed",
+        Outcome::Declined => "declined for its cost",
     }
 }
 
@@ -146,7 +147,7 @@ mod tests {
             (
                 About::Crash(Subject { part: part(), version }, site),
                 format!(
-                    "{app} 2.1.0, signal 11 at {}+0x12a44, panic 0123456789abcdef at line 42",
+                    "{app} 2.1.0, signal 11 at {}+0x12a44, panic 0123456789abcdef in file 3344 at line 42",
                     "b1".repeat(20)
                 ),
             ),

@@ -2,13 +2,11 @@
 
 use crate::device::{checked_in, software_device};
 use crate::installation::Installation;
-use holdfast_service::metrics::{FindingCount, router, serve};
-use holdfast_service_domain::detection::finding::Severity;
-use holdfast_service_domain::detection::rule::Rule;
+use holdfast_service::metrics::{router, serve};
 use holdfast_service_domain::settings::MetricsPort;
+use sqlx::Connection;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
 
 fn get(address: SocketAddr, path: &str) -> (u16, String) {
@@ -56,11 +54,19 @@ fn what_is_asked_and_refused_is_counted_and_no_secret_is_told() {
 }
 
 #[test]
-fn findings_are_counted_by_rule_and_severity_where_somebody_counts_them() {
+fn open_findings_are_counted_by_rule_and_severity() {
     let service = Installation::new();
-    let count = FindingCount { rule: Rule::Outbreak, severity: Severity::Now, count: 2 };
-    let shown =
-        router(service.replica(), Some(Arc::new(move || Box::pin(async move { Ok(vec![count]) }))));
+    let shown = router(service.replica());
+    let url = format!("sqlite:{}", service.folder.join("service.db").display());
+    let put = "INSERT INTO threat (catalog, number, product, grp, rule, severity, closed_at, finding)
+        VALUES ('a', 1, 'pump', 'eval', 'outbreak', 1, 0, '{}'), ('b', 1, 'valve', 'eval', 'outbreak', 1, 0, '{}'),
+            ('b', 2, 'valve', 'eval', 'scan', 1, 7, '{}')";
+    service.block_on(async {
+        sqlx::any::install_default_drivers();
+        let mut connection = sqlx::AnyConnection::connect(&url).await.unwrap();
+        sqlx::query(put).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
+    });
     let (end, ended) = tokio::sync::watch::channel(false);
     let address = service.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
