@@ -170,6 +170,34 @@ pub async fn act(
     Ok(row)
 }
 
+/// Halts the deployments of a component in a group that can be halted, as where the component is contained, and returns their names.
+///
+/// # Errors
+/// Those of the database.
+pub async fn halt_component(
+    connection: &mut Connection,
+    scope: Scope,
+    (product, group): (&str, &str),
+    subject: ReleaseSubject,
+    now: u64,
+) -> Result<Vec<String>, StoreError> {
+    let query = "SELECT id FROM deployment
+        WHERE catalog = $1 AND product = $2 AND grp = $3 AND component = $4 ORDER BY id";
+    let query = sqlx::query(query).bind(scope.key()).bind(product.to_owned());
+    let query = query.bind(group.to_owned()).bind(subject.to_string());
+    let mut halted = Vec::new();
+    for found in query.fetch_all(&mut *connection).await? {
+        let id = columns::text(&found, "id")?;
+        let mut row = row::lock(connection, scope, &id, Tally::default()).await?;
+        // A draft and what has ended give nothing away.
+        let Ok(state) = row.state.command(&Command::Halt, now) else { continue };
+        row.state = state;
+        row::save(connection, scope, &row).await?;
+        halted.push(id);
+    }
+    Ok(halted)
+}
+
 /// Locks the group of a deployment, and says whether it is marked `production`.
 async fn lock_group(
     connection: &mut Connection,

@@ -3,12 +3,15 @@
 use super::group_of;
 use super::threat::{self, ThreatRow};
 use crate::columns::{self, stored};
+use crate::deployment::change;
 use crate::error::StoreError;
 use crate::scope::Scope;
 use crate::step::Connection;
 use crate::store::Store;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::detection::containment::{self, Action, Contained, MAX_CONTAINED};
 use holdfast_service_domain::detection::fleet::GroupName;
+use holdfast_service_domain::detection::subject::Part;
 use sqlx::any::AnyRow;
 use std::collections::BTreeMap;
 
@@ -107,6 +110,17 @@ pub async fn contain(
         contained.apply(action, number).map_err(|_| full)?;
     }
     put(connection, scope, &group, &contained).await?;
+    for action in &actions {
+        let Action::HaltDeployments(part) = action else { continue };
+        let subject = match part {
+            Part::App(id) => ReleaseSubject::App(*id),
+            // Services come with the OS.
+            Part::Os | Part::Service(_) => ReleaseSubject::Os,
+            Part::Unknown => continue,
+        };
+        let of = (group.product.as_str(), group.group.as_str());
+        change::halt_component(connection, scope, of, subject, at).await?;
+    }
     note(connection, scope, number, Some((at, who))).await?;
     Ok(contained.of(number).cloned().collect())
 }

@@ -499,3 +499,28 @@ fn a_group_has_so_many_deployments_and_the_oldest_that_ended_goes_first() {
         store.close().await;
     });
 }
+
+#[test]
+fn what_is_contained_halts_its_deployments_in_the_group_and_no_others() {
+    on_both(async |database| {
+        let store = database.open().await;
+        let scope = fleet(&store).await;
+        running(&store, scope, &[(1000, 0)]).await;
+        let halt = async |subject: ReleaseSubject| {
+            let work = store.write(move |connection| {
+                Box::pin(async move {
+                    let of = ("pump", "production");
+                    change::halt_component(connection, scope, of, subject, 4000).await
+                })
+            });
+            work.await.unwrap()
+        };
+        let app = ReleaseSubject::App(holdfast_types::ComponentId([7; 16]));
+        assert_eq!(halt(app).await, [""; 0], "of another component");
+        assert_eq!(halt(ReleaseSubject::Os).await, ["d1"]);
+        assert_eq!(halt(ReleaseSubject::Os).await, [""; 0], "it has halted");
+        let row = act(&store, scope, "d1", Action::Resume, "ole").await.unwrap();
+        assert_eq!(row.state.hold, holdfast_service_domain::deployment::state::Hold::None);
+        store.close().await;
+    });
+}
