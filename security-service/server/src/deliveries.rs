@@ -156,11 +156,11 @@ impl Deliveries {
             }
             lease = match self.next(lease).await? {
                 Next::Go(lease) => lease,
-                Next::Rest(lease) => return Ok(store.end_lease(lease).await?),
+                Next::Rest(lease) => return Ok(store.end_delivery_lease(lease).await?),
                 Next::Gone => return Ok(()),
             };
         }
-        Ok(store.end_lease(lease).await?)
+        Ok(store.end_delivery_lease(lease).await?)
     }
 
     /// Delivers the next alert, or drops those that are too old.

@@ -212,7 +212,7 @@ impl Store {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn end_lease(&self, lease: Lease) -> Result<(), StoreError> {
+    pub async fn end_delivery_lease(&self, lease: Lease) -> Result<(), StoreError> {
         self.write(move |connection| {
             Box::pin(async move {
                 let end = "UPDATE alert_delivery SET lease = '', lease_until = 0

@@ -148,8 +148,9 @@ fn tested_packages(test_run: &TestRun) -> Result<Option<Vec<String>>> {
     let metadata: Value = serde_json::from_str(&process::output(metadata)?)
         .context("cargo describes the workspace in no JSON")?;
     let mut arguments = Vec::new();
-    for package in metadata["packages"].as_array().into_iter().flatten() {
-        let text = |field: &str| package[field].as_str().unwrap_or_default();
+    let list = metadata.get("packages").and_then(Value::as_array);
+    for package in list.into_iter().flatten() {
+        let text = |field| package.get(field).and_then(Value::as_str).unwrap_or_default();
         let directory = Path::new(text("manifest_path")).parent();
         if let Some(directory) = directory
             && names::has_function(directory, filters)?

@@ -13,6 +13,7 @@ use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::check_in::{CheckIn, Decision, Rules, Verified, decide};
 use holdfast_service_domain::deployment::slot::Outcome;
 use holdfast_service_domain::deployment::slot::{Sighting, Slot, Target};
+use holdfast_service_domain::detection::containment::Contained;
 use holdfast_service_domain::device::{Device, Kind, State};
 use holdfast_service_domain::grade::{Grade, Grades};
 use holdfast_service_domain::measurement::Release;
@@ -102,6 +103,7 @@ fn decided(claims: &Claims, measured: &BootDigest, returned: u64) -> Decision {
     decide(&CheckIn {
         device: &device,
         rules: &rules,
+        contained: &Contained::default(),
         verified: &verified,
         release,
         returned: Some(returned),

@@ -71,7 +71,7 @@ fn one_holds_a_sink_and_its_number_goes_on_by_one() {
         let record = store.delivery_record(&sink).await.unwrap();
         assert_eq!((record.failures, record.next_at), (1, Some(NOW + 30)));
         assert_eq!(record.failure.unwrap().len(), 200, "cut between characters");
-        store.end_lease(lease).await.unwrap();
+        store.end_delivery_lease(lease).await.unwrap();
         assert_eq!(take("b", NOW + 29).await, None, "it is not due yet");
         let mut lease = take("b", NOW + 30).await.unwrap();
         assert_eq!(lease.failures, 1);
