@@ -337,8 +337,8 @@ impl OfGroup {
     }
 }
 
-/// Evaluates each minute until it is told to end.
-pub(crate) async fn watch(service: Arc<Service>, mut end: watch::Receiver<bool>) {
+/// Evaluates each minute until it is told to end, for the first time a minute after `since`.
+pub(crate) async fn watch(service: Arc<Service>, since: u64, mut end: watch::Receiver<bool>) {
     let mut evaluator = match Evaluator::new(service.clone()) {
         Ok(evaluator) => evaluator,
         Err(error) => {
@@ -347,7 +347,7 @@ pub(crate) async fn watch(service: Arc<Service>, mut end: watch::Receiver<bool>)
         }
     };
     // A service that has come back has devices to serve first.
-    let (mut last, mut failed) = (Some(service.now()), Said::default());
+    let (mut last, mut failed) = (Some(since), Said::default());
     loop {
         tokio::select! {
             _ = end.wait_for(|end| *end) => break,

@@ -230,7 +230,7 @@ pub async fn start_on(
         )),
         tokio::spawn(renew_certificate(renewed, ended)),
         tokio::spawn(upkeep::keep_up(service.clone(), watching.clone())),
-        tokio::spawn(detection::watch(service.clone(), watching.clone())),
+        tokio::spawn(detection::watch(service.clone(), service.now(), watching.clone())),
         tokio::spawn(deployments::tend(service.clone(), watching.clone())),
     ];
     tasks.push(tokio::spawn(disk::watch(service.clone(), watching.clone())));

@@ -245,12 +245,10 @@ fn of_two_instances_one_evaluates_and_the_other_takes_over() {
 /// Whoever was due while the service was away is waited for, and is missed if he does not come then.
 #[test]
 fn a_service_that_was_away_says_so_and_then_misses_who_does_not_come() {
-    let mut service = Installation::new();
+    let service = Installation::new();
     let mut devices = group(&service);
     round(&service);
-    service.end();
     service.pass(2 * 24 * 60 * 60);
-    service.begin();
     round(&service);
     let away = threats(&service);
     assert_eq!(away.len(), 1, "{away:?}");
