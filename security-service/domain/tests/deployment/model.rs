@@ -71,7 +71,7 @@ struct Group {
 
 impl Group {
     fn new() -> Self {
-        let stages = [(100, 3600), (500, 3600), (1000, 0)];
+        let stages = [(100, 3600), (500, 3600), (1000, 3600)];
         let stages = stages.map(|(permille, soak_s)| Stage { permille, soak_s });
         Self {
             plan: Plan::new(stages.to_vec(), 500).unwrap(),
@@ -245,10 +245,10 @@ proptest! {
         if bad_from >= 59 {
             // One of sixty is less than 2 %.
             prop_assert_eq!(group.deployment.state(), State::Done);
-            prop_assert_eq!(group.counted.committed, i64::from(bad_from));
+            prop_assert!(group.counted.committed >= 59, "the last takes it without a slot");
         } else if let Some(size) = [6, 30, 60].into_iter().find(|size| (1..=2).contains(&(size - bad_from))) {
             // Of the last of a stage: too few to stop it, and too many to go on without a person.
-            prop_assert_eq!(group.deployment.state(), State::Running);
+            prop_assert!(group.deployment.is_on_its_way() && group.deployment.hold == Hold::None);
             prop_assert_eq!(group.counted.failed, i64::from(size - bad_from));
         } else {
             prop_assert_eq!(group.deployment.state(), State::Halted);
