@@ -16,6 +16,7 @@ use holdfast_types::ComponentId;
 pub use holdfast_types::UpdateWait;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Path of the request to enrol.
@@ -287,8 +288,24 @@ pub struct CheckInAnswer {
     pub reports: Option<ReportsPolicy>,
     /// What the device may take of its components. A service that says nothing leaves it to what is signed; so does an assignment
     /// that a device cannot read.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "assignments_if_understood"
+    )]
     pub assignments: Option<Vec<AssignmentMessage>>,
+}
+
+/// Reads those assignments that are understood: one of a later service must not make the certificates beside it unreadable.
+///
+/// # Errors
+/// Those of the reader, for what is no JSON.
+pub fn assignments_if_understood<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Vec<AssignmentMessage>>, D::Error> {
+    let Value::Array(list) = Value::deserialize(from)? else { return Ok(None) };
+    let read = |value| serde_json::from_value(value).ok();
+    Ok(Some(list.into_iter().filter_map(read).collect()))
 }
 
 /// What a device may take of one component, and when. It narrows what is signed.

@@ -143,6 +143,12 @@ impl Memory {
         root_hash.is_some_and(|hash| self.failed.contains(&(subject, hash)))
     }
 
+    /// Returns the record without what has failed: what it still keeps back is tried again by itself.
+    #[must_use]
+    pub fn without_failed(&self) -> Self {
+        Self { failed: Vec::new(), ..self.clone() }
+    }
+
     /// Records that a release can never be used on this device: it is not tried again.
     pub fn mark_failed(&mut self, subject: ReleaseSubject, root_hash: [u8; 32]) {
         if !self.has_failed(subject, Some(root_hash)) {

@@ -286,9 +286,10 @@ impl Agent {
     /// start for whatever reason.
     fn take_back(&mut self, subject: ReleaseSubject) -> Result<(), InitError> {
         if subject == ReleaseSubject::Os {
+            // init first: what is forgotten before the slot is marked would be tried without a record.
+            self.connection.init.tell(UpdateRequest::Announce)?;
             self.memory.take_back();
             self.save_memory();
-            self.connection.init.tell(UpdateRequest::Announce)?;
             self.assigned.stage(None);
             self.bus.publish(UpdateStatus::IDLE);
             let taken_back = event::update::UPDATE_TAKEN_BACK;
@@ -492,13 +493,14 @@ impl Agent {
         let assigned = self.assigned.now().filter(|_| self.connection.is_remote());
         let next = next_release(targets, repository, device, held, &memory, assigned);
         let Some((path, target, release)) = next else {
-            let untried = Memory::default();
-            if assigned.is_some()
-                && next_release(targets, repository, device, held, &untried, assigned).is_some()
-            {
+            // What is put off is tried again by itself, and is no reason.
+            let untried = memory.without_failed();
+            let untried = next_release(targets, repository, device, held, &untried, assigned);
+            if let Some((_, _, release)) = untried.filter(|_| assigned.is_some()) {
                 // What failed here, or costs too much, was assigned.
-                let declined = self.declined.is_some_and(|(of, ..)| of == targets.common.version);
-                let waits = if declined { UpdateWait::Declined } else { UpdateWait::FailedBefore };
+                let has_failed = self.memory.has_failed(release.subject, release.root_hash());
+                let waits =
+                    if has_failed { UpdateWait::FailedBefore } else { UpdateWait::Declined };
                 self.assigned.wait(Some(waits));
             }
             let version = targets.common.version;

@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 
 /// Seconds of running after which what is left of an assignment is saved: that wears the medium, and no more than this is lost by a restart.
 const SAVED_EVERY_S: u64 = 3600;
+/// Seconds of running after a start until it is saved for the first time, so that it ends on devices as well that never run for long.
+const FIRST_SAVED_S: u64 = 600;
 
 /// What is kept of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -54,6 +56,8 @@ pub(crate) struct Assignments {
     waits: Option<UpdateWait>,
     /// Seconds that were counted down and not saved.
     unsaved_s: u64,
+    /// Seconds after which it is saved next.
+    saved_after_s: u64,
 }
 
 impl Assignments {
@@ -61,7 +65,8 @@ impl Assignments {
     pub(crate) fn load() -> Self {
         // Its loss lets signed targets count alone.
         let kept = state::read(&Kept::file(), Kept::MAX_ENCODED_BYTES, Kept::decode);
-        Self { kept: kept.unwrap_or_default(), waits: None, unsaved_s: 0 }
+        let kept = kept.unwrap_or_default();
+        Self { kept, waits: None, unsaved_s: 0, saved_after_s: FIRST_SAVED_S }
     }
 
     /// Asks `uplink` what the last check-in has assigned, and tells it why that is not taken. Where it cannot say, what was kept goes on.
@@ -126,7 +131,8 @@ impl Assignments {
     pub(crate) fn count_down(&mut self, seconds: u64) {
         if self.kept.assigned.count_down(seconds) {
             self.unsaved_s = self.unsaved_s.saturating_add(seconds);
-            if self.unsaved_s >= SAVED_EVERY_S {
+            if self.unsaved_s >= self.saved_after_s {
+                self.saved_after_s = SAVED_EVERY_S;
                 self.save();
             }
         }
@@ -158,7 +164,12 @@ mod tests {
         };
         let staged = staged.map(|(subject, version)| (subject, version.parse().unwrap()));
         let assigned = Assigned::new([assignment], u64::MAX);
-        Assignments { kept: Kept { assigned, staged }, waits: None, unsaved_s: 0 }
+        Assignments {
+            kept: Kept { assigned, staged },
+            waits: None,
+            unsaved_s: 0,
+            saved_after_s: FIRST_SAVED_S,
+        }
     }
 
     #[test]

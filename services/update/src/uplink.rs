@@ -10,6 +10,8 @@ use std::os::fd::OwnedFd;
 
 /// Timeout of an answer of `uplink` in milliseconds: more than it gives a server.
 const SILENCE_MS: u64 = 180_000;
+/// Timeout of an answer in milliseconds for which `uplink` asks nobody: what waits behind it is the device's own business.
+const KNOWN_MS: u64 = 5_000;
 
 /// Errors of fetching a file.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +60,7 @@ pub(crate) fn fetch<E: From<UplinkError>>(
     let mut buffer = vec![0; MAX_ANSWER_BYTES];
     let mut left = fetch.most_bytes;
     loop {
-        let end = match answer(socket, &mut buffer)? {
+        let end = match answer(socket, &mut buffer, SILENCE_MS)? {
             Answer::Piece(bytes) => {
                 let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
                 left = left.checked_sub(length).ok_or(UplinkError::TooMuch)?;
@@ -86,7 +88,7 @@ pub(crate) fn assigned(
 ) -> Result<Option<Assigned>, UplinkError> {
     *spent = true;
     channel::send(socket, &AgentRequest::Assigned(waits).encode()?).map_err(UplinkError::Socket)?;
-    let assigned = match answer(socket, &mut vec![0; MAX_ANSWER_BYTES])? {
+    let assigned = match answer(socket, &mut vec![0; MAX_ANSWER_BYTES], KNOWN_MS)? {
         Answer::Assigned(assigned) => assigned,
         _ => return Err(UplinkError::Other),
     };
@@ -94,8 +96,8 @@ pub(crate) fn assigned(
     Ok(assigned)
 }
 
-fn answer(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Answer, UplinkError> {
-    let deadline = monotonic_ms().saturating_add(SILENCE_MS);
+fn answer(socket: &OwnedFd, buffer: &mut [u8], within_ms: u64) -> Result<Answer, UplinkError> {
+    let deadline = monotonic_ms().saturating_add(within_ms);
     let received = channel::receive_until(socket, buffer, deadline).map_err(UplinkError::Socket)?;
     let (length, _) = received.ok_or(UplinkError::Silent)?;
     Ok(Answer::decode(buffer.get(..length).unwrap_or_default())?)

@@ -1,7 +1,7 @@
 //! What check-ins assign, on its way from the thread that checks in to the update agent. `uplink` believes nothing of it: it hands on.
 
 #[cfg(feature = "check-in")]
-use holdfast_evidence::messages::AssignmentMessage;
+use holdfast_evidence::messages::{AssignmentMessage, assignments_if_understood};
 use holdfast_release::assignment::Assigned;
 #[cfg(feature = "check-in")]
 use holdfast_release::assignment::Assignment;
@@ -27,7 +27,7 @@ struct Known {
 #[derive(Deserialize)]
 struct Fields {
     until: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "assignments_if_understood")]
     assignments: Option<Vec<AssignmentMessage>>,
 }
 
@@ -60,7 +60,8 @@ impl Board {
     }
 }
 
-/// Reads what an answer assigns. What cannot be read narrows nothing: targets alone count then.
+/// Reads what an answer assigns. An assignment that cannot be read narrows nothing: for its component, targets alone count. An answer
+/// that cannot be read at all changes nothing.
 #[cfg(feature = "check-in")]
 fn read(answer: &[u8]) -> Option<Assigned> {
     let fields: Fields = serde_json::from_slice(answer).ok()?;
@@ -117,9 +118,7 @@ mod tests {
         let good = json!({"until": 1000, "assignments": [{"component": "os", "newest": "1.4.0"}]});
         board.checked_in(good.to_string().as_bytes());
         let before = board.exchange(None);
-        for bad in
-            [json!({}), json!({"until": "x"}), json!({"until": 1, "assignments": [{"newest": 1}]})]
-        {
+        for bad in [json!({}), json!({"until": "x"}), json!("text")] {
             board.checked_in(bad.to_string().as_bytes());
             assert_eq!(board.exchange(None), before, "{bad}");
         }
