@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use holdfast_images::root::{self, Root};
 use holdfast_images::show;
 use holdfast_qemu::machine::{Guest, Machine};
+use holdfast_qemu::web_server::WebAnswer;
 use holdfast_repository::Released;
 use holdfast_sandbox::component::{self, ComponentList};
 use serde_json::Value;
@@ -47,6 +48,12 @@ impl Life {
         let world = World::new(artefacts)?;
         let image = world.image(|root| world.update_from_service(root))?;
         let released = world.add_release(image.path())?;
+        // Only the service has releases of the OS.
+        world.scene.lie(
+            |asked, truth| {
+                if asked.path.starts_with("os/") { WebAnswer::Status(404) } else { truth }
+            },
+        );
         world.service.trust("os", &world.scene.repository("os"))?;
         world.service.serve("os", &world.scene.repository("os"))?;
         let mut guest = world.machine(image.path(), TPM)?.start(None)?;

@@ -52,6 +52,7 @@ fn a_crash_is_a_group_with_the_name_of_its_function(artefacts: &Artefacts) -> Re
     let panic = reported(&world, &guest, "panicking")?;
     ensure!(text(&panic, "kind") == "signal 6", "{panic:#}");
     ensure!(text(&panic, "at").starts_with("panic "), "{panic:#}");
+    guest.wait_anywhere("silent ended with signal 6", BOOT)?;
     let hung = reported(&world, &guest, "silent")?;
     ensure!(text(&hung, "kind") == "watchdog", "{hung:#}");
     // The crash loop goes on, and is the same group; nothing of the device is the worse for reporting it.

@@ -132,11 +132,11 @@ impl World {
         let found = root.files().find(|(found, ..)| *found == path);
         let mut config = UplinkConfig::decode(found.context("no configuration of uplink")?.1)?;
         let Installation { catalog, authorities, .. } = &self.service;
-        for (name, server) in &mut config.servers {
-            if *name == RepositoryName::Os {
-                *server = format!("https://{HOST}:{PORT}/repositories/{catalog}/os");
-            }
-        }
+        let mut servers = config.servers.iter_mut();
+        let (_, server) = servers
+            .find(|(name, _)| *name == RepositoryName::Os)
+            .context("the image has no server of the OS")?;
+        *server = format!("https://{HOST}:{PORT}/repositories/{catalog}/os");
         config.authorities.extend(authorities.iter().cloned());
         replace_configuration(root, "uplink", UPLINK_FILE, config.encode()?)
     }
