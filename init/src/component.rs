@@ -47,6 +47,17 @@ const STATE_RESERVE_KIB: u64 = 1024;
 /// Bytes that are read of a component's output in one turn.
 const PAGE: usize = 4096;
 
+/// Where what an ended program has left unread goes, beside the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unread {
+    /// To what it has written, of which its end takes the last.
+    Written,
+    /// To what was kept of it: its end was told.
+    LastOutput,
+    /// Nowhere: nothing of it was kept, and the next program begins without.
+    Nowhere,
+}
+
 /// A component that may be started.
 #[derive(Debug)]
 pub(crate) struct Component {
@@ -96,7 +107,9 @@ pub(crate) struct Supervised {
     /// What it has written last, where somebody reports failures.
     written: Option<LastOutput>,
     /// What it had written last when it ended as programs do that panic, until somebody takes it.
-    pub(crate) last_output: Option<Vec<u8>>,
+    pub(crate) last_output: Option<LastOutput>,
+    /// Where what is still unread of an ended program goes.
+    unread: Unread,
 }
 
 /// A crash for which the kernel wrote notes.
@@ -197,6 +210,7 @@ impl Supervised {
             crash: None,
             written: is_reported.then(LastOutput::default),
             last_output: None,
+            unread: Unread::Written,
             // The group may have a past; what is told later are differences.
             events: cgroup.events()?,
             writes,
@@ -320,7 +334,13 @@ impl Supervised {
         let name = &self.component.name;
         if let Ok(Some(length)) = read {
             let bytes = buffer.get(..length).unwrap_or_default();
-            if let Some(written) = &mut self.written {
+            let unread = if self.left.is_some() { self.unread } else { Unread::Written };
+            let written = match unread {
+                Unread::Written => self.written.as_mut(),
+                Unread::LastOutput => self.last_output.as_mut(),
+                Unread::Nowhere => None,
+            };
+            if let Some(written) = written {
                 written.push(bytes);
             }
             self.lines.push(bytes, room.now, &mut |lines| room.write(name, lines));
@@ -346,6 +366,7 @@ impl Supervised {
             self.forget_output(room);
         }
         self.left = self.running.as_mut().and_then(|running| running.output.take());
+        self.unread = Unread::Written;
         self.log_output(room);
     }
 
@@ -367,9 +388,11 @@ impl Supervised {
 
     /// Keeps what it has written last, if it has ended as programs do that panic; the next program begins without.
     pub(crate) fn keep_last_output(&mut self, exit: Exit) {
-        let written = self.written.as_mut().map(LastOutput::take);
+        let written = self.written.as_mut().map(std::mem::take);
+        self.unread = Unread::Nowhere;
         if let Some(written) = written.filter(|_| exit.may_be_panic()) {
             self.last_output = Some(written);
+            self.unread = Unread::LastOutput;
         }
     }
 

@@ -54,7 +54,7 @@ impl Supervision<'_> {
     /// Hands on what a component has written last that may have panicked.
     pub(super) fn take_last_output(&mut self) -> Reply {
         let taken = self.components.iter_mut().find_map(|supervised| {
-            let bytes = supervised.last_output.take()?;
+            let bytes = supervised.last_output.take()?.take();
             Some(LastOutput { name: supervised.component.name.clone(), bytes })
         });
         taken.map_or(Reply::NotFound, Reply::LastOutput)

@@ -226,6 +226,8 @@ impl Supervisor {
     pub fn on_exit(&mut self, now: Millis, well: bool) -> Option<Restart> {
         self.running = false;
         self.kill_at = None;
+        // What was to be ended for a fault has not ended well, whatever it makes of SIGABRT.
+        let well = well && self.state != State::Killed;
         let by_policy = match self.restart {
             RestartPolicy::Always => true,
             RestartPolicy::OnFailure => !well,

@@ -101,11 +101,17 @@ pub fn remove(path: &Path) -> Result<(), PathError> {
 }
 
 /// Removes a file, if it is there, whose bytes shall not be found in its blocks any more: zeros are written over them first, and reach the
-/// medium. What the medium itself keeps of older blocks is its own affair.
+/// medium. What the medium itself keeps of older blocks is its own affair. It is removed as well where it cannot be written over.
 ///
 /// # Errors
 /// The partition refuses.
 pub fn erase(path: &Path) -> Result<(), PathError> {
+    let written = write_over(path);
+    remove(path)?;
+    written
+}
+
+fn write_over(path: &Path) -> Result<(), PathError> {
     const ZEROS: [u8; 4096] = [0; 4096];
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let file = match open(path, flags, Mode::empty()) {
@@ -122,8 +128,7 @@ pub fn erase(path: &Path) -> Result<(), PathError> {
         file.write_all_at(zeros, length.saturating_sub(left)).map_err(failed)?;
         left = left.saturating_sub(u64::try_from(piece).unwrap_or(u64::MAX));
     }
-    file.sync_all().map_err(failed)?;
-    remove(path)
+    file.sync_all().map_err(failed)
 }
 
 /// Puts `bytes` at `path` for everybody to read, where nobody looks yet and a cut of power matters to

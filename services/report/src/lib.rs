@@ -352,7 +352,16 @@ impl Service {
         if changes.is_empty() {
             return Ok(());
         }
-        let outcome = changes.iter().try_for_each(|change| self.files.carry_out(change));
+        // Each is tried: what one file refuses does not keep another from being erased.
+        let mut outcome = Ok(());
+        for change in &changes {
+            let done = self.files.carry_out(change);
+            let ends = done.is_err() && !matches!(change, Change::Remove(_));
+            outcome = outcome.and(done);
+            if ends {
+                break;
+            }
+        }
         let Err(error) = outcome else {
             self.write_has_failed = false;
             return Ok(());
