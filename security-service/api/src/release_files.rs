@@ -7,7 +7,7 @@ use crate::refusal::Refusal;
 use crate::service::Service;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderValue, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use holdfast_release::RepositoryName;
 use holdfast_service_domain::problem::Problem;
@@ -23,11 +23,14 @@ use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::MutexGuard;
 use tower_http::services::ServeFile;
+use tower_http::services::fs::ServeFileSystemResponseBody;
 
 /// Most bytes of a file of a release. A slot has some 5 MiB, and an app package at most what a device's partition has.
 pub const MAX_FILE_BYTES: u64 = 256 << 20;
 /// Files of releases that are taken at once; who comes beyond them is told to come later.
 pub const UPLOADS: usize = 2;
+/// Files that are sent to devices at once; who comes beyond them is told to come later, so that check-ins have room beside them.
+pub const DOWNLOADS: usize = 512;
 /// The route of the device port.
 pub(crate) const ROUTE: &str = "/repositories/{catalog}/{repository}/{*path}";
 /// Most paths that a refusal names.
@@ -131,14 +134,31 @@ pub(crate) async fn serve(
     let file = service.store.served_file(catalog, repository, &path).await?;
     drop(place);
     let file = file.ok_or_else(missing)?;
+    let place = service.downloads.clone().try_acquire_owned();
+    let place = place.map_err(|_| Refusal::from(Problem::Busy))?;
     let at = service.release_files.path(&file.digest);
     let mut found = ServeFile::new_with_mime(at, &OCTETS.parse().map_err(|_| internal())?);
     let answer = found.try_call(request).await.map_err(|error| {
         eprintln!("files of releases: cannot read {path:?}: {error} {RELEASE_FILES_FAILED}");
         internal()
     })?;
-    let mut response = answer.map(Body::new).into_response();
-    let is_mutable = path.ends_with("/timestamp.json");
+    // The place is free once the body was sent, or its connection has ended.
+    let with_place = |body: ServeFileSystemResponseBody| {
+        Body::new(body.map_frame(move |frame| {
+            let _place = &place;
+            frame
+        }))
+    };
+    let mut response = answer.map(with_place).into_response();
+    let status = response.status();
+    if status == StatusCode::NOT_FOUND {
+        eprintln!(
+            "files of releases: {path:?} is served and not on the disk {RELEASE_FILES_FAILED}"
+        );
+    }
+    // What is missing now may be there later.
+    let is_there = status.is_success() || status == StatusCode::NOT_MODIFIED;
+    let is_mutable = !is_there || path.ends_with("/timestamp.json");
     let kept = if is_mutable { MUTABLE } else { IMMUTABLE };
     response.headers_mut().insert(header::CACHE_CONTROL, kept);
     Ok(response)

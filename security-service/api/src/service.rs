@@ -58,6 +58,8 @@ pub struct Service {
     pub release_files: Blobs,
     /// Files of releases that are taken at once.
     pub release_uploads: Arc<Semaphore>,
+    /// Files of releases that are sent at once.
+    pub downloads: Arc<Semaphore>,
     /// The time.
     pub clock: Clock,
     /// Requests of devices that are served at once; who comes beyond them is told to come later, before he sends a body.

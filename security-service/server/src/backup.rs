@@ -22,6 +22,8 @@ use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+/// More alerts than a service tells between two backups.
+const MAX_LOST_ALERTS: u64 = 1_000_000;
 /// Version of what a backup consists of.
 const FORMAT: u32 = 2;
 /// The version before, without files of symbols, which is read as well.
@@ -161,6 +163,7 @@ pub async fn restore(
     service.store.forget_missing_symbols(&blobs).await?;
     // None has the files of releases: whoever has published them has them served again.
     service.store.forget_release_files().await?;
+    service.store.leave_out_alert_numbers(MAX_LOST_ALERTS).await?;
     // Each chain is followed to its end, and has the rows that the manifest names: what came between the two is behind them.
     heads(&service).await?;
     for head in &manifest.catalogs {

@@ -186,15 +186,16 @@ impl Deliveries {
             Ok(()) => {
                 counts.delivered(kind, Delivery::Delivered, 1);
                 let now = self.service.now();
-                let lease = store.settle(lease, Settled::Delivered, now, LEASE_S).await?;
+                let settled = Settled::Delivered { number: alert.number };
+                let lease = store.settle(lease, settled, now, LEASE_S).await?;
                 return Ok(lease.map_or(Next::Gone, Next::Go));
             }
             Err(AttemptError::Gone) => return Ok(Next::Gone),
             Err(error) => error,
         };
-        let (settled, now) = (self.failed(&lease, &error), self.service.now());
-        let failure = escaped_chain(&error);
         let number = alert.number;
+        let (settled, now) = (self.failed(&lease, number, &error), self.service.now());
+        let failure = escaped_chain(&error);
         let is_given_up = matches!(settled, Settled::GivenUp { .. });
         if is_given_up {
             eprintln!(
@@ -213,7 +214,7 @@ impl Deliveries {
     }
 
     /// Decides when an alert is tried again that has failed once more.
-    fn failed(&self, lease: &Lease, error: &AttemptError) -> Settled {
+    fn failed(&self, lease: &Lease, number: u64, error: &AttemptError) -> Settled {
         let failure = escaped_chain(error);
         let failures = usize::try_from(lease.failures).unwrap_or(usize::MAX).saturating_add(1);
         let sink = error.sink();
@@ -223,7 +224,7 @@ impl Deliveries {
                 let next_at = self.service.now().saturating_add(seconds.max(asked));
                 Settled::Failed { next_at, failure }
             }
-            None => Settled::GivenUp { failure },
+            None => Settled::GivenUp { number, failure },
         }
     }
 

@@ -18,7 +18,7 @@ use holdfast_service_alerts::sinks::Sinks;
 use holdfast_service_alerts::webhook::Webhooks;
 use holdfast_service_api::counts::Counts;
 use holdfast_service_api::issuers::Issuers;
-use holdfast_service_api::release_files::UPLOADS;
+use holdfast_service_api::release_files::{DOWNLOADS, UPLOADS};
 use holdfast_service_api::service::{Clock, Disk, Measure};
 use holdfast_service_api::symbolizer::{Symbolizer, Worker};
 use holdfast_service_api::{Service, device_port, management};
@@ -128,6 +128,7 @@ pub async fn open_on(
         symbolizer,
         release_files: Blobs::open(&folder.join(RELEASES))?,
         release_uploads: Arc::new(Semaphore::new(UPLOADS)),
+        downloads: Arc::new(Semaphore::new(DOWNLOADS)),
         clock,
         admission,
         report_rates: Mutex::default(),

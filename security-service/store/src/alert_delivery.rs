@@ -78,7 +78,10 @@ pub struct Alert {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
     /// The sink has taken the alert.
-    Delivered,
+    Delivered {
+        /// The alert's number: those before it may be gone.
+        number: u64,
+    },
     /// It has not, and is asked again at this time, in seconds since 1970.
     Failed {
         /// When it is asked again.
@@ -88,6 +91,8 @@ pub enum Settled {
     },
     /// It has not, and is not asked again.
     GivenUp {
+        /// The alert's number.
+        number: u64,
         /// Why it has failed.
         failure: String,
     },
@@ -323,19 +328,18 @@ async fn settle(
     now: u64,
     seconds: u64,
 ) -> Result<Option<Lease>, StoreError> {
-    let next = lease.number.saturating_add(1);
     let [mut delivered, mut given_up, mut dropped] = [0; 3];
     let (number, failures, next_at, failure) = match settled {
-        Settled::Delivered => {
+        Settled::Delivered { number } => {
             delivered = 1;
-            (next, 0, now, None)
+            (number, 0, now, None)
         }
         Settled::Failed { next_at, failure } => {
             (lease.number, lease.failures.saturating_add(1), next_at, Some(failure))
         }
-        Settled::GivenUp { failure } => {
+        Settled::GivenUp { number, failure } => {
             given_up = 1;
-            (next, 0, now, Some(failure))
+            (number, 0, now, Some(failure))
         }
         Settled::Dropped { until, alerts } => {
             dropped = alerts;

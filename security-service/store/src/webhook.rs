@@ -111,7 +111,8 @@ pub async fn add(
 ) -> Result<(), StoreError> {
     let query = "SELECT (SELECT count(*) FROM webhook WHERE catalog = $1) AS webhooks,
         (SELECT count(*) FROM webhook WHERE catalog = $1 AND name = $2) AS named,
-        (SELECT COALESCE(MAX(number), 0) FROM alert WHERE catalog = $1) AS newest";
+        (SELECT COALESCE(MAX(number), 0) FROM alert WHERE catalog = $1) AS newest,
+        (SELECT COALESCE(MAX(last_alert), 0) FROM detection WHERE catalog = $1) AS told";
     let query = sqlx::query(query).bind(scope.key()).bind(webhook.name.clone());
     let row = query.fetch_one(&mut *connection).await?;
     if columns::number(&row, "named")? > 0 {
@@ -132,7 +133,9 @@ pub async fn add(
         .bind(stored(webhook.created_at))
         .execute(&mut *connection)
         .await?;
-    alert_delivery::add(connection, &sink, columns::number(&row, "newest")?).await
+    // Alerts are removed after a while, and their numbers are not given away again.
+    let newest = columns::number(&row, "newest")?.max(columns::number(&row, "told")?);
+    alert_delivery::add(connection, &sink, newest).await
 }
 
 /// Removes a webhook. What waits for it is not delivered.

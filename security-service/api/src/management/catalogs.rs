@@ -191,6 +191,13 @@ pub(super) async fn put_group(
     let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
     named("group", &group)?;
     let new: GroupShape = change.json()?;
+    if new.production == Some(false) {
+        // Otherwise who may draft and approve could take the mark away, do both, and put it back.
+        let before = service.store.group(scope, &product, &group).await?;
+        if before.and_then(|group| group.is_production) == Some(true) {
+            change.caller.scope(&service, &catalog, Need::Own).await?;
+        }
+    }
     let now = service.now();
     let object = format!("{product}/{group}");
     let grades = new.grades.map(|grades: Vec<Grade>| Grades::of(&grades));

@@ -122,7 +122,10 @@ pub fn says(deployment: &Deployment, plan: &Plan, tally: &Tally, now: u64) -> St
             format!("it waits for the approval of somebody else than {by}, who has drafted it")
         }
         (State::Draft, _) => "it waits for its approval".to_owned(),
-        (State::Approved, _) => "it waits for the time at which it begins".to_owned(),
+        (State::Approved, _) => {
+            "it waits for the time at which it begins, and for a device that can be given it"
+                .to_owned()
+        }
         (State::Running, _) => {
             let least = least_successes(size, plan);
             let ended = failed.saturating_add(silent);

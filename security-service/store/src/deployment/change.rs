@@ -99,8 +99,9 @@ pub async fn create(
     deployment_of(&made.ok_or(StoreError::There("deployment"))?)
 }
 
-/// Makes room for another deployment of a group: where there are as many as there may be, the oldest goes that was withdrawn, or that a
-/// later one of its component is done after.
+/// Makes room for another deployment of a group: where there are as many as there may be, the oldest goes that has ended and that a
+/// later one of its component is done after, or that was withdrawn before it began. The last of a component stays: without it, devices would
+/// take whatever of it is signed.
 async fn make_room(
     connection: &mut Connection,
     scope: Scope,
@@ -115,10 +116,11 @@ async fn make_room(
     }
     let oldest = "DELETE FROM deployment WHERE catalog = $1 AND id IN (
             SELECT id FROM deployment p WHERE p.catalog = $1 AND p.product = $2 AND p.grp = $3
-                AND (p.progress = 'withdrawn' OR (p.progress = 'done' AND EXISTS (
+                AND p.progress IN ('withdrawn', 'done') AND EXISTS (
                     SELECT 1 FROM deployment q WHERE q.catalog = p.catalog AND q.product = p.product
-                        AND q.grp = p.grp AND q.component = p.component AND q.progress = 'done'
-                        AND q.since > p.since)))
+                        AND q.grp = p.grp AND q.component = p.component AND q.id <> p.id
+                        AND ((q.progress = 'done' AND q.since > p.since)
+                            OR (p.progress = 'withdrawn' AND p.began_at = 0)))
             ORDER BY p.created_at, p.id LIMIT 1)
         RETURNING id";
     let oldest = sqlx::query(oldest).bind(scope.key()).bind(draft.product.clone());

@@ -13,6 +13,7 @@ use crate::store::Store;
 use holdfast_evidence::claims::Claims;
 use holdfast_evidence::messages::{AssignmentMessage, DeviceId, UpdateWait};
 use holdfast_evidence::policy::PcrDigest;
+use holdfast_release::assignment::MAX_ASSIGNMENTS;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::check_in::Decision;
 use holdfast_service_domain::deployment::assignment::{Offered, narrow};
@@ -166,8 +167,8 @@ async fn go_on_if_due(
     seen: &Seen,
     member: &mut Member,
 ) -> Result<Vec<audit::Entry>, StoreError> {
-    let DeploymentRow { state, plan, tally, .. } = &member.row;
-    if due(state, plan, tally, 0, seen.now()).is_none() {
+    let DeploymentRow { plan, tally, .. } = &member.row;
+    if due(&member.row.waited_for(), plan, tally, 0, seen.now()).is_none() {
         return Ok(Vec::new());
     }
     let locked = row::lock(connection, scope, &member.row.id, Tally::default()).await?;
@@ -325,5 +326,9 @@ fn messages(seen: &Seen, members: &[Member], is_update_on: bool) -> Vec<Assignme
             check_every_s: narrowed.check_every_s,
         }
     };
+    // A device holds so many: first those of what it runs, since what it has no assignment of is as signed.
+    let mut subjects: Vec<ReleaseSubject> = subjects.into_iter().collect();
+    subjects.sort_by_key(|of| *of != ReleaseSubject::Os && seen.runs(*of).is_none());
+    subjects.truncate(MAX_ASSIGNMENTS);
     subjects.into_iter().map(message).collect()
 }

@@ -131,7 +131,7 @@ fn whereabouts_of(
 }
 
 /// The version of a component that a device has attested last.
-fn runs(row: &AnyRow, target: &Target) -> Result<Option<Version>, StoreError> {
+pub(super) fn runs(row: &AnyRow, target: &Target) -> Result<Option<Version>, StoreError> {
     match target.subject {
         ReleaseSubject::Os => {
             let version = columns::text_if_any(row, "version")?;

@@ -1,6 +1,7 @@
 //! What the service does by itself: stages begin, soak and end, devices fall silent, and deployments halt. Each step is one transaction
 //! under the deployment's lock, so that several instances may do it and it is done once.
 
+use super::list::runs;
 use super::row::{self, DeploymentRow, SlotRow, deployment_of, slot_of};
 use crate::audit::{self, Entry};
 use crate::columns::{self, stored};
@@ -15,7 +16,6 @@ use holdfast_service_domain::deployment::plan::MAX_STAGES;
 use holdfast_service_domain::deployment::progress::{Due, due};
 use holdfast_service_domain::deployment::slot::{Outcome, Slot, Tally};
 use holdfast_service_domain::deployment::state::{Event, Hold, Progress, State};
-use holdfast_types::Version;
 use sha2::{Digest, Sha256};
 
 /// Most steps of a deployment at once: each stage begins and soaks.
@@ -135,18 +135,25 @@ pub(crate) async fn go_on(
 ) -> Result<(DeploymentRow, Vec<Entry>), StoreError> {
     let mut entries = Vec::new();
     for _ in 0..MOST_STEPS {
-        let mut next = due(&row.state, &row.plan, &row.tally, 0, now);
+        let mut next = due(&row.waited_for(), &row.plan, &row.tally, 0, now);
         // Crashes are counted where it would go on, and by the task that tends to all deployments.
         let is_halt = matches!(next, Some(Due::Halt(_)));
         let has_begun = matches!(row.state.progress, Progress::Running | Progress::Soaking);
         if has_begun && !is_halt && (looks_at_crashes || next.is_some()) {
             let crashed = crashed_devices(connection, scope, &row).await?;
-            next = due(&row.state, &row.plan, &row.tally, crashed, now);
+            next = due(&row.waited_for(), &row.plan, &row.tally, crashed, now);
         }
         let Some(next) = next else { break };
         let event = match next {
             Due::Halt(cause) => Event::Halt(cause),
-            Due::Begin(permille) => Event::Begin(freeze(connection, scope, &row, permille).await?),
+            Due::Begin(permille) => {
+                let frozen = freeze(connection, scope, &row, permille).await?;
+                // What nobody can be given proves nothing: it begins with the group's first device.
+                if frozen.devices == 0 {
+                    break;
+                }
+                Event::Begin(frozen)
+            }
             Due::Soak => Event::Soak,
             Due::Advance(permille) => {
                 Event::Advance(freeze(connection, scope, &row, permille).await?)
@@ -186,7 +193,8 @@ async fn freeze(
     row: &DeploymentRow,
     permille: u16,
 ) -> Result<Frozen, StoreError> {
-    let query = "SELECT d.id AS id, d.version AS version, s.device AS given FROM device d
+    let query = "SELECT d.id AS id, d.version AS version, d.claims AS claims, s.device AS given
+        FROM device d
         LEFT JOIN slot_given s ON s.catalog = d.catalog AND s.deployment = $4 AND s.device = d.id
         WHERE d.catalog = $1 AND d.product = $2 AND d.grp = $3 AND d.state = 'enrolled'";
     let query = sqlx::query(query).bind(scope.key()).bind(row.product.clone());
@@ -194,11 +202,13 @@ async fn freeze(
     let mut places = Vec::new();
     for device in &rows {
         let is_given = columns::text_if_any(device, "given")?.is_some();
-        let version = columns::text_if_any(device, "version")?;
-        let version: Option<Version> = version.and_then(|version| version.parse().ok());
-        let is_os = row.target.subject == ReleaseSubject::Os;
-        let is_there = is_os && version.is_some_and(|version| version >= row.target.version);
-        if is_given || !is_there {
+        let runs = runs(device, &row.target)?;
+        // A device without the app is not given it; one that has not checked in yet may have it.
+        let may_have = row.target.subject == ReleaseSubject::Os
+            || runs.is_some()
+            || columns::bytes_if_any(device, "claims")?.is_none();
+        let is_there = runs.is_some_and(|version| version >= row.target.version);
+        if is_given || (may_have && !is_there) {
             let id: DeviceId = columns::device(device, "id")?;
             places.push(Place::of(&row.id, &id));
         }

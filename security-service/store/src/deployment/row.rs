@@ -44,6 +44,20 @@ pub struct DeploymentRow {
     pub created_at: u64,
 }
 
+impl DeploymentRow {
+    /// Returns its state with the stage less those whose failure a person has gone on in spite of, or who have left the group: nobody is
+    /// given their slots, and nobody waits for them.
+    #[must_use]
+    pub fn waited_for(&self) -> Deployment {
+        let counted = u64::try_from(self.tally.granted).unwrap_or(0);
+        let forgiven = self.slots.saturating_sub(counted);
+        let mut state = self.state.clone();
+        state.frozen.devices = state.frozen.devices.saturating_sub(forgiven);
+        state.frozen.allowance = state.frozen.allowance.saturating_sub(forgiven);
+        state
+    }
+}
+
 /// A slot, with what its device says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotRow {
@@ -202,7 +216,8 @@ pub(crate) async fn save_slot(
     let update =
         "UPDATE slot_given SET outcome = $6, forgiven = $7, tried_at = $8, changed_at = $9,
             silent_at = $10, said = $11
-        WHERE catalog = $1 AND deployment = $2 AND device = $3 AND outcome = $4 AND forgiven = $5";
+        WHERE catalog = $1 AND deployment = $2 AND device = $3 AND outcome = $4 AND forgiven = $5
+            AND silent_at = $12";
     let SlotRow { slot, said } = after;
     let done = sqlx::query(update)
         .bind(scope.key())
@@ -216,6 +231,7 @@ pub(crate) async fn save_slot(
         .bind(stored(slot.changed_at))
         .bind(stored(slot.silent_at))
         .bind(said.map(|why| why.word().to_owned()))
+        .bind(stored(before.silent_at))
         .execute(connection)
         .await?;
     Ok(done.rows_affected() == 1)

@@ -130,6 +130,22 @@ impl Store {
         by_number(&mut connection, scope, number).await
     }
 
+    /// Leaves out numbers of alerts, as those that a lost service may have given away since a backup: receivers take a number that they know
+    /// for the same alert.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn leave_out_alert_numbers(&self, count: u64) -> Result<(), StoreError> {
+        self.write(move |connection| {
+            Box::pin(async move {
+                let update = sqlx::query("UPDATE detection SET last_alert = last_alert + $1");
+                update.bind(stored(count)).execute(connection).await?;
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Counts open threats by rule and severity, of one catalog or of all. What has none is not listed.
     ///
     /// # Errors

@@ -62,9 +62,10 @@ fn one_holds_a_sink_and_its_number_goes_on_by_one() {
         let settle =
             async |lease, settled, now| store.settle(lease, settled, now, LEASE_S).await.unwrap();
         let stale = lease.clone();
-        let lease = settle(lease, Settled::Delivered, NOW).await.unwrap();
+        let delivered = || Settled::Delivered { number: 2 };
+        let lease = settle(lease, delivered(), NOW).await.unwrap();
         assert_eq!(lease.number, 2);
-        assert_eq!(settle(stale, Settled::Delivered, NOW).await, None, "it is settled once");
+        assert_eq!(settle(stale, delivered(), NOW).await, None, "it is settled once");
         let failed = Settled::Failed { next_at: NOW + 30, failure: "é".repeat(200) };
         let lease = settle(lease, failed, NOW).await.unwrap();
         assert_eq!((lease.number, lease.failures), (2, 1));
@@ -75,8 +76,9 @@ fn one_holds_a_sink_and_its_number_goes_on_by_one() {
         assert_eq!(take("b", NOW + 29).await, None, "it is not due yet");
         let mut lease = take("b", NOW + 30).await.unwrap();
         assert_eq!(lease.failures, 1);
-        lease =
-            settle(lease, Settled::GivenUp { failure: "f".to_owned() }, NOW + 31).await.unwrap();
+        let given_up = Settled::GivenUp { number: 3, failure: "f".to_owned() };
+        lease = settle(lease, given_up, NOW + 31).await.unwrap();
+        assert_eq!(lease.number, 3);
         let old = store.old_alerts(scope, lease.number, NOW + 1).await.unwrap();
         assert_eq!(old, Some((5, 2)));
         assert_eq!(store.old_alerts(scope, lease.number, NOW).await.unwrap(), None);
