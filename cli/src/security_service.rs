@@ -21,6 +21,7 @@ pub(crate) mod program;
 pub(crate) mod refusal;
 pub(crate) mod release;
 pub(crate) mod repository;
+pub(crate) mod repository_name;
 pub(crate) mod session;
 pub(crate) mod shown;
 pub(crate) mod symbols;

@@ -256,7 +256,7 @@ mod tests {
         let without = features(update);
         assert_eq!(
             without.iter().map(String::as_str).collect::<Vec<_>>(),
-            ["admission", "network", "uplink", "update"]
+            ["admission", "network", "update", "uplink"]
         );
         let with = features(&format!("{update}{service}"));
         let more: Vec<&str> = with.difference(&without).map(String::as_str).collect();

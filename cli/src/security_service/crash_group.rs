@@ -56,8 +56,8 @@ pub(crate) enum Format {
 
 /// Arguments of `crash export`.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples: holdfast crash export --csv --output reports.csv\n          \
-                        holdfast crash export --format otlp --output crashes.jsonl")]
+#[command(after_help = "Example: holdfast crash export --csv --output reports.csv\n\
+                        Example: holdfast crash export --format otlp --output crashes.jsonl")]
 pub struct ExportArgs {
     /// Write CSV, which is usual; `--json` writes what the service answers.
     #[arg(long, conflicts_with_all = ["json", "format"])]

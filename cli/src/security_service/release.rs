@@ -1,7 +1,7 @@
 //! What the service knows of releases: the digests that devices measure, and which of them were withdrawn.
 
 use super::in_catalog::{self, CatalogArgs, InCatalog};
-use super::repository::NameArgs;
+use super::repository_name::NameArgs;
 use super::shown;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;

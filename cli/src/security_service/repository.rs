@@ -2,10 +2,11 @@
 
 use super::in_catalog::{self, CatalogArgs, InCatalog};
 use super::release;
+use super::repository_name::{Name, NameArgs};
 use super::session;
 use super::shown::{self, cell, items};
 use anyhow::{Context, Result, bail, ensure};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use holdfast_builder::workspace;
 use holdfast_release::RepositoryName;
 use holdfast_repository::Repository;
@@ -16,50 +17,6 @@ use std::path::{Path, PathBuf};
 
 /// Most bytes of a file that the service takes.
 const MAX_BYTES: usize = 256 << 20;
-
-/// A repository of a catalog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Name {
-    /// Releases of the OS.
-    Os,
-    /// Releases of apps.
-    Oem,
-}
-
-impl From<Name> for RepositoryName {
-    fn from(name: Name) -> Self {
-        match name {
-            Name::Os => Self::Os,
-            Name::Oem => Self::Oem,
-        }
-    }
-}
-
-/// The repository that a directory is to be.
-#[derive(Debug, Clone, Copy, Args)]
-pub(crate) struct NameArgs {
-    /// Which of a device's repositories it is. Without it: what the directory is called, `os` or `oem`.
-    #[arg(long, value_enum)]
-    repository: Option<Name>,
-}
-
-impl NameArgs {
-    /// Returns the name for a directory.
-    ///
-    /// # Errors
-    /// It is not said, and the directory is called otherwise.
-    pub(crate) fn of(self, directory: &Path) -> Result<RepositoryName> {
-        let called = directory.file_name().and_then(|name| name.to_str());
-        let called = RepositoryName::ALL.into_iter().find(|name| Some(name.name()) == called);
-        let Some(name) = self.repository.map(RepositoryName::from).or(called) else {
-            bail!(
-                "--repository: is missing, and {} is called neither `os` nor `oem`; say which of a device's repositories it is",
-                directory.display()
-            );
-        };
-        Ok(name)
-    }
-}
 
 /// Arguments of `release serve`.
 #[derive(Debug, Args)]
@@ -102,7 +59,7 @@ impl ToArgs {
             known == to.trim_end_matches('/'),
             "--to: {to} is not logged in to, but {known} is; log in with `login {to}`"
         );
-        NameArgs { repository: self.repository }.of(directory).map(|_| ())
+        NameArgs::new(self.repository).of(directory).map(|_| ())
     }
 
     /// Has the service serve what was published.
@@ -113,7 +70,7 @@ impl ToArgs {
         if self.to.is_none() {
             return Ok(());
         }
-        let name = NameArgs { repository: self.repository }.of(directory)?;
+        let name = NameArgs::new(self.repository).of(directory)?;
         let args = CatalogArgs { catalog: catalog.cloned(), json: false };
         let answer = serve_directory(&in_catalog::open(&args)?, directory, name)?;
         say(&answer, name);
@@ -142,6 +99,15 @@ pub(crate) fn serve(args: &ServeArgs) -> Result<()> {
 /// files that were sent.
 fn serve_directory(catalog: &InCatalog, directory: &Path, name: RepositoryName) -> Result<Value> {
     let repository = Repository::open(directory)?;
+    // Asked before anything is sent, which may be much.
+    match catalog.get(&["repositories", name.name()]) {
+        Ok(_) => {}
+        Err(error) if error.refused_for() == Some("not-found") => bail!(
+            "{}: the catalog trusts no root of the repository {name}; an owner sets one by `release trust`",
+            directory.display()
+        ),
+        Err(error) => return Err(error.into()),
+    }
     let mut files = BTreeMap::new();
     for (path, target) in repository.targets() {
         if let Some((digest, place)) = target.sha256().zip(target.place(&path)) {

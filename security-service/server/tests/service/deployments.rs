@@ -259,7 +259,8 @@ fn a_production_group_needs_two_people_and_an_operator_can_stop_and_not_start() 
     let made = json!({"name": "ines", "role": "operator", "days": 1});
     let ines = service.done("POST", "/tokens", &made)["token"].as_str().unwrap().to_owned();
     assert_eq!(service.ask_as(&ines, "POST", &approve, &Value::Null).status, 200);
-    assert_eq!(show(&service, &id)["says"], "it waits for the time at which it begins");
+    let says = "it waits for the time at which it begins, and for a device that can be given it";
+    assert_eq!(show(&service, &id)["says"], says);
     assert_eq!(why(&service, &id), reasons(&[("not-begun", 1)]));
     service.pass(HOUR_S);
     // The check-in that finds it is time has it begin, and the next one is given it.
