@@ -305,7 +305,10 @@ fn each_state_says_what_it_waits_for_or_was_stopped_by() {
             of(&production, none),
             "it waits for the approval of somebody else than ole, who has drafted it",
         ),
-        (of(&approved(), none), "it waits for the time at which it begins"),
+        (
+            of(&approved(), none),
+            "it waits for the time at which it begins, and for a device that can be given it",
+        ),
         (of(&running(), tally(4, 2, 0, 0)), &format!("{waits}2 of 4")),
         (
             of(&running(), tally(4, 3, 1, 0)),
