@@ -35,7 +35,9 @@ fn publish(directory: &Path, seed: u8, version: &str, boot: &str) {
         boot_digest: boot.to_owned(),
     };
     let path = format!("pump-{version}.slot");
-    let target = repository.add_file(&path, &vec![0x5a; CHUNK_BYTES * 2], release).unwrap();
+    // Another release is another file.
+    let bytes = vec![boot.as_bytes()[0]; CHUNK_BYTES * 2];
+    let target = repository.add_file(&path, &bytes, release).unwrap();
     let mut targets = repository.next_targets([(path, target)].into(), YEAR_S, now).unwrap();
     targets.sign(&key);
     repository.publish(&targets, &[key], Lifetimes::default(), now).unwrap();

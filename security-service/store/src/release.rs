@@ -2,7 +2,6 @@
 
 use crate::columns::{self, stored};
 use crate::error::StoreError;
-use crate::repository;
 use crate::scope::Scope;
 use crate::step::Connection;
 use crate::store::Store;
@@ -96,7 +95,7 @@ pub async fn add(
     release: Release,
     at: u64,
 ) -> Result<(), StoreError> {
-    if repository::trusts_a_root(connection, scope, RepositoryName::Os).await? {
+    if trusts_a_root(connection, scope, RepositoryName::Os).await? {
         return Err(StoreError::SignedAlone);
     }
     put(connection, scope, &release, Source::ByHand, at).await.map(|_| ())
@@ -202,4 +201,15 @@ fn maker_of(row: &AnyRow) -> Result<MakerRow, StoreError> {
         certificate: columns::bytes(row, "certificate")?,
         grade: columns::grade_if_any(row, "grade")?.ok_or(StoreError::Damaged("grade"))?,
     })
+}
+
+/// True if a root is trusted for this repository.
+async fn trusts_a_root(
+    connection: &mut Connection,
+    scope: Scope,
+    name: RepositoryName,
+) -> Result<bool, StoreError> {
+    let query = sqlx::query("SELECT catalog FROM repository WHERE catalog = $1 AND name = $2");
+    let query = query.bind(scope.key()).bind(name.name().to_owned());
+    Ok(query.fetch_optional(connection).await?.is_some())
 }

@@ -220,17 +220,6 @@ impl Store {
     }
 }
 
-/// True if a root is trusted for this repository.
-pub(crate) async fn trusts_a_root(
-    connection: &mut Connection,
-    scope: Scope,
-    name: RepositoryName,
-) -> Result<bool, StoreError> {
-    let query = sqlx::query("SELECT catalog FROM repository WHERE catalog = $1 AND name = $2");
-    let query = query.bind(scope.key()).bind(name.name().to_owned());
-    Ok(query.fetch_optional(connection).await?.is_some())
-}
-
 /// Sets the root that a catalog trusts for a repository from now on. What was seen of the repository is still remembered, as far as it
 /// can be verified from this root.
 ///

@@ -16,6 +16,7 @@ mod install_error;
 mod news;
 mod slot;
 mod state;
+mod tried;
 mod uplink;
 
 use crate::agent::Agent;

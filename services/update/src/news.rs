@@ -1,46 +1,17 @@
 //! What is told of releases, for whoever reports it: which refusals and ends are which outcome, and each once a day.
 
 use crate::install_error::InstallError;
+use crate::tried::Tried;
 use holdfast_release::client::ClientError;
 use holdfast_release::metadata::MetadataError;
 use holdfast_sandbox::held::{Held, ReleaseSubject};
 use holdfast_sandbox::wire::{UpdateNews, UpdateOutcome};
-use holdfast_types::encoding::{self, EncodingError};
 use holdfast_types::{ComponentId, Version};
 
 /// The same outcome is told again after this, in milliseconds of the monotonic clock.
 const AGAIN_AFTER_MS: u64 = 24 * 60 * 60 * 1000;
 /// Most outcomes that are remembered as told.
 const MAX_TOLD: usize = 32;
-
-/// The release that was staged last, as far as it is told what has become of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tried {
-    pub(crate) subject: ReleaseSubject,
-    pub(crate) from: Version,
-    pub(crate) to: Version,
-    pub(crate) fetched_bytes: u64,
-}
-
-/// What a file has of it, in this order.
-type Encoded = (ReleaseSubject, Version, Version, u64);
-
-impl Tried {
-    /// Name of the file on `state`.
-    pub(crate) const FILE_NAME: &str = "tried";
-    /// Longest encoding in bytes.
-    pub(crate) const MAX_ENCODED_BYTES: usize = 64;
-
-    pub(crate) fn encode(&self) -> Result<Vec<u8>, EncodingError> {
-        let encoded: Encoded = (self.subject, self.from, self.to, self.fetched_bytes);
-        encoding::encode(&encoded)
-    }
-
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, EncodingError> {
-        let (subject, from, to, fetched_bytes): Encoded = encoding::decode(bytes)?;
-        Ok(Self { subject, from, to, fetched_bytes })
-    }
-}
 
 /// What was told, so that what happens at each check is told once a day.
 #[derive(Debug, Default)]

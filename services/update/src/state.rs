@@ -1,6 +1,6 @@
 //! Files of the agent on `state`. Each is replaced whole; a damaged one is reported, and counts as missing.
 
-use crate::news::Tried;
+use crate::tried::Tried;
 use holdfast_linux::{PathError, file};
 use holdfast_release::Memory;
 use holdfast_release::RepositoryName;

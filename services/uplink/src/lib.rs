@@ -8,10 +8,12 @@
 mod assigned;
 #[cfg(feature = "check-in")]
 mod check_in;
+mod configuration;
 #[cfg(feature = "check-in")]
 mod device_certificate;
 #[cfg(feature = "check-in")]
 mod device_port;
+mod fetching;
 #[cfg(feature = "check-in")]
 mod parts;
 #[cfg(feature = "check-in")]
@@ -25,26 +27,15 @@ mod verifier;
 mod with_service;
 
 use crate::assigned::Board;
-use crate::server::{Fetched, Servers};
+use crate::configuration::{ConfigurationError, configured};
+use crate::fetching::fetch_for_agents;
 use holdfast_linux::init_socket::{InitError, InitSocket, notify_ready};
-use holdfast_linux::{PathError, channel, file};
 use holdfast_release::config::{self, UplinkConfig};
-use holdfast_release::fetch::{AgentRequest, Answer, FetchError, MAX_REQUEST_BYTES};
-use holdfast_sandbox::policy::APP_DIRECTORY;
-use holdfast_sandbox::wire::{Reply, UplinkRequest};
-use holdfast_types::encoding::EncodingError;
 use holdfast_types::{chain, event};
 use std::convert::Infallible;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::Duration;
-
-/// Pause before init is asked for the update agent again.
-const ASK_EVERY: Duration = Duration::from_secs(1);
+use std::sync::Mutex;
 
 /// Errors that end the service; init starts it again.
 #[derive(Debug, thiserror::Error)]
@@ -52,25 +43,14 @@ enum ServiceError {
     #[error(transparent)]
     Init(#[from] InitError),
     #[error(transparent)]
-    File(#[from] PathError),
+    Configuration(#[from] ConfigurationError),
     #[error("there is no {}, and no service to check in at", config::UPLINK_FILE)]
     NoConfig,
-    #[error("{0} is damaged")]
-    Config(&'static str, #[source] EncodingError),
     #[cfg(feature = "check-in")]
     #[error(transparent)]
     WithService(#[from] with_service::WithServiceError),
     #[error("cannot say that it is ready")]
     Ready(#[source] io::Error),
-}
-
-/// Errors that end the connection to the update agent; another one is asked for.
-#[derive(Debug, thiserror::Error)]
-enum AgentSocketError {
-    #[error("cannot talk to the update agent")]
-    Socket(#[from] io::Error),
-    #[error("the update agent sent a malformed request")]
-    Fetch(#[from] FetchError),
 }
 
 /// Runs the service until it ends.
@@ -81,17 +61,6 @@ pub fn run() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Reads a file of the service's configuration, if the image has it.
-fn configured<T>(
-    name: &'static str,
-    most: usize,
-    decode: impl FnOnce(&[u8]) -> Result<T, EncodingError>,
-) -> Result<Option<T>, ServiceError> {
-    let bytes = file::read_bounded(&Path::new(APP_DIRECTORY).join(name), most)?;
-    let decoded = bytes.map(|bytes| decode(&bytes)).transpose();
-    decoded.map_err(|error| ServiceError::Config(name, error))
-}
-
 fn serve_forever() -> Result<Infallible, ServiceError> {
     let init = Mutex::new(InitSocket::from_environment()?);
     let releases =
@@ -99,72 +68,11 @@ fn serve_forever() -> Result<Infallible, ServiceError> {
     #[cfg(feature = "check-in")]
     if let Some(service) = with_service::configuration()? {
         notify_ready().map_err(ServiceError::Ready)?;
-        return with_service::serve_forever(releases, service, init);
+        return Ok(with_service::serve_forever(releases, service, init)?);
     }
     let releases = releases.ok_or(ServiceError::NoConfig)?;
     notify_ready().map_err(ServiceError::Ready)?;
-    fetch_for_agents(releases, &init, &Board::default())
-}
-
-fn fetch_for_agents(
-    config: UplinkConfig,
-    init: &Mutex<InitSocket<UplinkRequest>>,
-    board: &Board,
-) -> Result<Infallible, ServiceError> {
-    let mut servers = Servers::new(config);
-    loop {
-        let asked = {
-            // It is held for one question, which init answers at once.
-            let mut init = init.lock().unwrap_or_else(PoisonError::into_inner);
-            init.ask(UplinkRequest::Agent)?
-        };
-        let (reply, handed) = asked;
-        match (reply, handed.into_iter().next()) {
-            (Reply::Accepted, Some(agent)) => {
-                if let Err(error) = serve(&mut servers, board, &agent) {
-                    let failed = event::uplink::UPLINK_AGENT_SOCKET_FAILED;
-                    println!("closing the update agent's socket: {} {failed}", chain(&error));
-                }
-            }
-            // It is not there yet, or not any more.
-            (Reply::NotFound | Reply::PermissionDenied | Reply::Failed, None) => {}
-            (reply, _) => return Err(InitError::refused(reply).into()),
-        }
-        thread::sleep(ASK_EVERY);
-    }
-}
-
-/// Serves the agent's requests, one file after the other, until it is gone.
-fn serve(servers: &mut Servers, board: &Board, agent: &OwnedFd) -> Result<(), AgentSocketError> {
-    let mut buffer = [0; MAX_REQUEST_BYTES];
-    loop {
-        let length = match channel::receive_with(agent, &mut buffer) {
-            Ok((length, _)) => length,
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let request = AgentRequest::decode(buffer.get(..length).unwrap_or_default())?;
-        let say = |answer: &Answer| -> Result<(), AgentSocketError> {
-            Ok(channel::send_waiting(agent, &answer.encode()?)?)
-        };
-        let fetch = match request {
-            AgentRequest::Fetch(fetch) => fetch,
-            AgentRequest::Assigned(waits) => {
-                say(&Answer::Assigned(board.exchange(waits)))?;
-                continue;
-            }
-        };
-        let answer = match servers.fetch(&fetch, |piece| say(&Answer::Piece(piece.to_vec())))? {
-            Fetched::All => Answer::End,
-            Fetched::Missing => Answer::Missing,
-            Fetched::Failed(reason) => {
-                let failed = event::uplink::UPLINK_FETCH_FAILED;
-                println!("{}: cannot fetch {}: {reason} {failed}", fetch.repository, fetch.path);
-                Answer::failed(&reason)
-            }
-        };
-        say(&answer)?;
-    }
+    Ok(fetch_for_agents(releases, &init, &Board::default())?)
 }
 
 #[cfg(all(test, feature = "check-in"))]

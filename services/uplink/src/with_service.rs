@@ -2,9 +2,10 @@
 
 use crate::assigned::Board;
 use crate::check_in::{self, CheckInError};
-use crate::{ServiceError, configured, fetch_for_agents};
+use crate::configuration::{ConfigurationError, configured};
+use crate::fetching::fetch_for_agents;
 use holdfast_evidence::config::{MAX_ENCODED_BYTES, SERVICE_FILE, ServiceConfig};
-use holdfast_linux::init_socket::InitSocket;
+use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_release::config::UplinkConfig;
 use holdfast_sandbox::wire::UplinkRequest;
 use std::convert::Infallible;
@@ -17,6 +18,8 @@ use std::thread;
 pub(crate) enum WithServiceError {
     #[error(transparent)]
     CheckIn(#[from] CheckInError),
+    #[error(transparent)]
+    Init(#[from] InitError),
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
     #[error("its threads have ended")]
@@ -27,7 +30,7 @@ pub(crate) enum WithServiceError {
 ///
 /// # Errors
 /// It is damaged or cannot be read.
-pub(crate) fn configuration() -> Result<Option<ServiceConfig>, ServiceError> {
+pub(crate) fn configuration() -> Result<Option<ServiceConfig>, ConfigurationError> {
     configured(SERVICE_FILE, MAX_ENCODED_BYTES, ServiceConfig::decode)
 }
 
@@ -36,10 +39,10 @@ pub(crate) fn serve_forever(
     releases: Option<UplinkConfig>,
     service: ServiceConfig,
     init: Mutex<InitSocket<UplinkRequest>>,
-) -> Result<Infallible, ServiceError> {
+) -> Result<Infallible, WithServiceError> {
     let Some(releases) = releases else {
         let end = check_in::check_in_forever(service, &init, &Board::default());
-        return Ok(end.map_err(WithServiceError::from)?);
+        return Ok(end?);
     };
     let init = Arc::new(init);
     let (ends, ended) = mpsc::channel();
@@ -49,13 +52,14 @@ pub(crate) fn serve_forever(
     start("fetch")
         .spawn(move || {
             let (ends, init, board) = fetches;
-            let _ = ends.send(fetch_for_agents(releases, &init, &board));
+            let end = fetch_for_agents(releases, &init, &board);
+            let _ = ends.send(end.map_err(WithServiceError::from));
         })
         .map_err(WithServiceError::Thread)?;
     start("check-in")
         .spawn(move || {
             let end = check_in::check_in_forever(service, &init, &board);
-            let _ = ends.send(end.map_err(|error| WithServiceError::from(error).into()));
+            let _ = ends.send(end.map_err(WithServiceError::from));
         })
         .map_err(WithServiceError::Thread)?;
     // The other one ends with the process.

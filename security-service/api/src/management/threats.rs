@@ -10,11 +10,13 @@ use crate::refusal::Refusal;
 use crate::service::Service;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use holdfast_service_domain::detection::containment::Action;
 use holdfast_service_domain::detection::fleet::GroupName;
 use holdfast_service_domain::detection::register::{Closing, MAX_REASON_BYTES};
 use holdfast_service_domain::detection::thresholds::{Overrides, changed};
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
+use holdfast_service_store::deployment::change;
 use holdfast_service_store::detection::threat::{self, Wanted};
 use holdfast_service_store::detection::{containment, threshold};
 use std::sync::Arc;
@@ -102,7 +104,12 @@ pub(super) async fn contain(
     let (id, who, now) = (number(&text)?, change.caller.0.name.clone(), service.now());
     let work = change.make(&service, scope, "threat.contain", &text, move |connection, scope| {
         Box::pin(async move {
-            let actions = containment::contain(connection, scope, id, who, now).await?;
+            let (group, actions) = containment::contain(connection, scope, id, who, now).await?;
+            for action in &actions {
+                let Action::HaltDeployments(part) = action else { continue };
+                let of = (group.product.as_str(), group.group.as_str());
+                change::halt_part(connection, scope, of, part, now).await?;
+            }
             let actions = actions.iter().map(ToString::to_string).collect();
             Ok(done(&ContainedThreat { done: actions }))
         })

@@ -13,6 +13,7 @@ use holdfast_service_domain::deployment::order::Frozen;
 use holdfast_service_domain::deployment::plan::Plan;
 use holdfast_service_domain::deployment::slot::{Tally, Target};
 use holdfast_service_domain::deployment::state::{Command, Hold};
+use holdfast_service_domain::detection::subject::Part;
 
 /// A draft.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -172,17 +173,23 @@ pub async fn act(
     Ok(row)
 }
 
-/// Halts the deployments of a component in a group that can be halted, as where the component is contained, and returns their names.
+/// Halts the deployments of a part of the software in a group that can be halted, as where the part is contained, and returns their names.
 ///
 /// # Errors
 /// Those of the database.
-pub async fn halt_component(
+pub async fn halt_part(
     connection: &mut Connection,
     scope: Scope,
     (product, group): (&str, &str),
-    subject: ReleaseSubject,
+    part: &Part,
     now: u64,
 ) -> Result<Vec<String>, StoreError> {
+    let subject = match part {
+        Part::App(id) => ReleaseSubject::App(*id),
+        // Services come with the OS.
+        Part::Os | Part::Service(_) => ReleaseSubject::Os,
+        Part::Unknown => return Ok(Vec::new()),
+    };
     let query = "SELECT id FROM deployment
         WHERE catalog = $1 AND product = $2 AND grp = $3 AND component = $4 ORDER BY id";
     let query = sqlx::query(query).bind(scope.key()).bind(product.to_owned());

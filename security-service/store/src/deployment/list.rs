@@ -1,16 +1,13 @@
 //! Deployments as they are shown, and where each device is.
 
 use super::progress;
-use super::row::{DeploymentRow, SlotRow, deployment_of, slot_of};
+use super::row::{DeploymentRow, SlotRow, deployment_of, runs, slot_of};
 use crate::columns;
 use crate::error::StoreError;
 use crate::scope::Scope;
 use crate::store::Store;
-use holdfast_evidence::claims::Claims;
 use holdfast_evidence::messages::DeviceId;
-use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::deployment::order::Place;
-use holdfast_service_domain::deployment::slot::Target;
 use holdfast_service_domain::deployment::why::{Facts, WhyNot, why_not};
 use holdfast_types::Version;
 use sqlx::any::AnyRow;
@@ -128,20 +125,4 @@ fn whereabouts_of(
     };
     let why = why_not(&deployment.state, deployment.slots, &facts);
     Ok(Whereabouts { device, runs, slot, seen_at, why })
-}
-
-/// The version of a component that a device has attested last.
-pub(super) fn runs(row: &AnyRow, target: &Target) -> Result<Option<Version>, StoreError> {
-    match target.subject {
-        ReleaseSubject::Os => {
-            let version = columns::text_if_any(row, "version")?;
-            Ok(version.and_then(|version| version.parse().ok()))
-        }
-        ReleaseSubject::App(id) => {
-            let claims = columns::bytes_if_any(row, "claims")?;
-            let claims = claims.and_then(|claims| Claims::read(&claims).ok());
-            let app = claims.and_then(|claims| claims.apps.into_iter().find(|app| app.id == id));
-            Ok(app.map(|app| app.version))
-        }
-    }
 }

@@ -1,8 +1,7 @@
 //! What the service does by itself: stages begin, soak and end, devices fall silent, and deployments halt. Each step is one transaction
 //! under the deployment's lock, so that several instances may do it and it is done once.
 
-use super::list::runs;
-use super::row::{self, DeploymentRow, SlotRow, deployment_of, slot_of};
+use super::row::{self, DeploymentRow, SlotRow, deployment_of, runs, slot_of};
 use crate::audit::{self, Entry};
 use crate::columns::{self, stored};
 use crate::error::StoreError;

@@ -4,12 +4,15 @@ use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
 use crate::step::Connection;
+use holdfast_evidence::claims::Claims;
 use holdfast_release::assignment::LocalWindow;
+use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::deployment::order::{Frozen, Place};
 use holdfast_service_domain::deployment::plan::Plan;
 use holdfast_service_domain::deployment::slot::{Outcome, Slot, Tally, Target};
 use holdfast_service_domain::deployment::state::{Cause, Deployment, Hold, Progress};
 use holdfast_service_domain::deployment::why::WhyNot;
+use holdfast_types::Version;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
@@ -235,4 +238,20 @@ pub(crate) async fn save_slot(
         .execute(connection)
         .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// The version of a component that a device has attested last.
+pub(super) fn runs(row: &AnyRow, target: &Target) -> Result<Option<Version>, StoreError> {
+    match target.subject {
+        ReleaseSubject::Os => {
+            let version = columns::text_if_any(row, "version")?;
+            Ok(version.and_then(|version| version.parse().ok()))
+        }
+        ReleaseSubject::App(id) => {
+            let claims = columns::bytes_if_any(row, "claims")?;
+            let claims = claims.and_then(|claims| Claims::read(&claims).ok());
+            let app = claims.and_then(|claims| claims.apps.into_iter().find(|app| app.id == id));
+            Ok(app.map(|app| app.version))
+        }
+    }
 }

@@ -3,15 +3,12 @@
 use super::group_of;
 use super::threat::{self, ThreatRow};
 use crate::columns::{self, stored};
-use crate::deployment::change;
 use crate::error::StoreError;
 use crate::scope::Scope;
 use crate::step::Connection;
 use crate::store::Store;
-use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::detection::containment::{self, Action, Contained, MAX_CONTAINED};
 use holdfast_service_domain::detection::fleet::GroupName;
-use holdfast_service_domain::detection::subject::Part;
 use sqlx::any::AnyRow;
 use std::collections::BTreeMap;
 
@@ -87,7 +84,7 @@ async fn put(
     Ok(())
 }
 
-/// Contains a threat, and returns what is done because of it now. Done again, it adds what its evidence names since.
+/// Contains a threat, and returns its group and what is done because of it now. Deployments are the caller's to halt. Done again, it adds what its evidence names since.
 ///
 /// # Errors
 /// There is no such threat, nothing contains it, there is no room for more, or those of the database.
@@ -97,7 +94,7 @@ pub async fn contain(
     number: u64,
     who: String,
     at: u64,
-) -> Result<Vec<Action>, StoreError> {
+) -> Result<(GroupName, Vec<Action>), StoreError> {
     let ThreatRow { group, finding, .. } = threat::locked(connection, scope, number).await?;
     let actions = containment::contain(&finding).actions;
     if actions.is_empty() {
@@ -110,19 +107,8 @@ pub async fn contain(
         contained.apply(action, number).map_err(|_| full)?;
     }
     put(connection, scope, &group, &contained).await?;
-    for action in &actions {
-        let Action::HaltDeployments(part) = action else { continue };
-        let subject = match part {
-            Part::App(id) => ReleaseSubject::App(*id),
-            // Services come with the OS.
-            Part::Os | Part::Service(_) => ReleaseSubject::Os,
-            Part::Unknown => continue,
-        };
-        let of = (group.product.as_str(), group.group.as_str());
-        change::halt_component(connection, scope, of, subject, at).await?;
-    }
     note(connection, scope, number, Some((at, who))).await?;
-    Ok(contained.of(number).cloned().collect())
+    Ok((group, contained.of(number).cloned().collect()))
 }
 
 /// Undoes what was done because of a threat. What another asks for as well ends with that one.

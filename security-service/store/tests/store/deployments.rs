@@ -12,6 +12,7 @@ use holdfast_service_domain::deployment::plan::{Plan, Stage};
 use holdfast_service_domain::deployment::slot::Target;
 use holdfast_service_domain::deployment::state::{Refusal, State};
 use holdfast_service_domain::deployment::why::WhyNot;
+use holdfast_service_domain::detection::subject::Part;
 use holdfast_service_domain::device::Kind;
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::measurement::Release;
@@ -506,19 +507,19 @@ fn what_is_contained_halts_its_deployments_in_the_group_and_no_others() {
         let store = database.open().await;
         let scope = fleet(&store).await;
         running(&store, scope, &[(1000, 0)]).await;
-        let halt = async |subject: ReleaseSubject| {
+        let halt = async |part: Part| {
             let work = store.write(move |connection| {
                 Box::pin(async move {
                     let of = ("pump", "production");
-                    change::halt_component(connection, scope, of, subject, 4000).await
+                    change::halt_part(connection, scope, of, &part, 4000).await
                 })
             });
             work.await.unwrap()
         };
-        let app = ReleaseSubject::App(holdfast_types::ComponentId([7; 16]));
+        let app = Part::App(holdfast_types::ComponentId([7; 16]));
         assert_eq!(halt(app).await, [""; 0], "of another component");
-        assert_eq!(halt(ReleaseSubject::Os).await, ["d1"]);
-        assert_eq!(halt(ReleaseSubject::Os).await, [""; 0], "it has halted");
+        assert_eq!(halt(Part::Os).await, ["d1"]);
+        assert_eq!(halt(Part::Os).await, [""; 0], "it has halted");
         let row = act(&store, scope, "d1", Action::Resume, "ole").await.unwrap();
         assert_eq!(row.state.hold, holdfast_service_domain::deployment::state::Hold::None);
         store.close().await;

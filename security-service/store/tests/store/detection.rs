@@ -249,9 +249,9 @@ fn what_a_check_in_is_decided_by_has_what_is_contained_in_its_group() {
             work.await
         };
         assert!(contained().await.is_empty());
-        assert_eq!(contain(1).await.unwrap().len(), 2);
-        assert_eq!(contain(1).await.unwrap().len(), 2, "the same again");
-        assert_eq!(contain(2).await.unwrap().len(), 2);
+        assert_eq!(contain(1).await.unwrap().1.len(), 2);
+        assert_eq!(contain(1).await.unwrap().1.len(), 2, "the same again");
+        assert_eq!(contain(2).await.unwrap().1.len(), 2);
         assert!(matches!(contain(3).await, Err(StoreError::NotContainable)));
         assert!(matches!(contain(4).await, Err(StoreError::Missing("threat"))));
         assert!(contained().await.is_halted(&Part::Os));
