@@ -2,7 +2,7 @@
 
 use crate::check_in_row::{Row, write_row};
 use crate::columns;
-use crate::detection::containment;
+use crate::detection::contained;
 use crate::device::{self, device_of};
 use crate::error::StoreError;
 use crate::release::release_of;
@@ -78,7 +78,7 @@ impl Store {
         let facts = Facts {
             device: device_of(&row)?,
             rules: columns::rules(&row)?,
-            contained: containment::contained_of(&row)?,
+            contained: contained::contained_of(&row)?,
             has_deployments: has_deployments(&row)?,
             expected: if is_known { Some(release_of(&row)?) } else { None },
         };

@@ -1,5 +1,6 @@
 //! Threat detection, as it is kept: what rules look at, who evaluates them, what was found and is to be told, and what is contained.
 
+pub mod contained;
 pub mod containment;
 pub mod lease;
 pub mod observed;

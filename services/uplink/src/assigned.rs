@@ -82,8 +82,8 @@ fn assignment(message: &AssignmentMessage) -> Option<Assignment> {
     })
 }
 
-#[cfg(test)]
 #[cfg(feature = "check-in")]
+#[cfg(test)]
 mod tests {
     use super::*;
     use holdfast_sandbox::held::ReleaseSubject;

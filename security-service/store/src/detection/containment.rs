@@ -1,39 +1,16 @@
 //! Containment: what is contained in a group, done and undone by people because of a threat, and asked at each check-in.
 
+use super::contained::{contained_of, of_group};
 use super::group_of;
 use super::threat::{self, ThreatRow};
-use crate::columns::{self, stored};
+use crate::columns::stored;
 use crate::error::StoreError;
 use crate::scope::Scope;
 use crate::step::Connection;
 use crate::store::Store;
 use holdfast_service_domain::detection::containment::{self, Action, Contained, MAX_CONTAINED};
 use holdfast_service_domain::detection::fleet::GroupName;
-use sqlx::any::AnyRow;
 use std::collections::BTreeMap;
-
-/// Reads what is contained; nothing, where the row has none.
-pub(crate) fn contained_of(row: &AnyRow) -> Result<Contained, StoreError> {
-    let text = columns::text_if_any(row, "contained")?;
-    let contained = text.map(|text| serde_json::from_str(&text)).transpose();
-    Ok(contained.map_err(|_| StoreError::Damaged("contained"))?.unwrap_or_default())
-}
-
-/// Returns what is contained in a group, within a transaction.
-///
-/// # Errors
-/// Those of the database.
-pub async fn of_group(
-    connection: &mut Connection,
-    scope: Scope,
-    group: &GroupName,
-) -> Result<Contained, StoreError> {
-    let query =
-        "SELECT contained FROM containment WHERE catalog = $1 AND product = $2 AND grp = $3";
-    let query = sqlx::query(query).bind(scope.key()).bind(group.product.clone());
-    let row = query.bind(group.group.clone()).fetch_optional(connection).await?;
-    row.as_ref().map_or_else(|| Ok(Contained::default()), contained_of)
-}
 
 impl Store {
     /// Returns what is contained in a group.

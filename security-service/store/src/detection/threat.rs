@@ -1,6 +1,6 @@
 //! Threats: what rules have found in a group, taken with what is to be told of it in one transaction, and closed by people.
 
-use super::containment;
+use super::contained;
 use super::group_of;
 use super::lease::fence;
 use crate::columns::{self, stored};
@@ -243,7 +243,7 @@ async fn take(
 ) -> Result<Taken, StoreError> {
     let mut numbers = numbers(connection, scope).await?;
     let known = of_group(connection, scope, group).await?;
-    let contained = containment::of_group(connection, scope, group).await?;
+    let contained = contained::of_group(connection, scope, group).await?;
     let before: BTreeMap<u64, FleetFinding> =
         known.iter().map(|finding| (finding.number, finding.clone())).collect();
     let register = Register::new(known).numbered_behind(numbers.finding);
