@@ -19,6 +19,7 @@ pub mod webhooks;
 
 mod body;
 mod refusal;
+mod upload;
 
 pub use refusal::Refusal;
 pub use service::Service;

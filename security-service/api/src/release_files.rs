@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use holdfast_release::RepositoryName;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::reference_values::Taken;
-use holdfast_service_store::blobs::{BlobError, Written};
+use holdfast_service_store::blobs::BlobError;
 use holdfast_service_store::repository::{MAX_FILES, ServedFile};
 use holdfast_service_store::{Scope, StoreError};
 use holdfast_types::CatalogId;
@@ -57,26 +57,6 @@ pub(crate) enum ServeError {
 /// Returns where devices find a repository, below the URL of the device port.
 pub(crate) fn path(catalog: &CatalogId, repository: RepositoryName) -> String {
     format!("/repositories/{catalog}/{repository}")
-}
-
-/// Writes a body to a file that has no name yet.
-pub(crate) async fn receive(service: &Service, mut body: Body) -> Result<Written, Refusal> {
-    let failed = |error: BlobError| match error {
-        BlobError::TooLarge { .. } => Refusal::new(Problem::TooLarge, error.to_string()),
-        error => {
-            let cause = holdfast_types::escaped_chain(&error);
-            eprintln!("files of releases: {cause} {RELEASE_FILES_FAILED}");
-            Problem::Internal.into()
-        }
-    };
-    let mut draft = service.release_files.begin(MAX_FILE_BYTES).await.map_err(failed)?;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Refusal::new(Problem::Malformed, "the body broke off"))?;
-        if let Some(bytes) = frame.data_ref() {
-            draft.write(bytes).await.map_err(failed)?;
-        }
-    }
-    draft.finish().await.map_err(failed)
 }
 
 /// Keeps the verified metadata as files, and returns every path that is to be served, with its file.

@@ -6,9 +6,10 @@ use super::shapes::{
     RepositoryShape, SignedShape, TakenShape,
 };
 use crate::refusal::Refusal;
-use crate::release_files::{self, ServeError};
+use crate::release_files::{self, MAX_FILE_BYTES, ServeError};
 use crate::service::Service;
 use crate::signed_releases::{self, TakeError, VERB, Verified};
+use crate::upload;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -27,12 +28,8 @@ use holdfast_types::event::security_service::{METADATA_REFUSED, RELEASE_FILES_FA
 use holdfast_types::hex::{hex, sha256, unhex};
 use holdfast_types::{chain, escaped_chain};
 use std::sync::Arc;
-use std::time::Duration;
 
 type Shared = State<Arc<Service>>;
-
-/// Longest time for a file, within that of the connection.
-const LONGEST: Duration = Duration::from_secs(240);
 
 fn name(text: &str) -> Result<RepositoryName, Refusal> {
     let found = RepositoryName::ALL.into_iter().find(|name| name.name() == text);
@@ -180,11 +177,8 @@ pub(super) async fn put_file(
     let rule = || Refusal::new(Problem::Malformed, "sha256: must be 64 hexadecimal digits");
     let digest: [u8; 32] = unhex(&expected).ok_or_else(rule)?;
     service.admit(Write::Report)?;
-    let place = service.release_uploads.clone().try_acquire_owned();
-    let place = place.map_err(|_| Refusal::from(Problem::Busy))?;
-    let received = release_files::receive(&service, body);
-    let written = tokio::time::timeout(LONGEST, received).await;
-    let written = written.map_err(|_| Refusal::from(Problem::TooSlow))??;
+    let (files, places) = (&service.release_files, &service.release_uploads);
+    let (place, written) = upload::receive(files, places, MAX_FILE_BYTES, body, failed).await?;
     if written.digest != digest {
         let found = hex(&written.digest);
         return Err(Refusal::new(Problem::FileRefused, format!("its SHA-256 is {found}")));
@@ -215,7 +209,7 @@ pub(super) async fn put_file(
     kept.await.map_err(|_| Refusal::from(Problem::Internal))?
 }
 
-pub(super) fn failed(error: BlobError) -> Refusal {
+fn failed(error: BlobError) -> Refusal {
     if let BlobError::TooLarge { .. } = error {
         return Refusal::new(Problem::TooLarge, error.to_string());
     }

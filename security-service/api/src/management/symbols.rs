@@ -4,7 +4,8 @@ use super::caller::{Caller, Change, done, key, shown};
 use super::shapes::{AddedSymbols, Done, Listed, Page, ProblemShape, SymbolsShape};
 use crate::refusal::Refusal;
 use crate::service::Service;
-use crate::symbolizer::WorkerError;
+use crate::symbolizer::{Symbolizer, WorkerError};
+use crate::upload;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
@@ -19,14 +20,9 @@ use holdfast_service_store::symbols::{self, SymbolsRow};
 use holdfast_types::event::security_service::{SYMBOL_WORKER_FAILED, SYMBOLS_STORE_FAILED};
 use holdfast_types::hex::hex;
 use holdfast_types::{chain, escaped_chain};
-use http_body_util::BodyExt;
 use std::sync::Arc;
-use std::time::Duration;
 
 type Shared = State<Arc<Service>>;
-
-/// Longest time for a file of symbols, within that of the connection.
-const LONGEST: Duration = Duration::from_secs(240);
 
 fn build_id(text: &str) -> Result<BuildId, Refusal> {
     let rule = |error| Refusal::new(Problem::Malformed, format!("build id: {error}"));
@@ -89,10 +85,9 @@ pub(super) async fn put(
     let scope = caller.scope(&service, &catalog, Need::Release).await?;
     let (id, key) = (build_id(&id)?, key(&headers)?);
     service.admit(Write::Report)?;
-    let place = service.symbolizer.uploads.clone().try_acquire_owned();
-    let place = place.map_err(|_| Refusal::from(Problem::Busy))?;
-    let written = tokio::time::timeout(LONGEST, receive(&service, body)).await;
-    let written = written.map_err(|_| Refusal::from(Problem::TooSlow))??;
+    let most = u64::try_from(MAX_SYMBOLS_BYTES).unwrap_or(u64::MAX);
+    let Symbolizer { files, uploads, .. } = &service.symbolizer;
+    let (place, written) = upload::receive(files, uploads, most, body, failed).await?;
     check(&service, &written, &id).await?;
     let (digest, bytes, at) = (written.digest, written.bytes(), service.now());
     let (who, object) = (caller.0.name, id.to_string());
@@ -152,19 +147,6 @@ pub(super) async fn remove(
         Ok(answer)
     });
     removed.await.map_err(|_| Refusal::from(Problem::Internal))?
-}
-
-/// Writes a body to a file that has no name yet.
-async fn receive(service: &Service, mut body: Body) -> Result<Written, Refusal> {
-    let most = u64::try_from(MAX_SYMBOLS_BYTES).unwrap_or(u64::MAX);
-    let mut draft = service.symbolizer.files.begin(most).await.map_err(failed)?;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| Refusal::new(Problem::Malformed, "the body broke off"))?;
-        if let Some(bytes) = frame.data_ref() {
-            draft.write(bytes).await.map_err(failed)?;
-        }
-    }
-    draft.finish().await.map_err(failed)
 }
 
 /// Has the worker look whether a file is the program that it is said to be.
