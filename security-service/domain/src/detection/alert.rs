@@ -2,7 +2,7 @@
 //! signed, addressed and tried again. Nothing here sends anything.
 
 use super::finding::Severity;
-use super::register::{Change, FleetFinding, Register, State};
+use super::register::{Change, FleetFinding, Register};
 use super::rule::Rule;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
@@ -223,17 +223,6 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     is_global && !is_6to4 && !is_special && !is_documentation
 }
 
-/// Returns the open findings in Prometheus' text format, with a line for each rule and severity.
-#[must_use]
-pub fn metrics(register: &Register) -> String {
-    let open = |finding: &&FleetFinding| finding.state == State::Open;
-    metrics_of(|rule, severity| {
-        let of = |finding: &&FleetFinding| finding.key.rule == rule && finding.severity == severity;
-        let count = register.findings().iter().filter(open).filter(of).count();
-        u64::try_from(count).unwrap_or(u64::MAX)
-    })
-}
-
 /// Returns counts of open findings in Prometheus' text format, with a line for each rule and severity.
 #[must_use]
 pub fn metrics_of(count: impl Fn(Rule, Severity) -> u64) -> String {
@@ -259,6 +248,7 @@ mod tests {
     use super::*;
     use crate::detection::finding::{About, Detection, Evidence, Key};
     use crate::detection::register::Closing;
+    use crate::detection::register::State;
     use crate::detection::subject::{Destination, Part};
     use holdfast_failure_reports::record::{Protocol, Where};
 
@@ -397,7 +387,12 @@ mod tests {
     fn metrics_count_what_is_open_by_rule_and_severity() {
         let mut register = Register::default();
         let line = |register: &Register| {
-            let text = metrics(register);
+            let open = |finding: &&FleetFinding| finding.state == State::Open;
+            let text = metrics_of(|rule, severity| {
+                let of = |it: &&FleetFinding| it.key.rule == rule && it.severity == severity;
+                let count = register.findings().iter().filter(open).filter(of).count();
+                u64::try_from(count).unwrap()
+            });
             assert_eq!(text.lines().count(), 2 + Rule::ALL.len() * 3);
             text.lines()
                 .find(|line| line.contains("\"silence\",severity=\"2\""))

@@ -215,12 +215,8 @@ impl Reader {
                 watch.checked_in(&device.group, device.device, os(&device), device.seen_at);
                 put(watch, device);
             }
-            match page.next {
-                Some(next) => self.seen = next,
-                None => {
-                    self.seen = self.seen.clone().max(past(until));
-                    return Ok(false);
-                }
+            if !advance(&mut self.seen, page.next, past(until)) {
+                return Ok(false);
             }
         }
         Ok(true)
@@ -242,12 +238,8 @@ impl Reader {
                 let event = Event::Found(found.finding);
                 watch.observe(&found.group, OfDevice { at, device, os, event });
             }
-            match page.next {
-                Some(next) => self.found = next,
-                None => {
-                    self.found = self.found.clone().max(past(until));
-                    return Ok(false);
-                }
+            if !advance(&mut self.found, page.next, past(until)) {
+                return Ok(false);
             }
         }
         Ok(true)
@@ -343,4 +335,11 @@ fn put(watch: &mut Watch, device: SeenDevice) {
     } else {
         watch.fleet.remove(&device.device);
     }
+}
+
+/// Sets where to read on: behind the page, or behind all of it. True where there is more.
+fn advance(cursor: &mut TimeKey, next: Option<TimeKey>, end: TimeKey) -> bool {
+    let there_is_more = next.is_some();
+    *cursor = next.unwrap_or_else(|| cursor.clone().max(end));
+    there_is_more
 }
