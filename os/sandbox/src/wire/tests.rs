@@ -4,6 +4,7 @@ use super::*;
 use crate::component::MAX_COMPONENTS;
 use crate::held::{ReleaseSubject, Running};
 use crate::reset_order::Partitions;
+use holdfast_types::ReportLevel;
 use holdfast_types::component_name::MAX_NAME_BYTES;
 use proptest::prelude::*;
 
