@@ -1,5 +1,7 @@
 //! The agent's loop: how the last trial ended, which release is next, and its installation.
 
+mod told;
+
 use crate::assigned::Assignments;
 use crate::bus::{Bus, State, UpdateStatus};
 use crate::card::Card;
@@ -24,11 +26,11 @@ use holdfast_release::{Memory, Outcome, Staged, next_release};
 use holdfast_sandbox::held::Held;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_sandbox::policy::{APP_DIRECTORY, APP_STORE_DIRECTORY};
-use holdfast_sandbox::wire::{Listener, Reply, UpdateNews, UpdateOutcome, UpdateRequest};
+use holdfast_sandbox::wire::{Listener, Reply, UpdateOutcome, UpdateRequest};
 use holdfast_types::encoding::EncodingError;
 use holdfast_types::event::{self, Event};
 use holdfast_types::{UpdateWait, Version};
-use holdfast_types::{chain, date, escaped_chain};
+use holdfast_types::{date, escaped_chain};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -263,65 +265,6 @@ impl Agent {
         }
         self.agree_if_reached()?;
         Ok(false)
-    }
-
-    /// Tells what has become of the release that was staged last.
-    fn tell_end(
-        &mut self,
-        subject: ReleaseSubject,
-        outcome: UpdateOutcome,
-        held: &[Held],
-    ) -> Result<(), InitError> {
-        self.tell(Some(news::ended(subject, outcome, state::load_tried(), held)))
-    }
-
-    /// Tells init what has become of a release, for whoever reports it.
-    fn tell(&mut self, news: Option<UpdateNews>) -> Result<(), InitError> {
-        if let Some(news) = news.filter(|news| self.told.is_new(*news, monotonic_ms())) {
-            self.connection.init.tell(UpdateRequest::Tell(news))?;
-        }
-        Ok(())
-    }
-
-    /// Has what is staged not be tried, since it may not be taken any more. A package of an app stays staged, and is tried at the next
-    /// start for whatever reason.
-    fn take_back(&mut self, subject: ReleaseSubject) -> Result<(), InitError> {
-        if subject == ReleaseSubject::Os {
-            // init first: what is forgotten before the slot is marked would be tried without a record.
-            self.connection.init.tell(UpdateRequest::Announce)?;
-            self.memory.take_back();
-            self.save_memory();
-            self.assigned.stage(None);
-            self.bus.publish(UpdateStatus::IDLE);
-            let taken_back = event::update::UPDATE_TAKEN_BACK;
-            println!("{subject}: the staged release may not be taken any more {taken_back}");
-        }
-        Ok(())
-    }
-
-    /// Tells init, once, as soon as there is no objection to a commit.
-    fn agree_if_reached(&mut self) -> Result<(), InitError> {
-        let agrees = self.trial.is_none_or(|staged| staged.agrees(self.has_reached));
-        if agrees && !self.has_agreed {
-            self.connection.init.tell(UpdateRequest::Agree)?;
-            self.has_agreed = true;
-        }
-        Ok(())
-    }
-
-    fn publish_status(&self, state: State, subject: ReleaseSubject, version: Option<Version>) {
-        let version = version.map(|version| version.to_string()).unwrap_or_default();
-        self.bus.publish(UpdateStatus { state, component: subject.to_string(), version });
-    }
-
-    fn save_memory(&self) {
-        if let Err(error) = state::save_memory(&self.memory) {
-            println!(
-                "cannot save the record of releases: {} {}",
-                chain(&error),
-                event::update::UPDATE_RECORD_PERSIST_FAILED
-            );
-        }
     }
 
     /// Checks each card but the one that was checked last. True when a release was staged.
