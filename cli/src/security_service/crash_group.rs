@@ -45,7 +45,7 @@ pub struct GroupArgs {
     catalog: CatalogArgs,
 }
 
-/// What `crash export` writes.
+/// A format of `crash export`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// Reports as CSV.

@@ -58,7 +58,7 @@ pub struct CreateArgs {
     /// Hours after which a device that may take it waits for the window no longer.
     #[arg(long, value_name = "N", requires = "window")]
     deadline_hours: Option<u64>,
-    /// How often devices check for it, where that is more often than their image says.
+    /// Minutes between two checks for it, where that is more often than the image says.
     #[arg(long, value_name = "N")]
     check_every_minutes: Option<u32>,
     /// When it begins at the earliest, in seconds since 1970.
@@ -238,7 +238,7 @@ fn devices(catalog: &InCatalog, deployment: &str) -> Result<Value> {
     Ok(list)
 }
 
-/// How many devices wait, by reason, with what it means.
+/// Counts of devices that wait, by reason, with what it means.
 fn waiting(devices: &Value) -> Vec<String> {
     let mut reasons: BTreeMap<String, (u64, String)> = BTreeMap::new();
     for device in items(devices) {

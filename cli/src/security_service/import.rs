@@ -33,13 +33,13 @@ pub enum ImportCommand {
                   Example: holdfast import azure-sphere --products products.json --device-groups groups.json --dry-run"
 )]
 pub struct AzureSphereArgs {
-    /// What `product list` has printed.
+    /// JSON that `product list` has printed.
     #[arg(long, value_name = "FILE")]
     products: PathBuf,
-    /// What `device-group list` has printed; may be given several times.
+    /// JSON that `device-group list` has printed; may be given several times.
     #[arg(long = "device-groups", value_name = "FILE", required = true)]
     groups: Vec<PathBuf>,
-    /// What `device list` has printed; may be given several times.
+    /// JSON that `device list` has printed; may be given several times.
     #[arg(long, value_name = "FILE", requires = "places")]
     devices: Vec<PathBuf>,
     /// File to write, as CSV: each device with the product and the group that it was in, by their names here.
@@ -65,7 +65,7 @@ fn renamed(text: &str) -> Result<(String, String), String> {
     Ok((from.to_owned(), to.to_owned()))
 }
 
-/// What became of products and groups.
+/// Products and groups that were made, and how many were there already.
 #[derive(Debug, Default)]
 struct Made {
     products: Vec<String>,

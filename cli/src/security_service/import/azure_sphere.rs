@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Longest name here, in bytes.
 const MAX_NAME_BYTES: usize = 50;
-/// What a name here is made of.
+/// The rule for names here, in one sentence.
 pub(super) const NAME_RULE: &str =
     "a name has 1 to 50 of a-z, 0-9, `-`, `_` and `.`, and begins with a letter or a digit";
 
