@@ -82,5 +82,8 @@ async fn round(service: &Service) -> Result<(), StoreError> {
     while service.store.expire_detection(service.now(), ROWS_AT_ONCE).await? {
         tokio::time::sleep(PAUSE).await;
     }
+    while service.store.forget_retired(ROWS_AT_ONCE).await? > 0 {
+        tokio::time::sleep(PAUSE).await;
+    }
     Ok(())
 }

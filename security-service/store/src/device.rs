@@ -346,21 +346,6 @@ pub async fn set_quarantine(
     there_was_one(update.execute(connection).await?.rows_affected())
 }
 
-/// Retires a device.
-///
-/// # Errors
-/// There is no such device, or those of the database.
-pub async fn retire(
-    connection: &mut Connection,
-    scope: Scope,
-    id: &DeviceId,
-) -> Result<(), StoreError> {
-    let update = "UPDATE device SET state = 'retired', revision = revision + 1
-        WHERE catalog = $1 AND id = $2";
-    let update = sqlx::query(update).bind(scope.key()).bind(id.to_string());
-    there_was_one(update.execute(connection).await?.rows_affected())
-}
-
 /// Closes a device's open findings of a kind.
 ///
 /// # Errors

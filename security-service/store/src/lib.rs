@@ -27,6 +27,7 @@ pub mod precondition;
 pub mod release;
 pub mod report;
 pub mod repository;
+pub mod retirement;
 pub mod scope;
 pub mod symbols;
 pub mod token;

@@ -179,7 +179,9 @@ async fn take(
     names: &BTreeMap<Address, String>,
     now: u64,
 ) -> Result<Outcome, StoreError> {
-    let query = "SELECT state, product, grp, version FROM device WHERE catalog = $1 AND id = $2";
+    // The device's row is locked: whoever retires the device waits, and erases these reports as well.
+    let query = "UPDATE device SET revision = revision WHERE catalog = $1 AND id = $2
+        RETURNING state, product, grp, version";
     let query = sqlx::query(query).bind(scope.key()).bind(device.to_string());
     let Some(row) = query.fetch_optional(&mut *connection).await? else {
         return Ok(Outcome::Unknown);

@@ -133,6 +133,10 @@ fn verified(
     request: &CheckInRequest,
     exporter: &Exporter,
 ) -> Result<Verified, Refusal> {
+    // Of a retired device no key is kept. What it is told, an enrolment tells everybody.
+    if device.state == DeviceState::Retired {
+        return Err(Problem::Released.into());
+    }
     // A device that is to enrol is told that it is unknown, and begins there.
     let Some(key) = device.key.as_deref().filter(|_| device.state != DeviceState::Claimed) else {
         return Err(Problem::UnknownDevice.into());

@@ -15,6 +15,7 @@ use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
 use holdfast_service_store::device::{self, Claim};
 use holdfast_service_store::precondition::{self, Subject};
+use holdfast_service_store::retirement;
 use std::sync::Arc;
 
 type Shared = State<Arc<Service>>;
@@ -189,7 +190,7 @@ async fn set_quarantine(
     work.await
 }
 
-/// Retires a device: it is refused until it is claimed again.
+/// Retires a device: it is refused until it is claimed again, and what the service kept of it is erased.
 #[utoipa::path(post, path = "/v1/catalogs/{catalog}/devices/{device}/retire",
     params(("catalog" = String, Path), ("device" = String, Path), IfMatch), security(("token" = [])),
     responses((status = 200, body = Done), (status = 404, body = ProblemShape),
@@ -206,7 +207,7 @@ pub(super) async fn retire(
         change.carry_out(&service, scope, "device.retire", &device, move |connection, scope| {
             Box::pin(async move {
                 precondition::hold(connection, scope, seen.as_ref()).await?;
-                device::retire(connection, scope, &id).await
+                retirement::retire(connection, scope, &id).await
             })
         });
     work.await

@@ -22,7 +22,7 @@ use holdfast_service_store::deployment::change::{self, Action, Draft};
 use holdfast_service_store::deployment::check_in::{MOST_OF_GROUP, StagedCheckIn};
 use holdfast_service_store::deployment::row::DeploymentRow;
 use holdfast_service_store::device::{self, Claim};
-use holdfast_service_store::{Scope, Store, StoreError, release};
+use holdfast_service_store::{Scope, Store, StoreError, release, retirement};
 use holdfast_types::Version;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -397,7 +397,7 @@ fn devices_that_are_late_are_silent_and_those_that_have_left_are_not_waited_for(
             check_in(&store, scope, number, OLD_COMMITTED, 4000).await;
         }
         let gone = store.write(move |connection| {
-            Box::pin(async move { device::retire(connection, scope, &device(0)).await })
+            Box::pin(async move { retirement::retire(connection, scope, &device(0)).await })
         });
         gone.await.unwrap();
         store.tend_deployments(scope, 4000 + DAY_S).await.unwrap();

@@ -17,6 +17,7 @@ mod databases;
 mod deployments;
 mod detection;
 mod reports;
+mod retirement_of_devices;
 mod symbols;
 
 use databases::on_both;
@@ -36,7 +37,7 @@ use holdfast_service_store::device::{self, Claim, FindingKey};
 use holdfast_service_store::enrolment::{Enrolment, MAX_UNDER_WAY};
 use holdfast_service_store::scope::Actor;
 use holdfast_service_store::token::Token;
-use holdfast_service_store::{Scope, Store, StoreError, release};
+use holdfast_service_store::{Scope, Store, StoreError, release, retirement};
 use holdfast_types::Version;
 
 const DEVICE: DeviceId = DeviceId([0xde; 32]);
@@ -241,7 +242,7 @@ fn a_device_keeps_the_key_that_it_has_enrolled_with() {
         assert!(matches!(enrol(2).await, Err(StoreError::Overtaken)));
         // Its owner retires it and claims it again.
         let work = store.write(move |connection| {
-            Box::pin(async move { device::retire(connection, scope, &DEVICE).await })
+            Box::pin(async move { retirement::retire(connection, scope, &DEVICE).await })
         });
         work.await.unwrap();
         assert!(matches!(enrol(1).await, Err(StoreError::Overtaken)), "it is retired");
