@@ -9,6 +9,7 @@ use crate::network;
 use crate::start_error::StartError;
 use crate::starter::{Started, Starter, Surroundings, limited_group};
 use holdfast_lifecycle::console::Console;
+use holdfast_lifecycle::ends::Left;
 use holdfast_lifecycle::exit::Exit;
 use holdfast_lifecycle::group_events;
 use holdfast_lifecycle::last_output::LastOutput;
@@ -46,17 +47,9 @@ const STATE_RESERVE_KIB: u64 = 1024;
 
 /// Bytes that are read of a component's output in one turn.
 const PAGE: usize = 4096;
-
-/// Where what an ended program has left unread goes, beside the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Unread {
-    /// To what it has written, of which its end takes the last.
-    Written,
-    /// To what was kept of it: its end was told.
-    LastOutput,
-    /// Nowhere: nothing of it was kept, and the next program begins without.
-    Nowhere,
-}
+/// Most pages of an ended program that are read before its end is recorded: what a pipe holds (pipe(7)). A program that has made its
+/// pipe larger hides where itself has panicked, and nothing else.
+const MOST_LAST_PAGES: usize = 16;
 
 /// A component that may be started.
 #[derive(Debug)]
@@ -102,24 +95,12 @@ pub(crate) struct Supervised {
     pub(crate) last_exit: Option<i32>,
     /// The kernel has ended a process of it since its start, because memory ran out.
     pub(crate) was_out_of_memory: bool,
-    /// What its last crash has left, until somebody takes it.
-    pub(crate) crash: Option<Crashed>,
+    /// What the program has left that ended just now, until its end is recorded.
+    pub(crate) left_at_end: Left<OwnedFd>,
     /// What it has written last, where somebody reports failures.
     written: Option<LastOutput>,
-    /// What it had written last when it ended as programs do that panic, until somebody takes it.
-    pub(crate) last_output: Option<LastOutput>,
-    /// Where what is still unread of an ended program goes.
-    unread: Unread,
-}
-
-/// A crash for which the kernel wrote notes.
-#[derive(Debug)]
-pub(crate) struct Crashed {
-    pub(crate) signal: i32,
-    /// Milliseconds of the monotonic clock.
-    pub(crate) ended_ms: u64,
-    /// The file with the notes. init reads nothing of it: the component may have written it itself.
-    pub(crate) notes: OwnedFd,
+    /// What is still unread of an ended program belongs to no end: the next program begins without.
+    rest_is_nobodys: bool,
 }
 
 /// The writes of one component.
@@ -207,10 +188,9 @@ impl Supervised {
             starts: 0,
             last_exit: None,
             was_out_of_memory: false,
-            crash: None,
+            left_at_end: Left::default(),
             written: is_reported.then(LastOutput::default),
-            last_output: None,
-            unread: Unread::Written,
+            rest_is_nobodys: false,
             // The group may have a past; what is told later are differences.
             events: cgroup.events()?,
             writes,
@@ -334,13 +314,8 @@ impl Supervised {
         let name = &self.component.name;
         if let Ok(Some(length)) = read {
             let bytes = buffer.get(..length).unwrap_or_default();
-            let unread = if self.left.is_some() { self.unread } else { Unread::Written };
-            let written = match unread {
-                Unread::Written => self.written.as_mut(),
-                Unread::LastOutput => self.last_output.as_mut(),
-                Unread::Nowhere => None,
-            };
-            if let Some(written) = written {
+            let is_nobodys = self.left.is_some() && self.rest_is_nobodys;
+            if let Some(written) = self.written.as_mut().filter(|_| !is_nobodys) {
                 written.push(bytes);
             }
             self.lines.push(bytes, room.now, &mut |lines| room.write(name, lines));
@@ -366,7 +341,7 @@ impl Supervised {
             self.forget_output(room);
         }
         self.left = self.running.as_mut().and_then(|running| running.output.take());
-        self.unread = Unread::Written;
+        self.rest_is_nobodys = false;
         self.log_output(room);
     }
 
@@ -377,23 +352,31 @@ impl Supervised {
         self.lines.flush(&mut |lines| room.write(name, lines));
     }
 
-    /// Keeps what its crash has left, in the place of what an earlier one has. It is opened and no more: that takes no longer
-    /// for a component that crashes often, and its memory stays the component's own (kernel document
-    /// `admin-guide/cgroup-v2`, memory).
-    pub(crate) fn keep_crash(&mut self, signal: i32, directory: &CoreDirectory) {
-        // Without a file there is nothing to tell but the end, which init's log has.
-        let notes = directory.file().ok();
-        self.crash = notes.map(|notes| Crashed { signal, ended_ms: monotonic_ms(), notes });
-    }
-
-    /// Keeps what it has written last, if it has ended as programs do that panic; the next program begins without.
-    pub(crate) fn keep_last_output(&mut self, exit: Exit) {
-        let written = self.written.as_mut().map(std::mem::take);
-        self.unread = Unread::Nowhere;
-        if let Some(written) = written.filter(|_| exit.may_be_panic()) {
-            self.last_output = Some(written);
-            self.unread = Unread::LastOutput;
+    /// Keeps what the program has left that ended just now, until its end is recorded. The notes of a crash are opened and no more: that
+    /// takes no longer for a component that crashes often, and its memory stays the component's own (kernel document
+    /// `admin-guide/cgroup-v2`, memory). `dumped` is the signal for which the kernel wrote notes.
+    pub(crate) fn keep_left(
+        &mut self,
+        exit: Exit,
+        dumped: Option<i32>,
+        directory: Option<&CoreDirectory>,
+        room: &mut Room<'_>,
+    ) {
+        if exit.may_be_panic() && self.written.is_some() {
+            // A panic is the last that a program writes. How long the console takes for it is bounded, and so is what is read.
+            for _ in 1..MOST_LAST_PAGES {
+                if self.left.is_none() {
+                    break;
+                }
+                self.log_output(room);
+            }
         }
+        self.rest_is_nobodys = true;
+        let written = self.written.as_mut().map(LastOutput::take);
+        let signal = dumped.filter(|_| self.written.is_some());
+        // Without a file there is nothing to tell but the end.
+        let crash = signal.and_then(|signal| Some((signal, directory?.file().ok()?)));
+        self.left_at_end = Left { crash, output: written.filter(|_| exit.may_be_panic()) };
     }
 
     /// Says what its limits have stopped since the last look.

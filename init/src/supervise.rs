@@ -19,7 +19,7 @@ use crate::start_error::StartError;
 use crate::starter::Starter;
 use crate::supervise::orders::Look;
 use holdfast_lifecycle::console::Console;
-use holdfast_lifecycle::ends::EndLog;
+use holdfast_lifecycle::ends::{EndLog, Left};
 use holdfast_lifecycle::exit::{self, Exit};
 use holdfast_lifecycle::patience::PET_EVERY_MS;
 use holdfast_lifecycle::reducer::{Effect, End, Event, Level, Setup, State};
@@ -40,6 +40,7 @@ use holdfast_types::event::init as event;
 use holdfast_types::{ComponentId, chain};
 use std::error::Error;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Limits are looked at no more often than this, in milliseconds.
@@ -85,7 +86,7 @@ pub(crate) struct Supervision<'log> {
     /// The reducer, which decides.
     state: State,
     /// How components have ended, where a service reports it; without one, nothing is kept.
-    ends: Option<EndLog>,
+    ends: Option<EndLog<OwnedFd>>,
     /// Limits were last asked at this time what they have stopped, in milliseconds of the monotonic clock.
     looked_at: u64,
     /// The budget of the console that all components share.
@@ -497,22 +498,18 @@ impl<'log> Supervision<'log> {
         };
         // Its last words stand above the line on its end as well.
         let (log, console) = (self.log, &mut self.console);
-        supervised.log_last_output(&mut Room { log, console, index, now: monotonic_ms() });
+        let mut room = Room { log, console, index, now: monotonic_ms() };
+        supervised.log_last_output(&mut room);
         let running = supervised.running.take();
         let status = running.as_ref().map(|running| channel::read_status(&running.status));
         // Its pipes end here.
         let crash = running.and_then(|running| running.crash);
         // A stub that was killed has left no status; its own end then stands for the program's.
-        let exit = match status {
-            Some(Ok(Some(status))) => {
-                if let (Some(signal), Some(directory)) = (exit::dumped(status), crash) {
-                    supervised.keep_crash(signal, &directory);
-                }
-                Exit::from_raw(status)
-            }
-            _ => exit,
+        let (exit, dumped) = match status {
+            Some(Ok(Some(status))) => (Exit::from_raw(status), exit::dumped(status)),
+            _ => (exit, None),
         };
-        supervised.keep_last_output(exit);
+        supervised.keep_left(exit, dumped, crash.as_ref(), &mut room);
         // Above the line on its end, of which it may be the reason.
         supervised.log_events(self.log);
         supervised.last_exit = Some(exit.raw());
@@ -524,6 +521,10 @@ impl<'log> Supervision<'log> {
             was_out_of_memory: supervised.was_out_of_memory,
         };
         self.act(exited);
+        // Of an end that was asked for, nothing is told.
+        if let Some(supervised) = self.components.get_mut(index) {
+            supervised.left_at_end = Left::default();
+        }
     }
 
     /// Takes every package out of use; nothing runs any more.

@@ -3,12 +3,14 @@
 use super::Supervision;
 use crate::app_store::APPS;
 use crate::app_uids::{DATA, STATE};
+use holdfast_lifecycle::ends::EndLog;
 use holdfast_linux::clock::monotonic_ms;
 use holdfast_linux::storage;
 use holdfast_sandbox::wire::{
-    ComponentEnd, EndCause, EndedApp, LastOutput, PartitionFill, Reply, WrittenPartition,
+    ComponentEnd, EndCause, EndedApp, PartitionFill, Reply, WrittenPartition,
 };
 use holdfast_types::Millis;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// Returns how full the partitions are that are written. One that is lost, or does not answer, is left out.
@@ -27,10 +29,11 @@ pub(super) fn fill() -> Vec<PartitionFill> {
 
 impl Supervision<'_> {
     pub(super) fn record_end(&mut self, component: usize, cause: EndCause, ran_ms: Millis) {
-        let (Some(ends), Some(supervised)) = (&mut self.ends, self.components.get(component))
+        let (Some(ends), Some(supervised)) = (&mut self.ends, self.components.get_mut(component))
         else {
             return;
         };
+        let left = std::mem::take(&mut supervised.left_at_end);
         let package = supervised.component.package.as_ref();
         let app = package.map(|package| {
             let [a, b, c, d, e, f, g, h, ..] = package.header.root_hash;
@@ -41,22 +44,30 @@ impl Supervision<'_> {
             }
         });
         let seconds = |ms: Millis| u32::try_from(ms / 1000).unwrap_or(u32::MAX);
-        ends.push(ComponentEnd {
+        let end = ComponentEnd {
             name: supervised.component.name.clone(),
             app,
             cause,
             ran_s: seconds(ran_ms),
             uptime_s: seconds(monotonic_ms()),
             count: 1,
-        });
+            crash: None,
+            output: None,
+        };
+        ends.push(end, left);
     }
 
-    /// Hands on what a component has written last that may have panicked.
+    /// Hands on the notes of the earliest crash of the ends that were told last.
+    pub(super) fn take_crash(&mut self) -> (Reply, Vec<OwnedFd>) {
+        match self.ends.as_mut().and_then(EndLog::take_crash) {
+            Some((crash, notes)) => (Reply::Crash(crash), vec![notes]),
+            None => (Reply::NotFound, Vec::new()),
+        }
+    }
+
+    /// Hands on what a component has written last that may have panicked, of the ends that were told last.
     pub(super) fn take_last_output(&mut self) -> Reply {
-        let taken = self.components.iter_mut().find_map(|supervised| {
-            let bytes = supervised.last_output.take()?.take();
-            Some(LastOutput { name: supervised.component.name.clone(), bytes })
-        });
+        let taken = self.ends.as_mut().and_then(EndLog::take_output);
         taken.map_or(Reply::NotFound, Reply::LastOutput)
     }
 

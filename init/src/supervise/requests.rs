@@ -23,7 +23,7 @@ use holdfast_sandbox::network::{NetworkGrants, NetworkedApp};
 use holdfast_sandbox::policy::{Network, Requests};
 use holdfast_sandbox::reset_order::Order;
 use holdfast_sandbox::wire::{
-    self, ClockRequest, Crash, IdentityRequest, Listener, Reply, ReportRequest, Request, SlotPart,
+    self, ClockRequest, IdentityRequest, Listener, Reply, ReportRequest, Request, SlotPart,
     StatusRequest, UpdateRequest, UplinkRequest, VethsRequest,
 };
 use holdfast_types::ComponentId;
@@ -295,24 +295,6 @@ impl Supervision<'_> {
         let floor = self.app_uids.of(subject);
         // An app is tried beside an OS that has agreed to itself.
         Held { subject, floor, running, waits, disagreed: false }
-    }
-
-    /// Hands over the earliest crash that was not taken yet.
-    fn take_crash(&mut self) -> Answer {
-        // The earliest first, so that no component that crashes often keeps the others from being heard of.
-        let crashed = self.components.iter_mut().filter(|supervised| supervised.crash.is_some());
-        let earliest = crashed.min_by_key(|c| c.crash.as_ref().map(|crash| crash.ended_ms));
-        let taken = earliest.and_then(|c| Some((&c.component, c.crash.take()?)));
-        let Some((Component { name, package, .. }, crash)) = taken else {
-            return (Reply::NotFound, Vec::new());
-        };
-        let reply = Crash {
-            name: name.clone(),
-            id: package.as_ref().map(|package| package.header.component_id),
-            signal: crash.signal,
-            ended_ms: crash.ended_ms,
-        };
-        (Reply::Crash(reply), vec![crash.notes])
     }
 
     /// Components with grants on the network.

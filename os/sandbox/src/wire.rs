@@ -188,7 +188,8 @@ pub enum IdentityRequest {
 pub enum ReportRequest {
     /// Asks for what init knows of the device: what runs, and since when.
     Claims,
-    /// Asks how components have ended since the last such request. init forgets them with its reply.
+    /// Asks how components have ended since the last such request. init forgets them with its reply, and what they have left with the
+    /// next such request.
     Ends,
     /// All components, in their start order.
     Components,
@@ -196,11 +197,11 @@ pub enum ReportRequest {
     Network,
     /// Asks for the status of the clock.
     Clock,
-    /// Takes the earliest crash that init has kept, one of each component at most. With [`Reply::Crash`] comes the file
-    /// with the kernel's notes, for reading; `NotFound` when there is none.
+    /// Takes the earliest crash of the ends that the last [`Ends`](Self::Ends) has told, one of each component at most. With
+    /// [`Reply::Crash`] comes the file with the kernel's notes, for reading; `NotFound` when there is none.
     Crash,
-    /// Takes what a component has written last that may have ended by a panic, one of each component at most; `NotFound` when there
-    /// is none.
+    /// Takes what a component has written last that may have ended by a panic, of the ends that the last [`Ends`](Self::Ends) has told
+    /// and one of each component at most; `NotFound` when there is none.
     LastOutput,
     /// Asks how full the partitions are that are written.
     Fill,

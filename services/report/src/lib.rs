@@ -10,6 +10,7 @@ mod told;
 
 use crate::files::Files;
 use crate::network::NetworkCounters;
+use crate::told::ToldEnd;
 use holdfast_failure_reports::Level;
 use holdfast_failure_reports::batch::Epoch;
 use holdfast_failure_reports::exchange::{
@@ -35,8 +36,6 @@ use std::process::ExitCode;
 
 /// Pause between two questions to init how components have ended, in milliseconds.
 const ASK_EVERY_MS: u64 = 15_000;
-/// Most crashes whose notes are read at a time: one of each component that a device may have.
-const MOST_CRASHES: usize = 32;
 /// Pause between two looks at what the network service tells, in seconds.
 const NETWORK_EVERY_S: u64 = 2 * 60;
 /// Timeout of the network service's status, in milliseconds.
@@ -223,8 +222,8 @@ impl Service {
         self.take_crashes(&mut ended)?;
         self.take_panics(&mut ended)?;
         let updates = ends.updates.iter().map(|news| (now.uptime_s, told::update(news)));
-        ended.extend(updates);
-        for (uptime_s, body) in ended {
+        let ended = ended.into_iter().map(|told| (told.uptime_s, told.body));
+        for (uptime_s, body) in ended.chain(updates) {
             let ago = now.uptime_s.saturating_sub(uptime_s);
             let at = now.at.map(|at| at.saturating_sub(ago));
             self.record(body, Moment { uptime_s, at })?;
@@ -237,17 +236,15 @@ impl Service {
         Ok(())
     }
 
-    /// Takes what crashes have left, and puts places into the ends that they were. No more are taken at a time than components
-    /// have ended: one that crashes again and again leaves them as fast as they are read.
-    fn take_crashes(&mut self, ended: &mut [(u64, Body)]) -> Result<(), ServiceError> {
-        // Where nothing has ended, nothing has crashed.
-        let most = if ended.is_empty() { 0 } else { MOST_CRASHES };
+    /// Takes what crashes have left, and puts places into the ends that they were.
+    fn take_crashes(&mut self, told: &mut [ToldEnd]) -> Result<(), ServiceError> {
+        let most = told.iter().filter(|told| told.crash.is_some()).count();
         for _ in 0..most {
             let (reply, handed) = self.init.ask(ReportRequest::Crash)?;
             match (reply, handed.into_iter().next()) {
-                (Reply::Crash(told), Some(notes)) => {
-                    if let Some(crash) = crashes::place(&told, notes) {
-                        crashes::join(ended, &told, crash);
+                (Reply::Crash(left), Some(notes)) => {
+                    if let Some(crash) = crashes::place(&left, notes) {
+                        crashes::join(told, left.end, crash);
                     }
                 }
                 (Reply::NotFound, _) => break,
@@ -258,15 +255,11 @@ impl Service {
     }
 
     /// Takes what programs have written last that may have panicked, and puts where they have into the ends that they were.
-    fn take_panics(&mut self, ended: &mut [(u64, Body)]) -> Result<(), ServiceError> {
-        let may_be_panic = |(_, body): &(u64, Body)| match body {
-            Body::Ended(ended) => crashes::may_be_panic(ended.end),
-            _ => false,
-        };
-        let most = if ended.iter().any(may_be_panic) { MOST_CRASHES } else { 0 };
+    fn take_panics(&mut self, told: &mut [ToldEnd]) -> Result<(), ServiceError> {
+        let most = told.iter().filter(|told| told.output.is_some()).count();
         for _ in 0..most {
             match self.init.ask(ReportRequest::LastOutput)?.0 {
-                Reply::LastOutput(written) => crashes::join_panic(ended, &written),
+                Reply::LastOutput(written) => crashes::join_panic(told, &written),
                 Reply::NotFound => break,
                 reply => return Err(InitError::refused(reply).into()),
             }

@@ -31,7 +31,7 @@ fn component(end: &ComponentEnd) -> Result<Component, NoName> {
     })
 }
 
-fn end(cause: EndCause) -> End {
+pub(crate) fn end(cause: EndCause) -> End {
     match cause {
         EndCause::Exit(code) => End::Exit(code),
         EndCause::Signal(signal) => End::Signal(signal),
@@ -43,8 +43,20 @@ fn end(cause: EndCause) -> End {
     }
 }
 
-/// Returns the records of ends, each with the seconds from the boot to it.
-pub(crate) fn ended(told: &ComponentEnds) -> Vec<(u64, Body)> {
+/// A record of what init has told, with the numbers of what its program has left, by which that is found.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ToldEnd {
+    /// Seconds from the boot to it.
+    pub(crate) uptime_s: u64,
+    pub(crate) body: Body,
+    /// Number of the end whose notes on a crash are its place.
+    pub(crate) crash: Option<u32>,
+    /// Number of the end whose last output may have a panic.
+    pub(crate) output: Option<u32>,
+}
+
+/// Returns the records of ends.
+pub(crate) fn ended(told: &ComponentEnds) -> Vec<ToldEnd> {
     let ends = told.ends.iter().filter_map(|told| {
         // A name that init has for a component is one of a manifest.
         let component = component(told).ok()?;
@@ -56,14 +68,16 @@ pub(crate) fn ended(told: &ComponentEnds) -> Vec<(u64, Body)> {
             ran_s: told.ran_s,
             count: told.count,
         });
-        Some((u64::from(told.uptime_s), body))
+        let uptime_s = u64::from(told.uptime_s);
+        Some(ToldEnd { uptime_s, body, crash: told.crash, output: told.output })
     });
-    let mut bodies: Vec<(u64, Body)> = ends.collect();
+    let mut ended: Vec<ToldEnd> = ends.collect();
     if told.lost > 0 {
-        let at = bodies.last().map_or(0, |(at, _)| *at);
-        bodies.push((at, Body::Lost(Lost { why: LostWhy::Init, count: told.lost })));
+        let uptime_s = ended.last().map_or(0, |end| end.uptime_s);
+        let body = Body::Lost(Lost { why: LostWhy::Init, count: told.lost });
+        ended.push(ToldEnd { uptime_s, body, crash: None, output: None });
     }
-    bodies
+    ended
 }
 
 /// Returns the record of what has become of a release.

@@ -77,8 +77,8 @@ pub enum WrittenPartition {
 /// What a component has written before it ended as programs do that panic.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastOutput {
-    /// Name of the component.
-    pub name: String,
+    /// Number of its end, as [`ComponentEnd::output`] has it.
+    pub end: u32,
     /// The last bytes, which the component has chosen.
     pub bytes: Vec<u8>,
 }
@@ -98,6 +98,10 @@ pub struct ComponentEnd {
     pub uptime_s: u32,
     /// How often it has ended so.
     pub count: u32,
+    /// Number of the last of these ends whose notes are kept. Each end of a boot has a number of its own.
+    pub crash: Option<u32>,
+    /// Number of the last of these ends of which the output is kept.
+    pub output: Option<u32>,
 }
 
 /// The package of an app that has ended.
@@ -133,12 +137,8 @@ pub enum EndCause {
 /// The end of a component for which the kernel wrote notes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Crash {
-    /// Name of the component.
-    pub name: String,
-    /// The component id of an app.
-    pub id: Option<ComponentId>,
+    /// Number of its end, as [`ComponentEnd::crash`] has it.
+    pub end: u32,
     /// The signal that ended the component's program, as its stub has seen it.
     pub signal: i32,
-    /// When it ended, in milliseconds of the monotonic clock.
-    pub ended_ms: u64,
 }

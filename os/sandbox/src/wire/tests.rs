@@ -107,14 +107,9 @@ fn messages_survive_the_wire_and_fit_it() {
         Reply::Listeners(vec![listener; MAX_COMPONENTS]),
         Reply::Identity,
         Reply::Claims(claims),
-        Reply::Crash(Crash {
-            name: "n".repeat(MAX_NAME_BYTES),
-            id: Some(ComponentId([255; 16])),
-            signal: i32::MIN,
-            ended_ms: u64::MAX,
-        }),
+        Reply::Crash(Crash { end: u32::MAX, signal: i32::MIN }),
         Reply::Authenticating(vec![authenticating; MAX_COMPONENTS]),
-        Reply::LastOutput(LastOutput { name: "n".repeat(MAX_NAME_BYTES), bytes: vec![255; 1024] }),
+        Reply::LastOutput(LastOutput { end: u32::MAX, bytes: vec![255; 1024] }),
         Reply::Fill(vec![PartitionFill { partition: WrittenPartition::Data, percent: u8::MAX }; 3]),
         Reply::Ends(ComponentEnds {
             ends: vec![
@@ -125,6 +120,8 @@ fn messages_survive_the_wire_and_fit_it() {
                     ran_s: u32::MAX,
                     uptime_s: u32::MAX,
                     count: u32::MAX,
+                    crash: Some(u32::MAX),
+                    output: Some(u32::MAX),
                 };
                 32
             ],
