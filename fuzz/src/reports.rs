@@ -6,6 +6,7 @@ use holdfast_failure_reports::frame;
 use holdfast_failure_reports::panic_text::last_panic;
 use holdfast_failure_reports::quota::Waiting;
 use holdfast_failure_reports::record::{Body, Lost, LostWhy};
+use holdfast_failure_reports::recorder::Moment;
 use holdfast_failure_reports::spool::{Change, File, Spool};
 
 /// A batch: numbers rise, and each record has one encoding.
@@ -35,15 +36,17 @@ pub fn report_spool(bytes: &[u8]) {
     };
     let (a, b) = rest.split_at(usize::from(u16::from_le_bytes(*length)).min(rest.len()));
     let mut files = [a.to_vec(), b.to_vec()];
-    let mut spool = Spool::open([Some(a), Some(b)], Epoch([7; 8])).spool;
+    let mut spool = Spool::open([Some(a), Some(b)], Epoch([7; 8]), 0).spool;
     let waiting = |count| {
         let body = Body::Lost(Lost { why: LostWhy::Quota, count });
         Waiting { uptime_s: 1, at: None, body }
     };
-    let Ok(changes) = spool.append(vec![waiting(1), waiting(2)]) else {
+    // So late that something may be written, whatever the files say of their budget.
+    let now = Moment { uptime_s: 7 * 24 * 60 * 60, at: None };
+    let Ok(appended) = spool.append(vec![waiting(1), waiting(2)], now) else {
         return;
     };
-    for change in changes {
+    for change in appended.changes {
         match change {
             Change::Begin(file, bytes) => *content(&mut files, file) = bytes,
             Change::Write(file, at, bytes) => {
@@ -81,13 +84,14 @@ mod tests {
         let records = samples::records();
         let mut sent = batch::begin(Epoch([7; 8]));
         sent.extend(records.iter().flat_map(|record| frame::encode(record).unwrap()));
-        let mut spool = Spool::open([None, None], Epoch([7; 8])).spool;
+        let mut spool = Spool::open([None, None], Epoch([7; 8]), 0).spool;
         let waiting = records.into_iter().map(|record| Waiting {
             uptime_s: u64::from(record.uptime_s),
             at: record.at,
             body: record.body,
         });
-        let changes = spool.append(waiting.collect()).unwrap();
+        let now = Moment { uptime_s: 7 * 24 * 60 * 60, at: None };
+        let changes = spool.append(waiting.collect(), now).unwrap().changes;
         let [Change::Begin(_, file)] = &changes[..] else { panic!("{changes:?}") };
         let length = u16::try_from(file.len()).unwrap().to_le_bytes();
         let one = [&length[..], file].concat();

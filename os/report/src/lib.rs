@@ -6,6 +6,7 @@
 pub mod batch;
 pub mod exchange;
 pub mod frame;
+pub mod kept_level;
 pub mod panic_text;
 pub mod privacy;
 pub mod quota;
@@ -15,5 +16,6 @@ pub mod samples;
 pub mod signature;
 pub mod spool;
 pub mod urgent;
+pub mod write_budget;
 
 pub use holdfast_types::ReportLevel as Level;

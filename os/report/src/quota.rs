@@ -132,6 +132,21 @@ impl Quota {
     }
 }
 
+impl Quota {
+    /// Puts back what could not be written yet, in front of what has happened since.
+    pub fn put_back(&mut self, mut waiting: Vec<Waiting>) {
+        // What was not kept is counted on, and told when there is room.
+        if let Some(Waiting { body: Body::Lost(Lost { why: LostWhy::Quota, count }), .. }) =
+            waiting.last()
+        {
+            self.lost = self.lost.saturating_add(*count);
+            waiting.pop();
+        }
+        waiting.append(&mut self.waiting);
+        self.waiting = waiting;
+    }
+}
+
 fn is_recorded(body: &Body, level: Level) -> bool {
     level != Level::Off && body.level() <= level
 }

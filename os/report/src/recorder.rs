@@ -5,7 +5,7 @@ use crate::batch::{Epoch, MAX_BATCH_BYTES};
 use crate::frame::FrameError;
 use crate::quota::{Quota, Waiting};
 use crate::record::{Body, Lost, LostWhy};
-use crate::spool::{Change, File, Found, Spool};
+use crate::spool::{Appended, Change, File, Found, Spool};
 use crate::urgent::Urgency;
 
 /// A moment, as records have it.
@@ -40,7 +40,7 @@ impl Recorder {
         fresh: Epoch,
         now: Moment,
     ) -> Self {
-        let opened = Spool::open_found(found, fresh);
+        let opened = Spool::open_found(found, fresh, now.uptime_s);
         let (quota, urgency) = (Quota::new(level), Urgency::default());
         let mut recorder = Self { quota, urgency, spool: opened.spool };
         if let Some(torn) = opened.torn {
@@ -83,18 +83,23 @@ impl Recorder {
     /// # Errors
     /// A record that cannot be encoded: nothing that waited is kept then.
     pub fn write(&mut self, now: Moment) -> Result<Vec<Change>, FrameError> {
-        if self.quota.is_empty() || !self.spool.may_write(now.uptime_s) {
+        if self.quota.is_empty() || !self.spool.may_write(now) {
             return Ok(Vec::new());
         }
         let waiting = self.quota.flush(now.uptime_s, now.at);
-        self.spool.append(waiting)
+        let Appended { changes, rest } = self.spool.append(waiting, now)?;
+        self.quota.put_back(rest);
+        Ok(changes)
     }
 
     /// The files are not as the last changes would have them, since one of them failed: goes on with what they hold, and tells what
     /// that has cost.
     pub fn write_failed(&mut self, found: [Option<Option<Found>>; 2], fresh: Epoch, now: Moment) {
         let before = self.spool.next_number();
-        self.spool = Spool::open_found(found, fresh).spool;
+        let mut again = Spool::open_found(found, fresh, now.uptime_s).spool;
+        // What a write that failed has cost the medium, nobody knows.
+        again.keep_budget_of(&self.spool);
+        self.spool = again;
         // In a spool that was made anew, no number says how many there were.
         let lost = before.saturating_sub(self.spool.next_number());
         let count = u32::try_from(lost).unwrap_or(u32::MAX);
@@ -228,8 +233,10 @@ mod tests {
                 }
             }
         }
-        // What may be written has grown again by then.
-        carry_out(&mut files, recorder.write(moment(2 * week)).unwrap());
+        // What waits is written as what may be written grows again.
+        for now in (week..2 * week).step_by(6 * 3600) {
+            carry_out(&mut files, recorder.write(moment(now)).unwrap());
+        }
         let (mut kept, mut dropped, mut last) = (0, 0, 0);
         while let Some((bytes, through)) = recorder.batch(contents(&files)) {
             for record in crate::batch::Batch::decode(&bytes).unwrap().records {

@@ -13,18 +13,18 @@ use crate::batch::{self, Epoch};
 use crate::frame::{self, Frame, FrameError, Frames};
 use crate::quota::Waiting;
 use crate::record::{Body, Lost, LostWhy, Record};
+use crate::recorder::Moment;
+use crate::write_budget::{BLOCK_BYTES, Note, WriteBudget};
 use serde::{Deserialize, Serialize};
 
 /// Most bytes of a file: what a device records in a week.
 pub const MAX_FILE_BYTES: usize = 128 * 1024;
 /// Bytes in front of a file's entries.
 pub const HEADER_BYTES: usize = 32;
-/// Bytes of a block, the least that is written to a medium.
-pub const BLOCK_BYTES: usize = 4096;
-/// Most blocks that are written at once after a long silence.
-pub const MOST_BLOCKS: i32 = 5;
-/// Seconds after which one block more may be written: four a day.
-pub const BLOCK_EVERY_S: u64 = 6 * 60 * 60;
+/// Most bytes in front of the records of a write: what the service has stored, and what is left of the budget.
+const NOTED_BYTES: usize = 40;
+/// Most bytes of a record of lost ones.
+const LOST_BYTES: usize = 64;
 
 const MAGIC: [u8; 4] = *b"HFS\x01";
 /// No device comes to this number; a file that has a higher one is none of the spool's.
@@ -71,12 +71,29 @@ pub enum Change {
     Remove(File),
 }
 
+impl Change {
+    /// Returns the blocks that it writes. What it removes is written over with as many as it has.
+    #[must_use]
+    pub fn blocks(&self) -> u32 {
+        match self {
+            Self::Begin(_, bytes) => blocks(0, bytes.len()),
+            Self::Write(_, at, bytes) => {
+                let at = usize::try_from(*at).unwrap_or(usize::MAX);
+                blocks(at, at.saturating_add(bytes.len()))
+            }
+            Self::Remove(_) => 0,
+        }
+    }
+}
+
 /// An entry of a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Entry {
     Record(Record),
     /// The service has stored every record up to this number.
     Stored(u64),
+    /// What may still be written after the write that begins with this.
+    Budget(Note),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,6 +137,7 @@ pub struct Found {
     torn: bool,
     last: u64,
     stored: u64,
+    note: Option<Note>,
 }
 
 impl Found {
@@ -133,6 +151,7 @@ impl Found {
             torn: false,
             last: header.first.saturating_sub(1),
             stored: header.stored,
+            note: None,
         };
         let mut entries = Frames::<Entry>::of(bytes.get(HEADER_BYTES..)?);
         for entry in entries.by_ref() {
@@ -141,6 +160,7 @@ impl Found {
                     found.last = found.last.max(record.sequence.min(MAX_SEQUENCE));
                 }
                 Frame::Known(Entry::Stored(through)) => found.stored = found.stored.max(through),
+                Frame::Known(Entry::Budget(note)) => found.note = Some(note),
                 // Of a later release, which has given it the next number.
                 Frame::Unknown => found.last = found.last.saturating_add(1),
             }
@@ -169,9 +189,35 @@ pub struct Spool {
     stored: u64,
     /// The highest number that a file says was stored.
     stored_noted: u64,
-    /// Blocks that may be written; less than 0 after a write that took more.
-    blocks: i32,
-    renewed_at: u64,
+    budget: WriteBudget,
+}
+
+/// What a write does, and what it has not done.
+#[derive(Debug, Clone, Default)]
+pub struct Appended {
+    /// The changes, in their order.
+    pub changes: Vec<Change>,
+    /// What the budget has no blocks for, which waits on.
+    pub rest: Vec<Waiting>,
+}
+
+/// Records on their way to the end of a file.
+#[derive(Debug, Default)]
+struct Run {
+    begins: bool,
+    records: Vec<u8>,
+}
+
+impl Run {
+    /// Returns where the file ends after it, with so many bytes more; nothing is noted in a file without any.
+    fn end(&self, length: usize, more: usize) -> usize {
+        length.saturating_add(NOTED_BYTES).saturating_add(self.records.len()).saturating_add(more)
+    }
+
+    /// Returns the blocks that it writes, with so many bytes more.
+    fn blocks(&self, length: usize, more: usize) -> u32 {
+        blocks(if self.begins { 0 } else { length }, self.end(length, more))
+    }
 }
 
 /// What was found at the start.
@@ -193,15 +239,16 @@ fn place(file: File) -> usize {
 }
 
 impl Spool {
-    /// Reads what the files hold, at the start of the service. `fresh` is a random number, which is used where there is no file.
+    /// Reads what the files hold, at the start of the service, which is so many seconds after the boot. `fresh` is a random number, which is
+    /// used where there is no file.
     #[must_use]
-    pub fn open(contents: [Option<&[u8]>; 2], fresh: Epoch) -> Opened {
-        Self::open_found(contents.map(|bytes| bytes.map(Found::read)), fresh)
+    pub fn open(contents: [Option<&[u8]>; 2], fresh: Epoch, uptime_s: u64) -> Opened {
+        Self::open_found(contents.map(|bytes| bytes.map(Found::read)), fresh, uptime_s)
     }
 
     /// As [`open`](Self::open), of files that were read one after the other; what is no file of the spool is `Some(None)`.
     #[must_use]
-    pub fn open_found(found: [Option<Option<Found>>; 2], fresh: Epoch) -> Opened {
+    pub fn open_found(found: [Option<Option<Found>>; 2], fresh: Epoch, uptime_s: u64) -> Opened {
         let [a, b] = found;
         // What is no file of the spool is a write that was cut at its beginning, and holds nothing whole.
         let is_torn = |found: &Option<Option<Found>>| match found {
@@ -221,8 +268,7 @@ impl Spool {
                 next: 1,
                 stored: 0,
                 stored_noted: 0,
-                blocks: MOST_BLOCKS,
-                renewed_at: 0,
+                budget: WriteBudget::begin(None, uptime_s),
             };
             return Opened { spool, torn: lost(LostWhy::Torn, torn), waiting_bytes: 0 };
         };
@@ -246,9 +292,11 @@ impl Spool {
             next: last.saturating_add(1),
             stored,
             stored_noted: stored,
-            // A device that starts again and again does not write more for it.
-            blocks: 2,
-            renewed_at: 0,
+            // A write that was cut at its beginning has noted nothing: then the one before has.
+            budget: WriteBudget::begin(
+                newest.note.or(older.and_then(|older| older.note)),
+                uptime_s,
+            ),
         };
         Opened { spool, torn: lost(LostWhy::Torn, torn), waiting_bytes }
     }
@@ -283,49 +331,55 @@ impl Spool {
         self.stored = self.stored.max(through.min(self.next.saturating_sub(1)));
     }
 
-    /// True where blocks may be written at `now`, in seconds since the boot.
+    /// True where something may be written now.
     #[must_use]
-    pub fn may_write(&mut self, now: u64) -> bool {
-        let renewed = now.saturating_sub(self.renewed_at).checked_div(BLOCK_EVERY_S).unwrap_or(0);
-        if renewed > 0 {
-            let more = i32::try_from(renewed).unwrap_or(i32::MAX);
-            self.blocks = self.blocks.saturating_add(more).min(MOST_BLOCKS);
-            self.renewed_at = self.renewed_at.saturating_add(renewed.saturating_mul(BLOCK_EVERY_S));
-        }
-        self.blocks > 0
+    pub fn may_write(&mut self, now: Moment) -> bool {
+        self.budget.renew(now) > 0
     }
 
-    /// Puts what waits into the files, and returns the changes in their order. Records that a file begun anew costs are told in one
-    /// more record.
+    /// Goes on with the budget of a spool whose files were read again, since a write of it has failed.
+    pub fn keep_budget_of(&mut self, earlier: &Self) {
+        self.budget = earlier.budget;
+    }
+
+    /// Puts what waits into the files, as far as the budget goes. Records that a file begun anew costs are told in one more record.
     ///
     /// # Errors
     /// A record that cannot be encoded; nothing is changed then.
-    pub fn append(&mut self, waiting: Vec<Waiting>) -> Result<Vec<Change>, FrameError> {
+    pub fn append(&mut self, waiting: Vec<Waiting>, now: Moment) -> Result<Appended, FrameError> {
         let mut spool = self.clone();
-        let mut changes = Vec::new();
-        let mut bytes = Vec::new();
-        if !waiting.is_empty() && spool.stored > spool.stored_noted {
-            bytes = frame::encode(&Entry::Stored(spool.stored))?;
-        }
-        for waiting in waiting {
-            let mut entry = spool.encode(&waiting)?;
+        let mut appended = Appended::default();
+        let mut run = Run::default();
+        spool.budget.renew(now);
+        let mut waiting = waiting.into_iter();
+        for next in waiting.by_ref() {
+            let mut entry = spool.encode(&next)?;
             let length = spool.held(spool.current).map_or(MAX_FILE_BYTES, |held| held.length);
-            let all = length.saturating_add(bytes.len()).saturating_add(entry.len());
-            if all > MAX_FILE_BYTES {
-                spool.write(&mut changes, std::mem::take(&mut bytes));
-                if let Some(lost) = spool.begin(&mut changes) {
-                    bytes = spool.encode(&Waiting { body: Body::Lost(lost), ..waiting.clone() })?;
-                    spool.take_number();
-                    entry = spool.encode(&waiting)?;
+            if run.end(length, entry.len()) > MAX_FILE_BYTES {
+                spool.write(&mut appended.changes, std::mem::take(&mut run), now)?;
+                run.begins = true;
+                let least = LOST_BYTES.saturating_add(entry.len());
+                if run.blocks(HEADER_BYTES, least) > spool.budget.blocks() {
+                    appended.rest.push(next);
+                    break;
                 }
+                if let Some(lost) = spool.begin() {
+                    run.records =
+                        spool.encode(&Waiting { body: Body::Lost(lost), ..next.clone() })?;
+                    spool.take_number();
+                    entry = spool.encode(&next)?;
+                }
+            } else if run.blocks(length, entry.len()) > spool.budget.blocks() {
+                appended.rest.push(next);
+                break;
             }
-            bytes.extend(entry);
+            run.records.extend(entry);
             spool.take_number();
         }
-        spool.write(&mut changes, bytes);
-        spool.stored_noted = spool.stored;
+        appended.rest.extend(waiting);
+        spool.write(&mut appended.changes, run, now)?;
         *self = spool;
-        Ok(changes)
+        Ok(appended)
     }
 
     /// Removes everything: reports were switched off. Numbers go on where they were, under the same epoch, until the
@@ -393,49 +447,57 @@ impl Spool {
         self.next = self.next.saturating_add(1);
     }
 
-    /// Begins the other file anew, and returns what that costs.
-    fn begin(&mut self, changes: &mut Vec<Change>) -> Option<Lost> {
+    /// Goes on in the other file, whose records are lost, and returns how many.
+    fn begin(&mut self) -> Option<Lost> {
         self.current = self.current.other();
         let dropped = self.held(self.current);
-        let header = Header { epoch: self.epoch, first: self.next, stored: self.stored };
         let last = self.next.saturating_sub(1);
         if let Some(held) = self.files.get_mut(place(self.current)) {
             *held = Some(Held { length: HEADER_BYTES, first: self.next, last });
         }
-        self.blocks = self.blocks.saturating_sub(1);
-        changes.push(Change::Begin(self.current, header.encode()));
         let dropped = dropped?;
         let unsent = dropped.last.saturating_sub(self.stored.max(dropped.first.saturating_sub(1)));
         lost(LostWhy::Spool, u32::try_from(unsent).unwrap_or(u32::MAX))
     }
 
-    fn write(&mut self, changes: &mut Vec<Change>, bytes: Vec<u8>) {
-        if bytes.is_empty() {
-            return;
-        }
-        let Some(Some(held)) = self.files.get_mut(place(self.current)) else {
-            return;
+    /// Writes records to the end of the current file, behind what is noted with them.
+    fn write(
+        &mut self,
+        changes: &mut Vec<Change>,
+        run: Run,
+        now: Moment,
+    ) -> Result<(), FrameError> {
+        let Some(held) = self.held(self.current).filter(|_| !run.records.is_empty()) else {
+            return Ok(());
         };
-        let at = held.length;
-        let end = at.saturating_add(bytes.len());
-        held.length = end;
-        // A file that was begun just now is one write with its first entries.
-        if let Some(Change::Begin(file, begun)) = changes.last_mut()
-            && *file == self.current
-        {
-            begun.extend(bytes);
-            self.blocks = self.blocks.saturating_sub(blocks(HEADER_BYTES, end).saturating_sub(1));
-            return;
+        let Held { length: at, first, .. } = held;
+        let note = self.budget.take(run.blocks(at, 0), now);
+        let header = Header { epoch: self.epoch, first, stored: self.stored };
+        let mut bytes = if run.begins { header.encode() } else { Vec::new() };
+        if self.stored > self.stored_noted && !run.begins {
+            bytes.extend(frame::encode(&Entry::Stored(self.stored))?);
         }
-        self.blocks = self.blocks.saturating_sub(blocks(at, end));
-        changes.push(Change::Write(self.current, u64::try_from(at).unwrap_or(u64::MAX), bytes));
+        self.stored_noted = self.stored;
+        bytes.extend(frame::encode(&Entry::Budget(note))?);
+        bytes.extend(run.records);
+        let (end, change) = if run.begins {
+            (bytes.len(), Change::Begin(self.current, bytes))
+        } else {
+            let from = u64::try_from(at).unwrap_or(u64::MAX);
+            (at.saturating_add(bytes.len()), Change::Write(self.current, from, bytes))
+        };
+        if let Some(Some(held)) = self.files.get_mut(place(self.current)) {
+            held.length = end;
+        }
+        changes.push(change);
+        Ok(())
     }
 }
 
 /// Returns the number of blocks that hold the bytes from `from` to `to`.
-fn blocks(from: usize, to: usize) -> i32 {
+fn blocks(from: usize, to: usize) -> u32 {
     let first = from.checked_div(BLOCK_BYTES).unwrap_or(0);
-    i32::try_from(to.div_ceil(BLOCK_BYTES).saturating_sub(first)).unwrap_or(i32::MAX)
+    u32::try_from(to.div_ceil(BLOCK_BYTES).saturating_sub(first)).unwrap_or(u32::MAX)
 }
 
 fn lost(why: LostWhy, count: u32) -> Option<Lost> {

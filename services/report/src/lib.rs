@@ -16,6 +16,7 @@ use holdfast_failure_reports::batch::Epoch;
 use holdfast_failure_reports::exchange::{
     self, MAX_REQUEST_BYTES, ReportExchangeError, ReportExchangeReply, ReportExchangeRequest,
 };
+use holdfast_failure_reports::kept_level::KeptLevel;
 use holdfast_failure_reports::record::{Body, CheckIn, Clock};
 use holdfast_failure_reports::recorder::{Moment, Recorder};
 use holdfast_failure_reports::spool::Change;
@@ -126,10 +127,12 @@ struct Service {
     init: InitSocket<ReportRequest>,
     files: Files,
     recorder: Recorder,
-    /// The level that the service has asked for, and the most that the device's owner lets it report.
-    levels: (Level, Level),
-    /// A failure to keep what the owner has said is said once, until it is kept.
-    owner_level_is_kept: bool,
+    /// The level that the service has asked for.
+    asked: KeptLevel,
+    /// The most that the device's owner lets it report.
+    owner: KeptLevel,
+    /// A failure to keep a level is said once, until one is kept.
+    level_has_failed: bool,
     /// What init said of the clock last, and the monotonic time of that in seconds.
     clock: (Status, u64),
     /// The apps that init has admitted in this boot.
@@ -161,17 +164,19 @@ impl Service {
         let files = Files::new(Path::new(STATE_DIRECTORY));
         let clock = clock(&mut init)?;
         let now = moment(clock);
-        let levels =
-            (files.level()?.unwrap_or_default(), files.owner_level()?.unwrap_or(Level::Full));
-        let level = Level::effective(levels.0, levels.1);
+        let kept = |level| KeptLevel::begin(level, uptime_s());
+        let asked = kept(files.level()?.unwrap_or_default());
+        let owner = kept(files.owner_level()?.unwrap_or(Level::Full));
+        let level = Level::effective(asked.said(), owner.said());
         let recorder = Recorder::begin(level, files.found()?, fresh_epoch()?, now);
         println!("recording at level {level} {}", event::REPORT_STARTED);
         let mut service = Self {
             init,
             files,
             recorder,
-            levels,
-            owner_level_is_kept: true,
+            asked,
+            owner,
+            level_has_failed: false,
             clock: (clock, uptime_s()),
             apps: Vec::new(),
             network: NetworkCounters::default(),
@@ -200,8 +205,9 @@ impl Service {
         };
         // What the owner says holds before anything is recorded.
         if let Some(level) = ends.owner_level {
-            self.set_owner_level(level)?;
+            self.owner.say(level, uptime_s());
         }
+        self.apply_levels()?;
         self.look_at_clock()?;
         let now = self.now();
         if ends.is_first || self.apps.is_empty() {
@@ -407,7 +413,8 @@ impl Service {
                 ReportExchangeReply::Done
             }
             ReportExchangeRequest::SetLevel(level) => {
-                self.set_asked_level(level)?;
+                self.asked.say(level, uptime_s());
+                self.apply_levels()?;
                 ReportExchangeReply::Done
             }
         })
@@ -424,34 +431,11 @@ impl Service {
         })
     }
 
-    /// The service asks for a level.
-    fn set_asked_level(&mut self, level: Level) -> Result<(), ServiceError> {
-        if level == self.levels.0 {
-            return Ok(());
-        }
-        self.levels.0 = level;
-        self.apply_levels()?;
-        Ok(self.files.keep_level(level)?)
-    }
-
-    /// The device's owner lets it report no more than this. It holds even where it cannot be kept.
-    fn set_owner_level(&mut self, level: Level) -> Result<(), ServiceError> {
-        if level == self.levels.1 && self.owner_level_is_kept {
-            return Ok(());
-        }
-        self.levels.1 = level;
-        // Kept before what it lets be recorded changes: whatever is cut, the service begins with what was said.
-        let kept = self.files.keep_owner_level(level);
-        let was_kept = std::mem::replace(&mut self.owner_level_is_kept, kept.is_ok());
-        if let (Err(error), true) = (kept, was_kept) {
-            let failed = event::REPORT_LEVEL_PERSIST_FAILED;
-            println!("cannot keep what the owner lets be reported: {} {failed}", chain(&error));
-        }
-        self.apply_levels()
-    }
-
+    /// Keeps what was said, as far as it is to be written now, and carries it out. It holds even where it cannot be kept.
     fn apply_levels(&mut self) -> Result<(), ServiceError> {
-        let level = Level::effective(self.levels.0, self.levels.1);
+        // Kept before what it lets be recorded changes: whatever is cut, the service begins with what was said.
+        self.keep_levels();
+        let level = Level::effective(self.asked.said(), self.owner.said());
         if level == self.recorder.level() {
             return Ok(());
         }
@@ -459,6 +443,23 @@ impl Service {
         // What is to be forgotten is forgotten first.
         let changes = self.recorder.set_level(level);
         self.carry_out(changes, self.now())
+    }
+
+    fn keep_levels(&mut self) {
+        let now = uptime_s();
+        let (asked, owner) = (self.asked.to_write(now), self.owner.to_write(now));
+        let kept_owner = owner
+            .map(|level| self.files.keep_owner_level(level).map(|()| self.owner.written(level)));
+        let kept_asked =
+            asked.map(|level| self.files.keep_level(level).map(|()| self.asked.written(level)));
+        match kept_owner.into_iter().chain(kept_asked).find_map(Result::err) {
+            Some(error) if !std::mem::replace(&mut self.level_has_failed, true) => {
+                let failed = event::REPORT_LEVEL_PERSIST_FAILED;
+                println!("cannot keep the level of reports: {} {failed}", chain(&error));
+            }
+            Some(_) => {}
+            None => self.level_has_failed = false,
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! Spools on a medium whose power is cut, and files that are none.
 
 use super::*;
-use crate::Level;
 use crate::batch::{Batch, MAX_BATCH_BYTES};
-use crate::quota::{Quota, RECORDS_A_DAY};
+use crate::quota::RECORDS_A_DAY;
 use crate::record::{End, Ended};
 use crate::samples;
+use crate::write_budget::MOST_BLOCKS;
 use proptest::prelude::*;
 
 const EPOCH: Epoch = Epoch([9; 8]);
@@ -35,7 +35,7 @@ impl Disk {
     }
 
     fn open(&self) -> Opened {
-        Spool::open(self.contents(), Epoch([1; 8]))
+        Spool::open(self.contents(), Epoch([1; 8]), 0)
     }
 }
 
@@ -44,8 +44,19 @@ fn event(code: u8) -> Waiting {
     Waiting { uptime_s: u64::from(code), at: Some(1), body }
 }
 
+/// A spool whose budget no test uses up.
+fn open(disk: &Disk) -> Spool {
+    let spool = Spool::open(disk.contents(), EPOCH, 0).spool;
+    Spool { budget: WriteBudget::of_tests(), ..spool }
+}
+
+const NOW: Moment = Moment { uptime_s: 0, at: Some(1_000_000) };
+
 fn append(spool: &mut Spool, disk: &mut Disk, events: Vec<Waiting>) {
-    for change in spool.append(events).unwrap() {
+    spool.budget = WriteBudget::of_tests();
+    let appended = spool.append(events, NOW).unwrap();
+    assert!(appended.rest.is_empty());
+    for change in appended.changes {
         disk.carry_out(&change, usize::MAX);
     }
 }
@@ -69,7 +80,7 @@ fn numbers(spool: &Spool, disk: &Disk) -> Vec<u64> {
 #[test]
 fn records_wait_until_the_service_has_stored_them() {
     let mut disk = Disk::default();
-    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    let mut spool = open(&disk);
     assert!(!spool.has_unsent());
     append(&mut spool, &mut disk, vec![event(1), event(2), event(3)]);
     assert_eq!(numbers(&spool, &disk), [1, 2, 3]);
@@ -89,7 +100,7 @@ fn records_wait_until_the_service_has_stored_them() {
 #[test]
 fn a_batch_is_bounded_and_the_next_one_goes_on() {
     let mut disk = Disk::default();
-    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    let mut spool = open(&disk);
     for _ in 0..40 {
         append(&mut spool, &mut disk, (0..100).map(event).collect());
     }
@@ -106,7 +117,7 @@ fn a_batch_is_bounded_and_the_next_one_goes_on() {
 #[test]
 fn a_full_spool_loses_its_older_half_and_says_how_many() {
     let mut disk = Disk::default();
-    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    let mut spool = open(&disk);
     for _ in 0..200 {
         append(&mut spool, &mut disk, (0..100).map(event).collect());
     }
@@ -135,7 +146,7 @@ fn a_full_spool_loses_its_older_half_and_says_how_many() {
 #[test]
 fn erased_records_are_not_sent_and_their_numbers_not_given_again() {
     let mut disk = Disk::default();
-    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    let mut spool = open(&disk);
     append(&mut spool, &mut disk, vec![event(1), event(2)]);
     for change in spool.erase() {
         disk.carry_out(&change, usize::MAX);
@@ -157,44 +168,72 @@ fn what_a_device_records_in_a_week_fits_a_file() {
     assert!(HEADER_BYTES + week <= MAX_FILE_BYTES, "{week}");
 }
 
-/// What a device writes in a day stays within ten blocks, however often something happens.
 #[test]
-fn at_most_ten_blocks_are_written_a_day() {
+fn what_is_noted_with_a_write_has_room() {
+    let mut budget = WriteBudget::begin(None, 0);
+    let note = budget.take(0, Moment { uptime_s: 0, at: Some(u64::MAX) });
+    let noted = [Entry::Stored(u64::MAX), Entry::Budget(note)];
+    let length: usize = noted.iter().map(|entry| frame::encode(entry).unwrap().len()).sum();
+    assert!(length <= NOTED_BYTES, "{length}");
+    let lost = Body::Lost(Lost { why: LostWhy::Spool, count: u32::MAX });
+    let lost = Record { sequence: u64::MAX, at: Some(u64::MAX), uptime_s: u32::MAX, body: lost };
+    assert!(frame::encode(&Entry::Record(lost)).unwrap().len() <= LOST_BYTES);
+}
+
+#[test]
+fn what_the_budget_has_no_blocks_for_waits_and_is_written_later() {
     let mut disk = Disk::default();
-    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
-    let mut quota = Quota::new(Level::Health);
-    let mut written = 0;
-    for now in (0..24 * 60 * 60).step_by(60) {
-        quota.take(event((now % 251) as u8).body, now, Some(now));
-        if now % 600 == 0 && spool.may_write(now) {
-            for change in spool.append(quota.flush(now, Some(now))).unwrap() {
-                written += match &change {
-                    Change::Begin(_, bytes) => blocks(0, bytes.len()),
-                    Change::Write(_, at, bytes) => {
-                        let at = usize::try_from(*at).unwrap();
-                        blocks(at, at + bytes.len())
-                    }
-                    Change::Remove(_) => 0,
-                };
+    let mut spool = Spool::open(disk.contents(), EPOCH, 0).spool;
+    let mut waiting: Vec<Waiting> = (0..=255).map(event).collect();
+    let mut written = Vec::new();
+    for day in 0.. {
+        let now = Moment { uptime_s: day * 24 * 60 * 60, at: None };
+        assert!(spool.may_write(now));
+        let left = spool.budget.blocks();
+        let appended = spool.append(waiting, now).unwrap();
+        let cost: u32 = appended.changes.iter().map(Change::blocks).sum();
+        assert!(0 < cost && cost <= left, "{cost} of {left}");
+        assert_eq!(spool.budget.blocks(), left - cost, "what is noted is what was written");
+        for change in appended.changes {
+            disk.carry_out(&change, usize::MAX);
+        }
+        written = numbers(&spool, &disk);
+        waiting = appended.rest;
+        if waiting.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(written, (1..=256).collect::<Vec<u64>>(), "in their order, and each once");
+}
+
+#[test]
+fn a_start_goes_on_with_the_budget_that_was_noted() {
+    let mut disk = Disk::default();
+    for start in 0..50u8 {
+        let mut spool = disk.open().spool;
+        let may_write = spool.may_write(NOW);
+        assert_eq!(may_write, u32::from(start) < MOST_BLOCKS, "{start}");
+        if may_write {
+            for change in spool.append(vec![event(start)], NOW).unwrap().changes {
                 disk.carry_out(&change, usize::MAX);
             }
         }
     }
-    assert!((5..=10).contains(&written), "{written}");
 }
 
 /// Power is cut at every byte of every change: what was synchronised before is there, and no number is given twice.
 #[test]
 fn no_cut_of_power_costs_a_record_that_was_synchronised() {
     let mut disk = Disk::default();
-    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    let mut spool = open(&disk);
     // So much that files are begun anew on the way.
     for round in 0..9u8 {
         let before = disk.clone();
         let mut known = numbers(&before.open().spool, &before);
         known.retain(|number| *number > spool.stored);
         let events = (0..=255).chain(0..150).map(event).collect();
-        let changes = spool.append(events).unwrap();
+        spool.budget = WriteBudget::of_tests();
+        let changes = spool.append(events, NOW).unwrap().changes;
         let mut done = before;
         for change in &changes {
             let length = match change {
@@ -232,7 +271,7 @@ fn no_cut_of_power_costs_a_record_that_was_synchronised() {
 #[test]
 fn a_torn_file_is_told() {
     let mut disk = Disk::default();
-    let mut spool = Spool::open(disk.contents(), EPOCH).spool;
+    let mut spool = open(&disk);
     append(&mut spool, &mut disk, vec![event(1), event(2)]);
     assert_eq!(disk.open().torn, None);
     for damaged in [0, 1] {
