@@ -90,7 +90,8 @@ fn claims() -> Reply {
         }],
         is_debugged: false,
         clock: ClockSource::Network,
-        last_reset: "power-on".to_owned(),
+        last_reset: "kernel-panic".to_owned(),
+        kernel_fault: Some(0xc051_2340),
         has_tpm: true,
     })
 }

@@ -2,6 +2,7 @@
 
 use crate::floors::Floors;
 use crate::log::Log;
+use holdfast_lifecycle::kernel_fault::kernel_fault;
 use holdfast_lifecycle::slots::{
     BootState, CommandLineError, Floor, FloorError, LastReset, Phase, RootTable, RunningSlot, Slot,
     StageError, Status, last_reset,
@@ -62,6 +63,7 @@ pub(crate) struct Slots {
     version: Version,
     committed: bool,
     last_reset: LastReset,
+    kernel_fault: Option<u32>,
 }
 
 impl Slots {
@@ -104,6 +106,7 @@ impl Slots {
             version,
             committed: false,
             last_reset: LastReset::Unknown,
+            kernel_fault: None,
         };
         // It would be refused at each start, so that its tries go at once and the boot loader takes
         // the other slot.
@@ -132,6 +135,7 @@ impl Slots {
         let last_reset = last_reset(earlier.as_deref(), fired);
         self.status.last_reset = last_reset.to_string();
         self.last_reset = last_reset.clone();
+        self.kernel_fault = earlier.and_then(|earlier| kernel_fault(&earlier, self.version));
         self.status.tpm = tpm(log);
         self.say(log);
         if let Some(before) = boot_state {
@@ -182,6 +186,11 @@ impl Slots {
     /// The reason for which the last run ended.
     pub(crate) fn last_reset(&self) -> &LastReset {
         &self.last_reset
+    }
+
+    /// Address at which the kernel has failed in the last run, if the same release ran then.
+    pub(crate) fn kernel_fault(&self) -> Option<u32> {
+        self.kernel_fault
     }
 
     /// True while the slot that runs is good: committed in this boot, or in an earlier one.

@@ -56,6 +56,7 @@ impl Supervision<'_> {
             is_debugged: self.image.debugged.is_some(),
             clock: self.clock.status(monotonic_ms()).source,
             last_reset: self.slots.last_reset().word().to_owned(),
+            kernel_fault: self.slots.kernel_fault(),
             has_tpm: self.image.has_tpm,
         })
     }

@@ -198,7 +198,7 @@ fn begins(text: &str) -> Option<Crash> {
 }
 
 /// `pc : [<0002e124>]    lr : [<00022ba8>]    psr: 60000010`
-fn registers(text: &str) -> Option<(u32, u32)> {
+pub(crate) fn registers(text: &str) -> Option<(u32, u32)> {
     let rest = text.strip_prefix("pc : [<")?;
     let (pc, rest) = rest.split_once(">]")?;
     let (_, rest) = rest.split_once("lr : [<")?;

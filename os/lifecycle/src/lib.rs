@@ -12,6 +12,7 @@ pub mod ends;
 pub mod exit;
 pub mod factory_reset;
 pub mod group_events;
+pub mod kernel_fault;
 pub mod last_output;
 pub mod log_line;
 pub mod partition_table;

@@ -48,7 +48,11 @@ pub const FIELDS: &[Field] = &[
     field("Boot.slot", Class::Word, "slot that runs"),
     field("Boot.phase", Class::Word, "phase of the device with its slots"),
     field("Boot.reset", Class::Word, "why the boot before has ended"),
-    field("Boot.fault", Class::Code, "where the kernel has failed"),
+    field(
+        "Boot.fault",
+        Class::Code,
+        "address at which the kernel has failed, where the same release ran",
+    ),
     field(
         "Component",
         Class::Manifest,

@@ -360,6 +360,8 @@ pub struct DeviceClaims {
     pub clock: ClockSource,
     /// Word for the reason of the last reset.
     pub last_reset: String,
+    /// Address at which the kernel has failed in the last run, if it panicked for it and the same release ran.
+    pub kernel_fault: Option<u32>,
     /// True if the board has a TPM.
     pub has_tpm: bool,
 }

@@ -1,8 +1,8 @@
 //! What init tells, as records.
 
 use holdfast_failure_reports::record::{
-    App, Body, Boot, Component, End, Ended, Lost, LostWhy, Name, NoName, Outcome, Partition, Reset,
-    Storage, Update, Used,
+    App, Body, Boot, Component, End, Ended, Lost, LostWhy, Name, NoName, Outcome, Partition, Place,
+    Reset, Storage, Update, Used,
 };
 use holdfast_sandbox::wire::{
     ComponentEnd, ComponentEnds, ComponentStatus, DeviceClaims, EndCause, PartitionFill,
@@ -17,7 +17,7 @@ pub(crate) fn boot(claims: &DeviceClaims) -> Body {
         slot: claims.slot,
         phase: claims.phase,
         reset: Reset::from_word(&claims.last_reset),
-        fault: None,
+        fault: claims.kernel_fault.map(|offset| Place { build_id: None, offset }),
     })
 }
 

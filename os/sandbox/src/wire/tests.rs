@@ -91,6 +91,7 @@ fn messages_survive_the_wire_and_fit_it() {
         is_debugged: true,
         clock: ClockSource::Network,
         last_reset: "unhealthy".to_owned(),
+        kernel_fault: Some(u32::MAX),
         has_tpm: true,
     };
     let listener = Listener { name: status.name.clone(), access: UpdateAccess::Defers };

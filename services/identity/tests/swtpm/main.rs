@@ -91,6 +91,7 @@ impl World for Around {
             is_debugged: false,
             clock: ClockSource::Network,
             last_reset: "power-on".to_owned(),
+            kernel_fault: None,
             has_tpm: true,
         })
     }
