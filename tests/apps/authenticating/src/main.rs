@@ -8,12 +8,14 @@ mod flood;
 
 use holdfast_evidence::issued::certified_key;
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
 use zbus::export::ordered_stream::OrderedStreamExt;
 
 /// The socket of an app with the grant.
 const SOCKET: &str = "/run/identity";
+/// A file that tests put into its package: the most that it says may be reported of failures.
+const REPORT_LEVEL: &str = "/report-level";
 /// Lengths of what is no SHA-256.
 const OTHER_LENGTHS: [usize; 5] = [0, 31, 33, 64, 1024];
 /// Signatures after which it says how long they took.
@@ -40,6 +42,11 @@ trait Identity {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    if let Ok(level) = std::fs::read_to_string(REPORT_LEVEL) {
+        let path = std::env::var_os("NOTIFY_SOCKET").ok_or("no NOTIFY_SOCKET")?;
+        UnixDatagram::unbound()?.send_to(format!("X_HOLDFAST_REPORTS={level}").as_bytes(), path)?;
+        println!("says that no more than {level} is reported");
+    }
     let Ok(address) = std::env::var("HOLDFAST_IDENTITY") else {
         return without_the_grant();
     };

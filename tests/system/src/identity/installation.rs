@@ -211,6 +211,13 @@ impl Installation {
         Ok(items.clone())
     }
 
+    /// Returns what devices have reported, as it is shown to the owner.
+    pub(crate) fn reports(&self) -> Result<Vec<Value>> {
+        let listed = self.of_catalog("GET", "reports", None)?;
+        let items = listed.get("items").and_then(Value::as_array).context("no list")?;
+        Ok(items.clone())
+    }
+
     /// What it has logged.
     pub(crate) fn log(&self) -> String {
         self.server.log.text()

@@ -1,8 +1,11 @@
 //! A device reports what fails on it, and its owner sees one crash group, by the name of a function.
 
-use super::world::{CHECK_IN, TPM, World, status};
+use super::world::{
+    CHECK_IN, TPM, World, authenticating, check_in_again, edit_manifest, status, with_app,
+};
 use crate::harness::artefacts::Artefacts;
-use crate::harness::guest::BOOT;
+use crate::harness::guest::{BOOT, WAIT};
+use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};
 use holdfast_images::hex;
@@ -10,6 +13,7 @@ use holdfast_qemu::machine::Guest;
 use object::Object;
 use serde_json::Value;
 use std::fs;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +28,8 @@ const CHARGED_IN_ADVANCE_KIB: u64 = 256;
 
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check!(suite, a_crash_is_a_group_with_the_name_of_its_function(artefacts));
+    check!(suite, what_the_owner_switches_off_is_neither_recorded_nor_sent(artefacts));
+    check!(suite, what_has_become_of_a_release_is_reported(artefacts));
 }
 
 fn text<'a>(group: &'a Value, field: &str) -> &'a str {
@@ -83,6 +89,102 @@ fn reported(world: &World, guest: &Guest, component: &str) -> Result<Value> {
         ensure!(
             begun.elapsed() < guest.scaled(REPORTED),
             "no group of {component}, but {groups:#?}\nthe service says:\n{}\nthe device says:\n{}",
+            world.service.log(),
+            guest.console.text()
+        );
+        thread::sleep(Duration::from_millis(500));
+    }
+}
+
+/// A device of whose app the owner's word `off` comes, which it may say or not; its image is there for as long as it runs.
+fn device_with_a_word(world: &World, image: &Path, may_say: bool) -> Result<(Guest, Scratch)> {
+    let image = with_app(image, authenticating()?, |files| {
+        files.add("report-level", b"off".to_vec(), false);
+        edit_manifest(files, |manifest| {
+            let holdfast = manifest.pointer_mut("/Holdfast").and_then(Value::as_object_mut);
+            let holdfast = holdfast.context("no section of its own")?;
+            holdfast.insert("SetsReportLevel".to_owned(), may_say.into());
+            Ok(())
+        })
+    })?;
+    world.add_release(image.path())?;
+    let mut guest = world.machine(image.path(), TPM)?.start(None)?;
+    guest.wait_anywhere("authenticating: says that no more than off is reported", BOOT)?;
+    world.claim(&mut guest, "tpm", "emulated")?;
+    guest.wait("identity: checked in: Full, [12] certificates", CHECK_IN)?;
+    Ok((guest, image))
+}
+
+/// An app says for the owner that nothing is reported. The control is the same app on the same device without the right to say so: its
+/// reports come.
+fn what_the_owner_switches_off_is_neither_recorded_nor_sent(artefacts: &Artefacts) -> Result<()> {
+    for may_say in [false, true] {
+        let world = World::of(artefacts, "reports")?;
+        let image = world.image(|_| Ok(()))?;
+        let (mut guest, _image) = device_with_a_word(&world, image.path(), may_say)?;
+        if !may_say {
+            guest.wait_anywhere("crash ended with signal 11", BOOT)?;
+            reported(&world, &guest, "crash")?;
+            let text = guest.console.text();
+            ensure!(!text.contains("event=report_level_changed"), "it has said so all the same");
+            continue;
+        }
+        let changed = "report: recording at level off from now on event=report_level_changed";
+        guest.wait_anywhere(changed, BOOT)?;
+        for _ in 0..3 {
+            guest.wait("crash ended with signal 11", BOOT)?;
+        }
+        // `report` hears of them within 15 s, and what was recorded is sent after a check-in.
+        thread::sleep(guest.scaled(Duration::from_secs(20)));
+        for _ in 0..2 {
+            check_in_again(&mut guest)?;
+            guest.wait("identity: checked in: Full, [12] certificates", CHECK_IN)?;
+            thread::sleep(guest.scaled(Duration::from_secs(10)));
+        }
+        let (crashes, reports) = (world.service.crashes()?, world.service.reports()?);
+        ensure!(crashes.is_empty() && reports.is_empty(), "{crashes:#?} {reports:#?}");
+        // After a start it holds before the app has said it again.
+        guest.probe.tell("reboot")?;
+        guest.wait_reset(BOOT)?;
+        guest.wait("report: recording at level off event=report_started", BOOT)?;
+    }
+    Ok(())
+}
+
+/// A release that was committed, as the service shows it: a word of the update agent's, by init and `report`.
+fn what_has_become_of_a_release_is_reported(artefacts: &Artefacts) -> Result<()> {
+    let world = World::of(artefacts, "reports")?;
+    let image = world.image(|_| Ok(()))?;
+    world.add_release(image.path())?;
+    let mut guest = world.machine(image.path(), TPM)?.start(None)?;
+    world.claim(&mut guest, "tpm", "emulated")?;
+    guest.wait("identity: checked in: Full, [12] certificates", CHECK_IN)?;
+    let release = world.scene.os("0.2.0", 1, |root, _| world.configure(root))?;
+    world.service.add_release(&release)?;
+    world.scene.publish("os", &[release])?;
+    guest.wait("update: os: release 0.2.0 is staged", WAIT)?;
+    guest.wait("init: image reports 0.2.0 for ", BOOT)?;
+    guest.wait_anywhere("init: slot b committed", WAIT)?;
+    // It is told and heard within half a minute.
+    thread::sleep(guest.scaled(Duration::from_secs(40)));
+    check_in_again(&mut guest)?;
+    let begun = Instant::now();
+    loop {
+        let reports = world.service.reports()?;
+        let of_update = |report: &&Value| text(report, "event_category") == "OSUpdate";
+        let told: Vec<&str> =
+            reports.iter().filter(of_update).map(|r| text(r, "description")).collect();
+        let committed = |said: &&str| {
+            said.contains("outcome=committed")
+                && said.contains("from=0.1.0")
+                && said.contains("to=0.2.0")
+        };
+        if told.iter().any(committed) {
+            return Ok(());
+        }
+        ensure!(
+            begun.elapsed() < guest.scaled(REPORTED),
+            "of the release is told {told:?}\nthe service says:\n{}\nthe device says:\n{}",
             world.service.log(),
             guest.console.text()
         );

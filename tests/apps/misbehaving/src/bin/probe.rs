@@ -9,8 +9,8 @@ use holdfast_linux::init_socket::InitSocket;
 use holdfast_linux::{channel, clock};
 use holdfast_networking::status::{MAX_MESSAGE_BYTES, NetworkStatus};
 use holdfast_sandbox::wire::{
-    self, ClockRequest, ManageRequest, Reply, ReportRequest, Request, ShutdownRequest,
-    StatusRequest,
+    self, ClockRequest, MAX_REPORT_REPLY_BYTES, ManageRequest, Reply, ReportRequest, Request,
+    ShutdownRequest, StatusRequest,
 };
 use holdfast_test_apps::FLOAT_SECRET;
 use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
@@ -231,16 +231,18 @@ impl ReadAt for Noted {
     }
 }
 
-/// Crashes that are taken at once.
-const MOST_CRASHES: usize = 4;
-
-/// Takes the crashes that init has kept, some at once, one a line: who, the signal, what the notes say, how large the file is, where it has
+/// Takes the ends of components that init has kept and their crashes, one a line: who, the signal, what the notes say, how large the file is, where it has
 /// what the program keeps, and whether that was read.
 fn crashes() -> Answer {
     let mut text = String::new();
-    // New ones may come as fast as these are taken.
-    for _ in 0..MOST_CRASHES {
-        let (reply, handed) = exchange_with(&Request::Report(ReportRequest::Crash))?;
+    let mut init = InitSocket::<Request>::from_environment_with_room(MAX_REPORT_REPLY_BYTES)?;
+    let (reply, _) = init.ask(Request::Report(ReportRequest::Ends))?;
+    let Reply::Ends(told) = reply else {
+        return Err(format!("{reply:?}").into());
+    };
+    // Of each component that has ended there is one at most.
+    for _ in 0..=told.ends.len() {
+        let (reply, handed) = init.ask(Request::Report(ReportRequest::Crash))?;
         let (Reply::Crash(crash), Some(file)) = (&reply, handed.into_iter().next()) else {
             return if reply == Reply::NotFound {
                 Ok(text)
@@ -275,13 +277,9 @@ fn crashes() -> Answer {
         let (secret, float) = (holdfast_test_apps::secret(), FLOAT_SECRET.to_le_bytes());
         let kept: [(&str, &[u8]); 3] =
             [("memory", secret.as_bytes()), ("environment", b"NOTIFY_SOCKET"), ("float", &float)];
-        write!(
-            text,
-            "name={} ended={} {notes} bytes={}",
-            crash.name,
-            crash.signal,
-            file.bytes.len()
-        )?;
+        let of = told.ends.iter().find(|end| end.crash == Some(crash.end));
+        let name = of.map_or("unknown", |end| &end.name);
+        write!(text, "name={name} ended={} {notes} bytes={}", crash.signal, file.bytes.len())?;
         for (name, kept) in kept {
             let place = file.bytes.windows(kept.len()).position(|window| window == kept);
             let found =
