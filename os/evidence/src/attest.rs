@@ -194,6 +194,32 @@ impl Signature {
         [&[0x30, length][..], &numbers].concat()
     }
 
+    /// Reads an `Ecdsa-Sig-Value` in DER (RFC 3279, 2.2.3): two numbers of at most 32 bytes, without their sign's byte.
+    #[must_use]
+    pub fn from_der(bytes: &[u8]) -> Option<Self> {
+        let [0x30, length, rest @ ..] = bytes else { return None };
+        if usize::from(*length) != rest.len() {
+            return None;
+        }
+        let mut signature = [0; 64];
+        let (r, s) = signature.split_at_mut(32);
+        let mut rest = rest;
+        for place in [r, s] {
+            let [0x02, length, behind @ ..] = rest else { return None };
+            let (number, behind) = behind.split_at_checked(usize::from(*length))?;
+            rest = behind;
+            let digits = match number {
+                [0, digits @ ..] => digits,
+                digits => digits,
+            };
+            if digits.len() > place.len() {
+                return None;
+            }
+            place.iter_mut().rev().zip(digits.iter().rev()).for_each(|(to, from)| *to = *from);
+        }
+        rest.is_empty().then_some(Self(signature))
+    }
+
     /// Reads a `TPMT_SIGNATURE`, of which r and s may be shorter than 32 bytes.
     ///
     /// # Errors

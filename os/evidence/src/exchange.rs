@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Version of the protocol.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 /// Longest message in bytes: the answer of the service, handed on.
 pub const MAX_MESSAGE_BYTES: usize = MAX_ANSWER_BYTES + 64;
 
@@ -49,6 +49,8 @@ pub enum ExchangeRequest {
     Chain,
     /// The end of a client's handshake of TLS 1.3 with this transcript hash (SHA-256), signed by the device's key.
     SignHandshake([u8; 32]),
+    /// A voucher of the service's, by which the device goes to another catalog.
+    Follow(Vec<u8>),
 }
 
 impl ExchangeRequest {
@@ -64,7 +66,8 @@ impl ExchangeRequest {
             | Self::Enrolled
             | Self::Keep(_)
             | Self::Chain
-            | Self::SignHandshake(_) => None,
+            | Self::SignHandshake(_)
+            | Self::Follow(_) => None,
         }
     }
 }
@@ -96,6 +99,8 @@ pub enum ExchangeReply {
     Chain(Vec<Vec<u8>>),
     /// A signature, DER.
     Signature(Vec<u8>),
+    /// The device belongs to another catalog from now on, as soon as `identity` has started again.
+    Followed,
     /// It was not done; the log of `identity` says why. A later request may succeed.
     Failed,
     /// The device has no identity until the next start: its TPM has failed, as the log of `identity` says.
@@ -164,6 +169,7 @@ const _: () = assert!(MAX_REQUEST_BYTES < MAX_MESSAGE_BYTES, "a body has room in
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transfer::MAX_VOUCHER_BYTES;
     use proptest::prelude::*;
 
     #[test]
@@ -179,6 +185,7 @@ mod tests {
             ExchangeRequest::Keep(vec![2; MAX_ANSWER_BYTES]),
             ExchangeRequest::Chain,
             ExchangeRequest::SignHandshake(exporter),
+            ExchangeRequest::Follow(vec![4; MAX_VOUCHER_BYTES]),
         ] {
             assert_eq!(decode(&encode(&request).unwrap()), Ok(request.clone()));
             let has = matches!(
@@ -201,6 +208,7 @@ mod tests {
             },
             ExchangeReply::Chain(vec![vec![5; 600]; 3]),
             ExchangeReply::Signature(vec![6; 72]),
+            ExchangeReply::Followed,
             ExchangeReply::Failed,
             ExchangeReply::NoIdentity,
         ] {

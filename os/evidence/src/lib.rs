@@ -6,7 +6,7 @@
 //!
 //! Nothing here does I/O or knows the time. [`command`] makes the bytes that a TPM is sent, and [`response`] reads what it
 //! answers; `os/linux` carries them. Structures are those of the TPM 2.0 Library, revision 1.59, for keys of P-256 and
-//! SHA-256 alone. What only the verifying side links is behind the feature `service`.
+//! SHA-256 alone. What only the service links is behind the feature `service`.
 
 pub mod attest;
 pub mod claims;
@@ -24,9 +24,10 @@ pub mod public;
 pub mod qualifying;
 pub mod response;
 pub mod schedule;
-#[cfg(feature = "service")]
+#[cfg(feature = "ring")]
 pub mod service;
 pub mod software;
+pub mod transfer;
 pub mod verify;
 
 mod structure;

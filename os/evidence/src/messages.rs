@@ -128,6 +128,11 @@ pub enum EnrolAnswer {
         /// Seconds after which the device asks again.
         next_s: u32,
     },
+    /// The device belongs to another catalog: its `state` was erased since, or it had not enrolled before.
+    Transferred {
+        /// The voucher, [encoded](crate::transfer::Voucher).
+        voucher: Bytes,
+    },
 }
 
 /// Request that ends an enrolment.
@@ -294,6 +299,9 @@ pub struct CheckInAnswer {
         deserialize_with = "assignments_if_understood"
     )]
     pub assignments: Option<Vec<AssignmentMessage>>,
+    /// The voucher by which the device goes to another catalog, [encoded](crate::transfer::Voucher).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<Bytes>,
 }
 
 /// Reads those assignments that are understood: one of a later service must not make the certificates beside it unreadable.

@@ -46,6 +46,8 @@ pub enum Outcome {
         /// Seconds until the device asks again.
         next_s: u32,
     },
+    /// The device belongs to another catalog from now on, and is to enrol there.
+    Transferred,
     /// It has failed: there was no connection, or no answer that can be used.
     Failed {
         /// Seconds of `Retry-After`.
@@ -127,6 +129,10 @@ impl Schedule {
             Outcome::Unclaimed { next_s } => {
                 self.failures = 0;
                 seconds(next_s.clamp(WAITING_S.0, WAITING_S.1))
+            }
+            Outcome::Transferred => {
+                (self.failures, self.must_enrol) = (0, true);
+                seconds(NEXT_S.0)
             }
             Outcome::Failed { retry_after_s: Some(told), is_unknown } => {
                 self.failures = self.failures.saturating_add(1);
@@ -262,6 +268,7 @@ mod tests {
                 Outcome::Failed { retry_after_s, is_unknown }
             }),
             Just(Outcome::NoIdentity),
+            Just(Outcome::Transferred),
         ]
     }
 

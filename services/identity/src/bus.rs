@@ -128,13 +128,13 @@ impl App {
 }
 
 impl Bus {
-    /// Starts to serve the apps that connect at these sockets. `anchor` is the certificate of the catalog's root, DER.
+    /// Starts to serve the apps that connect at these sockets. `anchors` are the certificates of the catalog's root, DER.
     ///
     /// # Errors
     /// There is no thread for it.
     pub(crate) fn start(
         apps: Vec<(AuthenticatingApp, OwnedFd)>,
-        anchor: Vec<u8>,
+        anchors: Vec<Vec<u8>>,
     ) -> io::Result<Self> {
         let (send_jobs, jobs) = channel();
         let (woken, wake) = UnixStream::pair()?;
@@ -143,8 +143,7 @@ impl Bus {
         let (standings, seen) = watch::channel(Standings::new());
         let served = apps.iter().map(|(app, _)| app.id).collect();
         if !apps.is_empty() {
-            let shared =
-                Arc::new(Shared { anchors: vec![anchor], standings: seen, jobs: send_jobs, wake });
+            let shared = Arc::new(Shared { anchors, standings: seen, jobs: send_jobs, wake });
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let (calls, taken) = mpsc::unbounded_channel();
             let terms = Terms {

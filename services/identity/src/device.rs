@@ -17,6 +17,8 @@ use holdfast_evidence::messages::{
 };
 use holdfast_evidence::policy::BootDigest;
 use holdfast_evidence::qualifying::{Exporter, Purpose};
+use holdfast_evidence::service::Ring;
+use holdfast_evidence::transfer::{self, Chain, Voucher, VoucherError};
 use holdfast_evidence::verify::MAX_KEYS;
 use holdfast_sandbox::wire::{ClaimedApp, DeviceClaims};
 use holdfast_types::event::Event;
@@ -50,6 +52,15 @@ pub trait World {
     /// # Errors
     /// It cannot be written.
     fn save(&mut self, enrolment: &Enrolment) -> Result<(), Cause>;
+
+    /// Keeps the vouchers that the device has followed.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    fn save_owners(&mut self, vouchers: &Chain) -> Result<(), Cause>;
+
+    /// Returns the time, in seconds since 1970; none while the clock is at its floor.
+    fn now(&mut self) -> Option<u64>;
 
     /// Logs an event.
     fn log(&mut self, event: Event, text: &str);
@@ -106,6 +117,15 @@ pub enum RequestError {
     /// A certificate is for another key than the one that was attested.
     #[error("a certificate of the {0} is for another key")]
     OtherKey(Purpose),
+    /// A voucher is refused.
+    #[error("the service's voucher is refused")]
+    Voucher(#[from] VoucherError),
+    /// The release is on trial: the one before, to which the device may go back, would find keys of another owner.
+    #[error("no owner is followed while the release is on trial")]
+    OnTrial,
+    /// The vouchers cannot be kept: after the next start the device would be the owner's before.
+    #[error("cannot keep the voucher")]
+    KeepVoucher(#[source] Cause),
 }
 
 /// A key with its certificates.
@@ -125,7 +145,10 @@ const UNKNOWN_GRADE: &str = "unknown";
 /// The device.
 #[derive(Debug)]
 pub struct Device {
+    /// The catalog that it belongs to, with its root: that of its image, or of the last voucher that it has followed.
     config: IdentityConfig,
+    vouchers: Chain,
+    has_followed: bool,
     keys: Keys,
     enrolment: Option<Enrolment>,
     /// The keys of a check-in that is not answered yet.
@@ -135,12 +158,31 @@ pub struct Device {
 }
 
 impl Device {
-    /// Begins with what is remembered. An enrolment that is not this device's in this catalog is forgotten.
+    /// Begins with the catalog that the device belongs to, by the vouchers that it has followed, and what is remembered. An enrolment that
+    /// is not this device's in this catalog is forgotten.
     #[must_use]
-    pub fn new(config: IdentityConfig, keys: Keys, remembered: Option<Enrolment>) -> Self {
+    pub fn new(
+        config: IdentityConfig,
+        vouchers: Chain,
+        keys: Keys,
+        remembered: Option<Enrolment>,
+    ) -> Self {
         let id = keys.id();
         let enrolment = remembered.filter(|enrolment| enrolment.is_of(config.catalog, &id));
-        Self { config, keys, enrolment, attested: Vec::new(), certified: Vec::new() }
+        let (attested, certified) = (Vec::new(), Vec::new());
+        Self { config, vouchers, has_followed: false, keys, enrolment, attested, certified }
+    }
+
+    /// True once the device has followed a voucher: its keys and its catalog are others from the next start of the service on.
+    #[must_use]
+    pub fn has_followed(&self) -> bool {
+        self.has_followed
+    }
+
+    /// Returns the certificate of the root of the catalog that the device belongs to, DER.
+    #[must_use]
+    pub fn catalog_root(&self) -> &[u8] {
+        &self.config.catalog_root
     }
 
     /// Returns the keys that the device is known by.
@@ -184,11 +226,14 @@ impl Device {
                 let text = format!("{}: {}", failure(request), holdfast_types::chain(&error));
                 if self.keys.have_failed() {
                     world.log(event::IDENTITY_TPM_FAILED, &text);
-                    ExchangeReply::NoIdentity
-                } else {
-                    world.log(event::IDENTITY_REQUEST_FAILED, &text);
-                    ExchangeReply::Failed
+                    return ExchangeReply::NoIdentity;
                 }
+                let failed = match request {
+                    ExchangeRequest::Follow(_) => event::IDENTITY_TRANSFER_REFUSED,
+                    _ => event::IDENTITY_REQUEST_FAILED,
+                };
+                world.log(failed, &text);
+                ExchangeReply::Failed
             }
         }
     }
@@ -229,7 +274,31 @@ impl Device {
                 let signature = signed.ok_or(RequestError::NoCertificate)??;
                 Ok(ExchangeReply::Signature(signature.to_der()))
             }
+            ExchangeRequest::Follow(voucher) => self.follow(voucher, world),
         }
+    }
+
+    /// Follows a voucher to another catalog. Certificates of the catalog before are used no more.
+    fn follow(
+        &mut self,
+        voucher: &[u8],
+        world: &mut dyn World,
+    ) -> Result<ExchangeReply, RequestError> {
+        let voucher = Voucher::decode(voucher)?;
+        let claims = world.claims().map_err(RequestError::Claims)?;
+        if claims.phase == Phase::Trying {
+            return Err(RequestError::OnTrial);
+        }
+        let now = world.now();
+        let owner = transfer::follow(&self.config, &voucher, &self.keys.id(), now, &Ring)?;
+        let vouchers = self.vouchers.and(voucher)?;
+        world.save_owners(&vouchers).map_err(RequestError::KeepVoucher)?;
+        let (from, to) = (self.config.catalog, owner.catalog);
+        let text = format!("device {} goes from catalog {from} to {to}", self.keys.id());
+        world.log(event::IDENTITY_TRANSFERRED, &text);
+        (self.config, self.vouchers, self.has_followed) = (owner, vouchers, true);
+        (self.enrolment, self.attested, self.certified) = (None, Vec::new(), Vec::new());
+        Ok(ExchangeReply::Followed)
     }
 
     fn enrol(
@@ -419,6 +488,7 @@ fn failure(request: &ExchangeRequest) -> &'static str {
         ExchangeRequest::Keep(_) => "cannot keep what a check-in has brought",
         ExchangeRequest::Chain => "cannot hand over the device's certificates",
         ExchangeRequest::SignHandshake(_) => "cannot sign a handshake for the device",
+        ExchangeRequest::Follow(_) => "cannot follow a voucher to another catalog",
     }
 }
 

@@ -40,7 +40,6 @@ use holdfast_sandbox::policy::APP_DIRECTORY;
 use holdfast_sandbox::wire::Reply;
 use holdfast_types::encoding::EncodingError;
 use holdfast_types::{ComponentId, chain, event::identity as event};
-use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -80,24 +79,29 @@ enum UplinkSocketError {
 /// Runs the service until it ends.
 #[must_use]
 pub fn run() -> ExitCode {
-    let Err(error) = serve_forever();
-    println!("cannot go on: {} {}", chain(&error), event::IDENTITY_SERVICE_FAILED);
-    ExitCode::FAILURE
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("cannot go on: {} {}", chain(&error), event::IDENTITY_SERVICE_FAILED);
+            ExitCode::FAILURE
+        }
+    }
 }
 
-fn serve_forever() -> Result<Infallible, ServiceError> {
+/// Serves until the device has gone to another owner: init starts the service again, which has other keys then, and tells apps of
+/// another root.
+fn serve() -> Result<(), ServiceError> {
     let mut init = Init::new(InitSocket::from_environment()?);
     let path = Path::new(APP_DIRECTORY).join(config::IDENTITY_FILE);
     let bytes = file::read_bounded(&path, config::MAX_ENCODED_BYTES)?;
-    let config = IdentityConfig::decode(&bytes.ok_or(ServiceError::NoConfig)?);
-    let config = config.map_err(ServiceError::Config)?;
+    let image = IdentityConfig::decode(&bytes.ok_or(ServiceError::NoConfig)?);
+    let image = image.map_err(ServiceError::Config)?;
     let mut apps = init.apps()?;
     // Others have no key: the first of them are attested, and the log of each check-in says so.
     apps.truncate(MAX_KEYS.saturating_sub(1));
-    let bus = Bus::start(apps, config.catalog_root.clone()).map_err(ServiceError::Bus)?;
     // Before anything is asked of a TPM: a slow one is no reason to hold a boot up, or to hold a release for bad.
     notify_ready().map_err(ServiceError::Ready)?;
-    let mut device = match start::begin(config, &mut init) {
+    let mut device = match start::begin(&image, &mut init) {
         Ok(device) => {
             let (id, grade) = (device.keys().id(), device.keys().grade());
             println!("device {id}, keys in {grade} {}", event::IDENTITY_STARTED);
@@ -110,6 +114,12 @@ fn serve_forever() -> Result<Infallible, ServiceError> {
             None
         }
     };
+    let anchors = match &device {
+        Some(device) => vec![device.catalog_root().to_vec()],
+        None => start::anchors_without_keys(&image),
+    };
+    // Apps that have called meanwhile are waited for by init's sockets: nobody is told of another owner's root.
+    let bus = Bus::start(apps, anchors).map_err(ServiceError::Bus)?;
     let mut budget = Budget::new(monotonic_ms());
     let mut uplink: Option<OwnedFd> = None;
     let mut buffer = vec![0; MAX_MESSAGE_BYTES];
@@ -123,7 +133,7 @@ fn serve_forever() -> Result<Infallible, ServiceError> {
         // One signature, then one request of `uplink`: neither waits for more than one of the other's.
         let mut is_busy = signatures.make_one(&bus, device.as_ref(), &mut init);
         if let Some(socket) = &uplink {
-            let served = serve(socket, &mut buffer, device.as_mut(), &mut init, &mut budget);
+            let served = serve_uplink(socket, &mut buffer, device.as_mut(), &mut init, &mut budget);
             match served {
                 Ok(is_served) => is_busy |= is_served,
                 Err(UplinkSocketError::Socket(error))
@@ -137,6 +147,9 @@ fn serve_forever() -> Result<Infallible, ServiceError> {
                     uplink = None;
                 }
             }
+        }
+        if device.as_ref().is_some_and(Device::has_followed) {
+            return Ok(());
         }
         if is_busy {
             // Any of it may have brought certificates, or ended with the TPM.
@@ -205,7 +218,7 @@ impl Signatures {
 }
 
 /// Serves one request of `uplink`. False where there is none.
-fn serve(
+fn serve_uplink(
     uplink: &OwnedFd,
     buffer: &mut [u8],
     device: Option<&mut Device>,
@@ -218,7 +231,12 @@ fn serve(
     let request: ExchangeRequest = exchange::decode(buffer.get(..length).unwrap_or_default())?;
     // What has the TPM work, or writes to the medium.
     let costs = request.exporter().is_some()
-        || matches!(request, ExchangeRequest::Enrolled | ExchangeRequest::SignHandshake(_));
+        || matches!(
+            request,
+            ExchangeRequest::Enrolled
+                | ExchangeRequest::SignHandshake(_)
+                | ExchangeRequest::Follow(_)
+        );
     let reply = match (device, costs.then(|| budget.take(monotonic_ms()))) {
         (None, _) => ExchangeReply::NoIdentity,
         (Some(device), None | Some(Taken::Yes)) => device.answer(&request, init),

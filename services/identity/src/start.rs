@@ -6,18 +6,22 @@ use crate::measured::{self, MeasureError};
 use crate::software_keys::{MAX_KEY_BYTES, SoftwareKey, SoftwareKeyError, SoftwareKeys};
 use crate::state::Enrolment;
 use crate::tpm::{Cause, Tpm, TpmError};
-use crate::tpm_keys::TpmKeys;
+use crate::tpm_keys::Endorsed;
 use holdfast_evidence::config::IdentityConfig;
+use holdfast_evidence::device_id::DeviceId;
 use holdfast_evidence::policy::BootDigest;
+use holdfast_evidence::service::Ring;
+use holdfast_evidence::transfer::Chain;
+use holdfast_linux::clock::realtime_seconds;
 use holdfast_linux::direct::Direct;
 use holdfast_linux::init_socket::{InitError, InitSocket};
 use holdfast_linux::tpm::{ANSWER_WITHIN_MS, Tpm as TpmDevice};
 use holdfast_linux::{PathError, file};
 use holdfast_sandbox::policy::STATE_DIRECTORY;
 use holdfast_sandbox::wire::{AuthenticatingApp, DeviceClaims, IdentityRequest, Reply};
-use holdfast_types::chain;
 use holdfast_types::event::Event;
 use holdfast_types::event::identity as event;
+use holdfast_types::{ClockSource, chain};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -106,6 +110,15 @@ impl World for Init {
         Ok(file::replace(&in_state(Enrolment::FILE_NAME), &enrolment.encode()?)?)
     }
 
+    fn save_owners(&mut self, vouchers: &Chain) -> Result<(), Cause> {
+        Ok(file::replace(&in_state(Chain::FILE_NAME), &vouchers.encode()?)?)
+    }
+
+    fn now(&mut self) -> Option<u64> {
+        let claims = self.claims().ok()?;
+        (claims.clock != ClockSource::Floor).then(realtime_seconds)
+    }
+
     fn log(&mut self, event: Event, text: &str) {
         println!("{text} {event}");
     }
@@ -115,16 +128,58 @@ fn in_state(name: &str) -> PathBuf {
     Path::new(STATE_DIRECTORY).join(name)
 }
 
-/// Begins with the keys of the board's grade: a TPM's where it has one, and those of software where it has none.
-pub(crate) fn begin(config: IdentityConfig, init: &mut Init) -> Result<Device, StartError> {
-    let keys = match init.tpm()? {
+/// Begins with the keys of the board's grade: a TPM's where it has one, and those of software where it has none. The catalog is the
+/// image's, or that of the last voucher which the device has followed.
+pub(crate) fn begin(image: &IdentityConfig, init: &mut Init) -> Result<Device, StartError> {
+    let remembered = enrolment(&in_state(Enrolment::FILE_NAME));
+    let vouchers = vouchers(&in_state(Chain::FILE_NAME));
+    match init.tpm()? {
         Some(device) => {
             let transport = TpmDevice::from_descriptor(device, ANSWER_WITHIN_MS);
-            Keys::Tpm(TpmKeys::begin(Tpm::new(Box::new(transport)), config.unique())?)
+            let tpm = Tpm::new(Box::new(transport));
+            let endorsed = Endorsed::begin(tpm)?;
+            let (config, vouchers) = owner(image, &vouchers, &endorsed.id());
+            let keys = Keys::Tpm(endorsed.attesting(config.unique())?);
+            Ok(Device::new(config, vouchers, keys, remembered))
         }
-        None => Keys::Software(software_keys(&in_state(SOFTWARE_KEY))?),
+        None => {
+            let keys = Keys::Software(software_keys(&in_state(SOFTWARE_KEY))?);
+            let (config, vouchers) = owner(image, &vouchers, &keys.id());
+            Ok(Device::new(config, vouchers, keys, remembered))
+        }
+    }
+}
+
+/// Roots that apps are told of while the device has no keys. Whether it has gone to another owner, only its id tells: where it may have,
+/// they are told of none, rather than of one that is not its owner's any more.
+pub(crate) fn anchors_without_keys(image: &IdentityConfig) -> Vec<Vec<u8>> {
+    let has_followed = vouchers(&in_state(Chain::FILE_NAME)) != Chain::default();
+    if has_followed { Vec::new() } else { vec![image.catalog_root.clone()] }
+}
+
+/// The catalog that the device belongs to, and the vouchers that have led there. One that leads on and is refused is said.
+fn owner(image: &IdentityConfig, vouchers: &Chain, id: &DeviceId) -> (IdentityConfig, Chain) {
+    let (owner, followed, refused) = vouchers.owner(image, id, &Ring);
+    if let Some(error) = refused {
+        let refused = event::IDENTITY_TRANSFER_REFUSED;
+        let catalog = owner.catalog;
+        println!("the device stays in catalog {catalog}: {} {refused}", chain(&error));
+    }
+    (owner, followed)
+}
+
+/// Reads the vouchers that the device has followed. Those that cannot be read are said: the device is the image's catalog's then.
+fn vouchers(path: &Path) -> Chain {
+    let lost = |why: String| {
+        let failed = event::IDENTITY_STATE_READ_FAILED;
+        println!("cannot read {}, going on without it: {why} {failed}", path.display());
+        Chain::default()
     };
-    Ok(Device::new(config, keys, enrolment(&in_state(Enrolment::FILE_NAME))))
+    match file::read_bounded(path, Chain::MAX_ENCODED_BYTES) {
+        Ok(None) => Chain::default(),
+        Ok(Some(bytes)) => Chain::decode(&bytes).unwrap_or_else(|error| lost(chain(&error))),
+        Err(error) => lost(chain(&error)),
+    }
 }
 
 /// Reads the key of a device without a TPM, or makes one, at its first start and where the file is damaged: the device is

@@ -92,17 +92,41 @@ fn signed<'a>(
     })
 }
 
-impl TpmKeys {
-    /// Makes endorsement and attestation key, and remembers their public areas. `unique` tells attestation keys apart.
+/// A TPM of which the endorsement key is known, and so the device's id, before it is known whose the device is.
+#[derive(Debug)]
+pub struct Endorsed {
+    tpm: Tpm,
+    endorsement: EndorsementKey,
+}
+
+impl Endorsed {
+    /// Makes the endorsement key, and remembers its public area.
     ///
     /// # Errors
     /// See [`TpmError`].
-    pub fn begin(tpm: Tpm, unique: [u8; 32]) -> Result<Self, TpmError> {
+    pub fn begin(tpm: Tpm) -> Result<Self, TpmError> {
         let endorsement = endorsement_key(&tpm)?.1;
-        let attestation = attestation_key(&tpm, &unique)?.1;
-        Ok(Self { tpm, unique, endorsement, attestation })
+        Ok(Self { tpm, endorsement })
     }
 
+    /// Returns the id of the device.
+    #[must_use]
+    pub fn id(&self) -> DeviceId {
+        DeviceId::of_endorsement_key(&self.endorsement.public().to_bytes())
+    }
+
+    /// Makes the attestation key as well. `unique` tells those of one TPM apart.
+    ///
+    /// # Errors
+    /// See [`TpmError`].
+    pub fn attesting(self, unique: [u8; 32]) -> Result<TpmKeys, TpmError> {
+        let Self { tpm, endorsement } = self;
+        let attestation = attestation_key(&tpm, &unique)?.1;
+        Ok(TpmKeys { tpm, unique, endorsement, attestation })
+    }
+}
+
+impl TpmKeys {
     /// True once the TPM is asked no more.
     #[must_use]
     pub fn has_failed(&self) -> bool {

@@ -7,7 +7,9 @@ use crate::uploads::{Issued, Uploads};
 use holdfast_evidence::config::ServiceConfig;
 use holdfast_evidence::device_id::DeviceId;
 use holdfast_evidence::exchange::{ExchangeReply, ExchangeRequest, MAX_MESSAGE_BYTES};
-use holdfast_evidence::messages::{CHECK_IN_PATH, ENROL_PATH, EnrolAnswer, FINISH_PATH, Problem};
+use holdfast_evidence::messages::{
+    Bytes, CHECK_IN_PATH, ENROL_PATH, EnrolAnswer, FINISH_PATH, Problem,
+};
 use holdfast_evidence::qualifying::Exporter;
 use holdfast_evidence::schedule::{Action, Outcome, Schedule};
 use holdfast_linux::clock::monotonic_ms;
@@ -16,6 +18,7 @@ use holdfast_sandbox::wire::UplinkRequest;
 use holdfast_types::event::uplink as event;
 use holdfast_types::{chain, escape};
 use rustls::crypto::ring::default_provider;
+use serde::Deserialize;
 use std::convert::Infallible;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Mutex;
@@ -98,6 +101,15 @@ fn enrol(
             other => Err(not(other)),
         },
         EnrolAnswer::Waiting { next_s, .. } => Ok(Some(Outcome::Unclaimed { next_s })),
+        EnrolAnswer::Transferred { voucher } => follow(parts, voucher.0).map(Some),
+    }
+}
+
+/// Hands a voucher to `identity`. Where it follows it, the device is another one to another catalog, and enrols there soon.
+fn follow(parts: &mut impl Parts, voucher: Vec<u8>) -> Result<Outcome, AttemptError> {
+    match parts.identity(&ExchangeRequest::Follow(voucher))? {
+        ExchangeReply::Followed => Ok(Outcome::Transferred),
+        other => Err(not(other)),
     }
 }
 
@@ -127,12 +139,28 @@ fn attempt(
     }
     match parts.identity(&ExchangeRequest::Keep(answer.clone()))? {
         ExchangeReply::Kept { next_s, is_for_updates_alone, reports } => {
+            if let Some(voucher) = voucher_in(&answer)
+                && let ExchangeReply::Followed =
+                    parts.identity(&ExchangeRequest::Follow(voucher))?
+            {
+                return Ok(Outcome::Transferred);
+            }
             board.checked_in(&answer);
             *issued = Some(Issued { is_for_updates_alone, reports });
             Ok(Outcome::CheckedIn { next_s, is_on_trial })
         }
         other => Err(not(other)),
     }
+}
+
+/// The voucher in the answer to a check-in, if there is one.
+fn voucher_in(answer: &[u8]) -> Option<Vec<u8>> {
+    #[derive(Deserialize)]
+    struct Fields {
+        transfer: Option<Bytes>,
+    }
+    let fields: Fields = serde_json::from_slice(answer).ok()?;
+    fields.transfer.map(|voucher| voucher.0)
 }
 
 /// Asks `identity` for the device's id, whether it is enrolled, and whether its release is on trial.

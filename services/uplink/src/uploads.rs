@@ -4,6 +4,7 @@ use crate::device_port::DevicePort;
 use crate::parts::{AttemptError, Parts, socket_to};
 use crate::reports::{self, Reports, UploadError};
 use holdfast_evidence::schedule::Outcome;
+use holdfast_failure_reports::Level;
 use holdfast_failure_reports::exchange::{
     self, MAX_MESSAGE_BYTES, ReportExchangeReply, ReportExchangeRequest,
 };
@@ -100,6 +101,12 @@ impl<'a> Uploads<'a> {
         let Some(reports) = &mut self.reports else {
             return;
         };
+        if let Ok(Outcome::Transferred) = ended {
+            // The next owner is told nothing that was recorded before: what is there is erased.
+            let done = reports::set_level(reports, Level::Off);
+            self.say(done);
+            return;
+        }
         let outcome = match ended {
             Ok(Outcome::CheckedIn { .. }) => match issued {
                 Some(issued) if issued.is_for_updates_alone => CheckInOutcome::UpdateOnly,

@@ -17,6 +17,10 @@ events! {
     IDENTITY_STATE_PERSIST_FAILED = "identity_state_persist_failed";
     /// The device is enrolled in its catalog.
     IDENTITY_ENROLLED = "identity_enrolled";
+    /// The device belongs to another catalog from now on, by a voucher of the one before; its keys are others then.
+    IDENTITY_TRANSFERRED = "identity_transferred";
+    /// A voucher is refused: the device stays in the catalog that it belongs to.
+    IDENTITY_TRANSFER_REFUSED = "identity_transfer_refused";
     /// The device has checked in, with the profile that its certificates are for.
     IDENTITY_CHECKED_IN = "identity_checked_in";
     /// A request of `uplink` failed, or an answer of the service was refused.

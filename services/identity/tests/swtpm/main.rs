@@ -12,6 +12,7 @@
 )]
 
 mod service;
+mod transfer;
 mod transport;
 
 use holdfast_evidence::claims::{ClockSource, Phase, Slot, TpmState};
@@ -25,13 +26,14 @@ use holdfast_evidence::policy::BootDigest;
 use holdfast_evidence::public::{AttestationKey, EndorsementKey};
 use holdfast_evidence::qualifying::{Exporter, Purpose};
 use holdfast_evidence::service::Ring;
+use holdfast_evidence::transfer::Chain;
 use holdfast_evidence::verify::VerifySignature;
 use holdfast_identity::device::{Device, World};
 use holdfast_identity::keys::Keys;
 use holdfast_identity::software_keys::{SoftwareKey, SoftwareKeys};
 use holdfast_identity::state::Enrolment;
 use holdfast_identity::tpm::{Cause, Tpm};
-use holdfast_identity::tpm_keys::TpmKeys;
+use holdfast_identity::tpm_keys::{Endorsed, TpmKeys};
 use holdfast_sandbox::wire::{ClaimedApp, DeviceClaims};
 use holdfast_swtpm::Tpm as Emulator;
 use holdfast_types::event::Event;
@@ -60,6 +62,8 @@ fn kept_for_a_day() -> ExchangeReply {
 #[derive(Debug, Default)]
 struct Around {
     saved: Option<Enrolment>,
+    owners: Chain,
+    now: Option<u64>,
     cannot_save: bool,
     on_trial: bool,
     log: Vec<(Event, String)>,
@@ -108,6 +112,18 @@ impl World for Around {
         Ok(())
     }
 
+    fn save_owners(&mut self, vouchers: &Chain) -> Result<(), Cause> {
+        if self.cannot_save {
+            return Err("the medium is full".into());
+        }
+        self.owners = vouchers.clone();
+        Ok(())
+    }
+
+    fn now(&mut self) -> Option<u64> {
+        self.now
+    }
+
     fn log(&mut self, event: Event, text: &str) {
         self.log.push((event, text.to_owned()));
     }
@@ -124,8 +140,12 @@ fn config() -> IdentityConfig {
 }
 
 fn tpm_keys(shared: &Shared) -> TpmKeys {
+    keys_of(shared, &config())
+}
+
+fn keys_of(shared: &Shared, owner: &IdentityConfig) -> TpmKeys {
     let tpm = Tpm::new(Box::new(Way(Shared::clone(shared))));
-    TpmKeys::begin(tpm, config().unique()).unwrap()
+    Endorsed::begin(tpm).unwrap().attesting(owner.unique()).unwrap()
 }
 
 fn measured() -> Shared {
@@ -135,12 +155,12 @@ fn measured() -> Shared {
 }
 
 fn tpm_device(shared: &Shared) -> Device {
-    Device::new(config(), Keys::Tpm(tpm_keys(shared)), None)
+    Device::new(config(), Chain::default(), Keys::Tpm(tpm_keys(shared)), None)
 }
 
 fn software_device() -> Device {
     let key = SoftwareKey::read(&SoftwareKey::make().unwrap()).unwrap();
-    Device::new(config(), Keys::Software(SoftwareKeys::new(key)), None)
+    Device::new(config(), Chain::default(), Keys::Software(SoftwareKeys::new(key)), None)
 }
 
 fn body(device: &mut Device, around: &mut Around, request: ExchangeRequest) -> Vec<u8> {
@@ -166,7 +186,9 @@ fn enrol(device: &mut Device, around: &mut Around, service: &mut Service) {
             assert!(!service.finish(&second, &Exporter(E1)), "another connection");
         }
         EnrolAnswer::Enrolled { device: id } => assert_eq!(*id, device.keys().id()),
-        EnrolAnswer::Waiting { .. } => panic!("nothing waits here"),
+        EnrolAnswer::Waiting { .. } | EnrolAnswer::Transferred { .. } => {
+            panic!("nothing waits here")
+        }
     }
     let kept = device.answer(&ExchangeRequest::Enrolled, around);
     assert_eq!(kept, ExchangeReply::Kept { next_s: 0, is_for_updates_alone: false, reports: None });
@@ -300,7 +322,7 @@ fn a_device_remembers_its_enrolment_and_another_one_does_not_take_it() {
     let remembered = around.saved.clone();
     let begin = |config: IdentityConfig| {
         let keys = Keys::Tpm(tpm_keys(&tpm));
-        Device::new(config, keys, remembered.clone())
+        Device::new(config, Chain::default(), keys, remembered.clone())
     };
     let mut device = begin(config());
     let described = device.answer(&ExchangeRequest::Describe, &mut around);
@@ -573,7 +595,8 @@ fn a_tpm_that_does_not_begin_has_no_device() {
             let beginning = tpm.borrow().commands;
             tpm.borrow_mut().fault = Some((beginning + at, fault));
             let way = Tpm::new(Box::new(Way(Shared::clone(&tpm))));
-            let begun = TpmKeys::begin(way, config().unique());
+            let begun = Endorsed::begin(way);
+            let begun = begun.and_then(|endorsed| endorsed.attesting(config().unique()));
             assert!(begun.is_err() || begun.is_ok_and(|keys| keys.has_failed()), "{at}");
             assert!(tpm.borrow().loaded.is_empty(), "{fault:?} at {at}");
             tpm.borrow_mut().fault = None;

@@ -36,6 +36,7 @@ impl Fake {
             ExchangeRequest::Keep(_) => "keep",
             ExchangeRequest::Chain => "chain",
             ExchangeRequest::SignHandshake(_) => "sign",
+            ExchangeRequest::Follow(_) => "follow",
         };
         self.asked.iter().map(name).collect::<Vec<_>>().join(" ")
     }
@@ -61,7 +62,10 @@ impl Parts for Fake {
             ExchangeRequest::Keep(_) => {
                 ExchangeReply::Kept { next_s: 86_400, is_for_updates_alone: false, reports: None }
             }
-            ExchangeRequest::Chain | ExchangeRequest::SignHandshake(_) => ExchangeReply::Failed,
+            ExchangeRequest::Follow(voucher) if voucher == VOUCHER => ExchangeReply::Followed,
+            ExchangeRequest::Follow(_)
+            | ExchangeRequest::Chain
+            | ExchangeRequest::SignHandshake(_) => ExchangeReply::Failed,
         })
     }
 
@@ -112,8 +116,21 @@ fn waiting() -> serde_json::Value {
     serde_json::to_value(EnrolAnswer::Waiting { device: DEVICE, next_s: 600 }).unwrap()
 }
 
+fn transferred(voucher: &[u8]) -> serde_json::Value {
+    serde_json::to_value(EnrolAnswer::Transferred { voucher: Bytes(voucher.to_vec()) }).unwrap()
+}
+
 fn kept() -> serde_json::Value {
     json!({"profile": "full", "certificates": [], "until": 1, "next_s": 5, "receipt": "AA"})
+}
+
+/// A voucher that identity follows; every other is refused.
+const VOUCHER: &[u8] = b"voucher";
+
+fn kept_with(voucher: &[u8]) -> serde_json::Value {
+    let mut answer = kept();
+    answer["transfer"] = serde_json::to_value(Bytes(voucher.to_vec())).unwrap();
+    answer
 }
 
 /// Runs one attempt: its outcome, and what identity was asked.
@@ -126,7 +143,7 @@ fn run(fake: &mut Fake, script: Script, schedule: &mut Schedule) -> Result<Outco
 fn a_device_enrols_where_it_has_to_and_checks_in() {
     let checked_in = Outcome::CheckedIn { next_s: 86_400, is_on_trial: true };
     let unclaimed = Outcome::Unclaimed { next_s: 600 };
-    let cases: [(bool, Script, Outcome, &str); 6] = [
+    let cases: [(bool, Script, Outcome, &str); 9] = [
         (true, vec![(CHECK_IN_PATH, 200, kept())], checked_in, "describe check-in keep"),
         (
             false,
@@ -152,6 +169,24 @@ fn a_device_enrols_where_it_has_to_and_checks_in() {
             "describe enrol finish",
         ),
         (true, vec![(CHECK_IN_PATH, 202, waiting())], unclaimed, "describe check-in"),
+        (
+            true,
+            vec![(CHECK_IN_PATH, 200, kept_with(VOUCHER))],
+            Outcome::Transferred,
+            "describe check-in keep follow",
+        ),
+        (
+            true,
+            vec![(CHECK_IN_PATH, 200, kept_with(b"refused"))],
+            checked_in,
+            "describe check-in keep follow",
+        ),
+        (
+            false,
+            vec![(ENROL_PATH, 200, transferred(VOUCHER))],
+            Outcome::Transferred,
+            "describe enrol follow",
+        ),
     ];
     for (is_enrolled, script, outcome, story) in cases {
         let mut fake = Fake::new(is_enrolled);
