@@ -23,7 +23,7 @@ use clap::Subcommand;
 pub use invocation::{Invocation, Options};
 use security_service::{
     account, audit, ca_certificate, catalog, deployment, device_group, finding, import,
-    installation, maker, product, symbols, threat, token, webhook,
+    installation, maker, product, symbols, threat, token, transfer, webhook,
 };
 
 /// Meaning of the exit codes of the host tools, for their help.
@@ -92,6 +92,9 @@ pub enum Command {
     /// Tokens: who else may do what.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Transfers: devices that go from one catalog to another.
+    #[command(subcommand)]
+    Transfer(transfer::TransferCommand),
     /// Webhooks: where alerts of a catalog go.
     #[command(subcommand)]
     Webhook(webhook::WebhookCommand),
@@ -186,6 +189,7 @@ pub fn run(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Threat(command) => threat::run(&command),
         Command::Symbols(command) => symbols::run(&command),
         Command::Token(command) => token::run(&command),
+        Command::Transfer(command) => transfer::run(&command),
         Command::Webhook(command) => webhook::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Service(command) => installation::run(invocation, &command),

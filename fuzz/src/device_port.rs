@@ -1,12 +1,18 @@
 //! What is demanded of the parsers of the device port: bodies, heads of answers, certificates, and what crosses between
 //! `uplink` and `identity`.
 
+use holdfast_evidence::attest::Signature;
+use holdfast_evidence::config::IdentityConfig;
+use holdfast_evidence::device_id::DeviceId;
 use holdfast_evidence::exchange::{self, ExchangeReply, ExchangeRequest, MAX_MESSAGE_BYTES};
 use holdfast_evidence::http::{self, MAX_HEAD_BYTES};
 use holdfast_evidence::issued::{MAX_CERTIFICATE_BYTES, certified_grade, certified_key};
 use holdfast_evidence::messages::{
     CheckInAnswer, CheckInRequest, EnrolAnswer, EnrolRequest, FinishRequest, Problem,
 };
+use holdfast_evidence::public::Point;
+use holdfast_evidence::transfer::{self, Chain, Voucher};
+use holdfast_evidence::verify::VerifySignature;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -67,16 +73,57 @@ pub fn identity_exchange(bytes: &[u8]) {
     }
 }
 
+/// A voucher, by which a device goes to another catalog, and the chain of those that it has followed.
+pub fn voucher(bytes: &[u8]) {
+    if let Ok(voucher) = Voucher::decode(bytes) {
+        assert_eq!(voucher.encode().as_deref(), Ok(bytes), "two encodings");
+        let owner = IdentityConfig {
+            catalog: voucher.transfer.from,
+            catalog_root: voucher.transfer.root.clone(),
+            epoch: voucher.transfer.epoch.saturating_sub(1),
+        };
+        let device = DeviceId(voucher.transfer.device);
+        let followed = transfer::follow(&owner, &voucher, &device, None, &Nobody);
+        assert!(followed.is_err(), "nobody has signed it");
+    }
+    if let Ok(chain) = Chain::decode(bytes) {
+        assert_eq!(chain.encode().as_deref(), Ok(bytes), "two encodings");
+    }
+}
+
+/// A verifier to whom no signature is good.
+struct Nobody;
+
+impl VerifySignature for Nobody {
+    fn is_valid(&self, _: &Point, _: &[u8], _: &Signature) -> bool {
+        false
+    }
+}
+
 #[cfg(test)]
 pub(crate) use tests::seeds;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use holdfast_evidence::device_id::DeviceId;
+    use holdfast_evidence::transfer::Transfer;
+    use holdfast_types::CatalogId;
+
+    /// A voucher that nobody has signed.
+    fn voucher() -> Vec<u8> {
+        let transfer = Transfer {
+            device: [1; 32],
+            from: CatalogId([2; 16]),
+            to: CatalogId([3; 16]),
+            root: certificate(),
+            epoch: 1,
+            ends_at: 1_800_000_000,
+        };
+        Voucher::new(transfer, &Signature([4; 64])).encode().unwrap()
+    }
 
     /// A body of each kind, heads, a certificate, and messages.
-    pub(crate) fn seeds() -> [(&'static str, Vec<Vec<u8>>); 4] {
+    pub(crate) fn seeds() -> [(&'static str, Vec<Vec<u8>>); 5] {
         let device = "ab".repeat(32);
         let id = "25025d2c-66da-4448-bae1-ac26fcdd3627";
         let signed = serde_json::json!({"attest": "AQ", "signature": "Ag"});
@@ -110,6 +157,7 @@ mod tests {
         let messages = [
             exchange::encode(&ExchangeRequest::Describe),
             exchange::encode(&ExchangeRequest::Finish { answer: vec![1; 9], exporter: [2; 32] }),
+            exchange::encode(&ExchangeRequest::Follow(vec![5; 9])),
             exchange::encode(&ExchangeReply::device(&DeviceId([3; 32]), true, false)),
             exchange::encode(&ExchangeReply::Kept {
                 next_s: 86_400,
@@ -123,6 +171,7 @@ mod tests {
             ("http_head", heads.to_vec()),
             ("identity_exchange", messages.to_vec()),
             ("issued_certificate", vec![certificate()]),
+            ("voucher", vec![voucher(), Chain::default().encode().unwrap()]),
         ]
     }
 

@@ -48,7 +48,7 @@ mod service;
 mod symbols;
 
 pub use core_notes::core_notes;
-pub use device_port::{device_message, http_head, identity_exchange, issued_certificate};
+pub use device_port::{device_message, http_head, identity_exchange, issued_certificate, voucher};
 pub use evidence::{claims, tpm_attest, tpm_public, tpm_response};
 pub use reports::{panic_text, report_batch, report_spool};
 pub use service::{endorsement_certificate, proxy_header, service_settings};
@@ -58,7 +58,7 @@ pub use symbols::{program_symbols, symbol_answer, symbol_name};
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its corpus as well.
-pub const TARGETS: [(&str, Target); 50] = [
+pub const TARGETS: [(&str, Target); 51] = [
     ("admission_answer", admission_answer),
     ("app_manifest", app_manifest),
     ("app_package", app_package),
@@ -108,6 +108,7 @@ pub const TARGETS: [(&str, Target); 50] = [
     ("trusted_releases", trusted_releases),
     ("update_memory", update_memory),
     ("update_message", update_message),
+    ("voucher", voucher),
     ("wire", wire),
 ];
 

@@ -52,6 +52,8 @@ fn every_promise_names_a_test_that_exists() {
     let of_tests = [
         "tests/system/src",
         "tests/interrupted-service",
+        "os",
+        "services",
         "tests/symbol-worker",
         "security-service",
         "sdk",

@@ -1,15 +1,14 @@
 //! `maker`: makers of TPMs, whose certificates vouch for the keys of devices.
 
+use super::certificate::first_certificate;
 use super::in_catalog::{self, CatalogArgs};
 use super::shown;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, Subcommand};
-use holdfast_builder::workspace;
 use serde_json::json;
 use std::path::PathBuf;
-use ureq::tls::{PemItem, parse_pem};
 
 /// Commands about makers of TPMs.
 #[derive(Debug, Subcommand)]
@@ -49,14 +48,7 @@ pub(crate) fn run(command: &MakerCommand) -> Result<()> {
             shown::list(&list, args.catalog.json, &MEMBERS)
         }
         MakerCommand::Add(args) => {
-            let pem = workspace::read(&args.certificate)?;
-            let certificate = parse_pem(&pem).find_map(|item| match item {
-                Ok(PemItem::Certificate(certificate)) => Some(certificate.der().to_vec()),
-                _ => None,
-            });
-            let certificate = certificate.with_context(|| {
-                format!("{}: has no block BEGIN CERTIFICATE", args.certificate.display())
-            })?;
+            let certificate = first_certificate(&args.certificate)?;
             let catalog = in_catalog::open(&args.catalog)?;
             let body = json!({ "certificate": STANDARD.encode(certificate), "grade": args.grade });
             let made = catalog.post(&["makers"], &body)?;

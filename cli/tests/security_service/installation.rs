@@ -205,6 +205,13 @@ impl Installation {
         assert_said(&output, code, parts);
     }
 
+    /// Moves the key of a catalog's root out of the service's folder, and returns where it is.
+    pub(crate) fn take_root_key(&self, catalog: &str) -> PathBuf {
+        let place = self.at("root.key");
+        fs::rename(self.folder.join("roots").join(format!("{catalog}.key")), &place).unwrap();
+        place
+    }
+
     /// Makes a token by the owner's session, and returns the path of its file.
     pub(crate) fn token(&self, name: &str, role: &str) -> String {
         let file = format!("{name}.token");

@@ -18,4 +18,5 @@ mod installation;
 mod refusals;
 mod signed_releases;
 mod symbols;
+mod transfers;
 mod verbs;

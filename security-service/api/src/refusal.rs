@@ -67,6 +67,7 @@ impl From<StoreError> for Refusal {
             StoreError::SignedAlone => Self::new(Problem::ReleaseNotSigned, error.to_string()),
             StoreError::NotContainable => Self::new(Problem::Conflict, error.to_string()),
             StoreError::Deployment(_) => Self::new(Problem::Conflict, error.to_string()),
+            StoreError::Transfer(_) => Self::new(Problem::Conflict, error.to_string()),
             StoreError::Full { .. } => Self::new(Problem::Conflict, error.to_string()),
             StoreError::KeyReused => Self::new(Problem::KeyReused, ""),
             error => {

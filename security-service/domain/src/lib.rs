@@ -31,3 +31,4 @@ pub mod role;
 pub mod schedule;
 pub mod settings;
 pub mod symbols;
+pub mod transfer;

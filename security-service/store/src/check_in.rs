@@ -29,6 +29,8 @@ pub struct Facts {
     pub contained: Contained,
     /// True if its group has deployments, or has its updates switched off: then what the device may take is decided as well.
     pub has_deployments: bool,
+    /// True if there is a voucher, by which the device goes to another catalog.
+    pub has_voucher: bool,
     /// The release that measures what was expected, where there is one.
     pub expected: Option<Release>,
 }
@@ -55,12 +57,14 @@ impl Store {
                 c.grades AS grades, g.grades AS of_group, g.least_index AS least_index,
                 g.report_level AS report_level, g.deployments AS deployments, g.update_mode AS update_mode,
                 m.boot AS boot, m.version AS version, m.rollback_index AS rollback_index,
-                m.withdrawn_at AS withdrawn_at, k.contained AS contained
+                m.withdrawn_at AS withdrawn_at, k.contained AS contained,
+                CASE WHEN t.voucher IS NULL THEN 0 ELSE 1 END AS has_voucher
             FROM catalog c
             LEFT JOIN device d ON d.catalog = c.id AND d.id = $2
             LEFT JOIN grp g ON g.catalog = d.catalog AND g.product = d.product AND g.name = d.grp
             LEFT JOIN containment k ON k.catalog = d.catalog
                 AND k.product = COALESCE(d.product, '') AND k.grp = COALESCE(d.grp, '')
+            LEFT JOIN transfer t ON t.catalog = d.catalog AND t.device = d.id
             LEFT JOIN measurement m ON m.catalog = c.id AND m.pcr = $3
             WHERE c.id = $1";
         let scope = Scope::new(catalog);
@@ -80,6 +84,7 @@ impl Store {
             rules: columns::rules(&row)?,
             contained: contained::contained_of(&row)?,
             has_deployments: has_deployments(&row)?,
+            has_voucher: columns::number(&row, "has_voucher")? != 0,
             expected: if is_known { Some(release_of(&row)?) } else { None },
         };
         Ok(Some((scope, Some(facts))))

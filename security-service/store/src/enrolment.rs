@@ -3,8 +3,10 @@
 use crate::audit::{self, Entry};
 use crate::columns::{self, stored};
 use crate::error::StoreError;
+use crate::retirement;
 use crate::scope::Scope;
 use crate::store::Store;
+use crate::transfer;
 use holdfast_evidence::messages::DeviceId;
 use holdfast_service_domain::grade::Grade;
 use holdfast_types::hex::sha256;
@@ -144,6 +146,13 @@ impl Store {
                     .await?;
                 if enrolled.rows_affected() == 0 {
                     return Err(StoreError::Overtaken);
+                }
+                for giver in transfer::has_come(connection, scope, &device, at).await? {
+                    retirement::retire(connection, giver, &device).await?;
+                    let object = device.to_string();
+                    let (who, verb) = (object.clone(), "device.transferred");
+                    let entry = Entry { who, verb, object, digest: [0; 32], at };
+                    audit::append(connection, giver, entry).await?;
                 }
                 let object = device.to_string();
                 let verb = "device.enrol";

@@ -71,6 +71,9 @@ pub enum StoreError {
     /// A deployment is not in a state for it.
     #[error(transparent)]
     Deployment(#[from] holdfast_service_domain::deployment::state::Refusal),
+    /// A transfer is not in a state for it.
+    #[error(transparent)]
+    Transfer(#[from] holdfast_service_domain::transfer::TransferRefusal),
     /// There is no such row.
     #[error("there is no such {0}")]
     Missing(&'static str),

@@ -31,6 +31,7 @@ pub mod retirement;
 pub mod scope;
 pub mod symbols;
 pub mod token;
+pub mod transfer;
 pub mod webhook;
 
 mod check_in_row;

@@ -67,7 +67,7 @@ async fn decide_once(
     let id = request.device;
     let facts = service.store.facts(request.catalog, &id, expected).await?;
     let (scope, facts) = facts.ok_or_else(|| Refusal::from(Problem::UnknownCatalog))?;
-    let Facts { device, rules, contained, has_deployments, expected: release } =
+    let Facts { device, rules, contained, has_deployments, has_voucher, expected: release } =
         facts.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?;
     let verified = verified(&device, request, exporter)?;
     service.store.reached(Moment::Verified);
@@ -119,7 +119,13 @@ async fn decide_once(
         (Err(error), _) => return Err(error.into()),
     }
     match answered {
-        Ok(answer) => Ok(Some(answer)),
+        Ok(mut answer) => {
+            if has_voucher {
+                let voucher = service.store.tell_of_transfer(scope, id, now).await?;
+                answer.transfer = voucher.map(Bytes);
+            }
+            Ok(Some(answer))
+        }
         Err(problem) => {
             eprintln!("device {id}: check-in refused: {} {CHECK_IN_REFUSED}", problem.slug());
             Err(problem.into())
@@ -214,5 +220,6 @@ async fn issued(
         receipt: Bytes(receipt),
         reports: None,
         assignments: None,
+        transfer: None,
     })
 }

@@ -78,12 +78,23 @@ pub(super) async fn begin(
             service.store.wait_for_claim(scope, id, read.kind, board, now).await?;
             answer(StatusCode::ACCEPTED, &EnrolAnswer::Waiting { device: id, next_s })
         }
-        Decision::Refused(problem) => {
-            eprintln!("device {id}: enrolment refused: {} {ENROLMENT_REFUSED}", problem.slug());
-            Err(problem.into())
+        Decision::Refused(Problem::Released) => {
+            // A device that has lost what it knew of its owner comes back here, and is sent on.
+            let voucher = service.store.tell_of_transfer(scope, id, now).await?;
+            let Some(voucher) = voucher.map(Bytes) else {
+                return Err(refused(&id, Problem::Released));
+            };
+            answer(StatusCode::OK, &EnrolAnswer::Transferred { voucher })
         }
+        Decision::Refused(problem) => Err(refused(&id, problem)),
         Decision::Go(grade) => go_on(&service, scope, read, grade, now).await,
     }
+}
+
+/// Says why a device does not enrol.
+fn refused(id: &DeviceId, problem: Problem) -> Refusal {
+    eprintln!("device {id}: enrolment refused: {} {ENROLMENT_REFUSED}", problem.slug());
+    problem.into()
 }
 
 /// Sends a TPM its credential, or enrols a software key, whose signature was verified.

@@ -159,6 +159,11 @@ impl Change {
         body::json(&self.body)
     }
 
+    /// Reads the body, where there is one.
+    pub(super) fn json_if_any<T: DeserializeOwned>(&self) -> Result<Option<T>, Refusal> {
+        if self.body.is_empty() { Ok(None) } else { self.json() }
+    }
+
     /// Returns the digest of the body, which the audit log has.
     pub(super) fn digest(&self) -> [u8; 32] {
         Sha256::digest(&self.body).into()

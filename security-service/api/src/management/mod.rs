@@ -17,6 +17,8 @@ mod symbols;
 mod threat_shapes;
 mod threats;
 mod tokens;
+mod transfer_shapes;
+mod transfers;
 mod webhook_shapes;
 mod webhooks;
 
@@ -56,6 +58,10 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/devices/{device}/quarantine", post(devices::quarantine))
         .route("/devices/{device}/end-quarantine", post(devices::end_quarantine))
         .route("/devices/{device}/retire", post(devices::retire))
+        .route("/devices/{device}/transfer", get(transfers::show).post(transfers::offer))
+        .route("/devices/{device}/transfer/{action}", post(transfers::act))
+        .route("/transfers", get(transfers::list))
+        .route("/transfers/accept", post(transfers::accept))
         .route("/releases", get(releases::list).post(releases::add))
         .route("/repositories/{repository}", get(repositories::show))
         .route("/repositories/{repository}/root", put(repositories::set_root))

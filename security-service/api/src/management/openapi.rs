@@ -2,7 +2,7 @@
 
 use super::{
     catalogs, deployments, devices, logs, releases, reports, repositories, symbols, threats,
-    tokens, webhooks,
+    tokens, transfers, webhooks,
 };
 use holdfast_service_domain::problem::Problem;
 use std::collections::BTreeSet;
@@ -77,6 +77,11 @@ use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, RefOr, Response,
         tokens::list,
         tokens::make,
         tokens::remove,
+        transfers::list,
+        transfers::show,
+        transfers::offer,
+        transfers::act,
+        transfers::accept,
         webhooks::list,
         webhooks::make,
         webhooks::remove,

@@ -29,3 +29,4 @@ mod reports;
 mod served;
 mod symbols;
 mod threats;
+mod transfers;

@@ -46,6 +46,8 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
     let maker = json!({"certificate": "", "grade": "hardware"});
     let finding = json!({"device": device, "kind": "debug-build"});
     let place = json!({"product": "pump", "group": "test"});
+    let transfer = json!({"to": other, "root": "", "days": 1});
+    let acceptance = json!({"voucher": "", "grade": "hardware"});
     let webhook = json!({"name": "ops", "url": "http://a.example/"});
     let (reason, thresholds) = (json!({"reason": "a drill"}), json!({"thresholds": {}}));
     let build = "00a1b2c3d4e5f607";
@@ -68,6 +70,11 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
         ("POST", of_device("move"), &place, operate),
         ("POST", of_device("quarantine"), &nothing, operate),
         ("POST", of_device("end-quarantine"), &nothing, operate),
+        ("GET", "/transfers".to_owned(), &nothing, see),
+        ("POST", "/transfers/accept".to_owned(), &acceptance, [true, true, true, false, false]),
+        ("GET", of_device("transfer"), &nothing, see),
+        ("POST", of_device("transfer"), &transfer, own),
+        ("POST", of_device("transfer/approve"), &nothing, own),
         ("GET", "/releases".to_owned(), &nothing, see),
         ("POST", "/releases".to_owned(), &release, operate),
         ("POST", "/repositories/os/metadata".to_owned(), &metadata, operate),
