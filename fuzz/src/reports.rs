@@ -3,10 +3,10 @@
 
 use holdfast_failure_reports::batch::{Batch, Epoch, MAX_BATCH_BYTES};
 use holdfast_failure_reports::frame;
+use holdfast_failure_reports::moment::Moment;
 use holdfast_failure_reports::panic_text::last_panic;
 use holdfast_failure_reports::quota::Waiting;
 use holdfast_failure_reports::record::{Body, Lost, LostWhy};
-use holdfast_failure_reports::recorder::Moment;
 use holdfast_failure_reports::spool::{Change, File, Spool};
 
 /// A batch: numbers rise, and each record has one encoding.

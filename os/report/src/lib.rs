@@ -7,6 +7,7 @@ pub mod batch;
 pub mod exchange;
 pub mod frame;
 pub mod kept_level;
+pub mod moment;
 pub mod panic_text;
 pub mod privacy;
 pub mod quota;

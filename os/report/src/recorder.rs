@@ -3,19 +3,11 @@
 use crate::Level;
 use crate::batch::{Epoch, MAX_BATCH_BYTES};
 use crate::frame::FrameError;
+use crate::moment::Moment;
 use crate::quota::{Quota, Waiting};
 use crate::record::{Body, Lost, LostWhy};
 use crate::spool::{Appended, Change, File, Found, Spool};
 use crate::urgent::Urgency;
-
-/// A moment, as records have it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
-    /// Seconds since the boot.
-    pub uptime_s: u64,
-    /// Seconds since 1970; `None` where nobody has told the device the time.
-    pub at: Option<u64>,
-}
 
 /// Everything that `report` remembers while it runs.
 #[derive(Debug, Clone)]

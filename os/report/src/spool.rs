@@ -11,9 +11,9 @@
 
 use crate::batch::{self, Epoch};
 use crate::frame::{self, Frame, FrameError, Frames};
+use crate::moment::Moment;
 use crate::quota::Waiting;
 use crate::record::{Body, Lost, LostWhy, Record};
-use crate::recorder::Moment;
 use crate::write_budget::{BLOCK_BYTES, Note, WriteBudget};
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 //! A write costs the medium whole blocks, however little is written. The budget is noted in front of what each write adds, so that neither a
 //! service nor a device that starts again and again writes more for it. What a file system writes beside a file's content is not in it.
 
-use crate::recorder::Moment;
+use crate::moment::Moment;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a block, the least that is written to a medium.

@@ -11,10 +11,11 @@
 
 use holdfast_failure_reports::Level;
 use holdfast_failure_reports::batch::{Batch, Epoch};
+use holdfast_failure_reports::moment::Moment;
 use holdfast_failure_reports::record::{
     App, Body, Component, Crash, End, Ended, Fault, Lost, LostWhy, Name, Place, Refused,
 };
-use holdfast_failure_reports::recorder::{Moment, Recorder};
+use holdfast_failure_reports::recorder::Recorder;
 use holdfast_failure_reports::samples;
 use holdfast_failure_reports::spool::{Change, File};
 use holdfast_failure_reports::write_budget::{BLOCK_BYTES, MOST_BYTES_A_DAY};

@@ -91,8 +91,8 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is a failed test")]
     use super::*;
     use holdfast_failure_reports::batch::Epoch;
+    use holdfast_failure_reports::moment::Moment;
     use holdfast_failure_reports::record::Body;
-    use holdfast_failure_reports::recorder::Moment;
     use holdfast_failure_reports::samples;
 
     #[test]

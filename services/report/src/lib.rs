@@ -17,8 +17,9 @@ use holdfast_failure_reports::exchange::{
     self, MAX_REQUEST_BYTES, ReportExchangeError, ReportExchangeReply, ReportExchangeRequest,
 };
 use holdfast_failure_reports::kept_level::KeptLevel;
+use holdfast_failure_reports::moment::Moment;
 use holdfast_failure_reports::record::{Body, CheckIn, Clock};
-use holdfast_failure_reports::recorder::{Moment, Recorder};
+use holdfast_failure_reports::recorder::Recorder;
 use holdfast_failure_reports::spool::Change;
 use holdfast_linux::clock::{monotonic_ms, realtime_seconds};
 use holdfast_linux::init_socket::{InitError, InitSocket, notify_ready};
