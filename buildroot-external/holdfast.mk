@@ -88,16 +88,12 @@ define HOLDFAST_BUILD_PROGRAMS
 			--target-dir $(HOLDFAST_TARGET_DIR)
 endef
 
-# Buildroot strips what is in the target directory; the symbols are kept.
+# With their symbols, and not to the target directory, where Buildroot would
+# strip them: `image assemble` does that as for every image, gives them their
+# build ids, and keeps the symbols beside the image.
 define HOLDFAST_INSTALL_PROGRAMS
-	mkdir -p $(@D)/holdfast-built
-	cp -a $(@D)/holdfast-built/. $(TARGET_DIR)/
-endef
-
-define HOLDFAST_INSTALL_SYMBOLS
-	mkdir -p $(@D)/holdfast-built $(BINARIES_DIR)/holdfast.symbols
-	find $(@D)/holdfast-built -type f \
-		-exec cp -f -t $(BINARIES_DIR)/holdfast.symbols {} +
+	mkdir -p $(@D)/holdfast-built $(BINARIES_DIR)/holdfast-programs
+	cp -a $(@D)/holdfast-built/. $(BINARIES_DIR)/holdfast-programs/
 endef
 
 # The packages that are switched on and have programs for the device.

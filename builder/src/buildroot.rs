@@ -1,7 +1,7 @@
 //! What `buildroot-external/` repeats of board files, pinned sources and the flags of this crate. It is made from them:
 //! `tests/buildroot.rs` compares, and writes it anew when told so.
 
-use crate::device_build::{C_FLAGS, CARGO_ENVIRONMENT, CARGO_OPTIONS, RUST_FLAGS};
+use crate::device_build::{C_FLAGS, CARGO_ENVIRONMENT, CARGO_OPTIONS, RUST_FLAGS, build_id_flag};
 use crate::pins::{self, Pins};
 use crate::toolchain::TARGET;
 use crate::workspace::{self, Workspace};
@@ -60,7 +60,7 @@ fn flags(workspace: &Workspace, pins: &Pins) -> Result<String> {
         ("TARGET_WORD", TARGET.replace('-', "_")),
         ("CARGO_OPTS", CARGO_OPTIONS.join(" ")),
         ("CARGO_ENV", environment),
-        ("RUSTFLAGS", RUST_FLAGS.join(" ")),
+        ("RUSTFLAGS", format!("{} {}", RUST_FLAGS.join(" "), build_id_flag())),
         ("CFLAGS", C_FLAGS.to_owned()),
         ("LINUX_VERSION", linux.version.clone()),
         ("LINUX_SHA256", linux.sha256.clone()),

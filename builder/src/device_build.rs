@@ -24,7 +24,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 pub use symbols::strip;
-pub(crate) use symbols::{keep_symbols, strip_symbols};
+pub(crate) use symbols::{STRIP, keep_symbols, strip_symbols};
 
 /// Changes with the way programs are built here, so that no older one is taken for a new one.
 const RECIPE: &str = "1";
@@ -47,6 +47,11 @@ pub(crate) const RUST_FLAGS: [&str; 4] = [
     "-Ctarget-feature=+thumb-mode",
     "-Cforce-unwind-tables=no",
 ];
+/// The Rust compiler's flag by which the linker leaves room for a build id, which is made when a program is stripped.
+pub(crate) fn build_id_flag() -> String {
+    format!("-Clink-arg={}", build_id::ROOM)
+}
+
 /// Flags of the C compiler, for what crates have in C.
 pub(crate) const C_FLAGS: &str = "-Os -mthumb -fstack-protector-strong -D_TIME_BITS=64";
 /// Variables by which std is built with 64-bit time, on a stable compiler.
@@ -329,7 +334,7 @@ fn warn(complaint: &str) {
 /// The variables with which cargo builds for the device, with `places` for the directories of this host.
 fn environment(places: Vec<(PathBuf, &'static str)>) -> [(&'static str, String); 6] {
     let mut flags: Vec<String> = RUST_FLAGS.map(str::to_owned).into();
-    flags.push(format!("-Clink-arg={}", build_id::ROOM));
+    flags.push(build_id_flag());
     let mut c_flags = C_FLAGS.to_owned();
     for (place, name) in places {
         flags.push(format!("--remap-path-prefix={}={name}", place.display()));

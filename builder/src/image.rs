@@ -232,7 +232,11 @@ impl<'a> ImageBuilder<'a> {
             .map(|path| PublicKey::load(&path))
             .collect::<Result<Vec<_>, _>>()?;
         workspace::make_directory(&directory)?;
-        let symbols = directory.join(format!("{file}.symbols"));
+        // Beside an image of what was built elsewhere: nothing of it is in this checkout.
+        let symbols = match (&self.parts, output) {
+            (Some(_), Some(output)) => output.with_extension("symbols"),
+            _ => directory.join(format!("{file}.symbols")),
+        };
         let own = own_services::load_all(&self.workspace.root.join("services"))?;
         let services = own_services::of_image(&own, &manifest, !app_paths.is_empty());
         let programs = self.build_services(&services, &symbols)?;
@@ -363,11 +367,11 @@ impl<'a> ImageBuilder<'a> {
         }
     }
 
-    /// A program that was built elsewhere, by its path below the root of a device. Where nothing is built here, it
-    /// has to be there.
-    fn given(&self, path: &str) -> Result<Option<Vec<u8>>> {
+    /// A program that was built elsewhere, by its path below the root of a device, without its symbols, which are kept
+    /// in `symbols` under `name`. Where nothing is built here, it has to be there.
+    fn given(&self, path: &str, name: &str, symbols: &Path) -> Result<Option<Vec<u8>>> {
         let Some(parts) = &self.parts else { return Ok(None) };
-        match (parts.program(path)?, &self.devices) {
+        match (parts.program(path), &self.devices) {
             (None, None) => Err(parts.no_program(path)),
             (None, Some(_)) => {
                 eprintln!(
@@ -375,7 +379,7 @@ impl<'a> ImageBuilder<'a> {
                 );
                 Ok(None)
             }
-            (found, _) => Ok(found),
+            (Some(program), _) => parts.strip(&program, name, symbols).map(Some),
         }
     }
 

@@ -143,7 +143,7 @@ mod tests {
             ("HOLDFAST_PROGRAM_LISTS", "programs/list"),
             ("HOLDFAST_UBOOT_DIR", "u-boot"),
             ("HOST_DIR", "host"),
-            ("TARGET_DIR", "target"),
+            ("HOLDFAST_STRIP", "host/bin/strip"),
         ] {
             command.env(name, at(place));
         }
@@ -186,6 +186,7 @@ mod tests {
             "spare_first_stage = \"spare-first-stage\"",
             "spare_config = \"u-boot-spare.config\"",
             "compiler = \"gcc 14\"",
+            "directory = \"holdfast-programs\"",
             "version = \"1.2.5\"",
         ] {
             assert!(text.lines().any(|other| other == line), "{line}:\n{text}");

@@ -26,7 +26,8 @@ pub enum CrashCommand {
 #[command(
     after_help = "Reads what the device's serial console has shown. Only development images say where a program \
                   was.\n\nThe symbols must be of the build that ran: `image build` and `run` keep them in \
-                  target/holdfast/IMAGE.symbols, `app pack` in target/holdfast/apps.symbols, and the next build \
+                  target/holdfast/IMAGE.symbols, `image assemble` in IMAGE.symbols beside the image, `app pack` in \
+                  target/holdfast/apps.symbols, and the next build \
                   replaces them. Those of an image with a debug port are in IMAGE-debug.symbols.\n\nExample: holdfast crash decode console.log"
 )]
 pub struct DecodeArgs {

@@ -7,13 +7,16 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+/// The program that takes symbols out of what is built here.
+pub(crate) const STRIP: &str = "arm-linux-gnueabihf-strip";
+
 /// Returns the bytes of a program without its symbols, and keeps the program with them in `symbols`.
 ///
 /// # Errors
 /// `strip` is missing or fails, or the files cannot be written.
 pub fn strip(program: &Path, symbols: &Path) -> Result<Vec<u8>> {
     let name = program.file_name().with_context(|| format!("{} is no file", program.display()))?;
-    let stripped = strip_symbols(program)?;
+    let stripped = strip_symbols(Path::new(STRIP), program)?;
     keep_symbols(program, &stripped, Path::new(name), symbols)?;
     Ok(stripped)
 }
@@ -44,13 +47,14 @@ pub(crate) fn keep_symbols(
 }
 
 /// Returns the bytes of a program without its symbols, and with a build id, where the linker has left room for one.
+/// `strip` is the program that takes the symbols out.
 ///
 /// # Errors
 /// `strip` is missing or fails.
-pub(crate) fn strip_symbols(program: &Path) -> Result<Vec<u8>> {
+pub(crate) fn strip_symbols(strip: &Path, program: &Path) -> Result<Vec<u8>> {
     let stripped = tempfile::NamedTempFile::new().context("cannot make a file")?;
     process::output(
-        Command::new("arm-linux-gnueabihf-strip")
+        Command::new(strip)
             .args(["--strip-all", "--enable-deterministic-archives", "-o"])
             .arg(stripped.path())
             .arg(program),

@@ -2,7 +2,7 @@
 
 use super::{ImageBuilder, programs};
 use crate::development_keys;
-use crate::device_build::{self, DebugInfo, Package, cargo_package};
+use crate::device_build::{self, DebugInfo, Package, STRIP, cargo_package};
 use anyhow::{Context, Result, bail};
 use holdfast_images::app::{self, App};
 use holdfast_images::package;
@@ -23,7 +23,9 @@ impl ImageBuilder<'_> {
         let mut stripped: BTreeMap<PathBuf, Vec<u8>> = BTreeMap::new();
         let mut programs = Vec::new();
         for service in services {
-            if let Some(program) = self.given(&service.program_path())? {
+            if let Some(program) =
+                self.given(&service.program_path(), service.name.as_ref(), symbols)?
+            {
                 programs.push(program);
                 continue;
             }
@@ -45,7 +47,7 @@ impl ImageBuilder<'_> {
             let bytes = match stripped.get(program) {
                 Some(bytes) => bytes,
                 None => {
-                    let bytes = device_build::strip_symbols(program)?;
+                    let bytes = device_build::strip_symbols(Path::new(STRIP), program)?;
                     stripped.entry(program.clone()).or_insert(bytes)
                 }
             };
@@ -56,7 +58,7 @@ impl ImageBuilder<'_> {
     }
 
     pub(super) fn build_init(&self, symbols: &Path) -> Result<Vec<u8>> {
-        if let Some(program) = self.given(programs::INIT)? {
+        if let Some(program) = self.given(programs::INIT, programs::INIT_BINARY, symbols)? {
             return Ok(program);
         }
         let (package, program) = (programs::INIT_PACKAGE, programs::INIT_BINARY);
@@ -97,7 +99,11 @@ impl ImageBuilder<'_> {
         }
         // A debugger wants the symbols of what it sees.
         if (self.debugged.is_none() || self.devices.is_none())
-            && let Some(program) = self.given(&programs::app_path(directory)?)?
+            && let Some(program) = self.given(
+                &programs::app_path(directory)?,
+                &programs::app_binary(directory)?,
+                symbols,
+            )?
         {
             return Ok(app::load(directory, Some(program))?);
         }

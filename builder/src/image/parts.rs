@@ -5,6 +5,7 @@
 
 use super::bill::{self, Libc};
 use super::programs;
+use crate::device_build;
 use crate::kconfig::lost_options;
 use crate::kernel::{self, Kernel, patches, rules};
 use crate::pins::{self, Pin, Pins};
@@ -90,8 +91,10 @@ struct BootLoaderParts {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Programs {
-    /// Directory in which each lies where it does on a device, stripped; apps' below [`programs::APPS`].
+    /// Directory in which each lies where it does on a device, with its symbols; apps' below [`programs::APPS`].
     directory: PathBuf,
+    /// The program that takes the symbols out of them.
+    strip: PathBuf,
     /// The checkout as it was when they were built, with the crates that they are made of.
     sources: PathBuf,
     cargo: PathBuf,
@@ -136,8 +139,8 @@ impl Parts {
             loader.device_tree.as_mut(),
             Some(&mut loader.source.directory),
         ];
-        let Programs { directory, sources, cargo, rustc, lists } = &mut parts.programs;
-        let programs = [directory, sources, cargo, rustc].into_iter().chain(lists);
+        let Programs { directory, strip, sources, cargo, rustc, lists } = &mut parts.programs;
+        let programs = [directory, strip, sources, cargo, rustc].into_iter().chain(lists);
         let all = kernel.chain(boot_loader.into_iter().flatten()).chain(programs);
         let base = path.parent().unwrap_or(Path::new(""));
         for place in all.chain(parts.libc.licence.as_mut()) {
@@ -268,13 +271,22 @@ impl Parts {
         &self.kernel.source.directory
     }
 
-    /// The program at a path below the root of a device, where there is one.
-    pub(super) fn program(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        let file = self.programs.directory.join(path);
-        if !file.is_file() {
-            return Ok(None);
-        }
-        workspace::read(&file).map(Some)
+    /// Returns where the program is that belongs at a path below the root of a device, if it is there.
+    pub(super) fn program(&self, path: &str) -> Option<PathBuf> {
+        Some(self.programs.directory.join(path)).filter(|file| file.is_file())
+    }
+
+    /// Returns the bytes of such a program without its symbols, and keeps the program with them in `symbols`, under
+    /// `name`: what is built here is treated alike.
+    ///
+    /// # Errors
+    /// `programs.strip` is missing or fails, or the file cannot be written.
+    pub(super) fn strip(&self, program: &Path, name: &str, symbols: &Path) -> Result<Vec<u8>> {
+        let field = || format!("{}: programs.strip", self.path.display());
+        let stripped =
+            device_build::strip_symbols(&self.programs.strip, program).with_context(field)?;
+        device_build::keep_symbols(program, &stripped, Path::new(name), symbols)?;
+        Ok(stripped)
     }
 
     /// Returns the error for a program that is not there.
@@ -351,6 +363,7 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use object::read::Object;
     use std::fs;
 
     const GOOD: &str = r#"
@@ -367,6 +380,7 @@ config = "u-boot.config"
 source = { version = "2023.01", sha256 = "bb", directory = "u-boot" }
 [programs]
 directory = "target"
+strip = "bin/strip"
 sources = "holdfast"
 cargo = "bin/cargo"
 rustc = "/usr/bin/rustc"
@@ -411,8 +425,8 @@ version = "1.2.5"
     fn paths_are_relative_to_the_file_that_names_them() {
         let (directory, parts) = parts(GOOD);
         let parts = parts.unwrap();
-        assert_eq!(parts.program("sbin/init").unwrap().as_deref(), Some(&b"init"[..]));
-        assert_eq!(parts.program("sbin/other").unwrap(), None);
+        assert_eq!(parts.program("sbin/init"), Some(directory.path().join("target/sbin/init")));
+        assert_eq!(parts.program("sbin/other"), None);
         assert_eq!(parts.kernel_source(), directory.path().join("linux"));
         assert_eq!(parts.programs.rustc, Path::new("/usr/bin/rustc"));
         assert_eq!(parts.libc().unwrap().purl, "pkg:generic/musl@1.2.5");
@@ -477,6 +491,44 @@ version = "1.2.5"
         let message = parts.check_programs(wanted, false).unwrap_err().to_string();
         assert!(message.contains("parts.toml: programs.lists: the programs were built from other"));
         assert!(message.contains("`make holdfast-rebuild`"), "{message}");
+    }
+
+    #[test]
+    fn a_program_gets_its_build_id_here_and_its_symbols_are_kept_with_it() {
+        let (directory, parts) = parts(&GOOD.replace("bin/strip", "/usr/bin/strip"));
+        let at = |name: &str| directory.path().join(name);
+        workspace::write(&at("init.c"), "int main(void) { return 0; }").unwrap();
+        let flag = device_build::build_id_flag();
+        let mut compiler = std::process::Command::new("cc");
+        compiler.args(["-g", flag.trim_start_matches("-Clink-arg="), "-o"]);
+        compiler.arg(at("target/sbin/init")).arg(at("init.c"));
+        assert!(compiler.status().unwrap().success());
+        let parts = parts.unwrap();
+        let program = parts.program("sbin/init").unwrap();
+        let stripped = parts.strip(&program, "admission", &at("hello.symbols")).unwrap();
+        assert_eq!(
+            stripped,
+            device_build::strip_symbols(Path::new("strip"), &program).unwrap(),
+            "as one that is built here"
+        );
+        let kept = fs::read(at("hello.symbols/admission")).unwrap();
+        let [of_stripped, of_kept] = [&stripped, &kept].map(|bytes| {
+            let file = object::read::File::parse(bytes.as_slice()).unwrap();
+            (file.build_id().unwrap().unwrap().to_vec(), file.symbol_by_name("main").is_some())
+        });
+        assert_eq!(of_stripped.0, of_kept.0);
+        assert!(of_kept.0.iter().any(|byte| *byte != 0));
+        assert_eq!((of_stripped.1, of_kept.1), (false, true));
+    }
+
+    #[test]
+    fn a_missing_strip_is_named_with_its_field() {
+        let (directory, parts) = parts(GOOD);
+        let (parts, symbols) = (parts.unwrap(), directory.path().join("hello.symbols"));
+        let program = parts.program("sbin/init").unwrap();
+        let message = format!("{:#}", parts.strip(&program, "init", &symbols).unwrap_err());
+        assert!(message.contains("parts.toml: programs.strip: cannot run"), "{message}");
+        assert!(!symbols.exists());
     }
 
     #[test]

@@ -69,10 +69,9 @@ pub fn list(
                 app.display()
             );
         }
-        let package = cargo_package(app)?;
         programs.push(Program {
-            binary: binary(app)?.unwrap_or_else(|| package.clone()),
-            package,
+            binary: app_binary(app)?,
+            package: cargo_package(app)?,
             features: BTreeSet::new(),
             place: app_path(app)?,
         });
@@ -143,6 +142,11 @@ pub(super) fn app_path(directory: &Path) -> Result<String> {
     let name = real.file_name().and_then(|name| name.to_str());
     let name = name.with_context(|| format!("{}: has no name", directory.display()))?;
     Ok(format!("{APPS}/{name}"))
+}
+
+/// Returns the name of an app's binary, which is its package's where its `Cargo.toml` names no other.
+pub(super) fn app_binary(app: &Path) -> Result<String> {
+    binary(app)?.map_or_else(|| cargo_package(app), Ok)
 }
 
 /// The name of the binary that a `Cargo.toml` names, where it names one.

@@ -73,7 +73,8 @@ fi
 	source_line "$HOLDFAST_UBOOT_VERSION" "$HOLDFAST_UBOOT_SHA256" "$HOLDFAST_UBOOT_DIR"
 	echo
 	echo '[programs]'
-	line directory "$TARGET_DIR"
+	line directory holdfast-programs
+	line strip "$HOLDFAST_STRIP"
 	line sources "$HOLDFAST_PROGRAMS_DIR"
 	line cargo "$HOST_DIR/bin/cargo"
 	line rustc "$HOST_DIR/bin/rustc"

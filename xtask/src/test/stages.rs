@@ -8,7 +8,7 @@ use super::{boards, dynamic_app, names, tools};
 use crate::test_programs;
 use anyhow::{Context, Result, ensure};
 use holdfast_builder::device_build::cargo_package;
-use holdfast_builder::image::{Built, ImageBuilder};
+use holdfast_builder::image::ImageBuilder;
 use holdfast_builder::kernel::{self, Purpose, rules};
 use holdfast_builder::workspace;
 use holdfast_builder::{pins, process, u_boot};
@@ -236,9 +236,6 @@ const OTHER_PROGRAMS: [(&str, &str); 3] = [
 const AUTHENTICATING: &str = "tests/images/identity-apps.toml";
 const PEER_IN_C: (&str, &str) = ("peer-in-c", "tests/apps/peer-in-c");
 
-/// Directory of the programs with their symbols beside an image that Buildroot has made (`buildroot-external/holdfast.mk`).
-const GIVEN_SYMBOLS: &str = "holdfast.symbols";
-
 /// The app of the first of them that waits for a debugger in an image of its own.
 const DEBUGGED: &str = "hello";
 
@@ -257,8 +254,7 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
         let apps = if manifest.contains("hostile") { &dynamic[..] } else { &[] };
         let output = given_output(test_run, manifest, "")?;
         let manifest = test_run.workspace.root.join(manifest);
-        let built = builder.build_for(board, &manifest, apps, output.as_deref())?;
-        take_symbols(&built, output.as_deref())?;
+        builder.build_for(board, &manifest, apps, output.as_deref())?;
     }
     test_programs::build(&test_run.workspace, &builder, &programs)?;
     for (name, directory) in OTHER_PROGRAMS.into_iter().chain(test_run.full.then_some(PEER_IN_C)) {
@@ -268,8 +264,7 @@ pub(super) fn images(test_run: &TestRun, _: &StageLog) -> Result<Counts> {
     builder.set_debugged(Some(DEBUGGED));
     let output = given_output(test_run, IMAGES[0], "-debug")?;
     let manifest = test_run.workspace.root.join(IMAGES[0]);
-    let built = builder.build_for(board, &manifest, &[], output.as_deref())?;
-    take_symbols(&built, output.as_deref())?;
+    builder.build_for(board, &manifest, &[], output.as_deref())?;
     take_given(test_run)?;
     let control = control_kernel(test_run, &builder, board.unwrap_or(DEFAULT_BOARD))?;
     workspace::write(&image_directory(test_run)?.join("control-zImage"), control)?;
@@ -285,11 +280,6 @@ fn given_output(test_run: &TestRun, manifest: &str, mark: &str) -> Result<Option
     workspace::make_directory(&directory)?;
     let stem = Path::new(manifest).file_stem().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Some(directory.join(format!("{stem}{mark}.img"))))
-}
-
-/// Puts the symbols of an image's programs beside it, where tests look for them, if it is not in its usual place.
-fn take_symbols(built: &Built, output: Option<&Path>) -> Result<()> {
-    output.map_or(Ok(()), |output| copy_files(&built.symbols, &output.with_extension("symbols")))
 }
 
 /// Copies the files of a directory, where there is one.
@@ -318,7 +308,7 @@ fn take_given(test_run: &TestRun) -> Result<()> {
         std::fs::copy(from, to)
             .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     }
-    copy_files(&image.with_file_name(GIVEN_SYMBOLS), &place.with_extension("symbols"))
+    copy_files(&image.with_extension("symbols"), &place.with_extension("symbols"))
 }
 
 /// The kernel that the control of attacks runs on.
