@@ -8,6 +8,7 @@
 mod legal_info;
 mod oem;
 mod refusals;
+mod symbols;
 
 use super::stage_log::StageLog;
 use super::test_run::{Counts, DEFAULT_BOARD, TestRun};
@@ -264,6 +265,7 @@ pub(super) fn run(test_run: &TestRun, log: &StageLog) -> Result<Counts> {
             image.as_ref().map_err(again).and_then(|i| is_sound(i, name)),
         );
         let Ok(image) = image else { continue };
+        checks.check(&label("symbols_are_found_by_the_build_ids"), symbols::are_found(&image));
         let agree = buildroot.legal_info(&buildroot.output.join("first").join(name), &image);
         checks.check(&label("legal_info_and_the_bill_agree"), agree);
         if name == DEFAULT_BOARD {

@@ -1,7 +1,7 @@
 //! An OEM's way: a tree and a package of his own, an app of what Buildroot has built, an image manifest that names it,
 //! and what he may get wrong in that.
 
-use super::{Buildroot, Checks, DEFAULT_BOARD, OEM_TREE};
+use super::{Buildroot, Checks, DEFAULT_BOARD, OEM_TREE, symbols};
 use anyhow::{Context, Result, ensure};
 use holdfast_builder::process;
 use holdfast_builder::workspace;
@@ -17,6 +17,9 @@ const APP: &str = "meter";
 const APP_DIRECTORY: &str = "meter-app";
 /// A file of Buildroot's target directory that the app needs beside its program and libraries.
 const DATA: &str = "usr/share/meter";
+/// The app's program with its symbols, below the output directory, and without them.
+const LINKED: &str = "build/meter-1.0.0/meter";
+const STRIPPED: &str = "target/usr/bin/meter";
 /// What the app prints in a guest.
 const LINE: &str = "meter: reading 3 kWh";
 /// Memory of the guest in MiB.
@@ -31,6 +34,7 @@ impl Buildroot {
             Ok(oem) => oem,
             Err(error) => return checks.check("an_oem_makes_a_key", Err(error)),
         };
+        checks.check("an_oems_program_keeps_its_build_id", oem.build_id_is_kept());
         checks.check("an_app_of_an_oems_package_runs", oem.app_runs());
         for (mistake, result) in oem.refusals() {
             checks.check(&format!("an_image_with_{mistake}_ends_with_a_sentence"), result);
@@ -96,6 +100,18 @@ impl<'a> Oem<'a> {
     fn configure(&self, manifest: &Path) -> Result<()> {
         let line = format!("BR2_HOLDFAST_IMAGE=\"{}\"", manifest.display());
         self.buildroot.reconfigure(&self.output, &line)
+    }
+
+    /// The package's program has in the target directory the build id of the one with symbols that Buildroot has linked.
+    fn build_id_is_kept(&self) -> Result<()> {
+        let id = |place: &str| {
+            let program = workspace::read(&self.output.join(place))?;
+            symbols::build_id(&program)
+        };
+        let (linked, stripped) = (id(LINKED)?, id(STRIPPED)?);
+        ensure!(!linked.is_empty(), "{LINKED}: has no build id");
+        ensure!(linked == stripped, "{STRIPPED}: has another build id than {LINKED}");
+        Ok(())
     }
 
     /// The app runs in an image whose manifest the configuration names.
