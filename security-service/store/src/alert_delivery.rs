@@ -293,6 +293,26 @@ impl Store {
         .await
     }
 
+    /// Returns how the deliveries of a catalog's alerts went: for each sink its kind, its name and its record.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn delivery_records(
+        &self,
+        scope: Scope,
+    ) -> Result<Vec<(SinkKind, String, Record)>, StoreError> {
+        let mut connection = self.read().await?;
+        let query = "SELECT * FROM alert_delivery WHERE catalog = $1 ORDER BY kind, name";
+        let rows = sqlx::query(query).bind(scope.key()).fetch_all(&mut *connection).await?;
+        let of = |row: &AnyRow| {
+            let word = columns::text(row, "kind")?;
+            let kind = SinkKind::ALL.into_iter().find(|kind| kind.word() == word);
+            let kind = kind.ok_or(StoreError::Damaged("kind"))?;
+            Ok((kind, columns::text(row, "name")?, record(row)?))
+        };
+        rows.iter().map(of).collect()
+    }
+
     /// Returns how deliveries to a sink went.
     ///
     /// # Errors

@@ -78,6 +78,24 @@ impl Store {
         rows.iter().map(row_of).collect()
     }
 
+    /// Returns at most `most` rows before the one with number `before`, the newest first, each with its hash.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn audit_rows_before(
+        &self,
+        scope: Scope,
+        before: u64,
+        most: u32,
+    ) -> Result<Vec<(Row, [u8; 32])>, StoreError> {
+        let mut connection = self.read().await?;
+        let query = "SELECT number, at, who, verb, object, digest, hash FROM audit
+            WHERE catalog = $1 AND number < $2 ORDER BY number DESC LIMIT $3";
+        let query = sqlx::query(query).bind(scope.key()).bind(stored(before)).bind(i64::from(most));
+        let rows = query.fetch_all(&mut *connection).await?;
+        rows.iter().map(row_of).collect()
+    }
+
     /// Follows the whole chain and compares its end with the head, so that rows cut off its end are missed as well. Returns
     /// the number of rows, or what is broken.
     ///

@@ -84,6 +84,33 @@ impl Store {
         query.fetch_all(&mut *connection).await?.iter().map(crash_of).collect()
     }
 
+    /// Returns crash groups that were seen last before `before`, its second and id, the newest first, and open ones alone unless `closed`. No index
+    /// has this order: of each product there are [`MOST_GROUPS`] at most.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn newest_crashes(
+        &self,
+        scope: Scope,
+        closed: bool,
+        before: (u64, &str),
+        most: u32,
+    ) -> Result<Vec<CrashRow>, StoreError> {
+        let mut connection = self.read().await?;
+        let query = "SELECT * FROM crash_group
+            WHERE catalog = $1 AND (last_at, id) < ($2, $3) AND ($4 = 1 OR closed_at = 0)
+            ORDER BY last_at DESC, id DESC LIMIT $5";
+        let query = sqlx::query(query).bind(scope.key()).bind(stored(before.0));
+        let query = query.bind(before.1.to_owned()).bind(i64::from(closed));
+        query
+            .bind(i64::from(most))
+            .fetch_all(&mut *connection)
+            .await?
+            .iter()
+            .map(crash_of)
+            .collect()
+    }
+
     /// Returns a crash group, and what it has in each version.
     ///
     /// # Errors

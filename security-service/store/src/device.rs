@@ -369,7 +369,7 @@ fn there_was_one(rows: u64) -> Result<(), StoreError> {
     if rows == 1 { Ok(()) } else { Err(StoreError::Missing("device")) }
 }
 
-fn shown_of(row: &AnyRow) -> Result<Shown, StoreError> {
+pub(crate) fn shown_of(row: &AnyRow) -> Result<Shown, StoreError> {
     let product = columns::text_if_any(row, "product")?;
     let group = columns::text_if_any(row, "grp")?;
     Ok(Shown {
@@ -424,7 +424,7 @@ fn clock_of(row: &AnyRow) -> Result<Option<ClockInfo>, StoreError> {
     }))
 }
 
-fn finding_of(row: &AnyRow) -> Result<FindingRow, StoreError> {
+pub(crate) fn finding_of(row: &AnyRow) -> Result<FindingRow, StoreError> {
     let kind = Finding::of_word(&columns::text(row, "kind")?);
     let closed_at = columns::number(row, "closed_at")?;
     Ok(FindingRow {

@@ -21,6 +21,7 @@ pub mod device;
 pub mod enrolment;
 pub mod latency;
 pub mod moment;
+pub mod overview;
 #[cfg(feature = "postgres-harness")]
 pub mod postgres_harness;
 pub mod precondition;
@@ -30,8 +31,10 @@ pub mod repository;
 pub mod retirement;
 pub mod scope;
 pub mod symbols;
+pub mod timeline;
 pub mod token;
 pub mod transfer;
+pub mod wanted;
 pub mod webhook;
 
 mod check_in_row;

@@ -104,6 +104,15 @@ impl Store {
         &self.latency
     }
 
+    /// Returns the word for the database that it is on: `sqlite` or `postgresql`.
+    #[must_use]
+    pub fn database(&self) -> &'static str {
+        match self.kind {
+            Kind::Sqlite => "sqlite",
+            Kind::Postgres => "postgresql",
+        }
+    }
+
     /// True if the database is SQLite's.
     pub(crate) fn is_sqlite(&self) -> bool {
         self.kind == Kind::Sqlite

@@ -1,8 +1,10 @@
 //! Devices: claimed by list, listed, shown, moved, quarantined, retired.
 
 use super::caller::{Caller, Change, done, shown, shown_at};
+use super::overview::WITHIN_S;
 use super::shapes::{
-    ClaimShape, Claimed, Claims, DeviceShape, Done, IfMatch, Listed, Page, Place, ProblemShape,
+    ClaimShape, Claimed, Claims, DeviceShape, DevicesPage, Done, IfMatch, Listed, Place,
+    ProblemShape,
 };
 use crate::refusal::Refusal;
 use crate::service::Service;
@@ -16,6 +18,7 @@ use holdfast_service_domain::role::Need;
 use holdfast_service_store::device::{self, Claim};
 use holdfast_service_store::precondition::{self, Subject};
 use holdfast_service_store::retirement;
+use holdfast_service_store::wanted::{Standing, WantedDevices};
 use std::sync::Arc;
 
 type Shared = State<Arc<Service>>;
@@ -32,23 +35,41 @@ pub(super) fn device_id(text: &str) -> Result<DeviceId, Refusal> {
 }
 
 /// Lists devices.
-#[utoipa::path(get, path = "/v1/catalogs/{catalog}/devices", params(("catalog" = String, Path), Page),
+#[utoipa::path(get, path = "/v1/catalogs/{catalog}/devices", params(("catalog" = String, Path), DevicesPage),
     security(("token" = [])),
     responses((status = 200, body = Listed<DeviceShape>), (status = 404, body = ProblemShape)))]
 pub(super) async fn list(
     State(service): Shared,
     caller: Caller,
     Path(catalog): Path<String>,
-    page: Page,
+    page: DevicesPage,
 ) -> Result<Response, Refusal> {
     let scope = caller.scope(&service, &catalog, Need::See).await?;
-    let state = page.state.as_deref().map(|word| {
-        let rule = "state: must be waiting, claimed, enrolled or retired";
-        DeviceState::of_word(word).ok_or_else(|| Refusal::new(Problem::Malformed, rule))
-    });
-    let rows = service.store.devices(scope, state.transpose()?, &page.after, page.most()).await?;
+    let (after, most) = (page.after.clone(), page.most());
+    let wanted = wanted(page, service.now())?;
+    let rows = service.store.wanted_devices(scope, &wanted, &after, most).await?;
     let items = rows.into_iter().map(DeviceShape::from).collect();
-    shown(&Listed::new(items, page.most(), |item: &DeviceShape| item.id.clone()))
+    shown(&Listed::new(items, most, |item: &DeviceShape| item.id.clone()))
+}
+
+fn wanted(page: DevicesPage, now: u64) -> Result<WantedDevices, Refusal> {
+    let state = page.state.map(|word| {
+        let rule = "state: must be waiting, claimed, enrolled or retired";
+        DeviceState::of_word(&word).ok_or_else(|| Refusal::new(Problem::Malformed, rule))
+    });
+    let standing = page.standing.map(|word| {
+        let rule = "standing: must be attested, update-only, refused or silent";
+        Standing::of_word(&word).ok_or_else(|| Refusal::new(Problem::Malformed, rule))
+    });
+    let since = now.saturating_sub(WITHIN_S);
+    Ok(WantedDevices {
+        state: state.transpose()?,
+        standing: standing.transpose()?.map(|standing| (standing, since)),
+        product: page.product,
+        group: page.group,
+        version: page.version,
+        find: page.find,
+    })
 }
 
 /// Shows a device.

@@ -3,7 +3,8 @@
 use super::caller::{Caller, Change, shown};
 use super::devices::device_id;
 use super::shapes::{
-    AuditShape, AuditVerdict, Done, FindingShape, FindingToClose, Listed, Page, ProblemShape,
+    AuditPage, AuditShape, AuditVerdict, Done, FindingShape, FindingToClose, Listed, Page,
+    ProblemShape,
 };
 use crate::refusal::Refusal;
 use crate::service::Service;
@@ -83,20 +84,32 @@ pub(super) async fn close_finding(
     work.await
 }
 
-/// Lists rows of the audit log by number.
-#[utoipa::path(get, path = "/v1/catalogs/{catalog}/audit", params(("catalog" = String, Path), Page),
+/// Lists rows of the audit log by number, the oldest first unless `order=newest`.
+#[utoipa::path(get, path = "/v1/catalogs/{catalog}/audit", params(("catalog" = String, Path), AuditPage),
     security(("token" = [])),
     responses((status = 200, body = Listed<AuditShape>), (status = 403, body = ProblemShape)))]
 pub(super) async fn audit(
     State(service): Shared,
     caller: Caller,
     Path(catalog): Path<String>,
-    page: Page,
+    page: AuditPage,
 ) -> Result<Response, Refusal> {
     let scope = caller.scope(&service, &catalog, Need::Audit).await?;
-    let after = if page.after.is_empty() { Ok(0) } else { page.after.parse() };
+    let after = Some(page.after.as_str()).filter(|after| !after.is_empty()).map(str::parse);
+    let after = after.transpose();
     let after = after.map_err(|_| Refusal::new(Problem::Malformed, "after: must be a number"))?;
-    let rows = service.store.audit_rows(scope, after, page.most()).await?;
+    let rows = match page.order.as_deref() {
+        None | Some("oldest") => {
+            service.store.audit_rows(scope, after.unwrap_or(0), page.most()).await?
+        }
+        Some("newest") => {
+            let before = after.unwrap_or(u64::MAX);
+            service.store.audit_rows_before(scope, before, page.most()).await?
+        }
+        Some(_) => {
+            return Err(Refusal::new(Problem::Malformed, "order: must be oldest or newest"));
+        }
+    };
     let items = rows.into_iter().map(|(row, hash)| AuditShape {
         number: row.number,
         at: row.at,

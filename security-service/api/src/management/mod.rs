@@ -8,6 +8,8 @@ mod deployments;
 mod devices;
 mod logs;
 mod openapi;
+mod overview;
+mod overview_shapes;
 mod releases;
 mod report_shapes;
 mod reports;
@@ -16,6 +18,7 @@ mod shapes;
 mod symbols;
 mod threat_shapes;
 mod threats;
+mod timeline;
 mod tokens;
 mod transfer_shapes;
 mod transfers;
@@ -33,12 +36,14 @@ use axum::routing::{get, post, put};
 use holdfast_service_domain::problem::Problem;
 use std::sync::Arc;
 
+pub use caller::Authenticated;
 pub use openapi::document;
 
 /// Returns the routes of management.
 pub fn router(service: Arc<Service>) -> Router {
     let catalog = Router::new()
         .route("/", get(catalogs::show).patch(catalogs::change))
+        .route("/overview", get(overview::overview))
         .route("/products", get(catalogs::products))
         .route("/products/{product}", put(catalogs::put_product))
         .route("/products/{product}/groups", get(catalogs::groups))
@@ -50,10 +55,12 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/deployments", get(deployments::list).post(deployments::create))
         .route("/deployments/{deployment}", get(deployments::show))
         .route("/deployments/{deployment}/devices", get(deployments::devices))
+        .route("/deployments/{deployment}/reasons", get(overview::reasons))
         .route("/deployments/{deployment}/{action}", post(deployments::act))
         .route("/claims", post(devices::claim))
         .route("/devices", get(devices::list))
         .route("/devices/{device}", get(devices::show))
+        .route("/devices/{device}/timeline", get(timeline::timeline))
         .route("/devices/{device}/move", post(devices::move_to))
         .route("/devices/{device}/quarantine", post(devices::quarantine))
         .route("/devices/{device}/end-quarantine", post(devices::end_quarantine))
@@ -93,6 +100,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/reports", get(reports::reports))
         .route("/crashes", get(reports::crashes))
         .route("/crashes/{group}", get(reports::show_crash))
+        .route("/crashes/{group}/days", get(overview::crash_days))
         .route("/crashes/{group}/close", post(reports::close))
         .route("/crashes/{group}/reopen", post(reports::reopen))
         .route("/audit", get(logs::audit))
@@ -100,6 +108,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/tokens", get(tokens::list).post(tokens::make))
         .route("/tokens/{name}/remove", post(tokens::remove))
         .route("/webhooks", get(webhooks::list).post(webhooks::make))
+        .route("/deliveries", get(overview::deliveries))
         .route("/webhooks/{name}/remove", post(webhooks::remove))
         .route("/webhooks/{name}/test", post(webhooks::test));
     Router::new()
@@ -108,6 +117,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/problems/{problem}", get(problem))
         .route("/openapi.json", get(async || axum::Json(document())))
         .route("/v1/first-owner/{ticket}", post(tokens::first_owner))
+        .route("/v1/status", get(overview::status))
         .route("/v1/catalogs", get(catalogs::list).post(catalogs::make))
         .nest("/v1/catalogs/{catalog}", catalog)
         .fallback(async || Refusal::from(Problem::NotFound))

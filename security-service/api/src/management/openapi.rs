@@ -1,8 +1,8 @@
 //! The OpenAPI document of management, made from the handlers.
 
 use super::{
-    catalogs, deployments, devices, logs, releases, reports, repositories, symbols, threats,
-    tokens, transfers, webhooks,
+    catalogs, deployments, devices, logs, overview, releases, reports, repositories, symbols,
+    threats, timeline, tokens, transfers, webhooks,
 };
 use holdfast_service_domain::problem::Problem;
 use std::collections::BTreeSet;
@@ -86,6 +86,12 @@ use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, RefOr, Response,
         webhooks::make,
         webhooks::remove,
         webhooks::test,
+        overview::overview,
+        overview::crash_days,
+        overview::reasons,
+        overview::deliveries,
+        overview::status,
+        timeline::timeline,
     )
 )]
 struct Document;
@@ -138,7 +144,7 @@ mod tests {
                 assert_eq!(secured, !path.contains("first-owner"), "{method} {path}");
             }
         }
-        assert_eq!(operations, 64, "of the routes");
+        assert_eq!(operations, 70, "of the routes");
     }
 
     #[test]

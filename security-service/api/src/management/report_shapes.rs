@@ -42,6 +42,8 @@ pub(super) struct CrashesPage {
     pub(super) state: Option<String>,
     /// `json` or `otlp`.
     pub(super) format: Option<String>,
+    /// By `id`, or the `newest` first, by when they were seen last.
+    pub(super) order: Option<String>,
 }
 
 impl CrashesPage {

@@ -148,12 +148,26 @@ pub(super) async fn crashes(
         Some(_) => return Err(Refusal::new(Problem::Malformed, "format: must be json or otlp")),
     };
     let closed = page.state.as_deref() == Some("closed");
-    let rows = service.store.crashes(scope, closed, &page.after, page.most()).await?;
+    let is_newest = match page.order.as_deref() {
+        None | Some("id") => false,
+        Some("newest") if !is_otlp => true,
+        Some("newest") => return Err(Refusal::new(Problem::Malformed, "order: is of json alone")),
+        Some(_) => return Err(Refusal::new(Problem::Malformed, "order: must be id or newest")),
+    };
+    let rows = if is_newest {
+        let before = before(&page.after)?;
+        let before = (before.0, before.1.as_str());
+        service.store.newest_crashes(scope, closed, before, page.most()).await?
+    } else {
+        service.store.crashes(scope, closed, &page.after, page.most()).await?
+    };
     let exposures = service.store.exposures(scope).await?;
     let now = service.now();
     let items: Vec<_> = rows.into_iter().map(|row| shape(row, &exposures, now)).collect();
     if !is_otlp {
-        return shown(&Listed::new(items, page.most(), |item: &CrashShape| item.group.clone()));
+        return shown(&Listed::new(items, page.most(), |item: &CrashShape| {
+            if is_newest { format!("{}.{}", item.last_at, item.group) } else { item.group.clone() }
+        }));
     }
     let mut response = shown(&crash_logs::logs(&items, now))?;
     let listed = Listed::new(items, page.most(), |item: &CrashShape| item.group.clone());
@@ -161,6 +175,16 @@ pub(super) async fn crashes(
     let query = format!("crashes?format=otlp{state}&limit={}", page.most());
     link(&mut response, &catalog, &query, listed.next);
     Ok(response)
+}
+
+/// Reads what a page of the newest groups ends before: when one was seen last, and its id, with a dot between.
+fn before(after: &str) -> Result<(u64, String), Refusal> {
+    if after.is_empty() {
+        return Ok((u64::MAX, String::new()));
+    }
+    let parts = after.split_once('.');
+    let parts = parts.and_then(|(at, id)| Some((at.parse().ok()?, id.to_owned())));
+    parts.ok_or_else(|| Refusal::new(Problem::Malformed, "after: must be the `next` of a page"))
 }
 
 /// Shows a crash group, and how often it was seen in each version.

@@ -32,6 +32,54 @@ impl Page {
     }
 }
 
+/// A page of devices, by their ids.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DevicesPage {
+    /// Behind which device the page begins: the `next` of the page before.
+    #[serde(default)]
+    pub(super) after: String,
+    /// Most devices, 1 to 1000.
+    pub(super) limit: Option<u32>,
+    /// Their state: `waiting`, `claimed`, `enrolled` or `retired`.
+    pub(super) state: Option<String>,
+    /// How enrolled devices stand by their last check-in: `attested`, `update-only`, `refused` or `silent`.
+    pub(super) standing: Option<String>,
+    /// One product's alone.
+    pub(super) product: Option<String>,
+    /// Those of groups with this name alone.
+    pub(super) group: Option<String>,
+    /// Those alone that have attested this version of the OS last.
+    pub(super) version: Option<String>,
+    /// The beginning of their id, or their serial number.
+    pub(super) find: Option<String>,
+}
+
+impl DevicesPage {
+    pub(super) fn most(&self) -> u32 {
+        self.limit.unwrap_or(USUAL_PAGE).clamp(1, MAX_PAGE)
+    }
+}
+
+/// A page of the audit log, by numbers of rows.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditPage {
+    /// Behind which row the page begins: the `next` of the page before.
+    #[serde(default)]
+    pub(super) after: String,
+    /// Most rows, 1 to 1000.
+    pub(super) limit: Option<u32>,
+    /// `oldest`, or `newest` first.
+    pub(super) order: Option<String>,
+}
+
+impl AuditPage {
+    pub(super) fn most(&self) -> u32 {
+        self.limit.unwrap_or(USUAL_PAGE).clamp(1, MAX_PAGE)
+    }
+}
+
 /// The precondition of a change.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Header)]

@@ -53,6 +53,7 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
     let build = "00a1b2c3d4e5f607";
     let operations: Vec<(&str, String, &Value, [bool; 5])> = vec![
         ("GET", String::new(), &nothing, see),
+        ("GET", "/overview".to_owned(), &nothing, see),
         ("GET", "/products".to_owned(), &nothing, see),
         ("PUT", "/products/pump".to_owned(), &nothing, operate),
         ("GET", "/products/pump/groups".to_owned(), &nothing, see),
@@ -63,10 +64,12 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
         ("POST", "/deployments".to_owned(), &nothing, operate),
         ("GET", "/deployments/d1".to_owned(), &nothing, see),
         ("GET", "/deployments/d1/devices".to_owned(), &nothing, see),
+        ("GET", "/deployments/d1/reasons".to_owned(), &nothing, see),
         ("POST", "/deployments/d1/approve".to_owned(), &nothing, operate),
         ("POST", "/claims".to_owned(), &claim, [true, true, true, false, false]),
         ("GET", "/devices".to_owned(), &nothing, see),
         ("GET", format!("/devices/{device}"), &nothing, see),
+        ("GET", of_device("timeline"), &nothing, see),
         ("POST", of_device("move"), &place, operate),
         ("POST", of_device("quarantine"), &nothing, operate),
         ("POST", of_device("end-quarantine"), &nothing, operate),
@@ -105,6 +108,7 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
         ("GET", "/reports".to_owned(), &nothing, see),
         ("GET", "/crashes".to_owned(), &nothing, see),
         ("GET", format!("/crashes/{}", "0".repeat(32)), &nothing, see),
+        ("GET", format!("/crashes/{}/days", "0".repeat(32)), &nothing, see),
         ("POST", format!("/crashes/{}/close", "0".repeat(32)), &nothing, operate),
         ("POST", format!("/crashes/{}/reopen", "0".repeat(32)), &nothing, operate),
         ("GET", "/audit".to_owned(), &nothing, [true, false, false, false, true]),
@@ -112,6 +116,7 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
         ("GET", "/tokens".to_owned(), &nothing, own),
         ("POST", "/tokens/nobody/remove".to_owned(), &nothing, own),
         ("GET", "/webhooks".to_owned(), &nothing, operate),
+        ("GET", "/deliveries".to_owned(), &nothing, operate),
         ("POST", "/webhooks".to_owned(), &webhook, operate),
         ("POST", "/webhooks/nobody/test".to_owned(), &nothing, operate),
         ("POST", "/webhooks/nobody/remove".to_owned(), &nothing, operate),
@@ -146,7 +151,7 @@ fn roles_may_do_what_they_may_and_nobody_else_anything() {
             documented.insert(format!("{} {path}", method.to_uppercase()));
         }
     }
-    assert_eq!(documented.len(), operations.len() + 4, "{documented:#?}");
+    assert_eq!(documented.len(), operations.len() + 5, "{documented:#?}");
     let rows = service.done("POST", "/audit/verify", &Value::Null);
     assert_eq!(rows["broken"], Value::Null);
 }
