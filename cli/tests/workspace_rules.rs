@@ -460,12 +460,24 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-types",
             ],
         ),
+        // Pages: they ask the management API in the place of whoever looks at them, and have no way to the database beside it.
+        (
+            "holdfast-service-console",
+            vec![
+                "holdfast-service-api",
+                "holdfast-service-domain",
+                // Who has signed in.
+                "holdfast-service-store",
+                "holdfast-types",
+            ],
+        ),
         (
             "holdfast-service",
             vec![
                 "holdfast-evidence",
                 "holdfast-service-alerts",
                 "holdfast-service-api",
+                "holdfast-service-console",
                 "holdfast-service-domain",
                 "holdfast-service-issuing",
                 "holdfast-service-store",

@@ -209,7 +209,8 @@ pub async fn start_on(
         most_per_address: settings.device.most_per_address,
     };
     let devices = device_port::router(service.clone());
-    let people = management::router(service.clone());
+    let people =
+        holdfast_service_console::router(service.clone(), management::router(service.clone()));
     let renewed = (folder.to_owned(), settings.clone(), clock, configurations.clone());
     let watching = ended.clone();
     let mut tasks = vec![

@@ -13,6 +13,9 @@
 mod alerts;
 mod backup;
 mod changes;
+mod console;
+mod console_browser;
+mod console_fleet;
 mod crash;
 mod deployments;
 mod device;
@@ -30,3 +33,4 @@ mod served;
 mod symbols;
 mod threats;
 mod transfers;
+mod webdriver;

@@ -1,0 +1,60 @@
+//! The console of the Security Service: pages for people who would rather look than read, on the port of management.
+//!
+//! Pages are rendered here and work without a script. Each asks the management API in this process, in the place of whoever has signed in, and
+//! is made of what that has answered: the console sees and does nothing that the API would not show and do for the same person. The same
+//! documents are its JSON. Sessions are in one module, which alone knows of tokens.
+
+mod act;
+mod action;
+mod ask;
+mod assets;
+mod attempts;
+mod chart;
+mod confirm;
+mod console;
+mod failure;
+mod frame;
+mod headers;
+mod mood;
+mod origin;
+mod page;
+mod pages;
+mod place;
+mod rows;
+mod serve;
+mod session;
+mod sign_in;
+mod text;
+mod viewer;
+mod visible;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use console::Console;
+use holdfast_service_api::Service;
+use std::sync::Arc;
+
+/// Most bytes of a form.
+const MAX_FORM_BYTES: usize = 16 * 1024;
+
+/// Returns the routes of the port of management with the console: its pages below `/console`, whither `/` leads, and everything else as
+/// `management` has it.
+pub fn router(service: Arc<Service>, management: Router) -> Router {
+    let console = Console {
+        service,
+        management: management.clone(),
+        sessions: session::Sessions::default(),
+        attempts: std::sync::Mutex::default(),
+    };
+    Router::new()
+        .route("/", get(serve::first))
+        .route("/console", get(serve::first))
+        .route("/console/assets/{name}", get(serve::asset))
+        .route("/console/sign-in", get(serve::sign_in_form).post(serve::sign_in))
+        .route("/console/sign-out", post(serve::sign_out))
+        .route("/console/{*path}", get(serve::page).post(serve::form))
+        .layer(DefaultBodyLimit::max(MAX_FORM_BYTES))
+        .with_state(Arc::new(console))
+        .fallback_service(management)
+}
