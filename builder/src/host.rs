@@ -70,6 +70,9 @@ pub const BROKER: &[Need] =
     &[need("/usr/sbin/mosquitto", "mosquitto"), need("mosquitto_pub", "mosquitto-clients")];
 /// For the tests of the security service: the other of its two databases.
 pub const DATABASE: &[Need] = &[need("/usr/lib/postgresql/15/bin/initdb", "postgresql-15")];
+/// For the tests of the console: a browser without a window, and what drives it.
+pub const BROWSER: &[Need] =
+    &[need("/usr/bin/chromium", "chromium"), need("/usr/bin/chromedriver", "chromium-driver")];
 /// For the tests of symbols: compilers for this host and for the device's processor.
 pub const COMPILERS: &[Need] =
     &[need("cc", "gcc"), need("arm-linux-gnueabihf-gcc", "gcc-arm-linux-gnueabihf")];

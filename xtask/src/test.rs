@@ -64,6 +64,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         ("unit", host::BROKER),
         ("unit", host::DATABASE),
         ("unit", host::RELYING_PARTIES),
+        ("unit", host::BROWSER),
         ("unit", host::COMPILERS),
         (SERVICE_PEERS, host::SERVICE_PEERS),
         (UNIT_PURE, host::TPM),

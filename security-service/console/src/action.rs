@@ -5,6 +5,7 @@ use crate::failure::Failure;
 use crate::page::Given;
 use crate::place::{Place, is_plain};
 use holdfast_service_domain::role::Need;
+use holdfast_types::hex::sha256;
 use serde_json::{Value, json};
 
 /// What an action is done to.
@@ -243,6 +244,14 @@ impl Action {
         }
     }
 
+    /// Returns what makes the same form of a page one change, however often it is sent. Another form of the page is another.
+    fn key(self, of_page: &str, of: &str) -> String {
+        if of_page.is_empty() {
+            return String::new();
+        }
+        sha256(format!("{of_page} {} {of}", self.name).as_bytes())
+    }
+
     /// Returns the change that a form asks for.
     pub(crate) fn change(self, of: &str, form: &Given) -> Result<Change, Failure> {
         if self.of != Of::Catalog && !is_plain(of) {
@@ -275,7 +284,7 @@ impl Action {
             (_, "threat-close") => json!({"reason": form.get("reason")}),
             _ => Value::Null,
         };
-        Ok(Change { path, body, key: form.get("key").to_owned() })
+        Ok(Change { path, body, key: self.key(form.get("key"), of) })
     }
 }
 
@@ -299,6 +308,21 @@ mod tests {
             assert!(Action::of_name(name).unwrap().is_confirmed, "{name}");
         }
         assert_eq!(Action::of_name("device-erase"), None);
+    }
+
+    #[test]
+    fn the_same_form_has_the_same_key_and_no_other_has() {
+        let key = |name: &str, page: &str, of: &str| Action::of_name(name).unwrap().key(page, of);
+        let first = key("finding-close", "page", "ab.debug-build");
+        assert_eq!(first, key("finding-close", "page", "ab.debug-build"));
+        for other in [
+            key("finding-close", "page", "cd.debug-build"),
+            key("finding-close", "other", "ab.debug-build"),
+            key("crash-close", "page", "ab.debug-build"),
+        ] {
+            assert_ne!(first, other);
+        }
+        assert!(first.len() <= 64 && key("crash-close", "", "ab").is_empty());
     }
 
     #[test]

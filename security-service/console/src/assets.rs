@@ -27,42 +27,40 @@ impl Asset {
     }
 }
 
-static ALL: LazyLock<[Asset; 3]> = LazyLock::new(|| {
-    [
-        Asset::new(
-            "console",
-            "css",
-            "text/css; charset=utf-8",
-            include_bytes!("../assets/console.css"),
-        ),
-        Asset::new(
-            "console",
-            "js",
-            "text/javascript; charset=utf-8",
-            include_bytes!("../assets/console.js"),
-        ),
-        Asset::new("icon", "svg", "image/svg+xml", include_bytes!("../assets/icon.svg")),
-    ]
+static STYLE: LazyLock<Asset> = LazyLock::new(|| {
+    let content = include_bytes!("../assets/console.css");
+    Asset::new("console", "css", "text/css; charset=utf-8", content)
 });
+static SCRIPT: LazyLock<Asset> = LazyLock::new(|| {
+    let content = include_bytes!("../assets/console.js");
+    Asset::new("console", "js", "text/javascript; charset=utf-8", content)
+});
+static ICON: LazyLock<Asset> = LazyLock::new(|| {
+    Asset::new("icon", "svg", "image/svg+xml", include_bytes!("../assets/icon.svg"))
+});
+
+fn all() -> [&'static Asset; 3] {
+    [&STYLE, &SCRIPT, &ICON]
+}
 
 /// Returns the path of the style.
 pub(crate) fn style() -> String {
-    ALL[0].path()
+    STYLE.path()
 }
 
 /// Returns the path of the script.
 pub(crate) fn script() -> String {
-    ALL[1].path()
+    SCRIPT.path()
 }
 
 /// Returns the path of the icon.
 pub(crate) fn icon() -> String {
-    ALL[2].path()
+    ICON.path()
 }
 
 /// Returns what has a name, with leave to keep it for ever.
 pub(crate) fn named(name: &str) -> Response {
-    let Some(asset) = ALL.iter().find(|asset| asset.name == name) else {
+    let Some(asset) = all().into_iter().find(|asset| asset.name == name) else {
         return StatusCode::NOT_FOUND.into_response();
     };
     let mut response = Body::from(asset.content).into_response();
@@ -90,7 +88,7 @@ mod tests {
     /// What lies in pages of others' texts must not be a way to the network.
     #[test]
     fn style_and_script_ask_nobody_else() {
-        for asset in &*ALL {
+        for asset in all() {
             let text = String::from_utf8_lossy(asset.content);
             let elsewhere = text.replace("http://www.w3.org/2000/svg", "");
             assert!(!elsewhere.contains("://") && !elsewhere.contains("url("), "{}", asset.name);

@@ -24,16 +24,15 @@ pub(crate) struct Bar {
     pub(crate) length: u64,
 }
 
-/// Returns bars of these names and values, of which the longest takes all the room.
+/// Returns bars of these names and values, which fill their room as they fill the whole.
 pub(crate) fn bars(values: Vec<(String, Option<String>, u64)>) -> Vec<Bar> {
-    let most = values.iter().map(|(_, _, value)| *value).max().unwrap_or(0);
     let whole = values.iter().fold(0u64, |sum, (_, _, value)| sum.saturating_add(*value));
     let bar = |(name, link, value): (String, Option<String>, u64)| Bar {
         name,
         link,
         value,
         share: percent(&value, &whole),
-        length: scaled(value, most, WIDTH),
+        length: scaled(value, whole, WIDTH),
     };
     values.into_iter().map(bar).collect()
 }
@@ -163,7 +162,7 @@ mod tests {
         let bars =
             bars(vec![of("1.4.0", 38_112), of("1.3.2", 3_868), of("1.2.0", 1), of("1.1.0", 0)]);
         let lengths: Vec<u64> = bars.iter().map(|bar| bar.length).collect();
-        assert_eq!(lengths, [1000, 101, 4, 0]);
+        assert_eq!(lengths, [907, 92, 4, 0]);
         let shares: Vec<&str> = bars.iter().map(|bar| bar.share.as_str()).collect();
         assert_eq!(shares, ["90 %", "9 %", "< 1 %", "0 %"]);
         assert_eq!(super::bars(vec![]), []);

@@ -24,9 +24,11 @@ pub(crate) fn secured(mut response: Response) -> Response {
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    // The same path is a page or its document.
-    headers.insert(header::VARY, HeaderValue::from_static("Accept, Cookie"));
+    if !headers.contains_key(header::CACHE_CONTROL) {
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // The same path is a page or its document, and each person's is another.
+        headers.insert(header::VARY, HeaderValue::from_static("Accept, Authorization, Cookie"));
+    }
     response
 }
 

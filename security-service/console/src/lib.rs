@@ -58,3 +58,40 @@ pub fn router(service: Arc<Service>, management: Router) -> Router {
         .with_state(Arc::new(console))
         .fallback_service(management)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    fn sources(directory: &Path, found: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else {
+                found.push((path.display().to_string(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+
+    /// What is never written cannot forge a line: whatever a browser sends, the console logs nothing.
+    #[test]
+    fn nothing_of_a_request_reaches_the_log() {
+        let mut all = Vec::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut all);
+        assert!(all.len() > 25, "{}", all.len());
+        let words = ["print", "dbg"].map(|word| [word, "ln!("].concat());
+        for (path, text) in all {
+            assert!(words.iter().all(|word| !text.contains(word.as_str())), "{path}");
+        }
+    }
+
+    /// The one text that is written as markup is a page's body, which a template has made.
+    #[test]
+    fn one_text_is_written_as_it_is() {
+        let mut all = Vec::new();
+        sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("templates"), &mut all);
+        let safe: usize = all.iter().map(|(_, text)| text.matches("|safe").count()).sum();
+        assert_eq!(safe, 1);
+    }
+}

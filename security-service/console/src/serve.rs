@@ -27,6 +27,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Form};
 use holdfast_service_api::peer::Peer;
 use holdfast_service_domain::problem::Problem;
+use holdfast_service_domain::role::Need;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,11 +61,17 @@ pub(crate) async fn asset(Path(name): Path<String>) -> Response {
 pub(crate) async fn first(State(console): Shared, headers: HeaderMap) -> Response {
     let found = async {
         let Some(who) = console.who(&headers).await? else { return Ok(to_sign_in("", false)) };
-        let all = catalogs(&console.ask(&who, "")).await?;
+        let viewer = viewer(&console, &who, String::new())?;
+        let ask = console.ask(&who, "");
+        if !ask.may(Need::See) {
+            let failure = Failure::forbidden();
+            let frame = Frame::alone(failure_page(&failure)?);
+            return Ok(frame.of(viewer).answer(failure.status));
+        }
+        let all = catalogs(&ask).await?;
         if let [(_, path)] = all.as_slice() {
             return Ok(Redirect::to(path).into_response());
         }
-        let viewer = viewer(&console, &who, String::new())?;
         let page = Page::new("Catalogs", &(), &CatalogsBody { catalogs: all })?;
         Ok(Frame::alone(page).of(viewer).answer(StatusCode::OK))
     };
@@ -228,18 +235,16 @@ async fn name(ask: &Ask) -> Result<String, Failure> {
 
 /// Returns the catalogs that somebody may see, by name and path.
 async fn catalogs(ask: &Ask) -> Result<Vec<(String, String)>, Failure> {
-    let path = format!("/v1/catalogs{}", Query::default().with("limit", CATALOGS).text());
-    match ask.get_from::<Listed<Catalog>>(&path).await {
-        Ok(all) => Ok(all
-            .items
-            .into_iter()
-            .map(|catalog| {
-                let address = Address { catalog: catalog.id, place: Place::Fleet };
-                (catalog.name, address.to_string())
-            })
-            .collect()),
-        Err(failure) => Err(failure),
+    if !ask.may(Need::See) {
+        return Ok(Vec::new());
     }
+    let path = format!("/v1/catalogs{}", Query::default().with("limit", CATALOGS).text());
+    let all: Listed<Catalog> = ask.get_from(&path).await?;
+    let with_path = |catalog: Catalog| {
+        let address = Address { catalog: catalog.id, place: Place::Fleet };
+        (catalog.name, address.to_string())
+    };
+    Ok(all.items.into_iter().map(with_path).collect())
 }
 
 /// Returns where a page is as JSON.

@@ -105,7 +105,7 @@ pub(crate) fn bytes(bytes: &u64) -> String {
     if unit == 0 {
         format!("{whole} {name}")
     } else {
-        format!("{whole}.{} {name}", rest * 10 / 1024)
+        format!("{whole}.{} {name}", rest.saturating_mul(10) / 1024)
     }
 }
 

@@ -62,7 +62,7 @@ impl Viewer {
     }
 
     /// Returns a time as it lies from now.
-    pub(crate) fn from_now(&self, at: &u64) -> String {
+    pub(crate) fn ago(&self, at: &u64) -> String {
         text::from_now(at, &self.now)
     }
 

@@ -64,7 +64,7 @@ pub(super) struct OverviewShape {
 pub(super) struct EventShape {
     /// When, in seconds since 1970.
     pub(super) at: u64,
-    /// `boot`, `crash`, `update`, `refused`, `record`, `check-in`, `finding`, `closed`, `granted`, `slot` or `deed`.
+    /// `boot`, `crash`, `update`, `refused`, `record`, `check-in`, `finding`, `closed`, `granted`, `slot` or `change`.
     pub(super) kind: String,
     /// `good`, `bad` or `plain`.
     pub(super) mood: String,

@@ -93,9 +93,9 @@ fn events(device: DeviceId, past: &Past) -> Vec<EventShape> {
     }
     all.extend(past.slots.iter().flat_map(slot_events));
     for deed in &past.deeds {
-        all.push(event(deed.at, "deed", "plain", format!("{} by {}", deed.verb, deed.who)));
+        all.push(event(deed.at, "change", "plain", format!("{} by {}", deed.verb, deed.who)));
     }
-    all.sort_by(|one, other| other.at.cmp(&one.at));
+    all.sort_by_key(|event| std::cmp::Reverse(event.at));
     all.truncate(MOST);
     all
 }
@@ -168,7 +168,7 @@ mod tests {
         let events = events(DEVICE, &past);
         let kinds: Vec<&str> = events.iter().map(|event| event.kind.as_str()).collect();
         assert_eq!(kinds[..5], ["closed", "finding", "check-in", "slot", "granted"], "{kinds:?}");
-        assert_eq!(kinds.last(), Some(&"deed"));
+        assert_eq!(kinds.last(), Some(&"change"));
         assert_eq!(kinds.iter().filter(|kind| **kind == "crash").count(), 1);
         let slot = &events[3];
         assert_eq!((slot.deployment.as_deref(), slot.mood.as_str()), (Some("d1"), "bad"));

@@ -30,6 +30,7 @@ struct Document {
 /// How many devices stand in one way.
 struct Tile {
     name: String,
+    mood: &'static str,
     says: &'static str,
     devices: u64,
     share: String,
@@ -66,7 +67,9 @@ impl<'a> Body<'a> {
             let devices = count.map_or(0, |count| count.devices);
             let link = viewer.devices("standing", name);
             let share = text::percent(&devices, &enrolled);
-            Tile { name: name.to_owned(), says, devices, share, link }
+            // Two parts of one bar are told apart by their moods.
+            let mood = if name == "silent" { "off" } else { mood::of(name) };
+            Tile { name: name.to_owned(), mood, says, devices, share, link }
         };
         let tiles = vec![
             tile("attested", "full certificate, seen within 26 h"),
@@ -74,14 +77,10 @@ impl<'a> Body<'a> {
             tile("refused", "checked in and got no certificate"),
             tile("silent", "has not checked in for 26 h, or never"),
         ];
-        let parts: Vec<(&'static str, &'static str, u64)> =
-            ["attested", "update-only", "refused", "silent"]
-                .into_iter()
-                .zip(&tiles)
-                .map(|(name, tile)| {
-                    (name, if name == "silent" { "off" } else { mood::of(name) }, tile.devices)
-                })
-                .collect();
+        let names = ["attested", "update-only", "refused", "silent"];
+        let parts =
+            names.into_iter().zip(&tiles).map(|(name, tile)| (name, tile.mood, tile.devices));
+        let parts: Vec<(&'static str, &'static str, u64)> = parts.collect();
         let threats = sorted_threats(&document.threats.items);
         let is_under_way = |one: &&Deployment| !matches!(one.state.as_str(), "done" | "withdrawn");
         let findings = overview.findings.iter();
@@ -160,8 +159,9 @@ mod tests {
 
     fn document() -> Document {
         let count = |name: &str, devices: u64| json!({"name": name, "devices": devices});
-        let releases: Vec<_> = (0..9u64)
-            .map(|index| json!({"version": format!("1.{}.0", 9 - index), "index": 9 - index, "devices": 10}))
+        let releases: Vec<_> = (1..=9u64)
+            .rev()
+            .map(|index| json!({"version": format!("1.{index}.0"), "index": index, "devices": 10}))
             .collect();
         serde_json::from_value(json!({
             "overview": {

@@ -13,6 +13,8 @@ use std::path::PathBuf;
 const PICTURES: &str = "HOLDFAST_CONSOLE_PICTURES";
 /// What is wrong with a page.
 const WRONG: &str = include_str!("console_page.js");
+/// A file of axe-core, for whoever wants its opinion as well: its licence is none of ours, so it is not in the tree.
+const AXE: &str = "HOLDFAST_CONSOLE_AXE";
 /// Widths in CSS pixels, and whether it is dark.
 const LOOKS: [(u32, bool); 4] = [(1280, false), (1280, true), (375, false), (320, true)];
 
@@ -58,6 +60,13 @@ impl<'a> Seen<'a> {
                 "{place} at {width}, {}: {wrong:#}",
                 if is_dark { "dark" } else { "light" }
             );
+            if let Some(axe) = std::env::var_os(AXE) {
+                let axe = std::fs::read_to_string(axe).unwrap();
+                let run = "const found = await axe.run(document, { resultTypes: ['violations'] });
+                    return found.violations.map((one) => [one.id, one.help, one.nodes.map((node) => node.html.slice(0, 200))]);";
+                let found = self.browser.run(&format!("{axe};\n{run}"));
+                assert_eq!(found, json!([]), "{place} at {width}: {found:#}");
+            }
             if let Some(directory) = std::env::var_os(PICTURES) {
                 let scheme = if is_dark { "dark" } else { "light" };
                 let place = place.replace(['/', '?', '='], "-");
@@ -181,7 +190,9 @@ fn no_name_runs_overflows_or_turns_what_stands_beside_it() {
     let seen = Seen::new(&service);
     seen.sign_in();
     let mut met = 0;
-    for place in all_places(&service) {
+    let mut all = all_places(&service);
+    all.extend(["threats/2", "threats?state=closed"].map(str::to_owned));
+    for place in all {
         seen.go(&place);
         seen.is_right(&format!("hostile-{place}"));
         let text = seen.browser.run("return document.body.textContent");

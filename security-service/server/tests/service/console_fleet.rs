@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// Devices of the production group.
-pub(crate) const DEVICES: u8 = 200;
+pub(crate) const DEVICES: u8 = 120;
 const DAY_S: u64 = 24 * 60 * 60;
 const OLD: Release = of(OTHER_BOOT, 3, 6);
 const NEW: Release = of(BOOT, 4, 7);

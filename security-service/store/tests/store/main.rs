@@ -16,6 +16,7 @@ mod check_ins;
 mod databases;
 mod deployments;
 mod detection;
+mod overview;
 mod reports;
 mod retirement_of_devices;
 mod symbols;
