@@ -455,6 +455,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-release",
                 "holdfast-service-domain",
                 "holdfast-service-issuing",
+                "holdfast-service-sign-in",
                 "holdfast-service-store",
                 "holdfast-service-symbols",
                 "holdfast-types",
@@ -471,6 +472,18 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-types",
             ],
         ),
+        // What asks providers: it knows people as claims, and neither database nor keys of ours.
+        (
+            "holdfast-service-sign-in",
+            vec![
+                // How addresses are connected to, and who vouches for them.
+                "holdfast-service-alerts",
+                "holdfast-service-domain",
+                // Of its tests.
+                "holdfast-test-provider",
+            ],
+        ),
+        ("holdfast-test-provider", vec![]),
         (
             "holdfast-service",
             vec![
@@ -491,6 +504,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-sandbox",
                 "holdfast-service-clients",
                 "holdfast-swtpm",
+                "holdfast-test-provider",
             ],
         ),
         ("holdfast-swtpm", vec!["holdfast-evidence", "holdfast-types"]),
@@ -531,7 +545,16 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
         ("holdfast-builder", with(&["holdfast-images", "holdfast-qemu", "holdfast-repository"])),
         (
             "holdfast",
-            with(&["holdfast-builder", "holdfast-images", "holdfast-qemu", "holdfast-repository"]),
+            with(&[
+                "holdfast-builder",
+                "holdfast-images",
+                "holdfast-qemu",
+                "holdfast-repository",
+                // The audit log of the security service, which is followed without it.
+                "holdfast-service-domain",
+                // Of its tests.
+                "holdfast-test-provider",
+            ]),
         ),
         // `cargo holdfast` has the host tool's commands as well. Nothing depends on it: what tests and measures is no
         // part of what is installed.
@@ -720,7 +743,7 @@ fn manifests(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// Directories of the packages that run on hosts alone.
-const ON_HOSTS: [&str; 22] = [
+const ON_HOSTS: [&str; 24] = [
     "builder",
     "cli",
     "fuzz",
@@ -732,10 +755,12 @@ const ON_HOSTS: [&str; 22] = [
     "security-service/domain",
     "security-service/issuing",
     "security-service/server",
+    "security-service/sign-in",
     "security-service/store",
     "security-service/symbols",
     "tests/fleet",
     "tests/interrupted-service",
+    "tests/provider",
     "tests/security-service",
     "tests/service-load",
     "tests/swtpm",

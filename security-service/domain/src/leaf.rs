@@ -32,6 +32,18 @@ pub fn update_only_usage() -> Vec<u64> {
     ours([2, 1])
 }
 
+/// Returns the extended key usage of what signs checkpoints of the audit log: `ARC.2.2`.
+#[must_use]
+pub fn audit_usage() -> Vec<u64> {
+    ours([2, 2])
+}
+
+/// Returns the name of what signs checkpoints of a catalog's audit log.
+#[must_use]
+pub fn audit_uri(catalog: &CatalogId) -> String {
+    format!("spiffe://{catalog}.holdfast/audit")
+}
+
 /// Returns the extension that has the release: `ARC.3.1`, a `SEQUENCE` of the version as `UTF8String` and the rollback index
 /// as `INTEGER`.
 #[must_use]
@@ -166,7 +178,8 @@ mod tests {
     #[test]
     fn each_object_identifier_is_its_own_and_readable_by_go() {
         let policies = Grade::ALL.map(policy_of);
-        let all = policies.into_iter().chain([update_only_usage(), release_extension()]);
+        let all =
+            policies.into_iter().chain([update_only_usage(), audit_usage(), release_extension()]);
         let all: Vec<Vec<u64>> = all.collect();
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
         // Go reads arcs into 31 bits.

@@ -5,8 +5,10 @@
 //! reaches a decision: only [`Attested`](holdfast_evidence::verify::Attested) and
 //! [`SoftwareAttested`](holdfast_evidence::software::SoftwareAttested) do, which the verifier alone makes.
 
+pub mod approval;
 pub mod audit;
 pub mod check_in;
+pub mod checkpoint;
 pub mod crash;
 pub mod deployment;
 pub mod detection;
@@ -14,11 +16,13 @@ pub mod device;
 pub mod disk;
 pub mod endorsement;
 pub mod enrolment;
+pub mod extent;
 pub mod grade;
 pub mod insight;
 pub mod leaf;
 pub mod measurement;
 pub mod name;
+pub mod person;
 pub mod policy;
 pub mod problem;
 pub mod proxy;
@@ -29,6 +33,8 @@ pub mod report_rate;
 pub mod reporter;
 pub mod role;
 pub mod schedule;
+pub mod session;
 pub mod settings;
+pub mod sign_in_settings;
 pub mod symbols;
 pub mod transfer;

@@ -91,8 +91,20 @@ problems! {
     NotFound = "not-found", 404, "There is no such thing here";
     /// There is no token, or it is none, or it has expired.
     Unauthenticated = "unauthenticated", 401, "A token is needed";
-    /// The token's role may not do this.
-    Forbidden = "forbidden", 403, "The token's role may not do this";
+    /// The role of whoever asks may not do this, or not here.
+    Forbidden = "forbidden", 403, "The role may not do this, or not here";
+    /// A request by a session's cookie changes something and does not repeat what another site cannot know.
+    CsrfTokenMissing = "csrf-token-missing", 403, "The header X-CSRF-Token is missing or another session's";
+    /// The provider, or the service, does not believe who has signed in.
+    SignInRefused = "sign-in-refused", 403, "The sign-in is refused";
+    /// Who has signed in has no role.
+    NoRole = "no-role", 403, "Nobody has given you a role here";
+    /// The provider does not answer as it should.
+    ProviderFailed = "provider-failed", 502, "The provider that people sign in by does not answer as it should";
+    /// The second person is the first, or may not decide any more.
+    ApprovalRefused = "approval-refused", 409, "The change is not decided about";
+    /// Nobody would own the catalog any more.
+    LastOwner = "last-owner", 409, "The last owner cannot be removed";
     /// What is to be made is there, or what is to be changed has changed.
     Conflict = "conflict", 409, "It is there already, or has changed";
     /// The idempotency key was used for another request.

@@ -3,13 +3,17 @@
 use serde::{Deserialize, Serialize};
 
 /// A role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// May do everything in its scope.
     Owner,
     /// May work with groups, devices and releases.
     Operator,
+    /// May add releases and draft deployments.
+    Releaser,
+    /// May approve what another has drafted or asked for.
+    Approver,
     /// May claim devices.
     Factory,
     /// May see everything but secrets and the audit log, and close what was found.
@@ -31,18 +35,57 @@ pub enum Need {
     Claim,
     /// To change products, groups and devices.
     Operate,
-    /// To add and withdraw releases.
+    /// To add and withdraw releases, and to draft deployments.
     Release,
+    /// To approve deployments, and changes that need a second person.
+    Approve,
     /// To see the audit log.
     Audit,
     /// To change catalogs, authorities and tokens.
     Own,
 }
 
+impl Need {
+    /// Every need.
+    pub const ALL: [Self; 8] = [
+        Self::See,
+        Self::Close,
+        Self::Claim,
+        Self::Operate,
+        Self::Release,
+        Self::Approve,
+        Self::Audit,
+        Self::Own,
+    ];
+
+    /// Returns the word for it, as pages have it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::See => "see",
+            Self::Close => "close",
+            Self::Claim => "claim",
+            Self::Operate => "operate",
+            Self::Release => "release",
+            Self::Approve => "approve",
+            Self::Audit => "audit",
+            Self::Own => "own",
+        }
+    }
+}
+
 impl Role {
     /// Every role.
-    pub const ALL: [Self; 6] =
-        [Self::Owner, Self::Operator, Self::Factory, Self::Analyst, Self::Reader, Self::Auditor];
+    pub const ALL: [Self; 8] = [
+        Self::Owner,
+        Self::Operator,
+        Self::Releaser,
+        Self::Approver,
+        Self::Factory,
+        Self::Analyst,
+        Self::Reader,
+        Self::Auditor,
+    ];
 
     /// Returns the word for it, as JSON and the database have it.
     #[must_use]
@@ -50,6 +93,8 @@ impl Role {
         match self {
             Self::Owner => "owner",
             Self::Operator => "operator",
+            Self::Releaser => "releaser",
+            Self::Approver => "approver",
             Self::Factory => "factory",
             Self::Analyst => "analyst",
             Self::Reader => "reader",
@@ -71,9 +116,16 @@ impl Role {
             Self::Operator => {
                 matches!(
                     need,
-                    Need::See | Need::Close | Need::Claim | Need::Operate | Need::Release
+                    Need::See
+                        | Need::Close
+                        | Need::Claim
+                        | Need::Operate
+                        | Need::Release
+                        | Need::Approve
                 )
             }
+            Self::Releaser => matches!(need, Need::See | Need::Release),
+            Self::Approver => matches!(need, Need::See | Need::Approve),
             Self::Factory => need == Need::Claim,
             Self::Analyst => matches!(need, Need::See | Need::Close),
             Self::Reader => need == Need::See,
@@ -86,27 +138,21 @@ impl Role {
 mod tests {
     use super::*;
 
-    /// Needs by role, in the order of `See`, `Close`, `Claim`, `Operate`, `Release`, `Audit`, `Own`.
+    /// Needs by role, in the order of [`Need::ALL`].
     #[test]
     fn roles_may_do_what_the_table_says() {
-        let needs = [
-            Need::See,
-            Need::Close,
-            Need::Claim,
-            Need::Operate,
-            Need::Release,
-            Need::Audit,
-            Need::Own,
-        ];
+        let (yes, no) = (true, false);
         for (role, expected) in [
-            (Role::Owner, [true; 7]),
-            (Role::Operator, [true, true, true, true, true, false, false]),
-            (Role::Factory, [false, false, true, false, false, false, false]),
-            (Role::Analyst, [true, true, false, false, false, false, false]),
-            (Role::Reader, [true, false, false, false, false, false, false]),
-            (Role::Auditor, [true, false, false, false, false, true, false]),
+            (Role::Owner, [yes; 8]),
+            (Role::Operator, [yes, yes, yes, yes, yes, yes, no, no]),
+            (Role::Releaser, [yes, no, no, no, yes, no, no, no]),
+            (Role::Approver, [yes, no, no, no, no, yes, no, no]),
+            (Role::Factory, [no, no, yes, no, no, no, no, no]),
+            (Role::Analyst, [yes, yes, no, no, no, no, no, no]),
+            (Role::Reader, [yes, no, no, no, no, no, no, no]),
+            (Role::Auditor, [yes, no, no, no, no, no, yes, no]),
         ] {
-            assert_eq!(needs.map(|need| role.may(need)), expected, "{role:?}");
+            assert_eq!(Need::ALL.map(|need| role.may(need)), expected, "{role:?}");
             assert_eq!(Role::of_word(role.word()), Some(role));
         }
     }

@@ -1,5 +1,6 @@
 //! `settings.toml`: where the service listens, and where its database and keys are.
 
+use crate::sign_in_settings::SignInSettings;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,9 @@ pub struct Settings {
     /// Where alerts go.
     #[serde(default, skip_serializing_if = "AlertSettings::is_usual")]
     pub alerts: AlertSettings,
+    /// How people sign in.
+    #[serde(default, skip_serializing_if = "SignInSettings::is_usual")]
+    pub sign_in: SignInSettings,
     /// The port of metrics, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<MetricsPort>,
@@ -275,6 +279,7 @@ impl Settings {
             },
             repositories: Vec::new(),
             alerts: AlertSettings::default(),
+            sign_in: SignInSettings::default(),
             metrics: None,
             disk: DiskSettings::default(),
         }

@@ -15,6 +15,14 @@ events! {
     STORE_FAILED = "store_failed";
     /// The first owner has taken the ticket, and has a token.
     FIRST_OWNER_MADE = "first_owner_made";
+    /// Somebody has signed in by a provider.
+    SIGNED_IN = "signed_in";
+    /// A sign-in was refused.
+    SIGN_IN_REFUSED = "sign_in_refused";
+    /// The provider that people sign in by does not answer as it should.
+    PROVIDER_FAILED = "provider_failed";
+    /// No checkpoint of an audit log was signed or kept; the next is tried an hour later.
+    AUDIT_CHECKPOINT_FAILED = "audit_checkpoint_failed";
     /// A device is enrolled.
     DEVICE_ENROLLED = "device_enrolled";
     /// A device was refused enrolment.
