@@ -194,6 +194,43 @@ impl Issuers {
         self.renew_by(store, scope, root, &key, now).await.map(Some)
     }
 
+    /// Makes the next issuing certificate by what signs as the root, and has webpki read it.
+    fn make(
+        &self,
+        catalog: &CatalogId,
+        root: &Authority,
+        key: &RootKey,
+        now: u64,
+    ) -> Result<Authority, IssuersError> {
+        let made = make_issuing_by(catalog, key, now)?;
+        let row = self.row(catalog, &made)?;
+        lint::check(catalog, &self.open(catalog, &row)?, &root.certificate, now)?;
+        Ok(row)
+    }
+
+    /// Makes the next issuing certificate and keeps it not; nothing where the root's key is elsewhere.
+    ///
+    /// # Errors
+    /// See [`IssuersError`].
+    pub(crate) async fn prepare(
+        &self,
+        store: &Store,
+        scope: Scope,
+        now: u64,
+    ) -> Result<Option<Authority>, IssuersError> {
+        let catalog = scope.catalog();
+        let authorities = store.authorities(scope).await?;
+        let root = authorities.iter().find(|row| row.kind == AuthorityKind::Root);
+        let key = self.roots.find(&catalog).map_err(IssuersError::Root)?;
+        let made = root.zip(key).map(|(root, key)| self.make(&catalog, root, &key, now));
+        made.transpose()
+    }
+
+    /// Has the issuer of a catalog be looked at again, since there may be another.
+    pub(crate) fn forget(&self, catalog: &CatalogId) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(catalog);
+    }
+
     /// Makes the next issuing certificate by what signs as the root, has webpki read it, and keeps it.
     ///
     /// # Errors
@@ -206,10 +243,7 @@ impl Issuers {
         key: &RootKey,
         now: u64,
     ) -> Result<Authority, IssuersError> {
-        let catalog = scope.catalog();
-        let made = make_issuing_by(&catalog, key, now)?;
-        let row = self.row(&catalog, &made)?;
-        lint::check(&catalog, &self.open(&catalog, &row)?, &root.certificate, now)?;
+        let row = self.make(&scope.catalog(), root, key, now)?;
         let kept = row.clone();
         let object = row.serial.clone();
         let verb = "ca-certificate.renew";

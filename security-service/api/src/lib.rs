@@ -5,20 +5,24 @@
 //! [`Peer`](peer::Peer), which can tell the TLS exporter of the connection.
 
 pub mod catalogs;
+pub mod checkpoints;
 pub mod counts;
 pub mod device_port;
 pub mod issuers;
 pub mod management;
 pub mod peer;
+pub mod providers;
 pub mod release_files;
 pub mod secret;
 pub mod service;
+pub mod session;
 pub mod signed_releases;
 pub mod symbolizer;
 pub mod webhooks;
 
 mod body;
 mod refusal;
+mod sign_in;
 mod upload;
 
 pub use refusal::Refusal;

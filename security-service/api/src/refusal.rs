@@ -69,6 +69,8 @@ impl From<StoreError> for Refusal {
             StoreError::Deployment(_) => Self::new(Problem::Conflict, error.to_string()),
             StoreError::Transfer(_) => Self::new(Problem::Conflict, error.to_string()),
             StoreError::Full { .. } => Self::new(Problem::Conflict, error.to_string()),
+            StoreError::Approval(_) => Self::new(Problem::ApprovalRefused, error.to_string()),
+            StoreError::LastOwner => Self::new(Problem::LastOwner, error.to_string()),
             StoreError::KeyReused => Self::new(Problem::KeyReused, ""),
             error => {
                 let event = holdfast_types::event::security_service::STORE_FAILED;

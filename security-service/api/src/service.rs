@@ -2,6 +2,7 @@
 
 use crate::counts::Counts;
 use crate::issuers::Issuers;
+use crate::providers::SignIn;
 use crate::refusal::Refusal;
 use crate::symbolizer::{Symbolizer, SymbolizerError};
 use holdfast_service_alerts::webhook::Webhooks;
@@ -66,6 +67,8 @@ pub struct Service {
     pub admission: Arc<Semaphore>,
     /// How often devices have reported to this instance.
     pub report_rates: Mutex<Rates>,
+    /// How people sign in.
+    pub sign_in: SignIn,
     /// What sends webhooks.
     pub webhooks: Webhooks,
     /// The disk.

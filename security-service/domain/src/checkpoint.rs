@@ -84,6 +84,9 @@ pub enum CheckpointError {
         "what has signed it is not vouched for by the catalog's root as what signs checkpoints"
     )]
     Certificate(#[source] webpki::Error),
+    /// The certificate is good for more than checkpoints.
+    #[error("what has signed it is no certificate for checkpoints alone")]
+    Usage,
     /// The signature is another's.
     #[error("its signature is not good")]
     Signature(#[source] webpki::Error),
@@ -132,14 +135,18 @@ impl SignedCheckpoint {
         let signature = STANDARD.decode(&self.signature);
         let signature = signature.map_err(|_| CheckpointError::Field("signature"))?;
         let root = CertificateDer::from(root);
-        let anchor = anchor_from_trusted_cert(&root).map_err(CheckpointError::Root)?;
+        let anchors = [anchor_from_trusted_cert(&root).map_err(CheckpointError::Root)?];
         let (leaf, issuing) = (CertificateDer::from(leaf), [CertificateDer::from(issuing)]);
         let leaf = EndEntityCert::try_from(&leaf).map_err(CheckpointError::Certificate)?;
         let at = UnixTime::since_unix_epoch(Duration::from_secs(self.at));
         let algorithms = &[webpki::ring::ECDSA_P256_SHA256];
-        let usage = KeyUsage::required(USAGE);
-        leaf.verify_for_usage(algorithms, &[anchor], &issuing, at, usage, None, None)
-            .map_err(CheckpointError::Certificate)?;
+        let verify =
+            |usage| leaf.verify_for_usage(algorithms, &anchors, &issuing, at, usage, None, None);
+        // An issuing certificate names no usages, and so has all; a leaf without any would be good for everything.
+        verify(KeyUsage::required_if_present(USAGE)).map_err(CheckpointError::Certificate)?;
+        if verify(KeyUsage::client_auth()).is_ok() {
+            return Err(CheckpointError::Usage);
+        }
         // The name of what has signed is of one catalog.
         let named = crate::leaf::audit_uri(&checkpoint.catalog);
         if !leaf.valid_uri_names().any(|name| name == named) {

@@ -1,6 +1,7 @@
 //! Transfers of devices to other catalogs: one person offers, another one approves, the device follows the voucher, and nobody can take
 //! back what it has been told.
 
+use crate::person::PersonId;
 use holdfast_types::CatalogId;
 use thiserror::Error;
 
@@ -20,8 +21,10 @@ pub struct Transfer {
     pub epoch: u32,
     /// End of the voucher, in seconds since 1970.
     pub ends_at: u64,
-    /// Who has offered it.
+    /// Who has offered it, as logs call him.
     pub offered_by: String,
+    /// The person that he is.
+    pub offerer: PersonId,
     /// Who has approved it.
     pub approved_by: Option<String>,
     /// The voucher, signed by this catalog's root.
@@ -129,10 +132,10 @@ impl Transfer {
     ///
     /// # Errors
     /// He has offered it, or it does not wait for an approval.
-    pub fn approve(&self, who: &str, now: u64) -> Result<(), TransferRefusal> {
+    pub fn approve(&self, who: &PersonId, now: u64) -> Result<(), TransferRefusal> {
         if self.progress(now) != Progress::Offered {
             Err(TransferRefusal::NotOffered)
-        } else if self.offered_by == who {
+        } else if self.offerer == *who {
             Err(TransferRefusal::SamePerson)
         } else {
             Ok(())
@@ -157,6 +160,10 @@ mod tests {
 
     const NOW: u64 = 1_790_000_000;
 
+    fn person(name: &str) -> PersonId {
+        PersonId::stored(name.to_owned())
+    }
+
     fn offered() -> Transfer {
         Transfer {
             to: CatalogId([2; 16]),
@@ -164,6 +171,7 @@ mod tests {
             epoch: 1,
             ends_at: NOW + 60,
             offered_by: "ole".to_owned(),
+            offerer: person("ole"),
             approved_by: None,
             voucher: None,
             sent_at: None,
@@ -175,15 +183,15 @@ mod tests {
     fn a_transfer_takes_two_people_and_is_not_taken_back_from_the_device() {
         let offered = offered();
         assert_eq!(offered.progress(NOW), Progress::Offered);
-        assert_eq!(offered.approve("ole", NOW), Err(TransferRefusal::SamePerson));
-        assert_eq!(offered.approve("ines", NOW), Ok(()));
+        assert_eq!(offered.approve(&person("ole"), NOW), Err(TransferRefusal::SamePerson));
+        assert_eq!(offered.approve(&person("ines"), NOW), Ok(()));
         assert_eq!(
             (offered.withdraw(NOW), offered.replace(NOW)),
             (Ok(()), Err(TransferRefusal::UnderWay))
         );
         let approved = Transfer { voucher: Some(vec![2]), ..offered };
         assert_eq!(approved.progress(NOW), Progress::Approved);
-        assert_eq!(approved.approve("ines", NOW), Err(TransferRefusal::NotOffered));
+        assert_eq!(approved.approve(&person("ines"), NOW), Err(TransferRefusal::NotOffered));
         assert_eq!(approved.withdraw(NOW), Ok(()));
         let sent = Transfer { sent_at: Some(NOW), ..approved };
         assert_eq!(sent.progress(NOW), Progress::Sent);

@@ -3,10 +3,14 @@
 use crate::authority::{CERTIFICATE_POLICIES, issuing_name};
 use crate::certificate::{self, IssuingError};
 use holdfast_evidence::messages::CatalogId;
-use holdfast_service_domain::leaf::{CLIENT_AUTH, Leaf, SERVER_AUTH, release_extension};
+use holdfast_service_domain::checkpoint::{Checkpoint, SignedCheckpoint};
+use holdfast_service_domain::leaf::{
+    CLIENT_AUTH, Leaf, SERVER_AUTH, audit_uri, audit_usage, release_extension,
+};
+use holdfast_service_domain::schedule::BACKDATED_S;
 use rcgen::{
     CustomExtension, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData, SanType, SignatureAlgorithm, SigningKey,
 };
 use yasna::models::ObjectIdentifier;
 
@@ -91,6 +95,40 @@ impl LeafIssuer {
         ];
         let made = parameters.signed_by(&DeviceKey(leaf.point.uncompressed()), &self.issuer);
         made.map(|made| made.der().to_vec()).map_err(IssuingError::Make)
+    }
+}
+
+/// Seconds for which what signs one checkpoint is good.
+const SIGNER_S: u64 = 60 * 60;
+
+impl LeafIssuer {
+    /// Signs a checkpoint of the audit log, by a key that is made for it and thrown away.
+    ///
+    /// # Errors
+    /// The certificate of the key would outlive the issuing certificate, or cannot be made.
+    pub fn sign_checkpoint(
+        &self,
+        checkpoint: &Checkpoint,
+    ) -> Result<SignedCheckpoint, IssuingError> {
+        let not_before = checkpoint.at.saturating_sub(BACKDATED_S);
+        let not_after = checkpoint.at.saturating_add(SIGNER_S).min(self.not_after);
+        if checkpoint.at >= not_after {
+            return Err(IssuingError::Outlived);
+        }
+        let key = KeyPair::generate().map_err(IssuingError::Make)?;
+        let name = format!("Holdfast {} audit", checkpoint.catalog);
+        let (mut parameters, _) = certificate::parameters(&name, not_before, not_after)?;
+        let uri = audit_uri(&checkpoint.catalog);
+        let name = uri.as_str().try_into().map_err(|_| IssuingError::Name(uri.clone()))?;
+        parameters.subject_alt_names = vec![SanType::URI(name)];
+        parameters.is_ca = IsCa::ExplicitNoCa;
+        parameters.use_authority_key_identifier_extension = true;
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        parameters.extended_key_usages = vec![usage_of(&audit_usage())];
+        let made = parameters.signed_by(&key, &self.issuer).map_err(IssuingError::Make)?;
+        let signature = key.sign(&checkpoint.message()).map_err(IssuingError::Make)?;
+        let certificates = [made.der().as_ref(), self.certificate.as_slice()];
+        Ok(SignedCheckpoint::new(checkpoint, certificates, &signature))
     }
 }
 

@@ -10,7 +10,6 @@ use crate::run;
 use crate::settings::{self, Settings};
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service_api::service::{Clock, Service};
-use holdfast_service_domain::role::Role;
 use holdfast_service_issuing::wrapping::KeyEncryptionKey;
 use holdfast_service_store::Scope;
 use holdfast_service_store::backup::{self, Entry};
@@ -189,7 +188,7 @@ async fn hash_of_row(service: &Service, scope: Scope, row: u64) -> Result<String
 
 /// Follows the audit log of each catalog, and returns its end.
 async fn heads(service: &Service) -> Result<Vec<Head>, ServerError> {
-    let actor = Actor { name: "backup".to_owned(), role: Role::Reader, catalog: None };
+    let actor = Actor::of_program("backup");
     let (mut heads, mut after) = (Vec::new(), String::new());
     loop {
         let catalogs = service.store.catalogs(&actor, &after, PAGE).await?;

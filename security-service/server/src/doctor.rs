@@ -11,7 +11,6 @@ use holdfast_service_alerts::trust::USUAL_AUTHORITIES;
 use holdfast_service_api::Service;
 use holdfast_service_api::service::Clock;
 use holdfast_service_domain::disk::{Room, Space, room};
-use holdfast_service_domain::role::Role;
 use holdfast_service_domain::settings::DiskSettings;
 use holdfast_service_issuing::authority::next_is_due;
 use holdfast_service_store::Scope;
@@ -62,7 +61,7 @@ pub async fn examine(folder: &Path, clock: Clock) -> Result<Vec<Finding>, Server
     findings.push(of_disk(disk::of(folder)(), &settings.disk));
     let service = run::open(folder, &settings, clock).await?;
     findings.push(Finding::Good("the database is open, with the newest tables".to_owned()));
-    let actor = Actor { name: "doctor".to_owned(), role: Role::Reader, catalog: None };
+    let actor = Actor::of_program("doctor");
     let mut after = String::new();
     loop {
         let catalogs = service.store.catalogs(&actor, &after, PAGE).await?;

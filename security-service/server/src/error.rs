@@ -113,6 +113,9 @@ pub enum ServerError {
     /// A sink of alerts cannot be set up.
     #[error("alerts cannot be set up")]
     Alerts(#[from] holdfast_service_alerts::SettingError),
+    /// The settings of signing in cannot be used.
+    #[error("nobody can sign in")]
+    SignIn(#[from] holdfast_service_api::providers::SignInSettingsError),
     /// There are no random numbers.
     #[error("there are no random numbers")]
     Random,

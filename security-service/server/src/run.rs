@@ -18,6 +18,7 @@ use holdfast_service_alerts::sinks::Sinks;
 use holdfast_service_alerts::webhook::Webhooks;
 use holdfast_service_api::counts::Counts;
 use holdfast_service_api::issuers::Issuers;
+use holdfast_service_api::providers::SignIn;
 use holdfast_service_api::release_files::{DOWNLOADS, UPLOADS};
 use holdfast_service_api::service::{Clock, Disk, Measure};
 use holdfast_service_api::symbolizer::{Symbolizer, Worker};
@@ -115,6 +116,7 @@ pub async fn open_on(
 ) -> Result<Arc<Service>, ServerError> {
     let key = folder::key_encryption_key(&folder.join(&settings.keys.key_encryption_key))?;
     let webhooks = Webhooks::of(folder, &settings.alerts, system_resolver())?;
+    let sign_in = SignIn::of(folder, settings, system_resolver())?;
     let store = Store::open_observed(&settings.database_url(folder), observer).await?;
     let roots = roots::open(folder, settings)?;
     let receipts = key.receipt_key();
@@ -132,6 +134,7 @@ pub async fn open_on(
         clock,
         admission,
         report_rates: Mutex::default(),
+        sign_in,
         webhooks,
         disk: Disk { measure, settings: settings.disk.clone() },
         counts: Counts::default(),

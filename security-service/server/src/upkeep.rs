@@ -1,10 +1,13 @@
-//! Upkeep: what was reported long ago and files of releases that nothing names are removed, and what devices run is counted, each hour.
+//! Upkeep: what was reported long ago and files of releases that nothing names are removed, what devices run is counted, and checkpoints
+//! of audit logs are signed, each hour.
 
-use holdfast_service_api::Service;
+use holdfast_service_api::{Service, checkpoints};
 use holdfast_service_store::StoreError;
 use holdfast_service_store::blobs::BlobError;
 use holdfast_types::escaped_chain;
-use holdfast_types::event::security_service::{RELEASE_FILES_FAILED, REPORTS_UPKEEP_FAILED};
+use holdfast_types::event::security_service::{
+    AUDIT_CHECKPOINT_FAILED, RELEASE_FILES_FAILED, REPORTS_UPKEEP_FAILED,
+};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -38,7 +41,26 @@ pub(crate) async fn keep_up(service: Arc<Service>, mut end: watch::Receiver<bool
             let cause = escaped_chain(&error);
             eprintln!("upkeep of files of releases failed: {cause} {RELEASE_FILES_FAILED}");
         }
+        sign_checkpoints(&service).await;
         pause = EVERY;
+    }
+}
+
+/// Signs a checkpoint of each audit log that has grown.
+async fn sign_checkpoints(service: &Service) {
+    let scopes = match service.store.scopes().await {
+        Ok(scopes) => scopes,
+        Err(error) => {
+            let cause = escaped_chain(&error);
+            eprintln!("no checkpoint of an audit log: {cause} {AUDIT_CHECKPOINT_FAILED}");
+            return;
+        }
+    };
+    for scope in scopes {
+        if let Err(error) = checkpoints::make(service, scope).await {
+            let (catalog, cause) = (scope.catalog(), escaped_chain(&error));
+            eprintln!("catalog {catalog}: no checkpoint: {cause} {AUDIT_CHECKPOINT_FAILED}");
+        }
     }
 }
 

@@ -350,6 +350,11 @@ impl Provider {
         let claims = id.claims(&verifier, nonce);
         let claims =
             claims.map_err(|error: ClaimsVerificationError| SignInError::IdToken(chain(&error)))?;
+        // The crate leaves this to whoever uses it (OpenID Connect Core, 3.1.3.7, 4 and 5).
+        let party = claims.authorized_party().map(|party| party.as_str());
+        if party.is_some_and(|party| party != self.settings.client_id) {
+            return Err(SignInError::IdToken("azp is another client".to_owned()));
+        }
         let subject = claims.subject().to_string();
         if subject.is_empty() || subject.len() > MAX_SUBJECT_BYTES {
             return Err(SignInError::Claim("sub"));

@@ -88,6 +88,22 @@ pub async fn add(
     Ok(())
 }
 
+/// Returns the serial number of the certificate of a kind that ends last, where there is one.
+///
+/// # Errors
+/// Those of the database.
+pub async fn newest(
+    connection: &mut Connection,
+    scope: Scope,
+    kind: AuthorityKind,
+) -> Result<Option<String>, StoreError> {
+    let query = "SELECT serial FROM authority WHERE catalog = $1 AND kind = $2
+        ORDER BY not_after DESC, serial LIMIT 1";
+    let query = sqlx::query(query).bind(scope.key()).bind(kind.word().to_owned());
+    let row = query.fetch_optional(connection).await?;
+    row.map(|row| columns::text(&row, "serial")).transpose()
+}
+
 fn authority_of(row: &AnyRow) -> Result<Authority, StoreError> {
     let kind = match columns::text(row, "kind")?.as_str() {
         "root" => AuthorityKind::Root,

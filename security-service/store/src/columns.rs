@@ -4,7 +4,9 @@ use crate::error::StoreError;
 use holdfast_evidence::messages::{CatalogId, DeviceId};
 use holdfast_failure_reports::Level;
 use holdfast_service_domain::check_in::Rules;
+use holdfast_service_domain::extent::Extent;
 use holdfast_service_domain::grade::{Grade, Grades};
+use holdfast_service_domain::role::Role;
 use holdfast_types::Version;
 use sqlx::Row;
 use sqlx::any::AnyRow;
@@ -88,6 +90,17 @@ pub(crate) fn rules(row: &AnyRow) -> Result<Rules, StoreError> {
         grades: grades_if_any(row, "of_group")?.unwrap_or(of_catalog),
         reports: level(row)?,
     })
+}
+
+/// The role of a row.
+pub(crate) fn role(row: &AnyRow) -> Result<Role, StoreError> {
+    Role::of_word(&text(row, "role")?).ok_or(StoreError::Damaged("role"))
+}
+
+/// How far a row of a catalog reaches, which has a product and a group, or none.
+pub(crate) fn extent(row: &AnyRow, catalog: CatalogId) -> Result<Extent, StoreError> {
+    let (product, group) = (text_if_any(row, "product")?, text_if_any(row, "grp")?);
+    Extent::of(catalog, product, group).map_err(|_| StoreError::Damaged("grp"))
 }
 
 /// A number as both databases have it. What is larger than they take has no meaning here: rollback indexes, milliseconds.

@@ -74,6 +74,12 @@ pub enum StoreError {
     /// A transfer is not in a state for it.
     #[error(transparent)]
     Transfer(#[from] holdfast_service_domain::transfer::TransferRefusal),
+    /// A change that needs two people is not decided about.
+    #[error(transparent)]
+    Approval(#[from] holdfast_service_domain::approval::Refusal),
+    /// Nobody would own the catalog.
+    #[error("nobody would own the catalog any more; make another its owner first")]
+    LastOwner,
     /// There is no such row.
     #[error("there is no such {0}")]
     Missing(&'static str),

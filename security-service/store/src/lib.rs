@@ -7,6 +7,7 @@
 //! commit, so that no answer is given before it is stored.
 
 pub mod alert_delivery;
+pub mod approval;
 pub mod audit;
 pub mod authority;
 pub mod backup;
@@ -14,6 +15,7 @@ pub mod blobs;
 pub mod catalog;
 pub mod change;
 pub mod check_in;
+pub mod checkpoint;
 pub mod crash;
 pub mod deployment;
 pub mod detection;
@@ -22,6 +24,7 @@ pub mod enrolment;
 pub mod latency;
 pub mod moment;
 pub mod overview;
+pub mod person;
 #[cfg(feature = "postgres-harness")]
 pub mod postgres_harness;
 pub mod precondition;

@@ -4,6 +4,8 @@ use crate::columns;
 use crate::error::StoreError;
 use crate::store::Store;
 use holdfast_evidence::messages::CatalogId;
+use holdfast_service_domain::extent::{Extent, Grant, may};
+use holdfast_service_domain::person::{By, PersonId};
 use holdfast_service_domain::role::{Need, Role};
 
 /// The right to read and write one catalog's rows.
@@ -28,22 +30,46 @@ impl Scope {
     }
 }
 
-/// The holder of a token.
+/// Somebody who asks: the holder of a token or of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// Name of the token.
-    pub name: String,
-    /// Its role.
-    pub role: Role,
-    /// Its catalog; none for a token of the whole service.
-    pub catalog: Option<CatalogId>,
+    /// Who it is, and what logs call him.
+    pub by: By,
+    /// What he may do, and where.
+    pub grants: Vec<Grant>,
 }
 
 impl Actor {
-    /// True if the actor may do what needs this.
+    /// Returns one of the service's own program, who sees everything.
     #[must_use]
-    pub fn may(&self, need: Need) -> bool {
-        self.role.may(need)
+    pub fn of_program(name: &str) -> Self {
+        let grants = vec![Grant { role: Role::Reader, extent: Extent::Service }];
+        Self { by: By::named(name), grants }
+    }
+
+    /// True if the actor may do there what needs this.
+    #[must_use]
+    pub fn may(&self, need: Need, at: &Extent) -> bool {
+        may(&self.grants, need, at)
+    }
+
+    /// True if the actor may do somewhere what needs this.
+    #[must_use]
+    pub fn may_somewhere(&self, need: Need) -> bool {
+        self.grants.iter().any(|grant| grant.role.may(need))
+    }
+
+    /// True if the actor may do somewhere in the catalog what needs this.
+    #[must_use]
+    pub fn may_in(&self, need: Need, catalog: CatalogId) -> bool {
+        let mut grants = self.grants.iter();
+        grants.any(|grant| grant.role.may(need) && grant.extent.touches(catalog))
+    }
+
+    /// True if the catalog is there for the actor.
+    #[must_use]
+    pub fn knows(&self, catalog: CatalogId) -> bool {
+        self.grants.iter().any(|grant| grant.extent.touches(catalog))
     }
 }
 
@@ -54,20 +80,21 @@ impl Store {
     /// Those of the database.
     pub async fn actor(&self, hash: &str, now: u64) -> Result<Option<Actor>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT catalog, name, role FROM token WHERE hash = $1 AND ends_at > $2";
+        let query = "SELECT catalog, name, role, person, product, grp FROM token
+            WHERE hash = $1 AND ends_at > $2";
         let query = sqlx::query(query).bind(hash.to_owned()).bind(columns::stored(now));
         let Some(row) = query.fetch_optional(&mut *connection).await? else {
             return Ok(None);
         };
-        let role = Role::of_word(&columns::text(&row, "role")?);
-        let catalog = columns::text_if_any(&row, "catalog")?;
-        let catalog =
-            catalog.map(|text| CatalogId::parse(&text).ok_or(StoreError::Damaged("catalog")));
-        Ok(Some(Actor {
+        let extent = match columns::text_if_any(&row, "catalog")? {
+            None => Extent::Service,
+            Some(_) => columns::extent(&row, columns::catalog(&row, "catalog")?)?,
+        };
+        let by = By {
             name: columns::text(&row, "name")?,
-            role: role.ok_or(StoreError::Damaged("role"))?,
-            catalog: catalog.transpose()?,
-        }))
+            person: PersonId::stored(columns::text(&row, "person")?),
+        };
+        Ok(Some(Actor { by, grants: vec![Grant { role: columns::role(&row)?, extent }] }))
     }
 
     /// Returns the scope of a catalog for an actor. A catalog that is not the actor's is not there for him.
@@ -79,7 +106,7 @@ impl Store {
         actor: &Actor,
         catalog: CatalogId,
     ) -> Result<Option<Scope>, StoreError> {
-        if actor.catalog.is_some_and(|own| own != catalog) {
+        if !actor.knows(catalog) {
             return Ok(None);
         }
         self.scope_of_device(catalog).await

@@ -3,10 +3,14 @@
 use crate::audit::{self, Entry};
 use crate::columns::{self, stored};
 use crate::error::StoreError;
+use crate::person::{must_be_owned, must_be_there};
 use crate::scope::Scope;
 use crate::step::Connection;
 use crate::store::Store;
+use holdfast_service_domain::extent::Extent;
+use holdfast_service_domain::person::PersonId;
 use holdfast_service_domain::role::Role;
+use holdfast_service_domain::sign_in_settings::StandingGrant;
 use sqlx::any::AnyRow;
 
 /// A token, without its secret.
@@ -16,8 +20,12 @@ pub struct Token {
     pub hash: String,
     /// Its name, which the audit log has.
     pub name: String,
+    /// Whose it is.
+    pub person: PersonId,
     /// Its role.
     pub role: Role,
+    /// How far it reaches.
+    pub extent: Extent,
     /// When it was made, in seconds since 1970.
     pub created_at: u64,
     /// Its end, in seconds since 1970.
@@ -63,7 +71,7 @@ impl Store {
                 if columns::number(&ticket, "ends_at")? <= token.created_at {
                     return Ok(false);
                 }
-                insert(connection, None, token).await?;
+                insert(connection, token).await?;
                 Ok(true)
             })
         })
@@ -78,7 +86,7 @@ impl Store {
         let mut connection = self.read().await?;
         let query = "SELECT * FROM token WHERE catalog = $1 ORDER BY name, hash";
         let rows = sqlx::query(query).bind(scope.key()).fetch_all(&mut *connection).await?;
-        rows.iter().map(token_of).collect()
+        rows.iter().map(|row| token_of(row, scope)).collect()
     }
 
     /// Makes a token of a catalog.
@@ -93,7 +101,8 @@ impl Store {
     ) -> Result<(), StoreError> {
         self.write(move |connection| {
             Box::pin(async move {
-                insert(connection, Some(scope), token).await?;
+                must_be_there(connection, scope, &token.extent).await?;
+                insert(connection, token).await?;
                 audit::append(connection, scope, entry).await
             })
         })
@@ -104,42 +113,57 @@ impl Store {
 /// Ends the tokens of this name.
 ///
 /// # Errors
-/// There is none, or those of the database.
+/// There is none, it is the last owner's, or those of the database.
 pub async fn remove(
     connection: &mut Connection,
     scope: Scope,
     name: String,
+    standing: &[StandingGrant],
+    now: u64,
 ) -> Result<(), StoreError> {
-    let delete = sqlx::query("DELETE FROM token WHERE catalog = $1 AND name = $2");
-    let rows = delete.bind(scope.key()).bind(name).execute(connection).await?.rows_affected();
-    if rows == 0 { Err(StoreError::Missing("token")) } else { Ok(()) }
+    let lock = "UPDATE catalog SET revision = revision WHERE id = $1";
+    sqlx::query(lock).bind(scope.key()).execute(&mut *connection).await?;
+    let delete =
+        sqlx::query("DELETE FROM token WHERE catalog = $1 AND name = $2 RETURNING role, product");
+    let rows = delete.bind(scope.key()).bind(name).fetch_all(&mut *connection).await?;
+    if rows.is_empty() {
+        return Err(StoreError::Missing("token"));
+    }
+    for row in &rows {
+        let of_all = columns::text_if_any(row, "product")?.is_none();
+        if of_all && columns::role(row)? == Role::Owner {
+            must_be_owned(connection, scope, standing, now).await?;
+        }
+    }
+    Ok(())
 }
 
-async fn insert(
-    connection: &mut Connection,
-    scope: Option<Scope>,
-    token: Token,
-) -> Result<(), StoreError> {
-    let insert = "INSERT INTO token (catalog, hash, name, role, created_at, ends_at)
-        VALUES ($1, $2, $3, $4, $5, $6)";
+async fn insert(connection: &mut Connection, token: Token) -> Result<(), StoreError> {
+    let insert =
+        "INSERT INTO token (catalog, hash, name, role, created_at, ends_at, person, product, grp)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     sqlx::query(insert)
-        .bind(scope.map(|scope| scope.key()))
+        .bind(token.extent.catalog().map(|catalog| catalog.to_string()))
         .bind(token.hash)
         .bind(token.name)
         .bind(token.role.word().to_owned())
         .bind(stored(token.created_at))
         .bind(stored(token.ends_at))
+        .bind(token.person.text().to_owned())
+        .bind(token.extent.product().map(str::to_owned))
+        .bind(token.extent.group().map(str::to_owned))
         .execute(connection)
         .await?;
     Ok(())
 }
 
-fn token_of(row: &AnyRow) -> Result<Token, StoreError> {
-    let role = Role::of_word(&columns::text(row, "role")?);
+fn token_of(row: &AnyRow, scope: Scope) -> Result<Token, StoreError> {
     Ok(Token {
         hash: columns::text(row, "hash")?,
         name: columns::text(row, "name")?,
-        role: role.ok_or(StoreError::Damaged("role"))?,
+        person: PersonId::stored(columns::text(row, "person")?),
+        role: columns::role(row)?,
+        extent: columns::extent(row, scope.catalog())?,
         created_at: columns::number(row, "created_at")?,
         ends_at: columns::number(row, "ends_at")?,
     })

@@ -8,6 +8,7 @@ use crate::step::Connection;
 use crate::store::Store;
 use holdfast_evidence::messages::{CatalogId, DeviceId};
 use holdfast_service_domain::device::State;
+use holdfast_service_domain::person::{By, PersonId};
 use holdfast_service_domain::transfer::{Transfer, TransferRefusal};
 use sqlx::any::AnyRow;
 
@@ -23,7 +24,7 @@ pub struct Offer {
     /// End of the voucher, in seconds since 1970.
     pub ends_at: u64,
     /// Who offers it.
-    pub who: String,
+    pub by: By,
 }
 
 impl Store {
@@ -131,12 +132,13 @@ pub async fn offer(
     if let Some(before) = find(connection, scope, &offer.device).await? {
         before.replace(now)?;
     }
-    let Offer { device, to, root, ends_at, who } = offer;
+    let Offer { device, to, root, ends_at, by } = offer;
     let insert =
-        "INSERT INTO transfer (catalog, device, to_catalog, root, epoch, ends_at, offered_by)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        "INSERT INTO transfer (catalog, device, to_catalog, root, epoch, ends_at, offered_by,
+            offerer)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         ON CONFLICT (catalog, device) DO UPDATE SET to_catalog = $3, root = $4, epoch = $5,
-            ends_at = $6, offered_by = $7, approved_by = NULL, voucher = NULL, sent_at = NULL,
+            ends_at = $6, offered_by = $7, offerer = $8, approved_by = NULL, voucher = NULL, sent_at = NULL,
             followed_at = NULL
         RETURNING *";
     let row = sqlx::query(insert)
@@ -146,7 +148,8 @@ pub async fn offer(
         .bind(root)
         .bind(i64::from(epoch))
         .bind(stored(ends_at))
-        .bind(who)
+        .bind(by.name)
+        .bind(by.person.text().to_owned())
         .fetch_one(connection)
         .await?;
     transfer_of(&row)
@@ -160,21 +163,21 @@ pub async fn approve(
     connection: &mut Connection,
     scope: Scope,
     (id, seen): (&DeviceId, &Transfer),
-    (who, voucher): (String, Vec<u8>),
+    (by, voucher): (By, Vec<u8>),
     now: u64,
 ) -> Result<Transfer, StoreError> {
     let lock = "UPDATE transfer SET epoch = epoch WHERE catalog = $1 AND device = $2 RETURNING *";
     let lock = sqlx::query(lock).bind(scope.key()).bind(id.to_string());
     let row = lock.fetch_optional(&mut *connection).await?;
     let offered = transfer_of(&row.ok_or(StoreError::Missing("transfer"))?)?;
-    offered.approve(&who, now)?;
+    offered.approve(&by.person, now)?;
     if offered != *seen {
         return Err(StoreError::Changed);
     }
     let update = "UPDATE transfer SET approved_by = $3, voucher = $4
         WHERE catalog = $1 AND device = $2 RETURNING *";
     let update = sqlx::query(update).bind(scope.key()).bind(id.to_string());
-    transfer_of(&update.bind(who).bind(voucher).fetch_one(connection).await?)
+    transfer_of(&update.bind(by.name).bind(voucher).fetch_one(connection).await?)
 }
 
 /// Withdraws a transfer that its device was not told of.
@@ -241,6 +244,7 @@ fn transfer_of(row: &AnyRow) -> Result<Transfer, StoreError> {
         epoch: epoch.map_err(|_| StoreError::Damaged("epoch"))?,
         ends_at: columns::number(row, "ends_at")?,
         offered_by: columns::text(row, "offered_by")?,
+        offerer: PersonId::stored(columns::text(row, "offerer")?),
         approved_by: columns::text_if_any(row, "approved_by")?,
         voucher: columns::bytes_if_any(row, "voucher")?,
         sent_at: columns::number_if_any(row, "sent_at")?,

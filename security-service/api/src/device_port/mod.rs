@@ -5,6 +5,7 @@ mod enrol;
 mod exchange;
 mod reports;
 
+use crate::checkpoints;
 use crate::counts::Operation;
 use crate::refusal::Refusal;
 use crate::release_files;
@@ -27,6 +28,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(CHECK_IN_PATH, counted(&service, Operation::CheckIn, post(check_in::check_in)))
         .route(batch::PATH, counted(&service, Operation::Report, post(reports::take)))
         .route(release_files::ROUTE, get(release_files::serve))
+        .route(checkpoints::ROUTE, get(checkpoints::serve))
         .fallback(async || Refusal::from(Problem::NotFound))
         .layer(DefaultBodyLimit::disable())
         .with_state(service)

@@ -5,6 +5,7 @@ use crate::body;
 use crate::refusal::Refusal;
 use crate::secret;
 use crate::service::Service;
+use crate::session;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::AUTHORIZATION;
@@ -13,6 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service_domain::disk::Write;
+use holdfast_service_domain::extent::Extent;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
 use holdfast_service_store::audit::Entry;
@@ -37,7 +39,7 @@ const MAX_KEY_BYTES: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Authenticated(pub Actor);
 
-/// The holder of a token.
+/// Who asks: the holder of a token, or a person with a session.
 #[derive(Debug)]
 pub(super) struct Caller(pub(super) Actor);
 
@@ -53,6 +55,11 @@ impl FromRequestParts<Arc<Service>> for Caller {
         }
         let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = header.and_then(|value| value.strip_prefix("Bearer "));
+        let is_session = token.is_none_or(|token| token.starts_with(session::BEARER_PREFIX));
+        if is_session {
+            let session = session::of_request(service, &parts.method, &parts.headers).await?;
+            return Ok(Self(session.session.actor));
+        }
         let token = token.ok_or_else(|| Refusal::from(Problem::Unauthenticated))?;
         let actor = service.store.actor(&secret::hash(token), service.now()).await?;
         actor.map(Self).ok_or_else(|| Problem::Unauthenticated.into())
@@ -60,26 +67,93 @@ impl FromRequestParts<Arc<Service>> for Caller {
 }
 
 impl Caller {
-    /// Returns the scope of a catalog, if the caller may do there what needs this. A catalog that is not his does not exist
-    /// for him.
+    /// Returns the scope of a catalog that is the caller's. One that is not does not exist for him.
+    async fn known(&self, service: &Service, catalog: &str) -> Result<Scope, Refusal> {
+        let unknown = || Refusal::from(Problem::UnknownCatalog);
+        let catalog = CatalogId::parse(catalog).ok_or_else(unknown)?;
+        service.store.scope_of(&self.0, catalog).await?.ok_or_else(unknown)
+    }
+
+    /// Returns the scope of a catalog, if the caller may do in all of it what needs this.
     pub(super) async fn scope(
         &self,
         service: &Service,
         catalog: &str,
         need: Need,
     ) -> Result<Scope, Refusal> {
-        let unknown = || Refusal::from(Problem::UnknownCatalog);
-        let catalog = CatalogId::parse(catalog).ok_or_else(unknown)?;
-        let scope = service.store.scope_of(&self.0, catalog).await?.ok_or_else(unknown)?;
-        if self.0.may(need) { Ok(scope) } else { Err(Problem::Forbidden.into()) }
+        let scope = self.known(service, catalog).await?;
+        allowed(self.0.may(need, &Extent::Catalog(scope.catalog())))?;
+        Ok(scope)
     }
 
-    /// Demands a token of the whole service.
+    /// Returns the scope of a catalog, if the caller may do somewhere in it what needs this: what is asked for must then be looked at by
+    /// [`must`](Self::must) or [`of_row`](Self::of_row), unless all of the catalog have it in common.
+    pub(super) async fn scope_in(
+        &self,
+        service: &Service,
+        catalog: &str,
+        need: Need,
+    ) -> Result<Scope, Refusal> {
+        let scope = self.known(service, catalog).await?;
+        allowed(self.0.may_in(need, scope.catalog()))?;
+        Ok(scope)
+    }
+
+    /// True if the caller may do with a product or a group what needs this; of what is in none, with the whole catalog.
+    pub(super) fn may(
+        &self,
+        scope: Scope,
+        need: Need,
+        product: Option<&str>,
+        group: Option<&str>,
+    ) -> bool {
+        self.0.may(need, &extent(scope, product, group))
+    }
+
+    /// Demands that the caller may do with a product or a group what needs this.
+    pub(super) fn must(
+        &self,
+        scope: Scope,
+        need: Need,
+        product: Option<&str>,
+        group: Option<&str>,
+    ) -> Result<(), Refusal> {
+        allowed(self.may(scope, need, product, group))
+    }
+
+    /// Demands that the caller may do with a row of a product or a group what needs this. A row that he may not see is missing for him.
+    pub(super) fn of_row(
+        &self,
+        scope: Scope,
+        need: Need,
+        (product, group): (Option<&str>, Option<&str>),
+        missing: Problem,
+    ) -> Result<(), Refusal> {
+        match self.may(scope, need, product, group) {
+            true => Ok(()),
+            false if self.may(scope, Need::See, product, group) => Err(Problem::Forbidden.into()),
+            false => Err(missing.into()),
+        }
+    }
+
+    /// Demands a role for the whole service.
     pub(super) fn of_service(&self, need: Need) -> Result<(), Refusal> {
-        if self.0.catalog.is_none() && self.0.may(need) {
-            Ok(())
-        } else {
-            Err(Problem::Forbidden.into())
+        allowed(self.0.may(need, &Extent::Service))
+    }
+}
+
+fn allowed(is_allowed: bool) -> Result<(), Refusal> {
+    if is_allowed { Ok(()) } else { Err(Problem::Forbidden.into()) }
+}
+
+/// Returns the extent of a product or a group of a catalog; the catalog's where something is in none.
+pub(super) fn extent(scope: Scope, product: Option<&str>, group: Option<&str>) -> Extent {
+    let catalog = scope.catalog();
+    match (product, group) {
+        (None, _) => Extent::Catalog(catalog),
+        (Some(product), None) => Extent::Product(catalog, product.to_owned()),
+        (Some(product), Some(group)) => {
+            Extent::Group(catalog, product.to_owned(), group.to_owned())
         }
     }
 }
@@ -200,7 +274,7 @@ impl Change {
 
     /// Returns what the audit log says of the change.
     pub(super) fn entry(&self, verb: &'static str, object: &str, at: u64) -> Entry {
-        let (who, object) = (self.caller.0.name.clone(), object.to_owned());
+        let (who, object) = (self.caller.0.by.name.clone(), object.to_owned());
         Entry { who, verb, object, digest: self.digest(), at }
     }
 

@@ -1,6 +1,7 @@
 //! Catalogs, products, groups, and the catalog's own certificates.
 
-use super::caller::{Caller, Change, shown, shown_at};
+use super::asking::{self, Asked};
+use super::caller::{Caller, Change, extent, shown, shown_at};
 use super::shapes::{
     AuthorityShape, CatalogChange, CatalogShape, Done, GroupShape, IfMatch, Listed, NewCatalog,
     Page, ProblemShape, UpdateMode,
@@ -10,13 +11,18 @@ use crate::refusal::Refusal;
 use crate::service::Service;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use holdfast_service_domain::approval::Kind;
 use holdfast_service_domain::grade::{Grade, Grades};
 use holdfast_service_domain::name;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
 use holdfast_service_issuing::pem::pem;
+use holdfast_service_store::Scope;
+use holdfast_service_store::authority::Authority;
 use holdfast_service_store::catalog::{self, Catalog, Group};
-use holdfast_service_store::precondition::{self, Subject};
+use holdfast_service_store::precondition::{self, Precondition, Seen, Subject};
+use holdfast_types::escaped_chain;
+use holdfast_types::event::security_service::ISSUING_RENEWAL_FAILED;
 use std::sync::Arc;
 
 type Shared = State<Arc<Service>>;
@@ -43,7 +49,7 @@ pub(super) async fn list(
     caller: Caller,
     page: Page,
 ) -> Result<Response, Refusal> {
-    if !caller.0.may(Need::See) {
+    if !caller.0.may_somewhere(Need::See) {
         return Err(Problem::Forbidden.into());
     }
     let rows = service.store.catalogs(&caller.0, &page.after, page.most()).await?;
@@ -58,7 +64,7 @@ pub(super) async fn make(State(service): Shared, change: Change) -> Result<Respo
     change.caller.of_service(Need::Own)?;
     let new: NewCatalog = change.json()?;
     let grades = new.grades.map_or(Grades::OF_NEW_CATALOGS, |grades| Grades::of(&grades));
-    let who = change.caller.0.name.clone();
+    let who = change.caller.0.by.name.clone();
     let id = catalogs::make(&service, &new.name, grades, &who, change.digest()).await?;
     let created_at = service.now();
     shown_at(&shape(Catalog { id, name: new.name, grades, created_at, revision: 0 }), 0)
@@ -73,7 +79,7 @@ pub(super) async fn show(
     caller: Caller,
     Path(catalog): Path<String>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let catalog = service.store.catalog(scope).await?;
     let revision = catalog.revision;
     shown_at(&shape(catalog), revision)
@@ -112,9 +118,20 @@ pub(super) async fn products(
     Path(catalog): Path<String>,
     page: Page,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let names = service.store.products(scope, &page.after, page.most()).await?;
-    shown(&Listed::new(names, page.most(), String::clone))
+    let listed = Listed::new(names, page.most(), String::clone);
+    // Whoever has a role for a group sees the product that it is of.
+    let sees = |product: &String| {
+        let of_product = extent(scope, Some(product), None);
+        caller.may(scope, Need::See, Some(product), None)
+            || caller
+                .0
+                .grants
+                .iter()
+                .any(|grant| grant.role.may(Need::See) && of_product.contains(&grant.extent))
+    };
+    shown(&listed.retain(sees))
 }
 
 /// Makes a product. One that is there stays as it is.
@@ -126,7 +143,8 @@ pub(super) async fn put_product(
     Path((catalog, product)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Operate).await?;
+    change.caller.must(scope, Need::Operate, Some(&product), None)?;
     named("product", &product)?;
     let (now, object) = (service.now(), product.clone());
     let work =
@@ -146,10 +164,12 @@ pub(super) async fn groups(
     Path((catalog, product)): Path<(String, String)>,
     page: Page,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let rows = service.store.groups(scope, &product, &page.after, page.most()).await?;
     let items = rows.into_iter().map(shape_of_group).collect();
-    shown(&Listed::new(items, page.most(), |item: &GroupShape| item.name.clone()))
+    let listed = Listed::new(items, page.most(), |item: &GroupShape| item.name.clone());
+    let sees = |item: &GroupShape| caller.may(scope, Need::See, Some(&product), Some(&item.name));
+    shown(&listed.retain(sees))
 }
 
 fn shape_of_group(group: Group) -> GroupShape {
@@ -170,7 +190,8 @@ pub(super) async fn show_group(
     caller: Caller,
     Path((catalog, product, group)): Path<(String, String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
+    caller.must(scope, Need::See, Some(&product), Some(&group))?;
     let group = service.store.group(scope, &product, &group).await?;
     let group = group.ok_or_else(|| Refusal::from(Problem::NotFound))?;
     let revision = group.revision;
@@ -188,33 +209,35 @@ pub(super) async fn put_group(
     Path((catalog, product, group)): Path<(String, String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Operate).await?;
+    change.caller.must(scope, Need::Operate, Some(&product), Some(&group))?;
     named("group", &group)?;
     let new: GroupShape = change.json()?;
-    if new.production == Some(false) {
-        // Otherwise who may draft and approve could take the mark away, do both, and put it back.
-        let before = service.store.group(scope, &product, &group).await?;
-        if before.and_then(|group| group.is_production) == Some(true) {
-            change.caller.scope(&service, &catalog, Need::Own).await?;
-        }
-    }
     let now = service.now();
-    let object = format!("{product}/{group}");
-    let grades = new.grades.map(|grades: Vec<Grade>| Grades::of(&grades));
+    let mut object = format!("{product}/{group}");
     let subject = Subject::Group { product: product.clone(), group: group.clone() };
-    let seen = change.precondition(subject);
-    let GroupShape { least_index, reports, production: is_production, update, .. } = new;
-    let is_update_on = update.map(|mode| mode == UpdateMode::On);
-    let row = Group {
-        product,
-        name: group,
-        least_index,
-        grades,
-        reports,
-        is_production,
-        is_update_on,
-        revision: 0,
-    };
+    let mut seen = change.precondition(subject.clone());
+    let before = service.store.group(scope, &product, &group).await?;
+    if let Some((before, kind)) = before.as_ref().and_then(|of| Some((of, needs_second(of, &new)?)))
+    {
+        let at = extent(scope, Some(&product), Some(&group));
+        if kind == Kind::ProductionMark {
+            // Otherwise who may draft and approve could take the mark away, do both, and put it back.
+            change.caller.must(scope, Need::Own, Some(&product), Some(&group))?;
+        }
+        if asking::waits(&service, &change.caller, scope, kind, &at).await? {
+            let request = serde_json::to_string(&new);
+            let request =
+                request.map_err(|error| Refusal::new(Problem::Internal, error.to_string()))?;
+            let seen_now = before.revision.to_string();
+            let asked = Asked { kind, object, extent: at, request, seen: seen_now };
+            return asking::ask(&service, scope, change, asked, seen).await;
+        }
+        object = asking::alone(&object);
+        let revisions = Seen::Revisions(vec![before.revision]);
+        seen = seen.or(Some(Precondition { subject, seen: revisions }));
+    }
+    let row = group_row(product, group, new);
     let work = change.carry_out(&service, scope, "group.put", &object, move |connection, scope| {
         Box::pin(async move {
             precondition::hold(connection, scope, seen.as_ref()).await?;
@@ -222,6 +245,42 @@ pub(super) async fn put_group(
         })
     });
     work.await
+}
+
+/// Returns what a change of a group is that needs a second person; nothing where it needs none.
+fn needs_second(before: &Group, new: &GroupShape) -> Option<Kind> {
+    if before.is_production != Some(true) {
+        return None;
+    }
+    if new.production == Some(false) {
+        return Some(Kind::ProductionMark);
+    }
+    (new.least_index != before.least_index).then_some(Kind::LeastIndex)
+}
+
+/// Returns the row of a group that is written.
+pub(super) fn group_row(product: String, name: String, new: GroupShape) -> Group {
+    let GroupShape { least_index, grades, reports, production: is_production, update, .. } = new;
+    let is_update_on = update.map(|mode| mode == UpdateMode::On);
+    let grades = grades.map(|grades: Vec<Grade>| Grades::of(&grades));
+    Group { product, name, least_index, grades, reports, is_production, is_update_on, revision: 0 }
+}
+
+/// Makes the next issuing certificate of a catalog, which nobody has kept yet.
+pub(super) async fn next_authority(service: &Service, scope: Scope) -> Result<Authority, Refusal> {
+    let made = service.issuers.prepare(&service.store, scope, service.now()).await;
+    let made = made.map_err(|error| {
+        let cause = escaped_chain(&error);
+        eprintln!("catalog {}: {cause} {ISSUING_RENEWAL_FAILED}", scope.catalog());
+        Refusal::new(
+            Problem::Internal,
+            "the issuing certificate cannot be made; the service's log says why",
+        )
+    })?;
+    made.ok_or_else(|| {
+        let detail = "the key of the catalog's root is kept elsewhere: run `holdfast-service renew` where it is";
+        Refusal::new(Problem::Conflict, detail)
+    })
 }
 
 /// Lists the certificates of the catalog's authority, those that end last first.
@@ -233,7 +292,7 @@ pub(super) async fn authorities(
     caller: Caller,
     Path(catalog): Path<String>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let rows = service.store.authorities(scope).await?;
     let items = rows.into_iter().map(|row| AuthorityShape {
         serial: row.serial,

@@ -15,8 +15,10 @@ use holdfast_service_domain::deployment::plan::{Plan, Preset, Stage, UNBOUNDED};
 use holdfast_service_domain::deployment::progress::{most_failures, most_silent, says};
 use holdfast_service_domain::deployment::slot::Target;
 use holdfast_service_domain::deployment::state::{Hold, State as DeploymentState};
+use holdfast_service_domain::person::By;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
+use holdfast_service_store::Scope;
 use holdfast_service_store::catalog::{self, Group};
 use holdfast_service_store::deployment::change::{self, Action, Draft};
 use holdfast_service_store::deployment::list::Whereabouts;
@@ -79,7 +81,7 @@ fn shape(row: &DeploymentRow, now: u64) -> DeploymentShape {
         check_every_s: row.check_every_s,
         begins_at: state.begins_at,
         production: state.is_production,
-        drafted_by: state.drafted_by.clone(),
+        drafted_by: state.drafted_by.name.clone(),
         approved_by: state.approved_by.clone(),
         created_at: row.created_at,
     }
@@ -104,7 +106,7 @@ fn plan(new: &NewDeployment) -> Result<Plan, Refusal> {
     }
 }
 
-fn draft(new: NewDeployment, who: String) -> Result<Draft, Refusal> {
+fn draft(new: NewDeployment, by: By) -> Result<Draft, Refusal> {
     named("product", &new.product)?;
     named("group", &new.group)?;
     let plan = plan(&new)?;
@@ -138,8 +140,22 @@ fn draft(new: NewDeployment, who: String) -> Result<Draft, Refusal> {
         deadline_s: new.deadline_s,
         check_every_s: new.check_every_s,
         begins_at,
-        who,
+        by,
     })
+}
+
+/// Returns a deployment, if the caller may do with its group what needs this.
+pub(super) async fn found(
+    service: &Service,
+    caller: &Caller,
+    scope: Scope,
+    id: &str,
+    need: Need,
+) -> Result<DeploymentRow, Refusal> {
+    let row = service.store.deployment(scope, id).await?;
+    let group = (Some(row.product.as_str()), Some(row.group.as_str()));
+    caller.of_row(scope, need, group, Problem::NotFound)?;
+    Ok(row)
 }
 
 /// Lists deployments.
@@ -152,11 +168,15 @@ pub(super) async fn list(
     Path(catalog): Path<String>,
     page: Page,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let rows = service.store.deployments(scope, &page.after, page.most()).await?;
     let now = service.now();
     let items = rows.iter().map(|row| shape(row, now)).collect();
-    shown(&Listed::new(items, page.most(), |item: &DeploymentShape| item.id.clone()))
+    let listed = Listed::new(items, page.most(), |item: &DeploymentShape| item.id.clone());
+    let sees = |item: &DeploymentShape| {
+        caller.may(scope, Need::See, Some(&item.product), Some(&item.group))
+    };
+    shown(&listed.retain(sees))
 }
 
 /// Drafts a deployment. From then on, devices of the group take of its component what deployments give them, and nothing else.
@@ -168,10 +188,11 @@ pub(super) async fn create(
     Path(catalog): Path<String>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Release).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Release).await?;
     let new: NewDeployment = change.json()?;
+    change.caller.must(scope, Need::Release, Some(&new.product), Some(&new.group))?;
     let object = format!("{}/{} {}", new.product, new.group, new.version);
-    let draft = draft(new, change.caller.0.name.clone())?;
+    let draft = draft(new, change.caller.0.by.clone())?;
     let now = service.now();
     let object = format!("{} {object}", draft.id);
     let work =
@@ -193,8 +214,8 @@ pub(super) async fn show(
     caller: Caller,
     Path((catalog, deployment)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
-    let row = service.store.deployment(scope, &deployment).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
+    let row = found(&service, &caller, scope, &deployment, Need::See).await?;
     shown(&shape(&row, service.now()))
 }
 
@@ -220,7 +241,8 @@ pub(super) async fn devices(
     Path((catalog, deployment)): Path<(String, String)>,
     page: Page,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
+    found(&service, &caller, scope, &deployment, Need::See).await?;
     if !page.after.is_empty() && page.after.parse::<DeviceId>().is_err() {
         return Err(malformed("after: must be a device's id"));
     }
@@ -242,21 +264,22 @@ pub(super) async fn act(
     Path((catalog, deployment, action)): Path<(String, String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    // What stops devices from getting a release, an operator may; what has them get it, who may release.
+    // What stops devices from getting a release, an operator may; what has them get it, who may release or approve.
     let (action, verb, need) = match action.as_str() {
-        "approve" => (Action::Approve, "deployment.approve", Need::Release),
+        "approve" => (Action::Approve, "deployment.approve", Need::Approve),
         "resume" => (Action::Resume, "deployment.resume", Need::Release),
         "pause" => (Action::Pause, "deployment.pause", Need::Operate),
         "halt" => (Action::Halt, "deployment.halt", Need::Operate),
         "withdraw" => (Action::Withdraw, "deployment.withdraw", Need::Operate),
         _ => return Err(Problem::NotFound.into()),
     };
-    let scope = change.caller.scope(&service, &catalog, need).await?;
-    let (who, now) = (change.caller.0.name.clone(), service.now());
+    let scope = change.caller.scope_in(&service, &catalog, need).await?;
+    found(&service, &change.caller, scope, &deployment, need).await?;
+    let (by, now) = (change.caller.0.by.clone(), service.now());
     let id = deployment.clone();
     let work = change.make(&service, scope, verb, &deployment, move |connection, scope| {
         Box::pin(async move {
-            let row = change::act(connection, scope, &id, action, who, now).await?;
+            let row = change::act(connection, scope, &id, action, by, now).await?;
             Ok(done(&shape(&row, now)))
         })
     });
@@ -277,7 +300,8 @@ pub(super) async fn default_groups(
     Path((catalog, product)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Operate).await?;
+    change.caller.must(scope, Need::Operate, Some(&product), None)?;
     let (now, object) = (service.now(), product.clone());
     let work =
         change.carry_out(&service, scope, "group.defaults", &object, move |connection, scope| {

@@ -15,7 +15,8 @@ use holdfast_service_domain::device::{Kind, State as DeviceState};
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
-use holdfast_service_store::device::{self, Claim};
+use holdfast_service_store::Scope;
+use holdfast_service_store::device::{self, Claim, Shown};
 use holdfast_service_store::precondition::{self, Subject};
 use holdfast_service_store::retirement;
 use holdfast_service_store::wanted::{Standing, WantedDevices};
@@ -34,6 +35,26 @@ pub(super) fn device_id(text: &str) -> Result<DeviceId, Refusal> {
         .map_err(|_| Refusal::new(Problem::Malformed, "device: must be 64 lower-case hex digits"))
 }
 
+/// Returns a device, if the caller may do with its group what needs this.
+pub(super) async fn found(
+    service: &Service,
+    caller: &Caller,
+    scope: Scope,
+    id: &DeviceId,
+    need: Need,
+) -> Result<Shown, Refusal> {
+    let row = service.store.device(scope, id).await?;
+    let Some(row) = row else {
+        // Whoever may see devices of the catalog hears that there is none; to others it is as one that they may not see.
+        return Err(Problem::UnknownDevice.into());
+    };
+    let group = row.group.as_ref();
+    let product = group.map(|(product, _)| product.as_str());
+    let group = (product, group.map(|(_, group)| group.as_str()));
+    caller.of_row(scope, need, group, Problem::UnknownDevice)?;
+    Ok(row)
+}
+
 /// Lists devices.
 #[utoipa::path(get, path = "/v1/catalogs/{catalog}/devices", params(("catalog" = String, Path), DevicesPage),
     security(("token" = [])),
@@ -44,12 +65,18 @@ pub(super) async fn list(
     Path(catalog): Path<String>,
     page: DevicesPage,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let (after, most) = (page.after.clone(), page.most());
     let wanted = wanted(page, service.now())?;
     let rows = service.store.wanted_devices(scope, &wanted, &after, most).await?;
     let items = rows.into_iter().map(DeviceShape::from).collect();
-    shown(&Listed::new(items, most, |item: &DeviceShape| item.id.clone()))
+    let listed = Listed::new(items, most, |item: &DeviceShape| item.id.clone());
+    let sees = |item: &DeviceShape| {
+        let place = item.place.as_ref();
+        let group = (place.map(|of| of.product.as_str()), place.map(|of| of.group.as_str()));
+        caller.may(scope, Need::See, group.0, group.1)
+    };
+    shown(&listed.retain(sees))
 }
 
 fn wanted(page: DevicesPage, now: u64) -> Result<WantedDevices, Refusal> {
@@ -81,9 +108,8 @@ pub(super) async fn show(
     caller: Caller,
     Path((catalog, device)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
-    let row = service.store.device(scope, &device_id(&device)?).await?;
-    let row = row.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
+    let row = found(&service, &caller, scope, &device_id(&device)?, Need::See).await?;
     let revision = row.device.revision;
     shown_at(&DeviceShape::from(row), revision)
 }
@@ -97,12 +123,24 @@ pub(super) async fn claim(
     Path(catalog): Path<String>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Claim).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Claim).await?;
     let list: Claims = change.json()?;
     if list.devices.is_empty() || list.devices.len() > MAX_CLAIMS {
         return Err(Refusal::new(Problem::Malformed, "devices: must be 1 to 1000"));
     }
     let claims = list.devices.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+    for claim in &claims {
+        let group = claim.group.as_ref();
+        let product = group.map(|(product, _)| product.as_str());
+        let group = group.map(|(_, group)| group.as_str());
+        change.caller.must(scope, Need::Claim, product, group)?;
+        // What is there is claimed anew: then it is taken from where it was.
+        if let Some(there) = service.store.device(scope, &claim.device).await?
+            && let Some((product, group)) = &there.group
+        {
+            change.caller.must(scope, Need::Claim, Some(product), Some(group))?;
+        }
+    }
     let object = format!("{} devices", claims.len());
     let now = service.now();
     let work = change.make(&service, scope, "device.claim", &object, move |connection, scope| {
@@ -151,9 +189,11 @@ pub(super) async fn move_to(
     Path((catalog, device)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Operate).await?;
     let id = device_id(&device)?;
+    found(&service, &change.caller, scope, &id, Need::Operate).await?;
     let place: Place = change.json()?;
+    change.caller.must(scope, Need::Operate, Some(&place.product), Some(&place.group))?;
     let seen = change.precondition(Subject::Device(id));
     let work =
         change.carry_out(&service, scope, "device.move", &device, move |connection, scope| {
@@ -198,8 +238,9 @@ async fn set_quarantine(
     change: Change,
     quarantined: bool,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(service, catalog, Need::Operate).await?;
+    let scope = change.caller.scope_in(service, catalog, Need::Operate).await?;
     let id = device_id(device)?;
+    found(service, &change.caller, scope, &id, Need::Operate).await?;
     let verb = if quarantined { "device.quarantine" } else { "device.end-quarantine" };
     let seen = change.precondition(Subject::Device(id));
     let work = change.carry_out(service, scope, verb, device, move |connection, scope| {
@@ -221,8 +262,9 @@ pub(super) async fn retire(
     Path((catalog, device)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Operate).await?;
     let id = device_id(&device)?;
+    found(&service, &change.caller, scope, &id, Need::Operate).await?;
     let seen = change.precondition(Subject::Device(id));
     let work =
         change.carry_out(&service, scope, "device.retire", &device, move |connection, scope| {

@@ -69,9 +69,17 @@ pub(super) async fn close_finding(
     Path(catalog): Path<String>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Close).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Close).await?;
     let new: FindingToClose = change.json()?;
     let id = device_id(&new.device)?;
+    // A finding may be about a device that is there no more, or never was: that is the whole catalog's matter.
+    match service.store.device(scope, &id).await?.and_then(|device| device.group) {
+        Some((product, group)) => {
+            let group = (Some(product.as_str()), Some(group.as_str()));
+            change.caller.of_row(scope, Need::Close, group, Problem::UnknownDevice)?;
+        }
+        None => change.caller.must(scope, Need::Close, None, None)?,
+    }
     let kind = Finding::of_word(&new.kind);
     let kind =
         kind.ok_or_else(|| Refusal::new(Problem::Malformed, "kind: is no kind of finding"))?;

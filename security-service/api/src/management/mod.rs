@@ -1,5 +1,7 @@
 //! Management, `/v1`: catalogs, products, groups, devices, releases, symbols, authorities, threats, tokens and the audit log.
 
+mod approvals;
+mod asking;
 mod caller;
 mod catalogs;
 mod crash_logs;
@@ -7,13 +9,17 @@ mod deployment_shapes;
 mod deployments;
 mod devices;
 mod logs;
+mod needs;
 mod openapi;
 mod overview;
 mod overview_shapes;
+mod people_shapes;
 mod releases;
 mod report_shapes;
 mod reports;
 mod repositories;
+mod roles;
+mod sessions;
 mod shapes;
 mod symbols;
 mod threat_shapes;
@@ -37,6 +43,7 @@ use holdfast_service_domain::problem::Problem;
 use std::sync::Arc;
 
 pub use caller::Authenticated;
+pub use needs::{NEEDS, Operation as OperationNeed, Reach, Who};
 pub use openapi::document;
 
 /// Returns the routes of management.
@@ -66,7 +73,8 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/devices/{device}/end-quarantine", post(devices::end_quarantine))
         .route("/devices/{device}/retire", post(devices::retire))
         .route("/devices/{device}/transfer", get(transfers::show).post(transfers::offer))
-        .route("/devices/{device}/transfer/{action}", post(transfers::act))
+        .route("/devices/{device}/transfer/approve", post(transfers::approve))
+        .route("/devices/{device}/transfer/withdraw", post(transfers::withdraw))
         .route("/transfers", get(transfers::list))
         .route("/transfers/accept", post(transfers::accept))
         .route("/releases", get(releases::list).post(releases::add))
@@ -82,6 +90,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/symbols/{build_id}/remove", post(symbols::remove))
         .route("/makers", get(releases::makers).post(releases::put_maker))
         .route("/ca-certificates", get(catalogs::authorities))
+        .route("/ca-certificates/renew", post(approvals::renew_authority))
         .route("/findings", get(logs::findings))
         .route("/findings/close", post(logs::close_finding))
         .route("/threats", get(threats::list))
@@ -105,6 +114,13 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/crashes/{group}/reopen", post(reports::reopen))
         .route("/audit", get(logs::audit))
         .route("/audit/verify", post(logs::verify_audit))
+        .route("/audit/checkpoint", get(approvals::checkpoint).post(approvals::make_checkpoint))
+        .route("/roles", get(roles::list).post(roles::give))
+        .route("/roles/{role}/revoke", post(roles::revoke))
+        .route("/approvals", get(approvals::list))
+        .route("/approvals/{approval}", get(approvals::show))
+        .route("/approvals/{approval}/approve", post(approvals::approve))
+        .route("/approvals/{approval}/reject", post(approvals::reject))
         .route("/tokens", get(tokens::list).post(tokens::make))
         .route("/tokens/{name}/remove", post(tokens::remove))
         .route("/webhooks", get(webhooks::list).post(webhooks::make))
@@ -118,6 +134,13 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/openapi.json", get(async || axum::Json(document())))
         .route("/v1/first-owner/{ticket}", post(tokens::first_owner))
         .route("/v1/status", get(overview::status))
+        .route("/v1/sign-in", get(sessions::providers))
+        .route("/v1/sign-in/{provider}/begin", get(sessions::begin))
+        .route("/v1/sign-in/{provider}/callback", get(sessions::callback))
+        .route("/v1/sign-in/{provider}/device", post(sessions::begin_device))
+        .route("/v1/sign-in/{provider}/device/poll", post(sessions::poll_device))
+        .route("/v1/session", get(sessions::show))
+        .route("/v1/session/end", post(sessions::end))
         .route("/v1/catalogs", get(catalogs::list).post(catalogs::make))
         .nest("/v1/catalogs/{catalog}", catalog)
         .fallback(async || Refusal::from(Problem::NotFound))

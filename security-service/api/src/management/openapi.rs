@@ -1,8 +1,8 @@
 //! The OpenAPI document of management, made from the handlers.
 
 use super::{
-    catalogs, deployments, devices, logs, overview, releases, reports, repositories, symbols,
-    threats, timeline, tokens, transfers, webhooks,
+    approvals, catalogs, deployments, devices, logs, overview, releases, reports, repositories, roles,
+    sessions, symbols, threats, timeline, tokens, transfers, webhooks,
 };
 use holdfast_service_domain::problem::Problem;
 use std::collections::BTreeSet;
@@ -80,7 +80,8 @@ use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, RefOr, Response,
         transfers::list,
         transfers::show,
         transfers::offer,
-        transfers::act,
+        transfers::approve,
+        transfers::withdraw,
         transfers::accept,
         webhooks::list,
         webhooks::make,
@@ -92,6 +93,23 @@ use utoipa::openapi::{Content, OpenApi as OpenApiDocument, Ref, RefOr, Response,
         overview::deliveries,
         overview::status,
         timeline::timeline,
+        sessions::providers,
+        sessions::begin,
+        sessions::callback,
+        sessions::begin_device,
+        sessions::poll_device,
+        sessions::show,
+        sessions::end,
+        roles::list,
+        roles::give,
+        roles::revoke,
+        approvals::list,
+        approvals::show,
+        approvals::approve,
+        approvals::reject,
+        approvals::renew_authority,
+        approvals::checkpoint,
+        approvals::make_checkpoint,
     )
 )]
 struct Document;
@@ -102,7 +120,8 @@ pub fn document() -> OpenApiDocument {
     let mut document = Document::openapi();
     let token = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
     let components = document.components.get_or_insert_default();
-    components.add_security_scheme("token", token);
+    components.add_security_scheme("token", token.clone());
+    components.add_security_scheme("session", token);
     say_problems(&mut document);
     document
 }
@@ -131,20 +150,26 @@ fn problem(status: u16) -> RefOr<Response> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::needs::{NEEDS, Who};
     use super::*;
 
     #[test]
-    fn every_operation_but_the_first_owners_needs_a_token() {
+    fn every_operation_but_the_first_owners_and_a_sign_in_needs_a_token() {
         let document = serde_json::to_value(document()).unwrap();
         let mut operations = 0;
         for (path, methods) in document["paths"].as_object().unwrap() {
             for (method, operation) in methods.as_object().unwrap() {
                 operations += 1;
                 let secured = operation["security"].as_array().is_some_and(|list| !list.is_empty());
-                assert_eq!(secured, !path.contains("first-owner"), "{method} {path}");
+                let name = format!("{} {path}", method.to_uppercase());
+                let need = NEEDS.iter().find(|need| need.operation == name);
+                let need = need.unwrap_or_else(|| panic!("{name} has no row in `needs`"));
+                assert_eq!(secured, need.who != Who::Anybody, "{name}");
             }
         }
         assert_eq!(operations, 70, "of the routes");
+        assert_eq!(operations, 81, "of the routes");
+        assert_eq!(NEEDS.len(), operations, "rows of operations that are not there");
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! A catalog at one look, days of a crash group, why devices do not have a release yet, deliveries, and the service itself.
 
 use super::caller::{Caller, shown};
+use super::deployments::found;
 use super::overview_shapes::{
     CountShape, CrashDayShape, DayShape, DeliveryShape, DiskShape, OverviewShape, ReasonShape,
     ReasonsShape, ReleaseCountShape, StatusShape,
 };
+use super::reports::product_of;
 use super::shapes::{Listed, ProblemShape};
 use crate::refusal::Refusal;
 use crate::service::Service;
@@ -103,7 +105,8 @@ pub(super) async fn overview(
     caller: Caller,
     Path(catalog): Path<String>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
+    found(&service, &caller, scope, &deployment, Need::See).await?;
     let (store, now) = (&service.store, service.now());
     let Tally { standings, states, quarantined, releases, grades } =
         tally(&store.device_counts(scope, now.saturating_sub(WITHIN_S)).await?);
@@ -137,11 +140,12 @@ pub(super) async fn crash_days(
     caller: Caller,
     Path((catalog, group)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let unknown = || Refusal::from(Problem::NotFound);
     let id = group.parse().map_err(|_| unknown())?;
     let store = &service.store;
     let (row, _) = store.crash(scope, id).await?.ok_or_else(unknown)?;
+    caller.of_row(scope, Need::See, (product_of(&row), None), Problem::NotFound)?;
     let today = service.now() / DAY_S;
     let first = today.saturating_sub(DAYS.saturating_sub(1));
     let since = first.saturating_mul(DAY_S);
@@ -226,7 +230,7 @@ pub(super) async fn deliveries(
 #[utoipa::path(get, path = "/v1/status", security(("token" = [])),
     responses((status = 200, body = StatusShape), (status = 401, body = ProblemShape)))]
 pub(super) async fn status(State(service): Shared, caller: Caller) -> Result<Response, Refusal> {
-    if !caller.0.may(Need::See) {
+    if !caller.0.may_somewhere(Need::See) {
         return Err(Problem::Forbidden.into());
     }
     let settings = &service.disk.settings;

@@ -1,5 +1,6 @@
 //! Releases by what they measure, and makers of TPMs.
 
+use super::asking::{self, Asked};
 use super::caller::{Caller, Change, done, shown};
 use super::shapes::{
     AddedByHand, Done, Listed, MakerShape, NewMaker, NewRelease, Page, ProblemShape, ReleaseShape,
@@ -11,13 +12,15 @@ use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use holdfast_evidence::policy::BootDigest;
+use holdfast_service_domain::approval::Kind;
 use holdfast_service_domain::endorsement::Maker;
+use holdfast_service_domain::extent::Extent;
 use holdfast_service_domain::measurement::{Release, Source};
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::reference_values::MAX_INDEX;
 use holdfast_service_domain::role::Need;
 use holdfast_service_store::release::{self, ReleaseRow};
-use holdfast_types::hex::{hex, unhex};
+use holdfast_types::hex::{hex, sha256, unhex};
 use std::sync::Arc;
 
 type Shared = State<Arc<Service>>;
@@ -40,7 +43,7 @@ pub(super) async fn list(
     Path(catalog): Path<String>,
     page: Page,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let rows = service.store.releases(scope, &page.after, page.most()).await?;
     let items = rows.into_iter().map(|(pcr, ReleaseRow { release, source })| ReleaseShape {
         boot: hex(&release.boot.0),
@@ -126,6 +129,17 @@ async fn set_withdrawn(
     work.await
 }
 
+/// Reads the certificate of a maker.
+pub(super) fn maker_of(new: &NewMaker) -> Result<Vec<u8>, Refusal> {
+    let rule = "certificate: must be the DER of an authority's certificate in base64";
+    let malformed = || Refusal::new(Problem::Malformed, rule);
+    let certificate = STANDARD.decode(&new.certificate).map_err(|_| malformed())?;
+    if certificate.len() > MAX_MAKER_BYTES || Maker::read(&certificate, new.grade).is_err() {
+        return Err(malformed());
+    }
+    Ok(certificate)
+}
+
 /// Lists makers of TPMs.
 #[utoipa::path(get, path = "/v1/catalogs/{catalog}/makers", params(("catalog" = String, Path)),
     security(("token" = [])),
@@ -135,7 +149,7 @@ pub(super) async fn makers(
     caller: Caller,
     Path(catalog): Path<String>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let rows = service.store.makers(scope).await?.into_iter();
     let items = rows.map(|row| MakerShape { fingerprint: row.fingerprint, grade: row.grade });
     shown(&Listed { items: items.collect(), next: None })
@@ -152,14 +166,19 @@ pub(super) async fn put_maker(
 ) -> Result<Response, Refusal> {
     let scope = change.caller.scope(&service, &catalog, Need::Own).await?;
     let new: NewMaker = change.json()?;
-    let rule = "certificate: must be the DER of an authority's certificate in base64";
-    let malformed = || Refusal::new(Problem::Malformed, rule);
-    let certificate = STANDARD.decode(&new.certificate).map_err(|_| malformed())?;
-    if certificate.len() > MAX_MAKER_BYTES || Maker::read(&certificate, new.grade).is_err() {
-        return Err(malformed());
+    let certificate = maker_of(&new)?;
+    let (now, grade, kind) = (service.now(), new.grade, Kind::Maker);
+    let extent = Extent::Catalog(scope.catalog());
+    if asking::waits(&service, &change.caller, scope, kind, &extent).await? {
+        let request = serde_json::to_string(&new);
+        let request =
+            request.map_err(|error| Refusal::new(Problem::Internal, error.to_string()))?;
+        let object = format!("{} as {}", sha256(&certificate), grade.word());
+        let asked = Asked { kind, object, extent, request, seen: String::new() };
+        return asking::ask(&service, scope, change, asked, None).await;
     }
-    let (now, grade) = (service.now(), new.grade);
-    let work = change.make(&service, scope, "maker.put", grade.word(), move |connection, scope| {
+    let object = asking::alone(grade.word());
+    let work = change.make(&service, scope, "maker.put", &object, move |connection, scope| {
         Box::pin(async move {
             let fingerprint =
                 release::put_maker(connection, scope, certificate, grade, now).await?;

@@ -17,6 +17,7 @@ use holdfast_service_domain::crash::{Exposure, GroupId, per_1000_device_days, st
 use holdfast_service_domain::insight::{Insight, csv_head};
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
+use holdfast_service_store::Scope;
 use holdfast_service_store::crash::{self, CrashRow, Exposures, exposed};
 use holdfast_service_store::report::{ReportKey, Reported};
 use std::sync::Arc;
@@ -141,7 +142,7 @@ pub(super) async fn crashes(
     Path(catalog): Path<String>,
     page: CrashesPage,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let is_otlp = match page.format.as_deref() {
         None | Some("json") => false,
         Some("otlp") => true,
@@ -163,14 +164,17 @@ pub(super) async fn crashes(
     };
     let exposures = service.store.exposures(scope).await?;
     let now = service.now();
+    let sees = |item: &CrashShape| caller.may(scope, Need::See, item.product.as_deref(), None);
     let items: Vec<_> = rows.into_iter().map(|row| shape(row, &exposures, now)).collect();
     if !is_otlp {
-        return shown(&Listed::new(items, page.most(), |item: &CrashShape| {
+        let key = |item: &CrashShape| {
             if is_newest { format!("{}.{}", item.last_at, item.group) } else { item.group.clone() }
-        }));
+        };
+        return shown(&Listed::new(items, page.most(), key).retain(sees));
     }
-    let mut response = shown(&crash_logs::logs(&items, now))?;
     let listed = Listed::new(items, page.most(), |item: &CrashShape| item.group.clone());
+    let listed = listed.retain(sees);
+    let mut response = shown(&crash_logs::logs(&listed.items, now))?;
     let state = if closed { "&state=closed" } else { "" };
     let query = format!("crashes?format=otlp{state}&limit={}", page.most());
     link(&mut response, &catalog, &query, listed.next);
@@ -196,9 +200,10 @@ pub(super) async fn show_crash(
     caller: Caller,
     Path((catalog, group)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let found = service.store.crash(scope, group_id(&group)?).await?;
     let (row, versions) = found.ok_or_else(|| Refusal::from(Problem::NotFound))?;
+    caller.of_row(scope, Need::See, (product_of(&row), None), Problem::NotFound)?;
     let all = service.store.exposures(scope).await?;
     let exposures = exposures_of(&row, &all);
     let versions = versions.iter().map(|seen| {
@@ -226,8 +231,9 @@ pub(super) async fn close(
     Path((catalog, group)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Close).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Close).await?;
     let (id, now) = (group_id(&group)?, service.now());
+    may_close(&service, &change.caller, scope, id).await?;
     let work =
         change.carry_out(&service, scope, "crash.close", &group, move |connection, scope| {
             Box::pin(async move { crash::close(connection, scope, id, now).await })
@@ -244,13 +250,31 @@ pub(super) async fn reopen(
     Path((catalog, group)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Close).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Close).await?;
     let id = group_id(&group)?;
+    may_close(&service, &change.caller, scope, id).await?;
     let work =
         change.carry_out(&service, scope, "crash.reopen", &group, move |connection, scope| {
             Box::pin(async move { crash::reopen(connection, scope, id).await })
         });
     work.await
+}
+
+/// Returns the product of a crash group, where its devices are in one.
+pub(super) fn product_of(row: &CrashRow) -> Option<&str> {
+    Some(row.product.as_str()).filter(|product| !product.is_empty())
+}
+
+/// Demands that the caller may close crash groups of the product of this one.
+async fn may_close(
+    service: &Service,
+    caller: &Caller,
+    scope: Scope,
+    id: GroupId,
+) -> Result<(), Refusal> {
+    let found = service.store.crash(scope, id).await?;
+    let (row, _) = found.ok_or_else(|| Refusal::from(Problem::NotFound))?;
+    caller.of_row(scope, Need::Close, (product_of(&row), None), Problem::NotFound)
 }
 
 /// Reads the id of a group. What is none names nothing that is here.

@@ -45,7 +45,7 @@ pub(super) async fn show(
     caller: Caller,
     Path((catalog, repository)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let repository = name(&repository)?;
     let row = service.store.repository(scope, repository).await?;
     let row = row.ok_or_else(|| Refusal::from(Problem::NotFound))?;
@@ -146,7 +146,7 @@ pub(super) async fn files(
     Path(catalog): Path<String>,
     page: Page,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let rows = service.store.held_files(scope, &page.after, page.most()).await?;
     let shape = |row: HeldFile| HeldFileShape {
         sha256: hex(&row.digest),
@@ -183,7 +183,7 @@ pub(super) async fn put_file(
         let found = hex(&written.digest);
         return Err(Refusal::new(Problem::FileRefused, format!("its SHA-256 is {found}")));
     }
-    let (who, at) = (caller.0.name, service.now());
+    let (who, at) = (caller.0.by.name, service.now());
     let file = HeldFile { digest, bytes: written.bytes(), who: who.clone(), added_at: at };
     let entry = Entry { who, verb: "release-file.put", object: hex(&digest), digest, at };
     // Whoever has asked may go away between the file and its row.

@@ -107,6 +107,12 @@ impl<T> Listed<T> {
         let next = items.last().filter(|_| is_full).map(key);
         Self { items, next }
     }
+
+    /// Leaves out what the caller may not see. The page is shorter then, and the next one begins where it would have.
+    pub(super) fn retain(mut self, keep: impl FnMut(&T) -> bool) -> Self {
+        self.items.retain(keep);
+        self
+    }
 }
 
 /// A catalog.
@@ -445,7 +451,7 @@ pub(super) struct NewRelease {
 }
 
 /// A maker of TPMs.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewMaker {
     /// The authority's certificate, DER in base64.
@@ -531,6 +537,12 @@ pub(super) struct NewToken {
     pub(super) role: Role,
     /// Days until it ends, 1 to 90.
     pub(super) days: u32,
+    /// The product that it is for; the whole catalog where none is said.
+    pub(super) product: Option<String>,
+    /// The group of devices that it is for.
+    pub(super) group: Option<String>,
+    /// Whose it is, where it is somebody else's. Of no meaning where people sign in by a provider.
+    pub(super) person: Option<String>,
 }
 
 /// A token that was made. Its secret is told here and never again.
@@ -547,6 +559,12 @@ pub(super) struct MadeToken {
 pub(super) struct TokenShape {
     /// Its name.
     pub(super) name: String,
+    /// Whose it is.
+    pub(super) person: String,
+    /// The product that it is for; the whole catalog where none is said.
+    pub(super) product: Option<String>,
+    /// The group of devices that it is for.
+    pub(super) group: Option<String>,
     /// Its role.
     #[schema(value_type = String)]
     pub(super) role: Role,

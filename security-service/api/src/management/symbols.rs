@@ -90,7 +90,7 @@ pub(super) async fn put(
     let (place, written) = upload::receive(files, uploads, most, body, failed).await?;
     check(&service, &written, &id).await?;
     let (digest, bytes, at) = (written.digest, written.bytes(), service.now());
-    let (who, object) = (caller.0.name, id.to_string());
+    let (who, object) = (caller.0.by.name, id.to_string());
     let row = SymbolsRow { build_id: id, digest, bytes, who: who.clone(), added_at: at };
     let entry = Entry { who, verb: "symbols.put", object, digest, at };
     // Whoever has asked may go away between the file and its row.

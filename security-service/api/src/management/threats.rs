@@ -16,8 +16,9 @@ use holdfast_service_domain::detection::register::{Closing, MAX_REASON_BYTES};
 use holdfast_service_domain::detection::thresholds::{Overrides, changed};
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
+use holdfast_service_store::Scope;
 use holdfast_service_store::deployment::change;
-use holdfast_service_store::detection::threat::{self, Wanted};
+use holdfast_service_store::detection::threat::{self, ThreatRow, Wanted};
 use holdfast_service_store::detection::{containment, threshold};
 use std::sync::Arc;
 
@@ -26,6 +27,26 @@ type Shared = State<Arc<Service>>;
 /// Reads the number of a threat. What is none names nothing that is here.
 fn number(text: &str) -> Result<u64, Refusal> {
     text.parse().map_err(|_| Refusal::from(Problem::NotFound))
+}
+
+/// Returns product and group, where they are not those of devices that are in none.
+fn parts(group: &GroupName) -> (Option<&str>, Option<&str>) {
+    let named = Some(group).filter(|group| !group.is_none());
+    (named.map(|group| group.product.as_str()), named.map(|group| group.group.as_str()))
+}
+
+/// Returns a threat, if the caller may do with its group what needs this.
+async fn found(
+    service: &Service,
+    caller: &Caller,
+    scope: Scope,
+    id: u64,
+    need: Need,
+) -> Result<ThreatRow, Refusal> {
+    let row = service.store.threat(scope, id).await?;
+    let row = row.ok_or_else(|| Refusal::new(Problem::NotFound, "there is no such threat"))?;
+    caller.of_row(scope, need, parts(&row.group), Problem::NotFound)?;
+    Ok(row)
 }
 
 /// Lists threats by number: open ones, and with `state=closed` all.
@@ -38,7 +59,7 @@ pub(super) async fn list(
     Path(catalog): Path<String>,
     page: ThreatsPage,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let after = if page.after.is_empty() { Ok(0) } else { page.after.parse() };
     let after = after.map_err(|_| Refusal::new(Problem::Malformed, "after: must be a number"))?;
     let most = page.most();
@@ -46,7 +67,11 @@ pub(super) async fn list(
     let wanted = Wanted { product: page.product, group: page.group, closed };
     let rows = service.store.threats(scope, &wanted, after, most).await?;
     let items = rows.iter().map(ThreatShape::new).collect();
-    shown(&Listed::new(items, most, |item: &ThreatShape| item.number.to_string()))
+    let listed = Listed::new(items, most, |item: &ThreatShape| item.number.to_string());
+    let sees = |item: &ThreatShape| {
+        caller.may(scope, Need::See, item.product.as_deref(), item.group.as_deref())
+    };
+    shown(&listed.retain(sees))
 }
 
 /// Shows a threat: what shows it, what contains it, and what is done about it.
@@ -58,9 +83,8 @@ pub(super) async fn show(
     caller: Caller,
     Path((catalog, text)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
-    let row = service.store.threat(scope, number(&text)?).await?;
-    let row = row.ok_or_else(|| Refusal::new(Problem::NotFound, "there is no such threat"))?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
+    let row = found(&service, &caller, scope, number(&text)?, Need::See).await?;
     let contained = service.store.contained(scope, &row.group).await?;
     shown(&ShownThreat::new(&row, &contained))
 }
@@ -75,13 +99,14 @@ pub(super) async fn close(
     Path((catalog, text)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Close).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Close).await?;
     let (id, ThreatToClose { reason }) = (number(&text)?, change.json()?);
     if reason.trim().is_empty() || reason.len() > MAX_REASON_BYTES {
         let rule = format!("reason: must have 1 to {MAX_REASON_BYTES} bytes");
         return Err(Refusal::new(Problem::Malformed, rule));
     }
-    let closing = Closing { at: service.now(), by: change.caller.0.name.clone(), reason };
+    found(&service, &change.caller, scope, id, Need::Close).await?;
+    let closing = Closing { at: service.now(), by: change.caller.0.by.name.clone(), reason };
     let work =
         change.carry_out(&service, scope, "threat.close", &text, move |connection, scope| {
             Box::pin(async move { threat::close(connection, scope, id, closing).await })
@@ -100,8 +125,9 @@ pub(super) async fn contain(
     Path((catalog, text)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
-    let (id, who, now) = (number(&text)?, change.caller.0.name.clone(), service.now());
+    let scope = change.caller.scope_in(&service, &catalog, Need::Operate).await?;
+    found(&service, &change.caller, scope, number(&text)?, Need::Operate).await?;
+    let (id, who, now) = (number(&text)?, change.caller.0.by.name.clone(), service.now());
     let work = change.make(&service, scope, "threat.contain", &text, move |connection, scope| {
         Box::pin(async move {
             let (group, actions) = containment::contain(connection, scope, id, who, now).await?;
@@ -126,7 +152,8 @@ pub(super) async fn release(
     Path((catalog, text)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Operate).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Operate).await?;
+    found(&service, &change.caller, scope, number(&text)?, Need::Operate).await?;
     let id = number(&text)?;
     let work =
         change.carry_out(&service, scope, "threat.release", &text, move |connection, scope| {
@@ -142,7 +169,9 @@ async fn shown_of(
     catalog: &str,
     group: GroupName,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(service, catalog, Need::See).await?;
+    let scope = caller.scope_in(service, catalog, Need::See).await?;
+    let (product, of) = parts(&group);
+    caller.must(scope, Need::See, product, of)?;
     if !group.is_none() && service.store.group(scope, &group.product, &group.group).await?.is_none()
     {
         return Err(Refusal::new(Problem::NotFound, "there is no such group"));
@@ -157,7 +186,9 @@ async fn set_of(
     group: GroupName,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(service, catalog, Need::Operate).await?;
+    let scope = change.caller.scope_in(service, catalog, Need::Operate).await?;
+    let (product, of) = parts(&group);
+    change.caller.must(scope, Need::Operate, product, of)?;
     let ThresholdChange { thresholds } = change.json()?;
     changed(Overrides::new(), &thresholds, !group.is_none())
         .map_err(|error| Refusal::new(Problem::Malformed, error.to_string()))?;

@@ -1,7 +1,7 @@
 //! What happened on a device and with it, as one list, the newest first.
 
 use super::caller::{Caller, shown};
-use super::devices::device_id;
+use super::devices::{device_id, found};
 use super::overview_shapes::EventShape;
 use super::shapes::{Listed, ProblemShape};
 use crate::refusal::Refusal;
@@ -110,12 +110,11 @@ pub(super) async fn timeline(
     caller: Caller,
     Path((catalog, device)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let id = device_id(&device)?;
-    if service.store.device(scope, &id).await?.is_none() {
-        return Err(Problem::UnknownDevice.into());
-    }
-    let past = service.store.past(scope, &id, caller.0.may(Need::Audit)).await?;
+    found(&service, &caller, scope, &id, Need::See).await?;
+    let sees_audit = caller.may(scope, Need::Audit, None, None);
+    let past = service.store.past(scope, &id, sees_audit).await?;
     shown(&Listed { items: events(id, &past), next: None })
 }
 

@@ -9,6 +9,8 @@ use crate::service::Service;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use holdfast_service_domain::disk::Write;
+use holdfast_service_domain::extent::Extent;
+use holdfast_service_domain::person::PersonId;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::{Need, Role};
 use holdfast_service_store::token::{self, Token};
@@ -34,7 +36,8 @@ pub(super) async fn first_owner(
     let created_at = service.now();
     let ends_at = created_at.saturating_add(u64::from(MAX_DAYS).saturating_mul(DAY_S));
     let (hash, name, role) = (secret.hash(), "first-owner".to_owned(), Role::Owner);
-    let token = Token { hash, name, role, created_at, ends_at };
+    let (person, extent) = (PersonId::named(&name), Extent::Service);
+    let token = Token { hash, name, person, role, extent, created_at, ends_at };
     if !service.store.take_ticket(secret::hash(&ticket), token).await? {
         return Err(Problem::NotFound.into());
     }
@@ -51,11 +54,15 @@ pub(super) async fn list(
     caller: Caller,
     Path(catalog): Path<String>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::Own).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::Own).await?;
     let rows = service.store.tokens(scope).await?.into_iter();
+    let rows = rows.filter(|row| caller.0.may(Need::Own, &row.extent));
     let items = rows.map(|row| TokenShape {
         name: row.name,
+        person: row.person.to_string(),
         role: row.role,
+        product: row.extent.product().map(str::to_owned),
+        group: row.extent.group().map(str::to_owned),
         created_at: row.created_at,
         ends_at: row.ends_at,
     });
@@ -71,9 +78,23 @@ pub(super) async fn make(
     Path(catalog): Path<String>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Own).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Own).await?;
     let new: NewToken = change.json()?;
+    let extent = Extent::of(scope.catalog(), new.product, new.group);
+    let extent = extent.map_err(|error| Refusal::new(Problem::Malformed, error.to_string()))?;
+    change.caller.must(scope, Need::Own, extent.product(), extent.group())?;
     named("name", &new.name)?;
+    let person = match &new.person {
+        None => change.caller.0.by.person.clone(),
+        Some(_) if !service.sign_in.providers().is_empty() => {
+            let rule = "person: people sign in here; give them a role with `role grant`";
+            return Err(Refusal::new(Problem::Malformed, rule));
+        }
+        Some(name) => {
+            named("person", name)?;
+            PersonId::named(name)
+        }
+    };
     if !(1..=MAX_DAYS).contains(&new.days) {
         return Err(Refusal::new(Problem::Malformed, "days: must be 1 to 90"));
     }
@@ -82,7 +103,8 @@ pub(super) async fn make(
     let ends_at = created_at.saturating_add(u64::from(new.days).saturating_mul(DAY_S));
     let entry = change.entry("token.create", &new.name, created_at);
     let (name, role, hash) = (new.name, new.role, secret.hash());
-    service.store.add_token(scope, Token { hash, name, role, created_at, ends_at }, entry).await?;
+    let token = Token { hash, name, person, role, extent, created_at, ends_at };
+    service.store.add_token(scope, token, entry).await?;
     let made = MadeToken { token: secret.text().to_owned(), ends_at };
     shown(&made)
 }
@@ -96,11 +118,17 @@ pub(super) async fn remove(
     Path((catalog, name)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Own).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Own).await?;
+    let tokens = service.store.tokens(scope).await?;
+    let mut named = tokens.iter().filter(|token| token.name == name);
+    if named.any(|token| !change.caller.0.may(Need::Own, &token.extent)) {
+        return Err(Problem::Forbidden.into());
+    }
+    let (standing, now) = (service.sign_in.standing.clone(), service.now());
     let object = name.clone();
     let work =
         change.carry_out(&service, scope, "token.remove", &object, move |connection, scope| {
-            Box::pin(async move { token::remove(connection, scope, name).await })
+            Box::pin(async move { token::remove(connection, scope, name, &standing, now).await })
         });
     work.await
 }

@@ -2,7 +2,7 @@
 //! catalog that it goes to.
 
 use super::caller::{Caller, Change, done, shown};
-use super::devices::device_id;
+use super::devices::{device_id, found};
 use super::shapes::{Claimed, Done, Listed, Page, ProblemShape};
 use super::transfer_shapes::{Acceptance, Approval, NewTransfer, TransferShape};
 use crate::refusal::Refusal;
@@ -104,8 +104,9 @@ pub(super) async fn show(
     caller: Caller,
     Path((catalog, device)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let id = device_id(&device)?;
+    found(&service, &caller, scope, &id, Need::See).await?;
     let row = service.store.transfer(scope, &id).await?;
     let row = row.ok_or_else(|| Refusal::from(Problem::NotFound))?;
     shown(&shape(scope, &id, &row, service.now())?)
@@ -121,8 +122,9 @@ pub(super) async fn offer(
     Path((catalog, device)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Own).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Own).await?;
     let id = device_id(&device)?;
+    found(&service, &change.caller, scope, &id, Need::Own).await?;
     let new: NewTransfer = change.json()?;
     let to = CatalogId::parse(&new.to).ok_or_else(|| malformed("to: must be a catalog's id"))?;
     let root = base64("root", &new.root)?;
@@ -131,8 +133,8 @@ pub(super) async fn offer(
     }
     let now = service.now();
     let ends_at = ends_at(new.days, now).map_err(|error| malformed(&error.to_string()))?;
-    let who = change.caller.0.name.clone();
-    let offer = Offer { device: id, to, root, ends_at, who };
+    let by = change.caller.0.by.clone();
+    let offer = Offer { device: id, to, root, ends_at, by };
     let object = format!("{device} {to}");
     let work =
         change.carry_out(&service, scope, "transfer.offer", &object, move |connection, scope| {
@@ -141,57 +143,54 @@ pub(super) async fn offer(
     work.await
 }
 
-/// Approves the transfer of a device, which somebody else has offered, or withdraws it, as long as the device was not told.
-#[utoipa::path(post, path = "/v1/catalogs/{catalog}/devices/{device}/transfer/{action}",
-    params(("catalog" = String, Path), ("device" = String, Path),
-        ("action" = String, Path, description = "`approve` or `withdraw`")),
+/// Approves the transfer of a device, which another person has offered: the device is told at its next check-in.
+#[utoipa::path(post, path = "/v1/catalogs/{catalog}/devices/{device}/transfer/approve",
+    params(("catalog" = String, Path), ("device" = String, Path)),
     request_body = Option<Approval>, security(("token" = [])),
     responses((status = 200, body = Done), (status = 409, body = ProblemShape)))]
-pub(super) async fn act(
+pub(super) async fn approve(
     State(service): Shared,
-    Path((catalog, device, action)): Path<(String, String, String)>,
+    Path((catalog, device)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope(&service, &catalog, Need::Own).await?;
+    let scope = change.caller.scope_in(&service, &catalog, Need::Own).await?;
     let id = device_id(&device)?;
+    found(&service, &change.caller, scope, &id, Need::Own).await?;
+    let (by, now) = (change.caller.0.by.clone(), service.now());
+    let offered = service.store.transfer(scope, &id).await?;
+    let offered = offered.ok_or_else(|| Refusal::from(Problem::NotFound))?;
+    offered.approve(&by.person, now).map_err(StoreError::from)?;
+    let approval: Approval = change.json_if_any()?.unwrap_or_default();
+    let voucher = voucher(&service, scope, (&id, &offered), &approval).await?;
+    let object = format!("{device} {}", offered.to);
+    let work =
+        change.carry_out(&service, scope, "transfer.approve", &object, move |connection, scope| {
+            Box::pin(async move {
+                let (offered, approved) = ((&id, &offered), (by, voucher));
+                transfer::approve(connection, scope, offered, approved, now).await.map(drop)
+            })
+        });
+    work.await
+}
+
+/// Withdraws the transfer of a device, as long as the device was not told.
+#[utoipa::path(post, path = "/v1/catalogs/{catalog}/devices/{device}/transfer/withdraw",
+    params(("catalog" = String, Path), ("device" = String, Path)), security(("token" = [])),
+    responses((status = 200, body = Done), (status = 409, body = ProblemShape)))]
+pub(super) async fn withdraw(
+    State(service): Shared,
+    Path((catalog, device)): Path<(String, String)>,
+    change: Change,
+) -> Result<Response, Refusal> {
+    let scope = change.caller.scope_in(&service, &catalog, Need::Own).await?;
+    let id = device_id(&device)?;
+    found(&service, &change.caller, scope, &id, Need::Own).await?;
     let now = service.now();
-    match action.as_str() {
-        "withdraw" => {
-            let work = change.carry_out(
-                &service,
-                scope,
-                "transfer.withdraw",
-                &device,
-                move |connection, scope| {
-                    Box::pin(async move { transfer::withdraw(connection, scope, &id, now).await })
-                },
-            );
-            work.await
-        }
-        "approve" => {
-            let offered = service.store.transfer(scope, &id).await?;
-            let offered = offered.ok_or_else(|| Refusal::from(Problem::NotFound))?;
-            let who = change.caller.0.name.clone();
-            offered.approve(&who, now).map_err(StoreError::from)?;
-            let approval: Approval = change.json_if_any()?.unwrap_or_default();
-            let voucher = voucher(&service, scope, (&id, &offered), &approval).await?;
-            let object = format!("{device} {}", offered.to);
-            let work = change.carry_out(
-                &service,
-                scope,
-                "transfer.approve",
-                &object,
-                move |connection, scope| {
-                    Box::pin(async move {
-                        let (offered, approved) = ((&id, &offered), (who, voucher));
-                        transfer::approve(connection, scope, offered, approved, now).await.map(drop)
-                    })
-                },
-            );
-            work.await
-        }
-        _ => Err(Problem::NotFound.into()),
-    }
+    let work =
+        change.carry_out(&service, scope, "transfer.withdraw", &device, move |connection, scope| {
+            Box::pin(async move { transfer::withdraw(connection, scope, &id, now).await })
+        });
+    work.await
 }
 
 /// Makes the voucher: by the signature that comes with the approval, or by the root's key where it is at hand.

@@ -68,7 +68,7 @@ pub(super) async fn make(
     let secret = Secret::make("hws")?;
     let wrapped_secret = webhooks::wrap(&service, scope, (&name, &url), secret.text())
         .map_err(|error| Refusal::new(Problem::Internal, error.to_string()))?;
-    let (who, created_at) = (change.caller.0.name.clone(), service.now());
+    let (who, created_at) = (change.caller.0.by.name.clone(), service.now());
     let entry = change.entry("webhook.create", &name, created_at);
     let made = MadeWebhook { name: name.clone(), secret: secret.text().to_owned() };
     let webhook = Webhook { name, url, wrapped_secret, who, created_at };

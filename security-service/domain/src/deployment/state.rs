@@ -3,6 +3,7 @@
 
 use super::order::Frozen;
 use super::plan::Plan;
+use crate::person::By;
 use std::fmt;
 use thiserror::Error;
 
@@ -120,7 +121,7 @@ pub struct Deployment {
     /// Since when it is as far as it is, in seconds since 1970.
     pub since: u64,
     /// Who has drafted it.
-    pub drafted_by: String,
+    pub drafted_by: By,
     /// Who has approved it.
     pub approved_by: Option<String>,
     /// True where it needs two people: its group was marked so when it was drafted.
@@ -139,7 +140,7 @@ pub enum Command {
     /// Approves the draft.
     Approve {
         /// Who.
-        who: String,
+        by: By,
         /// True where the group is marked `production` now.
         is_production: bool,
         /// True where another deployment of the same component is on its way in the group.
@@ -218,13 +219,13 @@ pub enum Refusal {
 impl Deployment {
     /// Makes a draft.
     #[must_use]
-    pub fn draft(who: String, is_production: bool, begins_at: u64, now: u64) -> Self {
+    pub fn draft(by: By, is_production: bool, begins_at: u64, now: u64) -> Self {
         Self {
             progress: Progress::Draft,
             hold: Hold::None,
             stage: 0,
             since: now,
-            drafted_by: who,
+            drafted_by: by,
             approved_by: None,
             is_production,
             begins_at,
@@ -281,17 +282,17 @@ impl Deployment {
         let state = self.state();
         let mut next = self.clone();
         match command {
-            Command::Approve { who, is_production, another_runs } => {
+            Command::Approve { by, is_production, another_runs } => {
                 if self.progress != Progress::Draft {
                     return Err(Refusal::NoDraft(state));
                 }
-                if (*is_production || self.is_production) && *who == self.drafted_by {
+                if (*is_production || self.is_production) && by.person == self.drafted_by.person {
                     return Err(Refusal::OwnDraft);
                 }
                 if *another_runs {
                     return Err(Refusal::AnotherRuns);
                 }
-                next.approved_by = Some(who.clone());
+                next.approved_by = Some(by.name.clone());
                 (next.progress, next.since) = (Progress::Approved, now);
             }
             Command::Pause => {

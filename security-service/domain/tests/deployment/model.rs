@@ -9,6 +9,7 @@ use holdfast_service_domain::deployment::state::{
     Cause, Command, Deployment, Event, Hold, Progress, State,
 };
 use holdfast_service_domain::deployment::why::{Facts, may_be_granted, why_not};
+use holdfast_service_domain::person::By;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -36,9 +37,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => Just(Sighting::Target { is_committed: true, settles: false }),
         1 => Just(Sighting::Doubted),
     ];
-    let who = prop_oneof![Just("ole".to_owned()), Just("ines".to_owned())];
-    let approve = (who, any::<bool>()).prop_map(|(who, is_production)| Command::Approve {
-        who,
+    let who = prop_oneof![Just(By::named("ole")), Just(By::named("ines"))];
+    let approve = (who, any::<bool>()).prop_map(|(by, is_production)| Command::Approve {
+        by,
         is_production,
         another_runs: false,
     });
@@ -75,7 +76,7 @@ impl Group {
         let stages = stages.map(|(permille, soak_s)| Stage { permille, soak_s });
         Self {
             plan: Plan::new(stages.to_vec(), 500).unwrap(),
-            deployment: Deployment::draft("ole".to_owned(), true, 0, 1000),
+            deployment: Deployment::draft(By::named("ole"), true, 0, 1000),
             slots: BTreeMap::new(),
             counted: Tally::default(),
             is_off: false,
@@ -217,7 +218,7 @@ proptest! {
     #[test]
     fn a_good_release_reaches_every_device_and_a_bad_one_stops(bad_from in 0i32..=60, seed in any::<u64>()) {
         let mut group = Group::new();
-        group.person(&Command::Approve { who: "ines".to_owned(), is_production: true, another_runs: false });
+        group.person(&Command::Approve { by: By::named("ines"), is_production: true, another_runs: false });
         let mut taken = 0i32;
         for round in 0..40u64 {
             group.tend();

@@ -4,6 +4,7 @@ use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::deployment::assignment::{Narrowed, Offered, narrow};
 use holdfast_service_domain::deployment::slot::{Outcome, Target};
 use holdfast_service_domain::deployment::state::{Cause, Deployment, Hold, Progress};
+use holdfast_service_domain::person::By;
 use holdfast_types::Version;
 
 fn version(text: &str) -> Version {
@@ -11,7 +12,7 @@ fn version(text: &str) -> Version {
 }
 
 fn deployment(progress: Progress, hold: Hold) -> Deployment {
-    Deployment { progress, hold, ..Deployment::draft("ole".to_owned(), false, 0, 1000) }
+    Deployment { progress, hold, ..Deployment::draft(By::named("ole"), false, 0, 1000) }
 }
 
 fn offered<'a>(text: &str, deployment: &'a Deployment, slot: Option<Outcome>) -> Offered<'a> {

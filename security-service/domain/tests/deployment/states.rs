@@ -10,6 +10,7 @@ use holdfast_service_domain::deployment::state::{
     Cause, Command, Deployment, Event, Hold, Progress, Refusal, State,
 };
 use holdfast_service_domain::deployment::why::{Facts, WhyNot, why_not};
+use holdfast_service_domain::person::By;
 
 fn plan() -> Plan {
     let stage = |permille| Stage { permille, soak_s: 3600 };
@@ -21,11 +22,11 @@ fn frozen(devices: u64, allowance: u64) -> Frozen {
 }
 
 fn draft() -> Deployment {
-    Deployment::draft("ole".to_owned(), false, 5000, 1000)
+    Deployment::draft(By::named("ole"), false, 5000, 1000)
 }
 
 fn approve(who: &str, is_production: bool, another_runs: bool) -> Command {
-    Command::Approve { who: who.to_owned(), is_production, another_runs }
+    Command::Approve { by: By::named(who), is_production, another_runs }
 }
 
 const RESUME: Command = Command::Resume { another_runs: false };

@@ -256,7 +256,7 @@ fn a_production_group_needs_two_people_and_an_operator_can_stop_and_not_start() 
     let approve = format!("/deployments/{id}/approve");
     let own = service.ask("POST", &approve, &Value::Null);
     assert_eq!((own.status, own.problem().as_str()), (409, "conflict"));
-    let made = json!({"name": "ines", "role": "operator", "days": 1});
+    let made = json!({"name": "ines", "role": "operator", "days": 1, "person": "ines"});
     let ines = service.done("POST", "/tokens", &made)["token"].as_str().unwrap().to_owned();
     assert_eq!(service.ask_as(&ines, "POST", &approve, &Value::Null).status, 200);
     let says = "it waits for the time at which it begins, and for a device that can be given it";

@@ -11,11 +11,13 @@
 )]
 
 mod alerts;
+mod approvals;
 mod backup;
 mod changes;
 mod console;
 mod console_browser;
 mod console_fleet;
+mod checkpoints;
 mod crash;
 mod deployments;
 mod device;
@@ -25,12 +27,14 @@ mod installation;
 mod limits;
 mod management;
 mod metrics;
+mod people;
 mod proxy;
 mod receiver;
 mod releases;
 mod reports;
 mod served;
 mod symbols;
+mod tenants;
 mod threats;
 mod transfers;
 mod webdriver;

@@ -47,7 +47,7 @@ fn in_other(service: &Installation, other: &Other, path: &str, body: &Value) -> 
 }
 
 fn second_owner(service: &Installation) -> String {
-    let made = json!({"name": "ines", "role": "owner", "days": 90});
+    let made = json!({"name": "ines", "role": "owner", "days": 90, "person": "ines"});
     let made = service.done("POST", "/tokens", &made);
     made["token"].as_str().unwrap().to_owned()
 }

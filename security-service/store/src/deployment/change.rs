@@ -14,6 +14,7 @@ use holdfast_service_domain::deployment::plan::Plan;
 use holdfast_service_domain::deployment::slot::{Tally, Target};
 use holdfast_service_domain::deployment::state::{Command, Hold};
 use holdfast_service_domain::detection::subject::Part;
+use holdfast_service_domain::person::By;
 
 /// A draft.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +38,7 @@ pub struct Draft {
     /// When it begins at the earliest, in seconds since 1970.
     pub begins_at: u64,
     /// Who has drafted it.
-    pub who: String,
+    pub by: By,
 }
 
 /// What a person does to a deployment.
@@ -74,9 +75,9 @@ pub async fn create(
     make_room(connection, scope, &draft).await?;
     let insert = "INSERT INTO deployment (catalog, id, product, grp, component, version, plan,
             restart_window, deadline_s, check_every_s, begins_at, drafted_by, production, created_at,
-            frozen_last, since, progress, hold, stage, resumed_at, began_at, frozen_devices,
+            frozen_last, drafted_person, since, progress, hold, stage, resumed_at, began_at, frozen_devices,
             frozen_allowance, slots, granted, committed, failed, silent, revision)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $14,
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $14,
             'draft', '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
         ON CONFLICT DO NOTHING RETURNING *";
     let made = sqlx::query(insert)
@@ -91,10 +92,11 @@ pub async fn create(
         .bind(draft.deadline_s.map(stored))
         .bind(draft.check_every_s.map(i64::from))
         .bind(stored(draft.begins_at))
-        .bind(draft.who)
+        .bind(draft.by.name)
         .bind(stored(columns::number(&group, "production")?))
         .bind(stored(now))
         .bind(Frozen::NOTHING.last.text())
+        .bind(draft.by.person.text().to_owned())
         .fetch_optional(connection)
         .await?;
     deployment_of(&made.ok_or(StoreError::There("deployment"))?)
@@ -142,7 +144,7 @@ pub async fn act(
     scope: Scope,
     id: &str,
     action: Action,
-    who: String,
+    by: By,
     now: u64,
 ) -> Result<DeploymentRow, StoreError> {
     // What never changes is read before the group is locked, and that before the deployment.
@@ -158,7 +160,7 @@ pub async fn act(
     }
     let mut row = row::lock(connection, scope, id, Tally::default()).await?;
     let command = match action {
-        Action::Approve => Command::Approve { who, is_production, another_runs },
+        Action::Approve => Command::Approve { by, is_production, another_runs },
         Action::Pause => Command::Pause,
         Action::Resume => Command::Resume { another_runs },
         Action::Halt => Command::Halt,

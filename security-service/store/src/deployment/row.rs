@@ -12,6 +12,7 @@ use holdfast_service_domain::deployment::plan::Plan;
 use holdfast_service_domain::deployment::slot::{Outcome, Slot, Tally, Target};
 use holdfast_service_domain::deployment::state::{Cause, Deployment, Hold, Progress};
 use holdfast_service_domain::deployment::why::WhyNot;
+use holdfast_service_domain::person::{By, PersonId};
 use holdfast_types::Version;
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
@@ -104,7 +105,10 @@ pub(crate) fn deployment_of(row: &AnyRow) -> Result<DeploymentRow, StoreError> {
         hold,
         stage,
         since: columns::number(row, "since")?,
-        drafted_by: columns::text(row, "drafted_by")?,
+        drafted_by: By {
+            name: columns::text(row, "drafted_by")?,
+            person: PersonId::stored(columns::text(row, "drafted_person")?),
+        },
         approved_by: columns::text_if_any(row, "approved_by")?,
         is_production: columns::number(row, "production")? > 0,
         begins_at: columns::number(row, "begins_at")?,

@@ -16,6 +16,7 @@ use holdfast_service_domain::detection::subject::Part;
 use holdfast_service_domain::device::Kind;
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::measurement::Release;
+use holdfast_service_domain::person::By;
 use holdfast_service_domain::receipt::Receipts;
 use holdfast_service_store::catalog::{Group, put_group, put_product};
 use holdfast_service_store::deployment::change::{self, Action, Draft};
@@ -104,7 +105,7 @@ fn draft(id: &str, stages: &[(u16, u64)]) -> Draft {
         deadline_s: None,
         check_every_s: None,
         begins_at: 0,
-        who: "ole".to_owned(),
+        by: By::named("ole"),
     }
 }
 
@@ -124,7 +125,7 @@ async fn act(
 ) -> Result<DeploymentRow, StoreError> {
     let made = store.write(move |connection| {
         Box::pin(
-            async move { change::act(connection, scope, id, action, who.to_owned(), 3000).await },
+            async move { change::act(connection, scope, id, action, By::named(who), 3000).await },
         )
     });
     made.await
@@ -484,7 +485,7 @@ fn a_group_has_so_many_deployments_and_the_oldest_that_ended_goes_first() {
         let changed = store
             .change(scope, entry("deployment.approve", 1), None, |connection, scope| {
                 Box::pin(async move {
-                    change::act(connection, scope, "f", Action::Approve, "ines".to_owned(), 3000)
+                    change::act(connection, scope, "f", Action::Approve, By::named("ines"), 3000)
                         .await?;
                     Ok(holdfast_service_store::change::Answer { status: 200, body: String::new() })
                 })

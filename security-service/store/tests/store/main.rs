@@ -17,6 +17,7 @@ mod databases;
 mod deployments;
 mod detection;
 mod overview;
+mod people;
 mod reports;
 mod retirement_of_devices;
 mod symbols;
@@ -27,8 +28,10 @@ use holdfast_evidence::messages::{CatalogId, DeviceId};
 use holdfast_evidence::policy::{BootDigest, PcrDigest};
 use holdfast_service_domain::check_in::CheckInWrite;
 use holdfast_service_domain::device::{Finding, Kind, State};
+use holdfast_service_domain::extent::{Extent, Grant};
 use holdfast_service_domain::grade::{Grade, Grades};
 use holdfast_service_domain::measurement::Release;
+use holdfast_service_domain::person::{By, PersonId};
 use holdfast_service_domain::receipt::Receipts;
 use holdfast_service_domain::role::Role;
 use holdfast_service_store::audit::Entry;
@@ -260,7 +263,9 @@ fn the_ticket_of_the_first_owner_is_taken_once_and_made_while_there_is_none() {
         let token = |hash: String| Token {
             hash,
             name: "first-owner".to_owned(),
+            person: PersonId::named("first-owner"),
             role: Role::Owner,
+            extent: Extent::Service,
             created_at: 1000,
             ends_at: 9000,
         };
@@ -295,13 +300,19 @@ fn a_catalogs_rows_are_not_seen_from_another() {
         assert!(store.device(own, &DEVICE).await.unwrap().is_some(), "the control");
         assert!(store.device(other, &DEVICE).await.unwrap().is_none());
         assert_eq!(store.devices(other, None, "", 10).await.unwrap(), []);
-        let actor = |catalog| Actor { name: "ole".to_owned(), role: Role::Owner, catalog };
-        let of_other = actor(Some(other.catalog()));
+        let actor = |extent| {
+            let grants = vec![Grant { role: Role::Owner, extent }];
+            Actor { by: By::named("ole"), grants }
+        };
+        let of_other = actor(Extent::Catalog(other.catalog()));
         assert_eq!(store.scope_of(&of_other, own.catalog()).await.unwrap(), None);
         assert_eq!(store.scope_of(&of_other, other.catalog()).await.unwrap(), Some(other));
-        assert_eq!(store.scope_of(&actor(None), own.catalog()).await.unwrap(), Some(own));
+        assert_eq!(
+            store.scope_of(&actor(Extent::Service), own.catalog()).await.unwrap(),
+            Some(own)
+        );
         assert_eq!(store.catalogs(&of_other, "", 10).await.unwrap().len(), 1);
-        assert_eq!(store.catalogs(&actor(None), "", 10).await.unwrap().len(), 2);
+        assert_eq!(store.catalogs(&actor(Extent::Service), "", 10).await.unwrap().len(), 2);
         store.close().await;
     });
 }
