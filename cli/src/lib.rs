@@ -22,8 +22,8 @@ use anyhow::Result;
 use clap::Subcommand;
 pub use invocation::{Invocation, Options};
 use security_service::{
-    account, audit, ca_certificate, catalog, deployment, device_group, finding, import,
-    installation, maker, product, symbols, threat, token, transfer, webhook,
+    account, approval, audit, ca_certificate, catalog, deployment, device_group, finding, import,
+    installation, maker, product, role, symbols, threat, token, transfer, webhook,
 };
 
 /// Meaning of the exit codes of the host tools, for their help.
@@ -101,6 +101,12 @@ pub enum Command {
     /// The audit log of a catalog.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Roles of people who sign in by a provider.
+    #[command(subcommand)]
+    Role(role::RoleCommand),
+    /// Changes that wait for a second person.
+    #[command(subcommand)]
+    Approval(approval::ApprovalCommand),
     /// An installation of the Security Service on this host.
     #[command(subcommand)]
     Service(installation::ServiceCommand),
@@ -192,6 +198,8 @@ pub fn run(invocation: &Invocation, command: Command) -> Result<()> {
         Command::Transfer(command) => transfer::run(&command),
         Command::Webhook(command) => webhook::run(&command),
         Command::Audit(command) => audit::run(&command),
+        Command::Role(command) => role::run(&command),
+        Command::Approval(command) => approval::run(&command),
         Command::Service(command) => installation::run(invocation, &command),
     }
 }

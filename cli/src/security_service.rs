@@ -1,7 +1,9 @@
 //! Commands about devices' Security Service: an account of it, and what the service keeps, by its management API.
 
 pub(crate) mod account;
+pub(crate) mod approval;
 pub(crate) mod audit;
+pub(crate) mod audit_log;
 pub(crate) mod ca_certificate;
 pub(crate) mod catalog;
 pub(crate) mod certificate;
@@ -23,8 +25,10 @@ pub(crate) mod refusal;
 pub(crate) mod release;
 pub(crate) mod repository;
 pub(crate) mod repository_name;
+pub(crate) mod role;
 pub(crate) mod session;
 pub(crate) mod shown;
+pub(crate) mod sign_in;
 pub(crate) mod symbols;
 pub(crate) mod threat;
 pub(crate) mod token;

@@ -1,9 +1,10 @@
-//! `login` and `logout`: who asks the service, and with what token.
+//! `login` and `logout`: who asks the service, and with what token or session.
 
 use super::client::{self, Client, ClientError};
 use super::in_catalog;
 use super::session::{self, Session, Token};
 use super::shown;
+use super::sign_in;
 use crate::invocation::Invocation;
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -18,9 +19,10 @@ use std::path::{Path, PathBuf};
 /// Arguments of `login`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The first owner's token comes by a URL, which is good once: what `holdfast-service first-owner` prints goes into \
-                  standard input, or the URL is given. Later tokens are made by `token create`, and are read from --token-file or \
-                  from standard input; none is ever an argument, which others could see. The session is kept in \
+    after_help = "Where people sign in by a provider, `login URL` on a terminal prints a URL and a code, and waits until you have signed in \
+                  there with a browser. The first owner's token comes by a URL, which is good once: what `holdfast-service first-owner` \
+                  prints goes into standard input, or the URL is given. Tokens are made by `token create`, and are read from --token-file \
+                  or from standard input; none is ever an argument, which others could see. The session is kept in \
                   $HOLDFAST_CONFIG, $XDG_CONFIG_HOME/holdfast or ~/.config/holdfast, readable by you alone.\n\n\
                   Example: holdfast login https://service.example:8444 --authorities authorities.pem --token-file token"
 )]
@@ -33,6 +35,9 @@ pub struct LoginArgs {
     /// File with the token; standard input when not given.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Name of the provider to sign in by, where there are several; without it, a token is read from standard input unless that is a terminal or empty.
+    #[arg(long, conflicts_with = "token_file")]
+    provider: Option<String>,
     /// Id or name of the catalog that commands are about which name none.
     #[arg(long)]
     catalog: Option<String>,
@@ -44,7 +49,8 @@ pub struct LoginArgs {
 /// Arguments of `logout`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The token stays good until its end; `token remove` ends one at the service.\n\n\
+    after_help = "A session of somebody who has signed in ends at the service as well. A token stays good until its end; `token remove` \
+                  ends one.\n\n\
                   Example: holdfast logout"
 )]
 pub struct LogoutArgs {}
@@ -55,6 +61,8 @@ enum Key {
     Ticket(String),
     /// A token.
     Token(Token),
+    /// Nothing: somebody signs in by a provider.
+    SignIn,
 }
 
 /// Reads the service's URL, and what is shown to it.
@@ -78,13 +86,16 @@ fn key(args: &LoginArgs) -> Result<(String, Key)> {
         }
         return Ok((service, Key::Ticket(ticket)));
     }
-    if args.token_file.is_none() && stdin().is_terminal() {
-        eprintln!("the token, and Ctrl-D:");
+    if args.provider.is_some() || args.token_file.is_none() && stdin().is_terminal() {
+        return Ok((service, Key::SignIn));
     }
     let (name, text) = match &args.token_file {
         Some(path) => (path.display().to_string(), session::read_secret(path)?),
         None => workspace::read_text_or_standard_input(None)?,
     };
+    if args.token_file.is_none() && text.trim().is_empty() {
+        return Ok((service, Key::SignIn));
+    }
     Ok((service, Key::Token(Token::of_text(&text).context(name)?)))
 }
 
@@ -129,6 +140,7 @@ pub(crate) fn login(invocation: &Invocation, args: &LoginArgs) -> Result<()> {
     let (token, ends_at) = match key {
         Key::Token(token) => (token, None),
         Key::Ticket(ticket) => asking.take_ticket(&ticket).map_err(of_ticket)?,
+        Key::SignIn => sign_in::sign_in(&asking, args.provider.as_deref())?,
     };
     let client = asking.with_token(token.clone());
     let mut session = Session { service, authorities, token, ends_at, catalog: None };
@@ -151,7 +163,7 @@ pub(crate) fn login(invocation: &Invocation, args: &LoginArgs) -> Result<()> {
             "session": path.display().to_string(),
         }));
     }
-    let until = session.ends_at.map(|end| format!(", with a token until {} UTC", date(end)));
+    let until = session.ends_at.map(|end| format!(", until {} UTC at the latest", date(end)));
     println!("logged in to {}{}", session.service, until.unwrap_or_default());
     eprintln!("next: {} catalog list", invocation.program);
     Ok(())
@@ -160,10 +172,17 @@ pub(crate) fn login(invocation: &Invocation, args: &LoginArgs) -> Result<()> {
 /// Forgets the session.
 pub(crate) fn logout(_: &LogoutArgs) -> Result<()> {
     let path = session::path()?;
+    // A session file that cannot be read is removed all the same.
+    let session = session::load_from(&path).ok().flatten();
+    let ended = session.filter(sign_in::is_signed_in).map(|session| sign_in::sign_out(&session));
     match fs::remove_file(&path) {
-        Ok(()) => println!(
-            "logged out; the token itself stays good until its end, or until `token remove`"
-        ),
+        Ok(()) => match ended {
+            Some(Ok(())) => println!("logged out; the session has ended"),
+            Some(Err(error)) => println!("logged out here; the service was not told: {error:#}"),
+            None => println!(
+                "logged out; the token itself stays good until its end, or until `token remove`"
+            ),
+        },
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             println!("nobody is logged in")
         }

@@ -52,6 +52,9 @@ pub(crate) fn run(command: &MakerCommand) -> Result<()> {
             let catalog = in_catalog::open(&args.catalog)?;
             let body = json!({ "certificate": STANDARD.encode(certificate), "grade": args.grade });
             let made = catalog.post(&["makers"], &body)?;
+            if let Some(sentence) = shown::waiting(&made) {
+                return shown::done(&made, args.catalog.json, &sentence);
+            }
             shown::object(&made, args.catalog.json, &MEMBERS)
         }
     }

@@ -45,12 +45,16 @@ impl Refusal {
     fn remedy(&self) -> Option<String> {
         let text = match self.kind.as_str() {
             "unauthenticated" => {
-                "the token has ended or was removed: get another, and take it by `login`"
+                "the session or the token has ended or was removed: run `login` again, or get another token"
             }
             "forbidden" => {
-                "an owner makes tokens of other roles with `token create`; catalogs are made with a token of the \
+                "an owner gives other roles with `role grant` or `token create`; catalogs are made with a role for the \
                  whole service"
             }
+            "no-role" => "an owner runs `role grant`",
+            "sign-in-refused" => "run `login` again",
+            "approval-refused" => "`approval show` has the change",
+            "last-owner" => "make somebody else an owner first, with `role grant`",
             "unknown-catalog" => "`catalog list` has those that the token may see",
             "unknown-device" => "`device list` has those of the catalog",
             "malformed" => "the field that is named first must be said otherwise",

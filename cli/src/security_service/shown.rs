@@ -5,12 +5,13 @@ use holdfast_types::{date, escape};
 use serde_json::Value;
 
 /// Members that are seconds since 1970.
-const TIMES: [&str; 22] = [
+const TIMES: [&str; 24] = [
     "at",
     "certificate_end",
     "closed_at",
     "contained_at",
     "created_at",
+    "decided_at",
     "delivered_at",
     "end_at",
     "ends_at",
@@ -23,6 +24,7 @@ const TIMES: [&str; 22] = [
     "not_before",
     "opened_at",
     "regressed_at",
+    "requested_at",
     "seen_at",
     "since",
     "soaks_until",
@@ -85,8 +87,24 @@ pub(crate) fn done(answer: &Value, as_json: bool, sentence: &str) -> Result<()> 
     if as_json {
         return json(answer);
     }
-    println!("{sentence}");
+    println!("{}", waiting(answer).unwrap_or_else(|| sentence.to_owned()));
     Ok(())
+}
+
+/// Returns what is said of a change that waits for a second person; nothing of one that was made.
+pub(crate) fn waiting(answer: &Value) -> Option<String> {
+    let number = answer.get("approval").filter(|_| cell(answer, "state") == "waiting")?;
+    let until = cell(answer, "ends_at");
+    Some(format!(
+        "this waits for a second person until {until} UTC, who looks at it and runs `approval approve {number}`"
+    ))
+}
+
+/// Puts a member into an object, where it is said.
+pub(crate) fn say(object: &mut Value, name: &str, value: Option<&str>) {
+    if let (Some(members), Some(value)) = (object.as_object_mut(), value) {
+        members.insert(name.to_owned(), value.into());
+    }
 }
 
 /// Returns the entries of a list.

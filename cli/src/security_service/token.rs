@@ -39,12 +39,21 @@ pub struct ListArgs {
 pub struct CreateArgs {
     /// Name of the token, which the audit log has.
     name: String,
-    /// Role: `owner`, `operator`, `factory` (claims alone), `reader` or `auditor`.
+    /// Role: `owner`, `operator`, `releaser`, `approver`, `factory` (claims alone), `analyst`, `reader` or `auditor`.
     #[arg(long)]
     role: String,
     /// Days until it ends, 1 to 90.
     #[arg(long, value_name = "N")]
     days: u32,
+    /// Product that the token is for; the whole catalog when not given.
+    #[arg(long)]
+    product: Option<String>,
+    /// Group of devices that the token is for.
+    #[arg(long, requires = "product")]
+    group: Option<String>,
+    /// Name of the person whose it is, where nobody signs in by a provider; yours when not given. Two tokens of one person are one person.
+    #[arg(long)]
+    person: Option<String>,
     /// Path to write the secret to, readable by you alone; standard output with `-`.
     #[arg(long, value_name = "FILE")]
     output: PathBuf,
@@ -66,8 +75,15 @@ pub(crate) fn run(command: &TokenCommand) -> Result<()> {
     match command {
         TokenCommand::List(args) => {
             let list = in_catalog::open(&args.catalog)?.list(&["tokens"], &[])?;
-            let columns =
-                [("NAME", "name"), ("ROLE", "role"), ("MADE", "created_at"), ("UNTIL", "ends_at")];
+            let columns = [
+                ("NAME", "name"),
+                ("ROLE", "role"),
+                ("PRODUCT", "product"),
+                ("GROUP", "group"),
+                ("PERSON", "person"),
+                ("MADE", "created_at"),
+                ("UNTIL", "ends_at"),
+            ];
             shown::list(&list, args.catalog.json, &columns)
         }
         TokenCommand::Create(args) => create(args),
@@ -86,7 +102,10 @@ fn create(args: &CreateArgs) -> Result<()> {
     // The secret is told once: it must have its place.
     let place = if is_printed { None } else { Some(session::reserve(&args.output)?) };
     let catalog = in_catalog::open(&args.catalog)?;
-    let new = json!({ "name": args.name, "role": args.role, "days": args.days });
+    let mut new = json!({ "name": args.name, "role": args.role, "days": args.days });
+    shown::say(&mut new, "product", args.product.as_deref());
+    shown::say(&mut new, "group", args.group.as_deref());
+    shown::say(&mut new, "person", args.person.as_deref());
     let mut made = catalog.post(&["tokens"], &new)?;
     let secret =
         made.get("token").and_then(Value::as_str).context("the service has made no token")?;

@@ -62,6 +62,11 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 impl Installation {
     pub(crate) fn new() -> Self {
+        Self::with_settings("")
+    }
+
+    /// One with more in its settings.
+    pub(crate) fn with_settings(more: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("service");
         let [device, management] = free_ports();
@@ -75,6 +80,9 @@ impl Installation {
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
+        let settings = folder.join("settings.toml");
+        let written = fs::read_to_string(&settings).unwrap();
+        fs::write(&settings, format!("{written}\n{more}")).unwrap();
         let said = text(&output.stdout);
         let catalog = said.lines().next().unwrap().rsplit(' ').next().unwrap().to_owned();
         let url = format!("https://127.0.0.1:{management}");

@@ -25,8 +25,9 @@ fn a_device_is_offered_approved_and_accepted() {
     let installation = Installation::owned();
     let (ours, device) = (installation.catalog.clone(), id(1));
     claim(&installation, &device);
-    let ines = installation.token("ines", "owner");
-    let ines = installation.with_token(&ines);
+    let token = ["token", "create", "ines", "--role", "owner", "--person", "ines"];
+    installation.succeeds(&[&token[..], &["--days", "1", "--output", "ines.token"]].concat());
+    let ines = installation.with_token(&installation.at("ines.token").display().to_string());
     let other = other(&installation);
     let of = |verb: &'static str| vec!["transfer", verb, &device, "--catalog", &ours];
     let to = ["--to", &other, "--root", "theirs.pem"];

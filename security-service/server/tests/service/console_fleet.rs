@@ -198,7 +198,8 @@ impl Fleet {
         for stage in 0..3u64 {
             let at = began + 2000 * (stage + 1);
             for number in 0..DEVICES {
-                if !has_it.contains(&number) && !(stage == 2 && number % 9 == 4) {
+                let is_left_out = stage == 2 && number % 9 == 4;
+                if !has_it.contains(&number) && !is_left_out {
                     self.check_in(number, OLD_COMMITTED, at).await;
                 }
             }
