@@ -1,8 +1,8 @@
 //! The OpenAPI document of management, made from the handlers.
 
 use super::{
-    approvals, catalogs, deployments, devices, logs, overview, releases, reports, repositories, roles,
-    sessions, symbols, threats, timeline, tokens, transfers, webhooks,
+    approvals, catalogs, deployments, devices, logs, overview, releases, reports, repositories,
+    roles, sessions, symbols, threats, timeline, tokens, transfers, webhooks,
 };
 use holdfast_service_domain::problem::Problem;
 use std::collections::BTreeSet;

@@ -186,10 +186,15 @@ pub(super) async fn withdraw(
     let id = device_id(&device)?;
     found(&service, &change.caller, scope, &id, Need::Own).await?;
     let now = service.now();
-    let work =
-        change.carry_out(&service, scope, "transfer.withdraw", &device, move |connection, scope| {
+    let work = change.carry_out(
+        &service,
+        scope,
+        "transfer.withdraw",
+        &device,
+        move |connection, scope| {
             Box::pin(async move { transfer::withdraw(connection, scope, &id, now).await })
-        });
+        },
+    );
     work.await
 }
 
