@@ -24,7 +24,7 @@ pub struct Message {
     pub group: String,
     /// When it was made, in seconds since 1970.
     pub at: u64,
-    /// `finding` or `digest`.
+    /// `finding`, `digest` or `overflow`.
     pub kind: String,
     /// What it tells of.
     pub findings: Vec<Told>,
@@ -70,10 +70,14 @@ impl Message {
             [told] => plain(&told.rule),
             told => format!("{} findings", told.len()),
         };
-        let digest = if self.kind == "digest" { "digest, " } else { "" };
+        let kind = match self.kind.as_str() {
+            "digest" => "digest, ",
+            "overflow" => "too many open findings, ",
+            _ => "",
+        };
         let (product, group) = (plain(&self.product), plain(&self.group));
         cut(
-            format!("[holdfast] {digest}severity {severity}: {rule}, {product}/{group}"),
+            format!("[holdfast] {kind}severity {severity}: {rule}, {product}/{group}"),
             MAX_SUBJECT_BYTES,
         )
     }
@@ -88,6 +92,12 @@ impl Message {
             plain(&self.group),
             date(self.at)
         );
+        if self.kind == "overflow" {
+            text.push_str(
+                "\nThere are too many open findings: some made room for worse ones, or have none.\n\
+                 What to do: close what was dealt with. These are the worst that are open:\n",
+            );
+        }
         for told in self.findings.iter().take(MAX_FINDINGS) {
             // Writing to a text does not fail.
             let _ = write!(
@@ -152,6 +162,9 @@ pub(crate) mod tests {
     fn a_subject_says_severity_rule_and_place() {
         let mut alert = message("camera 2.1.0", "finding");
         assert_eq!(alert.subject(), "[holdfast] severity 1: outbreak, pump/production");
+        alert.kind = "overflow".to_owned();
+        assert!(alert.subject().starts_with("[holdfast] too many open findings, severity 1: "));
+        assert!(alert.text().contains("There are too many open findings"));
         alert.kind = "digest".to_owned();
         let more = Told { severity: 3, ..alert.findings[0].clone() };
         alert.findings.push(more);

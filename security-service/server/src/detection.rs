@@ -314,6 +314,12 @@ impl OfGroup {
                 Change::Reopened(number) => (*number, "goes on"),
                 Change::Worsened(number) => (*number, "is worse"),
                 Change::Grown(_) => continue,
+                Change::Displaced(number) => {
+                    eprintln!(
+                        "catalog {catalog}, {group}: there are too many open threats: threat {number} made room for a worse one {THREATS_LEFT_OUT}"
+                    );
+                    continue;
+                }
                 Change::NoRoom => {
                     if self.full.is_due(now) {
                         eprintln!(

@@ -2,7 +2,7 @@
 //! signed, addressed and tried again. Nothing here sends anything.
 
 use super::finding::Severity;
-use super::register::{Change, FleetFinding, Register};
+use super::register::{Change, FleetFinding, Register, State};
 use super::rule::Rule;
 use ring::hmac;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ pub enum Alert {
     Finding(u64),
     /// Findings whose evidence has grown within the hour, by their numbers.
     Digest(BTreeSet<u64>),
+    /// There are too many open findings: some made room for worse ones, or have none. Told once, until there is room again.
+    Overflow,
 }
 
 /// Most findings that one alert tells of: a digest of more is several alerts.
@@ -34,12 +36,17 @@ pub const MAX_TOLD: usize = 100;
 pub struct Alerts {
     grown: BTreeSet<u64>,
     digest_at: u64,
+    /// That there are too many was told.
+    #[serde(default)]
+    overflow: bool,
 }
 
 impl Alerts {
-    /// Takes what has changed at `now`, and returns what is to be told: each change once, and growth once an hour.
-    pub fn take(&mut self, changes: &[Change], now: u64) -> Vec<Alert> {
+    /// Takes what has changed at `now`, and returns what is to be told: each change once, and growth once an hour. `has_room`: there is room in
+    /// the register.
+    pub fn take(&mut self, changes: &[Change], has_room: bool, now: u64) -> Vec<Alert> {
         let mut alerts = Vec::new();
+        self.overflow &= !has_room;
         for change in changes {
             match change {
                 Change::Opened(number) | Change::Reopened(number) | Change::Worsened(number) => {
@@ -48,7 +55,14 @@ impl Alerts {
                 Change::Grown(number) => {
                     self.grown.insert(*number);
                 }
+                Change::Displaced(number) => {
+                    self.grown.remove(number);
+                }
                 Change::NoRoom => {}
+            }
+            let overflows = matches!(change, Change::Displaced(_) | Change::NoRoom);
+            if overflows && !std::mem::replace(&mut self.overflow, true) {
+                alerts.push(Alert::Overflow);
             }
         }
         if !self.grown.is_empty() && now.saturating_sub(self.digest_at) >= DIGEST_S {
@@ -83,7 +97,7 @@ pub struct Place<'a> {
 pub struct Message {
     /// The worst severity of what it tells of.
     pub severity: Severity,
-    /// `finding` or `digest`.
+    /// `finding`, `digest` or `overflow`.
     pub kind: &'static str,
     /// JSON.
     pub body: String,
@@ -137,6 +151,7 @@ pub fn messages(alerts: &[Alert], register: &Register, place: Place<'_>, now: u6
         let (kind, numbers) = match alert {
             Alert::Finding(number) => ("finding", vec![*number]),
             Alert::Digest(numbers) => ("digest", numbers.iter().copied().collect()),
+            Alert::Overflow => ("overflow", worst(register)),
         };
         let findings = numbers.iter().filter_map(|number| register.get(*number));
         let mut findings: Vec<&FleetFinding> = findings.collect();
@@ -146,6 +161,14 @@ pub fn messages(alerts: &[Alert], register: &Register, place: Place<'_>, now: u6
         }
     }
     messages
+}
+
+/// Returns the numbers of the worst findings that are open, as many as one alert tells of.
+fn worst(register: &Register) -> Vec<u64> {
+    let open = register.findings().iter().filter(|finding| finding.state == State::Open);
+    let mut open: Vec<&FleetFinding> = open.collect();
+    open.sort_by_key(|finding| (finding.severity, finding.number));
+    open.iter().take(MAX_TOLD).map(|finding| finding.number).collect()
 }
 
 fn message(
@@ -248,7 +271,6 @@ mod tests {
     use super::*;
     use crate::detection::finding::{About, Detection, Evidence, Key};
     use crate::detection::register::Closing;
-    use crate::detection::register::State;
     use crate::detection::subject::{Destination, Part};
     use holdfast_failure_reports::record::{Protocol, Where};
 
@@ -256,17 +278,45 @@ mod tests {
     fn a_finding_is_told_once_and_its_growth_once_an_hour() {
         let mut alerts = Alerts::default();
         let start = 100_000;
-        assert_eq!(alerts.take(&[Change::Opened(1)], start), [Alert::Finding(1)]);
-        let told = alerts.take(&[Change::Grown(1)], start + 60);
+        assert_eq!(alerts.take(&[Change::Opened(1)], true, start), [Alert::Finding(1)]);
+        let told = alerts.take(&[Change::Grown(1)], true, start + 60);
         assert_eq!(told, [Alert::Digest(BTreeSet::from([1]))]);
         for minute in 2..61 {
-            assert_eq!(alerts.take(&[Change::Grown(1), Change::Grown(2)], start + minute * 60), []);
+            assert_eq!(
+                alerts.take(&[Change::Grown(1), Change::Grown(2)], true, start + minute * 60),
+                []
+            );
         }
-        let told = alerts.take(&[], start + 61 * 60);
+        let told = alerts.take(&[], true, start + 61 * 60);
         assert_eq!(told, [Alert::Digest(BTreeSet::from([1, 2]))]);
-        assert_eq!(alerts.take(&[], start + 10 * DIGEST_S), [], "nothing has grown");
+        assert_eq!(alerts.take(&[], true, start + 10 * DIGEST_S), [], "nothing has grown");
         let worse = [Change::Worsened(1), Change::Reopened(2), Change::NoRoom];
-        assert_eq!(alerts.take(&worse, start), [Alert::Finding(1), Alert::Finding(2)]);
+        let told = [Alert::Finding(1), Alert::Finding(2), Alert::Overflow];
+        assert_eq!(alerts.take(&worse, true, start), told);
+    }
+
+    #[test]
+    fn an_overflow_is_told_once_until_there_is_room_again() {
+        let mut alerts = Alerts::default();
+        let full = [Change::Displaced(1), Change::Opened(1001), Change::NoRoom];
+        assert_eq!(alerts.take(&full, false, 60), [Alert::Overflow, Alert::Finding(1001)]);
+        assert_eq!(alerts.take(&[Change::NoRoom], false, 120), []);
+        assert_eq!(alerts.take(&[], true, 180), []);
+        assert_eq!(alerts.take(&[Change::NoRoom], false, 240), [Alert::Overflow]);
+    }
+
+    #[test]
+    fn an_overflow_names_the_worst_that_is_open() {
+        let mut register = Register::default();
+        for (about, severity) in [(About::Group, Severity::Today), (About::Service, Severity::Now)]
+        {
+            let key = Key { rule: Rule::Silence, about };
+            register.take(&[Detection { key, severity, evidence: Evidence::default() }], 5);
+        }
+        let place = Place { catalog: "c", product: "pump", group: "eval" };
+        let told = messages(&[Alert::Overflow], &register, place, 60);
+        assert_eq!((told.len(), told[0].kind, told[0].severity), (1, "overflow", Severity::Now));
+        assert!(told[0].body.find("\"number\":2") < told[0].body.find("\"number\":1"));
     }
 
     #[test]

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use thiserror::Error;
 
-/// Most findings of a register. The oldest that are closed make room.
+/// Most findings of a register. The oldest that are closed make room, and then open ones that are less severe.
 pub const MAX_FINDINGS: usize = 1000;
+/// Most open findings of one rule about one part of the software: whoever makes many of a kind leaves room for others.
+pub const MAX_OF_A_KIND: usize = MAX_FINDINGS / 4;
 /// Longest reason for closing, in bytes.
 pub const MAX_REASON_BYTES: usize = 1000;
 
@@ -64,7 +66,9 @@ pub enum Change {
     Worsened(u64),
     /// There is more evidence.
     Grown(u64),
-    /// The register is full of open findings, and this one is not in it.
+    /// It was open, is less severe than one that is new, and is not in the register any more.
+    Displaced(u64),
+    /// There is no room among open findings that are as severe, and this one is not in the register.
     NoRoom,
 }
 
@@ -132,12 +136,28 @@ impl Register {
 
     /// Takes what rules have found at `now`, and says what has changed. What they no longer find stays as it is.
     pub fn take(&mut self, detections: &[Detection], now: u64) -> Vec<Change> {
-        detections.iter().filter_map(|detection| self.take_one(detection, now)).collect()
+        // The worst first: what is less severe then never takes room that it would have to give back.
+        let mut worst_first: Vec<&Detection> = detections.iter().collect();
+        worst_first.sort_by_key(|detection| detection.severity);
+        let mut changes = Vec::new();
+        for detection in worst_first {
+            match self.findings.iter().position(|finding| finding.key == detection.key) {
+                Some(known) => changes.extend(self.go_on(known, detection)),
+                None => self.open(detection, now, &mut changes),
+            }
+        }
+        changes
     }
 
-    fn take_one(&mut self, detection: &Detection, now: u64) -> Option<Change> {
-        let known = self.findings.iter_mut().find(|finding| finding.key == detection.key);
-        let Some(finding) = known else { return Some(self.open(detection, now)) };
+    /// True where a finding of any kind can be opened, and somewhat more.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let open = self.findings.iter().filter(|finding| finding.state == State::Open).count();
+        open < MAX_FINDINGS.saturating_sub(MAX_FINDINGS / 10)
+    }
+
+    fn go_on(&mut self, place: usize, detection: &Detection) -> Option<Change> {
+        let finding = self.findings.get_mut(place)?;
         let number = finding.number;
         if let State::Closed(closing) = &finding.state {
             if detection.evidence.last <= closing.at {
@@ -159,15 +179,25 @@ impl Register {
         (finding.evidence != before).then_some(Change::Grown(number))
     }
 
-    fn open(&mut self, detection: &Detection, now: u64) -> Change {
-        if self.findings.len() >= MAX_FINDINGS {
-            let closed = |finding: &FleetFinding| {
-                matches!(finding.state, State::Closed(_)) && !self.kept.contains(&finding.number)
+    fn open(&mut self, detection: &Detection, now: u64, changes: &mut Vec<Change>) {
+        let is_open = |finding: &&FleetFinding| finding.state == State::Open;
+        let kind = |key: &Key| (key.rule, key.about.subject().map(|subject| subject.part));
+        let of = kind(&detection.key);
+        let is_of_kind = |finding: &FleetFinding| kind(&finding.key) == of;
+        let many =
+            self.findings.iter().filter(is_open).filter(|finding| is_of_kind(finding)).count()
+                >= MAX_OF_A_KIND;
+        if many || self.findings.len() >= MAX_FINDINGS {
+            let Some(place) =
+                self.room_for(detection, |finding| !many || is_of_kind(finding), many)
+            else {
+                changes.push(Change::NoRoom);
+                return;
             };
-            let Some(place) = self.findings.iter().position(closed) else {
-                return Change::NoRoom;
-            };
-            self.findings.remove(place);
+            let left = self.findings.remove(place);
+            if left.state == State::Open {
+                changes.push(Change::Displaced(left.number));
+            }
         }
         self.last = self.last.saturating_add(1);
         self.findings.push(FleetFinding {
@@ -179,7 +209,34 @@ impl Register {
             reopened: 0,
             state: State::Open,
         });
-        Change::Opened(self.last)
+        changes.push(Change::Opened(self.last));
+    }
+
+    /// Returns the place of the finding that makes room for another one, among those that may: the oldest that is closed where one is enough,
+    /// or the least severe that is less severe, and of those the one that was seen last longest ago. What is contained never does.
+    fn room_for(
+        &self,
+        detection: &Detection,
+        may: impl Fn(&FleetFinding) -> bool,
+        is_open_one: bool,
+    ) -> Option<usize> {
+        let mut places = Vec::new();
+        for (place, finding) in self.findings.iter().enumerate() {
+            if self.kept.contains(&finding.number) {
+                continue;
+            }
+            match finding.state {
+                State::Closed(_) if !is_open_one => return Some(place),
+                State::Open if may(finding) && finding.severity > detection.severity => {
+                    places.push((place, finding));
+                }
+                State::Closed(_) | State::Open => {}
+            }
+        }
+        let worst = places.into_iter().min_by_key(|(_, finding)| {
+            (std::cmp::Reverse(finding.severity), finding.evidence.last, finding.number)
+        });
+        worst.map(|(place, _)| place)
     }
 
     /// Closes a finding. Nothing else does: a device that is well again does not.
@@ -209,6 +266,8 @@ mod tests {
     use crate::detection::subject::{Destination, Part, Subject};
     use holdfast_evidence::messages::DeviceId;
     use holdfast_failure_reports::record::{Protocol, Where};
+    use holdfast_types::ComponentId;
+    use proptest::prelude::*;
 
     fn detection(about: About, severity: Severity, seen: &[(u8, u64)]) -> Detection {
         let seen: Vec<_> = seen
@@ -275,39 +334,122 @@ mod tests {
         assert_eq!(register.close(1, closing(20)), Err(CloseError::Closed(1)));
     }
 
-    #[test]
-    fn a_full_register_forgets_what_is_closed_and_nothing_open() {
-        let about = |port: usize| {
-            let port = u16::try_from(port).ok();
-            let to = Destination { protocol: Protocol::Tcp, port, to: Where::Public };
-            About::Destination(Part::Os, to)
-        };
+    /// A destination of one of so many parts that no kind has too many.
+    fn about(number: usize) -> About {
+        let port = u16::try_from(number).ok();
+        let to = Destination { protocol: Protocol::Tcp, port, to: Where::Public };
+        let part = u8::try_from(number / MAX_OF_A_KIND).unwrap();
+        About::Destination(Part::App(ComponentId([part; 16])), to)
+    }
+
+    fn full(severity: Severity) -> Register {
         let mut register = Register::default();
-        for port in 0..MAX_FINDINGS {
-            register.take(&[detection(about(port), Severity::SomeDay, &[(1, 10)])], 10);
+        for number in 0..MAX_FINDINGS {
+            register.take(&[detection(about(number), severity, &[(1, 10)])], 10);
         }
+        assert_eq!(register.findings().len(), MAX_FINDINGS);
+        register
+    }
+
+    #[test]
+    fn a_full_register_forgets_what_is_closed_and_nothing_open_that_is_as_severe() {
+        let mut register = full(Severity::Now);
         let more = [detection(About::Group, Severity::Now, &[(1, 10)])];
         assert_eq!(register.take(&more, 10), [Change::NoRoom]);
+        assert!(!register.has_room());
         register.close(500, closing(20)).unwrap();
         assert_eq!(register.take(&more, 30), [Change::Opened(1001)]);
         assert_eq!(register.get(500), None);
     }
 
     #[test]
-    fn what_is_contained_does_not_make_room() {
-        let about = |port: u16| {
-            let (protocol, to) = (Protocol::Tcp, Where::Public);
-            About::Destination(Part::Os, Destination { protocol, port: Some(port), to })
-        };
+    fn a_less_severe_finding_makes_room_for_a_more_severe_one() {
+        let mut register = full(Severity::SomeDay);
+        let worse = [detection(About::Group, Severity::Now, &[(1, 10)])];
+        assert_eq!(register.take(&worse, 30), [Change::Displaced(1), Change::Opened(1001)]);
+        let as_severe = [detection(About::Service, Severity::SomeDay, &[(1, 10)])];
+        assert_eq!(register.take(&as_severe, 30), [Change::NoRoom], "the control");
+        assert!(register.get(1001).is_some());
+    }
+
+    #[test]
+    fn findings_of_one_kind_leave_room_for_others() {
         let mut register = Register::default();
-        for port in 0..u16::try_from(MAX_FINDINGS).unwrap() {
-            register.take(&[detection(about(port), Severity::SomeDay, &[(1, 10)])], 10);
+        let of_one = |port: u16, severity| {
+            let to = Destination { protocol: Protocol::Tcp, port: Some(port), to: Where::Public };
+            detection(About::Destination(Part::Os, to), severity, &[(1, 10)])
+        };
+        for port in 0..2000 {
+            register.take(&[of_one(port, Severity::Today)], 10);
         }
+        assert_eq!(register.findings().len(), MAX_OF_A_KIND);
+        // Within its kind, what is worse has room; and all others have.
+        let changes = register.take(&[of_one(3000, Severity::Now)], 10);
+        assert!(matches!(changes[..], [Change::Displaced(1), Change::Opened(_)]), "{changes:?}");
+        let other = [detection(About::Group, Severity::SomeDay, &[(1, 10)])];
+        assert!(matches!(register.take(&other, 10)[..], [Change::Opened(_)]));
+    }
+
+    fn any_detection() -> impl Strategy<Value = Detection> {
+        let severity = prop::sample::select(Severity::ALL.to_vec());
+        (0usize..3000, severity, 0u64..1000).prop_map(|(number, severity, at)| {
+            // Some kinds have far more than others.
+            detection(about(number * number / 3000), severity, &[(1, at)])
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// Whatever is found in what order: the register is bounded, what it leaves out is said, and is never worse than what its kind or the whole
+        /// keeps.
+        #[test]
+        fn nothing_is_left_out_while_something_less_severe_is_kept(
+            rounds in prop::collection::vec(prop::collection::vec(any_detection(), 0..800), 1..6),
+        ) {
+            let mut register = Register::default();
+            for (round, detections) in rounds.iter().enumerate() {
+                let known: BTreeSet<u64> = register.findings().iter().map(|f| f.number).collect();
+                let changes = register.take(detections, round as u64);
+                prop_assert!(register.findings().len() <= MAX_FINDINGS);
+                let count = |wanted: fn(&Change) -> bool| changes.iter().filter(|c| wanted(c)).count();
+                let opened = count(|change| matches!(change, Change::Opened(_)));
+                let displaced = count(|change| matches!(change, Change::Displaced(_)));
+                prop_assert_eq!(known.len() + opened - displaced, register.findings().len());
+                let least = register.findings().iter().map(|finding| finding.severity).max();
+                for detection in detections {
+                    if register.findings().iter().any(|finding| finding.key == detection.key) {
+                        continue;
+                    }
+                    let kind = |key: &Key| (key.rule, key.about.subject().map(|s| s.part));
+                    let of_kind: Vec<_> = register
+                        .findings()
+                        .iter()
+                        .filter(|finding| kind(&finding.key) == kind(&detection.key))
+                        .collect();
+                    let least = if of_kind.len() >= MAX_OF_A_KIND {
+                        of_kind.iter().map(|finding| finding.severity).max()
+                    } else {
+                        least
+                    };
+                    prop_assert!(least.is_some_and(|least| least <= detection.severity));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_contained_does_not_make_room() {
+        let mut register = full(Severity::Now);
         register.close(1, closing(20)).unwrap();
         let more = [detection(About::Group, Severity::Now, &[(1, 10)])];
         let mut kept = register.clone().keeping(BTreeSet::from([1]));
         assert_eq!(kept.take(&more, 30), [Change::NoRoom]);
         assert_eq!(register.take(&more, 30), [Change::Opened(1001)], "the control");
+        // Nor does it where it is open and less severe.
+        let all = (1..=1000).collect();
+        let mut kept = full(Severity::SomeDay).keeping(all);
+        assert_eq!(kept.take(&more, 30), [Change::NoRoom]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use super::contained;
 use super::group_of;
 use super::lease::fence;
+use crate::audit::{self, Entry};
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -16,6 +17,7 @@ use holdfast_service_domain::detection::register::{
     Change, CloseError, Closing, FleetFinding, Register, State,
 };
 use holdfast_service_domain::detection::rule::Rule;
+use sha2::{Digest, Sha256};
 use sqlx::any::AnyRow;
 use std::collections::BTreeMap;
 
@@ -48,6 +50,8 @@ pub struct Taken {
     pub changes: Vec<Change>,
     /// The findings that have changed.
     pub findings: Vec<FleetFinding>,
+    /// The findings that were open and made room for worse ones.
+    pub displaced: Vec<FleetFinding>,
     /// True while a digest is owed.
     pub is_pending: bool,
 }
@@ -72,6 +76,8 @@ struct Numbers {
     alert: u64,
 }
 
+/// Who makes room in the register, in the audit log.
+const SERVICE: &str = "service";
 /// Baselines that are read at once.
 const BASELINES_AT_ONCE: u32 = 32;
 
@@ -253,7 +259,8 @@ async fn take(
     let mut alerts = told.clone();
     let catalog = scope.key();
     let place = Place { catalog: &catalog, product: &group.product, group: &group.group };
-    let messages = alert::messages(&alerts.take(&changes, now), &register, place, now);
+    let to_tell = alerts.take(&changes, register.has_room(), now);
+    let messages = alert::messages(&to_tell, &register, place, now);
     let mut findings = Vec::new();
     for finding in register.findings() {
         if before.get(&finding.number) != Some(finding) {
@@ -261,9 +268,16 @@ async fn take(
             findings.push(finding.clone());
         }
     }
-    for number in before.keys().filter(|number| register.get(**number).is_none()) {
+    let mut displaced = Vec::new();
+    for (number, finding) in before {
+        if register.get(number).is_some() {
+            continue;
+        }
         let delete = sqlx::query("DELETE FROM threat WHERE catalog = $1 AND number = $2");
-        delete.bind(scope.key()).bind(stored(*number)).execute(&mut *connection).await?;
+        delete.bind(scope.key()).bind(stored(number)).execute(&mut *connection).await?;
+        if finding.state == State::Open {
+            displaced.push(finding);
+        }
     }
     for message in messages {
         numbers.alert = numbers.alert.saturating_add(1);
@@ -275,8 +289,29 @@ async fn take(
     let update = "UPDATE detection SET last_finding = $2, last_alert = $3 WHERE catalog = $1";
     let last = register.last().max(numbers.finding);
     let update = sqlx::query(update).bind(scope.key()).bind(stored(last));
-    update.bind(stored(numbers.alert)).execute(connection).await?;
-    Ok(Taken { changes, findings, is_pending: alerts.is_pending() })
+    update.bind(stored(numbers.alert)).execute(&mut *connection).await?;
+    for finding in &displaced {
+        let entry = displacement(finding, now)?;
+        audit::append(connection, scope, entry).await?;
+    }
+    Ok(Taken { changes, findings, displaced, is_pending: alerts.is_pending() })
+}
+
+/// What the audit log says of an open finding that made room: nobody has closed it, and it is gone.
+fn displacement(finding: &FleetFinding, now: u64) -> Result<Entry, StoreError> {
+    let text = serde_json::to_vec(finding).map_err(|_| StoreError::Damaged("finding"))?;
+    Ok(Entry {
+        who: SERVICE.to_owned(),
+        verb: "threat.displace",
+        object: format!(
+            "{}: {}, severity {}",
+            finding.number,
+            finding.key.rule.word(),
+            u8::from(finding.severity)
+        ),
+        digest: Sha256::digest(text).into(),
+        at: now,
+    })
 }
 
 async fn of_group(
