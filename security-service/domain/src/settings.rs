@@ -301,6 +301,27 @@ impl Settings {
         toml::to_string(self)
     }
 
+    /// Returns the files that have to be there beside those that the service makes, each with the field that names it.
+    #[must_use]
+    pub fn files(&self) -> Vec<(&'static str, &Path)> {
+        let Self { tls, keys, alerts, .. } = self;
+        let mail = alerts.mail.as_ref().and_then(|mail| mail.credentials.as_ref());
+        let otlp = alerts.otlp.as_ref().and_then(|otlp| otlp.authorization.as_ref());
+        let token = keys.token.as_ref();
+        let named = [
+            ("tls.root_key", tls.root_key.as_ref()),
+            ("tls.certificate", tls.certificate.as_ref()),
+            ("tls.key", tls.key.as_ref()),
+            ("keys.token.module", token.map(|token| &token.module)),
+            ("keys.token.pin", token.map(|token| &token.pin)),
+            ("alerts.authorities", alerts.authorities.as_ref()),
+            ("alerts.mail.credentials", mail),
+            ("alerts.otlp.authorization", otlp),
+        ];
+        let named = named.into_iter();
+        named.filter_map(|(field, path)| Some((field, path?.as_path()))).collect()
+    }
+
     /// Returns the URL of the database, with a path of SQLite taken from the folder.
     #[must_use]
     pub fn database_url(&self, folder: &Path) -> String {
@@ -355,6 +376,9 @@ mod tests {
         };
         settings.metrics = Some(MetricsPort { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) });
         settings.disk = DiskSettings { reports_percent: 20, writes_percent: 2 };
+        let files: Vec<&str> = settings.files().into_iter().map(|(field, _)| field).collect();
+        let named = ["tls.root_key", "keys.token.module", "keys.token.pin", "alerts.authorities"];
+        assert_eq!(files, [&named[..], &["alerts.mail.credentials"]].concat());
         let text = settings.to_text().unwrap();
         assert_eq!(Settings::read(&text).unwrap(), settings);
         let unknown = format!("{text}\n[extra]\n");

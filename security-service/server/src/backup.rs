@@ -73,6 +73,11 @@ pub async fn back_up(
         return Err(ServerError::FileThere(file_path.to_owned()));
     }
     let settings = settings::load(folder)?;
+    for (field, path) in settings.files() {
+        if is_lost(path, &settings) {
+            return Err(ServerError::FileNotKept { field, path: folder.join(path) });
+        }
+    }
     let made_at = clock();
     let service = run::open(folder, &settings, clock).await?;
     let program = env!("CARGO_PKG_VERSION").to_owned();
@@ -109,7 +114,8 @@ pub async fn back_up(
 /// Makes a new folder of a backup, by the key encryption key that its files are wrapped by.
 ///
 /// # Errors
-/// The folder is there, the file is no backup or damaged, or the key is another. What was made is left, so that it can be looked at.
+/// The folder is there, the file is no backup or damaged, the key is another, or the settings name a file that is missing: nothing was made
+/// then. Where the disk fails, what was made is left, so that it can be looked at.
 pub async fn restore(
     backup_path: &Path,
     folder: &Path,
@@ -135,23 +141,24 @@ pub async fn restore(
     let path = PathBuf::from(settings::FILE);
     let settings =
         Settings::read(&text).map_err(|source| ServerError::Settings { path, source })?;
-    folder::make_directory(folder)?;
-    folder::make_directory(&folder.join(&settings.keys.roots))?;
-    for entry in &entries {
-        let Some(name) = entry.name.strip_prefix("file ") else { continue };
-        let content = opened(key, &entries, &entry.name)?;
-        let path = folder.join(checked(name, &settings)?);
-        folder::write_secret(&path, &content).map_err(file("write", path))?;
-    }
-    if std::env::var_os(folder::KEY_VARIABLE).is_none() {
-        let path = folder.join(&settings.keys.key_encryption_key);
-        folder::write_secret(&path, key.to_text()).map_err(file("write", path))?;
-    }
+    // Everything that can be wrong is looked at before anything is written: what is half there would have to be cleared away first.
+    let files = checked_files(key, &entries, &settings)?;
+    let key_path = key_to_write(key, folder, &settings)?;
     let url = settings.database_url(folder);
     let database = url.strip_prefix("sqlite:").map(PathBuf::from);
     let database = database.ok_or_else(|| ServerError::BackupFormat(backup_path.to_owned()))?;
     if database.exists() {
         return Err(ServerError::FileThere(database));
+    }
+    must_have_directory(&database, folder)?;
+    folder::make_directory(folder)?;
+    folder::make_directory(&folder.join(&settings.keys.roots))?;
+    for (name, content) in &files {
+        let path = folder.join(name);
+        folder::write_secret(&path, content).map_err(file("write", path))?;
+    }
+    if let Some(path) = key_path {
+        folder::write_secret(&path, key.to_text()).map_err(file("write", path))?;
     }
     let blobs = Blobs::open(&folder.join(run::SYMBOLS))?;
     backup::restore_blobs(backup_path, &blobs).await?;
@@ -231,6 +238,66 @@ fn names(folder: &Path, settings: &Settings) -> Result<Vec<String>, ServerError>
     }
     names.sort();
     Ok(names)
+}
+
+/// Opens the files of a backup, and checks that the settings name no other that is missing.
+fn checked_files<'e>(
+    key: &KeyEncryptionKey,
+    entries: &'e [Entry],
+    settings: &Settings,
+) -> Result<Vec<(&'e Path, Vec<u8>)>, ServerError> {
+    let mut files = Vec::new();
+    for entry in entries {
+        let Some(name) = entry.name.strip_prefix("file ") else { continue };
+        files.push((checked(name, settings)?, opened(key, entries, &entry.name)?));
+    }
+    for (field, path) in settings.files() {
+        let is_kept = files.iter().any(|(name, _)| *name == path);
+        // What `tls` names may be kept elsewhere, as the keys of roots may: it is needed once the service runs.
+        let may_be_missing = field.starts_with("tls.") && !is_lost(path, settings);
+        if path.is_absolute() {
+            if !path.is_file() {
+                return Err(ServerError::FileOfSettings { field, path: path.to_owned() });
+            }
+        } else if !is_kept && !may_be_missing {
+            return Err(ServerError::FileNotKept { field, path: path.to_owned() });
+        }
+    }
+    Ok(files)
+}
+
+/// True for a file in a directory of the folder that is not in a backup.
+fn is_lost(path: &Path, settings: &Settings) -> bool {
+    let is_name = path.to_str().is_some_and(|name| checked(name, settings).is_ok());
+    !path.is_absolute() && !is_name
+}
+
+/// Returns where the key encryption key is to be written; nowhere where it is in the environment, or lies there already.
+fn key_to_write(
+    key: &KeyEncryptionKey,
+    folder: &Path,
+    settings: &Settings,
+) -> Result<Option<PathBuf>, ServerError> {
+    if std::env::var_os(folder::KEY_VARIABLE).is_some() {
+        return Ok(None);
+    }
+    let path = folder.join(&settings.keys.key_encryption_key);
+    if !path.exists() {
+        must_have_directory(&path, folder)?;
+        return Ok(Some(path));
+    }
+    let text = folder::read_secret(&path)?;
+    if text.trim() == key.to_text().trim() { Ok(None) } else { Err(ServerError::OtherKey(path)) }
+}
+
+/// A file outside of the folder lies in a directory that is there.
+fn must_have_directory(path: &Path, folder: &Path) -> Result<(), ServerError> {
+    let directory = path.parent().unwrap_or(folder);
+    if directory == folder || directory.is_dir() {
+        return Ok(());
+    }
+    let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+    Err(file("write into", directory)(missing))
 }
 
 /// A name of a backup's entry, which lies in the folder or in that of the roots.

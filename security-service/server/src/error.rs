@@ -45,6 +45,31 @@ pub enum ServerError {
     /// A file is larger than any of a service's folder.
     #[error("{}: is no file of a service's folder; move it out of it", .0.display())]
     NotOfTheFolder(PathBuf),
+    /// The settings name a file that a backup cannot have, and that is not on this host either.
+    #[error(
+        "{field} names {}, which is not on this host: put it there, and restore again", .path.display()
+    )]
+    FileOfSettings {
+        /// The field of the settings.
+        field: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// The settings name a file in a directory of the folder that no backup has.
+    #[error(
+        "{field} names {}, which no backup has: move it into the folder itself, and set {field} to its name", .path.display()
+    )]
+    FileNotKept {
+        /// The field of the settings.
+        field: &'static str,
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another key lies where the settings have the key encryption key.
+    #[error(
+        "keys.key_encryption_key names {}, which is there and another key: move it away, and restore again", .0.display()
+    )]
+    OtherKey(PathBuf),
     /// A file is no backup that this program can read.
     #[error("{}: is no backup of a version that this program knows", .0.display())]
     BackupFormat(PathBuf),

@@ -181,6 +181,55 @@ fn a_backup_opens_by_its_key_alone_and_a_damaged_one_is_refused() {
     assert!(matches!(missing, Err(ServerError::File { .. })), "{missing:?}");
 }
 
+/// Adds to the settings of a service's folder.
+fn add_settings(service: &Installation, more: &str) {
+    let path = service.folder.join("settings.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{text}\n{more}")).unwrap();
+}
+
+#[test]
+fn a_file_that_settings_name_and_that_is_missing_is_said_before_anything_is_made() {
+    let service = Installation::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let authorities = elsewhere.path().join("authorities.pem");
+    std::fs::copy(service.folder.join("authorities.pem"), &authorities).unwrap();
+    add_settings(&service, &format!("[alerts]\nauthorities = {authorities:?}\n"));
+    let file = elsewhere.path().join("backup");
+    run(backup::back_up(&service.folder, &file, clock(&service))).unwrap();
+    let folder = elsewhere.path().join("restored");
+    let restore = || run(backup::restore(&file, &folder, &key(&service), clock(&service)));
+    // On another host, the file is not there.
+    let away = elsewhere.path().join("away.pem");
+    std::fs::rename(&authorities, &away).unwrap();
+    let refused = restore().unwrap_err();
+    let expected = format!(
+        "alerts.authorities names {}, which is not on this host: put it there, and restore again",
+        authorities.display()
+    );
+    assert_eq!(refused.to_string(), expected);
+    assert!(!folder.exists(), "nothing was made");
+    std::fs::rename(&away, &authorities).unwrap();
+    restore().unwrap();
+}
+
+#[test]
+fn a_file_that_no_backup_can_have_is_said_when_it_is_made() {
+    let service = Installation::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let directory = service.folder.join("trust");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::copy(service.folder.join("authorities.pem"), directory.join("ca.pem")).unwrap();
+    let back_up =
+        |name| run(backup::back_up(&service.folder, &elsewhere.path().join(name), clock(&service)));
+    back_up("control").unwrap();
+    add_settings(&service, "[alerts]\nauthorities = \"trust/ca.pem\"\n");
+    let refused = back_up("refused").unwrap_err().to_string();
+    assert!(refused.starts_with("alerts.authorities names ") && refused.contains("trust/ca.pem"));
+    assert!(refused.contains("move it into the folder itself"), "{refused}");
+    assert!(!elsewhere.path().join("refused").exists());
+}
+
 fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
