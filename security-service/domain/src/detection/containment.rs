@@ -200,12 +200,6 @@ impl Contained {
         self.0.iter().any(|(known, _)| known == action)
     }
 
-    /// True while no device is to be given a release of the part.
-    #[must_use]
-    pub fn is_halted(&self, part: &Part) -> bool {
-        self.has(&Action::HaltDeployments(part.clone()))
-    }
-
     /// True where the device is to get certificates for updates alone: it is quarantined, or has attested a version that is.
     #[must_use]
     pub fn is_quarantined(&self, device: &DeviceId, attested: &Claims) -> bool {
@@ -255,6 +249,10 @@ mod tests {
         FleetFinding { number, key, severity, evidence, opened_at, reopened, state }
     }
 
+    fn halt_of(part: Part) -> Action {
+        Action::HaltDeployments(part)
+    }
+
     #[test]
     fn an_outbreak_halts_deployments_and_quarantines_the_version() {
         let outbreak = finding(1, Rule::Outbreak, Severity::Now, Part::App(CAMERA));
@@ -264,7 +262,7 @@ mod tests {
         for action in &containment.actions {
             contained.apply(action, 1).unwrap();
         }
-        assert!(contained.is_halted(&Part::App(CAMERA)) && !contained.is_halted(&Part::Os));
+        assert!(contained.has(&halt_of(Part::App(CAMERA))) && !contained.has(&halt_of(Part::Os)));
         assert!(contained.is_quarantined(&DEVICE, &claims(TWO, TWO)), "any device that has it");
         let corrected = Version { minor: 2, ..TWO };
         assert!(
@@ -351,7 +349,7 @@ mod tests {
         assert_eq!(contained.of(1).collect::<Vec<_>>(), [&device, &halt]);
         assert_eq!(contained.findings(), BTreeSet::from([1, 2]));
         assert!(contained.release(1) && !contained.release(1));
-        assert!(contained.is_halted(&Part::Os) && contained.of(1).next().is_none());
+        assert!(contained.has(&halt_of(Part::Os)) && contained.of(1).next().is_none());
         assert!(contained.release(2) && contained.is_empty());
         let text = serde_json::to_string(&contained).unwrap();
         assert_eq!(serde_json::from_str::<Contained>(&text).unwrap(), contained);
