@@ -10,6 +10,7 @@ use holdfast_service::detection::{Evaluator, Round};
 use holdfast_service::run;
 use holdfast_service_clients::{Shown, point, software_key};
 use holdfast_service_domain::detection::observation::GRACE_S;
+use holdfast_service_store::detection::lease::LEASE_S;
 use holdfast_service_store::postgres_harness::Postgres;
 use serde_json::{Value, json};
 use sqlx::{AnyConnection, Connection, Row};
@@ -230,6 +231,45 @@ fn another_instance(service: &mut Installation) {
     assert_eq!(other(service), Round::Done);
     assert_eq!(told(service), alerts, "nothing is told again");
     drop(runtime);
+}
+
+/// Seconds from a failure on a device to its report here, at most: `report` asks init each 15 s and the network service each 2 minutes, what is
+/// urgent waits for 5 minutes, and `uplink` looks each half minute.
+const ON_THE_DEVICE_S: u64 = 15 + 120 + 300 + 30;
+
+#[test]
+fn an_outbreak_is_found_within_20_minutes_though_whoever_evaluates_has_vanished() {
+    let mut service = Installation::new();
+    let devices = group(&service);
+    round(&service);
+    // Another instance evaluates last, and vanishes without giving its lease up.
+    service.end();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let open = run::open(&service.folder, &service.settings, service.clock());
+    let mut other = Evaluator::new(runtime.block_on(open).unwrap()).unwrap();
+    service.pass(60);
+    assert_eq!(runtime.block_on(other.round()).unwrap(), Round::Done);
+    let vanished = service.now();
+    drop((other, runtime));
+    service.restart();
+    for (_, shown) in &devices[..9] {
+        exploit(&service, shown);
+    }
+    let ninth = service.now();
+    // The control: until the lease ends, nobody evaluates.
+    service.pass(LEASE_S - 1 - (service.now() - vanished));
+    std::thread::sleep(Duration::from_millis(500));
+    let evaluated = numbers(&service, "SELECT evaluated_at AS n FROM detection_lease");
+    assert_eq!(evaluated, [i64::try_from(vanished).unwrap()]);
+    let mut rounds = 0;
+    while !by_rule(&threats(&service)).contains("outbreak") {
+        rounds += 1;
+        assert!(rounds <= 3, "{:?}", threats(&service));
+        round(&service);
+    }
+    let all = ON_THE_DEVICE_S + (service.now() - ninth);
+    assert!(all <= 20 * 60, "{all} s");
+    assert_eq!(told(&service), threats(&service).len());
 }
 
 #[test]
