@@ -143,7 +143,9 @@ pub(crate) fn run(command: &ThreatCommand) -> Result<()> {
         ThreatCommand::Contain(args) => {
             let answer = change(&args.catalog, args.number, "contain", &Value::Null)?;
             let done = lines(&answer, "done").join("; ");
-            let sentence = format!("threat {} is contained: {done}", args.number);
+            let left: String =
+                lines(&answer, "left").iter().map(|left| format!("\n{left}")).collect();
+            let sentence = format!("threat {} is contained: {done}{left}", args.number);
             shown::done(&answer, args.catalog.json, &sentence)
         }
         ThreatCommand::Release(args) => {

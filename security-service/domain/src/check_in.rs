@@ -11,7 +11,7 @@ use crate::measurement::Release;
 use crate::policy::{Facts, ReleaseFacts, Standing, judge};
 use crate::problem::Problem;
 use crate::receipt::Receipts;
-use crate::schedule::{self, CERTIFICATE_S, TRIAL_CERTIFICATE_S, TRIAL_NEXT_S};
+use crate::schedule::{self, CERTIFICATE_S, EMERGENCY_NEXT_S, TRIAL_CERTIFICATE_S, TRIAL_NEXT_S};
 use holdfast_evidence::attest::ClockInfo;
 use holdfast_evidence::claims::{Claims, Phase};
 use holdfast_evidence::messages::Profile;
@@ -89,6 +89,8 @@ pub struct CheckIn<'a> {
     pub release: Option<&'a Release>,
     /// Number of the receipt that was returned, if its HMAC is right.
     pub returned: Option<u64>,
+    /// True while an emergency deployment is on its way in its group.
+    pub is_emergency: bool,
     /// The time, in seconds since 1970.
     pub now: u64,
 }
@@ -156,7 +158,8 @@ pub struct Decision {
 /// Decides on a check-in.
 #[must_use]
 pub fn decide(check_in: &CheckIn<'_>) -> Decision {
-    let CheckIn { device, rules, contained, verified, release, returned, now } = *check_in;
+    let CheckIn { device, rules, contained, verified, release, returned, is_emergency, now } =
+        *check_in;
     let claims = verified.claims();
     let clock = verified.clock();
     let grade = device.grade.unwrap_or(Grade::Software);
@@ -205,7 +208,13 @@ pub fn decide(check_in: &CheckIn<'_>) -> Decision {
         return refused(device, write, Problem::MeasurementUnknown);
     };
     let valid_s = if on_trial { TRIAL_CERTIFICATE_S } else { CERTIFICATE_S };
-    let next_s = if on_trial { TRIAL_NEXT_S } else { schedule::next_s(&device.id, now) };
+    let next_s = if is_emergency {
+        EMERGENCY_NEXT_S
+    } else if on_trial {
+        TRIAL_NEXT_S
+    } else {
+        schedule::next_s(&device.id, now)
+    };
     let common = Common {
         catalog: device.catalog,
         device: device.id,

@@ -12,6 +12,8 @@ pub const TRIAL_CERTIFICATE_S: u64 = 2 * 60 * 60;
 pub const BACKDATED_S: u64 = 10 * 60;
 /// Seconds after which a device on trial checks in again: once its certificates are half over.
 pub const TRIAL_NEXT_S: u32 = 60 * 60;
+/// Seconds after which a device checks in again while an emergency deployment is on its way in its group.
+pub const EMERGENCY_NEXT_S: u32 = 15 * 60;
 /// Seconds after which a device that nobody has claimed asks again.
 pub const WAITING_NEXT_S: u32 = 15 * 60;
 /// Least seconds between two check-ins of the schedule.

@@ -29,6 +29,7 @@ use holdfast_service_domain::leaf::policy_of;
 use holdfast_service_domain::measurement::Release;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::receipt::Receipts;
+use holdfast_service_domain::schedule::EMERGENCY_NEXT_S;
 use holdfast_swtpm::{APP, BOOT, claims};
 use holdfast_types::Version;
 use ring::rand::SystemRandom;
@@ -135,7 +136,16 @@ fn decided_with(
     release: Option<&Release>,
     returned: Option<u64>,
 ) -> Decision {
-    decide(&CheckIn { device, rules: &RULES, contained, verified, release, returned, now: NOW })
+    decide(&CheckIn {
+        device,
+        rules: &RULES,
+        contained,
+        verified,
+        release,
+        returned,
+        is_emergency: false,
+        now: NOW,
+    })
 }
 
 /// Whoever attests a version that is contained gets certificates for updates alone, and is told why.
@@ -197,6 +207,29 @@ fn a_release_on_trial_is_good_for_two_hours() {
     let decision = decided(&device(), &verified, Some(&RELEASE), Some(5));
     let issue = issue(&decision);
     assert_eq!((issue.profile, issue.until, issue.next_s), (Profile::Full, NOW + 7200, 3600));
+}
+
+#[test]
+fn a_device_comes_again_soon_while_an_emergency_is_on_its_way() {
+    let next_s = |is_emergency| {
+        let (device, verified, contained) = (device(), good(), Contained::default());
+        let decision = decide(&CheckIn {
+            device: &device,
+            rules: &RULES,
+            contained: &contained,
+            verified: &verified,
+            release: Some(&RELEASE),
+            returned: Some(5),
+            is_emergency,
+            now: NOW,
+        });
+        let issue = issue(&decision).clone();
+        assert_eq!(issue.until, NOW + 48 * 60 * 60, "its certificates are as long");
+        assert_eq!(decision.write.next_at, Some(NOW + u64::from(issue.next_s)));
+        issue.next_s
+    };
+    assert_eq!(next_s(true), EMERGENCY_NEXT_S);
+    assert!(next_s(false) >= 12 * 60 * 60, "the control");
 }
 
 #[test]

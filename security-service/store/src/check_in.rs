@@ -12,6 +12,7 @@ use crate::store::Store;
 use holdfast_evidence::messages::{CatalogId, DeviceId};
 use holdfast_evidence::policy::PcrDigest;
 use holdfast_service_domain::check_in::{CheckInWrite, Rules};
+use holdfast_service_domain::deployment::plan::Preset;
 use holdfast_service_domain::detection::containment::Contained;
 use holdfast_service_domain::device::Device;
 use holdfast_service_domain::measurement::Release;
@@ -31,6 +32,8 @@ pub struct Facts {
     pub has_deployments: bool,
     /// True if there is a voucher, by which the device goes to another catalog.
     pub has_voucher: bool,
+    /// True while a deployment by the preset `emergency` is on its way in its group.
+    pub is_emergency: bool,
     /// The release that measures what was expected, where there is one.
     pub expected: Option<Release>,
 }
@@ -58,7 +61,11 @@ impl Store {
                 g.report_level AS report_level, g.deployments AS deployments, g.update_mode AS update_mode,
                 m.boot AS boot, m.version AS version, m.rollback_index AS rollback_index,
                 m.withdrawn_at AS withdrawn_at, k.contained AS contained,
-                CASE WHEN t.voucher IS NULL THEN 0 ELSE 1 END AS has_voucher
+                CASE WHEN t.voucher IS NULL THEN 0 ELSE 1 END AS has_voucher,
+                CASE WHEN g.deployments > 0 THEN (SELECT COUNT(*) FROM deployment p
+                    WHERE p.catalog = d.catalog AND p.product = d.product AND p.grp = d.grp
+                        AND p.progress IN ('approved', 'running', 'soaking') AND p.hold = ''
+                        AND p.plan = $4) ELSE 0 END AS emergencies
             FROM catalog c
             LEFT JOIN device d ON d.catalog = c.id AND d.id = $2
             LEFT JOIN grp g ON g.catalog = d.catalog AND g.product = d.product AND g.name = d.grp
@@ -72,6 +79,7 @@ impl Store {
             let mut connection = self.read().await?;
             let query = sqlx::query(query).bind(scope.key()).bind(id.to_string());
             let query = query.bind(expected.map(|pcr| hex(&pcr.0)));
+            let query = query.bind(Preset::Emergency.plan().to_string());
             query.fetch_optional(&mut *connection).await?
         };
         let Some(row) = row else { return Ok(None) };
@@ -85,6 +93,7 @@ impl Store {
             contained: contained::contained_of(&row)?,
             has_deployments: has_deployments(&row)?,
             has_voucher: columns::number(&row, "has_voucher")? != 0,
+            is_emergency: columns::number(&row, "emergencies")? > 0,
             expected: if is_known { Some(release_of(&row)?) } else { None },
         };
         Ok(Some((scope, Some(facts))))

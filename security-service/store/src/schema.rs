@@ -24,5 +24,6 @@ pub(crate) const VERSIONS: &[Version] = &[
     Version { tables: include_str!("schema/6.sql"), sqlite: "", postgres: "" },
     Version { tables: include_str!("schema/7.sql"), sqlite: "", postgres: "" },
     Version { tables: include_str!("schema/8.sql"), sqlite: "", postgres: "" },
+    Version { tables: include_str!("schema/9.sql"), sqlite: "", postgres: "" },
     Version { tables: include_str!("schema/11.sql"), sqlite: "", postgres: "" },
 ];

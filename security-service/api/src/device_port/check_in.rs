@@ -67,7 +67,15 @@ async fn decide_once(
     let id = request.device;
     let facts = service.store.facts(request.catalog, &id, expected).await?;
     let (scope, facts) = facts.ok_or_else(|| Refusal::from(Problem::UnknownCatalog))?;
-    let Facts { device, rules, contained, has_deployments, has_voucher, expected: release } =
+    let Facts {
+        device,
+        rules,
+        contained,
+        has_deployments,
+        is_emergency,
+        has_voucher,
+        expected: release,
+    } =
         facts.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?;
     let verified = verified(&device, request, exporter)?;
     service.store.reached(Moment::Verified);
@@ -88,6 +96,7 @@ async fn decide_once(
         verified: &verified,
         release: release.as_ref(),
         returned: number,
+        is_emergency,
         now,
     });
     service.store.reached(Moment::Decided);

@@ -43,7 +43,8 @@ fn malformed(text: impl Into<String>) -> Refusal {
 }
 
 fn shape(row: &DeploymentRow, now: u64) -> DeploymentShape {
-    let DeploymentRow { state, plan, tally, .. } = row;
+    let DeploymentRow { state, plan, tallies, .. } = row;
+    let tally = &tallies.all;
     let size = state.frozen.size();
     let has_begun = row.began_at > 0;
     let soak = plan.stage(state.stage).map(|stage| stage.soak_s);
@@ -75,7 +76,7 @@ fn shape(row: &DeploymentRow, now: u64) -> DeploymentShape {
         silent: tally.silent,
         failures_to_halt: most_failures(size),
         silent_to_halt: most_silent(size),
-        says: says(state, plan, tally, now),
+        says: says(&row.waited_for(), plan, tallies, now),
         window: row.window.map(|window| window.to_string()),
         deadline_s: row.deadline_s,
         check_every_s: row.check_every_s,

@@ -189,6 +189,8 @@ pub(super) struct ThreatToClose {
 pub(super) struct ContainedThreat {
     /// Each thing that is done because of it.
     pub(super) done: Vec<String>,
+    /// What is not, and what to do about it: of each part of the software the deployment that is done.
+    pub(super) left: Vec<String>,
 }
 
 /// A threshold of a rule, as a group has it.

@@ -18,6 +18,7 @@ use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
 use holdfast_service_store::Scope;
 use holdfast_service_store::deployment::change;
+use holdfast_service_store::deployment::row::DeploymentRow;
 use holdfast_service_store::detection::threat::{self, ThreatRow, Wanted};
 use holdfast_service_store::detection::{containment, threshold};
 use std::sync::Arc;
@@ -131,16 +132,31 @@ pub(super) async fn contain(
     let work = change.make(&service, scope, "threat.contain", &text, move |connection, scope| {
         Box::pin(async move {
             let (group, actions) = containment::contain(connection, scope, id, who, now).await?;
+            let mut all: Vec<String> = actions.iter().map(ToString::to_string).collect();
+            let mut left = Vec::new();
             for action in &actions {
                 let Action::HaltDeployments(part) = action else { continue };
                 let of = (group.product.as_str(), group.group.as_str());
-                change::halt_part(connection, scope, of, part, now).await?;
+                let of_part = change::halt_part(connection, scope, of, part, now).await?;
+                all.extend(of_part.halted.iter().map(halted));
+                left.extend(of_part.done.as_ref().map(not_halted));
             }
-            let actions = actions.iter().map(ToString::to_string).collect();
-            Ok(done(&ContainedThreat { done: actions }))
+            Ok(done(&ContainedThreat { done: all, left }))
         })
     });
     work.await
+}
+
+fn halted(row: &DeploymentRow) -> String {
+    format!("deployment {} of {} is halted", row.id, row.target.version)
+}
+
+/// What `contain` does not do: what is done was given to every device of the group already, and stays so until somebody takes it back.
+fn not_halted(row: &DeploymentRow) -> String {
+    format!(
+        "deployment {} of {} is done and not halted: devices of the group may still take it; `deployment withdraw {}` takes that back",
+        row.id, row.target.version, row.id
+    )
 }
 
 /// Undoes what contains a threat. What another threat asks for as well ends with that one.

@@ -46,32 +46,40 @@ pub struct Frozen {
     pub allowance: u64,
     /// The place of the last device that may have it.
     pub last: Place,
+    /// Slots that stages before have given.
+    pub given: u64,
 }
 
 impl Frozen {
     /// Of a deployment that has not begun: nobody may have it.
-    pub const NOTHING: Self = Self { devices: 0, allowance: 0, last: Place([0; 32]) };
+    pub const NOTHING: Self = Self { devices: 0, allowance: 0, last: Place([0; 32]), given: 0 };
 
-    /// Counts a stage of so many thousandths of devices with these places.
+    /// Counts a stage of so many thousandths of devices with these places, before which so many slots were given.
     #[must_use]
-    pub fn count(mut places: Vec<Place>, permille: u16) -> Self {
+    pub fn count(mut places: Vec<Place>, permille: u16, given: u64) -> Self {
         let devices = u64::try_from(places.len()).unwrap_or(u64::MAX);
         let allowance = allowance(devices, permille);
         if permille >= ALL_PERMILLE {
-            return Self { devices, allowance, last: Place::LAST };
+            return Self { devices, allowance, last: Place::LAST, given };
         }
         let at = usize::try_from(allowance.saturating_sub(1)).unwrap_or(usize::MAX);
         if at >= places.len() {
-            return Self { devices, allowance, last: Place([0; 32]) };
+            return Self { devices, allowance, last: Place([0; 32]), given };
         }
         let (_, last, _) = places.select_nth_unstable(at);
-        Self { devices, allowance, last: *last }
+        Self { devices, allowance, last: *last, given }
     }
 
-    /// Returns how many devices the stage was counted to have.
+    /// Returns how many devices the stage was counted to have, those of the stages before included.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.allowance.min(self.devices)
+    }
+
+    /// Returns how many devices the stage was counted to have beside those of the stages before.
+    #[must_use]
+    pub fn own_size(&self) -> u64 {
+        self.size().saturating_sub(self.given)
     }
 }
 
@@ -87,7 +95,7 @@ mod tests {
 
     fn first(deployment: &str, devices: u32, permille: u16) -> BTreeSet<u32> {
         let places = (0..devices).map(|number| Place::of(deployment, &device(number))).collect();
-        let frozen = Frozen::count(places, permille);
+        let frozen = Frozen::count(places, permille, 0);
         (0..devices)
             .filter(|number| Place::of(deployment, &device(*number)) <= frozen.last)
             .collect()
@@ -123,10 +131,7 @@ mod tests {
         let place = Place::of("d1", &device(1));
         assert_eq!(Place::of_text(&place.text()), Some(place));
         assert_eq!(Place::of_text("x"), None);
-        assert_eq!(
-            Frozen::count(vec![], 10),
-            Frozen { devices: 0, allowance: 0, last: Place([0; 32]) }
-        );
-        assert_eq!(Frozen::count(vec![], 1000).size(), 0);
+        assert_eq!(Frozen::count(vec![], 10, 0), Frozen::NOTHING);
+        assert_eq!(Frozen::count(vec![], 1000, 0).size(), 0);
     }
 }

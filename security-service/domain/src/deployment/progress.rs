@@ -1,10 +1,10 @@
 //! When a stage has succeeded, when it is over, and when a deployment has to stop by itself.
 
 use super::plan::{Plan, share};
-use super::slot::Tally;
+use super::slot::{Tallies, Tally};
 use super::state::{Cause, Deployment, Hold, Progress, State};
 
-/// Successes in a thousand of those that were given the release, without which nothing goes on.
+/// Successes in a thousand of those that the stage has given the release to, without which nothing goes on.
 pub const SUCCESS_PERMILLE: u16 = 980;
 /// Successes without which nothing goes on, where a stage has as many devices.
 pub const LEAST_SUCCESSES: u64 = 3;
@@ -34,6 +34,15 @@ pub enum Due {
     Finish,
 }
 
+/// What stops a deployment beside what becomes of its slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Alarms {
+    /// The most devices of it that have the same new crash.
+    pub crashed: u64,
+    /// True where a finding of severity 1 about this version is open.
+    pub is_threatened: bool,
+}
+
 /// Returns the failures at which a stage of this size halts.
 #[must_use]
 pub fn most_failures(size: u64) -> u64 {
@@ -46,13 +55,13 @@ pub fn most_silent(size: u64) -> u64 {
     share(size, SILENT_PERMILLE).max(LEAST_SILENT)
 }
 
-/// Returns the successes that a stage of this size needs.
+/// Returns the successes that a stage needs which has so many devices of its own.
 #[must_use]
 pub fn least_successes(size: u64, plan: &Plan) -> u64 {
     share(size, plan.quorum_permille()).max(LEAST_SUCCESSES.min(size))
 }
 
-/// True if enough of a stage has succeeded.
+/// True if enough of a stage has succeeded that has so many devices of its own: of the slots that it has given, and no earlier one.
 #[must_use]
 pub fn has_succeeded(tally: &Tally, size: u64, plan: &Plan) -> bool {
     let count = |number: i64| u64::try_from(number).unwrap_or(0);
@@ -60,16 +69,17 @@ pub fn has_succeeded(tally: &Tally, size: u64, plan: &Plan) -> bool {
     committed >= share(granted, SUCCESS_PERMILLE) && committed >= least_successes(size, plan)
 }
 
-/// Returns the cause for which it halts by itself. `crashed` is the most devices of it that have the same new crash.
+/// Returns the cause for which it halts by itself.
 #[must_use]
-pub fn halts(tally: &Tally, size: u64, crashed: u64) -> Option<Cause> {
+pub fn halts(tally: &Tally, size: u64, alarms: Alarms) -> Option<Cause> {
     let reaches = |number: i64, most: u64| u64::try_from(number).is_ok_and(|number| number >= most);
     if reaches(tally.failed, most_failures(size)) {
         Some(Cause::Failures)
     } else if reaches(tally.silent, most_silent(size)) {
         Some(Cause::Silent)
     } else {
-        (crashed >= CRASHED_DEVICES).then_some(Cause::NewCrash)
+        let threat = alarms.is_threatened.then_some(Cause::Threat);
+        threat.or((alarms.crashed >= CRASHED_DEVICES).then_some(Cause::NewCrash))
     }
 }
 
@@ -79,16 +89,16 @@ pub fn halts(tally: &Tally, size: u64, crashed: u64) -> Option<Cause> {
 pub fn due(
     deployment: &Deployment,
     plan: &Plan,
-    tally: &Tally,
-    crashed: u64,
+    tallies: &Tallies,
+    alarms: Alarms,
     now: u64,
 ) -> Option<Due> {
-    let size = deployment.frozen.size();
+    let (size, own_size) = (deployment.frozen.size(), deployment.frozen.own_size());
     let has_begun = matches!(deployment.progress, Progress::Running | Progress::Soaking);
     // A paused one halts as well: devices that have it may still fail.
     if has_begun
         && deployment.hinders()
-        && let Some(cause) = halts(tally, size, crashed)
+        && let Some(cause) = halts(&tallies.all, size, alarms)
     {
         return Some(Due::Halt(cause));
     }
@@ -98,10 +108,10 @@ pub fn due(
     let stage = plan.stage(deployment.stage)?;
     match deployment.progress {
         Progress::Approved => (now >= deployment.begins_at).then_some(Due::Begin(stage.permille)),
-        Progress::Running => has_succeeded(tally, size, plan).then_some(Due::Soak),
+        Progress::Running => has_succeeded(&tallies.stage, own_size, plan).then_some(Due::Soak),
         Progress::Soaking => {
             let is_over = now.saturating_sub(deployment.since) >= stage.soak_s;
-            if !is_over || !has_succeeded(tally, size, plan) {
+            if !is_over || !has_succeeded(&tallies.stage, own_size, plan) {
                 return None;
             }
             let next = plan.stage(deployment.stage.saturating_add(1));
@@ -113,9 +123,10 @@ pub fn due(
 
 /// Returns in one sentence what a deployment waits for at `now`, in seconds since 1970, or what has stopped it.
 #[must_use]
-pub fn says(deployment: &Deployment, plan: &Plan, tally: &Tally, now: u64) -> String {
+pub fn says(deployment: &Deployment, plan: &Plan, tallies: &Tallies, now: u64) -> String {
     let size = deployment.frozen.size();
-    let Tally { granted, committed, failed, silent } = *tally;
+    let Tally { failed, silent, .. } = tallies.all;
+    let Tally { granted, committed, .. } = tallies.stage;
     match (deployment.state(), deployment.hold) {
         (State::Draft, _) if deployment.is_production => {
             let by = &deployment.drafted_by;
@@ -127,8 +138,8 @@ pub fn says(deployment: &Deployment, plan: &Plan, tally: &Tally, now: u64) -> St
                 .to_owned()
         }
         (State::Running, _) => {
-            let least = least_successes(size, plan);
-            let ended = failed.saturating_add(silent);
+            let least = least_successes(deployment.frozen.own_size(), plan);
+            let ended = tallies.stage.failed.saturating_add(tallies.stage.silent);
             // Of what was given, too much has failed for the rest to make up for it.
             let is_stuck = ended > 0 && granted > 0 && {
                 let most = u64::try_from(granted.saturating_sub(ended)).unwrap_or(0);
@@ -141,7 +152,7 @@ pub fn says(deployment: &Deployment, plan: &Plan, tally: &Tally, now: u64) -> St
                 ""
             };
             format!(
-                "it waits for {least} successes and for 98 % of those that were given it: {committed} of {granted}{stuck}"
+                "it waits for {least} successes of this stage and for 98 % of those that the stage has given it to: {committed} of {granted}{stuck}"
             )
         }
         (State::Soaking, _) => {
@@ -149,7 +160,7 @@ pub fn says(deployment: &Deployment, plan: &Plan, tally: &Tally, now: u64) -> St
             let left = deployment.since.saturating_add(soak_s).saturating_sub(now);
             let minutes = left.div_ceil(60);
             format!(
-                "{committed} of {granted} have succeeded; it is watched for {minutes} minutes more"
+                "{committed} of {granted} of this stage have succeeded; it is watched for {minutes} minutes more"
             )
         }
         (State::Paused, _) => "a person has paused it; `resume` has it go on".to_owned(),
@@ -165,6 +176,9 @@ pub fn says(deployment: &Deployment, plan: &Plan, tally: &Tally, now: u64) -> St
             format!(
                 "{CRASHED_DEVICES} devices or more have a crash that nobody knew before it; see `crash list`"
             )
+        }
+        (State::Halted, Hold::Halted(Cause::Threat)) => {
+            "a finding of severity 1 about this version is open; see `threat list`".to_owned()
         }
         (State::Halted, _) => "a person has halted it".to_owned(),
         (State::Done, _) => "every device of the group may take it".to_owned(),

@@ -286,3 +286,12 @@ impl Tally {
         }
     }
 }
+
+/// Slots of a deployment: all of them, and those that its stage has given. What devices of stages before do says nothing about this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tallies {
+    /// All of them.
+    pub all: Tally,
+    /// Those that the stage has given.
+    pub stage: Tally,
+}

@@ -3,6 +3,7 @@
 
 use super::order::Frozen;
 use super::plan::Plan;
+use super::slot::Tallies;
 use crate::person::By;
 use std::fmt;
 use thiserror::Error;
@@ -95,6 +96,8 @@ words! {
         Silent = "silent";
         /// A crash that was not known before is on several of its devices.
         NewCrash = "new-crash";
+        /// Threat detection has a finding of severity 1 about this version that is open.
+        Threat = "threat";
     }
 }
 
@@ -259,6 +262,22 @@ impl Deployment {
     #[must_use]
     pub fn hinders(&self) -> bool {
         self.is_on_its_way() && !matches!(self.hold, Hold::Halted(_))
+    }
+
+    /// Returns it with the stage less those of so many slots that count for nothing any more, since a person has gone on in spite of their
+    /// failure or they have left the group: nobody is given their slots, and nobody waits for them.
+    #[must_use]
+    pub fn waited_for(&self, slots: u64, tallies: &Tallies) -> Self {
+        let counted = |granted: i64| u64::try_from(granted).unwrap_or(0);
+        let forgiven = slots.saturating_sub(counted(tallies.all.granted));
+        let of_stage = slots.saturating_sub(self.frozen.given);
+        let of_stage = of_stage.saturating_sub(counted(tallies.stage.granted));
+        let mut waited = self.clone();
+        waited.frozen.devices = self.frozen.devices.saturating_sub(forgiven);
+        waited.frozen.allowance = self.frozen.allowance.saturating_sub(forgiven);
+        let before = forgiven.saturating_sub(of_stage);
+        waited.frozen.given = self.frozen.given.saturating_sub(before);
+        waited
     }
 
     /// True if devices are given the release.

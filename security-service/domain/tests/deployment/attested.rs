@@ -107,6 +107,7 @@ fn decided(claims: &Claims, measured: &BootDigest, returned: u64) -> Decision {
         verified: &verified,
         release,
         returned: Some(returned),
+        is_emergency: false,
         now: 10_000,
     })
 }

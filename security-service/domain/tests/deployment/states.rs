@@ -3,9 +3,11 @@
 use holdfast_service_domain::deployment::order::{Frozen, Place};
 use holdfast_service_domain::deployment::plan::{Plan, Preset, Stage};
 use holdfast_service_domain::deployment::progress::{
-    Due, due, halts, has_succeeded, least_successes, most_failures, most_silent, says,
+    Alarms, Due, due, halts, has_succeeded, least_successes, most_failures, most_silent, says,
 };
-use holdfast_service_domain::deployment::slot::{LATE_S, Outcome, SILENT_S, Sighting, Slot, Tally};
+use holdfast_service_domain::deployment::slot::{
+    LATE_S, Outcome, SILENT_S, Sighting, Slot, Tallies, Tally,
+};
 use holdfast_service_domain::deployment::state::{
     Cause, Command, Deployment, Event, Hold, Progress, Refusal, State,
 };
@@ -18,7 +20,7 @@ fn plan() -> Plan {
 }
 
 fn frozen(devices: u64, allowance: u64) -> Frozen {
-    Frozen { devices, allowance, last: Place::LAST }
+    Frozen { devices, allowance, last: Place::LAST, given: 0 }
 }
 
 fn draft() -> Deployment {
@@ -43,38 +45,75 @@ fn tally(granted: i64, committed: i64, failed: i64, silent: i64) -> Tally {
     Tally { granted, committed, failed, silent }
 }
 
+/// Counts of a first stage, which are those of all.
+fn first_stage(tally: Tally) -> Tallies {
+    Tallies { all: tally, stage: tally }
+}
+
+fn crashed(devices: u64) -> Alarms {
+    Alarms { crashed: devices, is_threatened: false }
+}
+
 #[test]
 fn a_deployment_goes_through_its_states() {
     let plan = plan();
-    let none = Tally::default();
+    let none = first_stage(Tally::default());
     assert_eq!(draft().state(), State::Draft);
     assert_eq!(
-        due(&draft(), &plan, &none, 0, 9999),
+        due(&draft(), &plan, &none, Alarms::default(), 9999),
         None,
         "nothing begins that nobody has approved"
     );
     assert_eq!(approved().state(), State::Approved);
-    assert_eq!(due(&approved(), &plan, &none, 0, 4999), None, "before its time");
-    assert_eq!(due(&approved(), &plan, &none, 0, 5000), Some(Due::Begin(100)));
+    assert_eq!(due(&approved(), &plan, &none, Alarms::default(), 4999), None, "before its time");
+    assert_eq!(due(&approved(), &plan, &none, Alarms::default(), 5000), Some(Due::Begin(100)));
     assert_eq!((running().state(), running().grants()), (State::Running, true));
-    assert_eq!(due(&running(), &plan, &tally(4, 2, 0, 0), 0, 6000), None, "98 of 100 are more");
-    assert_eq!(due(&running(), &plan, &tally(2, 2, 0, 0), 0, 6000), None, "three are the least");
-    assert_eq!(due(&running(), &plan, &tally(4, 4, 0, 0), 0, 6000), Some(Due::Soak));
+    assert_eq!(
+        due(&running(), &plan, &first_stage(tally(4, 2, 0, 0)), Alarms::default(), 6000),
+        None,
+        "98 of 100 are more"
+    );
+    assert_eq!(
+        due(&running(), &plan, &first_stage(tally(2, 2, 0, 0)), Alarms::default(), 6000),
+        None,
+        "three are the least"
+    );
+    assert_eq!(
+        due(&running(), &plan, &first_stage(tally(4, 4, 0, 0)), Alarms::default(), 6000),
+        Some(Due::Soak)
+    );
     let soaking = running().event(&plan, &Event::Soak, 6000).unwrap();
     assert_eq!(soaking.state(), State::Soaking);
-    assert_eq!(due(&soaking, &plan, &tally(4, 4, 0, 0), 0, 9599), None);
-    assert_eq!(due(&soaking, &plan, &tally(4, 3, 1, 0), 0, 9600), None, "one has failed since");
-    assert_eq!(due(&soaking, &plan, &tally(4, 4, 0, 0), 0, 9600), Some(Due::Advance(1000)));
-    let last = soaking.event(&plan, &Event::Advance(frozen(40, u64::MAX >> 1)), 9600).unwrap();
-    assert_eq!((last.stage, last.state()), (1, State::Running));
     assert_eq!(
-        due(&last, &plan, &tally(19, 19, 0, 0), 0, 9700),
-        None,
-        "half of the devices are the quorum"
+        due(&soaking, &plan, &first_stage(tally(4, 4, 0, 0)), Alarms::default(), 9599),
+        None
     );
-    assert_eq!(due(&last, &plan, &tally(20, 20, 0, 0), 0, 9700), Some(Due::Soak));
+    assert_eq!(
+        due(&soaking, &plan, &first_stage(tally(4, 3, 1, 0)), Alarms::default(), 9600),
+        None,
+        "one has failed since"
+    );
+    assert_eq!(
+        due(&soaking, &plan, &first_stage(tally(4, 4, 0, 0)), Alarms::default(), 9600),
+        Some(Due::Advance(1000))
+    );
+    let second = Frozen { given: 4, ..frozen(40, u64::MAX >> 1) };
+    let last = soaking.event(&plan, &Event::Advance(second), 9600).unwrap();
+    assert_eq!((last.stage, last.state()), (1, State::Running));
+    // What the first stage has done does not count for the second: 36 devices are its own.
+    let of_second = |granted: i64, committed: i64| {
+        let stage = tally(granted, committed, 0, 0);
+        Tallies { all: stage.plus(tally(4, 4, 0, 0)), stage }
+    };
+    let next = |of: &Deployment, granted, committed, now| {
+        due(of, &plan, &of_second(granted, committed), Alarms::default(), now)
+    };
+    assert_eq!(next(&last, 0, 0, 9700), None, "the first stage alone");
+    assert_eq!(next(&last, 17, 17, 9700), None, "half of its devices are the quorum");
+    assert_eq!(next(&last, 36, 35, 9700), None, "98 of 100 of all would be 39 of 40");
+    assert_eq!(next(&last, 18, 18, 9700), Some(Due::Soak));
     let last = last.event(&plan, &Event::Soak, 9700).unwrap();
-    assert_eq!(due(&last, &plan, &tally(40, 40, 0, 0), 0, 13_300), Some(Due::Finish));
+    assert_eq!(next(&last, 36, 36, 13_300), Some(Due::Finish));
     let done = last.event(&plan, &Event::Finish, 13_300).unwrap();
     assert_eq!((done.state(), done.is_on_its_way()), (State::Done, false));
     let withdrawn = done.command(&Command::Withdraw, 14_000).unwrap();
@@ -134,21 +173,29 @@ fn nobody_approves_his_own_draft_for_production() {
 fn it_halts_at_the_number_and_not_before() {
     assert_eq!([0, 1, 100, 150, 151, 1000].map(most_failures), [3, 3, 3, 3, 4, 20]);
     assert_eq!([0, 1, 60, 61, 1000].map(most_silent), [3, 3, 3, 4, 50]);
-    assert_eq!(halts(&tally(10, 0, 2, 2), 10, 2), None);
-    assert_eq!(halts(&tally(10, 0, 3, 0), 10, 0), Some(Cause::Failures));
-    assert_eq!(halts(&tally(10, 0, 0, 3), 10, 0), Some(Cause::Silent));
-    assert_eq!(halts(&tally(10, 10, 0, 0), 10, 3), Some(Cause::NewCrash));
-    assert_eq!(halts(&tally(1000, 0, 19, 49), 1000, 2), None);
-    assert_eq!(halts(&tally(1000, 0, 20, 0), 1000, 0), Some(Cause::Failures));
+    assert_eq!(halts(&tally(10, 0, 2, 2), 10, crashed(2)), None);
+    assert_eq!(halts(&tally(10, 0, 3, 0), 10, crashed(0)), Some(Cause::Failures));
+    assert_eq!(halts(&tally(10, 0, 0, 3), 10, crashed(0)), Some(Cause::Silent));
+    assert_eq!(halts(&tally(10, 10, 0, 0), 10, crashed(3)), Some(Cause::NewCrash));
+    let threatened = Alarms { is_threatened: true, ..Alarms::default() };
+    assert_eq!(halts(&tally(10, 10, 0, 0), 10, threatened), Some(Cause::Threat));
+    assert_eq!(halts(&tally(1000, 0, 19, 49), 1000, crashed(2)), None);
+    assert_eq!(halts(&tally(1000, 0, 20, 0), 1000, crashed(0)), Some(Cause::Failures));
     let plan = plan();
     let paused = running().command(&Command::Pause, 6000).unwrap();
-    assert_eq!(due(&paused, &plan, &tally(4, 4, 0, 0), 0, 99_999), None);
+    assert_eq!(
+        due(&paused, &plan, &first_stage(tally(4, 4, 0, 0)), Alarms::default(), 99_999),
+        None
+    );
     let failed = tally(4, 1, 3, 0);
-    assert_eq!(due(&paused, &plan, &failed, 0, 6000), Some(Due::Halt(Cause::Failures)));
+    assert_eq!(
+        due(&paused, &plan, &first_stage(failed), Alarms::default(), 6000),
+        Some(Due::Halt(Cause::Failures))
+    );
     let halted = running().event(&plan, &Event::Halt(Cause::Failures), 6000).unwrap();
     assert_eq!((halted.state(), halted.serves(), halted.hinders()), (State::Halted, false, false));
     assert_eq!(
-        due(&halted, &plan, &tally(4, 4, 0, 0), 0, 99_999),
+        due(&halted, &plan, &first_stage(tally(4, 4, 0, 0)), Alarms::default(), 99_999),
         None,
         "until a person resumes it"
     );
@@ -237,6 +284,7 @@ fn each_reason_is_given_for_its_fact() {
         devices: 40,
         allowance: 4,
         last: Place::of("d1", &holdfast_evidence::messages::DeviceId([1; 32])),
+        given: 0,
     };
     let running = Deployment { frozen: stage, ..running() };
     let place = stage.last;
@@ -296,10 +344,11 @@ fn each_state_says_what_it_waits_for_or_was_stopped_by() {
     let plan = plan();
     let halted = |cause| running().event(&plan, &Event::Halt(cause), 6000).unwrap();
     let soaking = running().event(&plan, &Event::Soak, 6000).unwrap();
-    let of = |deployment: &Deployment, tally: Tally| says(deployment, &plan, &tally, 7000);
+    let of =
+        |deployment: &Deployment, tally: Tally| says(deployment, &plan, &first_stage(tally), 7000);
     let none = Tally::default();
     let production = Deployment { is_production: true, ..draft() };
-    let waits = "it waits for 3 successes and for 98 % of those that were given it: ";
+    let waits = "it waits for 3 successes of this stage and for 98 % of those that the stage has given it to: ";
     for (text, expected) in [
         (of(&draft(), none), "it waits for its approval"),
         (
@@ -319,7 +368,7 @@ fn each_state_says_what_it_waits_for_or_was_stopped_by() {
         ),
         (
             of(&soaking, tally(4, 4, 0, 0)),
-            "4 of 4 have succeeded; it is watched for 44 minutes more",
+            "4 of 4 of this stage have succeeded; it is watched for 44 minutes more",
         ),
         (
             of(&halted(Cause::Failures), tally(4, 1, 3, 0)),
@@ -332,6 +381,10 @@ fn each_state_says_what_it_waits_for_or_was_stopped_by() {
         (
             of(&halted(Cause::NewCrash), tally(4, 4, 0, 0)),
             "3 devices or more have a crash that nobody knew before it; see `crash list`",
+        ),
+        (
+            of(&halted(Cause::Threat), none),
+            "a finding of severity 1 about this version is open; see `threat list`",
         ),
         (of(&halted(Cause::Person), none), "a person has halted it"),
     ] {

@@ -2,7 +2,7 @@
 
 use super::check_in::MOST_OF_GROUP;
 use super::progress::find;
-use super::row::{self, DeploymentRow, deployment_of};
+use super::row::{self, DeploymentRow, Moved, deployment_of};
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -12,7 +12,7 @@ use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::deployment::order::Frozen;
 use holdfast_service_domain::deployment::plan::Plan;
 use holdfast_service_domain::deployment::slot::{Tally, Target};
-use holdfast_service_domain::deployment::state::{Command, Hold};
+use holdfast_service_domain::deployment::state::{Command, Hold, State};
 use holdfast_service_domain::detection::subject::Part;
 use holdfast_service_domain::person::By;
 
@@ -158,7 +158,7 @@ pub async fn act(
     if action == Action::Approve && found.target.subject == ReleaseSubject::Os {
         must_be_known(connection, scope, &found.target).await?;
     }
-    let mut row = row::lock(connection, scope, id, Tally::default()).await?;
+    let mut row = row::lock(connection, scope, id, Moved::default()).await?;
     let command = match action {
         Action::Approve => Command::Approve { by, is_production, another_runs },
         Action::Pause => Command::Pause,
@@ -175,7 +175,16 @@ pub async fn act(
     Ok(row)
 }
 
-/// Halts the deployments of a part of the software in a group that can be halted, as where the part is contained, and returns their names.
+/// What has become of the deployments of a part of the software that is contained.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OfPart {
+    /// Those that were halted now.
+    pub halted: Vec<DeploymentRow>,
+    /// The newest that is done: every device of the group may take its release, and nothing halts that.
+    pub done: Option<DeploymentRow>,
+}
+
+/// Halts the deployments of a part of the software in a group that can be halted, as where the part is contained.
 ///
 /// # Errors
 /// Those of the database.
@@ -185,28 +194,33 @@ pub async fn halt_part(
     (product, group): (&str, &str),
     part: &Part,
     now: u64,
-) -> Result<Vec<String>, StoreError> {
+) -> Result<OfPart, StoreError> {
     let subject = match part {
         Part::App(id) => ReleaseSubject::App(*id),
         // Services come with the OS.
         Part::Os | Part::Service(_) => ReleaseSubject::Os,
-        Part::Unknown => return Ok(Vec::new()),
+        Part::Unknown => return Ok(OfPart::default()),
     };
     let query = "SELECT id FROM deployment
         WHERE catalog = $1 AND product = $2 AND grp = $3 AND component = $4 ORDER BY id";
     let query = sqlx::query(query).bind(scope.key()).bind(product.to_owned());
     let query = query.bind(group.to_owned()).bind(subject.to_string());
-    let mut halted = Vec::new();
+    let mut of_part = OfPart::default();
     for found in query.fetch_all(&mut *connection).await? {
         let id = columns::text(&found, "id")?;
-        let mut row = row::lock(connection, scope, &id, Tally::default()).await?;
-        // A draft and what has ended give nothing away.
+        let mut row = row::lock(connection, scope, &id, Moved::default()).await?;
+        let newest = of_part.done.as_ref().map(|done| done.target.version);
+        if row.state.state() == State::Done && newest.is_none_or(|at| at < row.target.version) {
+            of_part.done = Some(row);
+            continue;
+        }
+        // A draft and what was given up give nothing away.
         let Ok(state) = row.state.command(&Command::Halt, now) else { continue };
         row.state = state;
         row::save(connection, scope, &row).await?;
-        halted.push(id);
+        of_part.halted.push(row);
     }
-    Ok(halted)
+    Ok(of_part)
 }
 
 /// Locks the group of a deployment, and says whether it is marked `production`.
@@ -257,13 +271,15 @@ async fn forgive(
 ) -> Result<DeploymentRow, StoreError> {
     let update = "UPDATE slot_given SET forgiven = 1
         WHERE catalog = $1 AND deployment = $2 AND forgiven = 0 AND outcome IN ('fell-back', 'refused', 'silent')
-        RETURNING outcome";
+        RETURNING outcome, stage";
     let update = sqlx::query(update).bind(scope.key()).bind(row.id.clone());
-    let mut moved = Tally::default();
+    let mut moved = Moved::default();
     for slot in &update.fetch_all(&mut *connection).await? {
         let silent = i64::from(columns::text(slot, "outcome")? == "silent");
         let failed = 1i64.saturating_sub(silent);
-        moved = moved.minus(Tally { granted: 1, committed: 0, failed, silent });
+        let of_stage = Tally::default().minus(Tally { granted: 1, committed: 0, failed, silent });
+        let stage = u16::try_from(columns::number(slot, "stage")?).unwrap_or(u16::MAX);
+        moved.add(Moved { all: of_stage, stage, of_stage }, row.state.stage);
     }
     row::lock(connection, scope, &row.id, moved).await
 }

@@ -1,7 +1,7 @@
 //! Check-ins of devices in groups with deployments: what they show of slots, slots that are given, and what a device may take.
 
 use super::progress::go_on;
-use super::row::{self, DeploymentRow, SlotRow, deployment_of, slot_of};
+use super::row::{self, DeploymentRow, Moved, SlotRow, deployment_of, slot_of};
 use crate::audit;
 use crate::check_in::write_all;
 use crate::check_in_row::Row;
@@ -18,7 +18,7 @@ use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::check_in::Decision;
 use holdfast_service_domain::deployment::assignment::{Offered, narrow};
 use holdfast_service_domain::deployment::order::Place;
-use holdfast_service_domain::deployment::progress::due;
+use holdfast_service_domain::deployment::progress::{Alarms, due};
 use holdfast_service_domain::deployment::slot::{Sighting, Slot, Tally, is_settled};
 use holdfast_service_domain::deployment::why::{Facts, WhyNot, may_be_granted};
 use holdfast_types::Version;
@@ -167,11 +167,12 @@ async fn go_on_if_due(
     seen: &Seen,
     member: &mut Member,
 ) -> Result<Vec<audit::Entry>, StoreError> {
-    let DeploymentRow { plan, tally, .. } = &member.row;
-    if due(&member.row.waited_for(), plan, tally, 0, seen.now()).is_none() {
+    let DeploymentRow { plan, tallies, .. } = &member.row;
+    let none = Alarms::default();
+    if due(&member.row.waited_for(), plan, tallies, none, seen.now()).is_none() {
         return Ok(Vec::new());
     }
-    let locked = row::lock(connection, scope, &member.row.id, Tally::default()).await?;
+    let locked = row::lock(connection, scope, &member.row.id, Moved::default()).await?;
     let (row, entries) = go_on(connection, scope, locked, seen.now(), false).await?;
     member.row = row;
     Ok(entries)
@@ -204,7 +205,7 @@ async fn members(
 ) -> Result<Vec<Member>, StoreError> {
     let query = "SELECT p.*, s.outcome AS outcome, s.forgiven AS forgiven,
             s.granted_at AS granted_at, s.tried_at AS tried_at, s.changed_at AS changed_at,
-            s.silent_at AS silent_at, s.said AS said
+            s.silent_at AS silent_at, s.said AS said, s.stage AS slot_stage
         FROM deployment p
         LEFT JOIN slot_given s ON s.catalog = p.catalog AND s.deployment = p.id AND s.device = $4
         WHERE p.catalog = $1 AND p.product = $2 AND p.grp = $3 ORDER BY p.id LIMIT $5";
@@ -242,13 +243,13 @@ async fn see(
         after = after.refuse(seen.now());
     }
     let said = seen.update.map(WhyNot::of_wait).filter(|_| after.outcome.is_open());
-    let after = SlotRow { slot: after, said };
+    let after = SlotRow { slot: after, stage: before.stage, said };
     if after == before {
         return Ok(());
     }
-    let moved = Tally::of(&after.slot).minus(Tally::of(&before.slot));
+    let moved = Moved::slot(&before, &after.slot);
     // The deployment is locked before its slot, as everybody does.
-    if moved != Tally::default() {
+    if moved.all != Tally::default() {
         member.row = row::lock(connection, scope, &member.row.id, moved).await?;
     }
     let device = seen.id.to_string();
@@ -267,19 +268,20 @@ async fn grant(
     seen: &Seen,
     member: &mut Member,
 ) -> Result<(), StoreError> {
-    let take =
-        "UPDATE deployment SET slots = slots + 1, granted = granted + 1, revision = revision + 1
+    let take = "UPDATE deployment SET slots = slots + 1, granted = granted + 1,
+            stage_granted = stage_granted + 1, revision = revision + 1
         WHERE catalog = $1 AND id = $2 AND progress IN ('running', 'soaking') AND hold = ''
             AND stage = $3 AND slots < frozen_allowance
         RETURNING *";
     let take = sqlx::query(take).bind(scope.key()).bind(member.row.id.clone());
-    let take = take.bind(i64::from(member.row.state.stage));
+    let stage = member.row.state.stage;
+    let take = take.bind(i64::from(stage));
     let Some(row) = take.fetch_optional(&mut *connection).await? else { return Ok(()) };
     let slot = Slot::grant(seen.now(), seen.next_at());
     let insert =
         "INSERT INTO slot_given (catalog, deployment, device, outcome, forgiven, granted_at,
-            tried_at, changed_at, silent_at)
-        VALUES ($1, $2, $3, $4, 0, $5, 0, $5, $6)";
+            tried_at, changed_at, silent_at, stage)
+        VALUES ($1, $2, $3, $4, 0, $5, 0, $5, $6, $7)";
     sqlx::query(insert)
         .bind(scope.key())
         .bind(member.row.id.clone())
@@ -287,10 +289,11 @@ async fn grant(
         .bind(slot.outcome.word().to_owned())
         .bind(stored(slot.granted_at))
         .bind(stored(slot.silent_at))
+        .bind(i64::from(stage))
         .execute(connection)
         .await?;
     member.row = deployment_of(&row)?;
-    member.slot = Some(SlotRow { slot, said: None });
+    member.slot = Some(SlotRow { slot, stage, said: None });
     Ok(())
 }
 

@@ -73,7 +73,7 @@ impl Store {
                 d.claims AS claims, d.seen_at AS seen_at, g.update_mode AS update_mode,
                 s.outcome AS outcome, s.forgiven AS forgiven, s.granted_at AS granted_at,
                 s.tried_at AS tried_at, s.changed_at AS changed_at, s.silent_at AS silent_at,
-                s.said AS said
+                s.said AS said, s.stage AS slot_stage
             FROM device d
             JOIN grp g ON g.catalog = d.catalog AND g.product = d.product AND g.name = d.grp
             LEFT JOIN slot_given s

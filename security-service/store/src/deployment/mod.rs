@@ -8,3 +8,4 @@ pub mod check_in;
 pub mod list;
 pub mod progress;
 pub mod row;
+mod threat;

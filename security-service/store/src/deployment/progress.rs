@@ -1,7 +1,8 @@
 //! What the service does by itself: stages begin, soak and end, devices fall silent, and deployments halt. Each step is one transaction
 //! under the deployment's lock, so that several instances may do it and it is done once.
 
-use super::row::{self, DeploymentRow, SlotRow, deployment_of, runs, slot_of};
+use super::row::{self, DeploymentRow, Moved, SlotRow, deployment_of, runs, slot_of};
+use super::threat;
 use crate::audit::{self, Entry};
 use crate::columns::{self, stored};
 use crate::error::StoreError;
@@ -12,7 +13,7 @@ use holdfast_evidence::messages::DeviceId;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::deployment::order::{Frozen, Place};
 use holdfast_service_domain::deployment::plan::MAX_STAGES;
-use holdfast_service_domain::deployment::progress::{Due, due};
+use holdfast_service_domain::deployment::progress::{Alarms, Due, due};
 use holdfast_service_domain::deployment::slot::{Outcome, Slot, Tally};
 use holdfast_service_domain::deployment::state::{Event, Hold, Progress, State};
 use sha2::{Digest, Sha256};
@@ -71,13 +72,13 @@ async fn tend(
     id: &str,
     now: u64,
 ) -> Result<(DeploymentRow, bool), StoreError> {
-    let row = row::lock(connection, scope, id, Tally::default()).await?;
+    let row = row::lock(connection, scope, id, Moved::default()).await?;
     if matches!(row.state.progress, Progress::Draft | Progress::Done | Progress::Withdrawn) {
         return Ok((row, false));
     }
     let late = late_slots(connection, scope, id, now).await?;
     let there_is_more = u32::try_from(late.len()).is_ok_and(|late| late >= SLOTS_AT_ONCE);
-    let mut moved = Tally::default();
+    let mut moved = Moved::default();
     for (device, slot, is_there) in late {
         let after = if is_there {
             slot.slot.fall_silent(now)
@@ -86,8 +87,9 @@ async fn tend(
             Slot { is_forgiven: true, outcome: Outcome::Silent, changed_at: now, ..slot.slot }
         };
         let slot_row = SlotRow { slot: after, ..slot };
+        let one = Moved::slot(&slot, &after);
         if row::save_slot(connection, scope, (id, &device), &slot.slot, &slot_row).await? {
-            moved = moved.plus(Tally::of(&after).minus(Tally::of(&slot.slot)));
+            moved.add(one, row.state.stage);
         }
     }
     let row = row::lock(connection, scope, id, moved).await?;
@@ -105,7 +107,7 @@ async fn late_slots(
     id: &str,
     now: u64,
 ) -> Result<Vec<(String, SlotRow, bool)>, StoreError> {
-    let query = "SELECT s.*, d.id AS member FROM slot_given s
+    let query = "SELECT s.*, s.stage AS slot_stage, d.id AS member FROM slot_given s
         JOIN deployment p ON p.catalog = s.catalog AND p.id = s.deployment
         LEFT JOIN device d ON d.catalog = s.catalog AND d.id = s.device
             AND d.product = p.product AND d.grp = p.grp AND d.state = 'enrolled'
@@ -130,17 +132,18 @@ pub(crate) async fn go_on(
     scope: Scope,
     mut row: DeploymentRow,
     now: u64,
-    looks_at_crashes: bool,
+    looks_at_alarms: bool,
 ) -> Result<(DeploymentRow, Vec<Entry>), StoreError> {
     let mut entries = Vec::new();
     for _ in 0..MOST_STEPS {
-        let mut next = due(&row.waited_for(), &row.plan, &row.tally, 0, now);
-        // Crashes are counted where it would go on, and by the task that tends to all deployments.
+        let none = Alarms::default();
+        let mut next = due(&row.waited_for(), &row.plan, &row.tallies, none, now);
+        // Crashes and threats are looked at where it would go on, and by the task that tends to all deployments.
         let is_halt = matches!(next, Some(Due::Halt(_)));
         let has_begun = matches!(row.state.progress, Progress::Running | Progress::Soaking);
-        if has_begun && !is_halt && (looks_at_crashes || next.is_some()) {
-            let crashed = crashed_devices(connection, scope, &row).await?;
-            next = due(&row.waited_for(), &row.plan, &row.tally, crashed, now);
+        if has_begun && !is_halt && (looks_at_alarms || next.is_some()) {
+            let alarms = alarms(connection, scope, &row).await?;
+            next = due(&row.waited_for(), &row.plan, &row.tallies, alarms, now);
         }
         let Some(next) = next else { break };
         let event = match next {
@@ -163,6 +166,9 @@ pub(crate) async fn go_on(
         if matches!(event, Event::Begin(_)) {
             row.began_at = now;
         }
+        if matches!(event, Event::Begin(_) | Event::Advance(_)) {
+            row.tallies.stage = Tally::default();
+        }
         row::save(connection, scope, &row).await?;
         entries.push(entry(&row, &event, now));
     }
@@ -171,9 +177,11 @@ pub(crate) async fn go_on(
 
 /// What the audit log says of a step. In place of a request, its digest is of what has led to it.
 fn entry(row: &DeploymentRow, event: &Event, at: u64) -> Entry {
-    let Tally { granted, committed, failed, silent } = row.tally;
+    let Tally { granted, committed, failed, silent } = row.tallies.all;
     let stage = row.state.stage;
-    let why = format!("{event:?} stage={stage} {granted} {committed} {failed} {silent}");
+    let of_stage = row.tallies.stage;
+    let why =
+        format!("{event:?} stage={stage} {granted} {committed} {failed} {silent} {of_stage:?}");
     let cause = match event {
         Event::Halt(cause) => format!("{} {cause}", row.id),
         Event::Begin(_) | Event::Advance(_) => {
@@ -212,7 +220,22 @@ async fn freeze(
             places.push(Place::of(&row.id, &id));
         }
     }
-    Ok(Frozen::count(places, permille))
+    Ok(Frozen::count(places, permille, row.slots))
+}
+
+/// What stops a deployment beside its slots. Where it is held already, nothing is looked for.
+async fn alarms(
+    connection: &mut Connection,
+    scope: Scope,
+    row: &DeploymentRow,
+) -> Result<Alarms, StoreError> {
+    if row.state.hold != Hold::None && row.state.state() != State::Paused {
+        return Ok(Alarms::default());
+    }
+    Ok(Alarms {
+        crashed: crashed_devices(connection, scope, row).await?,
+        is_threatened: threat::is_threatened(connection, scope, row).await?,
+    })
 }
 
 /// Returns the most devices that have the release and the same crash, of those that nobody knew before it began, and before a person
@@ -222,9 +245,6 @@ async fn crashed_devices(
     scope: Scope,
     row: &DeploymentRow,
 ) -> Result<u64, StoreError> {
-    if row.state.hold != Hold::None && row.state.state() != State::Paused {
-        return Ok(0);
-    }
     let query = "SELECT COALESCE(MAX(devices), 0) AS devices FROM (
             SELECT COUNT(*) AS devices FROM crash_group g
             JOIN crash_device c ON c.catalog = g.catalog AND c.crash = g.id

@@ -9,7 +9,7 @@ use holdfast_release::assignment::LocalWindow;
 use holdfast_sandbox::held::ReleaseSubject;
 use holdfast_service_domain::deployment::order::{Frozen, Place};
 use holdfast_service_domain::deployment::plan::Plan;
-use holdfast_service_domain::deployment::slot::{Outcome, Slot, Tally, Target};
+use holdfast_service_domain::deployment::slot::{Outcome, Slot, Tallies, Tally, Target};
 use holdfast_service_domain::deployment::state::{Cause, Deployment, Hold, Progress};
 use holdfast_service_domain::deployment::why::WhyNot;
 use holdfast_service_domain::person::{By, PersonId};
@@ -41,7 +41,7 @@ pub struct DeploymentRow {
     /// Slots that were given, whatever has become of them.
     pub slots: u64,
     /// Those that count.
-    pub tally: Tally,
+    pub tallies: Tallies,
     /// When its first stage began, in seconds since 1970; 0 before.
     pub began_at: u64,
     /// When it was drafted, in seconds since 1970.
@@ -49,16 +49,10 @@ pub struct DeploymentRow {
 }
 
 impl DeploymentRow {
-    /// Returns its state with the stage less those whose failure a person has gone on in spite of, or who have left the group: nobody is
-    /// given their slots, and nobody waits for them.
+    /// Returns its state with the stage less those for whom nobody waits.
     #[must_use]
     pub fn waited_for(&self) -> Deployment {
-        let counted = u64::try_from(self.tally.granted).unwrap_or(0);
-        let forgiven = self.slots.saturating_sub(counted);
-        let mut state = self.state.clone();
-        state.frozen.devices = state.frozen.devices.saturating_sub(forgiven);
-        state.frozen.allowance = state.frozen.allowance.saturating_sub(forgiven);
-        state
+        self.state.waited_for(self.slots, &self.tallies)
     }
 }
 
@@ -67,6 +61,8 @@ impl DeploymentRow {
 pub struct SlotRow {
     /// The slot.
     pub slot: Slot,
+    /// The stage that has given it, from 0 on.
+    pub stage: u16,
     /// Why the device does not take the release, as it says.
     pub said: Option<WhyNot>,
 }
@@ -99,6 +95,7 @@ pub(crate) fn deployment_of(row: &AnyRow) -> Result<DeploymentRow, StoreError> {
         devices: columns::number(row, "frozen_devices")?,
         allowance: columns::number(row, "frozen_allowance")?,
         last: last.ok_or(missing("frozen_last"))?,
+        given: columns::number(row, "frozen_given")?,
     };
     let state = Deployment {
         progress: progress.ok_or(missing("progress"))?,
@@ -131,11 +128,19 @@ pub(crate) fn deployment_of(row: &AnyRow) -> Result<DeploymentRow, StoreError> {
         check_every_s: check_every_s.map_err(|_| missing("check_every_s"))?,
         state,
         slots: columns::number(row, "slots")?,
-        tally: Tally {
-            granted: signed(row, "granted")?,
-            committed: signed(row, "committed")?,
-            failed: signed(row, "failed")?,
-            silent: signed(row, "silent")?,
+        tallies: Tallies {
+            all: Tally {
+                granted: signed(row, "granted")?,
+                committed: signed(row, "committed")?,
+                failed: signed(row, "failed")?,
+                silent: signed(row, "silent")?,
+            },
+            stage: Tally {
+                granted: signed(row, "stage_granted")?,
+                committed: signed(row, "stage_committed")?,
+                failed: signed(row, "stage_failed")?,
+                silent: signed(row, "stage_silent")?,
+            },
         },
         began_at: columns::number(row, "began_at")?,
         created_at: columns::number(row, "created_at")?,
@@ -157,7 +162,10 @@ pub(crate) fn slot_of(row: &AnyRow) -> Result<Option<SlotRow>, StoreError> {
         silent_at: columns::number(row, "silent_at")?,
     };
     let said = columns::text_if_any(row, "said")?;
-    Ok(Some(SlotRow { slot, said: said.as_deref().and_then(WhyNot::of_word) }))
+    let said = said.as_deref().and_then(WhyNot::of_word);
+    let stage = columns::number(row, "slot_stage")?;
+    let stage = u16::try_from(stage).map_err(|_| StoreError::Damaged("slot_stage"))?;
+    Ok(Some(SlotRow { slot, stage, said }))
 }
 
 /// Writes what a deployment has become.
@@ -169,7 +177,8 @@ pub(crate) async fn save(
     let update =
         "UPDATE deployment SET progress = $3, hold = $4, cause = $5, stage = $6, since = $7,
             approved_by = $8, resumed_at = $9, began_at = $10, frozen_devices = $11,
-            frozen_allowance = $12, frozen_last = $13, revision = revision + 1
+            frozen_allowance = $12, frozen_last = $13, frozen_given = $14, stage_granted = $15,
+            stage_committed = $16, stage_failed = $17, stage_silent = $18, revision = revision + 1
         WHERE catalog = $1 AND id = $2";
     let state = &row.state;
     let (hold, cause) = match state.hold {
@@ -191,23 +200,64 @@ pub(crate) async fn save(
         .bind(stored(state.frozen.devices))
         .bind(stored(state.frozen.allowance))
         .bind(state.frozen.last.text())
+        .bind(stored(state.frozen.given))
+        .bind(row.tallies.stage.granted)
+        .bind(row.tallies.stage.committed)
+        .bind(row.tallies.stage.failed)
+        .bind(row.tallies.stage.silent)
         .execute(connection)
         .await?;
     Ok(())
 }
 
-/// Locks a deployment until the end of the transaction, adds to its tally, and returns it as it is then.
+/// How tallies move: all of it, and what of it is of the slots that one stage has given.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Moved {
+    /// All of it.
+    pub(crate) all: Tally,
+    /// The stage, from 0 on.
+    pub(crate) stage: u16,
+    /// What of it is of that stage.
+    pub(crate) of_stage: Tally,
+}
+
+impl Moved {
+    /// Of one slot.
+    pub(crate) fn slot(before: &SlotRow, after: &Slot) -> Self {
+        let moved = Tally::of(after).minus(Tally::of(&before.slot));
+        Self { all: moved, stage: before.stage, of_stage: moved }
+    }
+
+    /// Adds what moves a slot, where the deployment is at this stage.
+    pub(crate) fn add(&mut self, one: Self, at: u16) {
+        self.stage = at;
+        self.all = self.all.plus(one.all);
+        if one.stage == at {
+            self.of_stage = self.of_stage.plus(one.of_stage);
+        }
+    }
+}
+
+/// Locks a deployment until the end of the transaction, adds to its tallies, and returns it as it is then. What is of another stage than the
+/// one that it is at counts among all alone.
 pub(crate) async fn lock(
     connection: &mut Connection,
     scope: Scope,
     id: &str,
-    add: Tally,
+    add: Moved,
 ) -> Result<DeploymentRow, StoreError> {
     let update = "UPDATE deployment SET granted = granted + $3, committed = committed + $4,
-            failed = failed + $5, silent = silent + $6, revision = revision + 1
+            failed = failed + $5, silent = silent + $6, revision = revision + 1,
+            stage_granted = stage_granted + CASE WHEN stage = $7 THEN $8 ELSE 0 END,
+            stage_committed = stage_committed + CASE WHEN stage = $7 THEN $9 ELSE 0 END,
+            stage_failed = stage_failed + CASE WHEN stage = $7 THEN $10 ELSE 0 END,
+            stage_silent = stage_silent + CASE WHEN stage = $7 THEN $11 ELSE 0 END
         WHERE catalog = $1 AND id = $2 RETURNING *";
+    let Moved { all, stage, of_stage } = add;
     let update = sqlx::query(update).bind(scope.key()).bind(id.to_owned());
-    let update = update.bind(add.granted).bind(add.committed).bind(add.failed).bind(add.silent);
+    let update = update.bind(all.granted).bind(all.committed).bind(all.failed).bind(all.silent);
+    let update = update.bind(i64::from(stage)).bind(of_stage.granted).bind(of_stage.committed);
+    let update = update.bind(of_stage.failed).bind(of_stage.silent);
     let row = update.fetch_optional(connection).await?;
     deployment_of(&row.ok_or(StoreError::Missing("deployment"))?)
 }
@@ -225,7 +275,7 @@ pub(crate) async fn save_slot(
             silent_at = $10, said = $11
         WHERE catalog = $1 AND deployment = $2 AND device = $3 AND outcome = $4 AND forgiven = $5
             AND silent_at = $12";
-    let SlotRow { slot, said } = after;
+    let SlotRow { slot, said, .. } = after;
     let done = sqlx::query(update)
         .bind(scope.key())
         .bind(deployment.to_owned())

@@ -19,7 +19,7 @@ use holdfast_service_domain::measurement::Release;
 use holdfast_service_domain::person::By;
 use holdfast_service_domain::receipt::Receipts;
 use holdfast_service_store::catalog::{Group, put_group, put_product};
-use holdfast_service_store::deployment::change::{self, Action, Draft};
+use holdfast_service_store::deployment::change::{self, Action, Draft, OfPart};
 use holdfast_service_store::deployment::check_in::{MOST_OF_GROUP, StagedCheckIn};
 use holdfast_service_store::deployment::row::DeploymentRow;
 use holdfast_service_store::device::{self, Claim};
@@ -28,9 +28,9 @@ use holdfast_types::Version;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-const DEVICES: u8 = 40;
-const OLD: Release = of(0xb0, 3, 6);
-const NEW: Release = of(0xb1, 4, 7);
+pub(crate) const DEVICES: u8 = 40;
+pub(crate) const OLD: Release = of(0xb0, 3, 6);
+pub(crate) const NEW: Release = of(0xb1, 4, 7);
 const DAY_S: u64 = 86_400;
 
 const fn of(boot: u8, minor: u32, index: u64) -> Release {
@@ -38,7 +38,7 @@ const fn of(boot: u8, minor: u32, index: u64) -> Release {
     Release { boot: BootDigest([boot; 32]), version, index, withdrawn: false }
 }
 
-fn device(number: u8) -> DeviceId {
+pub(crate) fn device(number: u8) -> DeviceId {
     DeviceId([number; 32])
 }
 
@@ -63,7 +63,7 @@ async fn set_group(store: &Store, scope: Scope, group: Group) {
 }
 
 /// A catalog with a group of devices that run the old release.
-async fn fleet(store: &Store) -> Scope {
+pub(crate) async fn fleet(store: &Store) -> Scope {
     let scope = catalog(store, 1).await;
     let made = store.write(move |connection| {
         Box::pin(async move {
@@ -92,7 +92,7 @@ async fn fleet(store: &Store) -> Scope {
     scope
 }
 
-fn draft(id: &str, stages: &[(u16, u64)]) -> Draft {
+pub(crate) fn draft(id: &str, stages: &[(u16, u64)]) -> Draft {
     let stages =
         stages.iter().map(|(permille, soak_s)| Stage { permille: *permille, soak_s: *soak_s });
     Draft {
@@ -109,30 +109,45 @@ fn draft(id: &str, stages: &[(u16, u64)]) -> Draft {
     }
 }
 
-async fn create(store: &Store, scope: Scope, draft: Draft) -> Result<DeploymentRow, StoreError> {
+pub(crate) async fn create(
+    store: &Store,
+    scope: Scope,
+    draft: Draft,
+) -> Result<DeploymentRow, StoreError> {
     let made = store.write(move |connection| {
         Box::pin(async move { change::create(connection, scope, draft, 2000).await })
     });
     made.await
 }
 
-async fn act(
+pub(crate) async fn act(
     store: &Store,
     scope: Scope,
     id: &'static str,
     action: Action,
     who: &'static str,
 ) -> Result<DeploymentRow, StoreError> {
+    act_at(store, scope, id, action, who, 3000).await
+}
+
+pub(crate) async fn act_at(
+    store: &Store,
+    scope: Scope,
+    id: &'static str,
+    action: Action,
+    who: &'static str,
+    now: u64,
+) -> Result<DeploymentRow, StoreError> {
     let made = store.write(move |connection| {
         Box::pin(
-            async move { change::act(connection, scope, id, action, By::named(who), 3000).await },
+            async move { change::act(connection, scope, id, action, By::named(who), now).await },
         )
     });
     made.await
 }
 
 /// A deployment whose first stage runs.
-async fn running(store: &Store, scope: Scope, stages: &[(u16, u64)]) {
+pub(crate) async fn running(store: &Store, scope: Scope, stages: &[(u16, u64)]) {
     create(store, scope, draft("d1", stages)).await.unwrap();
     act(store, scope, "d1", Action::Approve, "ole").await.unwrap();
     let row = store.tend_deployment(scope, "d1".to_owned(), 3000).await.unwrap();
@@ -150,7 +165,7 @@ fn claims(release: &Release, phase: &str) -> Vec<u8> {
 }
 
 /// Checks a device in that attests this, on its row as it is.
-async fn check_in(
+pub(crate) async fn check_in(
     store: &Store,
     scope: Scope,
     number: u8,
@@ -201,8 +216,8 @@ async fn check_in(
     }
 }
 
-const OLD_COMMITTED: (Release, Phase) = (OLD, Phase::Committed);
-const NEW_COMMITTED: (Release, Phase) = (NEW, Phase::Committed);
+pub(crate) const OLD_COMMITTED: (Release, Phase) = (OLD, Phase::Committed);
+pub(crate) const NEW_COMMITTED: (Release, Phase) = (NEW, Phase::Committed);
 const FELL_BACK: (Release, Phase) = (OLD, Phase::FallingBack);
 
 async fn slots(database: &Database) -> i64 {
@@ -210,7 +225,7 @@ async fn slots(database: &Database) -> i64 {
 }
 
 /// The counters are those of the rows.
-async fn counters_are_rows(database: &Database) {
+pub(crate) async fn counters_are_rows(database: &Database) {
     for query in [
         "SELECT COUNT(*) AS n FROM deployment p WHERE slots <> (SELECT COUNT(*) FROM slot_given s WHERE s.deployment = p.id)",
         "SELECT COUNT(*) AS n FROM deployment p WHERE granted <> (SELECT COUNT(*) FROM slot_given s
@@ -221,6 +236,15 @@ async fn counters_are_rows(database: &Database) {
             WHERE s.deployment = p.id AND s.outcome IN ('fell-back', 'refused') AND s.forgiven = 0)",
         "SELECT COUNT(*) AS n FROM deployment p WHERE silent <> (SELECT COUNT(*) FROM slot_given s
             WHERE s.deployment = p.id AND s.outcome = 'silent' AND s.forgiven = 0)",
+        "SELECT COUNT(*) AS n FROM deployment p WHERE stage_granted <> (SELECT COUNT(*) FROM slot_given s
+            WHERE s.deployment = p.id AND s.stage = p.stage AND s.forgiven = 0)",
+        "SELECT COUNT(*) AS n FROM deployment p WHERE stage_committed <> (SELECT COUNT(*) FROM slot_given s
+            WHERE s.deployment = p.id AND s.stage = p.stage AND s.outcome = 'committed')",
+        "SELECT COUNT(*) AS n FROM deployment p WHERE stage_failed <> (SELECT COUNT(*) FROM slot_given s
+            WHERE s.deployment = p.id AND s.stage = p.stage AND s.outcome IN ('fell-back', 'refused')
+            AND s.forgiven = 0)",
+        "SELECT COUNT(*) AS n FROM deployment p WHERE stage_silent <> (SELECT COUNT(*) FROM slot_given s
+            WHERE s.deployment = p.id AND s.stage = p.stage AND s.outcome = 'silent' AND s.forgiven = 0)",
     ] {
         assert_eq!(database.count(query).await, 0, "{query}");
     }
@@ -362,7 +386,7 @@ fn it_halts_at_the_third_failure_and_a_person_has_it_go_on() {
         }
         let row = store.deployment(scope, "d1").await.unwrap();
         assert_eq!(
-            (row.state.state(), row.tally.failed, row.tally.committed),
+            (row.state.state(), row.tallies.all.failed, row.tallies.all.committed),
             (State::Halted, 3, 1)
         );
         counters_are_rows(database).await;
@@ -376,14 +400,14 @@ fn it_halts_at_the_third_failure_and_a_person_has_it_go_on() {
         act(&store, scope, "d1", Action::Resume, "ole").await.unwrap();
         let row = store.tend_deployment(scope, "d1".to_owned(), 7000).await.unwrap();
         assert_eq!(
-            (row.state.state(), row.tally.failed, row.tally.granted),
+            (row.state.state(), row.tallies.all.failed, row.tallies.all.granted),
             (State::Running, 0, 7)
         );
         counters_are_rows(database).await;
         // What was forgiven counts again when it changes.
         check_in(&store, scope, 1, NEW_COMMITTED, 8000).await;
         counters_are_rows(database).await;
-        assert_eq!(store.deployment(scope, "d1").await.unwrap().tally.committed, 2);
+        assert_eq!(store.deployment(scope, "d1").await.unwrap().tallies.all.committed, 2);
         store.close().await;
     });
 }
@@ -403,13 +427,20 @@ fn devices_that_are_late_are_silent_and_those_that_have_left_are_not_waited_for(
         gone.await.unwrap();
         store.tend_deployments(scope, 4000 + DAY_S).await.unwrap();
         let row = store.deployment(scope, "d1").await.unwrap();
-        assert_eq!((row.tally.silent, row.tally.granted), (0, 6), "an hour late is late");
+        assert_eq!(
+            (row.tallies.all.silent, row.tallies.all.granted),
+            (0, 6),
+            "an hour late is late"
+        );
         for number in 3..6 {
             check_in(&store, scope, number, NEW_COMMITTED, 5000 + DAY_S).await;
         }
         store.tend_deployments(scope, 4000 + DAY_S + 3600).await.unwrap();
         let row = store.deployment(scope, "d1").await.unwrap();
-        assert_eq!((row.tally.silent, row.tally.granted, row.tally.committed), (2, 5, 3));
+        assert_eq!(
+            (row.tallies.all.silent, row.tallies.all.granted, row.tallies.all.committed),
+            (2, 5, 3)
+        );
         assert_eq!(row.state.state(), State::Running, "two are not too many");
         counters_are_rows(database).await;
         let places = store.whereabouts(scope, "d1", 200_000, "", 100).await.unwrap();
@@ -518,11 +549,23 @@ fn what_is_contained_halts_its_deployments_in_the_group_and_no_others() {
             work.await.unwrap()
         };
         let app = Part::App(holdfast_types::ComponentId([7; 16]));
-        assert_eq!(halt(app).await, [""; 0], "of another component");
-        assert_eq!(halt(Part::Os).await, ["d1"]);
-        assert_eq!(halt(Part::Os).await, [""; 0], "it has halted");
+        let names = |of: &OfPart| of.halted.iter().map(|row| row.id.clone()).collect::<Vec<_>>();
+        assert_eq!(halt(app).await, OfPart::default(), "of another component");
+        let of_part = halt(Part::Os).await;
+        assert_eq!((names(&of_part), of_part.done), (vec!["d1".to_owned()], None));
+        assert_eq!(halt(Part::Os).await, OfPart::default(), "it has halted");
         let row = act(&store, scope, "d1", Action::Resume, "ole").await.unwrap();
         assert_eq!(row.state.hold, holdfast_service_domain::deployment::state::Hold::None);
+        // What is done is not halted, and named: the newest, which devices may take.
+        for number in 0..DEVICES {
+            check_in(&store, scope, number, OLD_COMMITTED, 5000).await;
+            check_in(&store, scope, number, NEW_COMMITTED, 5000).await;
+        }
+        let row = store.tend_deployment(scope, "d1".to_owned(), 6000).await.unwrap();
+        assert_eq!(row.state.state(), State::Done);
+        let of_part = halt(Part::Os).await;
+        assert_eq!(of_part.halted, []);
+        assert_eq!(of_part.done.map(|row| row.id), Some("d1".to_owned()));
         store.close().await;
     });
 }

@@ -20,6 +20,7 @@ mod overview;
 mod people;
 mod reports;
 mod retirement_of_devices;
+mod stages;
 mod symbols;
 
 use databases::on_both;
