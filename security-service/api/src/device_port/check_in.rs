@@ -75,8 +75,7 @@ async fn decide_once(
         is_emergency,
         has_voucher,
         expected: release,
-    } =
-        facts.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?;
+    } = facts.ok_or_else(|| Refusal::from(Problem::UnknownDevice))?;
     let verified = verified(&device, request, exporter)?;
     service.store.reached(Moment::Verified);
     let measured = verified.measured();
