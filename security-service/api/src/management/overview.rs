@@ -105,8 +105,7 @@ pub(super) async fn overview(
     caller: Caller,
     Path(catalog): Path<String>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
-    found(&service, &caller, scope, &deployment, Need::See).await?;
+    let scope = caller.scope(&service, &catalog, Need::See).await?;
     let (store, now) = (&service.store, service.now());
     let Tally { standings, states, quarantined, releases, grades } =
         tally(&store.device_counts(scope, now.saturating_sub(WITHIN_S)).await?);
@@ -172,7 +171,8 @@ pub(super) async fn reasons(
     caller: Caller,
     Path((catalog, deployment)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
+    found(&service, &caller, scope, &deployment, Need::See).await?;
     let (store, now) = (&service.store, service.now());
     let (mut after, mut counts) = (String::new(), BTreeMap::<WhyNot, u64>::new());
     let (mut counted, mut there, mut complete) = (0u64, 0u64, false);
