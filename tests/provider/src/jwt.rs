@@ -1,12 +1,14 @@
 //! JSON Web Tokens (RFC 7519), signed as they should be and as they should not.
 
-use crate::{Behaviour, CLIENT_SECRET};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::hmac;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use serde_json::{Value, json};
+
+/// Secret of the service at the provider.
+pub const CLIENT_SECRET: &str = "a secret of the client";
 
 /// How tokens are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,14 +67,20 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-pub(crate) fn sign(key: &Key, behaviour: &Behaviour, claims: &Value) -> String {
-    let algorithm = match behaviour.signing {
+/// Signs claims under a header that `change` may change.
+pub(crate) fn sign(
+    key: &Key,
+    signing: Signing,
+    change: &dyn Fn(&mut Value),
+    claims: &Value,
+) -> String {
+    let algorithm = match signing {
         Signing::Key | Signing::OtherKey | Signing::Damaged => "ES256",
         Signing::None => "none",
         Signing::PublicKeyAsSecret | Signing::ClientSecret => "HS256",
     };
     let mut header = json!({ "alg": algorithm, "kid": key.id });
-    (behaviour.header)(&mut header);
+    change(&mut header);
     let text = format!(
         "{}.{}",
         encode(header.to_string().as_bytes()),
@@ -82,7 +90,7 @@ pub(crate) fn sign(key: &Key, behaviour: &Behaviour, claims: &Value) -> String {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);
         hmac::sign(&secret, text.as_bytes()).as_ref().to_vec()
     };
-    let signature = match behaviour.signing {
+    let signature = match signing {
         Signing::Key => key.sign(&text),
         Signing::OtherKey => Key::make(&key.id).sign(&text),
         Signing::None => Vec::new(),

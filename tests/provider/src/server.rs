@@ -1,7 +1,7 @@
 //! The endpoints, over TLS on loopback: one thread for each connection, one request on each.
 
-use crate::jwt::encode;
-use crate::{CLIENT_ID, CLIENT_SECRET, Clock, State, id_token, parameter};
+use crate::jwt::{CLIENT_SECRET, encode};
+use crate::state::{CLIENT_ID, Clock, State, id_token, parameter};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rcgen::generate_simple_self_signed;
