@@ -62,9 +62,9 @@ impl Ask {
         Self { management, actor, catalog }
     }
 
-    /// True if the person may do what needs this.
+    /// True if the person may do somewhere what needs this: where, the API says.
     pub(crate) fn may(&self, need: Need) -> bool {
-        self.actor.may(need)
+        self.actor.may_somewhere(need)
     }
 
     /// Returns what is below the catalog.

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::session::{self, COOKIE, Sessions, SignedIn};
 use axum::Router;
 use axum::http::{HeaderMap, header};
-use holdfast_service_api::{Service, secret};
+use holdfast_service_api::{Service, secret, session as provider_session};
 use std::sync::{Arc, Mutex};
 
 /// Longest cookie or token that is looked at, in bytes.
@@ -34,7 +34,7 @@ pub(crate) fn cookie(headers: &HeaderMap) -> Option<&str> {
 }
 
 impl Console {
-    /// Returns who asks: by the session of a cookie or, for tools, by a token. Whoever asks by a token has no forms.
+    /// Returns who asks: by the session that a token or a provider has begun, or, for tools, by a token. Whoever asks by a token has no forms.
     pub(crate) async fn who(&self, headers: &HeaderMap) -> Result<Option<SignedIn>, Failure> {
         if let Some(header) = headers.get(header::AUTHORIZATION) {
             let token = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
@@ -42,10 +42,14 @@ impl Console {
             let actor = session::bearer(&self.service, token).await?;
             return Ok(Some(SignedIn { actor, form_token: String::new() }));
         }
-        match cookie(headers) {
-            Some(cookie) => Ok(self.sessions.find(&self.service, cookie).await?),
-            None => Ok(None),
+        if let Some(cookie) = cookie(headers) {
+            return Ok(self.sessions.find(&self.service, cookie).await?);
         }
+        let held = provider_session::of_cookie(&self.service, headers).await?;
+        Ok(held.map(|held| {
+            let form_token = held.csrf_token();
+            SignedIn { actor: held.session.actor, form_token }
+        }))
     }
 
     /// Returns what asks the API in the place of somebody.

@@ -104,7 +104,7 @@ fn menu(viewer: &Viewer, here: &Place) -> Vec<Section> {
         name,
         items: items
             .into_iter()
-            .filter(|(_, _, need)| viewer.role.may(*need))
+            .filter(|(_, _, need)| viewer.may(*need))
             .map(|(name, place, _)| Item { name, is_here: place == here, path: viewer.to(place) })
             .collect(),
     };

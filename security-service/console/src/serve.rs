@@ -79,8 +79,9 @@ pub(crate) async fn first(State(console): Shared, headers: HeaderMap) -> Respons
 }
 
 /// Shows the form by which one signs in.
-pub(crate) async fn sign_in_form(query: RawQuery) -> Response {
-    let shown = read_query(query).and_then(|given| sign_in::form(given.get("next"), None));
+pub(crate) async fn sign_in_form(State(console): Shared, query: RawQuery) -> Response {
+    let shown =
+        read_query(query).and_then(|given| sign_in::form(&console, given.get("next"), None));
     secured(shown.unwrap_or_else(|failure| refused(&failure, false)))
 }
 
@@ -216,8 +217,8 @@ pub(crate) async fn form(
 fn viewer(console: &Console, who: &SignedIn, catalog: String) -> Result<Viewer, Failure> {
     Ok(Viewer {
         catalog,
-        name: who.actor.name.clone(),
-        role: who.actor.role,
+        name: who.actor.by.name.clone(),
+        grants: who.actor.grants.clone(),
         form_token: who.form_token.clone(),
         key: Console::key()?,
         now: console.service.now(),

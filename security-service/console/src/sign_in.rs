@@ -1,15 +1,16 @@
-//! Signing in by a token, and signing out.
+//! Signing in by a token or at a provider, and signing out.
 
 use crate::console::{Console, cookie};
 use crate::failure::Failure;
 use crate::frame::Frame;
 use crate::origin;
 use crate::page::{Given, Page};
-use crate::place::Address;
+use crate::place::{Address, encoded};
 use crate::session::COOKIE;
 use askama::Template;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
+use holdfast_service_api::{Refusal, session as provider_session};
 use holdfast_service_domain::disk::Write;
 use std::net::IpAddr;
 use std::sync::PoisonError;
@@ -24,6 +25,8 @@ const FIRST: &str = "/console";
 struct Body<'a> {
     next: &'a str,
     why: Option<&'a str>,
+    /// Providers by name, and where a sign-in begins there.
+    providers: Vec<(String, String)>,
 }
 
 /// Returns where to go next: a page of the console, whatever was asked for.
@@ -34,9 +37,19 @@ fn next(asked: &str) -> &str {
 }
 
 /// Shows the form.
-pub(crate) fn form(asked: &str, refused: Option<(StatusCode, &str)>) -> Result<Response, Failure> {
+pub(crate) fn form(
+    console: &Console,
+    asked: &str,
+    refused: Option<(StatusCode, &str)>,
+) -> Result<Response, Failure> {
     let why = refused.map(|(_, why)| why);
-    let page = Page::new("Sign in", &(), &Body { next: next(asked), why })?;
+    let next = next(asked);
+    let providers = console.service.sign_in.providers().iter().map(|provider| {
+        let name = provider.name().to_owned();
+        let path = format!("/v1/sign-in/{}/begin?return_to={}", encoded(&name), encoded(next));
+        (name, path)
+    });
+    let page = Page::new("Sign in", &(), &Body { next, why, providers: providers.collect() })?;
     Ok(Frame::alone(page).answer(refused.map_or(StatusCode::OK, |(status, _)| status)))
 }
 
@@ -57,7 +70,7 @@ pub(crate) async fn sign_in(
         console.attempts.lock().unwrap_or_else(PoisonError::into_inner).begin(address, now);
     if let Err(wait) = attempt {
         let why = format!("Too many attempts have failed. Come again in {wait} seconds.");
-        let mut response = form(asked, Some((StatusCode::TOO_MANY_REQUESTS, &why)))?;
+        let mut response = form(console, asked, Some((StatusCode::TOO_MANY_REQUESTS, &why)))?;
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait));
         return Ok(response);
     }
@@ -69,7 +82,7 @@ pub(crate) async fn sign_in(
     };
     let Some(secret) = begun else {
         let why = "This is no token, or it has ended or was removed.";
-        return form(asked, Some((StatusCode::UNAUTHORIZED, why)));
+        return form(console, asked, Some((StatusCode::UNAUTHORIZED, why)));
     };
     console.attempts.lock().unwrap_or_else(PoisonError::into_inner).succeeded(address);
     // A session that the browser had before is not gone on with.
@@ -94,15 +107,20 @@ pub(crate) async fn sign_out(
     if let Some(secret) = cookie(headers) {
         console.sessions.end(secret);
     }
-    let response = Redirect::to("/console/sign-in").into_response();
-    let gone = format!("{COOKIE}=; Path=/; Secure; HttpOnly; SameSite=Strict; Max-Age=0");
-    with_cookie(response, &gone)
+    if let Some(held) = provider_session::of_cookie(&console.service, headers).await? {
+        console.service.store.end_session(held.hash()).await.map_err(Refusal::from)?;
+    }
+    let mut response = Redirect::to("/console/sign-in").into_response();
+    for name in [COOKIE, provider_session::COOKIE_NAME] {
+        response = with_cookie(response, &provider_session::no_cookie(name))?;
+    }
+    Ok(response)
 }
 
 fn with_cookie(mut response: Response, text: &str) -> Result<Response, Failure> {
     let value = HeaderValue::from_str(text);
     let value = value.map_err(|error| Failure::internal(&error.to_string()))?;
-    response.headers_mut().insert(header::SET_COOKIE, value);
+    response.headers_mut().append(header::SET_COOKIE, value);
     Ok(response)
 }
 

@@ -2,7 +2,8 @@
 
 use crate::place::{Address, Place};
 use crate::text;
-use holdfast_service_domain::role::{Need, Role};
+use holdfast_service_domain::extent::Grant;
+use holdfast_service_domain::role::Need;
 
 /// Whoever looks at a page.
 #[derive(Debug, Clone)]
@@ -11,8 +12,8 @@ pub(crate) struct Viewer {
     pub(crate) catalog: String,
     /// His name.
     pub(crate) name: String,
-    /// His role.
-    pub(crate) role: Role,
+    /// What he may do, and where.
+    pub(crate) grants: Vec<Grant>,
     /// What his forms have, and no other site knows.
     pub(crate) form_token: String,
     /// What makes a form of this page that is sent twice one change.
@@ -71,36 +72,51 @@ impl Viewer {
         *at < self.now
     }
 
+    /// True if he may do somewhere what needs this. A page may show more than he may do with all that is on it: what the API refuses, it says.
+    pub(crate) fn may(&self, need: Need) -> bool {
+        self.grants.iter().any(|grant| grant.role.may(need))
+    }
+
+    /// Returns the words for his roles.
+    pub(crate) fn roles(&self) -> String {
+        let mut words: Vec<&str> = self.grants.iter().map(|grant| grant.role.word()).collect();
+        words.sort_unstable();
+        words.dedup();
+        words.join(", ")
+    }
+
     pub(crate) fn operates(&self) -> bool {
-        self.role.may(Need::Operate)
+        self.may(Need::Operate)
     }
 
     pub(crate) fn releases(&self) -> bool {
-        self.role.may(Need::Release)
+        self.may(Need::Release)
     }
 
     pub(crate) fn closes(&self) -> bool {
-        self.role.may(Need::Close)
+        self.may(Need::Close)
     }
 
     pub(crate) fn audits(&self) -> bool {
-        self.role.may(Need::Audit)
+        self.may(Need::Audit)
     }
 
     pub(crate) fn owns(&self) -> bool {
-        self.role.may(Need::Own)
+        self.may(Need::Own)
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use holdfast_service_domain::extent::Extent;
+    use holdfast_service_domain::role::Role;
 
     pub(crate) fn viewer_as(role: Role) -> Viewer {
         Viewer {
             catalog: "c".to_owned(),
             name: "ines".to_owned(),
-            role,
+            grants: vec![Grant { role, extent: Extent::Service }],
             form_token: "form".to_owned(),
             key: "key".to_owned(),
             now: 1_796_119_503,

@@ -12,7 +12,6 @@ use holdfast_evidence::messages::DeviceId;
 use holdfast_failure_reports::record::{Body, Outcome as UpdateOutcome};
 use holdfast_service_domain::deployment::slot::Outcome;
 use holdfast_service_domain::insight::Insight;
-use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
 use holdfast_service_store::timeline::{GivenSlot, Past};
 use std::sync::Arc;

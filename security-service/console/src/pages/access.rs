@@ -62,6 +62,8 @@ fn role_says(role: Role) -> &'static str {
     match role {
         Role::Owner => "everything in its catalog",
         Role::Operator => "work with groups, devices, releases, deployments, threats and webhooks",
+        Role::Releaser => "release, and draft and resume deployments",
+        Role::Approver => "approve what somebody else has drafted or asked for",
         Role::Factory => "claim devices, and see nothing",
         Role::Analyst => "see all but secrets and the audit log, and close what was found",
         Role::Reader => "see all but secrets and the audit log",

@@ -8,6 +8,7 @@ use holdfast_failure_reports::batch::{Batch, Epoch};
 use holdfast_failure_reports::record::{Body, Record};
 use holdfast_failure_reports::samples;
 use holdfast_sandbox::held::ReleaseSubject;
+use holdfast_service_domain::person::By;
 use holdfast_service_domain::check_in::{CheckInWrite, Decision, Issue, Verdict};
 use holdfast_service_domain::crash::{Address, Key};
 use holdfast_service_domain::deployment::plan::{Plan, Stage};
@@ -164,7 +165,7 @@ impl Fleet {
 
     /// A deployment in its third stage: two devices have fallen back, some try it, and some have not come.
     async fn deploy(&self, who: &str) {
-        let (scope, who) = (self.scope, who.to_owned());
+        let (scope, by) = (self.scope, By::named(who));
         let began = self.now - 2 * DAY_S;
         let stages = [(50, 600), (200, 600), (500, 3600), (1000, 0)];
         let stages = stages.map(|(permille, soak_s)| Stage { permille, soak_s });
@@ -178,7 +179,7 @@ impl Fleet {
             deadline_s: Some(2 * DAY_S),
             check_every_s: None,
             begins_at: 0,
-            who: who.clone(),
+            by,
         };
         let made = self.store.write(move |connection| {
             Box::pin(async move { change::create(connection, scope, draft, began).await })
@@ -186,8 +187,8 @@ impl Fleet {
         made.await.unwrap();
         let approved = self.store.write(move |connection| {
             Box::pin(async move {
-                change::act(connection, scope, "d41", Action::Approve, "ines".to_owned(), began)
-                    .await
+                let ines = By::named("ines");
+                change::act(connection, scope, "d41", Action::Approve, ines, began).await
             })
         });
         approved.await.unwrap();
