@@ -150,7 +150,7 @@ impl StandingGrant {
                 Holder::Subject(subject) => PersonId::of_subject(issuer, subject) == *person,
                 Holder::Group(group) => groups.contains(group),
             };
-        is_holder.then(|| Grant { role: self.role, extent: Extent::Service })
+        is_holder.then_some(Grant { role: self.role, extent: Extent::Service })
     }
 }
 
