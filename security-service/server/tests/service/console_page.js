@@ -47,6 +47,8 @@ all("[aria-labelledby], [for]").forEach((one) => {
   const names = one.getAttribute("aria-labelledby") || one.getAttribute("for");
   names.split(" ").forEach((id) => { if (!document.getElementById(id)) say(`refers to no ${id}`, one); });
 });
+const regions = all("section, [role=region]").filter((one) => seen(one) && !one.classList.contains("empty")).map(name);
+regions.filter((one, index) => regions.indexOf(one) !== index).forEach((one) => say(`two regions are named ${one}`));
 all("section").forEach((one) => { if (!one.classList.contains("empty") && !name(one)) say("section without name", one); });
 
 // Names.
