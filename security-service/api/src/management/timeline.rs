@@ -159,7 +159,7 @@ mod tests {
                 deployment: "d1".into(),
                 component: "os".into(),
                 version: "1.4.0".into(),
-                slot: SlotRow { slot, said: None },
+                slot: SlotRow { slot, stage: 0, said: None },
             }],
             deeds: vec![Deed { at: 5, who: "ole".into(), verb: "device.claim".into() }],
         };
