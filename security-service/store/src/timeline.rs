@@ -104,7 +104,7 @@ impl Store {
         let slots = "SELECT s.deployment AS deployment, d.component AS component,
                 d.version AS version, s.outcome AS outcome, s.forgiven AS forgiven,
                 s.granted_at AS granted_at, s.tried_at AS tried_at, s.changed_at AS changed_at,
-                s.silent_at AS silent_at, s.said AS said
+                s.silent_at AS silent_at, s.said AS said, s.stage AS slot_stage
             FROM deployment d JOIN slot_given s
                 ON s.catalog = d.catalog AND s.deployment = d.id AND s.device = $2
             WHERE d.catalog = $1 ORDER BY s.granted_at DESC, s.deployment LIMIT $3";

@@ -251,7 +251,7 @@ fn an_outbreak_is_found_within_20_minutes_though_whoever_evaluates_has_vanished(
     assert_eq!(runtime.block_on(other.round()).unwrap(), Round::Done);
     let vanished = service.now();
     drop((other, runtime));
-    service.restart();
+    service.begin();
     for (_, shown) in &devices[..9] {
         exploit(&service, shown);
     }

@@ -151,6 +151,6 @@ fn a_transfer_that_the_device_was_not_told_of_is_withdrawn() {
     own["to"] = json!(service.catalog.to_string());
     is_refused(&service.ask("POST", &path, &own), 409, "belongs to this catalog");
     let stranger = format!("/devices/{}/transfer", "0".repeat(64));
-    is_refused(&service.ask("POST", &stranger, &offer(&other)), 404, "no such device");
+    is_refused(&service.ask("POST", &stranger, &offer(&other)), 404, "unknown-device");
     service.done("POST", &path, &offer(&other));
 }

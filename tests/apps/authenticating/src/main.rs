@@ -15,7 +15,7 @@ use zbus::export::ordered_stream::OrderedStreamExt;
 /// The socket of an app with the grant.
 const SOCKET: &str = "/run/identity";
 /// A file that tests put into its package: the most that it says may be reported of failures.
-const REPORT_LEVEL: &str = "/report-level";
+const REPORT_LEVEL: &str = "/app/report-level";
 /// Lengths of what is no SHA-256.
 const OTHER_LENGTHS: [usize; 5] = [0, 31, 33, 64, 1024];
 /// Signatures after which it says how long they took.
