@@ -214,7 +214,7 @@ fn an_app_that_floods_is_read_slowly_and_its_neighbour_is_answered() {
             (authenticating(number), OwnedFd::from(socket))
         })
         .into();
-    let bus = Bus::start(listeners, ROOT.to_vec()).unwrap();
+    let bus = Bus::start(listeners, vec![ROOT.to_vec()]).unwrap();
     bus.publish(|_| held());
     let path = directory.path().join("1");
     thread::spawn(move || {
