@@ -167,8 +167,7 @@ mod tests {
                 assert_eq!(secured, need.who != Who::Anybody, "{name}");
             }
         }
-        assert_eq!(operations, 70, "of the routes");
-        assert_eq!(operations, 81, "of the routes");
+        assert_eq!(operations, 93, "of the routes");
         assert_eq!(NEEDS.len(), operations, "rows of operations that are not there");
     }
 
