@@ -137,7 +137,10 @@ fn a_deployment_whose_second_stage_is_bad_halts_by_itself_and_those_that_have_it
     }
     let shown = show(&service, &id);
     assert_eq!((&shown["state"], &shown["committed"]), (&json!("soaking"), &json!(4)));
-    assert_eq!(shown["says"], "4 of 4 of this stage have succeeded; it is watched for 60 minutes more");
+    assert_eq!(
+        shown["says"],
+        "4 of 4 of this stage have succeeded; it is watched for 60 minutes more"
+    );
     assert_eq!(round(&service, &mut devices), Vec::<usize>::new(), "while it soaks");
     service.pass(HOUR_S);
     // The first device that comes has it go on, and the second stage is half of the group.
