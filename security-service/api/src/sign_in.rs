@@ -5,6 +5,7 @@ use crate::refusal::Refusal;
 use crate::service::Service;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use holdfast_service_domain::disk::Write;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::session::Client;
 use holdfast_service_sign_in::SignInError;
@@ -88,12 +89,13 @@ pub(crate) struct BegunSession {
     pub(crate) ends_at: u64,
 }
 
-/// Begins a session of whoever has signed in, if anybody has given him a role.
+/// Begins a session of whoever has signed in, if anybody has given him a role, and the disk has room for it.
 pub(crate) async fn begin_session(
     service: &Service,
     signed_in: SignedIn,
     client: Client,
 ) -> Result<BegunSession, Refusal> {
+    service.admit(Write::Other)?;
     let SignedIn { issuer, subject, name, groups } = signed_in;
     let person = Person { issuer, subject, name, groups };
     let id = person.id();
