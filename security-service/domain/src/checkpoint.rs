@@ -256,6 +256,8 @@ impl Follower {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "a panic is a failed test")]
+
     use super::*;
 
     const CATALOG: CatalogId = CatalogId([7; 16]);

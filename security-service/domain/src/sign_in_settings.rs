@@ -218,6 +218,9 @@ impl SignInSettings {
 mod tests {
     use super::*;
 
+    /// What is changed in settings.
+    type Change = fn(&mut SignInSettings);
+
     fn settings() -> SignInSettings {
         let text = "url = \"https://service.example:8444\"\n\
                     [[providers]]\nname = \"company\"\nissuer = \"https://id.example\"\n\
@@ -257,7 +260,7 @@ mod tests {
             changed.standing_grants().map_err(|error| error.field)
         };
         assert!(with(|_| {}).is_ok(), "the control");
-        let refused: [(fn(&mut SignInSettings), &str); 9] = [
+        let refused: [(Change, &str); 9] = [
             (|s| s.url = None, "url"),
             (|s| s.url = Some("http://service.example".to_owned()), "url"),
             (|s| s.url = Some("https://service.example/console".to_owned()), "url"),

@@ -259,6 +259,8 @@ impl Register {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::arithmetic_side_effects, reason = "a panic is a failed test")]
+
     use super::*;
     use crate::detection::finding::About;
     use crate::detection::rule::Rule;
