@@ -4,7 +4,7 @@ use super::world::{
     CHECK_IN, TPM, World, authenticating, check_in_again, edit_manifest, status, with_app,
 };
 use crate::harness::artefacts::Artefacts;
-use crate::harness::guest::{BOOT, WAIT};
+use crate::harness::guest::BOOT;
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};
@@ -29,7 +29,6 @@ const CHARGED_IN_ADVANCE_KIB: u64 = 256;
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check!(suite, a_crash_is_a_group_with_the_name_of_its_function(artefacts));
     check!(suite, what_the_owner_switches_off_is_neither_recorded_nor_sent(artefacts));
-    check!(suite, what_has_become_of_a_release_is_reported(artefacts));
 }
 
 fn text<'a>(group: &'a Value, field: &str) -> &'a str {
@@ -149,45 +148,4 @@ fn what_the_owner_switches_off_is_neither_recorded_nor_sent(artefacts: &Artefact
         guest.wait("report: recording at level off event=report_started", BOOT)?;
     }
     Ok(())
-}
-
-/// A release that was committed, as the service shows it: a word of the update agent's, by init and `report`.
-fn what_has_become_of_a_release_is_reported(artefacts: &Artefacts) -> Result<()> {
-    let world = World::of(artefacts, "reports")?;
-    let image = world.image(|_| Ok(()))?;
-    world.add_release(image.path())?;
-    let mut guest = world.machine(image.path(), TPM)?.start(None)?;
-    world.claim(&mut guest, "tpm", "emulated")?;
-    guest.wait("identity: checked in: Full, [12] certificates", CHECK_IN)?;
-    let release = world.scene.os("0.2.0", 1, |root, _| world.configure(root))?;
-    world.service.add_release(&release)?;
-    world.scene.publish("os", &[release])?;
-    guest.wait("update: os: release 0.2.0 is staged", WAIT)?;
-    guest.wait("init: image reports 0.2.0 for ", BOOT)?;
-    guest.wait_anywhere("init: slot b committed", WAIT)?;
-    // It is told and heard within half a minute.
-    thread::sleep(guest.scaled(Duration::from_secs(40)));
-    check_in_again(&mut guest)?;
-    let begun = Instant::now();
-    loop {
-        let reports = world.service.reports()?;
-        let of_update = |report: &&Value| text(report, "event_category") == "OSUpdate";
-        let told: Vec<&str> =
-            reports.iter().filter(of_update).map(|r| text(r, "description")).collect();
-        let committed = |said: &&str| {
-            said.contains("outcome=committed")
-                && said.contains("from=0.1.0")
-                && said.contains("to=0.2.0")
-        };
-        if told.iter().any(committed) {
-            return Ok(());
-        }
-        ensure!(
-            begun.elapsed() < guest.scaled(REPORTED),
-            "of the release is told {told:?}\nthe service says:\n{}\nthe device says:\n{}",
-            world.service.log(),
-            guest.console.text()
-        );
-        thread::sleep(Duration::from_millis(500));
-    }
 }
