@@ -3,10 +3,11 @@
 use super::asking::{self, Asked, alone, shape};
 use super::caller::{Caller, Change, done, json, shown};
 use super::catalogs;
+use super::page::Page;
 use super::people_shapes::{ApprovalShape, DecisionShape, RenewedAuthority};
 use super::releases;
 use super::roles;
-use super::shapes::{Done, GroupShape, Listed, NewMaker, Page, ProblemShape};
+use super::shapes::{Done, GroupShape, Listed, NewMaker, ProblemShape};
 use crate::refusal::Refusal;
 use crate::service::Service;
 use axum::extract::{Path, State};

@@ -1,13 +1,13 @@
 //! Who calls, and what he may: bearer tokens, scopes, and changes with their idempotency key.
 
-use super::shapes::{AuditPage, DevicesPage, Done, Page};
+use super::shapes::Done;
 use crate::body;
 use crate::refusal::Refusal;
 use crate::secret;
 use crate::service::Service;
 use crate::session;
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -156,38 +156,6 @@ pub(super) fn extent(scope: Scope, product: Option<&str>, group: Option<&str>) -
             Extent::Group(catalog, product.to_owned(), group.to_owned())
         }
     }
-}
-
-impl<S: Sync> FromRequestParts<S> for Page {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        query(parts)
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for DevicesPage {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        query(parts)
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for AuditPage {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        query(parts)
-    }
-}
-
-/// Reads the query of a request.
-fn query<T: DeserializeOwned>(parts: &Parts) -> Result<T, Refusal> {
-    let query = Query::try_from_uri(&parts.uri);
-    let query: Query<T> =
-        query.map_err(|error| Refusal::new(Problem::Malformed, error.body_text()))?;
-    Ok(query.0)
 }
 
 /// A request that changes something. Its body is read once the token is good.

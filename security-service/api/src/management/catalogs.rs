@@ -2,9 +2,10 @@
 
 use super::asking::{self, Asked};
 use super::caller::{Caller, Change, extent, shown, shown_at};
+use super::page::Page;
 use super::shapes::{
     AuthorityShape, CatalogChange, CatalogShape, Done, GroupShape, IfMatch, Listed, NewCatalog,
-    Page, ProblemShape, UpdateMode,
+    ProblemShape, UpdateMode,
 };
 use crate::catalogs;
 use crate::refusal::Refusal;

@@ -3,7 +3,8 @@
 use super::caller::{Caller, Change, done, shown};
 use super::catalogs::named;
 use super::deployment_shapes::{DeploymentShape, NewDeployment, StageShape, WhereaboutsShape};
-use super::shapes::{Done, Listed, Page, ProblemShape};
+use super::page::Page;
+use super::shapes::{Done, Listed, ProblemShape};
 use crate::refusal::Refusal;
 use crate::secret;
 use crate::service::Service;

@@ -2,9 +2,9 @@
 
 use super::caller::{Caller, Change, done, shown, shown_at};
 use super::overview::WITHIN_S;
+use super::page::DevicesPage;
 use super::shapes::{
-    ClaimShape, Claimed, Claims, DeviceShape, DevicesPage, Done, IfMatch, Listed, Place,
-    ProblemShape,
+    ClaimShape, Claimed, Claims, DeviceShape, Done, IfMatch, Listed, Place, ProblemShape,
 };
 use crate::refusal::Refusal;
 use crate::service::Service;

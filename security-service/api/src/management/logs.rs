@@ -2,9 +2,9 @@
 
 use super::caller::{Caller, Change, shown};
 use super::devices::device_id;
+use super::page::{AuditPage, Page};
 use super::shapes::{
-    AuditPage, AuditShape, AuditVerdict, Done, FindingShape, FindingToClose, Listed, Page,
-    ProblemShape,
+    AuditShape, AuditVerdict, Done, FindingShape, FindingToClose, Listed, ProblemShape,
 };
 use crate::refusal::Refusal;
 use crate::service::Service;

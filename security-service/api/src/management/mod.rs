@@ -13,6 +13,7 @@ mod needs;
 mod openapi;
 mod overview;
 mod overview_shapes;
+mod page;
 mod people_shapes;
 mod releases;
 mod report_shapes;

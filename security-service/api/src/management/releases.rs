@@ -2,8 +2,9 @@
 
 use super::asking::{self, Asked};
 use super::caller::{Caller, Change, done, shown};
+use super::page::Page;
 use super::shapes::{
-    AddedByHand, Done, Listed, MakerShape, NewMaker, NewRelease, Page, ProblemShape, ReleaseShape,
+    AddedByHand, Done, Listed, MakerShape, NewMaker, NewRelease, ProblemShape, ReleaseShape,
 };
 use crate::refusal::Refusal;
 use crate::service::Service;

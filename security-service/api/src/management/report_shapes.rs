@@ -1,14 +1,12 @@
 //! The JSON of reports and crash groups.
 
+use super::page::pages;
 use holdfast_service_domain::insight::Insight;
 use holdfast_service_store::report::ReportKey;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-/// Most entries of a page.
-const MAX_PAGE: u32 = 1000;
-/// Entries of a page where none is said.
-const USUAL_PAGE: u32 = 100;
+pages!(ReportsPage, CrashesPage);
 
 /// A page of reports.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -21,12 +19,6 @@ pub(super) struct ReportsPage {
     pub(super) limit: Option<u32>,
     /// `json` or `csv`.
     pub(super) format: Option<String>,
-}
-
-impl ReportsPage {
-    pub(super) fn most(&self) -> u32 {
-        self.limit.unwrap_or(USUAL_PAGE).clamp(1, MAX_PAGE)
-    }
 }
 
 /// A page of crash groups.
@@ -44,12 +36,6 @@ pub(super) struct CrashesPage {
     pub(super) format: Option<String>,
     /// By `id`, or the `newest` first, by when they were seen last.
     pub(super) order: Option<String>,
-}
-
-impl CrashesPage {
-    pub(super) fn most(&self) -> u32 {
-        self.limit.unwrap_or(USUAL_PAGE).clamp(1, MAX_PAGE)
-    }
 }
 
 /// What a page begins behind: when it came, device, epoch and number, with dots between.

@@ -8,8 +8,7 @@ use super::report_shapes::{
 use super::shapes::{Done, Listed, ProblemShape};
 use crate::refusal::Refusal;
 use crate::service::Service;
-use axum::extract::{FromRequestParts, Path, Query, State};
-use axum::http::request::Parts;
+use axum::extract::{Path, State};
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use holdfast_evidence::messages::DeviceId;
@@ -23,28 +22,6 @@ use holdfast_service_store::report::{ReportKey, Reported};
 use std::sync::Arc;
 
 type Shared = State<Arc<Service>>;
-
-impl<S: Sync> FromRequestParts<S> for ReportsPage {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let query = Query::try_from_uri(&parts.uri);
-        let query: Query<Self> =
-            query.map_err(|error| Refusal::new(Problem::Malformed, error.body_text()))?;
-        Ok(query.0)
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for CrashesPage {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let query = Query::try_from_uri(&parts.uri);
-        let query: Query<Self> =
-            query.map_err(|error| Refusal::new(Problem::Malformed, error.body_text()))?;
-        Ok(query.0)
-    }
-}
 
 /// Lists what devices have reported within 14 days, in the order in which it came: as JSON, or with `format=csv` as CSV in the eight columns of Azure
 /// Sphere's error reports, whose next page is named by `Link`.

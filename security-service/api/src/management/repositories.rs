@@ -1,8 +1,9 @@
 //! Repositories: the root that a catalog trusts for each, what is verified from it, and the files that devices are served.
 
 use super::caller::{Caller, Change, done, json, key, shown};
+use super::page::Page;
 use super::shapes::{
-    AddedFile, Done, HeldFileShape, IgnoredShape, Listed, NewMetadata, NewRoot, Page, ProblemShape,
+    AddedFile, Done, HeldFileShape, IgnoredShape, Listed, NewMetadata, NewRoot, ProblemShape,
     RepositoryShape, SignedShape, TakenShape,
 };
 use crate::refusal::Refusal;

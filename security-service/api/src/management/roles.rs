@@ -2,8 +2,9 @@
 
 use super::asking::{self, Asked, alone};
 use super::caller::{Caller, Change, done, extent, shown};
+use super::page::Page;
 use super::people_shapes::{ApprovalShape, NewRole, RoleShape};
-use super::shapes::{Done, Listed, Page, ProblemShape};
+use super::shapes::{Done, Listed, ProblemShape};
 use crate::refusal::Refusal;
 use crate::secret;
 use crate::service::Service;

@@ -1,7 +1,8 @@
 //! Symbols of programs, by build id.
 
 use super::caller::{Caller, Change, done, key, shown};
-use super::shapes::{AddedSymbols, Done, Listed, Page, ProblemShape, SymbolsShape};
+use super::page::Page;
+use super::shapes::{AddedSymbols, Done, Listed, ProblemShape, SymbolsShape};
 use crate::refusal::Refusal;
 use crate::service::Service;
 use crate::symbolizer::{Symbolizer, WorkerError};

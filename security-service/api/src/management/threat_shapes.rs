@@ -1,21 +1,15 @@
 //! The JSON of threats and thresholds.
 
-use crate::refusal::Refusal;
-use axum::extract::{FromRequestParts, Query};
-use axum::http::request::Parts;
+use super::page::pages;
 use holdfast_service_domain::detection::containment::{Contained, contain};
 use holdfast_service_domain::detection::register::State;
 use holdfast_service_domain::detection::thresholds::{Overrides, Threshold, Thresholds};
-use holdfast_service_domain::problem::Problem;
 use holdfast_service_store::detection::threat::ThreatRow;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::{IntoParams, ToSchema};
 
-/// Most entries of a page.
-const MAX_PAGE: u32 = 1000;
-/// Entries of a page where none is said.
-const USUAL_PAGE: u32 = 100;
+pages!(ThreatsPage);
 
 /// A page of threats.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -32,23 +26,6 @@ pub(super) struct ThreatsPage {
     pub(super) product: Option<String>,
     /// One group's alone.
     pub(super) group: Option<String>,
-}
-
-impl ThreatsPage {
-    pub(super) fn most(&self) -> u32 {
-        self.limit.unwrap_or(USUAL_PAGE).clamp(1, MAX_PAGE)
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for ThreatsPage {
-    type Rejection = Refusal;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refusal> {
-        let query = Query::try_from_uri(&parts.uri);
-        let query: Query<Self> =
-            query.map_err(|error| Refusal::new(Problem::Malformed, error.body_text()))?;
-        Ok(query.0)
-    }
 }
 
 /// Something that threat detection has found in a group of devices.

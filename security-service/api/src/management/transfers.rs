@@ -3,7 +3,8 @@
 
 use super::caller::{Caller, Change, done, shown};
 use super::devices::{device_id, found};
-use super::shapes::{Claimed, Done, Listed, Page, ProblemShape};
+use super::page::Page;
+use super::shapes::{Claimed, Done, Listed, ProblemShape};
 use super::transfer_shapes::{Acceptance, Approval, NewTransfer, TransferShape};
 use crate::refusal::Refusal;
 use crate::service::Service;
