@@ -6,7 +6,9 @@ use crate::state::Enrolment;
 use crate::tpm::Cause;
 use holdfast_evidence::StructureError;
 use holdfast_evidence::attest::Signature;
-use holdfast_evidence::claims::{AppClaim, BootId, Claims, ClaimsError, OsClaim, Phase};
+use holdfast_evidence::claims::{
+    AppClaim, BootId, Claims, ClaimsError, ClockSource, OsClaim, Phase,
+};
 use holdfast_evidence::config::IdentityConfig;
 use holdfast_evidence::credential::Credential;
 use holdfast_evidence::exchange::{ExchangeReply, ExchangeRequest};
@@ -59,8 +61,8 @@ pub trait World {
     /// It cannot be written.
     fn save_owners(&mut self, vouchers: &Chain) -> Result<(), Cause>;
 
-    /// Returns the time, in seconds since 1970; none while the clock is at its floor.
-    fn now(&mut self) -> Option<u64>;
+    /// Returns the time that the clock shows, in seconds since 1970. Whether it is to be believed, [`claims`](Self::claims) says.
+    fn now(&self) -> u64;
 
     /// Logs an event.
     fn log(&mut self, event: Event, text: &str);
@@ -289,7 +291,7 @@ impl Device {
         if claims.phase == Phase::Trying {
             return Err(RequestError::OnTrial);
         }
-        let now = world.now();
+        let now = (claims.clock != ClockSource::Floor).then(|| world.now());
         let owner = transfer::follow(&self.config, &voucher, &self.keys.id(), now, &Ring)?;
         let vouchers = self.vouchers.and(voucher)?;
         world.save_owners(&vouchers).map_err(RequestError::KeepVoucher)?;

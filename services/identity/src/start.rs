@@ -19,9 +19,9 @@ use holdfast_linux::tpm::{ANSWER_WITHIN_MS, Tpm as TpmDevice};
 use holdfast_linux::{PathError, file};
 use holdfast_sandbox::policy::STATE_DIRECTORY;
 use holdfast_sandbox::wire::{AuthenticatingApp, DeviceClaims, IdentityRequest, Reply};
+use holdfast_types::chain;
 use holdfast_types::event::Event;
 use holdfast_types::event::identity as event;
-use holdfast_types::{ClockSource, chain};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -114,9 +114,8 @@ impl World for Init {
         Ok(file::replace(&in_state(Chain::FILE_NAME), &vouchers.encode()?)?)
     }
 
-    fn now(&mut self) -> Option<u64> {
-        let claims = self.claims().ok()?;
-        (claims.clock != ClockSource::Floor).then(realtime_seconds)
+    fn now(&self) -> u64 {
+        realtime_seconds()
     }
 
     fn log(&mut self, event: Event, text: &str) {

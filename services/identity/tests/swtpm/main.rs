@@ -93,7 +93,7 @@ impl World for Around {
                 app(PLAIN_APP, None),
             ],
             is_debugged: false,
-            clock: ClockSource::Network,
+            clock: if self.now.is_some() { ClockSource::Network } else { ClockSource::Floor },
             last_reset: "power-on".to_owned(),
             kernel_fault: None,
             has_tpm: true,
@@ -120,8 +120,8 @@ impl World for Around {
         Ok(())
     }
 
-    fn now(&mut self) -> Option<u64> {
-        self.now
+    fn now(&self) -> u64 {
+        self.now.unwrap_or_default()
     }
 
     fn log(&mut self, event: Event, text: &str) {

@@ -57,6 +57,29 @@ fn start(tpm: &Shared, image: &IdentityConfig, around: &Around) -> Device {
     Device::new(owner, owners, keys, around.saved.clone())
 }
 
+/// A device that is enrolled in the catalog of its image, and two roots: that of its catalog, and the next one's.
+struct Scene {
+    tpm: Shared,
+    image: IdentityConfig,
+    from: Root,
+    to: Root,
+    around: Around,
+    service: Service,
+    device: Device,
+}
+
+fn scene() -> Scene {
+    let tpm = measured();
+    let (from, to) = (root(), root());
+    let image =
+        IdentityConfig { catalog: CATALOG, catalog_root: from.certificate.clone(), epoch: 0 };
+    let mut around = Around { now: Some(NOW), ..Around::default() };
+    let mut service = Service::new();
+    let mut device = start(&tpm, &image, &around);
+    enrol(&mut device, &mut around, &mut service);
+    Scene { tpm, image, from, to, around, service, device }
+}
+
 fn follow(device: &mut Device, around: &mut Around, voucher: Vec<u8>) -> ExchangeReply {
     device.answer(&ExchangeRequest::Follow(voucher), around)
 }
@@ -70,14 +93,7 @@ fn attestation_key(device: &mut Device, around: &mut Around) -> (CatalogId, Vec<
 
 #[test]
 fn a_transferred_device_enrols_with_another_key_and_forgets_its_certificates() {
-    let tpm = measured();
-    let (from, to) = (root(), root());
-    let image =
-        IdentityConfig { catalog: CATALOG, catalog_root: from.certificate.clone(), epoch: 0 };
-    let (mut around, mut service) =
-        (Around { now: Some(NOW), ..Around::default() }, Service::new());
-    let mut device = start(&tpm, &image, &around);
-    enrol(&mut device, &mut around, &mut service);
+    let Scene { tpm, image, from, to, mut around, mut service, mut device } = scene();
     check_in(&mut device, &mut around, &mut service);
     let (_, before) = attestation_key(&mut device, &mut around);
     let voucher = from.voucher(&device, &to);
@@ -107,14 +123,7 @@ fn a_transferred_device_enrols_with_another_key_and_forgets_its_certificates() {
 
 #[test]
 fn a_voucher_that_is_refused_or_cannot_be_kept_changes_nothing() {
-    let tpm = measured();
-    let (from, to) = (root(), root());
-    let image =
-        IdentityConfig { catalog: CATALOG, catalog_root: from.certificate.clone(), epoch: 0 };
-    let (mut around, mut service) =
-        (Around { now: Some(NOW), ..Around::default() }, Service::new());
-    let mut device = start(&tpm, &image, &around);
-    enrol(&mut device, &mut around, &mut service);
+    let Scene { from, to, mut around, mut service, mut device, .. } = scene();
     let good = from.voucher(&device, &to);
     let forged = to.voucher(&device, &to);
     for (voucher, says) in [
