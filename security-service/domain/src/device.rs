@@ -16,6 +16,14 @@ pub enum Kind {
     Software,
 }
 
+impl Kind {
+    /// Returns what the id is made of where somebody vouches for this grade.
+    #[must_use]
+    pub fn of_grade(grade: Grade) -> Self {
+        if grade == Grade::Software { Self::Software } else { Self::Tpm }
+    }
+}
+
 /// The state of a device in its catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -104,26 +104,6 @@ impl Store {
         row.as_ref().map(shown_of).transpose()
     }
 
-    /// Returns devices by id behind `after`, of one state where one is named.
-    ///
-    /// # Errors
-    /// Those of the database.
-    pub async fn devices(
-        &self,
-        scope: Scope,
-        state: Option<State>,
-        after: &str,
-        most: u32,
-    ) -> Result<Vec<Shown>, StoreError> {
-        let mut connection = self.read().await?;
-        let query =
-            "SELECT * FROM device WHERE catalog = $1 AND id > $2 AND ($3 = '' OR state = $3)
-            ORDER BY id LIMIT $4";
-        let query = sqlx::query(query).bind(scope.key()).bind(after.to_owned());
-        let query = query.bind(state.map_or("", State::word).to_owned()).bind(i64::from(most));
-        query.fetch_all(&mut *connection).await?.iter().map(shown_of).collect()
-    }
-
     /// Counts devices that wait for somebody to claim them.
     ///
     /// # Errors

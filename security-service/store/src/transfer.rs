@@ -109,7 +109,19 @@ async fn find(
     query.fetch_optional(connection).await?.as_ref().map(transfer_of).transpose()
 }
 
-/// Offers a device to another catalog, and returns the transfer.
+/// Locks the transfer of a device until the end of the transaction, and returns it.
+async fn lock(
+    connection: &mut Connection,
+    scope: Scope,
+    id: &DeviceId,
+) -> Result<Transfer, StoreError> {
+    let lock = "UPDATE transfer SET epoch = epoch WHERE catalog = $1 AND device = $2 RETURNING *";
+    let lock = sqlx::query(lock).bind(scope.key()).bind(id.to_string());
+    let row = lock.fetch_optional(connection).await?;
+    transfer_of(&row.ok_or(StoreError::Missing("transfer"))?)
+}
+
+/// Offers a device to another catalog.
 ///
 /// # Errors
 /// There is no such device, a transfer of it is under way, or those of the database.
@@ -118,7 +130,7 @@ pub async fn offer(
     scope: Scope,
     offer: Offer,
     now: u64,
-) -> Result<Transfer, StoreError> {
+) -> Result<(), StoreError> {
     if offer.to == scope.catalog() {
         return Err(TransferRefusal::SameCatalog.into());
     }
@@ -139,9 +151,8 @@ pub async fn offer(
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
         ON CONFLICT (catalog, device) DO UPDATE SET to_catalog = $3, root = $4, epoch = $5,
             ends_at = $6, offered_by = $7, offerer = $8, approved_by = NULL, voucher = NULL, sent_at = NULL,
-            followed_at = NULL
-        RETURNING *";
-    let row = sqlx::query(insert)
+            followed_at = NULL";
+    sqlx::query(insert)
         .bind(scope.key())
         .bind(device.to_string())
         .bind(to.to_string())
@@ -150,9 +161,9 @@ pub async fn offer(
         .bind(stored(ends_at))
         .bind(by.name)
         .bind(by.person.text().to_owned())
-        .fetch_one(connection)
+        .execute(connection)
         .await?;
-    transfer_of(&row)
+    Ok(())
 }
 
 /// Approves a transfer with its voucher, which must be of what was offered.
@@ -165,19 +176,17 @@ pub async fn approve(
     (id, seen): (&DeviceId, &Transfer),
     (by, voucher): (By, Vec<u8>),
     now: u64,
-) -> Result<Transfer, StoreError> {
-    let lock = "UPDATE transfer SET epoch = epoch WHERE catalog = $1 AND device = $2 RETURNING *";
-    let lock = sqlx::query(lock).bind(scope.key()).bind(id.to_string());
-    let row = lock.fetch_optional(&mut *connection).await?;
-    let offered = transfer_of(&row.ok_or(StoreError::Missing("transfer"))?)?;
+) -> Result<(), StoreError> {
+    let offered = lock(connection, scope, id).await?;
     offered.approve(&by.person, now)?;
     if offered != *seen {
         return Err(StoreError::Changed);
     }
     let update = "UPDATE transfer SET approved_by = $3, voucher = $4
-        WHERE catalog = $1 AND device = $2 RETURNING *";
+        WHERE catalog = $1 AND device = $2";
     let update = sqlx::query(update).bind(scope.key()).bind(id.to_string());
-    transfer_of(&update.bind(by.name).bind(voucher).fetch_one(connection).await?)
+    update.bind(by.name).bind(voucher).execute(connection).await?;
+    Ok(())
 }
 
 /// Withdraws a transfer that its device was not told of.
@@ -190,10 +199,7 @@ pub async fn withdraw(
     id: &DeviceId,
     now: u64,
 ) -> Result<(), StoreError> {
-    let lock = "UPDATE transfer SET epoch = epoch WHERE catalog = $1 AND device = $2 RETURNING *";
-    let lock = sqlx::query(lock).bind(scope.key()).bind(id.to_string());
-    let row = lock.fetch_optional(&mut *connection).await?;
-    transfer_of(&row.ok_or(StoreError::Missing("transfer"))?)?.withdraw(now)?;
+    lock(connection, scope, id).await?.withdraw(now)?;
     let delete = sqlx::query("DELETE FROM transfer WHERE catalog = $1 AND device = $2");
     delete.bind(scope.key()).bind(id.to_string()).execute(connection).await?;
     Ok(())

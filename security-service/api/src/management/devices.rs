@@ -12,7 +12,6 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use holdfast_evidence::messages::DeviceId;
 use holdfast_service_domain::device::{Kind, State as DeviceState};
-use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
 use holdfast_service_store::Scope;
@@ -35,15 +34,15 @@ pub(super) fn device_id(text: &str) -> Result<DeviceId, Refusal> {
         .map_err(|_| Refusal::new(Problem::Malformed, "device: must be 64 lower-case hex digits"))
 }
 
-/// Returns a device, if the caller may do with its group what needs this.
+/// Returns the scope of a catalog and a device of it, if the caller may do with the device's group what needs this.
 pub(super) async fn found(
     service: &Service,
     caller: &Caller,
-    scope: Scope,
-    id: &DeviceId,
+    (catalog, device): (&str, &str),
     need: Need,
-) -> Result<Shown, Refusal> {
-    let row = service.store.device(scope, id).await?;
+) -> Result<(Scope, Shown), Refusal> {
+    let scope = caller.scope_in(service, catalog, need).await?;
+    let row = service.store.device(scope, &device_id(device)?).await?;
     let Some(row) = row else {
         // Whoever may see devices of the catalog hears that there is none; to others it is as one that they may not see.
         return Err(Problem::UnknownDevice.into());
@@ -52,7 +51,7 @@ pub(super) async fn found(
     let product = group.map(|(product, _)| product.as_str());
     let group = (product, group.map(|(_, group)| group.as_str()));
     caller.of_row(scope, need, group, Problem::UnknownDevice)?;
-    Ok(row)
+    Ok((scope, row))
 }
 
 /// Lists devices.
@@ -108,8 +107,7 @@ pub(super) async fn show(
     caller: Caller,
     Path((catalog, device)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
-    let row = found(&service, &caller, scope, &device_id(&device)?, Need::See).await?;
+    let (_, row) = found(&service, &caller, (&catalog, &device), Need::See).await?;
     let revision = row.device.revision;
     shown_at(&DeviceShape::from(row), revision)
 }
@@ -172,7 +170,7 @@ fn read((index, claim): (usize, ClaimShape)) -> Result<Claim, Refusal> {
             return Err(malformed(field, "must be at most 64 printable characters without blanks"));
         }
     }
-    let kind = if claim.grade == Grade::Software { Kind::Software } else { Kind::Tpm };
+    let kind = Kind::of_grade(claim.grade);
     let group = claim.place.map(|place| (place.product, place.group));
     let ClaimShape { grade, board, serial, .. } = claim;
     Ok(Claim { device, kind, grade, board, serial, group })
@@ -189,9 +187,8 @@ pub(super) async fn move_to(
     Path((catalog, device)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope_in(&service, &catalog, Need::Operate).await?;
-    let id = device_id(&device)?;
-    found(&service, &change.caller, scope, &id, Need::Operate).await?;
+    let (scope, row) = found(&service, &change.caller, (&catalog, &device), Need::Operate).await?;
+    let id = row.device.id;
     let place: Place = change.json()?;
     change.caller.must(scope, Need::Operate, Some(&place.product), Some(&place.group))?;
     let seen = change.precondition(Subject::Device(id));
@@ -238,9 +235,8 @@ async fn set_quarantine(
     change: Change,
     quarantined: bool,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope_in(service, catalog, Need::Operate).await?;
-    let id = device_id(device)?;
-    found(service, &change.caller, scope, &id, Need::Operate).await?;
+    let (scope, row) = found(service, &change.caller, (catalog, device), Need::Operate).await?;
+    let id = row.device.id;
     let verb = if quarantined { "device.quarantine" } else { "device.end-quarantine" };
     let seen = change.precondition(Subject::Device(id));
     let work = change.carry_out(service, scope, verb, device, move |connection, scope| {
@@ -262,9 +258,8 @@ pub(super) async fn retire(
     Path((catalog, device)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope_in(&service, &catalog, Need::Operate).await?;
-    let id = device_id(&device)?;
-    found(&service, &change.caller, scope, &id, Need::Operate).await?;
+    let (scope, row) = found(&service, &change.caller, (&catalog, &device), Need::Operate).await?;
+    let id = row.device.id;
     let seen = change.precondition(Subject::Device(id));
     let work =
         change.carry_out(&service, scope, "device.retire", &device, move |connection, scope| {

@@ -1,7 +1,7 @@
 //! What happened on a device and with it, as one list, the newest first.
 
 use super::caller::{Caller, shown};
-use super::devices::{device_id, found};
+use super::devices::found;
 use super::overview_shapes::EventShape;
 use super::shapes::{Listed, ProblemShape};
 use crate::refusal::Refusal;
@@ -109,9 +109,8 @@ pub(super) async fn timeline(
     caller: Caller,
     Path((catalog, device)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
-    let id = device_id(&device)?;
-    found(&service, &caller, scope, &id, Need::See).await?;
+    let (scope, row) = found(&service, &caller, (&catalog, &device), Need::See).await?;
+    let id = row.device.id;
     let sees_audit = caller.may(scope, Need::Audit, None, None);
     let past = service.store.past(scope, &id, sees_audit).await?;
     shown(&Listed { items: events(id, &past), next: None })

@@ -2,7 +2,7 @@
 //! catalog that it goes to.
 
 use super::caller::{Caller, Change, done, shown};
-use super::devices::{device_id, found};
+use super::devices::found;
 use super::page::Page;
 use super::shapes::{Claimed, Done, Listed, ProblemShape};
 use super::transfer_shapes::{Acceptance, Approval, NewTransfer, TransferShape};
@@ -19,7 +19,6 @@ use holdfast_evidence::service::Ring;
 use holdfast_evidence::transfer::{Transfer as Signed, Voucher};
 use holdfast_evidence::verify::VerifySignature;
 use holdfast_service_domain::device::Kind;
-use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::role::Need;
 use holdfast_service_domain::transfer::{Transfer, ends_at};
@@ -105,9 +104,8 @@ pub(super) async fn show(
     caller: Caller,
     Path((catalog, device)): Path<(String, String)>,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
-    let id = device_id(&device)?;
-    found(&service, &caller, scope, &id, Need::See).await?;
+    let (scope, row) = found(&service, &caller, (&catalog, &device), Need::See).await?;
+    let id = row.device.id;
     let row = service.store.transfer(scope, &id).await?;
     let row = row.ok_or_else(|| Refusal::from(Problem::NotFound))?;
     shown(&shape(scope, &id, &row, service.now())?)
@@ -123,9 +121,8 @@ pub(super) async fn offer(
     Path((catalog, device)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope_in(&service, &catalog, Need::Own).await?;
-    let id = device_id(&device)?;
-    found(&service, &change.caller, scope, &id, Need::Own).await?;
+    let (scope, row) = found(&service, &change.caller, (&catalog, &device), Need::Own).await?;
+    let id = row.device.id;
     let new: NewTransfer = change.json()?;
     let to = CatalogId::parse(&new.to).ok_or_else(|| malformed("to: must be a catalog's id"))?;
     let root = base64("root", &new.root)?;
@@ -139,7 +136,7 @@ pub(super) async fn offer(
     let object = format!("{device} {to}");
     let work =
         change.carry_out(&service, scope, "transfer.offer", &object, move |connection, scope| {
-            Box::pin(async move { transfer::offer(connection, scope, offer, now).await.map(drop) })
+            Box::pin(async move { transfer::offer(connection, scope, offer, now).await })
         });
     work.await
 }
@@ -154,9 +151,8 @@ pub(super) async fn approve(
     Path((catalog, device)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope_in(&service, &catalog, Need::Own).await?;
-    let id = device_id(&device)?;
-    found(&service, &change.caller, scope, &id, Need::Own).await?;
+    let (scope, row) = found(&service, &change.caller, (&catalog, &device), Need::Own).await?;
+    let id = row.device.id;
     let (by, now) = (change.caller.0.by.clone(), service.now());
     let offered = service.store.transfer(scope, &id).await?;
     let offered = offered.ok_or_else(|| Refusal::from(Problem::NotFound))?;
@@ -168,7 +164,7 @@ pub(super) async fn approve(
         change.carry_out(&service, scope, "transfer.approve", &object, move |connection, scope| {
             Box::pin(async move {
                 let (offered, approved) = ((&id, &offered), (by, voucher));
-                transfer::approve(connection, scope, offered, approved, now).await.map(drop)
+                transfer::approve(connection, scope, offered, approved, now).await
             })
         });
     work.await
@@ -183,9 +179,8 @@ pub(super) async fn withdraw(
     Path((catalog, device)): Path<(String, String)>,
     change: Change,
 ) -> Result<Response, Refusal> {
-    let scope = change.caller.scope_in(&service, &catalog, Need::Own).await?;
-    let id = device_id(&device)?;
-    found(&service, &change.caller, scope, &id, Need::Own).await?;
+    let (scope, row) = found(&service, &change.caller, (&catalog, &device), Need::Own).await?;
+    let id = row.device.id;
     let now = service.now();
     let work = change.carry_out(
         &service,
@@ -260,7 +255,7 @@ pub(super) async fn accept(
         return Err(malformed("voucher: has ended; have another one signed"));
     }
     let id = DeviceId(device);
-    let kind = if acceptance.grade == Grade::Software { Kind::Software } else { Kind::Tpm };
+    let kind = Kind::of_grade(acceptance.grade);
     let group = acceptance.place.map(|place| (place.product, place.group));
     let grade = acceptance.grade;
     let claim = Claim { device: id, kind, grade, board: None, serial: None, group };

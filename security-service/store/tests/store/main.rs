@@ -42,6 +42,7 @@ use holdfast_service_store::device::{self, Claim, FindingKey};
 use holdfast_service_store::enrolment::{Enrolment, MAX_UNDER_WAY};
 use holdfast_service_store::scope::Actor;
 use holdfast_service_store::token::Token;
+use holdfast_service_store::wanted::WantedDevices;
 use holdfast_service_store::{Scope, Store, StoreError, release, retirement};
 use holdfast_types::Version;
 
@@ -300,7 +301,10 @@ fn a_catalogs_rows_are_not_seen_from_another() {
         claim(&store, own, DEVICE).await;
         assert!(store.device(own, &DEVICE).await.unwrap().is_some(), "the control");
         assert!(store.device(other, &DEVICE).await.unwrap().is_none());
-        assert_eq!(store.devices(other, None, "", 10).await.unwrap(), []);
+        assert_eq!(
+            store.wanted_devices(other, &WantedDevices::default(), "", 10).await.unwrap(),
+            []
+        );
         let actor = |extent| {
             let grants = vec![Grant { role: Role::Owner, extent }];
             Actor { by: By::named("ole"), grants }
@@ -533,9 +537,10 @@ fn pages_of_a_list_have_each_device_once() {
         for number in 0..25u8 {
             claim(&store, scope, DeviceId([number; 32])).await;
         }
+        let wanted = WantedDevices { state: Some(State::Claimed), ..WantedDevices::default() };
         let (mut after, mut seen) = (String::new(), Vec::new());
         loop {
-            let page = store.devices(scope, Some(State::Claimed), &after, 10).await.unwrap();
+            let page = store.wanted_devices(scope, &wanted, &after, 10).await.unwrap();
             let Some(last) = page.last() else { break };
             after = last.device.id.to_string();
             seen.extend(page.iter().map(|shown| shown.device.id));
