@@ -467,20 +467,21 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             vec![
                 "holdfast-service-api",
                 "holdfast-service-domain",
-                // Who has signed in.
+                // The store says who has signed in.
                 "holdfast-service-store",
                 "holdfast-types",
             ],
         ),
-        // What asks providers: it knows people as claims, and neither database nor keys of ours.
+        // Sign-ins: this crate asks providers, knows people as claims, and has neither database nor keys of ours.
         (
             "holdfast-service-sign-in",
             vec![
-                // How addresses are connected to, and who vouches for them.
+                // Alerts and sign-ins connect to addresses in the same way, and believe the same authorities.
                 "holdfast-service-alerts",
                 "holdfast-service-domain",
-                // Of its tests.
+                // Its tests ask a provider of their own.
                 "holdfast-test-provider",
+                "holdfast-types",
             ],
         ),
         ("holdfast-test-provider", vec![]),
@@ -552,7 +553,7 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-repository",
                 // The audit log of the security service, which is followed without it.
                 "holdfast-service-domain",
-                // Of its tests.
+                // Its tests sign in at a provider of their own.
                 "holdfast-test-provider",
             ]),
         ),

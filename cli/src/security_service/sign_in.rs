@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What the secret of a session begins with, and no token's.
+/// Prefix of the secret of a session, which no token has.
 const SESSION_PREFIX: &str = "hfs_";
 /// Least time from one question to the next.
 const LEAST_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,7 +57,7 @@ pub(crate) fn sign_in(client: &Client, wanted: Option<&str>) -> Result<(Token, O
     let text = |name: &str| begun.get(name).and_then(Value::as_str);
     let handle = text("handle").context("the service has begun no sign-in")?;
     let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_u64);
-    // What the provider has chosen must not move the cursor of whoever reads it.
+    // Texts that the provider has chosen must not move the cursor of whoever reads them.
     let shown = |name: &str| escape(text(name).unwrap_or_default().as_bytes());
     eprintln!("go to {}", shown("url"));
     eprintln!("and type {}", shown("user_code"));

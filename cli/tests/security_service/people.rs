@@ -57,7 +57,7 @@ impl People {
             said.push(line);
         };
         assert_eq!(said, [format!("go to {}/activate", self.provider.issuer)]);
-        // What it says later has somewhere to go.
+        // The command writes on, and would end if nobody read it.
         std::thread::spawn(move || lines.for_each(drop));
         (child, code)
     }

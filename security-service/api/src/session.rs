@@ -14,7 +14,7 @@ use holdfast_service_domain::session::{Client, csrf_token};
 use holdfast_service_store::person::Session;
 use holdfast_types::hex::sha256;
 
-/// What the secret of a session begins with.
+/// Prefix of the secret of a session.
 pub const BEARER_PREFIX: &str = "hfs_";
 /// Name of the cookie of a session. `__Host-` has browsers take it from this host over TLS alone, for all of its paths.
 pub const COOKIE_NAME: &str = "__Host-holdfast-session";

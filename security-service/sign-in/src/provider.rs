@@ -5,6 +5,7 @@ use crate::http::HttpClient;
 use crate::kinds::{Id, Metadata, OidcClient, Tokens};
 use holdfast_service_domain::person::{MAX_GROUPS, MAX_SUBJECT_BYTES};
 use holdfast_service_domain::sign_in_settings::ProviderSettings;
+use holdfast_types::chain;
 use openidconnect::core::{
     CoreAuthenticationFlow, CoreClientAuthMethod, CoreDeviceAuthorizationResponse,
     CoreJwsSigningAlgorithm,
@@ -396,16 +397,4 @@ where
         RequestTokenError::ServerResponse(answer) => SignInError::Refused(answer.to_string()),
         other => SignInError::Refused(chain(&other)),
     }
-}
-
-/// The text of an error with those that have caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
