@@ -25,12 +25,8 @@ pub(crate) struct Console {
 
 /// Returns the value of the session's cookie. Where it comes twice, somebody else has set one of them.
 pub(crate) fn cookie(headers: &HeaderMap) -> Option<&str> {
-    let all = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs = all.flat_map(|text| text.split(';'));
-    let mut ours =
-        pairs.filter_map(|pair| pair.trim().split_once('=')).filter(|(name, _)| *name == COOKIE);
-    let (_, value) = ours.next()?;
-    (ours.next().is_none() && !value.is_empty() && value.len() <= MAX_SECRET_BYTES).then_some(value)
+    let value = provider_session::read_cookie(headers, COOKIE)?;
+    (!value.is_empty() && value.len() <= MAX_SECRET_BYTES).then_some(value)
 }
 
 impl Console {
