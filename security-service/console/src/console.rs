@@ -38,8 +38,11 @@ impl Console {
             let actor = session::bearer(&self.service, token).await?;
             return Ok(Some(SignedIn { actor, form_token: String::new() }));
         }
-        if let Some(cookie) = cookie(headers) {
-            return Ok(self.sessions.find(&self.service, cookie).await?);
+        // A session that has ended hides none of the other kind.
+        if let Some(cookie) = cookie(headers)
+            && let Some(who) = self.sessions.find(&self.service, cookie).await?
+        {
+            return Ok(Some(who));
         }
         let held = provider_session::of_cookie(&self.service, headers).await?;
         Ok(held.map(|held| {
