@@ -383,7 +383,7 @@ pub(super) const ROWS: &[(&str, &str, Verdict)] = &[
         Tests(&[
             "another_catalogs_device_is_not_seen",
             "a_catalogs_rows_are_not_seen_from_another",
-            "roles_may_do_what_they_may_and_nobody_else_anything",
+            "every_operation_judges_every_role_token_product_and_catalog_as_the_table_says",
             "an_emulated_tpm_is_refused_by_a_catalog_that_does_not_take_it",
             "two_first_enrolments_of_one_secret_have_one_winner",
             "a_stranger_who_begins_enrolments_does_not_end_the_device_s_own",
