@@ -3,6 +3,7 @@
 //! Alerts of a catalog are numbered without gaps, so one number says what a sink has. Of several replicas the one delivers that
 //! holds the sink's lease, which ends by itself where a replica has died.
 
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -302,7 +303,11 @@ impl Store {
         scope: Scope,
     ) -> Result<Vec<(SinkKind, String, Record)>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM alert_delivery WHERE catalog = $1 ORDER BY kind, name";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(alert_delivery),
+            " FROM alert_delivery WHERE catalog = $1 ORDER BY kind, name"
+        );
         let rows = sqlx::query(query).bind(scope.key()).fetch_all(&mut *connection).await?;
         let of = |row: &AnyRow| {
             let word = columns::text(row, "kind")?;
@@ -319,7 +324,11 @@ impl Store {
     /// Those of the database.
     pub async fn delivery_record(&self, sink: &Sink) -> Result<Record, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM alert_delivery WHERE catalog = $1 AND kind = $2 AND name = $3";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(alert_delivery),
+            " FROM alert_delivery WHERE catalog = $1 AND kind = $2 AND name = $3"
+        );
         let query = sqlx::query(query).bind(sink.scope.key()).bind(sink.kind.word());
         let row = query.bind(sink.name.clone()).fetch_optional(&mut *connection).await?;
         row.as_ref().map(record).transpose().map(Option::unwrap_or_default)

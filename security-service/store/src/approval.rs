@@ -1,5 +1,6 @@
 //! Changes that wait for a second person.
 
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::person::persons_who_may;
@@ -76,8 +77,12 @@ impl Store {
         now: u64,
     ) -> Result<Vec<PendingRow>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM pending_change WHERE catalog = $1 AND number > $2
-            AND ($3 = 1 OR (state = 'waiting' AND ends_at > $4)) ORDER BY number LIMIT $5";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(pending_change),
+            " FROM pending_change WHERE catalog = $1 AND number > $2
+            AND ($3 = 1 OR (state = 'waiting' AND ends_at > $4)) ORDER BY number LIMIT $5"
+        );
         let query = sqlx::query(query).bind(scope.key()).bind(stored(after));
         let query = query.bind(i64::from(all)).bind(stored(now)).bind(i64::from(most));
         let rows = query.fetch_all(&mut *connection).await?;
@@ -94,7 +99,11 @@ impl Store {
         number: u64,
     ) -> Result<PendingRow, StoreError> {
         let mut connection = self.read().await?;
-        let query = sqlx::query("SELECT * FROM pending_change WHERE catalog = $1 AND number = $2");
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            columns_of!(pending_change),
+            " FROM pending_change WHERE catalog = $1 AND number = $2"
+        ));
         let query = query.bind(scope.key()).bind(stored(number));
         let row = query.fetch_optional(&mut *connection).await?;
         pending_of(&row.ok_or(StoreError::Missing("change"))?, scope)
@@ -116,8 +125,12 @@ pub async fn ask(
     let forget = "DELETE FROM pending_change WHERE catalog = $1 AND ends_at < $2";
     let forget = sqlx::query(forget).bind(scope.key());
     forget.bind(stored(ask.at.saturating_sub(SHOWN_S))).execute(&mut *connection).await?;
-    let same = "SELECT * FROM pending_change WHERE catalog = $1 AND state = 'waiting'
-        AND ends_at > $2 AND digest = $3 AND seen = $4 AND requester = $5";
+    let same = concat!(
+        "SELECT ",
+        columns_of!(pending_change),
+        " FROM pending_change WHERE catalog = $1 AND state = 'waiting'
+        AND ends_at > $2 AND digest = $3 AND seen = $4 AND requester = $5"
+    );
     let same = sqlx::query(same)
         .bind(scope.key())
         .bind(stored(ask.at))
@@ -139,9 +152,12 @@ pub async fn ask(
     let last = "SELECT COALESCE(MAX(number), 0) AS last FROM pending_change WHERE catalog = $1";
     let last = sqlx::query(last).bind(scope.key()).fetch_one(&mut *connection).await?;
     let number = columns::number(&last, "last")?.saturating_add(1);
-    let insert = "INSERT INTO pending_change (catalog, number, kind, object, product, grp, request,
+    let insert = concat!(
+        "INSERT INTO pending_change (catalog, number, kind, object, product, grp, request,
             digest, seen, requested_by, requester, requested_at, ends_at, state)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'waiting') RETURNING *";
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 'waiting') RETURNING ",
+        columns_of!(pending_change)
+    );
     let made = sqlx::query(insert)
         .bind(scope.key())
         .bind(stored(number))
@@ -174,8 +190,11 @@ pub async fn decide(
     standing: &[StandingGrant],
     now: u64,
 ) -> Result<PendingRow, StoreError> {
-    let lock = "UPDATE pending_change SET state = state WHERE catalog = $1 AND number = $2
-        RETURNING *";
+    let lock = concat!(
+        "UPDATE pending_change SET state = state WHERE catalog = $1 AND number = $2
+        RETURNING ",
+        columns_of!(pending_change)
+    );
     let lock = sqlx::query(lock).bind(scope.key()).bind(stored(number));
     let row = lock.fetch_optional(&mut *connection).await?;
     let row = pending_of(&row.ok_or(StoreError::Missing("change"))?, scope)?;

@@ -1,5 +1,6 @@
 //! Certificates of a catalog's own authority: its root, and those that issue, with their wrapped keys.
 
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -57,7 +58,11 @@ impl Store {
     /// Those of the database.
     pub async fn authorities(&self, scope: Scope) -> Result<Vec<Authority>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM authority WHERE catalog = $1 ORDER BY not_after DESC, serial";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(authority),
+            " FROM authority WHERE catalog = $1 ORDER BY not_after DESC, serial"
+        );
         let rows = sqlx::query(query).bind(scope.key()).fetch_all(&mut *connection).await?;
         rows.iter().map(authority_of).collect()
     }

@@ -11,6 +11,81 @@ use holdfast_types::Version;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+/// Names the columns of a table that this program reads, as text of a statement. No statement asks for all that a table has: a newer
+/// program may have added some while this one runs, and PostgreSQL then refuses a statement whose columns are others than those it was
+/// prepared with.
+macro_rules! columns_of {
+    (alert_delivery) => {
+        "catalog, kind, name, number, failures, next_at, lease, lease_until, delivered, \
+         given_up, dropped, delivered_at, failed_at, failure"
+    };
+    (authority) => {
+        "catalog, serial, kind, certificate, wrapped_key, not_before, not_after"
+    };
+    (crash_group) => {
+        "catalog, id, product, algorithm, component, name, failure, place, called_from, \
+         first_version, last_version, first_at, last_at, events, devices, closed_version, \
+         closed_at, regressed_at"
+    };
+    (crash_version) => {
+        "catalog, crash, version, first_at, last_at, events, devices"
+    };
+    (deployment) => {
+        "catalog, id, product, grp, component, version, plan, restart_window, deadline_s, \
+         check_every_s, begins_at, progress, hold, cause, stage, since, drafted_by, \
+         approved_by, production, resumed_at, began_at, frozen_devices, frozen_allowance, \
+         frozen_last, slots, granted, committed, failed, silent, created_at, revision, \
+         drafted_person, frozen_given, stage_granted, stage_committed, stage_failed, \
+         stage_silent"
+    };
+    (device) => {
+        "catalog, id, kind, state, product, grp, serial, board, claimed_grade, grade, \
+         evidence_key, quarantined, receipt_newest, receipt_returned, clock_ms, \
+         clock_resets, clock_restarts, clock_safe, verdict, version, rollback_index, \
+         phase, claims, certificate_end, next_at, seen_at, created_at, revision"
+    };
+    (finding) => {
+        "catalog, device, kind, opened_at, last_at, times, closed_at"
+    };
+    (maker) => {
+        "catalog, fingerprint, certificate, grade, added_at"
+    };
+    (measurement) => {
+        "catalog, pcr, boot, version, rollback_index, added_at, withdrawn_at, source"
+    };
+    (pending_change) => {
+        "catalog, number, kind, object, product, grp, request, digest, seen, requested_by, \
+         requester, requested_at, ends_at, state, decided_by, decided_at"
+    };
+    (repository) => {
+        "catalog, name, root, memory, targets, set_at, taken_at, served_at, revision"
+    };
+    (repository_file) => {
+        "catalog, sha256, bytes, who, added_at"
+    };
+    (role_grant) => {
+        "catalog, id, issuer, kind, subject, role, product, grp, granted_by, granted_at"
+    };
+    (symbols) => {
+        "catalog, build_id, sha256, bytes, who, added_at"
+    };
+    (threat) => {
+        "catalog, number, product, grp, rule, severity, closed_at, contained_at, \
+         contained_by, finding"
+    };
+    (token) => {
+        "catalog, hash, name, role, created_at, ends_at, person, product, grp"
+    };
+    (transfer) => {
+        "catalog, device, to_catalog, root, epoch, ends_at, offered_by, offerer, approved_by, \
+         voucher, sent_at, followed_at"
+    };
+    (webhook) => {
+        "catalog, name, url, secret, who, created_at, tested_at"
+    };
+}
+pub(crate) use columns_of;
+
 pub(crate) fn text(row: &AnyRow, column: &'static str) -> Result<String, StoreError> {
     row.try_get(column).map_err(|_| StoreError::Damaged(column))
 }

@@ -1,5 +1,6 @@
 //! Crash groups: added to by reports, closed and opened again by people, and how much each version has run.
 
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -77,8 +78,12 @@ impl Store {
         most: u32,
     ) -> Result<Vec<CrashRow>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM crash_group
-            WHERE catalog = $1 AND id > $2 AND ($3 = 1 OR closed_at = 0) ORDER BY id LIMIT $4";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(crash_group),
+            " FROM crash_group
+            WHERE catalog = $1 AND id > $2 AND ($3 = 1 OR closed_at = 0) ORDER BY id LIMIT $4"
+        );
         let query = sqlx::query(query).bind(scope.key()).bind(after.to_owned());
         let query = query.bind(i64::from(closed)).bind(i64::from(most));
         query.fetch_all(&mut *connection).await?.iter().map(crash_of).collect()
@@ -97,9 +102,13 @@ impl Store {
         most: u32,
     ) -> Result<Vec<CrashRow>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM crash_group
+        let query = concat!(
+            "SELECT ",
+            columns_of!(crash_group),
+            " FROM crash_group
             WHERE catalog = $1 AND (last_at, id) < ($2, $3) AND ($4 = 1 OR closed_at = 0)
-            ORDER BY last_at DESC, id DESC LIMIT $5";
+            ORDER BY last_at DESC, id DESC LIMIT $5"
+        );
         let query = sqlx::query(query).bind(scope.key()).bind(stored(before.0));
         let query = query.bind(before.1.to_owned()).bind(i64::from(closed));
         query
@@ -121,12 +130,20 @@ impl Store {
         id: GroupId,
     ) -> Result<Option<(CrashRow, Vec<SeenVersion>)>, StoreError> {
         let mut connection = self.read().await?;
-        let query = sqlx::query("SELECT * FROM crash_group WHERE catalog = $1 AND id = $2");
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            columns_of!(crash_group),
+            " FROM crash_group WHERE catalog = $1 AND id = $2"
+        ));
         let query = query.bind(scope.key()).bind(id.to_string());
         let Some(row) = query.fetch_optional(&mut *connection).await? else {
             return Ok(None);
         };
-        let query = "SELECT * FROM crash_version WHERE catalog = $1 AND crash = $2";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(crash_version),
+            " FROM crash_version WHERE catalog = $1 AND crash = $2"
+        );
         let query = sqlx::query(query).bind(scope.key()).bind(id.to_string());
         let rows = query.fetch_all(&mut *connection).await?;
         let versions: Result<Vec<SeenVersion>, StoreError> = rows.iter().map(seen_of).collect();
@@ -303,7 +320,10 @@ async fn locked(
     id: GroupId,
 ) -> Result<Option<GroupState>, StoreError> {
     // An update that changes nothing takes the row's lock on PostgreSQL; SQLite has one writer.
-    let query = "UPDATE crash_group SET events = events WHERE catalog = $1 AND id = $2 RETURNING *";
+    let query = concat!(
+        "UPDATE crash_group SET events = events WHERE catalog = $1 AND id = $2 RETURNING ",
+        columns_of!(crash_group)
+    );
     let query = sqlx::query(query).bind(scope.key()).bind(id.to_string());
     query.fetch_optional(connection).await?.as_ref().map(state_of).transpose()
 }

@@ -1,5 +1,6 @@
 //! Devices: claimed, seen, moved, quarantined, and what was found about them.
 
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -90,7 +91,8 @@ pub struct FindingRow {
     pub closed_at: Option<u64>,
 }
 
-const COLUMNS: &str = "SELECT * FROM device WHERE catalog = $1 AND id = $2";
+const COLUMNS: &str =
+    concat!("SELECT ", columns_of!(device), " FROM device WHERE catalog = $1 AND id = $2");
 
 impl Store {
     /// Returns a device.
@@ -160,9 +162,13 @@ impl Store {
         most: u32,
     ) -> Result<Vec<FindingRow>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM finding WHERE catalog = $1
+        let query = concat!(
+            "SELECT ",
+            columns_of!(finding),
+            " FROM finding WHERE catalog = $1
             AND (device, kind, closed_at) > ($2, $3, $4) AND ($5 = 1 OR closed_at = 0)
-            ORDER BY device, kind, closed_at LIMIT $6";
+            ORDER BY device, kind, closed_at LIMIT $6"
+        );
         let query = sqlx::query(query).bind(scope.key()).bind(after.device.clone());
         let query = query.bind(after.kind.clone()).bind(stored(after.closed_at));
         let query = query.bind(i64::from(closed)).bind(i64::from(most));

@@ -2,6 +2,7 @@
 //!
 //! Both are of the whole service, as tickets are: what a person may do in a catalog is decided by roles when he asks.
 
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::{Actor, Scope};
@@ -202,7 +203,11 @@ impl Store {
         most: u32,
     ) -> Result<Vec<RoleGrant>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM role_grant WHERE catalog = $1 AND id > $2 ORDER BY id LIMIT $3";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(role_grant),
+            " FROM role_grant WHERE catalog = $1 AND id > $2 ORDER BY id LIMIT $3"
+        );
         let query = sqlx::query(query).bind(scope.key()).bind(after.to_owned());
         let rows = query.bind(i64::from(most)).fetch_all(&mut *connection).await?;
         rows.iter().map(|row| grant_of(row, scope.catalog())).collect()
@@ -272,13 +277,21 @@ async fn grants_of(
     let person = PersonId::of_subject(issuer, subject);
     let of_service = standing.iter().filter_map(|grant| grant.to(issuer, &person, groups));
     let mut grants: Vec<Grant> = of_service.collect();
-    let direct = "SELECT * FROM role_grant
-        WHERE issuer = $1 AND kind = 'subject' AND subject = $2 ORDER BY catalog, id";
+    let direct = concat!(
+        "SELECT ",
+        columns_of!(role_grant),
+        " FROM role_grant
+        WHERE issuer = $1 AND kind = 'subject' AND subject = $2 ORDER BY catalog, id"
+    );
     let direct = sqlx::query(direct).bind(issuer.to_owned()).bind(subject.to_owned());
     let mut rows = direct.fetch_all(&mut *connection).await?;
     if !groups.is_empty() {
-        let by_group = "SELECT * FROM role_grant
-            WHERE issuer = $1 AND kind = 'group' ORDER BY catalog, id";
+        let by_group = concat!(
+            "SELECT ",
+            columns_of!(role_grant),
+            " FROM role_grant
+            WHERE issuer = $1 AND kind = 'group' ORDER BY catalog, id"
+        );
         let by_group = sqlx::query(by_group).bind(issuer.to_owned());
         rows.extend(by_group.fetch_all(connection).await?);
     }
@@ -317,7 +330,11 @@ async fn find_grant(
     scope: Scope,
     id: &str,
 ) -> Result<RoleGrant, StoreError> {
-    let query = sqlx::query("SELECT * FROM role_grant WHERE catalog = $1 AND id = $2");
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        columns_of!(role_grant),
+        " FROM role_grant WHERE catalog = $1 AND id = $2"
+    ));
     let row = query.bind(scope.key()).bind(id.to_owned()).fetch_optional(connection).await?;
     grant_of(&row.ok_or(StoreError::Missing("role"))?, scope.catalog())
 }
@@ -448,7 +465,11 @@ pub(crate) async fn persons_who_may(
     now: u64,
 ) -> Result<BTreeSet<PersonId>, StoreError> {
     let mut persons = BTreeSet::new();
-    let tokens = "SELECT * FROM token WHERE (catalog = $1 OR catalog IS NULL) AND ends_at > $2";
+    let tokens = concat!(
+        "SELECT ",
+        columns_of!(token),
+        " FROM token WHERE (catalog = $1 OR catalog IS NULL) AND ends_at > $2"
+    );
     let tokens = sqlx::query(tokens).bind(scope.key()).bind(stored(now));
     for row in &tokens.fetch_all(&mut *connection).await? {
         let catalog = columns::text_if_any(row, "catalog")?;
@@ -460,7 +481,12 @@ pub(crate) async fn persons_who_may(
             persons.insert(PersonId::stored(columns::text(row, "person")?));
         }
     }
-    let query = sqlx::query("SELECT * FROM role_grant WHERE catalog = $1").bind(scope.key());
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        columns_of!(role_grant),
+        " FROM role_grant WHERE catalog = $1"
+    ))
+    .bind(scope.key());
     let rows = query.fetch_all(&mut *connection).await?;
     let given = rows.iter().map(|row| grant_of(row, scope.catalog()));
     let given: Vec<RoleGrant> = given.collect::<Result<_, _>>()?;

@@ -1,5 +1,6 @@
 //! Releases by what they measure, and makers of TPMs: reference values and endorsements.
 
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -43,7 +44,11 @@ impl Store {
         pcr: &PcrDigest,
     ) -> Result<Option<Release>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM measurement WHERE catalog = $1 AND pcr = $2";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(measurement),
+            " FROM measurement WHERE catalog = $1 AND pcr = $2"
+        );
         let query = sqlx::query(query).bind(scope.key()).bind(hex(&pcr.0));
         query.fetch_optional(&mut *connection).await?.as_ref().map(release_of).transpose()
     }
@@ -59,8 +64,11 @@ impl Store {
         most: u32,
     ) -> Result<Vec<(String, ReleaseRow)>, StoreError> {
         let mut connection = self.read().await?;
-        let query =
-            "SELECT * FROM measurement WHERE catalog = $1 AND pcr > $2 ORDER BY pcr LIMIT $3";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(measurement),
+            " FROM measurement WHERE catalog = $1 AND pcr > $2 ORDER BY pcr LIMIT $3"
+        );
         let query =
             sqlx::query(query).bind(scope.key()).bind(after.to_owned()).bind(i64::from(most));
         let rows = query.fetch_all(&mut *connection).await?;
@@ -78,7 +86,11 @@ impl Store {
     /// Those of the database.
     pub async fn makers(&self, scope: Scope) -> Result<Vec<MakerRow>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM maker WHERE catalog = $1 ORDER BY fingerprint";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(maker),
+            " FROM maker WHERE catalog = $1 ORDER BY fingerprint"
+        );
         let rows = sqlx::query(query).bind(scope.key()).fetch_all(&mut *connection).await?;
         rows.iter().map(maker_of).collect()
     }
@@ -136,7 +148,11 @@ pub(crate) async fn put(
             return Ok(true);
         }
     }
-    let query = sqlx::query("SELECT * FROM measurement WHERE catalog = $1 AND pcr = $2");
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        columns_of!(measurement),
+        " FROM measurement WHERE catalog = $1 AND pcr = $2"
+    ));
     let row = query.bind(scope.key()).bind(pcr).fetch_one(connection).await?;
     let known = release_of(&row)?;
     let same = (known.version, known.index) == (release.version, release.index);

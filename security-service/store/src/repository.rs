@@ -3,6 +3,7 @@
 //! What is served is what was verified, under the very paths that the signed metadata name. A row says which content lies at a path; the
 //! content is a file by its SHA-256 ([`crate::blobs`]). Devices believe neither: they verify both again.
 
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::release;
@@ -94,7 +95,11 @@ impl Store {
         name: RepositoryName,
     ) -> Result<Option<RepositoryRow>, StoreError> {
         let mut connection = self.read().await?;
-        let query = sqlx::query("SELECT * FROM repository WHERE catalog = $1 AND name = $2");
+        let query = sqlx::query(concat!(
+            "SELECT ",
+            columns_of!(repository),
+            " FROM repository WHERE catalog = $1 AND name = $2"
+        ));
         let query = query.bind(scope.key()).bind(name.name().to_owned());
         let Some(row) = query.fetch_optional(&mut *connection).await? else {
             return Ok(None);
@@ -121,8 +126,12 @@ impl Store {
         most: u32,
     ) -> Result<Vec<HeldFile>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM repository_file WHERE catalog = $1 AND sha256 > $2
-            ORDER BY sha256 LIMIT $3";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(repository_file),
+            " FROM repository_file WHERE catalog = $1 AND sha256 > $2
+            ORDER BY sha256 LIMIT $3"
+        );
         let query =
             sqlx::query(query).bind(scope.key()).bind(after.to_owned()).bind(i64::from(most));
         query.fetch_all(&mut *connection).await?.iter().map(held).collect()

@@ -1,6 +1,7 @@
 //! Which programs there are symbols of, by build id, and names that were made of them.
 
 use crate::blobs::Blobs;
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -52,7 +53,7 @@ impl Store {
     ) -> Result<Vec<SymbolsRow>, StoreError> {
         let mut connection = self.read().await?;
         let query =
-            "SELECT * FROM symbols WHERE catalog = $1 AND build_id > $2 ORDER BY build_id LIMIT $3";
+            concat!("SELECT ", columns_of!(symbols), " FROM symbols WHERE catalog = $1 AND build_id > $2 ORDER BY build_id LIMIT $3");
         let query =
             sqlx::query(query).bind(scope.key()).bind(after.to_owned()).bind(i64::from(most));
         query.fetch_all(&mut *connection).await?.iter().map(row_of).collect()
@@ -68,7 +69,7 @@ impl Store {
         build_id: &BuildId,
     ) -> Result<Option<SymbolsRow>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM symbols WHERE catalog = $1 AND build_id = $2";
+        let query = concat!("SELECT ", columns_of!(symbols), " FROM symbols WHERE catalog = $1 AND build_id = $2");
         let query = sqlx::query(query).bind(scope.key()).bind(build_id.to_string());
         query.fetch_optional(&mut *connection).await?.as_ref().map(row_of).transpose()
     }
@@ -224,7 +225,7 @@ pub async fn add(
     scope: Scope,
     row: SymbolsRow,
 ) -> Result<bool, StoreError> {
-    let query = "SELECT * FROM symbols WHERE catalog = $1 AND build_id = $2";
+    let query = concat!("SELECT ", columns_of!(symbols), " FROM symbols WHERE catalog = $1 AND build_id = $2");
     let query = sqlx::query(query).bind(scope.key()).bind(row.build_id.to_string());
     if let Some(known) = query.fetch_optional(&mut *connection).await? {
         let is_same = row_of(&known)?.digest == row.digest;

@@ -1,5 +1,6 @@
 //! What happened on and with one device: records that it has sent, check-ins that failed, findings, slots of deployments, and what people did.
 
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::deployment::row::{SlotRow, slot_of};
 use crate::device::{FindingRow, finding_of};
@@ -95,8 +96,12 @@ impl Store {
         let evidence = sqlx::query(evidence).bind(catalog.clone()).bind(device.clone());
         let rows = evidence.bind(i64::from(ROWS)).fetch_all(&mut *connection).await?;
         past.check_ins = rows.iter().map(check_in_of).collect::<Result<_, _>>()?;
-        let findings = "SELECT * FROM finding WHERE catalog = $1 AND device = $2
-            ORDER BY last_at DESC, kind, closed_at LIMIT $3";
+        let findings = concat!(
+            "SELECT ",
+            columns_of!(finding),
+            " FROM finding WHERE catalog = $1 AND device = $2
+            ORDER BY last_at DESC, kind, closed_at LIMIT $3"
+        );
         let findings = sqlx::query(findings).bind(catalog.clone()).bind(device.clone());
         let rows = findings.bind(i64::from(ROWS)).fetch_all(&mut *connection).await?;
         past.findings = rows.iter().map(finding_of).collect::<Result<_, _>>()?;

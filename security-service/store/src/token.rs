@@ -1,6 +1,7 @@
 //! Tokens, and the ticket of the first owner. Both are random, and kept as their hashes alone.
 
 use crate::audit::{self, Entry};
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::person::{must_be_owned, must_be_there};
@@ -84,7 +85,11 @@ impl Store {
     /// Those of the database.
     pub async fn tokens(&self, scope: Scope) -> Result<Vec<Token>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM token WHERE catalog = $1 ORDER BY name, hash";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(token),
+            " FROM token WHERE catalog = $1 ORDER BY name, hash"
+        );
         let rows = sqlx::query(query).bind(scope.key()).fetch_all(&mut *connection).await?;
         rows.iter().map(|row| token_of(row, scope)).collect()
     }

@@ -1,5 +1,6 @@
 //! Transfers of devices to other catalogs, with the vouchers that devices follow.
 
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::device::{self, Claim};
 use crate::error::StoreError;
@@ -52,8 +53,12 @@ impl Store {
         most: u32,
     ) -> Result<Vec<(DeviceId, Transfer)>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM transfer WHERE catalog = $1 AND device > $2
-            ORDER BY device LIMIT $3";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(transfer),
+            " FROM transfer WHERE catalog = $1 AND device > $2
+            ORDER BY device LIMIT $3"
+        );
         let query = sqlx::query(query).bind(scope.key()).bind(after.to_owned());
         let rows = query.bind(i64::from(most)).fetch_all(&mut *connection).await?;
         let read = |row| Ok((columns::device(row, "device")?, transfer_of(row)?));
@@ -104,7 +109,11 @@ async fn find(
     scope: Scope,
     id: &DeviceId,
 ) -> Result<Option<Transfer>, StoreError> {
-    let query = sqlx::query("SELECT * FROM transfer WHERE catalog = $1 AND device = $2");
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        columns_of!(transfer),
+        " FROM transfer WHERE catalog = $1 AND device = $2"
+    ));
     let query = query.bind(scope.key()).bind(id.to_string());
     query.fetch_optional(connection).await?.as_ref().map(transfer_of).transpose()
 }
@@ -115,7 +124,10 @@ async fn lock(
     scope: Scope,
     id: &DeviceId,
 ) -> Result<Transfer, StoreError> {
-    let lock = "UPDATE transfer SET epoch = epoch WHERE catalog = $1 AND device = $2 RETURNING *";
+    let lock = concat!(
+        "UPDATE transfer SET epoch = epoch WHERE catalog = $1 AND device = $2 RETURNING ",
+        columns_of!(transfer)
+    );
     let lock = sqlx::query(lock).bind(scope.key()).bind(id.to_string());
     let row = lock.fetch_optional(connection).await?;
     transfer_of(&row.ok_or(StoreError::Missing("transfer"))?)

@@ -1,5 +1,6 @@
 //! Devices that somebody looks for.
 
+use crate::columns::columns_of;
 use crate::columns::stored;
 use crate::device::{Shown, shown_of};
 use crate::error::StoreError;
@@ -83,7 +84,10 @@ impl Store {
         most: u32,
     ) -> Result<Vec<Shown>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM device WHERE catalog = $1 AND id > $2
+        let query = concat!(
+            "SELECT ",
+            columns_of!(device),
+            " FROM device WHERE catalog = $1 AND id > $2
                 AND ($3 = '' OR state = $3)
                 AND ($4 = '' OR product = $4) AND ($5 = '' OR grp = $5)
                 AND ($6 = '' OR version = $6)
@@ -93,7 +97,8 @@ impl Store {
                     WHEN verdict = 'full' THEN 'attested'
                     WHEN verdict = 'update-only' THEN 'update-only'
                     ELSE 'refused' END))
-            ORDER BY id LIMIT $10";
+            ORDER BY id LIMIT $10"
+        );
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let query = sqlx::query(query).bind(scope.key()).bind(after.to_owned());
         let query = query.bind(wanted.state.map_or("", State::word).to_owned());

@@ -1,6 +1,7 @@
 //! Webhooks of catalogs: where alerts go, and the wrapped secrets that they are signed by.
 
 use crate::alert_delivery::{self, Record, Sink, SinkKind};
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -48,7 +49,11 @@ impl Store {
     pub async fn webhooks(&self, scope: Scope) -> Result<Vec<(Webhook, Record)>, StoreError> {
         let rows = {
             let mut connection = self.read().await?;
-            let query = "SELECT * FROM webhook WHERE catalog = $1 ORDER BY name";
+            let query = concat!(
+                "SELECT ",
+                columns_of!(webhook),
+                " FROM webhook WHERE catalog = $1 ORDER BY name"
+            );
             sqlx::query(query).bind(scope.key()).fetch_all(&mut *connection).await?
         };
         let mut webhooks = Vec::new();
@@ -66,7 +71,11 @@ impl Store {
     /// Those of the database.
     pub async fn webhook(&self, scope: Scope, name: &str) -> Result<Option<Webhook>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM webhook WHERE catalog = $1 AND name = $2";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(webhook),
+            " FROM webhook WHERE catalog = $1 AND name = $2"
+        );
         let query = sqlx::query(query).bind(scope.key()).bind(name.to_owned());
         query.fetch_optional(&mut *connection).await?.as_ref().map(webhook_of).transpose()
     }

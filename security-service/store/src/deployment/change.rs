@@ -3,6 +3,7 @@
 use super::check_in::MOST_OF_GROUP;
 use super::progress::find;
 use super::row::{self, DeploymentRow, Moved, deployment_of};
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -73,13 +74,13 @@ pub async fn create(
     let group = count.bind(draft.group.clone()).fetch_optional(&mut *connection).await?;
     let group = group.ok_or(StoreError::Missing("group"))?;
     make_room(connection, scope, &draft).await?;
-    let insert = "INSERT INTO deployment (catalog, id, product, grp, component, version, plan,
+    let insert = concat!("INSERT INTO deployment (catalog, id, product, grp, component, version, plan,
             restart_window, deadline_s, check_every_s, begins_at, drafted_by, production, created_at,
             frozen_last, drafted_person, since, progress, hold, stage, resumed_at, began_at, frozen_devices,
             frozen_allowance, slots, granted, committed, failed, silent, revision)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $14,
             'draft', '', 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-        ON CONFLICT DO NOTHING RETURNING *";
+        ON CONFLICT DO NOTHING RETURNING ", columns_of!(deployment));
     let made = sqlx::query(insert)
         .bind(scope.key())
         .bind(draft.id)
@@ -241,8 +242,12 @@ async fn another_hinders(
     scope: Scope,
     row: &DeploymentRow,
 ) -> Result<bool, StoreError> {
-    let query = "SELECT * FROM deployment
-        WHERE catalog = $1 AND product = $2 AND grp = $3 AND component = $4 AND id <> $5";
+    let query = concat!(
+        "SELECT ",
+        columns_of!(deployment),
+        " FROM deployment
+        WHERE catalog = $1 AND product = $2 AND grp = $3 AND component = $4 AND id <> $5"
+    );
     let query = sqlx::query(query).bind(scope.key()).bind(row.product.clone());
     let query = query.bind(row.group.clone()).bind(row.target.subject.to_string());
     let rows = query.bind(row.id.clone()).fetch_all(connection).await?;

@@ -5,6 +5,7 @@ use super::row::{self, DeploymentRow, Moved, SlotRow, deployment_of, slot_of};
 use crate::audit;
 use crate::check_in::write_all;
 use crate::check_in_row::Row;
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -203,7 +204,20 @@ async fn members(
     group: &Group,
     id: &DeviceId,
 ) -> Result<Vec<Member>, StoreError> {
-    let query = "SELECT p.*, s.outcome AS outcome, s.forgiven AS forgiven,
+    let query = "SELECT p.catalog AS catalog, p.id AS id, p.product AS product, p.grp AS grp,
+            p.component AS component, p.version AS version, p.plan AS plan,
+            p.restart_window AS restart_window, p.deadline_s AS deadline_s,
+            p.check_every_s AS check_every_s, p.begins_at AS begins_at,
+            p.progress AS progress, p.hold AS hold, p.cause AS cause, p.stage AS stage,
+            p.since AS since, p.drafted_by AS drafted_by, p.approved_by AS approved_by,
+            p.production AS production, p.resumed_at AS resumed_at, p.began_at AS began_at,
+            p.frozen_devices AS frozen_devices, p.frozen_allowance AS frozen_allowance,
+            p.frozen_last AS frozen_last, p.slots AS slots, p.granted AS granted,
+            p.committed AS committed, p.failed AS failed, p.silent AS silent,
+            p.created_at AS created_at, p.revision AS revision,
+             p.drafted_person AS drafted_person, p.frozen_given AS frozen_given,
+             p.stage_granted AS stage_granted, p.stage_committed AS stage_committed,
+             p.stage_failed AS stage_failed, p.stage_silent AS stage_silent, s.outcome AS outcome, s.forgiven AS forgiven,
             s.granted_at AS granted_at, s.tried_at AS tried_at, s.changed_at AS changed_at,
             s.silent_at AS silent_at, s.said AS said, s.stage AS slot_stage
         FROM deployment p
@@ -268,11 +282,14 @@ async fn grant(
     seen: &Seen,
     member: &mut Member,
 ) -> Result<(), StoreError> {
-    let take = "UPDATE deployment SET slots = slots + 1, granted = granted + 1,
+    let take = concat!(
+        "UPDATE deployment SET slots = slots + 1, granted = granted + 1,
             stage_granted = stage_granted + 1, revision = revision + 1
         WHERE catalog = $1 AND id = $2 AND progress IN ('running', 'soaking') AND hold = ''
             AND stage = $3 AND slots < frozen_allowance
-        RETURNING *";
+        RETURNING ",
+        columns_of!(deployment)
+    );
     let take = sqlx::query(take).bind(scope.key()).bind(member.row.id.clone());
     let stage = member.row.state.stage;
     let take = take.bind(i64::from(stage));

@@ -3,6 +3,7 @@
 use super::progress;
 use super::row::{DeploymentRow, SlotRow, deployment_of, runs, slot_of};
 use crate::columns;
+use crate::columns::columns_of;
 use crate::error::StoreError;
 use crate::scope::Scope;
 use crate::store::Store;
@@ -39,7 +40,11 @@ impl Store {
         most: u32,
     ) -> Result<Vec<DeploymentRow>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM deployment WHERE catalog = $1 AND id > $2 ORDER BY id LIMIT $3";
+        let query = concat!(
+            "SELECT ",
+            columns_of!(deployment),
+            " FROM deployment WHERE catalog = $1 AND id > $2 ORDER BY id LIMIT $3"
+        );
         let query = sqlx::query(query).bind(scope.key()).bind(after.to_owned());
         let rows = query.bind(i64::from(most)).fetch_all(&mut *connection).await?;
         rows.iter().map(deployment_of).collect()

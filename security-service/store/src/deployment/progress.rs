@@ -4,6 +4,7 @@
 use super::row::{self, DeploymentRow, Moved, SlotRow, deployment_of, runs, slot_of};
 use super::threat;
 use crate::audit::{self, Entry};
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -107,7 +108,10 @@ async fn late_slots(
     id: &str,
     now: u64,
 ) -> Result<Vec<(String, SlotRow, bool)>, StoreError> {
-    let query = "SELECT s.*, s.stage AS slot_stage, d.id AS member FROM slot_given s
+    let query = "SELECT s.catalog AS catalog, s.deployment AS deployment, s.device AS device,
+            s.outcome AS outcome, s.forgiven AS forgiven, s.granted_at AS granted_at,
+            s.tried_at AS tried_at, s.changed_at AS changed_at, s.silent_at AS silent_at,
+            s.said AS said, s.stage AS slot_stage, d.id AS member FROM slot_given s
         JOIN deployment p ON p.catalog = s.catalog AND p.id = s.deployment
         LEFT JOIN device d ON d.catalog = s.catalog AND d.id = s.device
             AND d.product = p.product AND d.grp = p.grp AND d.state = 'enrolled'
@@ -266,7 +270,11 @@ pub(crate) async fn find(
     scope: Scope,
     id: &str,
 ) -> Result<DeploymentRow, StoreError> {
-    let query = sqlx::query("SELECT * FROM deployment WHERE catalog = $1 AND id = $2");
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        columns_of!(deployment),
+        " FROM deployment WHERE catalog = $1 AND id = $2"
+    ));
     let row = query.bind(scope.key()).bind(id.to_owned()).fetch_optional(connection).await?;
     deployment_of(&row.ok_or(StoreError::Missing("deployment"))?)
 }

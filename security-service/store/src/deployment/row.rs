@@ -1,5 +1,6 @@
 //! Rows of deployments and of slots.
 
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -246,13 +247,16 @@ pub(crate) async fn lock(
     id: &str,
     add: Moved,
 ) -> Result<DeploymentRow, StoreError> {
-    let update = "UPDATE deployment SET granted = granted + $3, committed = committed + $4,
+    let update = concat!(
+        "UPDATE deployment SET granted = granted + $3, committed = committed + $4,
             failed = failed + $5, silent = silent + $6, revision = revision + 1,
             stage_granted = stage_granted + CASE WHEN stage = $7 THEN $8 ELSE 0 END,
             stage_committed = stage_committed + CASE WHEN stage = $7 THEN $9 ELSE 0 END,
             stage_failed = stage_failed + CASE WHEN stage = $7 THEN $10 ELSE 0 END,
             stage_silent = stage_silent + CASE WHEN stage = $7 THEN $11 ELSE 0 END
-        WHERE catalog = $1 AND id = $2 RETURNING *";
+        WHERE catalog = $1 AND id = $2 RETURNING ",
+        columns_of!(deployment)
+    );
     let Moved { all, stage, of_stage } = add;
     let update = sqlx::query(update).bind(scope.key()).bind(id.to_owned());
     let update = update.bind(all.granted).bind(all.committed).bind(all.failed).bind(all.silent);

@@ -4,6 +4,7 @@ use super::contained;
 use super::group_of;
 use super::lease::fence;
 use crate::audit::{self, Entry};
+use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
 use crate::scope::Scope;
@@ -115,10 +116,14 @@ impl Store {
         most: u32,
     ) -> Result<Vec<ThreatRow>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT * FROM threat WHERE catalog = $1 AND number > $2
+        let query = concat!(
+            "SELECT ",
+            columns_of!(threat),
+            " FROM threat WHERE catalog = $1 AND number > $2
                 AND ($3 = 1 OR closed_at = 0)
                 AND ($4 = 0 OR product = $5) AND ($6 = 0 OR grp = $7)
-            ORDER BY number LIMIT $8";
+            ORDER BY number LIMIT $8"
+        );
         let Wanted { product, group, closed } = wanted.clone();
         let query = sqlx::query(query).bind(scope.key()).bind(stored(after));
         let query = query.bind(i64::from(closed)).bind(i64::from(product.is_some()));
@@ -319,8 +324,12 @@ async fn of_group(
     scope: Scope,
     group: &GroupName,
 ) -> Result<Vec<FleetFinding>, StoreError> {
-    let query = "SELECT * FROM threat WHERE catalog = $1 AND product = $2 AND grp = $3
-        ORDER BY number";
+    let query = concat!(
+        "SELECT ",
+        columns_of!(threat),
+        " FROM threat WHERE catalog = $1 AND product = $2 AND grp = $3
+        ORDER BY number"
+    );
     let query = sqlx::query(query).bind(scope.key()).bind(group.product.clone());
     let rows = query.bind(group.group.clone()).fetch_all(connection).await?;
     rows.iter().map(|row| threat_of(row).map(|threat| threat.finding)).collect()
@@ -418,7 +427,11 @@ async fn by_number(
     scope: Scope,
     number: u64,
 ) -> Result<Option<ThreatRow>, StoreError> {
-    let query = sqlx::query("SELECT * FROM threat WHERE catalog = $1 AND number = $2");
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        columns_of!(threat),
+        " FROM threat WHERE catalog = $1 AND number = $2"
+    ));
     let row = query.bind(scope.key()).bind(stored(number)).fetch_optional(connection).await?;
     row.as_ref().map(threat_of).transpose()
 }
