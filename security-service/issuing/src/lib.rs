@@ -13,6 +13,7 @@ pub mod root_key;
 pub mod server_certificate;
 #[cfg(feature = "pkcs11")]
 pub mod token;
+pub mod validity;
 pub mod wrapping;
 
 mod certificate;
