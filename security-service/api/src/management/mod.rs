@@ -11,6 +11,7 @@ mod devices;
 mod logs;
 mod needs;
 mod openapi;
+mod openapi_forms;
 mod overview;
 mod overview_shapes;
 mod page;

@@ -1,5 +1,6 @@
 //! The OpenAPI document of management, made from the handlers.
 
+use super::openapi_forms::say_forms;
 use super::{
     approvals, catalogs, deployments, devices, logs, overview, releases, reports, repositories,
     roles, sessions, symbols, threats, timeline, tokens, transfers, webhooks,
@@ -123,6 +124,7 @@ pub fn document() -> OpenApiDocument {
     components.add_security_scheme("token", token.clone());
     components.add_security_scheme("session", token);
     say_problems(&mut document);
+    say_forms(&mut document);
     document
 }
 

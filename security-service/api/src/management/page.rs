@@ -53,12 +53,13 @@ pub(super) fn query<T: DeserializeOwned>(parts: &Parts) -> Result<T, Refusal> {
 
 /// A page of a list, by what its entries are sorted by.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
     /// Behind which entry the page begins: the `next` of the page before.
     #[serde(default)]
     pub(super) after: String,
-    /// Most entries, 1 to 1000.
+    /// Most entries, 1 to 1000: more is 1000, and 0 is 1.
     pub(super) limit: Option<u32>,
     /// The state of devices that are listed, or `closed` for findings that are closed as well.
     pub(super) state: Option<String>,
@@ -66,12 +67,13 @@ pub(super) struct Page {
 
 /// A page of devices, by their ids.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct DevicesPage {
     /// Behind which device the page begins: the `next` of the page before.
     #[serde(default)]
     pub(super) after: String,
-    /// Most devices, 1 to 1000.
+    /// Most devices, 1 to 1000: more is 1000, and 0 is 1.
     pub(super) limit: Option<u32>,
     /// Their state: `waiting`, `claimed`, `enrolled` or `retired`.
     pub(super) state: Option<String>,
@@ -89,12 +91,13 @@ pub(super) struct DevicesPage {
 
 /// A page of the audit log, by numbers of rows.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditPage {
     /// Behind which row the page begins: the `next` of the page before.
     #[serde(default)]
     pub(super) after: String,
-    /// Most rows, 1 to 1000.
+    /// Most rows, 1 to 1000: more is 1000, and 0 is 1.
     pub(super) limit: Option<u32>,
     /// `oldest`, or `newest` first.
     pub(super) order: Option<String>,

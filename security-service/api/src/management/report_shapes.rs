@@ -10,12 +10,13 @@ pages!(ReportsPage, CrashesPage);
 
 /// A page of reports.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ReportsPage {
     /// Behind which report the page begins: the `next` of the page before.
     #[serde(default)]
     pub(super) after: String,
-    /// Most reports, 1 to 1000.
+    /// Most reports, 1 to 1000: more is 1000, and 0 is 1.
     pub(super) limit: Option<u32>,
     /// `json` or `csv`.
     pub(super) format: Option<String>,
@@ -23,12 +24,13 @@ pub(super) struct ReportsPage {
 
 /// A page of crash groups.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CrashesPage {
     /// Behind which group the page begins: the `next` of the page before.
     #[serde(default)]
     pub(super) after: String,
-    /// Most groups, 1 to 1000.
+    /// Most groups, 1 to 1000: more is 1000, and 0 is 1.
     pub(super) limit: Option<u32>,
     /// `closed` for those that were closed as well.
     pub(super) state: Option<String>,

@@ -13,12 +13,13 @@ pages!(ThreatsPage);
 
 /// A page of threats.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ThreatsPage {
     /// Behind which threat the page begins: the `next` of the page before.
     #[serde(default)]
     pub(super) after: String,
-    /// Most threats, 1 to 1000.
+    /// Most threats, 1 to 1000: more is 1000, and 0 is 1.
     pub(super) limit: Option<u32>,
     /// `closed` for those that are closed as well.
     pub(super) state: Option<String>,
