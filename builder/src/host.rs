@@ -82,6 +82,8 @@ pub const RELYING_PARTIES: &[Need] =
 /// For the stage `service-peers`: Go, and a hardware security module in software.
 pub const SERVICE_PEERS: &[Need] =
     &[need("/usr/bin/go", "golang-go"), need("/usr/bin/softhsm2-util", "softhsm2")];
+/// For the tests of what is installed with the security service: what judges units of systemd.
+pub const SYSTEMD: &[Need] = &[need("systemd-analyze", "systemd")];
 /// For fuzz targets: libFuzzer is C++.
 pub const FUZZ: &[Need] = &[need("c++", "g++")];
 /// For fetching Debian source packages.

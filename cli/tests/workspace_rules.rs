@@ -432,7 +432,8 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-release",
                 "holdfast-sandbox",
                 "holdfast-service-domain",
-                // Itself, with the feature that its tests are of.
+                // Itself, with the feature that its tests are of, and their object store.
+                "holdfast-s3-server",
                 "holdfast-service-store",
                 "holdfast-types",
             ],
@@ -502,12 +503,14 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
                 "holdfast-images",
                 "holdfast-release",
                 "holdfast-repository",
+                "holdfast-s3-server",
                 "holdfast-sandbox",
                 "holdfast-service-clients",
                 "holdfast-swtpm",
                 "holdfast-test-provider",
             ],
         ),
+        ("holdfast-s3-server", vec![]),
         ("holdfast-swtpm", vec!["holdfast-evidence", "holdfast-types"]),
         (
             "holdfast-service-clients",

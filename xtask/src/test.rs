@@ -66,6 +66,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         ("unit", host::RELYING_PARTIES),
         ("unit", host::BROWSER),
         ("unit", host::COMPILERS),
+        ("unit", host::SYSTEMD),
         (SERVICE_PEERS, host::SERVICE_PEERS),
         (UNIT_PURE, host::TPM),
         ("images", host::DEBIAN_LIBC),

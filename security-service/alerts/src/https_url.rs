@@ -38,7 +38,10 @@ impl HttpsUrl {
 }
 
 /// Reads a URL of HTTP or HTTPS, and returns its scheme with it.
-pub(crate) fn read(text: &str) -> Result<(String, HttpsUrl), NoHttpsUrl> {
+///
+/// # Errors
+/// See [`NoHttpsUrl`].
+pub fn read(text: &str) -> Result<(String, HttpsUrl), NoHttpsUrl> {
     if text.len() > MAX_URL_BYTES || text.contains('#') {
         return Err(NoHttpsUrl);
     }

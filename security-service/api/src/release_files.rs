@@ -12,16 +12,16 @@ use axum::response::{IntoResponse, Response};
 use holdfast_release::RepositoryName;
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_domain::reference_values::Taken;
-use holdfast_service_store::blobs::BlobError;
+use holdfast_service_store::blobs::{BlobError, Changing};
 use holdfast_service_store::repository::{MAX_FILES, ServedFile};
 use holdfast_service_store::{Scope, StoreError};
 use holdfast_types::CatalogId;
+use holdfast_types::escaped_chain;
 use holdfast_types::event::security_service::RELEASE_FILES_FAILED;
 use http_body_util::BodyExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiserror::Error;
-use tokio::sync::MutexGuard;
 use tower_http::services::ServeFile;
 use tower_http::services::fs::ServeFileSystemResponseBody;
 
@@ -67,7 +67,7 @@ pub(crate) async fn prepare(
     service: &Service,
     scope: Scope,
     taken: &Taken,
-    changing: &MutexGuard<'_, ()>,
+    changing: &Changing<'_>,
 ) -> Result<BTreeMap<String, ServedFile>, ServeError> {
     let held = service.store.held_files(scope, "", MAX_FILES).await?;
     let held: BTreeMap<_, _> = held.into_iter().map(|file| (file.digest, file.bytes)).collect();
@@ -116,7 +116,15 @@ pub(crate) async fn serve(
     let file = file.ok_or_else(missing)?;
     let place = service.downloads.clone().try_acquire_owned();
     let place = place.map_err(|_| Refusal::from(Problem::Busy))?;
-    let at = service.release_files.path(&file.digest);
+    let fetched = service.release_files.fetch(&file.digest).await.map_err(|error| {
+        eprintln!(
+            "files of releases: cannot read {path:?}: {} {RELEASE_FILES_FAILED}",
+            escaped_chain(&error)
+        );
+        let is_away = matches!(error, BlobError::Bucket { .. });
+        Refusal::from(if is_away { Problem::Busy } else { Problem::Internal })
+    })?;
+    let at = fetched.unwrap_or_else(|| service.release_files.path(&file.digest));
     let mut found = ServeFile::new_with_mime(at, &OCTETS.parse().map_err(|_| internal())?);
     let answer = found.try_call(request).await.map_err(|error| {
         eprintln!("files of releases: cannot read {path:?}: {error} {RELEASE_FILES_FAILED}");

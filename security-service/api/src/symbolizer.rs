@@ -257,7 +257,7 @@ impl Symbolizer {
             return Err(SymbolizerError::FailedBefore);
         }
         for some in unknown.chunks(MAX_ADDRESSES) {
-            let file = self.files.read(&row.digest)?.ok_or(SymbolizerError::NoSymbols)?;
+            let file = self.files.read(&row.digest).await?.ok_or(SymbolizerError::NoSymbols)?;
             let named = self.worker.names(file, some).await.map_err(|error| {
                 if error.is_of_the_file() {
                     self.remember(of.clone(), now);

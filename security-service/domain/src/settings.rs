@@ -37,6 +37,50 @@ pub struct Settings {
     /// How much of the disk has to be free.
     #[serde(default, skip_serializing_if = "DiskSettings::is_usual")]
     pub disk: DiskSettings,
+    /// The object store that symbols and files of releases are in; they are in the folder where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object_store: Option<ObjectStoreSettings>,
+    /// What an examination expects of backups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupSettings>,
+}
+
+/// A bucket of an object store of S3's interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectStoreSettings {
+    /// Name of the bucket.
+    pub bucket: String,
+    /// Its region.
+    #[serde(default = "usual_region")]
+    pub region: String,
+    /// URL of the object store, `https:` or, to a loopback address, `http:`; that of Amazon's for the region where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// What names of objects begin with.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
+    /// File with the id of an access key and its secret, a line each, and a session's token where there is one; the environment has them
+    /// where it is not said (`AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<PathBuf>,
+    /// File of the authorities that vouch for the object store, as PEM; the system's where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authorities: Option<PathBuf>,
+    /// MiB of files that the folder keeps of it, for symbols and for releases each.
+    #[serde(default = "usual_cache_mib")]
+    pub cache_mib: u32,
+}
+
+/// What an examination expects of backups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackupSettings {
+    /// The directory that backups are written to; the newest file in it is looked at.
+    pub directory: PathBuf,
+    /// Hours after which the newest is too old.
+    #[serde(default = "usual_backup_hours")]
+    pub most_hours: u32,
 }
 
 /// Where alerts go. Webhooks are no setting: catalogs have them.
@@ -227,6 +271,18 @@ pub struct Token {
     pub pin: PathBuf,
 }
 
+fn usual_region() -> String {
+    "us-east-1".to_owned()
+}
+
+fn usual_cache_mib() -> u32 {
+    4096
+}
+
+fn usual_backup_hours() -> u32 {
+    48
+}
+
 fn usual_requests() -> usize {
     256
 }
@@ -282,6 +338,8 @@ impl Settings {
             sign_in: SignInSettings::default(),
             metrics: None,
             disk: DiskSettings::default(),
+            object_store: None,
+            backup: None,
         }
     }
 
@@ -304,10 +362,11 @@ impl Settings {
     /// Returns the files that have to be there beside those that the service makes, each with the field that names it.
     #[must_use]
     pub fn files(&self) -> Vec<(&'static str, &Path)> {
-        let Self { tls, keys, alerts, .. } = self;
+        let Self { tls, keys, alerts, sign_in, object_store, .. } = self;
         let mail = alerts.mail.as_ref().and_then(|mail| mail.credentials.as_ref());
         let otlp = alerts.otlp.as_ref().and_then(|otlp| otlp.authorization.as_ref());
         let token = keys.token.as_ref();
+        let bucket = object_store.as_ref();
         let named = [
             ("tls.root_key", tls.root_key.as_ref()),
             ("tls.certificate", tls.certificate.as_ref()),
@@ -317,8 +376,13 @@ impl Settings {
             ("alerts.authorities", alerts.authorities.as_ref()),
             ("alerts.mail.credentials", mail),
             ("alerts.otlp.authorization", otlp),
+            ("sign_in.authorities", sign_in.authorities.as_ref()),
+            ("object_store.credentials", bucket.and_then(|bucket| bucket.credentials.as_ref())),
+            ("object_store.authorities", bucket.and_then(|bucket| bucket.authorities.as_ref())),
         ];
-        let named = named.into_iter();
+        let secrets = sign_in.providers.iter().map(|provider| provider.client_secret.as_ref());
+        let secrets = secrets.map(|secret| ("sign_in.providers.client_secret", secret));
+        let named = named.into_iter().chain(secrets);
         named.filter_map(|(field, path)| Some((field, path?.as_path()))).collect()
     }
 
@@ -376,9 +440,20 @@ mod tests {
         };
         settings.metrics = Some(MetricsPort { listen: SocketAddr::from(([127, 0, 0, 1], 9464)) });
         settings.disk = DiskSettings { reports_percent: 20, writes_percent: 2 };
+        settings.object_store = Some(ObjectStoreSettings {
+            bucket: "holdfast".to_owned(),
+            region: "eu-central-1".to_owned(),
+            endpoint: Some("https://s3.example".to_owned()),
+            prefix: "pumps".to_owned(),
+            credentials: Some("object-store-credentials".into()),
+            authorities: None,
+            cache_mib: 512,
+        });
+        settings.backup = Some(BackupSettings { directory: "/backup".into(), most_hours: 26 });
         let files: Vec<&str> = settings.files().into_iter().map(|(field, _)| field).collect();
         let named = ["tls.root_key", "keys.token.module", "keys.token.pin", "alerts.authorities"];
-        assert_eq!(files, [&named[..], &["alerts.mail.credentials"]].concat());
+        let more = ["alerts.mail.credentials", "object_store.credentials"];
+        assert_eq!(files, [named.as_slice(), &more].concat());
         let text = settings.to_text().unwrap();
         assert_eq!(Settings::read(&text).unwrap(), settings);
         let unknown = format!("{text}\n[extra]\n");

@@ -1,20 +1,21 @@
-//! Backups: one file with a snapshot of SQLite's database, the files of symbols, and the files of the folder, each of which is wrapped by
+//! Backups: one file with a snapshot of the database, the files of symbols, and the files of the folder, each of which is wrapped by
 //! the key encryption key. That key is the one thing that is not in it: it has to be kept elsewhere, or the backup would open itself.
 //!
 //! A device's receipt that is newer than the backup is taken by the restored service as its own, so devices go on as if nothing had
 //! been; what people changed since is gone.
 
 use crate::error::{ServerError, file};
+use crate::files::{self, Files};
 use crate::folder;
+use crate::postgres_tools;
 use crate::run;
 use crate::settings::{self, Settings};
 use holdfast_evidence::messages::CatalogId;
 use holdfast_service_api::service::{Clock, Service};
 use holdfast_service_issuing::wrapping::KeyEncryptionKey;
-use holdfast_service_store::Scope;
 use holdfast_service_store::backup::{self, Entry};
-use holdfast_service_store::blobs::Blobs;
 use holdfast_service_store::scope::Actor;
+use holdfast_service_store::{Scope, Store};
 use holdfast_types::hex::hex;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, OpenOptions};
@@ -23,10 +24,10 @@ use std::path::{Path, PathBuf};
 
 /// More alerts than a service tells between two backups.
 const MAX_LOST_ALERTS: u64 = 1_000_000;
-/// Version of what a backup consists of.
-const FORMAT: u32 = 2;
-/// The version before, without files of symbols, which is read as well.
-const WITHOUT_SYMBOLS: u32 = 1;
+/// Version of what a backup consists of; one of PostgreSQL has a dump of it.
+const FORMAT: u32 = 3;
+/// The versions before, which are read as well: without files of symbols, and of SQLite alone.
+const READ: [u32; 3] = [1, 2, FORMAT];
 /// Name of the entry that says what the backup is.
 const MANIFEST: &str = "manifest";
 /// Catalogs that are read at once.
@@ -63,7 +64,7 @@ pub struct Head {
 /// Backs the service of a folder up into a new file. The service may run meanwhile.
 ///
 /// # Errors
-/// The file is there, the database is not SQLite's, a chain of the audit log is broken, or something cannot be read or written.
+/// The file is there, a chain of the audit log is broken, or something cannot be read or written.
 pub async fn back_up(
     folder: &Path,
     file_path: &Path,
@@ -96,7 +97,11 @@ pub async fn back_up(
     let empty = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
     empty.map_err(file("write", &partial))?;
     let files = &service.symbolizer.files;
-    let written = service.store.back_up(&partial, entries, files).await;
+    let written = if service.store.is_sqlite() {
+        service.store.back_up(&partial, entries, files).await.map_err(ServerError::from)
+    } else {
+        dump(&service, &settings.database_url(folder), &partial, entries).await
+    };
     if written.is_err() {
         let _ = fs::remove_file(&partial);
     }
@@ -111,15 +116,32 @@ pub async fn back_up(
     Ok(manifest)
 }
 
-/// Makes a new folder of a backup, by the key encryption key that its files are wrapped by.
+/// Writes a dump of PostgreSQL into the file of a backup. It is whole if `pg_dump` ends well, and none is kept otherwise.
+async fn dump(
+    service: &Service,
+    url: &str,
+    path: &Path,
+    entries: Vec<Entry>,
+) -> Result<u32, ServerError> {
+    let mut dumping = postgres_tools::dump(url)?;
+    let output = dumping.stdout.take().ok_or(ServerError::DatabaseUrl)?;
+    let files = &service.symbolizer.files;
+    let count = service.store.back_up_dump(path, entries, files, output).await?;
+    postgres_tools::end("pg_dump", dumping).await?;
+    Ok(count)
+}
+
+/// Makes a new folder of a backup, by the key encryption key that its files are wrapped by. The database is the one that the settings of the
+/// backup name, or `database` in its place.
 ///
 /// # Errors
-/// The folder is there, the file is no backup or damaged, the key is another, or the settings name a file that is missing: nothing was made
-/// then. Where the disk fails, what was made is left, so that it can be looked at.
+/// The folder or the tables are there, the file is no backup or damaged, the key is another, or the settings name a file that is missing:
+/// nothing was made then. Where the disk or the database fails, what was made is left, so that it can be looked at.
 pub async fn restore(
     backup_path: &Path,
     folder: &Path,
     key: &KeyEncryptionKey,
+    database: Option<&str>,
     clock: Clock,
 ) -> Result<Manifest, ServerError> {
     if folder.exists() {
@@ -134,36 +156,61 @@ pub async fn restore(
     let manifest: Manifest = String::from_utf8(manifest)
         .ok()
         .and_then(|text| toml::from_str(&text).ok())
-        .filter(|manifest: &Manifest| [WITHOUT_SYMBOLS, FORMAT].contains(&manifest.format))
+        .filter(|manifest: &Manifest| READ.contains(&manifest.format))
         .ok_or_else(|| ServerError::BackupFormat(backup_path.to_owned()))?;
     let of_settings = opened(key, &entries, &format!("file {}", settings::FILE))?;
     let text = String::from_utf8_lossy(&of_settings).into_owned();
     let path = PathBuf::from(settings::FILE);
-    let settings =
+    let mut settings =
         Settings::read(&text).map_err(|source| ServerError::Settings { path, source })?;
-    // Everything that can be wrong is looked at before anything is written: what is half there would have to be cleared away first.
-    let files = checked_files(key, &entries, &settings)?;
-    let key_path = key_to_write(key, folder, &settings)?;
-    let url = settings.database_url(folder);
-    let database = url.strip_prefix("sqlite:").map(PathBuf::from);
-    let database = database.ok_or_else(|| ServerError::BackupFormat(backup_path.to_owned()))?;
-    if database.exists() {
-        return Err(ServerError::FileThere(database));
+    if let Some(url) = database {
+        url.clone_into(&mut settings.database.url);
     }
-    must_have_directory(&database, folder)?;
+    // Everything that can be wrong is looked at before anything is written: what is half there would have to be cleared away first.
+    let mut kept = checked_files(key, &entries, &settings)?;
+    let key_path = key_to_write(key, folder, &settings)?;
+    files::check(&settings)?;
+    let url = settings.database_url(folder);
+    let is_dump = backup::has_dump(backup_path).await?;
+    let of_sqlite = url.strip_prefix("sqlite:").map(PathBuf::from);
+    match (is_dump, &of_sqlite) {
+        (true, Some(_)) => return Err(ServerError::OtherDatabase("PostgreSQL")),
+        (false, None) => return Err(ServerError::OtherDatabase("SQLite")),
+        (false, Some(path)) if path.exists() => return Err(ServerError::FileThere(path.clone())),
+        (false, Some(path)) => must_have_directory(path, folder)?,
+        (true, None) if Store::has_tables(&url).await? => return Err(ServerError::DatabaseThere),
+        (true, None) => postgres_tools::must_restore().await?,
+    }
+    if database.is_some() {
+        for (_, content) in kept.iter_mut().filter(|(name, _)| *name == Path::new(settings::FILE)) {
+            *content = settings.to_text()?.into_bytes();
+        }
+    }
     folder::make_directory(folder)?;
     folder::make_directory(&folder.join(&settings.keys.roots))?;
-    for (name, content) in &files {
+    for (name, content) in &kept {
         let path = folder.join(name);
         folder::write_secret(&path, content).map_err(file("write", path))?;
     }
     if let Some(path) = key_path {
         folder::write_secret(&path, key.to_text()).map_err(file("write", path))?;
     }
-    let blobs = Blobs::open(&folder.join(run::SYMBOLS))?;
+    let blobs = Files::open(folder, &settings)?.symbols;
     backup::restore_blobs(backup_path, &blobs).await?;
-    fs::copy(backup_path, &database).map_err(file("write", &database))?;
-    backup::strip(&database).await?;
+    match of_sqlite {
+        Some(database) => {
+            fs::copy(backup_path, &database).map_err(file("write", &database))?;
+            backup::strip(&database).await?;
+        }
+        None => {
+            let mut restoring = postgres_tools::restore(&url)?;
+            let input = restoring.stdin.take().ok_or(ServerError::DatabaseUrl)?;
+            let written = backup::write_dump(backup_path, input).await;
+            // Where it has ended early, its own words say more than that nobody has read.
+            postgres_tools::end("pg_restore", restoring).await?;
+            written?;
+        }
+    }
     let service = run::open(folder, &settings, clock).await?;
     // A backup of before has no files of symbols: whoever has the programs brings them again.
     service.store.forget_missing_symbols(&blobs).await?;

@@ -88,15 +88,56 @@ pub enum ServerError {
         #[source]
         broken: holdfast_service_domain::audit::Broken,
     },
+    /// A program of PostgreSQL cannot be run.
+    #[error(
+        "cannot run {program}: install PostgreSQL's programs, on Debian the package postgresql-client"
+    )]
+    Program {
+        /// Its name.
+        program: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// A program of PostgreSQL has failed, and said why itself.
+    #[error("{program} ended with {status}")]
+    ProgramFailed {
+        /// Its name.
+        program: &'static str,
+        /// How it ended.
+        status: std::process::ExitStatus,
+    },
+    /// The URL of the database is none that PostgreSQL's programs can be given.
+    #[error("database.url: must be as `postgres://user@host/database`")]
+    DatabaseUrl,
+    /// The database that a backup is to be restored into is in use.
+    #[error(
+        "the database has tables of a service already: make an empty one, and name it with --database"
+    )]
+    DatabaseThere,
+    /// A backup is of another kind of database than is named.
+    #[error("the backup is of {0}: --database must name one of that kind")]
+    OtherDatabase(&'static str),
     /// A secret can be read by others.
     #[error("{}: can be read by others; run `chmod 600`", .0.display())]
     OpenToOthers(PathBuf),
     /// The database failed.
     #[error("the database failed")]
     Store(#[from] StoreError),
-    /// The directory of symbols failed.
-    #[error("the directory of symbols failed")]
-    Symbols(#[from] holdfast_service_store::blobs::BlobError),
+    /// Symbols or files of releases failed.
+    #[error("symbols or files of releases failed")]
+    Files(#[from] holdfast_service_store::blobs::BlobError),
+    /// The object store cannot be used.
+    #[error("the object store cannot be used")]
+    ObjectStore(#[from] holdfast_service_store::blobs::bucket::BucketError),
+    /// A setting of the object store is none.
+    #[error("object_store.{setting}: {rule}")]
+    ObjectStoreSetting {
+        /// Which.
+        setting: &'static str,
+        /// What holds for it.
+        rule: &'static str,
+    },
     /// The symbol worker failed.
     #[error("the symbol worker failed")]
     Worker(#[from] crate::worker::WorkerError),

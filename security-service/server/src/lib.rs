@@ -5,6 +5,7 @@ pub mod deliveries;
 pub mod detection;
 pub mod disk;
 pub mod doctor;
+pub mod files;
 pub mod folder;
 pub mod init;
 pub mod listener;
@@ -13,15 +14,16 @@ pub mod roots;
 pub mod run;
 pub mod settings;
 pub mod tls;
+pub mod upkeep;
 pub mod worker;
 
 mod client_certificate;
 mod deployments;
 mod error;
+mod postgres_tools;
 mod repositories;
 mod shared_stream;
 #[cfg(feature = "pkcs11")]
 mod token_roots;
-mod upkeep;
 
 pub use error::ServerError;

@@ -7,7 +7,9 @@ use holdfast_service::{ServerError, backup, doctor, folder, init, run, worker};
 use holdfast_service_api::symbolizer::Limits;
 use holdfast_service_domain::grade::Grades;
 use holdfast_service_issuing::root_key;
+use holdfast_service_store::Store;
 use holdfast_service_store::authority::AuthorityKind;
+use holdfast_service_store::migration::Tables;
 use holdfast_types::chain;
 use serde_json::json;
 use std::net::SocketAddr;
@@ -45,10 +47,13 @@ enum ServiceCommand {
     /// Run the service until SIGTERM.
     #[command(after_help = "Example: holdfast-service --folder /srv/holdfast run")]
     Run,
+    /// Bring the database's tables to the version of this program. `run` does so as well; here it is done before.
+    #[command(after_help = "Example: holdfast-service --folder /srv/holdfast migrate")]
+    Migrate,
     /// Say what is wrong with the installation.
     #[command(after_help = "Example: holdfast-service --folder /srv/holdfast doctor")]
     Doctor(DoctorArguments),
-    /// Write a backup of SQLite's database and of the folder into a new file, while the service runs or not.
+    /// Write a backup of the database and of the folder into a new file, while the service runs or not.
     #[command(
         after_help = "Example: holdfast-service --folder /srv/holdfast backup /backup/holdfast-monday"
     )]
@@ -119,6 +124,9 @@ struct DoctorArguments {
     /// Print what was found as JSON.
     #[arg(long)]
     json: bool,
+    /// Connect to each receiver of alerts as well: the server of mail, the collector, and webhooks. Nothing is sent.
+    #[arg(long)]
+    reach: bool,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +144,9 @@ struct RestoreArguments {
     /// The key encryption key of the installation that was backed up; without it, `HOLDFAST_SERVICE_KEK` is taken.
     #[arg(long, value_name = "FILE", default_value = "key-encryption-key")]
     key_encryption_key: PathBuf,
+    /// The database to restore into, where it is another than that of the backup: `sqlite:PATH`, or `postgres://…` of an empty one.
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -179,6 +190,18 @@ async fn carry_out(folder: PathBuf, command: ServiceCommand) -> Result<ExitCode,
     match command {
         ServiceCommand::Init(arguments) => make(folder, arguments).await,
         ServiceCommand::Run => run::run(&folder).await.map(|()| ExitCode::SUCCESS),
+        ServiceCommand::Migrate => {
+            let url = settings::load(&folder)?.database_url(&folder);
+            let Tables { found, known, .. } = Store::migrate(&url).await?;
+            if found < known {
+                println!("the tables of version {found} are those of version {known} now");
+            } else {
+                println!(
+                    "the tables have version {found}, and this program knows {known}: nothing is to be done"
+                );
+            }
+            Ok(ExitCode::SUCCESS)
+        }
         ServiceCommand::Doctor(arguments) => examine(folder, &arguments).await,
         ServiceCommand::FirstOwner => {
             let settings = settings::load(&folder)?;
@@ -198,7 +221,14 @@ async fn carry_out(folder: PathBuf, command: ServiceCommand) -> Result<ExitCode,
         ServiceCommand::Restore(arguments) => {
             let key = folder::key_encryption_key(&arguments.key_encryption_key)?;
             let clock = run::system_clock();
-            let made = backup::restore(&arguments.file, &folder, &key, clock).await?;
+            let made = backup::restore(
+                &arguments.file,
+                &folder,
+                &key,
+                arguments.database.as_deref(),
+                clock,
+            );
+            let made = made.await?;
             println!("{}: {} catalogs", folder.display(), made.catalogs.len());
             Ok(ExitCode::SUCCESS)
         }
@@ -235,7 +265,7 @@ fn print_ticket(settings: &Settings, ticket: &str) {
 }
 
 async fn examine(folder: PathBuf, arguments: &DoctorArguments) -> Result<ExitCode, ServerError> {
-    let findings = doctor::examine(&folder, run::system_clock()).await?;
+    let findings = doctor::examine(&folder, run::system_clock(), arguments.reach).await?;
     let said = findings.iter().map(|finding| match finding {
         doctor::Finding::Good(text) => ("good", text),
         doctor::Finding::Soon(text) => ("soon", text),

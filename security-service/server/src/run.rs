@@ -5,6 +5,7 @@ use crate::deployments;
 use crate::detection;
 use crate::disk;
 use crate::error::ServerError;
+use crate::files::Files;
 use crate::folder;
 use crate::listener::{self, Configuration, Limits};
 use crate::metrics;
@@ -24,10 +25,10 @@ use holdfast_service_api::service::{Clock, Disk, Measure};
 use holdfast_service_api::symbolizer::{Symbolizer, Worker};
 use holdfast_service_api::{Service, device_port, management};
 use holdfast_service_store::Store;
-use holdfast_service_store::blobs::Blobs;
 use holdfast_service_store::moment::Observer;
 use holdfast_types::chain;
 use holdfast_types::event::security_service as event;
+use sd_notify::NotifyState;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -38,10 +39,6 @@ use tokio::task::JoinHandle;
 
 /// Connections of management at once, and of one address.
 const MANAGEMENT: Limits = Limits { most_connections: 256, most_per_address: 64 };
-/// Directory of symbols in the folder.
-pub(crate) const SYMBOLS: &str = "symbols";
-/// Directory of files of releases in the folder.
-pub(crate) const RELEASES: &str = "releases";
 /// Pause after a certificate that could not be made.
 const TRY_AGAIN: Duration = Duration::from_secs(60 * 60);
 
@@ -88,6 +85,19 @@ pub async fn open(
     open_with(folder, settings, clock, Observer::nobody(), Worker::of_this_program()).await
 }
 
+/// Opens it as [`open`] does, and leaves tables of an earlier version as they are: for whoever only looks.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) async fn open_as_it_is(
+    folder: &Path,
+    settings: &Settings,
+    clock: Clock,
+) -> Result<Arc<Service>, ServerError> {
+    let store = Store::open_as_it_is(&settings.database_url(folder)).await?;
+    open_store(folder, settings, clock, store, Worker::of_this_program(), disk::of(folder))
+}
+
 /// Opens it as [`open`] does, for an observer, and with another program as the symbol worker.
 ///
 /// # Errors
@@ -114,21 +124,36 @@ pub async fn open_on(
     worker: Worker,
     measure: Measure,
 ) -> Result<Arc<Service>, ServerError> {
+    // What this folder lacks is said before the database is touched.
+    folder::key_encryption_key(&folder.join(&settings.keys.key_encryption_key))?;
+    let store = Store::open_observed(&settings.database_url(folder), observer).await?;
+    open_store(folder, settings, clock, store, worker, measure)
+}
+
+/// Opens the rest of what the folder has.
+fn open_store(
+    folder: &Path,
+    settings: &Settings,
+    clock: Clock,
+    store: Store,
+    worker: Worker,
+    measure: Measure,
+) -> Result<Arc<Service>, ServerError> {
     let key = folder::key_encryption_key(&folder.join(&settings.keys.key_encryption_key))?;
     let webhooks = Webhooks::of(folder, &settings.alerts, system_resolver())?;
     let sign_in = SignIn::of(folder, settings, system_resolver())?;
-    let store = Store::open_observed(&settings.database_url(folder), observer).await?;
     let roots = roots::open(folder, settings)?;
     let receipts = key.receipt_key();
     let issuers = Issuers::new(key, roots);
     let admission = Arc::new(Semaphore::new(settings.device.most_requests));
-    let symbolizer = Symbolizer::new(Blobs::open(&folder.join(SYMBOLS))?, worker);
+    let files = Files::open(folder, settings)?;
+    let symbolizer = Symbolizer::new(files.symbols, worker);
     Ok(Arc::new(Service {
         store,
         issuers,
         receipts,
         symbolizer,
-        release_files: Blobs::open(&folder.join(RELEASES))?,
+        release_files: files.releases,
         release_uploads: Arc::new(Semaphore::new(UPLOADS)),
         downloads: Arc::new(Semaphore::new(DOWNLOADS)),
         clock,
@@ -329,10 +354,13 @@ pub async fn run(folder: &Path) -> Result<(), ServerError> {
     let running = start(folder, &settings, system_clock()).await?;
     let Running { device, management, .. } = &running;
     eprintln!("devices at {device}, management at {management} {}", event::SERVICE_LISTENING);
+    // Whoever has started it (systemd) may be waiting for that; nobody is where it has no socket for it.
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
     eprintln!("ending, what is being asked is answered {}", event::SERVICE_ENDING);
     running.end().await;
     Ok(())

@@ -3,7 +3,9 @@
 use crate::error::{ServerError, file};
 use std::path::Path;
 
-pub use holdfast_service_domain::settings::{FILE, Settings, Tls, Token, WatchedRepository};
+pub use holdfast_service_domain::settings::{
+    BackupSettings, FILE, ObjectStoreSettings, Settings, Tls, Token, WatchedRepository,
+};
 
 /// Reads the settings of a folder.
 ///

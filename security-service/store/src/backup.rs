@@ -1,5 +1,5 @@
-//! Backups of SQLite's database: a snapshot of one moment, taken while the service runs, with the files of the service's folder in a
-//! table of its own, and those of symbols in another. PostgreSQL has `pg_dump` for that.
+//! Backups: a snapshot of one moment, taken while the service runs, with the files of the service's folder in a table of its own, and those
+//! of symbols in another. Of SQLite the snapshot is the file itself; of PostgreSQL it is what `pg_dump` has written, in a third table.
 
 use crate::blobs::Blobs;
 use crate::columns;
@@ -12,7 +12,7 @@ use sqlx::{AnyConnection, ConnectOptions, Connection, Executor, Row};
 use std::fs::File;
 use std::path::Path;
 use std::str::FromStr;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes of a part of a file: what is in memory of it at once.
 const PART_BYTES: u64 = 1024 * 1024;
@@ -38,45 +38,123 @@ impl Store {
     /// not in it, and the program is without symbols after a restore.
     ///
     /// # Errors
-    /// [`StoreError::OnlySqlite`] for another database, and those of the database, as for a file that has something.
+    /// Those of the database, as for a file that has something.
     pub async fn back_up(
         &self,
         path: &Path,
         entries: Vec<Entry>,
         blobs: &Blobs,
     ) -> Result<u32, StoreError> {
-        if !self.is_sqlite() {
-            return Err(StoreError::OnlySqlite);
-        }
         let name = path.to_str().ok_or(StoreError::PathIsNoText)?;
         let mut source = self.read().await?;
         sqlx::query("VACUUM INTO $1").bind(name.to_owned()).execute(&mut *source).await?;
-        let mut copy = connect(name).await?;
-        copy.execute(sqlx::raw_sql("PRAGMA synchronous = FULL; BEGIN IMMEDIATE")).await?;
-        let table = "CREATE TABLE backup (name TEXT NOT NULL PRIMARY KEY, content BLOB NOT NULL)";
+        let mut copy = begin(name, entries).await?;
+        let names = names_of_symbols(&mut copy).await?;
+        let count = copy_blobs(&mut copy, names, blobs).await?;
+        copy.execute(sqlx::raw_sql("COMMIT")).await?;
+        copy.close().await?;
+        Ok(count)
+    }
+
+    /// Writes what `pg_dump` says, these entries and the files of symbols into a file, as [`back_up`](Self::back_up) does for SQLite.
+    ///
+    /// # Errors
+    /// The dump cannot be read, and those of the database.
+    pub async fn back_up_dump(
+        &self,
+        path: &Path,
+        entries: Vec<Entry>,
+        blobs: &Blobs,
+        mut dump: impl AsyncRead + Unpin,
+    ) -> Result<u32, StoreError> {
+        let name = path.to_str().ok_or(StoreError::PathIsNoText)?;
+        let mut copy = begin(name, entries).await?;
+        let table =
+            "CREATE TABLE backup_dump (part BIGINT NOT NULL PRIMARY KEY, content BLOB NOT NULL)";
         copy.execute(sqlx::raw_sql(table)).await?;
-        for Entry { name, content } in entries {
-            let insert = sqlx::query("INSERT INTO backup (name, content) VALUES ($1, $2)");
-            insert.bind(name).bind(content).execute(&mut copy).await?;
+        for number in 0_i64.. {
+            let Some(content) = part(&mut dump).await? else { break };
+            let insert = "INSERT INTO backup_dump (part, content) VALUES ($1, $2)";
+            sqlx::query(insert).bind(number).bind(content).execute(&mut copy).await?;
         }
-        let count = copy_blobs(&mut copy, blobs).await?;
+        let names = {
+            let mut connection = self.read().await?;
+            names_of_symbols(&mut connection).await?
+        };
+        let count = copy_blobs(&mut copy, names, blobs).await?;
         copy.execute(sqlx::raw_sql("COMMIT")).await?;
         copy.close().await?;
         Ok(count)
     }
 }
 
-/// Copies the files that the snapshot's rows of symbols name.
-async fn copy_blobs(copy: &mut AnyConnection, blobs: &Blobs) -> Result<u32, StoreError> {
+/// Opens the file of a backup, and begins a transaction with its entries.
+async fn begin(name: &str, entries: Vec<Entry>) -> Result<AnyConnection, StoreError> {
+    let mut copy = connect(name).await?;
+    copy.execute(sqlx::raw_sql("PRAGMA synchronous = FULL; BEGIN IMMEDIATE")).await?;
+    let table = "CREATE TABLE backup (name TEXT NOT NULL PRIMARY KEY, content BLOB NOT NULL)";
+    copy.execute(sqlx::raw_sql(table)).await?;
+    for Entry { name, content } in entries {
+        let insert = sqlx::query("INSERT INTO backup (name, content) VALUES ($1, $2)");
+        insert.bind(name).bind(content).execute(&mut copy).await?;
+    }
+    Ok(copy)
+}
+
+/// Names of the files that rows of symbols name.
+async fn names_of_symbols(connection: &mut AnyConnection) -> Result<Vec<String>, StoreError> {
+    let query = sqlx::query("SELECT DISTINCT sha256 FROM symbols ORDER BY sha256");
+    let rows = query.fetch_all(connection).await?;
+    rows.iter().map(|row| columns::text(row, "sha256")).collect()
+}
+
+/// Reads what is in memory of a file at once; nothing at its end.
+async fn part(from: &mut (impl AsyncRead + Unpin)) -> Result<Option<Vec<u8>>, StoreError> {
+    let mut content = Vec::new();
+    from.take(PART_BYTES).read_to_end(&mut content).await.map_err(StoreError::ReadBlob)?;
+    Ok(Some(content).filter(|content| !content.is_empty()))
+}
+
+/// Writes the dump of PostgreSQL that a backup has.
+///
+/// # Errors
+/// It cannot be written, or those of the database.
+pub async fn write_dump(path: &Path, mut to: impl AsyncWrite + Unpin) -> Result<(), StoreError> {
+    let mut copy = connect(path.to_str().ok_or(StoreError::PathIsNoText)?).await?;
+    for number in 0_i64.. {
+        let query = sqlx::query("SELECT content FROM backup_dump WHERE part = $1").bind(number);
+        let Some(row) = query.fetch_optional(&mut copy).await? else { break };
+        to.write_all(&columns::bytes(&row, "content")?).await.map_err(StoreError::WriteDump)?;
+    }
+    to.shutdown().await.map_err(StoreError::WriteDump)?;
+    Ok(copy.close().await?)
+}
+
+/// True if a backup is of PostgreSQL.
+///
+/// # Errors
+/// Those of the database.
+pub async fn has_dump(path: &Path) -> Result<bool, StoreError> {
+    let mut copy = connect(path.to_str().ok_or(StoreError::PathIsNoText)?).await?;
+    let query = "SELECT count(*) AS n FROM sqlite_master WHERE name = 'backup_dump'";
+    let row = sqlx::query(query).fetch_one(&mut copy).await?;
+    copy.close().await?;
+    Ok(columns::number(&row, "n")? > 0)
+}
+
+/// Copies the files of symbols that are named.
+async fn copy_blobs(
+    copy: &mut AnyConnection,
+    names: Vec<String>,
+    blobs: &Blobs,
+) -> Result<u32, StoreError> {
     let table = "CREATE TABLE backup_blob (sha256 TEXT NOT NULL, part BIGINT NOT NULL,
         content BLOB NOT NULL, PRIMARY KEY (sha256, part))";
     copy.execute(sqlx::raw_sql(table)).await?;
-    let rows = sqlx::query("SELECT DISTINCT sha256 FROM symbols ORDER BY sha256");
     let mut count: u32 = 0;
-    for row in rows.fetch_all(&mut *copy).await? {
-        let name = columns::text(&row, "sha256")?;
+    for name in names {
         let digest = unhex(&name).ok_or(StoreError::Damaged("sha256"))?;
-        if let Some(file) = blobs.read(&digest)? {
+        if let Some(file) = blobs.read(&digest).await? {
             copy_blob(copy, name, file).await?;
             count = count.saturating_add(1);
         }
@@ -138,7 +216,7 @@ async fn restore_blob(
     if written.digest != digest {
         return Err(StoreError::NoBackup);
     }
-    let changing = blobs.change().await;
+    let changing = blobs.change_alone().await;
     Ok(blobs.keep(&changing, written).await?)
 }
 

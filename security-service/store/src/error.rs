@@ -20,13 +20,16 @@ pub enum StoreError {
         #[source]
         source: sqlx::Error,
     },
-    /// The database was made by a newer program.
+    /// The tables are not for this program any more.
     #[error(
-        "the database has version {found} of the tables, and this program knows {known}: update the program"
+        "the database has version {found} of the tables, which is for programs that know version {least} or later, \
+         and this program knows {known}: update the program"
     )]
     Newer {
         /// The version that was found.
         found: i64,
+        /// The version that a program has to know.
+        least: i64,
         /// The newest that is known.
         known: i64,
     },
@@ -45,11 +48,6 @@ pub enum StoreError {
     /// The row has changed since it was read. Decide anew.
     #[error("the row has changed since it was read")]
     Overtaken,
-    /// The database is not SQLite's.
-    #[error(
-        "only SQLite's database is backed up here; for PostgreSQL run `pg_dump`, and copy the service's folder"
-    )]
-    OnlySqlite,
     /// A path is no text.
     #[error("the path is no UTF-8 text")]
     PathIsNoText,
@@ -57,11 +55,14 @@ pub enum StoreError {
     #[error("it is no backup, or it is damaged")]
     NoBackup,
     /// A file beside the database failed.
-    #[error("a file of symbols failed")]
+    #[error("a file beside the database failed")]
     Blob(#[from] crate::blobs::BlobError),
     /// A file cannot be read.
     #[error("a file of symbols cannot be read")]
     ReadBlob(#[source] std::io::Error),
+    /// A dump cannot be handed over.
+    #[error("the dump of the database cannot be handed over")]
+    WriteDump(#[source] std::io::Error),
     /// The row is not the one that the caller has seen.
     #[error("it has changed since it was seen")]
     Changed,

@@ -1,14 +1,17 @@
 //! The database: opened, brought to the newest version of the tables, read from a pool, and written through one door.
 
+use crate::blobs::{Blobs, Changing};
 use crate::check_in_row::Row as CheckInRow;
+use crate::columns;
 use crate::error::StoreError;
+use crate::kind::Kind;
 use crate::latency::Latency;
+use crate::migration::{self, Tables};
 use crate::moment::{Moment, Observer};
-use crate::schema::VERSIONS;
 use crate::step::{Connection, Step};
 use crate::writer::{Work, Writer, in_transaction};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection as _, Executor, Row};
+use sqlx::{AnyConnection, AnyPool, ConnectOptions, Connection as _, Executor};
 use std::any::Any;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -23,24 +26,20 @@ const TRUSTED: Duration = Duration::from_secs(1);
 /// (FULL), and another process, such as a backup, is waited for.
 const SQLITE: &str =
     "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
-/// Key of the lock under which PostgreSQL's tables are made.
-const MIGRATION_LOCK: &str = "SELECT pg_advisory_xact_lock(4702111234474983745)";
+/// The statement that takes the lock under which instances at one PostgreSQL change files, until the connection's end.
+const FILES_LOCK: &str =
+    "BEGIN; SET LOCAL lock_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = 0;
+    SELECT pg_advisory_xact_lock(4702111234474983746)";
 
 /// The database.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: AnyPool,
+    options: AnyConnectOptions,
     kind: Kind,
     writer: Writer,
     observer: Observer,
     latency: Latency,
-}
-
-/// Which database it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Sqlite,
-    Postgres,
 }
 
 impl Store {
@@ -48,7 +47,7 @@ impl Store {
     /// the newest version.
     ///
     /// # Errors
-    /// It cannot be opened, or was made by a newer program.
+    /// It cannot be opened, or its tables are not for this program.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         Self::open_observed(url, Observer::nobody()).await
     }
@@ -58,21 +57,16 @@ impl Store {
     /// # Errors
     /// As [`open`](Self::open).
     pub async fn open_observed(url: &str, observer: Observer) -> Result<Self, StoreError> {
-        sqlx::any::install_default_drivers();
-        let kind = match url.split_once(':') {
-            Some(("sqlite", _)) => Kind::Sqlite,
-            Some(("postgres" | "postgresql", _)) => Kind::Postgres,
-            _ => return Err(StoreError::Url),
-        };
-        let mut url = url.to_owned();
-        if kind == Kind::Sqlite && !url.contains('?') {
-            url.push_str("?mode=rwc");
-        }
-        let options = AnyConnectOptions::from_str(&url).map_err(StoreError::Open)?;
-        let options = options.disable_statement_logging();
+        Self::open_by(url, observer, true).await
+    }
+
+    async fn open_by(url: &str, observer: Observer, migrates: bool) -> Result<Self, StoreError> {
+        let (options, kind) = options(url)?;
         let mut first = options.connect().await.map_err(StoreError::Open)?;
         prepare(&mut first, kind).await.map_err(StoreError::Open)?;
-        migrate(&mut first, kind).await?;
+        if migrates {
+            migration::bring_up(&mut first, kind).await?;
+        }
         let pool = AnyPoolOptions::new().max_connections(READERS).acquire_timeout(ACQUIRE);
         let pool = pool.after_connect(move |connection, _| Box::pin(prepare(connection, kind)));
         // A question before each use would cost as much as the use.
@@ -85,12 +79,99 @@ impl Store {
                 Ok(true)
             })
         });
-        let pool = pool.connect_with(options).await.map_err(StoreError::Open)?;
+        let pool = pool.connect_with(options.clone()).await.map_err(StoreError::Open)?;
         let writer = match kind {
             Kind::Sqlite => Writer::start(first, observer.clone()),
             Kind::Postgres => Writer::start_of_check_ins(pool.clone(), observer.clone()),
         };
-        Ok(Self { pool, kind, writer, observer, latency: Latency::default() })
+        Ok(Self { pool, options, kind, writer, observer, latency: Latency::default() })
+    }
+
+    /// Brings the tables of a database to the newest version that is known, as [`open`](Self::open) does, and returns which they had before.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn migrate(url: &str) -> Result<Tables, StoreError> {
+        let (options, kind) = options(url)?;
+        let mut connection = options.connect().await.map_err(StoreError::Open)?;
+        prepare(&mut connection, kind).await.map_err(StoreError::Open)?;
+        let before = migration::bring_up(&mut connection, kind).await?;
+        connection.close().await?;
+        Ok(before)
+    }
+
+    /// True if the database of a URL has tables of this service. Nothing is changed; a file that is not there is made empty.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub async fn has_tables(url: &str) -> Result<bool, StoreError> {
+        let (options, kind) = options(url)?;
+        let mut connection = options.connect().await.map_err(StoreError::Open)?;
+        let tables = migration::look(&mut connection, kind).await?;
+        connection.close().await?;
+        Ok(tables.found > 0)
+    }
+
+    /// Returns which versions the tables have, and which this program knows.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn tables(&self) -> Result<Tables, StoreError> {
+        let mut connection = self.read().await?;
+        migration::look(&mut connection, self.kind).await
+    }
+
+    /// Returns the database's name and version, as it says them.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn engine(&self) -> Result<String, StoreError> {
+        let (name, query) = match self.kind {
+            Kind::Sqlite => ("SQLite", "SELECT sqlite_version() AS version"),
+            Kind::Postgres => ("PostgreSQL", "SELECT current_setting('server_version') AS version"),
+        };
+        let mut connection = self.read().await?;
+        let row = sqlx::query(query).fetch_one(&mut *connection).await?;
+        Ok(format!("{name} {}", columns::text(&row, "version")?))
+    }
+
+    /// Opens it as [`open`](Self::open) does, and leaves tables of an earlier version as they are: for whoever only looks.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_as_it_is(url: &str) -> Result<Self, StoreError> {
+        Self::open_by(url, Observer::nobody(), false).await
+    }
+
+    /// Returns the newest time that was stored of changes and check-ins, in seconds since 1970; 0 where there is none.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn newest_time(&self) -> Result<u64, StoreError> {
+        let mut connection = self.read().await?;
+        let mut newest = 0;
+        for query in [
+            "SELECT COALESCE(MAX(at), 0) AS at FROM audit",
+            "SELECT COALESCE(MAX(seen_at), 0) AS at FROM device",
+        ] {
+            let row = sqlx::query(query).fetch_one(&mut *connection).await?;
+            newest = newest.max(columns::number(&row, "at")?);
+        }
+        Ok(newest)
+    }
+
+    /// Returns the time of the database's own clock, in seconds since 1970; none where it has this host's.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn database_time(&self) -> Result<Option<u64>, StoreError> {
+        if self.is_sqlite() {
+            return Ok(None);
+        }
+        let mut connection = self.read().await?;
+        let query = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT) AS now";
+        let row = sqlx::query(query).fetch_one(&mut *connection).await?;
+        columns::number(&row, "now").map(Some)
     }
 
     /// Tells the observer of a moment.
@@ -114,7 +195,8 @@ impl Store {
     }
 
     /// True if the database is SQLite's.
-    pub(crate) fn is_sqlite(&self) -> bool {
+    #[must_use]
+    pub fn is_sqlite(&self) -> bool {
         self.kind == Kind::Sqlite
     }
 
@@ -170,6 +252,23 @@ impl Store {
         written
     }
 
+    /// Waits until nobody else stores or removes files, in any instance at this database, and keeps others from it.
+    ///
+    /// # Errors
+    /// Another instance has not ended within a minute, or those of the database.
+    pub async fn change_files<'b>(&self, files: &'b Blobs) -> Result<Changing<'b>, StoreError> {
+        files
+            .change_with(async || {
+                if self.kind == Kind::Sqlite {
+                    return Ok(None);
+                }
+                let mut connection = self.options.connect().await.map_err(StoreError::Open)?;
+                connection.execute(sqlx::raw_sql(FILES_LOCK)).await?;
+                Ok(Some(connection))
+            })
+            .await
+    }
+
     /// True if the database answers.
     ///
     /// # Errors
@@ -189,46 +288,25 @@ impl Store {
     }
 }
 
+/// Reads a URL of a database.
+fn options(url: &str) -> Result<(AnyConnectOptions, Kind), StoreError> {
+    sqlx::any::install_default_drivers();
+    let kind = match url.split_once(':') {
+        Some(("sqlite", _)) => Kind::Sqlite,
+        Some(("postgres" | "postgresql", _)) => Kind::Postgres,
+        _ => return Err(StoreError::Url),
+    };
+    let mut url = url.to_owned();
+    if kind == Kind::Sqlite && !url.contains('?') {
+        url.push_str("?mode=rwc");
+    }
+    let options = AnyConnectOptions::from_str(&url).map_err(StoreError::Open)?;
+    Ok((options.disable_statement_logging(), kind))
+}
+
 async fn prepare(connection: &mut AnyConnection, kind: Kind) -> Result<(), sqlx::Error> {
     if kind == Kind::Sqlite {
         connection.execute(sqlx::raw_sql(SQLITE)).await?;
     }
-    Ok(())
-}
-
-/// Brings the tables to the newest version, in a transaction in which nobody else does.
-async fn migrate(connection: &mut AnyConnection, kind: Kind) -> Result<(), StoreError> {
-    let (begin, lock) = match kind {
-        Kind::Sqlite => ("BEGIN IMMEDIATE", None),
-        Kind::Postgres => ("BEGIN", Some(MIGRATION_LOCK)),
-    };
-    connection.execute(sqlx::raw_sql(begin)).await?;
-    if let Some(lock) = lock {
-        connection.execute(sqlx::raw_sql(lock)).await?;
-    }
-    let table = "CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)";
-    connection.execute(sqlx::raw_sql(table)).await?;
-    let found = sqlx::query("SELECT COALESCE(MAX(version), 0) AS version FROM schema_version");
-    let found: i64 = found.fetch_one(&mut *connection).await?.try_get("version")?;
-    let known = i64::try_from(VERSIONS.len()).unwrap_or(i64::MAX);
-    if found > known {
-        return Err(StoreError::Newer { found, known });
-    }
-    for (version, tables) in (1..).zip(VERSIONS).filter(|(version, _)| *version > found) {
-        let failed = |source| StoreError::Migrate { version, source };
-        let (text, own) = match kind {
-            Kind::Sqlite => (tables.tables.to_owned(), tables.sqlite),
-            Kind::Postgres => (tables.tables.replace(" BLOB", " BYTEA"), tables.postgres),
-        };
-        // Both are texts of this program.
-        let text = sqlx::raw_sql(sqlx::AssertSqlSafe(text));
-        connection.execute(text).await.map_err(failed)?;
-        if !own.is_empty() {
-            connection.execute(sqlx::raw_sql(own)).await.map_err(failed)?;
-        }
-        let insert = sqlx::query("INSERT INTO schema_version (version) VALUES ($1)").bind(version);
-        insert.execute(&mut *connection).await.map_err(failed)?;
-    }
-    connection.execute(sqlx::raw_sql("COMMIT")).await?;
     Ok(())
 }

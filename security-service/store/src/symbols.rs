@@ -52,8 +52,11 @@ impl Store {
         most: u32,
     ) -> Result<Vec<SymbolsRow>, StoreError> {
         let mut connection = self.read().await?;
-        let query =
-            concat!("SELECT ", columns_of!(symbols), " FROM symbols WHERE catalog = $1 AND build_id > $2 ORDER BY build_id LIMIT $3");
+        let query = concat!(
+            "SELECT ",
+            columns_of!(symbols),
+            " FROM symbols WHERE catalog = $1 AND build_id > $2 ORDER BY build_id LIMIT $3"
+        );
         let query =
             sqlx::query(query).bind(scope.key()).bind(after.to_owned()).bind(i64::from(most));
         query.fetch_all(&mut *connection).await?.iter().map(row_of).collect()
@@ -69,7 +72,11 @@ impl Store {
         build_id: &BuildId,
     ) -> Result<Option<SymbolsRow>, StoreError> {
         let mut connection = self.read().await?;
-        let query = concat!("SELECT ", columns_of!(symbols), " FROM symbols WHERE catalog = $1 AND build_id = $2");
+        let query = concat!(
+            "SELECT ",
+            columns_of!(symbols),
+            " FROM symbols WHERE catalog = $1 AND build_id = $2"
+        );
         let query = sqlx::query(query).bind(scope.key()).bind(build_id.to_string());
         query.fetch_optional(&mut *connection).await?.as_ref().map(row_of).transpose()
     }
@@ -143,7 +150,7 @@ impl Store {
         for row in &rows {
             let name = columns::text(row, "sha256")?;
             let digest = unhex(&name).ok_or(StoreError::Damaged("sha256"))?;
-            if blobs.read(&digest)?.is_none() {
+            if !blobs.is_stored(&digest).await? {
                 missing.push(name);
             }
         }
@@ -225,7 +232,11 @@ pub async fn add(
     scope: Scope,
     row: SymbolsRow,
 ) -> Result<bool, StoreError> {
-    let query = concat!("SELECT ", columns_of!(symbols), " FROM symbols WHERE catalog = $1 AND build_id = $2");
+    let query = concat!(
+        "SELECT ",
+        columns_of!(symbols),
+        " FROM symbols WHERE catalog = $1 AND build_id = $2"
+    );
     let query = sqlx::query(query).bind(scope.key()).bind(row.build_id.to_string());
     if let Some(known) = query.fetch_optional(&mut *connection).await? {
         let is_same = row_of(&known)?.digest == row.digest;

@@ -112,7 +112,7 @@ pub(super) async fn take(
     let Verified { taken, write, object, .. } = verified;
     // Whoever has asked may go away between the files and their rows.
     let work = tokio::spawn(async move {
-        let changing = service.release_files.change().await;
+        let changing = service.store.change_files(&service.release_files).await?;
         let served = if new.serve {
             let served = release_files::prepare(&service, scope, &taken, &changing).await;
             Some(served.map_err(|error| not_served(scope, error))?)
@@ -191,7 +191,7 @@ pub(super) async fn put_file(
     let kept = tokio::spawn(async move {
         let _place = place;
         let files = &service.release_files;
-        let changing = files.change().await;
+        let changing = service.store.change_files(files).await?;
         files.keep(&changing, written).await.map_err(failed)?;
         let work = service.store.change(scope, entry, key, move |connection, scope| {
             Box::pin(async move {

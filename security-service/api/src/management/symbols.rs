@@ -98,7 +98,7 @@ pub(super) async fn put(
     let kept = tokio::spawn(async move {
         let _place = place;
         let files = &service.symbolizer.files;
-        let changing = files.change().await;
+        let changing = service.store.change_files(files).await?;
         files.keep(&changing, written).await.map_err(failed)?;
         let work = service.store.change(scope, entry, key, move |connection, scope| {
             Box::pin(async move {
@@ -131,7 +131,7 @@ pub(super) async fn remove(
     let id = build_id(&id)?;
     let removed = tokio::spawn(async move {
         let files = &service.symbolizer.files;
-        let changing = files.change().await;
+        let changing = service.store.change_files(files).await?;
         let row = service.store.symbols_of(scope, &id).await?;
         let object = id.to_string();
         let work = change.carry_out(&service, scope, "symbols.remove", &object, {

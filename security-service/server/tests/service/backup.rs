@@ -4,7 +4,7 @@ use crate::device::{checked_in, software_device, tpm_device};
 use crate::installation::{Installation, OTHER_BOOT};
 use crate::symbols::program;
 use holdfast_evidence::messages::Profile;
-use holdfast_service::{ServerError, backup, folder};
+use holdfast_service::{ServerError, backup, folder, settings};
 use holdfast_service_api::service::Clock;
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_issuing::wrapping::KeyEncryptionKey;
@@ -31,7 +31,19 @@ fn key(service: &Installation) -> KeyEncryptionKey {
 
 #[test]
 fn a_service_that_was_destroyed_is_restored_and_its_devices_go_on() {
-    let mut service = Installation::new();
+    drill(Installation::new(), None);
+}
+
+#[test]
+fn a_service_on_postgresql_that_was_destroyed_is_restored_and_its_devices_go_on() {
+    let postgres = Postgres::start().unwrap();
+    let url = postgres.url();
+    let service = Installation::with(|settings| settings.database.url = url);
+    drill(service, Some(&postgres.database("restored").unwrap()));
+}
+
+/// Destroys a service and restores it, on PostgreSQL into another database.
+fn drill(mut service: Installation, database: Option<&str>) {
     let (mut with_tpm, mut busy) = (tpm_device(&service), software_device(&service));
     let mut idle = software_device(&service);
     checked_in(&idle.check_in(&service.device));
@@ -63,7 +75,19 @@ fn a_service_that_was_destroyed_is_restored_and_its_devices_go_on() {
     let key = key(&service);
     service.destroy();
     assert!(!service.folder.exists());
-    run(backup::restore(&file, &service.folder, &key, clock(&service))).unwrap();
+    // A backup is restored into a database of its kind, and not over another's tables.
+    let other = elsewhere.path().join("other");
+    let other_kind = database.map_or("postgres://nobody@localhost/none", |_| "sqlite:service.db");
+    let refused = run(backup::restore(&file, &other, &key, Some(other_kind), clock(&service)));
+    assert!(matches!(refused, Err(ServerError::OtherDatabase(_))), "{refused:?}");
+    if database.is_some() {
+        let refused = run(backup::restore(&file, &other, &key, None, clock(&service)));
+        assert!(matches!(refused, Err(ServerError::DatabaseThere)), "{refused:?}");
+    }
+    assert!(!other.exists(), "nothing was made");
+    run(backup::restore(&file, &service.folder, &key, database, clock(&service))).unwrap();
+    service.settings = settings::load(&service.folder).unwrap();
+    assert!(database.is_none_or(|url| service.settings.database.url == url));
     service.begin();
     // Receipts that are newer than the backup are the service's own, by their HMAC.
     for (name, answer) in [
@@ -121,10 +145,10 @@ fn symbols_are_backed_up_and_restored() {
     });
     let key = key(&service);
     let elsewhere = scratch.path().join("elsewhere");
-    let refused = run(backup::restore(&damaged, &elsewhere, &key, clock(&service)));
+    let refused = run(backup::restore(&damaged, &elsewhere, &key, None, clock(&service)));
     assert!(matches!(refused, Err(ServerError::Store(_))), "{refused:?}");
     service.destroy();
-    run(backup::restore(&backup_file, &service.folder, &key, clock(&service))).unwrap();
+    run(backup::restore(&backup_file, &service.folder, &key, None, clock(&service))).unwrap();
     service.begin();
     let list = service.done("GET", "/symbols", &Value::Null);
     let ids: Vec<&str> = list["items"]
@@ -149,7 +173,7 @@ fn a_backup_opens_by_its_key_alone_and_a_damaged_one_is_refused() {
     run(backup::back_up(&service.folder, &file, clock(&service))).unwrap();
     let restore = |file: &Path, folder: &str, key: &KeyEncryptionKey| {
         let folder = elsewhere.path().join(folder);
-        run(backup::restore(file, &folder, key, clock(&service)))
+        run(backup::restore(file, &folder, key, None, clock(&service)))
     };
     restore(&file, "good", &key(&service)).unwrap();
     let there = restore(&file, "good", &key(&service));
@@ -198,7 +222,7 @@ fn a_file_that_settings_name_and_that_is_missing_is_said_before_anything_is_made
     let file = elsewhere.path().join("backup");
     run(backup::back_up(&service.folder, &file, clock(&service))).unwrap();
     let folder = elsewhere.path().join("restored");
-    let restore = || run(backup::restore(&file, &folder, &key(&service), clock(&service)));
+    let restore = || run(backup::restore(&file, &folder, &key(&service), None, clock(&service)));
     // On another host, the file is not there.
     let away = elsewhere.path().join("away.pem");
     std::fs::rename(&authorities, &away).unwrap();
@@ -232,17 +256,4 @@ fn a_file_that_no_backup_can_have_is_said_when_it_is_made() {
 
 fn holds(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
-}
-
-#[test]
-fn a_backup_of_postgresql_is_left_to_its_own_program() {
-    let postgres = Postgres::start().unwrap();
-    let url = postgres.url();
-    let service = Installation::with(|settings| settings.database.url = url);
-    let elsewhere = tempfile::tempdir().unwrap();
-    let file = elsewhere.path().join("backup");
-    let refused = run(backup::back_up(&service.folder, &file, clock(&service)));
-    let error = refused.unwrap_err();
-    assert!(holdfast_types::chain(&error).contains("pg_dump"), "{error:?}");
-    assert!(!file.exists());
 }

@@ -42,3 +42,33 @@ fn a_disk_that_fills_refuses_reports_and_symbols_then_all_but_check_ins() {
     service.claim(&hex(&[1; 32]), Grade::Hardware);
     assert_ne!(report().status, 507);
 }
+
+/// Operations that change nothing, whatever their method is.
+const READING: [&str; 1] = ["/v1/catalogs/{catalog}/audit/verify"];
+
+/// Each operation that the document of the API has, so that one that is added later is judged as well.
+#[test]
+fn no_operation_of_management_writes_where_the_disk_is_full() {
+    let service = Installation::new();
+    let document = service.management.ask("GET", "/openapi.json", "", b"").json();
+    let ask = |method: &str, path: &str| {
+        let headers = format!("Authorization: Bearer {}\r\n", service.token);
+        let path = path.replace("{catalog}", &service.catalog.to_string());
+        let path = path.replace("{sha256}", &"0".repeat(64)).replace("{build_id}", &"0".repeat(40));
+        let path = path.replace("{repository}", "os").replace(['{', '}'], "");
+        service.management.ask(&method.to_uppercase(), &path, &headers, b"{}")
+    };
+    let mut judged = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys() {
+            let is_written = method != "get" && !READING.contains(&path.as_str());
+            service.set_free_percent(4);
+            let answer = ask(method, path);
+            assert_eq!(answer.status == 507, is_written, "{method} {path}: {answer:?}");
+            service.set_free_percent(50);
+            assert_ne!(ask(method, path).status, 507, "the control: {method} {path}");
+            judged += usize::from(is_written);
+        }
+    }
+    assert!(judged > 30, "{judged}");
+}

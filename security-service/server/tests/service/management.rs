@@ -96,7 +96,7 @@ fn a_root_that_is_kept_elsewhere_is_asked_for_in_time() {
     let says = |service: &mut Installation| {
         let now = service.now();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(doctor::examine(&service.folder, Arc::new(move || now))).unwrap()
+        runtime.block_on(doctor::examine(&service.folder, Arc::new(move || now), false)).unwrap()
     };
     let soon = says(&mut service);
     assert!(

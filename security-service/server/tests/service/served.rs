@@ -6,7 +6,10 @@ use holdfast_release::Release;
 use holdfast_release::client::{Client, Trusted};
 use holdfast_release::metadata::{Role, Targets};
 use holdfast_release::reuse::CHUNK_BYTES;
+use holdfast_s3_server::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 use holdfast_sandbox::held::ReleaseSubject;
+use holdfast_service::settings::ObjectStoreSettings;
+use holdfast_service::{folder, upkeep};
 use holdfast_service_clients::Answer;
 use holdfast_types::ComponentId;
 use holdfast_types::hex::sha256;
@@ -15,6 +18,7 @@ use sqlx::any::{AnyConnectOptions, install_default_drivers};
 use sqlx::{AnyConnection, ConnectOptions, Executor};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
 /// What a device fetches at once.
 const PART_BYTES: usize = 1000;
@@ -264,4 +268,71 @@ fn whoever_owns_the_service_makes_no_device_run_anything() {
     assert_eq!(device.fetch(&good, "os/b.slot").unwrap_err(), "is another file");
     thief.put(&place, &content);
     device.fetch(&good, "os/b.slot").unwrap();
+}
+
+/// Clears what the folder has of the bucket, so that it is asked.
+fn forget_cached(service: &Installation) {
+    for entry in std::fs::read_dir(service.folder.join("releases")).unwrap() {
+        std::fs::remove_file(entry.unwrap().path()).unwrap();
+    }
+}
+
+#[test]
+fn devices_are_served_from_a_bucket_and_nothing_that_its_owner_has_changed() {
+    let (bucket, scratch) = (S3Server::start(), tempfile::tempdir().unwrap());
+    let credentials = scratch.path().join("credentials");
+    folder::write_secret(&credentials, format!("{ACCESS_KEY}\n{SECRET_KEY}\n")).unwrap();
+    let service = Installation::with(|settings| {
+        settings.object_store = Some(ObjectStoreSettings {
+            bucket: BUCKET.to_owned(),
+            region: "us-east-1".to_owned(),
+            endpoint: Some(bucket.endpoint()),
+            prefix: "pumps".to_owned(),
+            credentials: Some(credentials),
+            authorities: None,
+            cache_mib: 64,
+        });
+    });
+    let mut published = Published::new(1, service.now());
+    published.publish(&[("os/pump-1.4.1.slot", release("1.4.1", 8, &OTHER_BOOT))], service.now());
+    trust(&service, "os", &published);
+    serve(&service, "os", &published);
+    let objects = bucket.objects("pumps/releases");
+    assert!(objects.len() >= 5, "the file and the metadata: {objects:?}");
+    let mut device = Device::new(&service, "os", &published);
+    for _ in 0..2 {
+        let targets = device.look().unwrap();
+        let path = "os/pump-1.4.1.slot";
+        assert_eq!(device.fetch(&targets, path).unwrap().len(), CHUNK_BYTES * 2);
+        forget_cached(&service);
+    }
+    // Whoever owns the bucket puts another file in the place of the release.
+    let targets = device.look().unwrap();
+    let target = &targets.targets["os/pump-1.4.1.slot"];
+    let object = bucket.object("pumps/releases").join(&target.hashes["sha256"]);
+    let good = std::fs::read(&object).unwrap();
+    let mut bad = good.clone();
+    bad[7] ^= 1;
+    std::fs::write(&object, &bad).unwrap();
+    let place = target.place("os/pump-1.4.1.slot").unwrap();
+    let refused = device.get(&place, "");
+    assert_eq!((refused.status, refused.problem().as_str()), (500, "internal"));
+    std::fs::write(&object, &good).unwrap();
+    assert_eq!(device.get(&place, "").body, good, "the control");
+    // What an instance has left that ended between a file and its row goes after a day, and nothing that a row names.
+    let orphan = "ab".repeat(32);
+    std::fs::write(bucket.object("pumps/releases").join(&orphan), "x").unwrap();
+    let replica = service.replica();
+    let collect = |later_s: u64| {
+        let now = SystemTime::now() + Duration::from_secs(later_s);
+        service.block_on(upkeep::collect_orphans(&replica, now)).unwrap()
+    };
+    assert_eq!(collect(0), 0, "its row may still come");
+    assert_eq!(collect(2 * 24 * 60 * 60), 1);
+    assert_eq!(bucket.objects("pumps/releases"), objects);
+    // Without the bucket, devices are told to come later.
+    forget_cached(&service);
+    drop(bucket);
+    let away = device.get(&place, "");
+    assert_eq!((away.status, away.problem().as_str()), (503, "busy"));
 }

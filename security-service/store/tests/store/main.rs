@@ -11,14 +11,17 @@
 )]
 
 mod alerts;
+mod bucket;
 mod changes;
 mod check_ins;
 mod databases;
 mod deployments;
 mod detection;
+mod migrations;
 mod overview;
 mod people;
 mod reports;
+mod retention;
 mod retirement_of_devices;
 mod stages;
 mod symbols;

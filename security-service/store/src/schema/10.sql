@@ -1,0 +1,1 @@
+ALTER TABLE schema_version ADD COLUMN least BIGINT NOT NULL DEFAULT 0;
