@@ -520,6 +520,21 @@ fn dependency_arrows_point_only_where_the_architecture_lets_them() {
             "holdfast-service-load",
             vec!["holdfast-evidence", "holdfast-service-clients", "holdfast-service-store"],
         ),
+        // Devices and the whole service in one process, with a clock of their own.
+        (
+            "holdfast-service-fleet",
+            vec![
+                "holdfast-evidence",
+                "holdfast-failure-reports",
+                "holdfast-service",
+                "holdfast-service-api",
+                "holdfast-service-clients",
+                "holdfast-service-domain",
+                "holdfast-service-store",
+                "holdfast-swtpm",
+                "holdfast-types",
+            ],
+        ),
         // Devices and the service's decisions in one process, with a clock of their own.
         (
             "holdfast-fleet",

@@ -189,9 +189,11 @@ pub(crate) fn run(workspace: &Workspace, args: &MeasureArgs) -> Result<()> {
         busybox,
     };
     let path = workspace.root.join(PAGE);
-    let of_buildroot = boards::buildroot_section(workspace, &workspace::read_text(&path)?)?;
+    let before = workspace::read_text(&path)?;
+    let of_buildroot = boards::buildroot_section(workspace, &before)?;
+    let of_a_fleet = security_service::of_a_fleet(&before, boards::BUILDROOT);
     let service = security_service::section(&numbers.security_service, &measured_by(workspace));
-    workspace::write(&path, table(&numbers) + &service + &of_buildroot)?;
+    workspace::write(&path, table(&numbers) + &service + of_a_fleet + &of_buildroot)?;
     eprintln!("written: {}", path.display());
     if args.json {
         println!("{}", serde_json::to_string_pretty(&numbers).context("cannot write JSON")?);

@@ -52,6 +52,7 @@ fn every_promise_names_a_test_that_exists() {
     let of_tests = [
         "tests/system/src",
         "tests/interrupted-service",
+        "tests/service-fleet",
         "os",
         "services",
         "tests/symbol-worker",

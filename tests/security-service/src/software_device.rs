@@ -47,7 +47,12 @@ impl SoftwareDevice {
     /// Makes one that nobody knows.
     #[must_use]
     pub fn new(catalog: CatalogId) -> Self {
-        let key = software_key();
+        Self::with_key(catalog, software_key())
+    }
+
+    /// Makes one of a key.
+    #[must_use]
+    pub fn with_key(catalog: CatalogId, key: EcdsaKeyPair) -> Self {
         let id = DeviceId::of_software_key(&point(&key));
         let mut claims = claims();
         claims.tpm = TpmState::None;

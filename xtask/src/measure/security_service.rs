@@ -10,6 +10,8 @@ use std::process::Command;
 
 /// Title of the section of `docs/numbers.md`.
 const TITLE: &str = "\n## Security Service\n";
+/// Title of the section behind it, which people write: what a large fleet costs, beside what others ask.
+const OF_A_FLEET: &str = "\n## Security Service and a large fleet\n";
 /// What a check-in may cost of a processor, in milliseconds.
 const AIM_PROCESSOR_MS: f64 = 0.6;
 /// What a device may send and get in a day, in bytes.
@@ -90,9 +92,15 @@ pub(super) fn section(numbers: &ServiceNumbers, measured_by: &str) -> String {
     )
 }
 
+/// Returns the section of the page about a large fleet, which stays as it is, up to what follows it.
+pub(super) fn of_a_fleet<'p>(page: &'p str, next: &str) -> &'p str {
+    let section = page.find(OF_A_FLEET).and_then(|at| page.get(at..)).unwrap_or_default();
+    section.find(next).and_then(|end| section.get(..end)).unwrap_or(section)
+}
+
 /// Returns the page with another section in the place of the one that it has, or before what follows the numbers of images.
 pub(super) fn replaced(page: &str, section: &str, next: &str) -> String {
-    let end = page.find(next).unwrap_or(page.len());
+    let end = page.find(OF_A_FLEET).or_else(|| page.find(next)).unwrap_or(page.len());
     let (before, after) = page.split_at(end);
     let begin = before.find(TITLE).unwrap_or(before.len());
     let kept = before.get(..begin).unwrap_or_default();
@@ -119,6 +127,17 @@ mod tests {
             sqlite: of(0.5),
             postgresql: of(0.6),
         }
+    }
+
+    #[test]
+    fn what_people_have_written_of_a_fleet_stays() {
+        let next = "\n## Images of Buildroot\n";
+        let fleet = format!("{OF_A_FLEET}\nA million.\n");
+        let page = format!("# Numbers\n{TITLE}\nold\n{fleet}{next}\nsizes\n");
+        assert_eq!(of_a_fleet(&page, next), fleet);
+        assert_eq!(of_a_fleet("# Numbers\n", next), "");
+        let written = replaced(&page, &format!("{TITLE}\nnew\n"), next);
+        assert_eq!(written, page.replace("old", "new"));
     }
 
     #[test]
