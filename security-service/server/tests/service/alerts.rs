@@ -96,8 +96,11 @@ fn alerts_come_signed_in_order_and_once_over_a_restart() {
     assert_eq!(line.unwrap().split_once(": ").unwrap().1, expected);
     let read: Value = serde_json::from_str(body).unwrap();
     assert_eq!(read["findings"][0]["rule"], "outbreak");
+    // What a receiver has, the service has stored only behind its answer: whoever ends the service waits for that.
+    service.restart();
     let shown = listed(&service, "ops");
     assert_eq!((&shown["delivered"], &shown["given_up"]), (&json!(12), &json!(0)), "{shown}");
+    assert_eq!(receiver.requests().len(), 12);
     assert!(!shown.to_string().contains(&secret), "the secret is told once");
 }
 
