@@ -35,7 +35,7 @@ impl Client {
 
     /// Returns the seconds for which a session that nobody uses lasts.
     #[must_use]
-    pub fn idle_s(self) -> u64 {
+    pub const fn idle_s(self) -> u64 {
         match self {
             Self::Browser => HOUR_S,
             Self::CommandLine => 24 * HOUR_S,
@@ -45,7 +45,7 @@ impl Client {
     /// Returns the seconds after which a session ends however it is used: then the provider is asked again, and says whether the person is
     /// still there, and in which groups.
     #[must_use]
-    pub fn absolute_s(self) -> u64 {
+    pub const fn absolute_s(self) -> u64 {
         match self {
             Self::Browser => 12 * HOUR_S,
             Self::CommandLine => 7 * 24 * HOUR_S,

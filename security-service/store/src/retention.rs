@@ -4,6 +4,7 @@
 use crate::columns::stored;
 use crate::error::StoreError;
 use crate::store::Store;
+use holdfast_service_domain::session::Client;
 
 const DAY_S: u64 = 24 * 60 * 60;
 /// Seconds for which a token is kept after its end, so that whoever shows it is told so by its name in the list.
@@ -13,7 +14,7 @@ pub const FINDING_KEPT_S: u64 = 396 * DAY_S;
 
 /// What is removed: a statement whose first parameter is the time before which a row is old, and the second how many rows at most; and
 /// the seconds for which rows are kept.
-const OLD: [(&str, u64); 5] = [
+const OLD: [(&str, u64); 9] = [
     (
         "DELETE FROM idempotency WHERE (catalog, name) IN (
             SELECT catalog, name FROM idempotency WHERE at < $1 LIMIT $2)",
@@ -39,6 +40,26 @@ const OLD: [(&str, u64); 5] = [
             SELECT catalog, device, kind, closed_at FROM finding
             WHERE closed_at > 0 AND closed_at < $1 LIMIT $2)",
         FINDING_KEPT_S,
+    ),
+    (
+        "DELETE FROM session WHERE hash IN (
+            SELECT hash FROM session WHERE client = 'browser' AND used_at < $1 LIMIT $2)",
+        Client::Browser.idle_s(),
+    ),
+    (
+        "DELETE FROM session WHERE hash IN (
+            SELECT hash FROM session WHERE client = 'browser' AND began_at < $1 LIMIT $2)",
+        Client::Browser.absolute_s(),
+    ),
+    (
+        "DELETE FROM session WHERE hash IN (
+            SELECT hash FROM session WHERE client = 'command-line' AND used_at < $1 LIMIT $2)",
+        Client::CommandLine.idle_s(),
+    ),
+    (
+        "DELETE FROM session WHERE hash IN (
+            SELECT hash FROM session WHERE client = 'command-line' AND began_at < $1 LIMIT $2)",
+        Client::CommandLine.absolute_s(),
     ),
 ];
 

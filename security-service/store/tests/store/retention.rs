@@ -1,6 +1,7 @@
 //! Retention of everything that grows: each kind of row goes after its time, and none before.
 
 use crate::databases::{Database, on_both};
+use holdfast_service_domain::session::{Client, Times};
 use holdfast_service_store::Store;
 
 const DAY_S: u64 = 24 * 60 * 60;
@@ -140,6 +141,45 @@ fn everything_that_grows_goes_after_its_time_and_not_before() {
         for (table, ..) in KINDS {
             let query = format!("SELECT COUNT(*) AS n FROM {table}");
             assert_eq!(database.count(query).await, 1, "{table}");
+        }
+        store.close().await;
+    });
+}
+
+#[test]
+fn a_session_that_is_over_goes_and_one_that_lasts_stays() {
+    on_both(async |database| {
+        let store = database.open().await;
+        for (index, client) in Client::ALL.into_iter().enumerate() {
+            let (idle, whole) = (client.idle_s(), client.absolute_s());
+            for (name, began, used, is_over) in [
+                ("new", 1, 1, false),
+                ("nearly idle", idle - 1, idle - 1, false),
+                ("idle", idle + 1, idle + 1, true),
+                ("nearly old", whole - 1, 1, false),
+                ("old", whole + 1, 1, true),
+            ] {
+                let ends = Times { began_at: NOW - began, used_at: NOW - used };
+                assert_eq!(ends.is_live(client, NOW), !is_over, "{name}");
+                let insert = format!(
+                    "INSERT INTO session (hash, person, client, claimed_groups, began_at, used_at)
+                    VALUES ('{index} {name}', 'p', '{}', '[]', {}, {})",
+                    client.word(),
+                    ends.began_at,
+                    ends.used_at
+                );
+                database.execute(insert).await.unwrap();
+            }
+        }
+        expire(&store).await;
+        for index in 0..Client::ALL.len() {
+            for (name, rows) in
+                [("new", 1), ("nearly idle", 1), ("idle", 0), ("nearly old", 1), ("old", 0)]
+            {
+                let query =
+                    format!("SELECT COUNT(*) AS n FROM session WHERE hash = '{index} {name}'");
+                assert_eq!(database.count(query).await, rows, "{index} {name}");
+            }
         }
         store.close().await;
     });
