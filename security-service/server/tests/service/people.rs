@@ -169,6 +169,32 @@ fn a_person_signs_in_with_a_browser_and_signs_out() {
 }
 
 #[test]
+fn where_the_disk_is_full_nobody_signs_in_and_whoever_has_may_sign_out() {
+    let people = People::new();
+    people.grant(json!({ "subject": "ines", "role": "reader" }));
+    let ines = Subject::new("ines", &[]);
+    let browser = people.sign_in(&ines);
+    let post = |path: &str, body: Value| {
+        people.service.management.ask("POST", path, "", body.to_string().as_bytes())
+    };
+    people.service.set_free_percent(4);
+    let refused = people.end(&ines);
+    assert_eq!((refused.status, refused.problem().as_str()), (507, "disk-full"), "{refused:?}");
+    assert!(set_cookie(&refused, "__Host-holdfast-session").is_none());
+    let begun = post("/v1/sign-in/company/device", Value::Null).json();
+    people.provider.decide(begun["user_code"].as_str().unwrap(), Some(ines.clone()));
+    let polled = post("/v1/sign-in/company/device/poll", json!({ "handle": begun["handle"] }));
+    assert_eq!((polled.status, polled.problem().as_str()), (507, "disk-full"), "{polled:?}");
+    let headers =
+        format!("Cookie: {}\r\nX-CSRF-Token: {}\r\n", browser.cookies, browser.csrf_token);
+    let out = people.service.management.ask("POST", "/v1/session/end", &headers, b"");
+    assert_eq!(out.status, 200, "{out:?}");
+    people.service.set_free_percent(50);
+    assert_eq!(people.get("/v1/session", &browser.cookies).status, 401);
+    assert_eq!(people.end(&ines).status, 200, "the control");
+}
+
+#[test]
 fn another_site_changes_nothing_by_a_session() {
     let people = People::new();
     people.grant(json!({ "subject": "ines", "role": "operator" }));
