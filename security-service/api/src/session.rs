@@ -1,4 +1,4 @@
-//! Sessions of people who have signed in: in browsers as a cookie, on the command line as a bearer token.
+//! Sessions of people who have signed in, at a provider or by a management token: in browsers as a cookie, on the command line as a bearer token.
 //!
 //! The session's cookie is `SameSite=Strict`: no other site has a browser send it. The way back from a provider is another site's, so that the
 //! sign-in that is under way has a cookie of its own, which is `Lax`, and its end is a page that goes on by itself: what that asks for is asked by this
@@ -66,6 +66,23 @@ impl Held {
 /// There are no random numbers.
 pub(crate) fn make_secret() -> Result<Secret, secret::NoRandom> {
     Secret::make("hfs")
+}
+
+/// Begins a session in a browser by a management token, in the place of the one that it had, and returns its secret; nothing where the token is
+/// none.
+///
+/// # Errors
+/// Those of the database, and where there are no random numbers.
+pub async fn begin_by_token(
+    service: &Service,
+    token: &str,
+    headers: &HeaderMap,
+) -> Result<Option<Secret>, Refusal> {
+    let made = make_secret()?;
+    let before = read_cookie(headers, COOKIE_NAME).map(secret::hash);
+    let (token, now) = (secret::hash(token), service.now());
+    let begun = service.store.begin_session_of_token(token, made.hash(), before, now).await?;
+    Ok(begun.then_some(made))
 }
 
 /// Returns the value of the cookie that has the secret of a browser's session.

@@ -2,7 +2,7 @@
 //!
 //! Pages are rendered here and work without a script. Each asks the management API in this process, in the place of whoever has signed in, and
 //! is made of what that has answered: the console sees and does nothing that the API would not show and do for the same person. The same
-//! documents are its JSON. Sessions are in one module, which alone knows of tokens.
+//! documents are its JSON. Sessions are those of the API.
 
 mod act;
 mod action;
@@ -22,7 +22,6 @@ mod pages;
 mod place;
 mod rows;
 mod serve;
-mod session;
 mod sign_in;
 mod text;
 mod viewer;
@@ -41,12 +40,8 @@ const MAX_FORM_BYTES: usize = 16 * 1024;
 /// Returns the routes of the port of management with the console: its pages below `/console`, whither `/` leads, and everything else as
 /// `management` has it.
 pub fn router(service: Arc<Service>, management: Router) -> Router {
-    let console = Console {
-        service,
-        management: management.clone(),
-        sessions: session::Sessions::default(),
-        attempts: std::sync::Mutex::default(),
-    };
+    let console =
+        Console { service, management: management.clone(), attempts: std::sync::Mutex::default() };
     Router::new()
         .route("/", get(serve::first))
         .route("/console", get(serve::first))

@@ -5,6 +5,7 @@ use crate::action::Action;
 use crate::ask::{Ask, Query};
 use crate::assets;
 use crate::console::Console;
+use crate::console::SignedIn;
 use crate::failure::Failure;
 use crate::frame::{Catalogs, Frame};
 use crate::headers::secured;
@@ -16,7 +17,6 @@ use crate::pages::{
 };
 use crate::place::{Address, Place, encoded};
 use crate::rows::{Catalog, Listed};
-use crate::session::SignedIn;
 use crate::sign_in;
 use crate::viewer::Viewer;
 use askama::Template;

@@ -1,16 +1,15 @@
 //! Signing in by a token or at a provider, and signing out.
 
-use crate::console::{Console, cookie};
+use crate::console::Console;
 use crate::failure::Failure;
 use crate::frame::Frame;
 use crate::origin;
 use crate::page::{Given, Page};
 use crate::place::{Address, encoded};
-use crate::session::COOKIE;
 use askama::Template;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
-use holdfast_service_api::{Refusal, session as provider_session};
+use holdfast_service_api::{Refusal, session};
 use holdfast_service_domain::disk::Write;
 use std::net::IpAddr;
 use std::sync::PoisonError;
@@ -76,7 +75,7 @@ pub(crate) async fn sign_in(
     }
     let token = given.get("token").trim();
     let begun = if token.len() <= MAX_TOKEN_BYTES {
-        console.sessions.begin(&console.service, token).await?
+        session::begin_by_token(&console.service, token, headers).await?
     } else {
         None
     };
@@ -85,12 +84,8 @@ pub(crate) async fn sign_in(
         return form(console, asked, Some((StatusCode::UNAUTHORIZED, why)));
     };
     console.attempts.lock().unwrap_or_else(PoisonError::into_inner).succeeded(address);
-    // A session that the browser had before is not gone on with.
-    if let Some(before) = cookie(headers) {
-        console.sessions.end(before);
-    }
     let response = Redirect::to(next(asked)).into_response();
-    with_cookie(response, &format!("{COOKIE}={secret}; Path=/; Secure; HttpOnly; SameSite=Strict"))
+    with_cookie(response, &session::cookie(secret.text()))
 }
 
 /// Ends the session.
@@ -104,17 +99,11 @@ pub(crate) async fn sign_out(
     if !origin::is_own(headers) || !is_ours {
         return Err(Failure::foreign_form());
     }
-    if let Some(secret) = cookie(headers) {
-        console.sessions.end(secret);
-    }
-    if let Some(held) = provider_session::of_cookie(&console.service, headers).await? {
+    if let Some(held) = session::of_cookie(&console.service, headers).await? {
         console.service.store.end_session(held.hash()).await.map_err(Refusal::from)?;
     }
-    let mut response = Redirect::to("/console/sign-in").into_response();
-    for name in [COOKIE, provider_session::COOKIE_NAME] {
-        response = with_cookie(response, &provider_session::no_cookie(name))?;
-    }
-    Ok(response)
+    let response = Redirect::to("/console/sign-in").into_response();
+    with_cookie(response, &session::no_cookie(session::COOKIE_NAME))
 }
 
 fn with_cookie(mut response: Response, text: &str) -> Result<Response, Failure> {

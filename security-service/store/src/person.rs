@@ -113,13 +113,38 @@ impl Store {
                     .bind(stored(now))
                     .execute(&mut *connection)
                     .await?;
-                end_old(connection, &id, now).await?;
-                let insert = "INSERT INTO session
-                        (hash, person, client, claimed_groups, began_at, used_at)
-                    VALUES ($1, $2, $3, $4, $5, $5)";
-                let insert = sqlx::query(insert).bind(hash).bind(id).bind(client.word().to_owned());
-                insert.bind(groups).bind(stored(now)).execute(connection).await?;
-                Ok(())
+                insert_session(connection, hash, id, client, groups, None, now).await
+            })
+        })
+        .await
+    }
+
+    /// Keeps a session in a browser of whoever holds the token with this hash, and says whether it did: not where no such token lasts. The
+    /// session that `before` names ends.
+    ///
+    /// The session has no rights of its own: whose the token is, is asked for anew each time.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn begin_session_of_token(
+        &self,
+        token: String,
+        hash: String,
+        before: Option<String>,
+        now: u64,
+    ) -> Result<bool, StoreError> {
+        let Some(actor) = self.actor(&token, now).await? else {
+            return Ok(false);
+        };
+        let person = actor.by.person.text().to_owned();
+        let (client, groups) = (Client::Browser, "[]".to_owned());
+        self.write(move |connection| {
+            Box::pin(async move {
+                if let Some(before) = before {
+                    end_session(connection, before).await?;
+                }
+                insert_session(connection, hash, person, client, groups, Some(token), now).await?;
+                Ok(true)
             })
         })
         .await
@@ -136,10 +161,8 @@ impl Store {
         now: u64,
     ) -> Result<Option<Session>, StoreError> {
         let mut connection = self.read().await?;
-        let query = "SELECT p.id AS id, p.issuer AS issuer, p.subject AS subject, p.name AS name,
-            s.client AS client, s.claimed_groups AS claimed_groups, s.began_at AS began_at,
-            s.used_at AS used_at
-            FROM session s JOIN person p ON p.id = s.person WHERE s.hash = $1";
+        let query = "SELECT person, client, claimed_groups, began_at, used_at, token
+            FROM session WHERE hash = $1";
         let query = sqlx::query(query).bind(hash.to_owned());
         let Some(row) = query.fetch_optional(&mut *connection).await? else {
             return Ok(None);
@@ -153,10 +176,20 @@ impl Store {
         if !times.is_live(client, now) {
             return Ok(None);
         }
-        let (issuer, subject) = (columns::text(&row, "issuer")?, columns::text(&row, "subject")?);
-        let groups = groups_of(&row)?;
-        let grants = grants_of(&mut connection, &issuer, &subject, &groups, standing).await?;
-        drop(connection);
+        let actor = match columns::text_if_any(&row, "token")? {
+            Some(token) => {
+                drop(connection);
+                self.actor(&token, now).await?
+            }
+            None => {
+                let actor = person_of(&mut connection, &row, standing).await?;
+                drop(connection);
+                Some(actor)
+            }
+        };
+        let Some(actor) = actor else {
+            return Ok(None);
+        };
         if now >= times.used_at.saturating_add(WRITTEN_EVERY_S) {
             times.used_at = now;
             let hash = hash.to_owned();
@@ -170,10 +203,6 @@ impl Store {
             })
             .await?;
         }
-        let id = columns::text(&row, "id")?;
-        let name = logged_name(&columns::text(&row, "name")?, &id);
-        let by = By { name, person: PersonId::stored(id) };
-        let actor = Actor { by, grants };
         Ok(Some(Session { actor, client, ends_at: times.ends_at(client) }))
     }
 
@@ -182,14 +211,7 @@ impl Store {
     /// # Errors
     /// Those of the database.
     pub async fn end_session(&self, hash: String) -> Result<(), StoreError> {
-        self.write(move |connection| {
-            Box::pin(async move {
-                let delete = sqlx::query("DELETE FROM session WHERE hash = $1").bind(hash);
-                delete.execute(connection).await?;
-                Ok(())
-            })
-        })
-        .await
+        self.write(move |connection| Box::pin(end_session(connection, hash))).await
     }
 
     /// Returns roles of a catalog by id behind `after`.
@@ -238,6 +260,48 @@ impl Store {
         let mut connection = self.read().await?;
         persons_who_may(&mut connection, scope, need, at, standing, now).await
     }
+}
+
+/// Keeps a session that was begun just now, by a token if one is named.
+async fn insert_session(
+    connection: &mut Connection,
+    hash: String,
+    person: String,
+    client: Client,
+    groups: String,
+    token: Option<String>,
+    now: u64,
+) -> Result<(), StoreError> {
+    end_old(connection, &person, now).await?;
+    let insert = "INSERT INTO session
+            (hash, person, client, claimed_groups, began_at, used_at, token)
+        VALUES ($1, $2, $3, $4, $5, $5, $6)";
+    let insert = sqlx::query(insert).bind(hash).bind(person).bind(client.word().to_owned());
+    let insert = insert.bind(groups).bind(stored(now)).bind(token);
+    insert.execute(connection).await?;
+    Ok(())
+}
+
+async fn end_session(connection: &mut Connection, hash: String) -> Result<(), StoreError> {
+    let delete = sqlx::query("DELETE FROM session WHERE hash = $1").bind(hash);
+    delete.execute(connection).await?;
+    Ok(())
+}
+
+/// Returns the person whose session a row is, with the roles that he has now.
+async fn person_of(
+    connection: &mut Connection,
+    session: &AnyRow,
+    standing: &[StandingGrant],
+) -> Result<Actor, StoreError> {
+    let id = columns::text(session, "person")?;
+    let query = sqlx::query("SELECT issuer, subject, name FROM person WHERE id = $1");
+    let person = query.bind(id.clone()).fetch_one(&mut *connection).await?;
+    let (issuer, subject) = (columns::text(&person, "issuer")?, columns::text(&person, "subject")?);
+    let groups = groups_of(session)?;
+    let grants = grants_of(connection, &issuer, &subject, &groups, standing).await?;
+    let name = logged_name(&columns::text(&person, "name")?, &id);
+    Ok(Actor { by: By { name, person: PersonId::stored(id) }, grants })
 }
 
 /// Ends sessions that are over, and the oldest of a person who has many.

@@ -31,7 +31,7 @@ impl<'a> Visitor<'a> {
             assert!(cookie.contains(attribute), "{cookie}");
         }
         let cookie = cookie.split(';').next().unwrap().to_owned();
-        assert!(cookie.starts_with("__Host-holdfast=hfs_"), "{cookie}");
+        assert!(cookie.starts_with("__Host-holdfast-session=hfs_"), "{cookie}");
         Self { service, cookie }
     }
 
@@ -388,7 +388,7 @@ fn a_session_ends_with_its_time_its_token_and_by_its_button() {
     assert_eq!(next.header("location").as_deref(), Some(path.as_str()));
     let idle = Visitor::new(&service, &reader);
     assert_eq!(idle.get(&path).status, 200, "the control");
-    service.pass(30 * 60);
+    service.pass(60 * 60);
     assert_eq!(idle.get(&path).status, 303);
     let signed_out = Visitor::new(&service, &reader);
     let form_token = signed_out.field("fleet", "form_token");
@@ -405,6 +405,19 @@ fn a_session_ends_with_its_time_its_token_and_by_its_button() {
     assert_eq!(other.status, 404);
     assert_eq!(owner.get("/").header("location"), Some(path));
     assert_eq!(owner.get("/healthz").status, 200, "the API is where it was");
+}
+
+#[test]
+fn a_session_that_a_token_began_goes_on_after_a_restart_of_the_service() {
+    let mut service = Installation::new();
+    let cookie = Visitor::new(&service, &service.token).cookie;
+    service.restart();
+    let visitor = Visitor { service: &service, cookie };
+    assert!(visitor.page("fleet").contains("Sign out"));
+    let form_token = visitor.field("fleet", "form_token");
+    let out = visitor.post("/console/sign-out", OWN, &[("form_token", &form_token)]);
+    assert_eq!(out.status, 303, "a form of the page before is one of it now: {out:?}");
+    assert_eq!(visitor.get(&visitor.path("fleet")).status, 303);
 }
 
 #[test]

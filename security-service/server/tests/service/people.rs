@@ -120,19 +120,6 @@ impl People {
 }
 
 #[test]
-fn a_session_of_a_token_that_has_ended_hides_none_of_a_provider() {
-    let people = People::new();
-    people.grant(json!({ "subject": "ines", "role": "reader" }));
-    let browser = people.sign_in(&Subject::new("ines", &[]));
-    let leads_to = |cookies: &str| people.get("/console", cookies).header("location").unwrap();
-    let ended = "__Host-holdfast=hfs_ended";
-    assert_eq!(leads_to(ended), "/console/sign-in", "the control");
-    let fleet = leads_to(&browser.cookies);
-    assert!(fleet.contains(&people.service.catalog.to_string()), "{fleet}");
-    assert_eq!(leads_to(&format!("{ended}; {}", browser.cookies)), fleet);
-}
-
-#[test]
 fn a_person_signs_in_with_a_browser_and_signs_out() {
     let people = People::new();
     people.grant(json!({ "subject": "ines", "role": "operator" }));

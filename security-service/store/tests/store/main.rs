@@ -25,6 +25,7 @@ mod retention;
 mod retirement_of_devices;
 mod stages;
 mod symbols;
+mod token_sessions;
 
 use databases::on_both;
 use holdfast_evidence::claims::Phase;
