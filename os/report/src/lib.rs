@@ -9,6 +9,7 @@ pub mod frame;
 pub mod kept_level;
 pub mod moment;
 pub mod panic_text;
+pub mod priority;
 pub mod privacy;
 pub mod quota;
 pub mod record;

@@ -1,6 +1,9 @@
 //! What is recorded of what happens: the same failure is counted, and no component has more than its share.
+//!
+//! Of each share, a part is kept for what is rare: see [`Priority`].
 
 use crate::Level;
+use crate::priority::Priority;
 use crate::record::{Body, CheckIn, Component, Ended, Lost, LostWhy, Refused};
 use crate::signature::Signature;
 use std::collections::BTreeMap;
@@ -12,7 +15,7 @@ pub const SYSTEM_RECORDS_AN_HOUR: u16 = 64;
 /// Most records of a device in a day, so that those of a week fit a file of the spool.
 pub const RECORDS_A_DAY: u16 = 144;
 /// Most events that wait to be recorded.
-pub const MAX_WAITING: usize = 256;
+pub const MAX_WAITING: u16 = 256;
 /// Most components whose shares are kept apart: those of a device, and some that were updated within the hour.
 const MAX_COMPONENTS: usize = 64;
 const HOUR_S: u64 = 3600;
@@ -91,14 +94,19 @@ impl Quota {
         }
         let component = body.component().cloned();
         let most = if component.is_some() { RECORDS_AN_HOUR } else { SYSTEM_RECORDS_AN_HOUR };
-        let is_room = self.taken.len() < MAX_COMPONENTS || self.taken.contains_key(&component);
-        let is_full = self.waiting.len() >= MAX_WAITING || self.taken_today >= RECORDS_A_DAY;
+        let priority = Priority::of(&body);
+        // What is of no component needs no place beside those of components.
+        let is_room = component.is_none()
+            || self.taken.len() < MAX_COMPONENTS
+            || self.taken.contains_key(&component);
+        let is_full = self.waiting.len() >= usize::from(priority.part_of(MAX_WAITING))
+            || self.taken_today >= priority.part_of(RECORDS_A_DAY);
         if !is_room || is_full {
             self.lost = self.lost.saturating_add(1);
             return false;
         }
         let taken = self.taken.entry(component).or_default();
-        if *taken >= most {
+        if *taken >= priority.part_of(most) {
             self.lost = self.lost.saturating_add(1);
             return false;
         }
@@ -180,8 +188,9 @@ fn merge(known: &mut Body, new: &Body) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::{CheckInOutcome, End, Traffic};
+    use crate::record::{App, CheckInOutcome, Clock, Crash, End, Name, Place, Traffic, Update};
     use crate::samples;
+    use holdfast_types::{ClockSource, Version};
     use proptest::prelude::*;
 
     fn ended(code: u8) -> Body {
@@ -205,14 +214,15 @@ mod tests {
     #[test]
     fn a_component_has_its_share_and_others_keep_theirs() {
         let mut quota = Quota::new(Level::Health);
+        let most = Priority::Usual.part_of(RECORDS_AN_HOUR);
         for code in 0..=255 {
-            assert_eq!(quota.take(ended(code), 0, None), u16::from(code) < RECORDS_AN_HOUR);
+            assert_eq!(quota.take(ended(code), 0, None), u16::from(code) < most);
         }
         let check_in = CheckIn { outcome: CheckInOutcome::Refused, count: 1 };
         assert!(quota.take(Body::CheckIn(check_in), 0, None));
         let records = quota.flush(7, None);
-        assert_eq!(records.len(), usize::from(RECORDS_AN_HOUR) + 2);
-        let lost = Lost { why: LostWhy::Quota, count: 256 - u32::from(RECORDS_AN_HOUR) };
+        assert_eq!(records.len(), usize::from(most) + 2);
+        let lost = Lost { why: LostWhy::Quota, count: 256 - u32::from(most) };
         assert_eq!(records.last().unwrap().body, Body::Lost(lost));
         // Within the hour the share stays used, in the next it is there again.
         assert!(!quota.take(ended(1), HOUR_S - 1, None));
@@ -227,8 +237,65 @@ mod tests {
             kept += u16::from(quota.take(ended((minute % 251) as u8), minute * 60, None));
             quota.flush(0, None);
         }
-        assert_eq!(kept, RECORDS_A_DAY);
+        assert_eq!(kept, Priority::Usual.part_of(RECORDS_A_DAY));
         assert!(quota.take(ended(1), DAY_S, None));
+    }
+
+    /// Every share is used up by what apps bring about at will: that of a component, of an hour, of a day, and the places to wait.
+    #[test]
+    fn what_is_rare_is_kept_whatever_apps_do() {
+        let camera = |number: u32| {
+            let name = Name::try_from(format!("camera-{number}")).unwrap();
+            let Component::App(app) = samples::app() else { panic!("the sample is an app") };
+            Component::App(App { name, ..app })
+        };
+        let update = |patch| {
+            let record = samples::records().into_iter().find_map(|record| match record.body {
+                Body::Update(update) => Some(update),
+                _ => None,
+            });
+            let to = Version { patch, ..Version::default() };
+            Body::Update(Update { to, ..record.unwrap() })
+        };
+        let boot = samples::records().into_iter().next().unwrap().body;
+        for flushes in [true, false] {
+            let mut quota = Quota::new(Level::Full);
+            for minute in (0..2 * 24 * 60).step_by(15) {
+                let now = u64::from(minute) * 60;
+                // One more than have places.
+                for number in 0..65 {
+                    let pc = Place { build_id: None, offset: minute };
+                    let crash = samples::ended().crash.map(|crash| Crash { pc, ..crash });
+                    let ended = Ended { component: camera(number), crash, ..samples::ended() };
+                    for end in [End::Exit((minute % 251) as u8), End::Sandbox] {
+                        quota.take(Body::Ended(Ended { end, ..ended.clone() }), now, None);
+                    }
+                }
+                quota.take(
+                    Body::CheckIn(CheckIn { outcome: CheckInOutcome::Refused, count: 1 }),
+                    now,
+                    None,
+                );
+                let step_s = i64::from(minute);
+                let clock = Clock { source: ClockSource::Network, step_s, is_refused: false };
+                quota.take(Body::Clock(clock), now, None);
+                if minute % 180 == 165 {
+                    assert!(quota.take(update(minute), now, None), "{flushes} {minute}");
+                    // The control: what happens at will has no room at that time.
+                    let ended = Ended { end: End::Memory, ..samples::ended() };
+                    assert!(!quota.take(Body::Ended(ended), now, None), "{flushes} {minute}");
+                }
+                if minute % 1440 == 990 && flushes {
+                    quota.flush(now, None);
+                }
+            }
+            assert!(flushes || quota.waiting().len() <= usize::from(MAX_WAITING));
+            assert_eq!(
+                quota.take(boot.clone(), 3 * DAY_S, None),
+                flushes,
+                "apps have alarms at will"
+            );
+        }
     }
 
     #[test]

@@ -12,17 +12,25 @@
 use crate::batch::{self, Epoch};
 use crate::frame::{self, Frame, FrameError, Frames};
 use crate::moment::Moment;
+use crate::priority::Priority;
 use crate::quota::Waiting;
 use crate::record::{Body, Lost, LostWhy, Record};
 use crate::write_budget::{BLOCK_BYTES, Note, WriteBudget};
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 
 /// Most bytes of a file: what a device records in a week.
 pub const MAX_FILE_BYTES: usize = 128 * 1024;
 /// Bytes in front of a file's entries.
 pub const HEADER_BYTES: usize = 32;
-/// Most bytes in front of the records of a write: what the service has stored, and what is left of the budget.
-const NOTED_BYTES: usize = 40;
+/// Bytes in front of the records of a write: what the service has stored, what is left of the budget, and padding, of which there is always some.
+const NOTED_BYTES: usize = 48;
+/// A write leaves so many bytes of its last block at least, or none: what is rare costs one block then, whatever was written before.
+const ROOM_BYTES: usize = 200;
+/// Least bytes of padding.
+const LEAST_PADDING_BYTES: usize = frame::HEADER_BYTES + 2;
+/// The one length that padding cannot have: from one byte more on, its own length takes two bytes.
+const NO_PADDING_BYTES: usize = LEAST_PADDING_BYTES + 128;
 /// Most bytes of a record of lost ones.
 const LOST_BYTES: usize = 64;
 
@@ -94,6 +102,8 @@ enum Entry {
     Stored(u64),
     /// What may still be written after the write that begins with this.
     Budget(Note),
+    /// Nothing, at its length.
+    Padding(Vec<u8>),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,6 +171,7 @@ impl Found {
                 }
                 Frame::Known(Entry::Stored(through)) => found.stored = found.stored.max(through),
                 Frame::Known(Entry::Budget(note)) => found.note = Some(note),
+                Frame::Known(Entry::Padding(_)) => {}
                 // Of a later release, which has given it the next number.
                 Frame::Unknown => found.last = found.last.saturating_add(1),
             }
@@ -211,12 +222,21 @@ struct Run {
 impl Run {
     /// Returns where the file ends after it, with so many bytes more; nothing is noted in a file without any.
     fn end(&self, length: usize, more: usize) -> usize {
-        length.saturating_add(NOTED_BYTES).saturating_add(self.records.len()).saturating_add(more)
+        let records = self.records.len().saturating_add(more);
+        let end = length.saturating_add(NOTED_BYTES).saturating_add(records);
+        let block_end = end.div_ceil(BLOCK_BYTES).saturating_mul(BLOCK_BYTES);
+        if block_end.saturating_sub(end) < ROOM_BYTES { block_end } else { end }
     }
 
     /// Returns the blocks that it writes, with so many bytes more.
     fn blocks(&self, length: usize, more: usize) -> u32 {
         blocks(if self.begins { 0 } else { length }, self.end(length, more))
+    }
+
+    /// True where so many bytes more cost no blocks but those that may be written, or that it writes anyway.
+    fn has_room(&self, length: usize, more: usize, most: u32) -> bool {
+        let with = self.blocks(length, more);
+        with <= most || (!self.records.is_empty() && with <= self.blocks(length, 0))
     }
 }
 
@@ -342,24 +362,31 @@ impl Spool {
         self.budget = earlier.budget;
     }
 
-    /// Puts what waits into the files, as far as the budget goes. Records that a file begun anew costs are told in one more record.
+    /// Puts what waits into the files, as far as the budget goes, what has a higher priority first. Records that a file begun anew costs are told
+    /// in one more record.
     ///
     /// # Errors
     /// A record that cannot be encoded; nothing is changed then.
-    pub fn append(&mut self, waiting: Vec<Waiting>, now: Moment) -> Result<Appended, FrameError> {
+    pub fn append(
+        &mut self,
+        mut waiting: Vec<Waiting>,
+        now: Moment,
+    ) -> Result<Appended, FrameError> {
+        waiting.sort_by_key(|waiting| Reverse(Priority::of(&waiting.body)));
         let mut spool = self.clone();
         let mut appended = Appended::default();
         let mut run = Run::default();
         spool.budget.renew(now);
         let mut waiting = waiting.into_iter();
         for next in waiting.by_ref() {
+            let priority = Priority::of(&next.body);
             let mut entry = spool.encode(&next)?;
             let length = spool.held(spool.current).map_or(MAX_FILE_BYTES, |held| held.length);
             if run.end(length, entry.len()) > MAX_FILE_BYTES {
                 spool.write(&mut appended.changes, std::mem::take(&mut run), now)?;
                 run.begins = true;
                 let least = LOST_BYTES.saturating_add(entry.len());
-                if run.blocks(HEADER_BYTES, least) > spool.budget.blocks() {
+                if !run.has_room(HEADER_BYTES, least, spool.budget.blocks_for(priority)) {
                     appended.rest.push(next);
                     break;
                 }
@@ -369,7 +396,7 @@ impl Spool {
                     spool.take_number();
                     entry = spool.encode(&next)?;
                 }
-            } else if run.blocks(length, entry.len()) > spool.budget.blocks() {
+            } else if !run.has_room(length, entry.len(), spool.budget.blocks_for(priority)) {
                 appended.rest.push(next);
                 break;
             }
@@ -479,12 +506,15 @@ impl Spool {
         }
         self.stored_noted = self.stored;
         bytes.extend(frame::encode(&Entry::Budget(note))?);
+        let end = run.end(at, 0);
+        let from = if run.begins { 0 } else { at };
+        let length = bytes.len().saturating_add(run.records.len());
+        bytes.extend(padding(end.saturating_sub(from).saturating_sub(length))?);
         bytes.extend(run.records);
-        let (end, change) = if run.begins {
-            (bytes.len(), Change::Begin(self.current, bytes))
+        let change = if run.begins {
+            Change::Begin(self.current, bytes)
         } else {
-            let from = u64::try_from(at).unwrap_or(u64::MAX);
-            (at.saturating_add(bytes.len()), Change::Write(self.current, from, bytes))
+            Change::Write(self.current, u64::try_from(at).unwrap_or(u64::MAX), bytes)
         };
         if let Some(Some(held)) = self.files.get_mut(place(self.current)) {
             held.length = end;
@@ -492,6 +522,21 @@ impl Spool {
         changes.push(change);
         Ok(())
     }
+}
+
+/// Returns so many bytes of padding, of [`LEAST_PADDING_BYTES`] at least.
+fn padding(length: usize) -> Result<Vec<u8>, FrameError> {
+    let filled = |length: usize| {
+        let more = length.saturating_sub(LEAST_PADDING_BYTES);
+        // From 128 on, the length of what fills it takes a byte more.
+        let filling = if more > 127 { more.saturating_sub(1) } else { more };
+        frame::encode(&Entry::Padding(vec![0; filling]))
+    };
+    if length == NO_PADDING_BYTES {
+        let least = filled(LEAST_PADDING_BYTES)?;
+        return Ok([least, filled(length.saturating_sub(LEAST_PADDING_BYTES))?].concat());
+    }
+    filled(length)
 }
 
 /// Returns the number of blocks that hold the bytes from `from` to `to`.

@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 
 /// Most urgent uploads in [`DAY_S`].
 pub const MAX_A_DAY: usize = 4;
+/// Most of them for what an app can bring about at will: the last is for an update that is refused by its signature, and for a damaged package.
+pub const MAX_OF_APPS_A_DAY: usize = 3;
 /// Seconds of a day.
 pub const DAY_S: u64 = 24 * 60 * 60;
 /// An urgent upload waits for less than this, in seconds, so that a fleet does not come at once.
@@ -31,7 +33,8 @@ impl Urgency {
             return;
         }
         self.sent_at.retain(|sent| now.saturating_sub(*sent) < DAY_S);
-        if self.sent_at.len() < MAX_A_DAY {
+        let most = if is_of_apps(body) { MAX_OF_APPS_A_DAY } else { MAX_A_DAY };
+        if self.sent_at.len() < most {
             self.due_at = Some(now.saturating_add(random.checked_rem(JITTER_S).unwrap_or(0)));
         }
     }
@@ -83,10 +86,19 @@ impl Urgency {
     }
 }
 
+/// True for what an app can bring about as often as it likes.
+fn is_of_apps(body: &Body) -> bool {
+    match body {
+        Body::Ended(ended) => ended.end != End::Verity,
+        Body::Update(_) => false,
+        _ => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::Ended;
+    use crate::record::{Ended, Update};
     use crate::samples;
 
     fn ended(end: End) -> Body {
@@ -117,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_four_urgent_uploads_are_sent_a_day() {
+    fn no_more_than_three_urgent_uploads_are_sent_a_day_for_what_apps_do() {
         let mut urgency = Urgency::default();
         let mut sent = Vec::new();
         // What is always urgent, once a minute for two days.
@@ -128,9 +140,34 @@ mod tests {
                 urgency.uploaded(now);
             }
         }
-        assert_eq!(sent.len(), 2 * MAX_A_DAY, "{sent:?}");
-        for pair in sent.windows(MAX_A_DAY + 1) {
-            assert!(pair[MAX_A_DAY] - pair[0] >= DAY_S, "{pair:?}");
+        assert_eq!(sent.len(), 2 * MAX_OF_APPS_A_DAY, "{sent:?}");
+        for pair in sent.windows(MAX_OF_APPS_A_DAY + 1) {
+            assert!(pair[MAX_OF_APPS_A_DAY] - pair[0] >= DAY_S, "{pair:?}");
+        }
+    }
+
+    #[test]
+    fn what_no_app_brings_about_is_urgent_whatever_apps_do() {
+        let refused = samples::records().into_iter().find_map(|record| match record.body {
+            Body::Update(update) => Some(Update { outcome: Outcome::RefusedSignature, ..update }),
+            _ => None,
+        });
+        for rare in [Body::Update(refused.unwrap()), ended(End::Verity)] {
+            let mut urgency = Urgency::default();
+            let mut sent = 0;
+            for now in 0..100 {
+                urgency.take(&ended(End::Sandbox), now, 0);
+                sent += usize::from(urgency.is_due(now));
+                urgency.uploaded(now);
+            }
+            assert_eq!(sent, MAX_OF_APPS_A_DAY);
+            urgency.take(&ended(End::Signal(11)), 100, 0);
+            assert!(!urgency.is_due(100), "the control: what is new of an app waits");
+            urgency.take(&rare, 100, 0);
+            assert!(urgency.is_due(100), "{rare:?}");
+            urgency.uploaded(100);
+            urgency.take(&rare, 101, 0);
+            assert!(!urgency.is_due(101), "no more than {MAX_A_DAY} a day");
         }
     }
 

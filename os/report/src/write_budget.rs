@@ -1,17 +1,19 @@
 //! How much of the medium is written for reports: a budget of blocks that grows with time, and outlasts starts.
 //!
 //! A write costs the medium whole blocks, however little is written. The budget is noted in front of what each write adds, so that neither a
-//! service nor a device that starts again and again writes more for it. What a file system writes beside a file's content is not in it.
+//! service nor a device that starts again and again writes more for it. What a file system writes beside a file's content is not in it. The last
+//! blocks are a reserve: records leave as many as their [`Priority`] says, so that what is rare finds one whatever apps do.
 
 use crate::moment::Moment;
+use crate::priority::Priority;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a block, the least that is written to a medium.
 pub const BLOCK_BYTES: usize = 4096;
 /// Most blocks that are written at once after a long silence.
-pub const MOST_BLOCKS: u32 = 5;
-/// Seconds after which one block more may be written: five times in 24 hours at most.
-pub const BLOCK_EVERY_S: u64 = 5 * 60 * 60;
+pub const MOST_BLOCKS: u32 = 6;
+/// Seconds after which one block more may be written: four times in 24 hours at most.
+pub const BLOCK_EVERY_S: u64 = 6 * 60 * 60;
 /// Most bytes that are written in any 24 hours, those of a silence before included.
 pub const MOST_BYTES_A_DAY: usize = 40 * 1024;
 
@@ -98,6 +100,12 @@ impl WriteBudget {
         self.blocks
     }
 
+    /// Returns the blocks that may be written for records of a priority, as of the last [`renew`](Self::renew).
+    #[must_use]
+    pub fn blocks_for(&self, priority: Priority) -> u32 {
+        self.blocks.saturating_sub(priority.leaves().into())
+    }
+
     /// Takes the blocks of a write, and returns what is to be noted with it.
     pub fn take(&mut self, blocks: u32, now: Moment) -> Note {
         self.blocks = self.blocks.saturating_sub(blocks);
@@ -151,6 +159,24 @@ mod tests {
         let mut unset = WriteBudget::begin(Some(note), 0);
         assert_eq!(unset.renew(moment(BLOCK_EVERY_S, None)), 1);
         assert_eq!(unset.renew(moment(BLOCK_EVERY_S + 1, later)), 1);
+    }
+
+    #[test]
+    fn what_is_rare_finds_the_blocks_that_others_leave() {
+        let mut budget = WriteBudget::begin(None, 0);
+        let left = |budget: &WriteBudget| {
+            [Priority::Usual, Priority::Alarm, Priority::Release].map(|p| budget.blocks_for(p))
+        };
+        assert_eq!(left(&budget), [4, 5, 6]);
+        budget.take(4, moment(0, None));
+        assert_eq!(left(&budget), [0, 1, 2]);
+        budget.take(2, moment(0, None));
+        // What comes again is the reserve first.
+        let later = [1, 2, 3].map(|blocks| {
+            budget.renew(moment(blocks * BLOCK_EVERY_S, None));
+            left(&budget)
+        });
+        assert_eq!(later, [[0, 0, 1], [0, 1, 2], [1, 2, 3]]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::batch::{Batch, MAX_BATCH_BYTES};
 use crate::quota::RECORDS_A_DAY;
 use crate::record::{End, Ended};
 use crate::samples;
-use crate::write_budget::MOST_BLOCKS;
+use crate::write_budget::{BLOCK_EVERY_S, MOST_BLOCKS};
 use proptest::prelude::*;
 
 const EPOCH: Epoch = Epoch([9; 8]);
@@ -160,12 +160,22 @@ fn erased_records_are_not_sent_and_their_numbers_not_given_again() {
 
 #[test]
 fn what_a_device_records_in_a_week_fits_a_file() {
-    let longest = samples::records().into_iter().map(|record| {
-        let record = Record { sequence: u64::from(u32::MAX), uptime_s: u32::MAX, ..record };
-        frame::encode(&Entry::Record(record)).unwrap().len()
-    });
-    let week = longest.max().unwrap() * usize::from(RECORDS_A_DAY) * 7;
-    assert!(HEADER_BYTES + week <= MAX_FILE_BYTES, "{week}");
+    let longest = |is_of_release: bool| {
+        let records = samples::records().into_iter();
+        let of_release = |record: &Record| Priority::of(&record.body) == Priority::Release;
+        let length = |record| {
+            let record = Record { sequence: u64::from(u32::MAX), uptime_s: u32::MAX, ..record };
+            frame::encode(&Entry::Record(record)).unwrap().len()
+        };
+        records.filter(|record| of_release(record) == is_of_release).map(length).max().unwrap()
+    };
+    let others = Priority::Alarm.part_of(RECORDS_A_DAY);
+    let of_releases = RECORDS_A_DAY - others;
+    let day = longest(false) * usize::from(others) + longest(true) * usize::from(of_releases);
+    let week = day * 7;
+    let writes = 7 * 24 * 60 * 60 / usize::try_from(BLOCK_EVERY_S).unwrap() + MOST_BLOCKS as usize;
+    let noted = writes * (NOTED_BYTES + ROOM_BYTES);
+    assert!(HEADER_BYTES + week + noted <= MAX_FILE_BYTES, "{week} {noted}");
 }
 
 #[test]
@@ -174,10 +184,29 @@ fn what_is_noted_with_a_write_has_room() {
     let note = budget.take(0, Moment { uptime_s: 0, at: Some(u64::MAX) });
     let noted = [Entry::Stored(u64::MAX), Entry::Budget(note)];
     let length: usize = noted.iter().map(|entry| frame::encode(entry).unwrap().len()).sum();
-    assert!(length <= NOTED_BYTES, "{length}");
+    assert!(length + LEAST_PADDING_BYTES <= NOTED_BYTES, "{length}");
     let lost = Body::Lost(Lost { why: LostWhy::Spool, count: u32::MAX });
     let lost = Record { sequence: u64::MAX, at: Some(u64::MAX), uptime_s: u32::MAX, body: lost };
     assert!(frame::encode(&Entry::Record(lost)).unwrap().len() <= LOST_BYTES);
+}
+
+#[test]
+fn padding_has_any_length_and_what_is_rare_fits_the_room_that_is_left() {
+    for length in LEAST_PADDING_BYTES..=NOTED_BYTES + ROOM_BYTES {
+        let padding = padding(length).unwrap();
+        assert_eq!(padding.len(), length);
+        let mut entries = Frames::<Entry>::of(&padding);
+        assert!(entries.by_ref().all(|entry| matches!(entry, Frame::Known(Entry::Padding(_)))));
+        assert!(entries.rest().is_empty(), "{length}");
+    }
+    let rare = |body: &Body| Priority::of(body) > Priority::Usual;
+    let sandbox = Body::Ended(Ended { end: End::Sandbox, ..samples::ended() });
+    let bodies = samples::records().into_iter().map(|record| record.body).chain([sandbox]);
+    for body in bodies.filter(rare) {
+        let record = Record { sequence: 1 << 40, at: Some(1 << 35), uptime_s: u32::MAX, body };
+        let length = frame::encode(&Entry::Record(record)).unwrap().len();
+        assert!(NOTED_BYTES + length <= ROOM_BYTES, "{length}");
+    }
 }
 
 #[test]
@@ -209,16 +238,57 @@ fn what_the_budget_has_no_blocks_for_waits_and_is_written_later() {
 #[test]
 fn a_start_goes_on_with_the_budget_that_was_noted() {
     let mut disk = Disk::default();
+    let reserve = u32::from(Priority::Usual.leaves());
     for start in 0..50u8 {
         let mut spool = disk.open().spool;
-        let may_write = spool.may_write(NOW);
-        assert_eq!(may_write, u32::from(start) < MOST_BLOCKS, "{start}");
-        if may_write {
-            for change in spool.append(vec![event(start)], NOW).unwrap().changes {
-                disk.carry_out(&change, usize::MAX);
-            }
+        assert!(spool.may_write(NOW), "the reserve is there");
+        let changes = spool.append(vec![event(start)], NOW).unwrap().changes;
+        assert_eq!(!changes.is_empty(), u32::from(start) < MOST_BLOCKS - reserve, "{start}");
+        for change in changes {
+            disk.carry_out(&change, usize::MAX);
         }
     }
+}
+
+/// The outcome of a release, as nothing else has.
+fn outcome() -> Waiting {
+    let mut bodies = samples::records().into_iter().map(|record| record.body);
+    let body = bodies.find(|body| matches!(body, Body::Update(_))).unwrap();
+    Waiting { uptime_s: 999, at: Some(1), body }
+}
+
+/// Writes of a crash storm use up what there is for them. The outcome of a release is written all the same, in front of what waits, which
+/// is written with it as far as that costs no block more.
+#[test]
+fn what_is_rare_is_written_where_others_have_used_up_their_blocks() {
+    let mut disk = Disk::default();
+    let mut spool = Spool::open(disk.contents(), EPOCH, 0).spool;
+    let mut rest = Vec::new();
+    let mut write = |spool: &mut Spool, waiting: Vec<Waiting>| {
+        let appended = spool.append(waiting, NOW).unwrap();
+        let blocks: u32 = appended.changes.iter().map(Change::blocks).sum();
+        for change in &appended.changes {
+            disk.carry_out(change, usize::MAX);
+        }
+        let written = numbers(spool, &disk).len();
+        (blocks, written, appended.rest)
+    };
+    let mut used = 0;
+    while rest.is_empty() {
+        let (blocks, _, left) = write(&mut spool, (0..=255).map(event).collect());
+        (used, rest) = (used + blocks, left);
+    }
+    assert_eq!(used, MOST_BLOCKS - u32::from(Priority::Usual.leaves()));
+    let (blocks, before, rest) = write(&mut spool, rest);
+    assert_eq!(blocks, 0, "the control: what is usual waits");
+    let waiting = rest.len();
+    let (blocks, written, rest) = write(&mut spool, [rest, vec![outcome()]].concat());
+    assert_eq!(blocks, 1);
+    assert!(!rest.contains(&outcome()) && rest.len() < waiting, "{}", rest.len());
+    assert_eq!(written - before, waiting + 1 - rest.len(), "each once");
+    // The next one has the last block; then there is none.
+    assert_eq!(write(&mut spool, vec![outcome()]).0, 1);
+    assert_eq!(write(&mut spool, vec![outcome()]).2, [outcome()]);
 }
 
 /// Power is cut at every byte of every change: what was synchronised before is there, and no number is given twice.
