@@ -7,6 +7,7 @@ mod example_apps;
 mod installation;
 mod mosquitto;
 mod peers;
+mod report_costs;
 mod reports;
 mod run_with_service;
 mod server;
@@ -24,6 +25,7 @@ pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check_in::register(suite, artefacts);
     apps::register(suite, artefacts);
     reports::register(suite, artefacts);
+    report_costs::register(suite, artefacts);
     if artefacts.effort.authentication {
         broker::register(suite, artefacts);
         peers::register(suite, artefacts);

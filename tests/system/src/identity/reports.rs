@@ -4,7 +4,7 @@ use super::world::{
     CHECK_IN, TPM, World, authenticating, check_in_again, edit_manifest, status, with_app,
 };
 use crate::harness::artefacts::Artefacts;
-use crate::harness::guest::BOOT;
+use crate::harness::guest::{BOOT, WAIT};
 use crate::harness::scratch::Scratch;
 use crate::harness::suite::{Suite, check};
 use anyhow::{Context, Result, ensure};
@@ -29,6 +29,7 @@ const CHARGED_IN_ADVANCE_KIB: u64 = 256;
 pub(crate) fn register<'a>(suite: &mut Suite<'a>, artefacts: &'a Artefacts) {
     check!(suite, a_crash_is_a_group_with_the_name_of_its_function(artefacts));
     check!(suite, what_the_owner_switches_off_is_neither_recorded_nor_sent(artefacts));
+    check!(suite, what_has_become_of_a_release_is_reported(artefacts));
 }
 
 fn text<'a>(group: &'a Value, field: &str) -> &'a str {
@@ -49,6 +50,8 @@ fn a_crash_is_a_group_with_the_name_of_its_function(artefacts: &Artefacts) -> Re
     guest.wait("identity: checked in: Full, [12] certificates", CHECK_IN)?;
     guest.wait_anywhere("crash ended with signal 11", BOOT)?;
     let crash = reported(&world, &guest, "crash")?;
+    let seconds = since_it_could_be_told(&mut guest)?;
+    ensure!(seconds <= REPORTED.as_secs_f64(), "from crash to group: {seconds} s of guest time");
     ensure!(text(&crash, "kind") == "signal 11", "{crash:#}");
     // It overflows its stack while it copies into its frame; the copying may be a function of its own.
     let functions = [text(&crash, "at"), text(&crash, "called_from")];
@@ -72,6 +75,21 @@ fn a_crash_is_a_group_with_the_name_of_its_function(artefacts: &Artefacts) -> Re
     );
     guest.wait("hello: heartbeat", BOOT)?;
     Ok(())
+}
+
+/// Seconds of guest time from the crash to now; from the first check-in, where that came after it.
+fn since_it_could_be_told(guest: &mut Guest) -> Result<f64> {
+    guest.wait("hello: heartbeat", BOOT)?;
+    let text = guest.console.text();
+    let time = |mut lines: std::str::Lines<'_>, words: &str| -> Result<f64> {
+        let line = lines.find(|line| line.contains(words)).context("no such line")?;
+        let time = line.trim_start_matches('[').split(']').next().unwrap_or_default();
+        time.trim().parse().with_context(|| line.to_owned())
+    };
+    let crashed = time(text.lines(), "crash ended with signal 11")?;
+    let certified = time(text.lines(), "identity: checked in: Full")?;
+    let beat = text.lines().rfind(|line| line.contains("hello: heartbeat")).context("no beat")?;
+    Ok(time(beat.lines(), "hello: heartbeat")? - crashed.max(certified))
 }
 
 /// The one group of a component that fails, once it is there.
@@ -148,4 +166,45 @@ fn what_the_owner_switches_off_is_neither_recorded_nor_sent(artefacts: &Artefact
         guest.wait("report: recording at level off event=report_started", BOOT)?;
     }
     Ok(())
+}
+
+/// A release that was committed, as the service shows it: a word of the update agent's, by init and `report`.
+fn what_has_become_of_a_release_is_reported(artefacts: &Artefacts) -> Result<()> {
+    let world = World::of(artefacts, "reports")?;
+    let image = world.image(|_| Ok(()))?;
+    world.add_release(image.path())?;
+    let mut guest = world.machine(image.path(), TPM)?.start(None)?;
+    world.claim(&mut guest, "tpm", "emulated")?;
+    guest.wait("identity: checked in: Full, [12] certificates", CHECK_IN)?;
+    let release = world.scene.os("0.2.0", 1, |root, _| world.configure(root))?;
+    world.service.add_release(&release)?;
+    world.scene.publish("os", &[release])?;
+    guest.wait("update: os: release 0.2.0 is staged", WAIT)?;
+    guest.wait("init: image reports 0.2.0 for ", BOOT)?;
+    guest.wait_anywhere("init: slot b committed", WAIT)?;
+    // It is told and heard within half a minute.
+    thread::sleep(guest.scaled(Duration::from_secs(40)));
+    check_in_again(&mut guest)?;
+    let begun = Instant::now();
+    loop {
+        let reports = world.service.reports()?;
+        let of_update = |report: &&Value| text(report, "event_category") == "OSUpdate";
+        let told: Vec<&str> =
+            reports.iter().filter(of_update).map(|r| text(r, "description")).collect();
+        let committed = |said: &&str| {
+            said.contains("outcome=committed")
+                && said.contains("from=0.1.0")
+                && said.contains("to=0.2.0")
+        };
+        if told.iter().any(committed) {
+            return Ok(());
+        }
+        ensure!(
+            begun.elapsed() < guest.scaled(REPORTED),
+            "of the release is told {told:?}\nthe service says:\n{}\nthe device says:\n{}",
+            world.service.log(),
+            guest.console.text()
+        );
+        thread::sleep(Duration::from_millis(500));
+    }
 }
