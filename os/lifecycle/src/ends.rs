@@ -256,6 +256,27 @@ mod tests {
     }
 
     #[test]
+    fn two_crashes_between_two_questions_are_one_end_that_counts_two_with_the_last_place() {
+        let mut log = Log::default();
+        for notes in [1, 2] {
+            log.push(end("camera", EndCause::Signal(11)), crashed(notes));
+        }
+        let ends = log.take().ends;
+        assert!(matches!(&ends[..], [end] if (end.count, end.crash) == (2, Some(1))), "{ends:?}");
+        assert_eq!(log.take_crash(), Some((wire::Crash { end: 1, signal: 11 }, 2)));
+        // The control: with a question between them they are two, each with its place.
+        for (end_number, notes) in [(2, 3), (3, 4)] {
+            log.push(end("camera", EndCause::Signal(11)), crashed(notes));
+            let ends = log.take().ends;
+            assert!(matches!(&ends[..], [end] if end.count == 1), "{ends:?}");
+            assert_eq!(
+                log.take_crash(),
+                Some((wire::Crash { end: end_number, signal: 11 }, notes))
+            );
+        }
+    }
+
+    #[test]
     fn what_nobody_takes_is_let_go_with_the_next_ends() {
         let mut log = Log::default();
         log.push(end("camera", EndCause::Signal(11)), crashed(1));

@@ -83,7 +83,7 @@ mod tests {
     use holdfast_lifecycle::ends::{EndLog, Left};
     use holdfast_sandbox::wire::{ComponentEnd, EndCause};
     use proptest::prelude::*;
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
     use std::io::Write;
 
     fn told_end(name: &str, cause: EndCause) -> ComponentEnd {
@@ -198,6 +198,25 @@ mod tests {
                     prop_assert!(seen.insert((kind, number)), "{} is in two records", number);
                 }
             }
+        }
+
+        /// However often components end between two questions: each end is counted, with its component and its way to end.
+        #[test]
+        fn no_end_goes_uncounted(steps in prop::collection::vec(step(), 0..60)) {
+            let steps = [steps.as_slice(), &[Step::Ask]].concat();
+            let (happened, records) = run(&steps);
+            let mut counted = BTreeMap::<_, u32>::new();
+            for record in &records {
+                let Body::Ended(ended) = &record.body else { continue };
+                let key = (name(&ended.component).to_owned(), ended.end);
+                *counted.entry(key).or_default() += ended.count;
+            }
+            let mut expected = BTreeMap::<_, u32>::new();
+            for (component, cause) in happened {
+                let key = (component.to_owned(), told::end(CAUSES[cause].0));
+                *expected.entry(key).or_default() += 1;
+            }
+            prop_assert_eq!(counted, expected);
         }
 
         /// One who asks for everything gets, of each component, the place of the last end of it that has left one, in each answer; whatever ends
