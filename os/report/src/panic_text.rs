@@ -1,7 +1,8 @@
-//! Where a program in Rust has panicked, of the last bytes that it has written.
+//! Where a program in Rust has panicked, or one in C has failed an assertion, of the last bytes that it has written.
 //!
 //! The standard library prints a panic as `thread 'NAME' (ID) panicked at FILE:LINE:COLUMN:`, and the message from the next line on
-//! (`std::panicking::default_hook`). A program may have written anything else: what is read here is its own word, of itself.
+//! (`std::panicking::default_hook`). `assert` of C prints one line, musl and the GNU C library each in its own way (their `__assert_fail`). A
+//! program may have written anything else: what is read here is its own word, of itself.
 //!
 //! No text leaves the device. Of the message, what stands on its first line in front of `: ` is hashed, with quoted texts and words
 //! with digits taken out, so that the same panic has the same hash and what was put into a message has little part in it. Whoever has the
@@ -23,9 +24,12 @@ pub fn last_panic(written: &[u8]) -> Option<Panic> {
     let mut lines = written.split(|byte| *byte == b'\n');
     let mut found = None;
     while let Some(line) = lines.next() {
-        if let Some((file, line)) = place(line) {
+        let told = match place(line) {
             // A message may be empty, and what is cut may be all of it.
-            let message = lines.clone().next().unwrap_or_default();
+            Some(place) => Some((place, lines.clone().next().unwrap_or_default())),
+            None => of_musl(line).or_else(|| of_glibc(line)),
+        };
+        if let Some(((file, line), message)) = told {
             let message = hash(&without_values(bounded(message)));
             let [.., high, low] = hash(bounded(file)).to_be_bytes();
             let file = u16::from_be_bytes([high, low]);
@@ -33,6 +37,37 @@ pub fn last_panic(written: &[u8]) -> Option<Panic> {
         }
     }
     found
+}
+
+/// File and line, with the condition that was not met.
+type Assertion<'a> = ((&'a [u8], u32), &'a [u8]);
+
+/// Reads `Assertion failed: CONDITION (FILE: FUNCTION: LINE)`, as musl prints it.
+fn of_musl(line: &[u8]) -> Option<Assertion<'_>> {
+    let rest = line.strip_prefix(b"Assertion failed: ")?.strip_suffix(b")")?;
+    let (condition, place) = split_at_last(rest, b" (")?;
+    let (place, number) = split_at_last(place, b": ")?;
+    let (file, _function) = split_at_last(place, b": ")?;
+    let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+    Some(((file, number), condition))
+}
+
+/// Reads `PROGRAM: FILE:LINE: FUNCTION: Assertion 'CONDITION' failed.` (with a grave accent before the condition), as the GNU C library prints it.
+fn of_glibc(line: &[u8]) -> Option<Assertion<'_>> {
+    let (place, condition) = split_at_first(line, b": Assertion `")?;
+    let (_program, place) = split_at_first(place, b": ")?;
+    let (place, _function) = split_at_first(place, b": ")?;
+    Some((split_number(place)?, condition.strip_suffix(b"' failed.")?))
+}
+
+fn split_at_first<'a>(text: &'a [u8], by: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = text.windows(by.len()).position(|part| part == by)?;
+    Some((text.get(..at)?, text.get(at.checked_add(by.len())?..)?))
+}
+
+fn split_at_last<'a>(text: &'a [u8], by: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
+    let at = text.windows(by.len()).rposition(|part| part == by)?;
+    Some((text.get(..at)?, text.get(at.checked_add(by.len())?..)?))
 }
 
 /// Returns file and line of the line with which a panic begins.
@@ -113,6 +148,38 @@ mod tests {
         // As releases before 1.91 wrote it, without the thread's number.
         let older = last_panic(b"thread 'main' panicked at src/main.rs:10:5:\nthe valve is stuck");
         assert_eq!(older, Some(told));
+    }
+
+    #[test]
+    fn a_failed_assertion_in_c_is_told_by_file_line_and_condition() {
+        let told = |line: &str| last_panic(format!("starting\n{line}\n").as_bytes());
+        let musl = told("Assertion failed: door != NULL (src/main.c: open: 12)").unwrap();
+        assert_eq!(musl.line, 12);
+        // Both libraries print the same of it.
+        let glibc = told("pump: src/main.c:12: open: Assertion `door != NULL' failed.").unwrap();
+        assert_eq!(glibc, musl);
+        let other = |line: &str| {
+            let told = told(line).unwrap();
+            (told.file == musl.file, told.line == musl.line, told.message == musl.message)
+        };
+        let lines = [
+            ("Assertion failed: door != NULL (src/door.c: open: 12)", (false, true, true)),
+            ("Assertion failed: door != NULL (src/main.c: shut: 13)", (true, false, true)),
+            ("Assertion failed: is_shut(door) (src/main.c: open: 12)", (true, true, false)),
+        ];
+        for (line, expected) in lines {
+            assert_eq!(other(line), expected, "{line}");
+        }
+        for none in [
+            "Assertion failed: door != NULL",
+            "Assertion failed: door != NULL (src/main.c: open: twelve)",
+            "Assertion failed: door != NULL (12)",
+            "pump: src/main.c:12: open: Assertion `door != NULL'",
+            "src/main.c:12: Assertion `door != NULL' failed.",
+            " Assertion failed: door != NULL (src/main.c: open: 12)",
+        ] {
+            assert_eq!(told(none), None, "{none}");
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ pub const FIELDS: &[Field] = &[
     field(
         "Panic.message",
         Class::Code,
-        "hash of the beginning of a panic's message, without quoted texts and words with digits",
+        "hash of the beginning of a panic's message, or of an assertion's condition, without quoted texts and words with digits",
     ),
     field("Panic.file", Class::Code, "hash of the name of the source file that has panicked"),
     field("Panic.line", Class::Code, "line of the source at which it has panicked"),
