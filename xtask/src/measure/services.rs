@@ -275,7 +275,7 @@ pub(super) fn section(numbers: &ServicesNumbers) -> String {
     let _ = writeln!(
         text,
         "\nWith `[service]`, so that devices check in, the program has {program_bytes} bytes more and the slot \
-         {slot_bytes}; the aim is at most\n204800 for `identity` and what is new in `uplink`. Memory of the two when \
+         {slot_bytes}; the aim is at most\n358400 for `identity`, `report` and what is new in `uplink`. Memory of them when \
          idle, in KiB, on a device without a TPM:\n\n| process | own | of files |\n| --- | ---: | ---: |"
     );
     for ProcessMemory { name, own, of_files } in processes {
