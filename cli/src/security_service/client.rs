@@ -20,6 +20,11 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(30);
 const ANSWER_WITHIN: Duration = Duration::from_secs(120);
 /// Timeout of a whole request with a file: what the service waits for it.
 const FILE_WITHIN: Duration = Duration::from_secs(240);
+/// Longest wait for a service to say that it takes what is sent: it looks at the disk and the token before. Whoever stands between and
+/// does not know the question is waited for so long.
+const CONTINUE_WITHIN: Duration = Duration::from_secs(10);
+/// Most bytes of a body that is sent before the service has said that it takes it.
+const MAX_UNASKED_BYTES: usize = 16 * 1024;
 /// Longest answer in bytes: a page of a thousand devices has less than one MiB.
 const MAX_ANSWER_BYTES: u64 = 16 * 1024 * 1024;
 /// Entries of a page, as many as the service gives.
@@ -223,6 +228,7 @@ impl Client {
         let request = request.header(EXPECT, "100-continue").body(file);
         let request = request.map_err(|error| self.failed(error.into()))?;
         let request = self.agent.configure_request(request);
+        let request = request.timeout_await_100(Some(CONTINUE_WITHIN));
         let request = request.timeout_recv_response(Some(FILE_WITHIN));
         let answer = self.agent.run(request.timeout_global(Some(FILE_WITHIN)).build());
         self.read(answer.map_err(|error| self.failed(error))?)
@@ -343,7 +349,12 @@ impl Client {
             Some(body) => {
                 let request = request.header(CONTENT_TYPE, "application/json");
                 let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-                self.agent.run(request.body(bytes).map_err(http)?)
+                let is_long = bytes.len() > MAX_UNASKED_BYTES;
+                let request =
+                    if is_long { request.header(EXPECT, "100-continue") } else { request };
+                let request = request.body(bytes).map_err(http)?;
+                let request = self.agent.configure_request(request);
+                self.agent.run(request.timeout_await_100(Some(CONTINUE_WITHIN)).build())
             }
         };
         self.read(answer.map_err(|error| self.failed(error))?)

@@ -63,6 +63,7 @@ impl Refusal {
                 "send the programs as `image build` and `app pack` keep them, with their symbols"
             }
             "too-large" => "send less at once",
+            "disk-full" => "make room on the disk of the service's folder, and try again",
             "internal" => "the log of the service says what has failed",
             "busy" => {
                 let wait = self.retry_after_s.unwrap_or(60);

@@ -93,7 +93,12 @@ impl Installation {
 
     /// One whose first owner has logged in.
     pub(crate) fn owned() -> Self {
-        let installation = Self::new();
+        Self::owned_with("")
+    }
+
+    /// One whose first owner has logged in, with more in its settings.
+    pub(crate) fn owned_with(more: &str) -> Self {
+        let installation = Self::with_settings(more);
         let ticket = installation.first_owner();
         let output = installation.run_with(&installation.login(&[]), &ticket);
         assert!(output.status.success(), "{}", text(&output.stderr));

@@ -55,3 +55,15 @@ fn programs_are_sent_once_and_listed_and_forgotten() {
     installation.fails(1, &["symbols", "upload", "empty"], &["no program with a build id"]);
     installation.fails(1, &["symbols", "remove", "00a1b2c3d4e5f607"], &["not-found"]);
 }
+
+/// A file that is longer than what the kernels of both ends keep for each other: had it been sent, its sender would see a broken pipe.
+#[test]
+fn a_service_whose_disk_is_full_says_so_and_is_sent_nothing() {
+    // No disk is as empty as that.
+    let installation = Installation::owned_with("[disk]\nreports_percent = 100\n");
+    let large = "char large[24 << 20] = {1}; int main(void) { return large[5]; }";
+    program(&installation.at("large"), large, &[ID]);
+    let refused = ["507 disk-full", "make room on the disk of the service's folder"];
+    installation.fails(1, &["symbols", "upload", "large"], &refused);
+    installation.succeeds(&["product", "create", "pump"]);
+}

@@ -1,7 +1,7 @@
 //! Uploads: a body is written to a file that has no name yet, by as many at once as have a place.
 
 use crate::refusal::Refusal;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
 use holdfast_service_domain::problem::Problem;
 use holdfast_service_store::blobs::{BlobError, Blobs, Written};
 use http_body_util::BodyExt;
@@ -24,6 +24,10 @@ pub(crate) async fn receive(
     body: Body,
     failed: fn(BlobError) -> Refusal,
 ) -> Result<(OwnedSemaphorePermit, Written), Refusal> {
+    // Who says before how much it is, and waits to be told to go on, sends nothing.
+    if body.size_hint().lower() > most {
+        return Err(failed(BlobError::TooLarge { most }));
+    }
     let place = places.clone().try_acquire_owned();
     let place = place.map_err(|_| Refusal::from(Problem::Busy))?;
     let written = tokio::time::timeout(LONGEST, write(files, most, body, failed)).await;

@@ -29,6 +29,12 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const HEADERS: Duration = Duration::from_secs(10);
 /// Longest time for a connection, whatever it does.
 const CONNECTION: Duration = Duration::from_secs(300);
+/// Longest time in which what comes after an answer is read and forgotten.
+const DRAINING: Duration = Duration::from_secs(30);
+/// Longest pause in what comes after an answer.
+const QUIET: Duration = Duration::from_secs(5);
+/// Most bytes that are read and forgotten after an answer.
+const MOST_DRAINED_BYTES: u64 = 16 * 1024 * 1024;
 /// Most bytes of a request's headers.
 const MAX_HEADERS_BYTES: usize = 16 * 1024;
 /// Longest time in which connections end when the program does.
@@ -222,7 +228,7 @@ async fn serve_one(
         return;
     };
     let stream = SharedStream::new(stream);
-    let exported = stream.clone();
+    let (exported, drained) = (stream.clone(), stream.clone());
     let export: Export = Arc::new(move |context| exported.export(context));
     let peer = Peer::new(address, export, stream.certificates());
     let router = router.layer(Extension(peer));
@@ -230,13 +236,22 @@ async fn serve_one(
     builder.timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(MAX_HEADERS_BYTES);
     let service = TowerToHyperService::new(router);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    tokio::select! {
-        _ = connection.as_mut() => return,
-        _ = end.wait_for(|end| *end) => {}
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        _ = end.wait_for(|end| *end) => None,
+    };
+    let Some(ended) = ended else {
+        // The request that is being served is answered.
+        connection.as_mut().graceful_shutdown();
+        let _ = connection.await;
+        return;
+    };
+    // A request that was refused before its body was read is answered, and this side of the connection is at its end. If it were closed now, the
+    // kernel would reset it for the bytes that still come, and who sends them would see a broken pipe in place of the answer.
+    if ended.is_ok() {
+        let drain = drained.drain(MOST_DRAINED_BYTES, QUIET);
+        let _ = tokio::time::timeout(DRAINING, drain).await;
     }
-    // The request that is being served is answered.
-    connection.as_mut().graceful_shutdown();
-    let _ = connection.await;
 }
 
 #[cfg(test)]

@@ -1,15 +1,20 @@
 //! A TLS connection that both the HTTP codec and a handler hold: the one reads and writes, the other asks for the exporter.
 
 use holdfast_evidence::qualifying::EXPORTER_LABEL;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 type Inner = TlsStream<TcpStream>;
+
+/// Bytes that are read at once to be forgotten.
+const DRAINED_AT_ONCE: usize = 4096;
 
 /// A TLS connection that is shared within one task. It is locked while a call is made, and never across a wait.
 #[derive(Debug, Clone)]
@@ -39,6 +44,29 @@ impl SharedStream {
         let (_, connection) = stream.get_ref();
         let shown = connection.peer_certificates().unwrap_or_default();
         shown.iter().map(|certificate| certificate.to_vec()).collect()
+    }
+}
+
+impl SharedStream {
+    /// Reads so many bytes at most that the other end still sends, and forgets them; ends earlier where it ends or says nothing for as long as
+    /// `quiet`. They are not deciphered.
+    pub(crate) async fn drain(&self, most: u64, quiet: Duration) {
+        let mut space = [0; DRAINED_AT_ONCE];
+        let mut left = most;
+        while left > 0 {
+            let read = poll_fn(|context| {
+                let mut buffer = ReadBuf::new(&mut space);
+                let mut stream = self.lock();
+                let read = Pin::new(&mut *stream.get_mut().0).poll_read(context, &mut buffer);
+                read.map_ok(|()| buffer.filled().len())
+            });
+            match tokio::time::timeout(quiet, read).await {
+                Ok(Ok(length)) if length > 0 => {
+                    left = left.saturating_sub(u64::try_from(length).unwrap_or(u64::MAX));
+                }
+                _ => return,
+            }
+        }
     }
 }
 

@@ -174,6 +174,57 @@ fn tls_is_1_3_without_tickets_and_without_early_data() {
     }
 }
 
+/// Whoever writes all that he has before he reads is no rare client. The answer waits for him, and he for nobody.
+#[test]
+fn who_is_refused_before_his_body_was_read_reads_why() {
+    let service = Installation::new();
+    let head = |path: &str, length: usize| {
+        format!(
+            "POST /v1/catalogs/{}{path} HTTP/1.1\r\nHost: s\r\nAuthorization: Bearer {}\r\n\
+             Content-Length: {length}\r\n\r\n",
+            service.catalog, service.token
+        )
+    };
+    // Longer than what the kernels of both ends keep for each other.
+    let body = vec![b' '; 12 << 20];
+    for (percent, status, problem) in [(50, 413, "too-large"), (4, 507, "disk-full")] {
+        service.set_free_percent(percent);
+        let mut client = service.management.connect();
+        client.stream.write_all(head("/claims", body.len()).as_bytes()).unwrap();
+        client.stream.write_all(&body).unwrap();
+        let answer = client.answer();
+        assert_eq!((answer.status, answer.problem().as_str()), (status, problem), "{answer:?}");
+    }
+    // Who sends without an end is closed, as if he had not been answered.
+    let mut client = service.management.connect();
+    client.stream.write_all(head("/claims", 1 << 30).as_bytes()).unwrap();
+    let sent = (0..1u32 << 10).take_while(|_| client.stream.write_all(&body[..1 << 20]).is_ok());
+    assert!(sent.count() < 64, "it is read without a bound");
+    service.set_free_percent(50);
+    assert_eq!(service.ask("GET", "/devices", &serde_json::Value::Null).status, 200);
+}
+
+/// What a file would be too large for is known from its length: nobody has to send it to be told so.
+#[test]
+fn a_file_that_is_too_large_is_refused_before_it_is_sent() {
+    let service = Installation::new();
+    let ask = |length: u64| {
+        let mut client = service.management.connect();
+        let head = format!(
+            "PUT /v1/catalogs/{}/release-files/{} HTTP/1.1\r\nHost: s\r\nAuthorization: Bearer {}\r\n\
+             Expect: 100-continue\r\nContent-Length: {length}\r\n\r\n",
+            service.catalog,
+            "00".repeat(32),
+            service.token
+        );
+        client.stream.write_all(head.as_bytes()).unwrap();
+        client.answer()
+    };
+    assert_eq!(ask(256 << 20).status, 100, "the control");
+    let refused = ask((256 << 20) + 1);
+    assert_eq!((refused.status, refused.problem().as_str()), (413, "too-large"), "{refused:?}");
+}
+
 /// A handshake with the device's key in place of the service's: the device believes the authorities of its image alone.
 #[test]
 fn a_request_for_something_else_is_a_problem() {
