@@ -3,7 +3,7 @@
 use crate::columns::columns_of;
 use crate::columns::{self, stored};
 use crate::error::StoreError;
-use crate::scope::Scope;
+use crate::scope::{Scope, Sight};
 use crate::step::Connection;
 use crate::store::Store;
 use holdfast_evidence::attest::ClockInfo;
@@ -14,6 +14,7 @@ use holdfast_service_domain::device::{Device, Finding, Kind, State};
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::receipt::Receipts;
 use holdfast_types::hex::hex;
+use sqlx::AssertSqlSafe;
 use sqlx::any::AnyRow;
 
 /// Check-ins that failed of which a device's evidence is kept.
@@ -150,28 +151,31 @@ impl Store {
         .await
     }
 
-    /// Returns findings by device, kind and end behind `after`, open ones alone unless `closed`.
+    /// Returns findings by device, kind and end behind `after`, of the devices in sight, open ones alone unless `closed`.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn findings(
         &self,
         scope: Scope,
+        sight: &Sight,
         closed: bool,
         after: &FindingKey,
         most: u32,
     ) -> Result<Vec<FindingRow>, StoreError> {
         let mut connection = self.read().await?;
-        let query = concat!(
-            "SELECT ",
-            columns_of!(finding),
-            " FROM finding WHERE catalog = $1
-            AND (device, kind, closed_at) > ($2, $3, $4) AND ($5 = 1 OR closed_at = 0)
+        let (in_sight, bound) = sight.condition("finding", 7);
+        let text = format!(
+            "SELECT {} FROM finding
+            WHERE catalog = $1 AND (device, kind, closed_at) > ($2, $3, $4)
+            AND ($5 = 1 OR closed_at = 0) AND {in_sight}
             ORDER BY device, kind, closed_at LIMIT $6"
         );
-        let query = sqlx::query(query).bind(scope.key()).bind(after.device.clone());
+        // A text of this program.
+        let query = sqlx::query(AssertSqlSafe(text)).bind(scope.key()).bind(after.device.clone());
         let query = query.bind(after.kind.clone()).bind(stored(after.closed_at));
         let query = query.bind(i64::from(closed)).bind(i64::from(most));
+        let query = bound.into_iter().fold(query, |query, name| query.bind(name));
         query.fetch_all(&mut *connection).await?.iter().map(finding_of).collect()
     }
 

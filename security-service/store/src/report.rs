@@ -3,7 +3,7 @@
 use crate::columns::{self, stored};
 use crate::crash::{self, Reporter};
 use crate::error::StoreError;
-use crate::scope::Scope;
+use crate::scope::{Scope, Sight};
 use crate::step::Connection;
 use crate::store::Store;
 use holdfast_evidence::messages::DeviceId;
@@ -93,13 +93,14 @@ impl Store {
         .await
     }
 
-    /// Returns records behind `after` that came within the last 14 days.
+    /// Returns records behind `after` of the devices in sight that came within the last 14 days.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn reports(
         &self,
         scope: Scope,
+        sight: &Sight,
         after: &ReportKey,
         most: usize,
         now: u64,
@@ -108,15 +109,22 @@ impl Store {
         let since = now.saturating_sub(KEPT_S);
         let mut found: Vec<Reported> = Vec::new();
         let mut after = after.clone();
+        let (in_sight, bound) = sight.condition("report", 8);
+        let text = format!(
+            "SELECT received_at, device, epoch, last_sequence, frames FROM report
+            WHERE catalog = $1 AND received_at >= $2
+            AND (received_at, device, epoch, last_sequence) > ($3, $4, $5, $6) AND {in_sight}
+            ORDER BY received_at, device, epoch, last_sequence LIMIT $7"
+        );
         while found.len() < most {
-            let query = "SELECT received_at, device, epoch, last_sequence, frames FROM report
-                WHERE catalog = $1 AND received_at >= $2
-                AND (received_at, device, epoch, last_sequence) > ($3, $4, $5, $6)
-                ORDER BY received_at, device, epoch, last_sequence LIMIT $7";
-            let query = sqlx::query(query).bind(scope.key()).bind(stored(since));
+            // A text of this program.
+            let query = sqlx::query(AssertSqlSafe(text.clone()));
+            let query = query.bind(scope.key()).bind(stored(since));
             let query = query.bind(stored(after.received_at)).bind(after.device.clone());
             let query = query.bind(after.epoch.clone()).bind(stored(after.sequence));
-            let rows = query.bind(i64::from(BATCHES_AT_ONCE)).fetch_all(&mut *connection).await?;
+            let query = query.bind(i64::from(BATCHES_AT_ONCE));
+            let query = bound.iter().fold(query, |query, name| query.bind(name.clone()));
+            let rows = query.fetch_all(&mut *connection).await?;
             let is_last = rows.len() < usize::try_from(BATCHES_AT_ONCE).unwrap_or(usize::MAX);
             for row in &rows {
                 let (key, records) = batch_of(row)?;

@@ -20,7 +20,8 @@ use std::sync::Arc;
 
 type Shared = State<Arc<Service>>;
 
-/// Lists findings by device: open ones, and with `state=closed` all.
+/// Lists findings by device: open ones, and with `state=closed` all. Whose role is for products or groups sees those of the devices that are
+/// in them now.
 #[utoipa::path(get, path = "/v1/catalogs/{catalog}/findings", params(("catalog" = String, Path), Page),
     security(("token" = [])),
     responses((status = 200, body = Listed<FindingShape>), (status = 404, body = ProblemShape)))]
@@ -30,10 +31,11 @@ pub(super) async fn findings(
     Path(catalog): Path<String>,
     page: Page,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let closed = page.state.as_deref() == Some("closed");
     let after = finding_key(&page.after)?;
-    let rows = service.store.findings(scope, closed, &after, page.most()).await?;
+    let sight = caller.0.sight(scope.catalog());
+    let rows = service.store.findings(scope, &sight, closed, &after, page.most()).await?;
     let items = rows.into_iter().map(|row| FindingShape {
         device: row.device.to_string(),
         kind: row.kind.word().to_owned(),

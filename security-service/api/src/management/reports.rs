@@ -24,7 +24,7 @@ use std::sync::Arc;
 type Shared = State<Arc<Service>>;
 
 /// Lists what devices have reported within 14 days, in the order in which it came: as JSON, or with `format=csv` as CSV in the eight columns of Azure
-/// Sphere's error reports, whose next page is named by `Link`.
+/// Sphere's error reports, whose next page is named by `Link`. Whose role is for products or groups sees what devices have reported that are in them now.
 #[utoipa::path(get, path = "/v1/catalogs/{catalog}/reports", params(("catalog" = String, Path), ReportsPage),
     security(("token" = [])),
     responses((status = 200, body = Listed<ReportShape>), (status = 404, body = ProblemShape)))]
@@ -34,7 +34,7 @@ pub(super) async fn reports(
     Path(catalog): Path<String>,
     page: ReportsPage,
 ) -> Result<Response, Refusal> {
-    let scope = caller.scope(&service, &catalog, Need::See).await?;
+    let scope = caller.scope_in(&service, &catalog, Need::See).await?;
     let is_csv = match page.format.as_deref() {
         None | Some("json") => false,
         Some("csv") => true,
@@ -45,7 +45,8 @@ pub(super) async fn reports(
     let after = report_key(&page.after)?;
     let most = page.most();
     let wanted = usize::try_from(most).unwrap_or(usize::MAX);
-    let rows = service.store.reports(scope, &after, wanted, service.now()).await?;
+    let sight = caller.0.sight(scope.catalog());
+    let rows = service.store.reports(scope, &sight, &after, wanted, service.now()).await?;
     let events = rows.iter().map(|row| Some((row, event(row)?)));
     let events: Option<Vec<(&Reported, Insight)>> = events.collect();
     let events = events.ok_or_else(|| Refusal::from(Problem::Internal))?;

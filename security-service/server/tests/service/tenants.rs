@@ -2,8 +2,10 @@
 //! catalog: the verdict is the one that the table of needs says.
 
 use crate::installation::Installation;
+use holdfast_evidence::messages::DeviceId;
 use holdfast_service_api::management::{NEEDS, OperationNeed, Reach, Who};
 use holdfast_service_clients::Answer;
+use holdfast_service_domain::device::Finding;
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::role::{Need, Role};
 use holdfast_types::hex::hex;
@@ -66,6 +68,12 @@ fn scene() -> Scene {
     let new = json!({ "product": "pump", "group": "test", "version": "1.4.0", "preset": "fast" });
     let made = service.done("POST", "/deployments", &new);
     let deployment = made["id"].as_str().unwrap().to_owned();
+    let replica = service.replica();
+    service.block_on(async {
+        let scope = replica.store.scope_of_device(service.catalog).await.unwrap().unwrap();
+        let (id, finding) = (DeviceId([0xde; 32]), Finding::DebugBuild);
+        replica.store.note_finding(scope, id, finding, service.now()).await.unwrap();
+    });
     Scene { service, device, deployment }
 }
 
@@ -268,7 +276,12 @@ fn every_operation_judges_every_role_token_product_and_catalog_as_the_table_says
                 if need.reach == Reach::Filtered && path.contains("/catalogs/") {
                     let (_, answer) = ask(Some(of_cam));
                     let text = String::from_utf8(answer.body).unwrap();
-                    assert!(!text.contains("pump"), "{what} as {role:?} of cam: {text}");
+                    let is_of_pump = text.contains("pump") || text.contains(&scene.device);
+                    assert!(!is_of_pump, "{what} as {role:?} of cam: {text}");
+                }
+                if need.operation.ends_with("/findings") && sees {
+                    let text = String::from_utf8(ask(Some(of_pump)).1.body).unwrap();
+                    assert!(text.contains(&scene.device), "{what} as {role:?} of pump: {text}");
                 }
                 let is_of_pump = path.contains("/pump")
                     || path.contains(&scene.device)

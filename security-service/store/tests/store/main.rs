@@ -44,7 +44,7 @@ use holdfast_service_store::catalog::{self, Catalog, Group};
 use holdfast_service_store::change::Answer;
 use holdfast_service_store::device::{self, Claim, FindingKey};
 use holdfast_service_store::enrolment::{Enrolment, MAX_UNDER_WAY};
-use holdfast_service_store::scope::Actor;
+use holdfast_service_store::scope::{Actor, Sight};
 use holdfast_service_store::token::Token;
 use holdfast_service_store::wanted::WantedDevices;
 use holdfast_service_store::{Scope, Store, StoreError, release, retirement};
@@ -138,10 +138,17 @@ fn a_decision_that_was_overtaken_writes_nothing() {
         let finding = vec![Finding::ReceiptForked];
         let late = write(&store, scope, check_in(7, "update-only", finding.clone())).await;
         assert!(matches!(late, Err(StoreError::Overtaken)), "{late:?}");
-        assert_eq!(store.findings(scope, true, &FindingKey::default(), 10).await.unwrap(), []);
+        assert_eq!(
+            store.findings(scope, &Sight::All, true, &FindingKey::default(), 10).await.unwrap(),
+            []
+        );
         write(&store, scope, check_in(0, "update-only", finding)).await.expect("the control");
         assert_eq!(
-            store.findings(scope, false, &FindingKey::default(), 10).await.unwrap().len(),
+            store
+                .findings(scope, &Sight::All, false, &FindingKey::default(), 10)
+                .await
+                .unwrap()
+                .len(),
             1
         );
         store.close().await;
@@ -444,7 +451,8 @@ fn findings_stay_open_until_they_are_closed_and_the_newest_failures_are_kept() {
             write(&store, scope, check_in(revision, "measurement-unknown", found)).await.unwrap();
         }
         write(&store, scope, check_in(20, "full", vec![])).await.unwrap();
-        let open = store.findings(scope, false, &FindingKey::default(), 10).await.unwrap();
+        let open =
+            store.findings(scope, &Sight::All, false, &FindingKey::default(), 10).await.unwrap();
         assert_eq!((open.len(), open[0].times, open[0].closed_at), (1, 20, None));
         let kept = database.count("SELECT COUNT(*) AS n FROM evidence").await;
         assert_eq!(kept, 16);
@@ -455,8 +463,18 @@ fn findings_stay_open_until_they_are_closed_and_the_newest_failures_are_kept() {
             })
         });
         close.await.unwrap();
-        assert_eq!(store.findings(scope, false, &FindingKey::default(), 10).await.unwrap(), []);
-        assert_eq!(store.findings(scope, true, &FindingKey::default(), 10).await.unwrap().len(), 1);
+        assert_eq!(
+            store.findings(scope, &Sight::All, false, &FindingKey::default(), 10).await.unwrap(),
+            []
+        );
+        assert_eq!(
+            store
+                .findings(scope, &Sight::All, true, &FindingKey::default(), 10)
+                .await
+                .unwrap()
+                .len(),
+            1
+        );
         store.close().await;
     });
 }
@@ -519,7 +537,7 @@ fn pages_of_findings_have_each_finding_once() {
         }
         let (mut after, mut seen) = (FindingKey::default(), Vec::new());
         loop {
-            let page = store.findings(scope, false, &after, 4).await.unwrap();
+            let page = store.findings(scope, &Sight::All, false, &after, 4).await.unwrap();
             let Some(last) = page.last() else { break };
             let (device, kind) = (last.device.to_string(), last.kind.word().to_owned());
             after = FindingKey { device, kind, closed_at: 0 };

@@ -8,13 +8,15 @@ use holdfast_failure_reports::batch::{Batch, Epoch};
 use holdfast_failure_reports::record::{Body, Boot, Component, Ended, Place, Record};
 use holdfast_failure_reports::samples;
 use holdfast_service_domain::crash::{Address, Standing, standing};
+use holdfast_service_domain::device::Finding;
 use holdfast_service_domain::grade::Grade;
 use holdfast_service_domain::measurement::Release;
 use holdfast_service_domain::report_batch::KEPT_S;
 use holdfast_service_store::catalog::Group;
 use holdfast_service_store::crash::{self, CrashRow};
-use holdfast_service_store::device;
+use holdfast_service_store::device::{self, FindingKey};
 use holdfast_service_store::report::{MOST_BATCHES, MOST_EPOCHS, Outcome, ReportKey, Reported};
+use holdfast_service_store::scope::Sight;
 use holdfast_service_store::{Scope, Store};
 use holdfast_types::Version;
 use std::collections::BTreeMap;
@@ -47,7 +49,7 @@ async fn take(store: &Store, scope: Scope, batch: Batch) -> Outcome {
 }
 
 async fn kept(store: &Store, scope: Scope) -> Vec<Reported> {
-    store.reports(scope, &ReportKey::default(), 10_000, NOW).await.unwrap()
+    store.reports(scope, &Sight::All, &ReportKey::default(), 10_000, NOW).await.unwrap()
 }
 
 async fn groups(store: &Store, scope: Scope) -> Vec<CrashRow> {
@@ -398,6 +400,72 @@ fn what_the_release_before_writes_is_right_in_the_new_tables() {
         let sources = "SELECT COUNT(*) AS n FROM report_source";
         assert_eq!(database.count(sources).await, 0);
         assert_eq!(scope.catalog(), CatalogId([1; 16]));
+        store.close().await;
+    });
+}
+
+/// Whose role is for a product or a group sees what is of its devices, page by page, and nothing of any other; with as many roles as there may be.
+#[test]
+fn who_sees_a_product_or_a_group_sees_reports_and_findings_of_its_devices_alone() {
+    on_both(async |database| {
+        let store = database.open().await;
+        let scope = catalog(&store, 1).await;
+        let places = [
+            Some(("pump", "a")),
+            Some(("pump", "b")),
+            Some(("cam", "a")),
+            None,
+            Some(("cam", "a")),
+        ];
+        for (number, place) in (1u8..).zip(places) {
+            let device = DeviceId([number; 32]);
+            enrolled(&store, scope, device).await;
+            let (product, group) = place.unzip();
+            let text =
+                |text: Option<&str>| text.map_or("NULL".to_owned(), |text| format!("'{text}'"));
+            let moved = format!(
+                "UPDATE device SET product = {}, grp = {} WHERE id = '{device}'",
+                text(product),
+                text(group)
+            );
+            database.execute(moved).await.unwrap();
+            take_at(&store, scope, device, batch(number, &[ended(1, version(0))]), NOW).await;
+            store.note_finding(scope, device, Finding::DebugBuild, NOW).await.unwrap();
+        }
+        let of = |parts: &[(&str, Option<&str>)]| {
+            let part = |(product, group): &(&str, Option<&str>)| {
+                ((*product).to_owned(), group.map(str::to_owned))
+            };
+            Sight::Parts(parts.iter().map(part).collect())
+        };
+        let many: Vec<String> = (0..1000).map(|number| format!("group-{number}")).collect();
+        let many: Vec<_> = many.iter().map(|group| ("pump", Some(group.as_str()))).collect();
+        for (sight, expected) in [
+            (Sight::All, &[1, 2, 3, 4, 5][..]),
+            (of(&[]), &[]),
+            (of(&[("pump", None)]), &[1, 2]),
+            (of(&[("pump", Some("b"))]), &[2]),
+            (of(&[("pump", Some("b")), ("cam", None)]), &[2, 3, 5]),
+            (of(&[("pump", Some("a")), ("cam", Some("b"))]), &[1]),
+            (of(&[("a", None), ("' OR 1 = 1 --", Some("a"))]), &[]),
+            (of(&[&[("cam", Some("a"))], &many[..]].concat()), &[3, 5]),
+        ] {
+            let expected: Vec<DeviceId> =
+                expected.iter().map(|number| DeviceId([*number; 32])).collect();
+            let (mut after, mut seen) = (FindingKey::default(), Vec::new());
+            while let [row] = &store.findings(scope, &sight, false, &after, 1).await.unwrap()[..] {
+                seen.push(row.device);
+                let (device, kind) = (row.device.to_string(), row.kind.word().to_owned());
+                after = FindingKey { device, kind, closed_at: 0 };
+            }
+            assert_eq!(seen, expected, "findings of {sight:?}");
+            let (mut after, mut seen) = (ReportKey::default(), Vec::<DeviceId>::new());
+            while let [row] = &store.reports(scope, &sight, &after, 1, NOW).await.unwrap()[..] {
+                seen.push(row.key.device.parse().unwrap());
+                after = row.key.clone();
+            }
+            assert_eq!(seen, expected, "reports of {sight:?}");
+        }
         store.close().await;
     });
 }
