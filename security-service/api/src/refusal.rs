@@ -36,6 +36,12 @@ impl Refusal {
         Self { problem, detail: detail.into(), retry_after_s }
     }
 
+    /// Makes one of a request whose field is not what it has to be: `detail` names the field, what is wrong with it and what to write.
+    #[must_use]
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new(Problem::Malformed, detail)
+    }
+
     /// Makes one of whoever has asked too often, and may ask again after so many seconds.
     #[must_use]
     pub fn too_many(retry_after_s: u64) -> Self {

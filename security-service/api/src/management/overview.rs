@@ -214,14 +214,7 @@ pub(super) async fn deliveries(
     let items = rows.map(|(kind, name, record)| DeliveryShape {
         kind: kind.word().to_owned(),
         name: Some(name).filter(|name| !name.is_empty()),
-        delivered: record.delivered,
-        given_up: record.given_up,
-        dropped: record.dropped,
-        failures: record.failures,
-        next_at: record.next_at,
-        delivered_at: record.delivered_at,
-        failed_at: record.failed_at,
-        failure: record.failure,
+        record: record.into(),
     });
     shown(&Listed { items: items.collect(), next: None })
 }

@@ -1,5 +1,6 @@
 //! The JSON of overviews: a catalog at one look, what happened on a device, days of a crash group, and the service itself.
 
+use super::webhook_shapes::RecordShape;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -151,20 +152,7 @@ pub(super) struct DeliveryShape {
     pub(super) kind: String,
     /// Name of the webhook; none for a sink of the installation.
     pub(super) name: Option<String>,
-    /// Alerts that it has taken.
-    pub(super) delivered: u64,
-    /// Alerts that were given up after it had refused them seven times.
-    pub(super) given_up: u64,
-    /// Alerts that had waited for more than a day, and were dropped.
-    pub(super) dropped: u64,
-    /// How often the alert has failed that is tried next.
-    pub(super) failures: u64,
-    /// When that is tried again, in seconds since 1970.
-    pub(super) next_at: Option<u64>,
-    /// When it has taken one last, in seconds since 1970.
-    pub(super) delivered_at: Option<u64>,
-    /// When it has failed last, in seconds since 1970.
-    pub(super) failed_at: Option<u64>,
-    /// Why it has failed last.
-    pub(super) failure: Option<String>,
+    /// How they went.
+    #[serde(flatten)]
+    pub(super) record: RecordShape,
 }

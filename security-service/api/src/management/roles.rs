@@ -88,17 +88,19 @@ pub(super) async fn give(
 ) -> Result<Response, Refusal> {
     let scope = change.caller.scope_in(&service, &catalog, Need::Own).await?;
     let new: NewRole = change.json()?;
-    let malformed = |text: String| Refusal::new(Problem::Malformed, text);
     let at = Extent::of(scope.catalog(), new.product.clone(), new.group.clone());
-    let at = at.map_err(|error| malformed(error.to_string()))?;
+    let at = at.map_err(|error| Refusal::malformed(error.to_string()))?;
     change.caller.must(scope, Need::Own, at.product(), at.group())?;
     let provider = service.sign_in.providers();
     let provider = provider.iter().find(|provider| provider.name() == new.provider);
     let provider = provider.ok_or_else(|| {
-        malformed("provider: is the name of no provider of the service's settings".to_owned())
+        Refusal::malformed(
+            "provider: is the name of no provider of the service's settings".to_owned(),
+        )
     })?;
     let holder = Holder::of(new.subject.clone(), new.claimed_group.clone());
-    let holder = holder.map_err(|rule| malformed(format!("subject, claimed_group: {rule}")))?;
+    let holder =
+        holder.map_err(|rule| Refusal::malformed(format!("subject, claimed_group: {rule}")))?;
     let (issuer, object) = (provider.issuer().to_owned(), described(&new, &holder, &at));
     let id = format!("r{}", hex(&secret::random::<ID_BYTES>()?));
     if new.role == Role::Owner {
@@ -106,7 +108,7 @@ pub(super) async fn give(
         if asking::waits(&service, &change.caller, scope, kind, &at).await? {
             let waiting = Waiting { issuer, role: new };
             let request = serde_json::to_string(&waiting);
-            let request = request.map_err(|error| malformed(error.to_string()))?;
+            let request = request.map_err(|error| Refusal::malformed(error.to_string()))?;
             let asked = Asked { kind, object, extent: at, request, seen: String::new() };
             return asking::ask(&service, scope, change, asked, None).await;
         }

@@ -31,12 +31,8 @@ use std::sync::Arc;
 
 type Shared = State<Arc<Service>>;
 
-fn malformed(rule: &str) -> Refusal {
-    Refusal::new(Problem::Malformed, rule)
-}
-
 fn base64(field: &str, text: &str) -> Result<Vec<u8>, Refusal> {
-    STANDARD.decode(text).map_err(|_| malformed(&format!("{field}: must be base64")))
+    STANDARD.decode(text).map_err(|_| Refusal::malformed(format!("{field}: must be base64")))
 }
 
 /// What the root of this catalog signs.
@@ -124,13 +120,14 @@ pub(super) async fn offer(
     let (scope, row) = found(&service, &change.caller, (&catalog, &device), Need::Own).await?;
     let id = row.device.id;
     let new: NewTransfer = change.json()?;
-    let to = CatalogId::parse(&new.to).ok_or_else(|| malformed("to: must be a catalog's id"))?;
+    let to = CatalogId::parse(&new.to)
+        .ok_or_else(|| Refusal::malformed("to: must be a catalog's id"))?;
     let root = base64("root", &new.root)?;
     if root.len() > MAX_CERTIFICATE_BYTES || certified_key(&root).is_err() {
-        return Err(malformed("root: must be a certificate, DER, with a key on P-256"));
+        return Err(Refusal::malformed("root: must be a certificate, DER, with a key on P-256"));
     }
     let now = service.now();
-    let ends_at = ends_at(new.days, now).map_err(|error| malformed(&error.to_string()))?;
+    let ends_at = ends_at(new.days, now).map_err(|error| Refusal::malformed(error.to_string()))?;
     let by = change.caller.0.by.clone();
     let offer = Offer { device: id, to, root, ends_at, by };
     let object = format!("{device} {to}");
@@ -213,7 +210,7 @@ async fn voucher(
             let found = service.issuers.roots().find(&scope.catalog());
             let found = found.map_err(|error| internal(&error))?;
             let key = found.ok_or_else(|| {
-                malformed(
+                Refusal::malformed(
                     "signature: is needed, since the key of the catalog's root is not at hand; sign `signed_bytes` with it",
                 )
             })?;
@@ -223,7 +220,7 @@ async fn voucher(
     let signature = Signature::from_der(&signature);
     let signature = signature.filter(|signature| Ring.is_valid(&key, &bytes, signature));
     let signature = signature.ok_or_else(|| {
-        malformed("signature: is not that of the catalog's root over `signed_bytes`")
+        Refusal::malformed("signature: is not that of the catalog's root over `signed_bytes`")
     })?;
     let voucher = Voucher::new(signed(scope, device, offered), &signature).encode();
     voucher.map_err(|error| internal(&error))
@@ -241,18 +238,19 @@ pub(super) async fn accept(
     let scope = change.caller.scope(&service, &catalog, Need::Claim).await?;
     let acceptance: Acceptance = change.json()?;
     let voucher = Voucher::decode(&base64("voucher", &acceptance.voucher)?);
-    let voucher = voucher.map_err(|error| malformed(&format!("voucher: {}", chain(&error))))?;
+    let voucher =
+        voucher.map_err(|error| Refusal::malformed(format!("voucher: {}", chain(&error))))?;
     let Signed { device, to, root, epoch, ends_at, .. } = voucher.transfer;
     let authorities = service.store.authorities(scope).await?;
     let own = authorities.iter().find(|row| row.kind == AuthorityKind::Root);
     if to != scope.catalog() || own.is_none_or(|own| own.certificate != root) {
-        return Err(malformed(
+        return Err(Refusal::malformed(
             "voucher: is to another catalog, or to another root than this one's",
         ));
     }
     let now = service.now();
     if now >= ends_at {
-        return Err(malformed("voucher: has ended; have another one signed"));
+        return Err(Refusal::malformed("voucher: has ended; have another one signed"));
     }
     let id = DeviceId(device);
     let kind = Kind::of_grade(acceptance.grade);

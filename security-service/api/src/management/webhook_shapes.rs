@@ -1,5 +1,6 @@
 //! The JSON of webhooks.
 
+use holdfast_service_store::alert_delivery::Record;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -33,6 +34,14 @@ pub(super) struct WebhookShape {
     pub(super) added_by: String,
     /// When it was made, in seconds since 1970.
     pub(super) created_at: u64,
+    /// How its deliveries went.
+    #[serde(flatten)]
+    pub(super) record: RecordShape,
+}
+
+/// How deliveries to a webhook or another sink went.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct RecordShape {
     /// Alerts that it has taken.
     pub(super) delivered: u64,
     /// Alerts that were given up after it had refused them seven times.
@@ -49,6 +58,14 @@ pub(super) struct WebhookShape {
     pub(super) failed_at: Option<u64>,
     /// Why it has failed last.
     pub(super) failure: Option<String>,
+}
+
+impl From<Record> for RecordShape {
+    fn from(record: Record) -> Self {
+        let Record { delivered, given_up, dropped, failures, next_at, .. } = record;
+        let Record { delivered_at, failed_at, failure, .. } = record;
+        Self { delivered, given_up, dropped, failures, next_at, delivered_at, failed_at, failure }
+    }
 }
 
 /// What came of a test.

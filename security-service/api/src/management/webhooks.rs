@@ -39,14 +39,7 @@ pub(super) async fn list(
         url: webhook.url,
         added_by: webhook.who,
         created_at: webhook.created_at,
-        delivered: record.delivered,
-        given_up: record.given_up,
-        dropped: record.dropped,
-        failures: record.failures,
-        next_at: record.next_at,
-        delivered_at: record.delivered_at,
-        failed_at: record.failed_at,
-        failure: record.failure,
+        record: record.into(),
     });
     shown(&Listed { items: items.collect(), next: None })
 }
